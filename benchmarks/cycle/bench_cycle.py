@@ -108,7 +108,7 @@ def learn(guests: int, folder: str) -> None:
     """Leave what was learned of the days of as many simulated guests, for the plugin forecast of a mom whose files are in this folder."""
     from mom_core import Engine
     from mom_plugins_record.forecast.curve import GuestDays, SlotSeen
-    from mom_plugins_record.forecast.files import DAYS
+    from mom_plugins_record.forecast.files import leave
     from mom_plugins_record.forecast.host_days import HostDays, KnownGuest
     from mom_plugins_record.forecast.slots import SLOTS, Calendar
 
@@ -126,7 +126,7 @@ def learn(guests: int, folder: str) -> None:
     with Engine(config) as engine:
         for number, guest in enumerate(engine.hypervisor.guests()):
             days.known[guest.id] = KnownGuest(guest.id, guest.name, deepcopy(kinds[number % 2]))
-    DAYS.leave(config.state_directory / "forecast", days)
+    leave(config.state_directory / "forecast", days)
 
 
 def configuration(guests: int, folder: str, balloon: Mapping[str, object] = MappingProxyType({}), *, forecast: bool = False) -> Config:

@@ -33,7 +33,7 @@ from mom_core import Guest, Host, PluginContext, Snapshot, StateFile
 from mom_plugins_record.forecast.curve import LEAST_WEIGHT, GuestDays, SlotSeen
 from mom_plugins_record.forecast.files import DaysKeeper
 from mom_plugins_record.forecast.host_days import HostDays, KnownGuest
-from mom_plugins_record.forecast.past import LAST_DAY, MOST_DAYS, PARTS, GuestPast, past_from
+from mom_plugins_record.forecast.past import LAST_DAY, MOST_DAYS
 from mom_plugins_record.forecast.slots import HOUR_SLOTS, Calendar
 from mom_plugins_record.forecast.state import content_of, days_from
 
@@ -150,10 +150,9 @@ class _Host:
         tracemalloc.start()
         self.days = HostDays(CALENDAR, CALENDAR.slot_seconds)
         for number, one in enumerate(self.listed):
-            self.days.known[one.id] = KnownGuest(one.id, one.name, deepcopy(kinds[number % len(kinds)]))
-            past = self.days.past.guests[one.id] = GuestPast(one.name)
-            for slot in range(0, MOST_DAYS * PARTS, PARTS // 8):
-                past.take_in(LAST_DAY // 4 + slot // PARTS, slot % PARTS, (1 + slot * number % 7) * GIB, 8 * GIB)
+            known = self.days.known[one.id] = KnownGuest(one.id, one.name, deepcopy(kinds[number % len(kinds)]))
+            for slot in range(0, MOST_DAYS * SLOTS, SLOTS // 8):
+                known.past.take_in(LAST_DAY // 4 * SLOTS + slot, (1 + slot * number % 7) * GIB, 8 * GIB)
         self.keeper = DaysKeeper(PluginContext("forecast", state_directory=self.folder), self.days)
         self.hour = 0
 
@@ -200,15 +199,14 @@ def cost(count: int, cycles: int) -> Cost:
             took.append((time.thread_time() - before) * 1e3)
             wall.append((time.monotonic() - began) * 1e3)
         before = time.process_time()
-        texts = [StateFile.as_json(content) for content in (content_of(host.days), host.days.past.content())]
+        text = StateFile.as_json(content_of(host.days))
         kept_ms = (time.process_time() - before) * 1e3
         host.keeper.close(None)
     before = time.process_time()
-    days_from(json.loads(texts[0]))
-    past_from(json.loads(texts[1]))
+    days_from(json.loads(text))
     read_ms = (time.process_time() - before) * 1e3
     took.sort()
-    kept = sum(map(len, texts)) / count / 1024
+    kept = len(text) / count / 1024
     highest, mib = took[int(len(took) * 0.99)], 2**20
     return Cost(sum(took) / len(took), highest, took[-1], max(wall), kept, memory / mib, peak / mib, kept_ms, read_ms)
 

@@ -10,12 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import Guest, MomError, StateFile
+from mom_core import MomError, Snapshot, StateFile
 from mom_kvm import PastDays
-from mom_plugins_record.forecast.files import StoredPast
-from mom_plugins_record.forecast.past import FILE, LEARNED, MOST_DAYS, PARTS, HostPast, past_from
+from mom_plugins_record.forecast.curve import GuestDays
+from mom_plugins_record.forecast.files import FILE, LEARNED, StoredPast
+from mom_plugins_record.forecast.host_days import HostDays, KnownGuest
+from mom_plugins_record.forecast.past import MOST_DAYS, PARTS, GuestPast
 from mom_plugins_record.forecast.plugin import ForecastPlugin
-from mom_plugins_record.forecast.slots import SLOTS
+from mom_plugins_record.forecast.slots import SLOTS, Calendar
+from mom_plugins_record.forecast.state import content_of, days_from
 
 GIB = 1 << 20
 FIRST = date(2024, 9, 2)
@@ -24,22 +27,36 @@ SECONDS = INDEX // SLOTS * 86_400.0 + 43_200.0
 """The first day's noon, since the epoch."""
 
 
-def seen(*slots: tuple[int, float], sold: float | None = 4 * GIB) -> HostPast:
-    """A host with one guest that used so much at most in these slots, counted from the first day's first."""
-    past = HostPast({}, "kvm-07", 64 * GIB, 60 * GIB)
+def seen(*slots: tuple[int, float], sold: float | None = 4 * GIB) -> GuestPast:
+    """A guest that used so much at most in these slots, counted from the first day's first."""
+    past = GuestPast()
     for slot, most in slots:
-        past.take_in("u1", "web", INDEX + slot, most, sold)
+        past.take_in(INDEX + slot, most, sold)
     return past
 
 
-def again(past: HostPast) -> HostPast:
+def host_of(**pasts: GuestPast) -> HostDays:
+    """A host with these guests, by id."""
+    days = HostDays(Calendar(offset=lambda _: 0.0), 900.0)
+    days.host_name, days.host_kib, days.promisable_kib = "kvm-07", 64 * GIB, 60 * GIB
+    for identity, past in pasts.items():
+        days.known[identity] = KnownGuest(identity, f"the {identity}", GuestDays(days.calendar), SECONDS, past)
+    return days
+
+
+def kept(past: GuestPast) -> dict[str, Any]:
+    """What is written."""
+    content: dict[str, Any] = json.loads(json.dumps(content_of(host_of(u1=past))))
+    return content
+
+
+def again(past: GuestPast) -> GuestPast:
     """After a restart."""
-    return past_from(json.loads(json.dumps(past.content())))
+    return days_from(kept(past)).known["u1"].past
 
 
 def test_a_day_is_by_half_hours_what_was_used_at_most_in_them() -> None:
-    (guest,) = again(seen((0, GIB), (1, 2 * GIB), (2, 0.0), (SLOTS + 95, 9 * GIB))).guests.values()
-    days = guest.days()
+    days = again(seen((0, GIB), (1, 2 * GIB), (2, 0.0), (SLOTS + 95, 9 * GIB))).days()
     assert list(days) == [FIRST.toordinal(), FIRST.toordinal() + 1]
     first = days[FIRST.toordinal()]
     assert len(first) == PARTS
@@ -50,125 +67,115 @@ def test_a_day_is_by_half_hours_what_was_used_at_most_in_them() -> None:
 
 def test_hotplugged_memory_keeps_the_use_of_that_day() -> None:
     past = seen((0, GIB), (2, 4 * GIB))
-    past.take_in("u1", "web", INDEX + 4, 7 * GIB, 8 * GIB)
-    past.take_in("u1", "web", INDEX + 6, 3 * GIB, 4 * GIB)
-    ((first, second, third, fourth, *rest),) = again(past).guests["u1"].days().values()
+    past.take_in(INDEX + 4, 7 * GIB, 8 * GIB)
+    past.take_in(INDEX + 6, 3 * GIB, 4 * GIB)
+    ((first, second, third, fourth, *rest),) = again(past).days().values()
     assert [first, second, third, fourth] == pytest.approx([GIB, 4 * GIB, 7 * GIB, 3 * GIB], rel=0.04)
     assert set(rest) == {None}
 
 
 @given(most=st.floats(0, 4 * GIB))
 def test_no_use_is_kept_as_less_than_it_was(most: float) -> None:
-    (kept, *_) = seen((0, most)).guests["u1"].days()[FIRST.toordinal()]
-    assert kept is not None
-    assert most * (1 - 1e-6) <= kept <= most + 4 * GIB / 248
+    (found, *_) = seen((0, most)).days()[FIRST.toordinal()]
+    assert found is not None
+    assert most * (1 - 1e-6) <= found <= most + 4 * GIB / 248
 
 
 def test_what_is_older_than_the_last_eight_weeks_is_dropped() -> None:
     past = seen(*((SLOTS * day, GIB) for day in range(MOST_DAYS + 5)), (0, 3 * GIB))
-    (guest,) = past.guests.values()
-    assert list(guest.days()) == [FIRST.toordinal() + day for day in range(5, MOST_DAYS + 5)]
-    assert len(json.dumps(past.content())) / 8 < 4096, "bytes a guest and week"
+    assert list(past.days()) == [FIRST.toordinal() + day for day in range(5, MOST_DAYS + 5)]
+    assert len(json.dumps(kept(past)["guests"])) < 8192
 
 
 def test_days_are_learned_after_wrong_clocks() -> None:
     ahead, behind = 300 * SLOTS, -19_000 * SLOTS
     past = seen((0, GIB), (ahead, 2 * GIB), (SLOTS, 3 * GIB), (behind, 4 * GIB), (SLOTS + 2, GIB), (2 * SLOTS, GIB))
-    (guest,) = again(past).guests.values()
-    first = FIRST.toordinal()
-    assert [day - first for day in guest.days()] == [-19_000, 0, 1, 2, 300]
-    assert [used[0] for used in guest.days().values()] == pytest.approx([4 * GIB, GIB, 3 * GIB, GIB, 2 * GIB], rel=0.02)
-    assert guest.days()[first + 1][1] == pytest.approx(GIB, rel=0.02)
+    days, first = again(past).days(), FIRST.toordinal()
+    assert [day - first for day in days] == [-19_000, 0, 1, 2, 300]
+    assert [used[0] for used in days.values()] == pytest.approx([4 * GIB, GIB, 3 * GIB, GIB, 2 * GIB], rel=0.02)
+    assert days[first + 1][1] == pytest.approx(GIB, rel=0.02)
     for day in range(3, MOST_DAYS + 3):
-        past.take_in("u1", "web", INDEX + day * SLOTS, GIB, 4 * GIB)
-    assert [day - first for day in past.guests["u1"].days()] == [*range(4, MOST_DAYS + 3), 300]
+        past.take_in(INDEX + day * SLOTS, GIB, 4 * GIB)
+    assert [day - first for day in past.days()] == [*range(4, MOST_DAYS + 3), 300]
 
 
-@pytest.mark.parametrize(("few", "today", "left"), [(True, 1, [0, 1]), (False, 1, [0, 1]), (True, 0, [0, 1, 300]), (False, 0, [0])])
-def test_future_days_are_dropped_if_they_are_few(few: bool, today: int, left: list[int]) -> None:
-    past = seen((0, GIB), (SLOTS, GIB), (300 * SLOTS, GIB))
-    past.forget_after(SECONDS + today * 86_400.0, only_few=few)
-    assert [day - FIRST.toordinal() for day in again(past).guests["u1"].days()] == left
+@pytest.mark.parametrize(("steady", "today", "left"), [(1, 1, [0, 1]), (20, 1, [0, 1]), (1, 0, [0, 1, 300]), (20, 0, [0])])
+def test_future_days_are_dropped_if_they_are_few_or_the_clock_is_right(steady: int, today: int, left: list[int]) -> None:
+    host = host_of(u1=seen((0, GIB), (SLOTS, GIB), (300 * SLOTS, GIB)))
+    now = SECONDS + today * 86_400.0
+    for passed in (0.0, steady * 86_400.0):
+        host.see(Snapshot(time=now - steady * 86_400.0 + passed, monotonic=1.0 + passed))
+    host.forget(now)
+    assert [day - FIRST.toordinal() for day in host.known["u1"].past.days()] == left
 
 
 def test_largest_memory_of_qemu_itself_is_kept() -> None:
     past = seen((0, GIB))
     for kib in (90_000, 70_000, None):
-        past.see_process(Guest("u1", "web", {"host_qemu_overhead": kib, "vcpu_count": 4}))
-    past.see_process(Guest("u2", "unknown", {"host_qemu_overhead": 9}))
-    kept = again(past)
-    other = seen((SLOTS, GIB))
-    other.merge(kept)
-    for one in (kept, other):
-        assert (one.guests["u1"].qemu_kib, one.guests["u1"].vcpus) == (90_000, 4)
-    old = {name: value for name, value in past.content().items() if name != "qemu"}
-    assert past_from(json.loads(json.dumps(old))).guests["u1"].qemu_kib == 0
+        past.see_process(kib, 4)
+    found, other = again(past), seen((SLOTS, GIB))
+    other.merge(found)
+    for one in (found, other):
+        assert (one.qemu_kib, one.vcpus) == (90_000, 4)
 
 
-def test_forgotten_or_unsized_guests_have_no_past() -> None:
-    past = seen((0, GIB))
-    past.keep_only(set())
-    assert past.content()["guests"] == []
-    assert seen((0, GIB), sold=None).guests == {}
-
-
-BROKEN: dict[str, Callable[[dict[str, Any]], object]] = {
-    "a day twice": lambda one: one["guests"][0][2].append(one["guests"][0][2][0]),
-    "a day that no calendar has": lambda one: one["guests"][0][2].__setitem__(0, 10**9),
-    "too few bytes": lambda one: one["guests"][0].__setitem__(4, "AAAA"),
-    "a negative size": lambda one: one["guests"][0][3].__setitem__(0, -1),
-    "no number": lambda one: one.__setitem__("host_kib", float("nan")),
-    "no guests": lambda one: one.pop("guests"),
-    "too many guests": lambda one: one.__setitem__("guests", [None] * 10_001),
-    "no calendar": lambda one: one.pop("day"),
-    "no id": lambda one: one["guests"][0].__setitem__(0, 7),
+BROKEN: dict[str, Callable[[dict[str, Any], list[Any]], object]] = {
+    "a day twice": lambda content, guest: guest[12].append(guest[12][0]),
+    "a day that no calendar has": lambda content, guest: guest[12].__setitem__(0, 10**9),
+    "too few bytes": lambda content, guest: guest.__setitem__(14, "AAAA"),
+    "a negative size": lambda content, guest: guest[13].__setitem__(0, -1),
+    "no number": lambda content, guest: content.__setitem__("host_kib", float("nan")),
+    "no guests": lambda content, guest: content.pop("guests"),
+    "too many guests": lambda content, guest: content.__setitem__("guests", [None] * 10_001),
+    "no calendar": lambda content, guest: content.pop("day"),
+    "no id": lambda content, guest: guest.__setitem__(0, 7),
 }
 
 
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
-def test_what_mom_has_not_written_is_refused(broken: Callable[[dict[str, Any]], object]) -> None:
-    content = json.loads(json.dumps(seen((0, GIB)).content()))
-    broken(content)
+def test_what_mom_has_not_written_is_refused(broken: Callable[[dict[str, Any], list[Any]], object]) -> None:
+    content = kept(seen((0, GIB)))
+    broken(content, content["guests"][0])
     with pytest.raises((ValueError, TypeError, KeyError)):
-        past_from(content)
+        days_from(content)
 
 
 @pytest.mark.parametrize("sold", [None, 0.5, 1e15])
 def test_a_size_that_cannot_be_teaches_nothing(sold: float | None) -> None:
-    assert again(seen((0, GIB), sold=sold)).guests == {}
+    assert kept(seen((0, GIB), sold=sold))["guests"] == []
 
 
 def test_merge_prefers_the_better_known_day() -> None:
     own, other = seen((2 * SLOTS, GIB), (3 * SLOTS, GIB)), seen((0, 2 * GIB), (2 * SLOTS, 2 * GIB), (2 * SLOTS + 4, 3 * GIB))
-    other.take_in("u2", "db", INDEX, GIB, 8 * GIB)
-    other.take_in("u1", "web", INDEX + 3 * SLOTS, 3 * GIB, 4 * GIB)
-    nobody = HostPast()
-    for past in (own, nobody):
-        assert past.merge(other) == 2
-    assert (nobody.host, nobody.host_kib, nobody.promisable_kib) == ("kvm-07", 64 * GIB, 60 * GIB)
-    assert nobody.guests == other.guests
-    days = {day - FIRST.toordinal(): used for day, used in again(own).guests["u1"].days().items()}
+    other.take_in(INDEX + 3 * SLOTS, 3 * GIB, 4 * GIB)
+    host, nobody, more = host_of(u1=own), HostDays(Calendar(), 900.0), host_of(u1=other, u2=seen((0, GIB), sold=8 * GIB))
+    for one in (host, nobody):
+        assert one.merge(more) == 2
+    assert (nobody.host_name, nobody.host_kib, nobody.promisable_kib) == ("kvm-07", 64 * GIB, 60 * GIB)
+    assert nobody.known == more.known
+    days = {day - FIRST.toordinal(): used for day, used in again(own).days().items()}
     assert {day: used[0] for day, used in days.items()} == pytest.approx({0: 2 * GIB, 2: 2 * GIB, 3: GIB}, rel=0.02)
     assert days[2][2] == pytest.approx(3 * GIB, rel=0.01)
-    assert own.guests["u2"].name == "db"
-    assert own.merge(other) == 0, "it is known"
+    assert host.known["u2"].name == "the u2"
+    assert host.merge(more) == 0, "it is known"
 
 
 def test_source_finds_files_of_this_and_other_hosts(tmp_path: Path) -> None:
-    with pytest.raises(MomError, match="there are no past days of guests"):
-        ForecastPlugin.mom_source(PastDays, ForecastPlugin.Settings(), tmp_path, tmp_path, None)
-    (tmp_path / "forecast").mkdir()
+    def source(settings: ForecastPlugin.Settings | None, file: Path | None = None) -> StoredPast | None:
+        return ForecastPlugin.mom_source(PastDays, settings, tmp_path, tmp_path, file)
+
+    with pytest.raises(MomError, match="there are no guests' days"):
+        source(ForecastPlugin.Settings())
     file = tmp_path / "forecast" / FILE
-    StateFile(file, "days", past_from).write(seen((0, GIB)).content())
-    StateFile(file.with_name(LEARNED), "days", past_from).write(seen((SLOTS, GIB)).content())
-    both = ForecastPlugin.mom_source(PastDays, ForecastPlugin.Settings(), tmp_path, tmp_path, None)
-    assert isinstance(both, StoredPast)
+    StateFile(file, "days", days_from).write(kept(seen((0, GIB))))
+    StateFile(file.with_name(LEARNED), "days", days_from).write(kept(seen((SLOTS, GIB))))
+    both = source(ForecastPlugin.Settings())
+    assert both is not None
     assert [len(one.days) for one in both.guests()] == [2], "with what was learned of recordings"
-    short = ForecastPlugin.Settings.model_validate({"day": "24min"})
-    with pytest.raises(MomError, match="there are no past days of guests"):
-        ForecastPlugin.mom_source(PastDays, short, tmp_path, tmp_path, None)
-    for found in (both, ForecastPlugin.mom_source(PastDays, None, tmp_path, tmp_path, file)):
-        assert isinstance(found, StoredPast)
+    with pytest.raises(MomError, match="there are no guests' days"):
+        source(ForecastPlugin.Settings.model_validate({"day": "24min"}))
+    for found in (both, source(None, file)):
+        assert found is not None
         assert (found.host, found.host_kib, found.promisable_kib, found.where) == ("kvm-07", 64 * GIB, 60 * GIB, str(file))
-        assert [(one.id, one.name, one.sold_kib) for one in found.guests()] == [("u1", "web", 4 * GIB)]
-    assert ForecastPlugin.mom_source(PastDays, None, tmp_path, tmp_path, tmp_path / "other.json") is None
+        assert [(one.id, one.name, one.sold_kib) for one in found.guests()] == [("u1", "the u1", 4 * GIB)]
+    assert source(None, tmp_path / "other.json") is None

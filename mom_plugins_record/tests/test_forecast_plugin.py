@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -17,11 +17,8 @@ from mom_core.testing import snapshot as made_snapshot
 from mom_daemon import About
 from mom_devkit import wait_until
 from mom_plugins_record import ForecastPlugin
-from mom_plugins_record.forecast.files import KINDS, LOOKS_EVERY, StoredPast, days_at
-from mom_plugins_record.forecast.past import FILE as PAST
-from mom_plugins_record.forecast.past import LEARNED as LEARNED_PAST
-from mom_plugins_record.forecast.past import past_from
-from mom_plugins_record.forecast.state import FILE, LEARNED, days_from
+from mom_plugins_record.forecast.files import FILE, LEARNED, LOOKS_EVERY, StoredPast, days_at, leave
+from mom_plugins_record.forecast.state import days_from
 from mom_plugins_record.forecast.surface import ForecastExplainer
 from mom_plugins_record.forecast.verbs import _find_days, forecast
 
@@ -61,8 +58,7 @@ def test_learned_days_survive_a_restart(tmp_path: Path) -> None:
     plugin, _ = started(tmp_path)
     for one in snapshots(USES, range(1)):
         plugin.mom_report(report(one))
-    for name in (FILE, PAST):
-        wait_until((tmp_path / "forecast" / name).exists, f"{name} is written, though mom was not stopped")
+    wait_until((tmp_path / "forecast" / FILE).exists, "it is written, though mom was not stopped")
     before = plugin._days.days("desktop")
     plugin.mom_teardown()
     again, _ = started(tmp_path)
@@ -87,19 +83,6 @@ def test_a_damaged_file_is_set_aside_and_days_are_learned_anew(tmp_path: Path) -
     assert started(tmp_path)[0]._days.days("desktop") is not None
 
 
-def test_past_days_survive_damage_of_the_other_file(tmp_path: Path) -> None:
-    lived(tmp_path, range(1))
-    (tmp_path / "forecast" / FILE).write_bytes(b"{}")
-    plugin, _ = started(tmp_path)
-    for one in snapshots({}, range(1, 2)):
-        plugin.mom_report(report(one))
-    (finding,) = plugin.mom_doctor(None)
-    assert finding.message.startswith("no days are known yet")
-    plugin.mom_teardown()
-    (kept,) = StoredPast(tmp_path / "forecast").guests()
-    assert (kept.id, len(kept.days)) == ("desktop", 1)
-
-
 def test_days_of_another_length_are_set_aside(tmp_path: Path) -> None:
     lived(tmp_path, range(1))
     context = PluginContext("forecast", state_directory=tmp_path)
@@ -120,15 +103,12 @@ def goes_on(plugin: ForecastPlugin, seen: Callable[[], object]) -> None:
     wait_until(cycle)
 
 
-def learned_for(folder: Path, of: Path) -> Sequence[Path]:
-    """Leave what another mom has learned, as the verb does; both files."""
-    files = []
-    (folder / "forecast").mkdir(exist_ok=True)
-    for name, learned, form in ((FILE, LEARNED, days_from), (PAST, LEARNED_PAST, past_from)):
-        content = json.loads((of / "forecast" / name).read_text())["content"]
-        StateFile(folder / "forecast" / learned, "", form).write(content)  # its frame tells its kind by its name
-        files.append(folder / "forecast" / learned)
-    return files
+def learned_for(folder: Path, of: Path) -> Path:
+    """Leave what another mom has learned, as the verb does."""
+    file = folder / "forecast" / LEARNED
+    content = json.loads((of / "forecast" / FILE).read_text())["content"]
+    StateFile(file, "", days_from).write(content)  # its frame tells its kind by its name
+    return file
 
 
 def learned_of(plugin: ForecastPlugin) -> int:
@@ -138,8 +118,8 @@ def learned_of(plugin: ForecastPlugin) -> int:
 
 
 def past_days(folder: Path) -> int:
-    """How many days of the guest are in the file of days as they were."""
-    (guest,) = StoredPast(folder / "forecast" / PAST).guests()
+    """How many past days of the guest are in the file."""
+    (guest,) = StoredPast(folder / "forecast" / FILE).guests()
     return len(guest.days)
 
 
@@ -150,7 +130,7 @@ def test_result_of_learn_is_merged(tmp_path: Path, runs: bool) -> None:
     plugin, _ = started(tmp_path, clock)
     if not runs:
         plugin.mom_teardown()
-    files = learned_for(tmp_path, tmp_path / "other")
+    file = learned_for(tmp_path, tmp_path / "other")
     if runs:
         goes_on(plugin, lambda: True)
         assert not learned_of(plugin), "it looks once a minute"
@@ -161,7 +141,7 @@ def test_result_of_learn_is_merged(tmp_path: Path, runs: bool) -> None:
     found = plugin._days.days("desktop")
     assert found is not None
     assert found.has_pattern
-    goes_on(plugin, lambda: not any(one.exists() for one in files))
+    goes_on(plugin, lambda: not file.exists())
     assert learned_of(started(tmp_path)[0]) == found.learned_slots, "it is kept"
     assert past_days(tmp_path) == 3
 
@@ -185,15 +165,14 @@ def test_reload_keeps_learned_days(tmp_path: Path, cycles: bool) -> None:
 
 @pytest.mark.parametrize("by_verb", [False, True])
 def test_full_file_keeps_the_guests_seen_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_verb: bool) -> None:
-    for module in ("host_days", "past", "state"):
+    for module in ("host_days", "state"):
         monkeypatch.setattr(f"mom_plugins_record.forecast.{module}.MOST_GUESTS", 3)
     plugin, _ = started(tmp_path / "lived")
     for one in snapshots({f"guest-{number}": at_eight for number in range(5)}, range(1)):
         plugin.mom_report(report(one))
     plugin.mom_report(report(one_snapshot({f"guest-{number}": at_eight for number in range(1, 5)}, FIRST + DAY)))
     if by_verb:
-        for kind in KINDS:
-            kind.leave(tmp_path / "kept/forecast", plugin._days)
+        leave(tmp_path / "kept/forecast", plugin._days)
     plugin.mom_teardown()
     again, context = started(tmp_path / ("kept" if by_verb else "lived"))
     assert not any(one.damage for one in context.state_files)
@@ -207,12 +186,12 @@ def test_unwritable_disk_is_reported_and_retried(tmp_path: Path) -> None:
     plugin, context = started(tmp_path)
     for one in snapshots(USES, range(1)):
         plugin.mom_report(report(one))
-    wait_until(lambda: all(one.write_error for one in context.state_files[:2]))
+    wait_until(lambda: context.state_files[0].write_error)
     (tmp_path / "forecast").unlink()
     for one in snapshots(USES, range(1, 2)):
         plugin.mom_report(report(one))
     plugin.mom_teardown()
-    assert [one.write_error for one in context.state_files] == [""] * 4
+    assert [one.write_error for one in context.state_files] == [""] * 2
     assert learned_of(started(tmp_path)[0]) > 150
 
 

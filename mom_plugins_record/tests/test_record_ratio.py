@@ -134,7 +134,7 @@ def test_the_risk_of_a_month_is_that_of_its_days() -> None:
 class Learned(SimpleNamespace):
     """`PastDays` of a host of 64 GiB."""
 
-    where, host = "past.json", "kvm-07"
+    where, host = "days.json", "kvm-07"
     host_kib: float | None = 64 * GIB
     promisable_kib: float | None = 60 * GIB
 

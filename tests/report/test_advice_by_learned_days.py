@@ -12,21 +12,25 @@ from click.testing import CliRunner, Result
 
 from mom_core import StateFile
 from mom_plugins_record.advise.command import advise
-from mom_plugins_record.forecast.past import PARTS, HostPast, past_from
+from mom_plugins_record.forecast.curve import GuestDays
+from mom_plugins_record.forecast.host_days import HostDays, KnownGuest
+from mom_plugins_record.forecast.past import PARTS
+from mom_plugins_record.forecast.slots import SLOTS, Calendar
+from mom_plugins_record.forecast.state import content_of, days_from
 
 GIB = 1 << 20
 FIRST = date(2024, 9, 2).toordinal() - date(1970, 1, 1).toordinal()
-SLOTS = 96
 
 
 def kept(file: Path, host: str, used: float, days: int = 28, count: int = 6) -> Path:
     """A file of days of guests of 4 GiB, which use so much of that each day, on a host of 24 GiB."""
-    past = HostPast({}, host, 24 * GIB, 22 * GIB)
-    for guest in range(count):
+    learned = HostDays(Calendar(), 900.0)
+    learned.host_name, learned.host_kib, learned.promisable_kib = host, 24 * GIB, 22 * GIB
+    for number in range(count):
+        guest = learned.known[f"u{number}"] = KnownGuest(f"u{number}", f"g{number}", GuestDays(learned.calendar))
         for slot in range(0, SLOTS * days, SLOTS // PARTS):
-            past.take_in(f"u{guest}", f"g{guest}", FIRST * SLOTS + slot, used * 4 * GIB, 4 * GIB)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    StateFile(file, "days", past_from).write(past.content())
+            guest.past.take_in(FIRST * SLOTS + slot, used * 4 * GIB, 4 * GIB)
+    StateFile(file, "days", days_from).write(content_of(learned))
     return file
 
 
@@ -39,8 +43,8 @@ def test_of_the_host_whose_mom_has_learned_its_guests_days(tmp_path: Path) -> No
     config.write_text(yaml.safe_dump({"state_directory": str(tmp_path / "state"), "plugins": {"sim": {}, "forecast": {}}}))
     missing = asked("-c", config)
     assert missing.exit_code != 0
-    assert "there are no past days of guests" in str(missing.exception)
-    kept(tmp_path / "state/forecast/past.json", "kvm-07", 0.5)
+    assert "there are no guests' days" in str(missing.exception)
+    kept(tmp_path / "state/forecast/days.json", "kvm-07", 0.5)
     done = asked("-c", config, "--risk", "2%")
     assert done.exit_code == 0, done.output
     assert "kvm-07: " in done.output
@@ -55,8 +59,8 @@ def test_of_the_host_whose_mom_has_learned_its_guests_days(tmp_path: Path) -> No
 
 
 def test_of_several_hosts_as_json(tmp_path: Path) -> None:
-    files = [kept(tmp_path / name / "past.json", name, used) for name, used in (("calm", 0.25), ("full", 0.9))]
-    short = kept(tmp_path / "new/past.json", "new", 0.5, days=5)
+    files = [kept(tmp_path / name / "days.json", name, used) for name, used in (("calm", 0.25), ("full", 0.9))]
+    short = kept(tmp_path / "new/days.json", "new", 0.5, days=5)
     done = asked(*(word for file in (*files, short) for word in ("--days", file)), "--json")
     assert done.exit_code == 0, done.output
     hosts = {one["host"]: one for one in json.loads(done.output)["hosts"]}
@@ -92,10 +96,10 @@ def test_what_does_not_go_together_is_said(arguments: Sequence[str], message: st
 
 
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "past.json").write_text("{}")
-    damaged = asked("--days", tmp_path / "past.json")
+    (tmp_path / "days.json").write_text("{}")
+    damaged = asked("--days", tmp_path / "days.json")
     assert damaged.exit_code != 0
-    assert "the file of guests' past days" in str(damaged.exception)
+    assert "the file of guests' days" in str(damaged.exception)
     (tmp_path / "other.json").write_text("{}")
     other = asked("--days", tmp_path / "other.json")
     assert "no installed plugin reads days of guests from" in str(other.exception)

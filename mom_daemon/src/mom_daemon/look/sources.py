@@ -82,7 +82,7 @@ def past_days(config: Config | None, path: Path | None) -> PastDays:
     """Return learned days from a file; without a path, those that the configured mom has stored. Raise `MomError` without any."""
     nothing = "there are no learned days of guests: the configuration enables no plugin that learns them"
     cure = "add `forecast: {}` to `plugins`, and let mom learn for two weeks; or give the path of a recording to simulate"
-    hint = "such a file is past.json in mom's state folder"
+    hint = "such a file is days.json of the forecast plugin in mom's state folder"
     unread = MomError(f"no installed plugin reads days of guests from {path}", hint=hint)
     return _stored(PastDays, config, path, MomError(nothing, hint=cure), unread)
 

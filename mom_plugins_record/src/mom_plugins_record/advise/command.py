@@ -43,7 +43,7 @@ from mom_plugins_record.report.sizes import risk_of
     "--risk", metavar="SHARE", help=f"Without RECORDING: risk per month that some guest lacks memory.  [default: {100 * RISK:g}%]"
 )
 @click.option(
-    "--days", type=KeptPath(), multiple=True, metavar="FILE", help="Without RECORDING: past.json of this or another host; may be repeated."
+    "--days", type=KeptPath(), multiple=True, metavar="FILE", help="Without RECORDING: days.json of this or another host; may be repeated."
 )
 @click.option("--class", "sla_class", metavar="CLASS", help="With RECORDING: service class of the new guests.")
 @click.option("--memory", metavar="SIZE", help="Memory of each new guest, such as 4GiB.  [default: the recorded guests' sizes]")
@@ -82,7 +82,7 @@ def advise(
 
     \b
     mom advise --risk 1%                       from days of this host's guests, learned by the forecast plugin
-    mom advise --days a/past.json --days b/past.json    of several hosts, whose files were copied here
+    mom advise --days a/days.json --days b/days.json    of several hosts, whose files were copied here
     mom advise RECORDING --class gold          by simulation
 
     With learned days: mom fills the host with its guests and with copies of them, day after day. Peaks of days follow Gumbel's distribution

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isnan
 from typing import Final, NamedTuple
 
-from mom_core import Columns, Guest, Snapshot, Value
-from mom_kvm import Days
+from mom_core import Columns, Guest, Host, Snapshot, Value
+from mom_kvm import Days, GuestField
 from mom_plugins_record.forecast.curve import (
     COVERAGE,
     FITS,
@@ -23,7 +24,7 @@ from mom_plugins_record.forecast.curve import (
     SlotExpected,
     SlotSeen,
 )
-from mom_plugins_record.forecast.past import FIRST_DAY, LARGEST_KIB, MOST_GUESTS, HostPast
+from mom_plugins_record.forecast.past import FIRST_DAY, LARGEST_KIB, GuestPast, is_size
 from mom_plugins_record.forecast.slots import HOUR_SLOTS, SLOTS, Calendar
 
 SAMPLES: Final = 30
@@ -41,6 +42,11 @@ CLOSE_WITHIN: Final = 0.3
 """Share of a slot in which mom closes the slots of all guests, one by one."""
 
 KEPT_WEEKS: Final = 5
+
+MOST_GUESTS: Final = 5000
+"""Guests with stored days, 8 KiB each. Beyond that, mom forgets the guests that are absent for longest."""
+
+LONGEST_NAME: Final = 256
 
 ROOM_GUESTS: Final = 1000
 """Guests beyond the limit before mom drops some: a search takes 5 ms."""
@@ -84,6 +90,7 @@ class KnownGuest:
     name: str
     days: GuestDays
     present_at: float = 0.0
+    past: GuestPast = field(default_factory=GuestPast)
     incarnation: str = ""
     index: int = -1
     whole: bool = False
@@ -100,6 +107,11 @@ class KnownGuest:
     weight: float = 0.0
     middles: Sequence[float] = ()
     rises: int | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything is learned."""
+        return bool(self.days.slots or self.past.ordinals)
 
     def sample(self, used: float, monotonic: float) -> None:
         """Add the present use to the present slot; NaN if unknown."""
@@ -140,7 +152,10 @@ class HostDays:
         self.calendar = calendar
         self.ahead = ahead
         self.known: dict[str, KnownGuest] = {}
-        self.past = HostPast(calendar=calendar)
+        self.host_name = ""
+        self.host_kib: float | None = None
+        """The host's memory; `promisable_kib` is its promisable part."""
+        self.promisable_kib: float | None = None
         self.margin = 0.0
         """KiB added to all guests' expected growth."""
         self.usual = 0.0
@@ -165,7 +180,7 @@ class HostDays:
         """Sample some guests, and refresh the figures of others."""
         self._advance(snapshot)
         self._update_list(snapshot.listed, snapshot.time)
-        self.past.see(snapshot.host)
+        self._see_host(snapshot.host)
         count = len(self._present)
         if not count:
             self._host = self._sum_up()
@@ -181,6 +196,12 @@ class HostDays:
             self._learn_sum(self._index)
             self._host = self._sum_up()
         self._cycles += 1
+
+    def _see_host(self, host: Host) -> None:
+        self.host_name = host.name[:LONGEST_NAME] or self.host_name
+        total, promisable = host.number("mem_available"), host.number("mem_promisable")
+        self.host_kib = total if is_size(total) else self.host_kib
+        self.promisable_kib = promisable if is_size(promisable) else self.promisable_kib
 
     def _advance(self, snapshot: Snapshot) -> None:
         now, monotonic = snapshot.time, snapshot.monotonic
@@ -225,7 +246,7 @@ class HostDays:
             self._present.append(guest)
         self._interrupt(left.values())
         for guest in left.values():
-            if not guest.days.slots and guest.id not in self.past.guests:  # a guest without days would displace one with days
+            if not guest.is_known:  # a guest without days would displace one with days
                 del self.known[guest.id]
         self._columns = [[None] * len(ids) for _ in GUEST_FIELDS]
         for place, guest in enumerate(self._present):
@@ -245,7 +266,7 @@ class HostDays:
         steady = (self._now[1] - self._steady) / day
         oldest = now - KEPT_WEEKS * day * self.calendar.week_days if steady >= 1 else -math.inf
         if steady >= 1:
-            self.past.forget_after(now, only_few=steady < SURE_DAYS)
+            self._forget_future(now, only_few=steady < SURE_DAYS)
         present = set(self._ids)
         absent = sorted((item for item in self.known.values() if item.id not in present), key=self._worth)
         too_many = len(self.known) - MOST_GUESTS
@@ -253,13 +274,24 @@ class HostDays:
             if guest.present_at < oldest or place < too_many:
                 del self.known[guest.id]
 
-    def to_keep(self) -> Sequence[str]:
-        """Return the ids of guests to store, the most valuable ones."""
-        return [item.id for item in sorted(self.known.values(), key=self._worth, reverse=True)[:MOST_GUESTS]]
+    def _forget_future(self, now: float, *, only_few: bool) -> None:
+        # Past days in the future were learned while the clock was ahead. `only_few`: only if they are at most half of all days.
+        today = FIRST_DAY + self.calendar.index(now) // SLOTS
+        pasts = [guest.past for guest in self.known.values()]
+        ahead = sum(len(past.ordinals) - bisect_right(past.ordinals, today) for past in pasts)
+        if only_few and 2 * ahead > sum(len(past.ordinals) for past in pasts):
+            return
+        for past in pasts:
+            past.forget_after(today)
 
-    def _worth(self, guest: KnownGuest) -> tuple[bool, float]:
-        past = self.past.guests.get(guest.id)
-        return guest.days.slots >= SLOTS or (past is not None and len(past.ordinals) > 1), guest.present_at
+    def to_keep(self) -> Sequence[KnownGuest]:
+        """Return the guests to store, the most valuable first."""
+        known = [guest for guest in self.known.values() if guest.is_known]
+        return sorted(known, key=self._worth, reverse=True)[:MOST_GUESTS]
+
+    @staticmethod
+    def _worth(guest: KnownGuest) -> tuple[bool, float]:
+        return guest.days.slots >= SLOTS or len(guest.past.ordinals) > 1, guest.present_at
 
     def merge(self, learned: HostDays) -> int:
         """Add better known days. Return the number of changed guests."""
@@ -268,20 +300,17 @@ class HostDays:
             own = self.known.get(identity)
             if own is None:
                 self.known[identity] = guest
-            elif own.days.slots < guest.days.slots:
-                own.days = guest.days
-            else:
+                count += 1
                 continue
-            count += 1
+            changed = own.past.merge(guest.past)
+            if own.days.slots < guest.days.slots:
+                own.days, changed = guest.days, True
+            count += changed
         self.margin, self.usual = max(self.margin, learned.margin), max(self.usual, learned.usual)
+        self.host_name = self.host_name or learned.host_name
+        self.host_kib = learned.host_kib if self.host_kib is None else self.host_kib
+        self.promisable_kib = learned.promisable_kib if self.promisable_kib is None else self.promisable_kib
         return count
-
-    def know_of_past(self) -> None:
-        """Add guests of which only past days are known, so that mom keeps these days."""
-        for identity, past in self.past.guests.items():
-            if identity not in self.known and past.ordinals:
-                last_day = (past.ordinals[-1] - FIRST_DAY) * self.calendar.day_seconds
-                self.known[identity] = KnownGuest(identity, past.name, GuestDays(self.calendar), last_day)
 
     def within_a_slot(self, count: int) -> int:
         """Return how many of `count` items each cycle must process."""
@@ -301,8 +330,8 @@ class HostDays:
                 slot_use = SlotSeen(guest.total / guest.count, guest.most, guest.growth)
             guest.days.close(guest.index, slot_use)
             if slot_use is not None:
-                self.past.take_in(guest.id, guest.name, guest.index, slot_use.most, listed.number("balloon_max"))
-                self.past.see_process(listed)
+                guest.past.take_in(guest.index, slot_use.most, listed.number("balloon_max"))
+                guest.past.see_process(listed.number(GuestField.QEMU_OVERHEAD), listed.number("vcpu_count"))
         elif started:
             guest.days.interrupt()
         guest.whole = index == guest.index + 1 and not started  # otherwise mom sees only a part of this slot

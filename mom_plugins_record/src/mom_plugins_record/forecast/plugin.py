@@ -26,7 +26,7 @@ from mom_core import (
 )
 from mom_kvm import Forecasts, PastDays, late_hook
 from mom_plugins_record.forecast.fields import COLUMNS, FIELDS
-from mom_plugins_record.forecast.files import PAST, DaysKeeper, StoredPast
+from mom_plugins_record.forecast.files import FILE, LEARNED, DaysKeeper, StoredPast
 from mom_plugins_record.forecast.host_days import HostDays
 from mom_plugins_record.forecast.slots import HOUR_SLOTS, LONGEST_DAY, LONGEST_WEEK, SHORTEST_DAY, SLOTS, Calendar
 
@@ -132,7 +132,7 @@ class ForecastPlugin:
         kind: type, settings: PluginSettings | None, run_directory: Path, state_directory: Path, path: Path | None
     ) -> StoredPast | None:
         """Return a mom's past days, or the past days in the file at the path."""
-        if kind is not PastDays or (path is not None and path.name not in {PAST.name, PAST.learned}):
+        if kind is not PastDays or (path is not None and path.name not in {FILE, LEARNED}):
             return None
         if path is not None:
             return StoredPast(path)

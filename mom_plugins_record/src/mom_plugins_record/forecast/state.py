@@ -1,4 +1,4 @@
-"""Encoding of learned days: less than 4 KiB a guest."""
+"""Encoding of learned days: less than 8 KiB a guest."""
 
 from __future__ import annotations
 
@@ -9,13 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from mom_plugins_record.forecast.curve import GuestDays, HalfCurve
-from mom_plugins_record.forecast.host_days import HostDays, KnownGuest
-from mom_plugins_record.forecast.past import LARGEST_KIB, LONGEST_NAME, MOST_GUESTS
+from mom_plugins_record.forecast.host_days import LONGEST_NAME, MOST_GUESTS, HostDays, KnownGuest
+from mom_plugins_record.forecast.past import LARGEST_KIB, LAST_DAY, LEVELS, MOST_DAYS, PARTS, GuestPast, is_size
 from mom_plugins_record.forecast.slots import HOURS, SLOTS, Calendar, calendar_of
-
-FILE: Final = "days.json"
-LEARNED: Final = "learned.json"
-"""Result of `mom forecast learn`. The running mom merges and removes it."""
 
 LARGEST_NUMBER: Final = 1e30
 """Bound of sums of squares of sizes."""
@@ -26,12 +22,19 @@ _NUMBERS: Final = 15
 
 def content_of(days: HostDays) -> Mapping[str, Any]:
     """Return all days as JSON content."""
-    return {**head_of(days), "guests": [guest for identity in days.known if (guest := kept_guest(days, identity)) is not None]}
+    return {**head_of(days), "guests": [kept_guest(guest) for guest in days.to_keep()]}
 
 
 def head_of(days: HostDays) -> Mapping[str, Any]:
     """Return the content without the guests."""
-    return {"day": days.calendar.day_seconds, "week": days.calendar.week_days, "sum": [days.margin, days.usual]}
+    return {
+        "day": days.calendar.day_seconds,
+        "week": days.calendar.week_days,
+        "sum": [days.margin, days.usual],
+        "host": days.host_name,
+        "host_kib": days.host_kib,
+        "promisable_kib": days.promisable_kib,
+    }
 
 
 def days_from(content: Any) -> HostDays:
@@ -39,6 +42,11 @@ def days_from(content: Any) -> HostDays:
     calendar = calendar_of(content)
     result = HostDays(calendar, calendar.slot_seconds)
     result.margin, result.usual = (_size(number) for number in content["sum"])
+    host, *sizes = content.get("host", ""), content.get("host_kib"), content.get("promisable_kib")  # earlier files have none
+    if not isinstance(host, str):
+        raise TypeError("the host has no name")
+    result.host_name = host[:LONGEST_NAME]
+    result.host_kib, result.promisable_kib = (None if kib is None else _kib(kib) for kib in sizes)
     guests = content["guests"]
     if len(guests) > MOST_GUESTS:
         raise ValueError("there are too many guests")
@@ -48,22 +56,21 @@ def days_from(content: Any) -> HostDays:
     return result
 
 
-def kept_guest(days_of_host: HostDays, identity: str) -> Sequence[Any] | None:
-    """Return a guest as lists and numbers; None if nothing is learned."""
-    guest = days_of_host.known.get(identity)
-    if guest is None or not guest.days.slots:
-        return None
-    days = guest.days
+def kept_guest(guest: KnownGuest) -> Sequence[Any]:
+    """Return a guest as lists and numbers."""
+    days, past = guest.days, guest.past
     numbers = [days.usual, *days.losses, *days.week_losses, *days.wrong, *days.lasting, days.margin, days.average, days.weight]
     return [
         guest.id[:LONGEST_NAME], guest.name[:LONGEST_NAME], int(guest.present_at), days.slots, int(days.has_pattern),
         [None if math.isnan(number) else float(f"{number:.6g}") for number in numbers],
         *(_packed(curve) for curve in (days.by_day, days.by_week, days.last, days.excess, days.growth, days.hour_errors)),
+        past.ordinals.tolist(), [round(kib) for kib in past.sold], base64.b64encode(past.used).decode(), past.qemu_kib, past.vcpus,
     ]  # fmt: skip
 
 
 def _guest(kept: Sequence[Any], calendar: Calendar) -> KnownGuest:
-    identity, name, present_at, slots, pattern, numbers, *curves = kept
+    identity, name, present_at, slots, pattern, numbers, *texts = kept
+    curves, past = texts[:6], texts[6:]
     if not (isinstance(identity, str) and isinstance(name, str) and isinstance(slots, int) and pattern in (0, 1)) or slots < 0:
         raise TypeError("a guest's record is invalid")
     lengths = (SLOTS, calendar.week_slots, SLOTS, SLOTS, SLOTS, HOURS)
@@ -79,7 +86,20 @@ def _guest(kept: Sequence[Any], calendar: Calendar) -> KnownGuest:
         calendar, by_day.whole(), by_week, last, excess.whole(), growth.whole(), errors.whole(), usual, losses, week_losses, wrong, lasting,
         margin, average, weight, slots, bool(pattern),
     )  # fmt: skip
-    return KnownGuest(identity[:LONGEST_NAME], name[:LONGEST_NAME], days, _number(present_at))
+    return KnownGuest(identity[:LONGEST_NAME], name[:LONGEST_NAME], days, _number(present_at), _past(*past))
+
+
+def _past(ordinals: Sequence[Any] = (), sold: Sequence[Any] = (), text: str = "", qemu_kib: Any = 0, vcpus: Any = 0) -> GuestPast:
+    # Earlier files have no past days.
+    used = base64.b64decode(text, validate=True)
+    days = [ordinal for ordinal in ordinals if isinstance(ordinal, int) and 0 < ordinal <= LAST_DAY]
+    if not len(days) == len(ordinals) == len(sold) <= MOST_DAYS or len(used) != PARTS * len(days) or days != sorted(set(days)):
+        raise ValueError("days of a guest are invalid")
+    if max(used, default=0) > 1 + LEVELS:
+        raise ValueError("a part of a day is out of bounds")
+    past = GuestPast(array("i", days), array("f", [_kib(item) for item in sold]), bytearray(used))
+    past.see_process(_number(qemu_kib), _number(vcpus))
+    return past
 
 
 def _packed(curve: array[float] | HalfCurve) -> str:
@@ -110,3 +130,10 @@ def _size(value: Any) -> float:
     if number < 0:
         raise ValueError("a size is negative")
     return number
+
+
+def _kib(value: Any) -> float:
+    size = float(value)
+    if not is_size(size):
+        raise ValueError("a size is invalid")
+    return size

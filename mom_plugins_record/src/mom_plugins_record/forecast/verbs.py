@@ -30,7 +30,7 @@ from mom_daemon import (
 )
 from mom_kvm import Days
 from mom_plugins_record.forecast.curve import LEAST_WEIGHT
-from mom_plugins_record.forecast.files import KINDS, days_at
+from mom_plugins_record.forecast.files import days_at, leave
 from mom_plugins_record.forecast.host_days import HostDays
 from mom_plugins_record.forecast.plugin import ForecastPlugin
 from mom_plugins_record.forecast.slots import HOURS, SLOTS, Calendar
@@ -92,8 +92,7 @@ def learn_command(recordings: Sequence[Path], config_path: str | None) -> None:
     learned_guests = [item for item in days.known.values() if item.days.slots]
     if not learned_guests:
         raise MomError("nothing could be learned", hint="a recording must cover at least one slot, which is 15 minutes of a day")
-    for kind in KINDS:
-        kind.leave(folder, days)
+    leave(folder, days)
     patterns = sum(item.days.has_pattern for item in learned_guests)
     most = max(item.days.slots for item in learned_guests) / SLOTS
     learned = f"Learned {most:.1f} days of {len(learned_guests)} guests, of which {patterns} have a pattern."
