@@ -1,6 +1,5 @@
 """Policies in Python: what they are given, what comes of what they give, and what their mistakes cost."""
 
-import os
 import textwrap
 import time
 from collections.abc import Mapping
@@ -358,19 +357,6 @@ def test_policies_are_read_in_the_order_of_their_names_and_hidden_ones_are_not(f
     assert [one.source.name for one in folder.decisions()] == ["10_a.py", "20_b.py"]
 
 
-def test_no_bytecode_is_left_beside_a_policy_or_taken_from_there(folder: Folder) -> None:
-    import py_compile
-    import sys
-
-    path = folder.write("p.py", "def decide(host, guests):\n    return host.set('knob', 1, because='other')\n")
-    cached = py_compile.compile(str(path), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
-    assert cached is not None
-    before = sorted(folder.path.rglob("*"))
-    assert folder.decide(HALVES)[0] == {("a", "size"): GiB // 2, ("b", "size"): GiB, ("c", "size"): 2 * GiB}
-    assert sorted(folder.path.rglob("*")) == before
-    assert not [name for name in sys.modules if name.startswith("mom_pypolicy_")]
-
-
 def test_a_policy_may_have_data_classes_and_parts_of_its_own(folder: Folder) -> None:
     text = """
         from __future__ import annotations
@@ -439,35 +425,5 @@ def test_what_other_users_could_have_written_is_not_loaded(folder: Folder, which
     folder.write("p.py", f"open({str(ran)!r}, 'w')\n{textwrap.dedent(HALVES)}")
     path = folder.path / which
     path.chmod(path.stat().st_mode | mode)
-    said = folder.refused()
-    assert f"{path}: is not used: {path} can be written by " in said
-    assert f"belongs to the user {os.getuid()} and has the mode {path.stat().st_mode & 0o777:o}" in said
+    assert f"{path}: is not used: {path} can be written by " in folder.refused()
     assert not ran.exists()
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
-def test_what_belongs_to_another_user_is_not_loaded(folder: Folder) -> None:
-    os.chown(folder.write("p.py", HALVES), 65_534, 65_534)
-    assert "p.py belongs to the user 65534 and has the mode 644" in folder.refused()
-
-
-def test_a_link_that_leads_nowhere_is_refused_with_all_else_that_is_wrong(folder: Folder) -> None:
-    link = folder.path / "50_x.py"
-    link.symlink_to(folder.path.parent / "not mounted/50_x.py")
-    folder.write("60_y.py", "def decide(host, guests:\n")
-    first, second = folder.refused().splitlines()
-    assert first.startswith(f"{link}: cannot be read: No such file or directory")
-    assert "60_y.py:1:1: SyntaxError" in second
-
-
-def test_a_folder_that_cannot_be_listed_is_refused_with_the_cause(folder: Folder) -> None:
-    folder.path.rmdir()
-    folder.path.write_text("")
-    assert folder.refused().startswith(f"{folder.path}: cannot be listed: Not a directory")
-
-
-def test_what_is_no_regular_file_or_too_large_is_not_read(folder: Folder) -> None:
-    os.mkfifo(folder.path / "pipe.py", 0o600)
-    (folder.path / "folder.py").mkdir()
-    (folder.path / "large.py").write_bytes(b"#" * ((1 << 20) + 1))
-    assert folder.refused().count("is not a regular file of at most 1,048,576 bytes") == 3

@@ -31,14 +31,24 @@ class Texts:
 
 def read_policies(directory: Path | None, file: Path | None, limits: PolicyLimits) -> Texts:
     """Return the operator's policies. The folder may be absent."""
-    result = Texts()
     longest = 4 * limits.text  # bytes: UTF-8 has up to four per character
-    if directory is not None and _ours(directory, result.problems):
-        for path in _listed(directory, result.problems):
-            if _ours(path, result.problems):
-                _read(path, path.name.partition(SUFFIX)[0], result, longest)
+    result = Texts() if directory is None else read_folder(directory, SUFFIX, longest)
     if file is not None and _ours(file, result.problems):
         _read(file, SINGLE, result, longest)
+    return result
+
+
+def read_folder(directory: Path, suffix: str, longest: int, hidden: str = ".") -> Texts:
+    """Return a folder's files that only root and mom's user can write. The folder may be absent.
+
+    :param longest: size limit of a file in bytes
+    :param hidden: first characters of ignored names
+    """
+    result = Texts()
+    if _ours(directory, result.problems):
+        for path in _listed(directory, result.problems, (suffix,)):
+            if path.name[0] not in hidden and _ours(path, result.problems):
+                _read(path, path.name.partition(suffix)[0], result, longest)
     return result
 
 
@@ -78,13 +88,13 @@ def files_in(path: Path, problems: list[ConfigProblem], *suffixes: str) -> list[
     return files
 
 
-def _listed(directory: Path, problems: list[ConfigProblem], suffixes: tuple[str, ...] = (SUFFIX,)) -> Iterable[Path]:
+def _listed(directory: Path, problems: list[ConfigProblem], suffixes: tuple[str, ...]) -> Iterable[Path]:
     try:
         names = sorted(path.name for path in directory.iterdir())
     except FileNotFoundError:
         return []
     except OSError as error:
-        problems.append(_problem(directory, f"cannot be listed: {error.strerror}", "use the folder with the *.policy files"))
+        problems.append(_problem(directory, f"cannot be listed: {error.strerror}", "use a folder that mom's user can read"))
         return []
     return [directory / name for name in names if name.endswith(suffixes) and not name.startswith(".")]
 
