@@ -41,7 +41,7 @@ def coded(name: str) -> str:
 class UnixConnection(http.client.HTTPConnection):
     """HTTP connection through a unix socket."""
 
-    def __init__(self, path: Path, seconds: float = ANSWER_SECONDS) -> None:
+    def __init__(self, path: Path, seconds: float) -> None:
         super().__init__("localhost", timeout=seconds)
         self.path = path
 
@@ -74,15 +74,14 @@ class ApiMisusedError(ApiRefusedError, ValueError):
 
 
 class Client:
-    """Client of one socket. A request fails after `seconds` of silence, or `reading` if it changes nothing."""
+    """Client of one socket. A request that changes nothing fails after `reading` seconds of silence."""
 
-    def __init__(self, path: Path, seconds: float = ANSWER_SECONDS, reading: float = READ_SECONDS) -> None:
+    def __init__(self, path: Path, reading: float = READ_SECONDS) -> None:
         self.path = path
-        self._seconds = seconds
-        self.reading = min(seconds, reading)
+        self.reading = reading
 
     @classmethod
-    def configured(cls, config_path: str | None, seconds: float = ANSWER_SECONDS, reading: float = READ_SECONDS) -> Client:
+    def configured(cls, config_path: str | None, reading: float = READ_SECONDS) -> Client:
         """Return a client of the configured mom. If the configuration is invalid, use its default socket, if any."""
         from mom_plugins_http.settings import SOCKET, HttpSettings
 
@@ -93,10 +92,10 @@ class Client:
             if folders is None or not (path := folders[1] / SOCKET).is_socket():
                 raise
             warn_of_file(error, f"asking the mom that serves {path}")
-            return cls(path, seconds, reading)
+            return cls(path, reading)
         for plugin in config.plugins.values():
             if isinstance(plugin.settings, HttpSettings):
-                return cls(plugin.settings.socket or config.run_directory / SOCKET, seconds, reading)
+                return cls(plugin.settings.socket or config.run_directory / SOCKET, reading)
         raise MomError(
             "the configuration does not enable the http plugin; without the plugin, commands cannot reach a running mom",
             hint="add `http: {}` to `plugins`, then systemctl reload mom",
@@ -118,7 +117,7 @@ class Client:
         data = None if body is None else json.dumps(body).encode()
         if data is not None:
             headers["content-type"] = "application/json"
-        seconds = self.reading if method == "GET" else self._seconds
+        seconds = self.reading if method == "GET" else ANSWER_SECONDS
         connection = UnixConnection(self.path, seconds)
         try:
             connection.connect()

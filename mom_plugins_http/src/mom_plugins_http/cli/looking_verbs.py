@@ -12,7 +12,7 @@ import click
 
 from mom_core import HOST_ID, MomError, Source, Status, Value, format_kib, printable
 from mom_daemon import TableColumn, amount, as_caller, brief, guests_unknown, print_prose, print_table, verdict_of
-from mom_plugins_http.cli.client import READ_SECONDS, Client, coded
+from mom_plugins_http.cli.client import Client, coded
 from mom_plugins_http.cli.event_stream import EventStream
 from mom_plugins_http.cli.policy_verbs import common_options
 from mom_plugins_http.report_changes import with_changes
@@ -50,7 +50,7 @@ _SHOWN_PAST: Final = 20
 @as_caller
 def history_command(whose: str, cycles: int, as_json: bool, config_path: str | None) -> None:
     """Show a guest, or the host, in the last cycles, newest first. mom keeps about an hour of cycles; `mom record` keeps more."""
-    client = Client.configured(config_path, READ_SECONDS)
+    client = Client.configured(config_path)
     path = "/v1/host/history" if whose == HOST_ID else f"/v1/guests/{coded(whose)}/history"
     samples = client.get(f"{path}?limit={cycles}")["items"]
     if as_json:
@@ -87,7 +87,7 @@ def events_command(outcomes: bool, guest: str | None, follow: bool, as_json: boo
         raise click.UsageError("--guest needs --outcomes")
     if outcomes and follow:
         raise click.UsageError("--outcomes shows only the last cycle: omit --follow")
-    client = Client.configured(config_path, READ_SECONDS)
+    client = Client.configured(config_path)
     if outcomes:
         _show_outcomes(client, guest, as_json=as_json)
         return

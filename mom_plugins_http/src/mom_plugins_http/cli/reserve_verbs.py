@@ -71,7 +71,7 @@ def memory_command(memory: str, lasts: str, name: str, wait: bool, keep: bool, a
         parse_duration(lasts)
     except UnitError as error:
         raise click.UsageError(str(error)) from None
-    client = Client.configured(config_path, reading=ANSWER_SECONDS)
+    client = Client.configured(config_path, ANSWER_SECONDS)
     with _interruptible():
         reservation = client.ask("POST", "/v1/reservations", {"memory": memory, "deadline": lasts, "name": name})
         if not wait:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from mom_kvm import PolicyText
-from mom_plugins_http.cli.client import READ_SECONDS, Client, coded
+from mom_plugins_http.cli.client import Client, coded
 
 if TYPE_CHECKING:
     from mom_daemon import ReportDocument
@@ -17,7 +17,7 @@ class SocketMom:
     """Running mom, reached through a unix socket."""
 
     def __init__(self, path: Path) -> None:
-        self._client = Client(path, READ_SECONDS)
+        self._client = Client(path)
 
     @property
     def where(self) -> str:

@@ -16,9 +16,9 @@ from mom_plugins_http.routes.answers import FIELDS, queried_fields
 from mom_plugins_http.routes.news import Item, NewPoliciesModel, NewReservationsModel
 from mom_plugins_http.routes.published import Published, ReportView, Subscriber
 from mom_plugins_http.routes.route import ApiCall, Route
+from mom_plugins_http.server.access import Shares
 from mom_plugins_http.server.held_bytes import PIECE
 from mom_plugins_http.server.problems import ProblemError
-from mom_plugins_http.server.shares import Shares
 
 MEDIA_TYPE: Final = "text/event-stream"
 

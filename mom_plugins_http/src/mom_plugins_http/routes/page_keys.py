@@ -19,9 +19,8 @@ from mom_daemon import Seconds, described
 from mom_kvm import ProcessStat
 from mom_plugins_http.routes.bodies import JSON, read_body
 from mom_plugins_http.routes.route import ApiCall, Parameter, Route
-from mom_plugins_http.server.access import Peer, Right, bearer_digest, token_digest
+from mom_plugins_http.server.access import Peer, Right, Shares, bearer_digest, token_digest
 from mom_plugins_http.server.problems import ProblemError
-from mom_plugins_http.server.shares import Shares
 
 KEY_SECONDS: Final = 120.0
 """The browser uses a key at once."""
@@ -68,16 +67,11 @@ class PageSessionModel(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class _Granted:
-    """Right, owner and end (monotonic seconds) of a key or session. It also ends with `process` (id and start time)."""
+    """Owner and end (monotonic seconds) of a key or session. It also ends with `process` (id and start time)."""
 
-    right: Right
-    who: str
+    owner: Peer
     until: float
     process: tuple[int, int] | None
-
-    @property
-    def user(self) -> str:
-        return self.who.partition(",")[0]
 
 
 class PageKeys:
@@ -125,7 +119,7 @@ class PageKeys:
             raise ProblemError(409, message, "use `mom page --once`")
         key = PREFIX + secrets.token_urlsafe(24)
         process = None if started is None else (peer.process, started)
-        self._keep(self._keys, key, _Granted(peer.right, peer.name, self._clock() + KEY_SECONDS, process))
+        self._keep(self._keys, key, _Granted(peer, self._clock() + KEY_SECONDS, process))
         return key
 
     def session_for(self, key: str) -> str | None:
@@ -140,7 +134,7 @@ class PageKeys:
     def session(self, authorization: str) -> tuple[Right, str] | None:
         """Return right and owner of the session; None if invalid."""
         granted = self._sessions.get(bearer_digest(authorization))
-        return None if granted is None or not self._lasts(granted) else (granted.right, granted.who)
+        return None if granted is None or not self._lasts(granted) else (granted.owner.right, granted.owner.name)
 
     def _lasts(self, granted: _Granted) -> bool:
         if granted.until < self._clock():
@@ -158,9 +152,9 @@ class PageKeys:
             for digest in [digest for digest, each in kept.items() if not self._lasts(each)]:
                 del kept[digest]
         if len(kept) >= MOST:
-            shares = Shares(kept.values())
-            weakest = min(kept, key=lambda digest: shares.order(kept[digest]))
-            if kept[weakest].right > granted.right:
+            shares = Shares(each.owner for each in kept.values())
+            weakest = min(kept, key=lambda digest: shares.order(kept[digest].owner))
+            if kept[weakest].owner.right > granted.owner.right:
                 raise ProblemError(503, "all sessions of the page are in use", "end one of the sessions: press Ctrl-C in its `mom page`")
             del kept[weakest]
         kept[token_digest(secret)] = granted

@@ -11,7 +11,8 @@ import pwd
 import socket
 from array import array
 from asyncio.trsock import TransportSocket
-from collections.abc import Mapping, Set
+from collections import Counter
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -78,6 +79,22 @@ def credentials(sock: socket.socket | TransportSocket) -> Credentials:
     except OSError:  # very many groups, or an old kernel
         groups = _listed_groups(user, group)
     return Credentials(process, user, groups | {group})
+
+
+class Shares:
+    """Number of each user's places, once all places are taken: the user who holds most yields."""
+
+    def __init__(self, holders: Iterable[Peer]) -> None:
+        self._held = Counter((holder.right, holder.user) for holder in holders)
+
+    def order(self, holder: Peer) -> tuple[Right, int]:
+        """Return the sort key: the lowest right yields first, then the user who holds most."""
+        return holder.right, -self._held[holder.right, holder.user]
+
+    def yields(self, holder: Peer, newcomer: Peer) -> bool:
+        """Return whether a newcomer gets a busy place: its right is higher, or is equal and it would still hold fewer places."""
+        held, own = (self._held[each.right, each.user] for each in (holder, newcomer))
+        return holder.right < newcomer.right or (holder.right == newcomer.right and held > own + 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,9 @@ from typing import Any, Final, TypeVar
 from uvicorn.server import ServerState
 
 from mom_kvm import BoundedServer, Callers, Listener, ServerDoor
-from mom_plugins_http.server.access import LocalAccess, Right
+from mom_plugins_http.server.access import LocalAccess, Right, Shares
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.protocol import HttpConnection, peer_of, server_config
-from mom_plugins_http.server.shares import Shares
 from mom_plugins_http.settings import HttpSettings
 
 Result = TypeVar("Result")
