@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mom_core import Entity, HypervisorError, NotSupported, Scope
+from mom_core import Entity, HypervisorError, NotSupported, PluginContext, Scope
 from mom_devkit import wait_until
 from mom_kvm import Destination, MoveJob, MoveReport, MoveStanding, ProcessStat
 from mom_plugins_sla.eviction.movers import command
-from mom_plugins_sla.eviction.movers.command import CommandMover, CommandMoverPlugin, arguments_of
+from mom_plugins_sla.eviction.movers.command import CommandMoverPlugin, arguments_of
 
 pytestmark = pytest.mark.processes
 
@@ -24,8 +24,8 @@ def named(name: str, identity: str = "id-1") -> MoveJob:
     return MoveJob(Entity(Scope.GUEST, identity, name), Destination.parse("qemu+tls://h2/system"), "ab12", 60.0)
 
 
-def mover(*arguments: str) -> CommandMover:
-    return CommandMover("movers", arguments, live=None, within="")
+def mover(*arguments: str) -> CommandMoverPlugin:
+    return CommandMoverPlugin(CommandMoverPlugin.Settings(command=list(arguments)), PluginContext(name="movers"))
 
 
 def script(folder: Path, text: str, name: str = "move") -> str:

@@ -8,8 +8,8 @@ import pytest
 from movers_server import Server
 
 from mom_core import Entity, HypervisorError, PluginContext, Scope
-from mom_kvm import Destination, MoveJob, Mover
-from mom_plugins_sla.eviction.movers.ovirt import OvirtMover, OvirtMoverPlugin
+from mom_kvm import Destination, MoveJob
+from mom_plugins_sla.eviction.movers.ovirt import OvirtMoverPlugin
 from mom_plugins_sla.eviction.movers.server_api import UnclearAnswerError
 
 VM = "6f2c7c1e-0000-4000-8000-000000000001"
@@ -21,11 +21,9 @@ def job(destination: str = "anywhere", reference: str = "", vm: str = VM) -> Mov
     return MoveJob(Entity(Scope.GUEST, vm, "web"), Destination.parse(destination), "ab12", 60.0, reference=reference)
 
 
-def made(server: Server, secret: Path, *, chooses: bool = True) -> OvirtMover:
+def made(server: Server, secret: Path, *, chooses: bool = True) -> OvirtMoverPlugin:
     settings = OvirtMoverPlugin.Settings(url=f"{server.url}/ovirt-engine", password=secret, chooses=chooses)
-    found = OvirtMoverPlugin(settings, PluginContext(name="ovirt_mover")).mom_services()[Mover]
-    assert isinstance(found, OvirtMover)
-    return found
+    return OvirtMoverPlugin(settings, PluginContext(name="ovirt_mover"))
 
 
 def says(server: Server, content: object, status: int = 200) -> None:

@@ -8,8 +8,8 @@ import pytest
 from movers_server import Request, Server
 
 from mom_core import Entity, HypervisorError, PluginContext, Scope
-from mom_kvm import Destination, MoveJob, Mover, MoveStanding
-from mom_plugins_sla.eviction.movers.proxmox import ProxmoxMover, ProxmoxMoverPlugin
+from mom_kvm import Destination, MoveJob, MoveStanding
+from mom_plugins_sla.eviction.movers.proxmox import ProxmoxMoverPlugin
 from mom_plugins_sla.eviction.movers.server_api import UnclearAnswerError
 
 UUID = "6f2c7c1e-0000-4000-8000-000000000001"
@@ -55,18 +55,16 @@ def cluster(server: Server) -> Cluster:
 
 
 @pytest.fixture
-def mover(server: Server, cluster: Cluster, secret: Path) -> ProxmoxMover:
+def mover(server: Server, cluster: Cluster, secret: Path) -> ProxmoxMoverPlugin:
     return made(server, secret)
 
 
-def made(server: Server, secret: Path, *, local_disks: bool = False) -> ProxmoxMover:
+def made(server: Server, secret: Path, *, local_disks: bool = False) -> ProxmoxMoverPlugin:
     settings = ProxmoxMoverPlugin.Settings(url=server.url, token=secret, node="pve1", local_disks=local_disks)
-    found = ProxmoxMoverPlugin(settings, PluginContext(name="proxmox_mover")).mom_services()[Mover]
-    assert isinstance(found, ProxmoxMover)
-    return found
+    return ProxmoxMoverPlugin(settings, PluginContext(name="proxmox_mover"))
 
 
-def test_the_guest_of_that_uuid_is_moved_while_it_runs_by_one_task(server: Server, mover: ProxmoxMover) -> None:
+def test_the_guest_of_that_uuid_is_moved_while_it_runs_by_one_task(server: Server, mover: ProxmoxMoverPlugin) -> None:
     assert mover.begin(JOB) == UPID
     assert server.asked == [
         ("GET", "/api2/json/nodes/pve1/qemu"),
@@ -92,13 +90,15 @@ def test_the_guest_of_that_uuid_is_moved_while_it_runs_by_one_task(server: Serve
         ([], "unknown"),
     ],
 )
-def test_its_task_says_how_it_is(server: Server, cluster: Cluster, mover: ProxmoxMover, status: object, standing: str) -> None:
+def test_its_task_says_how_it_is(server: Server, cluster: Cluster, mover: ProxmoxMoverPlugin, status: object, standing: str) -> None:
     cluster.status = status
     assert mover.look(BEGUN).standing == standing
     assert [(method, unquote(path)) for method, path in server.asked] == [("GET", f"/api2/json/nodes/pve1/tasks/{UPID}/status")]
 
 
-def test_a_task_of_which_mom_was_not_told_is_found_by_the_guest_and_the_time(server: Server, cluster: Cluster, mover: ProxmoxMover) -> None:
+def test_a_task_of_which_mom_was_not_told_is_found_by_the_guest_and_the_time(
+    server: Server, cluster: Cluster, mover: ProxmoxMoverPlugin
+) -> None:
     assert mover.look(JOB).standing is MoveStanding.UNKNOWN, "none was begun, or none is listed yet"
     cluster.tasks = [{"upid": UPID}]
     assert mover.look(JOB).standing is MoveStanding.RUNNING
@@ -110,12 +110,12 @@ def test_a_task_of_which_mom_was_not_told_is_found_by_the_guest_and_the_time(ser
     assert mover.look(JOB).standing is MoveStanding.UNKNOWN, "which of both is not known"
 
 
-def test_a_move_is_given_up_by_ending_its_task(server: Server, mover: ProxmoxMover) -> None:
+def test_a_move_is_given_up_by_ending_its_task(server: Server, mover: ProxmoxMoverPlugin) -> None:
     mover.cancel(BEGUN)
     assert [(method, unquote(path)) for method, path in server.asked] == [("DELETE", f"/api2/json/nodes/pve1/tasks/{UPID}")]
 
 
-def test_of_a_move_whose_task_is_not_known_none_is_ended(server: Server, cluster: Cluster, mover: ProxmoxMover) -> None:
+def test_of_a_move_whose_task_is_not_known_none_is_ended(server: Server, cluster: Cluster, mover: ProxmoxMoverPlugin) -> None:
     mover.cancel(JOB)
     assert "DELETE" not in {method for method, _ in server.asked}
     cluster.tasks = [{"upid": UPID}]
@@ -125,7 +125,7 @@ def test_of_a_move_whose_task_is_not_known_none_is_ended(server: Server, cluster
 
 @pytest.mark.parametrize("unclear", ["/qemu", "/config", "/migrate"])
 def test_where_what_is_asked_before_has_no_clear_answer_nothing_was_begun(
-    server: Server, cluster: Cluster, mover: ProxmoxMover, unclear: str
+    server: Server, cluster: Cluster, mover: ProxmoxMoverPlugin, unclear: str
 ) -> None:
     server.answer = lambda request: (502, b"") if urlsplit(request.path).path.endswith(unclear) else cluster.answer(request)
     with pytest.raises(HypervisorError, match="answers 502"):
@@ -143,7 +143,7 @@ def test_where_what_is_asked_before_has_no_clear_answer_nothing_was_begun(
     ],
 )
 def test_a_guest_that_the_cluster_does_not_tell_of_as_it_should_is_not_moved(
-    server: Server, mover: ProxmoxMover, guests: object, config: object
+    server: Server, mover: ProxmoxMoverPlugin, guests: object, config: object
 ) -> None:
     server.answer = lambda request: (200, json.dumps({"data": guests if request.path.endswith("/qemu") else config}).encode())
     with pytest.raises(HypervisorError, match="no guest web on pve1"):
@@ -152,7 +152,7 @@ def test_a_guest_that_the_cluster_does_not_tell_of_as_it_should_is_not_moved(
 
 
 @pytest.mark.long
-def test_a_refusal_has_begun_nothing_and_no_clear_answer_may_have(server: Server, cluster: Cluster, mover: ProxmoxMover) -> None:
+def test_a_refusal_has_begun_nothing_and_no_clear_answer_may_have(server: Server, cluster: Cluster, mover: ProxmoxMoverPlugin) -> None:
     for status in (400, 403, 500):
         cluster.migrate = (status, {"message": "VM is locked (backup)"})
         with pytest.raises(HypervisorError, match=rf"refuses \({status}\): VM is locked"):
@@ -166,7 +166,7 @@ def test_a_refusal_has_begun_nothing_and_no_clear_answer_may_have(server: Server
             mover.begin(JOB)
 
 
-def test_a_guest_that_hangs_on_this_node_is_not_moved(server: Server, cluster: Cluster, mover: ProxmoxMover, secret: Path) -> None:
+def test_a_guest_that_hangs_on_this_node_is_not_moved(server: Server, cluster: Cluster, mover: ProxmoxMoverPlugin, secret: Path) -> None:
     cluster.precondition = {"local_disks": [{"volid": "local-lvm:vm-101-disk-0"}], "local_resources": []}
     with pytest.raises(HypervisorError, match="local disks on pve1"):
         mover.begin(JOB)
@@ -177,14 +177,14 @@ def test_a_guest_that_hangs_on_this_node_is_not_moved(server: Server, cluster: C
         mover.begin(JOB)
 
 
-def test_a_guest_whose_number_is_not_certain_is_not_moved(server: Server, mover: ProxmoxMover) -> None:
+def test_a_guest_whose_number_is_not_certain_is_not_moved(server: Server, mover: ProxmoxMoverPlugin) -> None:
     for name, identity in (("web", "11111111-0000-4000-8000-000000000000"), ("db", UUID), ("../web", UUID)):
         with pytest.raises(HypervisorError, match="no guest"):
             mover.begin(MoveJob(Entity(Scope.GUEST, identity, name), JOB.destination, "x", 60.0))
     assert not any(method == "POST" for method, _ in server.asked)
 
 
-def test_it_takes_names_of_other_nodes_only(mover: ProxmoxMover) -> None:
+def test_it_takes_names_of_other_nodes_only(mover: ProxmoxMoverPlugin) -> None:
     assert not mover.why_not(JOB.destination)
     for other in (
         Destination.ANYWHERE,

@@ -84,15 +84,28 @@ def arguments_of(template: Sequence[str], job: MoveJob) -> list[str]:
     return result
 
 
-class CommandMover:
-    """`Mover` that starts a program for each move.
+class CommandMoverPlugin(MoverPlugin):
+    """Plugin that moves guests with a program, started for each move."""
 
-    :param root: parent of /proc
-    """
+    subject = "command mover"
 
-    def __init__(self, name: str, command: Sequence[str], *, live: bool | None, within: str, root: Path = Path("/")) -> None:
-        self.name, self._command, self._proc = name, command, root / "proc"
-        self.abilities = MoverAbilities(live, not _DESTINATIONS & set(command), within)
+    class Settings(PluginSettings):
+        """Program and its abilities."""
+
+        command: Arguments = Field(default_factory=list)
+        """Absolute path of the program and its arguments, as a list. mom replaces whole arguments: `{guest}` (name), `{id}`, `{host}` (the
+        destination's host), `{uri}` (the whole destination) and `{move}` (unique id of the move). Put a secret into a file, because every
+        user of the host sees arguments. Exit code 0 means that the guest has moved; any other code means that it has not. On SIGTERM the
+        program must cancel the move. If a move ends while mom restarts, the move counts as done once the guest is gone. Otherwise the
+        operator must check."""
+        live: bool | None = None
+        """Whether the guest runs during the move. Unset: unknown, so mom moves only guests that may also be saved."""
+        within: Annotated[str, StringConstraints(max_length=64)] = ""
+        """Group of hosts in a fleet: guests move between hosts with the same value. If empty, between all hosts."""
+
+    def __init__(self, settings: Settings, context: PluginContext) -> None:
+        super().__init__(context.name, MoverAbilities(settings.live, not _DESTINATIONS & set(settings.command), settings.within))
+        self._command, self._proc = settings.command, context.root / "proc"
         self._lock = threading.Lock()
         self._runs: dict[str, _Run] = {}
 
@@ -221,25 +234,3 @@ def _refuse_foreign(program: str) -> None:
         raise NotSupported(
             f"mom does not run {program}: {reason}", hint="only root must be able to change it: `chown root` and `chmod go-w`"
         )
-
-
-class CommandMoverPlugin(MoverPlugin):
-    """Plugin that moves guests with a program."""
-
-    class Settings(PluginSettings):
-        """Program and its abilities."""
-
-        command: Arguments = Field(default_factory=list)
-        """Absolute path of the program and its arguments, as a list. mom replaces whole arguments: `{guest}` (name), `{id}`, `{host}` (the
-        destination's host), `{uri}` (the whole destination) and `{move}` (unique id of the move). Put a secret into a file, because every
-        user of the host sees arguments. Exit code 0 means that the guest has moved; any other code means that it has not. On SIGTERM the
-        program must cancel the move. If a move ends while mom restarts, the move counts as done once the guest is gone. Otherwise the
-        operator must check."""
-        live: bool | None = None
-        """Whether the guest runs during the move. Unset: unknown, so mom moves only guests that may also be saved."""
-        within: Annotated[str, StringConstraints(max_length=64)] = ""
-        """Group of hosts in a fleet: guests move between hosts with the same value. If empty, between all hosts."""
-
-    def __init__(self, settings: Settings, context: PluginContext) -> None:
-        mover = CommandMover(context.name, settings.command, live=settings.live, within=settings.within, root=context.root)
-        super().__init__(mover, "command mover", mover.ready)

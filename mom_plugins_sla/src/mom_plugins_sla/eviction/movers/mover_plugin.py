@@ -1,46 +1,46 @@
-"""Hooks shared by all plugins with a mover."""
+"""Hooks shared by all plugins that are movers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
 from mom_core import Finding, MomError, Severity, hookimpl
-from mom_kvm import Mover
-
-
-class CheckedMover(Mover, Protocol):
-    """Mover that can check itself."""
-
-    def check(self) -> str:
-        """Return a sentence for `mom doctor`. Raise `MomError` if unusable."""
+from mom_kvm import Mover, MoverAbilities
 
 
 class MoverPlugin:
-    """Plugin that offers a mover.
+    """Plugin that is a `Mover`."""
 
-    :param subject: name in `mom doctor`
-    :param ready: raises `MomError` for an unusable configuration
-    """
+    subject: ClassVar[str]
+    """Name in `mom doctor`."""
 
-    def __init__(self, mover: CheckedMover, subject: str, ready: Callable[[], None]) -> None:
-        self._mover, self._subject, self._ready = mover, subject, ready
+    def __init__(self, name: str, abilities: MoverAbilities) -> None:
+        self.name, self.abilities = name, abilities
+
+    def ready(self) -> None:
+        """Raise `MomError` for an unusable configuration."""
+        raise NotImplementedError
+
+    def check(self) -> str:
+        """Return a sentence for `mom doctor`. Raise `MomError` if the mover cannot be used now."""
+        raise NotImplementedError
 
     @hookimpl
     def mom_setup(self) -> None:
         """Check the configuration. Raise `MomError` if it is unusable."""
-        self._ready()
+        self.ready()
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
         """Offer the mover."""
-        return {Mover: self._mover}
+        return {Mover: self}
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
         """Report the mover's check."""
         try:
-            self._ready()
-            yield Finding(Severity.OK, self._subject, self._mover.check())
+            self.ready()
+            yield Finding(Severity.OK, self.subject, self.check())
         except MomError as error:
-            yield Finding(Severity.ERROR, self._subject, error.message, error.hint)
+            yield Finding(Severity.ERROR, self.subject, error.message, error.hint)

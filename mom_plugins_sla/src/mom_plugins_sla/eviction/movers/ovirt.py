@@ -22,17 +22,36 @@ _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MAKE: Final = "write USER@PROFILE:PASSWORD into the file, such as mom@internal:SECRET; chmod 600"
 
 
-class OvirtMover:
-    """`Mover` that uses the engine's API.
+class OvirtMoverPlugin(MoverPlugin):
+    """Plugin that moves guests with oVirt's engine.
 
     `POST /vms/ID/migrate` starts a move. If the engine returns a job, the job has the move's state, otherwise the VM's status has it.
-
-    :param chooses: whether the engine chooses the host
     """
 
-    def __init__(self, name: str, api: ServerApi, *, chooses: bool, within: str) -> None:
-        self.name, self._api = name, api
-        self.abilities = MoverAbilities(live=True, chooses=chooses, within=within)
+    subject = "oVirt's engine"
+
+    class Settings(PluginSettings):
+        """Engine and credentials."""
+
+        url: WebUrl = "https://localhost/ovirt-engine"
+        """URL of the engine, such as `https://engine.example.org/ovirt-engine`."""
+        password: ExistingFile = Path("/etc/mom/ovirt.password")
+        """A file with mom's credentials, as `USER@PROFILE:PASSWORD`. Other users must not be able to read it. The user needs the role
+        UserVmManager for the guests, or VmOperator and MIGRATE_VM."""
+        ca: ExistingFile | None = None
+        """Certificates of the engine's authority, as PEM. Unset: the system's certificates."""
+        chooses: bool = True
+        """Whether the engine chooses the host. Then destinations are `anywhere`, otherwise `host://` and the host's name or id."""
+        within: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "ovirt"
+        """Name of the cluster: in a fleet, guests move between hosts with the same value."""
+
+    def __init__(self, settings: Settings, context: PluginContext) -> None:
+        super().__init__(context.name, MoverAbilities(live=True, chooses=settings.chooses, within=settings.within))
+        self._api = ServerApi(context.name, settings.url, lambda: _basic(settings.password), settings.ca)
+
+    def ready(self) -> None:
+        """Raise `MomError` if the credentials or certificates are unusable."""
+        self._api.check()
 
     def why_not(self, destination: Destination) -> str:
         """Accept the engine's names or ids of hosts."""
@@ -92,27 +111,3 @@ class OvirtMover:
 def _basic(password: Path) -> Mapping[str, str]:
     text = credentials(password, _MAKE)
     return {"Authorization": f"Basic {base64.b64encode(text.encode()).decode()}", "Version": "4"}
-
-
-class OvirtMoverPlugin(MoverPlugin):
-    """Plugin that moves guests with oVirt's engine."""
-
-    class Settings(PluginSettings):
-        """Engine and credentials."""
-
-        url: WebUrl = "https://localhost/ovirt-engine"
-        """URL of the engine, such as `https://engine.example.org/ovirt-engine`."""
-        password: ExistingFile = Path("/etc/mom/ovirt.password")
-        """A file with mom's credentials, as `USER@PROFILE:PASSWORD`. Other users must not be able to read it. The user needs the role
-        UserVmManager for the guests, or VmOperator and MIGRATE_VM."""
-        ca: ExistingFile | None = None
-        """Certificates of the engine's authority, as PEM. Unset: the system's certificates."""
-        chooses: bool = True
-        """Whether the engine chooses the host. Then destinations are `anywhere`, otherwise `host://` and the host's name or id."""
-        within: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "ovirt"
-        """Name of the cluster: in a fleet, guests move between hosts with the same value."""
-
-    def __init__(self, settings: Settings, context: PluginContext) -> None:
-        api = ServerApi(context.name, settings.url, lambda: _basic(settings.password), settings.ca)
-        mover = OvirtMover(context.name, api, chooses=settings.chooses, within=settings.within)
-        super().__init__(mover, "oVirt's engine", api.check)

@@ -32,19 +32,42 @@ _NO_ANSWER: Final = frozenset({408, 429, 502, 503, 504, 595, 596, 599})
 _MAKE: Final = "pveum user token add mom@pve mover; write USER@REALM!TOKENID=SECRET into the file, chmod 600"
 
 
-class ProxmoxMover:
-    """`Mover` on Proxmox VE's API.
+class ProxmoxMoverPlugin(MoverPlugin):
+    """Plugin that moves guests within a cluster of Proxmox VE.
 
     `POST /nodes/NODE/qemu/VMID/migrate` creates a task; `GET` of `/nodes/NODE/tasks/UPID/status` returns its state; `DELETE` of
     `/nodes/NODE/tasks/UPID` ends it.
-
-    :param node: this node's name in its cluster
     """
 
-    def __init__(self, name: str, api: ServerApi, node: str, *, local_disks: bool, within: str) -> None:
-        self.name, self._api, self._node, self._local_disks = name, api, node, local_disks
-        self._guests, self._tasks = f"/api2/json/nodes/{node}/qemu", f"/api2/json/nodes/{node}/tasks"
-        self.abilities = MoverAbilities(live=True, within=within)
+    subject = "Proxmox VE"
+
+    class Settings(PluginSettings):
+        """API and credentials."""
+
+        url: WebUrl = "https://localhost:8006"
+        """Server of the API: this node or another node of the cluster."""
+        token: ExistingFile = Path("/etc/mom/proxmox.token")
+        """A file with an API token, as `USER@REALM!TOKENID=SECRET`. Other users must not be able to read it. The token needs VM.Migrate and
+        VM.Audit."""
+        ca: ExistingFile | None = None
+        """Certificates of the server's authority, as PEM: /etc/pve/pve-root-ca.pem. Unset: the system's certificates."""
+        node: Annotated[str, StringConstraints(pattern=NODE)] | None = None
+        """This node's name. Unset: the system's name, up to the first dot."""
+        local_disks: bool = False
+        """Whether to move guests with disks on this node only: copying their disks takes long."""
+        within: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "proxmox"
+        """Name of the cluster: in a fleet, guests move between hosts with the same value."""
+
+    def __init__(self, settings: Settings, context: PluginContext) -> None:
+        super().__init__(context.name, MoverAbilities(live=True, within=settings.within))
+        self._api = ServerApi(context.name, settings.url, lambda: _token(settings.token), settings.ca, _NO_ANSWER)
+        self._node = settings.node or socket.gethostname().partition(".")[0].lower()
+        self._local_disks = settings.local_disks
+        self._guests, self._tasks = (f"/api2/json/nodes/{self._node}/{part}" for part in ("qemu", "tasks"))
+
+    def ready(self) -> None:
+        """Raise `MomError` if the credentials or certificates are unusable."""
+        self._api.check()
 
     def why_not(self, destination: Destination) -> str:
         """Accept names of the cluster's nodes."""
@@ -128,30 +151,3 @@ class ProxmoxMover:
 
 def _token(path: Path) -> Mapping[str, str]:
     return {"Authorization": f"PVEAPIToken={credentials(path, _MAKE)}"}
-
-
-class ProxmoxMoverPlugin(MoverPlugin):
-    """Plugin that moves guests within a cluster of Proxmox VE."""
-
-    class Settings(PluginSettings):
-        """API and credentials."""
-
-        url: WebUrl = "https://localhost:8006"
-        """Server of the API: this node or another node of the cluster."""
-        token: ExistingFile = Path("/etc/mom/proxmox.token")
-        """A file with an API token, as `USER@REALM!TOKENID=SECRET`. Other users must not be able to read it. The token needs VM.Migrate and
-        VM.Audit."""
-        ca: ExistingFile | None = None
-        """Certificates of the server's authority, as PEM: /etc/pve/pve-root-ca.pem. Unset: the system's certificates."""
-        node: Annotated[str, StringConstraints(pattern=NODE)] | None = None
-        """This node's name. Unset: the system's name, up to the first dot."""
-        local_disks: bool = False
-        """Whether to move guests with disks on this node only: copying their disks takes long."""
-        within: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "proxmox"
-        """Name of the cluster: in a fleet, guests move between hosts with the same value."""
-
-    def __init__(self, settings: Settings, context: PluginContext) -> None:
-        api = ServerApi(context.name, settings.url, lambda: _token(settings.token), settings.ca, _NO_ANSWER)
-        node = settings.node or socket.gethostname().partition(".")[0].lower()
-        mover = ProxmoxMover(context.name, api, node, local_disks=settings.local_disks, within=settings.within)
-        super().__init__(mover, "Proxmox VE", api.check)
