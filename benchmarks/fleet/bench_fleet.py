@@ -119,8 +119,8 @@ def run(hosts: int, guests: int, seconds: float, changing: float, folder: Path) 
             async with linked(access, "operator", LOG, patient=True) as store:
                 await store.make(1)
                 for one in made:
-                    await store.put(ROSTER, one.name, operator.signed(ROSTER, one.name, Member(group="g"), 1))
-                await store.put(GROUPS, "g", operator.signed(GROUPS, "g", Group(policies={"60_fleet_a": "(defvar a 1)"}), 1))
+                    await store.put(ROSTER, one.name, operator.signed(one.name, Member(group="g"), 1))
+                await store.put(GROUPS, "g", operator.signed("g", Group(policies={"60_fleet_a": "(defvar a 1)"}), 1))
 
         asyncio.run(enroll())
         for one in made:
@@ -148,7 +148,7 @@ def run(hosts: int, guests: int, seconds: float, changing: float, folder: Path) 
 
         async def change() -> tuple[int, float, float]:
             async with linked(access, "operator", LOG, patient=True) as store:
-                await store.put(GROUPS, "g", operator.signed(GROUPS, "g", Group(policies={"60_fleet_a": "(defvar a 2)"}), 2))
+                await store.put(GROUPS, "g", operator.signed("g", Group(policies={"60_fleet_a": "(defvar a 2)"}), 2))
                 changed, started = time.monotonic(), time.monotonic()
                 await FleetView(frozenset({operator.public})).load(store)
                 return 2, changed, time.monotonic() - started

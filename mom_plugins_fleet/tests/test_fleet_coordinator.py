@@ -115,15 +115,15 @@ def agent() -> FleetAgent:
 
 
 def orders_of(store: Memory, host: str) -> Orders:
-    return opened(Orders, ORDERS, host, store.kept[ORDERS, host].data or b"", [OPERATOR.public]).record
+    return opened(Orders, host, store.kept[ORDERS, host].data or b"", [OPERATOR.public]).record
 
 
 async def drained(store: Memory, c1: Coordinator) -> None:
     """The coordinator works, and the guest a of the host h1 can go to two others."""
-    await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g", draining=True), 1))
+    await store.put(ROSTER, "h1", OPERATOR.signed("h1", Member(group="g", draining=True), 1))
     for host in ("h2", "h3"):
         there = Member(group="g", address=Destination.parse(f"qemu+tls://{host}/system"))
-        await store.put(ROSTER, host, OPERATOR.signed(ROSTER, host, there, 1))
+        await store.put(ROSTER, host, OPERATOR.signed(host, there, 1))
     assert await c1.acquire(store)
     await c1.view.load(store)
     for host in ("h1", "h2", "h3"):
@@ -139,14 +139,14 @@ MOVE = Move(guest="a", name="a", to="h2", destination=Destination.parse("qemu+tl
     "invented",
     [
         Orders(epoch=10**12, moves=(MOVE,)).packed(),
-        THIEF.signed(ORDERS, "h1", Orders(epoch=10**12, moves=(MOVE,)), 1 << 61),
-        OPERATOR.signed(ORDERS, "h2", Orders(epoch=1, moves=(MOVE,)), 1 << 61),
+        THIEF.signed("h1", Orders(epoch=10**12, moves=(MOVE,)), 1 << 61),
+        OPERATOR.signed("h2", Orders(epoch=1, moves=(MOVE,)), 1 << 61),
         b"x" * LARGEST_RECORD,
     ],
 )
 @pytest.mark.parametrize("leaves", ["draining", "balance"])
 async def test_orders_that_no_coordinator_has_signed_are_made_anew(invented, leaves, store, c1):
-    await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member.model_validate({"group": "g", leaves: True}), 1))
+    await store.put(ROSTER, "h1", OPERATOR.signed("h1", Member.model_validate({"group": "g", leaves: True}), 1))
     await store.put(ORDERS, "h1", invented)
     assert await c1.acquire(store)
     await c1.view.load(store)
@@ -156,8 +156,8 @@ async def test_orders_that_no_coordinator_has_signed_are_made_anew(invented, lea
 
 
 async def test_a_host_that_is_not_drained_is_left_no_orders_of_a_coordinator_that_was_removed(store, c1, agent):
-    await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g"), 1))
-    await store.put(ORDERS, "h1", THIEF.signed(ORDERS, "h1", Orders(epoch=1), 5))
+    await store.put(ROSTER, "h1", OPERATOR.signed("h1", Member(group="g"), 1))
+    await store.put(ORDERS, "h1", THIEF.signed("h1", Orders(epoch=1), 5))
     assert await c1.acquire(store)
     await c1.view.load(store)
     await c1.decide(store)
@@ -167,7 +167,7 @@ async def test_a_host_that_is_not_drained_is_left_no_orders_of_a_coordinator_tha
 
 @pytest.mark.parametrize("lost", ["all", "the last"])
 async def test_orders_that_the_servers_have_lost_are_given_again_and_no_move_is_another_one(lost, store, c1):
-    await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g", draining=True), 1))
+    await store.put(ROSTER, "h1", OPERATOR.signed("h1", Member(group="g", draining=True), 1))
     assert await c1.acquire(store)
     await c1.view.load(store)
     new = MOVE.model_copy(update={"order": 0})
@@ -218,9 +218,9 @@ async def test_the_room_of_a_move_stays_taken_where_servers_and_a_coordinator_ha
 
 
 async def test_moves_under_way_are_not_forgotten_where_the_servers_have_lost_the_newest_leases(store, c1):
-    await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g", draining=True), 1))
+    await store.put(ROSTER, "h1", OPERATOR.signed("h1", Member(group="g", draining=True), 1))
     came = Arrival(guest="b", to="h2", takes=1, at=time.time())
-    await store.put(ORDERS, "h1", OPERATOR.signed(ORDERS, "h1", Orders(epoch=10**6, moves=(MOVE,), arrivals=(came,)), 5))
+    await store.put(ORDERS, "h1", OPERATOR.signed("h1", Orders(epoch=10**6, moves=(MOVE,), arrivals=(came,)), 5))
     assert await c1.acquire(store)
     await c1.view.load(store)
     await c1.fence(store)
@@ -231,16 +231,16 @@ async def test_moves_under_way_are_not_forgotten_where_the_servers_have_lost_the
 async def test_a_coordinator_works_only_while_an_operator_authorizes_it(monkeypatch):
     monkeypatch.setattr("mom_plugins_fleet.coordinator.coordinator.LOOK_SECONDS", 0.01)
     store, c1 = Memory(), coordinator(THIEF)
-    await store.put(AUTHORIZED, COORDINATORS, THIEF.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(keys=(THIEF.public,)), 1))
+    await store.put(AUTHORIZED, COORDINATORS, THIEF.signed(COORDINATORS, AuthorizedKeys(keys=(THIEF.public,)), 1))
     async with following(c1, store):
         with pytest.raises(LinkError, match="`mom fleet authorize U"):
             await c1.work(store)
         assert (await store.read(LEASES, COORDINATOR)).data is None
-        await store.put(AUTHORIZED, COORDINATORS, OPERATOR.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(keys=(THIEF.public,)), 2))
+        await store.put(AUTHORIZED, COORDINATORS, OPERATOR.signed(COORDINATORS, AuthorizedKeys(keys=(THIEF.public,)), 2))
         working = asyncio.create_task(c1.work(store))
         while not c1.works:
             await asyncio.sleep(0.01)
-        await store.put(AUTHORIZED, COORDINATORS, OPERATOR.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(), 3))
+        await store.put(AUTHORIZED, COORDINATORS, OPERATOR.signed(COORDINATORS, AuthorizedKeys(), 3))
         with pytest.raises(LinkError, match="no operator has authorized"):
             await asyncio.wait_for(working, 60)
         assert (await store.read(LEASES, COORDINATOR)).data is None, "another coordinator may work"
@@ -248,7 +248,7 @@ async def test_a_coordinator_works_only_while_an_operator_authorizes_it(monkeypa
 
 async def test_a_coordinator_that_believes_no_entry_of_any_host_takes_no_lease():
     store, c1 = Memory(), Coordinator(Access(["nats://localhost:1"]), "c1", LOG, THIEF, [THIEF.public])
-    await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g"), 1))
+    await store.put(ROSTER, "h1", OPERATOR.signed("h1", Member(group="g"), 1))
     async with following(c1, store):
         with pytest.raises(LinkError, match=r"no host's entry is valid here; the entry of h1, for example: .*--operator KEY coordinator"):
             await asyncio.wait_for(c1.work(store), 5)
@@ -269,7 +269,7 @@ async def test_a_coordinator_that_was_replaced_stops_when_it_sees_a_later_epoch(
     assert await c1.acquire(store)
     later = await store.put(LEASES, COORDINATOR, Lease(holder="c2").packed())
     await c1.view.load(store)
-    await store.put(ORDERS, "h1", OPERATOR.signed(ORDERS, "h1", Orders(epoch=later), 9))
+    await store.put(ORDERS, "h1", OPERATOR.signed("h1", Orders(epoch=later), 9))
     await c1.change(store, "h1", lambda _: Orders(epoch=c1.epoch))
     assert not c1.works
     assert orders_of(store, "h1").epoch == later
@@ -366,7 +366,7 @@ def test_a_coordinator_that_waits_for_the_lease_follows_the_fleet(monkeypatch, s
 
     def is_followed() -> bool:
         if c1.view.current:
-            store.set(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g"), 1), None)
+            store.set(ROSTER, "h1", OPERATOR.signed("h1", Member(group="g"), 1), None)
             store.set(STATES, "h1", HostState(mode="enforce").packed(), None)
         return c1.view.is_fresh("h1")
 
@@ -395,7 +395,7 @@ def test_a_coordinator_moves_one_guest_for_balance_and_says_why_it_moves_no_othe
         if c1.view.current and not c1.view.states.records:
             for host, guests in (("h1", 6), ("h2", 1)):
                 reached = Destination.parse(f"qemu+tls://{host}/system")
-                store.set(ROSTER, host, OPERATOR.signed(ROSTER, host, Member(group="g", address=reached, balance=True), 1), None)
+                store.set(ROSTER, host, OPERATOR.signed(host, Member(group="g", address=reached, balance=True), 1), None)
                 told = tuple(HostedGuest(id=f"{host}-{n}", name=f"{host}-{n}", maximum=10, held=10, working=9) for n in range(guests))
                 mover = MoverState(name="m", live=True)
                 state = HostState(mode="enforce", total=64, available=64 - 10 * guests, guests=told, mover=mover)
@@ -410,13 +410,11 @@ def test_a_coordinator_moves_one_guest_for_balance_and_says_why_it_moves_no_othe
 def test_a_host_whose_orders_cannot_be_made_ends_nothing_for_the_others(monkeypatch, caplog, store, c1):
     signed = OPERATOR.signed
 
-    def too_large_for_h1(bucket: str, key: str, record: FleetRecord, revision: int) -> bytes:
-        if (bucket, key) == (ORDERS, "h1"):
-            return signed(bucket, key, Group(by="x" * LARGEST_RECORD), revision)
-        return signed(bucket, key, record, revision)
+    def too_large_for_h1(key: str, record: FleetRecord, revision: int) -> bytes:
+        return signed(key, Group(by="x" * LARGEST_RECORD) if key == "h1" and isinstance(record, Orders) else record, revision)
 
     for host in ("h1", "h2"):
-        asyncio.run(store.put(ROSTER, host, signed(ROSTER, host, Member(group="g", draining=True), 1)))
+        asyncio.run(store.put(ROSTER, host, signed(host, Member(group="g", draining=True), 1)))
     monkeypatch.setattr(OPERATOR, "signed", too_large_for_h1)
     looks = 0
 
@@ -515,7 +513,7 @@ async def test_a_record_whose_adoption_hangs_is_refused_in_time_and_not_begun_tw
         goes_on.wait(120)
 
     agent = an_agent(apply=apply)
-    await store.put(GROUPS, "g", OPERATOR.signed(GROUPS, "g", Group(), 1))
+    await store.put(GROUPS, "g", OPERATOR.signed("g", Group(), 1))
     try:
         for _ in range(2):
             await asyncio.wait_for(agent.follow_group(store, "g"), 60)
@@ -604,7 +602,7 @@ async def test_a_guest_that_cannot_leave_is_logged_once_until_it_has_moved_again
     names.append("c")
     (third,) = await decide(70)
     assert third.startswith("guest c cannot leave h1: ")
-    await store.put(ORDERS, "h1", OPERATOR.signed(ORDERS, "h1", Orders(moves=(moved,)), 5))
+    await store.put(ORDERS, "h1", OPERATOR.signed("h1", Orders(moves=(moved,)), 5))
     assert await decide(70) == []
     await store.put(PROGRESS, "h1", Progress(moves=(OrderProgress("a", 5, MoveState.FAILED, "the link is down"),)).packed())
     assert await decide(70) == ["guest a cannot leave h1: the link is down"]
@@ -617,16 +615,16 @@ def entry(
     address: Destination | None = MOVE.destination, group: str = "g1", signer: Signer = OPERATOR, cordoned: bool = False
 ) -> dict[str, str]:
     """Of the host that guests go to, as orders have it."""
-    return {"h2": signer.signed(ROSTER, "h2", Member(group=group, address=address, cordoned=cordoned), 1).decode()}
+    return {"h2": signer.signed("h2", Member(group=group, address=address, cordoned=cordoned), 1).decode()}
 
 
 def with_move(revision: int, *moves: Move) -> bytes:
-    return OPERATOR.signed(ORDERS, "h1", Orders(epoch=1, moves=moves, entries=entry()), revision)
+    return OPERATOR.signed("h1", Orders(epoch=1, moves=moves, entries=entry()), revision)
 
 
 async def told(agent: FleetAgent, store: Memory, orders: bytes | None, member: Member = DRAINED) -> dict[str, MoveState]:
     """What the host says of its moves when these are its orders."""
-    await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", member, 1))
+    await store.put(ROSTER, "h1", OPERATOR.signed("h1", member, 1))
     if orders is not None:
         await store.put(ORDERS, "h1", orders)
     await agent.orders.follow(store, member)
@@ -681,7 +679,7 @@ async def test_a_move_for_balance_that_could_not_be_noted_is_accepted_with_the_n
 
 
 async def test_a_host_knows_that_it_is_drained_when_it_accepts_moves_for_that(agent, store):
-    await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", DRAINED, 2))
+    await store.put(ROSTER, "h1", OPERATOR.signed("h1", DRAINED, 2))
     await store.put(ORDERS, "h1", with_move(5, MOVE))
     await agent.orders.follow(store, Member(group="g1"))  # its entry was read before it was drained
     assert set(agent.orders.moves()) == {"a"}
@@ -736,8 +734,8 @@ async def test_a_coordinator_knows_after_a_restart_what_was_over_before_it(tmp_p
         return Coordinator(Access(["nats://localhost:1"]), "c1", LOG, OPERATOR, [OPERATOR.public], revisions)
 
     store, first = Memory(), started()
-    old = OPERATOR.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(keys=(THIEF.public,)), 1)
-    for data in (old, OPERATOR.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(), 2)):
+    old = OPERATOR.signed(COORDINATORS, AuthorizedKeys(keys=(THIEF.public,)), 1)
+    for data in (old, OPERATOR.signed(COORDINATORS, AuthorizedKeys(), 2)):
         await store.put(AUTHORIZED, COORDINATORS, data)
         await first.view.load(store)
     first.save()
@@ -761,7 +759,7 @@ async def test_a_coordinator_knows_after_a_restart_what_was_over_before_it(tmp_p
 async def test_orders_of_no_coordinator_move_nobody(signer, store, agent):
     orders = Orders(epoch=1, moves=(MOVE,), entries=entry())
     with pytest.raises(LinkError, match="signed"):
-        await told(agent, store, orders.packed() if signer is None else signer.signed(ORDERS, "h1", orders, 9))
+        await told(agent, store, orders.packed() if signer is None else signer.signed("h1", orders, 9))
     assert agent.orders.moves() == {}
     assert (PROGRESS, "h1") not in store.kept
 
@@ -770,16 +768,16 @@ async def test_a_coordinator_is_followed_for_as_long_as_it_is_appointed(store, a
     orders = Orders(epoch=1, moves=(MOVE,), entries=entry())
 
     async def authorized(store: Memory, revision: int, *keys: str) -> None:
-        await store.put(AUTHORIZED, COORDINATORS, OPERATOR.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(keys=keys), revision))
+        await store.put(AUTHORIZED, COORDINATORS, OPERATOR.signed(COORDINATORS, AuthorizedKeys(keys=keys), revision))
 
     await authorized(store, 1, THIEF.public)
-    assert await told(agent, store, THIEF.signed(ORDERS, "h1", orders, 9)) == {"a": MoveState.ACCEPTED}
+    assert await told(agent, store, THIEF.signed("h1", orders, 9)) == {"a": MoveState.ACCEPTED}
     await authorized(store, 2)
     with pytest.raises(LinkError, match="which is not trusted"):
-        await told(agent, store, THIEF.signed(ORDERS, "h1", orders, 10))
+        await told(agent, store, THIEF.signed("h1", orders, 10))
     await authorized(store, 1, THIEF.public)
     with pytest.raises(LinkError, match="its revision 1 is older than revision 2"):
-        await told(agent, store, THIEF.signed(ORDERS, "h1", orders, 10))
+        await told(agent, store, THIEF.signed("h1", orders, 10))
 
 
 @pytest.mark.parametrize(
@@ -795,7 +793,7 @@ async def test_a_coordinator_is_followed_for_as_long_as_it_is_appointed(store, a
     ],
 )
 async def test_a_stolen_key_of_a_coordinator_sends_guests_nowhere_but_where_an_operator_has_said(member, entries, why, agent, store):
-    orders = OPERATOR.signed(ORDERS, "h1", Orders(epoch=1, moves=(MOVE,), entries=entries), 5)
+    orders = OPERATOR.signed("h1", Orders(epoch=1, moves=(MOVE,), entries=entries), 5)
     assert await told(agent, store, orders, member) == {"a": MoveState.FAILED}
     assert why in read(Progress, store.kept[PROGRESS, "h1"].data or b"").moves[0].error
     assert agent.orders.moves() == {}
@@ -804,8 +802,8 @@ async def test_a_stolen_key_of_a_coordinator_sends_guests_nowhere_but_where_an_o
 @pytest.mark.parametrize(("last", "state"), [(1, MoveState.FAILED), (0, MoveState.ACCEPTED)])
 async def test_the_signed_entry_of_a_host_that_was_removed_brings_no_guest_there(last, state, agent, store):
     removed = AuthorizedKeys(removed={"h2": last})
-    await store.put(AUTHORIZED, COORDINATORS, OPERATOR.signed(AUTHORIZED, COORDINATORS, removed, 2))
-    orders = OPERATOR.signed(ORDERS, "h1", Orders(epoch=1, moves=(MOVE,), entries=entry()), 5)
+    await store.put(AUTHORIZED, COORDINATORS, OPERATOR.signed(COORDINATORS, removed, 2))
+    orders = OPERATOR.signed("h1", Orders(epoch=1, moves=(MOVE,), entries=entry()), 5)
     assert await told(agent, store, orders) == {"a": state}
 
 
@@ -820,7 +818,7 @@ async def test_a_plugin_that_fails_with_the_groups_policies_leaves_the_host_in_i
     assert agent.runs
     agent.close()
     agent = an_agent(apply=fails)
-    await store.put(GROUPS, "g", OPERATOR.signed(GROUPS, "g", Group(), 4))
+    await store.put(GROUPS, "g", OPERATOR.signed("g", Group(), 4))
     await agent.follow_group(store, "g")
     assert agent.taken is not None
     assert "RecursionError" in agent.taken.refused
@@ -829,11 +827,11 @@ async def test_a_plugin_that_fails_with_the_groups_policies_leaves_the_host_in_i
 async def test_a_group_that_a_server_hides_or_invents_leaves_what_is_in_force(store):
     applied: list[int] = []
     agent = an_agent(apply=lambda _group, found, _data: applied.append(found.revision))
-    await store.put(GROUPS, "g", OPERATOR.signed(GROUPS, "g", Group(), 4))
+    await store.put(GROUPS, "g", OPERATOR.signed("g", Group(), 4))
     await agent.follow_group(store, "g")
     await store.remove(GROUPS, "g")
     await agent.follow_group(store, "g")
-    for invented in (Group().packed(), THIEF.signed(GROUPS, "g", Group(), 9), OPERATOR.signed(GROUPS, "g", Group(), 3)):
+    for invented in (Group().packed(), THIEF.signed("g", Group(), 9), OPERATOR.signed("g", Group(), 3)):
         await store.put(GROUPS, "g", invented)
         await agent.follow_group(store, "g")
         assert agent.taken is not None

@@ -31,7 +31,7 @@ from mom_plugins_fleet.records import (
     read,
 )
 from mom_plugins_fleet.signatures import Opened, Signer
-from mom_plugins_fleet.subjects import GROUPS, StoredEntry
+from mom_plugins_fleet.subjects import StoredEntry
 from mom_plugins_fleet.verbs.status import host_rows, print_hosts
 from mom_plugins_fleet.view import FleetView
 
@@ -134,7 +134,7 @@ def test_the_last_policies_are_remembered_and_a_damaged_file_is_nothing_and_is_s
     settings = FleetPlugin.Settings(servers=["nats://localhost:1"], host="h1", operators=[operator.public])
     plugin = FleetPlugin(settings, context)
     group = Group(policies={"60_fleet_a": "(defvar a 1)"})
-    data = operator.signed(GROUPS, "g", group, 3)
+    data = operator.signed("g", group, 3)
     plugin.group.remember("g", data)
     assert plugin.group.remembered() == ("g", Opened(group, 3, operator.public))
     revoked = FleetPlugin(settings.model_copy(update={"operators": []}), context)

@@ -39,7 +39,7 @@ GIB, HOST_GIB, RESERVE_GIB = 1 << 20, 64, 6.4
 WHO = ContextVar("who", default="")  # whose clock and link are used
 
 STEPS = ["drain", "drain", "uncordon", "brief-drain", "brief-drain", "stop-mom", "start-all", "start-all", "restart-mom"]
-STEPS += ["end-coordinator", "cut", "mend", "clock"]
+STEPS += ["end-coordinator", "cut", "no-servers", "mend", "clock"]
 
 
 class LiveMoves(FakeMoves):
@@ -73,7 +73,7 @@ class World:
         address = Destination.parse(f"qemu+tls://{host}/system")
         self.members[host] = Member(group="g", address=address, draining=draining, cordoned=draining, balance=True)
         self.signed = max(self.signed + 1, int(EPOCH + self.clock.now))
-        self.servers.put(ROSTER, host, self.operator.signed(ROSTER, host, self.members[host], self.signed), None)
+        self.servers.put(ROSTER, host, self.operator.signed(host, self.members[host], self.signed), None)
 
     async def run(self, name: str, what: Coroutine[Any, Any, None]) -> None:
         """Have a process of that name run, in the place of the one before."""
@@ -182,8 +182,9 @@ class World:
             await self.start_all()
         elif what == "cut":
             self.links[pick([host, name])].loss = pick([0.3, 1.0])
-        elif what == "mend":
-            self.mend()
+        elif what in ("mend", "no-servers"):
+            for link in self.links.values():
+                link.loss = float(what == "no-servers")
         elif what == "clock":
             self.off[pick([host, name])] = pick([900.0, -3600.0, 80_000.0, -80_000.0])
         await asyncio.sleep(pick([0.05, 0.5, 2.0, 5.0, 20.0, 60.0, 300.0]))
@@ -191,10 +192,6 @@ class World:
     async def start_all(self) -> None:
         for name in sorted({*HOSTS, *COORDINATORS} - self.running.keys()):
             await self.run(name, self.mom(name) if name in HOSTS else self.coordinate(name))
-
-    def mend(self) -> None:
-        for link in self.links.values():
-            link.loss = 0.0
 
     async def sequence(self) -> None:
         for host in HOSTS:
@@ -208,7 +205,8 @@ class World:
         await asyncio.sleep(60)
         for _ in range(18):
             await self.step()
-        self.mend()
+        for link in self.links.values():
+            link.loss = 0.0
         self.off = dict.fromkeys(self.off, 0.0)
         await self.start_all()
         self.wrong += await self.left(3000)

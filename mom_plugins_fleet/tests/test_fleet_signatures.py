@@ -10,10 +10,10 @@ import pytest
 
 from mom_core import MomError, PluginContext
 from mom_kvm import Destination
-from mom_plugins_fleet.records import LARGEST_RECORD, Group, Member, Move, MoveState, OrderProgress, Orders
+from mom_plugins_fleet.records import LARGEST_RECORD, FleetRecord, Group, Member, Move, MoveState, OrderProgress, Orders
 from mom_plugins_fleet.revisions import FILE, FORM, LOSS, WHAT, SeenRevisions
 from mom_plugins_fleet.signatures import LARGEST_HEADER, Signer, next_revision, opened
-from mom_plugins_fleet.subjects import GROUPS, ORDERS, ROSTER
+from mom_plugins_fleet.subjects import GROUPS, ROSTER
 
 MOVE = Move(guest="g", name="web", to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1024, number=1, order=7)
 
@@ -34,14 +34,14 @@ def test_what_a_server_has_signed_to_let_a_client_in_is_no_signature_of_a_record
     nonce = json.dumps(["mom fleet", GROUPS, "g", 7]) + "\n" + record.decode()  # the form of a text
     header = {"by": by, "revision": 7, "signature": base64.b64encode(pair.sign(nonce.encode())).decode()}
     with pytest.raises(MomError, match="its signature was not made with"):
-        opened(Group, GROUPS, "g", json.dumps(header).encode() + b"\n" + record, {by})
+        opened(Group, "g", json.dumps(header).encode() + b"\n" + record, {by})
 
 
-@pytest.mark.parametrize(("bucket", "key"), [(ORDERS, "h2"), (ROSTER, "h1")])
-def test_a_signature_is_for_one_key_of_one_bucket(bucket: str, key: str) -> None:
+@pytest.mark.parametrize(("kind", "key"), [(Orders, "h2"), (Member, "h1")])
+def test_a_signature_is_for_one_key_of_one_bucket(kind: type[FleetRecord], key: str) -> None:
     signer = new_signer()
     with pytest.raises(MomError, match="its signature was not made with"):
-        opened(Orders, bucket, key, signer.signed(ORDERS, "h1", Orders(epoch=1), 7), {signer.public})
+        opened(kind, key, signer.signed("h1", Orders(epoch=1), 7), {signer.public})
 
 
 @pytest.mark.parametrize(
@@ -49,17 +49,17 @@ def test_a_signature_is_for_one_key_of_one_bucket(bucket: str, key: str) -> None
 )
 def test_a_change_of_one_byte_breaks_the_signature(before: bytes, after: bytes) -> None:
     signer = new_signer()
-    data = signer.signed(ORDERS, "h1", Orders(epoch=1, moves=(MOVE,)), 7)
+    data = signer.signed("h1", Orders(epoch=1, moves=(MOVE,)), 7)
     assert before in data
     with pytest.raises(MomError, match="its signature was not made with"):
-        opened(Orders, ORDERS, "h1", data.replace(before, after), {signer.public})
+        opened(Orders, "h1", data.replace(before, after), {signer.public})
 
 
 def test_the_name_of_a_trusted_key_on_anothers_signature_is_of_no_use() -> None:
     signer, thief = new_signer(), new_signer()
-    data = thief.signed(GROUPS, "g", Group(), 9).replace(thief.public.encode(), signer.public.encode())
+    data = thief.signed("g", Group(), 9).replace(thief.public.encode(), signer.public.encode())
     with pytest.raises(MomError, match="its signature was not made with"):
-        opened(Group, GROUPS, "g", data, {signer.public})
+        opened(Group, "g", data, {signer.public})
 
 
 TRUSTED = Signer("SUAKYRHVIOREXV7EUZTBHUHL7NUMHPMAS7QMDU3GTIUWEI5LDNOXD43IZY").public
@@ -73,80 +73,80 @@ SIGNATURES += [(TRUSTED, text) for text in ("", "AAAA", "é", "A" * 99)]
 )
 def test_nonsense_is_not_signed_also_where_a_trusted_key_is_none(data: bytes) -> None:
     with pytest.raises(MomError):
-        opened(Group, GROUPS, "g", data, {by for by, _ in SIGNATURES})
+        opened(Group, "g", data, {by for by, _ in SIGNATURES})
 
 
 def test_the_largest_record_can_be_signed() -> None:
     signer = new_signer()
     room = LARGEST_RECORD - len(Group(by="x").packed()) + 1
-    data = signer.signed(GROUPS, "g" * 63, Group(by="x" * room), (1 << 62) - 1)
+    data = signer.signed("g" * 63, Group(by="x" * room), (1 << 62) - 1)
     assert LARGEST_RECORD < len(data) <= LARGEST_RECORD + LARGEST_HEADER + 1
-    assert opened(Group, GROUPS, "g" * 63, data, {signer.public}).record.by == "x" * room
+    assert opened(Group, "g" * 63, data, {signer.public}).record.by == "x" * room
 
 
 def test_a_host_takes_nothing_that_is_older_than_what_it_has_used_also_after_a_restart(tmp_path: Path) -> None:
     operator = new_signer()
-    old, new = (operator.signed(ROSTER, "h1", Member(group=group), revision) for group, revision in (("old", 5), ("new", 6)))
+    old, new = (operator.signed("h1", Member(group=group), revision) for group, revision in (("old", 5), ("new", 6)))
     host = revisions(tmp_path)
     for data, group in ((old, "old"), (old, "old"), (new, "new")):
-        assert host.open(Member, ROSTER, "h1", data, {operator.public}).record.group == group
+        assert host.open(Member, "h1", data, {operator.public}).record.group == group
     for later in (host, revisions(tmp_path)):
         with pytest.raises(MomError, match="its revision 5 is older than revision 6"):
-            later.open(Member, ROSTER, "h1", old, {operator.public})
-        assert later.open(Member, ROSTER, "h1", new, {operator.public}).record.group == "new"
-        assert later.open(Member, ROSTER, "h2", operator.signed(ROSTER, "h2", Member(group="g"), 1), {operator.public})
+            later.open(Member, "h1", old, {operator.public})
+        assert later.open(Member, "h1", new, {operator.public}).record.group == "new"
+        assert later.open(Member, "h2", operator.signed("h2", Member(group="g"), 1), {operator.public})
 
 
 def test_what_a_key_has_signed_counts_as_long_as_that_key_is_trusted(tmp_path: Path) -> None:
     operator, stolen = new_signer(), new_signer()
     host, both = revisions(tmp_path), {operator.public, stolen.public}
-    last = stolen.signed(ROSTER, "h1", Member(group="evil"), (1 << 62) - 1)
+    last = stolen.signed("h1", Member(group="evil"), (1 << 62) - 1)
     with pytest.raises(MomError, match="ahead of the clock"):
-        host.open(Member, ROSTER, "h1", last, both)
+        host.open(Member, "h1", last, both)
     ahead = next_revision(0) + 3600
-    assert host.open(Member, ROSTER, "h1", stolen.signed(ROSTER, "h1", Member(group="evil"), ahead), both).record.group == "evil"
-    mended = operator.signed(ROSTER, "h1", Member(group="good"), next_revision(0))
+    assert host.open(Member, "h1", stolen.signed("h1", Member(group="evil"), ahead), both).record.group == "evil"
+    mended = operator.signed("h1", Member(group="good"), next_revision(0))
     with pytest.raises(MomError, match="is older than"):
-        host.open(Member, ROSTER, "h1", mended, both)
+        host.open(Member, "h1", mended, both)
     for later in (host, revisions(tmp_path)):
-        assert later.open(Member, ROSTER, "h1", mended, {operator.public}).record.group == "good", "the stolen key is trusted no more"
+        assert later.open(Member, "h1", mended, {operator.public}).record.group == "good", "the stolen key is trusted no more"
         with pytest.raises(MomError, match="is older than"):
-            later.open(Member, ROSTER, "h1", mended, both)
+            later.open(Member, "h1", mended, both)
 
 
 def test_what_was_noted_by_a_clock_that_was_ahead_counts_on_hosts_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     operator, now = new_signer(), next_revision(0)
-    far, right = (operator.signed(ROSTER, "h1", Member(group=group), now + ahead) for group, ahead in (("far", 92_000), ("right", 0)))
+    far, right = (operator.signed("h1", Member(group=group), now + ahead) for group, ahead in (("far", 92_000), ("right", 0)))
     signs, host = SeenRevisions(at_once=False), revisions(tmp_path)
     with monkeypatch.context() as clock:
         clock.setattr("time.time", lambda: now + 92_000.0)
         for one in (signs, host):
-            one.open(Member, ROSTER, "h1", far, {operator.public})
+            one.open(Member, "h1", far, {operator.public})
             assert one.newest(ROSTER, "h1", {operator.public}) == now + 92_000
     assert signs.newest(ROSTER, "h1", {operator.public}) == 0
     with pytest.raises(MomError, match=f"1 d 1 h ahead of the clock here.*countersign {operator.public}"):
-        signs.open(Member, ROSTER, "h1", far, {operator.public})
-    assert signs.open(Member, ROSTER, "h1", right, {operator.public}).record.group == "right"
+        signs.open(Member, "h1", far, {operator.public})
+    assert signs.open(Member, "h1", right, {operator.public}).record.group == "right"
     with pytest.raises(MomError, match="is older than"):
-        host.open(Member, ROSTER, "h1", right, {operator.public})
+        host.open(Member, "h1", right, {operator.public})
 
 
 def test_of_one_revision_only_one_record_is_taken(tmp_path: Path) -> None:
     operator, other = new_signer(), new_signer()
     host, trusted = revisions(tmp_path), {operator.public, other.public}
-    host.open(Member, ROSTER, "h1", operator.signed(ROSTER, "h1", Member(group="first"), 7), trusted)
+    host.open(Member, "h1", operator.signed("h1", Member(group="first"), 7), trusted)
     for later in (host, revisions(tmp_path)):
         for signer in (operator, other):
             with pytest.raises(MomError, match="a different record with revision 7"):
-                later.open(Member, ROSTER, "h1", signer.signed(ROSTER, "h1", Member(group="second"), 7), trusted)
-            assert later.open(Member, ROSTER, "h1", signer.signed(ROSTER, "h1", Member(group="first"), 7), trusted)
+                later.open(Member, "h1", signer.signed("h1", Member(group="second"), 7), trusted)
+            assert later.open(Member, "h1", signer.signed("h1", Member(group="first"), 7), trusted)
 
 
 def test_what_cannot_be_noted_on_disk_is_not_used(tmp_path: Path) -> None:
     operator = new_signer()
     (tmp_path / "fleet").write_text("in the way")
     with pytest.raises(MomError):
-        revisions(tmp_path).open(Member, ROSTER, "h1", operator.signed(ROSTER, "h1", Member(group="g"), 1), {operator.public})
+        revisions(tmp_path).open(Member, "h1", operator.signed("h1", Member(group="g"), 1), {operator.public})
 
 
 def test_how_far_moves_are_is_known_after_a_restart(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from mom_plugins_fleet.buckets import Bucket
 from mom_plugins_fleet.link import LinkError, Store, UnansweredError
 from mom_plugins_fleet.records import AuthorizedKeys, HostState, Member, Orders
 from mom_plugins_fleet.signatures import Signer
-from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, STATES, StoredEntry
+from mom_plugins_fleet.subjects import COORDINATORS, STATES, StoredEntry
 from mom_plugins_fleet.view import FleetView
 
 BEGIN = "$KV.mom-states."
@@ -290,7 +290,7 @@ def state(host: str, available: int = 1) -> bytes:
 
 
 def test_a_bucket_that_is_told_anew_forgets_what_is_not_there_any_more_and_nothing_else() -> None:
-    shelf = Bucket(HostState, STATES)
+    shelf = Bucket(HostState)
     shelf.begins()
     shelf.told("h1", StoredEntry(5, state("h1"), 1.0), live=False)
     shelf.told("h2", StoredEntry(6, b"nonsense", 1.0), live=False)
@@ -305,7 +305,7 @@ def test_a_bucket_that_is_told_anew_forgets_what_is_not_there_any_more_and_nothi
 
 
 def test_an_answer_that_is_older_than_what_was_heard_changes_nothing() -> None:
-    shelf = Bucket(HostState, STATES)
+    shelf = Bucket(HostState)
     shelf.begins()
     shelf.told("h1", StoredEntry(5, state("h1", 5)), live=True)
     shelf.take("h1", StoredEntry(4, state("h1", 4)))
@@ -318,7 +318,7 @@ def test_an_answer_that_is_older_than_what_was_heard_changes_nothing() -> None:
 
 def test_orders_that_came_before_the_coordinator_was_appointed_count_once_it_is() -> None:
     signer, view = Signer(SEED), FleetView()
-    view.orders.told("h1", StoredEntry(1, signer.signed("mom-orders", "h1", Orders(epoch=3), 2)), live=True)
+    view.orders.told("h1", StoredEntry(1, signer.signed("h1", Orders(epoch=3), 2)), live=True)
     assert view.orders.get("h1") is None
     assert "which is not trusted" in view.orders.damaged["h1"]
     view.orders.trust(frozenset({signer.public}))
@@ -332,7 +332,7 @@ def test_a_record_that_was_ahead_of_a_clock_counts_once_the_clock_is_right(monke
     right = time.time()
     monkeypatch.setattr(time, "time", lambda: clock[0])
     coordinators, revision = frozenset({signer.public}), int(right)
-    entry = StoredEntry(1, signer.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(keys=(OTHER,)), revision))
+    entry = StoredEntry(1, signer.signed(COORDINATORS, AuthorizedKeys(keys=(OTHER,)), revision))
     views = [FleetView(coordinators), FleetView(coordinators)]
     for view in views:
         view.authorized.told(COORDINATORS, entry, live=True)

@@ -112,7 +112,7 @@ def test_a_groups_classes_reach_its_hosts_and_a_wrong_one_harms_none(fleet: Flee
     fleet.until(lambda: "no plugin reads them" in fleet.host("h4")["classes_unused"], "and where they are not")
     # One that another mom's operator took for right; and then the host is started without servers.
     wrong = Group(policies={"classes.yaml": "classes: {silver: {guarantee: 500%}}\n"})
-    fleet.put(GROUPS, "g3", fleet.signer.signed(GROUPS, "g3", wrong, next_revision(0) + 100))
+    fleet.put(GROUPS, "g3", fleet.signer.signed("g3", wrong, next_revision(0) + 100))
     fleet.until(lambda: "is more than 100%" in fleet.host("h3")["classes_unused"], "the host says what is wrong")
     assert fleet.classes_on("h3") == {"silver"}
     classes.write_text("classes: {silver: {guarantee: 60%}}\n")

@@ -45,21 +45,21 @@ def test_a_hostile_server_directs_no_host_and_no_coordinator(fleet: FleetWorld) 
     revision = next_revision(0) + 1000
     for what, data, said in (
         ("unsigned", evil.packed(), "it is not signed"),
-        ("another's", thief.signed(GROUPS, "g1", evil, revision), "which is not trusted"),
+        ("another's", thief.signed("g1", evil, revision), "which is not trusted"),
         ("an old one", old, "is older than"),
-        ("another group's", fleet.signer.signed(GROUPS, "g2", evil, revision), "its signature was not made with"),
+        ("another group's", fleet.signer.signed("g2", evil, revision), "its signature was not made with"),
     ):
         fleet.put(GROUPS, "g1", data)
         refused(fleet, said, what)
         assert policies(fleet) == {"60_fleet_a": "(defvar honest 2)"}
     # Entries by which hosts are drained, and orders that say where to; and who may give such.
-    fleet.put(AUTHORIZED, COORDINATORS, thief.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(keys=(thief.public,)), revision))
+    fleet.put(AUTHORIZED, COORDINATORS, thief.signed(COORDINATORS, AuthorizedKeys(keys=(thief.public,)), revision))
     away = Destination.parse("qemu+tls://evil/system")
     move = Move(guest=before[0], name="g", to="h2", destination=away, takes=1, number=1, order=revision)
-    fleet.put(ORDERS, "h1", thief.signed(ORDERS, "h1", Orders(epoch=1, moves=(move,)), revision))
+    fleet.put(ORDERS, "h1", thief.signed("h1", Orders(epoch=1, moves=(move,)), revision))
     fleet.until(lambda: "this host's orders: it is signed with the key" in fleet.log("h1"), "it refuses the orders")
-    fleet.put(ROSTER, "h1", thief.signed(ROSTER, "h1", Member(group="g1", draining=True), revision))
-    fleet.put(ROSTER, "h2", thief.signed(ROSTER, "h2", Member(group="g1", address=away), revision))
+    fleet.put(ROSTER, "h1", thief.signed("h1", Member(group="g1", draining=True), revision))
+    fleet.put(ROSTER, "h2", thief.signed("h2", Member(group="g1", address=away), revision))
     fleet.until(lambda: "this host's entry in the fleet: it is signed with the key" in fleet.log("h1"), "it refuses the entry")
     fleet.until(lambda: {*fleet.status()["unsigned"]} == {"h1", "h2"}, "the operator is told")
     assert "which is not trusted" in fleet.refused("drain", "h1"), "what an operator would build on that is nothing"
@@ -90,7 +90,7 @@ def test_a_key_of_an_operator_that_was_revoked_directs_no_host_also_not_by_what_
     assert "(defvar evil" not in text
     assert "60_fleet_a (set by" not in text[text.index("no longer in force") :]
     fleet.kill("c3")
-    fleet.put(ROSTER, "h3", other.signed(ROSTER, "h3", Member(group="g3"), next_revision(0) + 1000))
-    fleet.put(GROUPS, "g3", other.signed(GROUPS, "g3", Group(policies={"60_fleet_a": "(defvar mine 1)"}), next_revision(0) + 1000))
+    fleet.put(ROSTER, "h3", other.signed("h3", Member(group="g3"), next_revision(0) + 1000))
+    fleet.put(GROUPS, "g3", other.signed("g3", Group(policies={"60_fleet_a": "(defvar mine 1)"}), next_revision(0) + 1000))
     fleet.until(lambda: policies(fleet, "h3") == {"60_fleet_a": "(defvar mine 1)"}, "and that is followed")
     assert sorted(fleet.where("h3")) == before

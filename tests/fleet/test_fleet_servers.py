@@ -141,7 +141,7 @@ class AccountServers(ThreeServers):
         async with linked(Access([self.urls[asked]], None, self.root.system_user()), "root", LOG, patient=True) as store:
             await patiently(lambda: give(store, self.root.host_account(account, host, group, next_revision(0))))
         async with linked(self.operator(asked), "operator", LOG, patient=True) as store:
-            record = self.signer.signed(ROSTER, host, Member(group=group, account=account), 1)
+            record = self.signer.signed(host, Member(group=group, account=account), 1)
             await patiently(lambda: store.put(ROSTER, host, record))
         return credentials
 

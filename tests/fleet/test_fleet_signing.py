@@ -82,7 +82,7 @@ def test_a_person_is_asked_about_what_was_not_seen_before_and_a_no_signs_nothing
     fleet: FleetWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Signer(new_seed(USER))
-    fleet.put(GROUPS, "g4", other.signed(GROUPS, "g4", Group(policies={"60_fleet_theirs": "theirs"}), next_revision(0)))
+    fleet.put(GROUPS, "g4", other.signed("g4", Group(policies={"60_fleet_theirs": "theirs"}), next_revision(0)))
     before = fleet.read(GROUPS, "g4")
     setting = "--operator", other.public, "policy", "set", "g4", "60_fleet_mine", honest(fleet)
     for command in (setting, ("countersign", other.public)):
@@ -93,7 +93,7 @@ def test_a_person_is_asked_about_what_was_not_seen_before_and_a_no_signs_nothing
         assert fleet.read(GROUPS, "g4") == before
     monkeypatch.setattr("sys.stdin", Terminal("y\n"))
     assert fleet.tried("countersign", other.public)[0] == 0
-    assert opened(Group, GROUPS, "g4", fleet.read(GROUPS, "g4"), {fleet.operator})
+    assert opened(Group, "g4", fleet.read(GROUPS, "g4"), {fleet.operator})
 
 
 def test_nothing_is_asked_of_servers_whose_certificate_another_authority_has_signed(fleet: FleetWorld, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ async def fleet(server: OneServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
 
 
 async def test_a_change_is_seen_at_once_and_a_host_that_is_taken_out_is_gone(fleet):
-    await fleet.store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g"), 1))
+    await fleet.store.put(ROSTER, "h1", OPERATOR.signed("h1", Member(group="g"), 1))
     await fleet.tell("h1", 1)
     await fleet.until(lambda: fleet.view.is_fresh("h1"))
     await fleet.tell("h1", 2)
@@ -114,11 +114,11 @@ async def test_a_consumer_that_the_server_forgets_is_made_anew(fleet):
 
 
 async def test_servers_that_are_set_up_anew_and_empty_are_believed_and_what_was_signed_earlier_is_not(fleet, server):
-    old = OPERATOR.signed(ORDERS, "h1", Orders(epoch=1), 5)
+    old = OPERATOR.signed("h1", Orders(epoch=1), 5)
     for _ in range(30):
         await fleet.tell("h1", 1)
     await fleet.store.put(ORDERS, "h1", old)
-    await fleet.store.put(ORDERS, "h1", OPERATOR.signed(ORDERS, "h1", Orders(epoch=2), 6))
+    await fleet.store.put(ORDERS, "h1", OPERATOR.signed("h1", Orders(epoch=2), 6))
     await fleet.until(lambda: fleet.knows("h1") == 1 and fleet.view.orders.get("h1") == Orders(epoch=2))
     server.kill()
     server.forget()

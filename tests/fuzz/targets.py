@@ -239,7 +239,7 @@ def fleet_record(data: bytes) -> None:
         view.progress.take("h1", kept)
     elif bucket == b"signed":
         with suppress(MomError):
-            opened(Group, "mom-groups", "g", record, ["UABCDEFG" * 7])
+            opened(Group, "g", record, ["UABCDEFG" * 7])
     else:
         try:
             _ = read(Group, record).classes

@@ -21,7 +21,6 @@ class Bucket(Generic[Kind]):
     """
 
     kind: type[Kind]
-    name: str
     trusted: frozenset[str] | None = None
     revisions: SeenRevisions = field(default_factory=SeenRevisions)
     removed: Mapping[str, int] = field(default_factory=dict)
@@ -84,7 +83,7 @@ class Bucket(Generic[Kind]):
             if self.trusted is None:
                 self.records[key] = revision, read(self.kind, data)
             else:
-                signed = self.revisions.open(self.kind, self.name, key, data, self.trusted)
+                signed = self.revisions.open(self.kind, key, data, self.trusted)
                 if signed.revision <= self.removed.get(key, 0):
                     raise MomError("an operator has removed this record")
                 self.records[key] = signed.revision, signed.record

@@ -285,7 +285,7 @@ class FleetPlugin:
 
         async def look(store: Store) -> Member | None:
             kept = await store.read(ROSTER, self._host)
-            return None if kept.data is None else opened(Member, ROSTER, self._host, kept.data, self._settings.operators).record
+            return None if kept.data is None else opened(Member, self._host, kept.data, self._settings.operators).record
 
         try:
             member = ask(self._access(), self._host, self._context.log, look)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, ClassVar, Final, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, FailFast, Field, StringConstraints, ValidationError
@@ -47,7 +47,10 @@ def _policy_name(name: str) -> str:
 
 
 def _a_host(name: str) -> str:
-    return Destination("qemu", "/system", host=name).host  # knows the valid host names
+    host = Destination.parse(f"host://[{name}]" if ":" in name else f"host://{name}").host  # knows the valid host names
+    if host != name:
+        raise ValueError(f"write the name as {host}")
+    return host
 
 
 PublicKey = Annotated[str, StringConstraints(pattern=r"^U[A-Z2-7]{55}$")]
@@ -95,6 +98,9 @@ class FleetRecord(StrictModel):
 
     model_config = ConfigDict(extra="ignore")
 
+    bucket: ClassVar[str] = ""
+    """Bucket of such records; empty for parts of records."""
+
     def packed(self) -> bytes:
         """Return JSON. Raise `MomError` if too large."""
         data = self.model_dump_json(exclude_defaults=True).encode()
@@ -127,6 +133,8 @@ def first_wrong(error: ValidationError) -> str:
 class Member(FleetRecord):
     """Host as enrolled by an operator."""
 
+    bucket = "mom-roster"
+
     group: GroupName
     address: Destination | None = None
     """Address of its hypervisor for incoming guests; None if it takes none."""
@@ -152,6 +160,8 @@ class Member(FleetRecord):
 
 class Group(FleetRecord):
     """Policies of all hosts of a group."""
+
+    bucket = "mom-groups"
 
     policies: Mapping[PolicyName, str] = Field(default_factory=dict)
     """Mapping from name to text; `classes.yaml` holds service classes."""
@@ -189,6 +199,8 @@ class MoverState(FleetRecord):
 
 class HostState(FleetRecord):
     """State reported by a host. Unknown values are absent."""
+
+    bucket = "mom-states"
 
     mode: str
     total: Kib | None = None
@@ -268,6 +280,8 @@ class Arrival(FleetRecord):
 class Orders(FleetRecord):
     """Moves of a host. `epoch` locks out a replaced coordinator."""
 
+    bucket = "mom-orders"
+
     epoch: int = 0
     moves: Annotated[tuple[Move, ...], Field(max_length=MOST_MOVES), FailFast()] = ()
     entries: Mapping[HostName, str] = Field(default_factory=dict)
@@ -293,11 +307,15 @@ class OrderProgress:
 class Progress(FleetRecord):
     """A host's progress with its orders."""
 
+    bucket = "mom-progress"
+
     moves: Annotated[tuple[OrderProgress, ...], Field(max_length=MOST_MOVES), FailFast()] = ()
 
 
 class AuthorizedKeys(FleetRecord):
     """Authorized coordinators, and removed hosts."""
+
+    bucket = "mom-authorized"
 
     keys: Annotated[tuple[PublicKey, ...], Field(max_length=64), FailFast()] = ()
     removed: Annotated[Mapping[HostName, int], Field(max_length=MOST_REMOVED)] = Field(default_factory=dict)
@@ -307,6 +325,8 @@ class AuthorizedKeys(FleetRecord):
 
 class Lease(FleetRecord):
     """Lease of the working coordinator."""
+
+    bucket = "mom-leases"
 
     holder: str
 

@@ -71,13 +71,13 @@ class SeenRevisions:
         """Progress of moves, keyed by guest and `order`."""
         return {(step.guest, step.order): step for step in self._moves}
 
-    def open(self, kind: type[Kind], bucket: str, key: str, data: bytes, trusted: Collection[str]) -> Opened[Kind]:
+    def open(self, kind: type[Kind], key: str, data: bytes, trusted: Collection[str]) -> Opened[Kind]:
         """Open a record; store its revision first.
 
         Raise `MomError` if the record is unsigned, outdated, far ahead of the clock, different from the known record with its revision, or
         not storable.
         """
-        record = opened(kind, bucket, key, data, trusted)
+        record, bucket = opened(kind, key, data, trusted), kind.bucket
         newest, digest = self._known(bucket, key, trusted)
         if record.revision < newest:
             raise MomError(

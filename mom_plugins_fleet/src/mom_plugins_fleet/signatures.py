@@ -51,10 +51,10 @@ class Signer:
         self._pair = nkeys.from_seed(bytearray(seed.encode()))
         self.public: str = self._pair.public_key.decode()
 
-    def signed(self, bucket: str, key: str, record: FleetRecord, revision: int) -> bytes:
+    def signed(self, key: str, record: FleetRecord, revision: int) -> bytes:
         """Sign a record. Raise `MomError` if too large."""
         data = record.packed()
-        signature = base64.b64encode(self._pair.sign(_what(bucket, key, revision, data))).decode()
+        signature = base64.b64encode(self._pair.sign(_what(record.bucket, key, revision, data))).decode()
         return Signature(by=self.public, revision=revision, signature=signature).packed() + b"\n" + data
 
 
@@ -63,7 +63,7 @@ def next_revision(before: int) -> int:
     return max(before + 1, int(time.time()))
 
 
-def opened(kind: type[Kind], bucket: str, key: str, data: bytes, trusted: Collection[str]) -> Opened[Kind]:
+def opened(kind: type[Kind], key: str, data: bytes, trusted: Collection[str]) -> Opened[Kind]:
     """Verify a record. Raise `MomError` unless a trusted key signed it for this key."""
     header, line_end, record = data[: LARGEST_HEADER + LARGEST_RECORD + 2].partition(b"\n")
     if not line_end or len(header) > LARGEST_HEADER:
@@ -71,8 +71,8 @@ def opened(kind: type[Kind], bucket: str, key: str, data: bytes, trusted: Collec
     signature = read(Signature, header)
     if signature.by not in trusted:
         raise MomError(f"it is signed with the key {signature.by}, which is not trusted", hint="see `operators` of the fleet plugin")
-    if not _fits(signature, _what(bucket, key, signature.revision, record)):
-        raise MomError(f"its signature was not made with the key {signature.by}, or not for {bucket} {key}")
+    if not _fits(signature, _what(kind.bucket, key, signature.revision, record)):
+        raise MomError(f"its signature was not made with the key {signature.by}, or not for {kind.bucket} {key}")
     return Opened(read(kind, record), signature.revision, signature.by, hashlib.sha256(record).hexdigest()[:32])
 
 

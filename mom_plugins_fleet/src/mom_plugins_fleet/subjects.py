@@ -12,15 +12,15 @@ from typing import Final
 
 from nats.js.api import KeyValueConfig, StorageType
 
-from mom_plugins_fleet.records import LARGEST_RECORD
+from mom_plugins_fleet.records import LARGEST_RECORD, AuthorizedKeys, Group, HostState, Lease, Member, Orders, Progress
 
-ROSTER: Final = "mom-roster"
-GROUPS: Final = "mom-groups"
-STATES: Final = "mom-states"
-ORDERS: Final = "mom-orders"
-PROGRESS: Final = "mom-progress"
-AUTHORIZED: Final = "mom-authorized"
-LEASES: Final = "mom-leases"
+ROSTER: Final = Member.bucket
+GROUPS: Final = Group.bucket
+STATES: Final = HostState.bucket
+ORDERS: Final = Orders.bucket
+PROGRESS: Final = Progress.bucket
+AUTHORIZED: Final = AuthorizedKeys.bucket
+LEASES: Final = Lease.bucket
 INVITATIONS: Final = "mom-invitations"
 
 INVITED_SECONDS: Final = 3600

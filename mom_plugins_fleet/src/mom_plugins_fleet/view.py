@@ -13,7 +13,7 @@ from mom_plugins_fleet.buckets import Bucket
 from mom_plugins_fleet.link import LinkError, Store
 from mom_plugins_fleet.records import AuthorizedKeys, Group, HostedGuest, HostState, Member, Move, MoveState, Orders, Progress, shown
 from mom_plugins_fleet.revisions import SeenRevisions
-from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATOR, COORDINATORS, GROUPS, LEASES, ORDERS, PROGRESS, ROSTER, STATES, StoredEntry
+from mom_plugins_fleet.subjects import COORDINATOR, COORDINATORS, LEASES, StoredEntry
 
 SILENT_SECONDS: Final = 75.0
 """Two missed heartbeats by the reader's clock; then a host counts as lost."""
@@ -33,12 +33,12 @@ class FleetView:
 
     operators: frozenset[str] = frozenset()
     revisions: SeenRevisions = field(default_factory=lambda: SeenRevisions(at_once=False))
-    members: Bucket[Member] = field(default_factory=lambda: Bucket(Member, ROSTER, frozenset()))
-    groups: Bucket[Group] = field(default_factory=lambda: Bucket(Group, GROUPS, frozenset()))
-    states: Bucket[HostState] = field(default_factory=lambda: Bucket(HostState, STATES))
-    orders: Bucket[Orders] = field(default_factory=lambda: Bucket(Orders, ORDERS, frozenset()))
-    progress: Bucket[Progress] = field(default_factory=lambda: Bucket(Progress, PROGRESS))
-    authorized: Bucket[AuthorizedKeys] = field(default_factory=lambda: Bucket(AuthorizedKeys, AUTHORIZED, frozenset()))
+    members: Bucket[Member] = field(default_factory=lambda: Bucket(Member, frozenset()))
+    groups: Bucket[Group] = field(default_factory=lambda: Bucket(Group, frozenset()))
+    states: Bucket[HostState] = field(default_factory=lambda: Bucket(HostState))
+    orders: Bucket[Orders] = field(default_factory=lambda: Bucket(Orders, frozenset()))
+    progress: Bucket[Progress] = field(default_factory=lambda: Bucket(Progress))
+    authorized: Bucket[AuthorizedKeys] = field(default_factory=lambda: Bucket(AuthorizedKeys, frozenset()))
     lease: StoredEntry = field(default_factory=lambda: StoredEntry(0, None))
     left: dict[tuple[str, str], float] = field(default_factory=dict)
     """Monotonic time when a guest is first known to have left, keyed by host and guest."""
@@ -85,7 +85,7 @@ class FleetView:
         A state's age is relative to the newest state, by the servers' clock, plus `lag`.
         """
         for bucket in self.buckets:
-            entries = await store.load(bucket.name)
+            entries = await store.load(bucket.kind.bucket)
             bucket.begins()
             for key, kept in entries.items():
                 bucket.told(key, kept, live=False)
@@ -133,7 +133,7 @@ class FleetView:
         bucket.completed = lambda: trouble("") if self.current else None
         while True:
             try:
-                await store.watch(bucket.name, bucket)
+                await store.watch(bucket.kind.bucket, bucket)
             except LinkError as error:
                 bucket.current = False
                 if store.closed:

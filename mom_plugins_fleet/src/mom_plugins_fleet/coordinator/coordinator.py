@@ -231,7 +231,7 @@ class Coordinator:
         if target == present or not self.works:
             return
         with suppress(ConflictError):
-            data = self._signer.signed(ORDERS, host, target, revision)
+            data = self._signer.signed(host, target, revision)
             view.orders.take(host, StoredEntry(await store.put(ORDERS, host, data, kept.revision), data))
             self._given[host] = (revision, target)
             self._log_moves(host, before, target, revision)

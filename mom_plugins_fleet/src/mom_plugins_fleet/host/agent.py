@@ -260,7 +260,7 @@ class FleetAgent:
             return  # no record: keep the current policies
         record = Taken(group, 0, Group())
         try:
-            opened = self._revisions.open(Group, GROUPS, group, kept.data, self._operators)
+            opened = self._revisions.open(Group, group, kept.data, self._operators)
             record = Taken(group, opened.revision, opened.record)
             await self._put_in_force(group, opened, kept.data)  # even if unchanged: someone may have edited policies here
         except MomError as error:  # retried with each look: the host's own policies may be the cause

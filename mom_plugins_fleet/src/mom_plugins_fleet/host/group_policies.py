@@ -87,13 +87,12 @@ class GroupPolicies:
         If the record's key is no longer trusted, the record is empty, so its policies end.
         """
         from mom_plugins_fleet.signatures import Opened, opened
-        from mom_plugins_fleet.subjects import GROUPS
 
         content = self._file.read()
         if content is None:
             return None
         try:
-            return content.group, opened(Group, GROUPS, content.group, content.signed.encode(), self._operators)
+            return content.group, opened(Group, content.group, content.signed.encode(), self._operators)
         except MomError as error:
             self._context.log.warning("the policies of the group %s are no longer in force: %s", printable(content.group), shown(error))
             return content.group, Opened(Group(), 0, "no operator")

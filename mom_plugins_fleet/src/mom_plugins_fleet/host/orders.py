@@ -59,7 +59,7 @@ class HostOrders:
         member = None
         if kept.data is not None:
             try:
-                member = self._revisions.open(Member, ROSTER, self._host, kept.data, self._operators).record
+                member = self._revisions.open(Member, self._host, kept.data, self._operators).record
             except MomError as error:
                 raise LinkError(f"this host's entry in the fleet: {shown(error)}") from None
         self.draining, self.balance = member is not None and member.draining, member is not None and member.balance
@@ -73,7 +73,7 @@ class HostOrders:
         balanced_at = self._balanced_at
         try:
             authorized = await self._authorized(store)
-            orders = self._revisions.open(Orders, ORDERS, self._host, kept.data, self._operators | {*authorized.keys}).record
+            orders = self._revisions.open(Orders, self._host, kept.data, self._operators | {*authorized.keys}).record
             before = self._revisions.moves
             if not member.draining and any((move.guest, move.order) not in before for move in orders.moves):
                 member = await self.read_member(store) or member  # an operator may have drained the host since the last read
@@ -94,7 +94,7 @@ class HostOrders:
         kept = await store.read(AUTHORIZED, COORDINATORS)
         if kept.data is None:
             return AuthorizedKeys()
-        return self._revisions.open(AuthorizedKeys, AUTHORIZED, COORDINATORS, kept.data, self._operators).record
+        return self._revisions.open(AuthorizedKeys, COORDINATORS, kept.data, self._operators).record
 
     def _take(self, moves: Mapping[str, Move]) -> None:
         with self._lock:
@@ -124,7 +124,7 @@ class HostOrders:
 
     def _why_not_there(self, move: Move, member: Member, orders: Orders, removed: Mapping[str, int]) -> str:
         try:
-            entry = self._revisions.open(Member, ROSTER, move.to, orders.entries.get(move.to, "").encode(), self._operators)
+            entry = self._revisions.open(Member, move.to, orders.entries.get(move.to, "").encode(), self._operators)
         except MomError as error:
             return f"the entry of {move.to}: {shown(error)}"
         target = entry.record

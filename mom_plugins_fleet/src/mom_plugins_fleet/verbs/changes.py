@@ -18,7 +18,6 @@ from mom_plugins_fleet.link import ConflictError, Store
 from mom_plugins_fleet.records import NAME, FleetRecord, Group, Kind, first_wrong
 from mom_plugins_fleet.revisions import off_clock
 from mom_plugins_fleet.signatures import Opened, next_revision, opened
-from mom_plugins_fleet.subjects import GROUPS
 from mom_plugins_fleet.verbs.where import Where
 
 _ATTEMPTS: Final = 20
@@ -39,11 +38,11 @@ async def change_group(where: Where, store: Store, group: str, wanted: Callable[
         group = before or Group()
         return checked(Group, {**group.model_dump(), **wanted(group), "by": who()})
 
-    return await change(where, store, GROUPS, Group, group, changed)
+    return await change(where, store, Group, group, changed)
 
 
 async def change(
-    where: Where, store: Store, bucket: str, kind: type[Kind], key: str, wanted: Callable[[Kind | None], Kind], agreed: Kind | None = None
+    where: Where, store: Store, kind: type[Kind], key: str, wanted: Callable[[Kind | None], Kind], agreed: Kind | None = None
 ) -> int:
     """Change and sign a record. Return the new revision. Raise `MomError` on failure or refusal.
 
@@ -51,21 +50,21 @@ async def change(
     """
     named(key)
     await check_clock(store)
-    signer, revisions, trusted = where.signer(), where.revisions, where.operators()
+    signer, revisions, trusted, bucket = where.signer(), where.revisions, where.operators(), kind.bucket
     for _ in range(_ATTEMPTS):
         kept = await store.read(bucket, key)
-        before = opened_by(where, bucket, kind, key, kept.data)
+        before = opened_by(where, kind, key, kept.data)
         after = wanted(None if before is None else before.record)
         revisions.save()  # before the record is used
         if after != agreed:
-            agree(where, bucket, key, before, after)
+            agree(where, key, before, after)
         revision = next_revision(revisions.newest(bucket, key, trusted))
-        data = signer.signed(bucket, key, after, revision)
+        data = signer.signed(key, after, revision)
         try:
             await store.put(bucket, key, data, kept.revision)
         except ConflictError:
             continue
-        revisions.open(kind, bucket, key, data, trusted)
+        revisions.open(kind, key, data, trusted)
         revisions.made(bucket, key)
         return revision
     raise MomError("other clients keep changing this record", hint="try again")
@@ -80,14 +79,14 @@ async def check_clock(store: Store) -> None:
         )
 
 
-async def standing(where: Where, store: Store, bucket: str, kind: type[Kind], key: str) -> Opened[Kind] | None:
+async def standing(where: Where, store: Store, kind: type[Kind], key: str) -> Opened[Kind] | None:
     """Return the current record. Raise the errors of `opened_by`."""
-    return opened_by(where, bucket, kind, key, (await store.read(bucket, key)).data)
+    return opened_by(where, kind, key, (await store.read(kind.bucket, key)).data)
 
 
-def opened_by(where: Where, bucket: str, kind: type[Kind], key: str, data: bytes | None) -> Opened[Kind] | None:
+def opened_by(where: Where, kind: type[Kind], key: str, data: bytes | None) -> Opened[Kind] | None:
     """Open a record, if any. Raise `MomError` for an untrusted and, without --anew, an outdated or missing record."""
-    trusted = where.operators()
+    trusted, bucket = where.operators(), kind.bucket
     if data is None:
         if where.revisions.stood(bucket, key, trusted) and not where.anew:
             hint = "use `mom fleet --anew` if another operator removed the record or the servers are new; otherwise a server is hiding it"
@@ -95,9 +94,9 @@ def opened_by(where: Where, bucket: str, kind: type[Kind], key: str, data: bytes
         return None
     newest = where.revisions.newest(bucket, key, trusted)
     try:
-        if where.anew and (outdated := opened(kind, bucket, key, data, trusted)).revision <= newest:
+        if where.anew and (outdated := opened(kind, key, data, trusted)).revision <= newest:
             return outdated
-        return where.revisions.open(kind, bucket, key, data, trusted)
+        return where.revisions.open(kind, key, data, trusted)
     except MomError as error:
         hint = error.hint
         if "trusted" in error.message:
@@ -120,18 +119,18 @@ def who() -> str:
     return f"{getpass.getuser()} on {socket.gethostname()}"
 
 
-def agree(where: Where, bucket: str, key: str, before: Opened[Kind] | None, after: Kind) -> None:
+def agree(where: Where, key: str, before: Opened[Kind] | None, after: Kind) -> None:
     """Show a record to sign, and ask for confirmation if new here. Raise `MomError` on refusal."""
-    is_new = where.anew or where.revisions.is_new(bucket, key)
-    show(f"{bucket} {key}", None if before is None or is_new else before.record, after)
+    is_new = where.anew or where.revisions.is_new(after.bucket, key)
+    show(key, None if before is None or is_new else before.record, after)
     if before is not None and is_new:
         ask_a_person("This version of the record was not seen here before. Sign it?")
 
 
-def show(what: str, before: FleetRecord | None, after: FleetRecord) -> None:
+def show(key: str, before: FleetRecord | None, after: FleetRecord) -> None:
     """Show a record, or only its changes since `before`."""
     lines = [line for line in [*unified_diff(_told(before), _told(after), n=0, lineterm="")][2:] if not line.startswith("@@")]
-    click.echo("\n".join([f"{what}:", *(f"  {line[0]} {printable(line[1:], 2000)}" for line in lines)]), err=True)
+    click.echo("\n".join([f"{after.bucket} {key}:", *(f"  {line[0]} {printable(line[1:], 2000)}" for line in lines)]), err=True)
 
 
 def ask_a_person(question: str) -> None:

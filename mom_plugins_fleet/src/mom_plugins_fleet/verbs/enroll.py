@@ -83,12 +83,12 @@ class _Enrolment:
 
     async def _look(self, store: Store) -> Opened[Member] | None:
         await check_clock(store)  # before the servers get an account, which has a revision too
-        return await standing(self._where, store, ROSTER, Member, self._host)
+        return await standing(self._where, store, Member, self._host)
 
     def run(self) -> Token | None:
         where, host = self._where, self._host
         agreed = self._change(self._before)
-        agree(where, ROSTER, host, self._entry, agreed)
+        agree(where, host, self._entry, agreed)
         if self._key_file is not None:
             write_secret(self._key_file, self._key.encode())
         try:
@@ -143,7 +143,7 @@ class _Enrolment:
     async def _put(self, store: Store, agreed: Member) -> Token | None:
         where, host, group = self._where, self._host, self._group
         try:
-            await change(where, store, ROSTER, Member, host, self._change, agreed=agreed)
+            await change(where, store, Member, host, self._change, agreed=agreed)
         except MomError:
             if self._before is not None and (await store.read(ROSTER, host)).data is None:
                 raise self._changed_meanwhile() from None

@@ -19,7 +19,7 @@ from mom_daemon import as_caller, print_prose
 from mom_plugins_fleet.invitation import Token
 from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.records import MOST_REMOVED, AuthorizedKeys, Member
-from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, ORDERS, PROGRESS, ROSTER, STATES
+from mom_plugins_fleet.subjects import COORDINATORS, ORDERS, PROGRESS, ROSTER, STATES
 from mom_plugins_fleet.verbs import server_setup
 from mom_plugins_fleet.verbs.changes import change, checked, named, standing, who
 from mom_plugins_fleet.verbs.enroll import enroll_command
@@ -170,7 +170,7 @@ def join_command(where: Where, address: str, token: str, no_restart: bool) -> No
 def remove_command(where: Where, host: str) -> None:
     """Remove HOST from the fleet. It keeps its policies and its guests."""
 
-    entry = where.ask(lambda store: standing(where, store, ROSTER, Member, named(host)))
+    entry = where.ask(lambda store: standing(where, store, Member, named(host)))
     if entry is not None and entry.record.accounts:
         where.give(take=entry.record.accounts)
 
@@ -183,7 +183,7 @@ def remove_command(where: Where, host: str) -> None:
         left = [bucket for bucket in (STATES, ORDERS, PROGRESS) if (await store.read(bucket, host)).data is not None]
         if entry is not None:
             last = entry.revision  # the signed entry stays valid; without this record, a copy of it could attract guests
-            await change(where, store, AUTHORIZED, AuthorizedKeys, COORDINATORS, lambda before: without(before, last))
+            await change(where, store, AuthorizedKeys, COORDINATORS, lambda before: without(before, last))
             await store.remove(ROSTER, host)
             where.revisions.removed(ROSTER, host, entry.by, where.operators())
         elif not left:  # else an earlier removal was interrupted
@@ -263,7 +263,7 @@ def _mark(where: Where, host: str, said: str, **changes: bool) -> None:
             raise MomError(f"the fleet has no host {printable(host)}", hint="`mom fleet status` lists the hosts")
         return before.model_copy(update={**changes, "by": who()})
 
-    where.ask(lambda store: change(where, store, ROSTER, Member, host, changed))
+    where.ask(lambda store: change(where, store, Member, host, changed))
     print_prose(f"{host} {said}", 2)
 
 

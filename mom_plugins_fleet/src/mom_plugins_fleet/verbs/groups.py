@@ -17,7 +17,6 @@ from mom_core import ConfigError, MomError, PluginContext, Severity, load_config
 from mom_daemon import json_option, print_prose, print_text
 from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.records import CLASSES, FLEET_POLICY, Group
-from mom_plugins_fleet.subjects import GROUPS
 from mom_plugins_fleet.verbs.changes import change_group, named, standing
 from mom_plugins_fleet.verbs.where import Where
 
@@ -36,7 +35,7 @@ def policy_show_command(where: Where, group: str, name: str | None, as_json: boo
     """Print the policies of GROUP, or the text of the policy NAME."""
 
     async def looked(store: Store) -> tuple[int, Group]:
-        entry = await standing(where, store, GROUPS, Group, named(group))
+        entry = await standing(where, store, Group, named(group))
         return (0, Group()) if entry is None else (entry.revision, entry.record)
 
     revision, record = where.ask(looked)

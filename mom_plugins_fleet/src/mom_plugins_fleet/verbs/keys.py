@@ -13,7 +13,7 @@ from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.records import AuthorizedKeys, Group, Member
 from mom_plugins_fleet.revisions import AHEAD_SECONDS
 from mom_plugins_fleet.signatures import next_revision, opened
-from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ROSTER
+from mom_plugins_fleet.subjects import COORDINATORS
 from mom_plugins_fleet.verbs import server_setup
 from mom_plugins_fleet.verbs.changes import ask_a_person, change, check_clock, checked, show, who
 from mom_plugins_fleet.verbs.where import Where, checked_key
@@ -60,7 +60,7 @@ def authorize_command(where: Where, key: str, remove: bool) -> None:
         remaining = [other for other in now.keys if other != key]
         return checked(AuthorizedKeys, {**now.model_dump(), "keys": tuple(remaining if remove else [*remaining, key]), "by": who()})
 
-    where.ask(lambda store: change(where, store, AUTHORIZED, AuthorizedKeys, COORDINATORS, changed))
+    where.ask(lambda store: change(where, store, AuthorizedKeys, COORDINATORS, changed))
     print_prose(f"Hosts {'no longer ' if remove else ''}follow its orders.", 2)
 
 
@@ -75,20 +75,21 @@ def countersign_command(where: Where, key: str) -> None:
     async def signed(store: Store) -> int:
         await check_clock(store)
         signer, trusted, records = where.signer(), where.operators() | {key}, []
-        for bucket, kind in ((ROSTER, Member), (GROUPS, Group), (AUTHORIZED, AuthorizedKeys)):
-            for name, kept in (await store.load(bucket)).items():
+        for kind in (Member, Group, AuthorizedKeys):
+            for name, kept in (await store.load(kind.bucket)).items():
                 with suppress(MomError):  # another operator's record
-                    records.append((bucket, kind, name, kept.revision, opened(kind, bucket, name, kept.data or b"", {key})))
-        for bucket, _, name, _, record in records:
-            show(f"{bucket} {name}", None, record.record)
+                    records.append((name, kept.revision, opened(kind, name, kept.data or b"", {key})))
+        for name, _, record in records:
+            show(name, None, record.record)
         if records:
             ask_a_person(f"Sign these {len(records)} records?")
-        for bucket, kind, name, stored, record in records:
+        for name, stored, record in records:
+            kind = type(record.record)
             before = record.revision if record.revision < next_revision(0) + AHEAD_SECONDS else 0
-            revision = next_revision(max(before, where.revisions.newest(bucket, name, trusted)))
-            data = signer.signed(bucket, name, record.record, revision)
-            await store.put(bucket, name, data, stored)
-            where.revisions.open(kind, bucket, name, data, {signer.public})
+            revision = next_revision(max(before, where.revisions.newest(kind.bucket, name, trusted)))
+            data = signer.signed(name, record.record, revision)
+            await store.put(kind.bucket, name, data, stored)
+            where.revisions.open(kind, name, data, {signer.public})
         return len(records)
 
     print_prose(f"{where.ask(signed)} records are signed with your key now.", 2)
