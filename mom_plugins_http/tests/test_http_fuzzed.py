@@ -81,7 +81,7 @@ class Daemon:
 def daemon(tmp_path_factory: pytest.TempPathFactory, unused_port: Callable[[], int]) -> Iterator[Daemon]:
     folder, port = tmp_path_factory.mktemp("fuzzed"), unused_port()
     tcp = tcp_settings(folder, port, change="change" * 8)
-    plugins = {"sim": {}, "balloon": {}, "ksm": {}, "policy": {}, "http": {"tcp": tcp}}
+    plugins = {"sim": {}, "balloon": {}, "ksm": {}, "policy": {}, "sla": {}, "http": {"tcp": tcp}}
     config = {
         "interval": "1s",
         "state_directory": str(folder / "s"),

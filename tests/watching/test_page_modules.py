@@ -88,23 +88,6 @@ def test_the_modules_have_no_mistake_that_a_linter_knows(page_tools: Path) -> No
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_every_module_is_imported_by_relative_addresses_only(page_tools: Path) -> None:
-    """So that the page works below any prefix, and loads from nowhere else."""
-    texts = {path.name: path.read_text() for path in PAGE.glob("*.js")}
-    imported = {name for text in texts.values() for name in _imports(text)}
-    assert imported == set(texts) - {"page.js"}
-    for name, text in texts.items():
-        assert '"/' not in text.replace('"/"', ""), name
-        assert "`/" not in text, name
-
-
-def _imports(text: str) -> list[str]:
-    lines = [line for line in text.splitlines() if line.startswith("import ")]
-    named = [line.rpartition('from "')[2].removesuffix('";') for line in lines]
-    assert all(one.startswith("./") for one in named)
-    return [one.removeprefix("./") for one in named]
-
-
 def test_what_is_pure_figures_is_right(page_tools: Path) -> None:
     """By node's own runner: `page/*.test.js`, beside copies of the modules that they import."""
     beside = KEPT / "tested"

@@ -472,6 +472,48 @@ def test_changes_of_policies_are_told_of_also_those_that_the_page_has_missed(mor
     wait_until(lambda: page.evaluate(f"{DRAWN} >= {told}"), lambda: page.evaluate(f"[{DRAWN}, {told}]"), 40)
 
 
+TABS = 7
+"""One more than the connections that browsers make to a place through HTTP/1.1."""
+
+HIDE = """hidden => {
+  Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+"""Tell a page whether it is seen: Playwright tells every tab that it is."""
+
+
+def goes_on(page: Page) -> None:
+    """Wait until the page tells of another cycle."""
+    state = page.locator("#state")
+    before = state.inner_text()
+    expect(state).not_to_have_text(before)
+    expect(state).to_have_text(re.compile("^live: cycle"))
+
+
+def test_each_of_seven_tabs_is_live_when_seen_and_a_hidden_one_asks_nothing_and_misses_nothing(
+    daemon: Start, tunnel: Dig, visit: Visit
+) -> None:
+    dug = tunnel(daemon(interval="1s").socket)
+    first = visit(f"{dug.url}/", but=REFUSED)
+    tabs = [first, *(first.context.new_page() for _ in range(TABS - 1))]
+    for tab in tabs:
+        tab.goto(dug.url)
+        goes_on(tab)
+        tab.evaluate(HIDE, True)
+    for tab in tabs:
+        tab.evaluate(HIDE, False)
+        goes_on(tab)
+        tab.evaluate(HIDE, True)
+    first.wait_for_timeout(1000)  # until what was on its way has come
+    carried = dug.carried
+    first.wait_for_timeout(3000)
+    assert dug.carried == carried, "nothing is asked, and nothing told"
+    first.evaluate(HIDE, False)
+    goes_on(first)
+    told = "Number(document.querySelector('#state').textContent.split(' ')[2])"
+    wait_until(lambda: first.evaluate(f"{told} - {DRAWN} < 3"), lambda: first.evaluate(f"[{DRAWN}, {told}]"), 40)
+
+
 # --- policies ---------------------------------------------------------------------------------------------------------------------------
 
 
