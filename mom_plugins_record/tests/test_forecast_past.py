@@ -11,12 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import MomError, Snapshot, StateFile
-from mom_kvm import PastDays
 from mom_plugins_record.forecast.curve import GuestDays
-from mom_plugins_record.forecast.files import FILE, LEARNED, StoredPast
+from mom_plugins_record.forecast.files import FILE, LEARNED, past_in
 from mom_plugins_record.forecast.host_days import HostDays, KnownGuest
 from mom_plugins_record.forecast.past import MOST_DAYS, PARTS, GuestPast
-from mom_plugins_record.forecast.plugin import ForecastPlugin
 from mom_plugins_record.forecast.slots import SLOTS, Calendar
 from mom_plugins_record.forecast.state import content_of, days_from
 
@@ -160,22 +158,14 @@ def test_merge_prefers_the_better_known_day() -> None:
     assert host.merge(more) == 0, "it is known"
 
 
-def test_source_finds_files_of_this_and_other_hosts(tmp_path: Path) -> None:
-    def source(settings: ForecastPlugin.Settings | None, file: Path | None = None) -> StoredPast | None:
-        return ForecastPlugin.mom_source(PastDays, settings, tmp_path, tmp_path, file)
-
+def test_past_days_of_this_and_other_hosts_are_found(tmp_path: Path) -> None:
+    folder, file = tmp_path / "forecast", tmp_path / "forecast" / FILE
     with pytest.raises(MomError, match="there are no guests' days"):
-        source(ForecastPlugin.Settings())
-    file = tmp_path / "forecast" / FILE
+        past_in(folder)
     StateFile(file, "days", days_from).write(kept(seen((0, GIB))))
     StateFile(file.with_name(LEARNED), "days", days_from).write(kept(seen((SLOTS, GIB))))
-    both = source(ForecastPlugin.Settings())
-    assert both is not None
-    assert [len(one.days) for one in both.guests()] == [2], "with what was learned of recordings"
     with pytest.raises(MomError, match="there are no guests' days"):
-        source(ForecastPlugin.Settings.model_validate({"day": "24min"}))
-    for found in (both, source(None, file)):
-        assert found is not None
+        past_in(folder, Calendar(1440.0))
+    for found, days in ((past_in(folder, Calendar()), 2), (past_in(file), 1)):  # with what was learned of recordings, and without
         assert (found.host, found.host_kib, found.promisable_kib, found.where) == ("kvm-07", 64 * GIB, 60 * GIB, str(file))
-        assert [(one.id, one.name, one.sold_kib) for one in found.guests()] == [("u1", "the u1", 4 * GIB)]
-    assert source(None, tmp_path / "other.json") is None
+        assert [(one.sold_kib, len(one.days)) for one in found.guests] == [(4 * GIB, days)]

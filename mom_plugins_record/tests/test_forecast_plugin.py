@@ -17,7 +17,7 @@ from mom_core.testing import snapshot as made_snapshot
 from mom_daemon import About
 from mom_devkit import wait_until
 from mom_plugins_record import ForecastPlugin
-from mom_plugins_record.forecast.files import FILE, LEARNED, LOOKS_EVERY, StoredPast, days_at, leave
+from mom_plugins_record.forecast.files import FILE, LEARNED, LOOKS_EVERY, days_at, leave, past_in
 from mom_plugins_record.forecast.state import days_from
 from mom_plugins_record.forecast.surface import ForecastExplainer
 from mom_plugins_record.forecast.verbs import _find_days, forecast
@@ -119,7 +119,7 @@ def learned_of(plugin: ForecastPlugin) -> int:
 
 def past_days(folder: Path) -> int:
     """How many past days of the guest are in the file."""
-    (guest,) = StoredPast(folder / "forecast" / FILE).guests()
+    (guest,) = past_in(folder / "forecast" / FILE).guests
     return len(guest.days)
 
 
@@ -240,7 +240,7 @@ def test_unreadable_days_are_an_error(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Path, "is_dir", denied)
     monkeypatch.setattr("mom_core.state_files.read_file", denied)
-    for opened in (days_at, StoredPast):
+    for opened in (days_at, past_in):
         with pytest.raises(MomError, match=f"{tmp_path} cannot be read: Permission denied"):
             opened(tmp_path)
 

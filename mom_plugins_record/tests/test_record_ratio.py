@@ -6,15 +6,14 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date
-from types import SimpleNamespace
 
 import pytest
 
 from mom_core import MomError, format_kib
-from mom_kvm import PastGuest
 from mom_plugins_record.advise.qemu_memory import QemuMemory
 from mom_plugins_record.advise.ratio import SoldAtRisk, month_risk, needed_kib, sold_at_risk
 from mom_plugins_record.advise.sold import as_json, lines_of, rows, sold_on
+from mom_plugins_record.forecast.past import PastGuest, PastHost
 
 GIB = 1 << 20
 MONDAY = date(2024, 9, 2).toordinal()
@@ -32,7 +31,7 @@ def learned(*uses: Callable[[int, int], float | None], days: int = 28, sold: flo
     def day(use: Callable[[int, int], float | None], number: int) -> Sequence[float | None]:
         return [None if (gib := use(number, part)) is None else gib * GIB for part in range(PARTS)]
 
-    return [PastGuest("", "", sold, {MONDAY + number: day(use, number) for number in range(days)}) for use in uses]
+    return [PastGuest(sold, {MONDAY + number: day(use, number) for number in range(days)}) for use in uses]
 
 
 def sold(guests: Sequence[PastGuest], risk: float = 0.01) -> float:
@@ -131,20 +130,14 @@ def test_the_risk_of_a_month_is_that_of_its_days() -> None:
         assert month_risk([[peak() / capacity for _ in range(20_000)]]) == pytest.approx(seen, rel=0.15, abs=0.01)
 
 
-class Learned(SimpleNamespace):
-    """`PastDays` of a host of 64 GiB."""
-
-    where, host = "days.json", "kvm-07"
-    host_kib: float | None = 64 * GIB
-    promisable_kib: float | None = 60 * GIB
-
-    def __init__(self, guests: Sequence[PastGuest]) -> None:
-        super().__init__(guests=lambda: [replace(one, id=f"u{n}", name=f"g{n}") for n, one in enumerate(guests)])
+def of_host(guests: Sequence[PastGuest]) -> PastHost:
+    """Of 64 GiB."""
+    return PastHost("days.json", "kvm-07", 64 * GIB, 60 * GIB, guests)
 
 
 class TestWhatIsSaid:
     def test_of_a_host_and_what_is_to_be_set_where(self) -> None:
-        host = sold_on(Learned(learned(*[always(2)] * 10)), 0.01)
+        host = sold_on(of_host(learned(*[always(2)] * 10)), 0.01)
         ratio = host.ratio
         assert (host.ratio_today, host.guests) == (round(40 / 60, 2), 10)
         assert host.result is not None
@@ -165,7 +158,7 @@ class TestWhatIsSaid:
             replace(one, qemu_kib=mib * 1024.0, vcpus=count)
             for one, mib, count in zip(learned(*[always(2)] * 3), sizes, vcpus, strict=True)
         ]
-        host = sold_on(Learned([*guests, *learned(always(2))]), 0.01)
+        host = sold_on(of_host([*guests, *learned(always(2))]), 0.01)
         assumed = 30 + 8 + 32 + 2 * 8
         pod = 4096 / 512 + 25 + 100 + 25 + 40 + assumed
         ratio = math.ceil(100 * (pod + 400 - assumed) / pod) / 100
@@ -173,34 +166,32 @@ class TestWhatIsSaid:
         assert f"{ratio:.2f}" in {possible for _, name, possible, _ in rows(host) if name == "additionalGuestMemoryOverheadRatio"}
         assert "QEMU itself holds 100 MiB (median) to 400 MiB beside a guest's memory, as measured for 3 guests" in lines_of(host, 0.01)
         assert json.loads(json.dumps(as_json([host], 0.01)))["hosts"][0]["qemu"]["reserved_mib"] == 400 - assumed
-        calm = sold_on(Learned([guests[0]]), 0.01).qemu
+        calm = sold_on(of_host([guests[0]]), 0.01).qemu
         assert calm is not None
         assert (calm.overhead_ratio, calm.reserved_mib) == (1.0, 0), "less than KubeVirt assumes"
 
     def test_guests_that_are_gone_are_not_sold_today(self) -> None:
         guests = learned(*[always(2)] * 10)
         gone = replace(guests[0], days={day: used for day, used in guests[0].days.items() if day < MONDAY + 20})
-        assert sold_on(Learned([gone, *guests[1:]]), 0.01).today == 36 * GIB
+        assert sold_on(of_host([gone, *guests[1:]]), 0.01).today == 36 * GIB
 
     def test_stray_future_day_leaves_all_guests_present(self) -> None:
         guests = learned(*[always(2)] * 10)
         stray = {MONDAY + CENTURY: [float(GIB), *[None] * (PARTS - 1)]}
         ahead = [replace(one, days={**one.days, **stray}) for one in guests[:3]]
-        host = sold_on(Learned([*ahead, *guests[3:]]), 0.01)
+        host = sold_on(of_host([*ahead, *guests[3:]]), 0.01)
         assert (host.guests, host.today) == (10, 40 * GIB)
         gone = replace(ahead[0], days={day: used for day, used in ahead[0].days.items() if not MONDAY + 20 <= day < MONDAY + 28})
-        assert sold_on(Learned([gone, *guests[1:]]), 0.01).guests == 9, "but those that are gone"
+        assert sold_on(of_host([gone, *guests[1:]]), 0.01).guests == 9, "but those that are gone"
 
     def test_what_a_host_keeps_where_its_mom_has_not_said_it(self) -> None:
-        known = Learned(learned(*[always(2)] * 10))
-        known.promisable_kib = None
+        known = replace(of_host(learned(*[always(2)] * 10)), promisable_kib=None)
         assert sold_on(known, 0.01).capacity == pytest.approx(0.95 * 64 * GIB)
-        known.host_kib = None
         with pytest.raises(MomError, match="the memory of kvm-07 was unknown"):
-            sold_on(known, 0.01)
+            sold_on(replace(known, host_kib=None), 0.01)
 
     def test_that_it_is_not_known_and_why(self) -> None:
-        host = sold_on(Learned(learned(always(2), days=5)), 0.01)
+        host = sold_on(of_host(learned(always(2), days=5)), 0.01)
         assert list(lines_of(host, 0.01)) == [
             "kvm-07: the memory that can be sold is unknown: 5 days are known for at least half of the guests, and 14 are needed"
         ]

@@ -59,7 +59,7 @@ from .explain.explanation import Explainers as Explainers
 from .look.named_guests import find_guest as find_guest, guests_unknown as guests_unknown
 from .config.imported import Imported as Imported, ImportedSection as ImportedSection, Importer as Importer, read_foreign as read_foreign
 from .look.running import NoSuchGuest as NoSuchGuest, NotRunning as NotRunning, RunningMom as RunningMom
-from .look.sources import ask as ask, past_days as past_days, recording as recording
+from .look.sources import ask as ask, recording as recording
 from .look.status_part import StatusPart as StatusPart
 from .look.status_file import problems_of as problems_of, verdict_of as verdict_of
 from .cli.tables import TableColumn as TableColumn, print_table as print_table

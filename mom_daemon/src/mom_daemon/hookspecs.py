@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mom_daemon.explain.explainer import Explainer
     from mom_daemon.look.running import RunningMom
     from mom_daemon.look.status_part import StatusPart
-    from mom_kvm import PastCycles, PastDays
+    from mom_kvm import PastCycles
 
 
 # --- verbs ---------------------------------------------------------------------------------------------------------------------
@@ -64,13 +64,12 @@ def mom_importers() -> Iterable[Importer]:  # type: ignore[empty-body]  # a spec
 @hookspec(firstresult=True)
 def mom_source(
     kind: type, settings: PluginSettings | None, run_directory: Path, state_directory: Path, path: Path | None
-) -> RunningMom | PastCycles | PastDays | None:
+) -> RunningMom | PastCycles | None:
     """Return a source of reports for verbs, an object of this kind; None if this plugin has none.
 
     Connect and open files at the first query, not here.
 
-    :param kind: `mom_daemon.RunningMom` for a connection to a running mom, `mom_kvm.PastCycles` for its recording, `mom_kvm.PastDays` for
-        its learned days
+    :param kind: `mom_daemon.RunningMom` for a connection to a running mom, or `mom_kvm.PastCycles` for its recording
     :param settings: None without a configuration, or if it does not enable this plugin
     :param path: the recording that the operator names
     """

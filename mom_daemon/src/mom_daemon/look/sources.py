@@ -16,7 +16,7 @@ from mom_daemon import print_prose
 from mom_daemon.look.running import NoSuchGuest, NotRunning, RunningMom
 from mom_daemon.look.status_file import RunningStatus, expect_format, instead, read_status
 from mom_daemon.plugins.class_hooks import having, offered
-from mom_kvm import PastCycle, PastCycles, PastDays
+from mom_kvm import PastCycle, PastCycles
 
 Found = TypeVar("Found")
 Kind = TypeVar("Kind")
@@ -72,30 +72,15 @@ def _of_file_in_time(config: Config) -> RunningStatus | None:
 
 def recording(config: Config | None, path: Path | None) -> PastCycles:
     """Return the recording at a path; without a path, the recording of the configured mom. Raise `MomError` without one."""
-    nothing = "there is no recording: the configuration enables no plugin that records"
-    cure = "add `record: {}` to `plugins`, or give the path of a recording with --recording"
-    unread = MomError(f"no installed plugin reads {path}", hint="`mom plugin list` shows plugins that you can install")
-    return _stored(PastCycles, config, path, MomError(nothing, hint=cure), unread)
-
-
-def past_days(config: Config | None, path: Path | None) -> PastDays:
-    """Return learned days from a file; without a path, those that the configured mom has stored. Raise `MomError` without any."""
-    nothing = "there are no learned days of guests: the configuration enables no plugin that learns them"
-    cure = "add `forecast: {}` to `plugins`, and let mom learn for two weeks; or give the path of a recording to simulate"
-    hint = "such a file is days.json of the forecast plugin in mom's state folder"
-    unread = MomError(f"no installed plugin reads days of guests from {path}", hint=hint)
-    return _stored(PastDays, config, path, MomError(nothing, hint=cure), unread)
-
-
-def _stored(kind: Callable[..., Kind], config: Config | None, path: Path | None, nothing: MomError, unread: MomError) -> Kind:
-    if config is not None and (enabled := _of_enabled(kind, config, path)) is not None:
+    if config is not None and (enabled := _of_enabled(PastCycles, config, path)) is not None:
         return enabled
     if path is None:
-        raise nothing
+        hint = "add `record: {}` to `plugins`, or give the path of a recording with --recording"
+        raise MomError("there is no recording: the configuration enables no plugin that records", hint=hint)
     for plugin in having("mom_source").values():
-        if (source := _source(kind, plugin, Config(), None, path)) is not None:
+        if (source := _source(PastCycles, plugin, Config(), None, path)) is not None:
             return source
-    raise unread
+    raise MomError(f"no installed plugin reads {path}", hint="`mom plugin list` shows plugins that you can install")
 
 
 def _of_enabled(kind: Callable[..., Kind], config: Config, path: Path | None = None) -> Kind | None:

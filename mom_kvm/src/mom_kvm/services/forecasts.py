@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -55,42 +55,3 @@ class Forecasts(Protocol):
 
     def days(self, uuid: str) -> Days | None:
         """Return this guest's learned days."""
-
-
-@dataclass(frozen=True, slots=True)
-class PastGuest:
-    """Past days of a guest. `sold_kib` is its recent maximum size. `days` has the largest use in KiB in each part of a day, keyed by the
-    day's ordinal.
-    """
-
-    id: str
-    name: str
-    sold_kib: float
-    days: Mapping[int, Sequence[float | None]]
-    qemu_kib: float = 0.0
-    """Largest measured memory of QEMU itself; 0 if unknown."""
-    vcpus: int = 0
-    """0 if unknown."""
-
-
-class PastDays(Protocol):
-    """Past days of a host's guests. Methods raise `MomError` for unreadable data."""
-
-    @property
-    def where(self) -> str:
-        """Name for people, such as the file."""
-
-    @property
-    def host(self) -> str:
-        """Name of the host."""
-
-    @property
-    def host_kib(self) -> float | None:
-        """Memory of the host; None if unknown."""
-
-    @property
-    def promisable_kib(self) -> float | None:
-        """Memory that the host can guarantee to guests; None if unknown."""
-
-    def guests(self) -> Sequence[PastGuest]:
-        """Return the guests with at least one known day."""

@@ -21,7 +21,6 @@ from mom_daemon import (
     KeptPath,
     TableColumn,
     json_option,
-    past_days,
     print_prose,
     print_table,
     print_text,
@@ -33,6 +32,8 @@ from mom_plugins_record.advise import sold
 from mom_plugins_record.advise.ratio import RISK
 from mom_plugins_record.advise.sold import PlacementAdvice, placement_of, script
 from mom_plugins_record.advise.trial import CapacitySearch, TimeIsOver, Trials, stage_of
+from mom_plugins_record.forecast.files import past_in
+from mom_plugins_record.forecast.plugin import configured_days
 from mom_plugins_record.replay.stage import RecordedStage
 from mom_plugins_record.report.sizes import risk_of
 
@@ -184,7 +185,7 @@ def _share(risk: str | None) -> float:
 def _by_days(risk: float, files: Sequence[Path], config: Path | None, placement: str | None, *, as_json: bool) -> None:
     if placement is not None and len(files) > 1:
         raise click.UsageError("--placement is for one host: give --days only once")
-    pasts = [past_days(None, file) for file in files] or [past_days(load_config(config or os.environ.get("MOM_CONFIG")), None)]
+    pasts = [past_in(file) for file in files] or [past_in(*configured_days(load_config(config or os.environ.get("MOM_CONFIG"))))]
     hosts = [sold.sold_on(item, risk) for item in pasts]
     first = hosts[0]
     if as_json:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Final, NamedTuple
 
-from mom_kvm import PastGuest
+from mom_plugins_record.forecast.past import PastGuest
 
 _MIB: Final = 1024.0
 """KiB."""

@@ -17,7 +17,7 @@ from datetime import date
 from operator import add
 from typing import Final, NamedTuple
 
-from mom_kvm import PastGuest
+from mom_plugins_record.forecast.past import PastGuest
 
 LEAST_DAYS: Final = 14
 """With fewer days, no working day and no weekend has repeated."""

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from mom_core import MomError, Value, format_kib, printable
-from mom_kvm import PastDays, PastGuest
 from mom_plugins_record.advise.qemu_memory import QemuMemory, qemu_memory_of
 from mom_plugins_record.advise.ratio import CONFIDENCE, SoldAtRisk, sold_at_risk
+from mom_plugins_record.forecast.past import PastGuest, PastHost
 
 MIB = 1024.0
 """KiB."""
@@ -91,9 +91,9 @@ class HostSold(NamedTuple):
         return round(self.today / self.capacity, 2) if self.capacity else 0.0
 
 
-def sold_on(past: PastDays, risk: float) -> HostSold:
+def sold_on(past: PastHost, risk: float) -> HostSold:
     """Return how much to sell on this host. Raise `MomError` if its memory is unknown."""
-    guests, name = past.guests(), printable(past.host, 253)
+    guests, name = past.guests, printable(past.host, 253)
     total = past.host_kib
     if total is None:
         raise MomError(f"the memory of {name} was unknown when {past.where} was written", hint="enable the host plugin")

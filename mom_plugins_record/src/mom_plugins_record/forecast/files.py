@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from mom_core import MomError, PluginContext, StateError, StateFile
-from mom_kvm import Callers, Days, PastGuest
-from mom_plugins_record.forecast.host_days import HostDays, KnownGuest, days_of
+from mom_kvm import Callers, Days
+from mom_plugins_record.forecast.host_days import HostDays, days_of
+from mom_plugins_record.forecast.past import PastGuest, PastHost
 from mom_plugins_record.forecast.slots import Calendar
-from mom_plugins_record.forecast.state import days_from, head_of, kept_guest
+from mom_plugins_record.forecast.state import content_of, days_from, head_of, kept_guest
 
 FILE: Final = "days.json"
 LEARNED: Final = "learned.json"
@@ -35,7 +36,7 @@ def leave(folder: Path, days: HostDays) -> None:
     before = file.look()
     if before is not None and before.calendar.same_as(days.calendar):
         days.merge(before)
-    file.write_json(lambda: _json(days, map(_guest_json, days.to_keep())))
+    file.write(content_of(days))
 
 
 def days_in(path: Path, calendar: Calendar | None = None) -> HostDays:
@@ -68,37 +69,19 @@ def _is_folder(path: Path) -> bool:
     return False
 
 
-def _guest_json(guest: KnownGuest) -> str:
-    return StateFile.as_json(kept_guest(guest))
-
-
-def _json(days: HostDays, guests: Iterable[str]) -> str:
-    return f'{StateFile.as_json(head_of(days))[:-1]},"guests":[{",".join(guests)}]}}'
-
-
 def days_at(path: Path, calendar: Calendar | None = None) -> Mapping[str, Days]:
     """Return the learned days of all guests keyed by id. Raise `MomError` if there are none."""
     guests = days_in(path, calendar).known
     return {identity: days_of(guest) for identity, guest in guests.items() if guest.days.slots}
 
 
-class StoredPast:
-    """`PastDays` from files. Raises `MomError` if there are none."""
-
-    def __init__(self, path: Path, calendar: Calendar | None = None) -> None:
-        self.where = str(path / FILE if _is_folder(path) else path)
-        days = days_in(path, calendar)
-        self.host = days.host_name or path.parent.name
-        self.host_kib, self.promisable_kib = days.host_kib, days.promisable_kib
-        self._known = days.known
-
-    def guests(self) -> Sequence[PastGuest]:
-        """Return the guests that have days."""
-        return [
-            PastGuest(identity, guest.name, guest.past.sold[-1], guest.past.days(), guest.past.qemu_kib, guest.past.vcpus)
-            for identity, guest in self._known.items()
-            if guest.past.ordinals
-        ]
+def past_in(path: Path, calendar: Calendar | None = None) -> PastHost:
+    """Return the past days of all guests in this file, or in a folder's files. Raise `MomError` if it is unreadable."""
+    days = days_in(path, calendar)
+    where = str(path / FILE if _is_folder(path) else path)
+    pasts = [guest.past for guest in days.known.values() if guest.past.ordinals]
+    guests = [PastGuest(past.sold[-1], past.days(), past.qemu_kib, past.vcpus) for past in pasts]
+    return PastHost(where, days.host_name or path.parent.name, days.host_kib, days.promisable_kib, guests)
 
 
 _Version = tuple[int, int]
@@ -172,14 +155,14 @@ class DaysKeeper:
     def _encode(self, days: HostDays) -> Iterator[None]:
         texts, merged = list[str](), self._merged.get(self._learned.path)
         for guest in days.to_keep():
-            texts.append(_guest_json(guest))
+            texts.append(StateFile.as_json(kept_guest(guest)))
             yield
         self._write = self._callers.start(partial(self._save, days, texts, merged))
 
     def _save(self, days: HostDays, texts: Sequence[str], merged: _Version | None) -> None:
         # `merged` is the version of the learned file that the texts include.
         with suppress(StateError):  # the files report the error in each cycle
-            self._file.write_json(lambda: _json(days, texts))
+            self._file.write_json(lambda: f'{StateFile.as_json(head_of(days))[:-1]},"guests":[{",".join(texts)}]}}')
             if (version := _version(self._file.path)) is not None:
                 self._merged[self._file.path] = version
             if merged is not None and merged == _version(self._learned.path):

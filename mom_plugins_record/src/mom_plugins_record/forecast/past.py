@@ -102,6 +102,32 @@ class GuestPast:
         return {ordinal: [None if not item else (item - 1) / LEVELS * sold for item in used] for ordinal, sold, used in self._each()}
 
 
+@dataclass(frozen=True, slots=True)
+class PastGuest:
+    """Past days of a guest, unpacked: its recent sold size, and the largest use (KiB) in each part of a day, keyed by the day's ordinal."""
+
+    sold_kib: float
+    days: Mapping[int, Sequence[float | None]]
+    qemu_kib: float = 0.0
+    """Largest measured memory of QEMU itself; 0 if unknown."""
+    vcpus: int = 0
+    """0 if unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class PastHost:
+    """Past days of a host's guests, and the host's memory and its promisable part (KiB; None if unknown).
+
+    `where` names the file.
+    """
+
+    where: str
+    host: str
+    host_kib: float | None
+    promisable_kib: float | None
+    guests: Sequence[PastGuest]
+
+
 def is_size(value: float | None) -> TypeGuard[float]:
     """Return True for a storable size in KiB."""
     return value is not None and 1 <= value <= LARGEST_KIB

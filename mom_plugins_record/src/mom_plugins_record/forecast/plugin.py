@@ -10,11 +10,13 @@ from pydantic import Field
 
 from mom_core import (
     Columns,
+    Config,
     Declaration,
     Duration,
     Finding,
     Guest,
     Hypervisor,
+    MomError,
     PluginContext,
     PluginSettings,
     Report,
@@ -24,9 +26,9 @@ from mom_core import (
     format_duration,
     hookimpl,
 )
-from mom_kvm import Forecasts, PastDays, late_hook
+from mom_kvm import Forecasts, late_hook
 from mom_plugins_record.forecast.fields import COLUMNS, FIELDS
-from mom_plugins_record.forecast.files import FILE, LEARNED, DaysKeeper, StoredPast
+from mom_plugins_record.forecast.files import DaysKeeper
 from mom_plugins_record.forecast.host_days import HostDays
 from mom_plugins_record.forecast.slots import HOUR_SLOTS, LONGEST_DAY, LONGEST_WEEK, SHORTEST_DAY, SLOTS, Calendar
 
@@ -126,16 +128,10 @@ class ForecastPlugin:
         text = f"days of {len(days)} guests are known; {patterns} of them have a pattern" if days else "no days are known yet: two needed"
         yield Finding(Severity.OK, "guests' days", text)
 
-    @staticmethod
-    @hookimpl
-    def mom_source(
-        kind: type, settings: PluginSettings | None, run_directory: Path, state_directory: Path, path: Path | None
-    ) -> StoredPast | None:
-        """Return a mom's past days, or the past days in the file at the path."""
-        if kind is not PastDays or (path is not None and path.name not in {FILE, LEARNED}):
-            return None
-        if path is not None:
-            return StoredPast(path)
-        if isinstance(settings, ForecastPlugin.Settings):
-            return StoredPast(state_directory / "forecast", settings.calendar)
-        return None
+
+def configured_days(config: Config) -> tuple[Path, Calendar]:
+    """Return the folder of the learned days, and their calendar. Raise `MomError` if the plugin is not enabled."""
+    for name, plugin in config.plugins.items():
+        if isinstance(plugin.settings, ForecastPlugin.Settings):
+            return config.state_directory / name, plugin.settings.calendar
+    raise MomError("the configuration does not enable the forecast plugin", hint="add `forecast: {}` to `plugins`")

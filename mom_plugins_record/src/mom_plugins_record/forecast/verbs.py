@@ -12,7 +12,7 @@ from typing import Final
 
 import click
 
-from mom_core import Config, Guest, MomError, format_kib, load_config, printable
+from mom_core import Guest, MomError, format_kib, load_config, printable
 from mom_daemon import (
     ExistingPath,
     KeptPath,
@@ -32,7 +32,7 @@ from mom_kvm import Days
 from mom_plugins_record.forecast.curve import LEAST_WEIGHT
 from mom_plugins_record.forecast.files import days_at, leave
 from mom_plugins_record.forecast.host_days import HostDays
-from mom_plugins_record.forecast.plugin import ForecastPlugin
+from mom_plugins_record.forecast.plugin import configured_days
 from mom_plugins_record.forecast.slots import HOURS, SLOTS, Calendar
 
 BARS: Final = 48
@@ -60,7 +60,7 @@ def show_command(guest: str | None, file: Path | None, config_path: str | None, 
 
     Exit code 1 if no days are known, or no days of that guest.
     """
-    all_days = days_at(file) if file is not None else days_at(*_folder_and_calendar(load_config(config_path)))
+    all_days = days_at(file) if file is not None else days_at(*configured_days(load_config(config_path)))
     if guest is not None:
         days = _find_days(all_days, guest)
         click.echo(json.dumps(asdict(days), indent=2)) if as_json else _print_guest(days)
@@ -84,7 +84,7 @@ def learn_command(recordings: Sequence[Path], config_path: str | None) -> None:
 
     Within a minute, a running mom merges the days of guests that it knows less well. A stopped mom merges them when it starts.
     """
-    folder, calendar = _folder_and_calendar(load_config(config_path))
+    folder, calendar = configured_days(load_config(config_path))
     days = HostDays(calendar, calendar.slot_seconds)
     with progress(shown=True) as show:
         for path in recordings:
@@ -104,13 +104,6 @@ def _learn(days: HostDays, path: Path, show: Callable[[str], None]) -> None:
         days.see(past.report.snapshot)
         if number % PROGRESS_EVERY == 0:
             show(f"{path}: {time.strftime('%Y-%m-%d %H:%M', time.localtime(past.report.time))}")
-
-
-def _folder_and_calendar(config: Config) -> tuple[Path, Calendar]:
-    for name, plugin in config.plugins.items():
-        if isinstance(plugin.settings, ForecastPlugin.Settings):
-            return config.state_directory / name, plugin.settings.calendar
-    raise MomError("the configuration does not enable the forecast plugin", hint="add `forecast: {}` to `plugins`")
 
 
 def _find_days(all_days: Mapping[str, Days], name: str) -> Days:
