@@ -1,7 +1,5 @@
 """What the core itself says of a guest, and how it joins what plugins say."""
 
-import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC
@@ -29,7 +27,6 @@ from mom_core import (
 from mom_core.testing import snapshot
 from mom_daemon import About, Explainer, Explainers, ExplanationPart, Sentence, SentencePlace, find_guest, report_document
 from mom_daemon.look.status_file import reported
-from mom_devkit import wait_until
 
 KNOB = ControlSpec("knob", Unit.KIB, Scope.GUEST, "a knob", field="knob_now")
 
@@ -151,61 +148,6 @@ def test_what_a_plugin_fails_to_say_is_unknown_and_the_others_are_heard(caplog: 
     broken.repaired = True
     explainers.take(one)
     assert not [fact for fact in explainers.explain(one, one.snapshot.guests["web"])["unknown"] if "broken" in fact]
-
-
-class Slow(Explainer):
-    """Waits for something the first time."""
-
-    def __init__(self) -> None:
-        self.wait = threading.Event()
-        self.asked = 0
-
-    def part(self, about: About) -> ExplanationPart:
-        self.asked += 1
-        self.wait.wait(20)
-        return ExplanationPart([Sentence("slow", "There after all.")])
-
-
-def test_a_hanging_explainer_is_left_out_until_its_call_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mom_daemon.explain.explanation.EXPLAINER_SECONDS", 0.2)
-    slow, one = Slow(), report()
-    explainers = Explainers({"slow": lambda: slow, "knobs": Knobs})
-    explainers.take(one)
-    for _ in range(2):
-        began = time.monotonic()
-        found = explainers.explain(one, one.snapshot.guests["web"])
-        assert time.monotonic() - began < 5
-        assert "now: seen 1 times." in told(found), "the next explainer is asked"
-        assert "what the slow plugin knows (DeadlineExceeded: explaining a guest did not end within 0.2 s)" in found["unknown"]
-    assert slow.asked == 1, "never twice together"
-    slow.wait.set()
-    wait_until(lambda: "slow: There after all." in told(explainers.explain(one, one.snapshot.guests["web"])))
-
-
-class SlowReason(Slow):
-    """Waits for something when it is asked for a reason."""
-
-    main_controls = ("knob",)
-
-    def part(self, about: About) -> ExplanationPart:
-        return ExplanationPart()
-
-    def reason(self, report: Report, guest: Guest, control: str) -> str:
-        super().part(About(report, guest))
-        return "there after all"
-
-
-def test_a_hanging_reason_is_left_out_until_its_call_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mom_daemon.explain.explanation.EXPLAINER_SECONDS", 0.2)
-    slow, one = SlowReason(), report()
-    explainers = Explainers({"slow": lambda: slow})
-    for _ in range(2):
-        found = explainers.explain(one, one.snapshot.guests["web"])
-        assert found["why_unchanged"] == ""
-        assert found["unknown"] == ["what the slow plugin knows (DeadlineExceeded: explaining a guest did not end within 0.2 s)"]
-    assert slow.asked == 1, "never twice together"
-    slow.wait.set()
-    wait_until(lambda: explainers.explain(one, one.snapshot.guests["web"])["why_unchanged"] == "there after all")
 
 
 class Suggests(Explainer):

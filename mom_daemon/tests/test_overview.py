@@ -69,17 +69,6 @@ def test_parts_of_plugins_are_joined_by_heading_and_a_broken_plugin_is_remarked_
     assert "mom_status failed: SystemExit: 3" in capsys.readouterr().err
 
 
-def test_a_plugin_that_does_not_say_its_part_in_time_is_named(
-    only_shelf, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mom_daemon.look.status._STATUS_SECONDS", 0.05)
-    only_shelf.add_plugin("slow", "@staticmethod\n@hookimpl\ndef mom_status(report):\n    import time\n    time.sleep(2)\n")
-    parts("slow")
-    said = " ".join(capsys.readouterr().err.split())
-    assert "plugin 'slow' of " in said
-    assert "mom_status did not end within 0.05 s" in said
-
-
 def test_what_is_wrong_with_a_guest_is_among_its_remarks_and_what_was_done_last_is_not_said_twice() -> None:
     taken = snapshot(guests={"a": {}, "b": {}})
     a, b = (guest.entity for guest in taken.guests.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -20,9 +20,6 @@ from mom_core.model import printable
 from mom_core.plugins.bounded import attempt, describe
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins, pip_install
 from mom_core.settings import PluginSettings
-
-CHECK_SECONDS: Final = 10.0
-"""Time limit for a plugin's validation of its settings."""
 
 _NO_PLUGIN: Final = ("no plugin is enabled", "enable at least one, such as `host: {}`; `mom plugin list` shows what is installed")
 
@@ -82,45 +79,21 @@ def _checked(document: Document, file: str | None, causes: list[PluginError]) ->
     )
 
 
-def _validated(document: Document, path: KeyPath, model: type[Model], settings: Mapping[str, object], owner: str) -> Model | None:
-    try:
-        return validated(model, settings)
-    except ValidationError as error:
-        complain(document, path, settings, model, error.errors(include_url=False))
-    except Exception as error:  # noqa: BLE001  # validators may raise anything; report the file's other problems too
-        _cannot_check(document, path, owner, error)
-    return None
-
-
-def _cannot_check(document: Document, path: KeyPath, owner: str, error: BaseException) -> None:
-    document.complain(path, f"{owner} cannot check its settings: {describe(error)}", "this is a bug in the plugin", at_key=True)
-
-
-def _validated_by_plugin(
+def _validated(
     document: Document,
+    path: KeyPath,
     model: type[Model],
-    candidates: Sequence[tuple[KeyPath, Mapping[str, object]]],
+    settings: Mapping[str, object],
     owner: str,
     elsewhere: Mapping[str, str] = MappingProxyType({}),
-) -> Sequence[Model | BaseException]:
-    # A plugin's validators may raise `SystemExit`, or hang.
-    results: list[Model | BaseException] = []
-
-    def check() -> None:
-        for _, settings in candidates:
-            try:
-                results.append(validated(model, settings))
-            except BaseException as error:  # noqa: BLE001  # the error becomes a problem of the file
-                results.append(error)
-
-    late = attempt(check, seconds=CHECK_SECONDS, what=f"the check of the settings of {owner}").error
-    made = results if late is None else [*results[: len(candidates) - 1], late]  # a hung check may still add results
-    for (path, settings), result in zip(candidates, made, strict=False):
-        if isinstance(result, ValidationError):
-            complain(document, path, settings, model, result.errors(include_url=False), elsewhere)
-        elif isinstance(result, BaseException):
-            _cannot_check(document, path, owner, result)
-    return made
+) -> Model | None:
+    made = attempt(lambda: validated(model, settings))
+    if isinstance(made.error, ValidationError):
+        complain(document, path, settings, model, made.error.errors(include_url=False), elsewhere)
+    elif made.error is not None:
+        hint = "this is a bug in the plugin"
+        document.complain(path, f"{owner} cannot check its settings: {describe(made.error)}", hint, at_key=True)
+    return made.value
 
 
 def _core(document: Document, top: Mapping[str, object], plugins: Mapping[str, ConfiguredPlugin]) -> CoreSettings | None:
@@ -181,8 +154,7 @@ def _plugin_settings(document: Document, value: object, plugin: LoadedPlugin, hi
     if value is not None and not isinstance(value, Mapping):
         document.complain(path, "the settings of a plugin must be a mapping", f"write `{printable(plugin.name)}: {{}}` for the defaults")
         return None
-    (made,) = _validated_by_plugin(document, plugin.settings_class, [(path, value or {})], _owner(plugin), hints)
-    return made if isinstance(made, PluginSettings) else None
+    return _validated(document, path, plugin.settings_class, value or {}, _owner(plugin), hints)
 
 
 def _owner(plugin: LoadedPlugin) -> str:
@@ -216,6 +188,7 @@ def _guests(document: Document, section: object, plugins: Mapping[str, Configure
                 document.complain((*path, key), message, hint, at_key=True)
         rules.append(GuestRule(pattern, MappingProxyType(dict(settings))))
     for name, model in models.items():
-        if candidates := [(("guests", rule.pattern), own) for rule in rules if (own := rule.settings_for(model))]:
-            _validated_by_plugin(document, model, candidates, _owner(plugins[name].loaded))
+        for rule in rules:
+            if own := rule.settings_for(model):
+                _validated(document, ("guests", rule.pattern), model, own, _owner(plugins[name].loaded))
     return tuple(rules)

@@ -1,4 +1,4 @@
-"""Calls of plugin code outside the engine, with a time limit."""
+"""Calls of plugin code outside the engine, and descriptions of its errors."""
 
 from __future__ import annotations
 
@@ -23,27 +23,12 @@ class CallResult(Generic[T]):
     error: BaseException | None = None
 
 
-def attempt(work: Callable[[], T], *, seconds: float, what: str) -> CallResult[T]:
-    """Call `work` in its own thread; after `seconds` return `DeadlineExceeded`. A late call does not keep the process alive.
-
-    :param what: the call, for errors: `importing mom_plugins_host`
-    """
-    result: CallResult[T] = CallResult()
-
-    def run() -> None:
-        try:
-            result.value = work()
-        except BaseException as error:  # noqa: BLE001  # containment is the purpose: a plugin may raise SystemExit, or anything
-            result.error = error
-
+def attempt(work: Callable[[], T]) -> CallResult[T]:
+    """Call plugin code, which may raise anything. An operator's Ctrl-C passes."""
     try:
-        thread = started(threading.Thread(target=run, name=what, daemon=True))
-    except OSError as error:
+        return CallResult(work())
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # containment is the purpose
         return CallResult(error=error)
-    thread.join(seconds)
-    if thread.is_alive():
-        return CallResult(error=DeadlineExceeded(f"{what} did not end within {seconds:g} s"))
-    return result
 
 
 def started(thread: threading.Thread) -> threading.Thread:

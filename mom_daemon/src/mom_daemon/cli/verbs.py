@@ -234,7 +234,6 @@ def _about(verb: Verb | click.Command) -> tuple[str, str]:
 
 def _load(entries: Sequence[Entry], use: Callable[[Verb | click.Command], Used]) -> Used:
     from mom_core.plugins.bounded import attempt, describe
-    from mom_core.plugins.discovery import IMPORT_SECONDS
 
     verb, owner, point = _spelled(entries), _owner(entries[0]), entries[0].point
     if len(entries) > 1 and COMES_WITH.get(point.name) != owner:
@@ -245,7 +244,7 @@ def _load(entries: Sequence[Entry], use: Callable[[Verb | click.Command], Used])
         verb = point.load()
         return use(verb) if isinstance(verb, Verb | click.Command) else None
 
-    made = attempt(used, seconds=IMPORT_SECONDS, what=f"importing {point.value}")
+    made = attempt(used)
     hint = f"tell the authors of {owner}"
     if made.error is not None:
         why, hint = what_it_lacks(made.error) or (f"cannot be imported: {describe(made.error)}", hint)

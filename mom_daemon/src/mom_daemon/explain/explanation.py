@@ -29,22 +29,14 @@ QUOTED_LINES: Final = 4
 LONGEST_REASON: Final = 600
 """Longest reason of a decision, in characters."""
 
-EXPLAINER_SECONDS: Final = 1.0
-"""Explainers only read a report in memory, which takes less than a millisecond. A call that takes longer than this limit has hung."""
-
 
 class Explainers:
-    """Explainers of all plugins. Thread-safe. If an explainer fails or hangs, its part is shown as missing.
-
-    No explainer is called while its earlier call hangs.
-    """
+    """Explainers of all plugins. Thread-safe. If an explainer fails, its part is shown as missing."""
 
     def __init__(self, made_by: Mapping[str, Callable[[], object]] | None = None) -> None:
         self._made_by: Mapping[str, Callable[[], object]] = {}
         self._explainers: dict[str, Explainer] = {}
         self._broken: dict[tuple[str, str], str] = {}
-        self._called: set[str] = set()
-        """Plugins whose explainer is being called, or has hung."""
         self._lock = threading.Lock()
         self.use(made_by or {})
 
@@ -129,12 +121,7 @@ class Explainers:
     def _answers(self, task: str, calls: Mapping[str, Callable[[], Result]]) -> dict[str, Result]:
         answers: dict[str, Result] = {}
         for name, call in calls.items():
-            if name in self._called:
-                continue
-            self._called.add(name)
-            result = attempt(partial(self._call, name, call), seconds=EXPLAINER_SECONDS, what="explaining a guest")
-            if isinstance(result.error, OSError):
-                self._called.discard(name)  # the thread would do this, but no thread could be started
+            result = attempt(call)
             if result.error is None:
                 answers[name] = result.value  # type: ignore[assignment]  # a call without an error has a value
                 self._broken.pop((name, task), None)
@@ -143,12 +130,6 @@ class Explainers:
                 LOG.error("the %s plugin failed to explain a guest: %s", name, describe(result.error), exc_info=result.error)
             self._broken[name, task] = describe(result.error)
         return answers
-
-    def _call(self, name: str, call: Callable[[], Result]) -> Result:
-        try:
-            return call()
-        finally:
-            self._called.discard(name)
 
 
 def _facts(about: About) -> dict[str, Any]:

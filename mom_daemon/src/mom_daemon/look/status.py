@@ -191,10 +191,8 @@ def _parts(config: Config, report: Report) -> Mapping[str, str]:
 
 def status_parts(plugin: LoadedPlugin, report: Report) -> list[StatusPart]:
     """Return a plugin's parts. Raise `MomError` if the plugin fails."""
-    return offered(plugin, "mom_status", each=StatusPart, seconds=_STATUS_SECONDS, report=report)
+    return offered(plugin, "mom_status", each=StatusPart, report=report)
 
-
-_STATUS_SECONDS: Final = 5.0
 
 NOTHING_DONE: Final = frozenset({Status.UNCHANGED, Status.OBSERVED})
 

@@ -6,17 +6,16 @@ from itertools import chain
 from typing import Any
 
 from mom_core import MomError, PluginError
-from mom_core.errors import DeadlineExceeded
 from mom_core.plugins.bounded import attempt, describe
-from mom_core.plugins.discovery import IMPORT_SECONDS, LoadedPlugin, available_plugins, load_plugins
+from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
 from mom_core.plugins.registry import HookManager
 from mom_daemon import hookspecs
 
 
-def offered(plugin: LoadedPlugin, hook: str, *, each: type = object, seconds: float = IMPORT_SECONDS, **arguments: object) -> list[Any]:
+def offered(plugin: LoadedPlugin, hook: str, *, each: type = object, **arguments: object) -> list[Any]:
     """Return the results of a `mom_daemon.hookspecs` hook on a plugin's class.
 
-    :raises MomError: the hook differs from its specification, fails, hangs, or returns another type than `each`
+    :raises MomError: the hook differs from its specification, fails, or returns another type than `each`
     """
 
     if not hasattr(plugin.plugin_class, hook):
@@ -29,9 +28,7 @@ def offered(plugin: LoadedPlugin, hook: str, *, each: type = object, seconds: fl
             return [] if answer is None else [answer]
         return list(chain.from_iterable(answer))
 
-    made = attempt(call, seconds=seconds, what=hook)
-    if isinstance(made.error, DeadlineExceeded):
-        raise mistake(plugin, made.error.message)
+    made = attempt(call)
     if isinstance(made.error, MomError):
         raise made.error
     if made.error is not None:

@@ -54,7 +54,7 @@ def _loaded(name: str) -> tuple[LoadedPlugin | None, list[Finding]]:
     findings = [Finding(Severity.ERROR, LOADING, error.message, error.hint) for error in errors]
     if seconds > SLOW_IMPORT_SECONDS and not errors:
         findings.append(Finding(Severity.WARNING, LOADING, f"its import takes {seconds:.1f} s", "do slow work in mom_setup"))
-    started = [thread.name for thread in threading.enumerate() if thread not in threads and not thread.name.startswith("importing ")]
+    started = [thread.name for thread in threading.enumerate() if thread not in threads]
     if started:
         text = f"its import starts threads: {', '.join(started)}"
         findings.append(Finding(Severity.ERROR, LOADING, text, "start them in mom_setup, and join them in mom_teardown"))

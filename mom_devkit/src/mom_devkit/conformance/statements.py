@@ -40,9 +40,6 @@ SECRET_NAMES: Final = re.compile(r"password|passwd|passphrase|secret|token|crede
 CONSTRUCTION_SECONDS: Final = 2.0
 """Even on a machine that swaps: a constructor only keeps its arguments."""
 
-DECLARATION_SECONDS: Final = 10.0
-"""Time limit, as in the daemon."""
-
 
 # --- packaging -----------------------------------------------------------------------------------------------------------------
 
@@ -182,7 +179,7 @@ def _constructed(subject: ExaminedPlugin) -> Generator[Finding, None, Any]:
     context = PluginContext(name=subject.name, root=folder, state_directory=folder / "state", run_directory=folder / "run")
     settings = subject.read_settings()
     began = time.monotonic()
-    result = attempt(lambda: subject.plugin_class(settings, context), seconds=DECLARATION_SECONDS, what="its constructor")
+    result = attempt(lambda: subject.plugin_class(settings, context))
     seconds = time.monotonic() - began
     if result.error is not None:
         cure = "open files and connections in mom_setup: mom also constructs plugins to check a configuration, without a host"
