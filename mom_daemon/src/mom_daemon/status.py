@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,9 +23,6 @@ STATUS_FILE: Final = "status.json"
 LARGEST_STATUS: Final = 128 << 20
 """Maximum size in bytes; 10,000 guests take some 30 MiB."""
 
-LONGEST_WAIT_SECONDS: Final = 1.0
-"""How long a cycle waits for its status file; a thread finishes the file."""
-
 
 class StatusFile:
     """Writer of an engine's status after each cycle.
@@ -38,43 +34,22 @@ class StatusFile:
         self.path = directory / STATUS_FILE
         self._hide = hide
         self._failing = ""
-        self._removed = False
-        self._writing: threading.Thread | None = None
 
     def write(self, engine: Engine, report: Report) -> None:
         """Replace the file."""
-        # Use a thread, because columns run plugins' code.
-        if self._writing is not None and self._writing.is_alive():
-            self._fail("the status of an earlier cycle is still being written")
-            return
-        writing = threading.Thread(target=self._write, args=(engine, report), name="mom-status", daemon=True)
         try:
-            writing.start()
-        except RuntimeError as error:  # the system has no more threads
-            self._fail(str(error))
-            return
-        self._writing = writing
-        writing.join(LONGEST_WAIT_SECONDS)
+            replace_file(self.path, self._hide(json_text(status_of(engine, report)).decode("ascii")), durable=False)
+        except Exception as error:  # noqa: BLE001  # a plugin's value may raise anything when printed
+            self._fail((error.strerror if isinstance(error, OSError) else None) or traceback.format_exception_only(error)[0].strip())
+        else:
+            self._failing = ""
 
     def remove(self) -> None:
         """Remove the file when mom exits."""
-        self._removed = True
         try:
             self.path.unlink(missing_ok=True)
         except OSError as error:
             LOG.error("cannot remove %s: %s", self.path, error.strerror)
-
-    def _write(self, engine: Engine, report: Report) -> None:
-        try:
-            text = self._hide(json_text(status_of(engine, report)).decode("ascii"))
-            if not self._removed:
-                replace_file(self.path, text, durable=False)
-        except BaseException as error:  # noqa: BLE001  # a plugin's list may contain itself, or raise anything when printed
-            self._fail((error.strerror if isinstance(error, OSError) else None) or traceback.format_exception_only(error)[0].strip())
-        else:
-            self._failing = ""
-        if self._removed:  # meanwhile
-            self.path.unlink(missing_ok=True)
 
     def _fail(self, why: str) -> None:
         if self._failing != why:

@@ -38,13 +38,9 @@ def extra_of(record: logging.LogRecord) -> Mapping[object, object]:
 
 def text_of(record: logging.LogRecord) -> str:
     """Return the message and traceback without secrets."""
-    try:
-        text = record.getMessage()
-    except Exception:  # noqa: BLE001  # a plugin's object may raise anything when formatted
-        text = f"{record.msg} (with arguments that do not fit)"
     if record.exc_info and not record.exc_text:
         record.exc_text = logging.Formatter().formatException(record.exc_info)
-    return without_secrets("\n".join(part for part in (text, record.exc_text) if part))
+    return without_secrets("\n".join(part for part in (record.getMessage(), record.exc_text) if part))
 
 
 class TextFormatter(logging.Formatter):
