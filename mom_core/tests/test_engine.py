@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from copy import deepcopy
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -739,18 +738,6 @@ def test_invalid_derived_fields_are_dropped(cycle: OneCycle, wrong: object) -> N
     assert sources.count("wrong") == 1
 
 
-def test_a_plugin_cannot_change_a_snapshot(cycle: OneCycle) -> None:
-    def derive(self: object, snapshot: Snapshot) -> Derived:
-        fields: Any = snapshot.host.fields
-        fields["free"] = 10**8
-        return Derived()
-
-    report = cycle(derives=plugin_of(mom_derive=derive))
-    fields = report.snapshot.host.fields
-    assert json.loads(json.dumps(fields)) == deepcopy(fields) == {"free": 1000}
-    assert [problem.source.name for problem in report.problems] == ["derives"]
-
-
 def test_a_lost_hypervisor_has_no_guest_touched_or_forgotten(tmp_path: Path, machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     with engine_with(tmp_path, machine, evaluator(want(50))) as engine:
@@ -1331,18 +1318,6 @@ def test_of_equal_columns_and_metrics_those_of_the_first_plugin_count(
         assert [*engine.plugins.declarations.guest_columns] == [heat, remarks, replace(cold, metric=""), remarks]
     assert "plugin theirs: its column heat is ignored: the ours plugin, listed first, has the same" in caplog.text
     assert "plugin theirs: its metric acme_heat is ignored: the ours plugin, listed first, has the same" in caplog.text
-
-
-@pytest.mark.parametrize(("made", "why"), [(lambda fields: 1 // 0, "ZeroDivisionError"), (lambda fields: math.nan, "it returned NaN")])
-def test_that_a_column_fails_is_logged_once(
-    tmp_path: Path, machine: Machine, caplog: pytest.LogCaptureFixture, made: Callable[[Mapping[str, Value]], Value], why: str
-) -> None:
-    column = GuestColumn("heat", ("size",), Unit.KIB, "how hot it is", made=made)
-    with engine_with(tmp_path, machine, hot=plugin_of(mom_declare=lambda self: [column])) as engine:
-        (shown,) = engine.plugins.declarations.guest_columns
-        assert [*shown.values(engine.cycle().snapshot), *shown.values(engine.cycle().snapshot)] == [None] * 4
-    assert caplog.text.count("plugin hot: its column heat is unknown for some guests") == 1
-    assert f"for some guests: {why}" in caplog.text
 
 
 def test_two_plugins_with_one_control_are_refused(tmp_path: Path, machine: Machine) -> None:

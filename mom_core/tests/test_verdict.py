@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mom_core import Clock, Condition, Engine, PluginSettings, Problem, Severity, Snapshot, Verdict, hookimpl
-from mom_core.engine.verdict import GAP_SECONDS, PAST_SECONDS, HeldConditions, Said, accepted, judged
+from mom_core import Clock, Condition, Engine, PluginSettings, Severity, Snapshot, Verdict, hookimpl
+from mom_core.engine.verdict import GAP_SECONDS, PAST_SECONDS, HeldConditions, Said, judged
 from mom_daemon import status_of
 from mom_daemon.look.status_file import RunningStatus
 from mom_devkit import config_of
@@ -120,31 +120,6 @@ def test_the_log_says_once_that_it_is_bad_and_once_that_it_is_over(caplog: pytes
         "verdict: the host is full, because guests are promised too much (move guests away)",
         "verdict: no longer bad",
     ]
-
-
-# --- what is taken from plugins --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "rubbish",
-    [
-        Condition("", "nameless"),
-        Condition("memory", "fine", severity=Severity.OK),
-        Condition("memory", "late", after=float("nan")),
-        Condition("memory", 5),  # type: ignore[arg-type]  # as a plugin may, that nobody checked
-    ],
-)
-def test_an_invalid_condition_is_a_problem(rubbish: Condition) -> None:
-    problems: list[Problem] = []
-    assert accepted("bad", [FULL, rubbish], problems) == [FULL]
-    assert [problem.source.name for problem in problems] == ["bad"]
-    assert "mom_problems" in problems[0].message
-
-
-def test_a_flood_of_alerts_is_cut_and_said() -> None:
-    problems: list[Problem] = []
-    assert len(accepted("chatty", [Condition(str(n), "no") for n in range(1000)], problems)) == 20
-    assert "1000" in problems[0].message
 
 
 # --- in the engine ---------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ _PARTS: Final[Mapping[type, Mapping[str, tuple[type, ...]]]] = {
     Entity: {"scope": (Scope,), "id": (str,), "name": (str,)},
     Source: {"name": (str,)},
     Problem: {"source": (Source,), "message": (str,), "entity": (Entity, NoneType), "hint": (str,), "severity": (Severity,)},
-    Condition: {"name": (str,), "message": (str,), "severity": (Severity,)},
+    Condition: {"name": (str,), "message": (str,), "why": (str,), "cure": (str,), "severity": (Severity,), "after": (int, float)},
     Revision: {"before": (Decision,), "after": (Decision, NoneType), "reason": (str,)},
     Guest: {"id": (str,), "name": (str,), "incarnation": (str,), "fields": (Mapping,), "properties": (Mapping,), "blocked": (Mapping,)},
 }

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from operator import attrgetter
-from typing import Final, NoReturn, TypeAlias, TypeGuard
+from typing import Final, TypeAlias, TypeGuard
 
 from mom_core.columns import Columns
 from mom_core.engine.answers import contained, invalid, wrong_part
@@ -35,25 +35,13 @@ _Units: TypeAlias = "Mapping[str, Unit]"
 _PluginColumns: TypeAlias = "tuple[Plugin, _Units, Columns]"
 
 
-class KeptFields(Fields):
-    """Read-only dict shared by all plugins. A copy is mutable."""
-
-    def _refuse(self, *_: object, **__: object) -> NoReturn:
-        raise TypeError("a snapshot cannot be changed; mom_derive adds fields to it")
-
-    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
-
-    def __reduce__(self) -> tuple[type[Fields], tuple[Fields]]:
-        return dict, (dict(self),)
-
-
 class Collector:
     """Collects snapshots from one set of plugins."""
 
     def __init__(self, plugins: PluginSet, interval: float, on_progress: Callable[[], None] = lambda: None) -> None:
         self._plugins = plugins
         self._on_progress = on_progress
-        self._host_properties = KeptFields({"name": platform.node() or HOST_ID, "interval": interval})
+        self._host_properties: Fields = {"name": platform.node() or HOST_ID, "interval": interval}
         self._as_listed: Sequence[object] = ()
         self._in_order: Sequence[Guest] = ()
         self._listed: Sequence[Guest] = ()
@@ -65,7 +53,7 @@ class Collector:
         problems: list[Problem] = []
         listed = self._list_guests(problems)
         self._on_progress()
-        host = Host(str(self._host_properties["name"]), KeptFields(self._host_fields(problems)), self._host_properties)
+        host = Host(str(self._host_properties["name"]), self._host_fields(problems), self._host_properties)
         self._on_progress()
         if listed is not self._listed:
             self._listed, self._places = listed, {guest.id: place for place, guest in enumerate(listed)}
@@ -88,7 +76,7 @@ class Collector:
             with contained(plugin.name, hook, problems):
                 _join(fields, _accepted(value.host, self._units_of(plugin, Scope.HOST), plugin, problems))
                 columns += self._columns_of(plugin, hook, value.guests, listed, snapshot.guests.keys(), problems)
-        host = replace(snapshot.host, fields=KeptFields({**snapshot.host.fields, **fields}))
+        host = replace(snapshot.host, fields={**snapshot.host.fields, **fields})
         places = self._places if listed is self._listed else {guest.id: place for place, guest in enumerate(listed)}
         guests = GuestTable(listed, places, snapshot.columns.with_columns(_joined(columns, problems)))
         return replace(snapshot, host=host, guests=guests)

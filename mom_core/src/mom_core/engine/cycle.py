@@ -15,7 +15,7 @@ from mom_core.engine.problems import few, few_of_each
 from mom_core.engine.restore import forget_gone
 from mom_core.engine.review import Claims, Proposal, apply_revisions, review
 from mom_core.engine.schedule import Clock, Tick
-from mom_core.engine.verdict import CORE, HeldConditions, accepted, own_conditions
+from mom_core.engine.verdict import CORE, HeldConditions, own_conditions
 from mom_core.ledger import Ledger
 from mom_core.model import (
     Condition,
@@ -161,8 +161,7 @@ class CycleSteps:
             wrong = next((item for item in items if not isinstance(item, Problem | Condition)), None)
             if wrong is not None:
                 problems.append(Problem(Source(plugin), f"{hook} returned {type(wrong).__name__} instead of Problem"))
-            with contained(plugin, hook, problems):
-                conditions[plugin] = accepted(plugin, [item for item in items if isinstance(item, Condition)], problems)
+            conditions[plugin] = [item for item in items if isinstance(item, Condition)]
         return conditions
 
     def _lists(self, hook: str, problems: list[Problem], **arguments: object) -> Iterator[tuple[str, list[object]]]:

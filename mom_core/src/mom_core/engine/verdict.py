@@ -9,7 +9,7 @@ from operator import itemgetter
 from typing import Final, NamedTuple
 
 from mom_core.engine.collect import SEE_DOCTOR
-from mom_core.model import GUESTS, Condition, PluginReport, PluginState, Problem, Severity, Source, Verdict, printable
+from mom_core.model import GUESTS, Condition, PluginReport, PluginState, Problem, Severity, Verdict, printable
 
 LOG = logging.getLogger("mom.engine")
 
@@ -23,8 +23,6 @@ PAST_SECONDS: Final = 600.0
 
 PATIENCE_SECONDS: Final = 30.0
 """Time for a restarting hypervisor or a slow call to recover."""
-
-MOST_CONDITIONS: Final = 20
 
 LONGEST: Final = 400
 
@@ -122,33 +120,6 @@ class HeldConditions:
         elif self._was_bad and not verdict.is_bad:
             LOG.info("verdict: no longer bad")
         self._was_bad = verdict.is_bad
-
-
-def accepted(plugin: str, items: Iterable[Condition], problems: list[Problem]) -> list[Condition]:
-    """Return a plugin's valid conditions; invalid ones become problems."""
-    conditions: list[Condition] = []
-    for item in items:
-        if why := _why_useless(item):
-            problems.append(Problem(Source(plugin), f"mom_problems: {why}"))
-        else:
-            conditions.append(item)
-    if len(conditions) > MOST_CONDITIONS:
-        message = f"mom_problems returned {len(conditions)} conditions; mom shows only the first {MOST_CONDITIONS}"
-        hint = "return one condition for all guests, not one for each guest"
-        problems.append(Problem(Source(plugin), message, severity=Severity.WARNING, hint=hint))
-    return conditions[:MOST_CONDITIONS]
-
-
-def _why_useless(item: Condition) -> str:
-    texts: tuple[object, ...] = (item.name, item.message, item.why, item.cure)
-    if not all(isinstance(text, str) for text in texts) or not item.name or not item.message:
-        return "a condition needs a name and a message, and all of its parts must be strings"
-    if item.severity not in {Severity.WARNING, Severity.ERROR}:
-        return f"the condition {printable(item.name)} is neither a warning nor an error"
-    after: object = item.after
-    if not isinstance(after, int | float) or isinstance(after, bool) or not 0 <= after < math.inf:
-        return f"the condition {printable(item.name)} needs a number of seconds, 0 or more, as `after`"
-    return ""
 
 
 def own_conditions(plugins: Iterable[PluginReport], guests_unknown: Problem | None, ledger: Sequence[Condition]) -> list[Condition]:

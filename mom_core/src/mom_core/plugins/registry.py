@@ -19,7 +19,7 @@ from mom_core import hookspecs
 from mom_core.context import Declarations, PluginContext
 from mom_core.errors import MomError, PluginError
 from mom_core.hypervisor import Hypervisor, NoHypervisor
-from mom_core.model import ControlSpec, Declaration, DefaultPolicy, Derived, FieldSpec, GuestColumn, Scope, Snapshot, Value
+from mom_core.model import ControlSpec, Declaration, DefaultPolicy, Derived, FieldSpec, GuestColumn, Scope, Snapshot
 from mom_core.plugins.discovery import LoadedPlugin, suggestion
 from mom_core.plugins.invoker import PluginWorker, describe
 from mom_core.plugins.secrets import SecretMask
@@ -419,8 +419,7 @@ def _columns(plugins: Iterable[Plugin]) -> list[GuestColumn]:
             if column.name != GuestColumn.REMARKS and not _takes("column", column.name, names, plugin.name):
                 continue
             metric = column.metric if column.metric and _takes("metric", column.metric, metrics, plugin.name) else ""
-            made = None if column.made is None else _logged_once(plugin.name, column.name, column.made)
-            columns.append(replace(column, made=made, metric=metric))
+            columns.append(replace(column, metric=metric))
     return columns
 
 
@@ -430,25 +429,6 @@ def _takes(what: str, name: str, owners: dict[str, str], plugin: str) -> bool:
         return False
     owners[name] = plugin
     return True
-
-
-def _logged_once(plugin: str, column: str, made: Callable[[Mapping[str, Value]], Value]) -> Callable[[Mapping[str, Value]], Value]:
-    logged: list[str] = []
-
-    def value(fields: Mapping[str, Value]) -> Value:
-        try:
-            result = made(fields)
-            why = "" if result == result else "it returned NaN"  # noqa: PLR0124  # only NaN differs from itself
-        except Exception as error:  # noqa: BLE001  # a plugin's function may raise anything; show the other columns
-            result, why = None, describe(error)
-        if not why:
-            return result
-        if not logged:
-            logged.append(why)
-            LOG.warning("plugin %s: its column %s is unknown for some guests: %s", plugin, column, why)
-        return None
-
-    return value
 
 
 def _derived(plugin: Plugin, snapshot: Snapshot) -> Derived:

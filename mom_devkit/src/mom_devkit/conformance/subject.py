@@ -19,6 +19,7 @@ from mom_core import (
     Engine,
     FieldSpec,
     Finding,
+    GuestColumn,
     Hypervisor,
     PluginContext,
     PluginError,
@@ -33,7 +34,7 @@ from mom_core.plugins.registry import Plugin, constructed, raise_all
 from mom_devkit.hypervisors import USUAL_UNITS, FakeHypervisor
 from mom_devkit.runs import config_of, plugin_settings
 
-Spec = TypeVar("Spec", FieldSpec, ControlSpec, DefaultPolicy)
+Spec = TypeVar("Spec", FieldSpec, ControlSpec, DefaultPolicy, GuestColumn)
 
 
 class Bench(NamedTuple):
