@@ -5,7 +5,6 @@ import gc
 import resource
 import time
 import tracemalloc
-from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -176,10 +175,7 @@ def test_names_that_policies_make_are_no_longer_than_those_that_they_write(form:
     assert not Policy.compile({"p": form.format("'mem_free'")}).evaluate(fixture()).errors
 
 
-TOLD: Sequence[Value] = [("a",), ["a"], b"a", range(3)]
-
-
-@pytest.mark.parametrize("given", TOLD)
+@pytest.mark.parametrize("given", [("a",), ["a"]])
 def test_a_list_of_a_plugin_grows_no_further_than_one_of_the_policy(given: Value) -> None:
     taken = snapshot(host={"l": given, "n": 1}, properties={"host": {"l": given}})
     for text in ("(* Host.l 10000000)", '(* (Host.Prop "l") 10000000)', "(defvar l Host.l) " + "(set l (+ l l)) " * 30):

@@ -122,8 +122,6 @@ class Budgets(ABC):
         elif kind is list or kind is tuple:
             self._weigh(value)
             self.build(value.__sizeof__())
-        elif value is not None and isinstance(value, Sequence):
-            raise TypeError  # a plugin's own sequence type has no size limit
         return value
 
     def _weigh(self, value: Sequence[Any_]) -> int:
@@ -164,8 +162,6 @@ class Budgets(ABC):
                 if size * count > limit:
                     raise Trouble("limit", f"a {kind} of more than {limit:,} {'elements' if kind == 'list' else 'characters'}")
                 return self.grown(value * count)
-        if not (isinstance(left, int | float) and isinstance(right, int | float)):
-            raise TypeError
         if isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > self.limits.integer_bits + 1:
             raise Trouble("range", f"an integer of more than {self.limits.integer_bits} bits")
         return left * right
