@@ -206,10 +206,6 @@ def fails() -> Any:
     raise RuntimeError("no")
 
 
-def ends() -> Any:
-    raise SystemExit(3)
-
-
 @pytest.fixture
 def failing(served: Served) -> Failing:
     """What the plugin http asks now."""
@@ -218,7 +214,7 @@ def failing(served: Served) -> Failing:
     return found
 
 
-@pytest.mark.parametrize("do", [fails, ends, lambda: [5]])
+@pytest.mark.parametrize("do", [fails, lambda: [5]])
 def test_a_service_that_fails_or_answers_nonsense_costs_no_report(
     served: Served, failing: Failing, do: Callable[[], Any], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -57,7 +57,7 @@ class News:
                 items += changes()
             except MomError:  # the plugin is not ready: try next time
                 continue
-            except BaseException as error:  # another plugin may even raise SystemExit; clients still get the cycle
+            except Exception as error:  # another plugin's fault; clients still get the cycle
                 failure = repr(error)
                 if failure != self._failure:
                     self._context.log.error("another plugin fails to report its changes", exc_info=error)
