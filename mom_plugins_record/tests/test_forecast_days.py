@@ -19,6 +19,7 @@ from mom_plugins_record.forecast.curve import GuestDays
 from mom_plugins_record.forecast.host_days import KEPT_WEEKS, MOST_GUESTS, HostDays, KnownGuest
 from mom_plugins_record.forecast.slots import Calendar
 from mom_plugins_record.forecast.state import content_of, days_from
+from mom_plugins_record.forecast.verbs import days_of
 
 USES: Mapping[str, Use] = {"desktop": at_eight, "odd": no_pattern}
 SOON = "mem_used_expected_soon"
@@ -63,7 +64,6 @@ def test_on_the_third_day_a_rise_is_expected_before_it_begins() -> None:
     assert 1590 * MIB <= number(found[SOON]) < 2000 * MIB
     assert found["mem_rises_in"] == pytest.approx(0.6 * SLOT, abs=5.0)
     assert number(found["mem_expected_weight"]) > 0.9
-    assert days.most_expected("desktop", SLOT) == found[SOON]
     assert days.rise_expected(SLOT) == pytest.approx(1200 * MIB, rel=0.1)
     assert days.rise_expected(0.1) < 100 * MIB, "within this slot, nothing rises"
     assert see(days, 2, 31.5, 33)["mem_rises_in"] is None, "it has risen"
@@ -108,9 +108,7 @@ def test_a_guest_without_a_pattern_has_no_forecast() -> None:
     see(days, 4, 29, 31.5)
     found = told(days, one_snapshot(USES, FIRST), "odd")
     assert [found[name] for name in ("mem_used_expected", SOON, "mem_rises_in", "mem_expected_weight")] == [None] * 4
-    assert days.most_expected("odd", SLOT) is None
-    assert (known := days.days("odd")) is not None
-    assert not known.has_pattern
+    assert not days.known["odd"].days.has_pattern
 
 
 def test_unusual_day_lowers_weight_and_hardly_changes_the_forecast() -> None:
@@ -283,9 +281,8 @@ def test_stored_guest_takes_less_than_8_kib_and_comes_back() -> None:
     assert all(len(json.dumps(guest)) < 8192 for guest in content["guests"])
     read = days_from(content)
     assert json.loads(json.dumps(content_of(read))) == content
-    learned, kept = read.days("desktop"), after(2).days("desktop")
-    assert learned == kept
-    assert learned is not None
+    learned = days_of(read.known["desktop"])
+    assert learned == days_of(after(2).known["desktop"])
     assert learned.expected[40] == pytest.approx(1600 * MIB, rel=0.005)
     assert learned.expected[5 * 96 + 40] == learned.expected[40], "of a day that was not seen, what others had"
 
@@ -335,8 +332,8 @@ def test_joint_rise_is_less_than_the_sum_of_maxima() -> None:
         days.see(snapshot)
     see(days, 3, 29, 31.5, uses)
     assert days.rise_expected(SLOT) < 500 * MIB, "what one takes at eight, another gives back"
-    most = [days.most_expected(name, 6 * SLOT) for name in uses]
-    rises = sum(number(one) for one in most) - 400 * MIB * 2 - 1600 * MIB
+    ahead = [days.known[name].days.ahead(days.known[name].index, 7) for name in uses]
+    rises = sum(max(item.most + item.margin for item in items) for items in ahead) - 400 * MIB * 2 - 1600 * MIB
     assert 1000 * MIB < days.rise_expected(6 * SLOT) < rises
 
 

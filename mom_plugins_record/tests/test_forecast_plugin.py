@@ -17,10 +17,10 @@ from mom_core.testing import snapshot as made_snapshot
 from mom_daemon import About
 from mom_devkit import wait_until
 from mom_plugins_record import ForecastPlugin
-from mom_plugins_record.forecast.files import FILE, LEARNED, LOOKS_EVERY, days_at, leave, past_in
+from mom_plugins_record.forecast.files import FILE, LEARNED, LOOKS_EVERY, days_in, leave, past_in
 from mom_plugins_record.forecast.state import days_from
 from mom_plugins_record.forecast.surface import ForecastExplainer
-from mom_plugins_record.forecast.verbs import _find_days, forecast
+from mom_plugins_record.forecast.verbs import _find_days, days_of, forecast
 
 SETTINGS = ForecastPlugin.Settings.model_validate({"day": f"{DAY:.0f}s"})
 USES = {"desktop": at_eight}
@@ -59,12 +59,10 @@ def test_learned_days_survive_a_restart(tmp_path: Path) -> None:
     for one in snapshots(USES, range(1)):
         plugin.mom_report(report(one))
     wait_until((tmp_path / "forecast" / FILE).exists, "it is written, though mom was not stopped")
-    before = plugin._days.days("desktop")
+    before = days_of(plugin._days.known["desktop"])
     plugin.mom_teardown()
     again, _ = started(tmp_path)
-    after = again._days.days("desktop")
-    assert before is not None
-    assert after is not None
+    after = days_of(again._days.known["desktop"])
     assert after.learned_slots == before.learned_slots
     assert after.expected[40] == pytest.approx(before.expected[40], rel=0.005)
 
@@ -74,13 +72,13 @@ def test_a_damaged_file_is_set_aside_and_days_are_learned_anew(tmp_path: Path) -
     file = tmp_path / "forecast" / FILE
     file.write_bytes(file.read_bytes()[:500] + b"{}")
     plugin, context = started(tmp_path)
-    assert plugin._days.days("desktop") is None
+    assert not learned_of(plugin)
     assert context.state_files[0].damage
     assert file.with_name(f"{FILE}.damaged-1").exists()
     for one in snapshots(USES, range(1, 2)):
         plugin.mom_report(report(one))
     plugin.mom_teardown()
-    assert started(tmp_path)[0]._days.days("desktop") is not None
+    assert learned_of(started(tmp_path)[0])
 
 
 def test_days_of_another_length_are_set_aside(tmp_path: Path) -> None:
@@ -88,7 +86,7 @@ def test_days_of_another_length_are_set_aside(tmp_path: Path) -> None:
     context = PluginContext("forecast", state_directory=tmp_path)
     plugin = ForecastPlugin(ForecastPlugin.Settings(), context)
     plugin.mom_setup()
-    assert plugin._days.days("desktop") is None
+    assert not learned_of(plugin)
     assert "differs from the settings" in context.state_files[0].damage
     assert (tmp_path / "forecast" / f"{FILE}.unused-1").exists()
 
@@ -113,8 +111,8 @@ def learned_for(folder: Path, of: Path) -> Path:
 
 def learned_of(plugin: ForecastPlugin) -> int:
     """How many slots of the guest are known."""
-    found = plugin._days.days("desktop")
-    return 0 if found is None else found.learned_slots
+    found = plugin._days.known.get("desktop")
+    return 0 if found is None else found.days.slots
 
 
 def past_days(folder: Path) -> int:
@@ -138,11 +136,10 @@ def test_result_of_learn_is_merged(tmp_path: Path, runs: bool) -> None:
     else:
         plugin, _ = started(tmp_path, clock)
     goes_on(plugin, lambda: learned_of(plugin))
-    found = plugin._days.days("desktop")
-    assert found is not None
+    found = plugin._days.known["desktop"].days
     assert found.has_pattern
     goes_on(plugin, lambda: not file.exists())
-    assert learned_of(started(tmp_path)[0]) == found.learned_slots, "it is kept"
+    assert learned_of(started(tmp_path)[0]) == found.slots, "it is kept"
     assert past_days(tmp_path) == 3
 
 
@@ -176,9 +173,8 @@ def test_full_file_keeps_the_guests_seen_last(tmp_path: Path, monkeypatch: pytes
     plugin.mom_teardown()
     again, context = started(tmp_path / ("kept" if by_verb else "lived"))
     assert not any(one.damage for one in context.state_files)
-    found = [number for number in range(5) if again._days.days(f"guest-{number}") is not None]
-    assert len(found) == 3
-    assert 0 not in found
+    assert len(again._days.known) == 3
+    assert "guest-0" not in again._days.known
 
 
 def test_unwritable_disk_is_reported_and_retried(tmp_path: Path) -> None:
@@ -240,7 +236,7 @@ def test_unreadable_days_are_an_error(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Path, "is_dir", denied)
     monkeypatch.setattr("mom_core.state_files.read_file", denied)
-    for opened in (days_at, past_in):
+    for opened in (days_in, past_in):
         with pytest.raises(MomError, match=f"{tmp_path} cannot be read: Permission denied"):
             opened(tmp_path)
 

@@ -12,6 +12,7 @@ from mom_core import Clock, Config, Engine, MomError
 from mom_devkit import HandClock, config_of
 from mom_kvm import Forecasts
 from mom_plugins_record.advise.command import advise
+from mom_plugins_record.forecast.host_days import HostDays
 from mom_plugins_record.forecast.verbs import forecast
 
 SLOT = 15.0
@@ -24,10 +25,8 @@ def lived(config: Config, cycles: int, clock: HandClock, step: float = 5.0) -> i
         for _ in range(cycles):
             clock.now += step
             report = engine.cycle()
-        offers = engine.service(Forecasts)
-        guest = next(iter(report.snapshot.guests))
-        days = None if offers is None else offers.days(guest)
-        return 0 if days is None else days.learned_slots
+        days, guest = engine.service(Forecasts), next(iter(report.snapshot.guests))
+        return days.known[guest].days.slots if isinstance(days, HostDays) else 0
 
 
 @pytest.mark.long

@@ -72,7 +72,7 @@ from .services.eviction import (
     Mover as Mover,
     MoverAbilities as MoverAbilities,
 )
-from .services.forecasts import Days as Days, Forecasts as Forecasts
+from .services.forecasts import Forecasts as Forecasts
 from .services.launches import (
     LaunchReader as LaunchReader,
     Launch as Launch,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from mom_core import MomError, PluginContext, StateError, StateFile
-from mom_kvm import Callers, Days
-from mom_plugins_record.forecast.host_days import HostDays, days_of
+from mom_kvm import Callers
+from mom_plugins_record.forecast.host_days import HostDays
 from mom_plugins_record.forecast.past import PastGuest, PastHost
 from mom_plugins_record.forecast.slots import Calendar
 from mom_plugins_record.forecast.state import content_of, days_from, head_of, kept_guest
@@ -67,12 +67,6 @@ def _is_folder(path: Path) -> bool:
     with suppress(OSError):
         return path.is_dir()
     return False
-
-
-def days_at(path: Path, calendar: Calendar | None = None) -> Mapping[str, Days]:
-    """Return the learned days of all guests keyed by id. Raise `MomError` if there are none."""
-    guests = days_in(path, calendar).known
-    return {identity: days_of(guest) for identity, guest in guests.items() if guest.days.slots}
 
 
 def past_in(path: Path, calendar: Calendar | None = None) -> PastHost:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from math import isnan
 from typing import Final, NamedTuple
 
 from mom_core import Columns, Guest, Host, Snapshot, Value
-from mom_kvm import Days, GuestField
+from mom_kvm import GuestField
 from mom_plugins_record.forecast.curve import (
     COVERAGE,
     FITS,
@@ -430,14 +429,6 @@ class HostDays:
             fields["forecast_error"], fields["forecast_error_unlearned"] = int(wrong), int(stays)
         return fields
 
-    def most_expected(self, uuid: str, seconds: float) -> int | None:
-        """Return the forecast, as in `Forecasts`. Thread-safe."""
-        guest = self.known.get(uuid)
-        if guest is None or guest.weight < LEAST_WEIGHT or guest.index < 0:
-            return None
-        most = max(item.most + item.margin for item in guest.days.ahead(self._index, self._window(seconds)))
-        return None if isnan(most) else math.ceil(most)
-
     def rise_expected(self, seconds: float) -> int:
         """Return the forecast, as in `Forecasts`. Thread-safe."""
         count, index = self._window(seconds), self._index
@@ -456,31 +447,8 @@ class HostDays:
         more = (whole - used + margin for whole, margin in zip(sums, margins, strict=False))
         return max(0, math.ceil(max(more, default=0.0)))
 
-    def days(self, uuid: str) -> Days | None:
-        """Return the days, as in `Forecasts`. Thread-safe."""
-        guest = self.known.get(uuid)
-        return None if guest is None or not guest.days.slots else days_of(guest)
-
 
 GUEST_FIELDS: Final = ("mem_used_expected", "mem_used_expected_soon", "mem_rises_in", "mem_expected_weight", "mem_expected_error")
-
-
-def days_of(guest: KnownGuest) -> Days:
-    """Return a guest's learned days for other plugins."""
-    days, calendar = guest.days, guest.days.calendar
-    monday = next(index for index in range(calendar.week_slots) if calendar.of_week(index) == 0)
-    week = range(monday, monday + calendar.week_slots)
-    expected = [days.expected(index) for index in week]
-    most = [value + days.excess_of(index) for index, value in zip(week, expected, strict=True)]
-    return Days(
-        guest.id, guest.name, calendar.slot_seconds, calendar.week_slots // calendar.week_days, calendar.week_days,
-        _known(expected), _known(most), _known([days.error])[0], days.margin if days.wrong[3] else None, _known(days.hour_errors),
-        _known([days.now_error])[0], _known(days.growth), _known(days.last.whole()), days.slots, days.has_pattern, round(days.weight, 3),
-    )  # fmt: skip
-
-
-def _known(values: Sequence[float] | array[float]) -> tuple[float | None, ...]:
-    return tuple(None if isnan(value) else round(value, 1) for value in values)
 
 
 def _used(total: float | None, usable: float | None, size: float | None) -> float:

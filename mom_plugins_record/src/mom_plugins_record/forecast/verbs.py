@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -28,10 +28,9 @@ from mom_daemon import (
     short,
     sparkline,
 )
-from mom_kvm import Days
 from mom_plugins_record.forecast.curve import LEAST_WEIGHT
-from mom_plugins_record.forecast.files import days_at, leave
-from mom_plugins_record.forecast.host_days import HostDays
+from mom_plugins_record.forecast.files import days_in, leave
+from mom_plugins_record.forecast.host_days import HostDays, KnownGuest
 from mom_plugins_record.forecast.plugin import configured_days
 from mom_plugins_record.forecast.slots import HOURS, SLOTS, Calendar
 
@@ -42,6 +41,58 @@ PROGRESS_EVERY: Final = 500
 """Cycles between progress reports."""
 
 NOBODY: Final = "No days of guests are known."
+
+
+@dataclass(frozen=True, slots=True)
+class Days:
+    """Learned days of a guest. Sizes in KiB; None if unknown.
+
+    A day has `slots` slots of `slot_seconds` in local time, a week `week_days` days. `expected` and `most` are for each slot of the week.
+
+    :param error_kib: recent median error of the forecast for the next four slots
+    :param surprise_kib: use above the forecast, 95th percentile
+    :param errors_by_hour: `error_kib` for 24 parts of the day
+    :param now_error_kib: error of the forecast "stays as now"
+    :param growth: growth in each slot of a day, in KiB/s
+    :param came: last use in each slot of a day
+    :param has_pattern: the forecast is better than "stays as now"
+    :param weight: weight of the forecast now, 0 to 1
+    """
+
+    id: str
+    name: str
+    slot_seconds: float
+    slots: int
+    week_days: int
+    expected: Sequence[float | None]
+    most: Sequence[float | None]
+    error_kib: float | None = None
+    surprise_kib: float | None = None
+    errors_by_hour: Sequence[float | None] = ()
+    now_error_kib: float | None = None
+    growth: Sequence[float | None] = ()
+    came: Sequence[float | None] = ()
+    learned_slots: int = 0
+    has_pattern: bool = False
+    weight: float = 0.0
+
+
+def days_of(guest: KnownGuest) -> Days:
+    """Return a guest's learned days."""
+    days, calendar = guest.days, guest.days.calendar
+    monday = next(index for index in range(calendar.week_slots) if calendar.of_week(index) == 0)
+    week = range(monday, monday + calendar.week_slots)
+    expected = [days.expected(index) for index in week]
+    most = [value + days.excess_of(index) for index, value in zip(week, expected, strict=True)]
+    return Days(
+        guest.id, guest.name, calendar.slot_seconds, calendar.week_slots // calendar.week_days, calendar.week_days,
+        _known(expected), _known(most), _known([days.error])[0], days.margin if days.wrong[3] else None, _known(days.hour_errors),
+        _known([days.now_error])[0], _known(days.growth), _known(days.last.whole()), days.slots, days.has_pattern, round(days.weight, 3),
+    )  # fmt: skip
+
+
+def _known(values: Iterable[float]) -> tuple[float | None, ...]:
+    return tuple(None if math.isnan(value) else round(value, 1) for value in values)
 
 
 @click.group("forecast", context_settings={"help_option_names": ["-h", "--help"]})
@@ -60,7 +111,8 @@ def show_command(guest: str | None, file: Path | None, config_path: str | None, 
 
     Exit code 1 if no days are known, or no days of that guest.
     """
-    all_days = days_at(file) if file is not None else days_at(*configured_days(load_config(config_path)))
+    found = days_in(file) if file is not None else days_in(*configured_days(load_config(config_path)))
+    all_days = {identity: days_of(guest) for identity, guest in found.known.items() if guest.days.slots}
     if guest is not None:
         days = _find_days(all_days, guest)
         click.echo(json.dumps(asdict(days), indent=2)) if as_json else _print_guest(days)
