@@ -20,8 +20,7 @@ import click
 import pytest
 
 import mom_core
-from mom_core.plugins.catalog import catalog
-from mom_core.plugins.discovery import CLONE_CONSTRAINTS
+from mom_core.plugins.discovery import CLONE_CONSTRAINTS, catalog
 from mom_core.settings import descriptions
 from mom_daemon.cli.frame import mom
 from mom_daemon.config.importers import installed_importers

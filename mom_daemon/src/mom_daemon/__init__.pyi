@@ -8,9 +8,8 @@ from .cli.options import (
     config_option as config_option,
     json_option as json_option,
 )
-from .cli.output import write_output as write_output
 from .cli.prose import brief as brief, print_prose as print_prose
-from .cli.terminal import print_text as print_text, progress as progress
+from .cli.terminal import print_text as print_text, progress as progress, write_output as write_output
 from .cli.verbs import Verb as Verb, VerbGroup as VerbGroup
 from .amounts import amount as amount
 from .guest_figures import guest_columns as guest_columns
@@ -56,9 +55,14 @@ from .explain.explainer import (
     SentencePlace as SentencePlace,
 )
 from .explain.explanation import Explainers as Explainers
-from .look.named_guests import find_guest as find_guest, guests_unknown as guests_unknown
 from .config.imported import Imported as Imported, ImportedSection as ImportedSection, Importer as Importer, read_foreign as read_foreign
-from .look.running import NoSuchGuest as NoSuchGuest, NotRunning as NotRunning, RunningMom as RunningMom
+from .look.running import (
+    NoSuchGuest as NoSuchGuest,
+    NotRunning as NotRunning,
+    RunningMom as RunningMom,
+    find_guest as find_guest,
+    guests_unknown as guests_unknown,
+)
 from .look.sources import ask as ask, recording as recording
 from .look.status_part import StatusPart as StatusPart
 from .look.status_file import problems_of as problems_of, verdict_of as verdict_of

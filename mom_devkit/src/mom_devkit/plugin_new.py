@@ -16,8 +16,7 @@ from typing import Final
 import click
 
 from mom_core import MomError, __version__
-from mom_core.plugins.catalog import catalog
-from mom_core.plugins.discovery import available_plugins, pip_install
+from mom_core.plugins.discovery import available_plugins, catalog, pip_install
 from mom_daemon import as_caller, print_prose
 from mom_devkit.hosts import host_of
 

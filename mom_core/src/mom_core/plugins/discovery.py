@@ -10,19 +10,20 @@ import logging
 import re
 import shlex
 import sys
+import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from importlib import resources
 from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, distribution, distributions, requires
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from mom_core._version import __version__
 from mom_core.errors import PluginError
 from mom_core.model import printable
 from mom_core.plugins.bounded import CallResult, attempt, describe
-from mom_core.plugins.catalog import catalog
 
 if TYPE_CHECKING:
     from mom_core.settings import GuestSettings, PluginSettings
@@ -69,6 +70,20 @@ class Entry:
     available: AvailablePlugin
     point: EntryPoint
     requires: Callable[[], Iterable[str]]
+
+
+class CatalogEntry(NamedTuple):
+    """Distribution and summary of a plugin."""
+
+    distribution: str
+    summary: str
+
+
+@cache
+def catalog() -> Mapping[str, CatalogEntry]:
+    """Return this project's plugins, installed or not, keyed by name."""
+    text = resources.files("mom_core.plugins").joinpath("catalog.toml").read_text(encoding="utf-8")
+    return {name: CatalogEntry(**entry) for name, entry in tomllib.loads(text).items()}
 
 
 def available_plugins() -> Mapping[str, tuple[AvailablePlugin, ...]]:

@@ -7,8 +7,16 @@ import sys
 
 import click
 
-from mom_core import printable
+from mom_core import Severity, printable
 from mom_daemon.cli.hints import with_config
+
+_MARKS = {Severity.OK: ("ok   ", "green"), Severity.WARNING: ("warn ", "yellow"), Severity.ERROR: ("WRONG", "red")}
+
+
+def mark(severity: Severity) -> str:
+    """Return a severity's coloured mark, all of one width. `click.echo` removes unwanted colours."""
+    text, colour = _MARKS[severity]
+    return click.style(text, fg=colour, bold=True if severity is Severity.ERROR else None)
 
 
 def terminal_columns(*, err: bool = False) -> int | None:

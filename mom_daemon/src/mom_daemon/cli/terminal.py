@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final, TextIO
 
 _COLOURS: Final = re.compile(r"(\x1b\[[0-9;:]*m)")
@@ -82,6 +83,25 @@ def print_text(text: str) -> None:
     """Print the content of a file, unchanged in a pipe."""
     if (out := _safe(sys.stdout)) is not None:
         out.write_file(text)
+
+
+def write_output(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write a file atomically; `-` is standard output.
+
+    Devices, pipes and links are not replaced: root could replace /dev/null.
+    """
+    from mom_core import MomError, replace_file  # slow to import
+
+    if str(path) == "-":
+        print_text(text)
+        return
+    try:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            path.write_text(text, encoding="utf-8")
+        else:
+            replace_file(path, text, durable=False, mode=mode)
+    except OSError as error:
+        raise MomError(f"cannot write {path}: {error.strerror}", hint="use `-` and redirect the output: > FILE") from error
 
 
 def _safe(stream: Any) -> Any:

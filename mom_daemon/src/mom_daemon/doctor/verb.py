@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import click
 
-from mom_core import Config, ConfigError, Finding, MomError, PluginError, Severity, StateError, lasting, load_config
+from mom_core import Config, ConfigError, ControlSpec, Finding, MomError, PluginError, Scope, Severity, StateError, lasting, load_config
 from mom_core.engine.collect import SEE_DOCTOR
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.ledger import FILE as LEDGER
@@ -24,15 +24,15 @@ from mom_core.plugins.registry import PluginSet, build_plugins
 from mom_core.state_files import ADVICE, set_aside_below
 from mom_daemon import as_caller, become_owner, brief, json_option, print_prose
 from mom_daemon.cli.options import config_argument
+from mom_daemon.cli.prose import mark
 from mom_daemon.config.draft import draft_config, fitting
-from mom_daemon.doctor.helper_findings import helper_findings
 from mom_daemon.doctor.pattern_findings import guests_of, pattern_findings
 from mom_daemon.look.here import how_to_act, may_exist
-from mom_daemon.look.marks import mark
 from mom_daemon.look.status_file import read_status
 from mom_daemon.plugins.declared import findings_in
 from mom_daemon.plugins.enabled import about_enabled
 from mom_daemon.supervision import config_of_running
+from mom_kvm import Helper, cure_by_lines, helper_declaration, root_cure
 
 Said: TypeAlias = "tuple[str, Finding]"
 
@@ -72,7 +72,7 @@ def _examine(config_path: str | None) -> list[Said]:
     plugins = _build(config, findings)
     if plugins is not None:
         try:
-            findings.extend(helper_findings(plugins))
+            findings.extend(_helper(plugins))
             if os.access(config.state_directory, os.X_OK):  # otherwise unreadable, and already reported
                 findings.extend(_files_of_state(plugins))
             findings.extend(_of_plugins(plugins, config))
@@ -169,6 +169,37 @@ def _ledger(config: Config, *, running: bool) -> Iterable[Finding]:
     if ledger.entries and not running:
         text = f"{len(ledger.entries)} changes of an earlier run were not undone"
         yield Finding(Severity.WARNING, "ledger", text, "`mom restore` undoes them")
+
+
+def _helper(plugins: PluginSet) -> Iterable[Said]:
+    """Yield findings with their plugin or `core`, unless mom runs as root."""
+    if os.geteuid() == 0:
+        return
+    helper = Helper.reached()
+    if helper is None:  # each plugin reports the effect itself; under vdsm, there is no effect
+        text = "mom does not run as root, and mom-helper is not running: mom makes no changes that need root"
+        yield "core", Finding(Severity.OK, "mom-helper", text, root_cure())
+        return
+    try:
+        declared = {declaration.name for declaration in helper.declared()}
+    except OSError as error:
+        yield "core", Finding(Severity.ERROR, "mom-helper", f"{error.strerror}", "systemctl status mom-helper.socket mom-helper")
+        return
+    names = ", ".join(sorted(declared)) or "nothing"
+    yield "core", Finding(Severity.OK, "mom-helper", f"it makes the changes that need root; root allows it to write {names}")
+    for plugin in plugins.plugins:
+        for control in plugin.controls.values():
+            writes_itself = control.scope is Scope.HOST and os.access(control.file, os.W_OK)
+            if control.file and control.file not in declared and not writes_itself:
+                yield plugin.name, _undeclared(control)
+
+
+def _undeclared(control: ControlSpec) -> Finding:
+    try:
+        cure = cure_by_lines(helper_declaration(control))
+    except ValueError:  # the control has no bounds
+        cure = root_cure(control.file)
+    return Finding(Severity.WARNING, control.name, f"it cannot be set: root has not declared {control.file} for mom-helper", cure)
 
 
 def _files_of_state(plugins: PluginSet) -> Iterable[Said]:

@@ -22,7 +22,7 @@ from mom_daemon.cli.hints import with_config
 from mom_daemon.cli.prose import terminal_columns, wrapped
 from mom_daemon.explain.explanation import Explainers
 from mom_daemon.look.here import how_to_start
-from mom_daemon.look.named_guests import find_guest
+from mom_daemon.look.running import find_guest
 from mom_daemon.look.sources import ask, newest, recording, running_mom, told
 from mom_daemon.look.status_file import LATE_CYCLES, instead, read_status, reported
 from mom_daemon.owner import load_to_look

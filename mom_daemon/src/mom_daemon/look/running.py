@@ -1,11 +1,12 @@
-"""Queries to the running mom, which plugins answer (`mom_source`)."""
+"""Queries to the running mom, which plugins answer (`mom_source`), and guests by name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping, Sized
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from mom_core import MomError
+from mom_core import Condition, Guest, MomError, Verdict, first_names, printable
 
 if TYPE_CHECKING:
     from mom_daemon import ReportDocument
@@ -38,3 +39,37 @@ class RunningMom(Protocol):
 
     def policies(self) -> Mapping[str, PolicyText]:
         """Return the policies in force, keyed by name."""
+
+
+def guests_unknown(guests: Sized, verdict: Verdict | None) -> Condition | None:
+    """Return the condition that the list of guests is unknown, or None."""
+    conditions = () if guests or verdict is None else verdict.conditions
+    return next(
+        (condition for condition in conditions if condition.name == "guests" and "core" in condition.plugins and not condition.over), None
+    )
+
+
+_COMPARED_NAMES: Final = 2000
+"""Comparing so many names takes some 20 ms."""
+
+
+def find_guest(guests: Mapping[str, Guest], wanted: str, verdict: Verdict | None = None) -> Guest:
+    """Return the guest with this id or name.
+
+    :raises NoSuchGuest: with similar names
+    :raises MomError: the hypervisor did not list its guests
+    """
+    if unknown := guests_unknown(guests, verdict):
+        raise MomError(unknown.message, hint=unknown.cure)
+    named = [guest for guest in guests.values() if guest.name == wanted]
+    found = guests.get(wanted) or (named[0] if len(named) == 1 else None)
+    if found is not None:
+        return found
+    if named:
+        hint = f"name the guest by its id: {first_names([guest.id for guest in named])}"
+        raise NoSuchGuest(f"{len(named)} guests are called {printable(wanted)}", hint=hint)
+    names = [guest.name for guest in guests.values()]
+    alike = [name for name in names if wanted and wanted.lower() in name.lower()][:3]
+    alike = alike or get_close_matches(wanted[:100], names[:_COMPARED_NAMES], 3, 0.6)
+    hint = f"did you mean {' or '.join(map(printable, alike))}?" if alike else "`mom guests` lists all guests"
+    raise NoSuchGuest(f"there is no guest {printable(wanted)}", hint=hint)

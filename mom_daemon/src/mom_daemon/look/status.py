@@ -15,10 +15,10 @@ from mom_core.ledger import changes_left
 from mom_core.plugins.discovery import LoadedPlugin
 from mom_daemon import StatusPart, amount, brief, json_option, print_prose
 from mom_daemon.cli.options import config_argument
+from mom_daemon.cli.prose import mark
 from mom_daemon.look.alike import common_problems
 from mom_daemon.look.here import how_to_act, how_to_start
-from mom_daemon.look.marks import mark
-from mom_daemon.look.named_guests import guests_unknown
+from mom_daemon.look.running import guests_unknown
 from mom_daemon.look.sources import told
 from mom_daemon.look.status_file import RunningStatus, problems_of, reported, verdict_of
 from mom_daemon.owner import load_to_look

@@ -13,8 +13,7 @@ import click
 
 from mom_core import ConfigError, printable
 from mom_core.files import DEFAULT_CONFIG
-from mom_core.plugins.catalog import catalog
-from mom_core.plugins.discovery import absent, available_plugins, how_to_install, load_plugins, on_core
+from mom_core.plugins.discovery import absent, available_plugins, catalog, how_to_install, load_plugins, on_core
 from mom_daemon import VerbGroup, brief, json_option, print_prose
 from mom_daemon.cli.options import config_argument
 
