@@ -1,8 +1,7 @@
-"""Destinations: which there are, what is said of those that are refused, and that no text gets anything else through."""
+"""Destinations: accepted forms, refusals, and that no text gets anything else through."""
 
 import json
 import re
-from dataclasses import replace
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
@@ -25,80 +24,39 @@ class Written(BaseModel):
 @pytest.mark.parametrize(
     "text",
     [
-        "qemu://h2/system",
-        "qemu+tls://spare.example.org/system",
-        "qemu+tls://[2001:db8::1]:16514/session",
-        "qemu+ssh://root@h2/system",
-        "qemu+ssh://Mover_1@h-2.example:2222/system?mode=direct&no_tty=1",
-        "qemu+tcp://127.0.0.1:16509/system",
-        "qemu+tls://h2/system tcp://[2001:db8::2]:49152",
-        "host://pve2",
-        "host://3f2504e0-4f89-41d3-9a0c-0305e82c3301",
-        "anywhere",
+        "qemu://h2/system", "qemu+tls://spare.example.org/system", "qemu+tls://[2001:db8::1]:16514/session", "qemu+ssh://root@h2/system",
+        "qemu+ssh://Mover_1@h-2.example:2222/system?mode=direct&no_tty=1", "qemu+tcp://127.0.0.1:16509/system",
+        "qemu+tls://h2/system tcp://[2001:db8::2]:49152", "host://pve2", "host://3f2504e0-4f89-41d3-9a0c-0305e82c3301", "anywhere",
     ],
-)
-def test_what_is_allowed_is_written_as_it_was_read(text: str) -> None:
+)  # fmt: skip
+def test_an_allowed_destination_is_written_as_it_was_read(text: str) -> None:
     assert str(Destination.parse(text)) == text
 
 
-def test_its_parts_are_told_apart_and_the_way_is_none_of_the_uri() -> None:
-    found = Destination.parse("qemu+ssh://root@H2.Example:2222/system?no_tty=1&mode=legacy tcp://10.0.0.2")
-    assert found == Destination(
-        "qemu", "/system", "ssh", "root", "h2.example", 2222, (("mode", "legacy"), ("no_tty", "1")), way="tcp://10.0.0.2"
-    )
-    assert found.uri == "qemu+ssh://root@h2.example:2222/system?mode=legacy&no_tty=1"
+def test_different_spellings_of_a_destination_are_equal() -> None:
+    destination = Destination.parse("qemu+ssh://root@H2.Example:2222/system?no_tty=1&mode=legacy tcp://10.0.0.2")
+    assert destination == Destination.parse("qemu+ssh://root@h2.example:2222/system?mode=legacy&no_tty=1 tcp://10.0.0.2")
+    assert (destination.driver, destination.host, destination.way) == ("qemu", "h2.example", "tcp://10.0.0.2")
+    assert destination.uri == "qemu+ssh://root@h2.example:2222/system?mode=legacy&no_tty=1"
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "",
-        None,
-        " qemu+ext:///system?command=/tmp/evil.sh",
-        " qemu+tls://h2/system",
-        "qemu+tls://h2/system tcp://h2 tcp://h3",
-        "qemu+tls://h2/system\n",
-        "qemu+tls://h2\u2028/system",
-        "qemu+tls://h2/\ud800",
-        "-oProxyCommand=x",
-        "QEMU+TLS://h2/system",
-        "qemu+tls://h2/system#x",
-        "qemu+tls://a@b@h2/system",
-        "qemu+tls://[::1/system",
-        "host://",
-        "host://-pve2",
-        "host://root@pve2",
-        "host://pve2?command=x",
-        "host://pve2 tcp://10.0.0.2",
-        "anywhere://h2",
-        "xen+ssh://h2/system",
-        "qemu+ext:///system?command=/tmp/evil.sh",
-        "qemu+ssh:///system",
-        "qemu+tls://h2/",
-        "qemu+ssh://h2/system?Command=/tmp/evil.sh",
-        "qemu+ssh://h2/system?mode=direct&netcat=/tmp/evil.sh",
-        "qemu+ssh://h2/system?mode=direct;netcat=/x",
-        "qemu+tls://h2/system?no_verify=1",
-        "qemu+ssh://h2/system?socket=/tmp/x",
-        "qemu+ssh://h2/system?proxy=netcat",
-        "qemu+ssh://h2/system?no_tty=0",
-        "qemu+ssh://h2/system?no_tty=1&no_tty=1",
-        "qemu+ssh://h2/system?%63ommand=/tmp/evil.sh",
-        "qemu+ssh://-oProxyCommand=reboot/system",
-        "qemu+ssh://h2%20/system",
-        f"qemu+ssh://{'a' * 64}/system",
-        "qemu+ssh://10.0.0.256/system",
-        "qemu+ssh://[fe80::1%eth0]/system",
-        "qemu+ssh://-l@h2/system",
-        "qemu+tls://h2:0/system",
-        "qemu+tls://h2:0x10/system",
-        "qemu+tls://h2/system unix:///tmp/x",
-        "qemu+tls://h2/system tcp://h2/../x",
-        "sim:///h2",
-        "qemu+tls://h2/system?" + "a" * 600,
-        "qemu+tcp://127.evil.example/system",
+        "", None, " qemu+ext:///system?command=/tmp/evil.sh", " qemu+tls://h2/system", "qemu+tls://h2/system tcp://h2 tcp://h3",
+        "qemu+tls://h2/system\n", "qemu+tls://h2\u2028/system", "qemu+tls://h2/\ud800", "-oProxyCommand=x", "QEMU+TLS://h2/system",
+        "qemu+tls://h2/system#x", "qemu+tls://h2/system?", "qemu+tls://a@b@h2/system", "qemu+tls://[::1/system", "host://", "host://-pve2",
+        "host://root@pve2", "host://pve2?command=x", "host://pve2 tcp://10.0.0.2", "anywhere://h2", "xen+ssh://h2/system",
+        "qemu+ext:///system?command=/tmp/evil.sh", "qemu+ssh:///system", "qemu+tls://h2/", "qemu+ssh://h2/system?Command=/tmp/evil.sh",
+        "qemu+ssh://h2/system?mode=direct&netcat=/tmp/evil.sh", "qemu+ssh://h2/system?mode=direct;netcat=/x",
+        "qemu+tls://h2/system?no_verify=1", "qemu+ssh://h2/system?socket=/tmp/x", "qemu+ssh://h2/system?proxy=netcat",
+        "qemu+ssh://h2/system?no_tty=0", "qemu+ssh://h2/system?no_tty=1&no_tty=1", "qemu+ssh://h2/system?mode=auto&mode=direct",
+        "qemu+ssh://h2/system?%63ommand=/tmp/evil.sh", "qemu+ssh://-oProxyCommand=reboot/system", "qemu+ssh://h2%20/system",
+        f"qemu+ssh://{'a' * 64}/system", "qemu+ssh://10.0.0.256/system", "qemu+ssh://[fe80::1%eth0]/system", "qemu+ssh://-l@h2/system",
+        "qemu+tls://h2:0/system", "qemu+tls://h2:0x10/system", "qemu+tls://h2/system unix:///tmp/x", "qemu+tls://h2/system tcp://h2/../x",
+        "qemu+tls://h2/system tcp://h2:65536", "sim:///h2", "qemu+tls://h2/system?" + "a" * 600, "qemu+tcp://127.evil.example/system",
     ],
-)
+)  # fmt: skip
 def test_a_destination_with_a_part_that_is_not_listed_is_refused(text: object) -> None:
     with pytest.raises(MomError) as raised:
         Destination.parse(text)
@@ -108,9 +66,8 @@ def test_a_destination_with_a_part_that_is_not_listed_is_refused(text: object) -
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("qemu+ext://h2/system", "runs a program on this host"),
         ("test:///etc/passwd", "the driver 'test'"),
-        ("qemu+unix:///system", "the transport 'unix' is not supported; use one of tls"),
+        ("qemu+ext://h2/system", "the transport 'ext' is not supported; use one of tls"),
         ("qemu:///system", "is missing or invalid"),
         ("qemu+ssh://root:hunter2@h2/system", "the user name is invalid"),
         ("qemu+tls://root@h2/system", "a user is allowed only with ssh"),
@@ -129,25 +86,6 @@ def test_a_refusal_names_the_wrong_part_and_repeats_no_password(text: object, pa
     assert "hunter2" not in str(raised.value)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"driver": "test"},
-        {"transport": "ext"},
-        {"host": ""},
-        {"host": "-oX"},
-        {"host": "h2/x?command=/x"},
-        {"user": "a:b"},
-        {"port": 0},
-        {"parameters": (("command", "/x"),)},
-        {"way": "exec:/x"},
-    ],
-)
-def test_one_that_is_made_of_parts_holds_no_more_than_one_that_is_read(change: dict[str, object]) -> None:
-    with pytest.raises(MomError):
-        replace(Destination.parse("qemu+ssh://root@h2/system"), **change)  # type: ignore[arg-type]  # any of its parts
-
-
 _PIECES = st.sampled_from(
     [*"qemu+tlshxci:/@?&;=#[]%.- \t\n", "qemu+", "ssh", "ext", "://", "h2", "/system", "command=/x", "mode=direct", "no_verify=1", "tcp://"]
 )
@@ -157,24 +95,24 @@ _PIECES = st.sampled_from(
 @example("qemu+ssh://h2/system?mode=direct")
 def test_no_text_gets_more_through_than_is_listed(text: str) -> None:
     try:
-        found = Destination.parse(text)
+        destination = Destination.parse(text)
     except MomError:
         return
-    assert Destination.parse(str(found)) == found
-    seen = urlsplit(found.uri)  # as another reader of URIs takes it
+    assert Destination.parse(str(destination)) == destination
+    seen = urlsplit(destination.uri)  # as another reader of URIs takes it
     assert re.fullmatch(r"(qemu(\+(tls|ssh|libssh|libssh2|tcp))?|sim)", seen.scheme)
     assert {name for name, _ in parse_qsl(seen.query, keep_blank_values=True, separator="&")} <= {"mode", "no_tty"}
-    assert (seen.hostname or "") == found.host
+    assert (seen.hostname or "") == destination.host
     assert not (seen.hostname or "").startswith("-")
 
 
-def test_in_settings_and_records_it_stands_as_its_text() -> None:
+def test_settings_and_records_contain_a_destination_as_text() -> None:
     text = '{"to":"qemu+tls://h2/system tcp://10.0.0.2"}'
     record = Written.model_validate_json(text)
-    assert record.to == Destination("qemu", "/system", "tls", host="h2", way="tcp://10.0.0.2")
+    assert record.to == Destination.parse("qemu+tls://h2/system tcp://10.0.0.2")
     assert record.model_dump_json() == text
     assert Written.model_validate(record.model_dump()) == record
     assert Written().model_dump_json() == '{"to":null}'
     assert re.fullmatch(Written.model_json_schema()["properties"]["to"]["anyOf"][0]["pattern"], json.loads(text)["to"])
-    with pytest.raises(ValueError, match="runs a program"):
+    with pytest.raises(ValueError, match="not supported"):
         Written.model_validate_json('{"to": "qemu+ext:///system"}')

@@ -136,7 +136,7 @@ class PrivateLibvirtd:
         """Where mom moves guests to, for those of the one that this is beside: by TCP, as sockets are none for mom."""
         self._relay = self._relay or Relay(self.socket)
         path = "/system" if self._system else "/session"
-        return Destination("qemu", path, "tcp", host="127.0.0.1", port=self._relay.port, way="tcp://127.0.0.1")
+        return Destination.parse(f"qemu+tcp://127.0.0.1:{self._relay.port}{path} tcp://127.0.0.1")
 
     @property
     def pid_folder(self) -> Path:

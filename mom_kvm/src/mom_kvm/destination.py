@@ -24,10 +24,10 @@ _ANYWHERE: Final = "anywhere"
 
 _PATHS: Final = ("/system", "/session")
 _SSH: Final = ("ssh", "libssh", "libssh2")
-_TRANSPORTS: Final = ("", "tls", *_SSH, "tcp")
-"""The empty string means TLS. `tcp` is unencrypted, and allowed only to this host."""
+_TRANSPORTS: Final = ("tls", *_SSH, "tcp")
+"""TLS is also the default. `tcp` is unencrypted, and allowed only to this host."""
 
-_PARAMETERS: Final = {"mode": ("auto", "direct", "legacy"), "no_tty": ("1",)}
+_PARAMETERS: Final = frozenset({"mode=auto", "mode=direct", "mode=legacy", "no_tty=1"})
 """`mode` selects libvirt's daemon; `no_tty` prevents prompts by ssh."""
 
 _LONGEST: Final = 600
@@ -35,7 +35,7 @@ _LONGEST: Final = 600
 
 _HOST: Final = r"(\[(?P<address>[^\]/?#@]*:[^\]/?#@]*)\]|(?P<host>[^/?#@:\[\]]*))(:(?P<port>[1-9][0-9]{0,4}))?"
 _URI: Final = re.compile(
-    rf"(?P<driver>[a-z]+)(\+(?P<transport>[a-z0-9]+))?://((?P<user>[^/?#@]+)@)?{_HOST}(?P<path>/[^?#]*)?(\?(?P<query>[^#]*))?"
+    rf"(?P<driver>[a-z]+)(\+(?P<transport>[a-z0-9]+))?://((?P<user>[^/?#@]+)@)?{_HOST}(?P<path>/[^?#]*)?(\?(?P<query>[^#]+))?"
 )
 _WAY: Final = re.compile(rf"(?P<scheme>tcp|rdma)://{_HOST}")
 _USER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
@@ -55,37 +55,24 @@ class DestinationError(MomError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Destination of a migration: a hypervisor (`qemu+tls://h2/system`), a host known to a `Mover` (`host://h2`), or `anywhere`.
+    """Destination of a migration, from `parse`: a hypervisor, a host known to a `Mover` (`host://h2`), or `anywhere`.
 
     :param driver: `qemu`, `host` or `anywhere`
-    :param path: such as `/system`
-    :param transport: empty for TLS
-    :param user: login for ssh
+    :param uri: URI of the hypervisor, without `way`
     :param host: in lower case; IPv6 without brackets
-    :param parameters: sorted
     :param way: URI for the migration stream, such as `tcp://10.0.0.2`
-    :raises DestinationError: a part is not allowed
     """
 
     ANYWHERE: ClassVar[Destination]
 
     driver: str
-    path: str
-    transport: str = ""
-    user: str = ""
+    uri: str
     host: str = ""
-    port: int | None = None
-    parameters: tuple[tuple[str, str], ...] = ()
     way: str = ""
-
-    def __post_init__(self) -> None:
-        problem = _problem_of_name(self) if self.driver in (_NAMED, _ANYWHERE) else _problem_of_hypervisor(self)
-        if problem:
-            raise DestinationError(problem, hint=_EXAMPLE)
 
     @classmethod
     def parse(cls, text: object) -> Destination:
-        """Parse `qemu+tls://h2/system`, or `qemu+tls://h2/system tcp://10.0.0.2`."""
+        """Parse `qemu+tls://h2/system`, or `qemu+tls://h2/system tcp://10.0.0.2`. Raise `DestinationError` for a forbidden part."""
         if isinstance(text, Destination):
             return text
         if text == _ANYWHERE:
@@ -96,34 +83,18 @@ class Destination:
         parts = _URI.fullmatch(uri) if text.isascii() else None
         if parts is None or (space and not way):
             raise DestinationError("the destination is not the URI of another hypervisor", hint=_EXAMPLE)
-        query = parts["query"]
-        return cls(
-            driver=parts["driver"],
-            path=parts["path"] or "",
-            transport=parts["transport"] or "",
-            user=parts["user"] or "",
-            host=_short_host((parts["address"] or parts["host"]).lower()),
-            port=int(parts["port"]) if parts["port"] else None,
-            parameters=()
-            if query is None
-            else tuple(sorted((part.partition("=")[0], part.partition("=")[2]) for part in query.split("&"))),
-            way=_short_way(way) or way,
-        )
+        problem = _problem_of_name(parts, way) if parts["driver"] == _NAMED else _problem_of_hypervisor(parts, way)
+        if problem:
+            raise DestinationError(problem, hint=_EXAMPLE)
+        user = f"{parts['user']}@" if parts["user"] else ""
+        query = "?" + "&".join(sorted(parts["query"].split("&"))) if parts["query"] else ""
+        short = f"{uri.partition('://')[0]}://{user}{_authority(parts)}{parts['path'] or ''}{query}"
+        return cls(parts["driver"], short, _short_host(parts), _short_way(way))
 
     @property
     def is_hypervisor(self) -> bool:
         """Whether mom itself can connect to it."""
         return self.driver == _HYPERVISOR
-
-    @property
-    def uri(self) -> str:
-        """URI of the hypervisor, without `way`."""
-        if self.driver == _ANYWHERE:
-            return _ANYWHERE
-        transport = f"+{self.transport}" if self.transport else ""
-        user = f"{self.user}@" if self.user else ""
-        query = "&".join(f"{name}={value}" for name, value in self.parameters)
-        return f"{self.driver}{transport}://{user}{_authority(self.host, self.port)}{self.path}" + (f"?{query}" if query else "")
 
     def __str__(self) -> str:
         return f"{self.uri} {self.way}" if self.way else self.uri
@@ -140,39 +111,40 @@ class Destination:
         return {"type": "string", "pattern": _PATTERN, "examples": ["qemu+tls://HOST/system"]}
 
 
-def _problem_of_hypervisor(to: Destination) -> str:
+Destination.ANYWHERE = Destination(_ANYWHERE, _ANYWHERE)
+
+
+def _problem_of_hypervisor(parts: re.Match[str], way: str) -> str:
     # Omit the user, which may contain a password.
-    transports = ", ".join(_TRANSPORTS[1:])
-    wrong_parameters = [f"{name}={value}" for name, value in to.parameters if value not in _PARAMETERS.get(name, ())]
+    transport, user, path, host = parts["transport"] or "tls", parts["user"], parts["path"] or "", _short_host(parts)
+    parameters = parts["query"].split("&") if parts["query"] else []
+    names = {parameter.partition("=")[0] for parameter in parameters}
     checks = (
-        (to.driver != _HYPERVISOR, f"mom cannot move guests to a hypervisor with the driver {_quoted(to.driver)}"),
-        (to.transport == "ext", "the transport 'ext' runs a program on this host"),
-        (to.transport not in _TRANSPORTS, f"the transport {_quoted(to.transport)} is not supported; use one of {transports}"),
-        (to.path not in _PATHS, f"the path {_quoted(to.path)} is not supported; use one of {', '.join(_PATHS)}"),
-        (not to.host or to.host != _short_host(to.host), "the host name or address in the destination is missing or invalid"),
-        (to.user and to.transport not in _SSH, "a user is allowed only with ssh"),
-        (to.user and not _USER.fullmatch(to.user), "the user name is invalid; a destination must not contain a password"),
-        (to.port is not None and not 1 <= to.port <= 65_535, f"the port {to.port} is out of range"),
-        (to.transport == "tcp" and not _is_this_host(to.host), "tcp is neither encrypted nor authenticated; use it on this host only"),
-        (wrong_parameters, f"a destination cannot have the parameter {_quoted(' '.join(wrong_parameters))}, only mode and no_tty=1"),
-        (tuple(sorted(dict(to.parameters).items())) != to.parameters, "a parameter is given twice, or parameters are not sorted"),
+        (parts["driver"] != _HYPERVISOR, f"mom cannot move guests to a hypervisor with the driver {_quoted(parts['driver'])}"),
+        (transport not in _TRANSPORTS, f"the transport {_quoted(transport)} is not supported; use one of {', '.join(_TRANSPORTS)}"),
+        (path not in _PATHS, f"the path {_quoted(path)} is not supported; use one of {', '.join(_PATHS)}"),
+        (not host, "the host name or address in the destination is missing or invalid"),
+        (user and transport not in _SSH, "a user is allowed only with ssh"),
+        (user and not _USER.fullmatch(user), "the user name is invalid; a destination must not contain a password"),
+        (int(parts["port"] or 1) > 65_535, f"the port {parts['port']} is out of range"),
+        (transport == "tcp" and not _is_this_host(host), "tcp is neither encrypted nor authenticated; use it on this host only"),
         (
-            to.way and to.way != _short_way(to.way),
-            f"the migration URI {_quoted(to.way)} must be tcp:// or rdma:// with a valid host and port",
+            not _PARAMETERS.issuperset(parameters) or len(names) < len(parameters),
+            f"a destination cannot have the parameter {_quoted('&'.join(parameters))}, only mode and no_tty=1, once each",
         ),
+        (way and not _short_way(way), f"the migration URI {_quoted(way)} must be tcp:// or rdma:// with a valid host and port"),
     )
     return next((message for wrong, message in checks if wrong), "")
 
 
-def _problem_of_name(to: Destination) -> str:
-    more = (to.path, to.transport, to.user, to.port, to.parameters, to.way, to.driver == _ANYWHERE and to.host)
-    if any(more):
-        return f"a destination of the driver {to.driver} can contain only a host's name"
-    unnamed = to.driver == _NAMED and (not to.host or to.host != _short_host(to.host))
-    return "the host name in the destination is missing or invalid" if unnamed else ""
+def _problem_of_name(parts: re.Match[str], way: str) -> str:
+    if way or any(parts[name] for name in ("transport", "user", "port", "path", "query")):
+        return f"a destination of the driver {_NAMED} can contain only a host's name"
+    return "" if _short_host(parts) else "the host name in the destination is missing or invalid"
 
 
-def _short_host(host: str) -> str:
+def _short_host(parts: re.Match[str]) -> str:
+    host = (parts["address"] or parts["host"]).lower()
     if ":" in host or host.rpartition(".")[2].isdigit():
         try:
             return "" if "%" in host else ipaddress.ip_address(host).compressed  # any text may follow the %
@@ -183,14 +155,14 @@ def _short_host(host: str) -> str:
 
 def _short_way(way: str) -> str:
     parts = _WAY.fullmatch(way)
-    host = "" if parts is None else _short_host((parts["address"] or parts["host"]).lower())
-    if parts is None or not host or int(parts["port"] or 1) > 65_535:
+    if parts is None or not _short_host(parts) or int(parts["port"] or 1) > 65_535:
         return ""
-    return f"{parts['scheme']}://{_authority(host, int(parts['port']) if parts['port'] else None)}"
+    return f"{parts['scheme']}://{_authority(parts)}"
 
 
-def _authority(host: str, port: int | None) -> str:
-    return (f"[{host}]" if ":" in host else host) + ("" if port is None else f":{port}")
+def _authority(parts: re.Match[str]) -> str:
+    host = _short_host(parts)
+    return (f"[{host}]" if ":" in host else host) + (f":{parts['port']}" if parts["port"] else "")
 
 
 def _is_this_host(host: str) -> bool:
@@ -199,6 +171,3 @@ def _is_this_host(host: str) -> bool:
 
 def _quoted(text: str) -> str:
     return f"'{printable(text, 40)}'"
-
-
-Destination.ANYWHERE = Destination(_ANYWHERE, "")

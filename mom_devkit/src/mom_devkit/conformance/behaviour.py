@@ -217,7 +217,7 @@ CHANGES: Final[Sequence[tuple[str, tuple[object, ...]]]] = (
     ("set_net_tune", ("vnet0", {}, {})),
     ("set_cpu_pin", (0, {0})),
     ("set_node_tune", ({0},)),
-    ("migrate", (Destination("qemu", "/system", "tls", host="conformance.invalid"), 1.0)),
+    ("migrate", (Destination.parse("qemu+tls://conformance.invalid/system"), 1.0)),
     ("pause", ()),
     ("resume", ()),
     ("save", (1.0,)),
