@@ -8,7 +8,7 @@ from qos_lives import INTERVAL, world_of
 
 from mom_core import CpuTune, Guest
 from mom_devkit import FakeGuest, FakeHypervisor, run_plugins
-from mom_kvm.enforcement import GONE_SECONDS
+from mom_plugins_host.enforcement import GONE_SECONDS
 
 FREE, HELD, AGREED = (-1, 100_000), (50_000, 100_000), 25.0
 FORGOTTEN = int(GONE_SECONDS / INTERVAL) + 10

@@ -16,7 +16,6 @@ from .capabilities import (
 )
 from .cgroup_mounts import Hierarchies as Hierarchies
 from .destination import Destination as Destination
-from .enforcement import Enforcement as Enforcement, SetValue as SetValue
 from .group_limits import GroupLimit as GroupLimit, kib_in as kib_in
 from .freshness import seen_lately as seen_lately, stale_seconds as stale_seconds
 from .health import (

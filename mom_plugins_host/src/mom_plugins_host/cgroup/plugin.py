@@ -36,13 +36,11 @@ from mom_core import (
 )
 from mom_kvm import (
     NO_PROMISES,
-    Enforcement,
     GroupLimit,
     GroupWrite,
     GrowthControl,
     Hierarchies,
     Promises,
-    SetValue,
     late_hook,
     read_meminfo,
     set_each,
@@ -68,6 +66,7 @@ from mom_plugins_host.cgroup.groups import (
 from mom_plugins_host.cgroup.review import GroupNeed, HostBounds, need_of, reviewed
 from mom_plugins_host.credit import control as growth
 from mom_plugins_host.credit.groups import KernelGroups
+from mom_plugins_host.enforcement import Enforcement, SetValue
 
 _Limit = Annotated[Size, Field(ge=0, le=1 << 60)] | Literal["max"]
 

@@ -30,7 +30,8 @@ from mom_core import (
     hookimpl,
     printable,
 )
-from mom_kvm import Enforcement, SetValue, late_hook
+from mom_kvm import late_hook
+from mom_plugins_host.enforcement import Enforcement, SetValue
 from mom_plugins_host.qos import control
 from mom_plugins_host.qos.lists import DISKS, DISKS_NOW, FIELDS, HOST_CPUS, INTERFACES, VCPUS, cpu_fields, disk_fields, present_interfaces
 from mom_plugins_host.qos.settings import CPU_SHARES, DIRECTIONS, PERIOD, QUOTA, NetLimits, QosGuestSettings, QosSettings, quota_and_period

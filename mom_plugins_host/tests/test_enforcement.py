@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mom_core import ControlSpec, Decision, EngineState, Guest, LedgerEntry, PluginContext, Problem, Scope, Snapshot, Source, Unit, Value
-from mom_kvm import Enforcement, SetValue
+from mom_plugins_host.enforcement import Enforcement, SetValue
 
 WEIGHT = ControlSpec("weight", Unit.COUNT, Scope.GUEST, "a weight", "weight_now")
 DISKS = ControlSpec("disks", Unit.LIST, Scope.GUEST, "limits", "disks", key="name", absent={"limit": -1})
