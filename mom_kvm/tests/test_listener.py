@@ -3,6 +3,8 @@
 import errno
 import os
 import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,6 +80,42 @@ def test_a_file_that_another_program_has_put_there_stays(tmp_path: Path) -> None
         theirs.bind(str(path))
         listener.close()
     assert path.is_socket()
+
+
+@pytest.mark.parametrize("kind", ["stale", "datagrams", "file", "folder", "link"])
+def test_a_socket_that_nobody_serves_is_replaced_and_anything_else_left_alone(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "mom.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM if kind == "datagrams" else socket.SOCK_STREAM) as other:
+        if kind == "link":
+            path.symlink_to("/etc/passwd")
+        elif kind in {"file", "folder"}:
+            path.touch() if kind == "file" else path.mkdir()
+        else:
+            other.bind(str(path))
+        if kind == "stale":
+            other.close()
+            listen(Address(path=str(path))).close()
+            return
+        with pytest.raises(MomError, match="is a socket of another type" if kind == "datagrams" else "exists and is not a socket"):
+            listen(Address(path=str(path)))
+    assert path.is_symlink() or path.exists()
+
+
+@pytest.mark.processes
+def test_a_socket_that_another_process_serves_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "mom.sock"
+    serve = "import socket, sys; live = socket.socket(socket.AF_UNIX); live.bind(sys.argv[1]); live.listen(); print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", serve, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"\n"
+        with pytest.raises(MomError, match=rf"process {child.pid} already listens on .*mom\.sock \(stop it first"):
+            listen(Address(path=str(path)))
+        assert path.is_socket()
+
+
+def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MomError, match=rf"cannot listen on .*nope/s: No such file or directory \(create the folder {tmp_path}/nope first"):
+        listen(Address(path=str(tmp_path / "nope/s")))
 
 
 @contextmanager

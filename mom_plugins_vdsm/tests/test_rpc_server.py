@@ -3,10 +3,7 @@
 import select
 import socket
 import stat
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -132,22 +129,6 @@ def test_a_policy_that_is_too_large_is_refused_as_any_other_policy(tmp_path: Pat
 # --- clients that harm others ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.long
-def test_silent_slow_and_lazy_clients_hold_up_nobody(serving: Serving) -> None:
-    serving.report({}, {f"vm{n}": {"balloon_cur": n} for n in range(20_000)})
-    held = [connected(serving.socket) for _ in range(24)]
-    for sock in held[10:20]:
-        sock.sendall(post(PING)[:50])
-    for sock in held[20:]:  # do not take their answer
-        sock.sendall(post(PING.replace(b"ping", b"getStatistics")))
-    began = time.monotonic()
-    with client(serving.socket) as mom:
-        assert mom.ping() is True
-    assert time.monotonic() - began < LONG_SECONDS / 2
-    for sock in held:
-        sock.close()
-
-
 def test_half_a_request_is_ended(tmp_path: Path) -> None:
     with Serving(tmp_path, patience="300ms") as serving:
         held = [connected(serving.socket) for _ in range(10)]
@@ -219,46 +200,6 @@ def test_the_socket_is_there_for_its_owner_only_and_gone_at_the_end(tmp_path: Pa
     wait_until(lambda: threads() <= before)
     with Serving(tmp_path, mode="0660") as serving:
         assert stat.S_IMODE(serving.socket.stat().st_mode) == 0o660
-
-
-@pytest.mark.parametrize("kind", ["stale", "datagrams", "file", "folder", "link"])
-def test_a_socket_that_nobody_serves_is_replaced_and_anything_else_left_alone(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "mom.sock"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM if kind == "datagrams" else socket.SOCK_STREAM) as other:
-        if kind == "link":
-            path.symlink_to("/etc/passwd")
-        elif kind in {"file", "folder"}:
-            path.touch() if kind == "file" else path.mkdir()
-        else:
-            other.bind(str(path))
-        if kind == "stale":
-            other.close()
-            with Serving(tmp_path) as serving, client(serving.socket) as mom:
-                assert mom.ping() is True
-            return
-        with pytest.raises(MomError, match="is a socket of another type" if kind == "datagrams" else "exists and is not a socket"):
-            Serving(tmp_path).plugin.mom_setup()
-    assert path.is_symlink() or path.exists()
-
-
-@pytest.mark.processes
-def test_a_socket_that_another_process_serves_is_refused_and_left_alone(tmp_path: Path) -> None:
-    serve = "import socket, sys; live = socket.socket(socket.AF_UNIX); live.bind(sys.argv[1]); live.listen(); print(flush=True); input()"
-    command = [sys.executable, "-c", serve, str(tmp_path / "mom.sock")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
-        try:
-            assert child.stdout is not None
-            assert child.stdout.readline() == b"\n"
-            with pytest.raises(MomError, match=rf"process {child.pid} already listens on .*mom\.sock \(stop it first"):
-                Serving(tmp_path).plugin.mom_setup()
-            assert (tmp_path / "mom.sock").is_socket()
-        finally:
-            child.kill()
-
-
-def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MomError, match=rf"cannot listen on .*nope/s: No such file or directory \(create the folder {tmp_path}/nope first"):
-        Serving(tmp_path, listen=str(tmp_path / "nope/s")).plugin.mom_setup()
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_a_balloon_is_set_and_what_was_known_of_the_guest_is_read_anew(vdsm, hyp
     assert vdsm.calls("VM.setBalloonTarget") == [("VM.setBalloonTarget", {"vmID": "a", "target": 3_000_000})]
 
 
-@pytest.mark.parametrize("target", [0, -1, True, 5 << 20])
+@pytest.mark.parametrize("target", [0, -1, 5 << 20])
 def test_an_impossible_size_is_not_sent(vdsm, hypervisor, target):
     vdsm.add(A)
     with pytest.raises(NotSupported):

@@ -35,6 +35,7 @@ from .hypervisors import (
     listed_guests as listed_guests,
     read_together as read_together,
     set_each as set_each,
+    tune_named as tune_named,
 )
 from .kernel_files import (
     PAGE_KIB as PAGE_KIB,
@@ -120,13 +121,12 @@ from .sockets import (
     listen as listen,
 )
 from .doctor import Cures as Cures, count_of as count_of, examined as examined, told as told
-from .disk_limits import tune_named as tune_named, wanted_limits as wanted_limits
-from .fields import GuestField as GuestField, guest_fields as guest_fields, host_fields as host_fields, named_fields as named_fields
+from .fields import GuestField as GuestField, guest_fields as guest_fields, host_fields as host_fields
 from .guest_cgroup import cgroups_of as cgroups_of, pressure_in as pressure_in
 from .host_side import HostSide as HostSide
 from .plugin_of_guests import PluginOfGuests as PluginOfGuests
 from .qemu_process import largest_kib as largest_kib, times_of as times_of
 from .resizes import Resizes as Resizes
 from .seen_guests import SeenGuest as SeenGuest, SeenGuests as SeenGuests
-from .statistics import Record as Record, convert as convert, possible_maximum as possible_maximum
+from .statistics import Record as Record, convert as convert
 from .watch import WatchedMemory as WatchedMemory, TAKEN_KIB as TAKEN_KIB, why_wake as why_wake

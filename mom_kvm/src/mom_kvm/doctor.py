@@ -7,8 +7,8 @@ from typing import Final, NamedTuple, TypeAlias
 
 from mom_core import Finding, Guest, Severity, Value, as_number, first_names, format_duration
 from mom_kvm.fields import GuestField
-from mom_kvm.huge_pages import NEVER
-from mom_kvm.reporting_hypervisor import ReportingHypervisor
+from mom_kvm.host_side import NEVER
+from mom_kvm.plugin_of_guests import ReportingHypervisor
 from mom_kvm.seen_guests import SeenGuest
 
 _WORTH_MENTION_KIB: Final = 64 << 10

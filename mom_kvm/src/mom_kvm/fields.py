@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 from mom_core import FieldSpec, Scope, Unit
@@ -158,14 +158,6 @@ def guest_fields(source: Callable[[str], str]) -> tuple[FieldSpec, ...]:
     :param source: returns the source of a record's entry, such as `balloon.current`
     """
     return tuple(FieldSpec(name, unit, Scope.GUEST, description, source(record)) for name, unit, description, record in _SAID) + _SEEN
-
-
-def named_fields(sources: Mapping[str, str]) -> tuple[FieldSpec, ...]:
-    """Return these fields.
-
-    :param sources: keyed by field name
-    """
-    return tuple(FieldSpec(name, unit, Scope.GUEST, text, sources[name]) for name, unit, text, _ in _SAID if name in sources)
 
 
 def host_fields(source: Callable[[str], str]) -> tuple[FieldSpec, ...]:

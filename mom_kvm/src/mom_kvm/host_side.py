@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from mom_core import Value
 from mom_kvm.cgroup_mounts import Hierarchies
 from mom_kvm.fields import GuestField
 from mom_kvm.guest_cgroup import Cgroups, cgroups_of
-from mom_kvm.huge_pages import NEVER, mode_of
-from mom_kvm.kernel_files import ProcessStat
+from mom_kvm.kernel_files import ProcessStat, read_kernel_file
 from mom_kvm.page_tables import TableWalk, TableWalks
 from mom_kvm.qemu_process import MergedPages, swapped_kib, times_of
 from mom_kvm.statistics import UNKNOWN_RATE, GrowthRate
+
+NEVER: Final = "never"
+"""Mode without transparent huge pages."""
+
+_HUGE_PAGES_MODE: Final = re.compile(rb"\[([a-z]{1,16})\]")
 
 _IN_TURN = 100
 """Number of close looks in each sample. Each takes 60 to 90 µs: a second for ten thousand guests."""
@@ -64,7 +70,7 @@ class HostSide:
         self._hierarchies = Hierarchies(root)
         self._cgroups = Cgroups(root / "sys/fs/cgroup", self._hierarchies)
         self.huge_pages = ""
-        """Mode of transparent huge pages at the last sample, like `mode_of`."""
+        """Mode of transparent huge pages at the last sample: `always`, `madvise` or `never`; empty if unknown."""
         self._walks = TableWalks(monotonic)
         self._monotonic = monotonic
         self._processes: dict[str, _Process] = {}
@@ -116,7 +122,8 @@ class HostSide:
         self._opens_until = now + _OPENING_SECONDS
         close = self._whose_turn()
         self._pids = {process.pid for process in self._processes.values()}
-        self.huge_pages = mode_of(self._root)
+        mode = _HUGE_PAGES_MODE.search(read_kernel_file(f"{self._root}/sys/kernel/mm/transparent_hugepage/enabled", 64))
+        self.huge_pages = mode[1].decode() if mode else ""
         for uuid in maxima:
             process = self._processes.get(uuid)
             if process is not None and process.pid:

@@ -6,9 +6,24 @@ from collections.abc import Callable, Collection, Generator, Iterable, Mapping, 
 from types import MappingProxyType
 from typing import Final, TypeVar, cast
 
-from mom_core import Change, Entity, Finding, Guest, Hypervisor, HypervisorError, NotSupported, Severity, Target, Value
+from mom_core import (
+    Change,
+    DiskTune,
+    Entity,
+    Finding,
+    Guest,
+    Hypervisor,
+    HypervisorError,
+    NetTune,
+    NotSupported,
+    Severity,
+    Target,
+    Value,
+    printable,
+)
 
 Capability = TypeVar("Capability")
+Tune = TypeVar("Tune", DiskTune, NetTune)
 
 UNDESCRIBED: Final = "the guest's description has not been read yet"
 """Reason in `Guest.blocked`, under `*`, while the guest's guarantee is unknown."""
@@ -29,10 +44,22 @@ def capable(hypervisor: Hypervisor, capability: Callable[..., Capability], what:
 
 def check_size(target_kib: int, maximum_kib: int | None, guest: str) -> None:
     """Raise `NotSupported` for an impossible size."""
-    if isinstance(target_kib, bool) or not isinstance(target_kib, int) or target_kib < 1:
-        raise NotSupported(f"{target_kib!r:.40} KiB is not a valid size for {guest}")
+    if target_kib < 1:
+        raise NotSupported(f"{target_kib} KiB is not a valid size for {guest}")
     if maximum_kib is not None and target_kib > maximum_kib:
         raise NotSupported(f"{target_kib} KiB is more than the {maximum_kib} KiB that {guest} can have")
+
+
+def tune_named(guest: Entity, kind: str, name: str, tunes: Iterable[Tune]) -> Tune:
+    """Return a device's limits. Raise `NotSupported` without such a device.
+
+    :param kind: for the message, such as `disk`
+    """
+    by_name = {tune.name: tune for tune in tunes}
+    if name not in by_name:
+        has = f"; it has {', '.join(map(printable, by_name))}" if by_name else ""
+        raise NotSupported(f"{guest} has no {kind} {printable(name)}{has}")
+    return by_name[name]
 
 
 def read_together(

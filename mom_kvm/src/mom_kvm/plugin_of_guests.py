@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, Generic, Protocol, TypeVar
 
 from pydantic import AfterValidator, Field
 
@@ -15,6 +15,7 @@ from mom_core import (
     Decision,
     Declaration,
     Duration,
+    Entity,
     Finding,
     Guest,
     Hypervisor,
@@ -40,7 +41,6 @@ from mom_kvm.fields import GuestField
 from mom_kvm.hypervisors import set_each
 
 if TYPE_CHECKING:
-    from mom_kvm.reporting_hypervisor import ReportingHypervisor
     from mom_kvm.watch import BalloonStatistics, GuestWatch
 
 _LONGEST_PERIOD_SECONDS: Final = 3600
@@ -66,7 +66,35 @@ def _not_too_often(seconds: float) -> float:
     return seconds
 
 
-H = TypeVar("H", bound="ReportingHypervisor")
+class ReportingHypervisor(Hypervisor, Protocol):
+    """Hypervisor that reads guests' statistics when it lists the guests."""
+
+    def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
+        """Return fields since the last call of `guests`, keyed by guest id."""
+
+    @property
+    def huge_pages(self) -> str:
+        """Mode of the host's transparent huge pages: `always`, `madvise` or `never`; empty if unknown, or if the guests are on another
+        host.
+        """
+
+    def silent(self) -> Mapping[str, str]:
+        """Return messages about overdue statistics, keyed by guest id."""
+
+    def impossible(self) -> Mapping[str, Sequence[str]]:
+        """Return impossible fields of the last statistics, keyed by guest id."""
+
+    def garbled(self) -> Mapping[str, str]:
+        """Return errors of descriptions, keyed by guest id."""
+
+    def stats_period(self, guest: Entity) -> int:
+        """Return the statistics period in seconds (0 for never), or raise `HypervisorError`."""
+
+    def set_stats_period(self, guest: Entity, seconds: int) -> None:
+        """Set the statistics period in seconds (0 for never), or raise `HypervisorError`."""
+
+
+H = TypeVar("H", bound=ReportingHypervisor)
 
 
 class PluginOfGuests(Generic[H]):

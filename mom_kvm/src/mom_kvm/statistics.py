@@ -101,7 +101,7 @@ def convert(
         fields["balloon_cur"] = size
     maximum = _number(record, "balloon.maximum") or None
     if maximum is not None:
-        fields["balloon_max"] = possible_maximum(maximum, size)
+        fields["balloon_max"] = max(maximum, size or 1)  # the guest has at least its present size
     for name, key in (("rss", "balloon.rss"), ("vcpu_count", "vcpu.current")):
         number = _number(record, key)
         if number is not None:
@@ -131,11 +131,6 @@ def usable_memory(record: Record) -> tuple[int, int] | None:
     """Return the time of the last statistics (seconds since the epoch), and the usable KiB."""
     updated, usable = (_number(record, f"balloon.{name}") for name in ("last-update", "usable"))
     return (updated, usable) if updated and usable is not None else None
-
-
-def possible_maximum(maximum: int, size: Value) -> int:
-    """Return the KiB with a deflated balloon, at least the present size."""
-    return max(maximum, size if isinstance(size, int) else 1)
 
 
 def _next_reading(

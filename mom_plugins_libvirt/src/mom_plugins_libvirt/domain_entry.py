@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mom_core import CpuTune
-from mom_kvm import SeenGuest, possible_maximum
+from mom_kvm import SeenGuest
 from mom_plugins_libvirt.domain_xml import DomainDescription
 from mom_plugins_libvirt.states import may_come, why_left_alone
 from mom_plugins_libvirt.tuning_xml import UNTUNED, Tuning
@@ -63,7 +63,7 @@ class DomainEntry(SeenGuest):
         most = max(1, self.reading.maximum - description.not_had_kib)
         if not description.balloon and (description.resizable_kib or description.no_ram_kib):
             self.fields["balloon_cur"] = most
-        self.fields["balloon_max"] = possible_maximum(most, self.size)
+        self.fields["balloon_max"] = max(most, self.size or 1)
 
     @property
     def is_doubtful(self) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 
 from mom_core import CpuTune, DiskTune, Entity, GuestBusy, GuestGone, HypervisorError, NetTune, NotSupported, printable
-from mom_kvm import NodeTune, tune_named, wanted_limits
+from mom_kvm import NodeTune, tune_named
 from mom_plugins_libvirt.domain_entry import CPU_CONTROLS, DomainEntry
 from mom_plugins_libvirt.domains import Domains, whole
 
@@ -92,7 +92,7 @@ class GuestTuning:
         """Set these limits of a disk."""
         entry = self._domains.ready_described(guest)
         # libvirt sets missing limits to 0 if another limit of the same kind is present.
-        all_limits = wanted_limits(guest, disk, entry.tuning.disks, limits)
+        all_limits = {**tune_named(guest, "disk", disk, entry.tuning.disks).current, **limits}
         doing = f"setting the limits of disk {printable(disk)} of {guest}"
         self._domains.change_described(entry, doing, lambda domain, live: domain.setBlockIoTune(disk, all_limits, live))
 

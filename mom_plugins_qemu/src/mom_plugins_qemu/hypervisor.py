@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Final, TypeVar
 
 from mom_core import DiskTune, Entity, GuestBusy, HypervisorError, NotSupported, PermissionDenied, Value, printable
-from mom_kvm import PROMISED_NOTHING, GuestField, GuestState, Record, wanted_limits
+from mom_kvm import PROMISED_NOTHING, GuestField, GuestState, Record, tune_named
 from mom_plugins_qemu.description import POLLING_INTERVAL, Description, memory_devices, size_record
 from mom_plugins_qemu.disks import disks_of, throttling
 from mom_plugins_qemu.fields import VIRTIO_MEM
@@ -156,8 +156,8 @@ class QemuHypervisor(Sampler):
         """Set these limits of a disk."""
         monitored, _ = self._ready(guest)
         disks = self._read(monitored, guest, "reading the limits of the disks", "query-block", disks_of)
-        all_limits = wanted_limits(guest, disk, [throttled.tune for throttled in disks.values()], limits)
-        self._command(monitored, f"setting the limits of disk {printable(disk)} of {guest}", throttling(disks[disk], all_limits))
+        present = tune_named(guest, "disk", disk, [throttled.tune for throttled in disks.values()]).current
+        self._command(monitored, f"setting the limits of disk {printable(disk)} of {guest}", throttling(disks[disk], {**present, **limits}))
 
     def _read(self, monitored: MonitoredGuest, guest: Entity, doing: str, command: str, read: Callable[[Answer], T]) -> T:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +24,7 @@ from mom_core import (
     Value,
     hookimpl,
 )
-from mom_kvm import Address, boot_id, late_hook, named_fields
+from mom_kvm import Address, boot_id, guest_fields, late_hook
 
 if TYPE_CHECKING:
     from mom_plugins_vdsm.connection import VdsmConnectionSettings
@@ -107,7 +108,7 @@ class VdsmPlugin:
     def mom_declare(self) -> Iterable[FieldSpec]:
         """Declare vdsm's statistics of each guest."""
         return (
-            *named_fields({name: f"vdsm {source}" for name, source in _SOURCES.items()}),
+            *(replace(spec, source=f"vdsm {_SOURCES[spec.name]}") for spec in guest_fields(str) if spec.name in _SOURCES),
             _field("balloon_min", "the guest's guarantee in the engine; 0 if none", "balloonInfo.balloon_min"),
             _field("mem_free", "unused memory and page cache", "memoryStats.mem_free"),
         )
