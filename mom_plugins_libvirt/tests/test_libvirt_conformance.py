@@ -1,10 +1,14 @@
-"""The plugin against the conformance kit."""
+"""The plugins against the conformance kit."""
 
 from mom_devkit import ConformanceTests
-from mom_plugins_libvirt import LibvirtPlugin
+from mom_plugins_libvirt import LibvirtPlugin, NovaPlugin
 
 
-class TestConformance(ConformanceTests):
+class TestNovaConformance(ConformanceTests):
+    plugin = NovaPlugin
+
+
+class TestLibvirtConformance(ConformanceTests):
     plugin = LibvirtPlugin
     settings = {"uri": "test:///default"}
     may_touch = True

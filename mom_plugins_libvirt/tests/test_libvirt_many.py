@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from fake_libvirt import LONG_SECONDS, FakeGuest, FakeLibvirtd, NoLoop, impatient
 
-from mom_core import HypervisorError, NotSupported, PluginContext
+from mom_core import HypervisorError, PluginContext
 from mom_devkit import wait_until
 from mom_kvm import Callers, CallPatience
 from mom_plugins_libvirt import Connection, ConnectionSettings, ImpossibleAnswer, LibvirtHypervisor, SamplingSettings
@@ -105,17 +105,6 @@ def test_a_crowd_where_there_is_room_for_one_is_not_looked_into(libvirtd: FakeLi
     libvirtd.add("another")
     with pytest.raises(ImpossibleAnswer, match="2 guests are listed, but mom accepts at most 1"):
         hypervisor.guests()
-
-
-def test_a_longer_description_than_there_is_room_for_is_not_read(libvirtd: FakeLibvirtd, make: Make) -> None:
-    hypervisor = LibvirtHypervisor(make(), SamplingSettings(longest_xml=1000), PluginContext("libvirt"))
-    guest = libvirtd.add("g")
-    hypervisor.guests()
-    assert hypervisor.garbled() == {}
-    guest.more = " " * 1000
-    with pytest.raises(NotSupported):
-        hypervisor.stats_period(guest.entity)
-    assert hypervisor.garbled() == {guest.uuid: "the guest's description is invalid: it has more than 1000 characters"}
 
 
 def test_what_one_said_last_grows_older_when_it_is_not_answering(libvirtd: FakeLibvirtd, make: Make) -> None:

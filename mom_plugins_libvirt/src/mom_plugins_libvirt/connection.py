@@ -11,7 +11,8 @@ import threading
 import time
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence, Set
 from concurrent.futures import Future
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,7 +21,6 @@ from mom_kvm import Callers, CallPatience
 from mom_plugins_libvirt.api import Domain, Record
 from mom_plugins_libvirt.bulk_statistics import BulkStatistics
 from mom_plugins_libvirt.changes import OrderRefused, opened
-from mom_plugins_libvirt.connection_settings import ConnectionSettings
 from mom_plugins_libvirt.event_loop import EventLoop
 from mom_plugins_libvirt.events import LIFECYCLE, STARTED, GuestEvent
 from mom_plugins_libvirt.failures import OPERATION_INVALID, cure_for, error_numbers, translated
@@ -44,6 +44,27 @@ _NO_ANSWER_CURE = "find out why libvirtd has hung (journalctl -u libvirtd), or r
 
 _CLOSE_SECONDS = 0.15
 """Time to close the connection or the event loop: a plugin has 0.4 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionSettings:
+    """URI of libvirtd, and timeouts in seconds."""
+
+    uri: str = "qemu:///system"
+    """libvirtd's URI, also its name in messages."""
+    readonly: bool = False
+    call_timeout: float = 2.0
+    way: Callable[[], AbstractContextManager[str]] | None = None
+    """Returns the URI for one attempt to connect, or raises `HypervisorError`."""
+    longest_retry: float = 15.0
+    most_open_calls: int = 10
+    """Most calls that mom leaves hanging. Each uses one of libvirtd's threads (20 by default)."""
+    most_opening: int = 3
+    """Most attempts to connect that may hang at the same time."""
+    most_events: int | None = None
+    """Most events between two bulk calls; after more, mom abandons the connection. None for no limit."""
+    lost_level: int = logging.WARNING
+    """Log level for an abandoned connection."""
 
 
 class Connection:
@@ -409,5 +430,5 @@ class Connection:
             self._bulk.started(domain.UUIDString())
         try:
             self.on_event(GuestEvent(kind, domain.UUIDString(), domain.name(), code, detail))
-        except Exception:  # no caller in libvirt's thread handles it
+        except Exception:  # such as a name that is not UTF-8; no caller in libvirt's thread handles it
             self.log.exception("cannot process an event of a guest")
