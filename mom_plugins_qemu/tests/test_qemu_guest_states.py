@@ -1,10 +1,9 @@
-"""What may be done with a guest in which of QEMU's states, and what is known of one whose monitor does not answer."""
+"""What may be done with a guest in which of QEMU's states."""
 
 from typing import Any
 
 import pytest
 
-from mom_kvm import GuestField
 from mom_plugins_qemu.monitored_guest import MonitoredGuest
 from mom_plugins_qemu.qemu_process import Identity
 
@@ -19,8 +18,3 @@ def test_what_is_done_for_a_paused_guest_is_done_for_none_that_is_to_be_left_alo
     assert guest(status="paused").obstacle() == "the guest is paused"
     assert guest(status="paused", migration="active").obstacle(while_paused=True) == "the guest is being migrated"
     assert guest(status=status).obstacle(while_paused=True)
-
-
-def test_of_a_guest_whose_monitor_does_not_answer_no_old_figure_is_told() -> None:
-    assert guest(status="running", polling=2).all_fields() == {GuestField.PERIOD: 2}
-    assert guest(status="running", polling=2, failure="no answer").all_fields() == {}

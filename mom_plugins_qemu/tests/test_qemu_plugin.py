@@ -1,6 +1,5 @@
 """The plugin in front of its hypervisor: settings, statistics switched on, guests in need, what doctor says."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,6 +11,7 @@ from pydantic import ValidationError
 
 from mom_core import BalloonControl, PluginContext, Problem, Report, Severity, Snapshot
 from mom_core.hypervisor import Hypervisor
+from mom_devkit import wait_until
 from mom_plugins_qemu import QemuPlugin
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 
@@ -57,16 +57,8 @@ def test_a_guest_that_comes_short_between_two_cycles_wakes_mom(make: Make, host:
     snapshot = seen(plugin)
     plugin.mom_report(Report(1, 0.0, "enforce", snapshot, [], [], [], [], [], 0.0))
     guest.reports(usable=30 * MIB)
-    assert _soon(lambda: woken), "a look every 50 ms"
+    wait_until(lambda: woken, "a look every 50 ms")
     assert woken[0].startswith("guest web is short of memory: 30 MiB usable of 700 MiB")
-
-
-def _soon(look: Callable[[], object]) -> bool:
-    for _ in range(100):
-        if look():
-            return True
-        threading.Event().wait(0.05)
-    return False
 
 
 def test_doctor_says_what_answers_and_what_does_not(make: Make, host: FakeHost) -> None:
@@ -140,15 +132,15 @@ def test_events_at_a_monitor_of_moms_own_wake_mom_but_for_sizes_that_it_set_itse
     hypervisor = of(plugin)
     assert isinstance(hypervisor, BalloonControl)
     (web,) = hypervisor.guests()
-    assert _soon(lambda: woken), "it is connected, and mom was told"
+    wait_until(lambda: woken, "it is connected, and mom was told")
     del woken[:]
     host.tell(own, "RTC_CHANGE")
     host.tell(own, "STOP")
-    assert _soon(lambda: woken)
+    wait_until(lambda: woken)
     hypervisor.set_balloon(web.entity, 600 * MIB)
     for size in (800, 600, 300):
         host.tell(own, "BALLOON_CHANGE", actual=size * MIB * 1024)
-    assert _soon(lambda: woken[1:])
+    wait_until(lambda: woken[1:])
     assert woken == ["guest web was paused", "guest web was resized by another process"]
 
 
@@ -156,5 +148,5 @@ def test_a_monitor_that_sends_garbage_is_let_go(make: Make, host: FakeHost) -> N
     own = host.add("own-web", says=b"garbage\n")
     own.path.rename(own.path.with_suffix(".events"))
     make(event_sockets=[f"{host.folder}/*.events"], watch="0s")
-    assert _soon(lambda: own.clients)
-    assert _soon(lambda: not own.busy.locked())
+    wait_until(lambda: own.clients)
+    wait_until(lambda: not own.busy.locked())

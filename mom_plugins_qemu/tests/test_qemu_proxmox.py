@@ -201,13 +201,6 @@ def test_a_definition_that_could_not_be_read_for_a_moment_is_read_again(node: No
     assert "*" not in node.guest(100).blocked, "though nothing has changed"
 
 
-def test_a_definition_is_read_again_only_when_it_has_changed(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    node.add(100, WEB)
-    node.guest(100)
-    monkeypatch.setattr("mom_plugins_qemu.proxmox.parsed", lambda _: pytest.fail("nothing has changed"))
-    assert node.guest(100).properties["mem_guarantee"] == "512MiB"
-
-
 def test_a_node_is_recognized(node: Node) -> None:
     found = QemuPlugin.mom_suggest(node.root)
     assert found is not None

@@ -158,14 +158,6 @@ def test_a_value_that_xml_cannot_carry_does_not_break_the_answer(serving, mom):
     assert found["host"]["tuple"] == [1, "a\ufffdb\r\n"]
 
 
-def test_statistics_never_fault_even_when_they_cannot_be_told(serving, caplog, mom):
-    endless: list[object] = []
-    serving.report({"loop": endless})
-    endless.append(endless)
-    assert mom.getStatistics()["host"]["ksm_run"] == 0
-    assert "the statistics cannot be encoded" in caplog.text
-
-
 def test_policies_are_read_and_vdsms_parameters_in_force_at_the_next_evaluation(serving, mom):
     assert mom.getNamedPolicies() == FIRST
     assert mom.getPolicy() == "\n".join(FIRST.values())

@@ -1,8 +1,20 @@
-"""The plugin against the conformance kit."""
+"""Both plugins against the conformance kit; the RPC server with a socket of its own."""
+
+import os
+import tempfile
+from pathlib import Path
 
 from mom_devkit import ConformanceTests
 from mom_plugins_vdsm import VdsmPlugin
+from mom_plugins_vdsm.rpc_plugin import XmlRpcPlugin
 
 
-class TestConformance(ConformanceTests):
+class TestVdsmConformance(ConformanceTests):
     plugin = VdsmPlugin
+
+
+class TestRpcConformance(ConformanceTests):
+    plugin = XmlRpcPlugin
+    plugin_name = "xmlrpc"
+    settings = {"listen": str(Path(tempfile.gettempdir()) / f"mom-rpc-{os.getpid()}.sock")}  # as the kit has it
+    may_touch = True

@@ -1,6 +1,5 @@
 """Limits of disks: pairing and merging."""
 
-import time
 from pathlib import Path
 from typing import cast
 
@@ -124,11 +123,3 @@ def test_limits_that_the_engine_has_changed_are_read_as_soon_as_statistics_are(t
 def test_a_disk_without_a_path_is_named_and_one_without_a_name_has_its_path() -> None:
     assert "path" not in tunable(DiskTune("vda", "", NOTHING), {})
     assert "name" not in tunable(DiskTune("/p", "/p", NOTHING), {})
-
-
-def test_lists_of_disks_as_long_as_another_program_wants_are_read_at_once() -> None:
-    disks = [{"name": f"vd{number}", "path": f"/{number}", "ioTune": {}} for number in range(20_000)]
-    began = time.process_time()
-    tunes = disk_tunes({"policy": [{**disk, "maximum": {"total_iops_sec": 5}} for disk in disks], "current_values": disks})
-    assert time.process_time() - began < 10, "it took hours, pair by pair"
-    assert tunes[-1].maximum == {"total_iops_sec": 5}

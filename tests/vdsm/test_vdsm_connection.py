@@ -107,16 +107,6 @@ def can_ping(one: VdsmConnection) -> bool:
         return False
 
 
-@pytest.mark.parametrize(
-    "body", ['{"id": "ID"}', '{"id": "ID", "error": 7}', '{"id": "ID", "error": {}}', '{"id": "ID", "error": {"code": "x"}}']
-)
-def test_an_answer_of_the_wrong_shape_is_an_error_of_this_call(vdsm: Vdsm, one: VdsmConnection, body: str) -> None:
-    vdsm.fault("Host.ping2", how="body", body=body)
-    refused(one)
-    assert ping(one) is True
-    assert vdsm.wire()["connections"] == 1
-
-
 @pytest.mark.parametrize("how", ["drop", "partial"])
 def test_what_waits_fails_at_once_when_the_connection_goes(vdsm: Vdsm, one: VdsmConnection, how: str) -> None:
     ping(one)

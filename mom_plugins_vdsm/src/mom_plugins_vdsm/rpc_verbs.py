@@ -100,7 +100,7 @@ class Verbs:
         return tuple(self._refused.values())
 
     def answer(self, body: bytes, peer: str) -> bytes:
-        """Return the answer to a call, or a fault. Raise nothing; `getStatistics` never faults."""
+        """Return the answer to a call, or a fault. Raise nothing."""
         method = "a call"
         try:
             method, params = read_call(body)
@@ -130,12 +130,7 @@ class Verbs:
         with self._marshalling:
             report = self._report
             if self._statistics is None or self._statistics[0] is not report:
-                try:
-                    written = write_answer(self._newest(), nil=self._nil)
-                except Exception:  # noqa: BLE001  # vdsm treats a fault as a broken host
-                    self._log.exception("%s: the statistics cannot be encoded", self._where)
-                    written = write_answer({"host": dict.fromkeys(_NEEDED_BY_VDSM, 0), "guests": {}}, nil=self._nil)
-                self._statistics = (report, written)
+                self._statistics = (report, write_answer(self._newest(), nil=self._nil))
             return self._statistics[1]
 
     def _newest(self) -> dict[str, object]:
