@@ -40,6 +40,8 @@ class BoundedServer(ABC, Generic[Door]):
 
     def __init__(self, doors: Sequence[Door], most: int, log: logging.Logger) -> None:
         self.log = log
+        self.waits = False
+        """Another plugin of this process listened at a door at the start."""
         self._doors = doors
         self._most = most
         self._tasks: set[asyncio.Task[None]] = set()
@@ -50,12 +52,14 @@ class BoundedServer(ABC, Generic[Door]):
     def start(self, name: str) -> None:
         """Listen and serve. Raises `MomError` if a door fails."""
         listeners: list[Listener | None] = []
+        self.waits = False
         try:
             for door in self._doors:
                 try:
                     listeners.append(door.open_listener())
                 except OccupiedByOurselvesError:
                     listeners.append(None)
+                    self.waits = True
             self._thread = self._begun(listeners, name)
         except BaseException:
             for listener in filter(None, listeners):
