@@ -46,6 +46,9 @@ FIRST_WORK_SECONDS = 600
 BALLAST_SECONDS = 25.0
 """Until the program that takes memory has brought the host to where the ramp begins."""
 
+LEAD_SECONDS = 25.0
+"""From a manager's start to the beginning of the ramp: it reads its guests first."""
+
 LEFT_MIB = 150
 """That program never leaves less available: it must not be what exhausts the host when others take memory suddenly. On a host with swap it
 leaves half of the floor: only then the kernel swaps."""
@@ -98,7 +101,7 @@ class Squeeze:
         """Start all guests, and wait until they work."""
         begin = int(time.time() + READY_SECONDS + BOOT_SECONDS * self.mix.count)
         protocol = self.mix.protocol
-        warms = protocol.settle + protocol.reference + BALLAST_SECONDS + protocol.warms if protocol.warms else 0.0
+        warms = protocol.settle + BALLAST_SECONDS + protocol.reference + LEAD_SECONDS + protocol.warms if protocol.warms else 0.0
         if warms:
             self.warms = time.monotonic() + begin - time.time() + warms
         for member in self.mix.members():
@@ -144,11 +147,13 @@ class Squeeze:
         """CPU time that guests' processes have spent in the kernel."""
         return system_seconds(self.host.pids().values())
 
-    def settle(self) -> None:
-        """Until what guests use is known, and what they do unsqueezed."""
-        self.wait(self.mix.protocol.settle)
+    def measure_reference(self) -> None:
+        """Measure what guests do unsqueezed, watched as during the ramp, and with as much available memory as at its beginning."""
         begin, kernel = time.monotonic(), self.kernel_seconds()
-        self.wait(self.mix.protocol.reference)
+        for second in range(self.mix.protocol.reference):
+            self.watch_sizes(begin + second + 1)
+            self.look()
+        self.trace, self.deficit = [], Deficit()
         self.reference = self.work(begin, time.monotonic())
         self.kernel_rate = (self.kernel_seconds() - kernel) / (time.monotonic() - begin)
         self.unsqueezed = self.reference.share
@@ -157,36 +162,39 @@ class Squeeze:
             raise RuntimeError(f"guests do {100 * self.unsqueezed:.0f} % of their work unsqueezed: this machine has too few CPUs")
 
     @contextmanager
-    def ramp(self, ramp: float | None = None) -> Iterator[None]:
-        """Take memory from here to the end of the block; on entry the ramp begins."""
+    def ramp(self) -> Iterator[None]:
+        """Take memory until the end of the block, at first only as much as the ramp begins with: it waits for `begin`."""
         protocol = self.mix.protocol
         self.capacity = protocol.available + self.held()
-        self.began = time.monotonic() + BALLAST_SECONDS
         if available_mib() < protocol.available:
             raise RuntimeError(f"only {available_mib()} MiB are available, and the ramp begins at {protocol.available}")
         plan = {
             "capacity_mib": self.capacity,
-            "begin": self.began,
+            "begin": time.monotonic() + BALLAST_SECONDS,
             "loads": [],
             "pid_folder": str(self.host.pid_folder),
             "floor_mib": LEFT_MIB if self.swap is None else protocol.floor / 2,
             "store": self.store,
-            "ramp_mib_s": protocol.ramp if ramp is None else ramp,
+            "ramp_mib_s": protocol.ramp,
             "hold": str(self.hold_file),
         }
-        self.hold_file.unlink(missing_ok=True)
+        self.hold_file.touch()
         (self.folder / "plan.json").write_text(json.dumps(plan))
         command = [sys.executable, str(REAL / "steady_host.py"), str(self.folder / "plan.json")]
         with (self.folder / "ballast.log").open("wb") as log:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
         self.ballast = process
         try:
-            while time.monotonic() < self.began:
-                self.wait(min(1.0, max(0.0, self.began - time.monotonic())))
+            self.wait(BALLAST_SECONDS)
             yield
         finally:
             process.kill()
             process.wait()
+
+    def begin(self) -> None:
+        """Begin the ramp."""
+        self.began = time.monotonic()
+        self.hold_file.unlink()
 
     @property
     def hold_file(self) -> Path:
@@ -277,15 +285,19 @@ def squeezed(
     told(f"{name}, {manager.title}: starting {squeeze.mix.count} guests")
     try:
         squeeze.start()
-        squeeze.settle()
-        with at_work(manager, Where(host, folder)) as running, squeeze.ramp():
-            ksmd, compressing = thread_seconds("ksmd"), compression_seconds(squeeze, running)
-            cpu = running.cpu_seconds
-            ended = until_something_gives(squeeze, running, told, deaf)
-            seconds = time.monotonic() - squeeze.began
-            cpu, ksmd = running.cpu_seconds - cpu, thread_seconds("ksmd") - ksmd
-            compressing = compression_seconds(squeeze, running) - compressing - squeeze.kernel_rate * seconds
-            result = summary(squeeze, ended, seconds)
+        squeeze.wait(squeeze.mix.protocol.settle)
+        with squeeze.ramp():
+            squeeze.measure_reference()
+            with at_work(manager, Where(host, folder)) as running:
+                squeeze.wait(LEAD_SECONDS)
+                squeeze.begin()
+                ksmd, compressing = thread_seconds("ksmd"), compression_seconds(squeeze, running)
+                cpu = running.cpu_seconds
+                ended = until_something_gives(squeeze, running, told, deaf)
+                seconds = time.monotonic() - squeeze.began
+                cpu, ksmd = running.cpu_seconds - cpu, thread_seconds("ksmd") - ksmd
+                compressing = compression_seconds(squeeze, running) - compressing - squeeze.kernel_rate * seconds
+                result = summary(squeeze, ended, seconds)
         result |= {"mix": name, "manager": manager.name, "deaf": deaf, "manager_cpu_percent": percent(cpu, seconds)}
         result |= {"ksmd_cpu_percent": percent(ksmd, seconds), "compression_cpu_percent": percent(max(0.0, compressing), seconds)}
         result |= {"when": time.strftime("%Y-%m-%d %H:%M", time.gmtime()), "host": described()}
