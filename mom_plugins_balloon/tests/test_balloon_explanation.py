@@ -12,7 +12,6 @@ from mom_core.testing import snapshot
 from mom_daemon import Explainers
 from mom_plugins_balloon.explanation import BalloonExplainer, host_parts
 from mom_plugins_balloon.fields import COLUMNS
-from mom_plugins_balloon.law.reasons import sentence
 
 MIB = 1024
 FULL = {
@@ -168,19 +167,6 @@ def test_law_gives_the_reason_of_a_followed_suggestion() -> None:
     assert said(balloon().explain(bent, bent.snapshot.guests["web"]), "why") == ""
     kept = report(2, 1000 * MIB, balloon_reason="others-give")
     assert "mom shrinks other guests first" in said(balloon().explain(kept, kept.snapshot.guests["web"]), "why")
-
-
-@pytest.mark.parametrize(
-    ("code", "suggested", "words"),
-    [
-        ("promised", 1500 * MIB, "its guarantee of 1.46 GiB, so it grows at once"),
-        ("runs-out", None, "and below 256 MiB guests grow only to their guarantee"),
-    ],
-)
-def test_growth_below_the_low_watermark_is_explained(code: str, suggested: int | None, words: str) -> None:
-    guest = {"balloon_cur": 1000 * MIB, "guest_guarantee": 1500 * MIB, "balloon_suggested": suggested}
-    taken = snapshot(host={"mem_really_available": 200 * MIB, "mem_watermark_low": 256 * MIB}, guests={"web": guest})
-    assert words in sentence(code, taken.guests["web"], taken.host)
 
 
 def test_unknown_facts_are_named_and_never_zero() -> None:

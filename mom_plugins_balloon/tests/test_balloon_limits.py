@@ -7,7 +7,7 @@ from guest_facts import memory_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_plugins_balloon.gate import MINIMUM_KIB, GateResult, ShrinkLimits, floor_kib, most_kib, need_kib, permitted
+from mom_plugins_balloon.gate import MINIMUM_KIB, GateResult, ShrinkLimits, floor_kib, need_kib, permitted
 
 MIB = 1024
 GIB = 1024 * MIB
@@ -121,20 +121,3 @@ def test_gate_is_idempotent(guest):
     once = permitted(guest.size // 2, guest, LIMITS)
     if once.size is not None and once.size > MINIMUM_KIB:
         assert permitted(once.size, guest, LIMITS).size == once.size
-
-
-@pytest.mark.parametrize(
-    ("known", "most"),
-    [
-        ((2 * GIB, GIB, None, GIB, 50 * MIB), 2 * GIB),  # there is no limit
-        ((2 * GIB, GIB, 300 * MIB, 900 * MIB, 50 * MIB), 1150 * MIB),  # what is held, and can be held beside, without QEMU's own
-        ((2 * GIB, GIB, 300 * MIB, 900 * MIB, None), 1200 * MIB),
-        ((2 * GIB, GIB, 0, 900 * MIB, 50 * MIB), GIB),  # it keeps what it has
-        ((2 * GIB, GIB, 9 * GIB, 900 * MIB, 50 * MIB), 2 * GIB),
-        ((None, GIB, 300 * MIB, 900 * MIB, 50 * MIB), None),
-        ((2 * GIB, None, 300 * MIB, 900 * MIB, 50 * MIB), 2 * GIB),
-        ((2 * GIB, GIB, 300 * MIB, None, 50 * MIB), 2 * GIB),
-    ],
-)
-def test_control_group_limits_the_maximum(known, most):
-    assert most_kib(*known) == most

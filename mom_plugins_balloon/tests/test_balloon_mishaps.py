@@ -52,10 +52,25 @@ class Host:
         )
         self.plugin = BalloonPlugin(BalloonPlugin.Settings(), self.context)
         self.plugin.mom_setup()
+        self.target = Target(Guest("a", "name-a").entity, "balloon_target")
+
+    @property
+    def asked(self) -> Value:
+        """What mom has asked the guest for, as a field."""
+        return self.plugin.mom_collect_guests([self.snapshot().guests["a"]]).get("balloon_target", [None])[0]
+
+    def reads(self, hypervisor=None) -> object:
+        """The guest's size as the plugin reads it."""
+        return self.plugin.mom_read(hypervisor or self.hypervisor, [self.target])[self.target]
+
+    def restores(self, value: int, found: int, hypervisor=None) -> object:
+        """What the plugin says when the engine puts the guest's size back."""
+        change = Change(self.target, value, found, back=True)
+        return self.plugin.mom_write(hypervisor or self.hypervisor, [change]).get(self.target, "")
 
     def again(self, *, put_back: bool = False) -> "Host":
         """The mom after this one, which was killed, or has put back what it had changed."""
-        entry = LedgerEntry(self.snapshot().guests["a"].entity, "balloon_target", 2 * GIB, 1300 * MIB, "balloon", 0.0, "1", None, ())
+        entry = LedgerEntry(self.target.entity, "balloon_target", 2 * GIB, 1300 * MIB, "balloon", 0.0, "1", None, ())
         return Host(self.folder, self.hypervisor, self.clock, () if put_back else (entry,))
 
     def snapshot(self, *, properties: Mapping[str, Value] | None = None, **fields) -> Snapshot:
@@ -79,9 +94,7 @@ class Host:
         said: Mapping[Target, object] = {}
         for one in last:
             if one is not None:
-                said = self.plugin.mom_write(
-                    self.hypervisor, [Change(Target(guest.entity, "balloon_target"), one.value, guest.number("balloon_cur"))]
-                )
+                said = self.plugin.mom_write(self.hypervisor, [Change(self.target, one.value, guest.number("balloon_cur"))])
         return [one.reason for one in revisions], "".join(map(str, said.values()))
 
     def without_it(self, cycles: int = 1) -> None:
@@ -143,16 +156,16 @@ class TestSweeps:
         host.plugin.mom_collect_guests([other])
         host.swept()
         host.plugin.mom_collect_guests([other])
-        assert [*host.plugin.mom_collect_guests([host.snapshot().guests["a"]])["balloon_target"]] == [2 * GIB]
+        assert host.asked == 2 * GIB
 
 
 class TestMissingAnswers:
     def test_guest_missing_from_one_list_is_the_same(self, host: Host) -> None:
         host.cycle(1500 * MIB)
         host.without_it(LISTS_UNTIL_GONE - 1)
-        assert [*host.plugin.mom_collect_guests([host.snapshot().guests["a"]])["balloon_target"]] == [1500 * MIB]
+        assert host.asked == 1500 * MIB
         host.without_it(LISTS_UNTIL_GONE)
-        assert "balloon_target" not in host.plugin.mom_collect_guests([host.snapshot().guests["a"]])
+        assert host.asked is None
 
     @pytest.fixture
     def by_class(self, host: Host) -> Host:
@@ -222,8 +235,7 @@ class TestUnansweredCommand:
         assert busy.hypervisor.commands[-1] == ("a", 1700 * MIB)
 
     def test_shrink_in_doubt_is_known_after_a_crash(self, busy: Host) -> None:
-        target = Target(busy.snapshot().guests["a"].entity, "balloon_target")
-        assert busy.again().plugin.mom_read(busy.hypervisor, [target]) == {target: InTransition(1700 * MIB)}
+        assert busy.again().reads() == InTransition(1700 * MIB)
 
     def test_request_in_doubt_is_repeated_at_once(self, busy: Host) -> None:
         busy.hypervisor.sizes["a"] = 2 * GIB  # it has not taken effect
@@ -242,9 +254,7 @@ class TestUnansweredCommand:
         for _ in range(6):
             host.cycle()
         host.hypervisor.sizes["a"] = 1700 * MIB if asked < 2 * GIB else 2500 * MIB  # another process
-        entity = host.snapshot().guests["a"].entity
-        target = Target(entity, "balloon_target")
-        assert host.plugin.mom_read(host.hypervisor, [target]) == {target: host.hypervisor.sizes["a"]}
+        assert host.reads() == host.hypervisor.sizes["a"]
         assert host.plugin.mom_collect_host()["guests_set_aside"] == 0
 
     def test_unanswered_growth_leaves_the_shrink(self, host: Host) -> None:
@@ -280,22 +290,20 @@ class TestRestore:
         assert host.cycle(1300 * MIB) == ([], "")
         host.hypervisor.sizes["a"], host.hypervisor.targets = 1700 * MIB, {}  # it has given no more: its memory is in use
         after = host.again()
-        target = Target(host.snapshot().guests["a"].entity, "balloon_target")
-        assert after.plugin.mom_read(host.hypervisor, [target]) == {target: InTransition(1700 * MIB)}, "mom's own doing"
-        assert [*after.plugin.mom_collect_guests([host.snapshot().guests["a"]])["balloon_target"]] == [1300 * MIB]
+        assert after.reads() == InTransition(1700 * MIB), "mom's own doing"
+        assert after.asked == 1300 * MIB
         after.cycle(mem_usable=30 * MIB, swap_in=5000.0)
         assert host.hypervisor.commands[-1] == ("a", 1700 * MIB), "the shrink is stopped"
 
     def test_unlisted_guest_is_known_after_a_crash(self, host: Host) -> None:
         host.cycle(1300 * MIB)
         host.hypervisor.sizes["a"], host.hypervisor.targets = 1700 * MIB, {}
-        target = Target(host.snapshot().guests["a"].entity, "balloon_target")
         host.without_it()
         for mom in (host.again(), host.again()):
             mom.without_it()
-            assert mom.plugin.mom_read(host.hypervisor, [target]) == {target: InTransition(1700 * MIB)}
+            assert mom.reads() == InTransition(1700 * MIB)
         host.without_it(LISTS_UNTIL_GONE)
-        assert host.again().plugin.mom_read(host.hypervisor, [target]) == {target: 1700 * MIB}, "it is gone"
+        assert host.again().reads() == 1700 * MIB, "it is gone"
 
     def test_read_only_mom_leaves_the_file(self, host: Host) -> None:
         host.cycle(1300 * MIB)
@@ -304,7 +312,7 @@ class TestRestore:
         looking.context.serves = False
         looking.cycle(balloon_cur=1300 * MIB)
         looking.plugin.mom_teardown()
-        assert [*host.again().plugin.mom_collect_guests([host.snapshot().guests["a"]])["balloon_target"]] == [1300 * MIB]
+        assert host.again().asked == 1300 * MIB
 
     @pytest.mark.parametrize(
         ("fields", "why", "kind"),
@@ -319,8 +327,7 @@ class TestRestore:
         """What may be known later is tried again; who tells nothing keeps what it has."""
         host.hypervisor.sizes["a"] = 2 * GIB
         host.plugin.mom_review(host.snapshot(**fields), [])
-        target = Target(host.snapshot().guests["a"].entity, "balloon_target")
-        (said,) = host.plugin.mom_write(host.hypervisor, [Change(target, GIB, 2 * GIB, back=True)]).values()
+        said = host.restores(GIB, 2 * GIB)
         assert type(said) is kind
         assert why in str(said)
         assert host.hypervisor.commands == []
@@ -340,22 +347,16 @@ class TestRestore:
 
     def test_restore_without_cycles_asks_the_hypervisor(self, host: Host) -> None:
         fields = {"balloon_cur": 2 * GIB, "balloon_max": 2 * GIB, "mem_usable": 900 * MIB, "stats_age": 0.5}
-        target = Target(host.snapshot().guests["a"].entity, "balloon_target")
-        change = Change(target, GIB, 2 * GIB, back=True)
-        (said,) = host.plugin.mom_write(host.hypervisor, [change]).values()
-        assert "its use is unknown" in str(said)
+        assert "its use is unknown" in str(host.restores(GIB, 2 * GIB))
         host.hypervisor.fields = lambda guests: {guest.id: fields for guest in guests if guest.id == "a"}
-        (said,) = host.plugin.mom_write(host.hypervisor, [change]).values()
-        assert "now uses more than its original size of 1.00 GiB" in str(said)
+        assert "now uses more than its original size of 1.00 GiB" in str(host.restores(GIB, 2 * GIB))
         need = (2 * GIB - 900 * MIB) * 1.05
         assert host.hypervisor.commands == [("a", pytest.approx(need, abs=1))]
 
     def test_restore_counts_the_age_of_statistics(self, host: Host) -> None:
         host.plugin.mom_review(host.snapshot(), [])
         host.clock.now += 600
-        target = Target(host.snapshot().guests["a"].entity, "balloon_target")
-        (said,) = host.plugin.mom_write(host.hypervisor, [Change(target, GIB, 2 * GIB, back=True)]).values()
-        assert "600 s old" in str(said)
+        assert "600 s old" in str(host.restores(GIB, 2 * GIB))
 
 
 class TestReboots:
@@ -410,17 +411,14 @@ class TestPluggedMemory:
         host.cycle(1300 * MIB)
         host.hypervisor.sizes["a"] = 1812 * MIB
         host.cycle(balloon_max=2560 * MIB)
-        change = Change(Target(host.snapshot().guests["a"].entity, "balloon_target"), 2 * GIB, 1812 * MIB, back=True)
-        assert host.plugin.mom_write(host.hypervisor, [change]) == {
-            change.target: "memory was plugged into the guest since then: mom requested 2.50 GiB"
-        }
+        said = host.restores(2 * GIB, 1812 * MIB)
+        assert said == "memory was plugged into the guest since then: mom requested 2.50 GiB"
         assert host.hypervisor.commands[-1] == ("a", 2560 * MIB)
         after = host.again()
         looks = LooksAt(host.hypervisor, after.snapshot(balloon_max=2560 * MIB))
-        after.plugin.mom_write(looks, [change])
+        after.restores(2 * GIB, 1812 * MIB, looks)
         assert host.hypervisor.commands[-1] == ("a", 2560 * MIB)
-        less = change._replace(value=1500 * MIB)
-        after.plugin.mom_write(looks, [less])
+        after.restores(1500 * MIB, 1812 * MIB, looks)
         assert host.hypervisor.commands[-1] == ("a", 1500 * MIB), "that is not all that it could have had"
 
     @pytest.mark.parametrize(("size", "maximum", "moms"), [(1812, 2560, True), (788, 1536, True), (1700, 2560, False), (1812, 2048, False)])
@@ -432,45 +430,40 @@ class TestPluggedMemory:
         host.cycle()
         after = host.again()
         host.hypervisor.targets, host.hypervisor.sizes["a"] = {}, size * MIB
-        looks, target = (
-            LooksAt(host.hypervisor, after.snapshot(balloon_max=maximum * MIB)),
-            Target(after.snapshot().listed[0].entity, "balloon_target"),
-        )
-        assert after.plugin.mom_read(looks, [target]) == {target: InTransition(size * MIB) if moms else size * MIB}
+        looks = LooksAt(host.hypervisor, after.snapshot(balloon_max=maximum * MIB))
+        assert after.reads(looks) == (InTransition(size * MIB) if moms else size * MIB)
 
     @pytest.mark.parametrize(("size", "back"), [(1412, 2012), (2112, 2012), (1500, 0)], ids=["smaller", "larger", "another's"])
     def test_restore_of_partly_started_guest_includes_plugged_memory(self, tmp_path: Path, hypervisor, size: int, back: int) -> None:
         ledger: list[LedgerEntry] = []
         host = Host(tmp_path, hypervisor, changed=ledger)
-        entity, applied = host.snapshot().guests["a"].entity, 900 if size < 2000 else 1600
+        applied = 900 if size < 2000 else 1600
         hypervisor.sizes["a"] = 1500 * MIB
         for _ in range(4):
             host.cycle(mem_usable=1200 * MIB)
-        ledger.append(LedgerEntry(entity, "balloon_target", 1500 * MIB, applied * MIB, "balloon", 0.0, "1"))
+        ledger.append(LedgerEntry(host.target.entity, "balloon_target", 1500 * MIB, applied * MIB, "balloon", 0.0, "1"))
         after = Host(tmp_path, hypervisor, host.clock, tuple(ledger))
         hypervisor.sizes["a"] = size * MIB
         seen = after.snapshot(balloon_max=2560 * MIB, mem_usable=(size - 300) * MIB)
-        looks, target = LooksAt(hypervisor, seen), Target(entity, "balloon_target")
-        (found,) = after.plugin.mom_read(looks, [target]).values()
-        assert isinstance(found, InTransition) == bool(back)
+        looks = LooksAt(hypervisor, seen)
+        assert isinstance(after.reads(looks), InTransition) == bool(back)
         if back:
-            after.plugin.mom_write(looks, [Change(target, 1500 * MIB, size * MIB, back=True)])
+            after.restores(1500 * MIB, size * MIB, looks)
             assert hypervisor.commands[-1] == ("a", back * MIB), "its 1,500 MiB, and the 512 that came since"
 
     def test_restore_after_two_plugs_gives_all_memory(self, tmp_path: Path, hypervisor) -> None:
         ledger: list[LedgerEntry] = []
         host = Host(tmp_path, hypervisor, changed=ledger)
-        entity = host.snapshot().guests["a"].entity
         for _ in range(3):
             host.cycle()
         hypervisor.sizes["a"] = 2560 * MIB
         host.cycle(2200 * MIB, balloon_max=2560 * MIB)
-        ledger.append(LedgerEntry(entity, "balloon_target", 2560 * MIB, 2200 * MIB, "balloon", 0.0, "1"))
+        ledger.append(LedgerEntry(host.target.entity, "balloon_target", 2560 * MIB, 2200 * MIB, "balloon", 0.0, "1"))
         hypervisor.sizes["a"] = 2712 * MIB
         host.cycle(balloon_max=3072 * MIB)
         hypervisor.sizes["a"] = 3072 * MIB  # another process has given it all
         host.cycle(balloon_max=3072 * MIB)
-        host.plugin.mom_write(hypervisor, [Change(Target(entity, "balloon_target"), 2560 * MIB, 2712 * MIB, back=True)])
+        host.restores(2560 * MIB, 2712 * MIB)
         assert hypervisor.commands[-1] == ("a", 3072 * MIB)
 
 

@@ -46,7 +46,9 @@ def test_control_group_limits_growth():
     free = grown_to(short_guest(rss=900 * MIB))
     assert free is not None
     assert free > 1200 * MIB
+    assert grown_to(short_guest(rss=None, host_limit_room=0)) == free, "what it holds is unknown"
     assert grown_to(short_guest(rss=900 * MIB, host_limit_room=300 * MIB)) == 1200 * MIB
+    assert grown_to(short_guest(rss=900 * MIB, qemu_overhead=50 * MIB, host_limit_room=300 * MIB)) == 1150 * MIB, "QEMU's own counts, too"
     assert grown_to(short_guest(rss=900 * MIB, host_limit_room=0)) is None, "it is at its limit: it keeps what it has"
 
 

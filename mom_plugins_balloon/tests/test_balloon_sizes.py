@@ -9,22 +9,11 @@ from mom_plugins_balloon.remembered import Remembered
 from mom_plugins_balloon.sizes import ASKED_AGAIN_SECONDS, SIZES_SECONDS, SizeHistory, SizeRequest
 
 
-class Sizes:
-    """What is remembered of a guest that had these sizes: (moment, size) of each snapshot."""
-
-    def __init__(self, *samples, records=None):
-        self.records = records or BalloonedGuests(8192)
-        for moment, size in samples:
-            self.sees(moment, g=size)
-
-    def sees(self, moment, **sizes):
-        self.records.see(
-            Snapshot(guests={name: Guest(name, name, {"balloon_cur": size}) for name, size in sizes.items()}, monotonic=moment)
-        )
-
-    def largest_since(self, moment):
-        memory = self.records.of("g")
-        return None if memory is None else memory.sizes.largest_since(moment)
+def of_sizes(*samples: tuple[float, float]) -> SizeHistory:
+    history = SizeHistory()
+    for now, size in samples:
+        history = history.after(size, now)
+    return history
 
 
 @pytest.mark.parametrize(
@@ -33,30 +22,24 @@ class Sizes:
         ([(0, 100), (5, 100), (10, 100)], 8, 100),
         *(([(0, 100), (5, 80), (10, 60)], since, largest) for since, largest in ((10, 60), (7, 80), (5, 80), (4, 100), (-100, 100))),
         ([], 0, None),
-        ([(0, None), (5, 80)], -1, 80),
+        ([(5, 80)], -1, 80),
     ],
 )
-def test_old_size_lasts_until_the_new_one(samples, since, largest):
-    assert Sizes(*samples).largest_since(since) == largest
+def test_old_size_lasts_until_the_new_one(samples: list[tuple[float, float]], since: float, largest: float | None) -> None:
+    assert of_sizes(*samples).largest_since(since) == largest
 
 
-def test_sizes_outlive_an_absent_hypervisor():
-    sizes = Sizes((0, 100))
-    sizes.sees(5)
-    sizes.sees(10, g=80)
-    assert sizes.largest_since(0) == 100
+def test_sizes_outlive_an_absent_hypervisor() -> None:
+    records = BalloonedGuests(8192)
+    for moment, sizes in ((0.0, {"g": 100}), (5.0, {}), (10.0, {"g": 80})):
+        records.see(Snapshot(guests={name: Guest(name, name, {"balloon_cur": size}) for name, size in sizes.items()}, monotonic=moment))
+    memory = records.of("g")
+    assert memory is not None
+    assert memory.sizes.largest_since(0) == 100
 
 
-def test_old_sizes_are_forgotten():
-    sizes = Sizes(*((float(i), 1000 - i) for i in range(1000)))
-    assert sizes.largest_since(-1) < 1 + SIZES_SECONDS + 2
-
-
-def of_sizes(*samples: tuple[float, float]) -> SizeHistory:
-    history = SizeHistory()
-    for now, size in samples:
-        history = history.after(size, now)
-    return history
+def test_old_sizes_are_forgotten() -> None:
+    assert (of_sizes(*((float(i), 1000.0 - i) for i in range(1000))).largest_since(-1) or 0) < 1 + SIZES_SECONDS + 2
 
 
 def test_growing_guest_may_have_its_target_already() -> None:

@@ -9,8 +9,8 @@ from typing import Final
 
 from mom_core import Guest, PluginContext, Snapshot, printable
 from mom_kvm import pid_of
+from mom_plugins_balloon.balloon_state import KeptReservation
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
-from mom_plugins_balloon.kept_reservation import KeptReservation
 from mom_plugins_balloon.names import EXPECTED
 from mom_plugins_balloon.remembered import Remembered
 from mom_plugins_balloon.seen import used_kib

@@ -5,19 +5,31 @@ Guests do not survive a reboot, so writes need not survive a power failure.
 
 from __future__ import annotations
 
+import fnmatch
+import glob
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import Field, TypeAdapter
 
-from mom_core import PluginContext, StateError
-from mom_plugins_balloon.kept_reservation import KeptReservations
+from mom_core import Guest, PluginContext, StateError
+from mom_kvm import LaunchedGuest
 from mom_plugins_balloon.sizes import SAME_SIZE_KIB
 
+LEAST_KIB: Final = 1024
+MOST_KIB: Final = 1 << 40
+"""KiB, 1 MiB to 1 PiB. Other sizes of reservations are mistakes in the unit."""
+
+MOST_RESERVATIONS: Final = 256
+"""A management system that requests more has an error."""
+
 Kib = Annotated[int, Field(gt=0, lt=1 << 53)]
+
+_Moment = Annotated[float, Field(ge=0, lt=1 << 36)]
+"""Seconds since the epoch, or since the host's boot."""
 
 
 class StartedSize(NamedTuple):
@@ -62,6 +74,58 @@ class UnfinishedSweep(NamedTuple):
     incarnation: str
     bottom: Kib
     size: Kib
+
+
+@dataclass(frozen=True, slots=True)
+class KeptReservation:
+    """Reservation as mom stores it. All times except `created` are monotonic."""
+
+    id: str
+    memory_kib: Annotated[int, Field(ge=LEAST_KIB, le=MOST_KIB)]
+    name: str
+    """Pattern of a guest's name or id, or an empty string for any guest that fits."""
+    who: str
+    created: _Moment
+    made: _Moment
+    deadline: _Moment
+    guest: str = ""
+    """Id of the arrived guest."""
+    guest_name: str = ""
+    incarnation: str = ""
+    taken_at: _Moment | None = None
+    launch: str = ""
+    """Id or name of the only guest that may use the reservation before `launch_until`."""
+    launch_until: _Moment = 0.0
+    before: KeptReservation | None = None
+    """Earlier reservation that the launch took over; None if there was none."""
+
+    @property
+    def is_of_launch(self) -> bool:
+        """Whether a launch made the reservation, which then ends with the launched guest."""
+        return bool(self.launch) and self.before is None
+
+    @property
+    def specificity(self) -> tuple[bool, int]:
+        """Sort key: named reservations first, then the smallest."""
+        return not self.name, self.memory_kib
+
+    def fits(self, guest: Guest | LaunchedGuest, size: float | None, now: float) -> bool:
+        """Return whether a guest of this size may use the reservation."""
+        if self.launch and now < self.launch_until:
+            return self.launch in {guest.id, guest.name}
+        if self.name:
+            return any(_matches(name, self.name) for name in (guest.name, guest.id) if name)
+        return size is not None and size <= self.memory_kib
+
+
+@dataclass(frozen=True, slots=True)
+class KeptReservations:
+    """Reservations and guests of one boot of the host."""
+
+    boot: str
+    monotonic: _Moment
+    guests: dict[str, str]
+    reservations: Annotated[tuple[KeptReservation, ...], Field(max_length=MOST_RESERVATIONS)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +179,7 @@ class BalloonFile:
         """Replace and write parts of the state. Raise `StateError` on failure; the next `save` tries again."""
         with self._lock:
             self.change(**parts)
-            state = self.state
-            reservations = None if state.reservations is None else asdict(state.reservations)
-            content = {"starts": state.starts, "shrinks": state.shrinks, "sweeps": state.sweeps, "reservations": reservations}
-            self._file.write(content, durable=False)
+            self._file.write(asdict(self.state), durable=False)
             self._is_written = True
 
     def save(self) -> None:
@@ -132,3 +193,8 @@ class BalloonFile:
         with self._lock, suppress(StateError):
             if self._is_written:
                 self._state = self._file.look() or BalloonState()
+
+
+def _matches(name: str, pattern: str) -> bool:
+    # Plain names avoid the cache of `fnmatch` (40 MiB).
+    return fnmatch.fnmatchcase(name, pattern) if glob.has_magic(pattern) else name == pattern

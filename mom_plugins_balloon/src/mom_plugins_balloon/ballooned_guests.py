@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence, Set
+from collections.abc import Callable, Container, Mapping, Sequence
 from operator import is_
 from typing import Final
 
@@ -10,7 +10,7 @@ from mom_core import Guest, Snapshot, Value
 from mom_plugins_balloon.balloon_state import UnfinishedShrink
 from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.names import CONTROL, OBSTACLE, RESTS, START_REST
-from mom_plugins_balloon.remembered import Remembered, Sight, arrival_of, remember
+from mom_plugins_balloon.remembered import Remembered, arrival_of, remember
 from mom_plugins_balloon.seen import CycleFacts, DescribedGuests, describe, obstacle
 from mom_plugins_balloon.sizes import SizeRequest
 
@@ -44,7 +44,6 @@ class BalloonedGuests:
         """Unfinished shrinks from before the restart or reload, keyed by guest id."""
         self.earlier: Mapping[str, str] | None = None
         """Incarnations of guests older than mom, keyed by id; None if all guests of the first list are older."""
-        self.promise_unknown: Set[str] = frozenset()
         self._had_guests = False
         self._below_hard = False
         """Whether the host is below its hard watermark, so that new guests shrink too."""
@@ -54,6 +53,7 @@ class BalloonedGuests:
         self._missing: dict[str, Remembered] = {}
         """Guests missing from the last lists; only guests with an incarnation, which identifies them later."""
         self._described: DescribedGuests | None = None
+        self._facts = CycleFacts()
         self._replays = replays
         """Whether mom replays a recording, so that requests come from the recording's snapshots."""
         self._statistics_made: dict[str, float] = {}
@@ -85,7 +85,8 @@ class BalloonedGuests:
         """
         if not guests:
             return []
-        if not self.lists(guests):
+        listed = self._listed  # the engine passes the same guests in several sequences
+        if guests is not listed and (len(guests) != len(listed) or not all(map(is_, guests, listed))):
             before = self._pasts
             self._pasts = {guest.id: self._listed_again(guest) for guest in guests}
             if self._missing or before.keys() - self._pasts.keys():
@@ -115,9 +116,8 @@ class BalloonedGuests:
             if self._replays:
                 pasts = self._with_recorded_requests(snapshot, pasts)
             numbers = map(snapshot.numbers, ("balloon_cur", "balloon_max", "reboot_age"))
-            for guest, past, size, maximum, reboot_age in zip(guests, pasts, *numbers, strict=True):
-                sight = Sight(size, maximum, reboot_age, bool(guest.why_blocked(CONTROL)))
-                self._pasts[guest.id] = remember(past, sight, now, self.dead_band, self._start_rest)
+            for guest, past, seen in zip(guests, pasts, zip(*numbers, strict=True), strict=True):
+                self._pasts[guest.id] = remember(past, guest, seen, now, self.dead_band, self._start_rest)
         self.earlier = {} if guests or self.earlier is None else self.earlier
         self._had_guests = self._had_guests or bool(guests)
 
@@ -131,11 +131,6 @@ class BalloonedGuests:
             if age is not None:
                 self._statistics_made[guest.id] = now - age
         return results
-
-    def lists(self, guests: Sequence[Guest]) -> bool:
-        """Return whether the last list had these guests."""
-        listed = self._listed  # the engine passes the same guests in several sequences
-        return bool(guests) and (guests is listed or (len(guests) == len(listed) and all(map(is_, guests, listed))))
 
     def _met(self, guests: Sequence[Guest], now: float) -> Sequence[Remembered]:
         pasts = self.of_all(guests)
@@ -180,7 +175,7 @@ class BalloonedGuests:
             "balloon_target_age": [None if age is None else round(age * 1000) / 1000 for age in ages],  # faster than round(…, 3)
             START_REST: [round(past.start_rest(self._start_rest, now), 1) or None for past in pasts],
             OBSTACLE: [
-                guest.why_blocked(CONTROL) or obstacle(guest, past, self.promise_unknown) or None
+                guest.why_blocked(CONTROL) or obstacle(guest, past, self._facts.promises) or None
                 for guest, past in zip(guests, pasts, strict=True)
             ],
             RESTS: [round(max(0.0, state.until - now), 1) if state.why_aside else None for state in states],
@@ -194,19 +189,17 @@ class BalloonedGuests:
     @property
     def described(self) -> DescribedGuests:
         """Last snapshot with guests' memory. Thread-safe."""
-        return self._described or self.describe(CycleFacts(promise_unknown=self.promise_unknown))
+        return self._described or self.describe(self._facts)
 
     def memory_of(self, identity: str) -> GuestMemory | None:
         """Return the memory of one guest; None if its size is unknown."""
-        described = self.described
-        place = described.places.get(identity)
-        memory = None if place is None else described.memories[place]
+        memory = self.described.memories.get(identity)
         return None if memory is None or memory.size is None else memory
 
     def describe(self, facts: CycleFacts) -> DescribedGuests:
         """Build the memory of all guests, once per cycle."""
         pasts = self.of_all(self.snapshot.listed)
-        self.promise_unknown = facts.promise_unknown
+        self._facts = facts
         self._described = described = describe(self.snapshot, pasts, facts, [self._rests(past) for past in pasts])
         return described
 

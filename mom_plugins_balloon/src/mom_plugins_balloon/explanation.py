@@ -64,21 +64,12 @@ class Sizes(NamedTuple):
         """Return sizes and statistics by JSON name."""
         memory, statistics = self.memory, self.memory.statistics
         return {
-            "size_kib": memory.size,
-            "used_kib": self.used,
-            "maximum_kib": memory.maximum,
-            "least_kib": memory.reach,
-            "started_kib": self.started,
-            "usable_kib": statistics.usable,
-            "unused_kib": statistics.unused,
-            "swap_in_kib_per_second": statistics.swap_in,
-            "swap_out_kib_per_second": statistics.swap_out,
-            "major_faults_per_second": statistics.major_faults,
-            "statistics_age_seconds": statistics.age,
-            "guarantee_kib": self.guarantee,
-            "promised_kib": self.promised,
-            "asked_kib": memory.target,
-        }
+            "size_kib": memory.size, "used_kib": self.used, "maximum_kib": memory.maximum, "least_kib": memory.reach,
+            "started_kib": self.started, "usable_kib": statistics.usable, "unused_kib": statistics.unused,
+            "swap_in_kib_per_second": statistics.swap_in, "swap_out_kib_per_second": statistics.swap_out,
+            "major_faults_per_second": statistics.major_faults, "statistics_age_seconds": statistics.age,
+            "guarantee_kib": self.guarantee, "promised_kib": self.promised, "asked_kib": memory.target,
+        }  # fmt: skip
 
 
 class BalloonExplainer(Explainer):

@@ -8,7 +8,7 @@ from mom_plugins_balloon import names
 from mom_plugins_balloon.gate import MINIMUM_KIB
 from mom_plugins_balloon.names import CONTROL, KILLED, OBSTACLE, SUFFERS, UNHEALTHY
 from mom_plugins_balloon.promises import HOLDS, PROMISED, SOURCES, VOUCHED, guaranteed_kib, promised_kib
-from mom_plugins_balloon.sweep.swept_guests import ENDED, GAVE, LASTED, REACTION, REST
+from mom_plugins_balloon.sweep.sweeper import ENDED, GAVE, LASTED, REACTION, REST
 
 _H, _G = Scope.HOST, Scope.GUEST
 _KIB, _S, _RATE, _TEXT, _RATIO = Unit.KIB, Unit.SECONDS, Unit.KIB_PER_SECOND, Unit.TEXT, Unit.RATIO

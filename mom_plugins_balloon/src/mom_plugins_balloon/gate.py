@@ -47,17 +47,12 @@ class Limit(Enum):
 
     def words(self, guest: GuestMemory, limits: ShrinkLimits) -> str:
         """Return this limit in words, with the guest's sizes."""
-        return self.value.format(
-            maximum=format_kib(guest.maximum or 0.0),
-            guarantee=format_kib(_guarantee(guest)),
-            least=format_kib(guest.reach or 0.0),
-            floor=format_kib(floor_kib(guest, limits) or 0),
-            unsettled=guest.unsettled,
-            pause=guest.pause,
-            held=guest.obstacle,
-            age=guest.statistics.age or 0.0,
-            swapping=format_kib(guest.statistics.swapping),
-        )
+        sizes = {
+            "maximum": guest.maximum, "guarantee": _guarantee(guest), "least": guest.reach, "floor": floor_kib(guest, limits),
+            "swapping": guest.statistics.swapping,
+        }  # fmt: skip
+        words = {"unsettled": guest.unsettled, "pause": guest.pause, "held": guest.obstacle}
+        return self.value.format(**{name: format_kib(kib or 0.0) for name, kib in sizes.items()}, **words, age=guest.statistics.age or 0.0)
 
 
 class GateResult(NamedTuple):

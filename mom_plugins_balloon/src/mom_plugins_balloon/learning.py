@@ -49,7 +49,7 @@ class Learning:
         grown = 0.0
         if snapshot.guests:
             self._listed_at, self.room_kib = now, 0.0
-            described = records.of_all(snapshot.listed), records.described.memories
+            described = records.of_all(snapshot.listed), records.described.memories.values()
             decided = snapshot.column(REASON), snapshot.numbers(SUGGESTED)
             for guest, record, memory, reason, suggested in zip(snapshot.listed, *described, *decided, strict=True):
                 learned, size, usable = record.learned, memory.size, memory.statistics.usable
@@ -62,7 +62,7 @@ class Learning:
                     grown += learned.process.growth_counted
                 if reason in _RAN_OUT and learned is not None and size is not None and usable is not None and suggested is not None:
                     learned = learned.after_running_out(usable + suggested - size, now, KEPT_SECONDS)
-                records.put(guest.id, record.with_learned(learned))
+                records.put(guest.id, record._replace(learned=learned))
         else:
             records.see_absence()
             self.room_kib = self.room_kib if now - self._listed_at <= self._seconds else 0.0

@@ -24,7 +24,7 @@ from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.seen import host_memory
 from mom_plugins_balloon.started_sizes import StartedSizes
 from mom_plugins_balloon.states import HostWanted
-from mom_plugins_balloon.sweep.swept_guests import LeavingSweep
+from mom_plugins_balloon.sweep.sweeper import LeavingSweep
 
 END_SECONDS: Final = 6.0
 """s from the end of a sweep until the guest has its headroom back, with repeated commands."""

@@ -60,10 +60,9 @@ from mom_plugins_balloon.promises import Guaranteed, Guarantees
 from mom_plugins_balloon.reservations import HostReservations, policies_reserve
 from mom_plugins_balloon.resizer import Resizer
 from mom_plugins_balloon.seen import CycleFacts, suggestions
-from mom_plugins_balloon.shrinks import ShrinksUnderWay, stopped_shrinks
 from mom_plugins_balloon.started_sizes import StartedSizes
 from mom_plugins_balloon.states import HostWanted, HostWatermarks
-from mom_plugins_balloon.sweep.swept_guests import REACTION, SweptGuests
+from mom_plugins_balloon.sweep.sweeper import REACTION, SweptGuests
 
 NEEDED = (
     (Scope.HOST, "mem_really_available"),
@@ -90,7 +89,6 @@ class BalloonPlugin:
         self._runs = False  # False for a sample of `mom policy eval`
         self._guests = BalloonedGuests(settings.dead_band / 1024, settings.law.start_rest, self._age_of, replays=context.observes)
         self._file = BalloonFile(context)
-        self._shrinks = ShrinksUnderWay(context, self._guests, self._file)
         self._sweeps = SweptGuests(context, settings.law, self._guests, self._file)
         self._learning = Learning(settings.remember_bursts, settings.law.growth_rate / 1024)
         self._killed = harm.KilledPrograms()
@@ -103,7 +101,7 @@ class BalloonPlugin:
         self._launches = HostLaunches(settings.reservations.launches, self._reservations, context)
         self._leaving = LeavingGuests(context, settings.law, self._host.wanted, self._guests, self._limits, self._started)
         self._resizer = Resizer(
-            context, self._guests, self._shrinks, self._sweeps, self._leaving, self._started, limits=self._limits, see=self._see
+            context, self._guests, self._file, self._sweeps, self._leaving, self._started, limits=self._limits, see=self._see
         )
 
     @staticmethod
@@ -148,7 +146,7 @@ class BalloonPlugin:
     def mom_teardown(self) -> None:
         """End all sweeps, so that guests get their headroom back."""
         self._sweeps.sweeper.stop_all()
-        self._shrinks.note()
+        self._resizer.note_shrinks()
         self._file.leave()
 
     def _why_none_gives(self) -> str:
@@ -180,7 +178,7 @@ class BalloonPlugin:
         guests = None
         if self._runs:
             self._see(snapshot)
-            guests = self._guests.described.memories
+            guests = [*self._guests.described.memories.values()]
         law, interval = self._settings.law, self._context.interval
         suggested, ahead = suggestions(snapshot, law, self._host.wanted, self._limits(), interval=interval, guests=guests)
         self._killed.see(snapshot, self._host.state)
@@ -235,16 +233,13 @@ class BalloonPlugin:
 
     def _see(self, snapshot: Snapshot) -> None:
         looked = self._looked
-        if snapshot is looked:
-            return
         if looked is not None and snapshot.listed is looked.listed and snapshot.monotonic == looked.monotonic:
             self._guests.snapshot = snapshot  # only derived fields have changed
         else:
             self._guests.see(snapshot)
             self._started.see(self._guests)
-            standing = self._guarantees.look(snapshot)
-            moving, restores = self._leaving.moving(snapshot), not self._context.observes
-            self._guests.describe(CycleFacts(standing.holds, standing.unsettled, standing.unheard, moving, restores))
+            promises, moving = self._guarantees.look(snapshot), self._leaving.moving(snapshot)
+            self._guests.describe(CycleFacts(promises, moving, restores=not self._context.observes))
         self._looked = snapshot  # only without an error: otherwise the review must fail too, and drop all decisions
 
     @hookimpl
@@ -252,15 +247,13 @@ class BalloonPlugin:
         """Stop unsafe shrinks, undo useless ones, and serve guests that will be moved."""
         self._see(snapshot)
         source, standing = Source(self._context.name), self._guarantees.standing
-        self._shrinks.note()
+        self._resizer.note_shrinks()
         self._file.save()
         self._learning.see(self._guests)
         self._host.see(snapshot.host, self._learning.growth_kib, self._learning.room_kib)
         yield from self._sweeps.ends_of_cut_off(source)
         yield from self._leaving.decisions(snapshot, source)
-        end_sweep, started = self._sweeps.sweeper.stop, self._started
-        for guest, end in stopped_shrinks(self._guests, standing.holds, self._limits(), end_sweep, started):
-            yield Decision(guest.entity, CONTROL, end.size, end.reason, source)
+        yield from self._resizer.stopped_shrinks(standing.holds, source)
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem | Condition]:

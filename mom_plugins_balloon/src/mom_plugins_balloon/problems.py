@@ -53,11 +53,19 @@ def conditions(
 
 
 def _cause(snapshot: Snapshot, oversold: str) -> tuple[str, str]:
-    consumers = cause(snapshot)
-    if oversold and consumers.guests_first:
-        cures = [cure for cure in consumers.cures if cure is not MOVE_GUESTS]
-        return "; ".join(filter(None, (oversold, consumers.text))), "; ".join((_OVERSOLD, *cures, _START_NO_MORE))
-    return consumers.text, "; ".join((*consumers.cures, _START_NO_MORE))
+    # The results are the cause of a shortage and its cure.
+    total, size, used = (snapshot.host.number(name) for name in ("mem_available", "swap_total", "swap_usage"))
+    largest = consumers(snapshot)
+    large = ([consumer for consumer in largest if consumer.kib >= NAMED_SHARE * (total or 0.0)] or largest[:1])[:NAMED]
+    parts = [f"{consumer.name} {format_kib(consumer.kib)}" for consumer in large]
+    if size and used is not None and used >= _FULL_SWAP * size:
+        parts.append(f"swap is full ({format_kib(size)})")
+    cures = list(dict.fromkeys(consumer.cure for consumer in large[:CURED])) or [MOVE_GUESTS]
+    why = ", ".join(parts)
+    if oversold and cures[0] is MOVE_GUESTS:
+        why = f"{oversold}; {why}" if why else oversold
+        cures = [_OVERSOLD, *cures[1:]]
+    return why, "; ".join((*cures, _START_NO_MORE))
 
 
 def promise_problems(standing: PromisesKept, source: Source) -> Iterable[Problem]:
@@ -153,23 +161,3 @@ def consumers(snapshot: Snapshot) -> Sequence[Consumer]:
                 Consumer("the kernel holds", kernel, "see slabtop, and mm_stat of zram in /sys/block"),
             ]
     return sorted((consumer for consumer in largest if consumer.kib > 0), key=lambda consumer: -consumer.kib)
-
-
-class Cause(NamedTuple):
-    """Largest consumers, whether guests are the largest, and advice on each."""
-
-    text: str
-    guests_first: bool
-    cures: Sequence[str]
-
-
-def cause(snapshot: Snapshot) -> Cause:
-    """Return the cause of a shortage, full swap included."""
-    total, size, used = (snapshot.host.number(name) for name in ("mem_available", "swap_total", "swap_usage"))
-    largest = consumers(snapshot)
-    large = ([consumer for consumer in largest if consumer.kib >= NAMED_SHARE * (total or 0.0)] or largest[:1])[:NAMED]
-    parts = [f"{consumer.name} {format_kib(consumer.kib)}" for consumer in large]
-    if size and used is not None and used >= _FULL_SWAP * size:
-        parts.append(f"swap is full ({format_kib(size)})")
-    cures = list(dict.fromkeys(consumer.cure for consumer in large[:CURED]))
-    return Cause(", ".join(parts), not large or large[0].cure is MOVE_GUESTS, cures or [MOVE_GUESTS])

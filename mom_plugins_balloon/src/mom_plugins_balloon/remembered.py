@@ -9,8 +9,10 @@ import math
 from dataclasses import replace
 from typing import Final, NamedTuple
 
+from mom_core import Guest
 from mom_plugins_balloon.learned import SAME_STATISTICS_SECONDS, LearnedHabits
 from mom_plugins_balloon.memory import GuestMemory
+from mom_plugins_balloon.names import CONTROL
 from mom_plugins_balloon.sizes import (
     ASKED_AGAIN_SECONDS,
     CLOCK_SLACK_SECONDS,
@@ -55,15 +57,6 @@ def arrival_of(now: float, age: float | None, start_rest: float, *, came: bool, 
     if age is None:
         return GuestArrival(came and had_guests, started, math.inf if came else -math.inf)
     return GuestArrival(came and had_guests, started, now - age + (BOOT_FACTOR if came else 1.0) * start_rest)
-
-
-class Sight(NamedTuple):
-    """Facts of one guest in one snapshot."""
-
-    size: float | None
-    maximum: float | None
-    reboot_age: float | None
-    blocked: bool
 
 
 class Remembered(NamedTuple):
@@ -170,13 +163,6 @@ class Remembered(NamedTuple):
         """Return the record of a gone guest, or of a guest whose size is not mom's."""
         return self._replace(request=None, resized=False)
 
-    def with_learned(self, learned: LearnedHabits | None) -> Remembered:
-        """Return the record with these habits."""
-        return Remembered(
-            self.incarnation, self.arrival, self.request, self.resized, self.sizes, self.maximum, self.settling, self.cooperation,
-            self.sweeps, learned,
-        )  # fmt: skip
-
     def without_start(self) -> Remembered:
         """Return the record of a guest that can take no other reservation."""
         return self if self.arrival is None else self._replace(arrival=self.arrival._replace(started=None))
@@ -192,23 +178,26 @@ class Remembered(NamedTuple):
         return self._replace(request=request, learned=explained or self.learned, sweeps=sweeps)
 
 
-def remember(before: Remembered, seen: Sight, now: float, dead_band: float, start_rest: float) -> Remembered:
+def remember(
+    before: Remembered, guest: Guest, seen: tuple[float | None, float | None, float | None], now: float, dead_band: float, start_rest: float
+) -> Remembered:
     """Return a guest's record after one more cycle, without new habits.
 
+    :param seen: size, maximum, and seconds since the last reboot
     :param dead_band: KiB; a guest this close to its target has reached it
     :param start_rest: seconds in which mom takes no memory from a new guest
     """
-    size, maximum, arrival, learned = seen.size, seen.maximum, before.arrival, before.learned
+    (size, maximum, reboot_age), arrival, learned = seen, before.arrival, before.learned
     if maximum is not None and before.maximum is not None and maximum > before.maximum and learned is not None:
         learned = learned.after_plug(maximum - before.maximum)
-    if arrival is not None and seen.reboot_age is not None:
-        arrival = arrival.after_reboot(now - seen.reboot_age, now, start_rest)
+    if arrival is not None and reboot_age is not None:
+        arrival = arrival.after_reboot(now - reboot_age, now, start_rest)
     sizes = before.sizes if size is None else before.sizes.after(size, now)
     request, cooperation = before.request, before.cooperation
     if request is not None and not request.arrived and size is not None and abs(size - request.target) < dead_band:
         request = replace(request, arrived=True)
     if request is not None or cooperation is not COOPERATIVE:
-        cooperation, request = cooperation.after(request, size, now, dead_band, excused=seen.blocked)
+        cooperation, request = cooperation.after(request, size, now, dead_band, excused=bool(guest.why_blocked(CONTROL)))
     maximum = before.maximum if maximum is None else maximum
     unchanged = sizes is before.sizes and maximum == before.maximum and request is before.request and cooperation == before.cooperation
     if unchanged and arrival is before.arrival and learned is before.learned:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import secrets
 import threading
 import time
@@ -11,16 +12,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from mom_core import Guest, MomError, PluginContext, Snapshot, StateError, format_duration, format_kib, printable
+from mom_core import Guest, MomError, PluginContext, Snapshot, StateError, UnitError, format_duration, format_kib, printable
 from mom_kvm import Admissions, Forecasts, LaunchedGuest, Reservation, ReservationRefused, ReservationState, Room, boot_id, seen_lately
 from mom_plugins_balloon.arrivals import Arrivals
-from mom_plugins_balloon.balloon_state import BalloonFile
+from mom_plugins_balloon.balloon_state import LEAST_KIB, MOST_KIB, MOST_RESERVATIONS, BalloonFile, KeptReservation, KeptReservations
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.gate import ShrinkLimits
-from mom_plugins_balloon.kept_reservation import LEAST_KIB, MOST_RESERVATIONS, KeptReservation, KeptReservations, check_request, pattern_of
 from mom_plugins_balloon.names import RESERVED, SUGGESTED
 from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
 from mom_plugins_balloon.room import Spare, rise_of, room_of, seconds_to_free, spare_of, too_large, too_late
+
+LEAST_SECONDS: Final = 1.0
+LONGEST_SECONDS: Final = 86400.0
+"""s. Reservations are for launches; `host_free` of the balloon plugin keeps memory for longer."""
+
+_LONGEST_NAME: Final = 200
 
 _ENDED: Final = 100
 """Number of ended reservations kept, so that callers learn how they ended."""
@@ -70,7 +76,7 @@ class HostReservations:
 
     def reserve(self, memory_kib: int, seconds: float, *, name: str = "", who: str = "") -> Reservation:
         """Reserve memory for some time, or raise `ReservationRefused`."""
-        check_request(memory_kib, seconds, name)
+        _check_request(memory_kib, seconds, name)
         with self._in_force():
             room = self._room_for(memory_kib, seconds)
             if len(self._kept) >= MOST_RESERVATIONS:
@@ -100,7 +106,7 @@ class HostReservations:
             # A reservation of an earlier attempt to start this guest takes precedence over the operator's.
             kept = min(fitting, key=lambda kept: (not kept.is_of_launch, *kept.specificity), default=None)
             if kept is None:
-                made = self.reserve(part_kib, seconds, name=pattern_of(guest), who=who)
+                made = self.reserve(part_kib, seconds, name=_pattern_of(guest), who=who)
                 kept, before = self._kept[made.id], None
             else:
                 before = kept.before if kept.launch else kept
@@ -322,3 +328,21 @@ class HostReservations:
 def policies_reserve(texts: Iterable[str]) -> bool:
     """Return whether a policy uses reserved memory or the law's suggestions."""
     return any(RESERVED in text or SUGGESTED in text for text in texts)
+
+
+def _check_request(memory_kib: int, seconds: float, name: str) -> None:
+    if not LEAST_KIB <= memory_kib <= MOST_KIB:
+        hint = f"from {format_kib(LEAST_KIB)} to {format_kib(MOST_KIB)}"
+        raise UnitError(f"reservation of {format_kib(memory_kib)} is out of range", hint=hint)
+    if not LEAST_SECONDS <= seconds <= LONGEST_SECONDS:
+        hint = f"from {format_duration(LEAST_SECONDS)} to {format_duration(LONGEST_SECONDS)}; for longer, set host_free"
+        raise UnitError(f"reservation for {seconds:g} s is out of range", hint=hint)
+    if len(name) > _LONGEST_NAME or not name.isprintable():
+        hint = f"use at most {_LONGEST_NAME} printable characters"
+        raise UnitError(f"invalid pattern {printable(name)!r} for a guest's name or id", hint=hint)
+
+
+def _pattern_of(guest: LaunchedGuest) -> str:
+    # This pattern matches only this guest.
+    patterns = (glob.escape(name) for name in (guest.name, guest.id, printable(guest.name, _LONGEST_NAME // 4)) if name)
+    return next(pattern for pattern in patterns if pattern.isprintable() and len(pattern) <= _LONGEST_NAME)

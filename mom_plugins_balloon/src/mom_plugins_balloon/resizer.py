@@ -1,15 +1,18 @@
-"""Reads, sets and restores guests' sizes through the hypervisor."""
+"""Reads, sets, stops and restores guests' sizes through the hypervisor."""
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mom_core import (
     BalloonControl,
     Change,
+    Decision,
     Guest,
     GuestGone,
     Hypervisor,
@@ -20,6 +23,8 @@ from mom_core import (
     PluginContext,
     Refused,
     Snapshot,
+    Source,
+    StateError,
     Target,
     Value,
     as_number,
@@ -27,14 +32,17 @@ from mom_core import (
 )
 from mom_kvm import capable
 from mom_plugins_balloon import cloudstack
+from mom_plugins_balloon.balloon_state import BalloonFile, UnfinishedShrink
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.gate import ShrinkLimits, floor_kib, never_shrunk, permitted
 from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.moves import LeavingGuests
-from mom_plugins_balloon.shrinks import ShrinksUnderWay
+from mom_plugins_balloon.names import CONTROL, PINNED
 from mom_plugins_balloon.sizes import SizeRequest
 from mom_plugins_balloon.started_sizes import StartedSizes
-from mom_plugins_balloon.sweep.swept_guests import SweptGuests, is_sweep
+from mom_plugins_balloon.sweep.sweeper import SweptGuests, is_sweep
+
+_REBOOTED: Final = "it has rebooted: it gets its original size until its programs have started"
 
 
 class RestoredSize(NamedTuple):
@@ -85,7 +93,7 @@ class Resizer:
 
     context: PluginContext
     guests: BalloonedGuests
-    shrinks: ShrinksUnderWay
+    file: BalloonFile
     sweeps: SweptGuests
     leaving: LeavingGuests
     started: StartedSizes
@@ -107,8 +115,9 @@ class Resizer:
         return read
 
     def _as_asked(self, identity: str, size: int) -> int | InTransition:
-        past = self.guests.of(identity)
-        request = self.shrinks.of_before(identity) if past is None else past.request
+        past, shrink = self.guests.of(identity), self.file.state.shrinks.get(identity)
+        before = None if shrink is None else SizeRequest(shrink.target, shrink.before, 0.0)
+        request = before if past is None else past.request
         if request is None or request.arrived:
             return InTransition(size) if request is None and self.sweeps.explain(identity, size) else size
         low, high = sorted((request.began_at, request.target))
@@ -136,10 +145,10 @@ class Resizer:
         if restores:
             self.see_at_restore(hypervisor)
         if not shrinks or not restores:
-            self.shrinks.note(shrinks)
+            self.note_shrinks(shrinks)
         results = {change.target: result for change in changes if (result := self._result_of(balloons, change))}
         if results:  # some requests failed
-            self.shrinks.note()
+            self.note_shrinks()
         return results
 
     def _result_of(self, hypervisor: BalloonControl, change: Change) -> HypervisorError | str:
@@ -229,3 +238,65 @@ class Resizer:
         self.guests.forget_request(identity)
         plugged = had > before and not restored.note
         return f"memory was plugged into the guest since then: mom requested {format_kib(had)}" if plugged else restored.note
+
+    # --- shrinks under way --------------------------------------------------------------------------------------------------------
+
+    def note_shrinks(self, asked: Mapping[str, tuple[float, Value]] | None = None) -> None:
+        """Write the running shrinks for the next mom process, if they have changed."""
+        guests, before = self.guests.snapshot.listed, self.file.state.shrinks
+        if not self.context.serves or not guests:
+            return
+        shrinks = {identity: shrink for identity, shrink in before.items() if self._is_missing(identity, shrink.incarnation)}
+        for guest, past in zip(guests, self.guests.of_all(guests), strict=True):
+            request = past.request
+            if request is not None and not request.arrived and not request.sweeps and 0 < request.target < request.began_at:
+                shrinks[guest.id] = UnfinishedShrink(guest.incarnation, int(request.began_at), request.target)
+        for identity, (size, target) in (asked or {}).items():
+            shrinking = self.guests.snapshot.guests.get(identity)
+            if shrinking is not None and isinstance(target, int) and 0 < target < size:
+                shrinks[identity] = UnfinishedShrink(shrinking.incarnation, int(size), target)
+        if shrinks != before:
+            with suppress(StateError):  # mom reports the error; the ledger's disk has failed too
+                self.file.write(shrinks=shrinks)
+
+    def _is_missing(self, identity: str, incarnation: str) -> bool:
+        past = self.guests.of(identity)
+        expected = identity in self.guests.asked_before if past is None else past.incarnation == incarnation
+        return expected and identity not in self.guests.snapshot.guests
+
+    def stopped_shrinks(self, holds: Mapping[str, int], source: Source) -> Iterator[Decision]:
+        """Yield decisions on guests that get another size than mom's target.
+
+        :param holds: guarantees in KiB keyed by guest id
+        """
+        snapshot, limits, before_mom = self.guests.snapshot, self.limits(), functools.cache(self.started.before_mom)  # few cycles need it
+        guests, numbers = snapshot.listed, map(snapshot.numbers, (CONTROL, "balloon_cur", "balloon_max"))
+        for guest, past, target, size, maximum in zip(guests, self.guests.of_all(guests), *numbers, strict=True):
+            if size is None or guest.why_blocked(CONTROL):
+                continue
+            request, guarantee = past.request, holds.get(guest.id, 0)
+            if maximum is not None and self.guests.boots_again(past) and (before := before_mom().get((guest.id, guest.incarnation))):
+                had = int(self.started.without_mom(snapshot.guests[guest.id], before))
+                if had > (target or size):
+                    yield Decision(guest.entity, CONTROL, had, _REBOOTED, source)
+                    continue
+            if target is None:
+                continue
+            if request is not None and request.sweeps:
+                if target < guarantee:  # the guarantee has grown since
+                    self.sweeps.sweeper.stop(guest.id)
+                continue
+            pinned = guest.properties.get(PINNED)
+            if pinned and maximum is not None and target < maximum:
+                yield Decision(guest.entity, CONTROL, int(maximum), f"{pinned}; mom returns the memory taken from it", source)
+            elif target < guarantee and (size < guarantee or past.pending is not None):
+                # The guarantee has grown since: by a new promise, a larger maximum, or because other guests have left. If a guest has
+                # arrived and has more than its guarantee, another process has resized it.
+                reason = f"its guarantee is {format_kib(guarantee)} now; mom returns memory up to this size"
+                yield Decision(guest.entity, CONTROL, guarantee, reason, source)
+            elif size - target >= self.guests.dead_band and (request is None or not request.arrived):  # otherwise another process did it
+                memory = self.guests.memory_of(guest.id)
+                limit = None if memory is None else never_shrunk(memory, limits)
+                if memory is not None and limit is not None:
+                    reason = f"{limit.words(memory, limits)}; the shrink in progress is stopped"
+                    yield Decision(guest.entity, CONTROL, math.ceil(size), reason, source)

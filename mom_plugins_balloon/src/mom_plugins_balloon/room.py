@@ -63,17 +63,17 @@ def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits,
     context = context_of(host, law)
     total = sure = cold = holders = largest = 0.0
     not_asked = law.step / 1024 / law.shrink_share  # a guest whose share is less than the smallest step gives nothing
-    for guest, memory in zip(snapshot.guests.values(), described.memories, strict=True):
+    for guest, memory in zip(snapshot.guests.values(), described.memories.values(), strict=True):
         gives, left = _spare_kib(guest, memory if law.rise_share > 0 else memory._replace(rise=None), context, limits)
         total += gives
         sure += max(0.0, gives - max(not_asked, left))
         largest = max(largest, gives)
-        beyond = counted_kib(guest) - gives  # memory that the balloon takes counts only once
+        beyond = _counted_kib(guest) - gives  # memory that the balloon takes counts only once
         if beyond > 0:
             cold += beyond
             holders += guest.number("rss") or 0.0
     back = interval * sum(kib for kib in snapshot.numbers("offload_refaults") if kib is not None)
-    return Spare(total, sure, gained_kib(cold, snapshot.host, back), PACE_SHARE * holders, largest)
+    return Spare(total, sure, _gained_kib(cold, snapshot.host, back), PACE_SHARE * holders, largest)
 
 
 def _spare_kib(guest: Guest, memory: GuestMemory, context: LawContext, limits: ShrinkLimits) -> tuple[float, float]:
@@ -109,15 +109,14 @@ def _not_trimmed(size: float, context: LawContext) -> float:
     return context.worth(size + context.worth(size))
 
 
-def counted_kib(guest: Guest) -> float:
-    """Return the KiB of a guest that will certainly go to swap."""
+def _counted_kib(guest: Guest) -> float:
     held, working_set, age = (guest.number(name) for name in ("rss", "working_set", "working_set_age"))
     if held is None or working_set is None or age is None or age > OLDEST_SECONDS:
         return 0.0
     return COUNTED_SHARE * max(0.0, held - working_set)
 
 
-def gained_kib(kib: float, host: Host, back: float = 0.0) -> float:
+def _gained_kib(kib: float, host: Host, back: float = 0.0) -> float:
     """Return the host's gain when this much memory goes to swap; 0 if unknown.
 
     :param back: KiB that swap in within a cycle; they do not count
@@ -126,11 +125,6 @@ def gained_kib(kib: float, host: Host, back: float = 0.0) -> float:
     if room is None or ratio is None or ratio <= 1:
         return 0.0
     return max(0.0, min(kib, room) - back) * (1 - 1 / ratio)
-
-
-def returning_kib(snapshot: Snapshot) -> float:
-    """Return the memory to keep free for swap-in."""
-    return RETURNING_SHARE * sum(kib for kib in snapshot.numbers("host_swap") if kib is not None)
 
 
 def seconds_to_free(wanted_kib: float, spare: Spare, cycle_seconds: float, law: LawParameters) -> float | None:
@@ -168,7 +162,7 @@ def room_of(snapshot: Snapshot, last_with_guests: Snapshot, spare: Spare, host_k
         can_free_kib=int(spare.sure),
         can_offload_kib=int(spare.cold),
         guaranteed_kib=int(sum(guaranteed_kib(guest.fields) or 0.0 for guest in guests)),
-        returning_kib=math.ceil(returning_kib(last_with_guests)),
+        returning_kib=math.ceil(RETURNING_SHARE * sum(kib or 0.0 for kib in last_with_guests.numbers("host_swap"))),
         **more,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from operator import ne
 from types import MappingProxyType
@@ -16,6 +16,7 @@ from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.memory import FIELDS, GuestMemory, Habits, HostMemory, KernelStatistics, ProcessMemory, SweepState
 from mom_plugins_balloon.names import CONTROL, PINNED
 from mom_plugins_balloon.parameters import LawParameters
+from mom_plugins_balloon.promises import PromisesKept
 from mom_plugins_balloon.remembered import Remembered
 from mom_plugins_balloon.sizes import CLOCK_SLACK_SECONDS
 from mom_plugins_balloon.states import HostWanted, StateGoal
@@ -27,14 +28,12 @@ START_UNKNOWN: Final = "its guarantee is its size at the start, which is not kno
 
 
 class CycleFacts(NamedTuple):
-    """Facts of one cycle from other parts of the plugin, keyed by guest id."""
+    """Facts of one cycle from other parts of the plugin."""
 
-    holds: Mapping[str, float] | None = None
-    """Guarantees in KiB; None to use fields of the snapshot."""
-    start_unknown: Set[str] = frozenset()
-    promise_unknown: Set[str] = frozenset()
-    """Guests whose promises are unknown. They may grow, and are not shrunk."""
+    promises: PromisesKept | None = None
+    """None to use guarantees in the snapshot's fields."""
     moving: Mapping[str, str] = MappingProxyType({})
+    """Why moving guests must not shrink, keyed by guest id."""
     restores: bool = False
     """Whether mom will restore sizes later, so that it must know the original sizes."""
 
@@ -43,8 +42,8 @@ class DescribedGuests(NamedTuple):
     """Snapshot with the memory of each guest."""
 
     snapshot: Snapshot
-    memories: Sequence[GuestMemory]
-    places: Mapping[str, int]
+    memories: Mapping[str, GuestMemory]
+    """In the snapshot's order, keyed by guest id."""
 
 
 def describe(snapshot: Snapshot, pasts: Sequence[Remembered], facts: CycleFacts, new: Sequence[bool]) -> DescribedGuests:
@@ -52,14 +51,14 @@ def describe(snapshot: Snapshot, pasts: Sequence[Remembered], facts: CycleFacts,
 
     :param new: whether each guest has just started, and gives nothing yet
     """
-    guests, now = snapshot.listed, snapshot.monotonic
+    guests, now, promises = snapshot.listed, snapshot.monotonic, facts.promises
     requests = [past.request for past in pasts]
     made = [now - (age or 0.0) for age in snapshot.numbers("stats_age")]
     columns: dict[str, Sequence[object]] = {
         "on_its_way": [request is not None and not request.arrived for request in requests],
         "largest": [past.most_since(at - CLOCK_SLACK_SECONDS, now) for past, at in zip(pasts, made, strict=True)],
         "obstacle": [
-            guest.why_blocked(CONTROL) or obstacle(guest, past, facts.promise_unknown) or (NEW if rests and past.has_come else "")
+            guest.why_blocked(CONTROL) or obstacle(guest, past, promises) or (NEW if rests and past.has_come else "")
             for guest, past, rests in zip(guests, pasts, new, strict=True)
         ],
         "pause": [
@@ -72,17 +71,16 @@ def describe(snapshot: Snapshot, pasts: Sequence[Remembered], facts: CycleFacts,
             for past, kib in zip(pasts, snapshot.numbers("kernel_reserved"), strict=True)
         ],
     }
-    if facts.holds is not None:
-        columns["guarantee"] = [facts.holds.get(guest.id, 0.0) for guest in guests]
-    places = {guest.id: place for place, guest in enumerate(guests)}
-    return DescribedGuests(snapshot, guest_memories(snapshot, columns), places)
+    if promises is not None:
+        columns["guarantee"] = [promises.holds.get(guest.id, 0.0) for guest in guests]
+    return DescribedGuests(snapshot, dict(zip([guest.id for guest in guests], guest_memories(snapshot, columns), strict=True)))
 
 
 def _unsettled(snapshot: Snapshot, pasts: Sequence[Remembered], facts: CycleFacts) -> Sequence[str]:
     numbers = map(snapshot.numbers, ("balloon_cur", "balloon_max"))
     return [
         START_UNKNOWN
-        if guest.id in facts.start_unknown
+        if facts.promises is not None and guest.id in facts.promises.unsettled
         else past.why_unsettled(size, maximum, snapshot.monotonic)
         if facts.restores
         else ""
@@ -90,12 +88,12 @@ def _unsettled(snapshot: Snapshot, pasts: Sequence[Remembered], facts: CycleFact
     ]
 
 
-def obstacle(guest: Guest, past: Remembered, promise_unknown: Set[str]) -> str:
+def obstacle(guest: Guest, past: Remembered, promises: PromisesKept | None) -> str:
     """Return why a resizable guest must not be shrunk, or an empty string if it may."""
     pinned = guest.properties.get(PINNED)
     if isinstance(pinned, str) and pinned:
         return pinned
-    return PROMISE_UNKNOWN if guest.id in promise_unknown else past.cooperation.why_aside
+    return PROMISE_UNKNOWN if promises is not None and guest.id in promises.unheard else past.cooperation.why_aside
 
 
 _Column: TypeAlias = Sequence[float | None]

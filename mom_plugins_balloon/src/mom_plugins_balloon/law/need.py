@@ -69,18 +69,9 @@ def need_of(guest: GuestMemory, maximum: float, reported: float, context: LawCon
     full = maximum if leaves_empty else min(maximum, need + floors.tight)
     growing = usable + step < reported or guest.habits.recent_growth > step
     return Need(
-        need=need,
-        usable=usable,
-        margin=margin,
-        burst=burst,
-        floors=floors,
-        used=used,
-        size_then=then,
-        then_is_known=then_is_known,
-        full=full,
-        leaves_empty=leaves_empty,
-        growing=growing,
-    )
+        need=need, usable=usable, margin=margin, burst=burst, floors=floors, used=used, size_then=then, then_is_known=then_is_known,
+        full=full, leaves_empty=leaves_empty, growing=growing,
+    )  # fmt: skip
 
 
 def is_settled(guest: GuestMemory) -> bool:

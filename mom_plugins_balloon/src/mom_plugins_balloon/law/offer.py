@@ -51,15 +51,19 @@ class Offer(NamedTuple):
 NO_OFFER: Final = Offer()
 
 
-class Shortage(NamedTuple):
+class Balance(NamedTuple):
     """Memory that guests want and the host lacks, in KiB."""
 
-    demand: float
-    """Shortage below the high watermark, plus memory that guests want and are expected to take."""
     urgent: float
     """Wanted by guests that run out of memory."""
     relief: float
     """Wanted by guests that stall."""
+    lacks: float
+    """Shortage below the high watermark, plus urgent and relief."""
+    demand: float
+    """`lacks`, plus memory that guests are expected to take."""
+    ahead: float
+    """Memory to keep available for guests' expected growth."""
 
 
 class TrimMeans(NamedTuple):
@@ -69,7 +73,7 @@ class TrimMeans(NamedTuple):
     could_give: Callable[[Offer], float]
     gain: Callable[[Offer], float]
     """Gain of the host, sweeps included."""
-    wanted: Callable[[Shortage, LawContext], float]
+    wanted: Callable[[Balance, LawContext], float]
     """Memory that all means up to this one should give together."""
     hurts: bool = True
     """Whether guests will miss the memory, so that guests with a high cost give less."""
@@ -78,31 +82,31 @@ class TrimMeans(NamedTuple):
         """Return the cost of this means for one guest."""
         return offer.cost if self.hurts else 1.0
 
-    def taken(self, supply: float, gained: float, shortage: Shortage, context: LawContext) -> float:
+    def taken(self, supply: float, gained: float, balance: Balance, context: LawContext) -> float:
         """Return which share of the supply the host takes by this means, from 0 to 1.
 
         :param supply: KiB that all guests together could give by this means
         :param gained: KiB that the host gains from all guests by all earlier means
         """
-        lacks, host = self.wanted(shortage, context) - gained, context.host
+        lacks, host = self.wanted(balance, context) - gained, context.host
         worth = max(context.step, context.p.slack * host.high) if self.hurts else 0.0
-        if supply <= 0 or lacks <= 0 or lacks < worth or (not self.hurts and shortage.demand < context.step):
+        if supply <= 0 or lacks <= 0 or lacks < worth or (not self.hurts and balance.demand < context.step):
             return 0.0
         return 1.0 if self.hurts and host.available < host.low else min(1.0, lacks / supply)
 
 
-def _demand(shortage: Shortage, _: LawContext) -> float:
-    return shortage.demand
+def _demand(balance: Balance, _: LawContext) -> float:
+    return balance.demand
 
 
-def _for_margins(shortage: Shortage, context: LawContext) -> float:
+def _for_margins(balance: Balance, context: LawContext) -> float:
     host = context.host
-    return margins_below(host, context.p) + shortage.urgent + shortage.relief - host.free - host.cold
+    return margins_below(host, context.p) + balance.urgent + balance.relief - host.free - host.cold
 
 
-def _for_bursts(shortage: Shortage, context: LawContext) -> float:
+def _for_bursts(balance: Balance, context: LawContext) -> float:
     host = context.host
-    return host.hard + shortage.urgent - host.available - host.cold
+    return host.hard + balance.urgent - host.available - host.cold
 
 
 _BACKED, _EMPTY, _CACHE, _MARGIN, _BURST = map(attrgetter, ("backed", "empty", "cache", "margin", "burst"))
@@ -163,16 +167,9 @@ def offer_of(guest: GuestMemory, need: Need, size: float, spare: Spare, context:
         return Offer(sweep=gain, depth=depth, cost=cost) if gain else NO_OFFER
     backed = min(memory.freed, trims.empty) if is_known else trims.empty
     return Offer(
-        sweep=gain,
-        depth=depth,
-        backed=backed,
-        unbacked=trims.empty - backed,
-        cache=trims.cache - trims.empty,
-        margin=trims.margin - trims.cache,
-        burst=trims.burst - trims.margin,
-        cost=cost,
-        trims=True,
-    )
+        sweep=gain, depth=depth, backed=backed, unbacked=trims.empty - backed, cache=trims.cache - trims.empty,
+        margin=trims.margin - trims.cache, burst=trims.burst - trims.margin, cost=cost, trims=True,
+    )  # fmt: skip
 
 
 def _sweep_of(guest: GuestMemory, need: Need, memory: MemoryUse, size: float, spare: Spare, context: LawContext) -> tuple[float, float]:

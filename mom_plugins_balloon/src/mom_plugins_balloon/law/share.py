@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from mom_plugins_balloon.gate import ShrinkLimits, gate
 from mom_plugins_balloon.law.context import LawContext
-from mom_plugins_balloon.law.offer import NO_OFFER, TRIM_UNBACKED, TRIMS, Offer, Shortage, TrimMeans
+from mom_plugins_balloon.law.offer import NO_OFFER, TRIM_UNBACKED, TRIMS, Balance, Offer, TrimMeans
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.law.want import Ask
 from mom_plugins_balloon.memory import GuestMemory
@@ -35,19 +35,6 @@ class SizeChange(NamedTuple):
     code: ReasonCode | None = None
     """None for the code of the guest's ask."""
     gain: float | None = None
-
-
-class Balance(NamedTuple):
-    """Memory that guests want and the host lacks, in KiB."""
-
-    urgent: float
-    relief: float
-    lacks: float
-    """Shortage below the high watermark, plus urgent and relief."""
-    demand: float
-    """`lacks`, plus memory that guests are expected to take."""
-    ahead: float
-    """Memory to keep available for guests' expected growth."""
 
 
 Changes: TypeAlias = Mapping[int, SizeChange]
@@ -217,11 +204,10 @@ def trim(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, cont
 
 def _takings(donors: Sequence[Offer], crowd: Sequence[WeighedGuest], balance: Balance, context: LawContext) -> Sequence[Taking]:
     offers = [candidate.offer for candidate in crowd if candidate.offer is not NO_OFFER]
-    shortage, gained = Shortage(balance.demand, balance.urgent, balance.relief), 0.0
-    takings: list[Taking] = []
+    gained, takings = 0.0, list[Taking]()
     for means in TRIMS:
         could_give = [*map(means.could_give, donors)]
-        share = means.taken(sum(could_give), gained, shortage, context)
+        share = means.taken(sum(could_give), gained, balance, context)
         takings.append(Taking(means, share, could_give, [share * kib for kib in could_give]))
         gained += sum(map(means.gain, offers))
     while takings and not takings[-1].share:
