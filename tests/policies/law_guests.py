@@ -1,9 +1,16 @@
-"""Guests as the balloon law sees them, for its tests."""
+"""Guests as the balloon law sees them, and the law itself, for its tests."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from mom_core import Value
+from mom_core.testing import snapshot
 from mom_plugins_balloon.gate import ShrinkLimits
+from mom_plugins_balloon.law import SizeSuggestion
+from mom_plugins_balloon.parameters import LawParameters
+from mom_plugins_balloon.seen import Suggested, suggestions
+from mom_plugins_balloon.states import HostWanted, StateGoal
 
 MIB = 1024
 GIB = 1024 * MIB
@@ -54,3 +61,26 @@ def a_known_guest(
         "qemu_overhead": BESIDE,
     }
     return a_guest(size, need) | fields | more
+
+
+LAW = LawParameters()
+
+
+def law_on(
+    host: Fields,
+    guests: Mapping[str, Fields],
+    law: LawParameters = LAW,
+    *,
+    goal: Value = "balanced",
+    limits: ShrinkLimits = LIMITS,
+    interval: float = 5.0,
+    cycle: int = 0,
+) -> Suggested:
+    """Return what the law suggests for guests, in the order of their names."""
+    taken = replace(snapshot(host=host, guests=guests), number=cycle)
+    return suggestions(taken, law, HostWanted(StateGoal(str(goal))), limits, interval=interval)
+
+
+def sizes_on(host: Fields, guests: Mapping[str, Fields], *args: Any, **more: Any) -> dict[str, SizeSuggestion]:
+    """Return the suggestions of `law_on` by guest."""
+    return dict(zip(sorted(guests), law_on(host, guests, *args, **more).sizes, strict=True))

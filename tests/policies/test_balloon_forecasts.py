@@ -1,22 +1,20 @@
 """What the balloon law does with what is expected of guests: it moves when something is taken and of whom, and harms nobody."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from law_guests import GIB, LIMITS, MIB, a_known_guest
-from test_balloon_properties import guests, hosts, kib, number
+from law_guests import GIB, MIB, a_known_guest, law_on, sizes_on
+from test_balloon_properties import assert_safe, guests, hosts, kib
 
 from mom_core import Value
 from mom_core.testing import snapshot
 from mom_plugins_balloon.law import SizeSuggestion
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.parameters import LawParameters
-from mom_plugins_balloon.seen import Suggested, guest_memories, suggestions
-from mom_plugins_balloon.states import HostWanted
+from mom_plugins_balloon.seen import guest_memories
 
 NEED: Final = 512 * MIB
 WANTED: Final = 4 * GIB
@@ -28,16 +26,9 @@ HARM: Final = {ReasonCode.TRIM_MARGIN, ReasonCode.TRIM_BURST}
 GIVES: Final = {ReasonCode.SWEEP, ReasonCode.TRIM_EMPTY, ReasonCode.TRIM_CACHE, *HARM}
 
 
-def suggested(
-    host: Mapping[str, Value], crowd: Mapping[str, Mapping[str, Value]], parameters: LawParameters | None = None, cycle: int = 0
-) -> Suggested:
-    taken = replace(snapshot(host={**HOST, **host}, guests=crowd, properties={"host": {"interval": 5.0}}), number=cycle)
-    return suggestions(taken, parameters or LawParameters(), HostWanted(), LIMITS, interval=5.0)
-
-
 def sizes(host: Mapping[str, Value], **crowd: Mapping[str, Value]) -> dict[str, SizeSuggestion]:
     """What is suggested, by guest."""
-    return dict(zip(sorted(crowd), suggested(host, crowd).sizes, strict=True))
+    return sizes_on({**HOST, **host}, crowd)
 
 
 def rises(more: int, after: float = 600.0, weight: float = 1.0, need: int = NEED) -> dict[str, Value]:
@@ -71,10 +62,10 @@ class TestRoomBeforeTheRise:
     def test_what_the_rising_guest_holds_already_need_not_be_there_again(self) -> None:
         crowd = {"rising": idle() | rises(600 * MIB), "calm": idle()}
         host = {"mem_really_available": WANTED, "host_rise_expected": 600 * MIB}
-        assert suggested(host, crowd).ahead == 0
+        assert law_on({**HOST, **host}, crowd).ahead == 0
         assert sizes(host, **crowd)["calm"].code is ReasonCode.ENOUGH
         crowd["rising"] |= {"kernel_reserved": None}
-        assert suggested(host, crowd).ahead > 0, "how much it holds is unknown"
+        assert law_on({**HOST, **host}, crowd).ahead > 0, "how much it holds is unknown"
 
     def test_margins_and_headroom_for_bursts_are_never_taken_for_what_is_only_expected(self) -> None:
         lean = a_known_guest(NEED + 300 * MIB, NEED, peak=NEED, cache=200 * MIB)
@@ -92,7 +83,7 @@ class TestRoomBeforeTheRise:
         host = {"host_rise_expected": 200 * GIB, "mem_really_available": 40 * GIB}
         gave = []
         for cycle in range(12):
-            found = suggested(host, crowd, cycle=cycle).sizes
+            found = law_on({**HOST, **host}, crowd, cycle=cycle).sizes
             gave.append({place for place, one in enumerate(found) if one.code is ReasonCode.SWEEP})
             assert found[-1].code is ReasonCode.SPARED
         assert all(0 < len(some) < 100 for some in gave)
@@ -110,7 +101,7 @@ class TestWhoIsAboutToUseMore:
     def test_else_it_gives_as_if_nothing_were_expected(self, available: int) -> None:
         host = {"mem_really_available": available, "host_rise_expected": 4 * GIB}
         crowd = {"rising": idle() | rises(GIB), "calm": idle(100 * MIB)}
-        assert suggested(host, crowd).sizes == suggested(host, {"rising": idle(), "calm": idle(100 * MIB)}).sizes
+        assert sizes(host, **crowd) == sizes(host, rising=idle(), calm=idle(100 * MIB))
 
     def test_where_others_have_too_little_it_is_swept_after_them(self) -> None:
         host = {"mem_really_available": WANTED - GIB}
@@ -148,8 +139,8 @@ def test_an_operator_can_have_nothing_go_by_what_is_expected() -> None:
     crowd = {"rising": idle(900 * MIB) | rises(GIB), "calm": idle()}
     for available in (WANTED + GIB, WANTED - 500 * MIB):
         host = {"mem_really_available": available, "host_rise_expected": 4 * GIB}
-        plain = suggested(host | {"host_rise_expected": None}, {"rising": idle(900 * MIB), "calm": idle()} | {})
-        assert suggested(host, crowd, LawParameters(rise_share=0)) == plain
+        plain = sizes(host | {"host_rise_expected": None}, rising=idle(900 * MIB), calm=idle())
+        assert sizes_on({**HOST, **host}, crowd, LawParameters(rise_share=0)) == plain
 
 
 FORECAST: Final = (
@@ -194,15 +185,11 @@ def forecasts(draw: st.DrawFn) -> dict[str, Value]:
 def test_whatever_is_expected_no_guest_is_worse_off_than_the_law_allows_without(
     host: dict[str, Value], crowd: list[dict[str, Value]], told: list[dict[str, Value]], rise: int | None
 ) -> None:
-    plain = suggested(host, {f"g{place}": one for place, one in enumerate(crowd)}).sizes
     expecting = {f"g{place}": {**one, **more} for place, (one, more) in enumerate(zip(crowd, told, strict=False))}
-    found = suggested(host | {"host_rise_expected": rise}, expecting).sizes
+    plain = [*sizes(host, **{f"g{place}": one for place, one in enumerate(crowd)}).values()]
+    found = [*sizes(host | {"host_rise_expected": rise}, **expecting).values()]
     for guest, one in zip(crowd, found, strict=True):
-        if one.target is not None:
-            size, most = number(guest["balloon_cur"]), number(guest["balloon_max"])
-            promised = min(most, max(number(guest["balloon_min"]), number(guest["guest_guarantee"])))
-            assert min(size, promised) - 1 <= one.target <= most
-            assert one.target >= size - number(guest["mem_usable"]) - 1
+        assert_safe(guest, one.target)
     # What hurts is taken exactly as it would be: for what is so now, and of those of whom it would be.
     if any(one.code in HARM for one in found) or any(one.code in HARM for one in plain):
         gave = [[(one.target, one.code) if one.code in GIVES else None for one in all_of_them] for all_of_them in (found, plain)]

@@ -6,15 +6,12 @@ from math import ceil
 from pathlib import Path
 
 import pytest
-from law_guests import BESIDE, GIB, HIDDEN, LIMITS, MIB, Fields, a_guest, a_known_guest
+from law_guests import BESIDE, GIB, HIDDEN, LAW, MIB, Fields, a_guest, a_known_guest, sizes_on
 
 from mom_core import Report, Status, Value, as_number
-from mom_core.testing import snapshot
 from mom_devkit import PluginRun, run_plugins
 from mom_kvm import taken_from
 from mom_plugins_balloon.parameters import LawParameters
-from mom_plugins_balloon.seen import suggestions
-from mom_plugins_balloon.states import HostWanted, StateGoal
 
 TARGET, HARD, LOW = 4 * GIB, 512 * MIB, 256 * MIB
 """The memory that the host of these tests should have available, below what it is hard up, and below what nobody grows beyond what is
@@ -32,14 +29,11 @@ def room(need: float, peak: float) -> float:
     return peak + 0.6 * (margin(need) + 0.25 * (peak - need))
 
 
-DEFAULTS = LawParameters()
-
-
 def targets(
     available: float | None,
     crowd: Mapping[str, Fields] | None = None,
     *,
-    parameters: LawParameters = DEFAULTS,
+    parameters: LawParameters = LAW,
     reserved: float = 0,
     goal: str = "balanced",
     cold: float | None = None,
@@ -58,9 +52,8 @@ def targets(
         "offload_net": cold,
         "balloon_reaction": reaction,
     }
-    seen = snapshot(host=host, guests={**(crowd or {}), **guests}, properties={"host": {"interval": 5.0}})
-    found = suggestions(seen, parameters, HostWanted(StateGoal(goal)), LIMITS, interval=5.0).sizes
-    return {guest.name: int(one.target) for guest, one in zip(seen.listed, found, strict=True) if one.target is not None}
+    found = sizes_on(host, {**(crowd or {}), **guests}, parameters, goal=goal)
+    return {name: int(one.target) for name, one in found.items() if one.target is not None}
 
 
 NEED, PEAK, BOTTOM = 512 * MIB, 1024 * MIB, 544 * MIB

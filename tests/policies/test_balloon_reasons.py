@@ -5,15 +5,12 @@ from dataclasses import replace
 from typing import Final
 
 import pytest
-from law_guests import GIB, HIDDEN, LIMITS, MIB, a_known_guest
+from law_guests import GIB, HIDDEN, MIB, a_known_guest, sizes_on
 
 from mom_core import Value
 from mom_core.testing import snapshot
 from mom_plugins_balloon.law.reasons import sentence
 from mom_plugins_balloon.names import REASON, SUGGESTED
-from mom_plugins_balloon.parameters import LawParameters
-from mom_plugins_balloon.seen import suggestions
-from mom_plugins_balloon.states import HostWanted
 
 HOST: Final[Mapping[str, Value]] = {
     "mem_really_available": 5 * GIB, "mem_watermark_high": 4 * GIB, "mem_watermark_hard": 512 * MIB, "mem_watermark_low": 256 * MIB,
@@ -29,12 +26,10 @@ def a_guest(**more: Value) -> dict[str, Value]:
 
 def said(host: Mapping[str, Value], guests: Mapping[str, Mapping[str, Value]]) -> dict[str, tuple[float | None, str]]:
     """The size that is suggested of each guest (None: none), and why."""
-    taken = snapshot(host={**HOST, **host}, guests=guests, properties={"host": {"interval": 5.0}})
-    found = suggestions(taken, LawParameters(), HostWanted(), LIMITS, interval=5.0).sizes
-    answers = {}
-    for guest, one in zip(taken.guests.values(), found, strict=True):
-        derived = replace(guest, fields={**guest.fields, SUGGESTED: one.target, REASON: one.code.value})
-        answers[guest.name] = (one.target, sentence(one.code, derived, taken.host))
+    taken, answers = snapshot(host={**HOST, **host}, guests=guests), {}
+    for name, one in sizes_on({**HOST, **host}, guests).items():
+        derived = {**taken.guests[name].fields, SUGGESTED: one.target, REASON: one.code.value}
+        answers[name] = (one.target, sentence(one.code, replace(taken.guests[name], fields=derived), taken.host))
     return answers
 
 
