@@ -155,7 +155,7 @@ def types(session: nox.Session) -> None:
     mypy, kept = str(BIN / "mypy"), "--cache-dir=.cache/mypy"
     sources = [f"{folder}/src" for folder in [*DISTRIBUTIONS, *EXAMPLES]]
     packaging = [f"packaging/{name}*.py" for name in ("", "cockpit/", "deb/", "kubernetes/", "oci/", "rpm/")]
-    scripts = ["noxfile.py", "conftest.py", *_relative("docs/*.py", *packaging)]
+    scripts = ["noxfile.py", *_relative("docs/*.py", *packaging)]
     tests = _by_names(_relative("mom_*/tests/*.py", "examples/*/tests/*.py", "tests/*/*.py"))
     benchmarks = ["--strict", "--follow-imports=silent", f"{kept}/benchmarks"]
     _side_by_side(
@@ -212,7 +212,7 @@ def lint(session: nox.Session) -> None:
     session.run(BIN / "ruff", "check", ".")
     session.run(BIN / "ruff", "format", "--check", ".")
     sources = os.pathsep.join(str(ROOT / folder / "src") for folder in [*DISTRIBUTIONS, *EXAMPLES])  # none of them has to be installed
-    session.run(BIN / "lint-imports", env={"PYTHONPATH": sources})
+    session.run(BIN / "lint-imports", "--cache-dir", ".cache/imports", env={"PYTHONPATH": sources})
 
 
 @nox.session

@@ -1,4 +1,4 @@
-"""What every test finds as it should be, and leaves as it found it."""
+"""What every test finds as it should be, and leaves as it found it; a plugin of pytest, named in pyproject.toml."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
-from importlib.metadata import PackageNotFoundError, PathDistribution, distribution, distributions
+from importlib.metadata import PackageNotFoundError, PathDistribution, distribution
 from itertools import chain, groupby, islice
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # it has no types
 
-ROOT = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 
 # How fast a machine draws and tries examples says nothing of the code, and which ones it draws must not differ from run to run.
 # Others are tried with `pytest --hypothesis-profile=default`.
@@ -109,7 +109,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     the long tests at the list's end, one worker had nearly all of them. Tests of a file stay together: they share daemons and browsers.
     """
     workers = int(getattr(config, "workerinput", {}).get("workercount", 1))
-    if workers == 1 or config.option.loadgroup:
+    if workers == 1:
+        return
+    if config.option.loadgroup:
+        items.sort(key=lambda item: item.path.stem.removeprefix("test_real_") not in _FileByFile.FIRST)
         return
     files = [list(tests) for _, tests in groupby(items, key=lambda item: item.path)]
     long = [sum(weight for item in tests for mark, weight in _WEIGHTS.items() if item.get_closest_marker(mark)) for tests in files]
@@ -128,6 +131,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 class _FileByFile(LoadScopeScheduling):  # type: ignore[misc]  # as above
     """Tests of a file stay together: they share a libvirtd and guests."""
+
+    FIRST = ("agents", "cgroup", "eviction", "kinds", "kubernetes_node", "numa", "offload", "qos", "service", "two_moms")
+    """Files that take a minute or more begin first: were one the last to begin, all other workers would wait for it."""
 
     _CONTROL_GROUPS = ("test_real_cgroup", "test_real_numa", "test_real_offload", "test_real_qos")
     """Their libvirtd makes the group of all guests on this host, and they remove it: one after another."""
@@ -344,12 +350,3 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
     yield made
     for module in made.modules:
         sys.modules.pop(module, None)
-
-
-@pytest.fixture
-def only_shelf(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> Shelf:
-    """Return a shelf with nothing but mom's own verbs behind it."""
-    monkeypatch.setattr(
-        "mom_core.plugins.discovery.distributions", lambda: [*distributions(path=[str(shelf.folder)]), *distributions(name="mom-daemon")]
-    )
-    return shelf
