@@ -10,9 +10,8 @@ from datetime import date
 import pytest
 
 from mom_core import MomError, format_kib
-from mom_plugins_record.advise.qemu_memory import QemuMemory
 from mom_plugins_record.advise.ratio import SoldAtRisk, month_risk, needed_kib, sold_at_risk
-from mom_plugins_record.advise.sold import as_json, lines_of, rows, sold_on
+from mom_plugins_record.advise.sold import QemuMemory, as_json, lines_of, rows, sold_on
 from mom_plugins_record.forecast.past import PastGuest, PastHost
 
 GIB = 1 << 20

@@ -24,7 +24,6 @@ from mom_core import (
     GuestBusy,
     HypervisorError,
     LedgerEntry,
-    MomError,
     Outcome,
     PluginContext,
     Refused,
@@ -744,14 +743,6 @@ def test_what_the_disk_did_not_take_is_said_until_it_is_written(tmp_path: Path) 
     bench.cycle()
     assert not bench.plugin._context.state_files[-1].write_error
     assert json.loads(file.read_text())["content"] == []
-
-
-def test_a_guest_of_which_no_note_could_be_read_again_is_not_stopped(tmp_path: Path) -> None:
-    bench = paused(tmp_path)
-    with pytest.raises(MomError, match="cannot record the step: guest: String should have at most 128 characters"):
-        bench.plugin.jobs.stop(bench.hypervisor, Job("x" * 129, "long", Step.PAUSE))
-    bench.start()
-    assert bench.remembered == ["vm1: pause"]
 
 
 def test_more_than_a_few_at_once_wait_for_their_turn(tmp_path: Path) -> None:

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from mom_core import Guest, Host, Snapshot, Value
 from mom_kvm import NO_PROMISES
-from mom_plugins_sla.fair_share import Claim, fair_shares
-from mom_plugins_sla.fairness import fairness_of
+from mom_plugins_sla.fairness import Claim, fair_shares, fairness_of
 
 sizes = st.one_of(st.just(0.0), st.floats(1, 1e9), st.integers(0, 1 << 30).map(float))
 costs = st.sampled_from([0.5, 1.0, 2.0, 4.0, 8.0])

@@ -1,9 +1,9 @@
-"""Classes in `mom status` and `mom explain`."""
+"""Classes and eviction in `mom status` and `mom explain`."""
 
 from mom_core import Report, Snapshot, Value
 from mom_core.testing import snapshot
 from mom_daemon import About
-from mom_plugins_sla.presentation import ClassExplainer, class_parts
+from mom_plugins_sla.presentation import ClassExplainer, EvictionExplainer, class_parts
 
 
 def report_of(cycle: Snapshot) -> Report:
@@ -37,3 +37,14 @@ def test_an_explanation_names_the_class_its_source_and_the_permitted_steps() -> 
 
 def test_an_explanation_says_that_a_guest_has_no_class_if_other_guests_have_one() -> None:
     assert explanation_of(others_class="gold") == "It has no service class: neither the configuration nor its metadata names one."
+
+
+def test_a_guest_that_has_to_go_is_told_so_and_one_that_stays_is_not() -> None:
+    fields: dict[str, Value] = {"guest_eviction": "saved to disk in 40 s", "guest_eviction_error": "no room on the disk"}
+    taken = snapshot(guests={"goes": fields, "stays": {"guest_eviction": "", "guest_eviction_error": ""}})
+    goes, stays = (EvictionExplainer().part(About(report_of(taken), taken.guests[name])).sentences for name in ("goes", "stays"))
+    assert [sentence.text for sentence in goes] == [
+        "The host stays full. Step in progress or announced: saved to disk in 40 s.",
+        "The last step failed: no room on the disk.",
+    ]
+    assert stays == []

@@ -1,4 +1,4 @@
-"""Classes in `mom status` and `mom explain`."""
+"""Classes and eviction in `mom status` and `mom explain`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from mom_core import Report, lasting, printable
 from mom_daemon import About, Explainer, ExplanationPart, Sentence, SentencePlace, StatusPart
 from mom_plugins_sla.classes import ALLOWED
+from mom_plugins_sla.eviction.fields import CONTROLS, EVICTED, EVICTION_ERROR
 
 
 def class_parts(report: Report) -> Iterator[StatusPart]:
@@ -43,3 +44,18 @@ def _sentences(about: About) -> Iterator[str]:
 
 def _either(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+class EvictionExplainer(Explainer):
+    """Sentences on the guest's step and last error."""
+
+    controls = CONTROLS
+
+    def part(self, about: About) -> ExplanationPart:
+        """Return the sentences; none for a guest that stays."""
+        texts = []
+        if step := about.guest.text(EVICTED):
+            texts.append(f"The host stays full. Step in progress or announced: {printable(step, 200)}.")
+        if error := about.guest.text(EVICTION_ERROR):
+            texts.append(f"The last step failed: {printable(error, 300)}.")
+        return ExplanationPart([Sentence("eviction", text, SentencePlace.NEXT) for text in texts])

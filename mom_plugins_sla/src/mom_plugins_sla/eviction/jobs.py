@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated, Any, Final, Protocol, runtime_checkable
 
-from pydantic import FailFast, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import FailFast, Field, TypeAdapter
 
 from mom_core import Entity, GuestBusy, Hypervisor, HypervisorError, MomError, PluginContext, Scope, StateError, format_duration, printable
 from mom_kvm import Callers, Destination, GuestState, LifecycleControl, MoveJob, MovePreparation, Mover, MoveReport, MoveStanding
@@ -46,7 +46,8 @@ MOVED: Final = "being moved to"
 _END_STATES: Final[Mapping[Step, GuestState]] = {Step.PAUSE: GuestState.PAUSED, Step.SAVE: GuestState.SAVED, Step.SHUT_DOWN: GuestState.OFF}
 _ACTIVITIES: Final = {Step.PAUSE: "being paused", Step.SAVE: "being saved", Step.SHUT_DOWN: "being shut down"}
 
-_Text = Annotated[str, StringConstraints(max_length=400)]
+
+_Number = Annotated[float, Field(ge=0, lt=1 << 36)]
 
 
 @runtime_checkable
@@ -79,21 +80,21 @@ class Job:
     :param lost: why the result of a move is unknown
     """
 
-    guest: Annotated[str, StringConstraints(min_length=1, max_length=128)]
-    name: Annotated[str, StringConstraints(max_length=256)]
+    guest: str
+    name: str
     step: Step
     state: JobState = JobState.BEGUN
-    time: Annotated[float, Field(ge=0, lt=1 << 36)] = 0.0
-    needs: Annotated[float, Field(ge=0, lt=1 << 50)] = 0.0
-    promised: Annotated[float, Field(ge=0, lt=1 << 50)] = 0.0
+    time: _Number = 0.0
+    needs: _Number = 0.0
+    promised: _Number = 0.0
     comes_back: bool = True
     destination: Destination | None = None
-    mover: Annotated[str, StringConstraints(max_length=128)] = ""
-    move: Annotated[str, StringConstraints(max_length=64)] = ""
-    seconds: Annotated[float, Field(ge=0, lt=1e6)] = 0.0
+    mover: str = ""
+    move: str = ""
+    seconds: _Number = 0.0
     drained: bool = False
-    reference: _Text = ""
-    lost: _Text = ""
+    reference: str = ""
+    lost: str = ""
 
     @property
     def entity(self) -> Entity:
@@ -120,7 +121,6 @@ class Job:
 
 
 FORM: Final = TypeAdapter(Annotated[tuple[Job, ...], FailFast()])
-_JOB: Final = TypeAdapter(Job)
 
 UNDER_WAY: Final = frozenset({JobState.PREPARING, JobState.BEGUN})
 
@@ -172,7 +172,7 @@ class Jobs:
             paused = [
                 change for change in self._context.engine_state().changes if change.control == Step.PAUSE.control and change.applied == 1
             ]
-            jobs = tuple(Job(item.entity.id, item.entity.name[:256], Step.PAUSE, JobState.DONE, item.time) for item in paused)
+            jobs = tuple(Job(item.entity.id, item.entity.name, Step.PAUSE, JobState.DONE, item.time) for item in paused)
         self._jobs = {item.guest: item for item in jobs if item.state is not JobState.PREPARING}
         self._progress = {guest: _Progress(self._context.monotonic()) for guest in self._jobs}
         self._unwritten = len(self._jobs) < len(jobs)
@@ -322,7 +322,6 @@ class Jobs:
             raise MomError(f"the guest is already {self.activity(job.guest) or 'stopped or moved'}")
         if self.under_way >= AT_ONCE:
             raise MomError(f"{AT_ONCE} steps are already in progress")
-        _check(job)
         self._write({**self._jobs, job.guest: job})
         self._progress[job.guest] = _Progress(self._context.monotonic())
         try:
@@ -544,14 +543,6 @@ def states_of(control: LifecycleControl, guests: Sequence[Entity]) -> Mapping[st
         except GuestBusy as error:
             result[guest.id] = error
     return result
-
-
-def _check(job: Job) -> None:
-    try:
-        _JOB.validate_python(_JOB.dump_python(job, mode="json"))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise MomError(f"mom cannot record the step: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
 def _prepare(preparations: Sequence[MovePreparation], guest: Entity, seconds: float) -> str:

@@ -365,7 +365,7 @@ class EvictionPlugin:
         guest = self._snapshot.guests.get(entity.id)
         if guest is None:
             raise MomError("this cycle's snapshot does not contain the guest")
-        job = Job(entity.id, entity.name[:256], step, time=self._snapshot.time)
+        job = Job(entity.id, entity.name, step, time=self._snapshot.time)
         if step is Step.MIGRATE:
             destination = Destination.parse(change.value)
             mover = self._permissions.mover_to(destination)
@@ -401,7 +401,7 @@ class EvictionPlugin:
 
     # --- for people ----------------------------------------------------------------------------------------------------------------
 
-    mom_explainer = late_hook("mom_plugins_sla.eviction.explanation:EvictionExplainer")
+    mom_explainer = late_hook("mom_plugins_sla.presentation:EvictionExplainer")
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

@@ -6,9 +6,9 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Final
 
-from pydantic import FailFast, Field, TypeAdapter
+from pydantic import TypeAdapter
 
 from mom_core import PluginContext, StateError
 from mom_plugins_sla.eviction.steps import Step
@@ -19,16 +19,14 @@ AGAIN_SECONDS: Final = 1800.0
 COUNTS_SECONDS: Final = 3600.0
 """How long a moved or lost guest counts for the limits."""
 
-_Time = Annotated[float, Field(ge=0, lt=1 << 36)]
-
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
     # Times are in seconds since the epoch.
 
-    moves: Annotated[tuple[_Time, ...], FailFast()]
-    gone: Annotated[tuple[tuple[str, _Time], ...], FailFast()]
-    spared: Annotated[tuple[tuple[str, Step, _Time], ...], FailFast()]
+    moves: tuple[float, ...]
+    gone: tuple[tuple[str, float], ...]
+    spared: tuple[tuple[str, Step, float], ...]
 
 
 _FORM: Final = TypeAdapter(_Kept)
@@ -96,9 +94,9 @@ class RecentSteps:
         self._spared = {key: since for key, since in self._spared.items() if self._within(since, AGAIN_SECONDS)}
         ahead = time.time() - self._context.monotonic()
         kept = _Kept(
-            tuple(max(0.0, since + ahead) for since in self._moves),
-            tuple((guest, max(0.0, since + ahead)) for guest, since in self._gone.items()),
-            tuple((guest, step, max(0.0, since + ahead)) for (guest, step), since in self._spared.items()),
+            tuple(since + ahead for since in self._moves),
+            tuple((guest, since + ahead) for guest, since in self._gone.items()),
+            tuple((guest, step, since + ahead) for (guest, step), since in self._spared.items()),
         )
         with suppress(StateError):
             self._file.write(_FORM.dump_python(kept, mode="json"), durable=False)  # no guest outlives the host
