@@ -166,7 +166,7 @@ def test_where_mom_runs_pytest_is_not_installed_and_finds_nothing_of_mom(environ
     assert "comes with mom-devkit, which is not installed" in done.stderr
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_what_plugin_new_says_comes_next_works_with_a_fresh_environments_pip(environment: Callable[..., Path], tmp_path: Path) -> None:
     bin_folder = environment("mom-devkit", own_pip=True)
     said = run(bin_folder / "mom", "plugin", "new", "page-cache", "--kind", "collector", "--directory", tmp_path / "made")

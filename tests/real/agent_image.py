@@ -27,6 +27,8 @@ MODULES
 [ -n "$noagents" ] && exit
 [ -n "$block" ] && block="-b guest-file-open"
 [ -n "$trim" ] && mount -t cgroup2 cgroup2 /sys/fs/cgroup
+[ -n "$hasty" ] && sed -i 's/^LEAST_TRIM_SECONDS, USUAL_TRIM_SECONDS = 60,/LEAST_TRIM_SECONDS, USUAL_TRIM_SECONDS = 5,/;
+    s/^TRIM_REST_SECONDS = 60.0/TRIM_REST_SECONDS = 5.0/' /bin/mom-guestd
 # Ports come after their driver, and their names after them.
 for look in 1 2 3 4 5 6 7 8 9 10; do
     for port in /sys/class/virtio-ports/*; do
@@ -51,7 +53,8 @@ def build_with_agents(cache: Path | None = None) -> GuestImage:
     """The guest, from the cache if it is there. Raises `CannotBuild` with what to install.
 
     Its kernel's command line takes `momtest.block=1`: the agents may not open files, `momtest.noagents=1`: none is started, and
-    `momtest.order=` and `momtest.trim=` with what mom-guestd's owner lets it do while the host is short of memory.
+    `momtest.order=` and `momtest.trim=` with what mom-guestd's owner lets it do while the host is short of memory, and `momtest.hasty=1`:
+    mom-guestd waits for less than a minute before it drops page cache, or tries again.
     """
     plain = build(cache)
     folder = cache or cache_folder()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import signal
+import subprocess
+import sys
+import time
 import uuid
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Self
@@ -17,6 +21,7 @@ from xml.sax.saxutils import escape, quoteattr
 import pytest
 from guest_image import GuestImage
 from private_libvirtd import PREFIX, PrivateLibvirtd
+from steady_host import BLOCK_MIB, anonymous_mib, capacity_mib, pids_in
 
 from mom_core import Entity, Scope
 from mom_devkit import wait_until
@@ -237,6 +242,24 @@ def _processes() -> dict[str, int]:
             arguments = (folder / "cmdline").read_text(errors="replace").split("\0")
             found[arguments[arguments.index("-uuid") + 1]] = int(folder.name)
     return found
+
+
+@contextmanager
+def steady_host(folder: Path, pid_folder: Path, less_mib: int) -> Iterator[float]:
+    """Keep what the host has for the guests whose process ids are there, less so much; yield how many MiB of it are available now.
+
+    :param folder: for the plan
+    """
+    pids = pids_in(pid_folder)
+    capacity = capacity_mib(pids) - less_mib
+    plan = {"capacity_mib": capacity, "begin": time.monotonic(), "loads": [], "floor_mib": 512, "pid_folder": str(pid_folder)}
+    (folder / "plan.json").write_text(json.dumps(plan))
+    command = [sys.executable, str(Path(__file__).with_name("steady_host.py")), str(folder / "plan.json")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as follower:
+        wait_until(lambda: capacity_mib(pids) < capacity + 2 * BLOCK_MIB, "the host has no more than that", 60)
+        yield capacity - sum(anonymous_mib(pid) for pid in pids)
+        assert follower.poll() is None, "it was killed: this host had too little memory"
+        follower.communicate()
 
 
 def once() -> str:

@@ -179,7 +179,7 @@ def main(path: str, said: str, _: str, uuid: str) -> None:
         while memory:
             time.sleep(3600)
     _call_oneself("virtqemud")
-    guest = Guest(told["name"], told.get("claims", uuid), told.get("says_mib", told["mib"]))
+    guest = Guest(told["name"], told.get("claims", uuid), told["mib"])
     serve(path, Daemon(guest, told.get("lie", ""), told.get("flood", 0)))
 
 

@@ -1,9 +1,6 @@
-"""Agents in real guests: Debian's qemu-guest-agent through libvirt and over a socket, and mom-guestd over its channel and over TCP."""
+"""Agents in real guests: Debian's qemu-guest-agent through libvirt and over a socket, and mom-guestd over its channel."""
 
-import shutil
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -220,7 +217,9 @@ def test_libvirt_passes_commands_on_and_tells_errors_apart(make_agents: MakeMom,
     bare.destroy()
 
 
-def test_a_guest_that_stands_still_delays_no_other(make_agents: MakeMom, guest: RealGuest, laboratory: AgentsLab) -> None:
+def test_a_guest_that_stands_still_delays_no_other_and_is_known_again_when_it_goes_on_or_is_started_anew(
+    make_agents: MakeMom, guest: RealGuest, laboratory: AgentsLab
+) -> None:
     still = laboratory.start("still", LIBVIRTS, OURS, GUESTD).wait_until_up()
     mom = make_agents(timeout="1s")
     mom.once_known(still, "mem_available")
@@ -237,6 +236,10 @@ def test_a_guest_that_stands_still_delays_no_other(make_agents: MakeMom, guest: 
     still.domain.resume()
     mom.once_known(still, "mem_available")
     still.destroy()
+    wait_until(lambda: not mom.fields(still), "it is gone", 60)
+    again = laboratory.start("still", GUESTD)
+    mom.once_known(again, "mem_available")
+    again.destroy()
 
 
 def test_disabled_commands_leave_what_there_is_and_the_next_way(make_agents: MakeMom, laboratory: AgentsLab) -> None:
@@ -247,15 +250,6 @@ def test_disabled_commands_leave_what_there_is_and_the_next_way(make_agents: Mak
     found = [finding.message for finding in mom.doctor()]
     assert any("is not allowed to read files" in message and "careful" in message for message in found), found
     careful.destroy()
-
-
-def test_a_guest_that_is_started_again_is_known_again(make_agents: MakeMom, laboratory: AgentsLab) -> None:
-    mom = make_agents()
-    for _ in range(2):
-        again = laboratory.start("again", GUESTD)
-        mom.once_known(again, "mem_available")
-        again.destroy()
-        wait_until(lambda guest=again: not mom.fields(guest), "it is gone", 60)  # type: ignore[misc]  # a lambda's default has no type
 
 
 def report(guest: RealGuest, state: str) -> Report:
@@ -280,7 +274,7 @@ def test_a_guest_helps_while_its_host_is_short_of_memory_and_only_then(make_agen
         mib=768,
         balloon_options="freePageReporting='on'",
         devices=disk(laboratory.lab, "helping", 128),
-        arguments=f"momtest.order=2 momtest.trim=60 {work}",
+        arguments=f"momtest.order=2 momtest.trim=10 momtest.hasty=1 {work}",
     )
     wait_until(lambda: "DEMAND" in helping.printed, "its memory is in pieces", 180)
     before = mom.once_known(helping, "guest_short_left")
@@ -298,19 +292,3 @@ def test_a_guest_helps_while_its_host_is_short_of_memory_and_only_then(make_agen
     wait_until(lambda: mom.fields(helping).get("guest_reporting_order") == 9, "it is as it was", 60)
     assert mom.once_known(helping, "guest_short_left")["guest_short_left"] == 0
     helping.destroy()
-
-
-def test_guestd_is_asked_over_tcp(make_agents: MakeMom, guest: RealGuest, tmp_path: Path, free_port: int) -> None:
-    """The daemon runs on this host here: the tests' guests have no network."""
-    copy = tmp_path / "mom-guestd"
-    shutil.copy(guestd.__file__, copy)
-    daemon = subprocess.Popen([sys.executable, "-I", "-S", str(copy), "--listen", "127.0.0.1", "--port", str(free_port)])
-    try:
-        mom = make_agents({"guestd_address": f"127.0.0.1:{free_port}"}, qemu_agent=False, guestd_channel="none")
-        fields = mom.once_known(guest, "major_fault")
-        assert fields["guest_agent"] == "guestd-tcp"
-        total = int(next(line.split()[1] for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal")))
-        assert fields["mem_available"] == total
-    finally:
-        daemon.terminate()
-        daemon.wait(60)

@@ -8,10 +8,11 @@ from pathlib import Path
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
 from libvirt_mom import LibvirtMom
+from mom_run import engine_config
 from private_libvirtd import PrivateLibvirtd
 from real_guests import Lab, RealGuest
 
-from mom_core import Engine, Report, Status, load_config
+from mom_core import Engine, Report, Status
 from mom_devkit import wait_until
 from mom_plugins_libvirt.events import GuestEvent
 
@@ -107,16 +108,7 @@ def test_guests_that_start_are_managed_soon_after(libvirtd: PrivateLibvirtd, lab
         outcomes = [outcome for report in reports for outcome in report.outcomes if outcome.status is Status.APPLIED]
         return {outcome.decision.entity.id for outcome in outcomes if outcome.decision.control == PERIOD}
 
-    config = load_config(
-        {
-            "interval": INTERVAL,
-            "state_directory": str(tmp_path / "state"),
-            "run_directory": str(tmp_path / "run"),
-            "mode": "enforce",
-            "plugins": {"libvirt": libvirtd.settings()},
-        }
-    )
-    engine = Engine(config, on_report=reports.append)
+    engine = Engine(engine_config(tmp_path, {"libvirt": libvirtd.settings()}, INTERVAL), on_report=reports.append)
     engine.start()
     try:
         wait_until(lambda: reports, "the first cycle")

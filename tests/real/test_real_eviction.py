@@ -6,8 +6,6 @@ from pathlib import Path
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
-from libvirt_mom import another_host
-from private_libvirtd import PREFIX
 from real_guests import Lab, RealGuest
 
 from mom_devkit import PluginRun, host_of, run_plugins, wait_until
@@ -90,87 +88,21 @@ def test_a_real_guest_is_saved_on_a_full_host_and_goes_on_where_it_was(lab: Lab,
 
 def test_a_real_guest_is_paused_and_resumed_when_there_is_room_or_mom_ends(lab: Lab, company: RealGuest, tmp_path: Path) -> None:
     guest = lab.start("leaves", workload=(5, 5, 0, 0)).wait_until_it_works()
-    states: list[int] = []
-
-    def until(last: int) -> Callable[[int], bool]:
-        def is_full(number: int) -> bool:
-            if number == last:  # it was begun, and takes as long as it takes
-                wait_until(lambda: _is_paused(guest), "it is paused", 60)
-            states.append(guest.domain.state()[0])
-            return number <= last
-
-        return is_full
-
-    found = _run(lab, tmp_path, "may_pause", 25, until(8), guest)
-    assert _applied(found, "guest_pause") == [guest.name]
-    assert 3 in states
-    assert guest.domain.state()[0] == 1
-    guest.works_on()
-    _run(lab, tmp_path / "again", "may_pause", 8, until(8), guest)
-    assert states[-1] == 3, "the host was full until mom ended"
-    assert guest.domain.state()[0] == 1
-
-
-def test_a_real_guest_that_somebody_else_resumes_is_left_alone(lab: Lab, company: RealGuest, tmp_path: Path) -> None:
-    guest = lab.start("leaves", workload=(5, 5, 0, 0)).wait_until_it_works()
+    full, resumed, stood = 8, 22, []
 
     def is_full(number: int) -> bool:
-        if number == 7:  # as above
+        if number == full:  # it was begun, and takes as long as it takes
             wait_until(lambda: _is_paused(guest), "it is paused", 60)
-        if number == 8:
-            guest.domain.resume()
-        if number == 12:
-            guest.domain.suspend()  # by somebody else now: mom must not resume it, not even at its end
-        return number <= 7
+        if number == resumed:
+            stood.append(_is_paused(guest))
+            guest.domain.suspend()  # by somebody else: mom must not resume it, not even at its end
+        return number <= full
 
-    found = _run(lab, tmp_path, "may_pause", 25, is_full, guest)
-    stopped = [report.snapshot.host.fields["guests_stopped"] for report in found.reports]
-    assert stopped[6] == 1
-    assert stopped[-1] == 0
-    assert guest.domain.state()[0] == 3
-
-
-def test_a_real_guest_shuts_down_and_boots_when_there_is_room(lab: Lab, company: RealGuest, tmp_path: Path) -> None:
-    guest = lab.start("leaves", workload=(5, 5, 0, 0), persistent=True).wait_until_it_works()
-    was_off: list[bool] = []
-
-    def is_full(_: int) -> bool:
-        if not guest.domain.isActive():
-            was_off.append(True)
-        return not was_off
-
-    found = _run(lab, tmp_path, "may_power_off", 80, is_full, guest)
-    assert _applied(found, "guest_shutdown") == [guest.name]
-    assert was_off
-    assert guest.domain.isActive()
-
-
-def test_a_real_guest_moves_to_the_spare_host(lab: Lab, company: RealGuest, tmp_path: Path) -> None:
-    with another_host(lab.libvirtd) as other:
-        guest = lab.start("leaves", workload=(5, 5, 0, 0), persistent=True).wait_until_it_works()
-        age = guest.beats[-1].seconds
-
-        def is_here() -> bool:
-            return any(one.UUIDString() == guest.uuid for one in lab.connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE))
-
-        def is_full(number: int) -> bool:
-            if number == 25:  # it was begun long ago, and takes as long as it takes
-                wait_until(lambda: not is_here(), "it has left", 60)
-            return number <= 25
-
-        found = _run(lab, tmp_path, "may_migrate", 40, is_full, guest, destination=str(other.destination))
-        assert _applied(found, "guest_migrate") == [guest.name]
-        names = [one.name for one in found.reports[-1].snapshot.guests.values()]
-        assert names == [f"{PREFIX}stays"]
-        wait_until(lambda: guest.beats and guest.beats[-1].seconds > age, "it works on", 60)
-
-
-def test_a_real_guest_that_cannot_be_saved_works_on_and_it_is_said(lab: Lab, company: RealGuest, tmp_path: Path) -> None:
-    guest = lab.start("leaves", workload=(5, 5, 0, 0))  # libvirt would forget it
-    guest.wait_until_it_works()
-    found = _run(lab, tmp_path, "may_save", 25, lambda _: True, guest)
-    assert _applied(found, "guest_save") == [guest.name], "it was tried once"
-    last = found.reports[-1].snapshot
-    assert "the guest is transient" in str(last.guests[guest.uuid].fields["guest_eviction_error"])
-    assert last.host.fields["guests_stopped"] == 0
-    assert guest.domain.isActive()
+    found = _run(lab, tmp_path, "may_pause", resumed + 3, is_full, guest)
+    assert _applied(found, "guest_pause") == [guest.name]
+    assert stood == [False], "mom has resumed it when there was room"
+    assert _is_paused(guest)
+    guest.domain.resume()
+    guest.works_on()
+    _run(lab, tmp_path / "again", "may_pause", full, is_full, guest)
+    assert not _is_paused(guest), "the host was full until mom ended"

@@ -150,22 +150,6 @@ def test_one_that_stands_still_keeps_its_guest_and_is_managed_again(pods: TestPo
         mom.manages(called(still))
 
 
-def test_a_guest_whose_libvirt_has_never_answered_this_mom_is_the_same_when_it_does(pods: TestPods) -> None:
-    (still,) = start_all(pods, 1)
-    with kubevirt_mom(pods) as mom:
-        known = mom.manages(called(still))[called(still)]
-    still.stop(signal.SIGSTOP)
-    with kubevirt_mom(pods) as mom:
-        wait_until(lambda: called(still) in mom.guests(), "it is listed", 60)
-        silent = mom.guests()[called(still)]
-        assert (silent.id, silent.incarnation) == (known.id, known.incarnation)
-        assert silent.blocked == {"*": "its libvirt does not answer"}
-        with pytest.raises(GuestBusy):
-            mom.hypervisor.set_balloon(known.entity, 512 * MIB)
-        still.stop(signal.SIGCONT)
-        assert mom.manages(called(still))[called(still)].incarnation == known.incarnation
-
-
 def test_liars_cost_nobody_else_anything(pods: TestPods) -> None:
     (well,) = start_all(pods, 1)
     with kubevirt_mom(pods) as mom:
@@ -204,26 +188,6 @@ def test_messages_of_32_mib_are_not_read_and_cost_hardly_any_memory(pods: TestPo
         time.sleep(2.0)  # as long as it took for a gigabyte
         assert mom.free() == [called(well)]
     assert int(status.read_text().partition("VmRSS:")[2].split()[0]) - before < 100 << 10
-
-
-def test_a_guest_larger_than_its_process_is_left_alone(pods: TestPods) -> None:
-    (liar,) = start_all(pods, 1, says_mib=1 << 20)
-    with kubevirt_mom(pods) as mom:
-        wait_until(
-            lambda: "have room for" in mom.guests().get(called(liar), Guest("", "")).blocked.get("*", ""), lambda: str(mom.guests()), 60
-        )
-
-
-def test_a_socket_that_leads_out_of_its_pod_is_not_followed(pods: TestPods) -> None:
-    (well,) = start_all(pods, 1)
-    (thief,) = start_all(pods, 1)
-    path = thief.folder / thief.socket
-    path.unlink()
-    path.symlink_to(f"/proc/{well.pid}/root/{well.socket}")
-    with kubevirt_mom(pods) as mom:
-        mom.manages(called(well))
-        wait_until(lambda: mom.free() == [called(well)], lambda: str(mom.free()), 60)
-        assert "its path is not a socket" in mom.hypervisor.troubles()[f"{NAMESPACE}/{thief.pod_name}"]
 
 
 def test_a_hundred_come_and_vanish_at_once(pods: TestPods) -> None:

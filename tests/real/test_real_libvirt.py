@@ -93,24 +93,6 @@ def test_statistics_are_switched_on_where_they_are_off_and_put_back(make_mom: Ma
     assert mom.fields(guest)[PERIOD] == 0
 
 
-def test_statistics_become_unknown_where_somebody_else_switches_them_off_or_pauses_the_guest(make_mom: MakeMom, lab: Lab) -> None:
-    mom = make_mom(stale_after="3s")
-    guest = lab.start("noticed", period=1)
-    wait_until(lambda: "mem_usable" in mom.fields(guest), "statistics come")
-    guest.domain.setMemoryStatsPeriod(0, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-    wait_until(lambda: mom.fields(guest)[PERIOD] == 0, "they are late, so the description was read again")
-    wait_until(lambda: "mem_usable" not in mom.fields(guest), "what it said is too old")
-    guest.domain.setMemoryStatsPeriod(1, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-    wait_until(lambda: mom.fields(guest)[PERIOD] == 1 and "mem_usable" in mom.fields(guest), "they have come back")
-    guest.domain.suspend()
-    assert mom.blocked(guest) == {"*": "the guest is paused"}
-    wait_until(lambda: "mem_usable" not in mom.fields(guest), "what it said is too old")
-    assert mom.size(guest) == 192 << 10
-    guest.domain.resume()
-    wait_until(lambda: "mem_usable" in mom.fields(guest), "it goes on")
-    assert mom.blocked(guest) == {}
-
-
 def test_odd_names_are_harmless(mom: LibvirtMom, lab: Lab) -> None:
     names = ["two words", 'it\'s "quoted"', "..", "-rf ~; $(reboot) `id` %s {0}", "ünïcode 日本", "<&amp;>", "<&>", "two\nlines"]
     for guest in [lab.start(name, paused=True) for name in names]:
@@ -134,10 +116,3 @@ def test_memory_that_is_plugged_in_counts_at_once_and_wakes_the_engine(mom: Libv
     mom.hears(f"guest {guest.name} has a new device")
     assert mom.fields(guest)["balloon_max"] == 320 << 10
     mom.hypervisor.set_balloon(guest.entity, 300 << 10)
-
-
-def test_what_a_balloon_does_by_itself_is_known(mom: LibvirtMom, lab: Lab) -> None:
-    switched = {"plain": ("", 0, 0), "reports": ("freePageReporting='on'", 1, 0), "deflates": ("autodeflate='on'", 0, 1)}
-    for name, (options, reporting, autodeflate) in switched.items():
-        fields = mom.fields(lab.start(name, mib=64, balloon_options=options))
-        assert (fields["balloon_reporting"], fields["balloon_autodeflate"]) == (reporting, autodeflate)

@@ -6,7 +6,6 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,18 +109,12 @@ def test_a_guest_keeps_its_limits_when_mom_and_its_worker_are_killed(mom: MomRun
     guest = started(grouped, "killed")
     before = limits(guest)
     configure(mom, grouped, {})
-    for _ in range(3):
-        mom.start()
-        workers = wait_until(partial(workers_of, mom), "the worker runs", 60)
-        mom.kill()
-        folders = [Path(f"/proc/{one}") for one in workers]
-        wait_until(partial(all_gone, folders), "the worker has ended with mom", 60)
-        assert limits(guest) == before
+    mom.start()
+    folders = [Path(f"/proc/{one}") for one in wait_until(lambda: workers_of(mom), "the worker runs", 60)]
+    mom.kill()
+    wait_until(lambda: not any(folder.exists() for folder in folders), "the worker has ended with mom", 60)
+    assert limits(guest) == before
     guest.works_on()
-
-
-def all_gone(folders: Sequence[Path]) -> bool:
-    return not any(folder.exists() for folder in folders)
 
 
 def workers_of(mom: MomRun) -> list[int]:

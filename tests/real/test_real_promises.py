@@ -2,7 +2,6 @@
 its instances there."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
@@ -68,38 +67,6 @@ def test_real_guests_keep_what_their_metadata_and_the_yaml_file_promise(lab: Lab
         lambda: "momtest-metadata: the guarantee in the guest's metadata is invalid" in mom.log, "the invalid guarantee is reported", 60
     )
     assert sizes()["metadata"]["balloon_cur"] == maximum
-    mom.stop()
-
-
-OLD_RULES = Path(__file__).parents[2] / "mom_plugins_policy/tests/old/02-balloon.policy"
-
-
-def test_rules_of_thumb_as_mom_has_them_resize_real_guests_that_are_promised_nothing(lab: Lab, mom: MomRun) -> None:
-    guests = [lab.start("nothing", mib=192), lab.start("promised", mib=192)]
-    for guest in guests:
-        guest.wait_until_up()
-    promise(guests[1], 'guarantee="160MiB"')
-    rules = OLD_RULES.read_text()
-    always, never = ("(defvar pressure_threshold 2.0)\n", "(defvar pressure_threshold 0.0)\n")  # the rules keep what is defined before
-    plugins = {"libvirt": lab.libvirtd.settings(), "balloon": {"dead_band": "1MiB"}}
-    mom.configure(plugins, policies={"01_threshold": always, "50_balloon": rules})
-    mom.start()
-
-    def rows() -> dict[str, Any]:
-        return {name.removeprefix("momtest-"): row for name, row in mom.guest_rows().items()}
-
-    def size(name: str) -> float:
-        return rows().get(name, {}).get("balloon_cur") or 0.0
-
-    wait_until(lambda: 0 < size("nothing") <= 140 * MIB, "a guest that is promised nothing shrinks", 60)
-    wait_until(lambda: 0 < size("promised") <= 162 * MIB, "the other one, too", 60)
-    found = rows()
-    assert (found["nothing"]["balloon_min"], found["promised"]["balloon_min"]) == (0, 160 * MIB)
-    assert found["promised"]["balloon_cur"] >= 160 * MIB
-
-    mom.configure(plugins, policies={"01_threshold": never, "50_balloon": rules})
-    mom.reload()
-    wait_until(lambda: size("nothing") == size("promised") == 192 * MIB, "both have all of their memory again", 60)
     mom.stop()
 
 

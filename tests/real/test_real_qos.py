@@ -266,21 +266,3 @@ def test_vcpus_are_pinned_and_memory_is_bound_for_real(hypervisor: LibvirtHyperv
     hypervisor.set_node_tune(guest.entity, {0})
     assert hypervisor.node_tunes([guest.entity])[guest.uuid].nodes == {0}
     assert (guest.group("cpuset") / "vcpu0/cpuset.mems").read_text().strip() == "0"
-
-
-def test_without_a_cpu_controller_disks_are_still_limited_and_the_doctor_says_what_is_missing(mom: MomRun, lab: Lab, devices: str) -> None:
-    guest = lab.start("without", devices=devices.partition("<interface")[0])
-    configure(mom, lab, guests={guest.name: {"cpu_limit": "10%", "io_limit": {"total_bytes_sec": "8MiB"}}})
-    mom.start()
-    wait_until(lambda: qemus_disk(guest) == {**DISK_BEFORE, "bps": 8 * MIB}, "the disk is held")
-
-    def said() -> list[str]:
-        return [problem["message"] for problem in mom.status()["problems"] if "CPU time cannot be limited" in problem["message"]]
-
-    problem = wait_until(said, "and it says so")[0]
-    assert problem.startswith(("vcpu_quota is set in the YAML file", "vcpu_period is set in the YAML file"))
-    done = mom.verb("doctor").stdout
-    assert "CPU time cannot be limited" in done
-    assert "cgroup_controllers" in done
-    mom.stop()
-    assert qemus_disk(guest) == DISK_BEFORE

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from ballast import available_mib
-from mom_run import MomRun
+from mom_run import MomRun, engine_config
 from real_guests import Lab, RealGuest, not_here
 
-from mom_core import Engine, Report, Status, load_config
+from mom_core import Engine, Report, Status
 from mom_devkit import wait_until
 from mom_plugins_host.host.trigger import NoTrigger, StallTrigger
 
@@ -44,19 +44,13 @@ def start_mom(lab: Lab, tmp_path: Path) -> Iterator[StartMom]:
 
     def start(target_mib: float) -> list[Report]:
         reports: list[Report] = []
-        content = {
-            "interval": f"{INTERVAL:g}s",
-            "state_directory": str(tmp_path / "state"),
-            "run_directory": str(tmp_path / "run"),
-            "mode": "enforce",
-            "plugins": {
-                "host": {"watch_available": f"{int(target_mib)}MiB"},
-                "libvirt": lab.libvirtd.settings(),
-                "balloon": {"host_free": f"{int(target_mib)}MiB", "law": {"start_rest": "0s"}},
-                "policy": {},
-            },
+        plugins = {
+            "host": {"watch_available": f"{int(target_mib)}MiB"},
+            "libvirt": lab.libvirtd.settings(),
+            "balloon": {"host_free": f"{int(target_mib)}MiB", "law": {"start_rest": "0s"}},
+            "policy": {},
         }
-        engine = Engine(load_config(content), on_report=reports.append)
+        engine = Engine(engine_config(tmp_path, plugins, f"{INTERVAL:g}s"), on_report=reports.append)
         engines.append(engine)
         engine.start()
         wait_until(lambda: reports, "the first cycle")
@@ -129,7 +123,7 @@ def test_a_mom_that_ends_and_keeps_its_changes_leaves_no_guest_in_the_middle_of_
     law = {"start_rest": "0s", "margin": "1GiB"}
     balloon = {"host_free": f"{int(1.15 * available_mib())}MiB", "law": law}
     mom.configure({"libvirt": lab.libvirtd.settings(stats_period="1s"), "balloon": balloon}, policies={})
-    for _ in range(3):
+    for _ in range(2):
         mom.start()
         try:
             wait_until(lambda: guest.size_mib < 1024 - 32, "its balloon takes memory", 60)

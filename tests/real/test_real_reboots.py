@@ -24,7 +24,7 @@ DIMM = f"<memory model='dimm'><target><size unit='MiB'>{PLUGGED_MIB}</size><node
 
 def held_small(mom: MomRun, lab: Lab, guest: RealGuest) -> None:
     """Start mom, and wait until it has taken from the guest what it is to take."""
-    balloon = {"host_free": "256MiB", "host_hard": "128MiB", "law": {"start_rest": "10s"}}
+    balloon = {"host_free": "256MiB", "host_hard": "128MiB", "law": {"start_rest": "5s"}}
     mom.configure({"libvirt": lab.libvirtd.settings(), "balloon": balloon}, policies={"50_balloon": HOLDS_SMALL})
     mom.start()
     wait_until(lambda: guest.size_mib == TAKEN_TO_MIB, "it is small", 120)
@@ -63,7 +63,7 @@ def test_a_guest_with_virtio_mem_is_asked_for_what_its_balloon_reaches_and_never
     guest = lab.start("reach", memory=memory, devices=device, arguments=online, workload=(10, 5, 0, 0)).wait_until_it_works()
     wait_until(lambda: guest.domain.memoryStats().get("available", 0) >> 10 > 300, "its kernel has what is plugged in", 120)
     wants = '(with Guests guest (guest.Control "balloon_target" 65536))\n'
-    balloon = {"host_free": "256MiB", "host_hard": "128MiB", "law": {"start_rest": "10s"}}
+    balloon = {"host_free": "256MiB", "host_hard": "128MiB", "law": {"start_rest": "1s"}}
     mom.configure({"libvirt": lab.libvirtd.settings(), "balloon": balloon, "record": {}}, policies={"50_balloon": wants})
     mom.start()
     # At most 8 MiB (balloon.dead_band) are left, as mom sends no smaller step.

@@ -1,11 +1,9 @@
 """Real guests make room for a launch on the real host, in the time that was promised, and the guest that is launched takes it."""
 
 import json
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,10 +11,9 @@ from typing import Any
 import pytest
 from ballast import available_mib
 from mom_run import MomRun
-from plain_qemu import PlainGuest, plain_host
-from private_libvirtd import PREFIX
-from real_guests import Lab, RealGuest, not_here
-from steady_host import BLOCK_MIB, anonymous_mib, capacity_mib
+from plain_qemu import PlainGuest, PlainHost, plain_host
+from real_guests import not_here, steady_host
+from steady_host import anonymous_mib
 
 from mom_devkit import wait_until
 from mom_plugins_http.cli.client import Client
@@ -25,7 +22,7 @@ pytestmark = [pytest.mark.real, pytest.mark.alone]
 
 GUESTS = 3
 GUEST_MIB = 384
-WORKLOAD = (40, 10, 10, 220)
+WORKLOAD = "40,10,10,220"
 """MiB of cold, warm, common and former memory: the former is touched and given up, so the guest holds it and can spare it."""
 
 AT_ONCE_MIB = 150
@@ -36,72 +33,40 @@ BALLAST_MIB = 250
 SLACK_SECONDS = 30.0
 """Beside what was promised: three cycles of 2 s, and reading the answer, on a machine that is busy with guests that boot."""
 
-_HERE = Path(__file__).parent
 
-
-@dataclass(frozen=True)
-class Place:
-    """Where guests are started, and how mom finds them: libvirt, or QEMU alone."""
-
-    start: Callable[[str, int, tuple[int, int, int, int]], RealGuest | PlainGuest]
-    pid_folder: Path
-    plugin: Mapping[str, object]
-
-
-@pytest.fixture(params=["libvirt", "qemu"])
-def place(request: pytest.FixtureRequest) -> Iterator[Place]:
-    if request.param == "libvirt":
-        lab: Lab = request.getfixturevalue("lab")
-        plugin = {"libvirt": lab.libvirtd.settings()}
-        yield Place(lambda name, mib, workload: lab.start(name, mib=mib, workload=workload), lab.libvirtd.pid_folder, plugin)
-        return
-    with TemporaryDirectory(prefix="mom-qemu-") as folder, plain_host(Path(folder)) as host:
-
-        def start(name: str, mib: int, workload: tuple[int, int, int, int]) -> PlainGuest:
-            return host.start(PREFIX + name, mib=mib, arguments=f"momtest.workload={','.join(map(str, workload))}")
-
-        yield Place(start, host.folder, {"qemu": {"sockets": [f"{folder}/*.qmp"]}})
+@pytest.fixture
+def host() -> Iterator[PlainHost]:
+    with TemporaryDirectory(prefix="mom-qemu-") as folder, plain_host(Path(folder)) as made:
+        yield made
 
 
 @pytest.fixture
-def guests(place: Place) -> list[RealGuest | PlainGuest]:
+def guests(host: PlainHost) -> list[PlainGuest]:
     if available_mib() < GUESTS * GUEST_MIB + ASKED_MIB + 2 * BALLAST_MIB + 1024:
         not_here(f"only {available_mib()} MiB are available on this host")
-    started = [place.start(f"giver{number}", GUEST_MIB, WORKLOAD) for number in range(GUESTS)]
-    for guest in started:
-        guest.wait_until_it_works()
-    return started
+    started = [host.start(f"giver{number}", GUEST_MIB, f"momtest.workload={WORKLOAD}") for number in range(GUESTS)]
+    return [guest.wait_until_it_works() for guest in started]
 
 
 @pytest.fixture
-def steady(place: Place, tmp_path: Path, guests: list[RealGuest | PlainGuest]) -> Iterator[float]:
+def steady(host: PlainHost, tmp_path: Path, guests: list[PlainGuest]) -> Iterator[float]:
     """The host has the same for guests all the time; gives how many MiB are available then."""
-    pids = [guest.pid for guest in guests]
-    capacity = capacity_mib(pids) - BALLAST_MIB
-    plan = {
-        "capacity_mib": capacity, "begin": time.monotonic(), "loads": [], "floor_mib": 512, "pid_folder": str(place.pid_folder),
-    }  # fmt: skip
-    (tmp_path / "plan.json").write_text(json.dumps(plan))
-    command = [sys.executable, str(_HERE / "steady_host.py"), str(tmp_path / "plan.json")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as follower:
-        wait_until(lambda: capacity_mib(pids) < capacity + 2 * BLOCK_MIB, "the host has no more than that", 60)
-        yield capacity - sum(anonymous_mib(pid) for pid in pids)
-        assert follower.poll() is None, "it was killed: this host had too little memory"
-        follower.communicate()
+    with steady_host(tmp_path, host.folder, BALLAST_MIB) as available:
+        yield available
 
 
 @pytest.fixture
-def mom(place: Place, tmp_path: Path, steady: float) -> Iterator[MomRun]:
+def mom(host: PlainHost, tmp_path: Path, steady: float) -> Iterator[MomRun]:
     """mom with a host that keeps nearly all that is available for itself, as a full one does."""
     keeps = int(steady) - AT_ONCE_MIB
     balloon = {
         "reserve": "32MiB",
         "host_free": f"{keeps + 40}MiB",
-        "law": {"margin": "20MiB", "margin_percent": 10, "start_rest": "10s", "growth_rate": "100MiB"},
+        "law": {"margin": "20MiB", "margin_percent": 10, "start_rest": "1s", "growth_rate": "100MiB"},
         "reservations": {"host_keeps": f"{keeps}MiB", "settle": "30s"},
     }
     run = MomRun(tmp_path)
-    run.configure({**place.plugin, "balloon": balloon, "policy": {}, "http": {}}, interval="2s")
+    run.configure({"qemu": {"sockets": [f"{host.folder}/*.qmp"]}, "balloon": balloon, "policy": {}, "http": {}}, interval="2s")
     run.start()
     yield run
     run.kill()
@@ -114,7 +79,7 @@ def asked(mom: MomRun, path: str = "") -> Any:
 
 
 def test_guests_make_room_in_time_and_a_launched_guest_takes_it(
-    place: Place, guests: list[RealGuest | PlainGuest], steady: float, mom: MomRun, record_property: Callable[[str, object], None]
+    host: PlainHost, guests: list[PlainGuest], steady: float, mom: MomRun, record_property: Callable[[str, object], None]
 ) -> None:
     pids = [guest.pid for guest in guests]
     held = sum(anonymous_mib(pid) for pid in pids)
@@ -124,7 +89,7 @@ def test_guests_make_room_in_time_and_a_launched_guest_takes_it(
     assert "can be reserved" in refused.stderr
 
     began = time.monotonic()
-    done = mom.verb("reserve", f"{ASKED_MIB}MiB", "--for", "3m", "--name", f"{PREFIX}launch", "--json")
+    done = mom.verb("reserve", f"{ASKED_MIB}MiB", "--for", "3m", "--name", "launch", "--json")
     assert done.returncode == 0, done.stderr
     made = json.loads(done.stdout)
     one = f"/{made['id']}"
@@ -142,7 +107,7 @@ def test_guests_make_room_in_time_and_a_launched_guest_takes_it(
     record_property("promised", f"{made['expected_kib'] >> 10} MiB in {made['expected_in_seconds']:.0f} s")
     record_property("came", f"{freed:.0f} MiB in {took:.1f} s")
 
-    launched = place.start("launch", GUEST_MIB, (200, 10, 10, 0))
+    launched = host.start("launch", GUEST_MIB, "momtest.workload=200,10,10,0")
     taken = wait_until(lambda: being_taken(asked(mom, one)), "it has come for it")
     assert taken["guest"]["name"] == launched.name
     least = available_mib()

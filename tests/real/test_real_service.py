@@ -1,7 +1,6 @@
-"""Real guests under mom's units and a real systemd: they keep their size through a restart, a kill and a hang, and get their memory
-back when mom cannot be replaced."""
+"""Real guests under mom's units and a real systemd: they keep their size through a restart and a hang, and get their memory back when mom
+is killed and cannot be replaced."""
 
-import signal
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -19,8 +18,9 @@ GUEST_MIB = 256
 WANTED_MIB = 100
 """What the policy asks for: less than a guest can spare, so that each goes as far down as it may."""
 SMALLER_MIB = GUEST_MIB - 40
+SPANS = {"WatchdogSec=20s": "WatchdogSec=7s"}
 WITHIN_SECONDS = 120.0
-"""The watchdog's 20 s, and a Python that starts beside everything else that this host does. tests/packaging holds mom to 30 s."""
+"""The watchdog's time, and a Python that starts beside everything else that this host does. tests/packaging holds mom to 30 s."""
 
 _CONFIG = """
 interval: 1s
@@ -76,7 +76,7 @@ def systemd(guests: Sequence[RealGuest], lab: Lab) -> Iterator[OwnSystemd]:
         (folder / "policy.d/50_balloon.policy").write_text(_POLICY)
         (folder / "mom.yaml").write_text(_CONFIG.format(folder=folder, uri=f"{libvirt.uri}-ro", pids=libvirt.pid_folder))
         own = OwnSystemd(folder)
-        own.add_moms_units(folder / "mom.yaml", f"ReadWritePaths={folder} {libvirt.folder}", libvirt_uri=libvirt.uri)
+        own.add_moms_units(folder / "mom.yaml", f"ReadWritePaths={folder} {libvirt.folder}", libvirt_uri=libvirt.uri, spans=SPANS)
         with own.running():
             yield own
 
@@ -89,31 +89,28 @@ def another_has_taken_over(systemd: OwnSystemd, before: int) -> bool:
     return main_pid(systemd) not in {0, before} and systemd.show("mom", "StatusText")["StatusText"].startswith("cycle ")
 
 
-def test_memory_stays_through_restart_kill_and_hang_or_goes_back(systemd: OwnSystemd, guests: Sequence[RealGuest]) -> None:
+def test_memory_stays_through_restart_and_hang_and_goes_back_after_a_kill(systemd: OwnSystemd, guests: Sequence[RealGuest]) -> None:
     log = systemd.folder / "log"
     assert systemd.systemctl("start", "mom").returncode == 0, log.read_text()
     wait_until(lambda: have_settled(guests), log.read_text, 60)
 
-    for what in ("restart", "SIGKILL", "SIGSTOP"):
+    for what in ("restart", "SIGSTOP"):
         before, began = main_pid(systemd), time.monotonic()
         if what == "restart":
             systemd.systemctl("restart", "--no-block", "mom")
         else:
-            systemd.run("kill", f"-{getattr(signal, what).value}", str(before))
+            systemd.run("kill", "-STOP", str(before))
         while not another_has_taken_over(systemd, before):
             assert all_smaller(guests), log.read_text()
             assert time.monotonic() < began + WITHIN_SECONDS, log.read_text()
             time.sleep(0.2)
-        print(f"{what}: taken over after {time.monotonic() - began:.1f} s")  # noqa: T201  # for an engineer who measures
-        until = time.monotonic() + 3
+        until = time.monotonic() + 2
         while time.monotonic() < until:
             assert all_smaller(guests), log.read_text()
             time.sleep(0.2)
 
     (systemd.folder / "mom.yaml").write_text("plugins: [broken")
-    began = time.monotonic()
     systemd.run("kill", "-9", str(main_pid(systemd)))
     wait_until(lambda: all_whole(guests), "both have their memory back", WITHIN_SECONDS)
-    print(f"SIGKILL, and no successor: back after {time.monotonic() - began:.1f} s")  # noqa: T201  # as above
     for guest in guests:
         assert all(beat.kills == 0 for beat in guest.beats)
