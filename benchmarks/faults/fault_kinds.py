@@ -1,7 +1,7 @@
-"""The faults: what goes wrong, for how long, to whom, and how it ends.
+"""Kinds of faults.
 
-Each is a generator: what it does up to its first `yield` is what goes wrong, and it goes on when the seconds have passed
-that it yields, or when what it waits for has come about. When it is over, all must be in order again within `LIMIT_SECONDS`.
+Each is a generator that breaks something, and repairs it at its end. It yields seconds to wait, or a condition to wait for. When it is over,
+all must be in order again within `LIMIT_SECONDS`.
 """
 
 from __future__ import annotations
@@ -25,31 +25,33 @@ from fault_scene import ROOT, Guest, NotNow, Scene, open_to_others
 from host_swap import PREFERRED, swaps
 
 LIMIT_SECONDS: Final = 30.0
-"""Within which all is in order again, or put back where mom has ended."""
+"""Time limit until all is in order again, or restored if mom has ended."""
 
 SHORTEST_SECONDS: Final = 0.5
-"""That something is broken: half of mom's interval."""
+"""Shortest time for which something is broken: half of mom's interval."""
 
 SEEN_SECONDS: Final = 1.5
-"""For what mom meets once in a cycle only: at least one falls into it."""
+"""Shortest time for faults that mom meets once in a cycle: at least one cycle falls into it."""
 
 MIGRATION_SECONDS: Final = 60.0
 
 LEAST_LEFT_MIB: Final = 1500
-"""What a program that takes the host's memory all at once leaves."""
+"""Memory that a program leaves that takes the host's memory all at once."""
 
 OPEN_DISK_SECONDS: Final = 5.0
 
 HOLD_SECONDS: Final = 60.0
-"""Until memory or swap is full."""
+"""Time limit until memory or swap is full."""
 
 LATE_SECONDS: Final = 15.0
-"""Within which guests that came late end again."""
+"""Longest life of additional guests."""
 
 
 class Until(NamedTuple):
-    """What a fault waits for: why it is not so yet (empty: it is), within how many seconds. `promised`: one that waits in vain has found
-    something."""
+    """Condition that a fault waits for: why it is not met yet (empty: it is), and the time limit.
+
+    :param promised: whether mom promises it
+    """
 
     why_not: Callable[[], str]
     seconds: float = LIMIT_SECONDS
@@ -61,7 +63,7 @@ Course = Generator["float | Until", None, None]
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind: its name, what goes wrong, how it comes about, and what it touches: faults that touch the same do not come together."""
+    """Kind of fault. Faults that touch the same do not come together; those that are `alone` never do."""
 
     name: str
     says: str
@@ -85,20 +87,19 @@ def kind(says: str, *touches: str, alone: bool = False) -> Callable[[Callable[[S
 
 
 def some(scene: Scene, random: Random, least: int = 1, most: int = 1) -> list[Guest]:
-    """Some of the guests that can be believed, oldest first among them."""
+    """Return some guests with true statistics."""
     there = sorted(scene.honest, key=lambda one: one.name)
     return random.sample(there, min(len(there), random.randint(least, most)))
 
 
 def some_seconds(random: Random, most: float, least: float = SHORTEST_SECONDS) -> float:
-    """Seconds for which something is broken: as many faults last one to two as two to four, or four to eight. What is broken for a moment
-    meets other code than what stays so."""
+    """Draw the seconds for which something is broken, with equal odds for one to two, two to four, and four to eight seconds."""
     return least * math.exp(random.uniform(0, math.log(most / least)))
 
 
 @contextmanager
 def stopped(pids: Sequence[int]) -> Iterator[None]:
-    """These processes stand still."""
+    """Stop these processes until the end of the block."""
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGSTOP)
@@ -257,7 +258,7 @@ def guest_ends(scene: Scene, random: Random) -> Course:
 
 @kind("two more guests are started, and end as they boot or when they work", "libvirtd", "guests")
 def guests_start(scene: Scene, random: Random) -> Course:
-    late = [scene.add(random.choice(["half", "none"]), waits=False) for _ in range(2)]
+    late = [scene.add(random.choice(["half", "none"])) for _ in range(2)]
     end = time.monotonic() + random.uniform(1, LATE_SECONDS)
     yield Until(lambda: "they boot" if any(one.seen.boots for one in late) and time.monotonic() < end else "", promised=False)
     for one in late:
@@ -298,7 +299,7 @@ domain.migrate3(libvirt.open(there), parameters, libvirt.VIR_MIGRATE_LIVE)
 
 @kind("a guest's balloon driver tells nonsense, and sets sizes that cannot be", "libvirtd", "guests")
 def guest_lies(scene: Scene, random: Random) -> Course:
-    liar = scene.add("half", arguments=f"momtest.liar=1,{random.randrange(1, 1 << 31)}", honest=False, waits=False)
+    liar = scene.add("half", arguments=f"momtest.liar=1,{random.randrange(1, 1 << 31)}", honest=False)
     yield Until(lambda: "" if "LIAR told" in liar.real.printed else f"{liar.name} lies", 120, promised=False)
     yield some_seconds(random, 6, SEEN_SECONDS)
     liar.real.destroy()
@@ -308,7 +309,7 @@ def guest_lies(scene: Scene, random: Random) -> Course:
 
 @kind("a guest takes its balloon driver out", "libvirtd", "guests")
 def guest_loses_its_driver(scene: Scene, random: Random) -> Course:
-    odd = scene.add("half", arguments="momtest.unload=2", speaks=False, waits=False)
+    odd = scene.add("half", arguments="momtest.unload=2", speaks=False)
     yield Until(lambda: "" if "GUEST driver gone" in odd.real.printed else f"{odd.name} has no driver", 120, promised=False)
     since = scene.cycle
     yield Until(lambda: scene.why_not_in_order(since))
@@ -412,9 +413,7 @@ def swap_full(scene: Scene, random: Random) -> Course:
 
 
 def _free_in_swap(scene: Scene) -> int:
-    """MiB that are free in the campaign's swap. Raises `NotNow` where another one would be filled as soon: it is somebody's."""
-    if scene.swap is None:
-        raise NotNow("the host has no swap")
+    """Return the free MiB of the campaign's swap. Raise `NotNow` if another swap of the host would be filled as soon."""
     there = dict(swaps())
     free, priority = there.pop(scene.swap.device, (0, 0))
     if as_soon := [name for name, (_, others) in there.items() if others >= priority]:
@@ -424,8 +423,6 @@ def _free_in_swap(scene: Scene) -> int:
 
 @kind("the host's swap is taken away, and comes back", "swap")
 def swap_goes(scene: Scene, random: Random) -> Course:
-    if scene.swap is None:
-        raise NotNow("the host has no swap")
     subprocess.run(["swapoff", scene.swap.device], check=False, capture_output=True, timeout=120)
     try:
         yield some_seconds(random, 5)
@@ -457,7 +454,6 @@ def _holding(scene: Scene, words: Sequence[str]) -> Iterator[Until]:
 
 
 JUMPS: Final[Mapping[str, int]] = {"a second": 1, "a minute": 60, "an hour": 3600, "a day": 86400, "ten years": 10 * 365 * 86400}
-"""Seconds."""
 
 
 @kind("mom's wall clock jumps, and jumps back", "clock")
@@ -489,7 +485,7 @@ BAD_POLICIES: Final[Mapping[str, str]] = {
     "huge": '(with Guests guest (guest.Control "balloon_target" 1000000000000000000))',
     "text": '(with Guests guest (guest.Control "balloon_target" "much"))',
 }
-"""Policies that fail, loop, cannot be read, or ask for what must not be."""
+"""Policies that fail, loop, cannot be read, or ask for invalid sizes."""
 
 
 @kind("a policy fails, loops, or wants all that guests have", "policy", "mom")

@@ -1,4 +1,4 @@
-"""What a campaign of faults has found, as text and as a table."""
+"""Results of a campaign of faults, as text and as a table."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from pathlib import Path
 from typing import Any, Final
 
 from fault_kinds import KINDS
-from squeeze_report import filled, table
+from tables import filled, table
 
 Result = Mapping[str, Any]
 
 SURE: Final = 0.95
-"""Of a bound: the real share of faults that break something is smaller, with this probability."""
+"""Confidence of a bound."""
 
 
 def tried(results: Sequence[Result]) -> list[Result]:
-    """Those that happened as they should."""
+    """Return the results of faults that could be tried."""
     return [one for one in results if "not_tried" not in one]
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The value that so large a part of at least one is not above."""
+    """Return a quantile of at least one value."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def bound(broken: int, count: int) -> float:
-    """The share of all faults of which, with `SURE`, no more break something: of none in n it is 3/n (Poisson's distribution)."""
+    """Return the upper bound of the ratio of faults that break something (Poisson distribution). For 0 of n, it is 3/n."""
     low, high = 0.0, 10.0 * (broken + 1)
     for _ in range(60):
         middle = (low + high) / 2
@@ -38,12 +38,12 @@ def bound(broken: int, count: int) -> float:
 
 
 def percent(share: float) -> str:
-    """Two digits of it, or all before the point."""
+    """Return a ratio in percent with two digits."""
     return f"{100 * share:.0f}" if share >= 0.1 else f"{100 * share:.2g}"
 
 
 def summary(results: Sequence[Result]) -> str:
-    """In a few sentences."""
+    """Return the results in a few sentences."""
     found = tried(results)
     if not found:
         return "No campaign of this version is kept yet."
@@ -63,7 +63,7 @@ def summary(results: Sequence[Result]) -> str:
 
 
 def table_of(results: Sequence[Result]) -> str:
-    """By kind: how many, what they broke, how long it took until all was in order, and up to which share they may break something."""
+    """Return a table of kinds: number of faults, broken promises, recovery times, and an upper bound of the failure rate."""
     found = tried(results)
     rows = []
     for name, kind in KINDS.items():

@@ -1,4 +1,4 @@
-"""What faults happen to: real guests, a libvirtd, mom with its supervisor, helper and disk, and a swap, all the time short of memory."""
+"""Scene of the faults: real guests, a libvirtd, mom with its supervisor, helper and disk, and a swap, always short of memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pwd
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -19,9 +18,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from ballast import available_mib
 from grouped_guests import grouped_guests
 from guests_told import Listener
 from host_swap import HostSwap, compressed_swap, descendants
@@ -37,39 +35,37 @@ from mom_devkit.without_root import USER, HelperProcess
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 GUEST_MIB: Final = 320
-"""Of each guest. It holds 40 MiB, and for 10 of every 30 s 60 MiB more; another 60 MiB it touches hardly ever. With what its kernel needs
-that is up to 200: mom finds 100 to take."""
+"""Memory of each guest. It holds 40 MiB, 60 MiB more for 10 of every 30 s, and 60 MiB that it hardly ever touches. With its kernel, that is
+up to 200 MiB: mom can take 100."""
 
 DEMAND: Final = "{begin},40,60,30,33,{phase},0,0,160,300,0,0,60,0,{seed}"
 
 PROMISES: Final = {"half": 0.5, "most": 0.75, "all": 1.0, "none": 0.0}
-"""What guests are promised, as shares of what they are sold, by the first word of their names. Most are promised a half, as nothing else is
-taken from one that is promised more than it uses."""
+"""Guarantees as ratios of guests' memory, by the first word of their names. Most have a half: a larger guarantee leaves nothing to take."""
 
 ORDER: Final = ("half", "half", "most", "half", "none", "half", "all", "half", "half", "most", "half", "none")
 
 FRESH_SECONDS: Final = 5.0
-"""A guest is known when its statistics are no older: an emulated one, on a busy host, tells them every two seconds."""
+"""Largest age of statistics. An emulated guest on a busy host sends them every two seconds."""
 
 CYCLES: Final = 2
-"""mom is at work again when it has completed so many cycles since."""
+"""mom has recovered after this many complete cycles."""
 
 BOOT_SECONDS: Final = 180.0
-"""An emulated guest boots in five on an idle host, and in a minute on a busy one."""
+"""An emulated guest boots in five seconds on an idle host, and in a minute on a busy one."""
 
 BOOT_AT_ONCE: Final = 1
 """Guests that may boot while the next fault happens."""
 
 SQUEEZED_MIB: Final = 16
-"""That mom has taken from a guest which it squeezes."""
+"""Memory that mom has taken from a squeezed guest, at least."""
 
 SWAP_MIB: Final = 256
-"""For the guests of one scene."""
 
 DISK_MIB: Final = 16
 LOOK_SECONDS: Final = 0.1
 KEPT_MOMENTS: Final = 900
-"""Of what was seen, for a trace: a minute and a half."""
+"""Samples in a trace: a minute and a half."""
 
 TAIL_BYTES: Final = 60_000
 
@@ -83,31 +79,20 @@ slices = machine
 
 
 class SomethingIsLeft(Exception):
-    """The scene is not in order, and cannot be put in order: another one has to be made."""
+    """The scene cannot be repaired: another one has to be made."""
 
 
 class NotNow(Exception):
-    """A fault cannot be tried at this moment; nothing was changed."""
+    """A fault cannot be tried at this moment. Nothing was changed."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How large all of it is, and what of it there is.
-
-    :param guests: how many
-    :param first: of all lanes' guests, how many come before these: it says what they are promised
-    :param ksm: whether mom may use KSM, which all of the host's processes share
-    :param swap: the one that several lanes share; None: the scene makes its own
-    :param nice: how nice guests are, where others work on the same machine
-    :param available: MiB that a program leaves the host, so that it is really short; 0: mom is told to keep more than there is
-    """
+    """Number of guests, whether mom may use the host's KSM, and how nice guests are."""
 
     guests: int = 12
     ksm: bool = True
     nice: int = 0
-    available: int = 0
-    first: int = 0
-    swap: HostSwap | None = None
 
 
 @dataclass
@@ -121,33 +106,23 @@ class Guest:
 
     @property
     def name(self) -> str:
-        """For mom."""
         return self.real.name
 
     @property
     def runs(self) -> bool:
-        """Whether its process is there."""
         return Path(f"/proc/{self.pid}").exists()
-
-
-class Tell(Protocol):
-    """For whoever waits."""
-
-    def __call__(self, text: str, /) -> None:
-        """One line."""
 
 
 @dataclass
 class Scene:
-    """All that faults happen to. A thread of its own keeps mom and its helper, and watches guests, ten times a second."""
+    """Everything that faults happen to. A thread keeps mom and its helper running, and watches guests, ten times a second."""
 
     plan: Plan
     folder: Path
     lab: Lab
     helper: HelperProcess
     mom: SupervisedMom
-    swap: HostSwap | None
-    tell: Tell
+    swap: HostSwap
     guests: dict[str, Guest] = field(default_factory=dict)
     moments: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=KEPT_MOMENTS))
     ksm_before: Mapping[str, str] = field(default_factory=dict)
@@ -155,25 +130,21 @@ class Scene:
     _stack: ExitStack = field(default_factory=ExitStack)
     _other: PrivateLibvirtd | None = None
     longest_gap: float = 0.0
-    """Seconds between two looks: of a machine that gives this program its turn, a tenth of one."""
+    """Longest pause between two samples, in seconds."""
     _looked: float = field(default_factory=time.monotonic)
     _gone_kills: int = 0
 
-    # --- guests ----------------------------------------------------------------------------------------------------------------------
-
     @property
     def libvirtd(self) -> PrivateLibvirtd:
-        """The one that mom knows."""
         return self.lab.libvirtd
 
-    def add(self, promise: str, *, arguments: str = "", honest: bool = True, speaks: bool = True, waits: bool = True) -> Guest:
-        """Start a guest, which is in `guests` from then on.
+    def add(self, promise: str, *, arguments: str = "", honest: bool = True, speaks: bool = True) -> Guest:
+        """Start a guest, and add it to `guests`.
 
-        :param promise: what it is promised, a word of `PROMISES`
+        :param promise: its guarantee, a word of `PROMISES`
         :param arguments: more for its kernel
-        :param honest: its figures can be believed
-        :param speaks: it keeps its balloon's driver
-        :param waits: return when it works only
+        :param honest: whether its statistics are true
+        :param speaks: whether it keeps its balloon's driver
         """
         number = next(self._numbers)
         name = f"{promise}-{number:04d}"
@@ -189,8 +160,6 @@ class Scene:
         guest = self._watched(real, promise, second)
         guest.seen.honest, guest.seen.speaks, guest.seen.boots = honest, speaks, True
         self.guests[real.name] = guest
-        if waits:
-            self.until(lambda: not guest.seen.boots, f"{real.name} works", BOOT_SECONDS)
         return guest
 
     def _watched(self, real: RealGuest, promise: str, second: Path) -> Guest:
@@ -202,18 +171,18 @@ class Scene:
         return Guest(real, real.pid, seen)
 
     def end(self, guest: Guest) -> None:
-        """A guest has ended, or is somewhere else: it is looked after no more."""
+        """Stop watching a guest that has ended or was moved."""
         self.guests.pop(guest.name, None)
         guest.seen.monitor.close()
         self._gone_kills += guest.seen.kills
 
     def replace(self, guest: Guest) -> None:
-        """Another one in the place of one that has ended: it boots while other faults happen."""
+        """Start another guest for one that has ended. It boots while other faults happen."""
         self.end(guest)
-        self.add(guest.name.removeprefix(PREFIX).partition("-")[0], waits=False)
+        self.add(guest.name.removeprefix(PREFIX).partition("-")[0])
 
     def let_guests_boot(self) -> None:
-        """Wait until so many guests are at work that faults find some. Raises `SomethingIsLeft` for one that takes too long."""
+        """Wait until at most one guest still boots. Raise `SomethingIsLeft` if one takes too long."""
 
         def enough() -> bool:
             booting = [one for one in self.guests.values() if one.seen.boots]
@@ -226,32 +195,30 @@ class Scene:
 
     @property
     def other(self) -> PrivateLibvirtd:
-        """Another host, to which guests can be moved; it is started when it is first asked for."""
+        """Return another host to which guests can be moved. The first call starts it."""
         if self._other is None:
             self._other = self._stack.enter_context(another_host(self.libvirtd))
         return self._other
 
     @property
     def honest(self) -> list[Guest]:
-        """The guests at work whose figures can be believed, and that have their balloon's driver."""
+        """Return the guests at work with true statistics."""
         return [one for one in self.guests.values() if one.seen.honest and one.seen.speaks and not one.seen.boots]
 
     @property
     def is_squeezed(self) -> bool:
-        """Whether mom has taken memory from all guests that it takes some from."""
+        """Return whether mom has taken memory from all guests from which it can take some."""
         may_give = [one.seen for one in self.honest if one.seen.promised == PROMISES["half"] * GUEST_MIB]
         return all(one.size < GUEST_MIB - SQUEEZED_MIB for one in may_give)
 
     @property
     def kills(self) -> int:
-        """Programs that guests' kernels have killed since the scene was made, and guests that have ended by themselves."""
+        """Return how many programs guests' kernels have killed since the scene was made."""
         return self._gone_kills + sum(one.seen.kills for one in self.guests.values())
-
-    # --- time ------------------------------------------------------------------------------------------------------------------------
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """mom is kept, and guests are watched, until the end of the block."""
+        """Keep mom running, and watch guests, until the end of the block."""
         ended = threading.Event()
 
         def watch() -> None:
@@ -291,28 +258,25 @@ class Scene:
         )
 
     def tick(self) -> None:
-        """A tenth of a second passes."""
+        """Let a tenth of a second pass."""
         time.sleep(LOOK_SECONDS)
 
     def pass_time(self, seconds: float) -> None:
-        """So many seconds."""
+        """Let some seconds pass."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self.tick()
 
-    def until(self, so: Callable[[], bool], what: str, most: float) -> float:
-        """Seconds until it is so. Raises `SomethingIsLeft` when it is not so in time."""
+    def until(self, is_so: Callable[[], bool], what: str, most: float) -> None:
+        """Wait until it is so. Raise `SomethingIsLeft` if it takes longer."""
         began = time.monotonic()
-        while not so():
+        while not is_so():
             if time.monotonic() - began > most:
                 raise SomethingIsLeft(f"{most:.0f} s were not enough until {what}")
             self.tick()
-        return time.monotonic() - began
-
-    # --- what mom says ---------------------------------------------------------------------------------------------------------------
 
     def status(self) -> Mapping[str, Any]:
-        """What mom says of itself; nothing where it says nothing."""
+        """Return what mom reports about itself; nothing if it does not."""
         with suppress(OSError, ValueError):
             content: dict[str, Any] = json.loads((self.mom.run_directory / "status.json").read_text())
             return content
@@ -320,19 +284,19 @@ class Scene:
 
     @property
     def cycle(self) -> tuple[int, int]:
-        """mom's process, and the number of its last cycle."""
+        """Return mom's pid, and the number of its last cycle."""
         status = self.status()
         return status.get("pid", 0), status.get("cycle", {}).get("number", 0)
 
     def why_not_in_order(self, since: tuple[int, int]) -> str:
-        """What is missing until all is in order; empty: nothing.
+        """Return what is missing until all is in order; empty: nothing.
 
         :param since: `cycle` when the fault was over
         """
         return what_is_missing(self.status(), self.mom.pid, since, {name: one.seen for name, one in self.guests.items()})
 
     def why_not_as_before(self) -> str:
-        """What is missing until nothing is left of what mom has changed; empty: nothing."""
+        """Return what is missing until all changes of mom are restored; empty: nothing."""
         if not self.mom.is_over:
             return "mom has ended and has put everything back"
         for name, guest in self.guests.items():
@@ -346,20 +310,18 @@ class Scene:
                 return f"nothing stands in the ledger: {json.dumps(entries)[:300]}"
         return ""
 
-    # --- what can be broken ----------------------------------------------------------------------------------------------------------
-
     @property
     def disk(self) -> Path:
-        """The file system with mom's log and its state."""
+        """Return the file system with mom's log and its state."""
         return self.folder / "disk"
 
     @property
     def state(self) -> Path:
-        """What of it mom sees as its state directory: a mount of its own."""
+        """Return mom's state directory: a mount of its own of a folder on `disk`."""
         return self.folder / "state"
 
     def write_policy(self, name: str, text: str | None) -> None:
-        """A policy of that name, which is the last one, or none any more; mom reads them again."""
+        """Write or remove a policy, and let mom read all policies again."""
         path = self.folder / "policy.d" / f"{name}.policy"
         if text is None:
             path.unlink(missing_ok=True)
@@ -368,15 +330,15 @@ class Scene:
         self.mom.send(signal.SIGHUP)
 
     def helpers(self) -> list[int]:
-        """The helper's processes, its taker included."""
+        """Return the helper's processes."""
         return [self.helper.pid, *descendants(self.helper.pid)] if self.helper.pid else []
 
     def takers(self) -> list[int]:
-        """The processes that move cold memory: those of the helper's that are as nice as can be."""
+        """Return the processes that move cold memory: the nice ones of the helper."""
         return [pid for pid in self.helpers()[1:] if _niceness(pid) > 0]
 
     def keep_trace(self, path: Path, told: Mapping[str, object]) -> None:
-        """Write down what was seen, and what all logs end with."""
+        """Write a trace with the samples and the ends of all logs."""
         logs = {"mom": self.mom.log, "helper": self.helper.folder / "log", "libvirtd": self.libvirtd.folder / "libvirtd.log"}
         content = {
             "fault": told,
@@ -390,17 +352,17 @@ class Scene:
             json.dump(content, file)
 
     def make_room_in_log(self) -> None:
-        """Begin mom's log anew, as logs are rotated: faults fill the disk, and the log is not to."""
+        """Truncate mom's log, so that only faults fill the disk."""
         with suppress(OSError):
             if self.mom.log.stat().st_size > DISK_MIB << 17:
                 os.truncate(self.mom.log, 0)
 
 
 def what_is_missing(status: Mapping[str, Any], pid: int, since: tuple[int, int], guests: Mapping[str, Watched]) -> str:
-    """What is missing in what mom says of itself until all is in order; empty: nothing. Of a guest that boots, mom has no statistics yet.
+    """Return what is missing in mom's status until all is in order; empty: nothing. A booting guest has no statistics yet.
 
-    :param pid: of the mom that runs; 0: none
-    :param since: which mom said something when the fault was over, and the number of its cycle
+    :param pid: of the running mom; 0: none
+    :param since: pid and cycle when the fault was over
     """
     said_by, number = status.get("pid", 0), status.get("cycle", {}).get("number", 0)
     if not pid or said_by != pid:
@@ -420,7 +382,7 @@ def what_is_missing(status: Mapping[str, Any], pid: int, since: tuple[int, int],
 
 
 def _what_it_lacks(row: Mapping[str, Any], guest: Watched) -> str:
-    """What mom must still learn of a guest, or unlearn."""
+    """Return what mom must still learn about a guest, or forget."""
     usable, age = row.get("mem_usable"), row.get("stats_age")
     if not guest.speaks:
         return "" if usable is None else f"it believes nothing of {guest.name}, which has no driver"
@@ -444,7 +406,7 @@ def _tail(path: Path, most: int = TAIL_BYTES) -> str:
 
 
 def ksm_knobs() -> dict[str, str]:
-    """Those that mom sets; a KSM that has unmerged its pages is as much off as one that never ran."""
+    """Return the settings that mom changes. A KSM that has unmerged all pages counts as off."""
     found = {}
     for name in ("run", "pages_to_scan", "sleep_millisecs"):
         with suppress(OSError):
@@ -454,7 +416,7 @@ def ksm_knobs() -> dict[str, str]:
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[None]:
-    """A file system of its own in `folder/disk`, which can be filled and frozen; its folder `state` is mounted in `folder`, too."""
+    """Mount a small file system at `folder/disk`, to be filled and frozen, and its folder `state` at `folder/state`."""
     image, disk, state = folder / "disk.img", folder / "disk", folder / "state"
     with image.open("wb") as file:
         file.truncate(DISK_MIB << 20)
@@ -475,7 +437,7 @@ def small_disk(folder: Path) -> Iterator[None]:
 
 
 def _clock(folder: Path) -> tuple[Path, Path]:
-    """A library that has a program's clock go wrong, and the file that says by how many seconds."""
+    """Return a library that falsifies a program's clock, and the file with the error in nanoseconds."""
     library, offset = folder / "clock.so", folder / "clock"
     subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", library, HERE / "clock.c"], check=True, capture_output=True)
     offset.write_bytes(bytes(8))
@@ -485,10 +447,9 @@ def _clock(folder: Path) -> tuple[Path, Path]:
 
 
 def configuration(plan: Plan, folder: Path, libvirtd: PrivateLibvirtd) -> Mapping[str, object]:
-    """mom as an operator would have it for such small guests, except that it is to keep more than the host has, and looks every second."""
+    """Return a configuration for small guests, with more memory to keep available than the host has, and cycles of a second."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
-    law = {"margin": "24MiB"}
-    short = {"law": law} if plan.available else {"host_free": f"{total * 95 // 100}MiB", "law": {**law, "tight_below": 1.0}}
+    short = {"host_free": f"{total * 95 // 100}MiB", "law": {"margin": "24MiB", "tight_below": 1.0}}
     return {
         "interval": "1s",
         "state_directory": str(folder / "state"),
@@ -507,8 +468,8 @@ def configuration(plan: Plan, folder: Path, libvirtd: PrivateLibvirtd) -> Mappin
 
 
 @contextmanager
-def scene(plan: Plan, tell: Tell) -> Iterator[Scene]:
-    """All of it, from here to the end of the block; mom and its guests are at work."""
+def scene(plan: Plan, tell: Callable[[str], None]) -> Iterator[Scene]:
+    """Make a scene that ends with the block. mom and its guests are at work."""
     user = pwd.getpwnam(USER)
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="mom-faults-", dir="/tmp"))
@@ -518,7 +479,8 @@ def scene(plan: Plan, tell: Tell) -> Iterator[Scene]:
             (folder / name).mkdir(mode=0o755)
         for name in ("mom", "mom/run"):
             os.chown(folder / name, user.pw_uid, user.pw_gid)
-        swap = plan.swap or stack.enter_context(compressed_swap(SWAP_MIB))
+        swap = stack.enter_context(compressed_swap(SWAP_MIB))
+        assert swap is not None
         lab = stack.enter_context(grouped_guests(("memory",)))
         open_to_others(lab.libvirtd)
         stack.enter_context(small_disk(folder))
@@ -532,48 +494,20 @@ def scene(plan: Plan, tell: Tell) -> Iterator[Scene]:
         mom = SupervisedMom(config, folder / "mom", folder / "disk/log", environment)
         stack.callback(mom.close)
         stack.callback(lab.destroy_all)
-        made = Scene(plan, folder, lab, helper, mom, swap, tell, ksm_before=ksm_knobs())
+        made = Scene(plan, folder, lab, helper, mom, swap, ksm_before=ksm_knobs())
         stack.enter_context(made._stack)
         stack.enter_context(made.watched())
         tell(f"starting {plan.guests} guests")
         for number in range(plan.guests):
-            made.add(ORDER[(plan.first + number) % len(ORDER)], waits=False)
+            made.add(ORDER[number % len(ORDER)])
             made.pass_time(0.5)
         made.until(lambda: not any(one.seen.boots for one in made.guests.values()), "all guests work", 300)
-        if plan.available:
-            stack.enter_context(_really_short(made, plan.available))
         mom.start()
         yield made
 
 
 def open_to_others(libvirtd: PrivateLibvirtd) -> None:
-    """mom's user may reach libvirt, as polkit and a group have it elsewhere."""
+    """Allow mom's user to reach libvirt, as polkit or a group does on hosts."""
     for path in (libvirtd.socket, *libvirtd.socket.parents, libvirtd.pid_folder):
         if path.is_relative_to(libvirtd.folder):
             path.chmod(path.stat().st_mode | (0o006 if path == libvirtd.socket else 0o005))
-
-
-@contextmanager
-def _really_short(made: Scene, available: int) -> Iterator[None]:
-    """A program takes what the host has beyond so many MiB, and what guests give."""
-    from steady_host import anonymous_mib, merged_mib, store_mib
-
-    store = made.swap.store if made.swap is not None else ""
-    held = sum(anonymous_mib(one.pid) for one in made.guests.values()) - merged_mib() + store_mib(store)
-    plan = {
-        "capacity_mib": available + held,
-        "begin": time.monotonic(),
-        "loads": [],
-        "pid_folder": str(made.libvirtd.pid_folder),
-        "floor_mib": available / 2,
-        "store": store,
-    }
-    path = made.folder / "plan.json"
-    path.write_text(json.dumps(plan))
-    command = [sys.executable, str(ROOT / "tests/real/steady_host.py"), str(path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
-        try:
-            made.until(lambda: available_mib() < available + 200, f"the host has {available} MiB", 60)
-            yield
-        finally:
-            process.kill()

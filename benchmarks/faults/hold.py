@@ -1,7 +1,6 @@
-"""Holds memory of the host, or of its swap, until its standard input ends:  hold.py --memory MIB | --swap MIB
-Says so when it holds all of it.
+"""Hold memory of the host, or of its swap, until standard input ends:  hold.py --memory MIB | --swap MIB
 
-It is the first that the kernel kills.
+Prints a line when it holds all. It is the first process that the kernel kills.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ STEP_MIB = 8
 
 
 def main() -> None:
-    """Hold it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--memory", type=int, default=0, metavar="MIB")
     parser.add_argument("--swap", type=int, default=0, metavar="MIB")

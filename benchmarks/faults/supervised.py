@@ -1,4 +1,4 @@
-"""mom as its unit keeps it: a user without power, watched, and put back and started again when it has ended."""
+"""mom under a supervisor like its unit: unprivileged, with a watchdog, restored and restarted when it has ended."""
 
 from __future__ import annotations
 
@@ -17,26 +17,24 @@ from pathlib import Path
 from mom_devkit.without_root import USER
 
 WATCHDOG_SECONDS = 20.0
-"""As in packaging/mom.service: a mom that was silent for so long is ended (SIGABRT), and killed `ABORT_SECONDS` later."""
+"""As in packaging/mom.service: a silent mom is aborted (SIGABRT) after this time, and killed `ABORT_SECONDS` later."""
 
 ABORT_SECONDS = 2.0
 START_SECONDS, STOP_SECONDS = 60.0, 15.0
 RESTORE_SECONDS = 10
-"""TimeoutStartSec, TimeoutStopSec, and for how long `mom restore` tries after each end."""
+"""TimeoutStartSec, TimeoutStopSec, and the time limit of `mom restore` after each end."""
 
 AGAIN_SECONDS = 5.0
-"""Between two attempts to put back what a mom that was given up has left; packaging/mom-restore.service waits for 30."""
+"""Between two attempts to restore; packaging/mom-restore.service waits for 30."""
 
 MISUSE = 2
-"""mom's exit code when its configuration is wrong: it is not started again."""
+"""mom's exit code for a wrong configuration: it is not restarted."""
 
 
 class SupervisedMom:
-    """`mom run` under a supervisor that does what the shipped units do. Nothing happens by itself: `tend` is to be called
-    all the time, by any thread.
+    """`mom run` under a supervisor that does what the shipped units do, whenever `tend` is called.
 
-    :param folder: what it may write to beside its state, of its user
-    :param environment: more of it
+    :param folder: of mom's user, for its run directory
     """
 
     def __init__(self, config: Path, folder: Path, log: Path, environment: Mapping[str, str]) -> None:
@@ -58,16 +56,15 @@ class SupervisedMom:
 
     @property
     def run_directory(self) -> Path:
-        """Its own."""
         return self.folder / "run"
 
     @property
     def pid(self) -> int:
-        """Its process; 0 while there is none."""
+        """Return the pid; 0 if there is no process."""
         return self._process.pid if self._process is not None and self._process.poll() is None else 0
 
     def start(self) -> None:
-        """Have it run from now on."""
+        """Start mom, and restart it when it ends."""
         with self._lock:
             self.starts += 1
             self._again, self._restore_at = True, None
@@ -83,43 +80,43 @@ class SupervisedMom:
             )  # fmt: skip
 
     def _restore(self) -> subprocess.Popen[bytes]:
-        """What the unit runs after each end (ExecStopPost)."""
+        """Run what the unit runs after each end (ExecStopPost)."""
         run = str(self.run_directory)
         return self._mom("restore", "-c", str(self.config), "--as-left", run, "--if-unclean", "--timeout", str(RESTORE_SECONDS))
 
     def send(self, number: signal.Signals) -> None:
-        """A signal to its process, if there is one."""
+        """Send a signal to the process, if there is one."""
         if self.pid:
             os.kill(self.pid, number)
 
     def stop(self) -> None:
-        """As `systemctl stop`: nothing is kept for a next mom, and none is started."""
+        """Stop mom for good, as `systemctl stop` does."""
         with self._lock:
             self._again = False
             (self.run_directory / "keep").unlink(missing_ok=True)
             self.send(signal.SIGTERM)
 
     def give_up(self) -> None:
-        """As when it ends again and again: it is killed, none is started, and everything is put back."""
+        """Kill mom for good, as when it has ended too often. Everything is restored."""
         with self._lock:
             self._again = False
             self.send(signal.SIGKILL)
             (self.run_directory / "keep").unlink(missing_ok=True)
 
     def restart(self) -> None:
-        """As `systemctl restart`: what was applied is kept for the mom that takes over."""
+        """Restart mom, as `systemctl restart` does: the next mom keeps what was applied."""
         with self._lock:
             self._restarting = True
             self.send(signal.SIGUSR2)
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended for good, and what it had changed was put back."""
+        """Return whether mom has ended for good, and its changes are restored."""
         with self._lock:
             return self._process is None and self._restoring is None and self._restore_at is None and not self._again
 
     def tend(self) -> None:
-        """What a supervisor does, without waiting for anything."""
+        """Do what is due, without waiting."""
         with self._lock:
             self._tend(time.monotonic())
 
@@ -162,7 +159,7 @@ class SupervisedMom:
             self.send(signal.SIGKILL)
 
     def close(self) -> None:
-        """End it, whatever it does."""
+        """End the process."""
         self._again = False
         for process in (self._process, self._restoring):
             if process is not None and process.poll() is None:

@@ -1,4 +1,4 @@
-"""What sees guests without mom and without libvirt: their sizes by a second monitor of each, and what their programs print."""
+"""Observation of guests without mom and libvirt: sizes from a second monitor, and what programs print."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MIB = 1 << 20
 
 
 class SecondMonitor:
-    """A guest's size, ten times a second if it is asked so often, whatever becomes of libvirt. Never waits."""
+    """Reads a guest's size without waiting, independently of libvirt."""
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -25,7 +25,7 @@ class SecondMonitor:
         self._ask("qmp_capabilities")
 
     def sizes_mib(self) -> Sequence[float]:
-        """What was answered since the last call; it is asked again unless the last question was not answered yet."""
+        """Return the answers since the last call. Ask again if there was one."""
         found: list[float] = []
         with suppress(BlockingIOError):
             while data := self._socket.recv(65536):
@@ -45,13 +45,12 @@ class SecondMonitor:
             self._socket.sendall(json.dumps({"execute": command}).encode() + b"\n")
 
     def close(self) -> None:
-        """End."""
         self._socket.close()
 
 
 @dataclass
 class Watched:
-    """One guest: its size and what it is promised (MiB; 0: nothing), and what its programs have said."""
+    """One guest: its size and guarantee (MiB; 0: none), and what its programs print."""
 
     name: str
     maximum: float
@@ -60,16 +59,14 @@ class Watched:
     listener: Listener
     size: float = 0.0
     least: float = 0.0
-    killed_before: int = 0
-    """By guests of that name that ran elsewhere until they were moved."""
     honest: bool = True
     speaks: bool = True
-    """Whether its balloon's driver is there."""
+    """Whether it has its balloon's driver."""
     boots: bool = False
-    """It was started, and none of its programs has said anything yet: mom must know it, and has no statistics of it."""
+    """Whether it was started, and its programs have printed nothing yet. mom must know it without statistics."""
 
     def look(self, now: float) -> None:
-        """See what is so now; `least` becomes the least size since it was last taken away."""
+        """Update the size, and the least size since `take_least`."""
         with suppress(OSError, ValueError):
             for size in self.monitor.sizes_mib():
                 self.size, self.least = size, min(self.least or size, size)
@@ -78,30 +75,30 @@ class Watched:
 
     @property
     def kills(self) -> int:
-        """Programs that its kernel has killed for lack of memory."""
+        """Return how many programs its kernel has killed for lack of memory."""
         last = self.listener.heard[-1] if self.listener.heard else None
-        return self.killed_before + (0 if last is None else max(last.kills, last.oom))
+        return 0 if last is None else max(last.kills, last.oom)
 
     @property
     def is_below(self) -> bool:
-        """Whether it had less than it is promised since `least` was last taken."""
+        """Return whether it was below its guarantee since `take_least`."""
         return self.honest and bool(self.least) and self.least < self.promised - TOLERANCE_MIB
 
     @property
     def is_whole(self) -> bool:
-        """Whether it has all that it was started with."""
+        """Return whether it has its full size."""
         return not self.honest or not self.speaks or abs(self.size - self.maximum) < TOLERANCE_MIB
 
     def take_least(self) -> float:
-        """The least size since this was last asked."""
+        """Return the least size since the last call."""
         least, self.least = self.least, self.size
         return least
 
 
 TOLERANCE_MIB = 1.0
-"""Balloons move by pages, and mom rounds to whole ones."""
+"""Balloons move by pages, and mom rounds to whole pages."""
 
 
 def as_json(guests: Mapping[str, Watched]) -> dict[str, object]:
-    """For a trace."""
+    """Return sizes and kills for a trace."""
     return {name: [round(one.size), one.kills] for name, one in guests.items()}

@@ -1,8 +1,6 @@
-"""The parts of the campaign of faults that need no guests: what is chosen, when all is in order, and what the table says."""
+"""Parts of the campaign of faults that need no guests: the choice of faults, what is missing, and the table."""
 
 import json
-from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -28,7 +26,7 @@ def guest(**known: Any) -> Watched:
 
 
 def row(**changes: Any) -> dict[str, Any]:
-    """What mom says when that is so of its guest."""
+    """Return mom's status with these columns of its guest."""
     columns = STATUS["guests"]["columns"]
     cells = {**dict(zip(columns, STATUS["guests"]["rows"][0], strict=True)), **changes}
     return {**STATUS, "guests": {"columns": columns, "rows": [[cells[name] for name in columns]]}}
@@ -54,7 +52,7 @@ def test_order_needs_new_cycles_and_known_guests() -> None:
         (row(blocked={"*": "it does not answer"}), 7, (7, 10), "does not answer"),
     ],
 )
-def test_what_is_missing_until_then_is_said(status: dict[str, Any], pid: int, since: tuple[int, int], missing: str) -> None:
+def test_status_shows_what_is_missing(status: dict[str, Any], pid: int, since: tuple[int, int], missing: str) -> None:
     assert missing in what_is_missing(status, pid, since, {"a": guest()})
 
 
@@ -62,7 +60,7 @@ def test_ended_guest_must_be_forgotten() -> None:
     assert what_is_missing(STATUS, 7, (7, 10), {}) == "it knows no a any more"
     assert "believes nothing" in what_is_missing(STATUS, 7, (7, 10), {"a": guest(speaks=False)})
     assert what_is_missing(row(mem_usable=None), 7, (7, 10), {"a": guest(speaks=False)}) == ""
-    assert what_is_missing(row(mem_usable=None), 7, (7, 10), {"a": guest(honest=False)}) == "", "what a liar says is not waited for"
+    assert what_is_missing(row(mem_usable=None), 7, (7, 10), {"a": guest(honest=False)}) == "", "nobody waits for a liar"
 
 
 def test_booting_guest_must_only_be_known() -> None:
@@ -71,11 +69,11 @@ def test_booting_guest_must_only_be_known() -> None:
     assert "knows a" in what_is_missing({**STATUS, "guests": {}}, 7, (7, 10), booting)
 
 
-def test_a_guest_is_below_its_promise_by_its_own_least_size() -> None:
+def test_guest_is_below_its_guarantee_by_its_least_size() -> None:
     assert guest(least=150.0).is_below
     assert not guest(least=159.5).is_below, "a balloon moves by whole pages"
-    assert not guest(least=0.0).is_below, "nothing was seen of it"
-    assert not guest(least=10.0, honest=False).is_below, "its word is not believed"
+    assert not guest(least=0.0).is_below, "its size is unknown"
+    assert not guest(least=10.0, honest=False).is_below, "its size is not true"
     taken = guest(least=150.0, size=200.0)
     assert taken.take_least() == 150.0
     assert not taken.is_below
@@ -98,23 +96,6 @@ def test_seed_determines_faults() -> None:
     assert (later.number, later.kind.name) == all_of_them[-1][-1], "whatever was done before"
 
 
-def test_lanes_share_all_faults_and_have_none_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    suffered: dict[int, list[int]] = {}
-
-    def suffers(self: campaign.Campaign, made: object, faults: Sequence[campaign.Chosen]) -> tuple[list[object], bool]:
-        suffered.setdefault(self.lane, []).extend(one.number for one in faults)
-        return [], True
-
-    monkeypatch.setattr(campaign.Campaign, "_suffered", suffers)
-    monkeypatch.setattr(campaign, "scene", lambda plan, tell: nullcontext())
-    monkeypatch.setattr(campaign, "in_order_first", lambda made: None)
-    monkeypatch.setattr(campaign, "compile_all", lambda: None)
-    for lane in range(3):
-        campaign.Campaign(3, list(KINDS), campaign.Plan(), tmp_path, print, lane=lane, lanes=3).run(range(1, 101))
-    assert sorted(number for lane in suffered.values() for number in lane) == list(range(1, 101))
-    assert all(len(lane) > 25 for lane in suffered.values())
-
-
 def result(number: int, kind: str, recovery: float | None = 2.0, **more: Any) -> dict[str, Any]:
     return {"seed": 1, "number": number, "kind": kind, "recovery": recovery, "broke": [], **more}
 
@@ -134,7 +115,7 @@ def test_table_has_a_line_per_kind() -> None:
     assert "1 more could not be tried" in summary
 
 
-def test_report_fills_the_page(tmp_path: Path) -> None:
+def test_report_fills_the_pages(tmp_path: Path) -> None:
     page, readme = tmp_path / "docs/safety.md", tmp_path / "benchmarks/faults/README.md"
     for path in (page, readme):
         path.parent.mkdir(parents=True)
