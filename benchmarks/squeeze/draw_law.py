@@ -1,4 +1,4 @@
-"""Draws docs/balloon-law.svg: the host and one of twelve guests with bursts, on the simulated host, under the default policy.
+"""Draw docs/balloon-law.svg: the host and one of twelve guests with bursts, simulated, under the default policy.
 
 `.venv/bin/python benchmarks/squeeze/draw_law.py docs/balloon-law.svg`
 """
@@ -18,13 +18,13 @@ from mom_plugins_sim.scenario.library import read_scenario
 from mom_plugins_sim.simulate.run import run_scenario
 
 GUEST, SINCE, SECONDS = "g00-001", 420.0, 720.0
-"""What is drawn: one guest, from and to (seconds)."""
+"""The drawn guest, and the begin and end of the picture in simulated seconds."""
 
 COUNT = 12
 
 
 def scenario_text() -> str:
-    """Twelve guests of 1 GiB with staggered bursts; after three minutes a program on the host begins to take more and more."""
+    """Return a scenario: guests of 1 GiB with staggered bursts; after three minutes a program on the host takes ever more memory."""
     load = "{at: 185s, lasts: 1h, memory: 6600MiB, growth: 1GiB}, {at: 190s, lasts: 1h, memory: 20GiB, growth: 15MiB}"
     lines = ["title: a squeeze", "lasts: 30m", f"host: {{memory: 24105MiB, load: [{load}]}}", "guests:"]
     for number in range(COUNT):
@@ -35,33 +35,23 @@ def scenario_text() -> str:
 
 
 def main(target: Path) -> None:
-    """Simulate, and draw."""
     logging.getLogger("mom").setLevel(logging.CRITICAL)
     pyplot.switch_backend("svg")
     rcParams["svg.hashsalt"] = "mom"  # the same picture each time
     times: list[float] = []
-    available: list[float] = []
-    wanted: list[float] = []
-    sizes: list[float] = []
-    held: list[float] = []
-    needs: list[float] = []
+    series: dict[str, list[float]] = {name: [] for name in ("mem_really_available", "mem_watermark_high", "balloon_cur", "rss", "sim_need")}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "squeeze.yaml"
         path.write_text(scenario_text(), encoding="utf-8")
         for report in run_scenario(read_scenario(path), path, SimulationSetup("mom", plugins={"balloon": {}}), None, SECONDS):
-            host = report.snapshot.host.fields
             if report.snapshot.monotonic < SINCE:
                 continue
-            (guest,) = [one for one in report.snapshot.guests.values() if one.name == GUEST]
+            (guest,) = [guest for guest in report.snapshot.guests.values() if guest.name == GUEST]
             times.append(report.snapshot.monotonic - SINCE)
-            for series, value in (
-                (available, host["mem_really_available"]),
-                (wanted, host["mem_watermark_high"]),
-                (sizes, guest.fields["balloon_cur"]),
-                (held, guest.fields["rss"]),
-                (needs, guest.fields["sim_need"]),
-            ):
-                series.append(_gib(value))
+            fields = {**guest.fields, **report.snapshot.host.fields}
+            for name, values in series.items():
+                values.append(_gib(fields[name]))
+    available, wanted, sizes, held, needs = series.values()
     figure, (above, below) = pyplot.subplots(2, 1, sharex=True, figsize=(9, 5.5), layout="constrained")
     above.plot(times, available, color="tab:blue", label="available on the host")
     above.plot(times, wanted, color="grey", linewidth=0.8, label="high watermark")

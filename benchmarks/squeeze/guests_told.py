@@ -1,4 +1,4 @@
-"""What the programs in squeezed guests print (tests/real/demand.c), and what that says of their work, latency, bursts, swap and kills."""
+"""Lines that programs in squeezed guests print (tests/real/demand.c), and the work, latency, bursts, swap and kills in them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 SLOTS_PER_SECOND = 10.0
 SILENT_SECONDS = 3.0
-"""A program that has said nothing for longer does not work: it says something every second."""
+"""A program prints a line every second. One that has been silent for longer does not work."""
 
 _LINE = re.compile(
     rb"DEMAND (?P<since>-?[\d.]+) held=(?P<held>\d+) lost=[\d.]+ filled=(?P<filled>[\d.]+) kills=(?P<kills>\d+) ran=(?P<ran>[\d.]+) "
@@ -22,9 +22,11 @@ _PROGRAM = re.compile(rb"PROGRAM (\w+) ([\d.,]+)\r?\n")
 
 
 @dataclass(frozen=True)
-class Told:
-    """One line. `at` is the host's monotonic clock when it was read; counts are since the program's start; swap in KiB; `took` is the
-    number of slots by the ms that they took at most."""
+class DemandLine:
+    """One line of a program. `at` is when it was read (monotonic); counts are since the program's start; swap in KiB.
+
+    `took` counts slots by the ms that they took at most.
+    """
 
     at: float
     since: float
@@ -39,40 +41,30 @@ class Told:
     took: Mapping[float, int]
 
 
-def lines(text: bytes, at: float) -> list[Told]:
-    """All whole lines in what was printed."""
-    return [_told(match, at) for match in _LINE.finditer(text)]
+def lines(text: bytes, at: float) -> list[DemandLine]:
+    """Return all complete lines in a text."""
+    return [_line(match, at) for match in _LINE.finditer(text)]
 
 
-def _told(match: re.Match[bytes], at: float) -> Told:
+def _line(match: re.Match[bytes], at: float) -> DemandLine:
     took = {float(edge): int(count) for edge, count in (pair.split(b":") for pair in match["took"].split(b",") if pair)}
-    return Told(
-        at,
-        float(match["since"]),
-        int(match["held"]),
-        float(match["filled"]),
-        int(match["kills"]),
-        float(match["ran"]),
-        int(match["met"]),
-        int(match["bursts"]),
-        int(match["swap"]),
-        int(match["oom"]),
-        took,
-    )
+    since, filled, ran = (float(match[name]) for name in ("since", "filled", "ran"))
+    held, kills, met, bursts, swap, oom = (int(match[name]) for name in ("held", "kills", "met", "bursts", "swap", "oom"))
+    return DemandLine(at, since, held, filled, kills, ran, met, bursts, swap, oom, took)
 
 
 @dataclass
 class Listener:
-    """Follows what one guest prints."""
+    """Reads the log of one guest's console."""
 
     path: Path
-    heard: list[Told] = field(default_factory=list)
+    heard: list[DemandLine] = field(default_factory=list)
     latencies: list[tuple[float, str, float]] = field(default_factory=list)
     _offset: int = 0
     _rest: bytes = b""
 
     def listen(self, now: float) -> None:
-        """Read what is new."""
+        """Read new lines."""
         if not self.path.exists():
             return
         with self.path.open("rb") as file:
@@ -88,15 +80,20 @@ class Listener:
         """Return programs and their latencies (ms) that were read between two moments of the monotonic clock."""
         return [(program, ms) for at, program, ms in self.latencies if begin < at <= end]
 
-    def at(self, time: float) -> Told | None:
-        """The last line that had been read at that time."""
-        return next((told for told in reversed(self.heard) if told.at <= time), None)
+    def at(self, time: float) -> DemandLine | None:
+        """Return the last line that had been read at that time."""
+        return next((line for line in reversed(self.heard) if line.at <= time), None)
 
 
 @dataclass(frozen=True)
 class Work:
-    """What several guests did in a while: slots that passed, and those that were done in time; of how many slots the work took up to how
-    many ms; how long bursts took to grow (s); MiB of swap in use at the end; kills."""
+    """Work of several guests in some time.
+
+    :param slots: slots that passed; `met` were done in time
+    :param took: number of slots by the ms that they took at most
+    :param bursts: growth times (s)
+    :param swap: used swap at the end (MiB)
+    """
 
     slots: float
     met: int
@@ -107,17 +104,17 @@ class Work:
 
     @property
     def share(self) -> float:
-        """Ratio of slots that were done in time."""
+        """Return the ratio of slots that were done in time."""
         return min(1.0, self.met / self.slots) if self.slots else 0.0
 
     @property
     def p99_ms(self) -> float | None:
-        """ms that a slot's work took at most, in 99 of 100 slots; to within the edges at which they are counted."""
+        """Return the 99th percentile of a slot's time in ms, to within the edges at which slots are counted."""
         return quantile(self.took, 0.99)
 
 
 def quantile(took: Mapping[float, int], ratio: float) -> float | None:
-    """The edge below which so large a part of what was counted lies, between two edges in proportion."""
+    """Return a quantile of counted times, interpolated between edges."""
     wanted, passed, lower = ratio * sum(took.values()), 0, 0.0
     for edge in sorted(took):
         if took[edge] and passed + took[edge] >= wanted:
@@ -128,7 +125,7 @@ def quantile(took: Mapping[float, int], ratio: float) -> float | None:
 
 
 def work(listeners: Iterable[Listener], begin: float, end: float) -> Work:
-    """What these guests did between two moments of the monotonic clock."""
+    """Return the work of these guests between two moments of the monotonic clock."""
     slots, met, kills, swap = 0.0, 0, 0, 0.0
     took: dict[float, int] = {}
     bursts: list[float] = []
@@ -148,7 +145,7 @@ def work(listeners: Iterable[Listener], begin: float, end: float) -> Work:
     return Work(slots, met, took, bursts, swap, kills)
 
 
-def grown(heard: Sequence[Told], begin: float, end: float) -> list[float]:
-    """How long each burst took to grow that was full between these two moments."""
+def grown(heard: Sequence[DemandLine], begin: float, end: float) -> list[float]:
+    """Return the growth times (s) of bursts that were full between these moments."""
     ended = [now for before, now in itertools.pairwise(heard) if now.bursts > before.bursts and now.filled]
-    return [told.filled for told in ended if begin < told.at <= end]
+    return [line.filled for line in ended if begin < line.at <= end]

@@ -1,4 +1,4 @@
-"""A compressed swap of the host for the time of one run, and what the kernel spends on swapping."""
+"""Compressed swap of the host for one run, and the kernel's CPU time for swapping."""
 
 from __future__ import annotations
 
@@ -13,45 +13,43 @@ from pathlib import Path
 CONTROL = Path("/sys/class/zram-control")
 MIB = 1 << 20
 PREFERRED = "32767"
-"""Its priority, the kernel's highest: whatever other swap the host has, this one is used first."""
+"""Highest priority: the kernel uses this swap before others."""
 OWNER = "mom-"
-"""Begins the label of the swap; the process that made it follows."""
+"""Start of the swap's label. The pid of the process that made it follows."""
 
 
 @dataclass(frozen=True)
 class HostSwap:
-    """One zram device."""
+    """zram device."""
 
     number: str
     block: Path = Path("/sys/block")
 
     @property
     def device(self) -> str:
-        """Its file in /dev."""
         return f"/dev/zram{self.number}"
 
     @property
     def settings(self) -> Path:
-        """Its folder in /sys."""
         return self.block / f"zram{self.number}"
 
     @property
     def store(self) -> str:
-        """The file that says what it holds."""
+        """Return the file with its usage."""
         return str(self.settings / "mm_stat")
 
     def held_mib(self) -> tuple[float, float]:
-        """What is in it, and what it takes of the host's memory."""
+        """Return what it holds, and the host's memory that this takes."""
         held, _, taken, *_ = Path(self.store).read_text().split()
         return int(held) / MIB, int(taken) / MIB
 
 
 @contextmanager
 def compressed_swap(mib: int) -> Iterator[HostSwap | None]:
-    """A swap of so many MiB from here to the end of the block; None for 0. Swap that others have is left alone.
+    """Add a swap of so many MiB until the end of the block; `None` for 0. Other swap of the host stays.
 
-    It ends with its guests: taking it away while much is in it needs memory for that. What a killed process has left goes first.
-    Raises `OSError` or `subprocess.CalledProcessError` where this host gives none.
+    End guests first: removing a full swap needs memory. Swap that a killed process has left is removed.
+    Raise `OSError` or `subprocess.CalledProcessError` if the host refuses.
     """
     if not mib:
         yield None
@@ -69,13 +67,13 @@ def compressed_swap(mib: int) -> Iterator[HostSwap | None]:
 
 
 def swaps() -> Mapping[str, tuple[int, int]]:
-    """KiB that are free in each swap of the host, and its priority, by its file."""
+    """Return free KiB and priority of each swap of the host, by its file."""
     lines = [line.split() for line in Path("/proc/swaps").read_text(encoding="utf-8").splitlines()[1:]]
     return {name: (int(size) - int(used), int(priority)) for name, _, size, used, priority in lines}
 
 
 def _left_by_the_dead() -> Sequence[HostSwap]:
-    """Swap that a process has made here that is no more."""
+    """Return swap devices of processes that have ended."""
     found = []
     for device in swaps():
         if device.startswith("/dev/zram"):
@@ -89,7 +87,7 @@ def _left_by_the_dead() -> Sequence[HostSwap]:
 def _take_away(swap: HostSwap) -> None:
     subprocess.run(["swapoff", swap.device], check=False, capture_output=True, timeout=300)
     for _ in range(50):  # another process may look at the device for a moment
-        with suppress(OSError):  # swapoff found no room: it stays, and says so in /proc/swaps
+        with suppress(OSError):  # swapoff found no room: the swap stays
             (swap.settings / "reset").write_text("1")
             (CONTROL / "hot_remove").write_text(swap.number)
             return
@@ -97,7 +95,7 @@ def _take_away(swap: HostSwap) -> None:
 
 
 def thread_seconds(name: str, proc: Path = Path("/proc")) -> float:
-    """CPU time of the kernel's threads of that name."""
+    """Return the CPU time of kernel threads with that name."""
     found = 0.0
     for folder in proc.glob("[0-9]*"):
         with suppress(OSError):
@@ -107,7 +105,7 @@ def thread_seconds(name: str, proc: Path = Path("/proc")) -> float:
 
 
 def system_seconds(pids: Iterable[int], proc: Path = Path("/proc")) -> float:
-    """CPU time that these processes have spent in the kernel."""
+    """Return the CPU time of these processes in the kernel."""
     found = 0.0
     for pid in pids:
         with suppress(OSError):  # it may have ended
@@ -116,7 +114,7 @@ def system_seconds(pids: Iterable[int], proc: Path = Path("/proc")) -> float:
 
 
 def descendants(pid: int, proc: Path = Path("/proc")) -> Sequence[int]:
-    """The processes that this one has started, and that they have."""
+    """Return the children of a process, their children, and so on."""
     found: list[int] = []
     for tasks in (proc / str(pid) / "task").glob("*/children"):
         with suppress(OSError):
@@ -126,7 +124,7 @@ def descendants(pid: int, proc: Path = Path("/proc")) -> Sequence[int]:
 
 
 def _times(folder: Path) -> tuple[float, float]:
-    """Seconds in programs and in the kernel."""
+    """Return CPU seconds in user space and in the kernel."""
     fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
     ticks = os.sysconf("SC_CLK_TCK")
     return int(fields[11]) / ticks, int(fields[12]) / ticks

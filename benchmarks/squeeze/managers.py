@@ -16,7 +16,6 @@ from typing import Any
 
 import httpx
 from guest_hosts import GuestHost
-from prometheus_client.parser import text_string_to_metric_families
 
 HERE = Path(__file__).resolve().parent
 KSM = Path("/sys/kernel/mm/ksm")
@@ -70,17 +69,15 @@ class Manager:
     name: str
     title: str
     command: Callable[[Where], list[str]] | None = None
-    by_libvirt: bool = False
-    """Whether it finds its guests through libvirt, and so needs one."""
 
 
 MANAGERS = {
     one.name: one
     for one in (
         Manager("nothing", "no manager"),
-        Manager("mom-original", "oVirt MOM's laws", _peer("mom"), by_libvirt=True),
-        Manager("pve", "Proxmox VE's law", _peer("pve"), by_libvirt=True),
-        Manager("ksm", "KSM alone (ksmtuned's law)", _peer("ksm"), by_libvirt=True),
+        Manager("mom-original", "oVirt MOM's laws", _peer("mom")),
+        Manager("pve", "Proxmox VE's law", _peer("pve")),
+        Manager("ksm", "KSM alone (ksmtuned's law)", _peer("ksm")),
         Manager("mom", "mom", mom_command),
         Manager("mom-truthful", "mom, goal truthful", partial(mom_command, balloon={"goal": "truthful"})),
         Manager("mom-offload", "mom with offload", partial(mom_command, offload={})),
@@ -127,20 +124,6 @@ class Running:
             if room is not None and room < LEAST_ROOM_MIB:
                 return REFUSED
         return state_in(self.status())
-
-
-def applied(socket: Path) -> Mapping[str, int]:
-    """How many commands mom has carried out since its start, by control. Raises `httpx.HTTPError`."""
-    with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket)), base_url="http://mom", timeout=ASK_SECONDS) as client:
-        text = client.get("/metrics").raise_for_status().text
-    return applied_in(text)
-
-
-def applied_in(metrics: str) -> dict[str, int]:
-    """The same in what mom tells Prometheus."""
-    samples = (sample for family in text_string_to_metric_families(metrics) for sample in family.samples)
-    found = (one for one in samples if one.name == "mom_outcomes_total" and one.labels["status"] == "applied")
-    return {one.labels["control"]: int(one.value) for one in found}
 
 
 def could_be_reserved(socket: Path) -> float | None:

@@ -1,4 +1,4 @@
-"""The figure of merit: how much host memory could be taken while guests still did their work and nothing was lost."""
+"""Samples of a run, and the memory that could be taken while guests still did their work."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 WORK_FLOOR = 0.95
-"""Ratio of the unsqueezed work: with less, guests are being harmed."""
+"""Ratio of the unsqueezed work. Below it, guests are harmed."""
 
 UNFELT_P99, LATE_BURST_SECONDS = 2.0, 2.5
-"""Guests do not feel what is taken while the slowest of 100 slots takes no more than twice what it took unsqueezed, and each burst has
-grown after so many seconds. What grows later was sold, and was not there when it was wanted: a promise was broken."""
+"""Guests do not feel the squeeze while 99 of 100 slots take at most this multiple of their unsqueezed time, and each burst has grown within
+this many seconds."""
 
 WINDOW_SECONDS = 60.0
-"""Work is what was done in the last minute: as long as half of the longest period of a mix."""
+"""Work is counted over the last minute: half of the longest period of a mix."""
 
 
 @dataclass(frozen=True)
 class Inside:
-    """One guest and its process, in MiB: what its `program` says that it holds, and how much `swap` the guest uses; the balloon's `size`
-    and what the guest's kernel says is `available` in all, `unused` and `usable`; how much of the guest's memory the host has `backed`,
-    and what the process holds `beside` it."""
+    """One guest and its QEMU, in MiB.
+
+    `program` is what the guest's program holds, `swap` the guest's used swap, `size` that of the balloon. `available` (total), `unused` and
+    `usable` come from the guest's kernel. `backed` is the guest's memory that the host has backed, `beside` QEMU's other memory.
+    """
 
     program: float
     swap: float
@@ -36,18 +38,27 @@ class Inside:
 
     @property
     def resident(self) -> float:
-        """MiB of the program that are not in swap."""
+        """Return the program's memory that is not in swap."""
         return self.program - self.swap
 
 
 @dataclass(frozen=True)
 class Moment:
-    """What was seen once a second. `time` in seconds since the ramp began; memory in MiB. `taken` is by how much there is less for guests
-    than at the beginning, whoever has it; `guests` is what they hold, less what KSM `merged`; `strangers` what neither guests nor the
-    squeeze hold; `work` the ratio to the unsqueezed work over the last minute; `swap` what guests have in their own swap; `programs` what
-    programs in all guests say that they hold; `host_swap` what is in the host's, before it was compressed; `inside` what guests were then
-    looked into, which is not every second; `p99_ms` of a slot and the slowest `burst` (s) are of the last minute, too: unknown in older
-    traces, and where no burst grew; `latencies` are the median and p99 (ms) of real programs over the last two minutes."""
+    """Sample of one second; memory in MiB.
+
+    :param time: seconds since the ramp began
+    :param taken: how much less memory there is for guests than at the beginning, whoever holds it
+    :param guests: memory that guests hold, less what KSM `merged`
+    :param strangers: memory that neither guests nor the squeeze hold
+    :param work: ratio to the unsqueezed work over the last minute
+    :param swap: used swap inside guests
+    :param programs: memory that programs in all guests report to hold
+    :param inside: some guests in detail; not in every sample
+    :param host_swap: used swap of the host, before compression
+    :param p99_ms: of a slot in the last minute; unknown in older traces
+    :param burst: slowest burst in the last minute (s), if any grew
+    :param latencies: median and p99 (ms) of real programs over the last two minutes
+    """
 
     time: float
     taken: float
@@ -68,7 +79,7 @@ class Moment:
     latencies: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """Rounded: a trace has a line for each second."""
+        """Return the sample for a trace, rounded."""
         content = asdict(self)
         content["sizes"] = {name: round(size) for name, size in self.sizes.items()}
         if not self.inside:
@@ -79,28 +90,28 @@ class Moment:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Moment:
-        """What a trace has kept; older ones know less."""
+        """Read a sample of a trace. Older traces have fewer keys."""
         inside = {name: Inside(**one) for name, one in content.get("inside", {}).items()}
         return cls(**{**content, "inside": inside})
 
 
 def most_at_work(trace: Sequence[Moment]) -> Moment | None:
-    """When the most was taken while guests did enough of their work and nothing had been lost.
+    """Return the sample with the most memory taken while guests did enough of their work and nothing was killed.
 
-    The first seconds count, too: work is compared over a minute, which then reaches back to before the ramp.
+    In the first minute, work includes time before the ramp.
     """
     alive = itertools.takewhile(lambda moment: not moment.kills, trace)
     return max((moment for moment in alive if moment.work >= WORK_FLOOR), key=lambda moment: moment.taken, default=None)
 
 
 def taken_at_work(trace: Sequence[Moment]) -> float:
-    """MiB that were taken then."""
+    """Return the memory taken in that sample, in MiB."""
     best = most_at_work(trace)
     return 0.0 if best is None else max(0.0, best.taken)
 
 
 def taken_unfelt(trace: Sequence[Moment], p99_ms: float) -> float:
-    """The same while guests' slots and bursts were hardly slower either.
+    """Return the most memory taken while slots and bursts were hardly slower, too.
 
     :param p99_ms: of a slot, unsqueezed
     """
@@ -109,13 +120,13 @@ def taken_unfelt(trace: Sequence[Moment], p99_ms: float) -> float:
 
 def _unfelt(moment: Moment, p99_ms: float) -> bool:
     slots = moment.p99_ms is not None and moment.p99_ms <= UNFELT_P99 * p99_ms
-    # A moment with a guest killed stays in the trace: nothing that is taken after it counts.
+    # A sample with a kill stays in the trace, because nothing taken after it counts.
     return bool(moment.kills) or (slots and (moment.burst or 0.0) <= LATE_BURST_SECONDS)
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Several runs of the same: how many, and least, median, and most of one figure."""
+    """Number of runs, and the least, median and largest value of one figure."""
 
     runs: int
     least: float
@@ -129,5 +140,5 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Of at least one value."""
+    """Return the spread of at least one value."""
     return Spread(len(values), min(values), statistics.median(values), max(values))

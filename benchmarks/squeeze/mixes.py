@@ -1,4 +1,4 @@
-"""The mixes of guests that are squeezed, and how, from mixes.yaml; the same as a course for the simulator."""
+"""Mixes of guests and how they are squeezed, from mixes.yaml."""
 
 from __future__ import annotations
 
@@ -16,20 +16,17 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 HERE = Path(__file__).resolve().parent
 
 TOUCHES = 4000
-"""Random pages that a guest's program looks at in each slot of 100 ms: 16 MiB of the memory that it holds."""
-
-SWAPPING_FLOOR, UNSWAPPED_FLOOR = 100, 500
-"""MiB: with more than the first available a kernel does not begin to swap by itself; without swap, the second is left."""
+"""Random pages that a guest's program touches in each slot of 100 ms: 16 MiB of its memory."""
 
 
 class Part(BaseModel):
-    """Frozen and strict: an unknown key is an error."""
+    """Part of mixes.yaml. Unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Group(Part):
-    """Guests of a kind; units as in mixes.yaml."""
+    """Guests of one kind. mixes.yaml has the units."""
 
     count: PositiveInt
     memory: PositiveInt
@@ -56,7 +53,7 @@ class Group(Part):
 
 
 class Protocol(Part):
-    """How they are squeezed; units as in mixes.yaml."""
+    """How guests are squeezed. mixes.yaml has the units."""
 
     settle: PositiveInt
     reference: PositiveInt
@@ -70,7 +67,7 @@ class Protocol(Part):
 
 
 class Mix(Part):
-    """Guests, how they are squeezed, and why this is worth a look."""
+    """Guests, how they are squeezed, and why this mix is measured."""
 
     why: str
     protocol: Protocol
@@ -80,34 +77,25 @@ class Mix(Part):
 
     @property
     def recorded(self) -> bool:
-        """Whether guests follow recorded days."""
+        """Return whether guests follow recorded days."""
         return any(group.recorded for group in self.guests.values())
 
     @property
     def sold(self) -> int:
-        """MiB that all guests have together."""
+        """Return the memory of all guests, in MiB."""
         return sum(group.count * group.memory for group in self.guests.values())
 
     @property
     def count(self) -> int:
-        """How many guests there are."""
         return sum(group.count for group in self.guests.values())
 
     @property
     def debian(self) -> bool:
-        """Whether its guests are real Debian systems with real programs."""
+        """Return whether guests are Debian systems with real programs."""
         return any(group.role for group in self.guests.values())
 
-    def with_floor(self, floor: int) -> Mix:
-        """The same, squeezed until the host has less than so many MiB available."""
-        return self._with(floor=floor)
-
-    def with_zram(self, zram: int) -> Mix:
-        """The same on a host with so many MiB of compressed swap, down to where a kernel swaps by itself; 0: without any."""
-        return self._with(zram=zram, floor=SWAPPING_FLOOR if zram else UNSWAPPED_FLOOR)
-
     def with_switches(self, *, reporting: bool, autodeflate: bool) -> Mix:
-        """The same with guests whose balloons do these by themselves, besides what the mix says."""
+        """Return the mix with these switches on for all balloons, besides those that are on."""
         guests = {
             name: one.model_copy(update={"reporting": reporting or one.reporting, "autodeflate": autodeflate or one.autodeflate})
             for name, one in self.guests.items()
@@ -115,15 +103,12 @@ class Mix(Part):
         return self.model_copy(update={"guests": guests})
 
     def with_days(self, folder: Path | None, day: date) -> Mix:
-        """Return the same with recorded days for its guests. See `read_days`."""
+        """Return the mix with recorded days for its guests. See `read_days`."""
         memory = [member.group.memory for member in self.members() if member.group.recorded]
         return self.model_copy(update={"days": read_days(folder, day, memory)})
 
-    def _with(self, **changes: float) -> Mix:
-        return self.model_copy(update={"protocol": self.protocol.model_copy(update=changes)})
-
     def members(self) -> Iterator[Member]:
-        """Each guest."""
+        """Yield each guest."""
         days = iter(self.days)
         for name, group in self.guests.items():
             for index in range(group.count):
@@ -133,7 +118,7 @@ class Mix(Part):
 
 @dataclass(frozen=True)
 class Member:
-    """One guest: its name, that of its kind, what it does, how far into its period it begins (s), and its recorded day (MiB)."""
+    """One guest: its name and kind, its load, how far into its period it starts (s), and its recorded day (MiB)."""
 
     name: str
     kind: str
@@ -149,25 +134,25 @@ class Member:
         return " ".join(f"momtest.{name}={value}" for name, value in words.items() if value)
 
     def demand(self, begin: int, warms: float = 0.0) -> str:
-        """What its program is told (tests/real/demand.c).
+        """Return the arguments of its program (tests/real/demand.c).
 
         :param begin: seconds since the epoch
-        :param warms: how many seconds later it begins to use what is cold; 0: never
+        :param warms: seconds from `begin` until the program uses its cold memory; 0: never
         """
         one = self.group
-        told = (begin, one.base, one.burst, one.period, one.duty, self.phase, one.files, one.reads)
+        load = (begin, one.base, one.burst, one.period, one.duty, self.phase, one.files, one.reads)
         cold: tuple[int, ...] = (one.cold, round(warms), 0 if one.alike else zlib.crc32(self.name.encode())) if one.cold else ()
         if one.sliced:
             cold = (*(cold or (0, 0, 0)), 1)
-        return ",".join(map(str, (*told, one.growth, TOUCHES, one.leak, one.leaks, *cold)))
+        return ",".join(map(str, (*load, one.growth, TOUCHES, one.leak, one.leaks, *cold)))
 
 
 QUICK = "quick"
-"""The small mix for a first look; it is not among those that are compared."""
+"""Small mix for a first look. It is not compared with the others."""
 
 
 def read_mixes(path: Path = HERE / "mixes.yaml") -> Mapping[str, Mix]:
-    """All mixes by name. Raises `ValueError` with the file and all that is wrong in it."""
+    """Return all mixes by name. Raise `ValueError` with the file and all errors in it."""
     try:
         return TypeAdapter(dict[str, Mix]).validate_python(yaml.safe_load(path.read_text("utf-8")))
     except (ValidationError, yaml.YAMLError) as error:

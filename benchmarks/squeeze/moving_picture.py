@@ -1,6 +1,6 @@
-"""The picture of the first page: one squeeze under three managers, ten minutes in a quarter of one.
+"""Animated picture for the first page: one squeeze under three managers, ten minutes in 14 seconds.
 
-Browsers move it by themselves, without a script; where their users want no motion, the whole picture stands still.
+Browsers animate the SVG without a script. For users who want no motion, the picture stands still.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from typing import Any, Final
 Run = Mapping[str, Any]
 
 LANES: Final = {"nothing": "no manager", "mom-original": "oVirt MOM's laws", "mom": "mom"}
-"""Who is drawn, from the top, and how it is called."""
+"""Managers and their titles, from the top."""
 
 MOVING_SECONDS, STILL_SECONDS = 14.0, 8.0
 STEP_SECONDS: Final = 4
-"""Of the run, between two points."""
+"""Between two drawn points of a run."""
 
 WIDTH, LEFT, LANE, GAP, TOP = 860, 16, 76, 30, 56
 AREAS: Final = (("guests", "#0072B2", "guests hold"), ("available", "#A6D5C3", "available on the host"), ("taken", "#D55E00", "taken"))
-"""From the bottom: member of a moment, colour, what it is."""
+"""From the bottom: key of a sample, colour, title."""
 
 
 @dataclass(frozen=True)
 class Lane:
-    """One run: where each area ends at each time, in pixels of the lane, and how the run ended."""
+    """One run: upper edges of its areas at each time, in pixels of the lane, and how the run ended."""
 
     name: str
     times: Sequence[float]
@@ -35,9 +35,9 @@ class Lane:
 
 
 def lane(name: str, run: Run, moments: Sequence[Mapping[str, float]]) -> Lane:
-    """A run as it is drawn; MiB become pixels so that the host fills the lane.
+    """Return a run as it is drawn. The host's memory fills the height of the lane.
 
-    :param moments: what was seen each second
+    :param moments: samples, one a second
     """
     kept = [moment for at, moment in enumerate(moments) if at == len(moments) - 1 or at % STEP_SECONDS == 0]
     edges = []
@@ -51,14 +51,14 @@ def lane(name: str, run: Run, moments: Sequence[Mapping[str, float]]) -> Lane:
 
 
 def area(drawn: Lane, which: int, x: Callable[[float], float], bottom: float) -> str:
-    """The outline of an area, there and back."""
+    """Return the outline of an area."""
     upper = [f"{x(time):.0f},{bottom - edge[which]:.1f}" for time, edge in zip(drawn.times, drawn.edges, strict=True)]
     lower = [f"{x(time):.0f},{bottom - (edge[which - 1] if which else 0):.1f}" for time, edge in zip(drawn.times, drawn.edges, strict=True)]
     return f'<polygon points="{" ".join([*upper, *reversed(lower)])}" fill="{AREAS[which][1]}"/>'
 
 
 def picture(lanes: Sequence[Lane]) -> str:
-    """The picture, as SVG."""
+    """Return the picture, as SVG."""
     longest = max(one.times[-1] for one in lanes)
     height = TOP + len(lanes) * (LANE + GAP) + 8
     whole = MOVING_SECONDS + STILL_SECONDS

@@ -1,4 +1,4 @@
-"""What guests need, whoever manages them, and so the most that could be taken without taking memory that programs use."""
+"""Memory that guests need under any manager, and so the most that could be taken without memory that programs use."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from guests_told import Listener, Told
+from guests_told import DemandLine, Listener
 from merit import WINDOW_SECONDS, Inside, Moment
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "real"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "tests/real"))
 
 from steady_host import anonymous_mib  # only found from here on
 
 KIB_PER_MIB = 1024
 
 CALM_SECONDS = 6.0
-"""For so long a program has held the same when it is compared with statistics: they are up to two seconds old, what it says up to one."""
+"""A program that has held the same memory for this long is compared with statistics, which are up to two seconds old."""
 
 FRESH_SECONDS = 4.0
-"""Statistics come every two seconds; older ones are of another time."""
+"""Statistics come every two seconds. Older ones are not used."""
 
 
 @dataclass(frozen=True)
 class Needs:
-    """MiB of all guests together: what their `programs` use at most at the same time, beside it their `kernels`, their QEMU `processes`
-    beside the guests' memory, how much of all that is `merged` at the end. `free`, which is no need, is what else the host
-    has backed of guests' memory at the end."""
+    """Needs of all guests together, in MiB: the peak of their `programs`, their `kernels`, and QEMU `processes` besides the guests' memory.
+
+    `merged` is what KSM had merged of that at the end. `free` is not needed: other memory of guests that the host had backed at the end.
+    """
 
     programs: float
     kernels: float
@@ -41,24 +42,23 @@ class Needs:
 
     @property
     def total(self) -> float:
-        """MiB of the host."""
+        """Return the host's memory that is needed, in MiB."""
         return self.programs + self.kernels + self.processes - self.merged
 
 
 def could_be_taken(capacity: float, floor: float, needs: Needs) -> float:
-    """MiB that a manager could take that knows everything, and takes nothing that a program uses.
+    """Return what a perfect manager could take without memory that a program uses, in MiB.
 
-    :param capacity: what guests hold and what is available at the beginning, together
-    :param floor: what is left available at the end
+    :param capacity: memory that guests hold and that is available at the beginning, together
+    :param floor: memory available at the end
     """
     return capacity - floor - needs.total
 
 
 def needs_in(trace: Sequence[Moment]) -> Needs | None:
-    """From what was seen; None when no guest was ever looked into.
+    """Return the needs in a trace; `None` if no sample has details of a guest.
 
-    A process holds ever more translated code, so that the last look counts. What is merged is in use at the end, when the rest has been
-    taken.
+    A QEMU process holds ever more translated code, so its last sample counts.
     """
     seen: dict[str, list[Inside]] = {}
     for moment in trace:
@@ -66,7 +66,7 @@ def needs_in(trace: Sequence[Moment]) -> Needs | None:
             seen.setdefault(name, []).append(inside)
     if not seen:
         return None
-    others = max(1.0, len(trace[-1].sizes) / len(seen))  # guests that were never calm when looked at count as the others do
+    others = max(1.0, len(trace[-1].sizes) / len(seen))  # guests without details count like the others
     kernels = {name: kernel(mine) for name, mine in seen.items()}
     return Needs(
         programs=max(moment.programs for moment in trace),
@@ -78,16 +78,16 @@ def needs_in(trace: Sequence[Moment]) -> Needs | None:
 
 
 LEAST_LOOKS = 0.1
-"""Ratio. What a kernel needs is what it gets by with in so many of all looks: two counts are never of quite the same moment."""
+"""Ratio of samples: a kernel needs what it uses in the lowest of them. Two counts are never from quite the same moment."""
 
 
 def kernel(looks: Sequence[Inside]) -> float:
-    """MiB that a guest's kernel needs beside its program, page cache included.
+    """Return what a guest's kernel needs besides its program, page cache included, in MiB.
 
-    It is no more than what the kernel says that it uses. That counts pages which it keeps for a while, on lists of its CPUs, after a
-    program has freed them: 46 MiB in a guest of 1 GiB. And it is no more than what the host has backed, as the guest works with that.
-    A size is of now, and what is available and unused of the last statistics; what a kernel keeps for itself at its start, and never
-    counts, is the difference where the size has not just changed. Where a guest has swapped, what its swap takes cannot be told apart.
+    It is at most what the kernel reports as used. This includes pages on lists of its CPUs that a program has freed: 46 MiB in a guest of
+    1 GiB. It is also at most what the host has backed. The memory that a kernel reserves at its start is the balloon's size less the total,
+    unless the size has just changed. The need for swap cannot be told apart, so samples of a guest that has swapped count only if there are
+    no others.
     """
     looks = [look for look in looks if not look.swap] or looks
     reserved = statistics.median(look.size - look.available for look in looks)
@@ -96,10 +96,10 @@ def kernel(looks: Sequence[Inside]) -> float:
 
 
 def look_into(records: Mapping[str, Mapping[str, int]], pids: Mapping[str, int], listeners: Mapping[str, Listener]) -> dict[str, Inside]:
-    """All guests whose programs are calm now; one file of each process is read.
+    """Return details of all guests whose programs are calm now. This reads one file for each process.
 
-    :param records: of balloons, in KiB, by the names that libvirt has for them
-    :param pids: the guests' processes
+    :param records: balloons in KiB, by libvirt's names
+    :param pids: QEMU processes
     """
     found = {}
     for name, record in records.items():
@@ -112,18 +112,20 @@ def look_into(records: Mapping[str, Mapping[str, int]], pids: Mapping[str, int],
     return found
 
 
-def calm(listener: Listener) -> Told | None:
-    """What a program says that holds as much as it has held for a while; None when it grows, shrinks, or has only begun."""
+def calm(listener: Listener) -> DemandLine | None:
+    """Return a program's last line if it has held the same memory for a while."""
     now = time.monotonic()
-    told, before = listener.at(now), listener.at(now - CALM_SECONDS)
-    return told if told is not None and before is not None and told.held == before.held else None
+    line, before = listener.at(now), listener.at(now - CALM_SECONDS)
+    return line if line is not None and before is not None and line.held == before.held else None
 
 
-def inside_of(record: Mapping[str, int], smaps: str, held: float, program: Told | None) -> Inside | None:
-    """One guest, from the statistics of its balloon and the mappings of its process; None when something of that is not known.
+def inside_of(record: Mapping[str, int], smaps: str, held: float, program: DemandLine | None) -> Inside | None:
+    """Return the details of one guest; `None` if something is unknown.
 
-    :param held: MiB that the process holds
-    :param program: what its program says, if that can be compared
+    :param record: its balloon
+    :param smaps: mappings of its process
+    :param held: memory of the process, in MiB
+    :param program: its program, if that is calm
     """
     names = ("current", "maximum", "unused", "available", "usable", "last-update")
     size, maximum, unused, available, usable, updated = (record.get(f"balloon.{name}") for name in names)
@@ -137,9 +139,9 @@ def inside_of(record: Mapping[str, int], smaps: str, held: float, program: Told 
 
 
 def backed_mib(smaps: str, maximum: int) -> float | None:
-    """MiB that the host has backed of a guest's memory: of the one mapping that is as large as that.
+    """Return the part of a guest's memory that the host has backed, in MiB; `None` if several mappings have its size, or none.
 
-    :param smaps: what the kernel says of all mappings of the process; found by text, as there are hundreds
+    :param smaps: mappings of the process
     :param maximum: the guest's memory, KiB
     """
     found = re.findall(rf"\nSize: +{maximum} kB\n(?:\w+: +\d+ kB\n)*?Rss: +(\d+) kB", smaps)

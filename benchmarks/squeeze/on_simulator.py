@@ -1,4 +1,4 @@
-"""The same squeeze on the simulated host: to see whether the simulator puts managers into the order in which real guests put them."""
+"""Squeeze of a mix on the simulated host."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PAGE_KIB = 4
 HOST_GIB = 24.0
 BALLAST_SECONDS = 25.0
 REFUSES = ("hard", "low")
-"""The host's states in which mom wants no more memory to be taken."""
+"""States of the host in which mom wants no more memory taken."""
 
 SETUPS = {
     "mom": SimulationSetup("mom", plugins={"balloon": {}, "ksm": {}}),
@@ -40,11 +40,11 @@ SETUPS = {
 }
 
 DUPLICATE = 0.03
-"""Ratio of a guest's memory that all guests have: their kernel; what their programs hold is random."""
+"""Ratio of a guest's memory that is equal in all guests: their kernel."""
 
 
 def scenario(mix: Mix, folder: Path, loads: Sequence[dict[str, str]], interval: float) -> dict[str, Any]:
-    """The mix for the simulator, in the form of a scenario's file. Traces of leaks are written beside it."""
+    """Return a mix as the content of a scenario's file. Write traces of leaks and days to its folder."""
     protocol = mix.protocol
     begins = protocol.settle + protocol.reference + BALLAST_SECONDS
     lasts, warms = begins + protocol.seconds, begins + protocol.warms if protocol.warms else 0.0
@@ -91,7 +91,7 @@ def _guest(member: Member, folder: Path, lasts: float, warms: float) -> dict[str
 
 
 def simulated(mix: Mix, manager: str) -> dict[str, Any]:
-    """What comes of it on the simulator, as JSON."""
+    """Return the result of a squeeze on the simulator, as JSON."""
     protocol = mix.protocol
     start = protocol.settle + protocol.reference
     with tempfile.TemporaryDirectory(prefix="mom-squeeze-") as name:
@@ -120,7 +120,7 @@ def simulated(mix: Mix, manager: str) -> dict[str, Any]:
 
 
 Seen = tuple[float, float, float, float, str]
-"""Time (s), MiB that are available, seconds of work lost so far, kills so far, and what the manager says of the host's state."""
+"""Time (s), available memory (MiB), lost seconds of work and kills so far, and the host's state by the manager."""
 
 
 def _mom(path: Path, setup: SimulationSetup) -> Iterator[Seen]:
@@ -134,7 +134,7 @@ def _mom(path: Path, setup: SimulationSetup) -> Iterator[Seen]:
 
 
 def _peer(path: Path, manager: str, start: float) -> Iterator[Seen]:
-    """The laws of others on the model itself: with nothing of mom between them."""
+    """Run another manager's law on the simulated world, without mom."""
     read = read_scenario(path)
     world = World(scene_of(read, path.parent))
     history: deque[peers.Sample] = deque(maxlen=peers.MOM_SAMPLES)

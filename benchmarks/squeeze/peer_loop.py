@@ -1,7 +1,6 @@
-"""Runs the laws of others on real guests, as often as they run themselves:  peer_loop.py mom|pve|ksm LIBVIRT_URI PID_FOLDER
+"""Run another manager's law on real guests, as often as that manager does:  peer_loop.py mom|pve|ksm LIBVIRT_URI PID_FOLDER
 
-Nothing of mom stands between them and the guests: no review, no watch, no ledger. Ends with SIGTERM; balloons are left as they are, as
-those programs leave them.
+Runs without mom until SIGTERM. Balloons then stay as they are, as those managers leave them.
 """
 
 from __future__ import annotations
@@ -25,13 +24,12 @@ KSM = Path("/sys/kernel/mm/ksm")
 
 
 def host_seen(meminfo: Path = Path("/proc/meminfo")) -> peers.HostSeen:
-    """The host now."""
     told = {line.split(":")[0]: float(line.split()[1]) for line in meminfo.read_text().splitlines()}
     return peers.HostSeen(told["MemTotal"], told["MemFree"] + told["Buffers"] + told["Cached"], told["MemAvailable"])
 
 
 def guests_seen(connection: Any, least: float) -> dict[str, peers.GuestSeen]:
-    """The guests that have told something. What they told is believed, however old it is: these programs do so."""
+    """Return the guests with statistics, of any age: these managers do not check the age."""
     seen = {}
     for domain, told in connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_BALLOON, libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT):
         if "balloon.unused" in told and "balloon.current" in told:
@@ -41,14 +39,13 @@ def guests_seen(connection: Any, least: float) -> dict[str, peers.GuestSeen]:
 
 
 def resize(connection: Any, targets: Mapping[str, float]) -> None:
-    """Set the balloons."""
     for name, size in targets.items():
         with suppress(libvirt.libvirtError):  # a guest that is gone or busy keeps what it has
             connection.lookupByName(name).setMemoryFlags(int(size), libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
 
 def committed(pids: Sequence[int]) -> float:
-    """KiB of address space that guests' processes have: what ksmtuned takes for what they may use."""
+    """Return the address space of guests' processes in KiB, which ksmtuned counts as what they may use."""
     total = 0
     for pid in pids:
         with suppress(OSError):  # it may have ended
@@ -58,7 +55,7 @@ def committed(pids: Sequence[int]) -> float:
 
 
 def tune_ksm(pids: Sequence[int], host: peers.HostSeen) -> None:
-    """One look of ksmtuned."""
+    """Set KSM as ksmtuned does once a minute."""
     wish = peers.ksmtuned(int((KSM / "pages_to_scan").read_text()), host.total, committed(pids), host.free)
     (KSM / "pages_to_scan").write_text(str(wish.pages))
     (KSM / "sleep_millisecs").write_text(str(wish.sleep_ms))
@@ -66,7 +63,6 @@ def tune_ksm(pids: Sequence[int], host: peers.HostSeen) -> None:
 
 
 def main(law: str, uri: str, pid_folder: Path) -> None:
-    """Until it is ended."""
     libvirt.registerErrorHandler(lambda *arguments: None, None)
     connection = libvirt.open(uri)
     history: deque[peers.Sample] = deque(maxlen=peers.MOM_SAMPLES)

@@ -1,4 +1,4 @@
-"""The laws of others as functions from numbers to numbers, written from descriptions of what they do: oVirt MOM, Proxmox VE, ksmtuned.
+"""Laws of other managers as pure functions, written from their descriptions: oVirt MOM, Proxmox VE, ksmtuned.
 
 All memory in KiB.
 """
@@ -15,7 +15,7 @@ GIB = 1024 * MIB
 
 @dataclass(frozen=True)
 class HostSeen:
-    """The host: its memory, what holds nothing or page cache, and what programs can have."""
+    """Memory of the host: total, free or page cache, and available."""
 
     total: float
     free: float
@@ -24,7 +24,7 @@ class HostSeen:
 
 @dataclass(frozen=True)
 class GuestSeen:
-    """A guest: its size now, the most and the least that it may have, what holds nothing in it, as it said last, and its weight."""
+    """Guest: current, largest and least size, free memory by its last statistics, and weight."""
 
     size: float
     maximum: float
@@ -38,28 +38,31 @@ Sample = tuple[HostSeen, Mapping[str, GuestSeen]]
 # --- oVirt MOM -------------------------------------------------------------------------------------------------------------------------
 
 MOM_SECONDS = 10.0
-"""Between two evaluations of its policy."""
+"""Between two evaluations of the policy."""
 
 MOM_SAMPLE_SECONDS = 5.0
 MOM_SAMPLES = 10
-"""It looks at host and guests so often, and its policy sees the averages of so many samples."""
+"""Interval of samples, and the number of samples whose averages the policy sees."""
 
 MOM_PRESSURE = 0.20
-"""Ratio of the host's memory: with less of it free, guests shrink."""
+"""Ratio of the host's memory. With less free memory, guests shrink."""
 
 MOM_CHANGE = 0.05
-"""Ratio of a guest's size: the most by which it changes in one evaluation."""
+"""Ratio of a guest's size: largest change in one evaluation."""
 
 MOM_GUARD = 0.20
-"""Ratio of a guest's size: what it keeps above what it uses, while the host has enough. With less, it keeps as large a part as the host has
-free, and below `MOM_CRITICAL` less than it uses."""
+"""Ratio of a guest's size that it keeps above its use while the host has enough memory. If not, it keeps the host's free ratio,
+and below `MOM_CRITICAL` less than it uses."""
 
 MOM_CRITICAL = 0.05
 MOM_LEAST_CHANGE = 0.0025
 
 
 def mom_targets(history: Sequence[Sample]) -> dict[str, float]:
-    """The sizes that MOM's law sets, from its samples, oldest first."""
+    """Return the sizes that MOM's law sets.
+
+    :param history: samples, oldest first
+    """
     host, guests = history[-1]
     free = statistics.fmean(sample[0].free for sample in history) / host.total
     guard = min(MOM_GUARD, free - MOM_CRITICAL if free <= MOM_CRITICAL else free)
@@ -83,25 +86,24 @@ def mom_targets(history: Sequence[Sample]) -> dict[str, float]:
 
 PVE_SECONDS = 10.0
 PVE_USED = 0.80
-"""Ratio of the host's memory that is to be used (`ballooning-target` of the node, 80 where it says nothing)."""
+"""Ratio of the host's memory to use: the default of the node's `ballooning-target`."""
 
 PVE_DEAD_BAND = 10 * MIB
 PVE_STEP = 100 * MIB
-"""The most by which a guest changes in one round."""
+"""Largest change of a guest in one round."""
 
 PVE_RELAXED = 0.25
-"""Ratio of its least size: a guest with more than that free gives first."""
+"""Ratio of the least size. A guest with more free memory gives first."""
 
 PVE_LEAST = 0.5
-"""Ratio of a guest's memory that it is configured to have at least. PVE's administrators say this for each guest; a half is what
-they take who do not know better."""
+"""Ratio of a guest's memory: its least size. Administrators set it for each guest; a half is a common choice."""
 
 
 def pve_targets(host: HostSeen, guests: Mapping[str, GuestSeen]) -> dict[str, float]:
-    """The sizes that PVE's law sets.
+    """Return the sizes that PVE's law sets.
 
-    When the host has memory left, guests under pressure grow first; when it lacks some, relaxed ones give first. Where that moves nobody,
-    all take part. A guest without a least size or without shares is left alone.
+    If the host has memory left, guests under pressure grow first. If it lacks memory, relaxed guests shrink first. If none of these can
+    change, all take part. Guests without a least size or shares never change.
     """
     goal = PVE_USED * host.total - (host.total - host.available)
     if abs(goal) < PVE_DEAD_BAND:
@@ -121,8 +123,7 @@ def _is_relaxed(guest: GuestSeen) -> bool:
 
 
 def _levelled(guests: Mapping[str, GuestSeen], goal: float) -> dict[str, float]:
-    """The sizes at which what these guests have above their least, and `goal` beside that, is divided by their shares. What one cannot
-    take or give is divided among the others."""
+    """Divide the guests' memory above their least sizes, and `goal`, by their shares. Others share what a guest cannot take or give."""
     sizes: dict[str, float] = {}
     open_ = dict(guests)
     amount = sum(guest.size - guest.least for guest in guests.values()) + goal
@@ -142,21 +143,21 @@ def _levelled(guests: Mapping[str, GuestSeen], goal: float) -> dict[str, float]:
 
 KSMTUNED_SECONDS = 60.0
 KSM_BOOST, KSM_DECAY = 300, -50
-"""Pages by which each wake-up scans more or less from one look to the next."""
+"""Change of the pages per wake-up, from one minute to the next."""
 
 KSM_PAGES = (64, 1250)
-"""Pages in a wake-up, at least and at most."""
+"""Least and largest pages per wake-up."""
 
 KSM_SLEEP_MS = 10
-"""Milliseconds between two wake-ups of a host of 16 GiB; less on a larger one."""
+"""ms between two wake-ups on a host of 16 GiB; less on larger hosts."""
 
 KSM_SHARE, KSM_LEAST = 0.20, 2 * GIB
-"""Of the host's memory, and at least: what is to be free beyond what has been promised."""
+"""Free memory wanted besides what was promised: ratio of the host's memory, and the least amount."""
 
 
 @dataclass(frozen=True)
 class KsmWish:
-    """What is to stand in KSM's knobs."""
+    """Settings of KSM."""
 
     run: bool
     pages: int
@@ -164,7 +165,11 @@ class KsmWish:
 
 
 def ksmtuned(pages: int, total: float, committed: float, free: float) -> KsmWish:
-    """What ksmtuned wants next, from the pages that it scans now, the host's memory, what guests' processes may use, and what is free."""
+    """Return the settings that ksmtuned makes next.
+
+    :param pages: per wake-up now
+    :param committed: memory that guests' processes may use
+    """
     sleep = max(10, round(KSM_SLEEP_MS * 16 * GIB / total))
     threshold = max(KSM_SHARE * total, KSM_LEAST)
     if committed + threshold < total and free > threshold:

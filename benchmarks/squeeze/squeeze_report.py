@@ -1,4 +1,4 @@
-"""Tables and pictures from kept runs, and the document that holds them."""
+"""Tables and pictures of results, and the figures that pages name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import itertools
 import json
 import re
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +17,7 @@ from merit import Moment, spread
 from mixes import Mix, Protocol
 from moving_picture import LANES, lane, picture
 from needs import Needs, could_be_taken, needs_in
+from tables import table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,110 +32,86 @@ COLOURS = {
 LINE_WIDTH = 150
 """Characters in a line of the page."""
 
+REPORTING = "free page reporting"
+
 KILLED, LOST, HARMED = "guest workload killed", "guest lost", "guests harmed"
 
 
 def of(runs: Sequence[Run], mix: str, manager: str) -> list[Run]:
-    """The runs of one mix under one manager."""
+    """Return the runs of one mix under one manager."""
     return [run for run in runs if run["mix"] == mix and run["manager"] == manager]
 
 
-def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown; figures stand to the right."""
-    right = [all(_is_figure(row[column]) for row in rows) for column in range(len(heading))]
-    lines = [heading, ["---:" if one else "---" for one in right], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _is_figure(text: str) -> bool:
-    return bool(re.fullmatch(r"[-\d.,%: ()to]*", text))
-
-
 def figure(values: Sequence[float | None], digits: int = 0, factor: float = 1.0) -> str:
-    """Median of several runs, and from the least to the most where they differ."""
+    """Return the median of several runs, with the range if they differ."""
     known = [factor * value for value in values if value is not None]
     if not known:
         return "-"
-    found = spread(known)
-    median, least, most = (f"{value:,.{digits}f}" for value in (found.median, found.least, found.most))
+    all_of_them = spread(known)
+    median, least, most = (f"{value:,.{digits}f}" for value in (all_of_them.median, all_of_them.least, all_of_them.most))
     return median if least == most else f"{median} ({least} to {most})"
 
 
 def ends(runs: Sequence[Run]) -> str:
-    """How they ended."""
-    told = []
+    """Return how runs ended."""
+    texts = []
     for ended, group in itertools.groupby(sorted(runs, key=lambda run: str(run["ended"])), key=lambda run: str(run["ended"])):
         same = list(group)
         text = f"{sum(run['kills'] for run in same)} killed" if ended == KILLED else ended
         text += f" at {figure([run['seconds'] for run in same])} s"
-        told.append(f"{len(same)} of them: {text}" if len(runs) > 1 and len(same) < len(runs) else text)
-    return ", ".join(told)
+        texts.append(f"{len(same)} of them: {text}" if len(runs) > 1 and len(same) < len(runs) else text)
+    return ", ".join(texts)
+
+
+Column = Callable[[Sequence[Run]], str]
+"""Returns the text of a cell for runs of one mix under one manager."""
+
+
+def of_key(key: str, digits: int = 0, factor: float = 1.0, unit: str = "") -> Column:
+    """Return a column with the figure of that key."""
+    return lambda runs: figure([run[key] for run in runs], digits, factor) + unit
+
+
+def manager_cpu(runs: Sequence[Run]) -> str:
+    return "-" if runs[0]["manager"] == "nothing" else figure([run["manager_cpu_percent"] for run in runs], 2)
+
+
+MAIN: Final[Mapping[str, Column]] = {
+    "runs": lambda runs: str(len(runs)),
+    "taken at ≥ 95 % of the work, MiB": of_key("taken"),
+    "ended by": ends,
+    "worst burst growth, s": of_key("burst_worst", 1),
+    "mean": of_key("burst", 1),
+    "p99 of a slot, ms": of_key("p99_ms"),
+    "work in all": of_key("work", 1, 100, " %"),
+    "guests' swap at the end, MiB": of_key("swap"),
+    "manager's CPU, % of one": manager_cpu,
+}
 
 
 def main_table(runs: Sequence[Run], mix: str, known: Sequence[Bound] = ()) -> str:
-    """One mix, all managers, everything that matters; and what could be taken at all, where runs know it."""
-    heading = [
-        "manager",
-        "runs",
-        "taken at ≥ 95 % of the work, MiB",
-        "ended by",
-        "worst burst growth, s",
-        "mean",
-        "p99 of a slot, ms",
-        "work in all",
-        "guests' swap at the end, MiB",
-        "manager's CPU, % of one",
-    ]
-    rows = []
-    for name, manager in MANAGERS.items():
-        mine = of(runs, mix, name)
-        if mine:
-            rows.append(
-                [
-                    manager.title,
-                    str(len(mine)),
-                    figure([run["taken"] for run in mine]),
-                    ends(mine),
-                    figure([run["burst_worst"] for run in mine], 1),
-                    figure([run["burst"] for run in mine], 1),
-                    figure([run["p99_ms"] for run in mine]),
-                    figure([run["work"] for run in mine], 1, 100) + " %",
-                    figure([run["swap"] for run in mine]),
-                    figure([run["manager_cpu_percent"] for run in mine], 2) if name != "nothing" else "-",
-                ]
-            )
-    free = [run for run in runs if run["mix"] == mix]
-    if free:
-        rows.append(
-            [
-                "unsqueezed",
-                str(len(free)),
-                "-",
-                "-",
-                figure([run["burst_worst_unsqueezed"] for run in free], 1),
-                figure([run["burst_unsqueezed"] for run in free], 1),
-                figure([run["p99_ms_unsqueezed"] for run in free]),
-                "100 %",
-                "-",
-                "-",
-            ]
-        )
+    """Return all figures of one mix under each manager, and what could be taken at all."""
+    rows = [[manager.title, *(cell(mine) for cell in MAIN.values())] for name, manager in MANAGERS.items() if (mine := of(runs, mix, name))]
+    if free := [run for run in runs if run["mix"] == mix]:
+        keys = (("burst_worst_unsqueezed", 1), ("burst_unsqueezed", 1), ("p99_ms_unsqueezed", 0))
+        figures = [figure([run[key] for run in free], digits) for key, digits in keys]
+        rows.append(["unsqueezed", str(len(free)), "-", "-", *figures, "100 %", "-", "-"])
     if known:
         rows.append([NEEDED, str(len(known)), *bound_cells(known), *["-"] * 6])
-    return table(heading, rows)
+    return table(["manager", *MAIN], rows)
 
 
 NEEDED = "nothing left that no guest needs"
 
 
 def bound_cells(known: Sequence[Bound]) -> tuple[str, str]:
-    """What could be taken, and what mom took of that."""
+    """Return what could be taken, and how much of that mom took."""
     return figure([one.could for one in known]), f"mom took {figure([one.percent for one in known])} % of it"
 
 
 @dataclass(frozen=True)
 class Bound:
-    """Of one run: what guests needed, MiB that could be taken without taking memory that programs use, and those that were."""
+    """What guests of one run needed; MiB that could be taken without memory that programs use; MiB that were taken."""
 
     needs: Needs
     capacity: float
@@ -143,12 +120,12 @@ class Bound:
 
     @property
     def percent(self) -> float:
-        """What was taken of what could be."""
+        """Return what was taken of what could be."""
         return 100 * self.taken / self.could
 
 
 def bounds(results: Path, runs: Sequence[Run], mix: str, protocol: Protocol) -> list[Bound]:
-    """Of those runs of mom in which guests were looked into, from their traces."""
+    """Return the bounds of those runs under mom whose traces say what guests needed."""
     found = []
     for run in of(runs, mix, "mom"):
         needs = needs_in([Moment.from_json(moment) for moment in traced(results, run)]) if "trace" in run else None
@@ -159,7 +136,7 @@ def bounds(results: Path, runs: Sequence[Run], mix: str, protocol: Protocol) -> 
 
 
 def needs_text(known: Sequence[Bound], protocol: Protocol) -> str:
-    """Return of what parts that bound is made, in the last of these runs."""
+    """Return the parts of the bound in the last of these runs, as text."""
     if not known:
         return "No run under mom has recorded yet what its guests needed."
     last = known[-1]
@@ -174,181 +151,115 @@ def needs_text(known: Sequence[Bound], protocol: Protocol) -> str:
     return textwrap.fill(text, LINE_WIDTH)
 
 
+def late_bursts(runs: Sequence[Run]) -> str:
+    late, bursts = [run.get("bursts_late") for run in runs], [run["bursts"] for run in runs]
+    return f"{figure(late)} of {figure(bursts)}" if any(bursts) and any(count is not None for count in late) else "-"
+
+
+ALL_MIXES: Final[Mapping[str, Column]] = {
+    "taken, MiB": of_key("taken"),
+    "ended by": ends,
+    "programs killed": of_key("kills"),
+    "bursts that came late": late_bursts,
+    "slowest burst, s": of_key("burst_worst", 1),
+    "p99 of a slot, ms": of_key("p99_ms"),
+    "work": of_key("work", 1, 100, " %"),
+}
+
+
 def figures_table(runs: Sequence[Run], mixes: Mapping[str, Mix], known: Mapping[str, Sequence[Bound]]) -> str:
-    """The same figures for all: each mix under each manager, with balloons that do something by themselves and without."""
-    heading = [
-        "mix", "manager", "balloons", "runs", "sold, MiB", "taken, MiB", "ended by", "programs killed", "bursts that came late",
-        "slowest burst, s", "p99 of a slot, ms", "work",
-    ]  # fmt: skip
+    """Return the same figures for each mix under each manager, for each kind of balloon."""
     rows = []
     for mix, content in mixes.items():
+        sold = f"{content.sold:,}"
         if not any(run["mix"] == mix for run in runs):
-            rows.append([f"`{mix}`", "not run yet", "", "0", f"{content.sold:,}", *["-"] * 7])
+            rows.append([f"`{mix}`", "not run yet", "", "0", sold, *["-"] * len(ALL_MIXES)])
         for name, manager in MANAGERS.items():
             for switches, mine in sorted(by_switches(of(runs, mix, name)).items()):
-                rows.append([f"`{mix}`", manager.title, switches or "plain", f"{len(mine)}", f"{content.sold:,}", *_figures(mine)])
+                cells = [cell(mine) for cell in ALL_MIXES.values()]
+                rows.append([f"`{mix}`", manager.title, switches or "plain", f"{len(mine)}", sold, *cells])
         if known.get(mix):
-            rows.append([f"`{mix}`", NEEDED, "", f"{len(known[mix])}", f"{content.sold:,}", *bound_cells(known[mix]), *["-"] * 5])
-    return table(heading, rows)
-
-
-def _figures(mine: Sequence[Run]) -> list[str]:
-    late, bursts = [run.get("bursts_late") for run in mine], [run["bursts"] for run in mine]
-    return [
-        figure([run["taken"] for run in mine]),
-        ends(mine),
-        figure([run["kills"] for run in mine]),
-        f"{figure(late)} of {figure(bursts)}" if any(bursts) and any(one is not None for one in late) else "-",
-        figure([run["burst_worst"] for run in mine], 1),
-        figure([run["p99_ms"] for run in mine]),
-        figure([run["work"] for run in mine], 1, 100) + " %",
-    ]
+            rows.append([f"`{mix}`", NEEDED, "", f"{len(known[mix])}", sold, *bound_cells(known[mix]), *["-"] * 5])
+    return table(["mix", "manager", "balloons", "runs", "sold, MiB", *ALL_MIXES], rows)
 
 
 def by_switches(runs: Sequence[Run]) -> Mapping[str, list[Run]]:
-    """Runs by what their guests' balloons do by themselves."""
+    """Group runs by the switches of their guests' balloons."""
     found: dict[str, list[Run]] = {}
     for run in runs:
-        on = ", ".join(text for name, text in (("fpr", "free page reporting"), ("autodeflate", "autodeflate")) if run.get(name))
+        on = ", ".join(text for name, text in (("fpr", REPORTING), ("autodeflate", "autodeflate")) if run.get(name))
         found.setdefault(on, []).append(run)
     return found
 
 
-def cold_table(runs: Sequence[Run], mixes: Mapping[str, Mix]) -> str:
-    """Mixes on hosts with compressed swap: what could be taken, what guests felt, and what it cost."""
-    heading = [
-        "mix", "manager", "runs", "taken at ≥ 95 % of the work, MiB", "worst burst until then, s", "p99 of a slot until then, ms",
-        "of the unsqueezed", "taken unfelt, MiB", "ended by", "work in all", "in the host's swap: held, takes, MiB",
-        "kernel's CPU for swapping, % of one", "manager's CPU, %",
-    ]  # fmt: skip
-    rows = []
-    for mix in mixes:
-        for name, manager in MANAGERS.items():
-            mine = of(runs, mix, name)
-            if not mine:
-                continue
-            slower = [
-                run["p99_ms_until_taken"] / run["p99_ms_unsqueezed"] if run["p99_ms_until_taken"] and run["p99_ms_unsqueezed"] else None
-                for run in mine
-            ]
-            stores = [run["host_swap"] or (0, 0) for run in mine]
-            rows.append(
-                [
-                    f"`{mix}`",
-                    manager.title if any(run["host_swap"] for run in mine) else f"{manager.title}, without swap",
-                    str(len(mine)),
-                    figure([run["taken"] for run in mine]),
-                    figure([run["burst_worst_until_taken"] for run in mine], 1),
-                    figure([run["p99_ms_until_taken"] for run in mine]),
-                    figure(slower, 1) + " times",
-                    figure([run["taken_unfelt"] for run in mine]),
-                    ends(mine),
-                    figure([run["work"] for run in mine], 1, 100) + " %",
-                    f"{figure([held for held, _ in stores])}, {figure([takes for _, takes in stores])}",
-                    figure([run["compression_cpu_percent"] for run in mine], 1),
-                    figure([run["manager_cpu_percent"] for run in mine], 2) if name != "nothing" else "-",
-                ]
-            )
-    return table(heading, rows) if rows else "Nothing has been measured yet."
+def slowdown(runs: Sequence[Run]) -> str:
+    pairs = [(run["p99_ms_until_taken"], run["p99_ms_unsqueezed"]) for run in runs]
+    return figure([until / free if until and free else None for until, free in pairs], 1) + " times"
+
+
+def host_swap(runs: Sequence[Run]) -> str:
+    stores = [run["host_swap"] or (0, 0) for run in runs]
+    return ", ".join(figure(values) for values in zip(*stores, strict=True))
+
+
+COLD: Final[Mapping[str, Column]] = {
+    "runs": lambda runs: str(len(runs)),
+    "taken at ≥ 95 % of the work, MiB": of_key("taken"),
+    "worst burst until then, s": of_key("burst_worst_until_taken", 1),
+    "p99 of a slot until then, ms": of_key("p99_ms_until_taken"),
+    "of the unsqueezed": slowdown,
+    "taken unfelt, MiB": of_key("taken_unfelt"),
+    "ended by": ends,
+    "work in all": of_key("work", 1, 100, " %"),
+    "in the host's swap: held, takes, MiB": host_swap,
+    "kernel's CPU for swapping, % of one": of_key("compression_cpu_percent", 1),
+    "manager's CPU, %": manager_cpu,
+}
+
+
+def cold_table(runs: Sequence[Run], mixes: Iterable[str]) -> str:
+    """Return what could be taken on hosts with compressed swap, what guests felt, and what it cost."""
+    rows = [
+        [f"`{mix}`", manager.title, *(cell(mine) for cell in COLD.values())]
+        for mix, (name, manager) in itertools.product(mixes, MANAGERS.items())
+        if (mine := of(runs, mix, name))
+    ]
+    return table(["mix", "manager", *COLD], rows) if rows else "Nothing has been measured yet."
+
+
+DAYS: Final[Mapping[str, Column]] = {
+    "runs": lambda runs: str(len(runs)),
+    "programs killed": of_key("kills"),
+    "work": of_key("work", 1, 100, " %"),
+    "p99 of a slot, ms": of_key("p99_ms"),
+    "slowest burst, s": of_key("burst_worst", 1),
+    "late bursts": late_bursts,
+    "deficit, GiB·s per guest-hour": of_key("deficit", 1),
+    "longest deficit, s": of_key("deficit_longest", 1),
+    "taken at ≥ 95 % of the work, MiB": of_key("taken"),
+    "ended by": ends,
+}
 
 
 def days_table(runs: Sequence[Run]) -> str:
     """Return the table of recorded days: kills and work, memory that guests were sold and did not see, and memory taken."""
-    heading = [
-        "days", "manager", "runs", "programs killed", "work", "p99 of a slot, ms", "slowest burst, s", "late bursts",
-        "deficit, GiB·s per guest-hour", "longest deficit, s", "taken at ≥ 95 % of the work, MiB", "ended by",
-    ]  # fmt: skip
-    rows = []
-    for mix in sorted({run["mix"] for run in runs if run["mix"].split("-")[0] == "days"}):
-        for name, manager in MANAGERS.items():
-            mine = of(runs, mix, name)
-            if mine:
-                taken, ended, kills, late, slowest, p99, work = _figures(mine)
-                deficits = [figure([run[key] for run in mine], 1) for key in ("deficit", "deficit_longest")]
-                days = mix.partition("-")[2] or "made up"
-                rows.append([days, manager.title, str(len(mine)), kills, work, p99, slowest, late, *deficits, taken, ended])
-    return table(heading, rows) if rows else "Nothing has been measured yet."
-
-
-def warming_text(runs: Sequence[Run]) -> str:
-    """What became of guests that began to use what was cold."""
-    lines = []
-    for run in runs:
-        if one := run.get("warming"):
-            back = "not back before the end" if one["back"] is None else f"back for good after {one['back']:.0f} s"
-            taken = "an unknown amount was" if one["taken"] is None else f"{one['taken']:,} MiB were"
-            least = "unknown" if one["least_work"] is None else f"{100 * one['least_work']:.1f} %"
-            lines.append(
-                f"- {MANAGERS[run['manager']].title}: {taken} taken by then; the least work in any 10 s was {least}, and 95 % of it were "
-                f"{back}; {run['kills']} programs were killed."
-            )
-    return "\n".join(lines) or "Nothing has been measured yet."
-
-
-OTHER_HOSTS: Final = {"qemu": "QEMU alone", "kubevirt": "a libvirt for each guest"}
-"""What starts guests, instead of one libvirt for all, and how it is called."""
-
-
-def hosts_table(runs: Sequence[Run], mixes: Mapping[str, Mix]) -> str:
-    """mom on guests of libvirt and on guests that were started otherwise, side by side: the last runs of the same mix."""
-    rows = []
-    for mix in mixes:
-        mine = of(runs, mix, "mom")
-        others = {title: [run for run in mine if run.get("on") == on] for on, title in OTHER_HOSTS.items()}
-        # Only runs of the same version say anything of the difference.
-        labels = {one["label"] for some in others.values() for one in some}
-        libvirts = [run for run in mine if "on" not in run and run["label"] in labels]
-        for name, some in (("libvirt", libvirts), *others.items()):
-            if some:
-                taken = [run["taken"] for run in some]
-                bursts = (figure([run["burst_worst"] for run in some], 1), figure([run["burst"] for run in some], 1))
-                cpu = figure([run["manager_cpu_percent"] for run in some], 2)
-                rows.append([f"`{mix}`", name, str(len(some)), figure(taken), ends(some), *bursts, cpu])
-    heading = ["mix", "guests of", "runs", "taken, MiB", "ended by", "worst burst growth, s", "mean", "mom's CPU, % of one"]
-    return table(heading, rows) if rows else "No run without libvirt is kept yet."
-
-
-def order_table(runs: Sequence[Run], simulated: Sequence[Run], mixes: Mapping[str, Mix]) -> str:
-    """Real and simulated side by side, and in how many pairs of managers the simulator has the same one ahead."""
-    names = [name for name in MANAGERS if any(run["manager"] == name for run in simulated)]
-    rows = []
-    for mix in mixes:
-        real = {name: spread([run["taken"] for run in of(runs, mix, name)]).median for name in MANAGERS if of(runs, mix, name)}
-        guessed = {run["manager"]: float(run["taken"]) for run in simulated if run["mix"] == mix}
-        both = {name: taken for name, taken in guessed.items() if name in real}
-        if len(both) < 2:
-            continue
-        cells = [f"{figure([real.get(name)])} / {guessed[name]:,.0f}" if name in guessed else "-" for name in names]
-        same, pairs = same_order(real, both)
-        rows.append([f"`{mix}`", *cells, f"{same} of {pairs}"])
-    heading = ["mix: real / simulated, MiB", *(MANAGERS[name].title for name in names), "pairs in the same order"]
-    return table(heading, rows) if rows else "Nothing has been measured yet that could be compared."
-
-
-TIE_SHARE = 0.05
-"""Managers whose figures differ by less than this ratio are as good as each other: two runs of the same differ as much."""
-
-
-def same_order(real: Mapping[str, float], guessed: Mapping[str, float]) -> tuple[int, int]:
-    """Of the pairs of managers that differ on real guests, how many the simulator has in the same order; and how many pairs that are."""
-    same = pairs = 0
-    for one, other in itertools.combinations(sorted(guessed), 2):
-        apart = real[one] - real[other]
-        if abs(apart) < TIE_SHARE * max(real[one], real[other]):
-            continue
-        pairs += 1
-        same += (guessed[one] - guessed[other]) * apart > 0
-    return same, pairs
+    mixes = sorted({run["mix"] for run in runs if run["mix"].split("-")[0] == "days"})
+    rows = [
+        [mix.partition("-")[2] or "made up", manager.title, *(cell(mine) for cell in DAYS.values())]
+        for mix, (name, manager) in itertools.product(mixes, MANAGERS.items())
+        if (mine := of(runs, mix, name))
+    ]
+    return table(["days", "manager", *DAYS], rows) if rows else "Nothing has been measured yet."
 
 
 def traced(results: Path, run: Run) -> list[dict[str, Any]]:
-    """What was seen each second."""
+    """Return the samples of a run, one a second."""
     with gzip.open(results / "traces" / run["trace"], "rt") as file:
         return [json.loads(line) for line in file]
 
 
 def draw_course(results: Path, runs: Sequence[Run], mix: str, path: Path) -> None:
-    """The last run of each manager over time: what was taken, what the host had, what guests held, and their work."""
+    """Draw the last run of each manager over time: memory and work."""
     from matplotlib.figure import Figure
 
     chosen = [mine[-1] for name in MANAGERS if (mine := of(runs, mix, name))]
@@ -377,7 +288,7 @@ def draw_course(results: Path, runs: Sequence[Run], mix: str, path: Path) -> Non
 
 
 def draw_moving(results: Path, runs: Sequence[Run], mix: str, path: Path) -> None:
-    """Of each manager in the picture, its median run; nothing where one has none."""
+    """Draw the moving picture with the median run of each manager, if each has one."""
     ordered = {name: sorted(of(runs, mix, name), key=lambda run: run["taken"]) for name in LANES}
     if all(ordered.values()):
         medians = {name: mine[(len(mine) - 1) // 2] for name, mine in ordered.items()}
@@ -385,7 +296,7 @@ def draw_moving(results: Path, runs: Sequence[Run], mix: str, path: Path) -> Non
 
 
 def draw_mixes(runs: Sequence[Run], mixes: Mapping[str, Mix], path: Path) -> None:
-    """Bars: what could be taken in each mix under each manager; hatched where guests were killed or harmed."""
+    """Draw what could be taken in each mix under each manager. Bars are hatched if guests were killed or harmed."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
@@ -422,62 +333,15 @@ def _plain(*all_axes: Axes) -> None:
         axes.spines[["top", "right"]].set_visible(False)
 
 
-def refusal_text(runs: Sequence[Run]) -> str:
-    """What came of going on below the floor of the mixes."""
-    lines = [
-        f"`{run['mix']}`, {MANAGERS[run['manager']].title}, down to {run['floor']} MiB: {ends([run])}; {run['taken_at_end']:,} MiB taken, "
-        f"{run['available_least']:,} available at the least, {run['kills']} programs killed, {100 * run['work']:.1f} % of the work done "
-        f"in all and {100 * run['work_last_minute']:.1f} % in the last minute, the worst burst growth {run['burst_worst'] or 0:.1f} s; "
-        f"mom has said {_said(run['states'])}."
-        for run in runs
-    ]
-    nothing = "No run is kept that went on below the floor: the command for it stands at the end of this page."
-    return "\n".join(f"- {line}" for line in lines) or nothing
-
-
-def _said(states: Mapping[str, float]) -> str:
-    # Before the squeeze, the program that takes memory makes up for what others take less: less than nothing is taken then.
-    when = {state: f"first with {taken:,.0f} MiB taken" if taken > 0 else "before any was taken" for state, taken in states.items()}
-    return ", ".join(f"`{state}` {said}" for state, said in when.items()) or "nothing"
-
-
-def still_text(found: Sequence[Run]) -> str:
-    """What mom did in minutes in which nothing changed."""
-    lines = [
-        f"`{one['mix']}`: with {one['taken']:,} MiB taken and {one['available']:,.0f} MiB available (state {', '.join(one['states'])}), in "
-        f"{one['seconds'] / 60:.0f} minutes in which nothing changed, after {one['settled']:.0f} s in which mom could settle: "
-        f"{one['sizes_changed']} changes of a balloon, commands: {_counted(one['applied'])}; guests did {100 * one['work']:.1f} % "
-        f"of their work, {one['kills']} programs were killed."
-        for one in found
-    ]
-    return "\n\n".join(lines) or "Nothing has been measured yet."
-
-
-def _counted(commands: Mapping[str, int]) -> str:
-    return ", ".join(f"`{control}` {count}" for control, count in sorted(commands.items())) or "none"
-
-
-def filled(text: str, parts: Mapping[str, str]) -> str:
-    """A document whose generated parts, each between `<!-- NAME -->` and `<!-- end -->`, are these."""
-    for name, part in parts.items():
-        before, found, rest = text.partition(f"<!-- {name} -->\n")
-        _, ended, after = rest.partition("<!-- end -->")
-        if not (found and ended):
-            raise ValueError(f"the document has no place for {name}")
-        text = f"{before}{found}\n{part}\n\n{ended}{after}"
-    return text
-
-
 PLACES: Final = re.compile(
     r"<!-- =(?P<name>[^>]+?) -->.*?(?P<end><!-- = -->)|(?<=!\[)[^]]*(?P<path>]\([^)]*\))<!-- of (?P<picture>[^>]+?) -->"
 )
 
 
 def restated(text: str, figures: Mapping[str, str]) -> str:
-    """A document whose named figures, each between `<!-- =NAME -->` and `<!-- = -->` on one line, are these, and the descriptions of
-    pictures before `<!-- of NAME -->`. (A line that began with a comment would be no Markdown.)
+    """Return a page with these figures between `<!-- =NAME -->` and `<!-- = -->`, and descriptions of pictures before `<!-- of NAME -->`.
 
-    Raises `ValueError` for a name that is not among them.
+    Raise `ValueError` for an unknown name.
     """
 
     def place(found: re.Match[str]) -> str:
@@ -491,41 +355,35 @@ def restated(text: str, figures: Mapping[str, str]) -> str:
     return PLACES.sub(place, text)
 
 
-def headlines(runs: Sequence[Run], reporting: Sequence[Run]) -> Mapping[str, str]:
-    """The figures of the mix `bursty` that other pages name, by their names there.
+def headlines(runs: Mapping[str, Sequence[Run]]) -> Mapping[str, str]:
+    """Return the figures of the mix `bursty` that other pages name, by their names there.
 
-    :param reporting: the runs whose guests report their free pages
+    :param runs: by `by_switches`
     """
-    taken = {f"taken {name}": _gibibytes(of(runs, "bursty", name)) for name in ("nothing", "mom-original", "pve", "ksm", "mom")}
-    mine = of(runs, "bursty", "mom")
-    reported = {f"taken {name}, reporting": _gibibytes(told) for name in ("nothing", "mom") if (told := of(reporting, "bursty", name))}
+    plain, reporting = ([run for run in runs.get(kind, ()) if run["mix"] == "bursty"] for kind in ("", REPORTING))
+    mine = of(plain, "bursty", "mom")
+    unsqueezed = spread([run["burst_worst_unsqueezed"] for run in plain]).median
+    nothing, original, mom = (_gibibytes(of(plain, "bursty", name)) for name in ("nothing", "mom-original", "mom"))
+    reported = {f"taken {name}, reporting": _gibibytes(some) for name in ("nothing", "mom") if (some := of(reporting, "bursty", name))}
     return {
-        **taken,
         **reported,
         "runs mom": str(len(mine)),
-        "burst unsqueezed": f"{spread([run['burst_worst_unsqueezed'] for run in runs if run['mix'] == 'bursty']).median:.1f} s",
+        "burst unsqueezed": f"{unsqueezed:.1f} s",
         "burst worst": f"{max(run['burst_worst'] for run in mine):.1f} s",
         "moving picture": "A host of twelve guests over ten minutes: without a manager and under oVirt MOM's laws"
-        f" {taken['taken nothing']} and"
-        f" {taken['taken mom-original']} GiB could be taken, under mom {taken['taken mom']}",
+        f" {nothing} and {original} GiB could be taken, under mom {mom}",
     }
 
 
 def _gibibytes(runs: Sequence[Run]) -> str:
-    """What could be taken in the median of these runs."""
+    """Return what was taken in the median of these runs."""
     return f"{spread([run['taken'] for run in runs]).median / 1024:.1f}"
 
 
 def machine(runs: Sequence[Run]) -> str:
-    """Where this was measured, in general terms."""
+    """Describe the machines of these runs."""
     hosts = {json.dumps(run["host"], sort_keys=True): run["host"] for run in runs}
     return "\n".join(
         f"{host['cpus']} CPUs, {host['memory_gib']} GiB of memory, no swap, Linux {host['kernel']}; guests under {host['guests']}."
         for host in hosts.values()
     )
-
-
-def results_in(path: Path) -> Iterator[Run]:
-    """The lines of a file, if it is there."""
-    if path.exists():
-        yield from map(json.loads, path.read_text(encoding="utf-8").splitlines())

@@ -22,15 +22,14 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "real"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "squeeze"))
+sys.path += [str(Path(__file__).resolve().parents[2] / folder) for folder in ("tests/real", "benchmarks/shared")]
 
-from guest_image import build
-from plain_qemu import BALLOON, PlainGuest, PlainHost, ask
-from squeeze_report import filled, results_in, table
+from plain_qemu import BALLOON, PlainGuest, ask, plain_host
+from tables import filled, results_in, table
 
 from mom_core import Entity, Scope
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
@@ -68,10 +67,9 @@ begin), and `reaction` (s) if it began."""
 class Squeezed:
     """Guest with its bursts and its sweeps."""
 
-    def __init__(self, guest: PlainGuest, place: int, write: Callable[[Burst], object]) -> None:
+    def __init__(self, guest: PlainGuest, write: Callable[[Burst], object]) -> None:
         self.write = write
         self.guest = guest
-        self.place = place
         self.process = QemuProcess(guest.pid, Path("/proc"))
         self.entity = Entity(Scope.GUEST, guest.uuid, guest.name)
         self.reactions: list[float] = []
@@ -171,32 +169,30 @@ class Squeezed:
 def run(guests: int, sweeps: int, seed: int) -> None:
     """Run so many sweeps against bursts, and write the results."""
     RESULTS.parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="mom-sweeps-") as folder, RESULTS.open("a", encoding="utf-8") as file:
-        host, alone = PlainHost(Path(folder), build()), threading.Lock()
+    lock = threading.Lock()
+    with (
+        tempfile.TemporaryDirectory(prefix="mom-sweeps-") as folder,
+        RESULTS.open("a", encoding="utf-8") as file,
+        ThreadPoolExecutor(guests) as pool,
+        plain_host(Path(folder)) as host,
+    ):
 
         def write(burst: Burst) -> None:
-            with alone:
+            with lock:
                 file.write(json.dumps({"seed": seed, **burst}) + "\n")
                 file.flush()
 
-        try:
-            squeezed = []
-            for place in range(guests):
-                phase = place * PERIOD_SECONDS // guests
-                demand = f"{int(time.time())},{BASE_MIB},{BURST_MIB},{PERIOD_SECONDS},{DUTY_PERCENT},{phase},0,0,{GROWTH_MIB},1000"
-                squeezed.append(Squeezed(host.start(f"guest{place}", 1536, f"momtest.demand={demand}"), place, write))
-            for guest in squeezed:
-                guest.guest.wait_until_up()
-            time.sleep(2 * PERIOD_SECONDS)
-            each = -(-sweeps // guests)
-            orders = [random.Random(seed + guest.place) for guest in squeezed]  # noqa: S311  # an order of moments, no secrets
-            threads = [threading.Thread(target=guest.run, args=(each, order)) for guest, order in zip(squeezed, orders, strict=True)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-        finally:
-            host.destroy_all()
+        squeezed = []
+        for place in range(guests):
+            phase = place * PERIOD_SECONDS // guests
+            demand = f"{int(time.time())},{BASE_MIB},{BURST_MIB},{PERIOD_SECONDS},{DUTY_PERCENT},{phase},0,0,{GROWTH_MIB},1000"
+            squeezed.append(Squeezed(host.start(f"guest{place}", 1536, f"momtest.demand={demand}"), write))
+        for guest in squeezed:
+            guest.guest.wait_until_up()
+        time.sleep(2 * PERIOD_SECONDS)
+        orders = [random.Random(seed + place) for place in range(guests)]  # noqa: S311  # an order of moments, no secrets
+        for _ in pool.map(Squeezed.run, squeezed, [-(-sweeps // guests)] * guests, orders):
+            pass
 
 
 def report(bursts: Sequence[Burst]) -> str:

@@ -1,4 +1,4 @@
-"""The parts of benchmarks on real guests that need none: what they make of their figures, and what they configure."""
+"""Parts of benchmarks that need no real guests: configurations, and what becomes of figures."""
 
 import json
 import pickle
@@ -17,6 +17,7 @@ import pytest
 import squeeze
 import squeeze_report
 from compared import Course, simulated
+from tables import filled, results_in
 
 from mom_core import load_config
 from mom_daemon.plugins.declared import check_plugins
@@ -27,9 +28,8 @@ SECONDS = 60.0
 
 
 @pytest.mark.parametrize("variant", bench_reaction.COST_VARIANTS)
-def test_what_the_reaction_benchmark_configures_can_be_loaded(variant: str, tmp_path: Path) -> None:
-    path = tmp_path / "mom.yaml"
-    path.write_text(bench_reaction.config_text(LIBVIRTD, tmp_path, "5s", bench_reaction.COST_VARIANTS[variant], 1 << 20), encoding="utf-8")
+def test_configuration_of_the_reaction_benchmark_is_valid(variant: str, tmp_path: Path) -> None:
+    path = bench_reaction.configuration(LIBVIRTD, tmp_path, 5.0, bench_reaction.COST_VARIANTS[variant], 1024)
     assert list(load_config(str(path)).plugins) == ["host", "libvirt", "balloon", "policy"]
 
 
@@ -100,9 +100,9 @@ def test_collisions_are_grouped_by_begin_of_the_burst() -> None:
 
 
 def test_the_page_says_what_became_of_sweeps_that_met_bursts() -> None:
-    found = list(squeeze_report.results_in(bench_collisions.RESULTS))
+    found = list(results_in(bench_collisions.RESULTS))
     page = (ROOT / "docs/safety.md").read_text("utf-8")
-    told = squeeze_report.filled(page, {"collisions": bench_collisions.report(found)})
+    told = filled(page, {"collisions": bench_collisions.report(found)})
     assert page == told, "python benchmarks/sweeps/bench_collisions.py report --docs docs"
 
 

@@ -1,4 +1,4 @@
-"""The laws of others do what their descriptions say."""
+"""Laws of other managers do what their descriptions say."""
 
 import peers
 import pytest

@@ -1,4 +1,4 @@
-"""What guests print becomes work, latency and bursts; a trace becomes the figure of merit; runs become tables."""
+"""Work, latency and bursts from what guests print; memory taken at enough work; tables of runs."""
 
 import time
 from dataclasses import replace
@@ -12,15 +12,11 @@ import steady_host
 from guest_hosts import GuestHost
 from guests_told import Listener, lines, quantile, work
 from host_swap import HostSwap, descendants, system_seconds, thread_seconds
-from managers import applied_in, could_be_reserved, state_in
+from managers import could_be_reserved, state_in
 from merit import Moment, spread, taken_at_work, taken_unfelt
 from mixes import read_mixes
 from one_run import Squeeze, warming
-
-from mom_core import Declarations, Report, Status
-from mom_core.testing import snapshot
-from mom_plugins_http.routes.metrics import GuestSelection, exposition
-from mom_plugins_http.routes.published import ReportView, Totals
+from tables import filled
 
 LINE = (
     "DEMAND {since:.1f} held=150 lost=0.0 filled={filled:.2f} kills={kills} ran={ran:.1f} met={met} bursts={bursts} swap=2048 oom={kills} "
@@ -33,12 +29,12 @@ def said(since: float, met: int, *, filled: float = 0, bursts: int = 0, kills: i
     return text.encode()
 
 
-def test_what_a_guest_prints_is_read_whatever_else_its_console_says() -> None:
+def test_lines_are_found_among_other_output_of_the_console() -> None:
     (told,) = lines(b"GUEST up\r\n[    1.0] noise\r\n" + said(10, 99, fast=98, slow=1) + b"DEMAND 11.0 held=1", at=5.0)
     assert (told.at, told.ran, told.met, told.swap, told.took) == (5.0, 10.0, 99, 2048, {2.0: 98, 200.0: 1})
 
 
-def test_a_line_that_is_not_whole_yet_is_read_the_next_time(tmp_path: Path) -> None:
+def test_incomplete_line_is_read_the_next_time(tmp_path: Path) -> None:
     path = tmp_path / "log"
     whole = said(10, 99)
     path.write_bytes(whole[:20])
@@ -58,17 +54,17 @@ def heard(*told: tuple[float, bytes]) -> Listener:
     return listener
 
 
-def test_work_is_the_share_of_slots_that_were_done_in_time() -> None:
+def test_work_is_the_ratio_of_slots_done_in_time() -> None:
     done = work([heard((0, said(100, 1000)), (60, said(160, 1540)))], 0, 60)
     assert done.share == pytest.approx(0.9)
 
 
-def test_a_guest_that_says_nothing_any_more_does_not_work() -> None:
+def test_silent_guest_does_not_work() -> None:
     done = work([heard((0, said(100, 1000)), (30, said(130, 1300)))], 0, 60)
     assert done.share == pytest.approx(0.5)
 
 
-def test_kills_bursts_and_swap_are_those_since_the_beginning() -> None:
+def test_work_counts_kills_and_bursts_since_its_beginning() -> None:
     listener = heard(
         (0, said(0, 0, filled=1.4, bursts=1)),
         (1, said(1, 10, filled=1.4, bursts=1)),
@@ -79,7 +75,7 @@ def test_kills_bursts_and_swap_are_those_since_the_beginning() -> None:
     assert (done.bursts, done.kills, done.swap) == ([2.0], 1, 2.0)
 
 
-def test_a_quantile_lies_between_the_edges_at_which_was_counted() -> None:
+def test_quantile_is_interpolated_between_edges() -> None:
     assert quantile({2: 99, 200: 1}, 0.99) == 2
     assert quantile({2: 98, 200: 2}, 0.99) == pytest.approx(101)
     assert quantile({}, 0.99) is None
@@ -89,15 +85,15 @@ def moment(time: float, taken: float, work: float = 1.0, kills: int = 0) -> Mome
     return Moment(time, taken, 1000, 0, 0, 0, work, kills, 0, {})
 
 
-def test_the_figure_of_merit_is_the_most_that_was_taken_at_enough_work() -> None:
+def test_most_memory_taken_at_enough_work_counts() -> None:
     assert taken_at_work([moment(1, 100), moment(2, 200, 0.96), moment(3, 300, 0.94)]) == 200
 
 
-def test_what_comes_after_a_kill_does_not_count() -> None:
+def test_memory_taken_after_a_kill_does_not_count() -> None:
     assert taken_at_work([moment(1, 100), moment(2, 200, kills=1), moment(3, 300)]) == 100
 
 
-def test_a_squeeze_that_harms_from_the_beginning_is_worth_nothing() -> None:
+def test_squeeze_that_harms_from_the_start_takes_nothing() -> None:
     assert taken_at_work([moment(1, 100, 0.5)]) == 0.0
 
 
@@ -106,16 +102,16 @@ def felt(time: float, taken: float, p99_ms: float | None, burst: float | None, k
 
 
 @pytest.mark.parametrize("slower", [(9.0, 1.0), (7.0, 2.6), (None, 1.0)])
-def test_what_guests_feel_does_not_count_as_taken_unfelt(slower: tuple[float | None, float]) -> None:
+def test_memory_that_slows_guests_does_not_count_as_unfelt(slower: tuple[float | None, float]) -> None:
     trace = [felt(1, 100, 4.0, 1.0), felt(2, 200, 8.0, None), felt(3, 300, *slower), felt(4, 150, 4.0, 1.0)]
     assert taken_unfelt(trace, 4.0) == 200
 
 
-def test_what_is_taken_unfelt_after_a_kill_does_not_count() -> None:
+def test_memory_taken_unfelt_after_a_kill_does_not_count() -> None:
     assert taken_unfelt([felt(1, 100, 4.0, 1.0), felt(2, 150, 9.0, 1.0, kills=1), felt(3, 200, 4.0, 1.0)], 4.0) == 100
 
 
-def test_several_runs_are_told_with_their_spread() -> None:
+def test_several_runs_are_shown_with_their_range() -> None:
     assert str(spread([9000.0])) == "9,000"
     assert str(spread([9000.0, 8000.0, 9500.0])) == "9,000 (8,000 to 9,500)"
 
@@ -140,7 +136,7 @@ RUN: dict[str, Any] = {
 }
 
 
-def test_the_table_has_a_row_for_each_manager_that_ran_and_one_for_nobody_squeezing() -> None:
+def test_table_has_a_row_for_each_manager_and_one_unsqueezed() -> None:
     table = squeeze_report.main_table(
         [RUN, {**RUN, "taken": 9300}, {**RUN, "manager": "pve", "ended": "guest workload killed", "kills": 2}], "bursty"
     )
@@ -151,7 +147,7 @@ def test_the_table_has_a_row_for_each_manager_that_ran_and_one_for_nobody_squeez
 
 
 def squeezed_since(met: int) -> Squeeze:
-    """Guests that did all of their work but for what is lacking in the first 20 s after 100 s, when they began to use what was cold."""
+    """Return guests that missed this many slots a second for 20 s after they began to use cold memory, at 100 s."""
     told = [(float(at), said(at, 10 * at - (0 if at <= 100 else met * min(20, at - 100)))) for at in range(161)]
     squeeze = Squeeze(read_mixes()["warming"], cast("GuestHost", None), Path("nowhere"), listeners={"a": heard(*told)})
     squeeze.trace = [moment(at, 25.0 * at) for at in range(161)]
@@ -159,12 +155,12 @@ def squeezed_since(met: int) -> Squeeze:
     return squeeze
 
 
-def test_work_is_back_when_there_is_enough_of_it_in_each_ten_seconds_from_then_on() -> None:
+def test_work_is_back_once_every_ten_seconds_have_enough_of_it() -> None:
     assert warming(squeezed_since(5), 160.0) == {"taken": 2500, "least_work": 0.5, "back": 28.0}
     assert warming(squeezed_since(0), 160.0) == {"taken": 2500, "least_work": 1.0, "back": 0.0}
 
 
-def test_the_kernels_time_and_a_managers_helpers_are_read_from_proc(tmp_path: Path) -> None:
+def test_kernel_time_and_child_processes_are_read_from_proc(tmp_path: Path) -> None:
     def process(pid: int, name: str, user: int, system: int, children: str = "") -> None:
         (tmp_path / str(pid) / "task" / str(pid)).mkdir(parents=True)
         (tmp_path / str(pid) / "comm").write_text(f"{name}\n")
@@ -180,7 +176,7 @@ def test_the_kernels_time_and_a_managers_helpers_are_read_from_proc(tmp_path: Pa
     assert system_seconds([21, 22, 99], tmp_path) == 3.0
 
 
-def test_what_a_compressed_swap_takes_of_the_host_is_the_guests_still(tmp_path: Path) -> None:
+def test_memory_of_compressed_swap_counts_as_the_guests(tmp_path: Path) -> None:
     stat = tmp_path / "zram7" / "mm_stat"
     stat.parent.mkdir()
     stat.write_text("  1073741824 200000000 209715200 0 0 0 0 0\n")
@@ -189,25 +185,12 @@ def test_what_a_compressed_swap_takes_of_the_host_is_the_guests_still(tmp_path: 
     assert steady_host.store_mib("") == 0.0
 
 
-def test_the_order_of_managers_is_compared_where_they_differ() -> None:
-    real = {"a": 5000.0, "b": 9000.0, "c": 9100.0}
-    assert squeeze_report.same_order(real, {"a": 1.0, "b": 2.0, "c": 1.5}) == (2, 2)
-    assert squeeze_report.same_order(real, {"a": 1.8, "b": 2.0, "c": 1.5}) == (1, 2)
-
-
-def test_who_was_only_simulated_is_told_and_not_compared() -> None:
-    real = [{**RUN, "manager": name, "taken": taken} for name, taken in (("nothing", 5000), ("mom", 9000))]
-    simulated = [{"mix": "bursty", "manager": name, "taken": taken} for name, taken in (("nothing", 5100), ("mom", 8000), ("pve", 3000))]
-    row = squeeze_report.order_table(real, simulated, {"bursty": read_mixes()["bursty"]}).splitlines()[-1]
-    assert row == "| `bursty` | 5,000 / 5,100 | - / 3,000 | 9,000 / 8,000 | 1 of 1 |"
-
-
-def test_all_managers_have_the_same_figures_with_balloons_that_do_something_by_themselves_and_without() -> None:
+def test_each_kind_of_balloon_has_its_row() -> None:
     plain = [{**RUN, "bursts": 36, "bursts_late": late, "taken": taken} for late, taken in ((0, 9000), (2, 9400))]
     runs = [*plain, {**RUN, "bursts": 36, "bursts_late": 1, "kills": 3, "fpr": True}, {**RUN, "manager": "ksm", "bursts": 20}]
     lines = squeeze_report.figures_table(runs, {name: read_mixes()[name] for name in ("bursty", "tiny")}, {}).splitlines()
     assert lines[2].startswith("| `bursty` | KSM alone (ksmtuned's law) | plain | 1 | 12,288 | 9,500 |")
-    assert "| - | 1.9 | 90 | 99.0 % |" in lines[2], "an earlier run has not counted what came late"
+    assert "| - | 1.9 | 90 | 99.0 % |" in lines[2], "an earlier run has not counted late bursts"
     assert lines[3].startswith("| `bursty` | mom | plain | 2 | 12,288 | 9,200 (9,000 to 9,400) |")
     assert "| 0 | 1 (0 to 2) of 36 | 1.9 | 90 |" in lines[3]
     assert lines[4].startswith("| `bursty` | mom | free page reporting | 1 |")
@@ -215,7 +198,7 @@ def test_all_managers_have_the_same_figures_with_balloons_that_do_something_by_t
     assert lines[5].startswith("| `tiny` | not run yet |")
 
 
-def test_recorded_days_are_compared_by_harm_before_the_memory_taken() -> None:
+def test_table_of_recorded_days_shows_harm_before_memory_taken() -> None:
     runs = [
         {**RUN, "mix": mix, "bursts": 9, "deficit": deficit, "deficit_longest": 90.5}
         for mix, deficit in (("days", 120), ("days-may", 1400))
@@ -226,7 +209,7 @@ def test_recorded_days_are_compared_by_harm_before_the_memory_taken() -> None:
     assert rows[3][0] == "may"
 
 
-def test_the_deficit_counts_guests_that_have_less_than_their_full_size() -> None:
+def test_deficit_counts_guests_below_their_full_size() -> None:
     host = cast("GuestHost", SimpleNamespace(sizes=lambda: {"a": 512.0}))
     full = {"a": 1024.0, "silent": 1024.0}
     squeeze = Squeeze(read_mixes()["days"], host, Path("nowhere"), memory=full, sizes=dict(full))
@@ -236,25 +219,18 @@ def test_the_deficit_counts_guests_that_have_less_than_their_full_size() -> None
     assert squeeze.deficit.guest_seconds == pytest.approx(2 * squeeze.deficit.longest)
 
 
-def test_a_document_keeps_what_stands_around_its_tables() -> None:
+def test_filled_page_keeps_the_text_around_its_tables() -> None:
     text = "Before.\n<!-- one -->\n\nold\n\n<!-- end -->\nAfter.\n"
-    assert squeeze_report.filled(text, {"one": "| new |"}) == "Before.\n<!-- one -->\n\n| new |\n\n<!-- end -->\nAfter.\n"
+    assert filled(text, {"one": "| new |"}) == "Before.\n<!-- one -->\n\n| new |\n\n<!-- end -->\nAfter.\n"
     with pytest.raises(ValueError, match="no place for two"):
-        squeeze_report.filled(text, {"two": ""})
+        filled(text, {"two": ""})
 
 
-def test_mom_says_how_the_host_is_where_it_does() -> None:
+def test_state_of_the_host_is_read_from_mom() -> None:
     assert state_in({"host": {"fields": {"host_memory_state": "hard"}}}) == "hard"
     assert state_in({"host": {"fields": {"host_memory_state": None}}}) == ""
     assert state_in({}) == ""
 
 
-def test_a_mom_that_cannot_be_asked_has_not_refused(tmp_path: Path) -> None:
+def test_silent_mom_has_not_refused(tmp_path: Path) -> None:
     assert could_be_reserved(tmp_path / "nobody.sock") is None
-
-
-def test_commands_are_counted_by_what_mom_tells_prometheus() -> None:
-    totals = Totals()
-    totals.outcomes |= {("ksm_run", Status.APPLIED): 2, ("ksm_run", Status.UNCHANGED): 7, ("balloon_target", Status.FAILED): 1}
-    report = Report(1, 0.0, "enforce", snapshot(), (), (), (), (), (), 0.1)
-    assert applied_in(exposition(ReportView(report, Declarations(), totals), GuestSelection()).decode()) == {"ksm_run": 2}

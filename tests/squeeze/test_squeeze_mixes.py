@@ -1,4 +1,4 @@
-"""The mixes say what they should, and run on the simulator."""
+"""Mixes are consistent, and run on the simulator."""
 
 import subprocess
 import time
@@ -11,7 +11,7 @@ import pytest
 from made_up_machines import DATE, write_machines
 from mixes import QUICK, Mix, read_mixes
 from real_guests import COMMAND_LINE
-from squeeze import compared, done, main
+from squeeze import compared, done, keep, kept, main
 
 MIXES = read_mixes()
 
@@ -24,35 +24,35 @@ def program(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", MIXES)
-def test_every_mix_has_its_reason_and_fits_into_its_guests(name: str) -> None:
+def test_mix_fits_into_its_guests(name: str) -> None:
     mix = MIXES[name]
     assert len(mix.why) > 40
     for member in mix.members():
         one = member.group
-        assert one.base + one.burst + one.leaks + one.cold < 0.9 * one.memory, "an unsqueezed guest has room for what it wants"
+        assert one.base + one.burst + one.leaks + one.cold < 0.9 * one.memory, "an unsqueezed guest has room for its programs"
         assert member.phase < one.period
 
 
-def test_a_mistake_in_the_mixes_is_told_with_the_file(tmp_path: Path) -> None:
+def test_error_in_the_mixes_names_the_file(tmp_path: Path) -> None:
     path = tmp_path / "mixes.yaml"
     path.write_text("odd: {why: x, protocol: {}, guests: {a: {count: 1, memory: 1024, base: 10, brust: 3}}}")
     with pytest.raises(ValueError, match=r"mixes\.yaml.*\n(.*\n)*.*brust"):
         read_mixes(path)
 
 
-def test_bursts_are_spread_over_the_period_unless_they_come_together() -> None:
+def test_bursts_are_spread_over_the_period() -> None:
     assert [member.phase for member in MIXES["bursty"].members()] == [10 * index for index in range(12)]
     assert {member.phase for member in MIXES["steady"].members()} == {0}
 
 
-def test_a_guest_is_told_what_its_program_reads() -> None:
+def test_guest_gets_the_arguments_of_its_program() -> None:
     member = next(MIXES["leaking"].members())
     assert member.demand(1000) == "1000,200,350,3000,1,0,0,0,320,4000,0,0"
     cold = next(MIXES["warming"].members())
     told, _, seed = cold.demand(1000, 365.0).rpartition(",")
     assert told == "1000,80,200,120,35,0,0,0,320,4000,0,0,500,365"
     others = {member.demand(1000, 365.0).rpartition(",")[2] for member in MIXES["warming"].members()}
-    assert len(others) == 12, "what is cold in one guest is in no other"
+    assert len(others) == 12, "cold memory differs between guests"
     assert seed in others
     assert {member.demand(1000).rpartition(",")[2] for member in MIXES["alike"].members()} == {"0"}
 
@@ -72,7 +72,7 @@ def test_the_guests_program_takes_what_it_is_told(mix: str, program: Path) -> No
 
 
 @pytest.mark.processes
-def test_the_guests_program_follows_a_recorded_day(program: Path) -> None:
+def test_guest_program_follows_a_recorded_day(program: Path) -> None:
     told = [f"{int(time.time())}", "1", "0", "100", "0", "0", "0", "0", "100", "100"]
     with subprocess.Popen([program, *told], env={"day": "2,40,5"}, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -100,24 +100,18 @@ def test_recorded_days_are_scaled_to_the_guests(tmp_path: Path) -> None:
     assert all(len(COMMAND_LINE + member.arguments(10**10)) < 2048 for member in made_up.members()), "the kernel ignores the rest"
 
 
-def test_a_host_with_another_swap_is_squeezed_down_to_where_its_kernel_would_begin_to_swap() -> None:
-    assert MIXES["bursty"].with_zram(4096).protocol.zram == 4096
-    assert MIXES["bursty"].with_zram(4096).protocol.floor == 100
-    assert MIXES["cold"].with_zram(0).protocol.floor == 500
-
-
-def test_truthful_sizes_are_compared_on_recorded_days_only() -> None:
+def test_truthful_goal_is_compared_on_recorded_days_only() -> None:
     assert "mom-truthful" in compared(MIXES["days"])
     assert "mom-truthful" not in compared(MIXES["bursty"])
 
 
-def test_offloading_is_compared_on_hosts_with_swap_only() -> None:
+def test_offload_is_compared_on_hosts_with_swap_only() -> None:
     assert "mom-offload" in compared(MIXES["cold"])
     assert "mom-offload" not in compared(MIXES["bursty"])
 
 
 @pytest.mark.parametrize("manager", ["nothing", "mom-original", "pve", "ksm", "mom"])
-def test_every_manager_is_squeezed_on_the_simulator(manager: str) -> None:
+def test_manager_is_squeezed_on_the_simulator(manager: str) -> None:
     small = MIXES["leaking"].model_dump() | {"protocol": {**MIXES["leaking"].protocol.model_dump(), "ramp": 200.0}}
     outcome = on_simulator.simulated(Mix.model_validate(small), manager)
     assert outcome["manager"] == manager
@@ -125,7 +119,7 @@ def test_every_manager_is_squeezed_on_the_simulator(manager: str) -> None:
     assert outcome["ended"] != "end of the ramp"
 
 
-def test_the_simulator_exhausts_a_host_without_a_manager_when_what_was_available_is_taken() -> None:
+def test_simulated_host_without_a_manager_is_exhausted_when_its_available_memory_is_taken() -> None:
     mix = MIXES["bursty"]
     outcome = on_simulator.simulated(mix, "nothing")
     assert outcome["ended"] == "host exhausted"
@@ -133,18 +127,19 @@ def test_the_simulator_exhausts_a_host_without_a_manager_when_what_was_available
 
 
 @pytest.mark.long
-def test_the_simulator_has_more_taken_of_cold_memory_by_each_means_that_there_is() -> None:
+def test_each_means_takes_more_of_simulated_cold_memory() -> None:
     mix = MIXES["cold"]
-    without_swap = on_simulator.simulated(mix.with_zram(0), "nothing")
+    protocol = mix.protocol.model_copy(update={"zram": 0, "floor": 500})
+    without_swap = on_simulator.simulated(mix.model_copy(update={"protocol": protocol}), "nothing")
     managed = [on_simulator.simulated(mix, manager) for manager in ("nothing", "ksm", "mom", "mom-offload")]
     taken = [one["taken"] for one in (without_swap, *managed)]
-    assert taken == sorted(set(taken)), "nobody, the kernel with zram, KSM alone, mom without offloading, mom with it"
-    assert taken[1] < 1.2 * taken[0], "by itself the kernel begins to swap when a burst may end it, as it did on real guests"
+    assert taken == sorted(set(taken)), "no swap, the kernel with zram, KSM alone, mom without offload, mom with it"
+    assert taken[1] < 1.2 * taken[0], "the kernel begins to swap when a burst may exhaust the host, as on real guests"
     assert taken[4] > 1.3 * taken[3]
 
 
 @pytest.mark.long
-def test_simulated_results_are_kept_and_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_simulated_results_replace_earlier_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
         main(["simulate", "tiny", "--results", str(tmp_path)])
     assert len((tmp_path / "simulated.jsonl").read_text().splitlines()) == 5
@@ -152,27 +147,26 @@ def test_simulated_results_are_kept_and_replaced(tmp_path: Path, capsys: pytest.
     assert "| mix" in capsys.readouterr().out
 
 
-def test_the_mix_for_a_first_look_is_not_compared_with_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+def test_mix_for_a_first_look_is_not_compared_with_the_others(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["simulate", QUICK])
     assert "invalid choice" in capsys.readouterr().err
 
 
-def test_a_run_that_was_done_is_not_repeated_unless_it_was_done_under_another_label() -> None:
+def test_run_is_not_repeated_unless_it_was_done_with_other_options() -> None:
     runs = [{"mix": "fast", "manager": "mom", "deaf": False, "label": "1.0"}, {"mix": "fast", "manager": "pve", "deaf": False, "label": ""}]
-    assert done(runs, ("fast", "mom", False, None, "libvirt", None, False, False), "") == 1
-    assert done(runs, ("fast", "mom", False, None, "libvirt", None, False, False), "1.0") == 1
-    assert done(runs, ("fast", "mom", False, None, "libvirt", None, False, False), "1.1") == 0
-    assert done(runs, ("fast", "mom", True, None, "libvirt", None, False, False), "1.0") == 0
-    assert done(runs, ("fast", "mom", False, 150, "libvirt", None, False, False), "") == 0, "with another floor it is another thing"
-    assert done(runs, ("fast", "mom", False, None, "qemu", None, False, False), "") == 0, "without libvirt, too"
-    assert done([{**runs[0], "on": "qemu"}], ("fast", "mom", False, None, "qemu", None, False, False), "") == 1
-    assert done(runs, ("fast", "mom", False, None, "libvirt", 0, False, False), "") == 0, "with another swap, too"
-    assert done(runs, ("fast", "mom", False, None, "libvirt", None, True, False), "") == 0, "with free page reporting, too"
-    assert done([{**runs[0], "fpr": True}], ("fast", "mom", False, None, "libvirt", None, True, False), "") == 1
+    mom = {"mix": "fast", "manager": "mom", "deaf": False, "label": ""}
+    assert done(runs, mom) == 1
+    assert done(runs, {**mom, "label": "1.0"}) == 1
+    assert done(runs, {**mom, "label": "1.1"}) == 0
+    assert done(runs, {**mom, "deaf": True}) == 0
+    assert done(runs, {**mom, "fpr": True}) == 0
+    assert done([{**runs[0], "fpr": True}], {**mom, "fpr": True}) == 1
 
 
-def test_a_mix_can_be_squeezed_further() -> None:
-    deeper = MIXES["fast"].with_floor(150)
-    assert deeper.protocol.floor == 150
-    assert deeper.protocol.ramp == MIXES["fast"].protocol.ramp
+def test_runs_under_conditions_that_cannot_be_chosen_are_left_out(tmp_path: Path) -> None:
+    run = {"mix": "fast", "manager": "mom"}
+    keep(tmp_path, run, [])
+    keep(tmp_path, {**run, "floor": 150}, [])
+    assert [one["trace"] for one in kept(tmp_path)] == ["fast.mom.1.jsonl.gz"]
+    assert (tmp_path / "traces/fast.mom.2.jsonl.gz").exists()

@@ -1,4 +1,4 @@
-"""What guests need is told apart from what they hold, and so what could be taken at most."""
+"""Memory that guests need, apart from what they hold, and so the most that could be taken."""
 
 import gzip
 import json
@@ -44,7 +44,7 @@ def moment(at: float, inside: dict[str, Inside], *, programs: float = 4050, merg
     return Moment(at, 15 * at, 1000, 6000, merged, 1000, 1.0, 0, 0, sizes, "", programs, inside)
 
 
-def told(since: float, held: int, swap: int = 0) -> bytes:
+def line(since: float, held: int, swap: int = 0) -> bytes:
     return f"DEMAND {since} held={held} lost=0 filled=1 kills=0 ran={since} met=1 bursts=1 swap={swap} oom=0 took=2:1,\n".encode()
 
 
@@ -56,19 +56,19 @@ def heard(*said: tuple[float, bytes]) -> Listener:
     return listener
 
 
-def test_a_guests_memory_is_told_apart_from_a_code_buffer_of_nearly_that_size() -> None:
+def test_guest_memory_is_distinguished_from_a_code_buffer_of_nearly_its_size() -> None:
     assert backed_mib(SMAPS, 1048576) == 722
     assert backed_mib(SMAPS, 196608) is None
 
 
-def test_two_mappings_of_the_same_size_are_not_told_apart() -> None:
+def test_two_mappings_of_the_same_size_cannot_be_distinguished() -> None:
     assert backed_mib(SMAPS + SMAPS, 1048576) is None
 
 
-def test_a_program_that_grows_or_has_just_begun_is_not_compared_with_older_statistics() -> None:
-    assert calm(heard((8, told(1, 150)), (1, told(8, 150)))) is not None
-    assert calm(heard((8, told(1, 150)), (1, told(8, 400)))) is None
-    assert calm(heard((1, told(8, 150)))) is None
+def test_program_that_grows_or_has_just_begun_is_not_calm() -> None:
+    assert calm(heard((8, line(1, 150)), (1, line(8, 150)))) is not None
+    assert calm(heard((8, line(1, 150)), (1, line(8, 400)))) is None
+    assert calm(heard((1, line(8, 150)))) is None
     assert calm(heard()) is None
 
 
@@ -77,8 +77,8 @@ def record(**other: int) -> dict[str, int]:
     return {f"balloon.{name}": value for name, value in {**kib, **other}.items()}
 
 
-def test_a_guest_is_looked_into_where_all_is_known_of_it() -> None:
-    (program,) = lines(told(9, 150, swap=2048), 0)
+def test_details_of_a_guest_need_all_figures() -> None:
+    (program,) = lines(line(9, 150, swap=2048), 0)
     assert inside_of(record(), SMAPS, 829, program) == Inside(150, 2, 1024, 974, 782, 700, 722, 107)
     assert inside_of(record(), SMAPS, 829, None) is None
     assert inside_of(record(), "", 829, program) is None
@@ -88,36 +88,36 @@ def test_a_guest_is_looked_into_where_all_is_known_of_it() -> None:
     assert inside_of(incomplete, SMAPS, 829, program) is None
 
 
-def test_a_guest_whose_process_has_gone_is_left_out() -> None:
-    listeners = {"worker-01": heard((8, told(1, 150)), (1, told(8, 150)))}
+def test_guest_whose_process_has_ended_is_left_out() -> None:
+    listeners = {"worker-01": heard((8, line(1, 150)), (1, line(8, 150)))}
     assert look_into({"worker-01": record()}, {}, listeners) == {}
     assert look_into({"worker-01": record()}, {"worker-01": 1 << 30}, listeners) == {}
 
 
-def test_a_kernel_is_measured_from_statistics_of_one_time_while_a_balloon_moves() -> None:
+def test_moving_balloon_does_not_change_the_kernels_need() -> None:
     assert kernel([REST]) == 92
     swept_meanwhile = replace(REST, size=600)
     assert kernel([REST, REST, swept_meanwhile]) == 92
 
 
-def test_what_a_kernel_keeps_for_a_while_of_what_was_freed_is_not_its_need() -> None:
+def test_freed_pages_on_cpu_lists_are_not_the_kernels_need() -> None:
     keeps = replace(REST, unused=REST.unused - 47, backed=700)
     assert kernel([keeps, keeps, keeps, keeps, BURST]) == 92
 
 
-def test_what_a_kernel_keeps_and_the_host_has_not_backed_is_not_its_need() -> None:
+def test_memory_that_the_host_has_not_backed_is_not_the_kernels_need() -> None:
     keeps = replace(REST, unused=REST.unused - 47, backed=240)
     assert kernel([keeps]) == 90
 
 
-def test_a_look_at_a_guest_that_has_swapped_counts_where_there_is_no_other() -> None:
+def test_sample_of_a_guest_that_has_swapped_counts_if_there_is_no_other() -> None:
     swapped = replace(REST, swap=50, unused=820)
     assert kernel([REST, swapped]) == 92
     assert kernel([swapped]) == 104
     assert kernel([replace(swapped, backed=190)]) == 90
 
 
-def test_needs_are_programs_at_most_kernels_processes_and_less_what_is_merged_at_the_end() -> None:
+def test_needs_are_the_peak_of_programs_kernels_and_processes_less_merged_memory() -> None:
     guests = {f"worker-{index:02d}": REST for index in range(12)}
     trace = [moment(1, guests, programs=3600, merged=0), moment(500, {}), moment(600, guests, programs=3600)]
     needs = needs_in(trace)
@@ -126,17 +126,17 @@ def test_needs_are_programs_at_most_kernels_processes_and_less_what_is_merged_at
     assert could_be_taken(15570, 500, needs) == 9102
 
 
-def test_guests_that_were_never_looked_into_count_as_the_others() -> None:
+def test_guests_without_details_count_like_the_others() -> None:
     needs = needs_in([moment(1, {"worker-00": REST})])
     assert needs is not None
     assert needs.processes == 12 * 107
 
 
-def test_a_trace_in_which_no_guest_was_looked_into_says_nothing_of_needs() -> None:
+def test_trace_without_details_has_no_needs() -> None:
     assert needs_in([moment(1, {})]) is None
 
 
-def test_what_was_looked_into_is_kept_only_where_there_is_something() -> None:
+def test_trace_holds_details_only_where_there_are_some() -> None:
     assert "inside" not in moment(1, {}).as_json()
     whole = moment(1, {"worker-00": REST})
     assert whole.as_json()["inside"] == {"worker-00": asdict(REST)}
@@ -157,7 +157,7 @@ def kept(folder: Path, name: str, trace: list[Moment]) -> dict[str, Any]:
     return OLD | {"held_before": 9570, "trace": name}
 
 
-def test_runs_that_knew_less_are_left_out_of_what_could_be_taken(tmp_path: Path) -> None:
+def test_runs_without_details_have_no_bound(tmp_path: Path) -> None:
     guests = {f"worker-{index:02d}": REST for index in range(12)}
     runs = [OLD, kept(tmp_path, "old.gz", [moment(600, {})]), kept(tmp_path, "new.gz", [moment(1, guests), moment(600, guests)])]
     (bound,) = squeeze_report.bounds(tmp_path, runs, "bursty", PROTOCOL)
