@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
-from importlib.metadata import PackageNotFoundError, PathDistribution, distribution
+from importlib.metadata import PackageNotFoundError, PathDistribution, distribution, distributions
 from itertools import chain, groupby, islice
 from pathlib import Path
 
@@ -350,3 +350,12 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
     yield made
     for module in made.modules:
         sys.modules.pop(module, None)
+
+
+@pytest.fixture
+def only_shelf(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> Shelf:
+    """Return a shelf with nothing but mom's own verbs behind it."""
+    monkeypatch.setattr(
+        "mom_core.plugins.discovery.distributions", lambda: [*distributions(path=[str(shelf.folder)]), *distributions(name="mom-daemon")]
+    )
+    return shelf
