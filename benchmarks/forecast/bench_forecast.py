@@ -41,7 +41,7 @@ WANTED: Final = 0.8
 """Ratio of the error of the next hour to that of the better of "as yesterday" and "as it is now"."""
 
 CYCLE_WANTED_MS: Final = 1.0
-MIB_WANTED: Final = 10.0
+MIB_WANTED: Final = 12.0
 """Of 1,000 guests."""
 
 KIB_WANTED: Final = 4.0 * 8

@@ -287,6 +287,17 @@ def test_stored_guest_takes_less_than_8_kib_and_comes_back() -> None:
     assert learned.expected[5 * 96 + 40] == learned.expected[40], "of a day that was not seen, what others had"
 
 
+@given(st.floats(min_value=0.0, max_value=1e12))
+def test_stored_curves_are_exact_to_half_a_percent(kib: float) -> None:
+    days = new_days()
+    guest = days.known["a"] = KnownGuest("a", "a", GuestDays(days.calendar, slots=1))
+    guest.days.by_week[1] = kib
+    kept = content_of(days)
+    again = days_from(json.loads(json.dumps(kept))).known["a"].days.by_week
+    assert isnan(again[0]), "unknown stays unknown"
+    assert again[1] == pytest.approx(kib, rel=0.004, abs=1e-30)
+
+
 def test_absurd_use_of_one_guest_harms_no_other() -> None:
     """By an agent, of a guest whose size is unknown."""
     days = after(2)

@@ -4,7 +4,6 @@ import errno
 import fcntl
 import json
 import os
-import random
 import re
 import sqlite3
 import subprocess
@@ -28,28 +27,9 @@ from mom_plugins_record.recording.command import record
 from mom_plugins_record.recording.cycles import json_text
 from mom_plugins_record.recording.groups import MARK
 from mom_plugins_record.recording.reader import Recording
-from mom_plugins_record.recording.writer import GROUP, MOST_FORGOTTEN, RecordingFull, RecordingLimits, files_of
+from mom_plugins_record.recording.writer import MOST_FORGOTTEN, RecordingFull, RecordingLimits, files_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "recordings.md"
-
-
-@pytest.mark.long
-def test_a_flipped_byte_costs_the_rest_of_its_group_at_most(tmp_path, reports):
-    folder = written(tmp_path / "r", reports)
-    (path,) = files_of(folder)
-    sound = path.read_bytes()
-    chosen = random.Random(1)  # noqa: S311  # the same each time
-    for turn in range(len(MARK) + 15):
-        at = turn if turn < len(MARK) else chosen.randrange(len(sound))
-        damaged = bytearray(sound)
-        damaged[at] ^= 1 << chosen.randrange(8)
-        path.write_bytes(damaged)
-        back, recording = read(path)
-        numbers = [report.number for report in back]
-        assert numbers == sorted(set(numbers))
-        assert all(report == reports[report.number - 1] for report in back)
-        assert len(reports) - len(back) <= GROUP
-        assert len(back) == len(reports) or recording.damage or recording.damage.cut_off
 
 
 def test_a_recording_that_ends_anywhere_is_read_up_to_there(tmp_path, reports):

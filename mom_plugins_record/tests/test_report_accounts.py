@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import Condition, Decision, Guest, Host, Outcome, Report, Severity, Snapshot, Source, Status, Value, Verdict, as_number
+from mom_core import Condition, Decision, Guest, Host, Outcome, Report, Snapshot, Source, Status, Value, Verdict, as_number
 from mom_plugins_record.report.accounts import LONGEST_GAP, LOOKS_EACH_CYCLE, Accounts, GivenBack, Touched
 from mom_plugins_record.report.fields import FIELDS, values_of
 from mom_plugins_record.report.hours import GuestHour, HostHour, bin_of, percentile, upper_edge
@@ -151,12 +151,6 @@ def test_listed_guests_are_known_despite_the_condition() -> None:
     assert accounts.given_back() == GivenBack(0, 0, 0)
     host, rows = current_of(accounts)
     assert (host.seconds, host.unknown_seconds, rows["a"].seconds) == (5, 5, 5)
-
-
-def test_empty_list_is_known_after_the_condition() -> None:
-    past = Verdict([Condition("guests", "the guests are unknown", severity=Severity.OK, over=15.0)])
-    host, _ = current_of(after(cycle(0, {}), replace(cycle(10, {}), verdict=past)))
-    assert (host.seconds, host.unknown_seconds) == (10, 0)
 
 
 @pytest.mark.parametrize(("incarnation", "sweeps"), [("1", 2 * GIB), ("2", 0)])

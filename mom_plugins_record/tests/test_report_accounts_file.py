@@ -3,7 +3,6 @@
 import errno
 import logging
 import os
-import random
 import shutil
 import sqlite3
 from contextlib import closing
@@ -169,16 +168,6 @@ def test_properties_survive_a_clock_step(path: Path) -> None:
     for number in (5, 1, 2):
         file.write([with_properties(number, flavor="small")])
     assert [(hour, said["flavor"]) for hour, _, said in properties(path)] == [(1, "small"), (2, "small"), (5, "small")]
-
-
-@pytest.mark.long
-def test_full_file_loses_its_oldest_day(path: Path) -> None:
-    file = file_at(path, largest=1 << 18)
-    for number in range(0, 24 * 20, 6):
-        file.write([hour(1_000_000 + number, 50)])
-    assert path.stat().st_size < 2 << 18
-    assert min(row.hour for row in read_guests(path, 0, float("inf"))) > 1_000_000
-    assert max(row.hour for row in read_guests(path, 0, float("inf"))) == 1_000_474
 
 
 def test_minutes_count_toward_the_size(path: Path) -> None:
@@ -425,34 +414,6 @@ def test_restart_continues_touched_sizes_and_today(path: Path) -> None:
     assert today.guests.harm.promise_broken_seconds == 60
     assert today.guests.given_back_kib_seconds.sweeps + today.guests.given_back_kib_seconds.balloon == pytest.approx(10 * 2 * GIB)
     assert (today.seconds, today.guests.harm.killed_known_seconds) == (70, 0)
-
-
-@pytest.mark.long
-def test_damaged_copies_are_refused_or_correct(path: Path, tmp_path: Path) -> None:
-    written = [hour(1_000_000 + number, guests=14) for number in range(12)]
-    for _, rows in written:
-        for number, row in enumerate(rows):
-            row.properties = {"project": f"p{number % 3}", "flavor": "m1.small"}
-    file_at(path).write(written)
-    sound = path.read_bytes()
-    expected = [host for host, _ in written], [row for _, rows in written for row in sorted(rows, key=lambda row: row.id)]
-    chosen = random.Random(1)  # noqa: S311  # the same each time
-    copy = tmp_path / "copy.sqlite3"
-    refused = 0
-    for number in range(80):
-        content = bytearray(sound)
-        at = chosen.randrange(len(content))
-        width = (1, 2, 16, 512)[number % 4]
-        content[at : at + width] = bytes(byte ^ chosen.randrange(1, 256) for byte in content[at : at + width])
-        copy.write_bytes(content)
-        try:
-            check(copy)
-            found = read_hosts(copy, 0, float("inf")), list(read_guests(copy, 0, float("inf"), properties=True))
-        except AccountsError:
-            refused += 1
-            continue
-        assert found == expected, (number, at, width)
-    assert refused > 40
 
 
 def test_damaged_row_sets_the_file_aside(path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -51,15 +51,6 @@ def test_more_memory_for_the_host_never_means_less_for_a_guest(wanted: list[Clai
 
 
 @pytest.mark.long
-@given(claims, rooms, taxes, st.floats(0.001, 1000))
-@settings(max_examples=150)
-def test_it_does_not_matter_in_which_unit_sizes_are(wanted: list[Claim], room: float, tax: float, factor: float) -> None:
-    scaled = [Claim(one.guarantee * factor, one.used * factor, one.most * factor, one.cost) for one in wanted]
-    for share, other in zip(fair_shares(wanted, room, tax), fair_shares(scaled, room * factor, tax), strict=True):
-        assert math.isclose(share * factor, other, rel_tol=1e-6, abs_tol=1e-5 * max(1.0, factor) + 1e-9 * room * factor)
-
-
-@pytest.mark.long
 @given(st.lists(st.tuples(sizes, sizes), min_size=2, max_size=12), sizes, costs, rooms, taxes)
 @settings(max_examples=150)
 def test_no_envy_within_a_class(guests: list[tuple[float, float]], guarantee: float, cost: float, room: float, tax: float) -> None:

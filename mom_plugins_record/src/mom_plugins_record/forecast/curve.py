@@ -14,7 +14,6 @@ quantile, exceeded in one slot of twenty (I. Gibbs, E. Candès, "Adaptive confor
 from __future__ import annotations
 
 import math
-import sys
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -78,9 +77,6 @@ PRIOR: Final = (1.0, 1.0, 0.25)
 
 _CURVES: Final = len(PRIOR)
 
-_MIDDLE: Final = 0x8000
-"""Replacement for the lower two bytes of a float: their middle, so that repeated saving loses nothing more."""
-
 
 class SlotSeen(NamedTuple):
     """Use of a guest in a past slot: average and maximum in KiB, and fastest growth in KiB/s."""
@@ -123,49 +119,6 @@ def unknown_curve(length: int) -> array[float]:
     return array("f", [UNKNOWN]) * length
 
 
-class HalfCurve:
-    """Curve as in its file: the upper two bytes of each float, exact to 0.4 %. Slow averages need whole floats."""
-
-    __slots__ = ("_halves",)
-
-    def __init__(self, halves: array[int]) -> None:
-        self._halves = halves
-
-    @classmethod
-    def of(cls, curve: array[float]) -> HalfCurve:
-        """Return a copy of these floats."""
-        words = array("I", curve.tobytes())
-        return cls(array("H", [word >> 16 for word in words]))
-
-    @classmethod
-    def from_bytes(cls, halves: bytes) -> HalfCurve:
-        """Return the curve from the result of `to_bytes`."""
-        result = array("H", halves)
-        if sys.byteorder == "big":
-            result.byteswap()
-        return cls(result)
-
-    def to_bytes(self) -> bytes:
-        """Return two bytes for each number, little-endian."""
-        kept = self._halves[:]
-        if sys.byteorder == "big":
-            kept.byteswap()
-        return kept.tobytes()
-
-    def whole(self) -> array[float]:
-        """Return the curve as floats."""
-        return array("f", array("I", [half << 16 | _MIDDLE for half in self._halves]).tobytes())
-
-    def __len__(self) -> int:
-        return len(self._halves)
-
-    def __getitem__(self, place: int) -> float:
-        return array("f", array("I", [self._halves[place] << 16 | _MIDDLE]).tobytes())[0]
-
-    def __setitem__(self, place: int, value: float) -> None:
-        self._halves[place] = array("I", array("f", [value]).tobytes())[0] >> 16
-
-
 @dataclass(slots=True)
 class GuestDays:
     """Days of a guest. Sizes in KiB; NaN if unknown.
@@ -187,8 +140,8 @@ class GuestDays:
 
     calendar: Calendar
     by_day: array[float] = field(default_factory=lambda: unknown_curve(SLOTS))
-    by_week: HalfCurve = field(default_factory=lambda: HalfCurve(array("H")))
-    last: HalfCurve = field(default_factory=lambda: HalfCurve.of(unknown_curve(SLOTS)))
+    by_week: array[float] = field(default_factory=lambda: array("f"))
+    last: array[float] = field(default_factory=lambda: unknown_curve(SLOTS))
     excess: array[float] = field(default_factory=lambda: unknown_curve(SLOTS))
     growth: array[float] = field(default_factory=lambda: unknown_curve(SLOTS))
     hour_errors: array[float] = field(default_factory=lambda: unknown_curve(HOURS))
@@ -206,7 +159,7 @@ class GuestDays:
 
     def __post_init__(self) -> None:
         if len(self.by_week) != self.calendar.week_slots:
-            self.by_week = HalfCurve.of(unknown_curve(self.calendar.week_slots))
+            self.by_week = unknown_curve(self.calendar.week_slots)
 
     def close(self, index: int, seen: SlotSeen | None) -> None:
         """End a slot.

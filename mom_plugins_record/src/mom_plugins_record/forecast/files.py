@@ -34,7 +34,7 @@ def leave(folder: Path, days: HostDays) -> None:
     """Leave learned days for the mom with this state folder, merged with earlier days. Raise `MomError` on failure."""
     file = _at(folder / LEARNED)
     before = file.look()
-    if before is not None and before.calendar.same_as(days.calendar):
+    if before is not None and before.calendar == days.calendar:
         days.merge(before)
     file.write(content_of(days))
 
@@ -47,7 +47,7 @@ def days_in(path: Path, calendar: Calendar | None = None) -> HostDays:
     result: HostDays | None = None
     for file in (path / FILE, path / LEARNED) if _is_folder(path) else (path,):
         content = _at(file).look()
-        if content is None or not content.calendar.same_as(calendar or content.calendar):
+        if content is None or content.calendar != (calendar or content.calendar):
             continue
         if result is None:
             result, calendar = content, content.calendar
@@ -171,7 +171,7 @@ class DaysKeeper:
 
     def _usable(self, file: StateFile[HostDays]) -> HostDays | None:
         content = file.read()
-        if content is None or content.calendar.same_as(self._calendar):
+        if content is None or content.calendar == self._calendar:
             return content
         file.refuse("the length of its days or weeks differs from the settings")
         return None

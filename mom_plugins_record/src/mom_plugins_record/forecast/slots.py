@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Final
 
 SLOTS: Final = 96
 """Slots of a day, 15 minutes each."""
@@ -40,7 +40,7 @@ class Calendar:
 
     day_seconds: float = 86_400.0
     week_days: int = 7
-    offset: Callable[[float], float] = local_offset
+    offset: Callable[[float], float] = field(default=local_offset, compare=False)
 
     @property
     def slot_seconds(self) -> float:
@@ -51,10 +51,6 @@ class Calendar:
     def week_slots(self) -> int:
         """Slots of a week."""
         return SLOTS * self.week_days
-
-    def same_as(self, other: Calendar) -> bool:
-        """Return whether days and weeks have the same length."""
-        return (self.day_seconds, self.week_days) == (other.day_seconds, other.week_days)
 
     def index(self, moment: float) -> int:
         """Return the number of the slot at that time (seconds since the epoch)."""
@@ -68,11 +64,3 @@ class Calendar:
         """Return the slot of the week."""
         shift = _MONDAY if self.week_days == 7 else 0  # real days of a week
         return (index + shift * SLOTS) % self.week_slots
-
-
-def calendar_of(content: Any) -> Calendar:
-    """Return the calendar of stored days. Raise any error for an invalid calendar."""
-    day, week = content["day"], content["week"]
-    if not (SHORTEST_DAY <= day <= LONGEST_DAY and isinstance(week, int) and 1 <= week <= LONGEST_WEEK):
-        raise ValueError("the length of days or weeks is invalid")
-    return Calendar(float(day), week)

@@ -87,7 +87,7 @@ def days_of(guest: KnownGuest) -> Days:
     return Days(
         guest.id, guest.name, calendar.slot_seconds, calendar.week_slots // calendar.week_days, calendar.week_days,
         _known(expected), _known(most), _known([days.error])[0], days.margin if days.wrong[3] else None, _known(days.hour_errors),
-        _known([days.now_error])[0], _known(days.growth), _known(days.last.whole()), days.slots, days.has_pattern, round(days.weight, 3),
+        _known([days.now_error])[0], _known(days.growth), _known(days.last), days.slots, days.has_pattern, round(days.weight, 3),
     )  # fmt: skip
 
 

@@ -104,7 +104,7 @@ class Accounts:
         hour = int(report.time // HOUR)
         host = self._host if self._host is not None and self._host.hour == hour else self._begin(hour)
         elapsed = 0.0 if self._looked is None else now - self._looked
-        self._listed = not _guests_unknown(report)
+        self._listed = not report.guests_unknown
         if elapsed > LONGEST_GAP or (elapsed and not self._listed):
             host.unknown_seconds += max(0.0, report.time - self._time)
             for tracked in self._guests.values():
@@ -216,12 +216,6 @@ class Accounts:
         row.promised_most_kib = max(row.promised_most_kib, host.number("mem_promised") or 0.0)
         row.promisable_kib = host.number("mem_promisable") or row.promisable_kib
         row.sold_most_kib = max(row.sold_most_kib, sum(guest.row.sold_kib for guest in self._guests.values()))
-
-
-def _guests_unknown(report: Report) -> bool:
-    if report.snapshot.guests or report.verdict is None:
-        return False
-    return any(condition.name == "guests" and not condition.over for condition in report.verdict.conditions)
 
 
 def _add_memory(row: HostHour, host: Host, elapsed: float) -> None:
