@@ -163,7 +163,7 @@ def test_other_policies_are_compared_and_judged(recording: Path, tmp_path: Path)
     assert "failed checks: below-need\n" in shown.output
     as_json = json.loads(run(recording, "--policy", other, "--json").output)
     assert as_json["exact"]["now"]["below-need"][0]["count"] > 0
-    assert as_json["exact"]["most_different"][0]["example"]["now_from"].startswith("50_balloon:1:")
+    assert as_json["exact"]["most_different"][0]["now_from"].startswith("50_balloon:1:")
 
 
 @pytest.mark.parametrize("text", ["(with", "(defvar a 1"])

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from full_disk import largest_file
-from recordings import written
 from test_report_accounts import GIB, KNOWN, cycle
 
 from mom_core import Report
@@ -19,7 +18,6 @@ from mom_kvm import PointsAsked
 from mom_plugins_record.report import accounts_file
 from mom_plugins_record.report.accounts_file import (
     MOST_SET_ASIDE,
-    NAME,
     AccountsError,
     AccountsFile,
     check,
@@ -27,11 +25,9 @@ from mom_plugins_record.report.accounts_file import (
     read_hosts,
     read_minutes,
 )
-from mom_plugins_record.report.command import find_accounts
 from mom_plugins_record.report.hours import GuestHour, HostHour, SizeSpread, SoldSums
 from mom_plugins_record.report.keeper import MOST_UNWRITTEN, AccountsKeeper
 from mom_plugins_record.report.minutes import MinuteRow
-from mom_plugins_record.report.summary import summary_of
 
 EPOCH = 1_000_000 * 3600.0
 LOG = logging.getLogger("test")
@@ -427,24 +423,6 @@ def test_damaged_row_sets_the_file_aside(path: Path, caplog: pytest.LogCaptureFi
     keeper.write()
     assert keeper.write_error == ""
     assert len(read_hosts(path, 0, float("inf"))) == 1
-
-
-def test_report_includes_cycles_after_the_last_write(tmp_path: Path, reports: list[Report]) -> None:
-    summed = []
-    for name, counted in (("all", reports), ("a part", reports[:40])):
-        folder = written(tmp_path / name, reports)
-        keeper = kept(file_at(folder / NAME), reports[0].time)
-        for report in counted:
-            keeper.add(report, None)
-        keeper.write()
-        summed.append(summary_of(find_accounts(folder, 30 * 86_400.0), "guest"))
-    whole, late = summed
-    assert late.until == pytest.approx(reports[-1].time, abs=0.01)
-    assert late.seen_hours == pytest.approx(whole.seen_hours)
-    assert late.whole.sold_parts.held_gib_hours == pytest.approx(whole.whole.sold_parts.held_gib_hours)
-    assert late.whole.waited_seconds == pytest.approx(whole.whole.waited_seconds)
-    assert (late.whole.killed, late.whole.late_bursts) == (whole.whole.killed, whole.whole.late_bursts)
-    assert [line.name for line in late.lines] == [line.name for line in whole.lines]
 
 
 def test_damaged_properties_are_an_error(path: Path) -> None:

@@ -98,19 +98,6 @@ def test_ksm_and_host_use_match_the_world(ran: tuple[Path, Truth]) -> None:
     assert found["host"]["used"]["average_gib"] == pytest.approx(used, rel=WITHIN)
 
 
-def test_the_parts_are_the_whole(ran: tuple[Path, Truth]) -> None:
-    found = told(ran[0], "--by", "guest")
-    parts = found["whole"]["sold_parts"]
-    names = ("held", "swapped", "ballooned", "untaken")
-    assert sum(parts[f"{name}_gib_hours"] for name in names) - parts["beyond_gib_hours"] == pytest.approx(parts["sold_gib_hours"], rel=1e-4)
-    for name in (*names, "sold", "beyond"):
-        of_guests = sum(line["sold_parts"][f"{name}_gib_hours"] for line in found["lines"])
-        assert of_guests == pytest.approx(parts[f"{name}_gib_hours"], rel=1e-4)
-    given = found["whole"]["given_back"]
-    means = sum(given[f"by_{name}_gib_hours"] for name in ("balloon", "sweeps", "ksm", "cold_memory"))
-    assert means == pytest.approx(given["at_least_gib_hours"], rel=1e-4)
-
-
 def test_gain_lies_within_the_stated_bounds(ran: tuple[Path, Truth], tmp_path: Path) -> None:
     folder, truth = ran
     without = simulated(tmp_path / "recording", "squeeze", SECONDS, acts=False)

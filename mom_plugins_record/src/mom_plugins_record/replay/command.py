@@ -118,11 +118,11 @@ def _lines(result: Comparison, *, other: bool) -> Iterator[str]:
         differing = result.compared - result.identical
         yield f"  {differing} of {result.compared} cycles differ; {result.then.decisions} decisions then, {result.now.decisions} now"
         yield from (
-            f"    {difference.entity} {difference.control}: in {difference.cycles} cycles, first {_difference(difference.example)}"
+            f"    {difference.entity} {difference.control}: in {difference.cycles} cycles, first {_first_case(difference)}"
             for difference in result.most_different[:SHOWN]
         )
-        if len(result.sums) > SHOWN:
-            yield f"    and {len(result.sums) - SHOWN} more"
+        if len(result.differences) > SHOWN:
+            yield f"    and {len(result.differences) - SHOWN} more"
     for title, verdict in (("then", result.then), ("now", result.now)) if other else (("", result.now),):
         yield from _verdict_lines(title, verdict)
     if other:
@@ -162,10 +162,10 @@ def _estimate_json(estimated: Estimate | None) -> Mapping[str, object] | None:
     return {**runs, "left_out": estimated.left_out}
 
 
-def _difference(difference: DecisionDifference) -> str:
+def _first_case(difference: DecisionDifference) -> str:
     then = "nothing" if difference.then is None else f"{difference.then} ({difference.then_from})"
     now = "nothing" if difference.now is None else f"{difference.now} ({difference.now_from})"
-    return f"{format_time(difference.time)} (cycle {difference.number}) {difference.entity} {difference.control}: {then} then, {now} now"
+    return f"{format_time(difference.time)} (cycle {difference.number}): {then} then, {now} now"
 
 
 def _as_json(result: Comparison) -> Mapping[str, object]:
@@ -174,7 +174,7 @@ def _as_json(result: Comparison) -> Mapping[str, object]:
         "then": _verdict_json(result.then),
         "now": _verdict_json(result.now),
     }
-    parts = ("sums", "then", "now")
+    parts = ("differences", "then", "now")
     return {**{field.name: getattr(result, field.name) for field in fields(result) if field.name not in parts}, "exact": exact}
 
 

@@ -18,27 +18,18 @@ from mom_plugins_record.replay.engine import RecordedEngine
 SHOWN_PROBLEMS: Final = 10
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DecisionDifference:
-    """Decision that differs now; None for no decision."""
+    """Control of an entity that is decided differently now: the first case, and the number of cycles. None for no decision."""
 
-    time: float
-    number: int
     entity: str
     control: str
+    time: float
+    number: int
     then: Value
     now: Value
     then_from: str
     now_from: str
-
-
-@dataclass(slots=True)
-class Sum:
-    """Differences of one control of one entity, and the first case."""
-
-    entity: str
-    control: str
-    example: DecisionDifference
     cycles: int = 0
 
 
@@ -52,7 +43,7 @@ class Comparison:
     identical: int = 0
     begins: float | None = None
     ends: float | None = None
-    sums: dict[tuple[str, str], Sum] = field(default_factory=dict)
+    differences: dict[tuple[str, str], DecisionDifference] = field(default_factory=dict)
     then: Complaints = field(default_factory=Complaints)
     now: Complaints = field(default_factory=Complaints)
     left_out: dict[str, str] = field(default_factory=dict)
@@ -65,9 +56,9 @@ class Comparison:
     """Recorded decisions of plugins that the replay lacks."""
 
     @property
-    def most_different(self) -> list[Sum]:
+    def most_different(self) -> list[DecisionDifference]:
         """Differences, the most frequent first."""
-        return sorted(self.sums.values(), key=lambda s: (-s.cycles, s.entity, s.control))
+        return sorted(self.differences.values(), key=lambda item: (-item.cycles, item.entity, item.control))
 
 
 @rarely_collected()
@@ -159,8 +150,7 @@ def _compare(recorded: RecordedCycle, then: tuple[Decision, ...], now: tuple[Dec
         result.identical += 1
         return
     for difference in _differences(recorded, then, now):
-        key = (difference.entity, difference.control)
-        result.sums.setdefault(key, Sum(*key, difference)).cycles += 1
+        result.differences.setdefault((difference.entity, difference.control), difference).cycles += 1
 
 
 def _differences(recorded: RecordedCycle, then: Iterable[Decision], now: Iterable[Decision]) -> Iterator[DecisionDifference]:
@@ -170,10 +160,10 @@ def _differences(recorded: RecordedCycle, then: Iterable[Decision], now: Iterabl
         old, new = before.get(key), after.get(key)
         if old != new:
             yield DecisionDifference(
-                recorded.report.time,
-                recorded.report.number,
                 "host" if some.entity.scope is Scope.HOST else str(some.entity),
                 some.control,
+                recorded.report.time,
+                recorded.report.number,
                 old.value if old else None,
                 new.value if new else None,
                 str(old.source) if old else "",

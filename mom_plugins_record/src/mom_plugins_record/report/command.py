@@ -6,10 +6,6 @@ import glob
 import json
 import math
 import time
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -19,13 +15,10 @@ from mom_core import GuestPattern, MomError, UnitError, is_there, load_config, p
 from mom_daemon import KeptPath, config_option, json_option, print_text, write_output
 from mom_kvm import PointsAsked
 from mom_plugins_record.recording.plugin import configured_recorder
-from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.times import format_time
-from mom_plugins_record.report.accounts import Accounts, Hour
 from mom_plugins_record.report.accounts_file import NAME, check, read_guests, read_hosts, read_minutes
 from mom_plugins_record.report.document import document, table
 from mom_plugins_record.report.hours import HOUR
-from mom_plugins_record.report.keeper import WRITES_EVERY
 from mom_plugins_record.report.minutes import FORECAST_ERRORS
 from mom_plugins_record.report.page import page
 from mom_plugins_record.report.sizes import KIB_PER_GIB
@@ -93,9 +86,6 @@ def report(
 
 _MOST_MINUTES: Final = 120
 
-_ROUNDED: Final = 0.001
-"""s. Precision of stored times."""
-
 
 def find_accounts(path: Path, last: float, *, properties: bool = False) -> AccountedHours:
     """Return the last `last` seconds of the accounts in a recording's folder, or in a file. Raise `MomError` if there are none.
@@ -117,8 +107,6 @@ def find_accounts(path: Path, last: float, *, properties: bool = False) -> Accou
     hosts = read_hosts(accounts, 0.0, math.inf)
     if not hosts:
         raise MomError(f"{accounts} is still empty", hint="mom writes the first accounts a minute after its start")
-    newer = _since_written(accounts.parent, max(row.ended for row in hosts))
-    hosts += [host for host, _ in newer]
     past = [row for row in hosts if row.hour <= time.time() // HOUR]
     if past and len(past) < len(hosts):  # if all hours are in the future, they are from another machine's clock
         remarks.append(f"{len(hosts) - len(past)} hours in the future are ignored: a clock was ahead")
@@ -132,20 +120,9 @@ def find_accounts(path: Path, last: float, *, properties: bool = False) -> Accou
         remarks.append(f"the accounts begin {format_time(begins)[:16]} UTC")
         since = begins
     of_that_time = [row for row in hosts if row.hour >= int(since // HOUR)]
-    guests = chain(read_guests(accounts, since, until, properties=properties), *(guests for _, guests in newer))
+    guests = read_guests(accounts, since, until, properties=properties)
     minutes = read_minutes(accounts, PointsAsked(since, until, _MOST_MINUTES)) if until - since < 2 * HOUR else ()
     return AccountedHours(of_that_time, guests, since, until, remarks, _forecast(accounts, since, until), minutes)
-
-
-def _since_written(folder: Path, written: float) -> Sequence[Hour]:
-    accounts = Accounts()
-    with suppress(MomError):  # accounts may lack a recording
-        for recorded in Recording(folder).cycles(written - _ROUNDED, written + 2 * WRITES_EVERY):
-            counted = recorded.report.time <= written + _ROUNDED  # the last counted cycle, where the next one's time begins
-            accounts.add(replace(recorded.report, outcomes=()) if counted else recorded.report)
-    current = accounts.current()
-    hours = [*accounts.take(), *([current] if current else [])]
-    return [(host, guests) for host, guests in hours if host.seconds or host.unknown_seconds]
 
 
 def _forecast(accounts: Path, since: float, until: float) -> ForecastLine | None:
