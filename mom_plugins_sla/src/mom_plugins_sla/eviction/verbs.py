@@ -9,8 +9,8 @@ from typing import Final
 
 import click
 
-from mom_core import Config, MomError, StateFile, format_kib, load_config, printable
-from mom_daemon import FiniteRange, config_option, json_option, print_prose, print_table
+from mom_core import Config, Guest, MomError, StateFile, format_kib, load_config, printable
+from mom_daemon import FiniteRange, NoSuchGuest, config_option, find_guest, json_option, print_prose, print_table
 from mom_plugins_sla.eviction.jobs import FILE, FORM, LOSS, TITLE, UNDER_WAY, Job, JobState
 from mom_plugins_sla.eviction.plugin import REQUESTS, EvictionPlugin
 from mom_plugins_sla.eviction.requests import request
@@ -83,18 +83,14 @@ def _moment(job: Job) -> str:
     return datetime.fromtimestamp(job.time).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _named(jobs: Sequence[Job], guest: str) -> Job:
-    matches = [job for job in jobs if guest == job.guest] or [job for job in jobs if guest == job.name]
-    if len(matches) > 1:
-        raise MomError(
-            f"mom has stopped {len(matches)} guests with this name", hint=f"use an id: {', '.join(job.guest for job in matches)}"
-        )
-    if not matches:
-        names = ", ".join(printable(job.name) for job in jobs)
-        raise MomError(
-            f"mom has not stopped a guest {printable(guest)}", hint=f"it has stopped: {names}" if names else "it has stopped no guest"
-        )
-    return matches[0]
+def _named(jobs: Sequence[Job], name: str) -> Job:
+    by_id = {job.guest: job for job in jobs}
+    try:
+        return by_id[find_guest({identity: Guest(identity, job.name) for identity, job in by_id.items()}, name).id]
+    except NoSuchGuest:
+        if any(job.name == name for job in jobs):  # several guests have the name
+            raise
+        raise MomError(f"mom has not stopped a guest {printable(name)}", hint="`mom eviction` lists stopped guests") from None
 
 
 def _print_table(stopped: Sequence[Job]) -> None:
