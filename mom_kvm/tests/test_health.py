@@ -5,7 +5,7 @@ import math
 import pytest
 
 from mom_core import Guest, Snapshot, Value
-from mom_kvm import HealthLimits, need_of, pages_kib, taken_from, unhealthy_reasons
+from mom_kvm import HealthLimits, need_of, pages_kib, stale_seconds, taken_from, unhealthy_reasons
 
 GIB = 1 << 20
 
@@ -75,3 +75,8 @@ def test_pages_count_by_the_hosts_own_size() -> None:
     assert pages_kib({"ksm_pages_sharing": 10, "page_size": 64}, "ksm_pages_sharing") == 640
     assert pages_kib({"ksm_pages_sharing": 10}, "ksm_pages_sharing", math.inf) == math.inf
     assert pages_kib({"page_size": 4}, "ksm_pages_sharing") == 0.0
+
+
+@pytest.mark.parametrize(("period", "setting", "seconds"), [(0, None, 10), (1, None, 10), (5, None, 15), (60, None, 180), (60, 7.0, 7)])
+def test_what_was_missed_twice_is_stale_unless_the_operator_says_otherwise(period: float, setting: float | None, seconds: float) -> None:
+    assert stale_seconds(period, setting) == seconds

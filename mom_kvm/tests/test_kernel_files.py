@@ -64,7 +64,7 @@ def test_a_file_of_the_kernel_is_written_as_a_whole_and_never_made(tmp_path: Pat
     write_file(tmp_path / "knob", 7)
     assert (tmp_path / "knob").read_text() == "7"
     with pytest.raises(NotSupported):
-        write_file(tmp_path / "missing", "7", wait=False)
+        write_file(tmp_path / "missing", "7")
     assert not (tmp_path / "missing").exists()
 
 

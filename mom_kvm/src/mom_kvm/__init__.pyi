@@ -95,7 +95,6 @@ from .services.policies import (
     PolicyState as PolicyState,
     PolicyText as PolicyText,
     PolicyTexts as PolicyTexts,
-    files_refused as files_refused,
 )
 from .services.promises import NO_PROMISES as NO_PROMISES, Promises as Promises
 from .services.reservations import (

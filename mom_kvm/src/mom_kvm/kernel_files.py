@@ -71,16 +71,15 @@ def read_number(path: Path) -> int | None:
     return int(match[1]) if match else None
 
 
-def write_file(path: Path | str, value: Value, *, wait: bool = True) -> None:
+def write_file(path: Path | str, value: Value) -> None:
     """Write an existing file, directly or through mom-helper.
 
-    :param wait: wait for the kernel's work, where possible (memory.high of newer kernels)
     :raises HypervisorError: such as `NotSupported` if there is no such file, or `PermissionDenied`; its `__cause__` is the `OSError`
     """
     text = str(value)
     try:
         try:
-            _write(path, text, wait=wait)
+            _write(path, text)
         except OSError as error:
             helper = Helper.reached() if error.errno in _REFUSED else None
             if helper is None:
@@ -139,7 +138,7 @@ def _as_of_guest(failure: OSError | None, write: GroupWrite) -> OSError | None:
     return failure if its_own else ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
 
 
-def _write(path: Path | str, text: str, *, wait: bool) -> None:
+def _write(path: Path | str, text: str, *, wait: bool = True) -> None:
     # O_TRUNC is for tests with plain files; it has no effect on the kernel's files.
     flags = os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | (0 if wait else os.O_NONBLOCK)
     file = os.open(path, flags)

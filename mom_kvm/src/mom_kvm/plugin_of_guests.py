@@ -166,7 +166,17 @@ class PluginOfGuests(Generic[H]):
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem | Condition]:
         """Report bad statistics and unreadable descriptions."""
-        return self._unreliable(snapshot)
+        if self._hypervisor is None:
+            return
+        reports = [(uuid, message, _SILENT_CURE) for uuid, message in self._hypervisor.silent().items()]
+        for uuid, names in self._hypervisor.impossible().items():
+            # The fields are in the hint: otherwise other impossible fields would be a new problem each time.
+            hint = f"its balloon driver is broken or reports false values: {', '.join(names)}"
+            reports.append((uuid, "the guest reports impossible statistics; mom ignores all its statistics", hint))
+        reports += [(uuid, message, self._garbled_cure) for uuid, message in self._hypervisor.garbled().items()]
+        for uuid, message, hint in reports:
+            if uuid in snapshot.guests:
+                yield Problem(Source(self._context.name), message, snapshot.guests[uuid].entity, Severity.WARNING, hint)
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
@@ -181,19 +191,6 @@ class PluginOfGuests(Generic[H]):
         )
         for guest in islice(off, _SWITCHED_PER_CYCLE):
             yield Decision(guest.entity, GuestField.PERIOD, period, "the guest's balloon statistics are off", Source(self._context.name))
-
-    def _unreliable(self, snapshot: Snapshot) -> Iterable[Problem]:
-        if self._hypervisor is None:
-            return
-        reports = [(uuid, message, _SILENT_CURE) for uuid, message in self._hypervisor.silent().items()]
-        for uuid, names in self._hypervisor.impossible().items():
-            # The fields are in the hint: otherwise other impossible fields would be a new problem each time.
-            hint = f"its balloon driver is broken or reports false values: {', '.join(names)}"
-            reports.append((uuid, "the guest reports impossible statistics; mom ignores all its statistics", hint))
-        reports += [(uuid, message, self._garbled_cure) for uuid, message in self._hypervisor.garbled().items()]
-        for uuid, message, hint in reports:
-            if uuid in snapshot.guests:
-                yield Problem(Source(self._context.name), message, snapshot.guests[uuid].entity, Severity.WARNING, hint)
 
     # --- control -----------------------------------------------------------------------------------------------------------------
 

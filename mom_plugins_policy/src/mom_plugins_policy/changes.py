@@ -188,19 +188,13 @@ class ChangingPolicies:
         """Return the policies in force."""
         return self._current().state
 
-    def check(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
-        """Return problems for which `change` would refuse these changes."""
-        return self._judged(self._texts_after(changes, replace_all=replace_all), self._declared)[1]
-
     def remarks(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
         """Return remarks on changed policies, and new remarks on others."""
         now = self.policy
-        policy, problems = self._judged(self._texts_after(changes, replace_all=replace_all), self._declared, to_work=False)
-        return problems if policy is None else (*self._news(self.checked(policy), now, changes), *self._not_kept())
-
-    def _texts_after(self, changes: Mapping[str, str | None], *, replace_all: bool) -> dict[str, str]:
         with self._lock:
-            return texts_of(self._overlay.changed(changes, "", self._base, replace_all=replace_all).over(self._base))
+            texts = texts_of(self._overlay.changed(changes, "", self._base, replace_all=replace_all).over(self._base))
+        policy, problems = self._judged(texts, self._declared, to_work=False)
+        return problems if policy is None else (*self._news(self.checked(policy), now, changes), *self._not_kept())
 
     def checked(self, policy: Policy) -> Sequence[PolicyProblem]:
         """Return remarks on compiled policies."""

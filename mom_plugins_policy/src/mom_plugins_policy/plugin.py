@@ -31,14 +31,14 @@ from mom_core import (
     hookimpl,
     printable,
 )
-from mom_kvm import PolicyProblem, PolicyState, PolicyText, PolicyTexts, files_refused
+from mom_kvm import PolicyProblem, PolicyState, PolicyText, PolicyTexts
 from mom_plugins_policy.changes import DEFAULT, OVERLAY, ChangingPolicies, Read, where_from
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy, Result
 from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.shadow import Shadow
-from mom_plugins_policy.sources import read_policies
+from mom_plugins_policy.sources import files_refused, read_policies
 
 _NIL_FIELD = re.compile(r"[A-Za-z_][\w-]*\.([A-Za-z_]\w*) is nil")
 """Operand in a fault, such as a guest's field."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mom_core import ConfigError, ConfigProblem, is_there, printable, read_file, untrusted
+from mom_core import ConfigError, ConfigProblem, Problem, Source, is_there, printable, read_file, untrusted
 from mom_plugins_policy.language.limits import PolicyLimits
 
 SUFFIX = ".policy"
@@ -147,3 +147,10 @@ def text_of(path: Path, longest: int, hint: str) -> str:
 
 def _problem(path: Path, message: str, hint: str = "") -> ConfigProblem:
     return ConfigProblem(printable(str(path), 400), 0, 0, message, hint)
+
+
+def files_refused(plugin: str, error: ConfigError) -> Problem:
+    """Return the problem of policy files refused at a reload."""
+    message = f"the policy files were refused at the reload: {printable(str(replace(error.problems[0], hint='')), 400)}"
+    hint = "the previous policies stay in force; correct the files (`mom config check` lists all errors), then reload mom"
+    return Problem(Source(plugin), message, hint=hint)

@@ -25,11 +25,10 @@ _OTHERS: Final = RESERVED - {"tags"}
 
 @dataclass(frozen=True, slots=True)
 class GuestDescription:
-    """Guest's description: libvirt's domain XML, a Proxmox VE definition (`options`), or labels of a Kubernetes object. Read-only."""
+    """Guest's description: libvirt's domain XML, or a Proxmox VE definition (`options`). Read-only."""
 
     domain: Element | None = None
     options: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 class GuestPlatform(Protocol):
@@ -81,8 +80,8 @@ class PlatformProperties:
                 self._tell(f"a platform cannot read a guest's description: {type(error).__name__}: {printable(str(error), 200)}")
         return texts
 
-    def _is_property(self, name: object, text: object) -> bool:
-        if not isinstance(name, str) or not isinstance(text, str) or not GuestPattern.is_property(name) or name in RESERVED:
+    def _is_property(self, name: str, text: str) -> bool:
+        if not GuestPattern.is_property(name) or name in RESERVED:
             self._tell(f"a platform returns an invalid property of a guest: {printable(repr(name), 80)}")
             return False
         return bool(text.strip())

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from mom_core import ConfigError, MomError, Problem, Source, Value, printable
+from mom_core import MomError, Source, Value
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -83,11 +83,8 @@ class PolicyTexts(Protocol):
     def state(self) -> PolicyState:
         """Return the policies in force."""
 
-    def check(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
-        """Return problems for which `change` would refuse."""
-
     def remarks(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
-        """Return the problems of `check`, failures that are certain, and warnings."""
+        """Return problems for which `change` would refuse, failures that are certain, and warnings."""
 
     def change(
         self, changes: Mapping[str, str | None], *, who: str, replace_all: bool = False, expected_version: str | None = None
@@ -115,10 +112,3 @@ class PolicyTexts(Protocol):
 
     def failure(self) -> str:
         """Return why the last evaluation stopped early; empty without a failure."""
-
-
-def files_refused(plugin: str, error: ConfigError) -> Problem:
-    """Return the problem of policy files refused at a reload."""
-    message = f"the policy files were refused at the reload: {printable(str(replace(error.problems[0], hint='')), 400)}"
-    hint = "the previous policies stay in force; correct the files (`mom config check` lists all errors), then reload mom"
-    return Problem(Source(plugin), message, hint=hint)

@@ -11,10 +11,10 @@ from traceback import walk_tb
 from pydantic import ValidationError
 
 from mom_core import ConfigError, Decision, Finding, PluginContext, PluginSettings, Problem, Severity, Snapshot, Source, hookimpl, printable
-from mom_kvm import files_refused
 from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.python.entities import CAN_BE_KEPT, Guest, Guests, Host, PolicyCycle, PolicyMistake, PythonEvaluation
 from mom_plugins_policy.python.files import PythonPolicy, line_of, read_policies
+from mom_plugins_policy.sources import files_refused
 
 
 class PypolicyPlugin:
