@@ -31,8 +31,8 @@ def pods(node: Node, clock: HandClock) -> Pods:
     return Pods(node.root, Path("/var/log/pods"), clock)
 
 
-def in_container(uid: str, group: str = "") -> str:
-    return Node.group(uid, group) + "/cri-containerd-0a1b.scope"
+def in_container(uid: str) -> str:
+    return Node.group(uid) + "/cri-containerd-0a1b.scope"
 
 
 def test_a_launcher_is_found_with_what_the_node_knows_of_it(node, pods):

@@ -16,10 +16,10 @@ MIB, GIB = 1 << 10, 1 << 20
 NEWEST_FIXED_MIB = 25 + 100 + 25 + 40 + 30 + 8
 
 
-def kubevirts_request(guest_kib: float, vcpus: int, percentage: int, *, graphics: bool = True) -> float:
+def kubevirts_request(guest_kib: float, vcpus: int, percentage: int) -> float:
     """As the newest KubeVirt makes it, in KiB: `GetMemoryOverhead` of v1.5 and `WithMemoryRequests`."""
     request = guest_kib * 100 // percentage
-    return request + request / 512 + (NEWEST_FIXED_MIB + 8 * vcpus + (32 if graphics else 0)) * MIB
+    return request + request / 512 + (NEWEST_FIXED_MIB + 8 * vcpus + 32) * MIB
 
 
 @pytest.mark.parametrize("percentage", [100, 120, 150, 200, 400])

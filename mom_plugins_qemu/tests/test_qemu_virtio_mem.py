@@ -19,8 +19,8 @@ from mom_plugins_qemu.monitored_guest import virtio_mem_sizing
 from mom_plugins_qemu.qemu_process import HeldMemory
 
 
-def device(name: str = "vm0", plugged: int = 256, most: int = 512) -> dict[str, Any]:
-    sizes = {"size": plugged << 20, "requested-size": plugged << 20, "max-size": most << 20, "block-size": 2 << 20}
+def device(name: str = "vm0", plugged: int = 256) -> dict[str, Any]:
+    sizes = {"size": plugged << 20, "requested-size": plugged << 20, "max-size": 512 << 20, "block-size": 2 << 20}
     return {"type": "virtio-mem", "data": {"id": name, **sizes}}
 
 
