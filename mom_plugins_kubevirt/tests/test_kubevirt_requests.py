@@ -49,32 +49,23 @@ def asked(memory: float | None) -> PodRequest:
 
 
 @pytest.mark.parametrize(
-    ("pod", "protected", "percentage", "promise"),
+    ("pod", "protected", "percentage", "kept", "promise"),
     [
-        (asked(3 * GIB), GIB, 200.0, PodPromise(2 * GIB, 3 * GIB, "the kubelet")),
-        (None, 3 * GIB, 200.0, PodPromise(2 * GIB, 3 * GIB, "its control group")),
-        (asked(None), 3 * GIB, None, PodPromise(2 * GIB, 3 * GIB, "its control group")),
-        (None, None, 200.0, PodPromise(GIB, None, "the setting memory_overcommit_percentage")),
-        (asked(None), None, 80.0, PodPromise(2 * GIB, None, "the setting memory_overcommit_percentage")),
-        (asked(None), None, None, None),
+        (asked(3 * GIB), GIB, 200.0, None, PodPromise(2 * GIB, 3 * GIB, "the kubelet")),
+        (None, 3 * GIB, 200.0, None, PodPromise(2 * GIB, 3 * GIB, "its control group")),
+        (asked(None), 3 * GIB, None, None, PodPromise(2 * GIB, 3 * GIB, "its control group")),
+        (None, None, 200.0, None, PodPromise(GIB, None, "the setting memory_overcommit_percentage")),
+        (asked(None), None, 80.0, None, PodPromise(2 * GIB, None, "the setting memory_overcommit_percentage")),
+        (asked(None), None, None, None, None),
+        (None, None, 200.0, 3 * GIB, PodPromise(3 * GIB, None, ASKING)),
+        (None, 3 * GIB, 200.0, 3 * GIB, PodPromise(2 * GIB, 3 * GIB, "its control group")),
+        (asked(3 * GIB), None, 200.0, 3 * GIB, PodPromise(2 * GIB, 3 * GIB, "the kubelet")),
     ],
 )
-def test_the_kubelet_is_believed_before_the_control_group_and_that_before_the_operator(
-    pod: PodRequest | None, protected: float | None, percentage: float | None, promise: PodPromise | None
+def test_the_kubelet_is_believed_first_then_the_control_group_the_size_while_it_is_asked_and_the_operator(
+    pod: PodRequest | None, protected: float | None, percentage: float | None, kept: float | None, promise: PodPromise | None
 ) -> None:
-    assert promise_of(pod, protected, 2 * GIB, 1, percentage) == promise
-
-
-@pytest.mark.parametrize(
-    ("pod", "protected", "by"), [(None, None, ASKING), (None, GIB, "its control group"), (asked(GIB), None, "the kubelet")]
-)
-def test_while_the_kubelet_is_being_asked_the_guest_is_promised_its_size_whatever_a_setting_says(
-    pod: PodRequest | None, protected: float | None, by: str
-) -> None:
-    promise = promise_of(pod, protected, 4 * GIB, 1, 200.0, 3 * GIB)
-    assert promise is not None
-    assert promise.by == by
-    assert (promise.kib == 3 * GIB) == (by == ASKING)
+    assert promise_of(pod, protected, 2 * GIB, 1, percentage, kept) == promise
 
 
 def test_what_is_not_known_of_the_guest_leaves_only_what_was_requested() -> None:

@@ -63,8 +63,8 @@ def own(plugin: LibvirtPlugin) -> LibvirtHypervisor:
 def test_defaults_are_sensible_and_nonsense_is_refused():
     settings = LibvirtPlugin.Settings()
     assert (settings.uri, settings.stats_period, settings.readonly) == ("qemu:///system", 1.0, False)
-    assert LibvirtPlugin.Settings.model_validate({"stats_period": "0s"}).stats_period == 0
-    for wrong in ({"stats_period": "500ms"}, {"stats_period": "2h"}, {"stale_after": "0s"}, {"call_timeout": "3s"}):
+    LibvirtPlugin.Settings.model_validate({"stats_period": "0s", "watch": "0s"})
+    for wrong in ({"stats_period": "500ms"}, {"stats_period": "2h"}, {"stale_after": "0s"}, {"call_timeout": "3s"}, {"watch": "10ms"}):
         with pytest.raises(ValidationError):
             LibvirtPlugin.Settings.model_validate(wrong)
     assert LibvirtPlugin.Settings.model_validate({"call_timeout": "3s", "deadline": "10s"}).call_timeout == 3
