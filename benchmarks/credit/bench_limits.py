@@ -1,4 +1,4 @@
-"""What limits on credit cost: guests whose groups are files in memory, on a host that stays short.
+"""Measure the cost of limits on credit: guests whose groups are files in memory, on a host that stays short.
 
     python benchmarks/credit/bench_limits.py [--guests 1000] [--changing 200] [--rounds 30]
 

@@ -1,7 +1,7 @@
 """Kinds of faults.
 
-Each is a generator that breaks something, and repairs it at its end. It yields seconds to wait, or a condition to wait for. When it is over,
-all must be in order again within `LIMIT_SECONDS`.
+Each is a generator that breaks something, and repairs it at its end. It yields seconds to wait, or a condition to wait for. When it is
+over, all must be in order again within `LIMIT_SECONDS`.
 """
 
 from __future__ import annotations

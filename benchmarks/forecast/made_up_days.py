@@ -1,4 +1,4 @@
-"""Guests whose days are made up: what each uses in every slot of many weeks, by its kind, with weekends, a holiday, odd days and noise."""
+"""Made-up days of guests: their use in each slot of many weeks, with weekends, holidays and noise."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GIB: Final = 1024.0 * 1024
 
 @dataclass(frozen=True, slots=True)
 class MadeUpGuest:
-    """What a guest uses in each slot, and at most within it, in KiB; from a Monday on. `kind` says which pattern it was made by."""
+    """Use of a guest in each slot, and its peak, in KiB, from a Monday on."""
 
     kind: str
     used: Sequence[float]
@@ -23,7 +23,7 @@ class MadeUpGuest:
 
 
 def _office(rng: random.Random, is_free: Callable[[int], bool]) -> Callable[[int, int], float]:
-    """A desktop: its user comes at eight or so, eats at noon, goes at five or so, and comes on no free day."""
+    """Desktop: its user works from about eight to five, with a break at noon, and not on free days."""
     comes, goes, much = rng.gauss(32, 2), rng.gauss(68, 3), rng.uniform(0.8, 3.0)
     shifts: dict[int, tuple[float, float, float]] = {}
 
@@ -40,7 +40,7 @@ def _office(rng: random.Random, is_free: Callable[[int], bool]) -> Callable[[int
 
 
 def _web(rng: random.Random, is_free: Callable[[int], bool]) -> Callable[[int, int], float]:
-    """A server that follows the day of many people, and half as much on free days."""
+    """Web server: follows the day, with half the load on free days."""
     much, peak = rng.uniform(1.0, 6.0), rng.uniform(52, 80)
     days: dict[int, float] = {}
 
@@ -52,7 +52,7 @@ def _web(rng: random.Random, is_free: Callable[[int], bool]) -> Callable[[int, i
 
 
 def _nightly(rng: random.Random, is_free: Callable[[int], bool]) -> Callable[[int, int], float]:
-    """A backup each night, of different length; on Sundays twice as long."""
+    """Backup each night, of varying length, twice as long on Sundays."""
     begins, lasts, much = rng.randrange(0, 20), rng.uniform(4, 10), rng.uniform(1.0, 4.0)
     lengths: dict[int, float] = {}
 
@@ -64,7 +64,7 @@ def _nightly(rng: random.Random, is_free: Callable[[int], bool]) -> Callable[[in
 
 
 def _hourly(rng: random.Random, is_free: Callable[[int], bool]) -> Callable[[int, int], float]:
-    """Jobs at fixed times of the day, and a large one on one day of the week."""
+    """Jobs at fixed times of the day, and a large weekly one."""
     times = {rng.randrange(SLOTS): rng.uniform(0.3, 2.0) for _ in range(6)}
     weekly, at = rng.randrange(7), rng.randrange(SLOTS - 12)
 
@@ -76,7 +76,7 @@ def _hourly(rng: random.Random, is_free: Callable[[int], bool]) -> Callable[[int
 
 
 def _none(rng: random.Random, is_free: Callable[[int], bool]) -> Callable[[int, int], float]:
-    """No pattern: it takes and gives back when it likes."""
+    """No pattern: the use changes at random times."""
     state = [rng.uniform(0.5, 2.0)]
 
     def use(day: int, slot: int) -> float:
@@ -88,18 +88,17 @@ def _none(rng: random.Random, is_free: Callable[[int], bool]) -> Callable[[int, 
 
 
 def _flat(rng: random.Random, is_free: Callable[[int], bool]) -> Callable[[int, int], float]:
-    """It always uses the same."""
+    """Constant use."""
     much = rng.uniform(0.5, 3.0)
     return lambda day, slot: much
 
 
 KINDS: Final = {"office": _office, "web": _web, "nightly": _nightly, "hourly": _hourly, "none": _none, "flat": _flat}
-WITH_PATTERN: Final = ("office", "web", "nightly", "hourly")
 
 
 def made_up_guest(kind: str, days: int, seed: int, holidays: Sequence[int] = ()) -> MadeUpGuest:
-    """A guest of this kind over so many days; on `holidays`, counted from 0, it is as on Sundays."""
-    rng = random.Random(f"{kind} {seed}")  # noqa: S311  # the same numbers each time are what is wanted
+    """Return a guest of this kind. `holidays`, counted from 0, are like Sundays."""
+    rng = random.Random(f"{kind} {seed}")  # noqa: S311  # the same numbers each time
 
     def is_free(day: int) -> bool:
         return day % 7 >= 5 or day in holidays

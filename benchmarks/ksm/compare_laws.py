@@ -1,25 +1,24 @@
-"""KSM laws side by side on real guests: what each has merged after 60 s and 300 s, and what CPU time of ksmd that took.
+"""Compare KSM laws on real guests: pages merged after 60 s and 300 s, and the CPU time of ksmd.
 
     python benchmarks/ksm/compare_laws.py [ksmtuned] [advisor] [mom] [mom-gentle] [full] [--keep FOLDER] [--show] [--page docs/ksm-law.md]
-                                          [--picture docs/ksm-law.svg] [--json]
+                                          [--picture docs/ksm-law.svg]
 
-Six guests that hold 128 MiB of memory that is the same in all of them, 24 MiB of their own, and 8 MiB that changes all the time, and one
-that holds only random memory. Each law begins with nothing merged. Then:
+Six guests hold 128 MiB of memory that is equal in all of them, 24 MiB of their own, and 8 MiB that changes all the time. Another holds
+random memory. Each law starts with nothing merged. Then:
 
-    0 s … 300 s   what is merged, and the CPU time of ksmd
-    300 s …       a seventh equal guest is started: how long until 90 % of what it shares is merged, from when it holds it
-    then          all equal guests end, two with random memory take their place: 60 s to settle, and ksmd's CPU time in 40 s after
+    0 s … 300 s   pages merged, and CPU time of ksmd
+    300 s …       a seventh equal guest starts: time until 90 % of what it shares is merged, from when it holds it
+    then          two guests with random memory replace all equal ones: 60 s to settle, and ksmd's CPU time in 40 s after
 
-ksmtuned    its rule, from descriptions of it: every 60 s 300 pages more while memory counts as short, else 50 less, 64 to 1250; sleeps
-            10 ms. Memory counts as short here all the time, until the equal guests have ended
-advisor     the kernel's own, scan-time, with its defaults (Linux 6.8 or later)
-mom         `mom run` with its default policy, told that memory is short
-mom-gentle  the same, told that memory is not short, but more is sold than there is
-full        30000 pages, no sleep: the bound. It ends after 90 s, and leaves the rest out
+ksmtuned    its rule (benchmarks/squeeze/peers.py) once a minute; memory counts as short until the equal guests have ended
+advisor     the kernel's scan-time advisor with its defaults (Linux 6.8 or later)
+mom         `mom run` with its default policy and short memory
+mom-gentle  the same with enough memory, but more sold than there is
+full        30000 pages without sleep for 90 s: the bound
 
-KSM must not be in use; what stands in its files is put back. It needs what tests/real needs: libvirtd, QEMU, 3 GiB of memory, and nine
-minutes a law in which nobody else starts large things. `--keep` keeps each law's course in a folder, and shows all that are kept there;
-`--show` measures nothing. `--page` puts the table into a page, in place of the one that begins with `| law |`.
+KSM must not be in use. Its settings are restored. It needs what tests/real needs: libvirtd, QEMU, 3 GiB of memory, and nine minutes a law
+in which no other program starts large things. `--keep` stores each law's course in a folder; `--show` shows what is stored there.
+`--page` replaces the table on a page that begins with `| law |`.
 """
 
 from __future__ import annotations
@@ -27,38 +26,33 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "real"))
+sys.path += [str(Path(__file__).resolve().parents[2] / folder) for folder in ("tests/real", "benchmarks/shared", "benchmarks/squeeze")]
 
-from guest_image import build, cache_folder  # only found from here on
-from private_libvirtd import PrivateLibvirtd  # as above
+from guest_lab import guest_lab  # only found from here on
+from ksm import KSM, ksm_restored, read_ksm, write_ksm  # as above
+from peers import GIB, ksmtuned  # as above
 from real_guests import Lab, RealGuest  # as above
+from tables import table, tell  # as above
 
 from mom_devkit import wait_until
+from mom_kvm import ProcessStat
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-KSM = Path("/sys/kernel/mm/ksm")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 GUEST_MIB, COMMON_MIB, OWN_MIB, CHANGING_MIB = 288, 128, 24, 8
 EQUAL, RANDOM_AFTER = 6, 2
 WHOLE_SECONDS, BOUND_SECONDS, PATIENCE_SECONDS, SETTLE_SECONDS, IDLE_SECONDS = 300.0, 90.0, 120.0, 60.0, 40.0
 MARKS = (60.0, 300.0)
-KNOBS = ("run", "pages_to_scan", "sleep_millisecs", "smart_scan", "advisor_mode")
-DEFAULTS = {"pages_to_scan": "100", "sleep_millisecs": "20", "smart_scan": "1"}
-Law = AbstractContextManager[Callable[[float, bool], None]]
+DEFAULTS = {"advisor_mode": "none", "pages_to_scan": "100", "sleep_millisecs": "20", "smart_scan": "1"}
 LAWS = ("ksmtuned", "advisor", "mom", "mom-gentle", "full")
 
 CONFIG = """interval: 5s
@@ -73,28 +67,30 @@ plugins:
 """
 
 SHORT = "{start_least: 1TiB, start_least_share: 1.0}"
-"""Less than 1024 GiB, or all of it, is available: memory counts as short on this host."""
+"""Memory always counts as short."""
 
 SOLD = "{sold_share: 0.01}"
-"""More than a hundredth of the memory is sold: as on a host that counts as oversold."""
+"""The host always counts as oversold."""
+
+Tick = Callable[[bool], None]
+"""Called all the time with whether memory counts as short."""
 
 
 @dataclass(frozen=True)
 class Moment:
-    """KSM at so many seconds: its counters of pages, bytes saved after costs, ksmd's CPU seconds, whole scans."""
+    """KSM at so many seconds: pages saved, and ksmd's CPU seconds."""
 
     at: float
     sharing: int
-    shared: int
-    profit: int
     cpu: float
-    scans: int
-    pages_to_scan: int
 
 
 @dataclass
 class Course:
-    """What one law did. `new_guest` in seconds (None: not in time), `idle_cpu` in CPU seconds of ksmd in a minute with nothing to share."""
+    """Course of one law.
+
+    `new_guest` is the time until a new guest was merged (s; `None`: not in time). CPU times are ksmd's, meanwhile and in an idle minute.
+    """
 
     law: str
     moments: list[Moment] = field(default_factory=list)
@@ -103,144 +99,87 @@ class Course:
     idle_cpu: float | None = None
 
     def at(self, seconds: float) -> Moment | None:
-        """The last moment until then; None if it did not get so far."""
-        return next((one for one in reversed(self.moments) if one.at <= seconds + 0.5 and one.at > seconds - 5), None)
+        """Return the last moment until then; `None` if the course ended before."""
+        return next((one for one in reversed(self.moments) if seconds - 5 < one.at <= seconds + 0.5), None)
 
-
-def number(name: str) -> int:
-    """A count of KSM's; 0 where this kernel does not have it."""
-    try:
-        return int((KSM / name).read_text())
-    except OSError:
-        return 0
+    def row(self) -> list[str]:
+        cells = [self.law]
+        for moment in map(self.at, MARKS):
+            spent = 0.0 if moment is None else moment.cpu - self.moments[0].cpu
+            cells += ["-"] * 3 if moment is None else [f"{moment.sharing}", f"{spent:.1f}", f"{moment.sharing / max(spent, 0.01):.0f}"]
+        late = "-" if self.law == "full" else f"> {PATIENCE_SECONDS:.0f}"
+        cells.append(late if self.new_guest is None else f"{self.new_guest:.0f}")
+        cells.append("-" if self.new_guest_cpu is None else f"{self.new_guest_cpu:.1f}")
+        cells.append("-" if self.idle_cpu is None else f"{self.idle_cpu:.2f}")
+        return cells
 
 
 def ksmd_seconds() -> float:
-    """CPU time of ksmd, by the scheduler's account where there is one."""
-    for folder in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name)):
-        with suppress(OSError):
-            if (folder / "comm").read_text() == "ksmd\n":
-                return int((folder / "schedstat").read_text().split()[0]) / 1e9
-    raise SystemExit("ksmd is not seen from here")
+    """Return the CPU time of ksmd, by the scheduler's account."""
+    pid = ProcessStat.id_of("ksmd", Path("/proc"))
+    if not pid:
+        raise SystemExit("ksmd is not visible from here")
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
 def now(began: float) -> Moment:
-    """KSM now."""
-    return Moment(
-        time.monotonic() - began,
-        number("pages_sharing"),
-        number("pages_shared"),
-        number("general_profit"),
-        ksmd_seconds(),
-        number("full_scans"),
-        number("pages_to_scan"),
-    )
+    return Moment(time.monotonic() - began, int((KSM / "pages_sharing").read_text()), ksmd_seconds())
 
 
 def merged_pages(guest: RealGuest) -> int:
-    """Pages of this guest that are merged, as its process' ksm_stat has it."""
-    for line in Path(f"/proc/{guest.pid}/ksm_stat").read_text().splitlines():
-        name, _, count = line.partition(" ")
-        if name == "ksm_merging_pages":
-            return int(count)
-    return 0
+    """Return how many pages of this guest are merged."""
+    counts = dict(line.split() for line in Path(f"/proc/{guest.pid}/ksm_stat").read_text().splitlines())
+    return int(counts.get("ksm_merging_pages", 0))
 
 
 @contextmanager
-def own_ksm() -> Iterator[None]:
-    """KSM with nothing merged and the kernel's defaults; at the end it is as it was."""
-    before = {name: (KSM / name).read_text() for name in KNOBS if (KSM / name).exists()}
-    try:
-        reset()
-        yield
-    finally:
-        reset()
-        for name in ("pages_to_scan", "sleep_millisecs", "smart_scan", "advisor_mode", "run"):
-            if name in before:
-                text = before[name]
-                (KSM / name).write_text(text.partition("[")[2].partition("]")[0] or text)  # of several words, the one that is chosen
-
-
-def reset() -> None:
-    """Unmerge everything."""
-    (KSM / "run").write_text("2")
-    if (KSM / "advisor_mode").exists():
-        (KSM / "advisor_mode").write_text("none")
-    for name, value in DEFAULTS.items():
-        with suppress(OSError):  # older kernels have no smart_scan
-            (KSM / name).write_text(value)
-
-
-@contextmanager
-def ksmtuned() -> Iterator[Callable[[float, bool], None]]:
-    """Its rule; called with the seconds so far and whether memory counts as short."""
-    state = {"pages": 0, "due": 0.0}
-
-    def tick(seconds: float, short: bool) -> None:
-        if seconds < state["due"]:
-            return
-        state["due"] += 60
-        state["pages"] = max(64, min(1250, state["pages"] + (300 if short else -50)))
-        (KSM / "sleep_millisecs").write_text("10")
-        (KSM / "pages_to_scan").write_text(str(int(state["pages"])))
-        (KSM / "run").write_text("1")
-
-    yield tick
-
-
-@contextmanager
-def advisor() -> Iterator[Callable[[float, bool], None]]:
-    """The kernel's own."""
-    if not (KSM / "advisor_mode").exists():
-        raise SystemExit("this kernel has no KSM advisor: Linux 6.8 or later has one")
-    (KSM / "advisor_mode").write_text("scan-time")
-    (KSM / "run").write_text("1")
-    yield lambda seconds, short: None
-
-
-@contextmanager
-def full() -> Iterator[Callable[[float, bool], None]]:
-    """As fast as it goes."""
-    (KSM / "sleep_millisecs").write_text("0")
-    (KSM / "pages_to_scan").write_text("30000")
-    (KSM / "run").write_text("1")
-    yield lambda seconds, short: None
-
-
-@contextmanager
-def mom(libvirtd: PrivateLibvirtd, parameters: str) -> Iterator[Callable[[float, bool], None]]:
-    """`mom run`, as an operator has it, with these parameters of its law."""
-    with tempfile.TemporaryDirectory(prefix="mom-ksm-") as name:
-        folder = Path(name)
-        text = CONFIG.format(folder=folder, uri=libvirtd.uri, pids=libvirtd.pid_folder, law=parameters)
-        (folder / "mom.yaml").write_text(text)
-        with (folder / "log").open("ab") as log:
-            command = [str(Path(sys.executable).parent / "mom"), "run", "-c", str(folder / "mom.yaml")]
-            process = subprocess.Popen(command, stdout=log, stderr=log)
-        try:
-            yield lambda seconds, short: None
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(20)
-            told = (folder / "log").read_text()
-            if "rror" in told:
-                sys.stderr.write(told[-2000:])
-
-
-def beats_of(guest: RealGuest) -> bool:
-    """Whether it holds all that it was told to hold."""
-    return bool(guest.beats)
-
-
-def law_of(name: str, libvirtd: PrivateLibvirtd) -> Law:
-    """The law of that name."""
+def law_at_work(name: str, lab: Lab) -> Iterator[Tick]:
+    """Run a law until the end of the block."""
     if name.startswith("mom"):
-        return mom(libvirtd, SHORT if name == "mom" else SOLD)
-    return {"ksmtuned": ksmtuned, "advisor": advisor, "full": full}[name]()
+        with _mom(lab, SHORT if name == "mom" else SOLD):
+            yield lambda short: None
+    elif name == "ksmtuned":
+        yield _Ksmtuned()
+    else:
+        if name == "advisor" and "advisor_mode" not in read_ksm():
+            raise SystemExit("this kernel has no KSM advisor: Linux 6.8 or later has one")
+        knobs = {"advisor_mode": "scan-time"} if name == "advisor" else {"sleep_millisecs": "0", "pages_to_scan": "30000"}
+        write_ksm({**knobs, "run": "1"})
+        yield lambda short: None
 
 
-def begin(lab: Lab, name: str, equal: bool) -> RealGuest:
-    """A guest, and its threads before everybody else's where that is allowed."""
+class _Ksmtuned:
+    def __init__(self) -> None:
+        self.pages, self.due = 0, time.monotonic()
+
+    def __call__(self, short: bool) -> None:
+        if time.monotonic() < self.due:
+            return
+        self.due += 60
+        total = 16 * GIB
+        wish = ksmtuned(self.pages, total, total, 0 if short else total)
+        self.pages = wish.pages
+        write_ksm({"sleep_millisecs": str(wish.sleep_ms), "pages_to_scan": str(wish.pages), "run": "1"})
+
+
+@contextmanager
+def _mom(lab: Lab, law: str) -> Iterator[None]:
+    with tempfile.TemporaryDirectory(prefix="mom-ksm-") as name:
+        config, log = Path(name) / "mom.yaml", Path(name) / "log"
+        config.write_text(CONFIG.format(folder=name, uri=lab.libvirtd.uri, pids=lab.libvirtd.pid_folder, law=law))
+        with log.open("ab") as file:
+            process = subprocess.Popen([Path(sys.executable).parent / "mom", "run", "-c", config], stdout=file, stderr=file)
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(20)
+            if "rror" in (text := log.read_text()):
+                sys.stderr.write(text[-2000:])
+
+
+def start(lab: Lab, name: str, *, equal: bool) -> RealGuest:
+    """Start a guest, with precedence for its threads where that is allowed."""
     workload = (OWN_MIB, CHANGING_MIB, COMMON_MIB, 0) if equal else (OWN_MIB + COMMON_MIB, CHANGING_MIB, 0, 0)
     guest = lab.start(name, mib=GUEST_MIB, workload=workload)
     with suppress(OSError, AssertionError):
@@ -249,158 +188,142 @@ def begin(lab: Lab, name: str, equal: bool) -> RealGuest:
     return guest
 
 
-def run(law: str, libvirtd: PrivateLibvirtd, lab: Lab, say: Callable[[str], None]) -> Course:
-    """One law from nothing merged to nothing to share."""
+def holds_all(guest: RealGuest) -> bool:
+    """Return whether the guest's program holds all of its memory."""
+    return bool(guest.beats)
+
+
+def is_merged(guest: RealGuest) -> bool:
+    """Return whether 90 % of the guest's common memory is merged."""
+    return merged_pages(guest) >= COMMON_MIB * (1 << 20) // PAGE * 0.9
+
+
+class Watch:
+    """Lets a law run, and records its course."""
+
+    def __init__(self, course: Course, tick: Tick) -> None:
+        self.course, self.tick = course, tick
+        self.began, self.last = time.monotonic(), -1.0
+
+    def run(self, most: float, is_done: Callable[[], bool] = lambda: False, *, short: bool = True) -> float | None:
+        """Run until it is done, for so many seconds at most. Return how long it took; `None`: it is not done."""
+        began = time.monotonic()
+        while not (done := is_done()) and time.monotonic() - began < most:
+            self.tick(short)
+            if time.monotonic() - self.began - self.last >= 1:
+                self._record()
+            time.sleep(0.2)
+        self._record()
+        return time.monotonic() - began if done else None
+
+    def _record(self) -> None:
+        self.course.moments.append(now(self.began))
+        self.last = self.course.moments[-1].at
+
+
+def run(law: str, lab: Lab) -> Course:
+    """Measure one law."""
     course = Course(law)
-    equal = [begin(lab, f"{law}-equal{n}", True) for n in range(EQUAL)]
-    other = [begin(lab, f"{law}-random", False)]
-    for guest in (*equal, *other):
-        wait_until(partial(beats_of, guest), f"{guest.name} works", 240)
+    equal = [start(lab, f"{law}-equal{n}", equal=True) for n in range(EQUAL)]
+    for guest in (*equal, start(lab, f"{law}-random", equal=False)):
+        wait_until(partial(holds_all, guest), f"{guest.name} works", 240)
     time.sleep(3)
-    with law_of(law, libvirtd) as tick:
-        began, last = time.monotonic(), -1.0
-
-        def watch(until: float, done: Callable[[], bool] = lambda: False, short: bool = True) -> bool:
-            nonlocal last
-            while (seconds := time.monotonic() - began) < until and not done():
-                tick(seconds, short)
-                if seconds - last >= 1:
-                    course.moments.append(now(began))
-                    last = seconds
-                time.sleep(0.2)
-            course.moments.append(now(began))
-            return seconds < until
-
-        watch(BOUND_SECONDS if law == "full" else WHOLE_SECONDS)
-        say(f"{law}: {course.moments[-1]}")
+    with ksm_restored(DEFAULTS), law_at_work(law, lab) as tick:
+        watch = Watch(course, tick)
+        watch.run(BOUND_SECONDS if law == "full" else WHOLE_SECONDS)
+        tell(f"{law}: {course.moments[-1]}")
         if law != "full":
-            equal.append(begin(lab, f"{law}-new", True))
-            new = equal[-1]
-            watch(time.monotonic() - began + 120, lambda: bool(new.beats))
-            held, cpu = time.monotonic() - began, ksmd_seconds()
-            wanted = COMMON_MIB * (1 << 20) // PAGE * 0.9
-            if watch(held + PATIENCE_SECONDS, lambda: merged_pages(new) >= wanted):
-                course.new_guest = time.monotonic() - began - held
-                course.new_guest_cpu = ksmd_seconds() - cpu
-            say(f"{law}: new guest {course.new_guest} s")
-            for guest in equal:
-                guest.destroy()
-            for count in range(RANDOM_AFTER):
-                begin(lab, f"{law}-random{count}", False)
-            watch(time.monotonic() - began + SETTLE_SECONDS, short=False)
-            cpu, since = ksmd_seconds(), time.monotonic()
-            watch(since - began + IDLE_SECONDS, short=False)
-            course.idle_cpu = (ksmd_seconds() - cpu) * 60 / (time.monotonic() - since)
-            say(f"{law}: idle {course.idle_cpu:.2f} CPU s a minute")
+            _measure_changes(law, lab, equal, watch)
     lab.destroy_all()
     return course
 
 
-def rows(courses: Sequence[Course]) -> Iterator[list[str]]:
-    """For the table."""
-    for one in courses:
-        cells = [one.law]
-        first = one.moments[0].cpu
-        for mark in MARKS:
-            at = one.at(mark)
-            spent = None if at is None else at.cpu - first
-            cells += ["-"] * 3 if at is None or spent is None else [f"{at.sharing}", f"{spent:.1f}", f"{at.sharing / max(spent, 0.01):.0f}"]
-        cells.append(f"{one.new_guest:.0f}" if one.new_guest is not None else "-" if one.law == "full" else f"> {PATIENCE_SECONDS:.0f}")
-        cells.append(f"{one.new_guest_cpu:.1f}" if one.new_guest_cpu is not None else "-")
-        cells.append(f"{one.idle_cpu:.2f}" if one.idle_cpu is not None else "-")
-        yield cells
+def _measure_changes(law: str, lab: Lab, equal: Sequence[RealGuest], watch: Watch) -> None:
+    """Measure the merging of a new guest, and the CPU time with nothing to share."""
+    new = start(lab, f"{law}-new", equal=True)
+    watch.run(120, partial(holds_all, new))
+    cpu = ksmd_seconds()
+    watch.course.new_guest = watch.run(PATIENCE_SECONDS, partial(is_merged, new))
+    if watch.course.new_guest is not None:
+        watch.course.new_guest_cpu = ksmd_seconds() - cpu
+    for guest in (*equal, new):
+        guest.destroy()
+    for count in range(RANDOM_AFTER):
+        start(lab, f"{law}-random{count}", equal=False)
+    watch.run(SETTLE_SECONDS, short=False)
+    cpu = ksmd_seconds()
+    watch.run(IDLE_SECONDS, short=False)
+    watch.course.idle_cpu = (ksmd_seconds() - cpu) * 60 / IDLE_SECONDS
+    tell(f"{law}: new guest {watch.course.new_guest} s, idle {watch.course.idle_cpu:.2f} CPU s a minute")
 
 
-def table(courses: Sequence[Course]) -> str:
-    """In Markdown."""
+def table_of(courses: Sequence[Course]) -> str:
     heading = ["law"]
     for mark in MARKS:
         heading += [f"pages saved at {mark:.0f} s", "CPU s", "pages per CPU s"]
     heading += ["new guest merged after, s", "CPU s", "nothing to share: CPU s a minute"]
-    lines = [heading, ["---"] * len(heading), *rows(courses)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return table(heading, [course.row() for course in courses])
 
 
 def draw(courses: Sequence[Course], path: Path) -> None:
-    """What is saved, and the CPU time, over time."""
+    """Draw the saved memory and the CPU time over time."""
     import matplotlib as mpl
 
     mpl.use("svg")
     from matplotlib import pyplot
 
     mpl.rcParams.update({"svg.hashsalt": "mom", "font.size": 9})
-    figure, axes = pyplot.subplots(2, 1, figsize=(8, 6), sharex=True, layout="constrained")
-    upper: Axes = axes[0]
-    lower: Axes = axes[1]
-    for one in courses:
-        part = [moment for moment in one.moments if moment.at <= WHOLE_SECONDS]
+    figure, (upper, lower) = pyplot.subplots(2, 1, figsize=(8, 6), sharex=True, layout="constrained")
+    for course in courses:
+        part = [moment for moment in course.moments if moment.at <= WHOLE_SECONDS]
         seconds = [moment.at for moment in part]
-        upper.plot(seconds, [moment.sharing * PAGE / (1 << 20) for moment in part], label=one.law)
-        lower.plot(seconds, [moment.cpu - part[0].cpu for moment in part], label=one.law)
+        upper.plot(seconds, [moment.sharing * PAGE / (1 << 20) for moment in part], label=course.law)
+        lower.plot(seconds, [moment.cpu - part[0].cpu for moment in part], label=course.law)
     upper.set_ylabel("saved, MiB")
     lower.set_ylabel("ksmd, CPU seconds")
     lower.set_xlabel("seconds since the law began")
-    for ax in (upper, lower):
-        ax.grid(alpha=0.3)
+    for axes in (upper, lower):
+        axes.grid(alpha=0.3)
     upper.legend()
     figure.savefig(path, metadata={"Date": None})
 
 
-def kept_in(folder: Path) -> list[Course]:
-    """What was measured before."""
-    found: list[Course] = []
+def kept_in(folder: Path) -> Iterator[Course]:
+    """Yield the stored courses."""
     for law in LAWS:
-        path = folder / f"{law}.json"
-        if path.exists():
-            content: Mapping[str, object] = json.loads(path.read_text())
-            moments = content.pop("moments")  # type: ignore[attr-defined]  # a dictionary, as json gives it
-            found.append(Course(**{**content, "moments": [Moment(**one) for one in moments]}))  # type: ignore[arg-type]  # written by this program
-    return found
+        if (path := folder / f"{law}.json").exists():
+            content = json.loads(path.read_text())
+            yield Course(**{**content, "moments": [Moment(**moment) for moment in content["moments"]]})
 
 
 def put_into(page: Path, text: str) -> None:
-    """This table in place of the one that is there."""
+    """Replace the table on a page."""
     lines = page.read_text().splitlines()
     first = next(number for number, line in enumerate(lines) if line.startswith("| law |"))
     last = next(number for number in range(first, len(lines)) if not lines[number].startswith("|"))
     page.write_text("\n".join([*lines[:first], *text.splitlines(), *lines[last:]]) + "\n")
 
 
-def say(text: str) -> None:
-    """How far it is."""
-    sys.stderr.write(f"{text}\n")
-
-
 def main() -> None:
-    """Measure what is asked for, and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("laws", nargs="*", choices=[*LAWS, []], help="all of them, if none is named")
-    parser.add_argument("--keep", type=Path, help="a folder for what is measured")
-    parser.add_argument("--show", action="store_true", help="only show what is kept")
+    parser.add_argument("laws", nargs="*", choices=[*LAWS, []], help="default: all")
+    parser.add_argument("--keep", type=Path, help="a folder for results")
+    parser.add_argument("--show", action="store_true", help="only show stored results")
     parser.add_argument("--page", type=Path)
     parser.add_argument("--picture", type=Path)
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    laws = options.laws or LAWS
     keep: Path = options.keep or Path(tempfile.mkdtemp(prefix="mom-ksm-kept-"))
     keep.mkdir(parents=True, exist_ok=True)
     if not options.show:
-        if number("run") == 1:
+        if read_ksm().get("run") == "1":
             raise SystemExit("KSM is in use on this host: stop it first")
-        libvirtd = PrivateLibvirtd(cache_folder())
-        try:
-            libvirtd.start()
-            lab = Lab(libvirtd, build())
-            for law in laws:
-                with own_ksm():
-                    course = run(law, libvirtd, lab, say)
-                (keep / f"{law}.json").write_text(json.dumps(asdict(course)))
-        finally:
-            libvirtd.stop()
-    courses = kept_in(keep)
-    print(json.dumps([asdict(one) for one in courses]) if options.json else table(courses))
+        with guest_lab() as lab:
+            for law in options.laws or LAWS:
+                (keep / f"{law}.json").write_text(json.dumps(asdict(run(law, lab))))
+    courses = list(kept_in(keep))
+    print(table_of(courses))
     if options.page:
-        put_into(options.page, table(courses))
+        put_into(options.page, table_of(courses))
     if options.picture:
         draw(courses, options.picture)
 

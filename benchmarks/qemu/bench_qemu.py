@@ -1,10 +1,10 @@
-"""How much CPU time, wall time and memory mom needs for guests behind QEMU's monitors.
+"""Measure the CPU time, wall time and memory of mom for guests behind QEMU's monitors.
 
     python benchmarks/qemu/bench_qemu.py [--guests 1000] [--hanging 50] [--rounds 12]
 
-The guests are stand-ins: sockets that answer as QEMU does, on each of which a process of its own listens; some of them answer nobody.
-A round is what a cycle asks of the hypervisor: the list of guests, and their fields. `first` is the round in which nothing is known yet,
-and all processes are looked at closely. Memory is what the process has grown by.
+stand_in.py serves sockets that answer like QEMU, each with a process of its own; some never answer. A round is what a cycle asks the
+hypervisor: the list of guests, and their fields. In the `first` round nothing is known yet, and mom examines all processes. Memory is the
+growth of this process.
 """
 
 from __future__ import annotations
@@ -28,10 +28,9 @@ MEMORY_TARGET_MIB = 100.0
 
 
 def main() -> int:
-    """Measure, print, and say whether the targets were met."""
-    parser = argparse.ArgumentParser(description="What guests behind QEMU's monitors cost mom.")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--guests", type=int, default=1000)
-    parser.add_argument("--hanging", type=int, default=50, help="of them: those that answer nobody")
+    parser.add_argument("--hanging", type=int, default=50, help="guests that never answer")
     parser.add_argument("--rounds", type=int, default=12)
     arguments = parser.parse_args()
     logging.disable(logging.ERROR)

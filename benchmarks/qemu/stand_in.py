@@ -1,4 +1,4 @@
-"""Stands in for many guests: one process that serves a monitor for each, as QEMU does, and a sleeping one for each that listens there.
+"""Stand in for many guests: one process that serves a monitor for each, and a sleeping process for each that listens there.
 
     python stand_in.py FOLDER GUESTS HANGING
 
@@ -22,11 +22,11 @@ from contextlib import suppress
 GREETING = b'{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "Debian"}, "capabilities": ["oob"]}}\r\n'
 BALLOON = "/machine/peripheral/balloon0"
 MEMORY = 1 << 30
-_MAPPED = mmap.mmap(-1, MEMORY, mmap.MAP_PRIVATE, prot=0)  # QEMU maps what its guest can have
+_MAPPED = mmap.mmap(-1, MEMORY, mmap.MAP_PRIVATE, prot=0)  # QEMU maps the guest's memory
 
 
 def answer(number: int, command: str, arguments: dict[str, object]) -> object:
-    """What QEMU returns."""
+    """Return QEMU's answer."""
     statistics = {
         "stat-total-memory": MEMORY, "stat-free-memory": MEMORY // 4, "stat-available-memory": MEMORY // 2, "stat-disk-caches": 1 << 26,
         "stat-swap-in": 0, "stat-swap-out": 0, "stat-major-faults": 7, "stat-minor-faults": 7, "stat-htlb-pgalloc": 0,
@@ -48,7 +48,7 @@ def answer(number: int, command: str, arguments: dict[str, object]) -> object:
 
 
 def listening(path: str) -> socket.socket:
-    """A socket on which a process of its own listens, as far as the kernel is asked."""
+    """Return a socket on which, for the kernel, a process of its own listens."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.bind(path)
     reading, writing = os.pipe()

@@ -1,19 +1,18 @@
-"""The simulator beside real guests: the same course of events, under the same policy, and how far apart the two are.
+"""Compare the simulator with real guests: the same events under the same policy.
 
     python benchmarks/simulator/compare_real.py [--seconds 480] [--picture docs/simulator.png] [--keep FOLDER] [--again FOLDER]
 
-Five real QEMU guests are managed by `mom run`; the same guests are simulated. Programs in the guests hold a base of memory, want more in
-bursts, and read files; two guests have swap. Whatever else runs on this host, a program beside the guests keeps constant what there is for
-guests, and takes a part of that for a while. `--keep` leaves all behind; `--again` takes the real part from there, and simulates anew.
+`mom run` manages five real QEMU guests, and then the same guests are simulated. Programs in the guests hold a base of memory, want more in
+bursts, and read files. Two guests have swap. A program keeps the memory for guests constant, and takes a part of it for a while. `--keep`
+stores the real part in a folder, and `--again` only simulates, with the real part from there.
 
-It needs what tests/real needs: libvirtd, QEMU, 6 GiB of memory, and ten minutes in which nobody else starts large things.
+It needs what tests/real needs: libvirtd, QEMU, 6 GiB of memory, and ten minutes in which no other program starts large things.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import os
 import pickle
 import sys
 import tempfile
@@ -21,18 +20,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "real"))
+sys.path += [str(Path(__file__).resolve().parents[2] / folder) for folder in ("tests/real", "benchmarks/shared")]
 
 from compared import Course, Member, Track, difference, lag, real, simulated  # only found from here on
-from guest_image import build, cache_folder  # as above
-from private_libvirtd import PrivateLibvirtd  # as above
-from real_guests import Lab  # as above
+from guest_lab import guest_lab  # as above
+from tables import table  # as above
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SETTLED = 20.0
-"""Seconds that are not compared at the beginning: statistics come, and mom starts."""
+"""Seconds at the beginning that are not compared: mom starts, and statistics arrive."""
 
 MEMBERS = (
     Member("steady", 768, base=200, files=200, reads=2048),
@@ -46,7 +44,7 @@ ROOM_MIB = 2100.0
 
 
 def rows(first: Track, second: Track, seconds: float) -> list[tuple[str, str, float, float, float, float]]:
-    """Of the host, and of each guest: what, of whom, bias, root mean square (MiB), that in percent of the guest's size, lag (s)."""
+    """Return rows of figure, guest, bias (MiB), root mean square (MiB, and percent of the guest's size), and lag (s)."""
     found = []
     apart = difference(first.available, second.available, SETTLED, seconds)
     found.append(("available", "host", apart.bias, apart.rms, math.nan, float(lag(first.available, second.available, seconds))))
@@ -59,29 +57,24 @@ def rows(first: Track, second: Track, seconds: float) -> list[tuple[str, str, fl
     return found
 
 
-def told(first: Track, second: Track, seconds: float) -> str:
-    """For people."""
-    lines = [f"{'MiB':<11}{'':<9}{'bias':>8}{'rms':>8}{'rms %':>8}{'early s':>9}"]
-    for kind, name, bias, rms, percent, late in rows(first, second, seconds):
-        cells = "".join(
-            " " * width if math.isnan(cell) else f"{cell:>{width}.1f}" for cell, width in ((bias, 8), (rms, 8), (percent, 8), (late, 9))
-        )
-        lines.append(f"{kind:<11}{name:<9}{cells}")
-    lines.append(f"\n{'':<24}{'real':>8}{'simulated':>11}")
-    for label, one, other in (
+def tables(first: Track, second: Track, seconds: float) -> str:
+    """Return the differences, and counts of events, as tables."""
+    lines = [
+        [kind, name, *("" if math.isnan(cell) else f"{cell:.1f}" for cell in cells)] for kind, name, *cells in rows(first, second, seconds)
+    ]
+    events = (
         ("balloon commands", len(first.commands), len(second.commands)),
         ("of these to shrink", shrinks(first), shrinks(second)),
         ("programs killed", sum(first.killed.values()), sum(second.killed.values())),
         ("work lost, s", round(sum(first.lost.values()), 1), round(sum(second.lost.values()), 1)),
-    ):
-        lines.append(f"{label:<24}{one:>8}{other:>11}")
-    if first.filled:
-        lines.append(f"bursts were filled in {min(first.filled):.2f} to {max(first.filled):.2f} s")
-    return "\n".join(lines)
+    )
+    counts = [[label, str(real), str(simulated)] for label, real, simulated in events]
+    heading = ["", "of", "bias, MiB", "root mean square, MiB", "share of the guest's size, %", "early, s"]
+    return f"{table(heading, lines)}\n\n{table(['', 'real', 'simulated'], counts)}"
 
 
 def shrinks(track: Track) -> int:
-    """Commands that made a guest smaller than the one before, or than its maximum."""
+    """Return how many commands made a guest smaller."""
     sizes = {one.name: float(one.mib) for one in MEMBERS}
     count = 0
     for _, name, size in track.commands:
@@ -91,7 +84,7 @@ def shrinks(track: Track) -> int:
 
 
 def draw(first: Track, second: Track, seconds: float, path: Path) -> None:
-    """Both on one picture: the host, and each guest."""
+    """Draw the host and each guest, real and simulated."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 9), layout="constrained")
@@ -124,7 +117,6 @@ def draw(first: Track, second: Track, seconds: float, path: Path) -> None:
 
 
 def main() -> None:
-    """Run both, and say how far apart they are."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=480.0)
     parser.add_argument("--picture", type=Path)
@@ -138,19 +130,13 @@ def main() -> None:
         if options.again:
             course, first, capacity = pickle.loads(kept.read_bytes())  # noqa: S301  # what this program wrote itself
         else:
-            planned = Course(MEMBERS, options.seconds, ROOM_MIB, LOADS)
-            libvirtd = PrivateLibvirtd(cache_folder())
-            try:
-                libvirtd.start()
-                first, course, capacity = real(planned, Lab(libvirtd, build()), folder / "real")
-            finally:
-                libvirtd.stop()
+            with guest_lab() as lab:
+                first, course, capacity = real(Course(MEMBERS, options.seconds, ROOM_MIB, LOADS), lab, folder / "real")
             kept.write_bytes(pickle.dumps((course, first, capacity)))
         second = simulated(course, capacity, folder / "simulated")
     if options.picture:
         draw(first, second, course.seconds, options.picture)
-    print(told(first, second, course.seconds))
-    print(f"load of this machine at the end: {os.getloadavg()[1]:.1f}")
+    print(tables(first, second, course.seconds))
 
 
 if __name__ == "__main__":

@@ -1,33 +1,30 @@
-"""What the laws of the simulated guest are fitted to: measured on real guests.
+"""Measure on real guests what the laws of the simulated guest are fitted to.
 
     python benchmarks/simulator/measure_guests.py [kernel] [balloon] [killer]
 
-kernel   what the kernel of an idle guest of several sizes keeps for itself, what it calls usable, and what its QEMU process holds beside
-balloon  how fast a balloon takes and gives back memory that was never touched, that was touched and freed, and that is page cache
-killer   how long a program that wants more than there is waits from the moment at which nothing is free to its kill by the guest's kernel:
-         with nothing to reclaim, and with page cache that another program keeps reading
+kernel   memory that the kernel of an idle guest of several sizes keeps, what it counts as usable, and QEMU's memory balloon  speed of a
+balloon in memory that was never touched, that was touched and freed, and that is page cache killer   time from the moment at which nothing
+is free until the guest's kernel kills a program that wants more: with nothing to reclaim, and
+         with page cache that another program keeps reading
 
-It needs what tests/real needs: libvirtd, QEMU, and some minutes in which nobody else starts large things.
+It needs what tests/real needs: libvirtd, QEMU, and some minutes in which no other program starts large things.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
-import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "real"))
+sys.path += [str(Path(__file__).resolve().parents[2] / folder) for folder in ("tests/real", "benchmarks/shared")]
 
-from guest_image import build, cache_folder  # only found from here on
-from private_libvirtd import PrivateLibvirtd  # as above
+from guest_lab import guest_lab  # only found from here on
 from real_guests import Lab, RealGuest, disk  # as above
+from tables import table  # as above
 
 from mom_devkit import wait_until
 
@@ -40,58 +37,23 @@ LOOK_SECONDS = 0.05
 _GROWTH = re.compile(r"GROWTH (\d+) filled=(\d+) half=([\d.]+) whole=([\d.]+) stalled=([\d.]+)")
 
 
-@dataclass(frozen=True)
-class Kernel:
-    """An idle guest, in MiB: its size, what its kernel manages, what of it is neither free nor cache, what is not usable of what is free
-    or cache, what its process holds on the host."""
-
-    size: float
-    managed: float
-    used: float
-    kept: float
-    resident: float
+Row = tuple[str | float, ...]
 
 
-@dataclass(frozen=True)
-class Move:
-    """A balloon's way: from and to so many MiB, in so many seconds, and by how many MiB the process of the guest became smaller."""
-
-    what: str
-    begin: float
-    end: float
-    seconds: float
-    returned: float
-
-    @property
-    def rate(self) -> float:
-        """MiB in a second."""
-        return abs(self.begin - self.end) / self.seconds
-
-
-@dataclass(frozen=True)
-class Kill:
-    """A program's end: MiB that it had filled, MiB/s while there was enough, and for how many seconds it got hardly any before its kill."""
-
-    what: str
-    filled: int
-    rate: float
-    stalled: float
-
-
-def kernels(lab: Lab) -> Iterator[Kernel]:
-    """Idle guests of all sizes, one after the other."""
+def kernels(lab: Lab) -> Iterator[Row]:
+    """Yield the size of idle guests; memory that the kernel manages, uses, and does not count as usable; and QEMU's memory (MiB)."""
     for size in SIZES:
         guest = lab.start(f"idle{size}", mib=size)
         guest.wait_until_up()
         time.sleep(5)
-        told = told_by(guest)
-        free = told["unused"] + told["disk_caches"]
-        yield Kernel(size, told["available"], told["available"] - free, free - told["usable"], told["rss"])
+        stats = statistics_of(guest)
+        free = stats["unused"] + stats["disk_caches"]
+        yield size, stats["available"], stats["available"] - free, free - stats["usable"], stats["rss"]
         guest.destroy()
 
 
-def moves(lab: Lab) -> Iterator[Move]:
-    """Balloons in both directions."""
+def moves(lab: Lab) -> Iterator[Row]:
+    """Yield moves of balloons in both directions."""
     untouched = lab.start("untouched", mib=BALLOON_MIB)
     untouched.wait_until_up()
     yield from there_and_back(untouched, "never touched")
@@ -109,8 +71,8 @@ def moves(lab: Lab) -> Iterator[Move]:
     yield from there_and_back(cached, "page cache")
 
 
-def there_and_back(guest: RealGuest, what: str) -> Iterator[Move]:
-    """To half of its size, and back; then the guest is ended."""
+def there_and_back(guest: RealGuest, what: str) -> Iterator[Row]:
+    """Shrink a guest to half of its size, grow it again, and end it."""
     wait_until(lambda: guest.domain.memoryStats().get("usable"), "its statistics")
     time.sleep(2)
     yield moved(guest, what, SMALL_MIB)
@@ -118,10 +80,10 @@ def there_and_back(guest: RealGuest, what: str) -> Iterator[Move]:
     guest.destroy()
 
 
-def moved(guest: RealGuest, what: str, mib: int) -> Move:
-    """Ask for a size, and watch until it is there."""
+def moved(guest: RealGuest, what: str, mib: int) -> Row:
+    """Resize a guest. Return the sizes before and after (MiB), seconds, MiB/s, and MiB that QEMU returned."""
     domain = guest.domain
-    before = told_by(guest)
+    before = statistics_of(guest)
     began = time.monotonic()
     domain.setMemory(mib * MIB)
     while abs(domain.memoryStats()["actual"] - mib * MIB) > MIB:
@@ -130,69 +92,47 @@ def moved(guest: RealGuest, what: str, mib: int) -> Move:
         time.sleep(LOOK_SECONDS)
     seconds = time.monotonic() - began
     time.sleep(1)
-    return Move(what, before["actual"], mib, seconds, before["rss"] - told_by(guest)["rss"])
+    rate = abs(before["actual"] - mib) / seconds
+    return what, before["actual"], mib, seconds, rate, before["rss"] - statistics_of(guest)["rss"]
 
 
-def kills(lab: Lab) -> Iterator[Kill]:
-    """Several programs in each of these guests, one after the other."""
+def kills(lab: Lab) -> Iterator[Row]:
+    """Yield ends of programs: MiB that each had filled, MiB/s while there was enough, and seconds until its kill."""
     for what, kept, files in (("nothing to reclaim", KEPT_MIB, 0), ("page cache in use", KEPT_MIB, FILES_MIB)):
         guest = lab.start(
             "killer", mib=KILLER_MIB, devices=disk(lab, "files", FILES_MIB), arguments=f"momtest.growth={TIMES},{kept},{files}"
         )
         wait_until(partial(has_printed, guest, "GROWTH done"), "all are killed", 400)
         for _, filled, half, _, stalled in _GROWTH.findall(guest.printed):
-            yield Kill(what, int(filled), int(filled) / 2 / float(half), float(stalled))
+            yield what, int(filled), int(filled) / 2 / float(half), float(stalled)
         guest.destroy()
 
 
 def has_printed(guest: RealGuest, text: str) -> bool:
-    """Whether a guest has said that."""
     return text in guest.printed
 
 
-def told_by(guest: RealGuest) -> Mapping[str, float]:
-    """What libvirt knows of a guest's memory, in MiB."""
+def statistics_of(guest: RealGuest) -> Mapping[str, float]:
+    """Return libvirt's memory statistics in MiB."""
     return {name: value / MIB for name, value in guest.domain.memoryStats().items()}
 
 
-def table(heading: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """For people."""
-    lines = [[*heading], *([f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(heading))]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+MEASUREMENTS: Mapping[str, tuple[Callable[[Lab], Iterator[Row]], Sequence[str]]] = {
+    "kernel": (kernels, ("MiB: size", "managed", "used", "not usable", "resident")),
+    "balloon": (moves, ("balloon", "from", "to", "seconds", "MiB/s", "returned")),
+    "killer": (kills, ("killer", "MiB filled", "MiB/s", "stalled s")),
+}
 
 
 def main() -> None:
-    """Measure what is asked for, and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", choices=["kernel", "balloon", "killer", []], help="all of it, if nothing is named")
+    parser.add_argument("what", nargs="*", choices=[*MEASUREMENTS, []], help="default: all")
     options = parser.parse_args()
-    what = options.what or ["kernel", "balloon", "killer"]
-    libvirtd = PrivateLibvirtd(cache_folder())
-    try:
-        libvirtd.start()
-        lab = Lab(libvirtd, build())
-        idle = list(kernels(lab)) if "kernel" in what else []
-        ways = list(moves(lab)) if "balloon" in what else []
-        killed = list(kills(lab)) if "killer" in what else []
-    finally:
-        libvirtd.stop()
-    if idle:
-        print(
-            table(
-                ("MiB: size", "managed", "used", "not usable", "resident"), [(k.size, k.managed, k.used, k.kept, k.resident) for k in idle]
-            )
-        )
-    if ways:
-        print(
-            table(
-                ("balloon", "from", "to", "seconds", "MiB/s", "returned"),
-                [(m.what, m.begin, m.end, m.seconds, m.rate, m.returned) for m in ways],
-            )
-        )
-    if killed:
-        print(table(("killer", "MiB filled", "MiB/s", "stalled s"), [(k.what, k.filled, k.rate, k.stalled) for k in killed]))
-        print(f"stalled: median {statistics.median(kill.stalled for kill in killed):.2f} s")
+    with guest_lab() as lab:
+        for name in options.what or MEASUREMENTS:
+            measure, heading = MEASUREMENTS[name]
+            rows = [[f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row] for row in measure(lab)]
+            print(table(heading, rows), "\n", flush=True)
 
 
 if __name__ == "__main__":

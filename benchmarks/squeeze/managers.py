@@ -16,11 +16,9 @@ from typing import Any
 
 import httpx
 from guest_hosts import GuestHost
+from ksm import ksm_restored
 
 HERE = Path(__file__).resolve().parent
-KSM = Path("/sys/kernel/mm/ksm")
-KSM_KNOBS = ("pages_to_scan", "sleep_millisecs", "advisor_mode", "run")
-UNMERGE = "2"
 
 STOP_SECONDS = 15.0
 ASK_SECONDS = 2.0
@@ -149,7 +147,7 @@ def state_in(status: Mapping[str, Any]) -> str:
 def at_work(manager: Manager, where: Where) -> Iterator[Running]:
     """A manager from here to the end of this block; KSM is off before and after it."""
     process = None
-    with ksm_kept():
+    with ksm_restored():
         try:
             if manager.command is not None:
                 process = started(manager.command(where), where)
@@ -176,24 +174,3 @@ def stop(process: subprocess.Popen[bytes] | None) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-@contextmanager
-def ksm_kept() -> Iterator[None]:
-    """KSM's knobs are put back afterwards, and nothing stays merged. Nothing is merged before, either."""
-    kept = {}
-    for knob in KSM_KNOBS:
-        with suppress(OSError):  # older kernels have fewer
-            text = (KSM / knob).read_text().strip()
-            kept[knob] = text[text.find("[") + 1 : text.find("]")] if "[" in text else text
-    if kept.get("run") == "0":
-        with suppress(OSError):
-            (KSM / "run").write_text(UNMERGE)
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            (KSM / "run").write_text(UNMERGE)
-        for knob, value in kept.items():
-            with suppress(OSError):
-                (KSM / knob).write_text(value)

@@ -16,11 +16,10 @@ from typing import Any
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import peers
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "real"))
+sys.path += [str(Path(__file__).resolve().parents[2] / folder) for folder in ("tests/real", "benchmarks/shared")]
 
-from steady_host import pids_in  # only found from here on
-
-KSM = Path("/sys/kernel/mm/ksm")
+from ksm import read_ksm, write_ksm  # only found from here on
+from steady_host import pids_in  # as above
 
 
 def host_seen(meminfo: Path = Path("/proc/meminfo")) -> peers.HostSeen:
@@ -56,10 +55,8 @@ def committed(pids: Sequence[int]) -> float:
 
 def tune_ksm(pids: Sequence[int], host: peers.HostSeen) -> None:
     """Set KSM as ksmtuned does once a minute."""
-    wish = peers.ksmtuned(int((KSM / "pages_to_scan").read_text()), host.total, committed(pids), host.free)
-    (KSM / "pages_to_scan").write_text(str(wish.pages))
-    (KSM / "sleep_millisecs").write_text(str(wish.sleep_ms))
-    (KSM / "run").write_text(str(int(wish.run)))
+    wish = peers.ksmtuned(int(read_ksm()["pages_to_scan"]), host.total, committed(pids), host.free)
+    write_ksm({"pages_to_scan": str(wish.pages), "sleep_millisecs": str(wish.sleep_ms), "run": str(int(wish.run))})
 
 
 def main(law: str, uri: str, pid_folder: Path) -> None:
