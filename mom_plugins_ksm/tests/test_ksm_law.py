@@ -40,7 +40,7 @@ RESTS: dict[str, Value] = {"ksm_run": 1, "ksm_pages_to_scan": 64, "ksm_sleep_mil
 
 @dataclass
 class Memory:
-    """What the law remembers."""
+    """State of the law."""
 
     kept: KsmMemory = field(default_factory=KsmMemory)
 
@@ -53,7 +53,7 @@ def decide(
     /,
     **changes: Value,
 ) -> dict[str, int]:
-    """What the knobs should be."""
+    """Return the knobs that the law sets."""
     kept = memory if isinstance(memory, Memory) else Memory(memory or KsmMemory())
     found = snapshot(host={**host, **changes}, guests=guests or {})
     seen = state_in(found, sizes_in(found, {}))

@@ -1,4 +1,4 @@
-"""The plugin on a folder that looks like /sys and /proc, and with a hypervisor that has a KSM of its own."""
+"""Plugin on a folder with files of /sys and /proc, and with a hypervisor that has its own KSM."""
 
 import errno
 import os
@@ -22,6 +22,7 @@ from mom_core import (
     LedgerEntry,
     NotSupported,
     PluginContext,
+    Report,
     Scope,
     Severity,
     Status,
@@ -29,10 +30,11 @@ from mom_core import (
     Value,
 )
 from mom_core.testing import snapshot
-from mom_devkit import FakeHypervisor, apply_decisions, declared, host_of, put_back
+from mom_devkit import ConformanceTests, FakeHypervisor, apply_decisions, declared, host_of, put_back
 from mom_devkit.without_root import MomPower
 from mom_kvm import PolicyTexts, helper_declaration
 from mom_plugins_ksm import KsmPlugin
+from mom_plugins_ksm.overview import ksm_parts
 from mom_plugins_ksm.sysfs import SysfsKsm
 
 HOST = Entity(Scope.HOST, "host", "host")
@@ -324,3 +326,24 @@ def test_what_the_law_remembers_outlives_a_restart_and_a_snapshot_is_one_cycle_h
     assert reasons(first, 7, 1.0) == ["look", "look"]
     assert reasons(first, 10, 2.0) == ["rest", "rest"], "three scans later"
     assert reasons(plugin(root), 10, 3.0) == ["rest", "rest"], "after a restart"
+
+
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        ({}, []),
+        ({"ksm_run": 1, "ksm_pages_sharing": 12345}, ["KSM on, 12,345 pages shared"]),
+        ({"ksm_run": 0, "ksm_pages_sharing": None}, ["KSM off"]),
+        ({"ksm_run": 2}, ["KSM off"]),
+        ({"ksm_run": 1, "ksm_reason": "look", "ksm_suggested_run": 1}, ["KSM on: it scans for new equal pages"]),
+        ({"ksm_run": 1, "ksm_reason": "look", "ksm_suggested_run": 0}, ["KSM on"]),
+    ],
+)
+def test_status_shows_whether_pages_are_merged(fields: dict[str, Value], shown: list[str]) -> None:
+    taken = snapshot(host=fields)
+    assert [part.text for part in ksm_parts(Report(1, taken.time, "enforce", taken, (), (), (), (), (), 0.01))] == shown
+
+
+class TestConformance(ConformanceTests):
+    plugin = KsmPlugin
+    host = HOST_FILES

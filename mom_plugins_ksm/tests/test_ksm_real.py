@@ -36,7 +36,7 @@ sys.stdin.read()
 
 @pytest.fixture
 def ksm() -> Iterator[KsmPlugin]:
-    """The plugin on the real kernel. Whatever a test does, all that it may have changed is put back."""
+    """Yield the plugin on the real kernel, and restore all that a test may have changed."""
     if not os.access(KSM / "run", os.W_OK):
         if os.environ.get("MOM_REQUIRE_REAL") == "1":
             pytest.fail(f"{KSM / 'run'} is not writable here")
