@@ -215,7 +215,7 @@ def _requires(candidate: Distribution) -> list[str]:
 
 
 class _ContainedEntryPoint(EntryPoint):
-    """Entry point whose import never raises."""
+    """Entry point whose import has a time limit and never raises."""
 
     def load(self) -> CallResult[object]:
         return attempt(super().load)
