@@ -20,6 +20,7 @@ from mom_core import (
     FieldSpec,
     Finding,
     Guest,
+    GuestColumn,
     GuestGone,
     PluginContext,
     PluginSettings,
@@ -82,6 +83,10 @@ def marked(member: Any) -> Any:
     if isinstance(member, staticmethod):
         return staticmethod(hookimpl(member.__func__))
     return hookimpl(member) if callable(member) else member
+
+
+def with_a_column(self):
+    return [*Knob.mom_declare(self), GuestColumn("heat", (), Unit.COUNT, "Heat", made=lambda fields: int("disk"))]
 
 
 def failed(findings):
@@ -178,6 +183,7 @@ def refusing(plugin: Knob, changes: Sequence[Change]) -> None:
         ("results", {"mom_status": staticmethod(lambda report: int("disk"))}, "mom_status failed: ValueError: invalid literal"),
         ("results", {"mom_status": staticmethod(lambda report: [StatusPart(*IN_TEXTS)])}, "whose heading or text is not a string"),
         ("results", {"mom_suggest": staticmethod(lambda root: 5)}, "mom_suggest returned int instead of Suggestion"),
+        ("results", {"mom_declare": with_a_column}, "its column heat raises ValueError: invalid literal"),
         ("results", {"mom_explainer": staticmethod(lambda: 5)}, "mom_explainer returned int instead of Explainer"),
         ("results", {"mom_explainer": staticmethod(Mumbles)}, "has no attribute 'place'"),
         ("changing_guests", {"mom_collect_guests": asking_each}, "with a guest that ended within the cycle, "),

@@ -23,6 +23,7 @@ from mom_core import (
     Entity,
     Finding,
     Guest,
+    GuestColumn,
     GuestGone,
     Hypervisor,
     HypervisorError,
@@ -75,6 +76,7 @@ def results(subject: ExaminedPlugin) -> Iterator[Finding]:
             if decision.source.name == subject.name and not decision.reason:
                 yield subject.remark(f"a decision on {decision.control} has no reason", "set `reason`: operators need it")
         yield from _findings(subject, life)
+        yield from _columns(subject, report)
         yield from _shown_by_verbs(subject, life, report)
 
 
@@ -102,6 +104,15 @@ def _findings(subject: ExaminedPlugin, life: Life) -> Iterator[Finding]:
 def _is_sound(finding: Finding) -> bool:
     parts: tuple[object, ...] = (finding.subject, finding.message, finding.cure)
     return isinstance(finding.severity, Severity) and all(isinstance(part, str) for part in parts)
+
+
+def _columns(subject: ExaminedPlugin, report: Report) -> Iterator[Finding]:
+    for column in subject.declared_as(GuestColumn):
+        try:
+            for guest in report.snapshot.guests.values() if column.made is not None else ():
+                column.made(guest.fields)
+        except Exception as error:  # noqa: BLE001  # any error of the plugin is the finding
+            yield subject.fault(f"its column {column.name} raises {located(error)}", "return None for an unknown value")
 
 
 def _shown_by_verbs(subject: ExaminedPlugin, life: Life, report: Report) -> Iterator[Finding]:
