@@ -41,7 +41,7 @@ def document(*conditions: Condition, **guests: dict[str, Any]) -> ReportDocument
 def test_a_guest_that_is_looked_for_is_unknown_and_not_gone() -> None:
     report = reported(document(UNKNOWN))
     with pytest.raises(MomError, match=WHY) as raised:
-        find_guest(report.snapshot.guests, "web-1", report.verdict)
+        find_guest(report.snapshot.guests, "web-1", report.guests_unknown)
     assert not isinstance(raised.value, NoSuchGuest)
     assert raised.value.hint == "check that the hypervisor is running"
 
@@ -54,14 +54,14 @@ def test_a_guest_that_is_looked_for_is_unknown_and_not_gone() -> None:
 def test_what_does_not_say_so_now_hides_no_missing_guest(condition: Condition) -> None:
     report = reported(document(condition))
     with pytest.raises(NoSuchGuest):
-        find_guest(report.snapshot.guests, "web-1", report.verdict)
+        find_guest(report.snapshot.guests, "web-1", report.guests_unknown)
 
 
 def test_guests_that_are_listed_again_are_found_though_the_condition_stands_for_a_while() -> None:
     report = reported(document(UNKNOWN, web={}))
-    assert find_guest(report.snapshot.guests, "web", report.verdict).name == "web"
+    assert find_guest(report.snapshot.guests, "web", report.guests_unknown).name == "web"
     with pytest.raises(NoSuchGuest):
-        find_guest(report.snapshot.guests, "db", report.verdict)
+        find_guest(report.snapshot.guests, "db", report.guests_unknown)
 
 
 @pytest.mark.parametrize(("conditions", "told"), [([UNKNOWN], "guests unknown; decided"), ([], "0 guests; decided")])

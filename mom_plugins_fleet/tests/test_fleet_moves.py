@@ -73,7 +73,7 @@ class Host:
         decisions = list(self.plugin.mom_act(seen))
         outcomes = [Outcome(one, None, one.value, status) for one in decisions]
         problems = [Problem(Source("sla"), wrong)] if wrong else []
-        verdict = Verdict([Condition("guests", "the hypervisor does not answer")] if unlisted else [])
+        verdict = Verdict([Condition("guests", "the hypervisor does not answer", plugins=("core",))] if unlisted else [])
         self.plugin.mom_report(Report(self.number, 0.0, "enforce", seen, decisions, (), outcomes, problems, (), 0.0, verdict=verdict))
         return decisions
 

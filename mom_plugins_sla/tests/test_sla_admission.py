@@ -209,7 +209,7 @@ def test_while_the_hypervisor_does_not_list_its_guests_no_promise_to_them_is_for
         plugin.mom_report(report_of(snapshot, *conditions))
         return plugin.mom_services()[Admissions].admission(4 * GIB, "platinum").admitted
 
-    empty, away = Snapshot(host, monotonic=100.0), Condition("guests", "the guests are unknown: libvirtd is away")
+    empty, away = Snapshot(host, monotonic=100.0), Condition("guests", "the guests are unknown: libvirtd is away", plugins=("core",))
     assert not admits(Snapshot(host, {"bank": a_guest("bank", 8)}, monotonic=100.0))
     assert not admits(empty, away), "what was seen last counts"
     assert admits(empty, replace(away, over=1.0)), "and there are none"

@@ -583,6 +583,9 @@ class Condition:
 GUESTS: Final = "guests"
 """Name of the condition for an unknown list of guests."""
 
+CORE: Final = "core"
+"""Name of mom itself, where others are of plugins."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -599,6 +602,11 @@ class Verdict:
     def is_bad(self) -> bool:
         """True if the operator must act."""
         return self.severity is Severity.ERROR
+
+    @property
+    def guests_unknown(self) -> Condition | None:
+        """Condition that the list of guests is unknown, or None. It may outlast the failure."""
+        return next((each for each in self.conditions if each.name == GUESTS and CORE in each.plugins and not each.over), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -668,10 +676,9 @@ class Report:
     verdict: Verdict | None = None
 
     @property
-    def guests_unknown(self) -> bool:
-        """True if no guests are listed because their list is unknown. The condition may outlast the failure."""
-        conditions = () if self.verdict is None else self.verdict.conditions
-        return not self.snapshot.guests and any(condition.name == GUESTS and not condition.over for condition in conditions)
+    def guests_unknown(self) -> Condition | None:
+        """Condition that no guests are listed because their list is unknown, or None."""
+        return None if self.snapshot.guests or self.verdict is None else self.verdict.guests_unknown
 
     def differences(self) -> list[tuple[Entity, str, Value, Value]]:
         """Return decisions that differ on trial: entity, control, decided value, and value on trial; None for no decision."""

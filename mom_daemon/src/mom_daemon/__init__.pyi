@@ -56,16 +56,10 @@ from .explain.explainer import (
 )
 from .explain.explanation import Explainers as Explainers
 from .config.imported import Imported as Imported, ImportedSection as ImportedSection, Importer as Importer, read_foreign as read_foreign
-from .look.running import (
-    NoSuchGuest as NoSuchGuest,
-    NotRunning as NotRunning,
-    RunningMom as RunningMom,
-    find_guest as find_guest,
-    guests_unknown as guests_unknown,
-)
+from .look.running import NoSuchGuest as NoSuchGuest, NotRunning as NotRunning, RunningMom as RunningMom, find_guest as find_guest
 from .look.sources import ask as ask, recording as recording
 from .look.status_part import StatusPart as StatusPart
-from .look.status_file import problems_of as problems_of, verdict_of as verdict_of
+from .look.status_file import guests_unknown as guests_unknown, problems_of as problems_of
 from .cli.tables import TableColumn as TableColumn, print_table as print_table
 from .top.columns import age as age, percent as percent, short as short, sparkline as sparkline
 from .top.looking import Looking as Looking

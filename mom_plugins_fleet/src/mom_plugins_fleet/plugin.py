@@ -247,7 +247,7 @@ class FleetPlugin:
 
     def _is_blind(self, report: Report) -> bool:
         age = self._context.monotonic() - report.snapshot.monotonic - report.duration
-        return age > stale_seconds(self._context.interval) or report.guests_unknown
+        return age > stale_seconds(self._context.interval) or report.guests_unknown is not None
 
     def state(self) -> HostState | None:
         """Return the host's state; None while guests are unknown."""

@@ -15,9 +15,10 @@ from mom_core.engine.problems import few, few_of_each
 from mom_core.engine.restore import forget_gone
 from mom_core.engine.review import Claims, Proposal, apply_revisions, review
 from mom_core.engine.schedule import Clock, Tick
-from mom_core.engine.verdict import CORE, HeldConditions, own_conditions
+from mom_core.engine.verdict import HeldConditions, own_conditions
 from mom_core.ledger import Ledger
 from mom_core.model import (
+    CORE,
     Condition,
     Decision,
     Outcome,

@@ -13,8 +13,6 @@ from mom_core.model import GUESTS, Condition, PluginReport, PluginState, Problem
 
 LOG = logging.getLogger("mom.engine")
 
-CORE: Final = "core"
-
 GAP_SECONDS: Final = 60.0
 """How long a condition lasts without a new report: measured values fluctuate around their limit."""
 

@@ -108,7 +108,7 @@ def _now(guest: str, config_path: str | None) -> _FoundExplanation:
         raise MomError("mom is not running on this host", hint=hint)
     report = reported(status.content)
     explainers = Explainers(explainers_of(plugin.loaded for plugin in config.plugins.values()))
-    content = explainers.explain(report, find_guest(report.snapshot.guests, guest, report.verdict))
+    content = explainers.explain(report, find_guest(report.snapshot.guests, guest, report.guests_unknown))
     running = running_mom(config)
     how = "with `http: {}` under `plugins`, mom" if running is None else f"a mom that answers through {running.where}"
     missing = f"Only the last cycle is known: {how} also explains since when and why, with the policy's line."
@@ -135,7 +135,7 @@ def _recorded(guest: str, at: str | None, path: Path | None, config_path: str | 
     chosen, following = _cycle_at(recorded, then, explainers)
     report = chosen.report
     remarks = [] if then is None else _gap(chosen, then, following)
-    chosen_guest = find_guest(report.snapshot.guests, guest, report.verdict)
+    chosen_guest = find_guest(report.snapshot.guests, guest, report.guests_unknown)
     content = explainers.explain(report, chosen_guest, texts=chosen.policies, zone=UTC)
     return _FoundExplanation(content, recorded.where, remarks, None)
 

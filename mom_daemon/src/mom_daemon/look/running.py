@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from mom_core import Condition, Guest, MomError, Verdict, first_names, printable
+from mom_core import Condition, Guest, MomError, first_names, printable
 
 if TYPE_CHECKING:
     from mom_daemon import ReportDocument
@@ -41,25 +41,17 @@ class RunningMom(Protocol):
         """Return the policies in force, keyed by name."""
 
 
-def guests_unknown(guests: Sized, verdict: Verdict | None) -> Condition | None:
-    """Return the condition that the list of guests is unknown, or None."""
-    conditions = () if guests or verdict is None else verdict.conditions
-    return next(
-        (condition for condition in conditions if condition.name == "guests" and "core" in condition.plugins and not condition.over), None
-    )
-
-
 _COMPARED_NAMES: Final = 2000
 """Comparing so many names takes some 20 ms."""
 
 
-def find_guest(guests: Mapping[str, Guest], wanted: str, verdict: Verdict | None = None) -> Guest:
+def find_guest(guests: Mapping[str, Guest], wanted: str, unknown: Condition | None = None) -> Guest:
     """Return the guest with this id or name.
 
     :raises NoSuchGuest: with similar names
-    :raises MomError: the hypervisor did not list its guests
+    :raises MomError: the guests are `unknown`
     """
-    if unknown := guests_unknown(guests, verdict):
+    if unknown is not None:
         raise MomError(unknown.message, hint=unknown.cure)
     named = [guest for guest in guests.values() if guest.name == wanted]
     found = guests.get(wanted) or (named[0] if len(named) == 1 else None)

@@ -18,9 +18,8 @@ from mom_daemon.cli.options import config_argument
 from mom_daemon.cli.prose import mark
 from mom_daemon.look.alike import common_problems
 from mom_daemon.look.here import how_to_act, how_to_start
-from mom_daemon.look.running import guests_unknown
 from mom_daemon.look.sources import told
-from mom_daemon.look.status_file import RunningStatus, problems_of, reported, verdict_of
+from mom_daemon.look.status_file import RunningStatus, guests_unknown, problems_of, reported
 from mom_daemon.owner import load_to_look
 from mom_daemon.plugins.class_hooks import offered
 from mom_daemon.plugins.enabled import lacking
@@ -75,7 +74,7 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
     status = told(config)
     if status is not None:
         content = status.content
-        if unknown := guests_unknown(content["guests"]["rows"], verdict_of(content)):
+        if unknown := guests_unknown(content):
             raise MomError(unknown.message, hint=unknown.cure)
         late = ", and is late: mom has hung" if status.late else ", and could not be written since" if status.unwritten else ""
         origin = f"as of {status.age:.1f} s ago{late}, from {status.where}"
@@ -141,7 +140,7 @@ def _show(config: Config, status: RunningStatus) -> None:
     took = f"{cycle['duration_seconds'] * 1e3:.0f} ms{woken}{left_out}"
     print_prose(f"cycle {cycle['number']} ended {status.age:.1f} s ago and took {took} (from {status.where})", 2)
     counts = ", ".join(f"{count} {name}" for name, count in content["outcome_counts"].items() if count) or "nothing"
-    guests = "guests unknown" if guests_unknown(content["guests"]["rows"], status.verdict) else f"{len(content['guests']['rows'])} guests"
+    guests = "guests unknown" if guests_unknown(content) else f"{len(content['guests']['rows'])} guests"
     print_prose(f"{guests}; decided: {counts}; {content['to_put_back']} changes to undo when mom stops", 2)
     for heading, text in _parts(config, reported(content)).items():
         print_prose(f"{heading}: {text}", len(heading) + 2)

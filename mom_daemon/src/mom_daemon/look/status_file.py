@@ -110,6 +110,12 @@ def verdict_of(content: ReportDocument) -> Verdict | None:
     return Verdict(tuple(conditions))
 
 
+def guests_unknown(content: ReportDocument) -> Condition | None:
+    """Return the condition that no guests are listed because their list is unknown, or None."""
+    verdict = None if content["guests"]["rows"] else verdict_of(content)
+    return None if verdict is None else verdict.guests_unknown
+
+
 @dataclass(frozen=True, slots=True)
 class RunningStatus:
     """Status with its age in seconds. `unwritten` is true if mom could not write later cycles."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import click
 
 from mom_core import HOST_ID, MomError, Source, Status, Value, format_kib, printable
-from mom_daemon import TableColumn, amount, as_caller, brief, guests_unknown, print_prose, print_table, verdict_of
+from mom_daemon import TableColumn, amount, as_caller, brief, guests_unknown, print_prose, print_table
 from mom_plugins_http.cli.client import Client, coded
 from mom_plugins_http.cli.event_stream import EventStream
 from mom_plugins_http.cli.policy_verbs import common_options
@@ -144,7 +144,7 @@ def _cycle_line(report: Mapping[str, Any]) -> str:
     host = "" if available is None else f", {format_kib(available)} available on the host"
     problems = f", {len(report['problems'])} problems" if report["problems"] else ""
     rows = report["guests"]["rows"]
-    guests = "guests unknown" if guests_unknown(rows, verdict_of(cast("ReportDocument", report))) else f"{len(rows)} guests"
+    guests = "guests unknown" if guests_unknown(cast("ReportDocument", report)) else f"{len(rows)} guests"
     return (
         f"{_time(cycle['time'])} cycle {cycle['number']}: {guests}, {changes or 'nothing done'}{host}{problems}, "
         f"{cycle['duration_seconds'] * 1e3:.0f} ms{woken}"

@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import HOST_ID, Declarations, Entity, Guest, MomError, PluginContext, Scope, Source, first_names
-from mom_daemon import Seconds, Time, find_guest, guests_unknown, json_text
+from mom_daemon import Seconds, Time, find_guest, json_text
 from mom_plugins_http.routes.published import CycleSample, Published, ReportView
 from mom_plugins_http.routes.route import LIMIT, ApiCall, Parameter
 from mom_plugins_http.server.problems import ProblemError
@@ -89,10 +89,9 @@ def guest_of(view: ReportView, name: str) -> Guest:
 
 def listed_guests(view: ReportView) -> Mapping[str, Guest]:
     """Return the guests. Raise `ProblemError` if their list is unknown."""
-    guests = view.report.snapshot.guests
-    if unknown := guests_unknown(guests, view.report.verdict):
+    if unknown := view.report.guests_unknown:
         raise ProblemError(503, unknown.message, unknown.cure, headers={"retry-after": "1"})
-    return guests
+    return view.report.snapshot.guests
 
 
 def about(call: ApiCall, view: ReportView, items: Sequence[Item], entity_of: Callable[[Item], Entity | None]) -> Sequence[Item]:

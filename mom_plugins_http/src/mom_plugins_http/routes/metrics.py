@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from starlette.responses import Response
 
 from mom_core import Guest, GuestColumn, PluginState, Report, Scope, Severity, Snapshot, Status, Unit, __version__
-from mom_daemon import guest_columns, guests_unknown
+from mom_daemon import guest_columns
 from mom_plugins_http.routes.answers import CycleAnswers
 from mom_plugins_http.routes.host_metrics import SCALES, host_metrics
 from mom_plugins_http.routes.published import ReportView, Totals
@@ -59,7 +59,7 @@ def exposition(view: ReportView, selection: GuestSelection) -> bytes:
     """Return all metrics of a report."""
     lines: list[str] = []
     report = view.report
-    listed = not guests_unknown(report.snapshot.guests, report.verdict)
+    listed = not report.guests_unknown
     for part in (
         _cycle(view),
         _verdict(report),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from mom_core import GuestColumn, Status, printable
-from mom_daemon import Row, by_name, guests_unknown, verdict_of
+from mom_daemon import Row, by_name, guests_unknown
 
 if TYPE_CHECKING:
     from mom_daemon import CommonProblem, ConditionModel, CycleModel, GuestColumnModel, OutcomeModel, ReportDocument
@@ -59,7 +59,7 @@ class Picture:
     @property
     def guests_unknown(self) -> str:
         """Return why the list of guests is unknown, or an empty string."""
-        unknown = guests_unknown(self.rows, verdict_of(self.report))
+        unknown = guests_unknown(self.report)
         return unknown.message if unknown else ""
 
     @property
