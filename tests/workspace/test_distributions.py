@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections import Counter
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import packages_distributions
@@ -243,12 +242,6 @@ def _imports(path: Path) -> set[str]:
     return found
 
 
-def test_test_files_have_names_of_their_own() -> None:
-    """Tests are imported by file name, so two of one name would hide each other in messages."""
-    names = Counter(path.name for pattern in ("mom_*/tests", "tests", "examples/*/tests") for path in ROOT.glob(f"{pattern}/**/test_*.py"))
-    assert [name for name, count in names.items() if count > 1] == []
-
-
 def test_tests_of_a_distribution_take_nothing_from_conftest_while_they_run() -> None:
     """Where all distributions are tested at once, pytest has read every one of their `conftest`, and has the last by that name."""
     found = [str(path) for path in ROOT.glob("mom_*/tests/*.py") if re.search(r"^from conftest import", path.read_text(), re.M)]
@@ -346,17 +339,8 @@ def test_pip_takes_every_distribution_from_the_clone_and_asks_no_index_for_it() 
         try:
             environment = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
             environment |= {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": f"http://127.0.0.1:{index.server_port}/"}
-            command = [
-                sys.executable,
-                "-m",
-                "pip",
-                "install",
-                "--dry-run",
-                "--no-build-isolation",
-                "-c",
-                CLONE_CONSTRAINTS,
-                "mom-core[all]",
-            ]
+            pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-build-isolation"]
+            command = [*pip, "-c", CLONE_CONSTRAINTS, "mom-core[all]"]
             done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
         finally:
             index.shutdown()
