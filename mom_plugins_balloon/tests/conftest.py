@@ -1,12 +1,10 @@
 """A hypervisor of four lines for each guest, and a plugin on it."""
 
 import pytest
+from guest_facts import GIB, MIB
 
 from mom_core import Guest, GuestGone, PluginContext, Snapshot
 from mom_plugins_balloon import BalloonPlugin
-
-MIB = 1024
-GIB = 1024 * MIB
 
 
 class FakeHypervisor:

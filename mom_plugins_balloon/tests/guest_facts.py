@@ -2,7 +2,13 @@
 
 from typing import Any
 
+from mom_plugins_balloon.gate import ShrinkLimits
 from mom_plugins_balloon.memory import GuestMemory
+
+MIB = 1024
+GIB = 1024 * MIB
+LIMITS = ShrinkLimits(32 * MIB, 0.05, 15.0)
+"""As a plugin without settings has them, in cycles of 5 s."""
 
 PARTS = ("statistics", "process", "habits", "sweeps")
 

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from guest_facts import GIB, MIB
+
 from mom_core import Guest, Host, PluginContext, Snapshot, Value
 from mom_devkit import HandClock
 from mom_kvm import Reservation
@@ -13,8 +15,6 @@ from mom_plugins_balloon.gate import ShrinkLimits
 from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
 from mom_plugins_balloon.reservations import HostReservations
 
-GIB = 1 << 20
-MIB = 1 << 10
 LIMITS = ShrinkLimits(64 * MIB, 0.05, 15.0)
 TOTAL = 32 * GIB
 KEEPS = int(TOTAL * 0.05)

@@ -4,12 +4,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from guest_facts import MIB
+
 from mom_core import Entity, Scope
 from mom_plugins_balloon.sweep.qemu_process import ProcessReading
 from mom_plugins_balloon.sweep.records import SweepPlan
 from mom_plugins_balloon.sweep.sweep import Sweep, SweptBalloon
 
-MIB = 1024
 SIZE = 1024 * MIB
 BALLOON = 900 * MIB
 """KiB/s, with a whole CPU of the guest."""

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
+from guest_facts import GIB
 
 from mom_core import Declarations, FieldSpec, Guest, PluginContext, Scope, Severity, Unit, load_config
 from mom_plugins_balloon import BalloonPlugin
 
-GIB = 1024 * 1024
 AGENT = "etc/cloudstack/agent/agent.properties"
 
 

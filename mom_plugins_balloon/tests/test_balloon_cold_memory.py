@@ -1,6 +1,7 @@
 """What cold memory of guests counts for a launch: carefully, and only where it is known."""
 
 import pytest
+from guest_facts import GIB
 
 from mom_core import Value
 from mom_core.testing import snapshot
@@ -9,7 +10,6 @@ from mom_plugins_balloon.gate import ShrinkLimits
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.room import Spare, seconds_to_free, spare_of
 
-GIB = 1 << 20
 NO_MARGIN = LawParameters(margin=0, margin_percent=0)
 HOST: dict[str, Value] = {"offload_room": 8 * GIB, "offload_ratio": 4.0, "mem_available": 32 * GIB}
 COLD: dict[str, Value] = {"rss": 4 * GIB, "working_set": GIB, "working_set_age": 60.0}

@@ -4,6 +4,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from guest_facts import GIB, MIB
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -12,8 +13,6 @@ from mom_devkit import apply_decisions
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.sizes import PATIENCE_SECONDS, PROGRESS_KIB, PROGRESS_MOST_KIB, PROGRESS_SHARE, SizeRequest
 
-MIB = 1024
-GIB = 1024 * MIB
 A = Entity(Scope.GUEST, "a", "name-a")
 
 

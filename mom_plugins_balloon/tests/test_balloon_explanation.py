@@ -6,6 +6,7 @@ from datetime import UTC
 from typing import Any
 
 import pytest
+from guest_facts import GIB, MIB
 
 from mom_core import Decision, Outcome, Report, Source, Status, Value
 from mom_core.testing import snapshot
@@ -13,7 +14,6 @@ from mom_daemon import Explainers
 from mom_plugins_balloon.explanation import BalloonExplainer, host_parts
 from mom_plugins_balloon.fields import COLUMNS
 
-MIB = 1024
 FULL = {
     "balloon_cur": 1000 * MIB, "balloon_max": 1000 * MIB, "mem_usable": 600 * MIB, "mem_unused": 500 * MIB, "stats_age": 2.0,
     "swap_in": 0.0, "swap_out": 0.0, "balloon_min": 256 * MIB,
@@ -202,9 +202,6 @@ def test_reserved_memory_is_mentioned() -> None:
     found = explained([replace(one, snapshot=replace(one.snapshot, host=host))])
     assert "512 MiB are reserved for launches" in said(found, "host")
     assert "reserved" not in said(explained([one]), "host")
-
-
-GIB = 1 << 20
 
 
 @pytest.mark.parametrize(

@@ -3,18 +3,15 @@
 from typing import Any
 
 import pytest
-from guest_facts import memory_of, with_facts
+from guest_facts import GIB, LIMITS, MIB, memory_of, with_facts
 
-from mom_plugins_balloon.gate import ShrinkLimits
-from mom_plugins_balloon.law import decide
-from mom_plugins_balloon.law.context import context_of
+from mom_plugins_balloon.law.need import context_of
 from mom_plugins_balloon.law.reasons import ReasonCode
+from mom_plugins_balloon.law.share import decide
 from mom_plugins_balloon.law.want import Ask, ask_of, ready_memory
 from mom_plugins_balloon.memory import HostMemory
 from mom_plugins_balloon.parameters import LawParameters
 
-MIB = 1024
-GIB = 1024 * MIB
 FULL = HostMemory(100 * MIB, 1300 * MIB, 400 * MIB, 200 * MIB)
 
 
@@ -23,7 +20,6 @@ FILLED = {
     "size": 2 * GIB, "maximum": 4 * GIB, "usable": 300 * MIB, "age": 0.2, "total": 2 * GIB, "kernel_reserved": 0.0, "unused": 10 * MIB,
     "cache_share": 0.9, "peak": 2 * GIB,
 }  # fmt: skip
-LIMITS = ShrinkLimits(32 * MIB, 0.05, 15.0)
 
 
 @pytest.mark.parametrize(
@@ -107,5 +103,5 @@ def test_truthful_goal_trims_only_below_the_hard_watermark(*, available: float, 
     guest = memory_of(
         size=4 * GIB, maximum=4 * GIB, usable=3 * GIB, age=0.2, total=4 * GIB, kernel_reserved=0.0, unused=0.0, cache_share=0.9, peak=GIB
     )
-    (suggestion,) = decide(host, [guest], LawParameters(), ShrinkLimits(32 * MIB, 0.05, 15.0))
+    (suggestion,) = decide(host, [guest], LawParameters(), LIMITS)
     assert (suggestion.target is not None) == (takes or not truthful)

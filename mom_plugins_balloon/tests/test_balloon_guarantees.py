@@ -3,15 +3,13 @@
 from collections.abc import Mapping
 
 import pytest
+from guest_facts import GIB
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import Guest, GuestSettings, Host, PluginContext, Portion, Snapshot, Value
 from mom_kvm import PROMISED_NOTHING, Promises
 from mom_plugins_balloon.promises import Guaranteed, Guarantees, GuestPromise, Promise, PromisesKept, kept
-
-MIB = 1024
-GIB = 1024 * MIB
 
 promises = st.dictionaries(
     st.text("abcdefgh", min_size=1, max_size=3),

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 
+from guest_facts import GIB
+
 from mom_core import Columns, Condition, Guest, Severity, Snapshot, Value
 from mom_plugins_balloon import BalloonPlugin
 from mom_plugins_balloon.harm import KILLED_SECONDS, KilledPrograms, conditions, guest_columns
 from mom_plugins_balloon.names import KILLED, SUFFERS
 from mom_plugins_balloon.states import MemoryState
-
-GIB = 1 << 20
 
 
 def seen(now: float, incarnation: str = "1", **kills: Value) -> Snapshot:

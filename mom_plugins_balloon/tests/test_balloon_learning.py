@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from guest_facts import MIB
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +14,6 @@ from mom_plugins_balloon.learning import Learning
 from mom_plugins_balloon.sizes import SizeRequest
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, SweepPlan
 
-MIB = 1024
 TOTAL = 1000 * MIB
 HIDDEN = 24 * MIB
 

@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from guest_facts import GIB, MIB
 
 from mom_core import (
     Change,
@@ -28,8 +29,6 @@ from mom_kvm import GuestMoves, MovePreparation, MoveProgress
 from mom_plugins_balloon import BalloonPlugin
 from mom_plugins_balloon.moves import KEPT, NOTHING
 
-MIB = 1024
-GIB = 1024 * MIB
 NEED, BESIDE, HIDDEN = 512 * MIB, 60 * MIB, 50 * MIB
 POLICY = Source("50_policy")
 ROOMY: Mapping[str, Value] = {"mem_available": 64 * GIB, "mem_really_available": 40 * GIB}
@@ -94,13 +93,9 @@ class Bench:
         self.hypervisor: Resizer = Sweeper()
         self.moves = Moves()
         context = PluginContext(
-            name="balloon",
-            root=folder / "root",
-            state_directory=folder / "state",
-            offers={GuestMoves: (self.moves,)},
-            engine_state=lambda: EngineState(changes=self.changes),
-            configuration=lambda: {"mode": self.mode},
-        )
+            name="balloon", root=folder / "root", state_directory=folder / "state", offers={GuestMoves: (self.moves,)},
+            engine_state=lambda: EngineState(changes=self.changes), configuration=lambda: {"mode": self.mode},
+        )  # fmt: skip
         self.plugin = BalloonPlugin(BalloonPlugin.Settings(), context)
         self.taken_before(2 * GIB, 2 * GIB)  # what it has is no news
         self.plugin.mom_setup()

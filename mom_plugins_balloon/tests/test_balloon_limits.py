@@ -3,14 +3,12 @@
 import math
 
 import pytest
-from guest_facts import memory_of
+from guest_facts import GIB, MIB, memory_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_plugins_balloon.gate import MINIMUM_KIB, GateResult, ShrinkLimits, floor_kib, need_kib, permitted
 
-MIB = 1024
-GIB = 1024 * MIB
 LIMITS = ShrinkLimits(reserve_kib=64 * MIB, reserve_share=0.05, stale_after=15)
 
 
@@ -77,21 +75,12 @@ def test_need_follows_the_kernels_total():
 
 kib = st.integers(min_value=1, max_value=4 << 30)
 known = st.builds(
-    memory_of,
-    size=kib,
-    maximum=st.none() | kib,
-    guarantee=st.just(0) | kib,
-    usable=st.none() | st.integers(min_value=0, max_value=4 << 30),
-    age=st.none() | st.floats(min_value=0, max_value=60),
-    swap_in=st.just(0.0) | st.floats(min_value=0, max_value=1e6),
-    total=st.none() | kib,
-    kernel_reserved=st.none() | st.integers(min_value=0, max_value=1 << 20),
-    counts_balloon=st.booleans(),
-    largest=st.none() | kib,
-    target=st.none() | kib,
-    on_its_way=st.booleans(),
-    reach=st.none() | kib,
-)
+    memory_of, size=kib, maximum=st.none() | kib, guarantee=st.just(0) | kib,
+    usable=st.none() | st.integers(min_value=0, max_value=4 << 30), age=st.none() | st.floats(min_value=0, max_value=60),
+    swap_in=st.just(0.0) | st.floats(min_value=0, max_value=1e6), total=st.none() | kib,
+    kernel_reserved=st.none() | st.integers(min_value=0, max_value=1 << 20), counts_balloon=st.booleans(), largest=st.none() | kib,
+    target=st.none() | kib, on_its_way=st.booleans(), reach=st.none() | kib,
+)  # fmt: skip
 wanted = st.integers(min_value=-(1 << 40), max_value=1 << 40) | st.floats() | st.none() | st.text() | st.booleans()
 
 

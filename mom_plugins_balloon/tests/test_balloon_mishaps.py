@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from guest_facts import GIB, MIB
 
 import mom_core
 from mom_core import (
@@ -34,8 +35,6 @@ from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE
 from mom_plugins_balloon.sizes import SizeRequest
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, SweepPlan
 
-MIB = 1024
-GIB = 1024 * MIB
 BOTTOM = 1200 * MIB
 
 

@@ -1,16 +1,15 @@
 """What a platform holds guests to besides: the line below which it stops guests, and the memory limits of their control groups."""
 
+from guest_facts import GIB, LIMITS, MIB
+
 from mom_core import Decision, Entity, Host, LedgerEntry, Scope, Snapshot
 from mom_core.testing import snapshot
 from mom_devkit import put_back
-from mom_plugins_balloon.gate import ShrinkLimits
-from mom_plugins_balloon.law import decide
+from mom_plugins_balloon.law.share import decide
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.seen import guest_memories, host_memory
 from mom_plugins_balloon.states import HostWanted
 
-MIB, GIB = 1 << 10, 1 << 20
-LIMITS = ShrinkLimits(32 * MIB, 0.05, 15.0)
 HOST = {"mem_available": 64 * GIB, "mem_really_available": 6 * GIB}
 
 

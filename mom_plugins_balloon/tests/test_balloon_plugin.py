@@ -3,14 +3,12 @@
 from dataclasses import replace
 
 import pytest
+from guest_facts import GIB, MIB
 
 from mom_core import Decision, Entity, Guest, HypervisorError, Scope, Severity, Source, Status
 from mom_devkit import apply_decisions
 from mom_plugins_balloon import BalloonPlugin
 from mom_plugins_balloon.sizes import ASKED_AGAIN_SECONDS
-
-MIB = 1024
-GIB = 1024 * MIB
 
 
 def wants(identity, value):

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from datetime import UTC
 
 import pytest
-from guest_facts import memory_of, with_facts
+from guest_facts import GIB, LIMITS, MIB, memory_of, with_facts
 
 from mom_core import Change, Report, Target, Value
 from mom_core.testing import snapshot
 from mom_daemon import Explainers
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.explanation import BalloonExplainer
-from mom_plugins_balloon.gate import ShrinkLimits, permitted
+from mom_plugins_balloon.gate import permitted
 from mom_plugins_balloon.law.reasons import ReasonCode, sentence
 from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.parameters import LawParameters
@@ -20,9 +20,6 @@ from mom_plugins_balloon.room import spare_of
 from mom_plugins_balloon.seen import suggestions
 from mom_plugins_balloon.states import HostWanted
 
-MIB = 1024
-GIB = 1024 * MIB
-LIMITS = ShrinkLimits(reserve_kib=32 * MIB, reserve_share=0.05, stale_after=15)
 HOST: Mapping[str, Value] = {
     "mem_available": 64 * GIB, "mem_watermark_high": 4 * GIB, "mem_watermark_hard": 512 * MIB, "mem_watermark_low": 256 * MIB,
 }  # fmt: skip

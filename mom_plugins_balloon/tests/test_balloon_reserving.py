@@ -1,7 +1,6 @@
 """Reservations: never more is promised than can be had, nobody pays with what they need, and a launch gets what was kept for it."""
 
 import json
-import logging
 import math
 import re
 import threading
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reserving_host import GIB, KEEPS, LIMITS, MIB, TOTAL, KeptReservation, a_guest, seen
 
@@ -526,28 +525,6 @@ def test_guests_make_room_in_time(tmp_path: Path) -> None:
             if simulated.kept.reservations()[0].state is ReservationState.READY:
                 break
         assert simulated.clock.now - began <= made.expected_in_seconds + 5
-
-
-@pytest.mark.long
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(seed=st.integers(1, 10_000), asked=st.lists(st.tuples(st.integers(1, 40), st.floats(0.1, 1.2)), min_size=1, max_size=6))
-def test_reservations_take_no_guest_below_need_or_guarantee(
-    tmp_path_factory: pytest.TempPathFactory, seed: int, asked: list[tuple[int, float]], caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.ERROR)
-    simulated = Simulated(tmp_path_factory.mktemp("host"), 16, seed=seed, sold=1.8)
-    with simulated.engine:
-        list(simulated.cycles(20))
-        for cycle, report in enumerate(simulated.cycles(50)):
-            assert not below_need(report)
-            for _, share in [one for one in asked if one[0] == cycle]:
-                room = simulated.kept.room()
-                try:
-                    made = simulated.kept.reserve(max(1024, int(share * room.most_kib)), 120)
-                except MomError:
-                    assert share > 1 or room.most_kib < 1024
-                else:
-                    assert made.memory_kib <= max(1024, room.most_kib)
 
 
 def test_reservation_during_a_reload_is_kept(tmp_path: Path) -> None:

@@ -2,11 +2,10 @@
 
 import time
 
+from guest_facts import GIB, MIB
+
 from mom_core import Entity, LedgerEntry, Scope, Status
 from mom_devkit import put_back
-
-MIB = 1024
-GIB = 1024 * MIB
 
 
 def entry(identity, before=2 * GIB, applied=GIB):

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from guest_facts import GIB, MIB
 
 from mom_core import Change, Columns, Decision, Entity, Guest, Host, PluginContext, Revision, Snapshot, Target, Value
 from mom_core.model import GuestTable
@@ -14,8 +15,6 @@ from mom_kvm import GuestMoves
 from mom_plugins_balloon import BalloonPlugin
 from mom_plugins_balloon.names import REASON, SUGGESTED
 
-MIB = 1024
-GIB = 1024 * MIB
 HOST = {"mem_available": 16 * GIB, "mem_watermark_high": 2 * GIB, "mem_watermark_hard": 400 * MIB, "mem_watermark_low": 200 * MIB}
 SHORT, ENOUGH = 500 * MIB, 8 * GIB
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from guest_facts import GIB
 
 from mom_core import (
     Decision,
@@ -21,9 +22,6 @@ from mom_core import (
     load_config,
 )
 from mom_plugins_balloon import BalloonPlugin
-
-MIB = 1024
-GIB = 1024 * MIB
 
 
 class Guests:
@@ -43,12 +41,9 @@ class Guests:
             {"plugins": {"sim": {}, "balloon": {}}, "guests": {"*": {"guarantee": self.guarantee} if self.guarantee else {}}}
         )
         self.context = PluginContext(
-            name="balloon",
-            state_directory=self.folder,
-            guest_settings=config.guest_settings("balloon"),
-            engine_state=lambda: EngineState(changes=self.changes),
-            serves=serves,
-        )
+            name="balloon", state_directory=self.folder, guest_settings=config.guest_settings("balloon"),
+            engine_state=lambda: EngineState(changes=self.changes), serves=serves,
+        )  # fmt: skip
         self.plugin = BalloonPlugin(BalloonPlugin.Settings(host_reserve=Portion(size=0)), self.context)
         self.plugin.mom_setup()
 

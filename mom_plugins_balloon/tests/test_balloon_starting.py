@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
+from guest_facts import GIB, LIMITS
 
 import mom_core
 from mom_core import Guest, Snapshot, Value
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
-from mom_plugins_balloon.gate import ShrinkLimits, permitted
+from mom_plugins_balloon.gate import permitted
 from mom_plugins_balloon.learning import Learning
 from mom_plugins_balloon.names import START_REST
 from mom_plugins_balloon.seen import NEW
 
-GIB = 1 << 20
 REST = 60.0
 
 
@@ -76,7 +76,7 @@ def test_no_policy_shrinks_a_new_guest(available: int | None, why: str) -> None:
         known = host.records.memory_of("new" if moment else "old")
         assert known is not None
         assert known.obstacle == expected
-        shrunk = permitted(GIB // 2 + 100 * 1024, known, ShrinkLimits(32 * 1024, 0.05, 15.0))
+        shrunk = permitted(GIB // 2 + 100 * 1024, known, LIMITS)
         assert shrunk.size == (None if expected else GIB // 2 + 100 * 1024)
 
 

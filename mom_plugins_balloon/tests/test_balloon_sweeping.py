@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from guest_facts import MIB
 
 from mom_core import Change, Decision, HypervisorError, InTransition, NoChangeNeeded, PluginContext, Snapshot, Source, Target, as_number
 from mom_devkit import wait_until
 from mom_plugins_balloon import BalloonPlugin
 from mom_plugins_balloon.sweep.limits import FIRST_SLICE_KIB, SLICE_KIB
 
-MIB = 1024
 SIZE = 2 * 1024 * MIB
 BOTTOM = 1200 * MIB
 STAT = "4711 (qemu) S 1 1 1 0 -1 0 50 0 0 0 20 10 0 0 20 0 4 0 1000 0 400000 18446744073709551615 " + "0 " * 13 + "3 0 0 0 0 0"
@@ -26,12 +26,9 @@ class Bench:
         self.folder, self.hypervisor, self.seen_by = folder, hypervisor, seen_by
         self.later = 0.0
         self.context = PluginContext(
-            name="balloon",
-            root=folder / "root",
-            state_directory=folder / state,
-            interval=5.0,
+            name="balloon", root=folder / "root", state_directory=folder / state, interval=5.0,
             monotonic=lambda: time.monotonic() + self.later,
-        )
+        )  # fmt: skip
         self.plugin = BalloonPlugin(BalloonPlugin.Settings(), self.context)
         self.target = Target(self.snapshot().guests["a"].entity, "balloon_target")
 

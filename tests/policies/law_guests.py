@@ -7,7 +7,7 @@ from typing import Any
 from mom_core import Value
 from mom_core.testing import snapshot
 from mom_plugins_balloon.gate import ShrinkLimits
-from mom_plugins_balloon.law import SizeSuggestion
+from mom_plugins_balloon.law.share import SizeSuggestion
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.seen import Suggested, suggestions
 from mom_plugins_balloon.states import HostWanted, StateGoal
@@ -30,13 +30,8 @@ def a_guest(size: float = 2 * GIB, need: float = 512 * MIB, **more: Value) -> di
     """A guest of 2 GiB at most that is in good health, and of which nothing is learnt yet."""
     fields: dict[str, Value] = dict.fromkeys(KNOWN)
     fields |= {
-        "balloon_cur": int(size),
-        "balloon_max": 2 * GIB,
-        "mem_usable": int(size - need),
-        "stats_age": 1.0,
-        "swap_in": 0,
-        "major_fault": 0,
-    }
+        "balloon_cur": int(size), "balloon_max": 2 * GIB, "mem_usable": int(size - need), "stats_age": 1.0, "swap_in": 0, "major_fault": 0,
+    }  # fmt: skip
     return fields | more
 
 
@@ -50,16 +45,10 @@ def a_known_guest(
     usable = size - need
     unused = usable - cache
     fields: dict[str, Value] = {
-        "mem_available": int(size - HIDDEN),
-        "mem_unused": int(unused),
-        "kernel_reserved": HIDDEN,
-        "mem_used_peak": int(peak - HIDDEN),
-        "mem_used_before": int(need - HIDDEN),
-        "mem_cache_share": cache / usable if usable else 0.0,
-        "rss": int(BESIDE + need + cache + idle),
-        "rss_before": int(BESIDE + need + cache + idle),
-        "qemu_overhead": BESIDE,
-    }
+        "mem_available": int(size - HIDDEN), "mem_unused": int(unused), "kernel_reserved": HIDDEN, "mem_used_peak": int(peak - HIDDEN),
+        "mem_used_before": int(need - HIDDEN), "mem_cache_share": cache / usable if usable else 0.0,
+        "rss": int(BESIDE + need + cache + idle), "rss_before": int(BESIDE + need + cache + idle), "qemu_overhead": BESIDE,
+    }  # fmt: skip
     return a_guest(size, need) | fields | more
 
 

@@ -11,8 +11,8 @@ from test_balloon_properties import assert_safe, guests, hosts, kib
 
 from mom_core import Value
 from mom_core.testing import snapshot
-from mom_plugins_balloon.law import SizeSuggestion
 from mom_plugins_balloon.law.reasons import ReasonCode
+from mom_plugins_balloon.law.share import SizeSuggestion
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.seen import guest_memories
 

@@ -45,13 +45,9 @@ def targets(
     memory gave so much in the last cycle."""
     host: dict[str, Value] = {
         "mem_really_available": None if available is None else int(available),
-        "mem_watermark_high": TARGET if host_free is None else host_free,
-        "mem_watermark_hard": HARD,
-        "mem_watermark_low": LOW,
-        "mem_reserved": int(reserved),
-        "offload_net": cold,
-        "balloon_reaction": reaction,
-    }
+        "mem_watermark_high": TARGET if host_free is None else host_free, "mem_watermark_hard": HARD, "mem_watermark_low": LOW,
+        "mem_reserved": int(reserved), "offload_net": cold, "balloon_reaction": reaction,
+    }  # fmt: skip
     found = sizes_on(host, {**(crowd or {}), **guests}, parameters, goal=goal)
     return {name: int(one.target) for name, one in found.items() if one.target is not None}
 

@@ -12,8 +12,8 @@ from test_balloon_properties import STEP, assert_safe, crowds, guests, hosts, nu
 
 from mom_core import Value
 from mom_plugins_balloon.gate import ShrinkLimits
-from mom_plugins_balloon.law import level_of
 from mom_plugins_balloon.law.reasons import ReasonCode
+from mom_plugins_balloon.law.share import level_of
 from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
 
 

@@ -93,14 +93,9 @@ MOVED_KIB: Final = 512
 """KiB. A guest that approached its target by this much while being watched is moving."""
 
 TARGET: Final = ControlSpec(
-    CONTROL,
-    Unit.KIB,
-    Scope.GUEST,
-    "size of the guest's memory, set by its balloon",
-    field="balloon_cur",
-    minimum=MINIMUM_KIB,
+    CONTROL, Unit.KIB, Scope.GUEST, "size of the guest's memory, set by its balloon", field="balloon_cur", minimum=MINIMUM_KIB,
     gradual=MOVED_KIB,
-)
+)  # fmt: skip
 
 COLUMNS: Final = (
     GuestColumn(

@@ -352,12 +352,9 @@ def first_learned(guest: GuestMemory, now: float) -> LearnedHabits | None:
     # These statistics may date from a sweep by the previous mom. The next ones show how much of the balloon the kernel counts.
     share = said.cache_share(usable, max(0.0, (size or 0.0) - total))
     usage = Usage(
-        LastStatistics(made, used, total, size),
-        KernelMemory(ballooned=ballooned),
-        growth_rate=0.0,
-        cache_share=share,
+        LastStatistics(made, used, total, size), KernelMemory(ballooned=ballooned), growth_rate=0.0, cache_share=share,
         peak=Peak(max(0.0, used - ballooned, touched), made),  # the guest has used all memory that the host backs
-    )
+    )  # fmt: skip
     stored = (rss or 0.0) + (guest.process.host_swap or 0.0)
     process = ProcessPast() if rss is None else ProcessPast(rss, overhead, measured, stored=stored, stored_most=stored)
     return LearnedHabits(made, usage, process, size, now, said.kills)

@@ -16,8 +16,9 @@ from mom_core import Decision, Entity, Guest, LedgerEntry, MomError, PluginConte
 from mom_kvm import GuestMoves
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.gate import ShrinkLimits
-from mom_plugins_balloon.law import headroom_returns, sweep_of
+from mom_plugins_balloon.law.need import headroom_returns
 from mom_plugins_balloon.law.reasons import ReasonCode, sentence
+from mom_plugins_balloon.law.share import sweep_of
 from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.names import CONTROL, GIVE_BACK
 from mom_plugins_balloon.parameters import LawParameters

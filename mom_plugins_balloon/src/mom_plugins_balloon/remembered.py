@@ -199,7 +199,4 @@ def remember(
     if request is not None or cooperation is not COOPERATIVE:
         cooperation, request = cooperation.after(request, size, now, dead_band, excused=bool(guest.why_blocked(CONTROL)))
     maximum = before.maximum if maximum is None else maximum
-    unchanged = sizes is before.sizes and maximum == before.maximum and request is before.request and cooperation == before.cooperation
-    if unchanged and arrival is before.arrival and learned is before.learned:
-        return before
     return before._replace(arrival=arrival, request=request, sizes=sizes, maximum=maximum, cooperation=cooperation, learned=learned)

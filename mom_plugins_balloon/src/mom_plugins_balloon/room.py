@@ -13,8 +13,7 @@ from mom_core import Guest, Host, Snapshot, format_duration, format_kib
 from mom_kvm import Forecasts, HealthLimits, ReservationRefused, Room
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.gate import ShrinkLimits, least_kib, need_kib
-from mom_plugins_balloon.law.context import LawContext, context_of
-from mom_plugins_balloon.law.need import need_of
+from mom_plugins_balloon.law.need import LawContext, context_of, need_of
 from mom_plugins_balloon.law.offer import held_memory, swept_keeps
 from mom_plugins_balloon.law.want import ready_memory
 from mom_plugins_balloon.memory import GuestMemory, HostMemory

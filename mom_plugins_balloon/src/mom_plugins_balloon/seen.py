@@ -11,8 +11,8 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 from mom_core import Guest, Snapshot
 from mom_plugins_balloon import names
 from mom_plugins_balloon.gate import ShrinkLimits, most_kib
-from mom_plugins_balloon.law import SizeSuggestion, ahead_of, decide
 from mom_plugins_balloon.law.reasons import ReasonCode
+from mom_plugins_balloon.law.share import SizeSuggestion, ahead_of, decide
 from mom_plugins_balloon.memory import FIELDS, GuestMemory, Habits, HostMemory, KernelStatistics, ProcessMemory, SweepState
 from mom_plugins_balloon.names import CONTROL, PINNED
 from mom_plugins_balloon.parameters import LawParameters
@@ -142,17 +142,10 @@ def host_memory(snapshot: Snapshot, wanted: HostWanted, interval: float) -> Host
     if available is None or high is None or hard is None or low is None:
         return None
     memory = HostMemory(
-        available,
-        high,
-        hard=min(high, hard),
-        low=min(high, hard, low),
-        reserved=host.number("mem_reserved") or 0.0,
-        cold=host.number("offload_net") or 0.0,
-        interval=interval,
-        backs_bursts=wanted.goal is StateGoal.SAFE,
-        keeps_sizes=wanted.goal is StateGoal.TRUTHFUL,
-        cycle=snapshot.number,
-    )
+        available, high, hard=min(high, hard), low=min(high, hard, low), reserved=host.number("mem_reserved") or 0.0,
+        cold=host.number("offload_net") or 0.0, interval=interval, backs_bursts=wanted.goal is StateGoal.SAFE,
+        keeps_sizes=wanted.goal is StateGoal.TRUTHFUL, cycle=snapshot.number,
+    )  # fmt: skip
     reaction = host.number("balloon_reaction")
     return memory if reaction is None else memory._replace(reaction=reaction)
 

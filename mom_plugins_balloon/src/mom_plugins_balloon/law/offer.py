@@ -1,7 +1,7 @@
 """Memory that a guest can give by each means, and its cost.
 
 A trim makes the guest smaller until the host has room again. The law uses up each means of `TRIMS` before the next. To add a means, add
-it to the list, and its depth to `TrimDepths` and `Offer`.
+it to the list and to `Offer`, and its depth to `_trims_of`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Final, NamedTuple
 
-from mom_plugins_balloon.law.context import LawContext, margins_below
-from mom_plugins_balloon.law.need import Need
+from mom_plugins_balloon.law.need import LawContext, Need, margins_below
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.memory import GuestMemory
 
@@ -144,15 +143,6 @@ class MemoryUse(NamedTuple):
     """Freed by the guest, still backed by the host."""
 
 
-class TrimDepths(NamedTuple):
-    """KiB taken from a guest in one cycle by each means and all means before it."""
-
-    empty: float
-    cache: float
-    margin: float
-    burst: float
-
-
 def offer_of(guest: GuestMemory, need: Need, size: float, spare: Spare, context: LawContext) -> Offer:
     """Return the memory that a guest can give."""
     memory = held_memory(guest, need)
@@ -165,10 +155,11 @@ def offer_of(guest: GuestMemory, need: Need, size: float, spare: Spare, context:
     trims = _trims_of(need, memory.unused, untouched, spare, context) if not need.leaves_empty or context.below_hard else None
     if trims is None:
         return Offer(sweep=gain, depth=depth, cost=cost) if gain else NO_OFFER
-    backed = min(memory.freed, trims.empty) if is_known else trims.empty
+    empty, cache, margin, burst = trims
+    backed = min(memory.freed, empty) if is_known else empty
     return Offer(
-        sweep=gain, depth=depth, backed=backed, unbacked=trims.empty - backed, cache=trims.cache - trims.empty,
-        margin=trims.margin - trims.cache, burst=trims.burst - trims.margin, cost=cost, trims=True,
+        sweep=gain, depth=depth, backed=backed, unbacked=empty - backed, cache=cache - empty, margin=margin - cache, burst=burst - margin,
+        cost=cost, trims=True,
     )  # fmt: skip
 
 
@@ -245,7 +236,8 @@ def _sweepable(guest: GuestMemory, need: Need, freed: float, context: LawContext
     return freed if context.below_hard else freed - (guest.habits.burst or 0.0)
 
 
-def _trims_of(need: Need, unused: float, untouched: float, spare: Spare, context: LawContext) -> TrimDepths | None:
+def _trims_of(need: Need, unused: float, untouched: float, spare: Spare, context: LawContext) -> tuple[float, float, float, float] | None:
+    # The results are the KiB taken in one cycle by each means and all means before it: empty memory, page cache, margin, burst.
     floors, empty, part = need.floors, 0.0, context.p.shrink_share
     # Below the hard watermark, a guest that waits for its disk gives empty memory, not the page cache that it waits for.
     beyond = min(need.usable - floors.headroom, spare.most if context.below_hard else spare.calm)
@@ -258,4 +250,4 @@ def _trims_of(need: Need, unused: float, untouched: float, spare: Spare, context
     cache = max(empty, sure + part * beyond if spare.calm and spare.worth <= beyond > untouched else 0.0)
     margin = max(cache, sure + part * above if above >= spare.worth else 0.0)
     burst = min(context.moves, max(margin, sure + part * most))
-    return TrimDepths(empty, min(cache, burst), min(margin, burst), burst) if burst >= context.step else None
+    return (empty, min(cache, burst), min(margin, burst), burst) if burst >= context.step else None

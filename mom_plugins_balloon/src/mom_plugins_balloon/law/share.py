@@ -11,11 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from mom_plugins_balloon.gate import ShrinkLimits, gate
-from mom_plugins_balloon.law.context import LawContext
+from mom_plugins_balloon.law.need import BYTES, LawContext, context_of
 from mom_plugins_balloon.law.offer import NO_OFFER, TRIM_UNBACKED, TRIMS, Balance, Offer, TrimMeans
 from mom_plugins_balloon.law.reasons import ReasonCode
-from mom_plugins_balloon.law.want import Ask
-from mom_plugins_balloon.memory import GuestMemory
+from mom_plugins_balloon.law.want import Ask, ask_of, is_rising, ready_memory
+from mom_plugins_balloon.memory import GuestMemory, HostMemory
+from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
+
+ALL_ASKED_SECONDS: Final = 60.0
+"""s in which the law asks every guest to give memory for expected growth. Forecasts look 15 minutes ahead."""
+
+LEAST_ASKED: Final = 64
+"""Minimum number of guests asked. Asking thousands would dominate the law's CPU time."""
 
 
 class WeighedGuest(NamedTuple):
@@ -299,3 +306,58 @@ def _why_unchanged(candidate: WeighedGuest, code: ReasonCode, balance: Balance, 
     if code is ReasonCode.NOTHING_TO_GIVE and 0 < guest.guarantee > size - step:
         return ReasonCode.GUARANTEED
     return ReasonCode.OUT_OF_REACH if code is ReasonCode.NOTHING_TO_GIVE and (guest.reach or 0.0) > size - step else code
+
+
+# --- the law ---------------------------------------------------------------------------------------------------------------------------
+
+
+def decide(host: HostMemory, guests: Sequence[GuestMemory], parameters: LawParameters, limits: ShrinkLimits) -> list[SizeSuggestion]:
+    """Return the suggested size of each guest, in order."""
+    left = _left_if_all_grow(host, guests, parameters)
+    context = context_of(host, parameters, no_reclaim=left > 0)
+    if left <= 0 or left > host.ahead:
+        return share_out(guests, [ask_of(guest, context) for guest in guests], context, limits)
+    # Expected growth is minutes away: ask some guests in this cycle and the others in later cycles.
+    asking, resting = context._replace(no_reclaim=False), context
+    count = max(LEAST_ASKED, math.ceil(len(guests) * host.interval / ALL_ASKED_SECONDS))
+    asks = [
+        ask_of(guest, asking)
+        if (place - count * host.cycle) % len(guests) < count and not is_rising(guest, context)
+        else ask_of(guest, resting, spares_rising=True)
+        for place, guest in enumerate(guests)
+    ]
+    return share_out(guests, asks, asking, limits)
+
+
+def _left_if_all_grow(host: HostMemory, guests: Sequence[GuestMemory], parameters: LawParameters) -> float:
+    left = host.free + parameters.step / BYTES - host.high
+    for guest in guests:
+        if left <= 0:
+            break
+        if guest.size is not None and guest.maximum is not None and guest.maximum > guest.size:
+            left -= guest.maximum - guest.size
+    return left
+
+
+def sweep_of(host: HostMemory, guest: GuestMemory, parameters: LawParameters, limits: ShrinkLimits) -> SizeSuggestion:
+    """Return the sweep of a guest before its migration. Without a target, no sweep is needed.
+
+    :param host: `interval` is the time in which the balloon may inflate
+    """
+    ask = ask_of(guest, context_of(host, parameters, depth=BALLOON_KIB_PER_SECOND * host.interval))
+    if guest.size is not None and ask.offer.sweep and not ask.relief:
+        passed = gate(int(guest.size - ask.offer.depth), guest, limits).size
+        if passed is not None and passed < guest.size:
+            return SizeSuggestion(passed, ReasonCode.SWEEP, ask.offer.sweep)
+    return SizeSuggestion(None, ask.code or ReasonCode.NOTHING_TO_GIVE)
+
+
+def ahead_of(host: HostMemory, guests: Sequence[GuestMemory], rise: float, parameters: LawParameters) -> float:
+    """Return the KiB to keep available for guests' expected growth.
+
+    :param rise: expected growth of all guests together, in KiB
+    """
+    if rise <= 0:
+        return 0.0
+    context = context_of(host, parameters)
+    return parameters.rise_share * max(0.0, rise - sum([ready_memory(guest, context) for guest in guests if guest.rise]))

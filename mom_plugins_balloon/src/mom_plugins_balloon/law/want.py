@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 from mom_kvm import HealthLimits
 from mom_plugins_balloon.gate import smallest_kib
-from mom_plugins_balloon.law.context import LawContext, headroom_returns
-from mom_plugins_balloon.law.need import Need, is_settled, need_of
+from mom_plugins_balloon.law.need import LawContext, Need, headroom_returns, is_settled, need_of
 from mom_plugins_balloon.law.offer import NO_OFFER, Offer, Spare, freed_memory, offer_of
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.memory import GuestMemory

@@ -113,14 +113,9 @@ class SweepOutcome:
 
 
 REST_SECONDS: Final = {
-    SweepEnd.AT_WORK: 2.0,
-    SweepEnd.GREW: 10.0,
-    SweepEnd.LATE: 60.0,
-    SweepEnd.SLOW: 10.0,
-    SweepEnd.UNSEEN: 600.0,
-    SweepEnd.FAILED: 60.0,
+    SweepEnd.AT_WORK: 2.0, SweepEnd.GREW: 10.0, SweepEnd.LATE: 60.0, SweepEnd.SLOW: 10.0, SweepEnd.UNSEEN: 600.0, SweepEnd.FAILED: 60.0,
     SweepEnd.NOTHING_MORE: 10.0,
-}
+}  # fmt: skip
 """s until the next sweep. Bursts and CPU shortage last seconds, a stuck balloon much longer."""
 
 SHOWN_SECONDS: Final = 60.0
