@@ -16,12 +16,11 @@ from agent_servers import LOADAVG, MEMINFO, PRESSURE, VMSTAT, Guestd, QemuAgent,
 from mom_core import Entity, GuestBusy, HypervisorError, NotSupported, Scope
 from mom_devkit import host_of
 from mom_devkit.without_root import MomPower, StandInGuest, another_user
-from mom_plugins_guestagent.addresses import parse_address
 from mom_plugins_guestagent.figures import judge
 from mom_plugins_guestagent.guestd import REPORTING, Relief, figures
 from mom_plugins_guestagent.guestd_client import GuestdWay
 from mom_plugins_guestagent.qemu_agent import AgentWay
-from mom_plugins_guestagent.ways import AgentAddress, AgentKind, VisitAnswer
+from mom_plugins_guestagent.ways import AgentAddress, AgentKind, VisitAnswer, parse_address
 from mom_plugins_guestagent.wire import Misbehaves, NoAnswer, Wire
 
 T = TypeVar("T")

@@ -24,13 +24,12 @@ from mom_core import (
     hookimpl,
 )
 from mom_kvm import AgentAccess, pid_of
-from mom_plugins_guestagent.addresses import parse_address
 from mom_plugins_guestagent.fields import FIELDS, HOST_STATE, PLENTY, REPORTING
 from mom_plugins_guestagent.settings import AgentGuestSettings, AgentSettings
+from mom_plugins_guestagent.ways import AgentAddress, AgentKind, parse_address
 
 if TYPE_CHECKING:
     from mom_plugins_guestagent.collector import AgentCollector, AgentTarget
-    from mom_plugins_guestagent.ways import AgentAddress
 
 LIBVIRTS_CHANNEL = "org.qemu.guest_agent.0"
 
@@ -191,8 +190,6 @@ class GuestAgentPlugin:
 
     def _places(self, guest: Guest, channels: Mapping[str, str]) -> tuple[AgentAddress, ...]:
         # The cheapest address comes first, the hypervisor last.
-        from mom_plugins_guestagent.ways import AgentAddress, AgentKind
-
         settings, mine, process = self._settings, self._guest_settings(guest), pid_of(guest) or 0
         places = []
         if settings.guestd and mine.ask_agent:

@@ -7,8 +7,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field
 
 from mom_core import Duration, GuestSettings, PluginSettings
-from mom_plugins_guestagent.addresses import parse_address
-from mom_plugins_guestagent.ways import AgentKind
+from mom_plugins_guestagent.ways import AgentKind, parse_address
 
 _STALE_PERIODS: Final = 3
 _STALE_LONG_PERIODS: Final = 2
