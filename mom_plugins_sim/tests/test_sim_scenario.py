@@ -147,7 +147,7 @@ def test_guests_of_a_trace_do_what_was_measured(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("a,b\n1,2\n", "column seconds or kib is missing"), ("seconds,kib\n1,x\n", "t.csv:2: seconds or kib is not a number"),
+    [("a,b\n1,2\n", "the column 'seconds' is missing"), ("seconds,kib\n1,x\n", "t.csv:2: a number is missing"),
      ("seconds,kib\n5,1\n5,1\n", "t.csv:3: seconds must be greater"),
      ("seconds,kib\n0,nan\n", "t.csv:2"), ("seconds,kib\n", "the trace is empty"), (None, "cannot read")],
 )  # fmt: skip

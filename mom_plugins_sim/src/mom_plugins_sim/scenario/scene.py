@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import fnmatch
 import random
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from typing import Final
 
 from mom_core import MomError, Size
 from mom_plugins_sim.guest import GuestTraits
-from mom_plugins_sim.scenario.archive import draw_machines
+from mom_plugins_sim.scenario.archive import LARGEST, draw_machines, read_numbers
 from mom_plugins_sim.scenario.schema import Demands, GroupPart, Scenario
 from mom_plugins_sim.scene import FOREVER, FaultKind, GuestScene, Scene, SceneFault, draw_identity
 from mom_plugins_sim.workload import Batch, Bursty, Constant, Demand, Diurnal, HostLoad, Leak, Trace, Workload
@@ -126,24 +125,13 @@ def _demand(demands: Demands, memory: float, trace: Trace | None, source: random
 def _read_trace(path: Path) -> Trace:
     times: list[float] = []
     values: list[float] = []
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = csv.DictReader(file)
-            if not {"seconds", "kib"} <= set(rows.fieldnames or ()):
-                raise MomError(f"{path}:1: the column seconds or kib is missing", hint="begin with a line `seconds,kib`")
-            for row in rows:
-                try:
-                    time, value = float(row["seconds"]), float(row["kib"])
-                except (TypeError, ValueError):
-                    raise MomError(f"{path}:{rows.line_num}: seconds or kib is not a number") from None
-                if not (value >= 0 and (not times or time > times[-1]) and abs(time) < 1e12 and value < 1e12):
-                    raise MomError(f"{path}:{rows.line_num}: seconds must be greater than on the line before, and kib must not be negative")
-                times.append(time)
-                values.append(value)
-                if len(times) > LONGEST_TRACE:
-                    raise MomError(f"{path}: more than {LONGEST_TRACE} lines")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise MomError(f"cannot read {path}: {error}") from error
+    for line, (time, value) in read_numbers(path, ("seconds", "kib"), ","):
+        if not (value >= 0 and (not times or time > times[-1]) and abs(time) < LARGEST and value < LARGEST):
+            raise MomError(f"{path}:{line}: seconds must be greater than on the line before, and kib must not be negative")
+        times.append(time)
+        values.append(value)
+        if len(times) > LONGEST_TRACE:
+            raise MomError(f"{path}: more than {LONGEST_TRACE} lines")
     if not times:
         raise MomError(f"{path}: the trace is empty")
     return Trace(times, values)
