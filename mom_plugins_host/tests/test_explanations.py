@@ -5,10 +5,7 @@ import pytest
 from mom_core import Report, Value
 from mom_core.testing import snapshot
 from mom_daemon import About, Explainer
-from mom_plugins_host.cgroup.explanation import GroupExplainer
-from mom_plugins_host.numa.explanation import NodesExplainer
-from mom_plugins_host.offload.explanation import ColdExplainer
-from mom_plugins_host.qos.explanation import LimitsExplainer
+from mom_plugins_host.explanations import ColdExplainer, GroupExplainer, LimitsExplainer, NodesExplainer
 
 GIB = 1 << 20
 MEMORY: Value = [{"node": 0, "size": 3 * GIB}, {"node": 1, "size": 0}, {"node": 2, "size": GIB}, 7]

@@ -281,7 +281,7 @@ class CgroupPlugin:
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
-    mom_explainer = late_hook("mom_plugins_host.cgroup.explanation:GroupExplainer")
+    mom_explainer = late_hook("mom_plugins_host.explanations:GroupExplainer")
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

@@ -221,7 +221,7 @@ class NumaPlugin:
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
-    mom_explainer = late_hook("mom_plugins_host.numa.explanation:NodesExplainer")
+    mom_explainer = late_hook("mom_plugins_host.explanations:NodesExplainer")
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

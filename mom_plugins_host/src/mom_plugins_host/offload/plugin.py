@@ -416,7 +416,7 @@ class OffloadPlugin:
             return None
         return Suggestion("this host has compressed swap, to which mom can move guests' cold memory", order=42)
 
-    mom_explainer = late_hook("mom_plugins_host.offload.explanation:ColdExplainer")
+    mom_explainer = late_hook("mom_plugins_host.explanations:ColdExplainer")
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

@@ -234,7 +234,7 @@ class QosPlugin:
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
-    mom_explainer = late_hook("mom_plugins_host.qos.explanation:LimitsExplainer")
+    mom_explainer = late_hook("mom_plugins_host.explanations:LimitsExplainer")
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

@@ -1,0 +1,123 @@
+"""Sentences of `mom explain`; imported late, as they need mom-daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
+
+from mom_core import DiskTune, Value, format_kib, lasting, printable
+from mom_daemon import About, Explainer, ExplanationPart, Sentence, SentencePlace
+from mom_plugins_host.cgroup import groups
+from mom_plugins_host.credit.control import CREDIT, DELAY
+from mom_plugins_host.numa import nodes
+from mom_plugins_host.offload import fields
+from mom_plugins_host.qos.control import CONTROLS
+from mom_plugins_host.qos.lists import DISKS_NOW, USER_LIMIT
+from mom_plugins_host.qos.settings import PERIOD, QUOTA
+
+_GROUP_LIMITS: Final = {
+    groups.MEMORY_HIGH: "above {}, the kernel reclaims its memory and slows it down",
+    groups.MEMORY_LOW: "below {}, the kernel reclaims its memory only as a last resort",
+    groups.MEMORY_MIN: "below {}, the kernel never reclaims its memory",
+    groups.SWAP_MAX: "at most {} of it may be in the host's swap",
+}
+
+_ALL_CPUS_PERCENT: Final = 100
+
+
+class GroupExplainer(Explainer):
+    """Memory that the host holds for the guest, and the limits of its control group."""
+
+    controls = groups.CONTROLS
+
+    def part(self, about: About) -> ExplanationPart:
+        """Return nothing for a guest without a known group."""
+        return ExplanationPart([Sentence("group", text, SentencePlace.PRESENT + 1) for text in _group_sentences(about)])
+
+
+def _group_sentences(about: About) -> Iterator[str]:
+    held, swapped = about.number(groups.CURRENT), about.number(groups.SWAP)
+    if held is not None:
+        swap = f", and {format_kib(swapped)} of it in its swap" if swapped else ""
+        yield f"The host holds {format_kib(held)} for it, QEMU and caches included{swap}."
+    limits = [words.format(format_kib(kib)) for name, words in _GROUP_LIMITS.items() if (kib := about.number(name)) is not None and kib > 0]
+    if limits:
+        yield f"Limits of its control group: {'; '.join(limits)}."
+    if about.number(CREDIT) and (high := about.number(groups.MEMORY_HIGH)) is not None and high > 0:
+        yield f"The host is short of memory: for now, it may grow to {format_kib(high)}."
+    if delay := about.number(DELAY):
+        available = about.report.snapshot.host.number("mem_really_available")
+        yield f"Its growth was delayed for {delay:.1f} s{'' if available is None else f': the host had {format_kib(available)} left'}."
+
+
+class NodesExplainer(Explainer):
+    """NUMA nodes that hold the guest's memory, and those that may."""
+
+    controls = nodes.CONTROLS
+
+    def part(self, about: About) -> ExplanationPart:
+        """Return nothing on a host with one node."""
+        if about.report.snapshot.host.fields.get("numa_node_count") == 1:
+            return ExplanationPart(())
+        return ExplanationPart([Sentence("nodes", text, SentencePlace.PRESENT + 2) for text in _node_sentences(about)])
+
+
+def _node_sentences(about: About) -> Iterator[str]:
+    sizes = nodes.memory_by_node(about.guest)
+    if parts := [f"node {node} ({format_kib(size)})" for node, size in sizes.items() if size]:
+        yield f"Its memory is on {', '.join(parts)}."
+    nodeset = about.guest.fields.get(nodes.NODESET)
+    if isinstance(nodeset, str) and nodeset:
+        yield f"It may have memory of the nodes {printable(nodeset, 100)}."
+
+
+class LimitsExplainer(Explainer):
+    """Current and agreed limits of a guest."""
+
+    controls = CONTROLS
+
+    def part(self, about: About) -> ExplanationPart:
+        """Return nothing for a guest without limits."""
+        texts = (*_cpu_sentences(about), *_disk_sentences(about.guest.items(DISKS_NOW) or ()))
+        return ExplanationPart([Sentence("limits", text, SentencePlace.PROMISED) for text in texts])
+
+
+def _cpu_sentences(about: About) -> Iterator[str]:
+    quota, period, agreed = about.number(QUOTA), about.number(PERIOD), about.number(USER_LIMIT)
+    if quota is not None and period and quota > 0:
+        yield f"Each of its vCPUs may use {100 * quota / period:.0f} % of a CPU."
+    if agreed is not None and agreed < _ALL_CPUS_PERCENT:
+        yield f"The agreed CPU time is {agreed:g} % of the host's CPUs."
+
+
+def _disk_sentences(disks: Sequence[Mapping[str, Value]]) -> Iterator[str]:
+    for disk in disks:
+        limits = [f"{key} {value:,}" for key in DiskTune.LIMITS if isinstance(value := disk.get(key), int) and value > 0]
+        if limits:
+            yield f"Its disk {printable(str(disk.get('name')), 60)} is limited: {', '.join(limits)}."
+
+
+class ColdExplainer(Explainer):
+    """Working set, memory in swap, and why no more is swapped."""
+
+    controls = fields.CONTROLS
+    nouns: Mapping[str, str] = MappingProxyType({fields.OFFLOAD: "cold memory to swap at"})
+    verbs: Mapping[str, tuple[str, str]] = MappingProxyType({fields.OFFLOAD: ("swapped out faster", "swapped out more slowly")})
+
+    def part(self, about: About) -> ExplanationPart:
+        """Return nothing for a guest unknown to the plugin."""
+        return ExplanationPart([Sentence("cold memory", text, SentencePlace.PRESENT + 2) for text in _cold_sentences(about)])
+
+
+def _cold_sentences(about: About) -> Iterator[str]:
+    working_set, age, cold = (about.number(name) for name in (fields.WORKING_SET, fields.WORKING_SET_AGE, fields.COLD))
+    if working_set is not None and age is not None and cold is not None:
+        yield f"It used {format_kib(working_set)} of its memory {lasting(age)} ago; a further {format_kib(cold)} are cold."
+    swapped, moved = about.number("host_swap"), about.number(fields.OFFLOADED)
+    if swapped or moved:
+        by_mom = f"; mom has moved {format_kib(moved)} there since it first saw the guest" if moved else ""
+        yield f"{format_kib(swapped or 0)} of it are in the host's swap{by_mom}."
+    why = about.guest.fields.get(fields.STATE)
+    if isinstance(why, str) and why:
+        yield f"mom moves none of it to swap now: {printable(why, 200)}."
