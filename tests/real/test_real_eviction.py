@@ -88,7 +88,8 @@ def test_a_real_guest_is_saved_on_a_full_host_and_goes_on_where_it_was(lab: Lab,
 
 def test_a_real_guest_is_paused_and_resumed_when_there_is_room_or_mom_ends(lab: Lab, company: RealGuest, tmp_path: Path) -> None:
     guest = lab.start("leaves", workload=(5, 5, 0, 0)).wait_until_it_works()
-    full, resumed, stood = 8, 22, []
+    full, resumed = 8, 22
+    stood: list[bool] = []
 
     def is_full(number: int) -> bool:
         if number == full:  # it was begun, and takes as long as it takes
