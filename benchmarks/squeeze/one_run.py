@@ -182,14 +182,18 @@ class Squeeze:
         (self.folder / "plan.json").write_text(json.dumps(plan))
         command = [sys.executable, str(REAL / "steady_host.py"), str(self.folder / "plan.json")]
         with (self.folder / "ballast.log").open("wb") as log:
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
-        self.ballast = process
+            self.ballast = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
         try:
             self.wait(BALLAST_SECONDS)
             yield
         finally:
-            process.kill()
-            process.wait()
+            self.free_host()
+
+    def free_host(self) -> None:
+        """Free the memory that was taken, so that the manager can restore what it changed."""
+        assert self.ballast is not None
+        self.ballast.kill()
+        self.ballast.wait()
 
     def begin(self) -> None:
         """Begin the ramp."""
@@ -298,6 +302,7 @@ def squeezed(
                 cpu, ksmd = running.cpu_seconds - cpu, thread_seconds("ksmd") - ksmd
                 compressing = compression_seconds(squeeze, running) - compressing - squeeze.kernel_rate * seconds
                 result = summary(squeeze, ended, seconds)
+                squeeze.free_host()
         result |= {"mix": name, "manager": manager.name, "deaf": deaf, "manager_cpu_percent": percent(cpu, seconds)}
         result |= {"ksmd_cpu_percent": percent(ksmd, seconds), "compression_cpu_percent": percent(max(0.0, compressing), seconds)}
         result |= {"when": time.strftime("%Y-%m-%d %H:%M", time.gmtime()), "host": described()}
