@@ -6,6 +6,7 @@ What QEMU counts is bytes, so it may be held to numbers; `pytest -o log_cli=true
 import logging
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,51 @@ def test_a_guest_from_which_mom_has_taken_arrives_with_what_it_had_before(lab: L
         assert found.applied("guest_migrate") == [str(other.destination)]
         assert _there(guest, other).memoryStats()["actual"] == 512 * MIB
         _works_on_after(guest, age)
+
+
+def test_a_guest_that_others_move_is_left_alone_meanwhile_and_gets_its_room_at_its_new_host(lab: Lab, tmp_path: Path) -> None:
+    with another_host(lab.libvirtd) as other, ThreadPoolExecutor(1) as pool:
+        guest = lab.start("others", mib=512, workload=(60, 5, 0, 0)).wait_until_it_works()
+        age = guest.beats[-1].seconds
+        begun: list[int] = []
+        parameters = {libvirt.VIR_MIGRATE_PARAM_URI: f"unix://{other.folder}/migration"}
+
+        def between(number: int) -> None:
+            _second_with(guest, lab.libvirtd)
+            if not begun and guest.size_mib < 365:
+                guest.domain.migrateSetMaxSpeed(4)
+                begun.append(number)
+                pool.submit(guest.domain.migrate3, libvirt.open(other.uri), parameters, libvirt.VIR_MIGRATE_LIVE)
+                wait_until(lambda: guest.domain.jobInfo()[0], "it is under way", 60)
+            elif begun and number == begun[0] + 6:
+                guest.domain.migrateSetMaxSpeed(10_000)
+                wait_until(lambda: guest.uuid not in _uuids(lab.libvirtd), "it has left", 60)
+
+        plugins: dict[str, type | Mapping[str, object]] = {
+            "host": {},
+            "libvirt": lab.libvirtd.settings(),
+            "balloon": {"host_free": "64MiB", "law": {"start_rest": "1s"}},
+            "decides": _deciding(guest, lambda _: {"balloon_target": (310 if begun else 360) * MIB}),
+        }
+        guests = {guest.name: {"guarantee": "300MiB"}}
+        found = run_plugins(tmp_path / "here", plugins, cycles=SECONDS, interval=1.0, guests=guests, between=between)
+        assert begun, "it was made smaller"
+        asked = [kib for kib in found.applied("balloon_target") if isinstance(kib, int)]
+        assert min(asked) == 360 * MIB, "and no smaller while it was moved"
+        assert any("being migrated" in reason for reason in (one.reason for report in found.reports for one in report.revisions))
+        assert 300 * MIB <= _there(guest, other).memoryStats()["actual"] <= 365 * MIB
+        moved = _there(guest, other)
+        _works_on_after(guest, age)
+
+        def until_whole(_: int) -> None:
+            if moved.memoryStats()["actual"] < 512 * MIB:
+                time.sleep(1.0)
+
+        there = {**plugins, "libvirt": other.settings(), "policy": {}}
+        del there["decides"]
+        found = run_plugins(tmp_path / "there", there, cycles=3 * SECONDS, interval=1.0, guests=guests, between=until_whole)
+        found.assert_never_below("balloon_cur", 300 * MIB)
+        assert found.values(guest.name, "balloon_cur")[-1] == 512 * MIB, "until that mom ends, and leaves it as it came"
 
 
 def _uuids(libvirtd: PrivateLibvirtd) -> list[str]:
