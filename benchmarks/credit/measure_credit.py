@@ -33,15 +33,15 @@ def measured(runs: int, mib: int) -> Iterator[str]:
                 print(line, file=sys.stderr)
 
 
-def show(found: Mapping[str, Any]) -> None:
-    for name, text in found.items():
+def show(facts_by_name: Mapping[str, Any]) -> None:
+    for name, text in facts_by_name.items():
         if not name.startswith(("run ", "reaction", "end ", "class ")):
             print(f"{name}: {text}")
     for kind in ("without", "with", "huge"):
-        show_runs(kind, [figures for name, figures in found.items() if name.startswith("run ") and name.endswith(f" {kind}")])
-    if "reaction" in found:
-        show_delays(found["reaction"])
-    for name, figures in found.items():
+        show_runs(kind, [figures for name, figures in facts_by_name.items() if name.startswith("run ") and name.endswith(f" {kind}")])
+    if "reaction" in facts_by_name:
+        show_delays(facts_by_name["reaction"])
+    for name, figures in facts_by_name.items():
         if name.startswith(("end ", "class ")):
             print(f"{name}: {json.dumps(figures)}")
 
@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--memory", type=int, default=1536, help="MiB of the machine (default: 1536)")
     parser.add_argument("--facts", type=Path, help="file for all figures")
     arguments = parser.parse_args()
-    found: dict[str, Any] = {}
+    facts_by_name: dict[str, Any] = {}
     if arguments.facts is not None and arguments.facts.exists():
         lines: Iterator[str] = iter(arguments.facts.read_text().splitlines())
     else:
@@ -85,11 +85,11 @@ def main() -> None:
     kept = []
     for line in lines:
         kept.append(line)
-        found |= json.loads(line)
+        facts_by_name |= json.loads(line)
         if arguments.facts is not None:
             arguments.facts.write_text("".join(f"{one}\n" for one in kept))
-    show(found)
-    if "done" not in found:
+    show(facts_by_name)
+    if "done" not in facts_by_name:
         sys.exit("the machine has not done everything")
 
 

@@ -88,8 +88,8 @@ def kind(says: str, *touches: str, alone: bool = False) -> Callable[[Callable[[S
 
 def some(scene: Scene, random: Random, least: int = 1, most: int = 1) -> list[Guest]:
     """Return some guests with true statistics."""
-    there = sorted(scene.honest, key=lambda one: one.name)
-    return random.sample(there, min(len(there), random.randint(least, most)))
+    guests = sorted(scene.honest, key=lambda one: one.name)
+    return random.sample(guests, min(len(guests), random.randint(least, most)))
 
 
 def some_seconds(random: Random, most: float, least: float = SHORTEST_SECONDS) -> float:
@@ -272,19 +272,19 @@ def guest_moves(scene: Scene, random: Random) -> Course:
     import libvirt  # type: ignore[import-untyped]  # it has no types
 
     (guest,) = some(scene, random)
-    there = libvirt.open(scene.other.uri)
-    # The monitor over there must not take the place of the one here before the guest has left.
+    destination = libvirt.open(scene.other.uri)
+    # The monitor at the destination must not take the place of the one here before the guest has left.
     xml = guest.real.domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE).replace(".second,", ".moved,")
     uri = f"unix://{scene.other.folder}/migration"
     moved = subprocess.Popen(
         [sys.executable, "-c", _MOVE, scene.libvirtd.uri, scene.other.uri, guest.real.uuid, uri, xml], stderr=subprocess.PIPE, text=True
     )
     yield Until(lambda: "it has arrived" if moved.poll() is None else "", MIGRATION_SECONDS, promised=False)
-    _, said = moved.communicate()
+    _, errors = moved.communicate()
     if moved.returncode:
-        raise RuntimeError(f"{guest.name} cannot be moved: {said[-500:]}")
-    there.lookupByUUIDString(guest.real.uuid).destroy()
-    there.close()
+        raise RuntimeError(f"{guest.name} cannot be moved: {errors[-500:]}")
+    destination.lookupByUUIDString(guest.real.uuid).destroy()
+    destination.close()
     scene.replace(guest)
 
 
@@ -414,9 +414,9 @@ def swap_full(scene: Scene, random: Random) -> Course:
 
 def _free_in_swap(scene: Scene) -> int:
     """Return the free MiB of the campaign's swap. Raise `NotNow` if another swap of the host would be filled as soon."""
-    there = dict(swaps())
-    free, priority = there.pop(scene.swap.device, (0, 0))
-    if as_soon := [name for name, (_, others) in there.items() if others >= priority]:
+    other_swaps = dict(swaps())
+    free, priority = other_swaps.pop(scene.swap.device, (0, 0))
+    if as_soon := [name for name, (_, others) in other_swaps.items() if others >= priority]:
         raise NotNow(f"another swap of the host would be filled as soon: {', '.join(as_soon)}")
     return free >> 10
 
@@ -442,10 +442,10 @@ def memory_taken(scene: Scene, random: Random) -> Course:
 @contextmanager
 def _holding(scene: Scene, words: Sequence[str]) -> Iterator[Until]:
     command = [sys.executable, str(ROOT / "benchmarks/faults/hold.py"), *words]
-    said = scene.folder / "held"
-    with said.open("wb") as file, subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file) as process:
+    output = scene.folder / "held"
+    with output.open("wb") as file, subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file) as process:
         try:
-            yield Until(lambda: "" if said.stat().st_size else "it is held", HOLD_SECONDS, promised=False)
+            yield Until(lambda: "" if output.stat().st_size else "it is held", HOLD_SECONDS, promised=False)
         finally:
             process.kill()
 

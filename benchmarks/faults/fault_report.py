@@ -44,35 +44,35 @@ def percent(share: float) -> str:
 
 def summary(results: Sequence[Result]) -> str:
     """Return the results in a few sentences."""
-    found = tried(results)
-    if not found:
+    happened = tried(results)
+    if not happened:
         return "No campaign of this version is kept yet."
-    broken = [one for one in found if one["broke"]]
-    recoveries = [one["recovery"] for one in found if one["recovery"] is not None]
+    broken = [one for one in happened if one["broke"]]
+    recoveries = [one["recovery"] for one in happened if one["recovery"] is not None]
     by = {what: sum(what in one["broke"] for one in broken) for what in sorted({what for one in broken for what in one["broke"]})}
     lines = [
-        f"{len(found):,} faults of {len({one['kind'] for one in found})} kinds, {len(broken)} of which broke something"
+        f"{len(happened):,} faults of {len({one['kind'] for one in happened})} kinds, {len(broken)} of which broke something"
         + (f" ({', '.join(f'{what}: {count}' for what, count in by.items())})" if by else "")
-        + f": a rate below {percent(bound(len(broken), len(found)))} % with 95 % confidence.",
+        + f": a rate below {percent(bound(len(broken), len(happened)))} % with 95 % confidence.",
         f"Recovery took at most {quantile(recoveries, 0.5):.1f} s after half of the faults, {quantile(recoveries, 0.99):.1f} s after 99 of"
         f" 100, and {max(recoveries):.1f} s after the slowest.",
     ]
-    if len(found) < len(results):
-        lines.append(f"{len(results) - len(found)} more could not be tried, as something else was in the way.")
+    if len(happened) < len(results):
+        lines.append(f"{len(results) - len(happened)} more could not be tried, as something else was in the way.")
     return " ".join(lines)
 
 
 def table_of(results: Sequence[Result]) -> str:
     """Return a table of kinds: number of faults, broken promises, recovery times, and an upper bound of the failure rate."""
-    found = tried(results)
+    happened = tried(results)
     rows = []
     for name, kind in KINDS.items():
-        mine = [one for one in found if one["kind"] == name]
+        mine = [one for one in happened if one["kind"] == name]
         if mine:
             rows.append([kind.says, *_figures(mine)])
     if not rows:
         return "Nothing has been measured yet."
-    rows.append(["all", *_figures(found)])
+    rows.append(["all", *_figures(happened)])
     return table(
         ["what goes wrong", "faults", "broken promises", "recovery in s: half of the faults", "99 of 100", "slowest", "rate below, %"], rows
     )

@@ -337,11 +337,11 @@ class Scene:
         """Return the processes that move cold memory: the nice ones of the helper."""
         return [pid for pid in self.helpers()[1:] if _niceness(pid) > 0]
 
-    def keep_trace(self, path: Path, told: Mapping[str, object]) -> None:
+    def keep_trace(self, path: Path, fault: Mapping[str, object]) -> None:
         """Write a trace with the samples and the ends of all logs."""
         logs = {"mom": self.mom.log, "helper": self.helper.folder / "log", "libvirtd": self.libvirtd.folder / "libvirtd.log"}
         content = {
-            "fault": told,
+            "fault": fault,
             "moments": list(self.moments),
             "status": self.status(),
             "logs": {name: _tail(file) for name, file in logs.items()},
@@ -407,11 +407,11 @@ def _tail(path: Path, most: int = TAIL_BYTES) -> str:
 
 def ksm_knobs() -> dict[str, str]:
     """Return the settings that mom changes. A KSM that has unmerged all pages counts as off."""
-    found = {}
+    knobs = {}
     for name in ("run", "pages_to_scan", "sleep_millisecs"):
         with suppress(OSError):
-            found[name] = (KSM / name).read_text().strip().replace("2", "0", 1) if name == "run" else (KSM / name).read_text().strip()
-    return found
+            knobs[name] = (KSM / name).read_text().strip().replace("2", "0", 1) if name == "run" else (KSM / name).read_text().strip()
+    return knobs
 
 
 @contextmanager

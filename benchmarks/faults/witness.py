@@ -26,18 +26,18 @@ class SecondMonitor:
 
     def sizes_mib(self) -> Sequence[float]:
         """Return the answers since the last call. Ask again if there was one."""
-        found: list[float] = []
+        sizes: list[float] = []
         with suppress(BlockingIOError):
             while data := self._socket.recv(65536):
                 *lines, self._rest = (self._rest + data).split(b"\n")
-                for told in map(json.loads, filter(None, map(bytes.strip, lines))):
-                    if "return" in told or "error" in told:
+                for message in map(json.loads, filter(None, map(bytes.strip, lines))):
+                    if "return" in message or "error" in message:
                         self._waits = False
-                    if actual := (told.get("return") or {}).get("actual"):
-                        found.append(actual / MIB)
+                    if actual := (message.get("return") or {}).get("actual"):
+                        sizes.append(actual / MIB)
         if not self._waits:
             self._ask("query-balloon")
-        return found
+        return sizes
 
     def _ask(self, command: str) -> None:
         self._waits = True

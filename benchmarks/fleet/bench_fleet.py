@@ -76,8 +76,8 @@ class Host:
 
 def varz(port: int) -> dict[str, float]:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/varz", timeout=5) as answer:
-        found = json.load(answer)
-    return {key: found[key] for key in ("in_msgs", "out_msgs", "in_bytes", "out_bytes", "mem")}
+        figures = json.load(answer)
+    return {key: figures[key] for key in ("in_msgs", "out_msgs", "in_bytes", "out_bytes", "mem")}
 
 
 def free_port() -> int:

@@ -72,7 +72,7 @@ class Errors:
 
 def errors_of(guest: MadeUpGuest) -> Errors:
     """Return the errors of each forecast of a guest, on all days but those of the first weeks."""
-    days, found = GuestDays(CALENDAR), Errors()
+    days, errors = GuestDays(CALENDAR), Errors()
     for slot, (used, most) in enumerate(zip(guest.used, guest.most, strict=True)):
         days.close(MONDAY + slot, None if math.isnan(used) else SlotSeen(used, most))
         then = slot + HOUR_SLOTS
@@ -83,10 +83,10 @@ def errors_of(guest: MadeUpGuest) -> Errors:
             continue
         counts = days.has_pattern and days.weight >= LEAST_WEIGHT
         forecast = days.ahead(MONDAY + then, 1)[0].middle if counts else used
-        found.slots += 1
+        errors.slots += 1
         for place, expected in enumerate((used if math.isnan(forecast) else forecast, *others)):
-            found.sums[place] += abs(comes - expected)
-    return found
+            errors.sums[place] += abs(comes - expected)
+    return errors
 
 
 def learned(guests: int, weeks: int) -> dict[str, Errors]:

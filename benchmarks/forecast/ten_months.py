@@ -108,18 +108,18 @@ class Host:
         coming = sold_guests(self.mix, days, seed)
         guests = [next(coming) for _ in range(count)]
         capacity = sum(one.sold for one in guests) / FIXED
-        there = list(guests)
+        placed = list(guests)
         for day in range(2 * MONTH, days):
             if day % MONTH == 0:
-                advice = sold_at_risk([one.learned(day) for one in there], capacity, risk=risk)
+                advice = sold_at_risk([one.learned(day) for one in placed], capacity, risk=risk)
                 if isinstance(advice, str):
                     raise SystemExit(advice)
-                while sum(one.sold for one in there) > advice.sold:
-                    there.pop()
-                while sum(one.sold for one in there) + (more := next(coming)).sold <= advice.sold:
-                    there.append(more)
+                while sum(one.sold for one in placed) > advice.sold:
+                    placed.pop()
+                while sum(one.sold for one in placed) + (more := next(coming)).sold <= advice.sold:
+                    placed.append(more)
             self.fixed.add(guests, day, capacity)
-            self.advised.add(there, day, capacity)
+            self.advised.add(placed, day, capacity)
 
 
 def row(name: str, hosts: Sequence[Host]) -> str:

@@ -18,7 +18,7 @@ full        30000 pages without sleep for 90 s: the bound
 
 KSM must not be in use. Its settings are restored. It needs what tests/real needs: libvirtd, QEMU, 3 GiB of memory, and nine minutes a law
 in which no other program starts large things. `--keep` stores each law's course in a folder; `--show` shows what is stored there.
-`--page` replaces the table on a page that begins with `| law |`.
+`--page` replaces the table on a page.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from guest_lab import guest_lab  # only found from here on
 from ksm import KSM, ksm_restored, read_ksm, write_ksm  # as above
 from peers import GIB, ksmtuned  # as above
 from real_guests import Lab, RealGuest  # as above
-from tables import table, tell  # as above
+from tables import filled, table, tell  # as above
 
 from mom_devkit import wait_until
 from mom_kvm import ProcessStat
@@ -296,14 +296,6 @@ def kept_in(folder: Path) -> Iterator[Course]:
             yield Course(**{**content, "moments": [Moment(**moment) for moment in content["moments"]]})
 
 
-def put_into(page: Path, text: str) -> None:
-    """Replace the table on a page."""
-    lines = page.read_text().splitlines()
-    first = next(number for number, line in enumerate(lines) if line.startswith("| law |"))
-    last = next(number for number in range(first, len(lines)) if not lines[number].startswith("|"))
-    page.write_text("\n".join([*lines[:first], *text.splitlines(), *lines[last:]]) + "\n")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("laws", nargs="*", choices=[*LAWS, []], help="default: all")
@@ -323,7 +315,7 @@ def main() -> None:
     courses = list(kept_in(keep))
     print(table_of(courses))
     if options.page:
-        put_into(options.page, table_of(courses))
+        options.page.write_text(filled(options.page.read_text(), {"laws": table_of(courses)}))
     if options.picture:
         draw(courses, options.picture)
 

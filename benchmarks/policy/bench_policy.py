@@ -132,7 +132,7 @@ def main() -> int:
     options = arguments.parse_args()
     print(f"Python {platform.python_version()}, {platform.machine()}; medians of CPU time in ms\n")
     print(f"{'guests':>7} {'classes':>8} {'resized':>8} {'law':>9} {'policy':>9} {'with decisions':>15}")
-    late = []
+    late: list[str] = []
     for guests in map(int, options.guests.split(",")):
         for classes in (False, True):
             row = measure(guests, options.rounds, classes=classes)

@@ -45,16 +45,16 @@ ROOM_MIB = 2100.0
 
 def rows(first: Track, second: Track, seconds: float) -> list[tuple[str, str, float, float, float, float]]:
     """Return rows of figure, guest, bias (MiB), root mean square (MiB, and percent of the guest's size), and lag (s)."""
-    found = []
+    table_rows = []
     apart = difference(first.available, second.available, SETTLED, seconds)
-    found.append(("available", "host", apart.bias, apart.rms, math.nan, float(lag(first.available, second.available, seconds))))
+    table_rows.append(("available", "host", apart.bias, apart.rms, math.nan, float(lag(first.available, second.available, seconds))))
     for kind in ("size", "usable", "unused", "cache", "resident"):
         for one in MEMBERS:
             mine, its = first.guests[one.name][kind], second.guests[one.name][kind]
             apart = difference(mine, its, SETTLED, seconds)
             late = float(lag(mine, its, seconds)) if kind == "size" else math.nan
-            found.append((kind, one.name, apart.bias, apart.rms, 100 * apart.rms / one.mib, late))
-    return found
+            table_rows.append((kind, one.name, apart.bias, apart.rms, 100 * apart.rms / one.mib, late))
+    return table_rows
 
 
 def tables(first: Track, second: Track, seconds: float) -> str:

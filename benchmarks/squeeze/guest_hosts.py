@@ -176,11 +176,11 @@ class GuestHost:
 
     def pids(self) -> dict[str, int]:
         """Return the QEMU processes of running guests."""
-        found = {}
+        pids = {}
         for file in self.pid_folder.glob("*.pid"):
             with suppress(OSError, ValueError):  # the guest starts or ends at this moment
-                found[file.stem.removeprefix(PREFIX)] = int(file.read_text())
-        return found
+                pids[file.stem.removeprefix(PREFIX)] = int(file.read_text())
+        return pids
 
     def destroy_all(self) -> None:
         """End all guests."""

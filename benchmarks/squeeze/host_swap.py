@@ -74,14 +74,14 @@ def swaps() -> Mapping[str, tuple[int, int]]:
 
 def _left_by_the_dead() -> Sequence[HostSwap]:
     """Return swap devices of processes that have ended."""
-    found = []
+    left = []
     for device in swaps():
         if device.startswith("/dev/zram"):
-            said = subprocess.run(["swaplabel", device], check=False, capture_output=True, text=True, timeout=30).stdout
-            _, labelled, owner = said.partition(f"LABEL: {OWNER}")
+            output = subprocess.run(["swaplabel", device], check=False, capture_output=True, text=True, timeout=30).stdout
+            _, labelled, owner = output.partition(f"LABEL: {OWNER}")
             if labelled and not Path("/proc", owner.split()[0]).exists():
-                found.append(HostSwap(device.removeprefix("/dev/zram")))
-    return found
+                left.append(HostSwap(device.removeprefix("/dev/zram")))
+    return left
 
 
 def _take_away(swap: HostSwap) -> None:
@@ -96,31 +96,31 @@ def _take_away(swap: HostSwap) -> None:
 
 def thread_seconds(name: str, proc: Path = Path("/proc")) -> float:
     """Return the CPU time of kernel threads with that name."""
-    found = 0.0
+    seconds = 0.0
     for folder in proc.glob("[0-9]*"):
         with suppress(OSError):
             if (folder / "comm").read_text() == f"{name}\n":
-                found += sum(_times(folder))
-    return found
+                seconds += sum(_times(folder))
+    return seconds
 
 
 def system_seconds(pids: Iterable[int], proc: Path = Path("/proc")) -> float:
     """Return the CPU time of these processes in the kernel."""
-    found = 0.0
+    seconds = 0.0
     for pid in pids:
         with suppress(OSError):  # it may have ended
-            found += _times(proc / str(pid))[1]
-    return found
+            seconds += _times(proc / str(pid))[1]
+    return seconds
 
 
 def descendants(pid: int, proc: Path = Path("/proc")) -> Sequence[int]:
     """Return the children of a process, their children, and so on."""
-    found: list[int] = []
+    pids: list[int] = []
     for tasks in (proc / str(pid) / "task").glob("*/children"):
         with suppress(OSError):
             children = [int(child) for child in tasks.read_text().split()]
-            found += [*children, *(grandchild for child in children for grandchild in descendants(child, proc))]
-    return found
+            pids += [*children, *(grandchild for child in children for grandchild in descendants(child, proc))]
+    return pids
 
 
 def _times(folder: Path) -> tuple[float, float]:

@@ -101,15 +101,15 @@ def look_into(records: Mapping[str, Mapping[str, int]], pids: Mapping[str, int],
     :param records: balloons in KiB, by libvirt's names
     :param pids: QEMU processes
     """
-    found = {}
+    details = {}
     for name, record in records.items():
         program = calm(listeners[name]) if name in listeners else None
         with suppress(OSError):  # the guest may have ended
             smaps = Path(f"/proc/{pids[name]}/smaps").read_text() if program is not None and name in pids else ""
             inside = inside_of(record, smaps, anonymous_mib(pids.get(name, 0)), program)
             if inside is not None:
-                found[name] = inside
-    return found
+                details[name] = inside
+    return details
 
 
 def calm(listener: Listener) -> DemandLine | None:
@@ -144,5 +144,5 @@ def backed_mib(smaps: str, maximum: int) -> float | None:
     :param smaps: mappings of the process
     :param maximum: the guest's memory, KiB
     """
-    found = re.findall(rf"\nSize: +{maximum} kB\n(?:\w+: +\d+ kB\n)*?Rss: +(\d+) kB", smaps)
-    return int(found[0]) / KIB_PER_MIB if len(found) == 1 else None
+    sizes = re.findall(rf"\nSize: +{maximum} kB\n(?:\w+: +\d+ kB\n)*?Rss: +(\d+) kB", smaps)
+    return int(sizes[0]) / KIB_PER_MIB if len(sizes) == 1 else None

@@ -23,17 +23,17 @@ from steady_host import pids_in  # as above
 
 
 def host_seen(meminfo: Path = Path("/proc/meminfo")) -> peers.HostSeen:
-    told = {line.split(":")[0]: float(line.split()[1]) for line in meminfo.read_text().splitlines()}
-    return peers.HostSeen(told["MemTotal"], told["MemFree"] + told["Buffers"] + told["Cached"], told["MemAvailable"])
+    kib = {line.split(":")[0]: float(line.split()[1]) for line in meminfo.read_text().splitlines()}
+    return peers.HostSeen(kib["MemTotal"], kib["MemFree"] + kib["Buffers"] + kib["Cached"], kib["MemAvailable"])
 
 
 def guests_seen(connection: Any, least: float) -> dict[str, peers.GuestSeen]:
     """Return the guests with statistics, of any age: these managers do not check the age."""
     seen = {}
-    for domain, told in connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_BALLOON, libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT):
-        if "balloon.unused" in told and "balloon.current" in told:
-            maximum = told["balloon.maximum"]
-            seen[domain.name()] = peers.GuestSeen(told["balloon.current"], maximum, told["balloon.unused"], least * maximum)
+    for domain, record in connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_BALLOON, libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT):
+        if "balloon.unused" in record and "balloon.current" in record:
+            maximum = record["balloon.maximum"]
+            seen[domain.name()] = peers.GuestSeen(record["balloon.current"], maximum, record["balloon.unused"], least * maximum)
     return seen
 
 

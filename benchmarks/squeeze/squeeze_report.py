@@ -44,10 +44,10 @@ def of(runs: Sequence[Run], mix: str, manager: str) -> list[Run]:
 
 def figure(values: Sequence[float | None], digits: int = 0, factor: float = 1.0) -> str:
     """Return the median of several runs, with the range if they differ."""
-    known = [factor * value for value in values if value is not None]
-    if not known:
+    numbers = [factor * value for value in values if value is not None]
+    if not numbers:
         return "-"
-    all_of_them = spread(known)
+    all_of_them = spread(numbers)
     median, least, most = (f"{value:,.{digits}f}" for value in (all_of_them.median, all_of_them.least, all_of_them.most))
     return median if least == most else f"{median} ({least} to {most})"
 
@@ -89,24 +89,24 @@ MAIN: Final[Mapping[str, Column]] = {
 }
 
 
-def main_table(runs: Sequence[Run], mix: str, known: Sequence[Bound] = ()) -> str:
+def main_table(runs: Sequence[Run], mix: str, limits: Sequence[Bound] = ()) -> str:
     """Return all figures of one mix under each manager, and what could be taken at all."""
     rows = [[manager.title, *(cell(mine) for cell in MAIN.values())] for name, manager in MANAGERS.items() if (mine := of(runs, mix, name))]
     if free := [run for run in runs if run["mix"] == mix]:
         keys = (("burst_worst_unsqueezed", 1), ("burst_unsqueezed", 1), ("p99_ms_unsqueezed", 0))
         figures = [figure([run[key] for run in free], digits) for key, digits in keys]
         rows.append(["unsqueezed", str(len(free)), "-", "-", *figures, "100 %", "-", "-"])
-    if known:
-        rows.append([NEEDED, str(len(known)), *bound_cells(known), *["-"] * 6])
+    if limits:
+        rows.append([NEEDED, str(len(limits)), *bound_cells(limits), *["-"] * 6])
     return table(["manager", *MAIN], rows)
 
 
 NEEDED = "nothing left that no guest needs"
 
 
-def bound_cells(known: Sequence[Bound]) -> tuple[str, str]:
+def bound_cells(limits: Sequence[Bound]) -> tuple[str, str]:
     """Return what could be taken, and how much of that mom took."""
-    return figure([one.could for one in known]), f"mom took {figure([one.percent for one in known])} % of it"
+    return figure([one.could for one in limits]), f"mom took {figure([one.percent for one in limits])} % of it"
 
 
 @dataclass(frozen=True)
@@ -126,20 +126,20 @@ class Bound:
 
 def bounds(results: Path, runs: Sequence[Run], mix: str, protocol: Protocol) -> list[Bound]:
     """Return the bounds of those runs under mom whose traces say what guests needed."""
-    found = []
+    limits = []
     for run in of(runs, mix, "mom"):
         needs = needs_in([Moment.from_json(moment) for moment in traced(results, run)]) if "trace" in run else None
         if needs is not None:
             capacity = run["held_before"] + protocol.available
-            found.append(Bound(needs, capacity, could_be_taken(capacity, protocol.floor, needs), run["taken"]))
-    return found
+            limits.append(Bound(needs, capacity, could_be_taken(capacity, protocol.floor, needs), run["taken"]))
+    return limits
 
 
-def needs_text(known: Sequence[Bound], protocol: Protocol) -> str:
+def needs_text(limits: Sequence[Bound], protocol: Protocol) -> str:
     """Return the parts of the bound in the last of these runs, as text."""
-    if not known:
+    if not limits:
         return "No run under mom has recorded yet what its guests needed."
-    last = known[-1]
+    last = limits[-1]
     needs = last.needs
     text = (
         f"At the beginning of the last run under mom, the guests' memory and the host's available memory were {last.capacity:,} MiB "
@@ -167,7 +167,7 @@ ALL_MIXES: Final[Mapping[str, Column]] = {
 }
 
 
-def figures_table(runs: Sequence[Run], mixes: Mapping[str, Mix], known: Mapping[str, Sequence[Bound]]) -> str:
+def figures_table(runs: Sequence[Run], mixes: Mapping[str, Mix], limits: Mapping[str, Sequence[Bound]]) -> str:
     """Return the same figures for each mix under each manager, for each kind of balloon."""
     rows = []
     for mix, content in mixes.items():
@@ -178,18 +178,18 @@ def figures_table(runs: Sequence[Run], mixes: Mapping[str, Mix], known: Mapping[
             for switches, mine in sorted(by_switches(of(runs, mix, name)).items()):
                 cells = [cell(mine) for cell in ALL_MIXES.values()]
                 rows.append([f"`{mix}`", manager.title, switches or "plain", f"{len(mine)}", sold, *cells])
-        if known.get(mix):
-            rows.append([f"`{mix}`", NEEDED, "", f"{len(known[mix])}", sold, *bound_cells(known[mix]), *["-"] * 5])
+        if limits.get(mix):
+            rows.append([f"`{mix}`", NEEDED, "", f"{len(limits[mix])}", sold, *bound_cells(limits[mix]), *["-"] * 5])
     return table(["mix", "manager", "balloons", "runs", "sold, MiB", *ALL_MIXES], rows)
 
 
 def by_switches(runs: Sequence[Run]) -> Mapping[str, list[Run]]:
     """Group runs by the switches of their guests' balloons."""
-    found: dict[str, list[Run]] = {}
+    groups: dict[str, list[Run]] = {}
     for run in runs:
         on = ", ".join(text for name, text in (("fpr", REPORTING), ("autodeflate", "autodeflate")) if run.get(name))
-        found.setdefault(on, []).append(run)
-    return found
+        groups.setdefault(on, []).append(run)
+    return groups
 
 
 def slowdown(runs: Sequence[Run]) -> str:
@@ -310,13 +310,13 @@ def draw_mixes(runs: Sequence[Run], mixes: Mapping[str, Mix], path: Path) -> Non
         for index, mix in enumerate(names):
             mine = of(runs, mix, name)
             if mine:
-                found = spread([run["taken"] for run in mine])
+                taken = spread([run["taken"] for run in mine])
                 harmed = any(run["ended"] in {KILLED, LOST, HARMED} for run in mine)
                 at = index + (place - (len(MANAGERS) - 1) / 2) * width
                 axes.bar(
-                    at, found.median, width * 0.95, color=COLOURS[name], hatch="///" if harmed else None, edgecolor="white", linewidth=0
+                    at, taken.median, width * 0.95, color=COLOURS[name], hatch="///" if harmed else None, edgecolor="white", linewidth=0
                 )
-                axes.vlines(at, found.least, found.most, color="black", linewidth=1)
+                axes.vlines(at, taken.least, taken.most, color="black", linewidth=1)
     axes.set_xticks(range(len(names)), names)
     axes.set_ylabel("MiB taken at ≥ 95 % of the work")
     shown = [name for name in MANAGERS if any(run["manager"] == name for run in runs)]
@@ -344,13 +344,13 @@ def restated(text: str, figures: Mapping[str, str]) -> str:
     Raise `ValueError` for an unknown name.
     """
 
-    def place(found: re.Match[str]) -> str:
-        name = found["name"] or found["picture"]
+    def place(match: re.Match[str]) -> str:
+        name = match["name"] or match["picture"]
         if name not in figures:
             raise ValueError(f"no figure is called {name}; there are {', '.join(figures)}")
-        if found["picture"]:
-            return f"{figures[name]}{found['path']}<!-- of {name} -->"
-        return f"<!-- ={name} -->{figures[name]}{found['end']}"
+        if match["picture"]:
+            return f"{figures[name]}{match['path']}<!-- of {name} -->"
+        return f"<!-- ={name} -->{figures[name]}{match['end']}"
 
     return PLACES.sub(place, text)
 

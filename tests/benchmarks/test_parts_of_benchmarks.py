@@ -62,7 +62,7 @@ def test_ksm_comparison_reports_stored_results(tmp_path: Path) -> None:
     moments = [compare_laws.Moment(at, round(at), at / 10) for at in (0.0, 60.0, 300.0)]
     (tmp_path / "mom.json").write_text(json.dumps(asdict(compare_laws.Course("mom", moments, 12.0, 0.5, 0.1))), encoding="utf-8")
     page, picture = tmp_path / "page.md", tmp_path / "laws.svg"
-    page.write_text("before\n\n| law | old |\n| --- | --- |\n\nafter\n", encoding="utf-8")
+    page.write_text("before\n\n<!-- laws -->\n\nold\n\n<!-- end -->\n\nafter\n", encoding="utf-8")
     shown = run("ksm/compare_laws.py", "--show", "--keep", tmp_path, "--page", page, "--picture", picture)
     row = "| mom | 60 | 6.0 | 10 | 300 | 30.0 | 10 | 12 | 0.5 | 0.10 |"
     assert row in shown
