@@ -1,4 +1,4 @@
-"""Another program that sets KSM's knobs, such as KubeVirt's virt-handler: it is seen, said, and the knobs are left to it."""
+"""Another program that sets KSM's knobs, such as KubeVirt's virt-handler: mom reports it, and leaves the knobs to it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ HANDLER = {"proc/900/comm": "virt-handler\n"}
 
 
 class LosesAnswers(FakeHypervisor):
-    """Writes the knobs, as it is told to, but some of its answers are lost."""
+    """Hypervisor that writes the knobs, but loses some answers."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__([])
@@ -31,7 +31,7 @@ class LosesAnswers(FakeHypervisor):
 
 
 class Node:
-    """The plugin on files, a cycle at a time; the policy wants KSM to merge 500 pages at a time."""
+    """Plugin on files, with a policy that wants 500 pages per batch."""
 
     def __init__(self, root: Path, **more: str) -> None:
         self.root, self.clock = host_of(root, {**HOST_FILES, **more}), HandClock(1000.0)
@@ -42,7 +42,7 @@ class Node:
         return (self.root / "sys/kernel/mm/ksm" / knob).read_text().strip()
 
     def cycle(self, wanted: int = 500) -> list[str]:
-        """One cycle; what was said is wrong."""
+        """Run one cycle, and return its problems."""
         seen = snapshot(host=dict(self.plugin.mom_collect_host(self.hypervisor)))
         said = [problem.message for problem in self.plugin.mom_problems(seen)]
         decision = Decision(HOST, "ksm_pages_to_scan", wanted, source=Source("40_ksm"))
@@ -55,7 +55,7 @@ class Node:
         (self.root / "sys/kernel/mm/ksm" / knob).write_text(f"{pages}\n")
 
 
-def test_the_knobs_are_left_to_a_program_that_replaces_them_again_and_again(tmp_path: Path) -> None:
+def test_knobs_are_left_to_a_program_that_keeps_changing_them(tmp_path: Path) -> None:
     node = Node(tmp_path)
     assert node.cycle() == []
     node.other_sets(100)
@@ -78,7 +78,7 @@ def test_the_knobs_are_left_to_a_program_that_replaces_them_again_and_again(tmp_
     assert node.stands("pages_to_scan") == "500"
 
 
-def test_where_virt_handler_runs_once_is_enough(tmp_path: Path) -> None:
+def test_one_change_is_enough_where_virt_handler_runs(tmp_path: Path) -> None:
     node = Node(tmp_path, **HANDLER)
     assert node.cycle() == []
     node.other_sets(100)
@@ -87,7 +87,7 @@ def test_where_virt_handler_runs_once_is_enough(tmp_path: Path) -> None:
     assert node.stands("pages_to_scan") == "100"
 
 
-def test_a_knob_that_cannot_be_read_for_a_moment_and_one_that_others_leave_alone_were_set_by_no_other_hand(tmp_path: Path) -> None:
+def test_unreadable_knobs_and_knobs_of_no_other_program_prove_nothing(tmp_path: Path) -> None:
     node = Node(tmp_path, **HANDLER)
     assert node.cycle() == []
     node.other_sets(0, "run")
@@ -100,7 +100,7 @@ def test_a_knob_that_cannot_be_read_for_a_moment_and_one_that_others_leave_alone
     assert list(node.plugin.mom_problems(seen)) == []
 
 
-def test_what_mom_sets_itself_and_what_the_kernels_advisor_sets_is_no_other_hand(tmp_path: Path) -> None:
+def test_changes_by_mom_and_the_kernels_advisor_are_not_another_program(tmp_path: Path) -> None:
     node = Node(tmp_path, **HANDLER)
     for pages in (500, 600, 700):
         assert node.cycle(pages) == []
@@ -110,7 +110,7 @@ def test_what_mom_sets_itself_and_what_the_kernels_advisor_sets_is_no_other_hand
 
 
 @pytest.mark.parametrize("more", [{}, HANDLER], ids=["without", "with virt-handler"])
-def test_what_mom_sets_itself_without_an_answer_is_no_other_hand(tmp_path: Path, more: dict[str, str]) -> None:
+def test_changes_by_mom_without_an_answer_are_not_another_program(tmp_path: Path, more: dict[str, str]) -> None:
     node = Node(tmp_path, **more)
     node.hypervisor = LosesAnswers(tmp_path / "sys/kernel/mm/ksm")
     for pages in (500, 600, 700, 800, 900):
@@ -119,7 +119,7 @@ def test_what_mom_sets_itself_without_an_answer_is_no_other_hand(tmp_path: Path,
         node.hypervisor.answers = not node.hypervisor.answers
 
 
-def test_a_run_that_a_failed_restore_of_another_knob_left_is_no_other_hand(tmp_path: Path) -> None:
+def test_run_left_by_a_failed_restore_is_not_another_program(tmp_path: Path) -> None:
     node = Node(tmp_path, **HANDLER)
     node.other_sets(0, "run")
     node.other_sets(0, "merge_across_nodes")
@@ -133,7 +133,7 @@ def test_a_run_that_a_failed_restore_of_another_knob_left_is_no_other_hand(tmp_p
 
 
 @pytest.mark.parametrize("more", [{}, HANDLER], ids=["without", "with virt-handler"])
-def test_what_mom_puts_back_itself_is_no_other_hand(tmp_path: Path, more: dict[str, str]) -> None:
+def test_restores_by_mom_are_not_another_program(tmp_path: Path, more: dict[str, str]) -> None:
     node = Node(tmp_path, **more)
     before = int(node.stands("pages_to_scan"))
     for _ in range(3):  # enforce, observe

@@ -1,4 +1,4 @@
-"""Setting KSM's knobs and putting them back, on a KSM that keeps the kernel's rules."""
+"""Setting and restoring KSM's knobs, on a KSM with the kernel's rules."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ KNOBS = [control.name for control in CONTROLS]
 
 
 class Kernel:
-    """KSM by the rules of mm/ksm.c, as far as its knobs go. Everything that is mergeable is merged at once."""
+    """Knobs of KSM by the rules of mm/ksm.c. Pages are merged at once."""
 
     def __init__(self, mergeable: int = 0, **files: Value) -> None:
         self.files: dict[str, Value] = {name: FILES[name] for name in (*map(knob_of, KNOBS), "advisor_mode")} | {"run": 0} | files
@@ -71,7 +71,7 @@ class Kernel:
 
 
 class OnlyKnobs:
-    """As much of the plugin as these tests need, on any KSM, with any memory."""
+    """Part of the plugin that these tests need."""
 
     def __init__(self, kernel: KsmControl, spare_kib: int | None) -> None:
         self._knobs = KsmKnobs(kernel.ksm_read, kernel.ksm_write, 4096, None if spare_kib is None else lambda: spare_kib)
@@ -102,7 +102,7 @@ def put_back(kernel: KsmControl, spare: int | None = None, /, **before_and_appli
     return {knob_of(outcome.decision.control): outcome for outcome in outcomes}
 
 
-def test_all_knobs_are_set_in_one_call_in_which_starting_comes_last_and_stopping_first() -> None:
+def test_one_call_sets_all_knobs_and_starts_last_and_stops_first() -> None:
     kernel = Kernel()
     outcomes = decide(kernel, run=1, pages_to_scan=300, sleep_millisecs=16)
     decide(kernel, pages_to_scan=64, run=0)
@@ -115,13 +115,13 @@ def test_all_knobs_are_set_in_one_call_in_which_starting_comes_last_and_stopping
 
 
 @pytest.mark.parametrize("nonsense", [-1, 0.5, float("nan"), None])
-def test_nonsense_is_refused(nonsense: Value) -> None:
+def test_invalid_value_is_refused(nonsense: Value) -> None:
     kernel = Kernel()
     assert decide(kernel, run=nonsense)["run"].status is Status.REFUSED
     assert kernel.calls == []
 
 
-def test_the_advisor_keeps_its_pages_and_the_cure_is_named() -> None:
+def test_active_advisor_keeps_its_pages_and_the_error_names_the_remedy() -> None:
     kernel = Kernel(advisor_mode="scan-time", pages_to_scan=500)
     outcomes = decide(kernel, pages_to_scan=300, run=1)
     assert outcomes["pages_to_scan"].status is Status.REFUSED
@@ -137,7 +137,7 @@ def test_unmerging_first_lets_merging_across_nodes_change_in_the_same_cycle() ->
 
 
 @pytest.mark.parametrize(("zero_pages", "said", "enough"), [(0, "1000 pages needs 3 MiB", 4001), (500, "1500 pages needs 5 MiB", 6001)])
-def test_unmerging_is_refused_when_there_is_no_memory_for_it_and_for_empty_pages(zero_pages: int, said: str, enough: int) -> None:
+def test_unmerging_is_refused_without_memory_for_merged_and_empty_pages(zero_pages: int, said: str, enough: int) -> None:
     kernel = Kernel(mergeable=2000, run=1, ksm_zero_pages=zero_pages)
     outcome = decide(kernel, spare_kib=enough - 1, run=2)["run"]
     assert outcome.status is Status.REFUSED
@@ -146,16 +146,16 @@ def test_unmerging_is_refused_when_there_is_no_memory_for_it_and_for_empty_pages
     assert decide(kernel, spare_kib=enough, run=2)["run"].status is Status.APPLIED
 
 
-def test_a_2_in_another_knob_unmerges_nothing_and_needs_no_memory() -> None:
+def test_value_2_of_another_knob_unmerges_nothing() -> None:
     kernel = Kernel(mergeable=2000, run=1)
     assert decide(kernel, spare_kib=0, sleep_millisecs=2)["sleep_millisecs"].status is Status.APPLIED
 
 
-def test_without_anything_merged_unmerging_needs_no_memory() -> None:
+def test_unmerging_needs_no_memory_if_nothing_is_merged() -> None:
     assert decide(Kernel(), spare_kib=0, run=2)["run"].status is Status.APPLIED
 
 
-def test_a_knob_that_is_refused_keeps_no_other_one_from_being_set() -> None:
+def test_refused_knob_does_not_stop_others() -> None:
     kernel = Kernel(mergeable=100, run=1)
     outcomes = decide(kernel, merge_across_nodes=0, pages_to_scan=300, sleep_millisecs=16)
     assert outcomes["merge_across_nodes"].status is Status.FAILED
@@ -164,7 +164,7 @@ def test_a_knob_that_is_refused_keeps_no_other_one_from_being_set() -> None:
     assert (kernel.files["pages_to_scan"], kernel.files["sleep_millisecs"]) == (300, 16)
 
 
-def test_after_a_call_without_an_answer_no_knob_is_tried_again() -> None:
+def test_no_knob_is_retried_after_a_call_without_an_answer() -> None:
     kernel = Kernel()
     kernel.fault = GuestBusy("no answer within 2s")
     outcomes = decide(kernel, run=1, pages_to_scan=300)
@@ -182,7 +182,7 @@ def test_after_a_call_without_an_answer_no_knob_is_tried_again() -> None:
     ],
     ids=["stopped", "running", "chosen", "without memory to unmerge"],
 )
-def test_merging_across_nodes_is_put_back_by_unmerging_first_where_there_is_memory_for_that(
+def test_merging_across_nodes_is_restored_by_unmerging_first_if_memory_allows(
     mergeable: int, files: dict[str, Value], entries: dict[str, tuple[Value, Value]], left: dict[str, Status], run: int
 ) -> None:
     kernel = Kernel(mergeable=mergeable, run=1, merge_across_nodes=0, **files)
@@ -194,7 +194,7 @@ def test_merging_across_nodes_is_put_back_by_unmerging_first_where_there_is_memo
 
 
 @pytest.mark.parametrize(("mergeable", "run"), [(0, 1), (100, None)], ids=["no pages are shared", "the mode of KSM is unknown"])
-def test_nothing_is_unmerged_where_unmerging_would_not_help(mergeable: int, run: Value) -> None:
+def test_nothing_is_unmerged_if_that_would_not_help(mergeable: int, run: Value) -> None:
     kernel = Kernel(mergeable, run=1, merge_across_nodes=0)
     kernel.files["run"], kernel.fault = run, HypervisorError("Device or resource busy")
     assert put_back(kernel, merge_across_nodes=(1, 0))["merge_across_nodes"].status is Status.FAILED
@@ -202,7 +202,7 @@ def test_nothing_is_unmerged_where_unmerging_would_not_help(mergeable: int, run:
 
 
 class Sticky(Kernel):
-    """Holds on to some shared pages for a while after everything was unmerged, as the kernel may."""
+    """KSM that keeps some shared pages for a moment after unmerging, as the kernel may."""
 
     refusals = 2
 
@@ -213,7 +213,7 @@ class Sticky(Kernel):
         super().ksm_write(knobs)
 
 
-def test_shared_pages_that_take_a_moment_to_go_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_restore_waits_for_the_last_shared_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mom_plugins_ksm.control._BUSY_PAUSE", 0.0)
     kernel = Sticky(mergeable=100, run=1, merge_across_nodes=0)
     assert put_back(kernel, merge_across_nodes=(1, 0))["merge_across_nodes"].status is Status.APPLIED
@@ -225,7 +225,7 @@ def test_shared_pages_that_take_a_moment_to_go_are_waited_for(monkeypatch: pytes
 
 
 class LateUnmerging(Kernel):
-    """Unmerges, but its answer to that comes too late; or cannot, and stops KSM."""
+    """KSM that unmerges too late to answer, or stops instead."""
 
     stands = 2
 
@@ -237,7 +237,7 @@ class LateUnmerging(Kernel):
 
 
 @pytest.mark.parametrize("stands", [2, 0], ids=["too late", "not at all"])
-def test_ksm_merges_again_where_it_was_to_be_unmerged_for_a_while_and_that_was_not_answered(stands: int) -> None:
+def test_ksm_merges_again_after_unmerging_without_an_answer(stands: int) -> None:
     kernel = LateUnmerging(mergeable=100, run=1, merge_across_nodes=0)
     kernel.stands = stands
     outcome = put_back(kernel, merge_across_nodes=(1, 0))["merge_across_nodes"]
@@ -250,7 +250,7 @@ class Killed(BaseException):
 
 
 class UntilKilled(Kernel):
-    """Does what it is told so often; then there is nobody any more who tells it anything."""
+    """KSM under a mom that is killed after some writes."""
 
     uri, left = "test:///own", 99
 
@@ -274,7 +274,7 @@ def plugin(folder: Path, *, serves: bool = True) -> KsmPlugin:
 
 @pytest.mark.parametrize("writes", range(4))
 @pytest.mark.parametrize("serves", [True, False], ids=["the next mom", "mom restore"])
-def test_ksm_goes_on_after_a_kill_while_all_was_unmerged_for_a_moment(tmp_path: Path, writes: int, *, serves: bool) -> None:
+def test_ksm_continues_after_a_kill_during_unmerging(tmp_path: Path, writes: int, *, serves: bool) -> None:
     kernel = UntilKilled(mergeable=100, run=1, merge_across_nodes=0)
     kernel.left = writes
     with pytest.raises(Killed):
@@ -293,7 +293,7 @@ def test_ksm_goes_on_after_a_kill_while_all_was_unmerged_for_a_moment(tmp_path: 
     assert kernel.files["run"] == 2, "another process has set it, and nothing is noted any more"
 
 
-def test_nothing_is_unmerged_for_a_moment_that_cannot_be_noted(tmp_path: Path) -> None:
+def test_nothing_is_unmerged_if_the_former_mode_cannot_be_saved(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file where the folder belongs")
     kernel = UntilKilled(mergeable=100, run=1, merge_across_nodes=0)
     (error,) = plugin(tmp_path).mom_write(kernel, BACK).values()
@@ -316,7 +316,7 @@ SLOW = {"run": 0, "pages_to_scan": 1, "sleep_millisecs": 1, "merge_across_nodes"
 @given(settings_of_all, st.integers(0, 1000), st.lists(changes, max_size=5))
 @example(SLOW, 1, [{"run": 0, "merge_across_nodes": 0}, {"run": 1}])
 @example(SLOW, 2, [{"run": 0, "merge_across_nodes": 0}, {"run": 1}])
-def test_whatever_mom_did_putting_back_leaves_all_as_it_was(first: dict[str, int], mergeable: int, cycles: list[dict[str, int]]) -> None:
+def test_restore_leaves_everything_as_before(first: dict[str, int], mergeable: int, cycles: list[dict[str, int]]) -> None:
     kernel = Kernel(mergeable=mergeable, **first)
     before = dict(kernel.files)
     ledger: dict[str, tuple[Value, Value]] = {}

@@ -1,4 +1,4 @@
-"""What KSM's files and ksmd's /proc entry mean, and everything that they must not be taken for."""
+"""Fields from KSM's files and ksmd's /proc entry."""
 
 import os
 from pathlib import Path
@@ -22,7 +22,7 @@ def test_every_file_becomes_its_field() -> None:
     assert ksm_fields(FILES, page_size=4096) == {**known, "ksm_tracked": 400, "ksm_saved": -4}
 
 
-def test_what_is_saved_is_less_the_books_that_are_kept() -> None:
+def test_savings_exclude_ksms_own_memory() -> None:
     assert saved_kib({**FILES, "general_profit": 5 << 20}, 4096) == 5 << 10
     older = {name: value for name, value in FILES.items() if name != "general_profit"}
     assert saved_kib(older, 4096) == 20 * 4 - 100 * 64 // 1024
@@ -31,11 +31,11 @@ def test_what_is_saved_is_less_the_books_that_are_kept() -> None:
 
 
 def scan(number: int, saved_kib: int, **more: Value) -> dict[str, Value]:
-    """KSM's files after so many whole scans."""
+    """Return KSM's files after so many whole scans."""
     return {**FILES, "run": 1, "full_scans": number, "general_profit": saved_kib << 10, **more}
 
 
-def test_the_yield_is_what_the_last_whole_scan_saved_for_each_cpu_second() -> None:
+def test_yield_is_the_savings_of_the_last_whole_scan_per_cpu_second() -> None:
     found = Yield()
     assert found.kib_per_second(scan(0, 0, ksmd_cpu_seconds=10.0), 4096) is None
     assert found.kib_per_second(scan(0, 500, ksmd_cpu_seconds=11.0), 4096) is None, "the scan is not over"
@@ -45,13 +45,13 @@ def test_the_yield_is_what_the_last_whole_scan_saved_for_each_cpu_second() -> No
     assert found.kib_per_second(scan(4, 4000, ksmd_cpu_seconds=15.0), 4096) == -4000
 
 
-def test_a_scan_that_takes_minutes_is_judged_before_it_is_over() -> None:
+def test_scan_of_minutes_is_judged_before_its_end() -> None:
     found = Yield()
     found.kib_per_second(scan(0, 0, ksmd_cpu_seconds=0.0), 4096)
     assert found.kib_per_second(scan(0, 6000, ksmd_cpu_seconds=60.0), 4096) == 100
 
 
-def test_the_yield_begins_anew_with_ksm_and_is_unknown_without_its_counters() -> None:
+def test_yield_is_unknown_after_a_restart_of_ksm_or_without_counters() -> None:
     found = Yield()
     for change in ({"run": 2}, {"full_scans": 0}, {"ksmd_cpu_seconds": 0.5}, {"pages_shared": None}, {"full_scans": None}):
         found.kib_per_second(scan(1, 0, ksmd_cpu_seconds=1.0), 4096)
@@ -60,7 +60,7 @@ def test_the_yield_begins_anew_with_ksm_and_is_unknown_without_its_counters() ->
     assert found.kib_per_second(scan(4, 1000, ksmd_cpu_seconds=4.0), 4096) is None, "what was saved before it was unknown is old"
 
 
-def test_where_ksmd_is_out_of_sight_its_time_is_estimated_from_the_pages() -> None:
+def test_time_of_a_hidden_ksmd_is_estimated_from_scanned_pages() -> None:
     newer, older = Yield(), Yield()
     newer.kib_per_second(scan(0, 0, pages_scanned=0), 4096)
     assert newer.kib_per_second(scan(1, 3000, pages_scanned=1_000_000), 4096) == 1000  # 3 us a page
@@ -83,7 +83,7 @@ def test_any_values_give_only_declared_fields_of_their_kind(files: dict[str, Val
             assert value >= 0 or name in {"ksm_general_profit", "ksm_saved"}
 
 
-def test_a_scan_is_not_judged_by_two_ways_of_knowing_its_price() -> None:
+def test_measured_and_estimated_time_are_not_mixed_in_a_scan() -> None:
     found = Yield()
 
     def told(scans: int, saved_mib: int, seconds: float | None) -> float | None:
@@ -110,7 +110,7 @@ def test_ksmd_is_found_among_others_and_its_time_is_in_seconds(tmp_path: Path) -
     assert Ksmd(tmp_path).cpu_seconds() == 100 / os.sysconf("SC_CLK_TCK")
 
 
-def test_ksmd_is_found_again_when_it_is_another(tmp_path: Path) -> None:
+def test_restarted_ksmd_is_found_again(tmp_path: Path) -> None:
     stat = process(tmp_path, 37, KSMD)
     ksmd = Ksmd(tmp_path)
     assert ksmd.cpu_seconds() is not None
@@ -122,7 +122,7 @@ def test_ksmd_is_found_again_when_it_is_another(tmp_path: Path) -> None:
     assert ksmd.cpu_seconds() == 0.0
 
 
-def test_a_ksmd_that_is_not_there_is_not_looked_for_every_cycle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_ksmd_is_not_searched_in_every_cycle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     moments = iter([1000.0, 1001.0, 1061.0])
     monkeypatch.setattr("time.monotonic", lambda: next(moments))
     ksmd = Ksmd(tmp_path)
@@ -131,7 +131,7 @@ def test_a_ksmd_that_is_not_there_is_not_looked_for_every_cycle(tmp_path: Path, 
     assert [ksmd.cpu_seconds() for _ in range(2)] == [None, 1.0]
 
 
-def test_a_cycle_that_follows_another_one_at_once_does_not_take_ksmd_for_idle_or_busy() -> None:
+def test_usage_is_kept_over_cycles_in_quick_succession() -> None:
     usage = CpuUsage()
     usage.percent(10.0, now=100.0)
     assert usage.percent(10.25, now=105.0) == 5.0
@@ -140,7 +140,7 @@ def test_a_cycle_that_follows_another_one_at_once_does_not_take_ksmd_for_idle_or
     assert usage.percent(10.30, now=106.0) == pytest.approx(5.0)
 
 
-def test_a_usage_is_of_one_speed_and_says_of_which() -> None:
+def test_usage_belongs_to_one_scan_speed() -> None:
     usage = CpuUsage()
     usage.percent(10.0, 100.0, pages=1000)
     assert (usage.percent(10.5, 101.0, pages=1000), usage.pages) == (50.0, 1000)

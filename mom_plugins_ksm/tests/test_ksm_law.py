@@ -1,4 +1,4 @@
-"""The KSM law, over hand-made hosts and over hosts that answer to it."""
+"""KSM law, on fixed hosts and on simulated ones."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -107,7 +107,7 @@ def test_what_is_decided(host: dict[str, Value], memory: KsmMemory | None, decid
     assert decide(host, memory) == decided
 
 
-def test_a_host_that_sold_more_than_it_has_merges_gently_before_memory_is_short_and_only_what_is_cheaper() -> None:
+def test_oversold_host_merges_gently_before_memory_is_short() -> None:
     assert decide(AMPLE, None, SOLD) == {"ksm_run": 1, "ksm_pages_to_scan": 350}  # 5 % of a CPU
     assert decide(AMPLE, None, dict(list(SOLD.items())[:9])) == decide(AMPLE, None, {"tells nothing": {}}) == {}
     assert decide(AMPLE, replace(LOOKING, short=False, seen=frozenset("g")), ONE_SOLD, **RUNS, ksm_yield=600.0) == POOR
@@ -131,13 +131,13 @@ def test_an_eighth_of_the_cpus_but_never_more_than_70_percent_of_one(cpus: int |
 # --- worth ---------------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_guest_that_comes_during_a_look_lengthens_it() -> None:
+def test_new_guest_lengthens_a_look() -> None:
     memory = Memory(replace(SCANNING, begun=9, seen=frozenset("g")))
     decide({**SHORT, **RUNS}, memory, {"g": {}, "new": {}}, ksm_full_scans=11)
     assert memory.kept.until == 14
 
 
-def test_guests_that_grow_lengthen_a_look_but_not_for_ever() -> None:
+def test_growing_guests_lengthen_a_look_for_a_limited_time() -> None:
     memory = Memory(replace(SCANNING, begun=9, seen=frozenset("g")))
     until = []
     for scan in range(10, 22):
@@ -148,7 +148,7 @@ def test_guests_that_grow_lengthen_a_look_but_not_for_ever() -> None:
     assert memory.kept.looks is False
 
 
-def test_a_ksm_whose_books_need_more_than_it_saves_is_stopped_and_its_books_freed() -> None:
+def test_ksm_is_unmerged_if_its_own_memory_exceeds_its_savings() -> None:
     memory = Memory(LOOKING)
     assert decide(SHORT, memory, **RUNS, ksm_yield=0.0, ksm_saved=-20_000) == {"ksm_run": 2, **POOR}, "slowly, too: 2 may be refused"
     stopped = {**RUNS, "ksm_run": 2, "ksm_full_scans": 0}
@@ -180,19 +180,19 @@ def test_what_ends_a_rest(looks: bool, memory: dict[str, Any], held: dict[str, i
     assert ("ksm_pages_to_scan" in decide({**SHORT, **RESTS}, known, guests, **changes)) is looks
 
 
-def test_what_a_guest_gave_back_and_takes_again_is_new() -> None:
+def test_returned_memory_that_a_guest_takes_again_is_new() -> None:
     memory = Memory(replace(RESTING, held=GIB, seen=frozenset("g")))
     assert decide({**SHORT, **RESTS}, memory, {"g": {"rss": GIB // 2}}) == {}
     assert "ksm_pages_to_scan" in decide({**SHORT, **RESTS}, memory, {"g": {"rss": GIB // 2 + 70 * MIB}})
 
 
-def test_a_guest_whose_process_is_unknown_holds_what_its_balloon_leaves_it() -> None:
+def test_memory_of_a_guest_without_a_known_process_is_its_balloon_size() -> None:
     grown: dict[str, dict[str, Value]] = {"g": {"balloon_cur": 70 * MIB}}
     assert "ksm_pages_to_scan" in decide({**SHORT, **RESTS}, replace(RESTING, seen=frozenset("g")), grown)
 
 
 @pytest.mark.parametrize(("host", "short"), [(SHORT, True), (AMPLE, False)], ids=["short", "sold"])
-def test_a_hypervisor_that_is_away_for_a_moment_ends_no_rest_and_guests_that_are_gone_do(host: dict[str, Value], short: bool) -> None:
+def test_rest_survives_a_short_absence_of_the_hypervisor(host: dict[str, Value], short: bool) -> None:
     guests = {f"g{n}": {"balloon_max": 2 * GIB, "rss": GIB} for n in range(12)}
     memory = Memory(replace(RESTING, short=short, held=12 * GIB, seen=frozenset(guests)))
     for seconds in (0.0, 5.0, 55.0):
@@ -205,7 +205,7 @@ def test_a_hypervisor_that_is_away_for_a_moment_ends_no_rest_and_guests_that_are
         assert (known.kept.held == 0) if short else decided == {"ksm_run": 0}
 
 
-def test_rests_get_longer_while_looking_is_in_vain_and_are_short_again_when_it_pays() -> None:
+def test_rests_get_longer_while_looks_save_nothing() -> None:
     memory = Memory(LOOKING)
     waits = []
     for _ in range(6):
@@ -221,14 +221,14 @@ def test_rests_get_longer_while_looking_is_in_vain_and_are_short_again_when_it_p
     assert memory.kept.wait == 600
 
 
-def test_hours_of_work_after_a_look_make_the_rest_no_longer() -> None:
+def test_hours_of_merging_do_not_lengthen_the_rest() -> None:
     memory = Memory(replace(SCANNING, since=900.0))
     for clock, scans, value in ((1000.0, 12, 600.0), (37_000.0, 700, 600.0), (37_005.0, 701, 0.0)):
         decide(SHORT, memory, **RUNS, ksm_clock=clock, ksm_full_scans=scans, ksm_yield=value)
     assert (memory.kept.looks, memory.kept.wait) == (False, 900), "nine times the look"
 
 
-def test_a_guest_that_came_while_looking_was_in_vain_again_and_again_is_looked_at_when_a_part_of_the_rest_is_over() -> None:
+def test_new_guest_waits_for_a_part_of_the_rest_after_several_vain_looks() -> None:
     memory = Memory(replace(RESTING, since=1000.0, wait=1200, rest=1200, paid=False, begun=10, held=GIB, seen=frozenset("g")))
     for clock, looks in ((1000.0, False), (1299.0, False), (1301.0, True)):
         decide({**SHORT, **RESTS}, memory, {"g": {"rss": GIB}, "new": {"rss": 10 * MIB}}, ksm_clock=clock)
@@ -236,7 +236,7 @@ def test_a_guest_that_came_while_looking_was_in_vain_again_and_again_is_looked_a
 
 
 @pytest.mark.parametrize(("worth", "looks"), [(0.0, False), (256.0, True)])
-def test_a_guest_that_came_too_late_for_a_look_is_new_after_it(worth: float, looks: bool) -> None:
+def test_guest_that_comes_late_in_a_look_is_new_after_it(worth: float, looks: bool) -> None:
     memory = Memory(replace(SCANNING, begun=4, until=13, seen=frozenset("g"), held=GIB))
     guests: dict[str, dict[str, Value]] = {"g": {"rss": GIB}, "new": {"rss": 10 * MIB}}
     for scans in (11, 13):
@@ -246,7 +246,7 @@ def test_a_guest_that_came_too_late_for_a_look_is_new_after_it(worth: float, loo
     assert (memory.kept.until, memory.kept.seen) == (16, frozenset({"g", "new"}))
 
 
-def test_scans_that_are_counted_anew_do_not_make_a_look_endless() -> None:
+def test_reset_scan_counter_does_not_make_a_look_endless() -> None:
     memory = Memory(replace(LOOKING, until=500))
     decide(SHORT, memory, **RUNS, ksm_full_scans=1)
     assert memory.kept.until == 4
@@ -257,7 +257,7 @@ def test_scans_that_are_counted_anew_do_not_make_a_look_endless() -> None:
 
 @pytest.mark.parametrize("unknown", ["ksm_run", "mem_available", "ksm_full_scans", "ksm_clock"])
 @pytest.mark.parametrize("run", [0, 1])
-def test_what_is_unknown_decides_nothing(unknown: str, run: int) -> None:
+def test_unknown_field_decides_nothing(unknown: str, run: int) -> None:
     assert decide(SHORT, **{"ksm_run": run, unknown: None}) == {}
 
 
@@ -288,7 +288,7 @@ def reason_at(
 @pytest.mark.parametrize(
     ("first", "then"), [({"g0": {}}, {"g0": {}}), (UNTOLD, UNTOLD), (None, UNTOLD)], ids=["of one guest", "of all", "of all that were gone"]
 )
-def test_figures_of_guests_that_are_missing_for_a_moment_neither_stop_ksm_nor_look_like_growth(
+def test_figures_missing_for_a_moment_change_nothing(
     law_file: StateFile[KsmMemory], host: dict[str, Value], first: dict[str, dict[str, Value]] | None, then: dict[str, dict[str, Value]]
 ) -> None:
     rests = suggestions_after(law_file, replace(RESTING, short=host is SHORT))
@@ -297,14 +297,14 @@ def test_figures_of_guests_that_are_missing_for_a_moment_neither_stop_ksm_nor_lo
     assert reasons == ["rest", "away" if first is None else "rest", "rest", "rest"]
 
 
-def test_guests_that_a_list_lacks_for_a_moment_are_not_new_when_they_are_there_again(law_file: StateFile[KsmMemory]) -> None:
+def test_guests_that_are_missing_for_a_moment_are_not_new_afterwards(law_file: StateFile[KsmMemory]) -> None:
     rests, some = suggestions_after(law_file, RESTING), {name: TOLD[name] for name in ("g0", "g1", "g2")}
     course = {0: TOLD, 5: some, 15: TOLD, 20: some, 75: some, 80: some, 85: TOLD}
     reasons = {second: reason_at(rests, 1000.0 + second, {**SHORT, **RESTS}, guests) for second, guests in course.items()}
     assert reasons == {**dict.fromkeys(course, "rest"), 85: "look"}, "who was away for a minute is new"
 
 
-def test_a_look_in_the_midst_of_which_mom_ended_begins_anew(law_file: StateFile[KsmMemory]) -> None:
+def test_look_begins_anew_after_a_restart_of_mom(law_file: StateFile[KsmMemory]) -> None:
     looks = suggestions_after(law_file, SCANNING)
     for second, scans in ((0, 11), (60, 14)):
         reason_at(looks, 37_000.0 + second, {**SHORT, **RUNS}, TOLD, ksm_full_scans=scans, ksm_yield=0.0)
@@ -337,7 +337,7 @@ guests_of = st.dictionaries(st.sampled_from("abc"), st.fixed_dictionaries({"ball
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(hosts, guests_of), min_size=1, max_size=6))
-def test_every_course_of_hosts_gets_values_within_bounds(course: list[tuple[dict[str, Value], dict[str, dict[str, Value]]]]) -> None:
+def test_values_stay_within_bounds(course: list[tuple[dict[str, Value], dict[str, dict[str, Value]]]]) -> None:
     memory = Memory()
     for host, guests in course:
         decided = decide(host, memory, guests)
@@ -352,7 +352,7 @@ def test_every_course_of_hosts_gets_values_within_bounds(course: list[tuple[dict
 
 @dataclass
 class Answering:
-    """A host with guests, and a simulated KSM that does what the law asks for. Sizes in MiB."""
+    """Host with guests, and a simulated KSM that follows the law. Sizes in MiB."""
 
     equal: int = 128
     own: int = 60
@@ -368,7 +368,7 @@ class Answering:
     yields: Yield = field(default_factory=Yield)
 
     def cycles(self, count: int) -> float:
-        """Pass so many cycles; the CPU seconds that ksmd used in them."""
+        """Run cycles, and return the CPU seconds of ksmd."""
         before = self.ksm.cpu_seconds
         for _ in range(count):
             self.seconds += self.interval
@@ -388,7 +388,7 @@ class Answering:
         return self.ksm.cpu_seconds - before
 
 
-def test_cycles_that_follow_each_other_faster_than_usage_can_be_measured_do_not_make_the_speed_swing() -> None:
+def test_quick_cycles_do_not_make_the_speed_swing() -> None:
     host = Answering(equal=20_000, own=20_000, available=1024, interval=0.3, price=2.5)
     host.cycles(60)
     assert host.memory.kept.looks is True
@@ -399,7 +399,7 @@ def test_cycles_that_follow_each_other_faster_than_usage_can_be_measured_do_not_
 
 @settings(deadline=None, max_examples=8)
 @given(equal=st.integers(0, 400), own=st.integers(10, 400), guests=st.integers(1, 16), available=st.integers(100, 12_000))
-def test_whatever_the_guests_hold_ksm_comes_to_rest(equal: int, own: int, guests: int, available: int) -> None:
+def test_ksm_comes_to_rest_with_any_guests(equal: int, own: int, guests: int, available: int) -> None:
     host = Answering(equal, own, guests, available)
     for _ in range(480):
         host.cycles(1)
@@ -413,8 +413,8 @@ def test_whatever_the_guests_hold_ksm_comes_to_rest(equal: int, own: int, guests
 
 @settings(deadline=None, max_examples=30)
 @given(total=st.integers(2, 4096), base_share=st.floats(0, 1), shareable_share=st.floats(0, 0.5), run=st.integers(0, 2))
-def test_ksm_never_flaps_by_its_own_doing(total: int, base_share: float, shareable_share: float, run: int) -> None:
-    """Guests need the same all the time; only what KSM saves comes and, while it is off, goes again."""
+def test_ksm_does_not_oscillate_because_of_its_own_savings(total: int, base_share: float, shareable_share: float, run: int) -> None:
+    """Guests need constant memory. Only KSM's savings change."""
     base, shareable, saved = total * GIB * base_share, total * GIB * shareable_share, 0.0
     host: dict[str, Value] = {**AMPLE, "mem_available": total * GIB, "ksm_run": run}
     memory = Memory()

@@ -59,7 +59,7 @@ def plugin(
 
 
 class OwnKsm(FakeHypervisor):
-    """A hypervisor with a KSM of its own."""
+    """Hypervisor with its own KSM."""
 
     def __init__(self) -> None:
         super().__init__([])
@@ -77,7 +77,7 @@ def qemu(root: Path, pid: int, kib: int, name: str = "qemu-kvm") -> Path:
     return host_of(root, {f"proc/{pid}/comm": f"{name}\n", f"proc/{pid}/statm": statm}) / f"proc/{pid}"
 
 
-def test_shareable_memory_is_the_address_space_of_qemu_and_known_before_ksm_has_run(root: Path, folder: Path) -> None:
+def test_shareable_memory_is_the_address_space_of_qemu_even_before_ksm_has_run(root: Path, folder: Path) -> None:
     for name in ("run", "pages_shared", "pages_sharing", "pages_unshared", "pages_volatile", "full_scans"):
         (folder / name).write_text("0\n")
     assert plugin(root).mom_collect_host(None)["ksm_shareable"] == 0, "there is no guest"
@@ -90,7 +90,7 @@ def test_shareable_memory_is_the_address_space_of_qemu_and_known_before_ksm_has_
     assert fields["ksm_tracked"] == 0
 
 
-def test_guests_that_come_and_go_change_what_is_shareable_within_half_a_minute(root: Path) -> None:
+def test_shareable_memory_follows_guests_within_half_a_minute(root: Path) -> None:
     moments = iter(range(0, 1000, 31))
     ksm = plugin(root, clock=lambda: float(next(moments)))
     assert ksm.mom_collect_host(None)["ksm_shareable"] == 0
@@ -100,8 +100,8 @@ def test_guests_that_come_and_go_change_what_is_shareable_within_half_a_minute(r
     assert ksm.mom_collect_host(None)["ksm_shareable"] == 0
 
 
-def test_what_is_shareable_is_unknown_where_other_processes_are_hidden(root: Path) -> None:
-    """As /proc is with hidepid, and in a container: even the kernel's own ksmd is not seen."""
+def test_shareable_memory_is_unknown_if_processes_are_hidden(root: Path) -> None:
+    """With hidepid, or in a container, even ksmd is invisible."""
     shutil.rmtree(root / "proc/37")
     assert plugin(root).mom_collect_host(None).get("ksm_shareable") is None
     qemu(root, 100, 4 << 20)
@@ -109,13 +109,13 @@ def test_what_is_shareable_is_unknown_where_other_processes_are_hidden(root: Pat
 
 
 @pytest.mark.parametrize("statm", ["", "x 1 2\n"])
-def test_a_qemu_of_which_nothing_can_be_read_is_left_out(root: Path, statm: str) -> None:
+def test_unreadable_qemu_is_left_out(root: Path, statm: str) -> None:
     (qemu(root, 100, 1) / "statm").write_text(statm)
     qemu(root, 101, 4096)
     assert plugin(root).mom_collect_host(None)["ksm_shareable"] == 4096
 
 
-def test_a_hypervisor_with_a_ksm_of_its_own_says_what_is_shareable(root: Path) -> None:
+def test_hypervisor_with_its_own_ksm_reports_shareable_memory(root: Path) -> None:
     qemu(root, 100, 1 << 20)
     own = OwnKsm()
     assert "ksm_shareable" not in plugin(root).mom_collect_host(own), "the host's processes are none of its guests"
@@ -123,7 +123,7 @@ def test_a_hypervisor_with_a_ksm_of_its_own_says_what_is_shareable(root: Path) -
     assert plugin(root).mom_collect_host(own)["ksm_shareable"] == 5 << 20
 
 
-def test_a_hypervisors_own_ksm_takes_the_kernels_place(root: Path, folder: Path) -> None:
+def test_hypervisors_own_ksm_replaces_the_kernels(root: Path, folder: Path) -> None:
     ksm, own = plugin(root), OwnKsm()
     assert ksm.mom_collect_host(own)["ksm_run"] == 0
     (outcome,) = apply_decisions(ksm, [Decision(HOST, "ksm_run", 1)], own)
@@ -138,7 +138,7 @@ def test_a_hypervisors_own_ksm_takes_the_kernels_place(root: Path, folder: Path)
     assert [finding.severity for finding in ksm.mom_doctor(own)] == [Severity.OK]
 
 
-def test_the_kernels_knobs_are_written_and_put_back(mom_open_folder: Path, mom_power: MomPower) -> None:
+def test_kernel_knobs_are_written_and_restored(mom_open_folder: Path, mom_power: MomPower) -> None:
     ksm = plugin(host_of(mom_open_folder, HOST_FILES))
     folder = mom_open_folder / "sys/kernel/mm/ksm"
     controls = [replace(control, file=f"{mom_open_folder}{control.file}") for control in declared(ksm, ControlSpec)]
@@ -152,7 +152,7 @@ def test_the_kernels_knobs_are_written_and_put_back(mom_open_folder: Path, mom_p
     assert (folder / "run").read_text() == "1"
 
 
-def test_a_knob_that_this_kernel_has_not_is_not_made_up(root: Path, folder: Path) -> None:
+def test_missing_knob_is_not_created(root: Path, folder: Path) -> None:
     (folder / "merge_across_nodes").unlink()
     (outcome,) = apply_decisions(plugin(root), [Decision(HOST, "ksm_merge_across_nodes", 0)])
     assert outcome.status is Status.REFUSED
@@ -185,8 +185,8 @@ def test_without_ksm_there_are_no_fields_and_no_exceptions(tmp_path: Path) -> No
     assert "CONFIG_KSM" in finding.cure
 
 
-def test_a_knob_that_cannot_be_read_once_stays_to_be_put_back(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where mom has no file descriptor left: forgotten, it would stand at mom's value for ever."""
+def test_knob_that_cannot_be_read_once_is_restored_later(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """mom may have no file descriptor left for a moment."""
     really, failures = os.open, [24] * 100
     entry = LedgerEntry(HOST, "ksm_run", 0, 1, "ksm", 0.0)
 
@@ -205,7 +205,7 @@ def test_a_knob_that_cannot_be_read_once_stays_to_be_put_back(root: Path, folder
 
 
 class Helper(FakeHypervisor):
-    """A hypervisor that has somebody privileged write the knobs of this host's KSM."""
+    """Hypervisor that writes the knobs of this host's KSM through a privileged helper."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__([])
@@ -216,7 +216,7 @@ class Helper(FakeHypervisor):
             (self.folder / name).write_text(f"{value}\n")
 
 
-def test_a_hypervisor_that_only_writes_writes_and_the_kernel_is_read(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hypervisor_that_only_writes_is_used_for_writes_only(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ksm, helper = plugin(root), Helper(folder)
     assert ksm.mom_collect_host(helper)["ksm_pages_to_scan"] == 100
     (outcome,) = apply_decisions(ksm, [Decision(HOST, "ksm_pages_to_scan", 200)], helper)
@@ -240,7 +240,7 @@ def test_unmerging_leaves_a_twentieth_of_the_host_available(root: Path, folder: 
     assert words in outcome.error
 
 
-def test_nothing_is_unmerged_while_it_is_unknown_how_much_is_merged(root: Path, folder: Path) -> None:
+def test_nothing_is_unmerged_if_the_merged_memory_is_unknown(root: Path, folder: Path) -> None:
     (root / "proc/meminfo").write_text(f"MemTotal: {64 << 20} kB\nMemAvailable: {32 << 20} kB\n")
     (folder / "pages_sharing").write_text("")
     (outcome,) = apply_decisions(plugin(root), [Decision(HOST, "ksm_run", 2)])
@@ -258,7 +258,7 @@ def test_nothing_is_unmerged_while_it_is_unknown_how_much_is_merged(root: Path, 
         ("run", errno.ENOENT, "this kernel has no KSM knob run"),
     ],
 )
-def test_the_kernels_refusals_are_said_in_words(root: Path, monkeypatch: pytest.MonkeyPatch, knob: str, number: int, said: str) -> None:
+def test_kernel_errors_are_explained(root: Path, monkeypatch: pytest.MonkeyPatch, knob: str, number: int, said: str) -> None:
     def refused(*_: object) -> int:
         raise OSError(number, os.strerror(number))
 
@@ -269,7 +269,7 @@ def test_the_kernels_refusals_are_said_in_words(root: Path, monkeypatch: pytest.
     assert isinstance(raised.value, NotSupported) == (number == errno.ENOENT)
 
 
-def test_the_doctor_and_every_cycle_say_that_the_knobs_are_not_writable(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_and_cycles_report_read_only_knobs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ksm = plugin(root)
     ksm.mom_collect_host(None)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
@@ -289,12 +289,12 @@ def test_the_doctor_finds_ksmtuned(root: Path) -> None:
     assert "systemctl disable --now ksmtuned" in finding.cure
 
 
-def test_the_doctor_says_when_ksmd_is_out_of_sight(root: Path) -> None:
+def test_doctor_reports_a_hidden_ksmd(root: Path) -> None:
     (root / "proc/37/stat").unlink()
     assert [f.subject for f in plugin(root).mom_doctor(None) if f.severity is Severity.WARNING] == ["KSM cost"]
 
 
-def test_the_doctor_says_when_nobody_collects_what_the_policy_reads(root: Path) -> None:
+def test_doctor_reports_missing_fields_of_the_policy(root: Path) -> None:
     spec = FieldSpec("mem_available", Unit.KIB, Scope.HOST, "")
     declared = Declarations({(Scope.HOST, spec.name): spec})
     looked = plugin(root, declared)
@@ -305,12 +305,12 @@ def test_the_doctor_says_when_nobody_collects_what_the_policy_reads(root: Path) 
     assert "host" in finding.cure
 
 
-def test_it_is_suggested_where_the_kernel_has_ksm(root: Path, tmp_path: Path) -> None:
+def test_plugin_is_suggested_if_the_kernel_has_ksm(root: Path, tmp_path: Path) -> None:
     assert KsmPlugin.mom_suggest(root) is not None
     assert KsmPlugin.mom_suggest(tmp_path / "elsewhere") is None
 
 
-def test_what_the_law_remembers_outlives_a_restart_and_a_snapshot_is_one_cycle_however_often_it_is_looked_at(root: Path) -> None:
+def test_state_of_the_law_survives_a_restart_and_changes_once_a_snapshot(root: Path) -> None:
     host: dict[str, Value] = {
         "mem_available": 24 << 20, "mem_really_available": 4 << 20, "cpu_count": 4, "ksm_run": 1, "ksm_pages_to_scan": 6666,
         "ksm_sleep_millisecs": 20, "ksm_full_scans": 7, "ksm_clock": 1000.0, "ksm_yield": 0.0, "ksm_saved": 0,

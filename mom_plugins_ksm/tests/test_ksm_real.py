@@ -1,4 +1,4 @@
-"""The real /sys/kernel/mm/ksm and the real ksmd: saved before each test and put back after it."""
+"""Plugin on the real /sys/kernel/mm/ksm and ksmd, which are restored after each test."""
 
 import mmap
 import os
@@ -62,7 +62,7 @@ def ksm() -> Iterator[KsmPlugin]:
 
 @pytest.fixture
 def equal_pages() -> Iterator[None]:
-    """Two processes with the same `PAGES` pages, offered for merging."""
+    """Start two processes with the same `PAGES` pages, offered for merging."""
     children = [
         subprocess.Popen([sys.executable, "-c", CHILD.format(pages=PAGES)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
@@ -122,7 +122,7 @@ def test_equal_pages_of_two_processes_are_merged_and_all_is_put_back(ksm: KsmPlu
     assert {name: number(name.removeprefix("ksm_")) for name in was} == was
 
 
-def test_the_real_knobs_are_set_and_put_back_whoever_mom_is(ksm: KsmPlugin, mom_power: MomPower) -> None:
+def test_real_knobs_are_set_and_restored_with_and_without_root(ksm: KsmPlugin, mom_power: MomPower) -> None:
     was = {f"ksm_{name}": number(name) for name in ("pages_to_scan", "sleep_millisecs")}
     wanted: dict[str, Value] = {"ksm_pages_to_scan": 4321, "ksm_sleep_millisecs": 7}
     with mom_power("\n".join(map(helper_declaration, declared(ksm, ControlSpec)))):
@@ -132,7 +132,7 @@ def test_the_real_knobs_are_set_and_put_back_whoever_mom_is(ksm: KsmPlugin, mom_
     assert {name: number(name.removeprefix("ksm_")) for name in was} == was
 
 
-def test_the_real_kernel_lets_nobody_merge_across_nodes_while_pages_are_shared(ksm: KsmPlugin, equal_pages: None) -> None:
+def test_real_kernel_refuses_merge_across_nodes_while_pages_are_shared(ksm: KsmPlugin, equal_pages: None) -> None:
     if not (KSM / "merge_across_nodes").exists():
         pytest.skip("this kernel has no NUMA")
     was = number("merge_across_nodes")
@@ -142,7 +142,7 @@ def test_the_real_kernel_lets_nobody_merge_across_nodes_while_pages_are_shared(k
     assert "ksm_run to 2" in outcome.error
 
 
-def test_merging_across_nodes_is_put_back_on_the_real_kernel_though_pages_are_shared(ksm: KsmPlugin, equal_pages: None) -> None:
+def test_merging_across_nodes_is_restored_on_the_real_kernel(ksm: KsmPlugin, equal_pages: None) -> None:
     if not (KSM / "merge_across_nodes").exists():
         pytest.skip("this kernel has no NUMA")
     was, run = number("merge_across_nodes"), number("run")
@@ -155,7 +155,7 @@ def test_merging_across_nodes_is_put_back_on_the_real_kernel_though_pages_are_sh
     assert (number("merge_across_nodes"), number("run")) == (was, run)
 
 
-def test_the_real_advisor_keeps_its_pages(ksm: KsmPlugin) -> None:
+def test_real_advisor_keeps_its_pages(ksm: KsmPlugin) -> None:
     if not (KSM / "advisor_mode").exists():
         pytest.skip("this kernel has no advisor")
     pages = number("pages_to_scan")
@@ -172,7 +172,7 @@ def test_the_real_advisor_keeps_its_pages(ksm: KsmPlugin) -> None:
     assert number("pages_to_scan") == its_own
 
 
-def test_the_real_kernels_no_is_a_failed_outcome(ksm: KsmPlugin) -> None:
+def test_error_of_the_real_kernel_is_a_failed_outcome(ksm: KsmPlugin) -> None:
     too_many = 2**32  # pages_to_scan is an unsigned int
     pages = number("pages_to_scan")
     decide(ksm, ksm_pages_to_scan=pages + 1)

@@ -1,4 +1,4 @@
-"""ksmtuned's configuration: what each variable becomes, what is said about the rest, and where a mistake stands."""
+"""Import of ksmtuned's configuration."""
 
 import pytest
 
@@ -10,7 +10,7 @@ def problems(error: ConfigError) -> list[tuple[int, str]]:
     return [(one.line, one.message) for one in error.problems]
 
 
-def test_ksmtuneds_values_become_parameters_of_the_law_and_the_interval() -> None:
+def test_ksmtuned_values_become_parameters_of_the_law_and_the_interval() -> None:
     text = "# comment\nKSM_MONITOR_INTERVAL=30\nKSM_NPAGES_MAX='2000'  # more\nexport KSM_THRES_COEF=\"25\"\n\nDEBUG=1\nFOO=2\nif true\n"
     imported = import_ksmtuned({"k.conf": text})
     assert imported.settings()["interval"] == "30s"
@@ -25,7 +25,7 @@ def test_ksmtuneds_values_become_parameters_of_the_law_and_the_interval() -> Non
         assert part in told
 
 
-def test_values_that_cannot_be_are_told_with_their_lines() -> None:
+def test_errors_name_the_lines_of_invalid_values() -> None:
     with pytest.raises(ConfigError) as caught:
         import_ksmtuned({"k.conf": "KSM_THRES_COEF=200\nKSM_NPAGES_MAX=-50\nKSM_SLEEP_MSEC=$X\n"})
     assert [line for line, _ in problems(caught.value)] == [1, 2, 3]
