@@ -112,7 +112,7 @@ def _columns(subject: ExaminedPlugin, report: Report) -> Iterator[Finding]:
             for guest in report.snapshot.guests.values() if column.made is not None else ():
                 column.made(guest.fields)
         except Exception as error:  # noqa: BLE001  # any error of the plugin is the finding
-            yield subject.fault(f"its column {column.name} raises {located(error)}", "return None for an unknown value")
+            yield subject.fault(f"its column {column.name} raises {describe(error)}", "return None for an unknown value")
 
 
 def _shown_by_verbs(subject: ExaminedPlugin, life: Life, report: Report) -> Iterator[Finding]:
