@@ -45,7 +45,7 @@ def _group_sentences(about: About) -> Iterator[str]:
     if limits:
         yield f"Limits of its control group: {'; '.join(limits)}."
     if about.number(CREDIT) and (high := about.number(groups.MEMORY_HIGH)) is not None and high > 0:
-        yield f"The host is short of memory: for now, it may grow to {format_kib(high)}."
+        yield f"So that guests cannot exhaust the host, it may grow to {format_kib(high)} for now."
     if delay := about.number(DELAY):
         available = about.report.snapshot.host.number("mem_really_available")
         yield f"Its growth was delayed for {delay:.1f} s{'' if available is None else f': the host had {format_kib(available)} left'}."

@@ -90,7 +90,7 @@ class CgroupSettings(PluginSettings):
     protect: bool = False
     """Protect guaranteed memory from reclaim: sets memory.low to the guarantee."""
     credit: bool = False
-    """While the host is short of memory, limit how fast guests grow, so that together they cannot exhaust it."""
+    """While guests could exhaust the host together, limit how fast they grow, so that they cannot."""
     overhead: Size = 64 << 20
     """Memory of QEMU itself, in addition to the guest's need or guarantee."""
     stale_after: Duration | None = None
@@ -165,7 +165,7 @@ class CgroupPlugin:
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
         """Report controls that mom could not set, and guests that cannot grow."""
         # This also renews the limits of growth.
-        self._credit.update(snapshot, lambda guest: self._need_of(guest).promised)
+        self._credit.update(snapshot, lambda guest: self._need_of(guest).promised, self._settings.overhead >> 10)
         yield from self._enforcement.problems
         yield from self._credit.problems(snapshot)
 

@@ -1,1 +1,1 @@
-"""Growth on credit: while the host is short of memory, guests together cannot grow beyond what it has left."""
+"""Growth on credit: guests together cannot grow beyond what the host has left."""

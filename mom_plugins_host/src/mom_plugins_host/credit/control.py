@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Final
 
@@ -39,12 +39,12 @@ CREDIT: Final = "memory_credit"
 DELAY: Final = "memory_credit_delay"
 
 DECLARED: Final = (
-    FieldSpec(CREDIT, Unit.FLAG, Scope.GUEST, "1: while the host is short of memory, mom limits how fast the guest grows", "memory.high"),
+    FieldSpec(CREDIT, Unit.FLAG, Scope.GUEST, "1: mom limits how fast the guest grows while guests could exhaust the host", "memory.high"),
     FieldSpec(DELAY, Unit.SECONDS, Scope.GUEST, "time in the last cycle for which the limit delayed the guest's growth", "memory.events"),
     FieldSpec.reads("mem_watermark_low", Unit.KIB, Scope.HOST),
     FieldSpec.reads("mem_watermark_high", Unit.KIB, Scope.HOST),
     FieldSpec.reads("priority", Unit.COUNT, Scope.GUEST),
-    ControlSpec(CREDIT, Unit.FLAG, Scope.GUEST, "1: limit how fast the guest grows while the host is short of memory", CREDIT),
+    ControlSpec(CREDIT, Unit.FLAG, Scope.GUEST, "1: limit how fast the guest grows while guests could exhaust the host", CREDIT),
     GuestColumn(
         "held back", (DELAY,), Unit.SECONDS, "time in the last cycle in which it could not grow, because the host had nothing left", 29, 2,
         "mom_guest_held_back_seconds", mark_from=0.1,
@@ -75,7 +75,7 @@ class GrowthCredit:
 
     def __init__(self, context: PluginContext, groups: KernelGroups, *, is_wanted: bool) -> None:
         self._context, self._source, self._is_wanted = context, Source(context.name), is_wanted
-        self.limiter = GrowthLimiter(groups, os.cpu_count() or 1, context.monotonic)
+        self.limiter = GrowthLimiter(groups, context.monotonic)
         self._incarnations: Mapping[str, str] | None = None
         """Of guests in the last cycle; None before the first."""
         self._on_credit: set[str] = set()
@@ -115,20 +115,26 @@ class GrowthCredit:
             if guest.fields.get(CREDIT) == 0 and guest.id not in limited:
                 yield Decision(guest.entity, CREDIT, 1, "the setting `credit`", self._source)
 
-    def update(self, snapshot: Snapshot, promised: Callable[[Guest], int]) -> None:
-        """Limit by this cycle's figures from now on. `promised` returns KiB, QEMU's own memory included."""
+    def update(self, snapshot: Snapshot, promised: Callable[[Guest], int], overhead_kib: int) -> None:
+        """Limit by this cycle's figures from now on.
+
+        :param promised: returns KiB, QEMU's own memory included
+        :param overhead_kib: QEMU's own memory
+        """
         host = snapshot.host
         total, high, low = (host.number(name) for name in ("mem_available", "mem_watermark_high", "mem_watermark_low"))
         if total is not None:
             high, low = _HIGH_SHARE * total if high is None else high, _RESERVE_SHARE * total if low is None else low
         guests = [guest for guest in snapshot.guests.values() if guest.id in self._on_credit]
-        terms: dict[str, Borrower] = {}
+        borrowers: dict[str, Borrower] = {}
         for guest in guests:
-            held, priority = guest.number(CURRENT), guest.number("priority")
+            held, maximum, priority = (guest.number(name) for name in (CURRENT, "balloon_max", "priority"))
             if held is not None:
-                terms[guest.id] = Borrower(int(held), promised(guest), priority=ORDINARY_PRIORITY if priority is None else priority)
+                most = math.inf if maximum is None else maximum + overhead_kib
+                priority = ORDINARY_PRIORITY if priority is None else priority
+                borrowers[guest.id] = Borrower(int(held), promised(guest), most, priority)
         unlimited = {guest.id for guest in guests if guest.number(MEMORY_HIGH) == NO_LIMIT}
-        self.limiter.update(terms, high, low or 0.0, unlimited)
+        self.limiter.update(borrowers, high, low or 0.0, unlimited)
 
     def refused(self, decisions: Iterable[Decision]) -> Iterator[Revision]:
         """Refuse other limits of guests on credit."""

@@ -66,20 +66,19 @@ class KernelGroups:
 
     def slowed(self, guests: Collection[str]) -> dict[str, int]:
         """Return the kernel's counts of charges above the limits."""
-        counts = {
-            name: _HIGH.search(read_kernel_file(f"{self.groups[name].folder}/memory.events")) for name in guests if name in self.groups
-        }
+        groups = self.groups
+        counts = {name: _HIGH.search(read_kernel_file(f"{groups[name].folder}/memory.events")) for name in guests if name in groups}
         return {name: int(count[1]) for name, count in counts.items() if count is not None}
 
     def limit_growth(self, limits: Mapping[str, int | None]) -> dict[str, HypervisorError]:
         """Write the limits in this order. Return the failures."""
         groups = self.groups
-        present = [name for name in limits if name in groups]
-        writes = [limit_write(MEMORY_HIGH, NO_LIMIT if (kib := limits[name]) is None else kib, groups[name]) for name in present]
-        failures: dict[str, HypervisorError] = {name: GuestGone("its control group is gone") for name in limits if name not in groups}
-        for name, write, error in zip(present, writes, self._write(writes), strict=True):
-            if error is not None:
-                failures[name] = explained(error, write)
+        writes = {
+            name: limit_write(MEMORY_HIGH, NO_LIMIT if kib is None else kib, groups[name]) for name, kib in limits.items() if name in groups
+        }
+        errors = zip(writes, self._write(list(writes.values())), strict=True)
+        failures = {name: explained(error, writes[name]) for name, error in errors if error is not None}
+        failures |= {name: GuestGone("its control group is gone") for name in limits if name not in groups}
         for name, kib in limits.items():
             self._follow(name, "" if kib is None or name in failures else groups[name].folder)
         return failures
@@ -89,10 +88,7 @@ class KernelGroups:
         if self._thread is not None:
             os.eventfd_write(self._end, 1)
             self._thread.join(_JOIN_SECONDS)
-            if not self._thread.is_alive():  # otherwise it still uses the descriptors, which close with the process
-                os.close(self._end)
-                self._events.close()
-        self._thread = None
+            self._thread = None
         if look is not None:
             self._events, self._end = select.epoll(), os.eventfd(0, os.EFD_CLOEXEC)
             self._events.register(self._end, select.EPOLLIN)
@@ -111,6 +107,8 @@ class KernelGroups:
             time.sleep(pause)
             for file, _ in events.poll(max(0.0, seconds - pause)):
                 if file == end:
+                    events.close()
+                    os.close(end)
                     return
                 with suppress(OSError):  # the group is gone
                     os.pread(file, _EVENT_BYTES, 0)

@@ -20,7 +20,7 @@ SETUPS: Final[Mapping[str, SimulationSetup]] = {
     "credit": SimulationSetup("credit", plugins={**{name: {} for name in SimulationSetup.CONTROLLERS}, "cgroup": {"credit": True}}),
 }
 """Names that `--compare` accepts besides policies. `nothing`: mom only observes. `no-offload`: cold memory never goes to swap.
-`credit`: like `no-offload`, and mom limits guests' growth while the host is short of memory."""
+`credit`: like `no-offload`, and mom limits guests' growth while they could exhaust the host."""
 
 
 def run_scenario(
