@@ -84,12 +84,11 @@ def countersign_command(where: Where, key: str) -> None:
         if records:
             ask_a_person(f"Sign these {len(records)} records?")
         for name, stored, record in records:
-            kind = type(record.record)
             before = record.revision if record.revision < next_revision(0) + AHEAD_SECONDS else 0
-            revision = next_revision(max(before, where.revisions.newest(kind.bucket, name, trusted)))
+            revision = next_revision(max(before, where.revisions.newest(record.record.bucket, name, trusted)))
             data = signer.signed(name, record.record, revision)
             await store.put(kind.bucket, name, data, stored)
-            where.revisions.open(kind, name, data, {signer.public})
+            where.revisions.open(type(record.record), name, data, {signer.public})
         return len(records)
 
     print_prose(f"{where.ask(signed)} records are signed with your key now.", 2)
