@@ -86,7 +86,7 @@ def credit(available: float, reserve: float, guests: Mapping[str, Borrower], *, 
         limit = base + guest.owed + shared * (guest.weight / total)
         if not slips:
             return limit
-        slip = (_SLIP**3 + _SLIP_KIB / max(1.0, limit)) ** (1 / 3)
+        slip = math.cbrt(_SLIP**3 + _SLIP_KIB / max(1.0, limit))
         return limit / (1.0 + min(_STOP, slip + (_STOP - slip) * shortage**2))
 
     return {name: max(guest.promised, int(limit(guest))) for name, guest in guests.items()}
