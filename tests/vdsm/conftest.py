@@ -1,14 +1,15 @@
-"""A vdsm as a process, certificates, and what talks to it."""
+"""A vdsm, certificates, and what talks to it."""
 
 import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+from vdsm_peer import Vdsm
 from vdsm_pki import Ca, make_ca, write_pki
-from vdsm_process import Vdsm
 
 from mom_core import PluginContext, StateFile
 from mom_kvm import Address
@@ -32,11 +33,11 @@ def pki(tmp_path: Path, ca: Ca) -> Path:
 
 @pytest.fixture
 def start_vdsm() -> Iterator[Callable[..., Vdsm]]:
-    """Start a peer with these options."""
+    """Start a vdsm with these options."""
     with ExitStack() as started:
 
-        def start(*options: object) -> Vdsm:
-            vdsm = Vdsm(*map(str, options))
+        def start(**options: Any) -> Vdsm:
+            vdsm = Vdsm(**options)
             started.callback(vdsm.end)
             return vdsm
 
@@ -46,7 +47,7 @@ def start_vdsm() -> Iterator[Callable[..., Vdsm]]:
 @pytest.fixture
 def vdsm(start_vdsm: Callable[..., Vdsm], tmp_path: Path) -> Vdsm:
     """A vdsm without TLS, with the test's folder for KSM's knobs."""
-    return start_vdsm("--ksm", tmp_path)
+    return start_vdsm(ksm=tmp_path)
 
 
 @pytest.fixture

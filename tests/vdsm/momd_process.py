@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def end(process: subprocess.Popen[Any], seconds: float = 120.0) -> None:
 class Momd:
     """`momd -c mom.conf` with vdsm's shipped configuration, of which only places and intervals are others."""
 
-    def __init__(self, folder: Path, port: int, pki: Path, changes: Mapping[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, port: int, pki: Path) -> None:
         self.folder = folder
         self.socket = folder / "mom-vdsm.sock"
         self.log = folder / "mom.log"
@@ -59,7 +59,6 @@ class Momd:
             "/run/vdsm/mom-vdsm.sock": str(self.socket),
             "/etc/vdsm/mom.d": str(self.policies),
             "/var/log/vdsm/mom.log": str(self.log),
-            **(changes or {}),
         }
         for old, new in told.items():
             assert old in text, old

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from momd_process import BIN, ROOT, Momd, asked, end
-from vdsm_process import Vdsm
+from vdsm_peer import Vdsm
 
 FULL = "11111111-0000-4000-8000-000000000001"
 DISK = {"name": "vda", "path": "/d", "maximum": {"total_bytes_sec": 1 << 33}}
@@ -16,7 +16,7 @@ DISK = {"name": "vda", "path": "/d", "maximum": {"total_bytes_sec": 1 << 33}}
 
 @pytest.fixture
 def vdsm(start_vdsm: Callable[..., Vdsm], pki: Path) -> Vdsm:
-    started = start_vdsm("--pki", pki, "--sample-every", 1)
+    started = start_vdsm(pki=pki, sample_every=1.0)
     started.add({"id": FULL, "name": "full", "disks": [DISK]})
     return started
 
@@ -33,7 +33,7 @@ def momd(tmp_path: Path, vdsm: Vdsm, pki: Path) -> Iterator[Momd]:
 
 def limit(vdsm: Vdsm) -> int:
     """Of the guest's disk, in bytes per second."""
-    found: int = vdsm.do("machines")[FULL]["disks"]["vda"]["total_bytes_sec"]
+    found: int = vdsm.machines()[FULL]["disks"]["vda"]["total_bytes_sec"]
     return found
 
 

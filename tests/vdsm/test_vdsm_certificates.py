@@ -7,8 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from vdsm_peer import Vdsm
 from vdsm_pki import make_ca, write_pki
-from vdsm_process import Vdsm
 
 from mom_core import HypervisorError, PermissionDenied
 from mom_devkit import wait_until
@@ -28,7 +28,7 @@ def failure(connection: VdsmConnection) -> HypervisorError:
 def test_a_peer_whose_certificate_is_of_another_ca_or_over_is_not_trusted(start_vdsm, connect, pki, tmp_path, ca, ends, own_ca, said):
     signer = ca if own_ca else make_ca("another CA")
     other = write_pki(tmp_path / "other", signer, begins=timedelta(days=-9), ends=timedelta(days=ends))
-    error = failure(connect(start_vdsm("--pki", other), pki))
+    error = failure(connect(start_vdsm(pki=other), pki))
     assert "the certificate of vdsm at 127.0.0.1" in error.message
     assert said.format(pki / "certs/cacert.pem") in error.message
 
@@ -42,7 +42,7 @@ def test_a_certificate_that_vdsm_refuses_is_named_and_why(start_vdsm, connect, p
     signer = ca if own_ca else make_ca("somebody else's CA")
     mine = write_pki(tmp_path / "mine", signer, begins=timedelta(days=begins), ends=timedelta(days=ends))
     (mine / "certs/cacert.pem").write_bytes((pki / "certs/cacert.pem").read_bytes())
-    error = failure(connect(start_vdsm("--pki", pki, *(["--tls12"] if tls12 else [])), mine))
+    error = failure(connect(start_vdsm(pki=pki, tls12=tls12), mine))
     assert isinstance(error, PermissionDenied)
     certificate = mine / "certs/vdsmcert.pem"
     assert f"does not accept the certificate {certificate}" in error.message
@@ -51,7 +51,7 @@ def test_a_certificate_that_vdsm_refuses_is_named_and_why(start_vdsm, connect, p
 
 @pytest.mark.parametrize("peer_has_it", [False, True])
 def test_tls_at_one_end_only_says_what_to_set(start_vdsm, connect, pki, peer_has_it):
-    vdsm = start_vdsm(*(["--pki", pki] if peer_has_it else []))
+    vdsm = start_vdsm(pki=pki if peer_has_it else None)
     error = failure(connect(vdsm, None if peer_has_it else pki))
     assert f"tls: {str(peer_has_it).lower()}" in error.hint
 
@@ -107,12 +107,12 @@ def test_an_encrypted_key_is_said_and_nobody_is_asked_for_a_password(connect, vd
 
 
 def test_renewed_files_are_used_with_the_next_connection(start_vdsm, connect, pki, ca):
-    vdsm = start_vdsm("--pki", pki)
+    vdsm = start_vdsm(pki=pki)
     connection = connect(vdsm, pki)
     connection.call("Host.ping2", {}, 60.0, "pinging")
     write_pki(pki, ca, begins=timedelta(days=-9), ends=timedelta(days=-2))
     assert connection.call("Host.ping2", {}, 60.0, "pinging") is True
-    vdsm.do("drop")
+    vdsm.drop()
     wait_until(lambda: connection._session is None)
     connection._retry_at = 0.0
     assert f"{pki / 'certs/vdsmcert.pem'} has expired" in failure(connection).message

@@ -1,7 +1,7 @@
 """The plugin against the conformance kit, on a vdsm with guests."""
 
 import pytest
-from vdsm_process import Vdsm
+from vdsm_peer import Vdsm
 
 from mom_devkit import ConformanceTests
 from mom_plugins_vdsm import VdsmPlugin

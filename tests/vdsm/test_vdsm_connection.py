@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from vdsm_process import Vdsm
+from vdsm_peer import Vdsm
 
 from mom_core import GuestBusy, HypervisorError
 from mom_devkit import wait_until
@@ -77,7 +77,7 @@ def test_an_answer_that_comes_twice_or_is_nobodys_harms_nobody(vdsm: Vdsm, one: 
 
 def test_an_error_frame_is_logged_and_the_connection_stays(vdsm: Vdsm, one: VdsmConnection, caplog: pytest.LogCaptureFixture) -> None:
     ping(one)
-    vdsm.do("error", text="oops")
+    vdsm.error(text="oops")
     assert ping(one) is True
     assert "oops" in caplog.text
     assert vdsm.wire()["connections"] == 1
@@ -116,7 +116,7 @@ def test_what_waits_fails_at_once_when_the_connection_goes(vdsm: Vdsm, one: Vdsm
 
 def test_after_a_connection_that_worked_the_next_call_connects_again(vdsm: Vdsm, one: VdsmConnection) -> None:
     ping(one)
-    vdsm.do("drop")
+    vdsm.drop()
     wait_until(lambda: vdsm.wire()["clients"] == 0)
     wait_until(lambda: can_ping(one))
     assert one.opened == 2
@@ -215,22 +215,22 @@ def test_a_vdsm_without_a_sign_of_life_is_given_up(vdsm: Vdsm, connect: Connect,
     ping(one)
     time.sleep(2)  # heart-beats, each of which is a sign of life
     assert vdsm.wire()["connections"] == 1
-    vdsm.do("faults", heart_beats=False)
-    vdsm.do("drop")
+    vdsm.faults(heart_beats=False)
+    vdsm.drop()
     wait_until(lambda: can_ping(one))
     wait_until(lambda: vdsm.wire()["clients"] == 0)
 
 
 def test_a_vdsm_that_restarts_is_found_again(vdsm: Vdsm, one: VdsmConnection) -> None:
     ping(one)
-    vdsm.do("stop")
+    vdsm.stop()
     wait_until(lambda: "cannot be reached" in refused(one).message)
     one._retry_at = time.monotonic() + 600.0
     began = time.monotonic()
     refused(one, 1200.0)
     assert time.monotonic() - began < 30, "while it is much too early to try again, nobody waits"
     one._retry_at = 0.0
-    vdsm.do("start")
+    vdsm.start()
 
     wait_until(lambda: can_ping(one))
     assert one.opened == 2
@@ -275,14 +275,14 @@ def test_closing_fails_what_waits_and_leaves_no_thread(vdsm: Vdsm, one: VdsmConn
 
 @pytest.mark.parametrize("tls12", [False, True])
 def test_all_of_it_over_tls(start_vdsm: Callable[..., Vdsm], connect: Connect, pki: Path, tls12: bool) -> None:
-    vdsm = start_vdsm("--pki", pki, *(["--tls12"] if tls12 else []))
+    vdsm = start_vdsm(pki=pki, tls12=tls12)
     vdsm.add(*({"id": str(number), "name": "x" * 3000} for number in range(100)))
     one = connect(vdsm, pki)
     found = one.call("Host.getAllVmStats", {}, 60.0, "reading")
     assert isinstance(found, list)
     assert len(found) == 100
     assert one.peer_certificate_ends is not None
-    vdsm.do("faults", piece=1000)
+    vdsm.faults(piece=1000)
     assert ping(one) is True
     one.close(60.0)
     wait_until(lambda: vdsm.wire()["frames"][-1] == "DISCONNECT")

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from mom_run import MomRun
 from momd_process import asked, end
+from vdsm_peer import Vdsm
 from vdsm_pki import Ca, write_pki
-from vdsm_process import Vdsm
 
 from mom_devkit import host_of, wait_until
 
@@ -53,8 +53,7 @@ class Daemon(MomRun):
         (self.root / "proc/pressure").mkdir()
         self.ksm = self.root / "sys/kernel/mm/ksm"
         pki = write_pki(self.root / "etc/pki/vdsm", ca)
-        options = ["--pki", pki, "--ksm", self.ksm, "--mom", self.socket, "--sample-every", "0.1"]
-        self.vdsm = Vdsm(*map(str, options))
+        self.vdsm = Vdsm(self.ksm, pki, mom=self.socket, sample_every=0.1)
         self.vdsm.add(ONE, TWO)
         shutil.copytree(POLICIES, folder / "mom.d", ignore=shutil.ignore_patterns("tests"))
         (self.root / "etc/vdsm").mkdir()
@@ -64,7 +63,7 @@ class Daemon(MomRun):
         self.configure(plugins, interval="250ms", stop_timeout="60s", root=str(self.root))
 
     def machine(self, which: dict[str, Any]) -> dict[str, Any]:
-        found: dict[str, Any] = self.vdsm.do("machines")[which["id"]]
+        found: dict[str, Any] = self.vdsm.machines()[which["id"]]
         return found
 
     def wait(self, what: Callable[[], object], seconds: float = 120.0) -> None:
@@ -75,7 +74,7 @@ class Daemon(MomRun):
         told = {f"(set {name} {value!r})" for name, value in parameters.items()}
 
         def taken() -> bool:
-            self.vdsm.do("call", method="Host.setMOMPolicyParameters", params={"key_value_store": parameters})
+            self.vdsm.call("Host.setMOMPolicyParameters", key_value_store=parameters)
             try:
                 with asked(self.socket) as mom:
                     return told <= set(mom.getNamedPolicies().get("01-parameters", "").splitlines())
@@ -126,7 +125,7 @@ def test_everything_through_vdsms_verbs_and_back(daemon: Daemon) -> None:
     daemon.wait(lambda: (daemon.ksm / "run").read_text() == "0\n")
 
     def told() -> bool:
-        stats = vdsm.do("call", method="Host.getStats", params={})
+        stats = vdsm.call("Host.getStats")
         known = stats["momStatus"] == "active" and stats["ksmState"] is False
         return known and f"{stats['ksmPages']}\n" == (daemon.ksm / "pages_to_scan").read_text()
 
@@ -161,24 +160,24 @@ def test_vdsms_own_policy_starts_a_ksm_that_has_never_run_as_guests_may_take_mor
 
 
 def test_a_vdsm_that_starts_after_mom_and_restarts_while_mom_runs(daemon: Daemon) -> None:
-    daemon.vdsm.do("stop")
+    daemon.vdsm.stop()
     daemon.start()
     daemon.wait(lambda: "cannot be reached" in daemon.log)
-    daemon.vdsm.do("start")
+    daemon.vdsm.start()
     daemon.wait(lambda: daemon.machine(ONE)["quota"] == 100_000)
     daemon.parameters(balloonEnabled=True)
     daemon.wait(lambda: daemon.machine(ONE)["seen"] < 4 * GIB)
     said = len(daemon.log)
-    daemon.vdsm.do("stop")
+    daemon.vdsm.stop()
     daemon.wait(lambda: "cannot be reached" in daemon.log[said:])
-    daemon.vdsm.do("recovering", value=True)
-    daemon.vdsm.do("start")
+    daemon.vdsm.recovering(value=True)
+    daemon.vdsm.start()
     daemon.wait(lambda: "vdsm's code 99" in daemon.log)
     time.sleep(1)  # several cycles, in which the guests are unknown and by no means gone
     seen = daemon.machine(ONE)["target"]
     daemon.vdsm.calls()
     daemon.vdsm.change(str(ONE["id"]), unused=3 * GIB)  # so that there is more to take, however much was taken already
-    daemon.vdsm.do("recovering", value=False)
+    daemon.vdsm.recovering(value=False)
     daemon.wait(lambda: daemon.machine(ONE)["target"] < seen)
     daemon.stop()
     assert daemon.machine(ONE)["target"] == 4 * GIB
@@ -195,7 +194,7 @@ def test_what_took_effect_though_its_answer_was_lost_is_put_back(daemon: Daemon)
     daemon.wait(lambda: daemon.machine(ONE)["target"] < first)
     daemon.wait(lambda: "balloon_target is not set" in daemon.log)
     daemon.stop()
-    daemon.vdsm.do("faults", answers={})
+    daemon.vdsm.faults(answers={})
     restored = daemon.verb("restore")
     assert restored.returncode == 0, restored.stdout + restored.stderr
     assert daemon.machine(ONE)["target"] == 4 * GIB
@@ -233,12 +232,12 @@ def test_whatever_goes_wrong_mom_goes_on_and_puts_everything_back(daemon: Daemon
     daemon.parameters(balloonEnabled=True)
     for _ in range(40):
         vdsm.fault(chance.choice(VERBS), **chance.choice(FAULTS))
-        vdsm.do("faults", piece=chance.choice((0, 0, 500)))
+        vdsm.faults(piece=chance.choice((0, 0, 500)))
         vdsm.change(str(chance.choice(more)["id"]), status=chance.choice(("Up", "Up", "Paused", "Migration Source", "Levitating")))
         time.sleep(0.1)
         assert daemon.process is not None
         assert daemon.process.poll() is None
-    vdsm.do("faults", answers={}, piece=0)
+    vdsm.faults(answers={}, piece=0)
     for machine in more:
         vdsm.change(str(machine["id"]), status="Up")
     vdsm.calls()
@@ -248,8 +247,8 @@ def test_whatever_goes_wrong_mom_goes_on_and_puts_everything_back(daemon: Daemon
     # A guest whose last answer was lost is not asked again for a while: it stays in the ledger.
     restored = daemon.verb("restore")
     assert restored.returncode == 0, restored.stdout + restored.stderr
-    assert {machine["target"] for machine in vdsm.do("machines").values()} == {4 * GIB}
-    assert {machine["quota"] for machine in vdsm.do("machines").values()} <= {None, -1}
+    assert {machine["target"] for machine in vdsm.machines().values()} == {4 * GIB}
+    assert {machine["quota"] for machine in vdsm.machines().values()} <= {None, -1}
     assert "Traceback" not in daemon.log
     wire = vdsm.wire()
     assert not wire["dead"]

@@ -71,7 +71,7 @@ def test_a_balloon_is_set_and_what_was_known_of_the_guest_is_read_anew(vdsm, hyp
     vdsm.add(A)
     hypervisor.guests()
     hypervisor.set_balloon(ONE, 3_000_000)
-    vdsm.do("sample")
+    vdsm.sample()
     assert hypervisor.balloon_sizes([ONE]) == {"a": 3_000_000}
     assert vdsm.calls("VM.setBalloonTarget") == [("VM.setBalloonTarget", {"vmID": "a", "target": 3_000_000})]
 
@@ -96,7 +96,7 @@ def test_a_guest_that_vanished_is_gone_and_one_that_stopped_is_refused(vdsm, hyp
     vdsm.change("a", status="Down")
     with pytest.raises(HypervisorError, match="code 53"):
         hypervisor.set_balloon(ONE, 5000)
-    vdsm.do("remove", identity="a")
+    vdsm.remove(identity="a")
     with pytest.raises(GuestGone):
         hypervisor.set_balloon(ONE, 5000)
     assert hypervisor.balloon_sizes([ONE]) == {}
@@ -139,7 +139,7 @@ def test_disks_of_a_guest_that_has_come_since_are_read(vdsm, hypervisor):
     hypervisor.io_tunes(entities)
     assert len(vdsm.calls("Host.getAllVmIoTunePolicies")) == 1, "a guest without disks is no reason"
     vdsm.add({**A, "id": "b", "name": "two"})
-    vdsm.do("event", identity="b", status="Up")
+    vdsm.event(identity="b", status="Up")
     wait_until(lambda: len(hypervisor.guests()) == 3)
     entities = [guest.entity for guest in hypervisor.guests()]
     assert hypervisor.io_tunes(entities).keys() == {"a", "b"}
@@ -153,7 +153,7 @@ def test_a_disk_that_has_moved_since_is_limited_where_it_is_now(vdsm, hypervisor
     later = hypervisor.context.monotonic() + hypervisor.settings.statistics_kept
     monkeypatch.setattr(hypervisor.context, "monotonic", lambda: later)
     hypervisor.set_io_tune(ONE, "vda", {"total_iops_sec": 9})
-    assert vdsm.do("machines")["a"]["disks"]["vda"]["total_iops_sec"] == 9
+    assert vdsm.machines()["a"]["disks"]["vda"]["total_iops_sec"] == 9
 
 
 def test_ksm_is_written_by_vdsm(hypervisor, tmp_path):
@@ -238,7 +238,7 @@ def test_a_guest_that_hangs_is_not_asked_again_over_a_new_connection_for_a_minut
     with pytest.raises(GuestBusy):
         hypervisor.set_balloon(ONE, 3_000_000)
     monkeypatch.setattr(hypervisor, "settings", patient)
-    vdsm.do("drop")
+    vdsm.drop()
     wait_until(lambda: hypervisor.connection._session is None)
     (guest,) = hypervisor.guests()
     assert "has not answered" in guest.blocked["*"]
@@ -308,12 +308,12 @@ def test_events_of_guests_that_change_are_told_and_make_the_list_stale(vdsm, hyp
     heard: list[str] = []
     hypervisor.context.wake = heard.append
     hypervisor.guests()
-    vdsm.do("event", identity="a", status="Up")  # nothing new
+    vdsm.event(identity="a", status="Up")  # nothing new
     vdsm.add({"id": "b", "name": "two"})
-    vdsm.do("event", identity="b", status="Up")
+    vdsm.event(identity="b", status="Up")
     wait_until(lambda: heard == ["guest b is 'Up'"])
     assert len(hypervisor.guests()) == 2
-    vdsm.do("event", identity="a", status="Down")
+    vdsm.event(identity="a", status="Down")
     wait_until(lambda: heard[1:] == ["guest one is 'Down'"])
 
 
@@ -322,18 +322,18 @@ def test_events_of_guests_that_change_are_told_and_make_the_list_stale(vdsm, hyp
 )
 def test_events_of_another_shape_harm_nobody(vdsm, hypervisor, event):
     hypervisor.guests()
-    vdsm.do("send", text=f"MESSAGE\nsubscription:events\n\n{event}\0")
+    vdsm.send(text=f"MESSAGE\nsubscription:events\n\n{event}\0")
     assert hypervisor.guests() == ()
     assert vdsm.wire()["connections"] == 1
 
 
 def test_a_guest_that_was_started_anew_is_another_incarnation(vdsm, hypervisor):
     vdsm.add(A)
-    vdsm.do("age", identity="a", seconds=100)
+    vdsm.age(identity="a", seconds=100)
     (first,) = hypervisor.guests()
     hypervisor._state.read = None
     (same,) = hypervisor.guests()
-    vdsm.do("start_anew", identity="a")
+    vdsm.start_anew(identity="a")
     hypervisor._state.read = None
     (other,) = hypervisor.guests()
     assert first.incarnation == same.incarnation != other.incarnation

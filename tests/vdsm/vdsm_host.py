@@ -134,19 +134,19 @@ class VdsmHost:
 
     :param ksm: the folder that stands for /sys/kernel/mm/ksm, where the privileged helper writes
     :param manager: mom, to be asked by vdsm
+    :param sample_every: seconds between two looks at the guests
     """
 
     slow = frozenset({"Host.getStats", "Host.setMOMPolicyParameters"})
     """Verbs that ask mom first."""
 
-    def __init__(self, ksm: Path | None = None, manager: Manager | None = None) -> None:
+    def __init__(self, ksm: Path | None, manager: Manager | None, sample_every: float) -> None:
         self.machines: dict[str, Machine] = {}
         self.recovering = False
-        self.sample_every = 15.0
         self.calls: list[tuple[str, object]] = []
         self._ksm = ksm
         self._manager = manager
-        self._sampled = time.monotonic()
+        self._sample_every, self._sampled = sample_every, time.monotonic()
         self.verbs: dict[str, Callable[[Mapping[str, object]], object]] = {
             "Host.ping2": lambda params: True,
             "Host.getVMList": lambda params: [
@@ -181,7 +181,7 @@ class VdsmHost:
 
     def _sample(self) -> None:
         now = time.monotonic()
-        if now - self._sampled >= self.sample_every:
+        if now - self._sampled >= self._sample_every:
             self._sampled = now
             for machine in self.machines.values():
                 machine.sample()

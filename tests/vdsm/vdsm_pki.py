@@ -28,13 +28,11 @@ def make_ca(name: str = "the engine's CA") -> Ca:
     return Ca(key, builder.sign(key, hashes.SHA256()))
 
 
-def write_pki(
-    folder: Path, ca: Ca, *, begins: timedelta = timedelta(days=-1), ends: timedelta = timedelta(days=365), name: str = HOST_NAME
-) -> Path:
+def write_pki(folder: Path, ca: Ca, *, begins: timedelta = timedelta(days=-1), ends: timedelta = timedelta(days=365)) -> Path:
     """Write a key, its certificate (for the name in CN only, without subjectAltName) and the CA's, where vdsm has them; the folder."""
     key = ec.generate_private_key(ec.SECP256R1())
     issuer = ca.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
-    builder = _builder(name, str(issuer), key.public_key(), begins, ends)
+    builder = _builder(HOST_NAME, str(issuer), key.public_key(), begins, ends)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
     certificate = builder.add_extension(usage, critical=False).sign(ca.key, hashes.SHA256())

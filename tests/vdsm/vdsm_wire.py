@@ -106,7 +106,7 @@ class Faults:
 class Client:
     """One connection."""
 
-    def __init__(self, vdsm: Vdsm, stream: Stream) -> None:
+    def __init__(self, vdsm: VdsmServer, stream: Stream) -> None:
         self.vdsm = vdsm
         self.stream = stream
         self.parser = Parser()
@@ -192,7 +192,7 @@ class Client:
                 await asyncio.sleep(0)
 
 
-class Vdsm:
+class VdsmServer:
     """The server: its clients, the table of requests that they share, the workers."""
 
     def __init__(self, host: VdsmHost, context: ssl.SSLContext | None) -> None:
