@@ -109,8 +109,9 @@ def _is_sound(finding: Finding) -> bool:
 def _columns(subject: ExaminedPlugin, report: Report) -> Iterator[Finding]:
     for column in subject.declared_as(GuestColumn):
         try:
-            for guest in report.snapshot.guests.values() if column.made is not None else ():
-                column.made(guest.fields)
+            if column.made is not None:
+                for guest in report.snapshot.guests.values():
+                    column.made(guest.fields)
         except Exception as error:  # noqa: BLE001  # any error of the plugin is the finding
             yield subject.fault(f"its column {column.name} raises {describe(error)}", "return None for an unknown value")
 
