@@ -14,21 +14,20 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from vdsm_host import Disk, Machine, VdsmHost
 from vdsm_manager import Manager
 from vdsm_wire import VdsmServer
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def on_its_loop(method: Callable[Concatenate[Vdsm, P], Coroutine[Any, Any, R]]) -> Callable[Concatenate[Vdsm, P], R]:
+def on_its_loop(method: Callable[..., Coroutine[Any, Any, R]]) -> Callable[..., R]:
     """Run it in the peer's thread, and wait for it."""
 
     @wraps(method)
-    def called(self: Vdsm, *args: P.args, **kwargs: P.kwargs) -> R:
+    def called(self: Vdsm, *args: Any, **kwargs: Any) -> R:
         return asyncio.run_coroutine_threadsafe(method(self, *args, **kwargs), self._loop).result(60)
 
     return called
