@@ -87,7 +87,7 @@ def countersign_command(where: Where, key: str) -> None:
             before = record.revision if record.revision < next_revision(0) + AHEAD_SECONDS else 0
             revision = next_revision(max(before, where.revisions.newest(record.record.bucket, name, trusted)))
             data = signer.signed(name, record.record, revision)
-            await store.put(kind.bucket, name, data, stored)
+            await store.put(record.record.bucket, name, data, stored)
             where.revisions.open(type(record.record), name, data, {signer.public})
         return len(records)
 
