@@ -82,9 +82,9 @@ class AnySequence(RuleBasedStateMachine):
             host.count_write()
             write_state(file, *what, **how)
 
-        def write(path: Path | str, text: str) -> None:
+        def write(path: Path | str, text: str, **how: Any) -> None:
             try:
-                host.carry_out(lambda: write_file(path, text))
+                host.carry_out(lambda: write_file(path, text, **how))
             except MomError as error:
                 raise OSError(16, error.message) from error
 
