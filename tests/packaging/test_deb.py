@@ -154,7 +154,7 @@ def test_its_units_start_what_it_has(installed: Path) -> None:
     assert len(programs) == 1, "what serves is what puts back"
     (program,) = programs
     done = subprocess.run(
-        [sys.executable, "-I", "-S", f"{installed}{program}", "--help"], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-I", "-S", "-B", f"{installed}{program}", "--help"], capture_output=True, text=True, timeout=60, check=False
     )
     assert "serve --user NAME" in done.stderr, "it runs with the standard library only"
     libvirts = (installed / "usr/lib/systemd/system/mom-libvirt-helper.service").read_text()
