@@ -114,7 +114,8 @@ class GrowthLimiter:
     def _note_growth(self) -> None:
         for name, held in self.control.held_kib(self._guests).items():
             guest = self._guests[name]
-            self._guests[name] = replace(guest, held=held, burst=max(guest.burst, float(held - guest.held_before)))
+            if held != guest.held:
+                self._guests[name] = replace(guest, held=held, burst=max(guest.burst, float(held - guest.held_before)))
         for name, count in self.control.slowed([name for name, guest in self._guests.items() if _is_used_up(guest)]).items():
             guest = self._guests[name]
             if count != guest.slowed:
