@@ -34,7 +34,7 @@ def attempt(work: Callable[[], T]) -> CallResult[T]:
     def run() -> None:
         try:
             result.value = work()
-        except BaseException as error:  # noqa: BLE001  # containment is the purpose
+        except BaseException as error:  # noqa: BLE001  # also SystemExit: it would end only this thread, and the caller would wait for a result
             result.error = error
 
     try:
@@ -42,7 +42,7 @@ def attempt(work: Callable[[], T]) -> CallResult[T]:
     except OSError as error:
         return CallResult(error=error)
     thread.join(LONGEST_CALL_SECONDS)
-    return CallResult(error=DeadlineExceeded(f"no end after {LONGEST_CALL_SECONDS:g} s")) if thread.is_alive() else result
+    return CallResult(error=DeadlineExceeded(f"it did not end within {LONGEST_CALL_SECONDS:g} s")) if thread.is_alive() else result
 
 
 def started(thread: threading.Thread) -> threading.Thread:
