@@ -38,16 +38,16 @@ def read_policies(directory: Path | None, file: Path | None, limits: PolicyLimit
     return result
 
 
-def read_folder(directory: Path, suffix: str, longest: int, hidden: str = ".") -> Texts:
+def read_folder(directory: Path, suffix: str, longest: int, ignored: str = "") -> Texts:
     """Return a folder's files that only root and mom's user can write. The folder may be absent.
 
     :param longest: size limit of a file in bytes
-    :param hidden: first characters of ignored names
+    :param ignored: first characters of names to ignore, besides `.`
     """
     result = Texts()
     if _ours(directory, result.problems):
         for path in _listed(directory, result.problems, (suffix,)):
-            if path.name[0] not in hidden and _ours(path, result.problems):
+            if path.name[0] not in ignored and _ours(path, result.problems):
                 _read(path, path.name.partition(suffix)[0], result, longest)
     return result
 

@@ -29,7 +29,7 @@ def read_policies(directory: Path) -> list[PythonPolicy]:
 
     :raises ConfigError: with all errors by file and line
     """
-    sources = read_folder(directory, ".py", _LONGEST, hidden="._")
+    sources = read_folder(directory, ".py", _LONGEST, ignored="_")
     policies = list[PythonPolicy]()
     for name, text in sources.texts.items():
         path = Path(sources.files[name])
