@@ -23,6 +23,7 @@ from typing import Any, Final
 from grouped_guests import grouped_guests
 from guests_told import Listener
 from host_swap import HostSwap, compressed_swap, descendants
+from ksm import UNMERGE, read_ksm
 from libvirt_mom import another_host
 from private_libvirtd import PREFIX, PrivateLibvirtd
 from real_guests import Lab, RealGuest
@@ -68,8 +69,6 @@ KEPT_MOMENTS: Final = 900
 """Samples in a trace: a minute and a half."""
 
 TAIL_BYTES: Final = 60_000
-
-KSM: Final = Path("/sys/kernel/mm/ksm")
 
 _DECLARED: Final = """
 [guests campaign]
@@ -407,11 +406,8 @@ def _tail(path: Path, most: int = TAIL_BYTES) -> str:
 
 def ksm_knobs() -> dict[str, str]:
     """Return the settings that mom changes. A KSM that has unmerged all pages counts as off."""
-    knobs = {}
-    for name in ("run", "pages_to_scan", "sleep_millisecs"):
-        with suppress(OSError):
-            knobs[name] = (KSM / name).read_text().strip().replace("2", "0", 1) if name == "run" else (KSM / name).read_text().strip()
-    return knobs
+    settings = {name: value for name, value in read_ksm().items() if name in {"run", "pages_to_scan", "sleep_millisecs"}}
+    return settings | ({"run": "0"} if settings.get("run") == UNMERGE else {})
 
 
 @contextmanager

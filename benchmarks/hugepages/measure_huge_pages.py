@@ -28,6 +28,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 sys.path += [str(Path(__file__).resolve().parents[2] / folder) for folder in ("tests/real", "benchmarks/shared")]
@@ -121,11 +122,15 @@ def sleep_until(at: float) -> None:
     time.sleep(at - time.time())
 
 
+def _has_size(guest: PlainGuest, mib: int) -> bool:
+    return guest.size_mib == mib
+
+
 def resize(guests: Sequence[PlainGuest], mib: int) -> None:
     """Set all balloons, and wait until they have settled."""
     for guest in guests:
         guest.ask("balloon", value=mib << 20)
-        wait_until(lambda: guest.size_mib == mib, f"{guest.name} has {mib} MiB, and not {guest.size_mib}", 60)  # noqa: B023  # called here
+        wait_until(partial(_has_size, guest, mib), f"{guest.name} has {mib} MiB", 60)
     time.sleep(3)
 
 
@@ -160,11 +165,15 @@ def balloons(host: PlainHost) -> Looks:
     return looks
 
 
+def _holds_its_memory(guest: PlainGuest) -> bool:
+    return f"held={LIKE_MIB + UNLIKE_MIB}" in guest.printed
+
+
 def merging(host: PlainHost) -> Looks:
     """Measure two guests under KSM."""
     looks = Looks({name: host.start(name, SIZE_MIB, demand(1, UNLIKE_MIB, 0, LIKE_MIB, seed=7)) for name in ("one", "other")})
     for name, guest in looks.guests.items():
-        wait_until(lambda: f"held={LIKE_MIB + UNLIKE_MIB}" in guest.printed, f"{name} holds its memory", 180)  # noqa: B023  # called here
+        wait_until(partial(_holds_its_memory, guest), f"{name} holds its memory", 180)
     looks.look("filled")
     if read_ksm().get("run") == "1":
         raise SystemExit("KSM runs on this host: all merged memory would be unmerged")

@@ -2,10 +2,10 @@
 
     python benchmarks/simulator/measure_guests.py [kernel] [balloon] [killer]
 
-kernel   memory that the kernel of an idle guest of several sizes keeps, what it counts as usable, and QEMU's memory balloon  speed of a
-balloon in memory that was never touched, that was touched and freed, and that is page cache killer   time from the moment at which nothing
-is free until the guest's kernel kills a program that wants more: with nothing to reclaim, and
-         with page cache that another program keeps reading
+kernel   memory that the kernel of an idle guest of several sizes keeps, what it counts as usable, and QEMU's memory
+balloon  speed of a balloon in memory that was never touched, that was touched and freed, and that is page cache
+killer   time from the moment at which nothing is free until the guest's kernel kills a program that wants more: with nothing to reclaim,
+         and with page cache that another program keeps reading
 
 It needs what tests/real needs: libvirtd, QEMU, and some minutes in which no other program starts large things.
 """

@@ -30,8 +30,6 @@ ANSWER_SECONDS: Final = 0.5
 
 KIB_PER_MIB: Final = 1024
 
-StartedGuest = RealGuest
-
 Record = Mapping[str, int]
 """A guest's balloon by libvirt's names (`balloon.current`), in KiB; `balloon.last-update` in seconds since the epoch."""
 

@@ -151,11 +151,9 @@ def at_work(manager: Manager, where: Where) -> Iterator[Running]:
         try:
             if manager.command is not None:
                 process = started(manager.command(where), where)
-            running = Running(manager, where, process)
-            yield running
+            yield Running(manager, where, process)
         finally:
-            if manager.command is not None:
-                stop(running.process)
+            stop(process)
 
 
 def started(command: list[str], where: Where) -> subprocess.Popen[bytes]:

@@ -63,7 +63,6 @@ class Protocol(Part):
     seconds: PositiveInt
     zram: NonNegativeInt = 0
     warms: NonNegativeInt = 0
-    taken: NonNegativeInt = 0
 
 
 class Mix(Part):
@@ -113,15 +112,14 @@ class Mix(Part):
         for name, group in self.guests.items():
             for index in range(group.count):
                 phase = 0 if group.together else group.period * index // group.count
-                yield Member(f"{name}-{index + 1:02d}", name, group, phase, next(days, ()) if group.recorded else ())
+                yield Member(f"{name}-{index + 1:02d}", group, phase, next(days, ()) if group.recorded else ())
 
 
 @dataclass(frozen=True)
 class Member:
-    """One guest: its name and kind, its load, how far into its period it starts (s), and its recorded day (MiB)."""
+    """One guest: its name, its load, how far into its period it starts (s), and its recorded day (MiB)."""
 
     name: str
-    kind: str
     group: Group
     phase: int
     day: Sequence[int] = ()

@@ -29,7 +29,9 @@ from compared import EMULATED_BALLOON, EMULATOR_MIB  # only found from here on
 KIB = 1024
 PAGE_KIB = 4
 HOST_GIB = 24.0
-BALLAST_SECONDS = 25.0
+LEAD_SECONDS = 25.0
+"""From a manager's start to the beginning of the ramp, as in one_run.py."""
+
 REFUSES = ("hard", "low")
 """States of the host in which mom wants no more memory taken."""
 
@@ -46,7 +48,7 @@ DUPLICATE = 0.03
 def scenario(mix: Mix, folder: Path, loads: Sequence[dict[str, str]], interval: float) -> dict[str, Any]:
     """Return a mix as the content of a scenario's file. Write traces of leaks and days to its folder."""
     protocol = mix.protocol
-    begins = protocol.settle + protocol.reference + BALLAST_SECONDS
+    begins = protocol.settle + protocol.reference + LEAD_SECONDS
     lasts, warms = begins + protocol.seconds, begins + protocol.warms if protocol.warms else 0.0
     return {
         "title": "A squeeze",
@@ -104,7 +106,7 @@ def simulated(mix: Mix, manager: str) -> dict[str, Any]:
             before.step(1.0)
         lost = sum(guest.memory.lost_seconds for guest in before.guests.values())
         first = before.host.available / KIB - protocol.available
-        begin = start + BALLAST_SECONDS
+        begin = start + LEAD_SECONDS
         loads = [
             {"at": f"{start}s", "lasts": "1d", "memory": f"{first:.0f}MiB", "growth": "2GiB"},
             {

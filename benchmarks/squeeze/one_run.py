@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from guest_hosts import REAL, Balloon, Disk, GuestHost, StartedGuest
+from guest_hosts import REAL, Balloon, Disk, GuestHost
 from guests_told import Listener, Work, work
 from host_swap import HostSwap, compressed_swap, descendants, system_seconds, thread_seconds
 from managers import REFUSED, Manager, Running, Where, at_work
@@ -79,7 +79,6 @@ class Squeeze:
     mix: Mix
     host: GuestHost
     folder: Path
-    guests: dict[str, StartedGuest] = field(default_factory=dict)
     memory: dict[str, float] = field(default_factory=dict)
     """Full size of each guest, in MiB."""
     sizes: dict[str, float] = field(default_factory=dict)
@@ -110,7 +109,7 @@ class Squeeze:
             balloon = Balloon(one.reporting, one.autodeflate) if one.balloon else None
             guest = self.host.start(member.name, one.memory, member.arguments(begin, warms), disk, balloon=balloon)
             favour(guest.pid)
-            self.guests[member.name], self.listeners[member.name] = guest, Listener(guest.log)
+            self.listeners[member.name] = Listener(guest.log)
             self.memory[member.name] = self.sizes[member.name] = one.memory
             time.sleep(BOOT_SECONDS)
         for name, listener in self.listeners.items():
@@ -248,7 +247,7 @@ class Squeeze:
 
     def lost(self) -> list[str]:
         """Guests whose process has ended."""
-        return list(self.guests.keys() - self.host.pids().keys())
+        return list(self.memory.keys() - self.host.pids().keys())
 
     def destroy(self) -> None:
         """End all guests."""
@@ -303,7 +302,7 @@ def squeezed(
                 compressing = compression_seconds(squeeze, running) - compressing - squeeze.kernel_rate * seconds
                 result = summary(squeeze, ended, seconds)
                 squeeze.free_host()
-        result |= {"mix": name, "manager": manager.name, "deaf": deaf, "manager_cpu_percent": percent(cpu, seconds)}
+        result |= {"manager_cpu_percent": percent(cpu, seconds)}
         result |= {"ksmd_cpu_percent": percent(ksmd, seconds), "compression_cpu_percent": percent(max(0.0, compressing), seconds)}
         result |= {"when": time.strftime("%Y-%m-%d %H:%M", time.gmtime()), "host": described()}
         return result, squeeze.trace
