@@ -1320,6 +1320,10 @@ def test_of_equal_columns_and_metrics_those_of_the_first_plugin_count(
     assert "plugin theirs: its metric acme_heat is ignored: the ours plugin, listed first, has the same" in caplog.text
 
 
+def test_a_column_whose_function_fails_is_unknown() -> None:
+    assert GuestColumn("broken", (), Unit.KIB, "broken", made=lambda fields: 1 // 0).value({}) is None
+
+
 def test_two_plugins_with_one_control_are_refused(tmp_path: Path, machine: Machine) -> None:
     with pytest.raises(MomError, match="the control size is declared by the plugins size and other"):
         engine_with(tmp_path, machine, other=control_plugin(machine)).open()

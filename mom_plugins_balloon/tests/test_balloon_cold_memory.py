@@ -2,11 +2,11 @@
 
 import pytest
 from guest_facts import GIB
+from reserving_host import LIMITS
 
 from mom_core import Value
 from mom_core.testing import snapshot
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
-from mom_plugins_balloon.gate import ShrinkLimits
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.room import Spare, seconds_to_free, spare_of
 
@@ -18,7 +18,7 @@ COLD: dict[str, Value] = {"rss": 4 * GIB, "working_set": GIB, "working_set_age":
 def spare(host: dict[str, Value] = HOST, **guests: dict[str, Value]) -> Spare:
     records = BalloonedGuests(8192.0)
     records.see(snapshot(host, guests))
-    return spare_of(records, NO_MARGIN, ShrinkLimits(64 << 10, 0.05, 15.0))
+    return spare_of(records, NO_MARGIN, LIMITS)
 
 
 @pytest.mark.parametrize(

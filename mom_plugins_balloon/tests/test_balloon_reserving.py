@@ -159,14 +159,8 @@ class TestRoom:
 class Expecting:
     """Knows that guests will take 2 GiB within ten minutes."""
 
-    def most_expected(self, uuid: str, seconds: float) -> int | None:
-        return None
-
     def rise_expected(self, seconds: float) -> int:
         return int(2 * GIB * min(1.0, seconds / 600))
-
-    def days(self, uuid: str) -> None:
-        return None
 
 
 class TestExpectedRise:
@@ -477,9 +471,9 @@ class TestRestarts:
 class Simulated:
     """A simulated host under mom, on a clock of its own."""
 
-    def __init__(self, folder: Path, guests: int = 30, **more: object) -> None:
+    def __init__(self, folder: Path) -> None:
         self.clock = HandClock()
-        plugins = {"sim": {"guests": guests, **more}, "balloon": {}, "policy": {}}
+        plugins = {"sim": {"guests": 30}, "balloon": {}, "policy": {}}
         config = config_of(folder, plugins, guests={"db-*": {"guarantee": "2GiB"}}, interval=5.0)
         self.engine = Engine(config, Clock(self.clock, self.clock.wall))
 

@@ -63,7 +63,8 @@ def own(plugin: LibvirtPlugin) -> LibvirtHypervisor:
 def test_defaults_are_sensible_and_nonsense_is_refused():
     settings = LibvirtPlugin.Settings()
     assert (settings.uri, settings.stats_period, settings.readonly) == ("qemu:///system", 1.0, False)
-    LibvirtPlugin.Settings.model_validate({"stats_period": "0s", "watch": "0s"})
+    off = LibvirtPlugin.Settings.model_validate({"stats_period": "0s", "watch": "0s"})
+    assert (off.stats_period, off.watch) == (0, 0)
     for wrong in ({"stats_period": "500ms"}, {"stats_period": "2h"}, {"stale_after": "0s"}, {"call_timeout": "3s"}, {"watch": "10ms"}):
         with pytest.raises(ValidationError):
             LibvirtPlugin.Settings.model_validate(wrong)
@@ -204,6 +205,17 @@ def test_the_doctor_says_how_much_of_guests_is_in_huge_pages(make_plugin, libvir
     assert {one.severity for one in findings} <= {Severity.OK}
     assert all("khugepaged" in one.cure for one in findings if SHARE in one.message)
     assert all(one.cure and len(one.message) < 400 and len(one.cure) < 400 for one in findings)
+
+
+def test_a_silent_balloon_driver_is_counted_and_reported(make_plugin, libvirtd, monkeypatch):
+    plugin = make_plugin()
+    hypervisor, guest = own(plugin), libvirtd.add("quiet")
+    monkeypatch.setattr(hypervisor, "silent", lambda: {guest.uuid: "the guest's balloon driver has never answered"})
+    snapshot = Snapshot(guests={item.id: item for item in hypervisor.guests()})
+    (problem,) = plugin.mom_problems(snapshot)
+    assert (problem.entity.id, problem.message) == (guest.uuid, "the guest's balloon driver has never answered")
+    assert "load virtio_balloon" in problem.hint
+    assert plugin.mom_collect_host(hypervisor)["guests_silent"] == 1
 
 
 def test_guests_that_cannot_be_relied_on_are_counted_and_said_in_the_same_words_each_time(make_plugin, libvirtd):

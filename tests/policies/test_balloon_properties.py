@@ -91,6 +91,14 @@ def number(value: Value) -> float:
     return value if isinstance(value, int | float) else 0
 
 
+@pytest.mark.long
+@given(host=hosts(), crowd=crowds, missing=st.sampled_from(["stats_age", "mem_usable", "balloon_cur", "balloon_max", None]))
+@settings(max_examples=60, deadline=None)
+def test_a_guest_whose_statistics_are_missing_or_old_keeps_its_size(host, crowd, missing):
+    crowd[0] |= {"stats_age": 8.1} if missing is None else {missing: None}
+    assert "g0" not in targets(host, crowd)
+
+
 def assert_safe(guest: Fields, target: float | None) -> None:
     """Fail if the target takes a guest below its need or guarantee, or above its maximum."""
     if target is not None:

@@ -12,15 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mom_core import Config, load_config
 from mom_daemon.cli import frame
 from mom_devkit import wait_until
-
-
-def engine_config(folder: Path, plugins: Mapping[str, Any], interval: str = "1s") -> Config:
-    """Return what an engine in this process is made of, with its own folders below this one."""
-    folders = {f"{name}_directory": str(folder / name) for name in ("state", "run")}
-    return load_config({"interval": interval, **folders, "mode": "enforce", "plugins": plugins})
 
 
 @dataclass

@@ -14,20 +14,7 @@ from libvirt_mom import LibvirtMom
 from private_libvirtd import PrivateLibvirtd
 from real_guests import Lab, RealGuest, disk, not_here
 
-from mom_core import (
-    Finding,
-    Guest,
-    GuestBusy,
-    GuestGone,
-    GuestSettings,
-    Host,
-    HypervisorError,
-    NotSupported,
-    PluginContext,
-    Report,
-    Snapshot,
-    Value,
-)
+from mom_core import Finding, Guest, GuestBusy, GuestGone, Host, HypervisorError, NotSupported, PluginContext, Report, Snapshot, Value
 from mom_devkit import wait_until
 from mom_plugins_guestagent import GuestAgentPlugin, guestd
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
@@ -71,12 +58,9 @@ MakeMom = Callable[..., Mom]
 def make_agents(make_mom: Callable[..., LibvirtMom]) -> Iterator[MakeMom]:
     made: list[GuestAgentPlugin] = []
 
-    def make(per_guest: dict[str, object] | None = None, **settings: object) -> Mom:
-        def guest_settings(guest: Guest) -> GuestSettings:
-            return GuestAgentPlugin.GuestSettings.model_validate(per_guest or {})
-
+    def make(**settings: object) -> Mom:
         mine = GuestAgentPlugin.Settings.model_validate({"period": "1s", "timeout": "3s", **settings})
-        agents = GuestAgentPlugin(mine, PluginContext(name="guestagent", guest_settings=guest_settings))
+        agents = GuestAgentPlugin(mine, PluginContext(name="guestagent", guest_settings=lambda guest: GuestAgentPlugin.GuestSettings()))
         agents.mom_setup()
         made.append(agents)
         return Mom(make_mom(), agents)

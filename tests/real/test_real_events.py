@@ -8,12 +8,11 @@ from pathlib import Path
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
 from libvirt_mom import LibvirtMom
-from mom_run import engine_config
 from private_libvirtd import PrivateLibvirtd
 from real_guests import Lab, RealGuest
 
 from mom_core import Engine, Report, Status
-from mom_devkit import wait_until
+from mom_devkit import config_of, wait_until
 from mom_plugins_libvirt.events import GuestEvent
 
 pytestmark = pytest.mark.real
@@ -96,7 +95,7 @@ def test_limits_and_agents_are_heard_of_and_wake_nobody(listener: Listener, lab:
     assert listener.woken == []
 
 
-INTERVAL, BOUND_SECONDS = "10m", 120.0
+INTERVAL, BOUND_SECONDS = 600.0, 120.0
 """A fraction of an interval, so that no scheduled cycle can have done it."""
 
 
@@ -108,7 +107,7 @@ def test_guests_that_start_are_managed_soon_after(libvirtd: PrivateLibvirtd, lab
         outcomes = [outcome for report in reports for outcome in report.outcomes if outcome.status is Status.APPLIED]
         return {outcome.decision.entity.id for outcome in outcomes if outcome.decision.control == PERIOD}
 
-    engine = Engine(engine_config(tmp_path, {"libvirt": libvirtd.settings()}, INTERVAL), on_report=reports.append)
+    engine = Engine(config_of(tmp_path, {"libvirt": libvirtd.settings()}, interval=INTERVAL), on_report=reports.append)
     engine.start()
     try:
         wait_until(lambda: reports, "the first cycle")

@@ -14,11 +14,10 @@ from pathlib import Path
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
 from libvirt_mom import LibvirtMom, libvirt_mom
-from mom_run import engine_config
 from private_libvirtd import PrivateLibvirtd
 
 from mom_core import Engine, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Report
-from mom_devkit import wait_until
+from mom_devkit import config_of, wait_until
 
 pytestmark = pytest.mark.real
 
@@ -82,7 +81,7 @@ class Running:
 def running(libvirtd: PrivateLibvirtd, tmp_path: Path) -> Iterator[Running]:
     plugins = {"host": {}, "libvirt": libvirtd.settings(call_timeout="1s", deadline="3s"), "balloon": {}}
     reports: list[Report] = []
-    engine = Engine(engine_config(tmp_path, plugins, interval="500ms"), on_report=reports.append)
+    engine = Engine(config_of(tmp_path, plugins, interval=0.5), on_report=reports.append)
     engine.start()
     yield Running(engine, reports)
     engine.stop()
@@ -118,7 +117,7 @@ def test_moms_that_follow_each_other_at_once_put_back_what_the_guest_had_before_
     policy.write_text(f'(with Guests guest (guest.Control "balloon_target" {150 << 10}))')
     plugins = {"libvirt": libvirtd.settings(stats_period="1s"), "balloon": {}, "policy": {"file": str(policy)}}
     for _ in range(3):
-        with Engine(engine_config(tmp_path, plugins)) as engine:
+        with Engine(config_of(tmp_path, plugins, interval=1.0)) as engine:
 
             def before(engine=engine) -> list[object]:
                 engine.cycle()

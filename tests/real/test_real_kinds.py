@@ -9,12 +9,11 @@ from pathlib import Path
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
 from libvirt_mom import LibvirtMom, another_host, libvirt_mom
-from mom_run import engine_config
 from private_libvirtd import PrivateLibvirtd
 from real_guests import Lab, RealGuest
 
 from mom_core import Engine, GuestBusy, NotSupported, Status
-from mom_devkit import wait_until
+from mom_devkit import config_of, wait_until
 
 pytestmark = pytest.mark.real
 
@@ -282,7 +281,7 @@ def test_a_guest_that_cannot_give_what_was_asked_is_set_aside(libvirtd: PrivateL
     policy.write_text('(with Guests g (if (valid g.mem_usable) (g.Control "balloon_target" (- g.balloon_cur g.mem_usable)) 0))')
     balloon = {"reserve": "0B", "reserve_percent": 0.0, "dead_band": "512KiB"}
     plugins = {"libvirt": libvirtd.settings(), "balloon": balloon, "policy": {"file": str(policy)}}
-    with Engine(engine_config(tmp_path, plugins, interval="2s")) as engine:
+    with Engine(config_of(tmp_path, plugins, interval=2.0)) as engine:
 
         def aside() -> list[str]:
             time.sleep(2)  # the interval

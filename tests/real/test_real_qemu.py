@@ -11,12 +11,12 @@ from tempfile import TemporaryDirectory
 import pytest
 from ballast import available_mib
 from measure_huge_pages import memory_in
-from mom_run import MomRun, engine_config
+from mom_run import MomRun
 from plain_qemu import PlainHost, plain_host
 from real_guests import not_here
 
 from mom_core import Engine, PluginContext, Report, Value
-from mom_devkit import wait_until
+from mom_devkit import config_of, wait_until
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.sampler import QemuHypervisorSettings
 
@@ -122,7 +122,7 @@ def test_memory_of_qemu_itself_is_measured_and_not_swept(host: PlainHost) -> Non
     balloon = {"host_free": f"{int(1.15 * available_mib())}MiB", "law": {"start_rest": "0s", "margin": "1GiB"}}
     plugins = {"host": {}, "qemu": {"sockets": [f"{host.folder}/*.qmp"]}, "balloon": balloon, "policy": {}}
     reports: list[Report] = []
-    engine = Engine(engine_config(host.folder, plugins), on_report=reports.append)
+    engine = Engine(config_of(host.folder, plugins, interval=1.0), on_report=reports.append)
 
     def said(name: str) -> list[float]:
         rows = (report.snapshot.guests.get(guest.uuid) for report in reports)

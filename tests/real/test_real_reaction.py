@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from ballast import available_mib
-from mom_run import MomRun, engine_config
+from mom_run import MomRun
 from real_guests import Lab, RealGuest, not_here
 
 from mom_core import Engine, Report, Status
-from mom_devkit import wait_until
+from mom_devkit import config_of, wait_until
 from mom_plugins_host.host.trigger import NoTrigger, StallTrigger
 
 pytestmark = [pytest.mark.real, pytest.mark.alone]
@@ -50,7 +50,7 @@ def start_mom(lab: Lab, tmp_path: Path) -> Iterator[StartMom]:
             "balloon": {"host_free": f"{int(target_mib)}MiB", "law": {"start_rest": "0s"}},
             "policy": {},
         }
-        engine = Engine(engine_config(tmp_path, plugins, f"{INTERVAL:g}s"), on_report=reports.append)
+        engine = Engine(config_of(tmp_path, plugins, interval=INTERVAL), on_report=reports.append)
         engines.append(engine)
         engine.start()
         wait_until(lambda: reports, "the first cycle")

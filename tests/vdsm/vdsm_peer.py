@@ -106,7 +106,7 @@ class Vdsm:
     async def machines(self) -> dict[str, dict[str, Any]]:
         return {
             m.id: {"target": m.target, "actual": m.actual, "seen": m.seen, "quota": m.quota, "period": m.period}
-            | {"disks": {disk.name: disk.current for disk in m.disks}}
+            | {"disks": {disk.name: dict(disk.current) for disk in m.disks}}
             for m in self._host.machines.values()
         }
 

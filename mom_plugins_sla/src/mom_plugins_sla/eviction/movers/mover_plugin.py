@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -9,7 +10,7 @@ from mom_core import Finding, MomError, Severity, hookimpl
 from mom_kvm import Mover, MoverAbilities
 
 
-class MoverPlugin:
+class MoverPlugin(ABC):
     """Plugin that is a `Mover`."""
 
     subject: ClassVar[str]
@@ -18,13 +19,13 @@ class MoverPlugin:
     def __init__(self, name: str, abilities: MoverAbilities) -> None:
         self.name, self.abilities = name, abilities
 
+    @abstractmethod
     def ready(self) -> None:
         """Raise `MomError` for an unusable configuration."""
-        raise NotImplementedError
 
+    @abstractmethod
     def check(self) -> str:
         """Return a sentence for `mom doctor`. Raise `MomError` if the mover cannot be used now."""
-        raise NotImplementedError
 
     @hookimpl
     def mom_setup(self) -> None:
