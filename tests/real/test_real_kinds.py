@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
@@ -280,7 +281,7 @@ def test_a_guest_that_cannot_give_what_was_asked_is_set_aside(libvirtd: PrivateL
     policy = tmp_path / "all.policy"
     policy.write_text('(with Guests g (if (valid g.mem_usable) (g.Control "balloon_target" (- g.balloon_cur g.mem_usable)) 0))')
     balloon = {"reserve": "0B", "reserve_percent": 0.0, "dead_band": "512KiB"}
-    plugins = {"libvirt": libvirtd.settings(), "balloon": balloon, "policy": {"file": str(policy)}}
+    plugins: dict[str, dict[str, Any]] = {"libvirt": libvirtd.settings(), "balloon": balloon, "policy": {"file": str(policy)}}
     with Engine(config_of(tmp_path, plugins, interval=2.0)) as engine:
 
         def aside() -> list[str]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from ballast import available_mib
@@ -120,7 +121,7 @@ def test_memory_of_qemu_itself_is_measured_and_not_swept(host: PlainHost) -> Non
 
     # Less is available than is wanted, but not so much less that guests get smaller for good.
     balloon = {"host_free": f"{int(1.15 * available_mib())}MiB", "law": {"start_rest": "0s", "margin": "1GiB"}}
-    plugins = {"host": {}, "qemu": {"sockets": [f"{host.folder}/*.qmp"]}, "balloon": balloon, "policy": {}}
+    plugins: dict[str, dict[str, Any]] = {"host": {}, "qemu": {"sockets": [f"{host.folder}/*.qmp"]}, "balloon": balloon, "policy": {}}
     reports: list[Report] = []
     engine = Engine(config_of(host.folder, plugins, interval=1.0), on_report=reports.append)
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ballast import available_mib
@@ -44,7 +45,7 @@ def start_mom(lab: Lab, tmp_path: Path) -> Iterator[StartMom]:
 
     def start(target_mib: float) -> list[Report]:
         reports: list[Report] = []
-        plugins = {
+        plugins: dict[str, dict[str, Any]] = {
             "host": {"watch_available": f"{int(target_mib)}MiB"},
             "libvirt": lab.libvirtd.settings(),
             "balloon": {"host_free": f"{int(target_mib)}MiB", "law": {"start_rest": "0s"}},
