@@ -404,7 +404,7 @@ def test_broken_plugins_do_not_hide_what_is_wrong_with_others(acme, problems):
     acme.add_plugin("broken", before="raise SystemExit(1)")
     told = problems("plugins:\n  broken: {}\n  missing: {}\n  acme: {count: x}\n")
     assert len(told) == 3
-    assert told[0].startswith("2:3: plugin 'broken' of acme-broken 1.0 cannot be imported: shelf_broken raised SystemExit: 1")
+    assert told[0].startswith("2:3: plugin 'broken' of acme-broken 1.0 cannot be loaded from shelf_broken:Plugin: SystemExit: 1")
     assert told[1].startswith("3:3: plugin 'missing' is not installed")
     assert told[2].startswith("4:17: plugins.acme.count")
 

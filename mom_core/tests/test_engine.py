@@ -20,7 +20,6 @@ from mom_core import (
     Change,
     Clock,
     Columns,
-    Condition,
     Config,
     ControlSpec,
     Decision,
@@ -275,7 +274,7 @@ def test_problems_are_reported_also_without_decisions(cycle: OneCycle) -> None:
 
 
 def test_a_flood_of_problems_of_one_plugin_is_cut(cycle: OneCycle) -> None:
-    flood = [Problem(Source(f"other {number}"), f"{number} {'x' * 10_000}") for number in range(5000)]
+    flood = [Problem(Source("e0"), f"{number} {'x' * 10_000}") for number in range(5000)]
     report = cycle(reporter(lambda snapshot: flood), reporter(lambda snapshot: [Problem(Source("mine"), "it squeaks")]))
     *of_flood, last = [problem for problem in report.problems if problem.source.name != "mine"]
     assert of_flood == [replace(one, message=one.message[:LONGEST]) for one in flood[:MOST_OF_ONE]]
@@ -615,18 +614,14 @@ def sized(change: Callable[[Any], object]) -> type:
 
 
 ODD: Any = 5
-UNHASHABLE: Any = []
 
 
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (sized(lambda d: replace(d, control=["size"])), "the control of a Decision should be str and is list ['size']"),
-        (sized(lambda d: replace(d, entity=d.entity._replace(id=[1]))), "the id of a Entity should be str and is list [1]"),
+        (sized(lambda d: replace(d, control=["size"])), "mom_evaluate: the answer is invalid: TypeError"),
         (sized(lambda d: ShadowDecisions([ODD])), "mom_evaluate: the answer is invalid"),
         (sized(lambda d: ShadowDecisions(ODD)), "mom_evaluate: the answer is invalid: TypeError"),
-        (sized(lambda d: Problem(Source("x"), "m", ODD)), "the entity of a Problem should be Entity or None and is int 5"),
-        (reporter(lambda snapshot: [Condition("x", "y", severity=UNHASHABLE)]), "mom_problems: the answer is invalid: the severity"),
         (evaluator(lambda snapshot: HalfWay()), "mom_evaluate: ValueError: the rest is away"),
     ],
 )
@@ -639,8 +634,8 @@ def test_an_invalid_answer_becomes_a_problem(tmp_path: Path, machine: Machine, b
 
 
 def test_invalid_guests_are_left_out_of_the_list(cycle: OneCycle, machine: Machine) -> None:
-    fine, odd = Guest("a", "a"), Guest("b", "b")
-    invalid: list[Any] = [replace(odd, id=ODD), replace(odd, blocked=ODD), replace(fine, name="twice"), "b", Guest("b\udfff", "b")]
+    fine = Guest("a", "a")
+    invalid: list[Any] = [replace(fine, name="twice"), "b", Guest("b\udfff", "b")]
     machine.listing = lambda: [fine, *invalid, Guest("c", "web\ud800")]
     report = cycle(evaluator(want(50, "a")))
     assert [(guest.id, guest.name) for guest in report.snapshot.guests.values()] == [("a", "a"), ("c", "web\ufffd")]
@@ -1216,7 +1211,7 @@ def test_an_error_of_a_reload_is_logged_and_ends_neither_engine_nor_stop(
         engine.stop()
     assert time.monotonic() - began < 30
     assert committed == ["good"]
-    assert "plugin ends: mom_reload returned a function, and that function failed: SystemExit: 5" in caplog.text
+    assert "plugin ends of test-ends 0: the function that mom_reload returned failed: SystemExit: 5" in caplog.text
     release.set()
 
 
@@ -1277,7 +1272,6 @@ def test_failed_restores_are_retried_in_observe_mode(tmp_path: Path, machine: Ma
     [
         ({"mom_colect_host": hookimpl(lambda self: {})}, "there is no hook mom_colect_host (did you mean mom_collect_host?)"),
         ({"mom_collect_host": lambda self: {}}, "mom_collect_host is not marked as a hook (put @hookimpl above it)"),
-        ({"mom_collect_host": hookimpl(wrapper=True)(lambda self: (yield))}, "hook wrapper"),
         ({"mom_declare": hookimpl(lambda self: [ControlSpec("c", Unit.KIB, Scope.GUEST, "", "size")])}, "lacks mom_read or mom_write"),
         ({"mom_hypervisor": hookimpl(lambda self: 5)}, "mom_hypervisor returned a int"),
         ({"__init__": lambda self, settings, context: 1 / 0}, "its constructor failed: ZeroDivisionError"),
@@ -1305,9 +1299,7 @@ def test_tryfirst_precedes_the_yaml_order(tmp_path: Path, machine: Machine) -> N
     assert [revision.reviewer for revision in report.revisions[:1]] == ["eager"]
 
 
-def test_of_equal_columns_and_metrics_those_of_the_first_plugin_count(
-    tmp_path: Path, machine: Machine, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_of_equal_columns_and_metrics_those_of_the_first_plugin_count(tmp_path: Path, machine: Machine) -> None:
     def having(*columns: GuestColumn) -> type:
         return plugin_of(mom_declare=lambda self: columns)
 
@@ -1316,8 +1308,6 @@ def test_of_equal_columns_and_metrics_those_of_the_first_plugin_count(
     cold = replace(heat, name="cold")
     with engine_with(tmp_path, machine, ours=having(heat, remarks), theirs=having(replace(heat, metric=""), cold, remarks)) as engine:
         assert [*engine.plugins.declarations.guest_columns] == [heat, remarks, replace(cold, metric=""), remarks]
-    assert "plugin theirs: its column heat is ignored: the ours plugin, listed first, has the same" in caplog.text
-    assert "plugin theirs: its metric acme_heat is ignored: the ours plugin, listed first, has the same" in caplog.text
 
 
 def test_a_column_whose_function_fails_is_unknown() -> None:

@@ -1,6 +1,7 @@
 """What the core makes of the values that evaluators and reviewers want, and of decisions that agree."""
 
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -19,9 +20,8 @@ CHOICES = ControlSpec("odd", Unit.COUNT, Scope.GUEST, "0: stop, 1: run, 2: unmer
 @pytest.mark.parametrize(
     ("spec", "value", "kept_as"),
     [
-        *((SIZE, one, kept) for one, kept in ((50, 50), (50.9, 50), (5, 10), (-5, 10), (10**9, 1000), (True, 10), (10**308, 1000))),
+        *((SIZE, one, kept) for one, kept in ((50, 50), (50.9, 50), (5, 10), (-5, 10), (10**9, 1000), (True, 10))),
         *((SIZE, one, None) for one in (math.nan, math.inf, "50", None, [5], 10**309)),
-        pytest.param(SIZE, 10**5000, None, id="more digits than Python writes"),
         *((CHOICES, one, kept) for one, kept in ((2, 2), (0, 0), (1.0, 1), (True, 1))),
         *((CHOICES, one, None) for one in (7, -1, 1.5, math.nan, "1")),
         *((FLAG, one, kept) for one, kept in ((1, 1), (False, 0), (7, None), (-1, None))),
@@ -34,50 +34,39 @@ def test_a_value_is_kept_bounded_or_dropped(spec: ControlSpec, value: Value, kep
     declared, decision = Declarations(controls={"odd": spec}), Decision(GUEST.entity, "odd", value, source=Source("x"))
     kept, revisions, _ = review(SNAPSHOT, [Proposal("x", [decision])], declared)
     before = replace(decision, value="before")
-    revised, _, _ = apply_revisions([before], [Revision(before, decision, "why")], "reviewer", SNAPSHOT, declared)
+    revised, _ = apply_revisions([before], [Revision(before, decision, "why")], "reviewer", SNAPSHOT, declared)
     for left in (kept, revised):
         assert [(one.value, type(one.value)) for one in left] == ([] if kept_as is None else [(kept_as, type(kept_as))])
     is_taken = kept_as is not None and type(kept_as) is type(value) and kept_as == value
     assert [bool(one.reason) for one in revisions] == [True] * (not is_taken)
 
 
-@pytest.mark.parametrize("owner", [True, False])
 @pytest.mark.parametrize(
-    "revisions",
+    ("revisions", "left"),
     [
-        pytest.param([(None, "")], id="a drop without a reason"),
-        pytest.param([(70, "floor"), (None, "never")], id="a drop wins over a value before it"),
-        pytest.param([(None, "never"), (70, "floor")], id="a drop wins over a value after it"),
-        pytest.param([(70, "floor"), (60, "lower")], id="two values"),
-        pytest.param([("rubbish", "floor")], id="no decision"),
+        pytest.param([(70, "floor")], [70], id="a value"),
+        pytest.param([(70, "floor"), (None, "never")], [], id="a drop wins over a value before it"),
+        pytest.param([(None, "never"), (None, "no")], [], id="two drops"),
+        pytest.param([(None, "")], None, id="a drop without a reason"),
+        pytest.param([(None, "never"), (70, "floor")], None, id="a value after a drop"),
+        pytest.param([(70, "floor"), (60, "lower")], None, id="two values"),
     ],
 )
-def test_an_invalid_revision_by_the_controls_owner_drops_the_decision(revisions: list[tuple[Any, str]], *, owner: bool) -> None:
+def test_revisions_change_or_drop_decisions_or_are_refused(revisions: list[tuple[Any, str]], left: list[int] | None) -> None:
     decision = Decision(GUEST.entity, "odd", 50, source=Source("x"))
-    declared = Declarations(controls={"odd": SIZE}, control_owners={"odd": "reviewer" if owner else "another"})
-    given = [Revision(decision, replace(decision, value=value) if isinstance(value, int) else value, why) for value, why in revisions]
-    decisions, accepted, _ = apply_revisions([decision], given, "reviewer", SNAPSHOT, declared)
-    if owner:
-        assert not decisions
-        assert accepted[-1].after is None
-        assert accepted[-1].reason
-    else:
-        dropped = any(value is None and why for value, why in revisions)
-        assert bool(decisions) is not dropped, "of another one's control it has only what it says with sense"
+    declared = Declarations(controls={"odd": SIZE})
+    given = [Revision(decision, value and replace(decision, value=value), why) for value, why in revisions]
+    with nullcontext() if left is not None else pytest.raises(ValueError, match=r"revis|reason"):
+        decisions, _ = apply_revisions([decision], given, "reviewer", SNAPSHOT, declared)
+        assert [one.value for one in decisions] == left
 
 
-def test_invalid_revisions_change_nothing() -> None:
+@pytest.mark.parametrize(("before", "after"), [({"value": 40}, None), ({}, {"entity": Guest("b", "b").entity}), ({}, {"control": "even"})])
+def test_a_revision_changes_only_the_value_of_a_decision(before: dict[str, Any], after: dict[str, Any] | None) -> None:
     decision = Decision(GUEST.entity, "odd", 50, source=Source("x"))
-    declared = Declarations(controls={"odd": SIZE}, control_owners={"odd": "another"})
-    moved = replace(decision, entity=Guest("b", "b").entity)
-    stale: Any = [Revision(replace(decision, value=40), None, "never"), Revision(decision, moved, "elsewhere"), "rubbish"]
-    decisions, accepted, problems = apply_revisions([decision], stale, "reviewer", SNAPSHOT, declared)
-    assert (decisions, accepted) == ([decision], [])
-    assert [one.message for one in problems] == [
-        "mom_review: it revises a decision that does not exist, on odd of a",
-        "mom_review: a revision may change only the value of a decision, not its control or entity",
-        "mom_review: it returned str instead of Revision",
-    ]
+    revision = Revision(replace(decision, **before), None if after is None else replace(decision, **after), "why")
+    with pytest.raises(ValueError, match="revis"):
+        apply_revisions([decision], [revision], "reviewer", SNAPSHOT, Declarations(controls={"odd": SIZE}))
 
 
 DISKS = replace(LIST, key="name")

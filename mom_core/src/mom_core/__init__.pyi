@@ -67,9 +67,6 @@ from .model import (
     Suggestion as Suggestion,
     Target as Target,
     Verdict as Verdict,
-    first_names as first_names,
-    printable as printable,
-    printable_lines as printable_lines,
 )
 from .ownership import read_secret as read_secret, untrusted as untrusted, user_name as user_name
 from .settings import (
@@ -81,6 +78,7 @@ from .settings import (
     Size as Size,
     SizeOrShare as SizeOrShare,
 )
+from .texts import first_names as first_names, printable as printable, printable_lines as printable_lines
 from .state_files import StateFile as StateFile
 from .units import (
     Portion as Portion,

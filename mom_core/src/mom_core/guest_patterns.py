@@ -11,7 +11,8 @@ from functools import lru_cache
 from typing import ClassVar, Final
 
 from mom_core.errors import MomError
-from mom_core.model import Guest, Value, printable
+from mom_core.model import Guest, Value
+from mom_core.texts import printable
 
 NAME: Final = "name"
 """Property of patterns that name no property."""

@@ -18,8 +18,8 @@ from typing import Final
 
 from mom_core.errors import MomError
 from mom_core.files import read_file
-from mom_core.model import printable
 from mom_core.ownership import refuse_untrusted
+from mom_core.texts import printable
 
 LOCK_MODE: Final = 0o600
 

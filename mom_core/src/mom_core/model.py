@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import ClassVar, Final, NamedTuple, TypeAlias
 
 from mom_core.columns import Columns, GuestRow
+from mom_core.texts import printable
 from mom_core.units import Unit
 from mom_core.values import Readable, as_number
 from mom_core.values import Value as Value  # noqa: PLC0414  # re-export: part of the model
@@ -706,31 +707,3 @@ class EngineState:
     file: str | None = None
     distributions: Mapping[str, tuple[str, str]] = _field(default_factory=dict)
     changes: Collection[LedgerEntry] = ()
-
-
-def printable(text: str, limit: int = 80) -> str:
-    """Escape control characters in an untrusted string, and cut it to `limit` characters."""
-    shown = _escaped(text[: limit + 1], "")  # escape only the part that remains
-    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
-
-
-def shown(value: object, limit: int = 60) -> str:
-    """Return the `repr` of a plugin's value, safe to print."""
-    return printable(repr(value), limit)
-
-
-def first_names(names: Sequence[str], most: int = 5) -> str:
-    """Join the first untrusted names, and count the others."""
-    shown = ", ".join(printable(name) for name in names[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
-
-
-def printable_lines(text: str) -> str:
-    """Escape control characters, except line ends and tabs."""
-    return _escaped(text, "\n\t")
-
-
-def _escaped(text: str, kept: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode("ascii") for c in text)

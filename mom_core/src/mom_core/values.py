@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
+from mom_core.texts import shown
+from mom_core.units import Unit
+
 Value: TypeAlias = "int | float | str | bool | None | Sequence[Value] | Mapping[str, Value]"
 """Value of a field. None means collected as unknown."""
 
@@ -20,14 +23,22 @@ def are_within_bounds(numbers: Iterable[Any]) -> bool:
         return False
 
 
+def why_unfit(value: object, unit: Unit) -> str:
+    """Return why a field or control of this unit cannot have this value; empty if it can."""
+    if unit is Unit.TEXT:
+        fits, wanted = isinstance(value, str), "a text"
+    elif unit is Unit.LIST:
+        is_list = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+        fits, wanted = is_list and all(isinstance(item, Mapping) for item in value), "a list of mappings"
+    else:
+        fits = isinstance(value, int | float) and -NUMBER_LIMIT < value < NUMBER_LIMIT
+        wanted = "a number below 2**63" if isinstance(value, int | float) else "a number"
+    return "" if fits else f"should be {wanted} and is {type(value).__name__} {shown(value)}"
+
+
 def is_usual_number(value: object) -> bool:
     """Return whether every format can store this number."""
     return type(value) in (int, float) and -1e18 < value < 1e18  # type: ignore[operator]  # a number here
-
-
-def number_wanted(value: object) -> str:
-    """Describe the expected number, for an error."""
-    return "a number below 2**63" if isinstance(value, int | float) else "a number"
 
 
 def as_number(value: Value) -> float | None:

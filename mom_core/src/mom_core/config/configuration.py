@@ -15,11 +15,12 @@ from mom_core.config.document import KeyPath, Place
 from mom_core.config.schema import CoreSettings, validated, written
 from mom_core.files import RUN_DIRECTORY, STATE_DIRECTORY
 from mom_core.guest_patterns import GuestPatterns
-from mom_core.model import Guest, Value, printable
+from mom_core.model import Guest, Value
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import LoadedPlugin
 from mom_core.plugins.secrets import masked
 from mom_core.settings import GuestSettings, PluginSettings
+from mom_core.texts import printable
 
 LOG = logging.getLogger("mom.config")
 

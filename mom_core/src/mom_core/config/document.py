@@ -18,8 +18,8 @@ import yaml
 
 from mom_core.errors import ConfigError, ConfigProblem
 from mom_core.files import read_file
-from mom_core.model import printable
 from mom_core.ownership import OWN_IT, untrusted
+from mom_core.texts import printable
 
 MAX_BYTES: Final = 1 << 20
 """Thousands of guest patterns need a quarter of this size."""

@@ -16,10 +16,10 @@ from mom_core.config.wording import complain, unknown_key
 from mom_core.errors import ConfigError, MomError, PluginError
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.guest_patterns import GuestPattern
-from mom_core.model import printable
 from mom_core.plugins.bounded import attempt, describe
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins, pip_install
 from mom_core.settings import PluginSettings
+from mom_core.texts import printable
 
 _NO_PLUGIN: Final = ("no plugin is enabled", "enable at least one, such as `host: {}`; `mom plugin list` shows what is installed")
 

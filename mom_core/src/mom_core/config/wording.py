@@ -13,9 +13,9 @@ from pydantic_core import ErrorDetails
 from mom_core.config.document import Document, KeyPath
 from mom_core.config.schema import setting_names
 from mom_core.errors import MomError
-from mom_core.model import printable
 from mom_core.plugins.discovery import suggestion
 from mom_core.settings import descriptions
+from mom_core.texts import printable
 from mom_core.units import Portion, format_duration, format_size, parse_duration, parse_size
 
 _EXPECTED: Final[Mapping[str, str]] = {

@@ -11,13 +11,14 @@ from operator import attrgetter
 from typing import Final, TypeAlias, TypeGuard
 
 from mom_core.columns import Columns
-from mom_core.engine.answers import contained, invalid, wrong_part
+from mom_core.engine.problems import contained
 from mom_core.errors import HypervisorError
-from mom_core.model import HOST_ID, Derived, Guest, GuestTable, Host, Problem, Scope, Severity, Snapshot, Source, printable, shown
-from mom_core.plugins.invoker import describe
+from mom_core.model import HOST_ID, Derived, Guest, GuestTable, Host, Problem, Scope, Severity, Snapshot, Source
+from mom_core.plugins.bounded import located
 from mom_core.plugins.registry import Plugin, PluginSet, materialize
+from mom_core.texts import printable
 from mom_core.units import Unit
-from mom_core.values import NUMBER_LIMIT, Value, are_within_bounds, number_wanted
+from mom_core.values import Value, are_within_bounds, why_unfit
 
 LISTING = "guests"
 
@@ -102,13 +103,13 @@ class Collector:
         if answer.error is not None:
             worker.log_failure(LISTING, answer.error)
             error = answer.error
-            message, cure = (error.message, error.hint) if isinstance(error, HypervisorError) else (describe(error), "")
+            message, cure = (error.message, error.hint) if isinstance(error, HypervisorError) else (located(error), "")
             problems.append(_unlisted(source, printable(message, 300), printable(cure, 300)))
             return []
         try:
             return self._listed_guests([*answer.value] if isinstance(answer.value, Iterable) else [answer.value], source, problems)
         except Exception as error:  # noqa: BLE001  # containment, as in `contained`
-            problems.append(_unlisted(source, f"the answer is invalid: {describe(error)}"))
+            problems.append(_unlisted(source, f"the answer is invalid: {located(error)}"))
             return []
 
     def _listed_guests(self, answer: Sequence[object], source: Source, problems: list[Problem]) -> Sequence[Guest]:
@@ -119,8 +120,6 @@ class Collector:
         for guest in answer:
             if not isinstance(guest, Guest):
                 wrong.append(Problem(source, f"the list of guests holds a {type(guest).__name__}"))
-            elif why := wrong_part(guest):
-                wrong.append(invalid(source.name, "the list of guests", why))
             elif guest.id in guests:
                 wrong.append(Problem(source, f"the guest id {printable(guest.id)} is listed twice", guest.entity))
             elif not _is_whole(guest.id):
@@ -208,7 +207,7 @@ def not_called(plugin: Plugin, hook: str) -> Problem:
 
 def describe_error(error: BaseException) -> str:
     """Describe mom's own errors with advice, and other errors with type and place."""
-    return printable(str(error), 300) if isinstance(error, HypervisorError) else describe(error)
+    return printable(str(error), 300) if isinstance(error, HypervisorError) else located(error)
 
 
 def _settled(reason: str) -> str:
@@ -264,17 +263,10 @@ def _fits(value: object, name: str, unit: Unit | None, plugin: Plugin, scope: Sc
         return False
     if value is None:
         return True
-    if unit is Unit.TEXT:
-        fits = isinstance(value, str) and _is_whole(value)
-    elif unit is Unit.LIST:
-        fits = isinstance(value, Sequence) and not isinstance(value, str)
-    else:
-        fits = isinstance(value, int | float) and -NUMBER_LIMIT < value < NUMBER_LIMIT
-    if not fits:
-        expected = number_wanted(value) if unit.is_number else f"a {unit}"
-        message = f"its {scope} field {name} should be {expected} and is {type(value).__name__} {shown(value)}"
-        problems.append(Problem(Source(plugin.name), message))
-    return fits
+    why = why_unfit(value, unit) or ("contains an incomplete UTF-16 character" if isinstance(value, str) and not _is_whole(value) else "")
+    if why:
+        problems.append(Problem(Source(plugin.name), f"its {scope} field {name} {why}"))
+    return not why
 
 
 def _is_whole(text: str) -> bool:

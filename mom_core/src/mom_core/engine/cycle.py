@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mom_core.engine import control
-from mom_core.engine.answers import contained, invalid, wrong_part
 from mom_core.engine.collect import GUESTS_UNKNOWN, SEE_DOCTOR, Collector, ask
-from mom_core.engine.problems import few, few_of_each
+from mom_core.engine.problems import contained, few_of_each
 from mom_core.engine.restore import forget_gone
 from mom_core.engine.review import Claims, Proposal, apply_revisions, review
 from mom_core.engine.schedule import Clock, Tick
@@ -147,18 +146,18 @@ class CycleSteps:
         proposals: list[Proposal] = []
         for hook in ("mom_evaluate", "mom_act"):
             for plugin, items in self._lists(hook, problems, snapshot=snapshot, history=tuple(self.history)):
-                considered.extend(item.signed(plugin) for item in items if isinstance(item, ShadowDecisions))
-                reported = few([item for item in items if isinstance(item, Problem)], plugin)
-                proposed = [item for item in items if not isinstance(item, ShadowDecisions | Problem)]
-                signed = [item.signed(plugin) if isinstance(item, Decision) else item for item in proposed]
-                proposals.append(Proposal(plugin, [*reported, *signed], acts=hook == "mom_act"))
+                with contained(plugin, hook, problems):
+                    considered.extend(item.signed(plugin) for item in items if isinstance(item, ShadowDecisions))
+                    proposed = [item for item in items if not isinstance(item, ShadowDecisions)]
+                    signed = [item.signed(plugin) if isinstance(item, Decision) else item for item in proposed]
+                    proposals.append(Proposal(plugin, signed, acts=hook == "mom_act"))
         rank = {plugin.name: rank for rank, plugin in enumerate(self.plugins.plugins)}
         return sorted(proposals, key=lambda proposal: rank[proposal.plugin])
 
     def _conditions(self, snapshot: Snapshot, problems: list[Problem]) -> dict[str, Sequence[Condition]]:
         hook, conditions = "mom_problems", dict[str, Sequence[Condition]]()
         for plugin, items in self._lists(hook, problems, snapshot=snapshot):
-            problems.extend(few([item for item in items if isinstance(item, Problem)], plugin))
+            problems.extend(item for item in items if isinstance(item, Problem))
             wrong = next((item for item in items if not isinstance(item, Problem | Condition)), None)
             if wrong is not None:
                 problems.append(Problem(Source(plugin), f"{hook} returned {type(wrong).__name__} instead of Problem"))
@@ -171,9 +170,7 @@ class CycleSteps:
             if answer is None:
                 yield plugin.name, []
             elif isinstance(answer, Iterable) and not isinstance(answer, Mapping | str):
-                items = [(item, wrong_part(item)) for item in answer]
-                problems.extend(invalid(plugin.name, hook, why) for _, why in items if why)
-                yield plugin.name, [item for item, why in items if not why]
+                yield plugin.name, list(answer)
             else:
                 problems.append(Problem(Source(plugin.name), f"{hook} must return a list, not {type(answer).__name__}"))
         self.on_progress()
@@ -199,9 +196,8 @@ class CycleSteps:
                 revisions.extend(Revision(decision, None, silent, "core") for decision in dropped)
                 decisions = [decision for decision in decisions if decision.control not in plugin.controls]
             else:
-                decisions, changed, more = reviewed
+                decisions, changed = reviewed
                 revisions.extend(changed)
-                problems.extend(more)
         return decisions, revisions
 
     def _ledger_conditions(self) -> list[Condition]:

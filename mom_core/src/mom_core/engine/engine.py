@@ -25,7 +25,7 @@ from mom_core.hypervisor import Hypervisor
 from mom_core.ledger import Key, Ledger
 from mom_core.lock import RESTORE_SECONDS, RunLock
 from mom_core.model import EngineState, Outcome, Problem, Report, Scope, Snapshot, Status
-from mom_core.plugins.invoker import describe
+from mom_core.plugins.bounded import located
 from mom_core.plugins.registry import NOTHING_DECLARED, Plugin, PluginSet, Rebuilt, build_plugins, close_plugins, stop_writing_state
 
 LOG = logging.getLogger("mom.engine")
@@ -361,7 +361,7 @@ class Engine:
             error = refused
             LOG.error("mom rejects the new configuration and keeps the old one: %s", refused)
         except Exception as mistake:  # `load` or a plugin may raise anything; do not retry in each cycle
-            error = MomError(f"mom could not apply the new configuration: {describe(mistake)}")
+            error = MomError(f"mom could not apply the new configuration: {located(mistake)}")
             LOG.exception("%s", error)
         finally:
             with self._reloaded:

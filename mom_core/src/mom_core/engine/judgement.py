@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from mom_core.engine.review import why_impossible
 from mom_core.errors import GuestGone, HypervisorError, NoChangeNeeded, NotSupported, Refused
 from mom_core.hypervisor import Hypervisor, NoHypervisor
-from mom_core.model import Change, ControlSpec, Decision, InTransition, LedgerEntry, Outcome, Scope, Source, Status, Target, printable
+from mom_core.model import Change, ControlSpec, Decision, InTransition, LedgerEntry, Outcome, Scope, Source, Status, Target
 from mom_core.plugins.registry import Hooks
+from mom_core.texts import printable
 from mom_core.units import Unit, format_kib
-from mom_core.values import Value, are_within_bounds
+from mom_core.values import Value, are_within_bounds, why_unfit
 
 Found: TypeAlias = "Value | InTransition | HypervisorError"
 Answer: TypeAlias = "HypervisorError | str | None"
@@ -92,7 +92,7 @@ class Controller:
 
     def _checked(self, control: str, read_value: Found) -> Found:
         value = known(read_value)
-        why = "" if value is None else why_impossible(value, self.specs[control])
+        why = "" if value is None else why_unfit(value, self.specs[control].unit)
         return HypervisorError(f"mom_read: {control} {why}") if why else read_value
 
     def apply(self, decisions: Sequence[Decision], found: Mapping[Target, Found]) -> list[Outcome]:

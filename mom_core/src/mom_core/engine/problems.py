@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from mom_core.model import Outcome, Problem, Scope, Severity, Source, Status
+from mom_core.plugins.bounded import located
 
 LOG = logging.getLogger("mom.engine")
 
@@ -34,28 +36,26 @@ _FREE_NUMBERS = re.compile(r"(?<!\w)(?<!\w-)\d+(?:\.\d+)?")
 _NOT_SET = frozenset({Status.FAILED, Status.REFUSED})
 
 
-def few(problems: Sequence[Problem], source: str) -> list[Problem]:
-    """Return the first problems, shortened, and a problem that counts the others."""
-    kept = [
-        problem
-        if len(problem.message) <= LONGEST >= len(problem.hint)
-        else replace(problem, message=problem.message[:LONGEST], hint=problem.hint[:LONGEST])
-        for problem in problems[:MOST_OF_ONE]
-    ]
-    if (more := len(problems) - MOST_OF_ONE) > 0:
-        kept.append(Problem(Source(source), f"{more} more problems in this cycle are not shown"))
-    return kept
+@contextmanager
+def contained(plugin: str, what: str, problems: list[Problem]) -> Iterator[None]:
+    """Turn exceptions into problems while mom reads an answer."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  # containment is the purpose
+        problems.append(Problem(Source(plugin), f"{what}: the answer is invalid: {located(error)}"))
 
 
 def few_of_each(problems: Sequence[Problem]) -> Sequence[Problem]:
-    """Apply `few` to each source."""
-    if len(problems) <= MOST_OF_ONE:
-        return problems
+    """Return the first problems of each source, shortened, and a problem that counts the others."""
     by_source: dict[str, list[Problem]] = {}
     for problem in problems:
         by_source.setdefault(problem.source.name, []).append(problem)
-    shortened = (few(group, name) if len(group) > MOST_OF_ONE + 1 else group for name, group in by_source.items())
-    return [problem for group in shortened for problem in group]
+    kept: list[Problem] = []
+    for source, group in by_source.items():
+        kept += [replace(problem, message=problem.message[:LONGEST], hint=problem.hint[:LONGEST]) for problem in group[:MOST_OF_ONE]]
+        if (more := len(group) - MOST_OF_ONE) > 0:
+            kept.append(Problem(Source(source), f"{more} more problems in this cycle are not shown"))
+    return kept
 
 
 class ProblemLog:

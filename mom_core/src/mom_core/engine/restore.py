@@ -11,9 +11,11 @@ from functools import partial
 from mom_core.engine.judgement import Controller, back, target_of
 from mom_core.errors import StateError
 from mom_core.ledger import Key, Ledger
-from mom_core.model import LedgerEntry, Outcome, Scope, Snapshot, Status, printable
-from mom_core.plugins.invoker import Call, describe
+from mom_core.model import LedgerEntry, Outcome, Scope, Snapshot, Status
+from mom_core.plugins.bounded import located
+from mom_core.plugins.invoker import Call
 from mom_core.plugins.registry import Plugin, PluginSet
+from mom_core.texts import printable
 
 LOG = logging.getLogger("mom.restore")
 
@@ -55,7 +57,7 @@ def restore(
         answer = plugin.worker.finish(call, until=until)
         if answer.error is not None:
             plugin.worker.log_failure("mom_write", answer.error)
-            outcomes.extend(_failed(share, describe(answer.error)))
+            outcomes.extend(_failed(share, located(answer.error)))
         else:
             outcomes.extend(_outcomes_of(plugin, share, answer.value))
     forget(ledger, [(outcome.decision.entity.id, outcome.decision.control) for outcome in outcomes if outcome.status in ENDED])

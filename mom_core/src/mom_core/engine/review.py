@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple, TypeGuard
+from typing import Final, NamedTuple
 
 from mom_core.context import Declarations
-from mom_core.engine.answers import contained, wrong_part
-from mom_core.model import ControlSpec, Decision, Problem, Revision, Scope, Severity, Snapshot, Source, Value, shown
+from mom_core.engine.problems import contained
+from mom_core.model import ControlSpec, Decision, Problem, Revision, Scope, Severity, Snapshot, Source, Value
+from mom_core.texts import shown
 from mom_core.units import Unit
-from mom_core.values import NUMBER_LIMIT, as_items, number_wanted
+from mom_core.values import as_items, why_unfit
 
 REVIEWER = "core"
 
 _ROOM: Final = 1000
 """How far claims may exceed twice the possible number before those of vanished guests are dropped."""
-
-_LARGEST = sys.float_info.max
-"""`math.isfinite` raises for larger integers."""
 
 
 class Claims:
@@ -204,15 +201,12 @@ def _why_not_now(snapshot: Snapshot, decision: Decision, spec: ControlSpec) -> s
 
 def bounded(value: Value, spec: ControlSpec) -> tuple[Value, str]:
     """Return the value within bounds, and why it changed; None if impossible."""
-    if spec.unit is Unit.TEXT:
-        if isinstance(value, int) and not isinstance(value, bool):  # in a policy, "0" becomes a number
-            return str(value), "number written as a string, because the control needs a string"
-        return (value, "") if isinstance(value, str) else (None, f"{shown(value)} is not a string")
-    if spec.unit is Unit.LIST:
-        return (value, "") if _is_list(value) else (None, f"{shown(value)} is not a list of mappings")
-    if not isinstance(value, (int, float)) or not -_LARGEST <= value <= _LARGEST:  # a tuple: twice as fast as `int | float`
-        description = f"an integer of {value.bit_length()} bits" if isinstance(value, int) else shown(value)
-        return None, f"{description} is not a finite number"
+    if spec.unit is Unit.TEXT and isinstance(value, int) and not isinstance(value, bool):  # in a policy, "0" becomes a number
+        return str(value), "number written as a string, because the control needs a string"
+    if why := why_unfit(value, spec.unit):
+        return None, f"the value {why}"
+    if not isinstance(value, (int, float)):  # a tuple: twice as fast as `int | float`
+        return value, ""
     number = int(value) if type(value) is not int and spec.unit.is_whole else value
     if spec.choices and value not in spec.choices:
         return None, f"{shown(value, 40)} is not one of the control's values: {', '.join(map(str, spec.choices))}"
@@ -223,91 +217,43 @@ def bounded(value: Value, spec: ControlSpec) -> tuple[Value, str]:
     return number, ""
 
 
-def why_impossible(value: Value, spec: ControlSpec) -> str:
-    """Return why a control cannot have this value."""
-    if spec.unit is Unit.TEXT:
-        fits, expected = isinstance(value, str), "a text"
-    elif spec.unit is Unit.LIST:
-        fits, expected = _is_list(value), "a list of mappings"
-    else:
-        fits, expected = isinstance(value, int | float) and -NUMBER_LIMIT < value < NUMBER_LIMIT, number_wanted(value)
-    return "" if fits else f"should be {expected} and is {type(value).__name__} {shown(value)}"
-
-
-def _is_list(value: Value) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes) and all(isinstance(item, Mapping) for item in value)
-
-
 def _as(number: float, bound: float) -> float:
     return int(bound) if isinstance(number, int) else float(bound)
 
 
 def apply_revisions(
-    decisions: Sequence[Decision], revisions: Iterable[object], plugin: str, snapshot: Snapshot, declarations: Declarations
-) -> tuple[list[Decision], list[Revision], list[Problem]]:
-    """Apply valid revisions; return decisions, accepted revisions, and problems."""
-    items = [*revisions]
-    if not items:
-        return [*decisions], [], []
-    standing = {(decision.entity.id, decision.control): decision for decision in decisions}
-    original = dict(standing)
+    decisions: Sequence[Decision], revisions: Iterable[Revision], plugin: str, snapshot: Snapshot, declarations: Declarations
+) -> tuple[list[Decision], list[Revision]]:
+    """Apply revisions in order; return decisions and revisions. Raise `ValueError` for a revision that makes no sense."""
+    original = {_target_key(decision): decision for decision in decisions}
+    standing = dict(original)
     accepted: list[Revision] = []
-    problems: list[Problem] = []
-    for answer in items:
-        item = answer
-        if _is_drop(item, original) and (now := standing.get(_target_key(item.before))):
-            item = replace(item, before=now)  # a drop wins over another revision
-        why = wrong_part(item) or _why_senseless(item, standing)
-        if why or not isinstance(item, Revision):
-            problems.append(Problem(Source(plugin), f"mom_review: {why}"))
-            if (dropped := _in_doubt(item, standing, plugin, declarations)) is not None:
-                # A reviewer protects guests: an invalid objection still drops decisions on its own controls.
-                accepted.append(Revision(dropped, None, f"the review by {plugin} is invalid: {why}", REVIEWER))
-                del standing[_target_key(dropped)]
+    for revision in revisions:
+        key, after = _target_key(revision.before), revision.after
+        before = standing.get(key)
+        drops = after is None and original.get(key) == revision.before  # a drop wins over another revision
+        about = f"{revision.before.control} of {revision.before.entity}"
+        if before != revision.before and not drops:
+            raise ValueError(f"it revises a decision that does not exist, on {about}")
+        if after is not None and _target_key(after) != key:
+            raise ValueError("a revision may change only the value of a decision, not its control or entity")
+        if not revision.reason:
+            raise ValueError(f"its revision of {about} has no reason")
+        if before is None:
             continue
-        revision = replace(item, reviewer=plugin)
-        key = _target_key(revision.before)
-        after = revision.after
         if after is not None:
             checked = check(snapshot, after, declarations)
             after = checked.after if isinstance(checked, Revision) else checked
-        accepted.append(replace(revision, after=after))
+        accepted.append(replace(revision, before=before, after=after, reviewer=plugin))
         if after is None:
             del standing[key]
         else:
             standing[key] = after
-    return list(standing.values()), accepted, problems
+    return list(standing.values()), accepted
 
 
 def _target_key(decision: Decision) -> tuple[str, str]:
     return decision.entity.id, decision.control
-
-
-def _is_drop(item: object, original: Mapping[tuple[str, str], Decision]) -> TypeGuard[Revision]:
-    return (
-        isinstance(item, Revision)
-        and item.after is None
-        and isinstance(item.before, Decision)
-        and bool(item.reason)
-        and original.get(_target_key(item.before)) == item.before
-    )
-
-
-def _in_doubt(item: object, standing: Mapping[tuple[str, str], Decision], plugin: str, declarations: Declarations) -> Decision | None:
-    if not isinstance(item, Revision) or not isinstance(item.before, Decision):
-        return None
-    return standing.get(_target_key(item.before)) if declarations.control_owners.get(item.before.control) == plugin else None
-
-
-def _why_senseless(item: object, standing: Mapping[tuple[str, str], Decision]) -> str:
-    if not isinstance(item, Revision) or not isinstance(item.before, Decision):
-        return f"it returned {type(item).__name__} instead of Revision"
-    key = (item.before.entity.id, item.before.control)
-    if standing.get(key) != item.before:
-        return f"it revises a decision that does not exist, on {item.before.control} of {item.before.entity}"
-    if item.after is not None and (item.after.entity.id, item.after.control) != key:
-        return "a revision may change only the value of a decision, not its control or entity"
-    return "" if item.reason else f"its revision of {item.before.control} of {item.before.entity} has no reason"
 
 
 def _dropped(decision: Decision, reason: str) -> Revision:

@@ -9,7 +9,8 @@ from operator import itemgetter
 from typing import Final, NamedTuple
 
 from mom_core.engine.collect import SEE_DOCTOR
-from mom_core.model import GUESTS, Condition, PluginReport, PluginState, Problem, Severity, Verdict, printable
+from mom_core.model import GUESTS, Condition, PluginReport, PluginState, Problem, Severity, Verdict
+from mom_core.texts import printable
 
 LOG = logging.getLogger("mom.engine")
 

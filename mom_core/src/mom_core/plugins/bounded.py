@@ -1,4 +1,4 @@
-"""Calls of plugin code outside the engine, with a time limit, and descriptions of its errors."""
+"""Calls of plugin code outside the engine, and descriptions of its errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Generic, TypeVar
 
-from mom_core.errors import DeadlineExceeded, PluginError
+from mom_core.errors import DeadlineExceeded, MomError, PluginError
+from mom_core.texts import printable
 
 T = TypeVar("T")
 
@@ -23,26 +24,14 @@ class CallResult(Generic[T]):
     error: BaseException | None = None
 
 
-LONGEST_CALL_SECONDS: Final = 20.0
-"""A cold import from a slow disk takes seconds."""
-
-
 def attempt(work: Callable[[], T]) -> CallResult[T]:
-    """Call plugin code in its own thread, as it may raise anything or hang. A hanging call does not keep the process alive."""
-    result: CallResult[T] = CallResult()
-
-    def run() -> None:
-        try:
-            result.value = work()
-        except BaseException as error:  # noqa: BLE001  # also SystemExit: it would end only this thread, and the caller would wait for a result
-            result.error = error
-
+    """Call plugin code, which may raise anything."""
     try:
-        thread = started(threading.Thread(target=run, daemon=True))
-    except OSError as error:
+        return CallResult(work())
+    except KeyboardInterrupt:  # the operator's
+        raise
+    except BaseException as error:  # noqa: BLE001  # also SystemExit: an import must not end mom
         return CallResult(error=error)
-    thread.join(LONGEST_CALL_SECONDS)
-    return CallResult(error=DeadlineExceeded(f"it did not end within {LONGEST_CALL_SECONDS:g} s")) if thread.is_alive() else result
 
 
 def started(thread: threading.Thread) -> threading.Thread:
@@ -67,7 +56,7 @@ def may_pass(error: BaseException | None) -> bool:
     return error is not None and may_pass(error.__cause__)
 
 
-CALLERS: Final = frozenset({"mom_core", "pluggy"})
+CALLERS: Final = frozenset({"importlib", "lazy_loader", "mom_core", "pluggy", "stevedore"})
 """Packages that call plugin code, at the top of a traceback."""
 
 
@@ -79,13 +68,10 @@ def own_traceback(error: BaseException) -> TracebackType | None:
     return trace or error.__traceback__
 
 
-def place_of(error: BaseException) -> str:
-    """Return file and line where plugin code raised the error."""
+def _place_of(error: BaseException) -> str:
     first = trace = own_traceback(error)
-    if first is None:
-        return ""
     place = ""
-    while trace is not None:
+    while first is not None and trace is not None:
         if _package(trace) == _package(first):
             place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
         trace = trace.tb_next
@@ -104,4 +90,10 @@ def _package(trace: TracebackType) -> str:
 def describe(error: BaseException) -> str:
     """Describe an exception on one line: type and message."""
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return printable(f"{type(error).__name__}: {text}" if text else type(error).__name__, 300)
+
+
+def located(error: BaseException) -> str:
+    """Describe an exception on one line, with its place in plugin code."""
+    place = "" if isinstance(error, MomError) else _place_of(error)
+    return f"{describe(error)} (at {printable(place, 300)})" if place else describe(error)

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import inspect
 import json
 import logging
 import re
 import shlex
 import sys
 import tomllib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import resources
-from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, distribution, distributions, requires
+from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, distributions, requires
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from mom_core._version import __version__
 from mom_core.errors import PluginError
-from mom_core.model import printable
-from mom_core.plugins.bounded import CallResult, attempt, describe
+from mom_core.plugins.bounded import CallResult, attempt, describe, located
+from mom_core.texts import printable
 
 if TYPE_CHECKING:
     from mom_core.settings import GuestSettings, PluginSettings
@@ -43,12 +42,29 @@ _FOLDER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._]*)-([^-]+)\.dist-info")
 
 @dataclass(frozen=True, slots=True)
 class AvailablePlugin:
-    """Plugin in the metadata of a distribution. `target` is `module:Class`."""
+    """Entry point of a distribution, not imported."""
 
-    name: str
+    point: EntryPoint
     distribution: str
     version: str
-    target: str
+
+    @property
+    def name(self) -> str:
+        """Name of the entry point."""
+        return self.point.name
+
+    @property
+    def target(self) -> str:
+        """Value of the entry point: `module:Class`."""
+        return self.point.value
+
+    def error(self, what: str, hint: str = "", cause: BaseException | None = None) -> PluginError:
+        """Return an error that names this plugin. By default, advise to ask the authors."""
+        message = f"plugin '{printable(self.name)}' of {self.distribution} {self.version} {what}"
+        hint = hint or f"upgrade {self.distribution}, or report it to its authors"
+        error = PluginError(message, plugin=self.name, distribution=self.distribution, hint=hint)
+        error.__cause__ = cause
+        return error
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +77,6 @@ class LoadedPlugin:
     plugin_class: type
     settings_class: type[PluginSettings]
     guest_settings_class: type[GuestSettings] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """Loadable plugin, with requirements such as `mom-core>=0.1`."""
-
-    available: AvailablePlugin
-    point: EntryPoint
-    requires: Callable[[], Iterable[str]]
 
 
 class CatalogEntry(NamedTuple):
@@ -91,7 +98,7 @@ def available_plugins() -> Mapping[str, tuple[AvailablePlugin, ...]]:
     present = installed(GROUP)
     for name, reason in present.unreadable.items():
         log.warning("the plugins of %s are unknown: its entry_points.txt cannot be read: %s", name, reason)
-    return {name: tuple(entry.available for entry in entries) for name, entries in sorted(present.entries.items())}
+    return {name: tuple(entries) for name, entries in sorted(present.entries.items())}
 
 
 def own_distributions(extra: str = "all") -> list[str]:
@@ -138,16 +145,18 @@ def load_plugins(names: Sequence[str]) -> tuple[dict[str, LoadedPlugin], list[Pl
     names = list(dict.fromkeys(names))
     present = installed(GROUP)
     results: dict[str, LoadedPlugin | PluginError] = {}
-    loadable: dict[str, Entry] = {}
-    missing = [name for name in names if name not in present.entries]
-    results.update((name, _missing(name, present, suggest=number < MOST_SUGGESTED)) for number, name in enumerate(missing))
-    for name in names:
+    fitting: dict[str, AvailablePlugin] = {}
+    for number, name in enumerate(names):
         entries = present.entries.get(name, [])
-        if len(entries) == 1:
-            loadable[name] = entries[0]
-        elif entries:
-            results[name] = _provided_twice(name, [entry.available for entry in entries])
-    results |= load_entries(loadable)
+        if not entries:
+            results[name] = _missing(name, present, suggest=number < MOST_SUGGESTED)
+        elif len(entries) > 1:
+            results[name] = _provided_twice(name, entries)
+        elif wrong := _built_for_another_core(entries[0]):
+            results[name] = wrong
+        else:
+            fitting[name] = entries[0]
+    results |= _load(fitting)
     loaded = {name: result for name in names if isinstance(result := results[name], LoadedPlugin)}
     return loaded, [result for name in names if isinstance(result := results[name], PluginError)]
 
@@ -167,7 +176,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 class Installed:
     """Entry points and distributions, keyed by name, and faults of unreadable distributions."""
 
-    entries: Mapping[str, list[Entry]]
+    entries: Mapping[str, list[AvailablePlugin]]
     distributions: Collection[str]
     unreadable: Mapping[str, str]
 
@@ -175,7 +184,7 @@ class Installed:
 def installed(group: str) -> Installed:
     """Return all entries in an entry-point group, despite broken metadata."""
     importlib.invalidate_caches()  # a running daemon reloads: find new distributions too
-    entries: dict[str, list[Entry]] = {}
+    entries: dict[str, list[AvailablePlugin]] = {}
     unreadable: dict[str, str] = {}
     names: set[str] = set()
     for candidate in distributions():
@@ -196,8 +205,7 @@ def installed(group: str) -> Installed:
             unreadable[folder_name[1].replace("_", "-") if folder_name else "a distribution without a name"] = describe(error)
             continue
         for point in points:
-            available = AvailablePlugin(point.name, name, version, point.value)
-            entries.setdefault(point.name, []).append(Entry(available, point, partial(_requires, candidate)))
+            entries.setdefault(point.name, []).append(AvailablePlugin(point, name, version))
     return Installed(entries, names, unreadable)
 
 
@@ -206,129 +214,69 @@ def on_core(requirements: Iterable[str]) -> list[str]:
     return [text.strip() for text in requirements if re.match(r"\s*mom[-_.]core(?![-_.]*\w)", text, re.IGNORECASE)]
 
 
-def _requires(candidate: Distribution) -> list[str]:
-    head = (candidate.read_text("METADATA") or "").partition("\n\n")[0]
-    return on_core(re.findall(r"^Requires-Dist:(.*)$", head, re.IGNORECASE | re.MULTILINE))
-
-
 # --- loading -------------------------------------------------------------------------------------------------------------------
 
 
 class _ContainedEntryPoint(EntryPoint):
-    """Entry point whose import has a time limit and never raises."""
+    """Entry point whose import never raises."""
 
     def load(self) -> CallResult[object]:
         return attempt(super().load)
 
 
-def load_entries(entries: Mapping[str, Entry]) -> dict[str, LoadedPlugin | PluginError]:
-    """Import plugins and check their classes."""
+def _load(entries: Mapping[str, AvailablePlugin]) -> dict[str, LoadedPlugin | PluginError]:
     from stevedore.named import NamedExtensionManager
 
     class EnabledPlugins(NamedExtensionManager):  # type: ignore[type-arg]  # older releases of stevedore are not generic
         """stevedore's manager without its caches, which miss recent installations."""
 
         def list_entry_points(self) -> list[EntryPoint]:
-            return [_ContainedEntryPoint(entry.point.name, entry.point.value, entry.point.group) for entry in fitting.values()]
+            return [_ContainedEntryPoint(entry.name, entry.target, GROUP) for entry in entries.values()]
 
     results: dict[str, LoadedPlugin | PluginError] = {}
-    fitting: dict[str, Entry] = {}
-    for name, entry in entries.items():
-        error = _built_for_another_core(entry)
-        if error is None:
-            fitting[name] = entry
-        else:
-            results[name] = error
-    for extension in EnabledPlugins(GROUP, list(fitting), name_order=True, on_missing_entrypoints_callback=None).extensions:
-        available, made = fitting[extension.name].available, extension.plugin
-        results[extension.name] = _examined(available, made.value) if made.error is None else _not_importable(available, made.error)
+    for extension in EnabledPlugins(GROUP, list(entries), name_order=True, on_missing_entrypoints_callback=None).extensions:
+        available, made = entries[extension.name], extension.plugin
+        if made.error is None:
+            made = attempt(partial(_examined, available, made.value))  # it may run the plugin's code
+        results[extension.name] = made.value or _not_usable(available, made.error)
     return results
 
 
-def _built_for_another_core(entry: Entry) -> PluginError | None:
+def _built_for_another_core(available: AvailablePlugin) -> PluginError | None:
     try:
-        stated = [text for text in entry.requires() if text != f"mom-core=={__version__}"]
+        dependencies = None if available.point.dist is None else available.point.dist.requires
+        stated = [text for text in on_core(dependencies or []) if text != f"mom-core=={__version__}"]
         if not stated:
             return None  # mom's own plugins: do not import a parser of versions
         from packaging.requirements import Requirement
-        from packaging.version import Version
 
-        ours = Version(__version__)
         for requirement in map(Requirement, stated):
             applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-            if not applies or requirement.specifier.contains(ours, prereleases=True):
-                continue
-            available = entry.available
-            least = [specifier.version.removesuffix(".*") for specifier in requirement.specifier]
-            if all(ours < Version(version) for version in least):
-                cure = f"upgrade mom-core, or install a version of {available.distribution} that was built for this mom-core"
-            else:
-                cure = f"upgrade {available.distribution} to a version that was built for this mom-core"
-            return _error(available, f"was built for another mom-core: it requires {requirement}, and this is mom-core {__version__}", cure)
+            if applies and not requirement.specifier.contains(__version__, prereleases=True):
+                what = f"was built for another mom-core: it requires {requirement}, and this is mom-core {__version__}"
+                return available.error(what, f"install versions of mom-core and {available.distribution} that fit")
     except Exception as error:  # noqa: BLE001  # metadata may be broken in any way; the check of its hooks follows
-        log.debug("the requirements of %s are unknown: %s", entry.available.distribution, describe(error))
+        log.debug("the requirements of %s are unknown: %s", available.distribution, describe(error))
     return None
 
 
-def _examined(available: AvailablePlugin, target: object) -> LoadedPlugin | PluginError:
-    result = attempt(lambda: _examine(available, target))  # it may run the plugin's code
-    if result.value is not None:
-        return result.value
-    if isinstance(result.error, PluginError):
-        return result.error
-    return _error(available, f"cannot be inspected: {describe(result.error or RuntimeError())}", _ask_author(available), result.error)
-
-
-def _examine(available: AvailablePlugin, target: object) -> LoadedPlugin:
+def _examined(available: AvailablePlugin, target: object) -> LoadedPlugin:
     from mom_core.settings import GuestSettings, PluginSettings
 
-    def wrong(message: str, cure: str = "") -> PluginError:
-        return _error(available, message, f"{cure}; {_ask_author(available)}" if cure else _ask_author(available))
-
     if not isinstance(target, type):
-        raise wrong(f"is not a class: {available.target} is of type {type(target).__name__}", "its entry point must name a class")
-    try:
-        inspect.signature(target).bind(None, None)
-    except TypeError:
-        message = f"cannot be constructed: {target.__name__} does not take (settings, context)"
-        raise wrong(message, "write `def __init__(self, settings, context)`") from None
-    except ValueError:
-        pass  # signature unknown, for example of a class in C
+        raise available.error(f"is not a class: {available.target} is of type {type(target).__name__}")
     settings = getattr(target, "Settings", PluginSettings)
     guest_settings = getattr(target, "GuestSettings", None)
-    for name, kind, base in (("Settings", settings, PluginSettings), ("GuestSettings", guest_settings, GuestSettings)):
-        if kind is None and base is GuestSettings:
-            continue
+    for name, kind, base in (("Settings", settings, PluginSettings), ("GuestSettings", guest_settings or GuestSettings, GuestSettings)):
         if not (isinstance(kind, type) and issubclass(kind, base)):
-            raise wrong(f"has an inner {name} that is not a subclass of mom_core.{base.__name__}: {kind!r:.80}")
-        try:
-            kind.model_rebuild()
-        except Exception as error:  # the plugin's annotations may raise anything
-            raise wrong(f"has settings with a type that cannot be resolved: {describe(error)}") from error
-    if settings.model_fields["deadline"].annotation is not float:
-        raise wrong("has its own setting deadline, but mom reserves this name", "give it another name")
-    required = [name for name, field in guest_settings.model_fields.items() if field.is_required()] if guest_settings else []
-    if required:
-        raise wrong(f"has GuestSettings without a default for {', '.join(required)}", "guests without a matching pattern need the defaults")
+            raise available.error(f"has an inner {name} that is not a subclass of mom_core.{base.__name__}: {kind!r:.80}")
+        kind.model_rebuild()
+    if guest_settings:
+        guest_settings()  # guests without a matching pattern need the defaults
     return LoadedPlugin(available.name, available.distribution, available.version, target, settings, guest_settings)
 
 
 # --- errors --------------------------------------------------------------------------------------------------------------------
-
-
-def _error(available: AvailablePlugin, what: str, hint: str, cause: BaseException | None = None) -> PluginError:
-    error = PluginError(
-        f"plugin '{printable(available.name)}' of {available.distribution} {available.version} {what}",
-        plugin=available.name,
-        distribution=available.distribution,
-        hint=hint,
-    )
-    error.__cause__ = cause
-    return error
-
-
-def _ask_author(available: AvailablePlugin) -> str:
-    return f"upgrade {available.distribution}, or report it to its authors"
 
 
 def _again(name: str) -> str:
@@ -336,20 +284,13 @@ def _again(name: str) -> str:
     return f"`{pip_install()} --force-reinstall {shlex.quote(place)}`" if place else f"install {name} again from its origin"
 
 
-def _not_importable(available: AvailablePlugin, error: BaseException) -> PluginError:
-    module = available.target.partition(":")[0].strip()
-    reinstall = _again(available.distribution)
-    if isinstance(error, ModuleNotFoundError) and error.name and module.partition(".")[0] == error.name.partition(".")[0]:
-        return _error(available, f"is installed incompletely: there is no module {error.name!r}", reinstall, error)
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        hint = f"{reinstall} installs its dependencies; `pip check` shows which are missing"
-        return _error(available, f"cannot be imported: {describe(error)}", hint, error)
-    if isinstance(error, AttributeError) and error.name and error.name in available.target.partition(":")[2].split("."):
-        return _error(
-            available, f"names a class that does not exist: {available.target}", f"{reinstall}, or report it to its authors", error
-        )
-    hint = f"MOM_DEBUG=1 shows where; {_ask_author(available)}"
-    return _error(available, f"cannot be imported: {module} raised {describe(error)}", hint, error)
+def _not_usable(available: AvailablePlugin, error: BaseException) -> PluginError:
+    if isinstance(error, PluginError):
+        return error
+    hint = ""
+    if isinstance(error, ModuleNotFoundError | AttributeError):
+        hint = f"{_again(available.distribution)}, which also installs its dependencies, or report it to its authors"
+    return available.error(f"cannot be loaded from {available.target}: {located(error)}", hint, error)
 
 
 def _missing(name: str, present: Installed, *, suggest: bool) -> PluginError:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 
 from mom_core.errors import DeadlineExceeded, HypervisorError, MomError
-from mom_core.model import PluginReport, PluginState, printable
-from mom_core.plugins.bounded import CallResult, place_of, started, traceback_of
+from mom_core.model import PluginReport, PluginState
+from mom_core.plugins.bounded import CallResult, located, started, traceback_of
 
 LOG = logging.getLogger("mom.plugins")
 
@@ -154,7 +154,7 @@ class PluginWorker:
         self._current = None
         if call.error is not None:
             error = self._without_secrets(call.error)
-            self._failed(call, describe(error))
+            self._failed(call, located(error))
             return CallResult(error=error)
         self._health.pop(call.hook, None)
         self._logged.pop(call.hook, None)
@@ -162,7 +162,7 @@ class PluginWorker:
 
     def log_failure(self, hook: str, error: BaseException) -> None:
         """Log an error with its traceback, unless it repeats the last one."""
-        text = describe(error)
+        text = located(error)
         if error.__traceback__ is None or self._logged.get(hook) == text:
             return
         self._logged[hook] = text
@@ -188,7 +188,7 @@ class PluginWorker:
             try:
                 work()
             except BaseException as error:  # noqa: BLE001  # the plugin's code may raise anything, and no caller waits
-                LOG.warning("plugin %s: %s: %s", self.plugin, hook, describe(self._without_secrets(error)))
+                LOG.warning("plugin %s: %s: %s", self.plugin, hook, located(self._without_secrets(error)))
 
         self._queue.put(Call(hook, logged, self.deadline))
 
@@ -266,11 +266,3 @@ def _run(call: Call, contained: type[BaseException]) -> None:
         call.error = error
     call.seconds = time.monotonic() - began
     call.done.set()
-
-
-def describe(error: BaseException) -> str:
-    """Describe an exception on one line, with its place in plugin code."""
-    text = str(error)
-    description = printable(f"{type(error).__name__}: {text}" if text else type(error).__name__, 300)
-    place = "" if isinstance(error, MomError) else place_of(error)
-    return f"{description} (at {printable(place, 300)})" if place else description

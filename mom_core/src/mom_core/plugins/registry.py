@@ -20,8 +20,9 @@ from mom_core.context import Declarations, PluginContext
 from mom_core.errors import MomError, PluginError
 from mom_core.hypervisor import Hypervisor, NoHypervisor
 from mom_core.model import ControlSpec, Declaration, DefaultPolicy, Derived, FieldSpec, GuestColumn, Scope, Snapshot
+from mom_core.plugins.bounded import located
 from mom_core.plugins.discovery import LoadedPlugin, suggestion
-from mom_core.plugins.invoker import PluginWorker, describe
+from mom_core.plugins.invoker import PluginWorker
 from mom_core.plugins.secrets import SecretMask
 from mom_core.units import Unit
 
@@ -151,7 +152,7 @@ def _tear_down(plugins: Iterable[Plugin], until: float) -> None:
         error = plugin.worker.finish(call, until=until).error if call is not None else None
         if error is not None:
             plugin.worker.log_failure("mom_teardown", error)
-            LOG.warning("plugin %s: mom_teardown: %s", plugin.name, describe(error))
+            LOG.warning("plugin %s: mom_teardown: %s", plugin.name, located(error))
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,8 +272,6 @@ def register(manager: HookManager, instance: object, name: str) -> Hooks:
         if not caller.has_spec() and caller.name not in hookspecs.OF_VERBS:
             meant = suggestion(caller.name, [*vars(hookspecs), *hookspecs.OF_VERBS])
             raise MomError(f"there is no hook {caller.name}", hint=f"did you mean {meant}?" if meant else "see mom_core.hookspecs")
-        if implementation.hookwrapper or implementation.wrapper:
-            raise MomError(f"{caller.name} is a hook wrapper", hint="mom does not support wrappers; make it a plain hook")
         hooks[caller.name] = partial(_call, implementation)
     unmarked = [name for name in dir(type(instance)) if name.startswith("mom_") and name not in hooks]
     if unmarked:
@@ -340,7 +339,7 @@ def called(plugin: Plugin, hook: str, work: Callable[[], object], what: str, sec
         raise plugin.error(f"{what}: {error.message}", error.hint) from error
     except BaseException as error:  # a plugin may raise anything; the operator needs the plugin's name, not a traceback
         LOG.debug("plugin %s: %s", plugin.name, what, exc_info=error)
-        raise plugin.error(f"{what}: {describe(error)}") from error
+        raise plugin.error(f"{what}: {located(error)}") from error
 
 
 def _construct(plugin: Plugin) -> None:
@@ -411,24 +410,15 @@ def joined(plugins: Iterable[Plugin], errors: list[PluginError], declared: Decla
 
 
 def _columns(plugins: Iterable[Plugin]) -> list[GuestColumn]:
-    columns: list[GuestColumn] = []
-    names: dict[str, str] = {}
-    metrics: dict[str, str] = {}
+    columns: dict[object, GuestColumn] = {}
+    metrics: set[str] = set()
     for plugin in plugins:
         for column in plugin.declared_as(GuestColumn):
-            if column.name != GuestColumn.REMARKS and not _takes("column", column.name, names, plugin.name):
-                continue
-            metric = column.metric if column.metric and _takes("metric", column.metric, metrics, plugin.name) else ""
-            columns.append(replace(column, metric=metric))
-    return columns
-
-
-def _takes(what: str, name: str, owners: dict[str, str], plugin: str) -> bool:
-    if name in owners:
-        LOG.warning("plugin %s: its %s %s is ignored: the %s plugin, listed first, has the same", plugin, what, name, owners[name])
-        return False
-    owners[name] = plugin
-    return True
+            key = (plugin.name, column.name) if column.name == GuestColumn.REMARKS else column.name
+            if key not in columns:
+                columns[key] = replace(column, metric="" if column.metric in metrics else column.metric)
+                metrics.add(column.metric)
+    return list(columns.values())
 
 
 def _derived(plugin: Plugin, snapshot: Snapshot) -> Derived:
@@ -451,20 +441,16 @@ def _prepare(commits: list[Callable[[], None]], plugin: Plugin) -> None:
     if "mom_reload" in plugin.hooks:
         commit = called(plugin, "mom_reload", plugin.work("mom_reload"), "mom_reload failed", SETUP_SECONDS)
         if callable(commit):
-            commits.append(partial(_committed, plugin, commit))
+            commits.append(partial(_commit, plugin, commit))
         elif commit is not None:
             raise plugin.error(f"mom_reload must return a function or None, not a {type(commit).__name__}")
 
 
-def _committed(plugin: Plugin, commit: Callable[[], object]) -> None:
-    # Log failures: it is too late to refuse a reload.
-    call = plugin.worker.begin("mom_reload", commit, asked=True)
-    error = None if call is None else plugin.worker.finish(call).error
-    if call is None:
-        LOG.error("plugin %s: mom did not call the function that mom_reload returned: %s", plugin.name, plugin.worker.why_not("mom_reload"))
-    elif error is not None:
-        plugin.worker.log_failure("mom_reload", error)
-        LOG.error("plugin %s: mom_reload returned a function, and that function failed: %s", plugin.name, describe(error))
+def _commit(plugin: Plugin, commit: Callable[[], object]) -> None:
+    try:
+        called(plugin, "mom_reload", commit, "the function that mom_reload returned failed", plugin.worker.deadline)
+    except PluginError as error:  # it is too late to refuse the reload
+        LOG.error("%s", error)
 
 
 def _services(plugins: Iterable[Plugin]) -> dict[object, tuple[Any, ...]]:

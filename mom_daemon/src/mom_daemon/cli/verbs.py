@@ -18,7 +18,7 @@ from click.shell_completion import CompletionItem
 from mom_core import MomError, PluginError
 
 if TYPE_CHECKING:
-    from mom_core.plugins.discovery import Entry
+    from mom_core.plugins.discovery import AvailablePlugin
 
 GROUP: Final = "mom.commands"
 
@@ -110,7 +110,7 @@ class VerbGroup(click.Group):
             command = _imported(self.verbs[cmd_name])
         elif cmd_name in self.commands:
             command = self.commands[cmd_name]
-        elif entries := brought_below(self.prefix()).get(cmd_name):
+        elif entries := self._brought().get(cmd_name):
             command = _load(entries, _imported)
         else:
             return None
@@ -141,32 +141,37 @@ class VerbGroup(click.Group):
         return [*(CompletionItem(name, help=summary) for name, summary in verbs), *options]
 
     def _summaries(self, *, tell: bool = False) -> dict[str, list[tuple[str, str]]]:
-        summaries = [(name, _about(verb)) for name, verb in self.verbs.items()]
-        summaries += [(name, _about(command)) for name, command in sorted(self.commands.items())]
-        own = {name for name, _ in summaries}
+        own = {**self.verbs, **dict(sorted(self.commands.items()))}
+        summaries = [(name, *_about(verb)) for name, verb in own.items()]
         for name, entries in self._brought(tell=tell).items():
-            spare = entries if name in own else entries[1:] if entries[0].point.name in COMES_WITH else []
-            for entry in spare if tell else ():
-                click.echo(f"mom: warning: the command {_spelled(entries)!r} of {_owner(entry)} exists already", err=True)
-            if name in own:
-                continue
             try:
                 summary, heading = _load(entries, _about)
             except PluginError as error:
                 if tell:
                     click.echo(f"mom: warning: {error}", err=True)
             else:
-                summaries.append((name, (summary, heading or ("" if entries[0].point.name in COMES_WITH else OTHERS))))
+                usual = "" if entries[0].name in COMES_WITH else OTHERS
+                summaries += [] if name in own else [(name, summary, heading or usual)]
         listed: dict[str, list[tuple[str, str]]] = {}
-        for name, (summary, heading) in summaries:
+        for name, summary, heading in summaries:
             if summary:
                 listed.setdefault(heading or HEADINGS[0], []).append((name, summary))
         return listed
 
-    def _brought(self, *, tell: bool = False) -> dict[str, list[Entry]]:
-        verbs = brought_below(self.prefix(), tell=tell)
-        order = [name.removeprefix(self.prefix()) for name in COMES_WITH]
-        return {name: verbs[name] for name in sorted(verbs, key=lambda name: (order.index(name) if name in order else len(order), name))}
+    def _brought(self, *, tell: bool = False) -> dict[str, list[AvailablePlugin]]:
+        """Return packages' verbs in this group, without importing any: first mom's own, in the order of help."""
+        from mom_core.plugins.discovery import installed  # slow to import
+
+        prefix, everything = self.prefix(), installed(GROUP)
+        for name, reason in everything.unreadable.items() if tell else ():
+            click.echo(f"mom: warning: the commands of {name} are unknown: its entry_points.txt cannot be read: {reason}", err=True)
+        order = list(COMES_WITH)
+        names = sorted(everything.entries, key=lambda name: (order.index(name) if name in order else len(order), name))
+        return {
+            name.removeprefix(prefix): sorted(everything.entries[name], key=lambda entry: entry.distribution != COMES_WITH.get(entry.name))
+            for name in names
+            if name.startswith(prefix) and "." not in name.removeprefix(prefix)
+        }
 
     def _no_such_verb(self, ctx: click.Context, name: str) -> str:
         from mom_core import printable
@@ -202,21 +207,6 @@ _SENTENCE_END: Final = re.compile(r"(?<=[a-z)`]\.) (?=[A-Z`]|mom )")
 # --- of other distributions ----------------------------------------------------------------------------------------------------
 
 
-def brought_below(prefix: str, *, tell: bool = False) -> dict[str, list[Entry]]:
-    """Return packages' verbs in a group, without importing any. An empty prefix means `mom`."""
-    from mom_core.plugins.discovery import installed  # slow to import
-
-    everything = installed(GROUP)
-    for name, reason in everything.unreadable.items() if tell else ():
-        click.echo(f"mom: warning: the commands of {name} are unknown: its entry_points.txt cannot be read: {reason}", err=True)
-    below = {name.removeprefix(prefix): several for name, several in everything.entries.items() if name.startswith(prefix)}
-    return {
-        name: sorted(several, key=lambda entry: entry.available.distribution != COMES_WITH.get(entry.point.name))
-        for name, several in below.items()
-        if "." not in name
-    }
-
-
 def _imported(verb: Verb | click.Command) -> click.Command:
     if isinstance(verb, click.Command):
         return verb
@@ -232,27 +222,27 @@ def _about(verb: Verb | click.Command) -> tuple[str, str]:
     return "" if verb.hidden else verb.get_short_help_str(limit=200), ""
 
 
-def _load(entries: Sequence[Entry], use: Callable[[Verb | click.Command], Used]) -> Used:
+def _load(entries: Sequence[AvailablePlugin], use: Callable[[Verb | click.Command], Used]) -> Used:
     from mom_core.plugins.bounded import attempt, describe
 
-    verb, owner, point = _spelled(entries), _owner(entries[0]), entries[0].point
-    if len(entries) > 1 and COMES_WITH.get(point.name) != owner:
-        owners = ", ".join(map(_owner, entries))
+    entry = entries[0]
+    verb, owner = entry.name.replace(".", " "), entry.distribution
+    if len(entries) > 1 and COMES_WITH.get(entry.name) != owner:
+        owners = ", ".join(each.distribution for each in entries)
         raise PluginError(f"several packages have the command {verb!r}: {owners}", plugin=verb, hint="uninstall all but one of them")
 
-    def used() -> Used | None:
-        verb = point.load()
-        return use(verb) if isinstance(verb, Verb | click.Command) else None
+    def used() -> Used:
+        verb = entry.point.load()
+        if not isinstance(verb, Verb | click.Command):
+            raise TypeError(f"{entry.target} is no click command")
+        return use(verb)
 
     made = attempt(used)
-    hint = f"tell the authors of {owner}"
-    if made.error is not None:
-        why, hint = what_it_lacks(made.error) or (f"cannot be imported: {describe(made.error)}", hint)
-    elif made.value is None:
-        why = f"is no click command: {point.value}"
-    else:
+    if made.error is None and made.value is not None:
         return made.value
-    raise PluginError(f"the command {verb!r} of {owner} {why}", plugin=verb, distribution=owner, hint=hint) from made.error
+    error = made.error or TypeError()
+    why, hint = what_it_lacks(error) or (f"cannot be imported: {describe(error)}", f"tell the authors of {owner}")
+    raise PluginError(f"the command {verb!r} of {owner} {why}", plugin=verb, distribution=owner, hint=hint) from error
 
 
 def what_it_lacks(error: BaseException) -> tuple[str, str] | None:
@@ -261,11 +251,3 @@ def what_it_lacks(error: BaseException) -> tuple[str, str] | None:
 
     name = (error.name or "").partition(".")[0].replace("_", "-") if isinstance(error, ModuleNotFoundError) else ""
     return (f"needs {name}, which is not installed", how_to_install(name)) if name in own_distributions() else None
-
-
-def _spelled(entries: Sequence[Entry]) -> str:
-    return entries[0].point.name.replace(".", " ")
-
-
-def _owner(entry: Entry) -> str:
-    return entry.available.distribution

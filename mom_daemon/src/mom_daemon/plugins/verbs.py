@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -45,7 +44,8 @@ def list_command(config_path: str | None, with_others: bool, as_json: bool) -> N
             on = None if enabled is None else name in enabled
             listed = own.get(name)
             summary = listed.summary if listed and listed.distribution == plugin.distribution else _distribution(plugin.distribution)[0]
-            rows.append({**dataclasses.asdict(plugin), "installed": True, "summary": summary, "enabled": on, "times": len(plugins)})
+            about = {key: getattr(plugin, key) for key in ("name", "distribution", "version", "target")}
+            rows.append({**about, "installed": True, "summary": summary, "enabled": on, "times": len(plugins)})
     absent_names = dict.fromkeys([*(enabled or ()), *(own if with_others else ())])
     for name in absent_names.keys() - {row["name"] for row in rows}:
         listed = own.get(name)

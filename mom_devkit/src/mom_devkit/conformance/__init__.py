@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 from mom_core import ConfigError, Finding, MomError, Severity
+from mom_core.plugins.bounded import located
 from mom_devkit.conformance import behaviour, statements
 from mom_devkit.conformance.subject import ExaminedPlugin
 from mom_devkit.conformance.undo import undo
@@ -76,7 +77,7 @@ def run_check(subject: ExaminedPlugin, check: str) -> list[Finding]:
     except MomError as error:
         findings.append(subject.fault(error.message, error.hint))
     except Exception as error:  # noqa: BLE001  # the plugin's code may raise anything
-        findings.append(subject.fault(f"it raises {behaviour.located(error)}"))
+        findings.append(subject.fault(f"it raises {located(error)}"))
     for name in behaviour.changes_since(state):  # after each check, or a second change would stay unnoticed
         findings.append(subject.fault(f"it changes {name}", "do not change state of the whole process"))
     return [replace(finding, subject=check) for finding in findings]

@@ -32,7 +32,7 @@ from mom_core import (
     Scope,
     Severity,
 )
-from mom_core.plugins.bounded import describe, place_of
+from mom_core.plugins.bounded import describe, located
 from mom_core.plugins.registry import explainers_of
 from mom_core.plugins.secrets import secrets_in
 from mom_daemon import Explainers, StatusPart, status_of
@@ -78,12 +78,6 @@ def results(subject: ExaminedPlugin) -> Iterator[Finding]:
         yield from _findings(subject, life)
         yield from _columns(subject, report)
         yield from _shown_by_verbs(subject, life, report)
-
-
-def located(error: BaseException) -> str:
-    """Describe an exception with its place in the plugin."""
-    place = place_of(error)
-    return describe(error) + (f" (at {place})" if place else "")
 
 
 def _findings(subject: ExaminedPlugin, life: Life) -> Iterator[Finding]:
