@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import Condition, Decision, Guest, Host, Outcome, Report, Snapshot, Source, Status, Value, Verdict, as_number
-from mom_plugins_record.report.accounts import LONGEST_GAP, LOOKS_EACH_CYCLE, Accounts, GivenBack, Touched
+from mom_plugins_record.report.accounts import LONGEST_GAP, LOOKS_EACH_CYCLE, Accounts, GivenBack
 from mom_plugins_record.report.fields import FIELDS, values_of
 from mom_plugins_record.report.hours import GuestHour, HostHour, bin_of, percentile, upper_edge
 
@@ -105,7 +105,7 @@ def test_memory_is_given_back_by_one_means(
 
 @pytest.mark.parametrize(("incarnation", "given"), [("1", 10 * GIB), ("0", 0)])
 def test_touched_size_survives_a_restart_of_mom_only(incarnation: str, given: int) -> None:
-    accounts = Accounts({"a": Touched(incarnation, 4.0 * GIB)})
+    accounts = Accounts({"a": GuestHour(0, "a", "a", incarnation=incarnation, touched_kib=4.0 * GIB)})
     accounts.add(cycle(0, {"a": KNOWN}))
     accounts.add(cycle(10, {"a": KNOWN}))
     assert row_of(accounts).given_back_kib_seconds.sweeps == given

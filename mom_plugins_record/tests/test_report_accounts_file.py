@@ -67,7 +67,7 @@ def test_what_was_written_is_read_again(path: Path) -> None:
 
 
 def properties(path: Path) -> list[tuple[int, str, dict[str, str | list[str]]]]:
-    return [(row.hour - 1_000_000, row.id, dict(row.properties)) for row in read_guests(path, 0, float("inf"), properties=True)]
+    return [(row.hour - 1_000_000, row.id, dict(row.properties)) for row in read_guests(path, 0, float("inf"))]
 
 
 def with_properties(number: int, **said: str | list[str]) -> tuple[HostHour, list[GuestHour]]:
@@ -93,9 +93,6 @@ def test_properties_are_stored_with_their_hours(path: Path) -> None:
         (4, "g0", {}),
         (5, "g0", {"flavor": "large"}),
     ]
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT count(*) FROM guest_properties").fetchone() == (4,), "a row for each change"
-    assert next(iter(read_guests(path, 0, EPOCH))).properties == {}, "only who asks for them waits for them"
 
 
 def test_plot_of_a_week_keeps_every_minimum(path: Path) -> None:
@@ -157,13 +154,6 @@ def test_clock_ahead_deletes_an_hour_per_write_only(path: Path) -> None:
     assert [row.hour for row in read_hosts(path, 0, float("inf"))] == [1_000_001, 1_000_002, 1_000_003, 1_000_003, 2_000_000]
     assert {hour for hour, _, said in properties(path) if said} == {1, 2, 3}
     assert len(read_minutes(path, PointsAsked(EPOCH, EPOCH + 4 * 3600, 1000))) == 3
-
-
-def test_properties_survive_a_clock_step(path: Path) -> None:
-    file = file_at(path)
-    for number in (5, 1, 2):
-        file.write([with_properties(number, flavor="small")])
-    assert [(hour, said["flavor"]) for hour, _, said in properties(path)] == [(1, "small"), (2, "small"), (5, "small")]
 
 
 def test_minutes_count_toward_the_size(path: Path) -> None:
@@ -423,11 +413,3 @@ def test_damaged_row_sets_the_file_aside(path: Path, caplog: pytest.LogCaptureFi
     keeper.write()
     assert keeper.write_error == ""
     assert len(read_hosts(path, 0, float("inf"))) == 1
-
-
-def test_damaged_properties_are_an_error(path: Path) -> None:
-    file_at(path).write([with_properties(0, flavor="small")])
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("UPDATE guest_properties SET properties = '7'")
-    with pytest.raises(AccountsError, match="a checksum in guest_properties is wrong"):
-        properties(path)

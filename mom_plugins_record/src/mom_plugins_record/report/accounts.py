@@ -37,19 +37,12 @@ _HOURS_REMEMBERED: Final = 2
 Hour = tuple[HostHour, list[GuestHour]]
 
 
-@dataclass(frozen=True, slots=True)
-class Touched:
-    """Largest size of a guest's process since its start. Without mom, the process would still hold it."""
-
-    incarnation: str
-    kib: float
-
-
 @dataclass(slots=True)
 class _TrackedGuest:
     row: GuestHour
     looked: float = 0.0
     touched: float = 0.0
+    """Largest size of its process since its start, in KiB. Without mom, the process would still hold it."""
     killed: float | None = None
     late: bool = False
     limited: bool = False
@@ -75,14 +68,14 @@ class GivenBack:
 class Accounts:
     """Accounts of the present hour, and of past hours until `take` returns them.
 
-    :param touched: sizes touched before mom started, keyed by guest id
+    :param touched: last hours before mom started, keyed by guest id
     """
 
-    def __init__(self, touched: Mapping[str, Touched] | None = None) -> None:
+    def __init__(self, touched: Mapping[str, GuestHour] | None = None) -> None:
         self._guests: dict[str, _TrackedGuest] = {}
         self._gone = {
-            identity: _TrackedGuest(GuestHour(-1, identity, "", incarnation=item.incarnation), touched=item.kib, hours_gone=1)
-            for identity, item in (touched or {}).items()
+            identity: _TrackedGuest(GuestHour(-1, identity, "", incarnation=row.incarnation), touched=row.touched_kib, hours_gone=1)
+            for identity, row in (touched or {}).items()
         }
         self._over: list[Hour] = []
         self._host: HostHour | None = None

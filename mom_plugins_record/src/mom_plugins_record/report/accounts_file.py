@@ -25,14 +25,14 @@ from pydantic import TypeAdapter
 from mom_core import MomError, is_there, printable
 from mom_kvm import PointsAsked, RecordedPoint
 from mom_plugins_record.recording.cycles import checked
-from mom_plugins_record.report.accounts import Hour, Touched
+from mom_plugins_record.report.accounts import Hour
 from mom_plugins_record.report.hours import HOUR, GuestHour, HostHour
 from mom_plugins_record.report.minutes import MINUTE, MinuteRow
 
 NAME: Final = "accounts.sqlite3"
 """File in the folder of the recording."""
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Version of the tables: SQLite's `user_version`."""
 
 APPLICATION: Final = 0x4D4F4D52
@@ -61,23 +61,18 @@ _LARGEST: Final = (1 << 63) - 1
 
 _TABLES: Final[Mapping[str, tuple[type[Any], str]]] = {"host_hours": (HostHour, "hour, run"), "guest_hours": (GuestHour, "hour, run, id")}
 
-_CREATE: Final = (
-    """CREATE TABLE minutes (
+_CREATE_MINUTES: Final = """CREATE TABLE minutes (
     minute INTEGER NOT NULL, series TEXT NOT NULL, least REAL NOT NULL, mean REAL NOT NULL, most REAL NOT NULL, PRIMARY KEY (minute, series)
-) WITHOUT ROWID""",
-    """CREATE TABLE guest_properties (
-    checksum INTEGER NOT NULL, id TEXT NOT NULL, hour INTEGER NOT NULL, last INTEGER NOT NULL, properties TEXT NOT NULL,
-    PRIMARY KEY (id, hour)
-) WITHOUT ROWID""",
-)
-"""Other tables. Ten series take half a MiB a day. Properties are JSON, valid from `hour` to `last`."""
-
-_ADD_PROPERTIES: Final = "INSERT OR REPLACE INTO guest_properties VALUES (?, ?, ?, ?, ?)"
+) WITHOUT ROWID"""
+"""Ten series take half a MiB a day."""
 
 _ADD_MINUTE: Final = """INSERT INTO minutes VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE
     SET least = min(least, excluded.least), mean = excluded.mean, most = max(most, excluded.most)"""
 
 _PROPERTIES: Final = TypeAdapter(Annotated[dict[str, Any], checked((str, list), str)])
+
+_read_properties: Final = lru_cache(maxsize=4096)(_PROPERTIES.validate_json)
+"""Guests of one project and flavor share them."""
 
 _SQL_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
 """Errors of a damaged file. SQLite's messages may contain bytes of it that are no text."""
@@ -117,11 +112,18 @@ def _columns(kind: Any) -> Mapping[str, tuple[str, str]]:
 @lru_cache
 def _parts(kind: Any) -> list[tuple[str, Any]]:
     hints = get_type_hints(kind)
-    return [(item.name, hints[item.name]) for item in fields(kind) if item.name != "properties"]
+    return [(item.name, hints[item.name]) for item in fields(kind)]
 
 
 def _maker(kind: Any) -> Callable[[Iterator[Any]], Any]:
-    makers = [_maker(hint) if is_dataclass(hint) else _read_spread if "spread" in name else next for name, hint in _parts(kind)]
+    def maker(name: str, hint: Any) -> Callable[[Iterator[Any]], Any]:
+        if is_dataclass(hint):
+            return _maker(hint)
+        if name == "properties":
+            return lambda values: _read_properties(next(values))
+        return _read_spread if "spread" in name else next
+
+    makers = [maker(name, hint) for name, hint in _parts(kind)]
     return lambda values: kind(*[make(values) for make in makers])
 
 
@@ -140,8 +142,6 @@ class AccountsFile:
         self._keep, self._largest = keep, largest
         self._run = time.time_ns() if run is None else run
         self._last = 0
-        self._written_properties: dict[str, tuple[int, str]] = {}
-        """Properties that this mom process has written, keyed by guest, with their first hour."""
         self._is_checked = False
 
     def open(self) -> str:
@@ -197,13 +197,16 @@ class AccountsFile:
             raise AccountsError(f"{self.path} cannot be written: {_reason(error)}", hint=_FREE_SPACE) from error
         return f"{self.path} was damaged ({printable(reason, 100)}) and was renamed to {aside.name}: mom starts new accounts"
 
-    def touched(self, now: float) -> dict[str, Touched]:
-        """Return the largest size of each guest's process in the last two days. Raise `AccountsError` if they are unreadable."""
-        result: dict[str, Touched] = {}
+    def touched(self, now: float) -> dict[str, GuestHour]:
+        """Return each guest's last hour of the last two days, with the largest size that its process touched in them.
+
+        Raise `AccountsError` if they are unreadable."""
+        result: dict[str, GuestHour] = {}
         for row in read_guests(self.path, now - 48 * HOUR, math.inf):
             before = result.get(row.id)
-            most = before.kib if before is not None and before.incarnation == row.incarnation else 0.0
-            result[row.id] = Touched(row.incarnation, max(most, row.touched_kib))
+            if before is not None and before.incarnation == row.incarnation:
+                row.touched_kib = max(row.touched_kib, before.touched_kib)
+            result[row.id] = row
         return result
 
     def write(self, hours: Iterable[Hour], minutes: Iterable[MinuteRow] = ()) -> None:
@@ -211,31 +214,27 @@ class AccountsFile:
 
         Each write deletes at most one hour by age: a clock that is ahead must not delete everything.
         """
-        properties, run, last, ids = dict(self._written_properties), self._run, self._last, set[str]()
+        run, last = self._run, self._last
         try:
             with closing(_connect(self.path, write=True)) as connection, connection:
                 newest = 0
                 for host, guests in hours:
                     newest = max(newest, host.hour)
                     if host.hour < last:  # the clock stepped back: later rows must not replace others
-                        run, properties = run + 1, {}
+                        run += 1
                     last = host.hour
                     _put(connection, "host_hours", run, [host])
                     _put(connection, "guest_hours", run, guests)
-                    connection.executemany(_ADD_PROPERTIES, _changed_properties(guests, properties))
-                    ids.update(guest.id for guest in guests)
                 connection.executemany(_ADD_MINUTE, minutes)
                 oldest = newest - int(self._keep // HOUR)
                 _delete(connection, "minutes", "minute", newest * 60 - int(self._keep // MINUTE), 60)
                 _delete(connection, "guest_hours", "hour", oldest)
-                _delete(connection, "guest_properties", "last", oldest)
                 _delete(connection, "host_hours", "hour", newest - int(HOST_KEPT // HOUR))
                 self._bound(connection, newest)
         except (*_SQL_ERRORS, OSError, OverflowError) as error:
             self._is_checked = self._is_checked and isinstance(error, _NOT_DAMAGE)
             hint = "stop the program that reads it" if "locked" in str(error) else _FREE_SPACE
             raise AccountsError(f"{self.path} cannot be written: {_reason(error)}", hint=hint) from error
-        self._written_properties = {identity: item for identity, item in properties.items() if identity in ids}
         self._run, self._last = run, last
 
     def _bound(self, connection: sqlite3.Connection, newest: int) -> None:
@@ -252,11 +251,9 @@ class AccountsFile:
             return
         end = min(first + 24, newest)
         connection.execute("DELETE FROM guest_hours WHERE hour < ?", (end,))
-        connection.execute("DELETE FROM guest_properties WHERE last < ?", (end,))
         connection.execute("DELETE FROM minutes WHERE minute < ?", (end * 60,))
 
     def _create(self) -> None:
-        self._written_properties = {}
         new = self.path.with_name(f"{self.path.name}.new")  # on a full disk, half a file would look damaged
         for old in (f"{self.path.name}-journal", new.name, f"{new.name}-journal"):  # left by an earlier file
             self.path.with_name(old).unlink(missing_ok=True)
@@ -265,8 +262,7 @@ class AccountsFile:
             with closing(_connect(new, write=True, checked=False)) as connection, connection:
                 for name, value in (("application_id", APPLICATION), ("user_version", FORMAT)):
                     connection.execute(f"PRAGMA {name} = {value}")
-                for query in _CREATE:
-                    connection.execute(query)
+                connection.execute(_CREATE_MINUTES)
                 for table, (kind, key) in _TABLES.items():
                     columns = ["checksum INTEGER", "run INTEGER", *(f"{name} {sql}" for name, (_, sql) in _columns(kind).items())]
                     connection.execute(f"CREATE TABLE {table} ({' NOT NULL, '.join(columns)} NOT NULL, PRIMARY KEY ({key})) WITHOUT ROWID")
@@ -284,12 +280,9 @@ def read_hosts(path: Path, since: float, until: float) -> list[HostHour]:
     return list(_read(path, "host_hours", HostHour, since, until))
 
 
-def read_guests(path: Path, since: float, until: float, *, properties: bool = False) -> Iterator[GuestHour]:
-    """Yield the guests' hours, oldest first; perhaps a million. Raise `AccountsError` if they are unreadable.
-
-    :param properties: fill the properties of the platform
-    """
-    return _read(path, "guest_hours", GuestHour, since, until, properties=properties)
+def read_guests(path: Path, since: float, until: float) -> Iterator[GuestHour]:
+    """Yield the guests' hours, oldest first; perhaps a million. Raise `AccountsError` if they are unreadable."""
+    return _read(path, "guest_hours", GuestHour, since, until)
 
 
 def read_minutes(path: Path, asked: PointsAsked) -> Sequence[RecordedPoint]:
@@ -348,54 +341,18 @@ def _check_pages(path: Path, connection: sqlite3.Connection) -> None:
             raise sqlite3.DatabaseError(str(result))
 
 
-def _read(path: Path, table: str, kind: type[Row], since: float, until: float, *, properties: bool = False) -> Iterator[Row]:
+def _read(path: Path, table: str, kind: type[Row], since: float, until: float) -> Iterator[Row]:
     first, last = (int(min(max(moment, 0.0), 1e15) // HOUR) for moment in (since, until))
     make = _maker(kind)
     try:
         with closing(_connect(path)) as connection:
-            history = _read_properties(path, connection, first) if properties else {}
             query = f"SELECT checksum, run, {', '.join(_columns(kind))} FROM {table} WHERE hour BETWEEN ? AND ? ORDER BY hour, run"  # noqa: S608  # names of mom's own records
             for checksum, *stored in connection.execute(query, (first, last)):
                 if checksum != _checksum(table, stored):
                     raise AccountsDamaged(path, f"a checksum in {table} is wrong")
-                row: Row = make(iter(stored[1:]))
-                if isinstance(row, GuestHour):
-                    for begin, end, texts in history.get(row.id, ()):
-                        if begin <= row.hour <= end:
-                            row.properties = texts
-                            break
-                yield row
+                yield make(iter(stored[1:]))
     except (*_SQL_ERRORS, ValueError) as error:
         raise _unreadable(path, error, "give the path of a recording's folder, or of its file of accounts") from error
-
-
-_Periods = list[tuple[int, int, Mapping[str, str | list[str]]]]
-"""First hour, last hour and properties of a guest, the newest first."""
-
-
-def _read_properties(path: Path, connection: sqlite3.Connection, first: int) -> Mapping[str, _Periods]:
-    result: dict[str, _Periods] = {}
-    read = lru_cache(maxsize=4096)(_PROPERTIES.validate_json)  # guests of one project and flavor share them
-    for checksum, *row in connection.execute("SELECT checksum, id, hour, last, properties FROM guest_properties ORDER BY id, hour DESC"):
-        if checksum != _checksum("guest_properties", row):
-            raise AccountsDamaged(path, "a checksum in guest_properties is wrong")
-        identity, hour, last, text = row
-        if last >= first:
-            result.setdefault(identity, []).append((hour, last, read(text)))
-    return result
-
-
-def _changed_properties(guests: Sequence[GuestHour], written: dict[str, tuple[int, str]]) -> Iterator[Sequence[object]]:
-    for row in guests:
-        since, before = written.get(row.id, (row.hour, "{}"))
-        text = json.dumps(row.properties, separators=(",", ":"), sort_keys=True)
-        if text != before:
-            since = row.hour
-        elif row.id not in written:
-            continue  # the guest has no properties
-        written[row.id] = since, text
-        stored = [_sql_value(row.id, "TEXT"), since, row.hour, text]
-        yield _checksum("guest_properties", stored), *stored
 
 
 def _put(connection: sqlite3.Connection, table: str, run: int, rows: Sequence[HostHour] | Sequence[GuestHour]) -> None:
@@ -419,8 +376,9 @@ def _checksum(table: str, row: Sequence[object]) -> int:
 
 
 def _sql_value(value: object, sql_type: str) -> object:
-    if isinstance(value, dict):
-        return json.dumps({str(number): round(seconds, 3) for number, seconds in value.items()}, separators=(",", ":"))
+    if isinstance(value, Mapping):
+        items = {str(name): round(item, 3) if isinstance(item, float) else item for name, item in value.items()}
+        return json.dumps(items, separators=(",", ":"))
     if isinstance(value, int | float) and sql_type == "REAL":
         return round(float(value), 3) + 0.0 if math.isfinite(value) else 0.0  # SQLite has no -0.0
     if isinstance(value, int):

@@ -64,7 +64,7 @@ def report(
     if as_json + as_csv + (html is not None) > 1:
         raise click.UsageError("choose one of --json, --csv and --html")
     path, price = _settings(path, config_path)
-    account = find_accounts(path, seconds, properties=by_property or pattern.property != "name")
+    account = find_accounts(path, seconds)
     summary = summary_of(account, by, tenant, price)
     if tenant and not summary.whole.guests:
         verb = "is named" if pattern.property == "name" else "matches"
@@ -87,11 +87,8 @@ def report(
 _MOST_MINUTES: Final = 120
 
 
-def find_accounts(path: Path, last: float, *, properties: bool = False) -> AccountedHours:
-    """Return the last `last` seconds of the accounts in a recording's folder, or in a file. Raise `MomError` if there are none.
-
-    :param properties: fill the guests' properties of the platform
-    """
+def find_accounts(path: Path, last: float) -> AccountedHours:
+    """Return the last `last` seconds of the accounts in a recording's folder, or in a file. Raise `MomError` if there are none."""
     try:
         accounts = path / NAME if path.is_dir() else path
         exists = is_there(accounts)
@@ -120,7 +117,7 @@ def find_accounts(path: Path, last: float, *, properties: bool = False) -> Accou
         remarks.append(f"the accounts begin {format_time(begins)[:16]} UTC")
         since = begins
     of_that_time = [row for row in hosts if row.hour >= int(since // HOUR)]
-    guests = read_guests(accounts, since, until, properties=properties)
+    guests = read_guests(accounts, since, until)
     minutes = read_minutes(accounts, PointsAsked(since, until, _MOST_MINUTES)) if until - since < 2 * HOUR else ()
     return AccountedHours(of_that_time, guests, since, until, remarks, _forecast(accounts, since, until), minutes)
 

@@ -168,7 +168,7 @@ class GuestHour:
     merged: SizeSum = field(default_factory=SizeSum)
     held_spread: dict[int, float] = field(default_factory=_spread)
     properties: Mapping[str, str | list[str]] = field(default_factory=dict)
-    """Properties of the platform, stored in a separate table because they seldom change."""
+    """Properties of the platform."""
 
 
 @dataclass(slots=True)
