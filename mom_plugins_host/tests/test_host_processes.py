@@ -9,7 +9,7 @@ import pytest
 from mom_core import Guest, Snapshot
 from mom_core.testing import snapshot
 from mom_devkit import host_of
-from mom_plugins_host.host.processes import LOOK_SECONDS, OtherProcesses, other_processes
+from mom_plugins_host.host.readings import LOOK_SECONDS, OtherProcesses, other_processes
 
 GIB = 1 << 20
 PAGES = GIB // 4

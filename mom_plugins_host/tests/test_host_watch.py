@@ -17,8 +17,7 @@ from mom_devkit.without_root import MomPower
 from mom_kvm import AvailableGauge
 from mom_plugins_host.host import HostPlugin
 from mom_plugins_host.host.cpu_lists import CpuLists
-from mom_plugins_host.host.trigger import NoTrigger, StallTrigger
-from mom_plugins_host.host.watch import HostSettings, HostWatch, Patience, StallGauge
+from mom_plugins_host.host.watch import HostSettings, HostWatch, NoTrigger, Patience, StallGauge, StallTrigger
 
 GIB = 1 << 20
 LOW = 4 * GIB

@@ -5,7 +5,7 @@ from pathlib import Path
 from offload_hosts import MovingHypervisor
 
 from mom_kvm import Hierarchies, StoreKind, SwapStore
-from mom_plugins_host.offload.findings import findings
+from mom_plugins_host.offload.stores import findings
 
 
 def test_no_command_for_this_host_is_advised_where_the_hypervisor_has_swap_of_its_own(tmp_path: Path) -> None:

@@ -10,9 +10,8 @@ from ksm_files import FILES, KSMD
 
 from mom_core import Value
 from mom_devkit import host_of
-from mom_plugins_ksm.fields import FIELDS, ksm_fields, saved_kib
-from mom_plugins_ksm.processes import Ksmd
-from mom_plugins_ksm.yields import CpuUsage, Yield
+from mom_plugins_ksm.fields import FIELDS, CpuUsage, Yield, ksm_fields, saved_kib
+from mom_plugins_ksm.sysfs import Ksmd
 
 numbers = st.one_of(st.none(), st.integers(), st.booleans(), st.text(max_size=5))
 

@@ -11,12 +11,10 @@ from hypothesis import strategies as st
 
 from mom_core import PluginContext, StateFile, Value
 from mom_core.testing import snapshot
-from mom_plugins_ksm.fields import ksm_fields
-from mom_plugins_ksm.law import KsmMemory
+from mom_plugins_ksm.fields import CpuUsage, Yield, ksm_fields
+from mom_plugins_ksm.law import KsmMemory, KsmParameters
 from mom_plugins_ksm.law import decide as law
-from mom_plugins_ksm.parameters import KsmParameters
 from mom_plugins_ksm.suggested import FORM, KsmSuggestions, sizes_in, state_in
-from mom_plugins_ksm.yields import CpuUsage, Yield
 from mom_plugins_sim.ksm import Ksm
 
 GIB, MIB = 1 << 20, 1 << 10  # KiB

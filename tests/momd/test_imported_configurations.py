@@ -11,8 +11,7 @@ from mom_core.testing import snapshot
 from mom_daemon import Imported
 from mom_daemon.plugins.declared import check_plugins
 from mom_plugins_ksm.ksmtuned import import_ksmtuned
-from mom_plugins_ksm.law import KsmMemory, decide
-from mom_plugins_ksm.parameters import KsmParameters
+from mom_plugins_ksm.law import KsmMemory, KsmParameters, decide
 from mom_plugins_ksm.suggested import state_in
 from mom_plugins_qemu.proxmox_import import import_proxmox
 from mom_plugins_vdsm.momd.importer import GUEST_COLLECTORS, HOST_COLLECTORS, HYPERVISORS, import_momd

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mom_core.settings import descriptions
 from mom_plugins_ksm import law
-from mom_plugins_ksm.parameters import KsmParameters
+from mom_plugins_ksm.law import KsmParameters
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/ksm-law.md").read_text()
 ROW = re.compile(r"^\| (`[^|]*) \| ([^|]*) \|", re.M)

@@ -17,7 +17,7 @@ from real_guests import Lab, RealGuest, not_here
 
 from mom_core import Engine, Report, Status
 from mom_devkit import config_of, wait_until
-from mom_plugins_host.host.trigger import NoTrigger, StallTrigger
+from mom_plugins_host.host.watch import NoTrigger, StallTrigger
 
 pytestmark = [pytest.mark.real, pytest.mark.alone]
 

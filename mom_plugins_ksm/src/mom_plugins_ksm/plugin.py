@@ -36,15 +36,12 @@ from mom_core import (
     hookimpl,
 )
 from mom_kvm import PolicyTexts, late_hook
-from mom_plugins_ksm.another_hand import AnotherHand
 from mom_plugins_ksm.control import CONTROLS, MERGE_ACROSS_NODES, RUN, UNMERGING, KsmKnobs, knob_of
-from mom_plugins_ksm.fields import FIELDS, LAW_FIELDS, is_count, ksm_fields
-from mom_plugins_ksm.findings import ONE_OF_TWO, knobs_finding, law_findings, scanner_findings
-from mom_plugins_ksm.parameters import KsmParameters
-from mom_plugins_ksm.processes import QemuProcesses
+from mom_plugins_ksm.fields import FIELDS, LAW_FIELDS, CpuUsage, Yield, is_count, ksm_fields
+from mom_plugins_ksm.findings import ONE_OF_TWO, AnotherHand, knobs_finding, law_findings, scanner_findings
+from mom_plugins_ksm.law import KsmParameters
 from mom_plugins_ksm.suggested import FORM, KsmSuggestions
-from mom_plugins_ksm.sysfs import FOLDER, SysfsKsm
-from mom_plugins_ksm.yields import CpuUsage, Yield
+from mom_plugins_ksm.sysfs import FOLDER, QemuProcesses, SysfsKsm
 
 
 class KsmPlugin:

@@ -10,8 +10,7 @@ from typing import Final
 from pydantic import TypeAdapter
 
 from mom_core import Snapshot, StateError, StateFile, Value
-from mom_plugins_ksm.law import AWAY_SECONDS, KsmMemory, KsmReason, KsmState, KsmSuggestion, decide
-from mom_plugins_ksm.parameters import KsmParameters
+from mom_plugins_ksm.law import AWAY_SECONDS, KsmMemory, KsmParameters, KsmReason, KsmState, KsmSuggestion, decide
 
 FORM: Final = TypeAdapter(KsmMemory)
 

@@ -47,7 +47,6 @@ from mom_kvm import (
     stale_seconds,
     write_group_files,
 )
-from mom_plugins_host.cgroup.findings import findings
 from mom_plugins_host.cgroup.groups import (
     CONTROLS,
     CURRENT,
@@ -58,6 +57,7 @@ from mom_plugins_host.cgroup.groups import (
     NO_LIMIT,
     GuestGroup,
     explained,
+    findings,
     group_fields,
     group_of,
     limit_of,

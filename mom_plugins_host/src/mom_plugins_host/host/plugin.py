@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mom_core import Condition, FieldSpec, Finding, Hypervisor, PluginContext, Problem, Snapshot, Suggestion, Value, hookimpl
 from mom_kvm import PAGE_KIB, ColdMemoryControl, Pressure, late_hook, parse_number_list, read_kernel_file, read_meminfo
-from mom_plugins_host.host import findings, processes, readings
+from mom_plugins_host.host import findings, readings
 from mom_plugins_host.host.cpu_lists import read_text
 from mom_plugins_host.host.watch import HostSettings, HostWatch
 
@@ -26,7 +26,7 @@ class HostPlugin:
         self._swap_activity = readings.SwapActivity()
         self._collected_kib: int | None = None
         self._watch = HostWatch(settings, context)
-        self._processes = processes.OtherProcesses()
+        self._processes = readings.OtherProcesses()
 
     @staticmethod
     @hookimpl
@@ -40,7 +40,7 @@ class HostPlugin:
     def mom_declare(self) -> Iterable[FieldSpec]:
         """Declare all fields."""
         # The kernel version decides which fields have a value.
-        return (*readings.FIELDS, *processes.FIELDS)
+        return readings.FIELDS
 
     @hookimpl
     def mom_setup(self) -> None:

@@ -46,7 +46,6 @@ from mom_plugins_host.offload.fields import (
     OffloadGuestSettings,
     OffloadSettings,
 )
-from mom_plugins_host.offload.findings import findings
 from mom_plugins_host.offload.guests import (
     FollowedGuest,
     keep_listed,
@@ -59,7 +58,7 @@ from mom_plugins_host.offload.guests import (
 )
 from mom_plugins_host.offload.law import ColdOffer, HostNeed, ObservedGuest, chosen, need_of, next_offer
 from mom_plugins_host.offload.requests import ReclaimRequest, ReclaimWorker
-from mom_plugins_host.offload.stores import WriteBudget, net_share, ratio_of, room_of, stores_of
+from mom_plugins_host.offload.stores import WriteBudget, findings, net_share, ratio_of, room_of, stores_of
 
 _CYCLES_IN_FORCE: Final = 1
 """The pace of reclaim expires unless the next cycle renews the pace."""
