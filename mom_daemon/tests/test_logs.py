@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 import mom_daemon.logs.writer as writer_module
 from mom_core import PluginSettings
@@ -172,7 +173,7 @@ def test_a_configuration_that_is_only_learnt_has_its_secrets_hidden_and_is_not_i
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Settings(PluginSettings):
-        password: str
+        password: SecretStr
 
     settings = {"secretive": {"password": "correct horse"}}
     refused = config_of(tmp_path, {"secretive": type("Secretive", (), {"Settings": Settings})}, settings)

@@ -97,20 +97,16 @@ class Config:
         """Return the settings as in YAML, with defaults and with masked secrets."""
         core = CoreSettings.model_construct(**{name: getattr(self, name) for name in CoreSettings.model_fields})
         settings: dict[str, Value] = dict(written(core))
-        settings["plugins"] = {plugin.name: _shown(plugin.settings) for plugin in self.plugins.values()}
+        settings["plugins"] = {plugin.name: masked(written(plugin.settings)) for plugin in self.plugins.values()}
         guests: dict[str, dict[str, Value]] = {}
         for rule in self.guests:
             for plugin in self.plugins.values():
                 model = plugin.loaded.guest_settings_class
                 if model is not None and (own := rule.settings_for(model)):
-                    dumped = _shown(validated(model, own))
+                    dumped = masked(written(validated(model, own)))
                     guests.setdefault(rule.pattern, {}).update({name: dumped[name] for name in own})
         settings["guests"] = guests
         return settings
-
-
-def _shown(settings: BaseModel) -> dict[str, Value]:
-    return {name: masked(value, name) for name, value in written(settings).items()}
 
 
 def _lookup(model: type[GuestSettings], rules: tuple[GuestRule, ...]) -> Callable[[Guest], GuestSettings]:

@@ -127,28 +127,15 @@ def _end_of(text: str) -> Place:
 
 def mapping_document(mapping: Mapping[str, object], name: str = "configuration") -> Document:
     """Wrap values from a program; problems show `name` in place of a file."""
-    document = Document(name)
-    document.value = _copy(mapping, (), document)
-    return document
+    return Document(name, _plain(mapping))
 
 
-def _copy(value: object, path: KeyPath, document: Document) -> object:
-    if len(path) > MAX_DEPTH:
-        document.complain(path[:3], f"nested deeper than {MAX_DEPTH} levels")
-        return None
+def _plain(value: object) -> object:
     if isinstance(value, Mapping):
-        wrong_keys = [key for key in value if not isinstance(key, str)]
-        for key in wrong_keys:
-            document.complain(path, f"the key {key!r:.40} is not a string")
-        return {key: _copy(inner, (*path, key), document) for key, inner in value.items() if isinstance(key, str)}
+        return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_copy(inner, (*path, number), document) for number, inner in enumerate(value)]
-    if isinstance(value, os.PathLike):
-        return str(value)
-    if value is not None and not isinstance(value, bool | int | float | str):
-        document.give_up(path, f"must be a string, a number, a boolean, a list or a mapping, not a {type(value).__name__}")
-        return None
-    return value
+        return [_plain(inner) for inner in value]
+    return str(value) if isinstance(value, os.PathLike) else value
 
 
 # --- the file ------------------------------------------------------------------------------------------------------------------
@@ -317,16 +304,10 @@ class _Builder:
         return built
 
     def _key(self, node: yaml.Node, path: KeyPath) -> str | None:
-        if isinstance(node, yaml.ScalarNode) and node.tag == f"{_TAG}str" and not re.search("[\ud800-\udfff]", node.value):
+        if isinstance(node, yaml.ScalarNode):
             return str(node.value)
-        message, hint, key = "a key must be a string", "", None
-        if isinstance(node, yaml.ScalarNode) and node.tag in _SCALARS:
-            key = re.sub("[\ud800-\udfff]", "?", node.value) or None
-            shown = printable(key or "", 40)
-            message = f"the key {shown} is not a string" if key else "a key is missing"
-            hint = f'write it in quotes: "{shown}"' if key else "write the key before the colon"
-        self.document.note(_place(node), f"{dotted(path)}: {message}" if path else message, hint)
-        return key
+        self.document.note(_place(node), f"{dotted(path)}: a key must be a string" if path else "a key must be a string")
+        return None
 
 
 def _place(node: yaml.Node) -> Place:

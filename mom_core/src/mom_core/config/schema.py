@@ -72,13 +72,7 @@ def setting_names(model: type[BaseModel]) -> list[str]:
 
 def validated(model: type[Model], settings: Mapping[str, object]) -> Model:
     """Validate settings as JSON: pydantic's strict Python mode refuses a string for a path. A plugin's validator may raise anything."""
-    return model.model_validate_json(json.dumps(settings, default=_plain_mapping))
-
-
-def _plain_mapping(value: object) -> dict[object, object]:
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"a setting cannot be a {type(value).__name__}")
+    return model.model_validate_json(json.dumps(settings, default=dict))
 
 
 def written(settings: BaseModel) -> dict[str, JsonValue]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+from typing import Any, Final, get_args
 
 from pydantic import BaseModel, BeforeValidator, PlainValidator, SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
@@ -66,10 +66,10 @@ def complain(
         outermost = str(loc[0]) if loc else ""
         inner = _model_at(model, loc[:-1])
         if error["type"] == "extra_forbidden":
-            message, hint = unknown_key(str(loc[-1]), [] if inner is None else setting_names(inner))
+            message, hint = unknown_key(str(loc[-1]), setting_names(inner))
             groups.setdefault((path, True), []).append((message, elsewhere.get(outermost, hint) if len(loc) == 1 else hint))
         elif error["type"] == "missing":
-            about = "" if inner is None else " ".join(descriptions(inner).get(str(loc[-1]), "").split())
+            about = " ".join(descriptions(inner).get(str(loc[-1]), "").split())
             groups.setdefault((base + loc, True), []).append(("is missing", about))
         else:
             groups.setdefault((path, False), []).append(_wording(error, model.model_fields.get(outermost)))
@@ -97,11 +97,9 @@ def marks_of(annotation: object, metadata: Iterable[object] = ()) -> Iterator[ob
 
 def is_secret(annotation: object) -> bool:
     """Return whether a type contains a secret at any depth."""
-    if isinstance(annotation, type) and issubclass(annotation, SecretStr | SecretBytes):
-        return True
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return any(is_secret(field.annotation) for field in annotation.model_fields.values())
-    return any(is_secret(argument) for argument in get_args(annotation))
+    return annotation in {SecretStr, SecretBytes} or any(is_secret(argument) for argument in get_args(annotation))
 
 
 def _walk(value: object, loc: tuple[int | str, ...]) -> KeyPath:
@@ -115,31 +113,18 @@ def _walk(value: object, loc: tuple[int | str, ...]) -> KeyPath:
     return path
 
 
-def _model_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel] | None:
-    of_container = False  # the step is a key or an index of a container of models
-    for step in loc:
-        if of_container:
-            of_container = False
-            continue
+def _model_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:
+    for step in loc:  # other steps are keys and indices of containers
         field = model.model_fields.get(str(step))
-        inner = next(iter(_models(field.annotation)), None) if field else None
-        if field is None or inner is None:
-            return None
-        model, of_container = inner, _is_container(field.annotation)
+        model = model if field is None else next(_models(field.annotation), model)
     return model
 
 
-def _is_container(annotation: object) -> bool:
-    origin = get_origin(annotation)
-    if origin in {Union, types.UnionType, Annotated}:
-        return any(_is_container(argument) for argument in get_args(annotation))
-    return origin is not None and origin is not Literal
-
-
-def _models(annotation: object) -> list[type[BaseModel]]:
+def _models(annotation: object) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for argument in get_args(annotation) for model in _models(argument)]
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)
 
 
 def _wording(error: ErrorDetails, field: FieldInfo | None) -> tuple[str, str]:

@@ -6,14 +6,12 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import Final
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 
 from mom_core.model import Value
-
-Item = TypeVar("Item")
 
 MASK: Final = "**********"
 """As in pydantic."""
@@ -21,19 +19,15 @@ MASK: Final = "**********"
 SHORTEST: Final = 4
 """Shorter secrets occur in ordinary words."""
 
-
-SHORTEST_CALLED: Final = 8
-"""Shortest value that is masked because of its setting's name."""
-
 _SHORTEST_PART: Final = 12
 """Shortest path or query of a URL that is masked; `/hook` is no secret."""
 
 _MASKED_NAMES: Final = r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|api[_-]?key|private[_-]?key|authorization|credentials?|cookie)"
 
-_SECRET_NAME: Final = re.compile(rf"{_MASKED_NAMES}|key", re.I)
+_NAME: Final = rf"[\w-]{{0,40}}{_MASKED_NAMES}[\w-]{{0,40}}"
 
-_SIGNED: Final = r"(?:sig|sign|signature|auth|code|key)"
-"""Secret URL parameters, besides names of secret settings."""
+_NO_VALUE: Final = r"(?![/{*-]|(?-i:[A-Z_]+)\b|[^\s\"']{1,200}\.(?:pem|key|crt)\b)"
+"""Paths, placeholders, options, and words of advice such as FILE."""
 
 _SHAPES: Final = (
     # Private keys, also within JSON, where line ends are \n.
@@ -41,27 +35,16 @@ _SHAPES: Final = (
     # scheme://user:password@host, and scheme://token@host
     (re.compile(r"(?<=[a-z0-9+.-])(://[^\s/@:\"']*:)[^\s/@\"']+@", re.I), rf"\1{MASK}@"),
     (re.compile(r"(?<=[a-z0-9+.-])(://)[^\s/@:\"']{20,}@", re.I), rf"\1{MASK}@"),
-    (re.compile(rf"([?&](?:[\w-]*{_MASKED_NAMES}[\w-]*|{_SIGNED})=)[^&\s\"'#]+", re.I), rf"\1{MASK}"),
-    # --password X of a command, also in lists of YAML and JSON; but not FILE, as in advice.
-    (
-        re.compile(
-            rf"(?<![\w-])(--?[\w-]{{0,40}}{_MASKED_NAMES}[\w-]{{0,40}}(?:=|[\"']?(?:\s*,\s*|\s+(?:-\s+)?))[\"']?)"
-            r"(?![/{*-]|(?-i:[A-Z_]+)\b)[^\s\"',\]]+",
-            re.I,
-        ),
-        rf"\1{MASK}",
-    ),
+    (re.compile(r"([?&](?:sig|sign|signature|auth|code|key)=)[^&\s\"'#]+", re.I), rf"\1{MASK}"),
+    # password=X, and --password X of a command, also in lists of YAML and JSON
+    (re.compile(rf"(?<![\w-])({_NAME}=[\"']?){_NO_VALUE}[^&\s\"'#,\]]+", re.I), rf"\1{MASK}"),
+    (re.compile(rf"(?<![\w-])(--?{_NAME}[\"']?(?:\s*,\s*|\s+(?:-\s+)?)[\"']?){_NO_VALUE}[^\s\"',\]]+", re.I), rf"\1{MASK}"),
+    # "password": "X" and "passwords": ["X", "Y"] of JSON
+    (re.compile(rf"(\"(?:{_NAME}|key)\": \"){_NO_VALUE}(?:[^\"\\]|\\.)+(?=\")", re.I), rf"\1{MASK}"),
+    (re.compile(rf"(\"{_NAME}\": \[)\"[^\]]+", re.I), rf'\1"{MASK}"'),
     (re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9+/._~=-]{4,}", re.I), rf"\1 {MASK}"),
 )
 """No pattern begins with a repetition, which would take quadratic time."""
-
-
-_OPTION: Final = re.compile(rf"--?[\w-]*(?:{_MASKED_NAMES}[\w-]*|\bkey)", re.I)
-_ASSIGNED: Final = re.compile(rf"-{{0,2}}[\w-]*(?:{_MASKED_NAMES}[\w-]*|\bkey)=(.+)", re.I | re.S)
-"""Option followed by its value, and option or variable that includes its value."""
-
-
-_FILES_OF_KEYS: Final = (".pem", ".key", ".crt")
 
 
 def without_secrets(text: str) -> str:
@@ -71,66 +54,26 @@ def without_secrets(text: str) -> str:
     return text
 
 
-def _names_secret(name: str, value: object) -> bool:
-    # A path is no secret, whatever its name.
-    if not isinstance(value, str) or not value or value.startswith("/") or value.endswith(_FILES_OF_KEYS):
-        return False
-    return _SECRET_NAME.search(name) is not None
+def masked(settings: Mapping[str, Value]) -> dict[str, Value]:
+    """Mask what looks like a secret in settings of JSON."""
+    shown: dict[str, Value] = json.loads(without_secrets(json.dumps(settings)))
+    return shown
 
 
-def masked(value: Value, name: str = "") -> Value:
-    """Mask a secret value, by its name or shape."""
-    if isinstance(value, str):
-        assigned = _ASSIGNED.fullmatch(value)
-        if assigned and _names_secret("key", assigned[1]):
-            return value.removesuffix(assigned[1]) + MASK
-        return MASK if _names_secret(name, value) else without_secrets(value)
-    if isinstance(value, Mapping):
-        return {key: masked(inner, str(key)) for key, inner in value.items()}
-    return [masked(inner, called) for called, inner in called_items(value, name)] if isinstance(value, list | tuple) else value
-
-
-def called_items(values: Iterable[Item], name: str) -> Iterator[tuple[str, Item]]:
-    """Yield each item with the name of the preceding option, else of the list."""
-    option = ""
-    for item in values:
-        text = item if isinstance(item, str) else ""
-        yield option if option and not text.startswith(("-", "{")) else name, item
-        option = text if _OPTION.fullmatch(text) else ""
-
-
-def _leaves(value: object, name: str = "") -> Iterator[tuple[str, object]]:
+def secrets_in(value: object) -> Iterator[str]:
+    """Yield declared secrets in settings, and the paths and queries of secret URLs."""
     if isinstance(value, BaseModel):
-        value = {key: getattr(value, key) for key in type(value).model_fields}
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _leaves(inner, str(key))
-    elif isinstance(value, list | tuple | set | frozenset):
-        for called, inner in called_items(value, name):
-            yield from _leaves(inner, called)
-    else:
-        yield name, value
-
-
-def secrets_in(settings: object) -> Iterator[str]:
-    """Yield declared secrets, and the paths and queries of secret URLs."""
-    for _, value in _leaves(settings):
-        if isinstance(value, Secret | SecretStr | SecretBytes):
-            held = value.get_secret_value()
-            text = held.decode(errors="replace") if isinstance(held, bytes) else str(held)
-            yield text
-            with suppress(ValueError):
-                parts = urlsplit(text)
-                yield from (part for part in (parts.path, parts.query) if parts.netloc and len(part) >= _SHORTEST_PART)
-
-
-def _called_secrets(settings: object) -> Iterator[str]:
-    for name, value in _leaves(settings):
-        assigned = _ASSIGNED.fullmatch(value) if isinstance(value, str) else None
-        if assigned and _names_secret("key", assigned[1]):
-            yield assigned[1]
-        elif isinstance(value, str) and _names_secret(name, value):
-            yield from (value, *value.split())
+        value = {name: getattr(value, name) for name in type(value).model_fields}
+    if isinstance(value, Mapping | list | tuple | set | frozenset):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from secrets_in(inner)
+    elif isinstance(value, Secret | SecretStr | SecretBytes):
+        held = value.get_secret_value()
+        text = held.decode(errors="replace") if isinstance(held, bytes) else str(held)
+        yield text
+        with suppress(ValueError):
+            parts = urlsplit(text)
+            yield from (part for part in (parts.path, parts.query) if parts.netloc and len(part) >= _SHORTEST_PART)
 
 
 class SecretMask:
@@ -142,9 +85,7 @@ class SecretMask:
 
     def learn(self, settings: Iterable[object]) -> None:
         """Mask these secrets too; earlier ones may still be valid."""
-        settings = list(settings)
         secrets = {secret for model in settings for secret in secrets_in(model) if len(secret) >= SHORTEST}
-        secrets |= {text for model in settings for text in _called_secrets(model) if len(text) >= SHORTEST_CALLED}
         spelled = {json.dumps(secret)[1:-1] for secret in secrets}
         # Longest first: a secret may contain another.
         self._secrets = tuple(sorted({*self._secrets, *secrets, *spelled}, key=len, reverse=True))
