@@ -57,7 +57,7 @@ from mom_core.ledger import Ledger
 from mom_core.plugins.invoker import FAILURES_BEFORE_SET_ASIDE, PluginWorker
 from mom_core.testing import snapshot as snapshot_of
 from mom_daemon import json_text, status_of
-from mom_devkit import HandClock, config_of, wait_until
+from mom_devkit import config_of, wait_until
 
 
 class Notes(Protocol):
@@ -907,63 +907,27 @@ def test_values_of_failed_writes_are_restored(tmp_path: Path, machine: Machine, 
     assert machine.sizes == {"a": 100, "b": 200}
 
 
-def hanging_plugin(machine: Machine, release: threading.Event, hangs: list[bool]) -> type:
-    """Sets sizes; where the last of `hangs` says so, only when it is released."""
+def test_a_plugin_is_not_replaced_while_its_write_hangs(tmp_path: Path, machine: Machine) -> None:
+    release = threading.Event()
 
     class Hangs(control_plugin(machine)):  # type: ignore[misc]  # a class made by a function
         @hookimpl
         def mom_write(self, changes: Sequence[Change]) -> None:
-            if hangs.pop():
-                release.wait(600)
+            release.wait(600)
             machine.sizes |= {change.entity.id: change.value for change in changes if isinstance(change.value, int)}
-            hangs.append(False)
-
-    return Hangs
-
-
-def test_a_late_write_of_a_replaced_plugin_is_restored(tmp_path: Path, machine: Machine) -> None:
-    clock, release, hangs = HandClock(), threading.Event(), [True]
-    size = hanging_plugin(machine, release, hangs)
-
-    def config(mode: str, deadline: str) -> Config:
-        plugins = {"machine": machine_plugin(machine), "size": size, "e": evaluator(want(50, "a"))}
-        return config_of(tmp_path, plugins, {"size": {"deadline": deadline}}, mode=mode, stop_timeout=0.5)
-
-    with Engine(config("enforce", "100ms"), Clock(clock, clock.wall)) as engine:
-        engine.cycle()
-        hangs.append(False)
-        engine.reload(config("observe", "200ms"))
-        for was_released in (False, True):
-            clock.now += 31
-            engine.cycle()
-            if not was_released:
-                release.set()
-                wait_until(lambda: machine.sizes["a"] == 50)
-                wait_until(lambda: not any(one.worker.hung for one in engine._left_behind))
-        assert machine.sizes == {"a": 100, "b": 200}
-
-
-def test_changes_of_a_hung_replaced_plugin_stay_in_the_ledger(tmp_path: Path, machine: Machine) -> None:
-    release, hangs = threading.Event(), [True]
-    size = hanging_plugin(machine, release, hangs)
 
     def config(deadline: str) -> Config:
-        plugins = {"machine": machine_plugin(machine), "size": size, "e": evaluator(want(50, "a"))}
-        return config_of(tmp_path, plugins, {"size": {"deadline": deadline}}, stop_timeout=1.0)
+        plugins = {"machine": machine_plugin(machine), "size": Hangs, "e": evaluator(want(50, "a"))}
+        return config_of(tmp_path, plugins, {"size": {"deadline": deadline}})
 
-    engine = Engine(config("100ms"))
-    engine.cycle()
-    hangs.append(False)
-    engine.reload(config("60s"))
-    assert statuses(engine.cycle()) == {"a": Status.APPLIED}, "by the plugin that took its place"
-    (left,) = engine._left_behind
-    (outcome,) = engine.close()
-    assert (outcome.status, outcome.error) == (Status.FAILED, "the size plugin has hung")
-    release.set()
-    wait_until(lambda: not left.worker.hung)
-    assert machine.sizes["a"] == 50, "what it was told to set before it hung"
-    with engine:
-        pass
+    with Engine(config("100ms")) as engine:
+        assert statuses(engine.cycle()) == {"a": Status.FAILED}
+        with pytest.raises(PluginError, match="a change has not ended"):
+            engine.reload(config("60s"))
+        release.set()
+        wait_until(lambda: machine.sizes["a"] == 50)
+        wait_until(lambda: not any(one.worker.hung for one in engine.plugins.plugins))
+        engine.reload(config("60s"))
     assert machine.sizes == {"a": 100, "b": 200}
 
 

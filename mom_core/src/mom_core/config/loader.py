@@ -17,7 +17,7 @@ from mom_core.errors import ConfigError, MomError, PluginError
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.guest_patterns import GuestPattern
 from mom_core.plugins.bounded import attempt, describe
-from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins, pip_install
+from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
 from mom_core.settings import PluginSettings
 from mom_core.texts import printable
 
@@ -107,9 +107,6 @@ def _core(document: Document, top: Mapping[str, object], plugins: Mapping[str, C
         hint = hints.get(key, hint)
         if key in installed:
             message, hint = "is a plugin, not a setting of mom", "indent it under `plugins:`"
-        elif key == "plugin-path":
-            message = "mom finds only installed plugins, not plugins in a folder"
-            hint = f"`{pip_install()} -e FOLDER` installs a plugin under development"
         document.complain((key,), message, hint, at_key=True)
     own = {key: value for key, value in top.items() if key in own_names}
     return _validated(document, (), CoreSettings, own, "mom")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence, Set
+from concurrent.futures import Future
 from dataclasses import replace
 from types import TracebackType
 
@@ -17,7 +17,7 @@ from mom_core.context import Declarations, PluginContext, Service
 from mom_core.engine.collect import LISTING, Collector
 from mom_core.engine.cycle import CycleSteps
 from mom_core.engine.problems import ProblemLog
-from mom_core.engine.restore import LOOK_AGAIN_SECONDS, restore
+from mom_core.engine.restore import restore
 from mom_core.engine.schedule import Clock, Schedule, Tick
 from mom_core.engine.verdict import HeldConditions
 from mom_core.errors import MomError
@@ -26,7 +26,7 @@ from mom_core.ledger import Key, Ledger
 from mom_core.lock import RESTORE_SECONDS, RunLock
 from mom_core.model import EngineState, Outcome, Problem, Report, Scope, Snapshot, Status
 from mom_core.plugins.bounded import located
-from mom_core.plugins.registry import NOTHING_DECLARED, Plugin, PluginSet, Rebuilt, build_plugins, close_plugins, stop_writing_state
+from mom_core.plugins.registry import NOTHING_DECLARED, PluginSet, Rebuilt, build_plugins, close_plugins, stop_writing_state
 
 LOG = logging.getLogger("mom.engine")
 
@@ -44,6 +44,8 @@ BROKEN_CYCLES = 3
 
 LISTED_SECONDS = 2.0
 """Time limit for a new hypervisor's list of guests during a reload."""
+
+LIST_AGAIN_SECONDS = 0.05
 
 PUT_BACK_AGAIN_SECONDS = 30.0
 """Time between retries of failed restores in observe mode."""
@@ -97,14 +99,10 @@ class Engine:
         self._skipped = 0
         self._not_back: set[Key] = set()
         self._put_back_at = 0.0
-        self._left_behind: list[Plugin] = []
-        """Removed plugins whose unfinished call may still change something."""
         self._thread: threading.Thread | None = None
         self._runs_in: threading.Thread | None = None
         self._failure: BaseException | None = None
-        self._pending: Callable[[], Config] | None = None
-        self._reload_result: MomError | None = None
-        self._reloaded = threading.Condition()
+        self._pending: tuple[Callable[[], Config], Future[None]] | None = None
 
     # --- life -----------------------------------------------------------------------------------------------------------------
 
@@ -138,7 +136,7 @@ class Engine:
         try:
             if put_back:
                 seconds = max(0.1, until - time.monotonic() - TEARDOWN_SECONDS)
-                outcomes = restore(plugins, ledger, seconds, None, self._clock.sleep, self._left_behind)
+                outcomes = restore(plugins, ledger, seconds, None, self._clock.sleep)
                 self._log_restored(outcomes)
             for name in plugins.close(max(0.1, until - time.monotonic())):
                 LOG.warning("plugin %s did not end in time; mom continues without the plugin", name)
@@ -247,21 +245,20 @@ class Engine:
         if thread is None or thread is threading.current_thread():
             self._change_to(config)
             return
-        with self._reloaded:
-            self.request_reload(lambda: config)
-            if timeout is not None:
-                if not self._reloaded.wait_for(lambda: self._pending is None, timeout):
-                    raise MomError(
-                        "the engine did not apply the new configuration in time", hint="it applies the configuration in its next cycle"
-                    )
-                if self._reload_result is not None:
-                    raise self._reload_result
+        done = self.request_reload(lambda: config)
+        if timeout is not None:
+            try:
+                done.result(timeout)
+            except TimeoutError as error:
+                hint = "it applies the configuration in its next cycle"
+                raise MomError("the engine did not apply the new configuration in time", hint=hint) from error
 
-    def request_reload(self, load: Callable[[], Config]) -> None:
+    def request_reload(self, load: Callable[[], Config]) -> Future[None]:
         """Call `load` and reload before the next cycle; log errors. Safe in signal handlers."""
-        # A new object each time: a signal during this `load` requests another one.
-        self._pending = functools.partial(load)
+        done: Future[None] = Future()
+        self._pending = load, done
         self._schedule.wake("reload")
+        return done
 
     @property
     def is_running(self) -> bool:
@@ -351,24 +348,20 @@ class Engine:
         )
 
     def _reload_if_asked(self) -> None:
-        load = self._pending
-        if load is None:
+        if self._pending is None:
             return
-        error: MomError | None = None
+        (load, done), self._pending = self._pending, None  # a signal during this `load` requests another one
         try:
             self._change_to(load())
         except MomError as refused:
-            error = refused
             LOG.error("mom rejects the new configuration and keeps the old one: %s", refused)
+            done.set_exception(refused)
         except Exception as mistake:  # `load` or a plugin may raise anything; do not retry in each cycle
             error = MomError(f"mom could not apply the new configuration: {located(mistake)}")
             LOG.exception("%s", error)
-        finally:
-            with self._reloaded:
-                if self._pending is load:
-                    self._pending = None
-                self._reload_result = error
-                self._reloaded.notify_all()
+            done.set_exception(error)
+        else:
+            done.set_result(None)
 
     def _change_to(self, config: Config) -> None:
         old = self._opened()
@@ -383,7 +376,6 @@ class Engine:
         for name in close_plugins(rebuilt.left_over, 1.0):
             LOG.warning("plugin %s did not end in time; mom continues without the plugin", name)
         stop_writing_state(plugin for plugin in rebuilt.left_over if plugin.name in config.plugins)
-        self._left_behind += [plugin for plugin in rebuilt.left_over if plugin.worker.hung_in == "mom_write"]
         LOG.info("the new configuration is in force: mode %s, plugins %s", mode, ", ".join(config.plugins) or "none")
 
     def _restore_leaving(self, old: CycleSteps, new: PluginSet, *, observe: bool) -> None:
@@ -400,9 +392,7 @@ class Engine:
 
     def _restore_keys(self, leaving: Set[Key]) -> None:
         cycle = self._opened()
-        self._left_behind = [plugin for plugin in self._left_behind if plugin.worker.hung]
-        seconds, sleep = self.config.stop_timeout, self._clock.sleep
-        self._log_restored(restore(cycle.plugins, cycle.ledger, seconds, leaving, sleep, self._left_behind))
+        self._log_restored(restore(cycle.plugins, cycle.ledger, self.config.stop_timeout, leaving, self._clock.sleep))
         self._not_back, self._put_back_at = {key for key in leaving if key in cycle.ledger.entries}, self._clock.monotonic()
 
     def _log_restored(self, outcomes: Sequence[Outcome]) -> None:
@@ -428,5 +418,5 @@ def _listed(plugins: PluginSet, seconds: float) -> Set[tuple[str, str]]:
             return answer.value
         if time.monotonic() >= until:
             break
-        time.sleep(LOOK_AGAIN_SECONDS)
+        time.sleep(LIST_AGAIN_SECONDS)
     return frozenset()

@@ -22,22 +22,13 @@ LOG = logging.getLogger("mom.restore")
 ENDED = frozenset({Status.APPLIED, Status.UNCHANGED, Status.GONE, Status.LEFT_ALONE})
 
 
-LOOK_AGAIN_SECONDS = 0.05
-
-
 def restore(
-    plugins: PluginSet,
-    ledger: Ledger,
-    seconds: float,
-    only: Collection[Key] | None = None,
-    sleep: Callable[[float], None] = time.sleep,
-    left_behind: Sequence[Plugin] = (),
+    plugins: PluginSet, ledger: Ledger, seconds: float, only: Collection[Key] | None = None, sleep: Callable[[float], None] = time.sleep
 ) -> list[Outcome]:
     """Restore all plugins' values in parallel; remove finished entries.
 
     :param seconds: time limit; late entries stay
     :param only: keys of entries; None for all
-    :param left_behind: plugins from before a reload with unfinished calls
     """
     entries = [entry for key, entry in ledger.entries.items() if only is None or key in only]
     until = time.monotonic() + seconds
@@ -50,11 +41,12 @@ def restore(
             outcomes.extend(_failed([entry], f"the {entry.plugin} plugin is not enabled"))
         else:
             shares.setdefault(owner, []).append(entry)
-    for plugin, share, call in _start_restores(plugins, shares, until, sleep, left_behind):
-        if call is None:
+    calls = _start_restores(plugins, shares, until, sleep)
+    for plugin, share in shares.items():
+        if plugin not in calls:
             outcomes.extend(_failed(share, f"the {plugin.name} plugin has hung"))
             continue
-        answer = plugin.worker.finish(call, until=until)
+        answer = plugin.worker.finish(calls[plugin], until=until)
         if answer.error is not None:
             plugin.worker.log_failure("mom_write", answer.error)
             outcomes.extend(_failed(share, located(answer.error)))
@@ -65,31 +57,19 @@ def restore(
 
 
 def _start_restores(
-    plugins: PluginSet,
-    shares: Mapping[Plugin, Sequence[LedgerEntry]],
-    until: float,
-    sleep: Callable[[float], None],
-    left_behind: Sequence[Plugin],
-) -> Iterable[tuple[Plugin, Sequence[LedgerEntry], Call | None]]:
-    # A restore starts once the abandoned calls have returned. The call is None for a plugin that has hung.
-    calls: dict[Plugin, Call | None] = {}
-    writers = {plugin: [plugin, *(old for old in left_behind if old.controls.keys() & plugin.controls.keys())] for plugin in shares}
-    hung = [*shares]
-    while hung:
-        for plugin in hung:
-            if all(writer.worker.wait_until_free(0.0) for writer in writers[plugin]):
-                plugin.worker.reset_failures()
-                controller = Controller(plugin.controls, plugin.hooks, plugins.hypervisor, sleep)
-                # Omit entries for controls that the plugin no longer has: these fail.
-                work = partial(controller.put_back, [entry for entry in shares[plugin] if entry.control in plugin.controls])
-                calls[plugin] = plugin.worker.begin("mom_write", work)
-        hung = [plugin for plugin in hung if plugin not in calls]
-        if (now := time.monotonic()) >= until:
-            break
-        if hung:
-            for writer in writers[hung[0]]:
-                writer.worker.wait_until_free(min(until, now + LOOK_AGAIN_SECONDS))
-    return [(plugin, share, calls.get(plugin)) for plugin, share in shares.items()]
+    plugins: PluginSet, shares: Mapping[Plugin, Sequence[LedgerEntry]], until: float, sleep: Callable[[float], None]
+) -> dict[Plugin, Call]:
+    calls: dict[Plugin, Call] = {}
+    for plugin in sorted(shares, key=lambda plugin: plugin.worker.hung):  # wait for hung plugins last
+        if plugin.worker.wait_until_free(until):
+            plugin.worker.reset_failures()
+            controller = Controller(plugin.controls, plugin.hooks, plugins.hypervisor, sleep)
+            # Omit entries for controls that the plugin no longer has: these fail.
+            work = partial(controller.put_back, [entry for entry in shares[plugin] if entry.control in plugin.controls])
+            call = plugin.worker.begin("mom_write", work)
+            if call is not None:
+                calls[plugin] = call
+    return calls
 
 
 def forget(ledger: Ledger, keys: Sequence[Key]) -> None:

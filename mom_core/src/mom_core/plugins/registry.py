@@ -181,6 +181,11 @@ def build_plugins(
     :param threaded: False to call new plugins in the caller's thread
     """
     kept = {} if previous is None else {p.name: p for p in previous.plugins if _same(p, config)}
+    left_over = () if previous is None else tuple(plugin for plugin in previous.plugins if plugin.name not in kept)
+    for plugin in left_over:
+        if plugin.worker.hung_in == "mom_write":
+            hint = "find out what the call waits for, or restart mom"
+            raise plugin.error("a change has not ended, and may still take effect: mom cannot replace the plugin now", hint)
     before = [(plugin.context, copy(plugin.context)) for plugin in kept.values()]
     new = partial(_new, config=config, template=template, stopping=stopping, threaded=threaded)
     plugins = [kept.get(name) or new(configured) for name, configured in config.plugins.items()]
@@ -214,7 +219,6 @@ def build_plugins(
         for context, original in before:
             _update_in_place(context, original)
         raise
-    left_over = () if previous is None else tuple(plugin for plugin in previous.plugins if plugin not in plugins)
     return Rebuilt(PluginSet(tuple(plugins), manager, declarations, offers, hypervisor, owner), left_over, tuple(commits))
 
 

@@ -26,8 +26,10 @@ _MASKED_NAMES: Final = r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|api[_-]?key
 
 _NAME: Final = rf"[\w-]{{0,40}}{_MASKED_NAMES}[\w-]{{0,40}}"
 
-_NO_VALUE: Final = r"(?![/{*-]|(?-i:[A-Z_]+)\b|[^\s\"']{1,200}\.(?:pem|key|crt)\b)"
-"""Paths, placeholders, options, and words of advice such as FILE."""
+_NO_PATH: Final = r"(?!/|[^\s\"']{1,200}\.(?:pem|key|crt)\b)"
+
+_NO_VALUE: Final = rf"{_NO_PATH}(?![{{*-]|(?-i:[A-Z_]+)\b)"
+"""No path, placeholder, option, or word of advice such as FILE."""
 
 _SHAPES: Final = (
     # Private keys, also within JSON, where line ends are \n.
@@ -40,7 +42,7 @@ _SHAPES: Final = (
     (re.compile(rf"(?<![\w-])({_NAME}=[\"']?){_NO_VALUE}[^&\s\"'#,\]]+", re.I), rf"\1{MASK}"),
     (re.compile(rf"(?<![\w-])(--?{_NAME}[\"']?(?:\s*,\s*|\s+(?:-\s+)?)[\"']?){_NO_VALUE}[^\s\"',\]]+", re.I), rf"\1{MASK}"),
     # "password": "X" and "passwords": ["X", "Y"] of JSON
-    (re.compile(rf"(\"(?:{_NAME}|key)\": \"){_NO_VALUE}(?:[^\"\\]|\\.)+(?=\")", re.I), rf"\1{MASK}"),
+    (re.compile(rf"(\"(?:{_NAME}|key)\": \"){_NO_PATH}(?:[^\"\\]|\\.)+(?=\")", re.I), rf"\1{MASK}"),
     (re.compile(rf"(\"{_NAME}\": \[)\"[^\]]+", re.I), rf'\1"{MASK}"'),
     (re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9+/._~=-]{4,}", re.I), rf"\1 {MASK}"),
 )
