@@ -12,8 +12,7 @@ from smaps_texts import mapping, ram
 from mom_core import Value
 from mom_kvm import Hierarchies, HostSide, cgroups_of, times_of
 from mom_kvm.guest_cgroup import Cgroups, CpuCounters
-from mom_kvm.page_tables import MappedMemory
-from mom_kvm.qemu_process import MergedPages, swapped_kib
+from mom_kvm.qemu_process import MappedMemory, MergedPages, swapped_kib
 
 SCOPE = "/machine.slice/machine-qemu\\x2d1\\x2dweb.scope"
 PRESSURE = "some avg10=12.34 avg60=1.00 avg300=0.00 total=99\nfull avg10=5.00 avg60=0.00 avg300=0.00 total=9\n"

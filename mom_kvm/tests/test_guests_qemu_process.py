@@ -11,8 +11,7 @@ import pytest
 
 from mom_devkit.without_root import MomPower, StandInGuest
 from mom_kvm import largest_kib, times_of
-from mom_kvm.page_tables import MappedMemory
-from mom_kvm.qemu_process import Merged, MergedPages, swapped_kib
+from mom_kvm.qemu_process import MappedMemory, Merged, MergedPages, swapped_kib
 
 STAT = "7 (evil) S 1 2 ) 3) S 1 7 7 0 -1 4194560 12345 0 67 0 150 250 0 0 20 0 5 0 99 1 2\n"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from smaps_texts import mapping, ram
 
-from mom_kvm.page_tables import MappedMemory
+from mom_kvm.qemu_process import MappedMemory
 
 MIB = 1024
 CODE_CACHE = mapping(256 * MIB, 90 * MIB, "rd wr ex mr mw me dc ac hg")

@@ -13,8 +13,7 @@ from mom_devkit import FakeGuest, FakeHypervisor, FakePromises, apply_decisions
 from mom_devkit import put_back as put_entries_back
 from mom_kvm import NodeTune
 from mom_plugins_host.numa import NumaPlugin
-from mom_plugins_host.numa.control import OLDEST_SECONDS, reviewed
-from mom_plugins_host.numa.nodes import parse_pins
+from mom_plugins_host.numa.nodes import OLDEST_SECONDS, parse_pins, reviewed
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mom_core import DiskTune, NetTune, Refused
-from mom_plugins_host.qos.lists import completed_disks, completed_interfaces, present_disks, present_interfaces
+from mom_plugins_host.qos.control import completed_disks, completed_interfaces, present_disks, present_interfaces
 
 NONE = dict.fromkeys(DiskTune.LIMITS, 0)
 DISKS = present_disks([DiskTune("vda", "/a", NONE), DiskTune("vdb", "/b", {**NONE, "read_bytes_sec": 7})])

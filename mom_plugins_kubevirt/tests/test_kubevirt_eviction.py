@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from mom_core import Severity
 from mom_devkit import host_of
-from mom_plugins_kubevirt.eviction import KubeletMemory, conditions, memory_of, room_of
 from mom_plugins_kubevirt.kubelet_api import quantity_kib
 from mom_plugins_kubevirt.kubelet_config import KubeletConfig, KubeletProcess, Threshold, config_of, flags_of, running
+from mom_plugins_kubevirt.node_facts import KubeletMemory, conditions, memory_of, room_of
 
 MIB, GIB = 1 << 10, 1 << 20
 CONFIG = "var/lib/kubelet/config.yaml"

@@ -206,7 +206,7 @@ def test_until_the_next_look_at_a_limit_what_the_guest_has_come_to_hold_is_taken
     node.pod = replace(node.pod, cgroup=f"{node.root}/{groups}/pod")
     facts = node.facts()
     assert node.guest(facts, rss=2 * GIB)["host_limit_room"] == GIB
-    monkeypatch.setattr("mom_plugins_kubevirt.pod_groups._IN_TURN", 0)  # its turn does not come
+    monkeypatch.setattr("mom_plugins_kubevirt.requests._IN_TURN", 0)  # its turn does not come
     assert node.guest(facts, rss=2 * GIB + 300 * MIB)["host_limit_room"] == GIB - 300 * MIB
     assert node.guest(facts, rss=4 * GIB)["host_limit_room"] == 0
     assert node.guest(facts, rss=GIB)["host_limit_room"] == 2 * GIB

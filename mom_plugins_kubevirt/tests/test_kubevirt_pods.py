@@ -8,9 +8,9 @@ import pytest
 from kubernetes_node import Node
 
 from mom_devkit import HandClock, host_of
-from mom_plugins_kubevirt.pod_groups import container_group
 from mom_plugins_kubevirt.pod_libvirt import is_domain_of
 from mom_plugins_kubevirt.pods import RIGHTS, LauncherPod, Pods
+from mom_plugins_kubevirt.requests import container_group
 
 SYSTEMD = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{}.slice"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mom_plugins_libvirt.states import why_left_alone
+from mom_plugins_libvirt.domain_entry import why_left_alone
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import IoTuneControl, NotSupported
-from mom_plugins_qemu.disks import disks_of, throttling
+from mom_plugins_qemu.description import disks_of, throttling
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 
 UNLIMITED = {"bps": 0, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0, "file": "/d.raw"}

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from mom_plugins_qemu.guest_index import index_guests
-from mom_plugins_qemu.monitored_guest import MonitoredGuest
+from mom_plugins_qemu.monitored_guest import MonitoredGuest, index_guests
 from mom_plugins_qemu.proxmox import GuestDefinition, ProxmoxGuest
 from mom_plugins_qemu.qemu_process import Identity
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_plugins_vdsm.stomp import LARGEST_HEAD, MOST_HEADERS, FrameError, FrameReader, StompFrame
+from mom_plugins_vdsm.jsonrpc import LARGEST_HEAD, MOST_HEADERS, FrameError, FrameReader, StompFrame
 
 WELCOME = b"CONNECTED\nversion:1.2\nheart-beat:24000,0\n\n\0"
 ANSWER = b"MESSAGE\ndestination:q\ncontent-type:application/json\nsubscription:s\ncontent-length:2\n\n{}\0"

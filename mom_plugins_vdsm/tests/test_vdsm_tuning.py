@@ -13,7 +13,7 @@ from mom_kvm import Address
 from mom_plugins_vdsm.connection import VdsmConnection, VdsmConnectionSettings
 from mom_plugins_vdsm.hypervisor import HypervisorSettings, VdsmHypervisor
 from mom_plugins_vdsm.incarnations import FORM, Incarnations
-from mom_plugins_vdsm.tunables import disk_tunes, tunable
+from mom_plugins_vdsm.statistics import disk_tunes, tunable
 
 NOTHING = dict.fromkeys(DiskTune.LIMITS, 0)
 

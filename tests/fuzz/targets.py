@@ -50,11 +50,10 @@ from mom_plugins_qemu.qemu_process import identity_in
 from mom_plugins_qemu.wire import Conversation, WireError
 from mom_plugins_record.recording.contents import contents_of, print_contents
 from mom_plugins_vdsm.incarnations import FORM, Incarnations
-from mom_plugins_vdsm.jsonrpc import AnswerError, parsed
+from mom_plugins_vdsm.jsonrpc import AnswerError, FrameError, FrameReader, parsed
 from mom_plugins_vdsm.momd.importer import import_momd
 from mom_plugins_vdsm.rpc_codec import RefusedRequestError, read_call
 from mom_plugins_vdsm.statistics import Vm, read_vm
-from mom_plugins_vdsm.stomp import FrameError, FrameReader
 
 SCRATCH: Final = Path(tempfile.gettempdir())
 """Where readers of files find what they are to read."""

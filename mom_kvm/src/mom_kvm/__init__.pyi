@@ -16,7 +16,7 @@ from .capabilities import (
 )
 from .cgroup_mounts import Hierarchies as Hierarchies
 from .destination import Destination as Destination
-from .group_limits import GroupLimit as GroupLimit, kib_in as kib_in
+from .guest_cgroup import GroupLimit as GroupLimit, kib_in as kib_in
 from .freshness import seen_lately as seen_lately, stale_seconds as stale_seconds
 from .health import (
     HealthLimits as HealthLimits,
@@ -72,7 +72,7 @@ from .services.eviction import (
     Mover as Mover,
     MoverAbilities as MoverAbilities,
 )
-from .services.forecasts import Forecasts as Forecasts
+from .services.past_cycles import Forecasts as Forecasts
 from .services.launches import (
     LaunchReader as LaunchReader,
     Launch as Launch,
@@ -97,7 +97,7 @@ from .services.policies import (
     PolicyTexts as PolicyTexts,
 )
 from .services.promises import NO_PROMISES as NO_PROMISES, Promises as Promises
-from .services.reservations import (
+from .services.launches import (
     Reservation as Reservation,
     ReservationRefused as ReservationRefused,
     ReservationState as ReservationState,
@@ -125,7 +125,7 @@ from .guest_cgroup import cgroups_of as cgroups_of, pressure_in as pressure_in
 from .host_side import HostSide as HostSide
 from .plugin_of_guests import PluginOfGuests as PluginOfGuests
 from .qemu_process import largest_kib as largest_kib, times_of as times_of
-from .resizes import Resizes as Resizes
+from .seen_guests import Resizes as Resizes
 from .seen_guests import SeenGuest as SeenGuest, SeenGuests as SeenGuests
 from .statistics import Record as Record, convert as convert
 from .watch import WatchedMemory as WatchedMemory, TAKEN_KIB as TAKEN_KIB, why_wake as why_wake

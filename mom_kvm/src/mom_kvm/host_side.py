@@ -13,8 +13,7 @@ from mom_kvm.cgroup_mounts import Hierarchies
 from mom_kvm.fields import GuestField
 from mom_kvm.guest_cgroup import Cgroups, cgroups_of
 from mom_kvm.kernel_files import ProcessStat, read_kernel_file
-from mom_kvm.page_tables import TableWalk, TableWalks
-from mom_kvm.qemu_process import MergedPages, swapped_kib, times_of
+from mom_kvm.qemu_process import MergedPages, TableWalk, TableWalks, swapped_kib, times_of
 from mom_kvm.statistics import UNKNOWN_RATE, GrowthRate
 
 NEVER: Final = "never"

@@ -1,11 +1,11 @@
-"""Guests at the last look: base for libvirt and QEMU monitors."""
+"""Guests at the last look, and mom's own resizes of them: base for libvirt and QEMU monitors."""
 
 from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -15,8 +15,79 @@ from mom_kvm.freshness import stale_seconds
 from mom_kvm.host_side import HostSide
 from mom_kvm.hypervisors import UNDESCRIBED, check_size
 from mom_kvm.kernel_files import boot_id
-from mom_kvm.resizes import Resizes
 from mom_kvm.statistics import Reading, Record, convert, usable_memory
+
+_RESIZED_SECONDS: Final = 5.0
+"""Shortest time between cycles because of resizes by other processes."""
+
+_SLACK_KIB: Final = 1024
+"""Balloons move in pages, some in pages of 2 MiB."""
+
+_OVERLAP_SECONDS: Final = 5.0
+"""A guest may still move to the previous target: QEMU's events are up to a second late."""
+
+_SETTLED_SECONDS: Final = 2.0
+"""Later moves are another process's."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Resize:
+    """Resize by mom. Sizes in KiB, monotonic times."""
+
+    low: int
+    high: int
+    target: int
+    since: float
+    arrived: float = float("inf")
+
+
+class Resizes:
+    """mom's own resizes, keyed by guest id. Thread-safe."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._resizes: dict[str, _Resize] = {}
+        self._told_at = float("-inf")
+
+    def resizing(self, guest: str, size_kib: int | None, target_kib: int) -> None:
+        """Note that mom resizes this guest."""
+        now = self._monotonic()
+        size = target_kib if size_kib is None else size_kib
+        low, high = min(size, target_kib), max(size, target_kib)
+        with self._lock:
+            before = self._resizes.get(guest)
+            if before is not None and now - before.since < _OVERLAP_SECONDS:
+                low, high = min(low, before.low), max(high, before.high)
+            self._resizes[guest] = _Resize(low, high, target_kib, now)
+
+    def keep(self, active: Collection[str]) -> None:
+        """Forget resizes of all other guests."""
+        with self._lock:
+            for gone in self._resizes.keys() - active:
+                del self._resizes[gone]
+
+    def is_own(self, guest: str, size_kib: int) -> bool:
+        """Return whether mom caused this size."""
+        with self._lock:
+            own = self._resizes.get(guest)
+            if own is None or not own.low - _SLACK_KIB <= size_kib <= own.high + _SLACK_KIB:
+                return False
+            now = self._monotonic()
+            at_target = abs(size_kib - own.target) <= _SLACK_KIB
+            if at_target and own.arrived > now:
+                self._resizes[guest] = replace(own, arrived=now)
+            return at_target or now - own.arrived < _SETTLED_SECONDS
+
+    def may_tell(self) -> bool:
+        """Return whether a resize by another process may start a cycle."""
+        with self._lock:
+            now = self._monotonic()
+            if now - self._told_at < _RESIZED_SECONDS:
+                return False
+            self._told_at = now
+            return True
+
 
 _UNINTELLIGIBLE: Final = "the guest's description is invalid"
 

@@ -12,8 +12,7 @@ from mom_plugins_host.cgroup import groups
 from mom_plugins_host.credit.control import CREDIT, DELAY
 from mom_plugins_host.numa import nodes
 from mom_plugins_host.offload import fields
-from mom_plugins_host.qos.control import CONTROLS
-from mom_plugins_host.qos.lists import DISKS_NOW, USER_LIMIT
+from mom_plugins_host.qos.control import CONTROLS, DISKS_NOW, USER_LIMIT
 from mom_plugins_host.qos.settings import PERIOD, QUOTA
 
 _GROUP_LIMITS: Final = {

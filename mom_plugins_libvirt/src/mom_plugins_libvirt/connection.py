@@ -19,12 +19,10 @@ from typing import Any, TypeVar
 from mom_core import GuestBusy, GuestGone, HypervisorError
 from mom_kvm import Callers, CallPatience
 from mom_plugins_libvirt.api import Domain, Record
-from mom_plugins_libvirt.bulk_statistics import BulkStatistics
 from mom_plugins_libvirt.changes import OrderRefused, opened
-from mom_plugins_libvirt.event_loop import EventLoop
-from mom_plugins_libvirt.events import LIFECYCLE, STARTED, GuestEvent
+from mom_plugins_libvirt.events import LIFECYCLE, STARTED, EventLoop, GuestEvent
 from mom_plugins_libvirt.failures import OPERATION_INVALID, cure_for, error_numbers, translated
-from mom_plugins_libvirt.open_connection import GuestRecord, OpenConnection, is_running, register_events
+from mom_plugins_libvirt.open_connection import BulkStatistics, GuestRecord, OpenConnection, is_running, register_events
 from mom_plugins_libvirt.uri import without_questions
 
 T = TypeVar("T")

@@ -16,12 +16,11 @@ from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, PermissionDe
 from mom_kvm import PROMISED_NOTHING, GuestDescription, GuestField, HostSide, PlatformProperties, SeenGuests
 from mom_plugins_libvirt.api import Domain, Record
 from mom_plugins_libvirt.connection import Connection
-from mom_plugins_libvirt.domain_entry import CPU_CONTROLS, DomainEntry
+from mom_plugins_libvirt.domain_entry import CPU_CONTROLS, PAUSED, DomainEntry, has_come, job_name, may_come, state_name
 from mom_plugins_libvirt.domain_xml import LONGEST_XML, DomainDescription, described
 from mom_plugins_libvirt.events import EventBook
 from mom_plugins_libvirt.fields import PLUG_LIMIT
 from mom_plugins_libvirt.open_connection import GuestRecord
-from mom_plugins_libvirt.states import PAUSED, has_come, job_name, may_come, state_name
 from mom_plugins_libvirt.uri import is_local
 
 T = TypeVar("T")

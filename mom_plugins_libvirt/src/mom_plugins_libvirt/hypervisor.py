@@ -11,10 +11,9 @@ from mom_plugins_libvirt.agents import AgentCommands
 from mom_plugins_libvirt.api import Domain, qemu_binding
 from mom_plugins_libvirt.changes import HELPER_CURE, GuestOrders, OrderedDomain, OrderRefused
 from mom_plugins_libvirt.connection import Connection
-from mom_plugins_libvirt.domain_entry import DomainEntry
+from mom_plugins_libvirt.domain_entry import MOVES_AWAY, DomainEntry
 from mom_plugins_libvirt.domains import SIZES_SECONDS, Domains, SamplingSettings, whole
 from mom_plugins_libvirt.lifecycle import GuestLifecycle
-from mom_plugins_libvirt.states import MOVES_AWAY
 from mom_plugins_libvirt.tunes import GuestTuning
 
 

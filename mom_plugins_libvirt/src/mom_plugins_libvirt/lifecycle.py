@@ -11,12 +11,12 @@ from typing import Any
 
 from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, NotSupported
 from mom_kvm import Callers, Destination, GuestState
+from mom_plugins_libvirt.agents import SpareConnections
 from mom_plugins_libvirt.api import Domain
 from mom_plugins_libvirt.changes import OrderedDomain
+from mom_plugins_libvirt.domain_entry import PAUSED
 from mom_plugins_libvirt.domains import SILENT, Domains
 from mom_plugins_libvirt.failures import translated
-from mom_plugins_libvirt.spare_connections import SpareConnections
-from mom_plugins_libvirt.states import PAUSED
 from mom_plugins_libvirt.uri import without_questions
 
 _GIVE_UP_SECONDS = 5.0

@@ -7,8 +7,7 @@ from typing import Final, TypeVar
 
 from mom_core import DiskTune, Entity, GuestBusy, HypervisorError, NotSupported, PermissionDenied, Value, printable
 from mom_kvm import PROMISED_NOTHING, GuestField, GuestState, Record, tune_named
-from mom_plugins_qemu.description import POLLING_INTERVAL, Description, memory_devices, size_record
-from mom_plugins_qemu.disks import disks_of, throttling
+from mom_plugins_qemu.description import POLLING_INTERVAL, Description, disks_of, memory_devices, size_record, throttling
 from mom_plugins_qemu.fields import VIRTIO_MEM
 from mom_plugins_qemu.monitored_guest import PAUSED, MonitoredGuest
 from mom_plugins_qemu.sampler import Sampler

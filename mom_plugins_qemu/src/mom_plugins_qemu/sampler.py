@@ -14,8 +14,15 @@ from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, Permis
 from mom_kvm import HostSide, PlatformProperties, Record, SeenGuests, largest_kib, read_meminfo, root_cure, times_of
 from mom_plugins_qemu.description import DESCRIBING, Description, described, guest_look, with_held_memory
 from mom_plugins_qemu.guest_files import FileDefinition, GuestFiles
-from mom_plugins_qemu.guest_index import assign_definitions, guess_ids, id_by_process, index_guests
-from mom_plugins_qemu.monitored_guest import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, MonitoredGuest
+from mom_plugins_qemu.monitored_guest import (
+    FIRST_RETRY_SECONDS,
+    LAST_RETRY_SECONDS,
+    MonitoredGuest,
+    assign_definitions,
+    guess_ids,
+    id_by_process,
+    index_guests,
+)
 from mom_plugins_qemu.monitors import find_monitors, listeners_of, trusted_users
 from mom_plugins_qemu.proxmox import Definitions
 from mom_plugins_qemu.qemu_process import held_memory, identity_of

@@ -16,8 +16,7 @@ from typing import NoReturn
 
 from mom_core import GuestBusy, HypervisorError, format_duration, printable
 from mom_kvm import Address
-from mom_plugins_vdsm.jsonrpc import AnswerError, Event, JsonRpcRequest, parsed, request
-from mom_plugins_vdsm.stomp import FrameError, FrameReader, StompFrame
+from mom_plugins_vdsm.jsonrpc import AnswerError, Event, FrameError, FrameReader, JsonRpcRequest, StompFrame, parsed, request
 from mom_plugins_vdsm.tls import TlsFiles, context_of, not_let_in, refused_handshake
 
 _RETRY_SECONDS = (1.0, 2.0, 5.0, 15.0)

@@ -12,8 +12,7 @@ from mom_kvm import CallPatience, check_size
 from mom_plugins_vdsm.connection import VdsmConnection
 from mom_plugins_vdsm.incarnations import Incarnations
 from mom_plugins_vdsm.jsonrpc import Event
-from mom_plugins_vdsm.statistics import Vm, read_vm
-from mom_plugins_vdsm.tunables import disk_tunes, tunable
+from mom_plugins_vdsm.statistics import Vm, disk_tunes, read_vm, tunable
 
 _ALL_CONTROLS = "*"
 _BALLOON_CONTROL = "balloon_target"

@@ -1,4 +1,4 @@
-"""Recordings of a host."""
+"""Recordings of a host, and forecasts learned from them."""
 
 from __future__ import annotations
 
@@ -65,3 +65,10 @@ class RecordedPoints(Protocol):
 
         Takes seconds: call it from a thread of its own.
         """
+
+
+class Forecasts(Protocol):
+    """Expected memory use of all guests together. Thread-safe; does not wait."""
+
+    def rise_expected(self, seconds: float) -> int:
+        """Return the expected growth of all guests' use within `seconds`, in KiB; 0 if unknown."""

@@ -45,22 +45,7 @@ from mom_kvm import (
     pid_of,
     root_cure,
 )
-from mom_plugins_host.numa import control
-from mom_plugins_host.numa.nodes import (
-    CONTROLS,
-    FIELDS,
-    NODESET,
-    PINS,
-    NumaNode,
-    balancing_knob,
-    cpus_to_nodes,
-    format_list,
-    node_fields,
-    nodeset_text,
-    pins_text,
-    read_nodes,
-    with_memory,
-)
+from mom_plugins_host.numa import nodes
 from mom_plugins_host.numa.sampler import NodeSampler, Process
 
 SUBJECT = "NUMA"
@@ -68,14 +53,14 @@ SUBJECT = "NUMA"
 
 def findings(hypervisor: Hypervisor | None, root: Path) -> Iterable[Finding]:
     """Yield the nodes, the program that places guests, and missing capabilities and rights."""
-    nodes = with_memory(read_nodes(root))
-    if not nodes:
+    present = nodes.with_memory(nodes.read_nodes(root))
+    if not present:
         yield Finding(Severity.WARNING, SUBJECT, "the kernel shows no NUMA nodes (/sys/devices/system/node)")
-    elif len(nodes) == 1:
+    elif len(present) == 1:
         yield Finding(Severity.OK, SUBJECT, "the host has one NUMA node: nothing to do")
     else:
-        for node in nodes:
-            cpus, memory = format_list(node.cpus) or "none", f"{format_kib(node.available)} of {format_kib(node.total)} available"
+        for node in present:
+            cpus, memory = nodes.format_list(node.cpus) or "none", f"{format_kib(node.available)} of {format_kib(node.total)} available"
             yield Finding(Severity.OK, SUBJECT, f"node {node.number}: CPUs {cpus}, {memory}")
         yield _placement(root)
     for action, capability in (("pin vCPUs", CpuPinControl), ("choose NUMA nodes", NodeTuneControl)):
@@ -90,7 +75,7 @@ def _placement(root: Path) -> Finding:
     if ProcessStat.id_of("numad", root / "proc"):
         return Finding(Severity.OK, SUBJECT, "numad places guests: leave `vcpu_pins` and `numa_nodeset` to it")
     try:
-        balancing = balancing_knob(root).read()
+        balancing = nodes.balancing_knob(root).read()
     except HypervisorError:
         balancing = None
     if balancing:
@@ -140,14 +125,14 @@ class NumaPlugin:
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._context = context
-        self._nodes: Sequence[NumaNode] = ()
-        self._sampler = NodeSampler(context.root, settings.look_every, settings.look_share, lambda: cpus_to_nodes(self._nodes))
+        self._nodes: Sequence[nodes.NumaNode] = ()
+        self._sampler = NodeSampler(context.root, settings.look_every, settings.look_share, lambda: nodes.cpus_to_nodes(self._nodes))
 
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
         """Suggest this plugin for several NUMA nodes."""
-        count = len(with_memory(read_nodes(root)))
+        count = len(nodes.with_memory(nodes.read_nodes(root)))
         return Suggestion(f"this host has {count} NUMA nodes", order=44) if count > 1 else None
 
     @hookimpl
@@ -158,16 +143,16 @@ class NumaPlugin:
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
         """Declare nodes, guests on them, pins and balancing."""
-        return (*FIELDS, *CONTROLS)
+        return (*nodes.FIELDS, *nodes.CONTROLS)
 
     # --- collect -----------------------------------------------------------------------------------------------------------------
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
         """Return the nodes and the kernel's balancing."""
-        self._nodes = read_nodes(self._context.root)
-        fields = node_fields(self._nodes)
-        balancing = balancing_knob(self._context.root)
+        self._nodes = nodes.read_nodes(self._context.root)
+        fields = nodes.node_fields(self._nodes)
+        balancing = nodes.balancing_knob(self._context.root)
         with suppress(HypervisorError):  # a kernel without NUMA balancing: unknown
             fields[balancing.control.field] = balancing.read()
         return fields
@@ -179,7 +164,7 @@ class NumaPlugin:
         samples = self._sampler.follow({guest.id: pid for guest in guests if (pid := pid_of(guest))})
         pins = hypervisor.cpu_pins(entities) if isinstance(hypervisor, CpuPinControl) else {}
         tunes = hypervisor.node_tunes(entities) if isinstance(hypervisor, NodeTuneControl) else {}
-        every = frozenset(node.number for node in with_memory(self._nodes))
+        every = frozenset(node.number for node in nodes.with_memory(self._nodes))
         now = time.monotonic()
         collected: dict[str, Mapping[str, Value]] = {}
         for guest in guests:
@@ -189,9 +174,9 @@ class NumaPlugin:
                 fields.update(sample.fields)
                 fields["numa_memory_age"] = round(max(0.0, now - sample.at), 1)
             if pins.get(guest.id):
-                fields[PINS] = pins_text(pins[guest.id])
+                fields[nodes.PINS] = nodes.pins_text(pins[guest.id])
             if guest.id in tunes:
-                fields[NODESET] = nodeset_text(tunes[guest.id], every)
+                fields[nodes.NODESET] = nodes.nodeset_text(tunes[guest.id], every)
             collected[guest.id] = fields
         return collected
 
@@ -200,16 +185,16 @@ class NumaPlugin:
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
         """Refuse to bind a guest to nodes without enough memory."""
-        return control.reviewed(snapshot, decisions, self._context.service(Promises) or NO_PROMISES)
+        return nodes.reviewed(snapshot, decisions, self._context.service(Promises) or NO_PROMISES)
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition | HypervisorError]:
         """Return the present values."""
         # Pins that a killed mom set only in part are in transition.
-        values: dict[Target, Value | InTransition | HypervisorError] = {**control.read(self._context.root, hypervisor, targets)}
+        values: dict[Target, Value | InTransition | HypervisorError] = {**nodes.read(self._context.root, hypervisor, targets)}
         for entry in self._context.engine_state().changes:
             target = Target(entry.entity, entry.control)
-            if entry.control == PINS and isinstance(pins := values.get(target), str) and control.is_between(pins, entry):
+            if entry.control == nodes.PINS and isinstance(pins := values.get(target), str) and nodes.is_between(pins, entry):
                 values[target] = InTransition(pins)
         return values
 
@@ -217,7 +202,7 @@ class NumaPlugin:
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
         """Write pins, nodes and balancing."""
         # Restoring the values does not move memory back.
-        return control.write(self._context.root, hypervisor, changes)
+        return nodes.write(self._context.root, hypervisor, changes)
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 

@@ -31,21 +31,8 @@ from mom_core import (
     printable,
 )
 from mom_kvm import PAGE_KIB, ColdMemoryControl, EvictionField, Hierarchies, StoreKind, SwapStore, late_hook
-from mom_plugins_host.offload import law
-from mom_plugins_host.offload.fields import (
-    COLUMNS,
-    CONTROLS,
-    FIELDS,
-    MAY_OFFLOAD,
-    NET,
-    OFFLOAD,
-    RATIO,
-    RISES_IN,
-    ROOM,
-    WRITTEN,
-    OffloadGuestSettings,
-    OffloadSettings,
-)
+from mom_plugins_host.offload import fields, law
+from mom_plugins_host.offload.fields import OFFLOAD
 from mom_plugins_host.offload.guests import (
     FollowedGuest,
     keep_listed,
@@ -56,7 +43,6 @@ from mom_plugins_host.offload.guests import (
     swept_first,
     why_no_swap,
 )
-from mom_plugins_host.offload.law import ColdOffer, HostNeed, ObservedGuest, chosen, need_of, next_offer
 from mom_plugins_host.offload.requests import ReclaimRequest, ReclaimWorker
 from mom_plugins_host.offload.stores import WriteBudget, findings, net_share, ratio_of, room_of, stores_of
 
@@ -86,22 +72,22 @@ class _Plan:
     # `paces` are in KiB/s; a negative pace returns memory.
 
     paces: Mapping[str, int] = field(default_factory=dict)
-    offers: Mapping[str, ColdOffer] = field(default_factory=dict)
+    offers: Mapping[str, law.ColdOffer] = field(default_factory=dict)
     words: str = ""
     spare_kib: float = 0.0
 
 
 def _will_grow(guest: Guest) -> bool:
-    return guest.number(RISES_IN) is not None
+    return guest.number(fields.RISES_IN) is not None
 
 
 class OffloadPlugin:
     """Cold memory of guests in the host's swap."""
 
-    Settings = OffloadSettings
-    GuestSettings = OffloadGuestSettings
+    Settings = fields.OffloadSettings
+    GuestSettings = fields.OffloadGuestSettings
 
-    def __init__(self, settings: OffloadSettings, context: PluginContext) -> None:
+    def __init__(self, settings: fields.OffloadSettings, context: PluginContext) -> None:
         self._settings = settings
         self._context = context
         self._source = Source(context.name)
@@ -124,7 +110,7 @@ class OffloadPlugin:
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
         """Declare working sets, cold memory, stores and the pace."""
-        return (*FIELDS, *CONTROLS, *COLUMNS)
+        return (*fields.FIELDS, *fields.CONTROLS, *fields.COLUMNS)
 
     # --- life --------------------------------------------------------------------------------------------------------------------
 
@@ -147,10 +133,10 @@ class OffloadPlugin:
         self._moved_kib = 0
         ratio = ratio_of(self._stores)
         return {
-            ROOM: room_of(self._stores, self._budget.left(now)).kib,
-            RATIO: None if ratio is None else round(ratio, 2),
-            NET: int(net_kib),
-            WRITTEN: int(self._budget.written(now)),
+            fields.ROOM: room_of(self._stores, self._budget.left(now)).kib,
+            fields.RATIO: None if ratio is None else round(ratio, 2),
+            fields.NET: int(net_kib),
+            fields.WRITTEN: int(self._budget.written(now)),
         }
 
     @hookimpl
@@ -210,10 +196,10 @@ class OffloadPlugin:
         seconds = self._context.interval if self._decided_at is None else max(_SHORTEST_SECONDS, now - self._decided_at)
         self._decided_at = now
         self._seconds = cycle = min(seconds, self._context.interval)  # a wake-up shortens a cycle
-        need = need_of(snapshot.host, working=self._working)
+        need = law.need_of(snapshot.host, working=self._working)
         self._urgent = need.urgency > 1
-        offers: dict[str, ColdOffer] = {}
-        has_classes = (Scope.GUEST, MAY_OFFLOAD) in self._context.declarations.fields
+        offers: dict[str, law.ColdOffer] = {}
+        has_classes = (Scope.GUEST, fields.MAY_OFFLOAD) in self._context.declarations.fields
         silent = has_classes and EvictionField.ANSWERS not in snapshot.columns
         for guest in snapshot.guests.values():
             entry = self._followed.get(guest.id)
@@ -221,14 +207,14 @@ class OffloadPlugin:
                 continue
             entry.hear_class(guest, silent=silent)
             entry.observed = self._observed(guest, entry, seconds, now, need)
-            offer = next_offer(entry.observed, entry.state, entry.moved_kib / seconds, self._settings.stall, now, need.urgency)
+            offer = law.next_offer(entry.observed, entry.state, entry.moved_kib / seconds, self._settings.stall, now, need.urgency)
             entry.state, entry.reason, entry.moved_kib = offer.state, offer.reason, 0
             if offer.pace_kib and (allowed := self._within_swap_limit(entry, offer, cycle)) is not None:
                 offers[guest.id] = allowed
         room = room_of(self._stores, self._budget.left(now))
         amount, why = self._amount_to_move(need, room.kib, room.why)
         spared = {identity for identity in offers if need.urgency <= 1 and _will_grow(snapshot.guests[identity])}
-        paces = chosen(offers, amount, cycle, spared) if amount > 0 else {}
+        paces = law.chosen(offers, amount, cycle, spared) if amount > 0 else {}
         self._working = bool(paces) and need.lack_kib > 0
         others = "other guests' cold memory"
         for identity in offers:
@@ -237,7 +223,7 @@ class OffloadPlugin:
         paces.update(self._recall_paces(snapshot, need, cycle))
         return _Plan(paces, offers, need.words or "mom moves cold memory ahead of need", need.beyond_kib)
 
-    def _within_swap_limit(self, entry: FollowedGuest, offer: ColdOffer, cycle: float) -> ColdOffer | None:
+    def _within_swap_limit(self, entry: FollowedGuest, offer: law.ColdOffer, cycle: float) -> law.ColdOffer | None:
         limit = None if self._moves_itself else entry.way.swap_limit
         if limit is None:
             return offer
@@ -245,7 +231,7 @@ class OffloadPlugin:
         pace = int(min(offer.pace_kib, limit.room / cycle))
         return replace(offer, pace_kib=pace) if pace > 0 and not entry.reason else None
 
-    def _amount_to_move(self, need: HostNeed, room_kib: float, why_no_room: str) -> tuple[float, str]:
+    def _amount_to_move(self, need: law.HostNeed, room_kib: float, why_no_room: str) -> tuple[float, str]:
         net = net_share(self._stores)
         if room_kib < law.LEAST_KIB or not net:
             return 0.0, why_no_room or "the host's swap has no more room"
@@ -255,7 +241,7 @@ class OffloadPlugin:
             return 0.0, "the host's available memory, or its target, is unknown"
         return (min(need.lack_kib / net, room_kib), "") if need.lack_kib > 0 else (0.0, f"{need.words}: there is no need to reclaim memory")
 
-    def _recall_paces(self, snapshot: Snapshot, need: HostNeed, cycle: float) -> dict[str, int]:
+    def _recall_paces(self, snapshot: Snapshot, need: law.HostNeed, cycle: float) -> dict[str, int]:
         paces: dict[str, int] = {}
         spare = need.beyond_kib
         for identity, guest in snapshot.guests.items():
@@ -269,7 +255,7 @@ class OffloadPlugin:
                 spare -= back
         return paces
 
-    def _observed(self, guest: Guest, entry: FollowedGuest, seconds: float, now: float, need: HostNeed) -> ObservedGuest:
+    def _observed(self, guest: Guest, entry: FollowedGuest, seconds: float, now: float, need: law.HostNeed) -> law.ObservedGuest:
         faults = guest.number("host_major_faults")
         rates = [value for value in (entry.refaults, None if faults is None else faults * PAGE_KIB / seconds) if value is not None]
         refaults = max(rates) if rates else None
@@ -279,7 +265,7 @@ class OffloadPlugin:
         will_grow = f"{_WILL_GROW}, and the host has enough memory" if has_enough and _will_grow(guest) else ""
         no_way = "" if self._moves_itself else entry.way.why_not or self._worker.why_stuck
         hold = self._forbidden(guest, entry) or no_way or entry.why_left_out(now) or sweep or will_grow
-        return ObservedGuest(
+        return law.ObservedGuest(
             guest.number("rss"),
             away,
             refaults,
@@ -297,21 +283,21 @@ class OffloadPlugin:
         if why := guest.text("give_back"):
             return f"{printable(why, 100)}: mom does not move its memory"
         settings = self._context.guest_settings(guest)
-        own = settings.offload if isinstance(settings, OffloadGuestSettings) else None
+        own = settings.offload if isinstance(settings, fields.OffloadGuestSettings) else None
         if own is False:
             return "its settings forbid it (offload: false)"
         if own is None and not entry.class_heard:
             return "it is not known yet whether its class forbids it"
         return "its class forbids it (offload: false)" if own is None and entry.may_offload == 0 else ""
 
-    def _longest_sweep(self, need: HostNeed) -> float:
+    def _longest_sweep(self, need: law.HostNeed) -> float:
         if self._settings.ahead:
             return _LONGEST_SWEEP_SECONDS
         if need.urgency > 1:
             return _URGENT_SWEEP_SECONDS
         return _PATIENT_SWEEP_SECONDS if need.patient else _LONGEST_SWEEP_SECONDS
 
-    def _waits_for_sweep(self, guest: Guest, entry: FollowedGuest, away: float, seconds: float, need: HostNeed) -> str:
+    def _waits_for_sweep(self, guest: Guest, entry: FollowedGuest, away: float, seconds: float, need: law.HostNeed) -> str:
         # The balloon takes freed memory at no cost. The waited time decays as slowly as it grows. Otherwise mom could wait forever near the
         # threshold of sweeps.
         sweeps = (Scope.GUEST, "balloon_target") in self._context.declarations.fields and not guest.why_blocked("balloon_target")

@@ -33,32 +33,31 @@ from mom_core import (
 from mom_kvm import late_hook
 from mom_plugins_host.enforcement import Enforcement, SetValue
 from mom_plugins_host.qos import control
-from mom_plugins_host.qos.lists import DISKS, DISKS_NOW, FIELDS, HOST_CPUS, INTERFACES, VCPUS, cpu_fields, disk_fields, present_interfaces
 from mom_plugins_host.qos.settings import CPU_SHARES, DIRECTIONS, PERIOD, QUOTA, NetLimits, QosGuestSettings, QosSettings, quota_and_period
 
 
 def limits_of(guest: Guest, settings: QosGuestSettings, host_cpus: float | None) -> dict[str, Value]:
     """Return configured limits by control; None if unknown now."""
     limits: dict[str, Value] = {}
-    vcpus = guest.number(VCPUS)
+    vcpus = guest.number(control.VCPUS)
     if settings.cpu_limit is not None:
         pair = quota_and_period(settings.cpu_limit, host_cpus, vcpus) if host_cpus and vcpus else (None, None)
         limits[QUOTA], limits[PERIOD] = pair
     if settings.cpu_shares is not None:
         limits[CPU_SHARES] = settings.cpu_shares
     if settings.io_limit is not None or settings.disk_limits is not None:
-        disks = guest.items(DISKS_NOW)
+        disks = guest.items(control.DISKS_NOW)
         now = [(item, settings.disk(str(item["name"]))) for item in disks or ()]
-        limits[DISKS] = None if disks is None else [{**item, **own} for item, own in now if own]
+        limits[control.DISKS] = None if disks is None else [{**item, **own} for item, own in now if own]
     if settings.net_limit is not None:
-        interfaces = guest.items(INTERFACES)
-        limits[INTERFACES] = None if interfaces is None else [_limited(item, settings.net_limit) for item in interfaces]
+        interfaces = guest.items(control.INTERFACES)
+        limits[control.INTERFACES] = None if interfaces is None else [_limited(item, settings.net_limit) for item in interfaces]
     return limits
 
 
 def agreed_of(guest: Guest) -> Value:
     """Return disks with agreed limits; None if unknown now."""
-    disks = guest.items(DISKS)
+    disks = guest.items(control.DISKS)
     return None if disks is None else [{"name": item["name"]} for item in disks if _is_agreed(item.get("maximum"))]
 
 
@@ -78,7 +77,7 @@ def _limited(interface: Mapping[str, Value], limit: NetLimits) -> Mapping[str, V
 
 def limits_of_all(snapshot: Snapshot, settings: Mapping[str, QosGuestSettings]) -> dict[str, dict[str, SetValue]]:
     """Return configured limits by guest id and control."""
-    host_cpus = snapshot.host.number(HOST_CPUS)
+    host_cpus = snapshot.host.number(control.HOST_CPUS)
     return {
         guest.id: {control: SetValue(value) for control, value in limits_of(guest, settings[guest.id], host_cpus).items()}
         for guest in snapshot.guests.values()
@@ -88,13 +87,13 @@ def limits_of_all(snapshot: Snapshot, settings: Mapping[str, QosGuestSettings]) 
 
 def mistakes_in(snapshot: Snapshot, settings: Mapping[str, QosGuestSettings], source: Source) -> Iterable[Problem]:
     """Yield settings without effect: CPU shares if the number of CPUs is unknown, and disks that no guest has."""
-    if not snapshot.host.number(HOST_CPUS) and any(own.cpu_limit is not None for own in settings.values()):
+    if not snapshot.host.number(control.HOST_CPUS) and any(own.cpu_limit is not None for own in settings.values()):
         message = "cpu_limit needs the number of the host's CPUs (cpu_count), which is unknown"
         yield Problem(source, message, severity=Severity.WARNING, hint="enable the plugin host")
     named, present = set[str](), set[str]()
     for identity, own in settings.items():
         guest = snapshot.guests.get(identity)
-        if own.disk_limits and guest is not None and (disks := guest.items(DISKS_NOW)) is not None:
+        if own.disk_limits and guest is not None and (disks := guest.items(control.DISKS_NOW)) is not None:
             named |= own.disk_limits.keys()
             present |= own.disk_limits.keys() & {str(item["name"]) for item in disks}
     for name in sorted(named - present):
@@ -166,7 +165,7 @@ class QosPlugin:
     def mom_declare(self) -> Iterable[Declaration]:
         """Declare limits, and default policies for agreed limits if enabled."""
         texts = files("mom_plugins_host.qos")
-        yield from FIELDS
+        yield from control.FIELDS
         yield from control.CONTROLS
         for name, is_on in (("60_cpu_limits", self._settings.cpu_limits), ("70_io_limits", self._settings.io_limits)):
             switch = f"(defvar {name[3:]} {int(is_on)})  # as the settings of the plugin say\n"
@@ -184,11 +183,11 @@ class QosPlugin:
         fields: dict[str, Mapping[str, Value]] = {}
         for guest in guests:
             settings = self._settings_of(guest)
-            own = cpu_fields(cpu.get(guest.id) or CpuTune(), settings)
+            own = control.cpu_fields(cpu.get(guest.id) or CpuTune(), settings)
             if guest.id in disks:
-                own |= disk_fields(disks[guest.id], settings)
+                own |= control.disk_fields(disks[guest.id], settings)
             if guest.id in interfaces:
-                own[INTERFACES] = present_interfaces(interfaces[guest.id])
+                own[control.INTERFACES] = control.present_interfaces(interfaces[guest.id])
             fields[guest.id] = own
         return fields
 
@@ -202,7 +201,7 @@ class QosPlugin:
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
         """Decide single guests' configured limits, and undo removed ones."""
         listed = snapshot.guests.values() if self._settings.io_limits else ()
-        agreed = {guest.id: {DISKS: agreed_of(guest)} for guest in listed}
+        agreed = {guest.id: {control.DISKS: agreed_of(guest)} for guest in listed}
         return self._enforcement.decide(snapshot, limits_of_all(snapshot, self._own_settings(snapshot)), agreed)
 
     def _own_settings(self, snapshot: Snapshot) -> dict[str, QosGuestSettings]:
