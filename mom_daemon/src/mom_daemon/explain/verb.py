@@ -24,7 +24,7 @@ from mom_daemon.explain.explanation import Explainers
 from mom_daemon.look.here import how_to_start
 from mom_daemon.look.running import find_guest
 from mom_daemon.look.sources import ask, newest, recording, running_mom, told
-from mom_daemon.look.status_file import LATE_CYCLES, instead, read_status, reported
+from mom_daemon.look.status_file import LATE_CYCLES
 from mom_daemon.owner import load_to_look
 from mom_kvm import PastCycle, PastCycles
 
@@ -97,31 +97,18 @@ def explain_command(guest: str, at: str | None, path: Path | None, config_path: 
 
 def _now(guest: str, config_path: str | None) -> _FoundExplanation:
     config = load_to_look(config_path)
-    answer = ask(config, lambda running: running.explanation(guest), otherwise=instead(config.run_directory))
-    if answer is not None:
-        content, where = answer
-        age = max(0.0, time.time() - float(content["time"]))
-        return _FoundExplanation(content, where, _late(config, age, content["interval_seconds"]), age, "sim" not in config.plugins)
-    status = read_status(config.run_directory)
-    if status is None:
+    answer = ask(config, lambda running: running.explanation(guest))
+    if answer is None and running_mom(config) is None:
+        raise MomError("no enabled plugin answers queries for the running mom", hint="write `http: {}` under `plugins`, or use --at")
+    if answer is None:
         hint = f"start it with {how_to_start(config_path)}; or use --at to read a recording"
         raise MomError("mom is not running on this host", hint=hint)
-    report = reported(status.content)
-    explainers = Explainers(explainers_of(plugin.loaded for plugin in config.plugins.values()))
-    content = explainers.explain(report, find_guest(report.snapshot.guests, guest, report.guests_unknown))
-    running = running_mom(config)
-    how = "with `http: {}` under `plugins`, mom" if running is None else f"a mom that answers through {running.where}"
-    missing = f"Only the last cycle is known: {how} also explains since when and why, with the policy's line."
-    if "record" in config.plugins:
-        missing += f" The recording has this, too: `mom explain {shlex.quote(printable(guest))} --at '1s ago'`."
-    remarks = [missing] if status.trouble is None else [f"{status.trouble.message}.", missing]
-    return _FoundExplanation(content, status.where, remarks, status.age, "sim" not in config.plugins)
-
-
-def _late(config: Config, age: float, interval: float | None) -> list[str]:
+    content, where = answer
+    age = max(0.0, time.time() - float(content["time"]))
+    interval = content["interval_seconds"]
     status = told(config) if interval and age > LATE_CYCLES * interval + 1.0 else None
-    trouble = None if status is None else status.trouble
-    return [] if trouble is None else [f"{trouble.message}."]
+    remarks = [f"{status.trouble.message}."] if status is not None and status.trouble is not None else []
+    return _FoundExplanation(content, where, remarks, age, "sim" not in config.plugins)
 
 
 # --- from a recording ----------------------------------------------------------------------------------------------------------

@@ -4,30 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from mom_core import (
-    Condition,
-    Decision,
-    Entity,
-    Guest,
-    Host,
-    MomError,
-    Outcome,
-    Problem,
-    Report,
-    Revision,
-    Scope,
-    Severity,
-    Snapshot,
-    Source,
-    Status,
-    Value,
-    Verdict,
-    lasting,
-)
+from mom_core import Condition, Entity, Guest, Host, MomError, Problem, Report, Scope, Severity, Snapshot, Source, Verdict, lasting
 from mom_core.files import read_file
 from mom_core.lock import holder
 from mom_daemon import REPORT_FORMAT
@@ -35,14 +17,14 @@ from mom_daemon.status import LARGEST_STATUS, STATUS_FILE
 from mom_kvm import ProcessStat
 
 if TYPE_CHECKING:
-    from mom_daemon import DecisionModel, EntityModel, ReportDocument, RevisionModel
+    from mom_daemon import EntityModel, ReportDocument
 
 LATE_CYCLES: Final = 3
 """Number of intervals after which, plus a second, mom counts as hung."""
 
 
 def reported(content: ReportDocument) -> Report:
-    """Return a document's report, without some decisions and most properties."""
+    """Return a document's snapshot and verdict as a report, without decisions and most properties."""
     guests = {}
     for row in content["guests"]["rows"]:
         fields = dict(zip(content["guests"]["columns"], row, strict=True))
@@ -51,31 +33,11 @@ def reported(content: ReportDocument) -> Report:
         guests[identity] = Guest(identity, name, fields, properties, blocked)
     name = content["host"]["name"]
     host = Host(name, content["host"]["fields"], {"name": name, "interval": content["interval_seconds"]})
-    outcomes = [
-        Outcome(_decision(item, item["value"], item["reason"]), item["before"], item["after"], Status(item["status"]), item["error"])
-        for item in content["outcomes"]
-    ]
-    revisions: list[Revision] = []
-    first: list[Decision] = []
-    made: dict[tuple[str, str], Decision | None] = {}
-    for item in content["revisions"]:
-        before = _decision(item, item["wanted"], item["wanted_because"])
-        key = (before.entity.id, before.control)
-        revised_before = made.get(key)
-        if revised_before is not None and (revised_before.value, revised_before.source) == (before.value, before.source):
-            before = revised_before  # the second reviewer changed the first reviewer's value, not a policy's
-        else:
-            first.append(before)
-        made[key] = None if item["dropped"] else replace(before, value=item["became"])
-        revisions.append(Revision(before, made[key], item["reason"], item["reviewer"]))
-    revised = {(revision.after.entity.id, revision.after.control) for revision in revisions if revision.after is not None}
-    decided = [outcome.decision for outcome in outcomes if (outcome.decision.entity.id, outcome.decision.control) not in revised]
     cycle = content["cycle"]
     snapshot = Snapshot(host, guests, cycle["time"], 0.0, cycle["number"])
-    lasted = (cycle["duration_seconds"], cycle["lag_seconds"], cycle["skipped"], cycle["woken_by"])
-    parts = (revisions, outcomes, problems_of(content), ())
+    decided: tuple[Sequence[Any], ...] = ((), (), (), problems_of(content), ())
     return Report(
-        cycle["number"], cycle["time"], content["mode"], snapshot, (*decided, *first), *parts, *lasted, verdict=verdict_of(content)
+        cycle["number"], cycle["time"], content["mode"], snapshot, *decided, cycle["duration_seconds"], verdict=verdict_of(content)
     )
 
 
@@ -86,10 +48,6 @@ def problems_of(content: ReportDocument) -> list[Problem]:
         entity, duration = item["entity"] and _entity(item["entity"]), (item["since"], item["cycles"])
         problems.append(Problem(Source(**item["source"]), item["message"], entity, Severity(item["severity"]), item["hint"], *duration))
     return problems
-
-
-def _decision(item: DecisionModel | RevisionModel, value: Value, reason: str) -> Decision:
-    return Decision(_entity(item["entity"]), item["control"], value, reason, Source(**item["source"]))
 
 
 def _entity(item: EntityModel) -> Entity:
