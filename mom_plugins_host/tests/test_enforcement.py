@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mom_core import ControlSpec, Decision, EngineState, Guest, LedgerEntry, PluginContext, Problem, Scope, Snapshot, Source, Unit, Value
+from mom_core import ControlSpec, Decision, EngineState, Guest, LedgerEntry, PluginContext, Scope, Snapshot, Source, Unit, Value
 from mom_plugins_host.enforcement import Enforcement, SetValue
 
 WEIGHT = ControlSpec("weight", Unit.COUNT, Scope.GUEST, "a weight", "weight_now")
@@ -62,39 +62,16 @@ def test_a_guest_that_was_started_anew_has_nothing_to_be_undone(enforcement: Enf
     assert decided(enforcement, anew="2", weight_now=50) == []
 
 
-def without_guests(enforcement: Enforcement, monotonic: float, wanted: Mapping[str, Value] | None = None) -> list[Decision | Problem]:
-    """What comes of these settings in a cycle that lists no guest."""
-    values = {control: SetValue(value) for control, value in (wanted or {}).items()}
-    return list(enforcement.decide(Snapshot(monotonic=monotonic), {"1": values} if values else {}))
-
-
-def test_what_stood_before_is_known_of_a_guest_that_the_ledger_has_forgotten(tmp_path: Path) -> None:
-    """As three lists have lacked it."""
-    ledger, asked = [noted("weight", 100)], []
-
-    def state() -> EngineState:
-        asked.append(len(ledger))
-        return EngineState(changes=tuple(ledger))
-
-    enforcement = Enforcement(PluginContext("plugin", state_directory=tmp_path, engine_state=state), [WEIGHT, DISKS, PORTS])
-    assert decided(enforcement, {"weight": 50}, weight_now=100) == [("weight", 50)]
-    assert without_guests(enforcement, 1.0, {"weight": 50}) == []
-    ledger.clear()
-    before = len(asked)
-    for seconds in range(2, 100):
-        assert without_guests(enforcement, float(seconds), {"weight": 50}) == []
-    assert len(asked) == before, "the ledger is not looked through in each cycle for guests that are away"
-    assert decided(enforcement, {"weight": 50}, weight_now=50) == [("weight", 50)]
-    ledger.append(noted("weight", 50, 40))  # mom's own value, as the setting has changed since
-    assert decided(enforcement, weight_now=40) == [("weight", 100)]
-    assert decided(enforcement, weight_now=100) == []
-
-
-def test_a_guest_that_is_not_listed_for_hours_is_forgotten(enforcement: Enforcement) -> None:
-    assert decided(enforcement, {"weight": 50}, weight_now=100) == [("weight", 50)]
-    for hours in (1, 3):
-        assert without_guests(enforcement, hours * 3600.0) == []
-    assert decided(enforcement, weight_now=50) == []
+def test_a_guest_that_is_not_listed_is_undone_when_it_is_back_and_forgotten_with_its_entry(tmp_path: Path) -> None:
+    ledger = [noted("weight", 100)]
+    context = PluginContext("plugin", state_directory=tmp_path, engine_state=lambda: EngineState(changes=tuple(ledger)))
+    enforcement = Enforcement(context, [WEIGHT])
+    for forgotten in (False, True):
+        assert decided(enforcement, {"weight": 50}, weight_now=100) == [("weight", 50)]
+        if forgotten:
+            ledger.clear()
+        assert list(enforcement.decide(Snapshot(), {})) == []
+        assert decided(enforcement, weight_now=50) == ([] if forgotten else [("weight", 100)])
 
 
 def test_items_that_were_not_listed_before_are_undone_by_what_absence_means(tmp_path: Path) -> None:

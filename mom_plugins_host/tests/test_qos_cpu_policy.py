@@ -4,14 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from qos_lives import INTERVAL, world_of
+from qos_lives import world_of
 
 from mom_core import CpuTune, Guest
 from mom_devkit import FakeGuest, FakeHypervisor, run_plugins
-from mom_plugins_host.enforcement import GONE_SECONDS
 
 FREE, HELD, AGREED = (-1, 100_000), (50_000, 100_000), 25.0
-FORGOTTEN = int(GONE_SECONDS / INTERVAL) + 10
+FORGOTTEN = 10
 """Cycles without a guest, while others are there, after which what was remembered of it is forgotten."""
 
 

@@ -26,9 +26,6 @@ from mom_core import (
     first_names,
 )
 
-GONE_SECONDS: Final = 3600.0
-"""How long missing guests count: a hypervisor that hangs lists no guests, and later lists them with mom's values."""
-
 _NAMED: Final = 5
 
 _SET: Final = "set"
@@ -81,8 +78,7 @@ class Enforcement:
     """Decisions for values from settings, and for restoring original values.
 
     Each cycle decides a value unless the present one is unknown. Values that another process has set since, or that another evaluator
-    wants, are not restored. The ledger forgets guests that are not listed, so this class keeps their entries, and their keys in a state
-    file.
+    wants, are not restored. Keys of values to restore are in a state file, until the ledger forgets the guest.
 
     :param hindrance: returns why a guest's control cannot be set, or an empty string
     """
@@ -97,9 +93,6 @@ class Enforcement:
         """Content of the state file; None if it is not read yet."""
         self._set: set[_Key] = set()
         """Keys of values that are not restored yet."""
-        self._absent: dict[_Key, float] = {}
-        """Keys of guests that are not listed, and since when."""
-        self._last_entries: dict[_Key, LedgerEntry] = {}
         self._undoing: dict[_Key, Value] = {}
         """Values being restored."""
         self.problems: Sequence[Problem] = ()
@@ -121,9 +114,6 @@ class Enforcement:
         self._decide_settings(snapshot, wanted, cycle)
         self._note_agreed(snapshot, agreed or {}, cycle)
         self.problems = [self._problem(control, reason, guests) for (control, reason), guests in cycle.hindered.items()]
-        if self._context.observes:
-            self._last_entries.clear()  # mom restores everything, and later manual changes become the original values
-        self._absent = {key: since for key, since in self._absent.items() if key.guest not in snapshot.guests}
         self._undo(snapshot, cycle)
         self._save()
         return list(cycle.decisions.values())
@@ -192,9 +182,9 @@ class Enforcement:
         self._set -= {key for key in self._set - cycle.keys if key._replace(by=_SET) in cycle.keys}
         removed = sorted(filter(cycle.lacks, self._set), reverse=True)
         self._undoing = {}
-        entries = self._original_entries() if any(key.guest in snapshot.guests or key not in self._absent for key in removed) else {}
+        entries = self._original_entries() if removed else {}
         for key in removed:
-            value = self._value_to_restore(snapshot, key, _merged(self._last_entries.get(key), entries.get(key[:3])))
+            value = self._value_to_restore(snapshot, key, entries.get(key[:3]))
             if value is None:
                 continue
             self._undoing[key] = value
@@ -211,29 +201,19 @@ class Enforcement:
 
     def _value_to_restore(self, snapshot: Snapshot, key: _Key, entry: LedgerEntry | None) -> Value:
         guest, spec = snapshot.guests.get(key.guest), self._specs[key.control]
-        if guest is None and snapshot.monotonic - self._absent.setdefault(key, snapshot.monotonic) < GONE_SECONDS:
-            if entry is not None:
-                self._last_entries[key] = entry
+        if guest is None and entry is not None:  # it may be listed again
             return None
-        self._absent.pop(key, None)
         if guest is not None and guest.incarnation == key.incarnation and entry is not None:
             now = guest.fields.get(spec.field)
             value = _original_value(spec, entry, now, key.item)
             if value is not None and not _is_in_place(spec, value, now):
                 return value
         self._set.remove(key)
-        self._last_entries.pop(key, None)
         return None
 
 
 def _by_item(spec: ControlSpec) -> bool:
     return bool(spec.key) and spec.absent is None
-
-
-def _merged(last: LedgerEntry | None, entry: LedgerEntry | None) -> LedgerEntry | None:
-    if last is None or entry is None:
-        return entry or last
-    return entry._replace(before=last.before, attempted=(*entry.attempted, entry.before))
 
 
 def _original_value(spec: ControlSpec, entry: LedgerEntry, now: Value, item: str) -> Value:
