@@ -6,7 +6,8 @@ import pytest
 
 from mom_core import Declarations, EngineState, FieldSpec, GuestColumn, Report, Scope, Unit, Value
 from mom_core.testing import snapshot
-from mom_daemon import guest_columns, report_document
+from mom_daemon import guest_columns
+from mom_daemon.report_models import report_document
 
 
 def declared(*names: str, columns: tuple[GuestColumn, ...] = ()) -> Declarations:

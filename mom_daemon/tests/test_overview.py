@@ -6,8 +6,8 @@ import pytest
 
 from mom_core import Decision, Declarations, EngineState, Outcome, Problem, Report, Severity, Source, Status, Unit, load_config
 from mom_core.testing import snapshot
-from mom_daemon import GuestColumnModel, report_document
 from mom_daemon.look.status import _parts, _rows, show_guests
+from mom_daemon.report_models import GuestColumnModel, report_document
 
 NO_CPU = "CPU time cannot be limited: no cgroup controller"
 

@@ -8,10 +8,11 @@ import pytest
 
 from mom_core import Config, Declarations, EngineState, MomError, Report, Snapshot
 from mom_core.lock import RunLock
-from mom_daemon import REPORT_FORMAT, json_text, report_document
+from mom_daemon import json_text
 from mom_daemon.cli import frame
 from mom_daemon.look import sources
 from mom_daemon.look.sources import ask, newest
+from mom_daemon.report_models import REPORT_FORMAT, report_document
 from mom_daemon.status import STATUS_FILE
 from mom_kvm import PastCycle
 
@@ -124,7 +125,7 @@ import time
 from mom_daemon import Explainers
 from mom_core import Declarations, EngineState, Report
 from mom_core.testing import snapshot
-from mom_daemon import report_document
+from mom_daemon.report_models import report_document
 
 class Running:
     where = "a socket"

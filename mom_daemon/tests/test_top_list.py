@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from mom_daemon import GuestColumnModel, Looking, Row, age, cell, percent, short
+from mom_daemon.report_models import GuestColumnModel
+from mom_daemon.top import Looking, Row, age, cell, percent, short
 from mom_daemon.top.columns import fitting
 from mom_daemon.top.rows import chosen, ordered
 from mom_daemon.top.table import list_lines

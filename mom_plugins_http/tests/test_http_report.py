@@ -16,7 +16,8 @@ from served_mom import Served
 from test_http_reading import busy_report
 
 from mom_core import MomError
-from mom_daemon import ReportDocument, json_text, status_of
+from mom_daemon import json_text, status_of
+from mom_daemon.report_models import ReportDocument
 from mom_plugins_http.cli.client import ApiRefusedError, Client
 from mom_plugins_http.cli.event_stream import EventStream
 from mom_plugins_http.report_changes import ReportChanges, changes_between, with_changes

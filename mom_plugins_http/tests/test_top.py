@@ -15,18 +15,9 @@ from served_mom import Serve, Served
 
 from mom_core import Condition, Declarations, EngineState, PluginReport, PluginState, Problem, Report, Severity, Source, Verdict
 from mom_core.testing import snapshot
-from mom_daemon import (
-    REPORT_FORMAT,
-    GuestColumnModel,
-    Looking,
-    NotRunning,
-    ReportDocument,
-    Row,
-    common_problems,
-    report_document,
-    shortened,
-    sparkline,
-)
+from mom_daemon import NotRunning, common_problems
+from mom_daemon.report_models import REPORT_FORMAT, GuestColumnModel, ReportDocument, report_document
+from mom_daemon.top import Looking, Row, shortened, sparkline
 from mom_devkit import wait_until
 from mom_plugins_http.cli.client import Client
 from mom_plugins_http.server.access import LocalAccess, Peer, Right

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mom_core import Report, replace_file
-from mom_daemon import json_text, report_document
+from mom_daemon import json_text
+from mom_daemon.report_models import report_document
 
 if TYPE_CHECKING:
     from mom_core import Engine
-    from mom_daemon import ReportDocument
+    from mom_daemon.report_models import ReportDocument
 
 LOG = logging.getLogger("mom.status")
 

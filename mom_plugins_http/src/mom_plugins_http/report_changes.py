@@ -8,7 +8,7 @@ from typing import Any, Final, NotRequired, TypeVar, cast
 
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
-from mom_daemon import CycleModel, OutcomeModel, ReportDocument, described
+from mom_daemon.report_models import CycleModel, OutcomeModel, ReportDocument, described
 
 Item = TypeVar("Item")
 

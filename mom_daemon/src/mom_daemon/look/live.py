@@ -9,7 +9,7 @@ from typing import Final
 from mom_core import Config, EngineState, MomError, Problem, Report
 from mom_core.engine.collect import GUESTS_UNKNOWN, Collector
 from mom_core.plugins.registry import build_plugins
-from mom_daemon import ReportDocument, report_document
+from mom_daemon.report_models import ReportDocument, report_document
 
 LOOK_SECONDS: Final = 10.0
 """Time limit of a reading, because a person waits. A hypervisor with booting guests needs seconds."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from mom_core import Condition, Guest, MomError, first_names, printable
 
 if TYPE_CHECKING:
-    from mom_daemon import ReportDocument
+    from mom_daemon.report_models import ReportDocument
     from mom_kvm import PolicyText
 
 

@@ -25,7 +25,7 @@ from mom_daemon.plugins.class_hooks import offered
 from mom_daemon.plugins.enabled import lacking
 
 if TYPE_CHECKING:
-    from mom_daemon import EntityModel, GuestColumnModel, ReportDocument
+    from mom_daemon.report_models import EntityModel, GuestColumnModel, ReportDocument
 
 
 @click.command("status")

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 from mom_core import Condition, Entity, Guest, Host, MomError, Problem, Report, Scope, Severity, Snapshot, Source, Verdict, lasting
 from mom_core.files import read_file
 from mom_core.lock import holder
-from mom_daemon import REPORT_FORMAT
+from mom_daemon.report_models import REPORT_FORMAT
 from mom_daemon.status import LARGEST_STATUS, STATUS_FILE
 from mom_kvm import ProcessStat
 
 if TYPE_CHECKING:
-    from mom_daemon import EntityModel, ReportDocument
+    from mom_daemon.report_models import EntityModel, ReportDocument
 
 LATE_CYCLES: Final = 3
 """Number of intervals after which, plus a second, mom counts as hung."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mom_core import Unit, printable
 
 if TYPE_CHECKING:
-    from mom_daemon import GuestColumnModel
+    from mom_daemon.report_models import GuestColumnModel
 
 UNKNOWN: Final = "-"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from mom_daemon.top.rows import HARM, Row, chosen, ordered
 
 if TYPE_CHECKING:
-    from mom_daemon import GuestColumnModel
+    from mom_daemon.report_models import GuestColumnModel
 
 LONGEST_FILTER: Final = 60
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from mom_core import MomError, StateError, Unit, format_kib, printable
-from mom_daemon import (
+from mom_daemon import brief
+from mom_daemon.top import (
     Line,
     Looking,
     Row,
     below_head,
-    brief,
     by_name,
     heading,
     help_lines,
@@ -34,7 +34,7 @@ from mom_plugins_fleet.verbs.where import Where
 from mom_plugins_fleet.view import SILENT_SECONDS, FleetView
 
 if TYPE_CHECKING:
-    from mom_daemon import GuestColumnModel
+    from mom_daemon.report_models import GuestColumnModel
 
 LOOK_SECONDS: Final = 2.0
 """Hosts report every 5 s by default."""

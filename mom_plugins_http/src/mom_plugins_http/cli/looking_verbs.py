@@ -19,7 +19,7 @@ from mom_plugins_http.report_changes import with_changes
 from mom_plugins_http.vocabulary import MOST_ITEMS
 
 if TYPE_CHECKING:
-    from mom_daemon import ReportDocument
+    from mom_daemon.report_models import ReportDocument
 
 SILENCE_SECONDS: Final = 60.0
 """mom sends a keep-alive every 15 s."""

@@ -10,7 +10,7 @@ from mom_kvm import PolicyText
 from mom_plugins_http.cli.client import Client, coded
 
 if TYPE_CHECKING:
-    from mom_daemon import ReportDocument
+    from mom_daemon.report_models import ReportDocument
 
 
 class SocketMom:

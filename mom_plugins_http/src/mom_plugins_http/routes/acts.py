@@ -10,7 +10,8 @@ from typing import Final
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import Entity, Outcome, Scope, Status, Unit, Value, as_number, first_names, format_kib, printable
-from mom_daemon import EntityModel, Explainer, SourceModel, Time, amount, described, told
+from mom_daemon import Explainer, amount
+from mom_daemon.report_models import EntityModel, SourceModel, Time, described, told
 from mom_plugins_http.routes.answers import as_object
 from mom_plugins_http.routes.published import PastNote, PastOutcome
 

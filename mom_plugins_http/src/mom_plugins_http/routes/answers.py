@@ -11,7 +11,8 @@ from typing import Any, Final, Generic, TypeVar
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import HOST_ID, Declarations, Entity, Guest, MomError, PluginContext, Scope, Source, first_names
-from mom_daemon import Seconds, Time, find_guest, json_text
+from mom_daemon import find_guest, json_text
+from mom_daemon.report_models import Seconds, Time
 from mom_plugins_http.routes.published import CycleSample, Published, ReportView
 from mom_plugins_http.routes.route import LIMIT, ApiCall, Parameter
 from mom_plugins_http.server.problems import ProblemError

@@ -11,7 +11,8 @@ from pydantic import Field
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import Scope, Severity
-from mom_daemon import (
+from mom_daemon import common_problems
+from mom_daemon.report_models import (
     EntityModel,
     OutcomeModel,
     ReportDocument,
@@ -19,7 +20,6 @@ from mom_daemon import (
     SourceModel,
     StatusModel,
     Time,
-    common_problems,
     described,
     outcome_model,
     standing_problems,

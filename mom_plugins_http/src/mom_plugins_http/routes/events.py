@@ -10,7 +10,8 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from mom_core import PluginContext
-from mom_daemon import ReportDocument, json_text
+from mom_daemon import json_text
+from mom_daemon.report_models import ReportDocument
 from mom_plugins_http.report_changes import ReportChanges, changes_between
 from mom_plugins_http.routes.answers import FIELDS, queried_fields
 from mom_plugins_http.routes.news import Item, NewPoliciesModel, NewReservationsModel

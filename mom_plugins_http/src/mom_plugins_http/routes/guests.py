@@ -9,7 +9,8 @@ from pydantic import Field
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import Guest, GuestColumn, printable
-from mom_daemon import (
+from mom_daemon import guest_columns
+from mom_daemon.report_models import (
     AnyValue,
     CycleModel,
     DecisionModel,
@@ -21,7 +22,6 @@ from mom_daemon import (
     cycle_model,
     decision_model,
     described,
-    guest_columns,
     outcome_model,
     problem_model,
     revision_model,

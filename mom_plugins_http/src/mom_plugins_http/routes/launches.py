@@ -12,7 +12,7 @@ from pydantic import Field
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import MomError, PluginContext, StrictModel, UnitError, parse_size, printable
-from mom_daemon import described, told
+from mom_daemon.report_models import described, told
 from mom_kvm import (
     Admission,
     Admissions,

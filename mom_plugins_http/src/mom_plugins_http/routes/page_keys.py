@@ -15,7 +15,7 @@ from typing import Final
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import StrictModel
-from mom_daemon import Seconds, described
+from mom_daemon.report_models import Seconds, described
 from mom_kvm import ProcessStat
 from mom_plugins_http.routes.bodies import JSON, read_body
 from mom_plugins_http.routes.route import ApiCall, Parameter, Route

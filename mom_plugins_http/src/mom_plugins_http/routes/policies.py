@@ -10,7 +10,8 @@ from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import PluginContext, StrictModel, printable
-from mom_daemon import described, json_text, told
+from mom_daemon import json_text
+from mom_daemon.report_models import described, told
 from mom_kvm import PolicyChange, PolicyConflict, PolicyProblem, PolicyRefused, PolicyState, PolicyTexts
 from mom_plugins_http.routes.answers import Items, as_object, offered
 from mom_plugins_http.routes.bodies import JSON, read_body, text_of

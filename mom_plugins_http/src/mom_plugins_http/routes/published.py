@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar, cast
 
 from mom_core import Declarations, EngineState, Outcome, Report, Snapshot, Status, Value
-from mom_daemon import Explainers, ReportDocument, report_document
+from mom_daemon import Explainers
+from mom_daemon.report_models import ReportDocument, report_document
 from mom_kvm import PolicyState
 from mom_plugins_http.server.access import Peer
 

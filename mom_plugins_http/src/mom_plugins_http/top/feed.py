@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Final
 
 from mom_core import MomError
-from mom_daemon import REPORT_FORMAT, NoSuchGuest, common_problems, problems_of
+from mom_daemon import NoSuchGuest, common_problems, problems_of
+from mom_daemon.report_models import REPORT_FORMAT
 from mom_plugins_http.cli.client import ApiRefusedError, Client, coded
 from mom_plugins_http.top.picture import HARMS, Drill, Picture, picture_of
 

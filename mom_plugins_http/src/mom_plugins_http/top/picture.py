@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from mom_core import GuestColumn, Status, printable
-from mom_daemon import Row, by_name, guests_unknown
+from mom_daemon import guests_unknown
+from mom_daemon.top import Row, by_name
 
 if TYPE_CHECKING:
-    from mom_daemon import CommonProblem, ConditionModel, CycleModel, GuestColumnModel, OutcomeModel, ReportDocument
+    from mom_daemon import CommonProblem
+    from mom_daemon.report_models import ConditionModel, CycleModel, GuestColumnModel, OutcomeModel, ReportDocument
 
 Json = Mapping[str, Any]
 

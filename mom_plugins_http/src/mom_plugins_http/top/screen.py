@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from rich.cells import cell_len
 
 from mom_core import Source, format_kib, printable
-from mom_daemon import (
+from mom_daemon.top import (
     Line,
     Looking,
     age,
@@ -30,7 +30,7 @@ from mom_plugins_http.top.feed import Feed
 from mom_plugins_http.top.picture import Drill, Json, Picture
 
 if TYPE_CHECKING:
-    from mom_daemon import ConditionModel
+    from mom_daemon.report_models import ConditionModel
 
 WIDE: Final = 110
 """Least columns for words instead of signs."""

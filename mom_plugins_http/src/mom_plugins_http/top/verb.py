@@ -11,7 +11,7 @@ from mom_daemon import as_caller, config_option
 from mom_plugins_http.cli.client import Client
 
 if TYPE_CHECKING:  # commands import late: they must start fast
-    from mom_daemon import Looking
+    from mom_daemon.top import Looking
 
 
 @click.command("top", short_help="Watch the host, its guests and mom's decisions, live.")
@@ -22,7 +22,7 @@ def top_command(config_path: str | None) -> None:
 
     You need the right to read the control socket. `mom status` and `mom guests` print the same once.
     """
-    from mom_daemon import terminal_for, watch
+    from mom_daemon.top import terminal_for, watch
     from mom_plugins_http.top.feed import ANSWER_SECONDS, Feed
     from mom_plugins_http.top.screen import body_lines, screen
 
@@ -34,7 +34,7 @@ def top_command(config_path: str | None) -> None:
 
 def looking() -> Looking:
     """Return the initial view."""
-    from mom_daemon import Looking
+    from mom_daemon.top import Looking
     from mom_plugins_http.top.picture import NAME
 
     return Looking(NAME, {"guests": "g", "changes": "d", "problems": "!"})

@@ -25,9 +25,8 @@ from mom_daemon import (
     print_table,
     progress,
     recording,
-    short,
-    sparkline,
 )
+from mom_daemon.top import short, sparkline
 from mom_plugins_record.forecast.curve import LEAST_WEIGHT
 from mom_plugins_record.forecast.files import days_in, leave
 from mom_plugins_record.forecast.host_days import HostDays, KnownGuest
