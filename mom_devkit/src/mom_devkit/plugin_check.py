@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import os
-import subprocess
-import sys
+import multiprocessing
+import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
 import click
 
-from mom_core import ConfigError, parse_document, printable
+from mom_core import ConfigError, Finding, Severity, parse_document, printable
 from mom_core.plugins.discovery import AvailablePlugin, available_plugins, pip_install
 from mom_daemon import as_caller, brief, json_option, print_prose
+from mom_devkit.conformance.child import check_in_child
 
 CHECK_SECONDS: Final = 180.0
 """Time limit of all checks of one plugin: a plugin that always hangs takes many deadlines."""
@@ -59,34 +60,31 @@ def check_command(name: str | None, settings: str, host: str | None, may_touch: 
         raise SystemExit(1)
 
 
-def _check(request: Mapping[str, object], plugin: AvailablePlugin) -> dict[str, Any]:
+def _check(request: dict[str, Any], plugin: AvailablePlugin) -> dict[str, Any]:
     # The plugin may end its process, or hang.
-    findings: list[Mapping[str, str]] = []
-    checks, current = 0, ""
-    read, write = os.pipe()
-    with os.fdopen(read, encoding="utf-8") as answer:
-        command = [sys.executable, "-m", "mom_devkit.conformance.child", str(write)]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=[write], text=True) as child:
-            os.close(write)
-            try:
-                _, errors = child.communicate(json.dumps(request), timeout=CHECK_SECONDS)
-                ended = "" if child.returncode == 0 else f"its process exited with code {child.returncode}"
-            except subprocess.TimeoutExpired:
-                child.kill()
-                _, errors = child.communicate()
-                ended = f"the check did not end within {CHECK_SECONDS:g} s"
-        for step in map(json.loads, answer):
-            current = step["check"]
-            checks += "findings" not in step
-            findings += step.get("findings", [])
+    findings: list[Finding] = []
+    checks, current, until = 0, "", time.monotonic() + CHECK_SECONDS
+    processes = multiprocessing.get_context("spawn")
+    answer, child_answer = processes.Pipe(duplex=False)
+    child = processes.Process(target=check_in_child, args=(child_answer, request), daemon=True)
+    child.start()
+    child_answer.close()
+    ended = f"the check did not end within {CHECK_SECONDS:g} s"
+    try:
+        while answer.poll(max(0.0, until - time.monotonic())):
+            current, found = answer.recv()
+            checks += found is None
+            findings += found or ()
+    except EOFError:
+        child.join()
+        ended = f"its process exited with code {child.exitcode}" if child.exitcode else ""
+    child.kill()
     if ended:
-        last = next((line for line in reversed(errors.splitlines()) if line.strip()), "")
         cure = "a plugin never ends its process (os._exit, a crash in C code), and never waits without a limit"
-        message = f"{ended}: {last[:200]}" if last else ended
-        findings.append({"severity": "error", "subject": current, "message": message, "cure": cure})
+        findings.append(Finding(Severity.ERROR, current, ended, cure))
     about = {"name": plugin.name, "distribution": plugin.distribution, "version": plugin.version}
-    passed = all(finding["severity"] != "error" for finding in findings)
-    return {**about, "passed": passed, "checks": checks, "findings": findings}
+    passed = not any(finding.severity is Severity.ERROR for finding in findings)
+    return {**about, "passed": passed, "checks": checks, "findings": [dataclasses.asdict(finding) for finding in findings]}
 
 
 def _show(result: Mapping[str, Any]) -> None:

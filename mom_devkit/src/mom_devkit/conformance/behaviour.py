@@ -30,12 +30,11 @@ from mom_core import (
     MomError,
     Report,
     Scope,
-    Severity,
 )
 from mom_core.plugins.bounded import describe, located
 from mom_core.plugins.registry import explainers_of
 from mom_core.plugins.secrets import secrets_in
-from mom_daemon import Explainers, StatusPart, status_of
+from mom_daemon import Explainers, status_of
 from mom_daemon.config.draft import suggested_by
 from mom_daemon.look.status import status_parts
 from mom_daemon.plugins.declared import sorted_out
@@ -85,19 +84,12 @@ def _findings(subject: ExaminedPlugin, life: Life) -> Iterator[Finding]:
     calls = [("mom_check", {}), *(("mom_doctor", {"hypervisor": each}) for each in (life.engine.hypervisor, None))]
     for hook, arguments in [(hook, arguments) for hook, arguments in calls if hook in plugin.hooks]:
         try:
-            findings, fault = sorted_out(hook, plugin.worker.call(hook, plugin.work(hook, **arguments)))
+            _, fault = sorted_out(hook, plugin.worker.call(hook, plugin.work(hook, **arguments)))
         except BaseException as error:  # noqa: BLE001  # any error of the plugin is the finding
             yield subject.fault(f"{hook} failed: {located(error)}", "report faults of the host or the configuration as a Finding")
         else:
-            if any(not _is_sound(finding) for finding in findings):
-                fault = f"{hook} yielded a Finding whose severity is not a Severity, or whose other parts are not strings"
             if fault:
                 yield subject.fault(fault, "yield Finding objects")
-
-
-def _is_sound(finding: Finding) -> bool:
-    parts: tuple[object, ...] = (finding.subject, finding.message, finding.cure)
-    return isinstance(finding.severity, Severity) and all(isinstance(part, str) for part in parts)
 
 
 def _columns(subject: ExaminedPlugin, report: Report) -> Iterator[Finding]:
@@ -114,7 +106,7 @@ def _shown_by_verbs(subject: ExaminedPlugin, life: Life, report: Report) -> Iter
     hooks, loaded = life.subject.hooks, life.subject.configured.loaded
     try:
         if "mom_status" in hooks:
-            yield from _of_status(subject, status_parts(loaded, report))
+            status_parts(loaded, report)
         if "mom_suggest" in hooks:
             suggested_by(loaded, subject.root)
     except MomError as error:
@@ -124,14 +116,6 @@ def _shown_by_verbs(subject: ExaminedPlugin, life: Life, report: Report) -> Iter
     unknown = {text for guest in report.snapshot.guests.values() for text in explainers.explain(report, guest)["unknown"]}
     for text in sorted(text for text in unknown if text.startswith(f"what the {subject.name} plugin knows (")):
         yield subject.fault(f"mom_explainer: `mom explain` does not know {text}", "list unknown values in `unknown`")
-
-
-def _of_status(subject: ExaminedPlugin, parts: Sequence[StatusPart]) -> Iterator[Finding]:
-    for part in parts:
-        place, *texts = (part.place, part.heading, part.text)
-        if not isinstance(place, int) or not all(isinstance(text, str) for text in texts):
-            message = "mom_status yielded a StatusPart whose heading or text is not a string, or whose place is not an integer"
-            yield subject.fault(message, "place, heading, text")
 
 
 def changing_guests(subject: ExaminedPlugin) -> Iterator[Finding]:

@@ -1,22 +1,16 @@
-"""Checks one plugin in its own process, which the plugin may end or block.
-
-`python -m mom_devkit.conformance.child DESCRIPTOR` reads a JSON request: the name of an installed plugin, and options of `check_plugin`. It
-writes a line of JSON at the begin and end of each check.
-"""
+"""Checks of one installed plugin, in a process that the plugin may end or block."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
-from mom_core import ConfigError, Finding, MomError, Severity
+from mom_core import ConfigError, Finding, Severity
 from mom_core.plugins.discovery import LoadedPlugin, load_plugins
 from mom_devkit.conformance import CHECKS, examined, run_check
 from mom_devkit.conformance.behaviour import changes_since, process_state
@@ -63,19 +57,8 @@ def _loaded(name: str) -> tuple[LoadedPlugin | None, list[Finding]]:
     return loaded.get(name), findings
 
 
-def main() -> None:
-    """Answer the request on standard input."""
-    request: dict[str, Any] = json.load(sys.stdin)
-    with os.fdopen(int(sys.argv[1]), "w", encoding="utf-8") as answer:
-        os.dup2(2, 1)  # keep a plugin's prints out of the answer
-        for check, findings in steps(**request):
-            step = {} if findings is None else {"findings": [dataclasses.asdict(finding) for finding in findings]}
-            answer.write(json.dumps({"check": check, **step}) + "\n")
-            answer.flush()
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except MomError as error:
-        sys.exit(str(error))
+def check_in_child(answer: Connection, request: dict[str, Any]) -> None:
+    """Send each check of a request, before it and with its findings after it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the plugin's prints
+    for step in steps(**request):
+        answer.send(step)

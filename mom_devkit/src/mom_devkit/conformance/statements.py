@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import keyword
 import re
 import sys
 import time
@@ -17,7 +16,7 @@ from pydantic import BaseModel
 
 import mom_core
 import mom_kvm
-from mom_core import ControlSpec, DefaultPolicy, FieldSpec, Finding, MomError, PluginContext, PluginSettings, Scope, Unit
+from mom_core import ControlSpec, FieldSpec, Finding, MomError, PluginContext, PluginSettings, Scope, Unit
 from mom_core.config.wording import is_secret
 from mom_core.plugins.bounded import attempt, describe
 from mom_core.plugins.discovery import GROUP, on_core, pip_install
@@ -25,15 +24,11 @@ from mom_core.plugins.registry import HookManager, register
 from mom_core.settings import descriptions
 from mom_daemon.plugins.class_hooks import registered
 from mom_daemon.plugins.declared import declared_by, everything_installed
-from mom_devkit.conformance.contract_types import missing_of, why_useless
+from mom_devkit.conformance.declaration_rules import fault_of, missing_of
 from mom_devkit.conformance.subject import ExaminedPlugin
 
 PLUGIN_NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
 """Easy to write in YAML and in a shell."""
-
-FIELD_NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
-
-POLICY_NAME: Final = re.compile(r"[1-9]0_[a-z0-9_]+")
 
 SECRET_NAMES: Final = re.compile(r"password|passwd|passphrase|secret|token|credential|api_?key|private_?key")
 
@@ -124,12 +119,10 @@ def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
         yield subject.fault("it implements no hook", "mark methods with @hookimpl; docs: hooks")
     if not (subject.plugin_class.__doc__ or "").strip():
         yield subject.fault("its class has no docstring", "`mom plugin info` shows it: say in one sentence what the plugin does")
-    useless = [
-        f"mom_declare: {type(spec).__name__} {getattr(spec, 'name', '')} {why}" for spec in subject.declared if (why := why_useless(spec))
-    ]
-    useless += [f"mom_services: {why}" for kind, offer in subject.offered.items() if (why := missing_of(kind, offer))]
+    useless = [found for spec in subject.declared if (found := fault_of(spec))]
+    useless += [(f"mom_services: {why}", "") for kind, offer in subject.offered.items() if (why := missing_of(kind, offer))]
     if useless:
-        yield from (subject.fault(message) for message in useless)
+        yield from (subject.fault(*found) for found in useless)
         return
     fields, controls = subject.declared_as(FieldSpec), subject.declared_as(ControlSpec)
     for hook, specs in (("mom_write", controls), ("mom_collect_host", fields), ("mom_collect_guests", fields)):
@@ -141,19 +134,12 @@ def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
         yield subject.fault("mom_source is no static method", "put @staticmethod above @hookimpl: mom calls it on the class")
     units = {(spec.scope, spec.name): spec.unit for spec in fields if spec.collected}
     for field in fields:
-        yield from _named(subject, "field", field)
         yield from _unit_of_others(subject, field)
     for control in controls:
-        yield from _named(subject, "control", control)
-        yield from _bounds(subject, control)
+        if control.unit.is_number and control.minimum is None and control.maximum is None:
+            yield subject.remark(f"the control {control.name} has no bounds", "declare the bounds of the kernel or hypervisor")
         if units.get((control.scope, control.field), control.unit) is not control.unit:
             yield subject.fault(f"the control {control.name} has another unit than its field {control.field}", "give both the same unit")
-    for policy in subject.declared_as(DefaultPolicy):
-        if not POLICY_NAME.fullmatch(policy.name) or not policy.text.strip():
-            yield subject.fault(
-                f"its default policy {policy.name!r:.60} has no text, or a name without a number",
-                "name it 10_… to 90_…: mom sorts policies by name",
-            )
 
 
 def _unit_of_others(subject: ExaminedPlugin, field: FieldSpec) -> Iterator[Finding]:
@@ -207,23 +193,3 @@ def _settings(subject: ExaminedPlugin) -> Iterator[Finding]:
             model.model_json_schema()
         except Exception as error:  # noqa: BLE001  # pydantic and a plugin's types raise many errors for a type without a schema
             yield subject.fault(f"{model.__name__} has no JSON Schema: {describe(error)}", "`mom config schema` needs one for each type")
-
-
-def _named(subject: ExaminedPlugin, kind: str, spec: FieldSpec | ControlSpec) -> Iterator[Finding]:
-    if not FIELD_NAME.fullmatch(spec.name) or keyword.iskeyword(spec.name):
-        yield subject.fault(f"the {kind} {spec.name!r:.60} has a name that policies cannot use", "use lower case words joined by _")
-    if not spec.description.strip():
-        yield subject.fault(f"the {kind} {spec.name} is not described", "add a description: `mom fields` shows it")
-
-
-def _bounds(subject: ExaminedPlugin, control: ControlSpec) -> Iterator[Finding]:
-    low, high = control.minimum, control.maximum
-    if not control.unit.is_number:
-        if low is not None or high is not None:
-            yield subject.fault(f"the control {control.name} is {control.unit} and has bounds", "bounds are for numbers")
-    elif low is None and high is None:
-        yield subject.remark(f"the control {control.name} has no bounds", "declare the bounds of the kernel or hypervisor")
-    elif control.unit is Unit.FLAG and (low, high) != (0, 1):
-        yield subject.fault(f"the control {control.name} is a flag from {low} to {high}", "a flag is 0 or 1; otherwise use Unit.COUNT")
-    elif low == high:
-        yield subject.fault(f"the control {control.name} can only be {low:g}", "widen its bounds")

@@ -5,12 +5,14 @@ from typing import Any, Protocol
 
 import pytest
 
-from mom_core import ControlSpec, FieldSpec, GuestColumn, Scope, Unit
-from mom_devkit.conformance.contract_types import missing_of, why_useless
+from mom_core import ControlSpec, DefaultPolicy, FieldSpec, GuestColumn, Scope, Unit
+from mom_devkit.conformance.declaration_rules import fault_of, missing_of
 
 
 def control(**changes: Any) -> ControlSpec:
-    return ControlSpec(**{"name": "size", "unit": Unit.COUNT, "scope": Scope.GUEST, "description": "", "field": "size", **changes})
+    return ControlSpec(
+        **{"name": "size", "unit": Unit.COUNT, "scope": Scope.GUEST, "description": "How large.", "field": "size", **changes}
+    )
 
 
 def column(**changes: Any) -> GuestColumn:
@@ -21,11 +23,19 @@ def column(**changes: Any) -> GuestColumn:
     ("spec", "message"),
     [
         (5, "is no FieldSpec"),
-        (FieldSpec("no name", Unit.KIB, Scope.HOST, ""), "identifier"),
+        (FieldSpec("no name", Unit.KIB, Scope.HOST, ""), "a name that policies cannot use"),
+        (FieldSpec("class", Unit.KIB, Scope.HOST, ""), "a name that policies cannot use"),
+        (FieldSpec("size", "furlongs", Scope.HOST, ""), "a Unit and a Scope"),  # type: ignore[arg-type]  # a mistake on purpose
+        (FieldSpec("size", Unit.KIB, Scope.HOST, ""), "is not described"),
+        (DefaultPolicy("size", "()"), "a name without a number"),
+        (DefaultPolicy("10_size", " "), "has no text"),
         (control(field=""), "field that holds"),
         (control(choices=(1, 1)), "choices"),
-        (control(unit=Unit.FLAG, choices=(0, 1, 2)), "choices"),
-        (control(minimum=2, maximum=1), "minimum"),
+        (control(unit=Unit.FLAG, choices=(0, 1, 2)), "other values than 0 and 1"),
+        (control(unit=Unit.TEXT, minimum=1), "is no number"),
+        (control(minimum=2, maximum=1), "minimum above its maximum"),
+        (control(minimum=5, maximum=5), "only one value"),
+        (control(minimum=math.nan), "finite numbers as bounds"),
         (column(name=""), "a name"),
         (column(fields=()), "fields"),
         (column(metric="mom_cycles_total"), "metric"),
@@ -34,7 +44,9 @@ def column(**changes: Any) -> GuestColumn:
     ids=str,
 )
 def test_a_declaration_that_mom_cannot_use_is_named(spec: object, message: str) -> None:
-    assert message in why_useless(spec)
+    fault, _ = fault_of(spec) or ("", "")
+    assert message in fault
+    assert fault_of(control(minimum=1, maximum=5)) is None
 
 
 class Notes(Protocol):
