@@ -10,9 +10,8 @@ from mom_devkit.conformance.declaration_rules import fault_of, missing_of
 
 
 def control(**changes: Any) -> ControlSpec:
-    return ControlSpec(
-        **{"name": "size", "unit": Unit.COUNT, "scope": Scope.GUEST, "description": "How large.", "field": "size", **changes}
-    )
+    usual = {"name": "size", "unit": Unit.COUNT, "scope": Scope.GUEST, "description": "How large.", "field": "size"}
+    return ControlSpec(**{**usual, **changes})
 
 
 def column(**changes: Any) -> GuestColumn:
