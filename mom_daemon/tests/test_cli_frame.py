@@ -68,19 +68,6 @@ def test_misuse_is_exit_code_2_and_says_where_help_is(mom, arguments):
     assert "--help" in err
 
 
-def test_an_option_that_stands_at_the_wrong_side_of_the_verb_is_told_where_it_belongs(mom, monkeypatch):
-    module = type(sys)("mom_test_verb")
-    module.command = click.Group("many", params=[click.Option(["-c", "--config"])])  # type: ignore[attr-defined]  # as above
-    module.command.add_command(click.Command("one", params=[click.Option(["--for"])]))
-    monkeypatch.setitem(sys.modules, "mom_test_verb", module)
-    monkeypatch.setattr(frame.mom, "verbs", {"many": Verb("mom_test_verb:command", "Many.")})
-    code, _, err = mom("many", "one", "-c", "file")
-    assert code == 2
-    assert "(write the option before the subcommand: mom many -c … one)\n" in err
-    assert "(write the options of a subcommand after the subcommand)\n" in mom("many", "--for", "10m", "one")[2]
-    assert "(" not in mom("many", "one", "--fro", "10m")[2]
-
-
 @pytest.mark.parametrize("seconds", ["nan", "3601", "x"])
 def test_restore_is_not_begun_with_a_time_limit_that_is_none(mom, tmp_path, seconds):
     code, out, err = mom("restore", "--timeout", seconds, "-c", str(tmp_path / "missing.yaml"))

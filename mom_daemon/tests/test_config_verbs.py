@@ -424,19 +424,18 @@ def test_by_an_imported_file_mom_observes_until_the_operator_says_otherwise(mom,
     code, out, _ = mom(*verb, "-o", new)
     assert code == 0
     assert f"until you set mode: enforce in it; mom status -c {new} shows" in " ".join(out.split())
-    new.write_text(new.read_text().replace("mode: observe", "mode: enforce"))
-    for options, mode in (((), "enforce"), (("--observe",), "observe"), ((), "observe"), (("--enforce",), "enforce")):
+    for options, mode in (((), "observe"), (("--observe",), "observe"), (("--enforce",), "enforce")):
         assert mom(*verb, "-o", new, "--force", *options)[0] == 0
-        assert yaml.safe_load(new.read_text())["mode"] == mode, "that of the file that is replaced counts, unless it is said"
+        assert yaml.safe_load(new.read_text())["mode"] == mode
 
 
 def test_without_a_kind_the_importer_counts_that_is_assumed_and_else_mom_asks(mom, only_shelf, tmp_path):
     (tmp_path / "old").write_text("")
     only_shelf.add_plugin("acme", IMPORTER.format(folder=tmp_path, more=""), before=IMPORT_NAMES)
     for kind, said in (
-        ((), "give the kind of the file with --from KIND; files of oVirt's MOM need mom-plugins-vdsm: "),
-        (("--from", "momd"), "no installed plugin imports 'momd'; it needs mom-plugins-vdsm: "),
-        (("--from", "other"), "no installed plugin imports 'other' (the installed plugins import: acme, what Acme has (acme-acme); "),
+        ((), "give the kind of the file with --from KIND (momd comes with mom-plugins-vdsm: "),
+        (("--from", "momd"), "no installed plugin imports 'momd' (momd comes with mom-plugins-vdsm: "),
+        (("--from", "other"), "no installed plugin imports 'other' (the installed plugins import: acme, what Acme has (acme-acme))"),
     ):
         code, _, err = mom("config", "import", *kind, tmp_path / "old")
         assert code == 2, "misuse"

@@ -179,21 +179,9 @@ def _tell_misuse(error: click.ClickException) -> None:
         _tell(context.get_help())  # a group without a verb
         return
     message = error.format_message()
-    if isinstance(error, click.NoSuchOption) and context is not None and (where := _where_it_stands(error.option_name, context)):
-        message = f"{message.removesuffix('.')} ({where})"
     _tell(f"mom: {message[:1].lower()}{message[1:]}")
     if context is not None:
         _tell(f"{context.command_path} --help lists commands and options")
-
-
-def _where_it_stands(option: str, context: click.Context) -> str:
-    above = context.parent
-    while above is not None:
-        if any(option in parameter.opts for parameter in above.command.params):
-            verb = context.command_path.removeprefix(f"{above.command_path} ")
-            return f"write the option before the subcommand: {above.command_path} {option} … {verb}"
-        above = above.parent
-    return "write the options of a subcommand after the subcommand" if isinstance(context.command, click.Group) else ""
 
 
 def _tell_error(error: MomError) -> None:

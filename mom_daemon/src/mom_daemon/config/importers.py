@@ -41,15 +41,14 @@ def importer_of(kind: str | None) -> Importer:
     if len(meant) == 1:
         return meant[0]
     fault = "give the kind of the file with --from KIND" if kind is None else f"no installed plugin imports {printable(kind, 60)!r}"
-    wanted_kind = "momd" if kind is None else kind
-    if wanted_kind in BROUGHT_BY and wanted_kind not in brought:
-        whose = "files of oVirt's MOM need" if kind is None else "it needs"
-        raise click.UsageError(f"{fault}; {whose} {BROUGHT_BY[wanted_kind]}: {how_to_install(BROUGHT_BY[wanted_kind])}")
+    package = BROUGHT_BY.get(kind or "momd", "")
     alike = suggestion(kind or "", brought)
-    if alike:
-        raise click.UsageError(f"{fault} (did you mean {alike!r}?)")
     kinds = "; ".join(f"{name}, {importer.what} ({distribution})" for name, (importer, distribution) in brought.items()) or "none"
-    raise click.UsageError(f"{fault} (the installed plugins import: {kinds}; `mom plugin list` shows how to install more)")
+    if package and (kind or "momd") not in brought:
+        advice = f"{kind or 'momd'} comes with {package}: {how_to_install(package)}"
+    else:
+        advice = f"did you mean {alike!r}?" if alike else f"the installed plugins import: {kinds}"
+    raise click.UsageError(f"{fault} ({advice})")
 
 
 def texts_of(importer: Importer, named: Sequence[Path]) -> Mapping[str, str]:

@@ -8,7 +8,6 @@ import shlex
 import stat
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from mom_core import ConfigError, ConfigProblem, Finding, MomError, Severity, format_duration, replace_file
-from mom_core.config.schema import CoreSettings
 from mom_core.files import DEFAULT_CONFIG
 from mom_daemon import as_caller, brief, config_option, json_option, print_prose, print_text
 from mom_daemon.cli.hints import program
@@ -231,8 +229,8 @@ _mode_option = click.option(
     "--observe/--enforce",
     "observe",
     default=None,
-    help="Mode in the new file. With observe, mom decides and reports, but changes nothing. Default: the mode of the replaced file. Without"
-    " one: enforce if oVirt's MOM was active with the imported file, otherwise observe.",
+    help="Mode in the new file. With observe, mom decides and reports, but changes nothing. Default: enforce if oVirt's MOM was active with"
+    " the imported file, otherwise observe.",
 )
 
 
@@ -253,7 +251,7 @@ def init_command(output: str, force: bool, observe: bool | None, root: str) -> N
     path = Path(output)
     if output != "-" and not force and os.path.lexists(path):
         raise _exists(path)
-    observe = _observes(output, said=observe)
+    observe = observe is not False
     draft = draft_config(Path(root).absolute(), observe=observe)
     if not draft.enabled:
         for name, reason in draft.left_out.items():
@@ -302,7 +300,7 @@ def import_command(old: tuple[Path, ...], kind: str | None, output: str, force: 
             remark = f"mom: read as {importer.what}; for a file of another program, use --from KIND (see docs/coming-from.md)"
             print_prose(remark, 2, err=True)
         raise
-    observe = _observes(output, said=observe, otherwise=imported.top.settings.get("mode"))
+    observe = imported.top.settings.get("mode") != "enforce" if observe is None else observe
     imported.top.set("mode", "observe" if observe else "enforce", HOW_TO_ACT if observe else "")
     if output == "-":
         print_text(imported.yaml())
@@ -324,20 +322,6 @@ def import_command(old: tuple[Path, ...], kind: str | None, output: str, force: 
     else:
         print_prose("mom changes guests as soon as it starts with this file: stop the other program first, or import with --observe", 2)
     print_prose(f"next: {program()} config check{_naming(output)}", 2)
-
-
-def _observes(output: str, *, said: bool | None, otherwise: object = None) -> bool:
-    replaced = None if output == "-" else _mode(Path(output))
-    return said if said is not None else (replaced or otherwise) != "enforce"
-
-
-def _mode(path: Path) -> object:
-    from mom_core.config.document import read_document
-
-    with suppress(ConfigError):
-        content = read_document(path).value
-        return content.get("mode", CoreSettings().mode) if isinstance(content, Mapping) else None
-    return None
 
 
 # --- files ---------------------------------------------------------------------------------------------------------------------
