@@ -1,24 +1,10 @@
 """Fields from KSM's files and ksmd's /proc entry."""
 
-import os
-from pathlib import Path
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from ksm_files import FILES, KSMD
+from ksm_files import FILES
 
 from mom_core import Value
-from mom_devkit import host_of
-from mom_plugins_ksm.fields import FIELDS, CpuUsage, Yield, ksm_fields, saved_kib
-from mom_plugins_ksm.sysfs import Ksmd
-
-numbers = st.one_of(st.none(), st.integers(), st.booleans(), st.text(max_size=5))
-
-
-def test_every_file_becomes_its_field() -> None:
-    known = {f"ksm_{name}": value for name, value in FILES.items()}
-    assert ksm_fields(FILES, page_size=4096) == {**known, "ksm_tracked": 400, "ksm_saved": -4}
+from mom_plugins_ksm.fields import CpuUsage, Yield, saved_kib
 
 
 def test_savings_exclude_ksms_own_memory() -> None:
@@ -70,18 +56,6 @@ def test_time_of_a_hidden_ksmd_is_estimated_from_scanned_pages() -> None:
     assert older.kib_per_second(scan(3, 6000, **counters), 4096) == pytest.approx(500, rel=0.01)
 
 
-@given(st.dictionaries(st.sampled_from(sorted(FILES)), numbers))
-def test_any_values_give_only_declared_fields_of_their_kind(files: dict[str, Value]) -> None:
-    fields = ksm_fields(files, 4096)
-    assert fields.keys() <= {spec.name for spec in FIELDS}
-    for name, value in fields.items():
-        if name == "ksm_advisor_mode":
-            assert isinstance(value, str)
-        else:
-            assert isinstance(value, int)
-            assert value >= 0 or name in {"ksm_general_profit", "ksm_saved"}
-
-
 def test_measured_and_estimated_time_are_not_mixed_in_a_scan() -> None:
     found = Yield()
 
@@ -95,48 +69,6 @@ def test_measured_and_estimated_time_are_not_mixed_in_a_scan() -> None:
     assert told(2, 8, None) is None, "ksmd cannot be seen for a moment: it has not used 2000 s meanwhile"
     assert told(3, 16, 1003.0) is None
     assert told(4, 24, 1004.0) == 8192.0
-
-
-def process(root: Path, pid: int, stat: str) -> Path:
-    return host_of(root, {f"proc/{pid}/stat": stat}) / f"proc/{pid}/stat"
-
-
-def test_ksmd_is_found_among_others_and_its_time_is_in_seconds(tmp_path: Path) -> None:
-    process(tmp_path, 2, KSMD.replace("ksmd", "kthreadd"))
-    process(tmp_path, 30, KSMD.replace("2097216", "4194560").replace(" 25 75 ", " 9 9 "))  # a program that only calls itself so
-    process(tmp_path, 37, KSMD)
-    (tmp_path / "proc/self").mkdir()
-    assert Ksmd(tmp_path).cpu_seconds() == 100 / os.sysconf("SC_CLK_TCK")
-
-
-def test_restarted_ksmd_is_found_again(tmp_path: Path) -> None:
-    stat = process(tmp_path, 37, KSMD)
-    ksmd = Ksmd(tmp_path)
-    assert ksmd.cpu_seconds() is not None
-    process(tmp_path, 12, KSMD.replace(" 25 75 ", " 9 9 "))
-    assert ksmd.cpu_seconds() == 1.0, "the one that is known is not looked for again"
-    (tmp_path / "proc/12/stat").unlink()
-    stat.write_text(KSMD.replace("ksmd", "other"))
-    process(tmp_path, 99, KSMD.replace(" 25 75 ", " 0 0 "))
-    assert ksmd.cpu_seconds() == 0.0
-
-
-def test_missing_ksmd_is_not_searched_in_every_cycle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    moments = iter([1000.0, 1001.0, 1061.0])
-    monkeypatch.setattr("time.monotonic", lambda: next(moments))
-    ksmd = Ksmd(tmp_path)
-    assert ksmd.cpu_seconds() is None
-    process(tmp_path, 37, KSMD)
-    assert [ksmd.cpu_seconds() for _ in range(2)] == [None, 1.0]
-
-
-def test_usage_is_kept_over_cycles_in_quick_succession() -> None:
-    usage = CpuUsage()
-    usage.percent(10.0, now=100.0)
-    assert usage.percent(10.25, now=105.0) == 5.0
-    assert usage.percent(10.25, now=105.02) == 5.0, "no hundredth of a second has been counted yet"
-    assert usage.percent(10.26, now=105.05) == 5.0, "and now one has"
-    assert usage.percent(10.30, now=106.0) == pytest.approx(5.0)
 
 
 def test_usage_belongs_to_one_scan_speed() -> None:

@@ -90,29 +90,12 @@ def test_shareable_memory_is_the_address_space_of_qemu_even_before_ksm_has_run(r
     assert fields["ksm_tracked"] == 0
 
 
-def test_shareable_memory_follows_guests_within_half_a_minute(root: Path) -> None:
-    moments = iter(range(0, 1000, 31))
-    ksm = plugin(root, clock=lambda: float(next(moments)))
-    assert ksm.mom_collect_host(None)["ksm_shareable"] == 0
-    guest = qemu(root, 100, 4 << 20)
-    assert ksm.mom_collect_host(None)["ksm_shareable"] == 4 << 20
-    shutil.rmtree(guest)
-    assert ksm.mom_collect_host(None)["ksm_shareable"] == 0
-
-
 def test_shareable_memory_is_unknown_if_processes_are_hidden(root: Path) -> None:
     """With hidepid, or in a container, even ksmd is invisible."""
     shutil.rmtree(root / "proc/37")
     assert plugin(root).mom_collect_host(None).get("ksm_shareable") is None
     qemu(root, 100, 4 << 20)
     assert plugin(root).mom_collect_host(None)["ksm_shareable"] == 4 << 20
-
-
-@pytest.mark.parametrize("statm", ["", "x 1 2\n"])
-def test_unreadable_qemu_is_left_out(root: Path, statm: str) -> None:
-    (qemu(root, 100, 1) / "statm").write_text(statm)
-    qemu(root, 101, 4096)
-    assert plugin(root).mom_collect_host(None)["ksm_shareable"] == 4096
 
 
 def test_hypervisor_with_its_own_ksm_reports_shareable_memory(root: Path) -> None:
@@ -150,24 +133,6 @@ def test_kernel_knobs_are_written_and_restored(mom_open_folder: Path, mom_power:
         entries = [LedgerEntry(HOST, "ksm_run", 1, 0, "ksm", 0.0), LedgerEntry(HOST, "ksm_pages_to_scan", 100, 64, "ksm", 0.0)]
         assert [outcome.status for outcome in put_back(ksm, entries)] == [Status.APPLIED, Status.APPLIED]
     assert (folder / "run").read_text() == "1"
-
-
-def test_missing_knob_is_not_created(root: Path, folder: Path) -> None:
-    (folder / "merge_across_nodes").unlink()
-    (outcome,) = apply_decisions(plugin(root), [Decision(HOST, "ksm_merge_across_nodes", 0)])
-    assert outcome.status is Status.REFUSED
-    assert not (folder / "merge_across_nodes").exists()
-    (outcome,) = put_back(plugin(root), [LedgerEntry(HOST, "ksm_merge_across_nodes", 1, 0, "ksm", 0.0)])
-    assert outcome.status is Status.GONE, "as after another kernel was started"
-
-
-@pytest.mark.parametrize("text", ["", "-1\n", "9" * 30])
-def test_a_malformed_file_is_an_unknown_field(root: Path, folder: Path, text: str) -> None:
-    (folder / "pages_sharing").write_text(text)
-    fields = plugin(root).mom_collect_host(None)
-    assert "ksm_pages_sharing" not in fields
-    assert "ksm_tracked" not in fields
-    assert fields["ksm_pages_shared"] == 10
 
 
 def test_without_ksm_there_are_no_fields_and_no_exceptions(tmp_path: Path) -> None:
