@@ -7,22 +7,9 @@ from functools import partial
 
 import pytest
 
-from mom_devkit import wait_until
 from mom_kvm import Callers, CallPatience
 
 LONG_SECONDS = 60.0
-
-
-def test_a_call_gives_what_it_returns_and_raises_what_it_raises() -> None:
-    callers = Callers("test")
-    call = callers.start(lambda: 7)
-    assert Callers.came_back(call, LONG_SECONDS)
-    assert call.result() == 7
-    failing = callers.start(lambda: 1 // 0)
-    assert Callers.came_back(failing, LONG_SECONDS)
-    with pytest.raises(ZeroDivisionError):
-        failing.result()
-    callers.close(1)
 
 
 def test_a_call_that_hangs_holds_up_no_other() -> None:
@@ -34,18 +21,6 @@ def test_a_call_that_hangs_holds_up_no_other() -> None:
     hang.set()
     assert all(Callers.came_back(call, LONG_SECONDS) for call in stuck)
     callers.close(1)
-
-
-def test_threads_are_reused_and_end() -> None:
-    def threads() -> int:
-        return sum(thread.name == "reusing" for thread in threading.enumerate())
-
-    callers = Callers("reusing")
-    for _ in range(50):
-        assert Callers.came_back(callers.start(lambda: None), LONG_SECONDS)
-    assert 0 < threads() < 10, "one or two, but one that has answered may not be idle again yet"
-    callers.close(2)
-    wait_until(lambda: not threads())
 
 
 def test_no_more_threads_are_started_than_may_be_and_what_waits_can_be_cancelled() -> None:

@@ -4,10 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from mom_kvm.cgroup_mounts import BELIEVED_SECONDS, Hierarchies, mounts_in
+from mom_kvm.cgroup_mounts import Hierarchies, mounts_in
 
 V2 = "31 24 0:28 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate"
 HOSTS = "40 24 0:28 /../../.. /host/cgroup ro - cgroup2 cgroup2 rw"
@@ -75,33 +73,3 @@ def test_a_mount_that_is_read_only_in_either_way_is_not_writable() -> None:
         False,
         False,
     ]
-
-
-def test_the_list_of_mounts_is_read_again_when_it_is_old_and_not_in_each_cycle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [1000.0]
-    monkeypatch.setattr("mom_kvm.cgroup_mounts.time.monotonic", lambda: now[0])
-    found = hierarchies(tmp_path, HYBRID.splitlines()[0])
-    (tmp_path / "proc/self/mountinfo").write_text(V2)
-    now[0] += BELIEVED_SECONDS - 1
-    found.keep_fresh()
-    assert not found.mounts
-    now[0] += 1
-    found.keep_fresh()
-    assert [mount.folder for mount in found.mounts] == ["/sys/fs/cgroup"]
-
-
-def test_a_list_of_mounts_that_could_not_be_read_once_is_read_again_at_once(tmp_path: Path) -> None:
-    """As where mom had no file descriptor left: limits of all guests would be unknown for a minute, and could not be raised."""
-    found = hierarchies(tmp_path, V2)
-    (mountinfo := tmp_path / "proc/self/mountinfo").rename(tmp_path / "away")
-    found.refresh()
-    assert not found.mounts
-    (tmp_path / "away").rename(mountinfo)
-    found.keep_fresh()
-    assert [mount.folder for mount in found.mounts] == ["/sys/fs/cgroup"]
-
-
-@given(st.text(max_size=200))
-def test_any_text_is_read(text: str) -> None:
-    mounts_in(text)
-    mounts_in(f"1 1 0:1 {text} - cgroup2 a rw")

@@ -33,13 +33,6 @@ def test_an_allowed_destination_is_written_as_it_was_read(text: str) -> None:
     assert str(Destination.parse(text)) == text
 
 
-def test_different_spellings_of_a_destination_are_equal() -> None:
-    destination = Destination.parse("qemu+ssh://root@H2.Example:2222/system?no_tty=1&mode=legacy tcp://10.0.0.2")
-    assert destination == Destination.parse("qemu+ssh://root@h2.example:2222/system?mode=legacy&no_tty=1 tcp://10.0.0.2")
-    assert (destination.driver, destination.host, destination.way) == ("qemu", "h2.example", "tcp://10.0.0.2")
-    assert destination.uri == "qemu+ssh://root@h2.example:2222/system?mode=legacy&no_tty=1"
-
-
 @pytest.mark.parametrize(
     "text",
     [

@@ -5,14 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from smaps_texts import mapping, ram
 
 from mom_core import Value
-from mom_kvm import Hierarchies, HostSide, cgroups_of, times_of
+from mom_kvm import Hierarchies, HostSide, cgroups_of
 from mom_kvm.guest_cgroup import Cgroups, CpuCounters
-from mom_kvm.qemu_process import MappedMemory, MergedPages, swapped_kib
+from mom_kvm.qemu_process import MappedMemory
 
 SCOPE = "/machine.slice/machine-qemu\\x2d1\\x2dweb.scope"
 PRESSURE = "some avg10=12.34 avg60=1.00 avg300=0.00 total=99\nfull avg10=5.00 avg60=0.00 avg300=0.00 total=9\n"
@@ -226,32 +224,6 @@ def test_memory_in_huge_pages_is_counted_by_the_guests_group_or_in_the_tables_of
     assert host.side.huge_pages == "madvise"
 
 
-@pytest.mark.parametrize("mode", ["always madvise [never]", "", "[always"])
-def test_nothing_is_said_of_huge_pages_where_there_are_none(host: HostFiles, mode: str) -> None:
-    host.huge_pages(mode)
-    host.process(4711, huge=512)
-    host.group()
-    (host.root / "sys/fs/cgroup" / SCOPE.lstrip("/") / "memory.stat").write_text("anon_thp 4194304\n")
-    host.follow("web")
-    assert "host_huge_pages" not in host.fields()
-    assert host.side.huge_pages == ("never" if mode else "") or mode == "[always"
-
-
-def test_the_tables_of_a_process_are_seldom_walked_and_those_of_a_large_one_never(host: HostFiles) -> None:
-    host.huge_pages()
-    for pid, name, huge in ((1, "web", 512), (2, "large", 512), (3, "theirs", None)):
-        host.process(pid, name, group="0::/", huge=huge)
-    host.count(2, pages=19 << 18)
-    host.follow("web", "large", "theirs")
-    assert host.in_huge_pages("web", "large", "theirs") == [512, None, None]
-    host.process(1, group="0::/", huge=1024)
-    host.process(3, "theirs", group="0::/", huge=1024)
-    host.now += 50
-    assert host.in_huge_pages("web", "large", "theirs") == [512, None, None]
-    host.now += 20
-    assert host.in_huge_pages("web", "large", "theirs") == [1024, None, 1024]
-
-
 def test_walks_are_bounded_in_time_and_each_guest_has_its_turn(host: HostFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     host.huge_pages()
     names = [f"g{number}" for number in range(6)]
@@ -283,28 +255,6 @@ def test_memory_of_qemu_itself_is_measured_without_huge_pages_and_again_when_the
     host.now += 5
     assert host.fields("web", 1 << 20)["host_qemu_overhead"] == 90_000
     assert "host_qemu_overhead" not in host.fields("web", 2 << 20), "memory was plugged in since"
-
-
-STAT = b"7 (evil) S 1 2 ) 3) S 1 7 7 0 -1 4194560 12345 0 67 0 150 250 0 0 20 0 5 0 99 1 2\n"
-
-
-_GROUPS = st.text(max_size=50).map(lambda text: f"0::/{text}".encode(errors="surrogatepass"))
-_CONTENTS = st.one_of(st.binary(max_size=200), st.binary(max_size=60).map(lambda end: STAT + end), _GROUPS)
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(_CONTENTS)
-def test_no_content_raises(tmp_path: Path, content: bytes) -> None:
-    for name in ("cgroup", "cpu.stat", "memory.pressure", "memory.stat", "cpuacct.usage", "stat", "status", "smaps", "ksm_stat",
-                 "ksm_merging_pages"):  # fmt: skip
-        (tmp_path / name).write_bytes(content)
-    groups = Cgroups(tmp_path, Hierarchies(tmp_path))
-    own = groups.own(1, cgroups_of(str(tmp_path)))
-    groups.pressure(own | {"": ""})
-    groups.cpu(own | {"": ""})
-    groups.huge_kib(own | {"": "", "memory": ""})
-    for read in (times_of, swapped_kib, MappedMemory.of, lambda process: MergedPages(process).read()):
-        read(str(tmp_path))
 
 
 @pytest.mark.parametrize("line_break", ["\v", "\r", "\x1c", "\x85"])

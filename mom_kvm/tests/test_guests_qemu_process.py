@@ -10,25 +10,7 @@ from pathlib import Path
 import pytest
 
 from mom_devkit.without_root import MomPower, StandInGuest
-from mom_kvm import largest_kib, times_of
 from mom_kvm.qemu_process import MappedMemory, Merged, MergedPages, swapped_kib
-
-STAT = "7 (evil) S 1 2 ) 3) S 1 7 7 0 -1 4194560 12345 0 67 0 150 250 0 0 20 0 5 0 99 1 2\n"
-
-
-def test_counters_are_the_kernels_whatever_the_program_is_called(tmp_path: Path) -> None:
-    (tmp_path / "stat").write_text(STAT)
-    times = times_of(str(tmp_path))
-    assert times is not None
-    assert (times.started, times.minor_faults, times.major_faults) == (99, 12345, 67)
-    assert times.cpu_seconds == 400 / os.sysconf("SC_CLK_TCK")
-    assert times_of(str(tmp_path / "gone")) is None
-
-
-def test_a_process_that_has_ended_counts_nothing(tmp_path: Path) -> None:
-    for state in ("Z", "X"):
-        (tmp_path / "stat").write_text(STAT.replace(") S 1 7", f") {state} 1 7"))
-        assert times_of(str(tmp_path)) is None
 
 
 def test_what_the_host_has_swapped_and_merged_of_it(tmp_path: Path) -> None:
@@ -49,13 +31,6 @@ def test_what_the_host_has_swapped_and_merged_of_it(tmp_path: Path) -> None:
 def test_what_is_in_swap_of_a_guest_with_shared_memory_is_unknown(tmp_path: Path, shared_kib: int, swapped: int | None) -> None:
     (tmp_path / "status").write_text(f"Name:\tqemu\nRssAnon:\t    9000 kB\nRssShmem:\t  {shared_kib} kB\nVmSwap:\t    2048 kB\n")
     assert swapped_kib(str(tmp_path)) == swapped
-
-
-def test_what_it_maps(tmp_path: Path) -> None:
-    (tmp_path / "statm").write_text("300 20 10 5 0 40 0\n")
-    mapped = 300 * os.sysconf("SC_PAGE_SIZE") // 1024
-    assert [largest_kib(str(tmp_path), host) for host in (None, 2 * mapped, 100)] == [mapped, mapped, 100]
-    assert largest_kib(str(tmp_path / "gone"), 100) == 0
 
 
 @pytest.fixture

@@ -213,21 +213,6 @@ def test_a_guest_that_was_started_anew_is_not_compared_with_what_it_was(lab: Lab
     assert lab.woken == []
 
 
-def test_a_slow_hypervisor_is_asked_less_often(lab: Lab) -> None:
-    lab.cycle()
-    assert lab.watch.look() == 0.01
-    lab.slow = 0.5
-    assert lab.watch.look() == pytest.approx(10.0)
-
-
-@pytest.mark.parametrize(("status", "wakes"), [(Status.APPLIED, False), (Status.REFUSED, True), (Status.FAILED, True)])
-def test_a_guest_that_did_not_shrink_is_expected_to_have_what_it_had(lab: Lab, status: Status, wakes: bool) -> None:
-    lab.says(130)
-    lab.cycle(status=status, db=550)
-    lab.looks(90)
-    assert lab.woken == (["guest db is short of memory: 90 MiB usable of 600 MiB"] if wakes else [])
-
-
 def test_a_guest_that_has_shrunk_as_far_as_it_was_asked_to_wakes_mom_once(lab: Lab) -> None:
     lab.watch.every = 1.0
     lab.cycle(db=400)

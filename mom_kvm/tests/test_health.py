@@ -1,11 +1,9 @@
 """What all who judge guests share: a need that is unknown harms nobody, and a promise is broken by more than a balloon's page."""
 
-import math
-
 import pytest
 
 from mom_core import Guest, Snapshot, Value
-from mom_kvm import HealthLimits, need_of, pages_kib, stale_seconds, taken_from, unhealthy_reasons
+from mom_kvm import HealthLimits, need_of, unhealthy_reasons
 
 GIB = 1 << 20
 
@@ -65,18 +63,3 @@ def test_a_guest_is_short_of_memory_below_the_larger_of_both_limits(size: int, u
 )
 def test_a_guest_suffers_from_what_is_more_than_it_should_be(fields: dict[str, Value], trouble: str) -> None:
     assert unhealthy(**fields) == trouble
-
-
-def test_what_is_unknown_was_not_taken() -> None:
-    assert [taken_from(a_guest(balloon_max=size)) for size in (None, 4 * GIB)] == [0.0, 2 * GIB]
-
-
-def test_pages_count_by_the_hosts_own_size() -> None:
-    assert pages_kib({"ksm_pages_sharing": 10, "page_size": 64}, "ksm_pages_sharing") == 640
-    assert pages_kib({"ksm_pages_sharing": 10}, "ksm_pages_sharing", math.inf) == math.inf
-    assert pages_kib({"page_size": 4}, "ksm_pages_sharing") == 0.0
-
-
-@pytest.mark.parametrize(("period", "setting", "seconds"), [(0, None, 10), (1, None, 10), (5, None, 15), (60, None, 180), (60, 7.0, 7)])
-def test_what_was_missed_twice_is_stale_unless_the_operator_says_otherwise(period: float, setting: float | None, seconds: float) -> None:
-    assert stale_seconds(period, setting) == seconds

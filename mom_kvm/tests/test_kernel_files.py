@@ -6,23 +6,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from mom_core import NotSupported
 from mom_devkit import host_of
-from mom_kvm import (
-    GroupWrite,
-    Pressure,
-    ProcessStat,
-    boot_id,
-    parse_number_list,
-    read_kernel_file,
-    read_meminfo,
-    write_file,
-    write_group_files,
-)
-from mom_kvm.kernel_files import parse_meminfo
+from mom_kvm import GroupWrite, ProcessStat, parse_number_list, read_meminfo, write_group_files
 
 TICKS = os.sysconf("SC_CLK_TCK")
 KSMD = "37 (ksmd) S 2 0 0 0 -1 2097216 0 0 0 0 25 75 0 0 25 5 1 0 26 0 0 18446744073709551615\n"
@@ -42,30 +28,6 @@ def test_a_thread_of_the_kernel_is_told_from_a_program_that_calls_itself_so() ->
 @pytest.mark.parametrize("bad", ["", "37", "37 (ksmd", "37 ksmd) S", "37 (ksmd) S 2 0 0 0 -1", KSMD.replace(" 25 75 ", " 25 -7 ")])
 def test_a_malformed_stat_is_no_process(bad: str) -> None:
     assert ProcessStat.parse(bad.encode()) is None
-
-
-@given(st.one_of(st.binary(max_size=200), st.binary(max_size=60).map(lambda more: KSMD.encode() + more)))
-def test_any_bytes_as_stat_are_harmless(content: bytes) -> None:
-    parsed = ProcessStat.parse(content)
-    assert parsed is None or parsed.cpu_seconds >= 0
-
-
-def test_a_file_of_the_kernel_that_is_missing_refused_or_a_folder_says_nothing(tmp_path: Path) -> None:
-    (tmp_path / "long").write_bytes(b"x" * 100)
-    assert read_kernel_file(tmp_path / "long", 10) == b"x" * 10
-    for path in (tmp_path / "missing", tmp_path, "a\0b", "/proc/self/mem"):
-        assert read_kernel_file(path) == b""
-    assert boot_id(tmp_path) == ""
-    assert len(boot_id(Path("/proc"))) == 36
-
-
-def test_a_file_of_the_kernel_is_written_as_a_whole_and_never_made(tmp_path: Path) -> None:
-    (tmp_path / "knob").write_text("a longer text")
-    write_file(tmp_path / "knob", 7)
-    assert (tmp_path / "knob").read_text() == "7"
-    with pytest.raises(NotSupported):
-        write_file(tmp_path / "missing", "7")
-    assert not (tmp_path / "missing").exists()
 
 
 @pytest.mark.parametrize(("pid", "told"), [(os.getpid(), errno.ESRCH), (1 << 30, errno.EPERM)], ids=["of another group", "hidden"])
@@ -106,12 +68,6 @@ def test_swap_that_is_being_switched_off_is_not_free(
     meminfo = f"SwapTotal: {total} kB\nSwapFree: {free} kB\n"
     root = host_of(tmp_path, {"proc/meminfo": meminfo, "proc/swaps": "".join(["Filename\t\tType\t\tSize\t\tUsed\t\tPriority\n", *lines])})
     assert read_meminfo(root) == {"SwapTotal": total, "SwapFree": left}
-
-
-@given(st.binary(max_size=300))
-def test_any_bytes_as_meminfo_or_pressure_are_harmless(content: bytes) -> None:
-    assert all(number >= 0 for number in parse_meminfo(content).values())
-    assert all(0 <= one.avg10 <= 100 and one.total >= 0 for one in Pressure.parse(content).values())
 
 
 @pytest.mark.parametrize(

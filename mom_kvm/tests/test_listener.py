@@ -19,42 +19,6 @@ MOM, READERS, CHANGERS, STRANGERS = 61_000, 61_001, 61_002, 61_003
 """Numbers of users and groups that no host has."""
 
 
-class Watched(socket.socket):
-    """Notes whether a file stood at its path when it was closed."""
-
-    path: Path | None = None
-    stood: bool | None = None
-
-    def close(self) -> None:
-        if self.path is not None and self.stood is None:
-            self.stood = self.path.exists()
-        super().close()
-
-
-def test_the_file_goes_while_the_socket_still_listens_so_that_it_cannot_be_a_successors(tmp_path: Path) -> None:
-    """A file system may give the successor's file the same inode number, and only the number tells whose it is."""
-    watched = Watched(socket.AF_UNIX, socket.SOCK_STREAM)
-    watched.path = tmp_path / "mom.sock"
-    watched.bind(str(watched.path))
-    watched.listen()
-    Listener(watched, watched.path).close()
-    assert watched.stood is False
-
-
-def test_nothing_listens_any_more_where_the_file_has_to_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: object, **_more: object) -> None:
-        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-
-    address = Address(path=str(tmp_path / "mom.sock"))
-    listener = listen(address)
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "unlink", refused)
-        listener.close()
-    assert listener.sock.fileno() == -1
-    assert (tmp_path / "mom.sock").exists()
-    listen(address).close()
-
-
 @pytest.mark.parametrize("is_there", [False, True])
 def test_a_process_that_may_open_no_more_files_cannot_listen_and_is_told_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool

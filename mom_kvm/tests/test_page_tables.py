@@ -57,8 +57,3 @@ def test_of_a_qemu_with_two_nodes_and_a_device_the_rest_is_its_own() -> None:
     nodes, own, others = 116_736 + 36_700, 512_000, 4348 + 32_768 + 2048 + 1304 + 20
     assert (memory.held, memory.huge) == (nodes + own + others, 512_000 + 116_736 + 32_768 + 2048)
     assert memory.outside(256 * MIB) == own + others
-
-
-@pytest.mark.parametrize("smaps", ["", "5500-7fff ---p 00000000 00:00 0 [rollup]\nRss: 9 kB\nAnonHugePages: 4 kB\n"])
-def test_without_mappings_nothing_is_known(smaps: str) -> None:
-    assert MappedMemory.parse(smaps.encode()) is None

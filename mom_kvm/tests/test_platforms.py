@@ -49,11 +49,6 @@ def test_a_name_that_is_none_or_is_moms_own_is_left_out_and_said_once(name: str,
     assert (record.levelno, record.name) == (logging.WARNING, "mom.plugin.libvirt")
 
 
-def test_texts_are_cut_and_empty_ones_left_out() -> None:
-    assert given({"long": "x" * 9000, "empty": "", "blank": " \n", "half": "\ud800"}) == {"long": "x" * 256, "half": "?"}
-    assert len(given({f"p{number}": "x" for number in range(1000)})) == 32
-
-
 @pytest.mark.parametrize("wrong", [ValueError("\x1b[2Jbroken"), None])
 def test_a_platform_that_fails_costs_its_own_properties_only(wrong: object, caplog: pytest.LogCaptureFixture) -> None:
     properties = PlatformProperties(PluginContext(offers={GuestPlatform: (Says(wrong), Says({"tier": "gold"}))}))

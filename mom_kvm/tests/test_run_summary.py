@@ -28,17 +28,6 @@ def test_what_is_available_is_of_the_time_in_which_it_was_known() -> None:
     assert summary.as_json()["available_kib"] == 2 * GIB
 
 
-def test_a_host_whose_available_memory_was_never_known_has_no_figure_for_it() -> None:
-    summary = summed([{}, {}])
-    rows = dict(summary.rows())
-    assert (rows["host memory available, at least"], rows["host memory available, on average"]) == ("unknown", "unknown")
-    assert (rows["memory in the host's swap, at most"], rows["memory saved by KSM, on average"]) == ("unknown", "unknown")
-    assert (rows["memory pressure on the host, at most"], rows["host under pressure for"]) == ("unknown", "0 s")
-    said = json.loads(json.dumps(summary.as_json(), allow_nan=False))
-    known = ("least_available_kib", "available_kib", "most_swapped_kib", "merged_kib", "most_pressure_percent", "unbacked_kib")
-    assert [said[name] for name in known] == [None] * len(known)
-
-
 def test_what_guests_were_sold_and_do_not_hold_is_of_the_time_in_which_it_was_known() -> None:
     summary = summed(
         [{}] * 4,
@@ -57,15 +46,6 @@ def test_the_deficit_is_what_guests_lack_of_their_full_sizes_and_for_how_long() 
 
 
 SOLD: Mapping[str, Value] = {"balloon_max": 4 * GIB, "mem_promised": GIB}
-
-
-def test_a_size_that_is_unknown_is_no_share_and_breaks_no_promise() -> None:
-    summary = summed([{}] * 4, [{**SOLD, "balloon_cur": size} for size in (4 * GIB, 3 * GIB, None, None)])
-    gold = summary.classes["gold"].as_json(summary.seconds)
-    assert (gold["sold_kib"], gold["had_share"], gold["least_share"], gold["promise_broken_seconds"]) == (4 * GIB, 0.75, 0.75, 0)
-    headings, row = summary.class_rows()
-    shown = dict(zip(headings, row, strict=True))
-    assert (shown["had on average"], shown["at least"], shown["promise broken"]) == ("75 %", "75 %", "0 s")
 
 
 def test_programs_that_were_killed_stay_so_when_the_guest_does_not_tell_any_more() -> None:

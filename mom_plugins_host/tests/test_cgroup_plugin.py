@@ -6,10 +6,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cgroup_fake import MIB, RULES_V2, SLICE, Bench
+from cgroup_fake import MIB, SLICE, Bench
 from pydantic import ValidationError
 
-from mom_core import Decision, Entity, LedgerEntry, Outcome, Severity, Status
+from mom_core import Decision, LedgerEntry, Outcome, Severity, Status
 from mom_devkit import apply_decisions
 from mom_devkit import put_back as put_entries_back
 from mom_plugins_host.cgroup.plugin import CgroupGuestSettings
@@ -17,27 +17,11 @@ from mom_plugins_host.cgroup.plugin import CgroupGuestSettings
 HIGH, LOW, MIN, SWAP_MAX = "cgroup_memory_high", "cgroup_memory_low", "cgroup_memory_min", "cgroup_swap_max"
 
 
-def entry(guest: Entity, control: str, before: Any, applied: Any, earlier: Any = None, incarnation: str = "1") -> LedgerEntry:
-    return LedgerEntry(guest, control, before, applied, "cgroup", 0.0, incarnation, earlier)
-
-
 def put_back(bench: Bench, *entries: LedgerEntry) -> list[Outcome]:
     return put_entries_back(bench.plugin, entries, bench.hypervisor)
 
 
 # --- the kernel of files is as the real one -----------------------------------------------------------------------------------------
-
-
-def test_the_kernel_of_files_takes_and_refuses_what_the_kernel_does(bench: Bench) -> None:
-    bench.add("a", 50 * MIB)
-    folder = bench.kernel.folder(bench.path("a"))
-    for name, text, error, after in RULES_V2:
-        found = ""
-        try:
-            bench.kernel.put(str(folder / name), text)
-        except OSError as refused:
-            found = errno.errorcode[refused.errno or 0]
-        assert (found, (folder / name).read_text()) == (error, after), (name, text)
 
 
 # --- what is collected --------------------------------------------------------------------------------------------------------------
@@ -313,14 +297,6 @@ def test_nonsense_is_dropped_with_the_reason(bench: Bench, value: Any) -> None:
     bench.cycle()
     done = bench.cycle((guest, HIGH, value))
     assert (done.decided, done.reasons) == ({}, ["a limit is a number of KiB, or -1 for no limit"])
-
-
-def test_values_are_made_such_as_the_kernel_takes_them(bench: Bench) -> None:
-    guest = bench.add("a", 1000 * MIB)
-    bench.cycle()
-    done = bench.cycle((guest, LOW, 4097))
-    assert done.decided["a", LOW].value == 4096
-    assert {one.status for one in done.outcomes.values()} == {Status.APPLIED}
 
 
 # --- setting ---------------------------------------------------------------------------------------------------------------------------

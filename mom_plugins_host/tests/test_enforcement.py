@@ -52,16 +52,6 @@ def test_it_is_decided_in_each_cycle_also_when_it_stands_and_undone_until_that_s
     assert decided(enforcement, weight_now=70) == [], "another process's"
 
 
-def test_nothing_is_decided_while_it_is_unknown_what_stands(enforcement: Enforcement) -> None:
-    assert decided(enforcement, {"weight": 50}, weight_now=None) == []
-    assert decided(enforcement) == []
-
-
-def test_a_guest_that_was_started_anew_has_nothing_to_be_undone(enforcement: Enforcement) -> None:
-    assert decided(enforcement, {"weight": 50}, weight_now=100) == [("weight", 50)]
-    assert decided(enforcement, anew="2", weight_now=50) == []
-
-
 def test_a_guest_that_is_not_listed_is_undone_when_it_is_back_and_forgotten_with_its_entry(tmp_path: Path) -> None:
     ledger = [noted("weight", 100)]
     context = PluginContext("plugin", state_directory=tmp_path, engine_state=lambda: EngineState(changes=tuple(ledger)))
@@ -85,19 +75,6 @@ def test_items_that_were_not_listed_before_are_undone_by_what_absence_means(tmp_
     assert decided(enforcement, disks=before) == []
 
 
-def test_items_that_came_later_are_undone_as_the_ledger_has_them(tmp_path: Path) -> None:
-    before: Value = [{"name": "a", "limit": 5}, {"name": "later", "limit": 6}]
-    set_to: Value = [{"name": "a", "limit": 9}, {"name": "later", "limit": 9}]
-    ledger = list[LedgerEntry]()
-    context = PluginContext("plugin", state_directory=tmp_path, engine_state=lambda: EngineState(changes=ledger))
-    enforcement = Enforcement(context, [PORTS])
-    assert decided(enforcement, {"ports": [{"name": "a", "limit": 9}]}, ports=[{"name": "a", "limit": 5}])
-    assert decided(enforcement, {"ports": set_to}, ports=before)
-    ledger.append(noted("ports", before, set_to))
-    assert decided(enforcement, ports=set_to) == [("ports", before)]
-    assert decided(enforcement, ports=before) == []
-
-
 def test_a_list_stands_again_also_where_its_field_tells_more_of_its_items(tmp_path: Path) -> None:
     """As of a disk its path, which changes with another disc in a drive."""
     item: dict[str, Value] = {"name": "a", "limit": 9, "path": "/old"}
@@ -116,15 +93,6 @@ def test_an_item_that_settings_name_no_more_is_undone_while_they_name_others(tmp
     assert decided(enforcement, {"ports": only}, ports=set_to) == [("ports", [{"name": "a", "limit": 5}, {"name": "b", "limit": 9}])]
     assert decided(enforcement, {"ports": only}, ports=[{"name": "a", "limit": 5}, {"name": "b", "limit": 9}]) == [("ports", only)]
     assert decided(enforcement, {"ports": only}, ports=[{"name": "a", "limit": 7}, {"name": "b", "limit": 9}]) == [("ports", only)]
-
-
-def test_an_item_that_settings_never_named_is_not_theirs_to_undo(tmp_path: Path) -> None:
-    """A policy has set it, and is silent as it stands."""
-    stands: Value = [{"name": "a", "limit": 100}, {"name": "b", "limit": 9}]
-    enforcement = enforcing(tmp_path, noted("ports", [{"name": "a", "limit": 0}, {"name": "b", "limit": 0}], stands))
-    only: Value = [{"name": "b", "limit": 9}]
-    assert decided(enforcement, {"ports": only}, ports=stands) == [("ports", only)]
-    assert decided(enforcement, ports=stands) == [("ports", [{"name": "b", "limit": 0}])]
 
 
 @pytest.mark.parametrize(
@@ -177,13 +145,6 @@ def test_what_another_process_has_set_meanwhile_is_left_alone_when_settings_ask_
     assert decided(enforcement, weight_now=50, ports=[{"name": "a", "limit": 7}, {"name": "b", "limit": 6}]) == [], "it was done with"
 
 
-def test_where_the_ledger_has_nothing_there_is_nothing_to_be_undone(tmp_path: Path) -> None:
-    """The hypervisor has refused it, or another plugin's decision came before it."""
-    enforcement = enforcing(tmp_path)
-    assert decided(enforcement, {"weight": 50}, weight_now=100) == [("weight", 50)]
-    assert decided(enforcement, weight_now=70) == []
-
-
 def test_what_stood_while_mom_only_observed_is_not_what_stood_before_its_change(tmp_path: Path) -> None:
     ledger: list[LedgerEntry] = []
     context = PluginContext("plugin", state_directory=tmp_path, engine_state=lambda: EngineState(changes=tuple(ledger)))
@@ -198,24 +159,6 @@ def test_what_cannot_be_set_is_said_and_of_a_guest_on_which_nothing_can_is_not(e
     said = "weight is set in the YAML file, and cannot be applied to vm: no controller"
     assert decided(enforcement, {"weight": 50}, {"weight": "no controller"}, weight_now=100) == [said]
     assert decided(enforcement, {"weight": 50}, {"*": "it is paused"}, weight_now=100) == []
-
-
-def test_guests_on_which_it_cannot_be_set_for_one_reason_are_one_problem(tmp_path: Path) -> None:
-    enforcement = Enforcement(PluginContext("plugin", state_directory=tmp_path), [WEIGHT], lambda guest, control: "not here")
-    for names, whom in (("abc", "a, b, c"), ("abcdefg", "7 guests"), ("bcdefgh", "7 guests")):
-        guests = {name: Guest(name, name) for name in names}
-        assert list(enforcement.decide(Snapshot(guests=guests), {name: {"weight": SetValue(1)} for name in guests})) == []
-        (problem,) = enforcement.problems
-        assert problem.message.endswith(f"to {whom}: not here")
-        assert problem.entity is None
-
-
-def test_what_a_mom_before_this_one_set_is_undone_as_its_ledger_has_it(tmp_path: Path) -> None:
-    entry = noted("weight", 100)
-    enforcement = enforcing(tmp_path, entry, entry._replace(incarnation="of another boot", before=70))
-    assert decided(enforcement, {"weight": 50}, weight_now=50) == [("weight", 50)], "it stands, as mom was killed"
-    assert decided(enforcement, weight_now=50) == [("weight", 100)]
-    assert decided(enforcement, weight_now=100) == []
 
 
 def test_what_settings_ask_for_and_is_unknown_now_is_left_as_it_stands(enforcement: Enforcement) -> None:

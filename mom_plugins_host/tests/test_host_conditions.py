@@ -24,8 +24,3 @@ def test_waiting_on_a_host_with_plenty_is_a_control_group_at_its_limit() -> None
     assert (condition.name, condition.severity) == ("pressure", Severity.WARNING)
     assert "memory.max" in condition.why
     assert "30.00 GiB" in condition.why
-
-
-@pytest.mark.parametrize("stalled", [0.0, 59.9, None])
-def test_a_burst_or_nothing_known_is_none(stalled: Value) -> None:
-    assert not list(conditions(fields(stalled, 0)))

@@ -8,7 +8,7 @@ import pytest
 
 from mom_core import PluginContext, Severity
 from mom_devkit import host_of
-from mom_plugins_host.host.cpu_lists import CpuLists, KeptByCpus, kept_by_cpus
+from mom_plugins_host.host.cpu_lists import CpuLists, KeptByCpus
 from mom_plugins_host.host.findings import cpu_lists_findings
 from mom_plugins_host.host.watch import HostSettings, HostWatch
 
@@ -35,14 +35,6 @@ ZONE = """Node 0, zone   Normal
   vm stats threshold: 24
   node_unreclaimable:  0
   start_pfn:           1048576
-"""
-
-BEFORE_6_7 = """  pagesets
-    cpu: 0
-              count: 350
-              high:  378
-              batch: 63
-  vm stats threshold: 24
 """
 
 
@@ -72,17 +64,6 @@ def emptied(
 
 
 MANY = ZONE.format(first=40000, second=1000)
-
-
-def test_what_cpus_keep_is_counted_in_all_and_beyond_the_usual():
-    assert kept_by_cpus(MANY) == KeptByCpus(41000 * 4, (40000 - 1444) * 4)
-    assert kept_by_cpus(BEFORE_6_7) == KeptByCpus(350 * 4, 0), "older kernels keep no more than the usual"
-    assert kept_by_cpus(MANY + MANY) == KeptByCpus(2 * 41000 * 4, 2 * (40000 - 1444) * 4)
-
-
-@pytest.mark.parametrize("text", ["", MANY.replace("40000", "-4").replace(" 1000\n", " x\n")])
-def test_what_says_nothing_is_unknown(text):
-    assert kept_by_cpus(text) is None
 
 
 @pytest.mark.parametrize(

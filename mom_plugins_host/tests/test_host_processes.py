@@ -9,7 +9,7 @@ import pytest
 from mom_core import Guest, Snapshot
 from mom_core.testing import snapshot
 from mom_devkit import host_of
-from mom_plugins_host.host.readings import LOOK_SECONDS, OtherProcesses, other_processes
+from mom_plugins_host.host.readings import OtherProcesses, other_processes
 
 GIB = 1 << 20
 PAGES = GIB // 4
@@ -30,25 +30,11 @@ def test_processes_of_one_name_count_together_and_guests_do_not(tmp_path: Path) 
     assert other_processes(proc, {40}) == {"mem_other_processes": 9 * GIB, "largest_processes": "postgres 5.00 GiB, tar 4.00 GiB"}
 
 
-def test_a_name_is_safe_to_be_printed(tmp_path: Path) -> None:
-    assert "\x1b" not in str(other_processes(proc_of(tmp_path, p7=(1, "a\x1b[31m")), ()))
-
-
 @pytest.mark.parametrize(("available", "hard", "short"), [(5, None, True), (15, None, False), (15, 10, True), (25, 10, False)])
 def test_nobody_looks_while_the_host_has_enough(tmp_path: Path, available: int, hard: int | None, short: bool) -> None:
     seen = OtherProcesses()
     seen.update(of_host(available, hard), proc_of(tmp_path, p7=(1, "tar")))
     assert bool(seen.fields) is short
-
-
-def test_one_look_serves_for_some_cycles(tmp_path: Path) -> None:
-    seen = OtherProcesses()
-    seen.update(of_host(1, monotonic=100.0), proc_of(tmp_path, p7=(1, "tar")))
-    proc = proc_of(tmp_path, p7=(2, "tar"))
-    seen.update(of_host(1, monotonic=100.0 + LOOK_SECONDS / 2), proc)
-    assert seen.fields["largest_processes"] == "tar 1.00 GiB"
-    seen.update(of_host(1, monotonic=100.0 + LOOK_SECONDS), proc)
-    assert seen.fields["largest_processes"] == "tar 2.00 GiB"
 
 
 @pytest.mark.processes

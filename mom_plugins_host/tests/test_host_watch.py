@@ -24,25 +24,6 @@ LOW = 4 * GIB
 
 
 class TestAvailableMemory:
-    def test_falling_below_the_level_is_told_once(self) -> None:
-        gauge = AvailableGauge()
-        gauge.saw(int(1.01 * LOW) + 1, LOW)
-        assert gauge.why(LOW, LOW) == ""
-        assert gauge.why(LOW - 1, LOW) == "4.00 GiB available, less than 4.00 GiB"
-        assert gauge.why(LOW - GIB, LOW) == "", "a cycle was asked for and has not come yet"
-        gauge.saw(LOW - 1, LOW)
-        assert gauge.why(LOW - 2, LOW) == "", "that cycle knew"
-
-    def test_going_up_and_down_at_the_level_is_no_news(self) -> None:
-        gauge = AvailableGauge()
-        gauge.saw(5 * GIB, LOW)
-        assert gauge.why(LOW - 1, LOW)
-        for _ in range(10):
-            gauge.saw(LOW + 10 * 1024, LOW)
-            assert gauge.why(LOW - 10 * 1024, LOW) == ""
-        gauge.saw(5 * GIB, LOW)
-        assert gauge.why(LOW - 10 * 1024, LOW)
-
     def test_a_fall_since_the_last_cycle_is_told_again_after_each(self) -> None:
         gauge = AvailableGauge()
         gauge.saw(3 * GIB, LOW)
@@ -181,22 +162,6 @@ class TestTheThread:
         put(root, available=3 * GIB, total=16 * GIB)
         assert woken.event.wait(60)
 
-    def test_a_cycle_without_figures_of_the_host_does_not_end_the_watch(self, root: Path, make: MakePlugin, woken: Woken) -> None:
-        """They came too late, or their plugin is set aside: just then, the host may be thrashing."""
-        plugin = make(root)
-        cycle(plugin)
-        list(plugin.mom_problems(snapshot(host={})))
-        put(root, available=3 * GIB)
-        assert woken.event.wait(60)
-
-    def test_a_simulated_host_stays_another_one_over_a_cycle_without_figures(self, root: Path, make: MakePlugin, woken: Woken) -> None:
-        plugin = make(root)
-        cycle(plugin, mem_available=32 * GIB, mem_really_available=30 * GIB)
-        list(plugin.mom_problems(snapshot(host={})))
-        put(root, available=GIB)
-        stall(root, 900_000)
-        assert not woken.event.wait(0.1)
-
     def test_where_its_thread_cannot_be_started_mom_goes_on_and_says_so(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def start(thread: threading.Thread) -> None:
             raise RuntimeError("can't start new thread")
@@ -317,14 +282,6 @@ class TestTheKernelsTrigger:
                 why = str(error)
         short = "windows of less than 2 s need CAP_SYS_RESOURCE, or mom-helper"
         assert re.fullmatch(f"|this kernel has no pressure stall information|{short}|Permission denied", why)
-
-    def test_a_trigger_that_comes_too_late_is_not_taken(self) -> None:
-        with pytest.raises(NoTrigger):
-            StallTrigger(Path("/proc/pressure/memory"), 0.05, window_seconds=0.1)  # the kernel takes half a second at least
-
-    def test_a_file_that_is_missing_is_no_trigger(self, tmp_path: Path) -> None:
-        with pytest.raises(NoTrigger, match="this kernel has no pressure stall information"):
-            StallTrigger(tmp_path / "memory", 0.05)
 
 
 def test_watching_all_the_time_is_refused() -> None:

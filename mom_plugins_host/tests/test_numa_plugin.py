@@ -70,19 +70,6 @@ def test_a_guest_is_seen_with_memory_vcpus_and_remote_share(make: Callable[..., 
     assert fields.keys() <= {spec.name for spec in FIELDS}
 
 
-def test_a_guest_on_another_host_has_what_the_hypervisor_tells(make: Callable[..., NumaPlugin], hypervisor: FakeHypervisor) -> None:
-    fields = make().mom_collect_guests(hypervisor, hypervisor.guests())["away"]
-    assert fields == {"vcpu_pins": "0;4", "numa_nodeset": "0"}
-
-
-def test_it_fits_hosts_with_several_nodes(root: Path, tmp_path: Path) -> None:
-    found = NumaPlugin.mom_suggest(root)
-    assert found is not None
-    assert found.reason == "this host has 2 NUMA nodes"
-    assert NumaPlugin.mom_suggest(tree(tmp_path / "one", nodes_tree(1))) is None
-    assert NumaPlugin.mom_suggest(tmp_path / "nothing") is None
-
-
 def test_doctor_tells_nodes_guests_and_what_places_them(make: Callable[..., NumaPlugin], hypervisor: FakeHypervisor, root: Path) -> None:
     def messages() -> list[str]:
         return [finding.message for finding in make().mom_doctor(hypervisor)]

@@ -1,20 +1,12 @@
 """What is read of nodes and processes, from files as the kernel writes them."""
 
-import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numa_trees import GIB, nodes_tree, process_tree, tree
 
-from mom_devkit import mirror_host
-from mom_plugins_host.numa.nodes import cpus_to_nodes, format_list, node_fields, read_nodes, remote_share
-from mom_plugins_host.numa.sampler import Process, parse_numa_maps, take_sample
-
-
-def test_lists_are_written_as_short_as_the_kernel_does() -> None:
-    assert [format_list(set(n)) for n in ([], [3], [0, 1], [0, 1, 2, 8], [1, 3, 4])] == ["", "3", "0-1", "0-2,8", "1,3-4"]
+from mom_plugins_host.numa.nodes import cpus_to_nodes, node_fields, read_nodes, remote_share
+from mom_plugins_host.numa.sampler import Process, take_sample
 
 
 def test_the_remote_share_is_what_is_expected() -> None:
@@ -53,38 +45,6 @@ def test_a_node_that_cannot_be_read_is_left_out(tmp_path: Path, damaged: str) ->
     files = nodes_tree()
     files["sys/devices/system/node/node1/meminfo"] = damaged
     assert [node.number for node in read_nodes(tree(tmp_path, files))] == [0]
-
-
-def test_a_kernel_without_numa_has_no_nodes(tmp_path: Path) -> None:
-    assert read_nodes(tmp_path) == []
-    assert node_fields([]) == {}
-
-
-def test_this_hosts_own_nodes_make_sense(tmp_path: Path) -> None:
-    nodes = read_nodes(mirror_host(tmp_path / "host"))
-    if not nodes:
-        pytest.skip("this kernel has no NUMA")
-    assert all(0 <= node.free <= node.total for node in nodes)
-    assert os.sched_getaffinity(0) <= cpus_to_nodes(nodes).keys()
-    assert all(node.distances[index] == 10 for index, node in enumerate(nodes))
-
-
-MAPS = b"""5651410b9000 default file=/usr/bin/qemu mapped=2 N0=2 kernelpagesize_kB=4
-7f0000000000 bind:0-1 anon=1000 dirty=1000 active=0 N0=600 N1=400 kernelpagesize_kB=4
-7f1000000000 prefer:1 file=/dev/hugepages/a\\040b huge anon=8 dirty=8 N1=8 kernelpagesize_kB=2048
-7f2000000000 default
-garbage N0=1
-7f3000000000 default N0=x kernelpagesize_kB=4
-"""
-
-
-def test_memory_is_counted_by_node_in_pages_of_every_size() -> None:
-    assert parse_numa_maps(MAPS) == {0: 4 * 602, 1: 4 * 400 + 8 * 2048}
-
-
-@given(st.binary(max_size=400))
-def test_whatever_is_in_numa_maps_is_no_error(text: bytes) -> None:
-    parse_numa_maps(text)
 
 
 def test_a_sample_tells_where_cpu_time_is_spent_since_the_one_before(tmp_path: Path) -> None:

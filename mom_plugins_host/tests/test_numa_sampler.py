@@ -28,16 +28,6 @@ def seen(sampler: NodeSampler, pids: dict[str, int]) -> Sequence[str]:
     return sorted(sampler.follow(pids))
 
 
-def test_guests_are_sampled_in_turn_and_forgotten_when_they_are_gone(sampler: NodeSampler) -> None:
-    both = {"a": 1000, "b": 2000}
-    assert sampler.follow(both) == {}, "what is not known yet is unknown"
-    wait_until(lambda: seen(sampler, both) == ["a", "b"])
-    assert sampler.follow(both)["a"].fields["numa_memory"] == [{"node": 0, "size": 12_000}, {"node": 1, "size": 8004}]
-    assert seen(sampler, {"a": 1000}) == ["a"]
-    assert seen(sampler, {"a": 2000}) == [], "another process"
-    wait_until(lambda: seen(sampler, {"a": 2000}) == ["a"])
-
-
 def test_sampling_takes_no_more_than_its_share_of_a_cpu(root: Path) -> None:
     sampler = NodeSampler(root, 0.0, 0.05, lambda: {0: 0})
     began = time.monotonic()

@@ -28,15 +28,6 @@ def way(root: Path, **properties: Value) -> MemoryWay:
     return way_to(Guest("1", "vm1", properties={"pid": 1000, **properties}), root, hierarchies)
 
 
-def test_a_group_is_preferred_to_the_process_and_v2_to_v1(tmp_path: Path) -> None:
-    for name, files, groups in (("v2", V2, {"": SCOPE}), ("v1", V1, {"memory": SCOPE})):
-        root = host_of(tmp_path / name, {**files, **process(1000)})
-        found = way(root, cgroups=groups)
-        assert (found.name, found.pid, found.started) == (name, 1000, 777)
-        assert Path(found.folder).is_dir()
-    assert way(root).name == "process"
-
-
 @pytest.mark.parametrize(
     ("status", "words"),
     [("HugetlbPages:\t  2048 kB\n", "huge pages"), ("VmPin:\t 1048576 kB\n", "for a device"), ("VmLck:\t 1048576 kB\n", "locked")],
@@ -47,10 +38,6 @@ def test_memory_that_is_held_in_place_goes_nowhere(tmp_path: Path, status: str, 
     found = way(host_of(tmp_path, {**V2, **files}), cgroups={"": SCOPE})
     assert found.name == ""
     assert words in found.why_not
-
-
-def test_a_guest_whose_process_has_ended_is_not_reached(tmp_path: Path) -> None:
-    assert "unknown" in way(host_of(tmp_path, V2), cgroups={"": SCOPE}).why_not
 
 
 def test_what_comes_back_is_counted_by_the_group_and_else_by_the_process(tmp_path: Path) -> None:

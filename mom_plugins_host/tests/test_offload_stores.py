@@ -9,16 +9,11 @@ from offload_hosts import SWAPS, ZRAM, ZRAM_SWAPS
 from mom_devkit import host_of
 from mom_kvm import StoreKind, SwapStore
 from mom_plugins_host.offload import OffloadPlugin
-from mom_plugins_host.offload.stores import StoreRoom, WriteBudget, net_share, ratio_of, room_of, stores_of
+from mom_plugins_host.offload.stores import StoreRoom, WriteBudget, ratio_of, room_of, stores_of
 
 GIB = 1 << 20
 ZRAM_STORE = SwapStore("zram0", StoreKind.ZRAM, 8 * GIB, 4 * GIB, 4 * GIB, GIB)
 DISK = SwapStore("/dev/nvme0n1p2", StoreKind.DISK, 8 * GIB, 8 * GIB)
-
-
-def test_a_zram_device_says_what_it_holds_and_what_that_takes(tmp_path: Path) -> None:
-    (store,) = stores_of(host_of(tmp_path, ZRAM))
-    assert store == SwapStore("/dev/zram0", StoreKind.ZRAM, 6291452, 6291452 - 1048576, 1 << 20, 320 << 10)
 
 
 def test_a_zram_device_with_a_limit_takes_no_more_than_what_compresses_into_it(tmp_path: Path) -> None:
@@ -90,13 +85,6 @@ WRITTEN = "the limit of writes to disks is reached (disk_writes)"
 )
 def test_a_twentieth_is_kept_and_a_barred_store_bars_those_after_it(stores: list[SwapStore], writable: float, room: StoreRoom) -> None:
     assert room_of(stores, writable) == room
-
-
-def test_what_is_compressed_gives_the_host_less_than_what_is_on_a_disk() -> None:
-    assert ratio_of([ZRAM_STORE]) == 4.0
-    assert net_share([ZRAM_STORE]) == 0.75
-    assert net_share([DISK]) == 1.0
-    assert 0.5 < net_share([SwapStore("zram0", StoreKind.ZRAM, GIB, GIB, 0, 0)]) < 0.7
 
 
 def test_a_day_has_its_budget_and_a_mom_that_is_started_anew_gets_no_new_day() -> None:

@@ -1,6 +1,5 @@
 """How requests are followed, piece by piece, whoever moves the memory."""
 
-import errno
 import os
 import tracemalloc
 from itertools import islice
@@ -49,21 +48,6 @@ def test_what_a_guest_has_no_more_of_is_said_and_others_go_on() -> None:
     requests = [request(1, 3 * PIECE), request(2, 2 * PIECE)]
     follow(requests, Kernel(pid1=PIECE // 2, pid2=1 << 30), 60, 60)
     assert [(one.went, one.why) for one in requests] == [(PIECE // 2, "the kernel found no more memory to reclaim"), (2 * PIECE, "")]
-
-
-@pytest.mark.parametrize(
-    ("number", "words"),
-    [
-        (errno.ESRCH, "its process has ended"),
-        (errno.ENODATA, "its control group has too little memory"),
-        (errno.EPERM, "Operation not permitted"),
-    ],
-)
-def test_what_the_taker_refuses_is_said_in_words(number: int, words: str) -> None:
-    one, other = request(1, PIECE), request(2, PIECE)
-    follow([one, other], lambda order: Answer(0, number) if order.c == 1 else Answer(0, 0, PIECE, 1), 60, 60)
-    assert (one.went, one.why) == (0, words)
-    assert (other.went, other.why) == (PIECE, "")
 
 
 def test_no_more_cpu_time_is_used_than_was_given() -> None:

@@ -7,8 +7,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mom_core import Severity
 from mom_devkit import host_of
@@ -33,12 +31,6 @@ def test_sizes_are_read_as_kubernetes_writes_them(text: object, kib: float | Non
     assert quantity_kib(text) == (None if kib is None else pytest.approx(kib))
 
 
-@given(st.text(max_size=80))
-def test_any_text_is_a_size_or_none(text: str) -> None:
-    found = quantity_kib(text)
-    assert found is None or found >= 0
-
-
 @pytest.mark.parametrize(
     ("text", "threshold"),
     [
@@ -55,11 +47,6 @@ def configured(folder: Path, text: str, flags: str = "", drop_ins: dict[str, str
     root = host_of(folder, files)
     process = KubeletProcess(root, flags_of(b"kubelet\0" + "\0".join(flags.split()).encode()))
     return config_of(root, process, said if isinstance(said, dict) else None)
-
-
-def test_a_kubelet_that_was_told_nothing_evicts_below_100_mib(tmp_path: Path) -> None:
-    assert config_of(tmp_path, KubeletProcess(tmp_path, {})).hard == Threshold(kib=100 * MIB)
-    assert config_of(tmp_path, KubeletProcess(tmp_path, {})).by == ""
 
 
 BOMB = "a: &a [x]\n" + "".join(f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in pairwise("abcdefghi"))
@@ -96,13 +83,6 @@ def test_drop_ins_count_after_the_file_and_in_their_order(tmp_path: Path) -> Non
     }
     config = configured(tmp_path, HARD.format("500Mi") + "port: 10251\n", "--config-dir=/etc/kubelet.d", drop_ins)
     assert (config.hard, config.holds_pods, config.port) == (Threshold(kib=700 * MIB), False, 10251)
-
-
-def test_what_the_kubelet_says_itself_counts(tmp_path: Path) -> None:
-    said = {"kubeletconfig": {"evictionHard": {"memory.available": "3%"}}}
-    assert configured(tmp_path, HARD.format("500Mi"), "--eviction-hard=memory.available<1Gi", said=said).hard == Threshold(share=0.03)
-    assert configured(tmp_path, HARD.format("500Mi"), said={"kubeletconfig": {}}).hard is None, "it leaves out what is empty"
-    assert configured(tmp_path, HARD.format("500Mi"), said={"error": 1}).hard == Threshold(kib=500 * MIB)
 
 
 def test_the_kubelet_is_roots_process_outside_of_pods_and_its_files_are_seen_as_it_sees_them(tmp_path: Path) -> None:
@@ -159,11 +139,6 @@ def test_all_pods_together_count_too_where_something_is_reserved_for_the_system(
     stat = {f"{pods}/memory.stat": f"anon 5\ninactive_file {1 << 30}\n"}
     found = memory(tmp_path, {**stat, f"{pods}/memory.max": f"{60 << 30}\n", f"{pods}/memory.current": f"{58 << 30}\n"})
     assert found == KubeletMemory(64 * GIB, 5 * GIB, 9 * GIB, 60 * GIB, 3 * GIB)
-
-
-@pytest.mark.parametrize("missing", ["MemTotal", "MemFree", "MemAvailable"])
-def test_what_cannot_be_seen_is_unknown(tmp_path: Path, missing: str) -> None:
-    assert memory(tmp_path, {"proc/meminfo": MEMINFO.replace(missing, "MemOther")}) is None
 
 
 def test_the_line_is_where_the_kernels_figure_would_be_when_the_kubelet_evicts() -> None:

@@ -46,15 +46,6 @@ def test_a_launcher_is_found_with_what_the_node_knows_of_it(node, pods):
     assert not pods.scan()
 
 
-def test_kubelets_systemd_driver_writes_the_uid_with_underscores(node, pods):
-    uid = node.pod(group="/none/{}")
-    group = SYSTEMD.format(uid.replace("-", "_"))
-    (node.root / f"sys/fs/cgroup{group}").mkdir(parents=True)
-    node.process("virtqemud", f"{group}/crio-7f.scope/container")
-    pods.scan()
-    assert Path(pods.pods[uid].cgroup) == node.root / f"sys/fs/cgroup{group}"
-
-
 def test_from_a_container_the_group_is_searched_for_as_its_path_leads_up_and_out(node, pods):
     uid = node.pod(group="/none/{}")
     group = SYSTEMD.format(uid.replace("-", "_"))
@@ -96,13 +87,6 @@ def test_a_pod_ends_with_its_daemon_and_a_new_one_in_it_is_another(node, pods):
     node.ends(second)
     assert pods.scan()
     assert not pods.pods
-
-
-def test_a_group_that_a_container_has_made_below_its_own_changes_nothing(node, pods):
-    uid, others = node.pod(), node.pod("other", "virt-launcher-db-22222")
-    node.process("virtqemud", f"{in_container(uid)}/pod{others}")
-    pods.scan()
-    assert list(pods.pods) == [uid]
 
 
 def test_a_pod_without_a_name_waits_for_kubelet_to_tell_it(node, pods, clock):
@@ -227,12 +211,3 @@ def test_the_group_of_a_container_is_one_below_its_pods(tmp_path, line, inside):
     group = f"{tmp_path}/sys/fs/cgroup/kubepods/pod"
     found = container_group(LauncherPod(7, 1, "uid", group, "sock"), tmp_path / "proc")
     assert found == (f"{group}/{inside}" if inside else "")
-
-
-def test_a_node_that_cannot_be_read_keeps_what_was_known(node, pods):
-    uid = node.pod()
-    node.process("virtqemud", in_container(uid))
-    pods.scan()
-    (node.root / "proc").rename(node.root / "gone")
-    assert not pods.scan()
-    assert uid in pods.pods

@@ -3,7 +3,7 @@
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -87,14 +87,6 @@ def test_a_message_that_is_too_long_ends_the_connection_before_any_of_it_is_read
     passage.pod.sendall(sent[28:])
     assert passage.client.recv(1) == b""
     assert [one[: len(why)] for one in passage.refused] == [why]
-
-
-@pytest.mark.parametrize("end", [lambda passage: passage.pod, lambda passage: passage.client], ids=["pod", "client"])
-def test_when_one_end_is_closed_so_is_the_other(passage: Passage, end: Callable[[Passage], socket.socket]) -> None:
-    closed = end(passage)
-    closed.close()
-    other = passage.client if closed is passage.pod else passage.pod
-    assert other.recv(1) == b""
 
 
 def test_after_its_end_nothing_is_connected(relay: Relay) -> None:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from mom_core import GuestBusy, HypervisorError
+from mom_core import HypervisorError
 from mom_kvm import Callers
-from mom_plugins_kubevirt.rounds import AT_ONCE, ask_all
+from mom_plugins_kubevirt.rounds import ask_all
 
 LONG_SECONDS = 30.0
 
@@ -33,33 +33,10 @@ def hang() -> Iterator[Callable[[int], int]]:
     over.set()
 
 
-def test_all_answer(callers, hang):
-    answers, open_ = ask_all(callers, range(300), hang, LONG_SECONDS)
-    assert answers == {number: 10 * number for number in range(300)}
-    assert not open_
-
-
-@pytest.mark.long
-def test_more_hang_than_are_asked_at_once_and_all_others_are_asked(callers, hang):
-    hanging = [-1 - number for number in range(2 * AT_ONCE)]
-    answers, open_ = ask_all(callers, [*hanging, *range(50)], hang, LONG_SECONDS)
-    assert answers.keys() == set(range(50))
-    assert open_.keys() == set(hanging)
-
-
 def test_those_that_have_hung_before_are_asked_and_not_waited_for(callers, hang):
     answers, open_ = ask_all(callers, [-1, 2, 3], hang, LONG_SECONDS, unsure={-1})
     assert answers.keys() == {2, 3}
     assert open_.keys() == {-1}
-
-
-def test_an_error_is_an_answer(callers):
-    def ask(number: int) -> int:
-        raise GuestBusy("no")
-
-    answers, open_ = ask_all(callers, [1], ask, LONG_SECONDS)
-    assert isinstance(answers[1], GuestBusy)
-    assert not open_
 
 
 def test_one_that_fails_in_a_way_that_nobody_foresaw_costs_the_others_nothing(callers):

@@ -8,11 +8,10 @@ from xml.etree import ElementTree
 import pytest
 from fake_libvirt import LONG_SECONDS, FakeDomain, FakeError, FakeGuest, FakeLibvirtd, MakeHypervisor
 
-from mom_core import Entity, GuestBusy, HypervisorError, Scope
+from mom_core import Entity, HypervisorError, Scope
 from mom_devkit import wait_until
 from mom_plugins_libvirt import Connection, ConnectionSettings
 from mom_plugins_libvirt.agents import AgentCommands, channels_of
-from mom_plugins_libvirt.failures import AGENT_UNRESPONSIVE
 
 CHANNELS = """<devices>
 <channel type='unix'><source mode='bind' path='/run/a/agent'/><target type='virtio' name='org.qemu.guest_agent.0'
@@ -101,18 +100,6 @@ def test_the_hypervisor_hands_out_what_the_descriptions_say(libvirtd: FakeLibvir
     elsewhere = make_hypervisor("qemu+ssh://elsewhere/system")
     elsewhere.guests()
     assert set(elsewhere.agent_channels([A])["uuid-of-a"].values()) == {""}, "sockets on another host are none here"
-
-
-def test_a_command_is_passed_on_with_whole_seconds(commands: AgentCommands, qemu: FakeQemu) -> None:
-    assert commands.command(A, '{"execute":"guest-ping"}', 1.2) == '{"return":{}}'
-    assert commands.command(A, "{}", 0.01) == '{"return":{}}'
-    assert qemu.asked == [("uuid-of-a", '{"execute":"guest-ping"}', 2), ("uuid-of-a", "{}", 1)]
-
-
-def test_what_libvirt_says_of_an_agent_is_told(commands: AgentCommands, qemu: FakeQemu) -> None:
-    qemu.error = FakeError("QEMU guest agent is not connected", AGENT_UNRESPONSIVE)
-    with pytest.raises(GuestBusy, match="is not connected"):
-        commands.command(A, "{}", 1)
 
 
 def test_commands_use_a_few_connections_of_their_own_and_keep_them(commands: AgentCommands, qemu: FakeQemu, libvirtd: FakeLibvirtd) -> None:

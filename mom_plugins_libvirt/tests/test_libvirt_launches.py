@@ -10,10 +10,9 @@ import pytest
 from fake_libvirt import LONG_SECONDS, FakeLibvirtd, NoLoop
 
 import mom_plugins_libvirt.connection as module
-from mom_core import PluginContext
 from mom_devkit import wait_until
-from mom_kvm import LaunchedGuest, LaunchReader
-from mom_plugins_libvirt import Connection, ConnectionSettings, LibvirtPlugin
+from mom_kvm import LaunchedGuest
+from mom_plugins_libvirt import Connection, ConnectionSettings
 from mom_plugins_libvirt.launches import LibvirtLaunches
 
 MIB = 1 << 10
@@ -159,8 +158,3 @@ def test_a_call_about_all_guests_that_a_hook_has_caught_is_left_behind(
         launches.launches(LaunchedGuest("new", 1, "uuid-of-new"))
         assert asked.result(LONG_SECONDS) == ["web"], "by another connection, long before its time is over"
     assert len(libvirtd.connections) == 2
-
-
-def test_the_plugin_reads_descriptions_for_who_asks() -> None:
-    plugin = LibvirtPlugin(LibvirtPlugin.Settings(), PluginContext(name="libvirt"))
-    assert isinstance(plugin.mom_services()[LaunchReader], LibvirtLaunches)

@@ -19,13 +19,6 @@ def pid_file(folder: Path, name: str, text: str) -> None:
     (folder / f"{name}.pid").write_text(text)
 
 
-@pytest.mark.parametrize(("name", "file"), [("web 1", "web 1"), ("a'b<", "a&apos;b&lt;")])
-def test_the_pid_is_in_libvirts_file_whose_name_may_be_as_in_xml(tmp_path: Path, name: str, file: str) -> None:
-    process(tmp_path / "proc", 4711)
-    pid_file(tmp_path / "run", file, "4711\n")
-    assert pid_of(tmp_path / "run", tmp_path / "proc", name, UUID) == 4711
-
-
 def test_another_guests_process_does_not_count(tmp_path: Path) -> None:
     process(tmp_path / "proc", 4711, "another")
     pid_file(tmp_path / "run", "web", "4711")
@@ -39,9 +32,3 @@ def test_no_name_leaves_the_folder(tmp_path: Path, name: str) -> None:
     pid_file(tmp_path, "evil", "4711")
     pid_file(tmp_path / "run", "web", "4711")
     assert pid_of(tmp_path / "run", tmp_path / "proc", name, UUID) is None
-
-
-@pytest.mark.parametrize("text", ["", "-1", "0", "word", "12 34", "99999999999", "1.5"])
-def test_what_is_no_pid_is_unknown(tmp_path: Path, text: str) -> None:
-    pid_file(tmp_path / "run", "web", text)
-    assert pid_of(tmp_path / "run", tmp_path / "proc", "web", UUID) is None

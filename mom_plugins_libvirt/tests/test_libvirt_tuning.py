@@ -35,17 +35,6 @@ def test_limits_are_read_once_for_each_description_however_often_they_are_looked
     assert hypervisor.io_tunes([guest.entity])[guest.uuid][0].current["read_bytes_sec"] == 6000
 
 
-@pytest.mark.parametrize(("quota", "known"), [(-1, -1), (50_000, 50_000), (17592186044415, -1), (18446744073709551, -1)])
-def test_however_no_limit_is_said_it_is_minus_one(hypervisor, guest, quota, known):
-    guest.scheduler["vcpu_quota"] = quota
-    assert hypervisor.cpu_tunes([guest.entity])[guest.uuid].quota_us == known
-
-
-def test_a_quota_that_libvirt_does_not_tell_is_unknown(hypervisor, guest):
-    guest.scheduler = {"cpu_shares": 1024}
-    assert hypervisor.cpu_tunes([guest.entity])[guest.uuid] == CpuTune(None, None, 1024, 100.0)
-
-
 def test_cpu_limits_are_set_in_one_call_and_read_again(hypervisor, guest):
     assert hypervisor.cpu_tunes([guest.entity])[guest.uuid] == CpuTune(-1, 100_000, 1024, 100.0)
     hypervisor.set_cpu_tune(guest.entity, 50_000, 200_000, 512)

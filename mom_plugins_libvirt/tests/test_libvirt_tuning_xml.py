@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from mom_core import DiskTune, NetTune
+from mom_core import DiskTune
 from mom_kvm import NodeTune
 from mom_plugins_libvirt.tuning_xml import Tuning, tuning_of
 
@@ -27,11 +27,6 @@ def tuned(text: str) -> Tuning:
 )
 def test_the_agreed_limit_of_cpu_time_is_a_number_or_unknown(limit: str, percent: float | None) -> None:
     assert tuned(QOS.format(f"<ovirt-tune:vcpuLimit>{limit}</ovirt-tune:vcpuLimit>")).user_limit_percent == percent
-
-
-@pytest.mark.parametrize("text", ["", "<metadata/>", QOS.format(""), "<metadata><qos><vcpuLimit>5</vcpuLimit></qos></metadata>"])
-def test_where_nothing_was_agreed_all_cpus_are_the_limit(text: str) -> None:
-    assert tuned(text).user_limit_percent == 100.0
 
 
 def test_disks_come_with_their_limits_and_what_was_agreed_by_path_or_by_name() -> None:
@@ -59,15 +54,6 @@ def test_disks_come_with_their_limits_and_what_was_agreed_by_path_or_by_name() -
         DiskTune("vdn", "", NONE, {"total_iops_sec": 8}),  # without a path it is the name that says which
         DiskTune("hdd", "/i.iso", NONE),
         DiskTune("vdq", "", NONE),
-    )
-
-
-def test_interfaces_come_with_their_limits() -> None:
-    text = """<devices><interface><target dev='vnet0'/><bandwidth><inbound average='1000' peak='5000' burst='512' floor='2'/>
-      <outbound average='128'/></bandwidth></interface><interface><target dev='vnet1'/></interface><interface type='user'/></devices>"""
-    assert tuned(text).interfaces == (
-        NetTune("vnet0", {"average": 1000, "peak": 5000, "burst": 512, "floor": 2}, {"average": 128}),
-        NetTune("vnet1", {}, {}),
     )
 
 

@@ -8,21 +8,6 @@ from mom_plugins_libvirt.uri import cure_for_transport, is_local, without_questi
 
 
 @pytest.mark.parametrize(
-    "uri",
-    [
-        "qemu:///system",
-        "qemu+unix:///system?socket=/tmp/x/libvirt-sock",
-        "qemu+tls://host.example:16514/system?pkipath=/etc/pki/mom",
-        "qemu+ssh://user@[2001:db8::1]:2222/system?keyfile=/etc/mom/key",
-        "qemu+ext:///system?command=/usr/bin/tunnel",
-        "test:///default",
-    ],
-)
-def test_uris_of_all_transports_are_accepted(uri):
-    assert LibvirtPlugin.Settings(uri=uri).uri == uri
-
-
-@pytest.mark.parametrize(
     ("uri", "said"),
     [
         ("", "not a libvirt URI; write qemu:///system"),

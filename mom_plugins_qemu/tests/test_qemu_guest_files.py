@@ -50,16 +50,6 @@ def test_a_guest_is_found_by_its_file_with_what_it_is_promised(host: FakeHost, h
     assert hypervisor.guests()[0].blocked["*"], "its process still runs, and it is not to be taken for gone"
 
 
-def test_files_that_editors_and_programs_write_beside_a_definition_are_none(
-    host: FakeHost, hypervisor: QemuHypervisor, folder: Path
-) -> None:
-    (folder / "web.yaml").write_text(f"monitor: {host.add('web').path}\nguarantee: 700MiB\n")
-    (folder / ".#web.yaml").symlink_to("root@host.1234:1700000000")  # Emacs, while the file is being changed
-    (folder / ".ansible_tmpa1b2c3web.yaml").write_text(f"monitor: {host.guests['web'].path}\n")
-    (guest,) = hypervisor.guests()
-    assert (guest.properties["mem_guarantee"], guest.blocked) == ("700MiB", {})
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user for a while")
 def test_a_guest_whose_monitor_this_user_may_not_look_at_is_not_taken_for_gone(
     host: FakeHost, hypervisor: QemuHypervisor, folder: Path

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from mom_plugins_qemu.monitored_guest import MonitoredGuest, index_guests
-from mom_plugins_qemu.proxmox import GuestDefinition, ProxmoxGuest
 from mom_plugins_qemu.qemu_process import Identity
 
 UUID = "0aa55aa5-0000-4000-8000-000000000001"
@@ -36,10 +35,3 @@ def test_during_a_migration_within_the_host_the_guest_is_the_one_that_runs(old: 
     both = [guest("old", 1, status=old), guest("new", 2, status=new)]
     guests, _ = index_guests(both[::-1] if new_first else both)
     assert [known.path for known in guests.values()] == [runs]
-
-
-def test_a_definition_by_one_monitor_holds_for_all_monitors_of_the_process() -> None:
-    first, second = guest("first", 1), guest("second", 1, proxmox=ProxmoxGuest("100", GuestDefinition()))
-    index_guests([first, second])
-    assert first.proxmox == second.proxmox
-    assert first.proxmox is not None

@@ -13,7 +13,7 @@ from mom_core import Guest, GuestBusy, GuestPattern, PluginContext, Report, Seve
 from mom_kvm import GuestDescription, GuestPlatform, LaunchedGuest
 from mom_plugins_qemu import QemuPlugin
 from mom_plugins_qemu.hypervisor import QemuHypervisor
-from mom_plugins_qemu.proxmox import GuestDefinition, ProxmoxLaunches, parsed
+from mom_plugins_qemu.proxmox import ProxmoxLaunches
 
 WEB = """#the shop
 agent: 1
@@ -71,17 +71,6 @@ def node() -> Iterator[Node]:
         yield made
         made.plugin.mom_teardown()
         made.monitors.close()
-
-
-def test_a_definition_is_what_stands_before_the_first_section() -> None:
-    assert parsed(WEB) == GuestDefinition("web", 1024, 512, 1000, "", ("prod", "class-gold"))
-    assert parsed("memory: current=2048\n") == GuestDefinition("", 2048)
-    assert parsed("") == GuestDefinition()
-
-
-@pytest.mark.parametrize("line", ["memory: much", "balloon: -1", "balloon: 1e3", "shares: 50001", "memory: 9" + "9" * 30, "balloon: ²"])
-def test_a_definition_that_is_not_understood_is_none(line: str) -> None:
-    assert parsed(f"{line}\n") is None
 
 
 def test_the_least_memory_is_the_guarantee_and_tags_name_the_class(node: Node) -> None:
@@ -220,11 +209,6 @@ class TestLaunches:
     )
     def test_what_is_not_written_is_what_proxmox_makes_of_it(self, text: str, name: str, mib: int) -> None:
         assert ProxmoxLaunches().read(text, "100") == LaunchedGuest(name, mib << 10)
-
-    def test_huge_pages_come_out_of_a_pool_of_their_own(self) -> None:
-        found = ProxmoxLaunches().read("memory: 4096\nhugepages: 2\n", "100")
-        assert found is not None
-        assert found.why_none
 
     @pytest.mark.parametrize(("text", "number"), [("memory: x\n", "100"), (WEB, ""), (WEB, "1/2"), ("<domain/>", "100")])
     def test_what_is_no_definition_is_none(self, text: str, number: str) -> None:

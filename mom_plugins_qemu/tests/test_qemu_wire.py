@@ -1,6 +1,5 @@
 """What comes from monitors, whatever it is."""
 
-import json
 import os
 import socket
 import subprocess
@@ -13,20 +12,10 @@ from mom_kvm import PeerCredentials
 from mom_plugins_qemu import visits
 from mom_plugins_qemu.qemu_process import Identity, identity_in
 from mom_plugins_qemu.visits import Failure, Visit
-from mom_plugins_qemu.wire import MOST_BYTES, Conversation, Question, Refusal, WireError, request
+from mom_plugins_qemu.wire import MOST_BYTES, Conversation, WireError
 
 UUID = "7e1d3c1a-93a7-4d0c-a7f5-0d9f3a1b0c01"
 GREETING = b'{"QMP": {"version": {}, "capabilities": []}}\r\n'
-
-
-def test_all_is_asked_in_one_go_and_answered_in_order() -> None:
-    asked = request([Question("query-status"), Question("qom-get", {"path": "/a", "property": "b"})]).splitlines()
-    assert [json.loads(line)["execute"] for line in asked] == ["qmp_capabilities", "query-status", "qom-get"]
-    talk = Conversation(2)
-    assert not talk.feed(GREETING)
-    assert not talk.feed(b'{"return": {}, "id": 0}\r\n{"event": "STOP", "timestamp": {}}\r\n{"return": {"a": 1}, "i')
-    assert talk.feed(b'd": 1}\r\n{"id": 2, "error": {"class": "DeviceNotFound", "desc": "no"}}\r\n')
-    assert talk.result() == [{"a": 1}, Refusal("DeviceNotFound", "no")]
 
 
 @pytest.mark.parametrize(

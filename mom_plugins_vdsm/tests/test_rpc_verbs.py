@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import Fault, ServerProxy
-from xmlrpc.client import loads as xmlrpc_loads
 
 import pytest
 from click.testing import CliRunner
@@ -18,7 +17,7 @@ from mom_core import Problem, Scope, Severity, Value
 from mom_core.testing import snapshot
 from mom_kvm import PolicyTexts
 from mom_plugins_vdsm.rpc_client import rpc_client
-from mom_plugins_vdsm.rpc_codec import RefusedRequestError, read_call, write_answer
+from mom_plugins_vdsm.rpc_codec import RefusedRequestError, read_call
 
 FIRST = {"00-defines": "(defvar True 1) (defvar x 0)", "01-parameters": "# nothing", "02-use": "(+ x 1)"}
 
@@ -124,23 +123,6 @@ def test_guests_whose_vcpus_no_plugin_counts_are_active(serving, mom):
     del serving.context.declarations.fields[Scope.GUEST, "vcpu_count"]
     serving.report({}, {"vm1": {"balloon_cur": 1}})
     assert mom.getActiveGuests() == ["vm1"]
-
-
-@pytest.mark.parametrize(
-    ("number", "written"),
-    [
-        *((one, f"<int>{one}</int>") for one in (0, (1 << 31) - 1, -(1 << 31))),
-        *((one, f"<i8>{one}</i8>") for one in (1 << 31, -(1 << 31) - 1, (1 << 63) - 1, -(1 << 63))),
-        *((one, f"<double>{float(one)!r}</double>") for one in (1 << 63, -(1 << 63) - 1)),
-    ],
-)
-def test_an_integer_is_written_in_the_kind_that_holds_it(number, written):
-    assert f"<value>{written}</value>".encode() in write_answer(number, nil=True)
-
-
-@pytest.mark.parametrize("nil", [True, False])
-def test_what_is_unknown_in_a_list_keeps_its_place(nil):
-    assert xmlrpc_loads(write_answer([None, float("nan"), 5], nil=nil))[0][0] == ([None, None, 5] if nil else ["", "", 5])
 
 
 @pytest.mark.parametrize("many", ["<array><data><value>" * 10, "<array><data></data></array>" * 500])

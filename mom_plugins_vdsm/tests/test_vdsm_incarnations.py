@@ -51,13 +51,6 @@ def first(host: Host) -> str:
     return host.mark(100)
 
 
-def test_a_guest_that_goes_on_running_is_the_same(first: str, host: Host) -> None:
-    host.clock.now += 50
-    assert host.mark(149) == first
-    host.clock.now += 50
-    assert host.mark(None) == first
-
-
 def test_a_guest_that_was_not_listed_for_a_moment_is_the_same(first: str, host: Host) -> None:
     host.marks.follow([])
     host.clock.now += 20
@@ -114,12 +107,6 @@ def test_a_mom_that_was_restarted_knows_the_guests_that_were_not(first: str, hos
     assert (host.mark(elapsed) == first) is same
 
 
-def test_a_guest_that_was_away_for_long_is_forgotten(first: str, host: Host) -> None:
-    host.clock.now += 700
-    host.marks.follow([])
-    assert host.mark(800) != first
-
-
 DAMAGE = ["", "{", "[" * 9999, '{"state":"guests","version":1,"crc32":"00000000","content":{"boot":"boot-1","guests":{}}}\n']
 
 
@@ -160,11 +147,6 @@ def test_a_file_that_cannot_be_written_is_said_harmless_and_tried_again(host: Ho
     folder.unlink()
     host.mark(102)
     assert (host.path.exists(), host.file.write_error) == (True, "")
-
-
-def test_who_only_takes_a_look_writes_nothing(host: Host) -> None:
-    host.follower(keep=False).follow([Vm("a", "a", "Up", "", 0.0, elapsed=1.0)])
-    assert not host.path.exists()
 
 
 def test_the_file_is_written_only_when_guests_come_or_go(host: Host) -> None:

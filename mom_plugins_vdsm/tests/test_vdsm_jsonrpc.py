@@ -6,18 +6,7 @@ import tracemalloc
 import pytest
 
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported
-from mom_plugins_vdsm.jsonrpc import AnswerError, Event, JsonRpcAnswer, parsed, request
-
-
-def test_every_request_has_an_id_of_its_own_and_is_no_list() -> None:
-    requests = [request("Host.ping2", {}) for _ in range(100)]
-    assert len({message.id for message in requests}) == 100
-    for message in requests:
-        assert json.loads(message.body) == {"jsonrpc": "2.0", "method": "Host.ping2", "id": message.id}
-
-
-def test_parameters_go_by_name() -> None:
-    assert json.loads(request("VM.setBalloonTarget", {"vmID": "a", "target": 1}).body)["params"] == {"vmID": "a", "target": 1}
+from mom_plugins_vdsm.jsonrpc import AnswerError, JsonRpcAnswer, parsed
 
 
 @pytest.mark.parametrize("body", [b"[" * 100_000, b'{"id": "x", "result": ' + b"9" * 5000 + b"}", b"\xff", b"", b'{"id"'])
@@ -37,21 +26,6 @@ def test_a_few_bytes_that_stand_for_very_many_values_are_refused_before_they_are
             assert tracemalloc.get_traced_memory()[1] < 1 << 20
         finally:
             tracemalloc.stop()
-
-
-def test_a_message_is_not_told_when_it_is_no_answer() -> None:
-    with pytest.raises(AnswerError, match="vdsm sent a list instead of an answer"):
-        parsed(b"[" + b"[]," * 100_000 + b"0]")
-
-
-def test_a_result_of_null_is_a_result() -> None:
-    assert parsed(b'{"id": "x", "result": null}') == JsonRpcAnswer("x", None)
-    assert parsed(b'{"id": "x", "error": null, "result": 5}') == JsonRpcAnswer("x", 5)
-
-
-@pytest.mark.parametrize(("params", "told"), [({"a": {"status": "Up"}}, {"a": {"status": "Up"}}), (["a"], {}), (None, {})])
-def test_what_vdsm_tells_all_its_clients_is_an_event(params: object, told: object) -> None:
-    assert parsed(json.dumps({"method": "|virt|VM_status|a", "params": params, "id": 5}).encode()) == Event("|virt|VM_status|a", told)  # type: ignore[arg-type]  # a mapping
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,6 @@ def plugin(root: Path, **settings: object) -> VdsmPlugin:
     return VdsmPlugin(VdsmPlugin.Settings.model_validate(settings), context)
 
 
-def test_it_is_suggested_where_vdsm_is(tmp_path: Path) -> None:
-    assert VdsmPlugin.mom_suggest(tmp_path) is None
-    (tmp_path / "run/vdsm").mkdir(parents=True)
-    found = VdsmPlugin.mom_suggest(tmp_path)
-    assert found is not None
-    assert "/run/vdsm" in found.reason
-
-
 def test_what_is_not_set_comes_from_vdsms_configuration(tmp_path: Path) -> None:
     (tmp_path / "etc/vdsm").mkdir(parents=True)
     (tmp_path / "etc/vdsm/vdsm.conf").write_text("[vars]\nssl = false\n[addresses]\nmanagement_port = 1234\n")

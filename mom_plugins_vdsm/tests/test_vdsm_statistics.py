@@ -58,11 +58,6 @@ def test_statistics_that_vdsm_only_repeats_as_libvirt_does_not_answer_say_nothin
     assert vm(monitorResponse="0").reports
 
 
-def test_a_guest_without_memory_statistics_reports_nothing_whatever_else_vdsm_says() -> None:
-    assert not vm(without=("memoryStats",)).reports
-    assert not vm(without=("memoryStats", "memUsage")).reports
-
-
 @pytest.mark.parametrize(
     ("missing", "gone"),
     [
@@ -86,24 +81,11 @@ def test_a_guest_that_says_it_has_no_memory_at_all_is_believed_the_rest() -> Non
     assert fields["mem_unused"] == 1900000
 
 
-@pytest.mark.parametrize("count", ["0", None, "many"])
-def test_how_many_vcpus_a_guest_has_is_unknown_where_vdsm_tells_none(count: object) -> None:
-    assert "vcpu_count" not in vm(vcpuCount=count).fields
-    assert "vcpu_count" not in vm(without=("vcpuCount",)).fields
-
-
 @pytest.mark.parametrize(
     ("value", "known"), [(2.5, 2.5), (0.0, 0.0), ("3", 3), (float("nan"), None), (float("inf"), None), (-0.5, None), (1e300, None)]
 )
 def test_a_rate_may_be_a_fraction_and_is_unknown_where_it_makes_no_sense(value: object, known: float | None) -> None:
     assert vm(memoryStats=stats(swap_in=value)).fields.get("swap_in") == known
-
-
-def test_a_balloon_of_0_is_unknown_and_a_guarantee_of_0_is_none() -> None:
-    fields = vm(balloonInfo={"balloon_cur": "0", "balloon_max": "4194304", "balloon_min": "0"}).fields
-    assert "balloon_cur" not in fields
-    assert fields["balloon_min"] == 0
-    assert "balloon_min" not in vm(balloonInfo={"balloon_cur": "5"}).fields, "none is not told"
 
 
 def test_more_than_the_guest_has_is_not_believed() -> None:
@@ -129,23 +111,6 @@ def test_a_guest_has_a_balloon_device_none_once_it_was_sampled_or_one_that_is_sw
 
 
 @pytest.mark.parametrize(
-    ("changed", "without", "expected"),
-    [
-        ({}, (), (50000, 100000, 50)),
-        ({"vcpuQuota": "-1"}, (), (-1, 100000, 50)),
-        ({"vcpuQuota": "0", "vcpuPeriod": 0}, (), (-1, 100000, 50)),
-        ({"vcpuUserLimit": "30"}, (), (50000, 100000, 30)),
-        ({}, ("vcpuQuota", "vcpuPeriod", "vcpuUserLimit"), (-1, 100000, 100)),
-        ({"vcpuQuota": "much", "vcpuPeriod": None, "vcpuUserLimit": []}, (), (None, None, None)),
-        ({}, ("vcpuCount", "vcpuQuota", "vcpuPeriod", "vcpuUserLimit"), (None, None, None)),
-    ],
-)
-def test_cpu_limits(changed: dict[str, object], without: tuple[str, ...], expected: tuple[object, ...]) -> None:
-    cpu = vm(without=without, **changed).cpu  # type: ignore[arg-type]  # none of these names is a parameter's
-    assert (cpu.quota_us, cpu.period_us, cpu.user_limit_percent) == expected
-
-
-@pytest.mark.parametrize(
     ("status", "reason"),
     [
         ("Up", ""),
@@ -163,31 +128,8 @@ def test_a_guest_in_another_status_than_up_is_left_alone(status: str, reason: st
     assert found.blocked == reason
 
 
-@pytest.mark.parametrize("status", ["Down", "WaitForLaunch", "Migration Destination", "Restoring state"])
-def test_a_guest_that_does_not_run_here_is_not_here(status: str) -> None:
-    assert not vm(status=status).here
-
-
 def test_the_last_phase_of_a_migration_looks_like_a_pause() -> None:
     assert vm(status="Paused", migrationProgress=99).blocked == "the guest is being migrated"
-
-
-@pytest.mark.parametrize("code", ["NOERR", "a (b)", "", 7, None])
-def test_a_pause_is_told_without_a_reason_where_vdsm_has_none(code: object) -> None:
-    assert vm(status="Paused", pauseCode=code).blocked == "the guest is paused"
-    assert vm(status="Saving State", pauseCode="EIO").blocked == "the guest is being saved"
-
-
-def test_a_name_that_is_missing_is_the_last_one_or_the_id() -> None:
-    for none in ("", 7):
-        assert vm(vm(), vmName=none).name == "full"
-    assert vm(without=("vmName",)).name == "a"
-    assert vm(vm(), without=("vmName",)).name == "full"
-
-
-@pytest.mark.parametrize("entry", [{}, {"vmId": "a"}, {"status": "Up"}, {"vmId": 7, "status": "Up"}, {"vmId": "", "status": "Up"}])
-def test_an_entry_that_names_no_guest_is_none(entry: dict[str, object]) -> None:
-    assert read_vm(entry, None, 1.0, 15.0, count_page_cache=False) is None
 
 
 # --- age -------------------------------------------------------------------------------------------------------------------------

@@ -76,11 +76,6 @@ def test_a_body_without_a_length_may_come_in_pieces() -> None:
     assert [frame.body for frame in reader.feed(b"unsupported\0")] == [b"Version unsupported"]
 
 
-def test_what_must_be_escaped_is() -> None:
-    frame = StompFrame("SEND", {"a:b": "c\\d\ne\rf"})
-    assert frame.encode() == b"SEND\na\\cb:c\\\\d\\ne\\rf\n\n\0"
-
-
 @pytest.mark.parametrize(
     "data",
     [

@@ -46,20 +46,9 @@ def test_no_answer_makes_it_fail(entry: object) -> None:
         assert tune.name
 
 
-def test_limits_may_come_as_text() -> None:
-    (tune,) = disk_tunes({"current_values": [current("vda", "/a", total_bytes_sec="7", read_bytes_sec="x")]})
-    assert tune.current["total_bytes_sec"] == 7
-    assert "read_bytes_sec" not in tune.current
-
-
 @pytest.mark.parametrize(("name", "path", "called"), [("", "/p", "/p"), ("vda", "", "vda"), ("vda", "/p", "vda")])
 def test_a_disk_of_which_not_all_is_told_is_known_by_what_is(name: str, path: str, called: str) -> None:
     assert disk_tunes({"current_values": [{"name": name, "path": path}, {}]}) == (DiskTune(called, path, {}),)
-
-
-def test_only_the_given_limits_are_told_as_vdsm_keeps_the_others() -> None:
-    disk = DiskTune("vda", "/path/vda", {**NOTHING, "total_iops_sec": 9})
-    assert tunable(disk, {"total_bytes_sec": 5, "other": 1}) == {"name": "vda", "path": "/path/vda", "ioTune": {"total_bytes_sec": 5}}
 
 
 class Vdsm:

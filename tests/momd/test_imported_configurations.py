@@ -96,16 +96,3 @@ def test_ksmtuneds_thresholds_decide() -> None:
     assert decided("KSM_THRES_COEF=10\n", total=8, available=1.9)["ksm_run"] == 1  # below 2048 MiB, which is more than 10 %
     assert "ksm_run" not in decided("KSM_THRES_COEF=10\nKSM_THRES_CONST=512\n", total=8, available=1.9)
     assert decided("KSM_THRES_COEF=25\n", total=1024, available=250)["ksm_run"] == 1  # also on a large host
-
-
-def test_ksmtuneds_bounds_decide() -> None:
-    assert decided("", total=64, available=5, run=1)["ksm_pages_to_scan"] == 1250
-    assert decided("KSM_NPAGES_MAX=2000\n", total=64, available=5, run=1)["ksm_pages_to_scan"] == 2000
-    assert decided("KSM_NPAGES_MIN=500\nKSM_SLEEP_MSEC=1\n", total=64, available=5, run=1)["ksm_pages_to_scan"] == 1250
-    assert decided("KSM_SLEEP_MSEC=40\n", total=4, available=0.5, run=1)["ksm_sleep_millisecs"] == 40
-    assert decided("", total=64, available=5, run=1)["ksm_sleep_millisecs"] == 10
-
-
-def test_what_has_no_counterpart_is_said() -> None:
-    imported = import_ksmtuned({"ksmtuned.conf": "KSM_NPAGES_BOOST=100\n"})
-    assert "line 1: KSM_NPAGES_BOOST=100 has no counterpart" in imported.notes

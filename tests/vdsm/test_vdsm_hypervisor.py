@@ -156,13 +156,6 @@ def test_a_disk_that_has_moved_since_is_limited_where_it_is_now(vdsm, hypervisor
     assert vdsm.machines()["a"]["disks"]["vda"]["total_iops_sec"] == 9
 
 
-def test_ksm_is_written_by_vdsm(hypervisor, tmp_path):
-    hypervisor.ksm_write({"pages_to_scan": 200, "run": 1})
-    assert (tmp_path / "pages_to_scan").read_text() == "200\n"
-    with pytest.raises(HypervisorError, match="code 71"):
-        hypervisor.ksm_write({"run": 3})
-
-
 # --- what goes wrong -------------------------------------------------------------------------------------------------------------
 
 
@@ -171,13 +164,6 @@ def test_a_list_of_guests_that_is_none_is_an_error_and_not_an_empty_list(vdsm, h
     vdsm.fault("Host.getAllVmStats", how="result", result=result)
     with pytest.raises(HypervisorError, match="list of guests"):
         hypervisor.guests()
-
-
-def test_entries_that_make_no_sense_are_left_out(vdsm, hypervisor, caplog):
-    good = {"vmId": "a", "vmName": "n", "status": "Up", "balloonInfo": {"balloon_cur": "x"}}
-    vdsm.fault("Host.getAllVmStats", how="result", result=[7, {"vmId": 5}, good, None])
-    assert [guest.id for guest in hypervisor.guests()] == ["a"]
-    assert "3 invalid entries" in caplog.text
 
 
 @pytest.mark.parametrize("fault", [{"how": "error", "code": 99}, {"how": "error", "code": -32603}, {"how": "drop"}, {"how": "never"}])
