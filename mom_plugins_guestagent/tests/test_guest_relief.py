@@ -13,7 +13,7 @@ from agent_servers import FILES, MEMINFO, PRESSURE
 
 from mom_devkit import HandClock, host_of, wait_until
 from mom_plugins_guestagent import guestd
-from mom_plugins_guestagent.guestd import KEPT, RECLAIM, REPORTING, CacheCounts, GuestFigures, Relief, ReportingOrder, unused_since
+from mom_plugins_guestagent.guestd import KEPT, RECLAIM, REPORTING, CacheCounts, Relief, ReportingOrder, unused_since
 
 PAGES_OF_MIB = 1024 // (os.sysconf("SC_PAGE_SIZE") // 1024)
 NO_SWAP = MEMINFO.replace("200000", "0").replace("150000", "0")
@@ -299,17 +299,6 @@ def test_it_is_counted_how_much_is_gone(inside: Inside, clock: HandClock, monkey
 
 
 # --- the protocol, and the process ---------------------------------------------------------------------------------------------------
-
-
-def test_the_host_is_answered_how_it_goes(inside: Inside, clock: HandClock) -> None:
-    guest = GuestFigures(str(inside.root), 4, Relief(str(inside.root), 2, clock=clock))
-    assert "short_left:0\n" in guest.answer("stats a")
-    assert guest.answer("short 33 b") == "begin:b\nreporting_order:2\nshort_left:33\nend:b\n"
-    assert {"reporting_order:2", "short_left:33"} <= set(guest.answer("stats c").splitlines())
-    assert "short_left" not in guest.answer("stats"), "MOM's protocol stays what it is"
-    for wrong in ("short", "short x", "short -1", "short 1 2 3", "short 1234567890", "short 1.5 a"):
-        assert guest.answer(wrong) == "error:unknown request\n"
-    assert inside.order == "2"
 
 
 @pytest.mark.processes

@@ -77,12 +77,6 @@ def test_answers_may_come_in_pieces(agent: QemuAgent, way: AgentWay, piece: int)
     assert visit(way, facts=False).figures == {"mem_available": 1000}
 
 
-@pytest.mark.parametrize("stale", [b'{"return": 5}\n{"ret', b'\xff{"return": 17}\n', b"x" * 100_000])
-def test_what_a_channel_still_holds_is_left_behind(agent: QemuAgent, way: AgentWay, stale: bytes) -> None:
-    agent.stale = stale
-    assert visit(way).figures == ALL
-
-
 def test_a_missing_file_leaves_the_others_and_is_not_asked_for_again(agent: QemuAgent, way: AgentWay) -> None:
     agent.files = {"/proc/meminfo": MEMINFO, "/proc/vmstat": VMSTAT}
     assert visit(way).figures == figures(MEMINFO + VMSTAT)
@@ -221,14 +215,6 @@ def visit_through(answer: Callable[[str], str], seconds: float = LONG_SECONDS) -
     return visit(way_through(answer, seconds))
 
 
-def test_through_the_hypervisor_the_same_is_asked_and_answered() -> None:
-    agent = QemuAgent()
-    said = visit_through(lambda command: agent.answer(command.encode()).decode())
-    assert (said.figures, agent.open) == (ALL, {})
-    assert said.facts is not None
-    assert said.facts["guest_agent_version"] == "7.2.1"
-
-
 @pytest.mark.parametrize("error", [GuestBusy("busy"), NotSupported("no agent"), HypervisorError("away")])
 def test_an_agent_that_is_not_there_gives_no_answer(error: HypervisorError) -> None:
     def fail(command: str) -> str:
@@ -310,18 +296,6 @@ def test_a_guest_is_told_that_its_host_is_short_where_its_owner_lets_it_help(ser
 
 def as_said(figures: Mapping[str, int | float]) -> dict[str, str]:
     return {name: str(value) for name, value in figures.items()}
-
-
-def test_a_guest_that_lets_itself_be_told_and_then_does_not_answer_is_none_that_answers(servers: Servers, tmp_path: Path) -> None:
-    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while line := await reader.readline():
-            if line.startswith(b"stats"):
-                token = line.split()[1]
-                writer.write(b"begin:" + token + b"\nshort_left:0\nend:" + token + b"\nerror:unknown request\n")
-
-    way = GuestdWay(AgentAddress(AgentKind.GUESTD_CHANNEL, servers.unix(speak)), 0.3, lambda: 33)
-    with pytest.raises(TimeoutError):
-        visit(way, facts=False)
 
 
 def test_old_answers_on_a_channel_are_passed_over(servers: Servers, tmp_path: Path) -> None:

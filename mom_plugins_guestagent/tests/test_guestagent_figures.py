@@ -25,12 +25,6 @@ def test_files_are_read_as_the_kernel_writes_them() -> None:
     }  # fmt: skip
 
 
-def test_the_page_size_is_worked_out_where_nobody_says_it() -> None:
-    assert figures("MemFree: 300000 kB\n" + "nr_free_pages 4700\npswpin 10\n")["swap_in"] == 640
-    assert "swap_in" not in figures("pswpin 10\n")
-    assert figures("pswpin 10\n", page_kib=16)["swap_in"] == 160
-
-
 def test_what_a_kernel_does_not_have_is_absent() -> None:
     old = figures(MEMINFO.replace("MemAvailable:     600000 kB\n", ""))
     assert "mem_usable" not in old
@@ -51,14 +45,6 @@ def test_an_honest_guest_is_believed_and_every_field_is_declared() -> None:
     assert fields["guest_load_1"] == 0.5
     assert fields["guest_oom_kills"] == 1
     assert fields.keys() <= {spec.name for spec in FIELDS}
-
-
-def test_counts_that_went_back_give_no_rates() -> None:
-    first = judge(HONEST, 100.0)
-    rebooted = judge({**HONEST, "major_fault": 1}, 110.0, first)
-    assert rebooted.lies == ()
-    assert not {"swap_in", "major_fault", "minor_fault"} & rebooted.fields.keys()
-    assert judge(HONEST, 120.0, rebooted).fields["major_fault"] == 9.9
 
 
 def test_kills_that_leap_are_not_believed_until_the_guest_is_booted_anew_and_those_of_a_bad_moment_are() -> None:
@@ -113,9 +99,3 @@ def test_whatever_a_guest_says_fields_are_possible(first: dict[str, object], sec
         assert numbers[name] <= numbers["mem_available"] <= (1 << 50 if most is None else most)
     assert all(lie.isprintable() and len(lie) < 100 for lie in judged.lies)
     assert len(set(judged.lies)) <= len(NAMES) + 8
-
-
-@given(st.text(max_size=2000))
-def test_any_text_can_stand_in_the_files(text: str) -> None:
-    judge(figures(text), 1.0)
-    judge(figures(MEMINFO + text + VMSTAT), 1.0)

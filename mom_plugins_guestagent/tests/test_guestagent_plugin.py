@@ -195,17 +195,6 @@ def test_a_guest_that_was_started_anew_is_a_new_one(make, hypervisor, agent):
     wait_until(lambda: "mem_available" not in fields_of(plugin, hypervisor, guest("a", "2")))
 
 
-def test_a_guest_that_is_gone_is_asked_no_more(make, hypervisor, agent):
-    plugin = make()
-    fields_once_known(plugin, hypervisor, guest("a"))
-    assert plugin.mom_collect_guests(hypervisor, []) == {}
-    wait_until(lambda: not states_of(plugin))
-    time.sleep(0.2)  # for a visit that had just begun
-    visits = agent.visits
-    time.sleep(3 * PERIOD_SECONDS)
-    assert agent.visits == visits
-
-
 def test_sockets_can_be_named_where_the_hypervisor_knows_none(make, servers, tmp_path):
     daemon = Guestd(tmp_path / "root")
     plugin = make({"a": {"guestd_socket": servers.unix(daemon.speak)}, "b": {"agent_socket": servers.unix(QemuAgent().speak)}})
@@ -250,14 +239,6 @@ def test_a_guest_has_no_more_memory_than_its_hypervisor_gives_it(make, hyperviso
 
 
 SILENT, TELLING = "the guest's balloon driver has never answered", {"stats_age": 1.0, "balloon_stats_period": 2}
-ALONE: Mapping[str, tuple[Report, Guest]] = {
-    "its driver is not asked": (report_of(Guest("uuid-of-a", "a", {"balloon_stats_period": 0}, incarnation="1")), guest("a")),
-    "it has no balloon": (report_of(guest("a")), guest("a")),
-    "its driver has never answered": (
-        report_of(Guest("uuid-of-a", "a", {"balloon_stats_period": 2}, incarnation="1")),
-        Guest("uuid-of-a", "a", blocked={"balloon_target": SILENT}, incarnation="1"),
-    ),
-}
 AWAITED = Guest("uuid-of-a", "a", {"balloon_stats_period": 0}, incarnation="1")
 NOT_ALONE: Mapping[str, Report] = {
     "its driver tells": report_of(Guest("uuid-of-a", "a", TELLING, incarnation="1")),
@@ -281,13 +262,6 @@ def test_statistics_of_an_agent_never_stand_beside_the_age_of_the_balloon_driver
     fields = fields_of(plugin, hypervisor, guest("a"))
     assert not STATISTICS & fields.keys()
     assert {"mem_free", "swap_usage", "guest_psi_memory_some_avg10", "guest_agent"} <= fields.keys()
-
-
-@pytest.mark.parametrize(("report", "now"), ALONE.values(), ids=ALONE)
-def test_where_the_balloon_driver_tells_nothing_the_agents_statistics_count(make, hypervisor, report, now):
-    plugin = make()
-    plugin.mom_report(report)
-    fields_once_known(plugin, hypervisor, now, name="mem_usable")
 
 
 # --- a host that is short of memory -----------------------------------------------------------------------------------------------
@@ -493,14 +467,6 @@ def test_doctor_says_who_answers_and_what_the_others_lack(make, hypervisor, serv
 
 
 LOAD = {"load1m": 0.25, "load5m": 0.5, "load15m": 0.75}
-
-
-def test_an_agent_that_tells_no_more_than_its_load_does_not_keep_others_from_being_asked(make, hypervisor, agent):
-    agent.disabled = {"guest-file-open"}
-    agent.answers["guest-get-load"] = LOAD
-    hypervisor.channels["uuid-of-a"]["org.qemu.guest_agent.0"] = ""
-    hypervisor.agents["uuid-of-a"] = QemuAgent()
-    assert fields_once_known(make(), hypervisor, guest("a"))["guest_agent"] == "agent-hypervisor"
 
 
 def test_what_is_known_of_memory_stays_while_it_is_fresh_when_only_the_load_is_told(make, hypervisor, agent):

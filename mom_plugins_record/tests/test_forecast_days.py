@@ -129,18 +129,6 @@ def test_unusual_day_lowers_weight_and_hardly_changes_the_forecast() -> None:
     assert number(found[SOON]) > 1300 * MIB
 
 
-def test_unexpected_use_ends_the_forecast() -> None:
-    days = after(4)
-    see(days, 4, 10, 12)
-
-    def new_job(day: int, slot: int) -> float:
-        return 3500.0
-
-    found = see(days, 4, 12, 12.4, {**USES, "desktop": new_job})
-    assert found["mem_used_expected"] is None
-    assert number(found["mem_expected_weight"]) < 0.5
-
-
 def test_weekends_are_learned() -> None:
     def workday(day: int, slot: int) -> float:
         return at_eight(day, slot) if day % 7 < 5 else 400.0
@@ -156,16 +144,6 @@ def test_weekends_are_learned() -> None:
         see(days, day + 1, 0, 29, uses)
     saturday = see(days, 19, 29, 31.5, uses)
     assert number(saturday[SOON]) < 550 * MIB
-
-
-def test_time_in_which_nothing_was_seen_teaches_nothing() -> None:
-    days = after(2)
-    learned = days.known["desktop"].days.slots
-    see(days, 2, 60, 60.4)
-    see(days, 3, 30, 30.4)
-    assert days.known["desktop"].days.slots == learned, "a slot that is not seen whole is unknown"
-    see(days, 3, 31, 34)
-    assert days.known["desktop"].days.slots == learned + 2
 
 
 @pytest.mark.parametrize("back", [840, 1260])
@@ -254,17 +232,6 @@ def test_clock_ahead_for_a_day_forgets_no_guest() -> None:
     assert set(USES) < set(learned.known), "nor has one that is ahead from the start"
 
 
-def test_clock_behind_drops_past_days_after_two_weeks() -> None:
-    days = new_days()
-    desktop = days.known["desktop"] = KnownGuest("desktop", "desktop", GuestDays(days.calendar))
-    for day in range(20, 30):
-        desktop.past.take_in(day * 96, 1600 * MIB, 4096 * MIB)
-    for passed, left in ((0.0, 10), (DAY + 5.0, 10), (14 * DAY - 5.0, 10), (14 * DAY + 5.0, 0)):
-        days.see(one_snapshot(USES, FIRST + passed))
-        days.forget(FIRST + passed)
-        assert len(desktop.past.days()) == left, f"after {passed} s"
-
-
 def test_unknown_use_is_no_rise() -> None:
     days = after(2)
     see(days, 2, 29, 31.5)
@@ -285,17 +252,6 @@ def test_stored_guest_takes_less_than_8_kib_and_comes_back() -> None:
     assert learned == days_of(after(2).known["desktop"])
     assert learned.expected[40] == pytest.approx(1600 * MIB, rel=0.005)
     assert learned.expected[5 * 96 + 40] == learned.expected[40], "of a day that was not seen, what others had"
-
-
-@given(st.floats(min_value=0.0, max_value=1e12))
-def test_stored_curves_are_exact_to_half_a_percent(kib: float) -> None:
-    days = new_days()
-    guest = days.known["a"] = KnownGuest("a", "a", GuestDays(days.calendar, slots=1))
-    guest.days.by_week[1] = kib
-    kept = content_of(days)
-    again = days_from(json.loads(json.dumps(kept))).known["a"].days.by_week
-    assert isnan(again[0]), "unknown stays unknown"
-    assert again[1] == pytest.approx(kib, rel=0.004, abs=1e-30)
 
 
 def test_absurd_use_of_one_guest_harms_no_other() -> None:
@@ -346,17 +302,6 @@ def test_joint_rise_is_less_than_the_sum_of_maxima() -> None:
     ahead = [days.known[name].days.ahead(days.known[name].index, 7) for name in uses]
     rises = sum(max(item.most + item.margin for item in items) for items in ahead) - 400 * MIB * 2 - 1600 * MIB
     assert 1000 * MIB < days.rise_expected(6 * SLOT) < rises
-
-
-def test_unseen_part_of_the_day_harms_no_other_part() -> None:
-    days = new_days()
-    for day in range(3):
-        for snapshot in snapshots({"desktop": at_eight}, range(day, day + 1)):
-            if not 50 <= (snapshot.time - FIRST) % DAY // SLOT < 52:
-                days.see(snapshot)
-    see(days, 3, 0, 60)
-    assert days.usual < 100 * MIB, "it is known by how much all together usually differ"
-    json.dumps(content_of(days), allow_nan=False)
 
 
 A_CYCLE = st.tuples(

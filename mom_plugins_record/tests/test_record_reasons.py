@@ -1,16 +1,15 @@
 """Reasons of decisions, from a recording; and reading a part of it."""
 
-import random
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from recordings import read, simulated
+from recordings import simulated
 
 from mom_daemon.explain.verb import explain_command
 from mom_kvm import PastCycle
 from mom_plugins_record.recording.reader import Recording
-from mom_plugins_record.recording.writer import GROUP, files_of
+from mom_plugins_record.recording.writer import GROUP
 
 CONTROL = "balloon_target"
 
@@ -44,18 +43,3 @@ def test_a_recorded_decision_is_explained_by_the_reason_it_had(folder: Path) -> 
     shown = CliRunner().invoke(explain_command, [decision.entity.name, "--recording", str(folder)])
     assert shown.exit_code == 0, shown.output
     assert decision.reason in " ".join(shown.output.split())
-
-
-@pytest.mark.parametrize("seed", [1, 3, 5])
-def test_what_was_before_is_left_out_unread_and_nothing_else(folder: Path, tmp_path: Path, seed: int) -> None:
-    chosen = random.Random(seed)  # noqa: S311  # the same each time
-    (path,) = files_of(folder)
-    content = bytearray(path.read_bytes())
-    for _ in range(seed // 2):
-        content[chosen.randrange(len(content))] ^= 0x10
-    damaged = tmp_path / path.name
-    damaged.write_bytes(content)
-    every, _ = read(damaged)
-    for since in (every[0].time, chosen.choice(every).time, chosen.choice(every).time + 1, every[-1].time + 1):
-        found = [recorded.report for recorded in Recording(damaged).cycles(since)]
-        assert found == [report for report in every if report.time >= since]

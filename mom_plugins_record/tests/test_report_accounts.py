@@ -67,14 +67,6 @@ def test_removed_class_is_gone_in_later_hours() -> None:
     assert row_of(accounts).service_class == ""
 
 
-def test_a_size_counts_for_the_time_for_which_it_stood() -> None:
-    row = row_of(after(cycle(0, {"a": KNOWN}), cycle(10, {"a": KNOWN}), cycle(15, {"a": {**KNOWN, "balloon_cur": 3 * GIB}})))
-    assert row.seconds == 15
-    assert row.kib_seconds.sold == 15 * 4 * GIB
-    assert row.kib_seconds.had == 10 * 4 * GIB + 5 * 3 * GIB
-    assert row.kib_seconds.ballooned == 5 * GIB
-
-
 SWAPPED = {"rss": GIB, "host_swap": 2 * GIB}
 MOVED = {**SWAPPED, "offloaded": 3 * GIB}
 
@@ -101,14 +93,6 @@ def test_memory_is_given_back_by_one_means(
     row = row_of(after(cycle(0, {"a": KNOWN}), cycle(10, {"a": {**KNOWN, **fields}}, host, incarnation=incarnation)))
     given = (row.given_back_kib_seconds.balloon, row.given_back_kib_seconds.sweeps, row.given_back_kib_seconds.cold)
     assert given == tuple(10 * gib * GIB for gib in (balloon, sweeps, cold))
-
-
-@pytest.mark.parametrize(("incarnation", "given"), [("1", 10 * GIB), ("0", 0)])
-def test_touched_size_survives_a_restart_of_mom_only(incarnation: str, given: int) -> None:
-    accounts = Accounts({"a": GuestHour(0, "a", "a", incarnation=incarnation, touched_kib=4.0 * GIB)})
-    accounts.add(cycle(0, {"a": KNOWN}))
-    accounts.add(cycle(10, {"a": KNOWN}))
-    assert row_of(accounts).given_back_kib_seconds.sweeps == given
 
 
 @pytest.mark.parametrize("missing", ["balloon_max", "balloon_cur", "rss"])
@@ -177,10 +161,6 @@ def test_stalls_count_for_mom_only_while_it_holds_memory() -> None:
     assert row.harm.late_bursts == 1
 
 
-def test_waiting_that_no_guest_tells_of_is_unknown() -> None:
-    assert row_of(after(cycle(0, {"a": KNOWN}), cycle(10, {"a": KNOWN}))).harm.waiting_known_seconds == 0
-
-
 def test_earlier_kills_are_not_counted() -> None:
     row = row_of(after(*(cycle(n, {"a": {**KNOWN, "guest_oom_kills": kills}}) for n, kills in enumerate((7, 7, 9)))))
     assert row.harm.killed == 2
@@ -205,16 +185,6 @@ def test_guests_that_had_to_go_are_counted_once_they_went() -> None:
         Outcome(Decision(entity, "guest_pause", 0, "", Source("x")), 1, 0, Status.APPLIED),
     ]
     assert current_of(after(cycle(0, {}), cycle(5, {}, outcomes=outcomes)))[0].evictions == 1
-
-
-def test_each_hour_has_its_own_rows() -> None:
-    accounts = after(*(cycle(n, {"a": KNOWN, "b": KNOWN}) for n in range(3590, 3600, 5)))
-    for now in (3600, 3605):
-        accounts.add(cycle(now, {"a": KNOWN}))
-    (over,) = accounts.take()
-    assert {row.id: row.seconds for row in over[1]} == {"a": 5, "b": 5}
-    assert {name: row.seconds for name, row in current_of(accounts)[1].items()} == {"a": 10}
-    assert accounts.take() == []
 
 
 def test_returning_guest_has_one_row() -> None:
@@ -252,13 +222,6 @@ def test_parts_of_sold_memory_add_up(looks: list[dict[str, Value]]) -> None:
     given = row.given_back_kib_seconds.balloon + row.given_back_kib_seconds.sweeps + row.given_back_kib_seconds.cold
     assert 0 <= row.given_back_kib_seconds.cold <= row.kib_seconds.swapped
     assert given + row.kib_seconds.held <= touched * row.seconds + 1
-
-
-@given(st.floats(1, 1e12))
-def test_a_size_is_in_its_bin(kib: float) -> None:
-    edge = upper_edge(bin_of(kib))
-    assert kib <= edge * (1 + 1e-9)
-    assert edge <= kib * 1.0443
 
 
 def test_a_percentile_is_where_so_much_of_the_time_has_passed() -> None:

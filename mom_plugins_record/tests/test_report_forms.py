@@ -283,13 +283,6 @@ def test_a_folder_without_accounts_is_said(tmp_path: Path) -> None:
     assert f"there is no {tmp_path / NAME}" in str(run(tmp_path).exception)
 
 
-def test_hours_that_two_moms_have_shared_are_one_hour(tmp_path: Path) -> None:
-    halves = [host(FIRST, seconds=1800.0), host(FIRST, seconds=1800.0)]
-    summary = summed(halves, [guest(FIRST, "a", 4, 1)])
-    assert summary.seen_hours == 1
-    assert summary.whole.sold_gib == 4
-
-
 def test_too_little_evidence_gives_no_advice() -> None:
     assert "does not report" in advise(4 * GIB, 0.0, 0, 0, 3600, 0).why
     first_hour = advise(4 * GIB, GIB, 0, 0, 600, 0)
@@ -298,23 +291,12 @@ def test_too_little_evidence_gives_no_advice() -> None:
     assert advise(4 * GIB, GIB, 24, 0, 3600, 0).fit is Fit.LARGE
 
 
-def test_unknown_use_is_not_zero() -> None:
-    silent = guest(FIRST, "a", 8, 4, used=size(4, 900.0))
-    (line,) = summed([host(FIRST)], [silent], by="guest").lines
-    assert (line.used_gib, line.sold_gib) == (4, 8)
-
-
 @pytest.mark.parametrize(("killed", "for_mom", "why"), [(1, 0.0, "its kernel killed programs"), (0, 900.0, "mom had taken")])
 def test_guest_short_of_memory_gets_no_smaller_size(killed: int, for_mom: float, why: str) -> None:
     lacked = advise(8 * GIB, GIB, 24, 0.0, 86_400.0, killed, for_mom)
     assert (lacked.fit, lacked.would_do_gib, lacked.risk) == (Fit.UNKNOWN, None, None)
     assert why in lacked.why
     assert advise(8 * GIB, GIB, 24, 0.0, 86_400.0, 0, 800.0).fit is Fit.LARGE
-
-
-@given(st.integers(1, 10_000))
-def test_risk_matches_the_number_of_hours(hours: int) -> None:
-    assert (1 - risk_of(hours)) ** hours == pytest.approx(0.05, rel=1e-6)
 
 
 @given(st.lists(st.floats(0, 1e9), min_size=7, max_size=40), st.floats(1, 1e10))
@@ -326,11 +308,6 @@ def test_growth_bounds_are_ordered(needed: list[float], limit: float) -> None:
     if growth.full_on is not None:
         assert growth.full_on_earliest is not None
         assert growth.full_on_earliest <= growth.full_on
-
-
-def test_a_weeks_rhythm_is_no_growth() -> None:
-    assert growth_of([(float(n), 5.0) for n in range(6)], 10.0, 0.0).gib_each_week is None
-    assert "7 complete days" in growth_of([], 10.0, 0.0).why_unknown
 
 
 @pytest.mark.parametrize("at", [0, 6, 12, 22])

@@ -36,21 +36,7 @@ def test_a_policy_of_ones_own(mom_run: Callable[..., PluginRun]) -> None:
     run.assert_never_below("balloon_cur", 64 << 10)
 
 
-def test_a_plugin_of_ones_own_and_a_guarantee_that_holds(mom_run: Callable[..., PluginRun]) -> None:
-    run = mom_run(cycles=4, plugins={"sim": HOST, "balloon": {}, "halver": Halver}, guests={"*": {"guarantee": "768MiB"}})
-    run.assert_never_below("balloon_cur", "guest_guarantee")
-    assert run.decided("balloon_target")
-
-
 def test_what_an_assertion_says_when_it_does_not_hold(mom_run: Callable[..., PluginRun]) -> None:
     run = mom_run(cycles=3, plugins={"sim": HOST, "balloon": {}, "halver": Halver})
     with pytest.raises(AssertionError, match=r"cycle \d: guest .* has balloon_cur \d+, less than balloon_max"):
         run.assert_never_below("balloon_cur", "balloon_max")
-
-
-def test_the_world_can_be_changed_between_cycles(mom_run: Callable[..., PluginRun]) -> None:
-    numbers: list[int] = []
-    run = mom_run(cycles=3, plugins={"sim": HOST}, between=numbers.append)
-    assert numbers == [1, 2, 3]
-    assert [report.number for report in run.reports] == numbers
-    assert run.problems == []

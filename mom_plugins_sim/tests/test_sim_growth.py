@@ -51,13 +51,6 @@ def test_a_raised_limit_lets_a_guest_grow(hypervisor: SimHypervisor, clock: Hand
     assert guest.memory.lost_seconds == lost
 
 
-def test_memory_that_the_guest_holds_already_is_free(hypervisor: SimHypervisor, clock: HandClock) -> None:
-    hypervisor.world.guests["u1"].memory.touched += 600 * MIB
-    guest = limited(hypervisor, clock, 0)
-    assert guest.memory.anon == 600 * MIB
-    assert guest.memory.lost_seconds == 0
-
-
 def test_limits_are_looked_at_ten_times_a_second(hypervisor: SimHypervisor, clock: HandClock) -> None:
     assert isinstance(hypervisor, GrowthControl)
     seen: list[float] = []

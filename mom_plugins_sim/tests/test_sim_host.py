@@ -5,7 +5,6 @@ import pytest
 from mom_plugins_sim.guest import MIB
 from mom_plugins_sim.host import SimulatedHostMemory
 from mom_plugins_sim.host_swap import disk
-from mom_plugins_sim.workload import HostLoad
 
 GIB = 1024 * MIB
 
@@ -48,16 +47,3 @@ def test_pressure_rises_and_falls_at_the_speed_of_its_window():
     run(host, 600, 10 * GIB)
     assert host.some[10] < host.some[60] < host.some[300]
     assert host.swapped < GIB
-
-
-def test_when_swap_is_full_too_everybody_waits():
-    host = run(a_host(swap=disk(1.0 * GIB)), 60, 40 * GIB)
-    assert host.swapped == GIB
-    assert host.stall == 1.0
-
-
-def test_host_load_grows_and_ends():
-    load = HostLoad(peak=6 * GIB, begins=10, lasts=100, rate=GIB)
-    assert [load.at(t) for t in (0, 10, 12, 50, 109, 110, 500)] == [0, 0, 2 * GIB, 6 * GIB, 6 * GIB, 0, 0]
-    host = run(a_host(loads=[load]), 60, 20 * GIB)
-    assert host.available == 5 * GIB - 256 * MIB

@@ -1,8 +1,6 @@
 """The simulated samepage merging."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mom_core import NotSupported
 from mom_plugins_sim.ksm import COPIES, PAGE, VOLATILE, Ksm
@@ -15,10 +13,6 @@ def run(ksm, seconds, mergeable=2 * GIB, resident=20 * GIB):
     for _ in range(seconds):
         ksm.step(mergeable, resident, 1.0)
     return ksm
-
-
-def test_nothing_is_merged_before_it_is_switched_on():
-    assert run(Ksm(), 100).saved_kib == 0
 
 
 def test_merging_approaches_what_there_is_to_merge():
@@ -34,17 +28,6 @@ def test_more_pages_to_scan_merge_sooner_and_cost_more():
     assert fast.cpu_seconds > 2 * slow.cpu_seconds
 
 
-@given(st.integers(1, 1 << 31), st.integers(0, 1000))
-def test_the_scanner_never_uses_more_than_one_cpu(pages, sleep):
-    assert run(Ksm(run=1, pages_to_scan=pages, sleep_millisecs=sleep), 10).cpu_seconds <= 10.0001
-
-
-def test_freed_pages_are_merged_no_more():
-    ksm = run(Ksm(run=1, pages_to_scan=5000), 2000)
-    run(ksm, 1, mergeable=GIB)
-    assert ksm.sharing <= MOST / 2
-
-
 def test_stopping_keeps_what_is_merged_and_unmerging_does_not():
     ksm = run(Ksm(run=1, pages_to_scan=5000), 1000)
     before = ksm.sharing
@@ -52,14 +35,6 @@ def test_stopping_keeps_what_is_merged_and_unmerging_does_not():
     assert run(ksm, 10).sharing == before
     ksm.write({"run": 2})
     assert run(ksm, 1).sharing == 0
-
-
-def test_it_reads_like_the_kernels_files():
-    files = run(Ksm(run=1, pages_to_scan=1000), 600).read()
-    assert files["pages_sharing"] > files["pages_shared"] > 0
-    assert files["full_scans"] > 0
-    assert files["general_profit"] > 0
-    assert files["ksmd_cpu_seconds"] > 0
 
 
 @pytest.mark.parametrize("knobs", [{"run": 3}, {"run": -1}, {"pages_to_scan": 0}, {"use_zero_pages": 1}, {"run": 1, "smart": 1}])

@@ -19,7 +19,7 @@ from mom_plugins_record.recording.reader import Recording
 from mom_plugins_sim import SimPlugin
 from mom_plugins_sim.guest import MIB
 from mom_plugins_sim.hypervisor import SimHypervisor
-from mom_plugins_sim.scenario.library import built_in, find_scenario, read_scenario
+from mom_plugins_sim.scenario.library import find_scenario, read_scenario
 from mom_plugins_sim.scenario.recorded import scene_of_recording
 from mom_plugins_sim.scenario.scene import scene_of
 from mom_plugins_sim.simulate.command import simulate
@@ -56,17 +56,6 @@ def test_properties_of_a_scenario_are_recorded(tmp_path: Path) -> None:
     again = run_plugins(tmp_path / "again", {"sim": {"recording": str(tmp_path / "rec")}}, cycles=1)
     found = [dict(guest.properties) for guest in again.reports[-1].snapshot.guests.values()]
     assert [(one["flavor"], one["name"]) for one in found] == [("m1.small", "a-001"), ("m1.small", "a-002")]
-
-
-@pytest.mark.parametrize("name", built_in())
-def test_built_in_scenarios_are_overcommitted(name: str) -> None:
-    path = find_scenario(name)
-    scenario = read_scenario(path)
-    assert scenario.about
-    scene = scene_of(scenario, path.parent)
-    assert sum(guest.memory for guest in scene.guests) > scene.host_memory
-    assert scene_of(scenario, path.parent) == scene
-    assert scene_of(scenario, path.parent, seed=77) != scene
 
 
 @pytest.mark.parametrize(
@@ -129,11 +118,6 @@ def test_constant_recorded_use_lasts_to_the_end() -> None:
     assert first > GIB / 2
     assert set(rest) == {rest[0]}
     assert rest[0] < GIB / 4
-
-
-def test_paused_recorded_guest_has_a_balloon() -> None:
-    (guest,) = scene_of_recording(_Recorded(), 0.0, 1e9).guests
-    assert not guest.rigid
 
 
 def test_guests_of_a_trace_do_what_was_measured(tmp_path: Path) -> None:

@@ -2,17 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from mom_core import EngineState, Entity, LedgerEntry, PluginContext, Scope, Value
+from mom_core import Value
 from mom_core.testing import snapshot
-from mom_plugins_sla.eviction.jobs import Job, Jobs, JobState
-from mom_plugins_sla.eviction.ladder import Announcements, Ladder, climb
-from mom_plugins_sla.eviction.recent_steps import RecentSteps
+from mom_plugins_sla.eviction.jobs import Job, JobState
+from mom_plugins_sla.eviction.ladder import Ladder, climb
 from mom_plugins_sla.eviction.settings import EvictionSettings
 from mom_plugins_sla.eviction.steps import EvictionCandidate, HostPressure, Step, candidate_of, choose, most_stopped, needs_of, warning_of
 
@@ -133,22 +129,6 @@ def test_only_what_the_class_says_is_allowed_and_only_for_guests_of_which_enough
 # --- over time ------------------------------------------------------------------------------------------------------------------------
 
 
-class Climber:
-    """A ladder whose steps are announced, and taken when their warning is over, as the plugin does."""
-
-    def __init__(self, settings: EvictionSettings = SETTINGS) -> None:
-        self.ladder, self.announcements = Ladder(settings), Announcements()
-
-    def step(self, now: float, want: tuple[str, Step] | None, warning: float) -> tuple[str, Step] | None:
-        """What is taken now, of what is wanted."""
-        self.announcements.keep([] if want is None else [want])
-        if want is None or now < self.announcements.announce(want[0], want[0], want[1], now, warning).due or self.ladder.waits(now):
-            return None
-        self.ladder.begin(now)
-        self.announcements.begin(*want)
-        return want
-
-
 def wanted(
     ladder: Ladder, now: float, pressure: HostPressure, candidates: Sequence[EvictionCandidate], *, busy: bool = False
 ) -> tuple[str, Step] | None:
@@ -174,27 +154,6 @@ def test_what_was_announced_stays_though_another_guest_would_be_chosen_by_now() 
     assert wanted(ladder, 70, FULL, [cheaper]) == ("cheaper", Step.SAVE), "the first one is gone"
 
 
-def test_the_smallest_guest_is_chosen_that_gives_what_the_host_lacks() -> None:
-    sizes = [guest(name, Step.SAVE, frees=frees) for name, frees in (("s", 100_000), ("m", 150_000), ("l", 900_000))]
-    ladder = Ladder(SETTINGS)
-    assert [wanted(ladder, now, FULL, sizes) for now in (0, 60)] == [None, ("m", Step.SAVE)], "0.15 of its memory, less 5,000"
-
-
-@pytest.mark.parametrize(("gone", "moved", "step"), [(2, 0, Step.MIGRATE), (0, 2, Step.SAVE), (2, 2, None), (0, 0, Step.MIGRATE)])
-def test_where_no_more_may_stop_or_leave_the_other_is_still_done(gone: int, moved: int, step: Step | None) -> None:
-    ladder, one = Ladder(SETTINGS), guest("vm", Step.MIGRATE, Step.SAVE)
-    for now in (0, 60):
-        climb(ladder, now, FULL, [one], [], 8, gone=gone, moved=moved)
-    assert ladder.chosen == (None if step is None else ("vm", step))
-
-
-def test_the_next_step_waits_until_the_last_one_has_ended_and_had_an_effect() -> None:
-    climber, others = Climber(), [guest(name, Step.SAVE) for name in "abcdefgh"]
-    taken = [now for now in range(0, 400, 5) if climber.step(now, wanted(climber.ladder, now, FULL, others, busy=70 <= now <= 200), 0)]
-    assert taken[0] == 60
-    assert taken[1] >= 260
-
-
 def test_who_was_stopped_last_comes_back_first_when_there_has_been_room_for_long() -> None:
     ladder = Ladder(SETTINGS)
     both = [Job("a", "a", Step.SAVE, needs=1000, state=JobState.DONE), Job("b", "b", Step.SAVE, needs=1000, state=JobState.DONE)]
@@ -213,14 +172,6 @@ def test_who_is_too_large_does_not_come_back_and_one_that_is_paused_needs_nothin
     ):
         ladder = Ladder(SETTINGS)
         assert any(climb(ladder, now, tight, [], [one], 10) for now in range(0, 1000, 10)) is comes
-
-
-def test_one_that_is_too_large_keeps_no_other_away() -> None:
-    large = Job("large", "large", Step.SAVE, needs=700_000, state=JobState.DONE)
-    for one in (Job("a", "a", Step.PAUSE, needs=900_000, state=JobState.DONE), Job("a", "a", Step.SAVE, needs=9, state=JobState.DONE)):
-        ladder = Ladder(SETTINGS)
-        back = [(now, undo.name) for now in range(0, 650, 10) if (undo := climb(ladder, now, ROOM, [], [one, large], 10))]
-        assert back == [(600, "a")]
 
 
 def test_memory_that_is_kept_for_a_launch_is_no_room_for_a_guest_that_comes_back() -> None:
@@ -244,94 +195,3 @@ def test_the_next_one_does_not_come_back_into_memory_that_one_which_boots_has_no
         if undo := climb(ladder, now, pressure, [], off, 10, held=held):
             back[undo.guest] = now
     assert (back["b"], back.get("a")) == (600, second)
-
-
-numbers = st.one_of(st.none(), st.just(float("nan")), st.floats(0, TOTAL))
-pressures = st.one_of(
-    st.just(FULL),
-    st.just(FULL),
-    st.just(ROOM),
-    st.builds(HostPressure, numbers, numbers, numbers, st.sampled_from(["", "low", "hard", "high"])),
-)
-crowds = st.lists(
-    st.builds(
-        guest,
-        st.sampled_from("abcdefghij"),
-        st.sampled_from(list(Step)),
-        st.sampled_from(list(Step)),
-        frees=st.floats(1, 1e6),
-        priority=st.integers(0, 100),
-    ),
-    max_size=10,
-    unique_by=lambda one: one.identity,
-)
-
-
-warnings = st.fixed_dictionaries({name: st.floats(0, 300) for name in "abcdefghij"})
-
-
-@given(crowds, warnings, st.lists(st.tuples(pressures, st.floats(0.1, 100), st.booleans()), max_size=60), st.floats(0.05, 0.9))
-def test_whatever_happens_nobody_is_taken_who_may_not_be_too_early_too_fast_or_too_many(
-    crowd: list[EvictionCandidate], warning: dict[str, float], cycles: list[tuple[HostPressure, float, bool]], share: float
-) -> None:
-    settings = SETTINGS.model_copy(update={"share": share})
-    climber, now = Climber(settings), 0.0
-    running = {one.identity: one for one in crowd}
-    stopped: list[Job] = []
-    done: set[str] = set()
-    announced: dict[tuple[str, Step] | None, float] = {}
-    steps: list[float] = []
-    moves = 0
-    guests = len(crowd) + 1
-    for pressure, passed, busy in cycles:
-        now += passed
-        undo = climb(climber.ladder, now, pressure, list(running.values()), stopped, guests - moves, moved=moves, busy=busy)
-        want = climber.ladder.chosen
-        if pressure.share is None:
-            assert not want
-            assert not undo
-        if want not in announced:
-            announced = {want: now}
-        taken = climber.step(now, want, warning[want[0]] if want else 0.0)
-        if taken:
-            one = running.pop(taken[0])
-            assert taken[1] in one.allowed
-            assert pressure.is_hard(SETTINGS, already=True)
-            assert now >= announced.pop(taken) + warning[one.identity]
-            assert not steps or now - steps[-1] >= settings.apart
-            steps.append(now)
-            if taken[1] is Step.MIGRATE:
-                moves += 1
-            else:
-                stopped.append(Job(one.identity, one.identity, taken[1], needs=one.frees, state=JobState.DONE))
-                done.add(one.identity)
-            assert len(stopped) <= most_stopped(guests - moves, share)
-            assert moves <= most_stopped(guests, share)
-        if undo:
-            assert undo.guest in done
-            assert pressure.is_calm(SETTINGS, 0.0)
-            assert not steps or now - steps[-1] >= settings.apart
-            steps.append(now)
-            done.remove(undo.guest)
-            stopped.remove(undo)
-            running[undo.guest] = next(one for one in crowd if one.identity == undo.guest)
-
-
-# --- what is remembered -----------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "text", ["", "[]", "{", '{"format": 2, "stopped": []}', '{"format": 1}', '{"format": 1, "stopped": [{"guest": 5}]}', "[" * 5000, "\xff"]
-)
-def test_of_a_file_that_makes_no_sense_nothing_is_guessed_and_pauses_are_in_the_ledger(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "eviction" / "jobs.json"
-    path.parent.mkdir()
-    path.write_text(text, "latin-1")
-    controls = {"guest_pause": 1, "guest_save": 1, "balloon_target": 1}
-    entries = [LedgerEntry(Entity(Scope.GUEST, control, "vm"), control, 0, one, "any", 7.0) for control, one in controls.items()]
-    context = PluginContext(name="eviction", state_directory=tmp_path, engine_state=lambda: EngineState(changes=entries))
-    jobs = Jobs(context, 60.0, RecentSteps(context))
-    jobs.load()
-    assert jobs.stopped == [Job("guest_pause", "vm", Step.PAUSE, JobState.DONE, 7.0)]
-    assert "start them by hand" in context.state_files[-1].damage
-    assert path.with_name("jobs.json.damaged-1").read_bytes() == text.encode("latin-1")

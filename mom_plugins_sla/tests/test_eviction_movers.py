@@ -143,18 +143,6 @@ def test_a_move_that_is_under_way_when_mom_is_killed_is_asked_for_by_the_next_an
     assert len(bench.mover.jobs) == 1
 
 
-def test_a_move_that_mom_died_in_while_it_told_the_mover_to_begin_is_asked_for_too(bench: MovingBench) -> None:
-    hang = threading.Event()
-    bench.mover.begins = lambda job: str(hang.wait(30))
-    assert bench.drain("vm1") == [Status.APPLIED]
-    assert bench.kept[0]["reference"] == "", "it is noted before the mover is told"
-    bench.crash()
-    bench.until(lambda: bench.mover.looked)
-    assert bench.mover.looked[0].reference == ""
-    assert bench.drain("vm1") == []
-    hang.set()
-
-
 def test_a_mover_that_hangs_holds_up_no_cycle_and_no_other_guest_is_given_to_it_for_ever(bench: MovingBench) -> None:
     hang = threading.Event()
     bench.mover.begins = lambda job: str(hang.wait(30))
@@ -265,19 +253,6 @@ def test_the_moves_of_the_last_guests_end_too_but_not_while_the_guests_are_unkno
         assert bench.kept
     bench.hypervisor.known.pop("vm1")
     bench.until(lambda: bench.kept == [])
-
-
-def test_a_hypervisor_with_a_long_uri_does_not_make_the_file_unreadable(tmp_path: Path) -> None:
-    bench = MovingBench(tmp_path, destination="qemu+tls://spare/system")
-    bench.hypervisor.uri = f"fake:///{'x' * 200}"
-    hang = threading.Event()
-    bench.hypervisor.migrate = lambda *_: hang.wait(30)  # type: ignore[method-assign,assignment]  # it takes long
-    assert bench.drain("vm1") == [Status.APPLIED]
-    bench.crash("qemu+tls://spare/system")
-    assert bench.moving("vm1") == "being moved to qemu+tls://spare/system"
-    assert not bench.plugin._context.state_files[-1].damage
-    hang.set()
-    bench.plugin.mom_teardown()
 
 
 def test_a_guest_of_which_libvirt_does_not_say_how_its_move_ended_is_not_moved_again(tmp_path: Path) -> None:

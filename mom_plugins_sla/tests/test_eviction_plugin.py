@@ -597,13 +597,6 @@ def test_whoever_decides_a_destination_that_runs_programs_gets_no_further(tmp_pa
     assert bench.hypervisor.migrated == {}
 
 
-def test_nothing_is_done_twice(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, ordinary=MAY_ALL)
-    reports = bench.cycles(300, ("vm1", "guest_pause", 1), ("vm1", "guest_save", 1), ("vm1", "guest_shutdown", 1))
-    assert len(applied(reports)) == 1
-    assert any("mom has already taken a step" in reason for reason in refusals(reports)) or bench.remembered != ["vm1: pause"]
-
-
 # --- what others do, and what survives ---------------------------------------------------------------------------------------------------
 
 

@@ -73,16 +73,6 @@ def test_a_weight_that_is_asked_for_in_vain_costs_the_guest_nothing_of_what_it_h
     assert world.weights_seen(tmp_path, 6, change) == [VAPOR, VAPOR, VAPOR, VAPOR, GOLD, OWN]
 
 
-def test_a_guest_that_came_with_the_weight_of_its_class_is_an_ordinary_one_without_it(tmp_path: Path) -> None:
-    world = World(VAPOR)
-
-    def change(number: int) -> None:
-        if number == 3:
-            world.guest_there.properties = {}
-
-    assert world.weights_seen(tmp_path, 4, change) == [VAPOR, VAPOR, 100, 100]
-
-
 def test_the_weight_stays_while_the_class_is_not_told(tmp_path: Path) -> None:
     world = World()
 

@@ -42,37 +42,6 @@ def test_never_below_a_guarantee_and_never_above_the_most_and_all_room_is_used(w
     assert math.isclose(sum(shares), min(room, most), rel_tol=1e-6, abs_tol=1e-3)
 
 
-@pytest.mark.long
-@given(claims, rooms, rooms, taxes)
-@settings(max_examples=150)
-def test_more_memory_for_the_host_never_means_less_for_a_guest(wanted: list[Claim], room: float, more: float, tax: float) -> None:
-    for less, share in zip(fair_shares(wanted, room, tax), fair_shares(wanted, room + more, tax), strict=True):
-        assert share >= less - near(room + more)
-
-
-@pytest.mark.long
-@given(st.lists(st.tuples(sizes, sizes), min_size=2, max_size=12), sizes, costs, rooms, taxes)
-@settings(max_examples=150)
-def test_no_envy_within_a_class(guests: list[tuple[float, float]], guarantee: float, cost: float, room: float, tax: float) -> None:
-    wanted = [Claim(guarantee, used, most, cost) for used, most in guests]
-    shares = fair_shares(wanted, room, tax)
-    if sum(map(promised, wanted)) > room:
-        return
-    for claim, share in zip(wanted, shares, strict=True):
-        if share < min(claim.used, claim.most) - near(claim.most):  # it lacks something that it uses
-            for other in shares:
-                assert other <= share + near(room)
-
-
-@given(claims, rooms, taxes, st.permutations(range(12)))
-def test_the_order_of_guests_does_not_matter(wanted: list[Claim], room: float, tax: float, order: list[int]) -> None:
-    order = [index for index in order if index < len(wanted)]
-    shares = fair_shares(wanted, room, tax)
-    shuffled = fair_shares([wanted[index] for index in order], room, tax)
-    for index, share in zip(order, shuffled, strict=True):
-        assert math.isclose(share, shares[index], rel_tol=1e-6, abs_tol=near(room))
-
-
 @pytest.mark.parametrize(
     ("wanted", "room", "tax", "shares"),
     [

@@ -158,13 +158,7 @@ class AccountsFile:
 
     def _check_existing(self) -> str:
         try:
-            try:
-                self._check()
-            except sqlite3.OperationalError:
-                raise
-            except _SQL_ERRORS:
-                _read_all(self.path)  # SQLite reports disk errors as damage too
-                self._check()
+            self._check()
             return ""
         except (OSError, sqlite3.OperationalError) as error:
             if "locked" in str(error):
@@ -174,7 +168,8 @@ class AccountsFile:
             return self.set_aside(_reason(error))
 
     def _check(self) -> None:
-        _check_header(self.path)
+        if not self.path.stat().st_size:
+            raise sqlite3.DatabaseError("it is empty")
         with closing(_connect(self.path, write=True)) as connection:
             if not self._is_checked:
                 _check_pages(self.path, connection)
@@ -310,28 +305,7 @@ def check(path: Path) -> None:
     except sqlite3.OperationalError as error:  # a lock, or no permission
         raise _unreadable(path, error, "try again, or run as root or the user that recorded it") from error
     except _SQL_ERRORS as error:
-        try:
-            _read_all(path)
-        except OSError as disk_error:
-            raise _unreadable(path, disk_error, "repair the disk") from error
         raise AccountsDamaged(path, _reason(error)) from error
-
-
-def _check_header(path: Path) -> None:
-    # SQLite takes this damage for a read-only file or a later format: bytes 18, 19 and 44 to 47 in
-    # https://www.sqlite.org/fileformat.html.
-    with path.open("rb") as file:
-        header = file.read(48)
-    if not header:
-        raise sqlite3.DatabaseError("it is empty")
-    if max(header[18:20], default=0) > 2 or int.from_bytes(header[44:]) > 4:
-        raise sqlite3.DatabaseError("its header is invalid")
-
-
-def _read_all(path: Path) -> None:
-    with path.open("rb") as file:
-        while file.read(1 << 20):
-            pass
 
 
 def _check_pages(path: Path, connection: sqlite3.Connection) -> None:
