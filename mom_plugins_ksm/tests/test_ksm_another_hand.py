@@ -119,6 +119,19 @@ def test_changes_by_mom_without_an_answer_are_not_another_program(tmp_path: Path
         node.hypervisor.answers = not node.hypervisor.answers
 
 
+def test_run_left_by_a_failed_restore_is_not_another_program(tmp_path: Path) -> None:
+    node = Node(tmp_path, **HANDLER)
+    node.other_sets(0, "run")
+    node.other_sets(0, "merge_across_nodes")
+    apply_decisions(node.plugin, [Decision(HOST, "ksm_run", 1)])
+    node.hypervisor = LosesAnswers(tmp_path / "sys/kernel/mm/ksm")
+    node.hypervisor.answers = False
+    put_back(node.plugin, [LedgerEntry(HOST, "ksm_merge_across_nodes", 1, 0, "ksm", 0.0)], node.hypervisor)
+    node.other_sets(2, "run")
+    node.hypervisor = None
+    assert node.cycle() == []
+
+
 @pytest.mark.parametrize("more", [{}, HANDLER], ids=["without", "with virt-handler"])
 def test_restores_by_mom_are_not_another_program(tmp_path: Path, more: dict[str, str]) -> None:
     node = Node(tmp_path, **more)

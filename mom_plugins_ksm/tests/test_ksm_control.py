@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -14,11 +15,13 @@ from mom_core import (
     ControlSpec,
     Decision,
     Entity,
+    Guest,
     GuestBusy,
     HypervisorError,
     KsmControl,
     LedgerEntry,
     Outcome,
+    PluginContext,
     Scope,
     Status,
     Target,
@@ -27,6 +30,7 @@ from mom_core import (
 )
 from mom_devkit import apply_decisions
 from mom_devkit import put_back as put_entries_back
+from mom_plugins_ksm import KsmPlugin
 from mom_plugins_ksm.control import CONTROLS, KsmKnobs, knob_of
 
 HOST = Entity(Scope.HOST, "host", "host")
@@ -163,6 +167,136 @@ def test_no_knob_is_retried_after_a_call_without_an_answer() -> None:
     assert {outcome.error for outcome in outcomes.values()} == {"no answer within 2s"}
 
 
+@pytest.mark.parametrize(
+    ("mergeable", "files", "entries", "left", "run"),
+    [
+        (100, {"pages_to_scan": 400}, {"run": (0, 1), "pages_to_scan": (100, 400)}, {}, 0),
+        (100, {}, {}, {}, 1),  # a KSM that ran before mom runs again
+        (100, {}, {"run": (2, 0)}, {"run": Status.LEFT_ALONE}, 1),  # which another process chose
+        (2000, {"pages_to_scan": 400}, {"run": (0, 1), "pages_to_scan": (100, 400)}, {"merge_across_nodes": Status.FAILED}, 0),
+    ],
+    ids=["stopped", "running", "chosen", "without memory to unmerge"],
+)
+def test_merging_across_nodes_is_restored_by_unmerging_first_if_memory_allows(
+    mergeable: int, files: dict[str, Value], entries: dict[str, tuple[Value, Value]], left: dict[str, Status], run: int
+) -> None:
+    kernel = Kernel(mergeable=mergeable, run=1, merge_across_nodes=0, **files)
+    outcomes = put_back(kernel, 1000, merge_across_nodes=(1, 0), **entries)
+    assert {name: one.status for name, one in outcomes.items() if one.status is not Status.APPLIED} == left
+    assert ("unmerging 1000 pages" in outcomes["merge_across_nodes"].error) == ("merge_across_nodes" in left)
+    assert (kernel.files["merge_across_nodes"], kernel.files["run"]) == (0 if "merge_across_nodes" in left else 1, run)
+    assert kernel.merged == (0 if run == 0 and not left else mergeable)
+
+
+@pytest.mark.parametrize(("mergeable", "run"), [(0, 1), (100, None)], ids=["no pages are shared", "the mode of KSM is unknown"])
+def test_nothing_is_unmerged_if_that_would_not_help(mergeable: int, run: Value) -> None:
+    kernel = Kernel(mergeable, run=1, merge_across_nodes=0)
+    kernel.files["run"], kernel.fault = run, HypervisorError("Device or resource busy")
+    assert put_back(kernel, merge_across_nodes=(1, 0))["merge_across_nodes"].status is Status.FAILED
+    assert kernel.calls == [[("merge_across_nodes", 1)]]
+
+
+class Sticky(Kernel):
+    """KSM that keeps some shared pages for a moment after unmerging, as the kernel may."""
+
+    refusals = 2
+
+    def ksm_write(self, knobs: Mapping[str, int]) -> None:
+        if "merge_across_nodes" in knobs and self.refusals:
+            self.refusals -= 1
+            raise HypervisorError("Device or resource busy")
+        super().ksm_write(knobs)
+
+
+def test_restore_waits_for_the_last_shared_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_plugins_ksm.control._BUSY_PAUSE", 0.0)
+    kernel = Sticky(mergeable=100, run=1, merge_across_nodes=0)
+    assert put_back(kernel, merge_across_nodes=(1, 0))["merge_across_nodes"].status is Status.APPLIED
+    kernel = Sticky(mergeable=100, run=1, merge_across_nodes=0)
+    kernel.refusals = 1000
+    outcome = put_back(kernel, merge_across_nodes=(1, 0))["merge_across_nodes"]
+    assert (outcome.status, outcome.error) == (Status.FAILED, "Device or resource busy")
+    assert kernel.files["run"] == 1
+
+
+class LateUnmerging(Kernel):
+    """KSM that unmerges too late to answer, or stops instead."""
+
+    stands = 2
+
+    def ksm_write(self, knobs: Mapping[str, int]) -> None:
+        super().ksm_write(knobs)
+        if knobs.get("run") == 2:
+            self.files["run"] = self.stands
+            raise HypervisorError("no answer within 2s")
+
+
+@pytest.mark.parametrize("stands", [2, 0], ids=["too late", "not at all"])
+def test_ksm_merges_again_after_unmerging_without_an_answer(stands: int) -> None:
+    kernel = LateUnmerging(mergeable=100, run=1, merge_across_nodes=0)
+    kernel.stands = stands
+    outcome = put_back(kernel, merge_across_nodes=(1, 0))["merge_across_nodes"]
+    assert (outcome.status, outcome.error) == (Status.FAILED, "no answer within 2s")
+    assert (kernel.files["merge_across_nodes"], kernel.files["run"]) == (0, 1)
+
+
+class Killed(BaseException):
+    """mom is killed."""
+
+
+class UntilKilled(Kernel):
+    """KSM under a mom that is killed after some writes."""
+
+    uri, left = "test:///own", 99
+
+    def guests(self) -> Sequence[Guest]:
+        return []
+
+    def ksm_write(self, knobs: Mapping[str, int]) -> None:
+        if not self.left:
+            raise Killed
+        self.left -= 1
+        super().ksm_write(knobs)
+
+
+BACK = [Change(Target(HOST, "ksm_merge_across_nodes"), 1, 0, back=True)]
+
+
+def plugin(folder: Path, *, serves: bool = True) -> KsmPlugin:
+    context = PluginContext(name="ksm", root=folder, state_directory=folder / "state", serves=serves)
+    return KsmPlugin(KsmPlugin.Settings(), context)
+
+
+@pytest.mark.parametrize("writes", range(4))
+@pytest.mark.parametrize("serves", [True, False], ids=["the next mom", "mom restore"])
+def test_ksm_continues_after_a_kill_during_unmerging(tmp_path: Path, writes: int, *, serves: bool) -> None:
+    kernel = UntilKilled(mergeable=100, run=1, merge_across_nodes=0)
+    kernel.left = writes
+    with pytest.raises(Killed):
+        plugin(tmp_path).mom_write(kernel, BACK)
+    kernel.left = 99
+    later = plugin(tmp_path, serves=serves)
+    if serves:
+        assert later.mom_collect_host(kernel)["ksm_run"] == 1
+    else:
+        later.mom_read(kernel, [])
+    assert kernel.files["run"] == 1
+    assert later.mom_write(kernel, BACK) == {}
+    assert (kernel.files["merge_across_nodes"], kernel.files["run"], kernel.merged) == (1, 1, 100)
+    kernel.files["run"] = 2
+    plugin(tmp_path).mom_read(kernel, [])
+    assert kernel.files["run"] == 2, "another process has set it, and nothing is noted any more"
+
+
+def test_nothing_is_unmerged_if_the_former_mode_cannot_be_saved(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file where the folder belongs")
+    kernel = UntilKilled(mergeable=100, run=1, merge_across_nodes=0)
+    (error,) = plugin(tmp_path).mom_write(kernel, BACK).values()
+    assert "Device or resource busy" in str(error)
+    assert "cannot be written" in str(error)
+    assert (kernel.files["run"], kernel.merged) == (1, 100)
+
+
 knob_values = {
     "run": st.integers(0, 2),
     "pages_to_scan": st.integers(1, 1_000_000),
@@ -186,8 +320,5 @@ def test_restore_leaves_everything_as_before(first: dict[str, int], mergeable: i
             if outcome.status is Status.APPLIED:
                 ledger[knob] = (ledger.get(knob, (before[knob],))[0], outcome.after)
     outcomes = put_back(kernel, None, **ledger)
-    stays = {"merge_across_nodes"} if kernel.merged else set[str]()  # it can change only while no pages are merged
-    assert {outcome.status for knob, outcome in outcomes.items() if knob not in stays} <= {Status.APPLIED, Status.UNCHANGED}
-    assert {knob: value for knob, value in kernel.files.items() if knob not in stays} == {
-        knob: value for knob, value in before.items() if knob not in stays
-    }
+    assert {outcome.status for outcome in outcomes.values()} <= {Status.APPLIED, Status.UNCHANGED}
+    assert kernel.files == before

@@ -142,6 +142,19 @@ def test_real_kernel_refuses_merge_across_nodes_while_pages_are_shared(ksm: KsmP
     assert "ksm_run to 2" in outcome.error
 
 
+def test_merging_across_nodes_is_restored_on_the_real_kernel(ksm: KsmPlugin, equal_pages: None) -> None:
+    if not (KSM / "merge_across_nodes").exists():
+        pytest.skip("this kernel has no NUMA")
+    was, run = number("merge_across_nodes"), number("run")
+    decide(ksm, ksm_run=2)
+    wait_until(lambda: decide(ksm, ksm_merge_across_nodes=1 - was)["ksm_merge_across_nodes"].after == 1 - was, "it could not be changed")
+    merge_anew(ksm, ksm_pages_to_scan=5000, ksm_sleep_millisecs=5)
+    entries = [LedgerEntry(HOST, "ksm_run", run, 1, "ksm", 0.0), LedgerEntry(HOST, "ksm_merge_across_nodes", was, 1 - was, "ksm", 0.0)]
+    outcomes = put_back(ksm, entries)
+    assert all(outcome.status in {Status.APPLIED, Status.UNCHANGED} for outcome in outcomes), outcomes
+    assert (number("merge_across_nodes"), number("run")) == (was, run)
+
+
 def test_real_advisor_keeps_its_pages(ksm: KsmPlugin) -> None:
     if not (KSM / "advisor_mode").exists():
         pytest.skip("this kernel has no advisor")

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Final
 
-from mom_core import Change, ControlSpec, GuestBusy, HypervisorError, NotSupported, Refused, Scope, Target, Unit, Value, as_whole
+from pydantic import Field, TypeAdapter
+
+from mom_core import (
+    Change,
+    ControlSpec,
+    GuestBusy,
+    HypervisorError,
+    NotSupported,
+    Refused,
+    Scope,
+    StateError,
+    StateFile,
+    Target,
+    Unit,
+    Value,
+    as_whole,
+)
 from mom_plugins_ksm.fields import is_count
 from mom_plugins_ksm.sysfs import ADVISOR_CURE, FOLDER
 
@@ -32,6 +51,14 @@ CONTROLS = (
     _control(MERGE_ACROSS_NODES, Unit.FLAG, "1: also merge pages of different NUMA nodes; can change only while no pages are merged"),
 )
 
+_BUSY_TRIES = 10
+_BUSY_PAUSE = 0.05
+"""Number of attempts, and seconds between them: after unmerging, the kernel may briefly hold a few shared pages."""
+
+
+UNMERGING: Final = TypeAdapter(Annotated[int, Field(ge=STOPPED, le=UNMERGED)])
+"""Former value of `run` in a file."""
+
 
 def knob_of(control: str) -> str:
     """Return the file in /sys/kernel/mm/ksm that a control sets."""
@@ -45,6 +72,7 @@ class KsmKnobs:
     :param page_size: in bytes
     :param spare_kib: returns the KiB that unmerging may take (None if unknown); None if the hypervisor checks that
     :param folder: None if the hypervisor has its own KSM
+    :param unmerging: file with the former `run` while mom unmerges everything
     """
 
     ksm_read: Callable[[], Mapping[str, Value]]
@@ -52,6 +80,7 @@ class KsmKnobs:
     page_size: int
     spare_kib: Callable[[], int | None] | None
     folder: Path | None = None
+    unmerging: StateFile[int] | None = None
 
     def read(self, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
         """Return the present values. Raise `HypervisorError` if they cannot be read."""
@@ -92,9 +121,12 @@ class KsmKnobs:
                 pass
             else:
                 return errors
+        back = {change.target for change in changes if change.back}
         for target, value in due.items():
+            knob = knob_of(target.control)
+            set_knob = self._put_merge_across_nodes_back if knob == MERGE_ACROSS_NODES and target in back else self.ksm_write
             try:
-                self.ksm_write({knob_of(target.control): value})
+                set_knob({knob: value})
             except HypervisorError as error:
                 errors[target] = error
         return errors
@@ -112,6 +144,51 @@ class KsmKnobs:
             return ""
         memory = "the available memory is unknown" if spare is None else f"the host has only {spare // 1024} MiB to spare"
         return f"unmerging {sharing} pages needs {needed // 1024} MiB, but {memory}; stop guests first"
+
+    def _put_merge_across_nodes_back(self, knob: Mapping[str, int]) -> None:
+        # If shared pages prevent that, everything is unmerged if memory allows, and then `run` is restored.
+        try:
+            self.ksm_write(knob)
+        except HypervisorError as error:
+            files = self.ksm_read()
+            run, hindrance = files.get(RUN), self._unmerge_hindrance(files)
+            if not files.get("pages_shared") or not is_count(run):
+                raise
+            if hindrance:
+                raise HypervisorError(f"{error}; {hindrance}") from error
+            try:
+                if self.unmerging is not None:
+                    self.unmerging.write(run)
+            except StateError as unnoted:
+                raise HypervisorError(f"{error}; {unnoted.message}") from error
+        else:
+            return
+        try:  # even if a write fails, the kernel may have stopped KSM or unmerged pages
+            self.ksm_write({RUN: UNMERGED})
+            for _ in range(_BUSY_TRIES):
+                with suppress(HypervisorError):
+                    self.ksm_write(knob)
+                    return
+                time.sleep(_BUSY_PAUSE)
+            self.ksm_write(knob)
+        finally:
+            self.ksm_write({RUN: run})
+            if self.unmerging is not None:
+                with suppress(StateError):  # a remaining file is harmless: `run` is not 2
+                    self.unmerging.remove()
+
+    def end_unmerging(self) -> int | None:
+        """Restore `run` after a crash during unmerging, and return it. Raise `MomError` if that fails."""
+        former = None if self.unmerging is None else self.unmerging.read()
+        if self.unmerging is None or former is None:
+            return None
+        now = self.ksm_read().get(RUN)
+        if now is None:
+            raise HypervisorError("the mode of KSM is unknown")
+        if now == UNMERGED:
+            self.ksm_write({RUN: former})
+        self.unmerging.remove()
+        return former if now == UNMERGED else None
 
 
 def _turn(change: Change) -> int:
