@@ -26,6 +26,8 @@ from typing import Final
 from made_up_days import GIB, KINDS, SLOTS, MadeUpGuest, made_up_guest
 
 from mom_core import Guest, Host, PluginContext, Snapshot, StateFile
+from mom_core.columns import Columns
+from mom_core.model import GuestTable
 from mom_plugins_record.forecast.curve import LEAST_WEIGHT, GuestDays, SlotSeen
 from mom_plugins_record.forecast.files import DaysKeeper
 from mom_plugins_record.forecast.host_days import HostDays, KnownGuest
@@ -128,22 +130,18 @@ class _Host:
         now = self.began + cycle * INTERVAL
         slot = CALENDAR.index(now) - MONDAY
         used = [self.made[number % len(self.made)].used[slot] for number in range(self.count)]
-        guests = {
-            one.id: Guest(
-                one.id, one.name, {"mem_available": 8 * GIB, "mem_usable": 8 * GIB - use, "balloon_cur": 8 * GIB}, incarnation="1"
-            )
-            for one, use in zip(self.listed, used, strict=True)
-        }
-        return _with_columns(Snapshot(Host(), guests, now, now))
+        sizes = [8 * GIB] * self.count
+        columns = Columns({"mem_available": sizes, "mem_usable": [8 * GIB - use for use in used], "balloon_cur": sizes})
+        places = {guest.id: place for place, guest in enumerate(self.listed)}
+        return Snapshot(Host(), GuestTable(self.listed, places, columns), now, now)
 
     def cycle(self, snapshot: Snapshot) -> None:
         """Do what the plugin does in a cycle."""
         self.days.columns(snapshot.listed)
         self.days.host_fields()
-        self.days.see(snapshot)
         hour = CALENDAR.index(snapshot.time) // HOUR_SLOTS
         due, self.hour = hour != self.hour, hour
-        self.keeper.go_on(self.days, snapshot.time, due=due)
+        self.keeper.see(snapshot, due=due)
 
 
 def cost(count: int, cycles: int) -> tuple[float, float, float]:
@@ -163,18 +161,6 @@ def cost(count: int, cycles: int) -> tuple[float, float, float]:
         stored = len(StateFile.as_json(content_of(host.days)))
         host.keeper.close(None)
     return statistics.mean(spent), memory / 2**20, stored / count / 1024
-
-
-def _with_columns(snapshot: Snapshot) -> Snapshot:
-    """Return the snapshot with guests' fields in columns, as the engine collects them."""
-    from mom_core.model import GuestTable
-
-    columns = snapshot.columns
-    for name in columns:
-        columns.types(name)
-    listed = [Guest(one.id, one.name, incarnation="1") for one in snapshot.guests.values()]
-    places = {guest.id: place for place, guest in enumerate(listed)}
-    return Snapshot(snapshot.host, GuestTable(listed, places, columns), snapshot.time, snapshot.monotonic)
 
 
 def main() -> int:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from mom_core import MomError, PluginContext, StateError, StateFile
+from mom_core import MomError, PluginContext, Snapshot, StateError, StateFile
 from mom_kvm import Callers
 from mom_plugins_record.forecast.host_days import HostDays
 from mom_plugins_record.forecast.past import PastGuest, PastHost
@@ -88,37 +89,43 @@ class _LeftFile(NamedTuple):
 
 
 class DaysKeeper:
-    """Files of a running mom's days. Not thread-safe.
-
-    Each cycle encodes a few guests. A separate thread reads and writes, because a disk may be slow.
-    """
+    """Files of a running mom's days. A separate thread reads and writes, because a disk may be slow."""
 
     def __init__(self, context: PluginContext, days: HostDays) -> None:
         self._context = context
-        self._calendar = days.calendar
+        self._days = days
         self._file = context.state_file(FILE, TITLE, days_from, loss=LOSS)
         self._learned = context.state_file(LEARNED, "the result of `mom forecast learn`, in", days_from, loss="it is not used")
         self._callers = Callers("mom forecast files", 1)
-        self._round: Iterator[None] | None = None
+        self._lock = threading.Lock()
+        """For each guest's days, which the thread encodes one by one."""
         self._write: Future[None] | None = None
         self._reads: Future[Sequence[_LeftFile]] | None = None
         self._merged: dict[Path, _Version] = {}
-        """Versions of files whose content is in `days`."""
+        """Versions of files whose content is in the days."""
         self._looked = context.monotonic()
-        self._take_in(days, self._read(self._left([self._file, self._learned])))
+        self._due = False
+        self._take_in(self._read(self._left([self._file, self._learned])))
 
-    def go_on(self, days: HostDays, time: float, *, due: bool) -> None:
-        """Do one cycle's part of the work.
+    def see(self, snapshot: Snapshot, *, due: bool) -> None:
+        """Learn from a cycle, and merge files that were read meanwhile.
 
-        :param time: seconds since the epoch
         :param due: begin to write everything
         """
-        is_written = self._round is None and (self._write is None or self._write.done())
-        if self._reads is not None and self._reads.done():
-            left, self._reads = self._reads.result(), None
-            self._take_in(days, left)
-            days.forget(time)
-        elif self._reads is None:
+        with self._lock:
+            self._days.see(snapshot)
+            if self._reads is not None and self._reads.done():
+                left, self._reads = self._reads.result(), None
+                self._take_in(left)
+                self._days.forget(snapshot.time)
+            if due:
+                self._days.forget(snapshot.time)
+        self._due = self._due or due
+        is_written = self._write is None or self._write.done()
+        if is_written and self._due:
+            self._due = is_written = False
+            self._write = self._callers.start(self._save)
+        if self._reads is None:
             # After a reload, the former plugin may write its file after this plugin has read it.
             files = [self._file] if is_written else []
             if self._context.monotonic() - self._looked >= LOOKS_EVERY:
@@ -126,35 +133,26 @@ class DaysKeeper:
                 files.append(self._learned)
             if left := self._left(files):
                 self._reads = self._callers.start(partial(self._read, left))
-        if due:
-            days.forget(time)
-            if is_written:
-                self._round = self._encode(days)
-        for _ in range(max(1, days.within_a_slot(len(days.known)))):
-            if self._round is not None and next(self._round, self) is self:
-                self._round = None
 
-    def close(self, days: HostDays | None) -> None:
-        """Write all learned days, unless they are None, and end the thread."""
-        self._round = None
-        if days is not None:
+    def close(self, *, keep: bool) -> None:
+        """End the thread.
+
+        :param keep: write all learned days
+        """
+        if keep:
             with suppress(StateError):  # for example too many open files; mom's own days are written anyway
-                self._take_in(days, self._read(self._left([self._file])))
-            for _ in self._encode(days):
-                pass
-        if self._write is not None and not Callers.came_back(self._write, PATIENCE):
-            self._context.log.error("mom cannot save the learned days, because the disk does not respond")
+                self._take_in(self._read(self._left([self._file])))
+            if not Callers.came_back(self._callers.start(self._save), PATIENCE):
+                self._context.log.error("mom cannot save the learned days, because the disk does not respond")
         self._callers.close(0.0)
 
-    def _encode(self, days: HostDays) -> Iterator[None]:
-        texts, merged = list[str](), self._merged.get(self._learned.path)
-        for guest in days.to_keep():
-            texts.append(StateFile.as_json(kept_guest(guest)))
-            yield
-        self._write = self._callers.start(partial(self._save, days, texts, merged))
-
-    def _save(self, days: HostDays, texts: Sequence[str], merged: _Version | None) -> None:
-        # `merged` is the version of the learned file that the texts include.
+    def _save(self) -> None:
+        days, texts, merged = self._days, list[str](), self._merged.get(self._learned.path)
+        with self._lock:
+            guests = days.to_keep()
+        for guest in guests:
+            with self._lock:
+                texts.append(StateFile.as_json(kept_guest(guest)))
         with suppress(StateError):  # the files report the error in each cycle
             self._file.write_json(lambda: f'{StateFile.as_json(head_of(days))[:-1]},"guests":[{",".join(texts)}]}}')
             if (version := _version(self._file.path)) is not None:
@@ -171,20 +169,20 @@ class DaysKeeper:
 
     def _usable(self, file: StateFile[HostDays]) -> HostDays | None:
         content = file.read()
-        if content is None or content.calendar == self._calendar:
+        if content is None or content.calendar == self._days.calendar:
             return content
         file.refuse("the length of its days or weeks differs from the settings")
         return None
 
-    def _take_in(self, days: HostDays, left: Sequence[_LeftFile]) -> None:
+    def _take_in(self, left: Sequence[_LeftFile]) -> None:
         for file, version, content in left:
             if content is not None:
-                count = days.merge(content)
+                count = self._days.merge(content)
                 self._context.log.info("merged the days of %d guests from %s", count, file.path)
             if content is not None or file is self._file:  # an unusable file that cannot be set aside is not read again
                 self._merged[file.path] = version
             if content is not None and file is self._learned:
-                self._round = self._encode(days)  # then the learned file can go
+                self._due = True  # then the learned file can go
 
 
 def _version(path: Path) -> _Version | None:

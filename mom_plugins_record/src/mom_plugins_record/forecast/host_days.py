@@ -311,10 +311,6 @@ class HostDays:
         self.promisable_kib = learned.promisable_kib if self.promisable_kib is None else self.promisable_kib
         return count
 
-    def within_a_slot(self, count: int) -> int:
-        """Return how many of `count` items each cycle must process."""
-        return math.ceil(count / self._per_slot)
-
     def _interrupt(self, guests: Iterable[KnownGuest]) -> None:
         for guest in guests:
             guest.index, guest.count, guest.expected, guest.middles, guest.weight = -1, 0, (), (), 0.0

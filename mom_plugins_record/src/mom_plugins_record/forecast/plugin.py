@@ -122,7 +122,7 @@ class ForecastPlugin:
     def mom_teardown(self) -> None:
         """Save what the plugin has learned about guests' daily memory use."""
         if self._keeper is not None:
-            self._keeper.close(self._days if self._context.serves and self._written else None)
+            self._keeper.close(keep=self._context.serves and self._written > 0)
 
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Columns | Mapping[str, Mapping[str, Value]]:
@@ -137,11 +137,10 @@ class ForecastPlugin:
     @hookimpl
     def mom_report(self, report: Report) -> None:
         """Learn from a cycle, for the next cycle's forecasts."""
-        self._days.see(report.snapshot)
         hour = self._days.calendar.index(report.snapshot.time) // HOUR_SLOTS
         due, self._written = self._written not in (0, hour), hour
         if self._keeper is not None:
-            self._keeper.go_on(self._days, report.snapshot.time, due=due)
+            self._keeper.see(report.snapshot, due=due)
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:

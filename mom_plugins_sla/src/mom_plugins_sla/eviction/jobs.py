@@ -487,7 +487,7 @@ class Jobs:
     def _moved(self, job: Job) -> None:
         self._context.log.warning("guest %s, %s: done", job.entity, job.step)
         if not job.drained:
-            self._recent.note_move()
+            self._recent.note_move(job.move)
         self.forget(job.guest)
 
     def _failed(self, job: Job, error: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mom_plugins_sla.eviction.jobs import Job, JobState
@@ -18,37 +18,7 @@ class Announced:
     name: str
     step: Step
     due: float
-    at: float = 0.0
-
-
-class Announcements:
-    """Announced steps. Each waits for its warning time."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[tuple[str, Step], Announced] = {}
-
-    @property
-    def waiting(self) -> Sequence[Announced]:
-        """Steps, the oldest first."""
-        return tuple(self._waiting.values())
-
-    def waits(self, identity: str, step: Step) -> bool:
-        """Return whether this step of the guest is announced."""
-        return (identity, step) in self._waiting
-
-    def announce(self, identity: str, name: str, step: Step, now: float, warning: float, time: float = 0.0) -> Announced:
-        """Announce a step once."""
-        return self._waiting.setdefault((identity, step), Announced(identity, name, step, now + warning, time + warning))
-
-    def keep(self, decided: Collection[tuple[str, Step]]) -> list[Announced]:
-        """Cancel and return all announced steps except `decided`."""
-        cancelled = [announced for key, announced in self._waiting.items() if key not in decided]
-        self._waiting = {key: announced for key, announced in self._waiting.items() if key in decided}
-        return cancelled
-
-    def begin(self, identity: str, step: Step) -> None:
-        """Remove the announcement of a step that begins."""
-        self._waiting.pop((identity, step), None)
+    at: float
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
@@ -52,7 +52,7 @@ from mom_kvm import (
 )
 from mom_plugins_sla.eviction.fields import CONTROLS, EVICTED, EVICTION_ERROR, FIELDS
 from mom_plugins_sla.eviction.jobs import AT_ONCE, Job, Jobs, JobState, states_of
-from mom_plugins_sla.eviction.ladder import Announced, Announcements, Ladder, climb
+from mom_plugins_sla.eviction.ladder import Announced, Ladder, climb
 from mom_plugins_sla.eviction.permissions import Permissions
 from mom_plugins_sla.eviction.recent_steps import RecentSteps
 from mom_plugins_sla.eviction.requests import take_requests
@@ -74,7 +74,7 @@ class EvictionPlugin:
         self._context = context
         self._source = Source(context.name)
         self._ladder = Ladder(settings)
-        self._announcements = Announcements()
+        self._announced: dict[tuple[str, Step], Announced] = {}
         self._recent = RecentSteps(context)
         self.jobs = Jobs(context, settings.timeout, self._recent)
         self._requests = context.state_directory / context.name / REQUESTS
@@ -126,7 +126,7 @@ class EvictionPlugin:
         jobs = self.jobs
         if self._context.serves:
             jobs.check_moves({guest.id for guest in guests}, self._permissions.movers(), self._why_no_longer)
-        announced = {item.identity: f"announced: {item.step}" for item in self._announcements.waiting}
+        announced = {guest: f"announced: {step}" for guest, step in self._announced}
         result: dict[str, Mapping[str, Value]] = {}
         for guest in guests:
             job, activity = jobs.get(guest.id), jobs.activity(guest.id)
@@ -145,8 +145,7 @@ class EvictionPlugin:
 
     def _follow_mode(self, enforces: bool) -> None:
         if enforces != self._enforces:
-            for item in self._announcements.keep(()):
-                self._cancelled(item, "mom only observes now")
+            self._keep_announced((), "mom only observes now")
             self._ladder.chosen, self._enforces = None, enforces
 
     def _take_requests(self, hypervisor: Hypervisor) -> None:
@@ -166,7 +165,7 @@ class EvictionPlugin:
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
         """Report announced steps."""
-        for announcement in self._announcements.waiting:
+        for announcement in self._announced.values():
             if (guest := snapshot.guests.get(announcement.identity)) is not None:
                 yield self._warning(announcement, guest)
 
@@ -266,12 +265,14 @@ class EvictionPlugin:
                     begun += not why and step is not Step.PAUSE
             if why:
                 revisions.append(Revision(decision, None, why))
-        for item in self._announcements.keep(valid):
-            self._cancelled(item, "it is no longer requested, or no longer permitted")
+        self._keep_announced(valid, "it is no longer requested, or no longer permitted")
         return revisions
 
     def _not_yet(self, guest: Guest, step: Step, decision: Decision, now: float, begun: int) -> str:
-        announced = self._announcements.announce(guest.id, guest.name, step, now, warning_of(guest), self._snapshot.time)
+        warning = warning_of(guest)
+        announced = self._announced.setdefault(
+            (guest.id, step), Announced(guest.id, guest.name, step, now + warning, self._snapshot.time + warning)
+        )
         if now < announced.due:
             return f"announced; it begins in {format_duration(round(announced.due - now))} if it is still necessary then"
         if begun >= AT_ONCE:
@@ -280,7 +281,7 @@ class EvictionPlugin:
             if self._ladder.waits(now):
                 return "announced; it waits for the effect of the last step"
             self._ladder.begin(now)
-        self._announcements.begin(guest.id, step)
+        del self._announced[guest.id, step]
         return ""
 
     def _is_drained(self, decision: Decision) -> bool:
@@ -393,11 +394,13 @@ class EvictionPlugin:
         for revision in report.revisions:
             entity, step = revision.before.entity, STEP_OF.get(revision.before.control)
             is_refused = revision.after is None and revision.before.source == self._source
-            if step is not None and is_refused and not self._announcements.waits(entity.id, step):
+            if step is not None and is_refused and (entity.id, step) not in self._announced:
                 self._recent.spare(entity.id, [step])
 
-    def _cancelled(self, announcement: Announced, why: str) -> None:
-        self._context.log.warning("guest %s: step cancelled: %s: %s", printable(announcement.name), announcement.step, why)
+    def _keep_announced(self, kept: Collection[tuple[str, Step]], why: str) -> None:
+        for key in [key for key in self._announced if key not in kept]:
+            cancelled = self._announced.pop(key)
+            self._context.log.warning("guest %s: step cancelled: %s: %s", printable(cancelled.name), cancelled.step, why)
 
     # --- for people ----------------------------------------------------------------------------------------------------------------
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
 from pydantic import TypeAdapter
@@ -19,17 +18,11 @@ AGAIN_SECONDS: Final = 1800.0
 COUNTS_SECONDS: Final = 3600.0
 """How long a moved or lost guest counts for the limits."""
 
+_MOVED, _GONE = "moved", "gone"
+"""Kinds of notes about guests. Other kinds are steps that a guest is spared."""
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    # Times are in seconds since the epoch.
-
-    moves: tuple[float, ...]
-    gone: tuple[tuple[str, float], ...]
-    spared: tuple[tuple[str, Step, float], ...]
-
-
-_FORM: Final = TypeAdapter(_Kept)
+_FORM: Final = TypeAdapter(tuple[tuple[str, str, float], ...])
+"""Kind, guest or move, and seconds since the epoch."""
 
 
 class RecentSteps:
@@ -39,67 +32,55 @@ class RecentSteps:
         self._context = context
         loss = "guests that have left within the last hour do not count for `share`, and a step that has just failed may be tried again"
         self._file = context.state_file("recent.json", "the file of recent steps", _FORM, loss=loss)
-        self._moves: Sequence[float] = ()
-        self._gone: Mapping[str, float] = {}
-        self._spared: Mapping[tuple[str, Step], float] = {}
+        self._notes: Mapping[tuple[str, str], float] = {}
+        """Monotonic times keyed by kind and guest."""
 
     def load(self) -> None:
         """Read the file. A future time, after the clock was set back, counts as now."""
-        kept = self._file.read()
-        if kept is None:
-            return
         now, wall = self._context.monotonic(), time.time()
-        self._moves = [now - max(0.0, wall - at) for at in kept.moves]
-        self._gone = {guest: now - max(0.0, wall - at) for guest, at in kept.gone}
-        self._spared = {(guest, step): now - max(0.0, wall - at) for guest, step, at in kept.spared}
+        self._notes = {(kind, guest): now - max(0.0, wall - at) for kind, guest, at in self._file.read() or ()}
 
     @property
     def moved(self) -> int:
         """Number of moves in the last hour."""
-        return sum(self._within(since, COUNTS_SECONDS) for since in self._moves)
+        return sum(kind == _MOVED and self._counts(kind, move) for kind, move in self._notes)
 
     @property
     def gone(self) -> Collection[str]:
         """Ids of stopped guests that disappeared in the last hour."""
-        return [guest for guest, since in self._gone.items() if self._within(since, COUNTS_SECONDS)]
+        return [guest for kind, guest in self._notes if kind == _GONE and self._counts(kind, guest)]
 
     def is_spared(self, guest: str, step: Step) -> bool:
         """Return whether to spare the guest this step."""
-        since = self._spared.get((guest, step))
-        return since is not None and self._within(since, AGAIN_SECONDS)
+        return self._counts(step, guest)
 
-    def note_move(self) -> None:
+    def note_move(self, move: str) -> None:
         """Count a guest that moved away."""
-        self._moves = [*self._moves, self._context.monotonic()]
-        self._write()
+        self._note([_MOVED], move)
 
     def note_gone(self, guest: str) -> None:
         """Count a stopped guest that disappeared."""
-        self._gone = {**self._gone, guest: self._context.monotonic()}
-        self._write()
+        self._note([_GONE], guest)
 
     def spare(self, guest: str, steps: Iterable[Step]) -> None:
         """Do not take these steps with the guest for some time."""
-        self._spared = {**self._spared, **dict.fromkeys(((guest, step) for step in steps), self._context.monotonic())}
-        self._write()
+        self._note(steps, guest)
 
     def write_again(self) -> None:
         """Retry a failed write."""
         if self._file.write_error:
-            self._write()
+            self._note((), "")
 
-    def _write(self) -> None:
-        self._moves = [since for since in self._moves if self._within(since, COUNTS_SECONDS)]
-        self._gone = {guest: self._gone[guest] for guest in self.gone}
-        self._spared = {key: since for key, since in self._spared.items() if self._within(since, AGAIN_SECONDS)}
-        ahead = time.time() - self._context.monotonic()
-        kept = _Kept(
-            tuple(since + ahead for since in self._moves),
-            tuple((guest, since + ahead) for guest, since in self._gone.items()),
-            tuple((guest, step, since + ahead) for (guest, step), since in self._spared.items()),
-        )
+    def _note(self, kinds: Iterable[str], guest: str) -> None:
+        now = self._context.monotonic()
+        ahead = time.time() - now
+        self._notes = {**self._notes, **dict.fromkeys(((str(kind), guest) for kind in kinds), now)}
+        self._notes = {key: since for key, since in self._notes.items() if self._counts(*key)}
         with suppress(StateError):
-            self._file.write(_FORM.dump_python(kept, mode="json"), durable=False)  # no guest outlives the host
+            content = [(*key, since + ahead) for key, since in self._notes.items()]
+            self._file.write(content, durable=False)  # no guest outlives the host
 
-    def _within(self, since: float, seconds: float) -> bool:
-        return self._context.monotonic() - since < seconds
+    def _counts(self, kind: str, guest: str) -> bool:
+        since = self._notes.get((kind, guest))
+        seconds = COUNTS_SECONDS if kind in {_MOVED, _GONE} else AGAIN_SECONDS
+        return since is not None and self._context.monotonic() - since < seconds
