@@ -134,20 +134,6 @@ def test_there_are_not_more_clients_than_there_may_be(serve: Serve) -> None:
         client.close()
 
 
-def test_a_client_for_whom_the_guest_has_no_thread_takes_no_place(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    address = serve()
-    with monkeypatch.context() as short_of_threads:
-        short_of_threads.setattr(threading.Thread, "start", fail)
-        for _ in range(MOST_CLIENTS + 1):
-            with client_of(address) as client, suppress(ConnectionError):
-                assert client.recv(100) == b""
-    with client_of(address) as client:
-        assert answer(client, b"stats\n", b"4900\n").decode() == STATS
-
-
 def test_only_those_are_answered_who_may_ask(serve: Serve) -> None:
     refusing = serve(allowed=["192.0.2.0/24"])
     with client_of(refusing) as client, suppress(ConnectionError):

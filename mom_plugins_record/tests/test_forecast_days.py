@@ -19,7 +19,7 @@ from mom_plugins_record.forecast.curve import GuestDays
 from mom_plugins_record.forecast.host_days import KEPT_WEEKS, MOST_GUESTS, HostDays, KnownGuest
 from mom_plugins_record.forecast.slots import Calendar
 from mom_plugins_record.forecast.state import content_of, days_from
-from mom_plugins_record.forecast.verbs import days_of
+from mom_plugins_record.forecast.verbs import days_json
 
 USES: Mapping[str, Use] = {"desktop": at_eight, "odd": no_pattern}
 SOON = "mem_used_expected_soon"
@@ -248,10 +248,11 @@ def test_stored_guest_takes_less_than_8_kib_and_comes_back() -> None:
     assert all(len(json.dumps(guest)) < 8192 for guest in content["guests"])
     read = days_from(content)
     assert json.loads(json.dumps(content_of(read))) == content
-    learned = days_of(read.known["desktop"])
-    assert learned == days_of(after(2).known["desktop"])
-    assert learned.expected[40] == pytest.approx(1600 * MIB, rel=0.005)
-    assert learned.expected[5 * 96 + 40] == learned.expected[40], "of a day that was not seen, what others had"
+    learned = days_json(read.known["desktop"])
+    assert learned == days_json(after(2).known["desktop"])
+    expected = learned["expected"]
+    assert expected[40] == pytest.approx(1600 * MIB, rel=0.005)
+    assert expected[5 * 96 + 40] == expected[40], "of a day that was not seen, what others had"
 
 
 def test_absurd_use_of_one_guest_harms_no_other() -> None:

@@ -20,7 +20,7 @@ from mom_plugins_record import ForecastPlugin
 from mom_plugins_record.forecast.files import FILE, LEARNED, LOOKS_EVERY, days_in, leave, past_in
 from mom_plugins_record.forecast.state import days_from
 from mom_plugins_record.forecast.surface import ForecastExplainer
-from mom_plugins_record.forecast.verbs import _find_days, days_of, forecast
+from mom_plugins_record.forecast.verbs import _find_guest, days_json, forecast
 
 SETTINGS = ForecastPlugin.Settings.model_validate({"day": f"{DAY:.0f}s"})
 USES = {"desktop": at_eight}
@@ -59,12 +59,12 @@ def test_learned_days_survive_a_restart(tmp_path: Path) -> None:
     for one in snapshots(USES, range(1)):
         plugin.mom_report(report(one))
     wait_until((tmp_path / "forecast" / FILE).exists, "it is written, though mom was not stopped")
-    before = days_of(plugin._days.known["desktop"])
+    before = days_json(plugin._days.known["desktop"])
     plugin.mom_teardown()
     again, _ = started(tmp_path)
-    after = days_of(again._days.known["desktop"])
-    assert after.learned_slots == before.learned_slots
-    assert after.expected[40] == pytest.approx(before.expected[40], rel=0.005)
+    after = days_json(again._days.known["desktop"])
+    assert after["learned_slots"] == before["learned_slots"]
+    assert after["expected"][40] == pytest.approx(before["expected"][40], rel=0.005)
 
 
 def test_a_damaged_file_is_set_aside_and_days_are_learned_anew(tmp_path: Path) -> None:
@@ -273,6 +273,6 @@ def test_the_explanation_tells_what_is_usual_and_what_comes() -> None:
 
 def test_ambiguous_name_is_an_error() -> None:
     found: Any = {identity: SimpleNamespace(name="web") for identity in ("old", "new")}
-    assert _find_days(found, "new") is found["new"]
+    assert _find_guest(found, "new") is found["new"]
     with pytest.raises(MomError, match="2 guests are called web"):
-        _find_days(found, "web")
+        _find_guest(found, "web")

@@ -529,8 +529,8 @@ class Clients(socketserver.ThreadingTCPServer):
 
     def __init__(self, guest: GuestFigures, address: str, port: int, allowed: Sequence[Network], places: threading.Semaphore) -> None:
         self.guest = guest
+        self.places = places
         self._allowed = allowed
-        self._places = places
         self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
         super().__init__((address, port), _Client)
 
@@ -541,24 +541,9 @@ class Clients(socketserver.ThreadingTCPServer):
         super().server_bind()
 
     def verify_request(self, request: object, client_address: tuple[str, int]) -> bool:
-        """Return whether mom-guestd serves this client, and take a place for the client."""
+        """Return whether mom-guestd serves this client."""
         address = ipaddress.ip_address(client_address[0].partition("%")[0])
-        return (not self._allowed or any(address in network for network in self._allowed)) and self._places.acquire(blocking=False)
-
-    def process_request(self, request: socket.socket | tuple[bytes, socket.socket], client_address: tuple[str, int]) -> None:
-        """Serve a client in a thread, or free its place."""
-        try:
-            super().process_request(request, client_address)
-        except BaseException:
-            self._places.release()
-            raise
-
-    def process_request_thread(self, request: socket.socket | tuple[bytes, socket.socket], client_address: tuple[str, int]) -> None:
-        """Serve a client, and free its place."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._places.release()
+        return not self._allowed or any(address in network for network in self._allowed)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Ignore disconnected and slow clients."""
@@ -568,8 +553,12 @@ class _Client(socketserver.StreamRequestHandler):
     server: Clients
 
     def handle(self) -> None:
-        self.connection.settimeout(IDLE_SECONDS)
-        converse(self.server.guest, self.rfile, self._send)
+        if self.server.places.acquire(blocking=False):
+            try:
+                self.connection.settimeout(IDLE_SECONDS)
+                converse(self.server.guest, self.rfile, self._send)
+            finally:
+                self.server.places.release()
 
     def _send(self, answer: bytes) -> None:
         self.connection.settimeout(STALL_SECONDS)

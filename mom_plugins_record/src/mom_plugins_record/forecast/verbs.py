@@ -6,9 +6,8 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -31,7 +30,7 @@ from mom_plugins_record.forecast.curve import LEAST_WEIGHT
 from mom_plugins_record.forecast.files import days_in, leave
 from mom_plugins_record.forecast.host_days import HostDays, KnownGuest
 from mom_plugins_record.forecast.plugin import configured_days
-from mom_plugins_record.forecast.slots import HOURS, SLOTS, Calendar
+from mom_plugins_record.forecast.slots import HOURS, SLOTS
 
 BARS: Final = 48
 """One bar for each half hour: these and the names fit in 80 columns."""
@@ -42,52 +41,39 @@ PROGRESS_EVERY: Final = 500
 NOBODY: Final = "No days of guests are known."
 
 
-@dataclass(frozen=True, slots=True)
-class Days:
-    """Learned days of a guest. Sizes in KiB; None if unknown.
+def days_json(guest: KnownGuest) -> dict[str, Any]:
+    """Return a guest's learned days for JSON. Sizes in KiB; None if unknown.
 
-    A day has `slots` slots of `slot_seconds` in local time, a week `week_days` days. `expected` and `most` are for each slot of the week.
-
-    :param error_kib: recent median error of the forecast for the next four slots
-    :param surprise_kib: use above the forecast, 95th percentile
-    :param errors_by_hour: `error_kib` for 24 parts of the day
-    :param now_error_kib: error of the forecast "stays as now"
-    :param growth: growth in each slot of a day, in KiB/s
-    :param came: last use in each slot of a day
-    :param has_pattern: the forecast is better than "stays as now"
-    :param weight: weight of the forecast now, 0 to 1
+    A day has `slots` slots of `slot_seconds` in local time, a week `week_days` days. `expected` and `most` are for each slot of the week,
+    `growth` (KiB/s) and the last use `came` for each slot of a day, and `errors_by_hour` for 24 parts of the day.
     """
-
-    id: str
-    name: str
-    slot_seconds: float
-    slots: int
-    week_days: int
-    expected: Sequence[float | None]
-    most: Sequence[float | None]
-    error_kib: float | None = None
-    surprise_kib: float | None = None
-    errors_by_hour: Sequence[float | None] = ()
-    now_error_kib: float | None = None
-    growth: Sequence[float | None] = ()
-    came: Sequence[float | None] = ()
-    learned_slots: int = 0
-    has_pattern: bool = False
-    weight: float = 0.0
-
-
-def days_of(guest: KnownGuest) -> Days:
-    """Return a guest's learned days."""
     days, calendar = guest.days, guest.days.calendar
     monday = next(index for index in range(calendar.week_slots) if calendar.of_week(index) == 0)
-    week = range(monday, monday + calendar.week_slots)
-    expected = [days.expected(index) for index in week]
-    most = [value + days.excess_of(index) for index, value in zip(week, expected, strict=True)]
-    return Days(
-        guest.id, guest.name, calendar.slot_seconds, calendar.week_slots // calendar.week_days, calendar.week_days,
-        _known(expected), _known(most), _known([days.error])[0], days.margin if days.wrong[3] else None, _known(days.hour_errors),
-        _known([days.now_error])[0], _known(days.growth), _known(days.last), days.slots, days.has_pattern, round(days.weight, 3),
-    )  # fmt: skip
+    expected, most = _expected(guest, monday, calendar.week_slots)
+    return {
+        "id": guest.id,
+        "name": guest.name,
+        "slot_seconds": calendar.slot_seconds,
+        "slots": SLOTS,
+        "week_days": calendar.week_days,
+        "expected": expected,
+        "most": most,
+        "error_kib": _known([days.error])[0],
+        "surprise_kib": days.margin if days.wrong[3] else None,
+        "errors_by_hour": _known(days.hour_errors),
+        "now_error_kib": _known([days.now_error])[0],
+        "growth": _known(days.growth),
+        "came": _known(days.last),
+        "learned_slots": days.slots,
+        "has_pattern": days.has_pattern,
+        "weight": round(days.weight, 3),
+    }
+
+
+def _expected(guest: KnownGuest, first: int, count: int) -> tuple[Sequence[float | None], Sequence[float | None]]:
+    # The usual use and its maximum in some slots.
+    usual = [guest.days.expected(index) for index in range(first, first + count)]
+    return _known(usual), _known(value + guest.days.excess_of(first + place) for place, value in enumerate(usual))
 
 
 def _known(values: Iterable[float]) -> tuple[float | None, ...]:
@@ -111,18 +97,18 @@ def show_command(guest: str | None, file: Path | None, config_path: str | None, 
     Exit code 1 if no days are known, or no days of that guest.
     """
     found = days_in(file) if file is not None else days_in(*configured_days(load_config(config_path)))
-    all_days = {identity: days_of(guest) for identity, guest in found.known.items() if guest.days.slots}
+    known = {identity: item for identity, item in found.known.items() if item.days.slots}
     if guest is not None:
-        days = _find_days(all_days, guest)
-        click.echo(json.dumps(asdict(days), indent=2)) if as_json else _print_guest(days)
+        item = _find_guest(known, guest)
+        click.echo(json.dumps(days_json(item), indent=2)) if as_json else _print_guest(item)
         return
     if as_json:
-        click.echo(json.dumps([asdict(days) for days in all_days.values()], indent=2))
-    elif all_days:
-        _print_all(sorted(all_days.values(), key=lambda days: (days.name, days.id)))
+        click.echo(json.dumps([days_json(item) for item in known.values()], indent=2))
+    elif known:
+        _print_all(sorted(known.values(), key=lambda item: (item.name, item.id)))
     else:
         print_prose(NOBODY, 2)
-    if not all_days:
+    if not known:
         raise click.exceptions.Exit(1)
 
 
@@ -157,72 +143,62 @@ def _learn(days: HostDays, path: Path, show: Callable[[str], None]) -> None:
             show(f"{path}: {time.strftime('%Y-%m-%d %H:%M', time.localtime(past.report.time))}")
 
 
-def _find_days(all_days: Mapping[str, Days], name: str) -> Days:
+def _find_guest(known: Mapping[str, KnownGuest], name: str) -> KnownGuest:
     try:
-        return all_days[find_guest({identity: Guest(identity, days.name) for identity, days in all_days.items()}, name).id]
+        return known[find_guest({identity: Guest(identity, item.name) for identity, item in known.items()}, name).id]
     except NoSuchGuest as error:
-        if any(days.name == name for days in all_days.values()):  # several guests had the name, perhaps at different times
+        if any(item.name == name for item in known.values()):  # several guests had the name, perhaps at different times
             raise
         hint = error.hint if error.hint.startswith("did you") else "`mom forecast show` lists guests with known days"
         raise MomError(f"no days of guest {printable(name)} are known", hint=hint) from None
 
 
-def _print_all(all_days: Sequence[Days]) -> None:
+def _print_all(guests: Sequence[KnownGuest]) -> None:
     rows = []
-    for days in all_days:
-        slot = _slot_now(days)
-        today = _of_today(days.expected, days, slot)
-        most = max(_without_unknown(_of_today(days.most, days, slot)), default=None)
+    for guest in guests:
+        days, (now, first) = guest.days, _today(guest)
+        usual, most = _expected(guest, first, SLOTS)
         pattern = "-" if not days.has_pattern else "yes" if days.weight >= LEAST_WEIGHT else "differs"
-        rows.append([
-            printable(days.name), pattern, short(today[slot % days.slots]), short(most), short(days.error_kib), short(days.now_error_kib),
-            f"{days.learned_slots / days.slots:.1f}",
-        ])  # fmt: skip
+        errors = map(short, _known([days.error, days.now_error]))
+        peak = max(_without_unknown(most), default=None)
+        rows.append([printable(guest.name), pattern, short(usual[now - first]), short(peak), *errors, f"{days.slots / SLOTS:.1f}"])
     print_table(
         ["GUEST", "PATTERN", TableColumn("USUAL NOW"), TableColumn("MOST TODAY"), TableColumn("WRONG BY"), TableColumn("AS NOW", 1),
          TableColumn("DAYS", 2)],
         rows,
     )  # fmt: skip
-    patterned = [days for days in all_days if days.has_pattern]
+    patterned = [_known(guest.days.hour_errors) for guest in guests if guest.days.has_pattern]
     if patterned:
-        errors = [_without_unknown([days.errors_by_hour[hour] for days in patterned]) for hour in range(HOURS)]
-        by_hour = [sum(values) if values else None for values in errors]
+        by_hour = [sum(values) if (values := _without_unknown(errors)) else None for errors in zip(*patterned, strict=True)]
         click.echo()
         click.echo(f"{'wrong by':10}{sparkline(_halved(by_hour))}  {_range(by_hour)}, all with a pattern")
         click.echo(f"{'':10}{_axis()}")
 
 
-def _print_guest(days: Days) -> None:
-    learned = days.learned_slots / days.slots
-    click.echo(click.style(printable(days.name), bold=True))
-    slot = _slot_now(days)
-    expected, came = _halves(_of_today(days.expected, days, slot)), _halves(days.came)
-    for label, values, other in (("usual", expected, came), ("actual", came, expected)):
+def _print_guest(guest: KnownGuest) -> None:
+    days = guest.days
+    click.echo(click.style(printable(guest.name), bold=True))
+    usual, came = _halves(_expected(guest, _today(guest)[1], SLOTS)[0]), _halves(_known(days.last))
+    for label, values, other in (("usual", usual, came), ("actual", came, usual)):
         click.echo(f"{label:10}{sparkline(values, others=other):{BARS}}  {_range(values)}")
-    click.echo(f"{'wrong by':10}{sparkline(_halved(days.errors_by_hour)):{BARS}}  {_range(days.errors_by_hour)}")
+    errors = _known(days.hour_errors)
+    click.echo(f"{'wrong by':10}{sparkline(_halved(errors)):{BARS}}  {_range(errors)}")
     click.echo(f"{'':10}{_axis()}")
     if not days.has_pattern:
-        print_prose(
-            f"It has no pattern after {learned:.1f} days: its forecast is no better than expecting no change, and mom does not use it.", 2
-        )
+        learned = f"after {days.slots / SLOTS:.1f} days"
+        print_prose(f"It has no pattern {learned}: its forecast is no better than expecting no change, and mom does not use it.", 2)
         return
-    error, now = days.error_kib, days.now_error_kib
-    if error is not None and now is not None:
-        wrong = f"The recent error of its one-hour forecasts is {format_kib(error)}"
-        print_prose(f"{wrong}; of forecasts of no change, {format_kib(now)}.", 2)
+    wrong = f"The recent error of its one-hour forecasts is {format_kib(days.error)}"
+    print_prose(f"{wrong}; of forecasts of no change, {format_kib(days.now_error)}.", 2)
     if days.weight < 1:
         why = "this day differs from earlier days" if days.weight < LEAST_WEIGHT else "a recent day differed"
         print_prose(f"Its forecast now has a weight of {days.weight:.0%}: {why}.", 2)
 
 
-def _slot_now(days: Days) -> int:
-    calendar = Calendar(days.slot_seconds * days.slots, days.week_days)
-    return calendar.of_week(calendar.index(time.time()))
-
-
-def _of_today(week: Sequence[float | None], days: Days, slot: int) -> Sequence[float | None]:
-    begins = slot - slot % days.slots
-    return week[begins : begins + days.slots]
+def _today(guest: KnownGuest) -> tuple[int, int]:
+    # The present slot, and the first of this day.
+    now = guest.days.calendar.index(time.time())
+    return now, now - now % SLOTS
 
 
 def _halves(values: Sequence[float | None]) -> list[float | None]:
