@@ -58,7 +58,6 @@ def test_a_guest_that_goes_while_it_is_sampled_leaves_nothing(sampler: NodeSampl
     wait_until(lambda: len(sampled) >= 5)
     monkeypatch.undo()
     wait_until(lambda: seen(sampler, {"a": 1000}) == ["a"])
-    assert sampler._tried.keys() == {"a"}
 
 
 def test_where_no_thread_can_be_started_once_guests_are_sampled_later(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,22 +47,8 @@ from mom_kvm import (
     stale_seconds,
     write_group_files,
 )
-from mom_plugins_host.cgroup.groups import (
-    CONTROLS,
-    CURRENT,
-    FIELDS,
-    KNOBS,
-    MEMORY_HIGH,
-    MEMORY_LOW,
-    NO_LIMIT,
-    GuestGroup,
-    explained,
-    findings,
-    group_fields,
-    group_of,
-    limit_of,
-    limit_write,
-)
+from mom_plugins_host.cgroup import groups as cgroup
+from mom_plugins_host.cgroup.groups import KNOBS, MEMORY_HIGH, NO_LIMIT, GuestGroup
 from mom_plugins_host.cgroup.review import GroupNeed, HostBounds, need_of, reviewed
 from mom_plugins_host.credit import control as growth
 from mom_plugins_host.credit.groups import KernelGroups
@@ -124,7 +110,7 @@ class CgroupPlugin:
         self._settings = settings
         self._context = context
         self._hierarchies = Hierarchies(context.root)
-        self._enforcement = Enforcement(context, CONTROLS, _hindrance)
+        self._enforcement = Enforcement(context, cgroup.CONTROLS, _hindrance)
         self._groups: dict[str, GuestGroup] = {}
         self._growth = KernelGroups(context.root, self.write, context.log)
         self._credit = growth.GrowthCredit(context, self._growth, is_wanted=settings.credit)
@@ -134,7 +120,7 @@ class CgroupPlugin:
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
         """Declare memory, swap, limits and protection of groups."""
-        return (*FIELDS, *CONTROLS, *growth.DECLARED)
+        return (*cgroup.FIELDS, *cgroup.CONTROLS, *growth.DECLARED)
 
     @hookimpl
     def mom_teardown(self) -> None:
@@ -145,15 +131,15 @@ class CgroupPlugin:
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
         """Return memory and limits of all guests' groups."""
         self._hierarchies.keep_fresh()
-        groups = {guest.id: group_of(guest, self._hierarchies) for guest in guests}
-        self._groups = {identity: group for identity, group in groups.items() if group is not None}
+        own_groups = {guest.id: cgroup.group_of(guest, self._hierarchies) for guest in guests}
+        self._groups = {identity: group for identity, group in own_groups.items() if group is not None}
         if isinstance(hypervisor, GrowthControl):  # a simulated one
             fields: dict[str, dict[str, Value]] = {}
             limits = self._credit.limiter.limits()
             for identity, kib in hypervisor.held_kib([guest.id for guest in guests]).items():
-                fields[identity] = {CURRENT: kib, MEMORY_HIGH: limits.get(identity, NO_LIMIT)}
+                fields[identity] = {cgroup.CURRENT: kib, MEMORY_HIGH: limits.get(identity, NO_LIMIT)}
         else:
-            fields = {identity: group_fields(group.folder) for identity, group in self._groups.items()}
+            fields = {identity: cgroup.group_fields(group.folder) for identity, group in self._groups.items()}
         limitable = {name: own for name, own in fields.items() if growth.can_limit(self._groups.get(name), own)}
         self._growth.groups = {name: group for name, group in self._groups.items() if name in limitable}
         self._credit.add_fields(hypervisor, guests, limitable)
@@ -183,8 +169,8 @@ class CgroupPlugin:
         sizes = {control: getattr(limits, control.removeprefix("cgroup_")) for control in KNOBS if limits is not None}
         values = {control: SetValue(NO_LIMIT if size == "max" else size >> 10) for control, size in sizes.items() if size is not None}
         promised = self._need_of(guest).promised if self._settings.protect else 0
-        if promised and MEMORY_LOW not in values:
-            values[MEMORY_LOW] = SetValue(promised, "the guest's guarantee, and QEMU's own memory")
+        if promised and cgroup.MEMORY_LOW not in values:
+            values[cgroup.MEMORY_LOW] = SetValue(promised, "the guest's guarantee, and QEMU's own memory")
         return values
 
     def _need_of(self, guest: Guest) -> GroupNeed:
@@ -224,10 +210,10 @@ class CgroupPlugin:
     def _value_in(self, target: Target, group: GuestGroup | None) -> Value | HypervisorError:
         control = target.control
         if control == growth.CREDIT:
-            return self._credit.read(target.entity.id, None if group is None else limit_of(MEMORY_HIGH, group.folder))
+            return self._credit.read(target.entity.id, None if group is None else cgroup.limit_of(MEMORY_HIGH, group.folder))
         if group is None:
             return NotSupported(_NO_GROUP)
-        value = limit_of(control, group.folder)
+        value = cgroup.limit_of(control, group.folder)
         if value is None and not Path(group.folder).is_dir():
             return GuestGone("its control group is gone")
         return NotSupported(f"its control group has no {KNOBS[control][0]}") if value is None else value
@@ -246,7 +232,7 @@ class CgroupPlugin:
             group = groups.get(change.entity.id)
             if group is None or not isinstance(change.value, int):
                 raise NotSupported(_NO_GROUP if group is None else "a limit is a number")
-            writes[change.target] = limit_write(change.control, change.value, group)
+            writes[change.target] = cgroup.limit_write(change.control, change.value, group)
 
         errors = {**failures, **set_each(changes, prepare)}
         pending = [change for change in changes if change.target in writes]
@@ -262,7 +248,7 @@ class CgroupPlugin:
             targets = [change.target for change in batch]
             for target, error in zip(targets, self.write([writes[target] for target in targets]), strict=True):
                 if error is not None:
-                    errors[target] = explained(error, writes[target])
+                    errors[target] = cgroup.explained(error, writes[target])
         return errors
 
     def _write_credit(self, changes: Sequence[Change], groups: Mapping[str, GuestGroup | None]) -> Mapping[Target, HypervisorError]:
@@ -277,7 +263,7 @@ class CgroupPlugin:
         if identities <= self._groups.keys():
             return self._groups
         self._hierarchies.refresh()
-        return {guest.id: group_of(guest, self._hierarchies) for guest in hypervisor.guests()}
+        return {guest.id: cgroup.group_of(guest, self._hierarchies) for guest in hypervisor.guests()}
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
@@ -286,10 +272,10 @@ class CgroupPlugin:
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
         """Report control groups, and unwritable ones."""
-        return findings(self._hierarchies, hypervisor, observes=self._context.observes)
+        return cgroup.findings(self._hierarchies, hypervisor, observes=self._context.observes)
 
 
 def _hindrance(guest: Guest, control: str) -> str:
-    if guest.fields.get(CURRENT) is None:
+    if guest.fields.get(cgroup.CURRENT) is None:
         return _NO_GROUP
     return "" if guest.fields.get(control) is not None else f"its control group has no {KNOBS[control][0]}"

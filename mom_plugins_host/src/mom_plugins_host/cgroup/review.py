@@ -8,20 +8,8 @@ from typing import Final, NamedTuple
 
 from mom_core import Decision, Guest, Revision, Snapshot, format_kib
 from mom_kvm import PAGE_KIB, GroupLimit
-from mom_plugins_host.cgroup.groups import (
-    ANON,
-    CURRENT,
-    FILE,
-    KNOBS,
-    LOCKED,
-    MEMORY_HIGH,
-    MEMORY_MIN,
-    NO_LIMIT,
-    SHMEM,
-    STALL,
-    SWAP,
-    SWAP_MAX,
-)
+from mom_plugins_host.cgroup import groups as cgroup
+from mom_plugins_host.cgroup.groups import NO_LIMIT
 
 _STEP_SHARE: Final = 0.05
 _LEAST_STEP_KIB: Final = 16 << 10
@@ -78,13 +66,13 @@ def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], host: HostBounds
     swap_max = {
         decision.entity.id: decision.value
         for decision in decisions
-        if decision.control == SWAP_MAX and isinstance(decision.value, int) and decision.value >= 0
+        if decision.control == cgroup.SWAP_MAX and isinstance(decision.value, int) and decision.value >= 0
     }
     highs: dict[str, int] = {}
     swap_free = host.swap_free_kib  # `host` is reduced below by the swap of guests whose limits fall
-    for decision in sorted(decisions, key=lambda decision: decision.control == SWAP_MAX):  # swap.max depends on memory.high
+    for decision in sorted(decisions, key=lambda decision: decision.control == cgroup.SWAP_MAX):  # swap.max depends on memory.high
         guest, limit = snapshot.guests.get(decision.entity.id), decision.value
-        if guest is None or decision.control not in KNOBS:
+        if guest is None or decision.control not in cgroup.KNOBS:
             continue
         if not isinstance(limit, int) or limit < NO_LIMIT:
             yield Revision(decision, None, "a limit is a number of KiB, or -1 for no limit")
@@ -92,16 +80,16 @@ def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], host: HostBounds
         value, reason, refusal = limit, "", ""
         if limit != NO_LIMIT and limit % PAGE_KIB:
             value, reason = limit - limit % PAGE_KIB, "cut to whole pages"
-        if decision.control == MEMORY_HIGH:
+        if decision.control == cgroup.MEMORY_HIGH:
             raised = _raised(guest, value, replace(host, swap_free_kib=swap_free, swap_taken={}))
             value, refusal, slower = raised or _high(guest, value, host, swap_max.get(guest.id))
             reason = slower or reason
             if not refusal:
                 highs[guest.id] = value
                 host = _less_swap(host, guest, _to_swap(guest, limit, value))
-        elif decision.control == SWAP_MAX:
-            refusal = _strands(guest, value, highs.get(guest.id, guest.number(MEMORY_HIGH)))
-        elif decision.control == MEMORY_MIN:
+        elif decision.control == cgroup.SWAP_MAX:
+            refusal = _strands(guest, value, highs.get(guest.id, guest.number(cgroup.MEMORY_HIGH)))
+        elif decision.control == cgroup.MEMORY_MIN:
             refusal = protected.too_much(guest, value, host)
         if refusal:
             yield Revision(decision, None, refusal)
@@ -114,7 +102,7 @@ def _high(guest: Guest, limit: int, host: HostBounds, swap_max: int | None) -> t
 
     :param swap_max: swap limit in KiB from another decision of this cycle
     """
-    standing, current = guest.number(MEMORY_HIGH), guest.number(CURRENT)
+    standing, current = guest.number(cgroup.MEMORY_HIGH), guest.number(cgroup.CURRENT)
     if limit == NO_LIMIT:
         return limit, "", ""
     if standing is None:
@@ -132,13 +120,13 @@ def _high(guest: Guest, limit: int, host: HostBounds, swap_max: int | None) -> t
     excess = current - limit
     if excess <= 0:
         return limit, "", ""
-    stall = guest.number(STALL)
+    stall = guest.number(cgroup.STALL)
     if stall is None or stall >= _STALL_PERCENT:
         share = "an unknown share" if stall is None else f"{stall:g} %"
         return limit, f"its limit is not lowered: it waits for memory {share} of the time", ""
     free = _free_swap(guest, host)
     if swap_max is not None:
-        free = min(free, max(0, swap_max - int(guest.number(SWAP) or 0)))
+        free = min(free, max(0, swap_max - int(guest.number(cgroup.SWAP) or 0)))
     room = _reclaimable(guest, free)
     if excess > room:
         return limit, f"{format_kib(excess)} must be reclaimed, but swap and page cache allow only {format_kib(room)}", ""
@@ -152,8 +140,10 @@ def _high(guest: Guest, limit: int, host: HostBounds, swap_max: int | None) -> t
 
 def _raised(guest: Guest, limit: int, host: HostBounds) -> tuple[int, str, str] | None:
     # The kernel would delay the allocations of a guest that cannot shrink to `limit`.
-    current, standing = guest.number(CURRENT), guest.number(MEMORY_HIGH)
-    is_known = host.swap_free_kib is not None and all(guest.number(name) is not None for name in (ANON, FILE, SHMEM, LOCKED))
+    current, standing = guest.number(cgroup.CURRENT), guest.number(cgroup.MEMORY_HIGH)
+    is_known = host.swap_free_kib is not None and all(
+        guest.number(name) is not None for name in (cgroup.ANON, cgroup.FILE, cgroup.SHMEM, cgroup.LOCKED)
+    )
     if not is_known or current is None or standing is None or NO_LIMIT in (limit, standing):
         return None
     over = current - max(limit, standing)
@@ -168,11 +158,11 @@ def _raised(guest: Guest, limit: int, host: HostBounds) -> tuple[int, str, str] 
 def _strands(guest: Guest, swap_max: int, high: float | None) -> str:
     """Return why `swap_max` must not be set, or an empty string."""
     # `high` is the value of memory.high after this cycle.
-    current, standing = guest.number(CURRENT), guest.number(SWAP_MAX)
+    current, standing = guest.number(cgroup.CURRENT), guest.number(cgroup.SWAP_MAX)
     lowers = swap_max != NO_LIMIT and standing is not None and not 0 <= standing <= swap_max
     if not lowers or current is None or high is None or high == NO_LIMIT:
         return ""
-    above = int(current + (guest.number(SWAP) or 0) - high)
+    above = int(current + (guest.number(cgroup.SWAP) or 0) - high)
     if above <= _reclaimable(guest, 0) + swap_max:
         return ""
     return f"{format_kib(above)} of the guest must fit into swap, as memory.high limits it to {format_kib(high)}"
@@ -201,7 +191,7 @@ def _less_swap(host: HostBounds, guest: Guest, kib: int) -> HostBounds:
 def _to_swap(guest: Guest, limit: int, value: int) -> int:
     """Return the KiB to swap until the guest fits the decided `limit`."""
     # `value` is this cycle's limit on the way.
-    current = guest.number(CURRENT)
+    current = guest.number(cgroup.CURRENT)
     if limit == NO_LIMIT or current is None or value >= current:
         return 0
     return max(0, int(current) - limit - _reclaimable(guest, 0))
@@ -209,13 +199,13 @@ def _to_swap(guest: Guest, limit: int, value: int) -> int:
 
 def _reclaimable(guest: Guest, swap_kib: int) -> int:
     # Count the KiB of page cache, and of unlocked memory that fits into free swap.
-    file, shmem, anon, locked = (guest.number(name) or 0 for name in (FILE, SHMEM, ANON, LOCKED))
+    file, shmem, anon, locked = (guest.number(name) or 0 for name in (cgroup.FILE, cgroup.SHMEM, cgroup.ANON, cgroup.LOCKED))
     return int(max(0, file - shmem) + min(swap_kib, max(0, anon + shmem - locked)))
 
 
 class _Protected:
     def __init__(self, snapshot: Snapshot) -> None:
-        protected = [(guest, least) for guest in snapshot.guests.values() if (least := guest.number(MEMORY_MIN))]
+        protected = [(guest, least) for guest in snapshot.guests.values() if (least := guest.number(cgroup.MEMORY_MIN))]
         self._kib = {guest.id: self._of(guest, int(least)) or 0 for guest, least in protected}
         self._all = sum(self._kib.values())
 
@@ -223,7 +213,7 @@ class _Protected:
     def _of(guest: Guest, least: int) -> int | None:
         if least != NO_LIMIT:
             return least
-        sizes = [kib for name in ("balloon_max", CURRENT) if (kib := guest.number(name)) is not None]
+        sizes = [kib for name in ("balloon_max", cgroup.CURRENT) if (kib := guest.number(name)) is not None]
         return int(max(sizes)) if sizes else None
 
     def too_much(self, guest: Guest, limit: int, host: HostBounds) -> str:

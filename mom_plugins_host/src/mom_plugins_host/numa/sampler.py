@@ -89,6 +89,9 @@ _NEVER = float("-inf")
 
 _JOIN_SECONDS = 0.3
 
+_IDLE_SECONDS = 1.0
+"""Longest rest while no guest is due."""
+
 _LEAST_CPU_SECONDS = 0.02
 """Two ticks of the kernel; less CPU time shows nothing."""
 
@@ -159,6 +162,13 @@ def _cpu_shares(vcpus: Sequence[Vcpu], nodes_of: Mapping[int, int], before: Gues
     return {node: _SMOOTHING * now.get(node, 0.0) + (1 - _SMOOTHING) * before.cpus.get(node, 0.0) for node in nodes}
 
 
+@dataclass(slots=True, eq=False)
+class _Turn:
+    pid: int
+    tried: float = _NEVER
+    sample: GuestSample | None = None
+
+
 class NodeSampler:
     """Sampler of all guests in turn. `root` holds /proc.
 
@@ -171,66 +181,40 @@ class NodeSampler:
         self._every = every
         self._rest_for_each_second = 1 / share - 1
         self._nodes_of = nodes_of
-        self._changed = threading.Condition()
-        self._pids: Mapping[str, int] = {}
-        self._samples: dict[str, GuestSample] = {}
-        self._tried: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._turns: dict[str, _Turn] = {}
         self._thread: threading.Thread | None = None
-        self._ended = False
         self.spent = 0.0
 
     def follow(self, pids: Mapping[str, int]) -> Mapping[str, GuestSample]:
         """Set the guests' process ids, and return last samples. Start the thread if needed."""
-        with self._changed:
-            if pids != self._pids:
-                for stale in [guest for guest, pid in self._pids.items() if pids.get(guest) != pid]:
-                    self._samples.pop(stale, None)
-                    self._tried.pop(stale, None)
-                self._pids = dict(pids)
-                tried = {guest: when for guest, when in self._tried.items() if when > _NEVER}
-                self._tried = {**{guest: _NEVER for guest in pids if guest not in tried}, **tried}
-                self._changed.notify()
-            if self._thread is None and pids and not self._ended:
+        with self._lock:
+            before = self._turns
+            self._turns = {guest: turn if (turn := before.get(guest)) and turn.pid == pid else _Turn(pid) for guest, pid in pids.items()}
+            if self._thread is None and pids and not self._ended.is_set():
                 thread = threading.Thread(target=self._run, name="mom-numa", daemon=True)
                 thread.start()
                 self._thread = thread  # after the start: if it fails, the next cycle tries again
-            return dict(self._samples)
+            return {guest: turn.sample for guest, turn in self._turns.items() if turn.sample is not None}
 
     def end(self) -> None:
         """Stop sampling."""
-        with self._changed:
-            self._ended = True
-            self._changed.notify()
+        self._ended.set()
         if self._thread is not None:
             self._thread.join(_JOIN_SECONDS)
 
     def _run(self) -> None:
-        while (turn := self._next()) is not None:
-            guest, pid, before = turn
+        rest = 0.0
+        while not self._ended.wait(rest):
+            with self._lock:
+                turn = min(self._turns.values(), key=lambda turn: turn.tried, default=None)
+            rest = _IDLE_SECONDS if turn is None else turn.tried + self._every - time.monotonic()
+            if turn is None or rest > 0:
+                rest = min(rest, _IDLE_SECONDS)  # a guest may start meanwhile
+                continue
             began = time.thread_time()
-            sample = take_sample(Process(self._proc / str(pid)), self._nodes_of(), before, time.monotonic())
-            took = time.thread_time() - began
-            with self._changed:
-                self.spent += took
-                if self._pids.get(guest) == pid:
-                    self._tried.pop(guest, None)
-                    self._tried[guest] = time.monotonic()
-                    if sample is None:
-                        self._samples.pop(guest, None)
-                    else:
-                        self._samples[guest] = sample
-                if not self._ended:
-                    self._changed.wait_for(lambda: self._ended, took * self._rest_for_each_second)
-
-    def _next(self) -> tuple[str, int, GuestSample | None] | None:
-        with self._changed:
-            while not self._ended:
-                guest = next(iter(self._tried), None)
-                if guest is None:
-                    self._changed.wait()
-                    continue
-                wait = self._tried[guest] + self._every - time.monotonic()
-                if wait <= 0:
-                    return guest, self._pids[guest], self._samples.get(guest)
-                self._changed.wait(wait)
-        return None
+            turn.sample = take_sample(Process(self._proc / str(turn.pid)), self._nodes_of(), turn.sample, time.monotonic())
+            turn.tried, took = time.monotonic(), time.thread_time() - began
+            self.spent += took
+            rest = took * self._rest_for_each_second

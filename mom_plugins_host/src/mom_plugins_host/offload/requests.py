@@ -92,55 +92,52 @@ class ReclaimRequest:
     at: int = 0
     went: int = 0
     why: str = ""
+    _seconds: float = 0.0
+    _rate: float = 0.0
+    _steps: Iterator[tuple[int, int]] | None = None
 
-
-class _Turn:
-    def __init__(self, request: ReclaimRequest) -> None:
-        self.request = request
-        self._no_more = "no more of it was in swap" if request.way == "recall" else "the kernel found no more memory to reclaim"
-        self._walk = _walk(request, self._no_more)
-        self._seconds = self._rate = 0.0
+    @property
+    def _no_more(self) -> str:
+        return "no more of it was in swap" if self.way == "recall" else "the kernel found no more memory to reclaim"
 
     def move_piece(self, ask: Callable[[Order], Answer], until: float) -> int:
-        # Return CPU time in microseconds. Raise `OSError` if the worker has ended.
-        request, began = self.request, time.monotonic()
-        order = (
-            next(self._walk, None)
-            if request.way in {"process", "recall"}
-            else (request.left, int(self._piece_seconds(until - began) * 1e6))
-        )
-        if order is None:
+        """Move a piece, and return the CPU time in microseconds. Raise `OSError` if the worker has ended."""
+        began = time.monotonic()
+        piece: tuple[int, int] | None = (self.left, int(self._piece_seconds(until - began) * 1e6))
+        if self.way in {"process", "recall"}:
+            self._steps = self._steps or self._walk()
+            piece = next(self._steps, None)
+        if piece is None:
             return 0
-        answer = ask(Order(_WAYS[request.way], 0, *order, request.pid, request.started))
+        answer = ask(Order(_WAYS[self.way], 0, *piece, self.pid, self.started))
         took = max(1e-6, time.monotonic() - began)
         self._rate, self._seconds = answer.a / took, self._seconds + took
-        request.went, request.left = request.went + answer.a, request.left - answer.a
+        self.went, self.left = self.went + answer.a, self.left - answer.a
         if answer.error:
-            request.why = _ERRORS.get(answer.error) or os.strerror(answer.error)
-        elif not answer.b and request.left > 0:
-            request.why = self._no_more
+            self.why = _ERRORS.get(answer.error) or os.strerror(answer.error)
+        elif not answer.b and self.left > 0:
+            self.why = self._no_more
         return answer.c
 
     def _piece_seconds(self, left: float) -> float:
-        if self.request.way == "v2":
+        if self.way == "v2":
             return LONGEST_PIECE_SECONDS
-        expected = self.request.left / self._rate if self._rate > 0 else FIRST_PIECE_SECONDS
+        expected = self.left / self._rate if self._rate > 0 else FIRST_PIECE_SECONDS
         seconds = min(expected, 2 * self._seconds or FIRST_PIECE_SECONDS, LONGEST_PIECE_SECONDS, left)
         return max(LEAST_PIECE_SECONDS, seconds)
 
-
-def _walk(request: ReclaimRequest, no_more: str) -> Iterator[tuple[int, int]]:
-    try:
-        areas = areas_of(f"/proc/{request.pid}")
-    except FileNotFoundError:
-        request.why = _ENDED
-    except OSError as error:
-        request.why = _ERRORS.get(error.errno or 0) or os.strerror(error.errno or 0)
-    else:
-        for address, length in steps_of(areas, request.at):
-            request.at += 1
-            yield length >> 10, address
-        request.why = no_more if areas else "its process has no large memory area"
+    def _walk(self) -> Iterator[tuple[int, int]]:
+        try:
+            areas = areas_of(f"/proc/{self.pid}")
+        except FileNotFoundError:
+            self.why = _ENDED
+        except OSError as error:
+            self.why = _ERRORS.get(error.errno or 0) or os.strerror(error.errno or 0)
+        else:
+            for address, length in steps_of(areas, self.at):
+                self.at += 1
+                yield length >> 10, address
+            self.why = self._no_more if areas else "its process has no large memory area"
 
 
 def follow(requests: Sequence[ReclaimRequest], ask: Callable[[Order], Answer], seconds: float, cpu_seconds: float) -> None:
@@ -149,15 +146,15 @@ def follow(requests: Sequence[ReclaimRequest], ask: Callable[[Order], Answer], s
     :param ask: returns the worker's answer to an order; raises `OSError` if it has ended
     """
     until, cpu_us = time.monotonic() + seconds, cpu_seconds * 1e6
-    turns = deque(_Turn(request) for request in requests if request.left > 0)
+    turns = deque(request for request in requests if request.left > 0)
     while turns:
-        turn = turns.popleft()
+        request = turns.popleft()
         if time.monotonic() >= until or cpu_us <= 0:
-            turn.request.why = OUT_OF_TIME
+            request.why = OUT_OF_TIME
             continue
-        cpu_us -= turn.move_piece(ask, until)
-        if turn.request.left > 0 and not turn.request.why:
-            turns.append(turn)
+        cpu_us -= request.move_piece(ask, until)
+        if request.left > 0 and not request.why:
+            turns.append(request)
 
 
 class ReclaimWorker:
