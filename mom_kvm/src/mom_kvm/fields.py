@@ -56,40 +56,19 @@ COUNTERS: Final = (
 _SAID: Final = (
     ("balloon_cur", Unit.KIB, "the guest's present memory", "balloon.current"),
     ("balloon_max", Unit.KIB, "the guest's memory with an empty balloon", "balloon.maximum"),
-    (
-        GuestField.LEAST,
-        Unit.KIB,
-        "smallest size that the guest's balloon can reach, because it cannot reclaim memory plugged by virtio-mem; unknown without a limit",
-        GuestField.LEAST,
-    ),
-    (
-        GuestField.GIVE_BACK,
-        Unit.TEXT,
-        "reason why mom must return the guest's memory and then keep its size, such as an imminent migration; unknown without a reason",
-        GuestField.GIVE_BACK,
-    ),
+    (GuestField.LEAST, Unit.KIB, "smallest size that the guest's balloon can reach, because it cannot reclaim memory plugged by virtio-mem;"
+     " unknown without a limit", GuestField.LEAST),
+    (GuestField.GIVE_BACK, Unit.TEXT, "reason why mom must return the guest's memory and then keep its size, such as an imminent migration;"
+     " unknown without a reason", GuestField.GIVE_BACK),
     ("balloon_rate", Unit.KIB_PER_SECOND, "rate at which the guest's size changes; negative while it shrinks", "balloon.current"),
-    (
-        GuestField.REPORTING,
-        Unit.FLAG,
-        "1: free page reporting is on: the guest's kernel (Linux 5.7 or later) returns freed memory; 0: off",
-        GuestField.REPORTING,
-    ),
-    (
-        GuestField.AUTODEFLATE,
-        Unit.FLAG,
-        "1: the balloon deflates when the guest runs out of memory; 0: it does not",
-        GuestField.AUTODEFLATE,
-    ),
+    (GuestField.REPORTING, Unit.FLAG, "1: free page reporting is on: the guest's kernel (Linux 5.7 or later) returns freed memory; 0: off",
+     GuestField.REPORTING),
+    (GuestField.AUTODEFLATE, Unit.FLAG, "1: the balloon deflates when the guest runs out of memory; 0: it does not",
+     GuestField.AUTODEFLATE),
     ("rss", Unit.KIB, "host memory that the guest's QEMU process holds", "balloon.rss"),
     *MEMORY,
-    (
-        "mem_usable_soon",
-        Unit.KIB,
-        "expected `mem_usable` when mom can act on the guest's next statistics, if memory use grows as fast as between the last two; known"
-        " only for watched guests whose memory use grows",
-        "balloon.usable, twice",
-    ),
+    ("mem_usable_soon", Unit.KIB, "expected `mem_usable` when mom can act on the guest's next statistics, if memory use grows as fast as"
+     " between the last two; known only for watched guests whose memory use grows", "balloon.usable, twice"),
     *COUNTERS,
     ("stats_age", Unit.SECONDS, "age of the guest's own statistics", "balloon.last-update"),
     (GuestField.REBOOT_AGE, Unit.SECONDS, "time since the guest's last reboot; unknown if mom has seen no reboot", "balloon.minor_fault"),
@@ -97,7 +76,7 @@ _SAID: Final = (
     (GuestField.PERIOD, Unit.SECONDS, "period of the guest's balloon statistics; 0: off", GuestField.PERIOD),
     ("vcpu_count", Unit.COUNT, "virtual CPUs of the guest", "vcpu.current"),
     ("cpu_usage", Unit.PERCENT, "CPU time of the guest; 100 is one host CPU", "cpu.time"),
-)
+)  # fmt: skip
 """Name, unit, description, and source in the guest's record."""
 
 _SEEN: Final = (
@@ -106,50 +85,23 @@ _SEEN: Final = (
     _process("host_cpu_usage", Unit.PERCENT, "CPU time of the QEMU process with all its threads; 100 is one host CPU", "stat"),
     _process("host_swap", Unit.KIB, "memory of the guest that is in the host's swap", "status VmSwap"),
     _process("host_ksm_merged", Unit.KIB, "memory of the guest that KSM has merged", "ksm_stat ksm_merging_pages"),
-    _process(
-        "host_ksm_profit",
-        Unit.KIB,
-        "guest memory that KSM saves, minus KSM's own memory for it; may be negative",
-        "ksm_stat ksm_process_profit",
-    ),
-    FieldSpec(
-        GuestField.LIMIT_ROOM,
-        Unit.KIB,
-        Scope.GUEST,
-        "memory that the guest's cgroup can still use until its limit, or a parent cgroup's limit, where the kernel kills processes;"
-        " unknown without a limit",
-        "memory.max, memory.current and memory.stat inactive_file of the guest's cgroups",
-    ),
-    FieldSpec(
-        GuestField.HUGE_PAGES,
-        Unit.KIB,
-        Scope.GUEST,
-        "host memory that the guest's QEMU process holds in transparent huge pages",
-        "memory.stat anon_thp of the guest's cgroup, or /proc/PID/smaps AnonHugePages of its QEMU process",
-    ),
-    _process(
-        GuestField.QEMU_OVERHEAD,
-        Unit.KIB,
-        "host memory and swap of the QEMU process outside of the guest's memory, measured now and then; unknown if it was not measured",
-        "smaps Rss and Swap",
-    ),
-    _group(
-        "host_cgroup_cpu_usage",
-        "CPU time of the guest's cgroup: QEMU and its helpers; 100 is one host CPU",
-        "cpu.stat usage_usec, or cpuacct.usage",
-    ),
-    _group(
-        "host_cgroup_throttled",
-        "time that a CPU quota throttled the guest's cgroup; more than 100 if it throttled several CPUs",
-        "cpu.stat throttled_usec",
-    ),
-    _pressure("memory", "some", "at least one", "memory"),
-    _pressure("memory", "full", "all", "memory"),
-    _pressure("cpu", "some", "at least one", "CPU"),
-    _pressure("cpu", "full", "all", "CPU"),
-    _pressure("io", "some", "at least one", "I/O"),
-    _pressure("io", "full", "all", "I/O"),
-)
+    _process("host_ksm_profit", Unit.KIB, "guest memory that KSM saves, minus KSM's own memory for it; may be negative",
+             "ksm_stat ksm_process_profit"),
+    FieldSpec(GuestField.LIMIT_ROOM, Unit.KIB, Scope.GUEST, "memory that the guest's cgroup can still use until its limit, or a parent"
+              " cgroup's limit, where the kernel kills processes; unknown without a limit",
+              "memory.max, memory.current and memory.stat inactive_file of the guest's cgroups"),
+    FieldSpec(GuestField.HUGE_PAGES, Unit.KIB, Scope.GUEST, "host memory that the guest's QEMU process holds in transparent huge pages",
+              "memory.stat anon_thp of the guest's cgroup, or /proc/PID/smaps AnonHugePages of its QEMU process"),
+    _process(GuestField.QEMU_OVERHEAD, Unit.KIB, "host memory and swap of the QEMU process outside of the guest's memory, measured now and"
+             " then; unknown if it was not measured", "smaps Rss and Swap"),
+    _group("host_cgroup_cpu_usage", "CPU time of the guest's cgroup: QEMU and its helpers; 100 is one host CPU",
+           "cpu.stat usage_usec, or cpuacct.usage"),
+    _group("host_cgroup_throttled", "time that a CPU quota throttled the guest's cgroup; more than 100 if it throttled several CPUs",
+           "cpu.stat throttled_usec"),
+    *(_pressure(resource, kind, who, what)
+      for resource, what in (("memory", "memory"), ("cpu", "CPU"), ("io", "I/O"))
+      for kind, who in (("some", "at least one"), ("full", "all"))),
+)  # fmt: skip
 
 
 def guest_fields(source: Callable[[str], str]) -> tuple[FieldSpec, ...]:

@@ -19,32 +19,16 @@ THRESHOLD: Final = "eviction_threshold"
 _G, _H, _KIB, _TEXT = Scope.GUEST, Scope.HOST, Unit.KIB, Unit.TEXT
 _EVICTION: Final = "kubelet evictionHard, evictionSoft; /proc/meminfo, memory.max of kubepods"
 FIELDS: Final = (
-    FieldSpec(
-        GuestField.VOUCHED,
-        _KIB,
-        _G,
-        "memory that the node keeps for the guest: its pod's request or limit; if mom cannot keep all guarantees, those above this value"
-        " shrink first",
-        "kubelet /pods, memory.min or memory.low; else memory.max, oom_score_adj",
-    ),
-    FieldSpec(
-        PROMISE, _KIB, _G, "the guest's guarantee: its pod's memory request, without KubeVirt's own overhead", "its pod's memory request"
-    ),
+    FieldSpec(GuestField.VOUCHED, _KIB, _G, "memory that the node keeps for the guest: its pod's request or limit; if mom cannot keep all"
+              " guarantees, those above this value shrink first",
+              "kubelet /pods, memory.min or memory.low; else memory.max, oom_score_adj"),
+    FieldSpec(PROMISE, _KIB, _G, "the guest's guarantee: its pod's memory request, without KubeVirt's own overhead",
+              "its pod's memory request"),
     FieldSpec(REQUEST, _KIB, _G, "memory request of the guest's container", "kubelet /pods, or memory.min or memory.low"),
-    FieldSpec(
-        PROMISED_BY,
-        _TEXT,
-        _G,
-        "source of the guest's guarantee: the kubelet, its control group, or a setting; if nobody yet, its size is guaranteed",
-        "mom",
-    ),
-    FieldSpec(
-        EVICTS_BELOW,
-        _KIB,
-        _H,
-        "available memory (`mem_really_available`) below which the kubelet evicts pods; unknown if it never evicts pods for lack of memory",
-        _EVICTION,
-    ),
+    FieldSpec(PROMISED_BY, _TEXT, _G, "source of the guest's guarantee: the kubelet, its control group, or a setting; if nobody yet, its"
+              " size is guaranteed", "mom"),
+    FieldSpec(EVICTS_BELOW, _KIB, _H, "available memory (`mem_really_available`) below which the kubelet evicts pods; unknown if it never"
+              " evicts pods for lack of memory", _EVICTION),
     FieldSpec(ROOM, _KIB, _H, "memory left until the kubelet evicts pods; negative if it is evicting", _EVICTION),
     FieldSpec(THRESHOLD, _KIB, _H, "available memory, as calculated by the kubelet, below which it evicts pods", _EVICTION),
-)
+)  # fmt: skip
