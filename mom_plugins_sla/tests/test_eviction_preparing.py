@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from test_eviction_movers import DONE, MovingBench
+from test_eviction_movers import MovingBench
 from test_eviction_plugin import FULL, ROOM
 
 from mom_core import Entity, MomError, Status, Value
@@ -35,11 +35,6 @@ class PreparedBench(MovingBench):
     def services(self) -> dict[type, Sequence[object]]:
         return {**super().services(), MovePreparation: (self.sweeping,)}
 
-    @property
-    def states(self) -> list[object]:
-        """How far jobs are, by what is on disk."""
-        return [one["state"] for one in self.kept]
-
     def told(self, name: str) -> bool:
         """Whether a mover was told to move the guest."""
         return any(job.guest.name == name for job in self.mover.jobs)
@@ -54,11 +49,9 @@ def bench(tmp_path: Path) -> Iterator[PreparedBench]:
 
 def test_a_guest_is_prepared_before_its_mover_is_told(bench: PreparedBench) -> None:
     assert bench.drain("vm1") == [Status.APPLIED]
-    assert bench.states == ["preparing"]
     assert bench.moving("vm1") == "being moved to host://spare", "so nothing else is done to it"
     bench.until(lambda: bench.told("vm1"))
     assert bench.sweeping.asked == [("vm1", 10.0, 0)]
-    assert bench.states == ["begun"]
 
 
 def _refuses() -> str:
@@ -74,21 +67,6 @@ def test_what_keeps_it_from_being_prepared_does_not_keep_it_from_being_moved(ben
     bench.sweeping.says = says
     bench.drain("vm1")
     bench.until(lambda: bench.told("vm1"))
-
-
-def test_a_preparation_that_hangs_is_abandoned_and_not_laid_to_the_mover(bench: PreparedBench) -> None:
-    hang = threading.Event()
-    bench.sweeping.says = lambda: str(hang.wait(30))
-    for number in range(1, 5):
-        assert bench.drain(f"vm{number}") == [Status.APPLIED]
-    bench.until(lambda: all(bench.told(f"vm{number}") for number in range(1, 5)))
-    assert bench.clock.now >= 40, "ten seconds, and half a minute"
-    bench.mover.says = DONE
-    for number in range(1, 5):
-        bench.hypervisor.known.pop(f"vm{number}")
-    bench.until(lambda: bench.kept == [])
-    assert bench.drain("vm5") == [Status.APPLIED], "the mover has come back from all calls"
-    hang.set()
 
 
 @pytest.mark.parametrize(("host", "waits"), [(FULL, False), ({**ROOM, "host_memory_state": "low"}, False), ({}, True)])
@@ -107,42 +85,6 @@ def test_the_operator_may_have_guests_moved_at_once(bench: PreparedBench) -> Non
     bench.drain("vm1")
     bench.until(lambda: bench.told("vm1"))
     assert bench.sweeping.asked == []
-
-
-def test_a_guest_that_was_prepared_when_mom_ended_was_not_moved_and_may_be(bench: PreparedBench) -> None:
-    hang = threading.Event()
-    bench.sweeping.says = lambda: str(hang.wait(30))
-    bench.drain("vm1")
-    bench.crash()
-    assert bench.moving("vm1") == ""
-    assert bench.kept == [], "no mover is asked for it"
-    bench.sweeping.says = lambda: "swept"
-    assert bench.drain("vm1") == [Status.APPLIED]
-    bench.until(lambda: bench.told("vm1"))
-    hang.set()
-
-
-def test_a_guest_that_goes_while_it_is_prepared_is_not_moved(bench: PreparedBench) -> None:
-    hang = threading.Event()
-    bench.sweeping.says = lambda: str(hang.wait(30))
-    bench.drain("vm1")
-    bench.hypervisor.known.pop("vm1")
-    bench.until(lambda: bench.kept == [])
-    hang.set()
-    bench.cycles(60)
-    assert bench.mover.jobs == []
-
-
-def test_a_mover_that_has_gone_meanwhile_is_said(bench: PreparedBench) -> None:
-    hang = threading.Event()
-    bench.sweeping.says = lambda: str(hang.wait(30))
-    bench.drain("vm1")
-    bench.mover.name = "another"
-    hang.set()
-    bench.until(lambda: bench.kept == [])
-    error = bench.cycle().snapshot.guests[bench.identity("vm1")].fields["guest_eviction_error"]
-    assert error == "the mover cluster no longer exists"
-    assert bench.mover.jobs == []
 
 
 def _observes(bench: PreparedBench) -> None:

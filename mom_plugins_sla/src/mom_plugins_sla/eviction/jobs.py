@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Protocol, runtime_checkable
 from pydantic import FailFast, Field, TypeAdapter
 
 from mom_core import Entity, GuestBusy, Hypervisor, HypervisorError, MomError, PluginContext, Scope, StateError, format_duration, printable
-from mom_kvm import Callers, Destination, GuestState, LifecycleControl, MoveJob, MovePreparation, Mover, MoveReport, MoveStanding
+from mom_kvm import Callers, Destination, GuestState, LifecycleControl, MoveJob, Mover, MoveReport, MoveStanding
 from mom_plugins_sla.eviction.movers.reports import UNKNOWN, why_failed
 from mom_plugins_sla.eviction.recent_steps import COUNTS_SECONDS, RecentSteps
 from mom_plugins_sla.eviction.steps import Step
@@ -60,7 +60,6 @@ class StopsAtOnce(Protocol):
 class JobState(StrEnum):
     """State of a job."""
 
-    PREPARING = "preparing"  #: a move whose mover was not called yet: mom sweeps the guest first
     BEGUN = "begun"  #: in progress, also across a restart of mom
     DONE = "done"  #: the guest has stopped and can come back
     LOST = "lost"  #: a move past its time limit, with an unknown result
@@ -122,12 +121,10 @@ class Job:
 
 FORM: Final = TypeAdapter(Annotated[tuple[Job, ...], FailFast()])
 
-UNDER_WAY: Final = frozenset({JobState.PREPARING, JobState.BEGUN})
-
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    # `kind`: save, ask, resume, prepare, begin, look or cancel
+    # `kind`: save, ask, resume, begin, look or cancel
 
     kind: str
     future: Future[Any]
@@ -173,13 +170,10 @@ class Jobs:
                 change for change in self._context.engine_state().changes if change.control == Step.PAUSE.control and change.applied == 1
             ]
             jobs = tuple(Job(item.entity.id, item.entity.name, Step.PAUSE, JobState.DONE, item.time) for item in paused)
-        self._jobs = {item.guest: item for item in jobs if item.state is not JobState.PREPARING}
+        self._jobs = {item.guest: item for item in jobs}
         self._progress = {guest: _Progress(self._context.monotonic()) for guest in self._jobs}
-        self._unwritten = len(self._jobs) < len(jobs)
         for entry in jobs:
-            if entry.state is JobState.PREPARING:
-                self._context.log.warning("guest %s has not moved: mom stopped before the move began", printable(entry.name))
-            elif entry.is_move and not entry.lost:
+            if entry.is_move and not entry.lost:
                 self._context.log.warning(
                     "guest %s was %s when mom stopped: mom continues to track the move", printable(entry.name), entry.activity
                 )
@@ -234,7 +228,7 @@ class Jobs:
             return ""
         if call is not None and call.kind == "resume":
             return "being resumed"
-        return job.activity if job.state in UNDER_WAY and not self.is_late(job) else ""
+        return job.activity if job.state is JobState.BEGUN and not self.is_late(job) else ""
 
     def error(self, guest: str) -> str:
         """Return the error of the last step."""
@@ -273,33 +267,22 @@ class Jobs:
                 self._call(job, "ask", lambda: control.shut_down(guest))
             self._wait_for_simulated(hypervisor, job)
 
-    def move(self, mover: Mover, job: Job, preparations: Sequence[MovePreparation] = (), seconds: float = 0.0) -> None:
+    def move(self, mover: Mover, job: Job, preparation: Callable[[], str], seconds: float) -> None:
         """Start a move. Raise `MomError` if it cannot begin.
 
-        :param seconds: time limit of the preparations
+        :param preparation: prepares the guest, and returns why it must not move, or an empty string
+        :param seconds: time limit of the preparation
         """
         if why := self._why_not_by(mover):
             raise MomError(why, hint="repair the mover, and reload mom")
-        if not preparations or seconds <= 0:
-            with self._recorded(job):
-                self._call(job, "begin", lambda: mover.begin(job.for_mover()))
-            return
-        preparing = replace(job, state=JobState.PREPARING)
-        with self._recorded(preparing):
-            self._call(preparing, "prepare", lambda: _prepare(preparations, job.entity, seconds), seconds + CALL_SECONDS)
 
-    def _begin_prepared(self, job: Job, mover: Mover | None, why_not: str) -> None:
-        why = why_not or (f"the mover {printable(job.mover)} no longer exists" if mover is None else self._why_not_by(mover))
-        if mover is None or why:
-            self._failed(job, why)
-            return
-        begun = replace(job, state=JobState.BEGUN)
-        try:
-            self._write({**self._jobs, job.guest: begun})
-            self._progress[job.guest] = _Progress(self._context.monotonic())
-            self._call(begun, "begin", lambda: mover.begin(begun.for_mover()))
-        except MomError as error:
-            self._failed(job, f"the step cannot begin: {error.message}")
+        def begin() -> str:
+            if why := preparation():
+                raise HypervisorError(why)
+            return mover.begin(job.for_mover())
+
+        with self._recorded(job):
+            self._call(job, "begin", begin, seconds + CALL_SECONDS)
 
     def _why_not_by(self, mover: Mover) -> str:
         return f"the mover {mover.name} has not returned from {AT_ONCE} calls" if self._is_hanging(mover.name) else ""
@@ -361,8 +344,7 @@ class Jobs:
                 self._record_result(job, call)
             elif job.is_move and self._context.monotonic() - call.at >= call.seconds:
                 del self._calls[guest]
-                if call.kind != "prepare":
-                    self._abandoned.setdefault(job.mover, []).append(call.future)
+                self._abandoned.setdefault(job.mover, []).append(call.future)
         stopped = [item for item in self.stopped if item.guest not in self._calls]
         if stopped and isinstance(hypervisor, LifecycleControl):
             with suppress(HypervisorError):  # the next cycle retries
@@ -372,27 +354,23 @@ class Jobs:
                     if not isinstance(state, GuestBusy):
                         self._check_state(job, state)
 
-    def check_moves(self, present: Collection[str], movers: Sequence[Mover], why_not: Callable[[str], str]) -> None:
+    def check_moves(self, present: Collection[str], movers: Sequence[Mover]) -> None:
         """Follow the moves.
 
         :param present: ids of the listed guests
-        :param why_not: why a prepared guest must not move; an empty string if it may
         """
         self._errors = {guest: error for guest, error in self._errors.items() if guest in present}
         by_name = {mover.name: mover for mover in reversed(movers)}
         for job in list(self._jobs.values()):
             if job.is_move:
                 with suppress(MomError):  # no more threads
-                    self._check_move(job, job.guest in present, by_name.get(job.mover), why_not)
+                    self._check_move(job, job.guest in present, by_name.get(job.mover))
 
     def _record_result(self, job: Job, call: _Call) -> None:
         error = call.future.exception()
         message = "" if error is None else why_failed(error)
         if call.kind == "resume":
             self._resumed(job, message)
-        elif call.kind == "prepare":  # the move follows anyway
-            result = message if error else call.future.result()
-            self._context.log.info("guest %s, preparations of its move: %s", job.entity, printable(str(result), 300))
         elif call.kind == "look":
             self._take_report(job, UNKNOWN if error else call.future.result())
         elif call.kind == "begin" and not isinstance(error, HypervisorError):
@@ -417,17 +395,13 @@ class Jobs:
         elif report.standing is MoveStanding.FAILED:
             self._failed(job, report.error or f"the mover {job.mover} reports a failure")
 
-    def _check_move(self, job: Job, is_present: bool, mover: Mover | None, why_not: Callable[[str], str]) -> None:
+    def _check_move(self, job: Job, is_present: bool, mover: Mover | None) -> None:
         progress, now, age = self._progress[job.guest], self._context.monotonic(), self._age(job)
         progress.absent = 0 if is_present else progress.absent + 1
-        if progress.absent >= GONE_CYCLES and job.state is JobState.PREPARING:
-            self._failed(job, "the guest was gone before its move")
-        elif progress.absent >= GONE_CYCLES:
+        if progress.absent >= GONE_CYCLES:
             self._moved(job)
         elif job.guest in self._calls:
             pass
-        elif job.state is JobState.PREPARING:
-            self._begin_prepared(job, mover, why_not(job.guest))
         elif not job.lost and progress.done_since is not None:
             if is_present and now - progress.done_since >= GIVE_UP_SECONDS:
                 self._lose(job, f"the mover {job.mover} reports success, but the guest is still here")
@@ -543,13 +517,3 @@ def states_of(control: LifecycleControl, guests: Sequence[Entity]) -> Mapping[st
         except GuestBusy as error:
             result[guest.id] = error
     return result
-
-
-def _prepare(preparations: Sequence[MovePreparation], guest: Entity, seconds: float) -> str:
-    results = []
-    for preparation in preparations:
-        try:
-            results.append(preparation.prepare(guest, seconds))
-        except MomError as error:
-            results.append(error.message)
-    return "; ".join(filter(None, results))

@@ -14,6 +14,7 @@ from mom_core import (
     Change,
     Decision,
     Declaration,
+    Entity,
     Finding,
     Guest,
     GuestBusy,
@@ -53,6 +54,7 @@ from mom_kvm import (
 from mom_plugins_sla.eviction.fields import CONTROLS, EVICTED, EVICTION_ERROR, FIELDS
 from mom_plugins_sla.eviction.jobs import AT_ONCE, Job, Jobs, JobState, states_of
 from mom_plugins_sla.eviction.ladder import Announced, Ladder, climb
+from mom_plugins_sla.eviction.movers.reports import why_failed
 from mom_plugins_sla.eviction.permissions import Permissions
 from mom_plugins_sla.eviction.recent_steps import RecentSteps
 from mom_plugins_sla.eviction.requests import take_requests
@@ -125,7 +127,7 @@ class EvictionPlugin:
         """Collect each guest's step and state; follow moves."""
         jobs = self.jobs
         if self._context.serves:
-            jobs.check_moves({guest.id for guest in guests}, self._permissions.movers(), self._why_no_longer)
+            jobs.check_moves({guest.id for guest in guests}, self._permissions.movers())
         announced = {guest: f"announced: {step}" for guest, step in self._announced}
         result: dict[str, Mapping[str, Value]] = {}
         for guest in guests:
@@ -204,7 +206,7 @@ class EvictionPlugin:
         if self._context.serves and hypervisor is not None and self.jobs.are_moving:
             with suppress(HypervisorError):  # the next cycle retries
                 present = {guest.id for guest in hypervisor.guests()}
-                self.jobs.check_moves(present, self._permissions.movers(), self._why_no_longer)
+                self.jobs.check_moves(present, self._permissions.movers())
 
     def _candidates(self, snapshot: Snapshot) -> list[EvictionCandidate]:
         if not self._settings.enabled:
@@ -300,13 +302,20 @@ class EvictionPlugin:
             return self._permissions.why_not_there(guest, decision.value, drains)
         return "" if needs_of(guest, step) is not None else NEED_UNKNOWN
 
-    def _why_no_longer(self, identity: str) -> str:
-        guest = self._snapshot.guests.get(identity)
+    def _prepared(self, entity: Entity, seconds: float) -> str:
+        # Runs in the thread that then calls the mover. Without a preparation, the guest moves all the same.
+        if not seconds:
+            return ""
+        for preparation in self._context.services(MovePreparation):
+            try:
+                result = preparation.prepare(entity, seconds)
+            except Exception as error:  # noqa: BLE001  # containment: another plugin's error must not keep the guest here
+                result = why_failed(error)
+            self._context.log.info("guest %s, preparation of its move: %s", entity, printable(result, 300))
+        guest = self._snapshot.guests.get(entity.id)
         if not self._enforces:
             return "mom only observes now"
-        if guest is None:
-            return ""
-        return self._permissions.why_must_stay(guest)
+        return "the guest was gone before its move" if guest is None else self._permissions.why_must_stay(guest)
 
     # --- control ---------------------------------------------------------------------------------------------------------------
 
@@ -374,8 +383,8 @@ class EvictionPlugin:
                 raise MomError(mover)
             drained = self._is_drained(Decision(entity, change.control, change.value, source=change.source))
             job = replace(job, destination=destination, mover=mover.name, move=secrets.token_hex(16), drained=drained)
-            sweep_seconds = self._settings.sweep if HostPressure.of(self._snapshot).has_time(self._settings) else 0.0
-            self.jobs.move(mover, replace(job, seconds=self._settings.timeout), self._context.services(MovePreparation), sweep_seconds)
+            seconds = self._settings.sweep if HostPressure.of(self._snapshot).has_time(self._settings) else 0.0
+            self.jobs.move(mover, replace(job, seconds=self._settings.timeout), lambda: self._prepared(entity, seconds), seconds)
             return
         needs = needs_of(guest, step, self._snapshot.host.number("swap_usage"))
         comes_back = guest.fields.get(EvictionField.COMES_BACK) != 0

@@ -11,7 +11,7 @@ import click
 
 from mom_core import Config, Guest, MomError, StateFile, format_kib, load_config, printable
 from mom_daemon import FiniteRange, NoSuchGuest, config_option, find_guest, json_option, print_prose, print_table
-from mom_plugins_sla.eviction.jobs import FILE, FORM, LOSS, TITLE, UNDER_WAY, Job, JobState
+from mom_plugins_sla.eviction.jobs import FILE, FORM, LOSS, TITLE, Job, JobState
 from mom_plugins_sla.eviction.plugin import REQUESTS, EvictionPlugin
 from mom_plugins_sla.eviction.requests import request
 from mom_plugins_sla.eviction.steps import Step
@@ -59,7 +59,7 @@ def undo(above: str | None, guest: str, config_path: str | None, timeout: float)
     folder = _folder(config)
     job = _named(_jobs(folder), guest)
     name = printable(job.name)
-    if job.state in UNDER_WAY:
+    if job.state is JobState.BEGUN:
         reason = f"it is {job.activity}" if job.step is not Step.SHUT_DOWN else "mom asked it to shut down, and it still runs"
         raise MomError(f"guest {name} does not resume: {reason}", hint="try again when the step has ended")
     if config.mode != "enforce" and not job.lost:
