@@ -18,6 +18,8 @@ from mom_plugins_policy.language.words.forms import SPECIAL_FORMS
 from mom_plugins_policy.language.words.functions import BUILTINS, CALLABLES, OPERATORS, FunctionWord
 from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
 
+from mom_plugins_policy.language.words.word import Word
+ANYWORD = Word(name='x', least=0, most=None, meaning='')
 DEPTH = 200
 
 
@@ -101,14 +103,14 @@ class Plain:
     def attribute(self, value: Any, name: str) -> tuple[bool, Any]:
         if isinstance(value, Host | Guest):
             if name in ENTITY_METHODS:
-                return True, Function(name, lambda args, site: self.method(value, name, args))
+                return True, Function(name, lambda args, site: self.method(value, name, tuple(args)), ANYWORD)
             if not self.declared(value, name):
                 return False, None
             if name == "io_tune" and isinstance(value, Guest):
                 return True, self.io_tune(value)
             return True, value.fields.get(name)
         if isinstance(value, Disk) and name in DISK_METHODS:
-            return True, Function(name, lambda args, site: self.set_disk(value, name, args))
+            return True, Function(name, lambda args, site: self.set_disk(value, name, tuple(args)), ANYWORD)
         parts = value.attributes if isinstance(value, Disk) else value if isinstance(value, Record) else {}
         return name in parts, parts.get(name)
 
@@ -173,7 +175,7 @@ class Plain:
             values = [self.eval(arg) for arg in args]
             if not isinstance(value, Function):
                 raise PlainError("not-callable")
-            return value(*values)
+            return value(values, form)
         if found and value is None and "." in name and name not in self.functions:
             raise PlainError("undefined-symbol")
         return self.word(form, name, args)
@@ -288,7 +290,7 @@ class Plain:
                 raise PlainError("arity")
             return word.compute(*args)
 
-        return Function(word.name, call)
+        return Function(word.name, call, ANYWORD)
 
     # --- entities ------------------------------------------------------------------------------------------------------------
 

@@ -14,9 +14,6 @@ from random_programs import program
 
 from mom_core import Guest, Host
 from mom_plugins_policy import Policy, PolicyError
-from mom_plugins_policy.language import analysis
-from mom_plugins_policy.language.analysis import Program
-from mom_plugins_policy.language.compiling import forms
 from mom_plugins_policy.language.reader import read
 from mom_plugins_policy.language.values import Disk, Function, Guests, Record
 
@@ -61,26 +58,10 @@ def check(text: str) -> None:
     assert decisions == expected, text
 
 
-def every_function_stands_alone(whole: Program, order: object, largest: int) -> int:
-    whole.alone.update(whole.definitions)
-    return 0
-
-
-@pytest.fixture(params=["inlined", "alone", "apart", "alone and apart"])
-def shape(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The ways in which code can be made: functions repeated or standing alone, forms together or in functions of their own."""
-    if "alone" in request.param:
-        monkeypatch.setattr(analysis, "_expanded", every_function_stands_alone)
-    if "apart" in request.param:
-        monkeypatch.setattr(forms, "_DEEP", 3)
-        monkeypatch.setattr(forms, "_BLOCKS", 1)
-    return str(request.param)
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(4))
-def test_random_programs_agree_however_they_are_compiled(shape: str, seed: int) -> None:
-    choose = random.Random(f"{shape} {seed}")  # noqa: S311  # programs are no secrets
+def test_random_programs_agree_however_they_are_compiled(seed: int) -> None:
+    choose = random.Random(f"{seed}")  # noqa: S311  # programs are no secrets
     for _ in range(60):
         check(program(choose.randrange))
 
@@ -99,5 +80,5 @@ FOUND = [line for line in (Path(__file__).parent / "agreement.txt").read_text().
 
 
 @pytest.mark.parametrize("text", FOUND)
-def test_programs_that_were_once_wrong_and_those_with_words_of_their_own_agree(shape: str, text: str) -> None:
+def test_programs_that_were_once_wrong_and_those_with_words_of_their_own_agree(text: str) -> None:
     check(text)

@@ -40,7 +40,7 @@ HOSTILE = {
         " ".join(f"(def f{n} () {{ (f{n + 1}) (f{n + 1}) (f{n + 1}) }})" for n in range(30)) + "(def f30 () 1) (f0)",
         "limit",
     ),
-    "a head that may be a variable": ("(if Host.mem_free (defvar if abs) 0) " + "(if 1 " * 40 + "1" + " 2)" * 40, "limit"),
+    "a head that may be a variable": ("(if Host.mem_free (defvar if abs) 0) " + "(if 1 " * 40 + "1" + " 2)" * 40, "arity"),
 }
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from mom_core import Scope
-from mom_plugins_policy.language.facts import Facts
 from mom_plugins_policy.language.words.types import ENTITY, FLOAT, FUNCTION, INT, LIST, NIL, NUMBER, OTHER, STRING, UNBOUND
 from mom_plugins_policy.language.words.units import ANY as ANY_UNIT
 from mom_plugins_policy.language.words.units import UNKNOWN, Dimension, joined
@@ -119,12 +118,39 @@ Key: TypeAlias = "tuple[str, Hashable] | tuple[str, Hashable, str]"
 """Key of a fact: `variable` of a scope, `function`, `note` of an entity, or value that is `not nil`."""
 
 
+class Facts(dict[Key, Any]):
+    """Facts by key. `begin` and `end` enclose a branch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._frames: list[dict[Key, Any]] = []
+
+    def learn(self, key: Key, fact: Any) -> None:
+        """Set a fact."""
+        if self._frames:
+            self._frames[-1].setdefault(key, self.get(key))
+        self[key] = fact
+
+    def begin(self) -> None:
+        """Start a branch."""
+        self._frames.append({})
+
+    def end(self) -> dict[Key, Any]:
+        """End a branch; remove and return its facts."""
+        learnt = {}
+        for key, before in self._frames.pop().items():
+            learnt[key] = self.pop(key)
+            if before is not None:
+                self[key] = before
+        return learnt
+
+
 class Knowledge:
     """Facts known at one point of a walk."""
 
     def __init__(self) -> None:
         self.chain = [0]
-        self.store: Facts[Key, Any] = Facts()
+        self.store = Facts()
         self._scopes = 0
 
     def know(self, keys: Keys) -> None:

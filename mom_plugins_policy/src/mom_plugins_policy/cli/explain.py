@@ -76,7 +76,7 @@ def explain_command(
 
 def _unknown_fields(policy: Policy, entity: Host | Guest) -> list[str]:
     scope = Scope.GUEST if isinstance(entity, Guest) else Scope.HOST
-    return sorted(name for of, name in policy.fields if of is scope and entity.fields.get(name) is None)
+    return sorted(name for of, name in policy.program.fields() if of is scope and entity.fields.get(name) is None)
 
 
 def _lines(entity: Entity, decisions: list[Decision], unknown: list[str], errors: list[Fault], inputs: PolicyInputs) -> Iterator[str]:

@@ -4,93 +4,86 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import Final
 
 from mom_plugins_policy.language.errors import Trouble
 from mom_plugins_policy.language.limits import PolicyLimits
+from mom_plugins_policy.language.syntax import Form
 from mom_plugins_policy.language.values import Any_
 
-SLICE = 5000  # steps between two looks at the clock: milliseconds with numbers, tenths of a second with long strings
+_SLICE: Final = 1000  # steps between two looks at the clock: a millisecond with numbers, a tenth of a second with long strings
 
-MEMORY = 48 << 20  # bytes of strings, lists and integers in one evaluation; up to a quarter more between two counts
-ELEMENT = 36  # bytes of an element in a list that `with` builds: a pointer and a number
+SMALL: Final = 1 << 63
+"""Smaller integers need no size check."""
+
+MEMORY: Final = 48 << 20
+"""Bytes of strings, lists and integers in one evaluation; up to a quarter more between two counts."""
+
+_ELEMENT: Final = 36  # bytes of an element in a list that `with` builds: a pointer and a number
 
 
 class Budgets(ABC):
-    """Remaining time, steps and memory. Generated code calls the methods by name."""
+    """Remaining time, steps and memory."""
 
     def __init__(self, limits: PolicyLimits) -> None:
         self.limits = limits
+        self.left = 0
+        """Steps until the next call of `refill`."""
         self._weights: dict[int, tuple[Sequence[Any_], int]] = {}
         self._deadline = time.monotonic() + limits.seconds
-        self._until_look = SLICE
         self._until_count = MEMORY
-        self._used = 0
-        self._allowed = limits.steps
-        self.slice = min(SLICE, limits.steps)
-        """Steps that generated code may count down before it calls `refill`."""
-        self._outer: tuple[int, int] | None = None
+        self._in_step = False
+        self._allow(limits.steps)
 
     @abstractmethod
     def _held(self) -> int:
         """Return the bytes held in values."""
 
-    def look(self, error: Exception | None = None) -> None:
-        """Raise `Trouble` if the time is over, with `error`'s traceback."""
+    # --- time and steps --------------------------------------------------------------------------------------------------------
+
+    def look(self, form: Form | None = None) -> None:
+        """Raise `Trouble` if the time is over."""
         if time.monotonic() > self._deadline:
-            late = Trouble("limit", f"the evaluation takes longer than {self.limits.seconds:g} s", fatal=True)
-            raise late.with_traceback(None if error is None else error.__traceback__)
+            raise Trouble("limit", f"the evaluation takes longer than {self.limits.seconds:g} s", form, fatal=True)
 
-    def turns(self, values: Sequence[Any_], most: int) -> Iterable[Any_]:
-        """Iterate over values; check the time regularly."""
-        return values if len(values) <= most else chain.from_iterable(self._watched(values, most))
+    def _allow(self, steps: int) -> None:
+        self.left = min(_SLICE, steps)
+        self._reserve = steps - self.left
 
-    def _watched(self, values: Sequence[Any_], most: int) -> Iterator[Sequence[Any_]]:
-        for start in range(0, len(values), most):
-            self.look()
-            yield values[start : start + most]
-
-    def refill(self, left: int) -> int:
-        """Return more steps. `left` is negative."""
-        self._used += self.slice - left
-        self.slice = 0
+    def refill(self) -> None:
+        """Allow more steps; check the time."""
         self.look()
-        if self._used > self._allowed:
-            raise Trouble("limit", f"more than {self._allowed:,} steps")
-        self.slice = max(0, min(SLICE, self._allowed - self._used))
-        return self.slice
-
-    def enter_step(self, left: int) -> int:
-        """Start a guest's step of an outermost loop, with its own budget."""
-        if self._outer is None:
-            self._outer = (self._used + self.slice - max(left, 0), self._allowed)
-        else:
-            self.look()
-        self._used = 0
-        self._allowed = self.limits.guest_steps
-        self.slice = min(SLICE, self._allowed)
-        return self.slice
-
-    def leave_steps(self, left: int) -> int:
-        """End an outermost loop; return the steps left."""
-        if self._outer is None:
-            return left
-        self._used, self._allowed = self._outer
-        self._outer = None
-        self.slice = max(0, min(SLICE, self._allowed - self._used))
-        return self.slice
+        self._reserve += self.left
+        if self._reserve < 0:
+            allowed = self.limits.guest_steps if self._in_step else self.limits.steps
+            raise Trouble("limit", f"more than {allowed:,} steps")
+        self._allow(self._reserve)
 
     def charge(self, steps: int) -> None:
         """Count work that depends on a value's size."""
-        self._used += steps
-        if self._used > self._allowed:
-            raise Trouble("limit", f"more than {self._allowed:,} steps")
-        self._until_look -= steps
-        if self._until_look < 0:
-            self._until_look = SLICE
-            self.look()
+        self.left -= steps
+        if self.left < 0:
+            self.refill()
+
+    def enter_steps(self, guests: int) -> int | None:
+        """Begin a loop over guests. Return the steps that remain after it; None inside of another guest's step."""
+        if self._in_step:
+            return None
+        self._in_step = True
+        return self.left + self._reserve - guests
+
+    def next_step(self) -> None:
+        """Give a guest's step its own budget."""
+        self.look()
+        self._allow(self.limits.guest_steps)
+
+    def leave_steps(self, steps: int) -> None:
+        """End the outermost loop over guests."""
+        self._in_step = False
+        self._allow(steps)
+
+    # --- sizes -----------------------------------------------------------------------------------------------------------------
 
     def build(self, size: int) -> None:
         """Count built bytes."""
@@ -102,16 +95,12 @@ class Budgets(ABC):
                 raise Trouble("limit", f"strings, lists and large integers of more than {MEMORY >> 20} MiB", fatal=True)
             self._until_count = max(MEMORY - held, MEMORY >> 2)
 
-    def too_deep(self) -> NoReturn:
-        """Raise `Trouble` for too deeply nested calls."""
-        raise Trouble("recursion", f"more than {self.limits.depth} nested calls", of_call=True)
-
     def grown(self, value: Any_) -> Any_:
         """Count a built value. Raise `Trouble` if too large."""
         kind = value.__class__
         if kind is int:
             if value.bit_length() > self.limits.integer_bits:
-                raise Trouble("range", f"an integer of more than {self.limits.integer_bits} bits")
+                raise self._large_integer()
             self.charge(value.bit_length() >> 8)
             self.build(value.__sizeof__())
         elif kind is str:
@@ -123,6 +112,9 @@ class Budgets(ABC):
             self._weigh(value)
             self.build(value.__sizeof__())
         return value
+
+    def _large_integer(self) -> Trouble:
+        return Trouble("range", f"an integer of more than {self.limits.integer_bits} bits")
 
     def _weigh(self, value: Sequence[Any_]) -> int:
         weighed = self._weights.get(id(value))
@@ -136,55 +128,47 @@ class Budgets(ABC):
             if item.__class__ is list or item.__class__ is tuple:
                 nested = True
                 weight += weights[id(item)][1] if id(item) in weights else len(item)
-        if weight > self.limits.list:
-            raise Trouble("limit", f"a list of more than {self.limits.list:,} elements")
+        self._fit_list(weight)
         if nested:
             self._weights[id(value)] = (value, weight)
         return weight
 
-    def add(self, left: Any_, right: Any_) -> Any_:
-        """Add or concatenate, with at least one list."""
+    def _fit_list(self, weight: int) -> None:
+        if weight > self.limits.list:
+            raise Trouble("limit", f"a list of more than {self.limits.list:,} elements")
+
+    def collected(self, values: list[Any_]) -> list[Any_]:
+        """Count the size of a list built by `with`."""
+        self._weigh(values)
+        self.build(_ELEMENT * len(values))
+        return values
+
+    # --- before a function computes a large value ------------------------------------------------------------------------------
+
+    def before_add(self, left: Any_, right: Any_) -> None:
+        """Check the size of a sum of lists."""
         if left.__class__ is list and right.__class__ is list:
-            if len(left) + len(right) > self.limits.list:
-                raise Trouble("limit", f"a list of more than {self.limits.list:,} elements")
-            return self.grown(left + right)
-        return left + right
+            self._fit_list(len(left) + len(right))
 
-    def mul(self, left: Any_, right: Any_) -> Any_:
-        """Multiply or repeat, after a size check."""
+    def before_mul(self, left: Any_, right: Any_) -> None:
+        """Check the size of a product."""
         for value, times in ((left, right), (right, left)):
-            if isinstance(value, str | list | tuple):
-                if not isinstance(times, int):
-                    raise TypeError
-                count = max(0, times)
+            if isinstance(value, str | list | tuple) and isinstance(times, int):
                 size = len(value) if isinstance(value, str) else self._weigh(value)
-                limit, kind = (self.limits.string, "string") if isinstance(value, str) else (self.limits.list, "list")
-                if size * count > limit:
-                    raise Trouble("limit", f"a {kind} of more than {limit:,} {'elements' if kind == 'list' else 'characters'}")
-                return self.grown(value * count)
+                limit, parts = (self.limits.string, "characters") if isinstance(value, str) else (self.limits.list, "elements")
+                if size * times > limit:
+                    raise Trouble("limit", f"a {'string' if isinstance(value, str) else 'list'} of more than {limit:,} {parts}")
         if isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > self.limits.integer_bits + 1:
-            raise Trouble("range", f"an integer of more than {self.limits.integer_bits} bits")
-        return left * right
+            raise self._large_integer()
 
-    def shl(self, left: Any_, right: Any_) -> Any_:
-        """Shift left, after a size check."""
-        if not isinstance(left, int) or not isinstance(right, int):
-            raise TypeError
-        if right < 0:
-            raise ValueError
-        if left and left.bit_length() + right > self.limits.integer_bits:
-            raise Trouble("range", f"an integer of more than {self.limits.integer_bits} bits")
-        return left << right if left else 0
+    def before_shl(self, left: Any_, right: Any_) -> None:
+        """Check the size of a shifted integer."""
+        if isinstance(left, int) and isinstance(right, int) and left and left.bit_length() + right > self.limits.integer_bits:
+            raise self._large_integer()
 
-    def compared(self, *values: Any_) -> None:
+    def before_comparison(self, *values: Any_) -> None:
         """Count comparisons of lists: each takes as long as the shorter list."""
         lists = [value for value in values if value.__class__ is list]
         if len(lists) > 1:
             weights = [self._weigh(item) for item in lists]
             self.charge((sum(weights) - max(weights)) >> 2)
-
-    def collected(self, values: list[Any_]) -> list[Any_]:
-        """Count the size of a list built by `with`."""
-        self._weigh(values)
-        self.build(ELEMENT * len(values))
-        return values

@@ -8,6 +8,7 @@ from typing import Final
 
 from mom_core import Entity, MomError, Source
 from mom_kvm import PolicyProblem
+from mom_plugins_policy.language.syntax import Form
 
 KINDS = frozenset({
     "syntax", "empty-policy", "undefined-symbol", "unknown-function", "not-callable", "arity", "malformed", "empty-form", "bad-literal",
@@ -72,18 +73,19 @@ class PolicyError(MomError):
 
 
 class Trouble(Exception):
-    """Error of generated code or its runtime.
+    """Error of a form.
 
+    :param form: form that failed; None until it is known
     :param fatal: ends the evaluation even inside a loop over `Guests`
-    :param of_call: belongs to the call of the function that raised it
     """
 
-    def __init__(self, kind: str, message: str, *, fatal: bool = False, of_call: bool = False) -> None:
+    def __init__(self, kind: str, message: str, form: Form | None = None, *, fatal: bool = False) -> None:
         super().__init__(message)
         self.kind = kind
         self.message = message
+        self.form = form
         self.fatal = fatal
-        self.of_call = of_call
+        self.values: tuple[str, ...] = ()
 
 
 def kind_of(error: Exception) -> str:

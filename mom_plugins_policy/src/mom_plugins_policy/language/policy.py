@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 from mom_core import HOST_ID, Decision, Declarations, Guest, Scope, Snapshot, Source, Unit, Value
 from mom_plugins_policy.language.analysis import Program, analyse
-from mom_plugins_policy.language.compiler import Compiled
-from mom_plugins_policy.language.compiling.code import TooComplicatedError
+from mom_plugins_policy.language.code import code_of
 from mom_plugins_policy.language.conditions import RequestCondition, conditions_in, reason_of
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
@@ -20,11 +19,7 @@ from mom_plugins_policy.language.syntax import Form, FormKind, abridged, all_in
 from mom_plugins_policy.language.values import Guests
 from mom_plugins_policy.notes import NoteStore
 
-TOO_COMPLICATED = (TooComplicatedError, RecursionError, MemoryError, SyntaxError)
-"""Errors for programs nested too deep for Python. The generated code raises SyntaxError."""
-
 _FIELD = re.compile(r"\.(\w+)")
-_VARIANTS = 8  # compiled variants kept, one per set of undeclared fields
 _FIELDS = 1000  # cached answers of `declares` in an evaluation: policies may make up names
 _CODES = 4  # kept, each some MiB: in force, checked before a change, on trial, replaced
 
@@ -35,12 +30,11 @@ class Result:
     An error outside of loops over `Guests` stops the evaluation. Decisions for guests remain, because their steps were complete.
     """
 
-    def __init__(self, run: Evaluation, values: list[Any], compiled: Compiled, policy: Policy, stopped: bool) -> None:
-        self.values = [list(value) if isinstance(value, Guests) else value for value in values]
+    def __init__(self, run: Evaluation, policy: Policy, *, stopped: bool) -> None:
+        self.values = [list(value) if isinstance(value, Guests) else value for value in run.values]
         self.errors: Sequence[Fault] = tuple(run.faults)
         self.stopped = stopped
         self.run = run
-        self.compiled = compiled
         self.policy = policy
         self._lost = {*run.failed, HOST_ID} if stopped else run.failed
 
@@ -59,17 +53,17 @@ class Result:
             if not isinstance(control, str) or not requests:
                 continue
             scope, whole = policy.takes(control)
-            for identity, (entity, value, site) in requests.items():
+            for identity, (entity, value, form) in requests.items():
                 if value is None or identity in self._lost:
                     continue
                 guest = isinstance(entity, Guest)
                 if scope is not None and (scope is Scope.GUEST) != guest:
                     continue
-                if site not in reasons:
-                    reasons[site] = self._reason(self.compiled.sites[site].form)
-                source = reasons[site].source
-                reason = reasons[site].of(identity, self.run.snapshot)
-                result.append(Decision(entity.entity, control, int(value) if whole else value, reason, source))
+                if form.index not in reasons:
+                    reasons[form.index] = self._reason(form)
+                reason = reasons[form.index]
+                size = int(value) if whole else value
+                result.append(Decision(entity.entity, control, size, reason.of(identity, run.snapshot), reason.source))
         result.extend(self._disk_requests())
         return tuple(result)
 
@@ -90,12 +84,11 @@ class Result:
         run = self.run
         if self.policy.takes("io_tune")[0] is Scope.HOST:
             return
-        for identity, site in run.disk_sites.items():
+        for identity, form in run.disk_requests.items():
             if identity in run.failed:
                 continue
             disks = [disk for disk in run.disks_of[identity] if getattr(disk, "changed", False)]
             limits = [{"name": disk.attributes["name"], "path": disk.attributes["path"], **disk.current} for disk in disks]
-            form = self.compiled.sites[site].form
             yield Decision(disks[0].guest.entity, "io_tune", limits, _written_in(form), form.source)
 
 
@@ -118,31 +111,15 @@ class _Reason(NamedTuple):
 
 
 class Code:
-    """Program and its compiled variants, for policies with equal texts and limits.
+    """Program with its executable code, for policies with equal texts and limits.
 
     :param empty: names of texts without code
     """
 
-    def __init__(self, program: Program, limits: PolicyLimits, empty: Sequence[str] = ()) -> None:
+    def __init__(self, program: Program, empty: Sequence[str] = ()) -> None:
         self.program = program
         self.empty = empty
-        self._limits = limits
-        self._variants: dict[frozenset[tuple[Scope, str]], Compiled] = {}
-
-    def without(self, undeclared: frozenset[tuple[Scope, str]]) -> Compiled:
-        """Return code that fails when it reads these fields."""
-        compiled = self._variants.get(undeclared)
-        if compiled is None:
-            try:
-                compiled = Compiled(self.program, self._limits, undeclared)
-            except TOO_COMPLICATED:
-                longest = max((form.text for form in self.program.forms), key=lambda text: len(text.text)).name
-                message = "all policies together are too complicated, and this one is the longest: shorten it with functions and loops"
-                raise PolicyError([Fault("limit", longest, 0, 0, message)]) from None
-            if len(self._variants) >= _VARIANTS:
-                self._variants.pop(next(iter(self._variants)), None)  # another thread may have removed it
-            self._variants[undeclared] = compiled
-        return compiled
+        self.run = code_of(program)
 
     @cached_property
     def conditions(self) -> Mapping[int, Sequence[RequestCondition]]:
@@ -176,14 +153,11 @@ class Policy:
         self.program = code.program
         self.declarations = declarations
         self.limits = limits
-        compiled = code.without(frozenset())
-        self.fields = compiled.fields
-        self.undeclared: frozenset[tuple[Scope, str]] = frozenset()
+
+    @property
+    def undeclared(self) -> Collection[tuple[Scope, str]]:
         """Undeclared fields that the texts name. Reading them is an error."""
-        if declarations is not None:
-            self.undeclared = frozenset(field for field in compiled.fields if field not in declarations.fields)
-            if self.undeclared:
-                code.without(self.undeclared)
+        return [] if self.declarations is None else [field for field in self.program.fields() if field not in self.declarations.fields]
 
     @classmethod
     def compile(cls, texts: Mapping[str, str], declarations: Declarations | None = None, limits: PolicyLimits = DEFAULT_LIMITS) -> Policy:
@@ -224,17 +198,16 @@ class Policy:
         def declares(scope: Scope, name: str) -> bool:
             return (scope, name) in declared if declared is not None else occurs(scope, name, snapshot, older)
 
-        undeclared = self.undeclared if declared is not None else frozenset(field for field in self.fields if not declares(*field))
-        compiled = self.code.without(undeclared)
-        run = Evaluation(snapshot, older, self.limits, declares, compiled, notes, self.text_controls, room)
-        values: list[Any] = []
+        run = Evaluation(snapshot, older, self.limits, declares, notes, self.text_controls, room)
         stopped = False
-        try:
-            compiled.run(run, values)
-        except Exception as error:  # noqa: BLE001  # a policy may cause any error
-            run.faults.append(run.fault(error))
-            stopped = True
-        return Result(run, values, compiled, self, stopped)
+        for form, code in zip(self.program.forms, self.code.run, strict=True):
+            try:
+                run.values.append(code(run))
+            except Exception as error:  # noqa: BLE001  # a policy may cause any error
+                run.faults.append(run.fault(run.located(error, form)))
+                stopped = True
+                break
+        return Result(run, self, stopped=stopped)
 
     def evaluate_with(self, store: NoteStore, snapshot: Snapshot, history: Sequence[Snapshot]) -> Result:
         """Evaluate with a store's notes. Keep new notes; delete notes that no policy names."""
@@ -283,7 +256,7 @@ def _code(texts: Sequence[tuple[str, str]], limits: PolicyLimits) -> Code:
     faults.extend(program.faults)
     if faults:
         raise PolicyError(sorted(faults, key=lambda fault: (fault.name, fault.line, fault.column)))
-    return Code(program, limits, empty)
+    return Code(program, empty)
 
 
 def occurs(scope: Scope, name: str, snapshot: Snapshot, older: Sequence[Snapshot]) -> bool:

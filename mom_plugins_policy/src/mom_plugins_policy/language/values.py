@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from mom_core import Guest, Host, printable
 from mom_plugins_policy.language.errors import Trouble
-from mom_plugins_policy.language.syntax import written_number, written_string
+from mom_plugins_policy.language.syntax import Form, written_number, written_string
 from mom_plugins_policy.language.words.word import Word
 
 Any_: TypeAlias = Any  # value of the language; the policy decides its type
@@ -29,18 +29,18 @@ UNBOUND: Final = object()
 class Function:
     """Callable in a variable: `abs`, `debug`, or a method.
 
-    :param word: checks the number of arguments; if None, `call` checks it
+    :param call: takes the arguments and the form of the call
     """
 
     name: str
-    call: Callable[[tuple[Any_, ...], int], Any_]
-    word: Word | None = None
+    call: Callable[[Sequence[Any_], Form], Any_]
+    word: Word
 
-    def __call__(self, *arguments: Any_, site: int = 0) -> Any_:
-        """Call the function. `site` is the call site."""
-        if self.word is not None and not self.word.takes(len(arguments)):
+    def __call__(self, arguments: Sequence[Any_], form: Form) -> Any_:
+        """Call the function."""
+        if not self.word.takes(len(arguments)):
             raise Trouble("arity", f"{self.name} takes {self.word.arguments}, not {len(arguments)},")
-        return self.call(arguments, site)
+        return self.call(arguments, form)
 
     def __repr__(self) -> str:
         return f"<function {self.name}>"

@@ -1,1 +1,0 @@
-"""Code generation, in layers: text, variables, entities, builtins, forms."""
