@@ -5,21 +5,20 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_interpreter import Plain, PlainError
 from policy_declared import DECLARED
 from random_programs import Writer, program
 
-from mom_core import Declarations, Severity, Snapshot
+from mom_core import Declarations, Severity, Source
 from mom_core.testing import snapshot
 from mom_kvm import PolicyProblem
-from mom_plugins_policy import Fault, Policy, PolicyError
+from mom_plugins_policy import Fault, Policy, PolicyError, PolicyLimits
 from mom_plugins_policy.checks import RULES, check
-from mom_plugins_policy.language.reader import read
+from mom_plugins_policy.language.code import _Coder
+from mom_plugins_policy.language.runtime import Code, Evaluation
 from mom_plugins_policy.language.syntax import Form
 
 TRUE_OF_OLD_POLICIES = {"possible-nil", "average-of-nothing", "empty-policy"}
@@ -179,21 +178,24 @@ def test_checks_of_random_programs_raise_nothing_and_refuse_what_compiling_refus
         assert [(remark.kind, remark.source) for remark in found] == [(fault.kind, fault.source) for fault in refused]
 
 
-class Followed(Plain):
-    """Notes which forms came to a value."""
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> set[Source]:
+    """The places of forms that came to a value."""
+    places = set[Source]()
+    code_of = _Coder.code
 
-    def __init__(self, forms: list[Form], seen: Snapshot) -> None:
-        super().__init__(forms, seen)
-        self.done: set[Form] = set()
-        self.left = 20_000  # of the forms to be evaluated: functions may call themselves twice
+    def noted(self: _Coder, form: Form) -> Code:
+        code, place = code_of(self, form), form.source
 
-    def eval(self, form: Form) -> Any:
-        self.left -= 1
-        if self.left < 0:
-            raise PlainError("limit", form)
-        value = super().eval(form)
-        self.done.add(form)
-        return value
+        def run(evaluation: Evaluation) -> object:
+            value = code(evaluation)
+            places.add(place)
+            return value
+
+        return run
+
+    monkeypatch.setattr(_Coder, "code", noted)
+    return places
 
 
 def outside_of_functions(forms: Sequence[Form], around: Form | None = None) -> Iterator[tuple[Form, Form | None]]:
@@ -206,15 +208,15 @@ def outside_of_functions(forms: Sequence[Form], around: Form | None = None) -> I
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(4))
-def test_what_is_certain_to_fail_never_comes_to_a_value(seed: int) -> None:
+def test_what_is_certain_to_fail_never_comes_to_a_value(seed: int, done: set[Source]) -> None:
     choose = random.Random(seed)  # noqa: S311  # programs are no secrets
     claims = 0
     for _ in range(150):
         text = "(with Guests a {" + " ".join(Writer(choose.randrange).form(3) for _ in range(2)) + "})\n" + program(choose.randrange)
         if faults_of(text):
             continue
-        forms = read("p", text)
-        places = {form.source: (form, around) for form, around in outside_of_functions(forms)}
+        policy = Policy.compile({"p": text}, limits=PolicyLimits(steps=20_000, guest_steps=20_000))
+        places = {form.source: (form, around) for form, around in outside_of_functions(policy.program.forms)}
         certain = [remark for remark in check({"p": text}) if remark.severity == Severity.ERROR and remark.source in places]
         claims += len(certain)
         for free in (0, 300) if certain else ():
@@ -222,13 +224,14 @@ def test_what_is_certain_to_fail_never_comes_to_a_value(seed: int) -> None:
             seen = snapshot(
                 host={"mem_free": free, "swap_total": free or None, "cpu_count": 4, "late": None}, guests={"a": guest, "b": guest}
             )
-            followed = Followed(forms, seen)
-            followed.run()
+            done.clear()
+            policy.evaluate(seen)
             for remark in certain:
                 form, around = places[remark.source]
                 of_a_request = "a number is required" in remark.message or "cannot be requested" in remark.message
                 at_a_part = remark.kind in ("unknown-function", "not-callable", "unknown-variable") or of_a_request
-                assert (around if at_a_part else form) not in followed.done, (text, remark)
+                part = around if at_a_part else form
+                assert part is None or part.source not in done, (text, remark)
     assert claims > 50
 
 

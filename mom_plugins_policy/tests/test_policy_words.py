@@ -1,12 +1,12 @@
 """Every part of the language knows every word, and says of it what is so: one test for each thing that a record says."""
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 from policy_fixture import fixture
-from test_policy_agreement import comparable
 
 from mom_core import Declarations, FieldSpec, Scope, Unit
 from mom_core.testing import snapshot
@@ -30,6 +30,13 @@ def test_a_property_that_a_guest_lacks_is_an_error_or_the_second_argument() -> N
     assert Policy.compile({"50": '(with Guests g (g.Prop "flavor" nil))'}).evaluate(taken).values == [["m1.small", None]]
     (error,) = Policy.compile({"50": '(with Guests g (g.Prop "flavor"))'}).evaluate(taken).errors
     assert (error.kind, error.guest) == ("missing-property", "b")
+
+
+def comparable(value: Any) -> Any:
+    """A value with its type; NaN is equal to itself."""
+    if isinstance(value, list):
+        return [comparable(item) for item in value]
+    return "nan" if isinstance(value, float) and math.isnan(value) else (type(value).__name__, value)
 
 
 def kind_of(error: Exception) -> str:
