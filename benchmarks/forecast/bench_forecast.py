@@ -159,7 +159,7 @@ def cost(count: int, cycles: int) -> tuple[float, float, float]:
             host.cycle(snapshot)
             spent.append((time.thread_time() - before) * 1e3)
         stored = len(StateFile.as_json(content_of(host.days)))
-        host.keeper.close(None)
+        host.keeper.close(keep=False)
     return statistics.mean(spent), memory / 2**20, stored / count / 1024
 
 
