@@ -28,7 +28,7 @@ CONTENTS: Final[Mapping[str, Any]] = {
         {"guest": "2", "name": "vm2", "step": "migrate", "state": "lost", "mover": "cluster", "destination": "host://h2", "move": "aa",
          "seconds": 600.0, "reference": "task", "lost": "it tells nothing", "time": 1e9},
     ],
-    "eviction/recent.json": {"moves": [1e9, 1e9 + 60], "gone": [["3", 1e9]], "spared": [[GUEST, "save", 1e9], [GUEST, "shut down", 1e9]]},
+    "eviction/recent.json": [["moved", "1", 1e9], ["gone", "3", 1e9], ["save", GUEST, 1e9]],
     "ksm/unmerging.json": 1,
     "ksm/law.json": {
         "short": True, "looks": False, "begun": 3, "until": 6, "since": 90.0, "base": 4096.0, "held": 1e6, "rest": 600.0, "wait": 600.0,
