@@ -1,5 +1,6 @@
 """One simulated host that is recorded, for all tests that look at a recording."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,4 +28,4 @@ def recording(simulation: Simulation) -> Path:
 
 @pytest.fixture(scope="session")
 def reports(simulation: Simulation) -> list[Report]:
-    return simulation[1]
+    return [replace(report, plugins=()) for report in simulation[1]]  # nobody reads the state of plugins from a recording

@@ -16,8 +16,6 @@ from mom_core import (
     Guest,
     Host,
     Outcome,
-    PluginReport,
-    PluginState,
     Problem,
     Report,
     Revision,
@@ -168,16 +166,6 @@ class _Revision(_Strict):
     reviewer: str
 
 
-class _PluginReport(_Strict):
-    name: str
-    state: PluginState
-    durations: Annotated[dict[str, Any], checked((int, float))]
-    calls: int
-    failures: int
-    last_error: str
-    retry_in: float
-
-
 class _Condition(_Strict):
     name: str
     message: str
@@ -224,7 +212,6 @@ class _Cycle(_Strict):
     revisions: Items[_Revision]
     outcomes: Items[_Outcome]
     problems: Annotated[tuple[Problem, ...], _FailFast()]
-    plugins: Items[_PluginReport]
     verdict: _Verdict | None
     memory: Any
 
@@ -233,7 +220,8 @@ class _Cycle(_Strict):
 class CycleRead:
     """Cycle as recorded.
 
-    `decisions` end with those of reviews and trials. `columns` are guests' fields keyed by name; None if absent.
+    The report lacks the state of plugins. `decisions` end with those of reviews and trials. `columns` are guests' fields keyed by name; None
+    if absent.
     """
 
     report: Report
@@ -282,7 +270,7 @@ def _report(content: _Cycle, decisions: Sequence[Decision]) -> Report:
         ),
         outcomes=tuple(Outcome(**{**dict(outcome), "decision": decisions[outcome.decision]}) for outcome in content.outcomes),
         considered=None if content.considered is None else tuple(decisions[item] for item in content.considered),
-        plugins=tuple(PluginReport(**dict(plugin)) for plugin in content.plugins),
+        plugins=(),
         verdict=None if content.verdict is None else Verdict(tuple(map(_condition, content.verdict.conditions))),
         **{name: getattr(content, name) for name in _AS_THEY_ARE if name not in {"plugins", "verdict"}},
     )
