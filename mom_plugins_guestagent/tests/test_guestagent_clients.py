@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,10 +14,9 @@ import pytest
 from agent_servers import LOADAVG, MEMINFO, PRESSURE, VMSTAT, Guestd, QemuAgent, Servers, Speak, dripping, saying, silent, without_end
 
 from mom_core import Entity, GuestBusy, HypervisorError, NotSupported, Scope
-from mom_devkit import host_of
 from mom_devkit.without_root import MomPower, StandInGuest, another_user
 from mom_plugins_guestagent.figures import judge
-from mom_plugins_guestagent.guestd import REPORTING, Relief, figures
+from mom_plugins_guestagent.guestd import figures
 from mom_plugins_guestagent.guestd_client import GuestdWay
 from mom_plugins_guestagent.qemu_agent import AgentWay
 from mom_plugins_guestagent.ways import AgentAddress, AgentKind, VisitAnswer, parse_address
@@ -242,60 +241,12 @@ def test_a_visit_through_the_hypervisor_that_is_cut_off_leaves_no_file_open_for_
     assert agent.open == {}
 
 
-@pytest.mark.parametrize("command", ["guest-file-open", "guest-file-close"])
-def test_a_command_that_libvirt_waited_for_in_vain_costs_one_visit_and_leaves_no_file_open_for_good(command: str) -> None:
-    """libvirt 11.2 and newer have an error of its own for that, and other libvirts for other mishaps."""
-    agent, asked = QemuAgent(), []
-
-    def answer(text: str) -> str:
-        asked.append(text)
-        if f'"{command}"' in text and sum(f'"{command}"' in one for one in asked) == 1:
-            raise HypervisorError("guest agent command timed out")
-        return agent.answer(text.encode()).decode()
-
-    way = way_through(answer)
-    visit(way)
-    assert visit(way, facts=False).figures == ALL
-    assert agent.open == {}
-
-
 def test_nothing_is_begun_after_the_time_is_up() -> None:
     with pytest.raises(NoAnswer):
         visit_through(lambda command: pytest.fail("it is asked all the same"), seconds=0.0)
 
 
 # --- mom-guestd --------------------------------------------------------------------------------------------------------------------
-
-
-def test_guestd_is_asked_over_its_channel_and_over_tcp(servers: Servers, tmp_path: Path) -> None:
-    daemon = Guestd(tmp_path / "root")
-    for address in (servers.unix(daemon.speak), servers.tcp(daemon.speak)):
-        said = visit(guestd_way(address))
-        assert said.figures is not None
-        assert judge(said.figures, 1.0) == judge(ALL, 1.0)
-        assert said.facts is not None
-        assert said.facts["guest_agent_version"] == "0.1.0"
-        assert visit(guestd_way(address), facts=False).facts is None
-    assert daemon.visits == 4
-
-
-def test_a_guest_is_told_that_its_host_is_short_where_its_owner_lets_it_help(servers: Servers, tmp_path: Path) -> None:
-    helping, other = Guestd(tmp_path / "root", Relief(str(tmp_path / "root"), 2)), Guestd(tmp_path / "other")
-    host_of(tmp_path / "root", {REPORTING: "9\n"})
-    short = 0
-    ways = [
-        GuestdWay(AgentAddress(AgentKind.GUESTD_CHANNEL, servers.unix(one.speak)), LONG_SECONDS, lambda: short) for one in (helping, other)
-    ]
-    assert [visit(way).figures for way in ways] == [{**as_said(ALL), "reporting_order": "9", "short_left": "0"}, as_said(ALL)]
-    short = 33
-    figures_of_one, figures_of_other = [visit(way, facts=False).figures for way in ways]
-    assert figures_of_one == {**as_said(ALL), "reporting_order": "2", "short_left": "33"}
-    assert figures_of_other == as_said(ALL)
-    assert (helping.asked, other.asked) == (["stats", "props", "stats", "short"], ["stats", "props", "stats"])
-
-
-def as_said(figures: Mapping[str, int | float]) -> dict[str, str]:
-    return {name: str(value) for name, value in figures.items()}
 
 
 def test_old_answers_on_a_channel_are_passed_over(servers: Servers, tmp_path: Path) -> None:

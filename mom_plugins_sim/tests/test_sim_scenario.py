@@ -196,22 +196,6 @@ def test_shortage_wakes_a_cycle(tmp_path: Path) -> None:
     assert {"guest", "host:"} == {reason.split()[0] for reason in woken}
 
 
-def test_completed_shrink_wakes_once(tmp_path: Path) -> None:
-    path = write(tmp_path, SMALL.replace("interval: 5s", "interval: 60s"))
-    scene = scene_of(read_scenario(path), tmp_path)
-    now = 0.0
-    hypervisor = SimHypervisor(World(scene), lambda: now)
-    now = 30.0
-    hypervisor.host_fields()
-    seen = fields_of(hypervisor, hypervisor.guests())
-    guest = max(hypervisor.guests(), key=lambda one: float(str(seen[one.id].get("mem_usable", 0))))
-    size, usable = float(str(seen[guest.id]["balloon_cur"])), float(str(seen[guest.id]["mem_usable"]))
-    hypervisor.set_balloon(guest.entity, int(size - 0.6 * usable))
-    now = 40.0
-    assert hypervisor.news() == f"guest {guest.name} has reached its smaller size"
-    assert guest.name not in hypervisor.news()
-
-
 @pytest.mark.long
 def test_squeeze_kills_nothing_and_keeps_promises() -> None:
     path = find_scenario("squeeze")

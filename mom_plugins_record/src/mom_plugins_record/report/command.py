@@ -131,14 +131,9 @@ def _forecast(accounts: Path, since: float, until: float) -> ForecastLine | None
 def _settings(path: Path | None, config_path: str | None) -> tuple[Path, Price]:
     try:
         config = load_config(config_path)
-    except MomError:
-        if path is None or config_path is not None:
-            raise
-        return path, Price()
-    try:
         settings = configured_recorder(config)
     except MomError:
-        if path is None:
+        if path is None or config_path is not None:
             raise
         return path, Price()
     return path or settings.folder(config.state_directory), Price(settings.price, settings.currency)
