@@ -91,8 +91,6 @@ class RawAgent:
 
         :param answers: filled as they arrive, in case the query is interrupted
         """
-        if self._wire.pending:
-            raise Misbehaves("it sends answers without a request")
         await self._wire.send("".join(map(_text, commands)).encode())
         received = [] if answers is None else answers
         for _ in commands:

@@ -13,12 +13,6 @@ from typing import Self
 from mom_core import MomError
 from mom_kvm import Helper, PeerCredentials, connect_to_guest
 
-_CHUNK_BYTES = 16 << 10
-
-_LEAST_BYTES_EACH = 64
-_SPARE_READS = 256
-"""Pieces of an answer must have 64 bytes on average, or be few: each piece wakes this process."""
-
 
 class NoAnswer(MomError):
     """No agent or no answer. mom tries again later."""
@@ -44,13 +38,10 @@ class Wire:
         self._process = process
         self._most_line = most_line
         self._left = most_bytes
-        self._reads_left = most_bytes // _LEAST_BYTES_EACH + _SPARE_READS
-        self._came = bytearray()
-        self._looked = 0
 
     async def __aenter__(self) -> Self:
         try:
-            self._socket = await self._connected()
+            self._reader, self._writer = await asyncio.open_connection(sock=await self._connected(), limit=self._most_line)
         except (OSError, ValueError) as error:
             raise NoAnswer(f"{self._address}: {error}") from error
         return self
@@ -83,51 +74,27 @@ class Wire:
             raise PermissionError(errno.EPERM, f"process {server} serves the socket, but does not belong to the guest")
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self._socket.close()
+        self._writer.transport.abort()
 
     async def send(self, data: bytes) -> None:
         """Send all data. Raise `NoAnswer` on failure."""
         try:
-            await asyncio.get_running_loop().sock_sendall(self._socket, data)
+            self._writer.write(data)
+            await self._writer.drain()
         except OSError as error:
             raise NoAnswer(f"{self._address}: {error}") from error
 
     async def line(self) -> bytes:
         """Return the next line. Raise `NoAnswer` at the end, or `Misbehaves` beyond the limits."""
-        while True:
-            line = self._taken()
-            if line is not None:
-                return line
-            if not await self._more():
-                raise NoAnswer(f"{self._address}: the connection was closed")
-
-    @property
-    def pending(self) -> bool:
-        """Whether there are unread bytes."""
-        return bool(self._came)
-
-    def _taken(self) -> bytes | None:
-        end = self._came.find(b"\n", self._looked)
-        if (len(self._came) if end < 0 else end) > self._most_line:
-            raise Misbehaves("it sends a line without end")
-        if end < 0:
-            self._looked = len(self._came)
-            return None
-        line = bytes(self._came[:end])
-        del self._came[: end + 1]
-        self._looked = 0
-        return line
-
-    async def _more(self) -> bool:
-        """Wait for more data. Return False at the end."""
-        self._reads_left -= 1
-        if self._left <= 0 or self._reads_left <= 0:
-            raise Misbehaves("its answer is too long")
-        await asyncio.sleep(0)  # a peer that never pauses must not block the loop and its timeouts
         try:
-            data = await asyncio.get_running_loop().sock_recv(self._socket, min(_CHUNK_BYTES, self._left))
+            line = await self._reader.readuntil()
+        except asyncio.IncompleteReadError:
+            raise NoAnswer(f"{self._address}: the connection was closed") from None
+        except asyncio.LimitOverrunError:
+            raise Misbehaves("it sends a line without end") from None
         except OSError as error:
             raise NoAnswer(f"{self._address}: {error}") from error
-        self._left -= len(data)
-        self._came += data
-        return bool(data)
+        self._left -= len(line)
+        if self._left < 0:
+            raise Misbehaves("its answer is too long")
+        return line[:-1]
