@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 from zlib import crc32
@@ -308,7 +308,6 @@ class AgentCollector:
 
     def _next(self, followed: _Followed, result: _RoundResult, facts_due: bool) -> AgentState:
         state = followed.state
-        learnt = facts_due and result.answered
         disabled = tuple(name for trial in followed.trials if isinstance(trial.way, AgentWay) for name in trial.way.disabled)
         if disabled and not state.disabled and not result.of_memory:
             text = "the agent of %s is not allowed to run %s: the guest's memory statistics stay unknown"
@@ -320,12 +319,12 @@ class AgentCollector:
         has_memory = (
             state.sample is not None and state.sample.of_memory and age <= self._asking.stale(state.by, by_hypervisor=by_hypervisor)
         )
-        takes_over = result.of_memory or (result.sample is not None and not has_memory)
-        return AgentState(
-            sample=result.sample if takes_over else state.sample,
-            by=result.by if takes_over else state.by,
-            facts=result.facts if learnt else state.facts,
-            facts_at=self._loop.time() if learnt else state.facts_at,
+        if result.of_memory or (result.sample is not None and not has_memory):
+            state = replace(state, sample=result.sample, by=result.by)
+        if facts_due and result.answered:
+            state = replace(state, facts=result.facts, facts_at=self._loop.time())
+        return replace(
+            state,
             rounds=state.rounds + 1,
             failures=state.failures + (not result.answered and not result.resting),
             untrusted=state.untrusted + bool(result.complaints),

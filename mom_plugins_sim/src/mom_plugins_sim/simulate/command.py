@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from mom_core import lasting, printable
-from mom_daemon import ExistingPath, FiniteRange, as_caller, json_option, print_prose, progress
+from mom_daemon import ExistingPath, FiniteRange, as_caller, json_option, print_prose, print_table, progress
 from mom_kvm import RunSummary, SimulationSetup, quiet
 from mom_plugins_sim.scenario.library import built_in, find_scenario, read_scenario
 from mom_plugins_sim.scenario.schema import Scenario
@@ -111,7 +111,5 @@ def _print_results(scenario: Scenario, summaries: list[RunSummary], lasts: float
         rows = summary.class_rows()
         if rows and len(summaries) > 1:
             click.echo(f"{summary.name}:")
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for name, *numbers in rows:
-            cells = [name.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True))]
-            click.echo("  " + "  ".join(cells))
+        if rows:
+            print_table(rows[0], rows[1:])
