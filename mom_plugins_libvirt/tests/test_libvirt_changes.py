@@ -66,13 +66,13 @@ def test_an_order_that_is_not_followed_is_the_error_that_libvirts_would_be(order
     assert kind_of(lambda: ordered.setBlockIoTune("vda", {"group_name": 1})) is NotSupported
     assert kind_of(lambda: ordered.setNumaParameters({"numa_nodeset": "5000"})) is NotSupported
     assert kind_of(lambda: ordered.setMemoryFlags(1 << 70)) is NotSupported
-    assert kind_of(OrderedDomain(ordered.as_domain(), GuestOrders("/nowhere"), 1).suspend) is HypervisorError
+    assert kind_of(OrderedDomain(ordered, GuestOrders("/nowhere"), 1).suspend) is HypervisorError
 
 
 @pytest.mark.processes
 def test_another_start_of_the_guest_is_another_guest(ordered: OrderedDomain, helper: LibvirtHelperProcess) -> None:
     with closing(GuestOrders(str(helper.socket))) as orders:
-        assert kind_of(OrderedDomain(ordered.as_domain(), orders, 2).suspend) is GuestGone
+        assert kind_of(OrderedDomain(ordered, orders, 2).suspend) is GuestGone
 
 
 @pytest.mark.processes

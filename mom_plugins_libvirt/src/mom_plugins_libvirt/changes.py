@@ -12,7 +12,7 @@ import socket
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -22,7 +22,7 @@ from mom_helper.libvirt_orders import GuestOrder
 from mom_helper.libvirt_orders import GuestOrderNumber as Number
 from mom_helper.orders import ORDER, Answer
 from mom_kvm import Destination
-from mom_plugins_libvirt.api import Domain, LibvirtConnection
+from mom_plugins_libvirt.api import Domain
 from mom_plugins_libvirt.failures import (
     ARGUMENT_UNSUPPORTED,
     NO_CONNECT,
@@ -57,7 +57,7 @@ _CODES: Final = {
 class OpenedLibvirt(NamedTuple):
     """Connection, the helper that changes guests (None if mom does), and why neither can."""
 
-    connection: LibvirtConnection
+    connection: Any
     helper: GuestOrders | None = None
     why_not: str = ""
     cure: str = ""
@@ -170,10 +170,6 @@ class OrderedDomain:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._domain, name)
-
-    def as_domain(self) -> Domain:
-        """Return this object as `Domain`."""
-        return cast("Domain", self)
 
     def _order(self, number: Number, *values: int, what: bytes = b"") -> str:
         uuid = UUID(self._domain.UUIDString()).bytes

@@ -192,7 +192,7 @@ class Domains(SeenGuests[DomainEntry]):
 
         def read(domain: Domain) -> str:
             entry.job = self._job(domain)
-            return domain.XMLDesc(0)
+            return str(domain.XMLDesc(0))
 
         with self._lock:
             entry.describe = False  # before the reading, so that mom also reads a later change

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Hashable, Sequence, Set
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from mom_plugins_libvirt.api import Domain, LibvirtConnection, Record
+from mom_plugins_libvirt.api import Domain, Record
 from mom_plugins_libvirt.changes import GuestOrders, OrderedDomain
 from mom_plugins_libvirt.events import EVENT_KINDS
 from mom_plugins_libvirt.failures import INVALID_ARGUMENT, error_numbers
@@ -24,7 +24,7 @@ class GuestRecord(NamedTuple):
 class OpenConnection:
     """Open connection, protected by the lock of `Connection`, except `domains`."""
 
-    def __init__(self, connection: LibvirtConnection, callbacks: Sequence[int], helper: GuestOrders | None) -> None:
+    def __init__(self, connection: Any, callbacks: Sequence[int], helper: GuestOrders | None) -> None:
         self.connection = connection
         self.helper = helper
         """Helper that changes guests; None if libvirt does."""
@@ -41,7 +41,7 @@ class OpenConnection:
         domain = self.domain(uuid)
         if self.helper is None:
             return domain
-        return OrderedDomain(domain, self.helper, start if isinstance(start, int) else None).as_domain()
+        return OrderedDomain(domain, self.helper, start if isinstance(start, int) else None)
 
     def domain(self, uuid: str) -> Domain:
         """Return the guest's handle."""
@@ -65,7 +65,7 @@ class OpenConnection:
             self.connection.close()
 
 
-def register_events(module: Any, connection: LibvirtConnection, callback: Callable[..., None]) -> Sequence[int]:
+def register_events(module: Any, connection: Any, callback: Callable[..., None]) -> Sequence[int]:
     """Register for all known events; return the callbacks' numbers."""
     callbacks = []
     for kind, constant in EVENT_KINDS.items():
@@ -129,7 +129,7 @@ class BulkStatistics:
             handles = self._handles(live, known_ids - blocked)
             return live.connection.domainListGetStats(handles, groups, flags | active) if handles else ()
         # Handles of single guests come from calls for all guests.
-        answer = live.connection.getAllDomainStats(groups, flags | active)
+        answer: Sequence[tuple[Domain, Record]] = live.connection.getAllDomainStats(groups, flags | active)
         live.domains = {domain.UUIDString(): domain for domain, _ in answer}
         self._listed, self.events = set(live.domains), 0
         return answer

@@ -135,7 +135,9 @@ class GuestTuning:
 
     def _read_pins(self, entry: DomainEntry) -> Sequence[Sequence[bool]]:
         live = self._domains.connection.module.VIR_DOMAIN_AFFECT_LIVE
-        pins = self._domains.ask(entry, f"reading the CPUs of {printable(entry.name)}", lambda domain: domain.vcpuPinInfo(live))
+        pins: Sequence[Sequence[bool]] = self._domains.ask(
+            entry, f"reading the CPUs of {printable(entry.name)}", lambda domain: domain.vcpuPinInfo(live)
+        )
         entry.pins = pins
         return pins
 
