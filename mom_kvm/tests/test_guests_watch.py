@@ -8,7 +8,7 @@ import pytest
 
 from mom_core import Decision, Guest, Host, HypervisorError, Outcome, Report, Snapshot, Status
 from mom_kvm import WatchedMemory, why_wake
-from mom_kvm.watch import GuestWatch, Statistics, usable_soon
+from mom_kvm.watch import GuestWatch, usable_soon
 
 MIB = 1024
 GIB = 1024 * MIB
@@ -39,8 +39,8 @@ def test_what_is_news(before: WatchedMemory, now: WatchedMemory, why: str) -> No
     assert why_wake(before, now) == why
 
 
-def said(updated: int, usable: float, total: float | None, size: float = 600 * MIB, *, steady: bool = True) -> Statistics:
-    return Statistics(updated, usable, total, size, steady)
+def said(updated: int, usable: float, total: float | None, size: float = 600 * MIB, *, steady: bool = True) -> WatchedMemory:
+    return WatchedMemory(size, usable, total=total, updated=updated, steady=steady)
 
 
 TOTAL = 560 * MIB
@@ -61,7 +61,7 @@ FORECASTS = {
 
 
 @pytest.mark.parametrize(("before", "now", "soon"), FORECASTS.values(), ids=FORECASTS)
-def test_a_guest_goes_on_as_it_did_until_mom_can_act_again(before: Statistics, now: Statistics, soon: int) -> None:
+def test_a_guest_goes_on_as_it_did_until_mom_can_act_again(before: WatchedMemory, now: WatchedMemory, soon: int) -> None:
     assert usable_soon(before, now) == soon * MIB
 
 

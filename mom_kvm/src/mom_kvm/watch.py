@@ -62,6 +62,12 @@ class WatchedMemory(NamedTuple):
     major_fault: float | None = None
     soon: float | None = None
     """Usable memory expected soon."""
+    total: float | None = None
+    """All memory that the guest's kernel manages."""
+    updated: int = 0
+    """Time of the statistics in seconds."""
+    steady: bool = False
+    """True if the guest certainly had this size at that time."""
 
 
 def why_wake(before: WatchedMemory, now: WatchedMemory) -> str:
@@ -89,19 +95,7 @@ def _runs_out(usable: float, memory: WatchedMemory) -> bool:
     return usable < _RUNS_OUT_KIB + RUNS_OUT_SHARE * max(0.0, memory.size - usable)
 
 
-class Statistics(NamedTuple):
-    """Statistics of a guest, and its size at that time. Sizes in KiB, `updated` in seconds. `steady` is true if the guest certainly had
-    this size.
-    """
-
-    updated: int
-    usable: float
-    total: float | None
-    size: float
-    steady: bool
-
-
-def usable_soon(before: Statistics, now: Statistics) -> float:
+def usable_soon(before: WatchedMemory, now: WatchedMemory) -> float:
     """Return the KiB that will be usable when mom can act on the guest's next statistics."""
     # Memory that the balloon moves does not count. With autodeflate, only a steady balloon allows a forecast.
     seconds = now.updated - before.updated
@@ -137,7 +131,7 @@ class _Watched:
     reading: Reading | None = None
     news: WatchedMemory | None = None
     """Memory that is not judged yet."""
-    statistics: Statistics | None = None
+    statistics: WatchedMemory | None = None
     unsteady: int = 1
     """Number of new statistics until the size is steady."""
     soon: tuple[float, int] | None = None
@@ -148,10 +142,9 @@ class _Watched:
         self.statistics = self.soon = None
         if memory is None:
             return None
-        total = as_number(fields.get("mem_available"))
-        self.statistics = Statistics(updated, memory.usable, total, memory.size, steady=not self.unsteady)
+        self.statistics = memory = memory._replace(updated=updated, steady=not self.unsteady)
         self.unsteady = max(0, self.unsteady - 1)
-        soon = memory.usable if before is None else usable_soon(before, self.statistics)
+        soon = memory.usable if before is None else usable_soon(before, memory)
         if soon < memory.usable:
             self.soon = (now, int(soon))
         return memory._replace(soon=soon)
@@ -322,4 +315,5 @@ def _memory(fields: Mapping[str, Value]) -> WatchedMemory | None:
     size, usable = as_number(fields.get("balloon_cur")), as_number(fields.get("mem_usable"))
     if size is None or usable is None:
         return None
-    return WatchedMemory(size, usable, as_number(fields.get("swap_in")), as_number(fields.get("major_fault")))
+    swap_in, major_fault, total = (as_number(fields.get(name)) for name in ("swap_in", "major_fault", "mem_available"))
+    return WatchedMemory(size, usable, swap_in, major_fault, total=total)
