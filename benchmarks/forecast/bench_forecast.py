@@ -28,12 +28,10 @@ from made_up_days import GIB, KINDS, SLOTS, MadeUpGuest, made_up_guest
 from mom_core import Guest, Host, PluginContext, Snapshot, StateFile
 from mom_core.columns import Columns
 from mom_core.model import GuestTable
-from mom_plugins_record.forecast.curve import LEAST_WEIGHT, GuestDays, SlotSeen
-from mom_plugins_record.forecast.files import DaysKeeper
+from mom_plugins_record.forecast.curve import HOUR_SLOTS, LEAST_WEIGHT, Calendar, GuestDays, SlotSeen
+from mom_plugins_record.forecast.files import DaysKeeper, content_of
 from mom_plugins_record.forecast.host_days import HostDays, KnownGuest
 from mom_plugins_record.forecast.past import LAST_DAY, MOST_DAYS
-from mom_plugins_record.forecast.slots import HOUR_SLOTS, Calendar
-from mom_plugins_record.forecast.state import content_of
 
 RATIO_WANTED: Final = 0.8
 """Ratio of mom's error to that of the better of "as yesterday" and "as now"."""

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from mom_core import Guest, Host, Snapshot
+from mom_plugins_record.forecast.curve import Calendar
 from mom_plugins_record.forecast.host_days import HostDays
-from mom_plugins_record.forecast.slots import Calendar
 
 DAY: Final = 1440.0
 SLOT: Final = DAY / 96

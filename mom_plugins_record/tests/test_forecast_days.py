@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from learned_guests import DAY, FIRST, MIB, SIZE, SLOT, Use, at_eight, new_days, no_pattern, one_snapshot, snapshots, told
 
 from mom_core import Guest, Host, Snapshot
-from mom_plugins_record.forecast.curve import GuestDays
+from mom_plugins_record.forecast.curve import Calendar, GuestDays
+from mom_plugins_record.forecast.files import content_of, days_from
 from mom_plugins_record.forecast.host_days import KEPT_WEEKS, MOST_GUESTS, HostDays, KnownGuest
-from mom_plugins_record.forecast.slots import Calendar
-from mom_plugins_record.forecast.state import content_of, days_from
 from mom_plugins_record.forecast.verbs import days_json
 
 USES: Mapping[str, Use] = {"desktop": at_eight, "odd": no_pattern}

@@ -11,12 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import MomError, Snapshot, StateFile
-from mom_plugins_record.forecast.curve import GuestDays
-from mom_plugins_record.forecast.files import FILE, LEARNED, past_in
+from mom_plugins_record.forecast.curve import SLOTS, Calendar, GuestDays
+from mom_plugins_record.forecast.files import FILE, LEARNED, content_of, days_from, past_in
 from mom_plugins_record.forecast.host_days import HostDays, KnownGuest
 from mom_plugins_record.forecast.past import MOST_DAYS, PARTS, GuestPast
-from mom_plugins_record.forecast.slots import SLOTS, Calendar
-from mom_plugins_record.forecast.state import content_of, days_from
 
 GIB = 1 << 20
 FIRST = date(2024, 9, 2)

@@ -17,8 +17,7 @@ from mom_core.testing import snapshot as made_snapshot
 from mom_daemon import About
 from mom_devkit import wait_until
 from mom_plugins_record import ForecastPlugin
-from mom_plugins_record.forecast.files import FILE, LEARNED, LOOKS_EVERY, days_in, leave, past_in
-from mom_plugins_record.forecast.state import days_from
+from mom_plugins_record.forecast.files import FILE, LEARNED, LOOKS_EVERY, days_from, days_in, leave, past_in
 from mom_plugins_record.forecast.surface import ForecastExplainer
 from mom_plugins_record.forecast.verbs import _find_guest, days_json, forecast
 
@@ -162,7 +161,7 @@ def test_reload_keeps_learned_days(tmp_path: Path, cycles: bool) -> None:
 
 @pytest.mark.parametrize("by_verb", [False, True])
 def test_full_file_keeps_the_guests_seen_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_verb: bool) -> None:
-    for module in ("host_days", "state"):
+    for module in ("host_days", "files"):
         monkeypatch.setattr(f"mom_plugins_record.forecast.{module}.MOST_GUESTS", 3)
     plugin, _ = started(tmp_path / "lived")
     for one in snapshots({f"guest-{number}": at_eight for number in range(5)}, range(1)):

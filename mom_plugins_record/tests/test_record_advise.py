@@ -12,8 +12,7 @@ from mom_core import Guest, Report, Snapshot
 from mom_plugins_record.advise.command import advise
 from mom_plugins_record.advise.trial import CapacitySearch, TrialRun
 from mom_plugins_record.recording.reader import Recording
-from mom_plugins_sim.scenario.newcomers import with_newcomers
-from mom_plugins_sim.scenario.recorded import scene_of_recording
+from mom_plugins_sim.scenario.recorded import scene_of_recording, with_newcomers
 from mom_plugins_sim.simulate.command import simulate
 from mom_plugins_sim.workload import Trace
 

@@ -36,8 +36,7 @@ from mom_core import (
     Status,
     Unit,
 )
-from mom_plugins_record.recording.command import record
-from mom_plugins_record.recording.contents import contents_of
+from mom_plugins_record.recording.command import contents_of, record
 from mom_plugins_record.recording.cycles import cycle_line, read_cycle
 from mom_plugins_record.recording.groups import MARK, MOST_CELLS, GroupPacker, checksum
 from mom_plugins_record.recording.reader import Recording

@@ -17,8 +17,7 @@ from mom_plugins_record.recording.cycles import CycleRead, read_cycle
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.writer import GROUP, files_of
 from mom_plugins_record.replay.command import replay
-from mom_plugins_record.replay.comparison import compare
-from mom_plugins_record.replay.complaints import Complaint, Complaints
+from mom_plugins_record.replay.comparison import Complaint, Complaints, compare
 from mom_plugins_record.replay.stage import estimate
 from mom_plugins_sim.scenario.library import find_scenario, read_scenario
 from mom_plugins_sim.simulate.run import run_scenario

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import Condition, Decision, Guest, Host, Outcome, Report, Snapshot, Source, Status, Value, Verdict, as_number
-from mom_plugins_record.report.accounts import LONGEST_GAP, LOOKS_EACH_CYCLE, Accounts, GivenBack
-from mom_plugins_record.report.fields import FIELDS, values_of
+from mom_plugins_record.report.accounts import FIELDS, LONGEST_GAP, LOOKS_EACH_CYCLE, Accounts, GivenBack, values_of
 from mom_plugins_record.report.hours import GuestHour, HostHour, bin_of, percentile, upper_edge
 
 GIB = 1 << 20

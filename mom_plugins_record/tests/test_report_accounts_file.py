@@ -22,9 +22,8 @@ from mom_plugins_record.report.accounts_file import (
     read_hosts,
     read_minutes,
 )
-from mom_plugins_record.report.hours import GuestHour, HostHour, SizeSpread, SoldSums
+from mom_plugins_record.report.hours import GuestHour, HostHour, MinuteRow, SizeSpread, SoldSums
 from mom_plugins_record.report.keeper import MOST_UNWRITTEN, AccountsKeeper
-from mom_plugins_record.report.minutes import MinuteRow
 
 EPOCH = 1_000_000 * 3600.0
 LOG = logging.getLogger("test")

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from mom_kvm import RecordedPoint
 from mom_plugins_record.report.accounts_file import NAME, AccountsFile
 from mom_plugins_record.report.command import report
-from mom_plugins_record.report.hours import GivenBackSums, GuestHour, GuestSums, HarmSums, HostHour, SizeSpread, SoldSums, bin_of
-from mom_plugins_record.report.minutes import MinuteRow
+from mom_plugins_record.report.hours import GivenBackSums, GuestHour, GuestSums, HarmSums, HostHour, MinuteRow, SizeSpread, SoldSums, bin_of
 from mom_plugins_record.report.page import page
 from mom_plugins_record.report.sizes import Fit, advise, growth_of, risk_of
 from mom_plugins_record.report.summary import AccountedHours, ReportSummary, summary_of

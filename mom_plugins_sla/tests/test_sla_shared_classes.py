@@ -8,8 +8,8 @@ import pytest
 from mom_core import ConfigError, ConfigProblem, Guest, PluginContext, Problem, Severity, load_config, read_settings
 from mom_core.testing import snapshot
 from mom_plugins_sla import SlaPlugin
+from mom_plugins_sla.classes import ClassesFile
 from mom_plugins_sla.settings import SlaSettings
-from mom_plugins_sla.shared_classes import ClassesFile
 
 
 class Host:
@@ -78,7 +78,7 @@ def test_a_file_that_mom_may_not_read_counts_as_soon_as_it_may(tmp_path: Path, m
             raise ConfigError([ConfigProblem(str(path), 0, 0, "Permission denied")])
         return read_settings(path, model)
 
-    monkeypatch.setattr("mom_plugins_sla.shared_classes.read_settings", by_somebody_else)
+    monkeypatch.setattr("mom_plugins_sla.classes.read_settings", by_somebody_else)
     host = Host(tmp_path, default="gold")
     host.write("classes: {silver: {guarantee: 50%}}")
     host.file.chmod(0o600)

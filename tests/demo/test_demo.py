@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mom_plugins_sim.demo.story import CYCLES, Moment, play
-from mom_plugins_sim.demo.summary import Summary, program
+from mom_plugins_sim.demo.story import CYCLES, Moment, Summary, play, program
 from mom_plugins_sim.demo.view import frame
 from mom_plugins_sim.world import SWAPS_BELOW_SHARE
 

@@ -48,7 +48,7 @@ from mom_plugins_qemu.description import described as described_by_monitor
 from mom_plugins_qemu.proxmox import parsed as parsed_definition
 from mom_plugins_qemu.qemu_process import identity_in
 from mom_plugins_qemu.wire import Conversation, WireError
-from mom_plugins_record.recording.contents import contents_of, print_contents
+from mom_plugins_record.recording.command import contents_of, print_contents
 from mom_plugins_vdsm.incarnations import FORM, Incarnations
 from mom_plugins_vdsm.jsonrpc import AnswerError, FrameError, FrameReader, parsed
 from mom_plugins_vdsm.momd.importer import import_momd

@@ -12,11 +12,10 @@ from click.testing import CliRunner, Result
 
 from mom_core import StateFile
 from mom_plugins_record.advise.command import advise
-from mom_plugins_record.forecast.curve import GuestDays
+from mom_plugins_record.forecast.curve import SLOTS, Calendar, GuestDays
+from mom_plugins_record.forecast.files import content_of, days_from
 from mom_plugins_record.forecast.host_days import HostDays, KnownGuest
 from mom_plugins_record.forecast.past import PARTS
-from mom_plugins_record.forecast.slots import SLOTS, Calendar
-from mom_plugins_record.forecast.state import content_of, days_from
 
 GIB = 1 << 20
 FIRST = date(2024, 9, 2).toordinal() - date(1970, 1, 1).toordinal()

@@ -83,7 +83,7 @@ def scene_of_settings(settings: SimSettings) -> Scene:
         scene = scene_of_recording(recording_at(Path(settings.recording)), begins, ends)
         if not settings.more:
             return scene
-        from mom_plugins_sim.scenario.newcomers import with_newcomers
+        from mom_plugins_sim.scenario.recorded import with_newcomers
 
         memory = None if settings.more_memory is None else settings.more_memory / 1024
         return with_newcomers(scene, settings.more, memory, 1 if settings.seed is None else settings.seed)

@@ -28,11 +28,10 @@ from mom_core import (
 from mom_kvm import NO_PROMISES, Admission, Admissions, ClassFiles, GuestMoves, Promises, Reservations, late_hook, seen_lately
 from mom_plugins_sla.admission import NewGuests, about_moving, admission_of, figures_of
 from mom_plugins_sla.assignment import Assigned, ClassAssignment
-from mom_plugins_sla.classes import ORDINARY, ServiceClass
+from mom_plugins_sla.classes import ORDINARY, ServiceClass, SharedClasses
 from mom_plugins_sla.fairness import Fairness, fairness_of
 from mom_plugins_sla.fields import COLUMNS, FIELDS, fields_of
 from mom_plugins_sla.settings import SlaGuestSettings, SlaSettings
-from mom_plugins_sla.shared_classes import SharedClasses
 
 
 class SlaPlugin:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from mom_core import Report, lasting, printable
 from mom_daemon import About, Explainer, ExplanationPart, Sentence, SentencePlace, StatusPart
 from mom_plugins_sla.classes import ALLOWED
-from mom_plugins_sla.eviction.fields import CONTROLS, EVICTED, EVICTION_ERROR
+from mom_plugins_sla.eviction.settings import CONTROLS, EVICTED, EVICTION_ERROR
 
 
 def class_parts(report: Report) -> Iterator[StatusPart]:

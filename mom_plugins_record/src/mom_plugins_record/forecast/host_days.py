@@ -14,17 +14,19 @@ from mom_kvm import GuestField
 from mom_plugins_record.forecast.curve import (
     COVERAGE,
     FITS,
+    HOUR_SLOTS,
     LEAST_SHARE,
     LEAST_WEIGHT,
     QUANTILE_STEP,
     RECOVERY,
+    SLOTS,
     UNKNOWN,
+    Calendar,
     GuestDays,
     SlotExpected,
     SlotSeen,
 )
 from mom_plugins_record.forecast.past import FIRST_DAY, LARGEST_KIB, GuestPast, is_size
-from mom_plugins_record.forecast.slots import HOUR_SLOTS, SLOTS, Calendar
 
 SAMPLES: Final = 30
 """Samples of each guest in a slot. More samples add cost, but no knowledge."""

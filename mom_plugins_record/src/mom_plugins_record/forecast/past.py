@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Final, TypeGuard
 
-from mom_plugins_record.forecast.slots import SLOTS
+from mom_plugins_record.forecast.curve import SLOTS
 
 PARTS: Final = 48
 

@@ -31,9 +31,9 @@ from mom_core import (
     hookimpl,
 )
 from mom_kvm import Forecasts, GuestField, late_hook
+from mom_plugins_record.forecast.curve import HOUR_SLOTS, LONGEST_DAY, LONGEST_WEEK, SHORTEST_DAY, SLOTS, Calendar
 from mom_plugins_record.forecast.files import DaysKeeper
 from mom_plugins_record.forecast.host_days import USED_FIELDS, HostDays
-from mom_plugins_record.forecast.slots import HOUR_SLOTS, LONGEST_DAY, LONGEST_WEEK, SHORTEST_DAY, SLOTS, Calendar
 
 _H, _G = Scope.HOST, Scope.GUEST
 

@@ -26,11 +26,10 @@ from mom_daemon import (
     recording,
 )
 from mom_daemon.top import short, sparkline
-from mom_plugins_record.forecast.curve import LEAST_WEIGHT
+from mom_plugins_record.forecast.curve import HOURS, LEAST_WEIGHT, SLOTS
 from mom_plugins_record.forecast.files import days_in, leave
 from mom_plugins_record.forecast.host_days import HostDays, KnownGuest
 from mom_plugins_record.forecast.plugin import configured_days
-from mom_plugins_record.forecast.slots import HOURS, SLOTS
 
 BARS: Final = 48
 """One bar for each half hour: these and the names fit in 80 columns."""

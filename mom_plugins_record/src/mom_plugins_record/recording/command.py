@@ -1,12 +1,17 @@
-"""Subcommand `mom record`."""
+"""Subcommand `mom record`, and a summary of a recording's content."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import click
 
-from mom_daemon import KeptPath, config_option, json_option
+from mom_core import Status, format_duration, format_kib, printable
+from mom_daemon import KeptPath, brief, config_option, json_option, print_prose
+from mom_plugins_record.recording.reader import Recording
+from mom_plugins_record.recording.times import format_time, moment_of
 
 FORMATS = ("parquet", "csv")
 
@@ -29,8 +34,6 @@ def show_command(recording: Path | None, config_path: str | None, as_json: bool)
 
     RECORDING is the folder, or one file of it. The default is mom's own recording on this host. Exit code 1 if cycles are lost.
     """
-    from mom_plugins_record.recording.contents import contents_of, print_contents
-
     contents = contents_of(recording or _configured(config_path))
     print_contents(contents, as_json=as_json)
     if contents.lost:
@@ -54,7 +57,6 @@ def export_command(
     RECORDING is the folder, or one file of it. The default is mom's own recording on this host. FOLDER must be empty or new.
     """
     from mom_plugins_record.export.tables import export
-    from mom_plugins_record.recording.times import moment_of
 
     formats, times = [text for text in to if text in FORMATS], [text for text in to if text not in FORMATS]
     if len(formats) != 1 or len(times) > 1:
@@ -70,3 +72,76 @@ def _configured(config_path: str | None) -> Path:
 
     config = load_config(config_path)
     return configured_recorder(config).folder(config.state_directory)
+
+
+@dataclass(slots=True)
+class Contents:
+    """Sums over a recording. Times are seconds since the epoch; `sampled` is the sum of guests over all cycles."""
+
+    path: str
+    files: int
+    bytes: int
+    begins: float | None = None
+    ends: float | None = None
+    cycles: int = 0
+    sampled: int = 0
+    most_guests: int = 0
+    decisions: int = 0
+    applied: int = 0
+    problems: int = 0
+    lost: int = 0
+    cut_off: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    hosts: list[str] = field(default_factory=list)
+    versions: list[str] = field(default_factory=list)
+    policies: list[str] = field(default_factory=list)
+
+
+def contents_of(path: Path) -> Contents:
+    """Read all of a recording. Raise `MomError` if it is unreadable."""
+    recording = Recording(path)
+    result = Contents(str(path), len(recording.files), sum(file.stat().st_size for file in recording.files if file.exists()))
+    session = None
+    for recorded in recording.cycles():
+        report = recorded.report
+        result.begins = report.time if result.begins is None else min(result.begins, report.time)
+        result.ends = report.time if result.ends is None else max(result.ends, report.time)
+        result.cycles += 1
+        result.sampled += len(report.snapshot.guests)
+        result.most_guests = max(result.most_guests, len(report.snapshot.guests))
+        result.decisions += len(report.decisions)
+        result.applied += sum(outcome.status is Status.APPLIED for outcome in report.outcomes)
+        result.problems += len(report.problems)
+        if recorded.session is not session:
+            session = recorded.session
+            for names, now in ((result.hosts, [session.host]), (result.versions, [session.version]), (result.policies, session.policies)):
+                names.extend(name for name in now if name not in names)
+    damage = recording.damage
+    result.lost, result.cut_off = damage.cycles, damage.cut_off
+    result.damaged = damage.places
+    return result
+
+
+def print_contents(contents: Contents, *, as_json: bool) -> None:
+    """Print the summary."""
+    if as_json:
+        click.echo(json.dumps(asdict(contents), indent=2))
+        return
+    each = f", {contents.bytes / contents.sampled:.1f} bytes for each guest and cycle" if contents.sampled else ""
+    lines = [("files", f"{contents.files} in {contents.path}, {format_kib(contents.bytes / 1024)}")]
+    if contents.begins is not None and contents.ends is not None:
+        lasts = format_duration(round(contents.ends - contents.begins))
+        lines += [("from", f"{format_time(contents.begins)} UTC"), ("to", f"{format_time(contents.ends)} UTC, {lasts} later")]
+    lines += [
+        ("cycles", f"{contents.cycles}, with up to {contents.most_guests} guests{each}"),
+        ("decided", f"{contents.decisions}, of which {contents.applied} were applied"),
+        ("problems", str(contents.problems)),
+        ("host", ", ".join(map(printable, contents.hosts)) or "unknown"),
+        ("policies", ", ".join(map(printable, contents.policies)) or "none"),
+    ]
+    if contents.lost or contents.damaged:
+        lines.append(("damaged", f"{contents.lost} cycles are lost"))
+    lines.extend(("", printable(place, 300)) for place in contents.damaged)
+    lines.extend(("cut off", f"{path} has no end: mom is still writing it, or was killed") for path in contents.cut_off)
+    for name, text in lines:
+        print_prose(f"{name:<9} {brief(text, 2000)}", 10)

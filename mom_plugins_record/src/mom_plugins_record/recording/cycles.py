@@ -220,8 +220,8 @@ class _Cycle(_Strict):
 class CycleRead:
     """Cycle as recorded.
 
-    The report lacks the state of plugins. `decisions` end with those of reviews and trials. `columns` are guests' fields keyed by name; None
-    if absent.
+    The report lacks the state of plugins. `decisions` end with those of reviews and trials. `columns` are guests' fields keyed by name;
+    None if absent.
     """
 
     report: Report

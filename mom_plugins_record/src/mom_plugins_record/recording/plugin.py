@@ -105,7 +105,7 @@ class RecordPlugin:
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:
         """Declare the accounts' fields."""
-        from mom_plugins_record.report.fields import FIELDS
+        from mom_plugins_record.report.accounts import FIELDS
 
         return FIELDS
 
@@ -126,7 +126,7 @@ class RecordPlugin:
         """Return the accounts' fields after the last cycle."""
         if self._accounts is None:
             return {}
-        from mom_plugins_record.report.fields import values_of
+        from mom_plugins_record.report.accounts import values_of
 
         return values_of(self._accounts.given_back(), self._accounts.today())
 

@@ -16,8 +16,7 @@ from mom_daemon import ExistingPath, KeptPath, brief, json_option, print_prose
 from mom_kvm import RunSummary, SimulationSetup
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.times import format_time, moment_of
-from mom_plugins_record.replay.comparison import Comparison, DecisionDifference, compare
-from mom_plugins_record.replay.complaints import Complaint, Complaints
+from mom_plugins_record.replay.comparison import Comparison, Complaint, Complaints, DecisionDifference, compare
 from mom_plugins_record.replay.stage import Estimate, estimate
 
 SHOWN: Final = 10

@@ -26,8 +26,7 @@ from mom_core import MomError, is_there, printable
 from mom_kvm import PointsAsked, RecordedPoint
 from mom_plugins_record.recording.cycles import checked
 from mom_plugins_record.report.accounts import Hour
-from mom_plugins_record.report.hours import HOUR, GuestHour, HostHour
-from mom_plugins_record.report.minutes import MINUTE, MinuteRow
+from mom_plugins_record.report.hours import HOUR, MINUTE, GuestHour, HostHour, MinuteRow
 
 NAME: Final = "accounts.sqlite3"
 """File in the folder of the recording."""

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import csv
 import glob
+import io
 import json
 import math
 import time
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from mom_core import GuestPattern, MomError, UnitError, is_there, load_config, parse_duration, printable
 from mom_daemon import KeptPath, config_option, json_option, print_text, write_output
 from mom_kvm import PointsAsked
+from mom_plugins_record.export.tables import cell
 from mom_plugins_record.recording.plugin import configured_recorder
 from mom_plugins_record.recording.times import format_time
 from mom_plugins_record.report.accounts_file import NAME, check, read_guests, read_hosts, read_minutes
-from mom_plugins_record.report.document import document, table
-from mom_plugins_record.report.hours import HOUR
-from mom_plugins_record.report.minutes import FORECAST_ERRORS
+from mom_plugins_record.report.hours import FORECAST_ERRORS, HOUR
 from mom_plugins_record.report.page import page
 from mom_plugins_record.report.sizes import KIB_PER_GIB
-from mom_plugins_record.report.summary import AccountedHours, ForecastLine, Price, summary_of, without
+from mom_plugins_record.report.summary import AccountedHours, ForecastLine, Price, ReportSummary, summary_of, without
 from mom_plugins_record.report.terminal import print_report
 
 
@@ -137,3 +140,46 @@ def _settings(path: Path | None, config_path: str | None) -> tuple[Path, Price]:
             raise
         return path, Price()
     return path or settings.folder(config.state_directory), Price(settings.price, settings.currency)
+
+
+FORMAT: Final = 2
+
+_NAMES: Final = {"since": "from", "until": "to", "service_class": "class"}
+
+_MOMENTS: Final = {
+    **dict.fromkeys(("since", "until", "begins"), "%Y-%m-%dT%H:%M:%SZ"),
+    **dict.fromkeys(("full_on", "full_on_earliest"), "%Y-%m-%d"),
+}
+"""Fields in seconds since the epoch that the document shows as a UTC time or day."""
+
+
+def document(summary: ReportSummary) -> dict[str, Any]:
+    """Return the report as JSON content."""
+    return {"format": FORMAT, **_plain(asdict(summary))}
+
+
+def table(summary: ReportSummary) -> str:
+    """Return CSV: a row for each line and the sum."""
+    rows = [_flat(_plain(asdict(line))) for line in (*summary.lines, summary.whole)]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def _plain(value: Any, name: str = "") -> Any:
+    if isinstance(value, dict):
+        return {_NAMES.get(key, key): _plain(inner, key) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float):
+        return time.strftime(_MOMENTS[name], time.gmtime(value)) if name in _MOMENTS else float(f"{value:.6g}")
+    return None if value == "" else value
+
+
+def _flat(content: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    cells: dict[str, Any] = {}
+    for name, value in content.items():
+        cells |= _flat(value, f"{before}{name}_") if isinstance(value, dict) else {f"{before}{name}": value}
+    return cells

@@ -11,8 +11,7 @@ from typing import Final
 from mom_core import Report
 from mom_plugins_record.report.accounts import Accounts, GivenBack, Hour
 from mom_plugins_record.report.accounts_file import AccountsDamaged, AccountsError, AccountsFile, read_hosts
-from mom_plugins_record.report.hours import HostHour
-from mom_plugins_record.report.minutes import MinuteRow, Minutes
+from mom_plugins_record.report.hours import HostHour, MinuteRow, Minutes
 from mom_plugins_record.report.summary import total_of
 
 WRITES_EVERY: Final = 300.0

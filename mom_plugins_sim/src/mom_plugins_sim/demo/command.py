@@ -18,8 +18,7 @@ from rich.text import Text
 
 from mom_daemon import FiniteRange, as_caller
 from mom_kvm import field_number, quiet, taken_from
-from mom_plugins_sim.demo.story import CYCLES, Moment, play
-from mom_plugins_sim.demo.summary import NEXT, Summary, program, size
+from mom_plugins_sim.demo.story import CYCLES, NEXT, Moment, Summary, play, program, size
 from mom_plugins_sim.demo.view import WIDTH, clock, frame
 
 CYCLES_A_LINE = 5

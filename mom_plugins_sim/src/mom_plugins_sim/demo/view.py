@@ -10,8 +10,7 @@ from rich.text import Text
 
 from mom_core import Guest, Report, Status, as_number, printable
 from mom_kvm import GuestField, field_number, pages_kib, taken_from
-from mom_plugins_sim.demo.story import CYCLES, INTERVAL, LOAD, Moment
-from mom_plugins_sim.demo.summary import size
+from mom_plugins_sim.demo.story import CYCLES, INTERVAL, LOAD, Moment, size
 
 WIDTH = 80
 LABEL = 13

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from mom_core import Guest, Hypervisor, MomError, PluginContext, Scope, Value, printable
 from mom_kvm import Destination, EvictionField, MigrationControl, MoveProgress, Mover
-from mom_plugins_sla.eviction.fields import EVICTED, EVICTION_ERROR
 from mom_plugins_sla.eviction.jobs import MOVED
 from mom_plugins_sla.eviction.movers.hypervisor import HypervisorMover
-from mom_plugins_sla.eviction.settings import EvictionSettings
+from mom_plugins_sla.eviction.settings import EVICTED, EVICTION_ERROR, EvictionSettings
 from mom_plugins_sla.eviction.steps import Step
 
 

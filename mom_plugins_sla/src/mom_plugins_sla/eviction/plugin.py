@@ -51,14 +51,13 @@ from mom_kvm import (
     Promises,
     late_hook,
 )
-from mom_plugins_sla.eviction.fields import CONTROLS, EVICTED, EVICTION_ERROR, FIELDS
 from mom_plugins_sla.eviction.jobs import AT_ONCE, Job, Jobs, JobState, states_of
 from mom_plugins_sla.eviction.ladder import Announced, Ladder, climb
-from mom_plugins_sla.eviction.movers.reports import why_failed
+from mom_plugins_sla.eviction.movers.mover_plugin import why_failed
 from mom_plugins_sla.eviction.permissions import Permissions
 from mom_plugins_sla.eviction.recent_steps import RecentSteps
 from mom_plugins_sla.eviction.requests import take_requests
-from mom_plugins_sla.eviction.settings import EvictionSettings
+from mom_plugins_sla.eviction.settings import CONTROLS, EVICTED, EVICTION_ERROR, FIELDS, EvictionSettings
 from mom_plugins_sla.eviction.steps import STEP_OF, EvictionCandidate, HostPressure, Step, candidate_of, most_stopped, needs_of, warning_of
 
 REQUESTS: Final = "undo"

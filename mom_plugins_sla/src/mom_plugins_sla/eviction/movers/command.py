@@ -21,8 +21,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from mom_core import HypervisorError, MomError, NotSupported, PluginContext, PluginSettings, printable, untrusted, user_name
 from mom_kvm import Destination, MoveJob, MoverAbilities, MoveReport, ProcessStat
-from mom_plugins_sla.eviction.movers.mover_plugin import MoverPlugin
-from mom_plugins_sla.eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
+from mom_plugins_sla.eviction.movers.mover_plugin import DONE, RUNNING, UNKNOWN, MoverPlugin, failed
 
 KILL_SECONDS: Final = 20.0
 

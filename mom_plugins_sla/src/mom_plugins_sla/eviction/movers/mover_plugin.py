@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
-from mom_core import Finding, MomError, Severity, hookimpl
-from mom_kvm import Mover, MoverAbilities
+from mom_core import Finding, MomError, Severity, hookimpl, printable
+from mom_kvm import Mover, MoverAbilities, MoveReport, MoveStanding
 
 
 class MoverPlugin(ABC):
@@ -45,3 +45,18 @@ class MoverPlugin(ABC):
             yield Finding(Severity.OK, self.subject, self.check())
         except MomError as error:
             yield Finding(Severity.ERROR, self.subject, error.message, error.hint)
+
+
+RUNNING: Final = MoveReport(MoveStanding.RUNNING)
+DONE: Final = MoveReport(MoveStanding.DONE)
+UNKNOWN: Final = MoveReport(MoveStanding.UNKNOWN)
+
+
+def why_failed(error: BaseException) -> str:
+    """Return the error message; for a bug, with the error's type."""
+    return printable(str(error) if isinstance(error, MomError) else f"{type(error).__name__}: {error}", 400)
+
+
+def failed(error: str) -> MoveReport:
+    """Report a failure; the guest stayed."""
+    return MoveReport(MoveStanding.FAILED, printable(error, 400))
