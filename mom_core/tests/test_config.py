@@ -126,16 +126,6 @@ def test_a_configuration_is_read(acme, config):
     assert acme_settings.token.get_secret_value() == "s3cret"
 
 
-def test_a_program_hands_over_a_mapping(acme, tmp_path):
-    read = load_config(
-        {"interval": "1s", "root": tmp_path, "plugins": {"acme": {"names": ("a",), "path": Path("/z")}}, "guests": {"*": {"share": 2}}}
-    )
-    assert (read.file, read.mode) == (None, "observe")
-    assert read.root == tmp_path
-    assert read.plugins["acme"].settings.names == ("a",)  # type: ignore[attr-defined]  # of the test's own plugin
-    assert read.guest_settings("acme")(Guest("u", "vm")).share == 2  # type: ignore[attr-defined]  # of the test's own plugin
-
-
 def test_a_programs_mistakes_are_told_by_the_way_to_them(acme):
     with pytest.raises(ConfigError) as caught:
         load_config({"interval": 5, "plugins": {"acme": {"stepp": 1}, "sim": {"seed": object()}}, 7: 8})  # type: ignore[dict-item]  # a mistake on purpose
@@ -375,19 +365,6 @@ def checking(kind: str, check: str) -> str:
 
 
 IMPORTS_OF_CHECKING = "import sys\nfrom mom_core import GuestSettings\nfrom pydantic import field_validator"
-
-
-@pytest.mark.parametrize("kind", ["SystemExit", "ZeroDivisionError"])
-def test_a_validator_of_a_plugin_ends_no_mom(shelf, problems, kind):
-    raises = f"value if value == 1 else (_ for _ in ()).throw({kind})"
-    shelf.add_plugin("one", checking("Settings", raises), before=IMPORTS_OF_CHECKING)
-    shelf.add_plugin("two", checking("GuestSettings", raises), before=IMPORTS_OF_CHECKING)
-    told = problems("plugins:\n  one: {x: 2}\n  two: {}\nguests:\n  first: {x: 1}\n  vm: {x: 2}\n  last: {x: y}\n")
-    assert [problem.partition(" (")[0] for problem in told[:2]] == [
-        f"2:3: plugins.one: plugin 'one' of acme-one cannot check its settings: {kind}",
-        f"6:3: guests.vm: plugin 'two' of acme-two cannot check its settings: {kind}",
-    ]
-    assert told[2].startswith("7:13: guests.last.x")
 
 
 def test_broken_plugins_do_not_hide_what_is_wrong_with_others(acme, problems):

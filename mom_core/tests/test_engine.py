@@ -55,7 +55,6 @@ from mom_core.engine.engine import BROKEN_CYCLES
 from mom_core.engine.problems import LONGEST, MOST_OF_ONE
 from mom_core.ledger import Ledger
 from mom_core.plugins.invoker import FAILURES_BEFORE_SET_ASIDE, PluginWorker
-from mom_core.testing import snapshot as snapshot_of
 from mom_daemon import json_text, status_of
 from mom_devkit import config_of, wait_until
 
@@ -187,42 +186,6 @@ def statuses(report: Report) -> dict[str, Status]:
     return {outcome.decision.entity.name: outcome.status for outcome in report.outcomes}
 
 
-def test_a_cycle_collects_decides_and_applies(cycle: OneCycle, machine: Machine) -> None:
-    report = cycle(evaluator(want(50, "a")))
-    assert report.snapshot.host.fields == {"free": 1000}
-    assert {g.name: dict(g.fields) for g in report.snapshot.guests.values()} == {"a": {"size": 100}, "b": {"size": 200}}
-    assert statuses(report) == {"a": Status.APPLIED}
-    assert machine.set_calls == [("a", 50)]
-    assert not report.problems
-    assert {plugin.state for plugin in report.plugins} == {PluginState.OK}
-
-
-def test_a_cycle_with_a_recorded_snapshot_collects_nothing(tmp_path: Path, machine: Machine) -> None:
-    def refuses() -> object:
-        raise AssertionError("the hypervisor was asked")
-
-    machine.listing = refuses
-    history_sizes: list[list[float | None]] = []
-
-    def decide(self: object, snapshot: Snapshot, history: Sequence[Snapshot]) -> list[Decision]:
-        history_sizes.append([older.guests["a"].number("size") for older in history])
-        return [Decision(snapshot.guests["a"].entity, control, value) for control, value in (("size", 50), ("warmth_wanted", 3000))]
-
-    plugins = {"machine": machine_plugin(machine), "size": control_plugin(machine), "e": plugin_of(mom_evaluate=decide)}
-    declared = Declarations(
-        {(Scope.GUEST, "warmth"): FieldSpec("warmth", Unit.COUNT, Scope.GUEST, "")},
-        {"warmth_wanted": ControlSpec("warmth_wanted", Unit.COUNT, Scope.GUEST, "", field="warmth", maximum=40)},
-    )
-    with Engine(config_of(tmp_path, plugins, mode="observe"), declared=declared) as engine:
-        for number, size in ((41, 100), (42, 90)):
-            recorded = snapshot_of(guests={"a": {"size": size, "warmth": 7}}, properties={"host": {"name": "then"}})
-            report = engine.cycle(snapshot=replace(recorded, number=number, time=1e9))
-            assert (report.number, report.time, report.snapshot.host.name, report.problems) == (number, 1e9, "then", ())
-            assert [(outcome.decision.value, outcome.before) for outcome in report.outcomes] == [(50, size), (40, 7)]
-    assert history_sizes == [[], [100]]
-    assert machine.sizes == {"a": 100, "b": 200}
-
-
 def test_a_field_has_one_unit(tmp_path: Path, machine: Machine) -> None:
     known = Declarations({(Scope.HOST, "free"): FieldSpec("free", Unit.BYTES, Scope.HOST, "")})
     reader = plugin_of(mom_declare=lambda self: [FieldSpec.reads("free", Unit.BYTES, Scope.HOST)])
@@ -282,13 +245,6 @@ def test_a_flood_of_problems_of_one_plugin_is_cut(cycle: OneCycle) -> None:
     assert Problem(Source("mine"), "it squeaks") in report.problems
 
 
-def test_what_somebody_else_changed_is_left_alone(tmp_path: Path, machine: Machine) -> None:
-    with engine_with(tmp_path, machine, evaluator(want(50))) as engine:
-        engine.cycle()
-        machine.sizes["a"] = 77
-    assert machine.sizes == {"a": 77, "b": 200}
-
-
 @pytest.mark.parametrize(("after_that", "stands"), [("same", 100), ("next", 70), ("", 100)])
 def test_after_a_reboot_the_booted_value_is_the_original(
     tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch, after_that: str, stands: int
@@ -337,29 +293,6 @@ def rounding_plugin(machine: Machine, on_set: Callable[[], None] = lambda: None)
                 on_set()
 
     return RoundingPlugin
-
-
-@pytest.mark.parametrize("cycles", [1, 3])
-@pytest.mark.parametrize("killed", [False, True])
-def test_what_the_kernel_rounded_is_put_back(tmp_path: Path, cycles: int, *, killed: bool) -> None:
-    machine = Machine({"a": 104, "b": 200})
-    wanted = iter((want(53), want(60), want(60)))
-
-    def decide(snapshot: Snapshot) -> list[Decision]:
-        return next(wanted)(snapshot)
-
-    size = rounding_plugin(machine)
-    engine = engine_with(tmp_path, machine, evaluator(decide), size=size)
-    engine.open()
-    for _ in range(cycles):
-        engine.cycle()
-    assert machine.sizes == {"a": 48 if cycles == 1 else 56, "b": 48 if cycles == 1 else 56}
-    engine.close(put_back=not killed)
-    if killed:
-        with engine_with(tmp_path, machine, evaluator(lambda _: ()), size=size):
-            pass
-    assert machine.sizes == {"a": 104, "b": 200}, "the first value, however often it changed"
-    assert json.loads((tmp_path / "state/ledger.json").read_text())["content"] == []
 
 
 @pytest.mark.parametrize(
@@ -466,14 +399,6 @@ def test_kept_changes_are_restored_at_the_next_end(tmp_path: Path, machine: Mach
     assert machine.sizes == {"a": 100, "b": 200}
 
 
-def test_a_control_whose_present_value_is_unknown_is_not_applied(cycle: OneCycle, machine: Machine) -> None:
-    machine.hides = True
-    report = cycle(evaluator(want(50)))
-    assert statuses(report) == {"a": Status.REFUSED, "b": Status.REFUSED}
-    assert "mom could not restore it" in report.outcomes[0].error
-    assert machine.set_calls == []
-
-
 LARGE = "x" * 10**6
 READ_AS = "mom_read: odd should be a"
 
@@ -527,17 +452,6 @@ def test_a_full_disk_stops_controls_and_is_said(tmp_path: Path, machine: Machine
         assert any("No space left" in problem.message for problem in report.problems)
         monkeypatch.undo()
         assert set(statuses(engine.cycle()).values()) == {Status.APPLIED}
-
-
-def test_a_damaged_ledger_is_a_condition(tmp_path: Path, machine: Machine) -> None:
-    (tmp_path / "state").mkdir(mode=0o750)
-    (tmp_path / "state/ledger.json").write_text("{")
-    with engine_with(tmp_path, machine, evaluator(want(50))) as engine:
-        verdict = engine.cycle().verdict
-    assert verdict is not None
-    (condition,) = (one for one in verdict.conditions if one.name == "ledger")
-    assert str(tmp_path / "state/ledger.json.damaged-1") in condition.message
-    assert "in the damaged file" in condition.cure
 
 
 def test_decisions_on_unknown_guests_and_controls_are_dropped(cycle: OneCycle, machine: Machine) -> None:

@@ -70,34 +70,6 @@ def test_any_sequence_of_entries_is_read_back(steps: list[tuple[Value, Value, st
             assert repr(sorted(there.items())) == repr(sorted(ledger.entries.items())).replace("\\ud800", "\ufffd")
 
 
-def test_only_what_is_applied_is_brought_up_to_date(ledger: Ledger, tmp_path: Path) -> None:
-    ledger.record([entry(before=100, applied=50)])
-    ledger.record([entry(before=50, applied=40)])
-    ledger.settle([outcome("vm", Status.APPLIED, 40, after=40)])
-    ledger.record([])
-    (there,) = Ledger.open(tmp_path).entries.values()
-    assert (there.before, there.applied, there.earlier) == (100, 40, 50)
-    assert [there.explains(value) for value in (100, 50, 40, 45, None, "40")] == [True, True, True, False, False, False]
-    assert there.explains(44, tolerance=4)
-
-
-def test_an_entry_in_doubt_is_recorded_as_given(ledger: Ledger, tmp_path: Path) -> None:
-    """A list that speaks of more items than before has more to put back."""
-    ledger.record([entry("a", before=100, applied=50)])
-    ledger.settle([outcome("a", Status.APPLIED, 50)])
-    made = ledger.entries[A].next(40)._replace(before=[1, 2], earlier=100)
-    ledger.record([made])
-    assert ledger.entries[A] == Ledger.open(tmp_path).entries[A] == made
-
-
-def test_that_a_change_failed_is_written_at_once(ledger: Ledger, tmp_path: Path) -> None:
-    ledger.record([entry("a", applied=50)])
-    ledger.settle([outcome("a", Status.FAILED, 50, after=100)])
-    (noted,) = Ledger.open(tmp_path).entries.values()  # mom was killed
-    assert noted == ledger.entries[A]
-    assert (noted.applied, noted.attempted, noted.in_doubt) == (100, (50,), False)
-
-
 @pytest.mark.parametrize("status", [Status.UNCHANGED, Status.REFUSED])
 def test_unchanged_and_refused_values_are_not_moms(ledger: Ledger, status: Status) -> None:
     ledger.record([entry("a", applied=50)])
@@ -135,37 +107,6 @@ def test_what_is_found_in_place_later_says_nothing_of_how_it_was_set(ledger: Led
     noted = dict(ledger.entries)
     ledger.settle([outcome("a", Status.UNCHANGED, 50, after=50), outcome("b", Status.UNCHANGED, 50, after=50)])
     assert ledger.entries == noted
-
-
-def test_what_the_kernel_has_made_of_a_value_is_written_at_once(ledger: Ledger, tmp_path: Path) -> None:
-    ledger.record([entry("a", applied=50), entry("b", applied=50)])
-    ledger.settle([outcome("a", Status.APPLIED, 50, after=48), outcome("b", Status.APPLIED, 50, after=50)])
-    there = Ledger.open(tmp_path).entries
-    assert there == ledger.entries
-    assert [there[A].explains(value) for value in (100, 50, 48, 49, 47)] == [True, True, True, False, False]
-    assert there["id-b", "balloon_target"] == entry("b", applied=50)
-
-
-def test_a_settled_change_is_written_once(ledger: Ledger, writes: list[str]) -> None:
-    ledger.record([entry("a", applied=50)])
-    ledger.settle([outcome("a", Status.APPLIED, 50, after=50)])
-    assert [('"in_doubt":true' in text, '"in_doubt":false' in text) for text in writes] == [(True, False), (False, True)]
-    for _ in range(5):
-        ledger.record([])
-    assert len(writes) == 2
-
-
-def test_only_what_is_about_to_be_changed_waits_for_the_disk(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger.record([entry("a", applied=50)])
-    ledger.settle([outcome("a", Status.APPLIED, 50)])
-    waits: list[int] = []
-    monkeypatch.setattr("os.fsync", waits.append)
-    ledger.record([entry("a", applied=40)])
-    waited = len(waits)
-    assert waited
-    ledger.settle([outcome("a", Status.APPLIED, 40)])
-    assert len(waits) == waited, "a power failure that undoes the note undoes the change, too"
-    assert Ledger.open(tmp_path).entries == ledger.entries, "a mom that is killed does not"
 
 
 def test_a_full_disk_after_a_rounded_change_leaves_it_in_doubt(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,13 +157,6 @@ def test_what_failed_again_and_again_keeps_what_stands() -> None:
     assert one.earlier == 50
     assert len(one.attempted) == ATTEMPTS_KEPT
     assert [one.explains(value) for value in (100, 50, 339, 338, 300)] == [True, True, True, True, False]
-
-
-def test_a_decision_that_is_refused_every_cycle_is_written_once(ledger: Ledger, writes: list[str]) -> None:
-    for time in range(5):
-        ledger.record([entry("a")._replace(time=float(time))])
-        ledger.settle([outcome("a", Status.REFUSED, 50)])
-    assert len(writes) == 1
 
 
 def test_another_incarnation_is_another_entry(ledger: Ledger) -> None:

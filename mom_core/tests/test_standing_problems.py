@@ -31,13 +31,6 @@ def test_a_failed_control_is_logged_once(caplog: pytest.LogCaptureFixture) -> No
     assert log.standing() == []
 
 
-@pytest.mark.parametrize("status", [Status.APPLIED, Status.UNCHANGED, Status.OBSERVED, Status.GONE])
-def test_what_went_well_or_came_too_late_is_no_problem(status: Status) -> None:
-    log = ProblemLog()
-    log.note((), [outcome(1, status)], 1, 0.0)
-    assert log.standing() == []
-
-
 def test_a_problem_whose_numbers_change_goes_on_and_is_no_other_one(caplog: pytest.LogCaptureFixture) -> None:
     log = ProblemLog()
     for cycle in range(5):

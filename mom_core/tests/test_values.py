@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import Guest, Host, Value, as_items, as_number, as_whole, first_names
+from mom_core import Guest, Host, Value, as_items, as_number, as_whole
 
 
 class Level(IntEnum):
@@ -40,11 +40,6 @@ def test_a_host_and_a_guest_give_their_fields_as_what_they_should_be(entity: Gue
     for absent in ("e", "f"):
         assert (entity.number(absent), entity.whole(absent), entity.text(absent), entity.items(absent)) == (None, None, None, None)
     assert (entity.number("b"), entity.text("a"), entity.items("a")) == (None, None, None)
-
-
-@pytest.mark.parametrize(("names", "shown"), [([], ""), (["a\n"], "a\\n"), ("abc", "a, b, c"), ("abcde", "a, b, c and 2 more")])
-def test_names_are_shown_up_to_so_many(names: list[str], shown: str) -> None:
-    assert first_names(names, 3) == shown
 
 
 @given(st.one_of(st.integers(), st.floats(), st.booleans(), st.text(), st.none(), st.lists(st.integers())))

@@ -29,14 +29,6 @@ def test_those_who_have_it_are_counted_and_the_first_are_named(names: list[str],
     assert one.text == f"libvirt: {who}: {NO_STATISTICS}"
 
 
-def test_what_differs_in_more_than_the_guest_is_told_apart_in_its_order() -> None:
-    host = Problem(Source("libvirt"), NO_STATISTICS, Entity(Scope.HOST, "host", "h"), Severity.WARNING, since=1.0, cycles=1)
-    error = Problem(Source("libvirt"), NO_STATISTICS, Entity(Scope.GUEST, "x", "x"), Severity.ERROR, since=1.0, cycles=1)
-    other = Problem(Source("50_balloon", 3, 4), NO_STATISTICS, Entity(Scope.GUEST, "x", "x"), Severity.WARNING, since=1.0, cycles=1)
-    found = common_problems([of("a"), host, of("b", "it hangs"), of(None), error, other, of("c")])
-    assert [one.who for one in found] == ["2 guests (a and c)", "h", "b", "", "x", "x"]
-
-
 def test_it_stands_since_the_first_had_it_and_was_seen_as_often_as_with_whom_it_was_most() -> None:
     (one,) = common_problems([of("a", since=160.0, cycles=2), of("b", since=100.0, cycles=1), of("c", since=130.0, cycles=7)])
     assert (one.since, one.cycles) == (100.0, 7)

@@ -16,14 +16,6 @@ def test_each_verb_that_takes_one_file_takes_it_as_argument_and_option(verb, way
     assert f"{file}:1:11" in capsys.readouterr().err
 
 
-def test_an_argument_counts_more_than_the_environment(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("MOM_CONFIG", str(tmp_path / "other.yaml"))
-    assert run(["config", "check", str(tmp_path / "mine.yaml")]) == 2
-    said = capsys.readouterr().err
-    assert "mine.yaml" in said
-    assert "other.yaml" not in said
-
-
 def test_two_configurations_are_one_too_many(capsys):
     assert run(["config", "check", "a.yaml", "-c", "b.yaml"]) == 2
     assert "named twice" in capsys.readouterr().err

@@ -23,11 +23,6 @@ def fails(fields: Mapping[str, Value]) -> Value:
     raise SystemError("lame")
 
 
-def test_there_are_those_whose_fields_are_declared_in_their_order() -> None:
-    assert names(declared("mem_usable", "balloon_cur")) == ["size", "used", "usable"]
-    assert names(declared()) == []
-
-
 def test_a_plugin_adds_columns_of_its_fields_and_the_first_of_a_name_counts() -> None:
     mine, other = (GuestColumn("size", ("mine",), Unit.COUNT, about, 1) for about in ("mine", "other"))
     found = guest_columns(declared("mine", "balloon_cur", columns=(mine, other, GuestColumn("gone", ("gone",), Unit.TEXT, ""))))

@@ -3,7 +3,6 @@
 import io
 import json
 import logging
-import os
 import sys
 import threading
 import time
@@ -19,7 +18,6 @@ from mom_core.config import Config
 from mom_core.plugins.secrets import MASK, SecretMask
 from mom_daemon.logs import Log
 from mom_daemon.logs.formats import JsonFormatter, TextFormatter
-from mom_daemon.logs.log import leads_to_journal
 from mom_daemon.logs.writer import WAITING, Writer
 from mom_devkit import config_of, wait_until
 
@@ -102,14 +100,6 @@ def test_the_journal_gets_the_level_of_each_line_and_adds_the_time() -> None:
     text = TextFormatter(SecretMask(), for_journal=True)
     assert text.format(record("two\nlines")) == "<4>WARNING mom.plugin.ksm: two\n<4>    lines"
     assert [text.format(record("x", level=level))[:3] for level in (logging.DEBUG, logging.INFO, logging.ERROR)] == ["<7>", "<6>", "<3>"]
-
-
-def test_whether_standard_error_leads_to_the_journal_is_what_systemd_says(tmp_path: Path) -> None:
-    with (tmp_path / "log").open("w") as file:
-        status = os.fstat(file.fileno())
-        assert leads_to_journal(file.fileno(), f"{status.st_dev}:{status.st_ino}")
-        assert not leads_to_journal(file.fileno(), "1:2")
-        assert not leads_to_journal(file.fileno(), "")
 
 
 # --- writing -----------------------------------------------------------------------------------------------------------------------

@@ -72,12 +72,3 @@ def test_a_path_that_is_wider_than_its_column_goes_on_below(wide: pytest.MonkeyP
     _, *lines = capsys.readouterr().out.splitlines()
     assert "".join(line.split()[-1 if line.startswith(" ") else 1] for line in lines) == "/var/lib/" + "folder/" * 8
     assert all(len(line) <= 50 for line in lines)
-
-
-def test_what_is_no_terminal_gets_whole_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    print_prose("word " * 200, 4)
-    print_table(GUESTS, ROWS)
-    said = capsys.readouterr().out.splitlines()
-    assert said[0] == "word " * 200
-    assert said[1].split() == ["guest", "class", "has", "statistics", "remarks"]
-    assert said[3].endswith("balloon driver does not work")

@@ -58,13 +58,6 @@ def test_what_does_not_say_so_now_hides_no_missing_guest(condition: Condition) -
         find_guest(report.snapshot.guests, "web-1", report.guests_unknown)
 
 
-def test_guests_that_are_listed_again_are_found_though_the_condition_stands_for_a_while() -> None:
-    report = reported(document(UNKNOWN, web={}))
-    assert find_guest(report.snapshot.guests, "web", report.guests_unknown).name == "web"
-    with pytest.raises(NoSuchGuest):
-        find_guest(report.snapshot.guests, "db", report.guests_unknown)
-
-
 @pytest.mark.parametrize(("conditions", "told"), [([UNKNOWN], "guests unknown; decided"), ([], "0 guests; decided")])
 def test_the_status_counts_no_unknown_guests(conditions: Sequence[Condition], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     _show(Config(), RunningStatus(document(*conditions), 1, 0.0, "here"))
