@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 from mom_core import FieldSpec, Guest, Host, Metric, Report, Scope, Status, Unit, Value
@@ -55,16 +55,6 @@ class _TrackedGuest:
         self.row = GuestHour(hour, row.id, row.name, incarnation=row.incarnation, properties=row.properties)
 
 
-@dataclass(frozen=True, slots=True)
-class GivenBack:
-    """Memory given back in the last cycle by each means, in KiB. None if unknown."""
-
-    balloon: float | None = None
-    sweeps: float | None = None
-    cold: float | None = None
-    ksm: float | None = None
-
-
 class Accounts:
     """Accounts of the present hour, and of past hours until `take` returns them.
 
@@ -109,15 +99,14 @@ class Accounts:
             self._listed_in_hour = True
             self._add_guests(host, snapshot.host, snapshot.guests, now)
 
-    def given_back(self) -> GivenBack | None:
-        """Return the memory given back in the last cycle; None before the first."""
+    def given_back(self) -> Mapping[str, float | None]:
+        """Return the memory given back in the last cycle by each means, in KiB; None if unknown. Empty before the first cycle."""
         if self._host is None:
-            return None
+            return {}
         sums = [guest.now for guest in self._guests.values() if guest.now is not None]
-        if not self._listed or (self._guests and not sums):
-            return GivenBack(ksm=self._ksm)
-        balloon, sweeps, cold = (math.fsum(getattr(item, name) for item in sums) for name in ("balloon", "sweeps", "cold"))
-        return GivenBack(balloon, sweeps, cold, self._ksm)
+        known = self._listed and (sums or not self._guests)
+        means = ("balloon", "sweeps", "cold")
+        return {**{name: math.fsum(getattr(item, name) for item in sums) if known else None for name in means}, "ksm": self._ksm}
 
     def current(self) -> Hour | None:
         """Return the present hour so far; None before the first cycle."""
@@ -332,11 +321,9 @@ FIELDS: Final = tuple(
 )
 
 
-def values_of(now: GivenBack | None, today: HostHour) -> Mapping[str, Value]:
+def values_of(now: Mapping[str, float | None], today: HostHour) -> Mapping[str, Value]:
     """Return the fields; unknown fields are None or absent."""
-    values: dict[str, Value] = {
-        f"given_back_{name}": None if kib is None else int(kib) for name, kib in (asdict(now) if now else {}).items()
-    }
+    values: dict[str, Value] = {f"given_back_{name}": None if kib is None else int(kib) for name, kib in now.items()}
     if today.seconds:
         guests, given_back = today.guests, today.guests.given_back_kib_seconds
         sizes_known = guests.kib_seconds.sold > 0 or not today.guests_most

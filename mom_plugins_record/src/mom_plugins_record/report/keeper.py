@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
 from mom_core import Report
-from mom_plugins_record.report.accounts import Accounts, GivenBack, Hour
+from mom_plugins_record.report.accounts import Accounts, Hour
 from mom_plugins_record.report.accounts_file import AccountsDamaged, AccountsError, AccountsFile, read_hosts
 from mom_plugins_record.report.hours import HostHour, MinuteRow, Minutes
 from mom_plugins_record.report.summary import total_of
@@ -102,8 +102,8 @@ class AccountsKeeper:
             self._log.info("mom writes the accounts to disk again")
         self.write_error = ""
 
-    def given_back(self) -> GivenBack | None:
-        """Return the memory given back in the last cycle; None before the first."""
+    def given_back(self) -> Mapping[str, float | None]:
+        """Return the memory given back in the last cycle by each means."""
         return self._accounts.given_back()
 
     def today(self) -> HostHour:
