@@ -28,8 +28,8 @@ def why_unfit(value: object, unit: Unit) -> str:
     if unit is Unit.TEXT:
         fits, wanted = isinstance(value, str), "a text"
     elif unit is Unit.LIST:
-        is_list = isinstance(value, Sequence) and not isinstance(value, str | bytes)
-        fits, wanted = is_list and all(isinstance(item, Mapping) for item in value), "a list of mappings"
+        items = value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else (None,)
+        fits, wanted = all(isinstance(item, Mapping) for item in items), "a list of mappings"
     else:
         fits = isinstance(value, int | float) and -NUMBER_LIMIT < value < NUMBER_LIMIT
         wanted = "a number below 2**63" if isinstance(value, int | float) else "a number"

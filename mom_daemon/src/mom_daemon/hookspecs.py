@@ -36,7 +36,7 @@ def mom_doctor(hypervisor: Hypervisor | None) -> Iterable[Finding]:  # type: ign
 
 @hookspec
 def mom_status(report: Report) -> Iterable[StatusPart]:  # type: ignore[empty-body]  # a specification has no body
-    """Return short lines for `mom status`, from the last report of a running mom or of its status file."""
+    """Return short lines for `mom status`, from the last report of a running mom, without its decisions and their outcomes."""
 
 
 @hookspec(firstresult=True)

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mom_core.engine import control
 from mom_core.engine.collect import GUESTS_UNKNOWN, SEE_DOCTOR, Collector, ask
@@ -186,8 +186,8 @@ class CycleSteps:
             reviewed = None
             for _, answer in ask([(plugin, work)], "mom_review", problems):
                 with contained(plugin.name, "mom_review", problems):
-                    items = answer if isinstance(answer, Iterable) else () if answer is None else (answer,)
-                    reviewed = apply_revisions(decisions, items, plugin.name, snapshot, plugins.declarations)
+                    answered: Any = () if answer is None else answer
+                    reviewed = apply_revisions(decisions, answered, plugin.name, snapshot, plugins.declarations)
             self.on_progress()
             if reviewed is None:
                 # A reviewer protects guests. Without its answer, drop the decisions on its own controls.

@@ -12,11 +12,11 @@ import sys
 import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from importlib import resources
 from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, distributions, requires
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 from urllib.parse import unquote, urlsplit
 
 from mom_core._version import __version__
@@ -217,29 +217,24 @@ def on_core(requirements: Iterable[str]) -> list[str]:
 # --- loading -------------------------------------------------------------------------------------------------------------------
 
 
-class _ContainedEntryPoint(EntryPoint):
-    """Entry point whose import never raises."""
-
-    def load(self) -> CallResult[object]:
-        return attempt(super().load)
-
-
 def _load(entries: Mapping[str, AvailablePlugin]) -> dict[str, LoadedPlugin | PluginError]:
     from stevedore.named import NamedExtensionManager
+
+    class ContainedEntryPoint(EntryPoint):
+        """Entry point that never raises."""
+
+        def load(self) -> CallResult[LoadedPlugin]:
+            return attempt(lambda: _examined(entries[self.name], EntryPoint.load(self)))
 
     class EnabledPlugins(NamedExtensionManager):  # type: ignore[type-arg]  # older releases of stevedore are not generic
         """stevedore's manager without its caches, which miss recent installations."""
 
         def list_entry_points(self) -> list[EntryPoint]:
-            return [_ContainedEntryPoint(entry.name, entry.target, GROUP) for entry in entries.values()]
+            return [ContainedEntryPoint(entry.name, entry.target, GROUP) for entry in entries.values()]
 
-    results: dict[str, LoadedPlugin | PluginError] = {}
-    for extension in EnabledPlugins(GROUP, list(entries), name_order=True, on_missing_entrypoints_callback=None).extensions:
-        available, made = entries[extension.name], extension.plugin
-        if made.error is None:
-            made = attempt(partial(_examined, available, made.value))  # it may run the plugin's code
-        results[extension.name] = made.value or _not_usable(available, made.error)
-    return results
+    extensions = EnabledPlugins(GROUP, list(entries), name_order=True, on_missing_entrypoints_callback=None).extensions
+    loaded = {extension.name: cast("CallResult[LoadedPlugin]", extension.plugin) for extension in extensions}
+    return {name: made.value or _not_usable(entries[name], made.error or TypeError()) for name, made in loaded.items()}
 
 
 def _built_for_another_core(available: AvailablePlugin) -> PluginError | None:

@@ -141,7 +141,7 @@ class VerbGroup(click.Group):
         return [*(CompletionItem(name, help=summary) for name, summary in verbs), *options]
 
     def _summaries(self, *, tell: bool = False) -> dict[str, list[tuple[str, str]]]:
-        own = {**self.verbs, **dict(sorted(self.commands.items()))}
+        own: dict[str, Verb | click.Command] = {**self.verbs, **dict(sorted(self.commands.items()))}
         summaries = [(name, *_about(verb)) for name, verb in own.items()]
         for name, entries in self._brought(tell=tell).items():
             try:

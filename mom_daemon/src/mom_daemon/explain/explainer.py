@@ -96,7 +96,7 @@ class Explainer:
     """Explanation of one plugin, from reports alone.
 
     `take` gets reports in order, if there are several. `part` explains a guest of the last report. An explainer must not wait or touch the
-    host. Reports of a status file lack properties, and decisions without an outcome.
+    host.
     """
 
     controls: Sequence[ControlSpec] = ()

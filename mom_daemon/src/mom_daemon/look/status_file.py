@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from mom_core import Condition, Entity, Guest, Host, MomError, Problem, Report, Scope, Severity, Snapshot, Source, Verdict, lasting
 from mom_core.files import read_file
@@ -35,10 +34,8 @@ def reported(content: ReportDocument) -> Report:
     host = Host(name, content["host"]["fields"], {"name": name, "interval": content["interval_seconds"]})
     cycle = content["cycle"]
     snapshot = Snapshot(host, guests, cycle["time"], 0.0, cycle["number"])
-    decided: tuple[Sequence[Any], ...] = ((), (), (), problems_of(content), ())
-    return Report(
-        cycle["number"], cycle["time"], content["mode"], snapshot, *decided, cycle["duration_seconds"], verdict=verdict_of(content)
-    )
+    problems, duration, verdict = problems_of(content), cycle["duration_seconds"], verdict_of(content)
+    return Report(cycle["number"], cycle["time"], content["mode"], snapshot, (), (), (), problems, (), duration, verdict=verdict)
 
 
 def problems_of(content: ReportDocument) -> list[Problem]:
