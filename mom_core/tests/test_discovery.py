@@ -159,6 +159,15 @@ def test_what_is_wrong_with_a_module_or_class_is_said_with_a_cure(shelf, target,
     assert hint in error.hint
 
 
+def test_an_import_that_hangs_does_not_affect_other_plugins(shelf, monkeypatch):
+    monkeypatch.setattr("mom_core.plugins.bounded.LONGEST_CALL_SECONDS", 2.0)
+    shelf.add_plugin("stuck", before="import time; time.sleep(600)")
+    shelf.add_plugin("fine")
+    loaded, errors = load_plugins(["stuck", "fine"])
+    assert list(loaded) == ["fine"]
+    assert "it did not end within 2 s" in errors[0].message
+
+
 # --- shape ---------------------------------------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ was built for, for example `mom-core>=0.1,<1`.
 - Each plugin has its own thread, which runs one call at a time. Plugins run in parallel.
 - mom abandons a call that exceeds the plugin's `deadline`, and continues. It calls the plugin again after that call has returned.
 - An exception is counted and reported. mom pauses a plugin that keeps failing, and retries it at growing intervals.
-- mom checks every return value, drops and reports invalid parts, and uses the rest.
+- mom drops and reports values of wrong types, and uses the rest.
 - *File order* is the order of the plugins in the configuration file.
 """
 

@@ -1,4 +1,4 @@
-"""Calls of plugin code outside the engine, and descriptions of its errors."""
+"""Calls of plugin code outside the engine, with a time limit, and descriptions of its errors."""
 
 from __future__ import annotations
 
@@ -24,14 +24,26 @@ class CallResult(Generic[T]):
     error: BaseException | None = None
 
 
+LONGEST_CALL_SECONDS: Final = 20.0
+"""A cold import from a slow disk takes seconds."""
+
+
 def attempt(work: Callable[[], T]) -> CallResult[T]:
-    """Call plugin code, which may raise anything."""
+    """Call plugin code in its own thread, as it may raise anything or hang. A hanging call does not keep the process alive."""
+    result: CallResult[T] = CallResult()
+
+    def run() -> None:
+        try:
+            result.value = work()
+        except BaseException as error:  # noqa: BLE001  # also SystemExit: it would end only this thread, and the caller would wait for a result
+            result.error = error
+
     try:
-        return CallResult(work())
-    except KeyboardInterrupt:  # the operator's
-        raise
-    except BaseException as error:  # noqa: BLE001  # also SystemExit: an import must not end mom
+        thread = started(threading.Thread(target=run, daemon=True))
+    except OSError as error:
         return CallResult(error=error)
+    thread.join(LONGEST_CALL_SECONDS)
+    return CallResult(error=DeadlineExceeded(f"it did not end within {LONGEST_CALL_SECONDS:g} s")) if thread.is_alive() else result
 
 
 def started(thread: threading.Thread) -> threading.Thread:
