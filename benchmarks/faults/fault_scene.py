@@ -22,10 +22,11 @@ from typing import Any, Final
 
 from grouped_guests import grouped_guests
 from guests_told import Listener
-from host_swap import HostSwap, compressed_swap, descendants
+from host_swap import HostSwap, compressed_swap
 from ksm import UNMERGE, read_ksm
 from libvirt_mom import another_host
 from private_libvirtd import PREFIX, PrivateLibvirtd
+from processes import descendants, set_nice
 from real_guests import Lab, RealGuest
 from supervised import SupervisedMom
 from witness import SecondMonitor, Watched, as_json
@@ -163,9 +164,7 @@ class Scene:
 
     def _watched(self, real: RealGuest, promise: str, second: Path) -> Guest:
         wait_until(second.exists, f"{real.name} has a monitor")
-        for task in Path(f"/proc/{real.pid}/task").glob("*"):
-            with suppress(OSError):  # a thread that has ended
-                os.setpriority(os.PRIO_PROCESS, int(task.name), self.plan.nice)
+        set_nice(real.pid, self.plan.nice)
         seen = Watched(real.name, GUEST_MIB, PROMISES[promise] * GUEST_MIB, SecondMonitor(second), Listener(real.log), size=GUEST_MIB)
         return Guest(real, real.pid, seen)
 
@@ -445,7 +444,7 @@ def _clock(folder: Path) -> tuple[Path, Path]:
 def configuration(plan: Plan, folder: Path, libvirtd: PrivateLibvirtd) -> Mapping[str, object]:
     """Return a configuration for small guests, with more memory to keep available than the host has, and cycles of a second."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
-    short = {"host_free": f"{total * 95 // 100}MiB", "law": {"margin": "24MiB", "tight_below": 1.0}}
+    short = {"host_free": f"{total * 95 // 100}MiB", "law": {"margin": "24MiB", "tight_below": 1.0, "start_rest": "5s"}}
     return {
         "interval": "1s",
         "state_directory": str(folder / "state"),

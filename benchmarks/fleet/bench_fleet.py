@@ -29,9 +29,9 @@ import nkeys  # type: ignore[import-untyped]  # it has no types
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "shared"))
 
-from tables import table  # only found from here on
+from processes import cpu_seconds  # only found from here on
+from tables import table  # as above
 
-from mom_kvm import ProcessStat
 from mom_plugins_fleet.access import Access
 from mom_plugins_fleet.host.agent import FleetAgent
 from mom_plugins_fleet.link import linked
@@ -110,10 +110,6 @@ def run(hosts: int, guests: int, seconds: float, changing: float, folder: Path) 
     )
     server = subprocess.Popen([server_path, "-c", str(folder / "nats.conf")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    def cpu_seconds() -> float:
-        stat = ProcessStat.of(f"/proc/{server.pid}")
-        return 0.0 if stat is None else stat.cpu_seconds
-
     access = Access([f"nats://127.0.0.1:{port}"])
     operator = Signer(new_operator())
     agents: list[FleetAgent] = []
@@ -147,10 +143,10 @@ def run(hosts: int, guests: int, seconds: float, changing: float, folder: Path) 
             agents.append(agent)
         while not all(one.applied for one in made):
             time.sleep(0.2)
-        before, cpu, began = varz(monitor), cpu_seconds(), time.monotonic()
+        before, cpu, began = varz(monitor), cpu_seconds(server.pid), time.monotonic()
         time.sleep(seconds)
         passed = time.monotonic() - began
-        after, used = varz(monitor), cpu_seconds() - cpu
+        after, used = varz(monitor), cpu_seconds(server.pid) - cpu
 
         async def change() -> tuple[float, float]:
             async with linked(access, "operator", LOG, patient=True) as store:

@@ -35,10 +35,10 @@ sys.path += [str(Path(__file__).resolve().parents[2] / folder) for folder in ("t
 
 from ksm import KSM, ksm_restored, read_ksm  # only found from here on
 from plain_qemu import PlainGuest, PlainHost, plain_host  # as above
+from processes import thread_seconds  # as above
 from tables import table, tell  # as above
 
 from mom_devkit import wait_until
-from mom_kvm import ProcessStat
 
 SIZE_MIB, HALF_MIB = 1024, 512
 BASE_MIB, BURST_MIB = 250, 450
@@ -200,12 +200,6 @@ def khugepaged(settings: Mapping[str, str]) -> Iterator[None]:
             (KHUGEPAGED / name).write_text(value)
 
 
-def khugepaged_seconds() -> float:
-    """Return the CPU time of the kernel's thread that makes huge pages; 0 if it is not visible."""
-    stat = ProcessStat.of(f"/proc/{ProcessStat.id_of('khugepaged', Path('/proc'))}")
-    return 0.0 if stat is None else stat.cpu_seconds
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("settings", nargs="*", metavar="NAME=VALUE", help="of khugepaged, for the time of the run")
@@ -213,9 +207,9 @@ def main() -> None:
     options = parser.parse_args()
     settings = dict(one.split("=", 1) for one in options.settings)
     with khugepaged(settings), tempfile.TemporaryDirectory(prefix="mom-huge-") as folder, plain_host(Path(folder)) as host:
-        began, spent = time.monotonic(), khugepaged_seconds()
+        began, spent = time.monotonic(), thread_seconds("khugepaged")
         looks = merging(host) if options.ksm else balloons(host)
-        share = 100 * (khugepaged_seconds() - spent) / (time.monotonic() - began)
+        share = 100 * (thread_seconds("khugepaged") - spent) / (time.monotonic() - began)
     print(f"{looks.shown()}\n\nkhugepaged took {share:.2f} % of a CPU.")
 
 

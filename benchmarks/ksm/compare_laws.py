@@ -31,7 +31,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,7 @@ sys.path += [str(Path(__file__).resolve().parents[2] / folder) for folder in ("t
 from guest_lab import guest_lab  # only found from here on
 from ksm import KSM, ksm_restored, read_ksm, write_ksm  # as above
 from peers import GIB, ksmtuned  # as above
+from processes import set_nice  # as above
 from real_guests import Lab, RealGuest  # as above
 from tables import filled, table, tell  # as above
 
@@ -182,9 +183,7 @@ def start(lab: Lab, name: str, *, equal: bool) -> RealGuest:
     """Start a guest, with precedence for its threads where that is allowed."""
     workload = (OWN_MIB, CHANGING_MIB, COMMON_MIB, 0) if equal else (OWN_MIB + COMMON_MIB, CHANGING_MIB, 0, 0)
     guest = lab.start(name, mib=GUEST_MIB, workload=workload)
-    with suppress(OSError, AssertionError):
-        for task in Path(f"/proc/{guest.pid}/task").iterdir():
-            os.setpriority(os.PRIO_PROCESS, int(task.name), -15)
+    set_nice(guest.pid, -15)
     return guest
 
 

@@ -1,11 +1,11 @@
-"""Compressed swap of the host for one run, and the kernel's CPU time for swapping."""
+"""Compressed swap of the host for one run."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,39 +92,3 @@ def _take_away(swap: HostSwap) -> None:
             (CONTROL / "hot_remove").write_text(swap.number)
             return
         time.sleep(0.1)
-
-
-def thread_seconds(name: str, proc: Path = Path("/proc")) -> float:
-    """Return the CPU time of kernel threads with that name."""
-    seconds = 0.0
-    for folder in proc.glob("[0-9]*"):
-        with suppress(OSError):
-            if (folder / "comm").read_text() == f"{name}\n":
-                seconds += sum(_times(folder))
-    return seconds
-
-
-def system_seconds(pids: Iterable[int], proc: Path = Path("/proc")) -> float:
-    """Return the CPU time of these processes in the kernel."""
-    seconds = 0.0
-    for pid in pids:
-        with suppress(OSError):  # it may have ended
-            seconds += _times(proc / str(pid))[1]
-    return seconds
-
-
-def descendants(pid: int, proc: Path = Path("/proc")) -> Sequence[int]:
-    """Return the children of a process, their children, and so on."""
-    pids: list[int] = []
-    for tasks in (proc / str(pid) / "task").glob("*/children"):
-        with suppress(OSError):
-            children = [int(child) for child in tasks.read_text().split()]
-            pids += [*children, *(grandchild for child in children for grandchild in descendants(child, proc))]
-    return pids
-
-
-def _times(folder: Path) -> tuple[float, float]:
-    """Return CPU seconds in user space and in the kernel."""
-    fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
-    ticks = os.sysconf("SC_CLK_TCK")
-    return int(fields[11]) / ticks, int(fields[12]) / ticks

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 import httpx
 from guest_hosts import GuestHost
 from ksm import ksm_restored
+from processes import cpu_seconds
 
 HERE = Path(__file__).resolve().parent
 
@@ -24,6 +24,9 @@ STOP_SECONDS = 15.0
 ASK_SECONDS = 2.0
 
 REFUSED = "refused"
+REFUSES = ("hard", "low", REFUSED)
+"""What mom says when it wants no more memory to be taken: states of the host, and that a launch would be refused."""
+
 LEAST_ROOM_MIB = 64.0
 """With less to be had, nothing that is worth launching can be launched."""
 
@@ -37,7 +40,7 @@ class Where:
 
     @property
     def socket(self) -> Path:
-        """mom's control socket, if it has one."""
+        """Return mom's control socket, if it has one."""
         return self.folder / "mom.sock"
 
 
@@ -94,21 +97,16 @@ class Running:
 
     @property
     def cpu_seconds(self) -> float:
-        """CPU time that it has spent so far."""
-        if self.process is None:
-            return 0.0
-        with suppress(OSError, IndexError):
-            fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-        return 0.0
+        """Return the CPU time that it has used."""
+        return 0.0 if self.process is None else cpu_seconds(self.process.pid)
 
     @property
     def ended(self) -> bool:
-        """Whether it has ended, which it should not."""
+        """Return whether it has ended, which it should not."""
         return self.process is not None and self.process.poll() is not None
 
     def status(self) -> Mapping[str, Any]:
-        """What mom says of itself; nothing of others, or when it says nothing."""
+        """Return what mom reports about itself; nothing for other managers."""
         with suppress(OSError, ValueError):
             content: dict[str, Any] = json.loads((self.where.folder / "run" / "status.json").read_text())
             return content
@@ -116,7 +114,7 @@ class Running:
 
     @property
     def says(self) -> str:
-        """What it says of the host's state: only mom does. `refused` when it was asked whether more can be had, and said no."""
+        """Return what mom reports about the host's state. `refused` if it was asked whether more memory can be taken, and answered no."""
         if self.manager.name == "mom-asked":
             room = could_be_reserved(self.where.socket)
             if room is not None and room < LEAST_ROOM_MIB:
@@ -125,7 +123,7 @@ class Running:
 
 
 def could_be_reserved(socket: Path) -> float | None:
-    """MiB that mom would promise to a launch now; None when it does not say."""
+    """Return how many MiB mom would promise to a launch now; `None` without an answer."""
     if not socket.exists():
         return None
     try:
@@ -137,7 +135,7 @@ def could_be_reserved(socket: Path) -> float | None:
 
 
 def state_in(status: Mapping[str, Any]) -> str:
-    """The host's state in what mom says of itself: one word; empty where it says none."""
+    """Return the host's state in mom's status; empty if there is none."""
     fields = status.get("host", {}).get("fields", {})
     state = fields.get("host_memory_state")
     return state if isinstance(state, str) else ""
@@ -145,7 +143,7 @@ def state_in(status: Mapping[str, Any]) -> str:
 
 @contextmanager
 def at_work(manager: Manager, where: Where) -> Iterator[Running]:
-    """A manager from here to the end of this block; KSM is off before and after it."""
+    """Run a manager until the end of the block. KSM is off before and after it."""
     process = None
     with ksm_restored():
         try:
@@ -157,13 +155,13 @@ def at_work(manager: Manager, where: Where) -> Iterator[Running]:
 
 
 def started(command: list[str], where: Where) -> subprocess.Popen[bytes]:
-    """A program that writes its log where logs belong."""
+    """Start a program that writes its log where logs belong."""
     with (where.folder / "manager.log").open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=log)
 
 
 def stop(process: subprocess.Popen[bytes] | None) -> None:
-    """SIGTERM, and SIGKILL if that is not enough."""
+    """Send SIGTERM, and SIGKILL if that is not enough."""
     if process is None or process.poll() is not None:
         return
     process.send_signal(signal.SIGTERM)

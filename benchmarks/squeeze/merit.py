@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+Run = Mapping[str, Any]
+"""Result of one run, as JSON."""
+
 WORK_FLOOR = 0.95
 """Ratio of the unsqueezed work. Below it, guests are harmed."""
 
@@ -126,19 +129,13 @@ def _unfelt(moment: Moment, p99_ms: float) -> bool:
 
 @dataclass(frozen=True)
 class Spread:
-    """Number of runs, and the least, median and largest value of one figure."""
+    """Least, median and largest value of one figure in several runs."""
 
-    runs: int
     least: float
     median: float
     most: float
 
-    def __str__(self) -> str:
-        if self.runs == 1:
-            return f"{self.median:,.0f}"
-        return f"{self.median:,.0f} ({self.least:,.0f} to {self.most:,.0f})"
-
 
 def spread(values: Sequence[float]) -> Spread:
     """Return the spread of at least one value."""
-    return Spread(len(values), min(values), statistics.median(values), max(values))
+    return Spread(min(values), statistics.median(values), max(values))

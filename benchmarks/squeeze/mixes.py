@@ -19,6 +19,13 @@ TOUCHES = 4000
 """Random pages that a guest's program touches in each slot of 100 ms: 16 MiB of its memory."""
 
 
+BALLAST_SECONDS = 25.0
+"""Until the program that takes memory has brought the host to where the ramp begins."""
+
+LEAD_SECONDS = 25.0
+"""From a manager's start to the beginning of the ramp: it reads its guests first."""
+
+
 class Part(BaseModel):
     """Part of mixes.yaml. Unknown keys are errors."""
 
@@ -63,6 +70,11 @@ class Protocol(Part):
     seconds: PositiveInt
     zram: NonNegativeInt = 0
     warms: NonNegativeInt = 0
+
+    @property
+    def begins(self) -> float:
+        """Return when the ramp begins, in seconds since all guests work."""
+        return self.settle + BALLAST_SECONDS + self.reference + LEAD_SECONDS
 
 
 class Mix(Part):

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-Run = Mapping[str, Any]
+from merit import Run
 
 LANES: Final = {"nothing": "no manager", "mom-original": "oVirt MOM's laws", "mom": "mom"}
 """Managers and their titles, from the top."""

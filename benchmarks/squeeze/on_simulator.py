@@ -13,8 +13,9 @@ from typing import Any
 import peers
 from days import STEP_SECONDS
 from guests_told import SLOTS_PER_SECOND
+from managers import REFUSES
 from merit import WINDOW_SECONDS, Moment, taken_at_work
-from mixes import TOUCHES, Member, Mix
+from mixes import BALLAST_SECONDS, LEAD_SECONDS, TOUCHES, Member, Mix
 
 from mom_kvm import SimulationSetup
 from mom_plugins_sim.scenario.library import read_scenario
@@ -29,11 +30,7 @@ from compared import EMULATED_BALLOON, EMULATOR_MIB  # only found from here on
 KIB = 1024
 PAGE_KIB = 4
 HOST_GIB = 24.0
-LEAD_SECONDS = 25.0
-"""From a manager's start to the beginning of the ramp, as in one_run.py."""
-
-REFUSES = ("hard", "low")
-"""States of the host in which mom wants no more memory taken."""
+INTERVAL = "5s"
 
 SETUPS = {
     "mom": SimulationSetup("mom", plugins={"balloon": {}, "ksm": {}}),
@@ -45,18 +42,18 @@ DUPLICATE = 0.03
 """Ratio of a guest's memory that is equal in all guests: their kernel."""
 
 
-def scenario(mix: Mix, folder: Path, loads: Sequence[dict[str, str]], interval: float) -> dict[str, Any]:
-    """Return a mix as the content of a scenario's file. Write traces of leaks and days to its folder."""
+def scenario(mix: Mix, path: Path, loads: Sequence[dict[str, str]]) -> None:
+    """Write a mix as a scenario. Write traces of leaks and days to its folder."""
     protocol = mix.protocol
-    begins = protocol.settle + protocol.reference + LEAD_SECONDS
-    lasts, warms = begins + protocol.seconds, begins + protocol.warms if protocol.warms else 0.0
-    return {
+    lasts, warms = protocol.begins + protocol.seconds, protocol.begins + protocol.warms if protocol.warms else 0.0
+    content = {
         "title": "A squeeze",
         "lasts": f"{lasts:g}s",
-        "interval": f"{interval:g}s",
+        "interval": INTERVAL,
         "host": {"memory": f"{HOST_GIB:g}GiB", "zram": f"{protocol.zram}MiB", "load": list(loads)},
-        "guests": {member.name: _guest(member, folder, lasts, warms) for member in mix.members()},
+        "guests": {member.name: _guest(member, path.parent, lasts, warms) for member in mix.members()},
     }
+    path.write_text(json.dumps(content))
 
 
 def _guest(member: Member, folder: Path, lasts: float, warms: float) -> dict[str, Any]:
@@ -95,30 +92,34 @@ def _guest(member: Member, folder: Path, lasts: float, warms: float) -> dict[str
 def simulated(mix: Mix, manager: str) -> dict[str, Any]:
     """Return the result of a squeeze on the simulator, as JSON."""
     protocol = mix.protocol
-    start = protocol.settle + protocol.reference
-    with tempfile.TemporaryDirectory(prefix="mom-squeeze-") as name:
-        folder = Path(name)
-        interval = 5.0
-        path = folder / "scenario.yaml"
-        path.write_text(json.dumps(scenario(mix, folder, (), interval)))
-        before = World(scene_of(read_scenario(path), folder))
-        while before.time < start:
+    with tempfile.TemporaryDirectory(prefix="mom-squeeze-") as folder:
+        path = Path(folder) / "scenario.yaml"
+        scenario(mix, path, ())
+        first = _world(path, protocol.settle).host.available / KIB - protocol.available
+        ballast = {"at": f"{protocol.settle}s", "lasts": "1d", "memory": f"{first:.0f}MiB", "growth": "2GiB"}
+        most = protocol.ramp * (protocol.warms or protocol.seconds)
+        ramp = {"at": f"{protocol.begins:g}s", "lasts": "1d", "memory": f"{most:.0f}MiB", "growth": f"{protocol.ramp * KIB:.0f}KiB"}
+        scenario(mix, path, (ballast, ramp))
+        before = _world(path, protocol.settle + BALLAST_SECONDS)
+        lost = _lost(before)
+        while before.time < protocol.begins - LEAD_SECONDS:
             before.step(1.0)
-        lost = sum(guest.memory.lost_seconds for guest in before.guests.values())
-        first = before.host.available / KIB - protocol.available
-        begin = start + LEAD_SECONDS
-        loads = [
-            {"at": f"{start}s", "lasts": "1d", "memory": f"{first:.0f}MiB", "growth": "2GiB"},
-            {
-                "at": f"{begin:g}s",
-                "lasts": "1d",
-                "memory": f"{protocol.ramp * (protocol.warms or protocol.seconds):.0f}MiB",
-                "growth": f"{protocol.ramp * KIB:.0f}KiB",
-            },
-        ]
-        path.write_text(json.dumps(scenario(mix, folder, loads, interval)))
-        seen = _mom(path, SETUPS[manager]) if manager in SETUPS else _peer(path, manager, start)
-        return _outcome(mix, seen, begin, 1.0 - lost / (start * mix.count)) | {"manager": manager}
+        unsqueezed = 1.0 - (_lost(before) - lost) / (protocol.reference * mix.count)
+        seen = _mom(path, SETUPS[manager]) if manager in SETUPS else _peer(path, manager, protocol.begins - LEAD_SECONDS)
+        return _outcome(mix, seen, unsqueezed) | {"manager": manager}
+
+
+def _world(path: Path, until: float) -> World:
+    """Return the simulated world of a scenario at that time (s), without a manager."""
+    world = World(scene_of(read_scenario(path), path.parent))
+    while world.time < until:
+        world.step(1.0)
+    return world
+
+
+def _lost(world: World) -> float:
+    """Return how many seconds of work all guests have lost."""
+    return sum(guest.memory.lost_seconds for guest in world.guests.values())
 
 
 Seen = tuple[float, float, float, float, str]
@@ -153,9 +154,8 @@ def _peer(path: Path, manager: str, start: float) -> Iterator[Seen]:
                 _resize(world, peers.pve_targets(*_sample(world, peers.PVE_LEAST)))
             if manager == "ksm" and now % peers.KSMTUNED_SECONDS == 0:
                 _tune(world)
-        guests = world.guests.values()
-        lost, killed = sum(guest.memory.lost_seconds for guest in guests), sum(guest.memory.killed for guest in guests)
-        yield world.time, world.host.available / KIB, lost, killed, ""
+        killed = sum(guest.memory.killed for guest in world.guests.values())
+        yield world.time, world.host.available / KIB, _lost(world), killed, ""
 
 
 def _sample(world: World, least: float) -> peers.Sample:
@@ -181,8 +181,8 @@ def _tune(world: World) -> None:
     world.ksm.write({"run": int(wish.run), "pages_to_scan": wish.pages, "sleep_millisecs": wish.sleep_ms})
 
 
-def _outcome(mix: Mix, seen: Iterator[Seen], begin: float, unsqueezed: float) -> dict[str, Any]:
-    protocol = mix.protocol
+def _outcome(mix: Mix, seen: Iterator[Seen], unsqueezed: float) -> dict[str, Any]:
+    protocol, begin = mix.protocol, mix.protocol.begins
     trace: list[Moment] = []
     past: deque[tuple[float, float]] = deque()
     ended, killed_before = "end of the ramp", 0.0

@@ -17,11 +17,12 @@ from typing import Any
 
 from guest_hosts import REAL, Balloon, Disk, GuestHost
 from guests_told import Listener, Work, work
-from host_swap import HostSwap, compressed_swap, descendants, system_seconds, thread_seconds
-from managers import REFUSED, Manager, Running, Where, at_work
+from host_swap import HostSwap, compressed_swap
+from managers import REFUSES, Manager, Running, Where, at_work
 from merit import LATE_BURST_SECONDS, WINDOW_SECONDS, WORK_FLOOR, Moment, most_at_work, taken_at_work, taken_unfelt
-from mixes import Mix
+from mixes import BALLAST_SECONDS, LEAD_SECONDS, Mix
 from needs import look_into
+from processes import descendants, set_nice, system_seconds, thread_seconds
 from programs import WINDOW_SECONDS as LATENCY_SECONDS
 from programs import Latencies, latencies, result
 
@@ -43,12 +44,6 @@ READY_SECONDS = 30
 FIRST_WORK_SECONDS = 600
 """Until a guest works: nine Debian systems on two emulated CPUs take minutes to boot."""
 
-BALLAST_SECONDS = 25.0
-"""Until the program that takes memory has brought the host to where the ramp begins."""
-
-LEAD_SECONDS = 25.0
-"""From a manager's start to the beginning of the ramp: it reads its guests first."""
-
 LEFT_MIB = 150
 """That program never leaves less available: it must not be what exhausts the host when others take memory suddenly. On a host with swap it
 leaves half of the floor: only then the kernel swaps."""
@@ -67,9 +62,6 @@ INSIDE_SECONDS = 10
 
 SIZES_SECONDS = 0.25
 """Between two looks at the guests' sizes: a sweep lasts up to two seconds."""
-
-REFUSES = ("hard", "low", REFUSED)
-"""What mom says when it wants no more memory to be taken: states of the host, and that a launch would be refused."""
 
 
 @dataclass
@@ -100,7 +92,7 @@ class Squeeze:
         """Start all guests, and wait until they work."""
         begin = int(time.time() + READY_SECONDS + BOOT_SECONDS * self.mix.count)
         protocol = self.mix.protocol
-        warms = protocol.settle + BALLAST_SECONDS + protocol.reference + LEAD_SECONDS + protocol.warms if protocol.warms else 0.0
+        warms = protocol.begins + protocol.warms if protocol.warms else 0.0
         if warms:
             self.warms = time.monotonic() + begin - time.time() + warms
         for member in self.mix.members():
@@ -130,20 +122,20 @@ class Squeeze:
             listener.listen(now)
 
     def work(self, begin: float, end: float) -> Work:
-        """What all guests did between two moments."""
+        """Return what all guests did between two moments."""
         return work(self.listeners.values(), begin, end)
 
     def held(self) -> float:
-        """MiB that guests hold, less what is merged, and with what is compressed of them."""
+        """Return the MiB that guests hold, less what is merged, and with what is compressed of them."""
         return sum(anonymous_mib(pid) for pid in self.host.pids().values()) - merged_mib() + store_mib(self.store)
 
     @property
     def store(self) -> str:
-        """The file that says what the host's compressed swap holds; empty without one."""
+        """Return the file with the usage of the host's compressed swap; empty without one."""
         return "" if self.swap is None else self.swap.store
 
     def kernel_seconds(self) -> float:
-        """CPU time that guests' processes have spent in the kernel."""
+        """Return the CPU time that guests' processes have spent in the kernel."""
         return system_seconds(self.host.pids().values())
 
     def measure_reference(self) -> None:
@@ -201,7 +193,7 @@ class Squeeze:
 
     @property
     def hold_file(self) -> Path:
-        """The ramp stands still while this file is there."""
+        """Return the file that holds the ramp while it exists."""
         return self.folder / "hold"
 
     def watch_sizes(self, until: float) -> None:
@@ -212,7 +204,7 @@ class Squeeze:
             time.sleep(min(SIZES_SECONDS, left))
 
     def look(self, says: str = "", inside: bool = False) -> Moment:
-        """What is so now; kept in the trace.
+        """Return a sample of this moment, and keep it in the trace.
 
         :param inside: look into guests, too, which waits for processes that do not answer
         """
@@ -246,7 +238,7 @@ class Squeeze:
         return moment
 
     def lost(self) -> list[str]:
-        """Guests whose process has ended."""
+        """Return the guests whose process has ended."""
         return list(self.memory.keys() - self.host.pids().keys())
 
     def destroy(self) -> None:
@@ -264,26 +256,19 @@ def favour(pid: int) -> None:
     """Prefer this process, all its threads and, where the kernel groups processes by session, its session."""
     with suppress(OSError):
         Path(f"/proc/{pid}/autogroup").write_text(str(NICE))
-    for task in Path(f"/proc/{pid}/task").glob("*"):
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, int(task.name), NICE)
+    set_nice(pid, NICE)
 
 
 def run(
-    name: str, mix: Mix, manager: Manager, host: GuestHost, folder: Path, told: Callable[[str], None], deaf: bool
+    name: str, mix: Mix, manager: Manager, host: GuestHost, folder: Path, told: Callable[[str], None]
 ) -> tuple[dict[str, Any], Sequence[Moment]]:
-    """Squeeze, and give what came of it and the trace.
-
-    :param deaf: go on taking memory when the manager says that it wants no more to be taken
-    """
+    """Squeeze guests. Return the result and the trace."""
     with compressed_swap(mix.protocol.zram) as swap:
-        return squeezed(name, Squeeze(mix, host, folder, swap=swap), manager, told, deaf)
+        return squeezed(name, Squeeze(mix, host, folder, swap=swap), manager, told)
 
 
-def squeezed(
-    name: str, squeeze: Squeeze, manager: Manager, told: Callable[[str], None], deaf: bool
-) -> tuple[dict[str, Any], Sequence[Moment]]:
-    """The same for a host whose swap is there."""
+def squeezed(name: str, squeeze: Squeeze, manager: Manager, told: Callable[[str], None]) -> tuple[dict[str, Any], Sequence[Moment]]:
+    """Squeeze guests on a host that has its swap. Return the result and the trace."""
     host, folder = squeeze.host, squeeze.folder
     told(f"{name}, {manager.title}: starting {squeeze.mix.count} guests")
     try:
@@ -296,7 +281,7 @@ def squeezed(
                 squeeze.begin()
                 ksmd, compressing = thread_seconds("ksmd"), compression_seconds(squeeze, running)
                 cpu = running.cpu_seconds
-                ended = until_something_gives(squeeze, running, told, deaf)
+                ended = until_something_gives(squeeze, running, told)
                 seconds = time.monotonic() - squeeze.began
                 cpu, ksmd = running.cpu_seconds - cpu, thread_seconds("ksmd") - ksmd
                 compressing = compression_seconds(squeeze, running) - compressing - squeeze.kernel_rate * seconds
@@ -313,8 +298,8 @@ def squeezed(
                 (folder / f"{listener.path.stem}.log").write_bytes(listener.path.read_bytes())
 
 
-def until_something_gives(squeeze: Squeeze, running: Running, told: Callable[[str], None], deaf: bool) -> str:
-    """Follow the ramp; why it is over."""
+def until_something_gives(squeeze: Squeeze, running: Running, told: Callable[[str], None]) -> str:
+    """Follow the ramp until it is over. Return why."""
     protocol = squeeze.mix.protocol
     refused_since = harmed_since = None
     due = squeeze.began
@@ -336,8 +321,7 @@ def until_something_gives(squeeze: Squeeze, running: Running, told: Callable[[st
         if running.ended:
             raise RuntimeError(f"{running.manager.title} has ended: {(running.where.folder / 'manager.log').read_text()[-2000:]}")
         # What a host with swap says is full, its kernel still has room for: those are squeezed until that is gone, too.
-        waits = squeeze.swap is None and not deaf
-        refused_since = _since(refused_since, waits and moment.says in REFUSES, moment.time)
+        refused_since = _since(refused_since, squeeze.swap is None and moment.says in REFUSES, moment.time)
         warm = squeeze.warms is not None and time.monotonic() >= squeeze.warms
         if refused_since is None and not warm:
             squeeze.hold_file.unlink(missing_ok=True)
@@ -357,7 +341,7 @@ def _since(before: float | None, so: bool, now: float) -> float | None:
 
 
 def still_below(floor: int) -> bool:
-    """Whether it is so after the program that takes memory has had time to make up for what others took."""
+    """Return whether it is so after the program that takes memory has had time to make up for what others took."""
     time.sleep(0.3)
     return available_mib() < floor
 
@@ -371,7 +355,7 @@ def _line(moment: Moment) -> str:
 
 
 def summary(squeeze: Squeeze, ended: str, seconds: float) -> dict[str, Any]:
-    """What came of it, as JSON. Memory in MiB, times in s unless a name says ms."""
+    """Return the result as JSON. Memory is in MiB, and times in s unless a name says ms."""
     now = time.monotonic()
     whole, last, before = squeeze.work(squeeze.began, now), squeeze.work(now - WINDOW_SECONDS, now), squeeze.reference
     assert before is not None
@@ -420,31 +404,36 @@ def summary(squeeze: Squeeze, ended: str, seconds: float) -> dict[str, Any]:
 
 
 def mean(values: Sequence[float]) -> float | None:
-    """The mean, if there is anything."""
+    """Return the mean; `None` without values."""
     return round(sum(values) / len(values), 2) if values else None
 
 
 def rounded(value: float | None) -> float | None:
-    """To a tenth."""
+    """Round to a tenth."""
     return None if value is None else round(value, 1)
 
 
 def percent(cpu_seconds: float, seconds: float) -> float:
-    """Of one CPU."""
+    """Return the ratio to one CPU in percent."""
     return round(100 * cpu_seconds / seconds, 2)
 
 
 def compression_seconds(squeeze: Squeeze, running: Running) -> float:
-    """CPU time of all that the kernel may have compressed in: its own thread, what mom has it done by, the program that takes memory, and
-    guests' processes, which spend some in the kernel for other reasons, too: `Squeeze.kernel_rate`."""
+    """Return the CPU time of all processes in which the kernel may have compressed memory.
+
+    These are its own thread, mom's reclaim workers, the program that takes memory, and guests' processes. The latter use the kernel for
+    other reasons, too: `Squeeze.kernel_rate`.
+    """
     pids = [*descendants(running.process.pid)] if running.process is not None else []
     pids += [squeeze.ballast.pid] if squeeze.ballast is not None else []
     return thread_seconds("kswapd0") + system_seconds(pids) + squeeze.kernel_seconds()
 
 
 def warming(squeeze: Squeeze, now: float) -> dict[str, Any]:
-    """What was taken when guests began to use what was cold, the least work in any 10 s since, and after how many seconds it was back at
-    enough; None: not at all."""
+    """Return what was taken when guests began to use cold memory, the least work in any 10 s since, and when the work was back.
+
+    `back` is in seconds; `None` if there was too little work until the end.
+    """
     assert squeeze.warms is not None
     taken = [moment.taken for moment in squeeze.trace if moment.time <= squeeze.warms - squeeze.began]
     ends = [squeeze.warms + BACK_SECONDS + second for second in range(int(now - squeeze.warms - BACK_SECONDS) + 1)]
@@ -455,7 +444,7 @@ def warming(squeeze: Squeeze, now: float) -> dict[str, Any]:
 
 
 def described() -> dict[str, Any]:
-    """This machine, in general terms."""
+    """Return this machine in general terms."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / (1 << 30)
     return {
         "cpus": os.cpu_count(),

@@ -8,8 +8,8 @@ from typing import Any
 
 from guests_told import Listener
 from managers import MANAGERS
-from merit import Moment, taken_at_work
-from squeeze_report import Run, by_switches, ends, figure, of
+from merit import Moment, Run, taken_at_work
+from squeeze_report import by_switches, ends, figure, of
 from tables import table
 
 MIX = "programs"

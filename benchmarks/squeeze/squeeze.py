@@ -45,9 +45,6 @@ from mom_core import MomError
 SWITCHES = ("fpr", "autodeflate")
 """Options that change the balloons of all guests."""
 
-OTHER = ("floor", "on", "zram")
-"""Kept runs with these keys were made under conditions that can no longer be chosen. They are not reported."""
-
 RESULTS = Path(__file__).resolve().parent / "results"
 QUICK_MANAGERS = ("nothing", "mom-original", "mom")
 
@@ -59,7 +56,7 @@ def compared_mixes() -> Mapping[str, Mix]:
 
 def kept(results: Path) -> list[Mapping[str, Any]]:
     """Return the runs so far."""
-    return [run for run in results_in(results / "runs.jsonl") if not run.keys() & set(OTHER)]
+    return list(results_in(results / "runs.jsonl"))
 
 
 def keep(results: Path, run: Mapping[str, Any], trace: Sequence[Moment]) -> None:
@@ -75,8 +72,8 @@ def keep(results: Path, run: Mapping[str, Any], trace: Sequence[Moment]) -> None
 
 
 def done(runs: Iterable[Mapping[str, Any]], wanted: Mapping[str, Any]) -> int:
-    """Return how many of these runs have the wanted mix, manager, deafness, switches and label. An empty label matches all."""
-    names = ("mix", "manager", "deaf", *SWITCHES, *(["label"] if wanted["label"] else []))
+    """Return how many of these runs have the wanted mix, manager, switches and label. An empty label matches all."""
+    names = ("mix", "manager", *SWITCHES, *(["label"] if wanted["label"] else []))
     return sum(all(run.get(name, False) == wanted.get(name, False) for name in names) for run in runs)
 
 
@@ -114,7 +111,7 @@ def squeeze_each(options: argparse.Namespace, mixes: Mapping[str, Mix], managers
     images = {debian: debian_image.build() if debian else build() for debian in {mix.debian for mix in mixes.values()}}
     for (name, mix), number in itertools.product(mixes.items(), range(options.runs)):
         for manager in managers or compared(mix):
-            wanted = {"mix": name, "manager": manager, "deaf": options.deaf, "label": options.label, **switches_on(options)}
+            wanted = {"mix": name, "manager": manager, "label": options.label, **switches_on(options)}
             if done(kept(options.results), wanted) > number:
                 continue
             with tempfile.TemporaryDirectory(prefix="mom-squeeze-", dir="/tmp") as folder:
@@ -122,7 +119,7 @@ def squeeze_each(options: argparse.Namespace, mixes: Mapping[str, Mix], managers
                 where.mkdir(parents=True, exist_ok=True)
                 try:
                     with guest_host(images[mix.debian]) as host:
-                        run, trace = one_run.run(name, mix, MANAGERS[manager], host, where, tell, options.deaf)
+                        run, trace = one_run.run(name, mix, MANAGERS[manager], host, where, tell)
                 except (RuntimeError, AssertionError) as error:
                     tell(f"{name}, {manager}: {error}")
                     continue
@@ -208,7 +205,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     real = verbs.add_parser("run", help="squeeze real guests; skip runs that have a result")
     real.add_argument("--managers", nargs="+", choices=list(MANAGERS))
     real.add_argument("--runs", type=int, default=1, help="of each (default: %(default)s)")
-    real.add_argument("--deaf", action="store_true", help="take more memory even if mom says that no more should be taken")
     real.add_argument("--label", default="", help="stored with results, such as a version; runs with other labels do not count as done")
     real.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the logs of guests and managers")
     simulated = verbs.add_parser("simulate", help="squeeze simulated guests, in seconds")
@@ -219,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         verb.add_argument("--fpr", action="store_true", help="guests report free pages")
         verb.add_argument("--autodeflate", action="store_true", help="balloons deflate when a guest runs out of memory")
     quick = verbs.add_parser("quick", help="a small squeeze in ten minutes, on a machine with 6 GiB of free memory")
-    quick.set_defaults(runs=1, fpr=False, autodeflate=False, deaf=False, label="", keep=None)
+    quick.set_defaults(runs=1, fpr=False, autodeflate=False, label="", keep=None)
     reporting = verbs.add_parser("report", help="print tables of all results")
     reporting.add_argument("--docs", type=Path, metavar="FOLDER", help="write tables and pictures into the pages in this folder")
     for verb in (real, simulated, quick, reporting):

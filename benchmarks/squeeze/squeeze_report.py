@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from managers import MANAGERS
-from merit import Moment, spread
+from merit import Moment, Run, spread
 from mixes import Mix, Protocol
 from moving_picture import LANES, lane, picture
 from needs import Needs, could_be_taken, needs_in
@@ -21,8 +21,6 @@ from tables import table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-Run = Mapping[str, Any]
 
 COLOURS = {
     "nothing": "#7f7f7f", "mom-original": "#D55E00", "pve": "#CC79A7", "ksm": "#E69F00", "mom": "#0072B2",

@@ -11,11 +11,12 @@ import squeeze_report
 import steady_host
 from guest_hosts import GuestHost
 from guests_told import Listener, lines, quantile, work
-from host_swap import HostSwap, descendants, system_seconds, thread_seconds
+from host_swap import HostSwap
 from managers import could_be_reserved, state_in
-from merit import Moment, spread, taken_at_work, taken_unfelt
+from merit import Moment, taken_at_work, taken_unfelt
 from mixes import read_mixes
 from one_run import Squeeze, warming
+from processes import descendants, system_seconds, thread_seconds
 from tables import filled
 
 LINE = (
@@ -111,11 +112,6 @@ def test_memory_taken_unfelt_after_a_kill_does_not_count() -> None:
     assert taken_unfelt([felt(1, 100, 4.0, 1.0), felt(2, 150, 9.0, 1.0, kills=1), felt(3, 200, 4.0, 1.0)], 4.0) == 100
 
 
-def test_several_runs_are_shown_with_their_range() -> None:
-    assert str(spread([9000.0])) == "9,000"
-    assert str(spread([9000.0, 8000.0, 9500.0])) == "9,000 (8,000 to 9,500)"
-
-
 RUN: dict[str, Any] = {
     "mix": "bursty",
     "manager": "mom",
@@ -164,7 +160,7 @@ def test_kernel_time_and_child_processes_are_read_from_proc(tmp_path: Path) -> N
     def process(pid: int, name: str, user: int, system: int, children: str = "") -> None:
         (tmp_path / str(pid) / "task" / str(pid)).mkdir(parents=True)
         (tmp_path / str(pid) / "comm").write_text(f"{name}\n")
-        (tmp_path / str(pid) / "stat").write_text(f"{pid} ({name}) S " + "0 " * 10 + f"{user} {system} 0 0\n")
+        (tmp_path / str(pid) / "stat").write_text(f"{pid} ({name}) S " + "0 " * 10 + f"{user} {system}" + " 0" * 8)
         (tmp_path / str(pid) / "task" / str(pid) / "children").write_text(children)
 
     process(1, "kswapd0", 0, 300)

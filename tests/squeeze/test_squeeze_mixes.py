@@ -11,7 +11,7 @@ import pytest
 from made_up_machines import DATE, write_machines
 from mixes import QUICK, Mix, read_mixes
 from real_guests import COMMAND_LINE
-from squeeze import compared, done, keep, kept, main
+from squeeze import compared, done, main
 
 MIXES = read_mixes()
 
@@ -154,19 +154,10 @@ def test_mix_for_a_first_look_is_not_compared_with_the_others(capsys: pytest.Cap
 
 
 def test_run_is_not_repeated_unless_it_was_done_with_other_options() -> None:
-    runs = [{"mix": "fast", "manager": "mom", "deaf": False, "label": "1.0"}, {"mix": "fast", "manager": "pve", "deaf": False, "label": ""}]
-    mom = {"mix": "fast", "manager": "mom", "deaf": False, "label": ""}
+    runs = [{"mix": "fast", "manager": "mom", "label": "1.0"}, {"mix": "fast", "manager": "pve", "label": ""}]
+    mom = {"mix": "fast", "manager": "mom", "label": ""}
     assert done(runs, mom) == 1
     assert done(runs, {**mom, "label": "1.0"}) == 1
     assert done(runs, {**mom, "label": "1.1"}) == 0
-    assert done(runs, {**mom, "deaf": True}) == 0
     assert done(runs, {**mom, "fpr": True}) == 0
     assert done([{**runs[0], "fpr": True}], {**mom, "fpr": True}) == 1
-
-
-def test_runs_under_conditions_that_cannot_be_chosen_are_left_out(tmp_path: Path) -> None:
-    run = {"mix": "fast", "manager": "mom"}
-    keep(tmp_path, run, [])
-    keep(tmp_path, {**run, "floor": 150}, [])
-    assert [one["trace"] for one in kept(tmp_path)] == ["fast.mom.1.jsonl.gz"]
-    assert (tmp_path / "traces/fast.mom.2.jsonl.gz").exists()
