@@ -144,23 +144,17 @@ def squeeze_quickly(options: argparse.Namespace) -> None:
 
 
 def simulate(options: argparse.Namespace) -> None:
-    """Simulate the mixes under all managers. The results replace earlier ones."""
+    """Simulate the mixes under all managers, and print the results."""
     import on_simulator
 
     from mom_kvm import quiet
 
     mixes = {name: mix for name, mix in chosen_mixes(options).items() if not mix.debian}
-    path = options.results / "simulated.jsonl"
-    switches = switches_on(options)
-    runs = [run for run in results_in(path) if run["mix"] not in mixes or switches != {name: True for name in SWITCHES if run.get(name)}]
     for name, mix in mixes.items():
         for manager in compared(mix):
             with quiet(logging.CRITICAL):
-                run = {"mix": name, **on_simulator.simulated(mix, manager), **switches}
+                run = on_simulator.simulated(mix, manager)
             print(f"{name:<10} {manager:<14} {run['taken']:>7,} MiB  {run['ended']} at {run['seconds']} s", flush=True)
-            runs.append(run)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(run) + "\n" for run in runs))
 
 
 def headlines(results: Path) -> Mapping[str, str]:

@@ -3,7 +3,6 @@
 import json
 import socket
 import subprocess
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -35,7 +34,7 @@ class PlainGuest(PrintingGuest):
 
     def ask(self, command: str, **arguments: object) -> Any:
         """What the second monitor, which is the test's own, returns."""
-        return ask(self.second, command, **arguments)[0]
+        return ask(self.second, command, **arguments)
 
     @property
     def size_mib(self) -> int:
@@ -48,21 +47,19 @@ class PlainGuest(PrintingGuest):
         return int(self.ask("qom-get", path=BALLOON, property="guest-stats-polling-interval"))
 
 
-def ask(monitor: Path, command: str, **arguments: object) -> tuple[Any, float]:
-    """What a monitor returns to a client that connects, asks and leaves, as `qm` does; and how long it was until it was greeted."""
+def ask(monitor: Path, command: str, **arguments: object) -> Any:
+    """What a monitor returns to a client that connects, asks and leaves, as `qm` does."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(30)
-        began = time.monotonic()
         sock.connect(str(monitor))
         stream = sock.makefile("rwb")
         stream.readline()
-        waited = time.monotonic() - began
         for question in ({"execute": "qmp_capabilities"}, {"execute": command, "arguments": arguments}):
             stream.write(json.dumps(question).encode() + b"\n")
             stream.flush()
             while "event" in (answer := json.loads(stream.readline())):
                 pass
-        return answer.get("return", answer), waited
+        return answer.get("return", answer)
 
 
 class PlainHost:

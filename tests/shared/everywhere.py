@@ -313,16 +313,14 @@ class Shelf:
         code: Mapping[str, str] | None = None,
         *,
         version: str = "1.0",
-        metadata: bool = True,
         requires: Sequence[str] = (),
     ) -> None:
         """Install a distribution with these plugins (name to `module:Class`) and modules (name to source)."""
         folder = self.folder / f"{distribution.replace('-', '_')}-{version}.dist-info"
         folder.mkdir(parents=True)
-        if metadata:
-            needed = "".join(f"Requires-Dist: {one}\n" for one in requires)
-            about = f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\nSummary: A test.\n{needed}"
-            (folder / "METADATA").write_text(about + "\nAll about it.\n\nRequires-Dist: mom-core>=99\n")
+        needed = "".join(f"Requires-Dist: {one}\n" for one in requires)
+        about = f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\nSummary: A test.\n{needed}"
+        (folder / "METADATA").write_text(about + "\nAll about it.\n\nRequires-Dist: mom-core>=99\n")
         lines = "".join(f"{name} = {target}\n" for name, target in entries.items())
         (folder / "entry_points.txt").write_text(f"[mom.plugins]\n{lines}")
         for name, source in (code or {}).items():
