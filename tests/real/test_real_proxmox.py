@@ -98,8 +98,8 @@ def test_mom_and_proxmox_share_a_node(root: Path, node: PlainHost, mom: MomRun) 
         assert pvestatd.stdout is not None
         waits = sorted(float(line) for line in pvestatd.stdout.read().splitlines())
     assert len(waits) > 10
-    assert waits[len(waits) * 9 // 10] <= 0.1, waits
-    assert waits[-1] <= 1.0, "mom never holds a monitor for longer"
+    assert waits[len(waits) * 99 // 100] <= 0.1, waits
+    assert waits[-1] <= 0.5, "mom never holds a monitor for longer"
     mom.stop()
     wait_until(lambda: mine.size_mib == 256, "it has its memory back")
     assert mine.period == 0
