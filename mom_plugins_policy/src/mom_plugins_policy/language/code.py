@@ -250,10 +250,10 @@ class _Coder:
                         run.charge(1) if remaining is None else run.next_step()
                         run.bind(name, element)
                         values.append(body(run))
-                    except Exception as error:
+                    except Exception as error:  # an error fails only that guest
                         if not contained:
                             raise
-                        run.contain(run.located(error, form), element)  # an error fails only that guest
+                        run.contain(run.located(error, form), element)
                         values.append(None)
                     finally:
                         for key in scope:

@@ -167,7 +167,7 @@ class Evaluation(Budgets):
         if kind is list or kind is str or kind is tuple:
             if kind is str and not value.isascii():
                 self.build(_CHARACTER * len(value))
-            return value  # type: ignore[no-any-return]
+            return value  # type: ignore[no-any-return]  # the class is checked above
         raise Trouble("type", f"`with` goes over Guests, a list or a string, not over {show(value)},")
 
     # --- errors ----------------------------------------------------------------------------------------------------------------
@@ -265,7 +265,7 @@ class Evaluation(Budgets):
 
     def field(self, entity: Host | Guest, name: str) -> Any_:
         """Return a field's newest value."""
-        if entity.__class__ is Host:
+        if isinstance(entity, Host):
             return entity.fields.get(name)
         column = self._columns.get(name)
         if column is None:

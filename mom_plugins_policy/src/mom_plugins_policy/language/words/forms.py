@@ -1,6 +1,6 @@
 """Special forms: words that do not simply evaluate their arguments.
 
-`Roles` says when. A form without expansion needs a method in `compiling/forms.py` and in `checks/walk.py`.
+`Roles` says when. A form without expansion needs a method in `code.py` and in `checks/walk.py`.
 """
 
 from __future__ import annotations
