@@ -105,3 +105,19 @@ def test_truthful_goal_trims_only_below_the_hard_watermark(*, available: float, 
     )
     (suggestion,) = decide(host, [guest], LawParameters(), LIMITS)
     assert (suggestion.target is not None) == (takes or not truthful)
+
+
+@pytest.mark.parametrize("cache_share", [0.1, 0.9], ids=["leaves headroom empty", "fills headroom with page cache"])
+def test_guest_with_limited_growth_keeps_headroom_that_it_leaves_empty(cache_share: float) -> None:
+    # Its empty headroom costs the host nothing, and a trim of it may cost its programs their lives.
+    usable = 3 * GIB
+    guest = memory_of(
+        size=4 * GIB, maximum=4 * GIB, usable=usable, age=0.2, total=4 * GIB, kernel_reserved=0.0, unused=(1 - cache_share) * usable,
+        cache_share=cache_share, peak=GIB, rss=GIB + cache_share * usable, qemu_overhead=0.0,
+    )  # fmt: skip
+    host, short = FULL._replace(available=300 * MIB), guest._replace(size=3 * GIB)
+    (free,), (limited,) = (decide(host, [one], LawParameters(), LIMITS) for one in (guest, guest._replace(on_credit=1)))
+    assert free.target is not None
+    assert (limited.target is None) == (cache_share < 0.5)
+    (returned,) = decide(host, [short._replace(on_credit=1)], LawParameters(), LIMITS)
+    assert (returned.target == 4 * GIB) == (cache_share < 0.5)

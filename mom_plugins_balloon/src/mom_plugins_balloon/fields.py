@@ -70,6 +70,7 @@ _READ: Final = (
     *((name, _RATE, _G) for name in ("swap_in", "swap_out")),
     ("major_fault", Unit.PER_SECOND, _G),
     ("guest_oom_kills", Unit.COUNT, _G),
+    ("memory_credit", Unit.FLAG, _G),
     ("reclaim_cost", _RATIO, _G),
     (names.GROUP_ROOM, _KIB, _G),
     (GuestField.QEMU_OVERHEAD, _KIB, _G),

@@ -179,6 +179,8 @@ class GuestMemory(NamedTuple):
     on_its_way: bool = False
     largest: float | None = None
     """Largest possible size since the statistics were made."""
+    on_credit: float | None = None
+    """1 if mom limits its growth, so that bursts cannot exhaust the host."""
     start_rest: float | None = None
     """Time until mom takes memory from a new guest."""
     cost: float | None = None
@@ -205,7 +207,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "rest": "sweep_rest", "missed": "sweep_missed", "under_way": SWEPT_NOW, "reporting": "balloon_reporting",
     "autodeflate": "balloon_autodeflate",
     "size": "balloon_cur", "reach": LEAST, "target": CONTROL, "target_age": "balloon_target_age", "start_rest": START_REST,
-    "cost": "reclaim_cost",
+    "cost": "reclaim_cost", "on_credit": "memory_credit",
 }  # fmt: skip
 """Fields of a snapshot keyed by attribute. To add a fact, add it to a record and to this table."""
 

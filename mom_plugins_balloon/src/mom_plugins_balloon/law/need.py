@@ -121,6 +121,8 @@ class Need(NamedTuple):
     leaves_empty: bool
     """Whether the guest keeps its full size and is only swept: it leaves headroom empty, so that headroom costs the host nothing, or the
     goal is `truthful`. Other guests fill headroom with page cache."""
+    keeps_full: bool
+    """Whether this is so even below the hard watermark: its headroom stays empty, and its growth is limited."""
     growing: bool
 
 
@@ -147,7 +149,7 @@ def need_of(guest: GuestMemory, maximum: float, reported: float, context: LawCon
     growing = usable + step < reported or guest.habits.recent_growth > step
     return Need(
         need=need, usable=usable, margin=margin, burst=burst, floors=floors, used=used, size_then=then, then_is_known=then_is_known,
-        full=full, leaves_empty=leaves_empty, growing=growing,
+        full=full, leaves_empty=leaves_empty, keeps_full=fills_nothing and bool(guest.on_credit), growing=growing,
     )  # fmt: skip
 
 

@@ -151,8 +151,9 @@ def offer_of(guest: GuestMemory, need: Need, size: float, spare: Spare, context:
     # With goal `safe`, the host keeps memory for all empty memory, so that it gains from all of it.
     is_known = need.then_is_known and not context.host.backs_bursts
     untouched = max(0.0, memory.unused - memory.freed) if is_known else 0.0
-    # A guest that leaves headroom empty keeps its full size, unless the host is below its hard watermark.
-    trims = _trims_of(need, memory.unused, untouched, spare, context) if not need.leaves_empty or context.below_hard else None
+    # Below the hard watermark, guests that leave headroom empty are trimmed, too, unless their growth is limited.
+    keeps_full = need.keeps_full or (need.leaves_empty and not context.below_hard)
+    trims = None if keeps_full else _trims_of(need, memory.unused, untouched, spare, context)
     if trims is None:
         return Offer(sweep=gain, depth=depth, cost=cost) if gain else NO_OFFER
     empty, cache, margin, burst = trims

@@ -97,7 +97,7 @@ def _headroom_back(guest: GuestMemory, need: Need, size: float, context: LawCont
     changed = guest.target_age
     if need.then_is_known and owes >= context.step and changed is not None and changed < slowest and not need.growing:
         return no_change(ReasonCode.IN_TRANSITION)
-    if need.leaves_empty and headroom_returns(context.host, context.p):
+    if need.keeps_full or (need.leaves_empty and headroom_returns(context.host, context.p)):
         return Ask(ReasonCode.HEADROOM_GROWING if need.growing else ReasonCode.HEADROOM_BACK, full=need.full)
     return None
 
