@@ -25,7 +25,7 @@ from pydantic import Field
 
 from mom_core import Duration, Size, StrictModel
 
-BYTES: Final = 1024
+_BYTES: Final = 1024
 """Bytes of a KiB, because settings are in bytes."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -202,8 +202,8 @@ def decide(now: KsmState, memory: KsmMemory, parameters: KsmParameters) -> tuple
 
 def start_kib(total: float, p: KsmParameters) -> float:
     """Return the available KiB below which memory is short."""
-    least = min(p.start_least / BYTES, p.start_least_share * total)
-    return max(least, min(p.start_share * total, p.start_large / BYTES + p.start_large_share * total))
+    least = min(p.start_least / _BYTES, p.start_least_share * total)
+    return max(least, min(p.start_share * total, p.start_large / _BYTES + p.start_large_share * total))
 
 
 def _is_short(now: KsmState, memory: KsmMemory, p: KsmParameters) -> bool:
@@ -236,10 +236,10 @@ def _merge(now: KsmState, scans: int, memory: KsmMemory, p: KsmParameters, *, be
         # A guest that starts too late for this look counts as new after the look.
         looked_at = memory.seen if until < scans + p.look_scans else now.guests
         memory = replace(memory, until=until, held=now.held, seen=looked_at)
-    if now.held + p.grown_least / BYTES < memory.held:  # count released memory as growth when guests use it again
+    if now.held + p.grown_least / _BYTES < memory.held:  # count released memory as growth when guests use it again
         memory = replace(memory, held=now.held)
     limit = min(p.cpu_ceiling, 100 * p.cpu_share * (CPUS_GUESS if now.cpu_count is None else now.cpu_count) if short else p.cpu_gentle)
-    worth = (p.worth_short if short else p.worth) / BYTES
+    worth = (p.worth_short if short else p.worth) / _BYTES
     value = 1.0 if now.yielded is None else min(1.0, now.yielded / worth)
     if memory.looks and scans < memory.until:
         memory = replace(memory, took=None)
@@ -267,7 +267,7 @@ def _begun(now: KsmState, memory: KsmMemory) -> KsmMemory:
 
 def _rested(now: KsmState, memory: KsmMemory, p: KsmParameters) -> KsmMemory:
     # Each look that did not pay doubles the rest.
-    paid = (now.saved or 0.0) - memory.base >= p.gain_least / BYTES
+    paid = (now.saved or 0.0) - memory.base >= p.gain_least / _BYTES
     rest = p.rest_least if paid else min(p.rest_most, max(p.rest_least, 2 * memory.rest))
     return _begun(now, replace(memory, looks=False, rest=rest, paid=paid, wait=max(rest, p.rest_ratio * (memory.took or 0.0))))
 
@@ -280,7 +280,7 @@ def _is_rested(now: KsmState, memory: KsmMemory, p: KsmParameters) -> bool:
         # After two looks that did not pay, a new guest each minute must not keep ksmd scanning.
         return _is_new(now, memory) and memory.rest <= p.rest_least
     lost = 0.0 if now.saved is None else memory.base - now.saved
-    return _is_new(now, memory) or _has_grown(now, memory, p) or lost > max(p.gain_least / BYTES, p.lost_share * memory.base)
+    return _is_new(now, memory) or _has_grown(now, memory, p) or lost > max(p.gain_least / _BYTES, p.lost_share * memory.base)
 
 
 def _is_new(now: KsmState, memory: KsmMemory) -> bool:
@@ -288,7 +288,7 @@ def _is_new(now: KsmState, memory: KsmMemory) -> bool:
 
 
 def _has_grown(now: KsmState, memory: KsmMemory, p: KsmParameters) -> bool:
-    return now.held - memory.held > max(p.grown_least / BYTES, p.grown_share * now.held)
+    return now.held - memory.held > max(p.grown_least / _BYTES, p.grown_share * now.held)
 
 
 def _resting(now: KsmState, p: KsmParameters) -> KsmSuggestion:
@@ -297,7 +297,7 @@ def _resting(now: KsmState, p: KsmParameters) -> KsmSuggestion:
     if now.run == 2:
         return KsmSuggestion(KsmReason.BOOKS)
     pages, sleep_ms = _changed(now.pages, p.pages_least), _changed(now.sleep_ms, SLEEP_REST_MS)
-    if now.saved is not None and now.saved < -p.books_most / BYTES:
+    if now.saved is not None and now.saved < -p.books_most / _BYTES:
         # Slow down as well: mom refuses to unmerge if memory is too short, and ksmd must not continue at full speed.
         return KsmSuggestion(KsmReason.BOOKS, 2, pages, sleep_ms)
     return KsmSuggestion(KsmReason.REST, None, pages, sleep_ms)
