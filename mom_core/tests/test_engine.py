@@ -20,6 +20,7 @@ from mom_core import (
     Change,
     Clock,
     Columns,
+    Condition,
     Config,
     ControlSpec,
     Decision,
@@ -234,6 +235,19 @@ def test_problems_are_reported_also_without_decisions(cycle: OneCycle) -> None:
         "it squeaks",
         "mom_problems returned int instead of Problem",
     ]
+
+
+@pytest.mark.parametrize(
+    ("item", "why"),
+    [
+        (Problem(Source("mine"), ValueError("no")), "a Problem whose message is ValueError"),  # type: ignore[arg-type]  # as said
+        (Problem("mine", "it squeaks"), "a Problem whose source is str"),  # type: ignore[arg-type]  # as said
+        (Condition("memory", "low", after="5s"), "a Condition whose after is str"),  # type: ignore[arg-type]  # as said
+    ],
+)
+def test_problem_with_a_wrong_part_does_not_end_the_cycle(cycle: OneCycle, item: object, why: str) -> None:
+    report = cycle(reporter(lambda snapshot: [item]))
+    assert [problem.message for problem in report.problems] == [f"mom_problems returned {why}"]
 
 
 def test_a_flood_of_problems_of_one_plugin_is_cut(cycle: OneCycle) -> None:

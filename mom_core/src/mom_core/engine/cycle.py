@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from mom_core.engine import control
 from mom_core.engine.collect import GUESTS_UNKNOWN, SEE_DOCTOR, Collector, ask
@@ -20,6 +20,7 @@ from mom_core.model import (
     CORE,
     Condition,
     Decision,
+    Entity,
     Outcome,
     PluginReport,
     Problem,
@@ -32,6 +33,12 @@ from mom_core.model import (
     Verdict,
 )
 from mom_core.plugins.registry import PluginSet
+
+_PARTS: Final[Mapping[type, Mapping[str, Any]]] = {
+    Problem: {"source": Source, "message": str, "entity": Entity | None, "severity": Severity, "hint": str},
+    Condition: {"name": str, "message": str, "why": str, "cure": str, "severity": Severity, "after": int | float},
+}
+"""Types of the parts that mom puts into its log and status. Other answers are read where an error ends only that answer."""
 
 
 class _Plan(NamedTuple):
@@ -157,11 +164,10 @@ class CycleSteps:
     def _conditions(self, snapshot: Snapshot, problems: list[Problem]) -> dict[str, Sequence[Condition]]:
         hook, conditions = "mom_problems", dict[str, Sequence[Condition]]()
         for plugin, items in self._lists(hook, problems, snapshot=snapshot):
-            problems.extend(item for item in items if isinstance(item, Problem))
-            wrong = next((item for item in items if not isinstance(item, Problem | Condition)), None)
-            if wrong is not None:
-                problems.append(Problem(Source(plugin), f"{hook} returned {type(wrong).__name__} instead of Problem"))
-            conditions[plugin] = [item for item in items if isinstance(item, Condition)]
+            whole = [item for item in items if not _why_wrong(item)]
+            problems.extend(item for item in whole if isinstance(item, Problem))
+            problems.extend(Problem(Source(plugin), f"{hook} returned {_why_wrong(item)}") for item in items if _why_wrong(item))
+            conditions[plugin] = [item for item in whole if isinstance(item, Condition)]
         return conditions
 
     def _lists(self, hook: str, problems: list[Problem], **arguments: object) -> Iterator[tuple[str, list[object]]]:
@@ -215,3 +221,11 @@ class CycleSteps:
                 if file.write_error:
                     hint = "free space, or repair the disk; until then, these data are lost when mom exits"
                     yield Problem(Source(plugin.name), file.write_error, severity=Severity.WARNING, hint=hint)
+
+
+def _why_wrong(item: object) -> str:
+    parts = _PARTS.get(type(item))
+    if parts is None:
+        return f"{type(item).__name__} instead of Problem"
+    wrong = next((name for name, kind in parts.items() if not isinstance(getattr(item, name), kind)), "")
+    return f"a {type(item).__name__} whose {wrong} is {type(getattr(item, wrong)).__name__}" if wrong else ""
