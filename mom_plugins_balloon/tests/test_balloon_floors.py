@@ -121,3 +121,21 @@ def test_guest_with_limited_growth_keeps_headroom_that_it_leaves_empty(cache_sha
     assert (limited.target is None) == (cache_share < 0.5)
     (returned,) = decide(host, [short._replace(on_credit=1)], LawParameters(), LIMITS)
     assert (returned.target == 4 * GIB) == (cache_share < 0.5)
+
+
+def test_guest_that_ran_out_keeps_what_it_got_as_page_cache_too() -> None:
+    guest = memory_of(
+        size=2 * GIB, maximum=4 * GIB, usable=1530 * MIB, age=0.2, total=2 * GIB, kernel_reserved=0.0, unused=0.0, cache_share=0.9,
+        peak=600 * MIB, rss=2 * GIB, qemu_overhead=0.0,
+    )  # fmt: skip
+    host = FULL._replace(available=1000 * MIB)
+    (usual,), (kept,) = (decide(host, [one], LawParameters(), LIMITS) for one in (guest, with_facts(guest, kept_headroom=1530 * MIB)))
+    assert usual.target is not None
+    assert kept.target is None
+
+
+@pytest.mark.parametrize("unknown", [{"usable": None}, {"age": None}, {"age": 3600.0}], ids=["silent", "no age", "old"])
+def test_guest_gets_its_guarantee_whatever_it_reports(unknown: dict[str, Any]) -> None:
+    guest = memory_of(size=GIB, maximum=4 * GIB, guarantee=3 * GIB, usable=500 * MIB, age=0.2)
+    (suggestion,) = decide(FULL, [with_facts(guest, **unknown)], LawParameters(), LIMITS)
+    assert (suggestion.target, suggestion.code) == (3 * GIB, ReasonCode.PROMISED)

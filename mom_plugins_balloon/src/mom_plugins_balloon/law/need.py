@@ -93,7 +93,7 @@ class Floors(NamedTuple):
     killed: float
     """With less, the guest's kernel has killed programs, so it grows at once. 0 below the hard watermark: other guests would pay."""
     headroom: float
-    """Target headroom: floor for taking page cache."""
+    """Target headroom, or memory kept after the guest ran out: floor for taking page cache."""
     tight: float
     """Floor while the host is above its hard watermark: one burst, and the stall floor."""
     margin: float
@@ -164,13 +164,14 @@ def _floors(guest: GuestMemory, margin: float, burst: float | None, context: Law
     stall, killed, taken = habits.stall_floor or 0.0, habits.kill_floor or 0.0, burst or 0.0
     in_burst = margin + context.margin_share * taken  # margin of the need in a burst
     tight = max(stall, margin if burst is None else burst + p.tight_margin * in_burst)
-    least = max(p.least * margin, habits.kept_headroom or 0.0, 0.0 if context.below_low else killed)
+    kept = habits.kept_headroom or 0.0
+    least = max(p.least * margin, kept, 0.0 if context.below_low else killed)
     # A launch may take more of the margin, but never memory below the stall floor.
     for_launch = min(max(margin, stall), tight)
     return Floors(
         stall=stall,
         killed=0.0 if context.below_hard else killed,
-        headroom=max(p.target_headroom * margin, taken + margin + context.margin_share * taken, stall),
+        headroom=max(p.target_headroom * margin, taken + margin + context.margin_share * taken, stall, kept),
         tight=tight,
         margin=max(tight if context.host.reserved <= 0 else for_launch, least),
         least=least,

@@ -49,11 +49,11 @@ def ask_of(guest: GuestMemory, context: LawContext, *, spares_rising: bool = Fal
     if guest.sweeps.under_way:  # the sweep ends by itself, before statistics could show that the guest wants its headroom
         return no_change(ReasonCode.IN_TRANSITION)
     if usable is None:
-        return no_change(ReasonCode.SILENT)
+        return _without_statistics(guest, ReasonCode.SILENT)
     if size is None or maximum is None or age is None:
-        return no_change(ReasonCode.UNKNOWN)
+        return _without_statistics(guest, ReasonCode.UNKNOWN)
     if age > context.oldest_statistics:
-        return no_change(ReasonCode.STALE)
+        return _without_statistics(guest, ReasonCode.STALE)
     if guest.unsettled:
         return no_change(ReasonCode.BEFORE_UNKNOWN)
     settled, target = is_settled(guest), guest.target
@@ -69,6 +69,12 @@ def ask_of(guest: GuestMemory, context: LawContext, *, spares_rising: bool = Fal
     if need.usable < max(context.p.runs_out * need.margin, need.floors.killed) or size < promised:
         return _urgent(guest, need, maximum - size, promised - size, context)
     return _settled(guest, need, size, maximum, context)
+
+
+def _without_statistics(guest: GuestMemory, code: ReasonCode) -> Ask:
+    # A guest gets its guarantee whatever it reports.
+    lacks = 0.0 if guest.size is None or guest.maximum is None else min(guest.guarantee, guest.maximum) - guest.size
+    return Ask(ReasonCode.PROMISED, urgent=lacks) if lacks > 0 else no_change(code)
 
 
 def is_rising(guest: GuestMemory, context: LawContext) -> bool:
