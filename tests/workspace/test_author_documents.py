@@ -74,7 +74,7 @@ def environment(tmp_path: Path, mypy_options: list[str]) -> dict[str, str]:
         tool: f"import runpy, sys; sys.argv[1:1] = {options}; runpy.run_module({tool!r}, run_name='__main__')"
         for tool, options in tools.items()
     }
-    commands["mom"] = "import sys; from mom_daemon.cli import main; sys.exit(main())"
+    commands["mom"] = "import sys; from mom_daemon.cli import main\nif __name__ == '__main__': sys.exit(main())"
     for name, program in commands.items():
         script = folder / "bin" / name
         script.write_text(f"#!{python}\n{program}\n")
