@@ -74,7 +74,8 @@ import sys
 
 from {module} import {function}
 
-sys.exit({function}())
+if __name__ == "__main__":  # `mom plugin check` starts processes that import this file
+    sys.exit({function}())
 """
 
 COMPLETION: Final = {
