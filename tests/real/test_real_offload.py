@@ -50,7 +50,7 @@ def worker() -> Iterator[ReclaimWorker]:
 
 
 def configure(mom: MomRun, lab: Lab, guests: dict[str, object]) -> None:
-    mom.configure({"libvirt": lab.libvirtd.settings(), "offload": {"ahead": True}}, guests)
+    mom.configure({"libvirt": lab.libvirtd.settings(), "offload": {"ahead": True}, "http": {}}, guests)
 
 
 def in_swap_mib(guest: RealGuest) -> int:

@@ -42,7 +42,7 @@ def mom(host: PlainHost) -> Iterator[MomRun]:
     made = MomRun(host.folder)
     qemu = {"sockets": [f"{host.folder}/*.qmp"], "watch": "100ms"}
     small = f'(with Guests guest (guest.Control "balloon_target" {180 * KIB_IN_MIB}))'
-    plugins = {"qemu": qemu, "policy": {"defaults": False}, "balloon": {}}
+    plugins = {"qemu": qemu, "policy": {"defaults": False}, "balloon": {}, "http": {}}
     made.configure(plugins, policies={"50_small": small}, interval="500ms")
     yield made
     made.kill()

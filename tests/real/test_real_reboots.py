@@ -64,7 +64,7 @@ def test_a_guest_with_virtio_mem_is_asked_for_what_its_balloon_reaches_and_never
     wait_until(lambda: guest.domain.memoryStats().get("available", 0) >> 10 > 300, "its kernel has what is plugged in", 120)
     wants = '(with Guests guest (guest.Control "balloon_target" 65536))\n'
     balloon = {"host_free": "256MiB", "host_hard": "128MiB", "law": {"start_rest": "1s"}}
-    mom.configure({"libvirt": lab.libvirtd.settings(), "balloon": balloon, "record": {}}, policies={"50_balloon": wants})
+    mom.configure({"libvirt": lab.libvirtd.settings(), "balloon": balloon, "http": {}}, policies={"50_balloon": wants})
     mom.start()
     # At most 8 MiB (balloon.dead_band) are left, as mom sends no smaller step.
     wait_until(lambda: guest.domain.info()[2] >> 10 < 266, lambda: f"it has {guest.domain.info()[2] >> 10} MiB: {mom.log}", 120)

@@ -36,7 +36,9 @@ def run(mom: MomRun, lab: Lab, policies: dict[str, str]) -> None:
     """Start mom, with these policies beside the plugins' own."""
     for old in mom.folder.glob("policy.d/*"):
         old.unlink()
-    mom.configure({"libvirt": lab.libvirtd.settings(), "balloon": ENOUGH}, {"momtest-*": {"guarantee": "start"}}, policies=policies)
+    mom.configure(
+        {"libvirt": lab.libvirtd.settings(), "balloon": ENOUGH, "http": {}}, {"momtest-*": {"guarantee": "start"}}, policies=policies
+    )
     mom.start()
 
 
