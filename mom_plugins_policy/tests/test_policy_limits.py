@@ -251,3 +251,16 @@ def test_limits_of_disks_that_are_none_are_unknown_and_errors_about_them_have_a_
     read = Policy.compile({"p": "(with Guests g\n (with g.io_tune t { (defvar m t.maximum) m.total_bytes_sec }))"}).evaluate(taken)
     assert read.errors
     assert all((fault.name, fault.line) == ("p", 2) for fault in read.errors)
+
+
+def test_evaluation_leaves_no_snapshot_to_the_garbage_collector() -> None:
+    policy = Policy.compile({"p": '(def twice (x) (* 2 x))\n(with Guests g (g.Control "balloon_target" (twice g.balloon_cur)))'})
+    taken = snapshot(guests={"vm1": {"balloon_cur": 100}})
+    assert policy.evaluate(taken).decisions
+    gc.collect()
+    gc.disable()
+    try:
+        policy.evaluate(taken)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

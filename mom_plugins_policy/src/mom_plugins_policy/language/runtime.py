@@ -136,6 +136,11 @@ class Evaluation(Budgets):
             self.scope[name] = self.names.get(name, UNBOUND)
             self.names[name] = value
 
+    def unbind_all(self) -> None:
+        """Forget all names. Their functions refer to this evaluation, and would keep the snapshot until the next garbage collection."""
+        for names in (self.names, self.scope, self.functions):
+            names.clear()
+
     def computed(self, compute: Callable[..., Any_], before: Callable[..., None] | None, values: Sequence[Any_]) -> Any_:
         """Compute a function within the limits.
 
