@@ -12,7 +12,7 @@ from typing import Final
 from mom_plugins_policy.language.analysis import Program
 from mom_plugins_policy.language.budgets import Budgets
 from mom_plugins_policy.language.errors import Trouble
-from mom_plugins_policy.language.runtime import Code, Evaluation, write_to_log
+from mom_plugins_policy.language.runtime import Code, Evaluation
 from mom_plugins_policy.language.syntax import Form, FormKind, all_in
 from mom_plugins_policy.language.values import UNBOUND, Any_, Function
 from mom_plugins_policy.language.words.forms import DEFINING, FormWord
@@ -112,8 +112,7 @@ class _Coder:
         parts = form.items[1:]
         if not word.takes(len(parts)):
             return _failing(form, "arity", f"{form.items[0].name} takes {word.arguments}, not {len(parts)}")
-        codes, before = self.codes_of(parts), _BEFORE.get(word.name)
-        compute = write_to_log if word.name == "debug" else word.compute
+        codes, before, compute = self.codes_of(parts), _BEFORE.get(word.name), word.compute
 
         def call(run: Evaluation) -> Any_:
             values = []

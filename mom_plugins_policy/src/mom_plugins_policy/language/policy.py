@@ -207,7 +207,6 @@ class Policy:
                 run.faults.append(run.fault(run.located(error, form)))
                 stopped = True
                 break
-        run.unbind_all()
         return Result(run, self, stopped=stopped)
 
     def evaluate_with(self, store: NoteStore, snapshot: Snapshot, history: Sequence[Snapshot]) -> Result:

@@ -11,7 +11,7 @@ from functools import cached_property, reduce
 from types import FrameType
 from typing import Any, Final, TypeAlias
 
-from mom_core import HOST_ID, Entity, Guest, Host, Scope, Snapshot, Value, printable
+from mom_core import HOST_ID, Entity, Guest, Host, Scope, Snapshot, Value
 from mom_plugins_policy.language.budgets import MEMORY, SMALL, Budgets
 from mom_plugins_policy.language.errors import PYTHON_MESSAGES, Fault, Trouble, kind_of
 from mom_plugins_policy.language.limits import PolicyLimits
@@ -28,7 +28,6 @@ _log = logging.getLogger("mom.policy")
 _FUNCTION: Final = 400  # bytes of a method as a value
 _CHARACTER: Final = 80  # bytes of a non-ASCII character as an element: Python shares only ASCII characters
 _MOST_FAULTS: Final = 1000  # reported per evaluation; each takes 20 us and 1 KiB
-_LONGEST_DEBUG: Final = 2000
 
 _CODE: Final = __file__.replace("runtime.py", "code.py")
 """File of the functions that hold values while a program is evaluated."""
@@ -42,13 +41,11 @@ Code: TypeAlias = "Callable[[Evaluation], Any_]"
 """Executable code of a form."""
 
 
-def write_to_log(*values: Any_) -> Any_:
-    """Log values at level debug; return the last."""
-    if _log.isEnabledFor(logging.DEBUG):
-        shown = [value[:_LONGEST_DEBUG] if isinstance(value, str) else show(value) for value in values[:_LONGEST_DEBUG]]
-        # One line, so that a policy cannot forge log records.
-        _log.debug("%s", printable(" ".join(shown), _LONGEST_DEBUG))
-    return values[-1]
+def _predefined(word: FunctionWord) -> Function:
+    return Function(word.name, lambda run, arguments, form: run.grown(word.compute(*arguments)), word)
+
+
+_PREDEFINED: Final = {name: _predefined(word) for name, word in CALLABLES.items()}
 
 
 class Evaluation(Budgets):
@@ -75,8 +72,7 @@ class Evaluation(Budgets):
         super().__init__(limits)
         self.snapshot = snapshot
         self.guests = Guests(snapshot.listed)
-        self.names: dict[str, Any_] = {"Host": snapshot.host, "Guests": self.guests}
-        self.names.update((name, self._predefined(word)) for name, word in CALLABLES.items())
+        self.names: dict[str, Any_] = {"Host": snapshot.host, "Guests": self.guests, **_PREDEFINED}
         self.scope: dict[str, Any_] = dict(self.names)
         self.functions: dict[str, tuple[Sequence[str], Code]] = {}
         self.depth = 0
@@ -96,10 +92,6 @@ class Evaluation(Budgets):
         self._older = [older.guests for older in history]
         self._columns: dict[str, Sequence[Value]] = {}
         self._faults_seen: set[tuple[int, str]] = set()
-
-    def _predefined(self, word: FunctionWord) -> Function:
-        compute = write_to_log if word.name == "debug" else word.compute
-        return Function(word.name, lambda arguments, form: self.grown(compute(*arguments)), word)
 
     def _held(self) -> int:
         todo: list[Iterable[Any_]] = [notes.values() for notes in (*self.variables.values(), *self.noted.values())]
@@ -136,11 +128,6 @@ class Evaluation(Budgets):
             self.scope[name] = self.names.get(name, UNBOUND)
             self.names[name] = value
 
-    def unbind_all(self) -> None:
-        """Forget all names. Their functions refer to this evaluation, and would keep the snapshot until the next garbage collection."""
-        for names in (self.names, self.scope, self.functions):
-            names.clear()
-
     def computed(self, compute: Callable[..., Any_], before: Callable[..., None] | None, values: Sequence[Any_]) -> Any_:
         """Compute a function within the limits.
 
@@ -162,7 +149,7 @@ class Evaluation(Budgets):
         self.charge(1)
         if function.__class__ is not Function:
             raise Trouble("not-callable", f"{show(function)} cannot be called")
-        return function(values, form)
+        return function(self, values, form)
 
     def iterate(self, value: Any_) -> Sequence[Any_]:
         """Return the elements of a value that `with` loops over."""
@@ -237,32 +224,15 @@ class Evaluation(Budgets):
         kind = value.__class__
         if kind is Guest or kind is Host:
             if name in ENTITY_METHODS:
-                return self._method(value, name)
+                return _method(value, name)
             if not self.declares(Scope.GUEST if kind is Guest else Scope.HOST, name):
                 return UNBOUND
             return self.disks(value) if name == "io_tune" and kind is Guest else self.field(value, name)
         if kind is Disk:
-            return self._setter(value, name) if name in DISK_METHODS else value.attributes.get(name, UNBOUND)
+            return _setter(value, name) if name in DISK_METHODS else value.attributes.get(name, UNBOUND)
         if isinstance(value, Mapping):
             return value.get(name, UNBOUND)
         return UNBOUND
-
-    def _method(self, entity: Host | Guest, name: str) -> Function:
-        implementation: Callable[..., Any_] = getattr(self, f"do_{name.lower()}")
-
-        def call(arguments: Sequence[Any_], form: Form) -> Any_:
-            return implementation(entity, *arguments, form) if name == "Control" else implementation(entity, *arguments)
-
-        return Function(name, call, ENTITY_METHODS[name])
-
-    def _setter(self, disk: Disk, name: str) -> Function:
-        def call(arguments: Sequence[Any_], form: Form) -> None:
-            value = requested(arguments[0])
-            disk.current[DISK_METHODS[name]] = None if value is None else int(value)
-            disk.changed = True
-            self.disk_requests[disk.guest.id] = form
-
-        return Function(name, call, _SETTER)
 
     @cached_property
     def _places(self) -> Mapping[str, int]:
@@ -395,7 +365,28 @@ def _check_note(name: Any_) -> None:
         raise Trouble("type", f"a note's name is a string, not {show(name)},")
 
 
+# Methods get the evaluation with each call. If they kept it, it would keep them, and Python would free neither at once.
+def _method(entity: Host | Guest, name: str) -> Function:
+    implementation: Callable[..., Any_] = getattr(Evaluation, f"do_{name.lower()}")
+
+    def call(run: Evaluation, arguments: Sequence[Any_], form: Form) -> Any_:
+        return implementation(run, entity, *arguments, form) if name == "Control" else implementation(run, entity, *arguments)
+
+    return Function(name, call, ENTITY_METHODS[name])
+
+
 _SETTER: Final = Word(name="set…", least=1, most=1, meaning="")
+
+
+def _setter(disk: Disk, name: str) -> Function:
+    def call(run: Evaluation, arguments: Sequence[Any_], form: Form) -> None:
+        value = requested(arguments[0])
+        disk.current[DISK_METHODS[name]] = None if value is None else int(value)
+        disk.changed = True
+        run.disk_requests[disk.guest.id] = form
+
+    return Function(name, call, _SETTER)
+
 
 _NUMBERS: frozenset[type[Any_]] = frozenset({int, float, bool})
 

@@ -29,18 +29,18 @@ UNBOUND: Final = object()
 class Function:
     """Callable in a variable: `abs`, `debug`, or a method.
 
-    :param call: takes the arguments and the form of the call
+    :param call: takes the evaluation, the arguments, and the form of the call
     """
 
     name: str
-    call: Callable[[Sequence[Any_], Form], Any_]
+    call: Callable[[Any, Sequence[Any_], Form], Any_]
     word: Word
 
-    def __call__(self, arguments: Sequence[Any_], form: Form) -> Any_:
-        """Call the function."""
+    def __call__(self, run: Any, arguments: Sequence[Any_], form: Form) -> Any_:
+        """Call the function. `run` is the evaluation."""
         if not self.word.takes(len(arguments)):
             raise Trouble("arity", f"{self.name} takes {self.word.arguments}, not {len(arguments)},")
-        return self.call(arguments, form)
+        return self.call(run, arguments, form)
 
     def __repr__(self) -> str:
         return f"<function {self.name}>"

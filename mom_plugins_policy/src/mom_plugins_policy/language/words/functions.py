@@ -10,13 +10,15 @@ To add a function, add its record here and its rows to the tests. The record dec
 
 from __future__ import annotations
 
+import logging
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from mom_plugins_policy.language.values import empty
+from mom_core import printable
+from mom_plugins_policy.language.values import empty, show
 from mom_plugins_policy.language.words import types, units
 from mom_plugins_policy.language.words.units import Dimension, Measured
 from mom_plugins_policy.language.words.word import Word
@@ -27,12 +29,10 @@ class FunctionWord(Word):
     """Function of the language. See the module's docstring."""
 
     compute: Callable[..., Any]
-    """Computes the result. Generated code may treat very large values differently."""
+    """Computes the result."""
     unit: Callable[[Sequence[Measured]], Dimension]
     types: Callable[[Sequence[int]], int]
     """Returns the types of the result; 0 if it always fails."""
-    type: str = "any"
-    """Type for the compiler. `number`: that of a numeric argument."""
     strict: int | None = 1
     """Nil is an error with at least this many arguments; None if never."""
     mixing: str = ""
@@ -81,6 +81,19 @@ def _all_nothing(*values: Any) -> bool:
     return all(map(empty, values))
 
 
+_log = logging.getLogger("mom.policy")
+
+_LONGEST_DEBUG: Final = 2000  # characters
+
+
+def _write_to_log(*values: Any) -> Any:
+    if _log.isEnabledFor(logging.DEBUG):
+        shown = [value[:_LONGEST_DEBUG] if isinstance(value, str) else show(value) for value in values[:_LONGEST_DEBUG]]
+        # One line, so that a policy cannot forge log records.
+        _log.debug("%s", printable(" ".join(shown), _LONGEST_DEBUG))
+    return values[-1]
+
+
 _FUNCTIONS = (
     FunctionWord(name="add", operator="+", least=2, most=2, meaning="sum of numbers; concatenation of strings or lists",
                  named="for more, nest: (+ a (+ b c))", compute=operator.add, types=types.total, unit=units.same, mixing="are added"),
@@ -107,7 +120,7 @@ _FUNCTIONS = (
                  types=types.truth, unit=units.unknown, mixing="are compared"),
     FunctionWord(name="shl", operator="<<", least=2, most=2, meaning="shift to the left", compute=_shifted_left, types=types.integer,
                  unit=units.unknown),
-    FunctionWord(name="shr", operator=">>", least=2, most=2, meaning="arithmetic shift to the right", compute=_shifted_right, type="int",
+    FunctionWord(name="shr", operator=">>", least=2, most=2, meaning="arithmetic shift to the right", compute=_shifted_right,
                  types=types.integer, unit=units.unknown),
     FunctionWord(name="and", least=1, most=None, meaning="the first false argument, else the last; all are evaluated",
                  compute=_first(False), strict=None, types=types.joined, unit=units.same),
@@ -124,11 +137,11 @@ _FUNCTIONS = (
     FunctionWord(name="valid", least=0, most=None, meaning="whether no argument is nil", compute=_none_missing, strict=None,
                  types=types.truth, unit=units.unknown),
     FunctionWord(name="sqrt", extension=True, least=1, most=1, meaning="square root as a float; an error for a negative number",
-                 compute=math.sqrt, type="float", types=types.fraction, unit=units.root),
-    FunctionWord(name="abs", variable=True, least=1, most=1, meaning="absolute value, of the argument's type", compute=abs, type="number",
+                 compute=math.sqrt, types=types.fraction, unit=units.root),
+    FunctionWord(name="abs", variable=True, least=1, most=1, meaning="absolute value, of the argument's type", compute=abs,
                  types=types.number, unit=units.same),
     FunctionWord(name="debug", variable=True, least=1, most=None, meaning="writes its arguments to the debug log; returns the last one",
-                 compute=lambda *values: values[-1], strict=None, types=types.joined, unit=units.unknown),
+                 compute=_write_to_log, strict=None, types=types.joined, unit=units.unknown),
 )  # fmt: skip
 
 FUNCTIONS: Mapping[str, FunctionWord] = {word.name: word for word in _FUNCTIONS}
