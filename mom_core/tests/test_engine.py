@@ -240,9 +240,9 @@ def test_problems_are_reported_also_without_decisions(cycle: OneCycle) -> None:
 @pytest.mark.parametrize(
     ("item", "why"),
     [
-        (Problem(Source("mine"), ValueError("no")), "a Problem whose message is ValueError"),  # type: ignore[arg-type]  # as said
-        (Problem("mine", "it squeaks"), "a Problem whose source is str"),  # type: ignore[arg-type]  # as said
-        (Condition("memory", "low", after="5s"), "a Condition whose after is str"),  # type: ignore[arg-type]  # as said
+        (Problem(Source("mine"), ValueError("no")), "a Problem whose message is ValueError"),  # type: ignore[arg-type]  # a mistake on purpose
+        (Problem("mine", "it squeaks"), "a Problem whose source is str"),  # type: ignore[arg-type]  # a mistake on purpose
+        (Condition("memory", "low", after="5s"), "a Condition whose after is str"),  # type: ignore[arg-type]  # a mistake on purpose
     ],
 )
 def test_problem_with_a_wrong_part_does_not_end_the_cycle(cycle: OneCycle, item: object, why: str) -> None:

@@ -164,10 +164,15 @@ class CycleSteps:
     def _conditions(self, snapshot: Snapshot, problems: list[Problem]) -> dict[str, Sequence[Condition]]:
         hook, conditions = "mom_problems", dict[str, Sequence[Condition]]()
         for plugin, items in self._lists(hook, problems, snapshot=snapshot):
-            whole = [item for item in items if not _why_wrong(item)]
-            problems.extend(item for item in whole if isinstance(item, Problem))
-            problems.extend(Problem(Source(plugin), f"{hook} returned {_why_wrong(item)}") for item in items if _why_wrong(item))
-            conditions[plugin] = [item for item in whole if isinstance(item, Condition)]
+            standing: list[Condition] = []
+            for item in items:
+                if why := _why_wrong(item):
+                    problems.append(Problem(Source(plugin), f"{hook} returned {why}"))
+                elif isinstance(item, Problem):
+                    problems.append(item)
+                elif isinstance(item, Condition):
+                    standing.append(item)
+            conditions[plugin] = standing
         return conditions
 
     def _lists(self, hook: str, problems: list[Problem], **arguments: object) -> Iterator[tuple[str, list[object]]]:
