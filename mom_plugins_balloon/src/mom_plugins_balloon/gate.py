@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from mom_core import Value, format_kib
 from mom_kvm import HealthLimits
-from mom_plugins_balloon.memory import GuestMemory, size_then
+from mom_plugins_balloon.memory import GuestMemory, guaranteed_size, size_then
 
 MINIMUM_KIB = 1024
 """KiB. No guest runs in 1 MiB: a smaller target is an error in a policy."""
@@ -108,7 +108,7 @@ def _smallest_sizes(guest: GuestMemory) -> tuple[tuple[float | None, Limit], ...
 
 def smallest_kib(guest: GuestMemory) -> float:
     """Return the size that no shrink goes below, whatever the guest uses."""
-    return max([_promised(guest), *(least for least, _ in _smallest_sizes(guest) if least is not None)])
+    return max([guaranteed_size(guest), *(least for least, _ in _smallest_sizes(guest) if least is not None)])
 
 
 def permitted(target: Value, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
@@ -168,9 +168,5 @@ def most_kib(maximum: float | None, size: float | None, room: float | None, rss:
     return min(maximum, max(size, float(math.floor(rss + room - (qemu_overhead or 0.0)))))
 
 
-def _promised(guest: GuestMemory) -> float:
-    return guest.guarantee if guest.maximum is None else min(guest.guarantee, guest.maximum)
-
-
 def _guarantee(guest: GuestMemory) -> int:
-    return math.ceil(_promised(guest))
+    return math.ceil(guaranteed_size(guest))

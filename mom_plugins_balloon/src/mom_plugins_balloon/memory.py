@@ -212,6 +212,11 @@ FIELDS: Final[Mapping[str, str]] = {
 """Fields of a snapshot keyed by attribute. To add a fact, add it to a record and to this table."""
 
 
+def guaranteed_size(guest: GuestMemory) -> float:
+    """Return the guest's guarantee, at most its maximum."""
+    return guest.guarantee if guest.maximum is None else min(guest.guarantee, guest.maximum)
+
+
 def size_then(guest: GuestMemory) -> float:
     """Return the guest's size when its statistics were made, or more.
 

@@ -152,8 +152,8 @@ def offer_of(guest: GuestMemory, need: Need, size: float, spare: Spare, context:
     is_known = need.then_is_known and not context.host.backs_bursts
     untouched = max(0.0, memory.unused - memory.freed) if is_known else 0.0
     # Below the hard watermark, guests that leave headroom empty are trimmed, too, unless their growth is limited.
-    keeps_full = need.keeps_full or (need.leaves_empty and not context.below_hard)
-    trims = None if keeps_full else _trims_of(need, memory.unused, untouched, spare, context)
+    is_trimmed = not need.keeps_full and (context.below_hard or not need.leaves_empty)
+    trims = _trims_of(need, memory.unused, untouched, spare, context) if is_trimmed else None
     if trims is None:
         return Offer(sweep=gain, depth=depth, cost=cost) if gain else NO_OFFER
     empty, cache, margin, burst = trims

@@ -15,7 +15,7 @@ from mom_plugins_balloon.law.need import BYTES, LawContext, context_of
 from mom_plugins_balloon.law.offer import NO_OFFER, TRIM_UNBACKED, TRIMS, Balance, Offer, TrimMeans
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.law.want import Ask, ask_of, is_rising, ready_memory
-from mom_plugins_balloon.memory import GuestMemory, HostMemory
+from mom_plugins_balloon.memory import GuestMemory, HostMemory, guaranteed_size
 from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
 
 ALL_ASKED_SECONDS: Final = 60.0
@@ -81,7 +81,7 @@ def grow_urgently(crowd: Sequence[WeighedGuest], changes: Changes, balance: Bala
     grown = _grown(urgent, [candidate.ask.urgent for candidate in urgent], context.host.available - context.host.low, context.step)
     for place, guest, ask, _ in urgent:
         if ask.code is ReasonCode.PROMISED:
-            lacks = min(guest.guarantee, guest.maximum or 0.0) - (guest.size or 0.0)
+            lacks = guaranteed_size(guest) - (guest.size or 0.0)
             grown[place] = SizeChange(max(grown[place].amount, lacks))
     return grown
 

@@ -9,7 +9,7 @@ from mom_plugins_balloon.gate import smallest_kib
 from mom_plugins_balloon.law.need import LawContext, Need, headroom_returns, is_settled, need_of
 from mom_plugins_balloon.law.offer import NO_OFFER, Offer, Spare, freed_memory, offer_of
 from mom_plugins_balloon.law.reasons import ReasonCode
-from mom_plugins_balloon.memory import GuestMemory
+from mom_plugins_balloon.memory import GuestMemory, guaranteed_size
 from mom_plugins_balloon.parameters import SLOW_BALLOON_KIB_PER_SECOND
 
 
@@ -65,7 +65,7 @@ def ask_of(guest: GuestMemory, context: LawContext, *, spares_rising: bool = Fal
         return headroom
     if not settled:
         return no_change(ReasonCode.UNSETTLED)
-    promised = guest.guarantee if guest.guarantee < maximum else maximum
+    promised = guaranteed_size(guest)
     if need.usable < max(context.p.runs_out * need.margin, need.floors.killed) or size < promised:
         return _urgent(guest, need, maximum - size, promised - size, context)
     return _settled(guest, need, size, maximum, context)
@@ -73,7 +73,7 @@ def ask_of(guest: GuestMemory, context: LawContext, *, spares_rising: bool = Fal
 
 def _without_statistics(guest: GuestMemory, code: ReasonCode) -> Ask:
     # A guest gets its guarantee whatever it reports.
-    lacks = 0.0 if guest.size is None or guest.maximum is None else min(guest.guarantee, guest.maximum) - guest.size
+    lacks = 0.0 if guest.size is None or guest.maximum is None else guaranteed_size(guest) - guest.size
     return Ask(ReasonCode.PROMISED, urgent=lacks) if lacks > 0 else no_change(code)
 
 
