@@ -99,7 +99,7 @@ def test_a_mom_that_is_stopped_is_not_waited_for_and_named_with_what_to_do(runni
     for done in told:
         assert done.returncode == 1
         assert done.stdout == ""
-        assert f"mom (process {process.pid}) is suspended, and does not answer" in done.stderr
+        assert f"mom (process {process.pid}) is suspended, and does not answer on {running.directory}/run/mom.sock" in done.stderr
         assert f"kill -CONT {process.pid} resumes it" in done.stderr
     running.wait_for(lambda: running("policy", "list").returncode == 0)
 

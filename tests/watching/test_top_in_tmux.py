@@ -148,7 +148,9 @@ def test_a_mom_that_goes_and_comes_back_is_told_of(daemon: Start, screen: Screen
     wait_until(lambda: "NOT REACHED" not in screen.text(), screen.text)
     assert mom.process is not None
     mom.process.send_signal(signal.SIGSTOP)
-    screen.shows("NOT REACHED", "is suspended, and does not answer", f"kill -CONT {mom.process.pid}")
+    said = f"mom (process {mom.process.pid}) is suspended, and does not answer on"
+    cure = f"kill -CONT {mom.process.pid} resumes it"  # both may be wrapped
+    wait_until(lambda: all(text in " ".join(screen.text().split()) for text in ("NOT REACHED", said, cure)), screen.text, 60)
     mom.process.send_signal(signal.SIGCONT)
     wait_until(lambda: "NOT REACHED" not in screen.text(), screen.text)
 

@@ -162,7 +162,7 @@ def _stopped(connection: UnixConnection) -> MomError | None:
     if process is None or process.state not in {"T", "t"}:
         return None
     hint = f"kill -CONT {pid} resumes it; {_LAST}"
-    return MomError(f"mom (process {pid}) is suspended, and does not answer", hint=hint)
+    return MomError(f"mom (process {pid}) is suspended, and does not answer on {connection.path}", hint=hint)
 
 
 _LAST: Final = "`mom status` shows the last known state"

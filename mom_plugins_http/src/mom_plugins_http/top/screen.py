@@ -138,18 +138,18 @@ def host_lines(picture: Picture | None, look: Looking, feed: Feed, width: int, n
     """Return four lines on mom and the host."""
     if picture is None:
         return [[("mom top", "bold")], [], [], []]
-    third = _pressure_line(picture.host, width)
+    lines = [_mom_line(picture, look, now), _memory_line(picture, width), _pressure_line(picture.host, width)]
     if (trouble := feed.trouble) is not None:
         lost = f" {now - feed.lost_at:.0f} s" if feed.lost_at is not None else ""
         words = in_lines(f"NOT REACHED{lost}: {'; '.join(filter(None, trouble))}", max(20, width - 1))
-        if len(words) > 1:  # the fix is more important than old pressure figures
-            third = [(words.pop(0), "bold red")]
-        fourth: Line = [(" ".join(words), "bold red")]
-    elif late := picture.late_by(now):
-        fourth = [(f"mom has not finished a cycle for {late:.0f} s: it has hung, or is suspended (see mom status)", "bold red")]
+        kept = max(1, 4 - len(words))  # the fix is more important than old figures
+        told = [*words[: 3 - kept], " ".join(words[3 - kept :])]
+        return [*lines[:kept], *([(text, "bold red")] for text in told)]
+    if late := picture.late_by(now):
+        fourth: Line = [(f"mom has not finished a cycle for {late:.0f} s: it has hung, or is suspended (see mom status)", "bold red")]
     else:
         fourth = _health_line(picture)
-    return [_mom_line(picture, look, now), _memory_line(picture, width), third, fourth]
+    return [*lines, fourth]
 
 
 def _mom_line(picture: Picture, look: Looking, now: float) -> Line:
