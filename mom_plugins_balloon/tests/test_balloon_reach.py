@@ -35,7 +35,7 @@ def a_guest(**more: Value) -> dict[str, Value]:
     } | more  # fmt: skip
 
 
-OF_CACHE: Mapping[str, Value] = {"kernel_reserved": None, "mem_unused": 40 * MIB, "mem_cache_share": 1.0}
+OF_CACHE: Mapping[str, Value] = {"mem_unused": 40 * MIB, "mem_cache_share": 1.0}
 
 
 def suggested(available: int, guest: Mapping[str, Value]) -> tuple[float, ReasonCode, str]:

@@ -97,7 +97,16 @@ def test_others_give_for_a_moving_guest(world: World) -> None:
     assert (list(sizes), revisions) == (["b"], [])
 
 
-def test_law_waits_for_a_moving_balloon(tmp_path: Path) -> None:
-    world = World(tmp_path, "a", "b")
+def test_law_waits_for_a_moving_balloon(world: World) -> None:
     world.sizes["a"] = 3 * GIB
     assert [list(world.cycle(SHORT)[0]), list(world.cycle(SHORT)[0])] == [["b"], ["a", "b"]]
+
+
+def test_law_first_learns_what_the_kernel_reserves(tmp_path: Path) -> None:
+    """Balloons that move in each cycle never rest between two statistics."""
+    world = World(tmp_path, "a", "b")
+    assert [list(world.cycle(SHORT)[0]) for _ in range(3)] == [[], [], ["a", "b"]]
+
+
+def test_law_does_not_wait_below_the_hard_watermark(tmp_path: Path) -> None:
+    assert list(World(tmp_path, "a").cycle(300 * MIB)[0]) == ["a"]

@@ -48,8 +48,8 @@ def small(usable: int, **more: Value) -> dict[str, Value]:
 
 
 SWEPT = {"rss": NEED + 60 * MIB + 412 * MIB, "rss_before": NEED + 60 * MIB + 412 * MIB}
-FULL = a_guest(kernel_reserved=None, mem_unused=40 * MIB)
 CACHE = {"mem_cache_share": 1.0}
+FULL = a_guest(mem_unused=40 * MIB, **CACHE)
 SUFFERS = CACHE | {"mem_used_peak": GIB - 250 * MIB}
 JUST_RESIZED: dict[str, Value] = {"balloon_target_age": 0.5, "balloon_target": 2 * GIB}
 SHORT = "the host has {} available and should have 4.00 GiB, so "
@@ -64,9 +64,11 @@ SAID: list[tuple[float, float, dict[str, Value], str, str]] = [
     (3 * GIB, 0, small(GIB - NEED, mem_cache_share=0.0, rss=NEED, rss_before=NEED), "grows",
      "it lacks headroom, as after a sweep, so it gets its headroom back; that costs the host nothing until the guest uses it"),
     (3 * GIB, 0, FULL, "gives", SHORT.format("3.00 GiB") + "mom takes 313 MiB from this guest, page cache included"),
-    (5 * GIB, 2 * GIB, a_guest(kernel_reserved=None), "gives",
+    (3 * GIB, 0, a_guest(kernel_reserved=None, mem_unused=40 * MIB), "stays",
+     "mom does not know yet how much memory its kernel reserves, so it takes no memory from this guest"),
+    (5 * GIB, 2 * GIB, FULL, "gives",
      "the host has 3.00 GiB available beyond its reservations and should have 4.00 GiB, so mom takes "),
-    (GIB, 1.25 * GIB, a_guest(kernel_reserved=None), "gives",
+    (GIB, 1.25 * GIB, FULL, "gives",
      "the host lacks 256 MiB for its reservations and should have 4.00 GiB, so mom takes "),
     (5 * GIB, 0, small(20 * MIB, **CACHE), "grows", "it runs out of memory, with only 20 MiB usable, so it grows at once"),
     (200 * MIB, 0, small(20 * MIB, **CACHE), "stays",

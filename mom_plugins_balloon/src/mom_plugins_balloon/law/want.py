@@ -140,10 +140,18 @@ def _settled(guest: GuestMemory, need: Need, size: float, maximum: float, contex
             give_back = min(maximum - size, max(context.step, context.p.return_share * maximum))
         rss = guest.process.rss
         untouched = context.p.untouched_share * (size - rss) if rss is not None and size > rss else 0.0
-    is_new = bool(guest.start_rest) and not context.below_hard and not context.no_reclaim
-    offer = NO_OFFER if is_new else _offer(guest, need, size, context)
-    code = ReasonCode.STARTED if is_new and code is None else code
+    spared = None if context.below_hard or context.no_reclaim else _why_new(guest, need)
+    offer = NO_OFFER if spared else _offer(guest, need, size, context)
+    code = spared if code is None else code
     return Ask(code=code, relief=relief, cache_refill=refill, give_back=give_back, untouched=untouched, offer=offer, rises=rises)
+
+
+def _why_new(guest: GuestMemory, need: Need) -> ReasonCode | None:
+    if guest.start_rest:
+        return ReasonCode.STARTED
+    # mom learns this while the balloon rests. Once trims have begun, the balloon might move in each cycle.
+    is_learned = need.then_is_known or guest.statistics.total is None or guest.habits.counts_balloon
+    return None if is_learned else ReasonCode.LEARNING
 
 
 def _offer(guest: GuestMemory, need: Need, size: float, context: LawContext) -> Offer:
