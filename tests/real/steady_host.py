@@ -76,12 +76,18 @@ def anonymous_mib(pid: int) -> float:
     return total / 1024
 
 
-def merged_mib(pages_sharing: Path = Path("/sys/kernel/mm/ksm/pages_sharing")) -> float:
-    """What KSM saves: processes have it, and the host does not spend it."""
-    try:
-        return int(pages_sharing.read_text()) * os.sysconf("SC_PAGE_SIZE") / MIB
-    except OSError:  # this kernel has none
-        return 0.0
+def merged_mib(proc: Path = Path("/proc")) -> float:
+    """Return what KSM saves: memory of processes beyond what the host spends on it.
+
+    KSM's `pages_sharing` counts pages that guests have changed or returned until ksmd scans them again, minutes later.
+    """
+    held = 0
+    for file in proc.glob("[0-9]*/statm"):
+        with suppress(OSError):  # the process may have ended
+            _, resident, of_files, *_ = map(int, file.read_text().split())
+            held += resident - of_files
+    spent = next(int(line.split()[1]) for line in (proc / "meminfo").read_text().splitlines() if line.startswith("AnonPages:"))
+    return max(0.0, held * os.sysconf("SC_PAGE_SIZE") / MIB - spent / 1024)
 
 
 def store_mib(mm_stat: str) -> float:
