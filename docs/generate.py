@@ -25,6 +25,10 @@ from pydantic import BaseModel
 
 import mom_core
 import mom_kvm
+import mom_plugins_guestagent
+import mom_plugins_host
+import mom_plugins_ksm
+import mom_plugins_sla
 from mom_core import (
     Condition,
     ControlSpec,
@@ -63,6 +67,10 @@ FOLDER = Path(__file__).parent
 ROOT = FOLDER.parent
 ORDER = ("host", "libvirt", "sim", "policy", "balloon", "ksm")
 """The plugins in the order in which a reader meets them; others follow by name."""
+
+
+CAPABILITIES_IN = (mom_plugins_guestagent, mom_plugins_host, mom_plugins_ksm, mom_plugins_sla)
+"""Distributions with protocols that other distributions implement."""
 
 
 def pages() -> dict[str, str]:
@@ -480,9 +488,12 @@ def _count(arguments: str) -> str:
 
 
 def _names() -> list[tuple[str, object]]:
-    """Public names of `mom_core`, and those of the library for plugins with its name before them."""
+    """Public names of `mom_core`, of the library for plugins, and of plugins for others, with their module before them."""
     core = [(name, getattr(mom_core, name)) for name in dir(mom_core)]
-    return core + [(f"mom_kvm.{name}", getattr(mom_kvm, name)) for name in dir(mom_kvm)]
+    names = [(module, name) for module in (mom_kvm, *CAPABILITIES_IN) for name in dir(module)]
+    named = [(f"{module.__name__}.{name}", getattr(module, name)) for module, name in names]
+    of_plugins = [(name, thing) for name, thing in named if isinstance(thing, type) and not name.endswith("Plugin")]
+    return core + [(name, thing) for name, thing in named if name.startswith("mom_kvm.")] + of_plugins
 
 
 def _public(wanted: Callable[[type], bool]) -> list[tuple[str, type]]:
@@ -507,8 +518,9 @@ def _protocols() -> str:
     values = [(f"`{name}`", _first_sentence(_said_below(name))) for name, thing in _names() if _is_value(thing)]
     return _page(
         "Protocols and types",
-        "Public names of `mom_core` and `mom_kvm`, without [hooks](../hooks.md) and [errors](errors.md). Docstrings say more: "
-        "`python -m pydoc mom_core.Snapshot`. A controller tests for a capability with `isinstance(hypervisor, BalloonControl)`.",
+        "Public names of `mom_core` and `mom_kvm`, and protocols of plugins that others implement, without [hooks](../hooks.md) and "
+        "[errors](errors.md). Docstrings say more: `python -m pydoc mom_core.Snapshot`. "
+        "A controller tests for a capability with `isinstance(hypervisor, BalloonControl)`.",
         [
             "## Protocols",
             *protocols,

@@ -1,7 +1,7 @@
 """Stands in for a plugin that moves guests."""
 
 from mom_core import Guest
-from mom_kvm import MoveProgress, Mover
+from mom_kvm import MoveProgress, MoverAbilities
 
 DOING, ERROR = "doing", "error"
 """Fields with what is done to a guest that is moved, and what went wrong."""
@@ -12,7 +12,7 @@ class FakeMoves:
 
     control = "move_it"
 
-    def mover(self) -> Mover | None:
+    def mover(self) -> tuple[str, MoverAbilities] | None:
         return None
 
     def why_stays(self, guest: Guest) -> str:

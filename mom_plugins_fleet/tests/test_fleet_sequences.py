@@ -43,10 +43,8 @@ STEPS += ["end-coordinator", "cut", "no-servers", "mend", "clock"]
 
 
 class LiveMoves(FakeMoves):
-    name, abilities = "simulated", MoverAbilities(live=True)
-
-    def mover(self) -> Any:
-        return self
+    def mover(self) -> tuple[str, MoverAbilities]:
+        return "simulated", MoverAbilities(live=True)
 
 
 class World:

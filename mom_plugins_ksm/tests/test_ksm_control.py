@@ -18,7 +18,6 @@ from mom_core import (
     Guest,
     GuestBusy,
     HypervisorError,
-    KsmControl,
     LedgerEntry,
     Outcome,
     PluginContext,
@@ -31,6 +30,7 @@ from mom_core import (
 from mom_devkit import apply_decisions
 from mom_devkit import put_back as put_entries_back
 from mom_plugins_ksm import KsmPlugin
+from mom_plugins_ksm.capabilities import KsmControl
 from mom_plugins_ksm.control import CONTROLS, KsmKnobs, knob_of
 
 HOST = Entity(Scope.HOST, "host", "host")

@@ -31,7 +31,7 @@ from mom_core import (
     Value,
 )
 from mom_devkit import HandClock, wait_until
-from mom_kvm import AgentAccess, GuestState, LifecycleControl
+from mom_kvm import GuestState
 from mom_plugins_qemu import sampler, visits
 from mom_plugins_qemu.doctor import examined
 from mom_plugins_qemu.hypervisor import QemuHypervisor
@@ -207,7 +207,6 @@ def test_a_guest_that_another_user_pretends_to_be_is_not_listed_and_asked_nothin
 
 def test_a_guest_is_paused_and_goes_on_and_is_not_shut_down_for_good(guest: FakeGuest, hypervisor: QemuHypervisor) -> None:
     entity = listed(hypervisor)["web"].entity
-    assert isinstance(hypervisor, LifecycleControl)
     hypervisor.pause(entity)
     assert guest.status == "paused"
     assert hypervisor.standings([entity]) == {entity.id: GuestState.PAUSED}
@@ -247,7 +246,6 @@ def _told(hypervisor: QemuHypervisor, entity: Entity) -> bool:
 def test_agents_are_reached_at_their_own_sockets_and_not_at_that_of_other_programs(host: FakeHost, hypervisor: QemuHypervisor) -> None:
     host.add("web")
     entity = listed(hypervisor)["web"].entity
-    assert isinstance(hypervisor, AgentAccess)
     assert hypervisor.agent_channels([entity]) == {}, "by the command line of this test, which is no QEMU"
     channels = (("org.qemu.guest_agent.0", "/run/100.qga"), ("org.mom.guestd.0", "/run/mom/100"))
     (known,) = hypervisor.seen()

@@ -11,9 +11,10 @@ from pydantic import ValidationError
 
 from mom_core import Entity, HypervisorError, NotSupported, PluginContext, Scope
 from mom_devkit import wait_until
-from mom_kvm import Destination, MoveJob, MoveReport, MoveStanding, ProcessStat
+from mom_kvm import Destination, ProcessStat
 from mom_plugins_sla.eviction.movers import command
 from mom_plugins_sla.eviction.movers.command import CommandMoverPlugin, arguments_of
+from mom_plugins_sla.eviction.protocols import MoveJob, MoveReport, MoveStanding
 
 pytestmark = pytest.mark.processes
 

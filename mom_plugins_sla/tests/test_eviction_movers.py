@@ -14,7 +14,8 @@ from test_eviction_plugin import MAY_ALL, ROOM, Bench, applied, mom_eviction, re
 
 from mom_core import Decision, Entity, Guest, HypervisorError, Source, Status
 from mom_devkit import apply_decisions
-from mom_kvm import Destination, MoveJob, Mover, MoverAbilities, MoveReport, MoveStanding
+from mom_kvm import Destination, MoverAbilities
+from mom_plugins_sla.eviction.protocols import MoveJob, Mover, MoveReport, MoveStanding
 
 RUNNING, DONE, UNKNOWN = MoveReport(MoveStanding.RUNNING), MoveReport(MoveStanding.DONE), MoveReport(MoveStanding.UNKNOWN)
 

@@ -8,9 +8,10 @@ import pytest
 from movers_server import Request, Server
 
 from mom_core import Entity, HypervisorError, PluginContext, Scope
-from mom_kvm import Destination, MoveJob, MoveStanding
+from mom_kvm import Destination
 from mom_plugins_sla.eviction.movers.proxmox import ProxmoxMoverPlugin
 from mom_plugins_sla.eviction.movers.server_api import UnclearAnswerError
+from mom_plugins_sla.eviction.protocols import MoveJob, MoveStanding
 
 UUID = "6f2c7c1e-0000-4000-8000-000000000001"
 UPID = "UPID:pve1:000AE992:00A21BA7:618C1D55:qmigrate:101:mom@pve!mover:"

@@ -50,7 +50,7 @@ def moved_by(mover: object) -> SimpleNamespace:
     return SimpleNamespace(mover=lambda: mover, why_stays=stays)
 
 
-CLUSTER = SimpleNamespace(name="cluster", abilities=MoverAbilities(live=True, chooses=True))
+CLUSTER = ("cluster", MoverAbilities(live=True, chooses=True))
 """A `Mover` that moves guests while they run, and chooses the host."""
 
 

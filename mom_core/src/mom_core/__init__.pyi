@@ -24,14 +24,9 @@ from .hookspecs import hookimpl as hookimpl
 from .hypervisor import (
     BalloonControl as BalloonControl,
     CpuTune as CpuTune,
-    CpuTuneControl as CpuTuneControl,
     DiskTune as DiskTune,
     Hypervisor as Hypervisor,
-    IoTuneControl as IoTuneControl,
-    KsmControl as KsmControl,
-    KsmWriter as KsmWriter,
     NetTune as NetTune,
-    NetTuneControl as NetTuneControl,
 )
 from .model import (
     Change as Change,

@@ -1,4 +1,4 @@
-"""Hypervisors, and optional capabilities, which controllers test for with `isinstance`.
+"""Hypervisors, and what controllers exchange with them. Controllers test for optional capabilities with `isinstance`.
 
 Implementations must be thread-safe and limit each call's time. A vanished guest raises `GuestGone`.
 """
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
 from mom_core.model import Entity, Guest
-from mom_core.values import Value
 
 
 @runtime_checkable
@@ -64,17 +63,6 @@ class CpuTune:
     user_limit_percent: float | None = None
 
 
-@runtime_checkable
-class CpuTuneControl(Protocol):
-    """Limits of vCPUs' CPU time."""
-
-    def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
-        """Return limits keyed by guest id, read in bulk. Omit unknown or vanished guests."""
-
-    def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
-        """Set the given limits together. Raise `NotSupported` with the bounds."""
-
-
 @dataclass(frozen=True, slots=True)
 class DiskTune:
     """I/O limits of a guest's disk: `current`, and the agreed `maximum` and `guaranteed` limits (None if there are none).
@@ -91,17 +79,6 @@ class DiskTune:
     guaranteed: Mapping[str, int] | None = None
 
 
-@runtime_checkable
-class IoTuneControl(Protocol):
-    """Limits of guests' disk I/O."""
-
-    def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """Return limits keyed by guest id, read in bulk. Omit unknown or vanished guests."""
-
-    def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
-        """Set the given limits and keep the others, or raise `NotSupported`."""
-
-
 @dataclass(frozen=True, slots=True)
 class NetTune:
     """Bandwidth limits of a guest's interface, seen from the guest. `name` is the interface's name on the host.
@@ -112,36 +89,3 @@ class NetTune:
     name: str
     inbound: Mapping[str, int]
     outbound: Mapping[str, int]
-
-
-@runtime_checkable
-class NetTuneControl(Protocol):
-    """Limits of guests' network bandwidth."""
-
-    def net_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[NetTune]]:
-        """Return limits keyed by guest id, read in bulk. Omit unknown or vanished guests."""
-
-    def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
-        """Set both directions; an empty mapping removes the limit."""
-
-
-@runtime_checkable
-class KsmControl(Protocol):
-    """KSM of a simulated host, or of a management system that owns the files."""
-
-    def ksm_read(self) -> Mapping[str, Value]:
-        """Return settings and counters, keyed by file name in /sys/kernel/mm/ksm.
-
-        If known, add `ksmd_cpu_seconds`, and `shareable_kib`, guests' memory that KSM may merge.
-        """
-
-    def ksm_write(self, knobs: Mapping[str, int]) -> None:
-        """Write these settings."""
-
-
-@runtime_checkable
-class KsmWriter(Protocol):
-    """Writer of KSM files for an unprivileged mom."""
-
-    def ksm_write(self, knobs: Mapping[str, int]) -> None:
-        """Write these settings, keyed by file name."""

@@ -1,14 +1,7 @@
 from .bounded_server import BoundedServer as BoundedServer, ServerDoor as ServerDoor
 from .callers import CallPatience as CallPatience, Callers as Callers
 from .capabilities import (
-    AgentAccess as AgentAccess,
-    ColdMemoryControl as ColdMemoryControl,
-    CpuPinControl as CpuPinControl,
-    GrowthControl as GrowthControl,
-    LifecycleControl as LifecycleControl,
-    MigrationControl as MigrationControl,
     NodeTune as NodeTune,
-    NodeTuneControl as NodeTuneControl,
     Offloaded as Offloaded,
     GuestState as GuestState,
     StoreKind as StoreKind,
@@ -64,12 +57,8 @@ from .services.eviction import (
     EvictionField as EvictionField,
     GuestMoves as GuestMoves,
     HostDrain as HostDrain,
-    MoveJob as MoveJob,
     MovePreparation as MovePreparation,
     MoveProgress as MoveProgress,
-    MoveReport as MoveReport,
-    MoveStanding as MoveStanding,
-    Mover as Mover,
     MoverAbilities as MoverAbilities,
 )
 from .services.past_cycles import Forecasts as Forecasts

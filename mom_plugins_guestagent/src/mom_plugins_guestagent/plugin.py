@@ -23,7 +23,8 @@ from mom_core import (
     Value,
     hookimpl,
 )
-from mom_kvm import AgentAccess, pid_of
+from mom_kvm import pid_of
+from mom_plugins_guestagent.capabilities import AgentAccess
 from mom_plugins_guestagent.fields import FIELDS, HOST_STATE, PLENTY, REPORTING
 from mom_plugins_guestagent.settings import AgentGuestSettings, AgentSettings
 from mom_plugins_guestagent.ways import AgentAddress, AgentKind, parse_address

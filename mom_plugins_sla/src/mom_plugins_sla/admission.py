@@ -176,13 +176,14 @@ def about_moving(snapshot: Snapshot, moves: GuestMoves) -> str:
     mover = moves.mover()
     if mover is None:
         return "moving guests away: no plugin on this host can move them"
+    name, abilities = mover
     movable = [guest for guest in snapshot.guests.values() if not moves.why_stays(guest)]
     held = [rss for guest in movable if (rss := guest.number("rss")) is not None]
-    how = "while they run" if mover.abilities.live is True else "perhaps while they are stopped"
+    how = "while they run" if abilities.live is True else "perhaps while they are stopped"
     least = "" if len(held) == len(movable) else "at least "
-    chooses = "; the mover chooses the host" if mover.abilities.chooses else ""
+    chooses = "; the mover chooses the host" if abilities.chooses else ""
     return (
-        f"moving guests away: {mover.name} can move {len(movable)} of {len(snapshot.guests)} guests, {how},"
+        f"moving guests away: {name} can move {len(movable)} of {len(snapshot.guests)} guests, {how},"
         f" with {least}{format_kib(sum(held))}{chooses}; in a fleet, `mom fleet plan --drain` shows where they would go"
     )
 

@@ -7,7 +7,6 @@ from enum import StrEnum
 from typing import Protocol
 
 from mom_core import Decision, Entity, Guest
-from mom_kvm.destination import Destination
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,73 +21,6 @@ class MoverAbilities:
     live: bool | None = None
     chooses: bool = False
     within: str = ""
-
-
-class MoveStanding(StrEnum):
-    """State of a move."""
-
-    RUNNING = "running"
-    DONE = "done"  #: the guest has left this host
-    FAILED = "failed"  #: ended, and the guest is still on this host
-    UNKNOWN = "unknown"  #: any of these states
-
-
-@dataclass(frozen=True, slots=True)
-class MoveReport:
-    """State of a move, and why it failed."""
-
-    standing: MoveStanding
-    error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class MoveJob:
-    """Move of a guest.
-
-    :param id: never reused
-    :param seconds: timeout
-    :param time: start, in seconds since the epoch
-    :param reference: result of the mover's `begin`; empty if there is none yet, or lost
-    """
-
-    guest: Entity
-    destination: Destination
-    id: str
-    seconds: float
-    time: float = 0.0
-    reference: str = ""
-
-
-class Mover(Protocol):
-    """Way to move guests. Thread-safe.
-
-    `name`, `abilities` and `why_not` return at once. mom abandons other calls after 30 s.
-    """
-
-    @property
-    def name(self) -> str:
-        """Name in messages and state files, such as the plugin's."""
-
-    @property
-    def abilities(self) -> MoverAbilities:
-        """Abilities now."""
-
-    def why_not(self, destination: Destination) -> str:
-        """Return why the mover cannot move guests there; empty if it can."""
-
-    def begin(self, job: MoveJob) -> str:
-        """Start a move once for each `job.id`, and return a reference for `look`.
-
-        The reference has at most 400 characters, and stays valid after a restart of mom.
-
-        Raises `HypervisorError` only if nothing was started. If that is uncertain, it returns an empty string or raises another error.
-        """
-
-    def look(self, job: MoveJob) -> MoveReport:
-        """Return the state of the move. mom repeats a failed move, so return `UNKNOWN` in doubt."""
-
-    def cancel(self, job: MoveJob) -> None:
-        """Cancel the move if possible; `look` returns the outcome. Raises `HypervisorError` if the request fails."""
 
 
 class MovePreparation(Protocol):
@@ -131,8 +63,8 @@ class GuestMoves(Protocol):
     def control(self) -> str:
         """Control that moves a guest; its value is a `Destination` as a string."""
 
-    def mover(self) -> Mover | None:
-        """Return the first mover; None if there is none, or not known yet."""
+    def mover(self) -> tuple[str, MoverAbilities] | None:
+        """Return the first mover's name and abilities; None if there is none, or not known yet."""
 
     def why_stays(self, guest: Guest) -> str:
         """Return why a drain of the host would not move this guest; empty if it would."""

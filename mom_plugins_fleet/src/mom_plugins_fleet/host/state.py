@@ -80,7 +80,7 @@ def _held(fields: Mapping[str, Value], host_swapped: int | None) -> int | None:
 
 def _mover(moves: GuestMoves | None) -> MoverState | None:
     mover = None if moves is None else moves.mover()
-    return None if mover is None else MoverState(name=printable(mover.name, 100), **asdict(mover.abilities))
+    return None if mover is None else MoverState(name=printable(mover[0], 100), **asdict(mover[1]))
 
 
 def _unhealthy(snapshot: Snapshot) -> int | None:

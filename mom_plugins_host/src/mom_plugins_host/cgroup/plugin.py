@@ -38,7 +38,6 @@ from mom_kvm import (
     NO_PROMISES,
     GroupLimit,
     GroupWrite,
-    GrowthControl,
     Hierarchies,
     Promises,
     late_hook,
@@ -47,6 +46,7 @@ from mom_kvm import (
     stale_seconds,
     write_group_files,
 )
+from mom_plugins_host.capabilities import GrowthControl
 from mom_plugins_host.cgroup import groups as cgroup
 from mom_plugins_host.cgroup.groups import KNOBS, MEMORY_HIGH, NO_LIMIT, GuestGroup
 from mom_plugins_host.cgroup.review import GroupNeed, HostBounds, need_of, reviewed

@@ -29,7 +29,7 @@ from mom_core import (
     first_names,
     format_kib,
 )
-from mom_kvm import GrowthControl
+from mom_plugins_host.capabilities import GrowthControl
 from mom_plugins_host.cgroup.groups import CURRENT, MEMORY_HIGH, NO_LIMIT, GuestGroup
 from mom_plugins_host.credit.groups import KernelGroups
 from mom_plugins_host.credit.law import ORDINARY_PRIORITY, Borrower

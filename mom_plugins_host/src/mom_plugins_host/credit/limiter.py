@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from mom_core import HypervisorError
-from mom_kvm import GrowthControl
+from mom_plugins_host.capabilities import GrowthControl
 from mom_plugins_host.credit.law import LEAST_KIB, Borrower, credit
 
 LOOK_SECONDS: Final = 0.1

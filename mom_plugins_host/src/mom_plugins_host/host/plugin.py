@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mom_core import Condition, FieldSpec, Finding, Hypervisor, PluginContext, Problem, Snapshot, Suggestion, Value, hookimpl
-from mom_kvm import PAGE_KIB, ColdMemoryControl, Pressure, late_hook, parse_number_list, read_kernel_file, read_meminfo
+from mom_kvm import PAGE_KIB, Pressure, late_hook, parse_number_list, read_kernel_file, read_meminfo
+from mom_plugins_host.capabilities import ColdMemoryControl
 from mom_plugins_host.host import findings, readings
 from mom_plugins_host.host.cpu_lists import read_text
 from mom_plugins_host.host.watch import HostSettings, HostWatch

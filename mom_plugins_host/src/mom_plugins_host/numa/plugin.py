@@ -33,18 +33,8 @@ from mom_core import (
     format_kib,
     hookimpl,
 )
-from mom_kvm import (
-    NO_PROMISES,
-    CpuPinControl,
-    NodeTuneControl,
-    ProcessStat,
-    Promises,
-    late_hook,
-    listed_guests,
-    open_process_file,
-    pid_of,
-    root_cure,
-)
+from mom_kvm import NO_PROMISES, ProcessStat, Promises, late_hook, listed_guests, open_process_file, pid_of, root_cure
+from mom_plugins_host.capabilities import CpuPinControl, NodeTuneControl
 from mom_plugins_host.numa import nodes
 from mom_plugins_host.numa.sampler import NodeSampler, Process
 

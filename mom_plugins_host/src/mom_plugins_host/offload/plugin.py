@@ -30,7 +30,8 @@ from mom_core import (
     hookimpl,
     printable,
 )
-from mom_kvm import PAGE_KIB, ColdMemoryControl, EvictionField, Hierarchies, StoreKind, SwapStore, late_hook
+from mom_kvm import PAGE_KIB, EvictionField, Hierarchies, StoreKind, SwapStore, late_hook
+from mom_plugins_host.capabilities import ColdMemoryControl
 from mom_plugins_host.offload import fields, law
 from mom_plugins_host.offload.fields import OFFLOAD
 from mom_plugins_host.offload.guests import (

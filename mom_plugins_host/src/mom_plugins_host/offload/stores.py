@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import Finding, Guest, Hypervisor, HypervisorError, Severity, first_names, format_kib, printable
-from mom_kvm import ColdMemoryControl, Hierarchies, StoreKind, SwapStore, listed_guests, read_kernel_file, read_meminfo
+from mom_kvm import Hierarchies, StoreKind, SwapStore, listed_guests, read_kernel_file, read_meminfo
+from mom_plugins_host.capabilities import ColdMemoryControl
 from mom_plugins_host.offload.guests import way_to
 from mom_plugins_host.offload.law import LEAST_KIB
 

@@ -14,7 +14,6 @@ from mom_core import (
     Change,
     ControlSpec,
     CpuTune,
-    CpuTuneControl,
     Decision,
     DiskTune,
     Entity,
@@ -22,9 +21,7 @@ from mom_core import (
     GuestGone,
     Hypervisor,
     HypervisorError,
-    IoTuneControl,
     NetTune,
-    NetTuneControl,
     NotSupported,
     Refused,
     Revision,
@@ -38,6 +35,7 @@ from mom_core import (
     printable,
 )
 from mom_kvm import capable, read_together, set_each
+from mom_plugins_host.capabilities import CpuTuneControl, IoTuneControl, NetTuneControl
 from mom_plugins_host.qos.settings import (
     BANDWIDTH,
     CPU_SHARES,

@@ -8,7 +8,6 @@ from importlib.resources import files
 from mom_core import (
     Change,
     CpuTune,
-    CpuTuneControl,
     Decision,
     Declaration,
     DefaultPolicy,
@@ -16,8 +15,6 @@ from mom_core import (
     Guest,
     Hypervisor,
     HypervisorError,
-    IoTuneControl,
-    NetTuneControl,
     PluginContext,
     Problem,
     Revision,
@@ -31,6 +28,7 @@ from mom_core import (
     printable,
 )
 from mom_kvm import late_hook
+from mom_plugins_host.capabilities import CpuTuneControl, IoTuneControl, NetTuneControl
 from mom_plugins_host.enforcement import Enforcement, SetValue
 from mom_plugins_host.qos import control
 from mom_plugins_host.qos.settings import CPU_SHARES, DIRECTIONS, PERIOD, QUOTA, NetLimits, QosGuestSettings, QosSettings, quota_and_period

@@ -16,8 +16,9 @@ from typing import Annotated, Any, Final, Protocol, runtime_checkable
 from pydantic import FailFast, Field, TypeAdapter
 
 from mom_core import Entity, GuestBusy, Hypervisor, HypervisorError, MomError, PluginContext, Scope, StateError, format_duration, printable
-from mom_kvm import Callers, Destination, GuestState, LifecycleControl, MoveJob, Mover, MoveReport, MoveStanding
+from mom_kvm import Callers, Destination, GuestState
 from mom_plugins_sla.eviction.movers.mover_plugin import UNKNOWN, why_failed
+from mom_plugins_sla.eviction.protocols import LifecycleControl, MoveJob, Mover, MoveReport, MoveStanding
 from mom_plugins_sla.eviction.recent_steps import COUNTS_SECONDS, RecentSteps
 from mom_plugins_sla.eviction.steps import Step
 

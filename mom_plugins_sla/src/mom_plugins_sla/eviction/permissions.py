@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mom_core import Guest, Hypervisor, MomError, PluginContext, Scope, Value, printable
-from mom_kvm import Destination, EvictionField, MigrationControl, MoveProgress, Mover
+from mom_kvm import Destination, EvictionField, MoveProgress, MoverAbilities
 from mom_plugins_sla.eviction.jobs import MOVED
 from mom_plugins_sla.eviction.movers.hypervisor import HypervisorMover
+from mom_plugins_sla.eviction.protocols import MigrationControl, Mover
 from mom_plugins_sla.eviction.settings import EVICTED, EVICTION_ERROR, EvictionSettings
 from mom_plugins_sla.eviction.steps import Step
 
@@ -77,9 +78,9 @@ class Permissions:
 
     # --- GuestMoves ------------------------------------------------------------------------------------------------------------
 
-    def mover(self) -> Mover | None:
-        """Return the first mover."""
-        return next(iter(self.movers()), None)
+    def mover(self) -> tuple[str, MoverAbilities] | None:
+        """Return the first mover's name and abilities."""
+        return next(((mover.name, mover.abilities) for mover in self.movers()), None)
 
     def why_must_stay(self, guest: Guest) -> str:
         """Return why no mover must move the guest now, or an empty string."""
@@ -89,7 +90,7 @@ class Permissions:
         """Return why a drain cannot move the guest anywhere, or an empty string."""
         if why := self.why_must_stay(guest):
             return why
-        mover = self.mover()
+        mover = next(iter(self.movers()), None)
         return "no plugin on the host moves guests" if mover is None else _why_not_by(mover, guest)
 
     def progress(self, guest: Guest) -> MoveProgress | None:

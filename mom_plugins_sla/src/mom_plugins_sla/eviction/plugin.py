@@ -39,22 +39,12 @@ from mom_core import (
     hookimpl,
     printable,
 )
-from mom_kvm import (
-    NO_PROMISES,
-    Destination,
-    EvictionField,
-    GuestMoves,
-    GuestState,
-    HostDrain,
-    LifecycleControl,
-    MovePreparation,
-    Promises,
-    late_hook,
-)
+from mom_kvm import NO_PROMISES, Destination, EvictionField, GuestMoves, GuestState, HostDrain, MovePreparation, Promises, late_hook
 from mom_plugins_sla.eviction.jobs import AT_ONCE, Job, Jobs, JobState, states_of
 from mom_plugins_sla.eviction.ladder import Announced, Ladder, climb
 from mom_plugins_sla.eviction.movers.mover_plugin import why_failed
 from mom_plugins_sla.eviction.permissions import Permissions
+from mom_plugins_sla.eviction.protocols import LifecycleControl
 from mom_plugins_sla.eviction.recent_steps import RecentSteps
 from mom_plugins_sla.eviction.requests import take_requests
 from mom_plugins_sla.eviction.settings import CONTROLS, EVICTED, EVICTION_ERROR, FIELDS, EvictionSettings

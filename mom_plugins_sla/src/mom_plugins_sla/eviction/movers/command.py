@@ -20,8 +20,9 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field, StringConstraints
 
 from mom_core import HypervisorError, MomError, NotSupported, PluginContext, PluginSettings, printable, untrusted, user_name
-from mom_kvm import Destination, MoveJob, MoverAbilities, MoveReport, ProcessStat
+from mom_kvm import Destination, MoverAbilities, ProcessStat
 from mom_plugins_sla.eviction.movers.mover_plugin import DONE, RUNNING, UNKNOWN, MoverPlugin, failed
+from mom_plugins_sla.eviction.protocols import MoveJob, MoveReport
 
 KILL_SECONDS: Final = 20.0
 

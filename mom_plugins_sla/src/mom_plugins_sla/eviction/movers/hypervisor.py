@@ -7,8 +7,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Final
 
-from mom_kvm import Callers, Destination, MigrationControl, MoveJob, MoverAbilities, MoveReport
+from mom_kvm import Callers, Destination, MoverAbilities
 from mom_plugins_sla.eviction.movers.mover_plugin import DONE, RUNNING, UNKNOWN, failed, why_failed
+from mom_plugins_sla.eviction.protocols import MigrationControl, MoveJob, MoveReport
 
 AFTER_SECONDS: Final = 60.0
 """s after the time limit. A guest that is still here then has not moved, although an earlier mom process began its move."""

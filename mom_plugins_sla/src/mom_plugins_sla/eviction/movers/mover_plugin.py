@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Final
 
 from mom_core import Finding, MomError, Severity, hookimpl, printable
-from mom_kvm import Mover, MoverAbilities, MoveReport, MoveStanding
+from mom_kvm import MoverAbilities
+from mom_plugins_sla.eviction.protocols import Mover, MoveReport, MoveStanding
 
 
 class MoverPlugin(ABC):

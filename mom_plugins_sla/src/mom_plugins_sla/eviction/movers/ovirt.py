@@ -12,9 +12,10 @@ from typing import Annotated, Final
 from pydantic import StringConstraints
 
 from mom_core import ExistingFile, HypervisorError, NotSupported, PluginContext, PluginSettings, printable
-from mom_kvm import Destination, MoveJob, MoverAbilities, MoveReport
+from mom_kvm import Destination, MoverAbilities
 from mom_plugins_sla.eviction.movers.mover_plugin import DONE, RUNNING, UNKNOWN, MoverPlugin, failed
 from mom_plugins_sla.eviction.movers.server_api import ServerApi, WebUrl, credentials, part_of
+from mom_plugins_sla.eviction.protocols import MoveJob, MoveReport
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 

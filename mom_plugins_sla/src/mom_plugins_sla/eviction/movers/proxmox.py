@@ -12,9 +12,10 @@ from urllib.parse import quote, urlencode
 from pydantic import StringConstraints
 
 from mom_core import ExistingFile, HypervisorError, NotSupported, PluginContext, PluginSettings, printable
-from mom_kvm import Destination, MoveJob, MoverAbilities, MoveReport
+from mom_kvm import Destination, MoverAbilities
 from mom_plugins_sla.eviction.movers.mover_plugin import DONE, RUNNING, UNKNOWN, MoverPlugin, failed
 from mom_plugins_sla.eviction.movers.server_api import ServerApi, UnclearAnswerError, WebUrl, credentials, part_of
+from mom_plugins_sla.eviction.protocols import MoveJob, MoveReport
 
 NODE: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 

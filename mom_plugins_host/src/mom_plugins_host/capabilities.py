@@ -1,0 +1,109 @@
+"""Capabilities of hypervisors that these plugins use, tested with `isinstance`.
+
+Calls come from several threads, take limited time, and raise `GuestGone` for a guest that has ended. Unknown guests are absent from
+mappings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Protocol, runtime_checkable
+
+from mom_core import CpuTune, DiskTune, Entity, HypervisorError, NetTune
+from mom_kvm import NodeTune, Offloaded, SwapStore
+
+
+@runtime_checkable
+class CpuTuneControl(Protocol):
+    """Limits of vCPUs' CPU time."""
+
+    def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
+        """Return limits keyed by guest id, read in bulk. Omit unknown or vanished guests."""
+
+    def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
+        """Set the given limits together. Raise `NotSupported` with the bounds."""
+
+
+@runtime_checkable
+class IoTuneControl(Protocol):
+    """Limits of guests' disk I/O."""
+
+    def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
+        """Return limits keyed by guest id, read in bulk. Omit unknown or vanished guests."""
+
+    def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
+        """Set the given limits and keep the others, or raise `NotSupported`."""
+
+
+@runtime_checkable
+class NetTuneControl(Protocol):
+    """Limits of guests' network bandwidth."""
+
+    def net_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[NetTune]]:
+        """Return limits keyed by guest id, read in bulk. Omit unknown or vanished guests."""
+
+    def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
+        """Set both directions; an empty mapping removes the limit."""
+
+
+@runtime_checkable
+class CpuPinControl(Protocol):
+    """Pinning of vCPUs to host CPUs."""
+
+    def cpu_pins(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[AbstractSet[int]]]:
+        """Return each vCPU's host CPUs, keyed by guest id."""
+
+    def set_cpu_pin(self, guest: Entity, vcpu: int, cpus: AbstractSet[int]) -> None:
+        """Restrict a vCPU (counted from 0)."""
+
+
+@runtime_checkable
+class NodeTuneControl(Protocol):
+    """NUMA nodes of guests' memory."""
+
+    def node_tunes(self, guests: Sequence[Entity]) -> Mapping[str, NodeTune]:
+        """Return the present NUMA nodes of each guest's memory, keyed by guest id."""
+
+    def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
+        """Allocate new memory on these nodes. Raises `NotSupported` if the mode cannot be changed at run time."""
+
+
+@runtime_checkable
+class ColdMemoryControl(Protocol):
+    """Hypervisor with its own offload to swap."""
+
+    def swap_stores(self) -> Sequence[SwapStore]:
+        """Return all active swap areas."""
+
+    def offload_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
+        """Move `kib` KiB of the guest's coldest memory to swap, within `seconds`.
+
+        The result counts KiB before compression. Raises `NotSupported` with the reason.
+        """
+
+    def recall_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
+        """Read `kib` KiB back from swap, within `seconds`."""
+
+
+@runtime_checkable
+class GrowthControl(Protocol):
+    """Limits of guests' growth: a guest at its limit is slowed down, and no program is killed."""
+
+    def available_kib(self) -> float | None:
+        """Return the host's available memory in KiB; None if unknown."""
+
+    def slips(self) -> bool:
+        """Return whether guests slowly grow beyond their limits."""
+
+    def held_kib(self, guests: Collection[str]) -> Mapping[str, int]:
+        """Return the KiB that guests hold, keyed by id. Omit vanished guests."""
+
+    def slowed(self, guests: Collection[str]) -> Mapping[str, int]:
+        """Return how often a limit has slowed each guest down so far."""
+
+    def limit_growth(self, limits: Mapping[str, int | None]) -> Mapping[str, HypervisorError]:
+        """Set limits in KiB, keyed by guest id, in this order; None lifts a limit. Return the failures."""
+
+    def watch_growth(self, look: Callable[[], float] | None) -> None:
+        """Call `look` when a guest reaches its limit, and after the seconds that it returns. None ends these calls."""
