@@ -263,11 +263,12 @@ class Campaign:
 
 
 def _in_order_first(made: Scene) -> None:
-    """Wait until mom works and has taken memory from guests."""
+    """Wait until mom works and has taken memory from each guest: not at once, as some guests have a burst at any time."""
     made.until(lambda: not made.why_not_in_order((0, 0)), "all is in order for the first time", FIRST_SECONDS)
-    end = time.monotonic() + SQUEEZED_SECONDS
-    while not made.is_squeezed and time.monotonic() < end:  # on a busy machine, some guests have a burst at any time
+    squeezed, end = made.squeezed, time.monotonic() + SQUEEZED_SECONDS
+    while made.squeezable - squeezed and time.monotonic() < end:
         made.tick()
+        squeezed |= made.squeezed
 
 
 def compile_all() -> None:

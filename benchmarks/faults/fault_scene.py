@@ -204,10 +204,14 @@ class Scene:
         return [one for one in self.guests.values() if one.seen.honest and one.seen.speaks and not one.seen.boots]
 
     @property
-    def is_squeezed(self) -> bool:
-        """Return whether mom has taken memory from all guests from which it can take some."""
-        may_give = [one.seen for one in self.honest if one.seen.promised == PROMISES["half"] * GUEST_MIB]
-        return all(one.size < GUEST_MIB - SQUEEZED_MIB for one in may_give)
+    def squeezable(self) -> set[str]:
+        """Return the guests from which mom can take memory."""
+        return {one.name for one in self.honest if one.seen.promised == PROMISES["half"] * GUEST_MIB}
+
+    @property
+    def squeezed(self) -> set[str]:
+        """Return the squeezable guests from which mom has taken memory now."""
+        return {name for name in self.squeezable if self.guests[name].seen.size < GUEST_MIB - SQUEEZED_MIB}
 
     @property
     def kills(self) -> int:

@@ -1,7 +1,5 @@
 """Parts of the campaign of faults that need no guests: the choice of faults, what is missing, and the table."""
 
-import json
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -63,12 +61,6 @@ def test_ended_guest_must_be_forgotten() -> None:
     assert what_is_missing(row(mem_usable=None), 7, (7, 10), {"a": guest(honest=False)}) == "", "nobody waits for a liar"
 
 
-def test_booting_guest_must_only_be_known() -> None:
-    booting = {"a": guest(boots=True)}
-    assert what_is_missing(row(mem_usable=None, stats_age=None, blocked={"*": "no statistics"}), 7, (7, 10), booting) == ""
-    assert "knows a" in what_is_missing({**STATUS, "guests": {}}, 7, (7, 10), booting)
-
-
 def test_guest_is_below_its_guarantee_by_its_least_size() -> None:
     assert guest(least=150.0).is_below
     assert not guest(least=159.5).is_below, "a balloon moves by whole pages"
@@ -113,19 +105,3 @@ def test_table_has_a_line_per_kind() -> None:
     summary = fault_report.summary(found)
     assert "101 faults of 2 kinds, 1 of which broke something (late: 1)" in summary
     assert "1 more could not be tried" in summary
-
-
-def test_report_fills_the_pages(tmp_path: Path) -> None:
-    page, readme = tmp_path / "docs/safety.md", tmp_path / "benchmarks/faults/README.md"
-    for path in (page, readme):
-        path.parent.mkdir(parents=True)
-        path.write_text("# Safe?\n\n<!-- faults -->\n\nold\n\n<!-- end -->\n\nafter\n")
-    (tmp_path / "faults.jsonl").write_text("".join(json.dumps(result(number, "mom-killed")) + "\n" for number in (1, 2)))
-    campaign.main(["report", "--results", str(tmp_path), "--docs", str(page.parent)])
-    assert "2 faults of 1 kinds" in page.read_text()
-    assert "| mom is killed, and started again | 2 | 0 |" in readme.read_text()
-    assert "old" not in page.read_text() + readme.read_text()
-    kept = campaign.Campaign(1, ["mom-killed"], campaign.Plan(), tmp_path, print)
-    assert kept.done() == {1, 2}
-    with pytest.raises(SystemExit):
-        campaign.main(["run", "--kinds", "no-such-kind"])

@@ -6,31 +6,18 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import bench_collisions
-import bench_reaction
 import compare_laws
 import compare_real
-import pytest
 import squeeze
 import squeeze_report
 from compared import Course, simulated
 from tables import filled, results_in
 
-from mom_core import load_config
-from mom_daemon.plugins.declared import check_plugins
-
 ROOT = Path(__file__).resolve().parents[2]
-LIBVIRTD: Any = SimpleNamespace(uri="test:///default", pid_folder=Path("/run/none"))
 SECONDS = 60.0
-
-
-@pytest.mark.parametrize("variant", bench_reaction.COST_VARIANTS)
-def test_configuration_of_the_reaction_benchmark_is_valid(variant: str, tmp_path: Path) -> None:
-    path = bench_reaction.configuration(LIBVIRTD, tmp_path, 5.0, bench_reaction.COST_VARIANTS[variant], 1024)
-    assert list(load_config(str(path)).plugins) == ["host", "libvirt", "balloon", "policy"]
 
 
 def test_squeeze_figures_in_documents_are_current() -> None:
@@ -40,22 +27,6 @@ def test_squeeze_figures_in_documents_are_current() -> None:
     for page in pages:
         text = page.read_text("utf-8")
         assert text == squeeze_report.restated(text, figures), f"{page.name}: python benchmarks/squeeze/squeeze.py report --docs docs"
-
-
-def test_figures_are_filled_in() -> None:
-    text = "| <!-- =a -->1<!-- = --> | ![old](a.svg) | ![old, 1](b.svg)<!-- of b --> | <!-- =a -->3 s<!-- = -->"
-    told = "| <!-- =a -->2 s<!-- = --> | ![old](a.svg) | ![new](b.svg)<!-- of b --> | <!-- =a -->2 s<!-- = -->"
-    assert squeeze_report.restated(text, {"a": "2 s", "b": "new"}) == told
-    with pytest.raises(ValueError, match="no figure is called b"):
-        squeeze_report.restated(text, {"a": "2 s"})
-
-
-def test_configuration_of_ksm_comparison_is_valid(tmp_path: Path) -> None:
-    path = tmp_path / "mom.yaml"
-    for law in (compare_laws.SHORT, compare_laws.SOLD):
-        text = compare_laws.CONFIG.format(folder=tmp_path, uri=LIBVIRTD.uri, pids=LIBVIRTD.pid_folder, law=law)
-        path.write_text(text, encoding="utf-8")
-        assert check_plugins(load_config(str(path))).errors == []
 
 
 def test_ksm_comparison_reports_stored_results(tmp_path: Path) -> None:

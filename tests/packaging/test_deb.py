@@ -177,18 +177,6 @@ def test_links_in_its_pages_lead_to_what_it_has_or_to_the_repository(installed: 
             assert "://" in target or (page.parent / target).exists(), f"{page.relative_to(folder)}: {target}"
 
 
-def test_every_verb_has_a_page_of_the_manual(installed: Path) -> None:
-    verbs = re.findall(r"^\| `(mom [^`]*)` \|", (ROOT / "docs/cli.md").read_text(), re.M)
-    of_the_kit = {"mom plugin new", "mom plugin check"}  # which is for authors, and not in it
-    pages = {path.name for path in (installed / "usr/share/man/man1").iterdir()}
-    assert pages == {f"{verb.replace(' ', '-')}.1.gz" for verb in ["mom", "momd", *(verb for verb in verbs if verb not in of_the_kit)]}
-
-
-def test_shells_complete_its_verbs(installed: Path) -> None:
-    for place in ("bash-completion/completions/mom", "zsh/vendor-completions/_mom", "fish/vendor_completions.d/mom.fish"):
-        assert "_MOM_COMPLETE" in (installed / "usr/share" / place).read_text()
-
-
 def test_the_systems_libvirt_is_found_and_nothing_else_of_the_system(installed: Path, tmp_path: Path) -> None:
     """In a folder that stands for the system's."""
     for name in ("libvirt", "libvirtmod", "other"):

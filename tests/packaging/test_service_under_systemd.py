@@ -215,16 +215,6 @@ def test_a_restart_keeps_what_was_applied(service: Service) -> None:
     assert service.knob() == 0
 
 
-def test_shipped_spans_leave_time_to_act_within_30_s() -> None:
-    """A mom that hangs is killed and replaced, or it is stopped and its changes are put back."""
-    unit = (ROOT / "packaging/mom.service").read_text()
-    assert all(f"\n{shipped}\n" in unit for shipped in SPANS)
-    spans = {name: int(seconds) for name, seconds in re.findall(r"^(\w+Sec)=(\d+)s$", unit, re.MULTILINE)}
-    assert spans["WatchdogSec"] + spans["TimeoutAbortSec"] < WITHIN_SECONDS - 5
-    assert spans["TimeoutStopSec"] + 10 < WITHIN_SECONDS
-    assert "--if-unclean --timeout 10\n" in unit
-
-
 @pytest.mark.parametrize("way", ["killed", "stopped"])
 def test_a_mom_that_dies_or_hangs_is_replaced_and_its_changes_stay(service: Service, way: str) -> None:
     service.start()
@@ -320,51 +310,6 @@ def test_a_restart_with_a_wrong_configuration_puts_everything_back(service: Serv
     wait_until(lambda: service.knob() == 0, service.said)
     service.wait("it is not tried again", "mom", "failed")
     service.wait("it has done its work", "mom-restore", "inactive")
-
-
-def earlier(text: str) -> str:
-    """A unit of this as it was shipped when mom was root."""
-    changed = {
-        "User=mom\nGroup=mom\n": "",
-        "=-+/bin/sh": "=-/bin/sh",
-        "=+/bin/sh": "=/bin/sh",
-        "CapabilityBoundingSet=\n": "CapabilityBoundingSet=CAP_SYS_PTRACE CAP_SYS_RESOURCE CAP_CHOWN\n",
-        "ProtectControlGroups=yes\n": "",
-        "Wants=mom-helper.socket mom-libvirt-helper.socket\n": "",
-        "After=mom-helper.socket mom-helper.service mom-libvirt-helper.socket mom-libvirt-helper.service\n": "",
-    }
-    for now, then in changed.items():
-        text = text.replace(now, then)
-    return text
-
-
-def test_a_mom_that_was_root_hands_over_to_one_that_is_not(service: Service) -> None:
-    """As the packages' scripts do it: the new units take the place of the old ones, and mom is restarted."""
-    units = {path: path.read_text() for name in ("mom", "mom-restore") if (path := service.systemd.units / f"{name}.service")}
-    for path, text in units.items():
-        path.write_text(earlier(text))
-    service.systemd.systemctl("daemon-reload")
-    service.start()
-    before, ledger = service.main_pid(), service.ledger()
-    assert service.owner(before) == 0
-    assert (service.folder / "lib/mom").stat().st_uid == 0
-
-    for path, text in units.items():
-        path.write_text(text)
-    service.systemd.systemctl("daemon-reload")
-    service.systemd.systemctl("start", "mom-helper.socket")
-    hands_over = [str(BIN / "mom"), "config", "hand-over", "/run/mom-helper/before", "-c", str(service.folder / "mom.yaml")]
-    told = service.systemd.run("env", *service.environment, *hands_over)
-    assert (told.returncode, told.stdout.split(": ")[-1]) == (0, "the original value is 0\n"), told.stdout + told.stderr
-    service.systemd.systemctl("try-restart", "--no-block", "mom")
-    service.is_replaced(before)
-    assert service.owner(service.main_pid()) == MOM
-    assert service.ledger() == ledger, "the entry is the old one, with its time"
-    assert {path.stat().st_uid for path in (service.folder / "lib/mom").rglob("*")} == {MOM}
-    assert service.systemd.systemctl("stop", "mom").returncode == 0
-    assert service.knob() == 0
-    assert service.systemd.systemctl("stop", "mom-helper.socket", "mom-helper.service").returncode == 0
-    assert service.knob() == 0, "the helper does not take what the old mom had set for what stood there before"
 
 
 def test_what_mom_sets_outlives_the_helper_and_goes_back_through_another_one(service: Service) -> None:

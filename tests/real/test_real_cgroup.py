@@ -1,61 +1,25 @@
 """Control groups of the real kernel: pressure of a real guest beside cgroups v1, and v2 in a guest whose kernel has them to itself."""
 
 import json
-import os
 import shutil
 import statistics
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cgroup_image import facts
-from grouped_guests import ROOT, grouped_guests
 from guest_image import CannotBuild
-from mom_run import MomRun
-from real_guests import Lab, not_here
-
-from mom_devkit import wait_until
+from real_guests import not_here
 
 pytestmark = pytest.mark.real
 
 MIB = 1 << 20
-
-CONTROLLERS = ("cpu", "memory", "blkio")
 
 DRIVERS = "import growth_driver, cgroup_driver; growth_driver.try_out(); cgroup_driver.main()"
 """Growth first: it needs a machine without swap."""
 
 
 # --- cgroups v2 beside v1, with libvirt --------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def grouping() -> Iterator[Lab]:
-    """Starts guests on a libvirtd that puts each into groups of its own."""
-    if os.geteuid() != 0 or not (ROOT / "memory/memory.soft_limit_in_bytes").exists():
-        not_here("cgroups v1 with the controller memory, and root, are needed")
-    with grouped_guests(CONTROLLERS) as lab:
-        yield lab
-
-
-def test_pressure_comes_from_the_unified_hierarchy_beside_cgroups_v1(mom: MomRun, grouped: Lab) -> None:
-    unified = ROOT / "unified"
-    if not (unified / "memory.pressure").exists():
-        not_here("the unified hierarchy, with pressure, is needed beside cgroups v1")
-    guest = grouped.start("hybrid").wait_until_up()
-    own = unified / guest.name
-    own.mkdir()
-    try:
-        (own / "cgroup.procs").write_text(str(guest.pid))
-        mom.configure({"libvirt": grouped.libvirtd.settings(), "cgroup": {}})
-        mom.start()
-        wait_until(lambda: mom.guest_rows().get(guest.name, {}).get("host_psi_memory_some_avg10") is not None, "pressure", 60)
-        mom.stop()
-    finally:
-        guest.destroy()
-        wait_until(lambda: not (own / "cgroup.procs").read_text(), "the group is empty")
-        own.rmdir()
 
 
 # --- cgroups v2, in a guest -------------------------------------------------------------------------------------------------------------

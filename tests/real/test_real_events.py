@@ -8,16 +8,12 @@ from pathlib import Path
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
 from libvirt_mom import LibvirtMom
-from private_libvirtd import PrivateLibvirtd
 from real_guests import Lab, RealGuest
 
-from mom_core import Engine, Report, Status
-from mom_devkit import config_of, wait_until
+from mom_devkit import wait_until
 from mom_plugins_libvirt.events import GuestEvent
 
 pytestmark = pytest.mark.real
-
-PERIOD = "balloon_stats_period"
 
 
 @dataclass
@@ -93,25 +89,3 @@ def test_limits_and_agents_are_heard_of_and_wake_nobody(listener: Listener, lab:
     (tune,) = listener.hypervisor.io_tunes([guest.entity])[guest.uuid]
     assert tune.current["total_bytes_sec"] == 1 << 20, "the event had the description read again"
     assert listener.woken == []
-
-
-INTERVAL, BOUND_SECONDS = 600.0, 120.0
-"""A fraction of an interval, so that no scheduled cycle can have done it."""
-
-
-def test_guests_that_start_are_managed_soon_after(libvirtd: PrivateLibvirtd, lab: Lab, tmp_path: Path) -> None:
-    """Managed: in the snapshot, and its statistics switched on; with an interval of minutes, so only events can have done it."""
-    reports: list[Report] = []
-
-    def managed() -> set[str]:
-        outcomes = [outcome for report in reports for outcome in report.outcomes if outcome.status is Status.APPLIED]
-        return {outcome.decision.entity.id for outcome in outcomes if outcome.decision.control == PERIOD}
-
-    engine = Engine(config_of(tmp_path, {"libvirt": libvirtd.settings()}, interval=INTERVAL), on_report=reports.append)
-    engine.start()
-    try:
-        wait_until(lambda: reports, "the first cycle")
-        guests = [lab.start(f"soon{number}", mib=128, period=0) for number in range(2)]
-        wait_until(lambda: {guest.uuid for guest in guests} <= managed(), "they are managed", BOUND_SECONDS)
-    finally:
-        engine.stop()

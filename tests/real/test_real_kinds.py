@@ -9,7 +9,7 @@ from typing import Any
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
-from libvirt_mom import LibvirtMom, another_host, libvirt_mom
+from libvirt_mom import LibvirtMom, libvirt_mom
 from private_libvirtd import PrivateLibvirtd
 from real_guests import Lab, RealGuest
 
@@ -212,28 +212,6 @@ def test_a_guest_is_left_alone_while_it_is_snapshotted_and_nobody_waits_for_that
         pytest.skip(f"no snapshot took long enough to be seen: {raised}")
     wait_until(lambda: mom.blocked(guest) == {}, "it is over")
     mom.hypervisor.set_balloon(guest.entity, 150 * MIB)
-
-
-def test_a_guest_that_migrates_is_left_alone_on_both_sides_and_managed_where_it_arrives(mom: LibvirtMom, lab: Lab) -> None:
-    with another_host(lab.libvirtd) as other, libvirt_mom(other) as there:
-        mom.hypervisor.guests()
-        there.hypervisor.guests()
-        guest = lab.start("migrates").wait_until_up()
-        assert mom.blocked(guest) == {}
-        guest.domain.migrateSetMaxSpeed(2)
-        parameters = {libvirt.VIR_MIGRATE_PARAM_URI: f"unix://{other.folder}/migration"}
-        with meanwhile(lambda: guest.domain.migrate3(libvirt.open(other.uri), parameters, libvirt.VIR_MIGRATE_LIVE)):
-            wait_until(lambda: mom.blocked(guest) == {"*": "the guest is being migrated out"}, "mom knows", 60)
-            with pytest.raises(GuestBusy, match="being migrated"):  # not that there was no answer in time
-                mom.hypervisor.set_balloon(guest.entity, 150 * MIB)
-            assert there.blocked(guest)["*"] == "the guest is paused, being migrated"
-            guest.domain.migrateSetMaxSpeed(10_000)
-        assert mom.guest(guest) is None
-        for side, what in ((mom, "stopped, migrated away"), (there, "started, migrated here"), (there, "resumed, after migration")):
-            side.hears(f"guest {guest.name} {what}")
-        wait_until(lambda: there.blocked(guest) == {}, "it is managed there")
-        there.hypervisor.set_balloon(guest.entity, 150 * MIB)
-        wait_until(lambda: there.size(guest) == 150 * MIB, "the guest is smaller")
 
 
 def test_a_guest_whose_kernel_crashes_is_left_alone(mom: LibvirtMom, lab: Lab) -> None:

@@ -3,13 +3,11 @@
 import json
 import re
 import shutil
-import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 from http_over_tcp import tcp_settings
@@ -95,16 +93,6 @@ def test_every_variable_of_the_dashboard_has_values(prometheus: Prometheus) -> N
         assert values - {None}, variable
 
 
-def test_no_panel_lies_upon_another() -> None:
-    taken: set[tuple[int, int]] = set()
-    for panel in json.loads((PACKAGING / "grafana/mom.json").read_text())["panels"]:
-        at = panel["gridPos"]
-        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
-        assert not cells & taken, panel["title"]
-        assert max(x for x, _ in cells) < 24
-        taken |= cells
-
-
 def test_every_alert_rule_is_evaluated_without_an_error_and_knows_its_metrics(prometheus: Prometheus) -> None:
     wait_until(lambda: all(rule["lastEvaluation"] > "0002" for rule in rules(prometheus)), lambda: "no rule was evaluated")
     for rule in rules(prometheus):
@@ -129,15 +117,3 @@ def test_the_alert_rules_fire_when_they_should_and_only_then(tests: str) -> None
         not_here("there is no promtool (apt-get install prometheus)")
     tested = subprocess.run(["promtool", "test", "rules", tests], cwd=PACKAGING / "prometheus", capture_output=True, text=True, check=False)
     assert tested.returncode == 0, tested.stdout + tested.stderr
-
-
-def test_without_the_token_nothing_is_scraped(prometheus: Prometheus) -> None:
-    (target,) = prometheus.client.get("/api/v1/targets").json()["data"]["activeTargets"]
-    answer = httpx.get(target["scrapeUrl"], verify=_trusting())
-    assert answer.status_code == 401
-
-
-def _trusting() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context

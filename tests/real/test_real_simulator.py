@@ -15,13 +15,13 @@ MEMBERS = (
     Member("large", 768, base=200, files=64, reads=1024),
     Member("swaps", 448, base=100, burst=100, period=40, duty=50, files=8, reads=512, swap=128),
 )
-SETTLED_SECONDS = 15.0
+SETTLED_SECONDS = 12.0
 
 
 @pytest.fixture(scope="module")
 def tracks(laboratory: Lab, tmp_path_factory: pytest.TempPathFactory) -> tuple[Track, Track, float]:
     """What was seen of four real guests, and of the same simulated, in how many seconds."""
-    course = Course(MEMBERS, seconds=40.0, room=1250.0, loads=({"at": 20.0, "lasts": 60.0, "mib": 200.0},))
+    course = Course(MEMBERS, seconds=30.0, room=1250.0, loads=({"at": 15.0, "lasts": 60.0, "mib": 200.0},))
     if available_mib() < LEAST_LEFT_MIB + 4096:
         not_here(f"only {available_mib()} MiB are available")
     folder = tmp_path_factory.mktemp("compared")

@@ -135,7 +135,7 @@ class _FileByFile(LoadScopeScheduling):  # type: ignore[misc]  # as above
     FIRST = ("agents", "cgroup", "eviction", "kinds", "kubernetes_node", "numa", "offload", "qos", "service", "two_moms")
     """Files that take a minute or more begin first: were one the last to begin, all other workers would wait for it."""
 
-    _CONTROL_GROUPS = ("test_real_cgroup", "test_real_numa", "test_real_offload", "test_real_qos")
+    _CONTROL_GROUPS = ("test_real_numa", "test_real_offload", "test_real_qos")
     """Their libvirtd makes the group of all guests on this host, and they remove it: one after another."""
 
     def _split_scope(self, nodeid: str) -> str:

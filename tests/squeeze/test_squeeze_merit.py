@@ -8,16 +8,11 @@ from typing import Any, cast
 
 import pytest
 import squeeze_report
-import steady_host
 from guest_hosts import GuestHost
 from guests_told import Listener, lines, quantile, work
-from host_swap import HostSwap
-from managers import could_be_reserved, state_in
 from merit import Moment, taken_at_work, taken_unfelt
 from mixes import read_mixes
 from one_run import Squeeze, warming
-from processes import descendants, system_seconds, thread_seconds
-from tables import filled
 
 LINE = (
     "DEMAND {since:.1f} held=150 lost=0.0 filled={filled:.2f} kills={kills} ran={ran:.1f} met={met} bursts={bursts} swap=2048 oom={kills} "
@@ -58,11 +53,6 @@ def heard(*told: tuple[float, bytes]) -> Listener:
 def test_work_is_the_ratio_of_slots_done_in_time() -> None:
     done = work([heard((0, said(100, 1000)), (60, said(160, 1540)))], 0, 60)
     assert done.share == pytest.approx(0.9)
-
-
-def test_silent_guest_does_not_work() -> None:
-    done = work([heard((0, said(100, 1000)), (30, said(130, 1300)))], 0, 60)
-    assert done.share == pytest.approx(0.5)
 
 
 def test_work_counts_kills_and_bursts_since_its_beginning() -> None:
@@ -156,55 +146,6 @@ def test_work_is_back_once_every_ten_seconds_have_enough_of_it() -> None:
     assert warming(squeezed_since(0), 160.0) == {"taken": 2500, "least_work": 1.0, "back": 0.0}
 
 
-def test_kernel_time_and_child_processes_are_read_from_proc(tmp_path: Path) -> None:
-    def process(pid: int, name: str, user: int, system: int, children: str = "") -> None:
-        (tmp_path / str(pid) / "task" / str(pid)).mkdir(parents=True)
-        (tmp_path / str(pid) / "comm").write_text(f"{name}\n")
-        (tmp_path / str(pid) / "stat").write_text(f"{pid} ({name}) S " + "0 " * 10 + f"{user} {system}" + " 0" * 8)
-        (tmp_path / str(pid) / "task" / str(pid) / "children").write_text(children)
-
-    process(1, "kswapd0", 0, 300)
-    process(20, "mom", 50, 50, "21 ")
-    process(21, "taker", 10, 200, "22 ")
-    process(22, "other", 0, 100)
-    assert thread_seconds("kswapd0", tmp_path) == 3.0
-    assert sorted(descendants(20, tmp_path)) == [21, 22]
-    assert system_seconds([21, 22, 99], tmp_path) == 3.0
-
-
-def test_memory_of_compressed_swap_counts_as_the_guests(tmp_path: Path) -> None:
-    stat = tmp_path / "zram7" / "mm_stat"
-    stat.parent.mkdir()
-    stat.write_text("  1073741824 200000000 209715200 0 0 0 0 0\n")
-    assert HostSwap("7", tmp_path).held_mib() == (1024.0, 200.0)
-    assert steady_host.store_mib(HostSwap("7", tmp_path).store) == 200.0
-    assert steady_host.store_mib("") == 0.0
-
-
-def test_each_kind_of_balloon_has_its_row() -> None:
-    plain = [{**RUN, "bursts": 36, "bursts_late": late, "taken": taken} for late, taken in ((0, 9000), (2, 9400))]
-    runs = [*plain, {**RUN, "bursts": 36, "bursts_late": 1, "kills": 3, "fpr": True}, {**RUN, "manager": "ksm", "bursts": 20}]
-    lines = squeeze_report.figures_table(runs, {name: read_mixes()[name] for name in ("bursty", "tiny")}, {}).splitlines()
-    assert lines[2].startswith("| `bursty` | KSM alone (ksmtuned's law) | plain | 1 | 12,288 | 9,500 |")
-    assert "| - | 1.9 | 90 | 99.0 % |" in lines[2], "an earlier run has not counted late bursts"
-    assert lines[3].startswith("| `bursty` | mom | plain | 2 | 12,288 | 9,200 (9,000 to 9,400) |")
-    assert "| 0 | 1 (0 to 2) of 36 | 1.9 | 90 |" in lines[3]
-    assert lines[4].startswith("| `bursty` | mom | free page reporting | 1 |")
-    assert "| 3 | 1 of 36 |" in lines[4]
-    assert lines[5].startswith("| `tiny` | not run yet |")
-
-
-def test_table_of_recorded_days_shows_harm_before_memory_taken() -> None:
-    runs = [
-        {**RUN, "mix": mix, "bursts": 9, "deficit": deficit, "deficit_longest": 90.5}
-        for mix, deficit in (("days", 120), ("days-may", 1400))
-    ]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in squeeze_report.days_table(runs).splitlines()]
-    assert rows[2][:5] == ["made up", "mom", "1", "0", "99.0 %"]
-    assert rows[2][8:11] == ["120.0", "90.5", "9,500"]
-    assert rows[3][0] == "may"
-
-
 def test_deficit_counts_guests_below_their_full_size() -> None:
     host = cast("GuestHost", SimpleNamespace(sizes=lambda: {"a": 512.0}))
     full = {"a": 1024.0, "silent": 1024.0}
@@ -213,20 +154,3 @@ def test_deficit_counts_guests_below_their_full_size() -> None:
     assert squeeze.deficit.longest >= 0.25
     assert squeeze.deficit.kib_seconds == pytest.approx(squeeze.deficit.longest * 512 * 1024)
     assert squeeze.deficit.guest_seconds == pytest.approx(2 * squeeze.deficit.longest)
-
-
-def test_filled_page_keeps_the_text_around_its_tables() -> None:
-    text = "Before.\n<!-- one -->\n\nold\n\n<!-- end -->\nAfter.\n"
-    assert filled(text, {"one": "| new |"}) == "Before.\n<!-- one -->\n\n| new |\n\n<!-- end -->\nAfter.\n"
-    with pytest.raises(ValueError, match="no place for two"):
-        filled(text, {"two": ""})
-
-
-def test_state_of_the_host_is_read_from_mom() -> None:
-    assert state_in({"host": {"fields": {"host_memory_state": "hard"}}}) == "hard"
-    assert state_in({"host": {"fields": {"host_memory_state": None}}}) == ""
-    assert state_in({}) == ""
-
-
-def test_silent_mom_has_not_refused(tmp_path: Path) -> None:
-    assert could_be_reserved(tmp_path / "nobody.sock") is None

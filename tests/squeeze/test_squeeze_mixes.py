@@ -2,16 +2,15 @@
 
 import subprocess
 import time
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import on_simulator
 import pytest
 from made_up_machines import DATE, write_machines
-from mixes import QUICK, Mix, read_mixes
+from mixes import Mix, read_mixes
 from real_guests import COMMAND_LINE
-from squeeze import compared, done, main
+from squeeze import done
 
 MIXES = read_mixes()
 
@@ -33,18 +32,6 @@ def test_mix_fits_into_its_guests(name: str) -> None:
         assert member.phase < one.period
 
 
-def test_error_in_the_mixes_names_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "mixes.yaml"
-    path.write_text("odd: {why: x, protocol: {}, guests: {a: {count: 1, memory: 1024, base: 10, brust: 3}}}")
-    with pytest.raises(ValueError, match=r"mixes\.yaml.*\n(.*\n)*.*brust"):
-        read_mixes(path)
-
-
-def test_bursts_are_spread_over_the_period() -> None:
-    assert [member.phase for member in MIXES["bursty"].members()] == [10 * index for index in range(12)]
-    assert {member.phase for member in MIXES["steady"].members()} == {0}
-
-
 def test_guest_gets_the_arguments_of_its_program() -> None:
     member = next(MIXES["leaking"].members())
     assert member.demand(1000) == "1000,200,350,3000,1,0,0,0,320,4000,0,0"
@@ -55,20 +42,6 @@ def test_guest_gets_the_arguments_of_its_program() -> None:
     assert len(others) == 12, "cold memory differs between guests"
     assert seed in others
     assert {member.demand(1000).rpartition(",")[2] for member in MIXES["alike"].members()} == {"0"}
-
-
-@pytest.mark.processes
-@pytest.mark.parametrize("mix", ["bursty", "leaking", "cold", "alike", "warming"])
-def test_the_guests_program_takes_what_it_is_told(mix: str, program: Path) -> None:
-    member = next(MIXES[mix].members())
-    group = member.group.model_copy(update={"base": 1, "burst": 0, "files": 0, "cold": min(1, member.group.cold)})
-    told = replace(member, group=group).demand(int(time.time())).split(",")
-    with subprocess.Popen([program, *told], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline().startswith("DEMAND ")
-        finally:
-            process.kill()
 
 
 @pytest.mark.processes
@@ -100,16 +73,6 @@ def test_recorded_days_are_scaled_to_the_guests(tmp_path: Path) -> None:
     assert all(len(COMMAND_LINE + member.arguments(10**10)) < 2048 for member in made_up.members()), "the kernel ignores the rest"
 
 
-def test_truthful_goal_is_compared_on_recorded_days_only() -> None:
-    assert "mom-truthful" in compared(MIXES["days"])
-    assert "mom-truthful" not in compared(MIXES["bursty"])
-
-
-def test_offload_is_compared_on_hosts_with_swap_only() -> None:
-    assert "mom-offload" in compared(MIXES["cold"])
-    assert "mom-offload" not in compared(MIXES["bursty"])
-
-
 @pytest.mark.parametrize("manager", ["nothing", "mom-original", "pve", "ksm", "mom"])
 def test_manager_is_squeezed_on_the_simulator(manager: str) -> None:
     small = MIXES["leaking"].model_dump() | {"protocol": {**MIXES["leaking"].protocol.model_dump(), "ramp": 200.0}}
@@ -136,20 +99,6 @@ def test_each_means_takes_more_of_simulated_cold_memory() -> None:
     assert taken == sorted(set(taken)), "no swap, the kernel with zram, KSM alone, mom without offload, mom with it"
     assert taken[1] < 1.2 * taken[0], "the kernel begins to swap when a burst may exhaust the host, as on real guests"
     assert taken[4] > 1.3 * taken[3]
-
-
-@pytest.mark.long
-def test_simulation_prints_what_each_manager_takes(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["simulate", "tiny"])
-    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()] == [
-        ["tiny", name] for name in ("nothing", "mom-original", "pve", "ksm", "mom")
-    ]
-
-
-def test_mix_for_a_first_look_is_not_compared_with_the_others(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["simulate", QUICK])
-    assert "invalid choice" in capsys.readouterr().err
 
 
 def test_run_is_not_repeated_unless_it_was_done_with_other_options() -> None:

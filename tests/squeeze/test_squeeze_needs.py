@@ -3,7 +3,7 @@
 import gzip
 import json
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import squeeze_report
 from guests_told import Listener, lines
 from merit import Inside, Moment
 from mixes import read_mixes
-from needs import Needs, backed_mib, calm, could_be_taken, inside_of, kernel, look_into, needs_in
+from needs import Needs, backed_mib, calm, could_be_taken, inside_of, kernel, needs_in
 
 SMAPS = """\
 55943ac25000-55943b0a5000 rw-p 00000000 00:00 0                          [heap]
@@ -61,10 +61,6 @@ def test_guest_memory_is_distinguished_from_a_code_buffer_of_nearly_its_size() -
     assert backed_mib(SMAPS, 196608) is None
 
 
-def test_two_mappings_of_the_same_size_cannot_be_distinguished() -> None:
-    assert backed_mib(SMAPS + SMAPS, 1048576) is None
-
-
 def test_program_that_grows_or_has_just_begun_is_not_calm() -> None:
     assert calm(heard((8, line(1, 150)), (1, line(8, 150)))) is not None
     assert calm(heard((8, line(1, 150)), (1, line(8, 400)))) is None
@@ -86,12 +82,6 @@ def test_details_of_a_guest_need_all_figures() -> None:
     incomplete = record()
     del incomplete["balloon.usable"]
     assert inside_of(incomplete, SMAPS, 829, program) is None
-
-
-def test_guest_whose_process_has_ended_is_left_out() -> None:
-    listeners = {"worker-01": heard((8, line(1, 150)), (1, line(8, 150)))}
-    assert look_into({"worker-01": record()}, {}, listeners) == {}
-    assert look_into({"worker-01": record()}, {"worker-01": 1 << 30}, listeners) == {}
 
 
 def test_moving_balloon_does_not_change_the_kernels_need() -> None:
@@ -124,25 +114,6 @@ def test_needs_are_the_peak_of_programs_kernels_and_processes_less_merged_memory
     assert needs == Needs(programs=4050, kernels=12 * 92, processes=12 * 107, merged=470, free=12 * 18)
     assert needs.total == 5968
     assert could_be_taken(15570, 500, needs) == 9102
-
-
-def test_guests_without_details_count_like_the_others() -> None:
-    needs = needs_in([moment(1, {"worker-00": REST})])
-    assert needs is not None
-    assert needs.processes == 12 * 107
-
-
-def test_trace_without_details_has_no_needs() -> None:
-    assert needs_in([moment(1, {})]) is None
-
-
-def test_trace_holds_details_only_where_there_are_some() -> None:
-    assert "inside" not in moment(1, {}).as_json()
-    whole = moment(1, {"worker-00": REST})
-    assert whole.as_json()["inside"] == {"worker-00": asdict(REST)}
-    assert Moment.from_json(whole.as_json()) == whole
-    older = {name: value for name, value in moment(1, {}).as_json().items() if name != "programs"}
-    assert Moment.from_json(older).programs == 0
 
 
 OLD: dict[str, Any] = {"mix": "bursty", "manager": "mom", "ended": "host exhausted", "seconds": 597, "kills": 0, "taken": 9000}

@@ -34,13 +34,3 @@ def test_nothing_counts_as_taken_while_a_program_is_slow_or_after_a_kill() -> No
     ]
     assert programs.result(trace, UNSQUEEZED, UNSQUEEZED)["taken_within_bound"] == 100
     assert programs.result(trace, {}, {}) == {}
-
-
-def test_the_table_shows_what_programs_feel_before_what_was_taken() -> None:
-    figures = {"latencies": {"pgbench": [11.0, 60.0], "redis": [2.0, 21.0], "sort": [4000.0, 5000.0]}, "latencies_unsqueezed": UNSQUEEZED}
-    run = {"mix": "programs", "manager": "mom", "fpr": True, "kills": 0, "ended": "host exhausted", "seconds": 300, "taken": 7000}
-    lines = programs.programs_table([{**run, **figures, "taken_within_bound": 6500}]).splitlines()
-    assert lines[2].startswith("| unsqueezed |  | 1 | 10.0 | 50.0 | 2.0 | 20.0 | - |")
-    assert lines[3].startswith(
-        "| mom | free page reporting | 1 | 11.0 | 60.0 | 2.0 | 21.0 | 4.0 | 5.0 | - | - | 6,500 | 0 | host exhausted"
-    )

@@ -148,24 +148,6 @@ def test_the_changelog_keeps_its_form_and_knows_this_version() -> None:
         assert f"\n{version.partition(' - ')[0]}: https://" in text
 
 
-def test_the_repository_has_one_address_and_another_is_written_everywhere_by_one_command(tmp_path: Path) -> None:
-    now = pyproject("mom_core")["project"]["urls"]["Homepage"]
-    subprocess.run(["git", "clone", "--quiet", ROOT, tmp_path / "clone"], timeout=60, check=True)
-    command = [sys.executable, str(tmp_path / "clone/packaging/address.py")]
-    assert subprocess.check_output(command, text=True, timeout=60).strip() == now
-    assert subprocess.run([*command, "forge.example/o/n"], capture_output=True, timeout=60, check=False).returncode == 2
-    subprocess.run([*command, "https://forge.example/owner/name"], timeout=60, check=True)
-    owner = now.split("/")[-2]
-    left = subprocess.run(
-        ["git", "-C", tmp_path / "clone", "grep", "-n", f"{owner}/"], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert left.stdout == ""
-    for folder in DISTRIBUTIONS:
-        about = tomllib.loads((tmp_path / "clone" / folder / "pyproject.toml").read_text())["project"]["urls"]
-        assert all(link.startswith("https://forge.example/owner/name") for link in about.values())
-        assert set(pyproject(folder)["project"]["urls"]) == set(about)
-
-
 def test_a_release_is_stamped_everywhere_by_one_command(tmp_path: Path) -> None:
     """`packaging/version.py`, in a copy of what says the version: all of it, and no requirement of others, nor a second time."""
     for path in [*ROOT.glob("mom_*/pyproject.toml"), *ROOT.glob("mom_*/src/*/*.py"), *ROOT.glob("packaging/**/*")]:
@@ -246,11 +228,6 @@ def test_tests_of_a_distribution_take_nothing_from_conftest_while_they_run() -> 
     """Where all distributions are tested at once, pytest has read every one of their `conftest`, and has the last by that name."""
     found = [str(path) for path in ROOT.glob("mom_*/tests/*.py") if re.search(r"^from conftest import", path.read_text(), re.M)]
     assert found == []
-
-
-def test_no_file_is_named_for_nothing() -> None:
-    empty = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "handler"}
-    assert [str(path) for folder in DISTRIBUTIONS for path in modules(folder) if path.stem in empty] == []
 
 
 def brought_by(extra: str) -> set[str]:

@@ -2,8 +2,6 @@
 
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -61,41 +59,8 @@ def test_operators_and_definitions_are_in_the_grammar() -> None:
     assert found.groups() == ("def", "half-of")
 
 
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [("-7", "-7"), ("0x1F", "0x1F"), ("0o17", "0o17"), (".5", ".5"), ("25E-2", "25E-2"), ("007", None), ("a1", None), ("1e", None)],
-)
-def test_numbers_and_nothing_else_get_the_colour_of_numbers(text: str, number: str | None) -> None:
-    found = pattern("number").search(f"({text} ")
-    assert (found.group() if found else None) == number
-
-
-def test_all_patterns_are_used_and_can_be_compiled() -> None:
-    repository = GRAMMAR["repository"]
-    used = {item["include"].removeprefix("#") for item in repository["form"]["patterns"]}
-    assert used == set(repository) - {"form"}
-    for rule in repository.values():
-        for each in [rule, *rule.get("patterns", [])]:
-            for key in ("match", "begin", "end"):
-                re.compile(each.get(key, ""))
-
-
 def test_the_extension_names_files_that_exist() -> None:
     package = json.loads((EDITORS / "package.json").read_text())["contributes"]
     for path in [package["languages"][0]["configuration"], package["grammars"][0]["path"]]:
         json.loads((EDITORS / path).read_text())
     assert package["grammars"][0]["scopeName"] == GRAMMAR["scopeName"]
-
-
-@pytest.mark.skipif(shutil.which("vim") is None, reason="vim is not installed")
-def test_vim_reads_its_files(tmp_path: Path) -> None:
-    path = tmp_path / "p.policy"
-    path.write_text('(def f (x) (guest.Control "k" 5)) # c\n')
-    script = tmp_path / "ask.vim"
-    columns = (2, 13, 19, 27, 31, 36)
-    echoes = "".join(f'call add(g:found, synIDattr(synID(1, {column}, 1), "name"))\n' for column in columns)
-    script.write_text(f"let g:found = []\n{echoes}call writefile(g:found, '{tmp_path}/found')\nqa!\n")
-    settings = ["--cmd", f"set rtp^={EDITORS}/vim", "-c", "filetype plugin on", "-c", "syntax on", "-c", f"edit {path}", "-S", str(script)]
-    subprocess.run(["vim", "-u", "NONE", "-N", "-es", *settings], check=True, timeout=120)
-    found = (tmp_path / "found").read_text().splitlines()
-    assert found == ["momPolicyForm", "", "momPolicyMethod", "momPolicyString", "momPolicyNumber", "momPolicyComment"]

@@ -232,33 +232,6 @@ def test_hang_kill_and_stop_are_over_within_30_s() -> None:
     assert restore < seconds["TimeoutStopSec"], "systemd gives it no more"
 
 
-def test_run_without_a_verb_says_which_there_are() -> None:
-    done = subprocess.run([ROOT / "run"], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert re.findall(r"^\./run (\w+)", done.stderr, re.M) == ["demo", "tests", "squeeze", "deb", "rpm", "image", "setup"]
-
-
-@pytest.mark.parametrize(
-    ("words", "is_so"),
-    [
-        ("-s lint", True),
-        ("-s lint docs", True),
-        ("-s lint -s docs -- -k real", True),
-        ("--sessions docs", True),
-        ("", False),
-        ("-- -k lint", False),
-        ("-s lint real", False),
-        ("-k lint", False),
-        ("--session=lint", False),
-    ],
-)
-def test_run_sets_up_less_for_sessions_that_it_knows_to_need_less(words: str, is_so: bool) -> None:
-    """Everything, where it does not know."""
-    script = "\n".join(re.findall(r"^only\(\) \{.*?^\}$", (ROOT / "run").read_text(), re.M | re.S))
-    done = subprocess.run(["sh", "-euc", f'{script}\nonly "lint docs" "$@"', "sh", *words.split()], check=False)
-    assert done.returncode == (0 if is_so else 1)
-
-
 @pytest.mark.parametrize(("session", "program"), [("rpm", "rpmbuild"), ("image", "mmdebstrap"), ("deb", "strip")])
 def test_a_package_whose_tools_are_missing_names_what_installs_them(session: str, program: str, tmp_path: Path) -> None:
     nox = Path(sys.executable).with_name("nox")

@@ -1,23 +1,15 @@
 """The documents as a site: it builds without a warning, links lead from page to page, and versions stand side by side."""
 
 import fcntl
-import functools
-import http.server
 import importlib.util
 import json
 import re
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-from real_browser import browsing
 
 import mom_core
 
@@ -75,76 +67,6 @@ def test_the_first_page_fetches_nothing_from_elsewhere(versions: Path) -> None:
     for first in ("install.html", "safety.html", "faq.html", "coming-from.html", "install.html#observe-first", "install.html#uninstall"):
         assert f'href="{first}' in text, first
     assert (versions / "0.0.10/squeeze-moving.svg").stat().st_size < 100_000
-
-
-class _Quietly(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@dataclass(frozen=True)
-class Reader:
-    """A reader of the site, in a browser, with its search open."""
-
-    page: Any
-    asked: set[str]
-    """Hosts that the browser has asked for anything."""
-
-    def finds(self, words: str) -> list[str]:
-        """The pages, and the parts of pages, that the search finds, the first one first."""
-        field, options = self.page.get_by_role("combobox", name="Search"), self.page.get_by_role("option")
-        field.fill("")
-        options.first.wait_for(state="detached")
-        field.fill(words)
-        options.first.wait_for()
-        links = options.evaluate_all("each => each.map(one => (one.closest('a') || one.querySelector('a')).href)")
-        return [re.sub(r"\?h=[^#]*|#$", "", link.rpartition("/")[2]) for link in links]  # without what to highlight
-
-
-@pytest.fixture(scope="module")
-def reader(versions: Path) -> Iterator[Reader]:
-    handler = functools.partial(_Quietly, directory=versions / "0.0.10")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, browsing() as browser:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        page = browser.new_page()
-        page.set_default_timeout(120_000)  # on a machine that does much else meanwhile
-        asked: set[str] = set()
-        page.on("request", lambda request: asked.add(str(urlsplit(request.url).hostname)))
-        page.goto(f"http://127.0.0.1:{server.server_address[1]}/index.html")
-        page.keyboard.press("/")
-        yield Reader(page, asked)
-        server.shutdown()
-
-
-FIRST_FOUND = {
-    "install": "install.html",
-    "uninstall": "install.html#uninstall-and-what-is-restored",
-    "is it safe": "safety.html",
-    "balloon not shrinking": "faq.html#why-is-my-guest-or-its-balloon-not-shrinking",
-    "overcommit ratio": "faq.html#how-much-can-i-sell-what-overcommit-ratio-is-safe",
-    "how much can i sell": "faq.html#how-much-can-i-sell-what-overcommit-ratio-is-safe",
-    "ksm": "ksm-law.html",
-    "windows": "faq.html#does-it-work-with-windows-guests",
-    "huge pages": "faq.html#huge-pages",
-    "vfio": "faq.html#vfio-pci-passthrough-gpus-vdpa",
-    "zfs": "faq.html#zfs-arc",
-    "proxmox": "proxmox.html",
-    "ksmtuned": "coming-from.html#from-ksmtuned",
-    "vmware": "coming-from.html#from-vmware",
-    "requirements": "install.html#requirements",
-    "observe": "install.html#observe-first",
-}
-"""What operators look for first, and what answers it."""
-
-
-@pytest.mark.parametrize(("words", "page"), FIRST_FOUND.items(), ids=str)
-def test_what_is_looked_for_first_is_found_first(reader: Reader, words: str, page: str) -> None:
-    assert reader.finds(words)[0] == page
-
-
-def test_who_reads_and_searches_the_site_is_known_to_nobody_else(reader: Reader) -> None:
-    reader.finds("balloon")
-    assert reader.asked == {"127.0.0.1"}
 
 
 def test_links_lead_to_pages_and_those_to_other_files_become_words(build_site: ModuleType) -> None:
