@@ -1,4 +1,4 @@
-"""Policies in force, and atomic changes at run time. The changes override files and defaults, even after a reload."""
+"""Policies in force, and atomic changes to them at run time. The changes override files and default policies, even after a reload."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _DECIDE_AGAIN: Final = "read the policies in force, then repeat the change if yo
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """Policies set at run time, keyed by name; None for a removed policy. `alone` ignores files and defaults."""
+    """Policies set at run time, keyed by name; None for a removed policy. If `alone`, files and default policies are ignored."""
 
     texts: Mapping[str, PolicyText | None] = field(default_factory=dict)
     alone: bool = False
@@ -41,7 +41,7 @@ class Overlay:
         return {name: text for name, text in sorted(merged.items()) if text is not None}
 
     def changed(self, changes: Mapping[str, str | None], who: str, base: Mapping[str, PolicyText], *, replace_all: bool) -> Overlay:
-        """Return the overlay with more changes."""
+        """Return the overlay with further changes by `who`."""
         alone = self.alone or replace_all
         texts: dict[str, PolicyText | None] = {} if replace_all else dict(self.texts)
         texts.update({name: None if text is None else PolicyText(text, f"set by {who}") for name, text in changes.items()})
@@ -54,7 +54,7 @@ OVERLAY: Final = TypeAdapter(Overlay)
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """Version of the policies, for a rollback."""
+    """Earlier or current version of the policies, to which a rollback can return."""
 
     change: PolicyChange
     state: PolicyState
@@ -62,7 +62,7 @@ class Version:
 
 
 DIFFED_LINES: Final = 2000
-"""Maximum of old and new lines together for a full diff, which takes 50 ms."""
+"""With more old and new lines together, no diff is computed. A diff of so many takes 50 ms."""
 
 SHOWN_LINES: Final = 1000
 
@@ -85,7 +85,7 @@ def difference(before: Mapping[str, str], after: Mapping[str, str]) -> str:
 
 
 class Read(NamedTuple):
-    """Texts, their declarations, and problems found while reading."""
+    """Texts keyed by policy name, the declarations that they are compiled with, and problems found while reading."""
 
     texts: Mapping[str, PolicyText]
     declared: Declarations
@@ -95,9 +95,9 @@ class Read(NamedTuple):
 class ChangingPolicies:
     """Policies in force. Implements `PolicyTexts` for the evaluator.
 
-    :param kept: file that keeps run-time changes across restarts
+    :param kept: file that keeps run-time changes across restarts; None to lose them
     :param changed: called after a run-time change
-    :param refuse_failing: while policies are in force, refuse texts that certainly fail
+    :param refuse_failing: while policies are in force, refuse new policies that are certain to fail
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class ChangingPolicies:
         refuse_failing: bool,
     ) -> None:
         self.policy: Policy | None = None
-        """Policy of the next evaluation. Changes replace the whole object, so a running evaluation keeps its policy."""
+        """Compiled policies for the next evaluation. A change replaces the whole object, so a running evaluation keeps its policies."""
         self.newest: Result | None = None
         self.memory = notes.memory
         self.set_memory = notes.set_memory
@@ -126,7 +126,7 @@ class ChangingPolicies:
         self._lock = threading.Lock()
         self._base: Mapping[str, PolicyText] = {}
         self._declared = context.declarations
-        """During a reload the context has newer declarations, which mom may still reject."""
+        """Declarations in force. During a reload the context has newer declarations, which mom may still reject."""
         self._versions: deque[Version] = deque(maxlen=REMEMBERED_CHANGES)
         self._count = 0
         self._at_load = Overlay()
@@ -145,7 +145,10 @@ class ChangingPolicies:
     # --- files ----------------------------------------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Compile everything. Ignore stored changes that no longer fit. Raise `ConfigError` if a file or default is invalid."""
+        """Compile files, default policies and stored changes. Ignore stored changes that no longer compile with the files.
+
+        :raises ConfigError: a file or a default policy is invalid
+        """
         with self._lock:
             read = self._read()
             self._base, self._declared = read.texts, read.declared
@@ -157,7 +160,7 @@ class ChangingPolicies:
                 self._take_up(read, kept, at_start)
 
     def check_files(self) -> Policy:
-        """Compile files and defaults. Raise `ConfigError` if one is invalid."""
+        """Compile files and default policies. Raise `ConfigError` if any of them is invalid."""
         return self._compiled(self._read(), Overlay(), to_work=False)
 
     def prepare(self) -> Callable[[], None]:
@@ -181,7 +184,7 @@ class ChangingPolicies:
     # --- PolicyTexts ----------------------------------------------------------------------------------------------------------------
 
     def failure(self) -> str:
-        """Return the newest evaluation's fatal error, or an empty string."""
+        """Return the error that stopped the newest evaluation, or an empty string."""
         return printable(str(self.newest.errors[-1]), 400) if self.newest is not None and self.newest.stopped else ""
 
     def state(self) -> PolicyState:
@@ -189,7 +192,7 @@ class ChangingPolicies:
         return self._current().state
 
     def remarks(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
-        """Return remarks on changed policies, and new remarks on others."""
+        """Return the remarks that the changes would cause: all on changed policies, and new remarks on other policies."""
         now = self.policy
         with self._lock:
             texts = texts_of(self._overlay.changed(changes, "", self._base, replace_all=replace_all).over(self._base))
@@ -273,7 +276,7 @@ class ChangingPolicies:
         return self._announced(made)
 
     def keep_first(self) -> None:
-        """Write changes just before the first evaluation. Earlier, mom may still reject the reload."""
+        """Write changes just before the first evaluation. Before that, mom may still reject a reload that created this plugin."""
         if self._kept is None:
             return
         with self._lock:
@@ -290,7 +293,7 @@ class ChangingPolicies:
         self._closed = True
 
     def keep_again(self) -> None:
-        """Retry a failed write, in each cycle and at teardown."""
+        """Write the changes again if the last write failed. The plugin calls this method in each cycle and at teardown."""
         if self._kept is None or not self._kept.write_error:  # common case: an evaluation must not wait for the lock
             return
         with self._lock:
@@ -409,7 +412,7 @@ def description_of(changes: Mapping[str, str | None], *, replace_all: bool = Fal
 
 
 def texts_of(policies: Mapping[str, PolicyText]) -> dict[str, str]:
-    """Return only the texts."""
+    """Return the texts of policies, keyed by name."""
     return {name: policy.text for name, policy in policies.items()}
 
 
@@ -422,7 +425,7 @@ DEFAULT: Final = "default"
 
 
 def where_from(name: str, policy: PolicyText | None) -> str:
-    """Return a policy's file, or else its name, for messages."""
+    """Return a policy's file for messages; without a file, its name."""
     if policy is None or policy.origin == DEFAULT:
         return f"default policy {name}"
     return printable(policy.origin if policy.origin.startswith("/") else f"policy {name} ({policy.origin})", 400)

@@ -1,4 +1,4 @@
-"""Notes of policies, kept across cycles and restarts."""
+"""Notes that policies keep across cycles and restarts of mom."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import AfterValidator, TypeAdapter
 from mom_core import HOST_ID, MomError, PluginContext, Snapshot, StateError, StateFile, Value, printable
 
 _GONE_SECONDS: Final = 3600.0
-"""Notes of an unlisted guest stay this long, because it may return from another host."""
+"""How long mom keeps the notes of a guest that is no longer listed: the guest may return from another host."""
 
 
 def _checked(values: dict[str, Any]) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class KeptNotes:
-    """Notes on one entity. `absent` is the monotonic time when the entity vanished from the list, None while listed. `size` is in bytes."""
+    """Notes on one entity. `absent` is the monotonic time when a guest vanished from the list; None while listed. `size` is in bytes."""
 
     incarnation: str
     values: Annotated[dict[str, Any], AfterValidator(_checked)]
@@ -57,11 +57,11 @@ def _size(value: Any) -> int:
 class NoteStore:
     """Notes in memory and in a state file, with a limit on their total size.
 
-    Drops a guest's notes when the guest restarts with another `incarnation`, or an hour after it is gone (at once if its incarnation is
-    unknown).
+    The store drops a guest's notes when the guest restarts with another `incarnation`, or an hour after the guest is gone. If the guest's
+    incarnation is unknown, the notes are dropped as soon as the guest is gone.
 
     :param context: context of the plugin whose folder holds the file; None to keep notes in memory
-    :param whose: owner of the notes for messages, such as `policies in Python`
+    :param whose: owner of the notes, to be shown in messages, such as `policies in Python`
     """
 
     LARGEST: ClassVar[int] = 8 << 20
@@ -78,7 +78,7 @@ class NoteStore:
         self._unwritten = False
 
     def load(self) -> None:
-        """Read the file."""
+        """Read the notes from the state file."""
         self._kept = (self._file.read() if self._file is not None else None) or {}
         self._size = sum(notes.size for notes in self._kept.values())
 
@@ -93,7 +93,7 @@ class NoteStore:
         return self.LARGEST - self._size
 
     def memory(self) -> dict[str, Value]:
-        """Return notes in the form of `set_memory`."""
+        """Return all notes in the form that `set_memory` takes."""
         return {identity: {"incarnation": notes.incarnation, "values": notes.values} for identity, notes in list(self._kept.items())}
 
     def set_memory(self, memory: Value) -> None:
@@ -125,7 +125,10 @@ class NoteStore:
         return current
 
     def keep(self, notes: Mapping[str, dict[str, Any]]) -> Sequence[str]:
-        """Replace notes, and write the file. Return entities whose old notes stay because of `LARGEST`."""
+        """Replace the notes on these entities, and write the file. Return the IDs of entities whose new notes do not fit into `LARGEST`.
+
+        Those entities keep their old notes.
+        """
         refused: list[str] = []
         for identity, values in notes.items():
             before = self._kept.get(identity)

@@ -41,12 +41,12 @@ from mom_plugins_policy.shadow import Shadow
 from mom_plugins_policy.sources import files_refused, read_policies
 
 _NIL_FIELD = re.compile(r"[A-Za-z_][\w-]*\.([A-Za-z_]\w*) is nil")
-"""Operand in a fault, such as a guest's field."""
+"""Matches an operand that a fault shows as nil, such as `guest.rss is nil`. The group is the field's name."""
 
 USUAL_FOLDER: Final = Path("/etc/mom/policy.d")
 """Folder written by `mom config init`; it may be empty."""
 
-_ERRORS = 30  # logged errors of the checks at load
+_ERRORS = 30  # at most so many errors of the checks are logged at load
 _CHANGES: Final = "changes.json"
 
 
@@ -59,18 +59,21 @@ class PolicyPlugin:
         directory: Path | None = None
         """A folder whose *.policy files are used, in name order. It may be empty."""
         file: ExistingFile | None = None
-        """A single policy instead of the defaults. Its name is 50_main_."""
+        """The file of a single policy, used instead of the default policies. The policy's name is 50_main_."""
         defaults: bool | None = None
-        """Use the plugins' default policies, except those replaced by name. Unset: yes, unless `file` is set."""
+        """Use the plugins' default policies. A policy of yours replaces the default policy of the same name. Unset: yes, unless `file` is
+        set."""
         keep_changes: bool = False
-        """Keep policies that were set while mom was running, for example by vdsm, after a restart or a change of these settings."""
+        """Save the policies that a client, for example vdsm, sets while mom is running. They then survive a restart of mom and a change of
+        these settings."""
         refuse_failing: bool = True
-        """While mom is running, reject new policies that certainly fail, and keep the current policies. They call a function or set a
-        variable that does not exist. MOM accepts them, and then decides nothing."""
+        """While mom is running, reject new policies that are certain to fail: they call a function or set a variable that does not exist.
+        The current policies stay in force. MOM accepts such policies, and then decides nothing."""
         ignore: list[str] = Field(default_factory=list)
-        """Controls that policies may set without effect. This setting disables a part of policies that should not be edited."""
+        """Controls for which mom ignores the policies' decisions. Use it to disable a part of policies that you should not edit."""
         shadow: Path | None = None
-        """A folder of policies on trial. They replace current policies of the same names in a second evaluation, which mom only reports."""
+        """A folder of policies on trial. mom evaluates a second time, with these policies in place of those with the same names. It only
+        reports the result."""
         limits: PolicyLimits = PolicyLimits()
         """Limits of the policies."""
 
@@ -121,7 +124,7 @@ class PolicyPlugin:
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Retry failed writes."""
+        """Save changed policies again if the last attempt failed."""
         self._policies.close()
         if self._is_in_force:  # after a rejected reload, the file belongs to another plugin
             self._policies.keep_again()
@@ -133,7 +136,7 @@ class PolicyPlugin:
 
     @hookimpl
     def mom_reload(self) -> Callable[[], None]:
-        """Compile policies again, in force after the reload of all plugins."""
+        """Compile the policies again. They come into force once all plugins have reloaded."""
         try:
             put_in_force = self._policies.prepare()
             use_shadow = None if self._shadow is None else self._shadow.read()
@@ -156,7 +159,7 @@ class PolicyPlugin:
 
     @hookimpl
     def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | ShadowDecisions | Problem]:
-        """Return decisions and problems of the policies."""
+        """Return the policies' decisions, and the problems of their evaluation."""
         self._keep()
         policy = self._policies.policy
         if policy is None:
@@ -191,7 +194,7 @@ class PolicyPlugin:
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """Report errors, remarks, missing folders, and unused default policies."""
+        """Report errors and remarks on the policies, missing folders, and default policies that are not used."""
         try:
             policy = self._policies.check_files()
             if self._shadow is not None:
@@ -317,7 +320,7 @@ _COLLECTORS: Final = {
 
 
 def _problem(fault: Fault, result: Result) -> Problem:
-    # Values change in each cycle. In the hint they do not make a new problem.
+    # Values change in each cycle. In the hint, unlike in the message, a change does not count as a new problem.
     hints = [", ".join(fault.values)] if fault.values else []
     if fault.entity is None:
         hints.append(f"the evaluation ends here; {len(result.decisions)} decisions for guests remain, decisions for the host are lost")

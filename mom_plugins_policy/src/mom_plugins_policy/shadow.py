@@ -18,7 +18,7 @@ _SHOWN: Final = 5  # errors of one evaluation
 
 
 class Shadow:
-    """Trial of a folder's policies. In the trial, each one replaces the policy in force with the same name.
+    """Trial of a folder's policies. In the trial, each of them replaces the policy of the same name that is in force.
 
     :param limits: limits of the policies in force
     """
@@ -43,7 +43,7 @@ class Shadow:
         return commit
 
     def evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot], in_force: PolicyState) -> list[ShadowDecisions | Problem]:
-        """Return decisions and errors of the trial."""
+        """Evaluate the policies on trial; return their decisions and errors."""
         if self._beside != in_force.version:
             self._compile(in_force)
         if self._policy is None:

@@ -1,4 +1,4 @@
-"""Snapshots as JSON, as for `mom_core.testing.snapshot`."""
+"""Snapshots as JSON, in the format that `mom_core.testing.snapshot` takes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from mom_core.testing import snapshot
 from mom_plugins_policy.sources import text_of
 
 LONGEST: Final = 64 << 20
-"""Maximum size of a file in bytes. 10,000 guests with 60 fields each take a third of it."""
+"""Maximum size of a snapshot file in bytes. 10,000 guests with 60 fields each take a third of it."""
 
 EXAMPLE: Final = Path(__file__).with_name("example.json")
-"""Host short of memory: one guest can spare memory, one runs out, one reports nothing."""
+"""Snapshot of a host short of memory. One guest can spare memory, another runs out of it, and a third reports nothing."""
 
 
 def _finite(value: Any) -> Any:
@@ -57,7 +57,7 @@ class SnapshotForm(SampleForm):
     interval: Annotated[float, Field(gt=0, lt=1e9)] = 5.0
 
     def misplaced(self) -> Iterator[tuple[tuple[str, ...], str]]:
-        """Yield invalid properties, with errors."""
+        """Yield the keys that lead to each invalid property, and the error."""
         guests = dict.fromkeys(name for item in (self, *self.history) for name in item.guests)
         owners = {name: name for name in guests if "uuid" not in self.properties.get(name, {})}
         for name, properties in self.properties.items():
@@ -106,7 +106,7 @@ def read_form(path: Path) -> SnapshotForm:
 
 
 def checked_form(values: object, file: str) -> SnapshotForm:
-    """Check values. Raise `ConfigError` with all mistakes in `file`."""
+    """Check the values that were read from `file`. Raise `ConfigError` with all mistakes."""
     document = Document(file, values)
     form = settings_in(document, SnapshotForm, file)
     for way, wrong in form.misplaced():
@@ -138,7 +138,7 @@ def _fields_of(guests: Iterable[Guest]) -> dict[str, dict[str, Value]]:
 
 
 def fields_in(source: Snapshot) -> dict[tuple[Scope, str], Host | Guest]:
-    """Return all fields, each with the first entity that has it."""
+    """Return all fields of a snapshot, keyed by scope and name, each with the first entity that has the field."""
     result: dict[tuple[Scope, str], Host | Guest] = {}
     entities: list[Host | Guest] = [source.host, *source.guests.values()]
     for entity in entities:

@@ -1,4 +1,4 @@
-"""Policy texts from a file or folder: all, or none if one is bad."""
+"""Reader of policy texts from a file or folder. One bad text makes all of them unusable."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def read_paths(paths: Iterable[Path], longest: int) -> Texts:
 
 
 def files_in(path: Path, problems: list[ConfigProblem], *suffixes: str) -> list[Path]:
-    """Return the file, or a folder's files with these suffixes, in name order."""
+    """Return a folder's files with these suffixes in name order; `path` itself if it is a file."""
     if not path.is_dir():
         return [path]
     before = len(problems)
@@ -116,7 +116,7 @@ def text_of(path: Path, longest: int, hint: str) -> str:
     """Read a file (`-`: standard input). Raise `ConfigError` if it cannot be read as text.
 
     :param longest: size limit in bytes
-    :param hint: expected contents
+    :param hint: advice for the error, such as the contents that the file should have
     """
     named = path
     try:
@@ -150,7 +150,7 @@ def _problem(path: Path, message: str, hint: str = "") -> ConfigProblem:
 
 
 def files_refused(plugin: str, error: ConfigError) -> Problem:
-    """Return the problem of policy files refused at a reload."""
+    """Return the problem that reports policy files that were refused at a reload."""
     message = f"the policy files were refused at the reload: {printable(str(replace(error.problems[0], hint='')), 400)}"
     hint = "the previous policies stay in force; correct the files (`mom config check` lists all errors), then reload mom"
     return Problem(Source(plugin), message, hint=hint)

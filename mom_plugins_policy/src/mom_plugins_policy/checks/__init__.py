@@ -1,4 +1,4 @@
-"""Checks of policies before they go live: certain failures, and suspicious code."""
+"""Checks that find certain failures and suspicious code in policies before they go live."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from mom_plugins_policy.language.policy import Code, Policy
 __all__ = ["RULES", "check", "check_policy"]
 
 _last: WeakKeyDictionary[Code, tuple[Declarations | None, list[PolicyProblem]]] = WeakKeyDictionary()
-"""Cached remarks: mom checks a change, and checks the same policies again when they are in force."""
+"""Cached remarks: mom checks changed policies twice, before they come into force and after that."""
 
 
 def check(texts: Mapping[str, str], declarations: Declarations | None = None, limits: PolicyLimits = DEFAULT_LIMITS) -> list[PolicyProblem]:
-    """Return remarks, sorted by name and position.
+    """Return remarks on the policies, sorted by policy name and position.
 
-    :param declarations: of the enabled plugins, including their default policies; None accepts every field and control
+    :param texts: policies keyed by name
+    :param declarations: those of the enabled plugins, including their default policies; None accepts every field and control
     """
     beside = {} if declarations is None else declarations.policies
     try:

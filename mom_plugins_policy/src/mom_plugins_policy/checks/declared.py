@@ -47,14 +47,14 @@ class DeclaredNames:
         """Return a hint with a similar name, or an empty string."""
         key = (kind, name)
         if key not in self._suggested and len(self._suggested) < _MOST and len(name) <= _LONGEST:
-            # An equal name is bound, but not here.
+            # `names` contains this very name if it is bound elsewhere.
             similar = sorted(item for item in names() if item != name and len(item) <= _LONGEST)[:_COMPARED]
             close = [item for item in similar if item.lower() == name.lower()] or get_close_matches(name, similar, 1)
             self._suggested[key] = f"did you mean {close[0]}?" if close else ""
         return self._suggested.get(key, "")
 
     def meant(self, name: str) -> str:
-        """Return a hint for a name that lacks its owner or quotes, or an empty string."""
+        """Return a hint for a name that was written without its owner or its quotes; an empty string without one."""
         owned = [f"{_OWNERS[scope]}.{name}" for scope in Scope if (scope, name) in self._fields]
         hints = [f"the field is {' or '.join(owned)}"] if owned else []
         if owned or name in self._controls:
@@ -80,7 +80,7 @@ class DeclaredNames:
     # --- names ---------------------------------------------------------------------------------------------------------------------
 
     def field(self, form: Form, scope: Scope, name: str, *, attribute: bool) -> None:
-        """Check a field that is read."""
+        """Remark on a field that the policy reads but no plugin declares."""
         if self.declares(scope, name):
             return
         other = Scope.HOST if scope is Scope.GUEST else Scope.GUEST
@@ -92,7 +92,7 @@ class DeclaredNames:
         self._say("unknown-field", form, f"no plugin declares the {scope} field {printable(name, 60)}", hint)
 
     def method(self, entity: EntityKey | None, method: str, name: str, values: Sequence[Value], places: Sequence[Form]) -> None:
-        """Check a method call whose argument is a name."""
+        """Check a method call whose first argument is the name of a field, property, control or note."""
         place = places[0]
         if method == "GetVar":
             self.notes_read.append((place, name))
@@ -175,7 +175,7 @@ class DeclaredNames:
             self._say(error.kind, place, error.message.rstrip(","))
 
     def units(self, word: FunctionWord, args: Sequence[Value], places: Sequence[Form]) -> None:
-        """Check units of added or compared values."""
+        """Check that the values that a function adds or compares have the same unit."""
         first: Dimension | None = None
         for arg, place in zip(args, places, strict=True):
             if arg.unit in (ANY, UNKNOWN):

@@ -19,7 +19,7 @@ NO_KEYS: Final[Keys] = frozenset()
 
 
 class EntityKey(NamedTuple):
-    """Host, or guest of a loop. Loops are numbered by nesting."""
+    """The host, or the guest of a loop. `number` is the loop's nesting depth."""
 
     scope: Scope
     number: int = 0
@@ -34,12 +34,14 @@ class FieldKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Value:
-    """Value, as far as known.
+    """Knowledge about a value before the evaluation.
 
     :param doubt: field (or `nil`) that may make this value nil
-    :param if_true: other values that are not nil if this value is true; `if_false`: if it is false; `if_there`: if it is not nil
+    :param if_true: other values that cannot be nil if this value is true
+    :param if_false: other values that cannot be nil if this value is false
+    :param if_there: other values that cannot be nil if this value is not nil
     :param zero: values that this value compares with 0
-    :param held: function or method in this value
+    :param held: name of the function or method that this value is
     """
 
     types: int
@@ -60,17 +62,17 @@ class Value:
         return self if self.key is None else self.key
 
     def can_be(self, truth: bool) -> bool:
-        """Return whether the value can have this truth value."""
+        """Return whether the value can be true or, with `truth=False`, false."""
         if self.constant is not None:
             return bool(self.constant[0]) is truth
         return not truth if self.types == NIL else truth or bool(self.types & ~(ENTITY | FUNCTION))
 
     def keys(self, truth: bool) -> Keys:
-        """Return values that are not nil if this value has this truth value."""
+        """Return the values that cannot be nil if this value is true or, with `truth=False`, false."""
         return self.if_true | self.existing() if truth else self.if_false
 
     def existing(self) -> Keys:
-        """Return values that are not nil if this value is not nil."""
+        """Return the values that cannot be nil if this value is not nil."""
         return self.if_there | frozenset((self.identity,)) if self.types & NIL else self.if_there
 
 
@@ -87,7 +89,7 @@ def constant(value: object) -> Value:
 
 
 def either(then: Value, otherwise: Value, if_true: Keys = NO_KEYS, if_false: Keys = NO_KEYS) -> Value:
-    """Combine the values of two branches. The condition proves `if_true` or `if_false` not nil."""
+    """Combine the values of two branches. In the first branch `if_true` is not nil, in the second `if_false`."""
     if then is otherwise or (then.constant is not None and (then.types, then.constant) == (otherwise.types, otherwise.constant)):
         return then
 
@@ -115,7 +117,7 @@ def bound(value: Value) -> Value:
 
 
 Key: TypeAlias = "tuple[str, Hashable] | tuple[str, Hashable, str]"
-"""Key of a fact: `variable` of a scope, `function`, `note` of an entity, or value that is `not nil`."""
+"""Key of a fact. It begins with `variable` and the scope, `function`, `note` and the entity, or `not nil` and the value's key."""
 
 
 class Facts(dict[Key, Any]):
@@ -190,7 +192,7 @@ class Knowledge:
             self.chain = chain
 
     def bind(self, name: str, value: Value) -> Value:
-        """Bind a name in the innermost scope, unless bound; return its value."""
+        """Bind a name in the innermost scope, unless it is already bound there; return its value."""
         key = ("variable", self.chain[-1], name)
         before = self.store.get(key)
         if before is None or before.types & UNBOUND:
@@ -211,7 +213,7 @@ class Knowledge:
         return result
 
     def narrowed(self, value: Value) -> Value:
-        """Narrow a value to the current knowledge."""
+        """Return the value; without nil among its types if it cannot be nil here."""
         if value.types & NIL and value.types != NIL and self.is_known(value):
             return replace(value, types=value.types & ~NIL, doubt=None, key=value.identity)
         return value

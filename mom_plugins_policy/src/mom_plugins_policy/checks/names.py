@@ -22,11 +22,11 @@ class Names:
     read: set[str] = field(default_factory=set)
     called: set[str] = field(default_factory=set)
     variables: list[tuple[Form, bool]] = field(default_factory=list)
-    """Variables of `defvar` and `let`; True at top level."""
+    """Variables of `defvar` and `let`, each with True if at top level."""
     others: list[Form] = field(default_factory=list)
     """Variables of `with`, and parameters of functions."""
     functions: list[tuple[Form, bool]] = field(default_factory=list)
-    """Functions of `def`; True at top level."""
+    """Functions of `def`, each with True if at top level."""
     tested: dict[str, set[str]] = field(default_factory=dict)
     libraries: set[str] = field(default_factory=set)
     """Policies that only bind and define names."""

@@ -9,9 +9,9 @@ from mom_kvm import PolicyProblem
 from mom_plugins_policy.language.syntax import Form
 
 _ERRORS = (
-    # Reject the policy.
+    # mom rejects the policy.
     "syntax", "bad-literal", "limit",
-    # Certain failures during evaluation. Some also reject the policy.
+    # The policy is certain to fail during evaluation. For some of these errors, mom rejects it.
     "malformed", "recursion", "range", "undefined-symbol", "unknown-function", "arity", "not-callable", "empty-form", "type",
     "zero-division", "unknown-variable", "unknown-field",
 )  # fmt: skip
@@ -24,7 +24,7 @@ _WARNINGS = (
 )  # fmt: skip
 
 RULES: Mapping[str, Severity] = {**dict.fromkeys(_ERRORS, Severity.ERROR), **dict.fromkeys(_WARNINGS, Severity.WARNING)}
-"""Rules, described in `docs/policy-checks.md`. Rules for errors have the names of evaluation errors."""
+"""Severity by rule. `docs/policy-checks.md` describes the rules. The rule for an error has the name of the evaluation error."""
 
 
 def remark(rule: str, form: Form, message: str, hint: str = "", *, severity: Severity | None = None) -> PolicyProblem:

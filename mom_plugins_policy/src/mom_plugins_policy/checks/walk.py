@@ -61,7 +61,7 @@ class _Fails(Exception):
 
 
 class _TooFar(Exception):
-    """Program that is too long, deep or dynamic."""
+    """End of the walk: the program is too long, deep or dynamic."""
 
 
 @dataclass(slots=True)
@@ -87,7 +87,7 @@ class Walk:
         self._now = Knowledge()
         self._steps = _STEPS
         self._depth = self._loops = self._switched_off = 0
-        self._afterwards = False  # true while walking functions without calls
+        self._afterwards = False  # true while walking functions that nothing calls
         self._active = Counter[int]()
         self._together: list[_Together] = []
         self._bound_in: dict[tuple[int, str], str] = {}
@@ -98,7 +98,7 @@ class Walk:
             self._now.bind(name, Value(FUNCTION, held=name))
 
     def walk(self) -> None:
-        """Walk over the program, then over functions without calls."""
+        """Walk over the program, then over functions that nothing calls."""
         try:
             for form in self.program.forms:
                 self._survived(partial(self._value, form))
@@ -120,12 +120,12 @@ class Walk:
     # --- remarks -------------------------------------------------------------------------------------------------------------------
 
     def say(self, rule: str, form: Form, message: str, hint: str = "", *, about: object = None) -> None:
-        """Remark on a form. Remarks with equal `about` appear once."""
+        """Remark on a form. Of a rule's remarks with equal `about` in one policy, only one appears."""
         if self._switched_off and rule in _OF_VALUES:
             return
         key = (rule, form.index, None) if about is None else (rule, -1, (form.text.name, about))
-        # Code may be disabled, or never called, because the plugin with its fields is not enabled. A later policy may call a function and
-        # bind its names.
+        # Code may be disabled, or a function never called, because the plugin that declares its fields is not enabled. A later policy may
+        # call the function, and bind its names.
         unused = (rule == "unknown-field" and self._switched_off) or (rule in _OF_NAMES and self._afterwards)
         made = remark(rule, form, message, hint, severity=Severity.WARNING if unused else None)
         before = self.remarks.get(key)
@@ -230,7 +230,7 @@ class Walk:
     def _if(self, form: Form, arguments: Sequence[Form]) -> Value:
         condition, then, otherwise = arguments
         test = self._value(condition)
-        if test.constant is not None:  # a constant is a parameter, so also check the other branch
+        if test.constant is not None:  # users may change the constant, so also check the other branch
             chosen, left_out = (then, otherwise) if test.constant[0] else (otherwise, then)
             self._switched_off += 1
             self._branch(partial(self._value, left_out), NO_KEYS)
@@ -357,7 +357,7 @@ class Walk:
         values = [self._value(argument) for argument in arguments]
         if len(fitting) == 1:
             return self._body(fitting[0], values)
-        for entry in fitting:  # which definition is unknown
+        for entry in fitting:  # any of these definitions may be in force
             self._branch(partial(self._body, entry, values), NO_KEYS)
         for entry in fitting:
             self._forget_assigned(entry.body)
@@ -503,7 +503,7 @@ class Walk:
         if method == "SetVar":
             self._now.store.learn(("note", entity, name), values[1])
         stored: Value | None = self._now.store.get(("note", entity, name)) if method == "GetVar" and entity is not None else None
-        if stored is not None:  # unknown type: a nested loop may set this note of the same guest under another name
+        if stored is not None:  # unknown type: a nested loop may set this note through another variable for the same guest
             return replace(self._unknown, unit=stored.unit, if_there=stored.existing())
         return NIL_VALUE if ENTITY_METHODS[method].writes else replace(self._unknown)
 

@@ -30,8 +30,8 @@ def check_command(
 ) -> None:  # fmt: skip
     """Find mistakes in policies before they go live. Without FILE, check the policies that a running mom would use.
 
-    Errors make mom reject the policies, or are certain failures during evaluation. Warnings are legal but suspicious code. Exit code 1:
-    errors (with --strict, also warnings). Exit code 2: the policies cannot be read.
+    An error makes mom reject the policies, or is certain to occur during evaluation. A warning concerns code that is legal but
+    suspicious. Exit code 1: errors (with --strict, also warnings). Exit code 2: the policies cannot be read.
     """
     inputs = policies_for(paths, config_path, defaults=with_default_policies)
     remarks = check(inputs.texts, inputs.declarations, inputs.limits)

@@ -25,7 +25,7 @@ def defaults_command(name: str | None, as_json: bool, config_path: str | None) -
     \b
     mom policy defaults 50_balloon > /etc/mom/policy.d/50_balloon.policy
 
-    Often it is enough to set some of its variables in a policy whose name sorts earlier.
+    Often it is enough to set some of the default policy's variables in a policy whose name sorts before it.
     """
     policies = declarations_of(configured(config_path)).policies
     if name is not None and name not in policies:

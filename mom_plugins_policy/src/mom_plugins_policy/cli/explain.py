@@ -41,7 +41,7 @@ def explain_command(
     paths: tuple[Path, ...], guest_name: str | None, about_host: bool, snapshot_path: Path | None, live: bool,
     with_default_policies: bool, as_json: bool, config_path: str | None,
 ) -> None:  # fmt: skip
-    """Show the decisions about a guest or the host on a snapshot, with their reasons. Without a decision, show the unknown fields.
+    """Show the decisions about a guest or the host on a snapshot, with their reasons. If nothing is decided, show the unknown fields.
 
     Without FILE, the command evaluates the policies that a running mom would use. With --live, it evaluates the policies in force, if mom
     is running with the http plugin. Exit code 1: the evaluation has errors about the guest or host. Exit code 2: the policies or the

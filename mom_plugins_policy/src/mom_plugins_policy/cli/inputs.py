@@ -51,7 +51,7 @@ def snapshot_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @dataclass(slots=True)
 class PolicyInputs:
-    """Policies for a subcommand, with files keyed by policy name, declarations and limits."""
+    """Policies for a subcommand, with declarations and limits. `texts` and `files` are keyed by policy name."""
 
     texts: dict[str, str]
     files: dict[str, str]
@@ -61,7 +61,7 @@ class PolicyInputs:
     def compiled(self, sample: Snapshot) -> Policy:
         """Compile the policies to one program. If there are mistakes, print them and exit with 2.
 
-        :param sample: snapshot whose fields count as declared
+        :param sample: snapshot; all its fields count as declared
         """
         try:
             return Policy.compile(self.texts, with_fields_of(sample, self.declarations), self.limits)
@@ -73,17 +73,17 @@ class PolicyInputs:
             sys.exit(EXIT_MISUSE)
 
     def excerpt(self, fault: Fault) -> str:
-        """Return a mistake with position and line."""
+        """Return the text of a mistake, with its position and the policy's line."""
         return with_excerpt(fault.source, fault.text, self.texts, self.files)
 
 
 def policies_for(
     paths: Sequence[Path], config_path: str | None, *, defaults: bool = False, needed: bool = True, live: bool = False
 ) -> PolicyInputs:
-    """Return policies of files and folders, or of the configuration, or else default policies.
+    """Return the policies in `paths`; without paths, those of the configuration; without a configuration, the default policies.
 
-    :param defaults: add default policies to files
-    :param needed: False to return no policies without files
+    :param defaults: add the default policies to those in `paths`
+    :param needed: False to return no policies if `paths` is empty
     :param live: without files, use the policies in force in a running mom
     :raises MomError: unreadable files, or a configuration without policies
     """
@@ -123,21 +123,21 @@ def _in_force(config: Config) -> Mapping[str, PolicyText] | None:
 
 
 def configured(path: str | None) -> Config | None:
-    """Return the configuration at `path`, else the usual configuration; None if it does not exist."""
+    """Load the configuration at `path`. Without a path, load the usual configuration; return None if it does not exist."""
     from mom_core import load_config
 
     return None if path is None and not USUAL_CONFIG.exists() else load_config(path)
 
 
 def with_fields_of(sample: Snapshot, declarations: Declarations) -> Declarations:
-    """Declare all fields in a snapshot or its history."""
+    """Return the declarations, with all fields of a snapshot and its history added."""
     occurring = [field for item in (sample, *sample.history) for field in fields_in(item)]
     fields = {(scope, name): FieldSpec(name, Unit.TEXT, scope, "in the snapshot") for scope, name in occurring}
     return dataclasses.replace(declarations, fields={**fields, **declarations.fields})
 
 
 def snapshot_for(path: Path | None, config_path: str | None, declarations: Declarations, *, live: bool) -> Snapshot:
-    """Return a snapshot from a file, of this host, or the example.
+    """Return a snapshot: from the file `path`, of this host if `live`, otherwise the example.
 
     :raises ConfigError: with all mistakes in the file
     """

@@ -1,4 +1,4 @@
-"""Survey of a program before its evaluation: names, functions, roles of forms, and mistakes."""
+"""Survey of a program before its evaluation. It collects names, functions, roles of forms, and mistakes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _METHODS = frozenset(ENTITY_METHODS) | frozenset(DISK_METHODS)
 
 @dataclass(eq=False, slots=True)
 class Definition:
-    """`def` of a function, with names that its body assigns and calls."""
+    """A function's `def`, with the names that the function's body assigns and calls."""
 
     form: Form
     name: str
@@ -34,11 +34,11 @@ class Definition:
 
 @dataclass(eq=False, slots=True)
 class Program:
-    """Texts as one program, with the survey's results."""
+    """All policies as one program, with the results of the survey."""
 
     forms: Sequence[Form]
     words: Mapping[str, Word] = field(default_factory=lambda: WORDS)
-    """Words, without extensions that the program defines itself."""
+    """Words of the language, without the extensions that the program replaces by its own definitions."""
     bound: set[str] = field(default_factory=set)
     assigned: set[str] = field(default_factory=set)
     definitions: dict[str, list[Definition]] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Program:
             yield from several
 
     def assigned_in(self, form: Form) -> set[str]:
-        """Return names that a form may assign with `set`."""
+        """Return the names that a form, or a function that it calls, may assign with `set`."""
         result: set[str] = set()
         called: list[str] = []
         for item in all_in([form] if self.assigned else []):
@@ -72,7 +72,7 @@ class Program:
         return result
 
     def _reached(self, names: Iterable[str]) -> Iterator[str]:
-        """Yield these functions and their callees."""
+        """Yield these functions, and all functions that they call."""
         todo, reached = [*names], set[str]()
         while todo:
             name = todo.pop()
@@ -82,7 +82,7 @@ class Program:
                 todo.extend(callee for definition in self.definitions[name] for callee in definition.calls)
 
     def fields(self) -> Set[tuple[Scope, str]]:
-        """Return fields that the texts name, of the host and of guests in loops over `Guests`."""
+        """Return the fields of the host, and of guests in loops over `Guests`, that the policies mention."""
         fields: set[tuple[Scope, str]] = set()
         owners = self._owners()
         for form in all_in(self.forms):
@@ -144,7 +144,7 @@ def analyse(forms: Sequence[Form]) -> Program:
         return program
     own = {form.items[1].name for form in all_in(forms) if len(form.items) > 1 and form.items[0].name in DEFINING}
     if program.callables:
-        # A variable of that name may hold a callable, but expansion comes before that is known.
+        # A variable with the name of a special form may hold a callable. This is not known before the expansion.
         own |= program.bound.intersection(SPECIAL_FORMS)
     words = {name: word for name, word in WORDS.items() if not word.extension or name not in own}
     return _Survey(expanded(forms, words), words).program

@@ -1,4 +1,4 @@
-"""Budgets of an evaluation: time, steps, and sizes of built values."""
+"""Budgets of an evaluation: time, steps, and sizes of the values that it builds."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from mom_plugins_policy.language.values import Any_
 _SLICE: Final = 1000  # steps between two looks at the clock: a millisecond with numbers, a tenth of a second with long strings
 
 SMALL: Final = 1 << 63
-"""Smaller integers need no size check."""
+"""Integers below this need no size check."""
 
 MEMORY: Final = 48 << 20
-"""Bytes of strings, lists and integers in one evaluation; up to a quarter more between two counts."""
+"""Bytes that strings, lists and integers may take in one evaluation. Between two counts, they may take a quarter more."""
 
 _ELEMENT: Final = 36  # bytes of an element in a list that `with` builds: a pointer and a number
 
@@ -38,12 +38,12 @@ class Budgets(ABC):
 
     @abstractmethod
     def _held(self) -> int:
-        """Return the bytes held in values."""
+        """Return the bytes that the evaluation's values take now."""
 
     # --- time and steps --------------------------------------------------------------------------------------------------------
 
     def look(self, form: Form | None = None) -> None:
-        """Raise `Trouble` if the time is over."""
+        """Raise `Trouble` if the evaluation has used up its time."""
         if time.monotonic() > self._deadline:
             raise Trouble("limit", f"the evaluation takes longer than {self.limits.seconds:g} s", form, fatal=True)
 
@@ -52,7 +52,7 @@ class Budgets(ABC):
         self._reserve = steps - self.left
 
     def refill(self) -> None:
-        """Allow more steps; check the time."""
+        """Check the time, and allow the next slice of steps. Raise `Trouble` if no steps are left."""
         self.look()
         self._reserve += self.left
         if self._reserve < 0:
@@ -61,7 +61,7 @@ class Budgets(ABC):
         self._allow(self._reserve)
 
     def charge(self, steps: int) -> None:
-        """Count work that depends on a value's size."""
+        """Count steps for work that grows with a value's size."""
         self.left -= steps
         if self.left < 0:
             self.refill()
@@ -86,7 +86,7 @@ class Budgets(ABC):
     # --- sizes -----------------------------------------------------------------------------------------------------------------
 
     def build(self, size: int) -> None:
-        """Count built bytes."""
+        """Count `size` bytes of a new value. Raise `Trouble` if all values together exceed `MEMORY`."""
         self._until_count -= size
         if self._until_count < 0:
             self.look()
@@ -96,7 +96,7 @@ class Budgets(ABC):
             self._until_count = max(MEMORY - held, MEMORY >> 2)
 
     def grown(self, value: Any_) -> Any_:
-        """Count a built value. Raise `Trouble` if too large."""
+        """Count a new value, and return it. Raise `Trouble` if the value is too large."""
         kind = value.__class__
         if kind is int:
             if value.bit_length() > self.limits.integer_bits:
@@ -146,12 +146,12 @@ class Budgets(ABC):
     # --- before a function computes a large value ------------------------------------------------------------------------------
 
     def before_add(self, left: Any_, right: Any_) -> None:
-        """Check the size of a sum of lists."""
+        """Check the size that the sum of two lists would have."""
         if left.__class__ is list and right.__class__ is list:
             self._fit_list(len(left) + len(right))
 
     def before_mul(self, left: Any_, right: Any_) -> None:
-        """Check the size of a product."""
+        """Check the size that a product would have."""
         for value, times in ((left, right), (right, left)):
             if isinstance(value, str | list | tuple) and isinstance(times, int):
                 size = len(value) if isinstance(value, str) else self._weigh(value)
@@ -162,12 +162,12 @@ class Budgets(ABC):
             raise self._large_integer()
 
     def before_shl(self, left: Any_, right: Any_) -> None:
-        """Check the size of a shifted integer."""
+        """Check the size that a shifted integer would have."""
         if isinstance(left, int) and isinstance(right, int) and left and left.bit_length() + right > self.limits.integer_bits:
             raise self._large_integer()
 
     def before_comparison(self, *values: Any_) -> None:
-        """Count comparisons of lists: each takes as long as the shorter list."""
+        """Count steps for a comparison of lists, which takes as many as the shorter list has elements."""
         lists = [value for value in values if value.__class__ is list]
         if len(lists) > 1:
             weights = [self._weigh(item) for item in lists]

@@ -1,7 +1,8 @@
 """Executable code of a program: one function per form.
 
-Scope is dynamic: a function sees its callers' names. So a name has one value at a time, in `Evaluation.names`. A scope keeps the values
-from before, and restores them at its end. The functions here keep all values in local variables, where `Evaluation` measures them.
+Scope is dynamic: a function sees its callers' names. So a name has one value at a time, in `Evaluation.names`. A scope stores the earlier
+values of the names that it binds, and restores them when it ends. The functions here hold all values in local variables, where
+`Evaluation` finds and measures them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _BEFORE: Final[Mapping[str, Callable[..., None]]] = {
     "add": Budgets.before_add, "mul": Budgets.before_mul, "shl": Budgets.before_shl,
     **{word.name: Budgets.before_comparison for word in FUNCTIONS.values() if word.mixing == _COMPARES},
 }  # fmt: skip
-"""Checks before a function whose time or result may be large."""
+"""Checks that run before a function that may take long or have a large result."""
 
 
 def code_of(program: Program) -> Sequence[Code]:
@@ -72,7 +73,7 @@ class _Coder:
         return [self.codes[form.index] for form in forms]
 
     def code(self, form: Form) -> Code:
-        """Return a form's code. The codes of its parts exist."""
+        """Return a form's code. `codes` must already contain the codes of the form's parts."""
         if form.kind is FormKind.LITERAL:
             return _constant(form.value)
         if form.kind is FormKind.NAME:
@@ -159,7 +160,7 @@ class _Coder:
         return call
 
     def variable_call(self, form: Form, name: str, otherwise: Code) -> Code:
-        """Return code for a head that may be a variable. Its value is the one before the arguments are evaluated."""
+        """Return code for a call whose head may be a variable. The variable is read before the arguments are evaluated."""
         first, *rest = name.split(".")
         parts = form.items[1:]
         codes = self.codes_of(parts)
@@ -249,7 +250,7 @@ class _Coder:
                         run.charge(1) if remaining is None else run.next_step()
                         run.bind(name, element)
                         values.append(body(run))
-                    except Exception as error:  # an error fails only that guest
+                    except Exception as error:  # an error ends the step of this guest only
                         if not contained:
                             raise
                         run.contain(run.located(error, form), element)

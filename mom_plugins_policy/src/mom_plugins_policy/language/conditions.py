@@ -1,4 +1,4 @@
-"""Conditions under which a program makes requests, for the reasons of decisions."""
+"""Conditions under which a program requests values of controls. They become the reasons of decisions."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ CONTROL: Final = ".Control"
 
 _CONDITIONS: Final = 4  # nearest to the request; farther conditions rarely concern its guest
 _FIELDS: Final = 12  # per condition
-_FARTHEST: Final = 400  # forms around a request that are searched
+_FARTHEST: Final = 400  # enclosing forms that are searched for conditions
 _LONGEST: Final = 600  # characters of a reason
 _SHOWN: Final = 70  # characters of a condition
 
 
 @dataclass(frozen=True, slots=True)
 class FieldRead:
-    """Field of the host, or of the entity of the request."""
+    """Field that a condition reads, of the host or of the entity whose control is requested."""
 
     text: str
     name: str
@@ -33,26 +33,26 @@ class FieldRead:
 
 @dataclass(frozen=True, slots=True)
 class RequestCondition:
-    """Condition of a request, with truth value and fields."""
+    """Condition of a request. `truth` is the value that it must have for the request; `fields` are the fields that it reads."""
 
     text: str
     truth: bool
     fields: Sequence[FieldRead]
 
     def text_for(self, entity: Host | Guest, host: Host) -> str:
-        """Describe the condition with its fields' values."""
+        """Describe the condition, with the values of its fields in parentheses."""
         values = ", ".join(f"{read.text} is {show((host if read.of_host else entity).fields.get(read.name))}" for read in self.fields)
         return f"{self.text} is {'true' if self.truth else 'false'}" + (f" ({values})" if values else "")
 
 
 def reason_of(conditions: Sequence[RequestCondition], identity: str, snapshot: Snapshot) -> str:
-    """Return a request's reason, outermost condition first; an empty string if unconditional."""
+    """Return the conditions of a request as text, the outermost first; an empty string without conditions."""
     entity = snapshot.host if identity == HOST_ID else snapshot.guests[identity]
     return printable("; ".join(condition.text_for(entity, snapshot.host) for condition in conditions), _LONGEST)
 
 
 def conditions_in(program: Program) -> Mapping[int, Sequence[RequestCondition]]:
-    """Return requests' conditions keyed by form index, outermost first."""
+    """Return the conditions of each request, the outermost first, keyed by the index of the request's form."""
     return _Outline(program).conditions
 
 
@@ -73,7 +73,7 @@ class _Outline:
         self.conditions = {form.index: list(self._conditions(form))[::-1] for form in requests}
 
     def _conditions(self, request: Form) -> Iterator[RequestCondition]:
-        """Yield the innermost first."""
+        """Yield a request's conditions, the innermost first."""
         owner, form, count = request.items[0].name.removesuffix(CONTROL), request, 0
         for _ in range(_FARTHEST):
             outer = self._outer(form)

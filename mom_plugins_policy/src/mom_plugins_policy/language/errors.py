@@ -1,4 +1,4 @@
-"""Errors of policies: raised at load, returned by an evaluation."""
+"""Errors of policies. Compiling a policy raises them; an evaluation returns them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ KINDS = frozenset({
     "syntax", "empty-policy", "undefined-symbol", "unknown-function", "not-callable", "arity", "malformed", "empty-form", "bad-literal",
     "recursion", "type", "zero-division", "range", "unknown-field", "missing-property", "no-data", "limit", "internal",
 })  # fmt: skip
-"""Kinds of errors. `limit`: steps, time or sizes; `internal`: a bug in this package."""
+"""Kinds of errors. `limit`: too many steps, too much time or too large a value; `internal`: a bug in this package."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
     """Error of a policy. `line` and `column` are 1-based; 0 if unknown.
 
-    :param entity: guest whose step failed; None outside of loops over `Guests`
-    :param values: operands, such as `g.balloon_cur is nil`
+    :param entity: guest at which a loop over `Guests` failed; None outside of such loops
+    :param values: operands of the form that failed, such as `g.balloon_cur is nil`
     """
 
     kind: str
@@ -35,17 +35,17 @@ class Fault:
 
     @property
     def guest(self) -> str | None:
-        """Name of the guest whose step failed."""
+        """Name of the guest at which a loop failed; None outside of loops."""
         return None if self.entity is None else self.entity.name
 
     @property
     def source(self) -> Source:
-        """Position, in the form that decisions use."""
+        """Policy, line and column of the error."""
         return Source(self.name, self.line, self.column)
 
     @property
     def text(self) -> str:
-        """Message with the guest and the values."""
+        """Kind and message, with the values and the guest."""
         about = f" (guest {self.entity})" if self.entity else ""
         values = f": {', '.join(self.values)}" if self.values else ""
         return f"{self.kind}: {self.message}{values}{about}"
@@ -55,7 +55,7 @@ class Fault:
 
 
 class PolicyError(MomError):
-    """Unusable policies, with all faults. `kind` to `message` describe the first fault."""
+    """Error that makes policies unusable. `faults` contains all faults; `kind` to `message` describe the first of them."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
@@ -73,10 +73,10 @@ class PolicyError(MomError):
 
 
 class Trouble(Exception):
-    """Error of a form.
+    """Error in the evaluation of a form.
 
     :param form: form that failed; None until it is known
-    :param fatal: ends the evaluation even inside a loop over `Guests`
+    :param fatal: whether the error ends the whole evaluation, even inside a loop over `Guests`
     """
 
     def __init__(self, kind: str, message: str, form: Form | None = None, *, fatal: bool = False) -> None:
@@ -89,7 +89,7 @@ class Trouble(Exception):
 
 
 def kind_of(error: Exception) -> str:
-    """Return an error's kind."""
+    """Return the kind of an error that an evaluation raised; `internal` for an unexpected exception."""
     if isinstance(error, Trouble):
         return error.kind
     return next((kind for kind, types, _ in _PYTHON_ERRORS if isinstance(error, types)), "internal")

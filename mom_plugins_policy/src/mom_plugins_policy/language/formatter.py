@@ -1,8 +1,8 @@
 """Layout of policies.
 
-Line breaks and one blank line stay. A line is indented by four columns more than the line of its innermost bracket, plus four for each
-further bracket in that line, except `{`. A closing bracket is indented like its opening line. Tokens have one space between them, except
-after `(` and before `)`; a comment has at least two spaces before it.
+The formatter keeps line breaks, and one of several blank lines. Inside brackets, a line is indented four columns deeper than the line
+with the innermost opening bracket, plus four for each further bracket that this line opens, except `{`. A closing bracket is indented
+like the line with its opening bracket. One space separates tokens, except after `(` and before `)`. At least two spaces precede a comment.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def formatted(name: str, text: str) -> str:
 
 
 def tokens(text: str) -> Iterator[tuple[str, str]]:
-    """Yield tokens and comments, each with preceding white space."""
+    """Yield tokens and comments as pairs: the white space before it, and the text."""
     text = text.removeprefix("\ufeff")
     space, position = "", 0
     while (match := TOKEN.match(text, position)) is not None:

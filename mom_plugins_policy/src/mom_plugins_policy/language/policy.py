@@ -21,13 +21,13 @@ from mom_plugins_policy.notes import NoteStore
 
 _FIELD = re.compile(r"\.(\w+)")
 _FIELDS = 1000  # cached answers of `declares` in an evaluation: policies may make up names
-_CODES = 4  # kept, each some MiB: in force, checked before a change, on trial, replaced
+_CODES = 4  # cached programs, each some MiB: the one in force, one checked before a change, one on trial, and the replaced one
 
 
 class Result:
     """Result of one evaluation, with one Python value per top-level form.
 
-    An error outside of loops over `Guests` stops the evaluation. Decisions for guests remain, because their steps were complete.
+    An error outside of loops over `Guests` stops the evaluation. The decisions that loops have made for guests remain valid.
     """
 
     def __init__(self, run: Evaluation, policy: Policy, *, stopped: bool) -> None:
@@ -45,7 +45,7 @@ class Result:
 
     @cached_property
     def decisions(self) -> Sequence[Decision]:
-        """Last request per control and entity, without guests whose step failed."""
+        """Last request per control and entity. Guests at which a loop failed have no decisions."""
         run, policy = self.run, self.policy
         result: list[Decision] = []
         reasons: dict[int, _Reason] = {}
@@ -97,7 +97,7 @@ def _written_in(form: Form) -> str:
 
 
 class _Reason(NamedTuple):
-    """Suggested reasons, else conditions, else the form's text."""
+    """Reason of a decision: the reason that a plugin suggests, else the conditions, else the text of the form."""
 
     source: Source
     suggested: Mapping[str, Value]
@@ -123,12 +123,12 @@ class Code:
 
     @cached_property
     def conditions(self) -> Mapping[int, Sequence[RequestCondition]]:
-        """Conditions of requests, keyed by form index."""
+        """Conditions of requests, keyed by the index of the request's form."""
         return conditions_in(self.program)
 
     @cached_property
     def notes(self) -> frozenset[str] | None:
-        """Names of all notes; None if the texts compute a name."""
+        """Names of all notes that the policies use; None if a policy computes the name of a note."""
         names: set[str] = set()
         unclear = 0
         for form in all_in(self.program.forms):
@@ -156,7 +156,7 @@ class Policy:
 
     @property
     def undeclared(self) -> Collection[tuple[Scope, str]]:
-        """Undeclared fields that the texts name. Reading them is an error."""
+        """Fields that the policies mention but no plugin declares. Reading them is an error."""
         return [] if self.declarations is None else [field for field in self.program.fields() if field not in self.declarations.fields]
 
     @classmethod
@@ -179,17 +179,18 @@ class Policy:
         return frozenset(name for name, spec in controls.items() if spec.unit is Unit.TEXT)
 
     def takes(self, control: str) -> tuple[Scope | None, bool]:
-        """Return a control's scope (None if any), and whether its values become integers."""
+        """Return a control's scope (None: any scope), and whether its values are converted to integers."""
         spec = None if self.declarations is None else self.declarations.controls.get(control)
         return (None, False) if spec is None else (spec.scope, spec.unit.is_whole)
 
     def evaluate(
         self, snapshot: Snapshot, history: Sequence[Snapshot] | None = None, notes: Notes | None = None, room: int = NoteStore.LARGEST
     ) -> Result:
-        """Evaluate the policies. Their mistakes raise no exceptions; see `Result.errors`.
+        """Evaluate the policies. Mistakes in policies raise no exceptions; `Result.errors` contains them.
 
         :param history: older snapshots, oldest first; None for the snapshot's own history
-        :param room: space for more notes in bytes
+        :param notes: notes of earlier evaluations, keyed by entity id and name
+        :param room: space that is left for notes, in bytes
         """
         older = snapshot.history if history is None else history
         declared = self.declarations.fields if self.declarations is not None else None
@@ -210,7 +211,7 @@ class Policy:
         return Result(run, self, stopped=stopped)
 
     def evaluate_with(self, store: NoteStore, snapshot: Snapshot, history: Sequence[Snapshot]) -> Result:
-        """Evaluate with a store's notes. Keep new notes; delete notes that no policy names."""
+        """Evaluate with the notes in `store`. Store new notes there; delete notes that no policy mentions."""
         before = store.begin(snapshot)
         named = self.code.notes
         if named is not None:  # unnamed notes would use memory forever

@@ -1,4 +1,4 @@
-"""Reader from text to forms: linear time, no recursion."""
+"""Reader that converts text into forms, in linear time and without recursion."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def read(name: str, text: str, limits: PolicyLimits = DEFAULT_LIMITS, *, first_i
     """Read the top-level forms.
 
     :param first_index: `index` of the first form
-    :raises PolicyError: `syntax`, `bad-literal`, `range`, `recursion` or `limit`
+    :raises PolicyError: its `kind` is `syntax`, `bad-literal`, `range`, `recursion` or `limit`
     """
     source = _accepted(name, text, limits)
     top: list[Form] = []

@@ -33,7 +33,7 @@ _CODE: Final = __file__.replace("runtime.py", "code.py")
 """File of the functions that hold values while a program is evaluated."""
 
 Notes: TypeAlias = Mapping[str, Mapping[str, Any]]
-"""Keyed by entity id and name."""
+"""Notes keyed by entity ID and name."""
 
 Declares: TypeAlias = Callable[[Scope, str], bool]
 
@@ -51,12 +51,12 @@ _PREDEFINED: Final = {name: _predefined(word) for name, word in CALLABLES.items(
 class Evaluation(Budgets):
     """One evaluation.
 
-    :ivar names: current values of all names, `UNBOUND` after the end of a scope
-    :ivar scope: names bound in the innermost scope, with their values before
+    :ivar names: current values of all names; `UNBOUND` for a name whose scope has ended
+    :ivar scope: names bound in the innermost scope, with the values that they had before
     :ivar values: values of the top-level forms
     :ivar controls: requests keyed by control and entity id
     :param takes_text: names of controls that take text
-    :param room: space for more notes in bytes
+    :param room: space that is left for notes, in bytes
     """
 
     def __init__(
@@ -123,15 +123,15 @@ class Evaluation(Budgets):
     # --- names and calls -------------------------------------------------------------------------------------------------------
 
     def bind(self, name: str, value: Any_) -> None:
-        """Bind a name in the innermost scope, unless it is bound there."""
+        """Bind a name in the innermost scope, unless it is already bound there."""
         if name not in self.scope:
             self.scope[name] = self.names.get(name, UNBOUND)
             self.names[name] = value
 
     def computed(self, compute: Callable[..., Any_], before: Callable[..., None] | None, values: Sequence[Any_]) -> Any_:
-        """Compute a function within the limits.
+        """Return a function's result. Raise `Trouble` if it exceeds the limits.
 
-        :param before: method of `Budgets` that checks the arguments
+        :param before: method of `Budgets` that checks the arguments before the computation
         """
         self.left -= 1
         if self.left < 0:
@@ -145,7 +145,7 @@ class Evaluation(Budgets):
         return self.grown(result)
 
     def called(self, function: Any_, values: Sequence[Any_], form: Form) -> Any_:
-        """Call a variable's or attribute's value."""
+        """Call a function that is the value of a variable or an attribute. Raise `Trouble` if it is not a function."""
         self.charge(1)
         if function.__class__ is not Function:
             raise Trouble("not-callable", f"{show(function)} cannot be called")
@@ -166,9 +166,9 @@ class Evaluation(Budgets):
 
     @staticmethod
     def located(error: Exception, form: Form, parts: Sequence[Form] = (), values: Sequence[Any_] = ()) -> Trouble:
-        """Return an error with its form, unless an inner form has failed.
+        """Return an error with the form that failed. An error that already has an inner form keeps it.
 
-        :param parts: forms of `values`, which the message shows
+        :param parts: forms whose values are `values`; the message shows both
         """
         if isinstance(error, Trouble):
             trouble = error
@@ -184,7 +184,7 @@ class Evaluation(Budgets):
         return trouble
 
     def contain(self, error: Trouble, guest: Guest) -> None:
-        """Record an error of a guest's step; raise fatal errors."""
+        """Record an error at a guest in a loop. Raise it if it is fatal."""
         self.failed.add(guest.id)
         if error.fatal:
             raise error
@@ -201,7 +201,7 @@ class Evaluation(Budgets):
 
     @staticmethod
     def fault(error: Trouble, entity: Entity | None = None) -> Fault:
-        """Return the fault of a located error."""
+        """Return an error as a `Fault`, with its position."""
         place = ("", 0, 0) if error.form is None else error.form.source
         where = "" if error.form is None else f" in {abridged(error.form)}"
         return Fault(error.kind, *place, f"{error.message}{where}", entity, error.values)
@@ -251,7 +251,7 @@ class Evaluation(Budgets):
         return self.snapshot.guests[entity.id].fields if entity.__class__ is Guest else entity.fields
 
     def disks(self, guest: Guest) -> Any_:
-        """Return a guest's `io_tune`: nil, or always the same object per disk."""
+        """Return a guest's `io_tune`: nil, or its disks. Every call returns the same objects."""
         if guest.id not in self.disks_of:
             value = self.field(guest, "io_tune")
             if isinstance(value, Sequence) and not isinstance(value, str):
@@ -343,7 +343,7 @@ class Evaluation(Budgets):
         growth = NoteStore.size_of(name, value) - NoteStore.size_of(name, before)
         if growth > max(self._room, 0):
             raise Trouble("limit", f"notes on the host and all guests of more than {NoteStore.LARGEST >> 20} MiB together")
-        self._room -= max(growth, 0)  # shrinking frees nothing: if the guest's step fails, its old notes stay
+        self._room -= max(growth, 0)  # a smaller note frees nothing yet: if the loop fails at this guest, the old notes stay
 
     def do_recall(self, entity: Host | Guest, name: Any_, default: Any_ = None) -> Any_:
         """Implement `Recall`."""
@@ -365,7 +365,7 @@ def _check_note(name: Any_) -> None:
         raise Trouble("type", f"a note's name is a string, not {show(name)},")
 
 
-# Methods get the evaluation with each call. If they kept it, it would keep them, and Python would free neither at once.
+# Methods get the evaluation with each call. If they kept it, both would refer to each other, and Python would free them late.
 def _method(entity: Host | Guest, name: str) -> Function:
     implementation: Callable[..., Any_] = getattr(Evaluation, f"do_{name.lower()}")
 

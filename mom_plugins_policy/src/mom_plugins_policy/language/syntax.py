@@ -1,4 +1,4 @@
-"""Forms that the reader makes from a text, and their text form."""
+"""Forms that the reader makes from a text, and functions that write forms as text."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SourceText:
     _starts: list[int] | None = field(init=False, default=None)
 
     def source(self, offset: int) -> Source:
-        """Return a character's 1-based position. A byte order mark does not count."""
+        """Return the line and column of the character at `offset`, 1-based. A byte order mark does not count."""
         if self._starts is None:
             first = 1 if self.text.startswith("\ufeff") else 0
             self._starts = [first, *(match.end() for match in re.finditer("\n", self.text))]
@@ -67,7 +67,7 @@ class Form:
 
 
 class DerivedForm(Form):
-    """Replacement of an `original` form, which messages show."""
+    """Form that replaces the form `original` when it is expanded. Messages show the original."""
 
     __slots__ = ("original",)
 

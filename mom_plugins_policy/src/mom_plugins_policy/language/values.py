@@ -1,4 +1,4 @@
-"""Values of the language in Python, and their text.
+"""Python values that represent values of the language, and their text.
 
 nil is None, lists are `list`, and entities are the snapshot's `Host` and `Guest`.
 """
@@ -47,7 +47,7 @@ class Function:
 
 
 class Guests:
-    """Value of `Guests`. Reading fields through its guests would build all guests first."""
+    """Value of the variable `Guests`."""
 
     __slots__ = ("members",)
 
@@ -74,7 +74,7 @@ class Record(dict[str, Any_]):
 
 
 def record(value: Any_) -> Record:
-    """Return a hypervisor's limits, or an empty record."""
+    """Return the limits that a hypervisor reports as a record; an empty record if `value` is not a mapping."""
     return Record(value) if isinstance(value, Mapping) else Record()
 
 
@@ -121,7 +121,10 @@ def show(value: Any_) -> str:
 
 
 def requested(value: Any_, *, takes_text: bool = False) -> Any_:
-    """Return a request's value: nil, a number, or a string if the control takes strings."""
+    """Return the value that a policy requests for a control: nil, a number, or a string if `takes_text`.
+
+    :raises Trouble: the control cannot take the value
+    """
     kind = value.__class__
     if kind is int or value is None or (takes_text and kind is str):
         return value

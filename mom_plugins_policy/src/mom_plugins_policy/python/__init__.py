@@ -1,4 +1,4 @@
-"""Policies in Python: names that a policy imports."""
+"""Names that policies in Python import."""
 
 from mom_core import Decision
 from mom_plugins_policy.python.entities import GiB, Guest, Host, KiB, MiB, TiB

@@ -1,4 +1,4 @@
-"""Host and guests of one cycle for policies in Python."""
+"""Host and guests of one cycle, as policies in Python see them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CAN_BE_KEPT: Final = TypeAdapter(Notes)
 
 
 class PolicyMistake(Exception):
-    """Mistake independent of the guest."""
+    """Mistake of the policy that does not depend on the guest."""
 
 
 class PolicyCycle(NamedTuple):
@@ -47,7 +47,7 @@ _SPARE: Final = 1000  # for hosts with few guests
 
 
 class PythonEvaluation:
-    """Evaluation of a policy.
+    """One evaluation of one policy.
 
     :ivar made: all decisions, each with its fault or an empty string
     :ivar loops: unfinished loops over the guests, oldest first
@@ -59,7 +59,7 @@ class PythonEvaluation:
         self.notes: dict[str, Notes] = {}
         self.loops: list[Loop] = []
         self.most = _SPARE + _TIMES * len(cycle.declared.controls) * (1 + len(cycle.snapshot.guests))
-        """With more decisions, yielded or not, a policy counts as endless."""
+        """Maximum number of decisions, yielded or not. A policy that makes more counts as endless."""
 
     def too_many(self) -> PolicyMistake:
         """Return the error for too many decisions."""
@@ -68,14 +68,14 @@ class PythonEvaluation:
 
 @dataclass(slots=True, eq=False)
 class Loop:
-    """Loop over the guests. `place` is frame and line of an early end."""
+    """Loop over the guests. If the loop ended early, `place` contains the frame's ID and the line."""
 
     guest: Guest
     place: tuple[int, int] | None = None
 
 
 class _ReadableEntity:
-    """Host or guest for a policy. `unknown` contains names of unknown fields that the policy read."""
+    """Host or guest, as a policy sees it. `unknown` contains the names of unknown fields that the policy read."""
 
     def __init__(self, entity: mom_core.Host | mom_core.Guest, evaluation: PythonEvaluation) -> None:
         self._entity, self._evaluation = entity, evaluation
@@ -94,7 +94,10 @@ class _ReadableEntity:
         return deepcopy(self._read(field, self._entity.items))
 
     def average(self, field: str) -> float | None:
-        """Return the mean of a numeric field over the kept cycles (setting `history`), for a guest since its start."""
+        """Return the mean of a numeric field over the cycles that mom keeps (setting `history`); None if never known.
+
+        A guest's mean begins with the guest's start.
+        """
         self.number(field)
         snapshots = [*self._evaluation.cycle.history, self._evaluation.cycle.snapshot]
         samples: list[mom_core.Host | mom_core.Guest] = [snapshot.host for snapshot in snapshots]
@@ -109,14 +112,14 @@ class _ReadableEntity:
         return deepcopy(self._entity.properties.get(name))
 
     def wanted(self, control: str) -> Value:
-        """Return the decision of an earlier policy; None without one."""
+        """Return the value that an earlier policy decided for a control in this cycle; None without a decision."""
         return deepcopy(self._evaluation.cycle.decided.get((self.entity.id, control)))
 
     @property
     def notes(self) -> Notes:
-        """Notes keyed by name, kept across cycles and restarts: numbers, strings, and lists of these.
+        """Values that policies store by name: numbers, strings, and lists of these. mom keeps them across cycles and restarts of mom.
 
-        All policies share them. A guest's notes end when the guest is gone or restarts.
+        All policies share them. mom deletes a guest's notes when the guest is gone or restarts.
         """
         noted, identity = self._evaluation.notes, self.entity.id
         if identity not in noted:
@@ -137,7 +140,7 @@ class _ReadableEntity:
             value = value if least is None else max(value, least)
             value = value if most is None else min(value, most)
             if isinstance(value, float) and self._evaluation.cycle.declared.controls[control].unit.is_whole:
-                value = int(value)  # as in the policy language: a computed size is no mistake
+                value = int(value)  # as in the policy language: a fraction in a computed size is no mistake
         decision = Decision(self.entity, control, value, str(because)[:600], self._place())
         self._evaluation.made.append((decision, fault))
         return decision
@@ -178,7 +181,7 @@ class Guest(_ReadableEntity):
 
 
 class Guests(tuple[Guest, ...]):
-    """Guests of one cycle, in name order. Records loops, to find the guest of an error."""
+    """Guests of one cycle, in name order. Records the loops over them, to find the guest at which an error occurs."""
 
     def __iter__(self) -> Iterator[Guest]:
         if self:

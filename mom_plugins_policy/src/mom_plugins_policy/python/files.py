@@ -1,4 +1,4 @@
-"""Policies in Python from a folder that only root and mom's user can write."""
+"""Reader of policies in Python from a folder that only root and mom's user can write."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def read_policies(directory: Path) -> list[PythonPolicy]:
 
 def _decide_in(path: Path, text: str) -> Callable[[Any, Any], object]:
     module = ModuleType(str(path))
-    sys.modules[module.__name__] = module  # data classes look there while they are made
+    sys.modules[module.__name__] = module  # `dataclass` looks there for the module of a class
     try:
         exec(compile(text.removeprefix("\ufeff"), path, "exec", dont_inherit=True), module.__dict__)  # noqa: S102  # only root and mom's user can write the file
         inspect.signature(module.decide).bind("the host", "the guests")

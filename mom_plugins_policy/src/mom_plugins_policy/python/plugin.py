@@ -24,7 +24,7 @@ class PypolicyPlugin:
         """Location of the policies."""
 
         directory: Path = Path("/etc/mom/pypolicy.d")
-        """A folder that only root and mom's user can write. Every *.py in it is a policy, in name order."""
+        """A folder that only root and mom's user can write. Every *.py in it is a policy; mom evaluates them in name order."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings, self._context, self._policies = settings, context, list[PythonPolicy]()
@@ -39,7 +39,7 @@ class PypolicyPlugin:
 
     @hookimpl
     def mom_reload(self) -> Callable[[], None]:
-        """Read policies again, in force after the reload of all plugins."""
+        """Read the policies again. They come into force once all plugins have reloaded."""
         try:
             policies = read_policies(self._settings.directory)
         except ConfigError as error:
@@ -54,7 +54,7 @@ class PypolicyPlugin:
 
     @hookimpl
     def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Problem]:
-        """Return decisions in order, and problems."""
+        """Return the policies' decisions in the order in which they were made, and problems."""
         cycle = PolicyCycle(snapshot, history, self._context.declarations, self._notes.begin(snapshot), {})
         until = time.monotonic() + self._settings.deadline / 2  # the other half is for the last attempt
         result = [*self._refused, *(item for policy in self._policies for item in _evaluate(policy, cycle, until))]
@@ -82,10 +82,10 @@ class PypolicyPlugin:
 def _evaluate(policy: PythonPolicy, cycle: PolicyCycle, until: float) -> list[Decision | Problem]:
     """Evaluate a policy.
 
-    An error in a loop over guests repeats the run without that guest. After other errors, the policy decides nothing: half of its
-    decisions may be worse than none.
+    If the policy fails at a guest in a loop, evaluate it again without that guest. After any other error, the policy decides nothing: half
+    of its decisions may be worse than none.
 
-    :param until: monotonic time after which a failing guest is no longer left out
+    :param until: monotonic time after which an error at a guest, too, means that the policy decides nothing
     """
     left_out: dict[str, Problem] = {}
     while True:
@@ -116,7 +116,7 @@ def _evaluate(policy: PythonPolicy, cycle: PolicyCycle, until: float) -> list[De
 
 
 def _blamed(error: BaseException, evaluation: PythonEvaluation) -> Guest | None:
-    """Return the guest of the innermost ended loop."""
+    """Return the guest of the innermost loop that the error ended; None without a loop."""
     lines = {id(frame): line for frame, line in walk_tb(error.__traceback__)}
     ended = [loop for loop in reversed(evaluation.loops) if loop.place is None or loop.place in lines.items()]
     maybe = [loop for loop in reversed(evaluation.loops) if loop.place and loop.place[0] in lines]  # a `finally` moved to another line
@@ -124,7 +124,7 @@ def _blamed(error: BaseException, evaluation: PythonEvaluation) -> Guest | None:
 
 
 def _left_out(source: Source, guest: Guest, error: BaseException) -> Problem:
-    if guest.unknown and isinstance(error, TypeError):  # neither policy nor host is wrong
+    if guest.unknown and isinstance(error, TypeError):  # neither the policy nor the host is at fault
         message = f"left out by {source.name}, because {', '.join(guest.unknown)} {'is' if len(guest.unknown) == 1 else 'are'} unknown"
         return Problem(source, message, guest.entity, Severity.WARNING, "test a value with `is None` before you use it")
     return Problem(source, printable(f"left out by {source.name}: {type(error).__name__}: {error}", 400), guest.entity)

@@ -1,1 +1,1 @@
-"""Words of the language, for compiler, checks, reasons and documentation."""
+"""Words of the language. The compiler, the checks, the reasons and the documentation use these records."""

@@ -1,6 +1,6 @@
-"""Special forms: words that do not simply evaluate their arguments.
+"""Special forms: words that do more than evaluate their arguments in order.
 
-`Roles` says when. A form without expansion needs a method in `code.py` and in `checks/walk.py`.
+`Roles` says when each part is evaluated. A form without expansion needs a method in `code.py` and in `checks/walk.py`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class Role(Enum):
     """Role of a form's part: when the program evaluates it."""
 
     CONDITION = "condition"
-    """Chooses the branch."""
+    """Its value chooses the branch."""
     BRANCH = "branch"
-    """Evaluated if chosen; the form returns its value."""
+    """Evaluated if the condition chooses it. The form returns the branch's value."""
     VALUE = "value"
     """Evaluated once."""
     BODY = "body"
@@ -45,16 +45,16 @@ class Roles(NamedTuple):
     parts: tuple[Form, ...]
     roles: tuple[Role, ...]
     bindings: tuple[Binding, ...] = ()
-    """Each is bound once its value is known."""
+    """Names that the form binds. Each is bound as soon as its value is known."""
     scope: bool = False
     """Whether the bindings have their own scope."""
     assigned: str = ""
     defined: Form | None = None
-    """Name of the defined function. The bindings are its parameters."""
+    """Name of the function that the form defines. The bindings are the function's parameters."""
 
     @property
     def last(self) -> Role | None:
-        """Role of the last part, which distinguishes loops, choices and sequences."""
+        """Role of the last part. It distinguishes loops, choices and sequences."""
         return self.roles[-1] if self.roles else None
 
 
@@ -66,11 +66,11 @@ class FormWord(Word):
     """Returns the roles if the number of parts is valid; None if a part is malformed."""
     shape: str = ""
     flaws: Callable[[Form, Roles | None], Iterable[tuple[Form, str]]] | None = None
-    """Yields mistakes for which mom rejects a policy. Other mistakes appear during evaluation."""
+    """Yields the mistakes for which mom rejects a policy. Other mistakes show only during evaluation."""
     plain: bool = False
     """Whether all parts are evaluated in order."""
     expansion: Callable[[Form], Form | None] | None = None
-    """Returns an equivalent form; None for a malformed form."""
+    """Returns an equivalent form of simpler words; None if the form is malformed."""
 
 
 _CHOICE: Final = (Role.CONDITION, Role.BRANCH, Role.BRANCH)
@@ -151,7 +151,7 @@ def _invalid_parameters(form: Form, roles: Roles | None) -> Iterator[tuple[Form,
 
 
 ELSE: Final = "else"
-"""Replaces the condition in the last clause of a `cond`."""
+"""Word that may stand in place of the condition in the last clause of a `cond`."""
 
 
 def _cond(form: Form) -> Form | None:
@@ -194,7 +194,7 @@ _FORMS = (
     FormWord(name="defun", least=3, most=3, meaning="the same as def", roles=_def, shape=_DEFINES, flaws=_invalid_parameters),
     FormWord(name="defvar", least=2, most=2, meaning="binds a name in the innermost scope, unless it is bound there already", roles=_defvar,
              shape="`defvar` takes a name and a value", flaws=_invalid_names),
-    FormWord(name="set", least=2, most=2, meaning="assigns the nearest binding of a name", roles=_set, shape=_SETS),
+    FormWord(name="set", least=2, most=2, meaning="assigns a value to the nearest binding of a name", roles=_set, shape=_SETS),
     FormWord(name="setq", least=2, most=2, meaning="the same as set", roles=_set, shape=_SETS),
     FormWord(name="with", least=3, most=3, meaning="evaluates the body once for each element; returns the list of the values", roles=_with,
              shape="`with` takes the name of a collection, a name for its elements, and a body"),
@@ -208,14 +208,14 @@ _FORMS = (
 SPECIAL_FORMS: Mapping[str, FormWord] = {word.name: word for word in _FORMS}
 
 DEFINING = frozenset({"def", "defun"})
-"""Forms that do nothing, even if malformed, if they define a word of the language."""
+"""Forms that define functions. If the function's name is a word of the language, they do nothing, even if malformed."""
 
 WORDS: Mapping[str, Word] = {**SPECIAL_FORMS, **BUILTINS}
-"""Words at the head of a list, unless a variable has the name."""
+"""Words that may be the head of a list. A variable of the same name hides a word."""
 
 
 def expanded(forms: Sequence[Form], words: Mapping[str, Word]) -> Sequence[Form]:
-    """Expand forms, and number them again."""
+    """Return the forms with all expansions applied, and numbered again."""
     top = [_expansion(form, words) for form in forms]
     for number, form in enumerate(all_in(top)):
         form.index = number

@@ -2,9 +2,9 @@
 
 To add a function, add its record here and its rows to the tests. The record decides:
 
-- the code: a call of `compute`, whose time must not grow with the values. It raises `TypeError` for the error `type`, `ZeroDivisionError`
-  for `zero-division`, `OverflowError` or `ValueError` for `range`, and `MemoryError` for `limit`.
-- the checks: `unit`, and `types` with every type of the result. A `strict` function fails on nil.
+- the code, which calls `compute`. The time of a call must not grow with the values. `compute` raises `TypeError` for the error `type`,
+  `ZeroDivisionError` for `zero-division`, `OverflowError` or `ValueError` for `range`, and `MemoryError` for `limit`.
+- the checks. They use `unit`, and `types`, which returns every type that the result may have. A `strict` function fails on nil.
 - the tables of the reference and the editors' grammars (`docs/generate.py`).
 """
 
@@ -34,13 +34,13 @@ class FunctionWord(Word):
     types: Callable[[Sequence[int]], int]
     """Returns the types of the result; 0 if it always fails."""
     strict: int | None = 1
-    """Nil is an error with at least this many arguments; None if never."""
+    """With this many arguments or more, a nil argument is an error. None: nil is never an error."""
     mixing: str = ""
-    """Verb for arguments that must have the same unit, such as `are added`."""
+    """Verb phrase for messages, such as `are added`, if the arguments must have the same unit."""
     operator: str = ""
-    """Second spelling, at the head of a list."""
+    """Operator that may stand for the name at the head of a list."""
     variable: bool = False
-    """Whether it is a predefined variable, which a policy may rebind."""
+    """Whether the function is the value of a predefined variable, which a policy may rebind."""
 
 
 _LARGE_SHIFT = 1 << 13  # bits: more than any limit allows

@@ -10,12 +10,12 @@ from mom_plugins_policy.language.words.word import Word
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MethodWord(Word):
-    """Method of entities, implemented in `runtime.py` as `do_` plus its name in lower case."""
+    """Method of entities. `Evaluation` implements it as `do_` plus the name in lower case."""
 
     store: str = ""
-    """Where the name is stored: `note` (of this evaluation), `memory` (kept), `control`, or nowhere."""
+    """What the method's first argument names: a `note` of this evaluation, a note in `memory`, a `control`, or none of these."""
     writes: bool = False
-    """Whether it writes to the store and returns nil."""
+    """Whether the method writes to the store and returns nil."""
 
 
 _METHODS = (
@@ -42,4 +42,4 @@ DISK_METHODS = {
     "setReadIopsSec": "read_iops_sec",
     "setWriteIopsSec": "write_iops_sec",
 }
-"""Methods of a disk, with the keys of `current` that they set."""
+"""Methods of a disk, each with the key of `current` that it sets."""

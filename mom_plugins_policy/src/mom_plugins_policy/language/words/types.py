@@ -14,7 +14,7 @@ DATA = NIL | NUMBER | STRING | LIST | OTHER
 """Types of fields and properties."""
 ANY = DATA | ENTITY | FUNCTION
 
-# Each function computes the result's types from the arguments' types; 0 if the word always fails.
+# Each function returns the types that a word's result may have, computed from the arguments' types; 0 if the word always fails.
 
 
 def truth(args: Sequence[int]) -> int:
@@ -23,7 +23,7 @@ def truth(args: Sequence[int]) -> int:
 
 
 def joined(args: Sequence[int]) -> int:
-    """Return any argument's types."""
+    """Return the types of all arguments together."""
     return reduce(or_, args, 0)
 
 
@@ -47,7 +47,7 @@ def total(args: Sequence[int]) -> int:
 
 
 def product(args: Sequence[int]) -> int:
-    """Return the types of a product. A string or list times an integer is repeated."""
+    """Return the types of a product. Multiplying a string or list by an integer repeats it."""
     left, right = args
     repeated = (left if right & INT else 0) | (right if left & INT else 0)
     return number(args) | repeated & (STRING | LIST)

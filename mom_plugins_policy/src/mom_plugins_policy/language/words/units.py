@@ -1,4 +1,4 @@
-"""Dimensions of numbers: units with powers, and the result dimensions of computations."""
+"""Dimensions of numbers, and the dimensions that the results of computations have."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Final, NamedTuple, TypeAlias
 from mom_core import Unit
 
 Dimension: TypeAlias = "frozenset[tuple[str, int]]"
-"""Units and powers; empty for a ratio or a count."""
+"""Units with their powers; empty for a ratio or a count."""
 
 ANY: Final = frozenset({("any", 0)})
-"""Plain number, which may count anything."""
+"""Dimension of a plain number, which may count anything."""
 
 UNKNOWN: Final = frozenset({("unknown", 0)})
 """No dimension, or one that the checks cannot determine."""
@@ -110,7 +110,7 @@ def _only_scales(value: object) -> bool:
 
 
 def joined(left: Dimension, right: Dimension) -> Dimension:
-    """Return either value's dimension; unknown if they differ."""
+    """Return the dimension of a value that is one of two; `UNKNOWN` if their dimensions differ."""
     if left in (ANY, right):
         return right
     return left if right == ANY else UNKNOWN

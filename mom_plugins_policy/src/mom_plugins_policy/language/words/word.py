@@ -18,7 +18,7 @@ class Word:
     meaning: str
     extension: bool = False
     named: str = ""
-    """Argument names, if an argument is easily forgotten."""
+    """Advice on the arguments, if users easily forget one or write too many."""
 
     def takes(self, count: int) -> bool:
         """Return whether the word accepts this many arguments."""
@@ -35,5 +35,5 @@ class Word:
 
     @property
     def arguments(self) -> str:
-        """Number of arguments, with names that are easily forgotten."""
+        """Number of arguments as text, with the advice if there is any."""
         return f"{self.counted} ({self.named})" if self.named else self.counted
