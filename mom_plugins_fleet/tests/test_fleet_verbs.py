@@ -237,6 +237,14 @@ def test_a_new_key_that_servers_may_have_taken_is_kept_and_no_key_ends_before_a_
     assert servers.done == ["give", "put", "answer", *(f"take {one}" for one in (first, second, fourth))]
 
 
+def test_an_account_whose_token_nobody_has_seen_is_taken_back(servers: Servers):
+    before, servers.fail = servers.account, "put"
+    assert "do not answer" in str(servers.typed("enroll", "h1", "--group", "g1", "--token"))
+    given, taken = servers.done
+    assert (given, taken.partition(" ")[0]) == ("give", "take")
+    assert taken != f"take {before}"
+
+
 def _another_is_faster(servers: Servers, monkeypatch: pytest.MonkeyPatch, *words: str) -> list[dict[str, Any]]:
     """Another operator types that between one's look at a host and one's change; the accounts that servers were given."""
     given: list[dict[str, Any]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -13,10 +14,10 @@ from mom_kvm import Destination
 from mom_plugins_fleet.accounts import ACCOUNT, host_credentials, new_seed, write_secret
 from mom_plugins_fleet.invitation import Invitation, Token
 from mom_plugins_fleet.link import Store
-from mom_plugins_fleet.records import MOST_EARLIER, Member
+from mom_plugins_fleet.records import MOST_EARLIER, Group, Member
 from mom_plugins_fleet.signatures import Opened, next_revision
 from mom_plugins_fleet.subjects import GROUPS, INVITATIONS, ROSTER
-from mom_plugins_fleet.verbs.changes import agree, change, change_group, check_clock, checked, named, standing, who
+from mom_plugins_fleet.verbs.changes import agree, change, check_clock, edited, named, standing
 from mom_plugins_fleet.verbs.where import Where
 
 
@@ -87,7 +88,7 @@ class _Enrolment:
 
     def run(self) -> Token | None:
         where, host = self._where, self._host
-        agreed = self._change(self._before)
+        agreed = edited(Member, self._before, self._change)
         agree(where, host, self._entry, agreed)
         if self._key_file is not None:
             write_secret(self._key_file, self._key.encode())
@@ -105,6 +106,9 @@ class _Enrolment:
             raise
         except MomError as error:
             if self._key_file is None:
+                if self._key:  # nobody has the token
+                    with suppress(MomError):
+                        where.give(take=[self._account])
                 raise
             # Keep the file: the host's entry may already hold the new key.
             message = f"{host} may already have its new key, {self._key_file}, and an old key still works: {error.message}"
@@ -128,13 +132,13 @@ class _Enrolment:
         if self._key_file is not None:
             self._key_file.unlink(missing_ok=True)
 
-    def _change(self, now: Member | None) -> Member:
+    def _change(self, now: Member | None) -> Mapping[str, object]:
         if _identity(now) != _identity(self._before):
             raise self._changed_meanwhile()
-        changes: dict[str, object] = {"group": self._group, "by": who(), "account": self._account}
+        changes: dict[str, object] = {"group": self._group, "account": self._account, **self._given}
         if now is not None and now.account != self._account:
             changes["earlier_accounts"] = now.accounts[-MOST_EARLIER:]
-        return checked(Member, {**(now.model_dump() if now else {}), **changes, **self._given})
+        return changes
 
     def _changed_meanwhile(self) -> _ChangedMeanwhileError:
         message = f"another operator has enrolled or removed {self._host} meanwhile: nothing was changed"
@@ -150,7 +154,7 @@ class _Enrolment:
             raise
         if (await store.read(GROUPS, group)).data is None:  # an existing record lets hosts notice a server that hides policies
             print_prose(f"The group {group} is new: it has no policies yet.", 2)
-            await change_group(where, store, group, lambda _: {})
+            await change(where, store, Group, group, lambda _: {})
         return await self._invite(store) if self._by_token else None
 
     async def _invite(self, store: Store) -> Token:
