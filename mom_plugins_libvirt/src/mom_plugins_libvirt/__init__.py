@@ -1,4 +1,4 @@
-"""The libvirt and nova plugins, and a library for plugins with many libvirt connections."""
+"""The libvirt and nova plugins, and a library for plugins that use many libvirt connections."""
 
 import lazy_loader
 

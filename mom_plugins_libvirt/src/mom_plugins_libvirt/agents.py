@@ -1,4 +1,7 @@
-"""Connections for long calls, which would block the main connection; agent channels, and commands to qemu-guest-agent through libvirt."""
+"""Commands to qemu-guest-agent through libvirt, channels to agents, and extra connections for long calls.
+
+A long call would block the main connection.
+"""
 
 from __future__ import annotations
 
@@ -17,21 +20,21 @@ from mom_plugins_libvirt.changes import OrderedDomain
 from mom_plugins_libvirt.connection import Connection
 
 _LIBVIRTS_OWN = "org.qemu.guest_agent.0"
-"""libvirt itself is connected to this channel, and QEMU serves one client at a time."""
+"""Channel to which libvirt itself is connected. QEMU serves one client per channel, so mom cannot connect to it."""
 
 _LONGEST_SECONDS = 60
-"""Longest timeout requested from libvirtd."""
+"""Longest timeout that mom requests from libvirtd for an agent command."""
 
 _SLACK_SECONDS = 1.0
-"""Time added to libvirtd's own timeout."""
+"""How much longer than libvirtd's own timeouts mom waits for the answer."""
 
 _MOST_CHANNELS = 32
 _LONGEST_TEXT = 256
-"""mom ignores further channels, and longer names and paths."""
+"""Most characters of a channel's name or path. mom ignores channels with longer names, and does not use longer paths."""
 
 
 def channels_of(devices: ElementTree.Element | None) -> Mapping[str, str]:
-    """Return QEMU's unix sockets, keyed by agent channel; empty if no other program can connect."""
+    """Return the path of QEMU's unix socket for each agent channel; an empty path if only libvirt can connect."""
     channels: dict[str, str] = {}
     for channel in [] if devices is None else devices.findall("channel"):
         target, source = channel.find("target"), channel.find("source")
@@ -45,10 +48,10 @@ def channels_of(devices: ElementTree.Element | None) -> Mapping[str, str]:
 
 
 class SpareConnections:
-    """Connections like the main connection, opened on demand and kept."""
+    """Pool of connections with the settings of the main connection. They are opened on demand and stay open."""
 
     most: int
-    """Most calls at once."""
+    """Maximum number of concurrent calls."""
 
     def __init__(self, main: Connection) -> None:
         self._main = main
@@ -59,7 +62,11 @@ class SpareConnections:
 
     @contextmanager
     def borrowed(self, doing: str, patience: float, call_timeout: float) -> Iterator[Connection]:
-        """Lend a connection for one call. Raise `GuestBusy` after `patience` seconds, `HypervisorError` if closed."""
+        """Lend a connection for one call.
+
+        :raises GuestBusy: no connection has become free within `patience` seconds
+        :raises HypervisorError: the pool is closed
+        """
         connection = self._free(doing, patience)
         connection.settings = replace(self._main.settings, call_timeout=call_timeout)
         try:
@@ -70,7 +77,7 @@ class SpareConnections:
                 self._changed.notify()
 
     def close(self) -> Sequence[threading.Thread]:
-        """Close the connections in threads that end within a fifth of a second."""
+        """Close each connection in a thread. Return the threads, which end within a fifth of a second."""
         with self._changed:
             self._closed = True
             connections = tuple(self._all)
@@ -97,13 +104,16 @@ class SpareConnections:
 
 
 class AgentCommands(SpareConnections):
-    """Sender of commands to agents, on connections of its own."""
+    """Sender of commands to agents in guests. Uses its own connections."""
 
     most = 8
-    """Most calls at once. Each waiting call uses one of libvirtd's threads (20 by default)."""
+    """Maximum number of concurrent calls. Each waiting call occupies one of libvirtd's threads (20 by default)."""
 
     def command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
-        """Return the agent's JSON answer, within twice the timeout and a second: libvirt counts whole seconds, and first synchronises."""
+        """Send a JSON command to the guest's agent; return the JSON answer.
+
+        The call may take twice the timeout, rounded up to whole seconds, plus a second: libvirt first synchronises with the agent.
+        """
         doing = f"querying the agent of {guest}"
         seconds = min(_LONGEST_SECONDS, max(1, math.ceil(timeout_seconds)))
         qemu = qemu_binding(doing)

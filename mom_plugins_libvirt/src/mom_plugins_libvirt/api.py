@@ -1,4 +1,4 @@
-"""libvirt's Python binding. It has no types: https://libvirt.org/html/libvirt-libvirt-domain.html."""
+"""libvirt's Python binding, which has no type annotations: https://libvirt.org/html/libvirt-libvirt-domain.html."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Record = Mapping[str, object]
 
 
 def binding() -> Any:
-    """Return the libvirt module. It then prints no errors to stderr. Raise `HypervisorError` if it is missing."""
+    """Return the libvirt module, and stop it from printing errors to stderr. Raise `HypervisorError` if it is missing."""
     try:
         import libvirt  # type: ignore[import-untyped]  # the binding has no types
     except ImportError as error:
@@ -36,4 +36,4 @@ def qemu_binding(doing: str) -> Any:
 
 
 def _silent(context: object, error: object) -> None:
-    """Do nothing: libvirt also raises the error."""
+    """Ignore an error that libvirt would print. libvirt also raises it."""

@@ -1,4 +1,4 @@
-"""Changes of guests: by mom-libvirt-helper, or by mom itself if libvirt permits it."""
+"""Changes of guests, either through mom-libvirt-helper or, if libvirt permits it, by mom itself."""
 
 # ruff: noqa: D102, N802  # libvirt's names
 
@@ -35,7 +35,7 @@ from mom_plugins_libvirt.failures import (
 from mom_plugins_libvirt.uri import is_local
 
 HELPER_SOCKET_VARIABLE: Final = "MOM_LIBVIRT_HELPER_SOCKET"
-"""Environment variable for another socket's path."""
+"""Environment variable that overrides the path of the helper's socket."""
 
 HELPER_CURE: Final = "find out why it is not running: systemctl status mom-libvirt-helper.socket mom-libvirt-helper"
 
@@ -51,11 +51,14 @@ _CODES: Final = {
     errno.ETIMEDOUT: OPERATION_TIMEOUT,
     **dict.fromkeys((errno.EINVAL, errno.ERANGE, errno.EOPNOTSUPP, errno.ENOENT), ARGUMENT_UNSUPPORTED),
 }
-"""Mapping from `errno` to libvirt's error numbers."""
+"""libvirt's error codes, keyed by `errno`."""
 
 
 class OpenedLibvirt(NamedTuple):
-    """Connection, the helper that changes guests (None if mom does), and why neither can."""
+    """Connection to libvirt. `helper` is None if mom itself changes guests.
+
+    `why_not` and `cure` are empty unless neither mom nor the helper can change guests.
+    """
 
     connection: Any
     helper: GuestOrders | None = None
@@ -66,7 +69,7 @@ class OpenedLibvirt(NamedTuple):
 def opened(module: Any, uri: str, *, readonly: bool, found: bool) -> OpenedLibvirt:
     """Connect to libvirt. Raise libvirt's error on failure.
 
-    :param found: mom has found the URI itself; the helper does not serve it
+    :param found: whether mom found the URI itself, for example a pod's; the helper does not serve such URIs
     """
     if readonly:
         return OpenedLibvirt(module.openReadOnly(uri), None, _READ_ONLY, "set readonly to false for the libvirt plugin")
@@ -81,14 +84,14 @@ def opened(module: Any, uri: str, *, readonly: bool, found: bool) -> OpenedLibvi
 
 
 class OrderRefused(Exception):
-    """Refused request, with the methods of libvirt's exception."""
+    """Request that the helper refused. Has the methods of libvirt's exception."""
 
     def __init__(self, message: str, code: int, number: int = 0) -> None:
         super().__init__(message)
         self._code, self._number = code, number
 
     def get_error_code(self) -> int:
-        """Return libvirt's error number."""
+        """Return libvirt's error code."""
         return self._code
 
     def get_int1(self) -> int:
@@ -106,7 +109,7 @@ class GuestOrders:
 
     @classmethod
     def reached(cls, uri: str) -> GuestOrders | None:
-        """Return the helper if mom needs it for this URI, and its socket exists."""
+        """Return a connection to the helper; None if mom needs no helper for this URI, or the helper's socket does not exist."""
         path = os.environ.get(HELPER_SOCKET_VARIABLE, orders.SOCKET)
         is_systems = is_local(uri) and urlsplit(uri).path == "/system"
         return cls(path) if is_systems and os.geteuid() != 0 and os.access(path, os.W_OK) else None
@@ -118,7 +121,7 @@ class GuestOrders:
             connection.close()
 
     def give(self, order: GuestOrder) -> str:
-        """Send a request; return the answer."""
+        """Send a request to the helper; return the answer."""
         try:
             message = order.packed()
         except struct.error as error:
@@ -147,7 +150,7 @@ class GuestOrders:
         return text
 
     def destinations(self) -> Sequence[str]:
-        """Return migration destinations that root declares."""
+        """Return the migration destinations that root has declared for the helper."""
         declared: list[str] = []
         while True:
             try:
@@ -159,9 +162,9 @@ class GuestOrders:
 
 
 class OrderedDomain:
-    """Guest that the helper changes. Reading methods call libvirt.
+    """libvirt's handle of a guest whose changes go through the helper. Methods that only read call libvirt.
 
-    :param start: libvirt's number of the guest's start; None for any start
+    :param start: libvirt's domain ID, which is new at each start; the helper refuses changes after another start. None allows any start
     """
 
     def __init__(self, domain: Domain, helper: GuestOrders, start: int | None) -> None:
@@ -184,7 +187,7 @@ class OrderedDomain:
             raise OrderRefused(f"mom-libvirt-helper cannot set {', '.join(sorted(unknown))}", ARGUMENT_UNSUPPORTED)
         return self._change(number, *(given.get(name, orders.NOT_GIVEN) for name in names), what=device.encode())
 
-    # --- libvirt's own names; flags are the helper's choice ------------------------------------------------------------------------
+    # --- libvirt's own names; the helper chooses the flags -------------------------------------------------------------------------
 
     def setMemoryFlags(self, memory: int, flags: int = 0) -> int:
         return self._change(Number.BALLOON, memory)
@@ -241,7 +244,7 @@ class OrderedDomain:
         raise PermissionDenied(f"root has not declared the destination {destination}", hint=hint)
 
     def ask_agent(self, command: str, seconds: int) -> str:
-        """Return the agent's answer. Raise `PermissionDenied` for any undeclared command."""
+        """Send a command to the guest's agent; return its answer. Raise `PermissionDenied` if the helper does not send this command."""
         handle = re.search(r'"handle": (\d+)', command)
         form = command if handle is None else command.replace(handle[1], "%d", 1)
         if form not in orders.AGENT_COMMANDS:

@@ -1,7 +1,7 @@
-"""Connection to one libvirtd: opened on demand, abandoned when a call hangs, and reopened with back-off.
+"""Connection to one libvirtd. mom opens it on demand, abandons it when a call hangs, and reopens it with back-off.
 
-The connection serves one call at a time, without keepalive: libvirt's client before 10.3 corrupts its memory if a second thread, or
-keepalive, interrupts a waiting call (CVE-2024-4418).
+The connection serves one call at a time, and uses no keepalive. libvirt's client before 10.3 corrupts its memory if a second thread or a
+keepalive message interrupts a waiting call (CVE-2024-4418).
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from mom_plugins_libvirt.uri import without_questions
 T = TypeVar("T")
 
 _FIRST_RETRY_SECONDS = 0.25
-"""First pause between attempts to connect; pauses double."""
+"""Pause after the first failed attempt to connect. Each further pause is twice as long."""
 
 _OPEN_SECONDS = 30.0
 """Timeout of an attempt to connect."""
 
 _FIRST_ATTEMPT, _SECOND_ATTEMPT, _LAST_ATTEMPT = 1.0, 1.6, 2.0
-"""When the attempts of a bulk call end, in call timeouts since its start."""
+"""When each attempt of a bulk call ends, in call timeouts since the start of the first attempt."""
 
 _HOOK_POLL_SECONDS = 0.1
 
 _NO_ANSWER_CURE = "find out why libvirtd has hung (journalctl -u libvirtd), or restart it: guests continue to run"
 
 _CLOSE_SECONDS = 0.15
-"""Time to close the connection or the event loop: a plugin has 0.4 s."""
+"""Time allowed for closing the connection, and again for the event loop. A plugin has 0.4 s in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +49,18 @@ class ConnectionSettings:
     """URI of libvirtd, and timeouts in seconds."""
 
     uri: str = "qemu:///system"
-    """libvirtd's URI, also its name in messages."""
+    """libvirtd's URI. Messages identify libvirtd by this URI."""
     readonly: bool = False
     call_timeout: float = 2.0
     way: Callable[[], AbstractContextManager[str]] | None = None
-    """Returns the URI for one attempt to connect, or raises `HypervisorError`."""
+    """Context manager that yields the URI for one attempt to connect, or raises `HypervisorError`. None to use `uri`."""
     longest_retry: float = 15.0
     most_open_calls: int = 10
-    """Most calls that mom leaves hanging. Each uses one of libvirtd's threads (20 by default)."""
+    """How many calls may hang before mom makes no more. Each occupies one of libvirtd's threads (20 by default)."""
     most_opening: int = 3
-    """Most attempts to connect that may hang at the same time."""
+    """How many attempts to connect may hang at the same time."""
     most_events: int | None = None
-    """Most events between two bulk calls; after more, mom abandons the connection. None for no limit."""
+    """How many events libvirtd may send between two bulk calls. After more, mom abandons the connection. None for no limit."""
     lost_level: int = logging.WARNING
     """Log level for an abandoned connection."""
 
@@ -69,9 +69,9 @@ class Connection:
     """Connection to one libvirtd. Thread-safe.
 
     :param module: libvirt's Python binding
-    :param blocked_in_start_hook: returns guests whose start is delayed by a hook
-    :param callers: shared threads, which `close` does not end
-    :param patience: shared call timeouts
+    :param blocked_in_start_hook: returns the IDs of guests whose start is delayed by a hook
+    :param callers: threads shared with other connections, which `close` leaves running; None for its own threads
+    :param patience: call timeouts shared with other connections; None for its own
     """
 
     def __init__(
@@ -89,13 +89,13 @@ class Connection:
         """Why neither mom nor its helper can change guests; empty if one of them can."""
         self.by_helper = False
         self.opened = 0
-        """Number of connections so far."""
+        """How often the connection has been opened."""
         self.on_event: Callable[[GuestEvent], None] | None = None
-        """Function called in libvirt's thread, which must not call libvirt. Set it before the connection is used."""
+        """Called for each event, in libvirt's thread. The function must not call libvirt. Set it before the connection is used."""
         self.on_return: Callable[[], None] | None = None
-        """Called when libvirtd is reachable again, like `on_event`."""
+        """Called when libvirtd is reachable again after a failure. The rules of `on_event` apply."""
         self.on_open: Callable[[], None] | None = None
-        """Called after each connect, after `on_return`."""
+        """Called each time the connection is opened, after `on_return`."""
         self._too_many = f"libvirtd has not answered {settings.most_open_calls} earlier calls"
         self.log = log
         self.module = module
@@ -115,7 +115,7 @@ class Connection:
         self._open_calls: list[Future[Any]] = []
         """Timed-out calls that may still run."""
         self._open_fallback: Future[Any] | None = None
-        """The last such call that needs no answer of guests."""
+        """Last timed-out call for the groups that need no answers from guests."""
         self._refusal: HypervisorError | None = None
         self._retry_at = 0.0
         self._retry_after = _FIRST_RETRY_SECONDS
@@ -131,7 +131,7 @@ class Connection:
         self._loop = loop
 
     def reach(self) -> None:
-        """Connect if the pause is over, without waiting."""
+        """Start to connect if the pause is over; do not wait for the result."""
         with self._changed, suppress(HypervisorError):
             if self._live is None and not self._closed:
                 self._begin_to_open()
@@ -153,16 +153,16 @@ class Connection:
             self._own_callers.close(_CLOSE_SECONDS / 3)
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """Return guests' balloon records."""
+        """Return the guests' balloon statistics, keyed by UUID."""
         records = self.statistics(self.module.VIR_DOMAIN_STATS_BALLOON, guests) if guests else ()
         return {record.uuid: record.record for record in records}
 
     def statistics(self, groups: int, uuids: Collection[str] | None = None, fallback: int = 0) -> Sequence[GuestRecord]:
-        """Return the statistics of all active guests, or of `uuids`, within two call timeouts.
+        """Return the statistics of the guests in `uuids`, or of all active guests if None, within two call timeouts.
 
-        The last attempt reads only `fallback`: groups that need no answer of guests.
+        The last attempt reads only the groups in `fallback`, which need no answers from guests.
         """
-        # A QEMU that has hung blocks the first call, but not the second.
+        # A QEMU that has hung blocks the first attempt, but not the second.
         doing = f"reading the guests from {self.settings.uri}"
         timeout, began = self.settings.call_timeout if uuids is None else self._wait(), self._monotonic()
         attempts = [(groups, _FIRST_ATTEMPT), (groups, _SECOND_ATTEMPT if fallback else _LAST_ATTEMPT)]
@@ -189,11 +189,12 @@ class Connection:
         late: Callable[[Future[Any]], None] | None = None,
         number: Hashable = None,
     ) -> T:
-        """Make one call on the guest's domain, within one call timeout.
+        """Call `function` with the guest's domain, within one call timeout.
 
-        Raises `HypervisorError` on failure. After `GuestBusy`, the call may still take effect, and `late` receives it.
+        Raise `HypervisorError` on failure. After `GuestBusy`, the call may still take effect.
 
-        :param number: libvirt's number of the guest's start; `GuestGone` after another start
+        :param late: receives a call that has timed out and may still run
+        :param number: libvirt's domain ID, which is new at each start; after another start, `GuestGone` is raised. None allows any start
         """
 
         def ask(live: OpenConnection) -> T:

@@ -11,7 +11,7 @@ from mom_kvm import examined as examined_guests
 from mom_plugins_libvirt import LibvirtHypervisor
 
 _REPORTING_FROM = 6_009_000
-"""First libvirt with freePageReporting, which also needs QEMU 5.1 and Linux 5.7 in the guest."""
+"""First version of libvirt with freePageReporting, which also needs QEMU 5.1, and Linux 5.7 in the guest."""
 
 SUBJECT: Final = "libvirt"
 
@@ -20,7 +20,7 @@ _BALLOON_CURE: Final = "add <memballoon model='virtio'/> to their devices (virsh
 
 
 def examined(hypervisor: LibvirtHypervisor, *, stats_period: float) -> Iterable[Finding]:
-    """Yield findings about the connection and its guests. Raise `HypervisorError` on failure."""
+    """Yield findings about the connection and the guests. Raise `HypervisorError` if libvirt does not answer."""
     guests = hypervisor.guests()
     yield Finding(Severity.OK, SUBJECT, f"{hypervisor.uri} answers; {count_of(guests)} active")
     changes = hypervisor.examined_changes()

@@ -1,4 +1,7 @@
-"""libvirt's numbers for guests' states, and a guest since its start, from the last bulk call and its description."""
+"""libvirt's codes for the states of guests, and mom's record of a guest.
+
+The record covers one run of the guest. It comes from bulk calls and the guest's domain XML.
+"""
 
 from __future__ import annotations
 
@@ -26,23 +29,23 @@ _PAUSED = {
 }  # fmt: skip
 
 _RUNNING = {10: "being migrated in (post-copy)", 11: "being migrated in (post-copy), which has failed"}
-"""Memory is still on another host, so ballooned pages would be lost."""
+"""Reasons that forbid changes: memory is still on another host, so ballooned pages would be lost."""
 
 _MOVED, _STARTING_UP = 2, 11
 """2 is virDomainRunningReason `migrated` and virDomainPausedReason `migration`. 11 is the paused reason `starting up`."""
 
 MOVES_AWAY = "being migrated out"
-"""Job of a guest that is migrating and still running here."""
+"""Job of a guest that is migrating to another host, and still runs here."""
 
 _JOBS = {
     1: "being started", 2: "being saved", 3: "being restored", 4: "being migrated in", 5: MOVES_AWAY, 6: "being snapshotted",
     7: "being reverted to a snapshot", 8: "being dumped",
 }  # fmt: skip
-"""virDomainJobOperation, without backups: these allow changes."""
+"""Values of virDomainJobOperation that forbid changes. Backups allow changes."""
 
 
 def state_name(state: int) -> str:
-    """Return the state's name."""
+    """Return a state's name for messages."""
     return _STATES.get(state, "unknown")
 
 
@@ -56,28 +59,28 @@ def why_left_alone(state: int, reason: int) -> str:
 
 
 def may_come(state: int, reason: int) -> bool:
-    """Return whether a guest may be migrating to this host."""
+    """Return whether the guest may be on its way to this host by migration."""
     return (state == PAUSED and reason in {_MOVED, _STARTING_UP}) or (state == RUNNING and reason in _RUNNING)
 
 
 def has_come(state: int, reason: int) -> bool:
-    """Return whether a guest migrated here, and was not paused since then."""
+    """Return whether the guest has migrated to this host, and was not paused since then."""
     return state == RUNNING and reason == _MOVED
 
 
 def job_name(statistics: Mapping[str, object]) -> str:
-    """Return libvirt's job in `jobStats` that forbids changes; empty if there is none."""
+    """Return the job that forbids changes, according to libvirt's `jobStats`; empty if there is none."""
     operation = statistics.get("operation")
     return _JOBS.get(operation, "") if statistics.get("type") and isinstance(operation, int) else ""
 
 
 CPU_CONTROLS = ("vcpu_quota", "vcpu_period", "cpu_shares")
-"""Controls of CPU time, with libvirt's names."""
+"""Controls of CPU time. Their names are libvirt's."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class DomainEntry(SeenGuest):
-    """Guest since its start. Use it only with the hypervisor's lock held."""
+    """One run of a guest. Hold the hypervisor's lock while you use it."""
 
     status: int = 0
     reason: int = 0
@@ -85,24 +88,24 @@ class DomainEntry(SeenGuest):
     """libvirt's job that forbids changes; empty if there is none."""
     description: DomainDescription | None = None
     describe: bool = True
-    """Whether the description must be read (again)."""
+    """Whether the next cycle reads the description."""
     limits_needed: bool = False
     describe_at: float = float("inf")
-    """Monotonic time of the next reading without an event."""
+    """Monotonic time at which mom reads the description again even without an event."""
     prompt: bool = False
     doubted: bool | None = None
-    """True after a migration to this host: until the balloon moves, libvirt might report an old size. None if there is no doubt."""
+    """True after a migration to this host: until the balloon moves, libvirt might report an old size. None if not in doubt."""
     untunable: str = ""
     """Why CPU time cannot be limited."""
     untunable_since: float = 0.0
-    """Monotonic time of that failure."""
+    """Monotonic time when reading the limits of CPU time failed."""
     cpu_tune: CpuTune | None = None
     pins: Sequence[Sequence[bool]] | None = None
     """Whether each vCPU may run on each host CPU."""
 
     @property
     def tuning(self) -> Tuning:
-        """Limits in the description."""
+        """Limits that the description sets."""
         return UNTUNED if self.description is None else self.description.tuning
 
     @property
@@ -116,7 +119,7 @@ class DomainEntry(SeenGuest):
         return 0 if self.description is None else self.description.plugged_kib
 
     def fit_sizes(self) -> None:
-        """Correct libvirt's sizes, which include memory that the guest lacks."""
+        """Correct libvirt's sizes, which include unplugged virtio-mem and devices that are not RAM."""
         description = self.description
         if description is None or self.reading is None or self.reading.maximum is None:
             return
@@ -131,7 +134,7 @@ class DomainEntry(SeenGuest):
         return bool(self.doubted) and self.balloon and not may_come(self.status, self.reason)
 
     def see_size(self, size: int | None) -> None:
-        """Record QEMU's size in KiB; None if unknown."""
+        """Record the size that QEMU reports, in KiB; None if unknown."""
         if size is not None and size == self.size:
             self.doubted = False
         elif size is None:

@@ -11,7 +11,7 @@ from mom_plugins_libvirt.agents import channels_of
 from mom_plugins_libvirt.tuning_xml import UNTUNED, Tuning, natural_number, tuning_of
 
 LONGEST_XML = 8 << 20
-"""Most characters. libvirt's own limit is 4 MiB."""
+"""Most characters of a domain XML. libvirt's own limit is 4 MiB."""
 
 _KIB = {"b": 1 / 1024, "bytes": 1 / 1024, "KB": 1000 / 1024, "k": 1, "KiB": 1, "MiB": 1 << 10, "M": 1 << 10, "GiB": 1 << 20, "G": 1 << 20}
 
@@ -26,15 +26,16 @@ _PROPERTIES: Mapping[str, str] = {"class": "sla_class", "guarantee": "mem_guaran
 """Mapping from the element's attributes to the guest's properties."""
 
 _LONGEST_PROMISE = 100
-"""Most characters; longer values are cut, and then invalid."""
+"""Most characters of a class or guarantee. Longer values are cut, which makes them invalid."""
 
 
 @dataclass(frozen=True, slots=True)
 class DomainDescription:
     """Guest's devices and metadata. Sizes in KiB.
 
-    `balloon` is its model; empty if there is none. `stats_period` is in seconds; 0 if off. `pinned` is why the host cannot use ballooned
-    memory. `resizable_kib` is the sum of virtio-mem devices, `no_ram_kib` of devices such as an NVDIMM.
+    `balloon` is the balloon's model; empty without a balloon. `stats_period` is in seconds; 0 if off. `pinned` is the reason why the host
+    cannot use ballooned memory. `resizable_kib` is the total size of virtio-mem devices. `no_ram_kib` is the total size of memory devices
+    that are not RAM, such as an NVDIMM.
     """
 
     balloon: str
@@ -50,19 +51,22 @@ class DomainDescription:
     plugging_kib: int = 0
     """KiB that virtio-mem still has to plug or unplug."""
     plug_limit_kib: int = 0
-    """KiB of the guest with all pluggable memory; 0 if nothing is pluggable."""
+    """Size of the guest if all pluggable memory were plugged; 0 if nothing is pluggable."""
     no_ram_kib: int = 0
     vcpus: int = 0
     """Online vCPUs; 0 if unknown."""
 
     @property
     def not_had_kib(self) -> int:
-        """KiB in libvirt's maximum that the guest lacks even with a deflated balloon."""
+        """KiB of libvirt's maximum that the guest does not have even with a deflated balloon."""
         return self.resizable_kib - self.plugged_kib + self.no_ram_kib
 
 
 def described(xml: str, of_platform: Callable[[ElementTree.Element], Mapping[str, str]] | None = None) -> DomainDescription | None:
-    """Return the guest of a domain XML; None if invalid."""
+    """Return the guest that a domain XML describes; None if the XML is invalid.
+
+    :param of_platform: returns the properties that a platform, such as nova, adds for a domain element
+    """
     domain = parsed(xml)
     if domain is None:
         return None
@@ -95,7 +99,7 @@ class _Builder(ElementTree.TreeBuilder):
 
 
 def parsed(xml: str) -> ElementTree.Element | None:
-    """Return the domain element of untrusted text; None if not a domain XML."""
+    """Parse untrusted text. Return its domain element; None if the text is not a domain XML."""
     if len(xml) > LONGEST_XML:
         return None
     try:
@@ -132,7 +136,10 @@ def _pinning_devices(devices: ElementTree.Element | None) -> Iterator[str]:
 
 
 def memory_of(domain: ElementTree.Element) -> int:
-    """Return the guest's KiB at its start, normally without the balloon's initial part; 0 if unknown."""
+    """Return the memory in KiB that the guest has when it starts; 0 if unknown.
+
+    Normally this leaves out the memory that the balloon holds from the beginning.
+    """
     memory, devices = _kib(domain.find("memory")), _virtio_mem(domain)
     plugged = sum(min(max(device.current, device.requested or 0), device.size) for device in devices)
     own = max(0, memory - sum(device.size for device in devices) - _no_ram_kib(domain))

@@ -1,4 +1,4 @@
-"""Guests of one libvirtd, from bulk calls and descriptions."""
+"""Guests of one libvirtd. mom reads them by bulk calls, and by calls for each guest's description (domain XML)."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _DUE_PERIODS = 1.5
 """Statistics are late after this number of periods, plus `_DUE_SECONDS`."""
 
 _DESCRIBE_SECONDS = 0.5
-"""Time in a cycle for reading descriptions, about a millisecond each."""
+"""Time in a cycle for reading descriptions. Each takes about a millisecond."""
 
 SIZES_SECONDS = 0.3
 """Time in a cycle for reading doubtful sizes from QEMU."""
 
 _DESCRIBE_AGAIN_SECONDS = 150.0
-"""mom reads descriptions again after one to two times this: some changes have no event."""
+"""mom reads a description again after one to two times this period, because libvirt sends no events for some changes."""
 
 _RESIZABLE_AGAIN_SECONDS = 10.0
-"""The same for guests with virtio-mem and an inflated balloon: an unplug may wait for the balloon."""
+"""The same period for guests with virtio-mem and an inflated balloon. Unplugging memory may have to wait for the balloon."""
 
 SILENT = "the guest has not answered libvirt's last call"
 
@@ -48,11 +48,11 @@ SILENT = "the guest has not answered libvirt's last call"
 class SamplingSettings:
     """Settings for reading guests.
 
-    :param stale_after: seconds; None if it depends on each guest's period
-    :param find: returns the process id for a guest's name and UUID
-    :param most_guests: limit of guests in an answer
-    :param longest_xml: limit of a description in characters
-    :param on_demand_seconds: time for reading missing descriptions
+    :param stale_after: age in seconds at which statistics are stale; None if it depends on each guest's period
+    :param find: returns the PID of the guest with this name and UUID
+    :param most_guests: how many guests libvirt's answer may contain; None for no limit
+    :param longest_xml: how many characters a description may have
+    :param on_demand_seconds: time for reading missing descriptions when they are needed
     """
 
     stale_after: float | None = None
@@ -70,7 +70,7 @@ class ImpossibleAnswer(HypervisorError):
 
 
 class Domains(SeenGuests[DomainEntry]):
-    """Guests of one libvirtd. mom makes no further call for a guest with an unanswered call."""
+    """Guests of one libvirtd. While a call for a guest is unanswered, mom makes no further call for this guest."""
 
     def __init__(self, connection: Connection, settings: SamplingSettings, context: PluginContext) -> None:
         self.uri = connection.settings.uri
@@ -107,7 +107,7 @@ class Domains(SeenGuests[DomainEntry]):
         self._ask_sizes(min(end, self._monotonic() + SIZES_SECONDS))
 
     def unanswered(self) -> None:
-        """Let the statistics age after an unanswered bulk call."""
+        """Keep the last statistics, and let them age, after a bulk call without an answer."""
         wall, monotonic = self._settings.wall(), self._monotonic()
         with self._lock:
             for entry in self._seen.values():
@@ -195,7 +195,7 @@ class Domains(SeenGuests[DomainEntry]):
             return str(domain.XMLDesc(0))
 
         with self._lock:
-            entry.describe = False  # before the reading, so that mom also reads a later change
+            entry.describe = False  # reset first: an event during the reading must lead to another reading
         try:
             xml = self.ask(entry, f"reading the description of {printable(entry.name)}", read)
         except HypervisorError:
@@ -276,7 +276,7 @@ class Domains(SeenGuests[DomainEntry]):
     # --- one call on one guest ---------------------------------------------------------------------------------------------------
 
     def described(self, guests: Sequence[Entity]) -> list[DomainEntry]:
-        """Return guests with descriptions, if there is time."""
+        """Return those guests whose descriptions are known. Read missing descriptions first, if there is time."""
         self._look_first()
         self._describe_asked(self.seen(guests))
         return [entry for entry in self.seen(guests) if entry.description is not None]
@@ -287,7 +287,10 @@ class Domains(SeenGuests[DomainEntry]):
             raise PermissionDenied(self.connection.why_no_changes, hint=self.connection.cure_of_no_changes)
 
     def ready(self, guest: Entity) -> DomainEntry:
-        """Return the guest for a change. Raises `GuestGone`, `GuestBusy` if a call is open, or `PermissionDenied`."""
+        """Return the guest for a change.
+
+        Raise `GuestGone`, or `GuestBusy` if an earlier call for the guest is unanswered, or `PermissionDenied`.
+        """
         self._look_first()
         self.check_writable()
         entry = self._seen_guest(guest)
@@ -296,36 +299,36 @@ class Domains(SeenGuests[DomainEntry]):
         return entry
 
     def ready_described(self, guest: Entity) -> DomainEntry:
-        """Return the guest and its description for a change."""
+        """Return the guest for a change, after reading its description if necessary. Raise errors like `ready`."""
         entry = self.ready(guest)
         if entry.description is None:
             self.read_description(entry)
         return entry
 
     def start_of(self, guest: Entity) -> Hashable:
-        """Return libvirt's number of the guest's start. Raises `GuestGone` or `PermissionDenied`."""
+        """Return libvirt's domain ID, which is new at each start of the guest. Raise `GuestGone` or `PermissionDenied`."""
         self._look_first()
         self.check_writable()
         return self._seen_guest(guest).start
 
     def ask(self, entry: DomainEntry, doing: str, function: Callable[[Domain], T], number: Hashable = None) -> T:
-        """Call the guest, like `Connection.call`."""
+        """Make a call on the guest, like `Connection.call`. Record it if it times out."""
         return self.connection.call(doing, entry.id, function, partial(self.note_open_call, entry.id), number)
 
     def note_open_call(self, identity: str, call: Future[Any]) -> None:
-        """Record an unanswered call."""
+        """Record a call on the guest that has timed out and may still run."""
         with self._lock:
             self._late[identity] = call
 
     def has_open_call(self, identity: str) -> bool:
-        """Return whether a call is unanswered."""
+        """Return whether a call on the guest is still unanswered."""
         call = self._late.get(identity)
         return call is not None and not call.done()
 
     def change(self, entry: DomainEntry, doing: str, function: Callable[[Domain, int], T]) -> T:
-        """Change the guest by one call. Raises `GuestBusy` during a migration or another long job, and `GuestGone` after a restart.
+        """Change the guest by one call. Raise `GuestBusy` during a migration or another long job, and `GuestGone` after a restart.
 
-        :param function: gets libvirt's flag for the running guest
+        :param function: makes the change; its second argument is libvirt's flag for changes of the running guest
         """
 
         def unless_busy(domain: Domain) -> T:
@@ -337,7 +340,7 @@ class Domains(SeenGuests[DomainEntry]):
         return self.ask(entry, doing, unless_busy, entry.start)
 
     def change_described(self, entry: DomainEntry, doing: str, function: Callable[[Domain, int], T]) -> None:
-        """Change a setting in the guest's description, and read it again."""
+        """Change a setting that the guest's description contains. Then read the description again."""
         entry.describe = True
         self.change(entry, doing, function)
         with suppress(HypervisorError):  # the change succeeded; the next cycle reads it
@@ -345,5 +348,5 @@ class Domains(SeenGuests[DomainEntry]):
 
 
 def whole(value: object) -> int | None:
-    """Return a whole number; None for another type."""
+    """Return `value` if it is an integer, otherwise None."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,4 +1,7 @@
-"""libvirt's event loop in a thread, and guests' events. An event only marks a guest for the next bulk call. Some also start a cycle."""
+"""libvirt's event loop in a thread, and libvirt's events about guests.
+
+An event marks a guest, so that the next bulk call leads to a new reading of its description. Some events also start a cycle.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from mom_core import printable
 from mom_kvm import Resizes
 
 _turn = threading.Lock()
-"""libvirt has one event loop for each process."""
+"""Lock held by the running event loop: libvirt has one event loop for each process."""
 
 _POLL_SECONDS = 0.2
 
@@ -84,10 +87,10 @@ EVENT_KINDS: Mapping[str, str] = {
     "tunable": "TUNABLE",
     "metadata-change": "METADATA_CHANGE",
 }
-"""Mapping to libvirt's constants, without `VIR_DOMAIN_EVENT_ID_`. mom polls if a kind is missing."""
+"""Names of libvirt's constants without `VIR_DOMAIN_EVENT_ID_`, keyed by mom's kinds. If libvirt lacks a kind, mom polls instead."""
 
 _ACTIVE = {2: "started", 3: "suspended", 4: "resumed", 5: "stopped", 6: "shut down", 7: "suspended", 8: "crashed"}
-"""virDomainEventType, without kinds that change no running guest."""
+"""Values of virDomainEventType that concern running guests, with the news for messages."""
 
 _DETAILS = {
     (2, 1): "migrated here",
@@ -102,17 +105,17 @@ _DETAILS = {
     (5, 4): "saved",
     (5, 5): "failed",
 }
-"""virDomainEvent…DetailType of virDomainEventType."""
+"""Details for messages, keyed by virDomainEventType and the matching virDomainEvent…DetailType."""
 
 _WORTH_A_CYCLE = {"device-added": "has a new device", "device-removed": "lost a device", "job-completed": "finished a job"}
-"""Kinds that start a cycle. Others wait for the next cycle."""
+"""Kinds of events that start a cycle. mom handles events of other kinds in the next regular cycle."""
 
 _RESIZED = {BALLOON: "was resized by another process", "memory-size-change": "gained or lost memory"}
-"""Rate-limited kinds: these events come each second for a resized guest."""
+"""Kinds that start only a limited number of cycles: a guest that is being resized causes such an event every second."""
 
 
 class GuestEvent(NamedTuple):
-    """Event of a guest. `kind` is one of `EVENT_KINDS`; the numbers are libvirt's (0 if none)."""
+    """Event of a guest. `kind` is one of `EVENT_KINDS`; `code` and `detail` are libvirt's, 0 if the kind has none."""
 
     kind: str
     uuid: str
@@ -122,7 +125,7 @@ class GuestEvent(NamedTuple):
 
 
 class EventBook:
-    """Events since the last call of `changed`. Thread-safe. Starts cycles."""
+    """Collector of events. Records changed guests until `changed` is called, and starts cycles. Thread-safe."""
 
     def __init__(self, resizes: Resizes, tell: Callable[[str], None]) -> None:
         self._lock = threading.Lock()
@@ -131,7 +134,7 @@ class EventBook:
         self._tell = tell
 
     def heard(self, event: GuestEvent) -> None:
-        """Record an event, in libvirt's thread, and start a cycle if needed."""
+        """Record an event, and start a cycle if needed. Called in libvirt's thread."""
         with self._lock:
             if event.kind != BALLOON:  # each bulk call has the size
                 self._changed.add(event.uuid)
@@ -140,7 +143,7 @@ class EventBook:
             self._tell(f"guest {printable(event.name)} {news}")
 
     def changed(self, active: Collection[str]) -> set[str]:
-        """Return, once, the ids of guests to read again."""
+        """Return the IDs of guests whose descriptions must be read again. Each event is reported by one call only."""
         with self._lock:
             changed, self._changed = self._changed, set()
         self._resizes.keep(active)

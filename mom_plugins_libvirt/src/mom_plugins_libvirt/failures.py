@@ -1,4 +1,4 @@
-"""Converts libvirt's errors to mom's."""
+"""Conversion of libvirt's errors to mom's errors."""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ _DENIED = (errno.EACCES, errno.EPERM)
 
 
 def kind_of(code: int, system_error: int = 0, *, running: bool | None = None) -> type[HypervisorError]:
-    """Return the kind of mom's error.
+    """Return the class of mom's error for libvirt's error `code`.
 
-    :param running: whether the guest is running; None if unknown. libvirt's `operation invalid` means a stopped guest or a missing device
+    :param system_error: `errno`; 0 if unknown
+    :param running: whether the guest is running; None if unknown. It shows whether libvirt's `operation invalid` means that the guest has
+        stopped or that it lacks a device
     """
     if code == OPERATION_INVALID and running is not None:
         return NotSupported if running else GuestGone
@@ -39,14 +41,14 @@ def kind_of(code: int, system_error: int = 0, *, running: bool | None = None) ->
 
 
 def translated(error: Exception, doing: str, *, running: bool | None = None, hint: str = "") -> HypervisorError:
-    """Return mom's error for libvirt's error."""
+    """Return libvirt's error as mom's error. The message begins with `doing`."""
     code, number = error_numbers(error)
     kind = kind_of(code, number, running=running)
     return kind(f"{doing}: {printable(str(error), 300)}", hint=hint)
 
 
 def error_numbers(error: Exception) -> tuple[int, int]:
-    """Return libvirt's error number and `errno` (or 0)."""
+    """Return the code and the `errno` of libvirt's error, each 0 if it has none."""
     code = getattr(error, "get_error_code", lambda: 0)()
     number = getattr(error, "get_int1", lambda: 0)()
     return code if isinstance(code, int) else 0, number if isinstance(number, int) else 0
@@ -56,7 +58,7 @@ _START_LIBVIRT: Final = "start libvirt: systemctl start libvirtd, or virtqemud.s
 
 
 def cure_for(code: int, system_error: int = 0, uri: str = "") -> str:
-    """Return a fix for a failed connection; empty if there is none."""
+    """Return the hint for a failed connection; an empty string without one."""
     elsewhere = cure_for_transport(uri)
     if elsewhere:
         return elsewhere

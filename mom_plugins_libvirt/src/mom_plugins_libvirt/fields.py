@@ -1,4 +1,4 @@
-"""Fields of the plugin."""
+"""Fields that the plugin collects."""
 
 from __future__ import annotations
 

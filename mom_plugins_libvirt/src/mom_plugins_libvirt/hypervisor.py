@@ -20,7 +20,7 @@ from mom_plugins_libvirt.tunes import GuestTuning
 class LibvirtHypervisor(Domains):
     """Guests of one libvirtd: `BalloonControl`, `AgentAccess`, `GuestTuning` and `GuestLifecycle`. Thread-safe.
 
-    Setters raise `HypervisorError` on failure. After `GuestBusy`, the change may still take effect.
+    Methods that change guests raise `HypervisorError` on failure. After `GuestBusy`, the change may still take effect.
     """
 
     def __init__(self, connection: Connection, settings: SamplingSettings, context: PluginContext) -> None:
@@ -39,12 +39,12 @@ class LibvirtHypervisor(Domains):
 
     @property
     def library_version(self) -> int:
-        """Version of the libvirt library: 1,000,000 * major + 1,000 * minor."""
+        """Version of the libvirt library: 1,000,000 * major + 1,000 * minor + release."""
         version: int = self.connection.module.getVersion()
         return version
 
     def examined_changes(self) -> Finding:
-        """Return the finding about who changes guests."""
+        """Return the finding that says whether mom or its helper can change guests."""
         connection, subject = self.connection, "libvirt"
         if connection.why_no_changes:
             message = f"{connection.why_no_changes}: mom can observe guests, but change nothing"
@@ -70,13 +70,13 @@ class LibvirtHypervisor(Domains):
     # --- balloons ----------------------------------------------------------------------------------------------------------------
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Set the balloon target. Also grow a guest during a migration."""
+        """Set the balloon target. During a migration, a guest can still grow."""
         entry = self.ready(guest)
         if entry.resizable:  # virtio-mem may have changed the size since the last bulk call
             self.read_description(entry)
         maximum = entry.fields.get("balloon_max")
         balloon_kib = entry.balloon_request(target_kib, maximum if isinstance(maximum, int) else None)
-        # The resulting events contain only the balloon's part.
+        # libvirt's events about the balloon leave out plugged memory.
         self._resizes.resizing(entry.id, None if entry.size is None else entry.size - entry.plugged_kib, balloon_kib)
         doing = f"setting the balloon of {guest}"
         try:
@@ -99,7 +99,7 @@ class LibvirtHypervisor(Domains):
             raise HypervisorError(f"{doing}: QEMU says: {printable(answer, 300)}")
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """Return present sizes in KiB."""
+        """Return the guests' present sizes in KiB, keyed by UUID."""
         self._look_first()
         records = self.of({entry.id for entry in self.seen(guests)})
         return {uuid: size for uuid, record in records.items() if (size := whole(record.get("balloon.current")))}
@@ -110,13 +110,13 @@ class LibvirtHypervisor(Domains):
         return self._size_by_qemu(self.ready(guest))
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """Return guests' balloon records."""
+        """Return the guests' balloon statistics, keyed by UUID. Doubtful sizes are corrected."""
         records, end = self.connection.of(guests), self._monotonic() + SIZES_SECONDS
         doubted = [entry for entry in self.seen() if entry.id in records and entry.is_doubtful]
         return {**records, **{entry.id: {**records[entry.id], "balloon.current": self._true_size(entry, end)} for entry in doubted}}
 
     def stats_period(self, guest: Entity) -> int:
-        """Return the statistics period."""
+        """Return the guest's statistics period in seconds; 0 if statistics are off."""
         entry = self.ready(guest)
         self.read_description(entry)
         if not entry.balloon:
@@ -124,7 +124,7 @@ class LibvirtHypervisor(Domains):
         return entry.period
 
     def set_stats_period(self, guest: Entity, seconds: int) -> None:
-        """Set the statistics period."""
+        """Set the guest's statistics period in seconds; 0 switches statistics off."""
         entry = self.ready(guest)
         entry.describe = True
         doing = f"setting the statistics period of {guest}"
@@ -133,10 +133,10 @@ class LibvirtHypervisor(Domains):
     # --- agents inside guests ----------------------------------------------------------------------------------------------------
 
     def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
-        """Return the agent channels in the last description."""
+        """Return the socket's path for each guest's agent channels, keyed by UUID and channel; an empty path if mom cannot connect."""
         by_guest = {entry.id: entry.description.channels for entry in self.seen(guests) if entry.description is not None}
         return {uuid: channels if self._local else dict.fromkeys(channels, "") for uuid, channels in by_guest.items() if channels}
 
     def agent_command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
-        """Send JSON to the guest's agent. This may take twice `timeout_seconds`."""
+        """Send a JSON command to the guest's agent; return the answer. The call may take twice `timeout_seconds`."""
         return self._agents.command(guest, command, timeout_seconds)

@@ -1,6 +1,6 @@
 """Guests that are about to start.
 
-During a guest's hook, libvirtd holds the guest's lock, and bulk calls for it wait.
+While libvirtd runs a guest's hook, it holds the guest's lock. Bulk calls that include the guest then wait.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class LibvirtLaunches:
         self._blocked_in_start_hook: Counter[str] = Counter()
 
     def blocked_in_start_hook(self) -> Set[str]:
-        """Return the ids of guests whose start is delayed by a hook."""
+        """Return the IDs of the guests whose start a hook delays now."""
         with self._lock:
             return self._blocked_in_start_hook.keys() | set()
 
     def read(self, description: str, identity: str) -> LaunchedGuest | None:
-        """Return the guest of a domain XML from a libvirt hook."""
+        """Return the guest that a domain XML from a libvirt hook describes; None if it is not a domain XML."""
         domain = parsed(description)
         if domain is None:
             return None
@@ -43,12 +43,12 @@ class LibvirtLaunches:
         return LaunchedGuest(name, memory, _uuid(domain), _why_none(domain))
 
     def launches(self, guest: LaunchedGuest) -> None:
-        """Record that the guest's start is delayed."""
+        """Record that a hook delays the guest's start."""
         with self._lock:
             self._blocked_in_start_hook[guest.id] += 1
 
     def launched(self, guest: LaunchedGuest) -> None:
-        """Record that the guest's start is no longer delayed."""
+        """Record that the hook no longer delays the guest's start."""
         with self._lock:
             self._blocked_in_start_hook[guest.id] -= 1
             self._blocked_in_start_hook += Counter()  # drop zero counts

@@ -1,4 +1,4 @@
-"""Long calls: save, start, migrate. These calls have connections of their own."""
+"""States of guests, and changes of them: pause, shut down, save, start, migrate. Long calls have their own connections."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from mom_plugins_libvirt.failures import translated
 from mom_plugins_libvirt.uri import without_questions
 
 _GIVE_UP_SECONDS = 5.0
-"""Time for libvirt to abort a job; the guest continues to run."""
+"""Time within which libvirt must abort a job. The guest continues to run."""
 
 _AGAIN_SECONDS = 0.5
 """Pause between attempts to abort a job."""
 
 _REACH_SECONDS = 10.0
-"""Timeout of the connection to another host's libvirt."""
+"""Timeout for connecting to another host's libvirt."""
 
 
 class _Unanswered(GuestBusy):
@@ -39,10 +39,10 @@ class LongJobs(SpareConnections):
     """Long calls on guests. When mom exits, libvirt aborts a running migration."""
 
     most = 4
-    """Most jobs at once: disk and network limit them."""
+    """Maximum number of concurrent jobs. Disk and network would slow down more."""
 
     def do(self, doing: str, guest: Entity, timeout_seconds: float, function: Callable[[Domain], object], number: Hashable = None) -> None:
-        """Make the call. Raise `GuestBusy` after the timeout, and the call's own errors."""
+        """Make a long call on the guest. After the timeout, abort libvirt's job and raise `GuestBusy`."""
         given_up, over = threading.Event(), threading.Event()
         left: list[Future[Any]] = []
         timer = threading.Timer(timeout_seconds, self._give_up, (doing, guest, number, given_up, over))
@@ -112,7 +112,7 @@ class GuestLifecycle:
         return self._jobs.close()
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
-        """Return guests' states, with one call for each guest."""
+        """Return the guests' states, keyed by ID. Each guest takes one call."""
         standings: dict[str, GuestState] = {}
         for guest in guests:
             if self._domains.has_open_call(guest.id):
@@ -128,7 +128,7 @@ class GuestLifecycle:
         self._order(guest, f"pausing {guest}", lambda domain: domain.suspend())
 
     def resume(self, guest: Entity) -> None:
-        """Continue the guest, even if libvirt paused it."""
+        """Continue the guest's vCPUs, even if libvirt itself paused them."""
         self._order(guest, f"resuming {guest}", lambda domain: domain.resume())
 
     def shut_down(self, guest: Entity) -> None:
@@ -137,12 +137,12 @@ class GuestLifecycle:
         self._order(guest, doing, lambda domain: _only_persistent(domain, doing).shutdown())
 
     def save(self, guest: Entity, timeout_seconds: float) -> None:
-        """Save the guest's memory to a file. Raise like `shut_down`."""
+        """Save the guest's memory to a file, and stop the guest. Raise `NotSupported` for a transient guest."""
         doing, number = f"saving {guest}", self._domains.start_of(guest)
         self._jobs.do(doing, guest, timeout_seconds, lambda domain: _only_persistent(domain, doing).managedSave(0), number)
 
     def start(self, guest: Entity, timeout_seconds: float) -> None:
-        """Start the guest, or continue a saved one."""
+        """Start the guest. A saved guest continues from its saved memory."""
         self._domains.check_writable()
         self._jobs.do(f"starting {guest}", guest, timeout_seconds, lambda domain: domain.create())
 
@@ -151,7 +151,7 @@ class GuestLifecycle:
         self._domains.ask(entry, doing, function, entry.start)
 
     def migrate(self, guest: Entity, destination: Destination, timeout_seconds: float) -> None:
-        """Migrate as mom's user, or with mom-libvirt-helper as root to declared destinations."""
+        """Migrate the guest as mom's user. With mom-libvirt-helper, migrate as root, but only to destinations that root declared."""
         doing, number = f"moving {guest} to {destination.uri}", self._domains.start_of(guest)
         self._domains.connection.call(doing, guest.id, lambda domain: None, number=number)  # raises `GuestGone` before connecting
         module = self._domains.connection.module

@@ -11,7 +11,7 @@ from mom_core import PluginContext, PluginSettings, Suggestion, hookimpl
 from mom_kvm import GuestDescription, GuestPlatform
 
 _NAMESPACES: Final = tuple(f"http://openstack.org/xmlns/libvirt/nova/{version}" for version in ("1.1", "1.0"))
-"""A running instance keeps the namespace of its start."""
+"""Namespaces of current and older versions of nova. A running instance keeps the namespace with which it was started."""
 
 _TEXTS: Final = {
     "display_name": ("name", ""),
@@ -22,14 +22,14 @@ _TEXTS: Final = {
     "user": ("owner/user", ""),
     "user_id": ("owner/user", "uuid"),
 }
-"""Element under `<nova:instance>`, and attribute, keyed by property."""
+"""Element under `<nova:instance>`, and its attribute (empty for the element's text), keyed by the guest's property."""
 
 _SIGNS: Final = ("var/lib/nova/instances", "etc/nova/nova-compute.conf", "etc/kolla/nova-compute", "etc/nova/nova.conf")
 """Files on hosts with nova-compute: general, Debian and Ubuntu, Kolla."""
 
 
 class NovaPlugin:
-    """OpenStack nova: flavor, project and name of its instances, for patterns of guests."""
+    """Reader of flavor, project and name of OpenStack nova's instances. Patterns in settings can select guests by them."""
 
     def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
         pass
@@ -37,7 +37,7 @@ class NovaPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Suggest the plugin on a host with nova."""
+        """Suggest the plugin if files show that the host runs nova."""
         sign = next((sign for sign in _SIGNS if (root / sign).exists()), None)
         return None if sign is None else Suggestion(f"there is /{sign}: this is a host of OpenStack nova", order=23)
 

@@ -1,4 +1,4 @@
-"""One open connection to libvirtd, with handles of guests, and bulk calls: statistics of many guests in one answer."""
+"""One open connection to libvirtd, with handles of guests, and bulk calls, which read the statistics of many guests at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mom_plugins_libvirt.failures import INVALID_ARGUMENT, error_numbers
 
 
 class GuestRecord(NamedTuple):
-    """Guest in a bulk call's answer. `number` differs for each start."""
+    """Guest in the answer of a bulk call. `number` is libvirt's domain ID, which is new at each start."""
 
     uuid: str
     name: str
@@ -22,22 +22,22 @@ class GuestRecord(NamedTuple):
 
 
 class OpenConnection:
-    """Open connection, protected by the lock of `Connection`, except `domains`."""
+    """Open connection. Except for `domains`, the lock of `Connection` protects it."""
 
     def __init__(self, connection: Any, callbacks: Sequence[int], helper: GuestOrders | None) -> None:
         self.connection = connection
         self.helper = helper
-        """Helper that changes guests; None if libvirt does."""
+        """Connection to the helper that changes guests; None if mom changes them itself."""
         self.domains: dict[str, Domain] = {}
-        """libvirt's handles, keyed by UUID: each look-up is a call."""
+        """Cache of libvirt's handles, keyed by UUID. Looking up a handle takes a call."""
         self.nowait: bool | None = None
-        """Whether the driver knows the flag not to wait for guests."""
+        """Whether libvirt's driver supports the flag that makes it skip busy guests; None if not tried yet."""
         self.busy = False
         self.given_up = False
         self._callbacks = callbacks
 
     def changeable(self, uuid: str, start: Hashable) -> Domain:
-        """Return the guest's handle for changes."""
+        """Return the guest's handle for changes. They go through the helper if there is one."""
         domain = self.domain(uuid)
         if self.helper is None:
             return domain
@@ -66,7 +66,7 @@ class OpenConnection:
 
 
 def register_events(module: Any, connection: Any, callback: Callable[..., None]) -> Sequence[int]:
-    """Register for all known events; return the callbacks' numbers."""
+    """Register a callback for all events that libvirt and mom know. Return the callback IDs."""
     callbacks = []
     for kind, constant in EVENT_KINDS.items():
         number = getattr(module, f"VIR_DOMAIN_EVENT_ID_{constant}", None)  # old bindings lack some events
@@ -77,7 +77,7 @@ def register_events(module: Any, connection: Any, callback: Callable[..., None])
 
 
 def is_running(module: Any, domain: Domain) -> bool:
-    """Return whether the guest is running; False if unknown."""
+    """Return whether the guest is active; False if libvirt gives no answer."""
     try:
         return bool(domain.isActive())
     except module.libvirtError:
@@ -85,7 +85,7 @@ def is_running(module: Any, domain: Domain) -> bool:
 
 
 class BulkStatistics:
-    """Statistics from bulk calls, without guests whose start is delayed by a hook.
+    """Reader of statistics by bulk calls. Leaves out guests whose start is delayed by a hook.
 
     :param module: libvirt's Python binding
     """
@@ -96,15 +96,15 @@ class BulkStatistics:
         self.events = 0
         """Number of events since the last call for all guests."""
         self._listed: set[str] | None = None
-        """Guests of the last call for all guests, and guests started since then."""
+        """UUIDs of the guests in the last call for all guests, and of guests started since then; None before the first call."""
 
     def started(self, uuid: str) -> None:
-        """Add a started guest."""
+        """Add a guest that has started to those that the next calls read."""
         if self._listed is not None:
             self._listed.add(uuid)
 
     def read(self, live: OpenConnection, groups: int, uuids: Collection[str] | None) -> Sequence[GuestRecord]:
-        """Return the statistics of all active guests, or of these. Raise libvirt's error on failure."""
+        """Return the statistics of the guests in `uuids`, or of all active guests if None. Raise libvirt's error on failure."""
         module = self.module
         nowait = 0 if live.nowait is False else module.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
         try:

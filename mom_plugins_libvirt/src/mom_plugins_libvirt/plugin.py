@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from mom_plugins_libvirt import Connection, LibvirtHypervisor
 
 _PATIENT_SHARE = 0.45
-"""Share of the deadline for each of two attempts of a command."""
+"""Fraction of the deadline that a command, such as `mom doctor`, allows for each of two attempts."""
 
 _SOCKETS = ("run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock")
 
 
 class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
-    """QEMU guests under libvirt: list, statistics, balloons."""
+    """Manager of QEMU guests under libvirt: lists them, reads statistics, sets balloons."""
 
     class Settings(PluginOfGuests.Settings):
         """Connection to libvirt, and timeouts."""
@@ -37,8 +37,8 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
         readonly: bool = False
         """Connect read-only: mom can observe, but change nothing."""
         call_timeout: Annotated[Duration, Field(gt=0, le=60)] = 2.0
-        """Timeout of one call to libvirtd, less than half of `deadline`. Guests whose QEMU has hung delay one cycle by two to three
-        timeouts."""
+        """Timeout of one call to libvirtd. It must be less than half of `deadline`. When the QEMU of a guest hangs, one cycle is delayed by
+        two to three timeouts."""
         pid_directory: str = "/run/libvirt/qemu"
         """Folder with libvirt's pid files."""
 
@@ -65,7 +65,7 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare the fields, and the statistics period."""
+        """Declare the plugin's fields, and the control of the statistics period."""
         return (*super().mom_declare(), *GUEST_FIELDS, *HOST_FIELDS)
 
     @hookimpl

@@ -1,4 +1,4 @@
-"""Limits of guests: CPU time, disks, network, CPUs and NUMA nodes."""
+"""Limits of guests: CPU time, disk I/O, network bandwidth, host CPUs and NUMA nodes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mom_plugins_libvirt.domains import Domains, whole
 
 NO_QUOTA = -1
 _MOST_QUOTA_US = (1 << 44) - 1
-"""libvirt's limit (src/util/vircgroup.h). Larger quotas are no limit."""
+"""Largest quota that libvirt accepts (src/util/vircgroup.h). Larger values mean that there is no quota."""
 
 _READ_SECONDS = 0.5
-"""Time in a cycle for reading CPU limits, less than a millisecond each."""
+"""Time in a cycle for reading CPU limits. Each guest takes less than a millisecond."""
 
 _ASK_AGAIN_SECONDS = 300.0
-"""Pause after a guest without CPU cgroup, or a host without CPU controller."""
+"""Pause before mom reads the CPU limits again of a guest without a CPU cgroup, or on a host without the CPU controller."""
 
 
 class GuestTuning:
@@ -30,14 +30,14 @@ class GuestTuning:
         self._domains = domains
         self._monotonic = monotonic
         self._untunable_since = 0.0
-        """Monotonic time of the last failure on this host."""
+        """Monotonic time at which reading CPU limits last failed for lack of support on this host."""
         self._tunable = False
-        """Whether a guest's limits were read."""
+        """Whether mom has ever read the limits of a guest."""
 
     # --- CPU time ----------------------------------------------------------------------------------------------------------------
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
-        """Return the CPU limits."""
+        """Return the guests' limits of CPU time, keyed by ID, as far as libvirt reports them."""
         now = self._monotonic()
         end = now + _READ_SECONDS
         none_has = bool(self._domains.cpu_untunable) and now - self._untunable_since < _ASK_AGAIN_SECONDS
@@ -71,7 +71,7 @@ class GuestTuning:
         return CpuTune(quota, whole(answer.get("vcpu_period")), whole(answer.get("cpu_shares")), entry.tuning.user_limit_percent)
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
-        """Set these limits in one call."""
+        """Set the limits that are not None, in one call."""
         values = zip(CPU_CONTROLS, (None if quota_us is None else max(NO_QUOTA, quota_us), period_us, shares), strict=True)
         limits = {name: value for name, value in values if value is not None}
         entry = self._domains.ready(guest)
@@ -85,11 +85,11 @@ class GuestTuning:
     # --- disks -------------------------------------------------------------------------------------------------------------------
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """Return disks' limits, without a call."""
+        """Return the limits of the guests' disks, keyed by guest ID. They come from the last descriptions."""
         return {entry.id: entry.tuning.disks for entry in self._domains.described(guests)}
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
-        """Set these limits of a disk."""
+        """Set limits of a disk. Its other limits stay."""
         entry = self._domains.ready_described(guest)
         # libvirt sets missing limits to 0 if another limit of the same kind is present.
         all_limits = {**tune_named(guest, "disk", disk, entry.tuning.disks).current, **limits}
@@ -99,11 +99,11 @@ class GuestTuning:
     # --- network -----------------------------------------------------------------------------------------------------------------
 
     def net_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[NetTune]]:
-        """Return interfaces' limits, without a call."""
+        """Return the limits of the guests' network interfaces, keyed by guest ID. They come from the last descriptions."""
         return {entry.id: entry.tuning.interfaces for entry in self._domains.described(guests)}
 
     def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
-        """Set both directions of an interface."""
+        """Set the limits of a network interface for both directions."""
         entry = self._domains.ready_described(guest)
         tune = tune_named(guest, "network interface", interface, entry.tuning.interfaces)
         after, before = _parameters(inbound, outbound), _parameters(tune.inbound, tune.outbound)
@@ -121,7 +121,7 @@ class GuestTuning:
     # --- CPUs and NUMA nodes -----------------------------------------------------------------------------------------------------
 
     def cpu_pins(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[AbstractSet[int]]]:
-        """Return each vCPU's host CPUs."""
+        """Return the host CPUs on which each vCPU may run, keyed by guest ID."""
         end = self._monotonic() + _READ_SECONDS
         pins_by_guest = {}
         for entry in self._domains.described(guests):
@@ -142,7 +142,7 @@ class GuestTuning:
         return pins
 
     def set_cpu_pin(self, guest: Entity, vcpu: int, cpus: AbstractSet[int]) -> None:
-        """Restrict this vCPU to these CPUs."""
+        """Allow a vCPU to run only on these host CPUs."""
         entry = self._domains.ready(guest)
         rows = entry.pins or self._read_pins(entry)
         if not 0 <= vcpu < len(rows):
@@ -155,11 +155,11 @@ class GuestTuning:
         self._domains.change(entry, f"pinning vCPU {vcpu} of {guest}", lambda domain, live: domain.pinVcpuFlags(vcpu, chosen, live))
 
     def node_tunes(self, guests: Sequence[Entity]) -> Mapping[str, NodeTune]:
-        """Return NUMA nodes, without a call."""
+        """Return the guests' NUMA nodes, keyed by ID. They come from the last descriptions."""
         return {entry.id: entry.tuning.nodes for entry in self._domains.described(guests)}
 
     def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
-        """Allocate new memory on these nodes, only in the modes strict and restrictive."""
+        """Have the guest's new memory allocated on these nodes. Only guests in the mode strict or restrictive support this."""
         if not nodes:
             raise NotSupported("specify all nodes instead of none: libvirt cannot remove the restriction")
         entry = self._domains.ready(guest)

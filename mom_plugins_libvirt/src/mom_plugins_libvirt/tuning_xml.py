@@ -16,20 +16,20 @@ _OVIRT_TUNE = "http://ovirt.org/vm/tune/1.0"
 BANDWIDTH = ("average", "peak", "burst", "floor")
 
 _NO_LIMIT_PERCENT = 100.0
-"""MOM's policies treat this as no limit."""
+"""Percentage that MOM's policies treat as no limit."""
 
 _REMOVABLE = frozenset({"cdrom", "floppy"})
 
 _LONGEST_NUMBER = 18
-"""Most digits."""
+"""Most digits of a number."""
 
 _ANY_NODE = NodeTune("strict", frozenset())
-"""libvirt's default."""
+"""Memory may be allocated on any node. This is libvirt's default."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """Limits of a guest. `user_limit_percent` is a percentage of all host CPUs; None if not a number."""
+    """Limits of a guest. `user_limit_percent` is oVirt's CPU limit as a percentage of all host CPUs; None if it is invalid."""
 
     user_limit_percent: float | None = _NO_LIMIT_PERCENT
     disks: tuple[DiskTune, ...] = ()

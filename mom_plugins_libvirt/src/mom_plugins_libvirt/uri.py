@@ -8,7 +8,7 @@ _EXAMPLES = "qemu:///system, or qemu+ssh://root@HOST/system and qemu+tls://HOST/
 
 
 def checked_uri(uri: str) -> str:
-    """Return a valid URI. Raise `ValueError` with the mistake and a fix."""
+    """Return the URI if it is valid. Otherwise raise `ValueError`, with the mistake and how to correct it."""
     if not uri.isprintable() or " " in uri or "://" not in uri:
         raise ValueError(f"{uri!r:.80} is not a libvirt URI; write {_EXAMPLES}")
     try:
@@ -23,13 +23,13 @@ def checked_uri(uri: str) -> str:
 
 
 def is_local(uri: str) -> bool:
-    """Return whether a URI's guests run on this host."""
+    """Return whether the guests of this libvirt run on this host."""
     parts = urlsplit(uri)
     return not parts.netloc and _transport(parts) != "ext"
 
 
 def without_questions(uri: str) -> str:
-    """Return the URI with options that prevent prompts by ssh."""
+    """Return the URI, with an option that keeps ssh from prompting for input."""
     parts = urlsplit(uri)
     if _transport(parts) != "ssh" or "no_tty=" in parts.query:
         return uri
@@ -37,7 +37,7 @@ def without_questions(uri: str) -> str:
 
 
 def cure_for_transport(uri: str) -> str:
-    """Return a fix for another host's libvirt; an empty string for this host."""
+    """Return the hint for another host whose libvirt cannot be reached; an empty string for this host."""
     parts = urlsplit(uri)
     transport = _transport(parts)
     if not parts.netloc:
