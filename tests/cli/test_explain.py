@@ -93,41 +93,6 @@ def test_a_mom_that_does_not_answer_is_told_and_the_file_goes_on(simulated: Mom)
     assert f"(from {simulated.directory}/run/status.json" in status.stdout
 
 
-def test_why_and_what_is_wrong_is_told_in_the_words_of_the_policy(simulated: Mom) -> None:
-    name, text = a_guest(simulated), simulated.directory / "mine.policy"
-    count = len(json.loads(simulated("guests", "--json").stdout))
-    text.write_text('(with Guests g (if (> g.balloon_max 1048576) (g.Control "balloon_target" (- g.balloon_max 1024)) 0))\n')
-    assert simulated("policy", "set", "50_balloon", str(text)).returncode == 0
-
-    def by_mine() -> list[dict[str, Any]]:
-        return [one for one in explained(simulated, name)["decisions"] if one["reason"].startswith("(> g.balloon_max 1048576) is true")]
-
-    simulated.wait_for(lambda: bool(by_mine()))  # until it is in force: the one before has decided, too
-    (decision,) = by_mine()
-    assert (decision["source"]["name"], decision["source"]["line"]) == ("50_balloon", 1)
-    assert "(g.balloon_max is " in decision["reason"]
-
-    text.write_text('(with Guests g (g.Control "balloon_target" (/ g.balloon_max (- g.balloon_cur g.balloon_cur))))\n')
-    assert simulated("policy", "set", "60_bad", str(text)).returncode == 0
-
-    def lines() -> list[str]:
-        return [line for line in simulated("status").stdout.splitlines() if "60_bad:1:44" in line]
-
-    simulated.wait_for(lambda: bool(lines()))
-    (line,) = lines()
-    assert line.startswith(f"  error: 60_bad:1:44: {count} guests ("), line
-    assert ": zero-division: division by zero in " in line
-    assert f" and {count - 3} more): " in line, "the first are named"
-    assert " (such as " in line
-    assert ": g.balloon_max is " in line, "the values are the example's"
-    assert line.count("zero-division: ") == 1
-    assert ", for " in line
-    place = {"name": "60_bad", "line": 1, "column": 44}
-    entities = {one["entity"]["id"] for one in json.loads(simulated("status", "--json").stdout)["problems"] if one["source"] == place}
-    assert len(entities) == count, "for programs each is there by itself"
-    assert simulated("policy", "reset").returncode == 0
-
-
 # --- without a mom ---------------------------------------------------------------------------------------------------------
 
 

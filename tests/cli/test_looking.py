@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from mom_on_files import Mom
@@ -66,13 +65,3 @@ def test_a_file_that_cannot_be_used_any_more_blinds_nobody_while_mom_runs(mom: M
     mom.stop()
     assert mom("status").returncode == 2, "none runs"
     mom.config.write_text(good)
-
-
-def test_nobody_there_is_said_at_once(mom: Mom) -> None:
-    mom.configure("http: {}")
-    for verb in (["history", "host"], ["events", "--outcomes"], ["events"]):
-        began = time.monotonic()
-        told = mom(*verb)
-        assert told.returncode == 1
-        assert "no process serves" in told.stderr
-        assert time.monotonic() - began < 30

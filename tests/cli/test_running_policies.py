@@ -1,7 +1,6 @@
 """`mom policy` beside a running `mom run`: its policies are read and changed, kept, and brought back."""
 
 import json
-import signal
 from collections.abc import Callable
 
 import pytest
@@ -87,21 +86,6 @@ def test_memory_is_reserved_waited_for_and_given_up(simulated: Mom) -> None:
     assert simulated("reserve", "much").returncode == 2
     assert simulated("reserve", "1GiB", "--for", "ever").returncode == 2
     assert simulated("reserve", "1GiB", "--for", "0s").returncode == 2, "what mom refuses as making no sense is misuse, too"
-
-
-def test_a_mom_that_is_stopped_is_not_waited_for_and_named_with_what_to_do(running: Mom) -> None:
-    process = running.started[-1]
-    process.send_signal(signal.SIGSTOP)
-    try:
-        told = [running.process(*verb) for verb in (("policy", "list"), ("reserve", "list"), ("policy", "history"))]
-    finally:
-        process.send_signal(signal.SIGCONT)
-    for done in told:
-        assert done.returncode == 1
-        assert done.stdout == ""
-        assert f"mom (process {process.pid}) is suspended, and does not answer on {running.directory}/run/mom.sock" in done.stderr
-        assert f"kill -CONT {process.pid} resumes it" in done.stderr
-    running.wait_for(lambda: running("policy", "list").returncode == 0)
 
 
 def test_a_live_explanation_is_by_the_policies_that_were_set_while_mom_ran(running: Mom, moms: Callable[[], Mom]) -> None:

@@ -4,7 +4,7 @@ import json
 import socket
 import subprocess
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -63,15 +63,11 @@ def ask(monitor: Path, command: str, **arguments: object) -> Any:
 
 
 class PlainHost:
-    """Starts guests in a folder, and ends them.
+    """Starts guests in a folder, in sessions of their own as other programs start guests, and ends them."""
 
-    :param begin: starts a process; left out: in a session of its own, as other programs start guests
-    """
-
-    def __init__(self, folder: Path, image: GuestImage, begin: Callable[[list[str]], subprocess.Popen[bytes]] | None = None) -> None:
+    def __init__(self, folder: Path, image: GuestImage) -> None:
         self.folder = folder
         self._image = image
-        self._begin = begin or (lambda command: subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True))
         self._guests: list[PlainGuest] = []
 
     def start(
@@ -109,7 +105,8 @@ class PlainHost:
             "-pidfile", f"{self.folder}/{name}.pid",
             *(options or ("-m", str(mib))),
         ]  # fmt: skip
-        guest = PlainGuest(self._begin(command), name, identity, self.folder)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+        guest = PlainGuest(process, name, identity, self.folder)
         self._guests.append(guest)
         wait_until(guest.second.exists, f"{name} has a monitor")
         return guest

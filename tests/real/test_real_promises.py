@@ -1,13 +1,10 @@
-"""Promises to real guests: written into their metadata with libvirt, held against a policy that wants everything; and by what nova says of
-its instances there."""
+"""Promises to real guests: written into their metadata with libvirt, held against a policy that wants everything."""
 
-import re
 from typing import Any
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
 from mom_run import MomRun
-from nova_instances import NEW
 from real_guests import Lab, RealGuest
 
 from mom_devkit import wait_until
@@ -67,33 +64,4 @@ def test_real_guests_keep_what_their_metadata_and_the_yaml_file_promise(lab: Lab
         lambda: "momtest-metadata: the guarantee in the guest's metadata is invalid" in mom.log, "the invalid guarantee is reported", 60
     )
     assert sizes()["metadata"]["balloon_cur"] == maximum
-    mom.stop()
-
-
-NOVA = "http://openstack.org/xmlns/libvirt/nova/1.1"
-
-
-def test_a_real_instance_of_nova_has_its_class_and_guarantee_by_its_flavor_and_project(lab: Lab, mom: MomRun) -> None:
-    instance = lab.start("instance-2a", memory=f"<memory unit='MiB'>192</memory><metadata>{NEW}</metadata>", paused=True)
-    lab.start("other", paused=True)
-    plugins = {"libvirt": lab.libvirtd.settings(), "nova": {}, "balloon": {}, "sla": {}}
-    mom.configure(plugins, {"flavor=m1.*": {"class": "gold"}, "project=acme": {"guarantee": "160MiB"}})
-    mom.start()
-
-    def told() -> dict[str, Any]:
-        return {name.removeprefix("momtest-"): row for name, row in mom.guest_rows().items()}
-
-    wait_until(lambda: told().get("instance-2a", {}).get("mem_promised"), "what it is promised is known", 60)
-    found = told()
-    assert found["instance-2a"]["properties"]["flavor"] == "m1.large"
-    assert (found["instance-2a"]["sla_class"], found["instance-2a"]["mem_promised"]) == ("gold", 160 * MIB)
-    assert (found["other"]["sla_class"], found["other"]["properties"]) == (None, {})
-
-    # A resize or a hard reboot by nova writes the metadata anew. libvirt puts the namespace in by itself.
-    resized = re.sub(r' xmlns:nova="[^"]*"', "", NEW.replace("m1.large", "c1.large")).replace("nova:", "")
-    element, live = libvirt.VIR_DOMAIN_METADATA_ELEMENT, libvirt.VIR_DOMAIN_AFFECT_LIVE
-    instance.domain.setMetadata(element, resized.strip(), "nova", NOVA, live)
-    wait_until(lambda: told()["instance-2a"]["properties"]["flavor"] == "c1.large", "its new flavor is known", 60)
-    wait_until(lambda: told()["instance-2a"]["sla_class"] is None, "it is of no class any more", 60)
-    assert told()["instance-2a"]["mem_promised"] == 160 * MIB, "it is still the project's"
     mom.stop()

@@ -53,24 +53,3 @@ def test_memory_that_is_plugged_in_is_not_taken_at_once_and_is_the_guests_after_
     done = mom.verb("restore")
     assert done.returncode == 0, done.stdout + done.stderr
     wait_until(lambda: guest.size_mib == SOLD_MIB + PLUGGED_MIB, lambda: f"it has {guest.size_mib} MiB: {done.stdout}{done.stderr}", 60)
-
-
-def test_a_guest_with_virtio_mem_is_asked_for_what_its_balloon_reaches_and_never_fails(lab: Lab, mom: MomRun) -> None:
-    target = "<size unit='MiB'>512</size><node>0</node><block unit='MiB'>2</block><requested unit='MiB'>256</requested>"
-    device = f"<memory model='virtio-mem'><target>{target}</target></memory>"
-    memory = PLUGGABLE.replace(str(SOLD_MIB), "192")
-    online = "memhp_default_state=online"
-    guest = lab.start("reach", memory=memory, devices=device, arguments=online, workload=(10, 5, 0, 0)).wait_until_it_works()
-    wait_until(lambda: guest.domain.memoryStats().get("available", 0) >> 10 > 300, "its kernel has what is plugged in", 120)
-    wants = '(with Guests guest (guest.Control "balloon_target" 65536))\n'
-    balloon = {"host_free": "256MiB", "host_hard": "128MiB", "law": {"start_rest": "1s"}}
-    mom.configure({"libvirt": lab.libvirtd.settings(), "balloon": balloon, "http": {}}, policies={"50_balloon": wants})
-    mom.start()
-    # At most 8 MiB (balloon.dead_band) are left, as mom sends no smaller step.
-    wait_until(lambda: guest.domain.info()[2] >> 10 < 266, lambda: f"it has {guest.domain.info()[2] >> 10} MiB: {mom.log}", 120)
-    for _ in range(3):
-        mom.next_cycle()
-        assert {one["status"] for one in mom.status()["outcomes"]} <= {"unchanged"}
-    assert "Its balloon cannot shrink it below 257 MiB" in mom.says("explain", guest.name)
-    mom.stop()
-    wait_until(lambda: guest.domain.info()[2] >> 10 == 448, "it has what it had", 60)
