@@ -6,6 +6,7 @@ import selectors
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from mom_plugins_fleet.buckets import Bucket
 from mom_plugins_fleet.link import ConflictError, Store, UnansweredError
 from mom_plugins_fleet.subjects import StoredEntry
 
@@ -76,26 +77,25 @@ class Link(Store):
     async def remove(self, bucket: str, key: str, revision: int | None = None) -> None:
         await self._call(lambda: self.servers.put(bucket, key, None, revision))
 
-    async def load(self, bucket: str) -> dict[str, StoredEntry]:
-        return await self._call(lambda: {key: kept for (name, key), kept in self.servers.kept.items() if name == bucket and kept.data})
-
     async def hear(self, bucket: str, key: str, changed: Callable[[], None]) -> None:
         self.servers.hearing.append((bucket, lambda told, _: changed() if told == key and self.connected else None))
 
-    async def watch(self, bucket: str, watcher: Any) -> NoReturn:
-        watcher.begins()
+    async def watch(self, bucket: Bucket[Any]) -> NoReturn:
+        bucket.begins()
         told: list[tuple[str, StoredEntry]] = []
-        hears = bucket, lambda key, kept: told.append((key, kept))
+        hears = bucket.kind.bucket, lambda key, kept: told.append((key, kept))
         self.servers.hearing.append(hears)
         try:
-            for key, kept in (await self.load(bucket)).items():
-                watcher.told(key, kept, live=False)
-            watcher.complete()
+            for (name, key), kept in (await self._call(self.servers.kept.copy)).items():
+                if name == bucket.kind.bucket:
+                    bucket.told(key, kept, live=False)
+            bucket.complete()
             while self.connected:
                 while told:
-                    watcher.told(*told.pop(0), live=True)
+                    bucket.told(*told.pop(0), live=True)
                 await asyncio.sleep(0.1)
             await asyncio.sleep(6.0)
             raise UnansweredError("nothing is heard any more")
         finally:
+            bucket.current = False
             self.servers.hearing.remove(hears)

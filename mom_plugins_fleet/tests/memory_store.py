@@ -1,10 +1,9 @@
 """The fleet's buckets in a dictionary."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from mom_plugins_fleet.bucket_watch import BucketWatcher
+from mom_plugins_fleet.buckets import Bucket
 from mom_plugins_fleet.link import ConflictError, LinkError, Store
 from mom_plugins_fleet.subjects import StoredEntry
 
@@ -15,7 +14,7 @@ class Memory(Store):
     def __init__(self) -> None:
         self.kept: dict[tuple[str, str], StoredEntry] = {}
         self.revision = 0
-        self.watchers: list[tuple[str, BucketWatcher]] = []
+        self.watchers: list[Bucket[Any]] = []
         self.watches = 99
 
     @property
@@ -40,25 +39,24 @@ class Memory(Store):
             raise ConflictError("another client changed the record first")
         self.revision += 1
         self.kept[bucket, key] = StoredEntry(self.revision, data)
-        for name, watcher in self.watchers:
-            if name == bucket:
-                watcher.told(key, self.kept[bucket, key], live=True)
+        for watched in self.watchers:
+            if watched.kind.bucket == bucket:
+                watched.told(key, self.kept[bucket, key], live=True)
         return self.revision
 
-    async def load(self, bucket: str) -> Mapping[str, StoredEntry]:
-        return {key: kept for (name, key), kept in self.kept.items() if name == bucket and kept.data is not None}
-
-    async def watch(self, bucket: str, watcher: BucketWatcher) -> NoReturn:
+    async def watch(self, bucket: Bucket[Any]) -> NoReturn:
         self.watches -= 1
         if self.watches < 0:
             raise LinkError("no answer")
-        watcher.begins()
-        for key, kept in (await self.load(bucket)).items():
-            watcher.told(key, kept, live=False)
-        watcher.complete()
-        self.watchers.append((bucket, watcher))
+        bucket.begins()
+        for (name, key), kept in self.kept.items():
+            if name == bucket.kind.bucket:
+                bucket.told(key, kept, live=False)
+        bucket.complete()
+        self.watchers.append(bucket)
         try:
             await asyncio.Event().wait()
         finally:
-            self.watchers.remove((bucket, watcher))
+            bucket.current = False
+            self.watchers[:] = [watched for watched in self.watchers if watched is not bucket]
         raise AssertionError("unreachable")

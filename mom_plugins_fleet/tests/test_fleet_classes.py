@@ -22,11 +22,11 @@ def a_set(file: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
     """The group's policies when the file was set as its classes."""
     policies: dict[str, str] = {}
 
-    async def change_group(_where: object, _store: object, _group: str, wanted: Callable[[Group], Mapping[str, Any]]) -> int:
-        policies.update(wanted(Group())["policies"])
+    async def change(_where: object, _store: object, _kind: object, _group: str, wanted: Callable[[None], Mapping[str, Any]]) -> int:
+        policies.update(wanted(None)["policies"])
         return 1
 
-    monkeypatch.setattr("mom_plugins_fleet.verbs.groups.change_group", change_group)
+    monkeypatch.setattr("mom_plugins_fleet.verbs.groups.change", change)
     monkeypatch.setattr("mom_plugins_fleet.verbs.fleet.Where.ask", lambda _self, what: asyncio.run(what(None)))
     done = CliRunner().invoke(fleet, ["policy", "set", "g", "classes.yaml", str(file)])
     if done.exception is not None and not isinstance(done.exception, SystemExit):

@@ -14,7 +14,7 @@ from mom_plugins_fleet.buckets import Bucket
 from mom_plugins_fleet.link import LinkError, Store, UnansweredError
 from mom_plugins_fleet.records import AuthorizedKeys, HostState, Member, Orders
 from mom_plugins_fleet.signatures import Signer
-from mom_plugins_fleet.subjects import COORDINATORS, STATES, StoredEntry
+from mom_plugins_fleet.subjects import COORDINATORS, StoredEntry
 from mom_plugins_fleet.view import FleetView
 
 BEGIN = "$KV.mom-states."
@@ -77,10 +77,11 @@ class Sender:
         await self.take(Msg(_client=cast(Any, self), subject="inbox", reply=reply, data=b"", headers=headers))
 
 
-class Told:
+class Told(Bucket[HostState]):
     """Notes what it is told."""
 
     def __init__(self) -> None:
+        super().__init__(HostState)
         self.all: list[Any] = []
 
     def begins(self) -> None:
@@ -99,9 +100,9 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-async def watched(sender: Sender, watcher: Any, so: Callable[[Sender], Awaitable[None]], patience: float = 0.0) -> str:
+async def watched(sender: Sender, told: Told, so: Callable[[Sender], Awaitable[None]], patience: float = 0.0) -> str:
     """Return why the watch has ended, if it has. `patience` is for a watch that ends by time."""
-    running = asyncio.create_task(Store(cast(Any, sender)).watch(STATES, watcher))
+    running = asyncio.create_task(Store(cast(Any, sender)).watch(told))
     while not sender.made:
         await asyncio.sleep(0)
     await so(sender)
@@ -177,7 +178,7 @@ def test_what_a_server_has_while_none_leads_is_not_taken_for_all(monkeypatch: py
     sender.leader = ""
 
     async def watch() -> None:
-        running = asyncio.create_task(Store(cast(Any, sender)).watch(STATES, told))
+        running = asyncio.create_task(Store(cast(Any, sender)).watch(told))
         await asyncio.sleep(0.05)
         assert not sender.made
         sender.leader, sender.last = "s1", 2
@@ -196,7 +197,7 @@ def test_what_a_server_has_while_none_leads_is_not_taken_for_all(monkeypatch: py
     monkeypatch.setattr("mom_plugins_fleet.bucket_watch.LOST_SECONDS", 0.02)
     sender.leader = ""
     with pytest.raises(UnansweredError, match="its servers have no leader"):
-        asyncio.run(Store(cast(Any, sender)).watch(STATES, told))
+        asyncio.run(Store(cast(Any, sender)).watch(told))
 
 
 def test_where_it_cannot_be_asked_whether_all_was_told_the_watch_ends() -> None:
@@ -256,16 +257,17 @@ def test_a_mistake_of_who_is_told_ends_the_watch() -> None:
 
 
 def test_a_bucket_is_loaded_from_another_server_where_one_does_not_answer() -> None:
-    async def load(sender: Sender) -> dict[str, StoredEntry]:
-        loading = asyncio.create_task(Store(cast(Any, sender)).load(STATES))
+    async def load(sender: Sender) -> Bucket[HostState]:
+        loading = asyncio.create_task(Store(cast(Any, sender)).load(states := Bucket(HostState)))
         while sender.made <= sender.silent and not loading.done():
             await asyncio.sleep(0)
         if not loading.done():
             await sender.message("h2", 1, gone=True)
-            await sender.message("h1", 2, b"a")
-        return dict(await loading)
+            await sender.message("h1", 2, state("h1"))
+        await loading
+        return states
 
-    assert {key: kept.data for key, kept in asyncio.run(load(Sender(last=2, silent=2))).items()} == {"h1": b"a"}
+    assert asyncio.run(load(Sender(last=2, silent=2))).records == {"h1": (2, HostState(mode="enforce", available=1))}
     with pytest.raises(UnansweredError, match="cannot watch mom-states: the servers did not answer in time"):
         asyncio.run(load(Sender(last=2, silent=99)))
 
@@ -383,7 +385,7 @@ def test_a_watch_that_is_cancelled_while_the_servers_answer_ends() -> None:
                 return
 
     async def work() -> None:
-        running.append(asyncio.create_task(Store(cast(Any, Late(last=1))).watch(STATES, Told())))
+        running.append(asyncio.create_task(Store(cast(Any, Late(last=1))).watch(Told())))
         await asyncio.wait(running, timeout=5)
         assert running[0].cancelled()
 

@@ -10,6 +10,7 @@ from fleet_world import LOG, need_a_server, patiently
 from one_server import OneServer
 
 from mom_plugins_fleet.access import Access
+from mom_plugins_fleet.buckets import Bucket
 from mom_plugins_fleet.link import Store, linked
 from mom_plugins_fleet.records import HostState, Member, Orders
 from mom_plugins_fleet.signatures import Signer
@@ -134,7 +135,9 @@ async def test_servers_that_are_set_up_anew_and_empty_are_believed_and_what_was_
 
 async def test_many_hosts_are_read_at_once_and_told_while_they_are_read(fleet):
     await asyncio.gather(*(fleet.tell(f"h{number}", 1) for number in range(200)))
-    loading = asyncio.create_task(fleet.store.load(STATES))
+    states = Bucket(HostState)
+    loading = asyncio.create_task(fleet.store.load(states))
     await asyncio.gather(*(fleet.tell(f"h{number}", 2) for number in range(0, 200, 7)))
-    assert len(await loading) == 200
+    await loading
+    assert len(states.records) == 200
     await fleet.until(lambda: all(fleet.knows(f"h{number}") == (1 if number % 7 else 2) for number in range(200)))

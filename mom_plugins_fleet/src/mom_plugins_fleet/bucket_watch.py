@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
-from typing import Any, Final, NoReturn, Protocol, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -16,6 +16,7 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from mom_core import MomError, printable
+from mom_plugins_fleet.buckets import Bucket
 from mom_plugins_fleet.subjects import StoredEntry, is_deleted, subject
 
 Result = TypeVar("Result")
@@ -35,19 +36,6 @@ _LAST_LOOKED_AT: Final = "Nats-Last-Stream"
 _STALLED: Final = "Nats-Consumer-Stalled"
 
 
-class BucketWatcher(Protocol):
-    """Receiver of a bucket's entries."""
-
-    def begins(self) -> None:
-        """Prepare for a load."""
-
-    def told(self, key: str, kept: StoredEntry, *, live: bool) -> None:
-        """Receive an entry. `live`: set after the watch began."""
-
-    def complete(self) -> None:
-        """Handle the end of the load. Keys without a received entry are not in the bucket."""
-
-
 class WatchBroken(MomError):
     """End of a watch. Later changes are unknown."""
 
@@ -55,9 +43,9 @@ class WatchBroken(MomError):
 class BucketWatch:
     """Single watch of a bucket."""
 
-    def __init__(self, client: Client, jetstream: JetStreamContext, bucket: str, watcher: BucketWatcher) -> None:
-        self._client, self._jetstream, self._bucket, self._watcher = client, jetstream, bucket, watcher
-        self._begin = subject(bucket, "")
+    def __init__(self, client: Client, jetstream: JetStreamContext, bucket: Bucket[Any]) -> None:
+        self._client, self._jetstream, self._bucket = client, jetstream, bucket
+        self._begin = subject(bucket.kind.bucket, "")
         self._received = 0
         self._first_end = self._needed = self._reached = 0
         """Stream sequence numbers."""
@@ -67,10 +55,10 @@ class BucketWatch:
 
     async def run(self) -> NoReturn:
         """Watch until an error: `WatchBroken`, or an error of the library."""
-        stream = f"KV_{self._bucket}"
+        stream = f"KV_{self._bucket.kind.bucket}"
         self._first_end = self._needed = await self._last(stream)
         inbox = self._client.new_inbox()
-        self._watcher.begins()
+        self._bucket.begins()
         subscription = await self._client.subscribe(inbox, cb=self._take)
         try:
             config = ConsumerConfig(
@@ -120,7 +108,7 @@ class BucketWatch:
         try:
             await self._wait_for(self._first_end)
             await self._wait_for(await self._last(stream))
-            self._watcher.complete()
+            self._bucket.complete()
         except Exception as error:  # noqa: BLE001  # invalid answers and mistakes alike end the watch: no caller sees them
             why = error.message if isinstance(error, WatchBroken) else f"{type(error).__name__}: {printable(str(error), 200)}"
             self._end(f"the end of the bucket is unknown: {why}")
@@ -151,7 +139,7 @@ class BucketWatch:
         key, number = message.subject.removeprefix(self._begin), metadata.sequence.stream
         data = None if is_deleted(headers) else message.data
         try:
-            self._watcher.told(key, StoredEntry(number, data, metadata.timestamp.timestamp()), live=number > self._first_end)
+            self._bucket.told(key, StoredEntry(number, data, metadata.timestamp.timestamp()), live=number > self._first_end)
             self._reach(number)
         except Exception as error:  # noqa: BLE001  # a mistake in mom, which the library would only log
             self._end(f"an error in mom: {type(error).__name__}: {printable(str(error), 200)}")

@@ -33,8 +33,8 @@ class Bucket(Generic[Kind]):
     """Monotonic time of each key's last live change."""
     current: bool = False
     completed: Callable[[], None] = lambda: None
-    _stored: dict[str, StoredEntry] = field(default_factory=dict)
-    """Entries, kept to verify them again when the trusted keys change."""
+    stored: dict[str, StoredEntry] = field(default_factory=dict)
+    """Signed entries, kept to verify them again when the trusted keys change."""
     _revisions: dict[str, int] = field(default_factory=dict)
     """Newest revision of each key since the watch began. A later answer may be older."""
 
@@ -65,14 +65,14 @@ class Bucket(Generic[Kind]):
 
     def _put(self, key: str, kept: StoredEntry) -> None:
         if kept.data is None:
-            for by_key in (self.damaged, self.set_at, self.heard, self.records, self._stored):
+            for by_key in (self.damaged, self.set_at, self.heard, self.records, self.stored):
                 by_key.pop(key, None)
             return
         if kept.at:
             self.set_at[key] = kept.at
         if self.trusted is not None:
-            before = self._stored.get(key)
-            self._stored[key] = kept
+            before = self.stored.get(key)
+            self.stored[key] = kept
             if before is not None and before.data == kept.data and key not in self.damaged:
                 return
         self._open(key, kept.revision, kept.data)
@@ -94,15 +94,15 @@ class Bucket(Generic[Kind]):
     def trust(self, keys: frozenset[str], removed: Mapping[str, int] | None = None) -> None:
         """Trust these keys. Retry damaged records, because the clock may have been corrected."""
         changed = keys != self.trusted or (removed or {}) != self.removed
-        again = [*self._stored] if changed else [key for key in self.damaged if key in self._stored]
+        again = [*self.stored] if changed else [key for key in self.damaged if key in self.stored]
         self.trusted, self.removed = keys, removed or {}
         for key in again:
-            kept = self._stored[key]
+            kept = self.stored[key]
             self._open(key, kept.revision, kept.data or b"")
 
     def signed(self, key: str) -> str:
         """Return a signed record; empty if invalid."""
-        kept = self._stored.get(key)
+        kept = self.stored.get(key)
         return "" if kept is None or kept.data is None or key not in self.records else kept.data.decode()
 
     def get(self, key: str) -> Kind | None:

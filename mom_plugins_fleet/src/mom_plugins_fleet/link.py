@@ -17,7 +17,8 @@ from nats.js.api import AckPolicy, ConsumerConfig
 
 from mom_core import MomError, printable
 from mom_plugins_fleet.access import Access
-from mom_plugins_fleet.bucket_watch import MAKE_SECONDS, BucketWatch, BucketWatcher, WatchBroken, given_up_at_once
+from mom_plugins_fleet.bucket_watch import MAKE_SECONDS, BucketWatch, WatchBroken, given_up_at_once
+from mom_plugins_fleet.buckets import Bucket
 from mom_plugins_fleet.client import FleetClient
 from mom_plugins_fleet.subjects import INVITED_SECONDS, STATES, StoredEntry, buckets, direct, inbox, is_deleted, subject, taken
 
@@ -68,21 +69,6 @@ class UnansweredError(LinkError):
 
 class ConflictError(LinkError):
     """Concurrent change of a record. Nothing was written."""
-
-
-class _Load(dict[str, StoredEntry]):
-    def __init__(self) -> None:
-        super().__init__()
-        self.ended = asyncio.Event()
-
-    def begins(self) -> None:
-        self.clear()
-
-    def told(self, key: str, kept: StoredEntry, *, live: bool) -> None:
-        self[key] = kept
-
-    def complete(self) -> None:
-        self.ended.set()
 
 
 class Store:
@@ -163,26 +149,29 @@ class Store:
         listening = self.client.subscribe(subject(bucket, key), cb=take, pending_bytes_limit=WAITING_BYTES)
         await self._ask(f"listen to {bucket}", listening)
 
-    async def watch(self, bucket: str, watcher: BucketWatcher) -> NoReturn:
-        """Watch a bucket until a `LinkError`."""
-        await self._ask(f"watch {bucket}", BucketWatch(self.client, self._jetstream, bucket, watcher).run())
+    async def watch(self, bucket: Bucket[Any]) -> NoReturn:
+        """Keep a bucket current until a `LinkError`."""
+        try:
+            await self._ask(f"watch {bucket.kind.bucket}", BucketWatch(self.client, self._jetstream, bucket).run())
+        finally:
+            bucket.current = False
 
-    async def load(self, bucket: str) -> Mapping[str, StoredEntry]:
-        """Return a bucket's keys and entries."""
-        return await _of_several_attempts(lambda: self._load(bucket))
+    async def load(self, bucket: Bucket[Any]) -> None:
+        """Read a bucket once."""
+        await _of_several_attempts(lambda: self._load(bucket))
 
-    async def _load(self, bucket: str) -> Mapping[str, StoredEntry]:
-        entries = _Load()
-        watching = asyncio.create_task(self.watch(bucket, entries))
-        watching.add_done_callback(lambda _: entries.ended.set())
+    async def _load(self, bucket: Bucket[Any]) -> None:
+        ended = asyncio.Event()
+        bucket.completed = ended.set
+        watching = asyncio.create_task(self.watch(bucket))
+        watching.add_done_callback(lambda _: ended.set())
         try:
             async with asyncio.timeout(LOAD_SECONDS):
-                await entries.ended.wait()
+                await ended.wait()
             if watching.done():
                 watching.result()
-            return {key: entry for key, entry in entries.items() if entry.data is not None}
         except TimeoutError:
-            raise LinkError(f"cannot load {bucket}: the servers did not send all of it in {LOAD_SECONDS:g} s") from None
+            raise LinkError(f"cannot load {bucket.kind.bucket}: the servers did not send all of it in {LOAD_SECONDS:g} s") from None
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)

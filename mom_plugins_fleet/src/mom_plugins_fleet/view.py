@@ -85,11 +85,7 @@ class FleetView:
         A state's age is relative to the newest state, by the servers' clock, plus `lag`.
         """
         for bucket in self.buckets:
-            entries = await store.load(bucket.kind.bucket)
-            bucket.begins()
-            for key, kept in entries.items():
-                bucket.told(key, kept, live=False)
-            bucket.complete()
+            await store.load(bucket)
         self.trust()
         self.lease = await store.read(LEASES, COORDINATOR)
         offset = time.monotonic() - self.lag - self.newest
@@ -106,9 +102,6 @@ class FleetView:
                     group.create_task(self._follow(store, bucket, trouble))
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
-        finally:
-            for bucket in self.buckets:
-                bucket.current = False
 
     async def look_often(
         self, store: Store, look: Callable[[Store], Awaitable[None]], seconds: float, trouble: Callable[[str], None]
@@ -133,9 +126,8 @@ class FleetView:
         bucket.completed = lambda: trouble("") if self.current else None
         while True:
             try:
-                await store.watch(bucket.kind.bucket, bucket)
+                await store.watch(bucket)
             except LinkError as error:
-                bucket.current = False
                 if store.closed:
                     raise
                 trouble(shown(error))

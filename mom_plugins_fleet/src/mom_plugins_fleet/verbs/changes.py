@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from mom_core import MomError, format_kib, printable
 from mom_plugins_fleet.link import ConflictError, Store
-from mom_plugins_fleet.records import NAME, FleetRecord, Group, Kind, first_wrong
+from mom_plugins_fleet.records import NAME, FleetRecord, Kind, first_wrong
 from mom_plugins_fleet.revisions import off_clock
 from mom_plugins_fleet.signatures import Opened, next_revision, opened
 from mom_plugins_fleet.verbs.where import Where
@@ -31,21 +31,17 @@ def named(key: str) -> str:
     return key
 
 
-async def change_group(where: Where, store: Store, group: str, wanted: Callable[[Group], Mapping[str, object]]) -> int:
-    """Change a group's record. Return the new revision. Raise the errors of `change`."""
-
-    def changed(before: Group | None) -> Group:
-        group = before or Group()
-        return checked(Group, {**group.model_dump(), **wanted(group), "by": who()})
-
-    return await change(where, store, Group, group, changed)
-
-
 async def change(
-    where: Where, store: Store, kind: type[Kind], key: str, wanted: Callable[[Kind | None], Kind], agreed: Kind | None = None
+    where: Where,
+    store: Store,
+    kind: type[Kind],
+    key: str,
+    wanted: Callable[[Kind | None], Mapping[str, object]],
+    agreed: Kind | None = None,
 ) -> int:
     """Change and sign a record. Return the new revision. Raise `MomError` on failure or refusal.
 
+    :param wanted: returns the fields to change
     :param agreed: record already passed to `agree`
     """
     named(key)
@@ -54,7 +50,7 @@ async def change(
     for _ in range(_ATTEMPTS):
         kept = await store.read(bucket, key)
         before = opened_by(where, kind, key, kept.data)
-        after = wanted(None if before is None else before.record)
+        after = edited(kind, None if before is None else before.record, wanted)
         revisions.save()  # before the record is used
         if after != agreed:
             agree(where, key, before, after)
@@ -106,10 +102,10 @@ def opened_by(where: Where, kind: type[Kind], key: str, data: bytes | None) -> O
         raise MomError(f"{bucket} {key}: {error.message}", hint=hint) from None
 
 
-def checked(kind: type[Kind], values: Mapping[str, object]) -> Kind:
-    """Create a record. Raise `MomError` with the first error."""
+def edited(kind: type[Kind], before: Kind | None, wanted: Callable[[Kind | None], Mapping[str, object]]) -> Kind:
+    """Return a changed record. Raise `MomError` with the first error."""
     try:
-        return kind.model_validate(values)
+        return kind.model_validate({**(before.model_dump() if before else {}), **wanted(before), "by": who()})
     except ValidationError as error:
         raise MomError(f"{first_wrong(error)}: {printable(str(error.errors()[0]['input']), 100)}") from None
 

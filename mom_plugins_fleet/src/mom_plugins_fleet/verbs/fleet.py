@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.records import MOST_REMOVED, AuthorizedKeys, Member
 from mom_plugins_fleet.subjects import COORDINATORS, ORDERS, PROGRESS, ROSTER, STATES
 from mom_plugins_fleet.verbs import server_setup
-from mom_plugins_fleet.verbs.changes import change, checked, named, standing, who
+from mom_plugins_fleet.verbs.changes import change, named, standing
 from mom_plugins_fleet.verbs.enroll import enroll_command
 from mom_plugins_fleet.verbs.groups import policy_group
 from mom_plugins_fleet.verbs.keys import authorize_command, countersign_command, key_command, revoke_command
@@ -174,10 +175,9 @@ def remove_command(where: Where, host: str) -> None:
     if entry is not None and entry.record.accounts:
         where.give(take=entry.record.accounts)
 
-    def without(before: AuthorizedKeys | None, last: int) -> AuthorizedKeys:
-        now = before or AuthorizedKeys()
-        removed = sorted({**now.removed, host: last}.items(), key=lambda each: each[1])[-MOST_REMOVED:]
-        return checked(AuthorizedKeys, {**now.model_dump(), "removed": dict(removed), "by": who()})
+    def without(before: AuthorizedKeys | None, last: int) -> Mapping[str, object]:
+        removed = {**(before.removed if before else {}), host: last}
+        return {"removed": dict(sorted(removed.items(), key=lambda each: each[1])[-MOST_REMOVED:])}
 
     async def removed(store: Store) -> None:
         left = [bucket for bucket in (STATES, ORDERS, PROGRESS) if (await store.read(bucket, host)).data is not None]
@@ -258,10 +258,10 @@ def _flag(name: str, doc: str, said: str, **changes: bool) -> click.Command:
 
 
 def _mark(where: Where, host: str, said: str, **changes: bool) -> None:
-    def changed(before: Member | None) -> Member:
+    def changed(before: Member | None) -> Mapping[str, object]:
         if before is None:
             raise MomError(f"the fleet has no host {printable(host)}", hint="`mom fleet status` lists the hosts")
-        return before.model_copy(update={**changes, "by": who()})
+        return changes
 
     where.ask(lambda store: change(where, store, Member, host, changed))
     print_prose(f"{host} {said}", 2)

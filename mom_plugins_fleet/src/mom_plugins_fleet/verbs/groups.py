@@ -17,7 +17,7 @@ from mom_core import ConfigError, MomError, PluginContext, Severity, load_config
 from mom_daemon import json_option, print_prose, print_text
 from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.records import CLASSES, FLEET_POLICY, Group
-from mom_plugins_fleet.verbs.changes import change_group, named, standing
+from mom_plugins_fleet.verbs.changes import change, named, standing
 from mom_plugins_fleet.verbs.where import Where
 
 
@@ -86,12 +86,12 @@ def policy_remove_command(where: Where, group: str, name: str) -> None:
 def _change(where: Where, group: str, wanted: Callable[[Mapping[str, str]], Mapping[str, str]]) -> None:
     is_new = False
 
-    def changed(before: Group) -> Mapping[str, object]:
+    def changed(before: Group | None) -> Mapping[str, object]:
         nonlocal is_new
-        is_new = not before.by  # the first host of a group makes its record
-        return {"policies": wanted(before.policies)}
+        is_new = before is None  # the first host of a group makes its record
+        return {"policies": wanted({} if before is None else before.policies)}
 
-    revision = where.ask(lambda store: change_group(where, store, group, changed))
+    revision = where.ask(lambda store: change(where, store, Group, group, changed))
     print_prose(f"The group {group} is at revision {revision}. `mom fleet status` shows where this revision is in force.", 2)
     if is_new:
         print_prose(f"The group {group} is new: no host is in it yet.", 2)

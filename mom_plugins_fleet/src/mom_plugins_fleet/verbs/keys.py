@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import click
 
 from mom_core import MomError, printable
 from mom_daemon import print_prose
+from mom_plugins_fleet.buckets import Bucket
 from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.records import AuthorizedKeys, Group, Member
 from mom_plugins_fleet.revisions import AHEAD_SECONDS
 from mom_plugins_fleet.signatures import next_revision, opened
 from mom_plugins_fleet.subjects import COORDINATORS
 from mom_plugins_fleet.verbs import server_setup
-from mom_plugins_fleet.verbs.changes import ask_a_person, change, check_clock, checked, show, who
+from mom_plugins_fleet.verbs.changes import ask_a_person, change, check_clock, show
 from mom_plugins_fleet.verbs.where import Where, checked_key
 
 
@@ -53,12 +56,12 @@ def authorize_command(where: Where, key: str, remove: bool) -> None:
     if not remove:
         checked_key(key)
 
-    def changed(before: AuthorizedKeys | None) -> AuthorizedKeys:
-        now = before or AuthorizedKeys()
-        if remove and key not in now.keys:
-            raise MomError(f"{printable(key)} is not authorized", hint=f"hosts follow {', '.join(now.keys) or 'no coordinator'}")
-        remaining = [other for other in now.keys if other != key]
-        return checked(AuthorizedKeys, {**now.model_dump(), "keys": tuple(remaining if remove else [*remaining, key]), "by": who()})
+    def changed(before: AuthorizedKeys | None) -> Mapping[str, object]:
+        keys = () if before is None else before.keys
+        if remove and key not in keys:
+            raise MomError(f"{printable(key)} is not authorized", hint=f"hosts follow {', '.join(keys) or 'no coordinator'}")
+        remaining = tuple(other for other in keys if other != key)
+        return {"keys": remaining if remove else (*remaining, key)}
 
     where.ask(lambda store: change(where, store, AuthorizedKeys, COORDINATORS, changed))
     print_prose(f"Hosts {'no longer ' if remove else ''}follow its orders.", 2)
@@ -76,7 +79,9 @@ def countersign_command(where: Where, key: str) -> None:
         await check_clock(store)
         signer, trusted, records = where.signer(), where.operators() | {key}, []
         for kind in (Member, Group, AuthorizedKeys):
-            for name, kept in (await store.load(kind.bucket)).items():
+            bucket: Bucket[Any] = Bucket(kind, frozenset())
+            await store.load(bucket)
+            for name, kept in bucket.stored.items():
                 with suppress(MomError):  # another operator's record
                     records.append((name, kept.revision, opened(kind, name, kept.data or b"", {key})))
         for name, _, record in records:
