@@ -32,8 +32,11 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "shared"))
 from processes import cpu_seconds  # only found from here on
 from tables import table  # as above
 
+from mom_core import PluginContext
 from mom_plugins_fleet.access import Access
 from mom_plugins_fleet.host.agent import FleetAgent
+from mom_plugins_fleet.host.group_policies import GroupPolicies
+from mom_plugins_fleet.host.orders import HostOrders
 from mom_plugins_fleet.link import linked
 from mom_plugins_fleet.records import MOST_TOLD, Group, HostedGuest, HostState, Member
 from mom_plugins_fleet.revisions import SeenRevisions
@@ -46,17 +49,18 @@ PUBLISH_SECONDS = 5.0
 GUEST_KIB = 4 << 20
 
 
-class Host:
+class Host(GroupPolicies):
     """Host with guests, a part of which changes between two reports."""
 
-    def __init__(self, name: str, guests: int, changing: float, seed: int) -> None:
+    def __init__(self, name: str, guests: int, changing: float, seed: int, operator: str) -> None:
+        super().__init__(PluginContext(name="fleet"), [operator])
         self.name, self.changing = name, changing
         self.random = random.Random(seed)  # noqa: S311  # numbers of a benchmark
         self.guests = [HostedGuest(id=f"{seed:08d}-0000-4000-8000-{n:012d}", name=f"vm-{seed}-{n}", size=GUEST_KIB) for n in range(guests)]
         self.applied: dict[int, float] = {}
 
-    def apply(self, group: str, found: Opened[Group], data: bytes | None) -> None:
-        self.applied.setdefault(found.revision, time.monotonic())
+    def apply(self, group: str, opened: Opened[Group], data: bytes | None) -> None:
+        self.applied.setdefault(opened.revision, time.monotonic())
 
     def state(self) -> HostState:
         for n, guest in enumerate(self.guests):
@@ -115,7 +119,7 @@ def run(hosts: int, guests: int, seconds: float, changing: float, folder: Path) 
     agents: list[FleetAgent] = []
     try:
         time.sleep(1)
-        made = [Host(f"h{n}", guests, changing, n) for n in range(hosts)]
+        made = [Host(f"h{n}", guests, changing, n, operator.public) for n in range(hosts)]
 
         async def enroll() -> None:
             async with linked(access, "operator", LOG, patient=True) as store:
@@ -126,19 +130,9 @@ def run(hosts: int, guests: int, seconds: float, changing: float, folder: Path) 
 
         asyncio.run(enroll())
         for one in made:
-            agent = FleetAgent(
-                access,
-                one.name,
-                PUBLISH_SECONDS,
-                LOG,
-                operators=[operator.public],
-                revisions=SeenRevisions(),
-                apply=one.apply,
-                remembered=lambda: None,
-                state=one.state,
-                accepts=lambda move: "",
-                wake=print,
-            )
+            revisions = SeenRevisions()
+            orders = HostOrders(one.name, [operator.public], revisions, LOG, lambda move: "", print)
+            agent = FleetAgent(access, one.name, PUBLISH_SECONDS, LOG, revisions=revisions, group=one, orders=orders, state=one.state)
             agent.start()
             agents.append(agent)
         while not all(one.applied for one in made):

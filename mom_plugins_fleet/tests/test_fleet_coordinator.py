@@ -5,7 +5,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +15,15 @@ import nkeys  # type: ignore[import-untyped]  # it has no types
 import pytest
 from memory_store import Memory
 
-from mom_core import MomError, StateError, StateFile
+from mom_core import PluginContext, StateError, StateFile
 from mom_devkit import wait_until
 from mom_kvm import Destination
 from mom_plugins_fleet.access import Access
 from mom_plugins_fleet.coordinator.coordinator import Coordinator
 from mom_plugins_fleet.coordinator.plan import ATTEMPTS, places
 from mom_plugins_fleet.host.agent import FleetAgent
+from mom_plugins_fleet.host.group_policies import GroupPolicies
+from mom_plugins_fleet.host.orders import HostOrders
 from mom_plugins_fleet.link import LinkError, Store
 from mom_plugins_fleet.prometheus import write_metrics
 from mom_plugins_fleet.records import (
@@ -37,7 +39,6 @@ from mom_plugins_fleet.records import (
     Move,
     MoverState,
     MoveState,
-    OrderProgress,
     Orders,
     Progress,
     lease_holder,
@@ -81,21 +82,36 @@ async def following(c1: Coordinator, store: Memory) -> AsyncIterator[None]:
     assert store.watchers == []
 
 
-def _never(_group: str, _found: Opened[Group], _data: bytes | None) -> None:
-    raise MomError("never asked")
+class Applied(GroupPolicies):
+    """Notes which revisions were to be applied, after doing what a test wants."""
+
+    def __init__(
+        self, apply: Callable[[], object] = lambda: None, last: Callable[[], tuple[str, Opened[Group]] | None] = lambda: None
+    ) -> None:
+        super().__init__(PluginContext(name="fleet"), [OPERATOR.public])
+        self._do, self._last, self.revisions = apply, last, list[int]()
+
+    def apply(self, group: str, opened: Opened[Group], data: bytes | None) -> None:
+        self.revisions.append(opened.revision)
+        self._do()
+
+    def remembered(self) -> tuple[str, Opened[Group]] | None:
+        return self._last()
 
 
-def an_agent(key: Path | None = None, **more: Any) -> FleetAgent:
+def an_agent(
+    key: Path | None = None,
+    *,
+    group: Applied | None = None,
+    operators: Collection[str] = (OPERATOR.public,),
+    state: Callable[[], HostState | None] = lambda: None,
+    accepts: Callable[[Move], str | None] = lambda _: "",
+    wake: Callable[[str], None] = lambda _: None,
+) -> FleetAgent:
     """The agent of host h1, with all that it is not given as on a host of which nothing is known."""
-    usual: dict[str, Any] = {
-        "operators": [OPERATOR.public],
-        "apply": _never,
-        "remembered": lambda: None,
-        "state": lambda: None,
-        "accepts": lambda _: "",
-        "wake": lambda _: None,
-    }
-    return FleetAgent(Access(["nats://localhost:1"], None, key), "h1", 0.01, LOG, revisions=SeenRevisions(), **{**usual, **more})
+    access, revisions = Access(["nats://localhost:1"], None, key), SeenRevisions()
+    orders = HostOrders("h1", operators, revisions, LOG, accepts, wake)
+    return FleetAgent(access, "h1", 0.01, LOG, revisions=revisions, group=group or Applied(), orders=orders, state=state)
 
 
 @pytest.fixture
@@ -385,9 +401,8 @@ async def test_servers_that_fail_are_not_taken_for_the_failure_of_one_host(monke
     assert not caplog.records
 
 
-def test_a_coordinator_moves_one_guest_for_balance_and_says_why_it_moves_no_other(monkeypatch, caplog, store, c1):
+def test_a_coordinator_moves_one_guest_for_balance_at_a_time(monkeypatch, store, c1):
     monkeypatch.setattr("mom_plugins_fleet.coordinator.coordinator.BALANCE_SECONDS", 0.05)
-    caplog.set_level(logging.INFO, LOG.name)
     looked = 0
 
     def so() -> bool:
@@ -400,7 +415,7 @@ def test_a_coordinator_moves_one_guest_for_balance_and_says_why_it_moves_no_othe
                 mover = MoverState(name="m", live=True)
                 state = HostState(mode="enforce", total=64, available=64 - 10 * guests, guests=told, mover=mover)
                 store.set(STATES, host, state.packed(), None)
-        looked += "guests of h1 are being moved" in caplog.text
+        looked += (ORDERS, "h1") in store.kept and bool(orders_of(store, "h1").moves)
         return looked > 20
 
     run_with(c1, store, monkeypatch, so)
@@ -455,11 +470,11 @@ async def test_metrics_say_that_changes_are_not_heard_of(monkeypatch, tmp_path, 
 def test_an_agent_ends_though_the_application_of_a_record_hangs():
     goes_on, hangs = threading.Event(), threading.Event()
 
-    def apply(_group: str, _record: Opened[Group], _data: bytes | None) -> None:
+    def apply() -> None:
         hangs.set()
         goes_on.wait(120)
 
-    agent = an_agent(apply=apply, remembered=lambda: ("g", Opened(Group(), 1, OPERATOR.public)))
+    agent = an_agent(group=Applied(apply, lambda: ("g", Opened(Group(), 1, OPERATOR.public))))
     agent.start()
     assert hangs.wait(60)
     agent.close()
@@ -477,7 +492,7 @@ def test_an_agent_goes_on_after_any_error_at_its_start(monkeypatch, caplog):
             raise error
 
     monkeypatch.setattr("mom_plugins_fleet.host.agent.AGAIN_SECONDS", 0.01)
-    agent = an_agent(remembered=remembered)
+    agent = an_agent(group=Applied(last=remembered))
     agent.start()
     try:
         wait_until(lambda: agent.trouble.startswith("the fleet's servers cannot be reached: "), lambda: agent.trouble)
@@ -504,28 +519,21 @@ def test_a_host_whose_key_cannot_be_used_says_so_and_goes_on(tmp_path, key, said
 
 
 async def test_a_record_whose_adoption_hangs_is_refused_in_time_and_not_begun_twice(monkeypatch, store):
-    monkeypatch.setattr("mom_plugins_fleet.host.agent.APPLY_SECONDS", 0.1)
-    begun: list[int] = []
+    monkeypatch.setattr("mom_plugins_fleet.host.group_policies.APPLY_SECONDS", 0.1)
     goes_on = threading.Event()
-
-    def apply(_group: str, found: Opened[Group], _data: bytes | None) -> None:
-        begun.append(found.revision)
-        goes_on.wait(120)
-
-    agent = an_agent(apply=apply)
+    group, revisions = Applied(lambda: goes_on.wait(120)), SeenRevisions()
     await store.put(GROUPS, "g", OPERATOR.signed("g", Group(), 1))
     try:
         for _ in range(2):
-            await asyncio.wait_for(agent.follow_group(store, "g"), 60)
-            assert agent.taken is not None
-            assert agent.taken.refused
+            await asyncio.wait_for(group.follow(store, "g", revisions), 60)
+            assert group.refused
     finally:
         goes_on.set()
-    monkeypatch.setattr("mom_plugins_fleet.host.agent.APPLY_SECONDS", 60.0)
-    while agent.taken is None or agent.taken.refused:  # until the one that hung has come to its end
+    monkeypatch.setattr("mom_plugins_fleet.host.group_policies.APPLY_SECONDS", 60.0)
+    while group.refused:  # until the one that hung has come to its end
         await asyncio.sleep(0.01)
-        await agent.follow_group(store, "g")
-    assert begun == [1, 1]
+        await group.follow(store, "g", revisions)
+    assert group.revisions == [1, 1]
 
 
 def test_a_host_that_its_servers_have_refused_for_a_while_says_when_it_is_back(monkeypatch, caplog, agent):
@@ -580,32 +588,6 @@ async def test_a_host_goes_on_reporting_after_any_error(caplog):
     await until(lambda: (STATES, "h1") in store.kept, an_agent(state=state).report(store))
     for why in ("OSError: the mover is away", "a record of ", "RecursionError: too deep"):
         assert f"cannot report this host's state to the fleet: {why}" in caplog.text
-
-
-async def test_a_guest_that_cannot_leave_is_logged_once_until_it_has_moved_again(caplog, store, c1):
-    names, moved = ["a", "b"], MOVE.model_copy(update={"number": ATTEMPTS})
-    c1.view.members.records["h1"] = (1, Member(group="g", draining=True))
-    c1.view.members.records["h2"] = (1, Member(group="g", address=MOVE.destination))
-
-    async def decide(room: int) -> list[str]:
-        guests = tuple(HostedGuest(id=name, name=name, maximum=100) for name in names)
-        for host, listed in (("h1", guests), ("h2", ())):
-            c1.view.states.records[host] = (1, HostState(mode="enforce", total=200, available=20 + room, guests=listed))
-            c1.view.states.heard[host] = time.monotonic()
-        caplog.clear()
-        await c1.decide(store)
-        return [record.getMessage() for record in caplog.records]
-
-    first = await decide(50)
-    assert [message.partition(":")[0] for message in sorted(first)] == ["guest a cannot leave h1", "guest b cannot leave h1"]
-    assert await decide(60) == [], "though the reason has changed"
-    names.append("c")
-    (third,) = await decide(70)
-    assert third.startswith("guest c cannot leave h1: ")
-    await store.put(ORDERS, "h1", OPERATOR.signed("h1", Orders(moves=(moved,)), 5))
-    assert await decide(70) == []
-    await store.put(PROGRESS, "h1", Progress(moves=(OrderProgress("a", 5, MoveState.FAILED, "the link is down"),)).packed())
-    assert await decide(70) == ["guest a cannot leave h1: the link is down"]
 
 
 DRAINED = Member(group="g1", draining=True)
@@ -808,35 +790,33 @@ async def test_the_signed_entry_of_a_host_that_was_removed_brings_no_guest_there
 
 
 async def test_a_plugin_that_fails_with_the_groups_policies_leaves_the_host_in_its_fleet(store):
-    def fails(_group: str, _found: Opened[Group], _data: bytes | None) -> None:
+    def fails() -> None:
         raise RecursionError("too deep")
 
-    record = Opened(Group(), 4, OPERATOR.public)
-    agent = an_agent(apply=fails, remembered=lambda: ("g", record))
+    group = Applied(fails, lambda: ("g", Opened(Group(), 4, OPERATOR.public)))
+    agent = an_agent(group=group)
     agent.start()
     wait_until(lambda: "a plugin on this host failed: RecursionError: too deep" in agent.trouble, lambda: agent.trouble)
     assert agent.runs
     agent.close()
-    agent = an_agent(apply=fails)
+    group = Applied(fails)
     await store.put(GROUPS, "g", OPERATOR.signed("g", Group(), 4))
-    await agent.follow_group(store, "g")
-    assert agent.taken is not None
-    assert "RecursionError" in agent.taken.refused
+    await group.follow(store, "g", SeenRevisions())
+    assert "RecursionError" in group.reported()["refused"]
 
 
 async def test_a_group_that_a_server_hides_or_invents_leaves_what_is_in_force(store):
-    applied: list[int] = []
-    agent = an_agent(apply=lambda _group, found, _data: applied.append(found.revision))
+    group, revisions = Applied(), SeenRevisions()
     await store.put(GROUPS, "g", OPERATOR.signed("g", Group(), 4))
-    await agent.follow_group(store, "g")
+    await group.follow(store, "g", revisions)
     await store.remove(GROUPS, "g")
-    await agent.follow_group(store, "g")
+    await group.follow(store, "g", revisions)
+    assert group.reported()["group_revision"] == 4
     for invented in (Group().packed(), THIEF.signed("g", Group(), 9), OPERATOR.signed("g", Group(), 3)):
         await store.put(GROUPS, "g", invented)
-        await agent.follow_group(store, "g")
-        assert agent.taken is not None
-        assert agent.taken.refused
-    assert applied == [4]
+        await group.follow(store, "g", revisions)
+        assert group.reported()["refused"]
+    assert group.revisions == [4]
 
 
 async def test_a_host_without_operators_follows_nothing_and_says_so():

@@ -25,7 +25,6 @@ class Drained(FleetAgent):
 
     def __init__(self, *, draining: bool) -> None:
         self.draining = draining
-        self.taken = None
 
 
 OFFERS = {Promises: (FakePromises("mem_promised"),), GuestMoves: (FakeMoves(),)}

@@ -35,7 +35,7 @@ class OrdersOnly(FleetAgent):
     """An agent without servers."""
 
     def __init__(self, orders: AcceptedMoves) -> None:
-        self.orders, self.trouble, self.taken, self.looks = orders, "", None, 0
+        self.orders, self.trouble, self.looks = orders, "", 0
 
     def look(self) -> None:
         self.looks += 1

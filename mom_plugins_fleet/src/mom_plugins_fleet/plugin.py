@@ -121,23 +121,16 @@ class FleetPlugin:
         if not self._context.serves:
             return
         from mom_plugins_fleet.host.agent import FleetAgent
+        from mom_plugins_fleet.host.orders import HostOrders
         from mom_plugins_fleet.revisions import FILE, FORM, LOSS, WHAT, SeenRevisions
 
         if not re.fullmatch(NAME, self._host):
             raise MomError(f"the system's host name {printable(self._host)} is not valid in a fleet", hint="set `host` of the fleet plugin")
-        settings = self._settings
+        settings, log = self._settings, self._context.log
+        revisions = SeenRevisions(self._context.state_file(FILE, WHAT, FORM, loss=LOSS))
+        orders = HostOrders(self._host, settings.operators, revisions, log, self.accepts, self._context.wake)
         self.agent = FleetAgent(
-            self._access(),
-            self._host,
-            settings.publish,
-            self._context.log,
-            operators=settings.operators,
-            revisions=SeenRevisions(self._context.state_file(FILE, WHAT, FORM, loss=LOSS)),
-            apply=self.group.apply,
-            remembered=self.group.remembered,
-            state=self.state,
-            accepts=self.accepts,
-            wake=self._context.wake,
+            self._access(), self._host, settings.publish, log, revisions=revisions, group=self.group, orders=orders, state=self.state
         )
         self.agent.start()
 
@@ -251,17 +244,12 @@ class FleetPlugin:
 
     def state(self) -> HostState | None:
         """Return the host's state; None while guests are unknown."""
-        report, agent = self._report, self.agent
-        if report is None or agent is None or self._is_blind(report):
+        report = self._report
+        if report is None or self._is_blind(report):
             return None
         mover, metrics = self._context.service(GuestMoves), self._context.service(HostMetrics)
         stays = {identity: self._why_stays(guest, mover) for identity, guest in report.snapshot.guests.items()}
-        taken = agent.taken
-        more: dict[str, Any] = {"metrics_port": None if metrics is None else metrics.metrics_port}
-        if taken is not None and taken.refused:
-            more["refused"] = taken.refused
-        elif taken is not None:
-            more |= {"group_revision": taken.revision, "classes_unused": self.group.why_classes_unused(taken.record)}
+        more = {"metrics_port": None if metrics is None else metrics.metrics_port, **self.group.reported()}
         return host_state(report, self._context.service(Promises) or NO_PROMISES, mover, stays, more)
 
     def _why_stays(self, guest: Guest, mover: GuestMoves | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import Field, TypeAdapter
 
@@ -57,7 +57,7 @@ class SeenRevisions:
         self._newest: dict[str, Mapping[str, tuple[int, str]]] = {}
         self._moves: tuple[OrderProgress, ...] = ()
         self.orders: Mapping[str, tuple[int, Orders]] = {}
-        """Last argument of `keep_orders`, possibly of an earlier run."""
+        """Last argument of `keep_orders`, or what an earlier run saved of it."""
         self._noted: set[str] = set()
 
     def load(self) -> None:
@@ -147,7 +147,7 @@ class SeenRevisions:
                 raise
 
     def keep_orders(self, orders: Mapping[str, tuple[int, Orders]]) -> None:
-        """Keep orders for the next `save`."""
+        """Keep orders. The next `save` writes their moves."""
         if orders != self.orders:
             self.orders, self._is_saved = orders, False
 
@@ -160,8 +160,7 @@ class SeenRevisions:
         """Write to disk. Raise `StateError` on failure."""
         if self._file is not None and not self._is_saved:
             moves = [asdict(item) for item in self._moves]
-            orders = {
-                host: (revision, item.model_dump(mode="json", exclude_defaults=True)) for host, (revision, item) in self.orders.items()
-            }
+            form: dict[str, Any] = {"mode": "json", "exclude_defaults": True, "exclude": {"entries"}}
+            orders = {host: (revision, item.model_dump(**form)) for host, (revision, item) in self.orders.items() if item.moves}
             self._file.write({"newest": self._newest, "moves": moves, "orders": orders})  # the form of `RevisionsContent`
         self._is_saved = True

@@ -12,13 +12,11 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import Final
 
 from mom_core import MomError, StateError, printable
 from mom_plugins_fleet.access import Access
 from mom_plugins_fleet.coordinator.balance import for_balance
-from mom_plugins_fleet.coordinator.placement import TargetHost
 from mom_plugins_fleet.coordinator.plan import next_orders, places
 from mom_plugins_fleet.link import ConflictError, LinkError, Store, linked
 from mom_plugins_fleet.records import Lease, MoveState, Orders, lease_holder, shown
@@ -59,12 +57,7 @@ class Coordinator:
         self._access, self._holder, self._log, self._signer = access, holder, log, signer
         self.view = FleetView(frozenset(operators), revisions or SeenRevisions(at_once=False))
         self.epoch = 0
-        self._stuck: dict[str, set[str]] = {}
-        self.unmoved: dict[str, str] = {}
-        """Why the last run moved no guest, keyed by group."""
         self._balanced: dict[str, float] = {}
-        self._given: dict[str, tuple[int, Orders]] = dict(self.view.revisions.orders)
-        """Newest orders and their revision, keyed by member. Restored servers have older orders."""
         self._trouble = ""
         self._failing: set[str] = set()
         self._unsaved = False
@@ -98,13 +91,12 @@ class Coordinator:
 
     def _remember_orders(self) -> None:
         # Ordered guests still need the memory if the servers have lost the orders.
-        orders, members = self.view.orders.records, self.view.members
+        orders, members, revisions = self.view.orders.records, self.view.members, self.view.revisions
         enrolled = members.records.keys() | members.damaged.keys()
-        lost = {host: kept for host, kept in self._given.items() if host in enrolled - orders.keys() and kept[0] == self._newest(host)}
-        orders.update(lost)
-        self._given = {host: kept for host, kept in orders.items() if host in enrolled}
-        bare = {host: (revision, kept.model_copy(update={"entries": {}})) for host, (revision, kept) in self._given.items() if kept.moves}
-        self.view.revisions.keep_orders(bare)
+        for host in (revisions.orders.keys() & enrolled) - orders.keys():
+            if revisions.orders[host][0] == self._newest(host):
+                orders[host] = revisions.orders[host]
+        revisions.keep_orders({host: kept for host, kept in orders.items() if host in enrolled})
 
     def _newest(self, host: str) -> int:
         return self.view.revisions.newest(ORDERS, host, self.view.orderers)
@@ -212,7 +204,7 @@ class Coordinator:
         kept = await store.read(ORDERS, host)
         view.orders.take(host, kept)
         present = view.orders.get(host)
-        newest, orders = self._given.get(host, (0, Orders()))
+        newest, orders = view.revisions.orders.get(host, (0, Orders()))
         if present is None and newest and newest == self._newest(host):
             self._log.error("the servers have lost the orders for host %s; the coordinator writes them again", host)
             view.orders.records[host] = (newest, orders.model_copy(update={"epoch": self.epoch}))
@@ -233,7 +225,7 @@ class Coordinator:
         with suppress(ConflictError):
             data = self._signer.signed(host, target, revision)
             view.orders.take(host, StoredEntry(await store.put(ORDERS, host, data, kept.revision), data))
-            self._given[host] = (revision, target)
+            view.revisions.keep_orders({**view.revisions.orders, host: (revision, target)})
             self._log_moves(host, before, target, revision)
 
     def _complete(self, orders: Orders, revision: int) -> Orders:
@@ -274,18 +266,13 @@ class Coordinator:
         moving = {host for host, (_, orders) in view.orders.records.items() if orders.moves} | view.orders.damaged.keys()
         concerned = [host for host, (_, member) in view.members.records.items() if member.draining or host in moving]
         targets = places(view) if concerned else {}  # reads all hosts, so only when needed
-        self._stuck = {host: self._stuck.get(host, set()) for host in concerned}
         for host in sorted(concerned):
-            with self._contained(f"the orders of {host}"):
-                await self.change(store, host, partial(self._plan, host, targets))
 
-    def _plan(self, host: str, targets: dict[str, TargetHost], _before: Orders) -> Orders:
-        orders, stuck = next_orders(self.view, host, self.epoch, targets)
-        for name in stuck.keys() - self._stuck[host]:
-            self._log.warning("guest %s cannot leave %s: %s", printable(name), host, stuck[name])
-        leaving = {move.name for move in orders.moves if move.state is not MoveState.FAILED}
-        self._stuck[host] = (self._stuck[host] | stuck.keys()) - leaving
-        return orders
+            def planned(_before: Orders, host: str = host) -> Orders:
+                return next_orders(view, host, self.epoch, targets)[0]
+
+            with self._contained(f"the orders of {host}"):
+                await self.change(store, host, planned)
 
     async def balance(self, store: Store) -> None:
         """Order at most one move per group every `BALANCE_SECONDS`."""
@@ -300,10 +287,7 @@ class Coordinator:
     async def _balance_group(self, store: Store, group: str) -> None:
         choice = for_balance(self.view, places(self.view), group)
         if isinstance(choice, str):
-            if choice != self.unmoved.get(group):
-                self._log.info("balance of the group %s: %s", group, printable(choice, 400))
-            self.unmoved[group] = choice
-            return
+            return  # `mom fleet plan` shows the obstacle
         host, move = choice
 
         def add(before: Orders) -> Orders:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -161,15 +161,12 @@ def _arrivals(before: Orders, over: Iterable[Move]) -> tuple[Arrival, ...]:
 
 
 def next_orders(
-    view: FleetView,
-    host: str,
-    epoch: int,
-    targets: dict[str, TargetHost],
-    *,
-    at_once: int = AT_ONCE,
-    arriving_at_once: int = ARRIVING_AT_ONCE,
+    view: FleetView, host: str, epoch: int, targets: dict[str, TargetHost], *, all_at_once: bool = False
 ) -> tuple[Orders, dict[str, str]]:
-    """Return a host's orders, and why guests cannot leave, keyed by guest name. Each returned move reserves memory in `targets`."""
+    """Return a host's orders, and why guests cannot leave, keyed by guest name. Each returned move reserves memory in `targets`.
+
+    :param all_at_once: do not wait for other guests' moves
+    """
     member, before = view.members.get(host), view.ordered(host) or Orders()
     over = {move.guest: move for move in before.moves if view.is_over(host, move)}
     open_or_failed = [move for move in before.moves if move.guest not in over]
@@ -184,22 +181,23 @@ def next_orders(
     kept = {move.guest: move for move in open_or_failed if move.state is not MoveState.FAILED or move.guest in guests}
     stuck: dict[str, str] = {}
     under_way = sum(move.state in OPEN for move in kept.values())
-    state = view.states.get(host)
-    ways = _WaysOut(view, targets, host, member.group, mover_of(state), arriving_at_once)
-    blocked = _blocked(view, host, kept)
+    mover, blocked = mover_of(view.states.get(host)), _blocked(view, host, kept)
+    ranked = rank(targets.values(), member.group, mover.within)
     for guest in sorted(guests.values(), key=leaving_order):
         earlier = kept.get(guest.id)
         if earlier is not None and earlier.state is not MoveState.FAILED:
             continue
         if why := blocked(guest):
             stuck[guest.name] = why
-        elif under_way < at_once and view.is_fresh(host):
-            move = ways.move(guest, earlier)
+        elif (all_at_once or under_way < AT_ONCE) and view.is_fresh(host):
+            move = _way_out(view, ranked, member.group, mover, guest, earlier, all_at_once=all_at_once)
             if isinstance(move, str):
                 stuck[guest.name] = move
             else:
                 kept[guest.id] = move
                 under_way += 1
+                expect(targets, move, host)
+                ranked = rank(targets.values(), member.group, mover.within)
     return Orders(epoch=epoch, moves=tuple(kept.values()), arrivals=_arrivals(before, over.values())), stuck
 
 
@@ -222,49 +220,43 @@ def _blocked(view: FleetView, host: str, kept: Mapping[str, Move]) -> Callable[[
     return why
 
 
-class _WaysOut:
-    """Destinations for one host's guests, each of at most `most` guests at once. Each planned move reserves memory in `targets`."""
+def _way_out(
+    view: FleetView,
+    ranked: Sequence[TargetHost],
+    group: str,
+    mover: MoverState,
+    guest: HostedGuest,
+    earlier: Move | None,
+    *,
+    all_at_once: bool,
+) -> Move | str:
+    """Return a guest's move, or the obstacle.
 
-    def __init__(self, view: FleetView, targets: dict[str, TargetHost], host: str, group: str, mover: MoverState, most: int) -> None:
-        self._view = view
-        self._targets, self._host, self._group, self._mover, self._most = targets, host, group, mover, most
-        self._rank()
+    :param all_at_once: do not wait for other guests' moves
+    """
+    needs = needs_of(guest)
+    if needs is None:
+        return "its size is unknown"
+    free = [place for place in ranked if all_at_once or len(place.arriving) < ARRIVING_AT_ONCE]
 
-    def _rank(self) -> None:
-        free: list[TargetHost] = []
-        full: list[TargetHost] = []
-        for place in self._targets.values():
-            (free if len(place.arriving) < self._most else full).append(place)
-        self._free, self._full = (rank(places, self._group, self._mover.within) for places in (free, full))
+    def chosen(places: Sequence[TargetHost], avoid: Collection[str] = ()) -> TargetHost | str:
+        return choose(needs, guest.guarantee, places, group, avoid, mover.within)
 
-    def _choose(self, guest: HostedGuest, needs: int, avoid: Collection[str] = ()) -> TargetHost | str:
-        return choose(needs, guest.guarantee, self._free, self._group, avoid, self._mover.within)
-
-    def move(self, guest: HostedGuest, earlier: Move | None) -> Move | str:
-        needs = needs_of(guest)
-        if needs is None:
-            return "its size is unknown"
-        place = self._choose(guest, needs, () if earlier is None else {earlier.to})
-        if isinstance(place, str) and earlier is not None:
-            place = self._choose(guest, needs)
-        doubles: set[str] = set()  # hosts with a guest of the same id
-        while isinstance(place, TargetHost) and guest.id in self._view.guests(place.name):
-            doubles.add(place.name)
-            place = self._choose(guest, needs, doubles)
-        if isinstance(place, str) and doubles:
-            return f"a guest with the same id is on {', '.join(sorted(doubles))}; elsewhere, {place}"
-        if isinstance(place, str):
-            return self._waits_for(guest, needs) or place
-        move = new_move(guest, needs, place, self._mover, 1 if earlier is None else earlier.number + 1)
-        expect(self._targets, move, self._host)
-        self._rank()
-        return move
-
-    def _waits_for(self, guest: HostedGuest, needs: int) -> str:
-        place = choose(needs, guest.guarantee, self._full, self._group, within=self._mover.within)
-        if isinstance(place, str):
-            return ""
-        return f"it waits: {place.name} receives at most {self._most} guests at a time, now from {', '.join(sorted({*place.arriving}))}"
+    place = chosen(free, () if earlier is None else {earlier.to})
+    if isinstance(place, str) and earlier is not None:
+        place = chosen(free)
+    doubles: set[str] = set()  # hosts with a guest of the same id
+    while isinstance(place, TargetHost) and guest.id in view.guests(place.name):
+        doubles.add(place.name)
+        place = chosen(free, doubles)
+    if isinstance(place, TargetHost):
+        return new_move(guest, needs, place, mover, 1 if earlier is None else earlier.number + 1)
+    if doubles:
+        return f"a guest with the same id is on {', '.join(sorted(doubles))}; elsewhere, {place}"
+    later = chosen([place for place in ranked if len(place.arriving) >= ARRIVING_AT_ONCE])
+    if isinstance(later, str):
+        return place
+    return f"it waits: {later.name} receives at most {ARRIVING_AT_ONCE} guests at a time, now from {', '.join(sorted({*later.arriving}))}"
 
 
 def new_move(guest: HostedGuest, needs: int, place: TargetHost, mover: MoverState, number: int) -> Move:

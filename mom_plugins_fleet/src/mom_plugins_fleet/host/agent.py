@@ -10,20 +10,18 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import Final
 
 from mom_core import MomError, printable
-from mom_kvm import Callers
 from mom_plugins_fleet.access import Access
+from mom_plugins_fleet.host.group_policies import GroupPolicies
 from mom_plugins_fleet.host.orders import HostOrders
 from mom_plugins_fleet.link import LinkError, Store, linked
-from mom_plugins_fleet.records import Group, HostState, Move, MoveState, shown
+from mom_plugins_fleet.records import HostState, MoveState, shown
 from mom_plugins_fleet.revisions import SeenRevisions
-from mom_plugins_fleet.signatures import Opened
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, ROSTER, STATES
 
 RESYNC_SECONDS: Final = 30.0
@@ -37,34 +35,13 @@ CLOSING_SECONDS: Final = 0.3
 AGAIN_SECONDS: Final = 10.0
 """Pause after an error that prevented asking the servers."""
 
-APPLY_SECONDS: Final = 30.0
-"""The largest policies compile within seconds."""
-
-READY_ATTEMPTS: Final = 50
-"""Plugins have 10 s to start."""
-
 _POLL_SECONDS: Final = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """Newest group record. `refused` says why it is not applied."""
-
-    group: str
-    revision: int
-    record: Group
-    refused: str = ""
 
 
 class FleetAgent:
     """Agent of a host in a fleet. Runs in its own thread; public methods are thread-safe.
 
-    :param operators: public keys that may direct this host; if empty, the host only reports
-    :param apply: applies a group's record and stores its signed data; raises `MomError`
-    :param remembered: returns the previous run's group and record
     :param state: returns the host's state; None if unknown
-    :param accepts: returns why a move's guest must stay now; an empty string if it can leave; None if not known yet
-    :param wake: requests a cycle
     """
 
     def __init__(
@@ -74,29 +51,19 @@ class FleetAgent:
         publish_seconds: float,
         log: logging.Logger,
         *,
-        operators: Collection[str],
         revisions: SeenRevisions,
-        apply: Callable[[str, Opened[Group], bytes | None], None],
-        remembered: Callable[[], tuple[str, Opened[Group]] | None],
+        group: GroupPolicies,
+        orders: HostOrders,
         state: Callable[[], HostState | None],
-        accepts: Callable[[Move], str | None],
-        wake: Callable[[str], None],
     ) -> None:
         self._access, self._host, self._publish_seconds, self._log = access, host, publish_seconds, log
-        self._operators, self._revisions = frozenset(operators), revisions
-        self._apply, self._remembered, self._state = apply, remembered, state
-        self.orders = HostOrders(host, operators, revisions, log, accepts, wake)
-        self.taken: Taken | None = None
-        """None before the first look."""
+        self._revisions, self._group, self.orders, self._state = revisions, group, orders, state
         self.connected = False
         self.trouble = ""
         self._was_connected = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._dirty = asyncio.Event()
-        self._callers = Callers("mom fleet applies")
-        self._application: Future[None] | None = None
-        """Last application of a record. While it hangs, no other application starts."""
         self._ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="mom fleet", daemon=True)
 
@@ -112,7 +79,7 @@ class FleetAgent:
         if self._task is not None:
             self._call_soon(self._task.cancel)
         self._thread.join(CLOSING_SECONDS)
-        self._callers.close(0)
+        self._group.close()
 
     @property
     def runs(self) -> bool:
@@ -148,7 +115,7 @@ class FleetAgent:
             try:
                 if not resumed:  # retry: with too many open files, a file may be unreadable at first
                     self._revisions.load()
-                    await self._resume()
+                    await self._group.resume(self._say)
                     resumed = True
                 await self._connect()
             except MomError as error:  # for example, an unreadable key, which an operator may repair
@@ -175,42 +142,6 @@ class FleetAgent:
                 with suppress(asyncio.CancelledError):
                     await reporting
 
-    async def _resume(self) -> None:
-        last = self._remembered()
-        if last is None:
-            return
-        group, opened = last
-        for _ in range(READY_ATTEMPTS):
-            try:
-                await self._put_in_force(group, opened, None)
-            except MomError as error:
-                self._say(shown(error))
-                await asyncio.sleep(_POLL_SECONDS)
-                continue
-            self.taken = Taken(group, opened.revision, opened.record)
-            self._say("")
-            return
-
-    async def _put_in_force(self, group: str, opened: Opened[Group], data: bytes | None) -> None:
-        # Another thread applies the record, within `APPLY_SECONDS`. Failures raise `MomError`.
-        if self._application is not None and not self._application.done():
-            raise MomError("the previous record is still being applied", hint="mom's disk may have hung: see mom's log")
-        self._application = self._callers.start(lambda: self._apply(group, opened, data))
-        result = asyncio.wrap_future(self._application)
-        result.add_done_callback(lambda future: future.cancelled() or future.exception())  # fetch the error even if nobody is waiting
-        await asyncio.wait([result], timeout=APPLY_SECONDS)
-        if not result.done():
-            raise MomError(f"applying the record takes longer than {APPLY_SECONDS:g} s", hint="mom's disk may have hung: see mom's log")
-        try:
-            result.result()
-        except MomError:
-            raise
-        except Exception as error:  # another plugin's code failed; the host stays in its fleet
-            self._log.debug("the group's record cannot be applied", exc_info=True)
-            raise MomError(
-                f"a plugin on this host failed: {type(error).__name__}: {error}", hint="report it to the plugin's authors"
-            ) from error
-
     async def follow(self, store: Store) -> None:
         """Follow all records. Raise `MomError` if the servers refuse the key."""
         heard: set[str] = set()
@@ -233,7 +164,7 @@ class FleetAgent:
                 await store.hear(bucket, key, self._dirty.set)
                 heard.add(bucket + key)
 
-        if not self._operators:
+        if not self.orders.operators:
             raise MomError(
                 "the configuration names no operator's key: this host follows no policies or orders of the fleet",
                 hint="set `operators` of the fleet plugin to the public keys that `mom fleet key` printed",
@@ -243,7 +174,7 @@ class FleetAgent:
         member = await self.orders.read_member(store)
         if member is not None:
             await listen(GROUPS, member.group)
-            await self.follow_group(store, member.group)
+            await self._group.follow(store, member.group, self._revisions)
             await self.orders.follow(store, member)
         self.connected = True
         self._say("" if member is not None else f"the fleet does not know the host {self._host}; `mom fleet enroll` admits it")
@@ -252,26 +183,6 @@ class FleetAgent:
         if trouble and trouble != self.trouble:
             self._log.warning("%s", trouble)
         self.trouble = trouble
-
-    async def follow_group(self, store: Store, group: str) -> None:
-        """Apply the group's record. Raise `LinkError` on failure."""
-        kept = await store.read(GROUPS, group)
-        if kept.data is None:
-            return  # no record: keep the current policies
-        record = Taken(group, 0, Group())
-        try:
-            opened = self._revisions.open(Group, group, kept.data, self._operators)
-            record = Taken(group, opened.revision, opened.record)
-            await self._put_in_force(group, opened, kept.data)  # even if unchanged: someone may have edited policies here
-        except MomError as error:  # retried with each look: the host's own policies may be the cause
-            record = replace(record, refused=shown(error))
-        if record == self.taken:
-            return
-        self.taken = record
-        if record.refused:
-            self._log.error("the policies of the group %s are refused: %s; the previous ones stay in force", group, record.refused)
-        else:
-            self._log.info("the policies of the group %s are in force, revision %d", group, record.revision)
 
     async def report(self, store: Store) -> None:
         """Write the state on changes, and at least every `HEARTBEAT_SECONDS`."""

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import TypeAdapter
 
 from mom_core import MomError, PluginContext, StateError, printable, replace_file
-from mom_kvm import ClassFiles, PolicyTexts
+from mom_kvm import Callers, ClassFiles, PolicyTexts
 from mom_plugins_fleet.records import CLASSES, FLEET_POLICY, Group, GroupName, shown
 
 if TYPE_CHECKING:
+    from mom_plugins_fleet.link import Store
+    from mom_plugins_fleet.revisions import SeenRevisions
     from mom_plugins_fleet.signatures import Opened
+
+APPLY_SECONDS: Final = 30.0
+"""The largest policies compile within seconds."""
+
+READY_ATTEMPTS: Final = 50
+"""Plugins have 10 s to start."""
+
+_POLL_SECONDS: Final = 0.2
 
 _LOSS = "the group's policies are not in force until the fleet's servers answer"
 
@@ -28,7 +40,7 @@ class GroupInForce:
 
 
 class GroupPolicies:
-    """The group's record on this host.
+    """The group's record on this host. An agent calls `resume`, `follow` and `reported` in its thread.
 
     :param operators: public keys that may sign the record
     """
@@ -38,6 +50,82 @@ class GroupPolicies:
         self._file = context.state_file("group.json", "the file of the group's policies", TypeAdapter(GroupInForce), loss=_LOSS)
         self._classes = self._file.path.with_name(CLASSES)
         self._written: GroupInForce | None = None
+        self._in_force: tuple[str, Opened[Group]] | None = None
+        """Group and record; None before the first one."""
+        self.refused = ""
+        """Why the newest record is not in force."""
+        self._callers = Callers("mom fleet applies")
+        self._application: Future[None] | None = None
+        """Last application of a record. While it hangs, no other application starts."""
+
+    def close(self) -> None:
+        """End the threads that apply records."""
+        self._callers.close(0)
+
+    async def resume(self, say: Callable[[str], None]) -> None:
+        """Apply the previous run's record.
+
+        :param say: called with the obstacle, or "" if there is none
+        """
+        last = self.remembered()
+        if last is None:
+            return
+        for _ in range(READY_ATTEMPTS):
+            try:
+                await self._put_in_force(*last, None)
+            except MomError as error:
+                say(shown(error))
+                await asyncio.sleep(_POLL_SECONDS)
+                continue
+            self._in_force = last
+            say("")
+            return
+
+    async def follow(self, store: Store, group: str, revisions: SeenRevisions) -> None:
+        """Apply the group's newest record. Raise `LinkError` on failure."""
+        data = (await store.read(Group.bucket, group)).data
+        if data is None:
+            return  # no record: keep the current policies
+        before = self._in_force, self.refused
+        try:
+            opened = revisions.open(Group, group, data, self._operators)
+            await self._put_in_force(group, opened, data)  # even if unchanged: someone may have edited policies here
+            self._in_force, self.refused = (group, opened), ""
+        except MomError as error:  # retried with each look: the host's own policies may be the cause
+            self.refused = shown(error)
+        if (self._in_force, self.refused) == before:
+            return
+        if self.refused:
+            self._context.log.error("the policies of the group %s are refused: %s; the previous ones stay in force", group, self.refused)
+        elif self._in_force is not None:
+            self._context.log.info("the policies of the group %s are in force, revision %d", group, self._in_force[1].revision)
+
+    def reported(self) -> Mapping[str, Any]:
+        """Return what `HostState` tells of the group's record."""
+        if self.refused or self._in_force is None:
+            return {"refused": self.refused}
+        opened = self._in_force[1]
+        return {"group_revision": opened.revision, "classes_unused": self.why_classes_unused(opened.record)}
+
+    async def _put_in_force(self, group: str, opened: Opened[Group], data: bytes | None) -> None:
+        # Another thread applies the record, within `APPLY_SECONDS`. Failures raise `MomError`.
+        if self._application is not None and not self._application.done():
+            raise MomError("the previous record is still being applied", hint="mom's disk may have hung: see mom's log")
+        self._application = self._callers.start(lambda: self.apply(group, opened, data))
+        result = asyncio.wrap_future(self._application)
+        result.add_done_callback(lambda future: future.cancelled() or future.exception())  # fetch the error even if nobody is waiting
+        await asyncio.wait([result], timeout=APPLY_SECONDS)
+        if not result.done():
+            raise MomError(f"applying the record takes longer than {APPLY_SECONDS:g} s", hint="mom's disk may have hung: see mom's log")
+        try:
+            result.result()
+        except MomError:
+            raise
+        except Exception as error:  # another plugin's code failed; the host stays in its fleet
+            self._context.log.debug("the group's record cannot be applied", exc_info=True)
+            raise MomError(
+                f"a plugin on this host failed: {type(error).__name__}: {error}", hint="report it to the plugin's authors"
+            ) from error
 
     def apply(self, group: str, opened: Opened[Group], data: bytes | None) -> None:
         """Apply a record; store its signed data, if any. Raise `MomError` on failure."""

@@ -20,8 +20,12 @@ BALANCE_SECONDS: Final = 300.0
 
 
 class HostOrders:
-    """Verified orders of a host. `moves` and `finish` are thread-safe; other methods raise `LinkError` for unusable records. Parameters as
-    for `FleetAgent`."""
+    """Verified orders of a host. `moves` and `finish` are thread-safe; other methods raise `LinkError` for unusable records.
+
+    :param operators: public keys that may direct this host; if empty, the host only reports
+    :param accepts: returns why a move's guest must stay now; an empty string if it can leave; None if not known yet
+    :param wake: requests a cycle
+    """
 
     def __init__(
         self,
@@ -32,7 +36,7 @@ class HostOrders:
         accepts: Callable[[Move], str | None],
         wake: Callable[[str], None],
     ) -> None:
-        self._host, self._operators, self._revisions, self._log = host, frozenset(operators), revisions, log
+        self._host, self.operators, self._revisions, self._log = host, frozenset(operators), revisions, log
         self._accepts, self._wake = accepts, wake
         self._lock = threading.Lock()
         self._results: dict[str, tuple[MoveState, str]] = {}
@@ -59,7 +63,7 @@ class HostOrders:
         member = None
         if kept.data is not None:
             try:
-                member = self._revisions.open(Member, self._host, kept.data, self._operators).record
+                member = self._revisions.open(Member, self._host, kept.data, self.operators).record
             except MomError as error:
                 raise LinkError(f"this host's entry in the fleet: {shown(error)}") from None
         self.draining, self.balance = member is not None and member.draining, member is not None and member.balance
@@ -73,7 +77,7 @@ class HostOrders:
         balanced_at = self._balanced_at
         try:
             authorized = await self._authorized(store)
-            orders = self._revisions.open(Orders, self._host, kept.data, self._operators | {*authorized.keys}).record
+            orders = self._revisions.open(Orders, self._host, kept.data, self.operators | {*authorized.keys}).record
             before = self._revisions.moves
             if not member.draining and any((move.guest, move.order) not in before for move in orders.moves):
                 member = await self.read_member(store) or member  # an operator may have drained the host since the last read
@@ -94,7 +98,7 @@ class HostOrders:
         kept = await store.read(AUTHORIZED, COORDINATORS)
         if kept.data is None:
             return AuthorizedKeys()
-        return self._revisions.open(AuthorizedKeys, COORDINATORS, kept.data, self._operators).record
+        return self._revisions.open(AuthorizedKeys, COORDINATORS, kept.data, self.operators).record
 
     def _take(self, moves: Mapping[str, Move]) -> None:
         with self._lock:
@@ -124,7 +128,7 @@ class HostOrders:
 
     def _why_not_there(self, move: Move, member: Member, orders: Orders, removed: Mapping[str, int]) -> str:
         try:
-            entry = self._revisions.open(Member, move.to, orders.entries.get(move.to, "").encode(), self._operators)
+            entry = self._revisions.open(Member, move.to, orders.entries.get(move.to, "").encode(), self.operators)
         except MomError as error:
             return f"the entry of {move.to}: {shown(error)}"
         target = entry.record

@@ -19,10 +19,6 @@ from mom_plugins_fleet.view import FleetView
 if TYPE_CHECKING:
     from mom_plugins_fleet.verbs.where import Where
 
-_ALL: Final = 1 << 30
-"""All guests of a host, not only the next ones."""
-
-
 _NAMED: Final = 5
 """Most guests named per reason for staying."""
 
@@ -83,7 +79,7 @@ def leaving(view: FleetView, targets: dict[str, TargetHost]) -> tuple[list[dict[
         if member.draining and not view.is_fresh(host):
             stay.append((host, "", "the host is silent: it gets no orders"))
         under_way = {move.guest for move in before.moves if move.state in OPEN}
-        orders, stuck = next_orders(view, host, 0, targets, at_once=_ALL, arriving_at_once=_ALL)
+        orders, stuck = next_orders(view, host, 0, targets, all_at_once=True)
         mover = mover_of(state)
         by = {"host": host, "mover": mover.name, "chooses": mover.chooses}
         for move in orders.moves:
