@@ -4,21 +4,48 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from mom_core import format_kib, lasting, printable
-from mom_daemon import TableColumn, brief, json_option, print_prose, print_table
+from mom_core import Unit, format_kib, lasting, printable
+from mom_daemon import TableColumn, amount, brief, json_option, print_prose, print_table
 from mom_plugins_fleet.coordinator.coordinator import LEASE_SECONDS
 from mom_plugins_fleet.coordinator.plan import places
 from mom_plugins_fleet.records import HostState, lease_holder
 from mom_plugins_fleet.verbs.plan import leaving, staying
 from mom_plugins_fleet.verbs.where import Where
-from mom_plugins_fleet.view import FleetView
+from mom_plugins_fleet.view import SILENT_SECONDS, FleetView
+
+if TYPE_CHECKING:
+    from mom_daemon.report_models import GuestColumnModel
 
 _DAY: Final = 86_400.0
+
+
+COLUMNS: Final[Sequence[GuestColumnModel]] = [
+    {"name": name, "key": key, "unit": unit, "rank": rank, "mark_from": mark_from, "about": about}
+    for name, key, unit, rank, mark_from, about in (
+        ("group", "group", Unit.TEXT, 4, None, "group whose policies the host follows"),
+        ("avail", "available_kib", Unit.KIB, 0, None, "memory available on the host"),
+        ("of", "total_kib", Unit.KIB, 3, None, "the host's total memory"),
+        ("back", "given_back_today_kib", Unit.KIB, 5, None, "memory given back since midnight, UTC, on average"),
+        ("guests", "guests", Unit.COUNT, 0, None, "number of guests"),
+        (
+            "unhealthy",
+            "unhealthy",
+            Unit.COUNT,
+            0,
+            1,
+            "guests that are short of memory, are swapping or stalling, or have less than promised",
+        ),
+        ("killed", "killed_today", Unit.COUNT, 2, 1, "programs killed by guests' kernels since midnight, UTC"),
+        ("policies", "policies", Unit.TEXT, 1, None, "whether the group's newest policies are in force"),
+        ("heard", "age_s", Unit.SECONDS, 1, SILENT_SECONDS, "time since the host's last report"),
+    )
+]
+"""Columns of `mom fleet status` and `mom fleet top`. `key` is the name in JSON."""
 
 
 @click.command("status")
@@ -93,17 +120,11 @@ def _policies(state: HostState | None, newest: int) -> str:
 
 def print_hosts(hosts: list[dict[str, Any]]) -> None:
     """Print hosts as a table and text."""
-    headings = (
-        "host",
-        TableColumn("group", 2),
-        TableColumn("heard", 1),
-        "available",
-        TableColumn("given back", 2),
-        TableColumn("guests", 3),
-        TableColumn("policies", 1),
-        TableColumn("remarks", prose=True),
+    columns = columns_of(hosts)
+    headings = ["host", *(TableColumn(column["name"], column["rank"]) for column in columns), TableColumn("remarks", prose=True)]
+    print_table(
+        headings, [[brief(row["host"], 80), *(written(row, column) for column in columns), brief(remarks_of(row), 400)] for row in hosts]
     )
-    print_table(headings, [[brief(cell, 80) for cell in _cells(row)] for row in hosts])
     reclaimed = [row["given_back_today_kib"] for row in hosts if row["given_back_today_kib"] is not None]
     if reclaimed:
         total = format_kib(sum(reclaimed))
@@ -111,6 +132,20 @@ def print_hosts(hosts: list[dict[str, Any]]) -> None:
     for row in hosts:
         for line in more_of(row):
             print_prose(f"{brief(row['host'], 80)}{line}", 4)
+
+
+def columns_of(hosts: Iterable[Mapping[str, Any]]) -> Sequence[GuestColumnModel]:
+    """Return the columns with known values."""
+    known = {key for row in hosts for key, value in row.items() if value is not None}
+    return [column for column in COLUMNS if column["key"] in known]
+
+
+def written(row: Mapping[str, Any], column: GuestColumnModel) -> str:
+    """Return a column's value as text."""
+    value = row[column["key"]]
+    if value is None:
+        return "?"
+    return f"{value:.0f} s" if column["unit"] == Unit.SECONDS else brief(amount(value, column["unit"]), 80)
 
 
 def more_of(row: Mapping[str, Any]) -> Iterator[str]:
@@ -144,25 +179,8 @@ def remarks_of(row: Mapping[str, Any]) -> str:
     notes += [draining if row["draining"] else "cordoned" if row["cordoned"] else "", "balance" if row["balance"] else ""]
     memory = "plenty of memory" if state == "high" else f"short of memory ({state})" if state else ""
     notes += [f"at that time: {memory}" if lost and memory else memory]
-    notes += [f"{row['unhealthy']} guests unhealthy" if row["unhealthy"] else "", "" if row["mode"] in (None, "enforce") else row["mode"]]
+    notes += ["" if row["mode"] in (None, "enforce") else row["mode"]]
     notes += [f"{row['problems']} problem{'s' * (row['problems'] > 1)}" if row["problems"] else ""]
-    notes += [f"{row['killed_today']} killed" if row["killed_today"] else ""]
     notes += [f"guests waited {lasting(row['waited_today_s'])}" if row["waited_today_s"] else ""]
     notes += [f"promises broken for {lasting(row['promise_broken_today_s'])}" if row["promise_broken_today_s"] else ""]
     return ", ".join(note for note in notes if note)
-
-
-def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    def size(name: str) -> str:
-        return "?" if row[name] is None else format_kib(row[name])
-
-    return (
-        row["host"],
-        row["group"],
-        "never" if row["age_s"] is None else f"{row['age_s']:.0f} s ago",
-        size("available_kib") + ("" if row["total_kib"] is None else f" of {size('total_kib')}"),
-        size("given_back_today_kib"),
-        "?" if row["guests"] is None else str(row["guests"]),
-        row["policies"],
-        remarks_of(row),
-    )

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from mom_core import MomError, StateError, Unit, format_kib, printable
+from mom_core import MomError, StateError, format_kib, printable
 from mom_daemon import brief
 from mom_daemon.top import (
     Line,
@@ -29,9 +29,9 @@ from mom_daemon.top import (
 from mom_plugins_fleet.link import Store, linked
 from mom_plugins_fleet.records import shown
 from mom_plugins_fleet.subjects import COORDINATOR, LEASES
-from mom_plugins_fleet.verbs.status import holder_of, host_rows, more_of, remarks_of
+from mom_plugins_fleet.verbs.status import columns_of, holder_of, host_rows, more_of, remarks_of, written
 from mom_plugins_fleet.verbs.where import Where
-from mom_plugins_fleet.view import SILENT_SECONDS, FleetView
+from mom_plugins_fleet.view import FleetView
 
 if TYPE_CHECKING:
     from mom_daemon.report_models import GuestColumnModel
@@ -49,28 +49,6 @@ NOTE_LEAST: Final = 25
 _HEAD: Final = 4
 """Lines above a view: three about the fleet, one of headings."""
 
-COLUMNS: Final[Sequence[GuestColumnModel]] = [
-    {"name": name, "key": key, "unit": unit, "rank": rank, "mark_from": mark_from, "about": about}
-    for name, key, unit, rank, mark_from, about in (
-        ("group", "group", Unit.TEXT, 4, None, "group whose policies the host follows"),
-        ("avail", "available_kib", Unit.KIB, 0, None, "memory available on the host"),
-        ("of", "total_kib", Unit.KIB, 3, None, "the host's total memory"),
-        ("back", "given_back_today_kib", Unit.KIB, 5, None, "memory given back since midnight, UTC, on average"),
-        ("guests", "guests", Unit.COUNT, 0, None, "number of guests"),
-        (
-            "unhealthy",
-            "unhealthy",
-            Unit.COUNT,
-            0,
-            1,
-            "guests that are short of memory, are swapping or stalling, or have less than promised",
-        ),
-        ("killed", "killed_today", Unit.COUNT, 2, 1, "programs killed by guests' kernels since midnight, UTC"),
-        ("policies", "policies", Unit.TEXT, 1, None, "whether the group's newest policies are in force"),
-        ("heard", "age_s", Unit.SECONDS, 1, SILENT_SECONDS, "time since the host's last report"),
-    )
-]
-
 
 @dataclass(frozen=True, slots=True)
 class FleetPicture:
@@ -85,19 +63,18 @@ class FleetPicture:
 def picture_of(view: FleetView) -> FleetPicture:
     """Return the picture, including hosts without a valid entry."""
     hosts = host_rows(view)
-    values = {name: {column["name"]: row[column["key"]] for column in COLUMNS} for name, row in hosts.items()}
+    columns = columns_of(hosts.values())
+    values = {name: {column["name"]: row[column["key"]] for column in columns} for name, row in hosts.items()}
     rows = [Row(name, name, values[name], _note(row), _harm(row)) for name, row in hosts.items()]
     unsigned = {name: f"entry in the fleet not trusted: {why}" for name, why in view.members.damaged.items()}
     strangers = dict.fromkeys(view.states.records.keys() - hosts.keys() - unsigned.keys(), "not in the fleet: ignored")
     rows += [Row(name, printable(name, 80), note=brief(why, 400), harm=1) for name, why in {**unsigned, **strangers}.items()]
-    columns = [column for column in COLUMNS if any(row.values.get(column["name"]) is not None for row in rows)]
     return FleetPicture(by_name(rows), hosts, holder_of(view), columns)
 
 
 def _note(row: Mapping[str, Any]) -> str:
-    remarks = remarks_of({**row, "unhealthy": None, "killed_today": None})
     moves = f"{len(row['moves'])} guests are leaving" if row["moves"] else ""
-    return brief(", ".join(filter(None, (remarks, moves))), 400)
+    return brief(", ".join(filter(None, (remarks_of(row), moves))), 400)
 
 
 def _is_short(row: Mapping[str, Any]) -> bool:
@@ -238,20 +215,16 @@ def _head(look: Looking, picture: FleetPicture, width: int, trouble: str) -> lis
     return [first, memory_line(total, available, style, width), [(f"NOT REACHED: {trouble}", "bold red")] if trouble else third]
 
 
-_WRITTEN: Final[Mapping[str, Callable[[Any], str]]] = {Unit.KIB: format_kib, Unit.SECONDS: lambda seconds: f"{seconds:.0f} s"}
-
-
 def _one_host(look: Looking, picture: FleetPicture, width: int) -> list[Line]:
     row = next((row for row in picture.rows if row.id == look.marked), None)
     out = [heading(f"{printable(look.marked, 80)}  (Esc: back)", width)]
     if row is None:
         return [*out, *wrapped("This host is no longer in the fleet.", width, "yellow")]
     out += wrapped(row.note or "no problems", width, "red" if row.harm else "")
-    for column in picture.columns:
-        value = row.values.get(column["name"])
-        if value is not None:
-            text = _WRITTEN.get(column["unit"], lambda text: brief(str(text), 80))(value)
-            out.append([(f"{column['name']:<10}", "bold cyan"), (f"{text:<14}", ""), (column["about"], "dim")])
-    for line in more_of(picture.hosts[row.id]) if row.id in picture.hosts else ():  # other hosts have only a note
-        out += wrapped(f"{row.name}{line}", width)
+    host = picture.hosts.get(row.id)
+    if host is not None:  # other hosts have only a note
+        for column in picture.columns:
+            out.append([(f"{column['name']:<10}", "bold cyan"), (f"{written(host, column):<14}", ""), (column["about"], "dim")])
+        for line in more_of(host):
+            out += wrapped(f"{row.name}{line}", width)
     return [*out, [], *wrapped("`mom top` on the host shows its guests.", width, "dim")]
