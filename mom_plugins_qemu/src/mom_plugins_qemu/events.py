@@ -1,4 +1,4 @@
-"""Events from monitors that only mom uses. Events start cycles."""
+"""Events of QEMU, read from monitors that only mom uses. Some events start a cycle."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ _SEARCH_SECONDS: Final = 1.0
 """Pause between searches for new monitors."""
 
 _RETRY_SECONDS: Final = 10.0
-"""Pause after a monitor failed."""
+"""Pause before mom connects again to a monitor that failed."""
 
 _FAILURE_SECONDS: Final = 10.0
-"""Pause after an unexpected error."""
+"""Pause of the whole thread after an unexpected error."""
 
 _READ_BYTES: Final = 4 << 10
-"""A thousand messages at most."""
+"""Bytes of one read. They contain a thousand messages at most."""
 
 _LONGEST_BYTES: Final = 64 << 10
 
 _MOST_COST: Final = 250
 _READ_COST: Final = 5
-"""Reading budget of a monitor for one second: each message costs 1, each read `_READ_COST`. This is less than 1 % of a CPU."""
+"""Budget per second for reading one monitor. Each message costs 1, each read `_READ_COST`. The budget is less than 1 % of a CPU."""
 
 _JOIN_SECONDS: Final = 0.15
-"""A plugin has 0.4 s to stop."""
+"""Time allowed for the thread to stop. A plugin has 0.4 s in all."""
 
 _WORTH_A_CYCLE: Final = {
     "SHUTDOWN": "is shutting down", "RESET": "was reset", "STOP": "was paused", "RESUME": "was resumed", "SUSPEND": "was suspended",
     "WAKEUP": "has woken up", "GUEST_PANICKED": "has crashed", "DEVICE_DELETED": "lost a device",
     "MEMORY_DEVICE_SIZE_CHANGE": "gained or lost memory",
 }  # fmt: skip
-"""Mapping from event to words."""
+"""Events that start a cycle, with the words for messages."""
 
 _RESIZED: Final = "BALLOON_CHANGE"
 
@@ -55,15 +55,17 @@ class _Line:
     held: bytes = b""
     greeted: bool = False
     since: float = 0.0
-    """Start of the second in which `spent` counts."""
+    """Start of the second to which `spent` refers."""
     spent: int = 0
     floods: bool = False
 
 
 @dataclass(slots=True)
 class EventMonitors:
-    """Thread that stays connected to the matching monitors. It calls `heard(process, text)` for events, and `resized(process, bytes)` for
-    balloon sizes."""
+    """Thread that stays connected to all monitors that match `patterns`.
+
+    It calls `heard` with the PID and a text for each event, and `resized` with the PID and the bytes for each new balloon size.
+    """
 
     root: Path
     patterns: Sequence[str]
@@ -71,7 +73,7 @@ class EventMonitors:
     resized: Callable[[int, int], None]
     log: logging.Logger
     users: Set[int] = field(default_factory=lambda: trusted_users(()))
-    """Ids of trusted users."""
+    """User IDs that are trusted. mom ignores the monitors of other users."""
     monotonic: Callable[[], float] = time.monotonic
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None

@@ -1,4 +1,4 @@
-"""Parts of `mom explain` and `mom status`: how a guest is resized, and guests that keep all memory."""
+"""Parts of `mom explain`, on the device that resizes a guest, and of `mom status`, on guests that keep all their memory."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from mom_plugins_qemu.fields import KEEPS_ALL, PLUGGED, PLUGGED_MAXIMUM, SIZED_B
 
 
 class WayExplainer(Explainer):
-    """Explainer of whether the balloon or virtio-mem resizes a guest."""
+    """Explainer that says whether the balloon or virtio-mem resizes a guest."""
 
     def part(self, about: About) -> ExplanationPart:
-        """Return nothing for guests without virtio-mem."""
+        """Say which device resizes the guest. For a guest without virtio-mem, say nothing."""
         return ExplanationPart([Sentence("way", text, SentencePlace.KIND) for text in _sentences(about)])
 
 
@@ -27,7 +27,7 @@ def _sentences(about: About) -> Iterator[str]:
 
 
 def status_parts(report: Report) -> Iterator[StatusPart]:
-    """Yield guests of Proxmox VE without Minimum memory: they keep all memory."""
+    """Report guests of Proxmox VE without Minimum memory, from which mom takes nothing."""
     names = [guest.name for guest in report.snapshot.guests.values() if guest.text(KEEPS_ALL)]
     if names:
         yield StatusPart(

@@ -1,4 +1,4 @@
-"""The operator's guest definitions, one file each, for hosts without a management system."""
+"""Definitions of guests that the operator writes, in one file for each guest, on hosts without a management system."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mom_core import ConfigError, GuestSettings, HypervisorError, Size, SizeOrSh
 
 _SUFFIX: Final = ".yaml"
 _HIDDEN: Final = "."
-"""Editors create such temporary files."""
+"""mom ignores files whose names begin like this, such as an editor's temporary files."""
 
 _MOST_FILES: Final = 10_000
 _HOLDS: Final = "this folder contains the guests' definitions"
@@ -34,16 +34,16 @@ class GuestFile(GuestSettings):
     monitor: Annotated[str, AfterValidator(_absolute)]
     """Socket of the guest's monitor (`-qmp unix:PATH,server=on,wait=off`)."""
     name: Annotated[str, Field(max_length=200)] = ""
-    """Name of the guest in mom. Unset: QEMU's name."""
+    """Name by which mom refers to the guest. Unset: the guest's name in QEMU."""
     memory: Annotated[Size, Field(gt=0)] | None = None
     """Assigned memory. If the balloon cannot work, virtio-mem resizes the guest up to this size."""
     guarantee: SizeOrShare | None = None
-    """Guaranteed part of the guest's memory."""
+    """Guaranteed memory, as a size or as a share of the guest's memory."""
     sla_class: Annotated[str | None, Field(alias="class", max_length=200)] = None
     """Service class of the guest."""
 
     def properties(self) -> dict[str, Value]:
-        """Return guarantee and class as properties."""
+        """Return the guarantee and the class as properties of the guest."""
         properties: dict[str, Value] = {}
         if self.guarantee is not None:
             properties["mem_guarantee"] = str(self.guarantee)
@@ -53,14 +53,14 @@ class GuestFile(GuestSettings):
 
 
 class FileDefinition(NamedTuple):
-    """A guest's last valid definition, and the error in its file now."""
+    """A guest's last valid definition. `wrong` is the error in its file now; empty if the file is valid."""
 
     guest: GuestFile
     wrong: str = ""
 
 
 class GuestFiles:
-    """Definitions in a folder. mom reads changed files again. Not thread-safe.
+    """Definitions in a folder. Each `read` reads changed files again. Not thread-safe.
 
     If a file is invalid, its guest keeps the last valid definition.
 
@@ -73,11 +73,13 @@ class GuestFiles:
         self._entries: dict[str, tuple[Stamp, FileDefinition]] = {}
         self._were_valid = False
         self.undefined: FileDefinition | None = None
-        """Definition for guests without a file, while an invalid file may define them."""
+        """Definition for guests without a file while some file is invalid, because that file may define them. Otherwise None."""
 
     def read(self) -> Mapping[str, FileDefinition]:
-        """Return the definitions, keyed by monitor path. Raise `HypervisorError` for an unreadable folder, two files with one monitor, or a
-        file that was never valid."""
+        """Return the definitions, keyed by monitor path.
+
+        :raises HypervisorError: the folder is unreadable, two files define the same monitor, or a file was never valid
+        """
         try:
             with os.scandir(self._folder) as entries:
                 named = (entry for entry in entries if entry.name.endswith(_SUFFIX) and not entry.name.startswith(_HIDDEN))

@@ -1,4 +1,4 @@
-"""Monitors' sockets, found by patterns and trusted by their owners."""
+"""Search for monitors' sockets that match patterns. mom trusts a socket if it trusts the socket's owner."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mom_core import HypervisorError, MomError, PermissionDenied, printable, unt
 from mom_kvm import ProcessStat
 
 _MOST_MONITORS: Final = 10_000
-"""A pattern may match a folder with millions of files."""
+"""Most monitors that mom uses. A pattern may match a folder with millions of files."""
 
 
 def check_patterns(patterns: Sequence[str]) -> Sequence[str]:
-    """Return a setting's patterns. Raise `ValueError` for an invalid pattern."""
+    """Return the patterns of a setting unchanged. Raise `ValueError` for an invalid pattern."""
     for pattern in patterns:
         if not pattern.startswith("/") or "\0" in pattern:
             raise ValueError(f"{pattern!r} is not a path that begins with /, such as /run/qemu/*.qmp")
@@ -29,7 +29,7 @@ def check_patterns(patterns: Sequence[str]) -> Sequence[str]:
 
 
 def trusted_users(names: Sequence[str]) -> Set[int]:
-    """Return the ids of trusted users: root, mom's own, and these. Raise `MomError` for an unknown name."""
+    """Return the IDs of trusted users: root, mom's own user, and the users in `names`. Raise `MomError` for an unknown name."""
     users = {0, os.geteuid()}
     for name in names:
         try:
@@ -51,10 +51,11 @@ def _why_untrusted_folder(folder: str, users: Set[int]) -> str:
 
 
 def find_monitors(root: Path, patterns: Sequence[str], users: Set[int] = frozenset({0}), named: Iterable[str] = ()) -> list[str]:
-    """Return the monitors that match these patterns, and the existing monitors in `named`.
+    """Return the paths of monitors that match the patterns, and of those in `named` that exist.
 
-    Raises `PermissionDenied` for an unreadable folder, or if untrusted users can create monitors, and `HypervisorError` for temporary
-    errors.
+    :param users: IDs of trusted users
+    :raises PermissionDenied: a folder is unreadable, or untrusted users can create monitors in it
+    :raises HypervisorError: a temporary error
     """
     paths = {path: None for path in named if _is_there(path)}
     for pattern in patterns:
@@ -72,7 +73,7 @@ def find_monitors(root: Path, patterns: Sequence[str], users: Set[int] = frozens
 
 
 def _list(folder: str) -> None:
-    # Raise `HypervisorError` on errors: `glob` would return nothing.
+    # Raise `HypervisorError` if a folder cannot be listed: `glob` would hide the error, and return nothing.
     try:
         os.scandir(folder).close()
     except (FileNotFoundError, NotADirectoryError):
@@ -101,7 +102,10 @@ _OWN_IT: Final = (
 
 
 def listeners_of(proc: Path, paths: Set[str], users: Set[int]) -> dict[str, int]:
-    """Return these users' listening processes, keyed by path. This reads the open files of all processes."""
+    """Return the PIDs of the processes that listen on these paths, keyed by path. Only processes of `users` count.
+
+    The function reads the open files of all processes of these users.
+    """
     sockets = {f"socket:[{number}]": path for number, path in _listening_sockets(proc, paths).items()}
     processes: dict[str, int] = {}
     for process in ProcessStat.ids(proc) or () if sockets else ():
@@ -114,7 +118,7 @@ def listeners_of(proc: Path, paths: Set[str], users: Set[int]) -> dict[str, int]
 
 
 def listens(proc: Path, process: int, path: str) -> bool | None:
-    """Return whether a process has the socket open that listens on a path; None if unknown."""
+    """Return whether the process has a socket open that listens on `path`; None if unknown."""
     listening = {f"socket:[{number}]" for number in _listening_sockets(proc, {path})}
     try:
         return not listening.isdisjoint(_open_files(f"{proc}/{process}/fd")) if listening else None
@@ -145,10 +149,10 @@ def _listening_sockets(proc: Path, paths: Set[str]) -> dict[str, str]:
 
 
 _LISTENS: Final = "00010000"
-"""__SO_ACCEPTCON; accepted connections have the same path."""
+"""Flag __SO_ACCEPTCON of a listening socket. Accepted connections have the same path, but not this flag."""
 
 _SOCKETS_BYTES: Final = 16 << 20
-"""100 bytes for each of the host's unix sockets."""
+"""Most bytes to read of /proc/net/unix, which has 100 bytes for each of the host's unix sockets."""
 
 
 def _folder(pattern: str) -> str:

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from mom_plugins_qemu.hypervisor import QemuHypervisor
 
 _SOCKETS = ("/run/qemu-server/*.qmp", "/run/qemu/*.qmp")
-"""Monitors of Proxmox VE, and the usual folder on other hosts."""
+"""Monitors of Proxmox VE, and monitors in the usual folder of other hosts."""
 
 
 class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
-    """Guests of QEMU without libvirt: list, statistics, balloons."""
+    """Manager of QEMU guests without libvirt: lists them, reads statistics, sets balloons."""
 
     class Settings(PluginOfGuests.Settings):
         """Guests' monitors and definitions."""
@@ -31,13 +31,15 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
         sockets: Annotated[list[str], Field(min_length=1), AfterValidator(check_patterns)] = Field(default_factory=lambda: list(_SOCKETS))
         """Patterns of the guests' monitor sockets (`-qmp unix:PATH,server=on,wait=off`), as in a shell: `*`, `?`, `[…]`."""
         event_sockets: Annotated[list[str], AfterValidator(check_patterns)] = Field(default_factory=list)
-        """Patterns of further monitor sockets for mom alone. mom stays connected, so that events start a cycle at once."""
+        """Patterns of further monitor sockets, which only mom may use. mom stays connected to them, so that events start a cycle
+        immediately."""
         users: list[str] = Field(default_factory=list)
         """Users who run QEMU here, besides root and mom's own user. mom ignores monitors of other users' processes."""
         definitions: Path | None = Path("/etc/pve/qemu-server")
         """Proxmox VE's folder with this node's guest definitions, for monitors in /run/qemu-server."""
         guest_files: Path | None = None
-        """Folder with a file NAME.yaml for each guest that the operator defines: `monitor`, and if needed `name`, `guarantee`, `class`."""
+        """Folder with your own definitions of guests. Each guest has a file NAME.yaml with the key `monitor`, and if needed `name`,
+        `memory`, `guarantee` and `class`."""
         readonly: bool = False
         """Only observe guests."""
 
@@ -58,7 +60,7 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Suggest the plugin on a Proxmox VE node, or if monitors exist."""
+        """Suggest the plugin on a Proxmox VE node, or if monitors of guests exist in the usual folder."""
         if (root / "etc/pve/qemu-server").is_dir():
             return Suggestion("this is a node of Proxmox VE", {"sockets": [_SOCKETS[0]]}, order=20)
         for pattern in _SOCKETS:
@@ -70,7 +72,7 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare fields, the statistics period, and columns of `mom guests`."""
+        """Declare the plugin's fields, the control of the statistics period, and columns of `mom guests`."""
         return (*GUEST_FIELDS, *HOST_FIELDS, *super().mom_declare(), *COLUMNS)
 
     @hookimpl
@@ -82,7 +84,7 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Create the hypervisor, without a query."""
+        """Create the hypervisor, and start the thread for events. No monitor is queried yet."""
         # Late import: commands that only list plugins must be fast.
         from mom_plugins_qemu.events import EventMonitors
         from mom_plugins_qemu.hypervisor import QemuHypervisor
@@ -104,14 +106,14 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Stop the watch and the events."""
+        """Stop the watch and the thread for events."""
         self._stop_watching()
         if self._events is not None:
             self._events.stop()
 
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
-        """Return the number of unreliable guests, and the longest time at a monitor."""
+        """Return the number of unreliable guests, and the longest time for which mom occupied a monitor."""
         own = self._own(hypervisor)
         return {} if own is None else {**super().mom_collect_host(hypervisor), LONGEST_STAY: own.longest_stay()}
 

@@ -1,4 +1,4 @@
-"""Definitions of Proxmox VE guests. Source: qm.conf(5). mom never writes these files."""
+"""Reader of the files that define guests of Proxmox VE. qm.conf(5) describes them. mom never writes these files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SOCKETS: Final = "/run/qemu-server"
 """Folder of the guests' monitors, which are named `VMID.qmp`."""
 
 _LARGEST_FILE: Final = 512 << 10
-"""Limit of pmxcfs, the file system of /etc/pve."""
+"""Largest file in bytes that pmxcfs, the file system of /etc/pve, allows."""
 
 _LINE: Final = re.compile(r"([A-Za-z][\w-]{0,63}):[ \t]*(.*?)[ \t\r]*")
 
@@ -24,10 +24,10 @@ _CLASS_TAG: Final = "class-"
 """The tag `class-gold` assigns the service class gold."""
 
 ORDINARY_SHARES: Final = 1000
-"""Proxmox VE's default."""
+"""Proxmox VE's default of `shares`."""
 
 DEFAULT_MEMORY_MIB: Final = 512
-"""Default of qm.conf(5)."""
+"""Proxmox VE's default of `memory`."""
 
 MOST_SHARES: Final = 50_000
 MOST_MIB: Final = 1 << 34
@@ -37,8 +37,10 @@ _DAEMON_FILE: Final = "run/pvestatd.pid"
 
 
 class GuestDefinition(NamedTuple):
-    """Guest's definition; None for missing values. `balloon_mib` is 0 without a balloon device. `shares` is 0 if pvestatd ignores the
-    guest."""
+    """Definition of a guest. Missing values are None.
+
+    `balloon_mib` is the Minimum memory; 0 without a balloon device. With `shares` 0, pvestatd does not resize the guest.
+    """
 
     name: str = ""
     memory_mib: int | None = None
@@ -50,26 +52,26 @@ class GuestDefinition(NamedTuple):
 
     @property
     def is_resized_by_proxmox(self) -> bool:
-        """Whether pvestatd moves the balloon towards the node's target usage."""
+        """Whether pvestatd resizes the guest, to reach the node's target of memory usage."""
         return bool(self.balloon_mib) and self.shares != 0 and (self.memory_mib is None or (self.balloon_mib or 0) < self.memory_mib)
 
     @property
     def keeps_all(self) -> bool:
-        """Whether all memory is guaranteed, Proxmox VE's default: a balloon and no Minimum memory."""
+        """Whether all of the guest's memory is guaranteed, because it has no Minimum memory. This is Proxmox VE's default."""
         return self.balloon_mib is None
 
     @property
     def suggested_mib(self) -> int:
-        """Suggested Minimum memory: a quarter of memory."""
+        """Suggested Minimum memory in MiB: a quarter of the guest's memory."""
         return max(1, (DEFAULT_MEMORY_MIB if self.memory_mib is None else self.memory_mib) // 4)
 
     def how_to_give(self, vmid: str) -> str:
-        """Return the commands after which only mom shrinks the guest."""
+        """Return the commands that let mom shrink the guest, and keep pvestatd from doing so."""
         first = "" if self.shares else f"qm set {vmid} --delete shares, then "
         return f"{first}qm set {vmid} --balloon {self.suggested_mib}, then qm set {vmid} --shares 0"
 
     def properties(self) -> dict[str, Value]:
-        """Return guarantee, class and platform properties."""
+        """Return the guarantee, the class, and the properties that platform plugins add."""
         properties: dict[str, Value] = dict(self.of_platform)
         properties["mem_guarantee"] = f"{self.balloon_mib}MiB" if self.balloon_mib else "100%"
         if self.tags:
@@ -80,33 +82,33 @@ class GuestDefinition(NamedTuple):
 
     @property
     def reclaim_cost(self) -> float | None:
-        """Cost of shrinking the guest, from its shares; 1 is ordinary. None for default shares, or 0."""
+        """Cost of shrinking the guest according to its shares; 1 is normal. None if the shares are 0 or the default."""
         return self.shares / ORDINARY_SHARES if self.shares not in {0, ORDINARY_SHARES} else None
 
 
 class ProxmoxGuest(NamedTuple):
-    """Guest of Proxmox VE. `definition` is None if the file is unreadable, invalid, or another user's."""
+    """Guest of Proxmox VE. `definition` is None if its file is unreadable or invalid, or belongs to an untrusted user."""
 
     vmid: str
     definition: GuestDefinition | None
 
 
 class Option(NamedTuple):
-    """Option's value and line."""
+    """Value of an option, and the number of its line."""
 
     line: int
     text: str
 
 
 class Options(NamedTuple):
-    """Options of a definition, keyed by name, and its invalid lines."""
+    """Options of a definition, keyed by name. `odd` contains the invalid lines."""
 
     by_name: Mapping[str, Option]
     odd: Sequence[Option]
 
 
 def options_in(text: str) -> Options:
-    """Return a definition's options before its first section. Sections are pending changes and snapshots."""
+    """Return a definition's options. Later sections of the file, with pending changes and snapshots, are left out."""
     options: dict[str, Option] = {}
     odd = []
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
@@ -121,7 +123,10 @@ def options_in(text: str) -> Options:
 
 
 def parsed(text: str, platforms: PlatformProperties | None = None) -> GuestDefinition | None:
-    """Return the definition in a file; None if invalid."""
+    """Return the definition in a file's text; None if it is invalid.
+
+    :param platforms: source of properties that other platform plugins add
+    """
     options = {name: option.text for name, option in options_in(text).by_name.items()}
     memory = current_mib(options["memory"]) if "memory" in options else None
     balloon = whole(options["balloon"], MOST_MIB) if "balloon" in options else None
@@ -140,7 +145,7 @@ def tags_in(text: str) -> tuple[str, ...]:
 
 
 def class_of(tags: Sequence[str]) -> str:
-    """Return the service class of the last class tag; empty if there is none."""
+    """Return the service class that the last class tag assigns; empty without such a tag."""
     return next((tag.removeprefix(_CLASS_TAG) for tag in reversed(tags) if tag.startswith(_CLASS_TAG)), "")
 
 
@@ -150,7 +155,7 @@ def current_mib(text: str) -> int | None:
 
 
 def whole(text: str, most: int) -> int | None:
-    """Return a number up to `most`; None if invalid."""
+    """Convert a whole number from 0 to `most`; return None if the text is anything else."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most else None
 
 
@@ -161,7 +166,7 @@ class ProxmoxLaunches:
     """`LaunchReader` for guests of Proxmox VE."""
 
     def read(self, description: str, identity: str) -> LaunchedGuest | None:
-        """Return the guest of a definition. The guest starts with all its memory."""
+        """Return the guest that a definition describes; None if invalid. Such a guest starts with all its memory."""
         if not (identity.isascii() and identity.isdigit()) or description.lstrip().startswith("<"):
             return None
         definition, options = parsed(description), options_in(description).by_name
@@ -180,11 +185,11 @@ class ProxmoxLaunches:
 
 
 _Stamped: TypeAlias = dict[str, tuple[tuple[int, int, int], GuestDefinition | None]]
-"""Definitions with a stamp of the file, keyed by VMID."""
+"""Definitions, each with a stamp that shows whether its file has changed, keyed by VMID."""
 
 
 class Definitions:
-    """Definitions of a node's guests. mom reads changed files again. Not thread-safe.
+    """Definitions of a node's guests. Each `read` reads changed files again. Not thread-safe.
 
     :param root: folder of the host's files
     :param folder: such as /etc/pve/qemu-server
@@ -199,7 +204,7 @@ class Definitions:
         self._stamped: _Stamped = {}
 
     def read(self, monitors: Iterable[str]) -> dict[str, ProxmoxGuest]:
-        """Return Proxmox VE's guests, keyed by monitor."""
+        """Return the guests of Proxmox VE among the guests with these monitors, keyed by monitor path."""
         # Other platform plugins may return other properties.
         before: _Stamped = {} if self._platforms.have_changed() else self._stamped
         self._stamped = {}

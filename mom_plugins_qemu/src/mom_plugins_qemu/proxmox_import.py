@@ -1,4 +1,4 @@
-"""Importer of Proxmox VE's guest files into guarantees and classes."""
+"""Importer that converts Proxmox VE's guest files to guarantees and classes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mom_plugins_qemu.proxmox import (
 def import_proxmox(texts: Mapping[str, str]) -> Imported:
     """Convert guest files to mom's section `guests`.
 
-    :param texts: texts, keyed by path
+    :param texts: texts of the files, keyed by path
     :raises ConfigError: with all errors of all files
     """
     imported = Imported(

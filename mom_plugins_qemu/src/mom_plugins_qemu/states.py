@@ -1,14 +1,14 @@
-"""QEMU's states of a guest."""
+"""States of a guest in QEMU, and whether they permit changes."""
 
 from __future__ import annotations
 
 from typing import Final
 
 MOVED_AWAY: Final = "postmigrate"
-"""The guest is now running in another QEMU, perhaps on this host."""
+"""State of a guest that has migrated to another QEMU process, perhaps on this host."""
 
 COMING: Final = "inmigrate"
-"""The guest is waiting for another QEMU's memory."""
+"""State of a guest that is being migrated in, and waits for its memory from another QEMU process."""
 
 _STATES: Final = {
     "running": ("running", ""),
@@ -28,16 +28,16 @@ _STATES: Final = {
     "debug": ("paused", "the guest is paused, by a debugger"),
     "colo": ("paused", "the guest is being mirrored"),
 }
-"""Mapping from QEMU's RunState to a readable name, and why it forbids changes (empty if not)."""
+"""For each RunState of QEMU: a readable name, and why the state forbids changes (empty if it permits them)."""
 
 _MIGRATING: Final = frozenset(
     {"setup", "active", "pre-switchover", "device", "wait-unplug", "cancelling", "postcopy-active", "postcopy-paused", "postcopy-recover"}
 )
-"""QEMU's MigrationStatus during a migration; `completed`, `failed` and `cancelled` stay afterwards."""
+"""Values of QEMU's MigrationStatus during a migration. Afterwards QEMU reports `completed`, `failed` or `cancelled`."""
 
 
 def state_name(status: str) -> str:
-    """Return the state's name."""
+    """Return a state's name for messages."""
     return _STATES.get(status, ("unknown", ""))[0]
 
 

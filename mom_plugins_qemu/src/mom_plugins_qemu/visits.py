@@ -1,7 +1,7 @@
 """Queries to many monitors at once, from one thread.
 
-A monitor serves one client at a time, and others wait. So mom sends nothing before QEMU's greeting, and disconnects after a few
-milliseconds. If QEMU is slow, mom reconnects for the other answers.
+A monitor serves one client at a time; other clients wait. So mom sends nothing before QEMU's greeting, and disconnects after a few
+milliseconds. If QEMU is slow, mom reconnects later for the missing answers.
 """
 
 from __future__ import annotations
@@ -24,19 +24,20 @@ from mom_plugins_qemu.monitors import listens
 from mom_plugins_qemu.wire import Answer, Conversation, Question, WireError, request
 
 _GREETING_SECONDS: Final = 0.25
-"""Longest wait in a socket's backlog."""
+"""Longest time for which mom waits in a socket's backlog for QEMU's greeting."""
 
 _STAY_SECONDS: Final = 0.05
-"""Longest time at a monitor: other clients should wait 100 ms at most."""
+"""Longest time for which mom occupies a monitor. Other clients should wait 100 ms at most."""
 
 HOLD_SECONDS: Final = 0.4
 """Longest time for all answers of one monitor, from the first connection."""
 
 _ROUND_SECONDS: Final = 0.9
-"""Longest time of a round. The remaining monitors are first in the next cycle."""
+"""Longest duration of a round. The next cycle begins with the monitors for which there was no time."""
 
 _MOST_OPEN: Final = 64
-"""Most connections at a time: 744 of 1,000 busy test monitors answered in a round, and 343 with 256 connections (benchmarks/qemu)."""
+"""Most connections at a time. With 64 connections, 744 of 1,000 busy test monitors answered in a round, with 256 only 343
+(benchmarks/qemu)."""
 
 _SWEEP_SECONDS: Final = 0.01
 """Pause between checks for timeouts."""
@@ -61,9 +62,10 @@ class Failure(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class Visit:
-    """Connection to a monitor, with the queries to send, and then `answers` or a `failure`.
+    """Queries to one monitor, and then the `answers` or the `failure`.
 
-    `expected` is the only process to query, `started` its start in clock ticks, and `process` the listening process; 0 if unknown.
+    `expected` is the PID of the only process that mom may query, and `started` its start time in clock ticks. `process` is the PID of the
+    process that listens. Each is 0 if unknown.
     """
 
     path: str
@@ -76,7 +78,7 @@ class Visit:
     why: str = ""
     """Details for the log."""
     stays: list[tuple[float, float]] = field(default_factory=list)
-    """Monotonic times between which other clients had to wait."""
+    """Periods in which other clients had to wait for mom: monotonic times of their beginning and end."""
     _kept: list[Answer] = field(default_factory=list)
 
     def conversation(self) -> Conversation:
@@ -91,12 +93,12 @@ class Visit:
         return b"".join((begin, *questions[len(self._kept) :]))
 
     def keep(self, answers: Sequence[Answer]) -> None:
-        """Keep these answers. The other answers must come from the same process."""
+        """Store the first answers. The missing answers must come from the same process."""
         self._kept += answers
         self.expected = self.process
 
     def finish(self, answers: Sequence[Answer]) -> None:
-        """Add the last answers."""
+        """Add the last answers. The visit is then complete."""
         self.answers = [*self._kept, *answers]
 
     def fail(self, failure: Failure, why: str = "") -> None:
@@ -105,7 +107,7 @@ class Visit:
 
 
 def prepared(questions: Sequence[Question]) -> tuple[bytes, int]:
-    """Return queries as bytes, and their number. Several visits can use them."""
+    """Return queries as bytes, and their number. Several visits can share the result."""
     return request(questions), len(questions)
 
 
@@ -127,9 +129,9 @@ class _Open:
 
 
 def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.monotonic, users: Set[int] | None = None) -> None:
-    """Make these visits. They start in this order, and many run at once.
+    """Make the visits: query their monitors, and store answers or failures in them. The visits start in order; many run concurrently.
 
-    :param users: ids of the users whose QEMU processes mom may query; None for all users
+    :param users: IDs of the users whose QEMU processes mom may query; None for all users
     """
     waiting = deque(visits)
     away: list[tuple[Visit, float]] = []
@@ -202,14 +204,14 @@ def _connected(visit: Visit, users: Set[int] | None) -> socket.socket | None:
 
 
 _SO_PEERPIDFD: Final = 77
-"""Socket option of Linux 6.5: pidfd of the peer. Python's socket module has no name for it yet."""
+"""Socket option of Linux 6.5 that returns a pidfd of the peer. Python's socket module has no name for it yet."""
 
 
 def _who_listens(sock: socket.socket, peer: PeerCredentials, visit: Visit) -> Failure | None:
-    """Return why the peer is not the process that called listen(), or None."""
-    # The pid may be reused. Before Linux 6.5, there are no pidfds of peers. Then the process must have the same user, or have been root,
-    # and be older than the socket's file or have the socket open. A known listener's file age is not checked, because it depends on the
-    # wall clock.
+    """Return why the peer may not be the process that called listen(); None if it is this process."""
+    # The PID may have been reused. Linux before 6.5 has no pidfds of peers. Then the process must have the peer's user or have been started
+    # as root, and must be older than the socket's file or have the socket open. If the listener is already known, the age of the file is
+    # not checked, because it depends on the wall clock.
     if not peer.process:  # outside mom's container
         return Failure.UNKNOWN
     try:
@@ -243,7 +245,7 @@ def _who_listens(sock: socket.socket, peer: PeerCredentials, visit: Visit) -> Fa
 _PROC: Final = Path("/proc")
 
 _SLACK_SECONDS: Final = 2.0
-"""Process starts count in hundredths of a second, and clocks are adjusted."""
+"""Tolerance when comparing the start of a process with a file's age: start times are rounded, and clocks get adjusted."""
 
 _CONNECTING: Final = {
     **dict.fromkeys((errno.EACCES, errno.EPERM), Failure.DENIED),

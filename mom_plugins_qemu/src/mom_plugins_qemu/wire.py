@@ -1,4 +1,4 @@
-"""QEMU's monitor protocol (QMP), with limits for any answer.
+"""QEMU's monitor protocol (QMP). Limits apply to all answers.
 
 Four queries take 0.05 ms of CPU time; the library qemu.qmp takes 1.2 ms (benchmarks/qemu).
 """
@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
 
 MOST_BYTES: Final = 1 << 20
-"""Most bytes of one conversation: four times the answers of a guest with 256 CPUs and 64 disks."""
+"""Most bytes of one conversation. A guest with 256 CPUs and 64 disks needs a quarter of it."""
 
 
 class WireError(Exception):
-    """Invalid answer; the message describes the fault."""
+    """Invalid answer. The message says what is wrong with it."""
 
 
 class FalseAnswer(WireError):
@@ -29,7 +29,7 @@ class Question(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """QEMU's error: class, such as `DeviceNotFound`, and message."""
+    """Error that QEMU returned: its class, such as `DeviceNotFound`, and its message."""
 
     kind: str
     text: str
@@ -40,7 +40,7 @@ Answer: TypeAlias = Any
 
 
 def request(questions: Sequence[Question]) -> bytes:
-    """Return the bytes to send after the greeting."""
+    """Return the bytes that send these queries. QEMU must have sent its greeting first."""
     lines = []
     for number, question in enumerate((Question("qmp_capabilities"), *questions)):
         content: dict[str, object] = {"execute": question.command, "id": number}
@@ -51,9 +51,10 @@ def request(questions: Sequence[Question]) -> bytes:
 
 
 class Conversation:
-    """Bytes of one visit: a greeting, and one answer for each query.
+    """Parser of the bytes that QEMU sends during one visit: a greeting, and one answer for each query.
 
-    :param before: number of answers in earlier conversations
+    :param expected: number of answers
+    :param before: number of answers that earlier conversations of the visit received
     """
 
     __slots__ = ("_before", "_bytes", "_expected", "_held", "answers", "greeted")
@@ -67,7 +68,7 @@ class Conversation:
         self._bytes = 0
 
     def feed(self, data: bytes) -> bool:
-        """Add received bytes, and return whether all answers are complete. Raise `WireError` if invalid."""
+        """Parse received bytes, and return whether all answers are complete. Raise `WireError` if an answer is invalid."""
         self._bytes += len(data)
         if self._bytes > MOST_BYTES:
             raise WireError(f"it sent more than {MOST_BYTES >> 10} KiB")
@@ -105,7 +106,7 @@ class Conversation:
 
 
 def message(line: bytes) -> Mapping[str, Any]:
-    """Return the message in a line. Raise `WireError` if invalid."""
+    """Return the message that a line contains. Raise `WireError` if the line is invalid."""
     try:
         text = line.decode()
         content, end = _DECODER.raw_decode(text)
