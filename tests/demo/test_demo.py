@@ -36,7 +36,7 @@ def test_what_it_says_to_type_next_works_where_it_was_called() -> None:
         [MOM, "demo", "--seconds", "2"], cwd=BIN.parent, env=environment, capture_output=True, text=True, check=True
     ).stdout
     last = told.partition("What to type next")[2]
-    lines = [*re.findall(r"^  (\S+ .+?)  +\S", last, re.M), *re.findall(r"summed up by\n  (.+)", last)]
+    lines = [*re.findall(r"^  (\S+ .+?)  +\S", last, re.M), *re.findall(r"for a summary, run\n  (.+)", last)]
     assert len(lines) >= 4
     for called in lines[1:]:  # the first is the same again
         done = subprocess.run(
@@ -72,7 +72,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
 def test_it_ends_with_what_happened_and_what_to_type_next(shown: tuple[str, Path]) -> None:
     text, _ = shown
     assert "What happened" in text
-    assert "given back afterwards: " in text
+    assert "returned to the guests afterwards: " in text
     assert "mom here " in text
 
 

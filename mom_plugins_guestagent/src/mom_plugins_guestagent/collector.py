@@ -1,6 +1,6 @@
 """Queries to all guests in the background, so that no cycle waits for a guest.
 
-One asyncio thread uses few connections at once, and queries silent guests less often.
+One asyncio thread queries all guests over a limited number of connections, and queries silent guests less often.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ T = TypeVar("T")
 
 _SOCKETS_AT_ONCE = 256
 _DOUBTFUL_SOCKETS_AT_ONCE = 64
-"""Most sockets to guests that answered last time, and to other guests. A process has 1,024 descriptors by default."""
+"""Most open sockets to guests that answered the last query, and to other guests. A process has 1,024 descriptors by default."""
 
 _CALLS_AT_ONCE = 4
 _DOUBTFUL_CALLS_AT_ONCE = 2
-"""Most calls through the hypervisor: each call occupies a thread here and one of libvirtd's twenty."""
+"""Most simultaneous calls through the hypervisor, likewise. Each call occupies a thread here, and one of libvirtd's twenty threads."""
 
 _LONGEST_WAIT_SECONDS = 120.0
-"""Limit of a silent agent's doubling pause: somebody may install an agent."""
+"""The pause before the next query of a silent agent doubles up to this limit: somebody may install an agent."""
 
 _SPREAD = 0.1
-"""Variation of guests' periods, to spread the queries."""
+"""Fraction by which the guests' periods vary, so that queries are spread over time."""
 
 _SHORT_PERIODS = 3
 _LONGEST_SHORT_PERIOD_SECONDS = MOST_SHORT_SECONDS / _SHORT_PERIODS
-"""A guest helps its host for this many periods after a message. Guests accept at most `MOST_SHORT_SECONDS`."""
+"""After a message that the host is short of memory, a guest helps for this many periods. Guests accept at most `MOST_SHORT_SECONDS`."""
 
 _FACTS_PERIODS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class AgentTarget:
-    """Guest with its addresses, preferred first. A new `incarnation` discards its state."""
+    """Guest with the addresses of its agents, the preferred first. When `incarnation` changes, mom discards the guest's state."""
 
     guest: Entity
     incarnation: str
@@ -74,7 +74,7 @@ class _Trial:
 
 @dataclass(frozen=True, slots=True)
 class AgentState:
-    """State of one guest, for any thread."""
+    """State of the queries to one guest. Any thread may read it."""
 
     sample: AgentSample | None = None
     by: AgentKind | None = None
@@ -109,7 +109,7 @@ class _RoundResult:
     complaints: list[str] = field(default_factory=list)
     answered: bool = False
     resting: bool = False
-    """Whether a working way was skipped until its long period is over."""
+    """Whether a working way was skipped because its long period is not over."""
 
     @property
     def of_memory(self) -> bool:
@@ -117,7 +117,7 @@ class _RoundResult:
 
 
 class AgentCollector:
-    """Collector of statistics, from `start` to `stop`."""
+    """Collector of statistics from agents. It queries guests in its own thread, from `start` to `stop`."""
 
     def __init__(self, asking: AgentSettings, log: logging.Logger, pass_on: PassOn | None = None) -> None:
         self._asking = asking
@@ -137,7 +137,7 @@ class AgentCollector:
             (True, True): asyncio.Semaphore(_CALLS_AT_ONCE),
             (True, False): asyncio.Semaphore(_DOUBTFUL_CALLS_AT_ONCE),
         }
-        """Limits, keyed by (through the hypervisor, answered last time)."""
+        """Limits of simultaneous queries, keyed by (whether through the hypervisor, whether the guest answered the last query)."""
         self._stopped = False
 
     def start(self) -> None:
@@ -145,7 +145,7 @@ class AgentCollector:
         self._thread.start()
 
     def stop(self, patience: float) -> None:
-        """Close all connections, and stop the thread."""
+        """Close all connections, and stop the thread. Wait at most `patience` seconds."""
         if self._stopped:
             return
         self._stopped = True
@@ -172,7 +172,7 @@ class AgentCollector:
         """Record the hypervisor's view of guests.
 
         :param maxima: largest memory in KiB
-        :param known: guests with fresh balloon statistics; through the hypervisor, mom queries them only at the long period
+        :param known: guests with fresh balloon statistics; if mom reaches them through the hypervisor, it queries them less often
         :param short: guests to tell that the host is short of memory
         """
         new = short - self._short
@@ -185,7 +185,7 @@ class AgentCollector:
         return {identity: followed.state for identity, followed in self._guests.items()}
 
     def fields(self, identities: Sequence[str], of_driver: AbstractSet[str] = frozenset()) -> dict[str, dict[str, Value]]:
-        """Return fresh fields, keyed by guest id; for `of_driver`, without the balloon driver's fields."""
+        """Return fresh fields, keyed by guest id. For guests in `of_driver`, leave out the fields that the balloon driver reports."""
         now, guests, by_hypervisor = time.monotonic(), self._guests, self._known
         followed = [identity for identity in identities if identity in guests]
         return {
@@ -246,10 +246,10 @@ class AgentCollector:
             began = self._loop.time()
             try:
                 await self._round(followed)
-            except Exception:  # noqa: BLE001  # containment: an error with one guest must not end the visits to it
+            except Exception:  # noqa: BLE001  # containment: an error with one guest must not end the queries of that guest
                 self._log.log(logging.DEBUG if followed.surprised else logging.ERROR, "asking %s", followed.target.guest, exc_info=True)
                 followed.surprised = True
-            # Until the next period, or the retry of the preferred way.
+            # Wait for the next period, and until at least one way may be tried again.
             tries = [trial.not_before for trial in followed.trials]
             wait = max(began + period, min(tries, default=0.0)) - self._loop.time()
             if followed.target.guest.id in self._short and _may_be_told(followed.state):

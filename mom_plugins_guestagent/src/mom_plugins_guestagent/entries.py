@@ -1,4 +1,4 @@
-"""Commands, each imported on use."""
+"""Subcommands of `mom --help`, imported when they run."""
 
 from typing import Final
 

@@ -25,7 +25,7 @@ _KINDS = {"some": "at least one of the guest's tasks", "full": "all non-idle tas
 _FREE = "free memory, buffers and page cache of the guest (oVirt MOM's field; mem_usable is better)"
 _KILLS = "OOM kills by the guest's kernel since boot"
 _ORDER = "present order of free page reporting: the guest's kernel reports free blocks of 2^order pages and larger"
-_SHORT = "time until the guest stops helping a host that is short of memory; unknown if its owner allows no help"
+_SHORT = "time until the guest stops helping a host that is short of memory; unknown if the guest's owner allows no help"
 _TRIMMED = "page cache that mom-guestd has dropped since its start, while the host was short of memory"
 _LOAD = "load average of the guest over {} min, not divided by the number of CPUs"
 
@@ -42,10 +42,10 @@ FIGURES = (
     _field("mem_free", Unit.KIB, _FREE, f"{_MEMINFO} MemFree + Buffers + Cached"),
     _field("swap_total", Unit.KIB, "total swap space of the guest", f"{_MEMINFO} SwapTotal"),
     _field("swap_usage", Unit.KIB, "used swap space of the guest", f"{_MEMINFO} SwapTotal - SwapFree"),
-    _field("swap_in", Unit.KIB_PER_SECOND, "read back from the guest's swap", f"{_VMSTAT} pswpin"),
-    _field("swap_out", Unit.KIB_PER_SECOND, "written to the guest's swap", f"{_VMSTAT} pswpout"),
-    _field("major_fault", Unit.PER_SECOND, "page faults in the guest with I/O", f"{_VMSTAT} pgmajfault"),
-    _field("minor_fault", Unit.PER_SECOND, "page faults in the guest without I/O", f"{_VMSTAT} pgfault - pgmajfault"),
+    _field("swap_in", Unit.KIB_PER_SECOND, "memory read back from the guest's swap", f"{_VMSTAT} pswpin"),
+    _field("swap_out", Unit.KIB_PER_SECOND, "memory written to the guest's swap", f"{_VMSTAT} pswpout"),
+    _field("major_fault", Unit.PER_SECOND, "page faults in the guest that need I/O", f"{_VMSTAT} pgmajfault"),
+    _field("minor_fault", Unit.PER_SECOND, "page faults in the guest that need no I/O", f"{_VMSTAT} pgfault - pgmajfault"),
     _field("guest_oom_kills", Unit.COUNT, _KILLS, f"{_VMSTAT} oom_kill"),
     *(
         _field(f"guest_psi_memory_{kind}_{column}", unit, f"time that {who} waited for memory, {over}", f"{_PSI} {kind} {column}")
@@ -60,7 +60,7 @@ FIGURES = (
     _field(SHORT_LEFT, Unit.SECONDS, _SHORT, "mom-guestd"),
     _field(TRIMMED, Unit.KIB, _TRIMMED, "mom-guestd"),
 )
-"""Names without `guest_` are the names of an agent's numbers. Counts since boot become rates per second."""
+"""An agent's answer uses the same names, without the prefix `guest_`. mom converts counts since boot into rates per second."""
 
 FIELDS = (
     *FIGURES,
@@ -69,7 +69,7 @@ FIELDS = (
     _field("guest_agent", Unit.TEXT, "source of the last statistics: guestd-channel, guestd-tcp, agent-socket or agent-hypervisor", "mom"),
     _field("guest_agent_version", Unit.TEXT, "version of the agent in the guest", "guest-info; mom-guestd's props"),
     _field("guest_agent_age", Unit.SECONDS, "age of the last answer of the guest's agent", "mom"),
-    _field("guest_agent_failures", Unit.COUNT, "rounds without an answer of any agent in the guest, since the guest was started", "mom"),
+    _field("guest_agent_failures", Unit.COUNT, "rounds of queries that no agent in the guest answered, since the guest was started", "mom"),
     _field("guest_agent_untrusted", Unit.COUNT, "answers of the guest's agent that mom has rejected, completely or in part", "mom"),
     FieldSpec.reads(REPORTING, Unit.FLAG, Scope.GUEST),
     FieldSpec.reads(HOST_STATE, Unit.TEXT, Scope.HOST),

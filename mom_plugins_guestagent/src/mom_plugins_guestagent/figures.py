@@ -1,6 +1,6 @@
 """Filter of implausible statistics, and conversion of counts into rates.
 
-Pure functions. No answer makes them raise; results are finite and not negative.
+Pure functions. Whatever an agent answers, they do not raise, and their results are finite and not negative.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ _GROWTH_OF: Final = {spec.name: _MOST_GROWTH[spec.unit] for spec in FIGURES if s
 
 _KILLS: Final = "guest_oom_kills"
 _MOST_KILLS: Final = 1000.0
-"""Most kills per second: a kernel searches all tasks before each kill. Kills are added up for weeks, so one impossible jump would last."""
+"""Most kills per second: a kernel searches all tasks before each kill. mom adds up kills for weeks, so an impossible jump would stay
+visible for weeks."""
 
 _LEAST_SECONDS: Final = 0.5
 """Shortest time for a reliable rate."""
@@ -43,11 +44,11 @@ class AgentSample:
     monotonic: float
     fields: Mapping[str, Value] = field(default_factory=dict)
     counts: Mapping[str, float] = field(default_factory=dict)
-    """Counts since boot. The next sample's fields contain their growth."""
+    """Counts since boot. The fields of the next sample contain rates, computed from the growth of these counts."""
     of_memory: bool = True
     """False if only the load is known."""
     lies: tuple[str, ...] = ()
-    """Faults, without any number or string from the guest."""
+    """Faults of the answer, described without any number or string from the guest."""
     kills: float | None = None
     """Last plausible number of OOM kills; None if never reported."""
 
@@ -55,7 +56,7 @@ class AgentSample:
 def judge(said: Mapping[str, object], monotonic: float, previous: AgentSample | None = None, maximum_kib: int | None = None) -> AgentSample:
     """Return the plausible part of an answer.
 
-    :param said: numbers, also as strings; unknown names are ignored
+    :param said: the agent's numbers, or strings of digits, keyed by name; unknown names are ignored
     :param previous: last sample of the same incarnation
     :param maximum_kib: largest memory according to the hypervisor; None if unknown
     """
@@ -119,7 +120,7 @@ def _lie_of_swap(numbers: Mapping[str, float]) -> str:
 
 
 def _growth(previous: AgentSample, counts: Mapping[str, float], monotonic: float) -> dict[str, float]:
-    # A count that went back, as after a reboot, gives no rates.
+    # If a count has decreased, as after a reboot, there are no rates.
     seconds, before = monotonic - previous.monotonic, previous.counts
     if seconds < _LEAST_SECONDS or any(count < before.get(name, 0) for name, count in counts.items()):
         return {}

@@ -37,7 +37,10 @@ _MAY_BE_TOLD = "{} would help while the host is short of memory, but {} not told
 def examined(
     guests: Sequence[Guest], targets: Sequence[AgentTarget], states: Mapping[str, AgentState], *, tells: bool = False
 ) -> Iterable[Finding]:
-    """Yield findings after each target was queried once. `tells`: mom announces shortages."""
+    """Yield findings about agents. mom must have queried each target once before.
+
+    :param tells: mom tells guests when the host is short of memory
+    """
     reachable = {target.guest.id for target in targets}
     wrong: dict[str, list[Guest]] = {text: [] for text in _WRONG}
     by: list[str] = []

@@ -9,7 +9,7 @@ Requests and answers are lines:
 
     stats           mem_available:N, mem_unused:N, swap_in:N, swap_out:N, major_fault:N, minor_fault:N
     props           kernel, system and CPUs, one name:value a line
-    short N         the host is short of memory for the next N seconds (0 if it is not). The answer has the state of the help
+    short N         the host is short of memory for the next N seconds (0 if it is not). The answer shows how the guest helps
     stats TOKEN     begin:TOKEN, all statistics, end:TOKEN; other requests work the same way
 
 Sizes are in KiB, mem_available is all memory that the kernel manages, and counts are since boot. A token marks the beginning and the end of
@@ -57,30 +57,31 @@ MOST_LINE_BYTES = 256
 MOST_CLIENTS = 8
 IDLE_SECONDS = 60.0
 STALL_SECONDS = 10.0
-"""TCP clients: maximum number, and seconds without a request or a read of the answer."""
+"""Maximum number of TCP clients. Seconds after which a client that sends no request, or does not read the answer, is disconnected."""
 
 FRESH_SECONDS = 0.1
 """Time between two reads of statistics, to limit the CPU time that clients can cause."""
 
 HANGUP_SECONDS = 0.5
-"""Time between checks for the host on the channel: without the host, a read returns at once."""
+"""Time between checks whether the host has opened the channel. Until then, each read returns immediately."""
 
 REOPEN_SECONDS = 5.0
-"""Time between checks for the channel, which can be plugged in later."""
+"""Time between checks whether the channel exists. It can be plugged in later."""
 
 FILES = ("meminfo", "vmstat", "pressure/memory", "loadavg")
 
 MOST_SHORT_SECONDS = 300
-"""Longest effect of a message: if the host vanishes, the guest must not stay changed."""
+"""Longest effect of a message about a shortage: if the host vanishes, the guest must not stay changed."""
 
 REPORTING = "sys/module/page_reporting/parameters/page_reporting_order"
 """Smallest order of free memory (2^order pages) reported to the host (Linux 5.14); -1 without a driver."""
 
 WAKING_BYTES = (64 << 10) - 1
-"""Buffer size: with a zero byte, a piece of 16 pages. The per-CPU lists hold pieces of up to 8 pages, and huge pages."""
+"""Buffer size. The kernel adds a zero byte and allocates a block of 16 pages. Freed smaller blocks, and huge pages, would go to per-CPU
+lists, which do not wake free page reporting."""
 
 KEPT = "run/mom-guestd/reporting-order"
-"""File with the original order and the order set. A boot resets /run and the order."""
+"""File with the original order and the order that mom-guestd has set. A boot resets /run, and the order as well."""
 
 RETRY_SECONDS = 10.0
 
@@ -88,7 +89,7 @@ LEAST_ORDER, USUAL_ORDER, MOST_ORDER = 1, 2, 10
 LEAST_TRIM_SECONDS, USUAL_TRIM_SECONDS = 60, 600
 
 RECLAIM = "sys/fs/cgroup/memory.reclaim"
-"""File for the bytes to reclaim from the root group (Linux 5.19); since 6.11, followed by `swappiness=0`."""
+"""File of the root control group: a written number of bytes is reclaimed (Linux 5.19). Since Linux 6.11, `swappiness=0` may follow."""
 
 TRIM_KIB = 16 << 10
 TRIM_EACH_SECONDS = 1.0
@@ -99,8 +100,8 @@ TRIM_WATCH_SECONDS = 4.0
 TRIM_STALL_SHARE = 0.005
 TRIM_REFAULT_KIB = 1024
 TRIM_REST_SECONDS = 60.0
-"""Trimming pauses for a minute if, in the watched time, tasks stall on memory for more than this share, or more than this amount of dropped
-cache is read again."""
+"""Trimming pauses for `TRIM_REST_SECONDS` if tasks stall on memory for more than `TRIM_STALL_SHARE` of `TRIM_WATCH_SECONDS`. It also pauses
+if more than `TRIM_REFAULT_KIB` of dropped cache is read again in that time."""
 
 _NUMBER = re.compile(r"^(\w+):? +([0-9]{1,18})(?: kB)?$", re.MULTILINE | re.ASCII)
 _PRESSURE = re.compile(
@@ -128,7 +129,7 @@ _DIFFERENCES = (("swap_usage", "SwapTotal", "SwapFree"), ("minor_fault", "pgfaul
 def figures(text: str, page_kib: int | None = None) -> dict[str, int | float]:
     """Return statistics from the content of `FILES`: KiB, counts since boot, percent.
 
-    :param page_kib: None to compute it from the two counts of free memory
+    :param page_kib: size of a page; None to compute the size from the two counts of free memory
     """
     counts = {name: int(number) for name, number in _NUMBER.findall(text)}
     values: dict[str, int | float] = {
@@ -187,7 +188,7 @@ def _tell(text: str) -> None:
 
 
 class ReportingOrder:
-    """Order of free page reporting, lowered for a while. A file has the original order."""
+    """Setting of free page reporting: the order, which mom-guestd lowers for a while. A file keeps the original order."""
 
     def __init__(self, root: str = "/") -> None:
         self._file = Path(root, REPORTING)
@@ -199,7 +200,7 @@ class ReportingOrder:
         return int(text) if re.fullmatch("[0-9]{1,4}", text, re.ASCII) else None
 
     def lower(self, order: int) -> None:
-        """Report pieces from this order on."""
+        """Make the kernel report blocks of this order or larger. Do nothing if it does so already."""
         if not self.put_back():  # otherwise the original order would be lost
             return
         before = self.now()
@@ -218,7 +219,7 @@ class ReportingOrder:
         _wake_reporting()
 
     def put_back(self) -> bool:
-        """Restore the original order, unless changed by the owner. Return False to try again."""
+        """Restore the original order, unless the guest's owner has changed the order since. Return False if the caller must try again."""
         if not self._kept.exists():
             return True
         before, _, ours = _read(self._kept).strip().partition(" ")
@@ -236,7 +237,7 @@ class ReportingOrder:
 
 
 def _wake_reporting() -> None:
-    # Reporting starts when a large piece of memory becomes free. A read of a setting into a large buffer allocates and frees one.
+    # Reporting starts when the kernel frees a large block of memory. To read a setting into a large buffer, it allocates and frees one.
     with contextlib.suppress(OSError):
         setting = os.open("/proc/sys/kernel/ostype", os.O_RDONLY)
         try:
@@ -246,10 +247,14 @@ def _wake_reporting() -> None:
 
 
 class CacheCounts:
-    """Page cache in KiB.
+    """Amounts of page cache in KiB.
 
-    The kernel drops `idle` cache first; `busy` is the rest. `came` is an upper bound of cache that became idle since boot, `left` a lower
-    bound of cache that stopped being idle. `refaulted` was read again after it was dropped. `complete`: this kernel has all counts.
+    - `idle`: cache that the kernel drops first
+    - `busy`: other cache
+    - `came`: upper bound of the cache that has become idle since boot
+    - `left`: lower bound of the cache that has stopped being idle since boot
+    - `refaulted`: cache that was read again after it had been dropped
+    - `complete`: whether this kernel has all counts
     """
 
     PAGES = ("nr_inactive_file", "nr_active_file", "nr_dirtied", "pgdeactivate", "pgsteal_file", "pgactivate", "workingset_refault_file")
@@ -266,7 +271,7 @@ class CacheCounts:
 
 
 def unused_since(then: CacheCounts, now: CacheCounts) -> int:
-    """Return the KiB of page cache idle since `then`: the smaller of two upper bounds.
+    """Return the KiB of page cache that has been idle since `then`: the smaller of two upper bounds.
 
     The kernel adds new pages at the head of the idle list, moves used pages to another list, and drops pages from the tail.
     """
@@ -274,7 +279,7 @@ def unused_since(then: CacheCounts, now: CacheCounts) -> int:
 
 
 class CacheTrim:
-    """Dropping of long unused page cache in small steps, while no task stalls on memory.
+    """Trimmer that drops long unused page cache in small steps, while no task stalls on memory.
 
     :param unused_seconds: keep cache that was read or used in this period
     """
@@ -308,7 +313,10 @@ class CacheTrim:
         return totals[0] if totals else None
 
     def turn(self, *, short: bool) -> float | None:
-        """Do a due step; return the seconds until the next step; None if never."""
+        """Do a step if one is due. Return the seconds until the next step; None if no step will follow.
+
+        :param short: the host is short of memory; otherwise, mom-guestd only counts and drops nothing
+        """
         if self.why_not:
             return None
         now = self._clock()
@@ -333,7 +341,7 @@ class CacheTrim:
             self._watched, self._own_us, self._own_us_before = (now, stalled_us, counts), 0, 0
             return TRIM_WATCH_SECONDS
         began, stalled_then_us, then = self._watched
-        # Subtract this program's own stalls. The kernel updates its totals every two seconds, so some may be from the previous watch.
+        # Subtract the stalls of this program. The kernel updates its totals every two seconds, so some may be from the previous watch.
         others_us = stalled_us - stalled_then_us - self._own_us - self._own_us_before
         watched = now - began >= TRIM_WATCH_SECONDS
         stalled = watched and others_us > TRIM_STALL_SHARE * (now - began) * 1e6
@@ -351,7 +359,6 @@ class CacheTrim:
         return max(TRIM_EACH_SECONDS, (time.thread_time() - spent) / TRIM_CPU_SHARE) if more else TRIM_REST_SECONDS
 
     def _unused(self, now: float, counts: CacheCounts) -> int:
-        # The cache is in KiB.
         at, then = self._history[0]
         return unused_since(then, counts) if now - at >= self._unused_seconds else 0
 
@@ -370,9 +377,9 @@ class CacheTrim:
 
 
 class Relief:
-    """Help for a host that is short of memory, as far as the owner allows.
+    """Help for a host that is short of memory, if the guest's owner allows it.
 
-    :param order: smallest order of free memory to report meanwhile; None for no change
+    :param order: smallest order of free memory to report during a shortage; None for no change
     :param trim_seconds: drop page cache that was unused for this time; None to drop none
     """
 
@@ -403,7 +410,7 @@ class Relief:
             threading.Thread(target=self._run, name="relief", daemon=True).start()
 
     def told(self, seconds: float) -> None:
-        """Record a shortage on the host for this number of seconds."""
+        """Record that the host is short of memory for the next `seconds`; 0 if it is no longer short."""
         with self._changing:
             if self.allowed and not self._ended:
                 self._until = self._clock() + min(seconds, MOST_SHORT_SECONDS)
@@ -411,11 +418,11 @@ class Relief:
         self._told.set()
 
     def left(self) -> float:
-        """Return the remaining seconds of shortage."""
+        """Return the seconds until the recorded shortage ends."""
         return max(0.0, self._until - self._clock())
 
     def figures(self) -> dict[str, int]:
-        """Return the state of the help."""
+        """Return the state of the help, keyed by the names in answers."""
         order = self._order.now()
         values = {} if order is None else {"reporting_order": order}
         if self.allowed:
@@ -425,7 +432,7 @@ class Relief:
         return values
 
     def turn(self) -> float | None:
-        """Do due work; return the seconds until the next work; None to wait for a message."""
+        """Do the work that is due. Return the seconds until more work is due; None to wait for the next message."""
         with self._changing:
             if not self._ended:
                 self._settle()
@@ -434,7 +441,7 @@ class Relief:
         return min((wait for wait in (left or late, trim_wait) if wait is not None), default=None)
 
     def _settle(self) -> None:
-        # The order is set once per shortage: later changes by the owner stay.
+        # Set the order once per shortage, so that later changes by the guest's owner stay.
         short = self.left() > 0
         if short and not self._lowered and self._wanted is not None:
             self._order.lower(self._wanted)
@@ -500,7 +507,7 @@ class GuestFigures:
 
 
 def converse(guest: GuestFigures, lines: io.BufferedIOBase, send: Callable[[bytes], object]) -> None:
-    """Answer the requests of a stream. Skip long lines."""
+    """Answer the requests in a stream until it ends. Reject lines that are too long."""
     skipping = False
     while True:
         line = lines.readline(MOST_LINE_BYTES + 1)
@@ -518,8 +525,8 @@ def converse(guest: GuestFigures, lines: io.BufferedIOBase, send: Callable[[byte
 class Clients(socketserver.ThreadingTCPServer):
     """Server of TCP clients at one address, a thread each.
 
-    :param allowed: networks; empty if any
-    :param places: limit of clients at all addresses together
+    :param allowed: networks whose clients are answered; empty for all
+    :param places: limit of the clients at all addresses together
     """
 
     allow_reuse_address = True
@@ -535,7 +542,7 @@ class Clients(socketserver.ThreadingTCPServer):
         super().__init__((address, port), _Client)
 
     def server_bind(self) -> None:
-        """Bind IPv6 alone: IPv4 may have another server."""
+        """Bind an IPv6 address without IPv4, because IPv4 may have its own server."""
         if self.address_family == socket.AF_INET6:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         super().server_bind()
@@ -567,7 +574,7 @@ class _Client(socketserver.StreamRequestHandler):
 
 
 def serve_channel(guest: GuestFigures, channel: str, root: str = "/") -> NoReturn:
-    """Serve the channel forever. Print changes on stderr."""
+    """Serve the channel forever. Print to stderr when the channel's state changes."""
     status = ""
     while True:
         path = find_port(channel, root)
@@ -590,7 +597,7 @@ def _say(text: str, before: str) -> str:
 
 
 def find_port(channel: str, root: str = "/") -> str:
-    """Return the device of a channel."""
+    """Return the path of a channel's device."""
     if channel.startswith("/"):
         return channel
     named = Path(root, "dev/virtio-ports", channel)

@@ -15,12 +15,12 @@ from mom_plugins_guestagent.wire import Misbehaves, NoAnswer, Wire
 
 _MOST_LINE_BYTES = 512
 _MOST_BYTES = 64 << 10
-"""Most bytes per query: thirty lines of thirty bytes, and earlier answers to another program."""
+"""Most bytes per query. An answer has about thirty lines of thirty bytes; earlier answers to another program may precede it."""
 
 _MOST_LINES = 256
 
 _TOKEN_PATIENCE = 0.4
-"""Part of the time limit after which mom queries the daemon without a token."""
+"""Fraction of the time limit after which mom repeats the query without a token."""
 
 _QUIET_SECONDS = 0.3
 """Silence that ends an answer without an end mark."""
@@ -31,7 +31,7 @@ _LINE = re.compile(rb"([a-z][a-z0-9_]{0,39}) ?: ?([\x20-\x7e]{0,200})\r?")
 
 
 async def ask(wire: Wire, *questions: str) -> list[dict[str, str]]:
-    """Return answers to `stats`, `props` or `short SECONDS`. Raise `NoAnswer` or `Misbehaves`."""
+    """Return the answers to questions: `stats`, `props` or `short SECONDS`. Raise `NoAnswer` or `Misbehaves`."""
     tokens = [secrets.token_hex(8) for _ in questions]
     # The empty line ends a request that another program may have begun on the channel.
     await wire.send(b"\n" + "".join(f"{question} {token}\n" for question, token in zip(questions, tokens, strict=True)).encode())
@@ -53,7 +53,7 @@ async def ask(wire: Wire, *questions: str) -> list[dict[str, str]]:
 
 
 async def ask_plainly(wire: Wire, question: str) -> dict[str, str]:
-    """Return an answer without tokens, which ends with the connection or silence."""
+    """Ask without a token, and return the answer. It ends when the connection is closed or the daemon falls silent."""
     await wire.send(f"{question}\n".encode())
     values: dict[str, str] = {}
     with suppress(TimeoutError, NoAnswer):
@@ -74,24 +74,24 @@ def _take(line: bytes, values: dict[str, str]) -> None:
 
 
 class GuestdWay:
-    """Way to mom-guestd, or over TCP to oVirt MOM's daemon."""
+    """Way to query mom-guestd, or oVirt MOM's daemon over TCP."""
 
     def __init__(self, place: AgentAddress, seconds: float, short: Callable[[], int] = lambda: 0) -> None:
         self._address, self._process = place.address, place.process
         self._seconds = seconds
         self._short = short
-        """Seconds to announce a shortage of memory; 0 for no announcement."""
+        """Function that returns how many seconds of memory shortage to announce; 0 for no announcement."""
         self._plain = False
 
     async def visit(self, *, figures: bool, facts: bool) -> VisitAnswer:
-        """Query the guest, always for statistics. Raise `NoAnswer`, `Misbehaves`, or `TimeoutError`."""
+        """Query the guest for statistics, even without `figures`, and for `facts`. Raise `NoAnswer`, `Misbehaves`, or `TimeoutError`."""
         async with asyncio.timeout(self._seconds):
             may_be_plain = not isinstance(self._address, str)
             if facts or not self._plain:
                 try:
                     async with asyncio.timeout(self._seconds * _TOKEN_PATIENCE if may_be_plain else None), self._wire() as wire:
                         statistics, *properties = await ask(wire, *(("stats", "props") if facts else ("stats",)))
-                        # Only daemons that may help understand this request.
+                        # Only a daemon whose guest may help understands the request `short`.
                         if _SHORT_LEFT in statistics and (seconds := self._short()):
                             statistics.update(*await ask(wire, f"short {seconds}"))
                     return VisitAnswer(statistics, _facts(properties[0]) if properties else None)
@@ -102,7 +102,7 @@ class GuestdWay:
             async with self._wire() as wire:
                 statistics = await ask_plainly(wire, "stats")
             self._plain = True
-        # The start of such a daemon's counts is unknown: use only sizes.
+        # It is unknown since when such a daemon counts: use only sizes.
         return VisitAnswer({name: value for name, value in statistics.items() if name.startswith("mem_")}, {} if facts else None)
 
     def _wire(self) -> Wire:

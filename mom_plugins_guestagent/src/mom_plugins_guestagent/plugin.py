@@ -47,7 +47,7 @@ _DOCTOR_STEP_SECONDS = 0.05
 
 
 class GuestAgentPlugin:
-    """Statistics from inside the guests, by qemu-guest-agent and mom-guestd."""
+    """Collector of statistics from inside the guests, through qemu-guest-agent and mom-guestd."""
 
     Settings = AgentSettings
     GuestSettings = AgentGuestSettings
@@ -57,8 +57,7 @@ class GuestAgentPlugin:
         self._context = context
         self._collector: AgentCollector | None = None
         self._without: Mapping[str, tuple[str, bool]] | None = None
-        """Incarnations of guests without balloon statistics in the last report, and whether statistics are expected; None without a report.
-        """
+        """Guests without balloon statistics in the last report: incarnation, and whether statistics are expected. None before a report."""
 
     # --- declare -----------------------------------------------------------------------------------------------------------------
 
@@ -81,7 +80,7 @@ class GuestAgentPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Start the thread. The first cycle names the guests."""
+        """Start the thread that queries guests. The first cycle tells it which guests exist."""
         from mom_plugins_guestagent.collector import AgentCollector
 
         self._collector = AgentCollector(self._settings, self._context.log)
@@ -104,7 +103,7 @@ class GuestAgentPlugin:
         return self._collector.fields([guest.id for guest in guests], {guest.id for guest in guests if not self._is_alone(guest)})
 
     def _is_alone(self, guest: Guest) -> bool:
-        # Since the last report, the driver's statistics may have begun: they must not appear with the agent's old statistics.
+        # The driver's statistics may have begun since the last report. They must not appear together with the agent's old statistics.
         if self._without is None:
             return True
         incarnation, awaited = self._without.get(guest.id, (None, True))
@@ -125,7 +124,7 @@ class GuestAgentPlugin:
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Record guests' maxima and fresh statistics, and the host's state."""
+        """Record the guests' maximum sizes, the guests with fresh balloon statistics, and the guests to tell about a shortage."""
         guests = report.snapshot.guests.values()
         ages = {guest.id: guest.number("stats_age") for guest in guests}
         applied = (

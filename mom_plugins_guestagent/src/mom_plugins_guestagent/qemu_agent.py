@@ -43,7 +43,7 @@ _MOST_STALE_LINES = 1000
 """Most lines from an earlier query."""
 
 _MOST_LEFT_OPEN = 16
-"""Most files of earlier queries to close: a guest may claim any number."""
+"""Most files of earlier queries that mom closes: a guest may claim any number of open files."""
 _LARGEST_HANDLE = (1 << 63) - 1
 
 _READ_BYTES = 16 << 10
@@ -64,17 +64,16 @@ class RawAgent:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self.left: list[int] = []
-        """Handles of files from an earlier query, according to late answers. The agent refuses wrong numbers."""
+        """Handles of files that an earlier query left open, according to late answers. The agent refuses to close a wrong handle."""
 
     @staticmethod
     def wire(place: AgentAddress) -> Wire:
-        """Return a wire with agents' limits."""
+        """Return a connection to an agent, not open yet, with the limits for agents' answers."""
         return Wire(place.address, most_line=MOST_ANSWER_BYTES, most_bytes=_MOST_BYTES, process=place.process)
 
     async def synchronise(self) -> None:
-        """Skip half a command, and answers to another program."""
+        """Make the agent discard half a command, and skip answers to another program."""
         number = secrets.randbits(40)
-        # The sentinel makes the agent discard half a command.
         await self._wire.send(_SENTINEL + _text(("guest-sync-delimited", {"id": number})).encode())
         for _ in range(_MOST_STALE_LINES):
             _, sentinel, answer = (await self._wire.line()).rpartition(_SENTINEL)
@@ -87,14 +86,14 @@ class RawAgent:
         raise Misbehaves("it does not synchronise")
 
     async def ask(self, *commands: Command, answers: Answers | None = None) -> Answers:
-        """Send all commands at once.
+        """Send all commands together, and return their answers in the same order.
 
-        :param answers: filled as they arrive, in case the query is interrupted
+        :param answers: list to which answers are appended as they arrive, in case the query is interrupted
         """
         await self._wire.send("".join(map(_text, commands)).encode())
         received = [] if answers is None else answers
         for _ in commands:
-            received.append(_answer(await self._wire.line()))  # at once, in case the query is interrupted
+            received.append(_answer(await self._wire.line()))  # immediately, in case the query is interrupted
         return received
 
 
@@ -108,10 +107,10 @@ class AgentBehindHypervisor:
     seconds: float
     """Timeout of one answer."""
     end: float
-    """Monotonic time of the last command."""
+    """Monotonic time after which no command is sent."""
 
     async def ask(self, *commands: Command, answers: Answers | None = None) -> Answers:
-        """Send one command after the other; see `RawAgent.ask`."""
+        """Send one command after the other. Otherwise like `RawAgent.ask`."""
         received = [] if answers is None else answers
 
         def ask_all() -> Answers:
@@ -169,7 +168,7 @@ def _no_number(text: str) -> NoReturn:
 
 
 class AgentWay:
-    """Way to one guest's agent.
+    """Way to query one guest's agent.
 
     :param seconds: timeout of a query
     """
@@ -188,7 +187,7 @@ class AgentWay:
         self._open: list[int] = []
         """Handles from an interrupted query."""
         self.disabled: tuple[str, ...] = ()
-        """Commands for reading files that the agent lacks."""
+        """Commands of `FILE_COMMANDS` that the agent lacks or may not run."""
 
     async def visit(self, *, figures: bool, facts: bool) -> VisitAnswer:
         """Query the guest. Raise `NoAnswer`, `Misbehaves`, or `TimeoutError`."""
@@ -254,7 +253,7 @@ class AgentWay:
         finally:
             self._open = [handle for handle in handles if type(handle) is int]
         if self._open:
-            # Ignore one failure: libvirt reports the same for an agent under load.
+            # Ignore a first failure: libvirt reports the same error for an agent under load.
             refused = {name for name, handle in zip(names, handles, strict=True) if type(handle) is not int}
             self._missing |= refused & self._refused
             self._refused = refused

@@ -1,4 +1,4 @@
-"""Settings of agents in YAML."""
+"""Settings of the guestagent plugin."""
 
 from __future__ import annotations
 
@@ -32,12 +32,11 @@ class AgentSettings(PluginSettings):
     """Which agents to query, how often, and the timeouts."""
 
     period: Annotated[Duration, Field(ge=1, le=3600)] = 10.0
-    """Time between two queries of each guest, in the background. After failures it grows to 2m."""
+    """Time between two queries of each guest, in the background. After failures, this time grows to 2m."""
     hypervisor_period: Annotated[Duration, Field(ge=1, le=3600)] = 60.0
-    """`period` for guests that mom queries through the hypervisor and that also have balloon statistics: each query takes a dozen commands.
-    """
+    """Replaces `period` for guests that have balloon statistics and that mom queries through the hypervisor, with a dozen commands each."""
     stale_after: Annotated[Duration, Field(gt=0)] | None = None
-    """Age at which statistics become unknown. Unset: three periods, or two of `hypervisor_period`, and one timeout."""
+    """Age at which statistics become unknown. Unset: the timeout plus three periods, or plus two of `hypervisor_period`."""
     timeout: Annotated[Duration, Field(ge=0.1, le=60)] = 3.0
     """Timeout of one query."""
     facts_period: Annotated[Duration, Field(ge=10, le=86400)] = 300.0
@@ -49,7 +48,7 @@ class AgentSettings(PluginSettings):
     guestd_channel: str = "org.mom.guestd.0"
     """Name of mom-guestd's channel in the guest's description."""
     agent_channels: list[str] = Field(default_factory=lambda: ["org.qemu.guest_agent.1"])
-    """Names of channels with a qemu-guest-agent that only mom uses, through its socket, not through libvirt."""
+    """Names of channels with a qemu-guest-agent that only mom uses. mom connects to the channel's socket, not through libvirt."""
 
     tell_short: bool = False
     """Tell mom-guestd when the host is short of memory. If the guest's owner allows it, the guest then reports smaller pieces of free
@@ -58,7 +57,8 @@ class AgentSettings(PluginSettings):
     def stale(self, by: AgentKind | None, *, by_hypervisor: bool) -> float:
         """Return the age in seconds at which statistics become stale.
 
-        :param by_hypervisor: the hypervisor has fresh statistics of the guest
+        :param by: how mom got the statistics
+        :param by_hypervisor: the hypervisor has fresh balloon statistics of the guest
         """
         if self.stale_after is not None:
             return self.stale_after

@@ -1,4 +1,4 @@
-"""Addresses of agents, and results of queries."""
+"""Ways to reach agents, their addresses, and results of queries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mom_plugins_guestagent.guestd import PORT
 
 
 class AgentKind(StrEnum):
-    """Kind of way, and value of the field `guest_agent`."""
+    """How mom reaches an agent. Values of the field `guest_agent`."""
 
     GUESTD_CHANNEL = "guestd-channel"
     GUESTD_TCP = "guestd-tcp"
@@ -27,17 +27,17 @@ OF_AGENTS = frozenset({AgentKind.AGENT_SOCKET, AgentKind.AGENT_HYPERVISOR})
 
 @dataclass(frozen=True, slots=True)
 class AgentAddress:
-    """Path of a unix socket, or (address, port); neither through the hypervisor."""
+    """Address of an agent: the path of a unix socket, or (address, port). Empty if mom reaches the agent through the hypervisor."""
 
     kind: AgentKind
     address: str | tuple[str, int] = ""
     process: int = 0
-    """Owner of a path from the guest's description; 0 for an operator's path."""
+    """PID of the process that must own the socket, for a path from the guest's description; 0 for a path that an operator has set."""
 
 
 @dataclass(frozen=True, slots=True)
 class VisitAnswer:
-    """Result of a query. None if not requested or not available."""
+    """Result of a query: statistics and facts. None if not requested or not available."""
 
     figures: Mapping[str, object] | None = None
     facts: Mapping[str, Value] | None = None

@@ -30,7 +30,7 @@ class Wire:
     """Stream of lines to and from a guest, as a context manager.
 
     :param address: path of a unix socket, or numeric (address, port)
-    :param process: owner of the socket; 0 if any
+    :param process: PID of the process that must own the socket; 0 for any process
     """
 
     def __init__(self, address: str | tuple[str, int], *, most_line: int, most_bytes: int, process: int = 0) -> None:

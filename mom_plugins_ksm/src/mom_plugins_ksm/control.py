@@ -36,7 +36,7 @@ _MOST_PAGES = 1_000_000
 """Scanning 4 GiB takes some seconds of one CPU."""
 
 _MOST_SLEEP_MS = 60_000
-"""A longer sleep would be a hidden stop. With 0, ksmd never sleeps and keeps a CPU busy."""
+"""A longer sleep would stop KSM in effect. With 0, ksmd never sleeps and keeps a CPU busy."""
 
 
 def _control(knob: str, unit: Unit, about: str, most: float | None = None, choices: tuple[int, ...] = ()) -> ControlSpec:
@@ -57,7 +57,7 @@ _BUSY_PAUSE = 0.05
 
 
 UNMERGING: Final = TypeAdapter(Annotated[int, Field(ge=STOPPED, le=UNMERGED)])
-"""Former value of `run` in a file."""
+"""Type of the file that keeps the former value of `run`."""
 
 
 def knob_of(control: str) -> str:
@@ -67,12 +67,12 @@ def knob_of(control: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class KsmKnobs:
-    """KSM's knobs during one call.
+    """Access to KSM's knobs.
 
     :param page_size: in bytes
-    :param spare_kib: returns the KiB that unmerging may take (None if unknown); None if the hypervisor checks that
-    :param folder: None if the hypervisor has its own KSM
-    :param unmerging: file with the former `run` while mom unmerges everything
+    :param spare_kib: function that returns the KiB that unmerging may take, or None if unknown; None if the hypervisor checks the memory
+    :param folder: the kernel's files; None if the hypervisor has its own KSM
+    :param unmerging: file that keeps the former value of `run` while mom unmerges everything
     """
 
     ksm_read: Callable[[], Mapping[str, Value]]
@@ -100,7 +100,7 @@ class KsmKnobs:
     def write(self, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
         """Set knobs in one call, as a management system expects. Raise `HypervisorError` if the present values cannot be read.
 
-        After a refusal, set each knob alone. Do not repeat an unanswered call, because it may still take effect.
+        If the call is refused, set each knob alone. If the call has no answer, do not repeat it, because it may still take effect.
         """
         files = self.ksm_read()
         due: dict[Target, int] = {}
@@ -146,7 +146,7 @@ class KsmKnobs:
         return f"unmerging {sharing} pages needs {needed // 1024} MiB, but {memory}; stop guests first"
 
     def _put_merge_across_nodes_back(self, knob: Mapping[str, int]) -> None:
-        # If shared pages prevent that, everything is unmerged if memory allows, and then `run` is restored.
+        # If shared pages prevent the change, mom unmerges all pages if memory allows, and then restores `run`.
         try:
             self.ksm_write(knob)
         except HypervisorError as error:
@@ -178,7 +178,7 @@ class KsmKnobs:
                     self.unmerging.remove()
 
     def end_unmerging(self) -> int | None:
-        """Restore `run` after a crash during unmerging, and return it. Raise `MomError` if that fails."""
+        """Restore `run` after a crash during unmerging. Return the restored value; None if none was due. Raise `MomError` on failure."""
         former = None if self.unmerging is None else self.unmerging.read()
         if self.unmerging is None or former is None:
             return None

@@ -1,4 +1,4 @@
-"""KSM's files as mom's fields, ksmd's CPU time, and the memory that each second of it saves."""
+"""Fields from KSM's files, ksmd's CPU usage, and the memory saved per second of ksmd's CPU time."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ FILES = (
 )
 _MANAGED = ("pages_shared", "pages_sharing", "pages_unshared", "pages_volatile")
 
-_STATM = "/proc/PID/statm of processes with qemu in their name, or named kvm; a hypervisor with its own KSM"
+_STATM = "/proc/PID/statm of processes with qemu in their name, or named kvm; or a hypervisor with its own KSM"
 _FOUR = "/sys/kernel/mm/ksm pages_shared + pages_sharing + pages_unshared + pages_volatile, times the page size"
 _PROFIT = "/sys/kernel/mm/ksm/general_profit; before Linux 6.4 calculated from the page counters"
 _SCAN = "ksm_saved, full_scans and /proc/PID/stat of ksmd (estimated from the scanned pages if ksmd is invisible)"
 _STAT = "/proc/PID/stat of ksmd"
 _CLOCK = "time when mom read these figures, on a monotonic clock"
-_PAGES = "ksm_pages_to_scan while ksmd_cpu_usage was measured; for 1 s after a change, this is the earlier value"
+_PAGES = "ksm_pages_to_scan while ksmd_cpu_usage was measured; for 1 s after a change, the earlier value"
 
 _DERIVED = (
     ("ksm_shareable", Unit.KIB, "address space of all QEMU processes: the upper limit of mergeable memory", _STATM),
@@ -57,7 +57,7 @@ _SUGGESTED = (
 
 LAW_FIELDS = (
     *(
-        FieldSpec(name, unit, Scope.HOST, f"value that the KSM law suggests for {knob}; unknown for no change", "mom", reason="ksm_reason")
+        FieldSpec(name, unit, Scope.HOST, f"value that the KSM law suggests for {knob}; unknown: no change", "mom", reason="ksm_reason")
         for name, unit, knob in _SUGGESTED
     ),
     FieldSpec("ksm_reason", Unit.TEXT, Scope.HOST, "reason of the KSM law's suggestion, such as look or rest", "mom"),
@@ -66,9 +66,9 @@ LAW_FIELDS = (
 
 
 def ksm_fields(files: Mapping[str, Value], page_size: int) -> dict[str, Value]:
-    """Return KSM's fields that need one sample.
+    """Return the fields of KSM that mom can compute from a single sample.
 
-    :param files: values keyed by file name, and `shareable_kib`
+    :param files: values of KSM's files keyed by file name, and `shareable_kib`
     :param page_size: bytes
     """
     fields = {name: files.get(file) for name, file, unit, _ in FILES if _fits(files.get(file), unit)}
@@ -85,13 +85,13 @@ def _fits(value: Value, unit: Unit) -> bool:
 
 
 _BOOK_BYTES = 64
-"""struct ksm_rmap_item, one per scanned page (64-bit)."""
+"""Size of struct ksm_rmap_item on 64-bit systems. KSM has one per scanned page."""
 
 
 def saved_kib(files: Mapping[str, Value], page_size: int) -> int | None:
-    """Return the KiB that KSM saves, minus its own data; None if unknown.
+    """Return the KiB that KSM saves, minus the memory for KSM's own data; None if unknown.
 
-    Without general_profit, the page counters give the same result.
+    Kernels before 6.4 have no general_profit. The page counters then give the same result.
     """
     profit = files.get("general_profit")
     if _is_number(profit):
@@ -109,7 +109,7 @@ def tracked_kib(files: Mapping[str, Value], page_size: int) -> int | None:
 
 
 def is_count(value: object) -> TypeGuard[int]:
-    """Return whether this is a whole number, 0 or more."""
+    """Return whether `value` is a whole number, 0 or more."""
     return _is_number(value) and value >= 0
 
 
@@ -118,11 +118,11 @@ def _is_number(value: object) -> TypeGuard[int]:
 
 
 _LEAST_BETWEEN = 1.0
-"""The kernel counts CPU time in hundredths of a second."""
+"""Seconds of a measurement. The kernel counts CPU time in hundredths of a second, so a shorter one would be inaccurate."""
 
 
 class CpuUsage:
-    """Share of one CPU that ksmd used over at least 1 s at constant speed."""
+    """Meter of ksmd's CPU usage, over at least 1 s at constant scan speed."""
 
     def __init__(self) -> None:
         self._base: tuple[float, float] | None = None
@@ -130,14 +130,14 @@ class CpuUsage:
         self._speed: Value = None
         self._percent: float | None = None
         self.pages: Value = None
-        """Batch at the last measurement."""
+        """Pages per batch during the last measurement."""
 
     def percent(self, cpu_seconds: float | None, now: float, pages: Value = None) -> float | None:
-        """Return percent of one CPU; None at first, after a gap or a restart.
+        """Return ksmd's usage in percent of one CPU; None at first, after a gap or a restart.
 
-        :param cpu_seconds: present count; None if unknown
+        :param cpu_seconds: CPU time that ksmd has used so far; None if unknown
         :param now: monotonic seconds
-        :param pages: present batch
+        :param pages: pages per batch now
         """
         base = self._base
         if base is None or cpu_seconds is None or cpu_seconds < base[0]:
@@ -145,7 +145,7 @@ class CpuUsage:
             self._speed, self._percent, self.pages = pages, None, None
             return None
         if pages != self._speed and self._last is not None:
-            # mom sets the speed right after a sample: measure a new speed only from there on.
+            # mom has set the new speed right after the last sample, so its measurement begins there.
             self._base = base = self._last
         if now - base[1] >= _LEAST_BETWEEN:
             self._base, self._percent, self.pages = (cpu_seconds, now), 100 * (cpu_seconds - base[0]) / (now - base[1]), pages
@@ -154,13 +154,13 @@ class CpuUsage:
 
 
 _PAGE_SECONDS = 3e-6
-"""If ksmd's CPU time is unknown: a checksum and two tree lookups. benchmarks/ksm measured 2 to 3 µs."""
+"""Assumed CPU time per page if ksmd's CPU time is unknown: a checksum and two tree lookups. benchmarks/ksm measured 2 to 3 µs."""
 
 _LEAST_SECONDS = 0.05
-"""CPU time of the shortest judged scan: /proc counts in hundredths of a second."""
+"""CPU seconds of the shortest scan that mom judges: /proc counts in hundredths of a second."""
 
 _LONG_SECONDS = 60.0
-"""CPU time after which a scan is judged before its end: a scan of some TiB takes an hour."""
+"""CPU seconds after which mom judges a scan before its end: a scan of some TiB takes an hour."""
 
 
 class _Mark(NamedTuple):
@@ -173,7 +173,7 @@ class _Mark(NamedTuple):
 
 
 class Yield:
-    """Worth of full scans, judged from KSM's counters when each scan ends."""
+    """Meter of the memory that full scans save per second of ksmd's CPU time."""
 
     def __init__(self) -> None:
         self._mark: _Mark | None = None
@@ -181,7 +181,7 @@ class Yield:
         self._estimated, self._scans = 0.0, 0
 
     def kib_per_second(self, files: Mapping[str, Value], page_size: int) -> float | None:
-        """Return the KiB saved per CPU second by the last judged scan, if any."""
+        """Return the KiB saved per CPU second by the last scan that mom has judged; None before the first."""
         saved, scans, looked_at = saved_kib(files, page_size), files.get("full_scans"), tracked_kib(files, page_size)
         if saved is None or looked_at is None or not is_count(scans):
             self._mark = self._last = None
@@ -196,7 +196,7 @@ class Yield:
         return self._last
 
     def _spent(self, files: Mapping[str, Value], scans: int, pages: int) -> tuple[str, float]:
-        # The sources are /proc, else scanned pages, else full scans.
+        # The source is /proc, or else the count of scanned pages, or else the count of full scans.
         seconds, scanned = files.get("ksmd_cpu_seconds"), files.get("pages_scanned")
         if isinstance(seconds, int | float):
             return ("its account", float(seconds))

@@ -15,14 +15,15 @@ from mom_plugins_ksm.sysfs import ADVISOR_CURE
 VIRT_HANDLER: Final = "virt-handler"
 
 _WITHIN_SECONDS: Final = 900.0
-"""Two replacements of mom's values within this time come from a program: virt-handler writes every three minutes, ksmtuned every minute."""
+"""s. If mom's values are replaced twice within this time, a program replaces them: virt-handler writes every three minutes, ksmtuned every
+minute."""
 
 _ALONE_SECONDS: Final = 86_400.0
-"""Time without writes by mom. Afterwards mom detects a running program again within minutes."""
+"""s for which mom then stops writing. If the other program still runs afterwards, mom detects it again within minutes."""
 
 
 class AnotherHand:
-    """Values set by mom, and their replacements. Times in monotonic seconds."""
+    """Detector of another program that replaces the values set by mom. Times in monotonic seconds."""
 
     def __init__(self, proc: Path) -> None:
         self._proc = proc
@@ -32,14 +33,14 @@ class AnotherHand:
         self._who = self._what = ""
 
     def set_by_mom(self, knob: str, value: int | None) -> None:
-        """Record a value set by mom; None if unknown, or restored."""
+        """Record the value that mom has set; None if the value is unknown, or if mom has restored the knob."""
         if value is None:
             self._set.pop(knob, None)
         elif knob in {RUN, PAGES_TO_SCAN, SLEEP}:
             self._set[knob] = value
 
     def see(self, files: Mapping[str, Value], now: float) -> None:
-        """Compare the present values with mom's."""
+        """Compare the present values with those set by mom."""
         if self._until is not None and now >= self._until:
             self._until, self._replaced = None, []
         changed = [knob for knob, value in self._set.items() if is_count(files.get(knob)) and files.get(knob) != value]
@@ -63,7 +64,7 @@ class AnotherHand:
 
 
 def virt_handler_in(proc: Path) -> int:
-    """Return the pid of virt-handler, or 0. Too slow for each cycle."""
+    """Return the PID of virt-handler; 0 if it is not running. The search is too slow for each cycle."""
     return ProcessStat.id_of(VIRT_HANDLER, proc)
 
 
@@ -76,7 +77,12 @@ ONE_OF_TWO = (
 
 
 def knobs_finding(folder: Path, *, present: bool, writes: bool, observes: bool) -> Finding:
-    """Report whether KSM can be set. `present`: `run` is readable. `writes`: mom writes the knobs itself."""
+    """Report whether mom can set KSM's knobs.
+
+    :param present: KSM's file `run` is readable
+    :param writes: mom writes the files itself, instead of the hypervisor
+    :param observes: mom only observes
+    """
     if not present:
         cure = "use a kernel built with CONFIG_KSM=y, or remove the ksm plugin from the configuration"
         return Finding(Severity.ERROR, "KSM", f"{folder} is missing or unreadable: this kernel merges no pages", cure)
@@ -87,7 +93,7 @@ def knobs_finding(folder: Path, *, present: bool, writes: bool, observes: bool) 
 
 
 def scanner_findings(values: Mapping[str, Value], proc: Path) -> Iterator[Finding]:
-    """Report other programs that set the speed, or an invisible ksmd."""
+    """Report other programs that set the scan speed, and an invisible ksmd."""
     mode = values.get("advisor_mode", "none")
     if mode != "none":
         message = f"the kernel's advisor ({mode}) is on and sets pages_to_scan: mom does not set the scan speed"
@@ -104,7 +110,7 @@ def scanner_findings(values: Mapping[str, Value], proc: Path) -> Iterator[Findin
 
 
 def law_findings(declarations: Declarations, *, evaluated: bool) -> Iterator[Finding]:
-    """Report missing fields of the law. `evaluated`: a plugin evaluates the default policy."""
+    """Report fields that the law reads and no plugin collects. `evaluated`: a plugin evaluates the default policy."""
     missing = [name for name in _LAW_READS if (Scope.HOST, name) not in declarations.fields]
     if missing and evaluated:
         message = f"the KSM law reads {', '.join(missing)}, which no enabled plugin collects: it suggests nothing"

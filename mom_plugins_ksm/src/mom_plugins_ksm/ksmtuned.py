@@ -17,13 +17,13 @@ _VARIABLES: Final = {
     "KSM_THRES_COEF": (20, 0, 100),
     "KSM_THRES_CONST": (2048, 0, 1 << 30),
 }
-"""ksmtuned's defaults, with bounds: s, ms, pages, percent of all memory, MiB."""
+"""ksmtuned's defaults, each with the smallest and the largest value that mom accepts: s, ms, pages, percent of all memory, MiB."""
 
 _ASSIGNMENT: Final = re.compile(r"\s*(?:export\s+)?([A-Za-z_]\w*)=[\"']?([^\s#;\"']*)[\"']?\s*(?:[#;].*)?")
 
 
 def import_ksmtuned(texts: Mapping[str, str]) -> Imported:
-    """Convert ksmtuned's configuration to mom's. Raise `ConfigError` with all mistakes."""
+    """Convert ksmtuned's configuration to one for mom. Raise `ConfigError` that lists all mistakes."""
     ((file, text),) = texts.items()
     imported = Imported(f"Made by `mom config import --from ksmtuned` from {file}. Stop ksmtuned first: both set the same knobs.")
     values = _values(text, file, imported)
@@ -64,7 +64,7 @@ def _values(text: str, file: str, imported: Imported) -> dict[str, int]:
 
 
 def _law(values: dict[str, int]) -> dict[str, str | int | float]:
-    # ksmtuned's threshold is the larger of a share and an amount, on hosts of any size.
+    # On hosts of any size, ksmtuned's threshold is the larger of a share of memory and a fixed amount.
     share = values["KSM_THRES_COEF"] / 100
     return {
         "start_share": share,

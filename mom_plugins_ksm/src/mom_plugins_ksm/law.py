@@ -1,6 +1,6 @@
-"""The KSM law: from the state of the host and its guests to values for KSM's knobs, with the reason.
+"""The KSM law: it derives values for KSM's knobs, and the reason for them, from the state of the host and its guests.
 
-The law is pure: its memory is an argument and a result. Sizes are in KiB, times in seconds.
+The law is a pure function: its memory is an argument and a result. Sizes are in KiB, times in seconds.
 
   when  available < start                     short: up to the CPU limit, even for a small gain
         guests may outgrow the host           gently: memory may get short, and merging takes minutes
@@ -8,11 +8,11 @@ The law is pure: its memory is an argument and a result. Sizes are in KiB, times
 
   how   look  several full scans at the limit: ksmd merges a page at its second visit
         work  speed by the worth of the last scan, in KiB per CPU second
-        rest  nearly no scans; KSM is stopped, which frees its data, if that exceeds the savings by far
+        rest  nearly no scans. If KSM's own data exceeds the savings by far, KSM is stopped, which frees the data
         New guests, growth of guests, loss of merged memory, and time end a rest.
 
-It cannot flap: memory stays short until well above start, and savings do not count as available. With unknown values, the law suggests
-nothing. The operator sets `merge_across_nodes` and `use_zero_pages`.
+KSM does not switch on and off all the time: memory stays short until far more than `start` is available, and memory that KSM saves does
+not count as available. With unknown values, the law suggests nothing. The operator sets `merge_across_nodes` and `use_zero_pages`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pydantic import Field
 from mom_core import Duration, Size, StrictModel
 
 _BYTES: Final = 1024
-"""Bytes of a KiB, because settings are in bytes."""
+"""Bytes of a KiB. Settings are in bytes."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Percent = Annotated[float, Field(gt=0, lt=100)]
@@ -48,16 +48,16 @@ class KsmParameters(StrictModel):
     start_large_share: Share = 0.05
     """Share of the host's memory, added to `start_large`. The sum is 57.6 GiB on a host of 512 GiB, and 237 GiB on 4,096 GiB."""
     stop_factor: Annotated[float, Field(ge=1, le=10)] = 1.5
-    """Memory is no longer short above the threshold times this factor, even after another launch of the same size."""
+    """Memory is no longer short when the threshold times this factor is available. The margin is for the launch of another guest."""
     sold_share: Annotated[float, Field(ge=0, le=10)] = 0.80
-    """If guests may use less than this share of the host's memory, memory cannot get short, and KSM need not merge in advance. A fifth is
-    for QEMU, the host and its files."""
+    """If all guests together may use less than this share of the host's memory, memory cannot get short, and KSM need not merge in advance.
+    The remaining fifth is for QEMU, the host and its files."""
 
     # --- worth
 
     worth: Annotated[Size, Field(gt=0)] = 4 << 20
-    """Memory that a scan must save per CPU second of ksmd. A CPU costs as much as 8 GiB of memory, and a page stays merged for half an
-    hour: 8 GiB / 1,800. ksmd scans 1,500 MiB per CPU second."""
+    """Memory that a scan must save per CPU second of ksmd, which scans 1,500 MiB in that time. The default assumes that a CPU costs as much
+    as 8 GiB of memory, and that a page stays merged for half an hour: 8 GiB / 1,800 s."""
     worth_short: Annotated[Size, Field(gt=0)] = 512 << 10
     """`worth` while memory is short. Memory is worth more then, because guests or the host would swap."""
     rest_below: Share = 0.25
@@ -83,11 +83,11 @@ class KsmParameters(StrictModel):
     look_scans: Annotated[int, Field(ge=1, le=100)] = 3
     """Scans of a look: the current scan misses a new guest, the next one records its pages, and the third merges them."""
     look_most: Annotated[int, Field(ge=1, le=1000)] = 9
-    """Maximum scans of a look. New or growing guests extend it; guests that always grow must not make it endless."""
+    """Maximum scans of a look. New or growing guests extend a look, but guests that always grow must not make it endless."""
     books_most: Size = 16 << 20
     """mom stops KSM if KSM's own data exceeds the savings by this much: the data for 1 GiB without equal pages. Stopping frees the data."""
     gain_least: Size = 16 << 20
-    """A look has paid if it saved this much. Less is noise."""
+    """A look has paid off if it saved this much. Less is noise."""
     grown_least: Size = 64 << 20
     """Growth of all guests that may end a rest."""
     grown_share: Share = 0.02
@@ -95,15 +95,15 @@ class KsmParameters(StrictModel):
     lost_share: Share = 0.10
     """Share of the savings. A larger loss of merged memory may end a rest."""
     rest_least: Annotated[Duration, Field(gt=0)] = 600.0
-    """Rest after a look that has paid, and half of the first rest after a look that has not."""
+    """Rest after a look that has paid off, and half of the first rest after a look that has not."""
     rest_most: Annotated[Duration, Field(gt=0)] = 7200.0
-    """Maximum rest. Each look that has not paid doubles the rest."""
+    """Maximum rest. Each look that has not paid off doubles the rest."""
     rest_ratio: Annotated[float, Field(ge=0, le=1000)] = 9.0
     """Minimum ratio of a rest to the look before: looks take at most a tenth of the time."""
     rest_pause: Share = 0.25
-    """Share of a rest after a look that has not paid, in which growth and loss do not end the rest. After two such looks, new guests do not
-    end the rest, either: guests with bursts always grow, and some hosts start a guest each minute. Freeing KSM's data after a look takes
-    0.4 s for 12 GiB."""
+    """First part of a rest after a look that has not paid off. In this part, growth and loss do not end the rest, because guests with
+    bursts always grow. After two such looks, new guests do not end the rest either, because some hosts start a guest each minute. Freeing
+    KSM's data after a look takes 0.4 s for 12 GiB."""
 
 
 CPUS_GUESS: Final = 2.0
@@ -113,20 +113,21 @@ PAGE_US: Final = 3.0
 
 STEP_MOST: Final = 2.0
 STEP_LEAST: Final = 0.2
-"""Limits of a correction of the batch per cycle, by ksmd's real CPU time."""
+"""Limits of the factor by which mom corrects the batch after a measurement of ksmd's CPU time. A factor that differs from 1 by less than
+`STEP_LEAST` changes nothing."""
 
 SLEEP_REST_MS: Final = 200
-"""ms between batches during a rest: 0.1 % of a CPU. ksmd thus still frees its data of ended guests."""
+"""ms between batches during a rest: 0.1 % of a CPU. ksmd then still frees its data about guests that have ended."""
 
 AWAY_SECONDS: Final = 60.0
-"""Wait for guests that all vanish at once: libvirtd may restart."""
+"""s to wait for guests to return if all vanish at the same time: libvirtd may be restarting."""
 
 
 class KsmReason(StrEnum):
     """Reason of a suggestion."""
 
     UNKNOWN = "unknown"  #: a value that the law needs is unknown
-    AWAY = "away"  #: all guests have vanished at once
+    AWAY = "away"  #: all guests have vanished at the same time
     AMPLE = "ample"  #: memory is not short
     LOOK = "look"  #: there may be equal pages
     WORK = "work"  #: the last scan was worth its CPU time
@@ -157,19 +158,19 @@ class KsmState(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KsmMemory:
-    """Memory of the law between two cycles. None or time 0 if not known yet."""
+    """The law's memory between two cycles. A value that is not known yet is None, or 0 for a time."""
 
     short: bool | None = None
     looks: bool | None = None  #: True: look or work; False: rest
     begun: int = 0  #: count of full scans when the look began
     until: int = 0  #: count of full scans when it ends
     since: float = 0.0  #: start of the look or rest
-    took: float | None = None  #: length of the look, without the work after it; None if unfinished
+    took: float | None = None  #: length of the look, without the work after it; None during the look
     base: float = 0.0  #: savings at `since`
     held: float = 0.0  #: memory that guests used at `since`
     rest: float = 0.0  #: length of the last rest
     wait: float = 0.0  #: length of the present rest
-    paid: bool = True  #: the last look saved enough
+    paid: bool = True  #: the last look has paid off
     alone: float | None = None  #: start of a time without guests
     seen: frozenset[str] = frozenset()  #: guests for which a look has begun, or that started while KSM was off
 
@@ -217,7 +218,7 @@ def _is_short(now: KsmState, memory: KsmMemory, p: KsmParameters) -> bool:
 
 
 def _awaited(now: KsmState, memory: KsmMemory) -> tuple[bool, KsmMemory]:
-    """Return whether all guests have just vanished."""
+    """Return whether to wait for guests that have all just vanished, and the law's memory."""
     if now.guests or memory.held <= 0:
         return False, replace(memory, alone=None)
     if memory.alone is None or now.clock < memory.alone:

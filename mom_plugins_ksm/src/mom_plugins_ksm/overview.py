@@ -1,4 +1,4 @@
-"""Explanations of KSM in commands and on the web page."""
+"""Explanations of KSM for commands and the web page."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ from mom_plugins_ksm.sysfs import FOLDER, QemuProcesses, SysfsKsm
 
 
 class KsmPlugin:
-    """Collector and controller of the kernel's KSM, or a hypervisor's own (`KsmControl`)."""
+    """Collector and controller of the kernel's KSM, or of a hypervisor's own KSM (`KsmControl`)."""
 
     class Settings(PluginSettings):
         """When KSM runs, and the value of its CPU time."""
@@ -77,13 +77,13 @@ class KsmPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare all of KSM; the kernel may lack some fields."""
+        """Declare all fields and controls of KSM, although the kernel may lack some, and the default policy."""
         policy = files("mom_plugins_ksm").joinpath("ksm.policy").read_text("utf-8")
         return (*FIELDS, *LAW_FIELDS, *CONTROLS, DefaultPolicy("40_ksm", policy))
 
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor | None) -> Mapping[str, Value]:
-        """Return the present state of KSM; empty without KSM."""
+        """Return the present state of KSM; an empty mapping if the host has no KSM."""
         if self._context.serves:
             self._end_unmerging(hypervisor)
         values = self._knobs(hypervisor).ksm_read()
@@ -91,7 +91,7 @@ class KsmPlugin:
         self._other.see(values, now)
         if values and not self._is_foreign:
             shareable = self._qemu.address_space_kib(now)
-            # In a container or with hidepid, ksmd is invisible. A lack of visible QEMU processes then proves nothing.
+            # In a container or with hidepid, ksmd is invisible. QEMU processes may then be invisible as well.
             if shareable or "ksmd_cpu_seconds" in values:
                 values = {**values, "shareable_kib": shareable}
         collected = ksm_fields(values, self._page_size)

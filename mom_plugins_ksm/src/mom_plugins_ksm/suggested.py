@@ -1,4 +1,4 @@
-"""Suggestions of the KSM law, and its memory, which survives restarts."""
+"""Suggestions of the KSM law, and the law's memory, which survives restarts of mom."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FORM: Final = TypeAdapter(KsmMemory)
 
 
 class KsmSuggestions:
-    """KSM law over many cycles. A snapshot counts once."""
+    """The KSM law, applied cycle by cycle. Repeated calls for one snapshot count once."""
 
     def __init__(self, parameters: KsmParameters, file: StateFile[KsmMemory]) -> None:
         self._parameters = parameters
@@ -27,10 +27,10 @@ class KsmSuggestions:
         self._at: float | None = None
         self._sizes: Mapping[str, Sequence[float | None]] = {}
         self._unlisted: Mapping[str, float] = {}
-        """Start of absence in monotonic seconds, keyed by guest."""
+        """Monotonic seconds at which a guest was first missing, keyed by guest id."""
 
     def of(self, snapshot: Snapshot) -> Mapping[str, Value]:
-        """Return suggested values of knobs that should change."""
+        """Return the suggested values of knobs that should change, and the reason."""
         if self._before is None:
             self._before = self._after = self._written = _taken_up(self._file.read() or KsmMemory())
         if snapshot.monotonic != self._at:
@@ -49,7 +49,7 @@ class KsmSuggestions:
         return {"ksm_reason": suggestion.reason.value, **{name: value for name, value in knobs.items() if value is not None}}
 
     def keep(self) -> None:
-        """Write the memory if it has changed."""
+        """Write the law's memory to its file if it has changed."""
         if self._after != self._written:
             with suppress(StateError):  # retried in the next cycle; mom reports the error
                 self._file.write(FORM.dump_python(self._after, mode="json"), durable=False)
@@ -62,8 +62,10 @@ def _taken_up(memory: KsmMemory) -> KsmMemory:
 
 
 def sizes_in(snapshot: Snapshot, before: Mapping[str, Sequence[float | None]]) -> Mapping[str, Sequence[float | None]]:
-    """Return `balloon_max`, `rss` and `balloon_cur` of each guest. For an unknown value, return the last known value: 0 would stop KSM, and
-    later count as growth."""
+    """Return `balloon_max`, `rss` and `balloon_cur` of each guest, keyed by guest id.
+
+    For an unknown value, return the last known value. With 0 instead, the law would stop KSM, and later see growth.
+    """
     columns = [snapshot.numbers(name) for name in ("balloon_max", "rss", "balloon_cur")]
     sizes = dict(zip(snapshot.guests, zip(*columns, strict=True), strict=True))
     if not any(None in column for column in columns):
@@ -72,7 +74,7 @@ def sizes_in(snapshot: Snapshot, before: Mapping[str, Sequence[float | None]]) -
 
 
 def state_in(snapshot: Snapshot, sizes: Mapping[str, Sequence[float | None]]) -> KsmState | None:
-    """Return the state for the law; None if a required value is unknown."""
+    """Return the state as input of the law; None if a required value is unknown."""
     number = snapshot.host.number
     run, total, clock = number("ksm_run"), number("mem_available"), number("ksm_clock")
     # Without MemAvailable, use free memory with caches, although the kernel cannot drop all caches.

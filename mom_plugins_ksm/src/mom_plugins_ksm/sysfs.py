@@ -28,7 +28,7 @@ class Ksmd:
         self._look_again_at = 0.0
 
     def cpu_seconds(self) -> float | None:
-        """Return ksmd's CPU seconds; None if it is not visible."""
+        """Return the CPU seconds that ksmd has used; None if ksmd is not visible."""
         seconds, now = self._seconds_of(self._pid) if self._pid else None, time.monotonic()
         if seconds is None and (self._pid or now >= self._look_again_at):
             self._look_again_at = now + _LOOK_AGAIN_AFTER
@@ -42,7 +42,7 @@ class Ksmd:
 
 
 _SEARCH_SECONDS = 30.0
-"""Age of the cached sum: reading the names of thousands of processes takes tens of milliseconds."""
+"""s between two sums over all processes: reading the names of thousands of processes takes tens of milliseconds."""
 
 
 class QemuProcesses:
@@ -59,7 +59,7 @@ class QemuProcesses:
         self._kib: int | None = None
 
     def address_space_kib(self, now: float) -> int | None:
-        """Return the KiB of all processes (VSZ of ps); None if /proc is unreadable."""
+        """Return the address space of all QEMU processes in KiB (VSZ in ps); None if /proc is unreadable."""
         if now >= self._search_at:
             self._search_at = now + _SEARCH_SECONDS
             pids = ProcessStat.ids(self._proc)
@@ -89,7 +89,7 @@ _CHOSEN = re.compile(rb"\[([A-Za-z0-9_-]{1,40})\]")
 
 
 class SysfsKsm:
-    """Knobs of this kernel.
+    """KSM's files of this kernel.
 
     :param root: folder with /sys and /proc
     """
@@ -115,7 +115,7 @@ class SysfsKsm:
         return files
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:
-        """Write knobs in order. Raise `NotSupported` for a missing knob, or `HypervisorError` for a failed write."""
+        """Write the knobs in the given order. Raise `NotSupported` for a missing knob, or `HypervisorError` for a failed write."""
         for name, value in knobs.items():
             try:
                 write_file(self.folder / name, f"{value:d}")

@@ -26,7 +26,7 @@ _HOST: tuple[tuple[str, Unit, str, Callable[[World], Value]], ...] = (
     ("mem_shmem", Unit.KIB, "shared memory", lambda world: 0),
     ("anon_pages", Unit.KIB, "anonymous memory, such as that of guests", lambda world: int(world.host.anonymous)),
     ("mem_other_processes", Unit.KIB, "anonymous memory of programs outside the guests", lambda world: int(world.host.other) or None),
-    ("largest_processes", Unit.TEXT, "the largest of these programs",
+    ("largest_processes", Unit.TEXT, "the largest program outside the guests",
      lambda world: f"a program outside the guests {format_kib(world.host.other)}" if world.host.other else None),
     ("swap_total", Unit.KIB, "swap space", lambda world: int(world.host.swap.size)),
     ("swap_usage", Unit.KIB, "swap space in use", lambda world: int(world.host.swapped)),
@@ -36,7 +36,7 @@ _HOST: tuple[tuple[str, Unit, str, Callable[[World], Value]], ...] = (
     ("hugepages_free", Unit.COUNT, "huge pages that are not allocated", lambda world: 0),
     ("psi_memory_some_total", Unit.MICROSECONDS, "time that any task waited for memory", lambda world: int(world.host.some_total_us)),
     ("psi_memory_full_total", Unit.MICROSECONDS, "time that all tasks waited for memory", lambda world: int(world.host.some_total_us / 2)),
-    ("sim_lost", Unit.SECONDS, "work that all guests' programs lost for lack of memory: known only in a simulation",
+    ("sim_lost", Unit.SECONDS, "working time that all guests' programs lost for lack of memory: known only in a simulation",
      lambda world: round(world.lost_seconds + sum(memory.lost_seconds for memory in world.memories()), 3)),
     ("sim_killed", Unit.COUNT, "OOM kills in all guests: known only in a simulation",
      lambda world: world.killed + sum(memory.killed for memory in world.memories())),
@@ -47,8 +47,8 @@ _COUNTED = (
     ("swap_out", Unit.PAGES, "pages written to swap since the last sample"),
     ("swap_in_rate", Unit.PAGES_PER_SECOND, "pages read back from swap per second, since the last sample"),
     ("swap_out_rate", Unit.PAGES_PER_SECOND, "pages written to swap per second, since the last sample"),
-    *((f"psi_memory_some_avg{window}", Unit.PERCENT, f"time that any task waited for memory, of {window} s") for window in WINDOWS),
-    *((f"psi_memory_full_avg{window}", Unit.PERCENT, f"time that all tasks waited for memory, of {window} s") for window in WINDOWS),
+    *((f"psi_memory_some_avg{window}", Unit.PERCENT, f"share of {window} s in which any task waited for memory") for window in WINDOWS),
+    *((f"psi_memory_full_avg{window}", Unit.PERCENT, f"share of {window} s in which all tasks waited for memory") for window in WINDOWS),
     *((f"time_{part}", unit, f"local time of the simulated host: {part}") for part, unit in _TIME.items()),
 )
 
@@ -57,7 +57,7 @@ _ONLY = "known only in a simulation"
 _SIMULATED = (
     ("sim_need", Unit.KIB, f"smallest size that fits the guest's programs: {_ONLY}"),
     ("sim_squeezed", Unit.KIB, f"memory that the guest's programs demand and do not get: {_ONLY}"),
-    ("sim_lost", Unit.SECONDS, f"work that the guest's programs lost for lack of memory: {_ONLY}"),
+    ("sim_lost", Unit.SECONDS, f"working time that the guest's programs lost for lack of memory: {_ONLY}"),
     ("guest_oom_kills", Unit.COUNT, "OOM kills in the guest since its boot"),
 )
 
@@ -85,7 +85,7 @@ FIELDS = (
 
 
 class HostSampler:
-    """Reader of host fields that keeps the last counters."""
+    """Reader of the host's fields. It keeps the last counters to compute rates."""
 
     def __init__(self) -> None:
         self._last: tuple[float, float, float] | None = None
@@ -109,7 +109,7 @@ class HostSampler:
 
 
 def guest_columns(guests: Sequence[SimulatedGuest | None], time: float) -> Columns:
-    """Return guests' fields; None stands for a gone guest."""
+    """Return guests' fields. None in `guests` stands for a guest that is gone, and gets None in each field."""
     rows = zip(*[_GONE if guest is None else _row(guest, time) for guest in guests], strict=True)
     return Columns(dict(zip(_OF_GUESTS, rows, strict=False)))
 

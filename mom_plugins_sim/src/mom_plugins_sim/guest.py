@@ -26,10 +26,10 @@ SWAP_RATE = 200 * MIB
 PAGE = 4
 
 STARVING_SECONDS = 0.15
-"""s. Time that a program waits for memory until the OOM killer acts, without free swap.
+"""s. A program waits this long for memory, without free swap, before the OOM killer acts.
 
 Median; the range was 0.09 to 0.49 s (benchmarks/simulator/measure_guests.py killer). While swap has room, the kernel only stalls the
-program: guests of 1 GiB survived 4.8 s.
+program: guests of 1 GiB survived waits of 4.8 s.
 """
 
 RESTART_SECONDS = 30.0
@@ -39,21 +39,21 @@ FAULT_SECONDS = 100e-6
 """s. Time to read a page from a virtual disk on an SSD. Measured: 2.5 s for about 19,000 faults, 130 us each."""
 
 HUGE_PAGES_FROM = 512 * MIB
-"""KiB. Linux has no transparent huge pages with less memory (mm/huge_memory.c, hugepage_init)."""
+"""KiB. With less memory, Linux disables transparent huge pages (mm/huge_memory.c, hugepage_init)."""
 
 DMA32_ENDS = 3 * 1024 * MIB
 """KiB. Larger guests of QEMU's usual machines have a third zone."""
 
 MIN_SHARE, HIGH_SHARE = 1 / 1.25, 1.5 / 1.25
-"""The min and the high watermark, as ratios of the low one."""
+"""The min and the high watermark, as multiples of the low watermark."""
 
 REPORTED_RATE = 64 * MIB
 REPORTED_SHARE = 1 / 32
-"""KiB/s, and ratio per second: the larger limits free page reporting. Every 2 s, Linux reports 32 blocks of 4 MiB, or a sixteenth of the
-free blocks (page_reporting_cycle)."""
+"""KiB/s, and fraction of free memory per second. The larger of the two amounts is the limit of free page reporting: every 2 s, Linux
+reports 32 blocks of 4 MiB or a sixteenth of the free blocks (page_reporting_cycle)."""
 
 SMALL_PIECES = 0.07
-"""Ratio of 450 MiB that a program had freed and free page reporting did not return (docs/reporting.md)."""
+"""Fraction of freed memory that free page reporting does not return. Measured on 450 MiB freed by a program (docs/reporting.md)."""
 
 QEMU_OVERHEAD = 48 * MIB
 """KiB of QEMU's own memory, with KVM. Software emulation needs more: scenarios can set it."""
@@ -61,8 +61,8 @@ QEMU_OVERHEAD = 48 * MIB
 
 @dataclass(frozen=True, slots=True)
 class GuestTraits:
-    """Constant properties of a guest's balloon and process. `balloon_rate` is in KiB/s. `small_pieces` is the ratio of freed memory that
-    free page reporting skips."""
+    """Constant properties of a guest's balloon and process. `balloon_rate` is in KiB/s. `small_pieces` is the fraction of freed memory
+    that free page reporting skips."""
 
     balloon_rate: float = BALLOON_RATE
     qemu_overhead: float = QEMU_OVERHEAD
@@ -76,14 +76,20 @@ USUAL_TRAITS = GuestTraits()
 
 @dataclass(slots=True)
 class SimulatedGuestMemory:
-    """Memory of a guest; `step` advances it.
+    """Memory of a guest; `step` advances it. Counters start at 0.
 
-    The balloon leaves `size` and moves towards `target`. `kernel` is never reclaimed. `anon` is resident anonymous memory, `swapped` is in
-    the guest's swap of `swap_total`, `cache` is page cache. `touched` is backed by the host. Below the watermark `low` the kernel reclaims.
-    A `stuck` balloon does not move. Programs demand `demand`, and lack `squeezed` of it.
-
-    Counters start at 0. `killed` counts OOM kills; the programs run again at `runs_again`. `lost_seconds` is work lost for lack of memory.
-    `starved` counts seconds since programs last made progress. `in_small` is free memory in blocks too small to report.
+    :param size: memory that the balloon leaves to the guest; it moves towards `target`, unless the balloon is `stuck`
+    :param kernel: memory that is never reclaimed
+    :param low: watermark of free memory below which the guest's kernel reclaims
+    :param anon: resident anonymous memory
+    :param swapped: memory in the guest's own swap, whose size is `swap_total`
+    :param cache: page cache
+    :param touched: memory that the host backs
+    :param demand: memory that the programs demand; `squeezed` is the part that they do not get
+    :param lost_seconds: work lost for lack of memory
+    :param killed: number of OOM kills; the programs run again at the time `runs_again`
+    :param starved: seconds since the programs last made progress
+    :param in_small: free memory in blocks too small for free page reporting
     """
 
     workload: Workload
@@ -124,7 +130,7 @@ class SimulatedGuestMemory:
 
     @property
     def managed(self) -> float:
-        """Total memory as its kernel reports it."""
+        """Total memory as the guest's kernel reports it."""
         return self.size - kernel_reserved(self.maximum)
 
     @property
@@ -136,8 +142,8 @@ class SimulatedGuestMemory:
 def kernel_reserved(maximum: float) -> float:
     """Return the memory that a guest never sees: its kernel's text and data, and 64 bytes of memory map per page (1.6 %).
 
-    Measured (benchmarks/simulator/measure_guests.py kernel): 37.6, 42.0, 50.7 and 68.2 MiB in guests of 192, 512, 1024 and 2048 MiB. Much
-    smaller guests must have smaller kernels.
+    Measured (benchmarks/simulator/measure_guests.py kernel): 37.6, 42.0, 50.7 and 68.2 MiB in guests of 192, 512, 1024 and 2048 MiB. The
+    formula assumes smaller kernels in much smaller guests.
     """
     return 0.0165 * maximum + min(34 * MIB, maximum / 5)
 
@@ -153,9 +159,9 @@ def kernel_size(maximum: float) -> float:
 def low_watermark(maximum: float) -> float:
     """Return a guest's low watermark: the min watermark plus a quarter (mm/page_alloc.c, __setup_per_zone_wmarks).
 
-    The min watermark is the root of 16 times the managed KiB (init_per_zone_wmark_min). From 512 MiB on, huge pages raise it to 22 MiB per
-    zone, at most a twentieth of memory (set_recommended_min_free_kbytes). Measured: guests of 192, 512, 1024 and 2048 MiB cannot use 1.2,
-    5.7, 70.7 and 74.6 MiB.
+    The min watermark is the square root of 16 times the managed KiB (init_per_zone_wmark_min). In guests of 512 MiB or more, huge pages
+    raise the min watermark to 22 MiB per zone, capped at a twentieth of memory (set_recommended_min_free_kbytes). Measured: guests of 192,
+    512, 1024 and 2048 MiB cannot use 1.2, 5.7, 70.7 and 74.6 MiB.
     """
     managed = maximum - kernel_reserved(maximum)
     least = math.sqrt(16 * managed)
@@ -168,7 +174,7 @@ def low_watermark(maximum: float) -> float:
 def new_guest(
     workload: Workload, maximum: float, swap_total: float, cached: float, size: float | None = None, traits: GuestTraits = USUAL_TRAITS
 ) -> SimulatedGuestMemory:
-    """Return a guest that has been up for a while and has read the ratio `cached` of its files.
+    """Return a guest that has been up for a while and has read the fraction `cached` of its files.
 
     :param size: present size in KiB; None if the balloon is deflated
     """
@@ -219,7 +225,7 @@ def step(guest: SimulatedGuestMemory, time: float, dt: float) -> None:
 
 
 def _read_files(guest: SimulatedGuestMemory, reading: float) -> None:
-    """Read files into spare memory, or again from disk if the cache is too small."""
+    """Read files into spare memory. Read hot files from the disk again if the cache is too small for them."""
     workload = guest.workload
     spare = guest.size - guest.kernel - guest.anon - guest.cache - guest.low
     if spare > 0 and reading and guest.cache < workload.files:
@@ -232,7 +238,7 @@ def _read_files(guest: SimulatedGuestMemory, reading: float) -> None:
 
 
 def _make_room(guest: SimulatedGuestMemory, growth: float, inflation: float, time: float, dt: float) -> None:
-    """Fit in growth, swap-in and inflation: drop cache, then swap, then slow the balloon, then kill."""
+    """Make room for growth, swap-in and inflation: drop cache, then swap out, then slow the balloon, then kill the programs."""
     back = min(guest.swapped, SWAP_RATE * dt)
     if guest.swapped > MIB:
         back = min(back, dt * _swap_touch_rate(guest, time))
@@ -261,7 +267,7 @@ def _make_room(guest: SimulatedGuestMemory, growth: float, inflation: float, tim
     guest.swap_in += back
     guest.major_faults += back / PAGE
     guest.minor_faults += growth / PAGE
-    guest.squeezed = max(0.0, guest.demand - guest.anon) if tight else 0.0  # with room, swapped memory only has to be touched
+    guest.squeezed = max(0.0, guest.demand - guest.anon) if tight else 0.0  # with room, programs get swapped memory by touching it
     if inflation > 0:
         _inflate(guest, inflation)
 
@@ -269,7 +275,8 @@ def _make_room(guest: SimulatedGuestMemory, growth: float, inflation: float, tim
 def _reclaim(guest: SimulatedGuestMemory, over: float, back: float, dt: float) -> tuple[float, float, float, bool]:
     """Drop cache and swap out until `over` KiB fit, including `back` KiB of swap-in.
 
-    Return the KiB that still do not fit, that swap in, and that swap out. Also return whether dropping cache was not enough.
+    Return the KiB that still do not fit, the KiB swapped in and the KiB swapped out. The last value is whether dropping cache was not
+    enough.
     """
     dropped = min(over, guest.cache)
     guest.cache -= dropped
@@ -298,14 +305,17 @@ def _swap_touch_rate(guest: SimulatedGuestMemory, time: float) -> float:
 
 
 def _kill(guest: SimulatedGuestMemory, time: float) -> None:
-    """Kill all programs of the guest. Linux kills only the largest (mm/oom_kill.c)."""
+    """Kill all programs of the guest. Linux would kill only the largest (mm/oom_kill.c)."""
     guest.killed += 1
     guest.runs_again = time + RESTART_SECONDS
     guest.anon = guest.swapped = guest.squeezed = guest.starved = 0.0
 
 
 def _autodeflate(guest: SimulatedGuestMemory, over: float) -> float:
-    """Deflate by up to `over` KiB, until mom sets another target; return the KiB (virtio_balloon_oom_notify)."""
+    """Deflate the balloon by up to `over` KiB (virtio_balloon_oom_notify). The new size is also the target, until mom sets another one.
+
+    Return the KiB deflated.
+    """
     deflation = min(over, guest.maximum - guest.size)
     guest.size += deflation
     guest.target = guest.size

@@ -15,9 +15,13 @@ WINDOWS = (10, 60, 300)
 
 
 class SwapStep(NamedTuple):
-    """Swap traffic of one step: KiB that went `out`, came `back` into free memory, and `thrashed` for lack of free memory.
+    """Swap traffic of one step, in KiB.
 
-    `queue`: demand for swap-in as a multiple of the device's rate. `blocked`: ratio of time that allocations waited.
+    :param out: swapped out to make room
+    :param back: swapped in while the host had free memory
+    :param thrashed: swapped in after as much other memory was swapped out
+    :param queue: demand for swap-in as a multiple of the device's rate
+    :param blocked: fraction of the step in which allocations waited
     """
 
     out: float
@@ -31,12 +35,15 @@ class SwapStep(NamedTuple):
 class SimulatedHostMemory:
     """Memory of the host; `step` advances it.
 
-    `base` is the host's own system, `reserve` its kernel's reserve, `cache` its desired page cache. `other` is the memory of `loads`.
-    `others_swapped` is the part of `swapped` that belongs to programs. `guests` is the guests' touched memory less merged pages. The kernel
-    begins to swap when less than `swaps_below` is available.
-
-    `stall` is the ratio of time that any task waits for memory: all of swap-out, a fifth of swap-in into free memory, and most of swap-in
-    without free memory. It is 1 when swap is full.
+    :param base: memory of the host's own system
+    :param reserve: memory that the host's kernel keeps free
+    :param cache: page cache that the host would like to have
+    :param loads: programs outside the guests; `other` is their memory
+    :param swaps_below: the kernel begins to swap when less memory is available
+    :param guests: memory that guests have touched, less merged pages
+    :param swapped: memory in swap; `others_swapped` is the part of programs outside the guests
+    :param stall: fraction of time in which any task waits for memory. Tasks wait during swap-out, during a fifth of swap-in into free
+        memory, and during most of swap-in without free memory. When swap is full, `stall` is 1.
     """
 
     total: float

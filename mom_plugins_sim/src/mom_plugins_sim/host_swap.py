@@ -1,6 +1,6 @@
-"""The host's swap: the cost of a page, and each guest's share. Sizes in KiB.
+"""The host's swap: what swapping a page costs, and how much of each guest is in swap. Sizes in KiB.
 
-The kernel swaps out a guest's free backed memory first, then cold memory, then hot memory. A little hot memory goes early by mistake.
+The kernel swaps out a guest's free backed memory first, then cold memory, then hot memory. By mistake, a little hot memory goes early.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from mom_plugins_sim.guest import MIB, PAGE, SimulatedGuestMemory
 from mom_plugins_sim.workload import COLD_RATE
 
 MISTAKEN_SHARE: Final = 0.05
-"""Ratio of swapped memory that is hot although colder memory is present. Assumed."""
+"""Fraction of memory being swapped out that is hot although colder memory is resident. Assumed."""
 
 IDLE_SHARE: Final = 0.5
-"""Ratio of the memory of a guest's kernel and process that is cold after boot.
+"""Fraction of the memory of a guest's kernel and process that is cold after boot.
 
 Twelve fully used guests did 98 % of their work with 90 MiB each in swap (benchmarks/squeeze, mix `hot`). Their kernels and processes held
 150 to 180 MiB.
@@ -27,7 +27,8 @@ Twelve fully used guests did 98 % of their work with 90 MiB each in swap (benchm
 class SwapDevice:
     """Swap device. Rates are KiB/s of uncompressed memory.
 
-    A swap-in takes `fault_seconds`, and `thrash` times as long if another page has to go out. A KiB in swap takes `ratio` KiB of memory.
+    A swap-in takes `fault_seconds`, or `thrash` times as long if another page must be swapped out first. Each KiB in swap occupies `ratio`
+    KiB of the host's memory.
     """
 
     size: float
@@ -44,12 +45,12 @@ def disk(size: float) -> SwapDevice:
 
 
 def compressed(size: float) -> SwapDevice:
-    """Return zram. One CPU compressed 512 MiB in 0.6 s."""
+    """Return a zram device. Measured: one CPU compressed 512 MiB in 0.6 s."""
     return SwapDevice(size, 850.0 * MIB, 400.0 * MIB, 12e-6, 1.5, ratio=0.2)
 
 
 class Held(NamedTuple):
-    """Memory that the host backs for a guest and its process, by use."""
+    """Memory of a guest and its process, broken down by use."""
 
     free: float
     cold: float
@@ -57,7 +58,10 @@ class Held(NamedTuple):
 
 
 def held_by(memory: SimulatedGuestMemory, time: float) -> Held:
-    """Return a guest's backed memory by use. Its own swap already holds its coldest memory."""
+    """Return the memory that the host backs for a guest and its process, broken down by use.
+
+    The guest has swapped out its coldest memory itself, and the host does not back that part.
+    """
     used = min(memory.touched, memory.kernel + memory.anon + memory.cache)
     cold = max(0.0, min(memory.workload.cold_at(time) - memory.swapped, memory.anon)) + _idle(memory)
     return Held(memory.touched - used, cold, used + memory.traits.qemu_overhead - cold)
@@ -69,10 +73,10 @@ def _idle(memory: SimulatedGuestMemory) -> float:
 
 @dataclass(slots=True)
 class SwappedGuest:
-    """Memory of one guest in the host's swap, in KiB by use.
+    """Memory of one guest in the host's swap, in KiB and broken down by use.
 
-    :param due: memory to swap in in this step
-    :param faults: swapped-in pages since the start
+    :param due: memory to swap in during this step
+    :param faults: pages swapped in since the start
     """
 
     free: float = 0.0
@@ -83,7 +87,7 @@ class SwappedGuest:
 
     @property
     def levels(self) -> Held:
-        """Swapped memory by use."""
+        """Swapped memory, broken down by use."""
         return Held(self.free, self.cold, self.hot)
 
     @property
@@ -92,7 +96,7 @@ class SwappedGuest:
         return self.free + self.cold + self.hot
 
     def follow(self, before: Held, now: Held, memory: SimulatedGuestMemory, dt: float) -> None:
-        """Apply a guest's step: returned memory leaves swap, and memory in use becomes due."""
+        """Apply a step of the guest: memory that the guest returned leaves the swap, and memory that it uses becomes due."""
         returned = before.free + before.cold + before.hot - (now.free + now.cold + now.hot)
         if returned > 0 and before.free > 0:  # the balloon returns pages in swap and in memory alike
             self.free *= 1 - min(1.0, returned / before.free)
@@ -140,7 +144,10 @@ class SwappedGuest:
 
 
 def swap_out(guests: Sequence[tuple[Held, SwappedGuest]], kib: float) -> float:
-    """Swap out up to this many KiB, coldest memory first, in proportion to its amount. Return the KiB swapped out."""
+    """Swap out up to this many KiB, the coldest memory of all guests first. Return the KiB swapped out.
+
+    Each guest contributes in proportion to how much it has of free, cold or hot memory.
+    """
     resident = [tuple(max(0.0, size - out) for size, out in zip(held, swapped.levels, strict=True)) for held, swapped in guests]
     free, cold, hot = (sum(levels[index] for levels in resident) for index in range(3))
     mistaken = min(MISTAKEN_SHARE * kib, hot)

@@ -1,4 +1,4 @@
-"""The simulated world as a hypervisor with its own KSM."""
+"""Hypervisor interface to the simulated world, including its KSM."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ _STOPPED = frozenset({GuestState.SAVED, GuestState.OFF})
 
 
 class SimHypervisor:
-    """Simulated hypervisor with balloons, KSM, life cycle, migration and cold memory. Thread-safe. Methods raise `GuestGone` for a gone
-    guest.
+    """Simulated hypervisor with balloons, KSM, life cycle, migration and cold memory. Thread-safe.
+
+    Methods for one guest raise `GuestGone` if the guest is gone.
 
     :param clock: monotonic seconds; the simulation begins at its first reading
     :param shelf: other hosts that guests can migrate to
@@ -61,7 +62,7 @@ class SimHypervisor:
                 self.world.join(guest)
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
-        """Return the guests' present or requested states."""
+        """Return the guests' requested states, or their present states where none is requested, keyed by guest id."""
         with self._locked():
             return {guest.id: state for guest in guests if (state := self.world.state_of(guest.id)) is not None}
 
@@ -74,11 +75,11 @@ class SimHypervisor:
         self._request_state(guest, GuestState.RUNNING)
 
     def save(self, guest: Entity, timeout_seconds: float) -> None:
-        """Save a guest at once."""
+        """Save a guest without delay."""
         self._request_state(guest, GuestState.SAVED)
 
     def shut_down(self, guest: Entity) -> None:
-        """Shut a guest down at once."""
+        """Shut a guest down without delay."""
         self._request_state(guest, GuestState.OFF)
 
     def start(self, guest: Entity, timeout_seconds: float) -> None:
@@ -103,7 +104,7 @@ class SimHypervisor:
             self.world.leave(guest.id)
 
     def news(self) -> str:
-        """Return why a cycle is needed early, from sent statistics only; an empty string if none is needed."""
+        """Return why mom should begin a cycle early; an empty string if it need not. Of guests, only sent statistics count."""
         with self._lock:
             self.world.advance_to(self._clock())
             if self.world.away:
@@ -155,17 +156,17 @@ class SimHypervisor:
             if target_kib < resized.memory.size - TAKEN_KIB:
                 self._shrinking[guest.id] = target_kib
             self.world.resize(guest.id, target_kib)
-            if resized.view is not None:  # expect the usable memory at the target: a later lack counts as new
+            if resized.view is not None:  # the usable memory expected at the target: only a later shortage is news
                 size, usable, at, figures = resized.view
                 resized.view = (target_kib, max(0.0, usable + target_kib - size), at, figures)
 
     def sweep_balloon(self, guest: Entity, bottom_kib: int) -> int:
-        """Sweep a guest to that size, and return the host's gain in KiB."""
+        """Sweep a guest down to `bottom_kib`. Return the KiB that the host gains."""
         with self._locked_guest(guest):
             return int(self.world.sweep(guest.id, bottom_kib))
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """Return the guests' sizes in KiB."""
+        """Return the guests' sizes in KiB, keyed by guest id."""
         with self._locked():
             present = self.world.guests
             return {guest.id: int(present[guest.id].memory.size) for guest in guests if guest.id in present}
@@ -189,7 +190,7 @@ class SimHypervisor:
             return self._moved(kib, seconds, self.world.offload(guest.id, kib, seconds), self.world.host.swap.out_rate)
 
     def recall_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
-        """Swap in a guest's memory while there is room."""
+        """Swap a guest's memory back in while the host has room."""
         with self._locked_guest(guest):
             return self._moved(kib, seconds, self.world.recall(guest.id, kib, seconds), self.world.host.swap.in_rate)
 
@@ -206,7 +207,7 @@ class SimHypervisor:
         return match
 
     def ksm_read(self) -> Mapping[str, Value]:
-        """Return KSM's files, CPU time, and guests' address space."""
+        """Return the values of KSM's files, KSM's CPU time, and the memory of all guests that KSM may scan (`shareable_kib`)."""
         with self._locked():
             shareable = int(sum(guest.memory.maximum for guest in self.world.guests.values()))
             return {**self.world.ksm.read(), "shareable_kib": shareable}
@@ -216,10 +217,10 @@ class SimHypervisor:
         with self._locked():
             self.world.ksm.write(knobs)
 
-    # `GrowthControl`, without the lock: the world calls `look` under it.
+    # `GrowthControl`. These methods take no lock: the lock is held when the world calls `look`.
 
     def available_kib(self) -> float:
-        """Return the host's available memory."""
+        """Return the host's available memory in KiB."""
         return self.world.host.available
 
     def slips(self) -> bool:
@@ -227,22 +228,22 @@ class SimHypervisor:
         return False
 
     def held_kib(self, guests: Collection[str]) -> dict[str, int]:
-        """Return memory that present guests hold."""
+        """Return the host memory in KiB that each present guest holds, keyed by guest id."""
         return {identity: int(guest.held) for identity in guests if (guest := self.world.guests.get(identity)) is not None}
 
     def slowed(self, guests: Collection[str]) -> dict[str, int]:
-        """Return the number of steps in which each present guest was at its limit."""
+        """Return the number of steps in which each present guest was at its limit, keyed by guest id."""
         return {identity: guest.slowed for identity in guests if (guest := self.world.guests.get(identity)) is not None}
 
     def limit_growth(self, limits: Mapping[str, int | None]) -> dict[str, HypervisorError]:
-        """Set limits. Return guests that are gone."""
+        """Set limits in KiB by guest id; None removes a limit. Return an error for each guest that is gone."""
         guests = self.world.guests
         for identity in limits.keys() & guests.keys():
             guests[identity].limit = limits[identity]
         return {identity: GuestGone("the guest no longer exists") for identity in limits.keys() - guests.keys()}
 
     def watch_growth(self, look: Callable[[], float] | None) -> None:
-        """Call `look` every 0.1 s of the world."""
+        """Call `look` every 0.1 simulated seconds; None ends the calls."""
         self.world.look = look
 
     def host_fields(self) -> dict[str, Value]:
@@ -252,7 +253,7 @@ class SimHypervisor:
             return self._sampler.fields(self.world)
 
     def guest_columns(self, guests: Sequence[Guest]) -> Columns:
-        """Return these guests' fields; gone guests have none."""
+        """Return these guests' fields. Guests that are gone have none. Raise RuntimeError during the fault `plugin-raises`."""
         with self._locked():
             world = self.world
             if world.broken:

@@ -20,13 +20,13 @@ VISITS = 2.0
 """KSM merges a page at its second visit or later: the first visit only stores its checksum."""
 
 VOLATILE = 0.03
-"""Ratio of duplicate pages that never merge, because guests write to them between two visits."""
+"""Fraction of duplicate pages that never merge, because guests write to them between two visits."""
 
 COPIES = 6.0
 """Average number of pages with the same content."""
 
 MERGEABLE = (1 - VOLATILE) * (1 - 1 / COPIES)
-"""Ratio of duplicate memory that KSM finally saves."""
+"""Fraction of duplicate memory that KSM finally saves."""
 
 RMAP_BYTES = 64
 """Bytes of metadata per scanned page (struct ksm_rmap_item)."""
@@ -73,7 +73,7 @@ class Ksm:
         self.sharing += (most - self.sharing) * (1 - math.exp(-pages / self.candidates / VISITS))
 
     def read(self) -> dict[str, Value]:
-        """Return KSM's files, and the scanner's CPU time."""
+        """Return the values of KSM's files, and the scanner's CPU time."""
         sharing = int(self.sharing)
         scanning = self.visited > 0
         return {

@@ -1,4 +1,4 @@
-"""Plugin `sim`: a simulated host as hypervisor."""
+"""Plugin `sim`: a simulated host in place of a real hypervisor."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mom_plugins_sim.world import CLASS, World
 
 
 class SimPlugin:
-    """Simulated host with guests. Enable it before `host`, so that its fields take precedence."""
+    """Simulated host with guests. Enable `sim` before the `host` plugin: the simulated fields then take precedence."""
 
     Settings = SimSettings
 
@@ -41,7 +41,7 @@ class SimPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:
-        """Declare a real host's fields, and fields that only a simulation knows."""
+        """Declare fields of a real host, and fields that only a simulation can know."""
         return FIELDS
 
     @hookimpl
@@ -63,7 +63,7 @@ class SimPlugin:
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Warn that nothing is real, and about a missing `sla` plugin."""
+        """Warn that the host is simulated, and that guests have service classes without the `sla` plugin."""
         world = self._settings.scenario or f"{self._settings.guests} guests"
         message = f"a simulated host with simulated guests ({world}): nothing real is managed"
         yield Finding(Severity.WARNING, "simulation", message, "enable a real hypervisor's plugin, such as libvirt, instead of sim")
@@ -74,7 +74,7 @@ class SimPlugin:
 
 
 def scene_of_settings(settings: SimSettings) -> Scene:
-    """Return the scene of these settings. Raise `MomError` for an invalid scenario or recording."""
+    """Return the scene that these settings describe. Raise `MomError` for an invalid scenario or recording."""
     if settings.recording is not None:
         from mom_plugins_sim.scenario.recorded import recording_at, scene_of_recording
 

@@ -1,4 +1,4 @@
-"""Scene of a simulation, drawn before it begins: host, guests with their programs, and faults."""
+"""Scene of a simulation: host, guests with their programs, and faults, all drawn before the simulation begins."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mom_plugins_sim.workload import HostLoad, Trace, Workload, draw_workload
 FOREVER = float("inf")
 
 GUEST_GRAIN_KIB = 64 * MIB
-"""Guests are sold in multiples of this."""
+"""The memory of each guest is a multiple of this size."""
 
 SIZES = (0.5, 0.5, 1.0, 1.0, 1.0, 2.0, 2.0)
 """Sizes of guests, relative to each other."""
@@ -28,9 +28,13 @@ SIZES = (0.5, 0.5, 1.0, 1.0, 1.0, 2.0, 2.0)
 class GuestScene:
     """Guest with its sizes (KiB), programs and times (seconds since the beginning).
 
-    `cached` is the ratio of its files that it has read before. A `silent` guest sends no statistics. `size` is its first size; None for all
-    of its memory. A `rigid` guest has no balloon device. The balloon of a `refusing` guest does not move. `sold_as` is its service class,
-    `properties` come from its platform.
+    :param cached: fraction of its files that the guest has read before it arrives
+    :param silent: the guest sends no statistics
+    :param rigid: the guest has no balloon device
+    :param refusing: the guest's balloon does not move
+    :param size: size at its arrival; None: all of `memory`
+    :param sold_as: service class
+    :param properties: properties that the platform sets
     """
 
     identity: str
@@ -64,7 +68,7 @@ class FaultKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SceneFault:
-    """Fault from `begins` on for `lasts` seconds, with the ids of affected guests."""
+    """Fault that begins at `begins` and lasts `lasts` seconds. `guests` are the ids of the affected guests."""
 
     kind: FaultKind
     begins: float
@@ -87,7 +91,7 @@ class Scene:
     loads: Sequence[HostLoad | Trace] = ()
     faults: Sequence[SceneFault] = ()
     base: float | None = None
-    """KiB of the host's own system; None for the usual amount."""
+    """Memory of the host's own system in KiB; None for the usual amount."""
     host_zram: float = 0.0
     begins: float = SimulationSetup.BEGINS
     """Local time on the host at the beginning, in seconds since 1970: midnight, as daily workloads expect."""

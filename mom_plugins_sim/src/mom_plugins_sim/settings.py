@@ -17,7 +17,7 @@ class SimSettings(PluginSettings):
     """Name of a scenario that comes with mom, or path of a YAML file. It replaces all other settings except `seed`."""
 
     recording: str | None = None
-    """Recording whose host and guests are simulated. Guests demand their recorded use."""
+    """Recording whose host and guests are simulated. Guests demand as much memory as they used in the recording."""
 
     begins: float | None = None
     """Start within the recording, in seconds since the epoch."""
@@ -29,7 +29,7 @@ class SimSettings(PluginSettings):
     """Number of guests added to the recording. Each repeats the work of a recorded guest at another time."""
 
     more_memory: Size | None = None
-    """Memory of each added guest; unset: that of the recorded guest."""
+    """Memory of each added guest; unset: as much as the recorded guest has."""
 
     guests: Annotated[int, Field(ge=0, le=100_000)] = 24
     """Number of guests."""
@@ -50,7 +50,7 @@ class SimSettings(PluginSettings):
     """The same seed gives the same host, guests and workloads. Unset: the scenario's seed, or 1."""
 
     statistics_period: Annotated[Duration, Field(gt=0)] = 5.0
-    """Time between two statistics of a guest."""
+    """Time from one set of a guest's statistics to the next."""
 
     silent: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of guests that send no statistics."""
@@ -59,26 +59,26 @@ class SimSettings(PluginSettings):
     """Share of guests without a balloon device."""
 
     cold: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of guests' base memory that is cold: 0.2 to 0.4 in real programs (TMO, ASPLOS 2022)."""
+    """Share of the memory that guests always use that is cold: 0.2 to 0.4 in real programs (TMO, ASPLOS 2022)."""
 
     shelf: Path | None = None
     """Folder that several simulated hosts share, so that guests can migrate between them; unset: guests cannot migrate."""
 
     host: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")] = "host"
-    """Name of this host on the shelf. The destination of a migration to it is `qemu+tls://NAME/system`. Give each host its own `seed`: the
-    same seed draws the same guest ids, and a guest cannot migrate to a host that has its id."""
+    """Name of this host on the shelf. For a migration to this host, the destination is `qemu+tls://NAME/system`. Give each host its own
+    `seed`: the same seed draws the same guest ids, and a guest cannot migrate to a host that has a guest with the same id."""
 
     load: Size = 0
     """Memory of a temporary program on the host."""
 
     load_after: Annotated[Duration, Field(ge=0)] = 60.0
-    """Start of that program."""
+    """Start of the temporary program, after the beginning of the simulation."""
 
     load_for: Annotated[Duration, Field(ge=0)] = 240.0
-    """Run time of that program."""
+    """Run time of the temporary program."""
 
     load_growth: Annotated[Size, Field(gt=0)] = 150 << 20
-    """Growth of that program per second, up to `load`."""
+    """Growth of the temporary program per second, up to `load`."""
 
     @model_validator(mode="after")
     def _guests_can_move(self) -> Self:

@@ -19,18 +19,19 @@ from mom_plugins_sim.settings import SimSettings
 LOG = logging.getLogger("mom.plugin.sim")
 
 _STOCKED = "stocked"
-"""Mark of a host that has had its first guests. Guests that are missing since then have migrated."""
+"""File that marks a host whose first guests were written. A guest whose file is missing afterwards has migrated."""
 
 _DRAWN = {"guests", "host_memory", "sold", "seed", "statistics_period", "silent", "rigid", "cold"}
 
 SETTLED_NANOSECONDS = 100_000_000
-"""More than the precision of file times on Linux: at most 10 ms."""
+"""Age from which a folder's time of change is reliable. File times on Linux are precise to 10 ms or better."""
 
 
 class Shelf:
-    """Folder of one host on the shelf.
+    """One simulated host's folder on the shelf.
 
     :param folder: the shelf; created if it is missing
+    :param host: name of the host and of its folder
     """
 
     def __init__(self, folder: Path, host: str) -> None:
@@ -41,7 +42,7 @@ class Shelf:
         self.host = host
 
     def scene(self, settings: SimSettings) -> Scene:
-        """Return the scene with the guests on this host. Raise `MomError` if the shelf is unusable."""
+        """Return the scene with the guests that are on this host now. Raise `MomError` if the shelf is unusable."""
         drawn = mixture(settings)
         origin = settings.model_dump(mode="json", include=_DRAWN)
         try:
@@ -56,19 +57,19 @@ class Shelf:
             raise MomError(f"cannot use {self._own}, this host's folder on the shelf: {error.strerror}", hint=hint) from None
 
     def changed_guests(self) -> frozenset[str] | None:
-        """Return the ids of this host's guests; None without a change since the last call."""
+        """Return the ids of this host's guests; None if nothing has changed since the last call."""
         try:
             changed = self._own.stat().st_mtime_ns
             if changed == self._changed:
                 return None
-            # Another change within the same tick would have the same time.
+            # Another change within the same tick of the clock would have the same time.
             self._changed = changed if time.time_ns() - changed > SETTLED_NANOSECONDS else -1
             return frozenset(self._names())
         except OSError as error:
             raise HypervisorError(f"cannot read {self._own}, this host's folder on the shelf: {error.strerror}") from None
 
     def guests(self, identities: Iterable[str]) -> Iterator[GuestScene]:
-        """Read these guests. Log and skip damaged files."""
+        """Read the guests with these ids. Log and skip damaged files."""
         for identity in identities:
             try:
                 yield self._read(identity)
@@ -76,7 +77,7 @@ class Shelf:
                 LOG.error("%s; the guest is ignored", error)
 
     def move(self, identity: str, destination: Destination) -> None:
-        """Move a guest to that host. Raise `NotSupported` for an unknown host, and `HypervisorError` if the host has a guest of this id."""
+        """Move a guest to another host. Raise `NotSupported` for an unknown host, `HypervisorError` if it has a guest of the same id."""
         name = destination.host
         target = self._folder / name
         if name == self.host or not (target / _STOCKED).exists():
@@ -104,4 +105,4 @@ class Shelf:
         try:
             return self._drawn[settings][identity]
         except KeyError:
-            raise StateError(f"{file.path} does not describe the guest of its name", hint="restore the file's name") from None
+            raise StateError(f"{file.path} does not describe the guest in its name", hint="restore the file's name") from None

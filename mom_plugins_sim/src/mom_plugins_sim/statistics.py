@@ -1,4 +1,4 @@
-"""Statistics of a guest, which arrive when its balloon driver sends them."""
+"""Statistics that a guest's balloon driver sends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mom_plugins_sim.guest import SimulatedGuestMemory
 
 
 class SentFigures(NamedTuple):
-    """Statistics that a guest sends. None if unknown, like the first rates."""
+    """One set of statistics from a guest. None if unknown: the first set has no rates."""
 
     mem_available: int | None = None
     mem_unused: int | None = None
@@ -29,16 +29,16 @@ STALE_PERIODS = 3
 GRACE_SECONDS: Final = 60.0
 SILENT_SECONDS: Final = 30.0
 SILENT_STALE: Final = 3
-"""When mom stops using a balloon, as in mom_kvm/seen_guests.py.
+"""When mom stops using a balloon whose driver is silent, as in mom_kvm/seen_guests.py.
 
-A new driver has `GRACE_SECONDS` for its first answer. Later, silence may last `SILENT_SECONDS`, or `SILENT_STALE` times the age of stale
-statistics.
+A new driver has `GRACE_SECONDS` for its first answer. Later, silence may last `SILENT_SECONDS`, or `SILENT_STALE` times the age at which
+statistics become stale, whichever is longer.
 """
 
 
 @dataclass(slots=True)
 class SentStatistics:
-    """Statistics of one guest: sent every `period` seconds, next at `due`, last at `at`. A `silent` driver sends none."""
+    """Statistics of one guest: sent every `period` seconds, last at the time `at`, next at `due`. A `silent` driver sends none."""
 
     period: float
     due: float
@@ -49,7 +49,7 @@ class SentStatistics:
     _counters: tuple[float, float, float, float] | None = None
 
     def send(self, guest: SimulatedGuestMemory, time: float) -> None:
-        """Send statistics if they are due, even if the guest lacks memory, as real guests do (docs/simulator.md)."""
+        """Send statistics if they are due. Like a real guest, send them even if short of memory (docs/simulator.md)."""
         if time < self.due or self.silent:
             return
         counters = (guest.swap_in, guest.swap_out, guest.major_faults, guest.minor_faults)
@@ -63,7 +63,7 @@ class SentStatistics:
         self.due = max(self.due + self.period, time)
 
     def at_time(self, time: float) -> tuple[SentFigures, float | None]:
-        """Return the statistics (`NOTHING` if stale), and their age in seconds (None if not sent yet)."""
+        """Return the latest statistics (`NOTHING` if stale) and their age in seconds (None if none were sent yet)."""
         if self.latest is NOTHING:
             return NOTHING, None
         age = time - self.at
@@ -71,7 +71,7 @@ class SentStatistics:
         return figures, round(age * 1000) / 1000  # a third of the time of round(…, 3)
 
     def silence(self, time: float) -> str:
-        """Describe a long silence of the driver; return an empty string if there is none."""
+        """Return why a silent driver counts as failed; an empty string if it does not."""
         uptime = time - self.since
         if self.latest is NOTHING:
             return "the guest's balloon driver has never answered" if uptime > GRACE_SECONDS else ""

@@ -1,4 +1,4 @@
-"""Memory demand of programs, in guests and on the host: pure functions of the time."""
+"""Memory demand of programs, in guests and on the host, as pure functions of time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOUCH_RATE = 10_000 * 4.0
 second (docs/simulator.md)."""
 
 COLD_RATE = 200 * 4.0
-"""KiB/s of its cold memory that a program touches: the rate in benchmarks/squeeze."""
+"""KiB/s of cold memory that a program touches: the same rate as in benchmarks/squeeze."""
 
 
 class Demand(Protocol):
@@ -26,7 +26,7 @@ class Demand(Protocol):
 
     @property
     def base(self) -> float:
-        """Demand of programs that have just started."""
+        """Smallest demand, of programs that have just started."""
 
     def at(self, time: float) -> float:
         """Return the demand at that time."""
@@ -45,7 +45,11 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Bursty:
-    """`base` always, and `burst` more during the first `duty` (ratio) of every `period`. The simulation begins at `phase`."""
+    """Demand of `base`, and of `burst` more during the first part of every `period`.
+
+    :param duty: fraction of the period that a burst lasts
+    :param phase: position within the period at the beginning of the simulation
+    """
 
     base: float
     burst: float
@@ -69,7 +73,7 @@ class Diurnal:
     peak_time: float
 
     def at(self, time: float) -> float:
-        """Return a cosine: half of the day is above the mean."""
+        """Return the demand at that time: a cosine, above its mean for half of the day."""
         share = 0.5 + 0.5 * math.cos(2 * math.pi * (time - self.peak_time) / DAY)
         return self.base + (self.peak - self.base) * share
 
@@ -84,14 +88,19 @@ class Leak:
     phase: float = 0.0
 
     def at(self, time: float) -> float:
-        """Return a saw tooth."""
+        """Return the demand at that time: a sawtooth."""
         tooth = (self.limit - self.base) / self.rate
         return self.base + self.rate * ((time + self.phase) % tooth)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """`base`, and `job` more during jobs, which begin at `starts` (seconds, ascending) and last `lasts`. `period` repeats them."""
+    """Demand of `base`, and of `job` more during each job.
+
+    :param starts: times at which jobs begin, in ascending order
+    :param lasts: seconds that a job lasts
+    :param period: seconds after which the jobs repeat
+    """
 
     base: float
     job: float
@@ -130,9 +139,12 @@ class Trace:
 class Workload:
     """Work of one guest's programs. Sizes in KiB, rates in KiB/s.
 
-    `demand` is the programs' anonymous memory. Programs read `files` KiB of files at `read_rate` into the page cache, and `hot_cache` KiB
-    of these files again and again. `duplicate` is the ratio of the guest's memory with content that other guests also have. Programs touch
-    `cold` KiB of their memory at `COLD_RATE`, and other memory at `touch_rate`. At `warms` (s) the cold memory becomes ordinary memory.
+    :param demand: anonymous memory of the programs
+    :param files: size of the files that programs read into the page cache, at `read_rate`
+    :param hot_cache: part of the files that programs read again and again
+    :param duplicate: fraction of the guest's memory whose content other guests also have
+    :param cold: memory that programs touch only at `COLD_RATE`; they touch other memory at `touch_rate`
+    :param warms: time in s at which cold memory becomes ordinary memory; None: never
     """
 
     demand: Demand
@@ -151,7 +163,7 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class GuestKind:
-    """Kind of guest: each guest draws from these ranges. Shares are of the guest's memory."""
+    """Kind of guest. Each guest's values are drawn from these ranges. Sizes are fractions of the guest's memory."""
 
     name: str
     weight: int
@@ -174,11 +186,14 @@ KINDS = (
 )
 
 DUPLICATE = (0.10, 0.25)
-"""Ratio of a guest's memory that other guests also have (Difference Engine, OSDI 2008; Satori, USENIX ATC 2009)."""
+"""Fraction of a guest's memory whose content other guests also have (Difference Engine, OSDI 2008; Satori, USENIX ATC 2009)."""
 
 
 def draw_workload(random_source: random.Random, memory_kib: float, cold: float = 0.0) -> tuple[str, Workload]:
-    """Draw a kind and a workload of it. The ratio `cold` of its base is cold."""
+    """Draw a kind of guest and a workload of that kind. Return the kind's name and the workload.
+
+    :param cold: fraction of the base demand that is cold
+    """
     kind = random_source.choices(KINDS, [kind.weight for kind in KINDS])[0]
     uniform = random_source.uniform
     period = uniform(*kind.period)
@@ -205,7 +220,7 @@ class HostLoad:
     """KiB/s, like a program that reads its input from a disk."""
 
     def at(self, time: float) -> float:
-        """Return its memory at that time, in KiB."""
+        """Return the program's memory at that time, in KiB."""
         running = time - self.begins
         if running <= 0 or running >= self.lasts:
             return 0.0

@@ -1,4 +1,4 @@
-"""Host with its guests, advanced in steps of one second. The same scene gives the same world, however often mom reads it."""
+"""Simulated host with its guests, advanced in steps of one second. The same scene gives the same world, however often mom reads it."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ TICK = 1.0
 """s per step. A balloon moves 0.86 GiB per step, and a program fills 320 MiB."""
 
 LOOKS = 10
-"""Looks per step: mom looks every 0.1 s while it limits growth, and sooner when a guest reaches its limit."""
+"""Calls of `World.look` per step. A real mom looks every 0.1 s while it limits growth, and sooner when a guest reaches its limit."""
 
 LONGEST_JUMP = 600.0
-"""Longest break in s that the world makes up for: a constant load settles within ten minutes."""
+"""s. Longest pause between two reads that the world simulates in full: a constant load settles within ten minutes."""
 
 WAITING_SHARE = 0.5
-"""Ratio of the host's swap-out stalls that affect each guest: "full" pressure is about half of "some"."""
+"""Fraction of the host's swap-out stalls that affects each guest: "full" pressure is about half of "some"."""
 
 SWAPS_BELOW_SHARE = 0.0025
-"""Ratio of the host's memory that is still available when its kernel begins to swap: 60 MiB of 24 GiB.
+"""Fraction of the host's memory that is still available when its kernel begins to swap: 60 MiB of 24 GiB.
 
-With 100 MiB available, 46 to 190 MiB were in compressed swap of 6 GiB (benchmarks/squeeze, mix `cold`). Swap on a disk, not measured,
-begins when nothing is available.
+With 100 MiB available, 46 to 190 MiB were in compressed swap of 6 GiB (benchmarks/squeeze, mix `cold`). For swap on a disk, which was not
+measured, the simulated kernel begins to swap when nothing is available.
 """
 
 CLASS = "sla_class"
-"""Guest property with the service class in its metadata, as for real guests."""
+"""Name of the guest property that holds the service class, as for real guests with a class in their metadata."""
 
 VCPUS = 2
 
@@ -45,22 +45,22 @@ CPUS = 32
 
 
 CycleView: TypeAlias = tuple[float, float, float, SentFigures]
-"""A guest in the last cycle: size and usable memory in KiB, time (seconds) and figures of the statistics. A plain tuple is ten times as
-fast as a named one."""
+"""A guest as of the last cycle: size and usable memory in KiB, time of the statistics in seconds, and the statistics. A plain tuple is
+ten times as fast as a named tuple."""
 
 
 @dataclass(slots=True)
 class SimulatedGuest:
-    """Guest with its memory and statistics. Faults: it `hangs`, or it is `mute` and sends no statistics."""
+    """Guest with its memory and statistics. By a fault, a guest `hangs`, or is `mute` and sends no statistics."""
 
     listed: Guest
     scene: GuestScene
     memory: SimulatedGuestMemory
     statistics: SentStatistics
     reported_faults: tuple[float, float] = (0.0, 0.0)
-    """Minor and major faults up to the last cycle."""
+    """Numbers of minor and major faults up to the last cycle."""
     view: CycleView | None = None
-    """The guest in the last cycle, corrected by later targets; None without statistics."""
+    """The guest as of the last cycle, adjusted to targets set since then; None without statistics."""
     hangs: bool = False
     mute: bool = False
     paused: bool = False
@@ -69,7 +69,7 @@ class SimulatedGuest:
     """KiB that a sweep has just reclaimed. The guest holds them until time advances, so that the order of actions in a cycle does not
     matter."""
     limit: int | None = None
-    """KiB beyond which the guest does not grow (`memory.high`); None: no limit."""
+    """KiB of the host beyond which the guest does not grow (`memory.high`); None: no limit."""
     slowed: int = 0
     """Steps in which the guest was at its limit."""
 
@@ -79,7 +79,7 @@ class SimulatedGuest:
         return self.memory.touched - self.swapped.total + self.memory.traits.qemu_overhead
 
     def step(self, time: float, dt: float) -> None:
-        """Advance the guest's memory. At its limit, programs wait for more, and lose that part of the step."""
+        """Advance the guest's memory. At the guest's limit, programs wait for memory and lose part of the step."""
         memory, anon, cache = self.memory, self.memory.anon, self.memory.cache
         most = math.inf if self.limit is None else memory.touched + max(0.0, self.limit - self.held)
         step_guest(memory, time, dt)
@@ -116,11 +116,11 @@ class World:
         self._requested: dict[str, GuestState] = {}
         """States that guests enter when time advances, keyed by id."""
         self.look: Callable[[], object] | None = None
-        """Limits guests' growth. Called several times per step."""
+        """Function that limits guests' growth, called `LOOKS` times per step; None if mom does not limit growth."""
         self.ksm = Ksm()
         self._began = now
         self._starts = 1
-        # Sorted by name, like snapshots: reading thousands of guests is faster in the order of their memory addresses.
+        # Sorted by name like snapshots, so that mom reads the guests in the order of their memory addresses. That is faster for thousands.
         self._coming = sorted(scene.guests, key=lambda guest: (guest.arrives, guest.name, guest.identity), reverse=True)
         self._next_change = 0.0
         total = float(scene.host_memory)
@@ -139,7 +139,7 @@ class World:
     # --- time ------------------------------------------------------------------------------------------------------------------
 
     def advance_to(self, now: float) -> None:
-        """Advance to the clock's reading in whole steps."""
+        """Advance in whole steps to the time `now` of the clock."""
         behind = now - self._began - self.time
         if behind > LONGEST_JUMP:
             self._began += behind - LONGEST_JUMP
@@ -254,7 +254,10 @@ class World:
         return GuestState.OFF if isinstance(stopped, GuestScene) else GuestState.SAVED
 
     def request_state(self, identity: str, state: GuestState) -> None:
-        """Request a state. It begins when time advances or mom lists the guests: the order of actions in a cycle does not matter."""
+        """Request a state for a guest.
+
+        The guest enters it when time advances or mom lists the guests, so that the order of actions in a cycle does not matter.
+        """
         self._requested[identity] = state
 
     def apply_requests(self) -> None:
@@ -274,14 +277,14 @@ class World:
     def stop(self, identity: str, *, keep: bool) -> None:
         """Stop a guest.
 
-        :param keep: save its memory; otherwise it will boot
+        :param keep: save the guest's memory; otherwise the guest boots at its next start
         """
         guest = self.guests.pop(identity) if keep else self.leave(identity)
         guest.swapped, guest.view, guest.limit = SwappedGuest(), None, None
         self.stopped[identity] = guest if keep else guest.scene
 
     def start(self, identity: str) -> None:
-        """Start a stopped guest. Raise KeyError if there is none."""
+        """Start a stopped guest. Raise KeyError if no stopped guest has this id."""
         stopped = self.stopped.pop(identity)
         self._starts += 1
         if isinstance(stopped, GuestScene):
@@ -293,7 +296,7 @@ class World:
         guest.statistics.since = self.time
 
     def join(self, scene: GuestScene) -> None:
-        """Add a guest."""
+        """Add a guest, which has just arrived or booted."""
         memory = new_guest(scene.workload, scene.memory, scene.swap, scene.cached, scene.size, scene.traits)
         # The balloon driver sends statistics.
         silent, first = scene.silent or scene.rigid, self.time + scene.statistics_first
@@ -318,7 +321,7 @@ class World:
         memory.target = min(float(target_kib), memory.maximum)
 
     def sweep(self, identity: str, bottom_kib: float) -> float:
-        """Give a guest's freed memory back to the host; return the KiB.
+        """Return a guest's freed memory to the host. Return the KiB that the host gains.
 
         A guest that is about to grow returns nothing, because growth ends a real sweep.
         """
@@ -333,7 +336,7 @@ class World:
         return swept
 
     def offload(self, identity: str, kib: float, seconds: float) -> float:
-        """Move up to this many KiB to the host's swap, the coldest first; return the KiB moved."""
+        """Move up to this many KiB of a guest to the host's swap, the coldest memory first; return the KiB moved."""
         swap = self.host.swap
         room = swap.size - self.host.swapped
         offloaded = swap_out(self._held(identity), max(0.0, min(kib, swap.out_rate * seconds, room)))
@@ -342,7 +345,7 @@ class World:
         return offloaded
 
     def recall(self, identity: str, kib: float, seconds: float) -> float:
-        """Swap in up to this many KiB while there is room; return the KiB moved."""
+        """Swap in up to this many KiB of a guest while the host has room; return the KiB moved."""
         host = self.host
         room = max(0.0, -host.short) / (1 - host.swap.ratio)
         recalled = self.guests[identity].swapped.swap_in(max(0.0, min(kib, host.swap.in_rate * seconds, room)))

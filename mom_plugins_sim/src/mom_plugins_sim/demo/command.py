@@ -1,4 +1,4 @@
-"""Demonstration on the screen: bars in a terminal, lines elsewhere, and the summary."""
+"""Output of the demonstration: bars in a terminal, lines of text elsewhere, and a summary at the end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CYCLES_A_LINE = 5
 
 @contextmanager
 def _without_verdicts() -> Iterator[None]:
-    # Verdicts do not name one of the two hosts.
+    # A logged verdict does not say which of the two hosts it is about.
     log = logging.getLogger("mom.engine")
     log.addFilter(_is_no_verdict)
     try:
@@ -95,4 +95,4 @@ def _conclude(console: Console, summary: Summary, recording: Path) -> None:
     commands = [f"{mom} {words}" for words, _ in NEXT]
     for command, (_, why) in zip(commands, NEXT, strict=True):
         console.print(Text.assemble(("  " + command.ljust(max(map(len, commands)) + 2), "bold cyan"), why), soft_wrap=True)
-    console.print(f"\nrecorded in {recording}, and summed up by\n  {mom} report {recording}", soft_wrap=True)
+    console.print(f"\nrecorded in {recording}; for a summary, run\n  {mom} report {recording}", soft_wrap=True)

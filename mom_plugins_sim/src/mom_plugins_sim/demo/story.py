@@ -19,7 +19,7 @@ INTERVAL = 5.0
 """Simulated seconds per cycle: mom's default."""
 
 CYCLES = 110
-"""Nine simulated minutes: pressure begins, mom relieves it, and it ends."""
+"""Nine simulated minutes: memory pressure begins, mom relieves it, and the pressure ends."""
 
 SETTINGS = SimSettings.model_validate(
     {
@@ -45,7 +45,7 @@ LOAD: Final = HostLoad(SETTINGS.load / 1024, SETTINGS.load_after, SETTINGS.load_
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Reports after a cycle: of a mom that acts, and of a mom that only observes the same host."""
+    """Reports of one cycle: `report` of a mom that acts, `alone` of a mom that only observes an identical host."""
 
     number: int
     report: Report
@@ -105,7 +105,7 @@ class Summary:
 
     @property
     def returned(self) -> float:
-        """Ratio of reclaimed memory that guests got back."""
+        """Fraction of the reclaimed memory that guests got back."""
         return 1.0 - self.inflated / most if (most := self.managed.reclaimed.most) else 1.0
 
     def lines(self) -> list[str]:
@@ -115,13 +115,13 @@ class Summary:
             "",
             *RunSummary.side_by_side((self.managed, self.alone)),
             "",
-            f"  given back afterwards: {self.returned:.0%}",
+            f"  returned to the guests afterwards: {self.returned:.0%}",
             *(f"  left alone: {printable(name, 20)}, {reason}" for name, reason in sorted(self.left_alone.items())),
         ]
 
 
 NEXT = (
-    ("demo --seed 2", "another host"),
+    ("demo --seed 2", "show another random host"),
     ("simulate --list", "list scenarios for trying policies"),
     ("replay --help", "try policies on the recording"),
     ("here", "show this host as mom sees it"),
@@ -129,9 +129,9 @@ NEXT = (
 
 
 def program(started: Path, on_path: str | None) -> str:
-    """Return how a shell can call the running mom.
+    """Return the command by which a shell can start the running mom.
 
-    :param on_path: path of `mom` that a shell finds
+    :param on_path: path of the `mom` that a shell finds; None if it finds none
     """
     if started.name != "mom" or not started.exists() or (on_path is not None and Path(on_path).samefile(started)):
         return "mom"

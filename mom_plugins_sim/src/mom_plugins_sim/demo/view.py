@@ -1,4 +1,4 @@
-"""Picture of one moment, for a terminal of 80 columns and 24 lines."""
+"""Picture of one moment of the demonstration, for a terminal of 80 columns and 24 lines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GUEST_BAR = 30
 
 GIB = 1 << 20
 SHOWN_KIB = 1024
-"""KiB. Less memory in swap is not shown."""
+"""KiB. Smaller amounts of swapped memory are not shown."""
 
 USED, PROGRAM, SWAPPED, SPARE, TAKEN = "█▓▚▒·"
 """Glyphs of bars: memory in use, memory of the program, compressed swap, spare memory, ballooned memory."""
@@ -31,7 +31,7 @@ def clock(seconds: float) -> str:
 
 
 def phase(time: float, inflated: float) -> tuple[str, str]:
-    """Return a sentence about this phase, and its style."""
+    """Return a sentence about the demonstration's phase at `time`, and the sentence's style."""
     if time <= LOAD.begins:
         return "All is calm: memory that guests do not use is free on the host.", "green"
     if LOAD.at(time):
@@ -42,7 +42,7 @@ def phase(time: float, inflated: float) -> tuple[str, str]:
 
 
 def stacked(parts: Sequence[tuple[float, str, str]], total: float, width: int) -> Text:
-    """Draw a bar of `width` columns for `total`, of parts (amount, glyph, style)."""
+    """Draw a bar of `width` columns, which stand for `total`. Each part is an amount, a glyph and a style."""
     bar = Text()
     drawn = 0
     amounts = 0.0

@@ -18,10 +18,10 @@ from mom_plugins_sim.workload import Trace
 COLUMNS: Final = ("Timestamp [ms]", "Memory capacity provisioned [KB]", "Memory usage [KB]")
 
 MILLISECONDS_FROM: Final = 1e11
-"""The archive's timestamps are seconds, although the column says milliseconds. Larger numbers must be milliseconds."""
+"""The archive's timestamps are seconds, although the column's name says milliseconds. Timestamps from here on must be milliseconds."""
 
 SMALLEST: Final = 64 * MIB
-"""KiB. The archive has machines without memory."""
+"""KiB. Machines with less memory are skipped: the archive contains machines without any."""
 
 LARGEST: Final = 1e12
 """Larger sizes (KiB) and times (s) are errors."""
@@ -37,9 +37,9 @@ class ArchivedMachine:
 
 
 def draw_machines(group: GroupPart, folder: Path, lasts: float, source: random.Random) -> list[ArchivedMachine]:
-    """Draw the group's machines from those that have memory, and rows from the midnight of the day until `lasts` seconds later.
+    """Draw the group's machines at random. A machine must have memory, and rows for `lasts` seconds from the midnight of the group's day.
 
-    Return an empty list for another workload. Raise `MomError` for an invalid file, or for too few such machines.
+    Return an empty list if the workload is not `recorded`. Raise `MomError` for an invalid file, or if too few machines qualify.
     """
     part = group.workload.recorded
     if part is None:
@@ -56,12 +56,12 @@ def draw_machines(group: GroupPart, folder: Path, lasts: float, source: random.R
     raise MomError(
         f"{folder / part.folder}: {len(machines)} of {len(files)} files *.csv have memory and rows for {lasts:g} s from {part.day} on; "
         f"{group.count} are needed",
-        hint="give the folder of a month, a day of that month, and a smaller count or time",
+        hint="set the folder of a month and a day of that month, or reduce the group's count or the simulated time",
     )
 
 
 def _read_machine(path: Path, begins: float, lasts: float, factor: float, hot: float) -> ArchivedMachine | None:
-    """Return None if the machine has no memory, or rows for only a part of the time."""
+    """Return the machine; None if it has no memory, or rows for only a part of the time."""
     times: list[float] = []
     sizes: list[float] = []
     active: list[float] = []
@@ -76,7 +76,7 @@ def _read_machine(path: Path, begins: float, lasts: float, factor: float, hot: f
     if not times or times[0] > 0 or times[-1] < lasts or max(sizes) < SMALLEST:
         return None
     memory = max(sizes) // MIB * MIB
-    # The demand of programs is less: active memory includes the kernel's, and hot files.
+    # Programs demand less than the active memory, which includes the kernel's memory and hot files.
     besides = kernel_size(memory) + low_watermark(memory) + hot * memory
     return ArchivedMachine(path.stem, memory, Trace(times, [max(0.0, min(factor * use, memory) - besides) for use in active]))
 
@@ -93,7 +93,7 @@ def _read_rows(path: Path) -> Iterator[tuple[float, float, float]]:
 
 
 def read_numbers(path: Path, columns: Sequence[str], delimiter: str) -> Iterator[tuple[int, list[float]]]:
-    """Yield the line and the numbers in these columns of each row of a CSV file. Raise `MomError` for an invalid file."""
+    """Yield, for each row of a CSV file, the line number and the numbers in these columns. Raise `MomError` for an invalid file."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file, delimiter=delimiter)

@@ -25,7 +25,7 @@ def built_in() -> Mapping[str, Path]:
 
 
 def find_scenario(name: str) -> Path:
-    """Return a scenario's file by path or name. Raise `NoScenario` for an unknown name."""
+    """Return the file of the scenario with this path or name. Raise `NoScenario` for an unknown name."""
     path = Path(name)
     if path.suffix in YAML or "/" in name:
         return path
@@ -39,7 +39,7 @@ def find_scenario(name: str) -> Path:
 
 
 def read_scenario(path: Path) -> Scenario:
-    """Read a scenario. Raise `NoScenario` for a missing file, or `ConfigError` with all errors and their places."""
+    """Read a scenario. Raise `NoScenario` for a missing file, or `ConfigError` that lists all errors with their places."""
     if not path.exists():
         raise NoScenario(f"there is no file {path}", hint="`mom simulate --list` shows the scenarios that come with mom")
     return read_settings(path, Scenario)

@@ -1,6 +1,6 @@
-"""Scene of a recording: guests demand what the recorded guests used.
+"""Scene made from a recording: each guest demands as much memory as the recorded guest used.
 
-A guest that was short of memory demanded more than it used.
+For a guest that was short of memory, this is too little: it demanded more than it used.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from mom_plugins_sim.workload import Demand, Trace, Workload
 from mom_plugins_sim.world import CLASS
 
 SILENT_SHARE = 0.9
-"""Assumed use of a guest without statistics, as a ratio of its size."""
+"""Assumed memory use of a guest without statistics, as a fraction of its size."""
 
 READ_RATE = 4 << 10
-"""KiB/s. Assumed file reads of guests, which recordings lack."""
+"""KiB/s. Assumed rate at which guests read files. Recordings do not contain the rate."""
 
 COLD_SHARE = 0.5
-"""Ratio of a guest's average cold memory that is cold in the simulation."""
+"""Fraction of a guest's average recorded cold memory that is cold in the simulation."""
 
 SWAP_SHARE = 0.25
-"""Assumed swap of a guest that swapped, as a ratio of its memory. Recordings lack it."""
+"""Assumed swap of a guest that swapped, as a fraction of its memory. Recordings do not contain the size."""
 
 _CLOCK = ("year", "month", "day", "hour", "minute", "second")
 
@@ -62,7 +62,7 @@ def recording_at(path: Path) -> PastCycles:
 
 
 def scene_of_recording(recording: PastCycles, since: float, until: float) -> Scene:
-    """Return the scene of that period (seconds since the epoch). Raise `MomError` if it has no cycles."""
+    """Return the scene of the period (seconds since the epoch). Raise `MomError` if the recording has no cycle in it."""
     recorded_guests: dict[str, _RecordedGuest] = {}
     host_times: list[float] = []
     host_used: list[float] = []
@@ -92,7 +92,8 @@ def scene_of_recording(recording: PastCycles, since: float, until: float) -> Sce
             host_used.append(max(0.0, total - free - held + merged - compressed))
         previous = now
     if begins is None or not total:
-        raise MomError(f"{recording.where} has no cycle in that period", hint="`mom record show` shows the period that it covers")
+        hint = "`mom record show` shows the period that the recording covers"
+        raise MomError(f"{recording.where} has no cycle in that period", hint=hint)
     reserve = min(0.01 * total, 256.0 * 1024)
     loads = [Trace(host_times, [max(0.0, used - reserve) for used in host_used])] if host_times else []
     guests = [_scene(identity, guest, now, min(duplicate, 0.9)) for identity, guest in recorded_guests.items()]
@@ -143,7 +144,7 @@ def _scene(identity: str, recorded: _RecordedGuest, ends: float, duplicate: floa
     kernel, low = kernel_size(recorded.memory), low_watermark(recorded.memory)
     if silent:
         recorded.times, recorded.used = [0.0], [SILENT_SHARE * recorded.size]
-    elif recorded.times[-1] < recorded.last:  # the last value holds to the end, before the trace repeats
+    elif recorded.times[-1] < recorded.last:  # the last value must hold to the guest's end, because traces repeat
         recorded.times.append(recorded.last)
         recorded.used.append(recorded.used[-1])
     # The inverse of `SimulatedGuestMemory.usable`: subtract kernel, high watermark and unusable cache from the used memory.
@@ -171,14 +172,14 @@ def _scene(identity: str, recorded: _RecordedGuest, ends: float, duplicate: floa
 
 
 NEWCOMER: Final = "advised"
-"""Prefix of their names, for patterns in the section `guests`."""
+"""Prefix of the added guests' names. Patterns in the section `guests` of the configuration can match it."""
 
 
 def with_newcomers(scene: Scene, count: int, memory_kib: float | None, seed: int) -> Scene:
     """Return the scene with `count` more guests. Raise `MomError` if no recorded guest has statistics.
 
-    :param memory_kib: memory of each guest; None for that of the recorded guest
-    :param seed: decides which recorded guest each repeats, and the time shift
+    :param memory_kib: memory of each new guest; None for as much as the recorded guest has
+    :param seed: decides which recorded guest each new guest repeats, and with which time shift
     """
     models = [guest for guest in scene.guests if not guest.silent and isinstance(guest.workload.demand, Trace)]
     if not models:

@@ -1,4 +1,4 @@
-"""Scene of a scenario: the seed draws each guest from its group."""
+"""Scene of a scenario. The guests of each group are drawn at random, and the seed makes this repeatable."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ GRAIN: Final = 1024
 """KiB: guests have whole MiB."""
 
 LONGEST_TRACE: Final = 1_000_000
-"""Lines of a trace: ten days of seconds."""
+"""Most lines of a trace: one per second for 11 days."""
 
 OF_GUESTS: Final = frozenset({FaultKind.GUEST_HANGS, FaultKind.STATISTICS_STOP, FaultKind.BALLOON_STUCK})
 
 
 def scene_of(scenario: Scenario, folder: Path, seed: int | None = None) -> Scene:
-    """Draw the scene of a scenario. Raise `MomError` for an invalid trace, or a fault without guests.
+    """Draw the scene of a scenario. Raise `MomError` for an invalid trace, or a fault that affects no guest.
 
-    :param folder: folder of its traces
+    :param folder: folder that relative paths of trace files start from
     :param seed: replaces the scenario's own seed
     """
     number = scenario.seed if seed is None else seed

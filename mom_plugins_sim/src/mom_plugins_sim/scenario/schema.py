@@ -1,4 +1,4 @@
-"""Parts of a scenario. mom checks the whole scenario before the simulation."""
+"""Parts of a scenario. mom checks the whole scenario before it simulates."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def _share(value: object) -> object:
 
 
 Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)]
-"""Share of the guest's memory: `35%`, or 0.35."""
+"""Share, for example of the guest's memory: `35%`, or 0.35."""
 
 
 class ConstantDemand(StrictModel):
     """Programs with constant memory."""
 
     use: Share
-    """Share in use."""
+    """Share of the guest's memory that is in use."""
 
 
 class BurstyDemand(StrictModel):
@@ -71,7 +71,7 @@ class LeakDemand(StrictModel):
     hourly: Share
     """Growth per hour."""
     limit: Share = 0.9
-    """Share at which they restart."""
+    """Share at which the programs restart."""
 
     @model_validator(mode="after")
     def _grows(self) -> LeakDemand:
@@ -99,7 +99,7 @@ class TraceDemand(StrictModel):
     file: str
     """CSV file with the columns `seconds` and `kib`. A relative path starts at the scenario's folder."""
     shift: Annotated[Duration, Field(ge=0)] = 0.0
-    """Largest time shift of a guest, so that guests do not act in step."""
+    """Largest time by which a guest's trace is shifted, at random, so that guests do not act in step."""
 
 
 class RecordedDemand(StrictModel):
@@ -114,7 +114,7 @@ class RecordedDemand(StrictModel):
 
 
 class Demands(StrictModel):
-    """Memory demand of one kind."""
+    """Memory demand. Exactly one of the kinds must be set."""
 
     constant: ConstantDemand | None = None
     """Constant demand."""
@@ -143,7 +143,7 @@ class StatisticsPart(StrictModel):
     """Statistics that guests send."""
 
     period: Annotated[Duration, Field(gt=0)] = 2.0
-    """Time between two statistics."""
+    """Time from one set of statistics to the next."""
     silent: Share = 0.0
     """Share of guests that send no statistics."""
 
@@ -175,21 +175,21 @@ class GroupPart(StrictModel):
     swap: Share = 0.0
     """Swap of the guest, as a share of its memory."""
     workload: Demands
-    """Memory demand of its programs."""
+    """Memory demand of the guest's programs."""
     files: Share = 0.2
-    """Files that the programs read, as a share of its memory."""
+    """Size of the files that the programs read, as a share of the guest's memory."""
     hot: Share = 0.05
-    """Files that the programs read again and again, as a share of its memory."""
+    """Size of the files that the programs read again and again, as a share of the guest's memory."""
     reads: Size = 4 << 20
-    """File reads per second."""
+    """Amount of file data that the programs read per second."""
     cached: Share | None = None
     """Share of the files in the page cache at the start; unset: random, 60 to 100 %."""
     duplicate: Share = 0.15
-    """Share of its memory with content that other guests also have."""
+    """Share of the guest's memory whose content other guests also have."""
     cold: Share = 0.0
-    """Cold memory of its programs, as a share of its memory; at most their base."""
+    """Cold memory of the programs, as a share of the guest's memory; capped at the programs' smallest demand."""
     warms: Annotated[Duration, Field(ge=0)] | None = None
-    """Time when cold memory becomes ordinary memory; unset: never."""
+    """Time at which cold memory becomes ordinary memory; unset: never."""
     touches: Annotated[Size, Field(gt=0)] = TOUCH_BYTES
     """Ordinary memory that the programs touch per second, page by page."""
     small_pieces: Share = SMALL_PIECES
@@ -203,14 +203,14 @@ class GroupPart(StrictModel):
     properties: dict[str, str] = Field(default_factory=dict)
     """Properties from the platform, such as `{flavor: m1.small}`."""
     arrives: Duration | tuple[Duration, Duration] = 0.0
-    """Start time, or the first and last time of a random start."""
+    """Start time, or the earliest and the latest time of a random start."""
     stays: Annotated[Duration, Field(gt=0)] | None = None
     """Lifetime; unset: to the end."""
 
     @model_validator(mode="after")
     def _ranges(self) -> GroupPart:
         if (self.memory is None) != (self.workload.recorded is not None):
-            raise ValueError("set memory, except with the workload `recorded`: its files have the sizes")
+            raise ValueError("set memory, except with the workload `recorded`, whose files contain the sizes")
         for name, value in (("memory", self.memory), ("arrives", self.arrives)):
             if isinstance(value, tuple) and value[0] > value[1]:
                 raise ValueError(f"{name}: the first value must not be larger than the second")
@@ -250,7 +250,7 @@ class HostPart(StrictModel):
 
 
 class FaultPart(StrictModel):
-    """Fault of some guests at some time."""
+    """Fault of guests, of the hypervisor or of a plugin."""
 
     at: Annotated[Duration, Field(ge=0)]
     """Start time."""
@@ -259,7 +259,7 @@ class FaultPart(StrictModel):
     what: Annotated[FaultKind, Field(strict=False)]
     """Kind of fault."""
     guests: str = "*"
-    """Pattern of the affected guests' names."""
+    """Pattern of the affected guests' names, for a fault of guests."""
 
 
 class Scenario(StrictModel):

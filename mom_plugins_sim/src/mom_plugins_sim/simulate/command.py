@@ -20,7 +20,7 @@ from mom_plugins_sim.simulate.run import SETUPS, run_scenario
 @click.command()
 @click.argument("name", metavar="[SCENARIO]", required=False)
 @click.option("--list", "list_them", is_flag=True, help="List the scenarios that come with mom.")
-@click.option("--policy", "policies", multiple=True, type=ExistingPath(), metavar="FILE|FOLDER", help="Policies besides the defaults.")
+@click.option("--policy", "policies", multiple=True, type=ExistingPath(), metavar="FILE|FOLDER", help="Policies added to the defaults.")
 @click.option("--compare", nargs=2, metavar="A B", help="Compare A and B: policies, 'defaults', 'credit', 'no-offload' or 'nothing'.")
 @click.option("--hours", type=FiniteRange(0.01, 24 * 365), help="Simulated time.  [default: the scenario's]")
 @click.option("--seed", type=int, help="Seed of the random guests.  [default: the scenario's]")
@@ -83,7 +83,7 @@ def simulate(
 
 
 def _policy(name: str) -> Path:
-    """Check policies before the first run, which may take minutes."""
+    """Return the path of policies. Check it before the first run, because a run may take minutes."""
     path = Path(name)
     if not path.exists():
         names = ", ".join(SETUPS)

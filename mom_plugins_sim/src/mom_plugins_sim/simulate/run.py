@@ -19,8 +19,13 @@ SETUPS: Final[Mapping[str, SimulationSetup]] = {
     "no-offload": SimulationSetup("no-offload", plugins={name: {} for name in SimulationSetup.CONTROLLERS}),
     "credit": SimulationSetup("credit", plugins={**{name: {} for name in SimulationSetup.CONTROLLERS}, "cgroup": {"credit": True}}),
 }
-"""Names that `--compare` accepts besides policies. `nothing`: mom only observes. `no-offload`: cold memory never goes to swap.
-`credit`: like `no-offload`, and mom limits guests' growth while they could exhaust the host."""
+"""Names that `--compare` accepts besides policies.
+
+- `nothing`: mom only observes.
+- `defaults`: the default policies.
+- `no-offload`: like `defaults`, but mom moves no cold memory to swap.
+- `credit`: like `no-offload`, and mom limits guests' growth while they could exhaust the host.
+"""
 
 
 def run_scenario(
@@ -40,7 +45,7 @@ def run_scenario(
 
 
 def plugins_of(scenario: Scenario, setup: SimulationSetup) -> Mapping[str, Mapping[str, Value]]:
-    """Return a setup's plugins with settings. Service classes add `sla`."""
+    """Return the setup's plugins with their settings. Add the `sla` plugin if the scenario uses service classes."""
     usual = (*SimulationSetup.CONTROLLERS, *([OFFLOADER] if scenario.host.zram else ()))
     plugins = setup.plugins if setup.plugins is not None else {name: {} for name in usual}
     if not scenario.classes and all(group.sold_as is None for group in scenario.guests.values()):
