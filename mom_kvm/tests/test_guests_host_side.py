@@ -8,7 +8,7 @@ import pytest
 from smaps_texts import mapping, ram
 
 from mom_core import Value
-from mom_kvm import Hierarchies, HostSide, cgroups_of
+from mom_kvm import Hierarchies, HostSide
 from mom_kvm.guest_cgroup import Cgroups, CpuCounters
 from mom_kvm.qemu_process import MappedMemory
 
@@ -26,8 +26,13 @@ class HostFiles:
     def __post_init__(self) -> None:
         (self.root / "pids").mkdir()
         (self.root / "sys/fs/cgroup").mkdir(parents=True)
-        (self.root / "sys/fs/cgroup/cgroup.controllers").write_text("cpu memory\n")
+        v1 = (f"32 24 0:29 / /sys/fs/cgroup/{name} rw - cgroup cgroup rw,{name}" for name in ("memory", "cpu,cpuacct"))
+        self.mount("31 24 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw", *v1)
         self.side = HostSide(self.found, self.root, lambda: self.now)
+
+    def mount(self, *lines: str) -> None:
+        (self.root / "proc/self").mkdir(parents=True, exist_ok=True)
+        (self.root / "proc/self/mountinfo").write_text("\n".join(lines) + "\n")
 
     def found(self, name: str, uuid: str) -> int | None:
         """As a hypervisor finds it: only a process that runs this guest counts."""
@@ -174,7 +179,12 @@ def test_where_cgroups_are_of_both_versions_each_is_found(tmp_path: Path) -> Non
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "unified/a/memory.pressure").write_text(PRESSURE)
     (tmp_path / "cpuacct/a/cpuacct.usage").write_text("3000000000\n")
-    groups = Cgroups(tmp_path, Hierarchies(tmp_path))
+    (tmp_path / "proc/self").mkdir(parents=True)
+    v1 = "32 24 0:29 / /cpuacct rw - cgroup cgroup rw,cpuacct"
+    (tmp_path / "proc/self/mountinfo").write_text(f"31 24 0:28 / /unified rw - cgroup2 cgroup2 rw\n{v1}\n")
+    hierarchies = Hierarchies(tmp_path)
+    hierarchies.refresh()
+    groups = Cgroups(hierarchies)
     own = {"": "/a", "cpuacct": "/a"}
     assert groups.pressure(own) == {"memory_some": 12.34, "memory_full": 5.0}
     assert groups.cpu(own) == CpuCounters(3.0, None)
@@ -261,7 +271,7 @@ def test_memory_of_qemu_itself_is_measured_without_huge_pages_and_again_when_the
 def test_no_group_is_named_so_that_it_passes_for_another_guests(tmp_path: Path, line_break: str) -> None:
     path = f"/machine.slice/own{line_break}0::{SCOPE}"
     (tmp_path / "cgroup").write_bytes(f"0::{path}\n".encode())
-    assert cgroups_of(str(tmp_path)) == {"": path}
+    assert Hierarchies.paths_of(str(tmp_path)) == {"": path}
 
 
 CONTAINER = (
@@ -322,15 +332,14 @@ def test_room_that_a_guest_has_used_up_since_the_last_close_look_is_not_told(hos
 
 
 def test_from_within_a_container_groups_are_seen_where_the_hosts_are_mounted_into_it(host: HostFiles) -> None:
-    inside = "31 24 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
-    hosts = "40 24 0:28 /../.. /host/cgroup rw - cgroup2 cgroup2 rw\n"
-    (host.root / "proc/self").mkdir(parents=True)
-    (host.root / "proc/self/mountinfo").write_text(inside)
+    inside = "31 24 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw"
+    hosts = "40 24 0:28 /../.. /host/cgroup rw - cgroup2 cgroup2 rw"
+    host.mount(inside)
     path = "/../.." + CGROUPFS
     host.process(4711, group=f"0::{path}")
     host.follow("web")
     assert host.properties == {"pid": 4711}, "its group is not seen from here"
-    (host.root / "proc/self/mountinfo").write_text(inside + hosts)
+    host.mount(inside, hosts)
     folder = host.root / "host/cgroup" / CGROUPFS.lstrip("/")
     folder.mkdir(parents=True)
     (folder / "cgroup.procs").write_text("20\n4711\n")

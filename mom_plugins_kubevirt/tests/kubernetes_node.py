@@ -31,6 +31,8 @@ class Node:
         folder = self.root / "sys/fs/cgroup" / self.group(uid, group).lstrip("/")
         folder.mkdir(parents=True)
         (self.root / "sys/fs/cgroup/cgroup.controllers").write_text("memory\n")
+        (self.root / "proc/self").mkdir(parents=True, exist_ok=True)
+        (self.root / "proc/self/mountinfo").write_text("31 24 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n")
         if named:
             (self.logs / f"{namespace}_{name}_{uid}").mkdir(parents=True)
         return uid

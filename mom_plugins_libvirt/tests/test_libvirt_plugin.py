@@ -127,7 +127,7 @@ def test_the_doctor_gives_each_trouble_its_cure(make_plugin, libvirtd):
     bare.model, off.period, silent.statistics = "none", 0, {}
     findings = list(make_plugin(stats_period="0s").mom_doctor())
     text = {finding.severity: "\n".join(f.message for f in findings if f.severity is finding.severity) for finding in findings}
-    assert "4 guests active" in text[Severity.OK]
+    assert "4 active guests" in text[Severity.OK]
     assert "bare" in text[Severity.WARNING]
     assert "off" in text[Severity.WARNING]
     assert "silent\\nguest" in text[Severity.WARNING]

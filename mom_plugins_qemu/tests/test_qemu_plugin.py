@@ -69,7 +69,7 @@ def test_doctor_says_what_answers_and_what_does_not(make: Make, host: FakeHost) 
     of(plugin).guests()
     hanging.hangs = True
     said = {(finding.severity, finding.subject): finding.message for finding in plugin.mom_doctor()}
-    assert said[Severity.OK, "qemu"] == "2 guests of 3 answer on their monitors"
+    assert said[Severity.OK, "qemu"] == "2 of 3 guests answer on their monitors"
     assert said[Severity.WARNING, "monitor"] == "1 guest left alone: hanging: its monitor is used by another client, or has hung"
     assert said[Severity.WARNING, "balloon device"] == "1 guest without: bare"
 

@@ -40,8 +40,9 @@ from mom_core import (
 )
 from mom_core.testing import snapshot
 from mom_devkit import FakeGuest, HandClock, apply_decisions, put_back
-from mom_kvm import Destination, EvictionField, GuestMoves, GuestState, HostDrain, Promises
+from mom_kvm import Destination, GuestMoves, GuestState, HostDrain, Promises
 from mom_plugins_sla import EvictionPlugin
+from mom_plugins_sla.eviction.field_names import EvictionField
 from mom_plugins_sla.eviction.jobs import FORM, TITLE, Job
 from mom_plugins_sla.eviction.requests import request
 from mom_plugins_sla.eviction.settings import EvictionSettings

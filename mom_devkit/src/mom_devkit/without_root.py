@@ -18,7 +18,7 @@ from unittest.mock import patch
 
 import mom_helper
 from mom_devkit.patience import wait_until
-from mom_kvm import HELPER_SOCKET_VARIABLE, Helper, Hierarchies
+from mom_kvm import Helper, Hierarchies
 
 USER: Final = "nobody"
 """mom's user, which every host has."""
@@ -35,7 +35,7 @@ class HelperProcess:
     :param groups: plain files in place of control groups (v2); None for the kernel's groups
     """
 
-    _variable = HELPER_SOCKET_VARIABLE
+    _variable: str = Helper.SOCKET_VARIABLE
 
     def __init__(self, declarations: str, groups: Path | None = None, user: str = USER) -> None:
         self._groups, self._user = groups, user

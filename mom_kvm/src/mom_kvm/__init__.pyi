@@ -26,7 +26,6 @@ from .hypervisors import (
     UNDESCRIBED as UNDESCRIBED,
     capable as capable,
     listed_guests as listed_guests,
-    read_together as read_together,
     set_each as set_each,
     tune_named as tune_named,
 )
@@ -50,11 +49,10 @@ from .kernel_files import (
 )
 from .knobs import Knob as Knob, KnobPlugin as KnobPlugin, helper_declaration as helper_declaration
 from .late_hooks import late_hook as late_hook
-from .root_helper import HELPER_SOCKET_VARIABLE as HELPER_SOCKET_VARIABLE, Helper as Helper
+from .root_helper import Helper as Helper
 from .run_summary import RunSummary as RunSummary
 from .services.admission import Admission as Admission, Admissions as Admissions, ClassFiles as ClassFiles, Donor as Donor
 from .services.eviction import (
-    EvictionField as EvictionField,
     GuestMoves as GuestMoves,
     HostDrain as HostDrain,
     MovePreparation as MovePreparation,
@@ -108,13 +106,12 @@ from .sockets import (
     connect_to_guest as connect_to_guest,
     listen as listen,
 )
-from .doctor import Cures as Cures, count_of as count_of, examined as examined, told as told
-from .fields import GuestField as GuestField, guest_fields as guest_fields, host_fields as host_fields
-from .guest_cgroup import cgroups_of as cgroups_of, pressure_in as pressure_in
+from .doctor import Cures as Cures
+from .fields import GuestField as GuestField, guest_fields as guest_fields
 from .host_side import HostSide as HostSide
 from .plugin_of_guests import PluginOfGuests as PluginOfGuests
-from .qemu_process import largest_kib as largest_kib, times_of as times_of
 from .seen_guests import Resizes as Resizes
 from .seen_guests import SeenGuest as SeenGuest, SeenGuests as SeenGuests
-from .statistics import Record as Record, convert as convert
+from .statistics import convert as convert
 from .watch import WatchedMemory as WatchedMemory, TAKEN_KIB as TAKEN_KIB, why_wake as why_wake
+from .doctor import named_guests as named_guests

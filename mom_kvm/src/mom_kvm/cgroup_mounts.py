@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -19,6 +20,8 @@ _MOST_SEARCHED: Final = 20_000
 """Groups searched, at most: ten times as many as on the largest node."""
 
 _PROCESSES_BYTES: Final = 256 << 10
+
+_CGROUP_BYTES: Final = 16 << 10
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
@@ -49,6 +52,19 @@ def mounts_in(mountinfo: str) -> list[Mount]:
     return mounts
 
 
+@lru_cache(maxsize=1024)  # read again in each sample, and nearly always the same
+def _paths(content: bytes) -> Mapping[str, str]:
+    paths: dict[str, str] = {}
+    for line in content.decode(errors="surrogateescape").split("\n"):  # a group's name may contain other line breaks
+        _, _, line_end = line.partition(":")
+        controllers, colon, path = line_end.partition(":")
+        if not colon or not path.startswith("/") or controllers.startswith("name="):
+            continue
+        for controller in controllers.split(","):
+            paths[controller] = path.removesuffix("/emulator").removesuffix("/libvirt")
+    return paths
+
+
 class Hierarchies:
     """Mounted cgroup hierarchies.
 
@@ -65,6 +81,14 @@ class Hierarchies:
         self._until = 0.0
         self._own: dict[str, Sequence[str]] = {}
         self.mounts: Sequence[Mount] = ()
+
+    @staticmethod
+    def paths_of(process: str) -> Mapping[str, str]:
+        """Return the process's groups above libvirt's subgroups, keyed by controller. Empty if the process has exited.
+
+        :param process: its folder in /proc
+        """
+        return _paths(read_kernel_file(f"{process}/cgroup", _CGROUP_BYTES))
 
     def keep_fresh(self) -> None:
         """Read mounts older than `BELIEVED_SECONDS` again."""

@@ -36,44 +36,49 @@ class Cures(NamedTuple):
     autodeflate: str = ""
     unmerged: str = ""
 
+    def examine(
+        self, hypervisor: ReportingHypervisor, listed: Sequence[Guest], guests: Sequence[SeenGuest], *, acts: bool, stats_period: float
+    ) -> Iterable[Finding]:
+        """Yield findings about devices and unreadable descriptions.
 
-def examined(
+        :param listed: all guests
+        :param guests: the guests to examine
+        :param acts: mom may change settings
+        :param stats_period: in seconds
+        """
+        return _examined(hypervisor, listed, guests, self, acts=acts, stats_period=stats_period)
+
+
+def _examined(
     hypervisor: ReportingHypervisor, listed: Sequence[Guest], guests: Sequence[SeenGuest], cures: Cures, *, acts: bool, stats_period: float
 ) -> Iterable[Finding]:
-    """Yield findings about devices and unreadable descriptions.
-
-    :param listed: all guests
-    :param guests: the guests to examine
-    :param acts: mom may change settings
-    :param stats_period: in seconds
-    """
     fields = hypervisor.fields(listed)
     for reason in dict.fromkeys(guest.garbled for guest in guests if guest.garbled):
         garbled = [guest.name for guest in guests if guest.garbled == reason]
-        text = f"{told(garbled, ' with an invalid description')}: {reason}; mom does not change their balloons"
+        text = f"{named_guests(garbled, ' with an invalid description')}: {reason}; mom does not change their balloons"
         yield Finding(Severity.WARNING, "description", text, "check the description: virsh dumpxml GUEST")
     guests = [guest for guest in guests if guest.description is not None]
     without = [guest.name for guest in guests if not guest.balloon]
     if without:
-        yield Finding(Severity.WARNING, "balloon device", told(without, " without"), cures.balloon)
+        yield Finding(Severity.WARNING, "balloon device", named_guests(without, " without"), cures.balloon)
     for reason in dict.fromkeys(guest.pinned for guest in guests if guest.pinned):
         pinned = [guest.name for guest in guests if guest.pinned == reason]
-        yield Finding(Severity.OK, "pinned memory", f"{told(pinned, ' with a fixed size')}: {reason}")
+        yield Finding(Severity.OK, "pinned memory", f"{named_guests(pinned, ' with a fixed size')}: {reason}")
     off = [guest.name for guest in guests if guest.balloon and not guest.period]
     if off and stats_period and acts:
-        text = f"off for {told(off)}; when mom acts, it switches them on, with a period of {format_duration(stats_period)}"
+        text = f"off for {named_guests(off)}; when mom acts, it switches them on, with a period of {format_duration(stats_period)}"
         cure = cures.statistics.format(max(1, round(stats_period)))
         yield Finding(Severity.OK, "guest statistics", text, cure and f"to have statistics while mom only observes: {cure}")
     elif off:
         cure = f"set stats_period of the {cures.plugin} plugin" + (f", or {cures.statistics.format(2)}" if cures.statistics else "")
-        yield Finding(Severity.WARNING, "guest statistics", f"off for {told(off)}", cure)
+        yield Finding(Severity.WARNING, "guest statistics", f"off for {named_guests(off)}", cure)
     workable = [(guest.name, fields.get(guest.id, {})) for guest in guests if guest.balloon and not (guest.pinned or guest.without_balloon)]
     yield from _could_have(workable, cures.reporting, cures.autodeflate)
     yield from _in_huge_pages([(guest.name, fields.get(guest.id, {})) for guest in guests], hypervisor.huge_pages, cures.unmerged)
     waiting = [guest.name for guest in guests if guest.reports and not guest.fresh]
     if waiting:
         cure = "unless the guests are booting or paused, load virtio_balloon (Windows: the balloon driver and service of virtio-win)"
-        yield Finding(Severity.WARNING, "guest statistics", told(waiting, " without an answer"), cure)
+        yield Finding(Severity.WARNING, "guest statistics", named_guests(waiting, " without an answer"), cure)
 
 
 def _could_have(guests: Sequence[NamedFields], reporting_by: str, autodeflate_by: str) -> Iterable[Finding]:
@@ -84,12 +89,12 @@ def _could_have(guests: Sequence[NamedFields], reporting_by: str, autodeflate_by
         now = f"; these guests hold up to {held_kib >> 10} MiB of freed memory" if held_kib >= _WORTH_MENTION_KIB else ""
         gain = f"with it, memory that a guest frees returns to the host (of 450 MiB, about 420 MiB in 10 s){now}"
         cure = f"to enable it: {reporting_by}; takes effect at the guest's next start; needs QEMU 5.1, and Linux 5.7 in the guest"
-        yield Finding(Severity.OK, "free page reporting", f"off for {told([name for name, _ in silent])}; {gain}", cure)
+        yield Finding(Severity.OK, "free page reporting", f"off for {named_guests([name for name, _ in silent])}; {gain}", cure)
     stiff = [guest for guest in guests if guest[1].get(GuestField.AUTODEFLATE) == 0]
     if stiff and autodeflate_by:
         gain = "with it, the balloon deflates within a second when the guest runs out of memory, and no program is killed"
         cure = f"to enable it: {autodeflate_by}; takes effect at the guest's next start; not for guests that must never exceed mom's size"
-        yield Finding(Severity.OK, "autodeflate", f"off for {told([name for name, _ in stiff])}; {gain}", cure)
+        yield Finding(Severity.OK, "autodeflate", f"off for {named_guests([name for name, _ in stiff])}; {gain}", cure)
 
 
 def _in_huge_pages(guests: Sequence[NamedFields], mode: str, unmerged_by: str) -> Iterable[Finding]:
@@ -102,7 +107,7 @@ def _in_huge_pages(guests: Sequence[NamedFields], mode: str, unmerged_by: str) -
     if mode == NEVER or not sizes:
         return
     share = 100 * min(1.0, sum(huge for huge, _ in sizes) / sum(held for _, held in sizes))
-    text = f"{share:.0f} % of the resident memory of {count_of(sizes)} is in transparent huge pages (the host's setting is {mode})"
+    text = f"{share:.0f} % of the resident memory of {_count_of(sizes)} is in transparent huge pages (the host's setting is {mode})"
     yield Finding(Severity.OK, "huge pages", text, _REBUILT_BY if share < _MOSTLY_HUGE else "")
     merged_kib = sum(as_number(fields.get("host_ksm_merged")) or 0 for _, fields in guests)
     if merged_kib >= _WORTH_MENTION_KIB:
@@ -119,11 +124,10 @@ def _held_for_nothing(fields: Mapping[str, Value]) -> int:
     return max(0, min(unused, rss - (size - unused)))
 
 
-def count_of(guests: Sequence[object]) -> str:
-    """Return the number of guests in words."""
+def _count_of(guests: Sequence[object]) -> str:
     return f"{len(guests)} guest" + ("" if len(guests) == 1 else "s")
 
 
-def told(names: Sequence[str], how: str = "") -> str:
+def named_guests(names: Sequence[str], how: str = "") -> str:
     """Return guests' number, state, and some names."""
-    return f"{count_of(names)}{how}: {first_names(names)}"
+    return f"{_count_of(names)}{how}: {first_names(names)}"

@@ -110,12 +110,3 @@ def guest_fields(source: Callable[[str], str]) -> tuple[FieldSpec, ...]:
     :param source: returns the source of a record's entry, such as `balloon.current`
     """
     return tuple(FieldSpec(name, unit, Scope.GUEST, description, source(record)) for name, unit, description, record in _SAID) + _SEEN
-
-
-def host_fields(source: Callable[[str], str]) -> tuple[FieldSpec, ...]:
-    """Return the host's fields. `source` as in `guest_fields`."""
-    silent, distrusted = source("balloon.last-update"), source("balloon.*")
-    return (
-        FieldSpec("guests_silent", Unit.COUNT, Scope.HOST, "guests whose balloon driver does not answer", silent),
-        FieldSpec("guests_distrusted", Unit.COUNT, Scope.HOST, "guests that report impossible statistics", distrusted),
-    )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from functools import lru_cache
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from mom_kvm.cgroup_mounts import Hierarchies
@@ -78,7 +76,6 @@ def kib_in(file: str) -> int | None:
     return int(text) >> 10 if text.isdigit() and len(text) < 20 else None
 
 
-_CGROUP_BYTES = 16 << 10
 _FILE_BYTES = 4096
 
 _IN_POD = re.compile(r"pod[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}(?:\.slice)?/.")
@@ -95,40 +92,11 @@ class CpuCounters(NamedTuple):
     throttled: float | None
 
 
-def cgroups_of(process: str) -> Mapping[str, str]:
-    """Return the guest's groups above libvirt's subgroups, keyed by controller. Empty if the process has exited.
-
-    :param process: its folder in /proc
-    """
-    return _paths(read_kernel_file(f"{process}/cgroup", _CGROUP_BYTES))
-
-
-@lru_cache(maxsize=1024)  # read again in each sample, and nearly always the same
-def _paths(content: bytes) -> Mapping[str, str]:
-    paths: dict[str, str] = {}
-    for line in content.decode(errors="surrogateescape").split("\n"):  # a group's name may contain other line breaks
-        _, _, line_end = line.partition(":")
-        controllers, colon, path = line_end.partition(":")
-        if not colon or not path.startswith("/") or controllers.startswith("name="):
-            continue
-        for controller in controllers.split(","):
-            paths[controller] = path.removesuffix("/emulator").removesuffix("/libvirt")
-    return paths
-
-
 class Cgroups:
-    """Groups below a folder such as /sys/fs/cgroup."""
+    """Groups of guests, with paths as in /proc/PID/cgroup."""
 
-    def __init__(self, root: Path, hierarchies: Hierarchies) -> None:
-        self._root = str(root)
-        self._unified = str(root if (root / "cgroup.controllers").exists() else root / "unified")
+    def __init__(self, hierarchies: Hierarchies) -> None:
         self._hierarchies = hierarchies
-
-    def folder(self, controller: str, path: str) -> str:
-        """Return a group's folder; empty if not reachable."""
-        if ".." in path.split("/"):
-            return self._hierarchies.folder(controller, path) or ""
-        return (self._unified if controller == Hierarchies.UNIFIED else f"{self._root}/{controller}") + path
 
     def own(self, pid: int, groups: Mapping[str, str], guests: Collection[int] = ()) -> dict[str, str]:
         """Return the groups that belong to this guest alone, also its pod's container in Kubernetes.
@@ -138,8 +106,8 @@ class Cgroups:
         return {controller: path for controller, path in groups.items() if self._is_own(controller, path, pid, guests)}
 
     def _is_own(self, controller: str, path: str, pid: int, guests: Collection[int]) -> bool:
-        name, folder = path.rpartition("/")[2], self.folder(controller, path)
-        if not name or not folder:
+        name, folder = path.rpartition("/")[2], self._hierarchies.folder(controller, path)
+        if not name or folder is None:
             return False
         if name.endswith(".libvirt-qemu") or (name.startswith("machine-qemu") and name.endswith(".scope")):
             return True
@@ -153,15 +121,13 @@ class Cgroups:
     def limit(self, groups: Mapping[str, str]) -> GroupLimit | None:
         """Return the tightest memory limit, also of shared groups; None without a visible limit."""
         path = groups.get(Hierarchies.UNIFIED, "/")
-        folder = "" if path == "/" else self.folder(Hierarchies.UNIFIED, path)
-        if not folder:
-            return None
-        top = self._hierarchies.top(Hierarchies.UNIFIED) if ".." in path.split("/") else self._unified
-        return GroupLimit.of_memory(folder, top or self._unified)
+        folder, top = self._hierarchies.folder(Hierarchies.UNIFIED, path), self._hierarchies.top(Hierarchies.UNIFIED)
+        return None if path == "/" or folder is None or top is None else GroupLimit.of_memory(folder, top)
 
     def pressure(self, own: Mapping[str, str]) -> dict[str, float]:
-        """Return the group's pressure, like `pressure_in`."""
-        return pressure_in(self.folder(Hierarchies.UNIFIED, own[Hierarchies.UNIFIED])) if Hierarchies.UNIFIED in own else {}
+        """Return the group's pressure, like `Pressure.averages`."""
+        folder = self._folder(Hierarchies.UNIFIED, own)
+        return {} if folder is None else Pressure.averages(folder)
 
     def cpu(self, own: Mapping[str, str]) -> CpuCounters:
         """Return the group's CPU time."""
@@ -169,8 +135,8 @@ class Cgroups:
         used, throttled = _whole(counts.get(b"usage_usec")), _whole(counts.get(b"throttled_usec"))
         if used is not None:
             return CpuCounters(used / 1e6, None if throttled is None else throttled / 1e6)
-        if "cpuacct" in own:
-            used = _whole(read_kernel_file(f"{self.folder('cpuacct', own['cpuacct'])}/cpuacct.usage", _FILE_BYTES).strip())
+        if (folder := self._folder("cpuacct", own)) is not None:
+            used = _whole(read_kernel_file(f"{folder}/cpuacct.usage", _FILE_BYTES).strip())
         return CpuCounters(None if used is None else used / 1e9, None)
 
     def huge_kib(self, own: Mapping[str, str]) -> int | None:
@@ -182,16 +148,12 @@ class Cgroups:
         return None if anonymous is None else (anonymous + (shared or 0)) >> 10
 
     def _counts(self, controller: str, own: Mapping[str, str], file: str) -> dict[bytes, bytes]:
-        if controller not in own:
-            return {}
-        lines = read_kernel_file(f"{self.folder(controller, own[controller])}/{file}").splitlines()
+        folder = self._folder(controller, own)
+        lines = [] if folder is None else read_kernel_file(f"{folder}/{file}").splitlines()
         return dict(line.split(b" ", 1) for line in lines if b" " in line)
 
-
-def pressure_in(folder: str) -> dict[str, float]:
-    """Return a group's pressure (avg10), keyed by `RESOURCE_some` and `RESOURCE_full`."""
-    read = ((resource, Pressure.parse(read_kernel_file(f"{folder}/{resource}.pressure"))) for resource in ("memory", "cpu", "io"))
-    return {f"{resource}_{kind}": pressure.avg10 for resource, kinds in read for kind, pressure in kinds.items()}
+    def _folder(self, controller: str, own: Mapping[str, str]) -> str | None:
+        return self._hierarchies.folder(controller, own[controller]) if controller in own else None
 
 
 def _whole(text: bytes | None) -> int | None:

@@ -11,9 +11,9 @@ from typing import Final
 from mom_core import Value
 from mom_kvm.cgroup_mounts import Hierarchies
 from mom_kvm.fields import GuestField
-from mom_kvm.guest_cgroup import Cgroups, cgroups_of
+from mom_kvm.guest_cgroup import Cgroups
 from mom_kvm.kernel_files import ProcessStat, read_kernel_file
-from mom_kvm.qemu_process import MergedPages, TableWalk, TableWalks, swapped_kib, times_of
+from mom_kvm.qemu_process import MergedPages, TableWalk, TableWalks, swapped_kib
 from mom_kvm.statistics import UNKNOWN_RATE, GrowthRate
 
 NEVER: Final = "never"
@@ -67,7 +67,7 @@ class HostSide:
         self._root = root
         self._proc = root / "proc"
         self._hierarchies = Hierarchies(root)
-        self._cgroups = Cgroups(root / "sys/fs/cgroup", self._hierarchies)
+        self._cgroups = Cgroups(self._hierarchies)
         self.huge_pages = ""
         """Mode of transparent huge pages at the last sample: `always`, `madvise` or `never`; empty if unknown."""
         self._walks = TableWalks(monotonic)
@@ -93,7 +93,7 @@ class HostSide:
 
     def _search(self, process: _Process, uuid: str, now: float) -> None:
         pid = self._find(process.name, uuid)
-        times = None if pid is None else times_of(f"{self._proc}/{pid}")
+        times = None if pid is None else ProcessStat.running(f"{self._proc}/{pid}")
         if pid is None or times is None:
             process.search_at = now + process.search_after
             process.search_after = min(2 * process.search_after, _LAST_SEARCH_SECONDS)
@@ -102,7 +102,7 @@ class HostSide:
         process.pid, process.started, process.walk, process.merged = pid, times.started, TableWalk(folder), MergedPages(folder)
         process.search_at, process.search_after = now, _FIRST_SEARCH_SECONDS
         self._pids.add(pid)
-        process.cgroups = self._cgroups.own(pid, cgroups_of(f"{self._proc}/{pid}"), self._pids)
+        process.cgroups = self._cgroups.own(pid, Hierarchies.paths_of(f"{self._proc}/{pid}"), self._pids)
 
     def properties(self, uuid: str) -> dict[str, Value]:
         """Return `pid`, and the guest's own groups, keyed by controller (`cgroups`)."""
@@ -152,7 +152,7 @@ class HostSide:
 
     def _fields_of(self, uuid: str, process: _Process, close: bool, now: float) -> dict[str, Value]:
         folder = f"{self._proc}/{process.pid}"
-        times, before = times_of(folder), process.times
+        times, before = ProcessStat.running(folder), process.times
         if times is None or times.started != process.started:  # the process has exited, and another process may have its pid
             process.merged.close()
             self._processes[uuid] = _Process(process.start, process.name)
@@ -174,7 +174,7 @@ class HostSide:
         return fields
 
     def _looked_closely(self, process: _Process, folder: str, now: float) -> dict[str, Value]:
-        groups = cgroups_of(folder)
+        groups = Hierarchies.paths_of(folder)
         process.cgroups = self._cgroups.own(process.pid, groups, self._pids)  # an operator may have moved the process
         limit = self._cgroups.limit(groups)
         may_read = process.merged.is_open or self._monotonic() < self._opens_until

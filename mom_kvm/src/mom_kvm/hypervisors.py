@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, TypeVar, cast
 
@@ -60,24 +60,6 @@ def tune_named(guest: Entity, kind: str, name: str, tunes: Iterable[Tune]) -> Tu
         has = f"; it has {', '.join(map(printable, by_name))}" if by_name else ""
         raise NotSupported(f"{guest} has no {kind} {printable(name)}{has}")
     return by_name[name]
-
-
-def read_together(
-    targets: Sequence[Target], readers: Iterable[tuple[Collection[str], Callable[[Sequence[Entity]], Mapping[str, Mapping[str, Value]]]]]
-) -> dict[Target, Value | HypervisorError]:
-    """Read several controls for `mom_read`.
-
-    :param readers: names of controls, and a function that returns values, keyed by entity id and control
-    """
-    results: dict[Target, Value | HypervisorError] = {}
-    for controls, read in readers:
-        due = [target for target in targets if target.control in controls]
-        try:
-            values = read(list({target.entity.id: target.entity for target in due}.values())) if due else {}
-            results |= {target: values.get(target.entity.id, {}).get(target.control) for target in due}
-        except HypervisorError as error:
-            results |= dict.fromkeys(due, error)
-    return results
 
 
 def set_each(changes: Iterable[Change], set_one: Callable[[Change], object]) -> dict[Target, HypervisorError]:

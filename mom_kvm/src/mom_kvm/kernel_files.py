@@ -33,7 +33,7 @@ _RANGE: Final = re.compile(r"(\^?)([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _HIGHEST_NUMBER: Final = 8191
 """Kernels support at most 8192 CPUs and 1024 nodes."""
 
-_MEMORY_LINE: Final = re.compile(rb"^([A-Za-z_()0-9]+): +([0-9]{1,18})(?: kB)?$", re.MULTILINE)
+_MEMORY_LINE: Final = re.compile(rb"^([A-Za-z_()0-9]+):[ \t]+([0-9]{1,18})(?: kB)?$", re.MULTILINE)
 _SWAP_AREA: Final = re.compile(rb"^\S+[ \t]+(?:partition|file)[ \t]+[0-9]+[ \t]+([0-9]{1,18})[ \t]+-?[0-9]+$", re.MULTILINE)
 """Used KiB of one area in /proc/swaps."""
 
@@ -301,6 +301,12 @@ class Pressure(NamedTuple):
                 found[kind.decode()] = cls(avg10, avg60, avg300, int(total))
         return found
 
+    @classmethod
+    def averages(cls, folder: str) -> dict[str, float]:
+        """Return a group's pressure (avg10), keyed by `RESOURCE_some` and `RESOURCE_full`."""
+        read = ((resource, cls.parse(read_kernel_file(f"{folder}/{resource}.pressure"))) for resource in ("memory", "cpu", "io"))
+        return {f"{resource}_{kind}": pressure.avg10 for resource, kinds in read for kind, pressure in kinds.items()}
+
 
 def pid_of(guest: Guest) -> int | None:
     """Return QEMU's pid; None if unknown."""
@@ -348,6 +354,24 @@ class ProcessStat(NamedTuple):
     def of(cls, process: Path | str) -> ProcessStat | None:
         """Return the process of this folder; None if there is no such process."""
         return cls.parse(read_kernel_file(f"{process}/stat"))
+
+    @classmethod
+    def running(cls, process: Path | str) -> ProcessStat | None:
+        """Return the process like `of`; None also for one that has ended and is not reaped yet."""
+        stat = cls.of(process)
+        return None if stat is None or stat.state in {"Z", "X"} else stat
+
+    @staticmethod
+    def sizes(process: Path | str) -> dict[str, int]:
+        """Return the lines of its status file that are sizes (such as `VmSwap`, in KiB) or counts, keyed by name."""
+        return parse_meminfo(read_kernel_file(f"{process}/status"))
+
+    @staticmethod
+    def mapped_kib(process: Path | str, host_kib: int | None) -> int:
+        """Return its mapped memory, at most the host's memory; 0 if unreadable."""
+        pages = read_kernel_file(f"{process}/statm").partition(b" ")[0]
+        mapped = int(pages) * PAGE_KIB if pages.isdigit() else 0
+        return mapped if host_kib is None else min(mapped, host_kib)
 
     @classmethod
     def parse(cls, content: bytes) -> ProcessStat | None:

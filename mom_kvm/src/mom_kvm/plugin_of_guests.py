@@ -16,6 +16,7 @@ from mom_core import (
     Declaration,
     Duration,
     Entity,
+    FieldSpec,
     Finding,
     Guest,
     Hypervisor,
@@ -122,10 +123,14 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare the statistics period."""
+        """Declare the statistics period, and the number of unreliable guests."""
         description = f"period of the guest's balloon statistics, up to {_LONGEST_PERIOD_SECONDS} s; 0: off"
         # No bounds: mom would raise a negative period to 0, which means never. `mom_write` refuses it.
-        return (ControlSpec(GuestField.PERIOD, Unit.SECONDS, Scope.GUEST, description, GuestField.PERIOD),)
+        return (
+            ControlSpec(GuestField.PERIOD, Unit.SECONDS, Scope.GUEST, description, GuestField.PERIOD),
+            FieldSpec("guests_silent", Unit.COUNT, Scope.HOST, "guests whose balloon driver does not answer", "guests' statistics"),
+            FieldSpec("guests_distrusted", Unit.COUNT, Scope.HOST, "guests that report impossible statistics", "guests' statistics"),
+        )
 
     @hookimpl
     def mom_hypervisor(self) -> Hypervisor | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from mom_core import Value
-from mom_kvm.kernel_files import PAGE_KIB, ProcessStat, open_process_file, read_kernel_file, read_process_file
+from mom_kvm.kernel_files import PAGE_KIB, ProcessStat, open_process_file, read_process_file
 
 _WALKS_SECONDS: Final = 0.02
 """Time for page-table walks in each sample. A GiB takes 3 ms in huge pages, 15 to 40 ms in small pages (benchmarks/hugepages). The text of
@@ -161,29 +161,10 @@ class Merged(NamedTuple):
     profit_kib: int | None
 
 
-def times_of(process: str) -> ProcessStat | None:
-    """Return the counters; None if the process has exited or is unreadable."""
-    stat = ProcessStat.of(process)
-    return None if stat is None or stat.state in {"Z", "X"} else stat
-
-
 def swapped_kib(process: str) -> int | None:
     """Return KiB in the host's swap; None if unreadable, or if memory is shared (not in VmSwap)."""
-    content = read_kernel_file(f"{process}/status", _STAT_BYTES)
-    return None if (_kib(content, b"RssShmem") or 0) >= _SHARED_KIB else _kib(content, b"VmSwap")
-
-
-def largest_kib(process: str, host_kib: int | None) -> int:
-    """Return the mapped memory, at most the host's memory; 0 if unreadable."""
-    pages = read_kernel_file(f"{process}/statm", _STAT_BYTES).partition(b" ")[0]
-    mapped = int(pages) * PAGE_KIB if pages.isdigit() else 0
-    return mapped if host_kib is None else min(mapped, host_kib)
-
-
-def _kib(content: bytes, name: bytes) -> int | None:
-    _, separator, after = content.partition(b"\n" + name + b":")
-    word = after.split(None, 1)[:1]
-    return int(word[0]) if separator and word and word[0].isdigit() else None
+    sizes = ProcessStat.sizes(process)
+    return None if sizes.get("RssShmem", 0) >= _SHARED_KIB else sizes.get("VmSwap")
 
 
 class MergedPages:

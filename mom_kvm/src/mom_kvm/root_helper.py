@@ -19,9 +19,6 @@ from mom_helper.orders import Answer, Order, OrderNumber
 ANSWER_SECONDS: Final = 2.0
 """Timeout of a request."""
 
-HELPER_SOCKET_VARIABLE: Final = "MOM_HELPER_SOCKET"
-"""Environment variable with the path of another socket."""
-
 DECLARATIONS_FOLDER: Final = "/etc/mom/helper.d"
 """Root's declarations, besides those of mom's packages."""
 
@@ -54,6 +51,9 @@ class Helper:
     `ESRCH` if the guest has ended, `EPERM` if root does not allow it.
     """
 
+    SOCKET_VARIABLE: Final = "MOM_HELPER_SOCKET"
+    """Environment variable with the path of another socket."""
+
     _shared: Helper | None = None
     _sharing = threading.Lock()
 
@@ -69,7 +69,7 @@ class Helper:
     @classmethod
     def reached(cls) -> Self | None:
         """Return this process's helper; None if mom is root, or if no helper is running."""
-        path = os.environ.get(HELPER_SOCKET_VARIABLE, orders.SOCKET)
+        path = os.environ.get(cls.SOCKET_VARIABLE, orders.SOCKET)
         if os.geteuid() == 0 or not os.access(path, os.W_OK):
             return None
         with Helper._sharing:

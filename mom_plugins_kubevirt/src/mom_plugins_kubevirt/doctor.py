@@ -7,8 +7,7 @@ from itertools import islice
 from typing import Final
 
 from mom_core import Finding, Severity, Value, as_number, printable
-from mom_kvm import Cures, count_of, told
-from mom_kvm import examined as examined_guests
+from mom_kvm import Cures, named_guests
 from mom_plugins_kubevirt.hypervisor import KubevirtHypervisor
 from mom_plugins_kubevirt.node_fields import PROMISE, REQUEST
 
@@ -27,7 +26,7 @@ _CURES: Final = Cures(
 def examined(hypervisor: KubevirtHypervisor, *, readonly: bool, stats_period: float) -> Iterable[Finding]:
     """Yield findings about pods and guests."""
     guests = hypervisor.guests()
-    yield Finding(Severity.OK, SUBJECT, f"{len(hypervisor.node.pods)} pods of KubeVirt; {count_of(guests)} active")
+    yield Finding(Severity.OK, SUBJECT, f"{len(hypervisor.node.pods)} pods of KubeVirt; {len(guests)} active guests")
     if readonly:
         yield Finding(Severity.WARNING, SUBJECT, "mom can observe guests, but change nothing", "set readonly to false")
     troubles = hypervisor.troubles()
@@ -43,7 +42,7 @@ def examined(hypervisor: KubevirtHypervisor, *, readonly: bool, stats_period: fl
     nameless, cure = hypervisor.node.why_nameless
     if nameless:
         yield Finding(Severity.WARNING, SUBJECT, nameless, cure)
-    yield from examined_guests(hypervisor, guests, hypervisor.seen(), _CURES, acts=not readonly, stats_period=stats_period)
+    yield from _CURES.examine(hypervisor, guests, hypervisor.seen(), acts=not readonly, stats_period=stats_period)
 
 
 def requested_whole(guests: Sequence[tuple[str, Mapping[str, Value]]]) -> Iterable[Finding]:
@@ -55,7 +54,7 @@ def requested_whole(guests: Sequence[tuple[str, Mapping[str, Value]]]) -> Iterab
         if REQUEST in fields and promised is not None and most is not None and promised >= most:
             whole.append(printable(name, 60))
     if whole:
-        text = told(whole, " with all of their memory guaranteed, because their pods request it: mom can take nothing from them")
+        text = named_guests(whole, " with all of their memory guaranteed, because their pods request it: mom can take nothing from them")
         yield Finding(Severity.WARNING, "requests", text, _OVERCOMMIT_CURE)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from mom_core import Entity, Guest, GuestBusy, GuestGone, HypervisorError, Value
-from mom_kvm import HostSide, ProcessStat, Record, SeenGuest, boot_id, largest_kib, pid_of, read_meminfo
+from mom_kvm import HostSide, ProcessStat, SeenGuest, boot_id, pid_of, read_meminfo
 from mom_plugins_kubevirt.pod_libvirt import Means, PodLibvirt
 from mom_plugins_kubevirt.pods import LAUNCHER, LauncherPod, Pods
 from mom_plugins_kubevirt.rounds import ask_all
@@ -244,7 +244,7 @@ class KubevirtHypervisor:
 
     def _why_too_large(self, guest: Guest, held: PodGuest, host_kib: int | None) -> str:
         pid, most = pid_of(guest), held.libvirt.claimed_kib(held.own)
-        possible = 0 if pid is None else largest_kib(f"{self._proc}/{pid}", host_kib)
+        possible = 0 if pid is None else ProcessStat.mapped_kib(f"{self._proc}/{pid}", host_kib)
         if most <= possible or not possible:
             return ""
         return f"its libvirt says that the guest has up to {most} KiB, but its process and the host have room for only {possible} KiB"
@@ -310,7 +310,7 @@ class KubevirtHypervisor:
         """Return present sizes in KiB."""
         return self._from_each([guest.id for guest in guests], lambda libvirt, own: libvirt.balloon_sizes([own]).get(own.id))
 
-    def of(self, guests: Set[str]) -> Mapping[str, Record]:
+    def of(self, guests: Set[str]) -> Mapping[str, Mapping[str, object]]:
         """Return guests' balloon records."""
         return self._from_each(guests, lambda libvirt, own: libvirt.of({own.id}).get(own.id))
 

@@ -32,7 +32,7 @@ from mom_core import (
 from mom_kvm import PluginOfGuests, late_hook
 from mom_plugins_kubevirt.kubelet_settings import KubeletSettings
 from mom_plugins_kubevirt.node_fields import FIELDS
-from mom_plugins_libvirt import GUEST_FIELDS, HOST_FIELDS
+from mom_plugins_libvirt import GUEST_FIELDS
 
 if TYPE_CHECKING:
     from mom_plugins_kubevirt.hypervisor import KubevirtHypervisor
@@ -87,7 +87,7 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
         """Declare fields and the statistics period."""
-        return (*super().mom_declare(), *GUEST_FIELDS, *HOST_FIELDS, *FIELDS)
+        return (*super().mom_declare(), *GUEST_FIELDS, *FIELDS)
 
     # --- life --------------------------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from mom_kvm import ProcessStat, cgroups_of, read_kernel_file, times_of
+from mom_kvm import Hierarchies, ProcessStat, read_kernel_file
 
 RIGHTS: Final = "mom needs CAP_SYS_PTRACE and CAP_DAC_OVERRIDE in the node's process namespace (hostPID)"
 
@@ -177,7 +177,7 @@ class Pods:
 
     def _still_runs(self, pid: int) -> bool:
         # A reused pid or a zombie does not count.
-        stat, pod = times_of(f"{self._proc}/{pid}"), self._processes[self._where[pid]].daemons[pid]
+        stat, pod = ProcessStat.running(f"{self._proc}/{pid}"), self._processes[self._where[pid]].daemons[pid]
         return stat is not None and stat.started == pod.started
 
     def _due(self) -> list[int]:
@@ -192,7 +192,7 @@ class Pods:
         if socket is None and not name.startswith(_QEMU):
             return False
         uid, group = self._pod_of(pid)
-        stat = times_of(f"{self._proc}/{pid}")
+        stat = ProcessStat.running(f"{self._proc}/{pid}")
         if not uid or stat is None or (uid not in self._processes and len(self._processes) >= MOST_PODS):
             return False
         processes = self._processes.setdefault(uid, _Processes())
@@ -230,7 +230,7 @@ class Pods:
     # --- the node's facts about a pod ----------------------------------------------------------------------------------------------
 
     def _pod_of(self, pid: int) -> tuple[str, str]:
-        for controller, path in sorted(cgroups_of(f"{self._proc}/{pid}").items()):  # v2 first, which has no controller name
+        for controller, path in sorted(Hierarchies.paths_of(f"{self._proc}/{pid}").items()):  # v2 first, which has no controller name
             steps = path.split("/")
             for number, step in enumerate(steps):
                 match = _POD.search(step)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from mom_core import Value, as_number
-from mom_kvm import GroupLimit, GuestField, Hierarchies, cgroups_of, kib_in, pressure_in, read_kernel_file
+from mom_kvm import GroupLimit, GuestField, Hierarchies, Pressure, kib_in, read_kernel_file
 from mom_plugins_kubevirt.kubelet_api import member, objects_of, quantity_kib
 from mom_plugins_kubevirt.node_fields import ASKING
 from mom_plugins_kubevirt.pods import LauncherPod
@@ -81,7 +81,7 @@ def container_group(pod: LauncherPod, proc: Path) -> str:
     if not pod.cgroup:
         return ""
     name = pod.cgroup.rpartition("/")[2]
-    _, separator, inside = cgroups_of(f"{proc}/{pod.pid}").get(Hierarchies.UNIFIED, "").partition(f"/{name}/")
+    _, separator, inside = Hierarchies.paths_of(f"{proc}/{pod.pid}").get(Hierarchies.UNIFIED, "").partition(f"/{name}/")
     return f"{pod.cgroup}/{inside}" if separator and ".." not in inside.split("/") else ""
 
 
@@ -95,7 +95,7 @@ def group_fields(pod: LauncherPod, group: str) -> dict[str, Value]:
     limit = GroupLimit.of_memory(folder, top) if top else None
     fields: dict[str, Value] = {} if limit is None else {GuestField.LIMIT_ROOM: limit.room}
     if folder:
-        fields |= {f"host_psi_{name}_avg10": percent for name, percent in pressure_in(folder).items()}
+        fields |= {f"host_psi_{name}_avg10": percent for name, percent in Pressure.averages(folder).items()}
     return fields
 
 

@@ -3,6 +3,6 @@ from .api import binding as binding
 from .connection import Connection as Connection, ConnectionSettings as ConnectionSettings
 from .domains import ImpossibleAnswer as ImpossibleAnswer, SamplingSettings as SamplingSettings
 from .events import EventLoop as EventLoop
-from .fields import GUEST_FIELDS as GUEST_FIELDS, HOST_FIELDS as HOST_FIELDS
+from .fields import GUEST_FIELDS as GUEST_FIELDS
 from .hypervisor import LibvirtHypervisor as LibvirtHypervisor
 from .nova import NovaPlugin as NovaPlugin

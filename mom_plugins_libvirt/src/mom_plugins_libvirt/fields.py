@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from mom_core import FieldSpec, Scope, Unit
-from mom_kvm import GuestField, guest_fields, host_fields
+from mom_kvm import GuestField, guest_fields
 
 PLUG_LIMIT: Final = "mem_plug_limit"
 _PLUG_LIMIT: Final = "largest memory that the guest can have by hotplug, which mom never does; unknown without hotplug"
@@ -23,4 +23,3 @@ def _source(record: str) -> str:
 
 
 GUEST_FIELDS = (*guest_fields(_source), FieldSpec(PLUG_LIMIT, Unit.KIB, Scope.GUEST, _PLUG_LIMIT, "libvirt the domain XML's maxMemory"))
-HOST_FIELDS = host_fields(_source)

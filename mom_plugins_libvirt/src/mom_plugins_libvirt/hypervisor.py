@@ -6,9 +6,8 @@ import json
 from collections.abc import Mapping, Sequence, Set
 
 from mom_core import Entity, Finding, GuestBusy, HypervisorError, NotSupported, PluginContext, Severity, printable
-from mom_kvm import Record
 from mom_plugins_libvirt.agents import AgentCommands
-from mom_plugins_libvirt.api import Domain, qemu_binding
+from mom_plugins_libvirt.api import Domain, Record, qemu_binding
 from mom_plugins_libvirt.changes import HELPER_CURE, GuestOrders, OrderedDomain, OrderRefused
 from mom_plugins_libvirt.connection import Connection
 from mom_plugins_libvirt.domain_entry import MOVES_AWAY, DomainEntry

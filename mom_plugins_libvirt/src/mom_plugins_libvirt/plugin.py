@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from mom_core import Declaration, Duration, Finding, PluginContext, Suggestion, format_duration, hookimpl
 from mom_kvm import LaunchReader, PlatformProperties, PluginOfGuests
-from mom_plugins_libvirt.fields import GUEST_FIELDS, HOST_FIELDS
+from mom_plugins_libvirt.fields import GUEST_FIELDS
 from mom_plugins_libvirt.launches import LibvirtLaunches
 from mom_plugins_libvirt.uri import checked_uri
 
@@ -66,7 +66,7 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
         """Declare the plugin's fields, and the control of the statistics period."""
-        return (*super().mom_declare(), *GUEST_FIELDS, *HOST_FIELDS)
+        return (*super().mom_declare(), *GUEST_FIELDS)
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from mom_core import DiskTune, Value
-from mom_kvm import GuestField, Record
+from mom_kvm import GuestField
 from mom_plugins_qemu.qemu_process import HeldMemory, canonical
 from mom_plugins_qemu.wire import Answer, Question, Refusal, WireError
 
@@ -164,7 +164,7 @@ class Look(NamedTuple):
 
     status: str
     migration: str
-    record: Record
+    record: Mapping[str, object]
     period: int | None
     virtio_mem: tuple[VirtioMem, ...] = ()
     again: bool = False
@@ -246,7 +246,7 @@ def guest_look(description: Description, answers: Sequence[Answer]) -> Look:
     return Look(status_word, moving if isinstance(moving, str) else "", record, period, virtio_mem, again or gone, switches)
 
 
-def size_record(description: Description, answers: Sequence[Answer]) -> Record:
+def size_record(description: Description, answers: Sequence[Answer]) -> Mapping[str, object]:
     """Return a guest's record from the answers to `size_questions`."""
     now, virtio_mem = _with_devices(description, answers[0])
     return _balloon_record(now, answers[1:], virtio_mem)[0]
@@ -261,7 +261,7 @@ def _with_devices(description: Description, listed: Answer) -> tuple[Description
 
 def _balloon_record(
     description: Description, answers: Sequence[Answer], virtio_mem: Sequence[VirtioMem]
-) -> tuple[Record, int | None, bool]:
+) -> tuple[Mapping[str, object], int | None, bool]:
     plugged = sum(device.size_kib for device in virtio_mem)
     record: dict[str, object] = {"balloon.maximum": description.fixed_kib + plugged, "vcpu.current": description.vcpus}
     if not description.vcpus:

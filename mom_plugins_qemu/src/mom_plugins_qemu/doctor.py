@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from mom_core import Finding, Severity, Value, as_number, format_kib, printable
-from mom_kvm import Cures, count_of, told
-from mom_kvm import examined as examined_guests
+from mom_kvm import Cures, named_guests
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.hypervisor import cure as cure_of_proxmox
 from mom_plugins_qemu.monitored_guest import MonitoredGuest
@@ -42,13 +41,13 @@ def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float)
         yield Finding(Severity.WARNING, SUBJECT, f"no guest's monitor is found at {hypervisor.uri.removeprefix('qmp:')}", cure)
         return
     answering = [guest for guest in monitored if not guest.failure]
-    yield Finding(Severity.OK, SUBJECT, f"{count_of(answering)} of {len(guests)} answer on their monitors")
+    yield Finding(Severity.OK, SUBJECT, f"{len(answering)} of {len(guests)} guests answer on their monitors")
     for reason in sorted({guest.failure for guest in monitored if guest.failure}):
         names = [guest.name for guest in monitored if guest.failure == reason]
         cure = "find the client that uses the monitor (ss -xp), or give mom a separate monitor: a second -qmp that `sockets` matches"
         if reason.startswith(LIES):
             cure = "check this QEMU process: the guest may have broken out of it"
-        yield Finding(Severity.WARNING, "monitor", f"{told(names, ' left alone')}: {reason}", cure)
+        yield Finding(Severity.WARNING, "monitor", f"{named_guests(names, ' left alone')}: {reason}", cure)
     for path, why in hypervisor.duplicates.items():
         text = f"{printable(path)}: {why}; mom does not use this monitor"
         yield Finding(Severity.WARNING, "monitor", text, "give each guest a UUID of its own (-uuid)")
@@ -58,7 +57,7 @@ def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float)
             yield Finding(Severity.WARNING, "definition", text, "correct the file")
     unread = [guest.name for guest in monitored if guest.proxmox is not None and guest.proxmox.definition is None]
     if unread:
-        text = f"{told(unread, ' left alone')}: their definitions are unreadable or invalid, so their guarantees are unknown"
+        text = f"{named_guests(unread, ' left alone')}: their definitions are unreadable or invalid, so their guarantees are unknown"
         yield Finding(Severity.WARNING, "Proxmox VE", text, _LET_READ)
     for vmid, name in hypervisor.resized_by_proxmox().items():
         text = f"pvestatd resizes {printable(name)} ({vmid}) every ten seconds: until this stops, mom does not change the guest's balloon"
@@ -66,7 +65,7 @@ def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float)
     yield from _keeping_all([guest for guest in answering if guest.balloon], hypervisor.fields(guests))
     if readonly:
         yield Finding(Severity.WARNING, SUBJECT, "readonly is set: mom changes no guest here", "set readonly to false")
-    yield from examined_guests(hypervisor, guests, answering, _CURES, acts=not readonly, stats_period=stats_period)
+    yield from _CURES.examine(hypervisor, guests, answering, acts=not readonly, stats_period=stats_period)
 
 
 def _keeping_all(guests: Sequence[MonitoredGuest], fields: Mapping[str, Mapping[str, Value]]) -> Iterable[Finding]:
@@ -87,5 +86,5 @@ def _keeping_all(guests: Sequence[MonitoredGuest], fields: Mapping[str, Mapping[
         )
     if len(keeping) > _SHOWN:
         yield Finding(
-            Severity.WARNING, "Proxmox VE", f"{told([guest.name for guest, _, _ in keeping[_SHOWN:]])} without Minimum memory, too"
+            Severity.WARNING, "Proxmox VE", f"{named_guests([guest.name for guest, _, _ in keeping[_SHOWN:]])} without Minimum memory, too"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from mom_core import FieldSpec, GuestColumn, Scope, Unit
-from mom_kvm import GuestField, guest_fields, host_fields
+from mom_kvm import GuestField, guest_fields
 from mom_plugins_qemu.description import STATISTICS
 
 PLUGGED: Final = "plugged_cur"
@@ -64,7 +64,6 @@ GUEST_FIELDS: Final = (
 LONGEST_STAY: Final = "monitor_stay"
 
 HOST_FIELDS: Final = (
-    *host_fields(_source),
     FieldSpec(
         LONGEST_STAY,
         Unit.SECONDS,

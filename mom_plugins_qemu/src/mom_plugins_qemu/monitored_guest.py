@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from mom_core import Value, printable
-from mom_kvm import GuestField, Record, SeenGuest
+from mom_kvm import GuestField, SeenGuest
 from mom_plugins_qemu.description import Description, VirtioMem
 from mom_plugins_qemu.fields import KEEPS_ALL, PLUGGED, PLUGGED_MAXIMUM, SIZED_BY, VIRTIO_MEM
 from mom_plugins_qemu.guest_files import FileDefinition, GuestFile
@@ -184,14 +184,14 @@ class MonitoredGuest(SeenGuest):
         """How virtio-mem resizes the guest; None if it does not."""
         return virtio_mem_sizing(self.description, self.virtio_mem, None if self.defined is None else self.defined.guest)
 
-    def with_maximum(self, record: Record) -> Record:
+    def with_maximum(self, record: Mapping[str, object]) -> Mapping[str, object]:
         """Return the record with the largest size that virtio-mem allows."""
         sizing, size = self.sizing, record.get("balloon.current")
         if sizing is None or not isinstance(size, int):
             return record
         return {**record, "balloon.maximum": max(sizing.sold_kib, size)}
 
-    def contradicts(self, record: Record) -> bool:
+    def contradicts(self, record: Mapping[str, object]) -> bool:
         """Return whether a record exceeds the described size."""
         size, maximum = record.get("balloon.current"), record.get("balloon.maximum")
         larger = isinstance(size, int) and isinstance(maximum, int) and size > maximum

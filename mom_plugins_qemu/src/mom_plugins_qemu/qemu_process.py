@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from mom_kvm import read_kernel_file
+from mom_kvm import ProcessStat, read_kernel_file
 
 _COMMAND_BYTES: Final = 256 << 10
 
 _MONITORS: Final = frozenset(f"{dashes}{name}" for dashes in ("-", "--") for name in ("qmp", "qmp-pretty", "mon"))
 
 _SERVES: Final = frozenset({"server", "server=on", "server=yes", "server=true", "server=y"})
-
-_STATUS_LINE: Final = re.compile(rb"^(HugetlbPages|VmLck):\s*(\d+) kB", re.MULTILINE)
 
 
 class Identity(NamedTuple):
@@ -101,5 +98,5 @@ def held_memory(process: str) -> HeldMemory:
 
     :param process: its folder in /proc
     """
-    sizes = {name: int(kib) for name, kib in _STATUS_LINE.findall(read_kernel_file(f"{process}/status"))}
-    return HeldMemory(sizes.get(b"HugetlbPages", 0), sizes.get(b"VmLck", 0))
+    sizes = ProcessStat.sizes(process)
+    return HeldMemory(sizes.get("HugetlbPages", 0), sizes.get("VmLck", 0))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, PluginContext, Value, printable
-from mom_kvm import HostSide, PlatformProperties, Record, SeenGuests, largest_kib, read_meminfo, root_cure, times_of
+from mom_kvm import HostSide, PlatformProperties, ProcessStat, SeenGuests, read_meminfo, root_cure
 from mom_plugins_qemu.description import DESCRIBING, Description, described, guest_look, with_held_memory
 from mom_plugins_qemu.guest_files import FileDefinition, GuestFiles
 from mom_plugins_qemu.monitored_guest import (
@@ -317,7 +317,8 @@ class Sampler(SeenGuests[MonitoredGuest]):
         largest = max((size for size in sizes if isinstance(size, int)), default=0)
         if largest <= guest.possible_kib:
             return ""
-        possible = largest_kib(f"{self._proc}/{guest.process}", read_meminfo(self._context.root).get("MemTotal"))
+        host_kib = read_meminfo(self._context.root).get("MemTotal")
+        possible = ProcessStat.mapped_kib(f"{self._proc}/{guest.process}", host_kib)
         guest.possible_kib = max(possible, guest.possible_kib)
         if largest <= possible or not possible:
             return ""
@@ -370,13 +371,13 @@ class Sampler(SeenGuests[MonitoredGuest]):
         return longest
 
     def _started(self, process: int) -> int:
-        times = times_of(f"{self._proc}/{process}")
+        times = ProcessStat.running(f"{self._proc}/{process}")
         return times.started if times is not None else 0
 
     def _is_alive(self, guest: MonitoredGuest) -> bool:
         return not guest.started or self._started(guest.process) == guest.started
 
-    def _update(self, guest: MonitoredGuest, record: Record) -> None:
+    def _update(self, guest: MonitoredGuest, record: Mapping[str, object]) -> None:
         guest.add_record(record, self._wall(), self._monotonic(), self._stale_after)
 
     def _process_of(self, name: str, uuid: str) -> int | None:

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field, model_validator
 
 from mom_core import ConfigError, Duration, Portion, SizeOrShare, StrictModel, printable, read_settings
-from mom_kvm import EvictionField
+from mom_plugins_sla.eviction.field_names import EvictionField
 
 NOTHING: Final = Portion(size=0)
 ORDINARY: Final = 100

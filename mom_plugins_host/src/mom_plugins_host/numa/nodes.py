@@ -33,8 +33,9 @@ from mom_core import (
     as_whole,
     format_kib,
 )
-from mom_kvm import Knob, NodeTune, Promises, capable, parse_number_list, read_kernel_file, read_together, set_each
+from mom_kvm import Knob, NodeTune, Promises, capable, parse_number_list, read_kernel_file, set_each
 from mom_plugins_host.capabilities import CpuPinControl, NodeTuneControl
+from mom_plugins_host.read_together import read_together
 
 
 def format_list(numbers: AbstractSet[int]) -> str:

@@ -33,6 +33,9 @@ class OffloadGuestSettings(mom_core.GuestSettings):
     """Whether cold memory may go to the host's swap. Overrides the service class."""
 
 
+CLASSES_ANSWER: Final = "mem_guarantee_share"
+"""Present for each guest if the plugin that assigns classes works; may be unknown."""
+
 OFFLOAD: Final = "offload"
 STATE: Final = "offload_state"
 OFFLOADED: Final = "offloaded"

@@ -20,7 +20,6 @@ _LOCKED_KIB: Final = 64 << 10
 """QEMU itself locks only queues and stacks. Above this, all memory of the guest is locked (VFIO) or pinned (iommufd;
 drivers/iommu/iommufd/pages.c)."""
 
-_STATUS: Final = re.compile(rb"^(VmLck|VmPin|HugetlbPages):\s+([0-9]{1,18}) kB$", re.MULTILINE)
 _UNIFIED: Final = re.compile(rb"^0::(/.*)$", re.MULTILINE)
 _FAULTS: Final = re.compile(rb"^(?:total_)?pgmajfault ([0-9]{1,20})$", re.MULTILINE)
 
@@ -83,12 +82,12 @@ def why_no_swap(limit: GroupLimit | None) -> str:
 
 
 def _held_in_place(process: str) -> str:
-    sizes = {name: int(number) for name, number in _STATUS.findall(read_kernel_file(f"{process}/status"))}
-    if sizes.get(b"HugetlbPages"):
+    sizes = ProcessStat.sizes(process)
+    if sizes.get("HugetlbPages"):
         return "its memory is in huge pages, which the kernel does not swap"
-    if sizes.get(b"VmLck", 0) > _LOCKED_KIB:
+    if sizes.get("VmLck", 0) > _LOCKED_KIB:
         return "its memory is locked (mlock), by its configuration or for a passed-through device (VFIO)"
-    if sizes.get(b"VmPin", 0) > _LOCKED_KIB:
+    if sizes.get("VmPin", 0) > _LOCKED_KIB:
         return "its memory is pinned for a device"
     return ""
 

@@ -30,7 +30,7 @@ from mom_core import (
     hookimpl,
     printable,
 )
-from mom_kvm import PAGE_KIB, EvictionField, Hierarchies, StoreKind, SwapStore, late_hook
+from mom_kvm import PAGE_KIB, Hierarchies, StoreKind, SwapStore, late_hook
 from mom_plugins_host.capabilities import ColdMemoryControl
 from mom_plugins_host.offload import fields, law
 from mom_plugins_host.offload.fields import OFFLOAD
@@ -201,7 +201,7 @@ class OffloadPlugin:
         self._urgent = need.urgency > 1
         offers: dict[str, law.ColdOffer] = {}
         has_classes = (Scope.GUEST, fields.MAY_OFFLOAD) in self._context.declarations.fields
-        silent = has_classes and EvictionField.ANSWERS not in snapshot.columns
+        silent = has_classes and fields.CLASSES_ANSWER not in snapshot.columns
         for guest in snapshot.guests.values():
             entry = self._followed.get(guest.id)
             if entry is None:

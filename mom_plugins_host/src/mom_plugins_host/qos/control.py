@@ -34,7 +34,7 @@ from mom_core import (
     as_whole,
     printable,
 )
-from mom_kvm import capable, read_together, set_each
+from mom_kvm import capable, set_each
 from mom_plugins_host.capabilities import CpuTuneControl, IoTuneControl, NetTuneControl
 from mom_plugins_host.qos.settings import (
     BANDWIDTH,
@@ -50,6 +50,7 @@ from mom_plugins_host.qos.settings import (
     check_disk,
     cpu_complaint,
 )
+from mom_plugins_host.read_together import read_together
 
 Item = dict[str, Value]
 

@@ -39,7 +39,8 @@ from mom_core import (
     hookimpl,
     printable,
 )
-from mom_kvm import NO_PROMISES, Destination, EvictionField, GuestMoves, GuestState, HostDrain, MovePreparation, Promises, late_hook
+from mom_kvm import NO_PROMISES, Destination, GuestMoves, GuestState, HostDrain, MovePreparation, Promises, late_hook
+from mom_plugins_sla.eviction.field_names import EvictionField
 from mom_plugins_sla.eviction.jobs import AT_ONCE, Job, Jobs, JobState, states_of
 from mom_plugins_sla.eviction.ladder import Announced, Ladder, climb
 from mom_plugins_sla.eviction.movers.mover_plugin import why_failed

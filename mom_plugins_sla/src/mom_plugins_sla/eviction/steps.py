@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 from mom_core import Guest, Snapshot
-from mom_kvm import EvictionField
+from mom_plugins_sla.eviction.field_names import EvictionField
 from mom_plugins_sla.eviction.settings import EvictionSettings
 
 
