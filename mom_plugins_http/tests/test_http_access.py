@@ -136,18 +136,6 @@ def test_the_largest_right_counts(user, groups, right):
     assert access.peer(Credentials(1, user, frozenset(groups))).right is right
 
 
-def test_a_socket_that_is_left_over_is_replaced_and_anything_else_stays(tmp_path):
-    path = tmp_path / "mom.sock"
-    listener = listen(Address(str(path)))
-    listener.sock.close()
-    listen(Address(str(path))).close()
-    assert not path.exists()
-    path.write_text("mine")
-    with pytest.raises(MomError, match="is not a socket"):
-        listen(Address(str(path)))
-    assert path.read_text() == "mine"
-
-
 def test_an_unknown_group_keeps_mom_from_starting(serve):
     with pytest.raises(MomError, match="there is no group nowhere-at-all"):
         serve(read_group="nowhere-at-all")

@@ -27,6 +27,7 @@ from mom_kvm.bounded_server import accepted
 from mom_plugins_http.cli.client import Client
 from mom_plugins_http.routes.events import Events
 from mom_plugins_http.routes.published import Published
+from mom_plugins_http.routes.route import FieldsQuery
 from mom_plugins_http.server.access import LocalAccess, Peer, Right
 from mom_plugins_http.server.held_bytes import PIECE, HeldBytes
 from mom_plugins_http.server.problems import ProblemError
@@ -398,7 +399,7 @@ def test_who_asks_for_events_counts_at_once_and_no_longer_than_the_stream() -> N
     published = Published()
     events = Events(PluginContext(), published, most=2)
     call: Any = SimpleNamespace(
-        query={},
+        query=FieldsQuery(),
         peer=Peer("user reader, process 1", Right.READ, local=True),
         request=SimpleNamespace(method="GET"),
         still_allowed=lambda: True,

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from served_mom import Serve, Served
 
 from mom_core import Entity, MomError, PluginContext, Scope
-from mom_kvm import Admission, Admissions, PolicyChange, PolicyTexts, Reservation, Reservations, ReservationState, Room
+from mom_kvm import Admission, Admissions, PolicyTexts, Reservation, Reservations, ReservationState, Room
 from mom_plugins_http.cli.client import ApiRefusedError, Client, coded
 from mom_plugins_http.cli.reserve_verbs import _memory_kib, reserve_command
 from mom_plugins_http.routes.news import Item, News
@@ -242,27 +242,6 @@ def test_a_service_that_does_not_answer_costs_no_report(served: Served, failing:
     report = served.engine.cycle()
     assert served.get("/v1/report")["cycle"]["number"] == report.number
     back.set()
-
-
-def test_a_cycle_asks_for_the_history_of_policies_only_where_they_have_changed(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who compiles a client's change has the history locked meanwhile."""
-    context, asked = served.plugin._context, list[int]()
-    kept = context.service(PolicyTexts)
-    assert kept is not None
-    history, news = kept.history, served.service._news
-
-    def counted() -> Sequence[PolicyChange]:
-        asked.append(1)
-        return history()
-
-    monkeypatch.setattr(kept, "history", counted)
-    assert [one.name for one in news.gather()] == []
-    assert asked == []
-    served.put("60_mine")
-    (told,) = news.gather()
-    assert (told.name, [one["what"] for one in told.content["items"]]) == ("policies", ["set 60_mine"])
-    assert news.gather() == []
-    assert asked == [1]
 
 
 def test_what_has_changed_once_more_is_told_next_time_and_once(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

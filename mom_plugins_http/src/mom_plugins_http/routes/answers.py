@@ -14,16 +14,12 @@ from mom_core import HOST_ID, Declarations, Entity, Guest, MomError, PluginConte
 from mom_daemon import find_guest, json_text
 from mom_daemon.report_models import Seconds, Time
 from mom_plugins_http.routes.published import CycleSample, Published, ReportView
-from mom_plugins_http.routes.route import LIMIT, ApiCall, Parameter
+from mom_plugins_http.routes.route import ApiCall
 from mom_plugins_http.server.problems import ProblemError
 
 Item = TypeVar("Item")
 Service = TypeVar("Service")
 Result = TypeVar("Result")
-
-FIELDS: Final = Parameter(
-    "fields", "Only these fields of each guest, separated by commas; 400 for a field that no plugin declares, unless it ends with `?`."
-)
 
 
 class Items(TypedDict, Generic[Item]):
@@ -97,9 +93,9 @@ def listed_guests(view: ReportView) -> Mapping[str, Guest]:
 
 def about(call: ApiCall, view: ReportView, items: Sequence[Item], entity_of: Callable[[Item], Entity | None]) -> Sequence[Item]:
     """Return items about the guest or host in the query; without one, all items."""
-    if (name := call.query.get("guest")) is None:
+    if (name := call.query.guest) is None:
         return items
-    identity = HOST_ID if name == HOST_ID else guest_of(view, str(name)).id
+    identity = HOST_ID if name == HOST_ID else guest_of(view, name).id
     return [item for item in items if (entity := entity_of(item)) is not None and entity.id == identity]
 
 
@@ -107,14 +103,14 @@ def past_cycles(answers: CycleAnswers, call: ApiCall, values: Callable[[CycleSam
     """Return past cycles, newest first. `values` returns a cycle's additional members, or None to omit the cycle."""
     samples = ((sample, values(sample)) for sample in reversed(answers.published.history()))
     items = ({"cycle": one.number, "time": one.time, "duration_seconds": one.duration, **more} for one, more in samples if more is not None)
-    return {"items": list(islice(items, call.number(LIMIT)))}
+    return {"items": list(islice(items, call.query.limit))}
 
 
 def queried_fields(call: ApiCall, declarations: Declarations, of: Scope = Scope.GUEST) -> tuple[str, ...] | None:
     """Return the fields in the query (None for all), sorted, so that equal requests share an answer."""
-    if "fields" not in call.query:
+    if call.query.fields is None:
         return None
-    names = [name.strip() for name in str(call.query["fields"]).split(",") if name.strip()]
+    names = [name.strip() for name in call.query.fields.split(",") if name.strip()]
     declared = [name for scope, name in declarations.fields if scope is of]
     unknown = [name for name in dict.fromkeys(names) if name not in declared and not name.endswith("?")]
     if not unknown:

@@ -60,7 +60,7 @@ class Api:
     async def _answer(self, route: Route, request: Request) -> Response:
         try:
             peer = self._admit(request, route)
-            query = route.query(request.url.query)
+            query = route.read_query(request.url.query)
             arriving = self._arriving[max(peer.right, Right.READ)]
             call = ApiCall(request, peer, query, self._settings, arriving, lambda: self._right(request, peer)[0] >= route.right)
             try:

@@ -4,49 +4,26 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
-from collections.abc import Sequence
 from contextlib import suppress
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from mom_core import StrictModel, parse_duration, parse_size, printable
-from mom_plugins_http.routes.route import ApiCall
+from mom_core import parse_duration, parse_size, printable
+from mom_plugins_http.routes.route import ApiCall, Model, check_members, validated
 from mom_plugins_http.server.problems import ProblemError
 
 JSON: Final = "application/json"
 
-_MOST_MEMBERS: Final = 1000
 
-
-Body = TypeVar("Body", bound=StrictModel)
-
-
-async def read_body(call: ApiCall, model: type[Body], media_types: str = JSON) -> Body:
+async def read_body(call: ApiCall, model: type[Model], media_types: str = JSON) -> Model:
     """Return the body as this model. Raise `ProblemError` if invalid."""
     if call.media_type != JSON:
         raise ProblemError(415, f"a body of type {printable(call.media_type) or 'unknown'} is not supported", f"send {media_types}")
-    try:
-        body = await call.body()
-        with suppress(ValueError, RecursionError):  # the model reports invalid JSON
-            json.loads(body, object_pairs_hook=_check_members)
-        return model.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = f"`{printable(str(first['loc'][0]))}`" if first["loc"] else "the body"
-        hint = f"its members are {', '.join(sorted(model.model_fields))}; GET /v1/openapi.json describes them"
-        raise ProblemError(400, f"{where}: {printable(first['msg'].removeprefix('Value error, '), 300)}", hint) from None
-
-
-def _check_members(members: Sequence[tuple[str, object]]) -> None:
-    # Duplicates are ambiguous, and the errors of too many members would take a gigabyte.
-    if len(members) > _MOST_MEMBERS:
-        raise ProblemError(400, f"an object has {len(members)} members", f"send at most {_MOST_MEMBERS}")
-    counts = Counter(name for name, _ in members)
-    for name, count in counts.items():
-        if count > 1:
-            raise ProblemError(400, f"`{printable(name)}` occurs twice", "write it once")
+    body = await call.body()
+    with suppress(ValueError, RecursionError):  # the model reports invalid JSON
+        json.loads(body, object_pairs_hook=check_members)
+    return validated(model, lambda: model.model_validate_json(body), "the body")
 
 
 def text_of(body: bytes) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Annotated, Any, Final
 
 from pydantic import Field
@@ -28,20 +27,9 @@ from mom_daemon.report_models import (
 )
 from mom_kvm import PointsAsked, RecordedPoints
 from mom_plugins_http.routes.acts import STEP_GAP_SECONDS, ActModel, Words, acts
-from mom_plugins_http.routes.answers import (
-    FIELDS,
-    CycleAnswers,
-    Items,
-    PastModel,
-    about,
-    as_object,
-    guest_of,
-    offered,
-    past_cycles,
-    queried_fields,
-)
+from mom_plugins_http.routes.answers import CycleAnswers, Items, PastModel, about, as_object, guest_of, offered, past_cycles, queried_fields
 from mom_plugins_http.routes.published import GUEST_HISTORY, CycleSample, PastOutcome, ReportView
-from mom_plugins_http.routes.route import GUEST, LIMIT, ApiCall, Parameter, Route
+from mom_plugins_http.routes.route import ApiCall, FieldsQuery, GuestQuery, LimitQuery, NewestQuery, Query, Route, Text
 from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.server import Worker
 
@@ -49,13 +37,29 @@ NAMED: Final = 10
 """Most guests named in a problem; `/v1/report` names all."""
 
 
-SECONDS: Final = Parameter("seconds", "Length of the span, in seconds.", "integer", 60, 366 * 86_400, 86_400)
-UNTIL: Final = Parameter("until", "End of the span, in seconds since the epoch; default: now.", "integer", 0, 1 << 40)
-POINTS: Final = Parameter("limit", "How many items at most, evenly spaced.", "integer", 2, 1000, 300)
-HOST_FIELDS: Final = replace(FIELDS, description=FIELDS.description.replace("each guest", "the host"))
-OF: Final = Parameter("guest", "Current guest, by id or name: returns its fields instead of the host's.")
+class HostHistoryQuery(FieldsQuery, LimitQuery):
+    """Query for past cycles of the host."""
 
-TOGETHER: Final = Parameter("together", "1: join the same change of several guests for the same reason.", "integer", 0, 1, 0)
+
+class RecordedQuery(Query):
+    """Query for past days."""
+
+    seconds: Annotated[int, Field(ge=60, le=366 * 86_400)] = 86_400
+    """Length of the span, in seconds."""
+    until: Annotated[int, Field(ge=0, le=1 << 40)] = 0
+    """End of the span, in seconds since the epoch; default: now."""
+    limit: Annotated[int, Field(ge=2, le=1000)] = 300
+    """How many items at most, evenly spaced."""
+    guest: Text = None
+    """Current guest, by id or name: returns its fields instead of the host's."""
+
+
+class ActsQuery(NewestQuery):
+    """Query for changes in words."""
+
+    together: Annotated[int, Field(ge=0, le=1)] = 0
+    """1: join the same change of several guests for the same reason."""
+
 
 MOST_ASKED: Final = 8
 """Most waiting requests. Each reads for seconds, in a separate process."""
@@ -158,16 +162,16 @@ class CycleRoutes:
         """Return the operations."""
         return [
             Route("GET", "/v1/whoami", self.whoami, ClientModel),
-            Route("GET", "/v1/report", self.report, ReportDocument, parameters=(FIELDS,)),
+            Route("GET", "/v1/report", self.report, ReportDocument, query=FieldsQuery),
             Route("GET", "/v1/status", self.status, StatusModel),
             Route("GET", "/v1/configuration", self.configuration, Mapping[str, Any]),
             Route("GET", "/v1/fields", self.fields, Items[FieldModel]),
             Route("GET", "/v1/controls", self.controls, Items[ControlModel]),
-            Route("GET", "/v1/host/history", self.host_history, Items[PastHostModel], parameters=(LIMIT, HOST_FIELDS)),
-            Route("GET", "/v1/recorded", self.recorded, Items[RecordedModel], parameters=(SECONDS, UNTIL, POINTS, OF)),
-            Route("GET", "/v1/recent-outcomes", self.recent_outcomes, Items[RecentOutcomeModel], parameters=(LIMIT, GUEST)),
-            Route("GET", "/v1/acts", self.acts, Items[ActModel], parameters=(LIMIT, GUEST, TOGETHER)),
-            Route("GET", "/v1/problems", self.problems, Items[CommonProblemModel], parameters=(GUEST,)),
+            Route("GET", "/v1/host/history", self.host_history, Items[PastHostModel], query=HostHistoryQuery),
+            Route("GET", "/v1/recorded", self.recorded, Items[RecordedModel], query=RecordedQuery),
+            Route("GET", "/v1/recent-outcomes", self.recent_outcomes, Items[RecentOutcomeModel], query=NewestQuery),
+            Route("GET", "/v1/acts", self.acts, Items[ActModel], query=ActsQuery),
+            Route("GET", "/v1/problems", self.problems, Items[CommonProblemModel], query=GuestQuery),
         ]
 
     async def whoami(self, call: ApiCall) -> ClientModel:
@@ -215,29 +219,30 @@ class CycleRoutes:
     async def recorded(self, call: ApiCall) -> Items[RecordedModel]:
         """List past days that the record plugin keeps, oldest first: the host up to a few minutes ago, or cycles of one guest."""
         recorder = offered(self._answers.context, RecordedPoints, "records", "record")
-        guest = guest_of(self._answers.view(), str(call.query["guest"])).id if "guest" in call.query else ""
-        until = call.number(UNTIL) or time.time()
-        span = PointsAsked(until - call.number(SECONDS), until, call.number(POINTS), guest, GUEST_HISTORY)
+        query: RecordedQuery = call.query
+        guest = "" if query.guest is None else guest_of(self._answers.view(), query.guest).id
+        until = query.until or time.time()
+        span = PointsAsked(until - query.seconds, until, query.limit, guest, GUEST_HISTORY)
         points = await self._worker.run(lambda: recorder.recorded_points(span), call.peer.user)
         return {"items": [told(RecordedModel, point) for point in points]}
 
     async def recent_outcomes(self, call: ApiCall) -> object:
         """List changes of past cycles, newest first: at most 100 of each cycle, 1,000 in all."""
-        newest = self._outcomes(call)[: call.number(LIMIT)]
+        newest = self._outcomes(call)[: call.query.limit]
         return {"items": [{"cycle": past.number, "time": past.time, **outcome_model(past.outcome)} for past in newest]}
 
     async def acts(self, call: ApiCall) -> bytes:
         """List recent changes in words, newest first, including policies and reservations: at most 100 of each cycle, 1,000 in all."""
-        limit, together, guest = call.number(LIMIT), call.number(TOGETHER), call.query.get("guest")
+        query: ActsQuery = call.query
         outcomes = self._outcomes(call)
 
         def make(view: ReportView) -> object:
             published, units = self._answers.published, {name: str(spec.unit) for name, spec in view.declarations.controls.items()}
             gap = max(STEP_GAP_SECONDS, 3 * self._answers.context.interval)
-            notes, words = published.notes if guest is None else (), Words(units, published.explainers.by_control())
-            return {"items": acts(outcomes, notes, words, gap, together=bool(together))[:limit]}
+            notes, words = published.notes if query.guest is None else (), Words(units, published.explainers.by_control())
+            return {"items": acts(outcomes, notes, words, gap, together=bool(query.together))[: query.limit]}
 
-        return self._answers.cached(("acts", limit, together, guest), make)
+        return self._answers.cached(("acts", query), make)
 
     def _outcomes(self, call: ApiCall) -> Sequence[PastOutcome]:
         return about(call, self._answers.view(), self._answers.published.outcomes(), lambda past: past.outcome.decision.entity)

@@ -13,10 +13,10 @@ from mom_core import PluginContext
 from mom_daemon import json_text
 from mom_daemon.report_models import ReportDocument
 from mom_plugins_http.report_changes import ReportChanges, changes_between
-from mom_plugins_http.routes.answers import FIELDS, queried_fields
+from mom_plugins_http.routes.answers import queried_fields
 from mom_plugins_http.routes.news import Item, NewPoliciesModel, NewReservationsModel
 from mom_plugins_http.routes.published import Published, ReportView, Subscriber
-from mom_plugins_http.routes.route import ApiCall, Route
+from mom_plugins_http.routes.route import ApiCall, FieldsQuery, Route
 from mom_plugins_http.server.access import Shares
 from mom_plugins_http.server.held_bytes import PIECE
 from mom_plugins_http.server.problems import ProblemError
@@ -60,7 +60,7 @@ class Events:
     def routes(self) -> list[Route]:
         """Return the operation."""
         events = {"report": ReportDocument, "cycle": ReportChanges, "reservations": NewReservationsModel, "policies": NewPoliciesModel}
-        return [Route("GET", "/v1/events", self.events, str, parameters=(FIELDS,), media_type=MEDIA_TYPE, events=events)]
+        return [Route("GET", "/v1/events", self.events, str, query=FieldsQuery, media_type=MEDIA_TYPE, events=events)]
 
     def tell(self, news: Sequence[Item]) -> None:
         """Send a cycle's end and other news to all clients."""

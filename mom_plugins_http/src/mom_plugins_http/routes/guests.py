@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from pydantic import Field
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
@@ -27,13 +27,19 @@ from mom_daemon.report_models import (
     revision_model,
     standing_problems,
 )
-from mom_plugins_http.routes.answers import FIELDS, CycleAnswers, Items, PastModel, guest_of, listed_guests, past_cycles, queried_fields
+from mom_plugins_http.routes.answers import CycleAnswers, Items, PastModel, guest_of, listed_guests, past_cycles, queried_fields
 from mom_plugins_http.routes.published import GUEST_HISTORY, CycleSample, ReportView
-from mom_plugins_http.routes.route import LIMIT, ApiCall, Parameter, Route
+from mom_plugins_http.routes.route import ApiCall, FieldsQuery, LimitQuery, Query, Route
 from mom_plugins_http.server.problems import ProblemError
 
-FIELD: Final = Parameter("field", "The field; default: balloon_cur.")
-POINTS: Final = Parameter("limit", "How many of the newest cycles.", "integer", 1, 120, 60)
+
+class HistoriesQuery(Query):
+    """Query for one field of all guests."""
+
+    field: str = GUEST_HISTORY[0]
+    """Field with a history."""
+    limit: Annotated[int, Field(ge=1, le=120)] = 60
+    """How many of the newest cycles."""
 
 
 @described
@@ -122,11 +128,11 @@ class GuestRoutes:
         """Return the operations."""
         path = "/v1/guests/{guest}"
         return [
-            Route("GET", "/v1/guests", self.guests, Items[GuestModel], parameters=(FIELDS,)),
-            Route("GET", "/v1/guest-histories", self.guest_histories, GuestHistoriesModel, parameters=(FIELD, POINTS)),
+            Route("GET", "/v1/guests", self.guests, Items[GuestModel], query=FieldsQuery),
+            Route("GET", "/v1/guest-histories", self.guest_histories, GuestHistoriesModel, query=HistoriesQuery),
             Route("GET", path, self.guest, GuestWithDecisionsModel),
             Route("GET", f"{path}/explanation", self.guest_explanation, ExplanationModel),
-            Route("GET", f"{path}/history", self.guest_history, Items[PastGuestModel], parameters=(LIMIT,)),
+            Route("GET", f"{path}/history", self.guest_history, Items[PastGuestModel], query=LimitQuery),
         ]
 
     async def guests(self, call: ApiCall) -> bytes:
@@ -183,7 +189,7 @@ class GuestRoutes:
 
     async def guest_histories(self, call: ApiCall) -> bytes:
         """Return one field of all guests in the last cycles, oldest first."""
-        field, points = str(call.query.get("field", GUEST_HISTORY[0])), call.number(POINTS)
+        field, points = call.query.field, call.query.limit
         if field not in GUEST_HISTORY:
             raise ProblemError(400, f"mom keeps no history of {printable(field)}", f"fields with a history: {', '.join(GUEST_HISTORY)}")
 

@@ -27,7 +27,7 @@ from mom_kvm import (
 )
 from mom_plugins_http.routes.answers import as_object, offered
 from mom_plugins_http.routes.bodies import JSON, MOST_KIB, Size, Span, read_body, size_schema, span_schema, text_of
-from mom_plugins_http.routes.route import ApiCall, Parameter, Route
+from mom_plugins_http.routes.route import ApiCall, Query, Route
 from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.server import Worker
@@ -38,13 +38,6 @@ MOST_REQUESTS: Final = 64
 """Most waiting requests. Each examines all guests: milliseconds for a thousand."""
 
 
-MEMORY: Final = Parameter("memory", "Maximum memory of each guest, such as 8GiB.")
-CLASS: Final = Parameter("class", "Service class; default: the class of guests without one.")
-COUNT: Final = Parameter("count", "How many guests.", "integer", 1, 10_000, 1)
-PATIENCE: Final = Parameter("patience", "Longest wait for the decision, in seconds.", "integer", 0, 600, 300)
-"""A hook waits a little longer than the longest configurable wait, 300 s."""
-IDENTITY: Final = Parameter("id", "The platform's id of the guest, if its description has none: Proxmox VE's number.")
-
 _LOOK_SECONDS: Final = 0.1
 
 LEAST_KIB: Final = 1024
@@ -52,6 +45,26 @@ LEAST_KIB: Final = 1024
 _PARTS: Final = 1024
 
 _DESCRIPTIONS: Final = "application/xml, text/plain or application/json"
+
+
+class AdmissionQuery(Query):
+    """Query for more guests."""
+
+    memory: str = ""
+    """Maximum memory of each guest, such as 8GiB."""
+    sla_class: Annotated[str, Field(alias="class")] = ""
+    """Service class; default: the class of guests without one."""
+    count: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """How many guests."""
+
+
+class LaunchQuery(Query):
+    """Query for a launch."""
+
+    patience: Annotated[int, Field(ge=0, le=600)] = 300
+    """Longest wait for the decision, in seconds. A hook waits a little longer than the longest configurable wait, 300 s."""
+    id: str = ""
+    """The platform's id of the guest, if its description has none: Proxmox VE's number."""
 
 
 class StartingGuestModel(StrictModel):
@@ -122,8 +135,8 @@ class LaunchRoutes:
         path, one, change = "/v1/reservations", "/v1/reservations/{id}", Right.CHANGE
         described_as = {"application/xml": str, "text/plain": str, JSON: StartingGuestModel}
         return [
-            Route("GET", "/v1/admission", self.admission, Admission, parameters=(MEMORY, CLASS, COUNT)),
-            Route("POST", "/v1/launches", self.launch, Launch, change, (PATIENCE, IDENTITY), body=described_as),
+            Route("GET", "/v1/admission", self.admission, Admission, query=AdmissionQuery),
+            Route("POST", "/v1/launches", self.launch, Launch, change, LaunchQuery, body=described_as),
             Route("GET", path, self.reservations, ReservationsModel),
             Route("POST", path, self.reserve, Reservation, change, body={JSON: ReservationRequestModel}, status=201),
             Route("GET", one, self.reservation, Reservation),
@@ -136,8 +149,8 @@ class LaunchRoutes:
     async def admission(self, call: ApiCall) -> object:
         """Check whether more guests fit without breaking a promise, and which guests would have to shrink."""
         admissions = offered(self._context, Admissions, "knows promises", "sla")
-        memory, sla_class = math.ceil(parse_size(str(call.query.get("memory", ""))) / 1024), str(call.query.get("class", ""))
-        question = partial(admissions.admission, memory, sla_class, call.number(COUNT))
+        query: AdmissionQuery = call.query
+        question = partial(admissions.admission, math.ceil(parse_size(query.memory) / 1024), query.sla_class, query.count)
         return as_object(await self._reading.run(question, call.peer.user))
 
     async def launch(self, call: ApiCall) -> object:
@@ -148,7 +161,7 @@ class LaunchRoutes:
         for reader in readers:
             reader.launches(guest)
         try:
-            launch = await self._run(partial(launches.begin, guest, patience=call.number(PATIENCE), who=call.peer.name))
+            launch = await self._run(partial(launches.begin, guest, patience=call.query.patience, who=call.peer.name))
             while launch.state is LaunchState.WAITING:
                 await asyncio.sleep(_LOOK_SECONDS)
                 if not self._worker.full:  # if full, wait: after a refusal, the hook would start the guest
@@ -165,7 +178,7 @@ class LaunchRoutes:
         if call.media_type not in {"application/xml", "text/plain"}:
             body = await read_body(call, StartingGuestModel, _DESCRIPTIONS)
             return LaunchedGuest(body.name, body.memory, body.id)
-        text, identity = text_of(await call.body()), str(call.query.get(IDENTITY.name, ""))
+        text, identity = text_of(await call.body()), call.query.id
         guest = await self._worker.run(lambda: next(filter(None, (reader.read(text, identity) for reader in readers)), None))
         if guest is None:
             hint = "enable the plugin of the hypervisor: libvirt, or qemu for Proxmox VE"

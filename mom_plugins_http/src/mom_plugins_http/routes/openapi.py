@@ -67,10 +67,9 @@ def _operation(route: Route, schema: Callable[[object], Schema]) -> Schema:
     parameters: list[Schema] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}} for name in names
     ]
-    parameters += [
-        {"name": each.name, "in": "query", "required": False, "description": each.description, "schema": each.schema()}
-        for each in route.parameters
-    ]
+    for name, kind in route.query.model_json_schema().get("properties", {}).items():
+        shape = {key: value for key, value in kind.items() if key not in {"title", "description"} and value is not None}
+        parameters.append({"name": name, "in": "query", "required": False, "description": kind.get("description", ""), "schema": shape})
     if route.versioned:
         text = "The ETag of the policies that the client has seen; `*` for any."
         parameters.append(

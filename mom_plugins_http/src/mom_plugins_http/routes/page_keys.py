@@ -10,15 +10,16 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Annotated, Final
 
+from pydantic import Field
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import StrictModel
 from mom_daemon.report_models import Seconds, described
 from mom_kvm import ProcessStat
 from mom_plugins_http.routes.bodies import JSON, read_body
-from mom_plugins_http.routes.route import ApiCall, Parameter, Route
+from mom_plugins_http.routes.route import ApiCall, Query, Route
 from mom_plugins_http.server.access import Peer, Right, Shares, bearer_digest, token_digest
 from mom_plugins_http.server.problems import ProblemError
 
@@ -34,7 +35,12 @@ MOST: Final = 64
 PREFIX: Final = "key-"
 """Distinguishes keys from tokens, for the page."""
 
-_TIED: Final = Parameter("tied", "1: the session ends with the requesting process.", "integer", 0, 1, 0)
+
+class PageKeyQuery(Query):
+    """Query for a key."""
+
+    tied: Annotated[int, Field(ge=0, le=1)] = 0
+    """1: the session ends with the requesting process."""
 
 
 class KeyModel(StrictModel):
@@ -89,7 +95,7 @@ class PageKeys:
         """Return the operations."""
         body = {JSON: KeyModel}
         return [
-            Route("POST", "/v1/page-keys", self.give_page_key, PageKeyModel, status=201, parameters=(_TIED,)),
+            Route("POST", "/v1/page-keys", self.give_page_key, PageKeyModel, status=201, query=PageKeyQuery),
             Route("POST", "/v1/page-sessions", self.begin_page_session, PageSessionModel, Right.NOTHING, body=body, status=201),
         ]
 
@@ -100,7 +106,7 @@ class PageKeys:
         if not self._socket:
             hint = "in the settings of the http plugin, set `page: true` and a shorter path for `socket`"
             raise ProblemError(409, "this mom has no socket for the page", hint)
-        key = self.key_for(call.peer, tied=bool(call.number(_TIED)))
+        key = self.key_for(call.peer, tied=bool(call.query.tied))
         return {"key": key, "seconds": KEY_SECONDS, "socket": self._socket}
 
     async def begin_page_session(self, call: ApiCall) -> PageSessionModel:

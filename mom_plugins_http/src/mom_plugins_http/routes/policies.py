@@ -15,7 +15,7 @@ from mom_daemon.report_models import described, told
 from mom_kvm import PolicyChange, PolicyConflict, PolicyProblem, PolicyRefused, PolicyState, PolicyTexts
 from mom_plugins_http.routes.answers import Items, as_object, offered
 from mom_plugins_http.routes.bodies import JSON, read_body, text_of
-from mom_plugins_http.routes.route import LIMIT, ApiCall, Route
+from mom_plugins_http.routes.route import ApiCall, LimitQuery, Route
 from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.server import Worker
@@ -121,7 +121,7 @@ class PolicyRoutes:
             Route("POST", "/v1/policy-check", self.check_policies, CheckedModel, body=changes),
             Route("POST", "/v1/policy-reset", self.reset_policies, changed, change, versioned=True),
             Route("POST", "/v1/policy-rollback", self.roll_back_policies, changed, change, body=version, versioned=True),
-            Route("GET", "/v1/policy-history", self.policy_history, Items[PolicyChange], parameters=(LIMIT,)),
+            Route("GET", "/v1/policy-history", self.policy_history, Items[PolicyChange], query=LimitQuery),
             Route("GET", f"{path}/{{name}}", self.policy, PolicyModel),
             Route("PUT", f"{path}/{{name}}", self.set_policy, changed, change, body=text, versioned=True),
             Route("DELETE", f"{path}/{{name}}", self.remove_policy, changed, change, versioned=True),
@@ -168,7 +168,7 @@ class PolicyRoutes:
     async def policy_history(self, call: ApiCall) -> Items[PolicyChange]:
         """List the last changes, newest first: author, time and text."""
         changes = await self._reading.run(self.texts().history, call.peer.user)
-        return {"items": as_object(changes[::-1][: call.number(LIMIT)])}
+        return {"items": as_object(changes[::-1][: call.query.limit])}
 
     async def check_policies(self, call: ApiCall) -> CheckedModel:
         """Check changes without making them."""

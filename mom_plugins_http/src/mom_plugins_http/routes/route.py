@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import parse_qsl, unquote
 
+from pydantic import Field, ValidationError, WithJsonSchema
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mom_core import Value, printable
+from mom_core import StrictModel, printable
 from mom_plugins_http.server.access import Peer, Right
 from mom_plugins_http.server.held_bytes import HeldBytes
 from mom_plugins_http.server.problems import ProblemError
@@ -27,42 +28,68 @@ _DRAINED: Final = 16 << 20
 
 _DRAIN_SECONDS: Final = 1.0
 
-_MOST_PARAMETERS: Final = 16
+_MOST_MEMBERS: Final = 1000
+
+Text = Annotated[str | None, WithJsonSchema({"type": "string"})]
+"""Text in a query; None if absent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """Query parameter. `kind` is `integer` (with bounds) or `string`."""
+class Query(StrictModel):
+    """Query without parameters."""
 
-    name: str
-    description: str
-    kind: str = "string"
-    minimum: int = 0
-    maximum: int = 0
-    default: int | None = None
 
-    def read(self, text: str) -> int | str:
-        """Return the value. Raise `ProblemError` if invalid."""
-        if self.kind == "string":
-            return text
-        if re.fullmatch(r"-?[0-9]{1,18}", text) and self.minimum <= int(text) <= self.maximum:
-            return int(text)
-        hint = f"{self.name} must be a number from {self.minimum} to {self.maximum}"
-        raise ProblemError(400, f"{printable(text)} is not a valid value of {self.name}", hint)
+class LimitQuery(Query):
+    """Query for the newest items."""
 
-    def schema(self) -> dict[str, Value]:
-        """Return the JSON Schema."""
-        if self.kind == "string":
-            return {"type": "string"}
-        more: dict[str, Value] = {} if self.default is None else {"default": self.default}
-        return {"type": "integer", "minimum": self.minimum, "maximum": self.maximum, **more}
+    limit: Annotated[int, Field(ge=1, le=MOST_ITEMS)] = 100
+    """How many of the newest items to list."""
+
+
+class GuestQuery(Query):
+    """Query for items about a guest."""
+
+    guest: Text = None
+    """Only items about this guest, by id or name; `host` for the host."""
+
+
+class FieldsQuery(Query):
+    """Query for some fields."""
+
+    fields: Text = None
+    """Only these fields, separated by commas; 400 for a field that no plugin declares, unless it ends with `?`."""
+
+
+class NewestQuery(GuestQuery, LimitQuery):
+    """Query for the newest items about a guest."""
+
+
+Model = TypeVar("Model", bound=StrictModel)
+
+
+def validated(model: type[Model], validate: Callable[[], Model], whole: str) -> Model:
+    """Return a query or body. Raise `ProblemError` if it is invalid. `whole` names it in the error."""
+    try:
+        return validate()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = f"`{printable(str(first['loc'][0]))}`" if first["loc"] else whole
+        members = sorted(field.alias or name for name, field in model.model_fields.items())
+        hint = f"there are: {', '.join(members) or 'none'}; GET /v1/openapi.json describes them"
+        raise ProblemError(400, f"{where}: {printable(first['msg'].removeprefix('Value error, '), 300)}", hint) from None
+
+
+def check_members(members: Sequence[tuple[str, object]]) -> None:
+    """Raise `ProblemError` for duplicates, which are ambiguous, and for too many members, whose errors would take a gigabyte."""
+    if len(members) > _MOST_MEMBERS:
+        raise ProblemError(400, f"an object has {len(members)} members", f"send at most {_MOST_MEMBERS}")
+    counts = Counter(name for name, _ in members)
+    for name, count in counts.items():
+        if count > 1:
+            raise ProblemError(400, f"`{printable(name)}` occurs twice", "write it once")
 
 
 SLASH: Final = "\0"
 """Replaces a slash within a name, as in KubeVirt's `NAMESPACE/NAME`."""
-
-LIMIT: Final = Parameter("limit", "How many of the newest items to list.", "integer", 1, MOST_ITEMS, 100)
-GUEST: Final = Parameter("guest", "Only items about this guest, by id or name; `host` for the host.")
 
 
 class WholeNames:
@@ -89,7 +116,7 @@ class Arriving:
 
 @dataclass(frozen=True, slots=True)
 class ApiCall:
-    """Request with its sender and validated query.
+    """Request with its sender and its query, a model of the route's.
 
     :param held: counts the body from the first byte until the answer
     :param still_allowed: returns whether the token or session is still valid
@@ -97,7 +124,7 @@ class ApiCall:
 
     request: Request
     peer: Peer
-    query: Mapping[str, int | str]
+    query: Any
     settings: HttpSettings
     held: HeldBytes
     still_allowed: Callable[[], bool]
@@ -108,10 +135,6 @@ class ApiCall:
         """Return the variable parts of the path."""
         parts: dict[str, str] = self.request.path_params
         return {name: part.replace(SLASH, "/") for name, part in parts.items()}
-
-    def number(self, parameter: Parameter) -> int:
-        """Return an integer parameter, or its default."""
-        return int(self.query.get(parameter.name, parameter.default or 0))
 
     @property
     def media_type(self) -> str:
@@ -190,28 +213,15 @@ class Route:
     run: Answering
     answer: object
     right: Right = Right.READ
-    parameters: Sequence[Parameter] = ()
+    query: type[Query] = Query
     body: Mapping[str, object] = field(default_factory=dict)
     media_type: str = "application/json"
     versioned: bool = False
     status: int = 200
     events: Mapping[str, object] = field(default_factory=dict)
 
-    def query(self, text: str) -> dict[str, int | str]:
-        """Return validated parameters. Raise `ProblemError` if invalid."""
-        try:
-            pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
-        except ValueError:
-            raise ProblemError(400, "the query has too many parameters", self._hint()) from None
-        values: dict[str, int | str] = {}
-        parameters = {parameter.name: parameter for parameter in self.parameters}
-        for name, value in pairs:
-            if name not in parameters:
-                raise ProblemError(400, f"there is no parameter {printable(name)} here", self._hint())
-            if name in values:
-                raise ProblemError(400, f"the parameter {name} occurs twice", "write it once")
-            values[name] = parameters[name].read(value)
-        return values
-
-    def _hint(self) -> str:
-        return f"there are: {', '.join(parameter.name for parameter in self.parameters)}" if self.parameters else "there are none"
+    def read_query(self, text: str) -> Query:
+        """Return the parameters. Raise `ProblemError` if invalid."""
+        members = parse_qsl(text, keep_blank_values=True)
+        check_members(members)
+        return validated(self.query, lambda: self.query.model_validate_strings(dict(members)), "the query")
