@@ -19,8 +19,8 @@ from served_mom import Serve
 
 from mom_core import ConfigError, MomError, Severity, load_config
 from mom_plugins_http.cli.hook_verbs import hook_command
-from mom_plugins_http.launch_hook.installed import Hook, HookState, Platform, findings, longest_wait
-from mom_plugins_http.routes.launches import PATIENCE
+from mom_plugins_http.launch_hook.installed import Hook, HookState, Platform, longest_wait
+from mom_plugins_http.routes.launches import LaunchQuery
 
 ALIVE, LIMIT = 10, 15
 """Seconds that the programs here are patient, as a rule: more than a busy machine makes mom's stand-ins wait."""
@@ -341,7 +341,7 @@ class TestInstalling:
         assert not hook.install(), "libvirt knows of it"
         assert Hook(Platform.LIBVIRT, host.root, host.socket, 60.0).state() is HookState.OTHER
         hook.path.chmod(0o644)
-        assert hook.state() is HookState.IDLE
+        assert hook.state() is HookState.OTHER, "it is not executable"
         hook.install()
         assert hook.state() is HookState.CURRENT
         assert hook.remove()
@@ -357,7 +357,7 @@ class TestInstalling:
             configured("301s")
         limit = re.search(r"^limit=(\d+) ", Hook(Platform.LIBVIRT, host.root, host.socket, 300.0).text(), re.MULTILINE)
         assert limit is not None
-        assert PATIENCE.read(str(int(limit[1]) - 2)) == 303
+        assert LaunchQuery(patience=int(limit[1]) - 2).patience == 303
 
     def test_libvirt_that_runs_another_hook_need_not_look_again(self, host: HookedHost) -> None:
         other = host.root / "etc/libvirt/hooks/qemu"
@@ -414,32 +414,25 @@ class TestInstalling:
         assert longest_wait({"plugins": plugins}) == seconds  # type: ignore[dict-item]  # as YAML has it
 
 
-class TestDoctor:
-    def told(self, host: HookedHost) -> list[tuple[Severity, str, str]]:
-        return [(one.severity, one.message, one.cure) for one in findings([host.hook()])]
-
-    def test_each_state_with_the_line_that_cures_it(self, host: HookedHost) -> None:
-        hook = host.hook()
-        assert self.told(host) == [
-            (Severity.OK, "libvirt does not ask mom for memory before a guest starts", "to let mom make room: `mom hook install libvirt`")
-        ]
+@pytest.mark.parametrize(
+    ("text", "severity", "message", "cure"),
+    [
+        ("", Severity.OK, "libvirt does not ask mom for memory", "to let mom make room: `mom hook install libvirt`"),
+        ("{}", Severity.OK, "libvirt asks mom before it starts a guest", ""),
+        ("{}# another", Severity.WARNING, "another version", "`mom hook install libvirt`"),
+        ("#!/bin/sh", Severity.OK, "is not mom's", ""),
+    ],
+)
+def test_doctor_tells_each_state_with_the_line_that_cures_it(
+    host: HookedHost, text: str, severity: Severity, message: str, cure: str
+) -> None:
+    hook = host.hook()
+    if text:
         hook.install()
-        assert self.told(host) == [(Severity.OK, "libvirt asks mom before each guest starts", "")]
-        hook.path.chmod(0o600)
-        ((severity, message, cure),) = self.told(host)
-        assert (severity, cure) == (Severity.WARNING, "`mom hook install libvirt`")
-        assert "is not executable" in message
-        hook.path.write_text(hook.text() + "# another\n")
-        ((severity, message, cure),) = self.told(host)
-        assert (severity, cure) == (Severity.WARNING, "`mom hook install libvirt`")
-        assert "another version" in message
-        hook.path.write_text("#!/bin/sh\n")
-        ((severity, message, _),) = self.told(host)
-        assert severity is Severity.OK
-        assert "is not mom's" in message
-
-    def test_nothing_on_a_host_without_either(self, tmp_path: Path) -> None:
-        assert list(findings(Hook(platform, tmp_path, tmp_path / "s", 10) for platform in Platform)) == []
+        hook.path.write_text(text.replace("{}", hook.text()))
+    found = hook.finding()
+    assert (found.severity, found.cure) == (severity, cure)
+    assert message in found.message
 
 
 def test_the_verbs_install_show_and_remove_it_by_the_configuration(host: HookedHost) -> None:
@@ -451,7 +444,7 @@ def test_the_verbs_install_show_and_remove_it_by_the_configuration(host: HookedH
         assert done.exit_code == 0, done.output
         return " ".join(done.output.split())
 
-    assert "not installed" in verb("show")
+    assert "does not ask mom" in verb("show")
     assert "systemctl reload libvirtd" in verb("install", "libvirt")
     text = host.hook().path.read_text()
     assert f"socket={host.root}/run/mom.sock\n" in text

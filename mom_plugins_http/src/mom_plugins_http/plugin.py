@@ -135,22 +135,17 @@ class HttpPlugin:
     def _over_tcp(self) -> Iterable[Finding]:
         if self._settings.tcp is None:
             return
-        subject = f"tcp {self._settings.tcp.listen}"
-        errors = self._file_errors()
-        for error in errors:
-            if isinstance(error.__cause__, FileNotFoundError):
-                yield Finding(Severity.ERROR, subject, error.message, error.hint)
-        if self._is_served():  # the running mom listens there
-            if not errors:
-                yield Finding(Severity.OK, subject, "certificate, key and tokens are valid")
-            return
-        try:
-            listen(Address.parse(self._settings.tcp.listen)).close()
-        except MomError as error:
-            yield Finding(Severity.ERROR, subject, error.message, error.hint)
-        else:
-            if not errors:
-                yield Finding(Severity.OK, subject, "mom can listen on this address; certificate, key and tokens are valid")
+        subject, errors, text = f"tcp {self._settings.tcp.listen}", self._file_errors(), "certificate, key and tokens are valid"
+        missing = [error for error in errors if isinstance(error.__cause__, FileNotFoundError)]
+        if not self._is_served():  # otherwise the running mom listens there
+            text = f"mom can listen on this address; {text}"
+            try:
+                listen(Address.parse(self._settings.tcp.listen)).close()
+            except MomError as error:
+                errors, missing = [*errors, error], [*missing, error]
+        yield from (Finding(Severity.ERROR, subject, error.message, error.hint) for error in missing)
+        if not errors:
+            yield Finding(Severity.OK, subject, text)
 
     def _is_served(self) -> bool:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
@@ -164,10 +159,11 @@ class HttpPlugin:
         return True
 
     def _hooks(self) -> Iterable[Finding]:
-        from mom_plugins_http.launch_hook.installed import Hook, Platform, findings, longest_wait
+        from mom_plugins_http.launch_hook.installed import Hook, Platform, longest_wait
 
         wait = longest_wait(self._context.configuration())
-        return findings(Hook(platform, self._context.root, self._path, wait) for platform in Platform)
+        hooks = [Hook(platform, self._context.root, self._path, wait) for platform in Platform]
+        return [hook.finding() for hook in hooks if hook.is_needed]
 
     @staticmethod
     @hookimpl

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
@@ -13,14 +13,6 @@ from mom_core import MomError, load_config
 from mom_daemon import as_caller, config_option, json_option, print_prose
 from mom_plugins_http.cli.client import Client
 from mom_plugins_http.launch_hook.installed import Hook, HookState, Platform, longest_wait, reload_line
-
-_STATES: Final = {
-    HookState.ABSENT: "not installed",
-    HookState.CURRENT: "installed",
-    HookState.OTHER: "installed by another version of mom, or for another socket or wait time: `mom hook install {}`",
-    HookState.IDLE: "installed, but not executable: `mom hook install {}`",
-    HookState.FOREIGN: "another program has this name; mom does not change it",
-}
 
 _platform = click.argument("platform", type=click.Choice([str(name) for name in Platform]))
 
@@ -80,19 +72,23 @@ def remove_command(platform: str, root: Path, config_path: str | None) -> None:
 @_root
 def show_command(as_json: bool, root: Path, config_path: str | None) -> None:
     """Show the installed hooks, and whether they are up to date. `mom doctor` shows the same."""
-    shown = []
-    for platform in Platform:
-        hook = _hook(platform, root, config_path)
-        try:
-            state = str(hook.state())
-            text = _STATES[HookState(state)].format(platform)
-        except MomError as error:
-            state, text = "unknown", str(error)
-        shown.append({"platform": str(platform), "path": str(hook.path), "state": state, "guests": hook.users()})
-        if not as_json and (platform.is_here(root) or state != HookState.ABSENT):
-            users = f"; used by the guests {', '.join(hook.users())}" if hook.users() else ""
-            print_prose(f"{platform}: {hook.path}: {text}{users}", 2)
+    hooks = [_hook(platform, root, config_path) for platform in Platform]
     if as_json:
+        shown = [{"platform": hook.platform, "path": str(hook.path), "state": _state(hook), "guests": hook.users()} for hook in hooks]
         click.echo(json.dumps(shown))
-    elif not any(platform.is_here(root) for platform in Platform):
+        return
+    for hook in hooks:
+        if hook.is_needed or _state(hook) != HookState.ABSENT:
+            finding = hook.finding()
+            cure = f" ({finding.cure})" if finding.cure else ""
+            users = f"; used by the guests {', '.join(hook.users())}" if hook.users() else ""
+            print_prose(f"{hook.platform}: {finding.message}{cure}{users}", 2)
+    if not any(hook.is_needed for hook in hooks):
         print_prose("This host has neither libvirt nor Proxmox VE.", 2)
+
+
+def _state(hook: Hook) -> str:
+    try:
+        return hook.state()
+    except MomError:
+        return "unknown"

@@ -7,7 +7,8 @@ import os
 import shlex
 import stat
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.resources import files
@@ -29,6 +30,8 @@ _USUAL_WAIT: Final = 10.0
 
 _BEYOND_SECONDS: Final = 5
 
+_SUBJECT: Final = "room for launches"
+
 _DEFINITIONS: Final = "etc/pve/qemu-server"
 _PYTHONS: Final = ("usr/bin/python3", "usr/libexec/platform-python")
 
@@ -39,14 +42,12 @@ class Platform(StrEnum):
     LIBVIRT = "libvirt"
     PROXMOX = "proxmox"
 
-    @property
-    def sign(self) -> str:
-        """Return the folder that identifies this platform."""
-        return "etc/libvirt" if self is Platform.LIBVIRT else _DEFINITIONS
 
-    def is_here(self, root: Path) -> bool:
-        """Return whether this host has the platform."""
-        return (root / self.sign).is_dir()
+_PLACES: Final = {
+    Platform.LIBVIRT: ("etc/libvirt", "etc/libvirt/hooks/qemu.d/mom"),
+    Platform.PROXMOX: (_DEFINITIONS, "var/lib/vz/snippets/mom-launch"),
+}
+"""Folder that identifies the platform, and path of the program. libvirt 6.5 and later run all programs in the program's folder."""
 
 
 class HookState(StrEnum):
@@ -54,9 +55,24 @@ class HookState(StrEnum):
 
     ABSENT = "absent"  #: not installed
     CURRENT = "current"  #: as this mom would install it
-    OTHER = "other"  #: from another version of mom, or for other settings
-    IDLE = "idle"  #: not executable
+    OTHER = "other"  #: from another version of mom, for other settings, or not executable
     FOREIGN = "foreign"  #: not mom's
+
+
+_ABOUT: Final = {
+    HookState.ABSENT: (
+        Severity.OK,
+        "{platform} does not ask mom for memory before a guest starts",
+        "to let mom make room: `mom hook install {platform}`",
+    ),
+    HookState.CURRENT: (Severity.OK, "{platform} asks mom before it starts {guests}", ""),
+    HookState.OTHER: (
+        Severity.WARNING,
+        "{path} is not executable, or was installed by another version of mom, or for another socket or wait time",
+        "`mom hook install {platform}`",
+    ),
+    HookState.FOREIGN: (Severity.OK, "{path} is not mom's: {platform} does not ask mom before a guest starts", ""),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +86,13 @@ class Hook:
 
     @property
     def path(self) -> Path:
-        """Return the path. libvirt 6.5 and later run all programs in this folder."""
-        return self.root / ("etc/libvirt/hooks/qemu.d/mom" if self.platform is Platform.LIBVIRT else "var/lib/vz/snippets/mom-launch")
+        """Return the program's path."""
+        return self.root / _PLACES[self.platform][1]
+
+    @property
+    def is_needed(self) -> bool:
+        """Return whether this host has the platform."""
+        return (self.root / _PLACES[self.platform][0]).is_dir()
 
     def text(self) -> str:
         """Return the program's text."""
@@ -87,47 +108,41 @@ class Hook:
         return f"{_FIRST}{text}"
 
     def state(self) -> HookState:
-        """Return the installed program's state."""
-        try:
-            status = self.path.lstat()
-        except (FileNotFoundError, NotADirectoryError):
-            return HookState.ABSENT
-        except OSError as error:
-            raise MomError(f"cannot examine {self.path}: {error.strerror}", hint="run this as root") from None
-        if not stat.S_ISREG(status.st_mode):
-            return HookState.FOREIGN
-        try:
-            content = read_file(self.path, _LARGEST)
-        except OSError as error:
-            raise MomError(f"{self.path} cannot be read: {error.strerror}", hint="run this as root") from None
+        """Return the installed program's state. Raise `MomError` if it cannot be read."""
+        with _as_root(f"read {self.path}"):
+            try:
+                status = self.path.lstat()
+            except (FileNotFoundError, NotADirectoryError):
+                return HookState.ABSENT
+            content = read_file(self.path, _LARGEST) if stat.S_ISREG(status.st_mode) else b""
         if not content.startswith(f"{_FIRST}{_MARK}".encode()):
             return HookState.FOREIGN
-        if content != self.text().encode():
-            return HookState.OTHER
-        return HookState.CURRENT if status.st_mode & stat.S_IXUSR else HookState.IDLE
+        return HookState.CURRENT if content == self.text().encode() and status.st_mode & stat.S_IXUSR else HookState.OTHER
+
+    def finding(self) -> Finding:
+        """Return whether the platform asks mom before a guest starts."""
+        try:
+            severity, text, cure = _ABOUT[self.state()]
+        except MomError as error:
+            return Finding(Severity.WARNING, _SUBJECT, error.message, error.hint)
+        guests = "a guest" if self.platform is Platform.LIBVIRT else f"{len(self.users())} of its guests (hookscript)"
+        return Finding(severity, _SUBJECT, *(each.format(platform=self.platform, path=self.path, guests=guests) for each in (text, cure)))
 
     def install(self) -> bool:
         """Install or update the program. Return whether libvirt needs a reload.
 
         :raises MomError: the host lacks the platform, or the file is not mom's
         """
-        if not self.platform.is_here(self.root):
-            raise MomError(f"this host has no {self.platform}: there is no /{self.platform.sign}")
+        if not self.is_needed:
+            raise MomError(f"this host has no {self.platform}: there is no /{_PLACES[self.platform][0]}")
         if self.state() is HookState.FOREIGN:
             raise MomError(f"{self.path} is not mom's, and was not changed", hint="move it away, if nothing needs it")
-        path, needs_reload = self.path, self.platform is Platform.LIBVIRT and not self._libvirt_has_hooks()
-        try:
-            for folder in (path.parent.parent, path.parent):
-                if not folder.is_dir():
-                    folder.mkdir(mode=0o755, parents=True)
-            if self.platform is Platform.LIBVIRT:  # libvirt runs every file in the folder: write the draft elsewhere
-                draft = path.parent.parent / ".mom-launch.new"
-                replace_file(draft, self.text(), durable=True, mode=0o755)
-                draft.replace(path)
-            else:
-                replace_file(path, self.text(), durable=True, mode=0o755)
-        except OSError as error:
-            raise MomError(f"{path} cannot be written: {error.strerror}", hint="run this as root") from None
+        needs_reload = self.platform is Platform.LIBVIRT and not self._libvirt_has_hooks()
+        with _as_root(f"write {self.path}"):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            draft = self.path.parent.parent / ".mom-launch.new"  # libvirt runs every file beside the program
+            replace_file(draft, self.text(), durable=True, mode=0o755)
+            draft.replace(self.path)
         return needs_reload
 
     def remove(self) -> bool:
@@ -145,10 +160,8 @@ class Hook:
             more = f", and {len(users) - 5} more" if len(users) > 5 else ""
             fault = f"{self.path} was not removed: without it, Proxmox VE does not start the guests that name it"
             raise MomError(fault, hint=f"{lines}{more}")
-        try:
+        with _as_root(f"remove {self.path}"):
             self.path.unlink()
-        except OSError as error:
-            raise MomError(f"{self.path} cannot be removed: {error.strerror}", hint="run this as root") from None
         return True
 
     def users(self) -> list[str]:
@@ -169,10 +182,16 @@ class Hook:
     def _libvirt_has_hooks(self) -> bool:
         # libvirt looks for hooks only at its start and reload.
         folder = self.path.parent
-        try:
-            return any(os.access(path, os.X_OK) for path in (folder.parent / "qemu", *folder.iterdir()))
-        except OSError:
-            return os.access(folder.parent / "qemu", os.X_OK)
+        programs = [folder.parent / "qemu", *(folder.iterdir() if folder.is_dir() else ())]
+        return any(os.access(path, os.X_OK) for path in programs)
+
+
+@contextmanager
+def _as_root(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise MomError(f"cannot {what}: {error.strerror}", hint="run this as root") from None
 
 
 def longest_wait(in_force: Mapping[str, Value]) -> float:
@@ -194,42 +213,6 @@ def reload_line(root: Path) -> str:
     """Return the command that reloads libvirt's hooks."""
     modular = (root / "run/libvirt/virtqemud-sock").exists() and not (root / "run/libvirt/libvirt-sock").exists()
     return f"systemctl reload {'virtqemud' if modular else 'libvirtd'}"
-
-
-def findings(hooks: Iterable[Hook]) -> Iterable[Finding]:
-    """Yield whether each platform asks mom before a guest starts."""
-    for hook in hooks:
-        if not hook.platform.is_here(hook.root):
-            continue
-        subject, again = "room for launches", f"`mom hook install {hook.platform}`"
-        try:
-            state = hook.state()
-        except MomError as error:
-            yield Finding(Severity.WARNING, subject, error.message, error.hint)
-            continue
-        severity, text, cure = {
-            HookState.ABSENT: (
-                Severity.OK,
-                f"{hook.platform} does not ask mom for memory before a guest starts",
-                f"to let mom make room: {again}",
-            ),
-            HookState.CURRENT: (Severity.OK, _in_use(hook) if state is HookState.CURRENT else "", ""),  # reads all guests' configurations
-            HookState.FOREIGN: (Severity.OK, f"{hook.path} is not mom's: {hook.platform} does not ask mom before a guest starts", ""),
-            HookState.IDLE: (Severity.WARNING, f"{hook.path} is not executable: {hook.platform} does not ask mom", again),
-            HookState.OTHER: (
-                Severity.WARNING,
-                f"{hook.path} was installed by another version of mom, or for another socket or wait time",
-                again,
-            ),
-        }[state]
-        yield Finding(severity, subject, text, cure)
-
-
-def _in_use(hook: Hook) -> str:
-    if hook.platform is Platform.LIBVIRT:
-        return "libvirt asks mom before each guest starts"
-    users = hook.users()
-    return f"Proxmox VE asks mom before {len(users)} of its guests start (hookscript)"
 
 
 def _python() -> Path:
