@@ -102,8 +102,7 @@ def test_a_problem_of_many_guests_is_one_line_with_how_many_and_which(served: Se
     with feeding(served) as feed:
         lines = text_of(looking_at("problems"), feed.picture, (132, 40))
     (line,) = [line for line in lines if "it tells no statistics" in line]
-    assert line.startswith("warning: libvirt: 200 guests (vm000, vm001, vm002 and 197 more): it tells no statistics, since "), line
-    assert any("install the balloon's driver" in line for line in lines)
+    assert line.startswith("warning: libvirt: 200 guests (vm000, vm001, vm002 and 197 more): it tells no statistics (install the"), line
     assert "2 problems (!)" in "\n".join(lines), lines[:5]
 
 
@@ -245,7 +244,7 @@ def test_each_cycle_is_a_new_picture_and_a_guest_is_explained(served: Served) ->
     with feeding(served) as feed:
         for _ in range(3):
             served.engine.cycle()
-        shown = wait_until(lambda: feed.picture if feed.picture and feed.picture.cycle["number"] == 4 else None)
+        shown = wait_until(lambda: feed.picture if feed.picture and feed.picture.report["cycle"]["number"] == 4 else None)
         assert len(shown.rows) == 24
         guest = shown.rows[0]
         feed.want(guest.id)
@@ -304,7 +303,7 @@ def test_each_condition_has_a_line_on_the_smallest_usual_terminal_with_since_whe
     killed = {**FULL, "name": "killed", "message": "24 programs killed in 10 min: " + "ci-runner-customer, " * 5, "lasted_seconds": 90.0}
     suffer = {**killed, "severity": "warning", "message": "8 guests of 40 suffer: " + "ci-runner-customer " * 5}
     shown = picture(verdict={"severity": "error", "conditions": [FULL, killed, suffer]})
-    told = ["".join(text for text, _ in line) for line in brief_verdict(shown, 80, 5)]
+    told = ["".join(text for text, _ in line) for line in brief_verdict(shown, 80, 24)]
     starts = [
         "WRONG: the host is full, for 3m: 0 KiB",
         "WRONG: 24 programs killed in 10 min, for 90s: ci",
@@ -326,11 +325,11 @@ def test_a_narrow_terminal_says_how_much_is_wanted_and_how_much_is_missing(avail
 def test_what_is_over_is_told_as_such_and_takes_no_room_above_the_guests() -> None:
     past = picture(verdict={"severity": "ok", "conditions": [{**FULL, "severity": "ok", "over_seconds": 120.0}]})
     assert body_lines((80, 24), past) == body_lines((80, 24), picture())
-    assert brief_verdict(past, 200, 5) == []
+    assert brief_verdict(past, 200, 24) == []
     (told, *_) = verdict_lines(past, 200)
     assert told[0][0].startswith("over for 2m: the host is full")
     ending = picture(verdict={"severity": "error", "conditions": [{**FULL, "over_seconds": 12.0}]})
-    assert "for 3m, over for 12s" in brief_verdict(ending, 200, 5)[0][0][0]
+    assert "for 3m, over for 12s" in brief_verdict(ending, 200, 24)[0][0][0]
 
 
 def test_guests_that_the_hypervisor_does_not_list_are_unknown_and_not_none() -> None:

@@ -88,7 +88,7 @@ class Feed:
 
     def _look(self, guest: str | None) -> None:
         status = self._client.get("/v1/status")
-        is_new = self.picture is None or self.picture.cycle != status["cycle"]
+        is_new = self.picture is None or self.picture.report["cycle"] != status["cycle"]
         if is_new:
             report = self._client.get(_REPORT)
             if report["format"] != REPORT_FORMAT:

@@ -13,7 +13,7 @@ from mom_daemon.top import Row, by_name
 
 if TYPE_CHECKING:
     from mom_daemon import CommonProblem
-    from mom_daemon.report_models import ConditionModel, CycleModel, GuestColumnModel, OutcomeModel, ReportDocument
+    from mom_daemon.report_models import ConditionModel, GuestColumnModel, OutcomeModel, ReportDocument
 
 Json = Mapping[str, Any]
 
@@ -35,17 +35,10 @@ class Picture:
     """Columns with at least one known figure."""
     rows: Sequence[Row]
     """Rows, sorted by name."""
-    together: Mapping[str, float | None] = field(default_factory=dict)
-    """Sums of `size` and `max` over all guests, in KiB; None if unknown for all."""
     problems: Sequence[CommonProblem] = ()
     acts: Sequence[Json] = ()
     """Acts, newest first."""
     received: float = field(default_factory=time.monotonic)
-
-    @property
-    def cycle(self) -> CycleModel:
-        """Return the cycle's number, time, duration and lag."""
-        return self.report["cycle"]
 
     @property
     def host(self) -> Json:
@@ -69,20 +62,10 @@ class Picture:
         """Return the severity of the host's lack of memory."""
         return next((condition["severity"] for condition in self.conditions if condition["name"] == "memory"), "ok")
 
-    @property
-    def changes(self) -> int:
-        """Return the number of decisions for another value."""
-        return sum(count for name, count in self.report["outcome_counts"].items() if name != Status.UNCHANGED)
-
-    @property
-    def interval(self) -> float:
-        """Return the seconds between two cycles."""
-        return self.report["interval_seconds"]
-
     def late_by(self, now: float) -> float:
         """Return the seconds since the last cycle; 0 within three intervals."""
         age = now - self.received
-        return age if age > 3 * self.interval + 1 else 0.0
+        return age if age > 3 * self.report["interval_seconds"] + 1 else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,39 +82,23 @@ class Drill:
 
 def picture_of(report: ReportDocument, problems: Sequence[CommonProblem], acts: Sequence[Json] = ()) -> Picture:
     """Return the picture of a report."""
-    table, columns = report["guests"], report["guest_columns"]
-    places = {column["name"]: table["columns"].index(column["key"]) for column in columns}
-    harms = [table["columns"].index(name) if name in table["columns"] else None for name in HARMS]
+    columns, names = report["guest_columns"], report["guests"]["columns"]
+    guests = [dict(zip(names, row, strict=True)) for row in report["guests"]["rows"]]
     last = {each["entity"]["id"]: each for each in report["outcomes"] if each["status"] not in {Status.APPLIED, Status.UNCHANGED}}
-    rows = [_row(row, places, last.get(row[0]), _harm(row, *harms)) for row in table["rows"]]
+    rows = [_row(guest, columns, last.get(guest["id"])) for guest in guests]
     shown = [
-        column
-        for column in columns
-        if column["name"] != GuestColumn.REMARKS and any(row[places[column["name"]]] is not None for row in table["rows"])
+        column for column in columns if column["name"] != GuestColumn.REMARKS and any(guest[column["key"]] is not None for guest in guests)
     ]
-    together: dict[str, float | None] = {
-        name: _sum([row[places[name]] for row in table["rows"]]) for name in ("size", "max") if name in places
-    }
-    return Picture(report, shown, by_name(rows), together, problems, acts)
+    return Picture(report, shown, by_name(rows), problems, acts)
 
 
-def _harm(row: Sequence[Any], killed: int | None, suffers: int | None) -> float:
-    if suffers is None or not row[suffers]:
-        return 0.0
-    return float((killed is not None and row[killed]) or 0) + 0.5
-
-
-def _sum(values: Sequence[float | None]) -> float | None:
-    numbers = [value for value in values if value is not None]
-    return sum(numbers) if numbers or not values else None
-
-
-def _row(row: Sequence[Any], places: Mapping[str, int], last: OutcomeModel | None, harm: float) -> Row:
-    values = {name: row[place] for name, place in places.items()}
-    notes = [*filter(None, [values.get(GuestColumn.REMARKS)]), *row[2].values()]
+def _row(guest: Mapping[str, Any], columns: Sequence[GuestColumnModel], last: OutcomeModel | None) -> Row:
+    values = {column["name"]: guest[column["key"]] for column in columns}
+    notes = [*filter(None, [values.get(GuestColumn.REMARKS)]), *guest["blocked"].values()]
     if last is not None and last["status"] != Status.OBSERVED:
         notes.append(f"{last['status']}: {last['error'] or last['control']}")
     elif last is not None and last["control"] == "balloon_target" and "target" in values:
         values["target"] = last["value"]  # the target that mom would have set (mode observe)
     note = printable("; ".join(dict.fromkeys(map(str, notes))), LONGEST_NOTE) if notes else ""
-    return Row(row[0], printable(row[1], 200), values, note, harm)
+    harm = 0.5 + (guest.get("killed_lately") or 0) if guest.get("suffers") else 0.0
+    return Row(guest["id"], printable(guest["name"], 200), values, note, harm)

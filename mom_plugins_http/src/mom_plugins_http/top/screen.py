@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.cells import cell_len
 
-from mom_core import Source, format_kib, printable
+from mom_core import Source, Status, printable
 from mom_daemon.top import (
     Line,
     Looking,
@@ -32,13 +32,10 @@ from mom_plugins_http.top.picture import Drill, Json, Picture
 if TYPE_CHECKING:
     from mom_daemon.report_models import ConditionModel
 
-WIDE: Final = 110
-"""Least columns for words instead of signs."""
-
 _HEAD: Final = 5
 """Lines: four on the host, one of headings."""
 
-_SEVERE: Final = {"error": "bold red", "warning": "yellow"}
+_SEVERE: Final = {"error": "bold red", "warning": "yellow", "ok": ""}
 _MARKS: Final = {"error": "WRONG: ", "warning": "warning: "}
 _STATUSES: Final = {"failed": "bold red", "refused": "yellow", "gone": "yellow", "observed": "cyan"}
 
@@ -51,7 +48,7 @@ _ACTS: Final = 5
 def body_lines(size: tuple[int, int], picture: Picture | None = None) -> int:
     """Return how many guests fit below the verdict. `size` is columns and lines."""
     width, height = size
-    above = [] if picture is None else [*brief_verdict(picture, width, _most_verdict(height)), *_last_acts(picture, width, height)]
+    above = [] if picture is None else [*brief_verdict(picture, width, height), *_last_acts(picture, width, height)]
     return max(1, height - _HEAD - 1 - len(above))
 
 
@@ -66,7 +63,7 @@ def screen(look: Looking, feed: Feed, picture: Picture | None, size: tuple[int, 
     if picture is None:
         return [*head, *_waiting(feed, width)]
     if not verdict_below:
-        head = [*brief_verdict(picture, width, _most_verdict(height)), *head, *_last_acts(picture, width, height)]
+        head = [*brief_verdict(picture, width, height), *head, *_last_acts(picture, width, height)]
     nothing, keys = picture.guests_unknown or "there are no guests on this host", "!:problems d:decisions "
     return [*head, *below_head(look, picture, width, lines, lambda: _text(look, feed, picture, width), nothing, keys)]
 
@@ -82,23 +79,24 @@ def verdict_lines(picture: Picture, width: int) -> list[Line]:
             lasted, over = age(condition["lasted_seconds"]), age(condition["over_seconds"])
             lines += wrapped(f"over for {over}: {printable(condition['message'], 400)}; it lasted {lasted}", width, "dim")
         else:
-            lines += wrapped(_headline(condition), width, _SEVERE.get(condition["severity"], ""))
+            lines += wrapped(_headline(condition), width, _SEVERE[condition["severity"]])
             lines += [*_why(condition, width), *_cure(condition, width)]
     return lines
 
 
-def brief_verdict(picture: Picture, width: int, most: int) -> list[Line]:
-    """Return at most `most` lines: conditions, then reason and fix of the worst."""
+def brief_verdict(picture: Picture, width: int, height: int) -> list[Line]:
+    """Return conditions, then reason and fix of the worst, in at most a third of the lines."""
     standing = [condition for condition in picture.conditions if condition["severity"] != "ok"]
     if not standing:
         return []
-    shown = standing[: max(1, most - 2)]
-    lines: list[Line] = [[(cell(_headline(condition), width - 1), _SEVERE.get(condition["severity"], ""))] for condition in shown]
+    most = max(1, (height - 8) // 3)
+    lines: list[Line] = [
+        [(cell(_headline(condition), width - 1), _SEVERE[condition["severity"]])] for condition in standing[: max(1, most - 2)]
+    ]
     why, cure = _why(standing[0], width), _cure(standing[0], width)
-    room = max(0, most - len(lines))
-    whole = len(shown) == len(standing) and len(why) + len(cure) <= room
-    cure = cure[: room - min(1, len(why), room)]  # leave a line for the reason
-    lines += [*why[: room - len(cure)], *cure]
+    whole = len(lines) == len(standing) and len(lines) + len(why) + len(cure) <= most
+    kept = max(1, most - len(lines) - len(cure))  # leave a line for the reason
+    lines = [*lines, *why[:kept], *cure][:most]
     if not whole:
         text, style = lines[-1][0]
         lines[-1] = [(f"{text[: max(0, width - 12)].rstrip()} … (!: all)", style)]
@@ -109,7 +107,7 @@ def _headline(condition: ConditionModel) -> str:
     # A narrow screen cuts off the end, so the duration comes first.
     headline, _, details = condition["message"].partition(": ")
     ended = f", over for {age(condition['over_seconds'])}" if condition["over_seconds"] else ""
-    since = f"{_MARKS.get(condition['severity'], '')}{headline}, for {age(condition['lasted_seconds'])}{ended}"
+    since = f"{_MARKS[condition['severity']]}{headline}, for {age(condition['lasted_seconds'])}{ended}"
     return printable(f"{since}: {details}" if details else since, 400)
 
 
@@ -127,10 +125,6 @@ def _last_acts(picture: Picture, width: int, height: int) -> list[Line]:
     return [[("what mom did last", "bold"), (" (d: all)", "dim")], *(_act_line(act, width) for act in picture.acts[:_ACTS])]
 
 
-def _most_verdict(height: int) -> int:
-    return max(1, (height - 8) // 3)
-
-
 # --- the host -----------------------------------------------------------------------------------------------------------------------
 
 
@@ -138,7 +132,7 @@ def host_lines(picture: Picture | None, look: Looking, feed: Feed, width: int, n
     """Return four lines on mom and the host."""
     if picture is None:
         return [[("mom top", "bold")], [], [], []]
-    lines = [_mom_line(picture, look, now), _memory_line(picture, width), _pressure_line(picture.host, width)]
+    lines = [_mom_line(picture, look, now), _memory_line(picture, width), _pressure_line(picture.host)]
     if (trouble := feed.trouble) is not None:
         lost = f" {now - feed.lost_at:.0f} s" if feed.lost_at is not None else ""
         words = in_lines(f"NOT REACHED{lost}: {'; '.join(filter(None, trouble))}", max(20, width - 1))
@@ -153,7 +147,7 @@ def host_lines(picture: Picture | None, look: Looking, feed: Feed, width: int, n
 
 
 def _mom_line(picture: Picture, look: Looking, now: float) -> Line:
-    cycle = picture.cycle
+    cycle = picture.report["cycle"]
     mode = picture.report["mode"]
     since = max(0.0, now - picture.received)
     skipped = f", {cycle['skipped']} left out" if cycle["skipped"] else ""
@@ -163,50 +157,42 @@ def _mom_line(picture: Picture, look: Looking, now: float) -> Line:
         ("only observes" if mode == "observe" else printable(mode), "bold cyan" if mode == "observe" else ""),
         *([("  PAUSED", "bold reverse")] if look.paused else []),  # before what a narrow screen cuts off
         (f"  cycle {cycle['number']} {since:.0f} s ago, {cycle['duration_seconds'] * 1e3:.0f} ms", ""),
-        (f", lag {cycle['lag_seconds'] * 1e3:.0f} ms", "yellow" if cycle["lag_seconds"] > picture.interval / 2 else ""),
+        (f", lag {cycle['lag_seconds'] * 1e3:.0f} ms", "yellow" if cycle["lag_seconds"] > picture.report["interval_seconds"] / 2 else ""),
         (f"{skipped}{woken}", "yellow" if skipped else ""),
     ]
 
 
 def _memory_line(picture: Picture, width: int) -> Line:
     host = picture.host
-    total, available = host.get("mem_available"), host.get("mem_really_available")
+    total, available, watermark = (host.get(name) for name in ("mem_available", "mem_really_available", "mem_watermark_high"))
+    wanted = ""
+    if available is not None and watermark is not None:
+        lacks = available < watermark
+        wanted = f", {short(watermark - available)} too little ({short(watermark)} wanted)" if lacks else f", {short(watermark)} wanted"
     style = {"error": "red", "warning": "yellow"}.get(picture.memory_severity, "green")
-    return memory_line(total, available, style, width, _room(available, host.get("mem_watermark_high"), width))
+    return memory_line(total, available, style, width, wanted)
 
 
-def _room(available: float | None, watermark: float | None, width: int) -> str:
-    if available is None or watermark is None:
-        return ""
-    lacks = available < watermark
-    if width < WIDE:
-        return f", {short(watermark - available)} too little ({short(watermark)} wanted)" if lacks else f", {short(watermark)} wanted"
-    missing = f": {format_kib(watermark - available)} too little" if lacks else ""
-    return f"{missing}, {format_kib(watermark)} should be free"
-
-
-def _pressure_line(host: Json, width: int) -> Line:
+def _pressure_line(host: Json) -> Line:
     line: list[tuple[str, str]] = [("psi", "")]
     for kind, label in (("memory", "mem"), ("io", "io"), ("cpu", "cpu")):
         some, full = host.get(f"psi_{kind}_some_avg10"), host.get(f"psi_{kind}_full_avg10")
-        if some is None:
-            continue
-        both = percent(some) if kind == "cpu" or full is None else f"{percent(some)}/{percent(full)}"
-        line.append((f" {label} {both}%", "red" if some >= 10 else "yellow" if some >= 1 else ""))
+        if some is not None:
+            both = percent(some) if kind == "cpu" or full is None else f"{percent(some)}/{percent(full)}"
+            line.append((f" {label} {both}%", "red" if some >= 10 else "yellow" if some >= 1 else ""))
     if len(line) == 1:
         line.append((" unknown", "dim"))
     used, total = host.get("swap_usage"), host.get("swap_total")
     if total:
         into, out = (short(_kib(host, name)) for name in ("swap_in_rate", "swap_out_rate"))
         moving = bool(host.get("swap_in_rate") or host.get("swap_out_rate"))
-        flow = f", {into}/s in, {out}/s out" if width >= WIDE else f" ↓{out} ↑{into}/s"
-        line.append((f"  swap {short(used)}/{short(total)}{flow if moving else ''}", "red" if moving else ""))
+        line.append((f"  swap {short(used)}/{short(total)}{f' ↓{out} ↑{into}/s' if moving else ''}", "red" if moving else ""))
     elif total == 0:
         line.append(("  no swap", ""))
     if host.get("ksm_run") is not None:
         profit = host.get("ksm_general_profit")
         gain = profit / 1024 if profit is not None else _kib(host, "ksm_pages_sharing")
-        line.append((f"  KSM {'on' if host['ksm_run'] == 1 else 'off'} {short(gain)}{' saved' if width >= WIDE else ''}", ""))
+        line.append((f"  KSM {'on' if host['ksm_run'] == 1 else 'off'} {short(gain)}", ""))
     return line
 
 
@@ -216,24 +202,28 @@ def _kib(host: Json, field: str) -> float | None:
 
 
 def _health_line(picture: Picture) -> Line:
-    sick = {plugin["name"]: plugin["state"] for plugin in picture.report["plugins"] if plugin["state"] != "ok"}
-    rows = picture.rows
-    size, most = (picture.together.get(name) for name in ("size", "max"))
+    sick = [f"{printable(plugin['name'])} {plugin['state']}" for plugin in picture.report["plugins"] if plugin["state"] != "ok"]
+    rows, problems = picture.rows, picture.problems
+    size, most = (_sum([row.values.get(name) for row in rows]) for name in ("size", "max"))
     text = "the guests are unknown" if picture.guests_unknown else f"{len(rows)} guests have {short(size)} of {short(most)}"
     line: list[tuple[str, str]] = [(text, "bold red" if picture.guests_unknown else "")]
-    changes = picture.changes
     suffer = sum(1 for row in rows if row.harm)
     line += [(f", {suffer} suffer{'s' if suffer == 1 else ''}", "red")] if suffer else []
-    line.append((f", {changes} change{'' if changes == 1 else 's'}", "") if changes else (", nothing changed", ""))
-    problems = picture.problems
+    changes = sum(count for name, count in picture.report["outcome_counts"].items() if name != Status.UNCHANGED)
+    line.append((f", {changes} change{'' if changes == 1 else 's'}" if changes else ", nothing changed", ""))
     if problems:
         worst = "error" if any(problem.severity == "error" for problem in problems) else "warning"
         line.append((f"  {len(problems)} problem{'s' if len(problems) > 1 else ''} (!)", _SEVERE[worst]))
     if sick:
-        line.append(("  plugins: " + ", ".join(f"{printable(name)} {state}" for name, state in sick.items()), "bold red"))
+        line.append((f"  plugins: {', '.join(sick)}", "bold red"))
     elif not problems and picture.memory_severity == "ok" and not suffer:
         line.append(("  plugins and policies: ok", "green"))
     return line
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    numbers = [value for value in values if value is not None]
+    return sum(numbers) if numbers or not values else None
 
 
 # --- texts --------------------------------------------------------------------------------------------------------------------------
@@ -283,12 +273,7 @@ def _act(act: Json, width: int, *, named: bool = True) -> list[Line]:
 def _problems(picture: Picture, width: int) -> list[Line]:
     out = [heading("problems, and plugins", width), *verdict_lines(picture, width)]
     for problem in picture.problems:
-        who = f"{problem.who}: " if problem.who else ""
-        since = f"since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(problem.since))}"
-        text = f"{problem.severity}: {printable(str(problem.source))}: {printable(who, 400)}{problem.message}, {since}"
-        out += wrapped(text, width, _SEVERE.get(problem.severity, ""))
-        if problem.hint:
-            out += wrapped(f"  {problem.hint}", width, "dim")
+        out += wrapped(f"{problem.severity}: {problem.text}, {problem.lasted(time.time())}", width, _SEVERE[problem.severity])
     if not picture.problems:
         out.append([("no problems", "green")])
     out.append([])
@@ -306,8 +291,7 @@ def _problems(picture: Picture, width: int) -> list[Line]:
 
 def _one_guest(look: Looking, drill: Drill | None, picture: Picture, width: int) -> list[Line]:
     row = next((row for row in picture.rows if row.id == look.marked), None)
-    name = row.name if row is not None else printable(look.marked)
-    out = [heading(f"{name}  (Esc: back)", width)]
+    out = [heading(f"{printable(look.marked) if row is None else row.name}  (Esc: back)", width)]
     if drill is None or drill.id != look.marked:
         return [*out, [("waiting for mom …", "dim")]]
     if drill.trouble:
@@ -317,16 +301,14 @@ def _one_guest(look: Looking, drill: Drill | None, picture: Picture, width: int)
     if drill.acts:
         out += [[], [("recent changes by mom", "bold")]]
         out += [line for act in drill.acts[:12] for line in _act(act, width, named=False)]
-    fields = {name: value for name, value in drill.guest.get("fields", {}).items() if value is not None}
-    out += [[], [("all fields", "bold")]]
-    out += wrapped("  ".join(f"{name} {printable(str(value), 60)}" for name, value in sorted(fields.items())), width)
-    return out
+    fields = [f"{name} {printable(str(value), 60)}" for name, value in sorted(drill.guest["fields"].items()) if value is not None]
+    return [*out, [], [("all fields", "bold")], *wrapped("  ".join(fields), width)]
 
 
 def _explained(explanation: Json, width: int) -> list[Line]:
     out: list[Line] = []
     topic = ""
-    for sentence in explanation.get("sentences", ()):
+    for sentence in explanation["sentences"]:
         label = cell(printable(str(sentence["topic"])) if sentence["topic"] != topic else "", 11)
         topic = sentence["topic"]
         for number, line in enumerate(in_lines(printable(str(sentence["text"]), 2000), max(20, width - 14))):
