@@ -20,7 +20,7 @@ _CURES: Final = Cures(
     balloon="remove autoattachMemBalloon: false from their VirtualMachines, and restart them",
     reporting="remove disableFreePageReporting from KubeVirt's virtualMachineOptions, and restart them",
 )
-"""Fixes through KubeVirt's API, because changes in a pod's libvirt are lost with the pod."""
+"""Fixes that use KubeVirt's API. A change in a pod's libvirt would be lost with the pod."""
 
 
 def examined(hypervisor: KubevirtHypervisor, *, readonly: bool, stats_period: float) -> Iterable[Finding]:
@@ -46,8 +46,10 @@ def examined(hypervisor: KubevirtHypervisor, *, readonly: bool, stats_period: fl
 
 
 def requested_whole(guests: Sequence[tuple[str, Mapping[str, Value]]]) -> Iterable[Finding]:
-    """Yield guests whose pods request all their memory. KubeVirt applies `memoryOvercommitPercentage` only without
-    `resources.requests.memory`."""
+    """Warn about guests whose pods request all of the guest's memory.
+
+    KubeVirt applies `memoryOvercommitPercentage` only to guests without `resources.requests.memory`.
+    """
     whole = []
     for name, fields in guests:
         promised, most = as_number(fields.get(PROMISE)), as_number(fields.get("balloon_max"))

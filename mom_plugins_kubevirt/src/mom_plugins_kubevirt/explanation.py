@@ -1,4 +1,4 @@
-"""Part of `mom explain` about a guest's pod."""
+"""Part of `mom explain` that concerns a guest's pod."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from mom_plugins_kubevirt.node_fields import ASKING, PROMISE, PROMISED_BY, REQUE
 
 
 class PodExplainer(Explainer):
-    """Explainer of the pod's request, and of the guarantee from it."""
+    """Explainer of a pod's memory request, and of the guarantee that follows from it."""
 
     def part(self, about: About) -> ExplanationPart:
-        """Return nothing for a guest without a pod."""
+        """Explain the guest's guarantee. For a guest without a pod, say nothing."""
         return ExplanationPart([Sentence("pod", text, SentencePlace.PROMISED) for text in _sentences(about)])
 
 

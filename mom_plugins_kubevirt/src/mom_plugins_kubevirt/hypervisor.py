@@ -1,4 +1,7 @@
-"""The guests of all virt-launcher pods of a node. If a pod has hung, its guest stays listed and blocked, and delays no others."""
+"""The guests of all virt-launcher pods of a node.
+
+If a pod has hung, its guest stays in the list, but mom does not change it. The pod delays no other guest.
+"""
 
 from __future__ import annotations
 
@@ -19,25 +22,25 @@ from mom_plugins_libvirt import LibvirtHypervisor
 T = TypeVar("T")
 
 _SCAN_SECONDS: Final = 0.25
-"""Pause between scans for pods: a millisecond for each thousand processes."""
+"""Pause between scans for pods. A scan takes a millisecond for each thousand processes."""
 
 _CLOSE_SECONDS: Final = 0.3
-"""Time for closing all connections: a plugin has 0.4 s."""
+"""Time allowed for closing all connections. A plugin has 0.4 s in all."""
 
 NAMESPACE: Final = "kubevirt.namespace"
 NAME: Final = "kubevirt.name"
 POD: Final = "kubevirt.pod"
-"""Properties that the node itself reports."""
+"""Properties of a guest that the node itself reports."""
 
 _NO_PROCESS: Final = "the guest's process is not found in its pod"
 
 _KEPT: Final = ("state", "pinned")
-"""Properties from a pod's libvirt. The tenant could write guarantees."""
+"""Properties that mom takes from a pod's libvirt. It ignores others, such as guarantees, because the tenant could write them."""
 
 
 @dataclass(frozen=True, slots=True)
 class PodGuest:
-    """Guest, the same guest with its libvirt's id and name, and its pod's libvirt."""
+    """Guest of a pod. `own` is the same guest with the ID and name that the pod's libvirt uses."""
 
     guest: Guest
     own: Guest
@@ -45,9 +48,9 @@ class PodGuest:
 
 
 class KubevirtHypervisor:
-    """Guests of a node's pods: `Hypervisor`, `BalloonControl` and `AgentAccess`. Thread-safe.
+    """Guests of a node's pods. Implements `Hypervisor`, `BalloonControl` and `AgentAccess`. Thread-safe.
 
-    :param means: shared by the connections
+    :param means: event loop, threads and timeouts that the connections to all pods share
     """
 
     uri = "kubevirt"
@@ -59,9 +62,9 @@ class KubevirtHypervisor:
         self._scanning = threading.Lock()
         self._lock = threading.Lock()
         self._libvirts: dict[str, PodLibvirt] = {}
-        """Libvirts keyed by pod uid; replaced with the lock held."""
+        """The pods' libvirts, keyed by pod UID. Hold the lock to replace the mapping."""
         self._held: dict[str, PodGuest] = {}
-        """Guests keyed by id; replaced with the lock held."""
+        """Guests keyed by ID. Hold the lock to replace the mapping."""
         self._troubles: dict[str, str] = {}
         self._looked = False
         self._stopping = threading.Event()
@@ -101,7 +104,7 @@ class KubevirtHypervisor:
             self._stopping.wait(_SCAN_SECONDS)
 
     def scan(self) -> None:
-        """Search for pods now."""
+        """Search for new and terminated pods now."""
         with self._scanning:
             if not self.node.scan():
                 return
@@ -128,19 +131,19 @@ class KubevirtHypervisor:
             return list(self._libvirts.values())
 
     def pods_of(self, guests: Iterable[Entity]) -> dict[str, LauncherPod]:
-        """Return guests' pods, keyed by guest id."""
+        """Return the guests' pods, keyed by guest ID. Guests without a pod are missing."""
         with self._lock:
             return {guest.id: held.libvirt.pod for guest in guests if (held := self._held.get(guest.id)) is not None}
 
     def troubles(self) -> Mapping[str, str]:
-        """Return the pods that mom cannot manage, as NAMESPACE/NAME, with the reason."""
+        """Return why mom cannot manage a pod, keyed by the pod's NAMESPACE/NAME. Pods that mom manages are missing."""
         with self._lock:
             return dict(self._troubles)
 
     # --- the guests --------------------------------------------------------------------------------------------------------------
 
     def guests(self) -> Sequence[Guest]:
-        """Return all pods' guests. Raise `HypervisorError` if no pod's name is known."""
+        """Query the pods' libvirts, and return all guests. Raise `HypervisorError` if no pod's name is known."""
         with self._looking:
             if self._watcher is None or not self._looked:
                 self.scan()
@@ -199,7 +202,7 @@ class KubevirtHypervisor:
             self._held, self._troubles = identified, troubles
 
     def _one_pod_each(self, libvirts: Sequence[PodLibvirt]) -> tuple[dict[str, PodGuest], dict[str, list[str]]]:
-        # Of several pods, choose the previous pod, or else the oldest.
+        # If several pods claim a guest, choose the pod that had it before, or else the oldest.
         claims: dict[str, list[PodGuest]] = {}
         for libvirt in libvirts:
             for own in libvirt.listed or self._unreported(libvirt):
@@ -234,8 +237,8 @@ class KubevirtHypervisor:
         return None if held is None else self.node.guest_process(held.libvirt.pod.pod_uid, held.own.id)
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-        """Return guests' fields."""
-        # The process's memory comes from the kernel.
+        """Return the guests' fields, keyed by guest ID and name."""
+        # The memory of the guest's process comes from the kernel, because a tenant controls libvirt's answers.
         held_guests = self._held_guests(guest.id for guest in guests)
         of_pods = {identity: held.libvirt.fields(held.own) for identity, held in held_guests.items()}
         with self._lock:  # another plugin may list the guests meanwhile
@@ -255,15 +258,15 @@ class KubevirtHypervisor:
         return self._host_side.huge_pages
 
     def silent(self) -> Mapping[str, str]:
-        """Return messages about overdue statistics."""
+        """Return, by guest ID, why the guest's statistics are overdue."""
         return self._reports(LibvirtHypervisor.silent)
 
     def impossible(self) -> Mapping[str, Sequence[str]]:
-        """Return names of impossible fields."""
+        """Return, by guest ID, the names of fields whose values are impossible."""
         return self._reports(LibvirtHypervisor.impossible)
 
     def garbled(self) -> Mapping[str, str]:
-        """Return why descriptions are unreadable."""
+        """Return, by guest ID, why the guest's description is unreadable."""
         return self._reports(LibvirtHypervisor.garbled)
 
     def _reports(self, read: Callable[[LibvirtHypervisor], Mapping[str, T]]) -> dict[str, T]:
@@ -271,7 +274,7 @@ class KubevirtHypervisor:
         return {identity: of_guests[own] for identity, (of_guests, own) in reports.items() if own in of_guests}
 
     def seen(self) -> Sequence[SeenGuest]:
-        """Return all guests that were last listed."""
+        """Return the guests of the last list."""
         guests = []
         for held in self._current().values():
             for guest in map(copy.copy, held.libvirt.hypervisor.seen([held.own.entity])):
@@ -307,15 +310,15 @@ class KubevirtHypervisor:
         libvirt.set_balloon(own, target_kib)
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """Return present sizes in KiB."""
+        """Return the guests' present sizes in KiB, keyed by ID."""
         return self._from_each([guest.id for guest in guests], lambda libvirt, own: libvirt.balloon_sizes([own]).get(own.id))
 
     def of(self, guests: Set[str]) -> Mapping[str, Mapping[str, object]]:
-        """Return guests' balloon records."""
+        """Return the guests' balloon statistics, keyed by ID."""
         return self._from_each(guests, lambda libvirt, own: libvirt.of({own.id}).get(own.id))
 
     def usable_memory(self, guest: Entity) -> tuple[float, float] | None:
-        """Return the time of the last statistics and the usable KiB."""
+        """Return the time of the guest's last statistics, and its usable memory in KiB; None if unknown."""
         libvirt, own = self._libvirt_of(guest)
         return libvirt.usable_memory(own)
 
@@ -325,12 +328,12 @@ class KubevirtHypervisor:
         return libvirt.size_now(own)
 
     def stats_period(self, guest: Entity) -> int:
-        """Return the statistics period."""
+        """Return the guest's statistics period in seconds; 0 if statistics are off."""
         libvirt, own = self._libvirt_of(guest)
         return libvirt.stats_period(own)
 
     def set_stats_period(self, guest: Entity, seconds: int) -> None:
-        """Set the statistics period."""
+        """Set the guest's statistics period in seconds; 0 switches statistics off."""
         libvirt, own = self._libvirt_of(guest)
         libvirt.set_stats_period(own, seconds)
 
@@ -345,8 +348,8 @@ class KubevirtHypervisor:
     # --- agents inside guests ----------------------------------------------------------------------------------------------------
 
     def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
-        """Return the agent channels without paths."""
-        # A path would be inside the pod.
+        """Return the guests' agent channels, keyed by guest ID. The paths of their sockets are empty."""
+        # The sockets' paths would be valid only inside the pod.
         channels_by_guest: dict[str, Mapping[str, str]] = {}
         for identity, held in self._held_guests(guest.id for guest in guests).items():
             channels = held.libvirt.hypervisor.agent_channels([held.own.entity]).get(held.own.id, {})
@@ -355,7 +358,7 @@ class KubevirtHypervisor:
         return channels_by_guest
 
     def agent_command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
-        """Send JSON to the guest's agent through the pod's libvirt."""
+        """Send a JSON command to the guest's agent through the pod's libvirt; return the answer."""
         libvirt, own = self._libvirt_of(guest)
         return libvirt.agent_command(own, command, timeout_seconds)
 

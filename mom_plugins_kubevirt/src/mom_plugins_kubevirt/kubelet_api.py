@@ -18,7 +18,7 @@ from typing import Any, Final
 from mom_core import MomError, printable, read_file
 
 MOST_BYTES: Final = 16 << 20
-"""Longest answer: 64 KiB for each of 250 pods, the largest node."""
+"""Longest answer that mom reads: 64 KiB for each of 250 pods, which the largest nodes run."""
 
 _MOST_TOKEN: Final = 16 << 10
 
@@ -29,7 +29,7 @@ _KEPT: Final = frozenset(
         "mergeDefaultEvictionSettings", "enforceNodeAllocatable",
     }
 )  # fmt: skip
-"""Members that mom reads. The parser drops all other members."""
+"""Names of the JSON members that mom reads. The parser drops all other members."""
 
 
 _QUANTITY: Final = re.compile(r"\+?([0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?")
@@ -42,17 +42,17 @@ _LARGEST_QUANTITY: Final = float(1 << 60)
 
 
 class KubeletError(MomError):
-    """Invalid or missing answer of the kubelet."""
+    """Failed query: the kubelet gave no answer, or an invalid one."""
 
 
 @dataclass(frozen=True, slots=True)
 class KubeletDoor:
-    """One way to reach the kubelet.
+    """Address of the kubelet, with the credentials for it.
 
-    :param trusted: certificate of the node or its signer; None for plain HTTP
-    :param names: required name in the certificate; empty for the node's own
-    :param token: file with the token
-    :param certificate: file with a client certificate and key
+    :param trusted: file with the kubelet's certificate, or with that of its signer; None for plain HTTP
+    :param names: name that the kubelet's certificate must contain; empty if `trusted` is the kubelet's own certificate
+    :param token: file with a token that mom sends
+    :param certificate: file with mom's client certificate and key
     """
 
     host: str
@@ -71,7 +71,7 @@ class KubeletDoor:
         """Return the JSON object at this path, with only the members that mom reads.
 
         :param seconds: timeout of the whole answer
-        :raises KubeletError: no valid answer
+        :raises KubeletError: the kubelet gave no valid answer
         """
         try:
             status, content = self._answer(path, seconds)
@@ -96,7 +96,7 @@ class KubeletDoor:
                 plain, server_hostname=self.names or None, do_handshake_on_connect=False
             )  # fmt: skip
             with closing(stream):
-                # Socket timeouts apply to each read; this limits the whole answer.
+                # A socket's timeout applies to each read. The timer limits the whole answer.
                 cut = threading.Timer(max(0.0, until - time.monotonic()), _shut, [stream])
                 cut.daemon = True
                 cut.start()
@@ -138,7 +138,7 @@ class KubeletDoor:
 
 
 def first_answer(doors: Sequence[KubeletDoor], path: str, seconds: float) -> tuple[KubeletDoor, Mapping[str, Any]]:
-    """Return the first answer and its door. Raise `KubeletError` with all errors."""
+    """Query one door after another. Return the first that answers, and its answer. Raise `KubeletError` with all errors if none does."""
     errors: list[KubeletError] = []
     for door in doors:
         try:
@@ -156,7 +156,7 @@ def _shut(stream: socket.socket) -> None:
 
 
 def _token(path: Path) -> str:
-    # Kubernetes renews it every hour.
+    # Kubernetes renews the token every hour, so each query reads it again.
     text = read_file(path, _MOST_TOKEN).decode("ascii", "replace").strip()
     if not text.isprintable() or not text.isascii() or " " in text or not text:
         raise ValueError(f"{path} contains no token")
@@ -178,7 +178,7 @@ def _object(content: bytes, subject: str) -> Mapping[str, Any]:
 
 
 def member(value: object, *names: str) -> object:
-    """Return the value at a path through objects, or None."""
+    """Return the value at a path through nested objects; None if it does not exist."""
     for name in names:
         if not isinstance(value, Mapping):
             return None
@@ -187,7 +187,7 @@ def member(value: object, *names: str) -> object:
 
 
 def objects_of(values: object, most: int) -> Iterator[Mapping[str, Any]]:
-    """Yield at most `most` objects of a list."""
+    """Yield the objects in a list, at most `most`. Yield nothing if `values` is not a list."""
     for value in values[:most] if isinstance(values, list) else ():
         if isinstance(value, Mapping):
             yield value

@@ -1,5 +1,7 @@
-"""The kubelet's configuration: its own answer, then its command line, then its files (kubelet-config.v1beta1,
-pkg/kubelet/eviction/helpers.go)."""
+"""Reader of the kubelet's configuration.
+
+mom prefers the kubelet's own answer, then its command line, then its files (kubelet-config.v1beta1, pkg/kubelet/eviction/helpers.go).
+"""
 
 from __future__ import annotations
 
@@ -21,19 +23,19 @@ _USUAL_HARD: Final = "100Mi"
 _USUAL_PORT: Final = 10250
 
 _USUAL_FILE: Final = "var/lib/kubelet/config.yaml"
-"""File that kubeadm writes."""
+"""Configuration file that kubeadm writes."""
 
 _MOST_BYTES: Final = 1 << 20
 _MOST_FILES: Final = 64
 
 _PROGRAMS: Final = frozenset({b"kubelet", b"hyperkube"})
-"""k3s runs the kubelet inside its own process, so mom uses the kubelet's answer or its drop-ins."""
+"""Names of processes that contain the kubelet. k3s is missing: it runs the kubelet in its own process, without the kubelet's flags."""
 
 _IN_POD: Final = re.compile(rb"pod[0-9a-f]{8}[-_]?[0-9a-f]{4}[-_]?[0-9a-f]{4}")
-"""A pod's uid in a cgroup path. Uids of static pods have no hyphens."""
+"""A pod's UID in a cgroup path. UIDs of static pods have no hyphens."""
 
 _DROP_INS: Final = ("var/lib/rancher/rke2/agent/etc/kubelet.conf.d", "var/lib/rancher/k3s/agent/etc/kubelet.conf.d")
-"""Folders of RKE2 (Harvester) and k3s, if no command line names a folder."""
+"""Folders of RKE2 (Harvester) and k3s, used if no command line specifies a folder."""
 
 
 class Threshold(NamedTuple):
@@ -43,12 +45,12 @@ class Threshold(NamedTuple):
     share: float = 0.0
 
     def of(self, whole_kib: float) -> float:
-        """Return the threshold in KiB."""
+        """Return the threshold in KiB for a node with `whole_kib` of memory."""
         return self.kib + self.share * whole_kib
 
     @classmethod
     def parse(cls, text: object) -> Threshold | None:
-        """Parse a threshold such as `100Mi` or `5%`; None if invalid, or switched off by 0 or 100 %."""
+        """Parse a threshold such as `100Mi` or `5%`. Return None if it is invalid, or if 0 or 100 % switches it off."""
         if isinstance(text, str) and text.strip().endswith("%"):
             try:
                 percent = float(text.strip()[:-1][:20])
@@ -61,10 +63,11 @@ class Threshold(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KubeletConfig:
-    """Kubelet's configuration, as far as mom needs it. `by` is its source.
+    """The part of the kubelet's configuration that mom needs. `by` says where it comes from.
 
-    Below `hard`, the kubelet evicts pods at once; below `soft`, after a while; None if never. `holds_pods`: it also checks all pods
-    together. `certificate` is a path on the node; empty if self-made. `authority` signs its clients.
+    With less available memory than `hard`, the kubelet evicts pods immediately, and with less than `soft`, after a grace period. None
+    means that it never does. If `holds_pods`, it also checks the memory of all pods together. `certificate` is the path of its certificate
+    on the node; empty if it signs its own. `authority` is the path of the certificate that signs the kubelet's clients.
     """
 
     hard: Threshold | None = field(default_factory=lambda: Threshold.parse(_USUAL_HARD))
@@ -80,14 +83,16 @@ class KubeletConfig:
 
 
 class KubeletProcess(NamedTuple):
-    """Kubelet's process: the root folder that it sees, and its flags. Defaults: the node's root folder, no flags."""
+    """Process of the kubelet: the root folder that it sees, and its flags."""
 
     root: Path
     flags: Mapping[str, str]
 
 
 def running(root: Path) -> KubeletProcess:
-    """Return the kubelet's process: root's, in no pod, in the node's process namespace.
+    """Find the kubelet's process. If it is not found, return the node's root folder and no flags.
+
+    Only processes count that run as root, belong to no pod, and are in the node's process namespace.
 
     :param root: folder that contains /proc
     """
@@ -114,7 +119,7 @@ def _process_ids_of(process: Path) -> str:
 
 
 def flags_of(command: bytes) -> dict[str, str]:
-    """Return the flags of a command line in Go's syntax: `--name=value`, `--name value`."""
+    """Return the flags of a command line in Go's syntax (`--name=value` or `--name value`), keyed by name."""
     words = command.decode("utf-8", "replace").split("\0")[1:]
     flags: dict[str, str] = {}
     for place, word in enumerate(words):
@@ -129,10 +134,10 @@ def flags_of(command: bytes) -> dict[str, str]:
 
 
 def config_of(root: Path, process: KubeletProcess, answer: Mapping[str, Any] | None = None) -> KubeletConfig:
-    """Return the configuration in force.
+    """Return the kubelet's configuration in force.
 
-    :param root: folder of the node's files
-    :param answer: the kubelet's own answer (`/configz`)
+    :param root: folder that contains the node's files
+    :param answer: the kubelet's own answer (`/configz`); None if there is none yet
     """
     flags, (documents, by) = process.flags, _documents(root, process)
     port = _port(flags.get("port"), *(document.get("port") for document in reversed(documents)), usual=_USUAL_PORT)

@@ -1,4 +1,4 @@
-"""The setting `kubelet`."""
+"""The setting `kubelet` of the kubevirt plugin."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from pydantic import Field
 from mom_core import Duration, StrictModel
 
 ACCOUNT: Final = "var/run/secrets/kubernetes.io/serviceaccount"
-"""Credentials of a container's service account."""
+"""Folder with the credentials of a container's service account."""
 
 
 class KubeletSettings(StrictModel):
-    """Access to the node's kubelet, for pods' requests and eviction thresholds."""
+    """Access to the node's kubelet. mom reads the pods' memory requests and the eviction thresholds from it."""
 
     every: Annotated[Duration, Field(ge=0, le=3600)] = 30.0
-    """How often to ask the kubelet; mom also asks soon after new pods start. `0s`: never; mom then uses cgroups, files and settings."""
+    """Pause between queries to the kubelet. mom also queries it soon after new pods start. `0s`: mom never queries the kubelet, and uses
+    cgroups, files and settings instead."""
     timeout: Annotated[Duration, Field(gt=0, le=60)] = 5.0
-    """Timeout of one answer. Nothing else waits for it."""
+    """Timeout of one answer. A late answer delays nothing else in mom."""
     address: str = ""
     """The kubelet's address. Unset: the variable HOST_IP, or else this machine (127.0.0.1)."""
     port: Annotated[int, Field(ge=1, le=65_535)] | None = None
@@ -31,5 +32,5 @@ class KubeletSettings(StrictModel):
     certificate: Path = Path("/var/lib/kubelet/pki/kubelet-client-current.pem")
     """The node's own certificate with its key, used if there is no token or the kubelet refuses it."""
     ca: Path | None = None
-    """Certificate of the signer of node certificates. Unset: the kubelet's own certificate on this node if readable, or else the cluster's
-    CA. mom checks the certificate before it sends anything."""
+    """Certificate of the authority (CA) that signs node certificates. mom verifies the kubelet's certificate before it sends anything.
+    Unset: mom expects the certificate that the kubelet has on this node, or if that is unreadable, one signed by the cluster's CA."""

@@ -20,19 +20,19 @@ _PODS: Final = "/pods"
 CONFIG: Final = "/configz"
 
 _CONFIG_SECONDS: Final = 600.0
-"""How often to read the configuration."""
+"""Pause between queries for the kubelet's configuration."""
 
 _SOONEST_SECONDS: Final = 5.0
-"""Shortest pause between two requests."""
+"""Shortest pause between two queries."""
 
 _OWN_CERTIFICATES: Final = ("kubelet-server-current.pem", "kubelet.crt")
-"""Certificates signed by the cluster (`serverTLSBootstrap`), or self-made."""
+"""The kubelet's own certificates: one signed by the cluster (`serverTLSBootstrap`), and one that the kubelet signs itself."""
 _AUTHORITIES: Final = (f"{ACCOUNT}/ca.crt", "etc/kubernetes/pki/ca.crt")
 
 
 @dataclass(frozen=True, slots=True)
 class KubeletState:
-    """Kubelet's last answers. `door` is the way that worked; `error` is the present error."""
+    """Last answers of the kubelet. `door` describes the address and login that worked. `error` is empty if the last query succeeded."""
 
     pods: Mapping[str, PodRequest] = field(default_factory=dict)
     config: KubeletConfig = field(default_factory=KubeletConfig)
@@ -41,11 +41,11 @@ class KubeletState:
     hint: str = ""
     asked: bool = False
     asked_for: Collection[str] = frozenset()
-    """Uids of pods on the node at the last request; after a failure, also of later pods."""
+    """UIDs of the pods that were on the node before the last query. If it failed, also of pods that started during the query."""
 
 
 class KubeletWatch:
-    """Thread that queries the kubelet. Any thread may read `state`. Starts cycles for news."""
+    """Thread that queries the kubelet, and starts a cycle when an answer matters for guests. Any thread may read `state`."""
 
     def __init__(self, context: PluginContext, settings: KubeletSettings) -> None:
         self._context, self._settings, self._log = context, settings, context.log.getChild("kubelet")
@@ -53,7 +53,7 @@ class KubeletWatch:
         self._config_answer: Mapping[str, Any] | None = None
         self._config_read_at = -_CONFIG_SECONDS
         self._missing: set[str] = set()
-        """Requested pods that the kubelet might not know: they cause no further requests."""
+        """UIDs of pods for which mom has queried the kubelet without an answer about them. They cause no further early queries."""
         self._expected: frozenset[str] = frozenset()
         self._soon, self._stopping = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -64,11 +64,11 @@ class KubeletWatch:
         self._thread.start()
 
     def awaits(self, uid: str) -> bool:
-        """Return whether the first answer since this pod's start is missing."""
+        """Return whether mom still waits for the kubelet's first answer since this pod started."""
         return bool(self._settings.every) and self._thread is not None and uid not in self.state.asked_for
 
     def stop(self) -> None:
-        """Stop the thread, unless it is waiting for an answer."""
+        """Stop the thread. If it is waiting for an answer, leave it running."""
         self._stopping.set()
         self._soon.set()
         thread, self._thread = self._thread, None
@@ -76,7 +76,7 @@ class KubeletWatch:
             thread.join(0.1)
 
     def expect(self, uids: Collection[str]) -> None:
-        """Record the pods on the node, and query soon if a pod is new."""
+        """Record which pods are on the node. If a pod is new, query the kubelet soon."""
         self._expected = frozenset(uids)
         self._missing &= self._expected  # the kubelet does not report pods that terminated meanwhile
         new = {uid for uid in uids if uid not in self.state.pods} - self._missing
@@ -96,7 +96,7 @@ class KubeletWatch:
             self._soon.wait(max(0.0, (self._settings.every or 3600.0) - _SOONEST_SECONDS))
 
     def ask(self) -> None:
-        """Query once. A pod without a new answer keeps its last answer."""
+        """Query the kubelet once. For a pod that the answer lacks, keep the earlier answer."""
         before, process, asked_for = self.state, running(self._context.root), self._expected
         config = config_of(self._context.root, process, self._config_answer)
         if not self._settings.every:
@@ -132,7 +132,7 @@ class KubeletWatch:
 
 
 def doors_of(root: Path, settings: KubeletSettings, config: KubeletConfig, process: KubeletProcess) -> Iterator[KubeletDoor]:
-    """Yield the ways to reach the kubelet, verified ones first."""
+    """Yield the doors to the kubelet. Those that verify the kubelet's certificate come first."""
     host = settings.address or os.environ.get("HOST_IP", "") or "127.0.0.1"
     port = settings.port or config.port
     token, certificate = (_readable(root, str(path)) for path in (settings.token, settings.certificate))

@@ -1,7 +1,7 @@
-"""Guarantees, evictions and migrations of guests, from the node.
+"""Facts from the node about guarantees, evictions and migrations of guests.
 
-The kubelet counts active page cache as used (pkg/kubelet/eviction/helpers.go, `memoryAvailable`), so it may evict although `MemAvailable`
-is large.
+The kubelet counts active page cache as used (pkg/kubelet/eviction/helpers.go, `memoryAvailable`). So it may evict pods although
+`MemAvailable` is large.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from mom_plugins_kubevirt.requests import PodGroups, promise_of, protected_kib, 
 EVICTION: Final = "eviction"
 
 _SOON_KIB: Final = 64 << 10
-"""The warning starts this far above the threshold: a fifth of a second of a guest's growth."""
+"""How far above the threshold mom begins to warn. A guest can use up as much in a fifth of a second."""
 
 _PODS: Final = ("kubepods.slice", "kubepods")
-"""Control group of all pods, with kubelet's systemd driver and without it."""
+"""Cgroup of all pods, with the kubelet's systemd driver and without it."""
 
 _EVICTION_CURE: Final = (
     "move guests away (`virtctl migrate`, or cordon and drain the node), start no more guests, or reduce memory.available of the kubelet's"
@@ -35,7 +35,10 @@ _EVICTION_CURE: Final = (
 
 
 class KubeletMemory(NamedTuple):
-    """Memory in KiB according to the kubelet, and the kernel's available memory. None if unlimited."""
+    """Memory in KiB as the kubelet counts it, and the kernel's available memory.
+
+    `allocatable` and `pods_available` concern all pods together; None if they have no limit.
+    """
 
     total: float
     available: float
@@ -45,9 +48,10 @@ class KubeletMemory(NamedTuple):
 
 
 class EvictionRoom(NamedTuple):
-    """KiB until the kubelet evicts; negative if it is evicting. `evicts_below` is the available memory at which it evicts.
+    """Memory in KiB that is left until the kubelet evicts pods.
 
-    With `pods`, `threshold` and `available` are for all pods together.
+    `room` is negative while the kubelet evicts. `evicts_below` is the kernel's available memory below which it evicts. If `pods`,
+    `threshold` and `available` concern all pods together.
     """
 
     room: float
@@ -58,9 +62,9 @@ class EvictionRoom(NamedTuple):
 
 
 def memory_of(root: Path, tops: Iterable[str]) -> KubeletMemory | None:
-    """Return the memory according to the kubelet; None if unreadable.
+    """Return the memory as the kubelet counts it; None if unreadable.
 
-    Older kubelets also count the kernel's memory of all pods as used; mom uses the smaller result.
+    Older kubelets count all kernel memory of the pods as used. mom calculates both ways, and returns the smaller available memory.
 
     :param root: folder that contains /proc
     :param tops: possible mount points of cgroup v2
@@ -85,7 +89,7 @@ def _pods(top: str) -> GroupLimit | None:
 
 
 def room_of(memory: KubeletMemory, config: KubeletConfig) -> EvictionRoom | None:
-    """Return the memory until the kubelet evicts; None if it does not evict for memory."""
+    """Return how much memory is left until the kubelet evicts pods; None if it does not evict pods for lack of memory."""
     rooms: list[EvictionRoom] = []
 
     def count(threshold: float, available: float, *, pods: bool) -> None:
@@ -101,7 +105,7 @@ def room_of(memory: KubeletMemory, config: KubeletConfig) -> EvictionRoom | None
 
 
 def conditions(room: EvictionRoom | None) -> Iterator[Condition]:
-    """Yield the condition of a present or near eviction."""
+    """Yield a condition if the kubelet evicts pods, or is about to."""
     if room is None or room.room > _SOON_KIB:
         return
     whose = "all pods together have" if room.pods else "the kubelet counts"
@@ -116,14 +120,14 @@ LEAVES: Final = "the guest is about to be migrated (its pod is being evicted)"
 
 _STATE: Final = "host_memory_state"
 _SHORT: Final = frozenset({"hard", "low"})
-"""States in which no guest grows, as in the balloon plugin."""
+"""States of the host in which no guest may grow. The balloon plugin uses the same."""
 
 _CONTROL_GROUPS: Final = ("proc/1/root/sys/fs/cgroup", "sys/fs/cgroup")
-"""The node's cgroups, seen from a container in the node's process namespace, and from the node."""
+"""Paths of the node's cgroups, as seen from a container in the node's process namespace, and as seen from the node."""
 
 
 class NodeFacts:
-    """Facts from the kubelet, cgroups and settings. For the plugin's thread."""
+    """Facts from the kubelet, cgroups and settings. Only the plugin's thread may use it."""
 
     def __init__(self, context: PluginContext, settings: KubeletSettings, percentage: float | None) -> None:
         self._context, self._percentage = context, percentage
@@ -135,9 +139,12 @@ class NodeFacts:
     # --- collect -----------------------------------------------------------------------------------------------------------------
 
     def add_to(self, fields: Mapping[str, dict[str, Value]], pods: Mapping[str, LauncherPod]) -> None:
-        """Add the node's facts to guests' fields, with `balloon_cur`, `balloon_max` and `vcpu_count` if known."""
+        """Add the node's facts to the guests' fields. `fields` should already contain `balloon_cur`, `balloon_max` and `vcpu_count`.
+
+        Both mappings are keyed by guest ID.
+        """
         self.kubelet.expect({pod.pod_uid for pod in pods.values()})
-        # Read before `state`, otherwise mom would miss an answer in between.
+        # Read this before `state`: otherwise an answer that arrives in between would be overlooked.
         awaited = {pod.pod_uid for pod in pods.values() if self.kubelet.awaits(pod.pod_uid)}
         requests = self.kubelet.state.pods
         self._groups.look(fields, pods)
@@ -175,7 +182,7 @@ class NodeFacts:
     # --- act ---------------------------------------------------------------------------------------------------------------------
 
     def decisions(self, snapshot: Snapshot, source: Source) -> Iterator[Decision]:
-        """Give guests that are about to be migrated, or that mom on another node shrank, their full size back."""
+        """Decide to give guests all of their memory if they are about to be migrated, or if mom on another node has shrunk them."""
         if GuestField.BALLOON not in self._context.declarations.controls or snapshot.host.text(_STATE) in _SHORT:
             return
         taken_here = {entry.entity.id for entry in self._context.engine_state().changes if entry.control == GuestField.BALLOON}
@@ -187,17 +194,17 @@ class NodeFacts:
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
     def conditions(self) -> Iterator[Condition]:
-        """Yield the condition of an eviction."""
+        """Yield a condition if the kubelet evicted pods, or was about to, when `host_fields` was last called."""
         return conditions(self._room)
 
     @property
     def why_unknown(self) -> str:
-        """Why the kubelet does not report requests; empty if it does, or if mom does not ask."""
+        """Why the kubelet does not report the pods' requests; empty if it does, or if mom does not query it."""
         error = self.kubelet.state.error
         return f"the kubelet does not report pods' requests: {printable(error, 400)}" if error else ""
 
     def findings(self, pods: Collection[LauncherPod]) -> Iterator[Finding]:
-        """Yield findings about access to the kubelet, and its eviction thresholds."""
+        """Yield findings about mom's access to the kubelet, and about the kubelet's eviction thresholds."""
         if not self.kubelet.state.asked:
             self.kubelet.ask()
         state, subject = self.kubelet.state, "kubelet"

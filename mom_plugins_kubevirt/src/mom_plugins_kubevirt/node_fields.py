@@ -1,4 +1,4 @@
-"""Fields of the node's facts."""
+"""Fields that the plugin collects from the node."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _G, _H, _KIB, _TEXT = Scope.GUEST, Scope.HOST, Unit.KIB, Unit.TEXT
 _EVICTION: Final = "kubelet evictionHard, evictionSoft; /proc/meminfo, memory.max of kubepods"
 FIELDS: Final = (
     FieldSpec(GuestField.VOUCHED, _KIB, _G, "memory that the node keeps for the guest: its pod's request or limit; if mom cannot keep all"
-              " guarantees, those above this value shrink first",
+              " guarantees, guarantees above this value shrink first",
               "kubelet /pods, memory.min or memory.low; else memory.max, oom_score_adj"),
     FieldSpec(PROMISE, _KIB, _G, "the guest's guarantee: its pod's memory request, without KubeVirt's own overhead",
               "its pod's memory request"),

@@ -39,32 +39,34 @@ if TYPE_CHECKING:
     from mom_plugins_kubevirt.node_facts import NodeFacts
 
 _SIGNS: Final = ("var/run/kubevirt", "var/lib/kubevirt")
-"""virt-handler's folders on its nodes."""
+"""Folders that virt-handler creates on its nodes."""
 
 _FILES: Final = 65536
-"""mom opens six files for each pod; the usual limit is 1024."""
+"""Limit of open files that mom sets for itself. It opens six files for each pod, and the usual limit is 1024."""
 
 _MOST_PROBLEMS: Final = 10
 
 
 class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
-    """QEMU guests of KubeVirt on this node, each under the libvirt of its own pod."""
+    """Manager of KubeVirt's QEMU guests on this node. Each guest runs under the libvirt of its own pod."""
 
     class Settings(PluginOfGuests.Settings):
         """Timeouts of pods' libvirts, and sources of pods' names and requests."""
 
         call_timeout: Annotated[Duration, Field(gt=0, le=60)] = 1.0
-        """Timeout of one call to a pod's libvirt, less than half of `deadline`. A libvirt that has hung delays no other."""
+        """Timeout of one call to a pod's libvirt. It must be less than half of `deadline`. A libvirt that has hung does not delay calls to
+        others."""
         readonly: bool = False
         """Only observe guests."""
         pod_logs: str = "/var/log/pods"
-        """kubelet's folder of pod logs (`podLogsDir`) on the node: it has each pod's namespace and name."""
+        """The kubelet's folder of pod logs (`podLogsDir`) on the node. mom learns each pod's namespace and name from it."""
 
         kubelet: KubeletSettings = KubeletSettings()
-        """Access to the node's kubelet, for pods' requests and eviction thresholds."""
+        """Access to the node's kubelet, from which mom reads the pods' memory requests and the eviction thresholds."""
         memory_overcommit_percentage: Annotated[float, Field(ge=10, le=1000)] | None = None
-        """KubeVirt's `memoryOvercommitPercentage`, for pods without a known request. Their guarantee is the guest's memory divided by this
-        percentage: two thirds for 150. Unset: no guarantee, and such guests keep the memory that they use."""
+        """KubeVirt's `memoryOvercommitPercentage`. mom uses it for guests whose pod's request is unknown. Their guarantee is their memory
+        divided by this percentage, for example two thirds of it with 150. Unset: they have no guarantee, and keep the memory that they
+        use."""
 
         @model_validator(mode="after")
         def _calls_fit_into_the_deadline(self) -> KubevirtPlugin.Settings:
@@ -86,7 +88,7 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare fields and the statistics period."""
+        """Declare the plugin's fields, and the control of the statistics period."""
         return (*super().mom_declare(), *GUEST_FIELDS, *FIELDS)
 
     # --- life --------------------------------------------------------------------------------------------------------------------
@@ -94,7 +96,7 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
     @hookimpl
     def mom_setup(self) -> None:
         """Start the search for pods."""
-        # Commands that run once search when they list guests.
+        # Commands that run once need no thread: they search when they list the guests.
         # Late import: commands that only list plugins do not need libvirt.
         from mom_plugins_kubevirt.hypervisor import KubevirtHypervisor
         from mom_plugins_kubevirt.node_facts import NodeFacts
@@ -130,7 +132,7 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return libvirt's and the node's fields of the guests."""
+        """Return the guests' fields from libvirt and from the node, keyed by guest ID."""
         own, facts = self._own(hypervisor), self._facts
         if own is None or facts is None:
             return {}
@@ -140,19 +142,19 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
 
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
-        """Return the number of unreliable guests, and the memory until the kubelet evicts."""
+        """Return the number of unreliable guests, and the fields about the kubelet's evictions."""
         return {**super().mom_collect_host(hypervisor), **({} if self._facts is None else self._facts.host_fields())}
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """Switch on statistics. Give guests that are about to be migrated their full size back."""
+        """Switch on statistics. Give guests that are about to be migrated all of their memory back."""
         yield from super().mom_act(snapshot)
         if self._facts is not None:
             yield from self._facts.decisions(snapshot, Source(self._context.name))
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem | Condition]:
-        """Report unreliable guests, unmanageable pods, unknown requests, and evictions."""
+        """Report unreliable guests, pods that mom cannot manage, unknown requests, and evictions."""
         yield from super().mom_problems(snapshot)
         if self._hypervisor is None or self._facts is None:
             return

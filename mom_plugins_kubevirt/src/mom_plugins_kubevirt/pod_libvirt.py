@@ -1,4 +1,4 @@
-"""One pod's libvirt, its guest, and whether mom can trust it."""
+"""The libvirt of one pod. Keeps its guest, and decides whether mom trusts libvirt's answers."""
 
 from __future__ import annotations
 
@@ -19,29 +19,30 @@ from mom_plugins_kubevirt.relay import Relay
 from mom_plugins_libvirt import Connection, ConnectionSettings, EventLoop, ImpossibleAnswer, LibvirtHypervisor, SamplingSettings
 
 _LONGEST_RETRY_SECONDS: Final = 1.0
-"""mom must see a guest within 2 s after its daemon listens."""
+"""Longest pause between attempts to connect: mom must see a guest within 2 s after its libvirt listens."""
 
 _MOST_OPEN_CALLS: Final = 2
 _MOST_OPENING: Final = 1
-"""Most threads of mom that a pod can block."""
+"""Most calls and attempts to connect that may hang. Each blocks one of mom's threads."""
 
 _LONGEST_NAME: Final = 63 + 1 + 253
-"""NAMESPACE_NAME: the sum of Kubernetes' limits."""
+"""Most characters of a domain's name, NAMESPACE_NAME: the sum of Kubernetes' limits."""
 
 _WHOLE_NAME: Final = 30
 _CUT_NAME: Final = 16
-"""Number of characters: Kubernetes limits pods' names to 63, so longer guests' names are cut."""
+"""KubeVirt cuts a guest's name in its pod's name, because Kubernetes limits that to 63 characters. mom compares 30-character names
+whole, and longer names up to character 16."""
 
 _FIRST_REST_SECONDS: Final = 1.0
 _LAST_REST_SECONDS: Final = 60.0
-"""Longest pause after invalid answers; pauses double."""
+"""Longest pause after an invalid answer. Each pause is twice as long as the one before."""
 
 _MOST_EVENTS: Final = 500
-"""Most events between two queries. Continuous resizing causes five each second."""
+"""Most events that a pod's libvirt may send between two queries. Continuous resizing causes five events each second."""
 
 _MOST_WAKES: Final = 5
 _WAKE_SECONDS: Final = 10.0
-"""Time in which a pod may start `_MOST_WAKES` cycles. A guest's start needs three."""
+"""Period in which a pod may start at most `_MOST_WAKES` cycles. The start of a guest needs three."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Means:
 
 
 class PodLibvirt:
-    """Libvirt in one pod. One thread at a time calls `look`; the round's thread calls all other methods."""
+    """The libvirt of one pod. One thread at a time calls `look`. The thread that runs the rounds calls all other methods."""
 
     def __init__(self, pod: LauncherPod, means: Means) -> None:
         settings = ConnectionSettings(
@@ -88,7 +89,7 @@ class PodLibvirt:
         self.listed: Sequence[Guest] = ()
         self.open_call: Future[Sequence[Guest]] | None = None
         self.trouble = ""
-        """Why the last answer is missing or unusable."""
+        """Why the last answer is missing or unusable; empty otherwise."""
         self.asked_at = float("-inf")
         """Monotonic time of the last query."""
         self.hangs = False
@@ -119,7 +120,7 @@ class PodLibvirt:
 
     @property
     def may_be_asked(self) -> bool:
-        """Whether no call is open and no pause is in progress."""
+        """Whether mom may query this libvirt now: no call is open, and no pause is in progress."""
         if self.open_call is not None:
             if not self.open_call.done():
                 return False
@@ -128,7 +129,7 @@ class PodLibvirt:
         return time.monotonic() >= self._rest_until
 
     def look(self) -> Sequence[Guest]:
-        """Return the guests. Raise `HypervisorError` if the answer is missing or impossible."""
+        """Query libvirt for its guests. Raise `HypervisorError` if the answer is missing or impossible."""
         self.asked_at = time.monotonic()
         self._refused = ""
         try:
@@ -144,7 +145,7 @@ class PodLibvirt:
         return guests
 
     def take(self, answer: Sequence[Guest] | HypervisorError) -> None:
-        """Process an answer."""
+        """Store the answer of a query, or its error."""
         self.open_call, self.hangs = None, isinstance(answer, GuestBusy)
         if isinstance(answer, HypervisorError):
             self.unanswered(f"{answer.message}; {answer.hint}" if isinstance(answer, PermissionDenied) else answer.message)
@@ -159,12 +160,12 @@ class PodLibvirt:
                 self._rest = _FIRST_REST_SECONDS
 
     def judge(self, why: str) -> None:
-        """Distrust all statistics for this reason, until the next call; trust them if `why` is empty."""
+        """Distrust all statistics for the reason `why`, until the next call of this method. Trust them if `why` is empty."""
         self._distrusted = why
         self.trouble = why or self.trouble
 
     def hung(self, call: Future[Sequence[Guest]] | None) -> None:
-        """Record a timeout."""
+        """Record that a query has timed out. `call` may still be running."""
         self.open_call, self.hangs = call, True
         self.unanswered("its libvirt does not answer")
         if call is not None and not self.listed:
@@ -176,18 +177,18 @@ class PodLibvirt:
             self._tell(f"the libvirt of pod {self.pod.name} has answered")
 
     def unanswered(self, why: str = "") -> None:
-        """Let the statistics age after an unanswered query."""
+        """Record a query without an answer. The last statistics stay, and age."""
         self.trouble = why or self.trouble or "its libvirt does not answer"
         self.hypervisor.unanswered()
 
     def not_asked(self) -> None:
-        """Let the statistics age after a round without this pod."""
+        """Record a round that did not query this libvirt. The last statistics stay, and age."""
         if self.asked_at == float("-inf"):  # an earlier mom may have shrunk the guest
             self.trouble = "mom had no time to query its libvirt yet"
         self.hypervisor.unanswered()
 
     def fields(self, guest: Guest) -> Mapping[str, Value]:
-        """Return libvirt's fields of the guest; empty if impossible."""
+        """Return libvirt's fields of the guest; none if mom distrusts libvirt's answers."""
         return {} if self._distrusted else self._claims(guest)
 
     def claimed_kib(self, guest: Guest) -> int:
@@ -200,7 +201,7 @@ class PodLibvirt:
 
 
 def is_domain_of(pod: LauncherPod, domain: str) -> bool:
-    """Return whether this domain name (NAMESPACE_NAME) fits the pod (virt-launcher-NAME-…, with a long NAME cut)."""
+    """Return whether a domain called NAMESPACE_NAME can belong to the pod. The pod is called virt-launcher-NAME-…, with a long NAME cut."""
     namespace, underscore, name = domain.partition("_")
     launcher = f"{LAUNCHER}{name}-" if len(name) <= _WHOLE_NAME else f"{LAUNCHER}{name[:_CUT_NAME]}"
     return bool(underscore and name) and namespace == pod.namespace and pod.name.startswith(launcher)

@@ -1,4 +1,4 @@
-"""Opener of a pod's libvirt socket within the pod's root folder. Links in the pod cannot lead mom elsewhere."""
+"""Opener of the socket of a pod's libvirt. It stays within the pod's root folder: links in the pod cannot lead mom elsewhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mom_plugins_kubevirt.pods import RIGHTS, LauncherPod
 from mom_plugins_kubevirt.relay import Relay
 
 _SYS_OPENAT2: Final = 437
-"""Linux 5.6; the same number on all architectures."""
+"""Number of the system call, which Linux has since 5.6. It is the same on all architectures."""
 
 _RESOLVE_NO_MAGICLINKS: Final = 0x02
 _RESOLVE_IN_ROOT: Final = 0x10
@@ -32,9 +32,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @contextmanager
 def reached(proc: Path, pod: LauncherPod, relay: Relay, refuse: Callable[[str], None] = lambda why: None) -> Iterator[str]:
-    """Yield the URI of the pod's libvirt, valid within the block. Raise `HypervisorError` if unreachable.
+    """Yield a URI for one connection to the pod's libvirt. It is valid within the `with` block.
 
-    :param refuse: see `Relay.to`
+    :param refuse: called with the reason when the relay closes the connection because of a bad message
+    :raises HypervisorError: the libvirt cannot be reached
     """
     handles: list[int] = []
     try:
@@ -52,7 +53,7 @@ def reached(proc: Path, pod: LauncherPod, relay: Relay, refuse: Callable[[str], 
 def _enter(proc: Path, pod: LauncherPod, handles: list[int]) -> int:
     # The last handle is that of the daemon's socket. Return the daemon's user.
     handles.append(os.open(proc / str(pod.pid), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-    # If the pid is reused, the open folder is empty.
+    # The open folder stays that of this process: if the PID is reused, the folder is empty.
     stat_record = ProcessStat.parse(_read("stat", handles[0]))
     if stat_record is None or stat_record.started != pod.started:
         raise ProcessLookupError(errno.ESRCH, "the daemon has exited")
@@ -64,7 +65,7 @@ def _enter(proc: Path, pod: LauncherPod, handles: list[int]) -> int:
         raise OSError(errno.ENOTSOCK, "its path is not a socket")
     if status.st_uid != user:
         raise OSError(errno.EOWNERDEAD, f"its socket belongs to user {status.st_uid}, but the daemon runs as {user}")
-    # Connecting needs write access; libvirt reports a lack of access only as text.
+    # Connecting needs write access. Check it here, because libvirt reports a lack of access only as text.
     if not os.access(f"/proc/self/fd/{handles[-1]}", os.W_OK, effective_ids=True):
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
     return user

@@ -1,6 +1,6 @@
-"""virt-launcher pods of this node, from /proc.
+"""virt-launcher pods of this node, found in /proc.
 
-No container can change its cgroup's name, which contains the pod's uid. Everything else in a pod is untrusted.
+mom identifies a pod by its UID in the name of the cgroup, because no container can change that name. Everything else in a pod is untrusted.
 """
 
 from __future__ import annotations
@@ -18,73 +18,73 @@ from mom_kvm import Hierarchies, ProcessStat, read_kernel_file
 RIGHTS: Final = "mom needs CAP_SYS_PTRACE and CAP_DAC_OVERRIDE in the node's process namespace (hostPID)"
 
 _DAEMONS: Final[Mapping[bytes, str]] = {b"virtqemud": "var/run/libvirt/virtqemud-sock", b"libvirtd": "var/run/libvirt/libvirt-sock"}
-"""libvirt's daemons in a pod, newer ones first, with their sockets."""
+"""Names of libvirt's daemons in a pod, with the paths of their sockets. The daemon of newer versions comes first."""
 
 _QEMU: Final = b"qemu"
 """Prefix of QEMU's process names."""
 
 _POD: Final = re.compile(r"pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12})(?:\.slice)?")
-"""A pod's cgroup: `pod<uid>` with kubelet's cgroupfs driver, `…-pod<uid>.slice` with its systemd driver."""
+"""Name of a pod's cgroup: `pod<uid>` with the kubelet's cgroupfs driver, `…-pod<uid>.slice` with its systemd driver."""
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _YOUNG_SECONDS: Final = 5.0
-"""Each scan reads processes younger than this again: they may still execute another program."""
+"""Each scan reads a process again that is younger than this, because it may still execute another program."""
 
 _MOST_LOOKED_AT: Final = 3000
-"""Most processes in one scan: 30 ms."""
+"""Most processes that one scan reads, in 30 ms."""
 
 _IN_TURN: Final = 20
-"""Known daemons that each scan checks."""
+"""How many of the known daemons each scan checks."""
 
 MOST_PODS: Final = 1000
-"""Twice a node's limit."""
+"""Most pods that mom manages: twice the limit of a node."""
 
 _MOST_PROCESSES: Final = 16
-"""Most QEMU processes of one pod."""
+"""Most QEMU processes that mom records for one pod."""
 
 _LOGS_AGAIN_SECONDS: Final = 1.0
 """Pause between searches for pods' names."""
 
 _NODE: Final = ("proc/1/root", "")
-"""The node's root, seen from a container in the node's process namespace, and from the node."""
+"""Path of the node's root folder, as seen from a container in the node's process namespace, and as seen from the node."""
 
 _CGROUPS: Final = ("sys/fs/cgroup", "sys/fs/cgroup/unified")
 LAUNCHER: Final = "virt-launcher-"
 """Name prefix of KubeVirt's pods with guests."""
 
 _LOG_FOLDER: Final = re.compile(r"([a-z0-9][a-z0-9-]{0,62})_([a-z0-9][a-z0-9.-]{0,252})_([0-9a-f-]{36})")
-"""kubelet's names of log folders: NAMESPACE_POD_UID."""
+"""Name of a pod's log folder, which the kubelet creates: NAMESPACE_POD_UID."""
 
 _COMMAND_BYTES: Final = 256 << 10
 _DEEPEST: Final = 3
-"""Most folders above a pod's group: kubepods.slice, its QoS class, and one more."""
+"""Most folders above a pod's cgroup: kubepods.slice, the pod's QoS class, and one more."""
 
 
 @dataclass(frozen=True, slots=True)
 class LauncherPod:
-    """virt-launcher pod according to the node. Only the daemon's name comes from the pod."""
+    """virt-launcher pod according to the node. Only the name of the libvirt daemon comes from the pod itself."""
 
     pid: int
-    """Process of the libvirt daemon."""
+    """PID of the libvirt daemon."""
     started: int
-    """Its start in clock ticks since boot."""
+    """Start time of the libvirt daemon in clock ticks since boot."""
     pod_uid: str
-    """Uid with hyphens, from the cgroup's name."""
+    """UID with hyphens, from the cgroup's name."""
     cgroup: str
-    """The pod's folder (v2), above its containers' groups; empty if not found."""
+    """Folder of the pod's cgroup (v2), which contains the cgroups of its containers; empty if not found."""
     socket: str
-    """Path in the pod's own root folder."""
+    """Path of libvirt's socket in the pod's own root folder."""
     namespace: str = ""
-    """Namespace, from the name of kubelet's log folder."""
+    """Namespace, from the name of the pod's log folder."""
     name: str = ""
-    """Name from the same folder: `virt-launcher-NAME-…`."""
+    """Name, from the name of the pod's log folder: `virt-launcher-NAME-…`."""
 
 
 @dataclass(slots=True)
 class _Processes:
     daemons: dict[int, LauncherPod] = field(default_factory=dict)
-    """libvirt daemons, keyed by pid, the oldest first."""
+    """The pod's libvirt daemons, keyed by PID, the oldest first."""
     qemus: list[int] = field(default_factory=list)
 
 
@@ -92,7 +92,7 @@ class Pods:
     """virt-launcher pods of a node. One thread at a time calls `scan`; any thread reads the results.
 
     :param root: folder that contains the node's /proc
-    :param logs: kubelet's folder of pod logs
+    :param logs: the kubelet's folder of pod logs
     """
 
     def __init__(self, root: Path, logs: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -101,26 +101,26 @@ class Pods:
         self._cgroups = [root / node / cgroups for node in _NODE for cgroups in _CGROUPS]
         self._monotonic = monotonic
         self._old: set[int] = set()
-        """Processes that need no further reading."""
+        """PIDs of processes that scans need not read again."""
         self._young: dict[int, float] = {}
-        """Time until which scans read a process again."""
+        """Monotonic time until which scans read a young process again, keyed by PID."""
         self._processes: dict[str, _Processes] = {}
         self._turn = 0
         self._where: dict[int, str] = {}
-        """Mapping from pid to pod uid."""
+        """Pod UIDs, keyed by PID."""
         self._names: dict[str, tuple[str, str]] = {}
         self._names_at = float("-inf")
         self.pods: Mapping[str, LauncherPod] = {}
-        """Pods, keyed by uid. A scan replaces the mapping if the pods change."""
+        """Pods, keyed by UID. If pods change, a scan replaces the whole mapping."""
         self._denied = False
-        """Whether log folders were unreadable for lack of a right."""
+        """Whether mom lacked the permission to read a log folder."""
         self._unread = False
         """Whether no log folder was readable."""
         self.nameless: Collection[str] = ()
-        """Uids of pods with a libvirt but without a known name."""
+        """UIDs of pods that have a libvirt, but whose names are unknown."""
 
     def scan(self) -> bool:
-        """Read new processes, forget processes that have exited, and return whether the pods have changed."""
+        """Read new processes, and forget processes that have exited. Return whether the pods have changed."""
         ids = ProcessStat.ids(Path(self._proc))
         if ids is None:
             return False
@@ -140,7 +140,7 @@ class Pods:
 
     @property
     def why_nameless(self) -> tuple[str, str]:
-        """Why pods have no names, and the fix; empty if all have names."""
+        """Why the names of some pods are unknown, and the fix. Both are empty if all names are known."""
         if not self.nameless:
             return "", ""
         problem = f"the names of {len(self.nameless)} pods with a libvirt are unknown, so mom leaves them alone"
@@ -154,11 +154,11 @@ class Pods:
         return self._unread and bool(self.nameless) and not self.pods
 
     def guest_process(self, pod_uid: str, uuid: str) -> int | None:
-        """Return the pid of the pod's QEMU for the guest with this UUID."""
+        """Return the PID of the pod's QEMU process that runs the guest with this UUID; None if not found."""
         return next((pid for pid, own_uuid in self._guests_in(pod_uid) if own_uuid == uuid), None)
 
     def guest_of(self, pod_uid: str) -> str:
-        """Return the UUID of the pod's guest from a QEMU command line; empty if there is none."""
+        """Return the UUID of the pod's guest, from the command line of QEMU; empty if the pod has no QEMU process."""
         return next((uuid for _, uuid in self._guests_in(pod_uid)), "")
 
     def _guests_in(self, pod_uid: str) -> Iterator[tuple[int, str]]:

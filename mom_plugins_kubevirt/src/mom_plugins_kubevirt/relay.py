@@ -1,4 +1,7 @@
-"""Relay between libvirt's client and pods' libvirts. It limits messages: the client expands 32 MiB 50 times in memory."""
+"""Relay between libvirt's client and pods' libvirts.
+
+It limits the size of messages, because the client accepts messages of 32 MiB, and needs 50 times as much memory for them.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,15 @@ from contextlib import contextmanager
 from typing import Final
 
 MOST_BYTES: Final = 256 << 10
-"""Longest message. Statistics have about 2 KiB, a description about 20 KiB."""
+"""Longest message that the relay passes on. Statistics have about 2 KiB, a description about 20 KiB."""
 
 _BYTES_A_SECOND: Final = 4 << 20
-"""Most bytes per second of one pod. Further data waits."""
+"""Most bytes per second that the relay passes on from one pod. Further data waits."""
 
 _CONNECT_SECONDS: Final = 5.0
 _CHUNK_BYTES: Final = 64 << 10
 _HEAD_BYTES: Final = 4
-"""Each message begins with its length, including these bytes (src/rpc/virnetprotocol.x)."""
+"""Bytes of the length with which each message begins. The length includes these bytes (src/rpc/virnetprotocol.x)."""
 
 
 class Relay:
@@ -35,9 +38,10 @@ class Relay:
 
     @contextmanager
     def to(self, path: str, refuse: Callable[[str], None]) -> Iterator[str]:
-        """Yield the path of a socket that leads to `path`, for one connection. Raise `OSError` if unreachable.
+        """Yield the path of a socket for one connection, which the relay forwards to the pod's socket at `path`.
 
-        :param refuse: called in the relay's thread when it closes the connection
+        :param refuse: called with the reason, in the relay's thread, when the relay closes the connection because of a bad message
+        :raises OSError: the pod's socket cannot be reached
         """
         pod, listener = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
 
@@ -118,15 +122,15 @@ async def _pass_answers(pod: socket.socket, client: socket.socket, refuse: Calla
 
 
 class Messages:
-    """Parser of message boundaries in a pod's data."""
+    """Parser that finds the boundaries of messages in a pod's data."""
 
     def __init__(self) -> None:
         self._head = b""
         self._left = 0
-        """Missing bytes of the current message."""
+        """Bytes of the current message that have not arrived yet."""
 
     def error_in(self, data: bytes) -> str:
-        """Return why a message in this data must not be read; empty if it may."""
+        """Return why a message in this data must not be passed on; empty if the data is fine."""
         at = 0
         while at < len(data):
             if self._left:

@@ -1,6 +1,6 @@
-"""Guarantees of KubeVirt's guests, and memory limits and pressure of their pods' cgroups (v2).
+"""Guarantees of KubeVirt's guests, and the memory limits and memory pressure of their pods' cgroups (v2).
 
-A guarantee is the pod's memory request without KubeVirt's overhead. Source: kubevirt/kubevirt,
+A guarantee is the pod's memory request minus KubeVirt's overhead. The calculation follows kubevirt/kubevirt,
 pkg/virt-controller/services/renderresources.go (`WithMemoryRequests`, `GetMemoryOverhead`).
 """
 
@@ -17,10 +17,10 @@ from mom_plugins_kubevirt.node_fields import ASKING
 from mom_plugins_kubevirt.pods import LauncherPod
 
 _IN_TURN: Final = 50
-"""Most pods read in one cycle, a quarter of a millisecond each."""
+"""How many pods mom reads in one cycle. Each takes a quarter of a millisecond."""
 
 _USUAL_FIELD: Final = "host_psi_memory_some_avg10"
-"""A guest with this field already has its groups' fields."""
+"""If a guest has this field, another plugin has already read the fields of its cgroups."""
 
 _TOP: Final = "/sys/fs/cgroup"
 
@@ -29,7 +29,7 @@ _RESIDENT: Final = "rss"
 
 
 class _Reading(NamedTuple):
-    """Fields of a pod's groups, and the guest process's RSS in KiB."""
+    """One reading of a pod's cgroups: the container's cgroup, the fields, and the RSS of the guest's process in KiB."""
 
     group: str
     fields: Mapping[str, Value]
@@ -37,16 +37,16 @@ class _Reading(NamedTuple):
 
 
 class PodGroups:
-    """Cgroups of pods, read in turn."""
+    """Reader of pods' cgroups. Each cycle reads some of them in turn."""
 
     def __init__(self, proc: Path) -> None:
         self._proc = proc
         self._turn = 0
         self._readings: dict[str, _Reading] = {}
-        """Readings, keyed by pod uid."""
+        """Last readings, keyed by pod UID."""
 
     def look(self, fields: Mapping[str, Mapping[str, Value]], pods: Mapping[str, LauncherPod]) -> None:
-        """Read the groups of some of these pods, new pods first. Both are keyed by guest id."""
+        """Read the cgroups of some of these pods, new pods first. Both mappings are keyed by guest ID."""
         due = {
             pods[identity].pod_uid: (pods[identity], as_number(guest_fields.get(_RESIDENT)))
             for identity, guest_fields in fields.items()
@@ -62,9 +62,9 @@ class PodGroups:
             self._readings[uid] = _Reading(group, group_fields(pod, group), resident)
 
     def of(self, pod: LauncherPod, resident: float | None) -> tuple[str, Mapping[str, Value]]:
-        """Return the container's group (empty if unknown), and the fields of its last reading.
+        """Return the container's cgroup (empty if unknown), and the fields of the last reading.
 
-        :param resident: RSS in KiB of the guest's process now, to correct the headroom
+        :param resident: present RSS of the guest's process in KiB. The headroom is corrected by its change since the reading
         """
         group, fields, before = self._readings.get(pod.pod_uid, _NO_READING)
         room = as_number(fields.get(GuestField.LIMIT_ROOM))
@@ -77,7 +77,7 @@ _NO_READING: Final = _Reading("", {}, None)
 
 
 def container_group(pod: LauncherPod, proc: Path) -> str:
-    """Return the group of the guest's container; empty if not found."""
+    """Return the folder of the cgroup of the guest's container; empty if not found."""
     if not pod.cgroup:
         return ""
     name = pod.cgroup.rpartition("/")[2]
@@ -86,9 +86,9 @@ def container_group(pod: LauncherPod, proc: Path) -> str:
 
 
 def group_fields(pod: LauncherPod, group: str) -> dict[str, Value]:
-    """Return headroom and pressure of the groups, without unknown values.
+    """Return the memory headroom and the pressure of the container's cgroup, without unknown values.
 
-    :param group: the container's group; empty if not found
+    :param group: folder of the container's cgroup; empty to use the pod's cgroup
     """
     folder = group or pod.cgroup
     top = f"{folder[: folder.rindex(_TOP)]}{_TOP}" if _TOP in folder else ""
@@ -100,33 +100,33 @@ def group_fields(pod: LauncherPod, group: str) -> dict[str, Value]:
 
 
 COMPUTE: Final = "compute"
-"""Container with QEMU."""
+"""Name of the container in which QEMU runs."""
 
 MOST_PODS: Final = 2000
 _MOST_CONTAINERS: Final = 64
 
 _MIB: Final = 1024.0
 _FIXED_MIB: Final = 25 + 75 + 17 + 33 + 30 + 8
-"""Least overhead of KubeVirt's versions: virt-launcher-monitor, virt-launcher, virtlogd, libvirt's daemon, QEMU itself, and its I/O thread.
-Newer versions have 220 MiB."""
+"""Fixed overhead in the KubeVirt versions with the least: virt-launcher-monitor, virt-launcher, virtlogd, libvirt's daemon, QEMU itself,
+and QEMU's I/O thread. In newer versions it is 220 MiB."""
 
 _VCPU_MIB: Final = 8
 _PAGE_TABLE_SHARE: Final = 1 / 512
-"""Share of the request."""
+"""Page tables, as a fraction of the request."""
 
 EVICTED: Final = "descheduler.alpha.kubernetes.io/eviction-in-progress"
 """Annotation of a pod whose guest must move (kubevirt/kubevirt, pkg/virt-controller/watch/drain/evacuation)."""
 
 
 class PodRequest(NamedTuple):
-    """Pod according to the kubelet: memory request of its container `compute` in KiB, and whether its guest must move."""
+    """A pod as the kubelet reports it. `memory` is the request of the container `compute` in KiB. `leaves`: its guest must move."""
 
     memory: float | None
     leaves: bool = False
 
 
 class PodPromise(NamedTuple):
-    """Guest's guarantee in KiB, its pod's request, and who reports it."""
+    """Guarantee of a guest in KiB, its pod's request (None if unknown), and the source of the guarantee."""
 
     kib: float
     request: float | None
@@ -134,7 +134,7 @@ class PodPromise(NamedTuple):
 
 
 def pods_in(answer: Mapping[str, Any]) -> dict[str, PodRequest]:
-    """Return the pods with a container `compute`, keyed by uid, without malformed pods."""
+    """Return the pods that have a container `compute`, keyed by UID. Malformed pods are left out."""
     requests: dict[str, PodRequest] = {}
     for pod in objects_of(answer.get("items"), MOST_PODS):
         uid = member(pod, "metadata", "uid")
@@ -149,19 +149,19 @@ def pods_in(answer: Mapping[str, Any]) -> dict[str, PodRequest]:
 
 
 def overhead_kib(request_kib: float, vcpus: float | None) -> float:
-    """Return the least overhead in KiB in a request.
+    """Return the least overhead in KiB that a pod's request contains.
 
-    :param vcpus: None counts as one
+    :param vcpus: number of the guest's vCPUs; None counts as one
     """
     return _MIB * (_FIXED_MIB + _VCPU_MIB * max(1.0, vcpus or 1.0)) + _PAGE_TABLE_SHARE * request_kib
 
 
 def promise_by_request(request_kib: float, guest_kib: float | None, vcpus: float | None) -> float:
-    """Return the guarantee in KiB.
+    """Return the guarantee in KiB that follows from a pod's request.
 
-    A request of exactly the guest's size has no overhead (`overcommitGuestOverhead`).
+    A request of exactly the guest's size contains no overhead (`overcommitGuestOverhead`).
 
-    :param guest_kib: the guest's largest size
+    :param guest_kib: the guest's largest size; None if unknown
     """
     if guest_kib is not None and abs(request_kib - guest_kib) < _MIB:
         return min(request_kib, guest_kib)
@@ -182,12 +182,12 @@ def protected_kib(pod_group: str, container_group: str = "") -> float | None:
 
 
 def vouched_kib(request: float | None, pod_group: str, process: str, node_kib: int | None) -> float | None:
-    """Return the most memory in KiB that the node keeps for a pod; None if unknown.
+    """Return how much memory in KiB the node keeps for a pod at most; None if unknown.
 
-    Without a request, the OOM score is a limit: 1000 minus the container's thousandths of the node's memory (pkg/kubelet/qos/policy.go). A
-    process can only raise it.
+    Without a known request, the OOM score of a process tells the request: it is 1000 minus the request in thousandths of the node's memory
+    (pkg/kubelet/qos/policy.go). A process can only raise its score, which makes the result smaller.
 
-    :param process: folder in /proc of one of its processes
+    :param process: folder in /proc of a process of the pod
     """
     if request is not None:
         return request
@@ -205,11 +205,12 @@ def promise_of(
     percentage: float | None,
     size_kib: float | None = None,
 ) -> PodPromise | None:
-    """Return a guest's guarantee, and who reports it; None if unknown.
+    """Return a guest's guarantee and its source; None if unknown.
 
-    :param protected: memory that its cgroup protects
-    :param percentage: the operator's `memoryOvercommitPercentage`
-    :param size_kib: the guest's size until the kubelet has answered, because all of it may be guaranteed
+    :param pod: the kubelet's answer about the pod; None without one
+    :param protected: memory in KiB that the kernel protects for the pod's cgroup
+    :param percentage: `memoryOvercommitPercentage` according to the operator
+    :param size_kib: the guest's size; only while mom still waits for the kubelet's answer, because all of the size may be guaranteed
     """
     if pod is not None and pod.memory is not None:
         return PodPromise(promise_by_request(pod.memory, guest_kib, vcpus), pod.memory, "the kubelet")

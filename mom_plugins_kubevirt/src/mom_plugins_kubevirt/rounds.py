@@ -16,22 +16,23 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 AT_ONCE: Final = 16
-"""Most recent open queries; more would only wait for the same CPUs."""
+"""Most queries that run concurrently, without those that are older than `_SOON_SECONDS`. More would only compete for the CPUs."""
 
 _SOON_SECONDS: Final = 0.1
-"""Age at which a query no longer delays the next query."""
+"""After this time, an open query no longer keeps the next query from starting."""
 
 _QUIET_SECONDS: Final = 0.5
-"""Silence that ends the round after all queries. A healthy daemon answers within some hundred milliseconds."""
+"""Once all queries have started, the round ends after this time without an answer. A healthy daemon answers within some hundred
+milliseconds."""
 
 
 def ask_all(
     callers: Callers, daemons: Iterable[T], ask: Callable[[T], R], patience: float, unsure: Set[T] = frozenset()
 ) -> tuple[dict[T, R | HypervisorError], dict[T, Future[R]]]:
-    """Return the answers or errors, and the open queries.
+    """Query all daemons. Return the answers or errors, and the queries that are still open, both keyed by daemon.
 
-    :param patience: timeout of the round in seconds
-    :param unsure: daemons that hung before: the round does not wait for them at its end
+    :param patience: timeout of the whole round in seconds
+    :param unsure: daemons that hung before; the round queries them first, and does not wait for them at its end
     """
     answers: dict[T, R | HypervisorError] = {}
     pending: dict[T, tuple[Future[R], float]] = {}

@@ -1,4 +1,4 @@
-"""A guest's devices, disks and statistics from its monitor's answers. Functions raise `WireError` for invalid answers."""
+"""A guest's devices, disks and statistics, read from its monitor's answers. Functions raise `WireError` for invalid answers."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from mom_plugins_qemu.qemu_process import HeldMemory, canonical
 from mom_plugins_qemu.wire import Answer, Question, Refusal, WireError
 
 _NAMES: Final = dict(zip(DiskTune.LIMITS, ("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"), strict=True))
-"""Mapping from mom's names of limits to QEMU's."""
+"""QEMU's names of disk limits, keyed by mom's names."""
 
 _BURSTS: Final = (
     *(f"{name}_max" for name in _NAMES.values()), *(f"{name}_max_length" for name in _NAMES.values()), "iops_size", "group",
 )  # fmt: skip
-"""QEMU resets these settings unless they are set again."""
+"""Settings of a disk that QEMU resets unless each change of limits repeats them."""
 
 
 class ThrottledDisk(NamedTuple):
-    """Disk with its limits, its address in QEMU's commands, and settings to repeat."""
+    """Disk with its limits, its address in QEMU's commands, and the settings that a change of limits must repeat."""
 
     tune: DiskTune
     address: Mapping[str, str]
@@ -29,7 +29,7 @@ class ThrottledDisk(NamedTuple):
 
 
 def disks_of(answer: Answer) -> dict[str, ThrottledDisk]:
-    """Return the disks from the answer to `query-block`, without removable disks. Raise `WireError` if invalid."""
+    """Return the disks in the answer to `query-block`, keyed by name, without removable disks. Raise `WireError` if it is invalid."""
     if not isinstance(answer, list):
         raise WireError("QEMU does not report the disks of the guest")
     disks: dict[str, ThrottledDisk] = {}
@@ -52,7 +52,7 @@ def disks_of(answer: Answer) -> dict[str, ThrottledDisk]:
 
 
 def throttling(disk: ThrottledDisk, limits: Mapping[str, int]) -> Question:
-    """Return the command that sets all limits of a disk and keeps its bursts."""
+    """Return the command that sets all limits of a disk, and keeps its settings for bursts. Limits that are missing become 0."""
     named = {theirs: limits.get(ours, 0) for ours, theirs in _NAMES.items()}
     kept = {key: value for key, value in disk.bursts.items() if key in {"iops_size", "group"} or named.get(key.partition("_max")[0])}
     return Question("block_set_io_throttle", {**disk.address, **named, **kept})
@@ -84,7 +84,7 @@ _SWITCHES: Final = {GuestField.REPORTING: "free-page-reporting", GuestField.AUTO
 """QEMU's properties of the balloon device, keyed by field; fixed at the guest's start."""
 
 _PINNING: Final = ("vfio-pci", "vhost-vdpa")
-"""Devices with direct access to guest memory: QEMU then discards none."""
+"""Devices with direct access to guest memory. With such a device, QEMU gives no ballooned memory back to the host."""
 
 STATISTICS: Final = {
     "stat-total-memory": ("balloon.available", 10),
@@ -96,14 +96,14 @@ STATISTICS: Final = {
     "stat-major-faults": ("balloon.major_fault", 0),
     "stat-minor-faults": ("balloon.minor_fault", 0),
 }
-"""Names in records, and the shift from bytes to the record's unit."""
+"""Name of each of QEMU's statistics in records, and the right shift that converts bytes to the record's unit."""
 
 _UNKNOWN: Final = (-1, (1 << 64) - 1)
-"""The driver's values for unknown statistics."""
+"""Values with which the balloon driver marks a statistic as unknown."""
 
 
 class VirtioMem(NamedTuple):
-    """virtio-mem device. `path` in QEMU's object tree is empty without an id."""
+    """virtio-mem device. `path` is its place in QEMU's object tree; empty if the device has no ID."""
 
     path: str
     size_kib: int
@@ -114,10 +114,10 @@ class VirtioMem(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """Guest's devices and memory since its start. Sizes in KiB.
+    """Guest's devices and memory. Sizes in KiB.
 
-    `balloon` is a path in QEMU's object tree. `pinned` is why the host cannot use ballooned memory; with `immovable`, nor unplugged memory.
-    `fixed_kib` excludes virtio-mem.
+    `balloon` is the device's path in QEMU's object tree. `pinned` is the reason why the host cannot use ballooned memory; if `immovable`,
+    the host cannot use unplugged memory either. `fixed_kib` is the memory without virtio-mem.
     """
 
     name: str
@@ -136,7 +136,7 @@ class Description:
         return bool(self.balloon) and not self.pinned
 
     def cycle_questions(self, *, switches: bool = False) -> tuple[Question, ...]:
-        """Return each cycle's queries.
+        """Return the queries that mom makes in each cycle.
 
         :param switches: also read the balloon device's features
         """
@@ -160,7 +160,7 @@ class Description:
 
 
 class Look(NamedTuple):
-    """Guest in one cycle. `period` is in seconds; `again` requests a new description."""
+    """State of a guest in one cycle. `period` is the statistics period in seconds. If `again`, the description must be read again."""
 
     status: str
     migration: str
@@ -200,7 +200,10 @@ def _why_pinned(kinds: Sequence[str], confidential: Answer) -> str:
 
 
 def with_held_memory(description: Description, memory: HeldMemory) -> Description:
-    """Add the kernel's reasons why the host cannot use a guest's memory. Memory that VFIO pins counts as locked."""
+    """Return the description, with the kernel's reasons why the host cannot use the guest's memory.
+
+    The kernel counts memory that VFIO pins as locked.
+    """
     if memory.pool_kib:
         return replace(description, pinned="the guest's memory is in huge pages: nothing else can use them", immovable=True)
     if not description.pinned and 0 < description.fixed_kib <= memory.locked_kib:
@@ -216,7 +219,7 @@ def _devices(folder: str, listed: Answer) -> Iterator[tuple[str, str]]:
 
 
 def memory_devices(listed: Answer) -> tuple[int, tuple[VirtioMem, ...]]:
-    """Return the DIMMs' bytes, and the virtio-mem devices."""
+    """Return the total size of the DIMMs in bytes, and the virtio-mem devices, from the answer to `query-memory-devices`."""
     dimms, virtio_mem = 0, []
     for item in listed if isinstance(listed, list) else ():
         kind, content = _mapping(item).get("type"), _mapping(_mapping(item).get("data"))
@@ -247,7 +250,7 @@ def guest_look(description: Description, answers: Sequence[Answer]) -> Look:
 
 
 def size_record(description: Description, answers: Sequence[Answer]) -> Mapping[str, object]:
-    """Return a guest's record from the answers to `size_questions`."""
+    """Return a guest's sizes and statistics from the answers to `size_questions`."""
     now, virtio_mem = _with_devices(description, answers[0])
     return _balloon_record(now, answers[1:], virtio_mem)[0]
 

@@ -15,7 +15,7 @@ from mom_plugins_qemu.sampler import LIES
 SUBJECT: Final = "qemu"
 
 _SHOWN: Final = 10
-"""Most guests with a finding of their own."""
+"""Most guests without Minimum memory that get a finding each. One finding lists the others."""
 
 _CURES: Final = Cures(
     SUBJECT,
@@ -30,7 +30,7 @@ _LET_READ: Final = "let mom's user read the definitions: usermod -aG www-data mo
 
 
 def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float) -> Iterable[Finding]:
-    """Yield findings about monitors and guests. Raise `HypervisorError` on failure."""
+    """Yield findings about monitors and guests. Raise `HypervisorError` if the guests cannot be listed."""
     guests = hypervisor.guests()
     monitored = hypervisor.seen()
     for path, whose in hypervisor.foreign.items():

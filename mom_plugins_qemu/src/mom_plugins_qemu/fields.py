@@ -1,4 +1,4 @@
-"""Fields of the plugin, with their sources in QEMU."""
+"""Fields that the plugin collects, with their sources in QEMU."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ VIRTIO_MEM: Final = "virtio-mem"
 
 _SIZED_BY: Final = f"device by which mom sets the guest's size: `balloon` or `{VIRTIO_MEM}`; only for guests with one virtio-mem device"
 _VOUCHED: Final = (
-    "the guest's memory according to its definition; if mom cannot keep all guarantees, those above this value shrink first; unknown"
-    " without a definition"
+    "the guest's memory according to its definition; if mom cannot keep all guarantees, guarantees above this value shrink first;"
+    " unknown without a definition"
 )
-_PLUGGED: Final = "memory plugged by virtio-mem; for guests with one such device"
+_PLUGGED: Final = "memory plugged by virtio-mem; only for guests with one such device"
 
 GUEST_FIELDS: Final = (
     *guest_fields(_source),

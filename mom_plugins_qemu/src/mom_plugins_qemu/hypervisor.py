@@ -1,4 +1,4 @@
-"""Hypervisor on QEMU's monitors: guests, balloons, disk limits, and pausing."""
+"""Hypervisor that uses QEMU's monitors. It lists guests, sets balloons and disk limits, and pauses guests."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _DISKS: Final = prepared((Question("query-block"),))
 class QemuHypervisor(Sampler):
     """Guests of QEMU processes with monitors. Thread-safe.
 
-    Also implements `BalloonControl`, `IoTuneControl`, `LifecycleControl` (pausing), `AgentAccess` (sockets) and `BalloonStatistics`.
-    Setters raise `HypervisorError` on failure. After `GuestBusy`, the command may still take effect.
+    Implements `BalloonControl`, `IoTuneControl` and `BalloonStatistics`, the pausing of `LifecycleControl`, and the sockets of
+    `AgentAccess`. Methods that change guests raise `HypervisorError` on failure. After `GuestBusy`, the command may still take effect.
     """
 
     # --- the guests --------------------------------------------------------------------------------------------------------------
@@ -73,7 +73,7 @@ class QemuHypervisor(Sampler):
     # --- balloons ----------------------------------------------------------------------------------------------------------------
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Set the balloon target. Also grow a guest during a migration."""
+        """Set the guest's size, by its balloon or virtio-mem. During a migration, a guest can still grow."""
         monitored, description = self._ready(guest, target_kib)
         sizing = monitored.sizing
         if sizing is None:
@@ -82,7 +82,7 @@ class QemuHypervisor(Sampler):
             balloon_kib = monitored.balloon_request(target_kib, description.fixed_kib + monitored.plugged_kib)
             question = Question("balloon", {"value": balloon_kib << 10})
         else:
-            # Restoring may need a larger size than the guest's file has.
+            # Restoring may need a larger size than `memory` in the guest's file.
             monitored.balloon_request(target_kib, sizing.fixed_kib + sizing.device.maximum_kib)
             size = {"path": sizing.device.path, "property": "requested-size", "value": sizing.plugged_for(target_kib) << 10}
             question = Question("qom-set", size)
@@ -90,11 +90,11 @@ class QemuHypervisor(Sampler):
         self._command(monitored, f"setting the size of {guest}", question)
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """Return present sizes in KiB."""
+        """Return the guests' present sizes in KiB, keyed by ID."""
         self._look_first()
         ids = {guest.id for guest in self.seen(guests)}
         sizes = self._sizes(ids)
-        if ids - sizes.keys():  # another client was served, and a restore before mom exits has no next cycle
+        if ids - sizes.keys():  # the monitor served another client, and a restore before mom exits has no next cycle
             self._ask_again()
             sizes |= self._sizes(ids - sizes.keys())
         return sizes
@@ -104,7 +104,7 @@ class QemuHypervisor(Sampler):
         return {identity: size for identity, record in records if isinstance(size := record.get("balloon.current"), int)}
 
     def of(self, guests: Set[str]) -> Mapping[str, Mapping[str, object]]:
-        """Return guests' balloon records."""
+        """Return the guests' sizes and balloon statistics, keyed by ID."""
         sizable = [guest for guest in self.seen() if guest.id in guests and (guest.balloon or guest.sizing is not None)]
         descriptions = {guest.id: guest.description for guest in sizable if guest.description is not None}
         questions = [(guest, prepared(descriptions[guest.id].size_questions())) for guest in sizable if guest.id in descriptions]
@@ -125,7 +125,7 @@ class QemuHypervisor(Sampler):
         return results
 
     def stats_period(self, guest: Entity) -> int:
-        """Return the statistics period."""
+        """Return the guest's statistics period in seconds; 0 if statistics are off."""
         monitored, address = self._polling_of(guest)
         period = self._command(monitored, f"reading the statistics period of {guest}", Question("qom-get", address))
         if type(period) is not int or period < 0:
@@ -133,7 +133,7 @@ class QemuHypervisor(Sampler):
         return period
 
     def set_stats_period(self, guest: Entity, seconds: int) -> None:
-        """Set the statistics period."""
+        """Set the guest's statistics period in seconds; 0 switches statistics off."""
         monitored, address = self._polling_of(guest)
         self._command(monitored, f"setting the statistics period of {guest}", Question("qom-set", {**address, "value": seconds}))
 
@@ -146,13 +146,13 @@ class QemuHypervisor(Sampler):
     # --- disks -------------------------------------------------------------------------------------------------------------------
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """Return the disks' limits."""
+        """Return the limits of the guests' disks, keyed by guest ID."""
         self._look_first()
         questions = [(guest, _DISKS) for guest in self.seen(guests)]
         return self._answers(questions, lambda _, answers: [disk.tune for disk in disks_of(answers[0]).values()])
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
-        """Set these limits of a disk."""
+        """Set limits of a disk. Its other limits stay."""
         monitored, _ = self._ready(guest)
         disks = self._read(monitored, guest, "reading the limits of the disks", "query-block", disks_of)
         present = tune_named(guest, "disk", disk, [throttled.tune for throttled in disks.values()]).current
@@ -167,7 +167,10 @@ class QemuHypervisor(Sampler):
     # --- agents ------------------------------------------------------------------------------------------------------------------
 
     def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
-        """Return the agent sockets, without the management system's channel."""
+        """Return the socket's path for each guest's agent channels, keyed by guest ID and channel.
+
+        The channel that belongs to the management system is left out.
+        """
         self._look_first()
         by_guest = ((guest.id, dict(guest.identity.channels)) for guest in self.seen(guests))
         sockets = {
@@ -183,9 +186,9 @@ class QemuHypervisor(Sampler):
     # --- pausing -----------------------------------------------------------------------------------------------------------------
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
-        """Return guests' states. Raise `GuestBusy` if a guest does not answer."""
+        """Return the guests' states, keyed by ID. Raise `GuestBusy` if a guest does not answer."""
         self._look_first()
-        if any(guest.failure for guest in self.seen(guests)):  # another client was served, and there may be no next cycle
+        if any(guest.failure for guest in self.seen(guests)):  # the monitor served another client, and there may be no next cycle
             self._ask_again()
         monitored = self.seen(guests)
         for guest in monitored:
@@ -223,12 +226,12 @@ class QemuHypervisor(Sampler):
     # --- events ------------------------------------------------------------------------------------------------------------------
 
     def heard(self, process: int, event: str) -> None:
-        """Start a cycle for an event of this process's guest."""
+        """Start a cycle because of an event of the guest with this PID."""
         name = next((guest.name for guest in self.seen() if guest.process == process), "")
         self.wake(f"guest {printable(name) or f'of process {process}'} {event}")
 
     def resized(self, process: int, actual: int) -> None:
-        """Start a cycle for a new balloon size in bytes, unless mom caused it."""
+        """Start a cycle for a new balloon size in bytes, unless mom itself has set this size."""
         guest = next((guest for guest in self.seen() if guest.process == process), None)
         if guest is not None and not self._resizes.is_own(guest.id, (actual >> 10) + guest.plugged_kib) and self._resizes.may_tell():
             self.heard(process, "was resized by another process")

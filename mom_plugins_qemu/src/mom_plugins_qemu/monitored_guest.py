@@ -1,4 +1,4 @@
-"""Guests of QEMU according to their monitors' last answers, also without a UUID or with duplicate UUIDs."""
+"""Guests of QEMU according to the last answers of their monitors. Guests may lack a UUID, or claim the same one."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ from mom_plugins_qemu.visits import Failure, Visit
 
 
 class GuestIndex(NamedTuple):
-    """Guests by id. `duplicates` maps the path of a monitor that claims another guest's id to the reason."""
+    """Guests, keyed by ID. `duplicates` is keyed by the paths of monitors that claim another guest's ID, and says which guest's."""
 
     guests: dict[str, MonitoredGuest]
     duplicates: Mapping[str, str]
 
 
 def index_guests(guests: Collection[MonitoredGuest]) -> GuestIndex:
-    """Choose one monitor for each guest, and name the guests.
+    """Choose one monitor for each guest, and set the guests' names.
 
-    If two processes claim an id, the process started with this id wins. A guest that migrated away, or is waiting for its migration, loses.
+    If two processes claim an ID, the process started with this ID wins. Otherwise, a guest that has migrated away, or is waiting to be
+    migrated in, loses.
     """
     by_id: dict[str, MonitoredGuest] = {}
     duplicates: dict[str, str] = {}
@@ -53,14 +54,14 @@ def _precedence(guest: MonitoredGuest) -> tuple[bool, bool, bool]:
 
 
 def id_by_process(guest: MonitoredGuest, guests: Iterable[MonitoredGuest]) -> str:
-    """Return the id of a guest without a UUID, the same for all monitors of its process."""
+    """Return an ID for a guest without a UUID. All monitors of its process yield the same ID."""
     same = [guest, *(other for other in guests if (other.process, other.started) == (guest.process, guest.started))]
     confirmed = next((other.id for other in same if other.id and not other.guessed), "")
     return confirmed or str(uuids.uuid5(uuids.NAMESPACE_URL, f"qmp:{min(other.path for other in same)}"))
 
 
 def guess_ids(guests: Collection[MonitoredGuest]) -> None:
-    """Assign ids to guests whose monitors have not answered since mom's start: mom needs ids to restore the guests' sizes."""
+    """Assign IDs to guests whose monitors have not answered since mom started. mom needs an ID to restore a guest's size."""
     for guest in guests:
         silent = guest.failure in {Failure.OCCUPIED, Failure.LATE}
         if guest.guessed or (not guest.id and silent and guest.identity.monitored):
@@ -69,9 +70,10 @@ def guess_ids(guests: Collection[MonitoredGuest]) -> None:
 
 
 def assign_definitions(guests: Collection[MonitoredGuest], files: Mapping[str, FileDefinition], undefined: FileDefinition | None) -> None:
-    """Give each guest its operator's definition, from any of its monitors.
+    """Give each guest the definition that the operator wrote for it. The definition may specify any of the guest's monitors.
 
-    :param undefined: definition for guests without a file
+    :param files: definitions keyed by monitor path
+    :param undefined: definition for guests without a file; None to leave them without a definition
     """
     by_guest: dict[tuple[int, str], FileDefinition] = {}
     for guest in guests:
@@ -87,34 +89,34 @@ def assign_definitions(guests: Collection[MonitoredGuest], files: Mapping[str, F
 
 FIRST_RETRY_SECONDS: Final = 0.5
 LAST_RETRY_SECONDS: Final = 10.0
-"""Longest pause after a monitor did not answer; pauses double. A backup occupies a monitor for minutes."""
+"""Longest pause after a monitor did not answer. Each pause is twice as long as the one before. A backup occupies a monitor for minutes."""
 
 PAUSED: Final = "paused"
 
 
 @dataclass(frozen=True, slots=True)
 class VirtioMemSizing:
-    """Resizing by virtio-mem: the guest's size is `fixed_kib` plus the plugged memory."""
+    """How virtio-mem resizes a guest: the guest's size is `fixed_kib` plus the plugged memory."""
 
     device: VirtioMem
     fixed_kib: int
     sold_kib: int
 
     def plugged_for(self, target_kib: int) -> int:
-        """Return the KiB to plug for a target size, in whole blocks."""
+        """Return the KiB that must be plugged for a target size, rounded up to whole blocks."""
         step = max(1, self.device.block_kib)
         return min(-(-max(target_kib - self.fixed_kib, 0) // step) * step, self.device.maximum_kib)
 
     def guaranteed_kib(self, guest: GuestFile) -> int:
-        """Return the guest's guarantee in KiB, at least the memory that cannot be unplugged."""
+        """Return the guest's guarantee in KiB. It is never less than the memory that cannot be unplugged."""
         guarantee = None if guest.guarantee is None else guest.guarantee.kib_of(self.sold_kib)
         return max(self.fixed_kib, int(guarantee or 0))
 
 
 def virtio_mem_sizing(description: Description | None, devices: Sequence[VirtioMem], guest: GuestFile | None) -> VirtioMemSizing | None:
-    """Return how virtio-mem resizes a guest; None if a balloon or nothing does.
+    """Return how virtio-mem resizes a guest; None if virtio-mem does not resize it.
 
-    The guest's file must state `memory`: an earlier mom may have unplugged memory.
+    The guest's file must contain `memory`. mom cannot take the present size for it, because an earlier run may have unplugged memory.
     """
     # mom prefers a working balloon, because virtio-mem needs whole blocks of movable pages.
     if description is None or description.balloon_works or description.immovable or len(devices) != 1:
@@ -128,21 +130,21 @@ def virtio_mem_sizing(description: Description | None, devices: Sequence[VirtioM
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class MonitoredGuest(SeenGuest):
-    """Guest behind one monitor, since its QEMU started. Protected by the sampler's lock."""
+    """One run of a guest, as one monitor reports it. The sampler's lock protects it."""
 
     path: str
     process: int
     started: int
-    """Start of the process in clock ticks; 0 if unknown."""
+    """Start time of the process in clock ticks; 0 if unknown."""
     identity: Identity
     guessed: bool = False
-    """Whether the id comes from the process."""
+    """Whether `guess_ids` has assigned the ID, so that the guest's own UUID is still unknown."""
     own_name: str = ""
-    """QEMU's name."""
+    """The guest's name in QEMU."""
     description: Description | None = None
     described_at: float = 0.0
     cycle_questions: tuple[bytes, int] = (b"", 0)
-    """Prepared queries of each cycle."""
+    """Queries of each cycle, as bytes, and their number."""
     status: str = ""
     migration: str = ""
     polling: int | None = None
@@ -155,7 +157,7 @@ class MonitoredGuest(SeenGuest):
     failure: str = ""
     """Why the last query failed; empty if it was answered."""
     possible_kib: int = 0
-    """Largest possible size at the last check."""
+    """Largest size that the process and the host allowed at the last check."""
     turn_at: float = 0.0
     """Monotonic time of the last query."""
     retry_at: float = 0.0
@@ -172,11 +174,11 @@ class MonitoredGuest(SeenGuest):
         return sum(device.size_kib for device in self.virtio_mem)
 
     def visit(self, questions: tuple[bytes, int]) -> Visit:
-        """Return a visit that queries this guest's process only."""
+        """Return a visit that makes these queries, and only to this guest's process."""
         return Visit(self.path, questions, self.process, self.started)
 
     def left_alone(self) -> str:
-        """Return the monitor's failure, or why QEMU's status forbids changes."""
+        """Return why mom must not change the guest: its monitor failed, or QEMU's status forbids changes. Empty otherwise."""
         return self.failure or why_left_alone(self.status, self.migration)
 
     @property
@@ -185,28 +187,28 @@ class MonitoredGuest(SeenGuest):
         return virtio_mem_sizing(self.description, self.virtio_mem, None if self.defined is None else self.defined.guest)
 
     def with_maximum(self, record: Mapping[str, object]) -> Mapping[str, object]:
-        """Return the record with the largest size that virtio-mem allows."""
+        """Return the record; if virtio-mem resizes the guest, with the largest size that this allows."""
         sizing, size = self.sizing, record.get("balloon.current")
         if sizing is None or not isinstance(size, int):
             return record
         return {**record, "balloon.maximum": max(sizing.sold_kib, size)}
 
     def contradicts(self, record: Mapping[str, object]) -> bool:
-        """Return whether a record exceeds the described size."""
+        """Return whether a record has a larger size than the description allows, or impossible values."""
         size, maximum = record.get("balloon.current"), record.get("balloon.maximum")
         larger = isinstance(size, int) and isinstance(maximum, int) and size > maximum
         return larger or (self.reading is not None and bool(self.reading.impossible))
 
     @property
     def definition(self) -> GuestDefinition | None:
-        """Proxmox VE's definition; None if missing or unreadable."""
+        """Proxmox VE's definition of the guest; None if there is none or it is unreadable."""
         return None if self.proxmox is None else self.proxmox.definition
 
     def obstacle(self, *, while_paused: bool = False, while_migrating: bool = False) -> str:
-        """Return why mom must not change the guest now; empty if it may.
+        """Return why mom must not change the guest now; empty if mom may change it.
 
-        :param while_paused: allow a paused guest
-        :param while_migrating: allow a guest that is migrating away
+        :param while_paused: permit changes of a paused guest
+        :param while_migrating: permit changes of a guest that is migrating away
         """
         if self.defined is not None and self.defined.wrong:
             return f"the guest's definition is invalid, so its guarantee is unknown: {self.defined.wrong}"
@@ -219,7 +221,7 @@ class MonitoredGuest(SeenGuest):
         return self.failure or why_left_alone(status, "" if while_migrating else self.migration)
 
     def all_fields(self) -> dict[str, Value]:
-        """Return the fields from monitor and definitions."""
+        """Return the fields from the guest's monitor and its definitions."""
         fields = {**self.fields, **(self.switches or {})}
         if not self.failure:
             fields |= self._current_fields()

@@ -1,4 +1,4 @@
-"""A guest's QEMU process in /proc: identity and unreclaimable memory."""
+"""Reader of a QEMU process in /proc. It finds the guest's identity, and memory that the host cannot reclaim."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ _SERVES: Final = frozenset({"server", "server=on", "server=yes", "server=true", 
 
 
 class Identity(NamedTuple):
-    """Guest's name and UUID (empty if unknown), agent channels as (name, socket), and whether QEMU has a monitor."""
+    """Identity of a guest according to QEMU's command line.
+
+    `name` and `uuid` are empty if unknown. `channels` are pairs of an agent channel's name and its socket. `monitored` is whether QEMU has
+    a monitor.
+    """
 
     name: str = ""
     uuid: str = ""
@@ -26,12 +30,12 @@ class Identity(NamedTuple):
 
 
 def identity_of(proc: Path, pid: int) -> Identity:
-    """Return the guest that a process runs; empty if unreadable or not QEMU."""
+    """Return the identity of the guest that a process runs; an empty one if the process is unreadable or not QEMU."""
     return identity_in(read_kernel_file(f"{proc}/{pid}/cmdline", _COMMAND_BYTES)) if pid > 0 else Identity()
 
 
 def identity_in(command: bytes) -> Identity:
-    """Return the guest of a command line."""
+    """Return the identity of the guest in QEMU's command line, as /proc shows it."""
     words = command.decode(errors="replace").split("\0")
     name = uuid = ""
     monitored = False
@@ -78,7 +82,7 @@ def _parts(text: str) -> list[str]:
 
 
 def canonical(text: str) -> str:
-    """Return a UUID in its usual form; empty for other strings and for zeros."""
+    """Return a UUID in its usual form; empty for other strings, and for a UUID of zeros."""
     try:
         uuid = UUID(text)
     except ValueError:
@@ -87,7 +91,7 @@ def canonical(text: str) -> str:
 
 
 class HeldMemory(NamedTuple):
-    """KiB in the host's pool of huge pages, and locked KiB: ballooning does not free them."""
+    """Memory that ballooning cannot free: in the host's pool of huge pages, and locked."""
 
     pool_kib: int = 0
     locked_kib: int = 0
@@ -96,7 +100,7 @@ class HeldMemory(NamedTuple):
 def held_memory(process: str) -> HeldMemory:
     """Return a process's unreclaimable memory. Memory that VFIO pins counts as locked.
 
-    :param process: its folder in /proc
+    :param process: folder of the process in /proc
     """
     sizes = ProcessStat.sizes(process)
     return HeldMemory(sizes.get("HugetlbPages", 0), sizes.get("VmLck", 0))

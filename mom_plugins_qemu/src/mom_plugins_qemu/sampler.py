@@ -1,4 +1,4 @@
-"""Queries to all QEMU monitors in rounds, and the resulting guests."""
+"""Sampler that queries all QEMU monitors in rounds, and keeps the guests that they report."""
 
 from __future__ import annotations
 
@@ -31,40 +31,43 @@ from mom_plugins_qemu.visits import Failure, Visit, prepared, visit_all
 from mom_plugins_qemu.wire import Answer, FalseAnswer, Question, Refusal, WireError
 
 _DESCRIBE_AGAIN_SECONDS: Final = 150.0
-"""mom reads descriptions again after this time to twice this time."""
+"""mom reads a guest's description again after one to two times this period."""
 
 _DOUBT_SECONDS: Final = 10.0
-"""Statistics that contradict an older description start a new reading."""
+"""If statistics contradict a description older than this, mom reads the description again."""
 
 _MOST_ROUNDS: Final = 3
-"""Most rounds in one cycle: description, statistics, and another if a monitor served another client."""
+"""Most rounds in one cycle: one for descriptions, one for statistics, and one more for monitors that served another client."""
 
 _SEE_PROCESSES: Final = "run mom as root, because root can see the host's processes; or restart the guest"
 
 LIES: Final = "its monitor says that"
-"""Prefix of failures for impossible answers."""
+"""Beginning of a guest's `failure` if its monitor gave an impossible answer."""
 
 _DESCRIBING: Final = prepared(DESCRIBING)
 
 _Visits: TypeAlias = "list[tuple[Visit, MonitoredGuest | None]]"
-"""Visits with the known guest of that monitor; None if unknown."""
+"""Visits, each with the guest that the monitor belongs to; None if not known yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class QemuHypervisorSettings:
-    """Settings of `QemuHypervisor`. `stale_after` is in seconds; None if it depends on each guest's period."""
+    """Settings of `QemuHypervisor`.
+
+    `stale_after` is the age in seconds at which statistics are stale; None if it depends on each guest's period.
+    """
 
     sockets: Sequence[str] = ()
     stale_after: float | None = None
     readonly: bool = False
     users: Set[int] = field(default_factory=lambda: trusted_users(()))
-    """Ids of trusted users."""
+    """IDs of trusted users."""
     definitions: Path | None = None
     guest_files: Path | None = None
 
 
 class Sampler(SeenGuests[MonitoredGuest]):
-    """Monitors and the guests behind them. Thread-safe: one thread at a time queries monitors, for a second at most."""
+    """Monitors, and the guests to which they belong. Thread-safe. One thread at a time queries monitors, for a second at most."""
 
     def __init__(self, settings: QemuHypervisorSettings, context: PluginContext, wall: Callable[[], float] = time.time) -> None:
         self._proc = context.root / "proc"
@@ -74,26 +77,26 @@ class Sampler(SeenGuests[MonitoredGuest]):
         self._settings, self._context, self._log, self._wall = settings, context, context.log, wall
         self._visiting = threading.Lock()
         self._guests: dict[str, MonitoredGuest] = {}
-        """Keyed by monitor path."""
+        """Guests keyed by monitor path."""
         self._ask_again_at = 0.0
         self._longest_stay = 0.0
         self._search_at: dict[str, float] = {}
-        """Monotonic time of the next search for a full monitor's listener, keyed by path."""
+        """Monotonic time at which mom may search again for the process behind a monitor with a full backlog, keyed by path."""
         self._incomplete: HypervisorError | None = None
         """Why the current sample cannot list all guests."""
         self._visited: set[str] = set()
-        """Existing monitors that mom has queried at least once."""
+        """Paths of existing monitors that mom has queried at least once."""
         self._definitions: Definitions | None = None
         if settings.definitions is not None:
             self._definitions = Definitions(context.root, settings.definitions, PlatformProperties(context))
         self._files = None if settings.guest_files is None else GuestFiles(context.root, settings.guest_files)
         self._defined: Mapping[str, FileDefinition] = {}
-        """Keyed by monitor path."""
+        """The operator's definitions, keyed by monitor path."""
         self._undefined: FileDefinition | None = None
         self.duplicates: Mapping[str, str] = {}
         """See `GuestIndex`."""
         self.foreign: dict[str, str] = {}
-        """Users of foreign monitors in the last sample, keyed by path."""
+        """For each monitor of an untrusted user in the last sample, a text with the user. Keyed by path."""
         self.proxmox_resizes = False
 
     # --- one sample --------------------------------------------------------------------------------------------------------------
@@ -116,7 +119,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
             self._index()
 
     def garbled(self) -> Mapping[str, str]:
-        """Return why monitors' answers are invalid or impossible, keyed by guest id."""
+        """Return, by guest ID, why the answers of the guest's monitor are invalid or impossible."""
         return {guest.id: guest.failure for guest in self.seen() if guest.failure.startswith((Failure.GARBLED, LIES))}
 
     def _run_rounds(self, due: _Visits, first: int) -> None:
@@ -235,7 +238,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
             self._log.debug("%s: %s: %s", visit.path, visit.failure, visit.why)
 
     def _find_listeners(self, visits: Iterable[Visit]) -> None:
-        # Find the listeners of full monitors: their guests must not count as stopped.
+        # Find the processes that listen on monitors with a full backlog. Their guests must not count as stopped.
         now = self._monotonic()
         self._search_at = {path: at for path, at in self._search_at.items() if now < at}
         full = [visit for visit in visits if visit.failure is Failure.OCCUPIED and not visit.process and visit.path not in self._search_at]
@@ -365,7 +368,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
                 self._longest_stay = max(self._longest_stay, longest)
 
     def longest_stay(self) -> float:
-        """Return the longest seconds at a monitor since the last call."""
+        """Return the longest time in seconds for which mom occupied a monitor since the last call of this method."""
         with self._visiting:
             longest, self._longest_stay = self._longest_stay, 0.0
         return longest
