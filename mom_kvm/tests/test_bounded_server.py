@@ -10,14 +10,14 @@ import pytest
 
 from mom_core import MomError
 from mom_devkit import wait_until
-from mom_kvm import Address, BoundedServer, ServerDoor, listen
+from mom_kvm import Address, BoundedServer, ServerDoor
 
 
 class Small(BoundedServer[ServerDoor]):
     """Has one client, which stays, and takes no more where it is told so."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__([ServerDoor(lambda: listen(Address(str(path))))], 1, logging.getLogger("mom.test"))
+        super().__init__([ServerDoor(lambda: Address(str(path)).listen())], 1, logging.getLogger("mom.test"))
         self.connected = 0
         self.dropped = 0
         self.open = True

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_kvm import convert, guest_fields
-from mom_kvm.statistics import Reading
+from mom_kvm import guest_fields
+from mom_kvm.statistics import Reading, convert
 
 RECORDED = {
     "state.state": 1, "state.reason": 1, "cpu.time": 2_990_000_000, "cpu.user": 2_370_000_000, "cpu.system": 620_000_000,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mom_core import Decision, Guest, Host, HypervisorError, Outcome, Report, Snapshot, Status
-from mom_kvm import WatchedMemory, why_wake
+from mom_kvm import WatchedMemory
 from mom_kvm.watch import GuestWatch, usable_soon
 
 MIB = 1024
@@ -36,7 +36,7 @@ NEWS = {
 
 @pytest.mark.parametrize(("before", "now", "why"), NEWS.values(), ids=NEWS)
 def test_what_is_news(before: WatchedMemory, now: WatchedMemory, why: str) -> None:
-    assert why_wake(before, now) == why
+    assert now.why_wake(before) == why
 
 
 def said(updated: int, usable: float, total: float | None, size: float = 600 * MIB, *, steady: bool = True) -> WatchedMemory:

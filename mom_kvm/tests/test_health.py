@@ -3,7 +3,7 @@
 import pytest
 
 from mom_core import Guest, Snapshot, Value
-from mom_kvm import HealthLimits, need_of, unhealthy_reasons
+from mom_kvm import HealthLimits, unhealthy_reasons
 
 GIB = 1 << 20
 
@@ -17,22 +17,6 @@ def a_guest(**fields: Value) -> Guest:
 def unhealthy(**fields: Value) -> str | None:
     (found,) = unhealthy_reasons(Snapshot(guests={"g": a_guest(**fields)}))
     return found
-
-
-@pytest.mark.parametrize(
-    ("fields", "need"),
-    [
-        ({}, (GIB, "uses")),
-        ({"guest_guarantee": 1.5 * GIB}, (1.5 * GIB, "is guaranteed")),
-        ({"guest_guarantee": 0.5 * GIB}, (GIB, "uses")),
-        ({"guest_guarantee": 3 * GIB}, (2 * GIB, "is guaranteed")),
-        ({"mem_usable": None, "guest_guarantee": GIB}, (GIB, "is guaranteed")),
-        ({"balloon_cur": None, "guest_guarantee": GIB}, (GIB, "is guaranteed")),
-        ({"mem_usable": None}, (None, "is guaranteed")),
-    ],
-)
-def test_a_guest_needs_what_it_uses_or_is_guaranteed_and_no_more_than_it_has(fields: dict[str, Value], need: tuple[float, str]) -> None:
-    assert need_of(a_guest(**fields)) == need
 
 
 @pytest.mark.parametrize(("size", "broken"), [(GIB, False), (GIB - 1024, False), (GIB - 1025, True), (0, True)])

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mom_core import MomError
-from mom_kvm import Address, Listener, listen
+from mom_kvm import Address, Listener
 
 MOM, READERS, CHANGERS, STRANGERS = 61_000, 61_001, 61_002, 61_003
 """Numbers of users and groups that no host has."""
@@ -32,7 +32,7 @@ def test_a_process_that_may_open_no_more_files_cannot_listen_and_is_told_so(
 
     monkeypatch.setattr(socket, "socket", too_many)
     with pytest.raises(MomError, match=r"cannot listen on .*mom.sock: Too many open files \(if mom has too many open files"):
-        listen(Address(path=str(tmp_path / "mom.sock")))
+        Address(path=str(tmp_path / "mom.sock")).listen()
 
 
 def test_a_file_that_another_program_has_put_there_stays(tmp_path: Path) -> None:
@@ -58,10 +58,10 @@ def test_a_socket_that_nobody_serves_is_replaced_and_anything_else_left_alone(tm
             other.bind(str(path))
         if kind == "stale":
             other.close()
-            listen(Address(path=str(path))).close()
+            Address(path=str(path)).listen().close()
             return
         with pytest.raises(MomError, match="is a socket of another type" if kind == "datagrams" else "exists and is not a socket"):
-            listen(Address(path=str(path)))
+            Address(path=str(path)).listen()
     assert path.is_symlink() or path.exists()
 
 
@@ -73,13 +73,13 @@ def test_a_socket_that_another_process_serves_is_refused_and_left_alone(tmp_path
         assert child.stdout is not None
         assert child.stdout.readline() == b"\n"
         with pytest.raises(MomError, match=rf"process {child.pid} already listens on .*mom\.sock \(stop it first"):
-            listen(Address(path=str(path)))
+            Address(path=str(path)).listen()
         assert path.is_socket()
 
 
 def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(MomError, match=rf"cannot listen on .*nope/s: No such file or directory \(create the folder {tmp_path}/nope first"):
-        listen(Address(path=str(tmp_path / "nope/s")))
+        Address(path=str(tmp_path / "nope/s")).listen()
 
 
 @contextmanager
@@ -101,7 +101,7 @@ def test_a_user_without_power_lets_groups_in_that_it_is_not_in() -> None:
         folder.chmod(0o755)
         os.chown(folder, MOM, MOM)
         with another_user(MOM, MOM):
-            listener = listen(Address(str(path)), mode=0o660, group=CHANGERS, second_group=READERS)
+            listener = Address(str(path)).listen(mode=0o660, group=CHANGERS, second_group=READERS)
         for group, may in ((READERS, True), (CHANGERS, True), (STRANGERS, False)):
             with another_user(STRANGERS, group), socket.socket(socket.AF_UNIX) as client:
                 try:

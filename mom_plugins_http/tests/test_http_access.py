@@ -19,7 +19,7 @@ from unix_clients import client_of
 
 from mom_core import MomError, PluginContext, PluginError, Severity
 from mom_devkit import config_of
-from mom_kvm import Address, listen
+from mom_kvm import Address
 from mom_plugins_http import HttpPlugin
 from mom_plugins_http.server.access import Credentials, LocalAccess, Right, read_token
 from mom_plugins_http.server.sites import name_of, parse_host, same_site, same_site_locally
@@ -283,7 +283,7 @@ def test_a_file_that_is_missing_is_said_once_by_each(tmp_path, free_port):
 
 def test_doctor_says_that_another_program_has_the_port_and_takes_no_running_mom_for_one(serve, tmp_path, free_port):
     tcp = tcp_settings(tmp_path, free_port, read="read" * 8)
-    listener = listen(Address.parse(str(tcp["listen"])))
+    listener = Address.parse(str(tcp["listen"])).listen()
     _, ((severity, why),) = checked(tmp_path, tcp=tcp)
     listener.close()
     assert severity is Severity.ERROR

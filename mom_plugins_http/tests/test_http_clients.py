@@ -22,7 +22,7 @@ from served_mom import Serve, Served
 
 from mom_core import MomError, PluginContext
 from mom_devkit import wait_until
-from mom_kvm import Address, listen
+from mom_kvm import Address
 from mom_kvm.bounded_server import accepted
 from mom_plugins_http.cli.client import Client
 from mom_plugins_http.routes.events import Events
@@ -290,7 +290,7 @@ def test_a_client_that_comes_just_when_the_server_ends_is_let_go(tmp_path: Path,
     """At whichever step of the event loop the end comes, no connection is left to the garbage collector, which would warn of it."""
 
     async def end_after(steps: int) -> None:
-        listener = listen(Address(str(tmp_path / "end.sock")))
+        listener = Address(str(tmp_path / "end.sock")).listen()
         accepting = asyncio.create_task(accepted(listener.sock))
         await asyncio.sleep(0.01)  # until it waits for clients
         with socket.socket(socket.AF_UNIX) as client:

@@ -6,9 +6,9 @@ import pytest
 from recordings import simulated, written
 
 from mom_core import MomError, Report
-from mom_kvm import PointsAsked
 from mom_plugins_record.recording.points import points_of
 from mom_plugins_record.recording.reader import Recording
+from mom_plugins_record.recording.requested import PointsAsked
 from mom_plugins_record.recording.writer import GROUP, files_of
 
 pytestmark = pytest.mark.processes

@@ -12,7 +12,7 @@ from full_disk import largest_file
 from test_report_accounts import GIB, KNOWN, cycle
 
 from mom_core import Report
-from mom_kvm import PointsAsked
+from mom_plugins_record.recording.requested import PointsAsked
 from mom_plugins_record.report.accounts_file import (
     MOST_SET_ASIDE,
     AccountsError,

@@ -23,7 +23,8 @@ from mom_core import Engine, Guest, MomError, PluginContext, Snapshot, StateErro
 from mom_core.config.document import parse_document
 from mom_core.ledger import Ledger
 from mom_core.testing import snapshot
-from mom_kvm import Destination, convert
+from mom_kvm import Destination
+from mom_kvm.statistics import convert
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.coordinator.plan import next_orders, places
 from mom_plugins_fleet.records import Group, HostedGuest, HostState, Member, Move, Orders, read

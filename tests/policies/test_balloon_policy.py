@@ -10,7 +10,7 @@ from law_guests import BESIDE, GIB, HIDDEN, LAW, MIB, Fields, a_guest, a_known_g
 
 from mom_core import Report, Status, Value, as_number
 from mom_devkit import PluginRun, run_plugins
-from mom_kvm import taken_from
+from mom_kvm import RunSummary
 from mom_plugins_balloon.parameters import LawParameters
 
 TARGET, HARD, LOW = 4 * GIB, 512 * MIB, 256 * MIB
@@ -473,7 +473,7 @@ def of_guest(report: Report, identity: str, name: str) -> float:
 
 
 def taken(report: Report) -> float:
-    return sum(map(taken_from, report.snapshot.guests.values()))
+    return sum(map(RunSummary.taken_from, report.snapshot.guests.values()))
 
 
 @pytest.mark.long

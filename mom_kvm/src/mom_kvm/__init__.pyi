@@ -15,9 +15,7 @@ from .health import (
     HealthLimits as HealthLimits,
     unhealthy_reasons as unhealthy_reasons,
     field_number as field_number,
-    need_of as need_of,
     pages_kib as pages_kib,
-    taken_from as taken_from,
 )
 from .host_gauge import AvailableGauge as AvailableGauge
 from .hypervisors import (
@@ -94,24 +92,16 @@ from .services.launches import (
 from .services.past_cycles import (
     PastCycle as PastCycle,
     PastCycles as PastCycles,
-    PointsAsked as PointsAsked,
     RecordedPoint as RecordedPoint,
     RecordedPoints as RecordedPoints,
 )
-from .simulation import SimulationSetup as SimulationSetup, quiet as quiet, run_simulation as run_simulation
-from .sockets import (
-    Address as Address,
-    Listener as Listener,
-    PeerCredentials as PeerCredentials,
-    connect_to_guest as connect_to_guest,
-    listen as listen,
-)
+from .simulation import SimulationSetup as SimulationSetup, quiet as quiet
+from .sockets import Address as Address, Listener as Listener, PeerCredentials as PeerCredentials, connect_to_guest as connect_to_guest
 from .doctor import Cures as Cures
 from .fields import GuestField as GuestField, guest_fields as guest_fields
 from .host_side import HostSide as HostSide
 from .plugin_of_guests import PluginOfGuests as PluginOfGuests
 from .seen_guests import Resizes as Resizes
 from .seen_guests import SeenGuest as SeenGuest, SeenGuests as SeenGuests
-from .statistics import convert as convert
-from .watch import WatchedMemory as WatchedMemory, TAKEN_KIB as TAKEN_KIB, why_wake as why_wake
+from .watch import WatchedMemory as WatchedMemory
 from .doctor import named_guests as named_guests

@@ -1,4 +1,4 @@
-"""When a guest is unhealthy, and its need (docs/guests.md). Unknown is never zero."""
+"""When a guest is unhealthy (docs/guests.md). Unknown is never zero."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from mom_core import Guest, Snapshot, Value, as_number
-
-GUARANTEE: Final = "guest_guarantee"
-"""Field with the guest's present guarantee."""
+from mom_core import Snapshot, Value, as_number
 
 # --- when a guest is unhealthy --------------------------------------------------------------------------------------------------------
 
@@ -59,28 +56,12 @@ def pages_kib(fields: Mapping[str, Value], name: str, unknown: float = 0.0) -> f
     return unknown if math.isnan(product) else product
 
 
-def taken_from(guest: Guest) -> float:
-    """Return how many KiB below its full size the guest is. 0 if unknown."""
-    return max(0.0, field_number(guest.fields, "balloon_max", math.nan) - field_number(guest.fields, "balloon_cur", math.nan))
-
-
-def need_of(guest: Guest) -> tuple[float | None, str]:
-    """Return the size in KiB below which a guest is harmed, and the reason; None if unknown."""
-    guaranteed = guest.number(GUARANTEE)
-    size = field_number(guest.fields, "balloon_cur", math.nan)
-    used = size - field_number(guest.fields, "mem_usable", math.nan)
-    best = guaranteed if guaranteed is None or math.isnan(size) else min(guaranteed, size)
-    if not math.isnan(used) and (best is None or used > best):
-        return used, "uses"
-    return best, "is guaranteed"
-
-
 def unhealthy_reasons(snapshot: Snapshot) -> Sequence[str | None]:
     """Return the reason for each guest: empty if it is healthy, None if unknown."""
     return [_unhealthy_reason(figures) for figures in zip(*map(snapshot.numbers, _TOLD), strict=True)]
 
 
-_TOLD: Final = ("balloon_cur", "mem_usable", "stats_age", "swap_in", "major_fault", *_PRESSURES, GUARANTEE)
+_TOLD: Final = ("balloon_cur", "mem_usable", "stats_age", "swap_in", "major_fault", *_PRESSURES, "guest_guarantee")
 
 
 def _unhealthy_reason(figures: Sequence[float | None]) -> str | None:

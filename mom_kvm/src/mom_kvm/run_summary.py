@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mom_core import Guest, Problem, Report, Severity, Status, Value, as_number, printable
-from mom_kvm.health import HealthLimits, field_number, pages_kib, taken_from
+from mom_kvm.health import HealthLimits, field_number, pages_kib
 
 NOTICEABLE_KIB: Final = 16 * 1024
 """A guest so far below its full size counts as shrunk."""
@@ -172,7 +172,7 @@ class RunSummary:
         self.lost_seconds = max(self.lost_seconds, field_number(host, "sim_lost"))
         self.killed = max(self.killed, int(field_number(host, "sim_killed")))
         guests = snapshot.guests.values()
-        self.reclaimed.add(self.deficit.add({guest.id: taken_from(guest) for guest in guests}, snapshot.monotonic), elapsed)
+        self.reclaimed.add(self.deficit.add({guest.id: self.taken_from(guest) for guest in guests}, snapshot.monotonic), elapsed)
         unbacked = [kib for kib in map(_unbacked, guests) if kib is not None]
         self.unbacked.add(sum(unbacked) if unbacked else None, elapsed)
         merged = pages_kib(host, "ksm_pages_sharing", math.nan)
@@ -194,6 +194,11 @@ class RunSummary:
             name = guest.fields.get("sla_class")
             if isinstance(name, str):
                 self.classes.setdefault(name, ClassSummary()).add(guest, elapsed)
+
+    @staticmethod
+    def taken_from(guest: Guest) -> float:
+        """Return how many KiB below its full size the guest is. 0 if unknown."""
+        return max(0.0, field_number(guest.fields, "balloon_max", math.nan) - field_number(guest.fields, "balloon_cur", math.nan))
 
     @staticmethod
     def problems_of_decisions(report: Report) -> list[Problem]:

@@ -49,6 +49,33 @@ class SimulationSetup:
     texts: Mapping[str, str] | None = None
     guests: Mapping[str, Value] | None = None
 
+    def run(self, sim: Mapping[str, Value], interval: float, lasts: float, record: Path | None = None) -> Generator[Report, None, None]:
+        """Yield all reports, reproducibly. Raises `MomError` if it cannot run.
+
+        :param interval: in simulated seconds
+        :param lasts: in simulated seconds
+        :param record: empty or missing folder for a recording
+        """
+        now = 0.0
+        with tempfile.TemporaryDirectory(prefix="mom-simulate-", dir=_memory()) as folder, _named_as_given(Path(folder) / "policy.d"):
+            config = load_config(_configuration(sim, self, interval, record, Path(folder)))
+            with Engine(config, Clock(lambda: now, lambda: self.BEGINS + now), threaded=False) as engine:
+                hypervisor = engine.hypervisor
+                if not isinstance(hypervisor, SimulatedHost):
+                    raise MomError(
+                        "the hypervisor of another plugin is in use", hint="remove that plugin: a scenario has its own hypervisor"
+                    )
+                cycles = math.floor(lasts / interval + 1e-9)
+                for number in range(1, cycles + 1):
+                    due = number * interval
+                    while now + LOOK_SECONDS < due:
+                        now += LOOK_SECONDS
+                        reason = hypervisor.news()
+                        if reason:
+                            yield engine.cycle(reason)
+                    now = due
+                    yield engine.cycle()
+
     @staticmethod
     def texts_in(paths: Sequence[Path]) -> dict[str, str]:
         """Return policies, keyed by name, from files and folders' *.policy, or raise `MomError`."""
@@ -66,34 +93,6 @@ class SimulationSetup:
             if not files:
                 raise MomError(f"there is no *.policy file in {path}")
         return texts
-
-
-def run_simulation(
-    sim: Mapping[str, Value], setup: SimulationSetup, interval: float, lasts: float, record: Path | None = None
-) -> Generator[Report, None, None]:
-    """Yield all reports, reproducibly. Raises `MomError` if it cannot run.
-
-    :param interval: in simulated seconds
-    :param lasts: in simulated seconds
-    :param record: empty or missing folder for a recording
-    """
-    now = 0.0
-    with tempfile.TemporaryDirectory(prefix="mom-simulate-", dir=_memory()) as folder, _named_as_given(Path(folder) / "policy.d"):
-        config = load_config(_configuration(sim, setup, interval, record, Path(folder)))
-        with Engine(config, Clock(lambda: now, lambda: setup.BEGINS + now), threaded=False) as engine:
-            hypervisor = engine.hypervisor
-            if not isinstance(hypervisor, SimulatedHost):
-                raise MomError("the hypervisor of another plugin is in use", hint="remove that plugin: a scenario has its own hypervisor")
-            cycles = math.floor(lasts / interval + 1e-9)
-            for number in range(1, cycles + 1):
-                due = number * interval
-                while now + LOOK_SECONDS < due:
-                    now += LOOK_SECONDS
-                    reason = hypervisor.news()
-                    if reason:
-                        yield engine.cycle(reason)
-                now = due
-                yield engine.cycle()
 
 
 def _configuration(

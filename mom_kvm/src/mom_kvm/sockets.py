@@ -71,6 +71,22 @@ class Address:
             raise ValueError("a port is a number from 1 to 65535")
         return cls(host=written, port=int(match[3]))
 
+    def listen(self, *, mode: int = 0o600, group: int | None = None, second_group: int | None = None, ours: bool = False) -> Listener:
+        """Listen without blocking.
+
+        :param mode: permissions of a unix socket's file; clients need to write
+        :param second_group: group with the same rights, by an access control list; without ACLs, every user gets these rights
+        :param ours: a plugin of this process may serve the port until a reload ends it
+        :raises MomError: the address cannot be used
+        :raises OccupiedByOurselvesError: try again after the reload
+        """
+        try:
+            return _listen_at_path(Path(self.path), mode, group, second_group) if self.path else _listen_at_port(self, ours=ours)
+        except OSError as error:  # no socket at all, such as too many open files
+            raise MomError(
+                f"cannot listen on {self}: {error.strerror}", hint="if mom has too many open files, raise LimitNOFILE of its unit"
+            ) from error
+
     @property
     def is_local(self) -> bool:
         """Whether only this host can connect."""
@@ -132,25 +148,6 @@ class Listener:
             with contextlib.suppress(OSError):  # if the file stays, the next server finds that no program serves it
                 self._path.unlink(missing_ok=True)
         self.sock.close()
-
-
-def listen(
-    address: Address, *, mode: int = 0o600, group: int | None = None, second_group: int | None = None, ours: bool = False
-) -> Listener:
-    """Listen without blocking.
-
-    :param mode: permissions of a unix socket's file; clients need to write
-    :param second_group: group with the same rights, by an access control list; without ACLs, every user gets these rights
-    :param ours: a plugin of this process may serve the port until a reload ends it
-    :raises MomError: the address cannot be used
-    :raises OccupiedByOurselvesError: try again after the reload
-    """
-    try:
-        return _listen_at_path(Path(address.path), mode, group, second_group) if address.path else _listen_at_port(address, ours=ours)
-    except OSError as error:  # no socket at all, such as too many open files
-        raise MomError(
-            f"cannot listen on {address}: {error.strerror}", hint="if mom has too many open files, raise LimitNOFILE of its unit"
-        ) from error
 
 
 def _listen_at_path(path: Path, mode: int, group: int | None, second_group: int | None) -> Listener:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from mom_core import Guest, HypervisorError, Report, Status, Value, as_number, format_kib, printable
 from mom_kvm.fields import GuestField
@@ -29,8 +29,6 @@ _FREED_KIB = 128 << 10
 
 STATE_FIELD, STATE_HIGH = "host_memory_state", "high"
 
-TAKEN_KIB = 8 << 10
-"""A guest with less reclaimed memory is not watched: mom could return too little."""
 
 _ARRIVING_SECONDS = 0.1
 """Interval while a guest shrinks: a swept guest then grows again."""
@@ -69,21 +67,23 @@ class WatchedMemory(NamedTuple):
     steady: bool = False
     """True if the guest certainly had this size at that time."""
 
+    TAKEN_KIB: ClassVar = 8 << 10
+    """A guest with less reclaimed memory is not watched: mom could return too little."""
 
-def why_wake(before: WatchedMemory, now: WatchedMemory) -> str:
-    """Return why a guest needs a cycle; empty if it needs none."""
-    if _runs_out(now.usable, now) and not _runs_out(before.usable, before):
-        return f"{format_kib(now.usable)} usable of {format_kib(now.size)}"
-    if now.soon is not None and _runs_out(now.soon, now) and not _runs_out(before.usable, before):
-        return f"{format_kib(now.usable)} usable of {format_kib(now.size)}, and {format_kib(now.soon)} soon"
-    used_up = before.usable - now.usable - max(0.0, before.size - now.size)  # memory that the balloon took was not used
-    if used_up >= max(_USED_UP_KIB, _USED_UP_SHARE * before.usable):
-        return f"{format_kib(used_up)} used up since the last cycle, {format_kib(now.usable)} usable"
-    if (now.swap_in or 0.0) > HealthLimits.SWAP_IN_KIB >= (before.swap_in or 0.0):
-        return f"it reads {format_kib(now.swap_in or 0.0)} a second from its swap"
-    if (now.major_fault or 0.0) > HealthLimits.MAJOR_FAULTS >= (before.major_fault or 0.0):
-        return f"{now.major_fault:.0f} page faults a second wait for its disk"
-    return ""
+    def why_wake(self, before: WatchedMemory) -> str:
+        """Return why the guest needs a cycle since `before`; empty if it needs none."""
+        if _runs_out(self.usable, self) and not _runs_out(before.usable, before):
+            return f"{format_kib(self.usable)} usable of {format_kib(self.size)}"
+        if self.soon is not None and _runs_out(self.soon, self) and not _runs_out(before.usable, before):
+            return f"{format_kib(self.usable)} usable of {format_kib(self.size)}, and {format_kib(self.soon)} soon"
+        used_up = before.usable - self.usable - max(0.0, before.size - self.size)  # memory that the balloon took was not used
+        if used_up >= max(_USED_UP_KIB, _USED_UP_SHARE * before.usable):
+            return f"{format_kib(used_up)} used up since the last cycle, {format_kib(self.usable)} usable"
+        if (self.swap_in or 0.0) > HealthLimits.SWAP_IN_KIB >= (before.swap_in or 0.0):
+            return f"it reads {format_kib(self.swap_in or 0.0)} a second from its swap"
+        if (self.major_fault or 0.0) > HealthLimits.MAJOR_FAULTS >= (before.major_fault or 0.0):
+            return f"{self.major_fault:.0f} page faults a second wait for its disk"
+        return ""
 
 
 def freed_kib(before: WatchedMemory, now: WatchedMemory) -> float:
@@ -205,7 +205,7 @@ class GuestWatch:
                 watched.seen, watched.expected, watched.asked = seen, expected, False
                 target = as_number(targets.get(guest.id, guest.fields.get(GuestField.BALLOON)))
                 if target is not None:  # a new target replaces an older request, such as a sweep's
-                    watched.owes = target if target < seen.size - TAKEN_KIB else None
+                    watched.owes = target if target < seen.size - WatchedMemory.TAKEN_KIB else None
                 self._watched[guest.id] = watched
             if self._watched:
                 self._some.set()
@@ -261,7 +261,7 @@ class GuestWatch:
     def _arrived(self, guest: _Watched, size: int) -> bool:
         # Return True only once for each smaller size.
         with self._lock:
-            if guest.owes is None or size > guest.owes + TAKEN_KIB:
+            if guest.owes is None or size > guest.owes + WatchedMemory.TAKEN_KIB:
                 return False
             guest.owes = None
             return True
@@ -277,7 +277,7 @@ class GuestWatch:
                 if now.soon is None:
                     return ""
                 now = guest.expected._replace(soon=now.soon + guest.expected.usable - guest.seen.usable)
-            why = why_wake(guest.expected, now)
+            why = now.why_wake(guest.expected)
             if why:
                 why = f"is short of memory: {why}"
             elif self._pressed and (freed := freed_kib(guest.expected, now)) >= _FREED_KIB:
@@ -308,7 +308,7 @@ def _can_be_helped(guest: Guest, seen: WatchedMemory, target: Value) -> bool:
     if maximum is None or {"*", GuestField.BALLOON} & guest.blocked.keys():
         return False
     size = min(seen.size, as_number(target) or seen.size)
-    return maximum - size >= TAKEN_KIB
+    return maximum - size >= WatchedMemory.TAKEN_KIB
 
 
 def _memory(fields: Mapping[str, Value]) -> WatchedMemory | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mom_core import Finding, MomError, PluginContext, PluginSettings, Report, Severity, Suggestion, hookimpl
 from mom_daemon import RunningMom
-from mom_kvm import Address, HostMetrics, listen
+from mom_kvm import Address, HostMetrics
 from mom_plugins_http.settings import OPEN_TO_ALL, OPEN_TO_ALL_FIX, SOCKET, HttpSettings
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class HttpPlugin:
         if not self._is_served():  # otherwise the running mom listens there
             text = f"mom can listen on this address; {text}"
             try:
-                listen(Address.parse(self._settings.tcp.listen)).close()
+                Address.parse(self._settings.tcp.listen).listen().close()
             except MomError as error:
                 errors, missing = [*errors, error], [*missing, error]
         yield from (Finding(Severity.ERROR, subject, error.message, error.hint) for error in missing)

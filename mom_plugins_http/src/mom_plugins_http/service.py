@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mom_core import MomError, PluginContext, Report, read_secret
-from mom_kvm import Address, Callers, Listener, listen
+from mom_kvm import Address, Callers, Listener
 from mom_plugins_http.page.document import WebPage
 from mom_plugins_http.routes.answers import CycleAnswers
 from mom_plugins_http.routes.api import Api
@@ -91,7 +91,7 @@ class Service:
         if settings.tcp is not None:
             address = Address.parse(settings.tcp.listen)
             # During a reload, the old plugin of this process may still listen there.
-            doors.append(Door(lambda: listen(address, ours=self._server.waits), tls=lambda: self._tls))
+            doors.append(Door(lambda: address.listen(ours=self._server.waits), tls=lambda: self._tls))
         return doors
 
     def _listen(self, path: Path, access: LocalAccess) -> Listener:
@@ -99,7 +99,7 @@ class Service:
         # file's group, the list admits both groups.
         group = access.read if access.change is None else access.change
         second = None if access.read == group else access.read
-        listener = listen(Address(str(path)), mode=0o600 if group is None else 0o660, group=group, second_group=second)
+        listener = Address(str(path)).listen(mode=0o600 if group is None else 0o660, group=group, second_group=second)
         if group is not None and path.stat().st_mode & stat.S_IWOTH:
             self._context.log.warning("control socket %s: %s; %s", path, OPEN_TO_ALL, OPEN_TO_ALL_FIX)
         return listener

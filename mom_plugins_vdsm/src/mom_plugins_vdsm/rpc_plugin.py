@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from mom_core import Duration, Finding, PluginContext, PluginSettings, Problem, Report, Severity, Size, Source, Suggestion, hookimpl
-from mom_kvm import Address, listen
+from mom_kvm import Address
 from mom_plugins_vdsm.rpc_server import RpcServer
 from mom_plugins_vdsm.rpc_verbs import Verbs
 
@@ -77,7 +77,7 @@ class XmlRpcPlugin:
         if not self._context.serves:
             return
         settings, log = self._settings, self._context.log
-        door = partial(listen, self._address, mode=int(settings.mode, 8))
+        door = partial(self._address.listen, mode=int(settings.mode, 8))
         self._server = RpcServer(door, self._verbs, log, clients=settings.clients, patience=settings.patience, largest=settings.largest)
         self._server.start(self._context.name)
         for finding in self._exposed():

@@ -46,24 +46,17 @@ class RecordedPoint:
     guest: Mapping[str, Value] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PointsAsked:
-    """Requested period, in seconds since the epoch. `guest` is a guest's id; empty for only the host."""
-
-    since: float
-    until: float
-    most: int
-    guest: str = ""
-    guest_fields: Sequence[str] = ()
-
-
 class RecordedPoints(Protocol):
     """Reads this host's recording."""
 
-    def recorded_points(self, asked: PointsAsked) -> Sequence[RecordedPoint]:
+    def recorded_points(
+        self, since: float, until: float, most: int, *, guest: str = "", guest_fields: Sequence[str] = ()
+    ) -> Sequence[RecordedPoint]:
         """Return evenly spaced points in order of time. Raises `MomError` if unreadable.
 
-        Takes seconds: call it from a thread of its own.
+        Takes seconds: call it from a thread of its own. Times are in seconds since the epoch.
+
+        :param guest: a guest's id; empty for only the host
         """
 
 

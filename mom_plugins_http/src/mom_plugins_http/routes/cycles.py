@@ -25,7 +25,7 @@ from mom_daemon.report_models import (
     status_document,
     told,
 )
-from mom_kvm import PointsAsked, RecordedPoints
+from mom_kvm import RecordedPoints
 from mom_plugins_http.routes.acts import STEP_GAP_SECONDS, ActModel, Words, acts
 from mom_plugins_http.routes.answers import CycleAnswers, Items, PastModel, about, as_object, guest_of, offered, past_cycles, queried_fields
 from mom_plugins_http.routes.published import GUEST_HISTORY, CycleSample, PastOutcome, ReportView
@@ -222,8 +222,10 @@ class CycleRoutes:
         query: RecordedQuery = call.query
         guest = "" if query.guest is None else guest_of(self._answers.view(), query.guest).id
         until = query.until or time.time()
-        span = PointsAsked(until - query.seconds, until, query.limit, guest, GUEST_HISTORY)
-        points = await self._worker.run(lambda: recorder.recorded_points(span), call.peer.user)
+        points = await self._worker.run(
+            lambda: recorder.recorded_points(until - query.seconds, until, query.limit, guest=guest, guest_fields=GUEST_HISTORY),
+            call.peer.user,
+        )
         return {"items": [told(RecordedModel, point) for point in points]}
 
     async def recent_outcomes(self, call: ApiCall) -> object:

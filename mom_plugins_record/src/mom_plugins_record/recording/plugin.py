@@ -30,7 +30,8 @@ from mom_core import (
     format_kib,
     hookimpl,
 )
-from mom_kvm import PastCycles, PointsAsked, PolicyTexts, RecordedPoint, RecordedPoints
+from mom_kvm import PastCycles, PolicyTexts, RecordedPoint, RecordedPoints
+from mom_plugins_record.recording.requested import PointsAsked
 from mom_plugins_record.recording.session import RecordedSession
 from mom_plugins_record.recording.writer import RecordingFull, RecordingLimits, RecordingWriter, lack_of_room, sizes_of
 
@@ -114,12 +115,15 @@ class RecordPlugin:
         """Offer points of past days for plots."""
         return {RecordedPoints: self}
 
-    def recorded_points(self, asked: PointsAsked) -> Sequence[RecordedPoint]:
+    def recorded_points(
+        self, since: float, until: float, most: int, *, guest: str = "", guest_fields: Sequence[str] = ()
+    ) -> Sequence[RecordedPoint]:
         """Return points of this recording or its accounts."""
         from mom_plugins_record.recording.points import points_of
         from mom_plugins_record.report.accounts_file import NAME, read_minutes
 
-        return points_of(self.folder, asked) if asked.guest else read_minutes(self.folder / NAME, asked)
+        asked = PointsAsked(since, until, most, guest, guest_fields)
+        return points_of(self.folder, asked) if guest else read_minutes(self.folder / NAME, asked)
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import MomError, printable
-from mom_kvm import PointsAsked, RecordedPoint
+from mom_kvm import RecordedPoint
 from mom_plugins_record.recording.cycles import CycleRead
 from mom_plugins_record.recording.reader import Recording
+from mom_plugins_record.recording.requested import PointsAsked
 
 SECONDS: Final = 12.0
 """s. Time limit; clients wait longer for an answer."""

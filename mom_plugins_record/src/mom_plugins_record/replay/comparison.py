@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from mom_core import ControlSpec, Decision, Guest, Scope, Severity, Snapshot, Value, as_number, format_kib
-from mom_kvm import RunSummary, field_number, need_of
+from mom_kvm import RunSummary, field_number
 from mom_plugins_record.recording.reader import RecordedCycle, Recording, follows, must_fit, nothing_in, rarely_collected
 from mom_plugins_record.recording.writer import GROUP
 from mom_plugins_record.replay.engine import RecordedEngine
@@ -286,3 +286,14 @@ def _differences(recorded: RecordedCycle, then: Iterable[Decision], now: Iterabl
                 str(old.source) if old else "",
                 str(new.source) if new else "",
             )
+
+
+def need_of(guest: Guest) -> tuple[float | None, str]:
+    """Return the size in KiB below which a guest is harmed, and the reason; None if unknown."""
+    guaranteed = guest.number("guest_guarantee")
+    size = field_number(guest.fields, "balloon_cur", math.nan)
+    used = size - field_number(guest.fields, "mem_usable", math.nan)
+    best = guaranteed if guaranteed is None or math.isnan(size) else min(guaranteed, size)
+    if not math.isnan(used) and (best is None or used > best):
+        return used, "uses"
+    return best, "is guaranteed"

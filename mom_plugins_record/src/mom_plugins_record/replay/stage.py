@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import MomError, Report, Value, load_config
-from mom_kvm import RunSummary, SimulationSetup, run_simulation
+from mom_kvm import RunSummary, SimulationSetup
 from mom_plugins_record.recording.reader import RecordedCycle, Recording, nothing_in
 
 
@@ -147,4 +147,4 @@ class RecordedStage:
         """Yield the reports of a simulation with these policies."""
         settings: dict[str, Value] = {"recording": str(self.path), "begins": self.begins, "ends": self.ends, **(sim or {})}
         setup = SimulationSetup(name, plugins=self.plugins, texts=policies, guests={**self.guests, **(guests or {})})
-        return run_simulation(settings, setup, self.interval, max(self.interval, self.seconds))
+        return setup.run(settings, self.interval, max(self.interval, self.seconds))

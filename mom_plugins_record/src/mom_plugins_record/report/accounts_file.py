@@ -23,8 +23,9 @@ from typing import Annotated, Any, Final, TypeVar, get_type_hints
 from pydantic import TypeAdapter
 
 from mom_core import MomError, is_there, printable
-from mom_kvm import PointsAsked, RecordedPoint
+from mom_kvm import RecordedPoint
 from mom_plugins_record.recording.cycles import checked
+from mom_plugins_record.recording.requested import PointsAsked
 from mom_plugins_record.report.accounts import Hour
 from mom_plugins_record.report.hours import HOUR, MINUTE, GuestHour, HostHour, MinuteRow
 

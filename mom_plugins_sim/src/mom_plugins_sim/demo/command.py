@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.text import Text
 
 from mom_daemon import FiniteRange, as_caller
-from mom_kvm import field_number, quiet, taken_from
+from mom_kvm import RunSummary, field_number, quiet
 from mom_plugins_sim.demo.story import CYCLES, NEXT, Moment, Summary, play, program, size
 from mom_plugins_sim.demo.view import WIDTH, clock, frame
 
@@ -73,7 +73,7 @@ def demo(seconds: float, seed: int, output: Path | None) -> None:
 
 
 def _line(moment: Moment) -> str:
-    taken = sum(map(taken_from, moment.report.snapshot.guests.values()))
+    taken = sum(map(RunSummary.taken_from, moment.report.snapshot.guests.values()))
     (available, cold), (alone, swapped) = (
         [size(field_number(report.snapshot.host.fields, name)) for name in ("mem_really_available", "swap_usage")]
         for report in (moment.report, moment.alone)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import Report, Value, printable
-from mom_kvm import RunSummary, SimulationSetup, field_number, run_simulation, taken_from
+from mom_kvm import RunSummary, SimulationSetup, field_number
 from mom_plugins_sim.settings import SimSettings
 from mom_plugins_sim.simulate.run import OFFLOADER
 from mom_plugins_sim.workload import HostLoad
@@ -61,7 +61,7 @@ def play(seed: int, record: Path | None = None) -> Generator[Moment, None, None]
     """Yield the moments of the story."""
     sim = SETTINGS.model_copy(update={"seed": seed}).model_dump(mode="json", exclude_unset=True)
     runs = [
-        run_simulation(sim, SimulationSetup("demo", acts=acts, plugins=PLUGINS), INTERVAL, CYCLES * INTERVAL, record if acts else None)
+        SimulationSetup("demo", acts=acts, plugins=PLUGINS).run(sim, INTERVAL, CYCLES * INTERVAL, record if acts else None)
         for acts in (True, False)
     ]
     in_turn = ((report for report in run if not report.woken_by) for run in runs)
@@ -96,7 +96,7 @@ class Summary:
         self.host = field_number(moment.report.snapshot.host.fields, "mem_available")
         self.guests = len(guests)
         self.sold = sum(field_number(guest.fields, "balloon_max") for guest in guests)
-        self.inflated = sum(map(taken_from, guests))
+        self.inflated = sum(map(RunSummary.taken_from, guests))
         for guest in guests:
             if guest.blocked:
                 self.left_alone[guest.name] = next(iter(guest.blocked.values()))

@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.text import Text
 
 from mom_core import Guest, Report, Status, as_number, printable
-from mom_kvm import GuestField, field_number, pages_kib, taken_from
+from mom_kvm import GuestField, RunSummary, field_number, pages_kib
 from mom_plugins_sim.demo.story import CYCLES, INTERVAL, LOAD, Moment, size
 
 WIDTH = 80
@@ -58,7 +58,7 @@ def stacked(parts: Sequence[tuple[float, str, str]], total: float, width: int) -
 def frame(moment: Moment) -> Group:
     """Draw the picture."""
     guests = list(moment.report.snapshot.guests.values())
-    sentence, style = phase(moment.time, sum(map(taken_from, guests)))
+    sentence, style = phase(moment.time, sum(map(RunSummary.taken_from, guests)))
     program = LOAD.at(moment.time)
     shown = sorted(guests, key=lambda guest: (-field_number(guest.fields, "balloon_max"), guest.name))[:GUESTS_SHOWN]
     return Group(
@@ -92,7 +92,7 @@ def _host(label: str, report: Report, program: float) -> tuple[Text, Text]:
     guests = max(0.0, total - available - program - compressed)
     parts = ((guests, USED, "blue"), (program, PROGRAM, "yellow"), (compressed, SWAPPED, "red"))
     details = f"{size(available)} available"
-    inflated = sum(map(taken_from, report.snapshot.guests.values()))
+    inflated = sum(map(RunSummary.taken_from, report.snapshot.guests.values()))
     if report.mode == "enforce":
         details += f"; ballooned {size(inflated)}, merged {size(pages_kib(host, 'ksm_pages_sharing'))}, cold {size(swapped)}"
     elif swapped > SHOWN_KIB:

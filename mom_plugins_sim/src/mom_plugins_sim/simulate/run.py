@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import Report, Value
-from mom_kvm import SimulationSetup, run_simulation
+from mom_kvm import SimulationSetup
 from mom_plugins_sim.scenario.schema import Scenario
 
 OFFLOADER: Final = "offload"
@@ -41,7 +41,7 @@ def run_scenario(
     if seed is not None:
         sim["seed"] = seed
     setup = replace(setup, plugins=plugins_of(scenario, setup))
-    return run_simulation(sim, setup, scenario.interval, lasts, record)
+    return setup.run(sim, scenario.interval, lasts, record)
 
 
 def plugins_of(scenario: Scenario, setup: SimulationSetup) -> Mapping[str, Mapping[str, Value]]:
