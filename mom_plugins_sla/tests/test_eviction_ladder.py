@@ -101,29 +101,25 @@ def test_one_of_several_may_stop_and_never_all_of_them(guests: int, share: float
     assert most_stopped(guests, share) == most
 
 
-def a_guest(**fields: Value) -> EvictionCandidate | None:
-    known: dict[str, Value] = {"rss": 1000, "balloon_cur": 2000, "may_save": 1, "priority": 10, "reclaim_cost": 1.0, **fields}
-    return candidate_of(snapshot(guests={"vm": known}).guests["vm"], can_migrate=True)
+def a_guest(*permitted: Step, **fields: Value) -> EvictionCandidate | None:
+    known: dict[str, Value] = {"rss": 1000, "balloon_cur": 2000, "priority": 10, "reclaim_cost": 1.0, **fields}
+    return candidate_of(snapshot(guests={"vm": known}).guests["vm"], permitted)
 
 
-def test_only_what_the_class_says_is_allowed_and_only_for_guests_of_which_enough_is_known() -> None:
-    one = a_guest()
+def test_only_guests_that_can_be_stopped_and_of_which_enough_is_known_are_candidates() -> None:
+    one = a_guest(Step.SAVE)
     assert one is not None
     assert (set(one.allowed), one.frees) == ({Step.SAVE}, 1000.0)
-    nothings: list[dict[str, Value]] = [{"may_save": 0}, {"may_save": None}, {"may_save": "yes"}, {"rss": None, "balloon_cur": None}]
-    for nothing in nothings:
-        assert a_guest(**nothing) is None
+    assert a_guest() is a_guest(Step.SAVE, rss=None, balloon_cur=None) is None
     warned, silent = (snapshot(guests={"vm": {"leave_warning": seconds}}).guests["vm"] for seconds in (60.0, None))
     assert (warning_of(warned), warning_of(silent)) == (60, 30)
-    there = snapshot(guests={"vm": {"rss": 1, "may_save": 1}}).guests["vm"]
-    assert candidate_of(replace(there, blocked={"*": "it is paused"}), True) is None
-    assert candidate_of(replace(there, properties={"state": "paused"}), True) is None
-    assert candidate_of(replace(there, blocked={"guest_save": "no"}), True) is None
-    moves = snapshot(guests={"vm": {"rss": 1, "may_migrate": 1}}).guests["vm"]
-    assert candidate_of(moves, can_migrate=False) is None
-    assert a_guest(rss=None) == replace(one, frees=2000.0), "of a guest whose process is not known, its size"
-    assert a_guest(priority=70.0, reclaim_cost=4.0) == replace(one, priority=70, cost=4.0)
-    assert a_guest(priority=None, reclaim_cost=None) == replace(one, priority=50, cost=1.0)
+    there = snapshot(guests={"vm": {"rss": 1}}).guests["vm"]
+    for blocked in ({"*": "it is paused"}, {"guest_save": "no"}):
+        assert candidate_of(replace(there, blocked=blocked), [Step.SAVE]) is None
+    assert candidate_of(replace(there, properties={"state": "paused"}), [Step.SAVE]) is None
+    assert a_guest(Step.SAVE, rss=None) == replace(one, frees=2000.0), "of a guest whose process is not known, its size"
+    assert a_guest(Step.SAVE, priority=70.0, reclaim_cost=4.0) == replace(one, priority=70, cost=4.0)
+    assert a_guest(Step.SAVE, priority=None, reclaim_cost=None) == replace(one, priority=50, cost=1.0)
 
 
 # --- over time ------------------------------------------------------------------------------------------------------------------------
@@ -132,8 +128,8 @@ def test_only_what_the_class_says_is_allowed_and_only_for_guests_of_which_enough
 def wanted(
     ladder: Ladder, now: float, pressure: HostPressure, candidates: Sequence[EvictionCandidate], *, busy: bool = False
 ) -> tuple[str, Step] | None:
-    """What is wanted now, of ten guests of which none is stopped."""
-    climb(ladder, now, pressure, candidates, [], 10, busy=busy)
+    """What is wanted now, while no guest is stopped."""
+    climb(ladder, now, pressure, candidates, [], busy=busy)
     return ladder.chosen
 
 
@@ -157,7 +153,7 @@ def test_what_was_announced_stays_though_another_guest_would_be_chosen_by_now() 
 def test_who_was_stopped_last_comes_back_first_when_there_has_been_room_for_long() -> None:
     ladder = Ladder(SETTINGS)
     both = [Job("a", "a", Step.SAVE, needs=1000, state=JobState.DONE), Job("b", "b", Step.SAVE, needs=1000, state=JobState.DONE)]
-    back = [(now, undo.name) for now in range(0, 1300, 10) if (undo := climb(ladder, now, ROOM, [], both, 10))]
+    back = [(now, undo.name) for now in range(0, 1300, 10) if (undo := climb(ladder, now, ROOM, [], both))]
     assert back[0] == (600, "b")
     assert back[1][0] >= 660
 
@@ -171,7 +167,7 @@ def test_who_is_too_large_does_not_come_back_and_one_that_is_paused_needs_nothin
         (Job("a", "a", Step.PAUSE, needs=0), False),
     ):
         ladder = Ladder(SETTINGS)
-        assert any(climb(ladder, now, tight, [], [one], 10) for now in range(0, 1000, 10)) is comes
+        assert any(climb(ladder, now, tight, [], [one]) for now in range(0, 1000, 10)) is comes
 
 
 def test_memory_that_is_kept_for_a_launch_is_no_room_for_a_guest_that_comes_back() -> None:
@@ -179,7 +175,7 @@ def test_memory_that_is_kept_for_a_launch_is_no_room_for_a_guest_that_comes_back
     host: dict[str, Value] = {"mem_available": TOTAL, "mem_really_available": 400_000, "psi_memory_full_avg10": 0.0}
     for reserved, comes in ((None, True), (140_000, True), (160_000, False)):
         pressure, ladder = HostPressure.of(snapshot(host={**host, "mem_reserved": reserved})), Ladder(SETTINGS)
-        assert any(climb(ladder, now, pressure, [], [saved], 10) for now in range(0, 1000, 10)) is comes
+        assert any(climb(ladder, now, pressure, [], [saved]) for now in range(0, 1000, 10)) is comes
 
 
 @pytest.mark.parametrize("boots", [300_000.0, 3_000.0, 0.0])
@@ -192,6 +188,6 @@ def test_the_next_one_does_not_come_back_into_memory_that_one_which_boots_has_no
     for now in range(0, 1190, 10):
         held, off = dict.fromkeys(back, boots), [one for one in both if one.guest not in back]
         pressure = replace(ROOM, available=there - sum(held.values()))
-        if undo := climb(ladder, now, pressure, [], off, 10, held=held):
+        if undo := climb(ladder, now, pressure, [], off, held=held):
             back[undo.guest] = now
     assert (back["b"], back.get("a")) == (600, second)

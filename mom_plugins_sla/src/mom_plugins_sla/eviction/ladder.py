@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from mom_plugins_sla.eviction.jobs import Job, JobState
 from mom_plugins_sla.eviction.settings import EvictionSettings
-from mom_plugins_sla.eviction.steps import EvictionCandidate, HostPressure, Step, choose, most_stopped
+from mom_plugins_sla.eviction.steps import EvictionCandidate, HostPressure, Step, choose
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +52,13 @@ def climb(
     pressure: HostPressure,
     candidates: Sequence[EvictionCandidate],
     stopped: Sequence[Job],
-    guests: int,
     *,
-    gone: int = 0,
-    moved: int = 0,
     busy: bool = False,
     held: Mapping[str, float] | None = None,
 ) -> Job | None:
     """Set `ladder.chosen` to the step to announce. Return the job of a guest that can return now.
 
     :param stopped: the oldest first
-    :param guests: number of all guests, including stopped and gone guests
-    :param gone: number of recently stopped guests that cannot return
-    :param moved: number of recent moves
     :param busy: whether a step is in progress
     :param held: resident KiB of recently returned guests keyed by id
     """
@@ -77,26 +71,19 @@ def climb(
         ladder.hard_since = now
     if hard:
         ladder.calm_since = {}
-        _up(ladder, now, pressure, candidates, _open_steps(len(stopped) + gone, moved, guests, ladder.settings.share))
+        _up(ladder, now, pressure, candidates)
         return None
     ladder.chosen = None
     return _down(ladder, now, pressure, stopped, held or {})
 
 
-def _open_steps(stopped: int, moved: int, guests: int, share: float) -> frozenset[Step]:
-    may_stop = stopped < most_stopped(guests, share)
-    may_move = moved < most_stopped(guests + moved, share)
-    return frozenset(step for step in Step if (may_move if step is Step.MIGRATE else may_stop))
-
-
-def _up(ladder: Ladder, now: float, pressure: HostPressure, candidates: Sequence[EvictionCandidate], steps: frozenset[Step]) -> None:
-    able = [replace(candidate, allowed=candidate.allowed & steps) for candidate in candidates]
-    if ladder.chosen not in {(item.identity, step) for item in able for step in item.allowed}:
+def _up(ladder: Ladder, now: float, pressure: HostPressure, candidates: Sequence[EvictionCandidate]) -> None:
+    if ladder.chosen not in {(item.identity, step) for item in candidates for step in item.allowed}:
         ladder.chosen = None
     stays_full = ladder.hard_since is not None and now - ladder.hard_since >= ladder.settings.after
     if ladder.chosen is None and stays_full and not ladder.waits(now):
         total, available = pressure.total or 0.0, pressure.available or 0.0
-        chosen = choose(able, max(0.0, ladder.settings.calm * total - available))
+        chosen = choose(candidates, max(0.0, ladder.settings.calm * total - available))
         ladder.chosen = None if chosen is None else (chosen[0].identity, chosen[1])
 
 

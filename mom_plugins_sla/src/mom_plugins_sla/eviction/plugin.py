@@ -49,7 +49,7 @@ from mom_plugins_sla.eviction.protocols import LifecycleControl
 from mom_plugins_sla.eviction.recent_steps import RecentSteps
 from mom_plugins_sla.eviction.requests import take_requests
 from mom_plugins_sla.eviction.settings import CONTROLS, EVICTED, EVICTION_ERROR, FIELDS, EvictionSettings
-from mom_plugins_sla.eviction.steps import STEP_OF, EvictionCandidate, HostPressure, Step, candidate_of, most_stopped, needs_of, warning_of
+from mom_plugins_sla.eviction.steps import STEP_OF, EvictionCandidate, HostPressure, Quota, Step, candidate_of, needs_of, warning_of
 
 REQUESTS: Final = "undo"
 
@@ -167,16 +167,12 @@ class EvictionPlugin:
         now, guests = snapshot.monotonic, snapshot.guests
         if not guests:
             self._check_last_moves()
-        candidates = self._candidates(snapshot)
         undo = climb(
             self._ladder,
             now,
             HostPressure.of(snapshot),
-            candidates,
+            self._candidates(snapshot),
             [item for item in self.jobs.stopped if not self.jobs.activity(item.guest) or item.state is JobState.BEGUN],
-            self._guests(snapshot),
-            gone=len(self._gone(snapshot)),
-            moved=self._moved,
             busy=self.jobs.under_way > 0,
             held={guest: rss for guest in self._ladder.returned if guest in guests and (rss := guests[guest].number("rss")) is not None},
         )
@@ -201,26 +197,19 @@ class EvictionPlugin:
     def _candidates(self, snapshot: Snapshot) -> list[EvictionCandidate]:
         if not self._settings.enabled:
             return []
-        destination = self._settings.destination
-        result = []
+        quota, destination = self._quota(snapshot), self._settings.destination
+        candidates = []
         for guest in snapshot.guests.values():
-            movable = destination is not None and not self._permissions.why_not_there(guest, destination, drains=False)
-            candidate = candidate_of(guest, movable)
-            if candidate is not None and self.jobs.get(guest.id) is None:
-                allowed = frozenset(step for step in candidate.allowed if not self._recent.is_spared(guest.id, step))
-                result.append(replace(candidate, allowed=allowed))
-        return result
+            permitted = [step for step in Step if not self._why_not(step, guest, destination, quota)]
+            candidates.append(candidate_of(guest, permitted))
+        return list(filter(None, candidates))
 
-    def _guests(self, snapshot: Snapshot) -> int:
-        return len(snapshot.guests) + sum(item.guest not in snapshot.guests for item in self.jobs.stopped) + len(self._gone(snapshot))
-
-    @property
-    def _moved(self) -> int:
-        return self._recent.moved + self.jobs.leaving
-
-    def _gone(self, snapshot: Snapshot) -> Sequence[str]:
+    def _quota(self, snapshot: Snapshot) -> Quota:
+        stopped, present = self.jobs.stopped, snapshot.guests
         # The hypervisor has lost these stopped guests, and they do not run again.
-        return [guest for guest in self._recent.gone if guest not in snapshot.guests and self.jobs.get(guest) is None]
+        gone = sum(guest not in present and self.jobs.get(guest) is None for guest in self._recent.gone)
+        guests, moved = len(present) + sum(item.guest not in present for item in stopped) + gone, self._recent.moved + self.jobs.leaving
+        return Quota(self._settings.share, guests, guests + moved, len(stopped) + gone, moved)
 
     def _warning(self, announcement: Announced, guest: Guest) -> Problem:
         clock = time.strftime("%H:%M:%S", time.localtime(announcement.at))  # a constant text counts as one problem
@@ -232,9 +221,7 @@ class EvictionPlugin:
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
         """Check class, warning time and limits of steps."""
         self._snapshot = snapshot
-        now, guests = snapshot.monotonic, self._guests(snapshot)
-        stopped, moved, begun = len(self.jobs.stopped) + len(self._gone(snapshot)), self._moved, self.jobs.under_way
-        most, most_moved = most_stopped(guests, self._settings.share), most_stopped(guests + moved, self._settings.share)
+        quota, begun = self._quota(snapshot), self.jobs.under_way
         valid: list[tuple[str, Step]] = []
         revisions = []
         for decision in decisions:
@@ -242,19 +229,12 @@ class EvictionPlugin:
             if step is None or guest is None or decision.value == 0:
                 continue
             drains = step is Step.MIGRATE and self._is_drained(decision)
-            why = self._why_not(step, guest, decision, drains)
-            if not why and not drains:
-                if self._recent.is_spared(guest.id, step):
-                    why = "the step failed recently, or an operator resumed the guest: mom takes no step for half an hour"
-                elif step is Step.MIGRATE and moved >= most_moved:
-                    why = f"{moved} guests have moved away within the last hour; the limit is {most_moved} of {guests + moved}"
-                elif step is not Step.MIGRATE and stopped >= most:
-                    why = f"{stopped} guests are stopped, or about to be; the limit is {most} of {guests}"
-                else:  # announced steps count too, so that mom announces no step that the limit forbids
-                    stopped, moved = stopped + (step is not Step.MIGRATE), moved + (step is Step.MIGRATE)
-                    valid.append((guest.id, step))
-                    why = self._not_yet(guest, step, decision, now, begun)
-                    begun += not why and step is not Step.PAUSE
+            why = self._why_not(step, guest, decision.value, None if drains else quota)
+            if not why and not drains:  # announced steps count too, so that mom announces no step that the limit forbids
+                quota = quota.with_one(step)
+                valid.append((guest.id, step))
+                why = self._not_yet(guest, step, decision, snapshot.monotonic, begun)
+                begun += not why and step is not Step.PAUSE
             if why:
                 revisions.append(Revision(decision, None, why))
         self._keep_announced(valid, "it is no longer requested, or no longer permitted")
@@ -279,8 +259,9 @@ class EvictionPlugin:
     def _is_drained(self, decision: Decision) -> bool:
         return any(service.is_ordered(decision) for service in self._context.services(HostDrain))
 
-    def _why_not(self, step: Step, guest: Guest, decision: Decision, drains: bool) -> str:
-        if why := self._permissions.why_forbidden(step, guest, drains):
+    def _why_not(self, step: Step, guest: Guest, value: Value | Destination, quota: Quota | None) -> str:
+        # Without a quota, the operator drains the host.
+        if why := self._permissions.why_forbidden(step, guest, quota is None):
             return why
         job = self.jobs.get(guest.id)
         if job is not None and self.jobs.is_late(job):
@@ -288,9 +269,13 @@ class EvictionPlugin:
         if job is not None:
             activity = self.jobs.activity(guest.id) or (job.lost and f"{job.activity}: {job.lost}")
             return f"the guest is {activity}" if activity else f"mom has already taken a step: {job.step}"
-        if step is Step.MIGRATE:
-            return self._permissions.why_not_there(guest, decision.value, drains)
-        return "" if needs_of(guest, step) is not None else NEED_UNKNOWN
+        if step is Step.MIGRATE and (why := self._permissions.why_not_there(guest, value, quota is None)):
+            return why
+        if step is not Step.MIGRATE and needs_of(guest, step) is None:
+            return NEED_UNKNOWN
+        if quota is not None and self._recent.is_spared(guest.id, step):
+            return "the step failed recently, or an operator resumed the guest: mom takes no step for half an hour"
+        return "" if quota is None else quota.why_reached(step)
 
     def _prepared(self, entity: Entity, seconds: float) -> str:
         # Runs in the thread that then calls the mover. Without a preparation, the guest moves all the same.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from mom_core import Guest, Snapshot
 from mom_plugins_sla.eviction.field_names import EvictionField
@@ -129,18 +129,11 @@ class EvictionCandidate:
     priority: int
 
 
-def candidate_of(guest: Guest, can_migrate: bool) -> EvictionCandidate | None:
-    """Return a candidate, if the class permits any step."""
-    if guest.blocked.get("*") or guest.properties.get("state") == "paused":
-        return None
-    fields = guest.fields
-    allowed = frozenset(
-        step
-        for step in Step
-        if fields.get(step.allowed_by) == 1 and not guest.blocked.get(step.control) and (step is not Step.MIGRATE or can_migrate)
-    )
+def candidate_of(guest: Guest, permitted: Collection[Step]) -> EvictionCandidate | None:
+    """Return a candidate for these steps; None if nothing can be done, or if the guest's memory is unknown."""
+    allowed = frozenset(step for step in permitted if not guest.why_blocked(step.control))
     frees = guest.number("rss") or guest.number("balloon_cur")
-    if not allowed or frees is None or needs_of(guest, Step.SAVE) is None:
+    if not allowed or frees is None or guest.properties.get("state") == "paused":
         return None
     cost, priority = (guest.number(name) for name in (EvictionField.COST, EvictionField.PRIORITY))
     return EvictionCandidate(guest.id, allowed, frees, 1.0 if cost is None else cost, 50 if priority is None else int(priority))
@@ -186,3 +179,30 @@ def choose(candidates: Sequence[EvictionCandidate], lacks: float) -> tuple[Evict
 def most_stopped(guests: int, share: float) -> int:
     """Return the maximum number of guests to stop at once: at least one, never all."""
     return 0 if guests < 2 else min(max(1, int(share * guests)), guests - 1)
+
+
+class Quota(NamedTuple):
+    """Numbers of guests that are stopped or have moved away, for the setting `share`.
+
+    :param guests: all guests, including stopped guests
+    :param ever: all guests, including those that have moved away
+    """
+
+    share: float
+    guests: int
+    ever: int
+    stopped: int
+    moved: int
+
+    def with_one(self, step: Step) -> Quota:
+        """Count another step."""
+        return self._replace(moved=self.moved + 1) if step is Step.MIGRATE else self._replace(stopped=self.stopped + 1)
+
+    def why_reached(self, step: Step) -> str:
+        """Return why the limit forbids another step, or an empty string."""
+        if step is Step.MIGRATE:
+            most = most_stopped(self.ever, self.share)
+            reached = f"{self.moved} guests have moved away within the last hour; the limit is {most} of {self.ever}"
+            return reached if self.moved >= most else ""
+        most = most_stopped(self.guests, self.share)
+        return f"{self.stopped} guests are stopped, or about to be; the limit is {most} of {self.guests}" if self.stopped >= most else ""
