@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from mom_core import Guest, HypervisorError, Report, Status, Value, as_number, format_kib, printable
 from mom_kvm.fields import GuestField
@@ -67,7 +67,7 @@ class WatchedMemory(NamedTuple):
     steady: bool = False
     """True if the guest certainly had this size at that time."""
 
-    TAKEN_KIB: ClassVar = 8 << 10
+    TAKEN_KIB = 8 << 10
     """A guest with less reclaimed memory is not watched: mom could return too little."""
 
     def why_wake(self, before: WatchedMemory) -> str:
