@@ -13,25 +13,12 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from host_files import ksm_host
+
 from mom_daemon.cli import frame
-from mom_devkit import host_of, wait_until
+from mom_devkit import wait_until
 
 MOM = Path(sys.executable).parent / "mom"
-
-MEMINFO = """MemTotal: 8388608 kB
-MemFree: 1048576 kB
-MemAvailable: 2097152 kB
-Buffers: 0 kB
-Cached: 1048576 kB
-AnonPages: 4194304 kB
-Shmem: 0 kB
-SwapTotal: 0 kB
-SwapFree: 0 kB
-"""
-
-KSM = {
-    "run": 0, "pages_to_scan": 100, "sleep_millisecs": 20, "merge_across_nodes": 1, "pages_shared": 0, "pages_sharing": 0, "full_scans": 0,
-}  # fmt: skip
 
 PLUGINS = '''
 import ctypes, os, time
@@ -120,8 +107,7 @@ class Mom:
         self.started: list[subprocess.Popen[bytes]] = []
         path = filter(None, [str(self.site), os.environ.get("PYTHONPATH")])
         self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "COLUMNS": "200"}
-        knobs = {f"sys/kernel/mm/ksm/{name}": f"{value}\n" for name, value in KSM.items()}
-        host_of(self.root, {**knobs, "proc/meminfo": MEMINFO})
+        ksm_host(self.root)
         (self.root / "proc/pressure").mkdir()
         self.install("plugins", PLUGINS, ENTRY_POINTS)
         self.configure("merge: {}")

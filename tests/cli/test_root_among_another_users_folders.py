@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 from another_user import PATH, seen_by
-from mom_on_files import KSM, MEMINFO, MOM
+from host_files import ksm_host
+from mom_on_files import MOM
 
 from mom_core import Entity, LedgerEntry, Scope
 from mom_core.ledger import Ledger
-from mom_devkit import host_of, wait_until
+from mom_devkit import wait_until
 
 NOBODY = 65534
 
@@ -29,8 +30,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.state, self.run, self.knob = folder / "state", folder / "run", folder / "root/sys/kernel/mm/ksm/run"
-        host_of(folder / "root", {**{f"sys/kernel/mm/ksm/{name}": f"{value}\n" for name, value in KSM.items()}, "proc/meminfo": MEMINFO})
-        self.knob.write_text("1\n")
+        ksm_host(folder / "root", run=1)
         (folder / "mom.yaml").write_text(
             f"root: {folder}/root\nstate_directory: {self.state}\nrun_directory: {self.run}\n"
             "mode: enforce\nplugins:\n  host: {}\n  ksm: {}\n"

@@ -48,13 +48,13 @@ exec /lib/systemd/systemd --system --log-target=console --show-status=no --unit=
 
 
 class Machine:
-    """Made of a release's packages in a folder; `boot` it. One of several has a name."""
+    """Made of a release's packages in a folder; `boot` it."""
 
-    def __init__(self, release: str, cache: Path, name: str = "") -> None:
+    def __init__(self, release: str, cache: Path) -> None:
         self.release = release
-        self.folder = cache / (name or release)
+        self.folder = cache / release
         self.packed = cache / f"{release}.tar"
-        self.log = cache / f"{name or release}.log"
+        self.log = cache / f"{release}.log"
         self._pid = 0
 
     def make(self) -> None:

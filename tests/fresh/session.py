@@ -1,8 +1,8 @@
 """mom's Debian package in fresh Debians, and the README's two commands: `session.py PACKAGE [RELEASE …] [--without-tests]`.
 
 `nox -s fresh` calls it, as root. Each release is made by debootstrap and booted with systemd. In it the package is installed, upgraded
-while mom runs, removed and purged; three of them become a fleet; and from a clone of this repository `./run demo` and `./run tests` are
-run, which takes an hour.
+while mom runs, removed and purged, by apt and by Ansible; and from a clone of this repository `./run demo` and `./run tests` are run,
+which takes an hour.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -66,7 +65,6 @@ def main() -> int:
         with machine.boot("kernel"):
             check_commands(machine, wanted.package, without_tests=wanted.without_tests)
         shutil.rmtree(machine.folder)
-        check_fleet(release, wanted.package)
         say(f"{release}: all is well, after {time.monotonic() - began:.0f} s")
     return 0
 
@@ -218,43 +216,6 @@ def check_ansible(machine: Machine) -> None:
     left = _files(machine) - before
     _claim(not left, f"nothing is left: {sorted(left)}")
     _claim(plays(mom_state="absent", mom_purge=True) == 0, "there is nothing to take away any more")
-
-
-def check_fleet(release: str, package: Path) -> None:
-    """Three hosts from nothing, by the commands that docs/fleet.md begins with, as they stand there: ten at most, in ten minutes."""
-    say("a fleet")
-    server, of_hosts = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/fleet.md").read_text(), re.DOTALL)[:2]
-    machines = {name: Machine(release, CACHE, name) for name in ("h1", "h2", "h3")}
-    with ExitStack() as stack:
-        for machine in machines.values():
-            machine.make()
-            with (machine.folder / "etc/hosts").open("a") as hosts:
-                hosts.write("127.0.0.1 nats1.example.org\n")
-            shutil.copy(package, machine.folder / "root/mom.deb")
-            stack.callback(shutil.rmtree, machine.folder)
-            stack.enter_context(machine.boot("files"))
-            machine.run("apt-get", "update")
-        began, typed = time.monotonic(), 0
-
-        def types(host: str, command: str) -> str:
-            nonlocal typed
-            typed += 1
-            return machines[host].run("sh", "-c", command.replace("apt install", "apt install --yes"))
-
-        for host in machines:
-            types(host, "apt install /root/mom.deb")
-        printed = [types("h1", command) for command in server.splitlines()][-1]
-        join = of_hosts.partition("mom-AbC")[0]
-        for host, line in zip(machines, re.findall(rf"^  ({join}mom-\S+)$", printed, re.MULTILINE), strict=True):
-            types(host, line)
-
-        def in_force() -> bool:
-            told = json.loads(machines["h1"].run("mom", "fleet", "status", "--json"))["hosts"]
-            return [(one["host"], one["policies"]) for one in told] == [(host, "newest") for host in machines]
-
-        wait_until(in_force, "all hosts tell how they are", 300)
-        took = time.monotonic() - began
-        _claim(typed <= 10 and took <= 600, f"three hosts are a fleet by {typed} commands after {took:.0f} s")
 
 
 def check_commands(machine: Machine, package: Path, *, without_tests: bool) -> None:

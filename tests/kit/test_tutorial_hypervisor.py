@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from host_files import meminfo
 
 from mom_core import Engine, Report, Severity
 from mom_daemon.plugins.declared import check_plugins
@@ -20,15 +21,6 @@ from mom_plugins_policy import PolicyPlugin
 
 TUTORIAL = Path(__file__).parents[2] / "docs/authors/tutorial-hypervisor.md"
 GIB = 1 << 20
-MEMINFO = """\
-MemTotal:       {total} kB
-MemFree:        {free} kB
-MemAvailable:   {free} kB
-Buffers:        0 kB
-Cached:         0 kB
-SwapTotal:      0 kB
-SwapFree:       0 kB
-"""
 
 
 @pytest.fixture
@@ -63,7 +55,7 @@ def problems_of(report: Report, name: str) -> list[str]:
 
 def test_a_balloon_moves_by_the_default_policy_when_the_host_is_short(tmp_path: Path, microvm: ModuleType) -> None:
     guests = tmp_path / "root/run/microvm"
-    host_of(tmp_path / "root", {"proc/meminfo": MEMINFO.format(total=8 * GIB, free=8 * GIB // 50)})
+    host_of(tmp_path / "root", {"proc/meminfo": meminfo(8 * GIB, 8 * GIB // 50)})
     guests.mkdir(parents=True)
     web = {"uuid": "7e1d", "started": 1, "memory_kib": 4 * GIB, "maximum_kib": 4 * GIB, "free_kib": 3 * GIB}
     (guests / "web.json").write_text(json.dumps(web))

@@ -1,18 +1,14 @@
 """What the importers make is right for the plugins that are there, and decides what the other program decided."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from mom_core import load_config
-from mom_core.testing import snapshot
 from mom_daemon import Imported
 from mom_daemon.plugins.declared import check_plugins
 from mom_plugins_ksm.ksmtuned import import_ksmtuned
-from mom_plugins_ksm.law import KsmMemory, KsmParameters, decide
-from mom_plugins_ksm.suggested import state_in
 from mom_plugins_qemu.proxmox_import import import_proxmox
 from mom_plugins_vdsm.momd.importer import GUEST_COLLECTORS, HOST_COLLECTORS, HYPERVISORS, import_momd
 
@@ -59,40 +55,3 @@ def test_the_settings_for_vdsm_are_what_the_shipped_file_says() -> None:
     config = load_config(yaml.safe_load(imports()["vdsm"].yaml()))
     assert (config.interval, config.history, config.mode) == (15.0, 10, "enforce")
     assert list(config.plugins) == ["host", "vdsm", "ksm", "balloon", "qos", "policy", "xmlrpc"]
-
-
-# --- ksmtuned ----------------------------------------------------------------------------------------------------------------------------
-
-GIB = 1 << 20
-
-
-def decided(text: str, *, total: float, available: float, run: int = 0, pages: int = 64, sleep: int = 20) -> dict[str, Any]:
-    """What the KSM law with ksmtuned's values suggests. Sizes in GiB."""
-    plugins: Any = import_ksmtuned({"ksmtuned.conf": text}).settings()["plugins"]
-    host: dict[str, Any] = {
-        "mem_available": round(total * GIB),
-        "mem_really_available": round(available * GIB),
-        "ksm_run": run,
-        "ksm_pages_to_scan": pages,
-        "ksm_sleep_millisecs": sleep,
-        "ksm_saved": 0,
-        "ksm_yield": None,
-        "ksm_clock": 0.0,
-        "ksm_advisor_mode": "none",
-        "ksmd_cpu_usage": None,
-        "ksm_full_scans": 0,
-        "cpu_count": 8,
-    }
-    seen = state_in(snapshot(host=host), {})
-    assert seen is not None
-    wanted, _ = decide(seen, KsmMemory(), KsmParameters.model_validate(plugins["ksm"]["law"]))
-    knobs = {"ksm_run": wanted.run, "ksm_pages_to_scan": wanted.pages, "ksm_sleep_millisecs": wanted.sleep_ms}
-    return {name: value for name, value in knobs.items() if value is not None}
-
-
-def test_ksmtuneds_thresholds_decide() -> None:
-    assert decided("", total=64, available=12.7)["ksm_run"] == 1  # below 20 % of 64 GiB
-    assert "ksm_run" not in decided("", total=64, available=12.9)
-    assert decided("KSM_THRES_COEF=10\n", total=8, available=1.9)["ksm_run"] == 1  # below 2048 MiB, which is more than 10 %
-    assert "ksm_run" not in decided("KSM_THRES_COEF=10\nKSM_THRES_CONST=512\n", total=8, available=1.9)
-    assert decided("KSM_THRES_COEF=25\n", total=1024, available=250)["ksm_run"] == 1  # also on a large host

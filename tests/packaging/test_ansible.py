@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from commands import MadeOnce, run
+from host_files import ksm_host
 from own_systemd import OwnSystemd
 
 from mom_devkit import wait_until
@@ -32,9 +33,8 @@ for folder in sys.argv[2:]:
     build_wheel(sys.argv[1])
 """
 
-MEMINFO = "MemTotal: 8388608 kB\nMemFree: 1048576 kB\nMemAvailable: 2097152 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n"
-
-KNOBS = ("run", "pages_to_scan", "sleep_millisecs", "merge_across_nodes", "pages_shared", "pages_sharing", "full_scans")
+KNOBS = ("run", "pages_to_scan", "sleep_millisecs", "merge_across_nodes")
+"""What mom may set of KSM."""
 
 HERE = "[Service]\nPrivateTmp=no\nReadWritePaths={folder}\nStandardOutput=append:{folder}/log\nStandardError=append:{folder}/log\n"
 """What units need besides on this machine: its host of files is in /var/tmp."""
@@ -75,15 +75,13 @@ class Host:
 
     def __init__(self, folder: Path, ansible: Path, wheels: Path) -> None:
         self.folder, self.systemd, self._ansible = folder, _Machine(folder), ansible
-        for name in ("root/sys/kernel/mm/ksm", "root/proc", "opt", "bin", "lib", "etc"):
-            (folder / name).mkdir(parents=True)
-        for name in KNOBS:
-            (folder / "root/sys/kernel/mm/ksm" / name).write_text("0\n")
-        (folder / "root/proc/meminfo").write_text(MEMINFO)
+        ksm_host(folder / "root")
+        for name in ("opt", "bin", "lib", "etc"):
+            (folder / name).mkdir()
         for unit in ("mom", "mom-restore", "mom-helper", "mom-libvirt-helper"):
             (folder / f"units/{unit}.service.d").mkdir(parents=True)
             (folder / f"units/{unit}.service.d/here.conf").write_text(HERE.format(folder=folder))
-        declared = "".join(f"[knob {folder}/root/sys/kernel/mm/ksm/{name}]\nleast = 0\nmost = 1000000\n" for name in KNOBS[:4])
+        declared = "".join(f"[knob {folder}/root/sys/kernel/mm/ksm/{name}]\nleast = 0\nmost = 1000000\n" for name in KNOBS)
         self.variables: dict[str, object] = {
             "mom_install": "pip",
             "mom_pip_requirements": [name.replace("_", "-") for name in NEEDED],

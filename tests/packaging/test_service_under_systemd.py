@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from host_files import ksm_host
 from own_systemd import MOM, OwnSystemd
 
 from mom_devkit import wait_until
@@ -59,8 +60,6 @@ plugins:
   merge: {{deadline: 200ms}}
 """
 
-MEMINFO = "MemTotal: 8388608 kB\nMemFree: 1048576 kB\nMemAvailable: 2097152 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n"
-
 
 class Service:
     """mom's units under a systemd of the tests' own, on a host of files."""
@@ -72,11 +71,7 @@ class Service:
         self.stuck = folder / "stuck"
         self.root = folder / "root"
         self._knobs = self.root / "sys/kernel/mm/ksm"
-        self._knobs.mkdir(parents=True)
-        for name in ("run", "pages_to_scan", "sleep_millisecs", "merge_across_nodes", "pages_shared", "pages_sharing", "full_scans"):
-            (self._knobs / name).write_text("0\n")
-        (self.root / "proc").mkdir()
-        (self.root / "proc/meminfo").write_text(MEMINFO)
+        ksm_host(self.root)
         metadata = folder / "site/mom_unit_plugins-1.dist-info"
         metadata.mkdir(parents=True)
         (folder / "site/mom_unit_plugins.py").write_text(PLUGIN)

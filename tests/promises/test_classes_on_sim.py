@@ -86,10 +86,6 @@ def test_a_report_has_a_line_for_each_project(tmp_path: Path) -> None:
     assert [line.partition(",")[0] for line in done.output.splitlines()] == ["name", "large-001", "large-002", "all"]
 
 
-def policies(**settings: object) -> Policy:
-    return Policy.compile(default_policies(**settings))
-
-
 def default_policies(**settings: object) -> dict[str, str]:
     plugin = SlaPlugin(SlaSettings.model_validate(settings), PluginContext(name="sla"))
     return {one.name: one.text for one in declared(plugin, DefaultPolicy)}
@@ -105,7 +101,6 @@ def asked(policy: Policy, host: Mapping[str, Any], **guest: Any) -> dict[str, An
     return {one.control: one.value for one in result.decisions}
 
 
-SIX = ("total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec", "read_iops_sec", "write_iops_sec")
 GUEST = {"balloon_cur": 4 << 20, "balloon_max": 8 << 20, "balloon_reason": None}
 
 
@@ -133,28 +128,3 @@ def test_a_guest_below_its_fair_share_gives_only_what_holds_nothing(reason: str 
     texts = {"50_law": f'(with Guests g (g.Control "balloon_target" {3 << 20}))', **default_policies(fair_share=True)}
     found = asked(Policy.compile(texts), {"fair_share_lack": 1 << 20}, **{**GUEST, "balloon_reason": reason}, fair_share=5 << 20)
     assert found == {"balloon_target": wanted}
-
-
-@pytest.mark.parametrize(("ordinary", "now", "share", "wanted"), [(100, 100, 400, 400), (1024, 1024, 50, 512), (100, 200, 200, 200)])
-def test_cpu_weights_are_those_of_the_class(ordinary: int, now: int, share: int, wanted: int) -> None:
-    found = asked(policies(cpu=True, cpu_ordinary=ordinary), {}, sla_class="a", cpu_share=share, cpu_shares=now)
-    assert found == {"cpu_shares": wanted}
-
-
-@pytest.mark.parametrize(
-    ("pressure", "share", "agreed", "wanted"),
-    [
-        (50, 0.5, {"total_bytes_sec": 10_000_000}, 5_000_000),
-        (5, 0.5, {"total_bytes_sec": 10_000_000}, 10_000_000),
-        (50, 1.0, {"total_bytes_sec": 10_000_000}, None),
-        (50, 0.001, {"total_iops_sec": 100, "total_bytes_sec": 0}, 1),  # what comes to nothing is not no limit, and no limit stays none
-    ],
-)
-def test_disks_are_held_to_the_classes_share_while_they_are_short(
-    pressure: int, share: float, agreed: dict[str, int], wanted: int | None
-) -> None:
-    known = {"current": dict.fromkeys(SIX, 0), "maximum": {**dict.fromkeys(SIX), **agreed}, "guaranteed": None}
-    found = asked(policies(io=True), {"psi_io_some_avg60": pressure}, io_share=share, io_tune=[{"name": "vda", "path": "", **known}])
-    limits = [value for disk in found.get("io_tune", ()) for value in (disk[name] for name in SIX) if value]
-    assert limits == ([] if wanted is None else [wanted])
-    assert (wanted is None) == (found == {})

@@ -1,13 +1,12 @@
 """The whole daemon under vdsm: started as vdsm's unit does, with vdsm's configuration and policies, over TLS, asked and told by vdsm."""
 
 import re
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from momd_process import BIN, ROOT, Momd, asked, end
+from momd_process import BIN, ROOT, Momd, end
 from vdsm_peer import Vdsm
 
 FULL = "11111111-0000-4000-8000-000000000001"
@@ -56,15 +55,3 @@ def test_what_a_momd_that_was_killed_leaves_is_put_back_by_its_unit(momd: Momd, 
     momd.wait_for(lambda: limit(vdsm) == 1 << 33)
     assert momd.stop() == 0
     assert stop_post() == "Nothing to restore.\n"
-
-
-def test_sighup_reads_configuration_and_policies_again(momd: Momd) -> None:
-    (momd.policies / "09-more.policy").write_text("(defvar more 1)")
-    assert momd.process is not None
-    with asked(momd.socket) as mom:
-        momd.process.send_signal(signal.SIGHUP)
-        momd.wait_for(lambda: "09-more" in mom.getNamedPolicies())
-        (momd.policies / "09-more.policy").write_text("(")
-        momd.process.send_signal(signal.SIGHUP)
-        momd.wait_for(lambda: "mom rejects the new configuration" in momd.log.read_text())
-        assert mom.getNamedPolicies()["09-more"] == "(defvar more 1)"

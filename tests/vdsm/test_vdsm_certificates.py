@@ -1,6 +1,5 @@
 """Certificates: what is wrong with them is said, and in which file it stands; new ones are used."""
 
-import logging
 import os
 from collections.abc import Callable
 from datetime import timedelta
@@ -116,12 +115,3 @@ def test_renewed_files_are_used_with_the_next_connection(start_vdsm, connect, pk
     wait_until(lambda: connection._session is None)
     connection._retry_at = 0.0
     assert f"{pki / 'certs/vdsmcert.pem'} has expired" in failure(connection).message
-
-
-def test_a_refusal_is_logged_once(start_vdsm, connect, pki, caplog):
-    caplog.set_level(logging.WARNING)
-    connection = connect(start_vdsm(), pki)
-    for _ in range(3):
-        failure(connection)
-        connection._retry_at = 0.0
-    assert len(caplog.records) == 1

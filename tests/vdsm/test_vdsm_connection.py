@@ -215,7 +215,7 @@ def test_a_vdsm_without_a_sign_of_life_is_given_up(vdsm: Vdsm, connect: Connect,
     ping(one)
     time.sleep(2)  # heart-beats, each of which is a sign of life
     assert vdsm.wire()["connections"] == 1
-    vdsm.faults(heart_beats=False)
+    vdsm.heart_beats = False
     vdsm.drop()
     wait_until(lambda: can_ping(one))
     wait_until(lambda: vdsm.wire()["clients"] == 0)
@@ -234,30 +234,6 @@ def test_a_vdsm_that_restarts_is_found_again(vdsm: Vdsm, one: VdsmConnection) ->
 
     wait_until(lambda: can_ping(one))
     assert one.opened == 2
-
-
-def test_attempts_become_rarer(monkeypatch: pytest.MonkeyPatch, connect: Connect) -> None:
-    class Nobody:
-        port = 1
-
-    monkeypatch.setattr(connection_module, "_RETRY_SECONDS", (1000.0, 2000.0, 3000.0))
-    one = connect(Nobody())
-    waits = []
-    for _ in range(5):
-        refused(one)
-        waits.append(round(one._retry_at - time.monotonic(), -3))
-        one._retry_at = 0.0
-    assert waits == [1000, 2000, 3000, 3000, 3000]
-
-
-def test_a_version_that_is_refused_is_said(connect: Connect, vdsm: Vdsm, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Old(connection_module.StompFrame):
-        def __init__(self, command: str, headers: dict[str, str], body: bytes = b"") -> None:
-            changed = {**headers, "accept-version": "1.1"} if command == "CONNECT" else headers
-            super().__init__(command, changed, body)
-
-    monkeypatch.setattr(connection_module, "StompFrame", Old)
-    assert "Version unsupported" in refused(connect(vdsm)).message
 
 
 def test_closing_fails_what_waits_and_leaves_no_thread(vdsm: Vdsm, one: VdsmConnection) -> None:
@@ -282,7 +258,7 @@ def test_all_of_it_over_tls(start_vdsm: Callable[..., Vdsm], connect: Connect, p
     assert isinstance(found, list)
     assert len(found) == 100
     assert one.peer_certificate_ends is not None
-    vdsm.faults(piece=1000)
+    vdsm.piece = 1000
     assert ping(one) is True
     one.close(60.0)
     wait_until(lambda: vdsm.wire()["frames"][-1] == "DISCONNECT")

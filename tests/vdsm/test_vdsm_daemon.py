@@ -10,29 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from host_files import ksm_host, meminfo
 from mom_run import MomRun
 from momd_process import asked, end
 from vdsm_peer import Vdsm
 from vdsm_pki import Ca, write_pki
 
-from mom_devkit import host_of, wait_until
+from mom_devkit import wait_until
 
 POLICIES = Path(__file__).parents[2] / "examples/policies/vdsm"
 GIB = 1 << 20  # in KiB
 
-MEMINFO = """MemTotal: 16777216 kB
-MemFree: 1677721 kB
-MemAvailable: 1677721 kB
-Buffers: 0 kB
-Cached: 0 kB
-AnonPages: 14000000 kB
-Shmem: 0 kB
-SwapTotal: 0 kB
-SwapFree: 0 kB
-"""
+SHORT, ROOMY = (meminfo(16 * GIB, kib, MemFree=kib, Cached=0, AnonPages=14_000_000) for kib in (1_677_721, 12 * GIB))
+"""A host with a tenth of its memory left, and with three quarters of it."""
 
-KSM = {"run": 0, "pages_to_scan": 100, "sleep_millisecs": 20, "merge_across_nodes": 1, "pages_shared": 0, "pages_sharing": 0,
-       "pages_unshared": 1000, "pages_volatile": 0, "full_scans": 1}  # fmt: skip
 KSMD = "37 (ksmd) S 2 0 0 0 -1 2097216 0 0 0 0 25 75 0 0 25 5 1 0 26 0 0 18446744073709551615\n"
 
 ONE = {"id": "11111111-0000-4000-8000-000000000001", "name": "one", "user_limit": "50",
@@ -46,10 +37,10 @@ class Daemon(MomRun):
     def __init__(self, folder: Path, ca: Ca) -> None:
         super().__init__(folder)
         self.socket = folder / "mom.sock"
-        knobs = {f"sys/kernel/mm/ksm/{name}": f"{value}\n" for name, value in KSM.items()}
         # Where not even the kernel's own thread is seen, processes are hidden, and what may be merged is unknown.
         ksmd = {"proc/37/comm": "ksmd\n", "proc/37/stat": KSMD}
-        self.root = host_of(folder / "root", {**knobs, **ksmd, "proc/meminfo": MEMINFO, "sys/devices/system/cpu/online": "0-3\n"})
+        files = {**ksmd, "proc/meminfo": SHORT, "sys/devices/system/cpu/online": "0-3\n"}
+        self.root = ksm_host(folder / "root", files, pages_unshared=1000, pages_volatile=0, full_scans=1)
         (self.root / "proc/pressure").mkdir()
         self.ksm = self.root / "sys/kernel/mm/ksm"
         pki = write_pki(self.root / "etc/pki/vdsm", ca)
@@ -145,7 +136,7 @@ def test_everything_through_vdsms_verbs_and_back(daemon: Daemon) -> None:
 def test_vdsms_own_policy_starts_a_ksm_that_has_never_run_as_guests_may_take_more_than_there_is(daemon: Daemon) -> None:
     for name in ("run", "pages_shared", "pages_sharing", "pages_unshared", "pages_volatile", "full_scans"):
         (daemon.ksm / name).write_text("0\n")
-    (daemon.root / "proc/meminfo").write_text(MEMINFO.replace(" 1677721 kB", " 12582912 kB"))  # three quarters of it: no lack yet
+    (daemon.root / "proc/meminfo").write_text(ROOMY)  # no lack yet
     qemu = daemon.root / "proc/4711"
     qemu.mkdir()
     (qemu / "comm").write_text("qemu-kvm\n")
@@ -194,7 +185,7 @@ def test_what_took_effect_though_its_answer_was_lost_is_put_back(daemon: Daemon)
     daemon.wait(lambda: daemon.machine(ONE)["target"] < first)
     daemon.wait(lambda: "balloon_target is not set" in daemon.log)
     daemon.stop()
-    daemon.vdsm.faults(answers={})
+    daemon.vdsm.answers.clear()
     restored = daemon.verb("restore")
     assert restored.returncode == 0, restored.stdout + restored.stderr
     assert daemon.machine(ONE)["target"] == 4 * GIB
@@ -232,12 +223,13 @@ def test_whatever_goes_wrong_mom_goes_on_and_puts_everything_back(daemon: Daemon
     daemon.parameters(balloonEnabled=True)
     for _ in range(40):
         vdsm.fault(chance.choice(VERBS), **chance.choice(FAULTS))
-        vdsm.faults(piece=chance.choice((0, 0, 500)))
+        vdsm.piece = chance.choice((0, 0, 500))
         vdsm.change(str(chance.choice(more)["id"]), status=chance.choice(("Up", "Up", "Paused", "Migration Source", "Levitating")))
         time.sleep(0.1)
         assert daemon.process is not None
         assert daemon.process.poll() is None
-    vdsm.faults(answers={}, piece=0)
+    vdsm.answers.clear()
+    vdsm.piece = 0
     for machine in more:
         vdsm.change(str(machine["id"]), status="Up")
     vdsm.calls()

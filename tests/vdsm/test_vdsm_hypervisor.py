@@ -311,15 +311,3 @@ def test_events_of_another_shape_harm_nobody(vdsm, hypervisor, event):
     vdsm.send(text=f"MESSAGE\nsubscription:events\n\n{event}\0")
     assert hypervisor.guests() == ()
     assert vdsm.wire()["connections"] == 1
-
-
-def test_a_guest_that_was_started_anew_is_another_incarnation(vdsm, hypervisor):
-    vdsm.add(A)
-    vdsm.age(identity="a", seconds=100)
-    (first,) = hypervisor.guests()
-    hypervisor._state.read = None
-    (same,) = hypervisor.guests()
-    vdsm.start_anew(identity="a")
-    hypervisor._state.read = None
-    (other,) = hypervisor.guests()
-    assert first.incarnation == same.incarnation != other.incarnation

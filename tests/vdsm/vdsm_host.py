@@ -62,7 +62,6 @@ class Machine:
     disks: list[Disk] = field(default_factory=list)
     pause_code: str = "NOERR"
     post_copy: bool = False
-    extra: dict[str, object] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -100,7 +99,7 @@ class Machine:
             entry["migrationProgress"] = 42
         if self.status not in UNSAMPLED and self.samples >= 2:
             entry |= self._sampled()
-        return entry | self.extra
+        return entry
 
     def _sampled(self) -> dict[str, object]:
         entry: dict[str, object] = {"vcpuCount": str(self.vcpus)}
@@ -150,9 +149,9 @@ class VdsmHost:
         self.verbs: dict[str, Callable[[Mapping[str, object]], object]] = {
             "Host.ping2": lambda params: True,
             "Host.getVMList": lambda params: [
-                {"vmId": m.id, "status": m.status, "statusTime": str(int(time.monotonic() * 1000))} for m in self.machines.values()
+                {"vmId": m.id, "status": m.status, "statusTime": str(int(time.monotonic() * 1000))} for m in list(self.machines.values())
             ],
-            "Host.getAllVmStats": lambda params: [machine.stats() for machine in self.machines.values()],
+            "Host.getAllVmStats": lambda params: [machine.stats() for machine in list(self.machines.values())],
             "Host.getAllVmIoTunePolicies": self._all_io_tune_policies,
             "Host.setKsmTune": self._set_ksm_tune,
             "Host.getStats": self._host_stats,
@@ -183,7 +182,7 @@ class VdsmHost:
         now = time.monotonic()
         if now - self._sampled >= self._sample_every:
             self._sampled = now
-            for machine in self.machines.values():
+            for machine in list(self.machines.values()):
                 machine.sample()
 
     def _machine(self, params: Mapping[str, object]) -> Machine:
@@ -249,7 +248,7 @@ class VdsmHost:
     def _all_io_tune_policies(self, params: Mapping[str, object]) -> object:
         return {
             machine.id: {"policy": _policy(machine), "current_values": _current_values(machine)}
-            for machine in self.machines.values()
+            for machine in list(self.machines.values())
             if machine.status not in NO_DOMAIN
         }
 
