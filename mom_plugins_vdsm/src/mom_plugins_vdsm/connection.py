@@ -1,4 +1,4 @@
-"""Connection to vdsm: opened on demand, and reopened with back-off. One thread's event loop does everything."""
+"""Connection to vdsm. mom opens it on demand, and reopens it with back-off. The event loop of one thread does all of the work."""
 
 from __future__ import annotations
 
@@ -20,28 +20,29 @@ from mom_plugins_vdsm.jsonrpc import AnswerError, Event, FrameError, FrameReader
 from mom_plugins_vdsm.tls import TlsFiles, context_of, not_let_in, refused_handshake
 
 _RETRY_SECONDS = (1.0, 2.0, 5.0, 15.0)
-"""Pauses after failed attempts in a row, in which calls fail at once. A restart of vdsm takes about ten seconds."""
+"""Pauses after the first, second and further failed attempts to connect. During a pause, calls fail immediately. A restart of vdsm takes
+about ten seconds."""
 
 _OPEN_SECONDS = 10.0
-"""Timeout of each step: socket, handshake, CONNECTED."""
+"""Timeout of each step of connecting: the socket, the TLS handshake, and vdsm's frame CONNECTED."""
 
 _HEART_BEAT_MS = 24_000
-"""Heart-beat of vdsm. mom promises none, because vdsm disconnects a client that is slightly late."""
+"""Heart-beat interval that mom requests from vdsm. mom promises no heart-beat: vdsm disconnects a client whose beat is slightly late."""
 
 _HEART_BEAT_GRACE_SECONDS = 6.0
-"""vdsm's own client gives up after 30 s."""
+"""How late a heart-beat may be. vdsm's own client gives up after 30 s of silence, too."""
 
 _PING_SECONDS = 2.0
-"""Timeout of a ping after an unanswered call."""
+"""Timeout of the ping that mom sends after an unanswered call."""
 
 _MOST_LATE_CALLS = 40
-"""Unanswered calls at which mom closes the connection: half of vdsm's queue."""
+"""With so many unanswered calls, mom closes the connection. It is half of the length of vdsm's queue."""
 
 _FAREWELL_SECONDS = 0.1
-"""Timeout of vdsm's confirmation of the disconnect: a plugin has 0.4 s to stop."""
+"""How long mom waits for vdsm to confirm that it disconnects. A plugin has 0.4 s to stop."""
 
 _SLACK_SECONDS = 5.0
-"""After its timeout and this, a caller considers the connection's thread dead."""
+"""If a call lasts longer than its timeout plus this, the caller considers the connection's thread dead."""
 
 _PIECE = 64 << 10
 """Most bytes of one read."""
@@ -52,16 +53,16 @@ EVENTS = "jms.queue.events"
 
 @dataclass(frozen=True, slots=True)
 class VdsmConnectionSettings:
-    """vdsm's address, and TLS files (None without TLS)."""
+    """Address of vdsm, and files for TLS; None for a connection without TLS."""
 
     address: Address
     tls: TlsFiles | None
     largest_answer: int = 64 << 20
-    """Limit in bytes. vdsm needs a few KiB for each guest."""
+    """Largest answer in bytes that mom accepts. vdsm needs a few KiB for each guest."""
 
     @property
     def peer(self) -> str:
-        """vdsm's name in messages."""
+        """How messages refer to vdsm."""
         return f"vdsm at {self.address}"
 
 
@@ -71,13 +72,13 @@ class _Session:
     writer: asyncio.StreamWriter
     frames: FrameReader
     destination: str = field(default_factory=lambda: f"mom-{uuid.uuid4()}")
-    """Address for answers, new for each connection, because all its subscribers get the answers."""
+    """STOMP address to which vdsm sends the answers. It is new for each connection, because all subscribers of an address get them."""
     silence_limit: float | None = _OPEN_SECONDS
-    """Seconds after which a silent vdsm counts as dead; None if vdsm promised no heart-beat."""
+    """Seconds of silence after which vdsm counts as dead; None if vdsm promised no heart-beat."""
     sent: dict[str, asyncio.Future[object]] = field(default_factory=dict)
-    """Open requests, keyed by id. Each gets the result, or a `HypervisorError`."""
+    """Open requests, keyed by ID. The future of each gets the result or a `HypervisorError`."""
     late: set[str] = field(default_factory=set)
-    """Ids of requests whose caller is no longer waiting."""
+    """IDs of open requests whose callers have stopped waiting."""
     answers: int = 0
     given_up: HypervisorError | None = None
 
@@ -101,11 +102,11 @@ class VdsmConnection:
     def __init__(self, settings: VdsmConnectionSettings, log: logging.Logger) -> None:
         self.settings = settings
         self.opened = 0
-        """Number of connections so far. After a new one, events may be missing."""
+        """How often the connection has been opened. When this number grows, mom may have missed events."""
         self.peer_certificate_ends: float | None = None
         """Expiry of vdsm's certificate, in seconds since the epoch; None if unknown."""
         self.on_event: Callable[[Event], None] | None = None
-        """Function called in the connection's thread, which must not call vdsm. Set it before `start`."""
+        """Called for each event, in the connection's thread. The function must not call vdsm. Set it before `start`."""
         self._log = log
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -146,9 +147,11 @@ class VdsmConnection:
         doing: str,
         late: Callable[[Callable[[], bool]], None] | None = None,
     ) -> object:
-        """Return the result of a verb, within `timeout` seconds. Raise `HypervisorError` on failure.
+        """Call a verb of vdsm. Return its result within `timeout` seconds, or raise `HypervisorError`.
 
-        After `GuestBusy`, the call may still take effect. `late` then gets a function that returns whether vdsm has answered since then.
+        After `GuestBusy`, the call may still take effect.
+
+        :param late: called after `GuestBusy`, with a function that returns whether vdsm has answered in the meantime
         """
         closed = HypervisorError(f"{doing}: the connection to {self.settings.peer} is closed")
         if self._loop is None or self._closing.is_set():
@@ -188,7 +191,7 @@ class VdsmConnection:
             raise type(error)(f"{doing}: {error.message}", hint=error.hint) from error
 
     def _overdue(self, session: _Session, identity: str, answers_before: int) -> None:
-        # If other answers came, only this call hangs.
+        # If vdsm has answered other calls since then, only this call hangs.
         session.late.add(identity)
         if len(session.late) > _MOST_LATE_CALLS:
             self._give_up(session)

@@ -15,7 +15,7 @@ from mom_plugins_vdsm.vdsm_conf import VdsmConf
 SUBJECT = "vdsm"
 
 _EXPIRES_SOON_SECONDS = 30 * 86400.0
-"""Operators renew certificates from the engine in a maintenance window."""
+"""How long before its expiry mom warns about a certificate. Operators renew certificates in a maintenance window."""
 
 
 def configured(conf: VdsmConf) -> Iterable[Finding]:
@@ -25,7 +25,7 @@ def configured(conf: VdsmConf) -> Iterable[Finding]:
 
 
 def examined(hypervisor: VdsmHypervisor) -> Iterable[Finding]:
-    """Yield findings about connection, certificates and guests."""
+    """Yield findings about the connection to vdsm, the certificates, and the guests."""
     connection, settings = hypervisor.connection, hypervisor.connection.settings
     try:
         connection.call("Host.ping2", {}, hypervisor.settings.call_timeout, "ping")

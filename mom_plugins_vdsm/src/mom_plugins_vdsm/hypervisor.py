@@ -1,4 +1,4 @@
-"""Hypervisor on vdsm: guests, balloons, CPU and I/O limits, KSM."""
+"""Hypervisor that uses vdsm. It lists guests, and sets balloons, CPU and I/O limits, and KSM."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ _ALL_CONTROLS = "*"
 _BALLOON_CONTROL = "balloon_target"
 
 MOST_GUESTS = 10_000
-"""Ten times oVirt's limit."""
+"""Most guests that mom manages: ten times oVirt's limit for a host."""
 
 _SILENT = "vdsm has not answered the last call about the guest"
 _SAME_SILENT = "vdsm has not answered the last identical call"
 
 _LOST_SECONDS = 60.0
-"""mom may query the guest again after an open call of this age, like vdsm's own client."""
+"""After this time without an answer to a call about a guest, mom may call again. vdsm's own client waits as long."""
 
 _LEAST_PATIENCE_SECONDS = 0.2
 
 _BULK_FOR_OTHERS_SECONDS = 4.0
-"""Longest wait of a controller: a controller's deadline is 5 s by default."""
+"""Longest time for which a controller waits for a bulk call. The default deadline of a controller is 5 s."""
 
 _STATUS_EVENT = "|virt|VM_status|"
 
 
 @dataclass(frozen=True, slots=True)
 class HypervisorSettings:
-    """Times in seconds. Statistics and disks' limits are reused for `statistics_kept`."""
+    """Settings of `VdsmHypervisor`. Times are in seconds. Statistics and disks' limits are reused for `statistics_kept`."""
 
     answer_timeout: float = 10.0
     call_timeout: float = 2.0
@@ -53,21 +53,22 @@ class _State:
     marks: Mapping[str, str] = field(default_factory=dict)
     read: float | None = None
     changed: set[str] = field(default_factory=set)
-    """Guests changed since the last read."""
+    """IDs of guests that mom has changed since the last read."""
     disks: Mapping[str, Sequence[DiskTune]] = field(default_factory=dict)
     disks_read: float | None = None
     disk_changes: int = 0
-    """Number of mom's changes of limits; if above `disk_changes_read`, the read limits are outdated."""
+    """How often mom has changed limits. If this exceeds `disk_changes_read`, the limits in `disks` are outdated."""
     disk_changes_read: int = 0
     late: dict[str, tuple[Callable[[], bool], float]] = field(default_factory=dict)
-    """Timed-out calls, keyed by guest id or call: whether vdsm has answered, and the time."""
+    """Timed-out calls, keyed by guest ID or call. For each: a function that returns whether vdsm has answered, and the time of the call."""
 
 
 @dataclass(slots=True, eq=False)
 class VdsmHypervisor:
-    """Guests of this host's vdsm: `BalloonControl`, `CpuTuneControl`, `IoTuneControl` and `KsmWriter`. Thread-safe.
+    """Guests of this host's vdsm. Implements `BalloonControl`, `CpuTuneControl`, `IoTuneControl` and `KsmWriter`. Thread-safe.
 
-    After an unanswered call about a guest, mom makes no further call about it for a minute: each occupies one of vdsm's eight workers.
+    After an unanswered call about a guest, mom makes no further call about this guest for a minute. Each unanswered call occupies one of
+    vdsm's eight workers.
     """
 
     connection: VdsmConnection
@@ -106,7 +107,7 @@ class VdsmHypervisor:
         return tuple(_listed(vm, marks.get(vm.id, ""), silent=vm.id in silent) for vm in vms.values())
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-        """Return guests' fields."""
+        """Return the guests' fields from vdsm's statistics, keyed by guest ID and name."""
         now, interval = self.context.monotonic(), self.settings.sample_interval
         with self._lock:
             vms = self._state.vms
@@ -114,7 +115,7 @@ class VdsmHypervisor:
         return {vm.id: {**vm.fields, "stats_age": vm.age(now, interval)} if vm.reports else dict(vm.fields) for vm in listed}
 
     def vms(self) -> Sequence[Vm]:
-        """Return the running guests at the last call of `guests`."""
+        """Return the guests that were running at the last call of `guests`."""
         with self._lock:
             return tuple(self._state.vms.values())
 
@@ -165,7 +166,7 @@ class VdsmHypervisor:
     # --- balloons ----------------------------------------------------------------------------------------------------------------
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Set the balloon target."""
+        """Set the balloon target. Raise `NotSupported` if the guest's balloon cannot be moved."""
         vm = self._vm(guest)
         maximum = vm.fields.get("balloon_max")
         check_size(target_kib, maximum if isinstance(maximum, int) else None, str(guest))
@@ -175,18 +176,18 @@ class VdsmHypervisor:
         self._set(guest, "VM.setBalloonTarget", {"target": target_kib}, "setting the balloon")
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """Return sizes in KiB from vdsm's last samples."""
+        """Return the guests' sizes in KiB, keyed by ID. They come from vdsm's last samples."""
         sizes = ((identity, vm.fields.get("balloon_cur")) for identity, vm in self._vms_of(guests).items())
         return {identity: size for identity, size in sizes if isinstance(size, int)}
 
     # --- CPU and I/O -------------------------------------------------------------------------------------------------------------
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
-        """Return the CPU limits."""
+        """Return the guests' CPU limits, keyed by ID."""
         return {identity: vm.cpu for identity, vm in self._vms_of(guests).items()}
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
-        """Set the quota, then the period."""
+        """Set the quota and then the period, except values that are None. vdsm cannot set shares."""
         # vdsm has a verb for each value.
         if shares is not None:
             raise NotSupported("vdsm has no verb for CPU shares")
@@ -197,7 +198,7 @@ class VdsmHypervisor:
             self._set(guest, "VM.setCpuTunePeriod", {"period": period_us}, "setting the CPU period")
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """Return the disks' limits."""
+        """Return the limits of the guests' disks, keyed by guest ID."""
         ids = {guest.id for guest in guests}
         with _turn(self._reading_disks, self._for_others):
             with self._lock:
@@ -217,7 +218,7 @@ class VdsmHypervisor:
         with self._lock:
             changes, now = self._state.disk_changes, self.context.monotonic()
             running = [vm.id for vm in self._state.vms.values() if vm.sampled]
-        # vdsm may query each guest's QEMU: one that has hung would block another worker each time.
+        # vdsm may query the QEMU of each guest. If a QEMU has hung, each such call would block another of vdsm's workers.
         answer = self._bulk("Host.getAllVmIoTunePolicies", self._for_others, "reading the disks' limits", once=True)
         if not isinstance(answer, dict):
             raise HypervisorError(f"reading the disks' limits: vdsm's answer is a {type(answer).__name__}")
@@ -229,7 +230,7 @@ class VdsmHypervisor:
             return self._state.disks
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
-        """Set these limits of a disk."""
+        """Set limits of a disk. Its other limits stay."""
         self._vm(guest)
         with self._lock:
             recent = self._state.disks.get(guest.id, ()) if self._disks_are_recent() else ()
@@ -245,7 +246,7 @@ class VdsmHypervisor:
     # --- KSM ---------------------------------------------------------------------------------------------------------------------
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:
-        """Write KSM knobs in the given order, through vdsm's privileged helper."""
+        """Have vdsm, which has a privileged helper, write KSM's knobs in the order of the mapping."""
         doing, params = "setting KSM's knobs", {"tuningParams": dict(knobs)}
         # Allow a call with other values: `run` may have to be 1 again while an unmerge takes minutes.
         self._call_once(f"KSM {knobs}", "Host.setKsmTune", params, self.settings.call_timeout, doing, f"{doing}: {_SAME_SILENT}")

@@ -1,4 +1,7 @@
-"""Incarnations of vdsm's guests. vdsm reports only how long a guest has been running, by the wall clock."""
+"""Incarnations of vdsm's guests: marks that distinguish the runs of a guest.
+
+vdsm itself reports only for how long a guest has been running, measured by the wall clock.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,11 @@ from mom_core import LedgerEntry, StateError, StateFile
 from mom_plugins_vdsm.statistics import Vm
 
 _SLACK_SECONDS = 30.0
-"""Tolerance for a guest's later start, because clocks are set and answers are cached."""
+"""A guest that seems to have started later than before by no more than this counts as the same run. Clocks get adjusted, and vdsm caches
+answers."""
 
 _KEPT_SECONDS = 600.0
-"""A restarted vdsm may miss guests for a moment."""
+"""How long mom keeps the mark of a guest that vdsm does not list. After a restart, vdsm may not list all guests for a moment."""
 
 
 @dataclass(slots=True)
@@ -32,7 +36,11 @@ class _GuestRun:
 
 @dataclass(frozen=True, slots=True)
 class KeptIncarnations:
-    """State file: boot id, each guest's mark and start in seconds since boot, and the boot's wall clock time."""
+    """Contents of the state file.
+
+    `boot` is the boot ID. `guests` contains each guest's mark and its start in seconds since boot. `boot_time` is the wall-clock time of
+    the boot.
+    """
 
     boot: str
     guests: dict[str, tuple[str, float]]
@@ -44,21 +52,21 @@ FORM: Final = TypeAdapter(KeptIncarnations)
 
 @dataclass(slots=True)
 class Incarnations:
-    """Marks of guests, new for each run."""
+    """Source of the guests' marks. A guest gets a new mark for each run."""
 
     file: StateFile[KeptIncarnations]
     boot: str
-    """Boot id: no guest survives a boot."""
+    """ID of the current boot. Marks of an earlier boot are dropped, because no guest survives a reboot."""
     since_boot: Callable[[], float]
     """Returns the seconds since boot."""
     changes: Callable[[], Collection[LedgerEntry]] = tuple
     """Returns mom's changes that are not undone yet."""
     keep: bool = True
-    """Whether to write the file; commands that only read must not."""
+    """Whether to write the file. Commands that only read must not write it."""
     wall: Callable[[], float] = time.time
-    """Wall clock of `changes` and of vdsm's running times."""
+    """Wall clock. The times of `changes`, and the running times that vdsm reports, refer to it."""
     _boot_time: float = field(init=False)
-    """Time of the boot, according to the present wall clock."""
+    """Time of the boot according to the wall clock as it is set now."""
     _rebooted: bool = False
     _runs: dict[str, _GuestRun] = field(default_factory=dict)
     _written: bool = True
@@ -73,7 +81,7 @@ class Incarnations:
             self._boot_time = kept.boot_time
 
     def follow(self, vms: Collection[Vm]) -> Mapping[str, str]:
-        """Return the marks, keyed by guest id.
+        """Assign marks to new runs. Return the marks of all running guests, keyed by guest ID.
 
         :param vms: all running guests
         """
@@ -114,7 +122,7 @@ class Incarnations:
         return {entry.entity.id: entry for entry in changes if entry.incarnation}
 
     def _mark_in_ledger(self, vm: Vm, changed: LedgerEntry | None) -> str:
-        # The mark is empty if the guest started later. Without a running time, the guest counts as the same.
+        # The mark is empty if the guest has started after mom's change. If vdsm reports no running time, it counts as the same run.
         if changed is None or (vm.elapsed is not None and self.wall() - vm.elapsed > changed.time + _SLACK_SECONDS):
             return ""
         return changed.incarnation

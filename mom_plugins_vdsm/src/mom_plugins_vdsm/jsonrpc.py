@@ -1,6 +1,6 @@
 """vdsm's JSON-RPC 2.0 in STOMP 1.2 frames (https://stomp.github.io/stomp-specification-1.2.html).
 
-A request without an id ends vdsm's request thread for all clients.
+Every request needs an ID: a request without one ends the thread that serves vdsm's clients.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import NamedTuple
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, printable
 
 LARGEST_HEAD = 16 << 10
-"""Most bytes of command, headers and preceding line ends. vdsm sends about 200."""
+"""Most bytes of a frame's command and headers, with the line ends before them. vdsm sends about 200."""
 
 MOST_HEADERS = 64
-"""vdsm sends four headers."""
+"""Most headers of a frame. vdsm sends four."""
 
 _SERVER_COMMANDS = frozenset({"CONNECTED", "MESSAGE", "RECEIPT", "ERROR"})
 
@@ -30,12 +30,12 @@ _TO_ESCAPE = re.compile(r"[\\:\n\r]")
 
 
 class FrameError(ValueError):
-    """Invalid frame. The connection is unusable, because the next frame's start is unknown."""
+    """Invalid frame. The connection is then unusable, because it is unknown where the next frame begins."""
 
 
 @dataclass(frozen=True, slots=True)
 class StompFrame:
-    """Frame. The first of repeated headers counts."""
+    """STOMP frame. If a header is repeated, `headers` contains the first."""
 
     command: str
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class StompFrame:
 class FrameReader:
     """Parser that splits a stream into frames.
 
-    :param largest_body: maximum size in bytes
+    :param largest_body: maximum size of a frame's body in bytes
     """
 
     def __init__(self, largest_body: int) -> None:
@@ -61,10 +61,13 @@ class FrameReader:
         """Frame whose body is being read."""
         self._searched = 0
         self._line_ends = 0
-        """Line ends since the last frame, which are signs of life."""
+        """Number of line ends since the last frame. vdsm sends them as heart-beats."""
 
     def feed(self, piece: bytes) -> Iterator[StompFrame]:
-        """Yield the frames that this piece completes. Raise `FrameError` after the last valid frame. The caller must read all frames."""
+        """Yield the frames that are complete with this piece. The caller must exhaust the iterator.
+
+        For an invalid frame, raise `FrameError` after the frames before it.
+        """
         self._buffer += piece
         while True:
             if self._head is None:
@@ -82,7 +85,7 @@ class FrameReader:
             line_ends = len(buffer) - len(buffer.lstrip(b"\r\n"))
             self._line_ends += line_ends
             del buffer[:line_ends]
-        # The end may start in the searched bytes.
+        # The end of the head may begin in the bytes that were already searched.
         end = _END_OF_HEAD.search(buffer, max(0, self._searched - 2))
         if self._line_ends + (end.start() if end else len(buffer)) > LARGEST_HEAD:
             raise FrameError(f"the headers of a frame are longer than {LARGEST_HEAD} bytes")
@@ -163,7 +166,7 @@ RECOVERING = 99
 _QUEUE_FULL = 1100
 
 _MOST_VALUES = 1_000_000
-"""Most values, enough for thousands of guests. 60 MB of `[],` would need 1.6 GB."""
+"""Most JSON values in a message, enough for thousands of guests. Without this limit, 60 MB of `[],` would need 1.6 GB of memory."""
 
 _KINDS: dict[int, type[HypervisorError]] = {
     _NO_SUCH_VERB: NotSupported,
@@ -176,11 +179,11 @@ _RECOVERING_HINT = "wait: vdsm has just started and is looking for its guests"
 
 
 class AnswerError(ValueError):
-    """Message that is not JSON-RPC."""
+    """Message that is not valid JSON-RPC, or too large."""
 
 
 class JsonRpcRequest(NamedTuple):
-    """Request, and the id of its answer."""
+    """Encoded request, and the ID that its answer will have."""
 
     id: str
     body: bytes
@@ -197,14 +200,14 @@ class JsonRpcAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """vdsm's event for all clients: method `|virt|VM_status|ID`, and parameters."""
+    """Event that vdsm sends to all clients. The method is, for example, `|virt|VM_status|ID`."""
 
     method: str
     params: Mapping[str, object]
 
 
 def request(method: str, params: Mapping[str, object]) -> JsonRpcRequest:
-    """Return a request for a frame of its own: vdsm answers none of several requests in one frame."""
+    """Return a request, which must be sent in its own frame. If a frame contains several requests, vdsm answers none of them."""
     identity = str(uuid.uuid4())
     message: dict[str, object] = {"jsonrpc": "2.0", "method": method, "id": identity}
     if params:
@@ -213,8 +216,8 @@ def request(method: str, params: Mapping[str, object]) -> JsonRpcRequest:
 
 
 def parsed(body: bytes) -> JsonRpcAnswer | Event:
-    """Return the answer or event in a message. Raise `AnswerError` for an invalid message, and for too many values."""
-    # Each value except the first follows a comma. Commas in strings count too, but are few.
+    """Return the answer or the event in a message. Raise `AnswerError` if the message is invalid or has too many values."""
+    # A comma or an opening bracket precedes each value except the first. Commas in strings also count, but there are few.
     values = body.count(b",") + body.count(b"[") + body.count(b"{")
     if values > _MOST_VALUES:
         raise AnswerError(f"a message has about {values:,} values; at most {_MOST_VALUES:,} are read")

@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from mom_plugins_vdsm.vdsm_conf import VdsmConf
 
 _TRACES = ("etc/vdsm/vdsm.conf", "run/vdsm", "usr/share/vdsm")
-"""Signs of vdsm on a host."""
+"""Files and folders that exist on a host with vdsm."""
 
 _STATISTICS_KEPT_SECONDS = 5.0
 _STATISTICS_PER_CYCLE = 0.5
-"""How long to reuse statistics, also as a share of a cycle."""
+"""How long mom reuses statistics, as a fraction of the interval between cycles."""
 
 _ANSWERS_OF_DEADLINE = 0.8
-"""Share of the plugin's deadline for waiting."""
+"""Most of the plugin's deadline, as a fraction, for which it waits for vdsm's answers."""
 
 
 _SOURCES = {
@@ -56,17 +56,20 @@ _SOURCES = {
     "stats_age": "its last change, and vm_sample_interval: an upper bound",
     "vcpu_count": "vcpuCount",
 }
-"""Fields that guests also have under libvirt, mapped to vdsm's names."""
+"""Sources in vdsm of fields that guests also have under libvirt, keyed by field."""
 
 
 class VdsmPlugin:
-    """Guests under oVirt's vdsm: list, statistics, and balloons, CPU and I/O limits and KSM by vdsm's verbs."""
+    """Manager of guests under oVirt's vdsm.
+
+    It uses vdsm's verbs to list guests, read statistics, and set balloons, CPU and I/O limits, and KSM.
+    """
 
     class Settings(PluginSettings):
         """Connection to vdsm, and timeouts. Defaults come from vdsm's own configuration."""
 
         deadline: Annotated[Duration, Field(gt=0, le=300)] = 12.0
-        """Time limit for each call of this plugin; a cycle continues without a late result."""
+        """Time limit for each call of this plugin by mom. A cycle continues without a late result."""
         host: Annotated[str, Field(min_length=1, max_length=255)] | None = None
         """vdsm's host. Unset: this host, at the address in vdsm's configuration."""
         port: Annotated[int, Field(gt=0, le=65535)] | None = None
@@ -74,20 +77,21 @@ class VdsmPlugin:
         tls: bool | None = None
         """Use TLS. Unset: vdsm's option `ssl`, usually true."""
         pki_directory: str = "/etc/pki/vdsm"
-        """Folder of the next three files."""
+        """Folder that contains the files `key`, `certificate` and `ca`."""
         key: str = "keys/vdsmkey.pem"
-        """Private key: vdsm's own. Absolute path, or path within `pki_directory`, like the next two settings."""
+        """File with mom's private key. The default is vdsm's own key. The path is absolute, or relative to `pki_directory`."""
         certificate: str = "certs/vdsmcert.pem"
-        """Certificate: vdsm's own."""
+        """File with mom's certificate. The default is vdsm's own certificate. The path is absolute, or relative to `pki_directory`."""
         ca: str = "certs/cacert.pem"
-        """Certificate of the CA that signed both sides' certificates."""
+        """File with the certificate of the CA that signed both vdsm's and mom's certificate. The path is absolute, or relative to
+        `pki_directory`."""
         answer_timeout: Annotated[Duration, Field(gt=0, le=120)] = 10.0
-        """Timeout of a call about all guests; at most 80 % of `deadline`."""
+        """Timeout of a call about all guests. mom never waits longer than 80 % of `deadline`."""
         call_timeout: Annotated[Duration, Field(gt=0, le=60)] = 2.0
         """Timeout of a call about one guest."""
         count_page_cache: bool = False
-        """Count a guest's page cache as usable (`mem_usable`). Leave this off with databases in guests: page cache includes shared memory,
-        which a guest cannot free, and vdsm does not report how much."""
+        """Count a guest's page cache as usable (`mem_usable`). Leave this off if databases run in guests: the page cache includes shared
+        memory, which a guest cannot free. vdsm does not report how much shared memory there is."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
@@ -106,7 +110,7 @@ class VdsmPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:
-        """Declare vdsm's statistics of each guest."""
+        """Declare the fields that the plugin collects from vdsm's statistics of guests."""
         return (
             *(replace(spec, source=f"vdsm {_SOURCES[spec.name]}") for spec in guest_fields(str) if spec.name in _SOURCES),
             _field("balloon_min", "the guest's guarantee in the engine; 0 if none", "balloonInfo.balloon_min"),
@@ -118,7 +122,7 @@ class VdsmPlugin:
     @hookimpl
     def mom_setup(self) -> None:
         """Start the connection's thread."""
-        # The first call connects, because vdsm may be down.
+        # Only the first call connects: vdsm may be down now.
         # Late import: commands that only list plugins must be fast.
         from mom_plugins_vdsm.connection import VdsmConnection
         from mom_plugins_vdsm.hypervisor import VdsmHypervisor
@@ -175,7 +179,7 @@ class VdsmPlugin:
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return the last bulk call's statistics."""
+        """Return the guests' fields from vdsm's last answer about all guests."""
         own = self._hypervisor
         return {} if own is None or hypervisor is not own else own.fields(guests)
 
@@ -185,7 +189,7 @@ class VdsmPlugin:
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Report whether mom reaches vdsm, and which features guests lack."""
+        """Report whether mom can reach vdsm, and which guests lack a balloon or its driver."""
         from mom_plugins_vdsm.doctor import configured, examined
 
         if self._conf is None or self._hypervisor is None:

@@ -1,4 +1,4 @@
-"""`mom-rpcclient`: call one verb of mom's or MOM's RPC server, and print the answer."""
+"""`mom-rpcclient`: calls one verb of mom's or MOM's RPC server, and prints the answer."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from mom_kvm import Address
 
 _DEFAULT_ADDRESS: Final = "/run/vdsm/mom-vdsm.sock"
 TIMEOUT_SECONDS: Final = 10.0
-"""mom answers at once; MOM may first finish its cycle."""
+"""How long the client waits for an answer. mom answers immediately, but MOM may first finish its cycle."""
 
 _TEXTS: Final = {"setPolicy": 0, "setNamedPolicy": 1}
-"""Verbs with a parameter from a file, and the parameter's position."""
+"""Verbs that take the contents of a file, and the position of that parameter."""
 
 
 class SocketTransport(Transport):
@@ -32,7 +32,7 @@ class SocketTransport(Transport):
         self._address, self._timeout = address, timeout
 
     def make_connection(self, host: object) -> http.client.HTTPConnection:
-        """Return a connection to the server, and ignore the URL."""
+        """Return a connection to the server. The address in the URL is ignored."""
         self.close()
         connection = http.client.HTTPConnection("localhost")
         self._connection = ("", connection)  # the base class's close() closes it
@@ -61,12 +61,12 @@ def _address(context: click.Context, parameter: click.Parameter, value: str) -> 
 @click.argument("verb")
 @click.argument("arguments", nargs=-1)
 def rpc_client(address: Address, verb: str, arguments: tuple[str, ...]) -> None:
-    """Call a verb of a mom that serves XML-RPC, such as the one beside vdsm, and print its answer: a string, or JSON.
+    """Call a verb of the XML-RPC server of mom or MOM, and print the answer: a string, or JSON.
 
     Verbs: ping, getStatistics, getActiveGuests, getPolicy, getNamedPolicies, setPolicy FILE, setNamedPolicy NAME [FILE] (without FILE, the
     policy is removed), resetPolicies, setVerbosity LEVEL. FILE may be - for standard input.
 
-    Exit code 1 if the answer is no (a policy is refused), or if mom does not answer.
+    Exit code 1: the server has refused the policy, or does not answer.
     """
     parameters: list[str | None] = list(arguments)
     if verb in _TEXTS:

@@ -1,4 +1,4 @@
-"""XML-RPC: parser of calls, with limits, and writer of answers."""
+"""Parser of XML-RPC calls, with limits, and writer of answers."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from xml.parsers import expat
 from xmlrpc.client import Fault, ResponseError, Unmarshaller
 
 MAX_DEPTH: Final = 32
-"""Deepest nesting of elements. A call with a string has four levels."""
+"""Deepest nesting of XML elements in a call. A call with a string has four levels."""
 
 _MAX_ELEMENTS: Final = 1000
-"""Most elements: a call with two strings has nine."""
+"""Most XML elements in a call. A call with two strings has nine."""
 
 _LARGEST: Final = sys.float_info.max
 
 _NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Invalid characters in XML 1.0: one makes the whole answer unreadable."""
+"""Matches a character that XML 1.0 forbids. A single one would make the whole answer unreadable."""
 
 
 class RefusedRequestError(Exception):
@@ -27,10 +27,10 @@ class RefusedRequestError(Exception):
 
 
 def read_call(body: bytes) -> tuple[str, tuple[object, ...]]:
-    """Return the method and its parameters.
+    """Return the method and the parameters of a call.
 
-    :raises RefusedRequestError: document types and entities, or too many levels or elements
-    :raises Exception: anything else that is not an XML-RPC call
+    :raises RefusedRequestError: the XML has a document type or entities, or too many levels or elements
+    :raises Exception: the body is not an XML-RPC call
     """
     parser = expat.ParserCreate()
     parser.buffer_text = True
@@ -72,7 +72,7 @@ def read_call(body: bytes) -> tuple[str, tuple[object, ...]]:
 
 def _escaped(text: str) -> str:
     text = _NO_XML.sub("\ufffd", text)
-    # Without a reference, a carriage return arrives as a line feed.
+    # A parser turns a carriage return into a line feed, unless it is written as a character reference.
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\r", "&#13;")
 
 
@@ -107,15 +107,15 @@ def _unknown(value: object) -> bool:
 
 
 def write_answer(value: object, *, nil: bool) -> bytes:
-    """Return a method's answer.
+    """Return the body of the answer to a call.
 
-    :param nil: send unknown values as nil; otherwise omit them from structs, and send empty strings
+    :param nil: send unknown values as nil; otherwise omit them from structs, and send them as empty strings elsewhere
     """
     return _response(f"<params>\n<param>\n{_xml(value, nil)}\n</param>\n</params>\n")
 
 
 def write_fault(text: str) -> bytes:
-    """Return a fault in MOM's form, with code 1."""
+    """Return the body of an answer that reports an error. As in MOM, the fault code is 1."""
     return _response(f"<fault>\n{_xml({'faultCode': 1, 'faultString': text}, nil=False)}\n</fault>\n")
 
 

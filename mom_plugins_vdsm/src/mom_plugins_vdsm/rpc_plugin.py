@@ -16,7 +16,7 @@ from mom_plugins_vdsm.rpc_server import RpcServer
 from mom_plugins_vdsm.rpc_verbs import Verbs
 
 VDSM_SOCKET = "/run/vdsm/mom-vdsm.sock"
-"""vdsm's path of mom's socket (its option `[mom] socket_path`)."""
+"""Path at which vdsm expects mom's socket (vdsm's option `[mom] socket_path`)."""
 
 
 _LOOPBACK = "127.0.0.1"
@@ -34,25 +34,27 @@ def _permissions(text: str) -> str:
 
 
 class XmlRpcPlugin:
-    """Server of MOM's XML-RPC verbs: statistics for all clients, and policies for clients that may change them."""
+    """Server of MOM's XML-RPC verbs. All clients can read statistics and policies. Clients with permission can also change policies."""
 
     class Settings(PluginSettings):
-        """Server's address, and limits of clients."""
+        """Address of the server, and limits for its clients."""
 
         listen: Annotated[str, AfterValidator(_an_address)] = VDSM_SOCKET
-        """Path of a unix socket, a port (on 127.0.0.1), or host:port. Every client may read statistics and policies."""
+        """Address of the server: the path of a unix socket, a port (on 127.0.0.1), or host:port. Every client can read statistics and
+        policies."""
         mode: Annotated[str, AfterValidator(_permissions)] = "0600"
-        """Permissions of the unix socket: every user who can connect can change policies. vdsm runs as mom's user, so no other user needs
-        access."""
+        """Permissions of the unix socket. Every user who can connect can change policies. vdsm runs as the same user as mom, so no other
+        user needs access."""
         changes_over_tcp: bool = False
-        """Let TCP clients change policies and the log level, too. XML-RPC has no authentication: any user of this host could then replace
-        all policies. With a non-loopback address, so could other machines."""
+        """Also let TCP clients change policies and the log level. XML-RPC has no authentication, so any user of this host can then replace
+        all policies. If the address is not a loopback address, other machines can do so, too."""
         clients: Annotated[int, Field(ge=1, le=1000)] = 64
-        """Number of clients at once. A further client replaces the client that has been sending or receiving for longest."""
+        """Maximum number of concurrent clients. If one more connects, mom disconnects the client that has been sending or receiving for the
+        longest time."""
         patience: Annotated[Duration, Field(gt=0, le=60)] = 5.0
-        """Timeout of receiving a request, and of sending an answer."""
+        """Timeout for receiving a request, and again for sending the answer."""
         largest: Annotated[Size, Field(ge=1024, le=64 << 20)] = 1 << 20
-        """Largest request."""
+        """Largest request that mom accepts."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
@@ -73,7 +75,7 @@ class XmlRpcPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Listen, unless a command only inspects. Raise `MomError` on failure."""
+        """Start to listen, unless the plugin runs in a command such as `mom doctor`. Raise `MomError` if that fails."""
         if not self._context.serves:
             return
         settings, log = self._settings, self._context.log
@@ -86,14 +88,14 @@ class XmlRpcPlugin:
 
     @hookimpl
     def mom_problems(self) -> Iterable[Problem]:
-        """Report clients' policies that are not in force."""
-        # vdsm tells its engine that these policies are in force.
+        """Report policies that clients have sent but mom has refused."""
+        # vdsm reports to its engine that these policies are in force.
         for problem, in_force in self._verbs.refused():
             yield Problem(Source(self._context.name), problem, severity=Severity.WARNING, hint=in_force)
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Keep the newest report for answers."""
+        """Store the newest report, from which the server answers calls."""
         self._verbs.note(report)
 
     @hookimpl
@@ -104,7 +106,7 @@ class XmlRpcPlugin:
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Report a missing socket folder, and who can change policies."""
+        """Report whether the socket's folder is missing, and who can read or change policies."""
         path = Path(self._address.path)
         if self._address.path and not path.parent.is_dir():
             cure = "create the folder; under oVirt, install and start vdsm"

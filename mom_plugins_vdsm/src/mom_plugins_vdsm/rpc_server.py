@@ -1,4 +1,4 @@
-"""HTTP part of the RPC server, with limits of time and size."""
+"""HTTP part of the RPC server. It limits the time and the size of requests."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from mom_kvm import BoundedServer, Listener, PeerCredentials, ServerDoor
 from mom_plugins_vdsm.rpc_verbs import Verbs
 
 LONGEST_HEAD: Final = 16 << 10
-"""Most bytes of request line and headers; vdsm sends about 300."""
+"""Most bytes of a request's first line and headers. vdsm sends about 300."""
 
 _PIECE: Final = 64 << 10
 
 _MOST_AFTER: Final = 1 << 20
-"""Most bytes read from a client while it receives its answer: closing earlier would lose the answer."""
+"""Most bytes that the server still reads from a client after answering. If it closed the connection earlier, the client could lose the
+answer."""
 
 _LENGTH: Final = re.compile("[0-9]{1,9}")
 
 
 class _RefusedError(Exception):
-    """Request that gets an HTTP error."""
+    """Request that the server answers with an HTTP error."""
 
     def __init__(self, status: HTTPStatus, reason: str = "") -> None:
         super().__init__(reason or status.phrase)
@@ -40,7 +41,7 @@ class RpcServer(BoundedServer[ServerDoor]):
     """XML-RPC server in a thread.
 
     :param open_listener: raises `OccupiedByOurselvesError` while the plugin that a reload replaces is still listening
-    :param patience: timeout in seconds of receiving a call, and of sending an answer
+    :param patience: timeout in seconds for receiving a call, and again for sending the answer
     :param largest: maximum size of a call in bytes
     """
 
@@ -53,13 +54,13 @@ class RpcServer(BoundedServer[ServerDoor]):
         self._verbs = verbs
         self._patience, self._largest = patience, largest
         self._waiting: dict[asyncio.StreamWriter, None] = {}
-        """Clients that are sending or receiving, longest first."""
+        """Clients that are sending or receiving now. The client that has been doing so for the longest time comes first."""
         self._changing = asyncio.Lock()
 
     # --- in the loop's thread ------------------------------------------------------------------------------------------------------
 
     def make_room(self, door: ServerDoor, sock: socket.socket | None) -> bool:
-        """End the connection that has been sending or receiving for longest."""
+        """Disconnect the client that has been sending or receiving for the longest time. Return False if there is none."""
         silent = next(iter(self._waiting), None)
         if silent is None:
             return False
@@ -100,7 +101,7 @@ class RpcServer(BoundedServer[ServerDoor]):
                 await _skip(reader, length - self._largest)
                 return self._verbs.refuse_large(body[:_PIECE], peer, self._largest)
         self._waiting.pop(writer, None)
-        # Changes take time: they run one after the other, and other calls do not wait.
+        # Changes take time. They run one after the other in threads, so that other calls need not wait.
         try:
             async with self._changing if self._verbs.is_change(body) else contextlib.nullcontext():
                 return await asyncio.to_thread(self._verbs.answer, body, peer)

@@ -1,4 +1,4 @@
-"""MOM's RPC verbs, with MOM's parameters and answers."""
+"""MOM's RPC verbs. They take the same parameters, and give the same answers, as in MOM."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ from mom_kvm import PolicyProblem, PolicyRefused, PolicyTexts
 from mom_plugins_vdsm.rpc_codec import read_call, write_answer, write_fault
 
 _MAIN_POLICY: Final = "50_main_"
-"""MOM's name for a policy without one."""
+"""Name that MOM gives to a policy that is set without a name."""
 
 _NEEDED_BY_VDSM: Final = ("ksm_run", "ksm_merge_across_nodes", "ksm_pages_to_scan", "ksm_pages_sharing", "ksmd_cpu_usage")
-"""Host fields that vdsm's answers to its engine need; 0 while unknown."""
+"""Host fields that vdsm needs to answer its engine. An unknown field is sent as 0."""
 
 GUEST_FIELDS: Final = (
     "balloon_cur", "balloon_max", "balloon_min", "mem_available", "mem_unused", "swap_in", "swap_out", "major_fault", "minor_fault",
     "swap_total", "swap_usage", "vcpu_quota", "vcpu_period", "vcpu_user_limit", "vcpu_count", "io_tune", "io_tune_current",
 )  # fmt: skip
-"""MOM's guest fields. Clients may read each, so unknown fields are nil instead of absent."""
+"""Guest fields of MOM. Clients may expect each of them, so an unknown field is sent as nil instead of being left out."""
 
 LEVELS: Final = ("critical", "error", "warn", "info", "debug")
-"""Log levels; MOM's clients may also use their numbers, from 1."""
+"""Names of log levels. MOM's clients may also use numbers; the first level is 1."""
 
 _ALL_POLICIES: Final = ""
-"""Key of refusals of all policies together."""
+"""Key in `Verbs._refused` for a refused call that sets all policies together."""
 
 _MOST_REFUSED: Final = 20
-"""Most refusals to keep: clients can invent names."""
+"""Most refused policies that mom remembers. Clients can invent any number of names."""
 
 _MOST_LEFT_OUT: Final = 10
-"""Attempts to leave out invalid parameters: one error can hide another."""
+"""How often mom tries again without the invalid lines of a policy. One error can hide another."""
 
 _PARAMETER: Final = re.compile(r"\(set \S.*\)|#.*|\s*")
-"""Line of parameters from vdsm's `Host.setMOMPolicyParameters`."""
+"""Line of a policy that vdsm makes for `Host.setMOMPolicyParameters`: a parameter, a comment, or empty."""
 
 _POLICY_CALL: Final = re.compile(
     rb"<methodName>\s*(setPolicy|setNamedPolicy)\s*</methodName>(?:\s*<params>\s*<param>\s*<value>\s*<string>([^<]{1,1000})</string>)?"
 )
-"""Start of a call that sets a policy: the verb, and a short first string."""
+"""Beginning of a call that sets a policy: the verb, and the first string if it is short."""
 
 _ABSENT_IS_0: Final = ("swap_total", "swap_usage")
 """Guest fields that are 0 in MOM, because vdsm does not report them."""
 
 _ALL_CONTROLS: Final = "*"
-"""Key of a block of all controls."""
+"""Key in a guest's `blocked` that stands for all controls."""
 
 _CHANGING: Final = frozenset({"setPolicy", "setNamedPolicy", "resetPolicies", "setVerbosity"})
 
@@ -57,10 +57,10 @@ _UNCHANGED: Final = "the previous policies stay in force"
 
 
 class Verbs:
-    """Answers to calls. Thread-safe.
+    """Implementation of the verbs. Thread-safe.
 
-    :param nil: whether nil may be sent: on a unix socket, not on TCP
-    :param read_only: refuse verbs that change something
+    :param nil: whether answers may contain nil; true on a unix socket, false on TCP
+    :param read_only: refuse the verbs that change something
     """
 
     def __init__(self, context: PluginContext, where: str, *, nil: bool, read_only: bool = False) -> None:
@@ -73,7 +73,7 @@ class Verbs:
         self._statistics: tuple[Report | None, bytes] | None = None
         self._marshalling = threading.Lock()
         self._refused: dict[str, tuple[str, str]] = {}
-        """Refused policies: the problem, and the policy in force."""
+        """Refused policies, keyed by name. For each: the problem, and what is in force instead."""
         self._verbs: Mapping[str, tuple[Callable[..., object], int]] = {
             "ping": (lambda peer: self._works(), 0),
             "getStatistics": (lambda peer: self._newest(), 0),
@@ -85,22 +85,22 @@ class Verbs:
             "resetPolicies": (self._reset, 0),
             "setVerbosity": (self._set_verbosity, 1),
         }
-        """Methods, each with its number of parameters."""
+        """Method for each verb, with the verb's number of parameters."""
 
     def note(self, report: Report) -> None:
-        """Keep the newest report."""
+        """Store the newest report. Answers with statistics come from it."""
         self._report = report
 
     def is_change(self, body: bytes) -> bool:
-        """Return whether a call changes policies, which may take time."""
+        """Return whether the call may change policies, which takes time."""
         return any(name in body for name in (b"setPolicy", b"setNamedPolicy", b"resetPolicies"))
 
     def refused(self) -> Iterable[tuple[str, str]]:
-        """Return refused changes: the problem, and the policy in force."""
+        """Return the refused policies. For each: the problem, and what is in force instead."""
         return tuple(self._refused.values())
 
     def answer(self, body: bytes, peer: str) -> bytes:
-        """Return the answer to a call, or a fault. Raise nothing."""
+        """Execute a call from `peer`, and return the answer. For an error, return a fault instead of raising it."""
         method = "a call"
         try:
             method, params = read_call(body)
@@ -126,7 +126,7 @@ class Verbs:
     # --- statistics -----------------------------------------------------------------------------------------------------------------
 
     def _statistics_answer(self) -> bytes:
-        # Encode the statistics once for each report: vdsm asks every few seconds.
+        # Encode the statistics only once for each report: vdsm requests them every few seconds.
         with self._marshalling:
             report = self._report
             if self._statistics is None or self._statistics[0] is not report:
@@ -147,7 +147,7 @@ class Verbs:
         return {"host": host, "guests": guests}
 
     def _works(self) -> bool:
-        """Return vdsm's `momStatus`."""
+        """Return whether mom works, which vdsm reports as `momStatus`: the last evaluation of policies did not fail."""
         evaluated = self._context.service(PolicyTexts)
         return evaluated is None or not evaluated.failure()
 
@@ -211,9 +211,10 @@ class Verbs:
         return False
 
     def refuse_large(self, beginning: bytes, peer: str, most: int) -> bytes:
-        """Refuse a large call. After an HTTP error, vdsm would consider mom dead for 5 s.
+        """Refuse a call that is too large, and return the answer. After an HTTP error, vdsm would consider mom dead for 5 s.
 
-        :param beginning: of the call, with the verb's name
+        :param beginning: first bytes of the call, which contain the verb's name
+        :param most: largest size of a call in bytes
         """
         match = _POLICY_CALL.search(beginning)
         problem = f"the call is larger than {most:,} bytes; make the policy smaller, or raise `largest` of the xmlrpc plugin"
@@ -268,7 +269,7 @@ def _policy(text: object) -> str:
 
 
 def _without_invalid(texts: Mapping[str, str | None], problems: Sequence[PolicyProblem]) -> dict[str, str | None] | None:
-    """Return the policies without invalid lines; None if impossible."""
+    """Return the policy without its invalid lines; None if only whole policies can be refused."""
     ((name, text),) = texts.items()
     lines = (text or "").split("\n")
     invalid = {problem.line for problem in problems}

@@ -1,4 +1,4 @@
-"""A guest from vdsm's bulk statistics, and disks' limits in vdsm's format. Numbers may be strings."""
+"""Conversion of vdsm's statistics to guests and fields, and of disks' limits. vdsm may send numbers as strings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from mom_core import CpuTune, DiskTune, Value, as_items
 
 
 def disk_tunes(entry: object) -> tuple[DiskTune, ...]:
-    """Return the disks' limits from a guest's entry of Host.getAllVmIoTunePolicies. A disk without a policy has only `current`."""
+    """Return the limits of a guest's disks from its entry in the answer to Host.getAllVmIoTunePolicies.
+
+    A disk without a policy has only `current`.
+    """
     if not isinstance(entry, Mapping):
         return ()
     policies = (as_items(entry.get("policy")) or ())[::-1]  # of two entries for one disk, the first counts
@@ -39,7 +42,7 @@ def _text(item: Mapping[str, object], key: str) -> str:
 
 
 def tunable(disk: DiskTune, limits: Mapping[str, int]) -> dict[str, object]:
-    """Return the entry for VM.setIoTune that sets these limits. vdsm keeps the other limits."""
+    """Return the entry that makes VM.setIoTune set these limits of a disk. vdsm keeps the disk's other limits."""
     entry: dict[str, object] = {"ioTune": {key: limits[key] for key in DiskTune.LIMITS if key in limits}}
     if disk.path:
         entry["path"] = disk.path
@@ -63,34 +66,34 @@ _STATUS_WORDS = {
     "Migration Source": "is being migrated",
     "Saving State": "is being saved",
 }
-"""Statuses in which mom must leave the guest alone, in words."""
+"""Statuses in which mom must not change the guest, with the words for messages."""
 
 _MEMORY = {"mem_available": "mem_total", "mem_unused": "mem_unused", "mem_free": "mem_free"}
-"""Mapping from fields in KiB to names in `memoryStats`."""
+"""Names in vdsm's `memoryStats`, keyed by field. All are in KiB."""
 
 _RATES = {"swap_in": "swap_in", "swap_out": "swap_out", "major_fault": "majflt", "minor_fault": "minflt"}
-"""Rates per second, averaged by vdsm."""
+"""vdsm's names of rates per second, keyed by field. vdsm averages them over its sample interval."""
 
 _NO_ANSWER = "-1"
-"""`monitorResponse` of a guest that does not answer libvirt; vdsm repeats its old statistics."""
+"""Value of `monitorResponse` if the guest does not answer libvirt. vdsm then repeats the guest's old statistics."""
 
 _LATEST_SAMPLE = 1.2
-"""Sample intervals until vdsm has sampled again: one late guest delays all guests."""
+"""Largest age of vdsm's sample, in sample intervals. It exceeds 1 because one late guest delays the samples of all guests."""
 
 NO_LIMIT = -1
 _UNSET_PERIOD_US = 100_000
-"""libvirt's default; vdsm omits it."""
+"""libvirt's default period. vdsm does not report a default."""
 
 _UNSET_CPU = {"vcpuQuota": NO_LIMIT, "vcpuPeriod": _UNSET_PERIOD_US, "vcpuUserLimit": 100}
-"""Defaults; `vcpuUserLimit` is 100 % of the host's CPUs."""
+"""Defaults of limits that vdsm does not report. `vcpuUserLimit` 100 stands for all of the host's CPUs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Vm:
-    """Guest as last described by vdsm.
+    """A guest as vdsm's last answer describes it.
 
-    `sampled`: vdsm has sampled the guest twice; before that, many values are absent. `changed` is the monotonic time when mom first saw
-    `sample`, `age_then` its largest possible age then.
+    `sampled` is True once vdsm has sampled the guest twice; before that, many values are missing. `sample` identifies vdsm's last sample.
+    `changed` is the monotonic time when mom first saw that sample. `age_then` is the largest age that it could have at that time.
     """
 
     id: str
@@ -121,7 +124,7 @@ class Vm:
 
 
 def read_vm(entry: Mapping[str, object], previous: Vm | None, now: float, sample_interval: float, *, count_page_cache: bool) -> Vm | None:
-    """Return the guest in an entry of Host.getAllVmStats; None if not a guest.
+    """Return the guest in an entry of the answer to Host.getAllVmStats; None if the entry is not a guest.
 
     :param previous: the same guest at the last read
     :param now: monotonic time of the read

@@ -1,4 +1,4 @@
-"""TLS like vdsm's own clients: verify the chain against vdsm's CA, but not the host's name, which is localhost."""
+"""TLS as vdsm's own clients use it. They verify that vdsm's CA signed the certificate, but not its host name: they connect to localhost."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _ENROLL_HINT = "let the engine issue new certificates for this host: Installatio
 _NO_TLS_HINT = "set tls: false for the vdsm plugin, if vdsm's own configuration has ssl = false in its section [vars]"
 
 _LARGEST_FILE = 1 << 20
-"""A certificate has 2 KiB, large CA bundles some hundred KiB."""
+"""Most bytes that mom reads of a file. A certificate has 2 KiB, a large CA bundle some hundred KiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """PEM files: key and certificate (usually vdsm's own), and the CA of both sides."""
+    """PEM files: mom's key and certificate (usually vdsm's own), and the certificate of the CA that signed mom's and vdsm's."""
 
     key: Path
     certificate: Path
@@ -33,7 +33,7 @@ class TlsFiles:
 
 
 def context_of(files: TlsFiles, protocol: int = ssl.PROTOCOL_TLS_CLIENT) -> ssl.SSLContext:
-    """Return the TLS context from the present files. Raise `HypervisorError` for an invalid file."""
+    """Read the files, and return a TLS context. Raise `HypervisorError` if a file is unreadable or invalid."""
     key, _, _ = (_read(path) for path in (files.key, files.certificate, files.ca))
     context = ssl.SSLContext(protocol)
     context.check_hostname = False
@@ -67,7 +67,10 @@ def _read(path: Path) -> bytes:
 
 
 def own_certificate_problem(files: TlsFiles) -> str:
-    """Return why a peer with the same CA would reject mom's certificate, from a handshake in memory."""
+    """Return why a peer that trusts the same CA would reject mom's certificate; empty if it would accept it.
+
+    The function tries a handshake in memory.
+    """
     try:
         accepting, presenting = context_of(files, ssl.PROTOCOL_TLS_SERVER), context_of(files)
     except HypervisorError as error:
@@ -90,7 +93,7 @@ def own_certificate_problem(files: TlsFiles) -> str:
 
 
 def refused_handshake(error: OSError, files: TlsFiles, peer: str) -> HypervisorError:
-    """Return the error for a failed handshake or first read."""
+    """Return the error to raise after a handshake, or the first read after it, has failed."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return HypervisorError(f"the certificate of {peer} {_verdict(error, files)}", hint=_ENROLL_HINT)
     reason = error.reason if isinstance(error, ssl.SSLError) and isinstance(error.reason, str) else ""
@@ -104,7 +107,7 @@ def refused_handshake(error: OSError, files: TlsFiles, peer: str) -> HypervisorE
 
 
 def not_let_in(files: TlsFiles, peer: str, reason: str) -> HypervisorError:
-    """Return the error if vdsm closed at once: it rejects mom's certificate."""
+    """Return the error to raise if vdsm rejects mom's certificate, which it shows by closing the connection immediately."""
     problem = own_certificate_problem(files)
     message = f"{peer} does not accept the certificate {files.certificate}" + (f": {reason}" if reason else "")
     if problem:

@@ -1,4 +1,4 @@
-"""vdsm's own configuration, which the operator then need not repeat."""
+"""Reader of vdsm's own configuration. Operators need not repeat its values in mom's settings."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ _DROP_INS = ("usr/lib/vdsm/vdsm.conf.d", "run/vdsm/vdsm.conf.d", "etc/vdsm/vdsm.
 
 PORT = 54321
 _SAMPLE_INTERVAL_SECONDS = 15.0
-"""vdsm's defaults."""
+"""Defaults that vdsm uses."""
 
 
 @dataclass(frozen=True, slots=True)
 class VdsmConf:
-    """vdsm's TLS, address and sample interval in seconds. `problems` are unreadable files and invalid values, replaced by defaults."""
+    """Configuration of vdsm. The sample interval is in seconds.
+
+    `problems` describes unreadable files and invalid values. mom uses the defaults instead.
+    """
 
     tls: bool = True
     host: str = "localhost"
@@ -26,7 +29,7 @@ class VdsmConf:
 
 
 def read_vdsm_conf(root: Path) -> VdsmConf:
-    """Return vdsm's configuration: the main file, then all drop-ins, sorted by file name; later files win."""
+    """Return vdsm's configuration from its main file and all drop-ins, in the order of file names. Values in later files win."""
     problems: list[str] = []
     parser = configparser.ConfigParser(interpolation=None, strict=False)
     drop_ins = [path for folder in _DROP_INS for path in _configurations(root / folder)]

@@ -1,4 +1,4 @@
-"""`momd`: the old daemon's command line, converted to mom's configuration."""
+"""`momd`: runs mom with the command line and the configuration of MOM's old daemon."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DEFAULT_PID_FILE: Final = Path("/run/momd.pid")
 
 _VDSM_STATE: Final = Path("/var/lib/vdsm/mom")
 _VDSM_RUN: Final = Path("/run/vdsm/mom")
-"""Folders for the user vdsm, as which the daemon runs beside vdsm."""
+"""Folders that the user vdsm can write. The daemon runs as this user on a host with vdsm."""
 
 
 @click.command("momd", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -78,9 +78,9 @@ def _overrides(log: str | None, verbosity: str | None, plot_dir: str | None, **p
 
 
 def _config(momd: Momd, path: Path) -> Config:
-    """Return mom's configuration.
+    """Return mom's configuration, checked.
 
-    :param path: the old configuration, named in problems
+    :param path: file of the old configuration, which error messages mention
     """
     settings = momd.imported.settings()
     for name, variable, beside_vdsm in (

@@ -1,4 +1,4 @@
-"""Importer of the old daemon's INI file, which keeps options' lines for messages."""
+"""Importer that converts the INI file of MOM's old daemon. It remembers the line of each option for messages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OPTION: Final = re.compile(r"([^:=]+?)\s*[:=]\s*(.*)")
 
 @dataclass(frozen=True, slots=True)
 class IniOption:
-    """Option's value and line (0 if not in a file)."""
+    """Value of an option, and the number of its line; 0 if it does not come from a file."""
 
     text: str
     line: int = 0
@@ -25,7 +25,7 @@ class IniOption:
 
 @dataclass(slots=True)
 class Ini:
-    """Sections with their options, keyed by lower-case name; lines of sections; and errors."""
+    """Parsed INI file. The options of a section are keyed by lower-case name. `lines` are the line numbers of the sections."""
 
     file: str
     sections: dict[str, dict[str, IniOption]] = field(default_factory=dict)
@@ -33,12 +33,12 @@ class Ini:
     problems: list[ConfigProblem] = field(default_factory=list)
 
     def complain(self, line: int, message: str, hint: str = "") -> None:
-        """Record an error."""
+        """Record an error in this line of the file."""
         self.problems.append(ConfigProblem(self.file, line, 1 if line else 0, message, hint))
 
 
 def read_ini(text: str, file: str) -> Ini:
-    """Parse an INI file. Raise `ConfigError` with the lines of its errors."""
+    """Parse an INI file. Raise `ConfigError` with all errors and their lines."""
     ini = Ini(file)
     section = name = ""
     options: dict[str, IniOption] = {}
@@ -80,12 +80,12 @@ HYPERVISORS: Final[Mapping[str, str]] = {
     "libvirt": "libvirt",
     **dict.fromkeys(("vdsm", "vdsmxmlrpc", "vdsmxmlrpcbulk", "vdsmjsonrpc", "vdsmjsonrpcbulk", "vdsmrpc", "vdsmjsonrpcclient"), VDSM),
 }
-"""Values of hypervisor-interface. The old values for vdsm differ only in their protocol."""
+"""Plugin for each value of hypervisor-interface. The old values for vdsm differ only in the protocol."""
 
 HOST_COLLECTORS: Final[Mapping[str, str]] = {"HostMemory": "host", "HostCpu": "host", "HostTime": "host", "HostKSM": "ksm"}
 
 HYPERVISOR: Final = "(hypervisor)"
-"""Placeholder for the plugin of the guests."""
+"""Placeholder for the plugin that manages the guests."""
 
 GUEST_COLLECTORS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("GuestMemory", "GuestMemoryOptional", "GuestQemuProc", "GuestLibvirt"), HYPERVISOR),
@@ -102,7 +102,7 @@ CONTROLS: Final[Mapping[str, tuple[str, ...]]] = {
     "CpuTune": ("vcpu_quota", "vcpu_period"),
     "IoTune": ("io_tune",),
 }
-"""Controls of each controller. Without it, policies that set these had no effect."""
+"""Controls of each controller. If a controller was not configured, policies that set its controls had no effect."""
 
 LEVELS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("5", "debug"), "debug"),
@@ -127,20 +127,20 @@ DEFAULTS: Final[Mapping[str, Mapping[str, str]]] = {
     "guest": {"collectors": "GuestQemuProc, GuestLibvirt"},
     VDSM: dict.fromkeys(("host", "port", "pki-dir", "key-file", "cert-file", "ca-cert-file", "request-timeout"), ""),
 }
-"""The old daemon's defaults; it never read the options of [vdsm]."""
+"""Defaults of the old daemon. Those of [vdsm] are empty, because it never read that section."""
 
 _VDSM_SETTINGS: Final = {"host": "host", "pki-dir": "pki_directory", "key-file": "key", "cert-file": "certificate", "ca-cert-file": "ca"}
-"""Mapping from options of [vdsm] to the vdsm plugin's settings, without numbers."""
+"""Settings of the vdsm plugin, keyed by options of [vdsm]. Options that are numbers are converted elsewhere."""
 
 _ANSWER_SHARE: Final = 0.8
-"""Share of the plugin's deadline for `answer_timeout`."""
+"""`answer_timeout` as a fraction of the plugin's deadline."""
 
 _FLAGS: Final = {"true", "false", "yes", "no", "on", "off", "1", "0"}
 
 
 @dataclass(frozen=True, slots=True)
 class LogTarget:
-    """Old daemon's log: file (empty for standard error), largest size in bytes, number of older files."""
+    """Log of the old daemon. `file` is empty for standard error. `backups` is the number of older log files to keep."""
 
     file: str = ""
     max_bytes: int = 2 << 20
@@ -149,13 +149,13 @@ class LogTarget:
 
 @dataclass(slots=True)
 class Momd:
-    """Old configuration as mom's, and its log."""
+    """Result of the conversion: mom's configuration, and the log of the old daemon."""
 
     imported: Imported
     log: LogTarget = field(default_factory=LogTarget)
 
     def for_mom_run(self) -> Imported:
-        """Return the configuration for `mom run`, which does not log into files."""
+        """Return the configuration for `mom run`. It contains a note about the log, because `mom run` does not write to a log file."""
         if self.log.file:
             self.imported.notes.append(
                 f"log: {self.log.file}, max-bytes, backup-count: `mom run` writes to standard error, which systemd stores in its journal; "
@@ -217,7 +217,7 @@ class _Reader:
 def import_momd(text: str, file: str, overrides: Mapping[tuple[str, str], str] | None = None) -> Momd:
     """Convert an old configuration to mom's.
 
-    :param overrides: the command line's options, keyed by section and option :raises ConfigError: with all errors
+    :param overrides: values from the command line, keyed by section and option :raises ConfigError: with all errors
     """
     imported = Imported(
         f"Made by `mom config import` from {file}, a configuration of MOM's old daemon. Comments show the old options. "
