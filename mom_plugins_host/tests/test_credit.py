@@ -160,7 +160,7 @@ def test_a_guest_for_which_nothing_is_left_is_reported(on_credit: Bench) -> None
     limiter.look()
     ended = cycle(on_credit)
     assert ended.fields("a")[DELAY] == pytest.approx(1.2)
-    assert [problem.message for problem in ended.problems] == ["its growth was delayed for 1.2 s: the host has 200 MiB available"]
+    assert [problem.message for problem in ended.problems] == ["its growth was delayed by 1.2 s: the host has 200 MiB available"]
 
 
 def test_a_stop_and_a_restore_after_a_crash_lift_limits(on_credit: Bench) -> None:

@@ -156,7 +156,7 @@ def test_what_stood_while_mom_only_observed_is_not_what_stood_before_its_change(
 
 
 def test_what_cannot_be_set_is_said_and_of_a_guest_on_which_nothing_can_is_not(enforcement: Enforcement) -> None:
-    said = "weight is set in the YAML file, and cannot be applied to vm: no controller"
+    said = "weight is set in the YAML file, but cannot be applied to vm: no controller"
     assert decided(enforcement, {"weight": 50}, {"weight": "no controller"}, weight_now=100) == [said]
     assert decided(enforcement, {"weight": 50}, {"*": "it is paused"}, weight_now=100) == []
 

@@ -226,7 +226,7 @@ def test_a_guest_that_works_on_what_was_taken_gets_it_back_at_once_where_the_hos
     works: dict[str, Value] = {"rss": GIB // 2, "host_swap": GIB // 2, "host_major_faults": 5000}
     (decision,) = bench.cycle(PLENTY, {"vm1": works})
     assert decision.value == -GIB // 2
-    assert "mom reads it back" in decision.reason
+    assert "mom reads that memory back" in decision.reason
     short = Bench(["vm1"])
     assert short.cycle(SHORT, {"vm1": works}) == []
 

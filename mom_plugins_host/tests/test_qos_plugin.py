@@ -189,12 +189,12 @@ def test_a_limit_that_cannot_be_set_is_one_problem_for_all_guests(plugin, hyperv
     settings(context, cpu_limit="25%", disk_limits={"vdz": {"total_iops_sec": 9}, "vdb": {"total_iops_sec": 9}})
     assert problems_of(plugin, seen(plugin, hypervisor, cpus=None)) == [
         "cpu_limit needs the number of the host's CPUs (cpu_count), which is unknown",
-        "disk_limits has a disk vdz, which none of these guests has",
+        "disk_limits names the disk vdz, but no guest with this setting has such a disk",
     ]
     settings(context, cpu_shares=2)
     hypervisor.blocked = {SHARES: "no CPU controller"}
     assert problems_of(plugin, seen(plugin, hypervisor)) == [
-        "cpu_shares is set in the YAML file, and cannot be applied to a, b: no CPU controller"
+        "cpu_shares is set in the YAML file, but cannot be applied to a, b: no CPU controller"
     ]
     hypervisor.blocked = {"*": "the guest is paused"}
     assert problems_of(plugin, seen(plugin, hypervisor)) == []

@@ -1,4 +1,4 @@
-"""Settings for single guests. When an operator removes a setting, mom restores the original value."""
+"""Enforcement of settings for single guests. When an operator removes a setting, mom restores the original value."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _FORM: Final = TypeAdapter(set[_Key])
 
 
 class SetValue(NamedTuple):
-    """Value from settings, and the reason. The value is None if unknown in this cycle: then the control stays unchanged."""
+    """Value from settings, and the reason for it. If the value is unknown in this cycle (None), the control stays unchanged."""
 
     value: Value
     reason: str = "set for this guest in the YAML file"
@@ -64,7 +64,7 @@ class _Cycle:
     decisions: dict[tuple[str, str], Decision] = field(default_factory=dict)
     """Keyed by guest id and control."""
     hindered: dict[tuple[str, str], list[Entity]] = field(default_factory=dict)
-    """Guests, keyed by control and by the reason why it cannot be set."""
+    """Guests, keyed by a control and the reason why mom cannot set it."""
 
     def lacks(self, key: _Key) -> bool:
         return key not in self.keys and key._replace(item="") not in self.unknown
@@ -77,10 +77,10 @@ def _blocked(guest: Guest, control: str) -> str:
 class Enforcement:
     """Decisions for values from settings, and for restoring original values.
 
-    Each cycle decides a value unless the present one is unknown. Values that another process has set since, or that another evaluator
-    wants, are not restored. Keys of values to restore are in a state file, until the ledger forgets the guest.
+    In each cycle, mom decides every value whose control has a known present value. mom does not restore a control that another process has
+    set since, or that another evaluator decides. A state file keeps the keys of values to restore, until the ledger forgets the guest.
 
-    :param hindrance: returns why a guest's control cannot be set, or an empty string
+    :param hindrance: function that returns why a guest's control cannot be set, or an empty string
     """
 
     def __init__(self, context: PluginContext, controls: Iterable[ControlSpec], hindrance: Callable[[Guest, str], str] = _blocked) -> None:
@@ -98,15 +98,15 @@ class Enforcement:
         self.problems: Sequence[Problem] = ()
         """One problem for each reason."""
         self._overruled: Set[_Key] = frozenset()
-        """Keys in `_undoing` with other decisions."""
+        """Keys in `_undoing` that another evaluator decides differently."""
 
     def decide(
         self, snapshot: Snapshot, wanted: Mapping[str, Mapping[str, SetValue]], agreed: Mapping[str, Mapping[str, Value]] | None = None
     ) -> Sequence[Decision]:
         """Return the decisions for all guests.
 
-        :param wanted: values of settings, keyed by guest id and control
-        :param agreed: values that policies set as agreed; only restored here
+        :param wanted: values from settings, keyed by guest id and control
+        :param agreed: agreed values that policies set, keyed likewise; this class only restores them
         """
         if self._saved is None:
             self._load()
@@ -160,11 +160,11 @@ class Enforcement:
     def _problem(self, control: str, reason: str, guests: Sequence[Entity]) -> Problem:
         # Few names: a list that changes with each guest would make a new problem and log line each time.
         whom = first_names([guest.name for guest in guests], _NAMED) if len(guests) <= _NAMED else f"{len(guests)} guests"
-        message = f"{control} is set in the YAML file, and cannot be applied to {whom}: {reason}"
+        message = f"{control} is set in the YAML file, but cannot be applied to {whom}: {reason}"
         return Problem(self._source, message, guests[0] if len(guests) == 1 else None, Severity.WARNING, "see mom doctor")
 
     def hear(self, decisions: Iterable[Decision]) -> None:
-        """Note a cycle's decisions, in `mom_review`. Values that another evaluator wants are not restored."""
+        """Record a cycle's decisions, in `mom_review`. mom does not restore a control that another evaluator decides."""
         others = (decision for decision in decisions if decision.source.name != self._source.name)
         theirs = {(decision.entity.id, decision.control): decision.value for decision in others}
         self._overruled = {
@@ -178,7 +178,7 @@ class Enforcement:
         return {(entry.entity.id, entry.incarnation, entry.control): entry for entry in changes if entry.before is not None}
 
     def _undo(self, snapshot: Snapshot, cycle: _Cycle) -> None:
-        # A control that settings now set, and a policy set before, keeps its value.
+        # A control that a policy has set, and that settings set now, keeps its value.
         self._set -= {key for key in self._set - cycle.keys if key._replace(by=_SET) in cycle.keys}
         removed = sorted(filter(cycle.lacks, self._set), reverse=True)
         self._undoing = {}
@@ -217,8 +217,8 @@ def _by_item(spec: ControlSpec) -> bool:
 
 
 def _original_value(spec: ControlSpec, entry: LedgerEntry, now: Value, item: str) -> Value:
-    # Return None if another process has set the present value, or if the item is gone. Where an absent item has a meaning, return the
-    # whole list.
+    # Return None if another process has set the present value, or if the item is gone. If an absent item has a meaning for this control,
+    # return the whole list.
     listed = as_items(now)
     if _by_item(spec):
         original, present = _items_named(spec, entry.before, item), _items_named(spec, now, item)
@@ -243,7 +243,7 @@ def _items_named(spec: ControlSpec, value: Value, name: str) -> list[Mapping[str
 
 
 def _is_in_place(spec: ControlSpec, value: Value, now: Value) -> bool:
-    # In lists, only common entries count.
+    # For lists, compare only entries that both lists contain.
     listed = as_items(now)
     if not spec.key or listed is None:
         return now == value

@@ -1,4 +1,4 @@
-"""Sentences of `mom explain`; imported late, as they need mom-daemon."""
+"""Sentences of `mom explain`. Imported late, because they need mom-daemon."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class GroupExplainer(Explainer):
     controls = groups.CONTROLS
 
     def part(self, about: About) -> ExplanationPart:
-        """Return nothing for a guest without a known group."""
+        """Return the sentences; none for a guest without a known control group."""
         return ExplanationPart([Sentence("group", text, SentencePlace.PRESENT + 1) for text in _group_sentences(about)])
 
 
@@ -47,7 +47,7 @@ def _group_sentences(about: About) -> Iterator[str]:
         yield f"So that guests cannot exhaust the host, it may grow to {format_kib(high)} for now."
     if delay := about.number(DELAY):
         available = about.report.snapshot.host.number("mem_really_available")
-        yield f"Its growth was delayed for {delay:.1f} s{'' if available is None else f': the host had {format_kib(available)} left'}."
+        yield f"Its growth was delayed by {delay:.1f} s{'' if available is None else f': the host had {format_kib(available)} left'}."
 
 
 class NodesExplainer(Explainer):
@@ -56,7 +56,7 @@ class NodesExplainer(Explainer):
     controls = nodes.CONTROLS
 
     def part(self, about: About) -> ExplanationPart:
-        """Return nothing on a host with one node."""
+        """Return the sentences; none on a host with a single node."""
         if about.report.snapshot.host.fields.get("numa_node_count") == 1:
             return ExplanationPart(())
         return ExplanationPart([Sentence("nodes", text, SentencePlace.PRESENT + 2) for text in _node_sentences(about)])
@@ -77,7 +77,7 @@ class LimitsExplainer(Explainer):
     controls = CONTROLS
 
     def part(self, about: About) -> ExplanationPart:
-        """Return nothing for a guest without limits."""
+        """Return the sentences; none for a guest without limits."""
         texts = (*_cpu_sentences(about), *_disk_sentences(about.guest.items(DISKS_NOW) or ()))
         return ExplanationPart([Sentence("limits", text, SentencePlace.PROMISED) for text in texts])
 
@@ -98,14 +98,14 @@ def _disk_sentences(disks: Sequence[Mapping[str, Value]]) -> Iterator[str]:
 
 
 class ColdExplainer(Explainer):
-    """Working set, memory in swap, and why no more is swapped."""
+    """The guest's working set, its memory in swap, and why no more of it goes to swap."""
 
     controls = fields.CONTROLS
     nouns: Mapping[str, str] = MappingProxyType({fields.OFFLOAD: "cold memory to swap at"})
     verbs: Mapping[str, tuple[str, str]] = MappingProxyType({fields.OFFLOAD: ("swapped out faster", "swapped out more slowly")})
 
     def part(self, about: About) -> ExplanationPart:
-        """Return nothing for a guest unknown to the plugin."""
+        """Return the sentences; none for a guest that the plugin does not know."""
         return ExplanationPart([Sentence("cold memory", text, SentencePlace.PRESENT + 2) for text in _cold_sentences(about)])
 
 

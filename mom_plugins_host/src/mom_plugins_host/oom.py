@@ -1,4 +1,4 @@
-"""Plugin `oom`: when the host's kernel must kill a guest, it kills one of a low service class first, whatever its size."""
+"""Plugin `oom`: when the host's kernel must kill a guest, it kills a guest of a low service class first, whatever the guest's size."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ SCORE: Final = "oom_score_adj"
 PRIORITY: Final = "priority"
 
 _HIGHEST: Final = 1000
-"""The kernel kills such a process first. One point counts as much as a thousandth of the host's memory."""
+"""The kernel kills a process with this score first. One point counts as much as a thousandth of the host's memory."""
 
-_DESCRIPTION: Final = "the kernel kills guests with more of it first"
+_DESCRIPTION: Final = "score of the guest's process: if memory runs out, the kernel kills guests with high scores first"
 
 
 def scores(priorities: Mapping[str, float]) -> dict[str, int]:
@@ -47,17 +47,17 @@ def scores(priorities: Mapping[str, float]) -> dict[str, int]:
 
 
 class OomPlugin:
-    """Scores of guests' processes, by the priorities of their service classes. Changes nothing until guests have different ones."""
+    """Controller of guests' scores, by the priorities of their service classes. It changes nothing while all priorities are equal."""
 
     def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
         self._context, self._source = context, Source(context.name)
         self._guests: Mapping[str, Guest] = {}
         self._scores: dict[tuple[str, str], int] = {}
-        """Last known ones by guest id and incarnation: nobody else changes the score of a running QEMU."""
+        """Last known scores, keyed by guest id and incarnation. No other program changes the score of a running QEMU."""
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare the score, and the priority that it follows."""
+        """Declare the score, and the priority from which mom derives it."""
         yield FieldSpec(SCORE, Unit.COUNT, Scope.GUEST, _DESCRIPTION, "/proc/PID/oom_score_adj")
         yield FieldSpec.reads(PRIORITY, Unit.COUNT, Scope.GUEST)
         yield ControlSpec(SCORE, Unit.COUNT, Scope.GUEST, _DESCRIPTION, SCORE, minimum=0, maximum=_HIGHEST)
@@ -77,7 +77,7 @@ class OomPlugin:
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterator[Decision]:
-        """Decide changed scores. A score other than 0 that mom has not set stays."""
+        """Return decisions for scores that must change. A score other than 0 that mom has not set stays."""
         priorities = {name: priority for name, guest in snapshot.guests.items() if (priority := guest.number(PRIORITY)) is not None}
         wanted = scores(priorities)
         ours = {entry.entity.id for entry in self._context.engine_state().changes if entry.control == SCORE} if wanted else ()

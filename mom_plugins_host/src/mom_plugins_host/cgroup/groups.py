@@ -1,6 +1,6 @@
-"""Control group of a guest: its fields, controls and files, and findings about them.
+"""A guest's control group: fields, controls and files, and findings about control groups.
 
-mom uses the group of the whole guest, above libvirt's groups for the emulator and the vCPUs. Protection works only among siblings.
+mom uses the group of the whole guest, above libvirt's groups for the emulator and the vCPUs. Memory protection works only among siblings.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _field(name: str, description: str, source: str) -> FieldSpec:
 
 FIELDS: Final = (
     _field(CURRENT, "host memory that the guest's cgroup holds: guest, QEMU and caches", "memory.current"),
-    _field(ANON, "anonymous memory in cgroup_memory_current; a guest's memory usually is", "memory.stat anon"),
+    _field(ANON, "anonymous memory in cgroup_memory_current; most of a guest's memory is anonymous", "memory.stat anon"),
     _field(FILE, "page cache in cgroup_memory_current", "memory.stat file"),
     _field(SHMEM, "shared memory in cgroup_memory_file, which the kernel can reclaim only to swap", "memory.stat shmem"),
     _field(LOCKED, "unreclaimable part of cgroup_memory_current, such as memory that devices access directly", "memory.stat unevictable"),
@@ -70,7 +70,7 @@ FIELDS: Final = (
     *(_field(name, description, file) for name, (file, description) in KNOBS.items()),
 )
 
-# No bounds: mom refuses an impossible limit, because a limit moved to a bound would not be the intended one.
+# The controls have no bounds: mom refuses an impossible limit, because a bound in its place would not be the intended limit.
 CONTROLS: Final = tuple(
     ControlSpec(name, Unit.KIB, Scope.GUEST, description, name, file=file) for name, (file, description) in KNOBS.items()
 )
@@ -80,14 +80,14 @@ _STAT: Final = {ANON: "anon", FILE: "file", SHMEM: "shmem", LOCKED: "unevictable
 
 
 class GuestGroup(NamedTuple):
-    """Folder of a group, and its QEMU's process id (0: unknown)."""
+    """Folder of a guest's control group, and PID of the guest's QEMU (0: unknown)."""
 
     folder: str
     pid: int
 
 
 def group_of(guest: Guest, hierarchies: Hierarchies) -> GuestGroup | None:
-    """Return the group (cgroups v2) in the property `cgroups`, or None."""
+    """Return the guest's control group (v2), from its property `cgroups`; None if unknown."""
     paths = guest.properties.get("cgroups")
     path = paths.get(Hierarchies.UNIFIED) if isinstance(paths, Mapping) else None
     folder = hierarchies.folder(Hierarchies.UNIFIED, path) if isinstance(path, str) else None
@@ -95,7 +95,7 @@ def group_of(guest: Guest, hierarchies: Hierarchies) -> GuestGroup | None:
 
 
 def group_fields(folder: str) -> dict[str, Value]:
-    """Return a group's memory and controls; unknown values are missing."""
+    """Return a control group's memory and limits in KiB, keyed by field. Unknown values are missing."""
     stat = dict(line.split(" ", 1) for line in _text(folder, "memory.stat").splitlines() if " " in line)
     sizes = {name: _kib(stat.get(word, "")) for name, word in _STAT.items()}
     sizes |= {name: _kib(_text(folder, file)) for name, file in ((CURRENT, "memory.current"), (SWAP, "memory.swap.current"))}
@@ -104,13 +104,13 @@ def group_fields(folder: str) -> dict[str, Value]:
 
 
 def limit_of(control: str, folder: str) -> int | None:
-    """Return a control's value in KiB; None if it is unknown."""
+    """Return a control's value in KiB (`NO_LIMIT` for max); None if unknown."""
     text = _text(folder, KNOBS[control][0])
     return NO_LIMIT if text == "max" else _kib(text)
 
 
 def limit_write(control: str, kib: int, group: GuestGroup) -> GroupWrite:
-    """Return the write that sets a control."""
+    """Return the write to the group's file that sets a control. `kib` may be `NO_LIMIT`."""
     return GroupWrite(f"{group.folder}/{KNOBS[control][0]}", "max" if kib == NO_LIMIT else str(kib << 10), group.pid)
 
 
@@ -142,7 +142,7 @@ _NO_GROUP_CURE = "run the guests under qemu:///system, with the controller memor
 
 
 def findings(hierarchies: Hierarchies, hypervisor: Hypervisor | None, *, observes: bool) -> Iterable[Finding]:
-    """Yield mounts, guests with their own groups, and unwritable controls."""
+    """Yield findings about mounts, guests without control groups of their own, and unwritable controls."""
     hierarchies.refresh()
     yield _about_mounts(hierarchies)
     guests = yield from listed_guests(hypervisor, SUBJECT)
@@ -183,7 +183,7 @@ def _about_guests(guests: Sequence[Guest], folders: Mapping[str, str], *, observ
 
 
 def _about_protection(hierarchies: Hierarchies, guests: Sequence[Guest]) -> Iterable[Finding]:
-    # A parent group without protection cancels that of its guests.
+    # A parent group without protection cancels the protection of the guests in it.
     paths = [groups.get(Hierarchies.UNIFIED) for guest in guests if isinstance(groups := guest.properties.get("cgroups"), Mapping)]
     parents = dict.fromkeys(path.rpartition("/")[0] for path in paths if isinstance(path, str) and path.count("/") > 1)
     for parent in parents:
@@ -192,4 +192,4 @@ def _about_protection(hierarchies: Hierarchies, guests: Sequence[Guest]) -> Iter
             message = f"memory.low of {printable(parent)} is 0: memory.low and memory.min of guests in it have no effect"
             unit = parent.rpartition("/")[2]
             slice_cure = f"systemctl set-property {unit} MemoryLow=… (as much as its guests together)"
-            yield Finding(Severity.WARNING, SUBJECT, message, slice_cure if unit.endswith(".slice") else "set it too")
+            yield Finding(Severity.WARNING, SUBJECT, message, slice_cure if unit.endswith(".slice") else "set this memory.low too")

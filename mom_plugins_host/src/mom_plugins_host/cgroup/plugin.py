@@ -58,10 +58,10 @@ _Limit = Annotated[Size, Field(ge=0, le=1 << 60)] | Literal["max"]
 
 
 class GroupLimits(StrictModel):
-    """Values of a guest's control group. Unset ones stay unchanged."""
+    """Values of a guest's control group. Unset values stay unchanged."""
 
     memory_high: _Limit | None = None
-    """Above this, the kernel reclaims memory of the guest and slows it down. Never below the guest's need."""
+    """Above this, the kernel reclaims memory of the guest and slows it down. mom does not go below the guest's need."""
     memory_low: _Limit | None = None
     """Below this, the kernel reclaims memory of the guest only if no other group has any to reclaim."""
     memory_min: _Limit | None = None
@@ -76,11 +76,11 @@ class CgroupSettings(PluginSettings):
     protect: bool = False
     """Protect guaranteed memory from reclaim: sets memory.low to the guarantee."""
     credit: bool = False
-    """While guests could exhaust the host together, limit how fast they grow, so that they cannot."""
+    """Limit how fast guests grow while they could together exhaust the host's memory, so that they cannot."""
     overhead: Size = 64 << 20
     """Memory of QEMU itself, in addition to the guest's need or guarantee."""
     stale_after: Duration | None = None
-    """mom does not lower the limit of a guest with older statistics. Unset: three cycles, at least 10 s."""
+    """mom does not lower the limit of a guest whose statistics are older than this. Unset: three cycles, at least 10 s."""
 
 
 class CgroupGuestSettings(mom_core.GuestSettings):
@@ -91,10 +91,10 @@ class CgroupGuestSettings(mom_core.GuestSettings):
 
 
 _AT_ONCE: Final = 32
-"""Files in one batch. Batches grow while one takes less than `_SOON`."""
+"""Most files in one batch of writes. Batches grow while a batch takes less than `_SOON`."""
 
 _SOON: Final = 0.02
-"""Seconds. Newer kernels take 32 limits in 5 ms. Older ones reclaim during the write, up to 0.1 s for each."""
+"""Seconds. Newer kernels accept 32 limits in 5 ms. Older kernels reclaim memory during each write, for up to 0.1 s."""
 
 _NO_GROUP: Final = "the guest has no control group (v2) of its own with the memory controller"
 
@@ -119,17 +119,17 @@ class CgroupPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare memory, swap, limits and protection of groups."""
+        """Declare the memory, swap, limits and protection of control groups."""
         return (*cgroup.FIELDS, *cgroup.CONTROLS, *growth.DECLARED)
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Lift limits of growth."""
+        """Lift the limits of guests' growth."""
         self._credit.stop()
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return memory and limits of all guests' groups."""
+        """Return the memory and limits of all guests' control groups."""
         self._hierarchies.keep_fresh()
         own_groups = {guest.id: cgroup.group_of(guest, self._hierarchies) for guest in guests}
         self._groups = {identity: group for identity, group in own_groups.items() if group is not None}
@@ -157,7 +157,7 @@ class CgroupPlugin:
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """Decide configured values in every cycle."""
+        """Return decisions for configured values, in every cycle."""
         # systemd resets the values when it reloads units.
         values = {guest.id: self._values_for(guest) for guest in snapshot.guests.values()}
         yield from self._enforcement.decide(snapshot, values)
@@ -189,8 +189,8 @@ class CgroupPlugin:
         yield from reviewed(snapshot, [decision for decision in decisions if all(decision is not item.before for item in refused)], host)
 
     def _swap_limits_of(self, guest: Guest) -> Sequence[GroupLimit]:
-        # Return the tightest swap limit, the tightest above that, and so on. Limits between them leave more room, as fewer guests share
-        # them.
+        # Return the tightest swap limit on the way up, then the tightest above that group, and so on. Other limits leave more room,
+        # because fewer guests share them.
         group, top = self._groups.get(guest.id), self._hierarchies.top(Hierarchies.UNIFIED)
         limits: list[GroupLimit] = []
         folder = "" if group is None or top is None else group.folder
@@ -220,7 +220,7 @@ class CgroupPlugin:
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Write the values. New `memory.high` values take at most half of the deadline."""
+        """Write the values. Stop writing new values of `memory.high` after half of the deadline."""
         began, count = time.monotonic(), 1
         until = began + self._settings.deadline / 2
         groups = self._groups_of(hypervisor, {change.entity.id for change in changes})
@@ -271,7 +271,7 @@ class CgroupPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Report control groups, and unwritable ones."""
+        """Report how control groups are mounted, guests without groups, and limits that mom cannot write."""
         return cgroup.findings(self._hierarchies, hypervisor, observes=self._context.observes)
 
 

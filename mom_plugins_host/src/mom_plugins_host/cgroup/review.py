@@ -1,4 +1,4 @@
-"""Review of decisions on control groups. Pure."""
+"""Review of decisions on control groups, in pure functions."""
 
 from __future__ import annotations
 
@@ -14,18 +14,22 @@ from mom_plugins_host.cgroup.groups import NO_LIMIT
 _STEP_SHARE: Final = 0.05
 _LEAST_STEP_KIB: Final = 16 << 10
 _MOST_STEP_KIB: Final = 256 << 10
-"""A limit below a guest's memory falls by 5 % per cycle, 16 to 256 MiB, so that pressure reveals a wrong limit before the next step. A
-usual disk swaps one step in a quarter of a second."""
+"""In one cycle, mom lowers a limit at most this far below the guest's memory: 5 % of it, or 16 MiB if that is more, but 256 MiB at most.
+Pressure then reveals a wrong limit before the next step. A usual disk swaps out one step in a quarter of a second."""
 
 _STALL_PERCENT: Final = 0.1
-"""A guest that waits longer for memory gets no lower limit; Meta's senpai keeps containers below this percentage."""
+"""mom lowers no limit of a guest that waits for memory for this share of time. Meta's senpai keeps containers below this share."""
 
 _PROTECTED_SHARE: Final = 0.8
-"""Of the host's memory. The kernel needs the rest to avoid OOM kills."""
+"""Largest share of the host's memory that memory.min of all guests together may protect. The kernel needs the rest to avoid OOM kills."""
 
 
 class GroupNeed(NamedTuple):
-    """KiB that the group must be able to hold. `kib` is None if unknown, with the reason."""
+    """Memory that a guest's control group must be able to hold, in KiB.
+
+    :param kib: the whole need; None if unknown, for the reason `why_not`
+    :param promised: part of the need that is guaranteed, including QEMU's own memory; 0 without a guarantee
+    """
 
     kib: int | None
     promised: int
@@ -33,10 +37,10 @@ class GroupNeed(NamedTuple):
 
 
 def need_of(guest: Guest, guaranteed_kib: float | None, overhead_kib: int, stale_after: float) -> GroupNeed:
-    """Return a guest's balloon size less its usable memory, plus QEMU's overhead.
+    """Return a guest's need: balloon size less usable memory, or the guarantee if that is more, plus QEMU's overhead.
 
-    :param guaranteed_kib: None: unknown or not promised
-    :param stale_after: age in seconds from which statistics do not count
+    :param guaranteed_kib: None if unknown or not promised
+    :param stale_after: age in seconds above which statistics do not count
     """
     promised = max(0, int(guaranteed_kib or 0))
     if promised:
@@ -51,7 +55,10 @@ def need_of(guest: Guest, guaranteed_kib: float | None, overhead_kib: int, stale
 
 @dataclass(frozen=True, slots=True)
 class HostBounds:
-    """Host figures in KiB (None: unknown). `swap_taken`: swap per group that earlier decisions of this cycle use."""
+    """The host's memory and free swap in KiB (None: unknown), and functions that return a guest's need and swap limits.
+
+    :param swap_taken: KiB of swap that earlier decisions of this cycle use, keyed by the folder of the limiting group
+    """
 
     total_kib: int | None
     swap_free_kib: int | None
@@ -69,7 +76,7 @@ def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], host: HostBounds
         if decision.control == cgroup.SWAP_MAX and isinstance(decision.value, int) and decision.value >= 0
     }
     highs: dict[str, int] = {}
-    swap_free = host.swap_free_kib  # `host` is reduced below by the swap of guests whose limits fall
+    swap_free = host.swap_free_kib  # below, swap for guests whose limits fall is subtracted from `host`
     for decision in sorted(decisions, key=lambda decision: decision.control == cgroup.SWAP_MAX):  # swap.max depends on memory.high
         guest, limit = snapshot.guests.get(decision.entity.id), decision.value
         if guest is None or decision.control not in cgroup.KNOBS:
@@ -98,7 +105,7 @@ def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], host: HostBounds
 
 
 def _high(guest: Guest, limit: int, host: HostBounds, swap_max: int | None) -> tuple[int, str, str]:
-    """Return the limit for now, the reason to refuse, and the reason to change.
+    """Return the limit for this cycle, why it is refused, and why it differs from the decision. A reason may be empty.
 
     :param swap_max: swap limit in KiB from another decision of this cycle
     """
@@ -189,8 +196,8 @@ def _less_swap(host: HostBounds, guest: Guest, kib: int) -> HostBounds:
 
 
 def _to_swap(guest: Guest, limit: int, value: int) -> int:
-    """Return the KiB to swap until the guest fits the decided `limit`."""
-    # `value` is this cycle's limit on the way.
+    """Return the KiB that must be swapped out until the guest fits the decided `limit`."""
+    # `value` is the limit of this cycle, on the way to `limit`.
     current = guest.number(cgroup.CURRENT)
     if limit == NO_LIMIT or current is None or value >= current:
         return 0
@@ -217,7 +224,7 @@ class _Protected:
         return int(max(sizes)) if sizes else None
 
     def too_much(self, guest: Guest, limit: int, host: HostBounds) -> str:
-        # The reason is empty if memory.min may be so high.
+        # Return why memory.min must not be so high, or an empty string.
         now, protects = self._kib.get(guest.id, 0), self._of(guest, limit)
         if protects is None:
             return "the guest's maximum memory is unknown"

@@ -1,1 +1,1 @@
-"""Growth on credit: guests together cannot grow beyond what the host has left."""
+"""Growth on credit: limits that keep guests from growing together beyond the memory that the host has left."""

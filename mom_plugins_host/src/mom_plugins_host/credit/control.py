@@ -1,4 +1,4 @@
-"""The part of the plugin `cgroup` that lets guests grow on credit: its fields, control, problems and decisions."""
+"""The part of the plugin `cgroup` that lets guests grow on credit: fields, control, problems and decisions."""
 
 from __future__ import annotations
 
@@ -46,29 +46,33 @@ DECLARED: Final = (
     FieldSpec.reads("priority", Unit.COUNT, Scope.GUEST),
     ControlSpec(CREDIT, Unit.FLAG, Scope.GUEST, "1: limit how fast the guest grows while guests could exhaust the host", CREDIT),
     GuestColumn(
-        "held back", (DELAY,), Unit.SECONDS, "time in the last cycle in which it could not grow, because the host had nothing left", 29, 2,
+        "held back", (DELAY,), Unit.SECONDS, "time in the last cycle in which it could not grow because the host had no memory left", 29, 2,
         "mom_guest_held_back_seconds", mark_from=0.1,
     ),
 )  # fmt: skip
 
 _HIGH_SHARE: Final = 0.1
 _RESERVE_SHARE: Final = 0.02
-"""Of the host's memory: high and low watermark of a host without the plugin balloon. The lower one is the balloon plugin's, too."""
+"""High and low watermark, as shares of the host's memory, without the balloon plugin. The low watermark is the same as in that plugin."""
 
 _PODS: Final = "/kubepods"
-"""Part of the paths of pods' groups. Their limits are kubelet's."""
+"""Part of the path of a pod's control group. The kubelet sets the limits of pods."""
 
 _TOLD_SECONDS: Final = 0.5
-"""Shorter delays in a cycle are usual while limits follow growth."""
+"""Shortest delay in a cycle that mom reports. Shorter delays are usual while limits follow growth."""
 
 
 def can_limit(group: GuestGroup | None, fields: Mapping[str, Value]) -> bool:
-    """Return whether mom may limit a guest with this group (None: simulated) and these fields."""
+    """Return whether mom may limit the growth of a guest.
+
+    :param group: control group; None for a simulated guest
+    :param fields: fields of the group
+    """
     return MEMORY_HIGH in fields and (group is None or _PODS not in group.folder)
 
 
 class GrowthCredit:
-    """Growth on credit of all guests.
+    """Growth on credit, for all guests.
 
     :param is_wanted: the setting `credit`
     """
@@ -77,7 +81,7 @@ class GrowthCredit:
         self._context, self._source, self._is_wanted = context, Source(context.name), is_wanted
         self.limiter = GrowthLimiter(groups, context.monotonic)
         self._incarnations: Mapping[str, str] | None = None
-        """Of guests in the last cycle; None before the first."""
+        """Incarnations of the guests in the last cycle, keyed by guest id; None before the first cycle."""
         self._on_credit: set[str] = set()
         """Ids of guests whose control is 1."""
 
@@ -89,8 +93,8 @@ class GrowthCredit:
     # --- each cycle ---------------------------------------------------------------------------------------------------------------
 
     def add_fields(self, hypervisor: Hypervisor, guests: Iterable[Guest], fields: Mapping[str, dict[str, Value]]) -> None:
-        """Add to the fields of guests whose limit is known."""
-        # The first cycle starts to look between cycles.
+        """Add the fields of growth on credit to `fields`, for guests whose limit is known."""
+        # In the first cycle, mom begins to look at guests between cycles.
         if isinstance(hypervisor, GrowthControl):
             self.limiter.control = hypervisor
         if self._is_wanted and self._context.serves and self._incarnations is None:
@@ -100,7 +104,7 @@ class GrowthCredit:
         self._on_credit = {name for name in self._on_credit if name in before and before[name] == self._incarnations.get(name)}
         if not self._is_wanted and not self._on_credit:
             return
-        # A limit of a mom before this one is lifted before the guest is on credit again.
+        # If an earlier mom set a limit, mom lifts it before the guest is on credit again.
         ours = {(entry.entity.id, entry.incarnation) for entry in self._context.engine_state().changes if entry.control == CREDIT}
         delays = self.limiter.delays()
         for name, own in fields.items():
@@ -116,9 +120,9 @@ class GrowthCredit:
                 yield Decision(guest.entity, CREDIT, 1, "the setting `credit`", self._source)
 
     def update(self, snapshot: Snapshot, promised: Callable[[Guest], int], overhead_kib: int) -> None:
-        """Limit by this cycle's figures from now on.
+        """Pass this cycle's figures to the limiter.
 
-        :param promised: returns KiB, QEMU's own memory included
+        :param promised: function that returns the memory promised to a guest in KiB, including QEMU's own memory
         :param overhead_kib: QEMU's own memory
         """
         host = snapshot.host
@@ -137,19 +141,19 @@ class GrowthCredit:
         self.limiter.update(borrowers, high, low or 0.0, unlimited)
 
     def refused(self, decisions: Iterable[Decision]) -> Iterator[Revision]:
-        """Refuse other limits of guests on credit."""
+        """Refuse decisions on `memory.high` of guests on credit."""
         for decision in decisions:
             if decision.control == MEMORY_HIGH and decision.entity.id in self._on_credit:
                 yield Revision(decision, None, f"the guest grows on credit: set {CREDIT} to 0 first")
 
     def problems(self, snapshot: Snapshot) -> Iterator[Problem]:
-        """Yield guests whose growth was delayed, and guests that cannot be limited."""
+        """Yield problems: guests whose growth was delayed, and guests that mom cannot limit."""
         available = snapshot.host.number("mem_really_available")
         left = "" if available is None else f": the host has {format_kib(available)} available"
         for guest in snapshot.guests.values():
             if (delay := guest.number(DELAY)) is not None and delay >= _TOLD_SECONDS:
                 hint = "move guests away, or add memory to the host"
-                yield Problem(self._source, f"its growth was delayed for {delay:.1f} s{left}", guest.entity, Severity.WARNING, hint)
+                yield Problem(self._source, f"its growth was delayed by {delay:.1f} s{left}", guest.entity, Severity.WARNING, hint)
         without = [guest.name for guest in snapshot.guests.values() if self._is_wanted and guest.fields.get(CREDIT) is None]
         if without:
             message = f"mom cannot limit the growth of {first_names(without)}"
@@ -159,7 +163,7 @@ class GrowthCredit:
     # --- control -------------------------------------------------------------------------------------------------------------------
 
     def read(self, name: str, high: int | None) -> int | NotSupported:
-        """Return whether a guest is on credit. `high` is the limit of its group."""
+        """Return 1 if a guest is on credit, else 0. `high` is the limit of the guest's group."""
         # Before the first cycle, a limit means that an earlier mom put the guest on credit.
         if high is None and isinstance(self.limiter.control, KernelGroups):
             return NotSupported("its control group has no memory.high")
@@ -167,7 +171,7 @@ class GrowthCredit:
 
     def write(self, changes: Iterable[Change]) -> Mapping[Target, HypervisorError]:
         """Put guests on credit, or take them off it."""
-        # Both begin without a limit.
+        # In both cases, the guest begins without a limit.
         targets = {change.entity.id: change.target for change in changes}
         failures = self.limiter.lift(targets)
         self._on_credit -= targets.keys() - failures.keys()

@@ -22,56 +22,57 @@ _HIGH: Final = re.compile(rb"^high ([0-9]{1,19})$", re.MULTILINE)
 
 _SHORTEST_SECONDS: Final = 0.01
 _PAUSE_FACTOR: Final = 9.0
-"""Of a look's CPU time: looks take at most a tenth of a CPU. A guest for which nothing is left reaches its limit again and again."""
+"""Shortest pause after a look, and the pause as a multiple of the look's CPU time, so that looks take at most a tenth of a CPU. A guest for
+which no memory is left reaches its limit again and again."""
 
 _SWAP_SHARE: Final = 0.01
-"""Of the host's memory: less free swap does not count."""
+"""Share of the host's memory. Less free swap counts as none."""
 
 _FAILED_SECONDS: Final = 1.0
 _JOIN_SECONDS: Final = 0.2
-"""Of the 0.4 s that a plugin has to end."""
+"""Longest wait for the thread to end. A plugin has 0.4 s to stop."""
 
 
 class KernelGroups:
     """`GrowthControl` of real guests.
 
-    :param root: holds /proc
-    :param write: writes files of control groups, and returns their errors in order
+    :param root: folder that contains /proc
+    :param write: function that writes files of control groups, and returns an error or None for each, in order
     """
 
     def __init__(self, root: Path, write: Callable[[Sequence[GroupWrite]], Sequence[HypervisorError | None]], log: logging.Logger) -> None:
         self._root, self._write, self._log = root, write, log
         self.groups: Mapping[str, GuestGroup] = {}
-        """By guest id; set in each cycle."""
+        """Control groups keyed by guest id. The plugin sets them in each cycle."""
         self._files: dict[str, int] = {}
-        """Open `memory.events` of limited guests: `poll` returns those that have changed since they were read."""
+        """Open files `memory.events` of limited guests: `poll` returns the files that have changed since mom read them."""
         self._thread: threading.Thread | None = None
         self._events: select.epoll
         self._end: int
 
     def available_kib(self) -> int | None:
-        """Return the host's available memory."""
+        """Return the host's available memory in KiB; None if unknown."""
         return read_meminfo(self._root).get("MemAvailable")
 
     def slips(self) -> bool:
-        """Return whether guests grow beyond their limits: without free swap, the kernel cannot reclaim their memory."""
+        """Return whether guests can grow beyond their limits: without free swap, the kernel cannot reclaim their memory."""
         memory = read_meminfo(self._root)
         return memory.get("SwapFree", 0) < _SWAP_SHARE * memory.get("MemTotal", 0)
 
     def held_kib(self, guests: Collection[str]) -> dict[str, int]:
-        """Return memory that guests' groups hold."""
+        """Return the KiB that guests' control groups hold, keyed by guest id. Unknown values are missing."""
         groups = self.groups
         sizes = {name: kib_in(f"{groups[name].folder}/memory.current") for name in guests if name in groups}
         return {name: kib for name, kib in sizes.items() if kib is not None}
 
     def slowed(self, guests: Collection[str]) -> dict[str, int]:
-        """Return the kernel's counts of charges above the limits."""
+        """Return the kernel's counts of allocations above the limits, keyed by guest id."""
         groups = self.groups
         counts = {name: _HIGH.search(read_kernel_file(f"{groups[name].folder}/memory.events")) for name in guests if name in groups}
         return {name: int(count[1]) for name, count in counts.items() if count is not None}
 
     def limit_growth(self, limits: Mapping[str, int | None]) -> dict[str, HypervisorError]:
-        """Write the limits in this order. Return the failures."""
+        """Write limits in KiB, keyed by guest id, in the given order; None removes a limit. Return the errors, keyed by guest id."""
         groups = self.groups
         writes = {
             name: limit_write(MEMORY_HIGH, NO_LIMIT if kib is None else kib, groups[name]) for name, kib in limits.items() if name in groups
@@ -84,7 +85,7 @@ class KernelGroups:
         return failures
 
     def watch_growth(self, look: Callable[[], float] | None) -> None:
-        """Call `look` in a thread of its own. None ends the thread."""
+        """Call `look` again and again in a thread of its own. None ends the thread."""
         if self._thread is not None:
             os.eventfd_write(self._end, 1)
             self._thread.join(_JOIN_SECONDS)
@@ -114,7 +115,7 @@ class KernelGroups:
                     os.pread(file, _EVENT_BYTES, 0)
 
     def _follow(self, name: str, folder: str) -> None:
-        # An empty folder ends the watch.
+        # An empty folder ends the watch of this guest.
         if bool(folder) == (name in self._files):
             return
         if folder and self._thread is not None:

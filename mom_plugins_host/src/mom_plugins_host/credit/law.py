@@ -1,4 +1,4 @@
-"""How far each guest may grow. Pure."""
+"""How far each guest may grow: pure functions."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ from dataclasses import dataclass
 from typing import Final
 
 LEAST_KIB: Final = 16 << 10
-"""Growth that every guest is expected to want, so that a guest at rest can start a program. An idle Linux guest grows less in a second."""
+"""Growth that mom expects of every guest, so that a guest at rest can start a program. An idle Linux guest grows less in a second."""
 
 ORDINARY_PRIORITY: Final = 50.0
-"""Of a guest without a service class."""
+"""Priority of a guest without a service class."""
 
 _PRIORITY_BASE: Final = 10.0
-"""Added to priorities of 0 to 100: the highest priority gets eleven times the allowance of the lowest, and nobody gets none."""
+"""Added to priorities of 0 to 100: the highest priority gets eleven times the allowance of the lowest, and every guest gets some."""
 
 _SLIP: Final = 0.0125
-"""Share of its limit by which a group grows beyond it unhindered: the kernel leaves out delays of less than 10 ms."""
+"""Share of the limit by which a group grows beyond the limit unhindered: the kernel leaves out delays of less than 10 ms."""
 
 _SLIP_KIB: Final = 24.0
-"""Then it slows down. For 256 KiB at `x` times its limit too much, the kernel delays a thread by 64 s * x^2. So x^3 grows by 12 KiB / limit
-each second. Limits leave room for two seconds, in which mom may be late."""
+"""Beyond that, growth slows down. When the excess is `x` times the limit, the kernel delays a thread by 64 s * x^2 for each 256 KiB. So x^3
+grows by 12 KiB / limit each second. Limits leave room for two seconds, because mom may be late."""
 
 _STOP: Final = 0.2
-"""The same where the kernel delays a group for as long as it can: 2 s for each 64 pages, from 18 % above the limit on."""
+"""Largest such share. From 18 % above the limit on, the kernel delays a group for as long as it can: 2 s for each 64 pages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Borrower:
     """Guest that grows on credit. KiB and seconds.
 
-    :param held: memory that its control group holds
-    :param promised: memory that it may always hold, including QEMU's own; 0: no promise
-    :param most: memory that it can hold, including QEMU's own
-    :param priority: 0 to 100, of its service class
-    :param held_before: memory that it held in the last cycle
-    :param burst: growth that it was seen to make at once
-    :param limit: present one; None: no limit
-    :param slowed: how often the limit has slowed it down
-    :param waits: whether it wants more than its limit
-    :param delay: time in which it has waited since the last cycle
+    :param held: memory that the guest's control group holds
+    :param promised: memory that the guest may always hold, including QEMU's own memory; 0: no promise
+    :param most: most memory that the guest can hold, including QEMU's own memory
+    :param priority: priority of the guest's service class, 0 to 100
+    :param held_before: memory that the guest held in the last cycle
+    :param burst: growth to expect within a cycle, from earlier growth
+    :param limit: present limit; None: no limit
+    :param slowed: how often the limit has slowed the guest down
+    :param waits: whether the guest wants more memory than its limit
+    :param delay: time for which the guest has waited since the last cycle
     """
 
     held: int
@@ -56,25 +56,25 @@ class Borrower:
 
     @property
     def owed(self) -> int:
-        """Memory that it lacks of its promise."""
+        """Promised memory that the guest does not hold yet."""
         return max(0, self.promised - self.held)
 
     @property
     def weight(self) -> float:
-        """Share of the allowances, relative to other guests."""
+        """Weight of the guest when mom divides the allowances among guests."""
         return max(self.burst, LEAST_KIB) * (_PRIORITY_BASE + self.priority)
 
 
 def credit(available: float, reserve: float, guests: Mapping[str, Borrower], *, slips: bool = False) -> dict[str, int]:
-    """Return the limit of each guest in KiB: memory that it holds, and its allowance.
+    """Return the limit of each guest in KiB: the memory that the guest holds, plus its allowance.
 
     Promises come first, then likely growth. Together, the allowances do not exceed `available - reserve`, unless more is promised. More
-    available memory lowers no limit. What a guest holds beyond its limit is no reason to raise it.
+    available memory lowers no limit. Memory that a guest holds beyond its limit does not raise the limit.
 
     :param available: the host's available memory in KiB
-    :param reserve: KiB of it for the host itself
-    :param slips: guests grow beyond their limits, because the kernel can reclaim nothing of them and only delays them. Limits are lower
-        then: a little at first, and more below twice the reserve. At the reserve, the kernel's delays are the longest
+    :param reserve: part of the available memory that is for the host itself, in KiB
+    :param slips: guests can grow beyond their limits, because the kernel cannot reclaim their memory and only delays them. Limits are
+        then lower: a little at first, and more when less than twice the reserve is available. At the reserve, delays are the longest
     """
     owed = sum(guest.owed for guest in guests.values())
     shared = max(0.0, available - reserve - owed)

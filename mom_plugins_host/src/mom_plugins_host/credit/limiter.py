@@ -1,4 +1,4 @@
-"""Keeps guests' limits up to date: a guest that reaches its limit gets the next part of what the host has left."""
+"""Keeps guests' limits up to date: a guest that reaches its limit gets the next part of the memory that the host has left."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from mom_plugins_host.capabilities import GrowthControl
 from mom_plugins_host.credit.law import LEAST_KIB, Borrower, credit
 
 LOOK_SECONDS: Final = 0.1
-"""Between two looks while the host is short. A guest that reaches its limit causes one at once."""
+"""Time between two looks while the host is short of memory. A guest that reaches its limit causes a look immediately."""
 
 REST_SECONDS: Final = 1.0
-"""Between two looks while the host has plenty."""
+"""Time between two looks while the host has plenty of memory."""
 
 LIFT_SHARE: Final = 0.1
-"""Of the high watermark. mom lifts the limits this far above the level at which it sets them: available memory always varies."""
+"""Share of the high watermark. mom lifts limits only when available memory is this far above the level at which mom sets them, because
+available memory always varies."""
 
 SLACK_SHARE: Final = 0.125
-"""A limit may be this share of its allowance off before mom writes it again. The law shares out less by as much."""
+"""mom rewrites a limit only if it is wrong by more than this share of the allowance. The law hands out that much less memory."""
 
 SLACK_KIB: Final = 1 << 10
-"""The kernel counts a group's memory in batches of 256 KiB for each CPU."""
+"""Smallest difference that matters. The kernel counts a group's memory in batches of 256 KiB for each CPU."""
 
 FADES: Final = 0.9
-"""Per cycle: after half a minute of cycles of 5 s, half of a burst counts."""
+"""Factor for a burst per cycle: after half a minute of cycles of 5 s, half of the burst counts."""
 
 
 @dataclass(eq=False)
 class GrowthLimiter:
     """Limits of all guests on credit. Thread-safe.
 
-    Guests have limits as soon as they could use up what the host has left, however long that takes: a late look delays guests, but they
-    cannot exhaust the host in the meantime.
+    Guests have limits as soon as they could together use up the host's remaining memory, however long that would take. If a look is late,
+    guests may be delayed, but they cannot exhaust the host.
     """
 
     control: GrowthControl
@@ -53,9 +54,9 @@ class GrowthLimiter:
         """Use a cycle's figures from the next look on.
 
         :param guests: sizes, promise and priority of each guest on credit. Other guests lose their limits
-        :param high: KiB; with less available memory, the host is short, and guests have limits. None: unknown
+        :param high: watermark in KiB: with less available memory, the host is short, and guests have limits; None: unknown
         :param reserve: KiB for the host itself
-        :param unlimited: guests without a limit in this cycle: systemd resets limits when it reloads units
+        :param unlimited: guests whose groups have no limit in this cycle, because systemd resets limits when it reloads units
         """
         with self._lock:
             self._high, self._reserve = high, reserve
@@ -64,7 +65,7 @@ class GrowthLimiter:
             for name, now in guests.items():
                 before = seen.get(name, now)
                 burst = max(before.burst * FADES, float(now.held - (before.held_before or now.held)))
-                # The next look sets or lifts a limit of 0; it may be newer than this cycle.
+                # With 0, the next look sets or lifts the limit. The limit may have been set after this cycle's reading.
                 limit = 0 if before.limit is not None and name in unlimited else before.limit
                 self._guests[name] = replace(now, held_before=now.held, burst=burst, limit=limit, slowed=before.slowed, waits=before.waits)
 
@@ -79,17 +80,17 @@ class GrowthLimiter:
             return {name: guest.delay for name, guest in self._guests.items()}
 
     def lift(self, names: Collection[str] | None = None) -> Mapping[str, HypervisorError]:
-        """Lift these guests' limits; None: all present limits. Return the failures."""
+        """Lift these guests' limits; None: all present limits. Return the errors, keyed by guest id."""
         with self._lock:
             return self._set(dict.fromkeys(self.limits() if names is None else names))
 
     def look(self) -> float:
-        """Set limits by what the host has left. Return the seconds until the next look."""
+        """Set limits according to the memory that the host has left. Return the seconds until the next look."""
         with self._lock:
             now = self.monotonic()
             passed, self._looked_at = now - self._looked_at, now
             self._note_growth()
-            available = self.control.available_kib()  # after what guests hold: growth in between must not be given out once more
+            available = self.control.available_kib()  # read after the guests' memory, so that growth in between is not handed out twice
             if available is None or self._high is None or available >= self._needed(self._high):
                 self._is_on = bool(self.lift())
                 return REST_SECONDS
@@ -97,7 +98,7 @@ class GrowthLimiter:
             reserve = self._reserve + SLACK_SHARE * max(0.0, available - self._reserve)
             limits = credit(available, reserve, self._guests, slips=self.control.slips())
             changed = [name for name, limit in limits.items() if _is_off(self._guests[name], limit)]
-            # Lowered limits come first: what they free is what the others get.
+            # Lowered limits come first: other guests get the memory that they free.
             changed.sort(key=lambda name: limits[name] - (self._guests[name].limit or math.inf))
             self._set({name: limits[name] for name in changed})
             for name, guest in self._guests.items():
@@ -107,7 +108,7 @@ class GrowthLimiter:
             return LOOK_SECONDS if available < self._high else REST_SECONDS
 
     def _needed(self, high: float) -> float:
-        """Return the available memory with which no limits are needed."""
+        """Return the available memory from which on no limits are needed."""
         can_grow = sum(max(0.0, guest.most - guest.held) for guest in self._guests.values())
         return max(high, self._reserve + can_grow) + LIFT_SHARE * high * self._is_on
 
@@ -119,7 +120,7 @@ class GrowthLimiter:
         for name, count in self.control.slowed([name for name, guest in self._guests.items() if _is_used_up(guest)]).items():
             guest = self._guests[name]
             if count != guest.slowed:
-                # It wants more than it was given, but no more than the host keeps for bursts.
+                # The guest wants more than its allowance. Expect at most the memory that the host keeps for bursts.
                 burst = max(guest.burst, min(2 * max(guest.burst, LEAST_KIB), self._high or 0.0))
                 self._guests[name] = replace(guest, slowed=count, waits=True, burst=burst)
 

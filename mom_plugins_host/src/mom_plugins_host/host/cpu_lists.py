@@ -1,6 +1,6 @@
-"""Free memory in the kernel's per-CPU page lists, and how to get it back.
+"""Free memory in the kernel's per-CPU page lists, and how mom makes it available.
 
-A CPU that frees many pages, as for a balloon, keeps them in its list. Since Linux 6.7, all lists together grow to an eighth of a zone
+A CPU that frees many pages, as for a balloon, keeps them in its list. Since Linux 6.7, all lists together can grow to an eighth of a zone
 (mm/page_alloc.c, `decay_pcp_high`). /proc/meminfo does not count these pages as available.
 """
 
@@ -21,16 +21,17 @@ REFRESH = "proc/sys/vm/stat_refresh"
 """Kernel file that empties the lists."""
 
 LEAST_GAP_SECONDS = 1.0
-"""The kernel's own interval (vm.stat_interval)."""
+"""Shortest time between two attempts: the kernel's own interval (vm.stat_interval)."""
 
 LONGEST_SECONDS = 0.1
-"""Of one round, enough for 800 MiB on two CPUs."""
+"""Longest time of one attempt: enough for 800 MiB on two CPUs."""
 
 VAIN_WRITES = 20
-"""Writes without a change until mom stops. Each lowers a list's limit by an eighth, and the limit may be ten times the content."""
+"""Number of writes without effect after which mom stops. Each write lowers a list's limit by an eighth, and the limit may be ten times the
+list's content."""
 
 _LIST = re.compile(r"^ +count: +([0-9]{1,18})\n +high: +[0-9]+\n +batch: +[0-9]+\n(?: +high_min: +([0-9]{1,18})\n)?", re.MULTILINE)
-"""In base pages. `high_min` is the list's limit in quiet times."""
+"""The counts are in base pages. `high_min` is the list's limit in quiet times."""
 
 
 def read_text(path: Path) -> str:
@@ -42,14 +43,14 @@ def read_text(path: Path) -> str:
 
 
 class KeptByCpus(NamedTuple):
-    """KiB that CPUs keep. `excess` is above the limits of quiet times."""
+    """Free memory in KiB that CPUs keep in their lists. `excess` is the part above the lists' limits in quiet times."""
 
     total: int
     excess: int
 
 
 def kept_by_cpus(zoneinfo: str) -> KeptByCpus | None:
-    """Sum all lists; None without any list."""
+    """Return the sum of all lists in the text of /proc/zoneinfo; None if it shows no list."""
     lists = _LIST.findall(zoneinfo)
     if not lists:
         return None
@@ -58,7 +59,7 @@ def kept_by_cpus(zoneinfo: str) -> KeptByCpus | None:
 
 
 class CpuLists:
-    """Per-CPU lists. `root` holds /proc and /sys.
+    """The host's per-CPU lists. `root` contains /proc and /sys.
 
     A write to vm.stat_refresh makes every CPU release a part of its list, 8 MiB of each zone (mm/vmstat.c, `refresh_cpu_vm_stats`).
     """
@@ -90,7 +91,7 @@ class CpuLists:
         return "" if (denied := why_not_writable(self._refresh)) is None else denied.message
 
     def take_back(self, least_kib: float) -> None:
-        """Empty the lists in a thread if the excess is this large. A busy CPU may delay the kernel."""
+        """Empty the lists if the excess is at least `least_kib`. This takes place in a thread, because a busy CPU may delay the kernel."""
         now = self._monotonic()
         if now < self._next or (self._thread is not None and self._thread.is_alive()):
             return
@@ -100,7 +101,7 @@ class CpuLists:
             return
         thread = threading.Thread(target=self.empty, args=(kept,), name="host-cpu-lists", daemon=True)
         thread.start()
-        self._thread = thread  # after the start, as `wait` cannot join a thread that did not start
+        self._thread = thread  # after the start, because `wait` cannot join a thread that did not start
 
     def wait(self, seconds: float = 10.0) -> None:
         """Wait until the thread ends."""

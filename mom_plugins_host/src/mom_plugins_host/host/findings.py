@@ -10,10 +10,10 @@ from mom_plugins_host.host.cpu_lists import KeptByCpus
 from mom_plugins_host.host.readings import RESOURCES
 
 STALLED_PERCENT: Final = 60.0
-"""systemd-oomd kills above this value (DefaultMemoryPressureLimit). mom compares the average of a minute."""
+"""Share of time that tasks wait for memory, averaged over a minute. systemd-oomd kills above it (DefaultMemoryPressureLimit)."""
 
 PLENTY_SHARE: Final = 0.1
-"""Above this available share, stalls come from the limit of a control group."""
+"""If at least this share of the host's memory is available, stalls come from the limit of a control group."""
 
 _KEPT_KIB: Final = 64 << 10
 
@@ -27,7 +27,7 @@ _ADD_SWAP: Final = (
 
 
 def problems(fields: Mapping[str, Value], plugin: str, why_unwatched: str) -> Iterator[Problem]:
-    """Yield problems for missing figures, and for a watch that does not run."""
+    """Yield problems: missing fields, and a watch of memory pressure that does not run."""
     for finding in (memory_finding(fields), pressure_finding(fields), watch_finding("", why_unwatched)):
         if finding.severity is not Severity.OK:
             yield Problem(Source(plugin), finding.message, severity=Severity.WARNING, hint=finding.cure)
@@ -47,7 +47,7 @@ def conditions(fields: Mapping[str, Value]) -> Iterable[Condition]:
 
 
 def memory_finding(fields: Mapping[str, Value]) -> Finding:
-    """Return an error if the host's memory is unknown."""
+    """Return whether the host's memory is known; an error if not."""
     missing = [name for name in ("mem_available", "mem_unused", "mem_really_available") if fields.get(name) is None]
     if not missing:
         return Finding(Severity.OK, "host memory", "the kernel reports total and available memory")
@@ -56,7 +56,7 @@ def memory_finding(fields: Mapping[str, Value]) -> Finding:
 
 
 def pressure_finding(fields: Mapping[str, Value]) -> Finding:
-    """Return a warning if pressure stall information is unknown."""
+    """Return whether pressure stall information is known; a warning if not."""
     missing = [resource for resource in RESOURCES if fields.get(f"psi_{resource}_some_avg10") is None]
     if not missing:
         return Finding(Severity.OK, "host pressure (PSI)", "the kernel reports pressure stall information for memory, CPU and I/O")
@@ -74,7 +74,7 @@ def watch_finding(how: str, why_not: str) -> Finding:
 
 
 def cpu_lists_findings(kept: KeptByCpus | None, why_not: str, *, enabled: bool) -> Iterator[Finding]:
-    """Yield how the host gets CPUs' free memory back; nothing for small amounts."""
+    """Yield how the host gets back free memory in per-CPU lists; nothing for small amounts."""
     if kept is None or kept.excess < _KEPT_KIB:
         return
     subject = "free memory in per-CPU lists"
@@ -89,7 +89,7 @@ def cpu_lists_findings(kept: KeptByCpus | None, why_not: str, *, enabled: bool) 
 
 
 def swap_finding(fields: Mapping[str, Value]) -> Finding:
-    """Return a warning if the host has no swap."""
+    """Return how much swap the host has; a warning if none."""
     total = fields.get("swap_total")
     if isinstance(total, int) and total > 0:
         return Finding(Severity.OK, "host swap", f"{total // 1024:,} MiB of swap as a safety net")

@@ -14,11 +14,11 @@ from mom_plugins_host.host.cpu_lists import read_text
 from mom_plugins_host.host.watch import HostSettings, HostWatch
 
 AVAILABLE_TARGET = "mem_watermark_high"
-"""Desired available memory, from the plugin that manages it."""
+"""Field with the desired available memory, from the plugin that manages the host's memory."""
 
 
 class HostPlugin:
-    """Host figures: memory, swap, huge pages, CPUs, load, pressure and time."""
+    """Collector of host fields: memory, swap, huge pages, CPUs, load, pressure and time."""
 
     Settings = HostSettings
 
@@ -40,7 +40,7 @@ class HostPlugin:
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:
         """Declare all fields."""
-        # The kernel version decides which fields have a value.
+        # Which fields have a value depends on the kernel's version.
         return readings.FIELDS
 
     @hookimpl
@@ -57,7 +57,7 @@ class HostPlugin:
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
         """Return all readable fields."""
-        # A malformed file loses only its own fields.
+        # If a file is malformed, only the fields from it are missing.
         root = self._context.root
         meminfo, kept = read_meminfo(root), self._watch.lists.kept()
         self._collected_kib = meminfo.get("MemTotal")
@@ -78,7 +78,7 @@ class HostPlugin:
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem | Condition]:
-        """Report missing fields and memory stalls; pass figures to the watch."""
+        """Report missing fields and memory stalls. Also pass the cycle's figures to the watch."""
         total, available, target = (snapshot.host.whole(name) for name in ("mem_available", "mem_really_available", AVAILABLE_TARGET))
         self._watch.update(available, total, target, self._collected_kib)
         self._processes.update(snapshot, self._context.root / "proc")

@@ -1,4 +1,4 @@
-"""The host's figures from /proc as fields. Pure, except for the time zone and the reading of processes."""
+"""Fields from the host's /proc, in functions that are pure except for the time zone and the reading of processes."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from mom_core import FieldSpec, Metric, Scope, Snapshot, Unit, Value, format_kib
 from mom_kvm import PAGE_KIB, Pressure, ProcessStat, pid_of, read_kernel_file
 
 HARD: Final = "mem_watermark_hard"
-"""Available memory below which guests give up margins."""
+"""Field with the available memory below which guests give up their margins."""
 
 SHORT_SHARE: Final = 0.1
-"""Available share below which a host without watermarks is short of memory."""
+"""A host without watermarks is short of memory if less than this share of its memory is available."""
 
 EARLY: Final = 2.0
-"""Multiple of the hard watermark at which mom starts to read processes."""
+"""Multiple of the hard watermark below which mom reads processes."""
 
 LOOK_SECONDS: Final = 10.0
-"""Each process takes 10 µs: 50 ms of CPU time for 5,000 processes."""
+"""Time between two readings of processes. Each process takes 10 µs: 50 ms of CPU time for 5,000 processes."""
 
 MOST: Final = 20_000
-"""Processes, lowest ids first, so that a fork bomb does not block the plugin."""
+"""Most processes that mom reads, lowest PIDs first, so that a fork bomb does not block the plugin."""
 
 NAMED: Final = 3
 NAMED_KIB: Final = 64 << 10
-"""Most named processes, and their least size."""
+"""Most names in `largest_processes`, and the least memory of a process that counts for them."""
 
 PROCESS_FIELDS: Final = (
     FieldSpec(
@@ -39,13 +39,14 @@ PROCESS_FIELDS: Final = (
         "/proc/PID/statm", Metric.NONE,
     ),
     FieldSpec(
-        "largest_processes", Unit.TEXT, Scope.HOST, "names of these processes with the most memory", "/proc/PID/statm, /proc/PID/comm",
+        "largest_processes", Unit.TEXT, Scope.HOST, "largest processes other than guests, with their memory",
+        "/proc/PID/statm, /proc/PID/comm",
     ),
 )  # fmt: skip
 
 
 class OtherProcesses:
-    """Last reading. `fields` is empty unless the host is short of memory."""
+    """Last reading of processes other than guests. `fields` is empty unless the host is short of memory."""
 
     def __init__(self) -> None:
         self.fields: Mapping[str, Value] = {}
@@ -62,7 +63,7 @@ class OtherProcesses:
 
 
 def other_processes(proc: Path, guests: Collection[int]) -> Mapping[str, Value]:
-    """Return processes' memory and names. `guests` are process ids."""
+    """Return fields of all processes except `guests`, the PIDs of QEMU processes."""
     total, by_name = 0, Counter[str]()
     for pid in (ProcessStat.ids(proc) or ())[:MOST]:
         if pid in guests:
@@ -111,7 +112,7 @@ _KEPT: Final = "free memory in the kernel's per-CPU lists; no field of free or a
 
 
 def memory_fields(meminfo: Mapping[str, int]) -> dict[str, int]:
-    """Return memory, huge pages and swap, without impossible values."""
+    """Return fields of memory, huge pages and swap, without impossible values."""
     fields = {name: meminfo[key] for name, key, _, _ in _MEMINFO if key in meminfo}
     if fields.get("mem_available") == 0:
         del fields["mem_available"]  # the file is broken, and policies divide by the total
@@ -138,13 +139,13 @@ class SwapActivity:
         self._last: dict[str, tuple[int, float]] = {}
 
     def fields(self, vmstat: str, now: float) -> dict[str, int | float]:
-        """Return `swap_in` and `swap_out` (pages) and their `_rate` (pages/s); nothing for a counter that fell."""
+        """Return `swap_in` and `swap_out` (pages) and their `_rate` (pages/s). A counter that is new or has decreased gives no field."""
         counts = {name: int(number) for name, number in _COUNTER.findall(vmstat)}
         fields: dict[str, int | float] = {}
         for name, counter, _ in _COUNTERS:
             if (count := counts.get(counter)) is None:
                 continue
-            before, since = self._last.get(counter, (count + 1, now))  # unknown, as if it had fallen
+            before, since = self._last.get(counter, (count + 1, now))  # unknown, as if it had decreased
             self._last[counter] = (count, now)
             if count >= before:
                 fields[name] = count - before
@@ -198,7 +199,7 @@ _TIMES: Final = {
 
 
 def time_fields(nanoseconds: int) -> dict[str, int]:
-    """Return local time; `nanoseconds` count from the epoch."""
+    """Return the fields of local time. `nanoseconds` count from the epoch."""
     seconds, fraction = divmod(nanoseconds, 1_000_000_000)
     local = time.localtime(seconds)
     # tm_sec reaches 61 for leap seconds, which Linux does not show; policies compare with 59.

@@ -1,4 +1,4 @@
-"""Thread that wakes the engine between cycles if memory runs low.
+"""Thread that starts a cycle early if the host's memory runs low.
 
 Available memory falls before tasks stall, so mom watches both: available memory a few times a second, and stalls with a PSI trigger.
 """
@@ -27,7 +27,8 @@ from mom_plugins_host.host.cpu_lists import CpuLists
 _MICROSECONDS = 1_000_000
 
 WINDOW_SECONDS = 1.0
-"""The kernel allows 0.5 to 10 s and reports at most once per window. A guest should get help within one window."""
+"""Window in which stalls are counted. The kernel allows 0.5 to 10 s, and reports at most once per window. A guest should get help within
+one window."""
 
 _CURES = {
     errno.ENOENT: "this kernel has no pressure stall information",
@@ -44,14 +45,14 @@ _UNPRIVILEGED = {errno.EPERM, errno.EACCES, errno.EINVAL}
 
 
 class NoTrigger(Exception):
-    """The kernel provides no trigger."""
+    """Error: the kernel provides no trigger."""
 
 
 class StallTrigger:
     """Trigger on a file of /proc/pressure; `poll` its `fileno()` for `select.POLLPRI`.
 
-    Without CAP_SYS_RESOURCE, the kernel checks only every 2 s (Documentation/accounting/psi.rst). That is too late, so mom-helper makes the
-    trigger.
+    Without CAP_SYS_RESOURCE, the kernel checks only every 2 s (Documentation/accounting/psi.rst). That is too late, so mom-helper, if
+    present, makes the trigger.
     """
 
     events = select.POLLPRI
@@ -90,7 +91,8 @@ class StallTrigger:
 
 FIRST_GAP_SECONDS = 1.0
 LONGEST_GAP_SECONDS = 30.0
-"""While tasks keep stalling, gaps between wake-ups double up to this. If the first cycles did not help, more will not."""
+"""While tasks keep stalling, the gap between two wake-ups doubles, up to the longest gap. If the first cycles did not help, more cycles
+will not."""
 
 _MEMINFO_BYTES = 256
 """MemTotal, MemFree and MemAvailable are the first three lines of 28 characters."""
@@ -99,7 +101,7 @@ _TOTAL = re.compile(rb"^MemTotal: +([0-9]{1,18}) kB$", re.MULTILINE)
 _AVAILABLE = re.compile(rb"^MemAvailable: +([0-9]{1,18}) kB$", re.MULTILINE)
 
 _LONGEST_REST_SECONDS = 1.0
-"""With plentiful memory. Without a trigger, also the window of stalls."""
+"""Longest time between two readings, while memory is plentiful. Without a trigger, also the window in which stalls are counted."""
 
 _JOIN_SECONDS = 0.3
 
@@ -117,21 +119,21 @@ class HostSettings(PluginSettings):
     """Settings of the watch between two cycles."""
 
     watch: Annotated[Duration, Field(ge=0, le=10), AfterValidator(_not_too_often)] = 0.2
-    """How often to check whether the host runs low on memory, which starts a cycle at once. `0s`: never. With plenty of memory, mom checks
-    less often, down to once a second, but before all CPUs together could allocate that memory."""
+    """How often mom checks whether the host runs low on memory. If so, a cycle starts immediately. `0s`: never. With plenty of memory, mom
+    checks less often, down to once a second, but always before all CPUs together could allocate that memory."""
     watch_available: Size | None = None
-    """Start a cycle if less memory than this is available. Unset: `mem_watermark_high` of the plugin balloon. Without it, a fifth of the
-    host's memory, at most 32 GiB."""
+    """Start a cycle if less memory than this is available. Unset: `mem_watermark_high` of the plugin balloon. Without that plugin, a fifth
+    of the host's memory, capped at 32 GiB."""
     watch_stall: Annotated[Duration, Field(gt=0, le=WINDOW_SECONDS)] = 0.05
     """Start a cycle if tasks have waited this long for memory within one second (PSI). A host with enough memory stays near 0; at 50 ms,
     programs lose a twentieth of their time."""
     take_back: bool = True
-    """Ask CPUs for free memory in their per-CPU lists while less than twice the desired memory is available. Linux 6.7 and newer do not
-    count these lists as available; CPUs release them within minutes."""
+    """While less than twice the desired memory is available, make CPUs release the free memory in their per-CPU lists. Linux 6.7 and newer
+    do not count this memory as available, and CPUs release it only within minutes."""
 
 
 class StallGauge:
-    """Stall time of the last window, from samples of a counter."""
+    """Meter of stall time in the last window, from samples of the kernel's counter."""
 
     def __init__(self) -> None:
         self._samples: deque[tuple[float, int]] = deque()
@@ -150,7 +152,7 @@ class StallGauge:
 
 
 class Patience:
-    """Rate limit for wake-ups: immediate for new trouble, at growing gaps while it lasts."""
+    """Rate limit for wake-ups: immediate for a new shortage, at growing gaps while the shortage lasts."""
 
     def __init__(self) -> None:
         self._gap = 0.0
@@ -172,15 +174,15 @@ class Patience:
 
 @dataclass(eq=False)
 class HostWatch:
-    """Thread that wakes the engine if memory runs low."""
+    """Watch of the host's memory, in a thread that starts a cycle if memory runs low."""
 
     settings: HostSettings
     context: PluginContext
     monotonic: Callable[[], float] = time.monotonic
     how: str = "only in cycles"
-    """For `mom doctor`."""
+    """How memory pressure is watched, in words for `mom doctor`."""
     why_not: str = ""
-    """Why an enabled watch does not run; else empty."""
+    """Why an enabled watch does not run; empty if it runs."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _available: AvailableGauge = field(default_factory=AvailableGauge)
     _stalls: StallGauge = field(default_factory=StallGauge)
@@ -234,12 +236,13 @@ class HostWatch:
             self._trigger.close()
 
     def update(self, available: int | None, total: int | None, target: int | None = None, collected: int | None = None) -> None:
-        """Note a cycle's memory figures, in KiB.
+        """Record a cycle's memory figures, in KiB.
 
-        If the host is itself a VM, `total` may be outdated.
+        If the host is itself a VM, its memory may have changed since the cycle.
 
+        :param total: the host's memory according to the snapshot, which another plugin may have collected
         :param target: desired available memory
-        :param collected: total that this plugin collected for the cycle
+        :param collected: the host's memory that this plugin collected for the cycle
         """
         with self._lock:
             own = _number(_TOTAL, read_kernel_file(self._meminfo, _MEMINFO_BYTES))
@@ -250,7 +253,7 @@ class HostWatch:
                 self._available.saw(available, self._low(own))
 
     def look(self) -> float:
-        """Read memory and pressure, and wake the engine if needed. Return seconds until the next reading."""
+        """Read memory and pressure, and start a cycle if needed. Return the seconds until the next reading."""
         with self._lock:
             if self._other_host:
                 return self._rest(float("inf"))

@@ -1,4 +1,4 @@
-"""NUMA nodes of the host, from /sys/devices/system/node, and guests' pins and nodes: fields, review, reading and writing."""
+"""NUMA nodes of the host, from /sys/devices/system/node, and the pins and nodes of guests: fields, review, reading and writing."""
 
 from __future__ import annotations
 
@@ -61,13 +61,17 @@ def memory_by_node(guest: Guest) -> dict[int, float]:
 
 
 def shares(amounts: Mapping[int, float]) -> dict[int, float]:
-    """Return each amount's ratio to the sum; empty if that is 0."""
+    """Return each amount as a fraction of the sum; an empty mapping if the sum is 0."""
     total = sum(amounts.values())
     return {node: amount / total for node, amount in amounts.items()} if total > 0 else {}
 
 
 def remote_share(memory: Mapping[int, float], cpus: Mapping[int, float]) -> float | None:
-    """Return the ratio of accesses to other nodes, assuming even use; None without memory or CPU time."""
+    """Return the fraction of memory accesses that go to other nodes, if all memory is used equally; None without memory or CPU time.
+
+    :param memory: amounts keyed by node
+    :param cpus: CPU time keyed by node
+    """
     held, spent = shares(memory), shares(cpus)
     if not held or not spent:
         return None
@@ -84,9 +88,9 @@ _NODE = re.compile(r"node([0-9]{1,4})")
 
 @dataclass(frozen=True, slots=True)
 class NumaNode:
-    """NUMA node. Sizes in KiB; `distances` by node, 10 is local.
+    """NUMA node. Sizes in KiB. `distances` to all nodes are in the order of their numbers; 10 is local.
 
-    `available` is free memory and half of the page cache, as the kernel estimates it only for the whole host.
+    `available` is free memory and half of the page cache. The kernel itself estimates available memory only for the whole host.
     """
 
     number: int
@@ -98,7 +102,7 @@ class NumaNode:
 
 
 def read_nodes(root: Path) -> list[NumaNode]:
-    """Return online, readable nodes; none without NUMA."""
+    """Return the nodes that are online and readable; an empty list without NUMA."""
     folder = root / _FOLDER
     try:
         numbers = sorted(int(match[1]) for path in folder.iterdir() if (match := _NODE.fullmatch(path.name)))
@@ -126,7 +130,7 @@ def cpus_to_nodes(nodes: Sequence[NumaNode]) -> dict[int, int]:
 
 
 def with_memory(nodes: Sequence[NumaNode]) -> list[NumaNode]:
-    """Return nodes with memory; accelerators may have none."""
+    """Return the nodes that have memory. Nodes of accelerators may have none."""
     return [node for node in nodes if node.total > 0]
 
 
@@ -170,7 +174,7 @@ def balancing_knob(root: Path) -> Knob:
 
 _BALANCING = balancing_knob(Path("/"))
 
-_NODES_ABOUT = "for each NUMA node `node`, `total`, `free` and `available` (KiB), `cpus`, and `distances` to all nodes"
+_NODES_ABOUT = "one entry for each NUMA node: `node`, `total`, `free` and `available` (KiB), `cpus`, and `distances` to all nodes"
 _AVAILABLE = "meminfo MemFree and half of Active(file), Inactive(file)"
 
 _HOST = (
@@ -180,13 +184,13 @@ _HOST = (
     ("numa_available_least", Unit.KIB, "available memory of the NUMA node that has the least", _AVAILABLE),
 )
 
-_CPUS_ABOUT = "for each NUMA node `node`, and the `share` (ratio) of the guest's CPU time that it has there, over a few samples"
-_VCPUS_ABOUT = "for each vCPU `vcpu`, the `cpu` and `node` where it ran last, and the `cpus` and `nodes` where it may run"
+_CPUS_ABOUT = "one entry for each NUMA node: `node`, and the `share` (0 to 1) of the guest's CPU time spent there, over a few samples"
+_VCPUS_ABOUT = "one entry for each vCPU: `vcpu`, the `cpu` and `node` where it last ran, and the `cpus` and `nodes` where it may run"
 _REMOTE_ABOUT = "share of the guest's memory accesses that go to another NUMA node, assuming that it uses all its memory equally"
 _PINNED_ABOUT = "the host's CPUs on which the guest's vCPUs may run, such as 0-3; where they differ, for each vCPU: 0-1;2-3"
 
 _GUEST = (
-    ("numa_memory", Unit.LIST, "for each NUMA node `node`, and `size` (KiB) of the guest's memory there", _NUMA_MAPS),
+    ("numa_memory", Unit.LIST, "one entry for each NUMA node: `node`, and `size` (KiB) of the guest's memory there", _NUMA_MAPS),
     ("numa_memory_age", Unit.SECONDS, "age of numa_memory", "mom's own clock"),
     ("numa_node", Unit.COUNT, "NUMA node with most of the guest's memory", _NUMA_MAPS),
     ("numa_cpus", Unit.LIST, _CPUS_ABOUT, _THREADS),
@@ -202,7 +206,7 @@ FIELDS = (
     *(FieldSpec(name, unit, Scope.GUEST, about, source) for name, unit, about, source in _GUEST),
 )
 
-# No bounds: mom refuses nodes that the host does not have, because a bound would choose another node.
+# The controls have no bounds: mom refuses nodes that the host does not have, because a bound would choose another node.
 _PINS_ABOUT = "let the vCPUs run on these CPUs of the host only: one list for all, such as 0-3, or one for each: 0-1;2-3"
 _NODESET_ABOUT = (
     "take memory from these NUMA nodes only; libvirt supports this in the modes strict and restrictive, and moves all memory immediately"
@@ -215,7 +219,7 @@ CONTROLS = (
 
 
 def pins_text(pins: Sequence[AbstractSet[int]]) -> str:
-    """Format all vCPUs' CPUs: one list if all are equal."""
+    """Format the CPUs of each vCPU, or a single list if all vCPUs have the same CPUs."""
     each = [_cpus_text(frozenset(cpus)) for cpus in pins]
     return each[0] if len(set(each)) == 1 else ";".join(each)
 
@@ -233,13 +237,13 @@ def parse_pins(text: str) -> list[frozenset[int]] | None:
 
 
 def nodeset_text(tune: NodeTune, every: AbstractSet[int]) -> str | None:
-    """Format a tune's nodes. Without a choice, it is `every` node with memory; None if unknown."""
+    """Format the nodes that a guest may use. If the tune selects none, these are `every` node with memory; None if unknown."""
     return format_list(tune.nodes or every) or None
 
 
 RESERVE_SHARE = 0.05
 RESERVE_KIB = 512 << 10
-"""Stays available on a node after mom binds guests to it."""
+"""Memory that stays available on a node after mom has bound guests to it: the larger of the two amounts."""
 
 OLDEST_SECONDS = 180.0
 """Oldest valid sample: three turns of the sampler."""
@@ -248,7 +252,7 @@ _Nodes = Mapping[int, Mapping[str, Value]]
 
 
 def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], promises: Promises) -> Iterable[Revision]:
-    """Yield revisions. Nodes need enough memory for the guest."""
+    """Yield revisions of decisions on pins and nodes. Refuse nodes without enough memory for the guest."""
     nodes = {node: item for item in (snapshot.host.items("numa_nodes") or ()) if (node := as_whole(item.get("node"))) is not None}
     used_kib = dict.fromkeys(nodes, 0.0)
     for decision in decisions:
@@ -259,7 +263,7 @@ def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], promises: Promis
         if refusal:
             yield Revision(decision, None, refusal)
         elif text != decision.value:
-            yield Revision(decision, replace(decision, value=text), "rewritten in the form that reads return")
+            yield Revision(decision, replace(decision, value=text), "rewritten in the form of values that mom reads")
 
 
 def _pins(decision: Decision, nodes: _Nodes) -> tuple[str, str]:
@@ -278,8 +282,10 @@ def _cpus_of(item: Mapping[str, Value]) -> frozenset[int]:
 
 
 def _nodeset(decision: Decision, guest: Guest, nodes: _Nodes, used_kib: dict[int, float], promises: Promises) -> tuple[str, str]:
-    """Return the reason to refuse these nodes, and their text."""
-    # `used_kib` is updated: the KiB per node for guests bound in this cycle.
+    """Return why the nodes are refused (an empty string if they are not), and the nodes as text.
+
+    Add the guest's need to `used_kib`: the KiB per node for guests bound in this cycle.
+    """
     nodeset = parse_number_list(str(decision.value))
     if not nodeset:
         return f"{decision.value!r:.60} is not a list of nodes, such as 0 or 0-1", ""
@@ -374,7 +380,7 @@ def _pin(hypervisor: Hypervisor, change: Change) -> None:
 
 
 def is_between(pinned: str, entry: LedgerEntry) -> bool:
-    """Return whether pins mix the original value and mom's, as after a kill of mom."""
+    """Return whether pins are a mix of the original value and mom's, because mom was killed while it set them."""
     now, ours = parse_pins(pinned), [pins for value in entry.ours if (pins := parse_pins(str(value)))]
     if entry.explains(pinned) or not now or not ours:
         return False

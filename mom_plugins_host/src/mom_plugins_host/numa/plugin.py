@@ -1,4 +1,4 @@
-"""Plugin `numa`: finds nodes of guests, pins vCPUs and binds memory."""
+"""Plugin `numa`: finds the nodes that guests use, pins vCPUs and binds memory."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SUBJECT = "NUMA"
 
 
 def findings(hypervisor: Hypervisor | None, root: Path) -> Iterable[Finding]:
-    """Yield the nodes, the program that places guests, and missing capabilities and rights."""
+    """Yield findings about the nodes, the program that places guests on nodes, and missing capabilities and rights."""
     present = nodes.with_memory(nodes.read_nodes(root))
     if not present:
         yield Finding(Severity.WARNING, SUBJECT, "the kernel shows no NUMA nodes (/sys/devices/system/node)")
@@ -102,7 +102,7 @@ def _about_guests(guests: Sequence[Guest], root: Path) -> Iterable[Finding]:
 
 
 class NumaPlugin:
-    """NUMA nodes, and the pins and nodes of guests."""
+    """Collector and controller of NUMA nodes, and of the pins and nodes of guests."""
 
     class Settings(PluginSettings):
         """Settings of the sampler."""
@@ -121,7 +121,7 @@ class NumaPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Suggest this plugin for several NUMA nodes."""
+        """Suggest this plugin for a host with several NUMA nodes."""
         count = len(nodes.with_memory(nodes.read_nodes(root)))
         return Suggestion(f"this host has {count} NUMA nodes", order=44) if count > 1 else None
 
@@ -132,7 +132,7 @@ class NumaPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare nodes, guests on them, pins and balancing."""
+        """Declare the fields of nodes and guests, and the controls of pins, nodes and balancing."""
         return (*nodes.FIELDS, *nodes.CONTROLS)
 
     # --- collect -----------------------------------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ class NumaPlugin:
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return guests' last samples, pins and nodes."""
+        """Return the last samples, pins and nodes of the guests."""
         entities = [guest.entity for guest in guests]
         samples = self._sampler.follow({guest.id: pid for guest in guests if (pid := pid_of(guest))})
         pins = hypervisor.cpu_pins(entities) if isinstance(hypervisor, CpuPinControl) else {}
@@ -180,7 +180,7 @@ class NumaPlugin:
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition | HypervisorError]:
         """Return the present values."""
-        # Pins that a killed mom set only in part are in transition.
+        # Pins that mom had set only in part when it was killed are in transition.
         values: dict[Target, Value | InTransition | HypervisorError] = {**nodes.read(self._context.root, hypervisor, targets)}
         for entry in self._context.engine_state().changes:
             target = Target(entry.entity, entry.control)

@@ -1,6 +1,6 @@
 """Thread that samples guests' nodes from the QEMU processes in /proc.
 
-For each sample, the kernel walks all page tables of a guest, so the thread rests to keep its share of one CPU.
+For each sample, the kernel walks all page tables of a guest, so the thread pauses to stay within its share of one CPU.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ class Vcpu:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """QEMU process of a guest, by its folder in /proc."""
+    """QEMU process of a guest, identified by its folder in /proc."""
 
     folder: Path
 
     def memory(self) -> dict[int, int]:
-        """Return KiB by node; empty if unreadable."""
+        """Return the KiB on each node, keyed by node; an empty mapping if unreadable."""
         try:
             with os.fdopen(open_process_file(self.folder, "numa_maps"), "rb") as file:
                 return parse_numa_maps(file.read(MOST_MAPS))
@@ -63,7 +63,7 @@ class Process:
             return {}
 
     def vcpus(self) -> list[Vcpu]:
-        """Return vCPU threads by number; none if QEMU does not name its threads."""
+        """Return the vCPU threads, sorted by number; an empty list if QEMU does not name its threads."""
         return sorted(self._vcpus(), key=lambda vcpu: vcpu.number)
 
     def _vcpus(self) -> Iterator[Vcpu]:
@@ -83,7 +83,7 @@ class Process:
 
 
 _SMOOTHING = 0.5
-"""Weight of a new sample, which sees a vCPU on only one CPU."""
+"""Weight of a new sample against earlier samples: a single sample sees each vCPU on only one CPU."""
 
 _NEVER = float("-inf")
 
@@ -93,12 +93,12 @@ _IDLE_SECONDS = 1.0
 """Longest rest while no guest is due."""
 
 _LEAST_CPU_SECONDS = 0.02
-"""Two ticks of the kernel; less CPU time shows nothing."""
+"""Two ticks of the kernel. Less CPU time than this shows nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class GuestSample:
-    """Nodes of a guest at monotonic time `at`, with state for the next sample. `cpus`: share of vCPU time by node."""
+    """Nodes of a guest at the monotonic time `at`, and state for the next sample. `cpus`: share of vCPU time, keyed by node."""
 
     at: float
     started: int
@@ -108,7 +108,7 @@ class GuestSample:
 
 
 def take_sample(process: Process, nodes_of: Mapping[int, int], before: GuestSample | None, now: float) -> GuestSample | None:
-    """Read one process; None if it has ended. `nodes_of` has each CPU's node."""
+    """Return a sample of one process; None if the process has ended. `nodes_of` maps each CPU to its node."""
     stat = ProcessStat.of(process.folder)
     if stat is None:
         return None
@@ -146,7 +146,7 @@ def _sample_fields(
 
 
 def _cpu_shares(vcpus: Sequence[Vcpu], nodes_of: Mapping[int, int], before: GuestSample | None) -> dict[int, float]:
-    # Idle vCPUs count equally.
+    # If all vCPUs are idle, they count equally.
     earlier = {vcpu.number: vcpu.seconds for vcpu in before.vcpus} if before is not None else {}
     spent = {vcpu.number: max(0.0, vcpu.seconds - earlier[vcpu.number]) for vcpu in vcpus if vcpu.number in earlier}
     is_busy = sum(spent.values()) > _LEAST_CPU_SECONDS
@@ -170,10 +170,10 @@ class _Turn:
 
 
 class NodeSampler:
-    """Sampler of all guests in turn. `root` holds /proc.
+    """Sampler of all guests in turn. `root` contains /proc.
 
-    :param every: least seconds between two samples of a guest
-    :param share: CPU time as a share of one CPU
+    :param every: shortest time between two samples of a guest, in seconds
+    :param share: limit of the sampler's CPU time, as a share of one CPU
     """
 
     def __init__(self, root: Path, every: float, share: float, nodes_of: Callable[[], Mapping[int, int]]) -> None:
@@ -188,7 +188,7 @@ class NodeSampler:
         self.spent = 0.0
 
     def follow(self, pids: Mapping[str, int]) -> Mapping[str, GuestSample]:
-        """Set the guests' process ids, and return last samples. Start the thread if needed."""
+        """Set the guests to sample: PIDs keyed by guest id. Return the last samples. Start the thread if needed."""
         with self._lock:
             before = self._turns
             self._turns = {guest: turn if (turn := before.get(guest)) and turn.pid == pid else _Turn(pid) for guest, pid in pids.items()}

@@ -1,3 +1,3 @@
-"""Plugin `offload`: moves cold memory of guests to compressed swap, at a pace that guests do not notice."""
+"""Plugin `offload`: moves guests' cold memory to compressed swap, so slowly that guests do not notice."""
 
 from mom_plugins_host.offload.plugin import OffloadPlugin as OffloadPlugin

@@ -16,9 +16,9 @@ class OffloadSettings(PluginSettings):
     ahead: bool = False
     """Move cold memory even if the host has the desired available memory."""
     stall: Annotated[Duration, Field(gt=0, le=0.5)] = 0.02
-    """Longest time in each second that a guest may wait for memory before mom takes no more of it. 20 ms cost a guest at most 2 % of its
-    work. The limit rises up to four times while the host has less than 70 % of the desired available memory, because balloons would then
-    hurt more."""
+    """Longest time in each second that a guest may wait for memory. When it waits longer, mom moves no more of its memory. 20 ms cost a
+    guest at most 2 % of its work. While the host has less than 70 % of the desired available memory, up to four times as much is allowed,
+    because balloons would then hurt more."""
     cpu_share: Annotated[float, Field(gt=0, le=1)] = 0.25
     """Share of one CPU for reclaim and compression. It doubles while the host has less than 70 % of the desired available memory. A CPU
     moves 100 to 300 MiB in a second."""
@@ -30,7 +30,7 @@ class OffloadGuestSettings(mom_core.GuestSettings):
     """Settings of a guest's cold memory."""
 
     offload: bool | None = None
-    """Whether cold memory may go to the host's swap. Overrides the service class."""
+    """Whether the guest's cold memory may go to the host's swap. Overrides the service class."""
 
 
 CLASSES_ANSWER: Final = "mem_guarantee_share"
@@ -50,10 +50,10 @@ NET: Final = "offload_net"
 WRITTEN: Final = "offload_written"
 
 RISES_IN: Final = "mem_rises_in"
-"""Time until a guest's memory use rises; unknown: not soon."""
+"""Field with the time until a guest's memory use rises; unknown: not soon."""
 
 MAY_OFFLOAD: Final = "may_offload"
-"""Permission of the guest's service class."""
+"""Field with the permission of the guest's service class."""
 
 _MOST_PACE: Final = 1 << 30
 
@@ -101,7 +101,7 @@ COLUMNS: Final = (
     ),
     GuestColumn("learnt", (WORKING_SET_AGE,), Unit.SECONDS, "time since cold was measured", 45, 5, "mom_guest_working_set_age_seconds"),
     GuestColumn(
-        "working set", (WORKING_SET,), Unit.KIB, "its memory in use when mom last measured it", rank=None,
+        "working set", (WORKING_SET,), Unit.KIB, "memory in use when mom last measured it", rank=None,
         metric="mom_guest_working_set_bytes",
     ),
 )  # fmt: skip

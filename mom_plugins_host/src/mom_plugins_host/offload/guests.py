@@ -1,4 +1,4 @@
-"""Guests from cycle to cycle: ways to reclaim memory, refaults, pressure, and the law's state."""
+"""State of guests that lasts from cycle to cycle: how to reclaim their memory, refaults, pressure, and the law's state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mom_plugins_host.offload.law import FIRST_PAUSE_SECONDS, LEAST_KIB, LONGEST
 from mom_plugins_host.offload.requests import OUT_OF_TIME
 
 _LOCKED_KIB: Final = 64 << 10
-"""QEMU itself locks only queues and stacks. Above this, all memory of the guest is locked (VFIO) or pinned (iommufd;
+"""QEMU itself locks only queues and stacks. If more is locked, all memory of the guest is locked (VFIO) or pinned (iommufd;
 drivers/iommu/iommufd/pages.c)."""
 
 _UNIFIED: Final = re.compile(rb"^0::(/.*)$", re.MULTILINE)
@@ -26,9 +26,13 @@ _FAULTS: Final = re.compile(rb"^(?:total_)?pgmajfault ([0-9]{1,20})$", re.MULTIL
 
 @dataclass(frozen=True, slots=True)
 class MemoryWay:
-    """How to reclaim a guest's memory: `v2`, `v1`, `process`, or empty if impossible, for the reason `why_not`.
+    """How to reclaim a guest's memory.
 
-    `swaps_in` is the control group (v2) that limits its swap, and `top` the folder of all groups.
+    :param name: `v2` or `v1`: through a control group of this version; `process`: through QEMU's process; empty: impossible
+    :param started: start time of the process, to recognize another process with the same PID
+    :param why_not: why reclaim is impossible
+    :param swaps_in: folder of the control group (v2) that limits the guest's swap
+    :param top: folder that contains all control groups
     """
 
     name: str
@@ -41,7 +45,7 @@ class MemoryWay:
 
     @property
     def swap_limit(self) -> GroupLimit | None:
-        """Return the tightest swap limit of its group and those above, or None."""
+        """Tightest swap limit of the guest's control group and the groups above; None without a limit."""
         return GroupLimit.of_swap(self.swaps_in, self.top) if self.swaps_in else None
 
 
@@ -72,7 +76,7 @@ def _swap_group(process: str, hierarchies: Hierarchies) -> tuple[str, str]:
 
 
 def why_no_swap(limit: GroupLimit | None) -> str:
-    """Return why a group allows no swap, or an empty string."""
+    """Return why a control group allows no more swap, or an empty string."""
     if limit is None or limit.room >= LEAST_KIB:
         return ""
     group = printable(limit.name, 60)
@@ -93,9 +97,9 @@ def _held_in_place(process: str) -> str:
 
 
 def faults_of(way: MemoryWay, root: Path) -> int | None:
-    """Return pages read back since the guest's start; None if uncounted.
+    """Return how many pages were read back from swap since the guest's start; None if they are not counted.
 
-    Counts of a process lack pages that kernel threads read for a vCPU.
+    The count of a process does not contain pages that kernel threads read for a vCPU.
     """
     if way.folder:
         counts = _FAULTS.findall(read_kernel_file(f"{way.folder}/memory.stat"))
@@ -116,14 +120,14 @@ _SWEPT_SHARE: Final = 0.03
 
 
 def stall_of(guest: Guest, refaults_kib: float, stores: Sequence[SwapStore]) -> float:
-    """Return the time share (0 to 1) of waits for swapped memory (`refaults_kib` in KiB/s), or PSI if higher."""
+    """Return the fraction of time that a guest waits for swapped memory, calculated from refaults in KiB/s, or PSI if that is higher."""
     slowest = max((_PAGE_IN_SECONDS[store.kind] for store in stores if store.free_kib < store.size_kib), default=25e-6)
     counted = guest.number("host_psi_memory_some_avg10") or 0.0
     return max(refaults_kib / PAGE_KIB * slowest, counted / 100)
 
 
 def own_pressure(guest: Guest) -> str:
-    """Describe the guest's own lack of memory; empty if none or unknown."""
+    """Return how the guest itself is short of memory; an empty string if it is not, or if that is unknown."""
     swap_in = guest.number("swap_in") or 0.0
     if swap_in > HealthLimits.SWAP_IN_KIB:
         return f"it is short of memory: it reads {swap_in:.0f} KiB/s back from its own swap"
@@ -134,7 +138,7 @@ def own_pressure(guest: Guest) -> str:
 
 
 def swept_first(guest: Guest, away_kib: float) -> str:
-    """Return the reason if a sweep must first take freed memory, or an empty string."""
+    """Return why mom must first sweep memory that the guest has freed, or an empty string."""
     names = ("rss", "qemu_overhead", "kernel_reserved", "mem_available", "mem_unused", "balloon_cur")
     numbers = [guest.number(name) for name in names]
     if guest.fields.get("balloon_obstacle") is not None or any(number is None for number in numbers):
@@ -148,23 +152,26 @@ def swept_first(guest: Guest, away_kib: float) -> str:
 
 _IN_TURN: Final = 100
 _LOOK_SECONDS: Final = 30.0
-"""Age at which a process is examined again, as a new device may pin its memory. Each takes 200 us, so a cycle examines at most `_IN_TURN`.
-"""
+"""Time after which mom examines a process again, because a new device may pin the guest's memory. Each examination takes 200 us, so mom
+examines at most `_IN_TURN` processes per cycle."""
 
 _FAULTS_SECONDS: Final = 1.0
-"""Least time between two readings of a group's counters, which the kernel must sum."""
+"""Shortest time between two readings of a group's counters, because the kernel must sum them up."""
 
 LISTS_UNTIL_GONE: Final = 3
-"""Lists without a guest until it counts as gone, as one of several hypervisors may be silent."""
+"""A guest that is missing in this many lists in a row is gone. Fewer may mean that one of several hypervisors is silent."""
 
 
 @dataclass(slots=True)
 class FollowedGuest:
-    """Guest from cycle to cycle. Times are monotonic seconds.
+    """State of a guest from cycle to cycle. Times are monotonic seconds.
 
-    `moved_kib` were moved since the last decision, `offloaded_kib` since mom knows the guest. `may_offload` is the permission of its class,
-    valid once `class_heard`: 0 forbids offload, None means no class. After a request that moved nothing, `vain` is the reason, and mom
-    retries at `vain_until`.
+    :param moved_kib: KiB moved since the last decision
+    :param offloaded_kib: KiB moved since mom first saw the guest
+    :param at: next step of the walk through the process's memory
+    :param pace: pace in force, in KiB/s, for `left` more cycles
+    :param may_offload: permission of the guest's class: 0 forbids offload; None: no class. Valid once `class_heard`
+    :param vain: why the last request moved nothing; mom tries again at `vain_until`
     """
 
     incarnation: str
@@ -189,20 +196,20 @@ class FollowedGuest:
     lists_without: int = 0
 
     def look(self, guest: Guest, root: Path, hierarchies: Hierarchies, now: float) -> None:
-        """Examine its process to find how to reclaim its memory."""
+        """Examine the guest's process to find out how to reclaim its memory."""
         way = way_to(guest, root, hierarchies)
         if (way.pid, way.started, way.folder) != (self.way.pid, self.way.started, self.way.folder):
             self.faults = self.refaults = None
         self.way, self.looked = way, now
 
     def hear_class(self, guest: Guest, *, silent: bool) -> None:
-        """Store the permission of the guest's class. If the classes' plugin was `silent`, keep the last permission."""
+        """Store the permission of the guest's class. If the plugin for classes was `silent` in this cycle, keep the last permission."""
         permission = guest.number(MAY_OFFLOAD)
         if permission is not None or not silent:
             self.may_offload, self.class_heard = permission, True
 
     def note_moved(self, kib: int, why: str, now: float) -> None:
-        """Note a request's result. A guest that released nothing pauses."""
+        """Record the result of a request. If the guest released nothing, mom pauses before the next request."""
         self.moved_kib += kib
         self.offloaded_kib += kib
         if kib:
@@ -214,13 +221,13 @@ class FollowedGuest:
                 self.vain_pause = min(2 * self.vain_pause, LONGEST_PAUSE_SECONDS)
 
     def why_left_out(self, now: float) -> str:
-        """Return why the guest pauses, or an empty string."""
+        """Return why mom pauses with this guest, or an empty string."""
         return f"{self.vain}; tried again in {self.vain_until - now:.0f} s" if now < self.vain_until else ""
 
     def collect(self, root: Path | None, now: float) -> dict[str, Value]:
         """Start a new cycle and return the fields. A pace expires unless the last cycle renewed it.
 
-        :param root: folder that holds /proc; None if the hypervisor counts refaults
+        :param root: folder that contains /proc; None if the hypervisor counts refaults
         """
         if root is not None:
             self._compare_faults(root, now)
@@ -254,7 +261,7 @@ class FollowedGuest:
 
 
 def keep_listed(before: Mapping[str, FollowedGuest], guests: Sequence[Guest]) -> dict[str, FollowedGuest]:
-    """Return listed guests with previous state. A restarted guest keeps only its class."""
+    """Return the listed guests with their previous state, keyed by guest id. A restarted guest keeps only the permission of its class."""
     listed: dict[str, FollowedGuest] = {}
     for guest in guests:
         entry = before.get(guest.id) or FollowedGuest(guest.incarnation)
@@ -266,7 +273,7 @@ def keep_listed(before: Mapping[str, FollowedGuest], guests: Sequence[Guest]) ->
 
 
 def keep_unlisted(before: Mapping[str, FollowedGuest], listed: Mapping[str, FollowedGuest]) -> dict[str, FollowedGuest]:
-    """Return guests that are missing now and may return. Only the incarnation identifies a returned guest."""
+    """Return guests that are missing now but may be listed again. mom recognizes such a guest by its incarnation only."""
     missing = {identity: before[identity] for identity in before.keys() - listed.keys()}
     for entry in missing.values():
         entry.lists_without += 1
@@ -274,7 +281,7 @@ def keep_unlisted(before: Mapping[str, FollowedGuest], listed: Mapping[str, Foll
 
 
 def look_in_turn(kept: Mapping[str, FollowedGuest], guests: Sequence[Guest], root: Path, hierarchies: Hierarchies, now: float) -> None:
-    """Examine processes of new guests, and those examined longest ago."""
+    """Examine the processes of new guests, and of the guests that mom examined longest ago."""
     due: list[tuple[float, Guest]] = []
     for guest in guests:
         entry = kept[guest.id]

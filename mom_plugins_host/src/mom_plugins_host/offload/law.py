@@ -1,9 +1,9 @@
-"""Control law of cold memory, by feedback alone: how much memory to take from each guest, and how much the host needs.
+"""Control law of cold memory, based on feedback alone: how much memory to take from each guest, and how much the host needs.
 
 By Little's law, a page stays in swap on average for T = (memory in swap) / (memory returning per second). Memory untouched for 120 s is
 cold (Lagar-Cavilla et al., Software-Defined Far Memory in Warehouse-Scale Computers, ASPLOS 2019). mom takes more while T is longer than
-that, and limits the guest's stall time, as Meta's senpai does (Weiner et al., TMO, ASPLOS 2022). If half of the reclaimed memory returns,
-the kernel reclaims memory in use: the guest's resident memory is then its working set.
+120 s, and limits the guest's stall time, as Meta's senpai does (Weiner et al., TMO, ASPLOS 2022). When half of the reclaimed memory
+returns, the kernel is reclaiming memory in use: the guest's resident memory is then its working set.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from typing import Final
 from mom_core import Host, format_kib
 
 COLD_SECONDS: Final = 120.0
-"""Pages in swap for longer on average were cold."""
+"""Pages that stay in swap for longer on average were cold."""
 
 WARM_SECONDS: Final = 60.0
-"""Pages that return sooner on average were warm, and mom pauses. Between the two limits it takes nothing."""
+"""Pages that return sooner on average were warm, and mom pauses. Between the two limits, mom takes nothing."""
 
 MOST_SHARE: Final = 0.01
-"""Fastest pace, as a share of the guest per second. A wrong 1 % returns within a second."""
+"""Fastest pace, as a share of the guest's memory per second. If mom takes the wrong 1 %, it returns within a second."""
 
 MADVISE_SHARE: Final = 0.0025
 """Fastest pace where the kernel reclaims hot pages along with cold ones."""
 
 FIRST_SHARE: Final = 0.00125
-"""First pace. The fourth step is the fastest."""
+"""First pace. It doubles with each step: the fourth step has the fastest pace."""
 
 KEPT_SHARE: Final = 0.10
-"""Share of a guest that stays: its kernel, and memory that it needs first after a week of idleness."""
+"""Share of a guest's memory that mom never takes: the guest's kernel, and the memory that it needs first after a week of idleness."""
 
 LEAST_KIB: Final = 256
-"""The kernel reclaims in batches of 32 pages."""
+"""Smallest amount that mom takes. The kernel reclaims in batches of 32 pages."""
 
 LEAST_REFAULTS_KIB: Final = 128.0
 LEAST_REFAULTS_SHARE: Final = 0.0005
@@ -44,19 +44,20 @@ REFAULTED_SHARE: Final = 0.5
 """If this share of the reclaimed memory returns, more reclaim is futile."""
 
 RECENT_SECONDS: Final = 10.0
-"""Time constant of the short average of stalls, as of the kernel's avg10. Refaults right after a step alone are a tenth of the time."""
+"""Time constant of the short average of stalls, like that of the kernel's avg10."""
 
 HARM_SECONDS: Final = WARM_SECONDS
-"""Time constant of lasting harm. If every burst counts, mom takes little from twelve half cold guests (benchmarks/squeeze, mix `cold`)."""
+"""Time constant of the long average of stalls, which shows lasting harm. If every burst counted, mom would take little from twelve guests
+whose memory is half cold (benchmarks/squeeze, mix `cold`)."""
 
 FIRST_PAUSE_SECONDS: Final = 10.0
-"""Enough for wrong pages to return."""
+"""Long enough for wrongly reclaimed pages to return."""
 
 LONGEST_PAUSE_SECONDS: Final = 640.0
 """mom notices a changed working set within ten minutes."""
 
 CALM_STEPS: Final = 20
-"""Steps without harm until the next pause is short again."""
+"""Number of steps without harm after which the next pause is short again."""
 
 _PRICE_SECONDS: Final = 3600.0
 """Memory in swap for an hour on average costs twice as much as memory that never returns."""
@@ -64,11 +65,16 @@ _PRICE_SECONDS: Final = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class ObservedGuest:
-    """Guest at this moment; None: unknown.
+    """Guest as observed now. None: unknown.
 
-    `resident_kib` includes `merged_kib`, shared by KSM; `away_kib` is in swap. `refaults_kib` is in KiB/s since the last step. `stall` is
-    the share of time (0 to 1) spent waiting for memory. `hold` is a reason to take nothing. `suffers` describes the guest's own lack of
-    memory.
+    :param resident_kib: memory on the host, including `merged_kib`, the part that KSM shares
+    :param away_kib: memory in swap
+    :param refaults_kib: KiB/s read back since the last step
+    :param stall: fraction of time that the guest waited for memory
+    :param hold: why mom must take nothing; empty if it may
+    :param suffers: how the guest itself is short of memory; empty if it is not
+    :param cost: relative cost of this guest's memory, from its service class
+    :param most_share: fastest pace, as a share of the guest's memory per second
     """
 
     resident_kib: float | None
@@ -84,13 +90,13 @@ class ObservedGuest:
 
 @dataclass(frozen=True, slots=True)
 class StallAverage:
-    """Average of refaults (KiB/s) and of stall time (0 to 1)."""
+    """Average of refaults (KiB/s) and of the fraction of time stalled."""
 
     refaults_kib: float = 0.0
     stall: float = 0.0
 
     def after(self, now: StallAverage, seconds: float, constant: float) -> StallAverage:
-        """Return the exponential average after these seconds of `now`. `constant` is the time constant in seconds."""
+        """Return the exponential average after `seconds` with the values `now`. `constant` is the time constant in seconds."""
         weight = 1 - math.exp(-max(0.0, seconds) / constant)
         return StallAverage(
             self.refaults_kib + weight * (now.refaults_kib - self.refaults_kib), self.stall + weight * (now.stall - self.stall)
@@ -99,11 +105,16 @@ class StallAverage:
 
 @dataclass(frozen=True, slots=True)
 class ReclaimState:
-    """Law's state for one guest between steps. Times are monotonic seconds.
+    """The law's state for one guest between steps. Times are monotonic seconds.
 
-    mom takes nothing before `until`, for `reason`. `pause` is the next pause after lasting harm, and `calm` counts steps without harm.
-    `share` is the pace, as a share of the guest per second. `working_set` (KiB) was learned at `learnt`. `recent` and `lasting` average
-    stalls until `seen`. `wants_back`: memory may come back, as the last step found harm.
+    :param until: mom takes nothing before this time, for `reason`
+    :param pause: length of the next pause after lasting harm
+    :param calm: number of steps without harm
+    :param share: pace, as a share of the guest's memory per second
+    :param working_set: working set in KiB, learned at the time `learnt`
+    :param recent: short average of stalls until the time `seen`
+    :param lasting: long average of stalls until the time `seen`
+    :param wants_back: whether memory may come back from swap, because the last step found harm
     """
 
     until: float = 0.0
@@ -121,7 +132,7 @@ class ReclaimState:
 
 @dataclass(frozen=True, slots=True)
 class ColdOffer:
-    """Memory that a guest can release now, in KiB/s (0: none, for `reason`), and its price."""
+    """Pace in KiB/s at which a guest can release memory now (0: none, for `reason`), and the relative price of that memory."""
 
     pace_kib: int
     price: float
@@ -133,9 +144,9 @@ def next_offer(seen: ObservedGuest, state: ReclaimState, reclaimed_kib: float, l
     """Return the next step's offer.
 
     :param reclaimed_kib: KiB/s reclaimed since the last step
-    :param limit: share of time (0 to 1) that the guest may wait for memory
+    :param limit: fraction of time that the guest may wait for memory
     :param now: monotonic seconds
-    :param urgency: factor on that limit while the host is short of memory, otherwise 1
+    :param urgency: factor that raises this limit while the host is short of memory; otherwise 1
     """
     limit, cold_seconds, warm_seconds = limit * urgency, COLD_SECONDS / urgency, WARM_SECONDS / urgency
     state = replace(state, wants_back=False)
@@ -180,7 +191,7 @@ def next_offer(seen: ObservedGuest, state: ReclaimState, reclaimed_kib: float, l
 
 
 def cold_kib(seen: ObservedGuest, state: ReclaimState) -> float | None:
-    """Return KiB beyond the working set, also in swap; None if unknown."""
+    """Return the guest's KiB beyond its working set, including memory in swap; None if unknown."""
     if state.working_set is None or seen.resident_kib is None or seen.away_kib is None:
         return None
     return max(0.0, seen.resident_kib + seen.away_kib - state.working_set)
@@ -219,27 +230,29 @@ _MOST_TARGET_KIB: Final = 32 << 20
 """Desired available memory without `mem_watermark_high`: a tenth of the host's memory, at most 32 GiB."""
 
 AHEAD: Final = "mem_rise_ahead"
-"""Memory that guests will soon allocate, according to the balloon law."""
+"""Field with the memory that guests will soon allocate, according to the balloon law."""
 
 _ENOUGH: Final = 1.1
-"""Multiple of the target where reclaim ends. It starts below the target; more costly reclaim starts lower."""
+"""Multiple of the target at which this reclaim ends. It starts below the target. Reclaim that costs guests more starts lower."""
 
 _PATIENT: Final = 0.85
-"""Multiple of the target, halfway to `_TIGHT`."""
+"""Multiple of the target from which on mom is patient. It is halfway between the target and `_TIGHT`."""
 
 _TIGHT: Final = 0.7
 """Multiple of the target below which the balloon policy takes margins."""
 
 _MOST_URGENT: Final = 4.0
-"""At a sixth of the target, the balloon takes memory without which guests may die. A guest that waits 8 % of its time still works."""
+"""Highest urgency, reached at a sixth of the target, where the balloon takes memory without which guests may die. A guest that waits for
+memory 8 % of the time still works."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostNeed:
-    """KiB that the host lacks, and KiB beyond its target.
+    """KiB that the host lacks, and KiB that it has beyond its target.
 
-    `urgency` (1 to 4) multiplies the stalls that a guest may have, as balloons would hurt it more. `patient`: balloons are far from that.
-    `words` are empty if the host's memory is unknown.
+    :param words: explanation; empty if the host's memory is unknown
+    :param urgency: 1 to 4; multiplies the stalls that a guest may have, because balloons would hurt the guest more
+    :param patient: whether the host is far from using balloons that hurt guests
     """
 
     lack_kib: float
@@ -250,7 +263,10 @@ class HostNeed:
 
 
 def need_of(host: Host, *, working: bool) -> HostNeed:
-    """Return the host's need. `working`: the last cycle reclaimed memory; reclaim ends a little above its start."""
+    """Return the host's need.
+
+    :param working: the last cycle reclaimed memory. Reclaim ends at a little more available memory than it starts at
+    """
     available, total = host.number("mem_really_available"), host.number("mem_available")
     target = host.number("mem_watermark_high")
     if target is None and total is not None:
@@ -268,10 +284,11 @@ def need_of(host: Host, *, working: bool) -> HostNeed:
 
 
 def chosen(offers: Mapping[str, ColdOffer], most_kib: float, seconds: float, spared: Collection[str] = ()) -> dict[str, int]:
-    """Return chosen guests' pace in KiB/s: the cheapest first, until the total suffices. Spared guests are last.
+    """Choose guests, the cheapest first, until their total suffices. Return their paces in KiB/s, keyed by guest id.
 
     :param most_kib: memory to move in this cycle
     :param seconds: length of a cycle
+    :param spared: guests that are chosen last
     """
     paces: dict[str, int] = {}
     left = most_kib

@@ -55,13 +55,13 @@ _LONGEST_SWEEP_SECONDS: Final = 30.0
 (benchmarks/squeeze, mix `cold`)."""
 
 _PATIENT_SWEEP_SECONDS: Final = 300.0
-"""Longest wait while balloons are far from hurting guests. Sweeps of twelve guests met the need for 100 s (mix `hot`)."""
+"""Longest wait while the host is far from using balloons that hurt guests. Sweeps of twelve guests met the need for 100 s (mix `hot`)."""
 
 _URGENT_SWEEP_SECONDS: Final = 10.0
-"""Longest wait when the balloon already takes margins: a sweep takes 3 s. Longer waits used up the host's memory (mix `hot`)."""
+"""Longest wait when the balloon already takes guests' margins. A sweep takes 3 s. Longer waits used up the host's memory (mix `hot`)."""
 
 _MOST_OF_CYCLE: Final = 0.8
-"""Share of a cycle for the worker, so that it answers before the next decision."""
+"""Share of a cycle that the worker may use, so that it answers before the next decision."""
 
 _SHORTEST_SECONDS: Final = 0.2
 
@@ -83,7 +83,7 @@ def _will_grow(guest: Guest) -> bool:
 
 
 class OffloadPlugin:
-    """Cold memory of guests in the host's swap."""
+    """Controller of guests' cold memory in the host's swap."""
 
     Settings = fields.OffloadSettings
     GuestSettings = fields.OffloadGuestSettings
@@ -110,7 +110,7 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare working sets, cold memory, stores and the pace."""
+        """Declare the fields of working sets, cold memory and swap, and the control of the pace."""
         return (*fields.FIELDS, *fields.CONTROLS, *fields.COLUMNS)
 
     # --- life --------------------------------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
-        """Return swap's room and compression, and the last cycle's results."""
+        """Return the room and compression of swap, and the results of the last cycle."""
         self._read_answers()
         self._stores = hypervisor.swap_stores() if isinstance(hypervisor, ColdMemoryControl) else stores_of(self._context.root)
         now = self._context.monotonic()
@@ -174,7 +174,7 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_problems(self) -> Iterable[Problem]:
-        """Report a worker that hangs, probably on a disk."""
+        """Report that the worker hangs, probably because of a disk."""
         if why := self._worker.why_stuck:
             text = f"mom cannot move cold memory: {why}"
             yield Problem(self._source, text, severity=Severity.WARNING, hint="check dmesg for errors of that disk")
@@ -186,7 +186,7 @@ class OffloadPlugin:
         for identity, pace in self._plan.paces.items():
             guest = snapshot.guests[identity]
             words = (
-                f"it uses the swapped memory, and {self._plan.words}: mom reads it back"
+                f"it uses the swapped memory, and {self._plan.words}: mom reads that memory back"
                 if pace < 0
                 else f"{self._plan.words}: mom swaps out memory that the guest has not touched for long, before it reclaims memory in use"
             )
@@ -309,7 +309,7 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        """Limit decisions to offers, to swap's room, and to the host's spare memory."""
+        """Limit decisions to the guests' offers, to the room in swap, and to the host's spare memory."""
         room = room_of(self._stores, self._budget.left(snapshot.monotonic))
         cycle = max(_SHORTEST_SECONDS, self._seconds)
         left, spare = int(room.kib / cycle), int(self._plan.spare_kib / cycle)
@@ -349,7 +349,7 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Send requests to the worker, or to a hypervisor that moves memory itself."""
+        """Send requests to the worker, or to the hypervisor if it moves memory itself."""
         errors: dict[Target, HypervisorError] = {}
         requests: list[ReclaimRequest] = []
         targets: dict[str, Target] = {}
@@ -406,6 +406,6 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Report swap, and guests whose memory cannot be moved."""
+        """Report swap areas, and guests whose memory mom cannot move."""
         self._hierarchies.refresh()
         return findings(self._context.root, self._hierarchies, hypervisor)

@@ -25,7 +25,7 @@ from mom_helper.orders import MOST_PIECE_KIB, ORDER, Answer, Order, OrderNumber
 from mom_kvm import Helper, Hierarchies, open_process_file
 
 LEAST_AREA_KIB: Final = 16 << 10
-"""Larger areas of a process hold the guest's memory; QEMU's own are smaller, and few."""
+"""Areas of a process that are larger hold the guest's memory. QEMU's own areas are smaller, and there are few."""
 
 _MOST_AREAS: Final = 10_000
 
@@ -33,7 +33,7 @@ _STEP: Final = MOST_PIECE_KIB << 10
 
 
 def areas_of(process: str) -> Sequence[tuple[int, int]]:
-    """Return bounds of large writable areas. Raise `OSError`. `process` is its folder in /proc."""
+    """Return the bounds of large writable memory areas of the process with this folder in /proc. Raise `OSError` if unreadable."""
     areas: list[tuple[int, int]] = []
     with os.fdopen(open_process_file(process, "maps"), "rb") as file:
         for line in file:
@@ -45,8 +45,8 @@ def areas_of(process: str) -> Sequence[tuple[int, int]]:
 
 
 def steps_of(areas: Sequence[tuple[int, int]], at: int) -> Iterator[tuple[int, int]]:
-    """Yield each step (address, length in bytes) once, from `at`, which counts steps of all walks."""
-    # Steps are computed, not listed, as a process may reserve terabytes of addresses.
+    """Yield each step (address, length in bytes) of a walk once. Begin at step `at`, which counts the steps of all walks so far."""
+    # Steps are computed, not listed, because a process may reserve terabytes of addresses.
     steps = [range(first, last, _STEP) for first, last in areas]
     ends = list(accumulate(map(len, steps)))
     count = ends[-1] if ends else 0
@@ -60,20 +60,20 @@ def steps_of(areas: Sequence[tuple[int, int]], at: int) -> Iterator[tuple[int, i
 _PROGRAM: Final = Path(mom_helper.__file__).parent
 
 MOST_REQUESTS: Final = 10_000
-"""One for each guest of the largest host."""
+"""One request for each guest of the largest host."""
 
 FIRST_PIECE_SECONDS: Final = 0.01
 LEAST_PIECE_SECONDS: Final = 0.002
 LONGEST_PIECE_SECONDS: Final = 0.1
-"""If the kernel accepts no amount."""
+"""Time for a piece, where the kernel does not accept an amount to reclaim."""
 
 _END_SECONDS: Final = 0.15
 
 OUT_OF_TIME: Final = "the time for the request ran out"
-"""Too little time to show how much the guest can release."""
+"""Reason of a request that had too little time to show how much the guest can release."""
 
 _STUCK_SECONDS: Final = 60.0
-"""Beyond the requests' time. A piece takes some seconds with a busy disk."""
+"""Time after the requests' time limit from which on the worker counts as stuck. A piece takes some seconds with a busy disk."""
 
 _WAYS: Final = {"v2": OrderNumber.TAKE_V2, "v1": OrderNumber.TAKE_V1, "process": OrderNumber.TAKE_PROCESS, "recall": OrderNumber.RECALL}
 _ENDED: Final = "its process has ended"
@@ -82,7 +82,14 @@ _ERRORS: Final = {errno.ESRCH: _ENDED, errno.ENODATA: "its control group has too
 
 @dataclass(slots=True)
 class ReclaimRequest:
-    """Request to move `left` KiB, and its result: `went` KiB, and the reason for the rest. `at` is the walk's next step."""
+    """Request to move memory of a guest, and its result.
+
+    :param way: `MemoryWay.name`, or `recall` to read memory back
+    :param left: KiB still to move
+    :param at: next step of the walk through the process's memory
+    :param went: KiB moved
+    :param why: why `left` was not moved
+    """
 
     guest: str
     way: str
@@ -101,7 +108,7 @@ class ReclaimRequest:
         return "no more of it was in swap" if self.way == "recall" else "the kernel found no more memory to reclaim"
 
     def move_piece(self, ask: Callable[[Order], Answer], until: float) -> int:
-        """Move a piece, and return the CPU time in microseconds. Raise `OSError` if the worker has ended."""
+        """Move a piece of the memory, and return the CPU time in microseconds. Raise `OSError` if the worker has ended."""
         began = time.monotonic()
         piece: tuple[int, int] | None = (self.left, int(self._piece_seconds(until - began) * 1e6))
         if self.way in {"process", "recall"}:
@@ -141,9 +148,11 @@ class ReclaimRequest:
 
 
 def follow(requests: Sequence[ReclaimRequest], ask: Callable[[Order], Answer], seconds: float, cpu_seconds: float) -> None:
-    """Process requests. Guests take turns piece by piece, so a slow store delays all a little.
+    """Process requests. Guests take turns piece by piece, so that a slow store delays each guest only a little.
 
-    :param ask: returns the worker's answer to an order; raises `OSError` if it has ended
+    :param ask: function that returns the worker's answer to an order, or raises `OSError` if the worker has ended
+    :param seconds: time limit for all requests together
+    :param cpu_seconds: limit of CPU time for all requests together
     """
     until, cpu_us = time.monotonic() + seconds, cpu_seconds * 1e6
     turns = deque(request for request in requests if request.left > 0)
@@ -158,7 +167,7 @@ def follow(requests: Sequence[ReclaimRequest], ask: Callable[[Order], Answer], s
 
 
 class ReclaimWorker:
-    """Process that moves memory. For one caller at a time. No call waits for the kernel."""
+    """Separate process that moves memory. Only one thread at a time may use this class. No method waits for the kernel."""
 
     def __init__(self) -> None:
         self._connection: socket.socket | None = None
@@ -170,7 +179,7 @@ class ReclaimWorker:
 
     @property
     def why_stuck(self) -> str:
-        """Reason if requests are long overdue, or an empty string."""
+        """Why requests are long overdue, or an empty string."""
         if self._thread is None or not self._thread.is_alive() or time.monotonic() < self._until + _STUCK_SECONDS:
             return ""
         return "the worker that reclaims memory hangs in the kernel: a disk with swap may not answer"
@@ -181,7 +190,7 @@ class ReclaimWorker:
         return self._thread is not None
 
     def send(self, requests: Sequence[ReclaimRequest], seconds: float, cpu_seconds: float) -> None:
-        """Start these requests, with limits for all. Raise `HypervisorError` if the worker cannot start."""
+        """Start these requests. The limits apply to all requests together. Raise `HypervisorError` if the worker cannot start."""
         if self._connection is None:
             self._start()
         self._sent, self._until, self._has_ended = requests[:MOST_REQUESTS], time.monotonic() + seconds, False
@@ -190,7 +199,7 @@ class ReclaimWorker:
         self._thread.start()
 
     def answers(self) -> Sequence[ReclaimRequest]:
-        """Return the last results; none before all have ended."""
+        """Return the last requests with their results; none before all of them have ended."""
         if self._thread is None or self._thread.is_alive():
             return ()
         sent, self._thread, self._sent = self._sent, None, ()
@@ -214,7 +223,7 @@ class ReclaimWorker:
             process.wait(_END_SECONDS)
             return
         process.kill()
-        with suppress(subprocess.TimeoutExpired):  # the worker waits for a disk, and ends after that
+        with suppress(subprocess.TimeoutExpired):  # the worker waits for a disk, and ends when the disk answers
             process.wait(_END_SECONDS)
 
     def _follow(self, connection: socket.socket, requests: Sequence[ReclaimRequest], seconds: float, cpu_seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Swap as a store for cold memory: free size, compression, daily disk writes, and findings of `mom doctor`."""
+"""Swap areas as stores for cold memory: free size, compression, daily disk writes, and findings of `mom doctor`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from mom_plugins_host.offload.guests import way_to
 from mom_plugins_host.offload.law import LEAST_KIB
 
 KEPT_SHARE: Final = 0.05
-"""Stays free for the kernel, which swaps between cycles and kills a process if it cannot. Of 6 GiB it is 300 MiB, one burst of a guest."""
+"""Share of swap that stays free for the kernel, which swaps between cycles, and kills a process if it cannot. Of 6 GiB, this is 300 MiB:
+one burst of a guest."""
 
 LEAST_RATIO: Final = 1.25
 """Below this compression, the host gains less than a fifth of the memory that it compresses."""
 
 _JUDGED_KIB: Final = 32 << 10
-"""Least content for measuring compression: the first pages may come from one guest."""
+"""Least content from which mom measures compression: the first pages may come from a single guest."""
 
 _USUAL_RATIO: Final = 2.5
 """Compression assumed at first: lzo and lz4 reach 2 to 3, zstd 3 to 4."""
@@ -37,7 +38,7 @@ _MOST_BYTES: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class StoreRoom:
-    """Room in KiB of guests' memory, and the reason for its limit. `disk`: the next pages go to a disk."""
+    """Room for guests' memory in swap, in KiB, and why there is no more. `disk`: the next pages go to a disk."""
 
     kib: int
     why: str
@@ -45,7 +46,7 @@ class StoreRoom:
 
 
 def stores_of(root: Path) -> list[SwapStore]:
-    """Return stores in the kernel's order."""
+    """Return the host's swap areas, in the order in which the kernel fills them."""
     meminfo = read_meminfo(root)
     # Before 5.19, the kernel does not show the content of the pool, so zswap counts as a disk.
     cached = read_kernel_file(root / "sys/module/zswap/parameters/enabled").strip() == b"Y" and "Zswap" in meminfo
@@ -63,7 +64,7 @@ def _pool_kib(root: Path, meminfo: dict[str, int]) -> float:
 
 
 def _within_pool(stores: Sequence[SwapStore], pool_kib: float) -> list[SwapStore]:
-    # Stores behind zswap share the free part of its pool.
+    # Swap areas behind zswap share the free part of zswap's pool.
     limited: list[SwapStore] = []
     left: float | None = None
     for store in stores:
@@ -130,14 +131,14 @@ def _is_rotating(root: Path, name: str, is_file: bool) -> bool:
 
 
 def ratio_of(stores: Sequence[SwapStore]) -> float | None:
-    """Return the compression ratio of all stores; None without compression or enough content."""
+    """Return the compression ratio of all stores; None without compression, or if they contain too little."""
     sizes = {(store.held_kib, store.takes_kib) for store in stores if store.held_kib and store.takes_kib}  # stores share the pool of zswap
     held, memory = sum(held or 0 for held, _ in sizes), sum(memory or 0 for _, memory in sizes)
     return held / memory if held >= _JUDGED_KIB and memory else None
 
 
 def net_share(stores: Sequence[SwapStore]) -> float:
-    """Return the host's gain per KiB swapped next: 1 on a disk; in memory, 1 less the compressed share."""
+    """Return the host's gain for each KiB swapped out next: 1 with a disk; with compression in memory, 1 minus the compressed size."""
     first = next((store for store in stores if _free(store)), None)
     if first is None or first.kind in {StoreKind.DISK, StoreKind.ROTATING}:
         return 1.0
@@ -149,7 +150,10 @@ def _free(store: SwapStore) -> int:
 
 
 def room_of(stores: Sequence[SwapStore], writable_kib: float) -> StoreRoom:
-    """Return the room in swap. The kernel fills stores in order, so stores after an unfit one do not count."""
+    """Return the room in swap. The kernel fills stores in order, so stores after an unsuitable store do not count.
+
+    :param writable_kib: KiB that mom may still write to disks
+    """
     if not stores:
         return StoreRoom(0, "the host has no swap")
     kib, disk = 0, None
@@ -185,9 +189,9 @@ _HOUR_SECONDS: Final = _DAY_SECONDS / _HOURS
 
 
 class WriteBudget:
-    """Disk writes of the last day, by hours. Times are monotonic seconds.
+    """Budget of disk writes per day, counted by hours. Times are monotonic seconds.
 
-    Writes of an earlier run are unknown, so the first day's budget is granted hour by hour.
+    Writes of an earlier run of mom are unknown, so mom grants the first day's budget hour by hour.
     """
 
     def __init__(self, day_kib: int, now: float) -> None:
@@ -203,7 +207,7 @@ class WriteBudget:
         self._hours.append((hour, kib))
 
     def written(self, now: float) -> float:
-        """Return the KiB written in a day."""
+        """Return the KiB written in the last day."""
         oldest = int(now // _HOUR_SECONDS) - _HOURS
         while self._hours and self._hours[0][0] <= oldest:
             self._hours.popleft()
@@ -236,7 +240,7 @@ _LARGER_POOL: Final = "make it larger, or enlarge the zswap pool in front of it:
 
 
 def findings(root: Path, hierarchies: Hierarchies, hypervisor: Hypervisor | None) -> Iterator[Finding]:
-    """Yield stores, and guests whose cold memory cannot be moved."""
+    """Yield findings about swap areas, and about guests whose cold memory mom cannot move."""
     moves_itself = isinstance(hypervisor, ColdMemoryControl)
     try:
         stores = hypervisor.swap_stores() if isinstance(hypervisor, ColdMemoryControl) else stores_of(root)
@@ -269,7 +273,7 @@ def _about_stores(stores: Sequence[SwapStore]) -> Iterable[Finding]:
                 Severity.WARNING,
                 SUBJECT,
                 message,
-                "use a stronger algorithm (zstd), or set `offload: false` for guests with encrypted memory",
+                "use an algorithm that compresses better (zstd), or set `offload: false` for guests with encrypted memory",
             )
         elif store.free_kib <= KEPT_SHARE * store.size_kib:
             cure = _LARGER_POOL if store.kind is StoreKind.ZSWAP else "make it larger"

@@ -1,7 +1,7 @@
 """Limits on any hypervisor: fields, controls, review, reading and writing.
 
-Limits of disks and network interfaces are lists with one item per device. An item has all limits of its device, so mom can restore it. A
-decision names only changed items. Otherwise mom would own and undo the others too.
+Limits of disks and network interfaces are lists with one item per device. An item contains all limits of its device, so that mom can
+restore them. A decision contains only the items that change. Otherwise, mom would also own, and later undo, the limits of other devices.
 """
 
 from __future__ import annotations
@@ -129,8 +129,8 @@ HOST_CPUS, VCPUS = "cpu_count", "vcpu_count"
 _CPU_SOURCE, _DISK_SOURCE = "the hypervisor's CPU limits", "the hypervisor's I/O limits"
 _USER_SOURCE = "guests: cpu_limit in the YAML file; else the guest's metadata, vcpuLimit of oVirt"
 _AGREED_SOURCE = f"{_DISK_SOURCE}; io_limit and disk_limits in the YAML file; the guest's metadata, ioTune of oVirt"
-_DISKS_ABOUT = "for each disk `name`, `path`, and its limits: `current`, and the agreed `maximum` and `guaranteed`"
-_NET_ABOUT = "for each network interface `name`, `inbound` and `outbound`: `average` and `peak` in KiB/s, `burst` in KiB; empty: no limit"
+_DISKS_ABOUT = "one entry for each disk: `name`, `path`, the limits in force (`current`), and the agreed limits `maximum` and `guaranteed`"
+_NET_ABOUT = "one entry for each network interface: `name`, and limits `inbound` and `outbound`: `average`, `peak` (KiB/s), `burst` (KiB)"
 
 _FIELDS = (
     (QUOTA, Unit.MICROSECONDS, "CPU time that each vCPU may use in every period; -1: no limit", _CPU_SOURCE),
@@ -138,7 +138,7 @@ _FIELDS = (
     (CPU_SHARES, Unit.COUNT, "the guest's weight when CPUs are short", _CPU_SOURCE),
     (USER_LIMIT, Unit.PERCENT, "CPU time agreed for the guest, as a share of all the host's CPUs; 100: no limit was agreed", _USER_SOURCE),
     (DISKS, Unit.LIST, _DISKS_ABOUT, _AGREED_SOURCE),
-    (DISKS_NOW, Unit.LIST, "for each disk `name`, `path` and its current limits; 0: no limit", _DISK_SOURCE),
+    (DISKS_NOW, Unit.LIST, "one entry for each disk: `name`, `path` and its current limits; 0: no limit", _DISK_SOURCE),
     (INTERFACES, Unit.LIST, _NET_ABOUT, "the hypervisor's bandwidth limits"),
 )
 
@@ -179,7 +179,7 @@ _LISTS = {DISKS: (DISKS_NOW, completed_disks), INTERFACES: (INTERFACES, complete
 
 
 def reviewed(snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-    """Yield revisions: refusals, and completed lists."""
+    """Yield revisions: refused values, and lists to which missing limits were added."""
     pairs: dict[str, list[Decision]] = {}
     for decision in decisions:
         if decision.control in {QUOTA, PERIOD}:
@@ -235,13 +235,13 @@ CPU_CONTROLS = (QUOTA, PERIOD, CPU_SHARES)
 
 _DIRECTIONS = "`inbound` and `outbound` with `average`, `peak` (KiB/s) and `burst` (KiB)"
 
-# No bounds: mom refuses an impossible quota or period, because a bound would be another limit.
+# The controls have no bounds: mom refuses an impossible quota or period, because a bound in its place would be another limit.
 _CONTROLS = (
     (QUOTA, Unit.MICROSECONDS, f"CPU time that each vCPU may use in every period: {QUOTA_US[0]} to {QUOTA_US[1]}, or -1 for no limit"),
     (PERIOD, Unit.MICROSECONDS, f"period of vcpu_quota: {PERIOD_US[0]} to {PERIOD_US[1]}"),
     (CPU_SHARES, Unit.COUNT, "the guest's weight when CPUs are short: 2 to 262144 with cgroups v1, 1 to 10000 with v2"),
-    (DISKS, Unit.LIST, f"limits of disks: for each `name`, and any of {', '.join(f'`{key}`' for key in DiskTune.LIMITS)}; 0: no limit"),
-    (INTERFACES, Unit.LIST, f"limits of network interfaces: for each `name`, and {_DIRECTIONS}"),
+    (DISKS, Unit.LIST, f"limits of disks: for each its `name`, and any of {', '.join(f'`{key}`' for key in DiskTune.LIMITS)}; 0: no limit"),
+    (INTERFACES, Unit.LIST, f"limits of network interfaces: for each its `name`, and {_DIRECTIONS}"),
 )
 CONTROLS = tuple(
     ControlSpec(name, unit, Scope.GUEST, about, DISKS_NOW if name == DISKS else name, key="name" if unit is Unit.LIST else "")

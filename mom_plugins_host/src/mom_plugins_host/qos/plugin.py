@@ -35,7 +35,7 @@ from mom_plugins_host.qos.settings import CPU_SHARES, DIRECTIONS, PERIOD, QUOTA,
 
 
 def limits_of(guest: Guest, settings: QosGuestSettings, host_cpus: float | None) -> dict[str, Value]:
-    """Return configured limits by control; None if unknown now."""
+    """Return a guest's configured limits, keyed by control. A limit is None if mom cannot calculate it now."""
     limits: dict[str, Value] = {}
     vcpus = guest.number(control.VCPUS)
     if settings.cpu_limit is not None:
@@ -54,7 +54,7 @@ def limits_of(guest: Guest, settings: QosGuestSettings, host_cpus: float | None)
 
 
 def agreed_of(guest: Guest) -> Value:
-    """Return disks with agreed limits; None if unknown now."""
+    """Return the names of a guest's disks that have agreed limits, as items; None if unknown now."""
     disks = guest.items(control.DISKS)
     return None if disks is None else [{"name": item["name"]} for item in disks if _is_agreed(item.get("maximum"))]
 
@@ -74,7 +74,7 @@ def _limited(interface: Mapping[str, Value], limit: NetLimits) -> Mapping[str, V
 
 
 def limits_of_all(snapshot: Snapshot, settings: Mapping[str, QosGuestSettings]) -> dict[str, dict[str, SetValue]]:
-    """Return configured limits by guest id and control."""
+    """Return all guests' configured limits, keyed by guest id and control."""
     host_cpus = snapshot.host.number(control.HOST_CPUS)
     return {
         guest.id: {control: SetValue(value) for control, value in limits_of(guest, settings[guest.id], host_cpus).items()}
@@ -84,7 +84,7 @@ def limits_of_all(snapshot: Snapshot, settings: Mapping[str, QosGuestSettings]) 
 
 
 def mistakes_in(snapshot: Snapshot, settings: Mapping[str, QosGuestSettings], source: Source) -> Iterable[Problem]:
-    """Yield settings without effect: CPU shares if the number of CPUs is unknown, and disks that no guest has."""
+    """Yield settings without effect: CPU limits if the number of the host's CPUs is unknown, and limits of disks that no guest has."""
     if not snapshot.host.number(control.HOST_CPUS) and any(own.cpu_limit is not None for own in settings.values()):
         message = "cpu_limit needs the number of the host's CPUs (cpu_count), which is unknown"
         yield Problem(source, message, severity=Severity.WARNING, hint="enable the plugin host")
@@ -95,7 +95,7 @@ def mistakes_in(snapshot: Snapshot, settings: Mapping[str, QosGuestSettings], so
             named |= own.disk_limits.keys()
             present |= own.disk_limits.keys() & {str(item["name"]) for item in disks}
     for name in sorted(named - present):
-        message = f"disk_limits has a disk {printable(name)}, which none of these guests has"
+        message = f"disk_limits names the disk {printable(name)}, but no guest with this setting has such a disk"
         yield Problem(source, message, severity=Severity.WARNING, hint="see mom guests --json")
 
 
@@ -161,7 +161,7 @@ class QosPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare limits, and default policies for agreed limits if enabled."""
+        """Declare limits, and the default policies that enforce agreed limits where the settings enable that."""
         texts = files("mom_plugins_host.qos")
         yield from control.FIELDS
         yield from control.CONTROLS
@@ -197,7 +197,7 @@ class QosPlugin:
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """Decide single guests' configured limits, and undo removed ones."""
+        """Return decisions for the configured limits of single guests, and restore original values where a limit was removed."""
         listed = snapshot.guests.values() if self._settings.io_limits else ()
         agreed = {guest.id: {control.DISKS: agreed_of(guest)} for guest in listed}
         return self._enforcement.decide(snapshot, limits_of_all(snapshot, self._own_settings(snapshot)), agreed)
@@ -213,7 +213,7 @@ class QosPlugin:
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        """Refuse invalid limits, with the bounds, and complete lists."""
+        """Refuse invalid limits, naming the allowed range, and add missing limits to lists."""
         self._enforcement.hear(decisions)
         return control.reviewed(snapshot, decisions)
 

@@ -1,4 +1,4 @@
-"""Limits in YAML, and the bounds that libvirt and QEMU accept. Pure."""
+"""Settings of limits, and the bounds that libvirt and QEMU accept."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST_BANDWIDTH_KIB = (1 << 32) - 1
 NO_QUOTA = -1
 
 USUAL_PERIOD_US = 100_000
-"""Default of the kernel and of oVirt: a guest without quota waits only briefly."""
+"""Default of the kernel and of oVirt: a guest that has used up its quota waits only briefly."""
 
 DIRECTIONS = ("inbound", "outbound")
 BANDWIDTH = ("average", "peak", "burst", "floor")
@@ -50,7 +50,7 @@ def check_disk(disk: str, limits: dict[str, int]) -> None:
 
 
 def contradiction(limits: Mapping[str, int | None]) -> str:
-    """Return the reason if both a total and a part are limited, or an empty string."""
+    """Return why the limits contradict each other, because a total and one of its parts are limited; an empty string if they do not."""
     for kind in ("bytes", "iops"):
         if limits.get(f"total_{kind}_sec") and (limits.get(f"read_{kind}_sec") or limits.get(f"write_{kind}_sec")):
             return f"total_{kind}_sec cannot be limited together with read_{kind}_sec or write_{kind}_sec"
@@ -194,7 +194,7 @@ class QosGuestSettings(mom_core.GuestSettings):
     io_limit: DiskLimits | None = None
     """Limits of each of the guest's disks."""
     disk_limits: dict[str, DiskLimits] | None = None
-    """Limits of single disks by name, such as `vda`. They replace those in `io_limit`."""
+    """Limits of single disks, keyed by name, such as `vda`. For these disks, they replace `io_limit`."""
     net_limit: NetLimits | None = None
     """Limits of each of the guest's network interfaces."""
 
