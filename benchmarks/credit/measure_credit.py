@@ -55,7 +55,7 @@ def show_runs(kind: str, runs: Sequence[Mapping[str, Any]]) -> None:
     print(f"  all guests go on: {sum(all(run['goes_on']) for run in runs)} runs")
     slowest = [min(run["growth"]) for run in runs]
     print(f"  growth of the slowest, of what it wanted: least {min(slowest):.1%}, median {statistics.median(slowest):.1%}")
-    least = [run["available"][2] for run in runs]
+    least = [run["least_available"] for run in runs]
     print(f"  least available memory: {min(least):.0f} MiB, median {statistics.median(least):.0f} MiB")
     pauses = [max(run["pauses"]) for run in runs]
     print(f"  longest pause of a guest: {max(pauses):.1f} s, median {statistics.median(pauses):.1f} s")

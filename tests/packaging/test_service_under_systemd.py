@@ -365,41 +365,6 @@ def test_what_cannot_be_put_back_is_tried_again(service: Service) -> None:
     service.wait("it has done its work", "mom-restore", "inactive")
 
 
-JOURNALD = """[Unit]
-DefaultDependencies=no
-[Service]
-Type=notify
-ExecStart=/lib/systemd/systemd-journald
-StandardOutput=null
-"""
-
-
-def test_a_real_journal_has_the_levels(service: Service) -> None:
-    units = service.systemd.units
-    (units / "systemd-journald.service").write_text(JOURNALD)
-    (units / "mom.service.d/journal.conf").write_text("[Service]\nStandardOutput=journal\nStandardError=journal\n")
-    service.systemd.systemctl("daemon-reload")
-    if service.systemd.systemctl("start", "systemd-journald").returncode:
-        pytest.skip("systemd-journald does not run in namespaces of its own")
-    service.start()
-
-    def entries(*matches: str) -> list[dict[str, str]]:
-        done = service.systemd.run("journalctl", "-D", "/run/log/journal", "-o", "json", "--no-pager", *matches)
-        return [json.loads(line) for line in done.stdout.splitlines()]
-
-    def lines(text: str) -> list[dict[str, str]]:
-        return [one for one in entries("_SYSTEMD_UNIT=mom.service") if text in one["MESSAGE"]]
-
-    wait_until(lambda: bool(lines("1 applied")), "a cycle is in the journal")
-    assert lines("1 applied")[0]["PRIORITY"] == "6"
-    service.systemd.systemctl("kill", "-s", "USR1", "mom")
-    wait_until(lambda: len([one for one in lines(" mom: cycle ") if one["PRIORITY"] == "7"]) > 3, "it says more")
-    # A journal that is gone stops nobody.
-    service.systemd.systemctl("kill", "-s", "KILL", "systemd-journald")
-    (service.root / "sys/kernel/mm/ksm/run").write_text("0\n")
-    wait_until(lambda: service.knob() == 1, "it goes on")
-
-
 SEES = """
 import errno, json, os, sys
 

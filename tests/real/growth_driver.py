@@ -268,28 +268,16 @@ class Sample:
 class Run:
     """What the kernel and guests did in the 10 s after the first limit; without limits, after guests began to grow. MiB and seconds."""
 
-    credit: bool
     kills: int
-    killed: Sequence[str]
-    wanted: float
-    """Of each guest."""
     limited_after: float | None
     """From the begin of growth to the first limit."""
-    available: Sequence[float]
-    """When guests began to grow, at the first limit, and the least."""
-    held: Sequence[Sequence[float]]
-    """At the first limit, and at the end."""
+    least_available: float
     growth: Sequence[float]
     """Share of what each guest still wanted at the first limit."""
     pauses: Sequence[float]
     """Longest ones of the guests."""
     goes_on: Sequence[bool]
-    writes: int
     slowest_write: float
-    slowest_look: float
-    """From the begin of its first write to the end of its last."""
-    trace: Sequence[Sequence[float]]
-    """Two a second: seconds since the first limit, available memory, what guests hold, and the sum of their limits."""
 
 
 def grow_together(*, credit: bool, huge: bool = False, seconds: float = WINDOW_SECONDS) -> Run:
@@ -306,73 +294,27 @@ def grow_together(*, credit: bool, huge: bool = False, seconds: float = WINDOW_S
             samples.append(Sample.now(guests))
             if credit and not is_limited and WRITES.stat().st_size > written:
                 is_limited, until_at = True, samples[-1].at + seconds
-        run_ = _run_of(guests, samples, goal, credit=credit, kills=oom_kills() - before)
+        run_ = _run_of(guests, samples, goal, oom_kills() - before)
         for guest in guests:
             guest.want(guest.mib)  # the end of mom lifts limits
         return run_
 
 
-def _run_of(guests: Sequence[Grower], samples: Sequence[Sample], goal: float, *, credit: bool, kills: int) -> Run:
+def _run_of(guests: Sequence[Grower], samples: Sequence[Sample], goal: float, kills: int) -> Run:
     writes = [write for write in Write.all() if write.ended > samples[0].at]
     limited = min((write.began for write in writes), default=None)
-    start = samples[0].at if limited is None else limited
-    first = _sample_at(samples, start)
     last = samples[-1]
+    first = samples[0] if limited is None else next((sample for sample in samples if sample.at >= limited), last)
     alive = next(sample for sample in reversed(samples) if sample.at <= last.at - ALIVE_SECONDS or sample is samples[0])
     return Run(
-        credit=credit,
         kills=kills,
-        killed=[guest.name for guest in guests if guest.is_killed],
-        wanted=goal,
         limited_after=None if limited is None else limited - samples[0].at,
-        available=[samples[0].available, first.available, min(sample.available for sample in samples)],
-        held=[first.held, last.held],
+        least_available=min(sample.available for sample in samples),
         growth=[(end - begin) / (goal - begin) if goal > begin else 1.0 for begin, end in zip(first.held, last.held, strict=True)],
         pauses=[guest.longest_pause for guest in guests],
         goes_on=[not guest.is_killed and now > then for guest, then, now in zip(guests, alive.beats, last.beats, strict=True)],
-        writes=len(writes),
         slowest_write=max((write.ended - write.began for write in writes), default=0.0),
-        slowest_look=max((ended - began for began, ended in _looks(writes)), default=0.0),
-        trace=list(_trace(samples, writes, start)),
     )
-
-
-def _sample_at(samples: Sequence[Sample], at: float) -> Sample:
-    """Return a sample between two others."""
-    after = next((place for place, sample in enumerate(samples) if sample.at >= at), len(samples) - 1)
-    first, second = samples[max(0, after - 1)], samples[after]
-    share = (at - first.at) / (second.at - first.at) if second.at > first.at else 0.0
-
-    def between(one: float, other: float) -> float:
-        return one + share * (other - one)
-
-    held = [between(one, other) for one, other in zip(first.held, second.held, strict=True)]
-    return Sample(at, between(first.available, second.available), held, first.beats)
-
-
-def _looks(writes: Sequence[Write]) -> Iterator[tuple[float, float]]:
-    """Yield the begin and end of all writes that belong together."""
-    began, ended = 0.0, 0.0
-    for write in writes:
-        if write.began > ended + 0.01:
-            if ended:
-                yield began, ended
-            began = write.began
-        ended = write.ended
-    if ended:
-        yield began, ended
-
-
-def _trace(samples: Sequence[Sample], writes: Sequence[Write], start: float) -> Iterator[list[float]]:
-    limits: dict[str, int] = {}
-    left, due = list(writes), samples[0].at
-    for sample in samples:
-        while left and left[0].ended <= sample.at:
-            write = left.pop(0)
-            limits[write.guest] = write.limit or 0
-        if sample.at >= due:
-            due += 0.5
-            yield [sample.at - start, sample.available, sum(sample.held), sum(limits.values()) / 2**20]
 
 
 def fact_of(name: str, run_: Run) -> None:

@@ -1,4 +1,4 @@
-"""Control groups of the real kernel: pressure of a real guest beside cgroups v1, and v2 in a guest whose kernel has them to itself."""
+"""Control groups v2 of the real kernel, in a guest whose kernel has them to itself."""
 
 import json
 import shutil
@@ -17,12 +17,6 @@ MIB = 1 << 20
 
 DRIVERS = "import growth_driver, cgroup_driver; growth_driver.try_out(); cgroup_driver.main()"
 """Growth first: it needs a machine without swap."""
-
-
-# --- cgroups v2 beside v1, with libvirt --------------------------------------------------------------------------------------------------
-
-
-# --- cgroups v2, in a guest -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

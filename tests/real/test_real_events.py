@@ -1,4 +1,4 @@
-"""Events on real guests: what wakes mom and what does not, and how soon a guest that starts is managed."""
+"""Events on real guests: what wakes mom, and what does not."""
 
 import time
 from collections.abc import Callable

@@ -63,7 +63,7 @@ def _is_paused(guest: RealGuest) -> bool:
 @pytest.fixture
 def company(lab: Lab) -> Iterator[RealGuest]:
     """Another guest, without a class, that is to be left alone: one guest alone is never stopped."""
-    guest = lab.start("stays", workload=(5, 5, 0, 0)).wait_until_it_works()
+    guest = lab.start("stays", workload=(5, 5, 0, 0))  # it boots beside the other one
     yield guest
     assert guest.domain.isActive()
     guest.works_on()

@@ -111,10 +111,11 @@ def called(pod: TestPod) -> str:
 def test_real_guests_of_several_daemons_are_managed_as_those_of_one(pods: TestPods, image: GuestImage) -> None:
     with kubevirt_mom(pods) as mom:
         launchers = [pods.start(NAMESPACE, name) for name in ("db", "web")]
-        reals = []
         for pod in launchers:
             pod.wait_until_it_listens()
-            reals.append(pods.guest(pod, image, mib=128, balloon_options="freePageReporting='on'").wait_until_up())
+        reals = [pods.guest(pod, image, mib=128, balloon_options="freePageReporting='on'") for pod in launchers]
+        for real in reals:
+            real.wait_until_up()
         assert any("started" in why for why in mom.woken)
         guests = mom.manages(*map(called, launchers))
         for pod, real in zip(launchers, reals, strict=True):

@@ -75,13 +75,14 @@ def order_of(guest: RealGuest, way: str, mib: int) -> ReclaimRequest:
     return ReclaimRequest(guest.uuid, way, mib << 10, guest.pid, started)
 
 
-def started(lab: Lab, name: str, **options: Any) -> RealGuest:
-    """A guest that has written its cold memory, and works on its warm memory."""
-    return lab.start(name, mib=320, workload=(COLD_MIB, WARM_MIB, 0, 0), **options).wait_until_it_works()
+def started(lab: Lab, *names: str, **options: Any) -> list[RealGuest]:
+    """Guests that have written their cold memory, and work on their warm memory."""
+    guests = [lab.start(name, mib=320, workload=(COLD_MIB, WARM_MIB, 0, 0), **options) for name in names]
+    return [guest.wait_until_it_works() for guest in guests]
 
 
 def test_cold_memory_goes_hot_memory_stays_and_no_limit_is_ever_set(mom: MomRun, grouped: Lab) -> None:
-    cold, spared = started(grouped, "cold", balloon="none"), started(grouped, "spared", balloon="none")
+    cold, spared = started(grouped, "cold", "spared", balloon="none")
     before = limits(cold)
     configure(mom, grouped, {spared.name: {"offload": False}})
     mom.start()
@@ -106,7 +107,7 @@ def test_cold_memory_goes_hot_memory_stays_and_no_limit_is_ever_set(mom: MomRun,
 
 
 def test_a_guest_keeps_its_limits_when_mom_and_its_worker_are_killed(mom: MomRun, grouped: Lab) -> None:
-    guest = started(grouped, "killed")
+    (guest,) = started(grouped, "killed")
     before = limits(guest)
     configure(mom, grouped, {})
     mom.start()
@@ -129,7 +130,7 @@ def workers_of(mom: MomRun) -> list[int]:
 
 
 def test_a_worker_that_is_killed_at_any_instant_leaves_the_limit_as_it_was(grouped: Lab, worker: ReclaimWorker) -> None:
-    guest = started(grouped, "instant", balloon="none")
+    (guest,) = started(grouped, "instant", balloon="none")
     before = limits(guest)
     for number in range(12):
         worker.send([order_of(guest, "v1", 4)], 2.0, 2.0)
@@ -145,7 +146,7 @@ def test_a_worker_that_is_killed_at_any_instant_leaves_the_limit_as_it_was(group
 
 
 def test_what_is_in_swap_is_called_back_at_once(grouped: Lab, worker: ReclaimWorker) -> None:
-    guest = started(grouped, "recalled")
+    (guest,) = started(grouped, "recalled")
     wait_until(lambda: ordered(worker, order_of(guest, "v1", 32)) and in_swap_mib(guest) >= 64, "some of it is in swap", 60)
     held = int((guest.group("memory") / "memory.usage_in_bytes").read_text())
     assert ordered(worker, order_of(guest, "recall", 64)) >= 32 << 10
@@ -161,7 +162,7 @@ def ordered(worker: ReclaimWorker, request: ReclaimRequest) -> int:
 
 
 def test_a_guest_without_a_group_is_reached_by_its_process(grouped: Lab, worker: ReclaimWorker) -> None:
-    guest = started(grouped, "grouped")
+    (guest,) = started(grouped, "grouped")
     assert ordered(worker, order_of(guest, "process", 16)) >= 8 << 10
     assert in_swap_mib(guest) >= 8
     another = order_of(guest, "process", 16)

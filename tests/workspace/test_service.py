@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import click
@@ -135,11 +134,6 @@ def test_the_unit_beside_vdsm_fits_vdsms_own() -> None:
     assert str(Path(VDSM_SOCKET).parent) in service["ReadWritePaths"]
 
 
-def test_the_folder_of_vdsms_socket_is_made() -> None:
-    lines = [line.split() for line in (ROOT / "packaging/mom-vdsm.tmpfiles.conf").read_text().splitlines() if not line.startswith("#")]
-    assert lines == [["d", str(Path(VDSM_SOCKET).parent), "0755", "vdsm", "kvm", "-"]]
-
-
 @pytest.mark.skipif(shutil.which("systemd-tmpfiles") is None, reason="systemd-tmpfiles is not installed")
 def test_systemd_understands_the_folders(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
@@ -230,16 +224,6 @@ def test_hang_kill_and_stop_are_over_within_30_s() -> None:
     assert seconds["WatchdogSec"] + seconds["TimeoutAbortSec"] + seconds["RestartSec"] < 30
     assert seconds["TimeoutStopSec"] + restore < 30
     assert restore < seconds["TimeoutStopSec"], "systemd gives it no more"
-
-
-@pytest.mark.parametrize(("session", "program"), [("rpm", "rpmbuild"), ("image", "mmdebstrap"), ("deb", "strip")])
-def test_a_package_whose_tools_are_missing_names_what_installs_them(session: str, program: str, tmp_path: Path) -> None:
-    nox = Path(sys.executable).with_name("nox")
-    environment = {**os.environ, "PATH": str(tmp_path)}
-    done = subprocess.run([nox, "-f", ROOT / "noxfile.py", "-s", session], capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 1
-    assert re.search(rf"there is no .*{program}.*: `./run {session}` installs what is missing", done.stderr)
-    assert "Traceback" not in done.stderr
 
 
 def test_what_ci_installs_has_hashes_and_its_versions_are_read_from_the_same_file() -> None:
