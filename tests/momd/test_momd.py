@@ -172,13 +172,6 @@ def test_the_log_says_too_why_it_did_not_start(place: Place) -> None:
     assert "exists and is not a socket" in place.log.read_text()
 
 
-def test_a_folder_of_policies_that_is_not_there_is_warned_of(place: Place) -> None:
-    process = place.start("-c", place.config, "-P", place.folder / "nope", "-l", place.log)
-    place.ask("ping")
-    ended(process)
-    assert f"no policy decides: {place.folder / 'nope'} is not there" in place.log.read_text()
-
-
 def test_a_file_that_is_named_must_be_there(place: Place) -> None:
     done = place.run("-c", place.folder / "nope")
     assert (done.returncode, done.stderr) == (2, f"mom: {place.folder}/nope: no such file or directory\n")
