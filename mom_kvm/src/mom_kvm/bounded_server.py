@@ -1,4 +1,4 @@
-"""Base of all servers: one thread with an event loop."""
+"""Base class of mom's servers. Each server runs in its own thread, with an event loop."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _AGAIN_SECONDS: Final = 0.05
 class ServerDoor:
     """Address of a server.
 
-    :param open_listener: raises `OccupiedByOurselvesError` while a plugin that a reload replaces still listens
+    :param open_listener: starts to listen; raises `OccupiedByOurselvesError` while the plugin that a reload replaces is still listening
     """
 
     open_listener: Callable[[], Listener]
@@ -33,15 +33,15 @@ Door = TypeVar("Door", bound=ServerDoor)
 
 
 class BoundedServer(ABC, Generic[Door]):
-    """Server from `start` to `close`. The subclass serves each client.
+    """Server that listens from `start` to `close`. A subclass implements how a client is served.
 
-    :param most: maximum number of clients at once; a further client replaces another
+    :param most: maximum number of concurrent clients; if one more connects, `make_room` may disconnect another
     """
 
     def __init__(self, doors: Sequence[Door], most: int, log: logging.Logger) -> None:
         self.log = log
         self.waits = False
-        """Another plugin of this process listened at a door at the start."""
+        """Whether, at the start, another plugin of this process was still listening at one of the doors."""
         self._doors = doors
         self._most = most
         self._tasks: set[asyncio.Task[None]] = set()
@@ -50,7 +50,7 @@ class BoundedServer(ABC, Generic[Door]):
         self._thread: threading.Thread | None = None
 
     def start(self, name: str) -> None:
-        """Listen and serve. Raises `MomError` if a door fails."""
+        """Start to listen and to serve clients. Raise `MomError` if mom cannot listen at a door."""
         listeners: list[Listener | None] = []
         self.waits = False
         try:
@@ -77,7 +77,7 @@ class BoundedServer(ABC, Generic[Door]):
         return thread
 
     def close(self) -> None:
-        """Stop listening, end connections and thread."""
+        """Stop listening, end all connections, and end the thread."""
         thread, self._thread = self._thread, None
         if thread is not None and self._ending is not None:
             self.call_soon(self._ending.set)
@@ -98,24 +98,24 @@ class BoundedServer(ABC, Generic[Door]):
 
     @abstractmethod
     def make_room(self, door: Door, sock: socket.socket | None) -> bool:
-        """Close a connection for a new client. Return False if no connection may be closed.
+        """Close a connection to make room for a new client. Return False if no connection may be closed.
 
-        :param sock: None if the client cannot be accepted
+        :param sock: connection of the new client; None if it could not be accepted for lack of resources
         """
 
     @abstractmethod
     async def connect(self, door: Door, sock: socket.socket) -> None:
-        """Serve the client; close its non-blocking socket."""
+        """Serve a client, and then close its socket, which is non-blocking."""
 
     def takes(self, door: Door) -> bool:
         """Return whether this door accepts another client."""
         return True
 
     def begin(self) -> None:
-        """Serve until the loop ends."""
+        """Prepare to serve. Called in the server's thread before the first client."""
 
     def end(self) -> None:
-        """Close the server's resources."""
+        """Release what `begin` has created. Called in the server's thread at the end."""
 
     def keep(self, task: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a task until it or the server ends."""
@@ -175,7 +175,7 @@ class BoundedServer(ABC, Generic[Door]):
 
 
 async def accepted(listener: socket.socket) -> socket.socket:
-    """Return the next connection. A cancellation loses no connection."""
+    """Wait for the next connection, and return it. If the wait is cancelled, no connection is lost."""
     while True:
         await _readable(listener)
         with contextlib.suppress(BlockingIOError):  # the client disconnected before the accept

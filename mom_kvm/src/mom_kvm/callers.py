@@ -17,7 +17,7 @@ _LEAST_PATIENCE_SECONDS = 0.1
 """Shortest timeout. A healthy server answers within a few milliseconds."""
 
 _IMPATIENT_SECONDS = 5.0
-"""How long a timeout counts."""
+"""How long a timed-out call shortens later timeouts."""
 
 
 class Callers:
@@ -36,9 +36,9 @@ class Callers:
         self._closed = False
 
     def start(self, function: Callable[[], T]) -> Future[T]:
-        """Start a call. After `close`, no call begins.
+        """Call a function in one of the threads. After `close`, the function is never called.
 
-        :raises RuntimeError: no thread is free, and none can be started
+        :raises RuntimeError: there is no thread, and none can be started
         """
         future: Future[T] = Future()
         with self._wanted:
@@ -59,7 +59,7 @@ class Callers:
         return future
 
     def close(self, patience: float) -> None:
-        """End the threads, after their calls. Waits for `patience` seconds at most."""
+        """End each thread as soon as its present call returns. Wait for `patience` seconds at most."""
         with self._wanted:
             self._closed = True
             self._waiting.clear()
@@ -83,14 +83,14 @@ class Callers:
 
     @staticmethod
     def came_back(future: Future[Any], seconds: float) -> bool:
-        """Return whether a call ends within `seconds`."""
+        """Wait for a call for up to `seconds`, and return whether it has ended."""
         with suppress(TimeoutError, CancelledError):
             future.exception(seconds)
         return future.done()
 
 
 def make(future: Future[T], function: Callable[[], T]) -> None:
-    """Store a function's result or error."""
+    """Call a function, and store its result or error in a future. Do nothing if the future is cancelled."""
     if not future.set_running_or_notify_cancel():
         return
     try:
@@ -100,11 +100,11 @@ def make(future: Future[T], function: Callable[[], T]) -> None:
 
 
 class CallPatience:
-    """Timeout for calls about single guests. Thread-safe.
+    """Timeout for calls that concern a single guest. Thread-safe.
 
-    Each recent timeout halves the next one: guests that hang cost a cycle about two timeouts.
+    Each recent call that timed out halves the next timeout. So all guests that hang together cost a cycle about two timeouts.
 
-    :param lasts: seconds for which a timed-out call counts
+    :param lasts: seconds for which a timed-out call counts as recent
     :param least: shortest timeout in seconds
     """
 
@@ -114,16 +114,16 @@ class CallPatience:
         self._monotonic, self._lasts, self._least = monotonic, lasts, least
         self._lock = threading.Lock()
         self._given_up: list[tuple[float, Callable[[], bool]]] = []
-        """Times of recent timeouts, and whether the call has returned since."""
+        """For each call that timed out recently: the time, and a function that returns whether the call has returned since then."""
 
     def given_up(self, came_back: Callable[[], bool] = lambda: False) -> None:
-        """Count a timed-out call until `came_back()`."""
+        """Count a call that has timed out, until `came_back()` returns True."""
         with self._lock:
             self._forget_old()
             self._given_up.append((self._monotonic(), came_back))
 
     def seconds(self, call_timeout: float) -> float:
-        """Return the next call's timeout in seconds."""
+        """Return the timeout of the next call in seconds: `call_timeout`, or less after recent timeouts."""
         with self._lock:
             self._forget_old()
             patience = math.ldexp(call_timeout, -len(self._given_up))

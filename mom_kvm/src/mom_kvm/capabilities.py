@@ -1,4 +1,7 @@
-"""Records that hypervisors with optional capabilities exchange with controllers. The plugins that use a capability have its protocol."""
+"""Records that controllers exchange with hypervisors through optional capabilities.
+
+The protocol of a capability is defined in the plugin that uses it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,10 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True)
 class NodeTune:
-    """NUMA nodes of a guest's memory; no nodes means any node. `mode` is libvirt's `strict`, `preferred`, `interleave` or `restrictive`."""
+    """NUMA nodes on which a guest's memory may be; an empty set stands for all nodes.
+
+    `mode` is libvirt's: `strict`, `preferred`, `interleave` or `restrictive`.
+    """
 
     mode: str
     nodes: AbstractSet[int]
@@ -37,7 +43,7 @@ class StoreKind(StrEnum):
 class SwapStore:
     """Swap area of the host. Sizes in KiB; None if unknown.
 
-    `name` is the kernel's, such as `/dev/zram0`. `held_kib` of swapped memory is compressed into `takes_kib` of host memory.
+    `name` is the kernel's, such as `/dev/zram0`. A compressed area holds `held_kib` of swapped memory in `takes_kib` of host memory.
     """
 
     name: str
@@ -50,7 +56,7 @@ class SwapStore:
 
 @dataclass(frozen=True, slots=True)
 class Offloaded:
-    """KiB moved, seconds, and why less was moved than requested."""
+    """Result of moving a guest's memory to swap: the KiB moved, the seconds it took, and why less was moved than requested."""
 
     kib: int
     seconds: float

@@ -1,4 +1,4 @@
-"""Mounted cgroup hierarchies, from /proc/self/mountinfo."""
+"""Mounted cgroup hierarchies, read from /proc/self/mountinfo."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Final, NamedTuple
 from mom_kvm.kernel_files import read_kernel_file
 
 BELIEVED_SECONDS = 60.0
-"""How long the list of mounts is used. It is long with containers, and cgroups are mounted at boot."""
+"""How long mom uses the list of mounts before it reads it again. With containers the list is long, and cgroups are mounted at boot."""
 
 _MOST_SEARCHED: Final = 20_000
-"""Groups searched, at most: ten times as many as on the largest node."""
+"""Most cgroups that are searched for mom's own: ten times as many as the largest nodes have."""
 
 _PROCESSES_BYTES: Final = 256 << 10
 
@@ -68,7 +68,7 @@ def _paths(content: bytes) -> Mapping[str, str]:
 class Hierarchies:
     """Mounted cgroup hierarchies.
 
-    In a container, /proc shows paths relative to the container's group: `/../../other` is outside it.
+    In a container, /proc shows paths relative to the container's cgroup. A path such as `/../../other` is outside of it.
 
     :param root: folder that contains /proc and /sys
     """
@@ -84,14 +84,16 @@ class Hierarchies:
 
     @staticmethod
     def paths_of(process: str) -> Mapping[str, str]:
-        """Return the process's groups above libvirt's subgroups, keyed by controller. Empty if the process has exited.
+        """Return the paths of a process's cgroups, keyed by controller; empty if the process has exited.
 
-        :param process: its folder in /proc
+        If libvirt has put the process into a subgroup, the path is that of the parent cgroup.
+
+        :param process: folder of the process in /proc
         """
         return _paths(read_kernel_file(f"{process}/cgroup", _CGROUP_BYTES))
 
     def keep_fresh(self) -> None:
-        """Read mounts older than `BELIEVED_SECONDS` again."""
+        """Read the mounts again if the last reading is older than `BELIEVED_SECONDS`."""
         if time.monotonic() >= self._until:
             self.refresh()
 
@@ -108,18 +110,18 @@ class Hierarchies:
         self._own = {folder: own for folder, own in self._own.items() if own}
 
     def mount_of(self, controller: str) -> Mount | None:
-        """Return the controller's first mount."""
+        """Return the first mount with this controller; None if there is none."""
         return next((mount for mount in self.mounts if controller in mount.controllers), None)
 
     def top(self, controller: str) -> str | None:
-        """Return the root group's folder; None if it is not mounted."""
+        """Return the folder of the controller's root cgroup; None if the controller is not mounted."""
         mount = self.mount_of(controller)
         return None if mount is None else f"{self._root / mount.folder.lstrip('/')}"
 
     def folder(self, controller: str, path: str) -> str | None:
-        """Return a group's folder; None if it is not reachable.
+        """Return the folder of a cgroup; None if no mount shows it.
 
-        :param path: as in /proc/PID/cgroup
+        :param path: path of the cgroup, as in /proc/PID/cgroup
         """
         above, steps = _above(path)
         if not path.startswith("/") or ".." in steps:

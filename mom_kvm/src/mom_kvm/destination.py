@@ -1,5 +1,7 @@
-"""Destinations of migrations. A URI can make libvirt's client run programs, read files, or skip checks of certificates, so mom accepts only
-listed parts."""
+"""Destinations of migrations.
+
+A URI can make libvirt's client run programs, read files, or skip checks of certificates. So mom accepts only URIs whose parts it knows.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,13 @@ if TYPE_CHECKING:
     from pydantic_core.core_schema import CoreSchema
 
 _HYPERVISOR: Final = "qemu"
-"""Other drivers do not migrate KVM guests, and some read the path's file."""
+"""Only driver that mom accepts. Other drivers do not migrate KVM guests, and some read the file at the URI's path."""
 
 _NAMED: Final = "host"
-"""Driver of a host known to a `Mover`."""
+"""Scheme of a destination that is a host's name, for a `Mover` that knows the host."""
 
 _ANYWHERE: Final = "anywhere"
-"""The mover chooses the destination."""
+"""Destination that leaves the choice of a host to the `Mover`."""
 
 _PATHS: Final = ("/system", "/session")
 _SSH: Final = ("ssh", "libssh", "libssh2")
@@ -31,7 +33,7 @@ _PARAMETERS: Final = frozenset({"mode=auto", "mode=direct", "mode=legacy", "no_t
 """`mode` selects libvirt's daemon; `no_tty` prevents prompts by ssh."""
 
 _LONGEST: Final = 600
-"""In characters: more than twice the longest host name."""
+"""Most characters of a destination: more than twice the length of the longest host name."""
 
 _HOST: Final = r"(\[(?P<address>[^\]/?#@]*:[^\]/?#@]*)\]|(?P<host>[^/?#@:\[\]]*))(:(?P<port>[1-9][0-9]{0,4}))?"
 _URI: Final = re.compile(
@@ -42,7 +44,7 @@ _USER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 _PATTERN: Final = r"^anywhere$|^[a-z]+(\+[a-z0-9]+)?://[!-~]*( (tcp|rdma)://[!-~]+)?$"
-"""Approximate pattern for YAML editors."""
+"""Approximate pattern with which YAML editors check a destination."""
 
 _EXAMPLE: Final = (
     "examples: qemu+tls://HOST/system, qemu+ssh://USER@HOST/system; then, if needed, a space and a migration URI like tcp://10.0.0.2"
@@ -55,11 +57,11 @@ class DestinationError(MomError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Destination of a migration, from `parse`: a hypervisor, a host known to a `Mover` (`host://h2`), or `anywhere`.
+    """Destination of a migration: a hypervisor, a host that a `Mover` knows (`host://h2`), or `anywhere`. Create it with `parse`.
 
     :param driver: `qemu`, `host` or `anywhere`
     :param uri: URI of the hypervisor, without `way`
-    :param host: in lower case; IPv6 without brackets
+    :param host: host name in lower case, or address; IPv6 without brackets
     :param way: URI for the migration stream, such as `tcp://10.0.0.2`
     """
 
@@ -93,7 +95,7 @@ class Destination:
 
     @property
     def is_hypervisor(self) -> bool:
-        """Whether mom itself can connect to it."""
+        """Whether the destination is a hypervisor to which mom itself can connect."""
         return self.driver == _HYPERVISOR
 
     def __str__(self) -> str:

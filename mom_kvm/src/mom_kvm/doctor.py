@@ -1,4 +1,4 @@
-"""Findings of `mom doctor` about any hypervisor's guests."""
+"""Findings of `mom doctor` about guests that are the same for all hypervisors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mom_kvm.seen_guests import SeenGuest
 _WORTH_MENTION_KIB: Final = 64 << 10
 
 _MOSTLY_HUGE: Final = 80.0
-"""Percent of a QEMU process's RSS."""
+"""Percentage of QEMU's RSS in huge pages above which no advice is given."""
 
 _REBUILT_BY: Final = (
     "for more: in /sys/kernel/mm/transparent_hugepage/khugepaged, set scan_sleep_millisecs to 100, so that the kernel needs minutes instead"
@@ -27,7 +27,7 @@ NamedFields: TypeAlias = tuple[str, Mapping[str, Value]]
 
 
 class Cures(NamedTuple):
-    """Fixes for missing features of guests; empty if there is none. `{}` in `statistics` stands for the seconds."""
+    """Fixes for missing features of guests; an empty string without a fix. `{}` in `statistics` stands for the period in seconds."""
 
     plugin: str
     balloon: str
@@ -39,12 +39,12 @@ class Cures(NamedTuple):
     def examine(
         self, hypervisor: ReportingHypervisor, listed: Sequence[Guest], guests: Sequence[SeenGuest], *, acts: bool, stats_period: float
     ) -> Iterable[Finding]:
-        """Yield findings about devices and unreadable descriptions.
+        """Yield findings about missing features, and about descriptions that are unreadable.
 
         :param listed: all guests
         :param guests: the guests to examine
-        :param acts: mom may change settings
-        :param stats_period: in seconds
+        :param acts: whether mom may change the guests' settings
+        :param stats_period: statistics period in seconds that mom sets for guests without statistics
         """
         return _examined(hypervisor, listed, guests, self, acts=acts, stats_period=stats_period)
 
@@ -129,5 +129,5 @@ def _count_of(guests: Sequence[object]) -> str:
 
 
 def named_guests(names: Sequence[str], how: str = "") -> str:
-    """Return guests' number, state, and some names."""
+    """Return the number of guests, the text `how`, and the first names, for example `2 guests without a balloon: web, db`."""
     return f"{_count_of(names)}{how}: {first_names(names)}"

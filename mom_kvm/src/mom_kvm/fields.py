@@ -1,4 +1,4 @@
-"""Fields of QEMU guests under all hypervisors."""
+"""Fields that QEMU guests have under all hypervisors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mom_core import FieldSpec, Scope, Unit
 
 
 class GuestField:
-    """Names of guests' fields used in code."""
+    """Names of guests' fields that code refers to."""
 
     BALLOON: Final = "balloon_target"
     PERIOD: Final = "balloon_stats_period"
@@ -43,7 +43,7 @@ MEMORY: Final = (
     ("mem_usable", Unit.KIB, "memory that the guest can release without swapping", "balloon.usable"),
     ("mem_disk_caches", Unit.KIB, "memory that the guest uses as disk cache", "balloon.disk_caches"),
 )
-"""Statistics of the guest's kernel. The first is the upper limit of the others."""
+"""Statistics from the guest's kernel. None of them can exceed the first."""
 
 COUNTERS: Final = (
     ("swap_in", Unit.KIB_PER_SECOND, "memory read back from the guest's swap", "balloon.swap_in"),
@@ -51,7 +51,7 @@ COUNTERS: Final = (
     ("major_fault", Unit.PER_SECOND, "page faults in the guest with I/O", "balloon.major_fault"),
     ("minor_fault", Unit.PER_SECOND, "page faults in the guest without I/O", "balloon.minor_fault"),
 )
-"""Counters since the guest's boot. The field is the growth per second."""
+"""Fields that are growth rates of the kernel's counters, which start at the guest's boot."""
 
 _SAID: Final = (
     ("balloon_cur", Unit.KIB, "the guest's present memory", "balloon.current"),
@@ -105,8 +105,8 @@ _SEEN: Final = (
 
 
 def guest_fields(source: Callable[[str], str]) -> tuple[FieldSpec, ...]:
-    """Return the fields of each guest.
+    """Return the declarations of the fields of each guest.
 
-    :param source: returns the source of a record's entry, such as `balloon.current`
+    :param source: returns a description of where the hypervisor gets an entry of its records, such as `balloon.current`, from
     """
     return tuple(FieldSpec(name, unit, Scope.GUEST, description, source(record)) for name, unit, description, record in _SAID) + _SEEN

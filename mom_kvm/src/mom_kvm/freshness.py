@@ -1,4 +1,4 @@
-"""Age at which periodic readings are stale."""
+"""Age above which periodic readings are stale."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from mom_core import MomError, PluginContext, Snapshot
 
 STALE_PERIODS: Final = 3
 STALE_SECONDS: Final = 10.0
-"""Stale after two missed readings: a guest that is short of CPU misses one."""
+"""Readings are stale after two missed periods, and not before 10 s. A guest that is short of CPU may miss one period."""
 
 
 def stale_seconds(period: float, setting: float | None = None) -> float:
-    """Return the age at which readings are stale.
+    """Return the age in seconds above which readings are stale.
 
-    :param period: in seconds
-    :param setting: the operator's choice
+    :param period: period of the readings in seconds
+    :param setting: age that the operator has set; None to derive it from the period
     """
     return max(STALE_SECONDS, STALE_PERIODS * period) if setting is None else setting
 
 
 def seen_lately(snapshot: Snapshot | None, context: PluginContext, lost: str) -> Snapshot:
-    """Return the last snapshot. Raise `MomError` if it is missing or too old.
+    """Return `snapshot`. Raise `MomError` if it is None or too old.
 
-    :param lost: consequence, such as `nothing can be said`
+    :param lost: consequence for the error message, such as `nothing can be said`
     """
     if snapshot is None:
         raise MomError("mom has not looked at the host yet", hint="ask again in a moment")

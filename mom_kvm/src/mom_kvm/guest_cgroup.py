@@ -1,4 +1,4 @@
-"""A guest's own cgroup: paths, headroom below limits, pressure, CPU time."""
+"""Reader of the cgroup of a guest: its path, headroom below limits, pressure, and CPU time."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from mom_kvm.cgroup_mounts import Hierarchies
 from mom_kvm.kernel_files import Pressure, read_kernel_file
 
 _MOST_LEVELS: Final = 32
-"""A container in a pod is at level 5."""
+"""Most levels of cgroups that are searched for limits. A container in a pod is at level 5."""
 
 _INACTIVE_FILE: Final = re.compile(rb"^inactive_file ([0-9]{1,19})$", re.MULTILINE)
 
 
 class GroupLimit(NamedTuple):
-    """Limit of a group and its usage in KiB."""
+    """Limit of a cgroup in KiB, and how much of it is used."""
 
     folder: str
     limit: int
@@ -29,14 +29,14 @@ class GroupLimit(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Last part of the folder."""
+        """Name of the cgroup: the last part of its folder."""
         return self.folder.rpartition("/")[2]
 
     @classmethod
     def of_memory(cls, folder: str, top: str) -> GroupLimit | None:
-        """Return the tightest `memory.max` of a group and its parents; None without a visible limit.
+        """Return the `memory.max` of a cgroup or one of its parents that leaves the least headroom; None without a visible limit.
 
-        Inactive page cache is not usage: the kernel reclaims it first.
+        Inactive page cache does not count as used, because the kernel reclaims it first.
 
         :param top: mount point of the hierarchy
         """
@@ -44,7 +44,7 @@ class GroupLimit(NamedTuple):
 
     @classmethod
     def of_swap(cls, folder: str, top: str) -> GroupLimit | None:
-        """Return the tightest `memory.swap.max`, like `of_memory`."""
+        """Return the `memory.swap.max` that leaves the least headroom, like `of_memory`."""
         return cls._tightest(folder, top, "memory.swap.max", "memory.swap.current")
 
     @classmethod
@@ -62,7 +62,7 @@ class GroupLimit(NamedTuple):
 
 
 def levels(folder: str, top: str) -> Iterator[str]:
-    """Yield the folders of group and parents."""
+    """Yield the folders of a cgroup and its parents, below the mount point `top`."""
     for _ in range(_MOST_LEVELS):
         if not folder.startswith(f"{top}/") or len(folder) <= len(top) + 1:
             return
@@ -71,7 +71,7 @@ def levels(folder: str, top: str) -> Iterator[str]:
 
 
 def kib_in(file: str) -> int | None:
-    """Return the size in a group's file in KiB; None if it is `max` or unreadable."""
+    """Return the size in KiB that a cgroup's file contains in bytes; None if it contains `max` or is unreadable."""
     text = read_kernel_file(file).strip()
     return int(text) >> 10 if text.isdigit() and len(text) < 20 else None
 
@@ -79,10 +79,10 @@ def kib_in(file: str) -> int | None:
 _FILE_BYTES = 4096
 
 _IN_POD = re.compile(r"pod[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}(?:\.slice)?/.")
-"""Group of a container in a pod, or a group below it."""
+"""Matches the path of a container's cgroup in a pod, or of a cgroup below it."""
 
 _MOST_IN_CONTAINER = 64
-"""Maximum number of processes; a container of KubeVirt has about six."""
+"""Most processes in the cgroup of a guest's container. KubeVirt's containers have about six."""
 
 
 class CpuCounters(NamedTuple):
@@ -93,15 +93,17 @@ class CpuCounters(NamedTuple):
 
 
 class Cgroups:
-    """Groups of guests, with paths as in /proc/PID/cgroup."""
+    """Reader of guests' cgroups. Paths are as in /proc/PID/cgroup."""
 
     def __init__(self, hierarchies: Hierarchies) -> None:
         self._hierarchies = hierarchies
 
     def own(self, pid: int, groups: Mapping[str, str], guests: Collection[int] = ()) -> dict[str, str]:
-        """Return the groups that belong to this guest alone, also its pod's container in Kubernetes.
+        """Return those cgroups of a process that belong to its guest alone. In Kubernetes, this includes the cgroup of the container.
 
-        :param guests: process ids of all guests
+        :param pid: PID of the guest's QEMU process
+        :param groups: paths of its cgroups, keyed by controller
+        :param guests: PIDs of all guests
         """
         return {controller: path for controller, path in groups.items() if self._is_own(controller, path, pid, guests)}
 
@@ -119,18 +121,21 @@ class Cgroups:
         ) == {pid}
 
     def limit(self, groups: Mapping[str, str]) -> GroupLimit | None:
-        """Return the tightest memory limit, also of shared groups; None without a visible limit."""
+        """Return the memory limit that leaves the least headroom; None without a visible limit.
+
+        Limits of cgroups that the guest shares with other processes count, too.
+        """
         path = groups.get(Hierarchies.UNIFIED, "/")
         folder, top = self._hierarchies.folder(Hierarchies.UNIFIED, path), self._hierarchies.top(Hierarchies.UNIFIED)
         return None if path == "/" or folder is None or top is None else GroupLimit.of_memory(folder, top)
 
     def pressure(self, own: Mapping[str, str]) -> dict[str, float]:
-        """Return the group's pressure, like `Pressure.averages`."""
+        """Return the pressure of the guest's own cgroup, like `Pressure.averages`."""
         folder = self._folder(Hierarchies.UNIFIED, own)
         return {} if folder is None else Pressure.averages(folder)
 
     def cpu(self, own: Mapping[str, str]) -> CpuCounters:
-        """Return the group's CPU time."""
+        """Return the CPU time of the guest's own cgroup."""
         counts = self._counts(Hierarchies.UNIFIED, own, "cpu.stat")
         used, throttled = _whole(counts.get(b"usage_usec")), _whole(counts.get(b"throttled_usec"))
         if used is not None:
@@ -140,7 +145,7 @@ class Cgroups:
         return CpuCounters(None if used is None else used / 1e9, None)
 
     def huge_kib(self, own: Mapping[str, str]) -> int | None:
-        """Return KiB in transparent huge pages; None if not counted, or without a memory controller."""
+        """Return how many KiB of the guest's own cgroup are in transparent huge pages; None if the kernel does not count them."""
         counts = self._counts(Hierarchies.UNIFIED, own, "memory.stat")
         anonymous, shared = _whole(counts.get(b"anon_thp")), _whole(counts.get(b"shmem_thp"))
         if anonymous is None:

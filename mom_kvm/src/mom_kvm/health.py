@@ -1,4 +1,4 @@
-"""When a guest is unhealthy (docs/guests.md). Unknown is never zero."""
+"""Criteria for an unhealthy guest (docs/guests.md). An unknown value never counts as zero."""
 
 from __future__ import annotations
 
@@ -15,49 +15,51 @@ class HealthLimits:
     """Limits beyond which a guest is unhealthy."""
 
     SHORT_KIB: Final = 32 * 1024
-    """Least healthy amount of usable memory. The balloon plugin leaves each guest at least this amount."""
+    """A guest with less usable memory is unhealthy. The balloon plugin leaves each guest at least this amount."""
 
     SHORT_SHARE: Final = 0.025
-    """The same limit as a share of the guest's size. The larger limit counts."""
+    """The same limit as a fraction of the guest's size. The larger of the two limits counts."""
 
     SWAP_IN_KIB: Final = 256.0
-    """In KiB/s: 64 pages a second cost a program about 1 % of its time on an SSD. mom never shrinks such a guest."""
+    """KiB/s that an unhealthy guest reads from its swap. On an SSD, 64 pages per second cost a program about 1 % of its time. mom never
+    shrinks such a guest."""
 
     MAJOR_FAULTS: Final = 200.0
-    """Per second. Above this limit, the guest's page cache is too small."""
+    """Major faults per second of an unhealthy guest. With more, its page cache is too small."""
 
     PRESSURE_PERCENT: Final = 10.0
-    """Share of time in which some tasks wait for memory. systemd-oomd acts at 60 % (all tasks); senpai below 0.1 %."""
+    """Percentage of time in which some tasks of an unhealthy guest wait for memory. For comparison, systemd-oomd acts at 60 % (of all
+    tasks), and senpai's target is below 0.1 %."""
 
     BROKEN_KIB: Final = 1024
-    """Tolerance below a promise: balloons move in pages, some in pages of 2 MiB."""
+    """How far a guest may be below its promise before the promise counts as broken. Balloons move in pages, some of 2 MiB."""
 
     @classmethod
     def breaks(cls, size_kib: float, promised_kib: float) -> bool:
-        """Return whether this size is less than promised."""
+        """Return whether a guest of this size has less than its promise, beyond the tolerance."""
         return size_kib < promised_kib - cls.BROKEN_KIB
 
 
 STALE_SECONDS: Final = 15.0
-"""Older statistics are unknown."""
+"""Statistics that are older count as unknown."""
 
 _PRESSURES: Final = ("guest_psi_memory_some_avg10", "host_psi_memory_some_avg10")
 
 
 def field_number(fields: Mapping[str, Value], name: str, unknown: float = 0.0) -> float:
-    """Return a field's number, or `unknown`."""
+    """Return the number that a field contains; `unknown` if it contains none."""
     number = as_number(fields.get(name))
     return unknown if number is None else float(number)
 
 
 def pages_kib(fields: Mapping[str, Value], name: str, unknown: float = 0.0) -> float:
-    """Convert a field from pages to KiB."""
+    """Return a field's pages converted to KiB; `unknown` if the field contains no number."""
     product = field_number(fields, name, math.nan) * field_number(fields, "page_size", math.nan)
     return unknown if math.isnan(product) else product
 
 
 def unhealthy_reasons(snapshot: Snapshot) -> Sequence[str | None]:
-    """Return the reason for each guest: empty if it is healthy, None if unknown."""
+    """Return why each guest is unhealthy, in the snapshot's order: empty if it is healthy, None if unknown."""
     return [_unhealthy_reason(figures) for figures in zip(*map(snapshot.numbers, _TOLD), strict=True)]
 
 

@@ -1,4 +1,4 @@
-"""Decides when falling available memory needs a cycle."""
+"""Gauge that decides when falling memory on the host needs a cycle."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from mom_core import format_kib
 
 LOW_SHARE: Final = 0.2
 _LOW_MOST_KIB: Final = 32 << 20
-"""Limit of the default level, a share of the host's memory."""
+"""Most KiB of the default level, which is a fraction of the host's memory."""
 
 _REARM_SHARE: Final = 0.01
-"""Available memory must recover so far above the level before a new fall counts: it always varies by tens of MiB."""
+"""Available memory must rise this far above the level before another fall below it counts: it always varies by tens of MiB."""
 
 
 class AvailableGauge:
-    """Compares available KiB with the last cycle's."""
+    """Gauge that compares the available memory in KiB with that in the last cycle."""
 
     FALL_SHARE: Final = 0.05
-    """A fall by this share and by `FALL_KIB` needs a new cycle: 28 cycles between the level and a quarter of the level."""
+    """A fall by this fraction, and by at least `FALL_KIB`, needs a cycle. So 28 cycles run while memory falls to a quarter of the level."""
     FALL_KIB: Final = 64 << 10
     ALLOCATED_KIB: Final = 2 << 20
-    """KiB that each CPU can allocate in a second: the kernel clears pages at a measured 1.8 GiB/s."""
+    """KiB that each CPU can allocate in a second. According to measurements, the kernel clears 1.8 GiB/s of pages."""
     FALL_BELOW: Final = 2.0
     """Falls count only below this multiple of the level."""
 
@@ -32,11 +32,11 @@ class AvailableGauge:
 
     @staticmethod
     def usual_low(total_kib: float) -> float:
-        """Return this host's default level in KiB."""
+        """Return the default level in KiB for a host with this much memory."""
         return min(LOW_SHARE * total_kib, _LOW_MOST_KIB)
 
     def saw(self, available: float, low: float) -> None:
-        """Note the value that a cycle uses."""
+        """Record the available memory that a cycle has used."""
         self._seen = available
         self._armed |= available >= low * (1 + _REARM_SHARE)
         self._asked = False

@@ -1,4 +1,4 @@
-"""Counters of guests' QEMU processes and cgroups."""
+"""Fields of guests that the host's kernel counts for their QEMU processes and cgroups."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from mom_kvm.qemu_process import MergedPages, TableWalk, TableWalks, swapped_kib
 from mom_kvm.statistics import UNKNOWN_RATE, GrowthRate
 
 NEVER: Final = "never"
-"""Mode without transparent huge pages."""
+"""Mode in which the kernel makes no transparent huge pages."""
 
 _HUGE_PAGES_MODE: Final = re.compile(rb"\[([a-z]{1,16})\]")
 
 _IN_TURN = 100
-"""Number of close looks in each sample. Each takes 60 to 90 µs: a second for ten thousand guests."""
+"""Number of guests that are read closely in each sample. Each takes 60 to 90 µs, so ten thousand would take a second."""
 
 _OPENING_SECONDS = 0.5
-"""Time in each sample for opening files of root: a thousand requests to mom-helper take seconds."""
+"""Time in each sample for opening files that only root may read. A thousand requests to mom-helper take seconds."""
 
 _FIRST_SEARCH_SECONDS = 1.0
 _LAST_SEARCH_SECONDS = 60.0
-"""Pauses after failed searches for a process double up to this."""
+"""Longest pause after a failed search for a process. Each pause is twice as long as the one before."""
 
 
 @dataclass(slots=True)
@@ -46,19 +46,19 @@ class _Process:
     group_used: GrowthRate = UNKNOWN_RATE
     group_throttled: GrowthRate = UNKNOWN_RATE
     closely: dict[str, Value] = field(default_factory=dict)
-    """Fields of the last close look."""
+    """Fields of the last close reading."""
     fits: int | None = None
-    """Headroom in KiB below its groups' limits; None without a limit."""
+    """Headroom in KiB below the limits of its cgroups; None without a limit."""
     walk: TableWalk = field(default_factory=lambda: TableWalk(""))
     merged: MergedPages = field(default_factory=lambda: MergedPages(""))
 
 
 class HostSide:
-    """QEMU processes of the guests on this host. Not thread-safe.
+    """Reader of the QEMU processes of the guests on this host. Not thread-safe.
 
-    With more than 100 guests, close looks (swap, merged pages, cgroup) take turns.
+    Each sample reads at most 100 guests closely (swap, merged pages, cgroup). If there are more, they take turns.
 
-    :param find: returns the process id for a guest's name and UUID; None if it is not certain
+    :param find: returns the PID of the guest with this name and UUID; None if it is not certain
     :param root: folder that contains /proc and /sys
     """
 
@@ -74,12 +74,12 @@ class HostSide:
         self._monotonic = monotonic
         self._processes: dict[str, _Process] = {}
         self._pids: set[int] = set()
-        """Process ids of guests; 0 if unknown."""
+        """PIDs of the guests' processes. The set contains 0 if a PID is unknown."""
         self._turn = 0
         self._opens_until = 0.0
 
     def follow(self, guests: Iterable[tuple[str, str, Hashable]]) -> None:
-        """Follow guests: UUID, name, and a value that differs for each start."""
+        """Set the guests to read: for each the UUID, the name, and a value that differs for each start."""
         now = self._monotonic()
         self._hierarchies.keep_fresh()
         before, self._processes = self._processes, {}
@@ -105,16 +105,16 @@ class HostSide:
         process.cgroups = self._cgroups.own(pid, Hierarchies.paths_of(f"{self._proc}/{pid}"), self._pids)
 
     def properties(self, uuid: str) -> dict[str, Value]:
-        """Return `pid`, and the guest's own groups, keyed by controller (`cgroups`)."""
+        """Return the guest's properties `pid` and `cgroups`: its own cgroups, keyed by controller. Unknown properties are missing."""
         process = self._processes.get(uuid)
         if process is None or not process.pid:
             return {}
         return {"pid": process.pid, "cgroups": process.cgroups} if process.cgroups else {"pid": process.pid}
 
     def fields(self, maxima: Mapping[str, Value]) -> dict[str, dict[str, Value]]:
-        """Return these guests' fields, keyed by UUID.
+        """Return the fields of the guests in `maxima`, keyed by UUID and name.
 
-        :param maxima: the guests' largest memory in KiB, keyed by UUID; None if unknown
+        :param maxima: the largest memory of each guest in KiB, keyed by UUID; None if unknown
         """
         now = self._monotonic()
         rows = {}

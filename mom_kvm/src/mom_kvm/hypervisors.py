@@ -1,4 +1,4 @@
-"""Helpers for plugins of any hypervisor."""
+"""Helper functions for plugins of all hypervisors."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ UNDESCRIBED: Final = "the guest's description has not been read yet"
 """Reason in `Guest.blocked`, under `*`, while the guest's guarantee is unknown."""
 
 PROMISED_NOTHING: Final[Mapping[str, Value]] = MappingProxyType({"mem_guarantee": "0KiB"})
-"""Property of a guest whose definition contains no promise. Without it, the promise is unknown."""
+"""Property of a guest whose definition contains no promise. A guest without this property counts as one whose promise is unknown."""
 
 
 def capable(hypervisor: Hypervisor, capability: Callable[..., Capability], what: str) -> Capability:
-    """Return the hypervisor, or raise `NotSupported`.
+    """Return the hypervisor. Raise `NotSupported` if it lacks the capability.
 
-    :param what: for the message, such as `resize guests`
+    :param capability: protocol of the capability
+    :param what: ability for the message, such as `resize guests`
     """
     if not isinstance(hypervisor, cast("type", capability)):
         raise NotSupported(f"{hypervisor.uri} cannot {what}")
@@ -43,7 +44,7 @@ def capable(hypervisor: Hypervisor, capability: Callable[..., Capability], what:
 
 
 def check_size(target_kib: int, maximum_kib: int | None, guest: str) -> None:
-    """Raise `NotSupported` for an impossible size."""
+    """Raise `NotSupported` if the guest cannot have this size."""
     if target_kib < 1:
         raise NotSupported(f"{target_kib} KiB is not a valid size for {guest}")
     if maximum_kib is not None and target_kib > maximum_kib:
@@ -51,9 +52,9 @@ def check_size(target_kib: int, maximum_kib: int | None, guest: str) -> None:
 
 
 def tune_named(guest: Entity, kind: str, name: str, tunes: Iterable[Tune]) -> Tune:
-    """Return a device's limits. Raise `NotSupported` without such a device.
+    """Return the limits of the guest's device called `name`. Raise `NotSupported` if it has no such device.
 
-    :param kind: for the message, such as `disk`
+    :param kind: kind of device for the message, such as `disk`
     """
     by_name = {tune.name: tune for tune in tunes}
     if name not in by_name:
@@ -63,9 +64,9 @@ def tune_named(guest: Entity, kind: str, name: str, tunes: Iterable[Tune]) -> Tu
 
 
 def set_each(changes: Iterable[Change], set_one: Callable[[Change], object]) -> dict[Target, HypervisorError]:
-    """Set changes in order, for `mom_write`.
+    """Make changes one after the other. Return the errors of failed changes, keyed by target, as `mom_write` must.
 
-    :param set_one: sets a change, or raises `HypervisorError`
+    :param set_one: makes one change, or raises `HypervisorError`
     """
     errors: dict[Target, HypervisorError] = {}
     for change in changes:
@@ -77,7 +78,7 @@ def set_each(changes: Iterable[Change], set_one: Callable[[Change], object]) -> 
 
 
 def listed_guests(hypervisor: Hypervisor | None, subject: str) -> Generator[Finding, None, Sequence[Guest] | None]:
-    """Return the guests, or None after a finding."""
+    """Return the hypervisor's guests. If they cannot be listed, yield a finding and return None."""
     if hypervisor is None:
         yield Finding(Severity.WARNING, subject, "guests were not checked: no hypervisor is reachable")
         return None

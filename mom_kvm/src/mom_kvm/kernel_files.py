@@ -1,4 +1,7 @@
-"""Small files of the kernel in /proc and /sys. Most functions return an empty value for an unreadable or malformed file."""
+"""Functions that read and write small files of the kernel in /proc and /sys.
+
+For an unreadable or malformed file, most functions return an empty value.
+"""
 
 from __future__ import annotations
 
@@ -21,21 +24,21 @@ PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") >> 10
 
 
 _KERNEL_THREAD: Final = 0x00200000
-"""PF_KTHREAD (include/linux/sched.h). Any process may be named ksmd; only the kernel sets this flag."""
+"""Flag PF_KTHREAD of a process (include/linux/sched.h). Any process may be called ksmd, but only the kernel sets this flag."""
 
 _REFUSED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-"""Only root may write, or /sys is read-only for mom."""
+"""Errors if only root may write a file, or if /sys is mounted read-only for mom."""
 
 _PROCESS: Final = re.compile(r"/{1,2}proc/([1-9][0-9]{0,9})")
 
 _NUMBER: Final = re.compile(rb"\s*(-?[0-9]{1,20})\s*")
 _RANGE: Final = re.compile(r"(\^?)([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _HIGHEST_NUMBER: Final = 8191
-"""Kernels support at most 8192 CPUs and 1024 nodes."""
+"""Highest number of a CPU or NUMA node. Kernels support at most 8192 CPUs and 1024 nodes."""
 
 _MEMORY_LINE: Final = re.compile(rb"^([A-Za-z_()0-9]+):[ \t]+([0-9]{1,18})(?: kB)?$", re.MULTILINE)
 _SWAP_AREA: Final = re.compile(rb"^\S+[ \t]+(?:partition|file)[ \t]+[0-9]+[ \t]+([0-9]{1,18})[ \t]+-?[0-9]+$", re.MULTILINE)
-"""Used KiB of one area in /proc/swaps."""
+"""Matches the line of a swap area in /proc/swaps. The group is the used size in KiB."""
 
 _SHARE: Final = rb"([0-9]{1,3}\.[0-9]{1,2})"
 _PRESSURE_LINE: Final = re.compile(
@@ -44,9 +47,9 @@ _PRESSURE_LINE: Final = re.compile(
 
 
 def read_kernel_file(path: Path | str, most: int = MOST_BYTES) -> bytes:
-    """Return a file's content, in one read; empty if it is unreadable.
+    """Return the content of a file; empty if it is unreadable.
 
-    Do not use it for lists such as /proc/zoneinfo: one read returns only a part.
+    The function makes a single read. Do not use it for lists such as /proc/zoneinfo, of which one read returns only a part.
     """
     try:
         return _read_at_once(path, most)
@@ -63,7 +66,7 @@ def _read_at_once(path: Path | str, most: int = MOST_BYTES) -> bytes:
 
 
 def read_number(path: Path) -> int | None:
-    """Return a whole number; None for other content. Raise `HypervisorError`."""
+    """Return the whole number that a file contains; None for other content. Raise `HypervisorError` if it is unreadable."""
     try:
         match = _NUMBER.fullmatch(_read_at_once(path))
     except OSError as error:
@@ -72,9 +75,11 @@ def read_number(path: Path) -> int | None:
 
 
 def write_file(path: Path | str, value: Value) -> None:
-    """Write an existing file, directly or through mom-helper.
+    """Write to an existing file, directly or through mom-helper.
 
-    :raises HypervisorError: such as `NotSupported` if there is no such file, or `PermissionDenied`; its `__cause__` is the `OSError`
+    :raises NotSupported: the file does not exist
+    :raises PermissionDenied: neither mom nor mom-helper may write to it
+    :raises HypervisorError: another error. The `__cause__` of all these errors is the `OSError`
     """
     text = str(value)
     try:
@@ -90,7 +95,7 @@ def write_file(path: Path | str, value: Value) -> None:
 
 
 class GroupWrite(NamedTuple):
-    """Write to a file of a guest's cgroup: text in bytes or `max`, and QEMU's pid."""
+    """Write to a file of a guest's cgroup. `text` is a number of bytes or `max`. `pid` is the PID of QEMU."""
 
     path: str
     text: str
@@ -98,8 +103,9 @@ class GroupWrite(NamedTuple):
 
 
 def write_group_files(writes: Sequence[GroupWrite]) -> Sequence[HypervisorError | None]:
-    """Write files of guests' cgroups, directly or through mom-helper. Return the errors in order; None if written. Newer kernels reclaim
-    memory later.
+    """Write to files of guests' cgroups, directly or through mom-helper. Return the error of each write in order; None if it succeeded.
+
+    With newer kernels, the function does not wait until the kernel has reclaimed memory.
     """
     failures = [_failure_to(write) for write in writes]
     refused = [place for place, failure in enumerate(failures) if failure is not None and failure.errno in _REFUSED]
@@ -129,7 +135,7 @@ def _value_of(write: GroupWrite) -> GroupValue:
 
 
 def _as_of_guest(failure: OSError | None, write: GroupWrite) -> OSError | None:
-    # A reused pid means that the guest is gone.
+    # If the PID was reused, the guest is gone.
     if failure is None or failure.errno != errno.EPERM:
         return failure
     groups = read_kernel_file(f"/proc/{write.pid}/cgroup").decode(errors="surrogateescape")
@@ -149,7 +155,7 @@ def _write(path: Path | str, text: str, *, wait: bool = True) -> None:
 
 
 def why_not_writable(path: Path | str) -> HypervisorError | None:
-    """Return the error that `write_file` would raise; None if mom or mom-helper may write."""
+    """Return the error that `write_file` would raise; None if mom or mom-helper may write to the file."""
     if os.access(path, os.W_OK):
         return None
     number = errno.EACCES if os.path.exists(path) else errno.ENOENT  # noqa: PTH110  # `path` may be a string
@@ -160,10 +166,10 @@ def why_not_writable(path: Path | str) -> HypervisorError | None:
 
 
 def unwritable_finding(path: Path | str, subject: str, effect: str, *, observes: bool) -> Finding | None:
-    """Return a finding if mom cannot write a file.
+    """Return a finding if mom cannot write to a file; None if it can.
 
-    :param effect: such as `KSM stays as it is`
-    :param observes: mom only observes, so this is no problem yet
+    :param effect: consequence for the message, such as `KSM stays as it is`
+    :param observes: whether mom only observes, so that this is not a problem yet
     """
     hindrance = why_not_writable(path)
     if hindrance is None:
@@ -174,9 +180,10 @@ def unwritable_finding(path: Path | str, subject: str, effect: str, *, observes:
 
 
 def open_process_file(process: Path | str, name: str) -> int:
-    """Open a process's file that only its user and root may read, directly or through mom-helper. Raise `OSError`.
+    """Open a file of a process that only the process's user and root may read, directly or through mom-helper. Return the descriptor.
 
-    :param process: its folder in /proc
+    :param process: folder of the process in /proc
+    :raises OSError: the file cannot be opened
     """
     try:
         return os.open(f"{process}/{name}", os.O_RDONLY | os.O_CLOEXEC)
@@ -188,7 +195,7 @@ def open_process_file(process: Path | str, name: str) -> int:
 
 
 def read_process_file(process: Path | str, name: str, most: int = MOST_BYTES) -> bytes:
-    """Return the content of a file like `open_process_file`; empty if it is unreadable."""
+    """Return the content of a file that `open_process_file` opens; empty if it is unreadable."""
     try:
         with os.fdopen(open_process_file(process, name), "rb") as file:
             return file.read(most)
@@ -197,16 +204,17 @@ def read_process_file(process: Path | str, name: str, most: int = MOST_BYTES) ->
 
 
 def guest_of(process: Path | str) -> tuple[int, int] | None:
-    """Return pid and start time for mom-helper; None if the process has exited."""
+    """Return the PID and the start time that requests to mom-helper need; None if the process has exited."""
     match = _PROCESS.fullmatch(str(process))
     stat = ProcessStat.of(process) if match else None
     return None if match is None or stat is None else (int(match[1]), stat.started)
 
 
 def root_cure(path: Path | str = "", number: int | None = errno.EACCES) -> str:
-    """Return advice about a refused access.
+    """Return the hint for an access that needs root.
 
-    :param path: the file's path, if a write was refused
+    :param path: file that could not be written; empty for other accesses
+    :param number: `errno` of the failed access
     """
     if os.geteuid() == 0:
         return "run mom as root, outside of containers, with /proc and /sys mounted read-write"
@@ -223,7 +231,10 @@ def root_cure(path: Path | str = "", number: int | None = errno.EACCES) -> str:
 
 
 def cure_by_lines(declaration: str) -> str:
-    """Return advice about an undeclared file. `declaration` is from `helper_declaration`."""
+    """Return the hint for a file that root has not declared for mom-helper.
+
+    :param declaration: lines that declare the file, from `helper_declaration`
+    """
     lines = ", ".join(f"`{line}`" for line in declaration.splitlines())
     return f"to allow it, write the lines {lines} to a file {DECLARATIONS_FOLDER}/NAME.conf as root, then: systemctl restart mom-helper"
 
@@ -246,19 +257,19 @@ def _failure_of(error: OSError, path: Path | str, verb: str) -> HypervisorError:
 
 
 def boot_id(proc: Path) -> str:
-    """Return the id of the host's boot; empty if it is unreadable."""
+    """Return the ID of the host's current boot; empty if it is unreadable."""
     return read_kernel_file(proc / "sys/kernel/random/boot_id").decode("ascii", "replace").strip()
 
 
 def parse_meminfo(content: bytes) -> dict[str, int]:
-    """Return the lines keyed by name, in KiB or as counts."""
+    """Return the values in the lines of a file such as /proc/meminfo, keyed by name. Values are sizes in KiB, or counts."""
     return {name.decode(): int(number) for name, number in _MEMORY_LINE.findall(content)}
 
 
 def read_meminfo(root: Path) -> dict[str, int]:
-    """Return the host's /proc/meminfo, keyed by name.
+    """Return the values in the host's /proc/meminfo, keyed by name. Sizes are in KiB.
 
-    Corrects `SwapFree` during a swapoff (mm/swapfile.c, `si_swapinfo`).
+    `SwapFree` is corrected, because it is too large during a swapoff (mm/swapfile.c, `si_swapinfo`).
     """
     lines = parse_meminfo(read_kernel_file(f"{root}/proc/meminfo"))
     total, free = lines.get("SwapTotal", 0), lines.get("SwapFree", 0)
@@ -270,7 +281,7 @@ def read_meminfo(root: Path) -> dict[str, int]:
 
 
 def parse_number_list(text: str) -> frozenset[int] | None:
-    """Return the numbers of a list of CPUs or nodes, such as `0-3,8` or `0-3,^2`; None if malformed."""
+    """Return the numbers in a list of CPUs or NUMA nodes, such as `0-3,8` or `0-3,^2`; None if it is malformed."""
     numbers: set[int] = set()
     for part in text.strip().split(",") if text.strip() else ():
         match = _RANGE.fullmatch(part.strip())
@@ -284,7 +295,7 @@ def parse_number_list(text: str) -> frozenset[int] | None:
 
 
 class Pressure(NamedTuple):
-    """Pressure stall information: percent of the last 10, 60 and 300 s, and microseconds in total."""
+    """Pressure stall information: percentages of the last 10, 60 and 300 s in which tasks waited, and the total time in microseconds."""
 
     avg10: float
     avg60: float
@@ -293,7 +304,7 @@ class Pressure(NamedTuple):
 
     @classmethod
     def parse(cls, content: bytes) -> dict[str, Pressure]:
-        """Parse a pressure file into `some` (at least one task waited) and `full` (all waited)."""
+        """Parse a pressure file. Return its lines keyed by `some` (at least one task waited) and `full` (all tasks waited)."""
         found = {}
         for kind, *averages, total in _PRESSURE_LINE.findall(content):
             avg10, avg60, avg300 = map(float, averages)
@@ -303,19 +314,19 @@ class Pressure(NamedTuple):
 
     @classmethod
     def averages(cls, folder: str) -> dict[str, float]:
-        """Return a group's pressure (avg10), keyed by `RESOURCE_some` and `RESOURCE_full`."""
+        """Return the pressure of the cgroup in this folder (avg10), keyed by `RESOURCE_some` and `RESOURCE_full`."""
         read = ((resource, cls.parse(read_kernel_file(f"{folder}/{resource}.pressure"))) for resource in ("memory", "cpu", "io"))
         return {f"{resource}_{kind}": pressure.avg10 for resource, kinds in read for kind, pressure in kinds.items()}
 
 
 def pid_of(guest: Guest) -> int | None:
-    """Return QEMU's pid; None if unknown."""
+    """Return the PID of the guest's QEMU process; None if unknown."""
     pid = as_whole(guest.properties.get("pid"))
     return pid if pid is not None and pid > 0 else None
 
 
 class ProcessStat(NamedTuple):
-    """Process from /proc/PID/stat. `started` is in clock ticks since boot, and distinguishes processes with the same pid."""
+    """Process according to /proc/PID/stat. `started` is in clock ticks since boot. It distinguishes processes that had the same PID."""
 
     name: str
     state: str
@@ -328,7 +339,7 @@ class ProcessStat(NamedTuple):
     resident_kib: int | None
 
     def age(self, proc: Path) -> float | None:
-        """Return its age in seconds; None if the uptime is unknown."""
+        """Return the age of the process in seconds; None if the host's uptime is unreadable."""
         uptime, *_ = (*read_kernel_file(f"{proc}/uptime").split(), b"")
         try:
             return max(0.0, float(uptime) - self.started / _TICKS_PER_SECOND)
@@ -337,7 +348,7 @@ class ProcessStat(NamedTuple):
 
     @staticmethod
     def ids(proc: Path) -> list[int] | None:
-        """Return all pids in rising order; None if unreadable."""
+        """Return the PIDs of all processes in rising order; None if /proc is unreadable."""
         try:
             names = os.listdir(proc)  # noqa: PTH208  # too slow with a Path for each of thousands
         except OSError:
@@ -346,18 +357,18 @@ class ProcessStat(NamedTuple):
 
     @classmethod
     def id_of(cls, name: str, proc: Path) -> int:
-        """Return the lowest pid of a process with this name (at most 15 characters); 0 if there is none."""
+        """Return the lowest PID of a process with this name (at most 15 characters); 0 if there is none."""
         named = (pid for pid in cls.ids(proc) or () if read_kernel_file(f"{proc}/{pid}/comm").rstrip(b"\n") == name.encode())
         return next(named, 0)
 
     @classmethod
     def of(cls, process: Path | str) -> ProcessStat | None:
-        """Return the process of this folder; None if there is no such process."""
+        """Return the process whose folder in /proc this is; None if it does not exist."""
         return cls.parse(read_kernel_file(f"{process}/stat"))
 
     @classmethod
     def running(cls, process: Path | str) -> ProcessStat | None:
-        """Return the process like `of`; None also for one that has ended and is not reaped yet."""
+        """Return the process like `of`, but None also if it has ended and was not reaped yet."""
         stat = cls.of(process)
         return None if stat is None or stat.state in {"Z", "X"} else stat
 
@@ -368,7 +379,7 @@ class ProcessStat(NamedTuple):
 
     @staticmethod
     def mapped_kib(process: Path | str, host_kib: int | None) -> int:
-        """Return its mapped memory, at most the host's memory; 0 if unreadable."""
+        """Return the memory that a process has mapped, in KiB, capped at the host's memory; 0 if unreadable."""
         pages = read_kernel_file(f"{process}/statm").partition(b" ")[0]
         mapped = int(pages) * PAGE_KIB if pages.isdigit() else 0
         return mapped if host_kib is None else min(mapped, host_kib)

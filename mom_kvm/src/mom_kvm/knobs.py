@@ -1,4 +1,4 @@
-"""Host controls of one file or call, with field, control, restore and doctor."""
+"""Base for plugins that set controls of the host, each by one file or call."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mom_kvm.kernel_files import read_number, write_file
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """Host control with functions to read and write it. Its field has the same name.
+    """Control of the host, with the functions that read and write it. A field with the same name contains the present value.
 
-    :param read: returns None if unknown. Raises `HypervisorError`: `NotSupported` without the control
+    :param read: returns the value, or None if unknown. Raises `NotSupported` if the host lacks the control, or another `HypervisorError`
     :param write: sets the value, or raises `HypervisorError`
-    :param source: such as `/proc/sys/vm/swappiness`
+    :param source: source of the field, such as `/proc/sys/vm/swappiness`
     """
 
     control: ControlSpec
@@ -36,9 +36,9 @@ class Knob:
         maximum: float | None = None,
         choices: Sequence[int] = (),
     ) -> Knob:
-        """Return a knob for a file with one whole number.
+        """Return a knob for a file that contains one whole number.
 
-        :param path: below the context's `root`
+        :param path: path of the file, below the context's `root`
         """
 
         def write(value: Value) -> None:
@@ -49,12 +49,12 @@ class Knob:
 
     @property
     def field(self) -> FieldSpec:
-        """Field with the present value."""
+        """Declaration of the field that contains the present value."""
         return FieldSpec(self.control.field, self.control.unit, Scope.HOST, self.control.description, self.source)
 
 
 def helper_declaration(control: ControlSpec) -> str:
-    """Return a control's lines for /etc/mom/helper.d. Raise `ValueError` without file or bounds."""
+    """Return the lines that declare a control's file in /etc/mom/helper.d. Raise `ValueError` if the control has no file or no bounds."""
     if control.scope is Scope.GUEST and control.file:  # the kernel's bounds depend on the guest
         return f"[group {control.file}]\nleast = 0\nmax = yes"
     if not control.file or control.minimum is None or control.maximum is None:
@@ -64,10 +64,10 @@ def helper_declaration(control: ControlSpec) -> str:
 
 
 class KnobPlugin:
-    """Base of plugins with knobs. Override a hook to extend its result."""
+    """Base class of plugins with knobs. A subclass can override a hook to extend its result."""
 
     knobs: Sequence[Knob] = ()
-    """Set by the constructor."""
+    """Knobs of the plugin. The constructor of the subclass sets them."""
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
@@ -76,24 +76,24 @@ class KnobPlugin:
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """Return the readable knobs' values."""
+        """Return the values of the knobs that are readable, keyed by field."""
         return {name: value for name, value in self._values().items() if not isinstance(value, HypervisorError)}
 
     @hookimpl
     def mom_read(self, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """Return the knobs' values."""
+        """Return the values of these knobs, or the errors of reading them."""
         values = self._values()
         return {target: values.get(target.control) for target in targets}
 
     @hookimpl
     def mom_write(self, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Set the knobs in order."""
+        """Set the knobs in order. Return the errors, keyed by target."""
         writers = {knob.control.name: knob.write for knob in self.knobs}
         return set_each(changes, lambda change: writers[change.control](change.value))
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Report values, or why there are none."""
+        """Report the present value of each knob, or why it is unknown."""
         for name, value in self._values().items():
             if isinstance(value, HypervisorError):
                 yield Finding(Severity.ERROR, name, value.message, value.hint)

@@ -1,4 +1,4 @@
-"""Hooks that import their module when called."""
+"""Hooks that import their module only when they are called."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from mom_core import hookimpl
 
 
 def late_hook(target: str, argument: Literal["", "report"] = "") -> Any:
-    """Return a hook in another module, which may import `mom_daemon`.
+    """Return a hook that calls a function in another module. The module is imported late, so it may import `mom_daemon`.
 
-    :param target: such as `mom_acme.explanation:AcmeExplainer`
+    :param target: the function or class, such as `mom_acme.explanation:AcmeExplainer`
     :param argument: the hook's argument, such as `report`
     """
 

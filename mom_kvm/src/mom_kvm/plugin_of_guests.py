@@ -1,4 +1,4 @@
-"""Hooks common to all hypervisors of QEMU guests."""
+"""Hooks that the plugins of all hypervisors with QEMU guests have in common."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ if TYPE_CHECKING:
 _LONGEST_PERIOD_SECONDS: Final = 3600
 
 _SWITCHED_PER_CYCLE: Final = 50
-"""Guests whose statistics mom switches on in a cycle: two or three calls for each."""
+"""Most guests whose statistics mom switches on in one cycle. Each takes two or three calls."""
 
 _SHORTEST_WATCH_SECONDS: Final = 0.05
-"""Guests send statistics once a second."""
+"""Shortest interval that `watch` may have. Guests send statistics only once a second."""
 
 _SILENT_CURE: Final = "check whether the guest has hung; load virtio_balloon (Windows: the balloon driver and service of virtio-win)"
 
@@ -71,7 +71,7 @@ class ReportingHypervisor(Hypervisor, Protocol):
     """Hypervisor that reads guests' statistics when it lists the guests."""
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-        """Return fields since the last call of `guests`, keyed by guest id."""
+        """Return the guests' fields as of the last call of `Hypervisor.guests`, keyed by guest ID and name."""
 
     @property
     def huge_pages(self) -> str:
@@ -80,26 +80,26 @@ class ReportingHypervisor(Hypervisor, Protocol):
         """
 
     def silent(self) -> Mapping[str, str]:
-        """Return messages about overdue statistics, keyed by guest id."""
+        """Return, by guest ID, why the guest's statistics are overdue. Guests with timely statistics are missing."""
 
     def impossible(self) -> Mapping[str, Sequence[str]]:
-        """Return impossible fields of the last statistics, keyed by guest id."""
+        """Return, by guest ID, the names of fields whose values in the last statistics were impossible."""
 
     def garbled(self) -> Mapping[str, str]:
-        """Return errors of descriptions, keyed by guest id."""
+        """Return, by guest ID, why the guest's description is unreadable. Guests with readable descriptions are missing."""
 
     def stats_period(self, guest: Entity) -> int:
-        """Return the statistics period in seconds (0 for never), or raise `HypervisorError`."""
+        """Return the guest's statistics period in seconds; 0 if statistics are off. Raise `HypervisorError` on failure."""
 
     def set_stats_period(self, guest: Entity, seconds: int) -> None:
-        """Set the statistics period in seconds (0 for never), or raise `HypervisorError`."""
+        """Set the guest's statistics period in seconds; 0 switches statistics off. Raise `HypervisorError` on failure."""
 
 
 H = TypeVar("H", bound=ReportingHypervisor)
 
 
 class PluginOfGuests(Generic[H]):
-    """Base of hypervisors' plugins. `mom_setup` of the subclass sets `_hypervisor` and `_watch`."""
+    """Base class of plugins for hypervisors. The subclass sets `_hypervisor` and `_watch` in `mom_setup`."""
 
     _garbled_cure = "check the description (virsh dumpxml GUEST); mom does not know the guest's guarantee, and does not change its balloon"
 
@@ -107,11 +107,13 @@ class PluginOfGuests(Generic[H]):
         """Settings for guests' statistics."""
 
         stats_period: Annotated[Duration, Field(ge=0, le=_LONGEST_PERIOD_SECONDS), AfterValidator(_whole_seconds)] = 1.0
-        """Balloon statistics period for guests without a period; mom restores the original period at exit. `0s` changes no guest."""
+        """Period of balloon statistics that mom sets for guests whose statistics are off. When mom exits, it switches them off again.
+        `0s`: mom sets no period."""
         stale_after: Annotated[Duration, Field(gt=0)] | None = None
-        """Age at which a guest's statistics count as unknown. Unset: three periods of the guest, at least 10s."""
+        """Age above which a guest's statistics count as unknown. Unset: three statistics periods of the guest, but at least 10s."""
         watch: Annotated[Duration, Field(ge=0, le=10), AfterValidator(_not_too_often)] = 0.25
-        """How often to check shrunk guests between cycles. A guest that runs low on memory starts a cycle at once. `0s`: never."""
+        """Interval at which mom checks shrunk guests between cycles. If a guest runs low on memory, a cycle starts immediately. `0s`: mom
+        does not check guests between cycles."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._reporting = settings
@@ -123,7 +125,7 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare the statistics period, and the number of unreliable guests."""
+        """Declare the control of the statistics period, and the fields with the numbers of unreliable guests."""
         description = f"period of the guest's balloon statistics, up to {_LONGEST_PERIOD_SECONDS} s; 0: off"
         # No bounds: mom would raise a negative period to 0, which means never. `mom_write` refuses it.
         return (
@@ -151,7 +153,7 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return the last bulk call's statistics."""
+        """Return the guests' fields as of the last list of guests."""
         own = self._own(hypervisor)
         if own is None:
             return {}
@@ -164,18 +166,18 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
-        """Return the number of unreliable guests."""
+        """Return the numbers of guests with overdue and with impossible statistics."""
         own = self._own(hypervisor)
         return {} if own is None else {"guests_silent": len(own.silent()), "guests_distrusted": len(own.impossible())}
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem | Condition]:
-        """Report bad statistics and unreadable descriptions."""
+        """Report guests with overdue or impossible statistics, and guests with unreadable descriptions."""
         if self._hypervisor is None:
             return
         reports = [(uuid, message, _SILENT_CURE) for uuid, message in self._hypervisor.silent().items()]
         for uuid, names in self._hypervisor.impossible().items():
-            # The fields are in the hint: otherwise other impossible fields would be a new problem each time.
+            # Name the fields in the hint: in the message, a change of them would count as a new problem.
             hint = f"its balloon driver is broken or reports false values: {', '.join(names)}"
             reports.append((uuid, "the guest reports impossible statistics; mom ignores all its statistics", hint))
         reports += [(uuid, message, self._garbled_cure) for uuid, message in self._hypervisor.garbled().items()]
@@ -185,7 +187,7 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """Switch on statistics of guests that send no statistics."""
+        """Decide to switch on the statistics of guests whose statistics are off."""
         period = int(self._reporting.stats_period)
         if not period:
             return
@@ -201,7 +203,7 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """Return statistics periods."""
+        """Return the statistics periods of these guests, or the errors of reading them."""
         own = self._ours(hypervisor)
         periods: dict[Target, Value | HypervisorError] = {}
         for target in targets:
@@ -213,7 +215,7 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Set statistics periods."""
+        """Set statistics periods. Return the errors, keyed by target."""
         own = self._ours(hypervisor)
 
         def set_one(change: Change) -> None:
@@ -226,7 +228,7 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Report access to guests, and their missing features."""
+        """Report whether mom has access to the guests, and which features they lack."""
         if self._hypervisor is None:
             return []
         try:
@@ -239,7 +241,7 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Pass sizes and targets to the watch."""
+        """Pass the guests' sizes and targets to the thread that watches them between cycles."""
         if self._watch is not None:
             self._watch.follow(report)
 

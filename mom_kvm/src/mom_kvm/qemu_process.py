@@ -1,4 +1,4 @@
-"""A guest's QEMU process in /proc, and walks of its page tables."""
+"""Reader of a guest's QEMU process in /proc. Some of its files make the kernel walk the process's page tables."""
 
 from __future__ import annotations
 
@@ -14,34 +14,32 @@ from mom_core import Value
 from mom_kvm.kernel_files import PAGE_KIB, ProcessStat, open_process_file, read_process_file
 
 _WALKS_SECONDS: Final = 0.02
-"""Time for page-table walks in each sample. A GiB takes 3 ms in huge pages, 15 to 40 ms in small pages (benchmarks/hugepages). The text of
-500 mappings takes 3 ms more."""
+"""Time for page-table walks in each sample. A GiB takes 3 ms in huge pages, or 15 to 40 ms in small pages (benchmarks/hugepages). The text
+of 500 mappings takes 3 ms more."""
 
 _WALKS_SHARE: Final = 0.005
-"""Share of one CPU. 200 guests of 16 GiB take half an hour, or 2 to 7 hours in pages of 4 KiB."""
+"""Fraction of one CPU that walks may take. At this rate, 200 guests of 16 GiB take half an hour, or 2 to 7 hours in pages of 4 KiB."""
 
 _AGAIN_SECONDS: Final = 60.0
-"""Shortest time between two walks of a process whose RSS stays."""
+"""Shortest time between two walks of a process whose RSS does not change much."""
 
 _CHANGED_KIB: Final = 32 << 10
-"""Change of the RSS after which a process is walked first: less than the smallest sweep of the balloon plugin."""
+"""A process whose RSS has changed by this much is walked before others. It is less than the smallest sweep of the balloon plugin."""
 
 _LARGEST_KIB: Final = 18 << 20
-"""Largest walked process: a guest of 16 GiB and QEMU. It takes a quarter of a second in pages of 4 KiB, or up to 0.7 s, and the cycle
-waits.
-"""
+"""Largest process that is walked: a guest of 16 GiB, and QEMU itself. In pages of 4 KiB, the cycle waits 0.25 to 0.7 s for it."""
 
 _MOST_BYTES: Final = 8 << 20
-"""Maximum bytes of smaps: 700 for each mapping. QEMU has a few hundred mappings."""
+"""Most bytes of smaps that are read. Each mapping has 700 bytes, and QEMU has a few hundred mappings."""
 
 _LINE: Final = re.compile(rb"^(?:(Size|Rss|Swap|AnonHugePages|ShmemPmdMapped): +([0-9]{1,15}) kB|VmFlags:(.*))$", re.MULTILINE)
 
 _OF_GUEST: Final = frozenset({b"wr", b"dc"})
-"""Flags of QEMU's RAM blocks: writable, and not copied by a fork. The code cache of an emulator (`ex`) may be as large."""
+"""Flags of QEMU's RAM blocks: writable, and not copied by a fork. The code cache of an emulator, which may be as large, also has `ex`."""
 
 
 class RamBlock(NamedTuple):
-    """RAM block of QEMU, such as the guest's memory, or video memory: its size, and its RSS and swap, in KiB."""
+    """RAM block of QEMU, such as the guest's memory or its video memory. `size` is in KiB. `held` is the block's RSS plus swap in KiB."""
 
     size: int
     held: int
@@ -51,16 +49,16 @@ class MappedMemory(NamedTuple):
     """Memory that a QEMU process holds, in KiB."""
 
     held: int
-    """RSS and swap."""
+    """RSS plus swap."""
     huge: int
-    """Part in transparent huge pages."""
+    """Part of the RSS that is in transparent huge pages."""
     blocks: Sequence[RamBlock]
 
     @staticmethod
     def of(process: str) -> MappedMemory | None:
-        """Return a process's memory; None if it is unreadable.
+        """Return the memory of a process; None if it is unreadable.
 
-        :param process: its folder in /proc
+        :param process: folder of the process in /proc
         """
         content = read_process_file(process, "smaps", _MOST_BYTES)
         return MappedMemory.parse(content) if len(content) < _MOST_BYTES else None
@@ -85,7 +83,9 @@ class MappedMemory(NamedTuple):
         return MappedMemory(held, huge, sorted(blocks, reverse=True)) if mappings else None
 
     def outside(self, maximum: Value) -> int | None:
-        """Return the KiB outside of the guest's memory; None if its RAM blocks are unclear, such as with virtio-mem.
+        """Return how much memory in KiB QEMU holds outside of the guest's memory.
+
+        Return None if it is unclear which RAM blocks are the guest's memory, for example with virtio-mem.
 
         :param maximum: the guest's largest memory in KiB
         """
@@ -105,7 +105,7 @@ class MappedMemory(NamedTuple):
 
 @dataclass(slots=True)
 class TableWalk:
-    """Last walk of a process's page tables: its result, and its time.
+    """Last walk of a process's page tables, with its result (`memory`) and its monotonic time (`at`).
 
     :param folder: the process's folder in /proc
     """
@@ -124,14 +124,14 @@ class TableWalk:
 
 
 class TableWalks:
-    """Walks of page tables in limited time. Of the processes that have changed, the one that has waited longest is first."""
+    """Scheduler that walks page tables within a limited time. Of the processes that have changed, it walks the longest-waiting first."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._next = 0.0
 
     def renew(self, walks: Iterable[TableWalk]) -> None:
-        """Walk processes whose last walk is old."""
+        """Walk the page tables of processes whose last walk is old, as far as the time suffices."""
         now = self._monotonic()
         if now < self._next:
             return
@@ -148,29 +148,32 @@ class TableWalks:
 _STAT_BYTES = 4096
 
 _HIGHEST_KEPT_SHARE = 0.5
-"""Share of this process's limit of descriptors that may stay open."""
+"""Fraction of mom's limit of open files that may stay open for KSM's statistics."""
 
 _SHARED_KIB = 64 << 10
-"""QEMU's own shared memory. With more, the guest's memory is shared (virtiofs, vhost-user: memfd)."""
+"""Most shared memory that QEMU itself needs. If it has more, the guest's memory is shared (virtiofs, vhost-user: memfd)."""
 
 
 class Merged(NamedTuple):
-    """KiB that KSM has merged, and KiB saved after KSM's own costs (may be negative)."""
+    """Memory in KiB that KSM has merged, and memory that this saves after KSM's own cost. The latter may be negative."""
 
     kib: int
     profit_kib: int | None
 
 
 def swapped_kib(process: str) -> int | None:
-    """Return KiB in the host's swap; None if unreadable, or if memory is shared (not in VmSwap)."""
+    """Return how many KiB of a process are in the host's swap; None if unreadable.
+
+    Also return None if the guest's memory is shared, because VmSwap then does not include it.
+    """
     sizes = ProcessStat.sizes(process)
     return None if sizes.get("RssShmem", 0) >= _SHARED_KIB else sizes.get("VmSwap")
 
 
 class MergedPages:
-    """KSM's statistics of a process. Their file stays open.
+    """Reader of KSM's statistics of a process. It keeps their file open.
 
-    :param process: its folder in /proc
+    :param process: folder of the process in /proc
     """
 
     def __init__(self, process: str) -> None:
@@ -179,11 +182,11 @@ class MergedPages:
 
     @property
     def is_open(self) -> bool:
-        """Whether the next `read` opens no file."""
+        """Whether the file is open already, so that the next `read` does not open it."""
         return self._kept is not None
 
     def read(self) -> Merged | None:
-        """Return KSM's statistics; None if the process is unreadable or has exited, or before Linux 5.19."""
+        """Return KSM's statistics; None if the process is unreadable or has exited, or if Linux is older than 5.19."""
         counts = {}
         for line in self._content().splitlines():
             name, _, number = line.rpartition(b" ")

@@ -1,4 +1,4 @@
-"""Client of mom-helper, for a mom without root."""
+"""Client of mom-helper, which does the work that needs root if mom runs without root."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ ANSWER_SECONDS: Final = 2.0
 """Timeout of a request."""
 
 DECLARATIONS_FOLDER: Final = "/etc/mom/helper.d"
-"""Root's declarations, besides those of mom's packages."""
+"""Folder in which root declares further files that mom-helper may write, besides those that mom's packages declare."""
 
 _MOST_DECLARED: Final = 1000
 
 
 class DeclaredFile(NamedTuple):
-    """File that mom-helper may write: a knob's path, or a name in guests' cgroups. `unlimited` allows `max`, too."""
+    """File that mom-helper may write: the path of a knob, or a file name in guests' cgroups. If `unlimited`, it may also write `max`."""
 
     name: str
     least: int
@@ -36,7 +36,7 @@ class DeclaredFile(NamedTuple):
 
 
 class GroupValue(NamedTuple):
-    """Bytes for a file in a guest's cgroup; -1 for `max`. `group` is the folder's inode, to detect a reused pid."""
+    """Value for a file in a guest's cgroup: bytes, or -1 for `max`. `group` is the inode of the cgroup's folder, to detect a reused PID."""
 
     pid: int
     group: int
@@ -47,12 +47,17 @@ class GroupValue(NamedTuple):
 class Helper:
     """Connection to mom-helper. Thread-safe.
 
-    Requests raise `OSError`: `ETIMEDOUT`, `ENOTCONN` without a helper (the next request reconnects), `EAGAIN` for too many triggers,
-    `ESRCH` if the guest has ended, `EPERM` if root does not allow it.
+    Requests raise `OSError`:
+
+    - `ETIMEDOUT` if the helper does not answer in time
+    - `ENOTCONN` if no helper is running; the next request connects again
+    - `EAGAIN` for too many pressure triggers
+    - `ESRCH` if the guest has ended
+    - `EPERM` if root does not allow the request
     """
 
     SOCKET_VARIABLE: Final = "MOM_HELPER_SOCKET"
-    """Environment variable with the path of another socket."""
+    """Environment variable that overrides the path of the helper's socket."""
 
     _shared: Helper | None = None
     _sharing = threading.Lock()
@@ -64,11 +69,11 @@ class Helper:
         self._ended = select.poll()
         self._id = 0
         self._declared: dict[str, tuple[int, DeclaredFile]] | None = None
-        """Declared files, keyed by name, with their number in requests; None if not read yet."""
+        """Declared files, keyed by name. Each has the number by which requests refer to it. None if not read yet."""
 
     @classmethod
     def reached(cls) -> Self | None:
-        """Return this process's helper; None if mom is root, or if no helper is running."""
+        """Return the connection that this process shares; None if mom runs as root, or if no helper is running."""
         path = os.environ.get(cls.SOCKET_VARIABLE, orders.SOCKET)
         if os.geteuid() == 0 or not os.access(path, os.W_OK):
             return None
@@ -78,18 +83,18 @@ class Helper:
             return Helper._shared
 
     def close(self) -> None:
-        """Close the connection. The next request reconnects."""
+        """Close the connection. The next request connects again."""
         with self._lock:
             self._close()
 
     # --- declared files ----------------------------------------------------------------------------------------------------------
 
     def declared(self) -> Sequence[DeclaredFile]:
-        """Return the files that root lets mom write."""
+        """Return the files that mom-helper may write, as root and mom's packages declare them."""
         with self._turn():
             return [file for _, file in self._list().values()]
 
-    # --- orders --------------------------------------------------------------------------------------------------------------------
+    # --- requests ------------------------------------------------------------------------------------------------------------------
 
     def set_knob(self, path: Path | str, text: str) -> None:
         """Write a whole number to a knob."""
@@ -97,7 +102,7 @@ class Helper:
             self._ask(Order(OrderNumber.SET, a=self._number_of(str(path)), b=int(text)))
 
     def set_groups(self, values: Sequence[GroupValue]) -> Sequence[OSError | None]:
-        """Write cgroups' files. Return the errors in order; None if written."""
+        """Write to files of cgroups. Return the error of each write in order; None if it succeeded."""
         errors: list[OSError | None] = [None] * len(values)
         first = 0
         try:
@@ -120,7 +125,11 @@ class Helper:
             errors[answer.id] = _refusal(answer) if answer.error else None
 
     def open_of_guest(self, pid: int, started: int, name: str) -> int:
-        """Open a file in /proc/PID. Raise `PermissionError` for a name that is not in `PROCESS_FILES`."""
+        """Open a file of a guest's process in /proc/PID. Return the descriptor.
+
+        :param started: start time of the process in clock ticks, to detect a reused PID
+        :raises PermissionError: mom-helper does not open files of this name
+        """
         if name not in orders.PROCESS_FILES:
             raise PermissionError(errno.EPERM, f"mom-helper does not open {name} of guests")
         with self._turn():
@@ -128,17 +137,17 @@ class Helper:
             return self._with_descriptor(self._ask(order))
 
     def set_oom_score(self, pid: int, started: int, score: int) -> None:
-        """Set `oom_score_adj` of a guest's process, from 0 to 1000."""
+        """Set `oom_score_adj` of a guest's process to a value from 0 to 1000."""
         with self._turn():
             self._ask(Order(OrderNumber.SCORE, a=score, c=pid, d=started))
 
     def pressure(self, stall_us: int, window_us: int) -> int:
-        """Return a trigger's descriptor: `stall_us` of memory stall within `window_us`."""
+        """Return the descriptor of a pressure trigger. It fires after `stall_us` of memory stall within `window_us`."""
         with self._turn():
             return self._with_descriptor(self._ask(Order(OrderNumber.PRESSURE, a=stall_us, b=window_us)))
 
     def connect(self, path: Path | str) -> socket.socket:
-        """Connect to a guest's socket. The caller needs access to the folder."""
+        """Connect to a guest's unix socket. The caller must have access to the socket's folder."""
         file = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             with self._turn():
@@ -147,7 +156,7 @@ class Helper:
             os.close(file)
 
     def taker(self) -> socket.socket:
-        """Connect to a new reclaim worker (see `mom_helper.orders`)."""
+        """Have mom-helper start a reclaim worker (see `mom_helper.orders`). Return the connection to it."""
         helper = Helper(self._path)
         try:
             helper._ask(Order(OrderNumber.STEP_BACK))
@@ -161,7 +170,7 @@ class Helper:
             raise
 
     def put_back(self) -> int:
-        """Restore all original values; return the number of failures."""
+        """Have mom-helper restore the original value of every file that it has written. Return the number of failures."""
         with self._turn():
             return self._ask(Order(OrderNumber.PUT_BACK))[0].b
 

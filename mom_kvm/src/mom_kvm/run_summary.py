@@ -1,4 +1,4 @@
-"""Sums over a run of cycles, also from a recording."""
+"""Sums over a run of cycles, which may be live, simulated or recorded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mom_core import Guest, Problem, Report, Severity, Status, Value, as_number,
 from mom_kvm.health import HealthLimits, field_number, pages_kib
 
 NOTICEABLE_KIB: Final = 16 * 1024
-"""A guest so far below its full size counts as shrunk."""
+"""A guest counts as shrunk if it is below its full size by at least this much."""
 
 _DECIDING: Final = ("mom_evaluate", "mom_act")
 
@@ -21,14 +21,15 @@ _AS_THEY_ARE: Final = (
     "name", "seconds", "cycles", "woken", "work_done", "lost_seconds", "killed", "pressed_seconds", "decided", "applied", "failed",
     "problems",
 )  # fmt: skip
-"""Attributes with the same name in the JSON."""
+"""Attributes that have the same name in the JSON."""
 
 
 @dataclass(slots=True)
 class ClassSummary:
-    """Sums over the guests of a service class, in KiB times seconds, in seconds, or as counts.
+    """Sums over the guests of a service class. Memory is in KiB times seconds.
 
-    `sold` is assigned memory. `known` is the part of `sold` from the time in which the guest's size was known.
+    `sold` is assigned memory, and `had` is the memory that guests actually had. `known` is the part of `sold` from the time in which the
+    guest's size was known.
     """
 
     guests: set[str] = field(default_factory=set)
@@ -42,7 +43,7 @@ class ClassSummary:
     killed: dict[str, float] = field(default_factory=dict)
 
     def add(self, guest: Guest, elapsed: float) -> None:
-        """Add a guest's cycle."""
+        """Add a cycle of a guest, which lasted `elapsed` seconds."""
         fields = guest.fields
         size = as_number(fields.get("balloon_cur"))
         most, promised = (field_number(fields, name) for name in ("balloon_max", "mem_promised"))
@@ -62,11 +63,14 @@ class ClassSummary:
 
     @property
     def work_done(self) -> float:
-        """Work done, as a share of the wanted work."""
+        """Work that the programs in the guests have done, as a fraction of the work that they wanted to do."""
         return 1.0 - min(1.0, sum(self.lost.values()) / self.guest_seconds) if self.guest_seconds else 1.0
 
     def as_json(self, seconds: float) -> dict[str, Value]:
-        """Return the JSON object."""
+        """Return the sums as a JSON object.
+
+        :param seconds: duration of the run
+        """
         return {
             "guests": len(self.guests),
             "sold_kib": self.sold / seconds,
@@ -80,7 +84,7 @@ class ClassSummary:
 
 @dataclass(slots=True)
 class Figure:
-    """Least, largest and mean value; None without known values."""
+    """Smallest, largest and mean value over time; None if no value was known."""
 
     least: float | None = None
     most: float | None = None
@@ -103,17 +107,17 @@ class Figure:
 
 @dataclass(slots=True)
 class Deficit:
-    """Memory that guests have less than their full sizes."""
+    """Memory that guests lack compared with their full sizes."""
 
     kib_seconds: float = 0.0
     guest_seconds: float = 0.0
     longest: float = 0.0
-    """Seconds for which one guest had less without a break."""
+    """Longest time in seconds for which a guest had less without interruption."""
     _last: float | None = None
     _since: dict[str, float] = field(default_factory=dict)
 
     def add(self, missing: Mapping[str, float], now: float) -> float:
-        """Add what guests miss of their full sizes at that time (s). Return the noticeable sum. All in KiB."""
+        """Add what each guest lacks in KiB at the time `now` in seconds. Return the total in KiB, without negligible amounts."""
         taken = {name: kib for name, kib in missing.items() if kib >= NOTICEABLE_KIB}
         elapsed = 0.0 if self._last is None else max(0.0, now - self._last)
         self._last = now
@@ -125,13 +129,13 @@ class Deficit:
 
     @property
     def per_hour(self) -> float:
-        """GiB times seconds in each hour of a guest."""
+        """Mean deficit of a guest per hour, in GiB times seconds."""
         return self.kib_seconds / (1 << 20) / (self.guest_seconds / 3600) if self.guest_seconds else 0.0
 
 
 @dataclass(slots=True)
 class RunSummary:
-    """Sums over a run: sizes in KiB, times in simulated seconds, shares as ratios."""
+    """Sums over a run. Sizes are in KiB, times in (simulated) seconds, and shares are fractions."""
 
     name: str
     seconds: float = 0.0
@@ -141,9 +145,9 @@ class RunSummary:
     lost_seconds: float = 0.0
     killed: int = 0
     reclaimed: Figure = field(default_factory=Figure)
-    """Memory in balloons."""
+    """Guest memory in balloons."""
     unbacked: Figure = field(default_factory=Figure)
-    """Guest memory in balloons, swept, or never touched. Without guests of unknown memory."""
+    """Guest memory without host memory behind it: in balloons, swept, or never touched. Guests whose memory is unknown do not count."""
     deficit: Deficit = field(default_factory=Deficit)
     merged: Figure = field(default_factory=Figure)
     available: Figure = field(default_factory=Figure)
@@ -155,12 +159,12 @@ class RunSummary:
     failed: int = 0
     problems: int = 0
     failures: dict[str, int] = field(default_factory=dict)
-    """First failures of policies, with the number of cycles."""
+    """Number of cycles in which a policy failed, keyed by the failure. Only the first failures are listed."""
     classes: dict[str, ClassSummary] = field(default_factory=dict)
     _last: float | None = None
 
     def add(self, report: Report) -> None:
-        """Add a cycle."""
+        """Add a cycle with its report."""
         snapshot = report.snapshot
         elapsed = 0.0 if self._last is None else max(0.0, snapshot.monotonic - self._last)
         self._last = snapshot.monotonic
@@ -197,21 +201,21 @@ class RunSummary:
 
     @staticmethod
     def taken_from(guest: Guest) -> float:
-        """Return how many KiB below its full size the guest is. 0 if unknown."""
+        """Return by how many KiB the guest is below its full size; 0 if unknown."""
         return max(0.0, field_number(guest.fields, "balloon_max", math.nan) - field_number(guest.fields, "balloon_cur", math.nan))
 
     @staticmethod
     def problems_of_decisions(report: Report) -> list[Problem]:
-        """Return policies' problems and failed decisions."""
+        """Return the problems that come from policies, and from hooks that decide."""
         return [problem for problem in report.problems if problem.source.line > 0 or problem.message.startswith(_DECIDING)]
 
     @property
     def work_done(self) -> float:
-        """Work done, as a share of the wanted work."""
+        """Work that the programs in the guests have done, as a fraction of the work that they wanted to do."""
         return 1.0 - min(1.0, self.lost_seconds / self.guest_seconds) if self.guest_seconds else 1.0
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return rows of names and amounts."""
+        """Return the sums as rows of a name and an amount."""
         seconds = self.seconds or 1.0
         return [
             ("unbacked guest memory, on average", gib(self.unbacked.mean)),
@@ -234,7 +238,7 @@ class RunSummary:
 
     @staticmethod
     def side_by_side(summaries: Sequence[RunSummary]) -> list[str]:
-        """Return a table of several runs."""
+        """Return the lines of a table that compares several runs."""
         columns = [dict(summary.rows()) for summary in summaries]
         widths = [max(len(summary.name), *map(len, column.values())) for summary, column in zip(summaries, columns, strict=True)]
         first = max(map(len, columns[0]))
@@ -244,14 +248,14 @@ class RunSummary:
         return [f"  {label:<{first}}  " + "  ".join(map(str.rjust, cells, widths)) for label, cells in rows]
 
     def failure_lines(self) -> list[str]:
-        """Return how policies failed."""
+        """Return a line for each failure of policies."""
         return [
             f"{self.name}: a policy failed in {count} of {self.cycles} cycles, and its decisions were lost: {printable(text, 300)}"
             for text, count in self.failures.items()
         ]
 
     def class_rows(self) -> list[tuple[str, ...]]:
-        """Return rows of service classes, with headings."""
+        """Return a row of headings and a row for each service class; no rows without classes."""
         seconds = self.seconds or 1.0
         if not self.classes:
             return []
@@ -272,7 +276,7 @@ class RunSummary:
         return [heads, *rows]
 
     def as_json(self) -> dict[str, Value]:
-        """Return JSON in the attributes' units."""
+        """Return the sums as a JSON object, in the same units as the attributes."""
         seconds = self.seconds or 1.0
         return {
             **({"classes": {name: summary.as_json(seconds) for name, summary in self.classes.items()}} if self.classes else {}),

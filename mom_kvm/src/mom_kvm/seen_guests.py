@@ -1,4 +1,4 @@
-"""Guests at the last look, and mom's own resizes of them: base for libvirt and QEMU monitors."""
+"""Guests as they were at the last query, and mom's own resizes of them. The libvirt and qemu plugins build on this module."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from mom_kvm.kernel_files import boot_id
 from mom_kvm.statistics import Reading, Record, convert, usable_memory
 
 _RESIZED_SECONDS: Final = 5.0
-"""Shortest time between cycles because of resizes by other processes."""
+"""Shortest time between two cycles that start because another process has resized a guest."""
 
 _SLACK_KIB: Final = 1024
-"""Balloons move in pages, some in pages of 2 MiB."""
+"""Tolerance when sizes are compared. Balloons move in pages, some of 2 MiB."""
 
 _OVERLAP_SECONDS: Final = 5.0
-"""A guest may still move to the previous target: QEMU's events are up to a second late."""
+"""For this time after a new target, sizes on the way to the previous target also count as mom's. QEMU's events may be a second late."""
 
 _SETTLED_SECONDS: Final = 2.0
-"""Later moves are another process's."""
+"""If the size changes this long after it has reached the target, another process has resized the guest."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Resize:
-    """Resize by mom. Sizes in KiB, monotonic times."""
+    """Resize of a guest by mom. Sizes in KiB, monotonic times."""
 
     low: int
     high: int
@@ -42,7 +42,7 @@ class _Resize:
 
 
 class Resizes:
-    """mom's own resizes, keyed by guest id. Thread-safe."""
+    """Record of mom's own resizes of guests. Thread-safe."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
@@ -51,7 +51,7 @@ class Resizes:
         self._told_at = float("-inf")
 
     def resizing(self, guest: str, size_kib: int | None, target_kib: int) -> None:
-        """Note that mom resizes this guest."""
+        """Record that mom is about to resize this guest."""
         now = self._monotonic()
         size = target_kib if size_kib is None else size_kib
         low, high = min(size, target_kib), max(size, target_kib)
@@ -62,13 +62,13 @@ class Resizes:
             self._resizes[guest] = _Resize(low, high, target_kib, now)
 
     def keep(self, active: Collection[str]) -> None:
-        """Forget resizes of all other guests."""
+        """Forget the resizes of all guests except `active`."""
         with self._lock:
             for gone in self._resizes.keys() - active:
                 del self._resizes[gone]
 
     def is_own(self, guest: str, size_kib: int) -> bool:
-        """Return whether mom caused this size."""
+        """Return whether this size of the guest results from a resize by mom."""
         with self._lock:
             own = self._resizes.get(guest)
             if own is None or not own.low - _SLACK_KIB <= size_kib <= own.high + _SLACK_KIB:
@@ -80,7 +80,7 @@ class Resizes:
             return at_target or now - own.arrived < _SETTLED_SECONDS
 
     def may_tell(self) -> bool:
-        """Return whether a resize by another process may start a cycle."""
+        """Return whether a resize by another process may start a cycle now, which at most one may do every five seconds."""
         with self._lock:
             now = self._monotonic()
             if now - self._told_at < _RESIZED_SECONDS:
@@ -92,21 +92,21 @@ class Resizes:
 _UNINTELLIGIBLE: Final = "the guest's description is invalid"
 
 _DRIVER_GRACE_SECONDS: Final = 60.0
-"""Time until the first statistics: booting takes tens of seconds."""
+"""Time that a guest has for its first statistics. Booting takes tens of seconds."""
 
 _DRIVER_SILENT_SECONDS: Final = 30.0
 _DRIVER_SILENT_STALE: Final = 3
-"""The driver counts as silent after so many seconds, and after so many times the stale age."""
+"""A driver counts as silent after this many seconds, and after this many times the age at which its statistics are stale."""
 
 _PLUGGING_SECONDS: Final = 60.0
-"""After so many seconds without progress, the driver or memory is missing."""
+"""If virtio-mem makes no progress for this long, mom no longer waits for it: the guest lacks a driver, or memory that it can unplug."""
 
 _LEFT_KIB: Final = 1024
-"""Smallest size: libvirt refuses 0."""
+"""Smallest target that mom sets. libvirt refuses 0."""
 
 
 class Devices(Protocol):
-    """Devices that determine a guest's resizing."""
+    """The part of a guest's description that decides how mom can resize the guest."""
 
     @property
     def balloon(self) -> str:
@@ -119,7 +119,7 @@ class Devices(Protocol):
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class SeenGuest(ABC):
-    """Guest since its start. Use it only with its hypervisor's lock."""
+    """One run of a guest. Hold the hypervisor's lock while you use it."""
 
     id: str = ""
     name: str = ""
@@ -128,20 +128,20 @@ class SeenGuest(ABC):
     since: float
     """Monotonic time since which the guest runs with statistics switched on."""
     state: str = "unknown"
-    """State such as `running`."""
+    """The guest's state for users, such as `running`."""
     description: Devices | None = None
-    """None if it is not read yet, or `garbled`."""
+    """None if it has not been read yet, or if `garbled` says why it is unreadable."""
     garbled: str = ""
-    """Why the description is unreadable; mom does not wait for the promises."""
+    """Why the description is unreadable; empty otherwise. mom then changes neither the guest's balloon nor its statistics period."""
     period: int = 0
-    """Statistics period of the balloon driver in seconds; 0 for never or unknown."""
+    """Statistics period of the balloon driver in seconds; 0 if statistics are off, or if it is unknown."""
     fields: dict[str, Value] = field(default_factory=dict)
     reading: Reading | None = None
     fresh: bool = False
-    """True if the statistics are not stale."""
+    """Whether the guest's statistics are not stale."""
     plugging_kib: int = 0
     plugging_since: float | None = None
-    """KiB that virtio-mem still had to plug or unplug, and since when."""
+    """KiB that virtio-mem still had to plug or unplug at the last query, and since when this number is unchanged."""
 
     @property
     def balloon(self) -> bool:
@@ -150,20 +150,20 @@ class SeenGuest(ABC):
 
     @property
     def pinned(self) -> str:
-        """Why ballooned memory does not help the host."""
+        """Why ballooned memory does not help the host; empty if it helps, or if no balloon is needed."""
         return "" if self.description is None or self.without_balloon else self.description.pinned
 
     @property
     def without_balloon(self) -> bool:
-        """Whether resizing needs no balloon."""
+        """Whether mom resizes the guest without its balloon."""
         return False
 
     @abstractmethod
     def left_alone(self) -> str:
-        """Return why mom must not change the guest; empty if it may."""
+        """Return why mom must not change the guest; empty if mom may change it."""
 
     def add_record(self, record: Record, wall: float, monotonic: float, stale_after: float | None) -> None:
-        """Update fields from a new record, as in `convert`. An empty record only ages the fields."""
+        """Update the fields from a new record, like `convert`. With an empty record, only the age of the statistics changes."""
         limit = stale_seconds(self.period, stale_after)
         self.fields, self.reading = convert(record, self.reading, wall=wall, monotonic=monotonic, stale_after=limit)
         age = self.reading.age(monotonic)
@@ -175,7 +175,7 @@ class SeenGuest(ABC):
         return self.balloon and self.period > 0
 
     def silence(self, monotonic: float, stale_after: float | None) -> str:
-        """Return a message if statistics are overdue, or an empty string."""
+        """Return a message if the guest's statistics are overdue; an empty string if they are not."""
         if self.reading is None or self.fresh or not self.reports or self.left_alone():
             return ""
         age = self.reading.age(monotonic)
@@ -202,22 +202,22 @@ class SeenGuest(ABC):
         return 0
 
     def note_plugging(self, kib: int, monotonic: float) -> None:
-        """Note KiB that virtio-mem still has to plug or unplug."""
+        """Record how many KiB virtio-mem still has to plug or unplug."""
         if kib != self.plugging_kib:
             self.plugging_kib, self.plugging_since = kib, monotonic if kib else None
 
     def why_give_back(self, monotonic: float) -> str:
-        """Return why the guest must get its memory back."""
+        """Return why mom must give the guest its memory back; empty if there is no reason."""
         plugs = self.plugging_since is not None and monotonic - self.plugging_since < _PLUGGING_SECONDS and not self.without_balloon
         return "virtio-mem is plugging or unplugging its memory" if plugs else ""
 
     @property
     def least_kib(self) -> int | None:
-        """Balloon's smallest size in KiB; None for no limit."""
+        """Smallest size in KiB that the guest can have with its balloon; None without a limit."""
         return self.plugged_kib + _LEFT_KIB if self.plugged_kib and self.balloon and not self.without_balloon else None
 
     def balloon_request(self, target_kib: int, maximum_kib: int | None) -> int:
-        """Return the target in KiB for a size. Raises `NotSupported`."""
+        """Return the balloon's target in KiB for a size of the guest. Raise `NotSupported` if the guest cannot have that size."""
         check_size(target_kib, maximum_kib, printable(self.name))
         if self.least_kib is not None and target_kib < self.least_kib:
             least = f"the smallest size that {printable(self.name)} can have with its balloon, {self.least_kib} KiB"
@@ -231,9 +231,9 @@ G = TypeVar("G", bound=SeenGuest)
 class SeenGuests(ABC, Generic[G]):
     """Guests of a hypervisor. Thread-safe. Implements `ReportingHypervisor` except `uri` and the statistics periods.
 
-    :param stale_after: in seconds; None if it depends on the guest's period
-    :param host_side: None if the guests run on another host
-    :param proc: this host's /proc, to include the boot in incarnations
+    :param stale_after: age in seconds at which statistics are stale; None if it depends on the guest's period
+    :param host_side: reader of the guests' processes; None if the guests run on another host
+    :param proc: this host's /proc; if given, incarnations contain the boot ID
     """
 
     def __init__(self, stale_after: float | None, monotonic: Callable[[], float], host_side: HostSide | None, proc: Path | None) -> None:
@@ -242,42 +242,45 @@ class SeenGuests(ABC, Generic[G]):
         self._host_side = host_side
         self._resizes = Resizes(monotonic)
         self.wake: Callable[[str], None] = lambda reason: None
-        """Starts a cycle at once, for a reason."""
+        """Starts a cycle immediately. The argument is the reason."""
         self._looking = threading.Lock()
         self._lock = threading.Lock()
         self._seen: dict[str, G] = {}
-        """Guests, keyed by id. Protected by `_lock`."""
+        """Guests, keyed by ID. Hold `_lock` to use them."""
         self._looked = False
         boot = boot_id(proc) if proc is not None else ""
         self._boot = f"@{boot}" if boot else ""
 
     @abstractmethod
     def _look(self) -> None:
-        """Call with `_looking` held. Raises `HypervisorError`."""
+        """Query the hypervisor, and update `_seen`. Call this with `_looking` held. Raise `HypervisorError` on failure."""
 
     @abstractmethod
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """Return present balloon records, keyed by guest id. Raises `HypervisorError`."""
+        """Query the present balloon statistics of these guests, keyed by ID. Raise `HypervisorError` on failure."""
 
     @abstractmethod
     def _obstacle(self, seen: G) -> str:
-        """Call with the lock held."""
+        """Return why mom must not change the guest; empty if it may. Call this with the lock held."""
 
     @abstractmethod
     def _properties(self, seen: G) -> Mapping[str, Value]:
-        """Call with the lock held."""
+        """Return properties from the guest's description. Call this with the lock held."""
 
     def usable_memory(self, guest: Entity) -> tuple[float, float] | None:
-        """Return the time of the last statistics (seconds since the epoch), and the usable KiB; None without an answer."""
+        """Query the guest's usable memory in KiB, and the time of these statistics in seconds since the epoch.
+
+        Return the time first; None if the guest has no statistics.
+        """
         return usable_memory(self.of({guest.id}).get(guest.id, {}))
 
     def size_now(self, guest: Entity) -> float | None:
-        """Return the size in KiB, also of a moving balloon. Raises `HypervisorError`."""
+        """Query the guest's size in KiB, even while the balloon is moving; None if unknown. Raise `HypervisorError` on failure."""
         size = self.of({guest.id}).get(guest.id, {}).get("balloon.current")
         return size if isinstance(size, int) else None
 
     def _moved_by(self, seen: G) -> str:
-        """Call with the lock held."""
+        """Return which other program resizes the guest, for a message; empty if none does. Call this with the lock held."""
         return ""
 
     def _fields_of(self, seen: G, process: Mapping[str, Value]) -> dict[str, Value]:
@@ -286,7 +289,7 @@ class SeenGuests(ABC, Generic[G]):
     # --- guests -----------------------------------------------------------------------------------------------------------
 
     def guests(self) -> Sequence[Guest]:
-        """List the active guests. Raise `HypervisorError`."""
+        """Query and list the active guests. Raise `HypervisorError` on failure."""
         with self._looking:
             self._look()
             self._looked = True
@@ -316,7 +319,7 @@ class SeenGuests(ABC, Generic[G]):
         return {GuestField.BALLOON: obstacle} if obstacle else {}
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-        """Return guests' fields since the last call of `guests`."""
+        """Return the guests' fields as of the last call of `guests`, keyed by guest ID and name."""
         with self._lock:
             present = {guest.id: seen for guest in guests if (seen := self._seen.get(guest.id)) is not None}
             maxima = {identity: seen.fields.get("balloon_max") for identity, seen in present.items()}
@@ -329,20 +332,20 @@ class SeenGuests(ABC, Generic[G]):
         return "" if self._host_side is None else self._host_side.huge_pages
 
     def silent(self) -> Mapping[str, str]:
-        """Return messages about overdue statistics."""
+        """Return, by guest ID, why the guest's statistics are overdue."""
         now = self._monotonic()
         return {seen.id: why for seen in self.seen() if (why := seen.silence(now, self._stale_after))}
 
     def impossible(self) -> Mapping[str, Sequence[str]]:
-        """Return impossible fields."""
+        """Return, by guest ID, the names of fields whose values are impossible."""
         return {seen.id: seen.reading.impossible for seen in self.seen() if seen.fresh and seen.reading and seen.reading.impossible}
 
     def garbled(self) -> Mapping[str, str]:
-        """Return errors of descriptions."""
+        """Return, by guest ID, why the guest's description is unreadable."""
         return {seen.id: f"{_UNINTELLIGIBLE}: {seen.garbled}" for seen in self.seen() if seen.garbled}
 
     def seen(self, guests: Sequence[Entity] | None = None) -> Sequence[G]:
-        """Return all guests of the last look, or only `guests`."""
+        """Return those of `guests` that the last query listed; all of them if None."""
         with self._lock:
             if guests is None:
                 return tuple(self._seen.values())

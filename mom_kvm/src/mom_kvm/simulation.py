@@ -1,4 +1,4 @@
-"""Runs a simulated host under a real engine."""
+"""Simulation: runs mom's real engine on a simulated host."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import ClassVar, Final, Protocol, runtime_checkable
 from mom_core import Clock, Engine, MomError, PluginError, Report, Value, load_config
 
 LOOK_SECONDS: Final = 1.0
-"""How often to check whether a guest needs an early cycle."""
+"""Simulated seconds between checks whether a guest needs an early cycle."""
 
 _SIMULATOR: Final = "sim"
 
@@ -33,14 +33,16 @@ class SimulatedHost(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SimulationSetup:
-    """Setup to simulate. `policies` are added to the defaults; `texts` replaces all policies. `plugins` are the plugins that change guests
-    and host.
+    """Setup of mom that a simulation runs.
+
+    `policies` are files of policies that are added to the default policies. `texts` replaces all policies. `plugins` contains the plugins
+    that change the guests and the host, with their settings.
     """
 
     BEGINS: ClassVar[float] = 1_767_225_600.0
-    """Start of each simulation, in seconds since the epoch: midnight in UTC."""
+    """Wall-clock time at which each simulation begins, in seconds since the epoch. It is midnight in UTC."""
     CONTROLLERS: ClassVar[Sequence[str]] = ("balloon", "ksm")
-    """Default of `plugins`."""
+    """Plugins that are used if `plugins` is None."""
 
     name: str
     policies: Sequence[Path] = ()
@@ -50,11 +52,12 @@ class SimulationSetup:
     guests: Mapping[str, Value] | None = None
 
     def run(self, sim: Mapping[str, Value], interval: float, lasts: float, record: Path | None = None) -> Generator[Report, None, None]:
-        """Yield all reports, reproducibly. Raises `MomError` if it cannot run.
+        """Run a simulation, and yield the report of each cycle. Equal arguments yield equal reports. Raise `MomError` if it cannot run.
 
-        :param interval: in simulated seconds
-        :param lasts: in simulated seconds
-        :param record: empty or missing folder for a recording
+        :param sim: settings of the simulated host
+        :param interval: simulated seconds between cycles
+        :param lasts: duration of the simulation in simulated seconds
+        :param record: folder for a recording, which must be empty or missing; None to record nothing
         """
         now = 0.0
         with tempfile.TemporaryDirectory(prefix="mom-simulate-", dir=_memory()) as folder, _named_as_given(Path(folder) / "policy.d"):
@@ -78,7 +81,7 @@ class SimulationSetup:
 
     @staticmethod
     def texts_in(paths: Sequence[Path]) -> dict[str, str]:
-        """Return policies, keyed by name, from files and folders' *.policy, or raise `MomError`."""
+        """Read policy files, and the *.policy files of folders. Return their texts, keyed by name. Raise `MomError` on failure."""
         texts: dict[str, str] = {}
         for path in paths:
             try:
@@ -150,7 +153,7 @@ def _memory() -> str | None:
 
 @contextmanager
 def quiet(level: int) -> Iterator[None]:
-    """Drop log messages below this level. Also a decorator."""
+    """Drop log messages below this level within a `with` block or a decorated function."""
     log = logging.getLogger("mom")
     before = log.level
     log.setLevel(level)

@@ -1,4 +1,4 @@
-"""Listens on an unused unix socket or TCP port."""
+"""Addresses of servers, and functions to listen on them. mom does not take over an address that another program serves."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from asyncio.trsock import TransportSocket
 
 _KNOCK_SECONDS: Final = 1.0
-"""Time limit of a test connection: a served socket accepts at once."""
+"""Timeout of a test connection. A socket that a program serves accepts it immediately."""
 
 _BACKLOG: Final = 1024
 
 _LONGEST_PATH: Final = 107
-"""`sun_path` has 108 bytes with the closing zero."""
+"""Most bytes of a socket's path. The kernel's `sun_path` has 108 bytes including the zero at the end."""
 
 _ACL: Final = "system.posix_acl_access"
 _ACL_HEAD: Final = struct.Struct("<I")
 _ACL_ENTRY: Final = struct.Struct("<HHI")
-"""linux/posix_acl_xattr.h: a version, then tag, permissions and id of each entry."""
+"""Format of an access control list (linux/posix_acl_xattr.h): a version, then the tag, permissions and ID of each entry."""
 
 _ACL_VERSION: Final = 2
 _OWNER, _OWNING_GROUP, _GROUP, _MASK, _OTHERS = 0x01, 0x04, 0x08, 0x10, 0x20
@@ -51,9 +51,9 @@ class Address:
 
     @classmethod
     def parse(cls, text: str, host: str = "") -> Address:
-        """Parse `/a/path`, `host:port` or `[::1]:port`. Raises `ValueError` for other text.
+        """Parse `/a/path`, `host:port` or `[::1]:port`. Raise `ValueError` for other text.
 
-        :param host: host for a port without a host; empty if the text must have a host
+        :param host: default host if the text is only a port; empty if the text must contain a host
         """
         if text.startswith("/"):
             length = len(os.fsencode(text))
@@ -66,19 +66,21 @@ class Address:
         written = "" if match is None else match[1] or match[2] or host
         if match is None or not written:
             port = ", a port," if host else ""
-            raise ValueError(f"write a path that begins with /{port} or host:port, such as 192.0.2.7:8132 or [::]:8132")
+            raise ValueError(f"specify a path that begins with /{port} or host:port, such as 192.0.2.7:8132 or [::]:8132")
         if not 1 <= int(match[3]) <= 65535:
             raise ValueError("a port is a number from 1 to 65535")
         return cls(host=written, port=int(match[3]))
 
     def listen(self, *, mode: int = 0o600, group: int | None = None, second_group: int | None = None, ours: bool = False) -> Listener:
-        """Listen without blocking.
+        """Listen on this address. The socket is non-blocking.
 
-        :param mode: permissions of a unix socket's file; clients need to write
-        :param second_group: group with the same rights, by an access control list; without ACLs, every user gets these rights
-        :param ours: a plugin of this process may serve the port until a reload ends it
+        :param mode: permissions of a unix socket's file; clients need write permission
+        :param group: group of the file; None for mom's group
+        :param second_group: group that gets the same permissions by an access control list. If the file system has no ACLs, all users get
+            these permissions
+        :param ours: whether a plugin of this process, which a reload is about to end, may still be serving the port
         :raises MomError: the address cannot be used
-        :raises OccupiedByOurselvesError: try again after the reload
+        :raises OccupiedByOurselvesError: such a plugin still serves the port; try again after the reload
         """
         try:
             return _listen_at_path(Path(self.path), mode, group, second_group) if self.path else _listen_at_port(self, ours=ours)
@@ -89,7 +91,7 @@ class Address:
 
     @property
     def is_local(self) -> bool:
-        """Whether only this host can connect."""
+        """Whether only programs on this host can connect."""
         return bool(self.path) or self.host in {"localhost", "::1"} or self.host.startswith("127.")
 
     def __str__(self) -> str:
@@ -99,11 +101,11 @@ class Address:
 
 
 class OccupiedByOurselvesError(Exception):
-    """A plugin of this process serves this address until a reload."""
+    """Error: a plugin of this process still serves the address. The reload that is in progress ends this plugin."""
 
 
 class PeerCredentials(NamedTuple):
-    """Process, user and group of a unix socket's peer."""
+    """PID, user ID and group ID of a unix socket's peer."""
 
     process: int
     user: int
@@ -111,12 +113,15 @@ class PeerCredentials(NamedTuple):
 
     @classmethod
     def of(cls, sock: socket.socket | TransportSocket) -> PeerCredentials:
-        """Return the peer's credentials, or raise `OSError`."""
+        """Return the credentials of a socket's peer. Raise `OSError` on failure."""
         return cls(*_CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)))
 
 
 def connect_to_guest(path: str) -> socket.socket:
-    """Connect to a guest's unix socket, directly or through mom-helper, or raise `OSError` or `ValueError`. Non-blocking."""
+    """Connect to a guest's unix socket, directly or through mom-helper. The returned socket is non-blocking.
+
+    Raise `OSError` on failure, or `ValueError` for an invalid path.
+    """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         sock.connect(path)
@@ -134,7 +139,7 @@ def connect_to_guest(path: str) -> socket.socket:
 
 
 class Listener:
-    """Listening socket. `close` removes its file, unless replaced."""
+    """Listening socket. `close` removes the file of a unix socket, unless another server has replaced the file."""
 
     def __init__(self, sock: socket.socket, path: Path | None = None) -> None:
         self.sock = sock
@@ -195,7 +200,7 @@ def _listen_at_port(address: Address, *, ours: bool) -> Listener:
         family, kind, protocol, _, where = addresses[0]
         sock = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise MomError(f"cannot listen on {address}: {error.strerror or error}", hint="write an address of this host") from error
+        raise MomError(f"cannot listen on {address}: {error.strerror or error}", hint="specify an address of this host") from error
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(where)
@@ -206,7 +211,7 @@ def _listen_at_port(address: Address, *, ours: bool) -> Listener:
         if error.errno == errno.EADDRINUSE and ours:
             raise OccupiedByOurselvesError from None
         message = "another program listens there, or mom itself does until it is restarted"
-        hint = message if error.errno == errno.EADDRINUSE else "write an address of this host"
+        hint = message if error.errno == errno.EADDRINUSE else "specify an address of this host"
         raise MomError(f"cannot listen on {address}: {error.strerror}", hint=hint) from error
     return Listener(sock)
 

@@ -1,4 +1,4 @@
-"""Converts statistics to fields. Guests cannot cause errors or impossible values."""
+"""Conversion of guests' statistics to fields. Whatever a guest reports, it can cause neither errors nor impossible values."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from mom_core import Value
 from mom_kvm.fields import COUNTERS, MEMORY, GuestField
 
 Record: TypeAlias = Mapping[str, object]
-"""Statistics by libvirt's names: sizes in KiB, `cpu.time` in ns, `balloon.last-update` in seconds since the epoch."""
+"""Statistics of a guest, keyed by libvirt's names. Sizes are in KiB, `cpu.time` in ns, `balloon.last-update` in seconds since the epoch."""
 
 _LARGEST = 1 << 62
-"""Larger numbers are invalid."""
+"""Numbers that are larger are invalid."""
 
 _ALL_ONES = (1 << 64) - 1
-"""The balloon driver's value for unknown."""
+"""Value with which the balloon driver marks a statistic as unknown."""
 
 _FASTEST = 1 << 30
-"""Larger growth per second is impossible: 1 TiB of swap, or a billion faults."""
+"""A counter that grows faster per second is impossible: 1 TiB of swap, or a billion faults."""
 
 _CLOCK_SLACK_SECONDS = 2.0
-"""`last-update` is in whole seconds, and may be rounded up."""
+"""How far in the future `last-update` may be. It is in whole seconds, and may be rounded up."""
 
 _SHORTEST_SECONDS = 0.5
-"""CPU time may have steps of 10 ms, and balloons move in bursts."""
+"""Shortest time over which growth is measured. CPU time may grow in steps of 10 ms, and balloons move in bursts."""
 
 _NEVER_FRESH = 1e9
-"""Age in seconds that is always stale: thirty years."""
+"""Age in seconds that counts as stale under any setting: thirty years."""
 
 _NONE: Mapping[str, int] = MappingProxyType({})
 
 
 class GrowthRate(NamedTuple):
-    """Value at a monotonic time, and its growth per second."""
+    """Growth of a value: the value `counted` at the monotonic time `looked`, and its growth per second before that; None if unknown."""
 
     looked: float | None = None
     counted: float | None = None
     per_second: float | None = None
 
     def until(self, counted: float | None, now: float, *, falls: bool = False) -> GrowthRate:
-        """Return the growth until now.
+        """Return the growth from the last value to `counted`, the value at the time `now`.
 
-        :param falls: the value may fall; otherwise a fall means a restarted counter
+        :param falls: whether the value may fall; otherwise a fall means that the counter was restarted
         """
         seconds = _SHORTEST_SECONDS if self.looked is None else now - self.looked
         if seconds < _SHORTEST_SECONDS:
@@ -54,7 +54,7 @@ class GrowthRate(NamedTuple):
 
     @property
     def percent(self) -> float | None:
-        """Percent, for a counter of seconds."""
+        """Growth as a percentage, for a counter of seconds: 100 is a second per second."""
         return None if self.per_second is None else round(self.per_second * 100, 2)
 
 
@@ -62,10 +62,10 @@ UNKNOWN_RATE = GrowthRate()
 
 
 class Reading(NamedTuple):
-    """State of `convert` between two samples of a guest.
+    """State that `convert` keeps from one sample of a guest to the next.
 
-    `looked` and `seen` are the monotonic times of the last record and of the last new `last-update`. `age_then` is the age of `last-update`
-    at `seen`.
+    `looked` is the monotonic time of the last record. `seen` is the monotonic time at which `last-update` was last new, and `age_then` is
+    the age of the statistics at that time.
     """
 
     looked: float | None = None
@@ -82,18 +82,21 @@ class Reading(NamedTuple):
     rebooted: float | None = None
 
     def age(self, monotonic: float) -> float | None:
-        """Return the statistics' age in seconds; None without statistics."""
+        """Return the age of the guest's statistics in seconds; None if there are none."""
         return max(0.0, monotonic - self.seen) + self.age_then if self.updated else None
 
 
 def convert(
     record: Record, previous: Reading | None, *, wall: float, monotonic: float, stale_after: float
 ) -> tuple[dict[str, Value], Reading]:
-    """Return the fields of one record, and the next `previous`. One impossible statistic makes all statistics of its report unknown.
+    """Return the fields of a record, and the state to pass as `previous` with the next record.
 
-    :param record: by the names of libvirt's `getAllDomainStats`; may be partial
+    If one of the guest's statistics is impossible, all statistics of the same report count as unknown.
+
+    :param record: statistics, keyed by the names of libvirt's `getAllDomainStats`; some may be missing
+    :param previous: state that the last call returned; None for the first record
     :param wall: seconds since the epoch; used only for the first sample, and after a time without an answer
-    :param stale_after: seconds
+    :param stale_after: age in seconds above which statistics count as unknown
     """
     fields: dict[str, Value] = {}
     size = _number(record, "balloon.current") or None  # 0 is impossible
@@ -128,7 +131,7 @@ def convert(
 
 
 def usable_memory(record: Record) -> tuple[int, int] | None:
-    """Return the time of the last statistics (seconds since the epoch), and the usable KiB."""
+    """Return the time of a record's statistics in seconds since the epoch, and the usable memory in KiB; None if they are missing."""
     updated, usable = (_number(record, f"balloon.{name}") for name in ("last-update", "usable"))
     return (updated, usable) if updated and usable is not None else None
 
@@ -162,7 +165,7 @@ def _age_at_first_sight(age: float, looked_before: float | None, monotonic: floa
 
 
 def _count_anew(before: Mapping[str, int], after: Mapping[str, int]) -> bool:
-    # If only some counters fall, it may be an overflow.
+    # The guest has rebooted if counters fall and none rises. If some of them rise, the others may have overflowed.
     names = before.keys() & after.keys()
     return any(after[name] < before[name] for name in names) and not any(after[name] > before[name] for name in names)
 

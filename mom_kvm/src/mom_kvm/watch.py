@@ -1,4 +1,4 @@
-"""Watches shrunk guests between two cycles, and starts a cycle when one runs low on memory. Hypervisors send no event for this case."""
+"""Watch over shrunk guests between cycles. It starts a cycle when a guest runs low on memory, for which hypervisors send no event."""
 
 from __future__ import annotations
 
@@ -16,31 +16,32 @@ from mom_kvm.statistics import Reading, Record, convert
 
 RUNS_OUT_SHARE = 0.125
 _RUNS_OUT_KIB = 40 << 10
-"""A guest runs out of memory if it has less usable memory than 40 MiB plus this share of its used memory. The default balloon policy would
-grow it later.
+"""A guest is running out of memory if its usable memory is less than 40 MiB plus this fraction of its used memory. The default balloon
+policy alone would grow the guest only later.
 """
 
 _USED_UP_SHARE = 0.25
 _USED_UP_KIB = 16 << 10
-"""A guest that used this share of its usable memory, and at least 16 MiB, needs a new cycle: five cycles until it runs out of memory."""
+"""A guest needs a cycle when it has used up this fraction of its usable memory, and at least 16 MiB, since the last cycle. So about five
+cycles run until it is out of memory."""
 
 _FREED_KIB = 128 << 10
-"""Freed guest memory worth a cycle while the host is short of memory. A sweep takes half a second for 0.5 GiB."""
+"""While the host is short of memory, a cycle starts when a guest has freed this much. A sweep takes half a second for 0.5 GiB."""
 
 STATE_FIELD, STATE_HIGH = "host_memory_state", "high"
 
 
 _ARRIVING_SECONDS = 0.1
-"""Interval while a guest shrinks: a swept guest then grows again."""
+"""Interval of the watch while a guest is shrinking. A guest that is swept must grow again as soon as it has reached the smaller size."""
 
 _LARGEST_SHARE = 0.05
-"""Largest share of time in calls to the hypervisor. Longer calls get longer pauses."""
+"""Largest fraction of time that the watch spends in calls to the hypervisor. After a longer call, it makes a longer pause."""
 
 _ACTING_SECONDS = 0.5
-"""Time from statistics to mom's command: one look and one cycle."""
+"""Time from a guest's statistics to mom's command. It contains one query of the watch and one cycle."""
 
 _SOON_SECONDS = 2.5
-"""How long a forecast is valid: two statistics at the shortest period."""
+"""How long a forecast is valid. In this time a guest sends statistics twice at the shortest period."""
 
 _FAILURE_SECONDS = 5.0
 """Pause after a failed call. The next cycle reports the failure."""
@@ -48,30 +49,30 @@ _FAILURE_SECONDS = 5.0
 _STALE_SECONDS = 10.0
 
 _JOIN_SECONDS = 0.1
-"""A plugin has 0.4 s to end."""
+"""Time allowed for the thread to end. A plugin has 0.4 s in all."""
 
 
 class WatchedMemory(NamedTuple):
-    """Memory of a guest: sizes in KiB, swapping in KiB/s, faults per second; None if unknown."""
+    """Memory of a guest. Sizes are in KiB, swapping is in KiB/s, and faults are per second. Unknown values are None."""
 
     size: float
     usable: float
     swap_in: float | None = None
     major_fault: float | None = None
     soon: float | None = None
-    """Usable memory expected soon."""
+    """Forecast of the usable memory, from `usable_soon`."""
     total: float | None = None
     """All memory that the guest's kernel manages."""
     updated: int = 0
-    """Time of the statistics in seconds."""
+    """Time of the statistics in seconds since the epoch."""
     steady: bool = False
-    """True if the guest certainly had this size at that time."""
+    """Whether it is certain that the guest had this size when it sent the statistics."""
 
     TAKEN_KIB = 8 << 10
-    """A guest with less reclaimed memory is not watched: mom could return too little."""
+    """A guest from which mom has reclaimed less is not watched, because mom could return too little."""
 
     def why_wake(self, before: WatchedMemory) -> str:
-        """Return why the guest needs a cycle since `before`; empty if it needs none."""
+        """Return why the guest needs a cycle, compared with its memory `before` in the last cycle; empty if it needs none."""
         if _runs_out(self.usable, self) and not _runs_out(before.usable, before):
             return f"{format_kib(self.usable)} usable of {format_kib(self.size)}"
         if self.soon is not None and _runs_out(self.soon, self) and not _runs_out(before.usable, before):
@@ -87,7 +88,7 @@ class WatchedMemory(NamedTuple):
 
 
 def freed_kib(before: WatchedMemory, now: WatchedMemory) -> float:
-    """Return the KiB that a guest has freed since the last cycle, without the memory that its balloon gave."""
+    """Return how many KiB a guest has freed since the last cycle. Memory that its balloon returned does not count."""
     return now.usable - before.usable - max(0.0, now.size - before.size)
 
 
@@ -96,8 +97,8 @@ def _runs_out(usable: float, memory: WatchedMemory) -> bool:
 
 
 def usable_soon(before: WatchedMemory, now: WatchedMemory) -> float:
-    """Return the KiB that will be usable when mom can act on the guest's next statistics."""
-    # Memory that the balloon moves does not count. With autodeflate, only a steady balloon allows a forecast.
+    """Return how many KiB will probably be usable at the time when mom can act on the guest's next statistics."""
+    # Changes of usable memory by the balloon do not count. With autodeflate, a forecast is possible only if the balloon does not move.
     seconds = now.updated - before.updated
     if seconds <= 0:
         return now.usable
@@ -111,10 +112,10 @@ def usable_soon(before: WatchedMemory, now: WatchedMemory) -> float:
 
 
 class BalloonStatistics(Protocol):
-    """Source of balloon drivers' statistics."""
+    """Source of the statistics that balloon drivers send."""
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """Return present balloon records, keyed by guest id, or raise `HypervisorError`."""
+        """Query the present balloon statistics of these guests, keyed by ID. Raise `HypervisorError` on failure."""
 
 
 @dataclass(slots=True, eq=False)
@@ -127,15 +128,15 @@ class _Watched:
     expected: WatchedMemory
     asked: bool = False
     owes: float | None = None
-    """Requested smaller size in KiB, until the guest reaches it."""
+    """Smaller size in KiB that mom has requested. None once the guest has reached it, or if there is no such request."""
     reading: Reading | None = None
     news: WatchedMemory | None = None
-    """Memory that is not judged yet."""
+    """New memory state for which the watch has not decided yet whether it needs a cycle."""
     statistics: WatchedMemory | None = None
     unsteady: int = 1
-    """Number of new statistics until the size is steady."""
+    """How many new statistics must arrive before the size counts as steady."""
     soon: tuple[float, int] | None = None
-    """Monotonic time and KiB of a forecast below the usable memory."""
+    """Forecast that is below the present usable memory: its monotonic time, and the KiB. None without such a forecast."""
 
     def forecast(self, fields: Mapping[str, Value], updated: int, now: float) -> WatchedMemory | None:
         memory, before = _memory(fields), self.statistics
@@ -156,10 +157,10 @@ class _Watched:
 
 @dataclass(slots=True, eq=False)
 class GuestWatch:
-    """Thread that reads statistics, and calls `wake(why)` when memory runs low."""
+    """Thread that reads the guests' statistics between cycles, and calls `wake` with the reason when a guest's memory runs low."""
 
     balloons: BalloonStatistics
-    """Calls end within a limited time."""
+    """Source of the statistics. Its calls must end within a limited time."""
     every: float
     """Interval in seconds."""
     wake: Callable[[str], None]
@@ -179,7 +180,7 @@ class GuestWatch:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, unless it hangs in a call."""
+        """End the thread. If it hangs in a call, leave it running."""
         thread, self._thread = self._thread, None
         if thread is None:
             return
@@ -188,7 +189,7 @@ class GuestWatch:
         thread.join(_JOIN_SECONDS)
 
     def follow(self, report: Report) -> None:
-        """Watch guests below their maximum size, or with a lower target."""
+        """Watch the guests that are below their maximum size, or that have a smaller target, according to a cycle's report."""
         applied = (outcome.decision for outcome in report.outcomes if outcome.status is Status.APPLIED)
         targets = {decision.entity.id: decision.value for decision in applied if decision.control == GuestField.BALLOON}
         state = report.snapshot.host.fields.get(STATE_FIELD)
@@ -213,7 +214,7 @@ class GuestWatch:
                 self._some.clear()
 
     def forecasts(self, guests: Sequence[Guest]) -> dict[str, int]:
-        """Return the KiB usable soon, keyed by guest id, if less than now."""
+        """Return forecasts of usable memory in KiB, keyed by guest ID. Guests whose usable memory is not expected to fall are missing."""
         now = self.monotonic()
         with self._lock:
             made = {(uuid, watched.incarnation): watched.soon for uuid, watched in self._watched.items()}
@@ -221,7 +222,7 @@ class GuestWatch:
         return {uuid: soon[1] for uuid, soon in pairs if soon is not None and now - soon[0] <= _SOON_SECONDS}
 
     def look(self) -> float:
-        """Look once, and return the seconds until the next look."""
+        """Query the watched guests once. Return the seconds until the next query is due."""
         with self._lock:
             watched = dict(self._watched)
         if not watched:

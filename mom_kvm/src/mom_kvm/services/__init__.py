@@ -1,1 +1,1 @@
-"""Services between plugins (`mom_services`), and for verbs."""
+"""Services that plugins offer to other plugins and to commands (`mom_services`)."""

@@ -1,4 +1,4 @@
-"""Service that answers whether another guest fits."""
+"""Service that says whether another guest fits on the host."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mom_core import Entity
 
 @dataclass(frozen=True, slots=True)
 class Donor:
-    """Guest that would have to give up memory, or a part of its guarantee."""
+    """Guest that would have to give up memory for new guests. If `promise`, it would give up a part of its guarantee."""
 
     guest: Entity
     kib: int
@@ -21,9 +21,9 @@ class Donor:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Whether guests fit, and why. Sizes in KiB.
+    """Whether new guests fit, and why. Sizes in KiB.
 
-    `fits` is at most 10,000. `donors` would give up memory beyond their need, or guarantees.
+    `fits` is how many such guests fit, capped at 10,000. `donors` would give up memory that they do not need, or parts of guarantees.
     """
 
     admitted: bool
@@ -37,17 +37,17 @@ class Admission:
 
 
 class Admissions(Protocol):
-    """Decides whether guests fit. Thread-safe."""
+    """Service that decides whether new guests fit. Thread-safe."""
 
     def admission(self, memory_kib: int, sla_class: str = "", count: int = 1) -> Admission:
         """Return whether `count` more guests fit without breaking a promise.
 
-        Raises `MomError` for an unknown class, invalid numbers, and while the host is unknown.
+        :raises MomError: the class is unknown, a number is invalid, or mom has not looked at the host lately
         """
 
 
 class ClassFiles(Protocol):
-    """Reader of service classes. Thread-safe; does not wait."""
+    """Reader of files with service classes. Thread-safe; calls return without waiting."""
 
     def why_unused(self, path: Path) -> str:
-        """Return why classes are not in force; empty if they are."""
+        """Return why the service classes in a file are not in force; empty if they are."""

@@ -1,4 +1,4 @@
-"""Services for moves of guests to other hosts by a hypervisor, a cluster's management, or an operator's command."""
+"""Services for moves of guests to other hosts. A hypervisor, a cluster's management, or an operator's command carries out a move."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mom_core import Decision, Entity, Guest
 class MoverAbilities:
     """Abilities of a mover.
 
-    :param live: guests run during the move; None if unknown
-    :param chooses: the mover accepts `Destination.ANYWHERE`
-    :param within: the mover moves guests only between hosts with the same string, such as a cluster's name; empty for all hosts
+    :param live: whether guests continue to run during the move; None if unknown
+    :param chooses: whether the mover accepts `Destination.ANYWHERE`, and then chooses the host itself
+    :param within: text such as a cluster's name. The mover moves guests only between hosts that have the same text; empty for all hosts
     """
 
     live: bool | None = None
@@ -23,42 +23,45 @@ class MoverAbilities:
 
 
 class MovePreparation(Protocol):
-    """Prepares a guest for a move, for example reclaims unused memory.
+    """Service that prepares a guest for a move, for example by reclaiming unused memory.
 
-    mom abandons a call half a minute after `seconds`, and moves the guest in any case.
+    If a call takes half a minute longer than `seconds`, mom abandons it. mom moves the guest in any case.
     """
 
     def prepare(self, guest: Entity, seconds: float) -> str:
-        """Prepare a guest within `seconds`, and return the result in words, or raise `MomError`."""
+        """Prepare a guest within `seconds`. Return a text that describes the result. Raise `MomError` on failure."""
 
 
 @dataclass(frozen=True, slots=True)
 class MoveProgress:
-    """Progress of a move, and why the last one failed."""
+    """Progress of a guest's move. `error` says why the last move failed; empty if it did not."""
 
     moving: bool
     error: str = ""
 
 
 class GuestMoves(Protocol):
-    """Moves guests to other hosts. Thread-safe; does not wait."""
+    """Service that moves guests to other hosts. Thread-safe; calls return without waiting."""
 
     @property
     def control(self) -> str:
-        """Control that moves a guest; its value is a `Destination` as a string."""
+        """Name of the control that moves a guest. Its value is a `Destination` as a string."""
 
     def mover(self) -> tuple[str, MoverAbilities] | None:
-        """Return the first mover's name and abilities; None if there is none, or not known yet."""
+        """Return the name and the abilities of the first mover; None if there is none, or if it is not known yet."""
 
     def why_stays(self, guest: Guest) -> str:
-        """Return why a drain of the host would not move this guest; empty if it would."""
+        """Return why the guest would stay if the host were drained; empty if it would be moved."""
 
     def progress(self, guest: Guest) -> MoveProgress | None:
-        """Return the progress according to the guest's fields; None if unknown."""
+        """Return the progress of the guest's move according to the guest's fields; None if unknown."""
 
 
 class HostDrain(Protocol):
-    """Drains ordered by an operator. Such moves need no class that allows them. Thread-safe; does not wait."""
+    """Service that knows the drains that an operator has ordered. Thread-safe; calls return without waiting.
+
+    Such a drain moves guests even if their service class does not allow moves.
+    """
 
     def is_ordered(self, decision: Decision) -> bool:
-        """Return whether the operator ordered exactly this decision."""
+        """Return whether an operator has ordered exactly this decision."""

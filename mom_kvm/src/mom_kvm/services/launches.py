@@ -1,4 +1,4 @@
-"""Services for launches: make memory available, reserve it, read descriptions."""
+"""Services for launches of guests. They make memory available, reserve it, and read descriptions of guests."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ class ReservationState(StrEnum):
 
     MAKING = "making"  #: guests are still freeing memory for it
     READY = "ready"  #: the memory is available
-    TAKEN = "taken"  #: its guest has started, and has not touched all memory yet
-    USED = "used"  #: its guest has all memory
+    TAKEN = "taken"  #: its guest has started, but has not touched all of its memory yet
+    USED = "used"  #: its guest has touched all of its memory
     EXPIRED = "expired"  #: no guest started before the deadline
     RELEASED = "released"  #: released by a client
 
     @property
     def lasts(self) -> bool:
-        """True while memory is reserved."""
+        """Whether memory is still reserved in this state."""
         return self in {ReservationState.MAKING, ReservationState.READY, ReservationState.TAKEN}
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Memory reserved for a launch. Sizes in KiB; `created_at` in seconds since the epoch.
+    """Memory reserved for a launch. Sizes are in KiB. `created_at` is in seconds since the epoch.
 
-    `name` is a pattern for the guest's name or id; empty for the first new guest that fits. `kept_kib` falls while `guest` touches its
-    memory. `there_kib` is free now; `expected_kib` must still come from guests.
+    `name` is a pattern for the guest's name or ID. If it is empty, the reservation is for the first new guest that fits. `kept_kib` is
+    still reserved; it falls while `guest` touches its memory. `there_kib` of it is free now. `expected_kib` must still come from guests.
     """
 
     id: str
@@ -54,15 +54,16 @@ class Reservation:
 class Room:
     """Memory that could be reserved, and its parts. Sizes in KiB.
 
-    :param available_kib: memory available without swapping
-    :param host_keeps_kib: part of `available_kib` for the host itself
-    :param reserved_kib: part of `available_kib` for reservations
-    :param can_free_kib: memory that guests can free within their guarantees and needs
-    :param why: why guests can free little or nothing
-    :param can_offload_kib: further gain from offloading cold memory
-    :param returning_kib: memory kept for guests' memory that may return from swap
-    :param rising_kib: memory kept for guests' expected growth
-    :param rising_until: seconds since the epoch; 0 if unknown
+    :param available_kib: host memory that is available without swapping
+    :param host_keeps_kib: part of `available_kib` that the host itself keeps
+    :param reserved_kib: part of `available_kib` that is reserved already
+    :param can_free_kib: memory that guests can give up without going below their guarantees or needs
+    :param guaranteed_kib: guarantees of all guests together
+    :param why: why guests can give up little or nothing
+    :param can_offload_kib: memory that offloading cold memory to swap could gain in addition
+    :param returning_kib: memory kept free for guests' memory that may return from swap
+    :param rising_kib: memory kept free for the expected growth of guests' memory use
+    :param rising_until: time up to which this growth is expected, in seconds since the epoch; 0 if unknown
     """
 
     available_kib: int
@@ -78,13 +79,13 @@ class Room:
 
     @property
     def rise(self) -> str:
-        """Expected growth of guests, as text."""
+        """Expected growth of guests' memory use, as text; empty without growth."""
         by = f"by {time.strftime('%H:%M', time.localtime(self.rising_until))}" if self.rising_until else "soon"
         return f"guests are expected to use {format_kib(self.rising_kib)} more {by}" if self.rising_kib else ""
 
     @property
     def most_kib(self) -> int:
-        """Largest possible reservation, in KiB."""
+        """Size of the largest possible reservation in KiB."""
         return max(0, self.unreserved_kib + self.can_free_kib + self.can_offload_kib)
 
     @property
@@ -94,12 +95,12 @@ class Room:
 
     @property
     def unreserved_kib(self) -> int:
-        """Available memory without the host's part, reservations, `returning_kib` and `rising_kib`. May be negative."""
+        """Available memory minus the host's part, reservations, `returning_kib` and `rising_kib`. It may be negative."""
         return self.available_kib - self.host_keeps_kib - self.returning_kib - self.rising_kib - self.reserved_kib
 
 
 class ReservationRefused(MomError):
-    """The memory is not available, or will not be available in time. `room` has the possible sizes."""
+    """Error: the memory cannot be made available in time. `room` shows how much can be reserved."""
 
     def __init__(self, message: str, *, room: Room, hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -107,31 +108,31 @@ class ReservationRefused(MomError):
 
 
 class Reservations(Protocol):
-    """Reservations of this host. Thread-safe.
+    """Service that reserves memory of this host. Thread-safe.
 
-    Reservations shrink no guest below its guarantee or need. Calls raise `MomError` while the host's memory is unknown.
+    No guest is shrunk below its guarantee or need for a reservation. Calls raise `MomError` while the host's memory is unknown.
     """
 
     def room(self) -> Room:
         """Return the memory that can be reserved now."""
 
     def reserve(self, memory_kib: int, seconds: float, *, name: str = "", who: str = "") -> Reservation:
-        """Reserve memory for `seconds`, or raise `ReservationRefused`.
+        """Reserve memory for `seconds`. Raise `ReservationRefused` if that is impossible.
 
-        :param name: pattern for the guest's name or id, such as `db-*`
-        :param who: for the log, such as `user root, process 812`
+        :param name: pattern for the guest's name or ID, such as `db-*`
+        :param who: caller for the log, such as `user root, process 812`
         """
 
     def reservations(self) -> Sequence[Reservation]:
-        """Return active reservations, oldest first, then ended ones."""
+        """Return the active reservations, the oldest first, and after them those that have ended."""
 
     def release(self, identity: str, *, who: str = "") -> Reservation:
-        """End a reservation. Raises `MomError` for an unknown id."""
+        """End a reservation. Raise `MomError` if its ID is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchedGuest:
-    """Guest that is about to start. `why_none` is why it needs no memory of the host, such as huge pages."""
+    """Guest that is about to start. `why_none` says why no memory must be made available for it, for example because of huge pages."""
 
     name: str
     memory_kib: int
@@ -149,9 +150,10 @@ class LaunchState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Guest that is about to start, and whether it may.
+    """Guest that is about to start, and whether it may start.
 
-    `reservation` is an id, `until` the latest monotonic time of the decision, `note` why it is refused or starts without all of its memory.
+    `reservation` is the ID of its reservation. `until` is the monotonic time at which the decision is made at the latest. `note` says why
+    the guest must not start, or why it starts although not all of its memory is available.
     """
 
     guest: LaunchedGuest
@@ -163,34 +165,34 @@ class Launch:
 
 
 class Launches(Protocol):
-    """Makes memory available before starts. Thread-safe; does not wait."""
+    """Service that makes memory available before a guest starts. Thread-safe; calls return without waiting."""
 
     def begin(self, guest: LaunchedGuest, *, patience: float, who: str = "") -> Launch:
-        """Reserve memory for this guest. If the guest's memory is unknown, the guest may start.
+        """Begin to make memory available for a guest. If the guest's memory is unknown, the guest may start.
 
-        :param patience: seconds that the caller waits for the decision
-        :param who: for the log, such as `user root, process 812`
+        :param patience: seconds for which the caller waits for the decision
+        :param who: caller for the log, such as `user root, process 812`
         """
 
     def look(self, launch: Launch) -> Launch:
-        """Return the present state; repeat this call while the start is delayed."""
+        """Return the launch in its present state. Call this repeatedly while the start is delayed."""
 
 
 class LaunchReader(Protocol):
-    """Reads a guest's description before it runs. Thread-safe; does not wait.
+    """Service that reads the description of a guest before the guest runs. Thread-safe; calls return without waiting.
 
-    libvirt answers no bulk query during a guest's hook, so callers report delayed starts.
+    Callers report when they delay a start in a hook, because libvirt answers no bulk query about a guest while it runs the guest's hook.
     """
 
     def read(self, description: str, identity: str) -> LaunchedGuest | None:
-        """Return the described guest; None if the description is invalid, or of another platform.
+        """Return the guest that a description describes; None if it is invalid, or belongs to another platform.
 
-        :param description: such as libvirt's domain XML; untrusted
-        :param identity: the guest's id if the description lacks it, such as Proxmox VE's number
+        :param description: untrusted text, such as libvirt's domain XML
+        :param identity: the guest's ID if the description lacks it, such as Proxmox VE's VMID
         """
 
     def launches(self, guest: LaunchedGuest) -> None:
-        """Record that this guest's start is delayed."""
+        """Record that the caller delays the start of this guest."""
 
     def launched(self, guest: LaunchedGuest) -> None:
-        """Record that the start is no longer delayed."""
+        """Record that the caller no longer delays the start of this guest."""

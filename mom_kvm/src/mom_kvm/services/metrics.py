@@ -1,4 +1,4 @@
-"""Addresses of this host's metrics for other machines."""
+"""Service that says where other machines can read this host's metrics."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Protocol
 
 
 class HostMetrics(Protocol):
-    """Serves this host's metrics by HTTPS at `/metrics`."""
+    """Server of this host's metrics, by HTTPS at `/metrics`."""
 
     @property
     def metrics_port(self) -> int | None:
-        """TCP port for other machines. None if they cannot connect. Thread-safe."""
+        """TCP port to which other machines can connect; None if they cannot. Thread-safe."""

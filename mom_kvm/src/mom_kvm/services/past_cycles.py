@@ -1,4 +1,4 @@
-"""Recordings of a host, and forecasts learned from them."""
+"""Services that read recordings of a host, and forecasts that are learned from recordings."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from mom_core import Report, Value
 
 @dataclass(frozen=True, slots=True)
 class PastCycle:
-    """Recorded report, and the policies' texts, keyed by name."""
+    """Recorded report of a cycle, and the texts of the policies at that time, keyed by name."""
 
     report: Report
     policies: Mapping[str, str]
 
 
 class PastCycles(Protocol):
-    """Recording. Methods raise `MomError` for unreadable data."""
+    """Reader of a recording. Methods raise `MomError` if its data is unreadable."""
 
     @property
     def where(self) -> str:
-        """Name for people, such as its folder."""
+        """How messages refer to the recording, such as its folder."""
 
     def cycles(self, since: float, until: float) -> Iterator[PastCycle]:
-        """Yield the cycles between two times (seconds since the epoch), in recorded order."""
+        """Yield the cycles between two times in seconds since the epoch, in the order in which they were recorded."""
 
 
 # --- points of past days, for programs that draw them ---------------------------------------------------------------------------------
@@ -33,9 +33,10 @@ class PastCycles(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RecordedPoint:
-    """Part of a host's time, or a recorded cycle of one guest. Unknown values are absent.
+    """Values of a host over a span of time, or of one guest in a recorded cycle. Unknown values are missing.
 
-    `time` is the middle of this part. Sums over all guests are `guests.FIELD`.
+    `time` is the middle of the span, and `seconds` its length. `least`, `mean` and `most` are keyed by field. A key `guests.FIELD` stands
+    for the sum over all guests.
     """
 
     time: float
@@ -47,21 +48,21 @@ class RecordedPoint:
 
 
 class RecordedPoints(Protocol):
-    """Reads this host's recording."""
+    """Reader of this host's recording, for programs that draw it."""
 
     def recorded_points(
         self, since: float, until: float, most: int, *, guest: str = "", guest_fields: Sequence[str] = ()
     ) -> Sequence[RecordedPoint]:
-        """Return evenly spaced points in order of time. Raises `MomError` if unreadable.
+        """Return at most `most` evenly spaced points, in order of time. Raise `MomError` if the recording is unreadable.
 
-        Takes seconds: call it from a thread of its own. Times are in seconds since the epoch.
+        The call takes seconds, so make it in a separate thread. Times are in seconds since the epoch.
 
-        :param guest: a guest's id; empty for only the host
+        :param guest: ID of a guest whose values the points also contain; empty for none
         """
 
 
 class Forecasts(Protocol):
-    """Expected memory use of all guests together. Thread-safe; does not wait."""
+    """Service that forecasts the memory use of all guests together. Thread-safe; calls return without waiting."""
 
     def rise_expected(self, seconds: float) -> int:
-        """Return the expected growth of all guests' use within `seconds`, in KiB; 0 if unknown."""
+        """Return by how many KiB the memory use of all guests together is expected to grow within `seconds`; 0 if unknown."""

@@ -1,4 +1,4 @@
-"""Properties from a guest's platform, such as flavor and project."""
+"""Service for properties that a platform gives to a guest, such as its flavor and project."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from xml.etree.ElementTree import Element
 from mom_core import Guest, GuestPattern, PluginContext, printable
 
 _MOST_PROPERTIES: Final = 32
-"""Limit for each guest: a guest's owner may influence the properties."""
+"""Most properties of a guest. There is a limit because the guest's owner may influence them."""
 
 _LONGEST_TEXT: Final = 256
-"""Names of OpenStack and Kubernetes have up to 255 characters."""
+"""Most characters of a property. Names in OpenStack and Kubernetes have up to 255."""
 
 RESERVED: Final = frozenset(
     {"name", "uuid", "state", "pid", "cgroups", "pinned", "sized_by", "tags", "interval", "sla_class", "mem_guarantee"}
 )
-"""Properties of hypervisors and promises, which platforms cannot set."""
+"""Names of properties that platforms cannot set, because hypervisors set them or they contain promises."""
 
 _OTHERS: Final = RESERVED - {"tags"}
 
 
 @dataclass(frozen=True, slots=True)
 class GuestDescription:
-    """Guest's description: libvirt's domain XML, or a Proxmox VE definition (`options`). Read-only."""
+    """Description of a guest: libvirt's domain XML (`domain`), or the options of a Proxmox VE definition (`options`). Read-only."""
 
     domain: Element | None = None
     options: Mapping[str, str] = field(default_factory=dict)
 
 
 class GuestPlatform(Protocol):
-    """Platform that writes into guests' descriptions."""
+    """Reader of what a platform, such as OpenStack, writes into the descriptions of its guests."""
 
     def properties(self, description: GuestDescription) -> Mapping[str, str]:
-        """Return properties such as `{"flavor": "m1.small"}`. Return no properties for another platform's guest. Do not wait.
+        """Return properties such as `{"flavor": "m1.small"}`; none for a guest of another platform. Return without waiting.
 
-        Operators match them in the section `guests` (`"flavor=m1.*"`), policies read them (`(guest.Prop "flavor" "")`). A name starts with
-        a letter, and contains letters, digits, `_`, `.` and `-`. mom drops other names and reserved names.
+        Operators match properties in the section `guests` (`"flavor=m1.*"`), and policies read them (`(guest.Prop "flavor" "")`). A name
+        must begin with a letter, and contain only letters, digits, `_`, `.` and `-`. mom drops other names, and reserved names.
         """
 
 
 def platform_properties(guest: Guest) -> dict[str, str | list[str]]:
-    """Return platform properties and tags."""
+    """Return the properties of a guest that come from its platform, and its tags."""
     texts: dict[str, str | list[str]] = {}
     for name, value in guest.properties.items():
         if name in _OTHERS:
@@ -56,7 +56,7 @@ def platform_properties(guest: Guest) -> dict[str, str | list[str]]:
 
 
 class PlatformProperties:
-    """Properties from all enabled platforms; the first platform in YAML order wins. Thread-safe."""
+    """Properties from all enabled platforms. If several set the same property, the first in the configuration wins. Thread-safe."""
 
     def __init__(self, context: PluginContext) -> None:
         self._context = context
@@ -69,7 +69,7 @@ class PlatformProperties:
         return self._asked != before
 
     def of(self, description: GuestDescription) -> dict[str, str]:
-        """Return the properties, keyed by name. Never raises."""
+        """Return the properties that platforms set for a guest, keyed by name. Errors of platforms are only logged."""
         texts: dict[str, str] = {}
         for platform in self._context.services(GuestPlatform):
             try:

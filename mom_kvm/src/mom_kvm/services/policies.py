@@ -1,4 +1,4 @@
-"""Service of an evaluator with changing policies."""
+"""Service of an evaluator whose policies can be changed while mom is running."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mom_core import MomError, Source, Value
 
 @dataclass(frozen=True, slots=True, order=True)
 class PolicyProblem:
-    """Mistake in policies. Line and column count from 1; 0 if unknown. `severity` is `error` or `warning`."""
+    """Mistake in a policy. `line` and `column` count from 1; 0 if unknown. `severity` is `error` or `warning`."""
 
     name: str
     line: int
@@ -23,7 +23,7 @@ class PolicyProblem:
 
     @property
     def source(self) -> Source:
-        """Place of the mistake."""
+        """Policy, line and column of the mistake."""
         return Source(self.name, self.line, self.column)
 
     def __str__(self) -> str:
@@ -31,7 +31,7 @@ class PolicyProblem:
 
 
 class PolicyRefused(MomError):
-    """Invalid policies; the earlier policies stay in force. `problems` has all mistakes."""
+    """Error: policies are invalid, and the earlier policies stay in force. `problems` contains all mistakes."""
 
     def __init__(self, problems: Sequence[PolicyProblem], *, hint: str = "") -> None:
         self.problems = tuple(problems)
@@ -39,7 +39,7 @@ class PolicyRefused(MomError):
 
 
 class PolicyConflict(MomError):
-    """Another client has changed the policies; `version` is in force."""
+    """Error: another client has changed the policies in the meantime. `version` is now in force."""
 
     def __init__(self, message: str, *, version: str, hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -48,7 +48,7 @@ class PolicyConflict(MomError):
 
 @dataclass(frozen=True, slots=True)
 class PolicyText:
-    """Policy in force, and its origin: a file's path, `default`, or who set it at run time."""
+    """Text of a policy in force. `origin` is the path of its file, `default`, or the client that set it at run time."""
 
     text: str
     origin: str = ""
@@ -56,7 +56,7 @@ class PolicyText:
 
 @dataclass(frozen=True, slots=True)
 class PolicyState:
-    """All policies in force. `version` differs after each change, also across restarts."""
+    """All policies in force. Each change makes a new `version`, which is unique even across restarts of mom."""
 
     version: str
     texts: Mapping[str, PolicyText] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class PolicyState:
 
 @dataclass(frozen=True, slots=True)
 class PolicyChange:
-    """Change of the policies. `time` in seconds since the epoch. `diff` is a unified diff; empty if unknown."""
+    """Change of the policies. `time` is in seconds since the epoch. `diff` is a unified diff; empty if unknown."""
 
     version: str
     time: float
@@ -74,41 +74,42 @@ class PolicyChange:
 
 
 class PolicyTexts(Protocol):
-    """An evaluator's policies. Thread-safe.
+    """Policies of an evaluator. Thread-safe.
 
-    Texts set here override files and defaults. Changes raise `PolicyRefused`, or `PolicyConflict` for another version than
-    `expected_version` (None for any version). `who` is for the log.
+    Policies set here override files and default policies. A change raises `PolicyRefused` if policies are invalid. It raises
+    `PolicyConflict` if a version other than `expected_version` is in force; None allows any version. `who` is the client for the log.
     """
 
     def state(self) -> PolicyState:
         """Return the policies in force."""
 
     def remarks(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
-        """Return problems for which `change` would refuse, failures that are certain, and warnings."""
+        """Return the problems for which `change` would refuse these changes, failures that are certain, and warnings."""
 
     def change(
         self, changes: Mapping[str, str | None], *, who: str, replace_all: bool = False, expected_version: str | None = None
     ) -> PolicyState:
-        """Set policies; None removes a policy.
+        """Set and remove policies in one step.
 
-        :param replace_all: remove all other policies, also those from files and defaults, until `reset`
+        :param changes: texts keyed by name; None removes the policy
+        :param replace_all: also remove all other policies, including those from files and default policies, until `reset`
         :return: the policies now in force
         """
 
     def reset(self, *, who: str, expected_version: str | None = None) -> PolicyState:
-        """Drop run-time changes; read the files again."""
+        """Drop all changes made at run time, and read the files again."""
 
     def history(self) -> Sequence[PolicyChange]:
         """Return the last changes, oldest first."""
 
     def roll_back(self, version: str, *, who: str, expected_version: str | None = None) -> PolicyState:
-        """Restore a version. Raises `MomError` for an unknown version."""
+        """Restore the policies of an earlier version. Raise `MomError` if the version is unknown."""
 
     def memory(self) -> Value:
-        """Return the notes of policies as JSON, for a recording."""
+        """Return the notes that policies keep, as a JSON value for a recording."""
 
     def set_memory(self, memory: Value) -> None:
-        """Replace the notes of policies, for a replay. Raises `MomError` for an invalid value."""
+        """Replace the notes that policies keep, for a replay. Raise `MomError` if the value is invalid."""
 
     def failure(self) -> str:
-        """Return why the last evaluation stopped early; empty without a failure."""
+        """Return why the last evaluation stopped early; empty if it did not."""

@@ -1,4 +1,4 @@
-"""Guarantees and promises, from one plugin."""
+"""Service of the plugin that knows the guests' guarantees and promises."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from mom_core import Guest
 
 
 class Promises(Protocol):
-    """Promises to guests, according to any snapshot. Called for each guest in each cycle, from any thread: do not wait."""
+    """Promises to guests, calculated from the guest in a snapshot.
+
+    mom calls the methods for each guest in each cycle, from any thread, so they must return without waiting.
+    """
 
     def guaranteed_kib(self, guest: Guest) -> float | None:
-        """Return the guarantee in KiB: mom shrinks the guest no further. None without a promise, or if unknown."""
+        """Return the guest's guarantee in KiB, below which mom does not shrink it. None without a promise, or if it is unknown."""
 
     def promised_kib(self, guest: Guest) -> float | None:
-        """Return the largest promise in KiB, even if the host cannot keep it. None without a promise, or if unknown."""
+        """Return the largest promise to the guest in KiB, even if the host cannot keep it. None without a promise, or if it is unknown."""
 
 
 class _Unknown:
