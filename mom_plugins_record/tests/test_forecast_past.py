@@ -158,11 +158,11 @@ def test_merge_prefers_the_better_known_day() -> None:
 
 def test_past_days_of_this_and_other_hosts_are_found(tmp_path: Path) -> None:
     folder, file = tmp_path / "forecast", tmp_path / "forecast" / FILE
-    with pytest.raises(MomError, match="there are no guests' days"):
+    with pytest.raises(MomError, match="there is no daily memory use of guests"):
         past_in(folder)
     StateFile(file, "days", days_from).write(kept(seen((0, GIB))))
     StateFile(file.with_name(LEARNED), "days", days_from).write(kept(seen((SLOTS, GIB))))
-    with pytest.raises(MomError, match="there are no guests' days"):
+    with pytest.raises(MomError, match="there is no daily memory use of guests"):
         past_in(folder, Calendar(1440.0))
     for found, days in ((past_in(folder, Calendar()), 2), (past_in(file), 1)):  # with what was learned of recordings, and without
         assert (found.host, found.host_kib, found.promisable_kib, found.where) == ("kvm-07", 64 * GIB, 60 * GIB, str(file))

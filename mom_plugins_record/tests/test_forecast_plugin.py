@@ -219,10 +219,10 @@ def test_the_verb_shows_all_guests_and_a_day_of_one(tmp_path: Path) -> None:
 
 def test_the_verb_says_what_is_not_known(tmp_path: Path) -> None:
     config = str(configured(tmp_path))
-    with pytest.raises(MomError, match="no guests' days"):
+    with pytest.raises(MomError, match="no daily memory use of guests"):
         run("show", "-c", config)
     lived(tmp_path, range(1))
-    with pytest.raises(MomError, match="no days of guest dekstop"):
+    with pytest.raises(MomError, match="the daily memory use of guest dekstop is unknown"):
         run("show", "dekstop", "-c", config)
     assert "no pattern" in run("show", "desktop", "-c", config)
     mistyped = CliRunner().invoke(forecast, ["show", "--file", str(tmp_path / "nowhere")])
@@ -245,7 +245,7 @@ def test_a_day_whose_slots_are_shorter_than_cycles_is_refused() -> None:
         return [one.message for one in ForecastPlugin(SETTINGS, PluginContext(interval=interval)).mom_check()]
 
     assert findings(15.0) == []
-    assert findings(20.0) == ["nothing is learned: a slot of the day is 15s, the interval 20s"]
+    assert findings(20.0) == ["mom learns nothing: a slot of the day is 15s, but the interval is 20s"]
 
 
 def explained(**fields: Value) -> str:

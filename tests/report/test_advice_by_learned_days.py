@@ -42,7 +42,7 @@ def test_of_the_host_whose_mom_has_learned_its_guests_days(tmp_path: Path) -> No
     config.write_text(yaml.safe_dump({"state_directory": str(tmp_path / "state"), "plugins": {"sim": {}, "forecast": {}}}))
     missing = asked("-c", config)
     assert missing.exit_code != 0
-    assert "there are no guests' days" in str(missing.exception)
+    assert "there is no daily memory use of guests" in str(missing.exception)
     kept(tmp_path / "state/forecast/days.json", "kvm-07", 0.5)
     done = asked("-c", config, "--risk", "2%")
     assert done.exit_code == 0, done.output
@@ -98,4 +98,4 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "days.json").write_text("{}")
     damaged = asked("--days", tmp_path / "days.json")
     assert damaged.exit_code != 0
-    assert "the file of guests' days" in str(damaged.exception)
+    assert "the file of guests' daily memory use" in str(damaged.exception)

@@ -1,4 +1,4 @@
-"""Flight recorder of mom, with replay, reports, advice, and forecasts."""
+"""mom's flight recorder, with replay, reports, advice and forecasts."""
 
 import lazy_loader
 

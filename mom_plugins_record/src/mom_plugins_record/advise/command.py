@@ -1,4 +1,4 @@
-"""Subcommand `mom advise`: sellable memory from learned days, or guests to add to a simulated recording."""
+"""Subcommand `mom advise`: memory that can be sold, from learned daily use, or guests that fit, from a simulated recording."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from mom_plugins_record.report.sizes import risk_of
 @click.command()
 @click.argument("recording", type=KeptPath(), required=False)
 @click.option(
-    "--risk", metavar="SHARE", help=f"Without RECORDING: risk per month that some guest lacks memory.  [default: {100 * RISK:g}%]"
+    "--risk", metavar="SHARE", help=f"Without RECORDING: accepted risk per month that some guest lacks memory.  [default: {100 * RISK:g}%]"
 )
 @click.option(
     "--days", type=KeptPath(), multiple=True, metavar="FILE", help="Without RECORDING: days.json of this or another host; may be repeated."
@@ -82,20 +82,20 @@ def advise(
     """Advise how much memory to sell on this host at a stated risk, or how many more guests fit on a recorded host.
 
     \b
-    mom advise --risk 1%                       from days of this host's guests, learned by the forecast plugin
-    mom advise --days a/days.json --days b/days.json    of several hosts, whose files were copied here
+    mom advise --risk 1%                       from the daily memory use of guests, learned by the forecast plugin
+    mom advise --days a/days.json --days b/days.json    for several hosts, whose files were copied here
     mom advise RECORDING --class gold          by simulation
 
-    With learned days: mom fills the host with its guests and with copies of them, day after day. Peaks of days follow Gumbel's distribution
-    of extreme values, and a bootstrap over days gives the confidence. The risk is that some guest lacks memory within a month. The answer
-    includes settings of OpenStack, KubeVirt, CloudStack and Proxmox VE. mom needs two weeks of learned days, and ignores swap and merged
-    pages.
+    Without RECORDING: mom calculates how full the host would be on each learned day with its guests and copies of them. Daily peaks follow
+    Gumbel's distribution of extreme values, and a bootstrap over days gives the confidence. The risk is that some guest lacks memory within
+    a month. The answer includes settings of OpenStack, KubeVirt, CloudStack and Proxmox VE. mom needs two weeks of learned days, and
+    ignores swap and merged pages.
 
     With RECORDING: mom simulates the recorded host with more and more guests, each number several times. The new guests repeat recorded
-    guests at another time. Harm is: more memory promised than the host has, a broken promise, an OOM kill, or a swapping host. Harm is
-    also: a recorded guest loses 1 % of its work more than without new guests, or a new guest loses 5 %. With the offload plugin in the
-    recording, half of a guest's recorded cold memory goes to swap, which is no harm. The command touches nothing real. Exit code 1 if not
-    even one guest fits.
+    guests at another time. These count as harm: more memory promised than the host has, a broken promise, an OOM kill, a swapping host, a
+    recorded guest that loses 1 % more of its work than without new guests, and a new guest that loses 5 %. If the recording has the offload
+    plugin, half of a guest's recorded cold memory goes to swap, which is no harm. The command touches nothing real. Exit code 1 if not even
+    one guest fits.
 
     --placement writes a script for the operator of an OpenStack cloud, with the ratio for selling the host's memory. mom does not run it.
     """
@@ -159,7 +159,7 @@ def _by_simulation(stage: RecordedStage, request: _Request, placement: str | Non
         for line in (*summary, *table):
             print_prose(line, 4)
         if remark := trials.before.remark:
-            print_prose(f"the simulation without new guests has harm already: {remark}; only additional harm counts", 4)
+            print_prose(f"there is harm even without new guests: {remark}; only additional harm counts", 4)
     if isinstance(advice, PlacementAdvice):
         sizes = f"of {request.memory} each" if request.memory is not None else "of the recorded guests' sizes"
         text = script(advice, [*summary, f"The simulation added new guests {sizes}."])
@@ -229,7 +229,7 @@ def _result_lines(search: CapacitySearch, fits: int | None, sla_class: str, seco
             f" so a risk of at most {100 * risk_of(runs):.0f} % (95 % confidence)"
         ]
     if not search.complete:
-        summary.append("the time ended before all numbers were tried: increase --time, or reduce --hours and --seeds")
+        summary.append("the time limit was reached before all numbers were tried: increase --time, or reduce --hours and --seeds")
     return summary, [
         f"  {'more':>5}  {'runs':>4}  harm",
         *(f"  {item.count:>5}  {item.runs:>4}  {item.harm or 'none'}" for item in search.tried),

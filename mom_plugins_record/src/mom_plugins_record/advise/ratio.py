@@ -1,7 +1,7 @@
-"""Sellable memory of a host at a stated risk, from learned days of its guests. Pure functions.
+"""How much memory a host can sell at a stated risk, from the learned daily use of its guests. Pure functions.
 
-Days are drawn for all guests together, to keep common movements such as Monday morning. The largest total need on a day is its peak, and
-the largest peak of a month counts.
+Days are drawn for all guests together, to keep common movements such as Monday morning. The largest total need on a day is the day's peak,
+and the largest peak of a month counts.
 
 Peaks follow Gumbel's distribution of extreme values (Coles, An Introduction to Statistical Modeling of Extreme Values, 2001, chapter 3),
 separately for working days and other days. The confidence comes from a bootstrap (Efron, Bootstrap Methods, 1979) over copies and days.
@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 from mom_plugins_record.forecast.past import PastGuest
 
 LEAST_DAYS: Final = 14
-"""With fewer days, no working day and no weekend has repeated."""
+"""Days that mom must have learned. In fewer days, no working day and no weekend has repeated."""
 
 MONTH_DAYS: Final = 30.0
 
@@ -28,21 +28,21 @@ RISK: Final = 0.01
 CONFIDENCE: Final = 0.95
 
 BOOTSTRAPS: Final = 200
-"""The 5 % quantile is the tenth smallest."""
+"""Number of bootstrap results. Their 5 % quantile is the tenth smallest."""
 
 MOST_FILLED: Final = 40
 LEAST_FILLED: Final = 8
 FILLED_GUESTS: Final = 1600
-"""Bounds of the number of fillings, and guests to draw in total."""
+"""Bounds of how many times mom fills the host, and guests to draw in total."""
 
 STEP: Final = 0.02
-"""Ratio of the host's memory."""
+"""Step between two amounts tried, as a fraction of the memory for guests."""
 
 MOST_SOLD: Final = 10.0
-"""Multiple of the host's memory."""
+"""Largest amount tried, as a multiple of the memory for guests."""
 
 HOPELESS: Final = 1.5
-"""Multiple of the guests' capacity: mean peak at which filling stops."""
+"""mom stops filling the host when the mean peak exceeds this multiple of the memory for guests."""
 
 FEWEST_OF_A_KIND: Final = 4
 """Days. With fewer working days or other days, all count as one kind."""
@@ -54,16 +54,20 @@ EULER: Final = 0.5772156649015329
 
 RESERVE_KIB: Final = 32 << 10
 RESERVE_SHARE: Final = 0.05
-"""KiB, and ratio of the need: a guest's reserve, as in the balloon plugin."""
+"""A guest's reserve, in KiB and as a fraction of its use. The larger counts, as in the balloon plugin."""
 
 BESIDE_KIB: Final = 64 << 10
 """KiB of QEMU's own memory, as the balloon plugin assumes before the first sweep."""
 
 
 class SoldAtRisk(NamedTuple):
-    """Sellable KiB at which some guest lacks memory within a month with at most the stated risk.
+    """Memory in KiB that a host can sell if the risk that some guest lacks memory within a month must not exceed a limit.
 
-    `sold` holds with `CONFIDENCE`; `middle` is the median. `complete` is false for the largest amount tried.
+    :param sold: amount with the confidence `CONFIDENCE`
+    :param middle: median, which has a confidence of 50 %
+    :param days: number of days on which the result is based
+    :param guests: number of guests on which the result is based
+    :param complete: False if `middle` is the largest amount tried
     """
 
     sold: float
@@ -74,7 +78,7 @@ class SoldAtRisk(NamedTuple):
 
 
 def sold_at_risk(guests: Sequence[PastGuest], capacity: float, *, risk: float = RISK) -> SoldAtRisk | str:
-    """Return a host's sellable memory, or why it is unknown.
+    """Return how much memory a host can sell, or why that is unknown.
 
     :param capacity: KiB for all guests together, QEMU included
     :param risk: risk for a month, between 0 and 1
@@ -99,7 +103,7 @@ def sold_at_risk(guests: Sequence[PastGuest], capacity: float, *, risk: float = 
 
 
 def days_of(guests: Sequence[PastGuest]) -> list[int]:
-    """Return the days on which at least half of the guests are known, without an unfinished last day."""
+    """Return the ordinals of days on which the use of at least half of the guests is known, without an unfinished last day."""
     counted = Counter(ordinal for guest in guests for ordinal, used in guest.days.items() if is_known(used))
     days = sorted(ordinal for ordinal, count in counted.items() if 2 * count >= len(guests))
     ends = (guest.days.get(days[-1], ())[-1:] for guest in guests if days)
@@ -107,14 +111,14 @@ def days_of(guests: Sequence[PastGuest]) -> list[int]:
 
 
 def is_known(used: Sequence[float | None]) -> bool:
-    """Return True if at least half of a day is known."""
+    """Return whether the use in at least half of a day is known."""
     return len(used) > 0 and 2 * sum(item is not None for item in used) >= len(used)
 
 
 def needs_on(guest: PastGuest, days: Sequence[int]) -> list[float] | None:
-    """Return a guest's need in each slot of these days, in KiB; None if too few are known.
+    """Return a guest's need in each slot of these days, in KiB; None if the guest's use is known on too few of them.
 
-    An unknown slot counts as the worst slot of its day, and an unknown day as the next day of its kind.
+    An unknown slot counts as the worst slot of its day, and an unknown day as the nearest known day of the same kind.
     """
     known_days = {ordinal: used for ordinal in days if is_known(used := guest.days.get(ordinal, ()))}
     if len(known_days) < min(LEAST_DAYS, len(days)) // 2 or not known_days:
@@ -130,12 +134,12 @@ def needs_on(guest: PastGuest, days: Sequence[int]) -> list[float] | None:
 
 
 def works_on(ordinal: int) -> bool:
-    """Return True for Monday to Friday."""
+    """Return whether the day is a working day, Monday to Friday."""
     return date.fromordinal(ordinal).weekday() < WORKING_DAYS
 
 
 def needed_kib(used: float, sold: float) -> float:
-    """Return the least host memory that this guest needs, in KiB."""
+    """Return the least host memory in KiB that a guest needs, from its use and its sold size."""
     return min(sold, used + max(RESERVE_KIB, RESERVE_SHARE * used)) + BESIDE_KIB
 
 
@@ -176,7 +180,10 @@ def _largest(peaks: Sequence[Sequence[float]], kinds: Sequence[Sequence[int]], r
 
 
 def month_risk(kinds: Sequence[Sequence[float]]) -> float:
-    """Return the probability that a peak exceeds the capacity within a month."""
+    """Return the probability that a daily peak exceeds the capacity within a month.
+
+    :param kinds: peaks as fractions of the capacity, either of working days and of other days, or of all days
+    """
     works = WORKING_DAYS / DAYS_OF_A_WEEK
     expected = 0.0
     for part, peaks in zip((works, 1 - works) if len(kinds) > 1 else (1.0,), kinds, strict=True):

@@ -1,4 +1,4 @@
-"""Sellable memory of hosts from learned days, as settings of each platform."""
+"""Memory that hosts can sell, from learned daily use, as settings of each platform."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mom_plugins_record.advise.ratio import CONFIDENCE, SoldAtRisk, sold_at_risk
 from mom_plugins_record.forecast.past import PastGuest, PastHost
 
 MIB = 1024.0
-"""KiB."""
+"""A MiB in KiB."""
 
 
 class PlacementAdvice(NamedTuple):
@@ -62,16 +62,16 @@ def script(advice: PlacementAdvice, summary: Sequence[str]) -> str:
 
 _QEMU_KIB: Final = (30 + 8 + 32) * MIB
 _VCPU_KIB: Final = 8 * MIB
-"""KiB that KubeVirt assumes for QEMU: itself, its I/O thread and video memory, and each vCPU (GetMemoryOverhead in
+"""Memory that KubeVirt assumes for QEMU with its I/O thread and video memory, and for each vCPU (GetMemoryOverhead in
 launcherhypervisorresources.go)."""
 
 _POD_KIB: Final = (25 + 100 + 25 + 40) * MIB
 _TABLES_SHARE: Final = 1 / 512
-"""KiB that it assumes for the other processes of a pod, and ratio of the guest's memory for page tables."""
+"""Memory that KubeVirt assumes for the other processes of a pod, and fraction of the guest's memory for page tables."""
 
 
 class QemuMemory(NamedTuple):
-    """QEMU's own memory, and settings with which it fits into each guest's pod."""
+    """QEMU's own memory, and settings with which QEMU fits into each guest's pod."""
 
     guests: int
     median_kib: float
@@ -83,7 +83,7 @@ class QemuMemory(NamedTuple):
 
 
 def qemu_memory_of(guests: Sequence[PastGuest]) -> QemuMemory | None:
-    """Return QEMU's memory; None if it was never measured."""
+    """Return QEMU's own memory, from all guests for which it was measured; None if it was never measured."""
     measured = [guest for guest in guests if guest.qemu_kib]
     if not measured:
         return None
@@ -99,10 +99,10 @@ def _assumed_kib(guest: PastGuest) -> float:
 
 
 HOST_RESERVE_SHARE: Final = 0.05
-"""Ratio of a host's memory that it keeps, if unknown: default of the balloon plugin."""
+"""Fraction of its memory that a host keeps for itself, if that is unknown: the default of the balloon plugin."""
 
 PRESENT_DAYS: Final = 2
-"""Days. A guest without a known day among these last days is gone."""
+"""Number of last days. A guest without a known day among them is gone."""
 
 
 class HostSold(NamedTuple):
@@ -120,12 +120,12 @@ class HostSold(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """Sellable memory relative to the part for guests, rounded down; 0 if unknown."""
+        """Memory that can be sold, as a multiple of the part for guests, rounded down; 0 if unknown."""
         return 0.0 if self.advice is None else self.advice.ratio
 
     @property
     def ratio_today(self) -> float:
-        """Memory sold today relative to the part for guests."""
+        """Memory sold today, as a multiple of the part for guests."""
         return round(self.today / self.capacity, 2) if self.capacity else 0.0
 
 
@@ -177,12 +177,12 @@ def _sold_lines(host: HostSold, risk: float) -> Iterator[str]:
 
 
 def percent(share: float) -> str:
-    """Return a ratio as text."""
+    """Format a fraction as a percentage."""
     return f"{100 * share:.3g} %"
 
 
 def rows(host: HostSold) -> Sequence[Sequence[str]]:
-    """Return each platform's settings: place, name, new value and today's value."""
+    """Return the settings of each platform: platform, name, new value and today's value."""
     return (*_sold_rows(host), *_qemu_rows(host))
 
 

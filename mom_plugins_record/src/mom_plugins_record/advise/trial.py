@@ -21,7 +21,7 @@ class TimeIsOver(Exception):
 
 @dataclass(slots=True)
 class TriedCount:
-    """Runs with a number of guests, and the harm in the last run; empty if there was none."""
+    """Runs with a number of new guests. `harm` is the harm in the last run; empty if there was none."""
 
     count: int
     runs: int = 0
@@ -30,10 +30,12 @@ class TriedCount:
 
 @dataclass(slots=True)
 class CapacitySearch:
-    """Search for the largest number of guests without harm, by doubling and bisection.
+    """Search for the largest number of new guests without harm, by doubling and bisection.
 
-    :param run: simulates a number of guests with a seed, and returns the harm
-    :param out_of_time: true ends the search
+    :param run: function that simulates a number of guests with a seed, and returns the harm or an empty string
+    :param seeds: number of runs for each number of guests
+    :param most: largest number of guests to try
+    :param out_of_time: function that returns True to end the search
     """
 
     run: Callable[[int, int], str]
@@ -44,7 +46,7 @@ class CapacitySearch:
     complete: bool = False
 
     def largest(self) -> int | None:
-        """Return the number; None if even no new guest causes harm, or the time is too short."""
+        """Return the largest number; None if there is harm even without new guests, or if the time is too short."""
         try:
             return self._largest()
         except TimeIsOver:
@@ -52,7 +54,7 @@ class CapacitySearch:
 
     @property
     def tried(self) -> list[TriedCount]:
-        """Numbers with runs, the smallest first."""
+        """The numbers of guests that were tried, the smallest first."""
         return sorted((count for count in self.counts.values() if count.runs), key=lambda one: one.count)
 
     def _largest(self) -> int | None:
@@ -87,17 +89,17 @@ class CapacitySearch:
 
 
 SWAPPED_KIB: Final = 64 << 10
-"""Swapped KiB beyond the start that count as harm: every host swaps some."""
+"""KiB in swap, beyond those at the start, that count as harm. Every host swaps a little."""
 
 WORK, NEWCOMERS_WORK = 0.01, 0.05
-"""Share of its work that a recorded guest may lose more than without new guests, and a new guest in total."""
+"""Share of its work that a recorded guest may lose in addition to its loss without new guests, and that a new guest may lose in total."""
 
 SETTLED_SECONDS: Final = 120.0
-"""s in which guests' losses do not count: all guests start at once, unlike real ones."""
+"""First seconds of a run, in which guests' losses do not count: unlike real guests, all guests start at the same time."""
 
 
 NAME: Final = "advised"
-"""A pattern of the section `guests` sets their class."""
+"""Prefix of the new guests' names. A pattern in the section `guests` sets their class."""
 
 OFFLOADS: Final = "offload_room"
 
@@ -106,9 +108,13 @@ CLASSES: Final = "sla"
 
 @dataclass(slots=True)
 class TrialRun:
-    """Course of one run: OOM kills and KiB swapped by need, after the run has settled.
+    """Course of one run. Sizes in KiB.
 
-    `sold`, `total` and `promisable` are maxima in KiB: memory sold, and the host's memory and promisable part.
+    :param killed: OOM kills after the run has settled
+    :param swapped: memory swapped out for lack of memory after the run has settled
+    :param sold: largest amount of memory sold to guests
+    :param total: the host's memory
+    :param promisable: part of the host's memory that mom can promise to guests
     """
 
     killed: float = 0.0
@@ -144,7 +150,7 @@ class TrialRun:
     def add(self, report: Report, before: TrialRun | None) -> str:
         """Evaluate a cycle. Return harm that ends the run, or an empty string.
 
-        :param before: run without new guests, whose harm does not count
+        :param before: run without new guests, whose harm does not count; None for that run itself
         """
         snapshot = report.snapshot
         host, now = snapshot.host.fields, snapshot.monotonic
@@ -174,7 +180,7 @@ class TrialRun:
         return ""
 
     def slowed_down(self, without: TrialRun) -> str:
-        """Return the guest with the largest loss beyond its limit, or an empty string."""
+        """Return the name and loss of the guest whose loss exceeds its limit most, or an empty string."""
         shares, before = self.lost, without.lost
         beyond = {i: share - (before[i] + WORK if i in before else NEWCOMERS_WORK) for i, share in shares.items()}
         worst = max(beyond, key=beyond.__getitem__, default="")
@@ -186,9 +192,12 @@ class TrialRun:
 
 @dataclass(slots=True)
 class Trials:
-    """Runs of a stage with new guests of a class and size (KiB; None for recorded sizes).
+    """Runs of a recorded host with new guests.
 
-    :param beat: called with the number of guests, the seed, and the finished share; its exception ends the run
+    :param sla_class: service class of the new guests
+    :param memory_kib: size of each new guest; None for the recorded guests' sizes
+    :param beat: function called with the number of guests, the seed, and the finished share. An exception from it ends the run
+    :param before: run without new guests
     """
 
     stage: RecordedStage
@@ -200,7 +209,7 @@ class Trials:
     """Least memory sold in a run, in KiB, keyed by number of new guests."""
 
     def harm(self, count: int, seed: int) -> str:
-        """Simulate this number of guests. Return the first harm, or an empty string."""
+        """Simulate this number of new guests. Return the first harm, or an empty string."""
         sim: dict[str, Value] = {"more": count, "seed": seed} if count else {}
         if count and self.memory_kib is not None:
             sim["more_memory"] = f"{round(self.memory_kib)}KiB"
@@ -220,10 +229,10 @@ class Trials:
 
 
 def stage_of(path: Path, config: Path | None, seconds: float | None) -> RecordedStage:
-    """Return the stage of a recording. Raise `MomError` if it is unreadable or too short.
+    """Return a recording as the stage of simulations. Raise `MomError` if it is unreadable or too short.
 
-    :param config: replaces the recorded configuration
-    :param seconds: length; None for all
+    :param config: configuration that replaces the recorded one
+    :param seconds: length of the period from the first cycle; None for the whole recording
     """
     recording = Recording(path)
     first = None if seconds is None else next(recording.cycles(), None)

@@ -1,4 +1,4 @@
-"""Tables: columns with units in their names, and rows of each cycle."""
+"""Tables of a recording: columns with units in their names, and rows from each cycle."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Kind(Enum):
 Schema: TypeAlias = Mapping[str, Kind]
 
 Row: TypeAlias = tuple[Value, ...]
-"""None if unknown."""
+"""Values of one row; None if unknown."""
 
 CYCLE: Final[Schema] = {"time": Kind.TIME, "cycle": Kind.WHOLE}
 GUEST: Final[Schema] = {"guest_id": Kind.TEXT, "guest_name": Kind.TEXT}
@@ -62,7 +62,7 @@ DECISIONS: Final[Schema] = {
     **dict.fromkeys(("source_line", "source_column"), Kind.WHOLE),
     **dict.fromkeys(("stage", "dropped_because"), Kind.TEXT),
 }
-"""`stage`: evaluation, review or trial. `value_json` has all values except numbers. No name needs SQL quotes."""
+"""`stage` is evaluation, review or trial. `value_json` contains values that are not numbers. No name needs quotes in SQL."""
 OUTCOMES: Final[Schema] = {
     **ABOUT,
     **{"before": Kind.NUMBER, "before_json": Kind.TEXT, "after": Kind.NUMBER},
@@ -71,7 +71,7 @@ OUTCOMES: Final[Schema] = {
 
 
 def column_name(spec: FieldSpec) -> str:
-    """Return a field's name with its unit, unless it ends in the unit already."""
+    """Return a field's name with its unit as suffix, unless the name already ends in the unit."""
     suffix = "" if spec.unit in WITHOUT_UNIT else f"_{spec.unit.name.lower()}"
     return spec.name if spec.name.endswith(suffix) else spec.name + suffix
 
@@ -83,7 +83,11 @@ def kind_of(unit: Unit) -> Kind:
 
 @dataclass(slots=True)
 class Tables:
-    """Columns of all sessions, and rows of each cycle."""
+    """Columns of all sessions, and rows of each cycle.
+
+    :param patterns: patterns of guests' names to include; empty for all guests
+    :param columns: fields of all sessions, filled by `declare`
+    """
 
     patterns: Sequence[str] = ()
     columns: dict[Scope, dict[str, Kind]] = field(default_factory=lambda: {scope: {} for scope in Scope})
@@ -91,14 +95,14 @@ class Tables:
     _fields: dict[Scope, dict[str, str]] = field(default_factory=dict)
 
     def declare(self, session: RecordedSession) -> None:
-        """Add the fields of a session."""
+        """Add a column for each field of a session."""
         for spec in session.fields:
             if column_name(spec) not in (HOST if spec.scope is Scope.HOST else {**CYCLE, **GUEST}):
                 self.columns[spec.scope].setdefault(column_name(spec), kind_of(spec.unit))
 
     @property
     def schemas(self) -> Mapping[str, Schema]:
-        """Columns keyed by table."""
+        """Columns of each table, keyed by the table's name."""
         return {
             "host": {**HOST, **self.columns[Scope.HOST]},
             "guests": {**CYCLE, **GUEST, **self.columns[Scope.GUEST]},
@@ -263,7 +267,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def plain(values: Sequence[Value], kind: Kind) -> Sequence[int | float | str | None]:
-    """Return a column's values as types of the standard library."""
+    """Convert a column's values to types of the standard library."""
     if kind is Kind.NUMBER:
         return [_number(value) for value in values]
     if kind is Kind.FLAG:
@@ -287,7 +291,7 @@ def _number(value: Value) -> int | float | None:
 
 
 def cell(value: object) -> object:
-    """Return a CSV cell. Owners of guests choose names, so a name may be a formula."""
+    """Return a CSV cell, with an apostrophe before text that may be a formula: owners of guests choose names."""
     return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value
 
 
@@ -300,7 +304,7 @@ ROWS: Final = 50_000
 def export(
     path: Path, output: Path, kind: str, guests: Sequence[str] = (), since: float = float("-inf"), until: float = float("inf")
 ) -> None:
-    """Write the tables, and print their numbers of rows. If it raises `MomError`, no files remain.
+    """Write the tables, and print how many rows each has. After a `MomError`, no files remain.
 
     :param kind: one of `FILES`
     :param guests: patterns of names; no pattern for all guests

@@ -1,14 +1,15 @@
-"""Learned days of one guest, slot by slot, and the forecast. Pure: no clock, no file.
+"""Memory use of one guest by time of day and week, learned slot by slot, and its forecast. Pure: no clock, no file.
 
-Three curves forecast the use: averages of this slot of the day and of the week, and yesterday. This is exponential smoothing with two
-seasons and an error correction (J. W. Taylor, "Short-term electricity demand forecasting using double seasonal exponential smoothing",
-Journal of the Operational Research Society 54 (2003), 799-805). The forecast for k slots later is the season's value then, plus the last
-error times persistence ** k.
+Three curves forecast the use in a slot: the average at this time of day, the average at this time of the week, and yesterday's use. This is
+exponential smoothing with two seasons and an error correction (J. W. Taylor, "Short-term electricity demand forecasting using double
+seasonal exponential smoothing", Journal of the Operational Research Society 54 (2003), 799-805). The forecast for k slots later is the
+weighted value of the curves in that slot, plus the last error times persistence ** k.
 
 Errors are limited before an average includes them, so that a single odd day has little effect (S. Gelper, R. Fried, C. Croux, "Robust
 forecasting with exponential and Holt-Winters smoothing", Journal of Forecasting 29 (2010), 285-300). Each curve's weight follows from its
 recent errors (M. Herbster, M. K. Warmuth, "Tracking the best expert", Machine Learning 32 (1998), 151-178). The margin is a tracked
-quantile, exceeded in one slot of twenty (I. Gibbs, E. Candès, "Adaptive conformal inference under distribution shift", NeurIPS 2021).
+quantile, which the use exceeds in one slot of twenty (I. Gibbs, E. Candès, "Adaptive conformal inference under distribution shift",
+NeurIPS 2021).
 """
 
 from __future__ import annotations
@@ -84,54 +85,54 @@ UNKNOWN: Final = math.nan
 
 DAY_RATE: Final = 0.2
 WEEK_RATE: Final = 0.4
-"""Ratios: weight of a new value in an average. About five days, and two or three weeks, count."""
+"""Weights of a new value in the averages by day and by week. About five days, and two or three weeks, count."""
 
 LIMIT: Final = 3.0
 """Multiple of the usual error. A larger error counts as this multiple."""
 
 USUAL_RATE: Final = 1 / 96
-"""Ratio. The usual error is an average over about a day."""
+"""Weight of a new error. The usual error is an average over about a day."""
 
 RECENT: Final = 1 - 1 / 16
-"""Ratio per slot. Errors of a curve count for four hours, to detect an unusual day early."""
+"""Factor per slot by which a curve's errors decay. They count for about four hours, to detect an unusual day early."""
 
 LASTING_SHARE: Final = 0.5
-"""Ratio. Weight of a week's errors: at night all curves are right, but the morning differs."""
+"""Weight of a week's errors, compared with recent errors. At night all curves are right, but they may differ in the morning."""
 
 LONG: Final = 1 - 1 / (96 * 7)
-"""Ratio per slot. The forecast's quality and the persistence of errors are averages over about a week."""
+"""Factor per slot by which older values decay. The forecast's quality and the persistence of errors are averages over about a week."""
 
 SHARPNESS: Final = 4.0
-"""Power. A curve with half the error counts 16 times as much."""
+"""Exponent of the curves' weights. A curve with half the error counts 16 times as much."""
 
 LEAST_SHARE: Final = 0.005
-"""Ratio of a guest's use. Smaller errors do not distinguish curves or days."""
+"""Fraction of a guest's use. Smaller errors do not distinguish curves or days."""
 
 PEAK_RISE: Final = 0.5
 PEAK_FALL: Final = 0.1
-"""Ratios: how fast the maximum within a slot rises and falls."""
+"""Fractions by which the learned maximum within a slot follows a higher and a lower value."""
 
 COVERAGE: Final = 0.95
 QUANTILE_STEP: Final = 0.3
-"""Ratios: share of slots within the maximum, and growth of the margin after an exceeded maximum, in usual errors."""
+"""Share of slots in which the use stays within the expected maximum, and how much the margin grows otherwise, in usual errors."""
 
 BETTER: Final = 0.9
-"""Ratio of errors to the errors of expecting no change, or the average. Below it, a guest has a pattern."""
+"""A guest has a pattern if the forecast's errors are less than this fraction of the errors of expecting no change, or the average."""
 
 EVIDENCE: Final = 32.0
-"""Slots with known errors before a guest can have a pattern: eight hours."""
+"""Number of slots with known errors before a guest can have a pattern: eight hours."""
 
 FITS: Final = 3.0
 """Multiple of the usual error above which a slot is not part of a usual day."""
 
 RECOVERY: Final = 1 / 24
-"""Ratio per slot. Six hours without large errors restore two thirds of a forecast's weight."""
+"""Fraction of a forecast's lost weight that returns per slot. Six hours without large errors restore two thirds of it."""
 
 LEAST_WEIGHT: Final = 0.5
-"""Ratio. mom ignores a forecast of less weight."""
+"""mom ignores a forecast with less weight."""
 
 PRIOR: Final = (1.0, 1.0, 0.25)
-"""Ratios: weights of the curves before any errors. Yesterday is a single day, perhaps a holiday."""
+"""Weights of the curves before any errors are known. Yesterday is a single day, perhaps a holiday."""
 
 _CURVES: Final = len(PRIOR)
 
@@ -145,9 +146,12 @@ class SlotSeen(NamedTuple):
 
 
 class SlotExpected(NamedTuple):
-    """Expected use of a guest in a slot, in KiB: usual; and for today, the middle and the maximum.
+    """Expected use of a guest in a slot, in KiB.
 
-    The maximum plus `margin` is exceeded in one slot of twenty. The margin grows with the square root of the distance.
+    :param usual: usual use in this slot
+    :param middle: average use expected today
+    :param most: maximum use expected today
+    :param margin: the use exceeds `most + margin` in one slot of twenty. The margin grows with the square root of the distance in time
     """
 
     usual: float
@@ -157,10 +161,12 @@ class SlotExpected(NamedTuple):
 
 
 class _SlotForecast(NamedTuple):
-    """Forecast at the end of a slot, judged an hour later.
+    """Forecast at the end of a slot, to be judged an hour later.
 
-    :param residuals: use beyond each curve
-    :param hour_of_each: expected use an hour later from each curve alone
+    :param next_most: expected maximum in the next slot
+    :param hour: expected use an hour later
+    :param residuals: difference between the use and each curve
+    :param hour_of_each: expected use an hour later, from each curve alone
     """
 
     slot: int
@@ -179,7 +185,7 @@ def unknown_curve(length: int) -> array[float]:
 
 @dataclass(slots=True)
 class GuestDays:
-    """Days of a guest. Sizes in KiB; NaN if unknown.
+    """Learned daily memory use of a guest. Sizes in KiB; NaN if unknown.
 
     :param by_day: use in each slot of a day, averaged over days
     :param by_week: use in each slot of a week, averaged over weeks
@@ -190,7 +196,7 @@ class GuestDays:
     :param usual: usual difference between a slot and `by_day`
     :param losses: errors of each curve in the last hours
     :param week_losses: errors of each curve in the last week
-    :param wrong: four decaying sums: errors of the forecast, errors of expecting no change, errors of expecting the average, and slots
+    :param wrong: four decaying sums: errors of the forecast, of expecting no change, and of expecting the average; and number of slots
     :param lasting: decaying sums for the persistence of errors
     :param margin: addition to the expected maximum
     :param weight: weight of the forecast, 0 to 1
@@ -220,10 +226,10 @@ class GuestDays:
             self.by_week = unknown_curve(self.calendar.week_slots)
 
     def close(self, index: int, seen: SlotSeen | None) -> None:
-        """End a slot.
+        """Learn from a slot that has ended.
 
         :param index: from `Calendar.index`
-        :param seen: None if the use is unknown
+        :param seen: use in the slot; None if unknown
         """
         forecasts = self._forecasts
         if forecasts and not 0 < index - forecasts[-1].slot <= HOUR_SLOTS:
@@ -268,7 +274,7 @@ class GuestDays:
                 self.has_pattern = count >= EVIDENCE and mine < bound * min(unchanged, average)
 
     def _weigh(self, error: float, index: int, floor: float) -> None:
-        # The weight falls at once after a large error, and rises slowly after small ones.
+        # The weight falls immediately after a large error, and rises slowly after small errors.
         if self.wrong[3] < EVIDENCE:
             return
         of_hour = self.hour_errors[index % SLOTS * HOURS // SLOTS]
@@ -343,7 +349,7 @@ class GuestDays:
         return result
 
     def excess_of(self, index: int) -> float:
-        """Return the usual maximum in this slot, less the average."""
+        """Return the usual maximum in this slot, minus the average; 0 if unknown."""
         excess = self.excess[index % SLOTS]
         return excess if not isnan(excess) else 0.0
 

@@ -1,4 +1,4 @@
-"""Files of learned days: mom's own, and the result of `mom forecast learn`. A guest takes less than 8 KiB."""
+"""Files of guests' learned daily use: mom's own file, and the result of `mom forecast learn`. A guest takes less than 8 KiB."""
 
 from __future__ import annotations
 
@@ -22,20 +22,23 @@ from mom_plugins_record.forecast.past import LARGEST_KIB, LAST_DAY, LEVELS, MOST
 
 FILE: Final = "days.json"
 LEARNED: Final = "learned.json"
-"""Result of `mom forecast learn`. The running mom merges and removes it."""
+"""File with the result of `mom forecast learn`. The running mom merges the content, and then removes the file."""
 
-TITLE: Final = "the file of guests' days"
-LOSS: Final = "mom learns guests' days again, and `mom advise --risk` has an answer again after two weeks"
+TITLE: Final = "the file of guests' daily memory use"
+LOSS: Final = "mom learns the daily memory use again, and `mom advise --risk` has an answer again after two weeks"
 
 LOOKS_EVERY: Final = 60.0
 """s between looks at the files."""
 
 PATIENCE: Final = 5.0
-"""s that a stop waits for the disk. A stopping mom waits less."""
+"""s that the plugin's stop waits for the disk. mom itself waits less when it stops."""
 
 
 def leave(folder: Path, days: HostDays) -> None:
-    """Leave learned days for the mom with this state folder, merged with earlier days. Raise `MomError` on failure."""
+    """Write learned days to a file that the mom with this state folder will merge. Raise `MomError` on failure.
+
+    If the file already exists, merge both contents.
+    """
     file = _at(folder / LEARNED)
     before = file.look()
     if before is not None and before.calendar == days.calendar:
@@ -44,9 +47,9 @@ def leave(folder: Path, days: HostDays) -> None:
 
 
 def days_in(path: Path, calendar: Calendar | None = None) -> HostDays:
-    """Return the content of this file, or of a folder's files together. Raise `MomError` if it is unreadable.
+    """Return the learned days in this file, or in all files of this folder together. Raise `MomError` if they are unreadable.
 
-    :param calendar: ignore days of other calendars; None for the first file's calendar
+    :param calendar: ignore files with another calendar; None for the first file's calendar
     """
     result: HostDays | None = None
     for file in (path / FILE, path / LEARNED) if _is_folder(path) else (path,):
@@ -58,8 +61,8 @@ def days_in(path: Path, calendar: Calendar | None = None) -> HostDays:
         else:
             result.merge(content)
     if result is None:
-        hint = "the forecast plugin writes them every hour; `mom forecast learn RECORDING` learns them from a recording"
-        raise MomError(f"there are no guests' days in {path} yet", hint=hint)
+        hint = "the forecast plugin writes it every hour; `mom forecast learn RECORDING` learns it from a recording"
+        raise MomError(f"there is no daily memory use of guests in {path} yet", hint=hint)
     return result
 
 
@@ -74,7 +77,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def past_in(path: Path, calendar: Calendar | None = None) -> PastHost:
-    """Return the past days of all guests in this file, or in a folder's files. Raise `MomError` if it is unreadable."""
+    """Return the past days of all guests in this file, or in all files of this folder. Raise `MomError` if they are unreadable."""
     days = days_in(path, calendar)
     where = str(path / FILE if _is_folder(path) else path)
     pasts = [guest.past for guest in days.known.values() if guest.past.ordinals]
@@ -92,7 +95,7 @@ class _LeftFile(NamedTuple):
 
 
 class DaysKeeper:
-    """Files of a running mom's days. A separate thread reads and writes, because a disk may be slow."""
+    """Reader and writer of a running mom's files of learned days, in a separate thread, because a disk may be slow."""
 
     def __init__(self, context: PluginContext, days: HostDays) -> None:
         self._context = context
@@ -101,11 +104,11 @@ class DaysKeeper:
         self._learned = context.state_file(LEARNED, "the result of `mom forecast learn`, in", days_from, loss="it is not used")
         self._callers = Callers("mom forecast files", 1)
         self._lock = threading.Lock()
-        """For each guest's days, which the thread encodes one by one."""
+        """Protects the guests' days, which the thread encodes one guest at a time."""
         self._write: Future[None] | None = None
         self._reads: Future[Sequence[_LeftFile]] | None = None
         self._merged: dict[Path, _Version] = {}
-        """Versions of files whose content is in the days."""
+        """Versions of the files whose content was merged into the days."""
         self._looked = context.monotonic()
         self._due = False
         self._take_in(self._read(self._left([self._file, self._learned])))
@@ -140,7 +143,7 @@ class DaysKeeper:
     def close(self, *, keep: bool) -> None:
         """End the thread.
 
-        :param keep: write all learned days
+        :param keep: write all learned days before
         """
         if keep:
             with suppress(StateError):  # for example too many open files; mom's own days are written anyway
@@ -197,10 +200,10 @@ def _version(path: Path) -> _Version | None:
 
 
 LARGEST_NUMBER: Final = 1e30
-"""Bound of sums of squares of sizes."""
+"""Bound of any stored number. The largest are sums of squares of sizes."""
 
 _NUMBERS: Final = 15
-"""Numbers of a guest in addition to `usual`."""
+"""How many numbers are stored for a guest, in addition to `usual`."""
 
 _MIDDLE: Final = 0x8000
 """Replacement for the lower two bytes of a float: their middle, so that repeated saving loses nothing more."""
@@ -212,7 +215,7 @@ def content_of(days: HostDays) -> Mapping[str, Any]:
 
 
 def head_of(days: HostDays) -> Mapping[str, Any]:
-    """Return the content without the guests."""
+    """Return all days as JSON content, except for the guests."""
     return {
         "day": days.calendar.day_seconds,
         "week": days.calendar.week_days,
@@ -224,7 +227,7 @@ def head_of(days: HostDays) -> Mapping[str, Any]:
 
 
 def days_from(content: Any) -> HostDays:
-    """Return stored days, with their own calendar. Raise any error for content that is not from `content_of`."""
+    """Return stored days, with the calendar from the file. Content that is not from `content_of` may raise any exception."""
     calendar = _calendar(content)
     result = HostDays(calendar, calendar.slot_seconds)
     result.margin, result.usual = (_size(number) for number in content["sum"])
@@ -250,7 +253,7 @@ def _calendar(content: Any) -> Calendar:
 
 
 def kept_guest(guest: KnownGuest) -> Sequence[Any]:
-    """Return a guest as lists and numbers."""
+    """Return a guest's days as lists and numbers, for JSON."""
     days, past = guest.days, guest.past
     numbers = [days.usual, *days.losses, *days.week_losses, *days.wrong, *days.lasting, days.margin, days.average, days.weight]
     return [

@@ -1,4 +1,4 @@
-"""Days of all guests of a host: learns from each cycle, and forecasts. Single-threaded, except where stated."""
+"""Daily memory use of all guests of a host: learned from each cycle, and forecast. Single-threaded, except where stated."""
 
 from __future__ import annotations
 
@@ -29,60 +29,60 @@ from mom_plugins_record.forecast.curve import (
 from mom_plugins_record.forecast.past import FIRST_DAY, LARGEST_KIB, GuestPast, is_size
 
 SAMPLES: Final = 30
-"""Samples of each guest in a slot. More samples add cost, but no knowledge."""
+"""Number of samples of each guest in a slot. More samples add cost, but no knowledge."""
 
 LEAST_VISITS: Final = 50
 
 LEAST_REFRESHED: Final = 12
-"""Guests whose figures each cycle refreshes before their slot ends."""
+"""Number of guests whose figures mom refreshes in each cycle, although their slot has not ended."""
 
 SUMMED_EVERY: Final = 100
 """Guests per cycle between two sums: with 200 guests, mom computes the sum in every second cycle."""
 
 CLOSE_WITHIN: Final = 0.3
-"""Share of a slot in which mom closes the slots of all guests, one by one."""
+"""First part of a slot, as a share. In this time, mom closes the last slot of all guests, one by one."""
 
 KEPT_WEEKS: Final = 5
 
 MOST_GUESTS: Final = 5000
-"""Guests with stored days, 8 KiB each. Beyond that, mom forgets the guests that are absent for longest."""
+"""Most guests with stored days, 8 KiB each. Of more guests, mom forgets those that have been absent for longest."""
 
 LONGEST_NAME: Final = 256
 
 ROOM_GUESTS: Final = 1000
-"""Guests beyond the limit before mom drops some: a search takes 5 ms."""
+"""mom drops guests only when this many exceed the limit, because a search takes 5 ms."""
 
 SURE_DAYS: Final = 14
-"""Days without a jump after which the wall clock counts as right."""
+"""Number of days without a jump after which the wall clock counts as right."""
 
 JUMP_SECONDS: Final = 5.0
-"""s of drift in a cycle that are no jump of the wall clock."""
+"""s. Smaller drift of the wall clock in a cycle is not a jump."""
 
 STEP_KEPT: Final = 0.9
-"""Ratio per cycle. The usual time between cycles is the longest recent one, because plugins may wake mom early."""
+"""Factor per cycle by which the usual time between cycles decays. It follows the longest recent time: plugins may wake mom early."""
 
 RISE_KIB: Final = 16 * 1024.0
 RISE_SHARE: Final = 0.05
-"""KiB, and ratio of a guest's use. Smaller rises do not count."""
+"""KiB, and fraction of a guest's use. Smaller rises do not count."""
 
 USED_FIELDS: Final = ("mem_available", "mem_usable", "balloon_cur")
-"""The kernel's total, at most the size, less the usable part."""
+"""Fields from which mom calculates a guest's use: its kernel's total, capped at the balloon's size, minus the usable memory."""
 
 PINNED: Final = "pinned"
-"""Guest property: the host holds the guest's memory anyway, or in a pool such as huge pages."""
+"""Guest property: the guest's use does not change the host's memory, for example with huge pages from a pool."""
 
 
 @dataclass(slots=True)
 class KnownGuest:
-    """Guest whose days mom learns.
+    """Guest whose daily memory use mom learns.
 
-    :param present_at: last time that the guest was present, in seconds since the epoch, to a slot
+    :param present_at: last time that the guest was present, in seconds since the epoch; accurate to a slot
     :param index: present slot; -1 for none
     :param whole: the guest has run for the whole slot
-    :param pinned: its use does not change the host's memory
+    :param pinned: the guest's use does not change the host's memory
     :param used: use at the last sample; NaN if unknown
     :param first: slot of the first item of `expected`
-    :param weight: weight of its forecast
+    :param weight: weight of the guest's forecast
     :param middles: expected use from this slot on; empty without a forecast
     :param rises: slot of an expected rise
     """
@@ -111,7 +111,7 @@ class KnownGuest:
 
     @property
     def is_known(self) -> bool:
-        """Whether anything is learned."""
+        """Whether mom has learned anything about the guest."""
         return bool(self.days.slots or self.past.ordinals)
 
     def sample(self, used: float, monotonic: float) -> None:
@@ -146,7 +146,7 @@ class _ExpectedSum(NamedTuple):
 class HostDays:
     """Learned days of a host's guests.
 
-    :param ahead: seconds of the forecast in each cycle
+    :param ahead: how far the forecast of each cycle reaches, in seconds
     """
 
     def __init__(self, calendar: Calendar, ahead: float) -> None:
@@ -155,15 +155,15 @@ class HostDays:
         self.known: dict[str, KnownGuest] = {}
         self.host_name = ""
         self.host_kib: float | None = None
-        """The host's memory; `promisable_kib` is its promisable part."""
+        """The host's memory; `promisable_kib` is the part that mom can promise to guests."""
         self.promisable_kib: float | None = None
         self.margin = 0.0
         """KiB added to all guests' expected growth."""
         self.usual = 0.0
-        """KiB. Usual error of that growth."""
+        """KiB. Usual error of the expected growth of all guests."""
         self._ids: list[str] = []
         self._columns: list[list[int | float | None]] = [[] for _ in GUEST_FIELDS]
-        """Values of guests keyed by field; for a rise, its first slot."""
+        """Values of guests, a list for each of `GUEST_FIELDS`. For an expected rise, the value is its first slot."""
         self._present: list[KnownGuest] = []
         self._visit = self._refresh = self._cycles = 0
         self._clock: float | None = None
@@ -258,10 +258,10 @@ class HostDays:
             self.forget(now)
 
     def forget(self, now: float) -> None:
-        """Drop days of long absent guests, the least valuable of too many guests, and past days in the future.
+        """Drop guests that have been absent for long, the least valuable guests if there are too many, and days in the future.
 
-        A wrong clock must not drop everything: age counts only after a day without a jump of the wall clock, and most future days are kept
-        until `SURE_DAYS`.
+        A wrong clock must not make mom drop everything. Age counts only after a day without a jump of the wall clock. If most days are in
+        the future, mom keeps them until the clock has been right for `SURE_DAYS`.
         """
         day = self.calendar.day_seconds
         steady = (self._now[1] - self._steady) / day
@@ -276,7 +276,7 @@ class HostDays:
                 del self.known[guest.id]
 
     def _forget_future(self, now: float, *, only_few: bool) -> None:
-        # Past days in the future were learned while the clock was ahead. `only_few`: only if they are at most half of all days.
+        # Days in the future were learned while the clock was ahead. With `only_few`, drop them only if they are at most half of all days.
         today = FIRST_DAY + self.calendar.index(now) // SLOTS
         pasts = [guest.past for guest in self.known.values()]
         ahead = sum(len(past.ordinals) - bisect_right(past.ordinals, today) for past in pasts)
@@ -295,7 +295,7 @@ class HostDays:
         return guest.days.slots >= SLOTS or len(guest.past.ordinals) > 1, guest.present_at
 
     def merge(self, learned: HostDays) -> int:
-        """Add better known days. Return the number of changed guests."""
+        """Add days that `learned` knows better. Return the number of guests with changes."""
         count = 0
         for identity, guest in learned.known.items():
             own = self.known.get(identity)
@@ -319,7 +319,7 @@ class HostDays:
             guest.days.interrupt()
 
     def _next_slot(self, guest: KnownGuest, place: int, listed: Guest, index: int, covered: float) -> None:
-        # `covered`: seconds of the slot that samples must cover
+        # `covered`: seconds of the slot that samples must cover for a result
         started = guest.incarnation not in ("", listed.incarnation)
         if guest.index >= 0 and guest.whole and not started:
             slot_use = None
@@ -366,7 +366,7 @@ class HostDays:
         return min(days.weight, usual / over) if over > usual else days.weight  # False for unknown use
 
     def _rises_in(self, guest: KnownGuest, window: Sequence[SlotExpected]) -> int | None:
-        # A guest of unknown use counts with its usual use.
+        # If the guest's present use is unknown, compare with its usual use.
         used = window[0].usual if isnan(guest.used) else guest.used
         for place, item in enumerate(window):
             if item.most > used + max(RISE_KIB, RISE_SHARE * used, item.margin):
@@ -395,11 +395,11 @@ class HostDays:
         # A slot without learned use has no forecast, whatever the pattern.
         usable = [(guest, forecast) for guest, forecast in forecasts if not isnan(guest.used + forecast.middle)]
         self._sum = _ExpectedSum(index, [guest for guest, _ in usable], sum(forecast.middle for _, forecast in usable)) if usable else None
-        if usable:  # the joint error is at most the sum of single errors: errors of departed guests are over
+        if usable:  # the joint error is at most the sum of single errors, without those of guests that are gone
             self.margin = min(self.margin, sum(forecast.most + forecast.margin - forecast.middle for _, forecast in usable))
 
     def columns(self, guests: Sequence[Guest]) -> Columns | None:
-        """Return these guests' figures keyed by field, in order; None if there are none."""
+        """Return the figures of these guests in the given order, keyed by field; None if no guest is present."""
         if not self._ids:
             return None
         slots = self._columns[2]
@@ -428,7 +428,7 @@ class HostDays:
         return fields
 
     def rise_expected(self, seconds: float) -> int:
-        """Return the forecast, as in `Forecasts`. Thread-safe."""
+        """Return the KiB by which the use of all guests together is expected to rise, as in `Forecasts`. Thread-safe."""
         count, index = self._window(seconds), self._index
         counted = [guest for guest in list(self._present) if guest.middles]
         if count <= self._reach:

@@ -21,7 +21,7 @@ MOST_DAYS: Final = 56
 """Eight weeks. Older days say little about the future."""
 
 LEVELS: Final = 249
-"""Steps of a sold size, rounded up to 0.4 %. Byte 0 is unknown; 1 is no use."""
+"""Number of steps for the use, relative to the sold size: 0.4 % each, rounded up. Byte 0 means unknown, and 1 means no use."""
 
 LARGEST_KIB: Final = 1e12
 
@@ -32,7 +32,7 @@ FIRST_DAY: Final = date(1970, 1, 1).toordinal()
 
 @dataclass(slots=True)
 class GuestPast:
-    """Past days of one guest, the oldest first: ordinals, sold size (KiB), and a byte for each part."""
+    """Past days of one guest, the oldest first: their ordinals, the sold size in KiB, and a byte for each half hour."""
 
     ordinals: array[int] = field(default_factory=lambda: array("i"))
     sold: array[float] = field(default_factory=lambda: array("f"))
@@ -76,12 +76,12 @@ class GuestPast:
         self.used[place] = max(self.used[place], 1 + math.ceil(min(1.0, most / self.sold[day]) * LEVELS))
 
     def forget_after(self, ordinal: int) -> None:
-        """Drop days after that one."""
+        """Drop the days after the day with this ordinal."""
         count = bisect_right(self.ordinals, ordinal)
         del self.ordinals[count:], self.sold[count:], self.used[PARTS * count :]
 
     def merge(self, other: GuestPast) -> bool:
-        """Add better known days. Return whether anything changed."""
+        """Add days that `other` knows better. Return whether any day changed."""
         days = {ordinal: (sold, used) for ordinal, sold, used in self._each()}
         before = dict(days)
         for ordinal, sold, used in other._each():
@@ -98,13 +98,13 @@ class GuestPast:
             yield ordinal, sold, self.used[PARTS * place : PARTS * (place + 1)]
 
     def days(self) -> Mapping[int, Sequence[float | None]]:
-        """Return the maximum use in each part of each day, in KiB; None if unknown."""
+        """Return the maximum use in each half hour of each day, in KiB (None if unknown), keyed by the day's ordinal."""
         return {ordinal: [None if not item else (item - 1) / LEVELS * sold for item in used] for ordinal, sold, used in self._each()}
 
 
 @dataclass(frozen=True, slots=True)
 class PastGuest:
-    """Past days of a guest, unpacked: its recent sold size, and the largest use (KiB) in each part of a day, keyed by the day's ordinal."""
+    """Past days of a guest, unpacked. `days` is the largest use in each half hour of a day in KiB, keyed by the day's ordinal."""
 
     sold_kib: float
     days: Mapping[int, Sequence[float | None]]
@@ -116,9 +116,11 @@ class PastGuest:
 
 @dataclass(frozen=True, slots=True)
 class PastHost:
-    """Past days of a host's guests, and the host's memory and its promisable part (KiB; None if unknown).
+    """Past days of a host's guests.
 
-    `where` names the file.
+    :param where: path of the file
+    :param host_kib: the host's memory; None if unknown
+    :param promisable_kib: part of the host's memory that mom can promise to guests; None if unknown
     """
 
     where: str
@@ -129,5 +131,5 @@ class PastHost:
 
 
 def is_size(value: float | None) -> TypeGuard[float]:
-    """Return True for a storable size in KiB."""
+    """Return whether the value is a size in KiB that can be stored."""
     return value is not None and 1 <= value <= LARGEST_KIB

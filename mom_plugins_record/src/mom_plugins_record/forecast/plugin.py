@@ -1,4 +1,4 @@
-"""Plugin `forecast`: learns guests' days from each cycle and forecasts their use."""
+"""Plugin `forecast`: learns guests' daily memory use from each cycle, and forecasts their use."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ _H, _G = Scope.HOST, Scope.GUEST
 
 FIELDS: Final = (
     *(
-        FieldSpec(name, unit, scope, description, "guests' days, learned by mom")
+        FieldSpec(name, unit, scope, description, "guests' daily memory use, learned by mom")
         for name, unit, scope, description in (
             ("mem_used_expected", Unit.KIB, _G, "usual memory use at this time of day and week; unknown without a pattern"),
-            ("mem_used_expected_soon", Unit.KIB, _G, "largest expected use soon, with the usual error of the forecast"),
+            ("mem_used_expected_soon", Unit.KIB, _G, "largest expected use soon, plus the usual error of the forecast"),
             ("mem_rises_in", Unit.SECONDS, _G, "time until the guest's use is expected to rise; unknown if no rise is expected soon"),
-            ("mem_expected_weight", Unit.RATIO, _G, "weight of the guest's forecast, 0 to 1: less on a day that differs"),
+            ("mem_expected_weight", Unit.RATIO, _G, "weight of the guest's forecast, 0 to 1: less on an unusual day"),
             ("mem_expected_error", Unit.KIB, _G, "recent error of forecasts of the guest's next hour"),
-            ("guests_forecast", Unit.COUNT, _H, "guests with a pattern: their forecast is better than expecting no change"),
+            ("guests_forecast", Unit.COUNT, _H, "number of guests with a pattern: their forecast is better than expecting no change"),
             ("host_rise_expected", Unit.KIB, _H, "expected growth soon of all guests with a pattern together; 0 if no rise is expected"),
             ("forecast_error", Unit.KIB, _H, "recent error of forecasts of the next hour, summed over guests"),
-            ("forecast_error_unlearned", Unit.KIB, _H, "the same error for forecasts of no change"),
+            ("forecast_error_unlearned", Unit.KIB, _H, "the error that forecasts of no change would have had"),
         )
     ),
     *(FieldSpec.reads(name, Unit.KIB, _G) for name in (*USED_FIELDS, GuestField.QEMU_OVERHEAD)),
@@ -63,13 +63,13 @@ COLUMNS: Final = (
                 "mom_guest_memory_expected_soon_bytes"),
     GuestColumn("forecast error", ("mem_expected_error",), Unit.KIB, "recent error of forecasts of its next hour", 26, None,
                 "mom_guest_forecast_error_bytes"),
-    GuestColumn("forecast weight", ("mem_expected_weight",), Unit.RATIO, "weight of its forecast: less on a day that differs", 27, None,
+    GuestColumn("forecast weight", ("mem_expected_weight",), Unit.RATIO, "weight of its forecast: less on an unusual day", 27, None,
                 "mom_guest_forecast_weight_ratio"),
 )  # fmt: skip
 
 
 class ForecastPlugin:
-    """Learned days of guests: usual use by time of day and week, and expected use soon."""
+    """Forecasts of guests' memory use: usual use by time of day and week, learned from each cycle, and expected use soon."""
 
     class Settings(PluginSettings):
         """Length of a day, and range of the forecast."""
@@ -78,10 +78,10 @@ class ForecastPlugin:
         """Length of a day, for tests with artificial days. A change discards the learned days."""
 
         week: Annotated[int, Field(ge=1, le=LONGEST_WEEK)] = 7
-        """Days after which the same kind of day returns. A change discards the learned days."""
+        """Number of days after which the same kind of day returns. A change discards the learned days."""
 
         ahead: Annotated[Duration, Field(gt=0, le=LONGEST_DAY)] | None = None
-        """Range of the forecast, at most a day. Unset: one slot of the day, which is 15 minutes."""
+        """How far the forecast reaches; capped at a day. Unset: one slot of the day, which is 15 minutes."""
 
         @property
         def calendar(self) -> Calendar:
@@ -126,12 +126,12 @@ class ForecastPlugin:
 
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Columns | Mapping[str, Mapping[str, Value]]:
-        """Return each guest's expected use after the last cycle."""
+        """Return each guest's expected use, as forecast after the last cycle."""
         return self._days.columns(guests) or {}
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """Return all guests' expected use."""
+        """Return the forecast for all guests together."""
         return self._days.host_fields()
 
     @hookimpl
@@ -144,11 +144,11 @@ class ForecastPlugin:
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """Report an interval longer than a slot: mom cannot learn."""
+        """Report an interval that is longer than a slot, because mom could not learn."""
         slot, interval = self._days.calendar.slot_seconds, self._context.interval
         if interval > slot:
-            text = f"nothing is learned: a slot of the day is {format_duration(slot)}, the interval {format_duration(interval)}"
-            yield Finding(Severity.ERROR, "guests' days", text, "make `day` longer, or `interval` shorter")
+            text = f"mom learns nothing: a slot of the day is {format_duration(slot)}, but the interval is {format_duration(interval)}"
+            yield Finding(Severity.ERROR, "forecast", text, "make `day` longer, or `interval` shorter")
 
     mom_status = late_hook("mom_plugins_record.forecast.surface:forecast_parts", "report")
 
@@ -159,12 +159,12 @@ class ForecastPlugin:
         """Report the number of guests with learned days."""
         days = [item.days for item in self._days.known.values() if item.days.slots]
         patterns = sum(item.has_pattern for item in days)
-        text = f"days of {len(days)} guests are known; {patterns} of them have a pattern" if days else "no days are known yet: two needed"
-        yield Finding(Severity.OK, "guests' days", text)
+        known = f"mom has learned the daily memory use of {len(days)} guests; {patterns} of them have a pattern"
+        yield Finding(Severity.OK, "forecast", known if days else "mom has learned nothing yet: forecasts need two days")
 
 
 def configured_days(config: Config) -> tuple[Path, Calendar]:
-    """Return the folder of the learned days, and their calendar. Raise `MomError` if the plugin is not enabled."""
+    """Return the folder with the files of learned days, and their calendar. Raise `MomError` if the plugin is not enabled."""
     for name, plugin in config.plugins.items():
         if isinstance(plugin.settings, ForecastPlugin.Settings):
             return config.state_directory / name, plugin.settings.calendar

@@ -23,7 +23,7 @@ class ForecastExplainer(Explainer):
     """Explanation of a guest's usual use now and soon."""
 
     def part(self, about: About) -> ExplanationPart:
-        """Return the explanation; nothing if the host learns no days."""
+        """Return the explanation; nothing if mom does not learn on this host."""
         if about.report.snapshot.host.number("guests_forecast") is None:
             return ExplanationPart()
         figures = {name: value for name in GUEST_FIELDS if (value := about.number(name)) is not None}

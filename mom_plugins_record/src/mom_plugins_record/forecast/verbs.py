@@ -1,4 +1,4 @@
-"""Subcommand `mom forecast`: shows learned days, and learns them from recordings."""
+"""Subcommand `mom forecast`: shows learned daily use, and learns it from recordings."""
 
 from __future__ import annotations
 
@@ -35,16 +35,18 @@ BARS: Final = 48
 """One bar for each half hour: these and the names fit in 80 columns."""
 
 PROGRESS_EVERY: Final = 500
-"""Cycles between progress reports."""
+"""Number of cycles between two progress reports."""
 
-NOBODY: Final = "No days of guests are known."
+NOBODY: Final = "No daily memory use of guests is known."
 
 
 def days_json(guest: KnownGuest) -> dict[str, Any]:
     """Return a guest's learned days for JSON. Sizes in KiB; None if unknown.
 
-    A day has `slots` slots of `slot_seconds` in local time, a week `week_days` days. `expected` and `most` are for each slot of the week,
-    `growth` (KiB/s) and the last use `came` for each slot of a day, and `errors_by_hour` for 24 parts of the day.
+    - `slot_seconds`, `slots`, `week_days`: length of a slot, slots per day in local time, and days per week
+    - `expected`, `most`: expected average and maximum for each slot of the week
+    - `growth`, `came`: fastest growth (KiB/s) and last use for each slot of a day
+    - `errors_by_hour`: errors in each of 24 parts of the day
     """
     days, calendar = guest.days, guest.days.calendar
     monday = next(index for index in range(calendar.week_slots) if calendar.of_week(index) == 0)
@@ -70,7 +72,7 @@ def days_json(guest: KnownGuest) -> dict[str, Any]:
 
 
 def _expected(guest: KnownGuest, first: int, count: int) -> tuple[Sequence[float | None], Sequence[float | None]]:
-    # The usual use and its maximum in some slots.
+    # Return the usual use and the usual maximum in `count` slots.
     usual = [guest.days.expected(index) for index in range(first, first + count)]
     return _known(usual), _known(value + guest.days.excess_of(first + place) for place, value in enumerate(usual))
 
@@ -93,7 +95,7 @@ def show_command(guest: str | None, file: Path | None, config_path: str | None, 
     """Show guests' patterns, their usual use at this time, and the errors of their forecasts. For one GUEST (name or id), show its day:
     expected use, actual use, and the error.
 
-    Exit code 1 if no days are known, or no days of that guest.
+    Exit code 1 if nothing is learned yet, or nothing about that guest.
     """
     found = days_in(file) if file is not None else days_in(*configured_days(load_config(config_path)))
     known = {identity: item for identity, item in found.known.items() if item.days.slots}
@@ -115,10 +117,10 @@ def show_command(guest: str | None, file: Path | None, config_path: str | None, 
 @click.argument("recordings", nargs=-1, required=True, type=ExistingPath())
 @config_option
 def learn_command(recordings: Sequence[Path], config_path: str | None) -> None:
-    """Learn guests' days from RECORDINGS, in the order of their time, so that mom need not observe these days first. Forecasts and `mom
-    advise --risk` use them. `mom advise --risk` needs two weeks.
+    """Learn guests' daily memory use from RECORDINGS, given in order of time, so that mom need not observe these days first. Forecasts and
+    `mom advise --risk` use the result. `mom advise --risk` needs two weeks.
 
-    Within a minute, a running mom merges the days of guests that it knows less well. A stopped mom merges them when it starts.
+    Within a minute, a running mom merges the result for guests that it knows less well. A stopped mom merges it when it starts.
     """
     folder, calendar = configured_days(load_config(config_path))
     days = HostDays(calendar, calendar.slot_seconds)
@@ -148,8 +150,8 @@ def _find_guest(known: Mapping[str, KnownGuest], name: str) -> KnownGuest:
     except NoSuchGuest as error:
         if any(item.name == name for item in known.values()):  # several guests had the name, perhaps at different times
             raise
-        hint = error.hint if error.hint.startswith("did you") else "`mom forecast show` lists guests with known days"
-        raise MomError(f"no days of guest {printable(name)} are known", hint=hint) from None
+        hint = error.hint if error.hint.startswith("did you") else "`mom forecast show` lists the known guests"
+        raise MomError(f"the daily memory use of guest {printable(name)} is unknown", hint=hint) from None
 
 
 def _print_all(guests: Sequence[KnownGuest]) -> None:
@@ -195,7 +197,7 @@ def _print_guest(guest: KnownGuest) -> None:
 
 
 def _today(guest: KnownGuest) -> tuple[int, int]:
-    # The present slot, and the first of this day.
+    # Return the present slot, and the first slot of this day.
     now = guest.days.calendar.index(time.time())
     return now, now - now % SLOTS
 

@@ -33,7 +33,7 @@ FARTHEST: Final = 6e10
 """Seconds since the epoch to the year 3871. Later times cannot be shown as dates."""
 
 _AS_THEY_ARE: Final = ("time", "mode", "duration", "lag", "skipped", "woken_by", "problems", "plugins", "verdict")
-"""JSON holds these unchanged."""
+"""Attributes of a report that the JSON contains unchanged."""
 
 
 def json_text(value: object) -> bytes:
@@ -220,8 +220,12 @@ class _Cycle(_Strict):
 class CycleRead:
     """Cycle as recorded.
 
-    The report lacks the state of plugins. `decisions` end with those of reviews and trials. `columns` are guests' fields keyed by name;
-    None if absent.
+    :param report: report without the state of plugins
+    :param decisions: decisions of the report, followed by those of reviews and trials
+    :param columns: guests' fields keyed by name, with None for a guest that lacks the field
+    :param memory: memory of policies
+    :param session: checksum of the session's line
+    :param place: number of earlier cycles in the file
     """
 
     report: Report
@@ -233,7 +237,7 @@ class CycleRead:
 
 
 def read_cycle(text: bytes) -> CycleRead:
-    """Read a line of `cycle_line`. Raise `Corrupt` if it is invalid."""
+    """Read a line that `cycle_line` has written. Raise `Corrupt` if it is invalid."""
     try:
         content = _Cycle.model_validate_json(text)
         decisions = [Decision(**dict(decision)) for decision in content.decisions]
@@ -244,7 +248,7 @@ def read_cycle(text: bytes) -> CycleRead:
 
 
 def why_not(error: Exception) -> str:
-    """Return the first error of a line."""
+    """Return the first error in a line, as text."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         return printable(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", 200)

@@ -1,6 +1,6 @@
-"""File of a recording: groups of lines. Each line is JSON after its checksum; each group is a zstd stream.
+"""File of a recording, which consists of groups of lines. Each line is a checksum followed by JSON. Each group is a zstd stream.
 
-Damage costs the rest of a group. A line is in the file as soon as it is written.
+If a part of the file is damaged, the rest of that group is lost. A line is in the file as soon as it is written.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ LARGEST_LINE: Final = 16 << 20
 """Bytes of the longest line, enough for 20,000 guests. Limits the reader's memory."""
 
 MOST_CELLS: Final = 4 << 20
-"""Values of a line: 10,000 guests with 400 each. A value may take two bytes in the file, but 64 in memory."""
+"""Most values in a line: 10,000 guests with 400 each. A value may take two bytes in the file, but 64 in memory."""
 
 MOST_NAMES: Final = 1 << 19
-"""Names of a line, counted by colons: 20,000 guests with 26 each. A million would take 300 MiB."""
+"""Most names in a line, counted by colons: 20,000 guests with 26 each. A million would take 300 MiB."""
 
 LARGEST_GROUP: Final = 64 << 20
-"""Bytes of a group in the file. 20,000 guests need 12 MiB."""
+"""Most bytes of a group in the file. 20,000 guests need 12 MiB."""
 
 UNPACKED: Final = 64 << 20
 UNPACKED_RATIO: Final = 512
-"""Bytes, and multiple of the file's size, that a file may unpack to; twice, because starts of groups are read twice. A recording unpacks to
-20 times its size, or to 300 times if only ages of statistics change. A zstd bomb reaches 30,000."""
+"""A file may unpack to this many bytes plus this multiple of its size. Starts of groups are read twice, and count twice. A recording
+unpacks to 20 times its size, or to 300 times if only ages of statistics change. A zstd bomb unpacks to 30,000 times its size."""
 
 SLICE: Final = 1024
-"""Bytes to unpack at a time: at most 32 MiB result."""
+"""Bytes to unpack at a time. They result in at most 32 MiB."""
 
 CHUNK: Final = 1 << 20
 """Bytes to read at a time."""

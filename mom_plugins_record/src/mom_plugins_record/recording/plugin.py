@@ -57,7 +57,7 @@ class RecordPlugin:
         """Maximum size of the recording; mom deletes the oldest cycles first."""
 
         reserve: Size = 256 << 20
-        """Free space on the disk. With less free space, recording pauses."""
+        """Free space to leave on the disk. With less free space, recording pauses."""
 
         accounts_keep: Annotated[Duration, Field(ge=86_400)] = 40 * 86_400.0
         """Maximum age of the accounts for `mom report`. The host's accounts are kept for 400 days."""
@@ -66,7 +66,7 @@ class RecordPlugin:
         """Maximum size of the accounts; mom deletes the oldest day first."""
 
         price: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
-        """Price of a GiB of memory for a month, for `mom report`. Unset: reports show memory and hosts."""
+        """Price of a GiB of memory for a month, for `mom report`. Unset: reports show the worth in memory and in hosts."""
 
         currency: Annotated[str, Field(max_length=10)] = ""
         """Currency of the price."""
@@ -90,7 +90,10 @@ class RecordPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Create the folder, or fail. Only the running mom records: a second writer would delete its old files."""
+        """Open the recording and the accounts. Raise an error if the folder cannot be created.
+
+        Only the running mom records: a second writer would delete the old files of the first.
+        """
         if not self._context.serves:
             return
         # Imported here, because commands that only ask a running mom must start fast.
@@ -143,7 +146,7 @@ class RecordPlugin:
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Record a cycle. Raises an error on a full disk; the next cycle tries again."""
+        """Record a cycle. Raise an error if the disk is full; mom tries again in the next cycle."""
         writer, accounts, context = self._writer, self._accounts, self._context
         if writer is None or accounts is None:  # without a recorder
             return
@@ -208,7 +211,7 @@ class RecordPlugin:
     def mom_source(
         kind: type, settings: PluginSettings | None, run_directory: Path, state_directory: Path, path: Path | None
     ) -> PastCycles | None:
-        """Return the recording at the path, or a mom's own recording."""
+        """Return the recording at `path`, or the recording of the mom with these settings."""
         if kind is not PastCycles:
             return None
         from mom_plugins_record.recording.reader import Recording

@@ -18,7 +18,7 @@ from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.requested import PointsAsked
 
 SECONDS: Final = 12.0
-"""s. Time limit; clients wait longer for an answer."""
+"""s. Time limit of a request. Clients wait longer than that for an answer."""
 
 _NICE: Final = 10
 

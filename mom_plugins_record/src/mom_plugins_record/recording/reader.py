@@ -24,12 +24,12 @@ from mom_plugins_record.recording.writer import GROUP, files_of, start_of
 MOST_PLACES: Final = 20
 
 MOST_REMEMBERED: Final = 16 << 20
-"""Maximum number of guests' fields in memory: ten cycles of 10,000 guests with 160 fields take 2 GiB."""
+"""Most values of guests' fields in memory: ten cycles of 10,000 guests with 160 fields take 2 GiB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedCycle(PastCycle):
-    """Recorded cycle with its session. `gap` counts lost cycles before it."""
+    """Recorded cycle with its session. `gap` is the number of cycles that are lost before this cycle."""
 
     cycle: CycleRead
     session: RecordedSession
@@ -37,7 +37,7 @@ class RecordedCycle(PastCycle):
 
 
 def follows(before: RecordedCycle, recorded: RecordedCycle) -> bool:
-    """Return whether no cycle is missing in between, and the same plugins decided both."""
+    """Return whether no cycle is missing between the two, and the same plugins decided in both."""
     if recorded.gap or recorded.report.number != before.report.number + 1:
         return False
     then, now = before.session.configuration, recorded.session.configuration
@@ -77,7 +77,7 @@ class Damage:
 
 
 class Recording:
-    """Recording: a folder, or one file of it, as `PastCycles`.
+    """`PastCycles` of a recording: all files of a folder, or a single file.
 
     `damage` is complete after `cycles` has ended.
     """
@@ -104,7 +104,7 @@ class Recording:
     def sparse(self, since: float, until: float, most: int) -> Iterator[CycleRead]:
         """Yield about `most` intact cycles of that period, evenly spread.
 
-        If the period has more groups than that, only the first cycle of each group is read.
+        If the period has more than `most` groups, read only the first cycle of each group.
         """
         selected = [(path, _groups_of(file, since, until)) for path in ending_after(self.files, since) for file in _open_readable(path)]
         step = -(-sum(len(groups) for _, groups in selected) * GROUP // max(1, most)) or 1
@@ -133,7 +133,7 @@ class Recording:
                 raise MomError(
                     f"there is no file {path}", hint=f"give the path of a folder with files *{SUFFIX}, or of one such file"
                 ) from error
-            self.damage.cut_off.append(str(path))  # the writer has just deleted it
+            self.damage.cut_off.append(str(path))  # the recorder has just deleted the file
         except OSError as error:
             raise MomError(f"cannot read {path}: {error.strerror}") from error
 
@@ -182,7 +182,7 @@ def rarely_collected() -> Iterator[None]:
 
 
 def ending_after(paths: Sequence[Path], since: float) -> Sequence[Path]:
-    """Return the files without those that ended before that time, unless the clock was set back."""
+    """Return the files that may contain cycles after `since`: all but the first files, unless the clock was set back."""
     moment = datetime.fromtimestamp(max(since, 0.0), UTC) if since < FARTHEST else datetime.max.replace(tzinfo=UTC)
     for first, (own, following) in enumerate(pairwise(map(start_of, paths))):
         if own is None or following is None or not own <= following <= moment:
@@ -238,5 +238,5 @@ def nothing_in(recording: Recording) -> MomError:
         return MomError(f"cannot read any cycle of {recording.path}: {recording.damage.summary()}")
     return MomError(
         f"{recording.path} has no cycle in that period",
-        hint=f"`mom record show {shlex.quote(recording.where)}` shows the period that it covers",
+        hint=f"`mom record show {shlex.quote(recording.where)}` shows the period that the recording covers",
     )

@@ -13,14 +13,14 @@ from mom_plugins_record.recording.cycles import Items, checked, json_text, why_n
 from mom_plugins_record.recording.groups import Corrupt
 
 USUAL_INTERVAL: Final = 5.0
-"""s."""
+"""Interval in s, if the configuration has none."""
 
 USUAL_HISTORY: Final = 10
 LONGEST_HISTORY: Final = 1000
-"""Cycles."""
+"""Cycles of history if the configuration has no valid number, and the largest valid number."""
 
 MOST_DECLARED: Final = 4096
-"""mom's own plugins declare about 200."""
+"""Most declarations of fields, and of controls. mom's own plugins declare about 200."""
 
 SESSION: Final = b'{"session":'
 
@@ -29,7 +29,7 @@ SESSION: Final = b'{"session":'
 class RecordedSession:
     """Settings and declarations of several cycles.
 
-    `configuration` is for `load_config`, with secrets masked. `policies` are texts keyed by name.
+    `configuration` has the form for `load_config`, with secrets masked. `policies` are texts keyed by name.
     """
 
     version: str
@@ -50,7 +50,7 @@ class RecordedSession:
 
     @property
     def history(self) -> int:
-        """Cycles that policies can look back at."""
+        """Number of cycles that policies can look back at."""
         history = self.configuration.get("history")
         return history if isinstance(history, int) and 0 < history <= LONGEST_HISTORY else USUAL_HISTORY
 
@@ -81,7 +81,7 @@ def session_line(session: RecordedSession) -> bytes:
 
 
 def read_session(text: bytes) -> RecordedSession:
-    """Read a line of `session_line`. Raise `Corrupt` if it is invalid."""
+    """Read a line that `session_line` has written. Raise `Corrupt` if it is invalid."""
     try:
         session = _SessionLine.model_validate_json(text).session
     except ValidationError as error:

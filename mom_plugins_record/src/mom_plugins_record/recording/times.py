@@ -1,4 +1,4 @@
-"""Times on the command line and in output: UTC, because recordings are read on other machines."""
+"""Times on the command line and in output. They are UTC, because recordings are often read on other machines."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from mom_daemon import moment
 
 
 def moment_of(text: str | None, option: str, default: float) -> float:
-    """Return seconds since the epoch; `default` without the option."""
+    """Parse a time from a command-line option into seconds since the epoch; return `default` if the option is absent."""
     return default if text is None else moment(text, option)
 
 
 def format_time(time: float) -> str:
-    """Return a time as text."""
+    """Format seconds since the epoch as text, in UTC."""
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%S")

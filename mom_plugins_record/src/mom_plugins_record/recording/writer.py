@@ -18,14 +18,14 @@ from mom_plugins_record.recording.groups import MARK, SUFFIX, GroupPacker, check
 from mom_plugins_record.recording.session import RecordedSession, session_line
 
 GROUP = 30
-"""Cycles of a group: 2.5 minutes at 5 s. The first cycle takes ten times the space."""
+"""Number of cycles in a group: 2.5 minutes at 5 s. The first cycle of a group takes ten times as much space as the others."""
 
 SESSION_EVERY = 20
-"""Groups between two copies of the session: 50 minutes at 5 s. The second group has a copy too, so that one damaged place does not make a
-file useless."""
+"""Number of groups between two copies of the session: 50 minutes at 5 s. The second group has a copy too, so that one damaged place does
+not make a file useless."""
 
 FILES = 8
-"""Files that share the allowed size. mom frees space one file at a time."""
+"""Number of files that share the allowed size. mom frees space one file at a time."""
 
 LARGEST_FILE = 128 << 20
 """Largest file in bytes: a person can still copy and send such a file."""
@@ -34,7 +34,7 @@ LONGEST_FILE_SECONDS = 86_400.0
 """s. One file covers at most a day, so that `keep` is exact to the day."""
 
 MOST_FORGOTTEN = 3
-"""Files that one new file may delete by age: a clock that is ahead must not delete all."""
+"""Most files that mom deletes because of their age when it begins a new file. A clock that is ahead must not delete all files."""
 
 _NAME = re.compile(r"([0-9]{6,})-([0-9]{8}T[0-9]{6}Z)\.momrec")
 _LOCK = ".lock"
@@ -43,7 +43,7 @@ _STAMP = "%Y%m%dT%H%M%SZ"
 
 @dataclass(frozen=True, slots=True)
 class RecordingLimits:
-    """Limits of a recording: seconds, bytes of all files, and free bytes on the disk."""
+    """Limits of a recording: age in seconds, size of all files in bytes, and bytes to leave free on the disk."""
 
     keep: float
     size: int
@@ -51,7 +51,7 @@ class RecordingLimits:
 
 
 class RecordingFull(MomError):
-    """Full disk, or a folder that refuses writes."""
+    """Error: the disk is full, or the folder refuses writes."""
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -70,10 +70,10 @@ def start_of(path: Path) -> datetime | None:
 
 
 class RecordingWriter:
-    """Writer that appends cycles to a folder. Each cycle is in the kernel before `cycle` returns.
+    """Writer that appends cycles to the files in a folder. Each cycle has reached the kernel when `cycle` returns.
 
-    :param wall: seconds since the epoch
-    :param monotonic: seconds that never jump
+    :param wall: function that returns the seconds since the epoch
+    :param monotonic: function that returns seconds that never jump
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class RecordingWriter:
             self._in_group, self._groups = GROUP, 0
 
     def cycle(self, report: Report, memory: Callable[[], Value] | None = None) -> None:
-        """Append a cycle. If it raises `RecordingFull`, the file is unchanged."""
+        """Append a cycle. Raise `RecordingFull`, and leave the file unchanged, if that fails."""
         self._check_space()
         if self._file is None or self._is_long() or self._is_away():
             self._next_file()
@@ -159,7 +159,7 @@ class RecordingWriter:
             while remaining:
                 remaining = remaining[os.write(file, remaining) :]
         except OSError as error:
-            # A partial write: truncate the file.
+            # Remove what a partial write has left.
             with suppress(OSError):
                 os.ftruncate(file, self._size)
             self._close_file()
@@ -226,7 +226,7 @@ def _close_quietly(file: int) -> None:
 
 
 def lack_of_room(folder: Path, reserve: int) -> RecordingFull | None:
-    """Return an error if fewer than `reserve` bytes are free; None if enough are free, or if unknown."""
+    """Return an error if fewer than `reserve` bytes are free on the disk; None if enough are free, or if that is unknown."""
     if not reserve:
         return None
     try:

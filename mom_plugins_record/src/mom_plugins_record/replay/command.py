@@ -20,7 +20,7 @@ from mom_plugins_record.replay.comparison import Comparison, Complaint, Complain
 from mom_plugins_record.replay.stage import Estimate, estimate
 
 SHOWN: Final = 10
-"""Differences shown; `--json` has all."""
+"""Most differences that the text shows; `--json` shows all."""
 
 FAILURES: Final = ("below-need", "oscillation", "bounds", "difference")
 
@@ -98,7 +98,7 @@ def _lines(result: Comparison, *, other: bool) -> Iterator[str]:
     span = f", {format_time(result.begins)} to {format_time(result.ends)}" if result.begins is not None and result.ends is not None else ""
     yield f"{result.compared} cycles compared{span}"
     if result.warming:
-        yield f"{result.warming} more were evaluated and not compared: they depend on earlier cycles that the recording lacks"
+        yield f"{result.warming} more were evaluated but not compared: they depend on earlier cycles that the recording lacks"
     if result.damage:
         yield result.damage
     for name, reason in result.left_out.items():
@@ -129,7 +129,7 @@ def _lines(result: Comparison, *, other: bool) -> Iterator[str]:
 
 
 LONGEST_LINE = 2000
-"""Characters."""
+"""Longest line of output, in characters."""
 
 _TITLES = {
     Complaint.BELOW_NEED: "decisions below what the guest needs",

@@ -1,4 +1,4 @@
-"""Comparison of recorded decisions with new ones on the same snapshots, in one pass; complaints about their effects on guests."""
+"""Comparison of recorded decisions with new decisions on the same snapshots, in one pass, and complaints about both."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from mom_plugins_record.replay.engine import RecordedEngine
 BALLOON: Final = "balloon_target"
 
 REVERSALS: Final = 4
-"""Changes of direction of an oscillation: up, down, up, down. A burst has two."""
+"""Changes of direction that make an oscillation: up, down, up, down. A burst has two."""
 
 WINDOW_SECONDS: Final = 600.0
-"""s. Window of an oscillation. A working law settles within it under constant load."""
+"""s. Time in which these changes must occur. Under constant load, a working law settles within this time."""
 
 SMALLEST_SWING: Final = 0.02
-"""Ratio of a value. Smaller changes are below the dead band of any memory law."""
+"""Fraction of a value. Smaller changes do not count: they are below the dead band of any memory law."""
 
 
 class Complaint(StrEnum):
@@ -61,13 +61,13 @@ class Complaints:
 
     def __init__(self) -> None:
         self.controls: dict[str, ControlSpec] = {}
-        """Keyed by name, for their bounds."""
+        """Controls whose bounds are checked, keyed by name."""
         self.decisions = 0
         self.cases: dict[tuple[Complaint, str, str], ComplaintCount] = {}
         self._swings: dict[tuple[str, str], _Swing] = {}
 
     def add(self, snapshot: Snapshot, decisions: Iterable[Decision]) -> None:
-        """Check one cycle's decisions, before any review."""
+        """Check one cycle's decisions, as they were before any review."""
         for decision in decisions:
             self.decisions += 1
             if not isinstance(decision.value, int | float):
@@ -137,7 +137,12 @@ SHOWN_PROBLEMS: Final = 10
 
 @dataclass(slots=True)
 class DecisionDifference:
-    """Control of an entity that is decided differently now: the first case, and the number of cycles. None for no decision."""
+    """Control that is decided differently now: the first case, and the number of cycles.
+
+    :param then: recorded value; None for no decision
+    :param now: value in the replay; None for no decision
+    :param then_from: source of the recorded decision; likewise `now_from`
+    """
 
     entity: str
     control: str
@@ -152,7 +157,15 @@ class DecisionDifference:
 
 @dataclass(slots=True)
 class Comparison:
-    """Outcome of a replay. Times are seconds since the epoch. `warming`: cycles with unknown memory of evaluators."""
+    """Outcome of a replay. Times are seconds since the epoch.
+
+    :param warming: number of cycles that were not compared, because the memory of evaluators was unknown
+    :param then: complaints about the recorded decisions
+    :param now: complaints about the new decisions
+    :param left_out: plugins that are not replayed, with the reasons
+    :param failures: number of cycles in which a policy failed
+    :param lost: number of cycles that are lost because of damage
+    """
 
     evaluated: int = 0
     compared: int = 0
@@ -168,13 +181,13 @@ class Comparison:
     failures: int = 0
     lost: int = 0
     damage: str = ""
-    """Empty if there is none."""
+    """Description of the recording's damage; empty if there is none."""
     apart: int = 0
-    """Recorded decisions of plugins that the replay lacks."""
+    """Number of recorded decisions of plugins that are not replayed."""
 
     @property
     def most_different(self) -> list[DecisionDifference]:
-        """Differences, the most frequent first."""
+        """All differences, the most frequent first."""
         return sorted(self.differences.values(), key=lambda item: (-item.cycles, item.entity, item.control))
 
 
@@ -185,14 +198,14 @@ def compare(
     """Evaluate every recorded cycle of that period again, and compare the decisions.
 
     :param policies: texts keyed by name; None for the recorded policies
-    :raises MomError: there is nothing to evaluate, or no evaluator
+    :raises MomError: there is no cycle to evaluate, or no plugin that decides
     """
     result = Comparison()
     run: _Run | None = None
     with ExitStack() as engines:
         for recorded in recording.cycles(_warms_from(recording, since), until):
             if run is None or not follows(run.last, recorded):
-                engines.close()  # of the last piece
+                engines.close()  # close the engine of the last part
                 run = _Run(recorded, policies, since, result)
                 engines.callback(run.engine.close)
             run.take(recorded)

@@ -21,9 +21,9 @@ _COLLECTING: Final = ("mom_collect_host", "mom_collect_guests")
 
 
 class RecordedEngine:
-    """mom's engine as at the start of this session. It only decides.
+    """mom's engine as it was at the start of a recorded session. It only decides, and sets nothing.
 
-    Its plugins are the session's deciding plugins. `left_out` names missing plugins, with reasons; their decisions are not compared.
+    Its plugins are those of the session that decide. `left_out` contains missing plugins with reasons. Their decisions are not compared.
 
     :param policies: texts keyed by name, instead of the recorded policies
     :raises MomError: no deciding plugin is installed, or its evaluators refuse the policies
@@ -68,7 +68,7 @@ class RecordedEngine:
             self._texts.set_memory(memory)
 
     def is_compared(self, decision: Decision) -> bool:
-        """Return whether the evaluator of a recorded decision is here."""
+        """Return whether the evaluator of a recorded decision is part of this replay."""
         if decision.source.line > 0:  # from a policy
             return self._texts is not None
         return decision.source.name not in self.left_out

@@ -1,4 +1,4 @@
-"""Simulated host built from a recording, to try other policies or more guests."""
+"""Simulation of a recorded host, to try other policies or more guests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from mom_plugins_record.recording.reader import RecordedCycle, Recording, nothin
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Both simulations, and a summary of the recording. Its distance from `then` is the simulator's error."""
+    """Summaries of a recording, and of its simulation with the recorded policies (`then`) and with others (`now`).
+
+    The difference between `recorded` and `then` shows the simulator's error.
+    """
 
     recorded: RunSummary
     then: RunSummary
@@ -23,7 +26,7 @@ class Estimate:
 
 
 def estimate(recording: Recording, policies: Mapping[str, str], since: float, until: float) -> Estimate:
-    """Simulate that period (seconds since the epoch) twice. Raise `MomError` if it has no cycle."""
+    """Simulate the period (seconds since the epoch) with the recorded policies and with these. Raise `MomError` if it has no cycle."""
     was = RunSummary("recorded")
 
     def summed() -> Iterator[RecordedCycle]:
@@ -43,7 +46,7 @@ def estimate(recording: Recording, policies: Mapping[str, str], since: float, un
 
 
 SOURCES: Final = frozenset({"directory", "file", "shadow"})
-"""Settings with sources of policies. The recording has the texts; files at these places may have changed."""
+"""Settings that specify where policies come from. A replay ignores them: the recording contains the texts, and files may have changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class InstalledThen:
 
 
 def installed_plugins(configuration: Mapping[str, Value]) -> tuple[dict[str, InstalledThen], dict[str, str]]:
-    """Return the recorded plugins that are installed, and the reasons against others."""
+    """Return the recorded plugins that are installed, and why the others cannot be used, both keyed by name."""
     recorded = configuration.get("plugins")
     result: dict[str, InstalledThen] = {}
     left_out: dict[str, str] = {}
@@ -69,7 +72,7 @@ def installed_plugins(configuration: Mapping[str, Value]) -> tuple[dict[str, Ins
 
 
 def guest_rules(configuration: Mapping[str, Value], plugins: Mapping[str, Mapping[str, Value]]) -> dict[str, Value]:
-    """Return the recorded section `guests`, restricted to these plugins."""
+    """Return the recorded section `guests`, restricted to the settings of these plugins."""
     if not plugins:
         return {}
     models = [plugin.loaded.guest_settings_class for plugin in load_config({"plugins": dict(plugins)}).plugins.values()]
@@ -111,10 +114,10 @@ class RecordedStage:
         configuration: Mapping[str, Value] | None = None,
         needed: Iterable[str] = (),
     ) -> RecordedStage:
-        """Return the stage of these cycles. Raise `MomError` if there are none.
+        """Return the part of a recording with these cycles. Raise `MomError` if there are none.
 
-        :param configuration: replaces the recorded configuration
-        :param needed: plugins to add
+        :param configuration: configuration that replaces the recorded one
+        :param needed: plugins to add if they were not recorded
         """
         first, ends = None, 0.0
         for recorded in cycles:
@@ -138,13 +141,18 @@ class RecordedStage:
 
     @property
     def seconds(self) -> float:
-        """Length in seconds."""
+        """Length of this part in seconds."""
         return self.ends - self.begins
 
     def run(
         self, name: str, policies: Mapping[str, str], sim: Mapping[str, Value] | None = None, guests: Mapping[str, Value] | None = None
     ) -> Generator[Report, None, None]:
-        """Yield the reports of a simulation with these policies."""
+        """Yield the reports of a simulation with these policies.
+
+        :param name: name of the setup
+        :param sim: more settings of the `sim` plugin
+        :param guests: more entries of the section `guests`
+        """
         settings: dict[str, Value] = {"recording": str(self.path), "begins": self.begins, "ends": self.ends, **(sim or {})}
         setup = SimulationSetup(name, plugins=self.plugins, texts=policies, guests={**self.guests, **(guests or {})})
         return setup.run(settings, self.interval, max(self.interval, self.seconds))

@@ -21,13 +21,13 @@ LONGEST_GAP: Final = 90.0
 """s. A longer time between two cycles counts as unknown. A restarted mom needs less."""
 
 NOTICEABLE_KIB: Final = 16 * 1024.0
-"""KiB held back from a guest for its stalls to count as mom's: the smallest step of the balloon law."""
+"""KiB. A guest's stalls count as mom's only if mom holds back more memory than this: the smallest step of the balloon law."""
 
 FAULT_SECONDS: Final = 130e-6
 """s. Stall of a major fault, if a guest reports no stalls. Measured with swap on an SSD (docs/simulator.md)."""
 
 LATE_SHARE: Final = 0.05
-"""Stalls as a ratio of time that mark a late burst. senpai and oomd aim at a tenth of this ratio."""
+"""A burst grew late if the guest stalled for this share of the time. senpai and oomd aim at a tenth of this share."""
 
 EVICTIONS: Final = frozenset({"guest_migrate", "guest_pause", "guest_save", "guest_shutdown"})
 
@@ -42,7 +42,7 @@ class _TrackedGuest:
     row: GuestHour
     looked: float = 0.0
     touched: float = 0.0
-    """Largest size of its process since its start, in KiB. Without mom, the process would still hold it."""
+    """Largest size of the guest's process since its start, in KiB. Without mom, the process would still hold this much."""
     killed: float | None = None
     late: bool = False
     limited: bool = False
@@ -58,7 +58,7 @@ class _TrackedGuest:
 class Accounts:
     """Accounts of the present hour, and of past hours until `take` returns them.
 
-    :param touched: last hours before mom started, keyed by guest id
+    :param touched: each guest's last hour before mom started, keyed by guest id
     """
 
     def __init__(self, touched: Mapping[str, GuestHour] | None = None) -> None:
@@ -117,7 +117,7 @@ class Accounts:
         return host, [row for row in rows if row.seconds + row.unknown_seconds > 0]
 
     def take(self) -> list[Hour]:
-        """Return the hours that ended since the last call."""
+        """Return the hours that have ended since the last call."""
         over, self._over = self._over, []
         return over
 
@@ -190,7 +190,7 @@ class Accounts:
         _add_memory(row, host, elapsed)
         self._ksm = host.number("ksm_saved")
         if self._ksm is not None:
-            # Zero pages that KSM has replaced belong to no process any more: guests do not hold them.
+            # Zero pages that KSM has replaced no longer belong to a process, so guests do not hold them.
             self._ksm -= pages_kib(host.fields, "ksm_zero_pages")
             row.ksm.add(self._ksm, elapsed)
         row.stalled.add(host.number("psi_memory_some_avg10"), elapsed)
@@ -220,8 +220,8 @@ _Get = Callable[[str], Any]
 
 
 def _add_sizes(guest: _TrackedGuest, total: GuestSums, get: _Get, seconds: float, swap_share: float, gain: float) -> bool:
-    # `swap_share` is a ratio of held memory, for unreported swap. `gain` is the ratio of cold memory that the host gains: less than 1 with
-    # compression in memory.
+    # `swap_share` is the guest's swap as a fraction of its held memory, if its swap is not reported. `gain` is the fraction of cold memory
+    # that the host gains: less than 1 with compression in memory.
     row = guest.row
     sold, size, held = get("balloon_max"), get("balloon_cur"), get("rss")
     if sold is None or size is None or held is None:
@@ -314,15 +314,18 @@ FIELDS: Final = tuple(
         ("given_back_ksm", Unit.KIB, f"memory that KSM saves, without empty pages, {_NOW}"),
         ("given_back_cold", Unit.KIB, f"cold memory of guests that mom moved to swap, less its compressed size, {_NOW}"),
         ("given_back_today", Unit.KIB, "average memory given back since midnight, UTC, by all means together"),
-        ("waited_today", Unit.SECONDS, "longest time that guests waited because of mom since midnight, UTC, summed over guests"),
-        ("promise_broken_today", Unit.SECONDS, "time of broken promises since midnight, UTC, summed over guests"),
+        ("waited_today", Unit.SECONDS, "time that guests waited because of mom since midnight, UTC, at most, summed over guests"),
+        ("promise_broken_today", Unit.SECONDS, "time in which promises were broken since midnight, UTC, summed over guests"),
         ("killed_today", Unit.COUNT, "OOM kills in guests since midnight, UTC"),
     )
 )
 
 
 def values_of(now: Mapping[str, float | None], today: HostHour) -> Mapping[str, Value]:
-    """Return the fields; unknown fields are None or absent."""
+    """Return the accounts' fields; unknown fields are None or absent.
+
+    :param now: memory given back in the last cycle by each means, in KiB
+    """
     values: dict[str, Value] = {f"given_back_{name}": None if kib is None else int(kib) for name, kib in now.items()}
     if today.seconds:
         guests, given_back = today.guests, today.guests.given_back_kib_seconds

@@ -1,6 +1,6 @@
-"""SQLite file of the accounts: a row for each hour of the host and of each guest, and the host by minutes.
+"""SQLite file of the accounts: a row for each hour of the host and of each guest, and the host's figures for each minute.
 
-mom writes it every few minutes in one transaction, and sets a damaged file aside.
+mom writes the file every few minutes in one transaction. It renames a damaged file and starts a new one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from mom_plugins_record.report.accounts import Hour
 from mom_plugins_record.report.hours import HOUR, MINUTE, GuestHour, HostHour, MinuteRow
 
 NAME: Final = "accounts.sqlite3"
-"""File in the folder of the recording."""
+"""Name of the file in the folder of the recording."""
 
 FORMAT: Final = 4
 """Version of the tables: SQLite's `user_version`."""
@@ -39,7 +39,7 @@ APPLICATION: Final = 0x4D4F4D52
 """SQLite's `application_id`: MOMR."""
 
 WAITS_SECONDS: Final = 2.0
-"""s. Wait for a reader's lock. The next write tries again."""
+"""s. Longest wait for a reader's lock. After that, mom tries again at the next write."""
 
 CHECKED_WHOLE: Final = 128 << 20
 """Bytes of the largest file whose pages mom checks at the start (10 ms per MiB)."""
@@ -48,7 +48,7 @@ HOST_KEPT: Final = 400 * 86_400.0
 """s for which the host's rows are kept. A year is 3 MiB."""
 
 MOST_SET_ASIDE: Final = 3
-"""Maximum number of damaged files kept. The next file replaces the last."""
+"""Most damaged files that mom keeps. A further damaged file replaces the last of them."""
 
 START_ANEW: Final = "move it away; mom then starts new accounts"
 
@@ -72,26 +72,26 @@ _ADD_MINUTE: Final = """INSERT INTO minutes VALUES (?, ?, ?, ?, ?) ON CONFLICT D
 _PROPERTIES: Final = TypeAdapter(Annotated[dict[str, Any], checked((str, list), str)])
 
 _read_properties: Final = lru_cache(maxsize=4096)(_PROPERTIES.validate_json)
-"""Guests of one project and flavor share them."""
+"""Cached, because guests of the same project and flavor have the same properties."""
 
 _SQL_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
-"""Errors of a damaged file. SQLite's messages may contain bytes of it that are no text."""
+"""Errors from a damaged file. SQLite's messages may contain bytes of the file that are not text."""
 
 _NOT_DAMAGE: Final = (sqlite3.OperationalError, OSError, OverflowError)
 """Errors that are not due to the file's content, such as a lock or a full disk."""
 
 _JOURNAL: Final = bytes.fromhex("d9d505f920a163d7")
-"""First bytes of a journal, and last bytes of a journal that names another file."""
+"""First bytes of any journal, and also last bytes of a journal that names another file."""
 
 Row = TypeVar("Row", HostHour, GuestHour)
 
 
 class AccountsError(MomError):
-    """File that cannot be read or written."""
+    """Error: the file cannot be read or written."""
 
 
 class AccountsDamaged(AccountsError):
-    """File with content that mom has not written."""
+    """Error: the file has content that mom has not written."""
 
     def __init__(self, path: Path, reason: str) -> None:
         self.reason = reason
@@ -99,7 +99,7 @@ class AccountsDamaged(AccountsError):
 
 
 def _columns(kind: Any) -> Mapping[str, tuple[str, str]]:
-    # A column has its path from the record, and its SQL type.
+    # Return, for each column, the path of its value in the record, and its SQL type.
     columns: dict[str, tuple[str, str]] = {}
     for name, hint in _parts(kind):
         if is_dataclass(hint):
@@ -132,9 +132,11 @@ def _read_spread(values: Iterator[Any]) -> dict[int, float]:
 
 
 class AccountsFile:
-    """File as mom writes it. Not thread-safe.
+    """File of accounts, as the running mom writes it. Not thread-safe.
 
-    :param run: distinguishes rows of this mom process from rows of the previous one
+    :param keep: seconds for which guests' rows are kept
+    :param largest: most bytes of the file
+    :param run: number that distinguishes rows of this mom process from rows of the previous process
     """
 
     def __init__(self, path: Path, *, keep: float, largest: int, run: int | None = None) -> None:
@@ -193,9 +195,10 @@ class AccountsFile:
         return f"{self.path} was damaged ({printable(reason, 100)}) and was renamed to {aside.name}: mom starts new accounts"
 
     def touched(self, now: float) -> dict[str, GuestHour]:
-        """Return each guest's last hour of the last two days, with the largest size that its process touched in them.
+        """Return each guest's last hour within two days, with the largest size of its process in that time, keyed by guest id.
 
-        Raise `AccountsError` if they are unreadable."""
+        Raise `AccountsError` if the file is unreadable.
+        """
         result: dict[str, GuestHour] = {}
         for row in read_guests(self.path, now - 48 * HOUR, math.inf):
             before = result.get(row.id)
@@ -205,7 +208,7 @@ class AccountsFile:
         return result
 
     def write(self, hours: Iterable[Hour], minutes: Iterable[MinuteRow] = ()) -> None:
-        """Replace these hours, add new minutes, and delete old rows. Raise `AccountsError` on failure.
+        """Write these hours over earlier rows of the same hours, add minutes, and delete old rows. Raise `AccountsError` on failure.
 
         Each write deletes at most one hour by age: a clock that is ahead must not delete everything.
         """
@@ -233,7 +236,7 @@ class AccountsFile:
         self._run, self._last = run, last
 
     def _bound(self, connection: sqlite3.Connection, newest: int) -> None:
-        # Minutes and guests go first, the host's hours last.
+        # Delete minutes and guests' hours first, and the host's hours last.
         page_size, pages, free = (
             connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count", "freelist_count")
         )
@@ -362,7 +365,8 @@ def _sql_value(value: object, sql_type: str) -> object:
 
 def _connect(path: Path, *, write: bool = False, checked: bool = True) -> sqlite3.Connection:
     # SQL that is stored in the file must not run.
-    # Readers open it for writing, too: only a writer can roll back the transaction of a killed mom. SQLite falls back to reading.
+    # Readers also open the file for writing, because only a writer can roll back the transaction of a killed mom. Without permission to
+    # write, SQLite opens the file for reading.
     _check_files(path)
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=WAITS_SECONDS)
     try:

@@ -19,12 +19,12 @@ from mom_core import Report
 HOUR: Final = 3600.0
 
 BINS_EACH_DOUBLING: Final = 16
-"""A percentile is the upper edge of a bin: at most 4.4 % too high."""
+"""Number of bins from a size to twice that size. A percentile is the upper edge of a bin, and so at most 4.4 % too high."""
 
 _PER_NATURAL: Final = BINS_EACH_DOUBLING / math.log(2)
 
 _LATEST: Final = frozenset({"hour", "began", "ended", "total_kib", "wanted_kib", "promisable_kib", "sold_kib", "touched_kib", "properties"})
-"""Fields that are no sums: a total holds the latest known value."""
+"""Fields that are not summed up: a total contains the latest known value."""
 
 Record = TypeVar("Record")
 
@@ -40,7 +40,7 @@ def upper_edge(number: int) -> float:
 
 
 def percentile(spread: Mapping[int, float], share: float) -> float | None:
-    """Return the size that was not exceeded for this ratio of the time.
+    """Return the size in KiB that was not exceeded for this share of the time; None without data.
 
     :param spread: seconds keyed by bin
     """
@@ -99,7 +99,7 @@ class TimeSum:
     known_seconds: float = 0.0
 
     def add(self, percent: float | None, elapsed: float) -> None:
-        """Add a share of the elapsed seconds; None if unknown."""
+        """Add `percent` of the elapsed seconds; None if unknown."""
         if percent is not None:
             self.seconds += elapsed * percent / 100
             self.known_seconds += elapsed
@@ -107,7 +107,15 @@ class TimeSum:
 
 @dataclass(slots=True)
 class SoldSums:
-    """Memory sold to guests, by location, in KiB times seconds."""
+    """Memory sold to guests, broken down by where it is, in KiB times seconds.
+
+    :param had: size that the balloon leaves to the guest
+    :param held: resident memory of the guest's process
+    :param swapped: memory in the host's swap
+    :param ballooned: memory in the balloon
+    :param untaken: memory that the balloon leaves to the guest, and that the host does not back
+    :param beyond: memory of the process beyond the guest's size, such as QEMU's own
+    """
 
     sold: float = 0.0
     had: float = 0.0
@@ -129,7 +137,11 @@ class GivenBackSums:
 
 @dataclass(slots=True)
 class HarmSums:
-    """Stalls, OOM kills and broken promises of guests."""
+    """Stalls, OOM kills and broken promises of guests.
+
+    :param waited_for_mom_seconds: part of `waited_seconds` while mom held memory back
+    :param late_bursts: bursts for which mom gave memory back too late
+    """
 
     waited_seconds: float = 0.0
     waited_for_mom_seconds: float = 0.0
@@ -171,12 +183,12 @@ class GuestHour:
     merged: SizeSum = field(default_factory=SizeSum)
     held_spread: dict[int, float] = field(default_factory=_spread)
     properties: Mapping[str, str | list[str]] = field(default_factory=dict)
-    """Properties of the platform."""
+    """Properties that the platform has set."""
 
 
 @dataclass(slots=True)
 class LimitSums:
-    """Seconds with available memory below the host's watermarks."""
+    """Seconds in which available memory was below each of the host's watermarks."""
 
     wanted_seconds: float = 0.0
     hard_seconds: float = 0.0
@@ -212,7 +224,7 @@ class HostHour:
 
 
 def added(total: Record, more: Record) -> Record:
-    """Add a record to a total, and return it."""
+    """Add a record to a total, and return the total."""
     kind: Any = type(total)
     for name, merge in _merges(kind):
         setattr(total, name, merge(getattr(total, name), getattr(more, name)))
@@ -255,11 +267,11 @@ HOST: Final = (
 )  # fmt: skip
 
 TOGETHER: Final = ("rss", "cold")
-"""Guests' fields, as sums."""
+"""Guests' fields that are summed over all guests."""
 
 
 class MinuteRow(NamedTuple):
-    """Figure in one minute since the epoch. A sum over guests is called `guests.` and its field."""
+    """One figure of the host in one minute, counted from the epoch. The series of a sum over guests is `guests.` and the field's name."""
 
     minute: int
     series: str
@@ -269,7 +281,7 @@ class MinuteRow(NamedTuple):
 
 
 class Minutes:
-    """Figures of the present minute, and of past minutes until `take`. Not thread-safe."""
+    """Figures of the present minute, and of past minutes until `take` returns them. Not thread-safe."""
 
     def __init__(self) -> None:
         self._minute = 0

@@ -1,4 +1,4 @@
-"""Keeper of a running mom's accounts: adds each cycle, and writes every few minutes."""
+"""Keeper of a running mom's accounts. It adds each cycle, and writes the accounts every few minutes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ FIRST_AFTER: Final = 60.0
 """s from the start to the first write: new users soon ask for a report."""
 
 MOST_UNWRITTEN: Final = 48
-"""Hours in memory while the disk is full. Beyond that, mom drops the oldest hours."""
+"""Most hours in memory while the disk is full. Beyond that, mom drops the oldest hours."""
 
 MOST_UNWRITTEN_MINUTES: Final = 10_000
-"""The same for figures of minutes: about a day."""
+"""Most figures of minutes in memory, likewise: about a day."""
 
 DAY: Final = 86_400.0
 
@@ -44,7 +44,7 @@ class AccountsKeeper:
         self._opened = False
         self._file_opened = False
         self.damage = ""
-        """Last damage of the file; empty if there is none."""
+        """Message about the last damage of the file; empty if there was none."""
         self.write_error = ""
         """Why the accounts are not on disk; empty if they are."""
         self.write_hint = ""
@@ -67,7 +67,7 @@ class AccountsKeeper:
             self._note_write_error(error)
 
     def add(self, report: Report, cpu_seconds: float | None) -> None:
-        """Add a cycle, and write if a write is due. File errors are in `write_error`."""
+        """Add a cycle, and write if a write is due. Errors of the file are stored in `write_error`."""
         if not self._opened:
             self.open(report.time)
         self._accounts.add(report, cpu_seconds)
@@ -84,7 +84,7 @@ class AccountsKeeper:
             self.write()
 
     def write(self) -> None:
-        """Write everything new, and this hour so far."""
+        """Write everything new, including the present hour so far."""
         if not self._opened:
             return  # there was no cycle
         self._written = self._clock()

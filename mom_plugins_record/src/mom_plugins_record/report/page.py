@@ -1,4 +1,4 @@
-"""Report as one HTML page for a mailbox: it loads nothing and runs nothing."""
+"""Report as one HTML page that can be sent by e-mail: the page loads no other files and runs no scripts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SECONDS_A_DAY: Final = 86_400
 
 
 class Curve(NamedTuple):
-    """Line above the areas, with a gap for None (unknown)."""
+    """Line in front of the areas, with a gap where a value is None (unknown)."""
 
     label: str
     values: Sequence[float | None]
@@ -35,7 +35,7 @@ class Curve(NamedTuple):
 
 
 def plot(title: str, times: Sequence[float], areas: Mapping[str, Sequence[float]], lines: Sequence[Curve]) -> str:
-    """Return a plot of stacked areas with lines above. Raise `MomError` without matplotlib.
+    """Return a plot, as SVG, of stacked areas with lines in front. Raise `MomError` if matplotlib is missing.
 
     :param times: seconds since the epoch
     """
@@ -78,7 +78,7 @@ def plot(title: str, times: Sequence[float], areas: Mapping[str, Sequence[float]
 
 
 MOST_ROWS: Final = 2000
-"""Guests in the table. A larger page is too large for mail; --csv has all."""
+"""Most guests in the table. A larger page is too large for e-mail; --csv prints all guests."""
 
 
 _BAD: Final = ' class="bad"'
@@ -87,9 +87,9 @@ _MOODS: Final = {"too small": _BAD, "too large": ' class="good"'}
 
 
 def page(summary: ReportSummary, minutes: Sequence[RecordedPoint] = ()) -> str:
-    """Return the page. Raise `MomError` without matplotlib.
+    """Return the page. Raise `MomError` if matplotlib is missing.
 
-    :param minutes: points of the host, for less than two hours
+    :param minutes: points of the host, for a report of less than two hours
     """
     first = "".join(
         f"<div><b{_BAD if item.is_bad else ''}>{_text(item.text)}</b><span>{_text(item.meaning)}</span></div>" for item in headline(summary)
@@ -105,7 +105,7 @@ def page(summary: ReportSummary, minutes: Sequence[RecordedPoint] = ()) -> str:
         terms = "".join(f"<dt>{_text(name)}</dt><dd>{_text(_in_a_line(text))}</dd>" for name, text in rows)
         parts.append(f"<h2>{_text(heading)}</h2><dl>{terms}</dl>")
     parts.append(_table(summary))
-    parts.append('<p class="soft">What every number means, and how sure it is: docs/report.md of mom. Unknown is not zero.</p>')
+    parts.append('<p class="soft">docs/report.md of mom explains every number, and how accurate it is. Unknown does not mean zero.</p>')
     head = [
         '<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',

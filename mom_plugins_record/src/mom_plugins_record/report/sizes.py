@@ -1,4 +1,4 @@
-"""Guests with too much or too little sold memory, a sufficient size, and its risk."""
+"""Advice on guests' sizes: whether the sold memory is too much or too little, a sufficient size, and the risk of that size."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from statistics import linear_regression, pvariance
 from typing import Final
 
 LEAST_DAYS: Final = 7
-"""In fewer days, the rhythm of a week looks like growth."""
+"""Days of data needed. In fewer days, the rhythm of a week looks like growth."""
 
 FARTHEST_DAYS: Final = 730.0
-"""Two years. Some weeks of data do not allow later dates."""
+"""Two years. A few weeks of data do not allow later dates."""
 
 # Student's t at 97.5 % by minimal degrees of freedom.
 _STUDENT: Final = (
@@ -24,9 +24,9 @@ _STUDENT: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """Growth with its 95 % bounds, and the date of a full host (seconds since the epoch).
+    """Growth of the needed memory with 95 % bounds, and when the host will be full, in seconds since the epoch.
 
-    None if not within two years, or unknown (`why_unknown`).
+    A value is None if it is unknown (`why_unknown`). The time is also None if it is more than two years away.
     """
 
     days: int = 0
@@ -42,7 +42,7 @@ def growth_of(days: Sequence[tuple[float, float]], limit: float | None, last: fl
     """Return the growth of the needed memory.
 
     :param days: number of each day, and its maximum in KiB
-    :param limit: KiB of a full host
+    :param limit: needed memory in KiB with which the host is full; None if unknown
     :param last: end of the last day, in seconds since the epoch
     """
     count = len(days)
@@ -69,27 +69,28 @@ def _reached(room: float, each_day: float, last: float) -> float | None:
 
 MARGIN_SHARE: Final = 0.25
 MARGIN_KIB: Final = 80 * 1024.0
-"""KiB. Reserve of a guest above its use, as in the balloon law. With less, guests of 1 GiB had OOM kills."""
+"""Reserve of a guest above its use: a share of the use, plus an amount in KiB, as in the balloon law. With less, guests of 1 GiB had OOM
+kills."""
 
 STEP_KIB: Final = 256 * 1024.0
-"""KiB."""
+"""KiB. Advised sizes are multiples of this size."""
 
 LEAST_HOURS: Final = 24
-"""Work repeats after a day at the earliest."""
+"""Hours of data needed for advice. Work repeats after a day at the earliest."""
 
 KIB_PER_GIB: Final = float(1 << 20)
 
 CONFIDENCE: Final = 0.95
 
 LARGE_SHARE: Final = 0.75
-"""Ratio of needed to sold memory below which a guest is too large, so that a restart is worth it."""
+"""A guest is too large, and worth a restart, if at most this share of its sold memory is sufficient."""
 
 WAITING_SHARE: Final = 0.01
-"""Share of its time that a too small guest stalls although it has all its memory."""
+"""A guest is too small if it stalls for this share of its time although mom holds nothing back."""
 
 
 class Fit(StrEnum):
-    """Fit of a guest's sold memory to its use."""
+    """How a guest's sold memory fits its use."""
 
     LARGE = "too large"
     SMALL = "too small"
@@ -99,9 +100,12 @@ class Fit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SizeAdvice:
-    """Sufficient size for a guest; None if unknown.
+    """Advice on the size of a guest. Values are None if unknown.
 
-    `risk`: largest share of hours that may need more, with 95 % confidence.
+    :param would_do_gib: sufficient size
+    :param risk: largest share of hours that may need more, with 95 % confidence
+    :param hours: hours of data
+    :param why: why the size is too small, or why the fit is unknown
     """
 
     fit: Fit = Fit.UNKNOWN
@@ -122,11 +126,12 @@ def risk_of(hours: int) -> float:
 def advise(
     sold: float, most: float, hours: int, waited_besides: float, seconds: float, killed: int, waited_for_mom: float = 0.0
 ) -> SizeAdvice:
-    """Judge a guest.
+    """Return advice on the size of a guest.
 
-    :param sold: KiB
-    :param most: maximum of its use in KiB
-    :param waited_besides: stall seconds while mom held nothing back, of all `seconds`
+    :param sold: sold memory in KiB
+    :param most: maximum of the guest's use in KiB
+    :param hours: hours with known use
+    :param waited_besides: stall seconds while mom held nothing back, out of all `seconds`
     :param waited_for_mom: stall seconds while mom held memory back
     """
     if not (hours or most):

@@ -25,13 +25,13 @@ HOURS_A_MONTH: Final = 730.0
 DAY_HOURS: Final = 24
 
 SHORT: Final = 3 * 86_400.0
-"""s. A report of less time has plots by hours instead of days."""
+"""s. A report of a shorter period has plots by hours instead of days."""
 
 WHOLE_DAY_HOURS: Final = 20
-"""A morning alone would look like less need."""
+"""Hours of a day that must be known for the day to count. A morning alone would look like less need."""
 
 SEEN_SHARE: Final = 0.5
-"""Share of an hour that must be known to count as evidence for the guest's need."""
+"""Share of an hour that must be known for the hour to count as evidence of the guest's need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """Size of single guests over time. Percentiles are at most 4.4 % too high, the others exact."""
+    """Size of single guests over time. Percentiles are at most 4.4 % too high; the other values are exact."""
 
     average_gib: float | None = None
     p50_gib: float | None = None
@@ -55,7 +55,7 @@ class Percentiles:
 
 @dataclass(frozen=True, slots=True)
 class SoldParts:
-    """Sold memory by location. `sold` is the sum of the others, less `beyond`: QEMU's own memory."""
+    """Sold memory, broken down by where it is. `sold` is the sum of the other values, minus `beyond`, such as QEMU's own memory."""
 
     sold_gib_hours: float | None = None
     held_gib_hours: float | None = None
@@ -69,7 +69,7 @@ class SoldParts:
 class GivenBack:
     """Memory that the host got back, by each means.
 
-    `at_least` is their sum; `at_most` is all sold memory.
+    `at_least` is the sum. `at_most` also counts memory that guests have never touched.
     """
 
     by_balloon_gib_hours: float | None = None
@@ -115,7 +115,7 @@ class ReportLine:
 
     @property
     def waited_for_mom_percent(self) -> float | None:
-        """Percentage of the time with known stalls; None if unknown."""
+        """Time that guests waited because of mom, in percent of the time with known stalls; None if unknown."""
         hours, waited = self.waiting_known_guest_hours, self.waited_for_mom_seconds
         return None if waited is None or not hours else 100 * waited / HOUR / hours
 
@@ -152,7 +152,7 @@ class HostLine:
 
 @dataclass(frozen=True, slots=True)
 class ForecastLine:
-    """Average error of all forecasts of the next hour. `as_now`: error of expecting no change."""
+    """Average error of forecasts of the next hour, and of expecting no change (`as_now_wrong_by_gib`)."""
 
     wrong_by_gib: float
     as_now_wrong_by_gib: float
@@ -160,7 +160,7 @@ class ForecastLine:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Averages of a day (UTC) or an hour, and the maximum use. `begins`: seconds since the epoch."""
+    """Averages over a day (UTC) or an hour, and the maximum use in it. `begins`: seconds since the epoch."""
 
     begins: float
     sold_gib: float
@@ -175,7 +175,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """Worth of `at_least`: in money with a price, and in hosts of this size."""
+    """Worth of the memory given back at least: in GiB months, in money if a price is set, and in hosts of this size."""
 
     gib_months: float
     price_per_gib_month: float | None
@@ -202,7 +202,7 @@ class ReportSummary:
     growth: Growth | None
     days: Sequence[Span]
     hours: Sequence[Span]
-    """Empty for a long period."""
+    """Averages by hours; empty for a long period."""
     remarks: Sequence[str] = ()
     forecast: ForecastLine | None = None
 
@@ -218,14 +218,14 @@ class AccountedHours:
     remarks: Sequence[str] = ()
     forecast: ForecastLine | None = None
     minutes: Sequence[RecordedPoint] = ()
-    """Host by minutes, for a period too short for plots by hours."""
+    """Figures of the host by minutes, for a period that is too short for plots by hours."""
 
 
 def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", price: Price = Price()) -> ReportSummary:
-    """Sum up these hours.
+    """Return the figures of a report, summed up from these hours.
 
     :param by: subject of each line: `class`, `guest`, `host`, or a property of the platform such as `project`
-    :param tenant: pattern of guests; excludes the host and other guests
+    :param tenant: pattern of guests. A report with a tenant leaves out the host and all other guests
     """
     since, until = account.since, account.until
     hours = [total_of(rows) for _, rows in groupby(account.hosts, lambda row: row.hour)]  # a restarted mom leaves two rows for one hour
@@ -295,7 +295,7 @@ class _GuestTotals:
 
 
 def total_of(hosts: Iterable[HostHour], total: HostHour | None = None) -> HostHour:
-    """Return the sum of these hours and a total."""
+    """Return the sum of these hours, added to a total if there is one."""
     total = total or HostHour(0)
     for row in hosts:
         added(total, row)
@@ -303,7 +303,7 @@ def total_of(hosts: Iterable[HostHour], total: HostHour | None = None) -> HostHo
 
 
 def without(by: str) -> str:
-    """Return the name for guests without this class or property."""
+    """Return the name of the line for guests without a class or this property."""
     return f"without a {by}"
 
 
@@ -409,7 +409,7 @@ def _host_line(host: HostHour) -> HostLine:
 
 
 def _needed_by_day(hours: Sequence[HostHour], needs: Mapping[int, float]) -> list[tuple[float, float]]:
-    # Needs are in KiB.
+    # Return the number of each complete day, and its largest need in KiB.
     days: defaultdict[int, list[float]] = defaultdict(list)
     for hour in hours:
         if hour.hour in needs and hour.seconds >= SEEN_SHARE * HOUR and hour.used.known_seconds:

@@ -73,7 +73,7 @@ def span(summary: ReportSummary) -> str:
 
 
 class HeadlineFigure(NamedTuple):
-    """Figure at the top, with its meaning."""
+    """Key figure at the top of the report, with its meaning."""
 
     text: str
     meaning: str
@@ -141,13 +141,13 @@ def _guests(count: int) -> str:
 
 
 def counted_until(summary: ReportSummary) -> str:
-    """Return the end of the counted time."""
+    """Return, as text, the end of the time that the report covers."""
     age = time.time() - summary.until
     return f"data until {format_time(summary.until)} UTC" + (f", {lasting(age)} ago" if age >= 1 else "")
 
 
 def watched_share(summary: ReportSummary) -> str:
-    """Return the share of time that mom was watching."""
+    """Return, as text, the share of time in which mom was running."""
     if not summary.seen_hours:
         return "mom was not running in this period"
     share = 100 * summary.seen_hours / (summary.seen_hours + summary.unknown_hours)
@@ -267,7 +267,7 @@ def _limit_rows(summary: ReportSummary, host: HostLine) -> Iterator[Row]:
 
 
 def growth_text(growth: Growth, last: float) -> str:
-    """Return when the host will be full.
+    """Return, as text, when the host will be full.
 
     :param last: end of the known time, in seconds since the epoch
     """
@@ -336,14 +336,14 @@ GROUP_COLUMNS: Final = (
 
 
 def columns_of(summary: ReportSummary) -> Sequence[ReportColumn]:
-    """Return the columns for guests or groups."""
+    """Return the columns of the table: for guests, or for groups of guests."""
     if summary.by == "guest":
         return GUEST_COLUMNS
     return (ReportColumn(summary.by, 0, lambda line: printable(line.name, GROUP_WIDTH)), *GROUP_COLUMNS)
 
 
 def size(gib: float) -> str:
-    """Return a size as text."""
+    """Format a size in GiB."""
     return f"{gib:,.2f} GiB"
 
 
@@ -364,5 +364,5 @@ def _amount(number: float) -> str:
 
 
 def seconds_text(seconds: float) -> str:
-    """Return a duration as text."""
+    """Format a duration in seconds."""
     return f"{seconds:,.1f} s" if seconds < 600 else f"{seconds / 3600:,.2f} h"
