@@ -1,1 +1,1 @@
-"""Root program for an unprivileged mom. Uses only the standard library."""
+"""Program that runs as root, and does for mom what needs root. It uses only the standard library."""

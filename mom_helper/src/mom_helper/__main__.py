@@ -1,12 +1,12 @@
 """`python3 -I -S …/mom_helper serve --user mom`: the program that runs as root.
 
-serve --user NAME    execute requests of user NAME. [--socket PATH] if systemd passes no socket, [--state FOLDER] for original values,
-                     [--declarations FOLDER:FOLDER…] for root's declarations
-serve-libvirt        execute requests of user NAME about guests of the libvirt at [--uri URI]; needs libvirt's Python module.
-                     [--socket], [--declarations], [--state] likewise
-put-back             restore original values, without an engine. [--state FOLDER]
-taker                move memory of guests, by requests from standard input (a socket); for a mom that runs as root. [--unified FOLDER]
-                     and [--memory FOLDER]: the folders of control groups as that mom sees them
+serve --user NAME    execute requests from user NAME. [--socket PATH] is needed if systemd passes no socket. [--state FOLDER] stores
+                     original values. [--declarations FOLDER:FOLDER…] contain root's declarations
+serve-libvirt        execute requests from user NAME about guests of the libvirt at [--uri URI]; needs libvirt's Python module.
+                     [--socket], [--declarations] and [--state] are as above
+put-back             restore the original values while mom is not running. [--state FOLDER]
+taker                move memory of guests to swap and back. Requests come from standard input, which is a socket. A mom that runs as root
+                     starts this verb. [--unified FOLDER] and [--memory FOLDER] are the folders of control groups as that mom sees them
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ _MOST_OF_LIBVIRT: Final = 24
 _PR_SET_PDEATHSIG: Final = 1
 
 _FAILED_SECONDS: Final = 0.1
-"""Pause until other connections free descriptors."""
+"""Pause after an accept has failed, in which other connections may free descriptors."""
 
 
 def main(verb: str, words: Sequence[str]) -> int:
-    """Run the verb, and return the exit status."""
+    """Run a verb of the program, and return the exit status."""
     defaults = _OPTIONS.get(verb, {})
     options = {**defaults, **dict(zip(words[::2], words[1::2], strict=False))}
     if verb not in _OPTIONS or len(words) % 2 or options.keys() != defaults.keys() or "" in options.values():
@@ -91,7 +91,7 @@ def main(verb: str, words: Sequence[str]) -> int:
 
 
 class OrderLog:
-    """Log on standard error: 20 lines a second and 500 at once. The next line counts skipped lines."""
+    """Log on standard error. It allows 20 lines per second, and bursts of 500. The next line says how many lines were skipped."""
 
     def __init__(self) -> None:
         self._allowance, self._left_out, self._errors = Allowance(20, seconds=25), 0, select.poll()
@@ -109,7 +109,7 @@ class OrderLog:
 
 
 def serve(listener: socket.socket, work: OrderServer, most: int = MOST_CONNECTIONS) -> None:
-    """Serve forever. In a connection's child process, return when the connection ends."""
+    """Serve forever, with a child process for each connection. In a child process, return when its connection ends."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps children that exit
     new = Allowance(5, seconds=4)
     children: list[int] = []
@@ -140,7 +140,7 @@ def serve(listener: socket.socket, work: OrderServer, most: int = MOST_CONNECTIO
 
 
 def _runs(child: int) -> bool:
-    # Once this returns False, another process may get the child's id.
+    # Once this has returned False, another process may get the child's PID.
     try:
         os.waitpid(child, os.WNOHANG)
     except ChildProcessError:
@@ -149,7 +149,7 @@ def _runs(child: int) -> bool:
 
 
 def _listener(path: str, group: int) -> socket.socket:
-    # Without systemd's socket, make one for root and the engine's group.
+    # Use the socket from systemd. Without it, make one for root and the group of mom's user.
     if os.environ.get("LISTEN_PID") == str(os.getpid()):
         return socket.socket(fileno=3)  # the first socket from systemd
     with suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""Original values of files written through the helper, to restore them after any crash."""
+"""Store of the original values of files that mom writes through the helper. They can be restored even after a crash."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from mom_helper.kernel import FOLDER, opened
 from mom_helper.orders import NO_LIMIT
 
 _LONGEST_WRITE_SECONDS: Final = 0.1
-"""Time limit of the reclaim within the write of a new limit. A signal ends the reclaim; the limit stays in force (mm/memcontrol.c)."""
+"""How long the kernel may reclaim memory while a new limit is being written. Then a signal ends the reclaim, but the limit stays in force
+(mm/memcontrol.c)."""
 
 UNCERTAIN: Final = "?"
 
@@ -22,11 +23,11 @@ _TIDY_WRITES: Final = 1000
 
 
 class Before:
-    """Notes with original value, last written value and path of each file.
+    """Notes with the original value, the last written value and the path of each file.
 
-    If the last write is uncertain, any current value counts as written.
+    If it is uncertain whether the last write took place, any current value counts as written by mom.
 
-    :param folder: only root can access it, and it is empty after a reboot
+    :param folder: folder of the notes. Only root must have access to it, and it must be empty after a reboot
     """
 
     def __init__(self, folder: str) -> None:
@@ -34,10 +35,10 @@ class Before:
         self._folder, self._writes = folder, 0
 
     def write(self, path: str, folder: int | None, value: int, *, allowed: bool) -> int | None:
-        """Note the current value, write a value, and return the noted value. Raise `OSError` on failure.
+        """Save the current value, write a new one, and return the saved value. Raise `OSError` on failure.
 
         :param folder: descriptor of the control group's folder; None for a knob
-        :param allowed: root permits this value; the original value is always permitted
+        :param allowed: whether root permits the new value. The original value is always permitted
         """
         name, key = _place(path, folder)
         with opened(name, os.O_RDWR, folder) as file, self._noted(key) as note:
@@ -51,7 +52,7 @@ class Before:
                 if wrote == UNCERTAIN:
                     _write_note(note, int(original), str(previous), path)
                 return previous
-            # Somebody else set this value: it is the new original value.
+            # Somebody else has set the current value, so it becomes the original value.
             before = int(original) if wrote in {UNCERTAIN, str(previous)} else previous
             _write_note(note, before, UNCERTAIN, path)
             try:
@@ -65,16 +66,16 @@ class Before:
         return previous
 
     def take_over(self, path: str, before: int) -> None:
-        """Note the original value of a knob set by a mom with root, or raise `OSError`."""
+        """Store the original value of a knob that mom has set while it ran as root. Raise `OSError` on failure."""
         with opened(path) as file, self._noted(_place(path, None)[1]) as note:
             current = _read(file)
             if not os.fstat(note).st_size and before != current:
                 _write_note(note, before, str(current), path)
 
     def put_back(self, log: Callable[[str], None], *, only_tidy: bool = False) -> tuple[int, int]:
-        """Restore all values that nobody else has changed; return numbers of successes and failures.
+        """Restore all values that nobody else has changed since. Return how many were restored, and how many failed.
 
-        :param only_tidy: only remove notes about vanished groups
+        :param only_tidy: restore nothing, and only remove notes about control groups that no longer exist
         """
         restored = failed = 0
         for key in os.listdir(self._folder):
@@ -105,9 +106,9 @@ class Before:
 
 
 def _place(path: str, folder: int | None) -> tuple[str, str]:
-    # The second name is that of the file's note.
+    # Return the name of the file for opening it, and the name of its note.
     name = path.rpartition("/")[2]
-    # The group of a later guest may have the same name, but not the same inode.
+    # The control group of a later guest may have the same name, but its folder has another inode.
     return (path, path.replace("/", "!")) if folder is None else (name, f"{os.fstat(folder).st_ino}!{name}")
 
 
@@ -135,7 +136,7 @@ def _put_one_back(key: str, note: int, *, only_tidy: bool) -> tuple[str, str]:
 
 
 def _read(file: int) -> int | None:
-    # Return None for a write-only file. Raise EINVAL without a whole number.
+    # Return None for a write-only file. Raise EINVAL if the file does not contain a whole number.
     text = os.pread(file, 100, 0).strip()
     try:
         return NO_LIMIT if text == b"max" else int(text) if text else None
@@ -160,7 +161,7 @@ def _read_note(note: int) -> tuple[str, str, str]:
 
 
 def _write_note(note: int, before: int, wrote: str, path: str) -> None:
-    # With a constant length, no crash leaves half a value.
+    # The length is constant, so that a crash cannot leave half a value.
     content = f"{before:<20} {wrote:<20} {path}".encode(errors="surrogateescape")
     if os.pwrite(note, content, 0) != len(content):
         raise OSError(errno.ENOSPC, "there is no space to save the original value")

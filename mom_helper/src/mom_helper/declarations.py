@@ -1,4 +1,4 @@
-"""Root's declarations: writable files with bounds, guests' processes, and rates of requests."""
+"""Root's declarations: which files mom may write within which bounds, which processes are guests, and how many requests are allowed."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 FOLDERS: Final = "/usr/lib/mom/helper.d:/etc/mom/helper.d"
-"""Folders of mom's packages, and of root. Later files override earlier ones."""
+"""Folders with declarations: first that of mom's packages, then that of root. Later declarations override earlier ones."""
 
 _MOST: Final = (1 << 63) - 1
 
 
 class WritableFile(NamedTuple):
-    """Knob by path, or control groups' file by name, with its permitted values."""
+    """File that mom may write, with its permitted values. `name` is the path of a knob, or the name of a file in control groups."""
 
     name: str
     least: int
     most: int
     values: Sequence[int]
     unlimited: bool
-    """The file accepts `max`, which is -1 here."""
+    """Whether mom may write `max`, for which -1 stands here."""
 
     def allows(self, value: int) -> bool:
         """Return whether this value may be written."""
@@ -32,17 +32,17 @@ class WritableFile(NamedTuple):
 
 
 class GuestUsers(NamedTuple):
-    """Rule for guests: user ids, and control groups such as `/machine.slice/`."""
+    """Rule that identifies guests: user IDs of their processes, and paths of control groups such as `/machine.slice/`."""
 
     users: frozenset[int]
     groups: tuple[str, ...]
 
 
 class Declared:
-    """All declarations in `*.conf`. `orders` and `reclaim_bytes` are rates per second. `destinations` are URIs of hypervisors for moves,
-    each optionally with a space and the migration URI.
+    """All declarations in the files `*.conf`.
 
-    Malformed entries are ignored, and files that users other than root can write.
+    `orders` and `reclaim_bytes` are rates per second. `destinations` are URIs of hypervisors to which mom may move guests. A space and the
+    migration URI may follow. Malformed entries are ignored, and so are files that users other than root can write.
     """
 
     def __init__(self, folders: Iterable[str], log: Callable[[str], None]) -> None:

@@ -1,4 +1,4 @@
-"""Guests according to the kernel. The helper trusts no statement of the engine."""
+"""Guests as the kernel shows them. The helper trusts nothing that mom says about a guest."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from mom_helper.declarations import GuestUsers
 from mom_helper.kernel import FOLDER, MOST_BYTES, Allowance, read_at
 
 UNIFIED: Final = ""
-"""Unified hierarchy (v2) in /proc/PID/cgroup; v1 has `memory`."""
+"""Name of the unified hierarchy (v2) in /proc/PID/cgroup. The hierarchy of v1 is called `memory`."""
 
 _TOP: Final = "/sys/fs/cgroup"
 HIERARCHIES: Final = {UNIFIED: f"{_TOP}/unified" if os.path.isdir(f"{_TOP}/unified") else _TOP, "memory": f"{_TOP}/memory"}
-"""Mount points of systemd and OpenRC."""
+"""Mount points of the hierarchies, as systemd and OpenRC choose them."""
 
 _MOST_KEPT: Final = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8, 2000)
-"""Maximum number of open guests, each with up to five descriptors and 2 KiB."""
+"""Most guests that are kept open. Each takes up to five descriptors and 2 KiB."""
 
 
 class Guests:
-    """Guests of a connection, kept open.
+    """Guests that a connection refers to. Their files in /proc stay open.
 
-    :param rules: identify guests; None, for a mom that is root itself, accepts any process and its group
+    :param rules: rules that identify guests. None accepts any process with its control group, for a mom that runs as root itself
     :param mounts: mount points of control groups, keyed by hierarchy
-    :param allowance: bytes of memory that may move
+    :param allowance: rate limit for bytes of memory that are moved
     """
 
     def __init__(self, rules: Sequence[GuestUsers] | None, mounts: Mapping[str, str], allowance: Allowance) -> None:
@@ -36,11 +36,11 @@ class Guests:
         self._kept: dict[tuple[int, int | None], Guest] = {}
 
     def find(self, pid: int, started: int | None) -> Guest:
-        """Return a running guest whose process, user and groups are unchanged.
+        """Return the running guest with this PID. Its process, user and control groups are unchanged since the first call.
 
-        :param started: start time in clock ticks since boot; None for any process with this id
-        :raises ProcessLookupError: the process has exited, or another process has its id
-        :raises PermissionError: the process is no guest
+        :param started: start time in clock ticks since boot; None for any process with this PID
+        :raises ProcessLookupError: the process has exited, or another process has its PID
+        :raises PermissionError: the process is not a guest
         """
         guest = self._kept.pop((pid, started), None)
         if guest is None or not guest.is_unchanged():
@@ -52,9 +52,10 @@ class Guests:
 
 
 class Guest:
-    """Process of a guest. Raises the errors of `Guests.find`.
+    """Process of a guest. The constructor raises the same errors as `Guests.find`.
 
-    All files are below one descriptor in /proc. Neither this descriptor nor `handle` (a pidfd) ever refers to another process.
+    All files are opened below one descriptor of the folder in /proc. Neither this descriptor nor `handle` (a pidfd) can ever refer to
+    another process.
     """
 
     def __init__(self, pid: int, started: int | None, rules: Iterable[GuestUsers] | None, mounts: Mapping[str, str]) -> None:
@@ -63,7 +64,7 @@ class Guest:
         self._opened: dict[str, tuple[int, str, bool]] = {}
         self._ended = select.poll()
         if not 0 < pid <= 1 << 22:  # the kernel's own bound
-            raise ProcessLookupError(errno.ESRCH, "there is no process with this number")
+            raise ProcessLookupError(errno.ESRCH, "there is no process with this PID")
         self.handle = self._keep(os.pidfd_open(pid))  # fails for a thread other than the process's first
         self._ended.register(self.handle, select.POLLIN)
         self.folder = self._keep(os.open(f"/proc/{pid}", FOLDER))
@@ -81,17 +82,17 @@ class Guest:
             os.close(file)
 
     def is_unchanged(self) -> bool:
-        """Return whether process, user and groups are the same."""
+        """Return whether the process still runs, with the same user and control groups."""
         same = not self._ended.poll(0) and os.fstat(self.folder).st_uid == self._owner
         return same and os.pread(self._cgroup, MOST_BYTES, 0) == self._first_groups
 
     def group(self, hierarchy: str) -> tuple[int, str]:
-        """Return descriptor and path of the guest's own group, or raise `OSError`."""
+        """Return the descriptor and the path of the guest's own control group. Raise `OSError` if it has none."""
         if hierarchy not in self._opened:
             path = self._groups.get(hierarchy, "")
             if (".." in path.split("/") and not self._whatever) or not path.startswith(self._below):
                 raise PermissionError(errno.EPERM, "the process has no control group below those declared for guests")
-            # libvirt names groups after their guests; another group must have no other process.
+            # libvirt names control groups after guests. A group with another name must contain no other process.
             named = path.endswith(".libvirt-qemu") or (path.rpartition("/")[2].startswith("machine-qemu") and path.endswith(".scope"))
             path = f"{self._mounts[hierarchy]}{path}"
             self._opened[hierarchy] = self._keep(os.open(path, FOLDER)), path, named or self._whatever
@@ -107,7 +108,7 @@ class Guest:
         return file
 
     def _rule_among(self, rules: Iterable[GuestUsers]) -> GuestUsers:
-        # All four user ids must match.
+        # All four user IDs (real, effective, saved, file system) must match.
         users = [int(user) for user in read_at(self.folder, "status").partition(b"\nUid:\t")[2].split(None, 4)[:4]]
         for rule in rules:
             if users and rule.users.issuperset(users) and any(path.startswith(rule.groups) for path in self._groups.values()):
@@ -116,7 +117,7 @@ class Guest:
 
 
 def _paths(content: bytes) -> Mapping[str, str]:
-    # The groups of the whole guest are above those that libvirt makes inside.
+    # The control group of the whole guest is the parent of those that libvirt makes for parts of it.
     paths: dict[str, str] = {}
     for line in filter(None, content.decode(errors="surrogateescape").split("\n")):  # a group's name may contain other line breaks
         _, controllers, path = line.split(":", 2)

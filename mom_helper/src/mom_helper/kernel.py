@@ -1,4 +1,4 @@
-"""Files that close themselves, and rate limits that processes share."""
+"""Context manager for files, and rate limits that several processes share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ MOST_BYTES: Final = 16 << 10
 
 
 class opened:  # noqa: N801  # used like a function; a generator would need 5 % of a request's time
-    """Context manager of a descriptor, optionally below a folder's descriptor. Raises `OSError` on failure."""
+    """Context manager that opens a file, and yields the descriptor. Raises `OSError` on failure.
+
+    :param folder: descriptor of the folder to which `name` is relative; None for a path
+    """
 
     def __init__(self, name: str, flags: int = os.O_RDONLY, folder: int | None = None) -> None:
         self._file = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=folder)
@@ -30,18 +33,18 @@ class opened:  # noqa: N801  # used like a function; a generator would need 5 % 
 
 
 def read_at(folder: int, name: str) -> bytes:
-    """Return the content, in one read, or raise `OSError`."""
+    """Return the content of a file, from a single read. Raise `OSError` on failure."""
     with opened(name, os.O_RDONLY, folder) as file:
         return os.read(file, MOST_BYTES)
 
 
 class Allowance:
-    """Rate limit that saves up unused amounts of the last seconds.
+    """Rate limit that allows amounts that were not used in the last seconds to be used later.
 
-    Shared memory without a lock: two simultaneous processes may take a little more.
+    Child processes share it. There is no lock, so two processes that use it simultaneously may take a little more.
 
     :param rate: amount per second
-    :param seconds: maximum to save up, in seconds of the rate
+    :param seconds: how many seconds' worth of unused amounts can be saved up
     """
 
     def __init__(self, rate: float, seconds: float) -> None:
@@ -49,7 +52,7 @@ class Allowance:
         self._shared[0], self._shared[1] = self._most, time.monotonic()
 
     def take(self, amount: float = 1.0) -> bool:
-        """Take this amount, into debt if needed; return False if nothing is left."""
+        """Take an amount if any is left, even if less than this is left. Return False if nothing is left."""
         now = time.monotonic()
         left: float = min(self._most, self._shared[0] + (now - self._shared[1]) * self._rate)
         if left > 0:

@@ -1,4 +1,4 @@
-"""Requests about libvirt's guests. No paths, no XML."""
+"""Format of requests about libvirt's guests. They contain neither paths nor XML."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, Self
 from uuid import UUID
 
 SOCKET: Final = "/run/mom-libvirt-helper/socket"
-"""SOCK_SEQPACKET. Answers are those of `mom_helper.orders`, with an error of libvirt in `a` and `b`."""
+"""Path of the socket, which is of the type SOCK_SEQPACKET. Answers are as in `mom_helper.orders`. `a` and `b` contain libvirt's error."""
 
 NOT_GIVEN: Final = -(1 << 63)  # this value stays unchanged
 ANY_START: Final = -1  # any start of the guest
@@ -27,15 +27,15 @@ AGENT_COMMANDS: Final = (
     '{"execute": "guest-file-read", "arguments": {"handle": %d, "count": 16384}}',
     '{"execute": "guest-file-close", "arguments": {"handle": %d}}',
 )
-"""Commands for a guest's agent; `%d` is a value of the request."""
+"""Commands that may be sent to a guest's agent. `%d` stands for a value in the request."""
 
 _FORM: Final = struct.Struct("<II16sq128s8q")
 
 
 class GuestOrderNumber(IntEnum):
-    """Requests, and the meaning of their `values`."""
+    """Kinds of requests. The comments say what their `values` are."""
 
-    LIST = 1  # a number. The answer's text is the declared destination. ENOENT if there is no such number
+    LIST = 1  # number of a declared destination. The answer's text is the destination. ENOENT if there is no such number
     BALLOON = 2  # KiB
     GIVE = 3  # KiB, through QEMU's monitor, also during a migration. The answer's text is QEMU's answer
     PERIOD = 4  # s between libvirt's reads of balloon statistics
@@ -55,7 +55,10 @@ class GuestOrderNumber(IntEnum):
 
 
 class GuestOrder(NamedTuple):
-    """Request about the guest `uuid`; `start` is libvirt's id of this run. `what` is a device's name, or a bit set of numbers."""
+    """Request about the guest `uuid`. `start` is libvirt's domain ID, which is new at each start of the guest.
+
+    `what` is a device's name, or a bit set of CPUs or NUMA nodes.
+    """
 
     number: int
     id: int = 0
@@ -65,12 +68,12 @@ class GuestOrder(NamedTuple):
     values: tuple[int, ...] = ()
 
     def packed(self) -> bytes:
-        """Return the message. Raise `struct.error` above 64 bits."""
+        """Return the request as a message. Raise `struct.error` if a value has more than 64 bits."""
         return _FORM.pack(*self[:5], *self.values, *[NOT_GIVEN] * (8 - len(self.values)))
 
     @classmethod
     def parsed(cls, message: bytes) -> list[Self]:
-        """Return the request in a message. Raise `struct.error`."""
+        """Return a list with the request in a message. Raise `struct.error` if the message is malformed."""
         number, identity, uuid, start, what, *values = _FORM.unpack(message)
         return [cls(number, identity, uuid, start, what.rstrip(b"\0"), tuple(values))]
 

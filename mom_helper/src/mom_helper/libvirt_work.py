@@ -1,4 +1,4 @@
-"""Executes requests about libvirt's guests. Each connection's process exits if libvirt does not answer."""
+"""Execution of requests about libvirt's guests. Each connection has its own process, which exits if libvirt does not answer."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ _CPU: Final = {"vcpu_quota": range(-1, 1 << 44), "vcpu_period": range(1000, 1000
 
 
 class GuestWork:
-    """Executor of requests from the engine's user.
+    """Executor of requests from mom's user.
 
-    :param stopped: folder of root, with a file for each guest that a request has shut down
+    :param stopped: folder that only root can write. It contains a file for each guest that a request has shut down
+    :param user: ID of mom's user
     """
 
     def __init__(self, declared: Declared, uri: str, stopped: str, log: Callable[[str], None], user: int) -> None:
@@ -95,7 +96,7 @@ class GuestWork:
 
     @contextmanager
     def _limited(self, seconds: int) -> Iterator[None]:
-        # End this process in time, or at a disconnection, so that libvirt cancels a migration.
+        # End this process after this time, or when the client disconnects. libvirt then cancels a migration that is running.
         flags = fcntl.fcntl(self._peer, fcntl.F_GETFL)
         signal.setitimer(signal.ITIMER_REAL, seconds)
         fcntl.fcntl(self._peer, fcntl.F_SETFL, flags | os.O_ASYNC)  # SIGIO, on input or disconnection, ends this process

@@ -1,4 +1,4 @@
-"""Requests from the engine: whole numbers, and at most one descriptor. No paths, no texts."""
+"""Format of mom's requests. They contain only whole numbers and at most one descriptor, and neither paths nor texts."""
 
 from __future__ import annotations
 
@@ -7,67 +7,69 @@ from enum import IntEnum
 from typing import Final, NamedTuple
 
 SOCKET: Final = "/run/mom-helper/socket"
-"""SOCK_SEQPACKET: a message arrives whole or not at all."""
+"""Path of the socket, which is of the type SOCK_SEQPACKET: a message arrives as a whole or not at all."""
 
 ORDER: Final = struct.Struct("<IIqqqq")
-"""An answer may be followed by text: one of root's declarations."""
+"""Format of a request, and of an answer. Text may follow an answer: one of root's declarations."""
 
 MOST_AT_ONCE: Final = 16
-"""`SET` requests in one message: the kernel may reclaim for 0.1 s for each."""
+"""Most `SET` requests in one message. For each of them, the kernel may reclaim memory for 0.1 s."""
 
 MOST_TEXT: Final = 4096 + 256
-"""Maximum size of this text in bytes: a path, and its bounds."""
+"""Most bytes of the text after an answer, which is a path and its bounds."""
 
 NO_LIMIT: Final = -1
-"""`max` in a file of a control group."""
+"""Value that stands for `max` in a file of a control group."""
 
 PROCESS_FILES: Final = ("smaps", "maps", "numa_maps", "ksm_stat", "ksm_merging_pages")
-"""Readable by the engine: sizes and addresses, but no content of memory."""
+"""Files of guests' processes that mom may read. They contain sizes and addresses, but nothing of what is in the memory."""
 
 MOST_PIECE_KIB: Final = 4 << 10
-"""Maximum per request. With compression, this takes 10 ms."""
+"""Most memory that one request moves. With compression, this takes 10 ms."""
 
 
 class OrderNumber(IntEnum):
-    """Requests, with the meaning of `a`, `b`, `c` and `d`, and their answers.
+    """Kinds of requests, with the meaning of their values `a`, `b`, `c` and `d`, and their answers.
 
-    Process id and start time (in clock ticks since boot) identify a guest; process id and the folder's inode identify its control group. A
-    reused process id does not match.
+    Where `c` and `d` identify a guest, they are its PID and start time (in clock ticks since boot). Where they identify the guest's control
+    group, they are the PID and the inode of the group's folder. So a reused PID does not match.
     """
 
     LIST = 1
-    """Describe writable file number `a`: minimum, maximum, and as text a knob's path or a control group file's name. A second line has the
-    permitted values, or `max` if it is permitted. ENOENT if there is no such file.
+    """Describe the file with number `a` among those that mom may write. The answer's values are its minimum and maximum. The first line of
+    the text is the path of a knob, or the name of a file in control groups. The second line contains the permitted values, or `max` if that
+    is permitted. ENOENT if there is no such file.
     """
     SET = 2
-    """Write `b` to file number `a`, a knob or a file of control group `c`, `d`."""
+    """Write `b` to the file with number `a`: a knob, or a file of the control group `c`, `d`."""
     OPEN = 3
-    """Return a descriptor for reading file number `a` of PROCESS_FILES of guest `c`, `d`."""
+    """Open the file with number `a` in PROCESS_FILES of the guest `c`, `d` for reading. The answer contains the descriptor."""
     PRESSURE = 4
-    """Return a descriptor that is ready when tasks waited for memory for `a` of `b` µs."""
+    """Set a pressure trigger. The answer contains a descriptor that becomes ready when tasks have waited for memory for `a` of `b` µs."""
     CONNECT = 5
-    """Return a connection to a guest's socket, whose file is the request's descriptor."""
+    """Connect to a guest's socket. The request contains a descriptor of the socket's file; the answer contains the connection."""
     PUT_BACK = 6
-    """Restore all original values. Return the numbers of restored values and failures."""
+    """Restore all original values. The answer contains how many were restored, and how many failed."""
     STEP_BACK = 7
     """Lower this connection's process below the guests' CPU priority, and make it the OOM killer's first choice."""
     TAKE_V2 = 8
-    """Reclaim `a` KiB from the control group of guest `c`, `d`, in at most `b` µs. Return the reclaimed KiB, whether more is left, and the
-    CPU time in µs. ENODATA: the group has too little memory."""
+    """Reclaim `a` KiB from the control group of the guest `c`, `d`, in at most `b` µs. The answer contains the reclaimed KiB, whether more
+    is left, and the CPU time in µs. ENODATA if the control group has too little memory."""
     TAKE_V1 = 9
-    """Like `TAKE_V2`, for control groups v1: as much as possible in this time, without an amount."""
+    """Reclaim like `TAKE_V2`, but from a control group of v1. The kernel takes no amount there, and reclaims as much as possible in the
+    time."""
     TAKE_PROCESS = 10
-    """Reclaim `a` KiB of guest `c`, `d` from address `b`. The answer is that of `TAKE_V2`."""
+    """Reclaim `a` KiB of the guest `c`, `d`, beginning at the address `b`. The answer is as for `TAKE_V2`."""
     RECALL = 11
-    """Read the swapped part of this area back."""
+    """Read the part of such an area that is in swap back into memory. Values and answer are as for `TAKE_PROCESS`."""
     SCORE = 12
-    """Set `oom_score_adj` of guest `c`, `d` to `a`, 0 to 1000: the kernel kills guests with a higher score first. mom itself restores the
-    score.
+    """Set `oom_score_adj` of the guest `c`, `d` to `a`, from 0 to 1000. The kernel kills guests with a higher score first. mom restores the
+    score itself.
     """
 
 
 class Order(NamedTuple):
-    """Request: its number, an id that the answer repeats, and values."""
+    """Request: the number of its kind, an ID that the answer repeats, and values."""
 
     number: int
     id: int = 0
@@ -81,7 +83,7 @@ class Order(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Answer: the request's id, an errno (0 for success), and values."""
+    """Answer: the ID of the request, an errno (0 for success), and values."""
 
     id: int
     error: int = 0

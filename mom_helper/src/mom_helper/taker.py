@@ -1,7 +1,7 @@
-"""Reclaim worker: makes the kernel swap memory of guests out and in, piece by piece, so that neither mom nor other requests wait.
+"""Reclaim worker. It has the kernel swap memory of guests out and in, piece by piece, so that neither mom nor other requests wait.
 
-mom-helper connects an unprivileged mom with this worker; a mom that is root starts `mom_helper taker` itself. The worker changes no setting
-of the kernel, so a crash leaves no limit behind.
+mom-helper connects a mom without root with this worker. A mom that runs as root starts `mom_helper taker` itself. The worker changes no
+setting of the kernel, so a crash leaves no limit behind.
 """
 
 from __future__ import annotations
@@ -21,25 +21,26 @@ from mom_helper.kernel import libc, opened, read_at
 from mom_helper.orders import MOST_PIECE_KIB, Order, OrderNumber
 
 LONGEST_SECONDS: Final = 0.1
-"""Time limit of a write. The kernel reclaims at most 1 GiB/s."""
+"""Time limit of a write that makes the kernel reclaim memory. The kernel reclaims at most 1 GiB/s."""
 
 LEAST_HELD_KIB: Final = 64 << 10
-"""Smaller groups are exempt: even an empty guest needs this much to run."""
+"""Nothing is reclaimed from a control group with less memory, because even an idle guest needs this much to run."""
 
 NICE: Final = 10
-"""Leaves this process a tenth of the CPU time of a guest's thread on the same CPU."""
+"""Niceness of the worker. On the same CPU, it then gets a tenth of the CPU time of a guest's thread."""
 
 OOM_SCORE: Final = 900
-"""The kernel kills this process before any guest."""
+"""`oom_score_adj` of the worker. The kernel then kills the worker before any guest."""
 
 _ADVICE: Final = {OrderNumber.TAKE_PROCESS: 21, OrderNumber.RECALL: 3}
-"""MADV_PAGEOUT, which takes hot pages as well as cold pages, and MADV_WILLNEED."""
+"""Advice to the kernel for each kind of request: MADV_PAGEOUT, which swaps hot pages out as well as cold pages, or MADV_WILLNEED."""
 
 _GROUP_FILES: Final = {
     OrderNumber.TAKE_V2: (UNIFIED, "memory.current", "memory.reclaim"),
     OrderNumber.TAKE_V1: ("memory", "memory.usage_in_bytes", "memory.force_empty"),
 }
-"""The kernel reclaims until a signal ends a write to `memory.force_empty`."""
+"""For each kind of request: the hierarchy, the file with the used memory, and the file to write. While `memory.force_empty` is written, the
+kernel reclaims memory until a signal ends the write."""
 WAYS: Final = _ADVICE.keys() | _GROUP_FILES.keys()
 _SYS_PROCESS_MADVISE: Final = 440
 _SWAPPED: Final = 1 << 62
@@ -47,7 +48,7 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def move_piece(order: Order, guests: Guests) -> tuple[int, int, int]:
-    """Move a piece of memory; return the KiB, whether more is left, and CPU µs. Raise `OSError` on failure."""
+    """Move a piece of memory. Return the moved KiB, whether more is left, and the CPU time in µs. Raise `OSError` on failure."""
     if order.number not in WAYS:
         raise OSError(errno.EINVAL, "there is no such request")
     while not guests.allowance.take(0):
@@ -83,13 +84,13 @@ def _by_group(order: Order, guest: Guest) -> tuple[int, bool]:
 
 
 def _by_advice(order: Order, guest: Guest) -> tuple[int, bool]:
-    # The second value means that more may be left.
+    # The second returned value says that more may be left.
     first, length = order.b, min(max(order.a, 0), MOST_PIECE_KIB) << 10
     with opened("pagemap", folder=guest.folder) as pagemap:
         before = _swapped_kib(pagemap, first, length)
         area = struct.pack("PN", first, length)  # the kernel's `struct iovec`
         _call(libc.syscall, _SYS_PROCESS_MADVISE, guest.handle, area, ctypes.c_size_t(1), _ADVICE[OrderNumber(order.number)], 0)
-        # The kernel counts recalled memory as swapped until its first use.
+        # Until recalled memory is used for the first time, the kernel still counts it as swapped.
         return before if order.number == OrderNumber.RECALL else max(0, _swapped_kib(pagemap, first, length) - before), True
 
 
@@ -105,7 +106,7 @@ def _swapped_kib(pagemap: int, first: int, length: int) -> int:
 
 
 def step_back() -> int:
-    """Put this process behind the guests for the CPU, and first for the OOM killer; return its niceness."""
+    """Give this process a lower CPU priority than guests have, and make it the OOM killer's first choice. Return its niceness."""
     nice = os.nice(NICE)
     for name, value in (("autogroup", NICE), ("oom_score_adj", OOM_SCORE)):
         # With autogroups, only the group's niceness counts. mom and the helper have a low OOM score; this process can be restarted.

@@ -1,4 +1,4 @@
-"""Executes orders. It trusts only root's declarations and the kernel."""
+"""Execution of requests. It trusts only root's declarations and the kernel."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from mom_helper.taker import WAYS, move_piece, step_back
 
 PRESSURE_FILE: Final = "/proc/pressure/memory"
 _WINDOW_US: Final = range(500_000, 10_000_001)
-"""Bounds of the kernel."""
+"""Windows that the kernel accepts for a pressure trigger."""
 
 _LEAST_STALL_US: Final = 10_000
 _TRIGGERS_PER_SECOND: Final = 1 / 30
 
 _SCORES: Final = range(1001)
-"""Lower scores protect a process from the OOM killer."""
+"""Values of `oom_score_adj` that mom may set. Lower values would protect a process from the OOM killer."""
 
 PAUSE_SECONDS: Final = 0.005
-"""Pause between tries of a client over its rate limit, to keep the CPU free."""
+"""Pause before a client that exceeds its rate limit is checked again. It keeps the CPU free."""
 
 File = TypeVar("File")
 
 
 class Done(NamedTuple):
-    """Result of a request: numbers, text, and descriptors for the engine."""
+    """Result of a request: values, text, and descriptors for mom. `error` is an errno, 0 for success."""
 
     a: int = 0
     b: int = 0
@@ -47,7 +47,7 @@ class Done(NamedTuple):
 
 
 class Numbered(Protocol):
-    """Common part of all kinds of orders."""
+    """Attributes that both kinds of requests have: mom-helper's and mom-libvirt-helper's."""
 
     @property
     def number(self) -> int:
@@ -55,14 +55,14 @@ class Numbered(Protocol):
 
     @property
     def id(self) -> int:
-        """Return the id that the answer repeats."""
+        """Return the ID that the answer repeats."""
 
 
 AnyOrder = TypeVar("AnyOrder", bound=Numbered)
 
 
 class OrderServer(Protocol):
-    """Server of a listener's connections; `user` may connect."""
+    """Server of the connections to a socket. Only the user with the ID `user` may connect."""
 
     user: int
     log: Callable[[str], None]
@@ -72,7 +72,7 @@ class OrderServer(Protocol):
 
 
 class Work:
-    """Executor of requests from the engine's user."""
+    """Executor of requests from mom's user."""
 
     def __init__(self, declared: Declared, before: Before, log: Callable[[str], None], user: int) -> None:
         self._before, self.log, self.user = before, log, user
@@ -109,7 +109,7 @@ class Work:
         if not path.startswith("/"):
             folder, group = self._guests.find(order.c, None).group(UNIFIED)
             if os.fstat(folder).st_ino != order.d:
-                raise ProcessLookupError(errno.ESRCH, "the process with that number is in another group")
+                raise ProcessLookupError(errno.ESRCH, "the process with this PID is in another control group")
             path = f"{group}/{path}"
         previous = self._before.write(path, folder, order.b, allowed=file.allows(order.b))
         self.log(f"{path}: {order.b}, was {previous}")
@@ -153,20 +153,20 @@ class Work:
 
 
 def numbered(files: Sequence[File], number: int) -> File:
-    """Return the item with this number. Raise `OSError` if there is none."""
+    """Return the item at the index `number`. Raise `OSError` if there is none."""
     if not 0 <= number < len(files):
         raise OSError(errno.ENOENT, "there is no item with this number")
     return files[number]
 
 
 def peer_of(connection: socket.socket) -> tuple[int, int]:
-    """Return process and user of the peer."""
+    """Return the PID and the user ID of a connection's peer."""
     pid, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
     return pid, user
 
 
 def parsed(message: bytes) -> list[Order]:
-    """Return the requests in a message: one, or several of SET. Raise `struct.error`."""
+    """Return the requests in a message: one of any kind, or several SET. Raise `struct.error` if the message is malformed."""
     orders = [Order(*words) for words in ORDER.iter_unpack(message)]
     if not orders or (len(orders) > 1 and any(order.number != OrderNumber.SET for order in orders)):
         raise struct.error("these are no requests")
@@ -179,10 +179,10 @@ def attend(
     log: Callable[[str], None],
     orders_in: Callable[[bytes], Sequence[AnyOrder]],
 ) -> None:
-    """Execute the requests of a connection until its end, or an invalid message.
+    """Execute the requests of a connection until the connection ends or a message is malformed.
 
     :param follow: executes a request, or raises `OSError`
-    :param orders_in: parses a message, or raises `struct.error`
+    :param orders_in: returns the requests in a message, or raises `struct.error`
     """
     with suppress(ConnectionError, struct.error):  # the peer has disconnected, or its message is no request
         while True:
