@@ -112,10 +112,13 @@ class GuestHost:
         """Return the plugin of mom that finds these guests, with its settings."""
         return {"libvirt": self._lab.libvirtd.settings()}
 
-    def start(self, name: str, mib: int, arguments: str, disk: Disk | None = None, *, balloon: Balloon | None) -> RealGuest:
+    def start(
+        self, name: str, mib: int, arguments: str, disk: Disk | None = None, *, balloon: Balloon | None, code_cache: int = 0
+    ) -> RealGuest:
         """Start a guest.
 
         :param arguments: for its kernel
+        :param code_cache: MiB that the emulator may use for translated code; 0 for its own choice
         :param balloon: `None`: no balloon
         """
         model, options = "none", ""
@@ -129,6 +132,7 @@ class GuestHost:
             period=PERIOD_SECONDS,
             balloon=model,
             balloon_options=options,
+            features=f"<tcg><tb-cache unit='MiB'>{code_cache}</tb-cache></tcg>" if code_cache else "",
             devices=self._disk(name, disk),
             arguments=arguments + (ROOT if self._root else ""),
             options=("-qmp", f"unix:{second},server=on,wait=off"),

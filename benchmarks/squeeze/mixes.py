@@ -56,6 +56,7 @@ class Group(Part):
     autodeflate: bool = False
     sliced: bool = False
     zram: NonNegativeInt = 0
+    code_cache: NonNegativeInt = 0
     role: Literal["", "database", "cache", "build"] = ""
 
 

@@ -99,7 +99,8 @@ class Squeeze:
             one = member.group
             disk = Disk(one.files, one.disk) if one.files else None
             balloon = Balloon(one.reporting, one.autodeflate) if one.balloon else None
-            guest = self.host.start(member.name, one.memory, member.arguments(begin, warms), disk, balloon=balloon)
+            arguments = member.arguments(begin, warms)
+            guest = self.host.start(member.name, one.memory, arguments, disk, balloon=balloon, code_cache=one.code_cache)
             favour(guest.pid)
             self.listeners[member.name] = Listener(guest.log)
             self.memory[member.name] = self.sizes[member.name] = one.memory

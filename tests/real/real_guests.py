@@ -31,7 +31,7 @@ _BEAT = re.compile(r"BEAT (\d+) worst_ms=([\d.]+) kills=(-?\d+)")
 _XML = """<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
 <name>{name}</name><uuid>{uuid}</uuid>{memory}<vcpu>1</vcpu>
 <os><type arch='x86_64' machine='pc'>hvm</type><kernel>{kernel}</kernel><initrd>{initrd}</initrd>
-<cmdline>{arguments}</cmdline></os><features><acpi/></features>
+<cmdline>{arguments}</cmdline></os><features><acpi/>{features}</features>
 <devices><emulator>/usr/bin/qemu-system-x86_64</emulator>
 <serial type='file'><source path={log}/><target port='0'/></serial>
 {balloon}{devices}</devices>{options}</domain>"""
@@ -160,6 +160,7 @@ class Lab:
         balloon_options: str = "",
         workload: tuple[int, int, int, int] | None = None,
         memory: str = "",
+        features: str = "",
         devices: str = "",
         arguments: str = "",
         options: Sequence[str] = (),
@@ -175,6 +176,7 @@ class Lab:
         :param balloon_options: more attributes of the balloon device, as XML
         :param workload: MiB of cold, warm, common and former memory
         :param memory: XML instead of `mib`
+        :param features: XML of more features
         :param devices: XML of more devices
         :param arguments: more for the guest's kernel command line
         :param options: more of QEMU's, past libvirt
@@ -194,6 +196,7 @@ class Lab:
             initrd=self._image.initrd,
             arguments=COMMAND_LINE + arguments,
             log=quoteattr(str(log)),
+            features=features,
             balloon=f"<memballoon model='{balloon}' {balloon_options}>{stats}</memballoon>",
             devices=devices,
             options=f"<qemu:commandline>{past_libvirt}</qemu:commandline>" if options else "",
