@@ -1,4 +1,4 @@
-"""For authors of plugins: fakes, engines for tests, and the conformance kit."""
+"""Tools for authors of plugins: fake hypervisors, engines for tests, and the conformance kit."""
 
 import lazy_loader
 

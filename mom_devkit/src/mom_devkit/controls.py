@@ -1,4 +1,4 @@
-"""Sets and restores a plugin's controls as the engine does, for tests."""
+"""Functions with which tests set and restore a plugin's controls as the engine does."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Kind = TypeVar("Kind")
 def apply_decisions(
     plugin: object, decisions: Sequence[Decision], hypervisor: Hypervisor | None = None, snapshot: Snapshot | None = None
 ) -> list[Outcome]:
-    """Read values, write through the plugin, and read the values back, as the engine does.
+    """Apply decisions through a plugin as the engine does: read the values, write them, and read them back. Return the outcomes in order.
 
-    Reviews only bounds; no ledger, no deadline. Raises errors of the plugin.
+    Unlike the engine, the function checks only bounds, and uses no ledger and no deadline. Errors of the plugin are raised.
 
-    :param snapshot: source of present values of gradual controls; None to read them, too
+    :param snapshot: source of the present values of gradual controls; None to read these from the plugin, too
     """
     controller = _controller(plugin, hypervisor)
     gradual = [] if snapshot is None else [decision for decision in decisions if controller.specs[decision.control].gradual]
@@ -47,13 +47,13 @@ def apply_decisions(
 
 
 def put_back(plugin: object, entries: Sequence[LedgerEntry], hypervisor: Hypervisor | None = None) -> list[Outcome]:
-    """Restore these ledger entries, as mom does when it stops."""
+    """Restore the original values in these ledger entries, as mom does when it stops. Return the outcomes in order."""
     outcomes = {target_of(outcome.decision): outcome for outcome in _controller(plugin, hypervisor).put_back(entries)}
     return [outcomes[target_of(entry)] for entry in entries]
 
 
 def declared(plugin: object, kind: type[Kind]) -> list[Kind]:
-    """Return a plugin's declarations of one kind."""
+    """Return a plugin's declarations of one kind, such as `ControlSpec`."""
     specs: Iterable[object] = plugin.mom_declare()  # type: ignore[attr-defined]  # a plugin is any object with hooks
     return [spec for spec in specs if isinstance(spec, kind)]
 

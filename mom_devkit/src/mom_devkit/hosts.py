@@ -1,4 +1,4 @@
-"""Hosts made of files, for a plugin's `context.root`."""
+"""Test hosts that consist of files in a folder, for a plugin's `context.root`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ USUAL: Final = (
     "sys/module/zswap/parameters/* sys/block/zram*/mm_stat sys/devices/system/node/* sys/devices/system/node/node*/* "
     "sys/devices/system/cpu/online sys/devices/system/cpu/possible sys/fs/cgroup/cgroup.controllers"
 )
-"""Files that memory plugins read."""
+"""Patterns of the files that plugins for memory usually read."""
 
 LONGEST_BYTES: Final = 1 << 20
 
 
 def mirror_host(folder: Path) -> Path:
-    """Copy this host's usual files of /proc and /sys, writable."""
+    """Copy the files of /proc and /sys that plugins usually read into a folder. The copies are writable. Return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for pattern in USUAL.split():
         for path in sorted(Path("/").glob(pattern)):
@@ -36,7 +36,7 @@ def mirror_host(folder: Path) -> Path:
 
 
 def host_of(folder: Path, files: Mapping[str, str]) -> Path:
-    """Write files, keyed by path (`proc/sys/vm/swappiness`), into a folder."""
+    """Write files into a folder, and return the folder. `files` is keyed by path, such as `proc/sys/vm/swappiness`."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         path = folder / name.lstrip("/")

@@ -1,4 +1,4 @@
-"""Fake hypervisor with all capabilities that change running guests."""
+"""Fake hypervisor. It has all capabilities by which controllers change running guests."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ USUAL_UNITS: Final[Mapping[str, Unit]] = {
     **dict.fromkeys(("swap_in", "swap_out"), Unit.KIB_PER_SECOND),
     "stats_age": Unit.SECONDS,
 }
-"""Fields that the test host has for its guests, unless the plugin under test collects them."""
+"""Fields of guests that the test host provides, unless the plugin under test collects them."""
 
 
 @dataclass(slots=True)
 class FakeGuest:
-    """Guest that a test can change. Sizes in KiB; `fields`: further collected fields."""
+    """Guest that a test can change. Sizes are in KiB. `fields` contains further fields that the test host collects."""
 
     name: str
     id: str = ""
@@ -40,7 +40,7 @@ class FakeGuest:
         self.id = self.id or f"00000000-0000-4000-8000-{sum(map(ord, self.name)):012d}"
 
     def collected(self) -> dict[str, Value]:
-        """Return the usual fields, as a hypervisor's plugin collects them."""
+        """Return the fields that a hypervisor's plugin would collect for this guest."""
         free = self.balloon_kib // 2
         sizes = (self.balloon_kib, self.maximum_kib, 0, self.balloon_kib, free, free, 0, 0, 0.0)
         return {**dict(zip(USUAL_UNITS, sizes, strict=True)), **self.fields}
@@ -50,7 +50,8 @@ class FakeHypervisor:
     """Implementation of `Hypervisor`, `BalloonControl`, `CpuTuneControl`, `IoTuneControl`, `NetTuneControl`, `CpuPinControl` and
     `NodeTuneControl`.
 
-    :param guests: by default, three guests of 1 GiB each. `known` has the guests, keyed by name; a guest removed from it is gone
+    :param guests: guests to begin with; None for three guests of 1 GiB each. `known` contains the guests, keyed by name; remove a guest
+        from it to let the guest end
     """
 
     uri = "fake:///test"
@@ -59,7 +60,7 @@ class FakeHypervisor:
         fakes = [FakeGuest(f"vm{number}") for number in (1, 2, 3)] if guests is None else guests
         self.known = {fake.name: fake for fake in fakes}
         self.ended: list[FakeGuest] = []
-        """Guests that are still listed, but gone before the next call."""
+        """Guests that `guests` still lists, but that have ended before any other call."""
 
     def guests(self) -> Sequence[Guest]:
         """Return all guests."""
@@ -75,7 +76,7 @@ class FakeHypervisor:
         ]
 
     def guest(self, entity: Entity) -> FakeGuest:
-        """Return a guest. Raise `GuestGone` if there is no such guest."""
+        """Return the guest of an entity. Raise `GuestGone` if it does not exist."""
         guest = self.known.get(entity.name)
         if guest is None or guest.id != entity.id:
             raise GuestGone(f"there is no guest {entity.name}")
@@ -88,24 +89,24 @@ class FakeHypervisor:
     # BalloonControl
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Set the size at once."""
+        """Set the guest's size. The guest has it immediately."""
         fake = self.guest(guest)
         if not 0 < target_kib <= fake.maximum_kib:
             raise NotSupported(f"{target_kib} KiB is not within 1 and {fake.maximum_kib}")
         fake.balloon_kib = target_kib
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """Return the sizes."""
+        """Return the guests' sizes in KiB, keyed by ID."""
         return {fake.id: fake.balloon_kib for fake in self._running(guests)}
 
     # CpuTuneControl
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
-        """Return the present settings."""
+        """Return the CPU limits of the guests, keyed by ID."""
         return {fake.id: fake.cpu for fake in self._running(guests)}
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
-        """Set these values, within the kernel's bounds."""
+        """Set the values that are not None. Raise `NotSupported` if a value is beyond the kernel's bounds."""
         fake = self.guest(guest)
         if period_us is not None and not 1000 <= period_us <= 1_000_000:
             raise NotSupported("a period is 1000 to 1000000 us")
@@ -117,11 +118,11 @@ class FakeHypervisor:
     # IoTuneControl
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """Return the present settings."""
+        """Return the limits of the guests' disks, keyed by guest ID."""
         return {fake.id: fake.disks for fake in self._running(guests)}
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
-        """Set these limits."""
+        """Set limits of a disk. Its other limits stay."""
         fake = self.guest(guest)
         if all(each.name != disk for each in fake.disks):
             raise NotSupported(f"{fake.name} has no disk {disk}")
@@ -130,11 +131,11 @@ class FakeHypervisor:
     # NetTuneControl
 
     def net_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[NetTune]]:
-        """Return the present settings."""
+        """Return the limits of the guests' network interfaces, keyed by guest ID."""
         return {fake.id: fake.interfaces for fake in self._running(guests)}
 
     def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
-        """Set both directions."""
+        """Set the limits of a network interface for both directions."""
         fake = self.guest(guest)
         if all(each.name != interface for each in fake.interfaces):
             raise NotSupported(f"{fake.name} has no interface {interface}")
@@ -144,22 +145,22 @@ class FakeHypervisor:
     # CpuPinControl and NodeTuneControl
 
     def cpu_pins(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[AbstractSet[int]]]:
-        """Return the present settings."""
+        """Return the host CPUs on which each vCPU may run, keyed by guest ID."""
         return {fake.id: tuple(fake.pins) for fake in self._running(guests)}
 
     def set_cpu_pin(self, guest: Entity, vcpu: int, cpus: AbstractSet[int]) -> None:
-        """Pin one vCPU."""
+        """Allow a vCPU to run only on these host CPUs."""
         fake = self.guest(guest)
         if not 0 <= vcpu < len(fake.pins):
             raise NotSupported(f"{fake.name} has no vCPU {vcpu}")
         fake.pins[vcpu] = frozenset(cpus)
 
     def node_tunes(self, guests: Sequence[Entity]) -> Mapping[str, NodeTune]:
-        """Return the present settings."""
+        """Return the NUMA nodes of the guests' memory, keyed by ID."""
         return {fake.id: fake.nodes for fake in self._running(guests)}
 
     def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
-        """Change the nodes. Raise `NotSupported` if the mode is fixed."""
+        """Set the NUMA nodes. Raise `NotSupported` if the guest's mode does not allow changes while it runs."""
         fake = self.guest(guest)
         if fake.nodes.mode not in {"strict", "restrictive"}:
             raise NotSupported(f"nodes of mode {fake.nodes.mode} cannot be changed while the guest runs")
@@ -167,10 +168,12 @@ class FakeHypervisor:
 
 
 class FakePromises:
-    """Implementation of `mom_kvm.Promises` with fields: `PluginContext(offers={Promises: (FakePromises("x"),)})`.
+    """Implementation of `mom_kvm.Promises` that takes promises from guests' fields.
 
-    :param guaranteed: field with the guarantee in force, in KiB
-    :param promised: field with the whole promise; empty for the same field
+    Use it as `PluginContext(offers={Promises: (FakePromises("x"),)})`.
+
+    :param guaranteed: name of the field with the guarantee in KiB
+    :param promised: name of the field with the promise in KiB; empty for the same field
     """
 
     def __init__(self, guaranteed: str, promised: str = "") -> None:

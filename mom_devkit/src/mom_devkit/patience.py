@@ -1,4 +1,4 @@
-"""Waits for threads and processes: a fixed time fails on a busy machine."""
+"""Function with which tests wait for threads and processes. Waiting for a fixed time would fail on a busy machine."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Final, TypeVar
 Value = TypeVar("Value")
 
 LONGEST_PAUSE_SECONDS: Final = 0.05
-"""Longest pause between two looks: each look may start a program."""
+"""Longest pause between two calls of `look`, each of which may start a program."""
 
 LONGEST_STEP_SECONDS: Final = 10.0
-"""A virtual machine may pause for minutes while its clock continues: longer steps do not count."""
+"""Most seconds that count between two calls of `look`. A virtual machine may pause for minutes while its clock continues."""
 
 
 def wait_until(look: Callable[[], Value | None], explain: object = "it did not happen", seconds: float = 120.0) -> Value:
-    """Return the first true value of `look`, else raise `AssertionError`.
+    """Call `look` until it returns a true value, and return that. Raise `AssertionError` if that does not happen within `seconds`.
 
-    :param explain: text of the error, or a function that returns it
+    :param explain: text for the error, or a function that returns it
     """
     waited, last = 0.0, time.monotonic()
     while not (value := look()):

@@ -1,4 +1,4 @@
-"""`mom plugin check`: the conformance kit, a process per plugin."""
+"""`mom plugin check`: runs the conformance kit on plugins, each in its own process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mom_daemon import as_caller, brief, json_option, print_prose
 from mom_devkit.conformance.child import check_in_child
 
 CHECK_SECONDS: Final = 180.0
-"""Time limit of all checks of one plugin: a plugin that always hangs takes many deadlines."""
+"""Time limit for all checks of one plugin together. A plugin that hangs in each call uses up many deadlines."""
 
 
 @click.command("check")
@@ -34,10 +34,10 @@ CHECK_SECONDS: Final = 180.0
 @json_option
 @as_caller
 def check_command(name: str | None, settings: str, host: str | None, may_touch: bool, as_json: bool) -> None:
-    """Check whether an installed plugin, or each one, meets mom's contract.
+    """Check whether the plugin NAME fulfils mom's requirements for plugins. Without NAME, check all installed plugins.
 
-    Each check runs the plugin with the real engine, on a copy of this host's usual files in /proc and /sys, with fake guests. Nothing real
-    changes. Exit code 1 for errors.
+    The checks run the plugin in mom's real engine, with fake guests, on a copy of those files in /proc and /sys of this host that plugins
+    usually read. They change nothing on this host. Exit code 1: a plugin has errors.
     """
     document = parse_document(settings, "--settings")
     if document.problems:

@@ -1,4 +1,4 @@
-"""`mom plugin new`: a complete distribution to start from."""
+"""`mom plugin new`: writes a complete distribution from which an author can start."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ KINDS: Final[Mapping[str, tuple[str, ...]]] = {
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
 
 LONGEST_NAME: Final = 30
-"""Names are columns of tables."""
+"""Most characters of a plugin's name. Tables show names in a column."""
 
 RESERVED: Final = frozenset({"core", "devkit", "guest", "guests", "mom", "momd", "plugin", "plugins", "test", "testing", "example"})
-"""mom's own names, and misleading words."""
+"""Names that a plugin cannot have, because mom uses them or they would mislead."""
 
 
 @click.command("new")
@@ -43,7 +43,7 @@ RESERVED: Final = frozenset({"core", "devkit", "guest", "guests", "mom", "momd",
 @click.option("--directory", type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.  [default: ./mom-NAME]")
 @as_caller
 def new_command(name: str, kind: str, directory: Path | None) -> None:
-    """Begin a new plugin: a working distribution with code, settings, tests, README and checks.
+    """Write the project of a new plugin: a working distribution with code, settings, tests, README and checks.
 
     A collector reads /proc/vmstat, a controller sets and restores a kernel knob, an evaluator decides balloon sizes, a hypervisor finds
     QEMU's processes, a reporter writes cycles to a file. Existing files stay unchanged.
@@ -88,7 +88,7 @@ def _refuse_taken_name(name: str) -> None:
 
 
 def write_project(name: str, kind: str, target: Path) -> None:
-    """Write the distribution. Raise `MomError` if the target exists."""
+    """Write the files of a new distribution to `target`. Raise `MomError` if that exists or cannot be written."""
     if os.path.lexists(target) and not (target.is_dir() and not target.is_symlink() and not any(target.iterdir())):
         raise MomError(f"{target} exists already; mom does not overwrite it", hint="--directory names another folder")
     try:

@@ -1,4 +1,4 @@
-"""Fixtures for pytest, without cost until a test uses them."""
+"""Fixtures for pytest. They import what they need only when a test uses them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def mom_host(tmp_path: Path) -> Path:
-    """Return an empty folder as `/`, for `context.root` and `host_of`."""
+    """Return an empty folder that stands for the host's `/`, for `context.root` and `host_of`."""
     root = tmp_path / "mom-host"
     root.mkdir()
     return root
@@ -25,7 +25,7 @@ def mom_host(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def mom_usual_host(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a shared copy of this host's /proc and /sys. Do not change it."""
+    """Return a copy of the files of /proc and /sys that plugins usually read. All tests share it, so do not change it."""
     from mom_devkit.hosts import mirror_host
 
     return mirror_host(tmp_path_factory.mktemp("mom-usual-host"))
@@ -33,7 +33,7 @@ def mom_usual_host(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def mom_context(mom_host: Path, tmp_path: Path) -> PluginContext:
-    """Return a plugin's context on `mom_host`."""
+    """Return a plugin's context whose host is `mom_host`."""
     from mom_core import PluginContext
 
     return PluginContext(root=mom_host, state_directory=tmp_path / "mom-state", run_directory=tmp_path / "mom-run")
@@ -41,7 +41,7 @@ def mom_context(mom_host: Path, tmp_path: Path) -> PluginContext:
 
 @pytest.fixture
 def mom_open_folder() -> Iterator[Path]:
-    """Yield an empty folder that other users can reach."""
+    """Yield an empty folder to which other users have access."""
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="mom-open-") as path:
@@ -52,9 +52,10 @@ def mom_open_folder() -> Iterator[Path]:
 
 @pytest.fixture(params=["as root", pytest.param("by mom-helper", marks=pytest.mark.processes)])
 def mom_power(request: pytest.FixtureRequest) -> Iterator[MomPower]:
-    """Run a test twice: with mom as root, and as another user with a real mom-helper.
+    """Run a test twice: with mom as root, and with mom as another user that uses a real mom-helper.
 
-    Run mom's code inside `with mom_power(declarations):`; mom_kvm's `helper_declaration` makes declarations. Skipped if impossible.
+    Run mom's code inside of `with mom_power(declarations):`. `mom_kvm.helper_declaration` makes declarations. Where the second run is
+    impossible, it is skipped.
     """
     from mom_devkit.without_root import MomPower, why_not_another_user
 
@@ -68,7 +69,7 @@ def mom_power(request: pytest.FixtureRequest) -> Iterator[MomPower]:
 
 @pytest.fixture
 def mom_stand_in_guest() -> Iterator[StandInGuest]:
-    """Yield a process in place of a guest's QEMU. Skipped if impossible."""
+    """Yield a process that stands in for a guest's QEMU. Skip the test if control groups cannot be made here."""
     from mom_devkit.without_root import StandInGuest, why_not_another_user
 
     if reason := why_not_another_user():
@@ -83,7 +84,10 @@ def mom_stand_in_guest() -> Iterator[StandInGuest]:
 
 @pytest.fixture
 def mom_run(mom_host: Path, tmp_path: Path) -> Callable[..., PluginRun]:
-    """Return `run_plugins` on `mom_host`: `mom_run(cycles=20, plugins={"sim": {"guests": 8}, "policy": {}})`."""
+    """Return a function that calls `run_plugins` on `mom_host`.
+
+    For example: `mom_run(cycles=20, plugins={"sim": {"guests": 8}, "policy": {}})`.
+    """
     from itertools import count
 
     from mom_devkit.runs import run_plugins

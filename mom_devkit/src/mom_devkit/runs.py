@@ -1,4 +1,4 @@
-"""Runs a real engine in a test, with its own clock."""
+"""Functions with which tests run a real engine, with a simulated clock."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from mom_core.plugins.discovery import LoadedPlugin
 from mom_devkit.hosts import host_of
 
 NEW_YEAR = 1_767_225_600.0
-"""Start of every run: midnight of 1 January 2026, UTC."""
+"""Wall-clock time at which every run begins, in seconds since the epoch: midnight of 1 January 2026, UTC."""
 
 
 @dataclass
 class HandClock:
-    """Clock that stands still until a test moves `now`, in s.
+    """Clock that stands still until a test changes `now`, which is in seconds.
 
-    For `context.monotonic`, or an engine's `Clock(clock, clock.wall)`.
+    Use it as `context.monotonic`, or in an engine's `Clock(clock, clock.wall)`.
     """
 
     now: float = 0.0
 
     def __call__(self) -> float:
-        """Return `now`."""
+        """Return `now`, as monotonic time."""
         return self.now
 
     def wall(self) -> float:
-        """Return `NEW_YEAR` plus `now`."""
+        """Return `NEW_YEAR` plus `now`, as wall-clock time."""
         return NEW_YEAR + self.now
 
 
 def plugin_settings(section: Mapping[str, object], name: str, model: type[PluginSettings]) -> PluginSettings:
-    """Validate a plugin's section. Raise `ConfigError` if it is invalid."""
+    """Return the settings in a plugin's section of the configuration. Raise `ConfigError` if the section is invalid."""
     return settings_in(mapping_document(section, f"settings of {name}"), model, f"plugin {name!r}")
 
 
@@ -52,13 +52,13 @@ def config_of(
     stop_timeout: float = 2.0,
     root: Path = Path("/"),
 ) -> Config:
-    """Return a configuration with all state below `directory`, or raise `ConfigError`.
+    """Return a configuration that keeps all state below `directory`. Raise `ConfigError` if it is invalid.
 
-    :param plugins: in order: name and section of an installed plugin, or any name and a plugin's class
-    :param settings: sections of the classes, keyed by plugin name
+    :param plugins: plugins in order. For an installed plugin, its name and its section; otherwise any name and the plugin's class
+    :param settings: sections of the plugins that are given as classes, keyed by name
     :param guests: the section `guests`, for installed plugins
-    :param interval: in seconds
-    :param root: folder with /proc and /sys
+    :param interval: seconds between cycles
+    :param root: folder that contains /proc and /sys
     """
     classes = {name: item for name, item in plugins.items() if isinstance(item, type)}
     installed = {name: item for name, item in plugins.items() if not isinstance(item, type)}
@@ -83,31 +83,34 @@ def config_of(
 
 @dataclass(frozen=True, slots=True)
 class PluginRun:
-    """Reports of all cycles of a run, in order."""
+    """Result of a run: the reports of all cycles, in order."""
 
     reports: Sequence[Report]
 
     def values(self, guest: str, field: str) -> list[Value]:
-        """Return a guest's field in each cycle; None if unknown."""
+        """Return the value of a guest's field in each cycle; None where it was unknown."""
         cycles = ({each.name: each.fields for each in report.snapshot.guests.values()} for report in self.reports)
         return [guests.get(guest, {}).get(field) for guests in cycles]
 
     def decided(self, control: str, guest: str | None = None) -> list[Value]:
-        """Return all values decided for a control."""
+        """Return all values that were decided for a control.
+
+        :param guest: name of the only guest that counts; None for all guests
+        """
         return _values((decision for report in self.reports for decision in report.decisions), control, guest)
 
     def applied(self, control: str, guest: str | None = None) -> list[Value]:
-        """Return the values that mom applied."""
+        """Return all values of a control that mom has applied. `guest` is as for `decided`."""
         outcomes = (outcome for report in self.reports for outcome in report.outcomes)
         return _values((outcome.decision for outcome in outcomes if outcome.status is Status.APPLIED), control, guest)
 
     @property
     def problems(self) -> list[str]:
-        """Return all problems once, as `source: message`."""
+        """Return each problem of the run once, as `source: message`."""
         return list(dict.fromkeys(f"{problem.source}: {problem.message}" for report in self.reports for problem in report.problems))
 
     def assert_never_below(self, field: str, least: float | str) -> None:
-        """Assert that a field was never below a number or another field, if known."""
+        """Assert that a field of guests was never below `least`, which is a number or another field. Unknown values do not count."""
         for number, report in enumerate(self.reports, 1):
             for guest in report.snapshot.guests.values():
                 value, bound = guest.fields.get(field), guest.fields.get(least) if isinstance(least, str) else least
@@ -131,14 +134,14 @@ def run_plugins(
     root: Path = Path("/"),
     between: Callable[[int], None] | None = None,
 ) -> PluginRun:
-    """Run some cycles, as fast as possible.
+    """Run a number of cycles, as fast as possible.
 
-    :param folder: folder for all state
-    :param plugins: in order: name and section of an installed plugin, or any name and a plugin's class
-    :param interval: seconds between cycles, on the run's own clock
+    :param folder: folder for all state of the run
+    :param plugins: plugins in order. For an installed plugin, its name and its section; otherwise any name and the plugin's class
+    :param interval: seconds between cycles, according to the run's simulated clock
     :param guests: the section `guests`
-    :param policies: texts keyed by name, for the `policy` plugin
-    :param between: called before each cycle with its number, from 1
+    :param policies: texts of policies for the `policy` plugin, keyed by name
+    :param between: called before each cycle with the number of the cycle, which begins with 1
     """
     if policies is not None:
         directory = host_of(folder / "policy.d", {f"{name}.policy": text for name, text in policies.items()})

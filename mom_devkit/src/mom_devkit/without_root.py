@@ -1,4 +1,4 @@
-"""Tests as an unprivileged user, with a real mom-helper."""
+"""Tools for tests in which mom runs as an unprivileged user, with a real mom-helper."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mom_devkit.patience import wait_until
 from mom_kvm import Helper, Hierarchies
 
 USER: Final = "nobody"
-"""mom's user, which every host has."""
+"""User as which mom runs in tests. Every host has this user."""
 
 LIBVIRT_HELPER_SOCKET_VARIABLE: Final = "MOM_LIBVIRT_HELPER_SOCKET"
 
@@ -29,10 +29,10 @@ _PROGRAM: Final = Path(mom_helper.__file__).parent
 
 
 class HelperProcess:
-    """mom-helper of a test.
+    """mom-helper that runs for a test.
 
-    :param declarations: permitted files and users of guests, as in a file of /etc/mom/helper.d
-    :param groups: plain files in place of control groups (v2); None for the kernel's groups
+    :param declarations: declarations of files and guests, as in a file in /etc/mom/helper.d
+    :param groups: folder of plain files that stands in for control groups (v2); None for the kernel's control groups
     """
 
     _variable: str = Helper.SOCKET_VARIABLE
@@ -50,17 +50,17 @@ class HelperProcess:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return the environment with which a process finds this helper."""
+        """Return the environment variable by which another process finds this helper."""
         return {self._variable: str(self.socket)}
 
     @property
     def log(self) -> str:
-        """Return the helper's log."""
+        """Return what the helper has logged so far."""
         return (self.folder / "log").read_text()
 
     @property
     def pid(self) -> int:
-        """Return the process id; 0 if the helper is not running."""
+        """Return the helper's PID; 0 if the helper is not running."""
         return self._process.pid if self._process is not None and self._process.poll() is None else 0
 
     def start(self) -> None:
@@ -83,7 +83,7 @@ class HelperProcess:
             self._process = None
 
     def processes(self) -> Sequence[int]:
-        """Return all processes of the helper."""
+        """Return the PIDs of the helper and its child processes."""
         pids = [] if self._process is None else [self._process.pid]
         for pid in pids:
             with suppress(OSError):  # the process has ended
@@ -91,7 +91,7 @@ class HelperProcess:
         return pids
 
     def put_back(self) -> subprocess.CompletedProcess[str]:
-        """Restore original values, as the unit does after a stop."""
+        """Run `mom_helper put-back`, which restores original values, as mom-helper's unit does after a stop."""
         command = [*self._seeing_groups(), *self._command("put-back", "--state", str(self.folder / "state"))]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd="/")
 
@@ -119,7 +119,7 @@ class HelperProcess:
 
 
 class LibvirtHelperProcess(HelperProcess):
-    """mom-libvirt-helper of a test, for the libvirt at this URI."""
+    """mom-libvirt-helper that runs for a test, for the libvirt at `uri`."""
 
     _variable = LIBVIRT_HELPER_SOCKET_VARIABLE
 
@@ -132,7 +132,7 @@ class LibvirtHelperProcess(HelperProcess):
 
 
 def why_not_another_user() -> str:
-    """Return why this process cannot become another user."""
+    """Return why this process cannot become another user; empty if it can."""
     if os.geteuid() != 0:
         return "only root can become another user"
     closed = next((path for path in (_PROGRAM, *_PROGRAM.parents) if not path.stat().st_mode & stat.S_IXOTH), None)
@@ -141,7 +141,7 @@ def why_not_another_user() -> str:
 
 @contextmanager
 def another_user(name: str = USER) -> Iterator[None]:
-    """Make this process another user, in all threads. Its child processes cannot become root again."""
+    """Run the `with` block as another user, in all threads. Child processes that start in it cannot become root again."""
     user, groups = pwd.getpwnam(name), os.getgroups()
     os.setgroups([])
     os.setresgid(user.pw_gid, user.pw_gid, 0)
@@ -161,10 +161,10 @@ def _hierarchies() -> Hierarchies:
 
 
 class MomPower:
-    """Power to write to the host: as root, or through a mom-helper.
+    """Permission to write to the host, either as root or through a mom-helper.
 
-    A call with declarations returns the context for mom's code. Its files must be in a folder that other users can reach, such as
-    `mom_open_folder`.
+    Call the object with declarations, and run mom's code in the context that it returns. Files that this code uses must be in a folder to
+    which other users have access, such as `mom_open_folder`.
     """
 
     def __init__(self, *, by_helper: bool) -> None:
@@ -173,7 +173,7 @@ class MomPower:
         self._connection: Helper | None = None
 
     def __call__(self, declarations: str = "", groups: Path | None = None) -> AbstractContextManager[None]:
-        """Return the context. The first call starts the helper with these arguments."""
+        """Return the context for mom's code. The first call starts the helper with these arguments; later calls ignore them."""
         return self._with_helper(declarations, groups) if self.by_helper else nullcontext()
 
     @contextmanager
@@ -194,11 +194,12 @@ class MomPower:
 
 
 class StandInGuest:
-    """Process in place of a guest's QEMU, of another user and in its own control group.
+    """Process that stands in for a guest's QEMU. It runs as another user, in its own control group.
 
-    `DECLARATION` makes it a guest for mom-helper. Raises `OSError` without the right to make control groups.
+    With the declaration `DECLARATION`, mom-helper recognizes it as a guest. The constructor raises `OSError` if control groups cannot be
+    made.
 
-    :param command: program that exits when its standard input ends
+    :param command: program that runs in place of QEMU, and exits when its standard input ends
     """
 
     USER: Final = "daemon"
@@ -219,11 +220,11 @@ class StandInGuest:
 
     @property
     def pid(self) -> int:
-        """Return the process number."""
+        """Return the PID of the process."""
         return self.process.pid
 
     def close(self) -> None:
-        """End the process, and remove its group."""
+        """End the process, and remove its control group."""
         self.process.kill()
         self.process.communicate()
         with suppress(OSError):  # another test uses the parent

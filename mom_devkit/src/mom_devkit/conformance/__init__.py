@@ -1,4 +1,4 @@
-"""Conformance kit: checks of plugins, with the real engine."""
+"""Conformance kit: checks whether plugins fulfil mom's requirements, by running them in the real engine."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ CHECKS: Final[Mapping[str, Check]] = MappingProxyType(
         "traces": behaviour.traces,
     }
 )
-"""Later checks build on earlier checks. The first line of each docstring states the requirement."""
+"""All checks, keyed by name. Later checks build on earlier ones. The first line of a check's docstring states the requirement."""
 
 
 def check_plugin(plugin_class: type, *, checks: Sequence[str] = (), **options: Any) -> list[Finding]:
-    """Check a plugin; return errors and warnings. Nothing real changes.
+    """Check a plugin, and return errors and warnings. The real host does not change.
 
-    :param checks: only these
-    :param options: attributes of `ConformanceTests`: `name`, `settings`, `host`, `hypervisor`, `values` and `may_touch`
+    :param checks: names of the checks to run; empty for all
+    :param options: `name`, `settings`, `host`, `hypervisor`, `values` and `may_touch`, as in `ConformanceTests`
     """
     with examined(plugin_class, **options) as subject:
         try:
@@ -54,7 +54,7 @@ def check_plugin(plugin_class: type, *, checks: Sequence[str] = (), **options: A
 def examined(
     plugin_class: type, *, name: str = "", host: Mapping[str, str] | Path | None = None, **options: Any
 ) -> Iterator[ExaminedPlugin]:
-    """Yield the plugin with a temporary test host."""
+    """Yield the plugin to check, with a temporary test host."""
     with tempfile.TemporaryDirectory(prefix="mom-check-") as folder:
         root = Path(folder, "host")
         if isinstance(host, Path):
@@ -69,7 +69,7 @@ def examined(
 
 
 def run_check(subject: ExaminedPlugin, check: str) -> list[Finding]:
-    """Return the findings of one check, or its failure."""
+    """Run one check, and return its findings. An exception in the check is also a finding."""
     findings: list[Finding] = []
     state = behaviour.process_state()
     try:
@@ -78,6 +78,6 @@ def run_check(subject: ExaminedPlugin, check: str) -> list[Finding]:
         findings.append(subject.fault(error.message, error.hint))
     except Exception as error:  # noqa: BLE001  # the plugin's code may raise anything
         findings.append(subject.fault(f"it raises {located(error)}"))
-    for name in behaviour.changes_since(state):  # after each check, or a second change would stay unnoticed
+    for name in behaviour.changes_since(state):  # compare after each check: otherwise a change by a later check could go unnoticed
         findings.append(subject.fault(f"it changes {name}", "do not change state of the whole process"))
     return [replace(finding, subject=check) for finding in findings]

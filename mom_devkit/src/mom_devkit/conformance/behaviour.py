@@ -1,4 +1,4 @@
-"""Checks of a running plugin."""
+"""Checks that run the plugin."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ from mom_devkit.hypervisors import FakeGuest, FakeHypervisor
 from mom_kvm import Destination
 
 CYCLES: Final = 3
-"""Enough to compute rates, and to show a failure of `mom_report`."""
+"""Number of cycles in a check. With three, a plugin can compute rates, and a failure of `mom_report` shows."""
 
 ENGINE_SAYS: Final = re.compile(r"mom_\w+|it collects|its (host|guest) field")
-"""Begins the engine's problems with a plugin; others are the plugin's own."""
+"""Matches the beginning of a problem that the engine reports about a plugin. The plugin itself reports all other problems."""
 
 
 def _troubles(subject: ExaminedPlugin, report: Report, when: str = "") -> Iterator[Finding]:
@@ -66,7 +66,7 @@ def _troubles(subject: ExaminedPlugin, report: Report, when: str = "") -> Iterat
 
 
 def results(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """Its hooks return values of the declared types, nothing fails, and each call ends well within the deadline."""
+    """Its hooks return values of the declared types, none of them fails, and each call ends well within the deadline."""
     with alive(subject) as life:
         for _ in range(CYCLES):
             report = life.cycle()
@@ -119,7 +119,7 @@ def _shown_by_verbs(subject: ExaminedPlugin, life: Life, report: Report) -> Iter
 
 
 def changing_guests(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """Empty hosts, guests that end within a cycle, and new guests are no error."""
+    """On a host without files or guests, and when guests end, start or restart during a cycle, it works without errors."""
     bench = subject.new_bench()
     hypervisor = bench.hypervisor
     if not isinstance(hypervisor, FakeHypervisor):
@@ -149,7 +149,7 @@ def changing_guests(subject: ExaminedPlugin) -> Iterator[Finding]:
 
 
 def observing(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """In observe mode, nothing on the host or its guests changes."""
+    """In observe mode, it changes nothing on the host, and no guest."""
     bench = subject.new_bench()
     before, guests = _content(bench.root), _guests_of(bench.hypervisor)
     with alive(subject, bench, mode="observe") as life:
@@ -172,7 +172,7 @@ def _guests_of(hypervisor: object) -> str:
 
 
 def reload(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """Each new setting takes effect while mom is running; equal settings change nothing."""
+    """When mom reloads, new settings take effect. If the settings are equal, the plugin is not restarted."""
     bench = subject.new_bench()
     with alive(subject, bench) as life:
         life.cycle()
@@ -217,7 +217,7 @@ CHANGES: Final[Sequence[tuple[str, tuple[object, ...]]]] = (
 
 
 def hypervisor(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """Its hypervisor lists distinct guests, and raises `GuestGone` for an unknown guest."""
+    """Its hypervisor, if it has one, lists distinct guests, and raises `GuestGone` for an unknown guest."""
     if not hasattr(subject.plugin_class, "mom_hypervisor"):
         return
     with alive(subject) as life:
@@ -281,14 +281,14 @@ def _changes_of_ghost(subject: ExaminedPlugin, tested: Hypervisor) -> Iterator[F
 # --- leaks --------------------------------------------------------------------------------------------------------------
 
 END_SECONDS: Final = 2.0
-"""Time for a thread to end after mom_teardown."""
+"""Time within which the plugin's threads must end after mom_teardown."""
 
 SECRET: Final = "conformance-3b1f0c9e"  # noqa: S105  # planted to find leaks
-"""Secret for settings that have none."""
+"""Secret that the check puts into settings for which the test specifies none."""
 
 
 def traces(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """Its threads end and its files are closed with it; it changes no state of the process, and shows no secret of its settings."""
+    """After its end, no threads or open files are left. It changes no state of the process, and shows no secret from its settings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield from _secrets(subject)  # files opened once per process are no leak
@@ -355,7 +355,7 @@ def _open_files() -> dict[str, str]:
 
 
 def process_state() -> dict[str, object]:
-    """Return the process state that no plugin may change."""
+    """Return the parts of the process's state that no plugin may change, keyed by description."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")  # os.umask() would change it
     signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2)
     return {
@@ -368,6 +368,6 @@ def process_state() -> dict[str, object]:
 
 
 def changes_since(before: dict[str, object]) -> list[str]:
-    """Return the changed parts of the process's state."""
+    """Return the descriptions of those parts of the process's state that have changed since `before`."""
     now = process_state()
     return [name for name in {**before, **now} if before.get(name) != now.get(name)]

@@ -1,4 +1,4 @@
-"""Rules for declarations and services, which a running mom does not check."""
+"""Rules for declarations and services that mom does not check while it runs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ FIELD_NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 POLICY_NAME: Final = re.compile(r"[1-9]0_[a-z0-9_]+")
 
 METRIC: Final = re.compile(r"(?!mom_(?!guest_))[a-zA-Z_:][a-zA-Z0-9_:]*")
-"""Prometheus name that none of mom's own metrics has."""
+"""Matches a Prometheus metric name that cannot collide with mom's own metrics."""
 
 Rule: TypeAlias = "tuple[Callable[[Any], object], str, str]"
-"""Test for a fault, the fault, and its fix."""
+"""Function that returns whether a declaration has a fault, the text of the fault, and its fix."""
 
 
 def _bounds(control: ControlSpec) -> list[float]:
@@ -64,7 +64,7 @@ RULES: Final[Mapping[type, Sequence[Rule]]] = {
 
 
 def fault_of(spec: object) -> tuple[str, str] | None:
-    """Return the first fault of a declaration, with its fix."""
+    """Return the first fault of a declaration and its fix; None if it has no fault."""
     if type(spec) not in RULES:
         return f"{spec!r:.80} is no FieldSpec, ControlSpec, DefaultPolicy or GuestColumn", ""
     faults = ((fault, cure) for is_broken, fault, cure in RULES[type(spec)] if is_broken(spec))
@@ -72,7 +72,7 @@ def fault_of(spec: object) -> tuple[str, str] | None:
 
 
 def missing_of(kind: object, offer: object) -> str:
-    """Return why a service does not implement its protocol."""
+    """Return why a service does not implement the protocol `kind` under which it is offered; empty if it does."""
     if not isinstance(kind, type) or not getattr(kind, "_is_protocol", False):
         return f"{kind!r:.80} is no protocol"
     missing = [name for name in dir(kind) if not name.startswith("_") and not hasattr(offer, name)]

@@ -1,4 +1,4 @@
-"""Checks of packaging and declarations."""
+"""Checks of a plugin's packaging and declarations."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from mom_devkit.conformance.declaration_rules import fault_of, missing_of
 from mom_devkit.conformance.subject import ExaminedPlugin
 
 PLUGIN_NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
-"""Easy to write in YAML and in a shell."""
+"""Matches plugin names that are easy to write in YAML and in a shell."""
 
 SECRET_NAMES: Final = re.compile(r"password|passwd|passphrase|secret|token|credential|api_?key|private_?key")
 
 CONSTRUCTION_SECONDS: Final = 2.0
-"""Even on a machine that swaps: a constructor only keeps its arguments."""
+"""Longest time that a constructor may take, even on a machine that swaps. It should only store its arguments."""
 
 
 # --- packaging -----------------------------------------------------------------------------------------------------------------
 
 
 def packaging(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """Its distribution has its entry point and a description, and requires mom-core; its code imports only public names."""
+    """Its distribution has the plugin's entry point and a description, and requires mom-core. Its code imports only public names."""
     if not PLUGIN_NAME.fullmatch(subject.name):
         yield subject.fault(f"its name {subject.name!r:.60} is not easily written in YAML", "use lower case words joined by _ or -")
     entry = entry_of(subject.plugin_class)
@@ -64,7 +64,7 @@ def packaging(subject: ExaminedPlugin) -> Iterator[Finding]:
 
 @cache
 def entry_of(plugin_class: type) -> EntryPoint | None:
-    """Return the entry point of a class. Cached: the search reads all metadata."""
+    """Return the entry point of a plugin's class; None if it has none. The result is cached, because the search reads all metadata."""
     for entry in entry_points(group=GROUP):
         module, _, name = entry.value.partition(":")
         if getattr(sys.modules.get(module.strip()), name.strip(), None) is plugin_class:
@@ -73,7 +73,7 @@ def entry_of(plugin_class: type) -> EntryPoint | None:
 
 
 def entry_name(plugin_class: type) -> str:
-    """Return the name of the entry point, or a guess."""
+    """Return the name of a plugin's entry point; without an entry point, a name derived from the class's name."""
     entry = entry_of(plugin_class)
     words = re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+", plugin_class.__name__.removesuffix("Plugin"))
     return entry.name if entry else "_".join(words).lower() or "plugin"
@@ -103,7 +103,7 @@ def _private_imports(text: str) -> Iterator[tuple[int, str, str]]:
 
 
 def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """Its constructor needs no host; hooks, settings, fields, controls and default policies are valid and described."""
+    """Its constructor needs no host. Its hooks, settings, fields, controls and default policies are valid and described."""
     faults = list(_settings(subject))
     yield from faults
     instance = None if faults else (yield from _constructed(subject))

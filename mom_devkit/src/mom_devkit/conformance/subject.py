@@ -1,4 +1,4 @@
-"""Plugin under test, between two companion plugins."""
+"""The plugin under test, which runs between two companion plugins."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Spec = TypeVar("Spec", FieldSpec, ControlSpec, DefaultPolicy, GuestColumn)
 
 
 class Bench(NamedTuple):
-    """Host of files, hypervisor, and the ledger's folder."""
+    """Test host: a folder with the host's files, a hypervisor, and a folder for mom's state, such as the ledger."""
 
     root: Path
     hypervisor: Hypervisor
@@ -49,9 +49,9 @@ class Bench(NamedTuple):
 class ExaminedPlugin:
     """Plugin class under test.
 
-    :param root: host of files, copied before each use
-    :param values: values to try, keyed by control, if bounds are not enough
-    :param may_touch: allows changes of guests of the plugin's own hypervisor
+    :param root: folder with the host's files, which is copied before each use
+    :param values: values to try, keyed by control, if valid values do not follow from the control's bounds
+    :param may_touch: whether the checks may change the guests of the plugin's own hypervisor
     """
 
     plugin_class: type
@@ -65,11 +65,11 @@ class ExaminedPlugin:
 
     @property
     def settings_class(self) -> type[PluginSettings]:
-        """Return the class of its settings."""
+        """Return the class of the plugin's settings."""
         return cast("type[PluginSettings]", getattr(self.plugin_class, "Settings", PluginSettings))
 
     def read_settings(self, settings: Mapping[str, object] | None = None) -> PluginSettings:
-        """Return these settings, or the plugin's own. Raise `ConfigError` if they are invalid."""
+        """Validate these settings, or those of the test if None. Raise `ConfigError` if they are invalid."""
         return plugin_settings(self.settings if settings is None else settings, self.name, self.settings_class)
 
     def new_folder(self, purpose: str) -> Path:
@@ -82,17 +82,17 @@ class ExaminedPlugin:
         return Bench(root, FakeHypervisor() if self.hypervisor is None else self.hypervisor(), self.new_folder("life"))
 
     def declared_as(self, kind: type[Spec]) -> list[Spec]:
-        """Return declarations of one kind, or raise `PluginError`."""
+        """Return the plugin's declarations of one kind. Raise `PluginError` if it cannot declare."""
         return [spec for spec in self.declared if isinstance(spec, kind)]
 
     @property
     def declared(self) -> Sequence[object]:
-        """Return its declarations, or raise `PluginError`."""
+        """Return the plugin's declarations. Raise `PluginError` if it cannot declare."""
         return self._declared_and_offered[0]
 
     @property
     def offered(self) -> Mapping[object, object]:
-        """Return its services, or raise `PluginError`."""
+        """Return the services that the plugin offers, keyed by protocol. Raise `PluginError` if it fails."""
         return self._declared_and_offered[1]
 
     @cached_property
@@ -104,11 +104,11 @@ class ExaminedPlugin:
             return plugins[0].declared, plugins[0].services
 
     def fault(self, message: str, cure: str = "") -> Finding:
-        """Return a finding that must be fixed."""
+        """Return a finding for a fault that the author must fix."""
         return Finding(Severity.ERROR, self.name, message, cure)
 
     def remark(self, message: str, cure: str = "") -> Finding:
-        """Return a finding to consider, or an impossible check."""
+        """Return a finding that the author should consider, or that says that a check was impossible."""
         return Finding(Severity.WARNING, self.name, message, cure)
 
 
@@ -117,14 +117,14 @@ DECIDER, TEST_HOST = "conformance_decider", "conformance_host"
 
 @dataclass(slots=True)
 class Life:
-    """Plugin in a real engine, one cycle at a time."""
+    """Plugin that runs in a real engine, one cycle at a time."""
 
     engine: Engine
     plugin: str
     decisions: list[Decision]
 
     def cycle(self, *decisions: Decision) -> Report:
-        """Run a cycle with these decisions first."""
+        """Run a cycle. These decisions precede those of the plugin under test."""
         self.decisions[:] = decisions
         try:
             return self.engine.cycle()
@@ -133,7 +133,7 @@ class Life:
 
     @property
     def subject(self) -> Plugin:
-        """Return the plugin under test, as the engine has it."""
+        """Return the engine's record of the plugin under test."""
         return next(plugin for plugin in self.engine.plugins.plugins if plugin.name == self.plugin)
 
 
@@ -146,11 +146,11 @@ def alive(
     put_back: bool = True,
     settings: Mapping[str, object] | None = None,
 ) -> Iterator[Life]:
-    """Set the plugin up, and tear it down at the end. Raise `MomError` if the setup fails.
+    """Yield the plugin running in an engine; stop the engine at the end of the `with` block. Raise `MomError` if the setup fails.
 
-    :param bench: None for a new one
-    :param put_back: False to leave all changes, as after a crash
-    :param settings: None for the subject's own settings
+    :param bench: test host; None for a new one
+    :param put_back: whether to restore all values at the end; False to leave all changes, as after a crash
+    :param settings: settings of the plugin; None for those of the test
     """
     decisions: list[Decision] = []
     if hasattr(subject.plugin_class, "mom_hypervisor") and not subject.may_touch:
@@ -166,7 +166,7 @@ def alive(
 def configured(
     subject: ExaminedPlugin, bench: Bench, decisions: list[Decision], mode: str = "enforce", settings: Mapping[str, object] | None = None
 ) -> Config:
-    """Return a configuration between companions: the first decides, the last has all missing fields."""
+    """Return a configuration with the plugin between two companions. The first makes decisions, the last provides missing fields."""
     declared = {(spec.scope, spec.name) for spec in subject.declared_as(FieldSpec) if spec.collected}
     needed = [FieldSpec(name, unit, Scope.GUEST, "of the test host") for name, unit in USUAL_UNITS.items()]
     needed += [FieldSpec(spec.field, spec.unit, spec.scope, "of the test host") for spec in subject.declared_as(ControlSpec)]

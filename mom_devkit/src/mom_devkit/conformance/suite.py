@@ -1,4 +1,4 @@
-"""Conformance kit as a class of tests."""
+"""Conformance kit as a class of pytest tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mom_devkit.hypervisors import FakeHypervisor
 
 
 class ConformanceTests:
-    """Base class with a test for each check of the kit.
+    """Base class for tests of a plugin. It contains a test for each check of the kit.
 
     ::
 
@@ -22,12 +22,13 @@ class ConformanceTests:
             plugin = SwappinessPlugin
             host = {"proc/sys/vm/swappiness": "60\\n"}
 
-    - `plugin_name`: the plugin's name in YAML; default: the name of its entry point
-    - `settings`: its section of the configuration, validated as YAML
-    - `host`: files keyed by path, or a folder to copy; default: this host's usual files of /proc and /sys
-    - `values`: values to try, keyed by control, if bounds and present value are not enough
-    - `may_touch`: the plugin may change guests of its own hypervisor, and listen on sockets
-    - `skipped`: reasons, keyed by check, for checks that make no sense for this plugin
+    - `plugin_name`: the plugin's name in YAML. The default is the name of its entry point
+    - `settings`: the plugin's section of the configuration, validated like YAML
+    - `host`: files of the test host, keyed by path, or a folder to copy. The default is a copy of the files of /proc and /sys that plugins
+      usually read
+    - `values`: values to try, keyed by control, if valid values do not follow from the control's bounds and present value
+    - `may_touch`: whether the plugin may change guests of its own hypervisor, and listen on sockets
+    - `skipped`: checks that make no sense for this plugin. The values are the reasons
     """
 
     plugin: ClassVar[type]
@@ -39,7 +40,7 @@ class ConformanceTests:
     skipped: ClassVar[Mapping[str, str]] = {}
 
     def hypervisor(self) -> Hypervisor:
-        """Return the hypervisor for plugins without one."""
+        """Return the hypervisor of the test host. It is used if the plugin has no hypervisor of its own."""
         return FakeHypervisor()
 
     @pytest.mark.parametrize("check", CHECKS)

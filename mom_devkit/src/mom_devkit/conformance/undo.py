@@ -1,4 +1,4 @@
-"""Check that controls are restored."""
+"""Check whether a plugin's controls are restored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BACK = frozenset({Status.APPLIED, Status.UNCHANGED})
 
 
 def undo(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """Each control is set on the test host, shows in its field, and is restored at a clean stop and after a crash."""
+    """Each control can be set on the test host, its field shows the new value, and it is restored at a clean stop and after a crash."""
     controls = subject.declared_as(ControlSpec)
     if not controls:
         return
@@ -91,7 +91,7 @@ def _present(snapshot: Snapshot, spec: ControlSpec) -> tuple[Entity | None, Valu
 
 
 def _candidates(subject: ExaminedPlugin, spec: ControlSpec, before: Value) -> list[Value]:
-    # Values near the present one come first: extreme values could harm a real host.
+    # Try values near the present value first, because extreme values could harm a real host.
     values = subject.values.get(spec.name, spec.choices or None)
     if values is not None:
         return [value for value in values if value != before]
@@ -132,6 +132,6 @@ def _same(spec: ControlSpec, value: Value, other: Value) -> bool:
 
 
 def outcome_of(outcomes: Sequence[Outcome], decision: Decision) -> Outcome | None:
-    """Return the outcome of a decision, or of its restore."""
+    """Return the outcome for the control that a decision sets, from applying or restoring it; None if there is none."""
     target = (decision.entity.id, decision.control)
     return next((outcome for outcome in outcomes if (outcome.decision.entity.id, outcome.decision.control) == target), None)
