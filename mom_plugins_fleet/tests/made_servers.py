@@ -6,8 +6,10 @@ import selectors
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from memory_store import Memory
+
 from mom_plugins_fleet.buckets import Bucket
-from mom_plugins_fleet.link import ConflictError, Store, UnansweredError
+from mom_plugins_fleet.link import ConflictError, UnansweredError
 from mom_plugins_fleet.subjects import StoredEntry
 
 EPOCH = 1_800_000_000.0
@@ -44,21 +46,20 @@ class Servers:
         return self.stored
 
 
-class Link(Store):
+class Link(Memory):
     """One client's way to them, on which so large a share of questions is lost, and of answers to what was done."""
 
     def __init__(self, servers: Servers) -> None:
-        self.servers, self.loss = servers, 0.0
+        self.servers, self.kept, self.loss = servers, servers.kept, 0.0
 
     @property
     def connected(self) -> bool:
         return self.loss < 1.0
 
-    @property
-    def closed(self) -> bool:
-        return False
+    def set(self, bucket: str, key: str, data: bytes | None, revision: int | None) -> int:
+        return self.servers.put(bucket, key, data, revision)
 
-    async def _call(self, what: Callable[[], Any]) -> Any:
+    async def call(self, what: Callable[[], Any]) -> Any:
         lost = [self.servers.random.random() < self.loss for _ in range(2)]
         await asyncio.sleep(self.servers.random.uniform(0.001, 0.02))
         answer = None if lost[0] else what()
@@ -67,15 +68,6 @@ class Link(Store):
             raise UnansweredError("no answer in time")
         await asyncio.sleep(self.servers.random.uniform(0.001, 0.02))
         return answer
-
-    async def read(self, bucket: str, key: str) -> StoredEntry:
-        return await self._call(lambda: self.servers.kept.get((bucket, key), StoredEntry(0, None)))
-
-    async def put(self, bucket: str, key: str, data: bytes, revision: int | None = None) -> int:
-        return await self._call(lambda: self.servers.put(bucket, key, data, revision))
-
-    async def remove(self, bucket: str, key: str, revision: int | None = None) -> None:
-        await self._call(lambda: self.servers.put(bucket, key, None, revision))
 
     async def hear(self, bucket: str, key: str, changed: Callable[[], None]) -> None:
         self.servers.hearing.append((bucket, lambda told, _: changed() if told == key and self.connected else None))
@@ -86,7 +78,7 @@ class Link(Store):
         hears = bucket.kind.bucket, lambda key, kept: told.append((key, kept))
         self.servers.hearing.append(hears)
         try:
-            for (name, key), kept in (await self._call(self.servers.kept.copy)).items():
+            for (name, key), kept in (await self.call(self.kept.copy)).items():
                 if name == bucket.kind.bucket:
                     bucket.told(key, kept, live=False)
             bucket.complete()

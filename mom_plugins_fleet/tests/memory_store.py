@@ -1,6 +1,7 @@
 """The fleet's buckets in a dictionary."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from mom_plugins_fleet.buckets import Bucket
@@ -25,14 +26,18 @@ class Memory(Store):
     def closed(self) -> bool:
         return False
 
+    async def call(self, what: Callable[[], Any]) -> Any:
+        """What the servers answer."""
+        return what()
+
     async def read(self, bucket: str, key: str) -> StoredEntry:
-        return self.kept.get((bucket, key), StoredEntry(0, None))
+        return await self.call(lambda: self.kept.get((bucket, key), StoredEntry(0, None)))
 
     async def put(self, bucket: str, key: str, data: bytes, revision: int | None = None) -> int:
-        return self.set(bucket, key, data, revision)
+        return await self.call(lambda: self.set(bucket, key, data, revision))
 
     async def remove(self, bucket: str, key: str, revision: int | None = None) -> None:
-        self.set(bucket, key, None, revision)
+        await self.call(lambda: self.set(bucket, key, None, revision))
 
     def set(self, bucket: str, key: str, data: bytes | None, revision: int | None) -> int:
         if revision not in (None, self.kept.get((bucket, key), StoredEntry(0, None)).revision):

@@ -41,7 +41,7 @@ def test_a_hosts_account_has_its_own_keys_and_its_groups_and_no_others(root: Fle
     found = claims(root.host_account(account, "h1", "g1", 1))
     assert found["sub"] == account
     written = {one["subject"] for one in found["nats"]["imports"] if one["type"] == "service" and "DIRECT.GET" not in one["subject"]}
-    assert written == {"$KV.mom-states.h1", "$KV.mom-progress.h1", "$JS.API.CONSUMER.MSG.NEXT.KV_mom-invitations.h1"}
+    assert written == {"$KV.mom-states.h1", "$JS.API.CONSUMER.MSG.NEXT.KV_mom-invitations.h1"}
     other = claims(root.host_account(account, "h2", "g2", 1))
     assert subjects(found) & subjects(other) == {one for one in subjects(found) if "mom-authorized" in one}
     assert not any("*" in one or ">" in one for one in subjects(found))

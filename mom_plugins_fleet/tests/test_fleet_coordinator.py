@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager
@@ -25,7 +24,6 @@ from mom_plugins_fleet.host.agent import FleetAgent
 from mom_plugins_fleet.host.group_policies import GroupPolicies
 from mom_plugins_fleet.host.orders import HostOrders
 from mom_plugins_fleet.link import LinkError, Store
-from mom_plugins_fleet.prometheus import write_metrics
 from mom_plugins_fleet.records import (
     LARGEST_RECORD,
     Arrival,
@@ -40,13 +38,11 @@ from mom_plugins_fleet.records import (
     MoverState,
     MoveState,
     Orders,
-    Progress,
     lease_holder,
-    read,
 )
 from mom_plugins_fleet.revisions import FORM, SeenRevisions
 from mom_plugins_fleet.signatures import Opened, Signer, opened
-from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATOR, COORDINATORS, GROUPS, LEASES, ORDERS, PROGRESS, ROSTER, STATES, StoredEntry
+from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATOR, COORDINATORS, GROUPS, LEASES, ORDERS, ROSTER, STATES, StoredEntry
 
 LOG = logging.getLogger("test")
 
@@ -377,19 +373,6 @@ def test_a_coordinator_that_does_not_see_all_of_the_fleet_takes_no_lease(monkeyp
     assert [record.message for record in caplog.records] == ["no answer"], "and says why, once"
 
 
-def test_a_coordinator_that_waits_for_the_lease_follows_the_fleet(monkeypatch, store, c1):
-    asyncio.run(store.put(LEASES, COORDINATOR, Lease(holder="c2").packed()))
-
-    def is_followed() -> bool:
-        if c1.view.current:
-            store.set(ROSTER, "h1", OPERATOR.signed("h1", Member(group="g"), 1), None)
-            store.set(STATES, "h1", HostState(mode="enforce").packed(), None)
-        return c1.view.is_fresh("h1")
-
-    run_with(c1, store, monkeypatch, is_followed)
-    assert not c1.works
-
-
 async def test_servers_that_fail_are_not_taken_for_the_failure_of_one_host(monkeypatch, caplog, store, c1):
     async def unanswered(_bucket: str, _key: str) -> StoredEntry:
         raise LinkError("no answer")
@@ -444,46 +427,6 @@ def test_a_host_whose_orders_cannot_be_made_ends_nothing_for_the_others(monkeypa
     assert caplog.text.count("the orders of h1: a record of") == 1, "and that is said once"
 
 
-async def test_metrics_say_that_changes_are_not_heard_of(monkeypatch, tmp_path, c1):
-    monkeypatch.setattr("mom_plugins_fleet.prometheus.WRITE_SECONDS", 0.0)
-    monkeypatch.setattr("mom_plugins_fleet.prometheus.LOOK_SECONDS", 0.01)
-    path = tmp_path / "mom.prom"
-    states = iter([False, True, False])
-
-    async def written(said: str) -> None:
-        current = next(states)
-        for bucket in c1.view.buckets:
-            bucket.current = current
-        await asyncio.sleep(0.05)
-        while path.exists() != bool(said) or said not in (path.read_text() if said else ""):
-            await asyncio.sleep(0.01)
-
-    writing = asyncio.create_task(write_metrics(path, c1, LOG))
-    async with asyncio.timeout(60):
-        for said in ("", "mom_fleet_view_current 1\n", "mom_fleet_view_current 0\n"):
-            await written(said)
-    writing.cancel()
-    await asyncio.gather(writing, return_exceptions=True)
-    assert not path.exists()
-
-
-def test_an_agent_ends_though_the_application_of_a_record_hangs():
-    goes_on, hangs = threading.Event(), threading.Event()
-
-    def apply() -> None:
-        hangs.set()
-        goes_on.wait(120)
-
-    agent = an_agent(group=Applied(apply, lambda: ("g", Opened(Group(), 1, OPERATOR.public))))
-    agent.start()
-    assert hangs.wait(60)
-    agent.close()
-    try:
-        wait_until(lambda: not agent.runs)
-    finally:
-        goes_on.set()
-
-
 def test_an_agent_goes_on_after_any_error_at_its_start(monkeypatch, caplog):
     errors = iter([StateError("too many open files"), KeyError("nobody"), KeyError("again")])
 
@@ -516,52 +459,6 @@ def test_a_host_whose_key_cannot_be_used_says_so_and_goes_on(tmp_path, key, said
     assert agent.runs
     agent.close()
     wait_until(lambda: not agent.runs)
-
-
-async def test_a_record_whose_adoption_hangs_is_refused_in_time_and_not_begun_twice(monkeypatch, store):
-    monkeypatch.setattr("mom_plugins_fleet.host.group_policies.APPLY_SECONDS", 0.1)
-    goes_on = threading.Event()
-    group, revisions = Applied(lambda: goes_on.wait(120)), SeenRevisions()
-    await store.put(GROUPS, "g", OPERATOR.signed("g", Group(), 1))
-    try:
-        for _ in range(2):
-            await asyncio.wait_for(group.follow(store, "g", revisions), 60)
-            assert group.refused
-    finally:
-        goes_on.set()
-    monkeypatch.setattr("mom_plugins_fleet.host.group_policies.APPLY_SECONDS", 60.0)
-    while group.refused:  # until the one that hung has come to its end
-        await asyncio.sleep(0.01)
-        await group.follow(store, "g", revisions)
-    assert group.revisions == [1, 1]
-
-
-def test_a_host_that_its_servers_have_refused_for_a_while_says_when_it_is_back(monkeypatch, caplog, agent):
-    class Refusing(Memory):
-        """Servers that have put out the host, so that the library connects no more."""
-
-        @property
-        def closed(self) -> bool:
-            return True
-
-        async def hear(self, bucket: str, key: str, changed: Callable[[], None]) -> None:
-            raise LinkError("no")
-
-    @asynccontextmanager
-    async def linked(*_: object, **__: object) -> AsyncIterator[Store]:
-        connections.append(len(caplog.records))
-        yield Refusing()
-
-    connections: list[int] = []
-    monkeypatch.setattr("mom_plugins_fleet.host.agent.linked", linked)
-    monkeypatch.setattr("mom_plugins_fleet.host.agent.AGAIN_SECONDS", 0.01)
-    caplog.set_level(logging.INFO, LOG.name)
-    agent.start()
-    wait_until(lambda: len(connections) > 2)
-    agent.close()
-    said = [record.getMessage() for record in caplog.records]
-    assert said[: connections[1]] == ["no"]
-    assert "connected to the fleet's servers again" in said[connections[1] :]
 
 
 async def test_a_host_goes_on_reporting_after_any_error(caplog):
@@ -604,14 +501,12 @@ def with_move(revision: int, *moves: Move) -> bytes:
     return OPERATOR.signed("h1", Orders(epoch=1, moves=moves, entries=entry()), revision)
 
 
-async def told(agent: FleetAgent, store: Memory, orders: bytes | None, member: Member = DRAINED) -> dict[str, MoveState]:
+async def told(agent: FleetAgent, store: Memory, orders: bytes, member: Member = DRAINED) -> dict[str, MoveState]:
     """What the host says of its moves when these are its orders."""
     await store.put(ROSTER, "h1", OPERATOR.signed("h1", member, 1))
-    if orders is not None:
-        await store.put(ORDERS, "h1", orders)
+    await store.put(ORDERS, "h1", orders)
     await agent.orders.follow(store, member)
-    found = store.kept.get((PROGRESS, "h1"))
-    return {} if found is None else {step.guest: step.state for step in read(Progress, found.data or b"").moves}
+    return {step.guest: step.state for step in agent.orders.progress}
 
 
 async def test_orders_that_vanish_leave_accepted_moves(agent, store):
@@ -668,31 +563,12 @@ async def test_a_host_knows_that_it_is_drained_when_it_accepts_moves_for_that(ag
     assert agent.orders.draining
 
 
-async def test_accepted_moves_begin_though_the_servers_do_not_take_the_progress(store, monkeypatch):
+async def test_an_accepted_move_wakes_mom_once(store):
     woken: list[str] = []
     agent = an_agent(wake=woken.append)
-
-    async def unanswered(*_: object) -> int:
-        raise LinkError("no answer")
-
-    await told(agent, store, with_move(4))
-    with monkeypatch.context() as servers:
-        await store.put(ORDERS, "h1", with_move(5, MOVE))
-        servers.setattr(store, "put", unanswered)
-        with pytest.raises(LinkError, match="no answer"):
-            await agent.orders.follow(store, DRAINED)
-    assert len(woken) == 1
-    assert await told(agent, store, with_move(5, MOVE)) == {"a": MoveState.ACCEPTED}
-    assert len(woken) == 1, "and once"
-
-
-async def test_a_host_tells_how_its_moves_are_again_to_servers_that_have_lost_it(agent, store):
-    orders = with_move(5, MOVE)
-    await told(agent, store, orders)
-    agent.finished("a", MoveState.FAILED, "it took too long")
-    assert await told(agent, store, orders) == {"a": MoveState.FAILED}
-    del store.kept[PROGRESS, "h1"]  # and the connection stands
-    assert await told(agent, store, orders) == {"a": MoveState.FAILED}
+    for revision in (5, 6):
+        assert await told(agent, store, with_move(revision, MOVE)) == {"a": MoveState.ACCEPTED}
+        assert len(woken) == 1
 
 
 async def test_a_host_lets_one_guest_leave_for_balance_at_a_time_whatever_is_ordered(monkeypatch, agent, store):
@@ -743,7 +619,7 @@ async def test_orders_of_no_coordinator_move_nobody(signer, store, agent):
     with pytest.raises(LinkError, match="signed"):
         await told(agent, store, orders.packed() if signer is None else signer.signed("h1", orders, 9))
     assert agent.orders.moves() == {}
-    assert (PROGRESS, "h1") not in store.kept
+    assert not agent.orders.progress
 
 
 async def test_a_coordinator_is_followed_for_as_long_as_it_is_appointed(store, agent):
@@ -777,7 +653,7 @@ async def test_a_coordinator_is_followed_for_as_long_as_it_is_appointed(store, a
 async def test_a_stolen_key_of_a_coordinator_sends_guests_nowhere_but_where_an_operator_has_said(member, entries, why, agent, store):
     orders = OPERATOR.signed("h1", Orders(epoch=1, moves=(MOVE,), entries=entries), 5)
     assert await told(agent, store, orders, member) == {"a": MoveState.FAILED}
-    assert why in read(Progress, store.kept[PROGRESS, "h1"].data or b"").moves[0].error
+    assert [why in step.error for step in agent.orders.progress] == [True]
     assert agent.orders.moves() == {}
 
 

@@ -1,5 +1,6 @@
 """Of which guests a host tells the fleet one by one, and what of the others."""
 
+import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,9 @@ from mom_kvm import UNDESCRIBED, Destination, GuestMoves, Promises, stale_second
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.coordinator.plan import next_orders, place_of, places
 from mom_plugins_fleet.host.agent import FleetAgent
+from mom_plugins_fleet.host.orders import HostOrders
 from mom_plugins_fleet.records import LARGEST_RECORD, MOST_TOLD, HostState, Member, Move
+from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.view import FleetView
 
 GIB = 1 << 20
@@ -23,8 +26,8 @@ GIB = 1 << 20
 class Drained(FleetAgent):
     """An agent without servers, of a host whose guests are to leave, or stay."""
 
-    def __init__(self, *, draining: bool) -> None:
-        self.draining = draining
+    def __init__(self) -> None:
+        self.orders = HostOrders("h1", [], SeenRevisions(), logging.getLogger("test"), lambda _: "", lambda _: None)
 
 
 OFFERS = {Promises: (FakePromises("mem_promised"),), GuestMoves: (FakeMoves(),)}
@@ -39,14 +42,13 @@ def many(count: int, name: str = "guest", **fields: object) -> Mapping[str, Gues
 def state_of(
     guests: Mapping[str, Guest],
     *,
-    draining: bool = False,
     problems: tuple[Problem, ...] = (),
     promisable: int | None = 1 << 38,
     swap_usage: int | None = None,
     reserved: int | None = None,
 ) -> HostState:
     plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), PluginContext(name="fleet", offers=OFFERS, monotonic=HandClock()))
-    plugin.agent = Drained(draining=draining)
+    plugin.agent = Drained()
     memory = {"mem_available": 1 << 40, "mem_really_available": 1 << 39, "mem_promisable": promisable, "mem_reserved": reserved}
     taken = snapshot(host={**memory, "swap_usage": swap_usage})
     plugin.mom_report(Report(1, 0.0, "enforce", replace(taken, guests=guests), (), (), (), problems, (), 0.01))
@@ -84,7 +86,7 @@ def test_what_may_be_in_swap_of_a_guest_counts_where_it_does_not_tell() -> None:
 
 
 def test_names_as_long_as_they_can_be_fit_too() -> None:
-    state = state_of(many(2000, name="\U0001f418" * 200), draining=True)
+    state = state_of(many(2000, name="\U0001f418" * 200))
     assert len(state.guests) == MOST_TOLD
     assert len(state.packed()) < LARGEST_RECORD
 
@@ -102,7 +104,7 @@ def test_the_small_ones_of_many_guests_leave_also_where_no_host_has_room_for_the
     left: list[str] = []
     while len(left) < len(small):
         here = {**there, **{one: guest for one, guest in small.items() if guest.name not in left}}
-        view.states.records["h1"] = (1, state_of(here, draining=True))
+        view.states.records["h1"] = (1, state_of(here))
         orders, _ = next_orders(view, "h1", 1, places(view))
         assert orders.moves, "the drain stands still"
         left += [move.name for move in orders.moves]
@@ -148,7 +150,7 @@ def seen(report: Report, *, later: float = 0.0) -> tuple[HostState | None, str |
     clock = HandClock(report.snapshot.monotonic + report.duration + later)
     context = PluginContext(name="fleet", offers={GuestMoves: (FakeMoves(),)}, monotonic=clock)
     plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), context)
-    plugin.agent = Drained(draining=True)
+    plugin.agent = Drained()
     plugin.mom_report(report)
     first = FakeHypervisor().guests()[0]
     move = Move(guest=first.id, name="vm1", to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1, number=1)

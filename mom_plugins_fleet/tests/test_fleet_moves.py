@@ -20,6 +20,8 @@ from mom_plugins_fleet.records import Move, MoveState
 class AcceptedMoves(HostOrders):
     """Orders that the host has accepted."""
 
+    progress = ()
+
     def __init__(self, moves: Mapping[str, Move]) -> None:
         self.accepted, self.results = dict(moves), dict[str, tuple[MoveState, str]]()
         self.draining, self.balance = True, False

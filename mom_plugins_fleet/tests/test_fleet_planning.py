@@ -12,7 +12,7 @@ from test_fleet_placement import GIB, Fleet, guest
 from mom_kvm import Destination
 from mom_plugins_fleet.coordinator.placement import RESERVE_SHARE, TargetHost, choose, rank
 from mom_plugins_fleet.coordinator.plan import ARRIVING_AT_ONCE, AT_ONCE, ATTEMPTS, LOST_SECONDS, next_orders, places
-from mom_plugins_fleet.records import HostedGuest, Move, MoveState, OrderProgress, Orders, Progress
+from mom_plugins_fleet.records import HostedGuest, Move, MoveState, OrderProgress, Orders
 from mom_plugins_fleet.view import ARRIVES_SECONDS, SILENT_SECONDS, FleetView
 
 _PLACES = st.dictionaries(
@@ -122,7 +122,8 @@ def _with_move(state: MoveState, number: int = 1) -> Fleet:
 
 def test_what_another_host_tells_of_a_move_changes_nothing():
     view = _with_move(MoveState.ORDERED)
-    view.progress.records["b"] = (1, Progress(moves=(OrderProgress("id-1", 0, MoveState.DONE),)))
+    done = {"moves": (OrderProgress("id-1", 0, MoveState.DONE),)}
+    view.states.records["b"] = (1, view.states.records["b"][1].model_copy(update=done))
     assert [move.state for move in _orders(view, "a")[0].moves] == [MoveState.ORDERED]
 
 

@@ -27,7 +27,6 @@ from mom_plugins_fleet.records import (
     Member,
     Move,
     Orders,
-    Progress,
     read,
 )
 from mom_plugins_fleet.signatures import Opened, Signer
@@ -67,7 +66,7 @@ def test_a_host_that_writes_thousands_of_guests_or_moves_does_not_keep_the_coord
         read(Orders, Orders(moves=()).model_copy(update={"moves": (move,) * (MOST_MOVES + 1)}).packed())
 
 
-@pytest.mark.parametrize("kind", [HostState, Invitation, Member, Orders, Progress, AuthorizedKeys], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [HostState, Invitation, Member, Orders, AuthorizedKeys], ids=lambda kind: kind.__name__)
 def test_a_record_is_read_up_to_its_first_invalid_item(kind: type[FleetRecord]) -> None:
     sequences = [name for name, one in kind.model_fields.items() if get_origin(one.annotation) is tuple]
     data = json.dumps({name: [{}] * 10_000 for name in sequences})

@@ -78,3 +78,7 @@ def test_a_host_that_has_gone_silent_is_still_scraped_so_that_it_is_missed() -> 
     assert 'mom_fleet_host_heard{host="h1",group="g"} 0\n' in metrics(view, 0.0)
     view.states.heard["h1"] = time.monotonic()
     assert 'mom_fleet_host_heard{host="h1",group="g"} 1\n' in metrics(view, 0.0)
+    for current in (False, True):
+        for bucket in view.buckets:
+            bucket.current = current
+        assert f"mom_fleet_view_current {int(current)}\n" in metrics(view, 0.0)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from fleet_world import LOG, FleetWorld
@@ -10,9 +11,10 @@ from nats.js.api import KeyValueConfig
 
 from mom_kvm import Destination
 from mom_plugins_fleet import link
+from mom_plugins_fleet.buckets import Bucket
 from mom_plugins_fleet.link import LinkError, Store, linked
-from mom_plugins_fleet.records import Group, HostState, Move, MoveState, Orders, Progress
-from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, PROGRESS, ROSTER, STATES, direct, subject
+from mom_plugins_fleet.records import Group, HostState, Member, Move, MoveState, Orders
+from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, ROSTER, STATES, direct, subject
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -26,11 +28,10 @@ def everything(fleet: FleetWorld) -> Mapping[str, bytes | None]:
     """What stands at each key of the fleet."""
 
     async def looked(store: Store) -> Mapping[str, bytes | None]:
-        return {
-            f"{bucket} {key}": kept.data
-            for bucket in (ROSTER, GROUPS, STATES, ORDERS, PROGRESS)
-            for key, kept in (await store.load(bucket)).items()
-        }
+        buckets = [Bucket[Any](kind, frozenset()) for kind in (Member, Group, HostState, Orders)]
+        for bucket in buckets:
+            await store.load(bucket)
+        return {f"{bucket.kind.bucket} {key}": kept.data for bucket in buckets for key, kept in bucket.stored.items()}
 
     return fleet.asked(looked)
 
@@ -41,7 +42,6 @@ def filled(fleet: FleetWorld) -> None:
         for host in ("h1", "h2"):
             await store.put(STATES, host, HostState(mode="enforce").packed())
             await store.put(ORDERS, host, Orders(epoch=3).packed())
-            await store.put(PROGRESS, host, Progress().packed())
 
     fleet.asked(put)
 
@@ -59,7 +59,7 @@ def test_another_hosts_keys_are_refused_and_that_is_said_plainly(fleet: FleetWor
     monkeypatch.setattr(link, "ANSWER_SECONDS", 3.0)  # a server answers nothing to what it refuses
     before = everything(fleet)
     stolen = fleet.access(fleet.folder / "h1.key")
-    written = [(STATES, "h2"), (PROGRESS, "h2"), (ORDERS, "h2"), (ORDERS, "h1"), (ROSTER, "h1"), (GROUPS, "g1"), (AUTHORIZED, COORDINATORS)]
+    written = [(STATES, "h2"), (ORDERS, "h2"), (ORDERS, "h1"), (ROSTER, "h1"), (GROUPS, "g1"), (AUTHORIZED, COORDINATORS)]
     asked = [(STATES, "h2"), (ORDERS, "h2"), (ROSTER, "h2")]
 
     async def tried() -> None:
@@ -85,9 +85,7 @@ def test_an_answer_cannot_be_had_sent_to_another_hosts_key(fleet: FleetWorld) ->
 
     async def reflected() -> None:
         async with linked(fleet.access(fleet.folder / "h1.key"), "h1", LOG, patient=False) as store:
-            await store.put(PROGRESS, "h1", b"{}")
             for there in (
-                subject(PROGRESS, "h2"),
                 subject(ORDERS, "h1"),
                 subject(ORDERS, "h2"),
                 subject(STATES, "h2"),
@@ -101,7 +99,7 @@ def test_an_answer_cannot_be_had_sent_to_another_hosts_key(fleet: FleetWorld) ->
             await store.read(ORDERS, "h1")
 
     asyncio.run(reflected())
-    assert {key for key, data in everything(fleet).items() if before[key] != data} <= {"mom-states h1", "mom-progress h1"}
+    assert {key for key, data in everything(fleet).items() if before[key] != data} <= {"mom-states h1"}
 
 
 @pytest.mark.parametrize("how", ["all", "sub"])
@@ -110,18 +108,17 @@ def test_a_host_cannot_empty_a_bucket_by_what_it_writes_at_its_own_key(fleet: Fl
 
     async def emptied() -> None:
         async with linked(fleet.access(fleet.folder / "h1.key"), "h1", LOG, patient=False) as store:
-            for bucket in (STATES, PROGRESS):
-                await store.client.publish(subject(bucket, "h1"), b"{}", headers={"Nats-Rollup": how})
+            await store.client.publish(subject(STATES, "h1"), b"{}", headers={"Nats-Rollup": how})
             await store.client.flush()
             await store.read(ORDERS, "h1")
 
     asyncio.run(emptied())
-    assert {"mom-states h2", "mom-progress h2"} <= everything(fleet).keys()
+    assert "mom-states h2" in everything(fleet)
 
 
 def test_buckets_that_were_made_with_less_care_are_made_safe_by_another_init(fleet: FleetWorld) -> None:
     async def allows(store: Store) -> list[bool | None]:
-        streams = [await store.client.jetstream().stream_info(f"KV_{bucket}") for bucket in (ROSTER, GROUPS, STATES, ORDERS, PROGRESS)]
+        streams = [await store.client.jetstream().stream_info(f"KV_{bucket}") for bucket in (ROSTER, GROUPS, STATES, ORDERS)]
         return [stream.config.allow_rollup_hdrs for stream in streams]
 
     async def as_before(store: Store) -> None:

@@ -3,16 +3,14 @@
 import asyncio
 import base64
 import json
-import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Self
 
 import pytest
-from fleet_world import LOG, NATS_SERVER, START_SECONDS, free_port, need_a_server, patiently, port_of
+from fleet_world import LOG, START_SECONDS, need_a_server, patiently
+from nats_servers import NatsServers
 
 from mom_plugins_fleet import accounts
 from mom_plugins_fleet.access import Access, NatsCredentials
@@ -25,51 +23,10 @@ from mom_plugins_fleet.subjects import ROSTER, STATES
 from mom_plugins_fleet.view import FleetView
 
 
-class ThreeServers:
-    """Real ones, in a cluster, below a folder. With a root key they know accounts, which they tell each other.
-
-    :param configured: what each has in its configuration besides, by its number
-    """
-
-    def __init__(self, folder: Path, configured: Callable[[int], str] = lambda _: "") -> None:
-        self._folder = folder
-        self._places = [free_port() for _ in range(6)]
-        clients, routes = [port_of(one) for one in self._places[:3]], [port_of(one) for one in self._places[3:]]
-        self.urls = [f"nats://localhost:{port}" for port in clients]
-        self.processes: dict[int, subprocess.Popen[bytes]] = {}
-        named = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
-        for number, (client, route) in enumerate(zip(clients, routes, strict=True)):
-            (folder / f"s{number}.conf").write_text(
-                f'listen: "127.0.0.1:{client}"\nserver_name: s{number}\njetstream {{ store_dir: "{folder}/js{number}" }}\n'
-                f'cluster {{ name: mom, listen: "127.0.0.1:{route}", routes: [{named}] }}\n{configured(number)}'
-            )
-
-    def start(self, number: int) -> None:
-        command = [NATS_SERVER, "-c", str(self._folder / f"s{number}.conf")]
-        self.processes[number] = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def kill(self, number: int) -> None:
-        process = self.processes.pop(number)
-        process.kill()
-        process.wait(60)
-
-    def __enter__(self) -> Self:
-        for number in range(3):
-            self.start(number)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number in list(self.processes):
-            self.kill(number)
-        for place in self._places:
-            place.close()
-
-
 @pytest.fixture
-def three(tmp_path: Path) -> Iterator[ThreeServers]:
-    """That ask for no keys."""
+def three(tmp_path: Path) -> Iterator[NatsServers]:
     need_a_server()
-    with ThreeServers(tmp_path) as servers:
+    with NatsServers(tmp_path, 3) as servers:
         yield servers
 
 
@@ -80,11 +37,11 @@ async def made(store: Store) -> None:
         await patiently(partial(store.put, ROSTER, f"h{number}", Member(group="g").packed()))
 
 
-def test_with_one_of_three_servers_hanging_everything_can_be_read(three: ThreeServers) -> None:
+def test_with_one_of_three_servers_hanging_everything_can_be_read(three: NatsServers) -> None:
     async def work() -> None:
         async with linked(Access(three.urls[:1]), "operator", LOG, patient=True) as store:
             await made(store)
-            three.processes[2].send_signal(signal.SIGSTOP)
+            three.freeze(2)
             await patiently(lambda: store.put(ROSTER, "h5", Member(group="g").packed()))  # a bucket that was led there gets another leader
             for _ in range(4):
                 await store.load(members := Bucket(Member))
@@ -93,7 +50,7 @@ def test_with_one_of_three_servers_hanging_everything_can_be_read(three: ThreeSe
     asyncio.run(asyncio.wait_for(work(), 4 * START_SECONDS))
 
 
-def test_what_a_server_has_that_was_away_is_not_taken_for_all_that_there_is(three: ThreeServers) -> None:
+def test_what_a_server_has_that_was_away_is_not_taken_for_all_that_there_is(three: NatsServers) -> None:
     """It answers, before the two that are left have chosen which of them leads: whoever looks would see a fleet of two hosts."""
 
     async def put(numbers: range) -> None:
@@ -123,17 +80,16 @@ async def _loaded(store: Store, found: list[int]) -> None:
     found.append(len(members.records))
 
 
-class AccountServers(ThreeServers):
+class AccountServers(NatsServers):
     """Three servers that know a fleet's root key, and its operator."""
 
     def __init__(self, folder: Path) -> None:
         FleetRoot.make(folder / "root.key")
         self.root = FleetRoot(folder / "root.key")
-        super().__init__(folder, lambda number: resolver(folder / f"accounts{number}") + self.root.server_config())
+        super().__init__(folder, 3, lambda number: resolver(folder / f"accounts{number}") + self.root.server_config())
         seed = new_seed(USER)
         self.signer = Signer(seed)
         self._operator = self.root.operator(self.signer.public, "operator")
-        self._folder = folder
 
     def operator(self, *numbers: int) -> Access:
         return Access([self.urls[number] for number in numbers], None, self._operator)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from fleet_world import LOG, need_a_server, patiently
-from one_server import OneServer
+from nats_servers import NatsServers
 
 from mom_plugins_fleet.access import Access
 from mom_plugins_fleet.buckets import Bucket
@@ -23,17 +23,16 @@ OPERATOR = Signer("SUAKYRHVIOREXV7EUZTBHUHL7NUMHPMAS7QMDU3GTIUWEI5LDNOXD43IZY")
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[OneServer]:
+def server(tmp_path: Path) -> Iterator[NatsServers]:
     need_a_server()
-    one = OneServer(tmp_path)
-    yield one
-    one.close()
+    with NatsServers(tmp_path) as one:
+        yield one
 
 
 class Fleet:
     """A view that follows, and another client that changes what stands there."""
 
-    def __init__(self, server: OneServer, view: FleetView, store: Store, said: list[str]) -> None:
+    def __init__(self, server: NatsServers, view: FleetView, store: Store, said: list[str]) -> None:
         self.server, self.view, self.store, self.said = server, view, store, said
 
     async def tell(self, host: str, available: int) -> None:
@@ -58,12 +57,12 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-async def fleet(server: OneServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Fleet]:
+async def fleet(server: NatsServers, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Fleet]:
     """While a view follows, which soon notices that it hears nothing."""
     monkeypatch.setattr("mom_plugins_fleet.bucket_watch.PULSE_SECONDS", 0.5)
     monkeypatch.setattr("mom_plugins_fleet.bucket_watch.LOST_SECONDS", 2.0)
     view, said = FleetView(frozenset({OPERATOR.public})), list[str]()
-    access = Access([server.url])
+    access = Access(server.urls)
     async with linked(access, "writer", LOG, patient=True) as store, linked(access, "coordinator", LOG, patient=True) as own:
         await store.make(1)
         following = asyncio.create_task(view.follow(own, said.append))

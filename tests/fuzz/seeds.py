@@ -40,7 +40,7 @@ def fleet_records() -> list[bytes]:
         "orders": {"epoch": 1, "moves": [{**move, "order": 3}, {**move, "guest": "b", "state": "done"}]},
         "groups": {"policies": {"60_fleet_a": "(defvar a 1)", "classes.yaml": "classes: {}"}, "by": "me"},
     }  # fmt: skip
-    records = {**records, "progress": {"moves": [{"guest": "a", "order": 0, "state": "done", "error": ""}]}}
+    records = {**records, "progress": {"mode": "enforce", "moves": [{"guest": "a", "order": 0, "state": "done"}]}}
     signed = json.dumps({"by": "UABCDEFG" * 7, "revision": 1, "signature": "AAAA"}) + "\n" + json.dumps(records["groups"])
     return [f"signed\n{signed}".encode(), *(f"{bucket}\n{json.dumps(record)}".encode() for bucket, record in records.items())]
 

@@ -236,7 +236,7 @@ def fleet_record(data: bytes) -> None:
         view.orders.take(
             "h1", StoredEntry(1, Orders(moves=(Move(guest="a", name="a", to="h2", destination=there, takes=1, number=1),)).packed())
         )
-        view.progress.take("h1", kept)
+        view.states.told("h1", kept, live=True)
     elif bucket == b"signed":
         with suppress(MomError):
             opened(Group, "g", record, ["UABCDEFG" * 7])

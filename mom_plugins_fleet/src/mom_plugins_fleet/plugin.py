@@ -223,20 +223,15 @@ class FleetPlugin:
 
     def accepts(self, move: Move) -> str | None:
         """Return why a guest stays now; empty if it leaves; None if not known yet."""
-        if not self._settings.leave:
-            return LEAVES_NONE
-        mover = self._context.service(GuestMoves)
-        if mover is None:
-            return NO_MOVER
-        report = self._report
-        if report is not None and report.mode != "enforce":
-            return "the host only observes"
+        report, mover = self._report, self._context.service(GuestMoves)
         guest = None if report is None else report.snapshot.guests.get(move.guest)
         # A guest that moves now may follow orders that the servers have lost.
-        if report is None or self._is_blind(report) or (guest is not None and _is_moving(guest, mover)):
+        if report is None or self._is_blind(report) or (guest is not None and mover is not None and _is_moving(guest, mover)):
             self._undecided = True
             return None
-        return "the guest is not here" if guest is None else mover.why_stays(guest)
+        if report.mode != "enforce":
+            return "the host only observes"
+        return "the guest is not here" if guest is None else self._why_stays(guest, mover)
 
     def _is_blind(self, report: Report) -> bool:
         age = self._context.monotonic() - report.snapshot.monotonic - report.duration
@@ -244,12 +239,13 @@ class FleetPlugin:
 
     def state(self) -> HostState | None:
         """Return the host's state; None while guests are unknown."""
-        report = self._report
-        if report is None or self._is_blind(report):
+        report, agent = self._report, self.agent
+        if report is None or agent is None or self._is_blind(report):
             return None
         mover, metrics = self._context.service(GuestMoves), self._context.service(HostMetrics)
         stays = {identity: self._why_stays(guest, mover) for identity, guest in report.snapshot.guests.items()}
-        more = {"metrics_port": None if metrics is None else metrics.metrics_port, **self.group.reported()}
+        port, moves = None if metrics is None else metrics.metrics_port, tuple(agent.orders.progress)
+        more = {"metrics_port": port, "moves": moves, **self.group.reported()}
         return host_state(report, self._context.service(Promises) or NO_PROMISES, mover, stays, more)
 
     def _why_stays(self, guest: Guest, mover: GuestMoves | None) -> str:

@@ -93,13 +93,12 @@ def _family(name: str, doc: str, samples: Iterable[tuple[Mapping[str, str], int]
 
 async def write_metrics(path: Path, coordinator: Coordinator, log: logging.Logger) -> NoReturn:
     """Write metrics for node_exporter until cancelled. Remove the file at the end."""
-    failed, works, at, known = False, False, float("-inf"), False
+    failed = known = False
     try:
         while True:
             known = known or coordinator.view.current
-            if known and (coordinator.works != works or time.monotonic() - at >= WRITE_SECONDS):  # also while the view is outdated
-                works, at = coordinator.works, time.monotonic()
-                until = time.time() + 2 * WRITE_SECONDS if works else 0.0
+            if known:  # also while the view is outdated
+                until = time.time() + 2 * WRITE_SECONDS if coordinator.works else 0.0
                 try:
                     replace_file(path, metrics(coordinator.view, until), durable=False, mode=0o644)
                     failed = False
@@ -107,6 +106,6 @@ async def write_metrics(path: Path, coordinator: Coordinator, log: logging.Logge
                     if not failed:
                         log.warning("the metrics cannot be written: %s: %s", path, error.strerror)
                     failed = True
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(WRITE_SECONDS if known else LOOK_SECONDS)
     finally:
         path.unlink(missing_ok=True)

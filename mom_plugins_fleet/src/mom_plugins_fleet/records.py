@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, ClassVar, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -27,8 +28,8 @@ CLASSES: Final = "classes.yaml"
 LARGEST_RECORD: Final = 768 << 10
 """Limit in bytes. NATS servers take messages of 1 MiB by default."""
 
-MOST_TOLD: Final = 400
-"""Most guests in a report: 760 KiB with the longest names and reasons."""
+MOST_TOLD: Final = 300
+"""Most guests in a report: 570 KiB with the longest names and reasons."""
 
 MOST_MOVES: Final = 2 * MOST_TOLD
 """Listed guests, and guests on the way."""
@@ -197,6 +198,25 @@ class MoverState(FleetRecord):
     within: Annotated[str, StringConstraints(max_length=64)] = ""
 
 
+class MoveState(StrEnum):
+    """Progress of a move."""
+
+    ORDERED = "ordered"  #: the coordinator has ordered it
+    ACCEPTED = "accepted"  #: the host starts it; it can no longer be changed
+    DONE = "done"  #: the guest has left the host
+    FAILED = "failed"  #: the guest is still on the host
+
+
+@dataclass(frozen=True, slots=True)
+class OrderProgress:
+    """Progress of a move. `order` as in `Move`."""
+
+    guest: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    order: int
+    state: MoveState
+    error: Annotated[str, StringConstraints(max_length=400)] = ""
+
+
 class HostState(FleetRecord):
     """State reported by a host. Unknown values are absent."""
 
@@ -219,6 +239,8 @@ class HostState(FleetRecord):
     guests: Annotated[tuple[HostedGuest, ...], Field(max_length=MOST_TOLD), FailFast()] = ()
     others: Count = 0
     others_promised: Kib = 0
+    moves: Annotated[tuple[OrderProgress, ...], Field(max_length=MOST_MOVES), FailFast()] = ()
+    """Progress with its orders."""
     group_revision: int = 0
     """Revision of the applied group record; 0 if none."""
     refused: str = ""
@@ -236,14 +258,10 @@ class HostState(FleetRecord):
     killed: Count | None = None
     """Processes killed by guest kernels since midnight UTC."""
 
-
-class MoveState(StrEnum):
-    """Progress of a move."""
-
-    ORDERED = "ordered"  #: the coordinator has ordered it
-    ACCEPTED = "accepted"  #: the host starts it; it can no longer be changed
-    DONE = "done"  #: the guest has left the host
-    FAILED = "failed"  #: the guest is still on the host
+    @cached_property
+    def guests_by_id(self) -> Mapping[str, HostedGuest]:
+        """Listed guests, keyed by id."""
+        return {guest.id: guest for guest in self.guests}
 
 
 class Move(FleetRecord):
@@ -292,24 +310,6 @@ class Orders(FleetRecord):
     def of(self, guest: str) -> Move | None:
         """Return this guest's move."""
         return next((move for move in self.moves if move.guest == guest), None)
-
-
-@dataclass(frozen=True, slots=True)
-class OrderProgress:
-    """Progress of a move. `order` as in `Move`."""
-
-    guest: Annotated[str, StringConstraints(min_length=1, max_length=128)]
-    order: int
-    state: MoveState
-    error: Annotated[str, StringConstraints(max_length=400)] = ""
-
-
-class Progress(FleetRecord):
-    """A host's progress with its orders."""
-
-    bucket = "mom-progress"
-
-    moves: Annotated[tuple[OrderProgress, ...], Field(max_length=MOST_MOVES), FailFast()] = ()
 
 
 class AuthorizedKeys(FleetRecord):

@@ -12,13 +12,12 @@ from typing import Final
 
 from nats.js.api import KeyValueConfig, StorageType
 
-from mom_plugins_fleet.records import LARGEST_RECORD, AuthorizedKeys, Group, HostState, Lease, Member, Orders, Progress
+from mom_plugins_fleet.records import LARGEST_RECORD, AuthorizedKeys, Group, HostState, Lease, Member, Orders
 
 ROSTER: Final = Member.bucket
 GROUPS: Final = Group.bucket
 STATES: Final = HostState.bucket
 ORDERS: Final = Orders.bucket
-PROGRESS: Final = Progress.bucket
 AUTHORIZED: Final = AuthorizedKeys.bucket
 LEASES: Final = Lease.bucket
 INVITATIONS: Final = "mom-invitations"
@@ -76,7 +75,7 @@ def inbox(name: str) -> str:
 
 def buckets(replicas: int) -> Iterable[KeyValueConfig]:
     """Yield the configurations of all buckets."""
-    kept = {ROSTER: 8, GROUPS: GROUPS_KEPT, STATES: 1, ORDERS: 1, PROGRESS: 1, AUTHORIZED: 8, LEASES: 1, INVITATIONS: 1}
+    kept = {ROSTER: 8, GROUPS: GROUPS_KEPT, STATES: 1, ORDERS: 1, AUTHORIZED: 8, LEASES: 1, INVITATIONS: 1}
     for name, history in kept.items():
         ends = INVITED_SECONDS if name == INVITATIONS else None
         largest = LARGEST_RECORD + 4096
@@ -86,7 +85,7 @@ def buckets(replicas: int) -> Iterable[KeyValueConfig]:
 def used(host: str, group: str) -> list[str]:
     """Return the subjects that a host publishes to."""
     read = [direct(ROSTER, host), direct(GROUPS, group), direct(ORDERS, host), direct(AUTHORIZED, COORDINATORS), taken(INVITATIONS, host)]
-    return [subject(STATES, host), subject(PROGRESS, host), *read]
+    return [subject(STATES, host), *read]
 
 
 def heard(host: str, group: str) -> list[str]:

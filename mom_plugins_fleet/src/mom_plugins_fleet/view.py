@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mom_kvm import Destination
 from mom_plugins_fleet.buckets import Bucket
 from mom_plugins_fleet.link import LinkError, Store
-from mom_plugins_fleet.records import AuthorizedKeys, Group, HostedGuest, HostState, Member, Move, MoveState, Orders, Progress, shown
+from mom_plugins_fleet.records import AuthorizedKeys, Group, HostedGuest, HostState, Member, Move, MoveState, Orders, shown
 from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.subjects import COORDINATOR, COORDINATORS, LEASES, StoredEntry
 
@@ -27,27 +26,19 @@ SETTLES_SECONDS: Final = 60.0
 AGAIN_SECONDS: Final = 1.0
 
 
-@dataclass(slots=True)
 class FleetView:
     """Current view of the fleet. Non-members' states are ignored."""
 
-    operators: frozenset[str] = frozenset()
-    revisions: SeenRevisions = field(default_factory=lambda: SeenRevisions(at_once=False))
-    members: Bucket[Member] = field(default_factory=lambda: Bucket(Member, frozenset()))
-    groups: Bucket[Group] = field(default_factory=lambda: Bucket(Group, frozenset()))
-    states: Bucket[HostState] = field(default_factory=lambda: Bucket(HostState))
-    orders: Bucket[Orders] = field(default_factory=lambda: Bucket(Orders, frozenset()))
-    progress: Bucket[Progress] = field(default_factory=lambda: Bucket(Progress))
-    authorized: Bucket[AuthorizedKeys] = field(default_factory=lambda: Bucket(AuthorizedKeys, frozenset()))
-    lease: StoredEntry = field(default_factory=lambda: StoredEntry(0, None))
-    left: dict[tuple[str, str], float] = field(default_factory=dict)
-    """Monotonic time when a guest is first known to have left, keyed by host and guest."""
-    _guests_of: dict[str, tuple[HostState, Mapping[str, HostedGuest]]] = field(default_factory=dict)
-    """Cache: hosts' guests, keyed by id, with the state that lists them."""
-
-    def __post_init__(self) -> None:
-        for bucket in self.buckets:
-            bucket.revisions = self.revisions
+    def __init__(self, operators: frozenset[str] = frozenset(), revisions: SeenRevisions | None = None) -> None:
+        self.operators, self.revisions = operators, revisions or SeenRevisions(at_once=False)
+        self.members = Bucket(Member, frozenset(), self.revisions)
+        self.groups = Bucket(Group, frozenset(), self.revisions)
+        self.states = Bucket(HostState)
+        self.orders = Bucket(Orders, frozenset(), self.revisions)
+        self.authorized = Bucket(AuthorizedKeys, frozenset(), self.revisions)
+        self.lease = StoredEntry(0, None)
+        self.left: dict[tuple[str, str], float] = {}
+        """Monotonic time when a guest is first known to have left, keyed by host and guest."""
         self.trust()
 
     def trust(self) -> None:
@@ -61,7 +52,7 @@ class FleetView:
     @property
     def buckets(self) -> tuple[Bucket[Any], ...]:
         """All watched buckets."""
-        return self.members, self.groups, self.states, self.authorized, self.orders, self.progress
+        return self.members, self.groups, self.states, self.authorized, self.orders
 
     @property
     def current(self) -> bool:
@@ -141,10 +132,10 @@ class FleetView:
 
     def ordered(self, host: str) -> Orders | None:
         """Return a host's orders, with the progress that the host reported."""
-        orders, progress = self.orders.get(host), self.progress.get(host)
-        if orders is None or progress is None:
+        orders, state = self.orders.get(host), self.states.get(host)
+        if orders is None or state is None:
             return orders
-        reported = {(step.guest, step.order): {"state": step.state, "error": step.error} for step in progress.moves}
+        reported = {(step.guest, step.order): {"state": step.state, "error": step.error} for step in state.moves}
         moves = tuple(move.model_copy(update=reported.get((move.guest, move.order))) for move in orders.moves)
         return orders.model_copy(update={"moves": moves})
 
@@ -167,12 +158,8 @@ class FleetView:
 
     def guests(self, host: str) -> Mapping[str, HostedGuest]:
         """Return the guests that a host reports, keyed by id."""
-        state, cached = self.states.get(host), self._guests_of.get(host)
-        if state is None:
-            return {}
-        if cached is None or cached[0] is not state:
-            cached = self._guests_of[host] = state, {guest.id: guest for guest in state.guests}
-        return cached[1]
+        state = self.states.get(host)
+        return {} if state is None else state.guests_by_id
 
     def is_coming(self, host: str, move: Move) -> bool:
         """Return whether a guest that left `host` has not appeared yet."""
@@ -201,7 +188,6 @@ class FleetView:
         return self.is_fresh(reporter) and self.states.heard.get(reporter, float("-inf")) - since > ARRIVES_SECONDS
 
     def forget_arrivals(self) -> None:
-        """Drop finished moves and removed hosts. A guest may leave again."""
-        self._guests_of = {host: cached for host, cached in self._guests_of.items() if host in self.states.records}
+        """Drop finished moves. A guest may leave again."""
         departures = {(host, move.guest) for host, orders in self.all_ordered() for move in orders.moves if move.state is MoveState.DONE}
         self.left = {key: since for key, since in self.left.items() if key in departures}

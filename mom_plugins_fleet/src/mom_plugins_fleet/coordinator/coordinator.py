@@ -22,7 +22,7 @@ from mom_plugins_fleet.link import ConflictError, LinkError, Store, linked
 from mom_plugins_fleet.records import Lease, MoveState, Orders, lease_holder, shown
 from mom_plugins_fleet.revisions import SeenRevisions, off_clock
 from mom_plugins_fleet.signatures import Signer, next_revision
-from mom_plugins_fleet.subjects import COORDINATOR, LEASES, ORDERS, PROGRESS, StoredEntry
+from mom_plugins_fleet.subjects import COORDINATOR, LEASES, ORDERS, StoredEntry
 from mom_plugins_fleet.view import FleetView
 
 LEASE_SECONDS: Final = 10.0
@@ -55,7 +55,7 @@ class Coordinator:
         revisions: SeenRevisions | None = None,
     ) -> None:
         self._access, self._holder, self._log, self._signer = access, holder, log, signer
-        self.view = FleetView(frozenset(operators), revisions or SeenRevisions(at_once=False))
+        self.view = FleetView(frozenset(operators), revisions)
         self.epoch = 0
         self._balanced: dict[str, float] = {}
         self._trouble = ""
@@ -200,7 +200,6 @@ class Coordinator:
     async def change(self, store: Store, host: str, edit: Callable[[Orders], Orders]) -> None:
         """Edit a host's orders. The next decision retries a conflict."""
         view = self.view
-        view.progress.take(host, await store.read(PROGRESS, host))
         kept = await store.read(ORDERS, host)
         view.orders.take(host, kept)
         present = view.orders.get(host)

@@ -60,7 +60,6 @@ class FleetAgent:
         self._revisions, self._group, self.orders, self._state = revisions, group, orders, state
         self.connected = False
         self.trouble = ""
-        self._was_connected = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._dirty = asyncio.Event()
@@ -79,7 +78,6 @@ class FleetAgent:
         if self._task is not None:
             self._call_soon(self._task.cancel)
         self._thread.join(CLOSING_SECONDS)
-        self._group.close()
 
     @property
     def runs(self) -> bool:
@@ -131,9 +129,6 @@ class FleetAgent:
 
     async def _connect(self) -> None:
         async with linked(self._access, self._host, self._log, patient=True, cannot=self._say) as store:
-            if self._was_connected:
-                self._log.info("connected to the fleet's servers again")
-            self._was_connected = True
             reporting = asyncio.create_task(self.report(store))
             try:
                 await self.follow(store)

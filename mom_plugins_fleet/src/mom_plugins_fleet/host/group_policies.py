@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -12,16 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import TypeAdapter
 
 from mom_core import MomError, PluginContext, StateError, printable, replace_file
-from mom_kvm import Callers, ClassFiles, PolicyTexts
+from mom_kvm import ClassFiles, PolicyTexts
 from mom_plugins_fleet.records import CLASSES, FLEET_POLICY, Group, GroupName, shown
 
 if TYPE_CHECKING:
     from mom_plugins_fleet.link import Store
     from mom_plugins_fleet.revisions import SeenRevisions
     from mom_plugins_fleet.signatures import Opened
-
-APPLY_SECONDS: Final = 30.0
-"""The largest policies compile within seconds."""
 
 READY_ATTEMPTS: Final = 50
 """Plugins have 10 s to start."""
@@ -54,13 +50,6 @@ class GroupPolicies:
         """Group and record; None before the first one."""
         self.refused = ""
         """Why the newest record is not in force."""
-        self._callers = Callers("mom fleet applies")
-        self._application: Future[None] | None = None
-        """Last application of a record. While it hangs, no other application starts."""
-
-    def close(self) -> None:
-        """End the threads that apply records."""
-        self._callers.close(0)
 
     async def resume(self, say: Callable[[str], None]) -> None:
         """Apply the previous run's record.
@@ -72,7 +61,7 @@ class GroupPolicies:
             return
         for _ in range(READY_ATTEMPTS):
             try:
-                await self._put_in_force(*last, None)
+                self._put_in_force(*last, None)
             except MomError as error:
                 say(shown(error))
                 await asyncio.sleep(_POLL_SECONDS)
@@ -89,7 +78,7 @@ class GroupPolicies:
         before = self._in_force, self.refused
         try:
             opened = revisions.open(Group, group, data, self._operators)
-            await self._put_in_force(group, opened, data)  # even if unchanged: someone may have edited policies here
+            self._put_in_force(group, opened, data)  # even if unchanged: someone may have edited policies here
             self._in_force, self.refused = (group, opened), ""
         except MomError as error:  # retried with each look: the host's own policies may be the cause
             self.refused = shown(error)
@@ -107,18 +96,9 @@ class GroupPolicies:
         opened = self._in_force[1]
         return {"group_revision": opened.revision, "classes_unused": self.why_classes_unused(opened.record)}
 
-    async def _put_in_force(self, group: str, opened: Opened[Group], data: bytes | None) -> None:
-        # Another thread applies the record, within `APPLY_SECONDS`. Failures raise `MomError`.
-        if self._application is not None and not self._application.done():
-            raise MomError("the previous record is still being applied", hint="mom's disk may have hung: see mom's log")
-        self._application = self._callers.start(lambda: self.apply(group, opened, data))
-        result = asyncio.wrap_future(self._application)
-        result.add_done_callback(lambda future: future.cancelled() or future.exception())  # fetch the error even if nobody is waiting
-        await asyncio.wait([result], timeout=APPLY_SECONDS)
-        if not result.done():
-            raise MomError(f"applying the record takes longer than {APPLY_SECONDS:g} s", hint="mom's disk may have hung: see mom's log")
+    def _put_in_force(self, group: str, opened: Opened[Group], data: bytes | None) -> None:
         try:
-            result.result()
+            self.apply(group, opened, data)
         except MomError:
             raise
         except Exception as error:  # another plugin's code failed; the host stays in its fleet

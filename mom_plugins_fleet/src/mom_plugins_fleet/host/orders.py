@@ -11,9 +11,9 @@ from typing import Final
 from mom_core import MomError, printable
 from mom_kvm import Destination
 from mom_plugins_fleet.link import LinkError, Store
-from mom_plugins_fleet.records import AuthorizedKeys, Member, Move, MoveState, OrderProgress, Orders, Progress, shown
+from mom_plugins_fleet.records import AuthorizedKeys, Member, Move, MoveState, OrderProgress, Orders, shown
 from mom_plugins_fleet.revisions import SeenRevisions
-from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, ORDERS, PROGRESS, ROSTER
+from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, ORDERS, ROSTER
 
 BALANCE_SECONDS: Final = 300.0
 """Least time between two moves for balance, whatever a coordinator orders."""
@@ -41,11 +41,15 @@ class HostOrders:
         self._lock = threading.Lock()
         self._results: dict[str, tuple[MoveState, str]] = {}
         self._moves: Mapping[str, Move] = {}
-        self._written: Progress | None = None
         self._balanced_at = float("-inf")
         self.draining = False
         self.balance = False
         """Whether guests may move away for balance."""
+
+    @property
+    def progress(self) -> Collection[OrderProgress]:
+        """Progress of moves, also of an earlier run."""
+        return self._revisions.moves.values()
 
     def moves(self) -> Mapping[str, Move]:
         """Return accepted, unfinished moves, keyed by guest id."""
@@ -70,7 +74,7 @@ class HostOrders:
         return member
 
     async def follow(self, store: Store, member: Member) -> None:
-        """Accept or refuse new moves, and write the progress."""
+        """Accept or refuse new moves, and note the progress."""
         kept = await store.read(ORDERS, self._host)
         if kept.data is None:
             return
@@ -89,10 +93,6 @@ class HostOrders:
             raise LinkError(f"mom moves no more guests, because it cannot accept this host's orders: {shown(error)}") from None
         accepted = {step.guest for step in progress if step.state is MoveState.ACCEPTED}
         self._take({move.guest: move for move in orders.moves if move.guest in accepted})
-        record = Progress(moves=progress)
-        if progress or record != self._written:  # written again, because servers may have lost the progress
-            await store.put(PROGRESS, self._host, record.packed())
-            self._written = record
 
     async def _authorized(self, store: Store) -> AuthorizedKeys:
         kept = await store.read(AUTHORIZED, COORDINATORS)
@@ -119,11 +119,11 @@ class HostOrders:
                 return None
             if why:
                 self._log.warning("guest %s is not moved to %s: %s", printable(move.name), move.to, printable(why, 200))
-            return OrderProgress(move.guest, move.order, MoveState.FAILED if why else MoveState.ACCEPTED, printable(why, 400))
+            return OrderProgress(move.guest, move.order, MoveState.FAILED if why else MoveState.ACCEPTED, printable(why, 200))
         with self._lock:
             result = self._results.get(move.guest)
         if result is not None and earlier.state is MoveState.ACCEPTED:
-            return OrderProgress(move.guest, move.order, result[0], printable(result[1], 400))
+            return OrderProgress(move.guest, move.order, result[0], printable(result[1], 200))
         return earlier
 
     def _why_not_there(self, move: Move, member: Member, orders: Orders, removed: Mapping[str, int]) -> str:

@@ -20,7 +20,7 @@ from mom_daemon import as_caller, print_prose
 from mom_plugins_fleet.invitation import Token
 from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.records import MOST_REMOVED, AuthorizedKeys, Member
-from mom_plugins_fleet.subjects import COORDINATORS, ORDERS, PROGRESS, ROSTER, STATES
+from mom_plugins_fleet.subjects import COORDINATORS, ORDERS, ROSTER, STATES
 from mom_plugins_fleet.verbs import server_setup
 from mom_plugins_fleet.verbs.changes import change, named, standing
 from mom_plugins_fleet.verbs.enroll import enroll_command
@@ -180,7 +180,7 @@ def remove_command(where: Where, host: str) -> None:
         return {"removed": dict(sorted(removed.items(), key=lambda each: each[1])[-MOST_REMOVED:])}
 
     async def removed(store: Store) -> None:
-        left = [bucket for bucket in (STATES, ORDERS, PROGRESS) if (await store.read(bucket, host)).data is not None]
+        left = [bucket for bucket in (STATES, ORDERS) if (await store.read(bucket, host)).data is not None]
         if entry is not None:
             last = entry.revision  # the signed entry stays valid; without this record, a copy of it could attract guests
             await change(where, store, AuthorizedKeys, COORDINATORS, lambda before: without(before, last))
