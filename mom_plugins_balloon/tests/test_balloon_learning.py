@@ -69,6 +69,20 @@ def test_first_peak_includes_backed_memory(guest: Watched) -> None:
     assert guest.says(100 * MIB, rss=int(PROCESS_KIB + 700 * MIB))["mem_used_peak"] == 700 * MIB
 
 
+def test_first_measurement_of_qemu_overhead_corrects_the_first_peak(guest: Watched) -> None:
+    rss = int(PROCESS_KIB + 700 * MIB)
+    guest.says(100 * MIB, rss=rss)
+    assert guest.says(200 * MIB, rss=rss, host_qemu_overhead=int(PROCESS_KIB + 300 * MIB))["mem_used_peak"] == 400 * MIB
+    assert guest.says(200 * MIB, rss=rss, host_qemu_overhead=int(PROCESS_KIB + 650 * MIB))["mem_used_peak"] == 400 * MIB
+
+
+def test_first_measurement_of_qemu_overhead_keeps_a_later_peak(guest: Watched) -> None:
+    rss = int(PROCESS_KIB + 700 * MIB)
+    guest.says(100 * MIB, rss=rss)
+    guest.says(750 * MIB, rss=rss)
+    assert guest.says(100 * MIB, rss=rss, host_qemu_overhead=int(PROCESS_KIB + 650 * MIB))["mem_used_peak"] == 750 * MIB
+
+
 def test_kernel_reserved_is_learned_at_rest(guest: Watched) -> None:
     assert "kernel_reserved" not in guest.says(100 * MIB)
     assert guest.says(100 * MIB)["kernel_reserved"] == HIDDEN

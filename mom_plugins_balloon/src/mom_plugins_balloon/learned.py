@@ -299,6 +299,10 @@ class LearnedHabits(NamedTuple):
         process = self.process.after(guest, now, usage, request)
         if rss_before is not None and rss is not None and rss_before - rss > STRAY_KIB:
             freed_at = now
+        if self.process.measured is None and process.measured is not None and usage.peak.seen_at == self.first_report:
+            # Until now, memory of QEMU itself beyond the assumed amount counted as used by the guest.
+            use = max(usage.statistics.used, usage.peak.use - max(0.0, process.measured - PROCESS_KIB))
+            usage = usage._replace(peak=usage.peak._replace(use=use))
         return LearnedHabits(self.first_report, usage, process, guest.size, freed_at, kills, self.kept_headroom)
 
     def _after_kills(self, usage: Usage, guest: GuestMemory, now: float) -> Usage:
