@@ -174,19 +174,18 @@ def report(options: argparse.Namespace) -> None:
         "machine": squeeze_report.machine(chosen),
         "bursty": squeeze_report.main_table(chosen, "bursty", bounds["bursty"]),
         "needs": squeeze_report.needs_text(bounds["bursty"], mixes["bursty"].protocol),
-        "mixes": squeeze_report.figures_table(runs, mixes, bounds),
         "days": squeeze_report.days_table(plain),
-        "cold": squeeze_report.cold_table(plain, swapping),
         "programs": programs.programs_table(runs),
     }
-    for name, part in parts.items():
+    others = {"mixes": squeeze_report.figures_table(runs, mixes, bounds), "cold": squeeze_report.cold_table(plain, swapping)}
+    for name, part in (parts | others).items():
         print(f"{name}\n\n{part}\n")
     if options.docs is not None:
         squeeze_report.draw_course(options.results, chosen, "bursty", options.docs / "squeeze-bursty.png")
         squeeze_report.draw_moving(options.results, chosen, "bursty", options.docs / "squeeze-moving.svg")
         squeeze_report.draw_mixes(chosen, mixes, options.docs / "squeeze-mixes.png")
-        page = options.docs / "squeeze.md"
-        page.write_text(filled(page.read_text("utf-8"), parts), "utf-8")
+        for page, its_parts in ((options.docs / "squeeze.md", parts), (Path(__file__).with_name("README.md"), others)):
+            page.write_text(filled(page.read_text("utf-8"), its_parts), "utf-8")
         figures = headlines(options.results)
         for page in [options.docs.resolve().parent / "README.md", *options.docs.glob("*.md")]:
             if page.exists() and squeeze_report.PLACES.search(text := page.read_text("utf-8")):
