@@ -8,8 +8,8 @@ import pytest
 
 from mom_core import Clock, Condition, Engine, PluginSettings, Severity, Snapshot, Verdict, hookimpl
 from mom_core.engine.verdict import GAP_SECONDS, PAST_SECONDS, HeldConditions, Said, judged
-from mom_daemon import status_of
 from mom_daemon.look.status_file import RunningStatus
+from mom_daemon.status import status_of
 from mom_devkit import config_of
 
 FULL = Condition("memory", "the host is full", "guests are promised too much", "move guests away")

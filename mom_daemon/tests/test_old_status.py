@@ -12,9 +12,8 @@ import pytest
 
 from mom_core import Engine, MomError, Severity
 from mom_core.lock import RunLock
-from mom_daemon import status_of
 from mom_daemon.look.status_file import read_status
-from mom_daemon.status import STATUS_FILE
+from mom_daemon.status import STATUS_FILE, status_of
 from mom_devkit import config_of
 
 

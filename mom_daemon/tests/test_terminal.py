@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import MomError, printable_lines
+from mom_core import MomError
+from mom_core.texts import printable_lines
 from mom_daemon import write_output
 from mom_daemon.cli import frame
 from mom_daemon.cli.terminal import SafeStream, safe_streams

@@ -16,8 +16,9 @@ from served_mom import Served
 from test_http_reading import busy_report
 
 from mom_core import MomError
-from mom_daemon import json_text, status_of
+from mom_daemon import json_text
 from mom_daemon.report_models import ReportDocument
+from mom_daemon.status import status_of
 from mom_plugins_http.cli.client import ApiRefusedError, Client
 from mom_plugins_http.cli.event_stream import EventStream
 from mom_plugins_http.report_changes import ReportChanges, changes_between, with_changes

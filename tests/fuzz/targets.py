@@ -20,7 +20,7 @@ import h11
 from starlette.types import ASGIApp, Message, Scope
 
 from mom_core import Engine, Guest, MomError, PluginContext, Snapshot, StateError, StateFile, Value, load_config
-from mom_core.config.document import parse_document
+from mom_core.config.document import Document
 from mom_core.ledger import Ledger
 from mom_core.testing import snapshot
 from mom_kvm import Destination
@@ -125,7 +125,7 @@ def policy(data: bytes) -> None:
 @target(MomError, UnicodeDecodeError)
 def configuration(data: bytes) -> None:
     """A configuration: its YAML, and with the plugins that it names."""
-    document = parse_document(data.decode(), "mom.yaml")
+    document = Document.parse(data.decode(), "mom.yaml")
     if isinstance(document.value, dict):
         load_config(document.value)
 

@@ -21,7 +21,7 @@ from xml.etree import ElementTree
 import pytest
 
 from mom_core import Guest, GuestPattern, PluginContext, PluginSettings, Severity
-from mom_core.config.document import parse_document
+from mom_core.config.document import Document
 from mom_core.config.schema import SECTIONS, CoreSettings, setting_names
 from mom_devkit import check_plugin
 from mom_kvm import GuestDescription, GuestPlatform, PlatformProperties
@@ -157,7 +157,7 @@ def test_blocks_of_the_other_pages_run_too(name: str, tmp_path: Path) -> None:
             module_of(block, tmp_path)
         else:
             assert block.language == "yaml", f"{name}:{block.line}: nobody runs this block"
-            document = parse_document(block.text, name)
+            document = Document.parse(block.text, name)
             assert not document.problems
             assert isinstance(document.value, Mapping)
             assert document.value.keys() <= {*setting_names(CoreSettings), *SECTIONS}

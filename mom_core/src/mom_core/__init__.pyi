@@ -1,6 +1,6 @@
 from .columns import Columns as Columns
-from .config import Config as Config, load_config as load_config, read_settings as read_settings, settings_in as settings_in
-from .config.document import Document as Document, parse_document as parse_document
+from .config import Config as Config, load_config as load_config, read_settings as read_settings
+from .config.document import Document as Document
 from .context import Declarations as Declarations, PluginContext as PluginContext
 from .engine import Clock as Clock, Engine as Engine
 from .errors import (
@@ -73,7 +73,7 @@ from .settings import (
     Size as Size,
     SizeOrShare as SizeOrShare,
 )
-from .texts import first_names as first_names, printable as printable, printable_lines as printable_lines
+from .texts import first_names as first_names, printable as printable
 from .state_files import StateFile as StateFile
 from .units import (
     Portion as Portion,

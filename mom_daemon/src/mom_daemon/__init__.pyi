@@ -16,7 +16,6 @@ from .guest_figures import guest_columns as guest_columns
 from .json_encoder import json_text as json_text
 from .owner import become_owner as become_owner, folders_of as folders_of, other_owner as other_owner, warn_of_file as warn_of_file
 from .run import daemon_log as daemon_log, run_daemon as run_daemon
-from .status import status_of as status_of
 from .look.alike import CommonProblem as CommonProblem, common_problems as common_problems
 from .plugins.declared import declarations_of as declarations_of
 from .explain.explainer import (
@@ -27,7 +26,7 @@ from .explain.explainer import (
     SentencePlace as SentencePlace,
 )
 from .explain.explanation import Explainers as Explainers
-from .config.imported import Imported as Imported, ImportedSection as ImportedSection, Importer as Importer, read_foreign as read_foreign
+from .config.imported import Imported as Imported, Importer as Importer, read_foreign as read_foreign
 from .look.running import NoSuchGuest as NoSuchGuest, NotRunning as NotRunning, RunningMom as RunningMom, find_guest as find_guest
 from .look.sources import ask as ask, recording as recording
 from .look.status_part import StatusPart as StatusPart

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
-from mom_core import ConfigError, MomError, printable, printable_lines, untrusted
-from mom_core.config.document import MAX_BYTES, parse_document
+from mom_core import ConfigError, MomError, printable, untrusted
+from mom_core.config.document import MAX_BYTES, Document
 from mom_core.files import DEFAULT_CONFIG, RUN_DIRECTORY, STATE_DIRECTORY, read_file
+from mom_core.texts import printable_lines
 from mom_daemon import print_prose
 from mom_daemon.cli.options import KeptPath, named_config, runs_as_caller
 
@@ -72,7 +73,7 @@ def folders_of(path: str | Path | None) -> tuple[Path, Path] | None:
     except OSError:
         return None
     try:
-        settings = parse_document(text, str(file)).value
+        settings = Document.parse(text, str(file)).value
     except ConfigError:
         settings = dict(_DIRECTORIES.findall(text))
     named = settings if isinstance(settings, Mapping) else {}

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import click
 
-from mom_core import ConfigError, Finding, Severity, parse_document, printable
+from mom_core import ConfigError, Document, Finding, Severity, printable
 from mom_core.plugins.discovery import AvailablePlugin, available_plugins, pip_install
 from mom_daemon import as_caller, brief, json_option, print_prose
 from mom_devkit.conformance.child import check_in_child
@@ -39,7 +39,7 @@ def check_command(name: str | None, settings: str, host: str | None, may_touch: 
     The checks run the plugin in mom's real engine, with fake guests, on a copy of those files in /proc and /sys of this host that plugins
     usually read. They change nothing on this host. Exit code 1: a plugin has errors.
     """
-    document = parse_document(settings, "--settings")
+    document = Document.parse(settings, "--settings")
     if document.problems:
         raise ConfigError(document.problems)
     if document.value is not None and not isinstance(document.value, Mapping):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from mom_core import ConfigError, parse_document, read_file
+from mom_core import ConfigError, Document, read_file
 from mom_kvm import ProcessStat, read_kernel_file
 from mom_plugins_kubevirt.kubelet_api import member, quantity_kib
 
@@ -197,7 +197,7 @@ def _drop_ins(folder: Path) -> Iterator[Path]:
 def _document(path: Path) -> Mapping[str, Any] | None:
     try:
         content = read_file(path, _MOST_BYTES)
-        document = parse_document(content.decode(), path.name).value if len(content) <= _MOST_BYTES else None
+        document = Document.parse(content.decode(), path.name).value if len(content) <= _MOST_BYTES else None
     except (OSError, ConfigError, ValueError):
         return None
     return document if isinstance(document, dict) else None

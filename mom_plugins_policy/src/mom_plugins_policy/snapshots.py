@@ -12,7 +12,20 @@ from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from mom_core import HOST_ID, ConfigError, ConfigProblem, Document, Guest, Host, Scope, Snapshot, StrictModel, Value, printable, settings_in
+from mom_core import (
+    HOST_ID,
+    ConfigError,
+    ConfigProblem,
+    Document,
+    Guest,
+    Host,
+    Scope,
+    Snapshot,
+    StrictModel,
+    Value,
+    printable,
+    read_settings,
+)
 from mom_core.testing import snapshot
 from mom_plugins_policy.sources import text_of
 
@@ -108,7 +121,7 @@ def read_form(path: Path) -> SnapshotForm:
 def checked_form(values: object, file: str) -> SnapshotForm:
     """Check the values that were read from `file`. Raise `ConfigError` with all mistakes."""
     document = Document(file, values)
-    form = settings_in(document, SnapshotForm, file)
+    form = read_settings(document, SnapshotForm)
     for way, wrong in form.misplaced():
         document.complain(way, wrong)
     if document.problems:

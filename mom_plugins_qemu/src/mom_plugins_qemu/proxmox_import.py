@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from mom_core import ConfigError, ConfigProblem, GuestPattern, printable
-from mom_daemon import Imported, ImportedSection, Importer
+from mom_daemon import Imported, Importer
 from mom_plugins_qemu.proxmox import (
     DEFAULT_MEMORY_MIB,
     MOST_MIB,
@@ -86,7 +86,7 @@ def _guest(
         message = f"balloon: {balloon} is more than memory, which is {memory}"
         problems.append(ConfigProblem(file, options["balloon"].line, 1, message))
     pattern = GuestPattern.of_name(name)
-    section = imported.guests.setdefault(pattern, ImportedSection())
+    section = imported.guest(pattern)
     section.why.append(file)
     if "balloon" in options and balloon == 0:
         promised, reason = memory, f"memory: {memory}, balloon: 0: no balloon, so all memory is guaranteed"

@@ -55,6 +55,17 @@ class Document:
     unreadable: set[KeyPath] = field(default_factory=set)
     """Paths of unreadable values; their other mistakes are not reported."""
 
+    @classmethod
+    def parse(cls, text: str, file: str) -> Document:
+        """Parse a YAML string. Problems show `file` as its name."""
+        root = _compose(text, file)
+        document = Document(file)
+        if root is None:
+            document.values[()] = Place(1, 1)
+        else:
+            document.value = _Builder(document).build(root, ())
+        return document
+
     def complain(self, path: KeyPath, message: str, hint: str = "", *, at_key: bool = False) -> None:
         """Add a problem with a value or its key."""
         if any(path[:length] in self.unreadable for length in range(len(path) + 1)) and not at_key:
@@ -103,18 +114,7 @@ def read_document(path: Path) -> Document:
     except UnicodeDecodeError as error:
         place = _end_of(raw[: error.start].decode("utf-8", "replace"))
         raise _refused(file, place, f"not UTF-8: byte 0x{raw[error.start]:02x}", "save the file as UTF-8") from None
-    return parse_document(text, file)
-
-
-def parse_document(text: str, file: str) -> Document:
-    """Parse a YAML string. Problems show `file` as its name."""
-    root = _compose(text, file)
-    document = Document(file)
-    if root is None:
-        document.values[()] = Place(1, 1)
-    else:
-        document.value = _Builder(document).build(root, ())
-    return document
+    return Document.parse(text, file)
 
 
 def _refused(file: str, place: Place, message: str, hint: str = "") -> ConfigError:

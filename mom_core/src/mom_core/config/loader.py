@@ -43,9 +43,10 @@ def load_config(source: Path | str | Mapping[str, object] | None = None) -> Conf
     return config
 
 
-def read_settings(source: Path, model: type[Model]) -> Model:
-    """Read settings from another YAML file. Raise `ConfigError` with all mistakes."""
-    return settings_in(read_document(source), model, str(source))
+def read_settings(source: Path | Document, model: type[Model]) -> Model:
+    """Return the validated settings of another YAML file, or of a document. Raise `ConfigError` with all mistakes."""
+    document = source if isinstance(source, Document) else read_document(source)
+    return settings_in(document, model, document.file)
 
 
 def settings_in(document: Document, model: type[Model], owner: str) -> Model:

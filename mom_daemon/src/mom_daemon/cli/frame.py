@@ -210,7 +210,7 @@ def _tell_traceback(error: BaseException) -> None:
 
 
 def _tell(text: str) -> None:
-    from mom_core import printable_lines
+    from mom_core.texts import printable_lines
 
     with suppress(OSError):
         print_prose(printable_lines(text), 2, err=True)

@@ -74,7 +74,7 @@ def progress(*, shown: bool) -> Iterator[Callable[[str], None]]:
 def _shown(text: str) -> str:
     if text.rstrip("\n").isprintable():
         return text
-    from mom_core import printable_lines  # slow to import
+    from mom_core.texts import printable_lines
 
     return printable_lines(text)
 

@@ -50,6 +50,10 @@ class Imported:
             section.why.append(why)
         return section
 
+    def guest(self, pattern: str) -> ImportedSection:
+        """Return the section of a pattern of guests."""
+        return self.guests.setdefault(pattern, ImportedSection())
+
     def settings(self) -> dict[str, object]:
         """Return the configuration as a mapping."""
         plugins = {name: dict(section.settings) for name, section in self.plugins.items()}

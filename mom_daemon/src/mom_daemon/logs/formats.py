@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from mom_core import printable_lines
 from mom_core.plugins.secrets import without_secrets
+from mom_core.texts import printable_lines
 
 PLUGIN_LOGGER: Final = "mom.plugin."
 

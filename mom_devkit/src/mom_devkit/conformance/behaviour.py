@@ -34,10 +34,11 @@ from mom_core import (
 from mom_core.plugins.bounded import describe, located
 from mom_core.plugins.registry import explainers_of
 from mom_core.plugins.secrets import secrets_in
-from mom_daemon import Explainers, status_of
+from mom_daemon import Explainers
 from mom_daemon.config.draft import suggested_by
 from mom_daemon.look.status import status_parts
 from mom_daemon.plugins.declared import sorted_out
+from mom_daemon.status import status_of
 from mom_devkit.conformance.subject import Bench, ExaminedPlugin, Life, alive, configured
 from mom_devkit.hypervisors import FakeGuest, FakeHypervisor
 from mom_kvm import Destination

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from mom_core import Config, ConfigError, MomError, load_config, parse_document, printable, replace_file
+from mom_core import Config, ConfigError, Document, MomError, load_config, printable, replace_file
 from mom_daemon import other_owner
 from mom_plugins_fleet.access import Access
 from mom_plugins_fleet.invitation import Token
@@ -105,7 +105,7 @@ def with_fleet(config: Path, settings: Mapping[str, object]) -> str:
     """Add the fleet plugin's section. Raise `MomError` if that is impossible."""
     load_config(config)  # reports existing errors first
     text = config.read_text("utf-8-sig")
-    document, lines = parse_document(text, str(config)), text.splitlines()
+    document, lines = Document.parse(text, str(config)), text.splitlines()
     top = document.value if isinstance(document.value, Mapping) else {}
     plugins = top.get("plugins")
     if isinstance(plugins, Mapping) and "fleet" in plugins:
@@ -118,7 +118,7 @@ def with_fleet(config: Path, settings: Mapping[str, object]) -> str:
         text = "\n".join([*lines[:at], *own, *lines[at:], ""])
         expected = {**top, "plugins": {**plugins, "fleet": dict(settings)}}
         with suppress(ConfigError):  # with plugins on one line, the result is not valid YAML
-            if parse_document(text, str(config)).value == expected:
+            if Document.parse(text, str(config)).value == expected:
                 return text
     raise MomError(
         f"cannot add `fleet:` to {config}: its section `plugins` must list one plugin per line", hint="`mom config init` writes such a file"

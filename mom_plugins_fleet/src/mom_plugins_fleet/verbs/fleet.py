@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from mom_core import MomError, printable, printable_lines
+from mom_core import MomError, printable
 from mom_daemon import as_caller, print_prose
 from mom_plugins_fleet.invitation import Token
 from mom_plugins_fleet.link import Store
@@ -287,8 +287,11 @@ def balance_command(where: Where, host: str, off: bool) -> None:
     _mark(where, host, "keeps its guests." if off else "loses guests to hosts of its group that are less full.", balance=not off)
 
 
+_LONGEST_LINE = 2000
+
+
 class _Lines(logging.Formatter):
     # Host names may contain control characters.
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable_lines(super().format(record)).replace("\n", "\n    ")
+        return "\n    ".join(printable(line, _LONGEST_LINE) for line in super().format(record).split("\n"))

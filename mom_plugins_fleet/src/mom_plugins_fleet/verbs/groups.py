@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from mom_core import ConfigError, MomError, PluginContext, Severity, load_config, parse_document, printable
+from mom_core import ConfigError, Document, MomError, PluginContext, Severity, load_config, printable
 from mom_daemon import json_option, print_prose, print_text
 from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.records import CLASSES, FLEET_POLICY, Group
@@ -119,7 +119,7 @@ def _check_policy(name: str, text: str, file: str) -> None:
 
 
 def _check_classes(text: str, file: str) -> None:
-    document = parse_document(text, file)
+    document = Document.parse(text, file)
     if document.problems:
         raise ConfigError(document.problems)
     classes = document.value.get("classes") if isinstance(document.value, Mapping) and len(document.value) == 1 else None
