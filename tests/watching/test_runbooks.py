@@ -72,7 +72,7 @@ def test_a_page_says_what_it_means_what_to_look_at_what_to_do_and_when_to_wake_s
     assert "for" not in RULES[alert] or minutes
     assert "for" not in RULES[alert] or RULES[alert]["for"] == f"{(minutes and minutes[1]) or 1}m" or "intervals and a minute" in first
     parts = re.split(r"^## (.*)\n", text, flags=re.M)[1:]
-    assert parts[::2] == ["What it means", "Look", "Do", "Wake somebody"]
+    assert parts[::2] == ["What it means", "Look", "Do", "When to wake somebody"]
     assert all(part.strip() for part in parts[1::2])
     assert len(text.splitlines()) <= 60, "it is read at night"
 
