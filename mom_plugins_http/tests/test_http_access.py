@@ -21,7 +21,7 @@ from mom_core import MomError, PluginContext, PluginError, Severity
 from mom_devkit import config_of
 from mom_kvm import Address
 from mom_plugins_http import HttpPlugin
-from mom_plugins_http.server.access import Credentials, LocalAccess, Right, read_token
+from mom_plugins_http.server.access import LocalAccess, Right, read_token
 from mom_plugins_http.server.sites import name_of, parse_host, same_site, same_site_locally
 
 NOBODY, READERS, CHANGERS = 65534, 61_001, 61_002
@@ -132,8 +132,7 @@ def test_doctor_says_where_every_user_may_connect(serve, monkeypatch):
     [(0, set(), Right.CHANGE), (9, {5}, Right.READ), (9, {6}, Right.CHANGE), (9, {5, 6}, Right.CHANGE), (9, {7}, Right.NOTHING)],
 )
 def test_the_largest_right_counts(user, groups, right):
-    access = LocalAccess(5, 6)
-    assert access.peer(Credentials(1, user, frozenset(groups))).right is right
+    assert LocalAccess(5, 6).right(user, groups) is right
 
 
 def test_an_unknown_group_keeps_mom_from_starting(serve):

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from mom_core import MomError, printable, read_secret, user_name
 from mom_kvm import PeerCredentials
@@ -41,14 +41,6 @@ class Right(IntEnum):
     CHANGE = 2
 
 
-class Credentials(NamedTuple):
-    """Process, user and groups of a unix socket's peer."""
-
-    process: int
-    user: int
-    groups: frozenset[int]
-
-
 @dataclass(frozen=True, slots=True)
 class Peer:
     """Sender of a request: its name in the log, and its right.
@@ -68,17 +60,6 @@ class Peer:
     def user(self) -> str:
         """Return the user or TCP address, without the process."""
         return self.name.partition(",")[0]
-
-
-def credentials(sock: socket.socket | TransportSocket) -> Credentials:
-    """Return the credentials of a unix socket's peer."""
-    process, user, group = PeerCredentials.of(sock)
-    try:
-        packed = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUP_BYTES)
-        groups = frozenset(array("I", packed))
-    except OSError:  # very many groups, or an old kernel
-        groups = _listed_groups(user, group)
-    return Credentials(process, user, groups | {group})
 
 
 class Shares:
@@ -104,13 +85,21 @@ class LocalAccess:
     read: int | None = None
     change: int | None = None
 
-    def peer(self, who: Credentials) -> Peer:
-        """Return the peer with its right."""
-        if who.user in {0, os.geteuid()} or self.change in who.groups:
-            right = Right.CHANGE
-        else:
-            right = Right.READ if self.read in who.groups else Right.NOTHING
-        return Peer(f"user {printable(user_name(who.user))}, process {who.process}", right, local=True, process=who.process)
+    def right(self, user: int, groups: Set[int]) -> Right:
+        """Return a user's right."""
+        if user in {0, os.geteuid()} or self.change in groups:
+            return Right.CHANGE
+        return Right.READ if self.read in groups else Right.NOTHING
+
+    def peer(self, sock: socket.socket | TransportSocket) -> Peer:
+        """Return the peer of a unix socket. Raise `OSError` if it is gone."""
+        process, user, group = PeerCredentials.of(sock)
+        try:
+            groups = set(array("I", sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUP_BYTES)))
+        except OSError:  # very many groups, or an old kernel
+            groups = _listed_groups(user, group)
+        right = self.right(user, groups | {group})
+        return Peer(f"user {printable(user_name(user))}, process {process}", right, local=True, process=process)
 
 
 def group_id(name: str) -> int:
@@ -135,11 +124,11 @@ def may_give_to(groups: Set[int]) -> bool:
     return os.geteuid() == 0 or groups <= {os.getegid(), *os.getgroups()}
 
 
-def _listed_groups(user: int, group: int) -> frozenset[int]:
+def _listed_groups(user: int, group: int) -> set[int]:
     try:
-        return frozenset(os.getgrouplist(pwd.getpwuid(user).pw_name, group))
+        return set(os.getgrouplist(pwd.getpwuid(user).pw_name, group))
     except (KeyError, OSError):
-        return frozenset()
+        return set()
 
 
 class Tokens:

@@ -15,7 +15,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from mom_plugins_http.server.access import LocalAccess, Peer, Right, credentials
+from mom_plugins_http.server.access import LocalAccess, Peer, Right
 from mom_plugins_http.server.problems import MEDIA_TYPE, problem_body
 
 LONGEST_HEAD: Final = 16 << 10
@@ -139,7 +139,7 @@ def peer_of(sock: socket.socket | TransportSocket | None, access: LocalAccess | 
             return UNKNOWN_PEER
         if access is None:
             return Peer(str(sock.getpeername()[0]), Right.NOTHING, local=False)
-        return access.peer(credentials(sock)) if sock.family == socket.AF_UNIX else UNKNOWN_PEER
+        return access.peer(sock) if sock.family == socket.AF_UNIX else UNKNOWN_PEER
     except OSError:
         return UNKNOWN_PEER
 
