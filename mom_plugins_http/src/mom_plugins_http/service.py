@@ -57,23 +57,22 @@ class Service:
         self._gathering: Future[Sequence[Item]] | None = None
         self._events = Events(context, self._published, settings.clients // 4)
         tcp = settings.tcp
-        self._api = Api(context, self._routes(), PageKeys(str(self._page_path() or "")), settings)
+        self._api = Api(context, self._operations(), PageKeys(str(self._page_path() or "")), settings)
         self._tls = None if tcp is None else tls_of(tcp)
         self._api.tokens = None if tcp is None else tokens_of(tcp)
         self._server = Server(self._api.application, self._doors(), settings, context.log)
 
-    def _routes(self) -> list[Route]:
+    def _operations(self) -> list[object]:
         settings, context = self._settings, self._context
-        answers, policies = CycleAnswers(context, self._published), PolicyRoutes(context, self._worker, self._check_worker)
-        selection = GuestSelection(settings.metrics_guests, tuple(settings.metrics_leave_out))
+        answers = CycleAnswers(context, self._published)
         return [
-            *(WebPage().routes() if settings.page else []),
-            *CycleRoutes(answers, self._record_worker).routes(),
-            *GuestRoutes(answers).routes(),
-            *self._events.routes(),
-            *MetricsRoutes(answers, selection).routes(),
-            *policies.routes(),
-            *LaunchRoutes(context, self._room_worker, self._room_reading).routes(),
+            *([WebPage()] if settings.page else []),
+            CycleRoutes(answers, self._record_worker),
+            GuestRoutes(answers),
+            self._events,
+            MetricsRoutes(answers, GuestSelection(settings.metrics_guests, tuple(settings.metrics_leave_out))),
+            PolicyRoutes(context, self._worker, self._check_worker),
+            LaunchRoutes(context, self._room_worker, self._room_reading),
         ]
 
     @property

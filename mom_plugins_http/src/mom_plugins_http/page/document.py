@@ -57,17 +57,12 @@ class WebPage:
         names = sorted(file.name for file in files(_HERE).iterdir() if file.name.endswith(tuple(_MEDIA_TYPES)))
         return {name: _part(_text(name).encode(), _MEDIA_TYPES[name[name.rindex(".") :]]) for name in names}
 
-    def routes(self) -> list[Route]:
-        """Return the operations."""
-        return [
-            Route("GET", "/", self.page, str, Right.NOTHING, media_type="text/html"),
-            Route("GET", "/page/{part}", self.page_part, str, Right.NOTHING, media_type="text/javascript"),
-        ]
-
+    @Route("GET", "/", str, Right.NOTHING, media_type="text/html")
     async def page(self, call: ApiCall) -> Response:
         """Return the web page."""
         return _answer(call, self.document)
 
+    @Route("GET", "/page/{part}", str, Right.NOTHING, media_type="text/javascript")
     async def page_part(self, call: ApiCall) -> Response:
         """Return a module or the style sheet of the web page."""
         name = call.path["part"]

@@ -18,7 +18,7 @@ from mom_core import MomError, PluginContext, printable
 from mom_daemon import json_text
 from mom_plugins_http.routes.openapi import description
 from mom_plugins_http.routes.page_keys import PageKeys
-from mom_plugins_http.routes.route import MOST_ARRIVING, ApiCall, Route, WholeNames
+from mom_plugins_http.routes.route import MOST_ARRIVING, ApiCall, Route, WholeNames, operations_of
 from mom_plugins_http.server.access import Peer, Right, Tokens
 from mom_plugins_http.server.held_bytes import PIECE, HeldBytes, Sending
 from mom_plugins_http.server.problems import ProblemError
@@ -29,7 +29,7 @@ from mom_plugins_http.settings import HttpSettings
 class Api:
     """Application of the API."""
 
-    def __init__(self, context: PluginContext, routes: Sequence[Route], page_keys: PageKeys, settings: HttpSettings) -> None:
+    def __init__(self, context: PluginContext, operations: Sequence[object], page_keys: PageKeys, settings: HttpSettings) -> None:
         self.tokens: Tokens | None = None
         """Tokens for TCP, replaced by a reload."""
         self._context = context
@@ -40,8 +40,7 @@ class Api:
         self._unread = HeldBytes()
         self._arriving = {right: HeldBytes(MOST_ARRIVING // 2) for right in (Right.READ, Right.CHANGE)}
         """Keyed by right, so that bodies from readers and strangers leave room for changes."""
-        described = Route("GET", "/v1/openapi.json", self.describe, Mapping[str, Any])
-        self.routes = [described, *routes, *page_keys.routes()]
+        self.routes = [route for owner in (self, *operations, page_keys) for route in operations_of(owner)]
         by_path: dict[str, dict[str, Route]] = {}
         for route in self.routes:
             by_path.setdefault(route.path, {})[route.method] = route
@@ -146,6 +145,7 @@ class Api:
 
     # --- what else -------------------------------------------------------------------------------------------------------------------
 
+    @Route("GET", "/v1/openapi.json", Mapping[str, Any])
     async def describe(self, call: ApiCall) -> object:
         """Return this description."""
         return description(self.routes)

@@ -158,31 +158,18 @@ class CycleRoutes:
         self._answers = answers
         self._worker = worker
 
-    def routes(self) -> list[Route]:
-        """Return the operations."""
-        return [
-            Route("GET", "/v1/whoami", self.whoami, ClientModel),
-            Route("GET", "/v1/report", self.report, ReportDocument, query=FieldsQuery),
-            Route("GET", "/v1/status", self.status, StatusModel),
-            Route("GET", "/v1/configuration", self.configuration, Mapping[str, Any]),
-            Route("GET", "/v1/fields", self.fields, Items[FieldModel]),
-            Route("GET", "/v1/controls", self.controls, Items[ControlModel]),
-            Route("GET", "/v1/host/history", self.host_history, Items[PastHostModel], query=HostHistoryQuery),
-            Route("GET", "/v1/recorded", self.recorded, Items[RecordedModel], query=RecordedQuery),
-            Route("GET", "/v1/recent-outcomes", self.recent_outcomes, Items[RecentOutcomeModel], query=NewestQuery),
-            Route("GET", "/v1/acts", self.acts, Items[ActModel], query=ActsQuery),
-            Route("GET", "/v1/problems", self.problems, Items[CommonProblemModel], query=GuestQuery),
-        ]
-
+    @Route("GET", "/v1/whoami", ClientModel)
     async def whoami(self, call: ApiCall) -> ClientModel:
         """Return the identity and right of the client."""
         return {"name": call.peer.name, "right": call.peer.right.name.lower(), "local": call.peer.local}
 
+    @Route("GET", "/v1/report", ReportDocument, query=FieldsQuery)
     async def report(self, call: ApiCall) -> bytes:
         """Return the newest cycle as one document, as in the status file: statistics, decisions, outcomes and problems."""
         names = queried_fields(call, self._answers.view().declarations)
         return self._answers.cached(("report", names), lambda view: view.document(self._answers.context.interval, names))
 
+    @Route("GET", "/v1/status", StatusModel)
     async def status(self, call: ApiCall) -> bytes:
         """Return the state of mom: the report without guests, fields and decisions."""
 
@@ -191,21 +178,25 @@ class CycleRoutes:
 
         return self._answers.cached("status", make)
 
+    @Route("GET", "/v1/configuration", Mapping[str, Any])
     async def configuration(self, call: ApiCall) -> object:
         """Return the settings in force. Secrets are masked."""
         return self._answers.context.configuration()
 
+    @Route("GET", "/v1/fields", Items[FieldModel])
     async def fields(self, call: ApiCall) -> object:
         """List all fields, with units."""
         declared = self._answers.view().declarations
         return {"items": [told(FieldModel, spec, plugin=declared.field_owners.get(key, "")) for key, spec in declared.fields.items()]}
 
+    @Route("GET", "/v1/controls", Items[ControlModel])
     async def controls(self, call: ApiCall) -> object:
         """List all controls, with units and bounds."""
         declared = self._answers.view().declarations
         owners = declared.control_owners
         return {"items": [told(ControlModel, spec, plugin=owners.get(name, "")) for name, spec in declared.controls.items()]}
 
+    @Route("GET", "/v1/host/history", Items[PastHostModel], query=HostHistoryQuery)
     async def host_history(self, call: ApiCall) -> object:
         """List past cycles of the host, newest first."""
         names = queried_fields(call, self._answers.context.declarations, Scope.HOST)
@@ -216,6 +207,7 @@ class CycleRoutes:
 
         return past_cycles(self._answers, call, values)
 
+    @Route("GET", "/v1/recorded", Items[RecordedModel], query=RecordedQuery)
     async def recorded(self, call: ApiCall) -> Items[RecordedModel]:
         """List past days that the record plugin keeps, oldest first: the host up to a few minutes ago, or cycles of one guest."""
         recorder = offered(self._answers.context, RecordedPoints, "records", "record")
@@ -228,11 +220,13 @@ class CycleRoutes:
         )
         return {"items": [told(RecordedModel, point) for point in points]}
 
+    @Route("GET", "/v1/recent-outcomes", Items[RecentOutcomeModel], query=NewestQuery)
     async def recent_outcomes(self, call: ApiCall) -> object:
         """List changes of past cycles, newest first: at most 100 of each cycle, 1,000 in all."""
         newest = self._outcomes(call)[: call.query.limit]
         return {"items": [{"cycle": past.number, "time": past.time, **outcome_model(past.outcome)} for past in newest]}
 
+    @Route("GET", "/v1/acts", Items[ActModel], query=ActsQuery)
     async def acts(self, call: ApiCall) -> bytes:
         """List recent changes in words, newest first, including policies and reservations: at most 100 of each cycle, 1,000 in all."""
         query: ActsQuery = call.query
@@ -249,6 +243,7 @@ class CycleRoutes:
     def _outcomes(self, call: ApiCall) -> Sequence[PastOutcome]:
         return about(call, self._answers.view(), self._answers.published.outcomes(), lambda past: past.outcome.decision.entity)
 
+    @Route("GET", "/v1/problems", Items[CommonProblemModel], query=GuestQuery)
     async def problems(self, call: ApiCall) -> object:
         """List current problems with their age, each once for all affected guests."""
         view = self._answers.view()

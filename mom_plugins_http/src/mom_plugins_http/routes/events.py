@@ -48,6 +48,9 @@ class _SentReport:
         return self.event
 
 
+_EVENTS: Final = {"report": ReportDocument, "cycle": ReportChanges, "reservations": NewReservationsModel, "policies": NewPoliciesModel}
+
+
 class Events:
     """Event stream, in the server's thread."""
 
@@ -56,11 +59,6 @@ class Events:
         self._published = published
         self._most = most
         self._sent: dict[Fields, _SentReport] = {}
-
-    def routes(self) -> list[Route]:
-        """Return the operation."""
-        events = {"report": ReportDocument, "cycle": ReportChanges, "reservations": NewReservationsModel, "policies": NewPoliciesModel}
-        return [Route("GET", "/v1/events", self.events, str, query=FieldsQuery, media_type=MEDIA_TYPE, events=events)]
 
     def tell(self, news: Sequence[Item]) -> None:
         """Send a cycle's end and other news to all clients."""
@@ -110,6 +108,7 @@ class Events:
             self._published.subscribers.discard(subscriber)
         return True
 
+    @Route("GET", "/v1/events", str, query=FieldsQuery, media_type=MEDIA_TYPE, events=_EVENTS)
     async def events(self, call: ApiCall) -> Response:
         """Send the newest report as an event `report`, then the changes of each cycle as an event `cycle`."""
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}

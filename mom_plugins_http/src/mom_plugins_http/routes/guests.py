@@ -124,17 +124,7 @@ class GuestRoutes:
     def __init__(self, answers: CycleAnswers) -> None:
         self._answers = answers
 
-    def routes(self) -> list[Route]:
-        """Return the operations."""
-        path = "/v1/guests/{guest}"
-        return [
-            Route("GET", "/v1/guests", self.guests, Items[GuestModel], query=FieldsQuery),
-            Route("GET", "/v1/guest-histories", self.guest_histories, GuestHistoriesModel, query=HistoriesQuery),
-            Route("GET", path, self.guest, GuestWithDecisionsModel),
-            Route("GET", f"{path}/explanation", self.guest_explanation, ExplanationModel),
-            Route("GET", f"{path}/history", self.guest_history, Items[PastGuestModel], query=LimitQuery),
-        ]
-
+    @Route("GET", "/v1/guests", Items[GuestModel], query=FieldsQuery)
     async def guests(self, call: ApiCall) -> bytes:
         """List all guests, sorted by name."""
         names = queried_fields(call, self._answers.view().declarations)
@@ -145,6 +135,7 @@ class GuestRoutes:
 
         return self._answers.cached(("guests", names), make)
 
+    @Route("GET", "/v1/guests/{guest}", GuestWithDecisionsModel)
     async def guest(self, call: ApiCall) -> bytes:
         """Return one guest by id or name, with its decisions, outcomes and problems."""
         guest = guest_of(self._answers.view(), call.path["guest"])
@@ -167,6 +158,7 @@ class GuestRoutes:
 
         return self._answers.cached(("guest", guest.id), make)
 
+    @Route("GET", "/v1/guests/{guest}/explanation", ExplanationModel)
     async def guest_explanation(self, call: ApiCall) -> bytes:
         """Return the reasons for a guest's size, in figures and in sentences."""
         guest = guest_of(self._answers.view(), call.path["guest"])
@@ -177,6 +169,7 @@ class GuestRoutes:
 
         return self._answers.cached(("explanation", guest.id), make)
 
+    @Route("GET", "/v1/guests/{guest}/history", Items[PastGuestModel], query=LimitQuery)
     async def guest_history(self, call: ApiCall) -> object:
         """List the main fields of one guest in past cycles, newest first."""
         guest = guest_of(self._answers.view(), call.path["guest"])
@@ -187,6 +180,7 @@ class GuestRoutes:
 
         return past_cycles(self._answers, call, values)
 
+    @Route("GET", "/v1/guest-histories", GuestHistoriesModel, query=HistoriesQuery)
     async def guest_histories(self, call: ApiCall) -> bytes:
         """Return one field of all guests in the last cycles, oldest first."""
         field, points = call.query.field, call.query.limit

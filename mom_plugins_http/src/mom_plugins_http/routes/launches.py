@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import Annotated, Final, TypeVar
 
@@ -77,6 +78,9 @@ class StartingGuestModel(StrictModel):
     """Its id, such as libvirt's UUID."""
 
 
+_DESCRIBED_GUEST: Final = {"application/xml": str, "text/plain": str, JSON: StartingGuestModel}
+
+
 class ReservationRequestModel(StrictModel):
     """Request for a reservation."""
 
@@ -130,22 +134,10 @@ class LaunchRoutes:
         self._worker = worker
         self._reading = reading
 
-    def routes(self) -> list[Route]:
-        """Return the operations."""
-        path, one, change = "/v1/reservations", "/v1/reservations/{id}", Right.CHANGE
-        described_as = {"application/xml": str, "text/plain": str, JSON: StartingGuestModel}
-        return [
-            Route("GET", "/v1/admission", self.admission, Admission, query=AdmissionQuery),
-            Route("POST", "/v1/launches", self.launch, Launch, change, LaunchQuery, body=described_as),
-            Route("GET", path, self.reservations, ReservationsModel),
-            Route("POST", path, self.reserve, Reservation, change, body={JSON: ReservationRequestModel}, status=201),
-            Route("GET", one, self.reservation, Reservation),
-            Route("DELETE", one, self.release_reservation, Reservation, change),
-        ]
-
     def _reservations(self) -> Reservations:
         return offered(self._context, Reservations, "makes room for launches", "balloon")
 
+    @Route("GET", "/v1/admission", Admission, query=AdmissionQuery)
     async def admission(self, call: ApiCall) -> object:
         """Check whether more guests fit without breaking a promise, and which guests would have to shrink."""
         admissions = offered(self._context, Admissions, "knows promises", "sla")
@@ -153,6 +145,7 @@ class LaunchRoutes:
         question = partial(admissions.admission, math.ceil(parse_size(query.memory) / 1024), query.sla_class, query.count)
         return as_object(await self._reading.run(question, call.peer.user))
 
+    @Route("POST", "/v1/launches", Launch, Right.CHANGE, LaunchQuery, body=_DESCRIBED_GUEST)
     async def launch(self, call: ApiCall) -> object:
         """Make memory available for a guest, and answer when it may start. Status 409 with `state` `refused`: it must not start."""
         launches = offered(self._context, Launches, "makes room for launches", "balloon")
@@ -160,13 +153,14 @@ class LaunchRoutes:
         guest = await self._launched(call, readers)
         for reader in readers:
             reader.launches(guest)
+        begin = partial(launches.begin, guest, patience=call.query.patience, who=call.peer.name)
         try:
-            launch = await self._run(partial(launches.begin, guest, patience=call.query.patience, who=call.peer.name))
+            launch = await self._refusing(self._worker.run(begin))
             while launch.state is LaunchState.WAITING:
                 await asyncio.sleep(_LOOK_SECONDS)
                 if not self._worker.full:  # if full, wait: after a refusal, the hook would start the guest
                     launches = self._context.service(Launches) or launches  # a reload replaces the service
-                    launch = await self._run(partial(launches.look, launch))
+                    launch = await self._refusing(self._worker.run(partial(launches.look, launch)))
         finally:
             for reader in readers:
                 reader.launched(guest)
@@ -185,12 +179,6 @@ class LaunchRoutes:
             raise ProblemError(422, "no enabled plugin can read this description of a guest", hint)
         return guest
 
-    async def _run(self, job: Callable[[], Result], requested_kib: int = 0) -> Result:
-        return await self._refusing(self._worker.run(job), requested_kib)
-
-    async def _read(self, job: Callable[[], Result], call: ApiCall) -> Result:
-        return await self._refusing(self._reading.run(job, call.peer.user))
-
     async def _refusing(self, running: Awaitable[Result], requested_kib: int = 0) -> Result:
         try:
             return await running
@@ -202,13 +190,14 @@ class LaunchRoutes:
         except MomError as error:
             raise ProblemError(503, error.message, error.hint, headers={"retry-after": "1"}) from None
 
+    @Route("GET", "/v1/reservations", ReservationsModel)
     async def reservations(self, call: ApiCall) -> ReservationsModel:
         """List the memory reserved for launches, and the memory available for more."""
         service = self._context.service(Reservations)
         if service is None:
             return {"room": None, "items": [], "ended": []}
-        room = await self._read(partial(self._room, service), call)
-        listed = await self._read(service.reservations, call)
+        room = await self._refusing(self._reading.run(partial(self._room, service), call.peer.user))
+        listed = await self._refusing(self._reading.run(service.reservations, call.peer.user))
         return {
             "room": room,
             "items": [as_object(each) for each in listed if each.state.lasts],
@@ -220,12 +209,10 @@ class LaunchRoutes:
             room = service.room()
         except MomError:
             return None
-        most = refused = room.most_kib
+        most = room.most_kib
         if self._breaks_a_promise(most):
-            most, step = 0, max(LEAST_KIB, room.most_kib // _PARTS)
-            while refused - most > step:
-                middle = (most + refused) // 2
-                most, refused = (most, middle) if self._breaks_a_promise(middle) else (middle, refused)
+            sizes = range(0, most, max(LEAST_KIB, most // _PARTS))
+            most = sizes[bisect_left(sizes, True, key=self._breaks_a_promise) - 1]
         return told(RoomModel, room, most_kib=most, free_kib=min(most, room.free_kib))
 
     def _breaks_a_promise(self, memory_kib: int) -> bool:
@@ -237,9 +224,11 @@ class LaunchRoutes:
         except MomError:
             return False
 
+    @Route("GET", "/v1/reservations/{id}", Reservation)
     async def reservation(self, call: ApiCall) -> object:
         """Return one reservation, even a recently ended one."""
-        return as_object(self._of(call, await self._read(self._reservations().reservations, call)))
+        listed = await self._refusing(self._reading.run(self._reservations().reservations, call.peer.user))
+        return as_object(self._of(call, listed))
 
     def _of(self, call: ApiCall, listed: Sequence[Reservation]) -> Reservation:
         identity = call.path["id"]
@@ -249,16 +238,18 @@ class LaunchRoutes:
         ids = ", ".join(each.id for each in listed if each.state.lasts)
         raise ProblemError(404, f"there is no reservation {printable(identity)}", f"there are: {ids or 'none'}")
 
+    @Route("POST", "/v1/reservations", Reservation, Right.CHANGE, body={JSON: ReservationRequestModel}, status=201)
     async def reserve(self, call: ApiCall) -> object:
         """Reserve memory for a launch; status 409 at once, with all figures, if there is too little."""
         body = await read_body(call, ReservationRequestModel)
         reserve = partial(self._reservations().reserve, body.memory, body.deadline, name=body.name, who=call.peer.name)
-        return as_object(await self._run(reserve, body.memory))
+        return as_object(await self._refusing(self._worker.run(reserve), body.memory))
 
+    @Route("DELETE", "/v1/reservations/{id}", Reservation, Right.CHANGE)
     async def release_reservation(self, call: ApiCall) -> object:
         """Release a reservation."""
         service = self._reservations()
-        reservation = self._of(call, await self._run(service.reservations))
+        reservation = self._of(call, await self._refusing(self._worker.run(service.reservations)))
         if not reservation.state.lasts:
             raise ProblemError(409, f"reservation {reservation.id} has ended: it is {reservation.state}", reservation.note)
-        return as_object(await self._run(partial(service.release, reservation.id, who=call.peer.name)))
+        return as_object(await self._refusing(self._worker.run(partial(service.release, reservation.id, who=call.peer.name))))

@@ -44,10 +44,7 @@ class MetricsRoutes:
         self._answers = answers
         self._selection = selection
 
-    def routes(self) -> list[Route]:
-        """Return the operation."""
-        return [Route("GET", "/metrics", self.metrics, str, media_type="text/plain")]
-
+    @Route("GET", "/metrics", str, media_type="text/plain")
     async def metrics(self, call: ApiCall) -> Response:
         """Return metrics for Prometheus."""
         view = self._answers.view()
@@ -104,8 +101,9 @@ def _number(value: float) -> str:
 _ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
-def _label(value: str) -> str:
-    return value.translate(_ESCAPES)
+def _labels(**labels: str) -> str:
+    pairs = [f'{name}="{value.translate(_ESCAPES)}"' for name, value in labels.items()]
+    return f"{{{','.join(pairs)}}}"
 
 
 def _escaped_help(text: str) -> str:
@@ -114,7 +112,7 @@ def _escaped_help(text: str) -> str:
 
 def _cycle(view: ReportView) -> Iterator[_Family]:
     report, totals = view.report, view.totals
-    yield _Family("mom_info", "The version of mom, and its mode.", [(f'{{version="{__version__}",mode="{_label(report.mode)}"}}', 1)])
+    yield _Family("mom_info", "The version of mom, and its mode.", [(_labels(version=__version__, mode=report.mode), 1)])
     yield _one("mom_cycles_total", "Cycles since the start.", totals.cycles)
     yield _one("mom_cycles_skipped_total", "Scheduled cycles that were skipped because a cycle took too long.", report.skipped)
     yield _one("mom_cycles_woken_total", "Cycles started early by an event.", totals.woken)
@@ -134,10 +132,10 @@ def _verdict(report: Report) -> Iterator[_Family]:
     if report.verdict is None:
         return
     worst = report.verdict.severity
-    severities = [(f'{{severity="{severity}"}}', int(worst is severity)) for severity in Severity]
+    severities = [(_labels(severity=severity), int(worst is severity)) for severity in Severity]
     yield _Family("mom_verdict", "1 for the severity of the worst condition of the host as a whole.", severities)
     standing = [
-        (f'{{condition="{_label(condition.name)}",severity="{condition.severity}"}}', condition.lasted)
+        (_labels(condition=condition.name, severity=condition.severity), condition.lasted)
         for condition in report.verdict.conditions
         if condition.severity is not Severity.OK
     ]
@@ -190,26 +188,22 @@ def _totals(totals: Totals) -> Iterator[_Family]:
         ("mom_decisions_total", "Decisions of evaluators.", totals.decisions),
         ("mom_revisions_total", "Decisions that review changed or dropped.", totals.revisions),
     ):
-        yield _Family(name, text, [(f'{{control="{_label(control)}"}}', count) for control, count in sorted(counts.items())])
-    outcomes = [
-        (f'{{control="{_label(control)}",status="{status}"}}', count) for (control, status), count in sorted(totals.outcomes.items())
-    ]
+        yield _Family(name, text, [(_labels(control=control), count) for control, count in sorted(counts.items())])
+    outcomes = [(_labels(control=control, status=status), count) for (control, status), count in sorted(totals.outcomes.items())]
     yield _Family("mom_outcomes_total", "Outcomes of decisions.", outcomes)
 
 
 def _plugins(report: Report) -> Iterator[_Family]:
-    plugins = [(_label(plugin.name), plugin) for plugin in report.plugins]
-    took = [
-        (f'{{plugin="{name}",hook="{_label(hook)}"}}', seconds) for name, plugin in plugins for hook, seconds in plugin.durations.items()
-    ]
+    plugins = report.plugins
+    took = [(_labels(plugin=plugin.name, hook=hook), seconds) for plugin in plugins for hook, seconds in plugin.durations.items()]
     yield _Family("mom_plugin_duration_seconds", "How long a plugin's hook took in the last cycle.", took)
-    yield _Family("mom_plugin_calls_total", "Calls of a plugin.", [(f'{{plugin="{name}"}}', plugin.calls) for name, plugin in plugins])
-    failed = [(f'{{plugin="{name}"}}', plugin.failures) for name, plugin in plugins]
-    yield _Family("mom_plugin_failures_total", "Calls of a plugin that failed.", failed)
-    states = [(f'{{plugin="{name}",state="{state}"}}', int(plugin.state is state)) for name, plugin in plugins for state in PluginState]
+    states = [(_labels(plugin=plugin.name, state=state), int(plugin.state is state)) for plugin in plugins for state in PluginState]
     yield _Family("mom_plugin_state", "1 for the present state of a plugin.", states)
-    aside = [(f'{{plugin="{name}"}}', plugin.retry_in) for name, plugin in plugins]
-    yield _Family("mom_plugin_retry_seconds", "Time until a plugin that is set aside is tried again; 0 if it is not set aside.", aside)
+    named = [(_labels(plugin=plugin.name), plugin) for plugin in plugins]
+    yield _Family("mom_plugin_calls_total", "Calls of a plugin.", [(label, plugin.calls) for label, plugin in named])
+    yield _Family("mom_plugin_failures_total", "Calls of a plugin that failed.", [(label, plugin.failures) for label, plugin in named])
+    text = "Time until a plugin that is set aside is tried again; 0 if it is not set aside."
+    yield _Family("mom_plugin_retry_seconds", text, [(label, plugin.retry_in) for label, plugin in named])
 
 
 def _trial(report: Report) -> Iterator[_Family]:
@@ -245,4 +239,4 @@ def _domains(guests: Sequence[Guest]) -> list[str]:
         while name in names:  # another guest's name may contain this id
             name = f"{name} ({guest.id})"
         names[name] = None
-    return [f'{{domain="{_label(name)}"}}' for name in names]
+    return [_labels(domain=name) for name in names]

@@ -91,14 +91,7 @@ class PageKeys:
         self._keys: dict[bytes, _Granted] = {}
         self._sessions: dict[bytes, _Granted] = {}
 
-    def routes(self) -> list[Route]:
-        """Return the operations."""
-        body = {JSON: KeyModel}
-        return [
-            Route("POST", "/v1/page-keys", self.give_page_key, PageKeyModel, status=201, query=PageKeyQuery),
-            Route("POST", "/v1/page-sessions", self.begin_page_session, PageSessionModel, Right.NOTHING, body=body, status=201),
-        ]
-
+    @Route("POST", "/v1/page-keys", PageKeyModel, query=PageKeyQuery, status=201)
     async def give_page_key(self, call: ApiCall) -> PageKeyModel:
         """Give a key for the web page that works once."""
         if not call.peer.local or call.peer.keyed:
@@ -109,6 +102,7 @@ class PageKeys:
         key = self.key_for(call.peer, tied=bool(call.query.tied))
         return {"key": key, "seconds": KEY_SECONDS, "socket": self._socket}
 
+    @Route("POST", "/v1/page-sessions", PageSessionModel, Right.NOTHING, body={JSON: KeyModel}, status=201)
     async def begin_page_session(self, call: ApiCall) -> PageSessionModel:
         """Exchange a key for a session of the web page."""
         key = (await read_body(call, KeyModel)).key

@@ -110,23 +110,6 @@ class PolicyRoutes:
         self._worker = worker
         self._reading = reading
 
-    def routes(self) -> list[Route]:
-        """Return the operations."""
-        path, changed, change = "/v1/policies", ChangedModel, Right.CHANGE
-        changes, version = {JSON: ChangesModel}, {JSON: VersionModel}
-        text = {"text/plain": str, JSON: PolicyTextModel}
-        return [
-            Route("GET", path, self.policies, PoliciesModel),
-            Route("PATCH", path, self.change_policies, changed, change, body=changes, versioned=True),
-            Route("POST", "/v1/policy-check", self.check_policies, CheckedModel, body=changes),
-            Route("POST", "/v1/policy-reset", self.reset_policies, changed, change, versioned=True),
-            Route("POST", "/v1/policy-rollback", self.roll_back_policies, changed, change, body=version, versioned=True),
-            Route("GET", "/v1/policy-history", self.policy_history, Items[PolicyChange], query=LimitQuery),
-            Route("GET", f"{path}/{{name}}", self.policy, PolicyModel),
-            Route("PUT", f"{path}/{{name}}", self.set_policy, changed, change, body=text, versioned=True),
-            Route("DELETE", f"{path}/{{name}}", self.remove_policy, changed, change, versioned=True),
-        ]
-
     def texts(self) -> PolicyTexts:
         """Return the evaluator's policies. Raise `ProblemError` if missing."""
         return offered(self._context, PolicyTexts, "has policies", "policy")
@@ -149,6 +132,7 @@ class PolicyRoutes:
         except PolicyConflict as error:
             raise ProblemError(412, error.message, _AGAIN, more={"version": error.version}, headers={"etag": _tag(error.version)}) from None
 
+    @Route("GET", "/v1/policies", PoliciesModel)
     async def policies(self, call: ApiCall) -> Response:
         """List the policies in force; the ETag is their version."""
         state = self.texts().state()
@@ -156,6 +140,7 @@ class PolicyRoutes:
         policies: PoliciesModel = {"version": state.version, "items": items}
         return _tagged(call, state, policies)
 
+    @Route("GET", "/v1/policies/{name}", PolicyModel)
     async def policy(self, call: ApiCall) -> Response:
         """Return one policy."""
         state, name = self.texts().state(), call.path["name"]
@@ -165,11 +150,13 @@ class PolicyRoutes:
         answer: PolicyModel = {"version": state.version, "name": name, "origin": policy.origin, "text": policy.text}
         return _tagged(call, state, answer)
 
+    @Route("GET", "/v1/policy-history", Items[PolicyChange], query=LimitQuery)
     async def policy_history(self, call: ApiCall) -> Items[PolicyChange]:
         """List the last changes, newest first: author, time and text."""
         changes = await self._reading.run(self.texts().history, call.peer.user)
         return {"items": as_object(changes[::-1][: call.query.limit])}
 
+    @Route("POST", "/v1/policy-check", CheckedModel, body={JSON: ChangesModel})
     async def check_policies(self, call: ApiCall) -> CheckedModel:
         """Check changes without making them."""
         body = await read_body(call, ChangesModel)
@@ -177,6 +164,7 @@ class PolicyRoutes:
         problems, warnings = [[as_object(each) for each in remarks if (each.severity == "error") is fatal] for fatal in (True, False)]
         return {"good": not problems, "problems": problems, "warnings": warnings}
 
+    @Route("PUT", "/v1/policies/{name}", ChangedModel, Right.CHANGE, body={"text/plain": str, JSON: PolicyTextModel}, versioned=True)
     async def set_policy(self, call: ApiCall) -> Response:
         """Set one policy."""
         expected, name = self.expected(call), call.path["name"]
@@ -187,6 +175,7 @@ class PolicyRoutes:
             text = (await read_body(call, PolicyTextModel, "text/plain or application/json")).text
         return await self._change(call, {name: text}, expected)
 
+    @Route("DELETE", "/v1/policies/{name}", ChangedModel, Right.CHANGE, versioned=True)
     async def remove_policy(self, call: ApiCall) -> Response:
         """Remove one policy."""
         expected, name = self.expected(call), call.path["name"]
@@ -195,6 +184,7 @@ class PolicyRoutes:
             raise _no_policy(name, state)
         return await self._change(call, {name: None}, expected)
 
+    @Route("PATCH", "/v1/policies", ChangedModel, Right.CHANGE, body={JSON: ChangesModel}, versioned=True)
     async def change_policies(self, call: ApiCall) -> Response:
         """Set and remove several policies, all or none."""
         expected = self.expected(call)
@@ -207,11 +197,13 @@ class PolicyRoutes:
         who = call.peer.name
         return _changed(await self.run(lambda texts: texts.change(changes, who=who, replace_all=replace_all, expected_version=expected)))
 
+    @Route("POST", "/v1/policy-reset", ChangedModel, Right.CHANGE, versioned=True)
     async def reset_policies(self, call: ApiCall) -> Response:
         """Drop all changes made at run time; read the files again."""
         expected = self.expected(call)
         return _changed(await self.run(lambda texts: texts.reset(who=call.peer.name, expected_version=expected)))
 
+    @Route("POST", "/v1/policy-rollback", ChangedModel, Right.CHANGE, body={JSON: VersionModel}, versioned=True)
     async def roll_back_policies(self, call: ApiCall) -> Response:
         """Restore an earlier version of the policies."""
         expected = self.expected(call)
@@ -226,11 +218,8 @@ class PolicyRoutes:
             raise ProblemError(428, "a change must say which version of the policies it changes", hint)
         if header == "*":
             return None
-        # A weak tag never matches. Of several tags, use the one in force, or any for the message.
-        tags = [tag.strip() for tag in header.split(",")]
-        versions = [tag[1:-1] for tag in tags if len(tag) > 2 and tag[0] == tag[-1] == '"']
-        current = self.texts().state().version
-        return current if current in versions else (versions[0] if versions else header)
+        # Any other form than one strong tag, such as a weak tag, never matches.
+        return header[1:-1] if len(header) > 2 and header[0] == header[-1] == '"' else header
 
 
 def _changed(state: PolicyState) -> Response:

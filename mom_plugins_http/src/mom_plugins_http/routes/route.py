@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import parse_qsl, unquote
 
@@ -192,25 +192,28 @@ def _too_many() -> ProblemError:
     return ProblemError(503, "too many large requests are waiting", "send the request again in a moment", headers=headers)
 
 
-Answering = Callable[[ApiCall], Awaitable[object]]
-"""Returns a response, its body as JSON, or an object for its body."""
+Handler = TypeVar("Handler", bound=Callable[..., Awaitable[object]])
+
+
+async def _not_bound(call: ApiCall) -> object:
+    raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Operation of the API.
+    """Operation of the API; decorates the method that handles it.
 
-    :param run: handler; its name is the `operationId`, its docstring the summary
     :param answer: model of a successful answer
     :param body: models, keyed by media type; empty if there is no body
     :param versioned: needs `If-Match` with the version of policies that the client has seen
     :param status: status of a successful answer
     :param events: models of a stream's events, keyed by name
+    :param run: handler, which returns a response, its body as JSON, or an object for its body. Its name is the `operationId`, its
+        docstring the summary
     """
 
     method: str
     path: str
-    run: Answering
     answer: object
     right: Right = Right.READ
     query: type[Query] = Query
@@ -219,9 +222,21 @@ class Route:
     versioned: bool = False
     status: int = 200
     events: Mapping[str, object] = field(default_factory=dict)
+    run: Callable[[ApiCall], Awaitable[object]] = _not_bound
+
+    def __call__(self, method: Handler) -> Handler:
+        """Mark a method as the handler."""
+        method.operation = self  # type: ignore[attr-defined]  # read by `operations_of`
+        return method
 
     def read_query(self, text: str) -> Query:
         """Return the parameters. Raise `ProblemError` if invalid."""
         members = parse_qsl(text, keep_blank_values=True)
         check_members(members)
         return validated(self.query, lambda: self.query.model_validate_strings(dict(members)), "the query")
+
+
+def operations_of(owner: object) -> list[Route]:
+    """Return the operations whose handlers are methods of an object."""
+    methods = [(name, getattr(method, "operation", None)) for name, method in vars(type(owner)).items()]
+    return [replace(route, run=getattr(owner, name)) for name, route in methods if isinstance(route, Route)]
