@@ -33,9 +33,9 @@ Door = TypeVar("Door", bound=ServerDoor)
 
 
 class BoundedServer(ABC, Generic[Door]):
-    """Server that listens from `start` to `close`. A subclass implements how a client is served.
+    """Server that listens from `start` to `close`. A subclass serves the clients.
 
-    :param most: maximum number of concurrent clients; if one more connects, `make_room` may disconnect another
+    :param most: maximum number of concurrent clients; a further client may replace another
     """
 
     def __init__(self, doors: Sequence[Door], most: int, log: logging.Logger) -> None:
@@ -100,7 +100,7 @@ class BoundedServer(ABC, Generic[Door]):
     def make_room(self, door: Door, sock: socket.socket | None) -> bool:
         """Close a connection to make room for a new client. Return False if no connection may be closed.
 
-        :param sock: connection of the new client; None if it could not be accepted for lack of resources
+        :param sock: None if the new client could not be accepted
         """
 
     @abstractmethod
@@ -112,10 +112,10 @@ class BoundedServer(ABC, Generic[Door]):
         return True
 
     def begin(self) -> None:
-        """Prepare to serve. Called in the server's thread before the first client."""
+        """Prepare to serve the first client."""
 
     def end(self) -> None:
-        """Release what `begin` has created. Called in the server's thread at the end."""
+        """Release what `begin` has created."""
 
     def keep(self, task: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a task until it or the server ends."""
@@ -175,7 +175,7 @@ class BoundedServer(ABC, Generic[Door]):
 
 
 async def accepted(listener: socket.socket) -> socket.socket:
-    """Wait for the next connection, and return it. If the wait is cancelled, no connection is lost."""
+    """Return the next connection. A cancelled wait loses no connection."""
     while True:
         await _readable(listener)
         with contextlib.suppress(BlockingIOError):  # the client disconnected before the accept

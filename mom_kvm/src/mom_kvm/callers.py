@@ -90,7 +90,7 @@ class Callers:
 
 
 def make(future: Future[T], function: Callable[[], T]) -> None:
-    """Call a function, and store its result or error in a future. Do nothing if the future is cancelled."""
+    """Call a function, and store its result or error in a future."""
     if not future.set_running_or_notify_cancel():
         return
     try:
@@ -102,7 +102,7 @@ def make(future: Future[T], function: Callable[[], T]) -> None:
 class CallPatience:
     """Timeout for calls that concern a single guest. Thread-safe.
 
-    Each recent call that timed out halves the next timeout. So all guests that hang together cost a cycle about two timeouts.
+    Each recent timeout halves the next one, so guests that hang cost a cycle about two timeouts in all.
 
     :param lasts: seconds for which a timed-out call counts as recent
     :param least: shortest timeout in seconds
@@ -123,7 +123,7 @@ class CallPatience:
             self._given_up.append((self._monotonic(), came_back))
 
     def seconds(self, call_timeout: float) -> float:
-        """Return the timeout of the next call in seconds: `call_timeout`, or less after recent timeouts."""
+        """Return the next call's timeout in seconds, `call_timeout` at most."""
         with self._lock:
             self._forget_old()
             patience = math.ldexp(call_timeout, -len(self._given_up))

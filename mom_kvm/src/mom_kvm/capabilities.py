@@ -56,7 +56,7 @@ class SwapStore:
 
 @dataclass(frozen=True, slots=True)
 class Offloaded:
-    """Result of moving a guest's memory to swap: the KiB moved, the seconds it took, and why less was moved than requested."""
+    """Result of moving memory to swap: KiB, seconds, and why less was moved than requested."""
 
     kib: int
     seconds: float

@@ -84,11 +84,9 @@ class Hierarchies:
 
     @staticmethod
     def paths_of(process: str) -> Mapping[str, str]:
-        """Return the paths of a process's cgroups, keyed by controller; empty if the process has exited.
+        """Return the paths of a process's cgroups, keyed by controller, without libvirt's subgroups; empty if it has exited.
 
-        If libvirt has put the process into a subgroup, the path is that of the parent cgroup.
-
-        :param process: folder of the process in /proc
+        :param process: its folder in /proc
         """
         return _paths(read_kernel_file(f"{process}/cgroup", _CGROUP_BYTES))
 
@@ -110,7 +108,7 @@ class Hierarchies:
         self._own = {folder: own for folder, own in self._own.items() if own}
 
     def mount_of(self, controller: str) -> Mount | None:
-        """Return the first mount with this controller; None if there is none."""
+        """Return the controller's first mount, or None."""
         return next((mount for mount in self.mounts if controller in mount.controllers), None)
 
     def top(self, controller: str) -> str | None:

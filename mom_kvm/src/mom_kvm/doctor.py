@@ -39,12 +39,11 @@ class Cures(NamedTuple):
     def examine(
         self, hypervisor: ReportingHypervisor, listed: Sequence[Guest], guests: Sequence[SeenGuest], *, acts: bool, stats_period: float
     ) -> Iterable[Finding]:
-        """Yield findings about missing features, and about descriptions that are unreadable.
+        """Yield findings about missing features and unreadable descriptions.
 
         :param listed: all guests
         :param guests: the guests to examine
-        :param acts: whether mom may change the guests' settings
-        :param stats_period: statistics period in seconds that mom sets for guests without statistics
+        :param acts: whether mom may change their settings
         """
         return _examined(hypervisor, listed, guests, self, acts=acts, stats_period=stats_period)
 
@@ -129,5 +128,5 @@ def _count_of(guests: Sequence[object]) -> str:
 
 
 def named_guests(names: Sequence[str], how: str = "") -> str:
-    """Return the number of guests, the text `how`, and the first names, for example `2 guests without a balloon: web, db`."""
+    """Return text such as `2 guests without a balloon: web, db`."""
     return f"{_count_of(names)}{how}: {first_names(names)}"

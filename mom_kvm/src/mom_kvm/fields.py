@@ -107,6 +107,6 @@ _SEEN: Final = (
 def guest_fields(source: Callable[[str], str]) -> tuple[FieldSpec, ...]:
     """Return the declarations of the fields of each guest.
 
-    :param source: returns a description of where the hypervisor gets an entry of its records, such as `balloon.current`, from
+    :param source: returns the source of a record's entry, such as `balloon.current`
     """
     return tuple(FieldSpec(name, unit, Scope.GUEST, description, source(record)) for name, unit, description, record in _SAID) + _SEEN

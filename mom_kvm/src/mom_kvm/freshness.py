@@ -14,8 +14,8 @@ STALE_SECONDS: Final = 10.0
 def stale_seconds(period: float, setting: float | None = None) -> float:
     """Return the age in seconds above which readings are stale.
 
-    :param period: period of the readings in seconds
-    :param setting: age that the operator has set; None to derive it from the period
+    :param period: in seconds
+    :param setting: age that the operator has set
     """
     return max(STALE_SECONDS, STALE_PERIODS * period) if setting is None else setting
 

@@ -34,9 +34,9 @@ class GroupLimit(NamedTuple):
 
     @classmethod
     def of_memory(cls, folder: str, top: str) -> GroupLimit | None:
-        """Return the `memory.max` of a cgroup or one of its parents that leaves the least headroom; None without a visible limit.
+        """Return the `memory.max` with the least headroom, of a cgroup or its parents; None without a visible limit.
 
-        Inactive page cache does not count as used, because the kernel reclaims it first.
+        Inactive page cache does not count as used: the kernel reclaims it first.
 
         :param top: mount point of the hierarchy
         """
@@ -99,10 +99,8 @@ class Cgroups:
         self._hierarchies = hierarchies
 
     def own(self, pid: int, groups: Mapping[str, str], guests: Collection[int] = ()) -> dict[str, str]:
-        """Return those cgroups of a process that belong to its guest alone. In Kubernetes, this includes the cgroup of the container.
+        """Return the cgroups that belong to this guest alone, such as the cgroup of its container in Kubernetes.
 
-        :param pid: PID of the guest's QEMU process
-        :param groups: paths of its cgroups, keyed by controller
         :param guests: PIDs of all guests
         """
         return {controller: path for controller, path in groups.items() if self._is_own(controller, path, pid, guests)}
@@ -121,10 +119,7 @@ class Cgroups:
         ) == {pid}
 
     def limit(self, groups: Mapping[str, str]) -> GroupLimit | None:
-        """Return the memory limit that leaves the least headroom; None without a visible limit.
-
-        Limits of cgroups that the guest shares with other processes count, too.
-        """
+        """Return the memory limit with the least headroom, also of shared cgroups; None without a visible limit."""
         path = groups.get(Hierarchies.UNIFIED, "/")
         folder, top = self._hierarchies.folder(Hierarchies.UNIFIED, path), self._hierarchies.top(Hierarchies.UNIFIED)
         return None if path == "/" or folder is None or top is None else GroupLimit.of_memory(folder, top)
@@ -145,7 +140,7 @@ class Cgroups:
         return CpuCounters(None if used is None else used / 1e9, None)
 
     def huge_kib(self, own: Mapping[str, str]) -> int | None:
-        """Return how many KiB of the guest's own cgroup are in transparent huge pages; None if the kernel does not count them."""
+        """Return the cgroup's KiB in transparent huge pages; None if the kernel does not count them."""
         counts = self._counts(Hierarchies.UNIFIED, own, "memory.stat")
         anonymous, shared = _whole(counts.get(b"anon_thp")), _whole(counts.get(b"shmem_thp"))
         if anonymous is None:

@@ -36,7 +36,7 @@ class HealthLimits:
 
     @classmethod
     def breaks(cls, size_kib: float, promised_kib: float) -> bool:
-        """Return whether a guest of this size has less than its promise, beyond the tolerance."""
+        """Return whether this size breaks a promise, beyond the tolerance."""
         return size_kib < promised_kib - cls.BROKEN_KIB
 
 
@@ -53,7 +53,7 @@ def field_number(fields: Mapping[str, Value], name: str, unknown: float = 0.0) -
 
 
 def pages_kib(fields: Mapping[str, Value], name: str, unknown: float = 0.0) -> float:
-    """Return a field's pages converted to KiB; `unknown` if the field contains no number."""
+    """Return a field's pages in KiB; `unknown` without a number."""
     product = field_number(fields, name, math.nan) * field_number(fields, "page_size", math.nan)
     return unknown if math.isnan(product) else product
 

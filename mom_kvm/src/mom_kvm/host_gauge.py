@@ -15,7 +15,7 @@ _REARM_SHARE: Final = 0.01
 
 
 class AvailableGauge:
-    """Gauge that compares the available memory in KiB with that in the last cycle."""
+    """Comparison of available KiB with the last cycle's."""
 
     FALL_SHARE: Final = 0.05
     """A fall by this fraction, and by at least `FALL_KIB`, needs a cycle. So 28 cycles run while memory falls to a quarter of the level."""

@@ -56,7 +56,7 @@ class _Process:
 class HostSide:
     """Reader of the QEMU processes of the guests on this host. Not thread-safe.
 
-    Each sample reads at most 100 guests closely (swap, merged pages, cgroup). If there are more, they take turns.
+    If there are more than 100, they take turns in being read closely (swap, merged pages, cgroup).
 
     :param find: returns the PID of the guest with this name and UUID; None if it is not certain
     :param root: folder that contains /proc and /sys
@@ -112,9 +112,9 @@ class HostSide:
         return {"pid": process.pid, "cgroups": process.cgroups} if process.cgroups else {"pid": process.pid}
 
     def fields(self, maxima: Mapping[str, Value]) -> dict[str, dict[str, Value]]:
-        """Return the fields of the guests in `maxima`, keyed by UUID and name.
+        """Return the fields of these guests, keyed by UUID.
 
-        :param maxima: the largest memory of each guest in KiB, keyed by UUID; None if unknown
+        :param maxima: the guests' largest memory in KiB, keyed by UUID; None if unknown
         """
         now = self._monotonic()
         rows = {}

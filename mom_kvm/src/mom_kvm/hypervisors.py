@@ -35,8 +35,7 @@ PROMISED_NOTHING: Final[Mapping[str, Value]] = MappingProxyType({"mem_guarantee"
 def capable(hypervisor: Hypervisor, capability: Callable[..., Capability], what: str) -> Capability:
     """Return the hypervisor. Raise `NotSupported` if it lacks the capability.
 
-    :param capability: protocol of the capability
-    :param what: ability for the message, such as `resize guests`
+    :param what: for the message, such as `resize guests`
     """
     if not isinstance(hypervisor, cast("type", capability)):
         raise NotSupported(f"{hypervisor.uri} cannot {what}")
@@ -52,9 +51,9 @@ def check_size(target_kib: int, maximum_kib: int | None, guest: str) -> None:
 
 
 def tune_named(guest: Entity, kind: str, name: str, tunes: Iterable[Tune]) -> Tune:
-    """Return the limits of the guest's device called `name`. Raise `NotSupported` if it has no such device.
+    """Return the limits of the device `name`. Raise `NotSupported` if the guest lacks it.
 
-    :param kind: kind of device for the message, such as `disk`
+    :param kind: for the message, such as `disk`
     """
     by_name = {tune.name: tune for tune in tunes}
     if name not in by_name:
@@ -64,9 +63,9 @@ def tune_named(guest: Entity, kind: str, name: str, tunes: Iterable[Tune]) -> Tu
 
 
 def set_each(changes: Iterable[Change], set_one: Callable[[Change], object]) -> dict[Target, HypervisorError]:
-    """Make changes one after the other. Return the errors of failed changes, keyed by target, as `mom_write` must.
+    """Make changes in order. Return the errors as `mom_write` must, keyed by target.
 
-    :param set_one: makes one change, or raises `HypervisorError`
+    :param set_one: makes a change, or raises `HypervisorError`
     """
     errors: dict[Target, HypervisorError] = {}
     for change in changes:

@@ -47,9 +47,9 @@ _PRESSURE_LINE: Final = re.compile(
 
 
 def read_kernel_file(path: Path | str, most: int = MOST_BYTES) -> bytes:
-    """Return the content of a file; empty if it is unreadable.
+    """Return a file's content, from a single read; empty if it is unreadable.
 
-    The function makes a single read. Do not use it for lists such as /proc/zoneinfo, of which one read returns only a part.
+    Do not use it for lists such as /proc/zoneinfo: one read returns only a part.
     """
     try:
         return _read_at_once(path, most)
@@ -66,7 +66,7 @@ def _read_at_once(path: Path | str, most: int = MOST_BYTES) -> bytes:
 
 
 def read_number(path: Path) -> int | None:
-    """Return the whole number that a file contains; None for other content. Raise `HypervisorError` if it is unreadable."""
+    """Return a file's whole number; None for other content. Raise `HypervisorError` if it is unreadable."""
     try:
         match = _NUMBER.fullmatch(_read_at_once(path))
     except OSError as error:
@@ -77,9 +77,7 @@ def read_number(path: Path) -> int | None:
 def write_file(path: Path | str, value: Value) -> None:
     """Write to an existing file, directly or through mom-helper.
 
-    :raises NotSupported: the file does not exist
-    :raises PermissionDenied: neither mom nor mom-helper may write to it
-    :raises HypervisorError: another error. The `__cause__` of all these errors is the `OSError`
+    :raises HypervisorError: `NotSupported` if the file does not exist, `PermissionDenied`, or another; `__cause__` is the `OSError`
     """
     text = str(value)
     try:
@@ -103,9 +101,9 @@ class GroupWrite(NamedTuple):
 
 
 def write_group_files(writes: Sequence[GroupWrite]) -> Sequence[HypervisorError | None]:
-    """Write to files of guests' cgroups, directly or through mom-helper. Return the error of each write in order; None if it succeeded.
+    """Write to files of guests' cgroups, directly or through mom-helper. Return each write's error in order, or None.
 
-    With newer kernels, the function does not wait until the kernel has reclaimed memory.
+    Newer kernels reclaim memory only after the write.
     """
     failures = [_failure_to(write) for write in writes]
     refused = [place for place, failure in enumerate(failures) if failure is not None and failure.errno in _REFUSED]
@@ -166,10 +164,10 @@ def why_not_writable(path: Path | str) -> HypervisorError | None:
 
 
 def unwritable_finding(path: Path | str, subject: str, effect: str, *, observes: bool) -> Finding | None:
-    """Return a finding if mom cannot write to a file; None if it can.
+    """Return a finding if mom cannot write to a file.
 
-    :param effect: consequence for the message, such as `KSM stays as it is`
-    :param observes: whether mom only observes, so that this is not a problem yet
+    :param effect: consequence, such as `KSM stays as it is`
+    :param observes: whether mom only observes, so that this is no problem yet
     """
     hindrance = why_not_writable(path)
     if hindrance is None:
@@ -180,10 +178,9 @@ def unwritable_finding(path: Path | str, subject: str, effect: str, *, observes:
 
 
 def open_process_file(process: Path | str, name: str) -> int:
-    """Open a file of a process that only the process's user and root may read, directly or through mom-helper. Return the descriptor.
+    """Open a process's file that only its user and root may read, directly or through mom-helper. Raise `OSError`.
 
     :param process: folder of the process in /proc
-    :raises OSError: the file cannot be opened
     """
     try:
         return os.open(f"{process}/{name}", os.O_RDONLY | os.O_CLOEXEC)
@@ -213,8 +210,7 @@ def guest_of(process: Path | str) -> tuple[int, int] | None:
 def root_cure(path: Path | str = "", number: int | None = errno.EACCES) -> str:
     """Return the hint for an access that needs root.
 
-    :param path: file that could not be written; empty for other accesses
-    :param number: `errno` of the failed access
+    :param path: file that could not be written, if any
     """
     if os.geteuid() == 0:
         return "run mom as root, outside of containers, with /proc and /sys mounted read-write"
@@ -231,10 +227,7 @@ def root_cure(path: Path | str = "", number: int | None = errno.EACCES) -> str:
 
 
 def cure_by_lines(declaration: str) -> str:
-    """Return the hint for a file that root has not declared for mom-helper.
-
-    :param declaration: lines that declare the file, from `helper_declaration`
-    """
+    """Return the hint for an undeclared file. `declaration` is from `helper_declaration`."""
     lines = ", ".join(f"`{line}`" for line in declaration.splitlines())
     return f"to allow it, write the lines {lines} to a file {DECLARATIONS_FOLDER}/NAME.conf as root, then: systemctl restart mom-helper"
 
@@ -262,14 +255,14 @@ def boot_id(proc: Path) -> str:
 
 
 def parse_meminfo(content: bytes) -> dict[str, int]:
-    """Return the values in the lines of a file such as /proc/meminfo, keyed by name. Values are sizes in KiB, or counts."""
+    """Return the values in /proc/meminfo, keyed by name: KiB or counts."""
     return {name.decode(): int(number) for name, number in _MEMORY_LINE.findall(content)}
 
 
 def read_meminfo(root: Path) -> dict[str, int]:
-    """Return the values in the host's /proc/meminfo, keyed by name. Sizes are in KiB.
+    """Return the host's /proc/meminfo, keyed by name.
 
-    `SwapFree` is corrected, because it is too large during a swapoff (mm/swapfile.c, `si_swapinfo`).
+    `SwapFree` is corrected during a swapoff (mm/swapfile.c, `si_swapinfo`).
     """
     lines = parse_meminfo(read_kernel_file(f"{root}/proc/meminfo"))
     total, free = lines.get("SwapTotal", 0), lines.get("SwapFree", 0)
@@ -314,7 +307,7 @@ class Pressure(NamedTuple):
 
     @classmethod
     def averages(cls, folder: str) -> dict[str, float]:
-        """Return the pressure of the cgroup in this folder (avg10), keyed by `RESOURCE_some` and `RESOURCE_full`."""
+        """Return a cgroup's pressure (avg10), keyed by `RESOURCE_some` and `RESOURCE_full`."""
         read = ((resource, cls.parse(read_kernel_file(f"{folder}/{resource}.pressure"))) for resource in ("memory", "cpu", "io"))
         return {f"{resource}_{kind}": pressure.avg10 for resource, kinds in read for kind, pressure in kinds.items()}
 
@@ -368,18 +361,18 @@ class ProcessStat(NamedTuple):
 
     @classmethod
     def running(cls, process: Path | str) -> ProcessStat | None:
-        """Return the process like `of`, but None also if it has ended and was not reaped yet."""
+        """Return the process like `of`; None also for a zombie."""
         stat = cls.of(process)
         return None if stat is None or stat.state in {"Z", "X"} else stat
 
     @staticmethod
     def sizes(process: Path | str) -> dict[str, int]:
-        """Return the lines of its status file that are sizes (such as `VmSwap`, in KiB) or counts, keyed by name."""
+        """Return the numbers in a process's status file, keyed by name. Sizes, such as `VmSwap`, are in KiB."""
         return parse_meminfo(read_kernel_file(f"{process}/status"))
 
     @staticmethod
     def mapped_kib(process: Path | str, host_kib: int | None) -> int:
-        """Return the memory that a process has mapped, in KiB, capped at the host's memory; 0 if unreadable."""
+        """Return a process's mapped KiB, capped at the host's memory; 0 if unreadable."""
         pages = read_kernel_file(f"{process}/statm").partition(b" ")[0]
         mapped = int(pages) * PAGE_KIB if pages.isdigit() else 0
         return mapped if host_kib is None else min(mapped, host_kib)

@@ -13,11 +13,11 @@ from mom_kvm.kernel_files import read_number, write_file
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """Control of the host, with the functions that read and write it. A field with the same name contains the present value.
+    """Control of the host, with functions to read and write it. Its field has the same name.
 
-    :param read: returns the value, or None if unknown. Raises `NotSupported` if the host lacks the control, or another `HypervisorError`
+    :param read: returns None if unknown. Raises `HypervisorError`, such as `NotSupported` if the host lacks the control
     :param write: sets the value, or raises `HypervisorError`
-    :param source: source of the field, such as `/proc/sys/vm/swappiness`
+    :param source: such as `/proc/sys/vm/swappiness`
     """
 
     control: ControlSpec
@@ -54,7 +54,7 @@ class Knob:
 
 
 def helper_declaration(control: ControlSpec) -> str:
-    """Return the lines that declare a control's file in /etc/mom/helper.d. Raise `ValueError` if the control has no file or no bounds."""
+    """Return a control's lines for /etc/mom/helper.d. Raise `ValueError` if it has no file or no bounds."""
     if control.scope is Scope.GUEST and control.file:  # the kernel's bounds depend on the guest
         return f"[group {control.file}]\nleast = 0\nmax = yes"
     if not control.file or control.minimum is None or control.maximum is None:
@@ -76,12 +76,12 @@ class KnobPlugin:
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """Return the values of the knobs that are readable, keyed by field."""
+        """Return the values of readable knobs."""
         return {name: value for name, value in self._values().items() if not isinstance(value, HypervisorError)}
 
     @hookimpl
     def mom_read(self, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """Return the values of these knobs, or the errors of reading them."""
+        """Return the knobs' values, or errors."""
         values = self._values()
         return {target: values.get(target.control) for target in targets}
 

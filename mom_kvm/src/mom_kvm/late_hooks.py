@@ -9,9 +9,9 @@ from mom_core import hookimpl
 
 
 def late_hook(target: str, argument: Literal["", "report"] = "") -> Any:
-    """Return a hook that calls a function in another module. The module is imported late, so it may import `mom_daemon`.
+    """Return a hook in another module, which may import `mom_daemon`.
 
-    :param target: the function or class, such as `mom_acme.explanation:AcmeExplainer`
+    :param target: such as `mom_acme.explanation:AcmeExplainer`
     :param argument: the hook's argument, such as `report`
     """
 

@@ -80,13 +80,13 @@ class ReportingHypervisor(Hypervisor, Protocol):
         """
 
     def silent(self) -> Mapping[str, str]:
-        """Return, by guest ID, why the guest's statistics are overdue. Guests with timely statistics are missing."""
+        """Return, by guest ID, why the guest's statistics are overdue."""
 
     def impossible(self) -> Mapping[str, Sequence[str]]:
         """Return, by guest ID, the names of fields whose values in the last statistics were impossible."""
 
     def garbled(self) -> Mapping[str, str]:
-        """Return, by guest ID, why the guest's description is unreadable. Guests with readable descriptions are missing."""
+        """Return, by guest ID, why the guest's description is unreadable."""
 
     def stats_period(self, guest: Entity) -> int:
         """Return the guest's statistics period in seconds; 0 if statistics are off. Raise `HypervisorError` on failure."""
@@ -125,7 +125,7 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare the control of the statistics period, and the fields with the numbers of unreliable guests."""
+        """Declare the statistics period, and the numbers of unreliable guests."""
         description = f"period of the guest's balloon statistics, up to {_LONGEST_PERIOD_SECONDS} s; 0: off"
         # No bounds: mom would raise a negative period to 0, which means never. `mom_write` refuses it.
         return (
@@ -203,7 +203,7 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """Return the statistics periods of these guests, or the errors of reading them."""
+        """Return statistics periods, or errors."""
         own = self._ours(hypervisor)
         periods: dict[Target, Value | HypervisorError] = {}
         for target in targets:
@@ -241,7 +241,7 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Pass the guests' sizes and targets to the thread that watches them between cycles."""
+        """Pass the guests' sizes and targets to the watch."""
         if self._watch is not None:
             self._watch.follow(report)
 

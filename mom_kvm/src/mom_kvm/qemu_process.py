@@ -1,4 +1,4 @@
-"""Reader of a guest's QEMU process in /proc. Some of its files make the kernel walk the process's page tables."""
+"""Reader of a guest's QEMU process in /proc, and of its page tables."""
 
 from __future__ import annotations
 
@@ -83,9 +83,7 @@ class MappedMemory(NamedTuple):
         return MappedMemory(held, huge, sorted(blocks, reverse=True)) if mappings else None
 
     def outside(self, maximum: Value) -> int | None:
-        """Return how much memory in KiB QEMU holds outside of the guest's memory.
-
-        Return None if it is unclear which RAM blocks are the guest's memory, for example with virtio-mem.
+        """Return QEMU's KiB outside of the guest's memory; None if unclear, for example with virtio-mem.
 
         :param maximum: the guest's largest memory in KiB
         """
@@ -131,7 +129,7 @@ class TableWalks:
         self._next = 0.0
 
     def renew(self, walks: Iterable[TableWalk]) -> None:
-        """Walk the page tables of processes whose last walk is old, as far as the time suffices."""
+        """Walk the page tables of processes whose last walk is old."""
         now = self._monotonic()
         if now < self._next:
             return
@@ -162,10 +160,7 @@ class Merged(NamedTuple):
 
 
 def swapped_kib(process: str) -> int | None:
-    """Return how many KiB of a process are in the host's swap; None if unreadable.
-
-    Also return None if the guest's memory is shared, because VmSwap then does not include it.
-    """
+    """Return a process's KiB in the host's swap; None if unreadable, or if memory is shared (not in VmSwap)."""
     sizes = ProcessStat.sizes(process)
     return None if sizes.get("RssShmem", 0) >= _SHARED_KIB else sizes.get("VmSwap")
 
@@ -182,7 +177,7 @@ class MergedPages:
 
     @property
     def is_open(self) -> bool:
-        """Whether the file is open already, so that the next `read` does not open it."""
+        """Whether the file is open already."""
         return self._kept is not None
 
     def read(self) -> Merged | None:

@@ -1,4 +1,4 @@
-"""Client of mom-helper, which does the work that needs root if mom runs without root."""
+"""Client of mom-helper, which does what needs root for a mom without root."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ class Helper:
 
     Requests raise `OSError`:
 
-    - `ETIMEDOUT` if the helper does not answer in time
-    - `ENOTCONN` if no helper is running; the next request connects again
+    - `ETIMEDOUT`
+    - `ENOTCONN` without a helper; the next request connects again
     - `EAGAIN` for too many pressure triggers
     - `ESRCH` if the guest has ended
-    - `EPERM` if root does not allow the request
+    - `EPERM` if root does not allow it
     """
 
     SOCKET_VARIABLE: Final = "MOM_HELPER_SOCKET"
@@ -125,11 +125,7 @@ class Helper:
             errors[answer.id] = _refusal(answer) if answer.error else None
 
     def open_of_guest(self, pid: int, started: int, name: str) -> int:
-        """Open a file of a guest's process in /proc/PID. Return the descriptor.
-
-        :param started: start time of the process in clock ticks, to detect a reused PID
-        :raises PermissionError: mom-helper does not open files of this name
-        """
+        """Open a file in /proc/PID of a guest. Raise `PermissionError` if `name` is not in `PROCESS_FILES`."""
         if name not in orders.PROCESS_FILES:
             raise PermissionError(errno.EPERM, f"mom-helper does not open {name} of guests")
         with self._turn():
@@ -170,7 +166,7 @@ class Helper:
             raise
 
     def put_back(self) -> int:
-        """Have mom-helper restore the original value of every file that it has written. Return the number of failures."""
+        """Have mom-helper restore all original values. Return the number of failures."""
         with self._turn():
             return self._ask(Order(OrderNumber.PUT_BACK))[0].b
 

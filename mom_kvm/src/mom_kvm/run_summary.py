@@ -67,10 +67,7 @@ class ClassSummary:
         return 1.0 - min(1.0, sum(self.lost.values()) / self.guest_seconds) if self.guest_seconds else 1.0
 
     def as_json(self, seconds: float) -> dict[str, Value]:
-        """Return the sums as a JSON object.
-
-        :param seconds: duration of the run
-        """
+        """Return the sums as JSON."""
         return {
             "guests": len(self.guests),
             "sold_kib": self.sold / seconds,
@@ -201,7 +198,7 @@ class RunSummary:
 
     @staticmethod
     def taken_from(guest: Guest) -> float:
-        """Return by how many KiB the guest is below its full size; 0 if unknown."""
+        """Return the KiB between the guest's size and its full size; 0 if unknown."""
         return max(0.0, field_number(guest.fields, "balloon_max", math.nan) - field_number(guest.fields, "balloon_cur", math.nan))
 
     @staticmethod
@@ -255,7 +252,7 @@ class RunSummary:
         ]
 
     def class_rows(self) -> list[tuple[str, ...]]:
-        """Return a row of headings and a row for each service class; no rows without classes."""
+        """Return headings and a row for each service class."""
         seconds = self.seconds or 1.0
         if not self.classes:
             return []
@@ -276,7 +273,7 @@ class RunSummary:
         return [heads, *rows]
 
     def as_json(self) -> dict[str, Value]:
-        """Return the sums as a JSON object, in the same units as the attributes."""
+        """Return the sums as JSON, in the attributes' units."""
         seconds = self.seconds or 1.0
         return {
             **({"classes": {name: summary.as_json(seconds) for name, summary in self.classes.items()}} if self.classes else {}),

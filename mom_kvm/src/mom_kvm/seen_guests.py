@@ -80,7 +80,7 @@ class Resizes:
             return at_target or now - own.arrived < _SETTLED_SECONDS
 
     def may_tell(self) -> bool:
-        """Return whether a resize by another process may start a cycle now, which at most one may do every five seconds."""
+        """Return whether a resize by another process may start a cycle now."""
         with self._lock:
             now = self._monotonic()
             if now - self._told_at < _RESIZED_SECONDS:
@@ -150,7 +150,7 @@ class SeenGuest(ABC):
 
     @property
     def pinned(self) -> str:
-        """Why ballooned memory does not help the host; empty if it helps, or if no balloon is needed."""
+        """Why ballooned memory does not help the host."""
         return "" if self.description is None or self.without_balloon else self.description.pinned
 
     @property
@@ -207,17 +207,17 @@ class SeenGuest(ABC):
             self.plugging_kib, self.plugging_since = kib, monotonic if kib else None
 
     def why_give_back(self, monotonic: float) -> str:
-        """Return why mom must give the guest its memory back; empty if there is no reason."""
+        """Return why mom must give the guest its memory back, if it must."""
         plugs = self.plugging_since is not None and monotonic - self.plugging_since < _PLUGGING_SECONDS and not self.without_balloon
         return "virtio-mem is plugging or unplugging its memory" if plugs else ""
 
     @property
     def least_kib(self) -> int | None:
-        """Smallest size in KiB that the guest can have with its balloon; None without a limit."""
+        """Smallest size in KiB that the balloon can reach; None without a limit."""
         return self.plugged_kib + _LEFT_KIB if self.plugged_kib and self.balloon and not self.without_balloon else None
 
     def balloon_request(self, target_kib: int, maximum_kib: int | None) -> int:
-        """Return the balloon's target in KiB for a size of the guest. Raise `NotSupported` if the guest cannot have that size."""
+        """Return the balloon's target in KiB for a size of the guest. Raise `NotSupported`."""
         check_size(target_kib, maximum_kib, printable(self.name))
         if self.least_kib is not None and target_kib < self.least_kib:
             least = f"the smallest size that {printable(self.name)} can have with its balloon, {self.least_kib} KiB"
@@ -231,9 +231,9 @@ G = TypeVar("G", bound=SeenGuest)
 class SeenGuests(ABC, Generic[G]):
     """Guests of a hypervisor. Thread-safe. Implements `ReportingHypervisor` except `uri` and the statistics periods.
 
-    :param stale_after: age in seconds at which statistics are stale; None if it depends on the guest's period
-    :param host_side: reader of the guests' processes; None if the guests run on another host
-    :param proc: this host's /proc; if given, incarnations contain the boot ID
+    :param stale_after: age of stale statistics in seconds; None if it depends on the guest's period
+    :param host_side: None if the guests run on another host
+    :param proc: this host's /proc, to include the boot in incarnations
     """
 
     def __init__(self, stale_after: float | None, monotonic: Callable[[], float], host_side: HostSide | None, proc: Path | None) -> None:
@@ -253,7 +253,7 @@ class SeenGuests(ABC, Generic[G]):
 
     @abstractmethod
     def _look(self) -> None:
-        """Query the hypervisor, and update `_seen`. Call this with `_looking` held. Raise `HypervisorError` on failure."""
+        """Query the hypervisor, and update `_seen`. Call this with `_looking` held."""
 
     @abstractmethod
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
@@ -261,26 +261,23 @@ class SeenGuests(ABC, Generic[G]):
 
     @abstractmethod
     def _obstacle(self, seen: G) -> str:
-        """Return why mom must not change the guest; empty if it may. Call this with the lock held."""
+        """Return why mom must not change the guest. Call this with the lock held."""
 
     @abstractmethod
     def _properties(self, seen: G) -> Mapping[str, Value]:
-        """Return properties from the guest's description. Call this with the lock held."""
+        """Return further properties. Call this with the lock held."""
 
     def usable_memory(self, guest: Entity) -> tuple[float, float] | None:
-        """Query the guest's usable memory in KiB, and the time of these statistics in seconds since the epoch.
-
-        Return the time first; None if the guest has no statistics.
-        """
+        """Return the time of the last statistics (seconds since the epoch), and the usable KiB; None if unknown."""
         return usable_memory(self.of({guest.id}).get(guest.id, {}))
 
     def size_now(self, guest: Entity) -> float | None:
-        """Query the guest's size in KiB, even while the balloon is moving; None if unknown. Raise `HypervisorError` on failure."""
+        """Query the guest's size in KiB, even of a moving balloon; None if unknown. Raise `HypervisorError`."""
         size = self.of({guest.id}).get(guest.id, {}).get("balloon.current")
         return size if isinstance(size, int) else None
 
     def _moved_by(self, seen: G) -> str:
-        """Return which other program resizes the guest, for a message; empty if none does. Call this with the lock held."""
+        """Return the other program that resizes the guest, as text. Call this with the lock held."""
         return ""
 
     def _fields_of(self, seen: G, process: Mapping[str, Value]) -> dict[str, Value]:
@@ -319,7 +316,7 @@ class SeenGuests(ABC, Generic[G]):
         return {GuestField.BALLOON: obstacle} if obstacle else {}
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-        """Return the guests' fields as of the last call of `guests`, keyed by guest ID and name."""
+        """Return the guests' fields at the last call of `guests`, keyed by guest ID."""
         with self._lock:
             present = {guest.id: seen for guest in guests if (seen := self._seen.get(guest.id)) is not None}
             maxima = {identity: seen.fields.get("balloon_max") for identity, seen in present.items()}

@@ -35,8 +35,7 @@ class SimulatedHost(Protocol):
 class SimulationSetup:
     """Setup of mom that a simulation runs.
 
-    `policies` are files of policies that are added to the default policies. `texts` replaces all policies. `plugins` contains the plugins
-    that change the guests and the host, with their settings.
+    `policies` are added to the default policies; `texts` replaces all policies. `plugins` are the plugins that change guests and host.
     """
 
     BEGINS: ClassVar[float] = 1_767_225_600.0
@@ -52,12 +51,11 @@ class SimulationSetup:
     guests: Mapping[str, Value] | None = None
 
     def run(self, sim: Mapping[str, Value], interval: float, lasts: float, record: Path | None = None) -> Generator[Report, None, None]:
-        """Run a simulation, and yield the report of each cycle. Equal arguments yield equal reports. Raise `MomError` if it cannot run.
+        """Run a simulation, and yield each cycle's report, reproducibly. Raise `MomError` if it cannot run.
 
-        :param sim: settings of the simulated host
         :param interval: simulated seconds between cycles
-        :param lasts: duration of the simulation in simulated seconds
-        :param record: folder for a recording, which must be empty or missing; None to record nothing
+        :param lasts: duration in simulated seconds
+        :param record: empty or missing folder for a recording
         """
         now = 0.0
         with tempfile.TemporaryDirectory(prefix="mom-simulate-", dir=_memory()) as folder, _named_as_given(Path(folder) / "policy.d"):

@@ -1,4 +1,4 @@
-"""Addresses of servers, and functions to listen on them. mom does not take over an address that another program serves."""
+"""Addresses of servers, and functions to listen on them unless another program does."""
 
 from __future__ import annotations
 
@@ -72,15 +72,13 @@ class Address:
         return cls(host=written, port=int(match[3]))
 
     def listen(self, *, mode: int = 0o600, group: int | None = None, second_group: int | None = None, ours: bool = False) -> Listener:
-        """Listen on this address. The socket is non-blocking.
+        """Listen on this address with a non-blocking socket.
 
         :param mode: permissions of a unix socket's file; clients need write permission
-        :param group: group of the file; None for mom's group
-        :param second_group: group that gets the same permissions by an access control list. If the file system has no ACLs, all users get
-            these permissions
-        :param ours: whether a plugin of this process, which a reload is about to end, may still be serving the port
+        :param second_group: group with the same permissions, by an access control list; without ACLs, all users get them
+        :param ours: whether a plugin that a reload is about to end may still serve the port
         :raises MomError: the address cannot be used
-        :raises OccupiedByOurselvesError: such a plugin still serves the port; try again after the reload
+        :raises OccupiedByOurselvesError: try again after the reload
         """
         try:
             return _listen_at_path(Path(self.path), mode, group, second_group) if self.path else _listen_at_port(self, ours=ours)
@@ -101,7 +99,7 @@ class Address:
 
 
 class OccupiedByOurselvesError(Exception):
-    """Error: a plugin of this process still serves the address. The reload that is in progress ends this plugin."""
+    """Error: a plugin of this process serves the address until the reload is complete."""
 
 
 class PeerCredentials(NamedTuple):
@@ -118,10 +116,7 @@ class PeerCredentials(NamedTuple):
 
 
 def connect_to_guest(path: str) -> socket.socket:
-    """Connect to a guest's unix socket, directly or through mom-helper. The returned socket is non-blocking.
-
-    Raise `OSError` on failure, or `ValueError` for an invalid path.
-    """
+    """Connect to a guest's unix socket, directly or through mom-helper. Raise `OSError`, or `ValueError` for an invalid path."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         sock.connect(path)
@@ -139,7 +134,7 @@ def connect_to_guest(path: str) -> socket.socket:
 
 
 class Listener:
-    """Listening socket. `close` removes the file of a unix socket, unless another server has replaced the file."""
+    """Listening socket. `close` removes its file, unless another server has replaced the file."""
 
     def __init__(self, sock: socket.socket, path: Path | None = None) -> None:
         self.sock = sock

@@ -1,4 +1,4 @@
-"""Conversion of guests' statistics to fields. Whatever a guest reports, it can cause neither errors nor impossible values."""
+"""Conversion of statistics to fields. No guest can cause errors or impossible values."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ _NONE: Mapping[str, int] = MappingProxyType({})
 
 
 class GrowthRate(NamedTuple):
-    """Growth of a value: the value `counted` at the monotonic time `looked`, and its growth per second before that; None if unknown."""
+    """Value `counted` at the monotonic time `looked`, and its growth per second; None if unknown."""
 
     looked: float | None = None
     counted: float | None = None
     per_second: float | None = None
 
     def until(self, counted: float | None, now: float, *, falls: bool = False) -> GrowthRate:
-        """Return the growth from the last value to `counted`, the value at the time `now`.
+        """Return the growth until the value `counted` at the time `now`.
 
-        :param falls: whether the value may fall; otherwise a fall means that the counter was restarted
+        :param falls: whether the value may fall; otherwise a fall means a restarted counter
         """
         seconds = _SHORTEST_SECONDS if self.looked is None else now - self.looked
         if seconds < _SHORTEST_SECONDS:
@@ -54,7 +54,7 @@ class GrowthRate(NamedTuple):
 
     @property
     def percent(self) -> float | None:
-        """Growth as a percentage, for a counter of seconds: 100 is a second per second."""
+        """Growth of a counter of seconds as a percentage."""
         return None if self.per_second is None else round(self.per_second * 100, 2)
 
 
@@ -62,10 +62,10 @@ UNKNOWN_RATE = GrowthRate()
 
 
 class Reading(NamedTuple):
-    """State that `convert` keeps from one sample of a guest to the next.
+    """State of `convert` between two samples of a guest.
 
-    `looked` is the monotonic time of the last record. `seen` is the monotonic time at which `last-update` was last new, and `age_then` is
-    the age of the statistics at that time.
+    `looked` is the monotonic time of the last record, `seen` that of the last new `last-update`. `age_then` is the statistics' age at
+    `seen`.
     """
 
     looked: float | None = None
@@ -89,14 +89,13 @@ class Reading(NamedTuple):
 def convert(
     record: Record, previous: Reading | None, *, wall: float, monotonic: float, stale_after: float
 ) -> tuple[dict[str, Value], Reading]:
-    """Return the fields of a record, and the state to pass as `previous` with the next record.
+    """Return the fields of a record, and the state to pass as `previous` with the next one.
 
-    If one of the guest's statistics is impossible, all statistics of the same report count as unknown.
+    One impossible statistic makes all statistics of the guest's report unknown.
 
-    :param record: statistics, keyed by the names of libvirt's `getAllDomainStats`; some may be missing
-    :param previous: state that the last call returned; None for the first record
+    :param record: by the names of libvirt's `getAllDomainStats`; may be partial
     :param wall: seconds since the epoch; used only for the first sample, and after a time without an answer
-    :param stale_after: age in seconds above which statistics count as unknown
+    :param stale_after: age in seconds
     """
     fields: dict[str, Value] = {}
     size = _number(record, "balloon.current") or None  # 0 is impossible
@@ -131,7 +130,7 @@ def convert(
 
 
 def usable_memory(record: Record) -> tuple[int, int] | None:
-    """Return the time of a record's statistics in seconds since the epoch, and the usable memory in KiB; None if they are missing."""
+    """Return the time of the statistics (seconds since the epoch), and the usable KiB; None if missing."""
     updated, usable = (_number(record, f"balloon.{name}") for name in ("last-update", "usable"))
     return (updated, usable) if updated and usable is not None else None
 

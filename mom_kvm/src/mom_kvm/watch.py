@@ -72,7 +72,7 @@ class WatchedMemory(NamedTuple):
     """A guest from which mom has reclaimed less is not watched, because mom could return too little."""
 
     def why_wake(self, before: WatchedMemory) -> str:
-        """Return why the guest needs a cycle, compared with its memory `before` in the last cycle; empty if it needs none."""
+        """Return why the guest needs a cycle since it had the memory `before`; empty if it needs none."""
         if _runs_out(self.usable, self) and not _runs_out(before.usable, before):
             return f"{format_kib(self.usable)} usable of {format_kib(self.size)}"
         if self.soon is not None and _runs_out(self.soon, self) and not _runs_out(before.usable, before):
@@ -157,7 +157,7 @@ class _Watched:
 
 @dataclass(slots=True, eq=False)
 class GuestWatch:
-    """Thread that reads the guests' statistics between cycles, and calls `wake` with the reason when a guest's memory runs low."""
+    """Thread that reads statistics between cycles, and calls `wake` with the reason when memory runs low."""
 
     balloons: BalloonStatistics
     """Source of the statistics. Its calls must end within a limited time."""
@@ -189,7 +189,7 @@ class GuestWatch:
         thread.join(_JOIN_SECONDS)
 
     def follow(self, report: Report) -> None:
-        """Watch the guests that are below their maximum size, or that have a smaller target, according to a cycle's report."""
+        """Watch the guests that are below their maximum size, or have a lower target."""
         applied = (outcome.decision for outcome in report.outcomes if outcome.status is Status.APPLIED)
         targets = {decision.entity.id: decision.value for decision in applied if decision.control == GuestField.BALLOON}
         state = report.snapshot.host.fields.get(STATE_FIELD)
@@ -214,7 +214,7 @@ class GuestWatch:
                 self._some.clear()
 
     def forecasts(self, guests: Sequence[Guest]) -> dict[str, int]:
-        """Return forecasts of usable memory in KiB, keyed by guest ID. Guests whose usable memory is not expected to fall are missing."""
+        """Return the KiB usable soon, keyed by guest ID, where they are less than now."""
         now = self.monotonic()
         with self._lock:
             made = {(uuid, watched.incarnation): watched.soon for uuid, watched in self._watched.items()}

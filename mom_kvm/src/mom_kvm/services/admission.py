@@ -12,7 +12,7 @@ from mom_core import Entity
 
 @dataclass(frozen=True, slots=True)
 class Donor:
-    """Guest that would have to give up memory for new guests. If `promise`, it would give up a part of its guarantee."""
+    """Guest that would have to give up memory; if `promise`, a part of its guarantee."""
 
     guest: Entity
     kib: int
@@ -23,7 +23,7 @@ class Donor:
 class Admission:
     """Whether new guests fit, and why. Sizes in KiB.
 
-    `fits` is how many such guests fit, capped at 10,000. `donors` would give up memory that they do not need, or parts of guarantees.
+    `fits` is capped at 10,000. `donors` would give up memory beyond their need, or parts of guarantees.
     """
 
     admitted: bool
@@ -47,7 +47,7 @@ class Admissions(Protocol):
 
 
 class ClassFiles(Protocol):
-    """Reader of files with service classes. Thread-safe; calls return without waiting."""
+    """Reader of files with service classes. Thread-safe; does not wait."""
 
     def why_unused(self, path: Path) -> str:
         """Return why the service classes in a file are not in force; empty if they are."""

@@ -12,9 +12,9 @@ from mom_core import Decision, Entity, Guest
 class MoverAbilities:
     """Abilities of a mover.
 
-    :param live: whether guests continue to run during the move; None if unknown
-    :param chooses: whether the mover accepts `Destination.ANYWHERE`, and then chooses the host itself
-    :param within: text such as a cluster's name. The mover moves guests only between hosts that have the same text; empty for all hosts
+    :param live: whether guests run during the move; None if unknown
+    :param chooses: whether the mover accepts `Destination.ANYWHERE`
+    :param within: such as a cluster's name: guests move only between hosts with the same text; empty for all hosts
     """
 
     live: bool | None = None
@@ -25,7 +25,7 @@ class MoverAbilities:
 class MovePreparation(Protocol):
     """Service that prepares a guest for a move, for example by reclaiming unused memory.
 
-    If a call takes half a minute longer than `seconds`, mom abandons it. mom moves the guest in any case.
+    mom abandons a call half a minute after `seconds`, and moves the guest in any case.
     """
 
     def prepare(self, guest: Entity, seconds: float) -> str:
@@ -41,14 +41,14 @@ class MoveProgress:
 
 
 class GuestMoves(Protocol):
-    """Service that moves guests to other hosts. Thread-safe; calls return without waiting."""
+    """Service that moves guests to other hosts. Thread-safe; does not wait."""
 
     @property
     def control(self) -> str:
         """Name of the control that moves a guest. Its value is a `Destination` as a string."""
 
     def mover(self) -> tuple[str, MoverAbilities] | None:
-        """Return the name and the abilities of the first mover; None if there is none, or if it is not known yet."""
+        """Return the first mover's name and abilities; None if there is none, or not known yet."""
 
     def why_stays(self, guest: Guest) -> str:
         """Return why the guest would stay if the host were drained; empty if it would be moved."""
@@ -58,10 +58,7 @@ class GuestMoves(Protocol):
 
 
 class HostDrain(Protocol):
-    """Service that knows the drains that an operator has ordered. Thread-safe; calls return without waiting.
-
-    Such a drain moves guests even if their service class does not allow moves.
-    """
+    """Drains that an operator has ordered; they need no class that allows moves. Thread-safe; does not wait."""
 
     def is_ordered(self, decision: Decision) -> bool:
         """Return whether an operator has ordered exactly this decision."""

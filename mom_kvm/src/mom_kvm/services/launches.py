@@ -31,8 +31,8 @@ class ReservationState(StrEnum):
 class Reservation:
     """Memory reserved for a launch. Sizes are in KiB. `created_at` is in seconds since the epoch.
 
-    `name` is a pattern for the guest's name or ID. If it is empty, the reservation is for the first new guest that fits. `kept_kib` is
-    still reserved; it falls while `guest` touches its memory. `there_kib` of it is free now. `expected_kib` must still come from guests.
+    `name` is a pattern for the guest's name or ID; empty for the first new guest that fits. `kept_kib` falls while `guest` touches its
+    memory. `there_kib` is free now. `expected_kib` must still come from guests.
     """
 
     id: str
@@ -54,16 +54,15 @@ class Reservation:
 class Room:
     """Memory that could be reserved, and its parts. Sizes in KiB.
 
-    :param available_kib: host memory that is available without swapping
-    :param host_keeps_kib: part of `available_kib` that the host itself keeps
-    :param reserved_kib: part of `available_kib` that is reserved already
-    :param can_free_kib: memory that guests can give up without going below their guarantees or needs
-    :param guaranteed_kib: guarantees of all guests together
+    :param available_kib: memory available without swapping
+    :param host_keeps_kib: part of `available_kib` for the host itself
+    :param reserved_kib: part of `available_kib` for reservations
+    :param can_free_kib: memory that guests can give up within their guarantees and needs
     :param why: why guests can give up little or nothing
-    :param can_offload_kib: memory that offloading cold memory to swap could gain in addition
-    :param returning_kib: memory kept free for guests' memory that may return from swap
-    :param rising_kib: memory kept free for the expected growth of guests' memory use
-    :param rising_until: time up to which this growth is expected, in seconds since the epoch; 0 if unknown
+    :param can_offload_kib: further gain from offloading cold memory
+    :param returning_kib: memory kept for guests' memory that may return from swap
+    :param rising_kib: memory kept for guests' expected growth
+    :param rising_until: end of the expected growth, in seconds since the epoch; 0 if unknown
     """
 
     available_kib: int
@@ -152,8 +151,8 @@ class LaunchState(StrEnum):
 class Launch:
     """Guest that is about to start, and whether it may start.
 
-    `reservation` is the ID of its reservation. `until` is the monotonic time at which the decision is made at the latest. `note` says why
-    the guest must not start, or why it starts although not all of its memory is available.
+    `reservation` is an ID. `until` is the latest monotonic time of the decision. `note` says why the guest is refused, or starts without
+    all of its memory.
     """
 
     guest: LaunchedGuest
@@ -165,7 +164,7 @@ class Launch:
 
 
 class Launches(Protocol):
-    """Service that makes memory available before a guest starts. Thread-safe; calls return without waiting."""
+    """Service that makes memory available before a guest starts. Thread-safe; does not wait."""
 
     def begin(self, guest: LaunchedGuest, *, patience: float, who: str = "") -> Launch:
         """Begin to make memory available for a guest. If the guest's memory is unknown, the guest may start.
@@ -179,9 +178,9 @@ class Launches(Protocol):
 
 
 class LaunchReader(Protocol):
-    """Service that reads the description of a guest before the guest runs. Thread-safe; calls return without waiting.
+    """Reader of a guest's description before the guest runs. Thread-safe; does not wait.
 
-    Callers report when they delay a start in a hook, because libvirt answers no bulk query about a guest while it runs the guest's hook.
+    libvirt answers no bulk query about a guest during the guest's hook, so callers report delayed starts.
     """
 
     def read(self, description: str, identity: str) -> LaunchedGuest | None:

@@ -11,7 +11,7 @@ from mom_core import Report, Value
 
 @dataclass(frozen=True, slots=True)
 class PastCycle:
-    """Recorded report of a cycle, and the texts of the policies at that time, keyed by name."""
+    """Recorded report, and the texts of the policies, keyed by name."""
 
     report: Report
     policies: Mapping[str, str]
@@ -35,8 +35,7 @@ class PastCycles(Protocol):
 class RecordedPoint:
     """Values of a host over a span of time, or of one guest in a recorded cycle. Unknown values are missing.
 
-    `time` is the middle of the span, and `seconds` its length. `least`, `mean` and `most` are keyed by field. A key `guests.FIELD` stands
-    for the sum over all guests.
+    `time` is the middle of the span. The sum of a field over all guests is `guests.FIELD`.
     """
 
     time: float
@@ -53,16 +52,16 @@ class RecordedPoints(Protocol):
     def recorded_points(
         self, since: float, until: float, most: int, *, guest: str = "", guest_fields: Sequence[str] = ()
     ) -> Sequence[RecordedPoint]:
-        """Return at most `most` evenly spaced points, in order of time. Raise `MomError` if the recording is unreadable.
+        """Return evenly spaced points in order of time. Raise `MomError` if the recording is unreadable.
 
         The call takes seconds, so make it in a separate thread. Times are in seconds since the epoch.
 
-        :param guest: ID of a guest whose values the points also contain; empty for none
+        :param guest: ID of a guest to include; empty for none
         """
 
 
 class Forecasts(Protocol):
-    """Service that forecasts the memory use of all guests together. Thread-safe; calls return without waiting."""
+    """Forecasts of the memory use of all guests together. Thread-safe; does not wait."""
 
     def rise_expected(self, seconds: float) -> int:
         """Return by how many KiB the memory use of all guests together is expected to grow within `seconds`; 0 if unknown."""

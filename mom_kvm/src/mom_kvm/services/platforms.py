@@ -32,7 +32,7 @@ class GuestDescription:
 
 
 class GuestPlatform(Protocol):
-    """Reader of what a platform, such as OpenStack, writes into the descriptions of its guests."""
+    """Platform, such as OpenStack, that writes into guests' descriptions."""
 
     def properties(self, description: GuestDescription) -> Mapping[str, str]:
         """Return properties such as `{"flavor": "m1.small"}`; none for a guest of another platform. Return without waiting.
@@ -43,7 +43,7 @@ class GuestPlatform(Protocol):
 
 
 def platform_properties(guest: Guest) -> dict[str, str | list[str]]:
-    """Return the properties of a guest that come from its platform, and its tags."""
+    """Return a guest's properties from its platform, and its tags."""
     texts: dict[str, str | list[str]] = {}
     for name, value in guest.properties.items():
         if name in _OTHERS:
@@ -69,7 +69,7 @@ class PlatformProperties:
         return self._asked != before
 
     def of(self, description: GuestDescription) -> dict[str, str]:
-        """Return the properties that platforms set for a guest, keyed by name. Errors of platforms are only logged."""
+        """Return a guest's properties, keyed by name. Errors of platforms are only logged."""
         texts: dict[str, str] = {}
         for platform in self._context.services(GuestPlatform):
             try:

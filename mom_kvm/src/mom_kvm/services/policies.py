@@ -76,8 +76,8 @@ class PolicyChange:
 class PolicyTexts(Protocol):
     """Policies of an evaluator. Thread-safe.
 
-    Policies set here override files and default policies. A change raises `PolicyRefused` if policies are invalid. It raises
-    `PolicyConflict` if a version other than `expected_version` is in force; None allows any version. `who` is the client for the log.
+    Policies set here override files and default policies. Changes raise `PolicyRefused`, or `PolicyConflict` if another version than
+    `expected_version` is in force (None allows any). `who` is for the log.
     """
 
     def state(self) -> PolicyState:
@@ -92,7 +92,7 @@ class PolicyTexts(Protocol):
         """Set and remove policies in one step.
 
         :param changes: texts keyed by name; None removes the policy
-        :param replace_all: also remove all other policies, including those from files and default policies, until `reset`
+        :param replace_all: remove all other policies, also those from files and defaults, until `reset`
         :return: the policies now in force
         """
 

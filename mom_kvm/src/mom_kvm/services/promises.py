@@ -8,10 +8,7 @@ from mom_core import Guest
 
 
 class Promises(Protocol):
-    """Promises to guests, calculated from the guest in a snapshot.
-
-    mom calls the methods for each guest in each cycle, from any thread, so they must return without waiting.
-    """
+    """Promises to a guest in a snapshot. mom asks for each guest in each cycle, from any thread, so do not wait."""
 
     def guaranteed_kib(self, guest: Guest) -> float | None:
         """Return the guest's guarantee in KiB, below which mom does not shrink it. None without a promise, or if it is unknown."""
