@@ -1,6 +1,6 @@
 """The guests of all virt-launcher pods of a node.
 
-If a pod has hung, its guest stays in the list, but mom does not change it. The pod delays no other guest.
+The guest of a pod that has hung stays listed, but unchanged. The pod delays no other guest.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class PodGuest:
 class KubevirtHypervisor:
     """Guests of a node's pods. Implements `Hypervisor`, `BalloonControl` and `AgentAccess`. Thread-safe.
 
-    :param means: event loop, threads and timeouts that the connections to all pods share
+    :param means: shared by all connections
     """
 
     uri = "kubevirt"
@@ -131,7 +131,7 @@ class KubevirtHypervisor:
             return list(self._libvirts.values())
 
     def pods_of(self, guests: Iterable[Entity]) -> dict[str, LauncherPod]:
-        """Return the guests' pods, keyed by guest ID. Guests without a pod are missing."""
+        """Return the guests' pods, keyed by guest ID."""
         with self._lock:
             return {guest.id: held.libvirt.pod for guest in guests if (held := self._held.get(guest.id)) is not None}
 
@@ -348,7 +348,7 @@ class KubevirtHypervisor:
     # --- agents inside guests ----------------------------------------------------------------------------------------------------
 
     def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
-        """Return the guests' agent channels, keyed by guest ID. The paths of their sockets are empty."""
+        """Return the agent channels without their sockets' paths, keyed by guest ID."""
         # The sockets' paths would be valid only inside the pod.
         channels_by_guest: dict[str, Mapping[str, str]] = {}
         for identity, held in self._held_guests(guest.id for guest in guests).items():

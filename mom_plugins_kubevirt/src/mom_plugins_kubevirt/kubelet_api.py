@@ -47,11 +47,11 @@ class KubeletError(MomError):
 
 @dataclass(frozen=True, slots=True)
 class KubeletDoor:
-    """Address of the kubelet, with the credentials for it.
+    """Address of the kubelet, with credentials.
 
-    :param trusted: file with the kubelet's certificate, or with that of its signer; None for plain HTTP
-    :param names: name that the kubelet's certificate must contain; empty if `trusted` is the kubelet's own certificate
-    :param token: file with a token that mom sends
+    :param trusted: file with the certificate of the kubelet or of its signer; None for plain HTTP
+    :param names: required name in the certificate; empty if `trusted` is the kubelet's own
+    :param token: file with mom's token
     :param certificate: file with mom's client certificate and key
     """
 
@@ -138,7 +138,7 @@ class KubeletDoor:
 
 
 def first_answer(doors: Sequence[KubeletDoor], path: str, seconds: float) -> tuple[KubeletDoor, Mapping[str, Any]]:
-    """Query one door after another. Return the first that answers, and its answer. Raise `KubeletError` with all errors if none does."""
+    """Return the first door that answers, and its answer. Raise `KubeletError` with all errors."""
     errors: list[KubeletError] = []
     for door in doors:
         try:
@@ -187,7 +187,7 @@ def member(value: object, *names: str) -> object:
 
 
 def objects_of(values: object, most: int) -> Iterator[Mapping[str, Any]]:
-    """Yield the objects in a list, at most `most`. Yield nothing if `values` is not a list."""
+    """Yield at most `most` objects of a list; nothing for another type."""
     for value in values[:most] if isinstance(values, list) else ():
         if isinstance(value, Mapping):
             yield value

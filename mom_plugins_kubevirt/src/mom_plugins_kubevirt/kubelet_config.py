@@ -45,7 +45,7 @@ class Threshold(NamedTuple):
     share: float = 0.0
 
     def of(self, whole_kib: float) -> float:
-        """Return the threshold in KiB for a node with `whole_kib` of memory."""
+        """Return the threshold of a node in KiB."""
         return self.kib + self.share * whole_kib
 
     @classmethod
@@ -65,9 +65,8 @@ class Threshold(NamedTuple):
 class KubeletConfig:
     """The part of the kubelet's configuration that mom needs. `by` says where it comes from.
 
-    With less available memory than `hard`, the kubelet evicts pods immediately, and with less than `soft`, after a grace period. None
-    means that it never does. If `holds_pods`, it also checks the memory of all pods together. `certificate` is the path of its certificate
-    on the node; empty if it signs its own. `authority` is the path of the certificate that signs the kubelet's clients.
+    Below `hard`, the kubelet evicts pods immediately; below `soft`, after a grace period; None: never. If `holds_pods`, it also checks all
+    pods together. `certificate` is a path on the node; empty if the kubelet signs its own. `authority` signs its clients.
     """
 
     hard: Threshold | None = field(default_factory=lambda: Threshold.parse(_USUAL_HARD))
@@ -90,9 +89,9 @@ class KubeletProcess(NamedTuple):
 
 
 def running(root: Path) -> KubeletProcess:
-    """Find the kubelet's process. If it is not found, return the node's root folder and no flags.
+    """Find the kubelet's process; without one, return the root folder and no flags.
 
-    Only processes count that run as root, belong to no pod, and are in the node's process namespace.
+    It must run as root, in no pod, in the node's process namespace.
 
     :param root: folder that contains /proc
     """
@@ -136,8 +135,8 @@ def flags_of(command: bytes) -> dict[str, str]:
 def config_of(root: Path, process: KubeletProcess, answer: Mapping[str, Any] | None = None) -> KubeletConfig:
     """Return the kubelet's configuration in force.
 
-    :param root: folder that contains the node's files
-    :param answer: the kubelet's own answer (`/configz`); None if there is none yet
+    :param root: folder of the node's files
+    :param answer: the kubelet's own answer (`/configz`)
     """
     flags, (documents, by) = process.flags, _documents(root, process)
     port = _port(flags.get("port"), *(document.get("port") for document in reversed(documents)), usual=_USUAL_PORT)

@@ -35,10 +35,7 @@ _EVICTION_CURE: Final = (
 
 
 class KubeletMemory(NamedTuple):
-    """Memory in KiB as the kubelet counts it, and the kernel's available memory.
-
-    `allocatable` and `pods_available` concern all pods together; None if they have no limit.
-    """
+    """Memory in KiB as the kubelet counts it, and the kernel's available memory. None: the pods together have no limit."""
 
     total: float
     available: float
@@ -50,8 +47,8 @@ class KubeletMemory(NamedTuple):
 class EvictionRoom(NamedTuple):
     """Memory in KiB that is left until the kubelet evicts pods.
 
-    `room` is negative while the kubelet evicts. `evicts_below` is the kernel's available memory below which it evicts. If `pods`,
-    `threshold` and `available` concern all pods together.
+    `room` is negative during an eviction. `evicts_below` is the kernel's available memory at which one begins. If `pods`, `threshold` and
+    `available` concern all pods together.
     """
 
     room: float
@@ -139,10 +136,7 @@ class NodeFacts:
     # --- collect -----------------------------------------------------------------------------------------------------------------
 
     def add_to(self, fields: Mapping[str, dict[str, Value]], pods: Mapping[str, LauncherPod]) -> None:
-        """Add the node's facts to the guests' fields. `fields` should already contain `balloon_cur`, `balloon_max` and `vcpu_count`.
-
-        Both mappings are keyed by guest ID.
-        """
+        """Add the node's facts to the guests' fields, which should contain `balloon_cur`, `balloon_max` and `vcpu_count`."""
         self.kubelet.expect({pod.pod_uid for pod in pods.values()})
         # Read this before `state`: otherwise an answer that arrives in between would be overlooked.
         awaited = {pod.pod_uid for pod in pods.values() if self.kubelet.awaits(pod.pod_uid)}
@@ -194,7 +188,7 @@ class NodeFacts:
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
     def conditions(self) -> Iterator[Condition]:
-        """Yield a condition if the kubelet evicted pods, or was about to, when `host_fields` was last called."""
+        """Yield a condition of a present or near eviction."""
         return conditions(self._room)
 
     @property

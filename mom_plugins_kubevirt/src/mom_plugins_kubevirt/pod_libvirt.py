@@ -165,7 +165,7 @@ class PodLibvirt:
         self.trouble = why or self.trouble
 
     def hung(self, call: Future[Sequence[Guest]] | None) -> None:
-        """Record that a query has timed out. `call` may still be running."""
+        """Record that a query has timed out."""
         self.open_call, self.hangs = call, True
         self.unanswered("its libvirt does not answer")
         if call is not None and not self.listed:

@@ -32,10 +32,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @contextmanager
 def reached(proc: Path, pod: LauncherPod, relay: Relay, refuse: Callable[[str], None] = lambda why: None) -> Iterator[str]:
-    """Yield a URI for one connection to the pod's libvirt. It is valid within the `with` block.
+    """Yield a URI for one connection to the pod's libvirt. Raise `HypervisorError` if it cannot be reached.
 
-    :param refuse: called with the reason when the relay closes the connection because of a bad message
-    :raises HypervisorError: the libvirt cannot be reached
+    :param refuse: see `Relay.to`
     """
     handles: list[int] = []
     try:

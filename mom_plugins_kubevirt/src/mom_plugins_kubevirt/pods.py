@@ -1,6 +1,6 @@
 """virt-launcher pods of this node, found in /proc.
 
-mom identifies a pod by its UID in the name of the cgroup, because no container can change that name. Everything else in a pod is untrusted.
+A pod's UID comes from its cgroup's name, which no container can change. Everything else in a pod is untrusted.
 """
 
 from __future__ import annotations

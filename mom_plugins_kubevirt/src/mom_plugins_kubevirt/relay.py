@@ -1,6 +1,6 @@
 """Relay between libvirt's client and pods' libvirts.
 
-It limits the size of messages, because the client accepts messages of 32 MiB, and needs 50 times as much memory for them.
+It limits the size of messages: the client accepts 32 MiB, for which it needs 50 times as much memory.
 """
 
 from __future__ import annotations
@@ -38,10 +38,9 @@ class Relay:
 
     @contextmanager
     def to(self, path: str, refuse: Callable[[str], None]) -> Iterator[str]:
-        """Yield the path of a socket for one connection, which the relay forwards to the pod's socket at `path`.
+        """Yield the path of a socket for one connection, which is forwarded to `path`. Raise `OSError` if that is unreachable.
 
-        :param refuse: called with the reason, in the relay's thread, when the relay closes the connection because of a bad message
-        :raises OSError: the pod's socket cannot be reached
+        :param refuse: called with the reason, in the relay's thread, when a bad message ends the connection
         """
         pod, listener = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
 

@@ -29,7 +29,7 @@ _RESIDENT: Final = "rss"
 
 
 class _Reading(NamedTuple):
-    """One reading of a pod's cgroups: the container's cgroup, the fields, and the RSS of the guest's process in KiB."""
+    """Container's cgroup, fields of the pod's cgroups, and RSS of the guest's process in KiB."""
 
     group: str
     fields: Mapping[str, Value]
@@ -86,9 +86,9 @@ def container_group(pod: LauncherPod, proc: Path) -> str:
 
 
 def group_fields(pod: LauncherPod, group: str) -> dict[str, Value]:
-    """Return the memory headroom and the pressure of the container's cgroup, without unknown values.
+    """Return headroom and pressure of the container's cgroup, or else the pod's, without unknown values.
 
-    :param group: folder of the container's cgroup; empty to use the pod's cgroup
+    :param group: folder of the container's cgroup; empty if not found
     """
     folder = group or pod.cgroup
     top = f"{folder[: folder.rindex(_TOP)]}{_TOP}" if _TOP in folder else ""
@@ -157,11 +157,11 @@ def overhead_kib(request_kib: float, vcpus: float | None) -> float:
 
 
 def promise_by_request(request_kib: float, guest_kib: float | None, vcpus: float | None) -> float:
-    """Return the guarantee in KiB that follows from a pod's request.
+    """Return the guarantee in KiB that follows from a request.
 
     A request of exactly the guest's size contains no overhead (`overcommitGuestOverhead`).
 
-    :param guest_kib: the guest's largest size; None if unknown
+    :param guest_kib: the guest's largest size
     """
     if guest_kib is not None and abs(request_kib - guest_kib) < _MIB:
         return min(request_kib, guest_kib)
@@ -182,10 +182,10 @@ def protected_kib(pod_group: str, container_group: str = "") -> float | None:
 
 
 def vouched_kib(request: float | None, pod_group: str, process: str, node_kib: int | None) -> float | None:
-    """Return how much memory in KiB the node keeps for a pod at most; None if unknown.
+    """Return the most memory in KiB that the node keeps for a pod; None if unknown.
 
-    Without a known request, the OOM score of a process tells the request: it is 1000 minus the request in thousandths of the node's memory
-    (pkg/kubelet/qos/policy.go). A process can only raise its score, which makes the result smaller.
+    If the request is unknown, it follows from the OOM score: 1000 minus the request in thousandths of the node's memory
+    (pkg/kubelet/qos/policy.go). A process can only raise its score.
 
     :param process: folder in /proc of a process of the pod
     """
@@ -207,10 +207,9 @@ def promise_of(
 ) -> PodPromise | None:
     """Return a guest's guarantee and its source; None if unknown.
 
-    :param pod: the kubelet's answer about the pod; None without one
-    :param protected: memory in KiB that the kernel protects for the pod's cgroup
+    :param protected: KiB that the kernel protects for the pod's cgroup
     :param percentage: `memoryOvercommitPercentage` according to the operator
-    :param size_kib: the guest's size; only while mom still waits for the kubelet's answer, because all of the size may be guaranteed
+    :param size_kib: the guest's size until the kubelet has answered, because all of it may be guaranteed
     """
     if pod is not None and pod.memory is not None:
         return PodPromise(promise_by_request(pod.memory, guest_kib, vcpus), pod.memory, "the kubelet")

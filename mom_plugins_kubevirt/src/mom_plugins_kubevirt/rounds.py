@@ -31,8 +31,8 @@ def ask_all(
 ) -> tuple[dict[T, R | HypervisorError], dict[T, Future[R]]]:
     """Query all daemons. Return the answers or errors, and the queries that are still open, both keyed by daemon.
 
-    :param patience: timeout of the whole round in seconds
-    :param unsure: daemons that hung before; the round queries them first, and does not wait for them at its end
+    :param patience: timeout of the round in seconds
+    :param unsure: daemons that hung before; the round does not wait for them at its end
     """
     answers: dict[T, R | HypervisorError] = {}
     pending: dict[T, tuple[Future[R], float]] = {}

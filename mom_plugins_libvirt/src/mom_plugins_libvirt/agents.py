@@ -48,7 +48,7 @@ def channels_of(devices: ElementTree.Element | None) -> Mapping[str, str]:
 
 
 class SpareConnections:
-    """Pool of connections with the settings of the main connection. They are opened on demand and stay open."""
+    """Pool of connections like the main connection, opened on demand."""
 
     most: int
     """Maximum number of concurrent calls."""
@@ -62,11 +62,7 @@ class SpareConnections:
 
     @contextmanager
     def borrowed(self, doing: str, patience: float, call_timeout: float) -> Iterator[Connection]:
-        """Lend a connection for one call.
-
-        :raises GuestBusy: no connection has become free within `patience` seconds
-        :raises HypervisorError: the pool is closed
-        """
+        """Lend a connection for one call. Raise `GuestBusy` after `patience` seconds, `HypervisorError` if the pool is closed."""
         connection = self._free(doing, patience)
         connection.settings = replace(self._main.settings, call_timeout=call_timeout)
         try:
@@ -110,9 +106,9 @@ class AgentCommands(SpareConnections):
     """Maximum number of concurrent calls. Each waiting call occupies one of libvirtd's threads (20 by default)."""
 
     def command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
-        """Send a JSON command to the guest's agent; return the JSON answer.
+        """Send a JSON command to the guest's agent; return the answer.
 
-        The call may take twice the timeout, rounded up to whole seconds, plus a second: libvirt first synchronises with the agent.
+        This may take twice the timeout and a second: libvirt counts whole seconds, and first synchronises.
         """
         doing = f"querying the agent of {guest}"
         seconds = min(_LONGEST_SECONDS, max(1, math.ceil(timeout_seconds)))

@@ -55,10 +55,7 @@ _CODES: Final = {
 
 
 class OpenedLibvirt(NamedTuple):
-    """Connection to libvirt. `helper` is None if mom itself changes guests.
-
-    `why_not` and `cure` are empty unless neither mom nor the helper can change guests.
-    """
+    """Connection, the helper that changes guests (None if mom itself does), and why neither can."""
 
     connection: Any
     helper: GuestOrders | None = None
@@ -109,7 +106,7 @@ class GuestOrders:
 
     @classmethod
     def reached(cls, uri: str) -> GuestOrders | None:
-        """Return a connection to the helper; None if mom needs no helper for this URI, or the helper's socket does not exist."""
+        """Return the helper; None if mom needs none for this URI, or its socket does not exist."""
         path = os.environ.get(HELPER_SOCKET_VARIABLE, orders.SOCKET)
         is_systems = is_local(uri) and urlsplit(uri).path == "/system"
         return cls(path) if is_systems and os.geteuid() != 0 and os.access(path, os.W_OK) else None
@@ -164,7 +161,7 @@ class GuestOrders:
 class OrderedDomain:
     """libvirt's handle of a guest whose changes go through the helper. Methods that only read call libvirt.
 
-    :param start: libvirt's domain ID, which is new at each start; the helper refuses changes after another start. None allows any start
+    :param start: libvirt's domain ID, which is new at each start; None for any start
     """
 
     def __init__(self, domain: Domain, helper: GuestOrders, start: int | None) -> None:
@@ -244,7 +241,7 @@ class OrderedDomain:
         raise PermissionDenied(f"root has not declared the destination {destination}", hint=hint)
 
     def ask_agent(self, command: str, seconds: int) -> str:
-        """Send a command to the guest's agent; return its answer. Raise `PermissionDenied` if the helper does not send this command."""
+        """Send a command to the agent; return its answer. Raise `PermissionDenied` for an undeclared command."""
         handle = re.search(r'"handle": (\d+)', command)
         form = command if handle is None else command.replace(handle[1], "%d", 1)
         if form not in orders.AGENT_COMMANDS:

@@ -1,7 +1,7 @@
 """Connection to one libvirtd. mom opens it on demand, abandons it when a call hangs, and reopens it with back-off.
 
-The connection serves one call at a time, and uses no keepalive. libvirt's client before 10.3 corrupts its memory if a second thread or a
-keepalive message interrupts a waiting call (CVE-2024-4418).
+It serves one call at a time, without keepalive: libvirt's client before 10.3 corrupts its memory if a second thread, or keepalive,
+interrupts a waiting call (CVE-2024-4418).
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ class Connection:
 
     :param module: libvirt's Python binding
     :param blocked_in_start_hook: returns the IDs of guests whose start is delayed by a hook
-    :param callers: threads shared with other connections, which `close` leaves running; None for its own threads
-    :param patience: call timeouts shared with other connections; None for its own
+    :param callers: threads shared with other connections, which `close` leaves running
+    :param patience: call timeouts shared with other connections
     """
 
     def __init__(
@@ -191,10 +191,9 @@ class Connection:
     ) -> T:
         """Call `function` with the guest's domain, within one call timeout.
 
-        Raise `HypervisorError` on failure. After `GuestBusy`, the call may still take effect.
+        Raise `HypervisorError` on failure. After `GuestBusy`, the call may still take effect, and `late` receives it.
 
-        :param late: receives a call that has timed out and may still run
-        :param number: libvirt's domain ID, which is new at each start; after another start, `GuestGone` is raised. None allows any start
+        :param number: libvirt's domain ID, which is new at each start; `GuestGone` after another start
         """
 
         def ask(live: OpenConnection) -> T:

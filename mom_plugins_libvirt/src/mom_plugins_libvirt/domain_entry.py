@@ -1,7 +1,4 @@
-"""libvirt's codes for the states of guests, and mom's record of a guest.
-
-The record covers one run of the guest. It comes from bulk calls and the guest's domain XML.
-"""
+"""libvirt's codes for the states of guests, and mom's record of one run of a guest."""
 
 from __future__ import annotations
 

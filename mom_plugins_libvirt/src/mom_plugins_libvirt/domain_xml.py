@@ -33,9 +33,8 @@ _LONGEST_PROMISE = 100
 class DomainDescription:
     """Guest's devices and metadata. Sizes in KiB.
 
-    `balloon` is the balloon's model; empty without a balloon. `stats_period` is in seconds; 0 if off. `pinned` is the reason why the host
-    cannot use ballooned memory. `resizable_kib` is the total size of virtio-mem devices. `no_ram_kib` is the total size of memory devices
-    that are not RAM, such as an NVDIMM.
+    `balloon` is the balloon's model; empty without a balloon. `stats_period` is in seconds; 0 if off. `pinned` is why the host cannot use
+    ballooned memory. `resizable_kib` is the total of virtio-mem devices, `no_ram_kib` that of memory devices such as an NVDIMM.
     """
 
     balloon: str
@@ -63,9 +62,9 @@ class DomainDescription:
 
 
 def described(xml: str, of_platform: Callable[[ElementTree.Element], Mapping[str, str]] | None = None) -> DomainDescription | None:
-    """Return the guest that a domain XML describes; None if the XML is invalid.
+    """Return the guest that a domain XML describes; None if invalid.
 
-    :param of_platform: returns the properties that a platform, such as nova, adds for a domain element
+    :param of_platform: returns a platform's properties for a domain element
     """
     domain = parsed(xml)
     if domain is None:
@@ -136,10 +135,7 @@ def _pinning_devices(devices: ElementTree.Element | None) -> Iterator[str]:
 
 
 def memory_of(domain: ElementTree.Element) -> int:
-    """Return the memory in KiB that the guest has when it starts; 0 if unknown.
-
-    Normally this leaves out the memory that the balloon holds from the beginning.
-    """
+    """Return the guest's KiB at its start, normally without what its balloon holds from the beginning; 0 if unknown."""
     memory, devices = _kib(domain.find("memory")), _virtio_mem(domain)
     plugged = sum(min(max(device.current, device.requested or 0), device.size) for device in devices)
     own = max(0, memory - sum(device.size for device in devices) - _no_ram_kib(domain))

@@ -1,4 +1,4 @@
-"""Guests of one libvirtd. mom reads them by bulk calls, and by calls for each guest's description (domain XML)."""
+"""Guests of one libvirtd, read by bulk calls and from descriptions (domain XML)."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ SILENT = "the guest has not answered libvirt's last call"
 class SamplingSettings:
     """Settings for reading guests.
 
-    :param stale_after: age in seconds at which statistics are stale; None if it depends on each guest's period
-    :param find: returns the PID of the guest with this name and UUID
-    :param most_guests: how many guests libvirt's answer may contain; None for no limit
-    :param longest_xml: how many characters a description may have
-    :param on_demand_seconds: time for reading missing descriptions when they are needed
+    :param stale_after: age of stale statistics in seconds; None if it depends on each guest's period
+    :param find: returns the PID for a guest's name and UUID
+    :param most_guests: limit of guests in an answer
+    :param longest_xml: limit of a description in characters
+    :param on_demand_seconds: time for reading missing descriptions
     """
 
     stale_after: float | None = None
@@ -312,11 +312,11 @@ class Domains(SeenGuests[DomainEntry]):
         return self._seen_guest(guest).start
 
     def ask(self, entry: DomainEntry, doing: str, function: Callable[[Domain], T], number: Hashable = None) -> T:
-        """Make a call on the guest, like `Connection.call`. Record it if it times out."""
+        """Call the guest like `Connection.call`. Record a timeout."""
         return self.connection.call(doing, entry.id, function, partial(self.note_open_call, entry.id), number)
 
     def note_open_call(self, identity: str, call: Future[Any]) -> None:
-        """Record a call on the guest that has timed out and may still run."""
+        """Record a call that has timed out."""
         with self._lock:
             self._late[identity] = call
 
@@ -328,7 +328,7 @@ class Domains(SeenGuests[DomainEntry]):
     def change(self, entry: DomainEntry, doing: str, function: Callable[[Domain, int], T]) -> T:
         """Change the guest by one call. Raise `GuestBusy` during a migration or another long job, and `GuestGone` after a restart.
 
-        :param function: makes the change; its second argument is libvirt's flag for changes of the running guest
+        :param function: gets libvirt's flag for the running guest as its second argument
         """
 
         def unless_busy(domain: Domain) -> T:

@@ -1,6 +1,6 @@
 """libvirt's event loop in a thread, and libvirt's events about guests.
 
-An event marks a guest, so that the next bulk call leads to a new reading of its description. Some events also start a cycle.
+An event only marks a guest for the next bulk call. Some events also start a cycle.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class EventBook:
             self._tell(f"guest {printable(event.name)} {news}")
 
     def changed(self, active: Collection[str]) -> set[str]:
-        """Return the IDs of guests whose descriptions must be read again. Each event is reported by one call only."""
+        """Return the IDs of guests to read again, and forget them."""
         with self._lock:
             changed, self._changed = self._changed, set()
         self._resizes.keep(active)

@@ -29,9 +29,7 @@ _DENIED = (errno.EACCES, errno.EPERM)
 def kind_of(code: int, system_error: int = 0, *, running: bool | None = None) -> type[HypervisorError]:
     """Return the class of mom's error for libvirt's error `code`.
 
-    :param system_error: `errno`; 0 if unknown
-    :param running: whether the guest is running; None if unknown. It shows whether libvirt's `operation invalid` means that the guest has
-        stopped or that it lacks a device
+    :param running: whether the guest is running, if known. libvirt's `operation invalid` means a stopped guest or a missing device
     """
     if code == OPERATION_INVALID and running is not None:
         return NotSupported if running else GuestGone

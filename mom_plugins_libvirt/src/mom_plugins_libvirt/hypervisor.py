@@ -109,7 +109,7 @@ class LibvirtHypervisor(Domains):
         return self._size_by_qemu(self.ready(guest))
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """Return the guests' balloon statistics, keyed by UUID. Doubtful sizes are corrected."""
+        """Return balloon statistics with correct sizes, keyed by UUID."""
         records, end = self.connection.of(guests), self._monotonic() + SIZES_SECONDS
         doubted = [entry for entry in self.seen() if entry.id in records and entry.is_doubtful]
         return {**records, **{entry.id: {**records[entry.id], "balloon.current": self._true_size(entry, end)} for entry in doubted}}
@@ -132,7 +132,7 @@ class LibvirtHypervisor(Domains):
     # --- agents inside guests ----------------------------------------------------------------------------------------------------
 
     def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
-        """Return the socket's path for each guest's agent channels, keyed by UUID and channel; an empty path if mom cannot connect."""
+        """Return the sockets of agent channels, keyed by UUID and channel; empty if mom cannot connect."""
         by_guest = {entry.id: entry.description.channels for entry in self.seen(guests) if entry.description is not None}
         return {uuid: channels if self._local else dict.fromkeys(channels, "") for uuid, channels in by_guest.items() if channels}
 

@@ -13,7 +13,7 @@ from mom_plugins_libvirt.failures import INVALID_ARGUMENT, error_numbers
 
 
 class GuestRecord(NamedTuple):
-    """Guest in the answer of a bulk call. `number` is libvirt's domain ID, which is new at each start."""
+    """Guest in a bulk call's answer. `number` is libvirt's domain ID, new at each start."""
 
     uuid: str
     name: str
@@ -37,7 +37,7 @@ class OpenConnection:
         self._callbacks = callbacks
 
     def changeable(self, uuid: str, start: Hashable) -> Domain:
-        """Return the guest's handle for changes. They go through the helper if there is one."""
+        """Return the guest's handle for changes, by the helper if there is one."""
         domain = self.domain(uuid)
         if self.helper is None:
             return domain
@@ -99,7 +99,7 @@ class BulkStatistics:
         """UUIDs of the guests in the last call for all guests, and of guests started since then; None before the first call."""
 
     def started(self, uuid: str) -> None:
-        """Add a guest that has started to those that the next calls read."""
+        """Add a guest that has started."""
         if self._listed is not None:
             self._listed.add(uuid)
 

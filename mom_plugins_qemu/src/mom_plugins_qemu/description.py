@@ -52,7 +52,7 @@ def disks_of(answer: Answer) -> dict[str, ThrottledDisk]:
 
 
 def throttling(disk: ThrottledDisk, limits: Mapping[str, int]) -> Question:
-    """Return the command that sets all limits of a disk, and keeps its settings for bursts. Limits that are missing become 0."""
+    """Return the command that sets all limits of a disk (missing ones to 0), and keeps its bursts."""
     named = {theirs: limits.get(ours, 0) for ours, theirs in _NAMES.items()}
     kept = {key: value for key, value in disk.bursts.items() if key in {"iops_size", "group"} or named.get(key.partition("_max")[0])}
     return Question("block_set_io_throttle", {**disk.address, **named, **kept})
@@ -160,7 +160,7 @@ class Description:
 
 
 class Look(NamedTuple):
-    """State of a guest in one cycle. `period` is the statistics period in seconds. If `again`, the description must be read again."""
+    """Guest in one cycle. `period` is in seconds. `again`: the description must be read again."""
 
     status: str
     migration: str
@@ -219,7 +219,7 @@ def _devices(folder: str, listed: Answer) -> Iterator[tuple[str, str]]:
 
 
 def memory_devices(listed: Answer) -> tuple[int, tuple[VirtioMem, ...]]:
-    """Return the total size of the DIMMs in bytes, and the virtio-mem devices, from the answer to `query-memory-devices`."""
+    """Return the DIMMs' total bytes, and the virtio-mem devices."""
     dimms, virtio_mem = 0, []
     for item in listed if isinstance(listed, list) else ():
         kind, content = _mapping(item).get("type"), _mapping(_mapping(item).get("data"))

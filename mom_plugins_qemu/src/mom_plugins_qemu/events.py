@@ -64,7 +64,7 @@ class _Line:
 class EventMonitors:
     """Thread that stays connected to all monitors that match `patterns`.
 
-    It calls `heard` with the PID and a text for each event, and `resized` with the PID and the bytes for each new balloon size.
+    It calls `heard(pid, text)` for events, and `resized(pid, bytes)` for balloon sizes.
     """
 
     root: Path

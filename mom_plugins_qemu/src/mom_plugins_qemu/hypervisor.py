@@ -167,10 +167,7 @@ class QemuHypervisor(Sampler):
     # --- agents ------------------------------------------------------------------------------------------------------------------
 
     def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
-        """Return the socket's path for each guest's agent channels, keyed by guest ID and channel.
-
-        The channel that belongs to the management system is left out.
-        """
+        """Return the sockets of agent channels, keyed by guest ID and channel, without the management system's."""
         self._look_first()
         by_guest = ((guest.id, dict(guest.identity.channels)) for guest in self.seen(guests))
         sockets = {

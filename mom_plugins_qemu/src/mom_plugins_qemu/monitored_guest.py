@@ -70,10 +70,9 @@ def guess_ids(guests: Collection[MonitoredGuest]) -> None:
 
 
 def assign_definitions(guests: Collection[MonitoredGuest], files: Mapping[str, FileDefinition], undefined: FileDefinition | None) -> None:
-    """Give each guest the definition that the operator wrote for it. The definition may specify any of the guest's monitors.
+    """Give each guest the definition that the operator wrote for any of its monitors.
 
-    :param files: definitions keyed by monitor path
-    :param undefined: definition for guests without a file; None to leave them without a definition
+    :param undefined: definition for guests without a file, if any
     """
     by_guest: dict[tuple[int, str], FileDefinition] = {}
     for guest in guests:
@@ -114,9 +113,9 @@ class VirtioMemSizing:
 
 
 def virtio_mem_sizing(description: Description | None, devices: Sequence[VirtioMem], guest: GuestFile | None) -> VirtioMemSizing | None:
-    """Return how virtio-mem resizes a guest; None if virtio-mem does not resize it.
+    """Return how virtio-mem resizes a guest; None if it does not.
 
-    The guest's file must contain `memory`. mom cannot take the present size for it, because an earlier run may have unplugged memory.
+    The guest's file must contain `memory`: an earlier run of mom may have unplugged memory.
     """
     # mom prefers a working balloon, because virtio-mem needs whole blocks of movable pages.
     if description is None or description.balloon_works or description.immovable or len(devices) != 1:
@@ -178,7 +177,7 @@ class MonitoredGuest(SeenGuest):
         return Visit(self.path, questions, self.process, self.started)
 
     def left_alone(self) -> str:
-        """Return why mom must not change the guest: its monitor failed, or QEMU's status forbids changes. Empty otherwise."""
+        """Return why the monitor or QEMU's status forbids changes; empty if neither does."""
         return self.failure or why_left_alone(self.status, self.migration)
 
     @property

@@ -51,10 +51,9 @@ def _why_untrusted_folder(folder: str, users: Set[int]) -> str:
 
 
 def find_monitors(root: Path, patterns: Sequence[str], users: Set[int] = frozenset({0}), named: Iterable[str] = ()) -> list[str]:
-    """Return the paths of monitors that match the patterns, and of those in `named` that exist.
+    """Return the monitors that match the patterns, and those in `named` that exist.
 
-    :param users: IDs of trusted users
-    :raises PermissionDenied: a folder is unreadable, or untrusted users can create monitors in it
+    :raises PermissionDenied: a folder is unreadable, or other users than `users` can create monitors in it
     :raises HypervisorError: a temporary error
     """
     paths = {path: None for path in named if _is_there(path)}
@@ -102,10 +101,7 @@ _OWN_IT: Final = (
 
 
 def listeners_of(proc: Path, paths: Set[str], users: Set[int]) -> dict[str, int]:
-    """Return the PIDs of the processes that listen on these paths, keyed by path. Only processes of `users` count.
-
-    The function reads the open files of all processes of these users.
-    """
+    """Return the PIDs of these users' processes that listen on the paths, keyed by path. This reads all of their open files."""
     sockets = {f"socket:[{number}]": path for number, path in _listening_sockets(proc, paths).items()}
     processes: dict[str, int] = {}
     for process in ProcessStat.ids(proc) or () if sockets else ():

@@ -123,10 +123,7 @@ def options_in(text: str) -> Options:
 
 
 def parsed(text: str, platforms: PlatformProperties | None = None) -> GuestDefinition | None:
-    """Return the definition in a file's text; None if it is invalid.
-
-    :param platforms: source of properties that other platform plugins add
-    """
+    """Return the definition in a file's text; None if invalid."""
     options = {name: option.text for name, option in options_in(text).by_name.items()}
     memory = current_mib(options["memory"]) if "memory" in options else None
     balloon = whole(options["balloon"], MOST_MIB) if "balloon" in options else None
@@ -204,7 +201,7 @@ class Definitions:
         self._stamped: _Stamped = {}
 
     def read(self, monitors: Iterable[str]) -> dict[str, ProxmoxGuest]:
-        """Return the guests of Proxmox VE among the guests with these monitors, keyed by monitor path."""
+        """Return Proxmox VE's guests among these monitors, keyed by monitor path."""
         # Other platform plugins may return other properties.
         before: _Stamped = {} if self._platforms.have_changed() else self._stamped
         self._stamped = {}

@@ -1,4 +1,4 @@
-"""Reader of a QEMU process in /proc. It finds the guest's identity, and memory that the host cannot reclaim."""
+"""A QEMU process in /proc: the guest's identity, and memory that the host cannot reclaim."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ _SERVES: Final = frozenset({"server", "server=on", "server=yes", "server=true", 
 
 
 class Identity(NamedTuple):
-    """Identity of a guest according to QEMU's command line.
+    """Guest according to QEMU's command line. Unknown texts are empty.
 
-    `name` and `uuid` are empty if unknown. `channels` are pairs of an agent channel's name and its socket. `monitored` is whether QEMU has
-    a monitor.
+    `channels` are pairs of an agent channel and its socket. `monitored`: QEMU has a monitor.
     """
 
     name: str = ""
@@ -30,7 +29,7 @@ class Identity(NamedTuple):
 
 
 def identity_of(proc: Path, pid: int) -> Identity:
-    """Return the identity of the guest that a process runs; an empty one if the process is unreadable or not QEMU."""
+    """Return the guest that a process runs; empty if it is unreadable or not QEMU."""
     return identity_in(read_kernel_file(f"{proc}/{pid}/cmdline", _COMMAND_BYTES)) if pid > 0 else Identity()
 
 

@@ -368,7 +368,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
                 self._longest_stay = max(self._longest_stay, longest)
 
     def longest_stay(self) -> float:
-        """Return the longest time in seconds for which mom occupied a monitor since the last call of this method."""
+        """Return for how many seconds at most mom has occupied a monitor since the last call."""
         with self._visiting:
             longest, self._longest_stay = self._longest_stay, 0.0
         return longest

@@ -64,8 +64,7 @@ class Failure(StrEnum):
 class Visit:
     """Queries to one monitor, and then the `answers` or the `failure`.
 
-    `expected` is the PID of the only process that mom may query, and `started` its start time in clock ticks. `process` is the PID of the
-    process that listens. Each is 0 if unknown.
+    `expected` is the only PID to query, `started` its start in clock ticks, and `process` the listening PID; 0 if unknown.
     """
 
     path: str
@@ -129,7 +128,7 @@ class _Open:
 
 
 def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.monotonic, users: Set[int] | None = None) -> None:
-    """Make the visits: query their monitors, and store answers or failures in them. The visits start in order; many run concurrently.
+    """Make the visits, which start in order and run concurrently. Store answers or failures in them.
 
     :param users: IDs of the users whose QEMU processes mom may query; None for all users
     """

@@ -51,10 +51,9 @@ def request(questions: Sequence[Question]) -> bytes:
 
 
 class Conversation:
-    """Parser of the bytes that QEMU sends during one visit: a greeting, and one answer for each query.
+    """Parser of what QEMU sends: a greeting, and an answer for each query.
 
-    :param expected: number of answers
-    :param before: number of answers that earlier conversations of the visit received
+    :param before: number of answers in earlier conversations of the visit
     """
 
     __slots__ = ("_before", "_bytes", "_expected", "_held", "answers", "greeted")

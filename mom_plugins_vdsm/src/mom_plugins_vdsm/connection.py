@@ -1,4 +1,4 @@
-"""Connection to vdsm. mom opens it on demand, and reopens it with back-off. The event loop of one thread does all of the work."""
+"""Connection to vdsm, opened on demand and reopened with back-off. One thread's event loop does all of the work."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ class VdsmHypervisor:
         return tuple(_listed(vm, marks.get(vm.id, ""), silent=vm.id in silent) for vm in vms.values())
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-        """Return the guests' fields from vdsm's statistics, keyed by guest ID and name."""
+        """Return the guests' fields, keyed by guest ID."""
         now, interval = self.context.monotonic(), self.settings.sample_interval
         with self._lock:
             vms = self._state.vms
@@ -166,7 +166,7 @@ class VdsmHypervisor:
     # --- balloons ----------------------------------------------------------------------------------------------------------------
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Set the balloon target. Raise `NotSupported` if the guest's balloon cannot be moved."""
+        """Set the balloon target. Raise `NotSupported` without a working balloon."""
         vm = self._vm(guest)
         maximum = vm.fields.get("balloon_max")
         check_size(target_kib, maximum if isinstance(maximum, int) else None, str(guest))
@@ -187,7 +187,7 @@ class VdsmHypervisor:
         return {identity: vm.cpu for identity, vm in self._vms_of(guests).items()}
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
-        """Set the quota and then the period, except values that are None. vdsm cannot set shares."""
+        """Set the quota, then the period. vdsm cannot set shares."""
         # vdsm has a verb for each value.
         if shares is not None:
             raise NotSupported("vdsm has no verb for CPU shares")

@@ -1,6 +1,6 @@
 """Incarnations of vdsm's guests: marks that distinguish the runs of a guest.
 
-vdsm itself reports only for how long a guest has been running, measured by the wall clock.
+vdsm reports only how long a guest has been running, by the wall clock.
 """
 
 from __future__ import annotations
@@ -36,11 +36,7 @@ class _GuestRun:
 
 @dataclass(frozen=True, slots=True)
 class KeptIncarnations:
-    """Contents of the state file.
-
-    `boot` is the boot ID. `guests` contains each guest's mark and its start in seconds since boot. `boot_time` is the wall-clock time of
-    the boot.
-    """
+    """State file: the boot ID, each guest's mark and start in seconds since boot, and the wall-clock time of the boot."""
 
     boot: str
     guests: dict[str, tuple[str, float]]
@@ -81,7 +77,7 @@ class Incarnations:
             self._boot_time = kept.boot_time
 
     def follow(self, vms: Collection[Vm]) -> Mapping[str, str]:
-        """Assign marks to new runs. Return the marks of all running guests, keyed by guest ID.
+        """Return the marks of all running guests, keyed by ID.
 
         :param vms: all running guests
         """

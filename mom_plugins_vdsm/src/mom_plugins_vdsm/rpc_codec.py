@@ -107,15 +107,15 @@ def _unknown(value: object) -> bool:
 
 
 def write_answer(value: object, *, nil: bool) -> bytes:
-    """Return the body of the answer to a call.
+    """Return the answer to a call.
 
-    :param nil: send unknown values as nil; otherwise omit them from structs, and send them as empty strings elsewhere
+    :param nil: send unknown values as nil; otherwise omit them from structs, and send empty strings
     """
     return _response(f"<params>\n<param>\n{_xml(value, nil)}\n</param>\n</params>\n")
 
 
 def write_fault(text: str) -> bytes:
-    """Return the body of an answer that reports an error. As in MOM, the fault code is 1."""
+    """Return a fault as in MOM, with code 1."""
     return _response(f"<fault>\n{_xml({'faultCode': 1, 'faultString': text}, nil=False)}\n</fault>\n")
 
 

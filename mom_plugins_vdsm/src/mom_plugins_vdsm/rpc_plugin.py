@@ -75,7 +75,7 @@ class XmlRpcPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Start to listen, unless the plugin runs in a command such as `mom doctor`. Raise `MomError` if that fails."""
+        """Listen, except in commands such as `mom doctor`. Raise `MomError` on failure."""
         if not self._context.serves:
             return
         settings, log = self._settings, self._context.log

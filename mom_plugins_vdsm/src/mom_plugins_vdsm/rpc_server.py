@@ -60,7 +60,7 @@ class RpcServer(BoundedServer[ServerDoor]):
     # --- in the loop's thread ------------------------------------------------------------------------------------------------------
 
     def make_room(self, door: ServerDoor, sock: socket.socket | None) -> bool:
-        """Disconnect the client that has been sending or receiving for the longest time. Return False if there is none."""
+        """Disconnect the client that has been sending or receiving for longest, if any."""
         silent = next(iter(self._waiting), None)
         if silent is None:
             return False

@@ -1,4 +1,4 @@
-"""MOM's RPC verbs. They take the same parameters, and give the same answers, as in MOM."""
+"""MOM's RPC verbs, with the same parameters and answers as in MOM."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Verbs:
         return tuple(self._refused.values())
 
     def answer(self, body: bytes, peer: str) -> bytes:
-        """Execute a call from `peer`, and return the answer. For an error, return a fault instead of raising it."""
+        """Execute a call, and return the answer, or a fault. Raise nothing."""
         method = "a call"
         try:
             method, params = read_call(body)
@@ -147,7 +147,7 @@ class Verbs:
         return {"host": host, "guests": guests}
 
     def _works(self) -> bool:
-        """Return whether mom works, which vdsm reports as `momStatus`: the last evaluation of policies did not fail."""
+        """Return vdsm's `momStatus`: whether the last evaluation succeeded."""
         evaluated = self._context.service(PolicyTexts)
         return evaluated is None or not evaluated.failure()
 
@@ -211,10 +211,9 @@ class Verbs:
         return False
 
     def refuse_large(self, beginning: bytes, peer: str, most: int) -> bytes:
-        """Refuse a call that is too large, and return the answer. After an HTTP error, vdsm would consider mom dead for 5 s.
+        """Refuse a large call, and return the answer. After an HTTP error, vdsm would consider mom dead for 5 s.
 
-        :param beginning: first bytes of the call, which contain the verb's name
-        :param most: largest size of a call in bytes
+        :param beginning: first bytes of the call, with the verb's name
         """
         match = _POLICY_CALL.search(beginning)
         problem = f"the call is larger than {most:,} bytes; make the policy smaller, or raise `largest` of the xmlrpc plugin"

@@ -92,8 +92,8 @@ _UNSET_CPU = {"vcpuQuota": NO_LIMIT, "vcpuPeriod": _UNSET_PERIOD_US, "vcpuUserLi
 class Vm:
     """A guest as vdsm's last answer describes it.
 
-    `sampled` is True once vdsm has sampled the guest twice; before that, many values are missing. `sample` identifies vdsm's last sample.
-    `changed` is the monotonic time when mom first saw that sample. `age_then` is the largest age that it could have at that time.
+    `sampled`: vdsm has sampled the guest twice; before that, many values are missing. `changed` is the monotonic time when mom first saw
+    `sample`, and `age_then` its largest possible age at that time.
     """
 
     id: str

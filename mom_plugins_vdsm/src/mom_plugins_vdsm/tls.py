@@ -67,10 +67,7 @@ def _read(path: Path) -> bytes:
 
 
 def own_certificate_problem(files: TlsFiles) -> str:
-    """Return why a peer that trusts the same CA would reject mom's certificate; empty if it would accept it.
-
-    The function tries a handshake in memory.
-    """
+    """Return why a peer with the same CA would reject mom's certificate, according to a handshake in memory."""
     try:
         accepting, presenting = context_of(files, ssl.PROTOCOL_TLS_SERVER), context_of(files)
     except HypervisorError as error:

@@ -17,7 +17,7 @@ _OPTION: Final = re.compile(r"([^:=]+?)\s*[:=]\s*(.*)")
 
 @dataclass(frozen=True, slots=True)
 class IniOption:
-    """Value of an option, and the number of its line; 0 if it does not come from a file."""
+    """Option's value and line number; 0 if not in a file."""
 
     text: str
     line: int = 0
@@ -25,7 +25,7 @@ class IniOption:
 
 @dataclass(slots=True)
 class Ini:
-    """Parsed INI file. The options of a section are keyed by lower-case name. `lines` are the line numbers of the sections."""
+    """Sections with their options, keyed by lower-case name, and line numbers of sections."""
 
     file: str
     sections: dict[str, dict[str, IniOption]] = field(default_factory=dict)
@@ -155,7 +155,7 @@ class Momd:
     log: LogTarget = field(default_factory=LogTarget)
 
     def for_mom_run(self) -> Imported:
-        """Return the configuration for `mom run`. It contains a note about the log, because `mom run` does not write to a log file."""
+        """Return the configuration for `mom run`, which does not write to a log file."""
         if self.log.file:
             self.imported.notes.append(
                 f"log: {self.log.file}, max-bytes, backup-count: `mom run` writes to standard error, which systemd stores in its journal; "
