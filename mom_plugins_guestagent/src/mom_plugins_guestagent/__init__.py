@@ -1,4 +1,4 @@
-"""Statistics from inside the guests. It imports nothing: `guestd` runs in guests that have only Python."""
+"""Statistics from inside the guests. The module `guestd` also runs alone, in guests that have only Python."""
 
 import lazy_loader
 

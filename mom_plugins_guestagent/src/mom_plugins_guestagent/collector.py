@@ -117,7 +117,7 @@ class _RoundResult:
 
 
 class AgentCollector:
-    """Collector of statistics from agents. It queries guests in its own thread, from `start` to `stop`."""
+    """Collector of statistics from agents, in its own thread from `start` to `stop`."""
 
     def __init__(self, asking: AgentSettings, log: logging.Logger, pass_on: PassOn | None = None) -> None:
         self._asking = asking

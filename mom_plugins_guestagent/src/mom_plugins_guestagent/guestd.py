@@ -200,7 +200,7 @@ class ReportingOrder:
         return int(text) if re.fullmatch("[0-9]{1,4}", text, re.ASCII) else None
 
     def lower(self, order: int) -> None:
-        """Make the kernel report blocks of this order or larger. Do nothing if it does so already."""
+        """Make the kernel also report blocks of this order."""
         if not self.put_back():  # otherwise the original order would be lost
             return
         before = self.now()
@@ -219,7 +219,7 @@ class ReportingOrder:
         _wake_reporting()
 
     def put_back(self) -> bool:
-        """Restore the original order, unless the guest's owner has changed the order since. Return False if the caller must try again."""
+        """Restore the original order, unless the owner has changed it since. Return False to ask for another try."""
         if not self._kept.exists():
             return True
         before, _, ours = _read(self._kept).strip().partition(" ")
@@ -410,7 +410,7 @@ class Relief:
             threading.Thread(target=self._run, name="relief", daemon=True).start()
 
     def told(self, seconds: float) -> None:
-        """Record that the host is short of memory for the next `seconds`; 0 if it is no longer short."""
+        """Record that the host is short of memory for the next `seconds`."""
         with self._changing:
             if self.allowed and not self._ended:
                 self._until = self._clock() + min(seconds, MOST_SHORT_SECONDS)
@@ -422,7 +422,7 @@ class Relief:
         return max(0.0, self._until - self._clock())
 
     def figures(self) -> dict[str, int]:
-        """Return the state of the help, keyed by the names in answers."""
+        """Return the state of the help, for an answer."""
         order = self._order.now()
         values = {} if order is None else {"reporting_order": order}
         if self.allowed:
@@ -507,7 +507,7 @@ class GuestFigures:
 
 
 def converse(guest: GuestFigures, lines: io.BufferedIOBase, send: Callable[[bytes], object]) -> None:
-    """Answer the requests in a stream until it ends. Reject lines that are too long."""
+    """Answer the requests in a stream. Reject long lines."""
     skipping = False
     while True:
         line = lines.readline(MOST_LINE_BYTES + 1)

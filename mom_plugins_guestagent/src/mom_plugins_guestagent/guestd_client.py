@@ -53,7 +53,7 @@ async def ask(wire: Wire, *questions: str) -> list[dict[str, str]]:
 
 
 async def ask_plainly(wire: Wire, question: str) -> dict[str, str]:
-    """Ask without a token, and return the answer. It ends when the connection is closed or the daemon falls silent."""
+    """Return an answer without tokens, which ends with the connection or with silence."""
     await wire.send(f"{question}\n".encode())
     values: dict[str, str] = {}
     with suppress(TimeoutError, NoAnswer):

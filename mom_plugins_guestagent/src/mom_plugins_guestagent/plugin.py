@@ -80,7 +80,7 @@ class GuestAgentPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Start the thread that queries guests. The first cycle tells it which guests exist."""
+        """Start the thread. The first cycle tells it which guests to query."""
         from mom_plugins_guestagent.collector import AgentCollector
 
         self._collector = AgentCollector(self._settings, self._context.log)
@@ -124,7 +124,7 @@ class GuestAgentPlugin:
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Record the guests' maximum sizes, the guests with fresh balloon statistics, and the guests to tell about a shortage."""
+        """Record guests' maximum sizes, guests with fresh balloon statistics, and guests to tell about a shortage."""
         guests = report.snapshot.guests.values()
         ages = {guest.id: guest.number("stats_age") for guest in guests}
         applied = (

@@ -68,7 +68,7 @@ class RawAgent:
 
     @staticmethod
     def wire(place: AgentAddress) -> Wire:
-        """Return a connection to an agent, not open yet, with the limits for agents' answers."""
+        """Return an unopened connection, with the limits for agents' answers."""
         return Wire(place.address, most_line=MOST_ANSWER_BYTES, most_bytes=_MOST_BYTES, process=place.process)
 
     async def synchronise(self) -> None:

@@ -27,7 +27,7 @@ OF_AGENTS = frozenset({AgentKind.AGENT_SOCKET, AgentKind.AGENT_HYPERVISOR})
 
 @dataclass(frozen=True, slots=True)
 class AgentAddress:
-    """Address of an agent: the path of a unix socket, or (address, port). Empty if mom reaches the agent through the hypervisor."""
+    """Address of an agent: unix socket, or (address, port); empty if mom reaches the agent through the hypervisor."""
 
     kind: AgentKind
     address: str | tuple[str, int] = ""

@@ -100,7 +100,7 @@ class KsmKnobs:
     def write(self, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
         """Set knobs in one call, as a management system expects. Raise `HypervisorError` if the present values cannot be read.
 
-        If the call is refused, set each knob alone. If the call has no answer, do not repeat it, because it may still take effect.
+        If the call is refused, set each knob alone. Do not repeat a call without an answer: it may still take effect.
         """
         files = self.ksm_read()
         due: dict[Target, int] = {}
@@ -178,7 +178,7 @@ class KsmKnobs:
                     self.unmerging.remove()
 
     def end_unmerging(self) -> int | None:
-        """Restore `run` after a crash during unmerging. Return the restored value; None if none was due. Raise `MomError` on failure."""
+        """Restore `run` after a crash during unmerging, and return it; None if not due. Raise `MomError` on failure."""
         former = None if self.unmerging is None else self.unmerging.read()
         if self.unmerging is None or former is None:
             return None

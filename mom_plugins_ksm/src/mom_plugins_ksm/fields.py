@@ -91,7 +91,7 @@ _BOOK_BYTES = 64
 def saved_kib(files: Mapping[str, Value], page_size: int) -> int | None:
     """Return the KiB that KSM saves, minus the memory for KSM's own data; None if unknown.
 
-    Kernels before 6.4 have no general_profit. The page counters then give the same result.
+    Without general_profit (before Linux 6.4), the page counters give the same result.
     """
     profit = files.get("general_profit")
     if _is_number(profit):

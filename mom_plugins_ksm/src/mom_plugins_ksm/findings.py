@@ -33,7 +33,7 @@ class AnotherHand:
         self._who = self._what = ""
 
     def set_by_mom(self, knob: str, value: int | None) -> None:
-        """Record the value that mom has set; None if the value is unknown, or if mom has restored the knob."""
+        """Record a value that mom has set; None if it is unknown or restored."""
         if value is None:
             self._set.pop(knob, None)
         elif knob in {RUN, PAGES_TO_SCAN, SLEEP}:

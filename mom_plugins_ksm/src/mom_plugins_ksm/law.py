@@ -11,8 +11,8 @@ The law is a pure function: its memory is an argument and a result. Sizes are in
         rest  nearly no scans. If KSM's own data exceeds the savings by far, KSM is stopped, which frees the data
         New guests, growth of guests, loss of merged memory, and time end a rest.
 
-KSM does not switch on and off all the time: memory stays short until far more than `start` is available, and memory that KSM saves does
-not count as available. With unknown values, the law suggests nothing. The operator sets `merge_across_nodes` and `use_zero_pages`.
+KSM does not flap: memory stays short until far more than `start` is available, and KSM's savings do not count as available. With unknown
+values, the law suggests nothing. The operator sets `merge_across_nodes` and `use_zero_pages`.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ class KsmState(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KsmMemory:
-    """The law's memory between two cycles. A value that is not known yet is None, or 0 for a time."""
+    """The law's memory between two cycles. Unknown values are None, and unknown times 0."""
 
     short: bool | None = None
     looks: bool | None = None  #: True: look or work; False: rest

@@ -77,13 +77,13 @@ class KsmPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare all fields and controls of KSM, although the kernel may lack some, and the default policy."""
+        """Declare fields and controls, some of which the kernel may lack, and the default policy."""
         policy = files("mom_plugins_ksm").joinpath("ksm.policy").read_text("utf-8")
         return (*FIELDS, *LAW_FIELDS, *CONTROLS, DefaultPolicy("40_ksm", policy))
 
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor | None) -> Mapping[str, Value]:
-        """Return the present state of KSM; an empty mapping if the host has no KSM."""
+        """Return the present state of KSM; empty without KSM."""
         if self._context.serves:
             self._end_unmerging(hypervisor)
         values = self._knobs(hypervisor).ksm_read()

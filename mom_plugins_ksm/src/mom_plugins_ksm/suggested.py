@@ -64,7 +64,7 @@ def _taken_up(memory: KsmMemory) -> KsmMemory:
 def sizes_in(snapshot: Snapshot, before: Mapping[str, Sequence[float | None]]) -> Mapping[str, Sequence[float | None]]:
     """Return `balloon_max`, `rss` and `balloon_cur` of each guest, keyed by guest id.
 
-    For an unknown value, return the last known value. With 0 instead, the law would stop KSM, and later see growth.
+    An unknown value keeps its last known value: 0 would make the law stop KSM.
     """
     columns = [snapshot.numbers(name) for name in ("balloon_max", "rss", "balloon_cur")]
     sizes = dict(zip(snapshot.guests, zip(*columns, strict=True), strict=True))

@@ -109,7 +109,7 @@ class HostSampler:
 
 
 def guest_columns(guests: Sequence[SimulatedGuest | None], time: float) -> Columns:
-    """Return guests' fields. None in `guests` stands for a guest that is gone, and gets None in each field."""
+    """Return guests' fields. None in `guests` stands for a guest that is gone."""
     rows = zip(*[_GONE if guest is None else _row(guest, time) for guest in guests], strict=True)
     return Columns(dict(zip(_OF_GUESTS, rows, strict=False)))
 

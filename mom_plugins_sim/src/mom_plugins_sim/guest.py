@@ -225,7 +225,7 @@ def step(guest: SimulatedGuestMemory, time: float, dt: float) -> None:
 
 
 def _read_files(guest: SimulatedGuestMemory, reading: float) -> None:
-    """Read files into spare memory. Read hot files from the disk again if the cache is too small for them."""
+    """Read files into spare memory, and hot files again from the disk if the cache is too small."""
     workload = guest.workload
     spare = guest.size - guest.kernel - guest.anon - guest.cache - guest.low
     if spare > 0 and reading and guest.cache < workload.files:
@@ -312,10 +312,7 @@ def _kill(guest: SimulatedGuestMemory, time: float) -> None:
 
 
 def _autodeflate(guest: SimulatedGuestMemory, over: float) -> float:
-    """Deflate the balloon by up to `over` KiB (virtio_balloon_oom_notify). The new size is also the target, until mom sets another one.
-
-    Return the KiB deflated.
-    """
+    """Deflate by up to `over` KiB, and make the new size the target (virtio_balloon_oom_notify). Return the KiB."""
     deflation = min(over, guest.maximum - guest.size)
     guest.size += deflation
     guest.target = guest.size

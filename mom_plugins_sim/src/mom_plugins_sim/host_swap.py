@@ -58,10 +58,7 @@ class Held(NamedTuple):
 
 
 def held_by(memory: SimulatedGuestMemory, time: float) -> Held:
-    """Return the memory that the host backs for a guest and its process, broken down by use.
-
-    The guest has swapped out its coldest memory itself, and the host does not back that part.
-    """
+    """Return a guest's memory on the host, broken down by use. The guest's own swap contains its coldest memory, which does not count."""
     used = min(memory.touched, memory.kernel + memory.anon + memory.cache)
     cold = max(0.0, min(memory.workload.cold_at(time) - memory.swapped, memory.anon)) + _idle(memory)
     return Held(memory.touched - used, cold, used + memory.traits.qemu_overhead - cold)
@@ -144,10 +141,7 @@ class SwappedGuest:
 
 
 def swap_out(guests: Sequence[tuple[Held, SwappedGuest]], kib: float) -> float:
-    """Swap out up to this many KiB, the coldest memory of all guests first. Return the KiB swapped out.
-
-    Each guest contributes in proportion to how much it has of free, cold or hot memory.
-    """
+    """Swap out up to this many KiB, the coldest memory first, from guests in proportion to how much they have. Return the KiB."""
     resident = [tuple(max(0.0, size - out) for size, out in zip(held, swapped.levels, strict=True)) for held, swapped in guests]
     free, cold, hot = (sum(levels[index] for levels in resident) for index in range(3))
     mistaken = min(MISTAKEN_SHARE * kib, hot)

@@ -62,7 +62,7 @@ class SimHypervisor:
                 self.world.join(guest)
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
-        """Return the guests' requested states, or their present states where none is requested, keyed by guest id."""
+        """Return each guest's requested state, or else its present state."""
         with self._locked():
             return {guest.id: state for guest in guests if (state := self.world.state_of(guest.id)) is not None}
 
@@ -166,7 +166,7 @@ class SimHypervisor:
             return int(self.world.sweep(guest.id, bottom_kib))
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """Return the guests' sizes in KiB, keyed by guest id."""
+        """Return the guests' sizes in KiB."""
         with self._locked():
             present = self.world.guests
             return {guest.id: int(present[guest.id].memory.size) for guest in guests if guest.id in present}
@@ -207,7 +207,7 @@ class SimHypervisor:
         return match
 
     def ksm_read(self) -> Mapping[str, Value]:
-        """Return the values of KSM's files, KSM's CPU time, and the memory of all guests that KSM may scan (`shareable_kib`)."""
+        """Return KSM's files, its CPU time, and the memory that KSM may scan (`shareable_kib`)."""
         with self._locked():
             shareable = int(sum(guest.memory.maximum for guest in self.world.guests.values()))
             return {**self.world.ksm.read(), "shareable_kib": shareable}
@@ -228,15 +228,15 @@ class SimHypervisor:
         return False
 
     def held_kib(self, guests: Collection[str]) -> dict[str, int]:
-        """Return the host memory in KiB that each present guest holds, keyed by guest id."""
+        """Return the KiB that each present guest holds."""
         return {identity: int(guest.held) for identity in guests if (guest := self.world.guests.get(identity)) is not None}
 
     def slowed(self, guests: Collection[str]) -> dict[str, int]:
-        """Return the number of steps in which each present guest was at its limit, keyed by guest id."""
+        """Return the number of steps in which each present guest was at its limit."""
         return {identity: guest.slowed for identity in guests if (guest := self.world.guests.get(identity)) is not None}
 
     def limit_growth(self, limits: Mapping[str, int | None]) -> dict[str, HypervisorError]:
-        """Set limits in KiB by guest id; None removes a limit. Return an error for each guest that is gone."""
+        """Set limits in KiB. Return an error for each guest that is gone."""
         guests = self.world.guests
         for identity in limits.keys() & guests.keys():
             guests[identity].limit = limits[identity]
@@ -253,7 +253,7 @@ class SimHypervisor:
             return self._sampler.fields(self.world)
 
     def guest_columns(self, guests: Sequence[Guest]) -> Columns:
-        """Return these guests' fields. Guests that are gone have none. Raise RuntimeError during the fault `plugin-raises`."""
+        """Return these guests' fields; guests that are gone have none."""
         with self._locked():
             world = self.world
             if world.broken:

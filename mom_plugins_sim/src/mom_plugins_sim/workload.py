@@ -73,7 +73,7 @@ class Diurnal:
     peak_time: float
 
     def at(self, time: float) -> float:
-        """Return the demand at that time: a cosine, above its mean for half of the day."""
+        """Return a cosine, which is above its mean for half of the day."""
         share = 0.5 + 0.5 * math.cos(2 * math.pi * (time - self.peak_time) / DAY)
         return self.base + (self.peak - self.base) * share
 
@@ -88,7 +88,7 @@ class Leak:
     phase: float = 0.0
 
     def at(self, time: float) -> float:
-        """Return the demand at that time: a sawtooth."""
+        """Return a sawtooth."""
         tooth = (self.limit - self.base) / self.rate
         return self.base + self.rate * ((time + self.phase) % tooth)
 

@@ -254,10 +254,7 @@ class World:
         return GuestState.OFF if isinstance(stopped, GuestScene) else GuestState.SAVED
 
     def request_state(self, identity: str, state: GuestState) -> None:
-        """Request a state for a guest.
-
-        The guest enters it when time advances or mom lists the guests, so that the order of actions in a cycle does not matter.
-        """
+        """Request a state, for when time advances or mom lists guests: the order of actions in a cycle does not matter."""
         self._requested[identity] = state
 
     def apply_requests(self) -> None:
@@ -296,7 +293,7 @@ class World:
         guest.statistics.since = self.time
 
     def join(self, scene: GuestScene) -> None:
-        """Add a guest, which has just arrived or booted."""
+        """Add a guest that has just booted."""
         memory = new_guest(scene.workload, scene.memory, scene.swap, scene.cached, scene.size, scene.traits)
         # The balloon driver sends statistics.
         silent, first = scene.silent or scene.rigid, self.time + scene.statistics_first

@@ -95,7 +95,7 @@ def group_of(guest: Guest, hierarchies: Hierarchies) -> GuestGroup | None:
 
 
 def group_fields(folder: str) -> dict[str, Value]:
-    """Return a control group's memory and limits in KiB, keyed by field. Unknown values are missing."""
+    """Return a control group's known memory and limits in KiB."""
     stat = dict(line.split(" ", 1) for line in _text(folder, "memory.stat").splitlines() if " " in line)
     sizes = {name: _kib(stat.get(word, "")) for name, word in _STAT.items()}
     sizes |= {name: _kib(_text(folder, file)) for name, file in ((CURRENT, "memory.current"), (SWAP, "memory.swap.current"))}
@@ -110,7 +110,7 @@ def limit_of(control: str, folder: str) -> int | None:
 
 
 def limit_write(control: str, kib: int, group: GuestGroup) -> GroupWrite:
-    """Return the write to the group's file that sets a control. `kib` may be `NO_LIMIT`."""
+    """Return the write that sets a control."""
     return GroupWrite(f"{group.folder}/{KNOBS[control][0]}", "max" if kib == NO_LIMIT else str(kib << 10), group.pid)
 
 

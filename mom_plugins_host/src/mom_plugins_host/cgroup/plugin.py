@@ -271,7 +271,7 @@ class CgroupPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Report how control groups are mounted, guests without groups, and limits that mom cannot write."""
+        """Report mounts, guests without control groups, and unwritable limits."""
         return cgroup.findings(self._hierarchies, hypervisor, observes=self._context.observes)
 
 

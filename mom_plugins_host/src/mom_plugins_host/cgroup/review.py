@@ -105,7 +105,7 @@ def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], host: HostBounds
 
 
 def _high(guest: Guest, limit: int, host: HostBounds, swap_max: int | None) -> tuple[int, str, str]:
-    """Return the limit for this cycle, why it is refused, and why it differs from the decision. A reason may be empty.
+    """Return the limit for this cycle, why it is refused, and why it differs from the decision.
 
     :param swap_max: swap limit in KiB from another decision of this cycle
     """

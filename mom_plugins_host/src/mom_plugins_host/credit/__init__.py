@@ -1,1 +1,1 @@
-"""Growth on credit: limits that keep guests from growing together beyond the memory that the host has left."""
+"""Growth on credit: together, guests cannot outgrow the memory that the host has left."""

@@ -51,7 +51,7 @@ class KernelGroups:
         self._end: int
 
     def available_kib(self) -> int | None:
-        """Return the host's available memory in KiB; None if unknown."""
+        """Return the host's available memory in KiB."""
         return read_meminfo(self._root).get("MemAvailable")
 
     def slips(self) -> bool:
@@ -60,19 +60,19 @@ class KernelGroups:
         return memory.get("SwapFree", 0) < _SWAP_SHARE * memory.get("MemTotal", 0)
 
     def held_kib(self, guests: Collection[str]) -> dict[str, int]:
-        """Return the KiB that guests' control groups hold, keyed by guest id. Unknown values are missing."""
+        """Return the KiB that guests' control groups hold."""
         groups = self.groups
         sizes = {name: kib_in(f"{groups[name].folder}/memory.current") for name in guests if name in groups}
         return {name: kib for name, kib in sizes.items() if kib is not None}
 
     def slowed(self, guests: Collection[str]) -> dict[str, int]:
-        """Return the kernel's counts of allocations above the limits, keyed by guest id."""
+        """Return the kernel's counts of allocations above the limits."""
         groups = self.groups
         counts = {name: _HIGH.search(read_kernel_file(f"{groups[name].folder}/memory.events")) for name in guests if name in groups}
         return {name: int(count[1]) for name, count in counts.items() if count is not None}
 
     def limit_growth(self, limits: Mapping[str, int | None]) -> dict[str, HypervisorError]:
-        """Write limits in KiB, keyed by guest id, in the given order; None removes a limit. Return the errors, keyed by guest id."""
+        """Write the limits in the given order. Return the errors."""
         groups = self.groups
         writes = {
             name: limit_write(MEMORY_HIGH, NO_LIMIT if kib is None else kib, groups[name]) for name, kib in limits.items() if name in groups

@@ -80,7 +80,7 @@ class GrowthLimiter:
             return {name: guest.delay for name, guest in self._guests.items()}
 
     def lift(self, names: Collection[str] | None = None) -> Mapping[str, HypervisorError]:
-        """Lift these guests' limits; None: all present limits. Return the errors, keyed by guest id."""
+        """Lift these guests' limits; None: all present limits. Return the errors."""
         with self._lock:
             return self._set(dict.fromkeys(self.limits() if names is None else names))
 

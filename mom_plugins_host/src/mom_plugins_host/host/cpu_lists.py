@@ -43,14 +43,14 @@ def read_text(path: Path) -> str:
 
 
 class KeptByCpus(NamedTuple):
-    """Free memory in KiB that CPUs keep in their lists. `excess` is the part above the lists' limits in quiet times."""
+    """KiB in per-CPU lists. `excess` is above the lists' limits in quiet times."""
 
     total: int
     excess: int
 
 
 def kept_by_cpus(zoneinfo: str) -> KeptByCpus | None:
-    """Return the sum of all lists in the text of /proc/zoneinfo; None if it shows no list."""
+    """Return the sum of all lists in /proc/zoneinfo; None without lists."""
     lists = _LIST.findall(zoneinfo)
     if not lists:
         return None
@@ -91,7 +91,7 @@ class CpuLists:
         return "" if (denied := why_not_writable(self._refresh)) is None else denied.message
 
     def take_back(self, least_kib: float) -> None:
-        """Empty the lists if the excess is at least `least_kib`. This takes place in a thread, because a busy CPU may delay the kernel."""
+        """Empty the lists, in a thread, if the excess is at least `least_kib`. A busy CPU may delay the kernel."""
         now = self._monotonic()
         if now < self._next or (self._thread is not None and self._thread.is_alive()):
             return

@@ -174,7 +174,7 @@ class Patience:
 
 @dataclass(eq=False)
 class HostWatch:
-    """Watch of the host's memory, in a thread that starts a cycle if memory runs low."""
+    """Thread that starts a cycle if the host's memory runs low."""
 
     settings: HostSettings
     context: PluginContext

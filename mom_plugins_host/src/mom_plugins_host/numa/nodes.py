@@ -88,7 +88,7 @@ _NODE = re.compile(r"node([0-9]{1,4})")
 
 @dataclass(frozen=True, slots=True)
 class NumaNode:
-    """NUMA node. Sizes in KiB. `distances` to all nodes are in the order of their numbers; 10 is local.
+    """NUMA node. Sizes in KiB; `distances` to all nodes, in order, 10 is local.
 
     `available` is free memory and half of the page cache. The kernel itself estimates available memory only for the whole host.
     """
@@ -219,7 +219,7 @@ CONTROLS = (
 
 
 def pins_text(pins: Sequence[AbstractSet[int]]) -> str:
-    """Format the CPUs of each vCPU, or a single list if all vCPUs have the same CPUs."""
+    """Format the CPUs of all vCPUs: a single list if they are the same."""
     each = [_cpus_text(frozenset(cpus)) for cpus in pins]
     return each[0] if len(set(each)) == 1 else ";".join(each)
 
@@ -237,7 +237,7 @@ def parse_pins(text: str) -> list[frozenset[int]] | None:
 
 
 def nodeset_text(tune: NodeTune, every: AbstractSet[int]) -> str | None:
-    """Format the nodes that a guest may use. If the tune selects none, these are `every` node with memory; None if unknown."""
+    """Format the nodes that a guest may use: `every` node if the tune selects none; None if unknown."""
     return format_list(tune.nodes or every) or None
 
 
@@ -282,10 +282,7 @@ def _cpus_of(item: Mapping[str, Value]) -> frozenset[int]:
 
 
 def _nodeset(decision: Decision, guest: Guest, nodes: _Nodes, used_kib: dict[int, float], promises: Promises) -> tuple[str, str]:
-    """Return why the nodes are refused (an empty string if they are not), and the nodes as text.
-
-    Add the guest's need to `used_kib`: the KiB per node for guests bound in this cycle.
-    """
+    """Return why the nodes are refused, or an empty string, and the nodes as text. Add the guest's need to `used_kib`."""
     nodeset = parse_number_list(str(decision.value))
     if not nodeset:
         return f"{decision.value!r:.60} is not a list of nodes, such as 0 or 0-1", ""

@@ -132,7 +132,7 @@ class NumaPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare the fields of nodes and guests, and the controls of pins, nodes and balancing."""
+        """Declare fields and controls of nodes, guests and balancing."""
         return (*nodes.FIELDS, *nodes.CONTROLS)
 
     # --- collect -----------------------------------------------------------------------------------------------------------------

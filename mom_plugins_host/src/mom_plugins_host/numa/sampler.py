@@ -55,7 +55,7 @@ class Process:
     folder: Path
 
     def memory(self) -> dict[int, int]:
-        """Return the KiB on each node, keyed by node; an empty mapping if unreadable."""
+        """Return the KiB on each node; empty if unreadable."""
         try:
             with os.fdopen(open_process_file(self.folder, "numa_maps"), "rb") as file:
                 return parse_numa_maps(file.read(MOST_MAPS))

@@ -97,9 +97,9 @@ def _held_in_place(process: str) -> str:
 
 
 def faults_of(way: MemoryWay, root: Path) -> int | None:
-    """Return how many pages were read back from swap since the guest's start; None if they are not counted.
+    """Return the pages read back from swap since the guest's start; None if not counted.
 
-    The count of a process does not contain pages that kernel threads read for a vCPU.
+    Counts of a process lack pages that kernel threads read for a vCPU.
     """
     if way.folder:
         counts = _FAULTS.findall(read_kernel_file(f"{way.folder}/memory.stat"))
@@ -127,7 +127,7 @@ def stall_of(guest: Guest, refaults_kib: float, stores: Sequence[SwapStore]) -> 
 
 
 def own_pressure(guest: Guest) -> str:
-    """Return how the guest itself is short of memory; an empty string if it is not, or if that is unknown."""
+    """Return how the guest itself is short of memory; empty if it is not, or unknown."""
     swap_in = guest.number("swap_in") or 0.0
     if swap_in > HealthLimits.SWAP_IN_KIB:
         return f"it is short of memory: it reads {swap_in:.0f} KiB/s back from its own swap"
@@ -209,7 +209,7 @@ class FollowedGuest:
             self.may_offload, self.class_heard = permission, True
 
     def note_moved(self, kib: int, why: str, now: float) -> None:
-        """Record the result of a request. If the guest released nothing, mom pauses before the next request."""
+        """Record a request's result. mom pauses with a guest that released nothing."""
         self.moved_kib += kib
         self.offloaded_kib += kib
         if kib:
@@ -261,7 +261,7 @@ class FollowedGuest:
 
 
 def keep_listed(before: Mapping[str, FollowedGuest], guests: Sequence[Guest]) -> dict[str, FollowedGuest]:
-    """Return the listed guests with their previous state, keyed by guest id. A restarted guest keeps only the permission of its class."""
+    """Return the listed guests with their previous state. A restarted guest keeps only the permission of its class."""
     listed: dict[str, FollowedGuest] = {}
     for guest in guests:
         entry = before.get(guest.id) or FollowedGuest(guest.incarnation)
@@ -281,7 +281,7 @@ def keep_unlisted(before: Mapping[str, FollowedGuest], listed: Mapping[str, Foll
 
 
 def look_in_turn(kept: Mapping[str, FollowedGuest], guests: Sequence[Guest], root: Path, hierarchies: Hierarchies, now: float) -> None:
-    """Examine the processes of new guests, and of the guests that mom examined longest ago."""
+    """Examine the processes of new guests, and those examined longest ago."""
     due: list[tuple[float, Guest]] = []
     for guest in guests:
         entry = kept[guest.id]

@@ -110,7 +110,7 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare the fields of working sets, cold memory and swap, and the control of the pace."""
+        """Declare working sets, cold memory, swap and the pace."""
         return (*fields.FIELDS, *fields.CONTROLS, *fields.COLUMNS)
 
     # --- life --------------------------------------------------------------------------------------------------------------------

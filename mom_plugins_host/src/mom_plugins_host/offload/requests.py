@@ -45,7 +45,7 @@ def areas_of(process: str) -> Sequence[tuple[int, int]]:
 
 
 def steps_of(areas: Sequence[tuple[int, int]], at: int) -> Iterator[tuple[int, int]]:
-    """Yield each step (address, length in bytes) of a walk once. Begin at step `at`, which counts the steps of all walks so far."""
+    """Yield each step (address, length in bytes) once, beginning at `at`, which counts the steps of all walks."""
     # Steps are computed, not listed, because a process may reserve terabytes of addresses.
     steps = [range(first, last, _STEP) for first, last in areas]
     ends = list(accumulate(map(len, steps)))

@@ -46,7 +46,7 @@ class StoreRoom:
 
 
 def stores_of(root: Path) -> list[SwapStore]:
-    """Return the host's swap areas, in the order in which the kernel fills them."""
+    """Return the swap areas in the kernel's order of use."""
     meminfo = read_meminfo(root)
     # Before 5.19, the kernel does not show the content of the pool, so zswap counts as a disk.
     cached = read_kernel_file(root / "sys/module/zswap/parameters/enabled").strip() == b"Y" and "Zswap" in meminfo

@@ -35,7 +35,7 @@ from mom_plugins_host.qos.settings import CPU_SHARES, DIRECTIONS, PERIOD, QUOTA,
 
 
 def limits_of(guest: Guest, settings: QosGuestSettings, host_cpus: float | None) -> dict[str, Value]:
-    """Return a guest's configured limits, keyed by control. A limit is None if mom cannot calculate it now."""
+    """Return a guest's configured limits, keyed by control; None if unknown now."""
     limits: dict[str, Value] = {}
     vcpus = guest.number(control.VCPUS)
     if settings.cpu_limit is not None:
@@ -54,7 +54,7 @@ def limits_of(guest: Guest, settings: QosGuestSettings, host_cpus: float | None)
 
 
 def agreed_of(guest: Guest) -> Value:
-    """Return the names of a guest's disks that have agreed limits, as items; None if unknown now."""
+    """Return a guest's disks that have agreed limits; None if unknown now."""
     disks = guest.items(control.DISKS)
     return None if disks is None else [{"name": item["name"]} for item in disks if _is_agreed(item.get("maximum"))]
 
@@ -161,7 +161,7 @@ class QosPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare limits, and the default policies that enforce agreed limits where the settings enable that."""
+        """Declare limits, and default policies, which the settings switch on."""
         texts = files("mom_plugins_host.qos")
         yield from control.FIELDS
         yield from control.CONTROLS
@@ -197,7 +197,7 @@ class QosPlugin:
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """Return decisions for the configured limits of single guests, and restore original values where a limit was removed."""
+        """Decide single guests' configured limits, and restore values where a limit was removed."""
         listed = snapshot.guests.values() if self._settings.io_limits else ()
         agreed = {guest.id: {control.DISKS: agreed_of(guest)} for guest in listed}
         return self._enforcement.decide(snapshot, limits_of_all(snapshot, self._own_settings(snapshot)), agreed)

@@ -83,7 +83,7 @@ class QemuMemory(NamedTuple):
 
 
 def qemu_memory_of(guests: Sequence[PastGuest]) -> QemuMemory | None:
-    """Return QEMU's own memory, from all guests for which it was measured; None if it was never measured."""
+    """Return QEMU's own memory; None if it was never measured."""
     measured = [guest for guest in guests if guest.qemu_kib]
     if not measured:
         return None

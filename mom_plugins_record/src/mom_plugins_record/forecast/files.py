@@ -35,10 +35,7 @@ PATIENCE: Final = 5.0
 
 
 def leave(folder: Path, days: HostDays) -> None:
-    """Write learned days to a file that the mom with this state folder will merge. Raise `MomError` on failure.
-
-    If the file already exists, merge both contents.
-    """
+    """Write learned days, merged with days written earlier, for the mom with this state folder. Raise `MomError` on failure."""
     file = _at(folder / LEARNED)
     before = file.look()
     if before is not None and before.calendar == days.calendar:

@@ -260,8 +260,8 @@ class HostDays:
     def forget(self, now: float) -> None:
         """Drop guests that have been absent for long, the least valuable guests if there are too many, and days in the future.
 
-        A wrong clock must not make mom drop everything. Age counts only after a day without a jump of the wall clock. If most days are in
-        the future, mom keeps them until the clock has been right for `SURE_DAYS`.
+        A wrong clock must not drop everything: age counts only after a day without a jump of the clock. If most days are in the future,
+        they stay for `SURE_DAYS`.
         """
         day = self.calendar.day_seconds
         steady = (self._now[1] - self._steady) / day
@@ -428,7 +428,7 @@ class HostDays:
         return fields
 
     def rise_expected(self, seconds: float) -> int:
-        """Return the KiB by which the use of all guests together is expected to rise, as in `Forecasts`. Thread-safe."""
+        """Return the expected rise of all guests' use in KiB, as in `Forecasts`. Thread-safe."""
         count, index = self._window(seconds), self._index
         counted = [guest for guest in list(self._present) if guest.middles]
         if count <= self._reach:

@@ -1,6 +1,6 @@
-"""File of a recording, which consists of groups of lines. Each line is a checksum followed by JSON. Each group is a zstd stream.
+"""File of a recording: groups of lines. Each line is a checksum and JSON. Each group is a zstd stream.
 
-If a part of the file is damaged, the rest of that group is lost. A line is in the file as soon as it is written.
+After damage, the rest of the group is lost. A line is in the file as soon as it is written.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from mom_daemon import moment
 
 
 def moment_of(text: str | None, option: str, default: float) -> float:
-    """Parse a time from a command-line option into seconds since the epoch; return `default` if the option is absent."""
+    """Return an option's time in seconds since the epoch; `default` without the option."""
     return default if text is None else moment(text, option)
 
 

@@ -21,7 +21,7 @@ _COLLECTING: Final = ("mom_collect_host", "mom_collect_guests")
 
 
 class RecordedEngine:
-    """mom's engine as it was at the start of a recorded session. It only decides, and sets nothing.
+    """mom's engine as at the start of a recorded session. It only decides.
 
     Its plugins are those of the session that decide. `left_out` contains missing plugins with reasons. Their decisions are not compared.
 

@@ -141,7 +141,7 @@ class RecordedStage:
 
     @property
     def seconds(self) -> float:
-        """Length of this part in seconds."""
+        """Length in seconds."""
         return self.ends - self.begins
 
     def run(

@@ -1,6 +1,6 @@
 """SQLite file of the accounts: a row for each hour of the host and of each guest, and the host's figures for each minute.
 
-mom writes the file every few minutes in one transaction. It renames a damaged file and starts a new one.
+mom writes the file every few minutes in one transaction, and renames a damaged file.
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ class AccountsFile:
         return result
 
     def write(self, hours: Iterable[Hour], minutes: Iterable[MinuteRow] = ()) -> None:
-        """Write these hours over earlier rows of the same hours, add minutes, and delete old rows. Raise `AccountsError` on failure.
+        """Replace rows of these hours, add minutes, and delete old rows. Raise `AccountsError` on failure.
 
         Each write deletes at most one hour by age: a clock that is ahead must not delete everything.
         """

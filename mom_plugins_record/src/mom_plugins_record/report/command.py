@@ -159,7 +159,7 @@ def document(summary: ReportSummary) -> dict[str, Any]:
 
 
 def table(summary: ReportSummary) -> str:
-    """Return the report as CSV: a row for each line, and a row for the sum."""
+    """Return CSV with a row for each line and a row for the sum."""
     rows = [_flat(_plain(asdict(line))) for line in (*summary.lines, summary.whole)]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")

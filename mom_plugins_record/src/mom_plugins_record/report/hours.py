@@ -271,7 +271,7 @@ TOGETHER: Final = ("rss", "cold")
 
 
 class MinuteRow(NamedTuple):
-    """One figure of the host in one minute, counted from the epoch. The series of a sum over guests is `guests.` and the field's name."""
+    """Figure in one minute, counted from the epoch. The series of a sum over guests is `guests.` and the field's name."""
 
     minute: int
     series: str

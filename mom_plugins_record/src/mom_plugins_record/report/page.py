@@ -1,4 +1,4 @@
-"""Report as one HTML page that can be sent by e-mail: the page loads no other files and runs no scripts."""
+"""Report as one HTML page for e-mail, which loads no other files and runs no scripts."""
 
 from __future__ import annotations
 

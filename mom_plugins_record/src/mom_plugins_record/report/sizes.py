@@ -1,4 +1,4 @@
-"""Advice on guests' sizes: whether the sold memory is too much or too little, a sufficient size, and the risk of that size."""
+"""Advice on guests' sizes: whether the sold memory fits, a sufficient size, and its risk."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _STUDENT: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """Growth of the needed memory with 95 % bounds, and when the host will be full, in seconds since the epoch.
+    """Growth of the needed memory with 95 % bounds, and when the host will be full (seconds since the epoch).
 
-    A value is None if it is unknown (`why_unknown`). The time is also None if it is more than two years away.
+    None if unknown (`why_unknown`), or more than two years away.
     """
 
     days: int = 0

@@ -175,7 +175,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """Worth of the memory given back at least: in GiB months, in money if a price is set, and in hosts of this size."""
+    """Worth of the memory given back: in GiB months, in money with a price, and in hosts of this size."""
 
     gib_months: float
     price_per_gib_month: float | None

@@ -336,7 +336,7 @@ GROUP_COLUMNS: Final = (
 
 
 def columns_of(summary: ReportSummary) -> Sequence[ReportColumn]:
-    """Return the columns of the table: for guests, or for groups of guests."""
+    """Return the table's columns, for guests or groups of guests."""
     if summary.by == "guest":
         return GUEST_COLUMNS
     return (ReportColumn(summary.by, 0, lambda line: printable(line.name, GROUP_WIDTH)), *GROUP_COLUMNS)

@@ -1,4 +1,4 @@
-"""Output of the demonstration: bars in a terminal, lines of text elsewhere, and a summary at the end."""
+"""Output of the demonstration: bars in a terminal, lines of text elsewhere, and a summary."""
 
 from __future__ import annotations
 

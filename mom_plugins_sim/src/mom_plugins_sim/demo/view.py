@@ -42,7 +42,7 @@ def phase(time: float, inflated: float) -> tuple[str, str]:
 
 
 def stacked(parts: Sequence[tuple[float, str, str]], total: float, width: int) -> Text:
-    """Draw a bar of `width` columns, which stand for `total`. Each part is an amount, a glyph and a style."""
+    """Draw a bar of `width` columns for `total`. Each part is an amount, a glyph and a style."""
     bar = Text()
     drawn = 0
     amounts = 0.0

@@ -1,4 +1,4 @@
-"""Scene of a scenario. The guests of each group are drawn at random, and the seed makes this repeatable."""
+"""Scene of a scenario, with guests drawn at random from a seed."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def simulate(
 
 
 def _policy(name: str) -> Path:
-    """Return the path of policies. Check it before the first run, because a run may take minutes."""
+    """Return the path of policies, checked before the first run, which may take minutes."""
     path = Path(name)
     if not path.exists():
         names = ", ".join(SETUPS)
