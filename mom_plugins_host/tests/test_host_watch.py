@@ -139,7 +139,7 @@ class TestTheThread:
         wait_until(lambda: plugin._watch._stalls._samples)
         stall(root, 60_000)
         assert woken.event.wait(60)
-        assert woken == ["host memory pressure: tasks waited 60 ms in the last second for memory"]
+        assert woken == ["host memory pressure: tasks waited for memory for 60 ms in the last second"]
 
     def test_an_ordinary_file_is_not_written_to(self, root: Path, make: MakePlugin) -> None:
         before = (root / "proc/pressure/memory").read_text()
@@ -257,7 +257,7 @@ class TestTheKernelsTrigger:
             os.write(made[0].writing, b"x")  # stays readable, so that the thread is told over and over
             assert woken.event.wait(60)
             time.sleep(0.05)
-            assert woken == ["host memory pressure: tasks waited 50 ms and more within a second for memory"]
+            assert woken == ["host memory pressure: tasks waited for memory for 50 ms or more within a second"]
             os.read(made[0].reading, 1)
             os.close(made[0].writing)  # hangs up: the kernel has ended it
             wait_until(lambda: "ended" in watch.how)

@@ -60,7 +60,7 @@ FIGURES = (
     _field(SHORT_LEFT, Unit.SECONDS, _SHORT, "mom-guestd"),
     _field(TRIMMED, Unit.KIB, _TRIMMED, "mom-guestd"),
 )
-"""An agent's answer uses the same names, without the prefix `guest_`. mom converts counts since boot into rates per second."""
+"""An agent's answer contains these names without the prefix `guest_`. mom converts counts since boot into rates per second."""
 
 FIELDS = (
     *FIGURES,

@@ -51,7 +51,7 @@ def _group_sentences(about: About) -> Iterator[str]:
 
 
 class NodesExplainer(Explainer):
-    """NUMA nodes that hold the guest's memory, and those that may."""
+    """NUMA nodes that hold the guest's memory, and nodes that may hold it."""
 
     controls = nodes.CONTROLS
 

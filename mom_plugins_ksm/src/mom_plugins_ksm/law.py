@@ -33,7 +33,7 @@ Percent = Annotated[float, Field(gt=0, lt=100)]
 
 
 class KsmParameters(StrictModel):
-    """When KSM runs, the value of its CPU time, its speed, and its rests."""
+    """Parameters of the KSM law: when KSM runs, the worth of its CPU time, its speed, and its rests."""
 
     # --- when
 

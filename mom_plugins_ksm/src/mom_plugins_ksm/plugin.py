@@ -47,7 +47,7 @@ class KsmPlugin:
     """Collector and controller of the kernel's KSM, or of a hypervisor's own KSM (`KsmControl`)."""
 
     class Settings(PluginSettings):
-        """When KSM runs, and the value of its CPU time."""
+        """Settings of the KSM law."""
 
         law: KsmParameters = KsmParameters()
         """Parameters of the KSM law: when memory is short, the value of ksmd's CPU time, its speed, its rests."""

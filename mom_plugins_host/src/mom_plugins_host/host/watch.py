@@ -279,7 +279,7 @@ class HostWatch:
 
     def _judge(self, seconds: float) -> None:
         if seconds >= self.settings.watch_stall and self._patience.allows(self.monotonic()):
-            self.context.wake(f"host memory pressure: tasks waited {seconds * 1000:.0f} ms in the last second for memory")
+            self.context.wake(f"host memory pressure: tasks waited for memory for {seconds * 1000:.0f} ms in the last second")
 
     def _low(self, total: int) -> float:
         if self.settings.watch_available is not None:
@@ -312,8 +312,8 @@ class HostWatch:
             self.how = f"every {format_duration(self.settings.watch)}; the kernel has ended its trigger"
             self.context.log.warning("memory pressure is watched %s", self.how)
         elif not self._other_host and self._patience.allows(self.monotonic()):
-            waited = f"{self.settings.watch_stall * 1000:.0f} ms and more within a second"
-            self.context.wake(f"host memory pressure: tasks waited {waited} for memory")
+            waited = f"{self.settings.watch_stall * 1000:.0f} ms or more within a second"
+            self.context.wake(f"host memory pressure: tasks waited for memory for {waited}")
 
 
 def _number(pattern: re.Pattern[bytes], text: bytes) -> int | None:

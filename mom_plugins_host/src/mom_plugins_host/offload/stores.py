@@ -21,7 +21,7 @@ KEPT_SHARE: Final = 0.05
 one burst of a guest."""
 
 LEAST_RATIO: Final = 1.25
-"""Below this compression, the host gains less than a fifth of the memory that it compresses."""
+"""Below this compression ratio, the host gains less than a fifth of the memory that it compresses."""
 
 _JUDGED_KIB: Final = 32 << 10
 """Least content from which mom measures compression: the first pages may come from a single guest."""

@@ -153,7 +153,7 @@ class Bandwidth(StrictModel):
     def _in_kib(self) -> Bandwidth:
         for key, size in self:
             if size is not None and size % 1024:
-                raise ValueError(f"{key} is {size} B, and must be a multiple of 1KiB")
+                raise ValueError(f"{key} is {size} B, but must be a multiple of 1KiB")
         return self
 
     def limits(self) -> dict[str, int]:

@@ -105,7 +105,7 @@ def advise(
         _by_days(_share(risk), days, config_path, placement, as_json=as_json)
         return
     if risk is not None or days:
-        raise click.UsageError("--risk and --days are for learned days: leave RECORDING out")
+        raise click.UsageError("--risk and --days use learned days: leave RECORDING out")
     if sla_class is None:
         raise click.UsageError("--class is missing; give the service class of the new guests")
     try:

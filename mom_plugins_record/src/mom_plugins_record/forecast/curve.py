@@ -243,7 +243,7 @@ class GuestDays:
         self._note_forecast(index, seen.used, residuals)
 
     def interrupt(self) -> None:
-        """Record a gap before the next slot."""
+        """Record that the next slot does not follow the last one directly."""
         self._forecasts.clear()
 
     def _judge(self, index: int, seen: SlotSeen) -> None:

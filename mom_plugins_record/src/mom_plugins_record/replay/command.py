@@ -104,7 +104,7 @@ def _lines(result: Comparison, *, other: bool) -> Iterator[str]:
     for name, reason in result.left_out.items():
         yield f"not replayed: {name} ({reason})"
     if result.apart:
-        yield f"{result.apart} recorded decisions come from plugins that are not replayed, and are not compared"
+        yield f"{result.apart} recorded decisions are not compared, because they come from plugins that are not replayed"
     yield from (f"problem, {count} times: {printable(message, 200)}" for message, count in result.problems.items())
     yield ""
     yield "Exact, for the recorded state:"

@@ -18,7 +18,7 @@ from mom_plugins_sim.workload import Batch, Bursty, Constant, Demand, Diurnal, H
 KIB: Final = 1024
 
 GRAIN: Final = 1024
-"""KiB: guests have whole MiB."""
+"""KiB. The memory of each guest is a multiple of it."""
 
 LONGEST_TRACE: Final = 1_000_000
 """Most lines of a trace: one per second for 11 days."""

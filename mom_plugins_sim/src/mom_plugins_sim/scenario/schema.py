@@ -39,13 +39,13 @@ class BurstyDemand(StrictModel):
     """Programs with bursts of memory, each guest at its own time."""
 
     base: Share
-    """Share between bursts."""
+    """Share in use between bursts."""
     burst: Share
-    """Additional share during bursts."""
+    """Additional share in use during bursts."""
     period: Annotated[Duration, Field(gt=0)]
     """Time from one burst to the next."""
     duty: Share
-    """Share of the period that a burst lasts."""
+    """Length of a burst, as a share of the period."""
     phase: Annotated[Duration, Field(ge=0)] | None = None
     """Position within the period at the beginning; unset: random for each guest."""
 
@@ -54,9 +54,9 @@ class DiurnalDemand(StrictModel):
     """Programs that follow the time of day."""
 
     low: Share
-    """Share at night."""
+    """Share in use at night."""
     high: Share
-    """Share at the busiest time."""
+    """Share in use at the busiest time."""
     peak: Annotated[Duration, Field(ge=0, lt=86_400)] = 14 * 3600.0
     """Busiest time, since midnight. The simulation begins at midnight."""
     spread: Annotated[Duration, Field(ge=0, le=43_200)] = 3600.0
@@ -67,9 +67,9 @@ class LeakDemand(StrictModel):
     """Programs that free nothing until they restart."""
 
     base: Share
-    """Share after a start."""
+    """Share in use after a start."""
     hourly: Share
-    """Growth per hour."""
+    """Growth per hour, as a share of the guest's memory."""
     limit: Share = 0.9
     """Share at which the programs restart."""
 
@@ -84,9 +84,9 @@ class BatchDemand(StrictModel):
     """Jobs at random times."""
 
     base: Share
-    """Share between jobs."""
+    """Share in use between jobs."""
     job: Share
-    """Additional share of a job."""
+    """Additional share in use during a job."""
     every: Annotated[Duration, Field(gt=0)]
     """Average time from one job to the next, drawn from an exponential distribution."""
     lasts: Annotated[Duration, Field(gt=0)]
@@ -156,7 +156,7 @@ class BalloonPart(StrictModel):
     refuses: Share = 0.0
     """Share of guests whose balloon never moves."""
     rate: Annotated[Size, Field(gt=0)] = BALLOON_RATE_BYTES
-    """Inflation or deflation per second."""
+    """Memory by which a balloon inflates or deflates per second."""
     reporting: bool = False
     """Free page reporting: guests return freed memory by themselves."""
     autodeflate: bool = False
@@ -218,7 +218,7 @@ class GroupPart(StrictModel):
 
 
 class LoadPart(StrictModel):
-    """Program on the host."""
+    """Program that runs on the host, outside the guests."""
 
     at: Annotated[Duration, Field(ge=0)]
     """Start time."""
