@@ -22,7 +22,7 @@ LONGEST_BYTES: Final = 1 << 20
 
 
 def mirror_host(folder: Path) -> Path:
-    """Copy the files of /proc and /sys that plugins usually read into a folder. The copies are writable. Return the folder."""
+    """Copy this host's usual files of /proc and /sys into a folder, writable. Return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for pattern in USUAL.split():
         for path in sorted(Path("/").glob(pattern)):
@@ -36,7 +36,7 @@ def mirror_host(folder: Path) -> Path:
 
 
 def host_of(folder: Path, files: Mapping[str, str]) -> Path:
-    """Write files into a folder, and return the folder. `files` is keyed by path, such as `proc/sys/vm/swappiness`."""
+    """Write files, keyed by paths such as `proc/sys/vm/swappiness`, into a folder. Return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         path = folder / name.lstrip("/")

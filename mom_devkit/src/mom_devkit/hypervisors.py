@@ -50,8 +50,7 @@ class FakeHypervisor:
     """Implementation of `Hypervisor`, `BalloonControl`, `CpuTuneControl`, `IoTuneControl`, `NetTuneControl`, `CpuPinControl` and
     `NodeTuneControl`.
 
-    :param guests: guests to begin with; None for three guests of 1 GiB each. `known` contains the guests, keyed by name; remove a guest
-        from it to let the guest end
+    :param guests: None for three guests of 1 GiB each. `known` contains the guests, keyed by name; a guest removed from it has ended
     """
 
     uri = "fake:///test"
@@ -106,7 +105,7 @@ class FakeHypervisor:
         return {fake.id: fake.cpu for fake in self._running(guests)}
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
-        """Set the values that are not None. Raise `NotSupported` if a value is beyond the kernel's bounds."""
+        """Set CPU limits. Raise `NotSupported` beyond the kernel's bounds."""
         fake = self.guest(guest)
         if period_us is not None and not 1000 <= period_us <= 1_000_000:
             raise NotSupported("a period is 1000 to 1000000 us")
@@ -118,7 +117,7 @@ class FakeHypervisor:
     # IoTuneControl
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """Return the limits of the guests' disks, keyed by guest ID."""
+        """Return the limits of disks, keyed by guest ID."""
         return {fake.id: fake.disks for fake in self._running(guests)}
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
@@ -131,7 +130,7 @@ class FakeHypervisor:
     # NetTuneControl
 
     def net_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[NetTune]]:
-        """Return the limits of the guests' network interfaces, keyed by guest ID."""
+        """Return the limits of network interfaces, keyed by guest ID."""
         return {fake.id: fake.interfaces for fake in self._running(guests)}
 
     def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
@@ -145,7 +144,7 @@ class FakeHypervisor:
     # CpuPinControl and NodeTuneControl
 
     def cpu_pins(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[AbstractSet[int]]]:
-        """Return the host CPUs on which each vCPU may run, keyed by guest ID."""
+        """Return each vCPU's host CPUs, keyed by guest ID."""
         return {fake.id: tuple(fake.pins) for fake in self._running(guests)}
 
     def set_cpu_pin(self, guest: Entity, vcpu: int, cpus: AbstractSet[int]) -> None:
@@ -156,11 +155,11 @@ class FakeHypervisor:
         fake.pins[vcpu] = frozenset(cpus)
 
     def node_tunes(self, guests: Sequence[Entity]) -> Mapping[str, NodeTune]:
-        """Return the NUMA nodes of the guests' memory, keyed by ID."""
+        """Return the NUMA nodes, keyed by guest ID."""
         return {fake.id: fake.nodes for fake in self._running(guests)}
 
     def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
-        """Set the NUMA nodes. Raise `NotSupported` if the guest's mode does not allow changes while it runs."""
+        """Set the NUMA nodes. Raise `NotSupported` if the mode is fixed."""
         fake = self.guest(guest)
         if fake.nodes.mode not in {"strict", "restrictive"}:
             raise NotSupported(f"nodes of mode {fake.nodes.mode} cannot be changed while the guest runs")
@@ -168,12 +167,10 @@ class FakeHypervisor:
 
 
 class FakePromises:
-    """Implementation of `mom_kvm.Promises` that takes promises from guests' fields.
+    """Promises from guests' fields: `PluginContext(offers={Promises: (FakePromises("x"),)})`.
 
-    Use it as `PluginContext(offers={Promises: (FakePromises("x"),)})`.
-
-    :param guaranteed: name of the field with the guarantee in KiB
-    :param promised: name of the field with the promise in KiB; empty for the same field
+    :param guaranteed: field with the guarantee in KiB
+    :param promised: field with the promise in KiB; empty for the same field
     """
 
     def __init__(self, guaranteed: str, promised: str = "") -> None:

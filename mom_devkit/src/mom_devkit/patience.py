@@ -1,4 +1,4 @@
-"""Function with which tests wait for threads and processes. Waiting for a fixed time would fail on a busy machine."""
+"""Wait for threads and processes. A fixed time would fail on a busy machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LONGEST_STEP_SECONDS: Final = 10.0
 
 
 def wait_until(look: Callable[[], Value | None], explain: object = "it did not happen", seconds: float = 120.0) -> Value:
-    """Call `look` until it returns a true value, and return that. Raise `AssertionError` if that does not happen within `seconds`.
+    """Return the first true value of `look`. Raise `AssertionError` if there is none within `seconds`.
 
     :param explain: text for the error, or a function that returns it
     """

@@ -88,7 +88,7 @@ def _refuse_taken_name(name: str) -> None:
 
 
 def write_project(name: str, kind: str, target: Path) -> None:
-    """Write the files of a new distribution to `target`. Raise `MomError` if that exists or cannot be written."""
+    """Write a new distribution. Raise `MomError` if `target` exists or cannot be written."""
     if os.path.lexists(target) and not (target.is_dir() and not target.is_symlink() and not any(target.iterdir())):
         raise MomError(f"{target} exists already; mom does not overwrite it", hint="--directory names another folder")
     try:

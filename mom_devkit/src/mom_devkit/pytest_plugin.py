@@ -25,7 +25,7 @@ def mom_host(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def mom_usual_host(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a copy of the files of /proc and /sys that plugins usually read. All tests share it, so do not change it."""
+    """Return a copy of this host's usual files of /proc and /sys. All tests share it: do not change it."""
     from mom_devkit.hosts import mirror_host
 
     return mirror_host(tmp_path_factory.mktemp("mom-usual-host"))
@@ -54,8 +54,7 @@ def mom_open_folder() -> Iterator[Path]:
 def mom_power(request: pytest.FixtureRequest) -> Iterator[MomPower]:
     """Run a test twice: with mom as root, and with mom as another user that uses a real mom-helper.
 
-    Run mom's code inside of `with mom_power(declarations):`. `mom_kvm.helper_declaration` makes declarations. Where the second run is
-    impossible, it is skipped.
+    Run mom's code in `with mom_power(declarations):`. `mom_kvm.helper_declaration` makes declarations. An impossible run is skipped.
     """
     from mom_devkit.without_root import MomPower, why_not_another_user
 
@@ -69,7 +68,7 @@ def mom_power(request: pytest.FixtureRequest) -> Iterator[MomPower]:
 
 @pytest.fixture
 def mom_stand_in_guest() -> Iterator[StandInGuest]:
-    """Yield a process that stands in for a guest's QEMU. Skip the test if control groups cannot be made here."""
+    """Yield a process that stands in for a guest's QEMU. Skip the test if that is impossible."""
     from mom_devkit.without_root import StandInGuest, why_not_another_user
 
     if reason := why_not_another_user():

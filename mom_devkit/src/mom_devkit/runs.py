@@ -93,14 +93,11 @@ class PluginRun:
         return [guests.get(guest, {}).get(field) for guests in cycles]
 
     def decided(self, control: str, guest: str | None = None) -> list[Value]:
-        """Return all values that were decided for a control.
-
-        :param guest: name of the only guest that counts; None for all guests
-        """
+        """Return all values decided for a control, of one guest or of all."""
         return _values((decision for report in self.reports for decision in report.decisions), control, guest)
 
     def applied(self, control: str, guest: str | None = None) -> list[Value]:
-        """Return all values of a control that mom has applied. `guest` is as for `decided`."""
+        """Return all values that mom has applied, like `decided`."""
         outcomes = (outcome for report in self.reports for outcome in report.outcomes)
         return _values((outcome.decision for outcome in outcomes if outcome.status is Status.APPLIED), control, guest)
 
@@ -110,7 +107,7 @@ class PluginRun:
         return list(dict.fromkeys(f"{problem.source}: {problem.message}" for report in self.reports for problem in report.problems))
 
     def assert_never_below(self, field: str, least: float | str) -> None:
-        """Assert that a field of guests was never below `least`, which is a number or another field. Unknown values do not count."""
+        """Assert that a field was never below a number or another field. Unknown values do not count."""
         for number, report in enumerate(self.reports, 1):
             for guest in report.snapshot.guests.values():
                 value, bound = guest.fields.get(field), guest.fields.get(least) if isinstance(least, str) else least
@@ -140,8 +137,8 @@ def run_plugins(
     :param plugins: plugins in order. For an installed plugin, its name and its section; otherwise any name and the plugin's class
     :param interval: seconds between cycles, according to the run's simulated clock
     :param guests: the section `guests`
-    :param policies: texts of policies for the `policy` plugin, keyed by name
-    :param between: called before each cycle with the number of the cycle, which begins with 1
+    :param policies: texts for the `policy` plugin, keyed by name
+    :param between: called before each cycle with its number, from 1
     """
     if policies is not None:
         directory = host_of(folder / "policy.d", {f"{name}.policy": text for name, text in policies.items()})

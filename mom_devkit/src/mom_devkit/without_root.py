@@ -163,8 +163,8 @@ def _hierarchies() -> Hierarchies:
 class MomPower:
     """Permission to write to the host, either as root or through a mom-helper.
 
-    Call the object with declarations, and run mom's code in the context that it returns. Files that this code uses must be in a folder to
-    which other users have access, such as `mom_open_folder`.
+    Call it with declarations, and run mom's code in the context that it returns. The code's files must be in a folder to which other users
+    have access, such as `mom_open_folder`.
     """
 
     def __init__(self, *, by_helper: bool) -> None:
@@ -173,7 +173,7 @@ class MomPower:
         self._connection: Helper | None = None
 
     def __call__(self, declarations: str = "", groups: Path | None = None) -> AbstractContextManager[None]:
-        """Return the context for mom's code. The first call starts the helper with these arguments; later calls ignore them."""
+        """Return the context for mom's code. The first call starts the helper with these arguments."""
         return self._with_helper(declarations, groups) if self.by_helper else nullcontext()
 
     @contextmanager
@@ -194,12 +194,11 @@ class MomPower:
 
 
 class StandInGuest:
-    """Process that stands in for a guest's QEMU. It runs as another user, in its own control group.
+    """Process that stands in for a guest's QEMU, as another user and in its own control group.
 
-    With the declaration `DECLARATION`, mom-helper recognizes it as a guest. The constructor raises `OSError` if control groups cannot be
-    made.
+    With `DECLARATION`, mom-helper takes it for a guest. The constructor raises `OSError` if it cannot make control groups.
 
-    :param command: program that runs in place of QEMU, and exits when its standard input ends
+    :param command: program that exits when its standard input ends
     """
 
     USER: Final = "daemon"

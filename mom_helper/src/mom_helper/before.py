@@ -27,7 +27,7 @@ class Before:
 
     If it is uncertain whether the last write took place, any current value counts as written by mom.
 
-    :param folder: folder of the notes. Only root must have access to it, and it must be empty after a reboot
+    :param folder: only root must have access to it, and it must be empty after a reboot
     """
 
     def __init__(self, folder: str) -> None:
@@ -73,9 +73,9 @@ class Before:
                 _write_note(note, before, str(current), path)
 
     def put_back(self, log: Callable[[str], None], *, only_tidy: bool = False) -> tuple[int, int]:
-        """Restore all values that nobody else has changed since. Return how many were restored, and how many failed.
+        """Restore all values that nobody else has changed. Return how many were restored, and how many failed.
 
-        :param only_tidy: restore nothing, and only remove notes about control groups that no longer exist
+        :param only_tidy: only remove notes about control groups that no longer exist
         """
         restored = failed = 0
         for key in os.listdir(self._folder):

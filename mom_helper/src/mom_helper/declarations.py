@@ -1,4 +1,4 @@
-"""Root's declarations: which files mom may write within which bounds, which processes are guests, and how many requests are allowed."""
+"""Root's declarations: writable files with bounds, processes of guests, and rate limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST: Final = (1 << 63) - 1
 
 
 class WritableFile(NamedTuple):
-    """File that mom may write, with its permitted values. `name` is the path of a knob, or the name of a file in control groups."""
+    """File that mom may write, with permitted values: a knob's path, or a file's name in control groups."""
 
     name: str
     least: int

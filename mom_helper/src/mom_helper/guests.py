@@ -26,9 +26,9 @@ _MOST_KEPT: Final = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8, 2000
 class Guests:
     """Guests that a connection refers to. Their files in /proc stay open.
 
-    :param rules: rules that identify guests. None accepts any process with its control group, for a mom that runs as root itself
+    :param rules: identify guests; None, for a mom that is root itself, accepts any process and its control group
     :param mounts: mount points of control groups, keyed by hierarchy
-    :param allowance: rate limit for bytes of memory that are moved
+    :param allowance: rate limit for bytes of moved memory
     """
 
     def __init__(self, rules: Sequence[GuestUsers] | None, mounts: Mapping[str, str], allowance: Allowance) -> None:
@@ -54,8 +54,7 @@ class Guests:
 class Guest:
     """Process of a guest. The constructor raises the same errors as `Guests.find`.
 
-    All files are opened below one descriptor of the folder in /proc. Neither this descriptor nor `handle` (a pidfd) can ever refer to
-    another process.
+    All files are opened below one descriptor in /proc. Neither this descriptor nor `handle` (a pidfd) ever refers to another process.
     """
 
     def __init__(self, pid: int, started: int | None, rules: Iterable[GuestUsers] | None, mounts: Mapping[str, str]) -> None:

@@ -17,10 +17,7 @@ MOST_BYTES: Final = 16 << 10
 
 
 class opened:  # noqa: N801  # used like a function; a generator would need 5 % of a request's time
-    """Context manager that opens a file, and yields the descriptor. Raises `OSError` on failure.
-
-    :param folder: descriptor of the folder to which `name` is relative; None for a path
-    """
+    """Context manager that opens a file, optionally below a folder's descriptor. Raises `OSError` on failure."""
 
     def __init__(self, name: str, flags: int = os.O_RDONLY, folder: int | None = None) -> None:
         self._file = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=folder)
@@ -39,12 +36,12 @@ def read_at(folder: int, name: str) -> bytes:
 
 
 class Allowance:
-    """Rate limit that allows amounts that were not used in the last seconds to be used later.
+    """Rate limit that saves up unused amounts of the last seconds.
 
-    Child processes share it. There is no lock, so two processes that use it simultaneously may take a little more.
+    Child processes share it without a lock, so two of them may take a little more.
 
     :param rate: amount per second
-    :param seconds: how many seconds' worth of unused amounts can be saved up
+    :param seconds: how many seconds' worth can be saved up
     """
 
     def __init__(self, rate: float, seconds: float) -> None:
@@ -52,7 +49,7 @@ class Allowance:
         self._shared[0], self._shared[1] = self._most, time.monotonic()
 
     def take(self, amount: float = 1.0) -> bool:
-        """Take an amount if any is left, even if less than this is left. Return False if nothing is left."""
+        """Take an amount if anything is left, even less than this. Return False if nothing is left."""
         now = time.monotonic()
         left: float = min(self._most, self._shared[0] + (now - self._shared[1]) * self._rate)
         if left > 0:

@@ -68,12 +68,12 @@ class GuestOrder(NamedTuple):
     values: tuple[int, ...] = ()
 
     def packed(self) -> bytes:
-        """Return the request as a message. Raise `struct.error` if a value has more than 64 bits."""
+        """Return the message. Raise `struct.error` for a value above 64 bits."""
         return _FORM.pack(*self[:5], *self.values, *[NOT_GIVEN] * (8 - len(self.values)))
 
     @classmethod
     def parsed(cls, message: bytes) -> list[Self]:
-        """Return a list with the request in a message. Raise `struct.error` if the message is malformed."""
+        """Return the request in a message. Raise `struct.error` if it is malformed."""
         number, identity, uuid, start, what, *values = _FORM.unpack(message)
         return [cls(number, identity, uuid, start, what.rstrip(b"\0"), tuple(values))]
 

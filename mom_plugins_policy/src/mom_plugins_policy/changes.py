@@ -85,7 +85,7 @@ def difference(before: Mapping[str, str], after: Mapping[str, str]) -> str:
 
 
 class Read(NamedTuple):
-    """Texts keyed by policy name, the declarations that they are compiled with, and problems found while reading."""
+    """Texts keyed by policy name, their declarations, and problems found while reading."""
 
     texts: Mapping[str, PolicyText]
     declared: Declarations
@@ -145,10 +145,7 @@ class ChangingPolicies:
     # --- files ----------------------------------------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Compile files, default policies and stored changes. Ignore stored changes that no longer compile with the files.
-
-        :raises ConfigError: a file or a default policy is invalid
-        """
+        """Compile everything, except stored changes that no longer fit. Raise `ConfigError` if a file or default policy is invalid."""
         with self._lock:
             read = self._read()
             self._base, self._declared = read.texts, read.declared
@@ -192,7 +189,7 @@ class ChangingPolicies:
         return self._current().state
 
     def remarks(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
-        """Return the remarks that the changes would cause: all on changed policies, and new remarks on other policies."""
+        """Return the remarks on changed policies, and new remarks on others."""
         now = self.policy
         with self._lock:
             texts = texts_of(self._overlay.changed(changes, "", self._base, replace_all=replace_all).over(self._base))
@@ -293,7 +290,7 @@ class ChangingPolicies:
         self._closed = True
 
     def keep_again(self) -> None:
-        """Write the changes again if the last write failed. The plugin calls this method in each cycle and at teardown."""
+        """Write the changes again if the last write failed."""
         if self._kept is None or not self._kept.write_error:  # common case: an evaluation must not wait for the lock
             return
         with self._lock:

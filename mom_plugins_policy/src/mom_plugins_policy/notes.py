@@ -57,11 +57,11 @@ def _size(value: Any) -> int:
 class NoteStore:
     """Notes in memory and in a state file, with a limit on their total size.
 
-    The store drops a guest's notes when the guest restarts with another `incarnation`, or an hour after the guest is gone. If the guest's
-    incarnation is unknown, the notes are dropped as soon as the guest is gone.
+    A guest's notes are dropped when it restarts with another `incarnation`, or an hour after it is gone (immediately if its incarnation is
+    unknown).
 
     :param context: context of the plugin whose folder holds the file; None to keep notes in memory
-    :param whose: owner of the notes, to be shown in messages, such as `policies in Python`
+    :param whose: owner of the notes for messages, such as `policies in Python`
     """
 
     LARGEST: ClassVar[int] = 8 << 20
@@ -125,10 +125,7 @@ class NoteStore:
         return current
 
     def keep(self, notes: Mapping[str, dict[str, Any]]) -> Sequence[str]:
-        """Replace the notes on these entities, and write the file. Return the IDs of entities whose new notes do not fit into `LARGEST`.
-
-        Those entities keep their old notes.
-        """
+        """Replace notes, and write the file. Return the IDs of entities that keep their old notes because of `LARGEST`."""
         refused: list[str] = []
         for identity, values in notes.items():
             before = self._kept.get(identity)

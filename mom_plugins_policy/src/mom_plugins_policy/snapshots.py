@@ -151,7 +151,7 @@ def _fields_of(guests: Iterable[Guest]) -> dict[str, dict[str, Value]]:
 
 
 def fields_in(source: Snapshot) -> dict[tuple[Scope, str], Host | Guest]:
-    """Return all fields of a snapshot, keyed by scope and name, each with the first entity that has the field."""
+    """Return all fields by scope and name, each with the first entity that has it."""
     result: dict[tuple[Scope, str], Host | Guest] = {}
     entities: list[Host | Guest] = [source.host, *source.guests.values()]
     for entity in entities:

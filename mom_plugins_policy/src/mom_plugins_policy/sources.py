@@ -116,7 +116,7 @@ def text_of(path: Path, longest: int, hint: str) -> str:
     """Read a file (`-`: standard input). Raise `ConfigError` if it cannot be read as text.
 
     :param longest: size limit in bytes
-    :param hint: advice for the error, such as the contents that the file should have
+    :param hint: advice for the error
     """
     named = path
     try:

@@ -69,7 +69,7 @@ def examined(
 
 
 def run_check(subject: ExaminedPlugin, check: str) -> list[Finding]:
-    """Run one check, and return its findings. An exception in the check is also a finding."""
+    """Run one check. Return its findings, or its failure as a finding."""
     findings: list[Finding] = []
     state = behaviour.process_state()
     try:

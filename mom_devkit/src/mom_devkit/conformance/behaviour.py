@@ -369,6 +369,6 @@ def process_state() -> dict[str, object]:
 
 
 def changes_since(before: dict[str, object]) -> list[str]:
-    """Return the descriptions of those parts of the process's state that have changed since `before`."""
+    """Return the changed parts of the process's state."""
     now = process_state()
     return [name for name in {**before, **now} if before.get(name) != now.get(name)]

@@ -72,7 +72,7 @@ def fault_of(spec: object) -> tuple[str, str] | None:
 
 
 def missing_of(kind: object, offer: object) -> str:
-    """Return why a service does not implement the protocol `kind` under which it is offered; empty if it does."""
+    """Return why a service does not implement its protocol; empty if it does."""
     if not isinstance(kind, type) or not getattr(kind, "_is_protocol", False):
         return f"{kind!r:.80} is no protocol"
     missing = [name for name in dir(kind) if not name.startswith("_") and not hasattr(offer, name)]

@@ -64,7 +64,7 @@ def packaging(subject: ExaminedPlugin) -> Iterator[Finding]:
 
 @cache
 def entry_of(plugin_class: type) -> EntryPoint | None:
-    """Return the entry point of a plugin's class; None if it has none. The result is cached, because the search reads all metadata."""
+    """Return the entry point of a plugin's class, if any. It is cached, because the search reads all metadata."""
     for entry in entry_points(group=GROUP):
         module, _, name = entry.value.partition(":")
         if getattr(sys.modules.get(module.strip()), name.strip(), None) is plugin_class:
@@ -73,7 +73,7 @@ def entry_of(plugin_class: type) -> EntryPoint | None:
 
 
 def entry_name(plugin_class: type) -> str:
-    """Return the name of a plugin's entry point; without an entry point, a name derived from the class's name."""
+    """Return the name of a plugin's entry point, or one derived from the class."""
     entry = entry_of(plugin_class)
     words = re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+", plugin_class.__name__.removesuffix("Plugin"))
     return entry.name if entry else "_".join(words).lower() or "plugin"

@@ -38,7 +38,7 @@ Spec = TypeVar("Spec", FieldSpec, ControlSpec, DefaultPolicy, GuestColumn)
 
 
 class Bench(NamedTuple):
-    """Test host: a folder with the host's files, a hypervisor, and a folder for mom's state, such as the ledger."""
+    """Test host: its files, its hypervisor, and a folder for mom's state."""
 
     root: Path
     hypervisor: Hypervisor
@@ -49,8 +49,8 @@ class Bench(NamedTuple):
 class ExaminedPlugin:
     """Plugin class under test.
 
-    :param root: folder with the host's files, which is copied before each use
-    :param values: values to try, keyed by control, if valid values do not follow from the control's bounds
+    :param root: folder with the host's files, copied before each use
+    :param values: values to try, keyed by control, if bounds are not enough
     :param may_touch: whether the checks may change the guests of the plugin's own hypervisor
     """
 
@@ -92,7 +92,7 @@ class ExaminedPlugin:
 
     @property
     def offered(self) -> Mapping[object, object]:
-        """Return the services that the plugin offers, keyed by protocol. Raise `PluginError` if it fails."""
+        """Return the plugin's services, keyed by protocol, or raise `PluginError`."""
         return self._declared_and_offered[1]
 
     @cached_property
@@ -108,7 +108,7 @@ class ExaminedPlugin:
         return Finding(Severity.ERROR, self.name, message, cure)
 
     def remark(self, message: str, cure: str = "") -> Finding:
-        """Return a finding that the author should consider, or that says that a check was impossible."""
+        """Return a finding to consider, or about a check that was impossible."""
         return Finding(Severity.WARNING, self.name, message, cure)
 
 
@@ -146,11 +146,11 @@ def alive(
     put_back: bool = True,
     settings: Mapping[str, object] | None = None,
 ) -> Iterator[Life]:
-    """Yield the plugin running in an engine; stop the engine at the end of the `with` block. Raise `MomError` if the setup fails.
+    """Yield the plugin in a running engine. Raise `MomError` if the setup fails.
 
     :param bench: test host; None for a new one
-    :param put_back: whether to restore all values at the end; False to leave all changes, as after a crash
-    :param settings: settings of the plugin; None for those of the test
+    :param put_back: False to leave all changes, as after a crash
+    :param settings: None for those of the test
     """
     decisions: list[Decision] = []
     if hasattr(subject.plugin_class, "mom_hypervisor") and not subject.may_touch:

@@ -24,11 +24,10 @@ class ConformanceTests:
 
     - `plugin_name`: the plugin's name in YAML. The default is the name of its entry point
     - `settings`: the plugin's section of the configuration, validated like YAML
-    - `host`: files of the test host, keyed by path, or a folder to copy. The default is a copy of the files of /proc and /sys that plugins
-      usually read
-    - `values`: values to try, keyed by control, if valid values do not follow from the control's bounds and present value
+    - `host`: files keyed by path, or a folder to copy. The default is a copy of this host's usual files of /proc and /sys
+    - `values`: values to try, keyed by control, if bounds and present value are not enough
     - `may_touch`: whether the plugin may change guests of its own hypervisor, and listen on sockets
-    - `skipped`: checks that make no sense for this plugin. The values are the reasons
+    - `skipped`: reasons, keyed by check, for checks that make no sense for this plugin
     """
 
     plugin: ClassVar[type]
@@ -40,7 +39,7 @@ class ConformanceTests:
     skipped: ClassVar[Mapping[str, str]] = {}
 
     def hypervisor(self) -> Hypervisor:
-        """Return the hypervisor of the test host. It is used if the plugin has no hypervisor of its own."""
+        """Return the hypervisor for a plugin without one."""
         return FakeHypervisor()
 
     @pytest.mark.parametrize("check", CHECKS)

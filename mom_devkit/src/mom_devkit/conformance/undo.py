@@ -132,6 +132,6 @@ def _same(spec: ControlSpec, value: Value, other: Value) -> bool:
 
 
 def outcome_of(outcomes: Sequence[Outcome], decision: Decision) -> Outcome | None:
-    """Return the outcome for the control that a decision sets, from applying or restoring it; None if there is none."""
+    """Return the outcome of a decision, or of restoring its control; None without one."""
     target = (decision.entity.id, decision.control)
     return next((outcome for outcome in outcomes if (outcome.decision.entity.id, outcome.decision.control) == target), None)

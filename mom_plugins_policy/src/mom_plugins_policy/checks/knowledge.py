@@ -37,11 +37,11 @@ class Value:
     """Knowledge about a value before the evaluation.
 
     :param doubt: field (or `nil`) that may make this value nil
-    :param if_true: other values that cannot be nil if this value is true
-    :param if_false: other values that cannot be nil if this value is false
-    :param if_there: other values that cannot be nil if this value is not nil
+    :param if_true: other values that cannot be nil if this one is true
+    :param if_false: the same if this one is false
+    :param if_there: the same if this one is not nil
     :param zero: values that this value compares with 0
-    :param held: name of the function or method that this value is
+    :param held: function or method that this value is
     """
 
     types: int

@@ -52,7 +52,7 @@ class Budgets(ABC):
         self._reserve = steps - self.left
 
     def refill(self) -> None:
-        """Check the time, and allow the next slice of steps. Raise `Trouble` if no steps are left."""
+        """Check the time, and allow more steps. Raise `Trouble` if none are left."""
         self.look()
         self._reserve += self.left
         if self._reserve < 0:
@@ -86,7 +86,7 @@ class Budgets(ABC):
     # --- sizes -----------------------------------------------------------------------------------------------------------------
 
     def build(self, size: int) -> None:
-        """Count `size` bytes of a new value. Raise `Trouble` if all values together exceed `MEMORY`."""
+        """Count bytes of a new value. Raise `Trouble` if all values exceed `MEMORY`."""
         self._until_count -= size
         if self._until_count < 0:
             self.look()

@@ -33,7 +33,7 @@ class FieldRead:
 
 @dataclass(frozen=True, slots=True)
 class RequestCondition:
-    """Condition of a request. `truth` is the value that it must have for the request; `fields` are the fields that it reads."""
+    """Condition of a request: its text, the truth value that leads to the request, and the fields that it reads."""
 
     text: str
     truth: bool
@@ -52,7 +52,7 @@ def reason_of(conditions: Sequence[RequestCondition], identity: str, snapshot: S
 
 
 def conditions_in(program: Program) -> Mapping[int, Sequence[RequestCondition]]:
-    """Return the conditions of each request, the outermost first, keyed by the index of the request's form."""
+    """Return requests' conditions, the outermost first, keyed by the form's index."""
     return _Outline(program).conditions
 
 

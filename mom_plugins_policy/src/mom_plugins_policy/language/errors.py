@@ -21,8 +21,8 @@ KINDS = frozenset({
 class Fault:
     """Error of a policy. `line` and `column` are 1-based; 0 if unknown.
 
-    :param entity: guest at which a loop over `Guests` failed; None outside of such loops
-    :param values: operands of the form that failed, such as `g.balloon_cur is nil`
+    :param entity: guest at which a loop failed; None outside of loops
+    :param values: operands, such as `g.balloon_cur is nil`
     """
 
     kind: str
@@ -89,7 +89,7 @@ class Trouble(Exception):
 
 
 def kind_of(error: Exception) -> str:
-    """Return the kind of an error that an evaluation raised; `internal` for an unexpected exception."""
+    """Return an error's kind; `internal` for an unexpected exception."""
     if isinstance(error, Trouble):
         return error.kind
     return next((kind for kind, types, _ in _PYTHON_ERRORS if isinstance(error, types)), "internal")

@@ -97,7 +97,7 @@ def _written_in(form: Form) -> str:
 
 
 class _Reason(NamedTuple):
-    """Reason of a decision: the reason that a plugin suggests, else the conditions, else the text of the form."""
+    """Reason of a decision: a suggested one, else the conditions, else the form's text."""
 
     source: Source
     suggested: Mapping[str, Value]
@@ -186,11 +186,10 @@ class Policy:
     def evaluate(
         self, snapshot: Snapshot, history: Sequence[Snapshot] | None = None, notes: Notes | None = None, room: int = NoteStore.LARGEST
     ) -> Result:
-        """Evaluate the policies. Mistakes in policies raise no exceptions; `Result.errors` contains them.
+        """Evaluate the policies. `Result.errors` contains their mistakes.
 
         :param history: older snapshots, oldest first; None for the snapshot's own history
-        :param notes: notes of earlier evaluations, keyed by entity id and name
-        :param room: space that is left for notes, in bytes
+        :param room: bytes left for notes
         """
         older = snapshot.history if history is None else history
         declared = self.declarations.fields if self.declarations is not None else None

@@ -131,7 +131,7 @@ class Evaluation(Budgets):
     def computed(self, compute: Callable[..., Any_], before: Callable[..., None] | None, values: Sequence[Any_]) -> Any_:
         """Return a function's result. Raise `Trouble` if it exceeds the limits.
 
-        :param before: method of `Budgets` that checks the arguments before the computation
+        :param before: method of `Budgets` that checks the arguments first
         """
         self.left -= 1
         if self.left < 0:
@@ -145,7 +145,7 @@ class Evaluation(Budgets):
         return self.grown(result)
 
     def called(self, function: Any_, values: Sequence[Any_], form: Form) -> Any_:
-        """Call a function that is the value of a variable or an attribute. Raise `Trouble` if it is not a function."""
+        """Call the value of a variable or an attribute."""
         self.charge(1)
         if function.__class__ is not Function:
             raise Trouble("not-callable", f"{show(function)} cannot be called")
@@ -168,7 +168,7 @@ class Evaluation(Budgets):
     def located(error: Exception, form: Form, parts: Sequence[Form] = (), values: Sequence[Any_] = ()) -> Trouble:
         """Return an error with the form that failed. An error that already has an inner form keeps it.
 
-        :param parts: forms whose values are `values`; the message shows both
+        :param parts: forms of `values`, for the message
         """
         if isinstance(error, Trouble):
             trouble = error

@@ -74,7 +74,7 @@ class Record(dict[str, Any_]):
 
 
 def record(value: Any_) -> Record:
-    """Return the limits that a hypervisor reports as a record; an empty record if `value` is not a mapping."""
+    """Return a hypervisor's limits as a record, or an empty record."""
     return Record(value) if isinstance(value, Mapping) else Record()
 
 
@@ -121,10 +121,7 @@ def show(value: Any_) -> str:
 
 
 def requested(value: Any_, *, takes_text: bool = False) -> Any_:
-    """Return the value that a policy requests for a control: nil, a number, or a string if `takes_text`.
-
-    :raises Trouble: the control cannot take the value
-    """
+    """Return a requested value: nil, a number, or a string if `takes_text`. Raise `Trouble` for others."""
     kind = value.__class__
     if kind is int or value is None or (takes_text and kind is str):
         return value

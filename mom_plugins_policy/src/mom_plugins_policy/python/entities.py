@@ -94,10 +94,7 @@ class _ReadableEntity:
         return deepcopy(self._read(field, self._entity.items))
 
     def average(self, field: str) -> float | None:
-        """Return the mean of a numeric field over the cycles that mom keeps (setting `history`); None if never known.
-
-        A guest's mean begins with the guest's start.
-        """
+        """Return the mean of a numeric field over the kept cycles (setting `history`), for a guest since its start; None if unknown."""
         self.number(field)
         snapshots = [*self._evaluation.cycle.history, self._evaluation.cycle.snapshot]
         samples: list[mom_core.Host | mom_core.Guest] = [snapshot.host for snapshot in snapshots]
@@ -112,7 +109,7 @@ class _ReadableEntity:
         return deepcopy(self._entity.properties.get(name))
 
     def wanted(self, control: str) -> Value:
-        """Return the value that an earlier policy decided for a control in this cycle; None without a decision."""
+        """Return the value that an earlier policy decided in this cycle, or None."""
         return deepcopy(self._evaluation.cycle.decided.get((self.entity.id, control)))
 
     @property

@@ -54,7 +54,7 @@ class PypolicyPlugin:
 
     @hookimpl
     def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Problem]:
-        """Return the policies' decisions in the order in which they were made, and problems."""
+        """Return the policies' decisions in order, and problems."""
         cycle = PolicyCycle(snapshot, history, self._context.declarations, self._notes.begin(snapshot), {})
         until = time.monotonic() + self._settings.deadline / 2  # the other half is for the last attempt
         result = [*self._refused, *(item for policy in self._policies for item in _evaluate(policy, cycle, until))]
@@ -85,7 +85,7 @@ def _evaluate(policy: PythonPolicy, cycle: PolicyCycle, until: float) -> list[De
     If the policy fails at a guest in a loop, evaluate it again without that guest. After any other error, the policy decides nothing: half
     of its decisions may be worse than none.
 
-    :param until: monotonic time after which an error at a guest, too, means that the policy decides nothing
+    :param until: monotonic time after which it is not evaluated again
     """
     left_out: dict[str, Problem] = {}
     while True:

@@ -110,7 +110,7 @@ def _only_scales(value: object) -> bool:
 
 
 def joined(left: Dimension, right: Dimension) -> Dimension:
-    """Return the dimension of a value that is one of two; `UNKNOWN` if their dimensions differ."""
+    """Return the dimension of two values; `UNKNOWN` if theirs differ."""
     if left in (ANY, right):
         return right
     return left if right == ANY else UNKNOWN
