@@ -105,7 +105,7 @@ def page(summary: ReportSummary, minutes: Sequence[RecordedPoint] = ()) -> str:
         terms = "".join(f"<dt>{_text(name)}</dt><dd>{_text(_in_a_line(text))}</dd>" for name, text in rows)
         parts.append(f"<h2>{_text(heading)}</h2><dl>{terms}</dl>")
     parts.append(_table(summary))
-    parts.append('<p class="soft">The page docs/report.md of mom explains every number, and how accurate it is. Unknown does not mean zero.</p>')
+    parts.append('<p class="soft">The page docs/report.md of mom explains every number and its accuracy. Unknown does not mean zero.</p>')
     head = [
         '<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
