@@ -490,10 +490,10 @@ def _count(arguments: str) -> str:
 def _names() -> list[tuple[str, object]]:
     """Public names of `mom_core`, of the library for plugins, and of plugins for others, with their module before them."""
     core = [(name, getattr(mom_core, name)) for name in dir(mom_core)]
-    names = [(module, name) for module in (mom_kvm, *CAPABILITIES_IN) for name in dir(module)]
-    named = [(f"{module.__name__}.{name}", getattr(module, name)) for module, name in names]
-    of_plugins = [(name, thing) for name, thing in named if isinstance(thing, type) and not name.endswith("Plugin")]
-    return core + [(name, thing) for name, thing in named if name.startswith("mom_kvm.")] + of_plugins
+    library = [(f"mom_kvm.{name}", getattr(mom_kvm, name)) for name in dir(mom_kvm)]
+    of_plugins = [(module, name) for module in CAPABILITIES_IN for name in dir(module) if not name.endswith("Plugin")]
+    named = [(f"{module.__name__}.{name}", getattr(module, name)) for module, name in of_plugins]
+    return core + library + [(name, thing) for name, thing in named if isinstance(thing, type)]
 
 
 def _public(wanted: Callable[[type], bool]) -> list[tuple[str, type]]:
