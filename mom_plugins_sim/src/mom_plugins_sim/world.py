@@ -318,7 +318,7 @@ class World:
         memory.target = min(float(target_kib), memory.maximum)
 
     def sweep(self, identity: str, bottom_kib: float) -> float:
-        """Return a guest's freed memory to the host. Return the KiB that the host gains.
+        """Give a guest's freed memory back to the host. Return the KiB that the host gains.
 
         A guest that is about to grow returns nothing, because growth ends a real sweep.
         """

@@ -108,7 +108,7 @@ class GrowthLimiter:
             return LOOK_SECONDS if available < self._high else REST_SECONDS
 
     def _needed(self, high: float) -> float:
-        """Return the available memory from which on no limits are needed."""
+        """Return the available memory above which no limits are needed."""
         can_grow = sum(max(0.0, guest.most - guest.held) for guest in self._guests.values())
         return max(high, self._reserve + can_grow) + LIFT_SHARE * high * self._is_on
 

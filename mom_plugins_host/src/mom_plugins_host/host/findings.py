@@ -47,7 +47,7 @@ def conditions(fields: Mapping[str, Value]) -> Iterable[Condition]:
 
 
 def memory_finding(fields: Mapping[str, Value]) -> Finding:
-    """Return whether the host's memory is known; an error if not."""
+    """Return a finding: an error if the host's memory is unknown."""
     missing = [name for name in ("mem_available", "mem_unused", "mem_really_available") if fields.get(name) is None]
     if not missing:
         return Finding(Severity.OK, "host memory", "the kernel reports total and available memory")
@@ -56,7 +56,7 @@ def memory_finding(fields: Mapping[str, Value]) -> Finding:
 
 
 def pressure_finding(fields: Mapping[str, Value]) -> Finding:
-    """Return whether pressure stall information is known; a warning if not."""
+    """Return a finding: a warning if pressure stall information is unknown."""
     missing = [resource for resource in RESOURCES if fields.get(f"psi_{resource}_some_avg10") is None]
     if not missing:
         return Finding(Severity.OK, "host pressure (PSI)", "the kernel reports pressure stall information for memory, CPU and I/O")
@@ -89,7 +89,7 @@ def cpu_lists_findings(kept: KeptByCpus | None, why_not: str, *, enabled: bool) 
 
 
 def swap_finding(fields: Mapping[str, Value]) -> Finding:
-    """Return how much swap the host has; a warning if none."""
+    """Return a finding: a warning if the host has no swap."""
     total = fields.get("swap_total")
     if isinstance(total, int) and total > 0:
         return Finding(Severity.OK, "host swap", f"{total // 1024:,} MiB of swap as a safety net")

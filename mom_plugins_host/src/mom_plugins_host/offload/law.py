@@ -22,7 +22,7 @@ WARM_SECONDS: Final = 60.0
 """Pages that return sooner on average were warm, and mom pauses. Between the two limits, mom takes nothing."""
 
 MOST_SHARE: Final = 0.01
-"""Fastest pace, as a share of the guest's memory per second. If mom takes the wrong 1 %, it returns within a second."""
+"""Fastest pace, as a share of the guest's memory per second. If mom takes the wrong 1 %, that memory returns within a second."""
 
 MADVISE_SHARE: Final = 0.0025
 """Fastest pace where the kernel reclaims hot pages along with cold ones."""

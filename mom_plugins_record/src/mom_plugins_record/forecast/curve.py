@@ -126,7 +126,7 @@ FITS: Final = 3.0
 """Multiple of the usual error above which a slot is not part of a usual day."""
 
 RECOVERY: Final = 1 / 24
-"""Fraction of a forecast's lost weight that returns per slot. Six hours without large errors restore two thirds of it."""
+"""Fraction of a forecast's lost weight that returns per slot. Six hours without large errors restore two thirds of that weight."""
 
 LEAST_WEIGHT: Final = 0.5
 """mom ignores a forecast with less weight."""

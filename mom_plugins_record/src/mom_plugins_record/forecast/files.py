@@ -31,7 +31,7 @@ LOOKS_EVERY: Final = 60.0
 """s between looks at the files."""
 
 PATIENCE: Final = 5.0
-"""s that the plugin's stop waits for the disk. mom itself waits less when it stops."""
+"""s that the plugin waits for the disk when it stops. When mom itself stops, it waits less."""
 
 
 def leave(folder: Path, days: HostDays) -> None:

@@ -50,7 +50,7 @@ MOST_GUESTS: Final = 5000
 LONGEST_NAME: Final = 256
 
 ROOM_GUESTS: Final = 1000
-"""mom drops guests only when this many exceed the limit, because a search takes 5 ms."""
+"""mom drops guests only when their number exceeds the limit by this, because a search takes 5 ms."""
 
 SURE_DAYS: Final = 14
 """Number of days without a jump after which the wall clock counts as right."""
