@@ -73,3 +73,11 @@ def test_a_mount_that_is_read_only_in_either_way_is_not_writable() -> None:
         False,
         False,
     ]
+
+
+def test_the_top_is_that_of_the_mount_that_shows_the_group(tmp_path: Path) -> None:
+    part = V2.replace("0:28 / ", "0:28 /docker/x ").replace("/sys/fs/cgroup", "/run/part")
+    found = hierarchies(tmp_path, f"{part}\n{V2}")
+    folder = found.folder(Hierarchies.UNIFIED, "/machine/a")
+    assert (folder, found.top(Hierarchies.UNIFIED)) == (f"{tmp_path}/sys/fs/cgroup/machine/a", f"{tmp_path}/run/part")
+    assert found.top(Hierarchies.UNIFIED, str(folder)) == f"{tmp_path}/sys/fs/cgroup"

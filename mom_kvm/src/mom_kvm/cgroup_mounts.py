@@ -111,10 +111,16 @@ class Hierarchies:
         """Return the controller's first mount, or None."""
         return next((mount for mount in self.mounts if controller in mount.controllers), None)
 
-    def top(self, controller: str) -> str | None:
-        """Return the folder of the controller's root cgroup; None if the controller is not mounted."""
-        mount = self.mount_of(controller)
-        return None if mount is None else f"{self._root / mount.folder.lstrip('/')}"
+    def top(self, controller: str, folder: str = "") -> str | None:
+        """Return the folder of the controller's root cgroup; None if the controller is not mounted.
+
+        :param folder: if several mounts have the controller, the cgroup that the mount shows
+        """
+        tops = (self._top_of(mount) for mount in self.mounts if controller in mount.controllers)
+        return next((top for top in tops if not folder or f"{folder}/".startswith(f"{top}/")), None)
+
+    def _top_of(self, mount: Mount) -> str:
+        return f"{self._root / mount.folder.lstrip('/')}"
 
     def folder(self, controller: str, path: str) -> str | None:
         """Return the folder of a cgroup; None if no mount shows it.
@@ -129,7 +135,7 @@ class Hierarchies:
                 continue
             inside = self._inside(mount, above, steps)
             if inside is not None:
-                return "/".join((f"{self._root / mount.folder.lstrip('/')}", *inside)).rstrip("/")
+                return "/".join((self._top_of(mount), *inside)).rstrip("/")
         return None
 
     def _inside(self, mount: Mount, above: int, steps: Sequence[str]) -> Sequence[str] | None:
@@ -143,7 +149,7 @@ class Hierarchies:
 
     def _own_group(self, mount: Mount, depth: int) -> Sequence[str]:
         if mount.folder not in self._own:
-            self._own[mount.folder] = _way_to_own(f"{self._root / mount.folder.lstrip('/')}", depth)
+            self._own[mount.folder] = _way_to_own(self._top_of(mount), depth)
         return self._own[mount.folder]
 
 

@@ -120,9 +120,9 @@ class Cgroups:
 
     def limit(self, groups: Mapping[str, str]) -> GroupLimit | None:
         """Return the memory limit with the least headroom, also of shared cgroups; None without a visible limit."""
-        path = groups.get(Hierarchies.UNIFIED, "/")
-        folder, top = self._hierarchies.folder(Hierarchies.UNIFIED, path), self._hierarchies.top(Hierarchies.UNIFIED)
-        return None if path == "/" or folder is None or top is None else GroupLimit.of_memory(folder, top)
+        folder = self._folder(Hierarchies.UNIFIED, groups)
+        top = None if folder is None else self._hierarchies.top(Hierarchies.UNIFIED, folder)
+        return None if folder is None or top is None else GroupLimit.of_memory(folder, top)
 
     def pressure(self, own: Mapping[str, str]) -> dict[str, float]:
         """Return the pressure of the guest's own cgroup, like `Pressure.averages`."""

@@ -71,7 +71,7 @@ def way_to(guest: Guest, root: Path, hierarchies: Hierarchies) -> MemoryWay:
 def _swap_group(process: str, hierarchies: Hierarchies) -> tuple[str, str]:
     match = _UNIFIED.search(read_kernel_file(f"{process}/cgroup"))
     folder = None if match is None else hierarchies.folder(Hierarchies.UNIFIED, match[1].decode(errors="surrogateescape"))
-    top = hierarchies.top(Hierarchies.UNIFIED)
+    top = hierarchies.top(Hierarchies.UNIFIED, folder or "")
     return ("", "") if folder is None or top is None else (folder, top)
 
 
