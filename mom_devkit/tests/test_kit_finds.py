@@ -299,7 +299,7 @@ def test_a_class_of_tests_that_names_no_plugin_is_told_so(tmp_path: Path) -> Non
         """It lacks `plugin`."""
 
     for named in ({}, {"plugin": 5}):
-        with pytest.raises(pytest.fail.Exception, match="does not name the plugin"):
+        with pytest.raises(pytest.fail.Exception, match="does not specify the plugin to test"):
             type("Odd", (Nameless,), named)().test_it_conforms("results", tmp_path)
 
 

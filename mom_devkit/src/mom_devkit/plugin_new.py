@@ -90,11 +90,11 @@ def _refuse_taken_name(name: str) -> None:
 def write_project(name: str, kind: str, target: Path) -> None:
     """Write a new distribution. Raise `MomError` if `target` exists or cannot be written."""
     if os.path.lexists(target) and not (target.is_dir() and not target.is_symlink() and not any(target.iterdir())):
-        raise MomError(f"{target} exists already; mom does not overwrite it", hint="--directory names another folder")
+        raise MomError(f"{target} exists already; mom does not overwrite it", hint="use --directory for another folder")
     try:
         host_of(target, files_of(name, kind))
     except OSError as error:
-        raise MomError(f"{target} cannot be written: {error.strerror}", hint="--directory names another folder") from error
+        raise MomError(f"{target} cannot be written: {error.strerror}", hint="use --directory for another folder") from error
 
 
 def files_of(name: str, kind: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ from mom_core import format_kib
 
 LOW_SHARE: Final = 0.2
 _LOW_MOST_KIB: Final = 32 << 20
-"""Most KiB of the default level, which is a fraction of the host's memory."""
+"""Upper limit of the default level, which is a fraction of the host's memory."""
 
 _REARM_SHARE: Final = 0.01
 """Available memory must rise this far above the level before another fall below it counts: it always varies by tens of MiB."""

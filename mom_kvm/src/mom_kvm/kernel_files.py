@@ -178,7 +178,7 @@ def unwritable_finding(path: Path | str, subject: str, effect: str, *, observes:
 
 
 def open_process_file(process: Path | str, name: str) -> int:
-    """Open a process's file that only its user and root may read, directly or through mom-helper. Raise `OSError`.
+    """Open a process's file that only its user and root may read, directly or through mom-helper. Raise `OSError` on failure.
 
     :param process: folder of the process in /proc
     """

@@ -217,7 +217,7 @@ class SeenGuest(ABC):
         return self.plugged_kib + _LEFT_KIB if self.plugged_kib and self.balloon and not self.without_balloon else None
 
     def balloon_request(self, target_kib: int, maximum_kib: int | None) -> int:
-        """Return the balloon's target in KiB for a size of the guest. Raise `NotSupported`."""
+        """Return the balloon's target in KiB for a size of the guest. Raise `NotSupported` for an impossible size."""
         check_size(target_kib, maximum_kib, printable(self.name))
         if self.least_kib is not None and target_kib < self.least_kib:
             least = f"the smallest size that {printable(self.name)} can have with its balloon, {self.least_kib} KiB"
@@ -272,7 +272,7 @@ class SeenGuests(ABC, Generic[G]):
         return usable_memory(self.of({guest.id}).get(guest.id, {}))
 
     def size_now(self, guest: Entity) -> float | None:
-        """Query the guest's size in KiB, even of a moving balloon; None if unknown. Raise `HypervisorError`."""
+        """Query the guest's size in KiB, even while its balloon moves; None if unknown. Raise `HypervisorError` on failure."""
         size = self.of({guest.id}).get(guest.id, {}).get("balloon.current")
         return size if isinstance(size, int) else None
 

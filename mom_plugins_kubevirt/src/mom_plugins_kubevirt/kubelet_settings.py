@@ -30,7 +30,7 @@ class KubeletSettings(StrictModel):
     token: Path = Path(f"/{ACCOUNT}/token")
     """Token of a service account that may get `nodes/pods` and `nodes/configz` (before Kubernetes 1.33: `nodes/proxy`)."""
     certificate: Path = Path("/var/lib/kubelet/pki/kubelet-client-current.pem")
-    """The node's own certificate with its key, used if there is no token or the kubelet refuses it."""
+    """The node's own certificate with its key. mom uses it if there is no token, or if the kubelet refuses the token."""
     ca: Path | None = None
     """Certificate of the authority (CA) that signs node certificates. mom verifies the kubelet's certificate before it sends anything.
     Unset: mom expects the certificate that the kubelet has on this node, or if that is unreadable, one signed by the cluster's CA."""

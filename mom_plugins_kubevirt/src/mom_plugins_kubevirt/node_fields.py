@@ -25,8 +25,8 @@ FIELDS: Final = (
     FieldSpec(PROMISE, _KIB, _G, "the guest's guarantee: its pod's memory request, without KubeVirt's own overhead",
               "its pod's memory request"),
     FieldSpec(REQUEST, _KIB, _G, "memory request of the guest's container", "kubelet /pods, or memory.min or memory.low"),
-    FieldSpec(PROMISED_BY, _TEXT, _G, "source of the guest's guarantee: the kubelet, its control group, or a setting; if nobody yet, its"
-              " size is guaranteed", "mom"),
+    FieldSpec(PROMISED_BY, _TEXT, _G, "source of the guest's guarantee: the kubelet, the guest's control group, or a setting; until the"
+              " kubelet's first answer, all of the guest's size is guaranteed", "mom"),
     FieldSpec(EVICTS_BELOW, _KIB, _H, "available memory (`mem_really_available`) below which the kubelet evicts pods; unknown if it never"
               " evicts pods for lack of memory", _EVICTION),
     FieldSpec(ROOM, _KIB, _H, "memory left until the kubelet evicts pods; negative if it is evicting", _EVICTION),

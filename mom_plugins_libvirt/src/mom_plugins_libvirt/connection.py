@@ -53,7 +53,7 @@ class ConnectionSettings:
     readonly: bool = False
     call_timeout: float = 2.0
     way: Callable[[], AbstractContextManager[str]] | None = None
-    """Context manager that yields the URI for one attempt to connect, or raises `HypervisorError`. None to use `uri`."""
+    """Returns a context manager that yields the URI for one attempt to connect, or raises `HypervisorError`. None to use `uri`."""
     longest_retry: float = 15.0
     most_open_calls: int = 10
     """How many calls may hang before mom makes no more. Each occupies one of libvirtd's threads (20 by default)."""

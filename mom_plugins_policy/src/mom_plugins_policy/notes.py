@@ -19,7 +19,7 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
     # Stops at the first invalid value: pydantic would collect all errors of a forged file.
     for name, value in values.items():
         if not all(item is None or isinstance(item, bool | int | float | str) for item in (value if isinstance(value, list) else [value])):
-            raise ValueError(f"{printable(name)} holds no value that a policy can keep")
+            raise ValueError(f"{printable(name)} contains a value that a policy cannot keep")
     return values
 
 

@@ -268,7 +268,7 @@ def _policy(text: object) -> str:
 
 
 def _without_invalid(texts: Mapping[str, str | None], problems: Sequence[PolicyProblem]) -> dict[str, str | None] | None:
-    """Return the policy without its invalid lines; None if only whole policies can be refused."""
+    """Return the policy without its invalid lines; None if the call must be refused as a whole."""
     ((name, text),) = texts.items()
     lines = (text or "").split("\n")
     invalid = {problem.line for problem in problems}

@@ -46,7 +46,7 @@ class ConformanceTests:
     def test_it_conforms(self, check: str, mom_usual_host: Path) -> None:
         """Run one check of the kit."""
         if not isinstance(getattr(self, "plugin", None), type):
-            pytest.fail(f"{type(self).__name__} does not name the plugin: `plugin` must be its class", pytrace=False)
+            pytest.fail(f"{type(self).__name__} does not specify the plugin to test: set `plugin` to its class", pytrace=False)
         if check in self.skipped:
             pytest.skip(self.skipped[check])
         host = mom_usual_host if self.host is None else self.host

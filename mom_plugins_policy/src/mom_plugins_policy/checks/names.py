@@ -53,7 +53,7 @@ def survey(program: Program) -> Names:
 
 
 def _looked_at(names: Names, form: Form, roles: Roles | None, top: bool) -> Iterator[Form]:
-    """Yield the form's evaluated parts."""
+    """Yield those parts of a form that are evaluated."""
     if form.kind is FormKind.NAME:
         names.read.add(form.name.partition(".")[0])
         return

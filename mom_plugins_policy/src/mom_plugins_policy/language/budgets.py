@@ -29,7 +29,7 @@ class Budgets(ABC):
     def __init__(self, limits: PolicyLimits) -> None:
         self.limits = limits
         self.left = 0
-        """Steps until the next call of `refill`."""
+        """Steps that are left until `refill` must be called."""
         self._weights: dict[int, tuple[Sequence[Any_], int]] = {}
         self._deadline = time.monotonic() + limits.seconds
         self._until_count = MEMORY

@@ -260,7 +260,7 @@ def _code(texts: Sequence[tuple[str, str]], limits: PolicyLimits) -> Code:
 
 
 def occurs(scope: Scope, name: str, snapshot: Snapshot, older: Sequence[Snapshot]) -> bool:
-    """Return whether the snapshot or its history has a field."""
+    """Return whether the snapshot or its history contains a field."""
     if scope is Scope.HOST:
         return any(name in item.host.fields for item in (snapshot, *older))
     return any(name in guest.fields for item in (snapshot, *older) for guest in item.guests.values())

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Word:
     """Word of the language. `most` is None if the number of arguments has no upper limit.
 
-    A policy's function replaces an `extension` of the same name in all policies.
+    If a policy defines a function with the name of an `extension`, the function replaces the extension in all policies.
     """
 
     name: str
