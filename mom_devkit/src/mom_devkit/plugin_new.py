@@ -1,4 +1,4 @@
-"""`mom plugin new`: writes a complete distribution from which an author can start."""
+"""`mom plugin new`: a complete distribution to start from."""
 
 from __future__ import annotations
 

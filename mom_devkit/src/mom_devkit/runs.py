@@ -37,7 +37,7 @@ class HandClock:
 
 
 def plugin_settings(section: Mapping[str, object], name: str, model: type[PluginSettings]) -> PluginSettings:
-    """Return the settings in a plugin's section of the configuration. Raise `ConfigError` if the section is invalid."""
+    """Validate a plugin's section. Raise `ConfigError` if it is invalid."""
     return settings_in(mapping_document(section, f"settings of {name}"), model, f"plugin {name!r}")
 
 
@@ -88,7 +88,7 @@ class PluginRun:
     reports: Sequence[Report]
 
     def values(self, guest: str, field: str) -> list[Value]:
-        """Return the value of a guest's field in each cycle; None where it was unknown."""
+        """Return a guest's field in each cycle; None if unknown."""
         cycles = ({each.name: each.fields for each in report.snapshot.guests.values()} for report in self.reports)
         return [guests.get(guest, {}).get(field) for guests in cycles]
 

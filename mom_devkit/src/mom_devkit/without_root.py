@@ -55,7 +55,7 @@ class HelperProcess:
 
     @property
     def log(self) -> str:
-        """Return what the helper has logged so far."""
+        """Return the helper's log."""
         return (self.folder / "log").read_text()
 
     @property
@@ -83,7 +83,7 @@ class HelperProcess:
             self._process = None
 
     def processes(self) -> Sequence[int]:
-        """Return the PIDs of the helper and its child processes."""
+        """Return all processes of the helper."""
         pids = [] if self._process is None else [self._process.pid]
         for pid in pids:
             with suppress(OSError):  # the process has ended
@@ -132,7 +132,7 @@ class LibvirtHelperProcess(HelperProcess):
 
 
 def why_not_another_user() -> str:
-    """Return why this process cannot become another user; empty if it can."""
+    """Return why this process cannot become another user."""
     if os.geteuid() != 0:
         return "only root can become another user"
     closed = next((path for path in (_PROGRAM, *_PROGRAM.parents) if not path.stat().st_mode & stat.S_IXOTH), None)

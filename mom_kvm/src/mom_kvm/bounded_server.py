@@ -105,7 +105,7 @@ class BoundedServer(ABC, Generic[Door]):
 
     @abstractmethod
     async def connect(self, door: Door, sock: socket.socket) -> None:
-        """Serve a client, and then close its socket, which is non-blocking."""
+        """Serve the client; close its non-blocking socket."""
 
     def takes(self, door: Door) -> bool:
         """Return whether this door accepts another client."""

@@ -117,7 +117,7 @@ class CallPatience:
         """For each call that timed out recently: the time, and a function that returns whether the call has returned since then."""
 
     def given_up(self, came_back: Callable[[], bool] = lambda: False) -> None:
-        """Count a call that has timed out, until `came_back()` returns True."""
+        """Count a timed-out call until `came_back()`."""
         with self._lock:
             self._forget_old()
             self._given_up.append((self._monotonic(), came_back))

@@ -16,7 +16,7 @@ _INACTIVE_FILE: Final = re.compile(rb"^inactive_file ([0-9]{1,19})$", re.MULTILI
 
 
 class GroupLimit(NamedTuple):
-    """Limit of a cgroup in KiB, and how much of it is used."""
+    """Limit of a cgroup and its usage in KiB."""
 
     folder: str
     limit: int
@@ -125,12 +125,12 @@ class Cgroups:
         return None if folder is None or top is None else GroupLimit.of_memory(folder, top)
 
     def pressure(self, own: Mapping[str, str]) -> dict[str, float]:
-        """Return the pressure of the guest's own cgroup, like `Pressure.averages`."""
+        """Return the cgroup's pressure, like `Pressure.averages`."""
         folder = self._folder(Hierarchies.UNIFIED, own)
         return {} if folder is None else Pressure.averages(folder)
 
     def cpu(self, own: Mapping[str, str]) -> CpuCounters:
-        """Return the CPU time of the guest's own cgroup."""
+        """Return the cgroup's CPU time."""
         counts = self._counts(Hierarchies.UNIFIED, own, "cpu.stat")
         used, throttled = _whole(counts.get(b"usage_usec")), _whole(counts.get(b"throttled_usec"))
         if used is not None:

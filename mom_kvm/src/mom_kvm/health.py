@@ -47,7 +47,7 @@ _PRESSURES: Final = ("guest_psi_memory_some_avg10", "host_psi_memory_some_avg10"
 
 
 def field_number(fields: Mapping[str, Value], name: str, unknown: float = 0.0) -> float:
-    """Return the number that a field contains; `unknown` if it contains none."""
+    """Return a field's number, or `unknown`."""
     number = as_number(fields.get(name))
     return unknown if number is None else float(number)
 

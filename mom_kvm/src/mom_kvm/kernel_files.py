@@ -313,7 +313,7 @@ class Pressure(NamedTuple):
 
 
 def pid_of(guest: Guest) -> int | None:
-    """Return the PID of the guest's QEMU process; None if unknown."""
+    """Return QEMU's PID; None if unknown."""
     pid = as_whole(guest.properties.get("pid"))
     return pid if pid is not None and pid > 0 else None
 
@@ -341,7 +341,7 @@ class ProcessStat(NamedTuple):
 
     @staticmethod
     def ids(proc: Path) -> list[int] | None:
-        """Return the PIDs of all processes in rising order; None if /proc is unreadable."""
+        """Return all PIDs in rising order; None if unreadable."""
         try:
             names = os.listdir(proc)  # noqa: PTH208  # too slow with a Path for each of thousands
         except OSError:

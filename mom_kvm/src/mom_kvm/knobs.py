@@ -64,7 +64,7 @@ def helper_declaration(control: ControlSpec) -> str:
 
 
 class KnobPlugin:
-    """Base class of plugins with knobs. A subclass can override a hook to extend its result."""
+    """Base of plugins with knobs. Override a hook to extend its result."""
 
     knobs: Sequence[Knob] = ()
     """Knobs of the plugin. The constructor of the subclass sets them."""
@@ -87,13 +87,13 @@ class KnobPlugin:
 
     @hookimpl
     def mom_write(self, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Set the knobs in order. Return the errors, keyed by target."""
+        """Set the knobs in order."""
         writers = {knob.control.name: knob.write for knob in self.knobs}
         return set_each(changes, lambda change: writers[change.control](change.value))
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Report the present value of each knob, or why it is unknown."""
+        """Report values, or why there are none."""
         for name, value in self._values().items():
             if isinstance(value, HypervisorError):
                 yield Finding(Severity.ERROR, name, value.message, value.hint)

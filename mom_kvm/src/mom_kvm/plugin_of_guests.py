@@ -1,4 +1,4 @@
-"""Hooks that the plugins of all hypervisors with QEMU guests have in common."""
+"""Hooks common to all hypervisors of QEMU guests."""
 
 from __future__ import annotations
 
@@ -89,10 +89,10 @@ class ReportingHypervisor(Hypervisor, Protocol):
         """Return, by guest ID, why the guest's description is unreadable."""
 
     def stats_period(self, guest: Entity) -> int:
-        """Return the guest's statistics period in seconds; 0 if statistics are off. Raise `HypervisorError` on failure."""
+        """Return the guest's statistics period in seconds; 0: off. Raise `HypervisorError` on failure."""
 
     def set_stats_period(self, guest: Entity, seconds: int) -> None:
-        """Set the guest's statistics period in seconds; 0 switches statistics off. Raise `HypervisorError` on failure."""
+        """Set the guest's statistics period in seconds; 0: off. Raise `HypervisorError` on failure."""
 
 
 H = TypeVar("H", bound=ReportingHypervisor)
@@ -166,13 +166,13 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
-        """Return the numbers of guests with overdue and with impossible statistics."""
+        """Return the number of unreliable guests."""
         own = self._own(hypervisor)
         return {} if own is None else {"guests_silent": len(own.silent()), "guests_distrusted": len(own.impossible())}
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem | Condition]:
-        """Report guests with overdue or impossible statistics, and guests with unreadable descriptions."""
+        """Report bad statistics and unreadable descriptions."""
         if self._hypervisor is None:
             return
         reports = [(uuid, message, _SILENT_CURE) for uuid, message in self._hypervisor.silent().items()]
@@ -215,7 +215,7 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Set statistics periods. Return the errors, keyed by target."""
+        """Set statistics periods."""
         own = self._ours(hypervisor)
 
         def set_one(change: Change) -> None:
@@ -228,7 +228,7 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Report whether mom has access to the guests, and which features they lack."""
+        """Report access to guests, and their missing features."""
         if self._hypervisor is None:
             return []
         try:

@@ -153,7 +153,7 @@ _SHARED_KIB = 64 << 10
 
 
 class Merged(NamedTuple):
-    """Memory in KiB that KSM has merged, and memory that this saves after KSM's own cost. The latter may be negative."""
+    """KiB that KSM has merged, and KiB saved after KSM's own costs (may be negative)."""
 
     kib: int
     profit_kib: int | None

@@ -43,7 +43,7 @@ class ClassSummary:
     killed: dict[str, float] = field(default_factory=dict)
 
     def add(self, guest: Guest, elapsed: float) -> None:
-        """Add a cycle of a guest, which lasted `elapsed` seconds."""
+        """Add a guest's cycle."""
         fields = guest.fields
         size = as_number(fields.get("balloon_cur"))
         most, promised = (field_number(fields, name) for name in ("balloon_max", "mem_promised"))
@@ -81,7 +81,7 @@ class ClassSummary:
 
 @dataclass(slots=True)
 class Figure:
-    """Smallest, largest and mean value over time; None if no value was known."""
+    """Least, largest and mean value; None without known values."""
 
     least: float | None = None
     most: float | None = None
@@ -212,7 +212,7 @@ class RunSummary:
         return 1.0 - min(1.0, self.lost_seconds / self.guest_seconds) if self.guest_seconds else 1.0
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return the sums as rows of a name and an amount."""
+        """Return rows of names and amounts."""
         seconds = self.seconds or 1.0
         return [
             ("unbacked guest memory, on average", gib(self.unbacked.mean)),
@@ -235,7 +235,7 @@ class RunSummary:
 
     @staticmethod
     def side_by_side(summaries: Sequence[RunSummary]) -> list[str]:
-        """Return the lines of a table that compares several runs."""
+        """Return a table of several runs."""
         columns = [dict(summary.rows()) for summary in summaries]
         widths = [max(len(summary.name), *map(len, column.values())) for summary, column in zip(summaries, columns, strict=True)]
         first = max(map(len, columns[0]))

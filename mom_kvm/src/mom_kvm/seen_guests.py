@@ -68,7 +68,7 @@ class Resizes:
                 del self._resizes[gone]
 
     def is_own(self, guest: str, size_kib: int) -> bool:
-        """Return whether this size of the guest results from a resize by mom."""
+        """Return whether mom caused this size."""
         with self._lock:
             own = self._resizes.get(guest)
             if own is None or not own.low - _SLACK_KIB <= size_kib <= own.high + _SLACK_KIB:
@@ -175,7 +175,7 @@ class SeenGuest(ABC):
         return self.balloon and self.period > 0
 
     def silence(self, monotonic: float, stale_after: float | None) -> str:
-        """Return a message if the guest's statistics are overdue; an empty string if they are not."""
+        """Return a message if statistics are overdue, or an empty string."""
         if self.reading is None or self.fresh or not self.reports or self.left_alone():
             return ""
         age = self.reading.age(monotonic)
@@ -286,7 +286,7 @@ class SeenGuests(ABC, Generic[G]):
     # --- guests -----------------------------------------------------------------------------------------------------------
 
     def guests(self) -> Sequence[Guest]:
-        """Query and list the active guests. Raise `HypervisorError` on failure."""
+        """List the active guests. Raise `HypervisorError`."""
         with self._looking:
             self._look()
             self._looked = True

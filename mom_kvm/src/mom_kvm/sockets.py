@@ -111,7 +111,7 @@ class PeerCredentials(NamedTuple):
 
     @classmethod
     def of(cls, sock: socket.socket | TransportSocket) -> PeerCredentials:
-        """Return the credentials of a socket's peer. Raise `OSError` on failure."""
+        """Return the peer's credentials, or raise `OSError`."""
         return cls(*_CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)))
 
 

@@ -82,7 +82,7 @@ class Reading(NamedTuple):
     rebooted: float | None = None
 
     def age(self, monotonic: float) -> float | None:
-        """Return the age of the guest's statistics in seconds; None if there are none."""
+        """Return the statistics' age in seconds; None without statistics."""
         return max(0.0, monotonic - self.seen) + self.age_then if self.updated else None
 
 

@@ -53,7 +53,7 @@ _JOIN_SECONDS = 0.1
 
 
 class WatchedMemory(NamedTuple):
-    """Memory of a guest. Sizes are in KiB, swapping is in KiB/s, and faults are per second. Unknown values are None."""
+    """Memory of a guest: sizes in KiB, swapping in KiB/s, faults per second; None if unknown."""
 
     size: float
     usable: float

@@ -143,7 +143,7 @@ class KubevirtHypervisor:
     # --- the guests --------------------------------------------------------------------------------------------------------------
 
     def guests(self) -> Sequence[Guest]:
-        """Query the pods' libvirts, and return all guests. Raise `HypervisorError` if no pod's name is known."""
+        """Return all pods' guests. Raise `HypervisorError` if no pod's name is known."""
         with self._looking:
             if self._watcher is None or not self._looked:
                 self.scan()
@@ -328,12 +328,12 @@ class KubevirtHypervisor:
         return libvirt.size_now(own)
 
     def stats_period(self, guest: Entity) -> int:
-        """Return the guest's statistics period in seconds; 0 if statistics are off."""
+        """Return the guest's statistics period in seconds; 0: off."""
         libvirt, own = self._libvirt_of(guest)
         return libvirt.stats_period(own)
 
     def set_stats_period(self, guest: Entity, seconds: int) -> None:
-        """Set the guest's statistics period in seconds; 0 switches statistics off."""
+        """Set the guest's statistics period in seconds; 0: off."""
         libvirt, own = self._libvirt_of(guest)
         libvirt.set_stats_period(own, seconds)
 

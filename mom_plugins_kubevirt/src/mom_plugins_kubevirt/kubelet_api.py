@@ -42,7 +42,7 @@ _LARGEST_QUANTITY: Final = float(1 << 60)
 
 
 class KubeletError(MomError):
-    """Failed query: the kubelet gave no answer, or an invalid one."""
+    """Invalid or missing answer of the kubelet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ class Threshold(NamedTuple):
 
     @classmethod
     def parse(cls, text: object) -> Threshold | None:
-        """Parse a threshold such as `100Mi` or `5%`. Return None if it is invalid, or if 0 or 100 % switches it off."""
+        """Parse a threshold such as `100Mi` or `5%`; None if invalid, or switched off by 0 or 100 %."""
         if isinstance(text, str) and text.strip().endswith("%"):
             try:
                 percent = float(text.strip()[:-1][:20])
@@ -118,7 +118,7 @@ def _process_ids_of(process: Path) -> str:
 
 
 def flags_of(command: bytes) -> dict[str, str]:
-    """Return the flags of a command line in Go's syntax (`--name=value` or `--name value`), keyed by name."""
+    """Return the flags of a command line in Go's syntax: `--name=value`, `--name value`."""
     words = command.decode("utf-8", "replace").split("\0")[1:]
     flags: dict[str, str] = {}
     for place, word in enumerate(words):

@@ -1,4 +1,4 @@
-"""The setting `kubelet` of the kubevirt plugin."""
+"""The setting `kubelet`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ACCOUNT: Final = "var/run/secrets/kubernetes.io/serviceaccount"
 
 
 class KubeletSettings(StrictModel):
-    """Access to the node's kubelet. mom reads the pods' memory requests and the eviction thresholds from it."""
+    """Access to the node's kubelet, for pods' requests and eviction thresholds."""
 
     every: Annotated[Duration, Field(ge=0, le=3600)] = 30.0
     """Pause between queries to the kubelet. mom also queries it soon after new pods start. `0s`: mom never queries the kubelet, and uses

@@ -88,7 +88,7 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare the plugin's fields, and the control of the statistics period."""
+        """Declare fields and the statistics period."""
         return (*super().mom_declare(), *GUEST_FIELDS, *FIELDS)
 
     # --- life --------------------------------------------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return the guests' fields from libvirt and from the node, keyed by guest ID."""
+        """Return libvirt's and the node's fields of the guests."""
         own, facts = self._own(hypervisor), self._facts
         if own is None or facts is None:
             return {}

@@ -64,7 +64,7 @@ class Means:
 
 
 class PodLibvirt:
-    """The libvirt of one pod. One thread at a time calls `look`. The thread that runs the rounds calls all other methods."""
+    """Libvirt in one pod. One thread at a time calls `look`; the round's thread calls all other methods."""
 
     def __init__(self, pod: LauncherPod, means: Means) -> None:
         settings = ConnectionSettings(

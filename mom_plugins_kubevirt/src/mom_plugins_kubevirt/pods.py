@@ -63,7 +63,7 @@ _DEEPEST: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class LauncherPod:
-    """virt-launcher pod according to the node. Only the name of the libvirt daemon comes from the pod itself."""
+    """virt-launcher pod according to the node. Only the daemon's name comes from the pod."""
 
     pid: int
     """PID of the libvirt daemon."""

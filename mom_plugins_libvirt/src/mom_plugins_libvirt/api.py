@@ -36,4 +36,4 @@ def qemu_binding(doing: str) -> Any:
 
 
 def _silent(context: object, error: object) -> None:
-    """Ignore an error that libvirt would print. libvirt also raises it."""
+    """Do nothing: libvirt also raises the error."""

@@ -147,7 +147,7 @@ class GuestOrders:
         return text
 
     def destinations(self) -> Sequence[str]:
-        """Return the migration destinations that root has declared for the helper."""
+        """Return migration destinations that root declares."""
         declared: list[str] = []
         while True:
             try:

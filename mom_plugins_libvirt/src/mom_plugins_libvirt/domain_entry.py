@@ -56,7 +56,7 @@ def why_left_alone(state: int, reason: int) -> str:
 
 
 def may_come(state: int, reason: int) -> bool:
-    """Return whether the guest may be on its way to this host by migration."""
+    """Return whether a guest may be migrating to this host."""
     return (state == PAUSED and reason in {_MOVED, _STARTING_UP}) or (state == RUNNING and reason in _RUNNING)
 
 

@@ -115,7 +115,7 @@ class LibvirtHypervisor(Domains):
         return {**records, **{entry.id: {**records[entry.id], "balloon.current": self._true_size(entry, end)} for entry in doubted}}
 
     def stats_period(self, guest: Entity) -> int:
-        """Return the guest's statistics period in seconds; 0 if statistics are off."""
+        """Return the guest's statistics period in seconds; 0: off."""
         entry = self.ready(guest)
         self.read_description(entry)
         if not entry.balloon:
@@ -123,7 +123,7 @@ class LibvirtHypervisor(Domains):
         return entry.period
 
     def set_stats_period(self, guest: Entity, seconds: int) -> None:
-        """Set the guest's statistics period in seconds; 0 switches statistics off."""
+        """Set the guest's statistics period in seconds; 0: off."""
         entry = self.ready(guest)
         entry.describe = True
         doing = f"setting the statistics period of {guest}"

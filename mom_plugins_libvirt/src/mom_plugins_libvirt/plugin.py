@@ -65,7 +65,7 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare the plugin's fields, and the control of the statistics period."""
+        """Declare the fields, and the statistics period."""
         return (*super().mom_declare(), *GUEST_FIELDS)
 
     @hookimpl

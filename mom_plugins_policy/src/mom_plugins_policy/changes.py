@@ -409,7 +409,7 @@ def description_of(changes: Mapping[str, str | None], *, replace_all: bool = Fal
 
 
 def texts_of(policies: Mapping[str, PolicyText]) -> dict[str, str]:
-    """Return the texts of policies, keyed by name."""
+    """Return only the texts."""
     return {name: policy.text for name, policy in policies.items()}
 
 

@@ -78,7 +78,7 @@ class NoteStore:
         self._unwritten = False
 
     def load(self) -> None:
-        """Read the notes from the state file."""
+        """Read the file."""
         self._kept = (self._file.read() if self._file is not None else None) or {}
         self._size = sum(notes.size for notes in self._kept.values())
 

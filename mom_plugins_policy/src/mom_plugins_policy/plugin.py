@@ -194,7 +194,7 @@ class PolicyPlugin:
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """Report errors and remarks on the policies, missing folders, and default policies that are not used."""
+        """Report errors, remarks, missing folders, and unused default policies."""
         try:
             policy = self._policies.check_files()
             if self._shadow is not None:

@@ -21,7 +21,7 @@ _BURSTS: Final = (
 
 
 class ThrottledDisk(NamedTuple):
-    """Disk with its limits, its address in QEMU's commands, and the settings that a change of limits must repeat."""
+    """Disk with its limits, its address in QEMU's commands, and settings to repeat."""
 
     tune: DiskTune
     address: Mapping[str, str]

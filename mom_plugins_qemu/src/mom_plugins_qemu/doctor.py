@@ -30,7 +30,7 @@ _LET_READ: Final = "let mom's user read the definitions: usermod -aG www-data mo
 
 
 def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float) -> Iterable[Finding]:
-    """Yield findings about monitors and guests. Raise `HypervisorError` if the guests cannot be listed."""
+    """Yield findings about monitors and guests. Raise `HypervisorError` on failure."""
     guests = hypervisor.guests()
     monitored = hypervisor.seen()
     for path, whose in hypervisor.foreign.items():

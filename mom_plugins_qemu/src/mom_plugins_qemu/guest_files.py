@@ -43,7 +43,7 @@ class GuestFile(GuestSettings):
     """Service class of the guest."""
 
     def properties(self) -> dict[str, Value]:
-        """Return the guarantee and the class as properties of the guest."""
+        """Return guarantee and class as properties."""
         properties: dict[str, Value] = {}
         if self.guarantee is not None:
             properties["mem_guarantee"] = str(self.guarantee)

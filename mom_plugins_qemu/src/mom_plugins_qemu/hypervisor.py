@@ -125,7 +125,7 @@ class QemuHypervisor(Sampler):
         return results
 
     def stats_period(self, guest: Entity) -> int:
-        """Return the guest's statistics period in seconds; 0 if statistics are off."""
+        """Return the guest's statistics period in seconds; 0: off."""
         monitored, address = self._polling_of(guest)
         period = self._command(monitored, f"reading the statistics period of {guest}", Question("qom-get", address))
         if type(period) is not int or period < 0:
@@ -133,7 +133,7 @@ class QemuHypervisor(Sampler):
         return period
 
     def set_stats_period(self, guest: Entity, seconds: int) -> None:
-        """Set the guest's statistics period in seconds; 0 switches statistics off."""
+        """Set the guest's statistics period in seconds; 0: off."""
         monitored, address = self._polling_of(guest)
         self._command(monitored, f"setting the statistics period of {guest}", Question("qom-set", {**address, "value": seconds}))
 

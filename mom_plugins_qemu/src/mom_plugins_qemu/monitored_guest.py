@@ -200,7 +200,7 @@ class MonitoredGuest(SeenGuest):
 
     @property
     def definition(self) -> GuestDefinition | None:
-        """Proxmox VE's definition of the guest; None if there is none or it is unreadable."""
+        """Proxmox VE's definition; None if missing or unreadable."""
         return None if self.proxmox is None else self.proxmox.definition
 
     def obstacle(self, *, while_paused: bool = False, while_migrating: bool = False) -> str:

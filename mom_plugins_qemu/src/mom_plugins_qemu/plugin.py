@@ -60,7 +60,7 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Suggest the plugin on a Proxmox VE node, or if monitors of guests exist in the usual folder."""
+        """Suggest the plugin on a Proxmox VE node, or if monitors exist."""
         if (root / "etc/pve/qemu-server").is_dir():
             return Suggestion("this is a node of Proxmox VE", {"sockets": [_SOCKETS[0]]}, order=20)
         for pattern in _SOCKETS:
@@ -72,7 +72,7 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare the plugin's fields, the control of the statistics period, and columns of `mom guests`."""
+        """Declare fields, the statistics period, and columns of `mom guests`."""
         return (*GUEST_FIELDS, *HOST_FIELDS, *super().mom_declare(), *COLUMNS)
 
     @hookimpl

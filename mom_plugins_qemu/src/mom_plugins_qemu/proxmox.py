@@ -62,7 +62,7 @@ class GuestDefinition(NamedTuple):
 
     @property
     def suggested_mib(self) -> int:
-        """Suggested Minimum memory in MiB: a quarter of the guest's memory."""
+        """Suggested Minimum memory: a quarter of memory."""
         return max(1, (DEFAULT_MEMORY_MIB if self.memory_mib is None else self.memory_mib) // 4)
 
     def how_to_give(self, vmid: str) -> str:
@@ -71,7 +71,7 @@ class GuestDefinition(NamedTuple):
         return f"{first}qm set {vmid} --balloon {self.suggested_mib}, then qm set {vmid} --shares 0"
 
     def properties(self) -> dict[str, Value]:
-        """Return the guarantee, the class, and the properties that platform plugins add."""
+        """Return guarantee, class and platform properties."""
         properties: dict[str, Value] = dict(self.of_platform)
         properties["mem_guarantee"] = f"{self.balloon_mib}MiB" if self.balloon_mib else "100%"
         if self.tags:
@@ -82,7 +82,7 @@ class GuestDefinition(NamedTuple):
 
     @property
     def reclaim_cost(self) -> float | None:
-        """Cost of shrinking the guest according to its shares; 1 is normal. None if the shares are 0 or the default."""
+        """Cost of shrinking the guest, from its shares; 1 is ordinary. None for default shares, or 0."""
         return self.shares / ORDINARY_SHARES if self.shares not in {0, ORDINARY_SHARES} else None
 
 
@@ -94,7 +94,7 @@ class ProxmoxGuest(NamedTuple):
 
 
 class Option(NamedTuple):
-    """Value of an option, and the number of its line."""
+    """Option's value and line."""
 
     line: int
     text: str

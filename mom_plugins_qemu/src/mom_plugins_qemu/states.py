@@ -1,4 +1,4 @@
-"""States of a guest in QEMU, and whether they permit changes."""
+"""QEMU's states of a guest."""
 
 from __future__ import annotations
 

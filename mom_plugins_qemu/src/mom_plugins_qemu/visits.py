@@ -97,7 +97,7 @@ class Visit:
         self.expected = self.process
 
     def finish(self, answers: Sequence[Answer]) -> None:
-        """Add the last answers. The visit is then complete."""
+        """Add the last answers."""
         self.answers = [*self._kept, *answers]
 
     def fail(self, failure: Failure, why: str = "") -> None:

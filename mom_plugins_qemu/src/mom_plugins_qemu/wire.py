@@ -29,7 +29,7 @@ class Question(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """Error that QEMU returned: its class, such as `DeviceNotFound`, and its message."""
+    """QEMU's error: class, such as `DeviceNotFound`, and message."""
 
     kind: str
     text: str
@@ -105,7 +105,7 @@ class Conversation:
 
 
 def message(line: bytes) -> Mapping[str, Any]:
-    """Return the message that a line contains. Raise `WireError` if the line is invalid."""
+    """Return the message in a line. Raise `WireError` if invalid."""
     try:
         text = line.decode()
         content, end = _DECODER.raw_decode(text)

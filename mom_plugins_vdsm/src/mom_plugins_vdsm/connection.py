@@ -53,7 +53,7 @@ EVENTS = "jms.queue.events"
 
 @dataclass(frozen=True, slots=True)
 class VdsmConnectionSettings:
-    """Address of vdsm, and files for TLS; None for a connection without TLS."""
+    """vdsm's address, and TLS files (None without TLS)."""
 
     address: Address
     tls: TlsFiles | None

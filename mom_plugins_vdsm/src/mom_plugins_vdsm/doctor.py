@@ -25,7 +25,7 @@ def configured(conf: VdsmConf) -> Iterable[Finding]:
 
 
 def examined(hypervisor: VdsmHypervisor) -> Iterable[Finding]:
-    """Yield findings about the connection to vdsm, the certificates, and the guests."""
+    """Yield findings about connection, certificates and guests."""
     connection, settings = hypervisor.connection, hypervisor.connection.settings
     try:
         connection.call("Host.ping2", {}, hypervisor.settings.call_timeout, "ping")

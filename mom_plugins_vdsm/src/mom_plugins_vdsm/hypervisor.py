@@ -246,7 +246,7 @@ class VdsmHypervisor:
     # --- KSM ---------------------------------------------------------------------------------------------------------------------
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:
-        """Have vdsm, which has a privileged helper, write KSM's knobs in the order of the mapping."""
+        """Write KSM knobs in the given order, through vdsm's privileged helper."""
         doing, params = "setting KSM's knobs", {"tuningParams": dict(knobs)}
         # Allow a call with other values: `run` may have to be 1 again while an unmerge takes minutes.
         self._call_once(f"KSM {knobs}", "Host.setKsmTune", params, self.settings.call_timeout, doing, f"{doing}: {_SAME_SILENT}")

@@ -110,7 +110,7 @@ class VdsmPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:
-        """Declare the fields that the plugin collects from vdsm's statistics of guests."""
+        """Declare vdsm's statistics of each guest."""
         return (
             *(replace(spec, source=f"vdsm {_SOURCES[spec.name]}") for spec in guest_fields(str) if spec.name in _SOURCES),
             _field("balloon_min", "the guest's guarantee in the engine; 0 if none", "balloonInfo.balloon_min"),
@@ -189,7 +189,7 @@ class VdsmPlugin:
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Report whether mom can reach vdsm, and which guests lack a balloon or its driver."""
+        """Report whether mom reaches vdsm, and which features guests lack."""
         from mom_plugins_vdsm.doctor import configured, examined
 
         if self._conf is None or self._hypervisor is None:

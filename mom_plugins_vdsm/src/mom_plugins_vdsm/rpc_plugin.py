@@ -106,7 +106,7 @@ class XmlRpcPlugin:
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Report whether the socket's folder is missing, and who can read or change policies."""
+        """Report a missing socket folder, and who can change policies."""
         path = Path(self._address.path)
         if self._address.path and not path.parent.is_dir():
             cure = "create the folder; under oVirt, install and start vdsm"

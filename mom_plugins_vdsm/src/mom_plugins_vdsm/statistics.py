@@ -42,7 +42,7 @@ def _text(item: Mapping[str, object], key: str) -> str:
 
 
 def tunable(disk: DiskTune, limits: Mapping[str, int]) -> dict[str, object]:
-    """Return the entry that makes VM.setIoTune set these limits of a disk. vdsm keeps the disk's other limits."""
+    """Return the entry for VM.setIoTune that sets these limits. vdsm keeps the other limits."""
     entry: dict[str, object] = {"ioTune": {key: limits[key] for key in DiskTune.LIMITS if key in limits}}
     if disk.path:
         entry["path"] = disk.path

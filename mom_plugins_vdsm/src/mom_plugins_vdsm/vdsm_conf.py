@@ -29,7 +29,7 @@ class VdsmConf:
 
 
 def read_vdsm_conf(root: Path) -> VdsmConf:
-    """Return vdsm's configuration from its main file and all drop-ins, in the order of file names. Values in later files win."""
+    """Return vdsm's configuration: the main file, then all drop-ins, sorted by file name; later files win."""
     problems: list[str] = []
     parser = configparser.ConfigParser(interpolation=None, strict=False)
     drop_ins = [path for folder in _DROP_INS for path in _configurations(root / folder)]

@@ -1,4 +1,4 @@
-"""Conformance kit: checks whether plugins fulfil mom's requirements, by running them in the real engine."""
+"""Conformance kit: checks of plugins, with the real engine."""
 
 from __future__ import annotations
 

@@ -218,7 +218,7 @@ CHANGES: Final[Sequence[tuple[str, tuple[object, ...]]]] = (
 
 
 def hypervisor(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """Its hypervisor, if it has one, lists distinct guests, and raises `GuestGone` for an unknown guest."""
+    """Its hypervisor lists distinct guests, and raises `GuestGone` for an unknown guest."""
     if not hasattr(subject.plugin_class, "mom_hypervisor"):
         return
     with alive(subject) as life:
@@ -356,7 +356,7 @@ def _open_files() -> dict[str, str]:
 
 
 def process_state() -> dict[str, object]:
-    """Return the parts of the process's state that no plugin may change, keyed by description."""
+    """Return the process state that no plugin may change."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")  # os.umask() would change it
     signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2)
     return {

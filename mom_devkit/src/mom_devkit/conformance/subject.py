@@ -82,7 +82,7 @@ class ExaminedPlugin:
         return Bench(root, FakeHypervisor() if self.hypervisor is None else self.hypervisor(), self.new_folder("life"))
 
     def declared_as(self, kind: type[Spec]) -> list[Spec]:
-        """Return the plugin's declarations of one kind. Raise `PluginError` if it cannot declare."""
+        """Return declarations of one kind, or raise `PluginError`."""
         return [spec for spec in self.declared if isinstance(spec, kind)]
 
     @property
@@ -104,7 +104,7 @@ class ExaminedPlugin:
             return plugins[0].declared, plugins[0].services
 
     def fault(self, message: str, cure: str = "") -> Finding:
-        """Return a finding for a fault that the author must fix."""
+        """Return a finding that must be fixed."""
         return Finding(Severity.ERROR, self.name, message, cure)
 
     def remark(self, message: str, cure: str = "") -> Finding:

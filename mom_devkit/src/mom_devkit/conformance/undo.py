@@ -12,7 +12,7 @@ BACK = frozenset({Status.APPLIED, Status.UNCHANGED})
 
 
 def undo(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """Each control can be set on the test host, its field shows the new value, and it is restored at a clean stop and after a crash."""
+    """Each control is set on the test host, shows in its field, and is restored at a clean stop and after a crash."""
     controls = subject.declared_as(ControlSpec)
     if not controls:
         return

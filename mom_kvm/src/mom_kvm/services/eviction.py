@@ -54,7 +54,7 @@ class GuestMoves(Protocol):
         """Return why the guest would stay if the host were drained; empty if it would be moved."""
 
     def progress(self, guest: Guest) -> MoveProgress | None:
-        """Return the progress of the guest's move according to the guest's fields; None if unknown."""
+        """Return the progress according to the guest's fields; None if unknown."""
 
 
 class HostDrain(Protocol):

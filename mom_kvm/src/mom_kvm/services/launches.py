@@ -1,4 +1,4 @@
-"""Services for launches of guests. They make memory available, reserve it, and read descriptions of guests."""
+"""Services for launches: make memory available, reserve it, read descriptions."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Room:
 
     @property
     def rise(self) -> str:
-        """Expected growth of guests' memory use, as text; empty without growth."""
+        """Expected growth of guests, as text."""
         by = f"by {time.strftime('%H:%M', time.localtime(self.rising_until))}" if self.rising_until else "soon"
         return f"guests are expected to use {format_kib(self.rising_kib)} more {by}" if self.rising_kib else ""
 
@@ -123,7 +123,7 @@ class Reservations(Protocol):
         """
 
     def reservations(self) -> Sequence[Reservation]:
-        """Return the active reservations, the oldest first, and after them those that have ended."""
+        """Return active reservations, oldest first, then ended ones."""
 
     def release(self, identity: str, *, who: str = "") -> Reservation:
         """End a reservation. Raise `MomError` if its ID is unknown."""
@@ -194,4 +194,4 @@ class LaunchReader(Protocol):
         """Record that the caller delays the start of this guest."""
 
     def launched(self, guest: LaunchedGuest) -> None:
-        """Record that the caller no longer delays the start of this guest."""
+        """Record that the start is no longer delayed."""

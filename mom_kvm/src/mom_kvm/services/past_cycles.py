@@ -1,4 +1,4 @@
-"""Services that read recordings of a host, and forecasts that are learned from recordings."""
+"""Recordings of a host, and forecasts learned from them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class PastCycles(Protocol):
         """How messages refer to the recording, such as its folder."""
 
     def cycles(self, since: float, until: float) -> Iterator[PastCycle]:
-        """Yield the cycles between two times in seconds since the epoch, in the order in which they were recorded."""
+        """Yield the cycles between two times (seconds since the epoch), in recorded order."""
 
 
 # --- points of past days, for programs that draw them ---------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Service for properties that a platform gives to a guest, such as its flavor and project."""
+"""Properties from a guest's platform, such as flavor and project."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def platform_properties(guest: Guest) -> dict[str, str | list[str]]:
 
 
 class PlatformProperties:
-    """Properties from all enabled platforms. If several set the same property, the first in the configuration wins. Thread-safe."""
+    """Properties from all enabled platforms; the first platform in YAML order wins. Thread-safe."""
 
     def __init__(self, context: PluginContext) -> None:
         self._context = context

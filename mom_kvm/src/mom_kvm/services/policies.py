@@ -97,13 +97,13 @@ class PolicyTexts(Protocol):
         """
 
     def reset(self, *, who: str, expected_version: str | None = None) -> PolicyState:
-        """Drop all changes made at run time, and read the files again."""
+        """Drop run-time changes; read the files again."""
 
     def history(self) -> Sequence[PolicyChange]:
         """Return the last changes, oldest first."""
 
     def roll_back(self, version: str, *, who: str, expected_version: str | None = None) -> PolicyState:
-        """Restore the policies of an earlier version. Raise `MomError` if the version is unknown."""
+        """Restore a version. Raises `MomError` for an unknown version."""
 
     def memory(self) -> Value:
         """Return the notes that policies keep, as a JSON value for a recording."""

@@ -40,7 +40,7 @@ class RequestCondition:
     fields: Sequence[FieldRead]
 
     def text_for(self, entity: Host | Guest, host: Host) -> str:
-        """Describe the condition, with the values of its fields in parentheses."""
+        """Describe the condition with its fields' values."""
         values = ", ".join(f"{read.text} is {show((host if read.of_host else entity).fields.get(read.name))}" for read in self.fields)
         return f"{self.text} is {'true' if self.truth else 'false'}" + (f" ({values})" if values else "")
 

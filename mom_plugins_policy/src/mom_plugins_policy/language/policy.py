@@ -123,7 +123,7 @@ class Code:
 
     @cached_property
     def conditions(self) -> Mapping[int, Sequence[RequestCondition]]:
-        """Conditions of requests, keyed by the index of the request's form."""
+        """Conditions of requests, keyed by form index."""
         return conditions_in(self.program)
 
     @cached_property

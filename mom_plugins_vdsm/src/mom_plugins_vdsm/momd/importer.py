@@ -33,7 +33,7 @@ class Ini:
     problems: list[ConfigProblem] = field(default_factory=list)
 
     def complain(self, line: int, message: str, hint: str = "") -> None:
-        """Record an error in this line of the file."""
+        """Record an error."""
         self.problems.append(ConfigProblem(self.file, line, 1 if line else 0, message, hint))
 
 
