@@ -53,7 +53,7 @@ def put_back(plugin: object, entries: Sequence[LedgerEntry], hypervisor: Hypervi
 
 
 def declared(plugin: object, kind: type[Kind]) -> list[Kind]:
-    """Return a plugin's declarations of one kind, such as `ControlSpec`."""
+    """Return a plugin's declarations of one kind."""
     specs: Iterable[object] = plugin.mom_declare()  # type: ignore[attr-defined]  # a plugin is any object with hooks
     return [spec for spec in specs if isinstance(spec, kind)]
 

@@ -28,11 +28,11 @@ class HandClock:
     now: float = 0.0
 
     def __call__(self) -> float:
-        """Return `now`, as monotonic time."""
+        """Return `now`."""
         return self.now
 
     def wall(self) -> float:
-        """Return `NEW_YEAR` plus `now`, as wall-clock time."""
+        """Return `NEW_YEAR` plus `now`."""
         return NEW_YEAR + self.now
 
 
@@ -83,7 +83,7 @@ def config_of(
 
 @dataclass(frozen=True, slots=True)
 class PluginRun:
-    """Result of a run: the reports of all cycles, in order."""
+    """Reports of all cycles of a run, in order."""
 
     reports: Sequence[Report]
 
@@ -103,7 +103,7 @@ class PluginRun:
 
     @property
     def problems(self) -> list[str]:
-        """Return each problem of the run once, as `source: message`."""
+        """Return all problems once, as `source: message`."""
         return list(dict.fromkeys(f"{problem.source}: {problem.message}" for report in self.reports for problem in report.problems))
 
     def assert_never_below(self, field: str, least: float | str) -> None:

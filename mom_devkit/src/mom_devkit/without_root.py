@@ -173,7 +173,7 @@ class MomPower:
         self._connection: Helper | None = None
 
     def __call__(self, declarations: str = "", groups: Path | None = None) -> AbstractContextManager[None]:
-        """Return the context for mom's code. The first call starts the helper with these arguments."""
+        """Return the context. The first call starts the helper with these arguments."""
         return self._with_helper(declarations, groups) if self.by_helper else nullcontext()
 
     @contextmanager

@@ -52,7 +52,7 @@ _FAILED_SECONDS: Final = 0.1
 
 
 def main(verb: str, words: Sequence[str]) -> int:
-    """Run a verb of the program, and return the exit status."""
+    """Run the verb, and return the exit status."""
     defaults = _OPTIONS.get(verb, {})
     options = {**defaults, **dict(zip(words[::2], words[1::2], strict=False))}
     if verb not in _OPTIONS or len(words) % 2 or options.keys() != defaults.keys() or "" in options.values():

@@ -69,7 +69,7 @@ class OrderNumber(IntEnum):
 
 
 class Order(NamedTuple):
-    """Request: the number of its kind, an ID that the answer repeats, and values."""
+    """Request: its number, an id that the answer repeats, and values."""
 
     number: int
     id: int = 0
@@ -83,7 +83,7 @@ class Order(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Answer: the ID of the request, an errno (0 for success), and values."""
+    """Answer: the request's id, an errno (0 for success), and values."""
 
     id: int
     error: int = 0

@@ -77,7 +77,7 @@ class BoundedServer(ABC, Generic[Door]):
         return thread
 
     def close(self) -> None:
-        """Stop listening, end all connections, and end the thread."""
+        """Stop listening, end connections and thread."""
         thread, self._thread = self._thread, None
         if thread is not None and self._ending is not None:
             self.call_soon(self._ending.set)

@@ -27,7 +27,7 @@ NamedFields: TypeAlias = tuple[str, Mapping[str, Value]]
 
 
 class Cures(NamedTuple):
-    """Fixes for missing features of guests; an empty string without a fix. `{}` in `statistics` stands for the period in seconds."""
+    """Fixes for missing features of guests; empty if there is none. `{}` in `statistics` stands for the seconds."""
 
     plugin: str
     balloon: str

@@ -36,7 +36,7 @@ class AvailableGauge:
         return min(LOW_SHARE * total_kib, _LOW_MOST_KIB)
 
     def saw(self, available: float, low: float) -> None:
-        """Record the available memory that a cycle has used."""
+        """Note the value that a cycle uses."""
         self._seen = available
         self._armed |= available >= low * (1 + _REARM_SHARE)
         self._asked = False

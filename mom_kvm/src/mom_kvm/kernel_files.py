@@ -153,7 +153,7 @@ def _write(path: Path | str, text: str, *, wait: bool = True) -> None:
 
 
 def why_not_writable(path: Path | str) -> HypervisorError | None:
-    """Return the error that `write_file` would raise; None if mom or mom-helper may write to the file."""
+    """Return the error that `write_file` would raise; None if mom or mom-helper may write."""
     if os.access(path, os.W_OK):
         return None
     number = errno.EACCES if os.path.exists(path) else errno.ENOENT  # noqa: PTH110  # `path` may be a string
@@ -274,7 +274,7 @@ def read_meminfo(root: Path) -> dict[str, int]:
 
 
 def parse_number_list(text: str) -> frozenset[int] | None:
-    """Return the numbers in a list of CPUs or NUMA nodes, such as `0-3,8` or `0-3,^2`; None if it is malformed."""
+    """Return the numbers of a list of CPUs or nodes, such as `0-3,8` or `0-3,^2`; None if malformed."""
     numbers: set[int] = set()
     for part in text.strip().split(",") if text.strip() else ():
         match = _RANGE.fullmatch(part.strip())

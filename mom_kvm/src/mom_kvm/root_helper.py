@@ -143,7 +143,7 @@ class Helper:
             return self._with_descriptor(self._ask(Order(OrderNumber.PRESSURE, a=stall_us, b=window_us)))
 
     def connect(self, path: Path | str) -> socket.socket:
-        """Connect to a guest's unix socket. The caller must have access to the socket's folder."""
+        """Connect to a guest's socket. The caller needs access to the folder."""
         file = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             with self._turn():

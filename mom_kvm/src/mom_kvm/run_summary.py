@@ -161,7 +161,7 @@ class RunSummary:
     _last: float | None = None
 
     def add(self, report: Report) -> None:
-        """Add a cycle with its report."""
+        """Add a cycle."""
         snapshot = report.snapshot
         elapsed = 0.0 if self._last is None else max(0.0, snapshot.monotonic - self._last)
         self._last = snapshot.monotonic
@@ -273,7 +273,7 @@ class RunSummary:
         return [heads, *rows]
 
     def as_json(self) -> dict[str, Value]:
-        """Return the sums as JSON, in the attributes' units."""
+        """Return JSON in the attributes' units."""
         seconds = self.seconds or 1.0
         return {
             **({"classes": {name: summary.as_json(seconds) for name, summary in self.classes.items()}} if self.classes else {}),

@@ -32,7 +32,7 @@ _SETTLED_SECONDS: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class _Resize:
-    """Resize of a guest by mom. Sizes in KiB, monotonic times."""
+    """Resize by mom. Sizes in KiB, monotonic times."""
 
     low: int
     high: int
@@ -160,7 +160,7 @@ class SeenGuest(ABC):
 
     @abstractmethod
     def left_alone(self) -> str:
-        """Return why mom must not change the guest; empty if mom may change it."""
+        """Return why mom must not change the guest; empty if it may."""
 
     def add_record(self, record: Record, wall: float, monotonic: float, stale_after: float | None) -> None:
         """Update the fields from a new record, like `convert`. With an empty record, only the age of the statistics changes."""

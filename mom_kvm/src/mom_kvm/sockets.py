@@ -89,7 +89,7 @@ class Address:
 
     @property
     def is_local(self) -> bool:
-        """Whether only programs on this host can connect."""
+        """Whether only this host can connect."""
         return bool(self.path) or self.host in {"localhost", "::1"} or self.host.startswith("127.")
 
     def __str__(self) -> str:

@@ -112,7 +112,7 @@ def usable_soon(before: WatchedMemory, now: WatchedMemory) -> float:
 
 
 class BalloonStatistics(Protocol):
-    """Source of the statistics that balloon drivers send."""
+    """Source of balloon drivers' statistics."""
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
         """Query the present balloon statistics of these guests, keyed by ID. Raise `HypervisorError` on failure."""
@@ -189,7 +189,7 @@ class GuestWatch:
         thread.join(_JOIN_SECONDS)
 
     def follow(self, report: Report) -> None:
-        """Watch the guests that are below their maximum size, or have a lower target."""
+        """Watch guests below their maximum size, or with a lower target."""
         applied = (outcome.decision for outcome in report.outcomes if outcome.status is Status.APPLIED)
         targets = {decision.entity.id: decision.value for decision in applied if decision.control == GuestField.BALLOON}
         state = report.snapshot.host.fields.get(STATE_FIELD)

@@ -193,12 +193,12 @@ class NodeFacts:
 
     @property
     def why_unknown(self) -> str:
-        """Why the kubelet does not report the pods' requests; empty if it does, or if mom does not query it."""
+        """Why the kubelet does not report requests; empty if it does, or if mom does not ask."""
         error = self.kubelet.state.error
         return f"the kubelet does not report pods' requests: {printable(error, 400)}" if error else ""
 
     def findings(self, pods: Collection[LauncherPod]) -> Iterator[Finding]:
-        """Yield findings about mom's access to the kubelet, and about the kubelet's eviction thresholds."""
+        """Yield findings about access to the kubelet, and its eviction thresholds."""
         if not self.kubelet.state.asked:
             self.kubelet.ask()
         state, subject = self.kubelet.state, "kubelet"

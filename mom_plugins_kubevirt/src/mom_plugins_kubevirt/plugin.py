@@ -154,7 +154,7 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem | Condition]:
-        """Report unreliable guests, pods that mom cannot manage, unknown requests, and evictions."""
+        """Report unreliable guests, unmanageable pods, unknown requests, and evictions."""
         yield from super().mom_problems(snapshot)
         if self._hypervisor is None or self._facts is None:
             return

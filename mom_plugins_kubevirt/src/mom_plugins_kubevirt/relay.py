@@ -121,7 +121,7 @@ async def _pass_answers(pod: socket.socket, client: socket.socket, refuse: Calla
 
 
 class Messages:
-    """Parser that finds the boundaries of messages in a pod's data."""
+    """Parser of message boundaries in a pod's data."""
 
     def __init__(self) -> None:
         self._head = b""

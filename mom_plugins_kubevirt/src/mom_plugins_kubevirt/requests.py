@@ -134,7 +134,7 @@ class PodPromise(NamedTuple):
 
 
 def pods_in(answer: Mapping[str, Any]) -> dict[str, PodRequest]:
-    """Return the pods that have a container `compute`, keyed by UID. Malformed pods are left out."""
+    """Return the pods with a container `compute`, keyed by uid, without malformed pods."""
     requests: dict[str, PodRequest] = {}
     for pod in objects_of(answer.get("items"), MOST_PODS):
         uid = member(pod, "metadata", "uid")

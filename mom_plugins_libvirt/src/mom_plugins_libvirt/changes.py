@@ -118,7 +118,7 @@ class GuestOrders:
             connection.close()
 
     def give(self, order: GuestOrder) -> str:
-        """Send a request to the helper; return the answer."""
+        """Send a request; return the answer."""
         try:
             message = order.packed()
         except struct.error as error:

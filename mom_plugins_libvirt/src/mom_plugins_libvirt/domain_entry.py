@@ -66,7 +66,7 @@ def has_come(state: int, reason: int) -> bool:
 
 
 def job_name(statistics: Mapping[str, object]) -> str:
-    """Return the job that forbids changes, according to libvirt's `jobStats`; empty if there is none."""
+    """Return libvirt's job in `jobStats` that forbids changes; empty if there is none."""
     operation = statistics.get("operation")
     return _JOBS.get(operation, "") if statistics.get("type") and isinstance(operation, int) else ""
 

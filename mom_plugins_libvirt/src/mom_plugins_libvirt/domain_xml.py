@@ -98,7 +98,7 @@ class _Builder(ElementTree.TreeBuilder):
 
 
 def parsed(xml: str) -> ElementTree.Element | None:
-    """Parse untrusted text. Return its domain element; None if the text is not a domain XML."""
+    """Return the domain element of untrusted text; None if not a domain XML."""
     if len(xml) > LONGEST_XML:
         return None
     try:

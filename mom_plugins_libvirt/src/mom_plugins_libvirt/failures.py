@@ -1,4 +1,4 @@
-"""Conversion of libvirt's errors to mom's errors."""
+"""Converts libvirt's errors to mom's."""
 
 from __future__ import annotations
 

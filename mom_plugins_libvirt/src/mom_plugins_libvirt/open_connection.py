@@ -1,4 +1,4 @@
-"""One open connection to libvirtd, with handles of guests, and bulk calls, which read the statistics of many guests at once."""
+"""One open connection to libvirtd, with handles of guests, and bulk calls: statistics of many guests in one answer."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class BulkStatistics:
         """UUIDs of the guests in the last call for all guests, and of guests started since then; None before the first call."""
 
     def started(self, uuid: str) -> None:
-        """Add a guest that has started."""
+        """Add a started guest."""
         if self._listed is not None:
             self._listed.add(uuid)
 

@@ -29,7 +29,7 @@ def is_local(uri: str) -> bool:
 
 
 def without_questions(uri: str) -> str:
-    """Return the URI, with an option that keeps ssh from prompting for input."""
+    """Return the URI with options that prevent prompts by ssh."""
     parts = urlsplit(uri)
     if _transport(parts) != "ssh" or "no_tty=" in parts.query:
         return uri

@@ -41,7 +41,7 @@ class Overlay:
         return {name: text for name, text in sorted(merged.items()) if text is not None}
 
     def changed(self, changes: Mapping[str, str | None], who: str, base: Mapping[str, PolicyText], *, replace_all: bool) -> Overlay:
-        """Return the overlay with further changes by `who`."""
+        """Return the overlay with more changes."""
         alone = self.alone or replace_all
         texts: dict[str, PolicyText | None] = {} if replace_all else dict(self.texts)
         texts.update({name: None if text is None else PolicyText(text, f"set by {who}") for name, text in changes.items()})
@@ -157,7 +157,7 @@ class ChangingPolicies:
                 self._take_up(read, kept, at_start)
 
     def check_files(self) -> Policy:
-        """Compile files and default policies. Raise `ConfigError` if any of them is invalid."""
+        """Compile files and defaults. Raise `ConfigError` if one is invalid."""
         return self._compiled(self._read(), Overlay(), to_work=False)
 
     def prepare(self) -> Callable[[], None]:

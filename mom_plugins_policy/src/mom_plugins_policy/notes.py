@@ -93,7 +93,7 @@ class NoteStore:
         return self.LARGEST - self._size
 
     def memory(self) -> dict[str, Value]:
-        """Return all notes in the form that `set_memory` takes."""
+        """Return notes in the form of `set_memory`."""
         return {identity: {"incarnation": notes.incarnation, "values": notes.values} for identity, notes in list(self._kept.items())}
 
     def set_memory(self, memory: Value) -> None:

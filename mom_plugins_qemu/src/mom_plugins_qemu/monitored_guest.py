@@ -107,7 +107,7 @@ class VirtioMemSizing:
         return min(-(-max(target_kib - self.fixed_kib, 0) // step) * step, self.device.maximum_kib)
 
     def guaranteed_kib(self, guest: GuestFile) -> int:
-        """Return the guest's guarantee in KiB. It is never less than the memory that cannot be unplugged."""
+        """Return the guest's guarantee in KiB, at least the memory that cannot be unplugged."""
         guarantee = None if guest.guarantee is None else guest.guarantee.kib_of(self.sold_kib)
         return max(self.fixed_kib, int(guarantee or 0))
 
@@ -220,7 +220,7 @@ class MonitoredGuest(SeenGuest):
         return self.failure or why_left_alone(status, "" if while_migrating else self.migration)
 
     def all_fields(self) -> dict[str, Value]:
-        """Return the fields from the guest's monitor and its definitions."""
+        """Return the fields from monitor and definitions."""
         fields = {**self.fields, **(self.switches or {})}
         if not self.failure:
             fields |= self._current_fields()

@@ -19,7 +19,7 @@ _MOST_MONITORS: Final = 10_000
 
 
 def check_patterns(patterns: Sequence[str]) -> Sequence[str]:
-    """Return the patterns of a setting unchanged. Raise `ValueError` for an invalid pattern."""
+    """Return a setting's patterns. Raise `ValueError` for an invalid pattern."""
     for pattern in patterns:
         if not pattern.startswith("/") or "\0" in pattern:
             raise ValueError(f"{pattern!r} is not a path that begins with /, such as /run/qemu/*.qmp")

@@ -81,7 +81,7 @@ def _parts(text: str) -> list[str]:
 
 
 def canonical(text: str) -> str:
-    """Return a UUID in its usual form; empty for other strings, and for a UUID of zeros."""
+    """Return a UUID in its usual form; empty for other strings and for zeros."""
     try:
         uuid = UUID(text)
     except ValueError:

@@ -67,7 +67,7 @@ class QemuHypervisorSettings:
 
 
 class Sampler(SeenGuests[MonitoredGuest]):
-    """Monitors, and the guests to which they belong. Thread-safe. One thread at a time queries monitors, for a second at most."""
+    """Monitors and the guests behind them. Thread-safe: one thread at a time queries monitors, for a second at most."""
 
     def __init__(self, settings: QemuHypervisorSettings, context: PluginContext, wall: Callable[[], float] = time.time) -> None:
         self._proc = context.root / "proc"

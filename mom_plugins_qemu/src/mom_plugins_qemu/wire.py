@@ -14,7 +14,7 @@ MOST_BYTES: Final = 1 << 20
 
 
 class WireError(Exception):
-    """Invalid answer. The message says what is wrong with it."""
+    """Invalid answer; the message describes the fault."""
 
 
 class FalseAnswer(WireError):
@@ -67,7 +67,7 @@ class Conversation:
         self._bytes = 0
 
     def feed(self, data: bytes) -> bool:
-        """Parse received bytes, and return whether all answers are complete. Raise `WireError` if an answer is invalid."""
+        """Add received bytes, and return whether all answers are complete. Raise `WireError` if invalid."""
         self._bytes += len(data)
         if self._bytes > MOST_BYTES:
             raise WireError(f"it sent more than {MOST_BYTES >> 10} KiB")

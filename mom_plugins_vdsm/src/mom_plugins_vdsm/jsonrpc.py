@@ -216,7 +216,7 @@ def request(method: str, params: Mapping[str, object]) -> JsonRpcRequest:
 
 
 def parsed(body: bytes) -> JsonRpcAnswer | Event:
-    """Return the answer or the event in a message. Raise `AnswerError` if the message is invalid or has too many values."""
+    """Return the answer or event in a message. Raise `AnswerError` for an invalid message, and for too many values."""
     # A comma or an opening bracket precedes each value except the first. Commas in strings also count, but there are few.
     values = body.count(b",") + body.count(b"[") + body.count(b"{")
     if values > _MOST_VALUES:

@@ -37,7 +37,7 @@ class XmlRpcPlugin:
     """Server of MOM's XML-RPC verbs. All clients can read statistics and policies. Clients with permission can also change policies."""
 
     class Settings(PluginSettings):
-        """Address of the server, and limits for its clients."""
+        """Server's address, and limits of clients."""
 
         listen: Annotated[str, AfterValidator(_an_address)] = VDSM_SOCKET
         """Address of the server: the path of a unix socket, a port (on 127.0.0.1), or host:port. Every client can read statistics and

@@ -1,4 +1,4 @@
-"""HTTP part of the RPC server. It limits the time and the size of requests."""
+"""HTTP part of the RPC server, with limits of time and size."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LENGTH: Final = re.compile("[0-9]{1,9}")
 
 
 class _RefusedError(Exception):
-    """Request that the server answers with an HTTP error."""
+    """Request that gets an HTTP error."""
 
     def __init__(self, status: HTTPStatus, reason: str = "") -> None:
         super().__init__(reason or status.phrase)

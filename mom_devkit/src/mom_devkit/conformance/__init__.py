@@ -54,7 +54,7 @@ def check_plugin(plugin_class: type, *, checks: Sequence[str] = (), **options: A
 def examined(
     plugin_class: type, *, name: str = "", host: Mapping[str, str] | Path | None = None, **options: Any
 ) -> Iterator[ExaminedPlugin]:
-    """Yield the plugin to check, with a temporary test host."""
+    """Yield the plugin with a temporary test host."""
     with tempfile.TemporaryDirectory(prefix="mom-check-") as folder:
         root = Path(folder, "host")
         if isinstance(host, Path):

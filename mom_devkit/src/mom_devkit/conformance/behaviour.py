@@ -67,7 +67,7 @@ def _troubles(subject: ExaminedPlugin, report: Report, when: str = "") -> Iterat
 
 
 def results(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """Its hooks return values of the declared types, none of them fails, and each call ends well within the deadline."""
+    """Its hooks return values of the declared types, nothing fails, and each call ends well within the deadline."""
     with alive(subject) as life:
         for _ in range(CYCLES):
             report = life.cycle()

@@ -1,4 +1,4 @@
-"""Checks of a plugin's packaging and declarations."""
+"""Checks of packaging and declarations."""
 
 from __future__ import annotations
 

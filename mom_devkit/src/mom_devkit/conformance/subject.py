@@ -1,4 +1,4 @@
-"""The plugin under test, which runs between two companion plugins."""
+"""Plugin under test, between two companion plugins."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ DECIDER, TEST_HOST = "conformance_decider", "conformance_host"
 
 @dataclass(slots=True)
 class Life:
-    """Plugin that runs in a real engine, one cycle at a time."""
+    """Plugin in a real engine, one cycle at a time."""
 
     engine: Engine
     plugin: str

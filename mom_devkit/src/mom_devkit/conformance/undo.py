@@ -1,4 +1,4 @@
-"""Check whether a plugin's controls are restored."""
+"""Check that controls are restored."""
 
 from __future__ import annotations
 

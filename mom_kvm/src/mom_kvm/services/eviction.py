@@ -1,4 +1,4 @@
-"""Services for moves of guests to other hosts. A hypervisor, a cluster's management, or an operator's command carries out a move."""
+"""Services for moves of guests to other hosts by a hypervisor, a cluster's management, or an operator's command."""
 
 from __future__ import annotations
 

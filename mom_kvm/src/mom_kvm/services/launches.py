@@ -84,7 +84,7 @@ class Room:
 
     @property
     def most_kib(self) -> int:
-        """Size of the largest possible reservation in KiB."""
+        """Largest possible reservation, in KiB."""
         return max(0, self.unreserved_kib + self.can_free_kib + self.can_offload_kib)
 
     @property

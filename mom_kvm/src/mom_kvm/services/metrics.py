@@ -10,4 +10,4 @@ class HostMetrics(Protocol):
 
     @property
     def metrics_port(self) -> int | None:
-        """TCP port to which other machines can connect; None if they cannot. Thread-safe."""
+        """TCP port for other machines. None if they cannot connect. Thread-safe."""

@@ -11,7 +11,7 @@ from mom_core import Report, Value
 
 @dataclass(frozen=True, slots=True)
 class PastCycle:
-    """Recorded report, and the texts of the policies, keyed by name."""
+    """Recorded report, and the policies' texts, keyed by name."""
 
     report: Report
     policies: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""Checks that find certain failures and suspicious code in policies before they go live."""
+"""Checks of policies before they go live: certain failures, and suspicious code."""
 
 from __future__ import annotations
 

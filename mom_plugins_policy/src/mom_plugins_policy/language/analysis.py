@@ -1,4 +1,4 @@
-"""Survey of a program before its evaluation. It collects names, functions, roles of forms, and mistakes."""
+"""Survey of a program before its evaluation: names, functions, roles of forms, and mistakes."""
 
 from __future__ import annotations
 

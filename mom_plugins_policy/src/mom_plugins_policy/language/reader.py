@@ -1,4 +1,4 @@
-"""Reader that converts text into forms, in linear time and without recursion."""
+"""Reader from text to forms: linear time, no recursion."""
 
 from __future__ import annotations
 
