@@ -46,8 +46,8 @@ TOGETHER: Final = 0.2
 LONGEST_SECONDS: Final = 120.0
 """Time limit of a scene for late recoveries: how late they were is worth knowing."""
 
-FIRST_SECONDS, SQUEEZED_SECONDS = 180.0, 60.0
-"""Time limits until all is in order for the first time, and until guests have given memory."""
+FIRST_SECONDS, SQUEEZED_SECONDS = 180.0, 20.0
+"""Time limits until all is in order for the first time, and until each guest has given memory: most give by sweeps, which take a moment."""
 
 STARVED_SECONDS: Final = 2.0
 """Pause between two samples. After a longer one, a late recovery says nothing about mom: other programs used the CPUs."""
