@@ -1,5 +1,6 @@
 """What guests are promised, and what of it holds."""
 
+import math
 from collections.abc import Mapping
 
 import pytest
@@ -9,12 +10,19 @@ from hypothesis import strategies as st
 
 from mom_core import Guest, GuestSettings, Host, PluginContext, Portion, Snapshot, Value
 from mom_kvm import PROMISED_NOTHING, Promises
-from mom_plugins_balloon.promises import Guaranteed, Guarantees, GuestPromise, Promise, PromisesKept, kept
+from mom_plugins_balloon.promises import Guaranteed, Guarantees, GuestPromise, PromisesKept, with_guarantees
 
-promises = st.dictionaries(
-    st.text("abcdefgh", min_size=1, max_size=3),
-    st.builds(Promise, st.floats(1, 1 << 40), st.sampled_from([0.0, 10.0, 50.0, 100.0]), st.booleans()),
-    max_size=12,
+
+def promise_of(identity: str, kib: float, priority: float = 50.0, firm: float = 1.0) -> GuestPromise:
+    """Return a promise whose part `firm` does not depend on figures of the guest."""
+    return GuestPromise(Guest(identity, identity), kib, math.ceil(firm * kib), priority)
+
+
+parts = st.builds(
+    promise_of, st.just(""), st.floats(1, 1 << 40), st.sampled_from([0.0, 10.0, 50.0, 100.0]), st.sampled_from([0.0, 0.5, 1.0])
+)
+promises = st.lists(parts, max_size=12).map(
+    lambda listed: [promise._replace(guest=Guest(str(place), str(place))) for place, promise in enumerate(listed)]
 )
 rooms = st.floats(0, 1 << 44)
 
@@ -116,8 +124,8 @@ class TestPromises:
 
 class TestOversoldHost:
     def test_the_lowest_priority_pays_first_and_in_proportion(self):
-        found = kept({"gold": Promise(6, 70), "a": Promise(6, 10), "b": Promise(3, 10)}, 12)
-        assert found == {"gold": 6, "a": 4, "b": 2}
+        found = with_guarantees([promise_of("gold", 6, 70), promise_of("a", 6, 10), promise_of("b", 3, 10)], 12)
+        assert {identity: promise.guarantee for identity, promise in found.items()} == {"gold": 6, "a": 4, "b": 2}
 
     def test_unvouched_claims_cost_others_nothing(self):
         honest, claims = {"mem_vouched": 6 * GIB}, {"balloon_max": 64 * GIB, "mem_vouched": 4 * GIB}
@@ -149,23 +157,23 @@ class TestOversoldHost:
 
     @given(promises, rooms)
     def test_guarantees_fit_and_never_exceed_promises(self, promised, room):
-        found = kept(promised, room)
-        assert found.keys() == promised.keys()
-        for identity, promise in promised.items():
-            assert 0 <= found[identity] <= promise.kib + 1
-        if sum(found.values()) > room:
-            assert not found
-        if sum(promise.kib + 1 for promise in promised.values()) <= room:
-            assert all(found[identity] >= promise.kib for identity, promise in promised.items())
+        found = with_guarantees(promised, room)
+        assert [*found] == [promise.guest.id for promise in promised]
+        for promise in found.values():
+            assert 0 <= promise.guarantee <= promise.promised + 2
+        assert sum(promise.guarantee for promise in found.values()) <= room
+        if sum(promise.promised + 2 for promise in promised) <= room:
+            assert all(promise.guarantee >= promise.promised for promise in found.values())
 
     @given(promises, rooms)
     def test_lower_priorities_lose_all_first(self, promised, room):
-        found = kept(promised, room)
-        losers = [(promise.firm, promise.priority) for identity, promise in promised.items() if found[identity] < promise.kib]
-        if losers:
-            for identity, promise in promised.items():
-                if (promise.firm, promise.priority) < max(losers):
-                    assert found[identity] == 0
+        found = with_guarantees(promised, room).values()
+        losers = [promise.priority for promise in found if promise.guarantee < promise.firm]
+        for promise in found:
+            if losers and promise.priority < max(losers):
+                assert promise.guarantee == 0
+            if losers:
+                assert promise.guarantee <= promise.firm, "the parts that are not firm have lost all before"
 
     def test_fields_show_guarantee_and_promise(self):
         book = guarantees("75%")

@@ -175,7 +175,7 @@ class TestWithoutRoom:
         strict.see(2 * GIB, a_guest("a"))
         made = strict.launch()
         reservations = HostReservations(
-            strict.settings, LawParameters(), strict.context, strict.guests, strict.state, lambda: LIMITS, lambda: ""
+            strict.settings, LawParameters(), strict.context, strict.guests, strict.state, LIMITS, lambda: ""
         )
         launches = HostLaunches(strict.launches.settings, reservations, strict.context)
         assert launches.look(made).state is WAITING, "what is kept for it was not read yet"

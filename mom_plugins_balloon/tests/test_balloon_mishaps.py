@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from guest_facts import GIB, MIB
@@ -107,6 +108,7 @@ class Host:
     def sweeps(self) -> None:
         """A sweep has begun."""
         self.plugin.mom_review(self.snapshot(), [])
+        self.plugin._sweeps.sweeper._under_way["a"] = SimpleNamespace(inflates=True)  # type: ignore[assignment]
         self.plugin._guests.asked(self.snapshot().guests["a"], SizeRequest(BOTTOM, 2 * GIB, self.clock.now, sweeps=True))
 
     def swept(self, end: SweepEnd = SweepEnd.GREW, *, is_back: bool = True) -> None:
@@ -117,6 +119,7 @@ class Host:
             guest=self.snapshot().guests["a"].entity, incarnation="1", plan=plan, end=end, ended=self.clock.now,
             lowest=float(BOTTOM), gave=400 * MIB, seconds=1.0, reaction=0.3, is_back=is_back,
         )  # fmt: skip
+        self.plugin._sweeps.sweeper._under_way.clear()
         self.plugin._sweeps.sweeper._outcomes.append(outcome)
 
 
@@ -303,6 +306,12 @@ class TestRestore:
             assert mom.reads() == InTransition(1700 * MIB)
         host.without_it(LISTS_UNTIL_GONE)
         assert host.again().reads() == 1700 * MIB, "it is gone"
+
+    def test_file_of_another_format_is_refused(self, host: Host) -> None:
+        host.context.state_file("balloon.json", "", dict).write({"starts": {}, "shrinks": {"a": ["", 2 * GIB, 1300 * MIB]}})
+        after = host.again()
+        assert after.asked is None
+        assert "its content is invalid" in after.context.state_files[0].damage
 
     def test_read_only_mom_leaves_the_file(self, host: Host) -> None:
         host.cycle(1300 * MIB)

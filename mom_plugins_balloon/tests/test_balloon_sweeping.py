@@ -3,13 +3,27 @@
 import shutil
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from guest_facts import MIB
 
-from mom_core import Change, Decision, HypervisorError, InTransition, NoChangeNeeded, PluginContext, Snapshot, Source, Target, as_number
+from mom_core import (
+    Change,
+    Decision,
+    EngineState,
+    HypervisorError,
+    InTransition,
+    LedgerEntry,
+    NoChangeNeeded,
+    PluginContext,
+    Snapshot,
+    Source,
+    Target,
+    as_number,
+)
 from mom_devkit import wait_until
 from mom_plugins_balloon import BalloonPlugin
 from mom_plugins_balloon.sweep.limits import FIRST_SLICE_KIB, SLICE_KIB
@@ -22,14 +36,15 @@ STAT = "4711 (qemu) S 1 1 1 0 -1 0 50 0 0 0 20 10 0 0 20 0 4 0 1000 0 400000 184
 class Bench:
     """The plugin on a hypervisor whose guest a is suggested to be swept, with a clock that can be advanced."""
 
-    def __init__(self, folder: Path, hypervisor, seen_by, state: str = "state") -> None:
+    def __init__(self, folder: Path, hypervisor, seen_by, state: str = "state", changed: Sequence[LedgerEntry] = ()) -> None:
         self.folder, self.hypervisor, self.seen_by = folder, hypervisor, seen_by
         self.later = 0.0
         self.context = PluginContext(
             name="balloon", root=folder / "root", state_directory=folder / state, interval=5.0,
-            monotonic=lambda: time.monotonic() + self.later,
+            monotonic=lambda: time.monotonic() + self.later, engine_state=lambda: EngineState(changes=changed),
         )  # fmt: skip
         self.plugin = BalloonPlugin(BalloonPlugin.Settings(), self.context)
+        self.plugin.mom_setup()
         self.target = Target(self.snapshot().guests["a"].entity, "balloon_target")
 
     def snapshot(self, pid: int | None = 4711, **fields) -> Snapshot:
@@ -76,7 +91,8 @@ class Bench:
         self.sweep()
         self.hypervisor.set_balloon, self.hypervisor.targets, self.hypervisor.sizes["a"] = set_balloon, {}, size
         self.hypervisor.commands.clear()
-        return Bench(self.folder, self.hypervisor, self.seen_by, "crashed")
+        entry = LedgerEntry(self.target.entity, "balloon_target", SIZE, BOTTOM, "balloon", 0.0)
+        return Bench(self.folder, self.hypervisor, self.seen_by, "crashed", [entry])
 
 
 @pytest.fixture
@@ -144,6 +160,13 @@ def test_sweep_under_way_is_a_field_of_the_guest(bench: Bench) -> None:
     assert bench.returned() == []
     bench.join()
     assert "sweep_under_way" not in bench.columns()
+
+
+def test_sweep_that_cannot_be_recorded_for_a_crash_is_not_begun(bench: Bench) -> None:
+    (bench.folder / "state").write_text("")
+    assert "cannot record the sweep" in str(bench.write())
+    assert bench.hypervisor.commands == []
+    assert "balloon_target" not in bench.columns()
 
 
 def test_another_size_ends_the_sweep(bench: Bench) -> None:

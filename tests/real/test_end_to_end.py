@@ -260,7 +260,7 @@ def _look(guest: RealGuest) -> float:
 def _under_way(state: Path) -> object:
     """What mom has noted of sweeps, and of guests that have not given yet what they were asked for."""
     contents = [json.loads(path.read_text())["content"] for path in state.rglob("balloon.json")]
-    return [noted for content in contents for part in ("sweeps", "shrinks") if (noted := content[part])]
+    return [noted for content in contents if (noted := content["requests"])]
 
 
 def _not_moms(state: Path, guest: RealGuest) -> int:

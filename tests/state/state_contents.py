@@ -15,8 +15,7 @@ CONTENTS: Final[Mapping[str, Any]] = {
     "ledger.json": [ENTRY, {**ENTRY, "control": "ksm_run", "scope": "host", "id": "host", "before": 0, "applied": 1, "plugin": "ksm"}],
     "balloon/balloon.json": {
         "starts": {GUEST: ["1", 262_144, 1 << 20]},
-        "shrinks": {GUEST: ["1", 524_288, 300_000]},
-        "sweeps": {GUEST: ["1", 300_000, 524_288]},
+        "requests": {GUEST: ["1", 524_288, 300_000, True]},
         "reservations": {"boot": BOOT, "monotonic": 90.0, "guests": {GUEST: "1"}, "reservations": [RESERVATION]},
     },
     "policy/changes.json": {"texts": {"60_mine": {"text": "(defvar mine 1)", "origin": "x"}, "50_ksm": None}, "alone": False},

@@ -11,9 +11,9 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, ClassVar, Final, NamedTuple
 
-from pydantic import Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from mom_core import Guest, PluginContext, StateError
 from mom_kvm import LaunchedGuest
@@ -60,20 +60,14 @@ class StartedSize(NamedTuple):
         return has_all and age is not None and abs(maximum - self.maximum) >= SAME_SIZE_KIB
 
 
-class UnfinishedShrink(NamedTuple):
-    """Shrink that the guest has not completed."""
+class UnfinishedRequest(NamedTuple):
+    """Shrink or sweep that the guest has not completed: its size is between `target` and `before` (KiB)."""
 
     incarnation: str
     before: Kib
     target: Kib
-
-
-class UnfinishedSweep(NamedTuple):
-    """Sweep whose guest lacks headroom while its size is between `bottom` and `size` (KiB)."""
-
-    incarnation: str
-    bottom: Kib
-    size: Kib
+    sweeps: bool = False
+    """Whether it is a sweep, so that the guest lacks headroom until it has its size `before` again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +126,9 @@ class KeptReservations:
 class BalloonState:
     """Facts for the next mom process, keyed by guest id."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")  # a file of another format is refused, not read in part
     starts: Mapping[str, StartedSize] = field(default_factory=dict)
-    shrinks: Mapping[str, UnfinishedShrink] = field(default_factory=dict)
-    sweeps: Mapping[str, UnfinishedSweep] = field(default_factory=dict)
+    requests: Mapping[str, UnfinishedRequest] = field(default_factory=dict)
     reservations: KeptReservations | None = None
 
 
@@ -150,7 +144,8 @@ class BalloonFile:
         self._serves = context.serves
         self._lock = threading.RLock()
         self._state: BalloonState | None = None
-        self._is_written = True
+        self.is_written = True
+        """Whether the state is on disk."""
 
     @property
     def state(self) -> BalloonState:
@@ -173,7 +168,7 @@ class BalloonFile:
     def change(self, **parts: Any) -> None:
         """Replace parts of the state in memory; `save` writes them."""
         with self._lock:
-            self._state, self._is_written = replace(self.state, **parts), False
+            self._state, self.is_written = replace(self.state, **parts), False
 
     def write(self, **parts: Any) -> None:
         """Replace and write parts of the state. Raise `StateError` on failure; the next `save` tries again."""
@@ -182,20 +177,20 @@ class BalloonFile:
             state = self.state
             reservations = None if state.reservations is None else asdict(state.reservations)
             # `asdict` would copy every record of every guest, in each cycle with a shrink.
-            content = {"starts": state.starts, "shrinks": state.shrinks, "sweeps": state.sweeps, "reservations": reservations}
+            content = {"starts": state.starts, "requests": state.requests, "reservations": reservations}
             self._file.write(content, durable=False)
-            self._is_written = True
+            self.is_written = True
 
     def save(self) -> None:
         """Write unsaved changes. mom reports errors."""
         with self._lock, suppress(StateError):
-            if self._serves and not self._is_written:
+            if self._serves and not self.is_written:
                 self.write()
 
     def read_again(self) -> None:
         """Load changes that the replaced plugin wrote until the reload took effect."""
         with self._lock, suppress(StateError):
-            if self._is_written:
+            if self.is_written:
                 self._state = self._file.look() or BalloonState()
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence, Set
 from operator import is_
 from typing import Final
 
 from mom_core import Guest, Snapshot, Value
-from mom_plugins_balloon.balloon_state import UnfinishedShrink
+from mom_plugins_balloon.balloon_state import UnfinishedRequest
 from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.names import CONTROL, OBSTACLE, RESTS, START_REST
 from mom_plugins_balloon.remembered import Remembered, arrival_of, remember
@@ -40,18 +40,16 @@ class BalloonedGuests:
         self.snapshot = Snapshot()
         self.changed_before: Container[tuple[str, str]] = ()
         """Ids and incarnations of guests that mom resized before its restart or reload."""
-        self.asked_before: dict[str, UnfinishedShrink] = {}
-        """Unfinished shrinks from before the restart or reload, keyed by guest id."""
+        self.asked_before: dict[str, UnfinishedRequest] = {}
+        """Unfinished requests from before the restart or reload, keyed by guest id."""
         self.earlier: Mapping[str, str] | None = None
         """Incarnations of guests older than mom, keyed by id; None if all guests of the first list are older."""
         self._had_guests = False
         self._below_hard = False
         """Whether the host is below its hard watermark, so that new guests shrink too."""
         self._pasts: dict[str, Remembered] = {}
-        """In the order of `_listed`."""
+        """Keyed by guest id; guests missing from the last lists included."""
         self._listed: Sequence[Guest] = ()
-        self._missing: dict[str, Remembered] = {}
-        """Guests missing from the last lists; only guests with an incarnation, which identifies them later."""
         self._described: DescribedGuests | None = None
         self._facts = CycleFacts()
         self._replays = replays
@@ -61,45 +59,40 @@ class BalloonedGuests:
 
     def incarnations(self) -> dict[str, str]:
         """Return incarnations keyed by guest id, including missing guests."""
-        return {identity: past.incarnation for identity, past in (self._missing | self._pasts).items()}
+        return {identity: past.incarnation for identity, past in self._pasts.copy().items()}  # any thread may call this
 
     def of(self, identity: str) -> Remembered | None:
         """Return a guest's record, even if the guest is missing."""
-        return self._pasts.get(identity) or self._missing.get(identity)
+        return self._pasts.get(identity)
 
     def put(self, identity: str, past: Remembered) -> None:
         """Replace the record of a guest."""
-        for pasts in (self._pasts, self._missing):
-            if identity in pasts:
-                pasts[identity] = past
+        if identity in self._pasts:
+            self._pasts[identity] = past
 
     def expect(self, identity: str, incarnation: str) -> None:
         """Expect a guest that ran before this mom process started, even if the first lists do not contain the guest."""
         if incarnation:
-            self._missing[identity] = Remembered(incarnation)
+            self._pasts[identity] = Remembered(incarnation)
 
     def of_all(self, guests: Sequence[Guest]) -> Sequence[Remembered]:
         """Return the records of these guests, in order. They become the last list.
 
         A restarted guest has a new record. An empty list changes nothing: the hypervisor did not answer.
         """
-        if not guests:
-            return []
-        listed = self._listed  # the engine passes the same guests in several sequences
-        if guests is not listed and (len(guests) != len(listed) or not all(map(is_, guests, listed))):
-            before = self._pasts
-            self._pasts = {guest.id: self._listed_again(guest) for guest in guests}
-            if self._missing or before.keys() - self._pasts.keys():
-                lately = self._missing | {identity: past for identity, past in before.items() if past.incarnation}
-                self._missing = {identity: past for identity, past in lately.items() if identity not in self._pasts}
-        self._listed = guests
-        return [*self._pasts.values()]
-
-    def _listed_again(self, guest: Guest) -> Remembered:
-        past = self.of(guest.id)
-        if past is None or past.incarnation != guest.incarnation:
-            return Remembered(guest.incarnation)
-        return past._replace(missed_lists=0) if past.missed_lists else past
+        pasts, listed = self._pasts, self._listed  # the engine passes the same guests in several sequences
+        if guests and guests is not listed and (len(guests) != len(listed) or not all(map(is_, guests, listed))):
+            for guest in guests:
+                past = pasts.get(guest.id)
+                if past is None or past.incarnation != guest.incarnation:
+                    pasts[guest.id] = Remembered(guest.incarnation)
+                elif past.missed_lists:
+                    pasts[guest.id] = past._replace(missed_lists=0)
+            if len(pasts) > len(guests):  # without an incarnation, a missing guest could not be recognised later
+                present = {guest.id for guest in guests}
+                self._pasts = pasts = {identity: past for identity, past in pasts.items() if past.incarnation or identity in present}
+            self._listed = guests
+        return [pasts[guest.id] for guest in guests]
 
     def see(self, snapshot: Snapshot) -> None:
         """Record the guests of a snapshot."""
@@ -111,8 +104,8 @@ class BalloonedGuests:
         guests = snapshot.listed
         if guests:
             pasts = self._met(guests, now)
-            counted = ((identity, past._replace(missed_lists=past.missed_lists + 1)) for identity, past in self._missing.items())
-            self._missing = {identity: past for identity, past in counted if past.missed_lists < LISTS_UNTIL_GONE}
+            if len(self._pasts) > len(guests):
+                self._count_missed({guest.id for guest in guests})
             if self._replays:
                 pasts = self._with_recorded_requests(snapshot, pasts)
             numbers = map(snapshot.numbers, ("balloon_cur", "balloon_max", "reboot_age"))
@@ -120,6 +113,13 @@ class BalloonedGuests:
                 self._pasts[guest.id] = remember(past, guest, seen, now, self.dead_band, self._start_rest)
         self.earlier = {} if guests or self.earlier is None else self.earlier
         self._had_guests = self._had_guests or bool(guests)
+
+    def _count_missed(self, listed: Set[str]) -> None:
+        for identity in self._pasts.keys() - listed:
+            past = self._pasts[identity]
+            self._pasts[identity] = past._replace(missed_lists=past.missed_lists + 1)
+            if past.missed_lists + 1 >= LISTS_UNTIL_GONE:
+                del self._pasts[identity]
 
     def _with_recorded_requests(self, snapshot: Snapshot, pasts: Sequence[Remembered]) -> Sequence[Remembered]:
         now, made_before = snapshot.monotonic, self._statistics_made
@@ -138,14 +138,14 @@ class BalloonedGuests:
         for guest, past in new:
             came = self.earlier is not None and self.earlier.get(guest.id) != guest.incarnation
             arrival = arrival_of(now, self._age_of(guest), self._start_rest, came=came, had_guests=self._had_guests)
-            shrink = self.asked_before.pop(guest.id, None)
-            asks = shrink is not None and shrink.incarnation == guest.incarnation and past.request is None
+            note = self.asked_before.pop(guest.id, None)
+            asks = note is not None and note.incarnation == guest.incarnation and past.request is None
             self._pasts[guest.id] = past._replace(
                 arrival=arrival,
                 resized=(guest.id, guest.incarnation) in self.changed_before,
-                request=SizeRequest(shrink.target, shrink.before, now) if shrink is not None and asks else past.request,
+                request=SizeRequest(note.target, note.before, now, sweeps=note.sweeps) if note is not None and asks else past.request,
             )
-        return [*self._pasts.values()] if new else pasts
+        return [self._pasts[guest.id] for guest in guests] if new else pasts
 
     def asked(self, guest: Guest, request: SizeRequest) -> None:
         """Record a request."""

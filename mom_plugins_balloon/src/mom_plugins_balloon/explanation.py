@@ -17,7 +17,7 @@ from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.names import CONTROL, KILLED, OBSTACLE, REASON, RESTS, STARTED, SUGGESTED, UNHEALTHY
 from mom_plugins_balloon.promises import PROMISED, guaranteed_kib
 from mom_plugins_balloon.seen import guest_memories
-from mom_plugins_balloon.size_history import ARRIVED_KIB, GuestHistory, histories
+from mom_plugins_balloon.size_history import NEAR_TARGET_KIB, GuestHistory, histories
 from mom_plugins_balloon.sizes import SAME_SIZE_KIB
 from mom_plugins_balloon.states import MemoryState
 
@@ -226,7 +226,7 @@ def _needs(sizes: Sizes, interval: float, *, may_grow: bool) -> Iterator[str]:
     free = f" ({format_kib(unused)} of it free, the rest cache)" if unused is not None and unused <= usable else ""
     yield f"It needs {format_kib(used)}, and can use {format_kib(usable)} more{free}."
     shrunk = 0.0 if size is None else used + usable - size
-    if shrunk >= ARRIVED_KIB:
+    if shrunk >= NEAR_TARGET_KIB:
         left = max(0.0, usable - shrunk)
         yield f"It has shrunk by {format_kib(shrunk)} since these statistics, so it can now use only {format_kib(left)} more."
     if statistics.swapping:
@@ -290,7 +290,7 @@ def _next(about: About, sizes: Sizes, history: GuestHistory, obstacle: str) -> I
         yield f"mom takes no memory from it{since}: {printable(obstacle, LONGEST_LINE)}{again}."
     if size is None or about.report.mode == "observe":
         return
-    if target is not None and abs(target - size) >= ARRIVED_KIB:
+    if target is not None and abs(target - size) >= NEAR_TARGET_KIB:
         yield f"Its balloon is still moving to {format_kib(target)}, the target that mom set."
     elif not obstacle:
         yield "If nothing changes, it keeps this size until it needs more, or the host takes or returns memory."

@@ -1,17 +1,17 @@
-"""Fields and the control that the plugin declares."""
+"""Fields and the control that the plugin declares; `memory.py` declares fields of the facts about one guest."""
 
 from typing import Final
 
 from mom_core import ControlSpec, FieldSpec, GuestColumn, Scope, Unit
-from mom_kvm import GuestField
 from mom_plugins_balloon import names
 from mom_plugins_balloon.gate import MINIMUM_KIB
+from mom_plugins_balloon.memory import FACTS
 from mom_plugins_balloon.names import CONTROL, KILLED, OBSTACLE, SUFFERS, UNHEALTHY
 from mom_plugins_balloon.promises import HOLDS, PROMISED, SOURCES, VOUCHED, guaranteed_kib, promised_kib
-from mom_plugins_balloon.sweep.sweeper import ENDED, GAVE, LASTED, REACTION, REST
+from mom_plugins_balloon.sweep.sweeper import ENDED, GAVE, LASTED, REACTION
 
 _H, _G = Scope.HOST, Scope.GUEST
-_KIB, _S, _RATE, _TEXT, _RATIO = Unit.KIB, Unit.SECONDS, Unit.KIB_PER_SECOND, Unit.TEXT, Unit.RATIO
+_KIB, _S, _TEXT, _RATIO = Unit.KIB, Unit.SECONDS, Unit.TEXT, Unit.RATIO
 _OWN, _ALL = "guests: guarantee in the YAML file, or the guest's metadata", "all promises to the guest"
 _MOM = "mom"
 
@@ -23,17 +23,6 @@ _FIELDS: Final = (
     (PROMISED, _KIB, _H, "sum of the promises to all guests; from the last cycle", _ALL),
     ("mem_promisable", _KIB, _H, "memory that the host can promise to guests", "its memory less host_reserve"),
     (names.STARTED, _KIB, _G, "size at the guest's start, if that was less than its maximum", _MOM),
-    ("mem_used_peak", _KIB, _G, "largest recent use by the guest's kernel and programs", _MOM),
-    ("mem_used_before", _KIB, _G, "use by the guest's kernel and programs in the previous statistics", _MOM),
-    ("kernel_reserved", _KIB, _G, "memory that the guest's kernel does not count in its total", _MOM),
-    ("kernel_counts_balloon", Unit.FLAG, _G, "1 if the total of the guest's kernel includes the memory in its balloon", _MOM),
-    ("mem_stall_floor", _KIB, _G, "usable memory below which the guest has stalled, or its kernel has killed programs", _MOM),
-    ("mem_kill_floor", _KIB, _G, "usable memory below which the guest's kernel has killed programs", _MOM),
-    (names.KEPT, _KIB, _G, "usable memory that the guest got after it ran out; unknown if it did not run out in the last minute", _MOM),
-    ("mem_cache_share", _RATIO, _G, "recent share of page cache in the guest's usable memory", _MOM),
-    ("rss_before", _KIB, _G, "RSS of the guest's process in the previous cycle", _MOM),
-    ("qemu_overhead", _KIB, _G, "QEMU's own part of the process's memory: measured, or learned until then", _MOM),
-    ("balloon_target_age", _S, _G, "time since mom asked the guest for a size", _MOM),
     ("mem_watermark_high", _KIB, _H, "high watermark: with less available memory, mom takes memory from guests", _MOM),
     ("mem_watermark_hard", _KIB, _H, "hard watermark: with less available memory, mom also takes guests' headroom for bursts", _MOM),
     ("mem_watermark_low", _KIB, _H, "low watermark: with less available memory, no guest grows beyond its guarantee", _MOM),
@@ -43,22 +32,13 @@ _FIELDS: Final = (
     (names.AHEAD, _KIB, _H, "memory made available for the expected growth of guests", _MOM),
     (names.SUGGESTED, _KIB, _G, "size that the balloon law suggests; unknown where the guest keeps its size", _MOM),
     (names.REASON, _TEXT, _G, "code of the law's reason, such as sweep or runs-out", _MOM),
-    ("mem_growth_rate", _RATE, _G, "memory that the guest may take from the host in a second", _MOM),
-    ("mem_freed_age", _S, _G, "time since the guest last freed memory; unknown if that was not recently", _MOM),
-    ("sweep_missed", _KIB, _G, "memory that sweeps of the last ten minutes should have reclaimed from the guest, but did not", _MOM),
-    ("mem_hollow", _KIB, _G, "memory that the host reclaimed from the guest, and that the guest has not touched since", _MOM),
-    ("mem_burst", _KIB, _G, "repeated recent rise of the guest's use to near its peak", _MOM),
     (names.GAIN, _KIB, _G, "memory that the host gains by the suggested sweep", _MOM),
-    (names.SWEPT_NOW, Unit.FLAG, _G, "1 while the guest is swept, otherwise unknown", _MOM),
     (GAVE, _KIB, _G, "memory that the host gained by the guest's last sweep; shown for a minute", _MOM),
     (LASTED, _S, _G, "time without headroom in the guest's last sweep", _MOM),
     (ENDED, _TEXT, _G, "reason for the end of the guest's last sweep: arrived, grew, nothing-more, at-work, slow, late or another", _MOM),
-    (REST, _S, _G, "time until the guest may be swept again; unknown if it may be swept now", _MOM),
     (REACTION, _S, _H, "time until a guest that grows during its sweep has its headroom again", _MOM),
-    (CONTROL, _KIB, _G, "last balloon target that mom set for the guest; unknown if mom set none", _MOM),
     ("guests_set_aside", Unit.COUNT, _H, "guests whose balloons did not inflate when mom last requested it", _MOM),
     (names.OBSTACLE, _TEXT, _G, "why mom takes no memory from the guest; unknown if mom may take memory", _MOM),
-    (names.START_REST, _S, _G, "time until mom may shrink the guest, which has just started; unknown if mom may shrink it now", _MOM),
     (names.RESTS, _S, _G, "time until mom tries again to shrink a guest whose balloon did not inflate; unknown if mom need not wait", _MOM),
     (UNHEALTHY, _TEXT, _G, "why the guest is unhealthy, such as `short of memory`; empty if it is healthy", _MOM),
     (SUFFERS, _TEXT, _G, "harm to the guest: programs killed in the last 10 min, or why it is unhealthy; empty if there is none", _MOM),
@@ -66,15 +46,7 @@ _FIELDS: Final = (
     (KILLED, Unit.COUNT, _H, "OOM kills in all guests in the last 10 min", "guest_oom_kills"),
 )
 _READ: Final = (
-    *((name, _KIB, _G) for name in ("mem_unused", "mem_usable_soon", "rss", "host_swap")),
-    *((name, _RATE, _G) for name in ("swap_in", "swap_out")),
-    ("major_fault", Unit.PER_SECOND, _G),
-    ("guest_oom_kills", Unit.COUNT, _G),
-    ("memory_credit", Unit.FLAG, _G),
-    ("reclaim_cost", _RATIO, _G),
     (names.GROUP_ROOM, _KIB, _G),
-    (GuestField.QEMU_OVERHEAD, _KIB, _G),
-    (names.LEAST, _KIB, _G),
     (names.GIVE_BACK, _TEXT, _G),
     (VOUCHED, _KIB, _G),
     ("offload_net", _KIB, _H),
@@ -88,7 +60,9 @@ _READ: Final = (
 """Fields of other plugins that the law uses if they are known."""
 
 _REASONS: Final = {names.SUGGESTED: names.REASON}
-FIELDS: Final = (*(FieldSpec(*row, reason=_REASONS.get(row[0], "")) for row in _FIELDS), *(FieldSpec.reads(*row) for row in _READ))
+FIELDS: Final = (
+    *(FieldSpec(*row, reason=_REASONS.get(row[0], "")) for row in _FIELDS), *(FieldSpec.reads(*row) for row in _READ), *FACTS
+)  # fmt: skip
 
 MOVED_KIB: Final = 512
 """KiB. A guest that approached its target by this much while being watched is moving."""

@@ -30,7 +30,7 @@ class ShrinkLimits:
 class Limit(Enum):
     """Reason against the wanted size. For `PAUSED` and later members, the guest must not shrink at all now."""
 
-    UNSETTLED = "{unsettled}"
+    ORIGIN_UNKNOWN = "{origin_unknown}"
     MAXIMUM = "above the guest's maximum of {maximum}"
     GROUP = "above the {maximum} that fit into the memory limit of the guest's cgroup"
     MAXIMUM_UNKNOWN = "the guest's maximum is unknown"
@@ -51,7 +51,7 @@ class Limit(Enum):
             "maximum": guest.maximum, "guarantee": _guarantee(guest), "least": guest.reach, "floor": floor_kib(guest, limits),
             "swapping": guest.statistics.swapping,
         }  # fmt: skip
-        words = {"unsettled": guest.unsettled, "pause": guest.pause, "held": guest.obstacle}
+        words = {"origin_unknown": guest.origin_unknown, "pause": guest.pause, "held": guest.obstacle}
         return self.value.format(**{name: format_kib(kib or 0.0) for name, kib in sizes.items()}, **words, age=guest.statistics.age or 0.0)
 
 
@@ -73,15 +73,15 @@ def gate(wanted: int, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
     """
     guarantee, current, maximum = _guarantee(guest), guest.size or 0.0, guest.maximum
     size, limit = wanted, None
-    if guest.unsettled:
-        return GateResult(None, Limit.UNSETTLED)
+    if guest.origin_unknown:
+        return GateResult(None, Limit.ORIGIN_UNKNOWN)
     if maximum is None and wanted > current and wanted > guarantee:
         return GateResult(None, Limit.MAXIMUM_UNKNOWN)
     if maximum is not None and wanted > maximum:
         size, limit = math.floor(maximum), Limit.GROUP if guest.limited_by_group else Limit.MAXIMUM
     if size < guarantee:
         size, limit = guarantee, Limit.GUARANTEE
-    for least, why in _smallest_sizes(guest):
+    for least, why in smallest_sizes(guest):
         if least is not None and size < least and size < current:
             size, limit = math.ceil(min(least, current)), why
     if size >= current:
@@ -101,14 +101,14 @@ def gate(wanted: int, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
     return GateResult(None, limit)
 
 
-def _smallest_sizes(guest: GuestMemory) -> tuple[tuple[float | None, Limit], ...]:
-    # Law and gate use this list: to add a limit, add a line.
+def smallest_sizes(guest: GuestMemory) -> tuple[tuple[float | None, Limit], ...]:
+    """Return the sizes that no shrink goes below, whatever the guest uses: limits of law, gate and restore. To add one, add a line."""
     return ((guest.reach, Limit.REACH),)
 
 
 def smallest_kib(guest: GuestMemory) -> float:
     """Return the size that no shrink goes below, whatever the guest uses."""
-    return max([guaranteed_size(guest), *(least for least, _ in _smallest_sizes(guest) if least is not None)])
+    return max([guaranteed_size(guest), *(least for least, _ in smallest_sizes(guest) if least is not None)])
 
 
 def permitted(target: Value, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:

@@ -21,8 +21,8 @@ LATE_SECONDS: Final = 3.0
 PROCESS_KIB: Final = 64 * 1024.0
 """KiB. Assumed memory of QEMU itself until mom has learned it: 48 MiB with KVM, more without. Too small a value costs one useless sweep."""
 
-VAIN_SHARE: Final = 0.5
-VAIN_KIB: Final = 40 * 1024.0
+QEMU_HOLDS_SHARE: Final = 0.5
+QEMU_HOLDS_KIB: Final = 40 * 1024.0
 """Ratio, and KiB. If a sweep yields less than half of the idle memory, QEMU itself holds the rest. The smallest sweep is 48 MiB."""
 
 STRAY_KIB: Final = 16 * 1024.0
@@ -43,7 +43,7 @@ BURST_SHARE: Final = 0.8
 BETWEEN_BURSTS_SECONDS: Final = 5.0
 """s. An older peak belongs to another burst."""
 
-REACTION_SECONDS: Final = 3.0
+GROWTH_WINDOW_SECONDS: Final = 3.0
 """s from a guest's growth until mom has reclaimed memory elsewhere: 1 s for statistics, 0.5 s for a cycle, 0.5 s for a sweep of 0.5 GiB;
 times 1.5."""
 
@@ -209,7 +209,7 @@ class Usage(NamedTuple):
 
 
 class ProcessGrowth(NamedTuple):
-    """Growth of a guest's process within `REACTION_SECONDS`. Memory that is taken, freed and taken again counts once."""
+    """Growth of a guest's process within `GROWTH_WINDOW_SECONDS`. Memory that is taken, freed and taken again counts once."""
 
     since: float = -math.inf
     lowest: float = 0.0
@@ -217,7 +217,7 @@ class ProcessGrowth(NamedTuple):
 
     def after(self, now: float, before: float, rss: float) -> tuple[ProcessGrowth, float]:
         """Return the next record, and the growth that counts."""
-        growth = self if now - self.since <= REACTION_SECONDS else ProcessGrowth(now, before)
+        growth = self if now - self.since <= GROWTH_WINDOW_SECONDS else ProcessGrowth(now, before)
         lowest = min(growth.lowest, before)
         counted = max(0.0, rss - lowest - growth.counted)
         return ProcessGrowth(growth.since, lowest, growth.counted + counted), counted
@@ -337,8 +337,10 @@ class LearnedHabits(NamedTuple):
         size = outcome.plan.size
         backed = max(0.0, outcome.resident + outcome.gave - overhead)
         idle, hollow, taken_most = backed - held, max(0.0, size - backed), size - outcome.lowest
-        whole = outcome.end in {SweepEnd.ARRIVED, SweepEnd.NOTHING_MORE} and idle >= VAIN_KIB and idle + hollow <= taken_most + STRAY_KIB
-        if not whole or outcome.gave >= VAIN_SHARE * idle:
+        whole = (
+            outcome.end in {SweepEnd.ARRIVED, SweepEnd.NOTHING_MORE} and idle >= QEMU_HOLDS_KIB and idle + hollow <= taken_most + STRAY_KIB
+        )
+        if not whole or outcome.gave >= QEMU_HOLDS_SHARE * idle:
             return None
         return self._replace(process=self.process._replace(qemu_overhead=max(0.0, outcome.resident - held)))
 

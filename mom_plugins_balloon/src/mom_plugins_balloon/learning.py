@@ -10,9 +10,9 @@ from typing import Final
 from mom_core import Value
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.law.reasons import ReasonCode
-from mom_plugins_balloon.learned import PROCESS_KIB, REACTION_SECONDS, LearnedHabits, first_learned
-from mom_plugins_balloon.memory import GuestMemory
-from mom_plugins_balloon.names import KEPT, PINNED, REASON, SUGGESTED
+from mom_plugins_balloon.learned import GROWTH_WINDOW_SECONDS, PROCESS_KIB, LearnedHabits, first_learned
+from mom_plugins_balloon.memory import FIELDS, GuestMemory, Habits
+from mom_plugins_balloon.names import PINNED, REASON, SUGGESTED
 from mom_plugins_balloon.remembered import Remembered
 
 FREED_SECONDS: Final = 60.0
@@ -22,7 +22,7 @@ KEPT_SECONDS: Final = 60.0
 """s. A guest that ran out keeps the memory that it got for this time. If it needs that memory, it runs out again earlier: most killed
 programs restart within 30 s."""
 
-GROWTH_FACTOR: Final = 2.0
+FASTEST_GROWTH: Final = 2.0
 """Ratio of a guest's fastest growth to its mean between two statistics, 2 s apart (a burst of 700 MiB)."""
 
 _RAN_OUT: Final = frozenset({ReasonCode.RUNS_OUT, ReasonCode.FORECAST})
@@ -72,7 +72,7 @@ class Learning:
         passed, self._seen = now - self._seen, now
         if grown > 0 and passed < self._seconds:
             self._growth.append((now, grown))
-        while self._growth and self._growth[0][0] < now - REACTION_SECONDS:
+        while self._growth and self._growth[0][0] < now - GROWTH_WINDOW_SECONDS:
             self._growth.popleft()
         growth = sum(kib for _, kib in self._growth)
         if growth >= self.growth_kib:
@@ -82,46 +82,35 @@ class Learning:
 
     def columns(self, records: Sequence[Remembered]) -> dict[str, Sequence[Value]]:
         """Return these guests' fields; None if not learned yet."""
-        rows = [
-            _NOTHING
-            if (learned := record.learned) is None
-            else _row(learned, self._unseen_rate if self._seen - learned.first_report < self._seconds else 0.0, self._seen)
-            for record in records
-        ]
-        return dict(zip(_FIELDS, zip(*rows, strict=True), strict=False))
+        habits = [self._habits(record.learned) for record in records]
+        return {FIELDS[name]: column for name, column in zip(Habits._fields, zip(*habits, strict=True), strict=False)}
+
+    def _habits(self, learned: LearnedHabits | None) -> Habits:
+        if learned is None:
+            return _UNKNOWN
+        usage, process, kept, now = learned.usage, learned.process, learned.kept_headroom, self._seen
+        kernel, floor, rise, freed_age = usage.kernel, usage.stall_floor, usage.burst.rise, now - learned.freed_at
+        unseen_rate = self._unseen_rate if now - learned.first_report < self._seconds else 0.0
+        has_process = process.rss is not None
+        return Habits(
+            peak=int(usage.peak.use + kernel.ballooned),  # as the guest's kernel counts, because it is compared with its use
+            used_before=int(usage.statistics.used),
+            cache_share=round(usage.cache_share * 1000) / 1000,  # a third of the time of round(…, 3)
+            kernel_reserved=None if kernel.reserved is None else int(kernel.reserved),
+            rss_before=None if process.rss is None else int(process.rss),
+            qemu_overhead=int(process.qemu_overhead) if has_process else None,
+            stall_floor=int(floor.usable) if floor.usable else None,
+            kill_floor=int(floor.killed) if floor.killed else None,
+            counts_balloon=1 if kernel.counts_balloon else None,
+            growth_rate=int(max(unseen_rate, FASTEST_GROWTH * usage.growth_rate)),
+            burst=int(rise) if rise else None,
+            freed_age=round(freed_age, 1) if freed_age < FREED_SECONDS else None,
+            hollow=int(process.stored_most - process.stored) if has_process else None,
+            kept_headroom=int(kept.usable) if kept is not None and now - kept.at < KEPT_SECONDS else None,
+        )
 
 
-_FIELDS: Final = (
-    "mem_used_peak", "mem_used_before", "mem_cache_share", "kernel_reserved", "rss_before", "qemu_overhead", "mem_stall_floor",
-    "mem_kill_floor", "kernel_counts_balloon", "mem_growth_rate", "mem_burst", "mem_freed_age", "mem_hollow", KEPT,
-)  # fmt: skip
-_NOTHING: Final[Sequence[Value]] = (None,) * len(_FIELDS)
-
-
-def _row(learned: LearnedHabits, unseen_rate: float, now: float) -> Sequence[Value]:
-    usage, process, kept, freed_age = learned.usage, learned.process, learned.kept_headroom, now - learned.freed_at
-    kernel, floor, rise = usage.kernel, usage.stall_floor, usage.burst.rise
-    has_process = process.rss is not None
-    return (
-        int(usage.peak.use + kernel.ballooned),  # as the guest's kernel counts, because it is compared with its use
-        int(usage.statistics.used),
-        _thousandths(usage.cache_share),
-        None if kernel.reserved is None else int(kernel.reserved),
-        None if process.rss is None else int(process.rss),
-        int(process.qemu_overhead) if has_process else None,
-        int(floor.usable) if floor.usable else None,
-        int(floor.killed) if floor.killed else None,
-        1 if kernel.counts_balloon else None,
-        int(max(unseen_rate, GROWTH_FACTOR * usage.growth_rate)),
-        int(rise) if rise else None,
-        round(freed_age, 1) if freed_age < FREED_SECONDS else None,
-        int(process.stored_most - process.stored) if has_process else None,
-        int(kept.usable) if kept is not None and now - kept.at < KEPT_SECONDS else None,
-    )
-
-
-def _thousandths(ratio: float) -> float:
-    return round(ratio * 1000) / 1000  # a third of the time of round(…, 3)
+_UNKNOWN: Final = Habits()
 
 
 def _room(size: float, guest: GuestMemory, qemu_overhead: float) -> float:

@@ -1,15 +1,17 @@
 """Records of the host's and of one guest's memory: input of the law, the gate and the sweeps. `seen.py` builds them.
 
-Sizes are KiB, times seconds, None is unknown.
+Sizes are KiB, times seconds, None is unknown. To add a fact, add a line to a record: it names the field of a snapshot that holds the fact.
+`own` also declares a field of this plugin, and `read` a field of another plugin. A fact in `Habits` needs its value in `learning.py`, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Final, NamedTuple, TypeAlias, get_type_hints
 
+from mom_core import FieldSpec, Scope, Unit
 from mom_kvm import GuestField, HealthLimits
-from mom_plugins_balloon.names import CONTROL, KEPT, LEAST, START_REST, SWEPT_NOW
+from mom_plugins_balloon.names import CONTROL, MISSED, REACH, REST, START_REST, SWEPT_NOW
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS
 
 STALL_FAULTS: Final = 50.0
@@ -53,26 +55,38 @@ class HostMemory(NamedTuple):
         return self.available - self.reserved
 
 
+Number: TypeAlias = float | None
+
+_S, _RATE, _RATIO, _FLAG = Unit.SECONDS, Unit.KIB_PER_SECOND, Unit.RATIO, Unit.FLAG
+
+
+def own(name: str, description: str, unit: Unit = Unit.KIB) -> FieldSpec:
+    """Declare a field of this plugin."""
+    return FieldSpec(name, unit, Scope.GUEST, description, "mom")
+
+
+def read(name: str, unit: Unit = Unit.KIB) -> FieldSpec:
+    """Declare a field of another plugin."""
+    return FieldSpec.reads(name, unit, Scope.GUEST)
+
+
 class KernelStatistics(NamedTuple):
     """Statistics of the guest's kernel, from its balloon driver."""
 
-    usable: float | None = None
-    age: float | None = None
-    total: float | None = None
+    usable: Annotated[Number, "mem_usable"] = None
+    age: Annotated[Number, "stats_age"] = None
+    total: Annotated[Number, "mem_available"] = None
     """Total memory that the guest's kernel reports."""
-    unused: float | None = None
+    unused: Annotated[Number, read("mem_unused")] = None
     """Free memory without page cache."""
-    usable_soon: float | None = None
-    swap_in: float | None = None
-    """KiB/s."""
-    swap_out: float | None = None
-    """KiB/s."""
-    major_faults: float | None = None
-    """Per second."""
-    caches: float | None = None
-    stalled: float | None = None
+    usable_soon: Annotated[Number, read("mem_usable_soon")] = None
+    swap_in: Annotated[Number, read("swap_in", _RATE)] = None
+    swap_out: Annotated[Number, read("swap_out", _RATE)] = None
+    major_faults: Annotated[Number, read("major_fault", Unit.PER_SECOND)] = None
+    caches: Annotated[Number, "mem_disk_caches"] = None
+    stalled: Annotated[Number, "guest_psi_memory_some_avg10"] = None
     """Percent of time that programs waited for memory (PSI, 10 s average)."""
-    kills: float | None = None
+    kills: Annotated[Number, read("guest_oom_kills", Unit.COUNT)] = None
     """Programs killed since the guest's boot."""
 
     def stalls(self, usable: float) -> bool:
@@ -94,6 +108,16 @@ class KernelStatistics(NamedTuple):
         return caches / whole if whole > 0 else 0.0
 
     @property
+    def swaps_in(self) -> bool:
+        """Whether the guest lacks memory, by its swap-in."""
+        return (self.swap_in or 0.0) > HealthLimits.SWAP_IN_KIB
+
+    @property
+    def waits_for_disk(self) -> bool:
+        """Whether the guest waits for pages that it reads from its disk."""
+        return (self.major_faults or 0.0) > HealthLimits.MAJOR_FAULTS
+
+    @property
     def swapping(self) -> float:
         """Swap traffic of the busier direction in KiB/s; unknown counts as 0."""
         swap_in, swap_out = self.swap_in or 0.0, self.swap_out or 0.0
@@ -103,113 +127,116 @@ class KernelStatistics(NamedTuple):
 class ProcessMemory(NamedTuple):
     """Memory of the guest's QEMU process."""
 
-    rss: float | None = None
-    qemu_overhead: float | None = None
-    """QEMU's own part of `rss`."""
-    measured_overhead: float | None = None
-    """Last measured `qemu_overhead`."""
-    host_swap: float | None = None
-    hollow: float | None = None
-    """Memory that the host does not back. A balloon mostly gets it first."""
-    freed_age: float | None = None
-    """Time since the guest last freed memory; None if that was not recently."""
-
-    @property
-    def backed(self) -> float | None:
-        """Guest memory that the host backs."""
-        return None if self.rss is None or self.qemu_overhead is None else self.rss - self.qemu_overhead
+    rss: Annotated[Number, read("rss")] = None
+    measured_overhead: Annotated[Number, read(GuestField.QEMU_OVERHEAD)] = None
+    """Last measured `Habits.qemu_overhead`."""
+    host_swap: Annotated[Number, read("host_swap")] = None
 
 
 class Habits(NamedTuple):
-    """Learned memory use of a guest."""
+    """Facts that mom has learned about a guest."""
 
-    kernel_reserved: float | None = None
-    """Memory that `KernelStatistics.total` does not include."""
-    counts_balloon: float | None = None
-    """1 if `KernelStatistics.total` includes the memory in the balloon (Windows, autodeflate)."""
-    peak: float | None = None
-    recent_growth: float = 0.0
-    """Growth of its use or RSS since the previous statistics."""
-    stall_floor: float | None = None
-    """Usable memory below which the guest stalled, or its kernel killed programs."""
-    kill_floor: float | None = None
-    """Usable memory below which its kernel killed programs; at most `stall_floor`."""
-    cache_share: float | None = None
-    """Ratio of usable memory that is page cache."""
-    growth_rate: float | None = None
-    """KiB/s that the guest may grow by."""
-    burst: float | None = None
-    """Rise of its use that came more than once recently."""
-    kept_headroom: float | None = None
-    """Usable memory that the guest got when it ran out, less than a minute ago."""
+    peak: Annotated[Number, own("mem_used_peak", "largest recent use by the guest's kernel and programs")] = None
+    used_before: Annotated[Number, own("mem_used_before", "use by the guest's kernel and programs in the previous statistics")] = None
+    cache_share: Annotated[Number, own("mem_cache_share", "recent share of page cache in the guest's usable memory", _RATIO)] = None
+    kernel_reserved: Annotated[Number, own("kernel_reserved", "memory that the guest's kernel does not count in its total")] = None
+    rss_before: Annotated[Number, own("rss_before", "RSS of the guest's process in the previous cycle")] = None
+    qemu_overhead: Annotated[Number, own("qemu_overhead", "QEMU's own part of its process's memory: measured, or learned")] = None
+    stall_floor: Annotated[Number, own("mem_stall_floor", "usable memory below which the guest stalled, or programs were killed")] = None
+    kill_floor: Annotated[Number, own("mem_kill_floor", "usable memory below which programs were killed")] = None
+    """At most `stall_floor`."""
+    counts_balloon: Annotated[
+        Number, own("kernel_counts_balloon", "1 if the total of its kernel includes the memory in its balloon", _FLAG)
+    ] = None
+    """So it is for Windows, and with autodeflate."""
+    growth_rate: Annotated[Number, own("mem_growth_rate", "memory that the guest may take from the host in a second", _RATE)] = None
+    burst: Annotated[Number, own("mem_burst", "repeated recent rise of the guest's use to near its peak")] = None
+    freed_age: Annotated[Number, own("mem_freed_age", "time since the guest last freed memory, if that was recently", _S)] = None
+    hollow: Annotated[Number, own("mem_hollow", "memory that the host reclaimed, and that the guest has not touched since")] = None
+    """A balloon mostly gets it first."""
+    kept_headroom: Annotated[Number, own("mem_kept_headroom", "usable memory that the guest got when it ran out in the last minute")] = None
 
 
 class SweepState(NamedTuple):
     """Whether mom may sweep the guest, and how much memory a sweep may take."""
 
-    rest: float | None = None
-    missed: float | None = None
-    """Memory that recent sweeps were planned for and did not get."""
-    under_way: float | None = None
-    reporting: float | None = None
+    rest: Annotated[Number, own(REST, "time until the guest may be swept again; unknown if it may be swept now", _S)] = None
+    missed: Annotated[Number, own(MISSED, "memory that sweeps of the last ten minutes should have reclaimed, but did not")] = None
+    under_way: Annotated[Number, own(SWEPT_NOW, "1 while the guest is swept, otherwise unknown", _FLAG)] = None
+    reporting: Annotated[Number, GuestField.REPORTING] = None
     """1 with free page reporting."""
-    autodeflate: float | None = None
+    autodeflate: Annotated[Number, GuestField.AUTODEFLATE] = None
     """1 if the balloon deflates by itself when the guest's kernel runs out of memory."""
 
 
 class GuestMemory(NamedTuple):
     """Memory of one guest in one cycle."""
 
-    size: float | None = None
+    size: Annotated[Number, "balloon_cur"] = None
     """Memory that the balloon leaves to the guest."""
-    maximum: float | None = None
+    maximum: Number = None
     """Largest possible size: the guest's maximum, or less due to the limit of its control group."""
     limited_by_group: bool = False
     guarantee: float = 0.0
     """Part of the largest promise that the host can keep."""
-    reach: float | None = None
+    reach: Annotated[Number, read(REACH)] = None
     """Smallest size that the balloon can reach; None for any size."""
     statistics: KernelStatistics = KernelStatistics()
     process: ProcessMemory = ProcessMemory()
     habits: Habits = Habits()
     sweeps: SweepState = SweepState()
-    target: float | None = None
-    """Last requested size."""
-    target_age: float | None = None
+    target: Annotated[Number, own(CONTROL, "last balloon target that mom set for the guest; unknown if mom set none")] = None
+    target_age: Annotated[Number, own("balloon_target_age", "time since mom asked the guest for a size", _S)] = None
     on_its_way: bool = False
-    largest: float | None = None
+    largest: Number = None
     """Largest possible size since the statistics were made."""
-    on_credit: float | None = None
+    on_credit: Annotated[Number, read("memory_credit", _FLAG)] = None
     """1 if mom limits its growth, so that bursts cannot exhaust the host."""
-    start_rest: float | None = None
-    """Time until mom takes memory from a new guest."""
-    cost: float | None = None
+    start_rest: Annotated[Number, own(START_REST, "time until mom may shrink the guest, which has just started", _S)] = None
+    cost: Annotated[Number, read("reclaim_cost", _RATIO)] = None
     """Cost of taking memory, relative to an ordinary guest; None for 1."""
-    rise: float | None = None
+    rise: Number = None
     """Expected growth; None without a forecast."""
     obstacle: str = ""
     """Why the guest must not shrink, whatever it reports; an empty string if it may."""
     pause: str = ""
     """Why no new shrink may begin now, although a running shrink continues; an empty string if one may."""
-    unsettled: str = ""
-    """Why the size must not change at all yet; an empty string if it may."""
+    origin_unknown: str = ""
+    """Why the guest's original size is unknown, so that its size must not change yet; an empty string if it is known."""
+
+    @property
+    def backed(self) -> float | None:
+        """Guest memory that the host backs."""
+        rss, qemu_overhead = self.process.rss, self.habits.qemu_overhead
+        return None if rss is None or qemu_overhead is None else rss - qemu_overhead
+
+    @property
+    def recent_growth(self) -> float:
+        """Growth of its use since the previous statistics, or of its RSS since the previous cycle."""
+        habits, total, usable, rss = self.habits, self.statistics.total, self.statistics.usable, self.process.rss
+        by_kernel = by_process = 0.0
+        if habits.used_before is not None and habits.peak is not None and total is not None and usable is not None:
+            by_kernel = total - usable - habits.used_before
+        if rss is not None and habits.rss_before is not None:
+            by_process = rss - habits.rss_before
+        return max(0.0, by_kernel, by_process)
 
 
-FIELDS: Final[Mapping[str, str]] = {
-    "usable": "mem_usable", "age": "stats_age", "total": "mem_available", "unused": "mem_unused", "usable_soon": "mem_usable_soon",
-    "swap_in": "swap_in", "swap_out": "swap_out", "major_faults": "major_fault",
-    "caches": "mem_disk_caches", "stalled": "guest_psi_memory_some_avg10", "kills": "guest_oom_kills",
-    "rss": "rss", "qemu_overhead": "qemu_overhead", "measured_overhead": GuestField.QEMU_OVERHEAD,
-    "host_swap": "host_swap", "hollow": "mem_hollow", "freed_age": "mem_freed_age",
-    "kernel_reserved": "kernel_reserved", "counts_balloon": "kernel_counts_balloon", "peak": "mem_used_peak",
-    "stall_floor": "mem_stall_floor", "kill_floor": "mem_kill_floor", "cache_share": "mem_cache_share", "growth_rate": "mem_growth_rate",
-    "burst": "mem_burst", "kept_headroom": KEPT,
-    "rest": "sweep_rest", "missed": "sweep_missed", "under_way": SWEPT_NOW, "reporting": "balloon_reporting",
-    "autodeflate": "balloon_autodeflate",
-    "size": "balloon_cur", "reach": LEAST, "target": CONTROL, "target_age": "balloon_target_age", "start_rest": START_REST,
-    "cost": "reclaim_cost", "on_credit": "memory_credit",
-}  # fmt: skip
-"""Fields of a snapshot keyed by attribute. To add a fact, add it to a record and to this table."""
+PARTS: Final = {"statistics": KernelStatistics, "process": ProcessMemory, "habits": Habits, "sweeps": SweepState}
+
+
+def _facts() -> Iterator[tuple[str, FieldSpec | str]]:
+    for record in (*PARTS.values(), GuestMemory):
+        for name, hint in get_type_hints(record, include_extras=True).items():
+            for fact in getattr(hint, "__metadata__", ()):
+                yield name, fact
+
+
+FIELDS: Final[Mapping[str, str]] = {name: fact if isinstance(fact, str) else fact.name for name, fact in _facts()}
+"""Fields of a snapshot keyed by attribute."""
+
+FACTS: Final[Sequence[FieldSpec]] = [fact for _, fact in _facts() if isinstance(fact, FieldSpec)]
+"""Declarations of these fields."""
 
 
 def guaranteed_size(guest: GuestMemory) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -27,7 +27,7 @@ from mom_plugins_balloon.started_sizes import StartedSizes
 from mom_plugins_balloon.states import HostWanted
 from mom_plugins_balloon.sweep.sweeper import LeavingSweep
 
-END_SECONDS: Final = 6.0
+HEADROOM_BACK_SECONDS: Final = 6.0
 """s from the end of a sweep until the guest has its headroom back, with repeated commands."""
 
 BACK_SECONDS: Final = 3.0
@@ -44,7 +44,7 @@ DROPPED: Final = "the decision was dropped: `mom explain` says why"
 
 
 @dataclass(eq=False)
-class _Request:
+class _Preparation:
     # `until` is in seconds of `time.monotonic`.
 
     until: float
@@ -63,7 +63,7 @@ class _Request:
             self._over.set()
 
     def wait(self) -> bool:
-        return self._over.wait(max(0.0, self.until + (END_SECONDS if self.sweep else 0.0) - time.monotonic()))
+        return self._over.wait(max(0.0, self.until + (HEADROOM_BACK_SECONDS if self.sweep else 0.0) - time.monotonic()))
 
 
 @dataclass(eq=False)
@@ -74,11 +74,11 @@ class LeavingGuests:
     law: LawParameters
     host_wanted: HostWanted
     records: BalloonedGuests
-    limits: Callable[[], ShrinkLimits]
+    limits: ShrinkLimits
     started: StartedSizes
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _requests: dict[str, _Request] = field(default_factory=dict)
-    _decided: dict[str, _Request] = field(default_factory=dict)
+    _requests: dict[str, _Preparation] = field(default_factory=dict)
+    _decided: dict[str, _Preparation] = field(default_factory=dict)
 
     # --- MovePreparation -----------------------------------------------------------------------------------------------------------------
 
@@ -87,16 +87,16 @@ class LeavingGuests:
         if self.context.observes:
             raise MomError("mom only observes")
         until, is_smaller = time.monotonic() + seconds, self._size_before(guest.id) is not None
-        sweep = self._ask(guest, _Request(until, sweep=True))
+        sweep = self._ask(guest, _Preparation(until, sweep=True))
         while sweep.later and time.monotonic() + AGAIN_SECONDS < until:
             time.sleep(AGAIN_SECONDS)
-            sweep = self._ask(guest, _Request(until, sweep=True))
+            sweep = self._ask(guest, _Preparation(until, sweep=True))
         if not is_smaller and (sweep.begun or self._size_before(guest.id) is None):
             return sweep.answer
-        back = self._ask(guest, _Request(max(until, time.monotonic() + BACK_SECONDS), sweep=False))
+        back = self._ask(guest, _Preparation(max(until, time.monotonic() + BACK_SECONDS), sweep=False))
         return f"{sweep.answer}; {back.answer}"
 
-    def _ask(self, guest: Entity, request: _Request) -> _Request:
+    def _ask(self, guest: Entity, request: _Preparation) -> _Preparation:
         with self._lock:
             if guest.id in self._requests:
                 raise MomError("the guest's move is being prepared already")
@@ -135,7 +135,7 @@ class LeavingGuests:
                     self._decided[identity] = request
                     yield Decision(guest.entity, CONTROL, request.size, SWEPT if request.sweep else GIVEN_BACK, source)
 
-    def _given_back(self, snapshot: Snapshot, requests: Mapping[str, _Request], source: Source) -> Iterator[Decision]:
+    def _given_back(self, snapshot: Snapshot, requests: Mapping[str, _Preparation], source: Source) -> Iterator[Decision]:
         reasons = zip(snapshot.listed, snapshot.column(GIVE_BACK), strict=True)
         changed = [(guest, why) for guest, why in reasons if isinstance(why, str) and why]
         entries = self.started.changes() if changed and self._has_room(snapshot) else {}
@@ -145,13 +145,13 @@ class LeavingGuests:
                 reason = f"{printable(why, 100)}: mom returns the memory taken from it"
                 yield Decision(guest.entity, CONTROL, before, reason, source)
 
-    def _swept_size(self, snapshot: Snapshot, guest: Guest, request: _Request) -> int | None:
+    def _swept_size(self, snapshot: Snapshot, guest: Guest, request: _Preparation) -> int | None:
         host = host_memory(snapshot, self.host_wanted, max(0.0, request.until - time.monotonic()))
         if host is None:
             request.end(sentence(ReasonCode.HOST_UNKNOWN, guest, snapshot.host))
             return None
         memory = self.records.memory_of(guest.id) or GuestMemory()
-        suggestion = sweep_of(host, memory._replace(pause=""), self.law, self.limits())
+        suggestion = sweep_of(host, memory._replace(pause=""), self.law, self.limits)
         if suggestion.target is None or suggestion.gain is None:
             code = suggestion.code
             request.end(NOTHING if code is ReasonCode.NOTHING_TO_GIVE else sentence(code, guest, snapshot.host))
@@ -159,7 +159,7 @@ class LeavingGuests:
         request.gain = suggestion.gain
         return int(suggestion.target)
 
-    def _returned_size(self, snapshot: Snapshot, guest: Guest, request: _Request) -> int | None:
+    def _returned_size(self, snapshot: Snapshot, guest: Guest, request: _Preparation) -> int | None:
         before = self._size_before(guest.id)
         if before is None:
             request.end("mom has taken no memory from it")
@@ -201,7 +201,7 @@ class LeavingGuests:
                 reasons[guest.id] = f"{printable(why, 100)}: it keeps its size"
         return reasons
 
-    def _sweep_to(self, identity: str, target: int) -> _Request | None:
+    def _sweep_to(self, identity: str, target: int) -> _Preparation | None:
         request = self._decided.get(identity)
         return request if request is not None and request.sweep and target >= (request.size or 0) else None
 

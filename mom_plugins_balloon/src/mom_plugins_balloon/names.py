@@ -11,7 +11,7 @@ SUGGESTED: Final = "balloon_suggested"
 
 REASON: Final = "balloon_reason"
 
-SWEPT_NOW: Final = "sweep_under_way"
+SWEPT_NOW, REST, MISSED = "sweep_under_way", "sweep_rest", "sweep_missed"
 
 GAIN: Final = "sweep_gain"
 
@@ -34,13 +34,11 @@ STOPPED_BELOW: Final = "mem_evicts_below"
 GROUP_ROOM: Final = "host_limit_room"
 """Field: memory that a guest can still take within the limits of its control groups."""
 
-LEAST: Final = "balloon_least"
+REACH: Final = "balloon_least"
 """Field: smallest size that a guest's balloon can reach; unknown if it can reach any."""
 
 GIVE_BACK: Final = "give_back"
 """Field: why mom returns the guest's memory and then keeps its size."""
-
-KEPT: Final = "mem_kept_headroom"
 
 OBSTACLE: Final = "balloon_obstacle"
 RESTS: Final = "balloon_rest"

@@ -89,7 +89,10 @@ class BalloonPlugin:
         self._runs = False  # False for a sample of `mom policy eval`
         self._guests = BalloonedGuests(settings.dead_band / 1024, settings.law.start_rest, self._age_of, replays=context.observes)
         self._file = BalloonFile(context)
-        self._sweeps = SweptGuests(context, settings.law, self._guests, self._file)
+        self._limits = ShrinkLimits(
+            settings.reserve / 1024, settings.reserve_percent / 100, stale_seconds(context.interval, settings.stale_after)
+        )
+        self._sweeps = SweptGuests(context, settings.law, self._guests)
         self._learning = Learning(settings.remember_bursts, settings.law.growth_rate / 1024)
         self._killed = harm.KilledPrograms()
         self._host = HostWatermarks(HostWanted(settings.goal, _kib(settings.host_free), _kib(settings.host_hard)))
@@ -134,11 +137,11 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Load the reservations and shrinks that the previous mom process saved."""
+        """Load the reservations and requests that the previous mom process saved."""
         self._runs = True
         changed = self._guests.changed_before = self._started.before_mom().keys()
-        shrinks = self._file.state.shrinks
-        self._guests.asked_before = {key: shrink for key, shrink in shrinks.items() if (key, shrink.incarnation) in changed}
+        requests = self._file.state.requests.items()
+        self._guests.asked_before = {key: note for key, note in requests if (key, note.incarnation) in changed}
         if self._context.serves:
             self._reservations.load()
 
@@ -146,19 +149,15 @@ class BalloonPlugin:
     def mom_teardown(self) -> None:
         """End all sweeps, so that guests get their headroom back."""
         self._sweeps.sweeper.stop_all()
-        self._resizer.note_shrinks()
+        self._sweeps.follow()
+        self._resizer.note_requests()
         self._file.leave()
 
     def _why_none_gives(self) -> str:
         if self._context.observes:
             return "mom only observes"
-        return "no enabled plugin has policies" if self._context.service(PolicyTexts) is None else self._why_policies_take_none()
-
-    def _why_policies_take_none(self) -> str:
         policies = self._context.service(PolicyTexts)
-        if policies is None or policies_reserve(policy.text for policy in policies.state().texts.values()):
-            return ""
-        return f"no policy in force reads {SUGGESTED}, which the balloon law suggests, or Host.{RESERVED}"
+        return "no enabled plugin has policies" if policies is None else _why_policies_take_none(policies)
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
@@ -180,7 +179,7 @@ class BalloonPlugin:
             self._see(snapshot)
             guests = [*self._guests.described.memories.values()]
         law, interval = self._settings.law, self._context.interval
-        suggested, ahead = suggestions(snapshot, law, self._host.wanted, self._limits(), interval=interval, guests=guests)
+        suggested, ahead = suggestions(snapshot, law, self._host.wanted, self._limits, interval=interval, guests=guests)
         self._killed.see(snapshot, self._host.state)
         columns: dict[str, Sequence[Value]] = {
             SUGGESTED: [None if size.target is None else int(size.target) for size in suggested],
@@ -247,7 +246,7 @@ class BalloonPlugin:
         """Stop unsafe shrinks, undo useless ones, and serve guests that will be moved."""
         self._see(snapshot)
         source, standing = Source(self._context.name), self._guarantees.standing
-        self._resizer.note_shrinks()
+        self._resizer.note_requests()
         self._file.save()
         self._learning.see(self._guests)
         self._host.see(snapshot.host, self._learning.growth_kib, self._learning.room_kib)
@@ -265,7 +264,8 @@ class BalloonPlugin:
             message = f"reservation {reservation.id}: {reservation.note}"
             yield Problem(source, message, severity=Severity.WARNING, hint="`mom reserve list`")
         yield from promise_problems(standing, source)
-        yield from conditions(snapshot, self._host.state, standing, self._why_policies_take_none)
+        policies = self._context.service(PolicyTexts)
+        yield from conditions(snapshot, self._host.state, standing, lambda: _why_policies_take_none(policies))
         yield from harm.conditions(snapshot, self._killed)
         for guest, memory in zip(snapshot.listed, self._guests.of_all(snapshot.listed), strict=True):
             if why := memory.cooperation.why_aside:
@@ -276,24 +276,17 @@ class BalloonPlugin:
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
         """Check every decision on a size with the gate."""
         self._see(snapshot)
-        limits = self._limits()
         sizes = [decision for decision in decisions if decision.control == CONTROL and decision.entity.id in snapshot.guests]
-        revisions = [self._reviewed(decision, limits) for decision in sizes]
+        revisions = [self._reviewed(decision) for decision in sizes]
         return [revision for revision in revisions if revision is not None]
 
-    def _reviewed(self, decision: Decision, limits: ShrinkLimits) -> Revision | None:
+    def _reviewed(self, decision: Decision) -> Revision | None:
         memory = self._resizer.permitting(decision.entity.id, decision.value)
         if memory is None:
             return Revision(decision, None, "the guest's present size is unknown")
-        passed = permitted(decision.value, memory, limits)
+        passed = permitted(decision.value, memory, self._limits)
         target = passed.size
         return Revision(decision, None if target is None else replace(decision, value=target), passed.reason) if passed.reason else None
-
-    def _limits(self) -> ShrinkLimits:
-        settings = self._settings
-        return ShrinkLimits(
-            settings.reserve / 1024, settings.reserve_percent / 100, stale_seconds(self._context.interval, settings.stale_after)
-        )
 
     # --- control ---------------------------------------------------------------------------------------------------------------
 
@@ -318,6 +311,12 @@ class BalloonPlugin:
         """Report guests that can and cannot be resized."""
         yield from findings(hypervisor, self._guarantees)
         yield from cloudstack.findings(self._context.root, hypervisor, self._guarantees, self._started)
+
+
+def _why_policies_take_none(policies: PolicyTexts | None) -> str:
+    if policies is None or policies_reserve(policy.text for policy in policies.state().texts.values()):
+        return ""
+    return f"no policy in force reads {SUGGESTED}, which the balloon law suggests, or Host.{RESERVED}"
 
 
 def _kib(size: int | None) -> float | None:

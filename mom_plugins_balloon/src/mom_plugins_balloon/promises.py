@@ -6,12 +6,13 @@ The YAML file, the guest's metadata, its class and its management system may pro
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence, Set
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from operator import is_
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from mom_core import Guest, PluginContext, Portion, Scope, Snapshot, UnitError, Value, as_number, first_names, format_kib, printable
 
@@ -45,40 +46,6 @@ Guaranteed: TypeAlias = Portion | Literal["start"]
 """As an operator writes it: a size, a share of the maximum, or `start`."""
 
 
-Key = TypeVar("Key", bound=Hashable)
-
-
-class Promise(NamedTuple):
-    """Promise to a guest, or a part of it."""
-
-    kib: float
-    priority: float
-    firm: bool = True
-    """Whether the promise does not depend on figures that the guest reports itself."""
-
-
-def kept(promises: Mapping[Key, Promise], room_kib: float | None) -> dict[Key, int]:
-    """Return the guarantee for each promise in KiB.
-
-    If promises exceed the room, promises that are not firm shrink first, then those of the lowest priority. Equal promises shrink in
-    proportion.
-
-    :param room_kib: if None (unknown), every promise holds
-    """
-    whole = {identity: math.ceil(promise.kib) for identity, promise in promises.items()}
-    excess = 0 if room_kib is None else sum(whole.values()) - max(0, math.floor(room_kib))
-    for rank in sorted({(promise.firm, promise.priority) for promise in promises.values()}):
-        if excess <= 0:
-            break
-        lowest = [identity for identity, promise in promises.items() if (promise.firm, promise.priority) == rank]
-        together = sum(whole[identity] for identity in lowest)
-        left = max(0, together - excess)
-        for identity in lowest:
-            whole[identity] = whole[identity] * left // together if together else 0
-        excess -= together
-    return whole
-
-
 class GuestPromise(NamedTuple):
     """Promise to one guest, in KiB."""
 
@@ -93,6 +60,28 @@ class GuestPromise(NamedTuple):
     guarantee: int = 0
 
 
+def with_guarantees(promises: Sequence[GuestPromise], room_kib: float | None) -> Mapping[str, GuestPromise]:
+    """Return the promises with their guarantees, keyed by guest id.
+
+    If promises exceed the room, parts that are not firm shrink first, then those of the lowest priority. Equal parts shrink in proportion.
+
+    :param room_kib: if None (unknown), every promise holds
+    """
+    ranks = defaultdict[tuple[bool, float], dict[str, int]](dict)
+    for promise in promises:
+        ranks[True, promise.priority][promise.guest.id] = promise.firm
+        if promise.firm < promise.promised:
+            ranks[False, promise.priority][promise.guest.id] = math.ceil(promise.promised - promise.firm)
+    sums = {rank: sum(parts.values()) for rank, parts in ranks.items()}
+    excess = 0 if room_kib is None else sum(sums.values()) - max(0, math.floor(room_kib))
+    holds = Counter[str]()
+    for rank, parts in sorted(ranks.items()):
+        left = max(0, sums[rank] - max(0, excess))
+        holds.update({identity: kib * left // (sums[rank] or 1) for identity, kib in parts.items()})
+        excess -= sums[rank]
+    return {promise.guest.id: promise._replace(guarantee=holds[promise.guest.id]) for promise in promises}
+
+
 @dataclass(frozen=True)
 class PromisesKept:
     """Promises and guarantees in one snapshot."""
@@ -101,7 +90,7 @@ class PromisesKept:
     room: float | None = None
     """KiB that the host can promise; None if unknown."""
     unclear: Sequence[tuple[Guest, UnitError]] = ()
-    unsettled: Set[str] = frozenset()
+    start_unknown: Set[str] = frozenset()
     """Guests with the promise `start` whose size at the start is unknown. They keep their present size."""
     unheard: Set[str] = frozenset()
     """Guests without an answer of the plugin that promises by class. They are not shrunk."""
@@ -235,10 +224,10 @@ class Guarantees:
         ]
         room = self._room(snapshot.host.number("mem_available"))
         self.standing = PromisesKept(
-            _shared([promise for promise in promises if promise.promised > 0], room),
+            with_guarantees([promise for promise in promises if promise.promised > 0], room),
             room,
             unclear=[(entry.guest, entry.error) for entry in own.values() if entry.error is not None],
-            unsettled={guest for guest, entry in own.items() if AT_START in entry.promises and self.started(entry.guest, None) is None},
+            start_unknown={guest for guest, entry in own.items() if AT_START in entry.promises and self.started(entry.guest, None) is None},
             unheard=unheard,
         )
         return self.standing
@@ -344,13 +333,3 @@ def _read(text: str) -> tuple[Guaranteed, UnitError | None]:
         return Portion.parse(text), None
     except UnitError as error:
         return Portion(share=1.0), error
-
-
-def _shared(promises: Sequence[GuestPromise], room: float | None) -> Mapping[str, GuestPromise]:
-    parts = {(promise.guest.id, True): Promise(promise.firm, promise.priority) for promise in promises}
-    for promise in promises:
-        if promise.firm < promise.promised:
-            parts[promise.guest.id, False] = Promise(promise.promised - promise.firm, promise.priority, firm=False)
-    holds = kept(parts, room)
-    guarantees = [(promise, holds[promise.guest.id, True] + holds.get((promise.guest.id, False), 0)) for promise in promises]
-    return {promise.guest.id: promise._replace(guarantee=kib) for promise, kib in guarantees}

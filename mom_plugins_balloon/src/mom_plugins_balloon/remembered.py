@@ -121,7 +121,7 @@ class Remembered(NamedTuple):
             worth = target != size and (target == memory.maximum or abs(target - (size or 0.0)) >= dead_band)
         return "" if worth or heading < memory.guarantee <= target else why
 
-    def why_unsettled(self, size: float | None, maximum: float | None, now: float) -> str:
+    def why_origin_unknown(self, size: float | None, maximum: float | None, now: float) -> str:
         """Return why the original size is still unknown, or an empty string if it is known.
 
         An earlier mom may have restored sizes, and large balloons take seconds to deflate.
@@ -168,11 +168,11 @@ class Remembered(NamedTuple):
         return self if self.arrival is None else self._replace(arrival=self.arrival._replace(started=None))
 
     def after_sweep(self, outcome: SweepOutcome, now: float) -> Remembered:
-        """Return the record after a sweep."""
+        """Return the record after a sweep. Without its headroom, the guest is still swept."""
         request = self.request
-        if request is not None and request.sweeps and request.target == outcome.plan.bottom:
-            has_headroom = outcome.is_back and outcome.end is not SweepEnd.GONE
-            request = SizeRequest(outcome.plan.size, outcome.lowest, outcome.ended) if has_headroom else None
+        if request is not None and request.sweeps and request.target == outcome.plan.bottom and outcome.is_back:
+            is_gone = outcome.end is SweepEnd.GONE
+            request = None if is_gone else SizeRequest(outcome.plan.size, outcome.lowest, outcome.ended)
         explained = None if self.learned is None else self.learned.after_sweep(outcome)
         sweeps = self.sweeps.after(outcome, now, explained=explained is not None)
         return self._replace(request=request, learned=explained or self.learned, sweeps=sweeps)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from mom_core import (
@@ -32,9 +33,9 @@ from mom_core import (
 )
 from mom_kvm import capable
 from mom_plugins_balloon import cloudstack
-from mom_plugins_balloon.balloon_state import BalloonFile, UnfinishedShrink
+from mom_plugins_balloon.balloon_state import BalloonFile, UnfinishedRequest
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
-from mom_plugins_balloon.gate import ShrinkLimits, floor_kib, never_shrunk, permitted
+from mom_plugins_balloon.gate import ShrinkLimits, floor_kib, never_shrunk, permitted, smallest_sizes
 from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.moves import LeavingGuests
 from mom_plugins_balloon.names import CONTROL, PINNED
@@ -61,22 +62,23 @@ def restored_size(had: int, size: float | None, maximum: float | None, memory: G
     :param size: None if unknown, or being swept
     :param maximum: guest's maximum without the limit of its control group
     """
-    floor = 0 if memory is None else math.ceil(max(floor_kib(memory, limits) or 0.0, memory.guarantee))
-    floor = floor if maximum is None else min(floor, math.floor(maximum))
     if size is not None and had < size and (why := _why_unknown(memory, limits)):
         kept = f"it keeps its {format_kib(size)}, more than its original size: {why}"
         reports = memory is not None and memory.statistics.usable is not None and memory.statistics.age is not None
         raise Refused(kept) if reports else NoChangeNeeded(kept)  # a guest without statistics will not report later
+    if memory is None:
+        return RestoredSize(had)
+    floor = min(math.ceil(max(floor_kib(memory, limits) or 0.0, memory.guarantee)), math.inf if maximum is None else math.floor(maximum))
     restored = RestoredSize(had)
     if had < floor:
         uses = f"the guest now uses more than its original size of {format_kib(had)}"
         if size is not None and size <= floor:
             return RestoredSize(had, f"{uses}, and keeps its size", keeps=True)
-        restored = RestoredSize(floor, f"{uses}: mom requested {format_kib(floor)}")
-    if memory is not None and memory.reach is not None and restored.size < memory.reach:
-        least = math.ceil(memory.reach)
-        note = f"memory was plugged into the guest since then, and its balloon cannot take it: mom requested {format_kib(least)}"
-        restored = RestoredSize(least, note)
+        restored = RestoredSize(int(floor), f"{uses}: mom requested {format_kib(floor)}")
+    for least, limit in smallest_sizes(memory):
+        if least is not None and restored.size < least:
+            why = f"its original size is {limit.words(memory, limits)}"
+            restored = RestoredSize(math.ceil(least), f"{why}: mom requested {format_kib(least)}")
     return restored
 
 
@@ -97,7 +99,7 @@ class Resizer:
     sweeps: SweptGuests
     leaving: LeavingGuests
     started: StartedSizes
-    limits: Callable[[], ShrinkLimits]
+    limits: ShrinkLimits
     see: Callable[[Snapshot], None]
 
     # --- read ---------------------------------------------------------------------------------------------------------------------
@@ -115,11 +117,11 @@ class Resizer:
         return read
 
     def _as_asked(self, identity: str, size: int) -> int | InTransition:
-        past, shrink = self.guests.of(identity), self.file.state.shrinks.get(identity)
-        before = None if shrink is None else SizeRequest(shrink.target, shrink.before, 0.0)
+        past, note = self.guests.of(identity), self.file.state.requests.get(identity)
+        before = None if note is None else SizeRequest(note.target, note.before, 0.0)
         request = before if past is None else past.request
         if request is None or request.arrived:
-            return InTransition(size) if request is None and self.sweeps.explain(identity, size) else size
+            return size
         low, high = sorted((request.began_at, request.target))
         tolerance = self.guests.tolerance
         return InTransition(size) if low - tolerance <= size <= high + tolerance else size
@@ -140,15 +142,13 @@ class Resizer:
     def write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError | str]:
         """Request each guest's size. Return errors and notes."""
         balloons = capable(hypervisor, BalloonControl, "resize guests")
-        shrinks = {change.entity.id: (size, change.value) for change in changes if (size := self._shrunk_from(change)) is not None}
-        restores = all(change.back for change in changes)
-        if restores:
+        if all(change.back for change in changes):
             self.see_at_restore(hypervisor)
-        if not shrinks or not restores:
-            self.note_shrinks(shrinks)
+        else:
+            self.note_requests({change.entity.id: note for change in changes if (note := self._shrink_of(change)) is not None})
         results = {change.target: result for change in changes if (result := self._result_of(balloons, change))}
         if results:  # some requests failed
-            self.note_shrinks()
+            self.note_requests()
         return results
 
     def _result_of(self, hypervisor: BalloonControl, change: Change) -> HypervisorError | str:
@@ -164,12 +164,11 @@ class Resizer:
         self.leaving.failed(identity, str(error), later=isinstance(error, NoChangeNeeded))
         return error
 
-    def _shrunk_from(self, change: Change) -> float | None:
-        size, target = as_number(change.found), as_number(change.value)
-        if size is None or target is None or target >= size:
+    def _shrink_of(self, change: Change) -> UnfinishedRequest | None:
+        guest, size, target = self.guests.snapshot.guests.get(change.entity.id), as_number(change.found), change.value
+        if guest is None or size is None or not isinstance(target, int) or not 0 < target < size:
             return None
-        guest = self.guests.snapshot.guests.get(change.entity.id)
-        return size if guest is None or change.back or not self._sweeps_to(guest, int(target)) else None
+        return UnfinishedRequest(guest.incarnation, int(size), target, not change.back and self._sweeps_to(guest, target))
 
     def _sweeps_to(self, guest: Guest, target: int) -> bool:
         return is_sweep(guest, target) or self.leaving.sweeps(guest.id, target)
@@ -188,7 +187,7 @@ class Resizer:
             raise Refused("the guest's present size is unknown")
         if not isinstance(target, int):
             raise Refused(f"{target!r:.40} is not a valid size for a guest")
-        passed = permitted(target, memory, self.limits())
+        passed = permitted(target, memory, self.limits)
         if passed.size != target:
             raise Refused(passed.reason)
         if why := past.why_not_send(target, memory, now, self.guests.dead_band):
@@ -196,6 +195,8 @@ class Resizer:
         size, age = memory.size or 0.0, memory.statistics.age
         request = SizeRequest(target, size, now, statistics_made=None if age is None else now - age)
         if target < size and self._sweeps_to(guest, target):
+            if not self.file.is_written:
+                raise Refused("mom cannot record the sweep for recovery after a crash")
             swept = self.sweeps.begin(hypervisor, guest, past, memory, target, self.leaving.sweep(guest.id, target))
             ended = None if swept is None else replace(request, target=swept.plan.size, began_at=swept.lowest)
             self.guests.asked(guest, ended or replace(request, sweeps=True))
@@ -212,7 +213,6 @@ class Resizer:
         except Exception:  # a timeout or a lost connection: the command may have taken effect
             self.guests.asked(guest, replace(request, in_doubt=True))
             raise
-        self.sweeps.sweeper.settle(guest.id)
         self.leaving.asked(guest.id, request.target)
         self.guests.asked(guest, request)
 
@@ -229,35 +229,36 @@ class Resizer:
             age, passed = memory.statistics.age, self.context.monotonic() - self.guests.snapshot.monotonic
             statistics = memory.statistics._replace(age=None if age is None else age + passed)
             memory = memory._replace(statistics=statistics, obstacle="")
-        restored = restored_size(had, size, maximum, memory, self.limits())
+        restored = restored_size(had, size, maximum, memory, self.limits)
         if restored.keeps:
             self.guests.forget_request(identity)
             raise NoChangeNeeded(restored.note)
         hypervisor.set_balloon(change.entity, restored.size)
-        self.sweeps.sweeper.settle(identity)
         self.guests.forget_request(identity)
         plugged = had > before and not restored.note
         return f"memory was plugged into the guest since then: mom requested {format_kib(had)}" if plugged else restored.note
 
-    # --- shrinks under way --------------------------------------------------------------------------------------------------------
+    # --- requests under way -------------------------------------------------------------------------------------------------------
 
-    def note_shrinks(self, asked: Mapping[str, tuple[float, Value]] | None = None) -> None:
-        """Write the running shrinks for the next mom process, if they have changed."""
-        guests, before = self.guests.snapshot.listed, self.file.state.shrinks
+    def note_requests(self, asked: Mapping[str, UnfinishedRequest] = MappingProxyType({})) -> None:
+        """Write the running shrinks and sweeps for the next mom process, if they have changed.
+
+        :param asked: requests that are about to be sent, keyed by guest id
+        """
+        guests, before = self.guests.snapshot.listed, self.file.state.requests
         if not self.context.serves or not guests:
             return
-        shrinks = {identity: shrink for identity, shrink in before.items() if self._is_missing(identity, shrink.incarnation)}
+        notes = {identity: note for identity, note in before.items() if self._is_missing(identity, note.incarnation)}
         for guest, past in zip(guests, self.guests.of_all(guests), strict=True):
             request = past.request
-            if request is not None and not request.arrived and not request.sweeps and 0 < request.target < request.began_at:
-                shrinks[guest.id] = UnfinishedShrink(guest.incarnation, int(request.began_at), request.target)
-        for identity, (size, target) in (asked or {}).items():
-            shrinking = self.guests.snapshot.guests.get(identity)
-            if shrinking is not None and isinstance(target, int) and 0 < target < size:
-                shrinks[identity] = UnfinishedShrink(shrinking.incarnation, int(size), target)
-        if shrinks != before:
+            if request is not None and not request.arrived and 0 < request.target < request.began_at:
+                notes[guest.id] = UnfinishedRequest(guest.incarnation, int(request.began_at), request.target, request.sweeps)
+        for identity, note in asked.items():
+            earlier = notes.get(identity, note)  # it still holds if the new request fails
+            notes[identity] = note._replace(before=max(earlier.before, note.before), sweeps=earlier.sweeps or note.sweeps)
+        if notes != before or not self.file.is_written:
             with suppress(StateError):  # mom reports the error; the ledger's disk has failed too
-                self.file.write(shrinks=shrinks)
+                self.file.write(requests=notes)
 
     def _is_missing(self, identity: str, incarnation: str) -> bool:
         past = self.guests.of(identity)
@@ -269,7 +270,7 @@ class Resizer:
 
         :param holds: guarantees in KiB keyed by guest id
         """
-        snapshot, limits, before_mom = self.guests.snapshot, self.limits(), functools.cache(self.started.before_mom)  # few cycles need it
+        snapshot, limits, before_mom = self.guests.snapshot, self.limits, functools.cache(self.started.before_mom)  # few cycles need it
         guests, numbers = snapshot.listed, map(snapshot.numbers, (CONTROL, "balloon_cur", "balloon_max"))
         for guest, past, target, size, maximum in zip(guests, self.guests.of_all(guests), *numbers, strict=True):
             if size is None or guest.why_blocked(CONTROL):

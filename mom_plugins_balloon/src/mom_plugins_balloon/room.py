@@ -10,14 +10,14 @@ import time
 from typing import Any, Final, NamedTuple
 
 from mom_core import Guest, Host, Snapshot, format_duration, format_kib
-from mom_kvm import Forecasts, HealthLimits, ReservationRefused, Room
+from mom_kvm import Forecasts, ReservationRefused, Room
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.gate import ShrinkLimits, least_kib, need_kib
 from mom_plugins_balloon.law.need import LawContext, context_of, need_of
 from mom_plugins_balloon.law.offer import held_memory, swept_keeps
 from mom_plugins_balloon.law.want import ready_memory
 from mom_plugins_balloon.memory import GuestMemory, HostMemory
-from mom_plugins_balloon.names import AHEAD, CONTROL, OBSTACLE, RISE, START_REST, STOPPED_BELOW
+from mom_plugins_balloon.names import AHEAD, OBSTACLE, RISE, STOPPED_BELOW
 from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
 from mom_plugins_balloon.promises import guaranteed_kib
 from mom_plugins_balloon.seen import host_memory
@@ -78,24 +78,21 @@ def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits,
 def _spare_kib(guest: Guest, memory: GuestMemory, context: LawContext, limits: ShrinkLimits) -> tuple[float, float]:
     # The first result is the host's gain, the second the remainder that is not worth a trim.
     size, usable, need, least = memory.size, memory.statistics.usable, need_kib(memory), least_kib(memory, limits)
-    if size is None or usable is None or need is None or least is None or _gives_nothing(guest, memory):
+    if size is None or usable is None or need is None or least is None:
+        return 0.0, 0.0
+    if memory.statistics.waits_for_disk or memory.start_rest or guest.text(OBSTACLE):
         return 0.0, 0.0
     by_law = need_of(memory, memory.maximum or size, usable, context)
     keeps = max(least, need + max(context.margin_above(need), by_law.floors.stall))
     process = memory.process
     if by_law.leaves_empty:  # swept: the guest keeps its page cache and the memory that it may take meanwhile
-        if process.backed is None:
+        if memory.backed is None:
             return 0.0, 0.0
         _, held, freed = held_memory(memory, by_law)
         keeps = max(keeps, swept_keeps(memory, by_law, max(need, held), context)) + _not_swept(memory, freed, size, context)
-    holds = size if process.rss is None else min(size, process.rss - (process.qemu_overhead or 0.0))
+    holds = size if process.rss is None else min(size, process.rss - (memory.habits.qemu_overhead or 0.0))
     gives = max(0.0, holds - keeps - ready_memory(memory, context))
     return gives, 0.0 if by_law.leaves_empty else _not_trimmed(size - gives, context)
-
-
-def _gives_nothing(guest: Guest, memory: GuestMemory) -> bool:
-    waits = (memory.statistics.major_faults or 0.0) > HealthLimits.MAJOR_FAULTS
-    return waits or bool(guest.why_blocked(CONTROL) or guest.text(OBSTACLE) or guest.number(START_REST))
 
 
 def _not_swept(guest: GuestMemory, freed: float, size: float, context: LawContext) -> float:

@@ -13,7 +13,7 @@ from mom_plugins_balloon import names
 from mom_plugins_balloon.gate import ShrinkLimits, most_kib
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.law.share import SizeSuggestion, ahead_of, decide
-from mom_plugins_balloon.memory import FIELDS, GuestMemory, Habits, HostMemory, KernelStatistics, ProcessMemory, SweepState
+from mom_plugins_balloon.memory import FIELDS, PARTS, GuestMemory, HostMemory
 from mom_plugins_balloon.names import CONTROL, PINNED
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.promises import PromisesKept
@@ -64,7 +64,7 @@ def describe(snapshot: Snapshot, pasts: Sequence[Remembered], facts: CycleFacts,
         "pause": [
             facts.moving.get(guest.id) or (GAVE if past.gave_by(at) else "") for guest, past, at in zip(guests, pasts, made, strict=True)
         ],
-        "unsettled": _unsettled(snapshot, pasts, facts),
+        "origin_unknown": _origin_unknown(snapshot, pasts, facts),
         "target": [kib if request is None else request.target for request, kib in zip(requests, snapshot.numbers(CONTROL), strict=True)],
         "kernel_reserved": [
             kib if past.learned is None or past.learned.usage.kernel.reserved is None else int(past.learned.usage.kernel.reserved)
@@ -76,12 +76,12 @@ def describe(snapshot: Snapshot, pasts: Sequence[Remembered], facts: CycleFacts,
     return DescribedGuests(snapshot, dict(zip([guest.id for guest in guests], guest_memories(snapshot, columns), strict=True)))
 
 
-def _unsettled(snapshot: Snapshot, pasts: Sequence[Remembered], facts: CycleFacts) -> Sequence[str]:
+def _origin_unknown(snapshot: Snapshot, pasts: Sequence[Remembered], facts: CycleFacts) -> Sequence[str]:
     numbers = map(snapshot.numbers, ("balloon_cur", "balloon_max"))
     return [
         START_UNKNOWN
-        if facts.promises is not None and guest.id in facts.promises.unsettled
-        else past.why_unsettled(size, maximum, snapshot.monotonic)
+        if facts.promises is not None and guest.id in facts.promises.start_unknown
+        else past.why_origin_unknown(size, maximum, snapshot.monotonic)
         if facts.restores
         else ""
         for guest, past, size, maximum in zip(snapshot.listed, pasts, *numbers, strict=True)
@@ -98,7 +98,6 @@ def obstacle(guest: Guest, past: Remembered, promises: PromisesKept | None) -> s
 
 _Column: TypeAlias = Sequence[float | None]
 _Record = TypeVar("_Record")
-_PARTS: Final = {"statistics": KernelStatistics, "process": ProcessMemory, "habits": Habits, "sweeps": SweepState}
 
 
 class Suggested(NamedTuple):
@@ -162,35 +161,22 @@ def guest_memories(snapshot: Snapshot, remembered: Mapping[str, Iterable[object]
         maximum = [*map(most_kib, own_maximum, size, room, rss, numbers["qemu_overhead"])]
     if snapshot.host.number("swap_usage") == 0:  # otherwise an unreported swap is unknown
         numbers["host_swap"] = [kib or 0.0 for kib in numbers["host_swap"]]
-    used, before = (numbers[name] for name in ("total", "usable", "peak")), map(snapshot.numbers, ("mem_used_before", "rss_before"))
     promises = [[kib or 0.0 for kib in snapshot.numbers(name)] for name in ("balloon_min", "guest_guarantee")]
     columns: dict[str, Iterable[object]] = {
         **numbers,
         "maximum": maximum,
         "limited_by_group": map(ne, maximum, own_maximum),
         "guarantee": map(max, *promises),
-        "recent_growth": map(_recent_growth, *used, rss, *before),
         "obstacle": [str(why) if why else "" for why in snapshot.column(names.OBSTACLE)],
         "rise": _rises(snapshot),
         **remembered,
     }
-    return [*_records(GuestMemory, {**columns, **{part: _records(record, columns) for part, record in _PARTS.items()}})]
+    return [*_records(GuestMemory, {**columns, **{part: _records(record, columns) for part, record in PARTS.items()}})]
 
 
 def _records(record: Any, columns: Mapping[str, Iterable[object]]) -> Iterator[_Record]:
     defaults = record._field_defaults
     return map(record, *[columns[name] if name in columns else repeat(defaults[name]) for name in record._fields])
-
-
-def _recent_growth(
-    total: float | None, usable: float | None, peak: float | None, rss: float | None, used_before: float | None, rss_before: float | None
-) -> float:
-    grown = 0.0
-    if used_before is not None and peak is not None and total is not None and usable is not None:
-        grown = total - usable - used_before
-    if rss is not None and rss_before is not None and rss - rss_before > grown:
-        grown = rss - rss_before
-    return grown if grown > 0 else 0.0
 
 
 def _rises(snapshot: Snapshot) -> _Column:

@@ -13,7 +13,7 @@ from mom_plugins_balloon.sizes import SAME_SIZE_KIB
 
 SIZE = "balloon_cur"
 
-ARRIVED_KIB = 8192
+NEAR_TARGET_KIB = 8192
 """KiB. Distance to the target at which a guest has arrived: guests stop a few pages short."""
 
 
@@ -116,5 +116,5 @@ def histories(before: Mapping[str, GuestHistory], report: Report) -> dict[str, G
 def _is_on_the_way(target: float | None, before: float, size: float) -> bool:
     if target is None:
         return False
-    low, high = min(before, target) - ARRIVED_KIB, max(before, target) + ARRIVED_KIB
-    return low <= size <= high and abs(size - target) <= abs(before - target) + ARRIVED_KIB
+    low, high = min(before, target) - NEAR_TARGET_KIB, max(before, target) + NEAR_TARGET_KIB
+    return low <= size <= high and abs(size - target) <= abs(before - target) + NEAR_TARGET_KIB

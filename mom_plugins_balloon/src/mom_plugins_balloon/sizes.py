@@ -36,7 +36,7 @@ class SizeRequest:
     statistics_made: float | None = None
     """Time of the statistics behind the decision."""
     sweeps: bool = False
-    """Whether this is a sweep whose end was not reported yet."""
+    """Whether this is a sweep, and the guest does not have its headroom back yet."""
     in_doubt: bool = False
     """Whether the command was not answered, and may have taken effect."""
 
@@ -141,16 +141,16 @@ class Cooperation(NamedTuple):
         """
         state = self._replace(why_aside="") if self.why_aside and now >= self.until else self
         if request is None or size is None:
-            return state._settled(), request
+            return state._without_debt(), request
         if excused or request.sweeps:  # a sweep may wait for its turn
             return state._replace(owing=size, since=now, gave=False), request
         if not request.arrived and size - request.target >= dead_band:
             return state._after_owing(request, size, now)
         not_grown = request.in_doubt and not request.arrived and now - request.at >= PATIENCE_SECONDS
         gave = request.target < request.began_at and (request.arrived or state.owing is not None)
-        return COOPERATIVE if gave else state._settled(), None if not_grown else request
+        return COOPERATIVE if gave else state._without_debt(), None if not_grown else request
 
-    def _settled(self) -> Cooperation:
+    def _without_debt(self) -> Cooperation:
         return self._replace(owing=None, gave=False) if self.aside_for else COOPERATIVE
 
     def _after_owing(self, request: SizeRequest, size: float, now: float) -> tuple[Cooperation, SizeRequest | None]:
@@ -164,7 +164,7 @@ class Cooperation(NamedTuple):
         if now - state.since < patience:
             return state, request
         if request.in_doubt:  # the command had no effect
-            return state._settled(), None
+            return state._without_debt(), None
         seconds = min(2 * state.aside_for, LAST_REST_SECONDS) if state.aside_for and not state.gave else FIRST_REST_SECONDS
         why = (
             f"not shrunk for {format_duration(seconds)}: its balloon target was {format_kib(request.target)}, but it stayed at "

@@ -29,16 +29,16 @@ class StartedSizes:
         """Record the last snapshot, before any request."""
         snapshot, guests, now = records.snapshot, records.snapshot.listed, records.snapshot.monotonic
         columns = map(snapshot.numbers, ("balloon_cur", "balloon_max", "stats_age"))
-        unsettled = [
+        undecided = [
             (guest, record, size, maximum, age)
             for guest, record, size, maximum, age in zip(guests, records.of_all(guests), *columns, strict=True)
             if (started := self.of(guest)) is None or (maximum != started.maximum and started.must_follow(size, maximum, age))
         ]
-        if not unsettled:
+        if not undecided:
             return
-        before = self.before_mom() if any(age is not None for *_, age in unsettled) else {}  # mom never resizes a guest without statistics
+        before = self.before_mom() if any(age is not None for *_, age in undecided) else {}  # mom never resizes a guest without statistics
         starts = dict(self._file.state.starts)
-        for guest, record, size, maximum, age in unsettled:
+        for guest, record, size, maximum, age in undecided:
             of_ledger, started = before.get((guest.id, guest.incarnation)), self.of(guest)
             if started is None and of_ledger is None:
                 settling = (record.settling or BalloonSettling(now)).after(now, maximum, age)

@@ -32,7 +32,7 @@ class StateGoal(StrEnum):
     TRUTHFUL = "truthful"  #: like `balanced`, but guests keep their full sizes while the host is above its hard watermark
 
 
-GROWTH_FACTOR = {StateGoal.DENSITY: 1.0, StateGoal.BALANCED: 1.5, StateGoal.SAFE: 3.0, StateGoal.TRUTHFUL: 1.5}
+GROWTH_SHARE = {StateGoal.DENSITY: 1.0, StateGoal.BALANCED: 1.5, StateGoal.SAFE: 3.0, StateGoal.TRUTHFUL: 1.5}
 """Ratios of the growth until mom has reclaimed memory. The host keeps this much available."""
 
 UNSEEN_SHARE = 0.03
@@ -98,7 +98,7 @@ class HostWanted(NamedTuple):
         """
         least = least_kib(total)
         may_grow = max(growth, min(UNSEEN_SHARE * total, UNSEEN_MOST_KIB))
-        high = least + max(GROWTH_FACTOR[self.goal] * may_grow, ROOM_SHARE[self.goal] * room)
+        high = least + max(GROWTH_SHARE[self.goal] * may_grow, ROOM_SHARE[self.goal] * room)
         hard, low = HARD_SHARE * least, LOW_SHARE * least
         high = high + stopped_below if self.high is None else max(self.high, stopped_below + hard if stopped_below else 0.0)
         hard = hard + stopped_below if self.hard is None else max(self.hard, stopped_below + low if stopped_below else 0.0)

@@ -146,14 +146,14 @@ def need_of(guest: GuestMemory, maximum: float, reported: float, context: LawCon
     fills_nothing = then_is_known and cached is not None and not context.host.backs_bursts and cached <= context.p.fills
     leaves_empty = fills_nothing or context.host.keeps_sizes
     full = maximum if leaves_empty else min(maximum, need + floors.tight)
-    growing = usable + step < reported or guest.habits.recent_growth > step
+    growing = usable + step < reported or guest.recent_growth > step
     return Need(
         need=need, usable=usable, margin=margin, burst=burst, floors=floors, used=used, size_then=then, then_is_known=then_is_known,
         full=full, leaves_empty=leaves_empty, keeps_full=fills_nothing and bool(guest.on_credit), growing=growing,
     )  # fmt: skip
 
 
-def is_settled(guest: GuestMemory) -> bool:
+def statistics_are_new(guest: GuestMemory) -> bool:
     """Return whether the statistics are newer than the last resize."""
     age, changed = guest.statistics.age, guest.target_age
     return changed is None or age is None or age <= changed

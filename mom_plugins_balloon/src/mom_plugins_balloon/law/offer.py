@@ -123,7 +123,7 @@ TRIMS: Final = (
 """In the order of their use."""
 
 
-class Spare(NamedTuple):
+class TakeLimits(NamedTuple):
     """Limits for the memory that one guest gives, in KiB."""
 
     most: float
@@ -143,17 +143,17 @@ class MemoryUse(NamedTuple):
     """Freed by the guest, still backed by the host."""
 
 
-def offer_of(guest: GuestMemory, need: Need, size: float, spare: Spare, context: LawContext) -> Offer:
+def offer_of(guest: GuestMemory, need: Need, size: float, limits: TakeLimits, context: LawContext) -> Offer:
     """Return the memory that a guest can give."""
     memory = held_memory(guest, need)
-    gain, depth = _sweep_of(guest, need, memory, size, spare, context)
+    gain, depth = _sweep_of(guest, need, memory, size, limits, context)
     cost = guest.cost if guest.cost is not None and guest.cost > 0 else 1.0
     # With goal `safe`, the host keeps memory for all empty memory, so that it gains from all of it.
     is_known = need.then_is_known and not context.host.backs_bursts
     untouched = max(0.0, memory.unused - memory.freed) if is_known else 0.0
     # Below the hard watermark, guests that leave headroom empty are trimmed, too, unless their growth is limited.
     is_trimmed = not need.keeps_full and (context.below_hard or not need.leaves_empty)
-    trims = _trims_of(need, memory.unused, untouched, spare, context) if is_trimmed else None
+    trims = _trims_of(need, memory.unused, untouched, limits, context) if is_trimmed else None
     if trims is None:
         return Offer(sweep=gain, depth=depth, cost=cost) if gain else NO_OFFER
     empty, cache, margin, burst = trims
@@ -164,20 +164,22 @@ def offer_of(guest: GuestMemory, need: Need, size: float, spare: Spare, context:
     )  # fmt: skip
 
 
-def _sweep_of(guest: GuestMemory, need: Need, memory: MemoryUse, size: float, spare: Spare, context: LawContext) -> tuple[float, float]:
+def _sweep_of(
+    guest: GuestMemory, need: Need, memory: MemoryUse, size: float, limits: TakeLimits, context: LawContext
+) -> tuple[float, float]:
     # The results are the host's gain and the inflation for that gain. Memory that earlier sweeps missed counts only below the low
     # watermark, where sweeps go deeper.
     missed = 0.0 if context.below_low else guest.sweeps.missed or 0.0
-    least = spare.worth + missed
-    if memory.freed < least or spare.calm < least:
+    least = limits.worth + missed
+    if memory.freed < least or limits.calm < least:
         return 0.0, 0.0
     idle = _sweepable(guest, need, memory.freed, context)
     if idle < least:
         return 0.0, 0.0
     # Kernels allocate small free blocks first and report large ones: a balloon mostly gets memory that was not reported.
-    hollow = 0.0 if guest.sweeps.reporting else guest.process.hollow or 0.0
+    hollow = 0.0 if guest.sweeps.reporting else guest.habits.hollow or 0.0
     keeps = swept_keeps(guest, need, memory.held, context)
-    idle = min(idle, min(context.moves + hollow, context.depth, spare.calm, size - keeps) - hollow)
+    idle = min(idle, min(context.moves + hollow, context.depth, limits.calm, size - keeps) - hollow)
     return (idle - missed, idle + hollow) if idle >= least else (0.0, 0.0)
 
 
@@ -195,7 +197,7 @@ def freed_memory(guest: GuestMemory, held: float) -> float:
 
     :param held: KiB that the guest uses
     """
-    backed = guest.process.backed
+    backed = guest.backed
     if backed is None:
         return 0.0
     # Memory in the host's swap counts as used: a sweep would read it back.
@@ -231,24 +233,26 @@ def _sweepable(guest: GuestMemory, need: Need, freed: float, context: LawContext
     if not guest.sweeps.reporting:
         return freed
     # With free page reporting, the kernel returns most memory by itself. The remainder is known later.
-    if guest.process.freed_age is not None and guest.process.freed_age < p.reporting_settles:
+    if guest.habits.freed_age is not None and guest.habits.freed_age < p.reporting_settles:
         return 0.0
     # While the host has room, leave memory for the next burst: to fault it in again takes time.
     return freed if context.below_hard else freed - (guest.habits.burst or 0.0)
 
 
-def _trims_of(need: Need, unused: float, untouched: float, spare: Spare, context: LawContext) -> tuple[float, float, float, float] | None:
+def _trims_of(
+    need: Need, unused: float, untouched: float, limits: TakeLimits, context: LawContext
+) -> tuple[float, float, float, float] | None:
     # The results are the KiB taken in one cycle by each means and all means before it: empty memory, page cache, margin, burst.
     floors, empty, part = need.floors, 0.0, context.p.shrink_share
     # Below the hard watermark, a guest that waits for its disk gives empty memory, not the page cache that it waits for.
-    beyond = min(need.usable - floors.headroom, spare.most if context.below_hard else spare.calm)
-    if beyond >= spare.worth:
+    beyond = min(need.usable - floors.headroom, limits.most if context.below_hard else limits.calm)
+    if beyond >= limits.worth:
         empty = min(context.moves, beyond, unused - context.sweep_keeps)
-        empty = empty if empty >= spare.worth else 0.0
-    above, most = min(need.usable - floors.margin, spare.calm), min(need.usable - floors.least, spare.most)
+        empty = empty if empty >= limits.worth else 0.0
+    above, most = min(need.usable - floors.margin, limits.calm), min(need.usable - floors.least, limits.most)
     # A balloon takes untouched memory first. A guest gives all of it, and `part` of the rest.
     sure = (1 - part) * min(empty, untouched)
-    cache = max(empty, sure + part * beyond if spare.calm and spare.worth <= beyond > untouched else 0.0)
-    margin = max(cache, sure + part * above if above >= spare.worth else 0.0)
+    cache = max(empty, sure + part * beyond if limits.calm and limits.worth <= beyond > untouched else 0.0)
+    margin = max(cache, sure + part * above if above >= limits.worth else 0.0)
     burst = min(context.moves, max(margin, sure + part * most))
     return (empty, min(cache, burst), min(margin, burst), burst) if burst >= context.step else None

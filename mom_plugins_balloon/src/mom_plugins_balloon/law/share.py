@@ -53,7 +53,7 @@ ChangeKind: TypeAlias = Callable[[Sequence[WeighedGuest], Changes, Balance, LawC
 
 def unbacked_memory(guest: GuestMemory) -> float:
     """Return the memory that a guest could still take from the host. Other guests give at most this amount for this guest."""
-    backed, maximum = guest.process.backed, guest.maximum
+    backed, maximum = guest.backed, guest.maximum
     return math.inf if backed is None or maximum is None else max(0.0, maximum - backed)
 
 
@@ -168,7 +168,7 @@ def sweep(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, con
 
 
 def _sweep_order(candidate: WeighedGuest) -> tuple[float, bool, int, float, int]:
-    offer, freed_age = candidate.offer, candidate.guest.process.freed_age
+    offer, freed_age = candidate.offer, candidate.guest.habits.freed_age
     forecast = 2 if candidate.ask.rises else 1 if candidate.guest.rise is None else 0
     return offer.cost, offer.sweep <= offer.backed, forecast, math.inf if freed_age is None else freed_age, candidate.place
 

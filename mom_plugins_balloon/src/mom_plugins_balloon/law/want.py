@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from mom_kvm import HealthLimits
 from mom_plugins_balloon.gate import smallest_kib
-from mom_plugins_balloon.law.need import LawContext, Need, headroom_returns, is_settled, need_of
-from mom_plugins_balloon.law.offer import NO_OFFER, Offer, Spare, freed_memory, offer_of
+from mom_plugins_balloon.law.need import LawContext, Need, headroom_returns, need_of, statistics_are_new
+from mom_plugins_balloon.law.offer import NO_OFFER, Offer, TakeLimits, freed_memory, offer_of
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.memory import GuestMemory, guaranteed_size
 from mom_plugins_balloon.parameters import SLOW_BALLOON_KIB_PER_SECOND
@@ -54,21 +54,21 @@ def ask_of(guest: GuestMemory, context: LawContext, *, spares_rising: bool = Fal
         return _without_statistics(guest, ReasonCode.UNKNOWN)
     if age > context.oldest_statistics:
         return _without_statistics(guest, ReasonCode.STALE)
-    if guest.unsettled:
+    if guest.origin_unknown:
         return no_change(ReasonCode.BEFORE_UNKNOWN)
-    settled, target = is_settled(guest), guest.target
-    if context.no_reclaim and settled and size >= maximum and (target is None or target >= size):
+    is_new, target = statistics_are_new(guest), guest.target
+    if context.no_reclaim and is_new and size >= maximum and (target is None or target >= size):
         return no_change(ReasonCode.SPARED if spares_rising and is_rising(guest, context) else None)
     need = need_of(guest, maximum, usable, context)
     headroom = _headroom_back(guest, need, size, context)
     if headroom is not None:
         return headroom
-    if not settled:
+    if not is_new:
         return no_change(ReasonCode.UNSETTLED)
     promised = guaranteed_size(guest)
     if need.usable < max(context.p.runs_out * need.margin, need.floors.killed) or size < promised:
         return _urgent(guest, need, maximum - size, promised - size, context)
-    return _settled(guest, need, size, maximum, context)
+    return _ask_in_health(guest, need, size, maximum, context)
 
 
 def _without_statistics(guest: GuestMemory, code: ReasonCode) -> Ask:
@@ -126,7 +126,7 @@ def _urgent(guest: GuestMemory, need: Need, missing: float, unkept: float, conte
     return Ask(code, urgent=min(growth, missing))
 
 
-def _settled(guest: GuestMemory, need: Need, size: float, maximum: float, context: LawContext) -> Ask:
+def _ask_in_health(guest: GuestMemory, need: Need, size: float, maximum: float, context: LawContext) -> Ask:
     code, relief, refill, give_back, untouched, rises = None, 0.0, 0.0, 0.0, 0.0, is_rising(guest, context)
     if maximum > size:
         if _needs_relief(guest, need):
@@ -160,23 +160,15 @@ def _offer(guest: GuestMemory, need: Need, size: float, context: LawContext) -> 
     most = size - smallest_kib(guest)
     if most <= 0:
         return NO_OFFER
-    return offer_of(guest, need, size, Spare(most, 0.0 if _waits_for_disk(guest) else most, context.worth(size)), context)
-
-
-def _swaps_in(guest: GuestMemory) -> bool:
-    return (guest.statistics.swap_in or 0.0) > HealthLimits.SWAP_IN_KIB
-
-
-def _waits_for_disk(guest: GuestMemory) -> bool:
-    return (guest.statistics.major_faults or 0.0) > HealthLimits.MAJOR_FAULTS
+    return offer_of(guest, need, size, TakeLimits(most, 0.0 if guest.statistics.waits_for_disk else most, context.worth(size)), context)
 
 
 def _needs_relief(guest: GuestMemory, need: Need) -> bool:
-    return need.usable < need.floors.stall or _swaps_in(guest) or _waits_for_disk(guest)
+    return need.usable < need.floors.stall or guest.statistics.swaps_in or guest.statistics.waits_for_disk
 
 
 def _relief(guest: GuestMemory, need: Need, missing: float, context: LawContext) -> tuple[ReasonCode | None, float]:
-    swaps, waits, target = _swaps_in(guest), _waits_for_disk(guest), need.floors.stall
+    swaps, waits, target = guest.statistics.swaps_in, guest.statistics.waits_for_disk, need.floors.stall
     if need.usable >= target:
         # While the host takes margins, it would take more than this back from a guest that waits for its disk.
         target = need.floors.tight if waits and not swaps and context.takes_margins else need.floors.headroom

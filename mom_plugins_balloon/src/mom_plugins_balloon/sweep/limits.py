@@ -52,8 +52,8 @@ WORK_SECONDS: Final = 0.015
 USUAL_SHARE: Final = 0.75
 """Ratio of a slice. With a larger gain, the slice was backed memory and shows its CPU cost."""
 
-VAIN_SHARE: Final = 0.25
-VAIN_SLICES: Final = 2
+HOLLOW_SHARE: Final = 0.25
+HOLLOW_SLICES: Final = 2
 """Ratio of a slice, and number of slices. A slice with a smaller gain is hollow. This many hollow slices beyond the known hollow memory end
 the sweep: the guest swaps in as much, or QEMU uses more than estimated."""
 
@@ -75,5 +75,5 @@ RELEASE_SECONDS: Final = 0.1
 TAKEN_OVER_SECONDS: Final = 5.0
 """s. Longest wait of another resize for a sweep whose command hangs."""
 
-END_SECONDS: Final = 0.3
+STOP_SECONDS: Final = 0.3
 """s. Longest wait for the end of all sweeps at shutdown. `mom_teardown` has 0.4 s."""

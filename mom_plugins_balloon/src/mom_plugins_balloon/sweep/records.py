@@ -47,14 +47,14 @@ class SweepCost:
 
     def is_doubtful(self, kib: float, gained: float, cpu_seconds: float) -> bool:
         """Return whether another program may have run."""
-        usual = _at_most(self.backed if gained > limits.VAIN_SHARE * kib else self.hollow)
+        usual = _at_most(self.backed if gained > limits.HOLLOW_SHARE * kib else self.hollow)
         return cpu_seconds > limits.MORE_WORK * kib * usual + limits.WORK_SECONDS
 
     def learn(self, kib: float, gained: float, cpu_seconds: float) -> SweepCost:
         """Return the cost after one more slice. Partly hollow slices do not count."""
         if gained > limits.USUAL_SHARE * kib:
             return replace(self, backed=min(self.backed, cpu_seconds / kib))
-        return replace(self, hollow=min(self.hollow, cpu_seconds / kib)) if gained < limits.VAIN_SHARE * kib else self
+        return replace(self, hollow=min(self.hollow, cpu_seconds / kib)) if gained < limits.HOLLOW_SHARE * kib else self
 
 
 def _at_most(cost: float) -> float:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mom_core import Entity, GuestGone
-from mom_plugins_balloon.balloon_state import UnfinishedSweep
 from mom_plugins_balloon.parameters import SLOW_BALLOON_KIB_PER_SECOND
 from mom_plugins_balloon.sweep import limits
 from mom_plugins_balloon.sweep.qemu_process import ProcessReading, ProcessWatch
@@ -50,11 +49,6 @@ class Sweep:
         self._fresh_until = self.plan.measured + limits.FRESH_SECONDS
         self._began = self.clock()
         self._until = self._began + self.plan.within
-
-    @property
-    def unfinished(self) -> UnfinishedSweep:
-        """Note for the next mom process, in case this process crashes."""
-        return UnfinishedSweep(self.incarnation, self.plan.bottom, self.plan.size)
 
     def stop(self) -> None:
         """End the sweep and deflate the balloon."""
@@ -150,7 +144,7 @@ class Sweep:
             self._inflate_to(max(plan.bottom, int(self._lowest - self._slice)))
             if self._watch.gained >= limits.GOT_SHARE * plan.gain:
                 return
-            if self._hollow >= plan.hollow + limits.VAIN_SLICES * limits.SLICE_KIB:
+            if self._hollow >= plan.hollow + limits.HOLLOW_SLICES * limits.SLICE_KIB:
                 raise SweepOver(SweepEnd.NOTHING_MORE)
 
     def _inflate_to(self, size: int) -> None:

@@ -8,32 +8,31 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Protocol, runtime_checkable
 
-from mom_core import BalloonControl, Decision, Entity, Guest, NoChangeNeeded, PluginContext, Refused, Source, StateError, Value
+from mom_core import BalloonControl, Decision, Entity, Guest, NoChangeNeeded, PluginContext, Refused, Source, Value
 from mom_kvm import pid_of, stale_seconds
-from mom_plugins_balloon.balloon_state import BalloonFile, UnfinishedSweep
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.memory import GuestMemory
-from mom_plugins_balloon.names import CONTROL, GAIN, REASON, SUGGESTED, SWEPT_NOW
+from mom_plugins_balloon.names import CONTROL, GAIN, MISSED, REASON, REST, SUGGESTED, SWEPT_NOW
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
 from mom_plugins_balloon.remembered import Remembered
-from mom_plugins_balloon.sweep.limits import END_SECONDS, FIRST_SLICE_KIB, FRESH_SECONDS, SLICE_KIB
+from mom_plugins_balloon.sweep.limits import FIRST_SLICE_KIB, FRESH_SECONDS, SLICE_KIB, STOP_SECONDS
 from mom_plugins_balloon.sweep.qemu_process import QemuProcess
 from mom_plugins_balloon.sweep.records import REST_SECONDS, SweepEnd, SweepOutcome, SweepPlan
 from mom_plugins_balloon.sweep.sweep import Sweep, SweptBalloon
 
-GAVE, LASTED, ENDED, REST, MISSED = "sweep_gave", "sweep_seconds", "sweep_end", "sweep_rest", "sweep_missed"
+GAVE, LASTED, ENDED = "sweep_gave", "sweep_seconds", "sweep_end"
 REACTION = "balloon_reaction"
 
 LATELY_SECONDS: Final = 15.0
 """s. The slowest reaction and the smallest slice of this period count: busy CPUs last seconds."""
 
-REACTION_SECONDS: Final = 0.35
+OWN_SWEEP_REACTION_SECONDS: Final = 0.35
 """s. Reaction of a hypervisor that performs sweeps itself: the slowest real guest (benchmarks/sweeps/bench_collisions.py)."""
 
 RESIZE_SLACK_KIB: Final = 16 * 1024
@@ -43,12 +42,11 @@ RESIZE_SLACK_KIB: Final = 16 * 1024
 class Sweeper:
     """Running sweeps. Thread-safe.
 
-    :param file: keeps a note of each sweep until its deflate command
     :param wake: called in a sweep's thread after the last one, if the host gained memory
     """
 
-    def __init__(self, log: logging.Logger, file: BalloonFile, wake: Callable[[str], None]) -> None:
-        self._log, self._file, self._wake = log, file, wake
+    def __init__(self, log: logging.Logger, wake: Callable[[str], None]) -> None:
+        self._log, self._wake = log, wake
         self._lock = threading.RLock()
         self._under_way: dict[str, Sweep] = {}
         self._threads: list[threading.Thread] = []
@@ -66,15 +64,13 @@ class Sweeper:
                 raise NoChangeNeeded("its sweep is still running")
             if len(self._under_way) >= 2 * self._most:
                 raise NoChangeNeeded(f"the maximum number of sweeps is running ({self._most}): this guest has to wait")
-            before, thread = self._file.state.sweeps, threading.Thread(target=self._perform, args=(sweep,), name="mom-sweep", daemon=True)
+            thread = threading.Thread(target=self._perform, args=(sweep,), name="mom-sweep", daemon=True)
             self._under_way[identity] = sweep
             try:
-                self._file.write(sweeps={**before, identity: sweep.unfinished})
                 thread.start()
-            except (StateError, RuntimeError) as error:  # RuntimeError: the systemd unit's thread limit is reached
+            except RuntimeError as error:  # the systemd unit's thread limit is reached
                 del self._under_way[identity]
-                self._note(before)
-                raise Refused(f"cannot start the sweep, or record it for recovery after a crash: {error}") from error
+                raise Refused(f"cannot start the sweep: {error}") from error
             self._threads = [*(earlier for earlier in self._threads if earlier.is_alive()), thread]
 
     def take_over(self, identity: str) -> bool:
@@ -85,21 +81,13 @@ class Sweeper:
             sweep.take_over()
         return sweep is not None
 
-    def settle(self, identity: str) -> None:
-        """Drop the note of a guest whose sweep no longer sets its size."""
-        with self._lock:
-            sweep = self._under_way.get(identity)
-            sweeps = self._file.state.sweeps
-            if (sweep is None or sweep.taken_over) and identity in sweeps:
-                self._note({other: note for other, note in sweeps.items() if other != identity})
-
     def stop(self, identity: str) -> None:
         """End a guest's sweep, if any, and deflate its balloon."""
         with self._lock:
             if (sweep := self._under_way.get(identity)) is not None:
                 sweep.stop()
 
-    def stop_all(self, seconds: float = END_SECONDS) -> None:
+    def stop_all(self, seconds: float = STOP_SECONDS) -> None:
         """End all sweeps, and wait within the time limit for guests' headroom."""
         until = time.monotonic() + seconds
         with self._lock:
@@ -120,24 +108,16 @@ class Sweeper:
             outcomes, self._outcomes = self._outcomes, []
         return outcomes
 
-    def unfinished(self) -> Mapping[str, UnfinishedSweep]:
-        """Return notes of sweeps that were cut off. Their guests may lack headroom."""
+    def unreported(self) -> frozenset[str]:
+        """Return the ids of guests whose sweeps are running, or whose outcome is still to be read."""
         with self._lock:
-            return {identity: note for identity, note in self._file.state.sweeps.items() if identity not in self._under_way}
-
-    def _note(self, sweeps: Mapping[str, UnfinishedSweep]) -> None:
-        try:
-            self._file.write(sweeps=sweeps)
-        except StateError as error:
-            self._log.warning("cannot record the running sweeps: %s", error.message)
+            return frozenset((*self._under_way, *(outcome.guest.id for outcome in self._outcomes)))
 
     def _perform(self, sweep: Sweep) -> None:
         outcome = sweep.perform(self._turns)
         with self._lock:
             del self._under_way[sweep.guest.id]
             self._outcomes.append(outcome)
-            if outcome.is_back:
-                self.settle(sweep.guest.id)
             last = not self._under_way
         self._log.debug("sweep of %s: %s", sweep.guest, outcome)
         if sweep.on_end is not None:
@@ -183,9 +163,9 @@ def is_sweep(guest: Guest, target: Value) -> bool:
 class SweptGuests:
     """Sweeps of this host's guests."""
 
-    def __init__(self, context: PluginContext, law: LawParameters, records: BalloonedGuests, file: BalloonFile) -> None:
+    def __init__(self, context: PluginContext, law: LawParameters, records: BalloonedGuests) -> None:
         self._context, self._law, self._records = context, law, records
-        self.sweeper = Sweeper(context.log, file, context.wake)
+        self.sweeper = Sweeper(context.log, context.wake)
         self._lately: deque[SweepOutcome] = deque()
 
     def begin(
@@ -239,7 +219,7 @@ class SweptGuests:
         plan = SweepPlan(size=int(memory.size or 0.0), bottom=target, gain=gave, wait=self._law.sweep_wait)
         return SweepOutcome(
             guest=guest.entity, incarnation=guest.incarnation, plan=plan, end=SweepEnd.ARRIVED if gave > 0 else SweepEnd.AT_WORK,
-            ended=self._context.monotonic(), lowest=target, gave=gave, seconds=1.0, reaction=REACTION_SECONDS,
+            ended=self._context.monotonic(), lowest=target, gave=gave, seconds=1.0, reaction=OWN_SWEEP_REACTION_SECONDS,
             resident=None if resident is None else resident - gave,
         )  # fmt: skip
 
@@ -280,26 +260,16 @@ class SweptGuests:
             REST: [round(history.rests_until - now, 1) if history.rests_until > now else None for history in histories],
         }
 
-    def explain(self, identity: str, size: int) -> bool:
-        """Return whether a guest has this size because its sweep was cut off."""
-        sweep = self.sweeper.unfinished().get(identity)
-        return sweep is not None and sweep.bottom - RESIZE_SLACK_KIB <= size <= sweep.size + RESIZE_SLACK_KIB
-
     def ends_of_cut_off(self, source: Source) -> Iterable[Decision]:
         """Yield decisions that return headroom to guests whose sweeps were cut off."""
-        for identity, sweep in self.sweeper.unfinished().items():
-            guest = self._records.snapshot.guests.get(identity)
-            if guest is None:
-                continue  # a single list may lack the guest
-            if not self._lacks_headroom(guest, sweep):
-                self.sweeper.settle(identity)  # an old note would explain later sizes of the guest, too
-            elif guest.number("balloon_cur") is not None:
+        snapshot, unreported = self._records.snapshot, self.sweeper.unreported()
+        guests, sizes = snapshot.listed, snapshot.numbers("balloon_cur")
+        for guest, past, size in zip(guests, self._records.of_all(guests), sizes, strict=True):
+            request = past.request
+            if request is None or not request.sweeps or size is None or guest.id in unreported:
+                continue
+            if request.target - RESIZE_SLACK_KIB <= size <= request.began_at - self._records.dead_band:
                 why = "mom was interrupted while it swept the guest: the guest gets its headroom back"
-                yield Decision(guest.entity, CONTROL, sweep.size, why, source)
-
-    def _lacks_headroom(self, guest: Guest, sweep: UnfinishedSweep) -> bool:
-        past, size = self._records.of(guest.id), guest.number("balloon_cur")
-        request = None if past is None else past.request
-        if guest.incarnation != sweep.incarnation or (request is not None and not (request.in_doubt or request.sweeps)):
-            return False
-        return size is None or sweep.bottom - RESIZE_SLACK_KIB <= size <= sweep.size - self._records.dead_band
+                yield Decision(guest.entity, CONTROL, int(request.began_at), why, source)
+            else:  # otherwise the request would explain later sizes of the guest, too
+                self._records.put(guest.id, past._replace(request=None))
