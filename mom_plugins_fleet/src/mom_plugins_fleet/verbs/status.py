@@ -121,7 +121,11 @@ def _policies(state: HostState | None, newest: int) -> str:
 def print_hosts(hosts: list[dict[str, Any]]) -> None:
     """Print hosts as a table and text."""
     columns = columns_of(hosts)
-    headings = [TableColumn("host"), *(TableColumn(column["name"], column["rank"]) for column in columns), TableColumn("remarks", prose=True)]
+    headings = [
+        TableColumn("host"),
+        *(TableColumn(column["name"], column["rank"]) for column in columns),
+        TableColumn("remarks", prose=True),
+    ]
     print_table(
         headings, [[brief(row["host"], 80), *(written(row, column) for column in columns), brief(remarks_of(row), 400)] for row in hosts]
     )
