@@ -44,8 +44,8 @@ FIGURES = (
     _field("swap_usage", Unit.KIB, "used swap space of the guest", f"{_MEMINFO} SwapTotal - SwapFree"),
     _field("swap_in", Unit.KIB_PER_SECOND, "memory read back from the guest's swap", f"{_VMSTAT} pswpin"),
     _field("swap_out", Unit.KIB_PER_SECOND, "memory written to the guest's swap", f"{_VMSTAT} pswpout"),
-    _field("major_fault", Unit.PER_SECOND, "page faults in the guest that need I/O", f"{_VMSTAT} pgmajfault"),
-    _field("minor_fault", Unit.PER_SECOND, "page faults in the guest that need no I/O", f"{_VMSTAT} pgfault - pgmajfault"),
+    _field("major_fault", Unit.PER_SECOND, "page faults in the guest with I/O", f"{_VMSTAT} pgmajfault"),
+    _field("minor_fault", Unit.PER_SECOND, "page faults in the guest without I/O", f"{_VMSTAT} pgfault - pgmajfault"),
     _field("guest_oom_kills", Unit.COUNT, _KILLS, f"{_VMSTAT} oom_kill"),
     *(
         _field(f"guest_psi_memory_{kind}_{column}", unit, f"time that {who} waited for memory, {over}", f"{_PSI} {kind} {column}")
