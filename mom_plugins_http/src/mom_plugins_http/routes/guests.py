@@ -135,6 +135,20 @@ class GuestRoutes:
 
         return self._answers.cached(("guests", names), make)
 
+    @Route("GET", "/v1/guest-histories", GuestHistoriesModel, query=HistoriesQuery)
+    async def guest_histories(self, call: ApiCall) -> bytes:
+        """Return one field of all guests in the last cycles, oldest first."""
+        field, points = call.query.field, call.query.limit
+        if field not in GUEST_HISTORY:
+            raise ProblemError(400, f"mom keeps no history of {printable(field)}", f"fields with a history: {', '.join(GUEST_HISTORY)}")
+
+        def make(view: ReportView) -> GuestHistoriesModel:
+            kept = [(sample.time, sample.guests) for sample in self._answers.published.history()[-points:] if sample.guests is not None]
+            values = {guest: [past.field(field, guest) for _, past in kept] for guest in view.report.snapshot.guests}
+            return {"field": field, "times": [when for when, _ in kept], "guests": values}
+
+        return self._answers.cached(("histories", field, points), make)
+
     @Route("GET", "/v1/guests/{guest}", GuestWithDecisionsModel)
     async def guest(self, call: ApiCall) -> bytes:
         """Return one guest by id or name, with its decisions, outcomes and problems."""
@@ -179,20 +193,6 @@ class GuestRoutes:
             return None if kept is None else {"fields": kept}
 
         return past_cycles(self._answers, call, values)
-
-    @Route("GET", "/v1/guest-histories", GuestHistoriesModel, query=HistoriesQuery)
-    async def guest_histories(self, call: ApiCall) -> bytes:
-        """Return one field of all guests in the last cycles, oldest first."""
-        field, points = call.query.field, call.query.limit
-        if field not in GUEST_HISTORY:
-            raise ProblemError(400, f"mom keeps no history of {printable(field)}", f"fields with a history: {', '.join(GUEST_HISTORY)}")
-
-        def make(view: ReportView) -> GuestHistoriesModel:
-            kept = [(sample.time, sample.guests) for sample in self._answers.published.history()[-points:] if sample.guests is not None]
-            values = {guest: [past.field(field, guest) for _, past in kept] for guest in view.report.snapshot.guests}
-            return {"field": field, "times": [when for when, _ in kept], "guests": values}
-
-        return self._answers.cached(("histories", field, points), make)
 
 
 def _columns(view: ReportView) -> list[GuestColumn]:

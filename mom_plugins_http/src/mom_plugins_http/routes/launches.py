@@ -224,6 +224,13 @@ class LaunchRoutes:
         except MomError:
             return False
 
+    @Route("POST", "/v1/reservations", Reservation, Right.CHANGE, body={JSON: ReservationRequestModel}, status=201)
+    async def reserve(self, call: ApiCall) -> object:
+        """Reserve memory for a launch; status 409 at once, with all figures, if there is too little."""
+        body = await read_body(call, ReservationRequestModel)
+        reserve = partial(self._reservations().reserve, body.memory, body.deadline, name=body.name, who=call.peer.name)
+        return as_object(await self._refusing(self._worker.run(reserve), body.memory))
+
     @Route("GET", "/v1/reservations/{id}", Reservation)
     async def reservation(self, call: ApiCall) -> object:
         """Return one reservation, even a recently ended one."""
@@ -237,13 +244,6 @@ class LaunchRoutes:
                 return reservation
         ids = ", ".join(each.id for each in listed if each.state.lasts)
         raise ProblemError(404, f"there is no reservation {printable(identity)}", f"there are: {ids or 'none'}")
-
-    @Route("POST", "/v1/reservations", Reservation, Right.CHANGE, body={JSON: ReservationRequestModel}, status=201)
-    async def reserve(self, call: ApiCall) -> object:
-        """Reserve memory for a launch; status 409 at once, with all figures, if there is too little."""
-        body = await read_body(call, ReservationRequestModel)
-        reserve = partial(self._reservations().reserve, body.memory, body.deadline, name=body.name, who=call.peer.name)
-        return as_object(await self._refusing(self._worker.run(reserve), body.memory))
 
     @Route("DELETE", "/v1/reservations/{id}", Reservation, Right.CHANGE)
     async def release_reservation(self, call: ApiCall) -> object:

@@ -140,6 +140,40 @@ class PolicyRoutes:
         policies: PoliciesModel = {"version": state.version, "items": items}
         return _tagged(call, state, policies)
 
+    @Route("PATCH", "/v1/policies", ChangedModel, Right.CHANGE, body={JSON: ChangesModel}, versioned=True)
+    async def change_policies(self, call: ApiCall) -> Response:
+        """Set and remove several policies, all or none."""
+        expected = self.expected(call)
+        body = await read_body(call, ChangesModel)
+        return await self._change(call, body.changes, expected, replace_all=body.replace_all)
+
+    @Route("POST", "/v1/policy-check", CheckedModel, body={JSON: ChangesModel})
+    async def check_policies(self, call: ApiCall) -> CheckedModel:
+        """Check changes without making them."""
+        body = await read_body(call, ChangesModel)
+        remarks = await self._reading.run(lambda: self.texts().remarks(body.changes, replace_all=body.replace_all), call.peer.user)
+        problems, warnings = [[as_object(each) for each in remarks if (each.severity == "error") is fatal] for fatal in (True, False)]
+        return {"good": not problems, "problems": problems, "warnings": warnings}
+
+    @Route("POST", "/v1/policy-reset", ChangedModel, Right.CHANGE, versioned=True)
+    async def reset_policies(self, call: ApiCall) -> Response:
+        """Drop all changes made at run time; read the files again."""
+        expected = self.expected(call)
+        return _changed(await self.run(lambda texts: texts.reset(who=call.peer.name, expected_version=expected)))
+
+    @Route("POST", "/v1/policy-rollback", ChangedModel, Right.CHANGE, body={JSON: VersionModel}, versioned=True)
+    async def roll_back_policies(self, call: ApiCall) -> Response:
+        """Restore an earlier version of the policies."""
+        expected = self.expected(call)
+        version = (await read_body(call, VersionModel)).version
+        return _changed(await self.run(lambda texts: texts.roll_back(version, who=call.peer.name, expected_version=expected)))
+
+    @Route("GET", "/v1/policy-history", Items[PolicyChange], query=LimitQuery)
+    async def policy_history(self, call: ApiCall) -> Items[PolicyChange]:
+        """List the last changes, newest first: author, time and text."""
+        changes = await self._reading.run(self.texts().history, call.peer.user)
+        return {"items": as_object(changes[::-1][: call.query.limit])}
+
     @Route("GET", "/v1/policies/{name}", PolicyModel)
     async def policy(self, call: ApiCall) -> Response:
         """Return one policy."""
@@ -149,20 +183,6 @@ class PolicyRoutes:
             raise _no_policy(name, state)
         answer: PolicyModel = {"version": state.version, "name": name, "origin": policy.origin, "text": policy.text}
         return _tagged(call, state, answer)
-
-    @Route("GET", "/v1/policy-history", Items[PolicyChange], query=LimitQuery)
-    async def policy_history(self, call: ApiCall) -> Items[PolicyChange]:
-        """List the last changes, newest first: author, time and text."""
-        changes = await self._reading.run(self.texts().history, call.peer.user)
-        return {"items": as_object(changes[::-1][: call.query.limit])}
-
-    @Route("POST", "/v1/policy-check", CheckedModel, body={JSON: ChangesModel})
-    async def check_policies(self, call: ApiCall) -> CheckedModel:
-        """Check changes without making them."""
-        body = await read_body(call, ChangesModel)
-        remarks = await self._reading.run(lambda: self.texts().remarks(body.changes, replace_all=body.replace_all), call.peer.user)
-        problems, warnings = [[as_object(each) for each in remarks if (each.severity == "error") is fatal] for fatal in (True, False)]
-        return {"good": not problems, "problems": problems, "warnings": warnings}
 
     @Route("PUT", "/v1/policies/{name}", ChangedModel, Right.CHANGE, body={"text/plain": str, JSON: PolicyTextModel}, versioned=True)
     async def set_policy(self, call: ApiCall) -> Response:
@@ -184,31 +204,11 @@ class PolicyRoutes:
             raise _no_policy(name, state)
         return await self._change(call, {name: None}, expected)
 
-    @Route("PATCH", "/v1/policies", ChangedModel, Right.CHANGE, body={JSON: ChangesModel}, versioned=True)
-    async def change_policies(self, call: ApiCall) -> Response:
-        """Set and remove several policies, all or none."""
-        expected = self.expected(call)
-        body = await read_body(call, ChangesModel)
-        return await self._change(call, body.changes, expected, replace_all=body.replace_all)
-
     async def _change(
         self, call: ApiCall, changes: Mapping[str, str | None], expected: str | None, *, replace_all: bool = False
     ) -> Response:
         who = call.peer.name
         return _changed(await self.run(lambda texts: texts.change(changes, who=who, replace_all=replace_all, expected_version=expected)))
-
-    @Route("POST", "/v1/policy-reset", ChangedModel, Right.CHANGE, versioned=True)
-    async def reset_policies(self, call: ApiCall) -> Response:
-        """Drop all changes made at run time; read the files again."""
-        expected = self.expected(call)
-        return _changed(await self.run(lambda texts: texts.reset(who=call.peer.name, expected_version=expected)))
-
-    @Route("POST", "/v1/policy-rollback", ChangedModel, Right.CHANGE, body={JSON: VersionModel}, versioned=True)
-    async def roll_back_policies(self, call: ApiCall) -> Response:
-        """Restore an earlier version of the policies."""
-        expected = self.expected(call)
-        version = (await read_body(call, VersionModel)).version
-        return _changed(await self.run(lambda texts: texts.roll_back(version, who=call.peer.name, expected_version=expected)))
 
     def expected(self, call: ApiCall) -> str | None:
         """Return the version in `If-Match`; None for `*`. Raise `ProblemError` without the header."""
