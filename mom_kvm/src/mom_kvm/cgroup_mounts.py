@@ -14,10 +14,10 @@ from typing import Final, NamedTuple
 from mom_kvm.kernel_files import read_kernel_file
 
 BELIEVED_SECONDS = 60.0
-"""How long mom uses the list of mounts before it reads it again. With containers the list is long, and cgroups are mounted at boot."""
+"""How long mom uses the list of mounts before it reads it again."""
 
 _MOST_SEARCHED: Final = 20_000
-"""Most cgroups that are searched for mom's own: ten times as many as the largest nodes have."""
+"""Most cgroups that are searched for mom's own."""
 
 _PROCESSES_BYTES: Final = 256 << 10
 
@@ -84,10 +84,7 @@ class Hierarchies:
 
     @staticmethod
     def paths_of(process: str) -> Mapping[str, str]:
-        """Return the paths of a process's cgroups, keyed by controller, without libvirt's subgroups; empty if it has exited.
-
-        :param process: its folder in /proc
-        """
+        """Return the paths of a process's cgroups, keyed by controller, without libvirt's subgroups; empty if it has exited."""
         return _paths(read_kernel_file(f"{process}/cgroup", _CGROUP_BYTES))
 
     def keep_fresh(self) -> None:
@@ -123,10 +120,7 @@ class Hierarchies:
         return f"{self._root / mount.folder.lstrip('/')}"
 
     def folder(self, controller: str, path: str) -> str | None:
-        """Return the folder of a cgroup; None if no mount shows it.
-
-        :param path: path of the cgroup, as in /proc/PID/cgroup
-        """
+        """Return the folder of a cgroup; None if no mount shows it."""
         above, steps = _above(path)
         if not path.startswith("/") or ".." in steps:
             return None

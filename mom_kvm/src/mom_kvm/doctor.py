@@ -41,8 +41,6 @@ class Cures(NamedTuple):
     ) -> Iterable[Finding]:
         """Yield findings about missing features and unreadable descriptions.
 
-        :param listed: all guests
-        :param guests: the guests to examine
         :param acts: whether mom may change their settings
         """
         return _examined(hypervisor, listed, guests, self, acts=acts, stats_period=stats_period)

@@ -8,7 +8,7 @@ from mom_core import MomError, PluginContext, Snapshot
 
 STALE_PERIODS: Final = 3
 STALE_SECONDS: Final = 10.0
-"""Readings are stale after two missed periods, and not before 10 s. A guest that is short of CPU may miss one period."""
+"""Readings are stale after two missed periods, and not before 10 s."""
 
 
 def stale_seconds(period: float, setting: float | None = None) -> float:

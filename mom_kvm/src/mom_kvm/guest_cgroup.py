@@ -10,7 +10,7 @@ from mom_kvm.cgroup_mounts import Hierarchies
 from mom_kvm.kernel_files import Pressure, read_kernel_file
 
 _MOST_LEVELS: Final = 32
-"""Most levels of cgroups that are searched for limits. A container in a pod is at level 5."""
+"""Most levels of cgroups that are searched for limits."""
 
 _INACTIVE_FILE: Final = re.compile(rb"^inactive_file ([0-9]{1,19})$", re.MULTILINE)
 
@@ -82,7 +82,7 @@ _IN_POD = re.compile(r"pod[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}(?:\.
 """Matches the path of a container's cgroup in a pod, or of a cgroup below it."""
 
 _MOST_IN_CONTAINER = 64
-"""Most processes in the cgroup of a guest's container. KubeVirt's containers have about six."""
+"""Most processes in the cgroup of a guest's container."""
 
 
 class CpuCounters(NamedTuple):

@@ -11,14 +11,14 @@ _LOW_MOST_KIB: Final = 32 << 20
 """Upper limit of the default level, which is a fraction of the host's memory."""
 
 _REARM_SHARE: Final = 0.01
-"""Available memory must rise this far above the level before another fall below it counts: it always varies by tens of MiB."""
+"""Available memory must rise this far above the level before another fall below it counts."""
 
 
 class AvailableGauge:
     """Comparison of available KiB with the last cycle's."""
 
     FALL_SHARE: Final = 0.05
-    """A fall by this fraction, and by at least `FALL_KIB`, needs a cycle. So 28 cycles run while memory falls to a quarter of the level."""
+    """A fall by this fraction, and by at least `FALL_KIB`, needs a cycle."""
     FALL_KIB: Final = 64 << 10
     ALLOCATED_KIB: Final = 2 << 20
     """KiB that each CPU can allocate in a second. According to measurements, the kernel clears 1.8 GiB/s of pages."""

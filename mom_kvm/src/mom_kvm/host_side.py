@@ -22,14 +22,14 @@ NEVER: Final = "never"
 _HUGE_PAGES_MODE: Final = re.compile(rb"\[([a-z]{1,16})\]")
 
 _IN_TURN = 100
-"""Number of guests that are read closely in each sample. Each takes 60 to 90 µs, so ten thousand would take a second."""
+"""Number of guests that are read closely in each sample."""
 
 _OPENING_SECONDS = 0.5
-"""Time in each sample for opening files that only root may read. A thousand requests to mom-helper take seconds."""
+"""Time in each sample for opening files that only root may read."""
 
 _FIRST_SEARCH_SECONDS = 1.0
 _LAST_SEARCH_SECONDS = 60.0
-"""Longest pause after a failed search for a process. Each pause is twice as long as the one before."""
+"""Longest pause after a failed search for a process."""
 
 
 @dataclass(slots=True)
@@ -46,7 +46,6 @@ class _Process:
     group_used: GrowthRate = UNKNOWN_RATE
     group_throttled: GrowthRate = UNKNOWN_RATE
     closely: dict[str, Value] = field(default_factory=dict)
-    """Fields of the last close reading."""
     fits: int | None = None
     """Headroom in KiB below the limits of its cgroups; None without a limit."""
     walk: TableWalk = field(default_factory=lambda: TableWalk(""))
@@ -59,7 +58,6 @@ class HostSide:
     If there are more than 100, they take turns in being read closely (swap, merged pages, cgroup).
 
     :param find: returns the PID of the guest with this name and UUID; None if it is not certain
-    :param root: folder that contains /proc and /sys
     """
 
     def __init__(self, find: Callable[[str, str], int | None], root: Path, monotonic: Callable[[], float]) -> None:

@@ -20,11 +20,10 @@ MOST_BYTES: Final = 64 << 10
 
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") >> 10
-"""Size of a memory page, in KiB."""
 
 
 _KERNEL_THREAD: Final = 0x00200000
-"""Flag PF_KTHREAD of a process (include/linux/sched.h). Any process may be called ksmd, but only the kernel sets this flag."""
+"""Flag PF_KTHREAD of a process (include/linux/sched.h)."""
 
 _REFUSED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 """Errors if only root may write a file, or if /sys is mounted read-only for mom."""
@@ -34,7 +33,7 @@ _PROCESS: Final = re.compile(r"/{1,2}proc/([1-9][0-9]{0,9})")
 _NUMBER: Final = re.compile(rb"\s*(-?[0-9]{1,20})\s*")
 _RANGE: Final = re.compile(r"(\^?)([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _HIGHEST_NUMBER: Final = 8191
-"""Highest number of a CPU or NUMA node. Kernels support at most 8192 CPUs and 1024 nodes."""
+"""Highest number of a CPU or NUMA node."""
 
 _MEMORY_LINE: Final = re.compile(rb"^([A-Za-z_()0-9]+):[ \t]+([0-9]{1,18})(?: kB)?$", re.MULTILINE)
 _SWAP_AREA: Final = re.compile(rb"^\S+[ \t]+(?:partition|file)[ \t]+[0-9]+[ \t]+([0-9]{1,18})[ \t]+-?[0-9]+$", re.MULTILINE)
@@ -101,10 +100,7 @@ class GroupWrite(NamedTuple):
 
 
 def write_group_files(writes: Sequence[GroupWrite]) -> Sequence[HypervisorError | None]:
-    """Write to files of guests' cgroups, directly or through mom-helper. Return each write's error in order, or None.
-
-    Newer kernels reclaim memory only after the write.
-    """
+    """Write to files of guests' cgroups, directly or through mom-helper. Return each write's error in order, or None."""
     failures = [_failure_to(write) for write in writes]
     refused = [place for place, failure in enumerate(failures) if failure is not None and failure.errno in _REFUSED]
     helper = Helper.reached() if refused else None
@@ -178,10 +174,7 @@ def unwritable_finding(path: Path | str, subject: str, effect: str, *, observes:
 
 
 def open_process_file(process: Path | str, name: str) -> int:
-    """Open a process's file that only its user and root may read, directly or through mom-helper. Raise `OSError` on failure.
-
-    :param process: folder of the process in /proc
-    """
+    """Open a process's file that only its user and root may read, directly or through mom-helper. Raise `OSError` on failure."""
     try:
         return os.open(f"{process}/{name}", os.O_RDONLY | os.O_CLOEXEC)
     except PermissionError:
@@ -208,10 +201,7 @@ def guest_of(process: Path | str) -> tuple[int, int] | None:
 
 
 def root_cure(path: Path | str = "", number: int | None = errno.EACCES) -> str:
-    """Return the hint for an access that needs root.
-
-    :param path: file that could not be written, if any
-    """
+    """Return the hint for an access that needs root."""
     if os.geteuid() == 0:
         return "run mom as root, outside of containers, with /proc and /sys mounted read-write"
     helper = Helper.reached()

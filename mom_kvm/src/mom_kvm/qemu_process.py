@@ -14,28 +14,27 @@ from mom_core import Value
 from mom_kvm.kernel_files import PAGE_KIB, ProcessStat, open_process_file, read_process_file
 
 _WALKS_SECONDS: Final = 0.02
-"""Time for page-table walks in each sample. A GiB takes 3 ms in huge pages, or 15 to 40 ms in small pages (benchmarks/hugepages). The text
-of 500 mappings takes 3 ms more."""
+"""Time for page-table walks in each sample. A GiB takes 3 ms in huge pages, or 15 to 40 ms in small pages (benchmarks/hugepages)."""
 
 _WALKS_SHARE: Final = 0.005
-"""Fraction of one CPU that walks may take. At this rate, 200 guests of 16 GiB take half an hour, or 2 to 7 hours in pages of 4 KiB."""
+"""Fraction of one CPU that walks may take."""
 
 _AGAIN_SECONDS: Final = 60.0
 """Shortest time between two walks of a process whose RSS does not change much."""
 
 _CHANGED_KIB: Final = 32 << 10
-"""A process whose RSS has changed by this much is walked before others. It is less than the smallest sweep of the balloon plugin."""
+"""A process whose RSS has changed by this much is walked before others."""
 
 _LARGEST_KIB: Final = 18 << 20
-"""Largest process that is walked: a guest of 16 GiB, and QEMU itself. In pages of 4 KiB, the cycle waits 0.25 to 0.7 s for it."""
+"""Largest process that is walked: a guest of 16 GiB, and QEMU itself."""
 
 _MOST_BYTES: Final = 8 << 20
-"""Most bytes of smaps that are read. Each mapping has 700 bytes, and QEMU has a few hundred mappings."""
+"""Most bytes of smaps that are read."""
 
 _LINE: Final = re.compile(rb"^(?:(Size|Rss|Swap|AnonHugePages|ShmemPmdMapped): +([0-9]{1,15}) kB|VmFlags:(.*))$", re.MULTILINE)
 
 _OF_GUEST: Final = frozenset({b"wr", b"dc"})
-"""Flags of QEMU's RAM blocks: writable, and not copied by a fork. The code cache of an emulator, which may be as large, also has `ex`."""
+"""Flags of QEMU's RAM blocks: writable, and not copied by a fork."""
 
 
 class RamBlock(NamedTuple):
@@ -83,10 +82,7 @@ class MappedMemory(NamedTuple):
         return MappedMemory(held, huge, sorted(blocks, reverse=True)) if mappings else None
 
     def outside(self, maximum: Value) -> int | None:
-        """Return QEMU's KiB outside of the guest's memory; None if unclear, for example with virtio-mem.
-
-        :param maximum: the guest's largest memory in KiB
-        """
+        """Return QEMU's KiB outside of the guest's memory; None if unclear, for example with virtio-mem."""
         # The guest's memory is one block, or several: one for each NUMA node or DIMM. Their sizes add up to its largest memory.
         if not isinstance(maximum, int) or maximum <= 0:
             return None

@@ -17,7 +17,6 @@ from mom_helper import orders
 from mom_helper.orders import Answer, Order, OrderNumber
 
 ANSWER_SECONDS: Final = 2.0
-"""Timeout of a request."""
 
 DECLARATIONS_FOLDER: Final = "/etc/mom/helper.d"
 """Folder in which root declares further files that mom-helper may write, besides those that mom's packages declare."""

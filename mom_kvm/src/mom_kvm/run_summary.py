@@ -21,7 +21,6 @@ _AS_THEY_ARE: Final = (
     "name", "seconds", "cycles", "woken", "work_done", "lost_seconds", "killed", "pressed_seconds", "decided", "applied", "failed",
     "problems",
 )  # fmt: skip
-"""Attributes that have the same name in the JSON."""
 
 
 @dataclass(slots=True)
@@ -156,7 +155,7 @@ class RunSummary:
     failed: int = 0
     problems: int = 0
     failures: dict[str, int] = field(default_factory=dict)
-    """Number of cycles in which a policy failed, keyed by the failure. Only the first failures are listed."""
+    """Number of cycles in which a policy failed, keyed by the failure."""
     classes: dict[str, ClassSummary] = field(default_factory=dict)
     _last: float | None = None
 

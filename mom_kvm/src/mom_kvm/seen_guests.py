@@ -21,10 +21,10 @@ _RESIZED_SECONDS: Final = 5.0
 """Shortest time between two cycles that start because another process has resized a guest."""
 
 _SLACK_KIB: Final = 1024
-"""Tolerance when sizes are compared. Balloons move in pages, some of 2 MiB."""
+"""Tolerance when sizes are compared."""
 
 _OVERLAP_SECONDS: Final = 5.0
-"""For this time after a new target, sizes on the way to the previous target also count as mom's. QEMU's events may be a second late."""
+"""For this time after a new target, sizes on the way to the previous target also count as mom's."""
 
 _SETTLED_SECONDS: Final = 2.0
 """If the size changes this long after it has reached the target, another process has resized the guest."""
@@ -92,14 +92,14 @@ class Resizes:
 _UNINTELLIGIBLE: Final = "the guest's description is invalid"
 
 _DRIVER_GRACE_SECONDS: Final = 60.0
-"""Time that a guest has for its first statistics. Booting takes tens of seconds."""
+"""Time that a guest has for its first statistics."""
 
 _DRIVER_SILENT_SECONDS: Final = 30.0
 _DRIVER_SILENT_STALE: Final = 3
 """A driver counts as silent after this many seconds, and after this many times the age at which its statistics are stale."""
 
 _PLUGGING_SECONDS: Final = 60.0
-"""If virtio-mem makes no progress for this long, mom no longer waits for it: the guest lacks a driver, or memory that it can unplug."""
+"""If virtio-mem makes no progress for this long, mom no longer waits for it."""
 
 _LEFT_KIB: Final = 1024
 """Smallest target that mom sets. libvirt refuses 0."""
@@ -128,7 +128,6 @@ class SeenGuest(ABC):
     since: float
     """Monotonic time since which the guest runs with statistics switched on."""
     state: str = "unknown"
-    """The guest's state for users, such as `running`."""
     description: Devices | None = None
     """None if it has not been read yet, or if `garbled` says why it is unreadable."""
     garbled: str = ""

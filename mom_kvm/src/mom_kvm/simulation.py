@@ -39,9 +39,8 @@ class SimulationSetup:
     """
 
     BEGINS: ClassVar[float] = 1_767_225_600.0
-    """Wall-clock time at which each simulation begins, in seconds since the epoch. It is midnight in UTC."""
+    """Wall-clock time at which each simulation begins, in seconds since the epoch."""
     CONTROLLERS: ClassVar[Sequence[str]] = ("balloon", "ksm")
-    """Plugins that are used if `plugins` is None."""
 
     name: str
     policies: Sequence[Path] = ()

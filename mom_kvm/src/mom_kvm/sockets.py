@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from asyncio.trsock import TransportSocket
 
 _KNOCK_SECONDS: Final = 1.0
-"""Timeout of a test connection. A socket that a program serves accepts it immediately."""
+"""Timeout of a test connection."""
 
 _BACKLOG: Final = 1024
 
 _LONGEST_PATH: Final = 107
-"""Most bytes of a socket's path. The kernel's `sun_path` has 108 bytes including the zero at the end."""
+"""Most bytes of a socket's path."""
 
 _ACL: Final = "system.posix_acl_access"
 _ACL_HEAD: Final = struct.Struct("<I")

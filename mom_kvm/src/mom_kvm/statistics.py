@@ -22,10 +22,10 @@ _FASTEST = 1 << 30
 """A counter that grows faster per second is impossible: 1 TiB of swap, or a billion faults."""
 
 _CLOCK_SLACK_SECONDS = 2.0
-"""How far in the future `last-update` may be. It is in whole seconds, and may be rounded up."""
+"""How far in the future `last-update` may be."""
 
 _SHORTEST_SECONDS = 0.5
-"""Shortest time over which growth is measured. CPU time may grow in steps of 10 ms, and balloons move in bursts."""
+"""Shortest time over which growth is measured."""
 
 _NEVER_FRESH = 1e9
 """Age in seconds that counts as stale under any setting: thirty years."""
@@ -95,7 +95,6 @@ def convert(
 
     :param record: by the names of libvirt's `getAllDomainStats`; may be partial
     :param wall: seconds since the epoch; used only for the first sample, and after a time without an answer
-    :param stale_after: age in seconds
     """
     fields: dict[str, Value] = {}
     size = _number(record, "balloon.current") or None  # 0 is impossible

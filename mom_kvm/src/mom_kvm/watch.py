@@ -16,40 +16,37 @@ from mom_kvm.statistics import Reading, Record, convert
 
 RUNS_OUT_SHARE = 0.125
 _RUNS_OUT_KIB = 40 << 10
-"""A guest is running out of memory if its usable memory is less than 40 MiB plus this fraction of its used memory. The default balloon
-policy alone would grow the guest only later.
-"""
+"""A guest is running out of memory if its usable memory is less than 40 MiB plus this fraction of its used memory."""
 
 _USED_UP_SHARE = 0.25
 _USED_UP_KIB = 16 << 10
-"""A guest needs a cycle when it has used up this fraction of its usable memory, and at least 16 MiB, since the last cycle. So about five
-cycles run until it is out of memory."""
+"""A guest needs a cycle when it has used up this fraction of its usable memory, and at least 16 MiB, since the last cycle."""
 
 _FREED_KIB = 128 << 10
-"""While the host is short of memory, a cycle starts when a guest has freed this much. A sweep takes half a second for 0.5 GiB."""
+"""While the host is short of memory, a cycle starts when a guest has freed this much."""
 
 STATE_FIELD, STATE_HIGH = "host_memory_state", "high"
 
 
 _ARRIVING_SECONDS = 0.1
-"""Interval of the watch while a guest is shrinking. A guest that is swept must grow again as soon as it has reached the smaller size."""
+"""Interval of the watch while a guest is shrinking."""
 
 _LARGEST_SHARE = 0.05
-"""Largest fraction of time that the watch spends in calls to the hypervisor. After a longer call, it makes a longer pause."""
+"""Largest fraction of time that the watch spends in calls to the hypervisor."""
 
 _ACTING_SECONDS = 0.5
-"""Time from a guest's statistics to mom's command. It contains one query of the watch and one cycle."""
+"""Time from a guest's statistics to mom's command."""
 
 _SOON_SECONDS = 2.5
-"""How long a forecast is valid. In this time a guest sends statistics twice at the shortest period."""
+"""How long a forecast is valid."""
 
 _FAILURE_SECONDS = 5.0
-"""Pause after a failed call. The next cycle reports the failure."""
+"""Pause after a failed call."""
 
 _STALE_SECONDS = 10.0
 
 _JOIN_SECONDS = 0.1
-"""Time allowed for the thread to end. A plugin has 0.4 s in all."""
+"""Time allowed for the thread to end."""
 
 
 class WatchedMemory(NamedTuple):
@@ -60,7 +57,6 @@ class WatchedMemory(NamedTuple):
     swap_in: float | None = None
     major_fault: float | None = None
     soon: float | None = None
-    """Forecast of the usable memory, from `usable_soon`."""
     total: float | None = None
     """All memory that the guest's kernel manages."""
     updated: int = 0

@@ -20,7 +20,7 @@ from mom_plugins_libvirt.changes import OrderedDomain
 from mom_plugins_libvirt.connection import Connection
 
 _LIBVIRTS_OWN = "org.qemu.guest_agent.0"
-"""Channel to which libvirt itself is connected. QEMU serves one client per channel, so mom cannot connect to it."""
+"""Channel to which libvirt itself is connected."""
 
 _LONGEST_SECONDS = 60
 """Longest timeout that mom requests from libvirtd for an agent command."""
@@ -30,7 +30,7 @@ _SLACK_SECONDS = 1.0
 
 _MOST_CHANNELS = 32
 _LONGEST_TEXT = 256
-"""Most characters of a channel's name or path. mom ignores channels with longer names, and does not use longer paths."""
+"""Most characters of a channel's name or path."""
 
 
 def channels_of(devices: ElementTree.Element | None) -> Mapping[str, str]:
@@ -103,7 +103,7 @@ class AgentCommands(SpareConnections):
     """Sender of commands to agents in guests. Uses its own connections."""
 
     most = 8
-    """Maximum number of concurrent calls. Each waiting call occupies one of libvirtd's threads (20 by default)."""
+    """Maximum number of concurrent calls."""
 
     def command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
         """Send a JSON command to the guest's agent; return the answer.

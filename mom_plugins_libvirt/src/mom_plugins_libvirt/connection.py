@@ -41,7 +41,7 @@ _HOOK_POLL_SECONDS = 0.1
 _NO_ANSWER_CURE = "find out why libvirtd has hung (journalctl -u libvirtd), or restart it: guests continue to run"
 
 _CLOSE_SECONDS = 0.15
-"""Time allowed for closing the connection, and again for the event loop. A plugin has 0.4 s in all."""
+"""Time allowed for closing the connection, and again for the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class ConnectionSettings:
     """Returns a context manager that yields the URI for one attempt to connect, or raises `HypervisorError`. None to use `uri`."""
     longest_retry: float = 15.0
     most_open_calls: int = 10
-    """How many calls may hang before mom makes no more. Each occupies one of libvirtd's threads (20 by default)."""
+    """How many calls may hang before mom makes no more."""
     most_opening: int = 3
     """How many attempts to connect may hang at the same time."""
     most_events: int | None = None
@@ -89,7 +89,6 @@ class Connection:
         """Why neither mom nor its helper can change guests; empty if one of them can."""
         self.by_helper = False
         self.opened = 0
-        """How often the connection has been opened."""
         self.on_event: Callable[[GuestEvent], None] | None = None
         """Called for each event, in libvirt's thread. The function must not call libvirt. Set it before the connection is used."""
         self.on_return: Callable[[], None] | None = None

@@ -82,10 +82,8 @@ class DomainEntry(SeenGuest):
     status: int = 0
     reason: int = 0
     job: str = ""
-    """libvirt's job that forbids changes; empty if there is none."""
     description: DomainDescription | None = None
     describe: bool = True
-    """Whether the next cycle reads the description."""
     limits_needed: bool = False
     describe_at: float = float("inf")
     """Monotonic time at which mom reads the description again even without an event."""
@@ -93,12 +91,10 @@ class DomainEntry(SeenGuest):
     doubted: bool | None = None
     """True after a migration to this host: until the balloon moves, libvirt might report an old size. None if not in doubt."""
     untunable: str = ""
-    """Why CPU time cannot be limited."""
     untunable_since: float = 0.0
     """Monotonic time when reading the limits of CPU time failed."""
     cpu_tune: CpuTune | None = None
     pins: Sequence[Sequence[bool]] | None = None
-    """Whether each vCPU may run on each host CPU."""
 
     @property
     def tuning(self) -> Tuning:

@@ -11,12 +11,11 @@ from mom_plugins_libvirt.agents import channels_of
 from mom_plugins_libvirt.tuning_xml import UNTUNED, Tuning, natural_number, tuning_of
 
 LONGEST_XML = 8 << 20
-"""Most characters of a domain XML. libvirt's own limit is 4 MiB."""
+"""Most characters of a domain XML."""
 
 _KIB = {"b": 1 / 1024, "bytes": 1 / 1024, "KB": 1000 / 1024, "k": 1, "KiB": 1, "MiB": 1 << 10, "M": 1 << 10, "GiB": 1 << 20, "G": 1 << 20}
 
 _LARGEST_KIB = 1 << 50
-"""An exbibyte; larger sizes are invalid."""
 
 
 _MOM_GUEST = "urn:mom:guest:1.0"
@@ -26,7 +25,7 @@ _PROPERTIES: Mapping[str, str] = {"class": "sla_class", "guarantee": "mem_guaran
 """Mapping from the element's attributes to the guest's properties."""
 
 _LONGEST_PROMISE = 100
-"""Most characters of a class or guarantee. Longer values are cut, which makes them invalid."""
+"""Most characters of a class or guarantee."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,16 +30,16 @@ _DUE_PERIODS = 1.5
 """Statistics are late after this number of periods, plus `_DUE_SECONDS`."""
 
 _DESCRIBE_SECONDS = 0.5
-"""Time in a cycle for reading descriptions. Each takes about a millisecond."""
+"""Time in a cycle for reading descriptions."""
 
 SIZES_SECONDS = 0.3
 """Time in a cycle for reading doubtful sizes from QEMU."""
 
 _DESCRIBE_AGAIN_SECONDS = 150.0
-"""mom reads a description again after one to two times this period, because libvirt sends no events for some changes."""
+"""mom reads a description again after one to two times this period."""
 
 _RESIZABLE_AGAIN_SECONDS = 10.0
-"""The same period for guests with virtio-mem and an inflated balloon. Unplugging memory may have to wait for the balloon."""
+"""The same period for guests with virtio-mem and an inflated balloon."""
 
 SILENT = "the guest has not answered libvirt's last call"
 
@@ -76,7 +76,6 @@ class Domains(SeenGuests[DomainEntry]):
         self.uri = connection.settings.uri
         self.connection, self._settings, self._log = connection, settings, context.log
         self.cpu_untunable = ""
-        """Why CPU time cannot be limited on this host."""
         self._local = is_local(self.uri)
         find = settings.find if self._local else None
         host_side = None if find is None else HostSide(find, context.root, context.monotonic)

@@ -87,7 +87,7 @@ EVENT_KINDS: Mapping[str, str] = {
     "tunable": "TUNABLE",
     "metadata-change": "METADATA_CHANGE",
 }
-"""Names of libvirt's constants without `VIR_DOMAIN_EVENT_ID_`, keyed by mom's kinds. If libvirt lacks a kind, mom polls instead."""
+"""Names of libvirt's constants without `VIR_DOMAIN_EVENT_ID_`, keyed by mom's kinds."""
 
 _ACTIVE = {2: "started", 3: "suspended", 4: "resumed", 5: "stopped", 6: "shut down", 7: "suspended", 8: "crashed"}
 """Values of virDomainEventType that concern running guests, with the news for messages."""
@@ -108,10 +108,10 @@ _DETAILS = {
 """Details for messages, keyed by virDomainEventType and the matching virDomainEvent…DetailType."""
 
 _WORTH_A_CYCLE = {"device-added": "has a new device", "device-removed": "lost a device", "job-completed": "finished a job"}
-"""Kinds of events that start a cycle. mom handles events of other kinds in the next regular cycle."""
+"""Kinds of events that start a cycle."""
 
 _RESIZED = {BALLOON: "was resized by another process", "memory-size-change": "gained or lost memory"}
-"""Kinds that start only a limited number of cycles: a guest that is being resized causes such an event every second."""
+"""Kinds that start only a limited number of cycles."""
 
 
 class GuestEvent(NamedTuple):

@@ -20,7 +20,7 @@ from mom_plugins_libvirt.failures import translated
 from mom_plugins_libvirt.uri import without_questions
 
 _GIVE_UP_SECONDS = 5.0
-"""Time within which libvirt must abort a job. The guest continues to run."""
+"""Time within which libvirt must abort a job."""
 
 _AGAIN_SECONDS = 0.5
 """Pause between attempts to abort a job."""
@@ -39,7 +39,7 @@ class LongJobs(SpareConnections):
     """Long calls on guests. When mom exits, libvirt aborts a running migration."""
 
     most = 4
-    """Maximum number of concurrent jobs. Disk and network would slow down more."""
+    """Maximum number of concurrent jobs."""
 
     def do(self, doing: str, guest: Entity, timeout_seconds: float, function: Callable[[Domain], object], number: Hashable = None) -> None:
         """Make a long call on the guest. After the timeout, abort libvirt's job and raise `GuestBusy`."""

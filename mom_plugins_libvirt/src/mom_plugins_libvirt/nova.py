@@ -11,7 +11,7 @@ from mom_core import PluginContext, PluginSettings, Suggestion, hookimpl
 from mom_kvm import GuestDescription, GuestPlatform
 
 _NAMESPACES: Final = tuple(f"http://openstack.org/xmlns/libvirt/nova/{version}" for version in ("1.1", "1.0"))
-"""Namespaces of current and older versions of nova. A running instance keeps the namespace with which it was started."""
+"""Namespaces of current and older versions of nova."""
 
 _TEXTS: Final = {
     "display_name": ("name", ""),

@@ -29,7 +29,7 @@ class OpenConnection:
         self.helper = helper
         """Connection to the helper that changes guests; None if mom changes them itself."""
         self.domains: dict[str, Domain] = {}
-        """Cache of libvirt's handles, keyed by UUID. Looking up a handle takes a call."""
+        """Cache of libvirt's handles, keyed by UUID."""
         self.nowait: bool | None = None
         """Whether libvirt's driver supports the flag that makes it skip busy guests; None if not tried yet."""
         self.busy = False

@@ -16,7 +16,7 @@ _MOST_QUOTA_US = (1 << 44) - 1
 """Largest quota that libvirt accepts (src/util/vircgroup.h). Larger values mean that there is no quota."""
 
 _READ_SECONDS = 0.5
-"""Time in a cycle for reading CPU limits. Each guest takes less than a millisecond."""
+"""Time in a cycle for reading CPU limits."""
 
 _ASK_AGAIN_SECONDS = 300.0
 """Pause before mom reads the CPU limits again of a guest without a CPU cgroup, or on a host without the CPU controller."""
@@ -32,7 +32,6 @@ class GuestTuning:
         self._untunable_since = 0.0
         """Monotonic time at which reading CPU limits last failed for lack of support on this host."""
         self._tunable = False
-        """Whether mom has ever read the limits of a guest."""
 
     # --- CPU time ----------------------------------------------------------------------------------------------------------------
 

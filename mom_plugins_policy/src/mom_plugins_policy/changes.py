@@ -23,7 +23,7 @@ from mom_plugins_policy.language.policy import Policy, Result
 from mom_plugins_policy.notes import NoteStore
 
 REMEMBERED_CHANGES: Final = 50
-"""Number of versions kept. They share unchanged texts; with the largest policies they take 50 MiB."""
+"""Number of versions kept."""
 
 _DECIDE_AGAIN: Final = "read the policies in force, then repeat the change if you still want it"
 
@@ -62,7 +62,7 @@ class Version:
 
 
 DIFFED_LINES: Final = 2000
-"""With more old and new lines together, no diff is computed. A diff of so many takes 50 ms."""
+"""With more old and new lines together, no diff is computed."""
 
 SHOWN_LINES: Final = 1000
 
@@ -112,7 +112,7 @@ class ChangingPolicies:
         refuse_failing: bool,
     ) -> None:
         self.policy: Policy | None = None
-        """Compiled policies for the next evaluation. A change replaces the whole object, so a running evaluation keeps its policies."""
+        """Compiled policies for the next evaluation."""
         self.newest: Result | None = None
         self.memory = notes.memory
         self.set_memory = notes.set_memory
@@ -126,7 +126,7 @@ class ChangingPolicies:
         self._lock = threading.Lock()
         self._base: Mapping[str, PolicyText] = {}
         self._declared = context.declarations
-        """Declarations in force. During a reload the context has newer declarations, which mom may still reject."""
+        """Declarations in force."""
         self._versions: deque[Version] = deque(maxlen=REMEMBERED_CHANGES)
         self._count = 0
         self._at_load = Overlay()
@@ -273,7 +273,7 @@ class ChangingPolicies:
         return self._announced(made)
 
     def keep_first(self) -> None:
-        """Write changes just before the first evaluation. Before that, mom may still reject a reload that created this plugin."""
+        """Write changes just before the first evaluation."""
         if self._kept is None:
             return
         with self._lock:
@@ -286,7 +286,7 @@ class ChangingPolicies:
             self._keep(self._overlay)
 
     def close(self) -> None:
-        """Refuse further changes. The file then belongs to another plugin."""
+        """Refuse further changes."""
         self._closed = True
 
     def keep_again(self) -> None:

@@ -65,7 +65,7 @@ class NoteStore:
     """
 
     LARGEST: ClassVar[int] = 8 << 20
-    """Maximum size as JSON in bytes: ten notes of 70 bytes on each of 10,000 guests."""
+    """Maximum size as JSON in bytes."""
 
     def __init__(self, context: PluginContext | None = None, file: str = "notes.json", whose: str = "policies") -> None:
         self._file: StateFile[dict[str, KeptNotes]] | None = None

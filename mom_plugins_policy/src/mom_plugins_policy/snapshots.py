@@ -30,10 +30,10 @@ from mom_core.testing import snapshot
 from mom_plugins_policy.sources import text_of
 
 LONGEST: Final = 64 << 20
-"""Maximum size of a snapshot file in bytes. 10,000 guests with 60 fields each take a third of it."""
+"""Maximum size of a snapshot file in bytes."""
 
 EXAMPLE: Final = Path(__file__).with_name("example.json")
-"""Snapshot of a host short of memory. One guest can spare memory, another runs out of it, and a third reports nothing."""
+"""Snapshot of a host short of memory."""
 
 
 def _finite(value: Any) -> Any:

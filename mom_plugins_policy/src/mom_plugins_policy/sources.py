@@ -65,10 +65,7 @@ def _ours(path: Path, problems: list[ConfigProblem]) -> bool:
 
 
 def read_paths(paths: Iterable[Path], longest: int) -> Texts:
-    """Return policies named after their files.
-
-    :param longest: size limit of a file in bytes
-    """
+    """Return policies named after their files."""
     result = Texts()
     for path in paths:
         for file in files_in(path, result.problems, SUFFIX):

@@ -10,10 +10,10 @@ from xml.etree.ElementTree import Element
 from mom_core import Guest, GuestPattern, PluginContext, printable
 
 _MOST_PROPERTIES: Final = 32
-"""Most properties of a guest. There is a limit because the guest's owner may influence them."""
+"""Most properties of a guest."""
 
 _LONGEST_TEXT: Final = 256
-"""Most characters of a property. Names in OpenStack and Kubernetes have up to 255."""
+"""Most characters of a property."""
 
 RESERVED: Final = frozenset(
     {"name", "uuid", "state", "pid", "cgroups", "pinned", "sized_by", "tags", "interval", "sla_class", "mem_guarantee"}

@@ -43,7 +43,7 @@ _LARGEST_BITS: Final = 4096  # of a computed integer
 _LONGEST: Final = 4096  # characters of a computed string
 
 _OF_VALUES: Final = frozenset({"type", "possible-nil", "zero-division", "range", "control-bounds", "not-callable"})
-"""Kinds that are not reported in a branch that a constant disables: the branch may be for another host."""
+"""Kinds that are not reported in a branch that a constant disables."""
 
 _OF_NAMES: Final = frozenset({"unknown-field", "undefined-symbol", "unknown-variable", "unknown-function"})
 

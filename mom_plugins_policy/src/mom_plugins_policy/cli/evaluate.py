@@ -24,7 +24,7 @@ from mom_plugins_policy.language.policy import Result
 from mom_plugins_policy.sources import text_of
 
 EXPRESSION = "~expression"
-"""Policy name given to an expression. The name sorts last, so expressions can use the definitions in the files."""
+"""Policy name given to an expression."""
 
 
 @click.command("eval")

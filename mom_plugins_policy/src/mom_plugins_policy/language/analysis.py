@@ -43,9 +43,7 @@ class Program:
     assigned: set[str] = field(default_factory=set)
     definitions: dict[str, list[Definition]] = field(default_factory=dict)
     callables: bool = False
-    """Whether a variable may hold a callable."""
     extended: bool = False
-    """Whether the program uses or defines an extension."""
     faults: list[Fault] = field(default_factory=list)
     roles: dict[int, Roles] = field(default_factory=dict)
     """Roles of well-formed special forms, keyed by form index."""
@@ -72,7 +70,6 @@ class Program:
         return result
 
     def _reached(self, names: Iterable[str]) -> Iterator[str]:
-        """Yield these functions, and all functions that they call."""
         todo, reached = [*names], set[str]()
         while todo:
             name = todo.pop()
@@ -94,7 +91,6 @@ class Program:
         return fields
 
     def _owners(self) -> Set[tuple[str, Scope]]:
-        """Return names of variables that hold the host or a guest."""
         owners, before = {("Host", Scope.HOST)}, 0
         while len(owners) > before:
             before = len(owners)

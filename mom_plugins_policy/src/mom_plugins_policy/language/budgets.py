@@ -18,7 +18,7 @@ SMALL: Final = 1 << 63
 """Integers below this need no size check."""
 
 MEMORY: Final = 48 << 20
-"""Bytes that strings, lists and integers may take in one evaluation. Between two counts, they may take a quarter more."""
+"""Bytes that strings, lists and integers may take in one evaluation."""
 
 _ELEMENT: Final = 36  # bytes of an element in a list that `with` builds: a pointer and a number
 

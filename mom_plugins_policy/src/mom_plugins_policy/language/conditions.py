@@ -73,7 +73,6 @@ class _Outline:
         self.conditions = {form.index: list(self._conditions(form))[::-1] for form in requests}
 
     def _conditions(self, request: Form) -> Iterator[RequestCondition]:
-        """Yield a request's conditions, the innermost first."""
         owner, form, count = request.items[0].name.removesuffix(CONTROL), request, 0
         for _ in range(_FARTHEST):
             outer = self._outer(form)

@@ -38,7 +38,6 @@ Notes: TypeAlias = Mapping[str, Mapping[str, Any]]
 Declares: TypeAlias = Callable[[Scope, str], bool]
 
 Code: TypeAlias = "Callable[[Evaluation], Any_]"
-"""Executable code of a form."""
 
 
 def _predefined(word: FunctionWord) -> Function:

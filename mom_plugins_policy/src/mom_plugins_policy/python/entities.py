@@ -59,7 +59,7 @@ class PythonEvaluation:
         self.notes: dict[str, Notes] = {}
         self.loops: list[Loop] = []
         self.most = _SPARE + _TIMES * len(cycle.declared.controls) * (1 + len(cycle.snapshot.guests))
-        """Maximum number of decisions, yielded or not. A policy that makes more counts as endless."""
+        """Maximum number of decisions, yielded or not."""
 
     def too_many(self) -> PolicyMistake:
         """Return the error for too many decisions."""

@@ -85,7 +85,6 @@ def _evaluate(policy: PythonPolicy, cycle: PolicyCycle, until: float) -> list[De
     If the policy fails at a guest in a loop, evaluate it again without that guest. After any other error, the policy decides nothing: half
     of its decisions may be worse than none.
 
-    :param until: monotonic time after which it is not evaluated again
     """
     left_out: dict[str, Problem] = {}
     while True:
@@ -116,7 +115,6 @@ def _evaluate(policy: PythonPolicy, cycle: PolicyCycle, until: float) -> list[De
 
 
 def _blamed(error: BaseException, evaluation: PythonEvaluation) -> Guest | None:
-    """Return the guest of the innermost loop that the error ended; None without a loop."""
     lines = {id(frame): line for frame, line in walk_tb(error.__traceback__)}
     ended = [loop for loop in reversed(evaluation.loops) if loop.place is None or loop.place in lines.items()]
     maybe = [loop for loop in reversed(evaluation.loops) if loop.place and loop.place[0] in lines]  # a `finally` moved to another line

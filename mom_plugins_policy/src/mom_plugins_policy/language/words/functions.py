@@ -29,7 +29,6 @@ class FunctionWord(Word):
     """Function of the language. See the module's docstring."""
 
     compute: Callable[..., Any]
-    """Computes the result."""
     unit: Callable[[Sequence[Measured]], Dimension]
     types: Callable[[Sequence[int]], int]
     """Returns the types of the result; 0 if it always fails."""
