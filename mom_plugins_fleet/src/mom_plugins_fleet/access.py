@@ -29,7 +29,7 @@ class NatsCredentials:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Servers, CA file or certificate (SHA-256), and key."""
+    """Servers, how to verify their certificate, and the client's key."""
 
     servers: Sequence[str]
     ca: Path | None = None
@@ -56,7 +56,7 @@ class Access:
         return context
 
     def options(self) -> dict[str, Any]:
-        """Return options for the NATS library. Each connection reads the key file again."""
+        """Return options for the NATS library."""
         first = credentials_of(self.key)
         if first is None:
             return {}
@@ -69,7 +69,7 @@ class Access:
 
 
 def credentials_of(key: Path | NatsCredentials | None) -> NatsCredentials | None:
-    """Read credentials; None without a JWT."""
+    """Return the credentials in a key file; None if the file has no JWT."""
     if key is None or isinstance(key, NatsCredentials):
         return key
     seeds, jwt = _read_key(key)
@@ -77,7 +77,7 @@ def credentials_of(key: Path | NatsCredentials | None) -> NatsCredentials | None
 
 
 def signing_seed(key: Path) -> str | None:
-    """Read the seed that signs records; None for a host."""
+    """Return the seed that signs records; None if the key is a host's."""
     seeds, jwt = _read_key(key)
     return None if jwt and len(seeds) == 1 else seeds[0]
 

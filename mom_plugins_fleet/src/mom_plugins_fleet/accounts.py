@@ -28,7 +28,7 @@ FLEET_ACCOUNT: Final = "MOM"
 
 _UNLIMITED: Final = {"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": True, "conn": -1, "leaf": -1}
 _OF_A_HOST: Final = {**_UNLIMITED, "conn": 8, "leaf": 0, "exports": 0}
-"""A host connects once, but servers may notice lost connections late."""
+"""A host needs one connection, but servers may notice late that an older one is lost."""
 
 _STORAGE: Final = {"mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1}
 
@@ -45,7 +45,7 @@ _STEP: Final = 50 * 365 * 86_400
 """Longer than any clock error."""
 
 SYNC_SECONDS: Final = 10
-"""Seconds between servers' comparisons of accounts. Until the next comparison, a server that was offline may admit a removed host."""
+"""How often servers compare their accounts. Until then, a server that was offline may admit a removed host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class FleetRoot:
     def host_account(self, account: str, host: str, group: str, revision: int) -> str:
         """Return a host's account.
 
-        :param revision: issue time, at least the revision of the host's entry: servers keep the newest account
+        :param revision: issue time; not before the revision of the host's entry
         """
         of_fleet = {"account": public(self._fleet)}
         imports = [_share("service", subject) | of_fleet for subject in used(host, group)]
@@ -108,8 +108,7 @@ class FleetRoot:
     def operator(self, key: str, name: str) -> NatsCredentials:
         """Return credentials of an operator or coordinator.
 
-        The connection uses a second key, because servers choose the strings that it signs. The root key derives this key and can revoke
-        both.
+        The connection uses a second key, derived from `key`, because servers choose the strings that it signs.
         """
         seed = self._connects(key)
         return NatsCredentials(seed, _jwt(self._fleet, public(pair(seed)), name, _USER))

@@ -1,6 +1,6 @@
 """Watch of a bucket: all entries, then each change, without a gap.
 
-The library's ordered consumer hides gaps. This watch ends at a gap.
+The library's ordered consumer hides gaps. This watch ends with an error instead.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ PULSE_SECONDS: Final = 2.0
 LOST_SECONDS: Final = 3 * PULSE_SECONDS
 
 MAKE_SECONDS: Final = 2.0
-"""NATS chooses the consumer's server at random; it may have hung."""
+"""Time limit: the server that NATS chooses at random may have hung."""
 
 LEADER_SECONDS: Final = 0.2
-"""Pause between requests for the leader. An election takes seconds."""
+"""Pause between requests for the leader."""
 
 _LAST_SENT: Final = "Nats-Last-Consumer"
 _LAST_LOOKED_AT: Final = "Nats-Last-Stream"

@@ -43,7 +43,7 @@ class Bucket(Generic[Kind]):
         self.current, self._revisions = False, {}
 
     def told(self, key: str, kept: StoredEntry, *, live: bool) -> None:
-        """Receive an entry. `live`: just set."""
+        """Store an entry from a watch. `live` means that it has just been set."""
         if not live and 0 < kept.at < self.set_at.get(key, 0.0):
             self.heard.pop(key, None)  # the servers were restored from a backup; this entry is older
         self.take(key, kept)
@@ -51,7 +51,7 @@ class Bucket(Generic[Kind]):
             self.heard[key] = time.monotonic()
 
     def complete(self) -> None:
-        """Drop keys that were not loaded."""
+        """End the load: drop the keys that it did not contain."""
         for gone in (self.records.keys() | self.damaged.keys() | self.set_at.keys()) - self._revisions.keys():
             self._put(gone, StoredEntry(0, None))
         self.current = True
@@ -101,7 +101,7 @@ class Bucket(Generic[Kind]):
             self._open(key, kept.revision, kept.data or b"")
 
     def signed(self, key: str) -> str:
-        """Return a signed record; empty if invalid."""
+        """Return a record with its signature, as text; empty if there is no valid record."""
         kept = self.stored.get(key)
         return "" if kept is None or kept.data is None or key not in self.records else kept.data.decode()
 

@@ -18,10 +18,10 @@ from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 from mom_core import printable
 
 LARGEST_MESSAGE: Final = 1 << 20
-"""Limit in bytes. Records are smaller, and nats-server's default limit is the same."""
+"""Limit in bytes, as in nats-server."""
 
 LARGEST_LINE: Final = 64 << 10
-"""Limit in bytes. The longest protocol line lists all servers of a cluster."""
+"""Limit in bytes."""
 
 SPEAKS_SECONDS: Final = 1.0
 """A `tls://` server silent for this long is waiting for TLS (`handshake_first`)."""

@@ -48,7 +48,6 @@ class Token:
     """Token of a host.
 
     :param ends: expiry, in seconds since the epoch
-    :param certificate: SHA-256 of the server's certificate
     """
 
     host: HostName

@@ -27,13 +27,13 @@ ANSWER_SECONDS: Final = 5.0
 
 FIRST_SECONDS: Final = 0.5
 FIRST_ATTEMPTS: Final = 6
-"""Short attempts before a long wait. If one of three servers has hung, all six fail once in 2,000 times."""
+"""Short attempts before a long wait, because a server may have hung."""
 
 LOAD_ATTEMPTS: Final = 10
 """Attempts to load a bucket. NATS chooses the sender at random; it may have hung."""
 
 LOAD_SECONDS: Final = 50.0
-"""Time limit for a load. The states of 10,000 hosts are about 50 MiB."""
+"""Time limit for a load. """
 
 CONNECT_SECONDS: Final = 3
 
@@ -44,10 +44,10 @@ LOST_PINGS: Final = 2
 """Unanswered pings until a connection counts as lost: within 15 s."""
 
 WAITING_BYTES: Final = 8 << 20
-"""Queue limit for change messages. The library drops more; the next look reads the keys."""
+"""Limit of queued messages about changes. The library drops further messages; mom later reads their keys."""
 
 PATIENCE_SECONDS: Final = 60.0
-"""Time limit for a command. The records of 10,000 hosts are about 100 MiB."""
+"""Time limit for a command. """
 
 _WRONG_REVISION: Final = 10071
 """JetStream's error code for a replaced revision."""
@@ -150,7 +150,7 @@ class Store:
         await self._ask(f"listen to {bucket}", listening)
 
     async def watch(self, bucket: Bucket[Any]) -> NoReturn:
-        """Keep a bucket current until a `LinkError`."""
+        """Keep a bucket current until the watch fails with a `LinkError`."""
         try:
             await self._ask(f"watch {bucket.kind.bucket}", BucketWatch(self.client, self._jetstream, bucket).run())
         finally:
@@ -263,7 +263,6 @@ async def linked(
 ) -> AsyncIterator[Store]:
     """Connect, and yield a store. The NATS library reconnects.
 
-    :param name: client name, also in its inbox
     :param patient: wait for unreachable servers, instead of raising `LinkError`
     :param cannot: called with the first obstacle
     """

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mom_plugins_fleet.coordinator.coordinator import Coordinator
 
 WRITE_SECONDS: Final = 15.0
-"""Time between two writes. Prometheus scrapes once or twice a minute."""
+"""Time between two writes. """
 
 LOOK_SECONDS: Final = 1.0
 
@@ -49,7 +49,7 @@ def targets(view: FleetView) -> Sequence[Mapping[str, Any]]:
 
 
 def _address(view: FleetView, name: str) -> tuple[str, str]:
-    """Return the reason for missing metrics, and `HOST:PORT`."""
+    """Return why a host has no metrics (empty if it has), and `HOST:PORT`."""
     member, state = view.members.get(name), view.states.get(name)
     if member is None:
         return f"its entry in the fleet is not trusted: {printable(view.members.damaged[name], 200)}", ""

@@ -29,13 +29,13 @@ LARGEST_RECORD: Final = 768 << 10
 """Limit in bytes. NATS servers take messages of 1 MiB by default."""
 
 MOST_TOLD: Final = 300
-"""Most guests in a report: 570 KiB with the longest names and reasons."""
+"""Most guests in a report."""
 
 MOST_MOVES: Final = 2 * MOST_TOLD
-"""Listed guests, and guests on the way."""
+"""Most moves in a record."""
 
 MOST_REMOVED: Final = 1000
-"""Each host reads this record every half minute."""
+"""Most removed hosts in the record, which hosts read often."""
 
 MOST_EARLIER: Final = 8
 """Earlier accounts of a host, kept until they are ended."""

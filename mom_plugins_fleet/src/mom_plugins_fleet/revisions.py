@@ -57,7 +57,7 @@ class SeenRevisions:
         self._newest: dict[str, Mapping[str, tuple[int, str]]] = {}
         self._moves: tuple[OrderProgress, ...] = ()
         self.orders: Mapping[str, tuple[int, Orders]] = {}
-        """Last argument of `keep_orders`, or what an earlier run saved of it."""
+        """Last argument of `keep_orders`, or the orders saved by an earlier run."""
         self._noted: set[str] = set()
 
     def load(self) -> None:

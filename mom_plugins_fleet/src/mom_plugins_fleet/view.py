@@ -188,6 +188,6 @@ class FleetView:
         return self.is_fresh(reporter) and self.states.heard.get(reporter, float("-inf")) - since > ARRIVES_SECONDS
 
     def forget_arrivals(self) -> None:
-        """Drop finished moves. A guest may leave again."""
+        """Drop the departure times of guests whose moves are no longer listed."""
         departures = {(host, move.guest) for host, orders in self.all_ordered() for move in orders.moves if move.state is MoveState.DONE}
         self.left = {key: since for key, since in self.left.items() if key in departures}

@@ -77,7 +77,7 @@ class HttpPlugin:
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """Find unknown groups and unusable files. The caller, or `mom_doctor`, reports missing files."""
+        """Report unknown groups and unusable files. The caller, or `mom_doctor`, reports missing files."""
         subject = f"control socket {self._path}"
         yield from (Finding(Severity.ERROR, subject, error.message, error.hint) for error in self._groups()[1])
         for error in self._file_errors():

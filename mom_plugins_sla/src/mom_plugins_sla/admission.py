@@ -13,7 +13,7 @@ from mom_plugins_sla.classes import ServiceClass
 from mom_plugins_sla.fairness import used_kib
 
 START_SHARE: Final = 0.25
-"""Ratio of memory that a guest uses soon after its start. Idle guests use 13 to 25 % in the simulator, as in reports of clouds."""
+"""Fraction of its maximum memory that a guest uses soon after its start.  Idle guests use 13 to 25 %."""
 
 MOST_COUNTED: Final = 10_000
 """Without a limit, any number of guests without guarantee would fit."""
@@ -56,7 +56,7 @@ class NewGuests:
 
     @property
     def start_kib(self) -> float:
-        """Memory that each guest needs at once."""
+        """Memory that each guest needs right after its start."""
         return max(self.guarantee_kib, START_SHARE * self.memory_kib)
 
     def __str__(self) -> str:

@@ -14,7 +14,7 @@ METADATA: Final = "sla_class"
 
 
 class Assigned(NamedTuple):
-    """Class and its source. `unknown` is a configured name without a class."""
+    """Class and its source. `unknown` is the configured name if no such class exists."""
 
     name: str
     source: str

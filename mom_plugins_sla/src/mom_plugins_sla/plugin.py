@@ -101,7 +101,7 @@ class SlaPlugin:
         return "" if shared is None or not shared.wrong else f"the last valid classes stay in force: {shared.wrong}"
 
     def why_unused(self, path: Path) -> str:
-        """Return why that file's classes are not applied, or an empty string (`ClassFiles`)."""
+        """Return why the classes in the file `path` are not applied, or an empty string (`ClassFiles`)."""
         shared = self._shared
         if shared is None or self._settings.classes_file != path:
             return f"no plugin reads them: the {self._context.name} plugin needs `classes_file: {path}`"

@@ -12,14 +12,14 @@ from mom_plugins_fleet.records import Move, MoveState, Orders
 from mom_plugins_fleet.view import FleetView
 
 BALANCE_BAND: Final = 0.15
-"""Below this difference of filled shares, a move costs more than it gains."""
+"""Least difference between the fill levels of two hosts. Below it, a move costs more than it gains."""
 
 BALANCE_FULL: Final = 0.70
-"""Below this filled share of the fullest host, no guest runs better elsewhere."""
+"""Least fill level of the fullest host. Below it, no guest would run better elsewhere."""
 
 
 def for_balance(view: FleetView, targets: Mapping[str, TargetHost], group: str) -> tuple[str, Move] | str:
-    """Return the host and its best move for balance, or the obstacle."""
+    """Return the fullest host and its best move for balance, or why there is no move."""
     others = {name: place for name, place in targets.items() if place.group == group and place.has > 0 and place.works is not None}
     loads = {name: (place.works or 0) / place.has for name, place in others.items()}
     if len(loads) < 2:
@@ -50,7 +50,7 @@ def for_balance(view: FleetView, targets: Mapping[str, TargetHost], group: str) 
         if after < high and (best is None or after < best[0]):
             best = after, new_move(guest, needs, target, mover, 1).model_copy(update={"balance": True})
     if best is None:
-        needed = "a guest must be movable, not moved for a day, fit on another host, and lower the highest load"
+        needed = "a guest must be movable, not have moved for a day, fit on another host, and lower the highest load by its move"
         return f"{compared}; no guest of {fullest} qualifies: {needed}"
     move = best[1]
     return (fullest, move) if member.balance else f"{compared}: `mom fleet balance {fullest}` allows the move of {move.name} to {move.to}"

@@ -1,8 +1,7 @@
 """Coordinator: chooses destinations for guests of drained hosts and, where operators allow it, of full hosts.
 
-The working coordinator holds a lease, a key that it sets repeatedly. After `LEASE_SECONDS` without a change, another coordinator takes the
-lease, and raises the epoch in all orders, to lock out a suspended one. The lease has no time to live, because nats-server 2.9 may repeat
-expired keys after a restart.
+The active coordinator holds a lease: a key that it sets repeatedly. After `LEASE_SECONDS` without a renewal, a standby coordinator takes
+the lease. It raises the epoch in all orders, so that the former coordinator cannot change them.
 """
 
 from __future__ import annotations
@@ -30,20 +29,20 @@ LEASE_SECONDS: Final = 10.0
 
 RENEW_SECONDS: Final = LEASE_SECONDS / 3
 SURE_SECONDS: Final = 0.6 * LEASE_SECONDS
-"""Other coordinators see a renewal later than the lease's holder."""
+"""How long the holder relies on a renewal. Other coordinators see the renewal later."""
 
 LOOK_SECONDS: Final = 2.0
-"""A move takes at least this long."""
+"""Time between two decisions. A move takes at least this long."""
 
 BALANCE_SECONDS: Final = 600.0
-"""The destination needs minutes to measure a working set."""
+"""Time between two moves for balance: the destination needs minutes to measure a working set."""
 
 BLIND_SECONDS: Final = 2 * LEASE_SECONDS
 """Time limit for work without a current view."""
 
 
 class Coordinator:
-    """Working or waiting coordinator. `operators` are public keys."""
+    """Active or standby coordinator. `operators` are public keys."""
 
     def __init__(
         self,

@@ -23,9 +23,7 @@ class TargetHost:
     """Host that can take guests.
 
     :param coming: memory of incoming guests
-    :param arriving: source host of each incoming guest
     :param within: hosts that its mover can reach; empty if any
-    :param limit: memory limit set by the operator; None if unset
     :param arrived: memory of the guests that arrived in the last day
     :param works: sum of its guests' working sets; None if unknown
     :param promisable: memory that it can promise; None if all
@@ -47,7 +45,7 @@ class TargetHost:
 
     @property
     def has(self) -> int:
-        """Host memory, at most the operator's limit."""
+        """Host memory, capped at the operator's limit."""
         return self.total if self.limit is None else min(self.total, self.limit)
 
     @property
@@ -71,7 +69,7 @@ def rank(places: Iterable[TargetHost], group: str, within: str = "") -> list[Tar
 def choose(
     needs: int, guarantee: int, ranked: Iterable[TargetHost], group: str, avoid: Collection[str] = (), within: str = ""
 ) -> TargetHost | str:
-    """Return the roomiest host that can keep the promise, otherwise the obstacle.
+    """Return the roomiest host that can keep the promise, or why there is none.
 
     :param needs: memory that the guest needs on arrival
     :param avoid: hosts where an attempt failed
@@ -94,7 +92,7 @@ def choose(
 
 
 def listed(guests: Iterable[HostedGuest]) -> tuple[HostedGuest, ...]:
-    """Return the first guests to leave, and the smallest guests."""
+    """Return the guests that would leave first, and the smallest guests."""
     ordered = sorted(guests, key=leaving_order)
     if len(ordered) <= MOST_TOLD:
         return tuple(ordered)

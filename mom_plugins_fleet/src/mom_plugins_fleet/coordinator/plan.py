@@ -13,10 +13,10 @@ from mom_plugins_fleet.records import MOST_TOLD, Arrival, HostedGuest, HostState
 from mom_plugins_fleet.view import SETTLES_SECONDS, FleetView
 
 AT_ONCE: Final = 2
-"""One live migration fills a 10 Gbit/s link; a second one uses the pauses of the first."""
+"""Most guests that leave a host at a time. One live migration fills a 10 Gbit/s link; a second uses its pauses."""
 
 ARRIVING_AT_ONCE: Final = 2
-"""mom on the host sees the first guest before the next arrives."""
+"""Most guests that move to a host at a time."""
 
 ATTEMPTS: Final = 3
 """Attempts per guest. Then the operator must act."""
@@ -78,7 +78,7 @@ def _is_unanswered(move: Move) -> bool:
 
 
 def place_of(view: FleetView, name: str) -> TargetHost | str:
-    """Return a host without its incoming guests, or the obstacle."""
+    """Return a host, not counting its incoming guests, or why it can take no guests."""
     member, state = view.members.get(name), view.states.get(name)
     if member is None:
         return "it is not in the fleet"
@@ -128,7 +128,7 @@ def _where_guests_are(view: FleetView) -> dict[str, set[str]]:
 def needs_of(guest: HostedGuest) -> int | None:
     """Return the memory that a guest needs on arrival; None if unknown.
 
-    Host memory or else the maximum, but at least working set and promise.
+    This is its memory on the host, or its maximum if that is unknown; at least its working set and its promise.
     """
     brings = guest.held if guest.held is not None else guest.maximum or guest.size
     return None if brings is None else max(brings, guest.working or 0, guest.guarantee)
@@ -230,10 +230,7 @@ def _way_out(
     *,
     all_at_once: bool,
 ) -> Move | str:
-    """Return a guest's move, or the obstacle.
-
-    :param all_at_once: do not wait for other guests' moves
-    """
+    """Return a guest's move, or why it cannot leave now."""
     needs = needs_of(guest)
     if needs is None:
         return "its size is unknown"

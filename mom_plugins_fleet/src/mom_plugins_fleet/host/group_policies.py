@@ -52,7 +52,7 @@ class GroupPolicies:
         """Why the newest record is not in force."""
 
     async def resume(self, say: Callable[[str], None]) -> None:
-        """Apply the previous run's record.
+        """Apply the record that the previous run stored.
 
         :param say: called with the obstacle, or "" if there is none
         """
@@ -90,7 +90,7 @@ class GroupPolicies:
             self._context.log.info("the policies of the group %s are in force, revision %d", group, self._in_force[1].revision)
 
     def reported(self) -> Mapping[str, Any]:
-        """Return what `HostState` tells of the group's record."""
+        """Return the members of `HostState` about the group's record."""
         if self.refused or self._in_force is None:
             return {"refused": self.refused}
         opened = self._in_force[1]

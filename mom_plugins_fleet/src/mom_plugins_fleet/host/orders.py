@@ -24,7 +24,6 @@ class HostOrders:
 
     :param operators: public keys that may direct this host; if empty, the host only reports
     :param accepts: returns why a move's guest must stay now; an empty string if it can leave; None if not known yet
-    :param wake: requests a cycle
     """
 
     def __init__(
@@ -48,7 +47,7 @@ class HostOrders:
 
     @property
     def progress(self) -> Collection[OrderProgress]:
-        """Progress of moves, also of an earlier run."""
+        """Progress of moves, including moves of an earlier run."""
         return self._revisions.moves.values()
 
     def moves(self) -> Mapping[str, Move]:
@@ -74,7 +73,7 @@ class HostOrders:
         return member
 
     async def follow(self, store: Store, member: Member) -> None:
-        """Accept or refuse new moves, and note the progress."""
+        """Accept or refuse new moves, and record the progress of all moves."""
         kept = await store.read(ORDERS, self._host)
         if kept.data is None:
             return

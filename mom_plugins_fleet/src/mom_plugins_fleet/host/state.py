@@ -21,7 +21,6 @@ def host_state(
     """Return the host's state.
 
     :param stays: why guests cannot leave, keyed by guest id
-    :param more: fields that the report lacks
     """
     host, all_guests = report.snapshot.host.fields, report.snapshot.guests
     swapped = _kib(host.get("swap_usage"), 1)

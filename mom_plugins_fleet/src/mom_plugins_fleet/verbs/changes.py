@@ -81,7 +81,7 @@ async def standing(where: Where, store: Store, kind: type[Kind], key: str) -> Op
 
 
 def opened_by(where: Where, kind: type[Kind], key: str, data: bytes | None) -> Opened[Kind] | None:
-    """Open a record, if any. Raise `MomError` for an untrusted and, without --anew, an outdated or missing record."""
+    """Open a record, if any. Raise `MomError` if it is untrusted or, without --anew, outdated or missing."""
     trusted, bucket = where.operators(), kind.bucket
     if data is None:
         if where.revisions.stood(bucket, key, trusted) and not where.anew:

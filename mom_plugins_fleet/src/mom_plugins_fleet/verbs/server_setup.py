@@ -62,7 +62,6 @@ def make_server(home: Path, names: Sequence[str], store: Path) -> None:
     """Make the first server's missing files. Raise `MomError` on failure.
 
     :param names: host names of the server, with a port unless 4222
-    :param store: data folder
     """
     if unnamed := next((name for name in names if not _is_name(name)), None):
         raise MomError(f"{printable(unnamed)} is not a server name", hint="use the server's host name, such as nats1.example.org")

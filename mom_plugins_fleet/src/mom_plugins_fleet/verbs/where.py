@@ -136,10 +136,7 @@ class Where:
         ask(replace(access, key=root.system_user()), "root", LOG, give_all)
 
     def ask(self, what: Callable[[Store], Awaitable[Answer]], *, patient: bool = False) -> Answer:
-        """Connect, do the work, and save seen revisions if permitted.
-
-        :param patient: wait for servers that were just started
-        """
+        """Connect, do the work, and save seen revisions if permitted."""
         try:
             return ask(self.access(), "operator", LOG, what, patient=patient)
         finally:

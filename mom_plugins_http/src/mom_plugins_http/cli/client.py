@@ -82,7 +82,7 @@ class Client:
 
     @classmethod
     def configured(cls, config_path: str | None, reading: float = READ_SECONDS) -> Client:
-        """Return a client of the configured mom. If the configuration is invalid, use its default socket, if any."""
+        """Return a client of the configured mom. If the configuration is invalid, use the default socket if it exists."""
         from mom_plugins_http.settings import SOCKET, HttpSettings
 
         try:

@@ -26,7 +26,7 @@ _MARK: Final = "# mom-launch: "
 _LARGEST: Final = 1 << 20
 
 _USUAL_WAIT: Final = 10.0
-"""Longest wait of a launch in seconds, if no enabled plugin sets the wait."""
+"""Longest delay of a guest's start in seconds, unless an enabled plugin sets it."""
 
 _BEYOND_SECONDS: Final = 5
 

@@ -62,7 +62,7 @@ class ActsQuery(NewestQuery):
 
 
 MOST_ASKED: Final = 8
-"""Most waiting requests. Each reads for seconds, in a separate process."""
+"""Most waiting requests."""
 
 
 class ClientModel(TypedDict):
@@ -149,10 +149,7 @@ class CommonProblemModel(TypedDict):
 
 
 class CycleRoutes:
-    """Operations on cycles as a whole.
-
-    :param worker: reads past days
-    """
+    """Operations on cycles as a whole."""
 
     def __init__(self, answers: CycleAnswers, worker: Worker) -> None:
         self._answers = answers

@@ -96,7 +96,7 @@ class Events:
                 raise ProblemError(503, f"clients already use {MOST_LISTS} different lists of fields", hint, headers=later)
 
     def _end_some(self, groups: Sequence[Sequence[Subscriber]], newcomer: Subscriber) -> bool:
-        # A group counts for its user with the fewest streams. Returns False if the newcomer has no better claim.
+        # The user with the fewest streams represents a group. Returns False if the newcomer must not replace any group.
         streams = Shares(each.peer for group in groups for each in group)
         owners = [max((each.peer for each in group), key=streams.order) for group in groups]
         shares = Shares(owners)

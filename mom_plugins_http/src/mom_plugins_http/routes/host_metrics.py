@@ -18,7 +18,7 @@ _PREFIX: Final = "mom_host_"
 
 
 class Scale(NamedTuple):
-    """Conversion to a base unit: the name's ending, a factor, and a divisor, because 0.01 is not exact."""
+    """Conversion to a base unit: suffix of the metric's name, factor, and divisor (a factor of 0.01 would be inexact)."""
 
     suffix: str
     factor: float = 1
@@ -59,7 +59,7 @@ NAMES: Final[Mapping[str, str]] = {
     "numa_node_count": "mom_host_numa_nodes",
     "swap_usage": "mom_host_swap_used_bytes",
 }
-"""Fields with misleading names or a shared metric. In MOM, `mem_available` is the total, and `mem_free` includes cache."""
+"""Metric names for fields whose names mislead, or that share a metric.  MOM's `mem_available` is the total."""
 
 _UNIT_WORDS: Final = re.compile(r"_(?:kib|kb|mib|mb|bytes|percent|rate|ratio|seconds|secs|millisecs|milliseconds|msecs|ms|usecs|us)$")
 """Unit in a field's name. The metric's unit replaces it."""

@@ -36,7 +36,7 @@ from mom_plugins_http.server.server import Worker
 Result = TypeVar("Result")
 
 MOST_REQUESTS: Final = 64
-"""Most waiting requests. Each examines all guests: milliseconds for a thousand."""
+"""Most waiting requests."""
 
 
 _LOOK_SECONDS: Final = 0.1

@@ -1,7 +1,6 @@
 """Metrics in Prometheus' text format.
 
-Names begin with `mom_`, so that sums exclude a libvirt exporter's metrics. The library prometheus-client takes ten times as long, 125 ms
-for a thousand guests.
+Names begin with `mom_`, so that sums exclude a libvirt exporter's metrics.  The library prometheus-client would take ten times as long.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class GuestSelection:
-    """Guests with their own metrics: at most `most`, without those that match a pattern. Sums include all guests."""
+    """Guests that get their own metrics: at most `most`, and none whose name matches a pattern. Sums include all guests."""
 
     most: int = 10_000
     leave_out: Sequence[str] = ()
 
     def of(self, guests: Iterable[Guest]) -> list[Guest]:
-        """Return the first selected guests, sorted by name."""
+        """Return the first `most` guests that match no pattern, in the given order."""
         left_out = re.compile("|".join(map(fnmatch.translate, self.leave_out))) if self.leave_out else None
         return [guest for guest in guests if left_out is None or not left_out.match(guest.name)][: self.most]
 

@@ -73,7 +73,7 @@ class PageSessionModel(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class _Granted:
-    """Owner and end (monotonic seconds) of a key or session. It also ends with `process` (id and start time)."""
+    """Owner and expiry (monotonic seconds) of a key or session, which also ends when `process` (PID and start time) exits."""
 
     owner: Peer
     until: float
@@ -132,7 +132,7 @@ class PageKeys:
         return token
 
     def session(self, authorization: str) -> tuple[Right, str] | None:
-        """Return right and owner of the session; None if invalid."""
+        """Return the right and the owner of a session; None if the token is invalid."""
         granted = self._sessions.get(bearer_digest(authorization))
         return None if granted is None or not self._lasts(granted) else (granted.owner.right, granted.owner.name)
 

@@ -26,7 +26,7 @@ LONGEST_NAME: Final = 128
 """Most characters."""
 
 MOST_JOBS: Final = 64
-"""Most waiting changes, and most waiting checks. A compilation takes hundredths of a second, at most seconds."""
+"""Most waiting changes, and most waiting checks. """
 
 _AGAIN: Final = "read the present policies, and decide again"
 
@@ -115,7 +115,7 @@ class PolicyRoutes:
         return offered(self._context, PolicyTexts, "has policies", "policy")
 
     async def run(self, job: Callable[[PolicyTexts], Result]) -> Result:
-        """Run a change in its turn."""
+        """Run a change after all earlier changes."""
 
         def change() -> Result:
             texts = self.texts()

@@ -49,7 +49,7 @@ SUMMED: Final = (*GUEST_HISTORY[:6], "cold")
 KEPT_OUTCOMES: Final = 1000
 
 MOST_COUNTED: Final = 1000
-"""Most counters; mom has some thirty controls."""
+"""Most counters."""
 
 OUTCOMES_OF_A_CYCLE: Final = 100
 """Most outcomes of a cycle: a thousand guests must not push out other cycles."""
@@ -58,7 +58,7 @@ _WAITING_EVENTS: Final = 16
 """Most waiting events. Slower clients are disconnected, and may reconnect."""
 
 _WAITING_BYTES: Final = 16 << 20
-"""Most waiting bytes, except for a single larger event: four cycles with 10,000 guests."""
+"""Most waiting bytes, unless a single event is larger."""
 
 _KEPT_ANSWERS: Final = 32
 

@@ -203,10 +203,8 @@ async def _not_bound(call: ApiCall) -> object:
 class Route:
     """Operation of the API; decorates the method that handles it.
 
-    :param answer: model of a successful answer
     :param body: models, keyed by media type; empty if there is no body
     :param versioned: needs `If-Match` with the version of policies that the client has seen
-    :param status: status of a successful answer
     :param events: models of a stream's events, keyed by name
     :param run: handler, which returns a response, its body as JSON, or an object for its body. Its name is the `operationId`, its
         docstring the summary

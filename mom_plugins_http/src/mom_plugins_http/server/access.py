@@ -47,7 +47,7 @@ class Peer:
 
     :param local: connected through a unix socket
     :param keyed: connected through the page's socket
-    :param process: process id; 0 if unknown
+    :param process: PID; 0 if unknown
     """
 
     name: str
@@ -63,17 +63,17 @@ class Peer:
 
 
 class Shares:
-    """Number of each user's places, once all places are taken: the user who holds most yields."""
+    """Number of places that each user holds. When all are taken, the user who holds most loses one to a newcomer."""
 
     def __init__(self, holders: Iterable[Peer]) -> None:
         self._held = Counter((holder.right, holder.user) for holder in holders)
 
     def order(self, holder: Peer) -> tuple[Right, int]:
-        """Return the sort key: the lowest right yields first, then the user who holds most."""
+        """Return the sort key: the lowest right loses its place first, then the user who holds most."""
         return holder.right, -self._held[holder.right, holder.user]
 
     def yields(self, holder: Peer, newcomer: Peer) -> bool:
-        """Return whether a newcomer gets a busy place: its right is higher, or is equal and it would still hold fewer places."""
+        """Return whether a newcomer replaces a holder: with a higher right, or with an equal right and, even then, fewer places."""
         held, own = (self._held[each.right, each.user] for each in (holder, newcomer))
         return holder.right < newcomer.right or (holder.right == newcomer.right and held > own + 1)
 

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 MOST_BYTES: Final = 64 << 20
-"""Most bytes of all bodies together, a few of the largest."""
+"""Most bytes of all bodies together."""
 
 PIECE: Final = 64 << 10
 """Most bytes sent to a connection at once."""
@@ -26,7 +26,7 @@ class Holder(Protocol):
 class HeldBytes:
     """Bodies held for clients, each counted once.
 
-    If a body does not fit, the connections of the longest held bodies end.
+    If a body does not fit, the server closes the connections whose bodies it has held longest.
     """
 
     def __init__(self, most: int = MOST_BYTES) -> None:

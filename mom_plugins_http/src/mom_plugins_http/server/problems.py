@@ -14,10 +14,7 @@ MEDIA_TYPE: Final = "application/problem+json"
 
 
 class ProblemError(Exception):
-    """Error that ends a request with a problem document.
-
-    :param more: further members of the document
-    """
+    """Error that ends a request with a problem document."""
 
     def __init__(
         self, status: int, detail: str, hint: str = "", *, more: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None

@@ -19,7 +19,7 @@ from mom_plugins_http.server.access import LocalAccess, Peer, Right
 from mom_plugins_http.server.problems import MEDIA_TYPE, problem_body
 
 LONGEST_HEAD: Final = 16 << 10
-"""Most bytes of request line and headers; clients send some hundreds."""
+"""Most bytes of request line and headers."""
 
 IDLE_SECONDS: Final = 60
 """Longest wait for the next request."""
@@ -47,7 +47,6 @@ class _Parser(h11.Connection):
 class HttpConnection(H11Protocol):
     """Connection to one client.
 
-    :param access: rights through a unix socket; None for TCP
     :param keyed: only a session of the page identifies the peer
     """
 
@@ -86,7 +85,7 @@ class HttpConnection(H11Protocol):
 
     @property
     def answering(self) -> bool:
-        """Return whether mom is answering a complete request from a peer that has at least one right."""
+        """Return whether mom is answering a complete request from a peer that has any right."""
         return self.busy and not self.cycle.more_body and self.peer.right is not Right.NOTHING
 
     def data_received(self, data: bytes) -> None:

@@ -40,7 +40,6 @@ _HANDSHAKES: Final = 32
 class Door(ServerDoor):
     """Listening socket, and its rules.
 
-    :param path: file of a unix socket; None for TCP
     :param access: rights through a unix socket; None for TCP
     :param tls: returns the TLS context for a new connection
     :param keyed: every client needs a session of the page

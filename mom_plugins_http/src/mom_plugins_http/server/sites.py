@@ -1,6 +1,6 @@
 """Defence against other sites' pages in a browser, using headers that no page can forge.
 
-mom refuses all unlisted forms.
+mom refuses every form of these headers that this module does not list.
 """
 
 from __future__ import annotations
@@ -63,7 +63,6 @@ def same_site(host: str, origin: str | None, names: Collection[str]) -> bool:
     """Return whether a TCP request addresses this server, and no other site's page sent it.
 
     :param origin: the header `Origin`; None without it
-    :param names: names of this server
     """
     return parse_host(host) in names and origin in {None, f"https://{host.lower()}"}
 

@@ -70,7 +70,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Drill:
-    """Explanation, fields and past of one guest, or why they are unknown."""
+    """Explanation, fields and history of one guest, or why they are unknown."""
 
     id: str
     explanation: Json = field(default_factory=dict)

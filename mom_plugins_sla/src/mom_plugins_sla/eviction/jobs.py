@@ -23,7 +23,7 @@ from mom_plugins_sla.eviction.recent_steps import COUNTS_SECONDS, RecentSteps
 from mom_plugins_sla.eviction.steps import Step
 
 AT_ONCE: Final = 4
-"""Maximum number of steps in progress, and of abandoned calls of a mover. More steps would slow each other down."""
+"""Maximum number of steps in progress, and of abandoned calls of a mover. """
 
 CALL_SECONDS: Final = 30.0
 
@@ -72,10 +72,7 @@ class Job:
 
     :param time: start, in seconds since the epoch
     :param needs: KiB that the guest needs after its return
-    :param promised: promised memory in KiB
-    :param move: unique id of the move
     :param seconds: time limit
-    :param drained: whether an operator's drain requested the move
     :param reference: result of the mover's `begin`
     :param lost: why the result of a move is unknown
     """
@@ -242,7 +239,7 @@ class Jobs:
         return self._progress[job.guest].unanswered or self._age(job) >= self.seconds
 
     def may_pause(self, guest: str) -> bool:
-        """Return whether an unanswered pause may still take effect. Uses the wall clock, because another process restores."""
+        """Return whether an unanswered pause may still take effect. `mom restore`, another process, asks too: use the wall clock."""
         job = self._jobs.get(guest)
         if job is None or job.step is not Step.PAUSE or job.state is not JobState.BEGUN:
             return False
@@ -260,7 +257,7 @@ class Jobs:
         control, guest = hypervisor, job.entity
         with self._recorded(job):
             if job.step is Step.PAUSE:
-                control.pause(guest)  # synchronous, so that mom's restore at its end cannot precede the pause
+                control.pause(guest)  # synchronous: when mom exits, it must not resume the guest before the pause
                 self._done(job)
             elif job.step is Step.SAVE:
                 self._call(job, "save", lambda: control.save(guest, self.seconds))
@@ -272,7 +269,6 @@ class Jobs:
         """Start a move. Raise `MomError` if it cannot begin.
 
         :param preparation: prepares the guest, and returns why it must not move, or an empty string
-        :param seconds: time limit of the preparation
         """
         if why := self._why_not_by(mover):
             raise MomError(why, hint="repair the mover, and reload mom")
@@ -356,10 +352,7 @@ class Jobs:
                         self._check_state(job, state)
 
     def check_moves(self, present: Collection[str], movers: Sequence[Mover]) -> None:
-        """Follow the moves.
-
-        :param present: ids of the listed guests
-        """
+        """Follow the moves. `present` has the ids of the listed guests."""
         self._errors = {guest: error for guest, error in self._errors.items() if guest in present}
         by_name = {mover.name: mover for mover in reversed(movers)}
         for job in list(self._jobs.values()):

@@ -1,4 +1,4 @@
-"""Ladder over time: pressure must last; steps are announced, must show an effect, and are undone later."""
+"""Timing of the ladder: pressure must last; mom announces a step, waits for its effect, and undoes it later."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ class Ladder:
     """State of the ladder. Times are monotonic seconds.
 
     :param calm_since: time since which each guest could return
-    :param chosen: the next step
     :param returned: need (KiB) and time of recently returned guests
     """
 
@@ -59,7 +58,6 @@ def climb(
     """Set `ladder.chosen` to the step to announce. Return the job of a guest that can return now.
 
     :param stopped: the oldest first
-    :param busy: whether a step is in progress
     :param held: resident KiB of recently returned guests keyed by id
     """
     if busy:

@@ -84,7 +84,7 @@ class Permissions:
         return next(((mover.name, mover.abilities) for mover in self.movers()), None)
 
     def why_must_stay(self, guest: Guest) -> str:
-        """Return why no mover must move the guest now, or an empty string."""
+        """Return why the guest must not move now, or an empty string."""
         return guest.why_blocked(Step.MIGRATE.control) or self.why_forbidden(Step.MIGRATE, guest, drains=True)
 
     def why_stays(self, guest: Guest) -> str:

@@ -278,7 +278,7 @@ class EvictionPlugin:
         return "" if quota is None else quota.why_reached(step)
 
     def _prepared(self, entity: Entity, seconds: float) -> str:
-        # Runs in the thread that then calls the mover. Without a preparation, the guest moves all the same.
+        # Runs in the thread that then calls the mover. If the preparation fails, the guest moves anyway.
         if not seconds:
             return ""
         for preparation in self._context.services(MovePreparation):

@@ -85,7 +85,7 @@ class MoveJob:
 
 
 class Mover(Protocol):
-    """Way to move guests. Thread-safe.
+    """Program or service that moves guests. Thread-safe.
 
     `name`, `abilities` and `why_not` return at once. mom abandons other calls after 30 s.
     """

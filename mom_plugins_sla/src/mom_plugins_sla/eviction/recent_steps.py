@@ -1,4 +1,4 @@
-"""Steps of the last hour, and spared guests, kept across restarts."""
+"""Steps of the last hour, and steps not to repeat yet, kept across restarts."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from mom_core import PluginContext, StateError
 from mom_plugins_sla.eviction.steps import Step
 
 AGAIN_SECONDS: Final = 1800.0
-"""How long a guest is spared a failed step, and all steps after the operator resumed it."""
+"""How long mom does not repeat a failed step on a guest, and takes no step on a guest that the operator resumed."""
 
 COUNTS_SECONDS: Final = 3600.0
 """How long a moved or lost guest counts for the limits."""
 
 _MOVED, _GONE = "moved", "gone"
-"""Kinds of notes about guests. Other kinds are steps that a guest is spared."""
+"""Kinds of notes about guests. Other kinds are the steps that mom must not take."""
 
 _FORM: Final = TypeAdapter(tuple[tuple[str, str, float], ...])
 """Kind, guest or move, and seconds since the epoch."""
 
 
 class RecentSteps:
-    """Recent steps, and steps to spare. Not thread-safe."""
+    """Recent steps, and steps not to repeat yet. Not thread-safe."""
 
     def __init__(self, context: PluginContext) -> None:
         self._context = context
@@ -51,7 +51,7 @@ class RecentSteps:
         return [guest for kind, guest in self._notes if kind == _GONE and self._counts(kind, guest)]
 
     def is_spared(self, guest: str, step: Step) -> bool:
-        """Return whether to spare the guest this step."""
+        """Return whether mom must not take this step on the guest yet."""
         return self._counts(step, guest)
 
     def note_move(self, move: str) -> None:

@@ -46,7 +46,7 @@ STEP_OF: Final[Mapping[str, Step]] = {step.control: step for step in Step}
 
 
 STALL_RATIO: Final = 0.5
-"""Ratio of the setting `full` that suffices for a host already full, or short according to the balloon plugin."""
+"""Fraction of the setting `full` that suffices if the host was full before, or is short according to the balloon plugin."""
 
 URGENT: Final = "low"
 """`host_memory_state` of a host that cannot wait."""
@@ -61,7 +61,6 @@ class HostPressure:
 
     :param full: share of the last ten seconds in which all tasks waited for memory (%)
     :param state: the balloon plugin's state: high, soft, hard or low
-    :param reserved: memory kept for launches
     """
 
     full: float | None = None
@@ -79,7 +78,7 @@ class HostPressure:
 
     @property
     def share(self) -> float | None:
-        """Ratio of available memory; None if unknown or invalid."""
+        """Fraction of the host's memory that is available; None if unknown or invalid."""
         if self.available is None or self.total is None or not 0 < self.total < math.inf or not 0 <= self.available < math.inf:
             return None
         return self.available / self.total

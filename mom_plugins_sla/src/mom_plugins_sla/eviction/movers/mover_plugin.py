@@ -59,5 +59,5 @@ def why_failed(error: BaseException) -> str:
 
 
 def failed(error: str) -> MoveReport:
-    """Report a failure; the guest stayed."""
+    """Return the report of a failed move, whose guest is still here."""
     return MoveReport(MoveStanding.FAILED, printable(error, 400))

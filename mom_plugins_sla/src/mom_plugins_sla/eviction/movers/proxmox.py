@@ -33,11 +33,7 @@ _MAKE: Final = "pveum user token add mom@pve mover; write USER@REALM!TOKENID=SEC
 
 
 class ProxmoxMoverPlugin(MoverPlugin):
-    """Plugin that moves guests within a cluster of Proxmox VE.
-
-    `POST /nodes/NODE/qemu/VMID/migrate` creates a task; `GET` of `/nodes/NODE/tasks/UPID/status` returns its state; `DELETE` of
-    `/nodes/NODE/tasks/UPID` ends it.
-    """
+    """Plugin that moves guests within a cluster of Proxmox VE."""
 
     subject = "Proxmox VE"
 

@@ -21,7 +21,7 @@ from mom_core import HypervisorError, MomError, printable, read_secret
 Result = TypeVar("Result")
 
 ANSWER_SECONDS: Final = 15.0
-"""s per request. A mover's call makes two or three requests."""
+"""Seconds per request. A mover makes two or three requests per call."""
 
 LARGEST_ANSWER: Final = 4 << 20
 
@@ -79,7 +79,6 @@ class ServerApi:
         """Return the answer's JSON object, or an empty object if the answer is no object or too large.
 
         :param path: under the URL, from validated parts
-        :param kind: content type
         :raises HypervisorError: nothing has happened
         :raises UnclearAnswerError: the server may have acted
         """
