@@ -27,8 +27,8 @@ Service = TypeVar("Service")
 class Declarations:
     """Declarations of all enabled plugins; the first plugin in file order wins.
 
-    :param control_owners: plugins' names, keyed by control
-    :param field_owners: plugins' names, keyed by field
+    :param control_owners: name of the declaring plugin, keyed by control
+    :param field_owners: name of the declaring plugin, keyed by field
     :param explainers: factories, keyed by plugin
     """
 
@@ -42,7 +42,7 @@ class Declarations:
     guest_columns: Sequence[GuestColumn] = ()
 
     def derived(self, snapshot: Snapshot) -> Snapshot:
-        """Add derived fields to a hand-made snapshot, but keep the fields that it has."""
+        """Return a hand-made snapshot with derived fields added. The snapshot's own fields take precedence."""
         for derive in self.derivations:
             derived = derive(snapshot)
             rows: Sequence[Mapping[str, Value]]
@@ -77,13 +77,13 @@ class PluginContext:
     """Services keyed by protocol, for `service` and `services`."""
     interval: float = 5.0
     guest_settings: Callable[[Guest], GuestSettings] = lambda _: GuestSettings()
-    """Returns a guest's settings for this plugin, merged in file order."""
+    """Returns a guest's settings for this plugin, merged from all matching patterns in file order."""
     configuration: Callable[[], Mapping[str, Value]] = dict
     """Returns all settings as in YAML, with masked secrets."""
     serves: bool = True
     """False for commands that only inspect, such as `mom doctor`: then do not listen on sockets."""
     engine_state: Callable[[], EngineState] = EngineState
-    """Returns the engine's state, to any thread."""
+    """Returns the engine's state. Callable from any thread."""
     wake: Callable[[str], None] = lambda _: None
     monotonic: Callable[[], float] = time.monotonic
     """Clock of the engine in seconds; it runs fast in a simulation."""
@@ -113,9 +113,9 @@ class PluginContext:
         return self.offers.get(kind, ())
 
     def state_file(self, name: str, what: str, form: TypeAdapter[Content] | Callable[[Any], Content], **how: Any) -> StateFile[Content]:
-        """Create a `StateFile`, whose faults mom reports.
+        """Create a `StateFile` whose read and write errors mom reports.
 
-        :param name: for example `highest.json`
+        :param name: name of the file, for example `highest.json`
         """
         path = self.state_directory / self.name / name
         file = StateFile(path, what, form, sets_aside=self.serves, log=self.log, **how)

@@ -1,4 +1,4 @@
-"""Errors: one base class, and a kind for each reaction."""
+"""Errors: a base class, and a subclass for each reaction of callers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ConfigProblem:
 
 
 class ConfigError(MomError):
-    """Invalid configuration; `problems` has all mistakes in file order."""
+    """Invalid configuration; `problems` lists all mistakes in file order."""
 
     def __init__(self, problems: Sequence[ConfigProblem]) -> None:
         self.problems = tuple(problems)
@@ -50,7 +50,7 @@ class UnitError(MomError, ValueError):
 
 
 class PluginError(MomError):
-    """Unusable plugin. `errors` has the errors of several plugins, or only this error."""
+    """Unusable plugin. `errors` lists the errors of several plugins, or only this error."""
 
     def __init__(self, message: str, *, plugin: str, distribution: str = "", hint: str = "", errors: Sequence[PluginError] = ()) -> None:
         super().__init__(message, hint=hint)

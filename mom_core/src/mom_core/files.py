@@ -53,7 +53,7 @@ def replace_file(
 
     :param durable: survive a power failure
     :param replace: False to raise `FileExistsError` if the file exists
-    :param owner: user and group id from the creation on; None for those of this process
+    :param owner: user and group ID of the new file; None for this process's IDs
     """
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
     try:

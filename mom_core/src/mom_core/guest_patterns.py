@@ -15,12 +15,12 @@ from mom_core.model import Guest, Value
 from mom_core.texts import printable
 
 NAME: Final = "name"
-"""Property of patterns that name no property."""
+"""Property that a pattern without `=` matches."""
 
 _PROPERTY: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 
 REMEMBERED_GUESTS: Final = 32_768
-"""Three times the guests of the largest host, at most 10 MiB."""
+"""Three times the guests of the largest host. They need at most 10 MiB."""
 
 _MAGIC: Final = re.compile(r"[*?\[]")
 

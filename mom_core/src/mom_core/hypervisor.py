@@ -1,6 +1,6 @@
-"""Hypervisors, and what controllers exchange with them. Controllers test for optional capabilities with `isinstance`.
+"""Hypervisors, and the records that they exchange with controllers. Controllers test for optional capabilities with `isinstance`.
 
-Implementations must be thread-safe and limit each call's time. A vanished guest raises `GuestGone`.
+Implementations must be thread-safe and limit each call's time. A call for a vanished guest raises `GuestGone`.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ class Ledger:
         self._recorded = recorded
 
     def settle(self, outcomes: Iterable[Outcome]) -> None:
-        """Note the results of recorded changes at once. Later, mom could mistake another process's value for a rounded one."""
+        """Record the results of changes immediately. Later, mom could mistake another process's value for its own rounded value."""
         settled, recorded = dict(self._entries), self._recorded
         applied, failed, unchanged, refused = Status.APPLIED, Status.FAILED, Status.UNCHANGED, Status.REFUSED
         changed = False
@@ -192,7 +192,7 @@ class Ledger:
 
 
 def changes_left(directory: Path) -> int:
-    """Count the changes of a mom that has exited. Raise `MomError` if their number is unknown."""
+    """Count the changes that mom left when it exited. Raise `MomError` if their number is unknown."""
     ledger = Ledger.open(directory, look=True)
     if ledger.file.damage:
         raise MomError(ledger.file.damage)

@@ -102,7 +102,7 @@ def _make_run_directory(path: Path) -> None:
 
 
 def holder(directory: Path) -> int:
-    """Return the pid of the mom with this run directory; 0 if there is none."""
+    """Return the PID of the mom that uses this run directory; 0 if there is none."""
     path = directory / "mom.lock"
     try:
         with open(path, "rb", opener=_without_waiting) as lock:
@@ -133,7 +133,8 @@ def open_lock(path: Path) -> int:
 
 
 def locked_by(path: Path, locks: Path = Path("/proc/locks")) -> int:
-    """Return the pid of the locking process in /proc/locks. 0 if there is none, or unknown: across containers, on btrfs or overlayfs."""
+    """Return the PID of the locking process from /proc/locks. 0 if there is none, or if the PID is unknown: across containers, on btrfs or
+    overlayfs."""
     try:
         status = path.stat()
         lines = locks.read_text(errors="replace").splitlines()

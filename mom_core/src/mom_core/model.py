@@ -192,7 +192,7 @@ class Snapshot:
 
 
 class Metric(StrEnum):
-    """Type of a host field in monitoring. NONE is not exported: its value has a meaning only in its cycle."""
+    """Type of a host field in monitoring. A NONE field is not exported, because its value has a meaning only in its cycle."""
 
     GAUGE = "gauge"
     COUNTER = "counter"
@@ -279,7 +279,7 @@ class DefaultPolicy:
 
 @dataclass(frozen=True, slots=True)
 class GuestColumn:
-    """Column of the guest table. Of columns with equal names, the first plugin's counts.
+    """Column of the guest table. If columns have the same name, the first plugin's column is shown.
 
     :param name: heading
     :param fields: inputs of the values; no column if no plugin declares any of them
@@ -585,7 +585,7 @@ GUESTS: Final = "guests"
 """Name of the condition for an unknown list of guests."""
 
 CORE: Final = "core"
-"""Name of mom itself, where others are of plugins."""
+"""Name that stands for mom itself among the names of plugins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -614,7 +614,8 @@ class Verdict:
 class Suggestion:
     """Part of a first configuration (`mom config init`) for a plugin that fits this host.
 
-    :param order: 10 host readers, 20 hypervisors, 40 controllers, 60 evaluators, 80 interfaces; else last, by name
+    :param order: 10 host readers, 20 hypervisors, 40 controllers, 60 evaluators, 80 interfaces, 100 others; equal numbers are sorted by
+        name
     :param guests: settings by guest pattern; `guests_reason` explains them
     """
 
@@ -678,7 +679,7 @@ class Report:
 
     @property
     def guests_unknown(self) -> Condition | None:
-        """Condition that no guests are listed because their list is unknown, or None."""
+        """Condition that explains why no guests are listed; None if guests are listed, or if there are none."""
         return None if self.snapshot.guests or self.verdict is None else self.verdict.guests_unknown
 
     def differences(self) -> list[tuple[Entity, str, Value, Value]]:

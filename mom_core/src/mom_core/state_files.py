@@ -38,7 +38,7 @@ MOST_SET_ASIDE: Final = 10
 ADVICE: Final = "read the file, correct by hand whatever depends on it, then delete it; if this happens again, free space or check the disk"
 
 _SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""Temporary errors that are no fault of the file."""
+"""Temporary errors that the file does not cause."""
 
 _FRAME: Final = re.compile(
     rb'\{"state":"([a-z0-9_-]{1,64})","version":([1-9][0-9]{0,8}),"crc32":"([0-9a-f]{8})","content":(.*)\}\n', re.DOTALL
@@ -97,7 +97,6 @@ class StateFile(Generic[Content]):
         self._sets_aside = sets_aside
         self._log = log or logging.getLogger("mom.state")
         self._in_the_way = ""
-        """Suffix for the unusable file when it is replaced."""
 
     @property
     def kind(self) -> str:

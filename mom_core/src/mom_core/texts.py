@@ -17,7 +17,7 @@ def shown(value: object, limit: int = 60) -> str:
 
 
 def first_names(names: Sequence[str], most: int = 5) -> str:
-    """Join the first untrusted names, and count the others."""
+    """Join the first untrusted names, and say how many others there are."""
     shown = ", ".join(printable(name) for name in names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 

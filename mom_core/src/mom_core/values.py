@@ -1,4 +1,4 @@
-"""Values of fields, and their conversion. Invalid values are unknown."""
+"""Values of fields, and their conversion. An invalid value counts as unknown."""
 
 from __future__ import annotations
 

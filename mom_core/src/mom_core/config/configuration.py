@@ -50,7 +50,7 @@ class GuestRule:
 class Config:
     """Valid configuration.
 
-    :param file: None if from a program
+    :param file: None if the configuration comes from a program
     :param interval: in seconds
     :param stop_timeout: in seconds
     :param plugins: in file order
@@ -74,7 +74,7 @@ class Config:
     given: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
 
     def having(self, hook: str) -> KeysView[str]:
-        """Return the plugins with this hook, in file order."""
+        """Return the names of the plugins with this hook, in file order."""
         return {name: plugin for name, plugin in self.plugins.items() if hasattr(plugin.loaded.plugin_class, hook)}.keys()
 
     def with_only(self, names: Collection[str]) -> Config:
@@ -94,7 +94,7 @@ class Config:
         return _lookup(model, self.guests)
 
     def in_force(self) -> dict[str, Value]:
-        """Return the settings as in YAML, with defaults and with masked secrets."""
+        """Return all settings as in YAML, including defaults. Secrets are masked."""
         core = CoreSettings.model_construct(**{name: getattr(self, name) for name in CoreSettings.model_fields})
         settings: dict[str, Value] = dict(written(core))
         settings["plugins"] = {plugin.name: masked(written(plugin.settings)) for plugin in self.plugins.values()}

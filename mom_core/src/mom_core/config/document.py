@@ -22,12 +22,11 @@ from mom_core.ownership import OWN_IT, untrusted
 from mom_core.texts import printable
 
 MAX_BYTES: Final = 1 << 20
-"""Thousands of guest patterns need a quarter of this size."""
 
 MAX_DEPTH: Final = 50
 
 MAX_NODES: Final = 20_000
-"""Keys and values after aliases are expanded: a few aliases can expand to billions."""
+"""Maximum number of keys and values after aliases are expanded: a few aliases can expand to billions."""
 
 KeyPath: TypeAlias = "tuple[str | int, ...]"
 """Keys and list indices from the top to a value."""

@@ -56,7 +56,7 @@ class CoreSettings(StrictModel):
     """Time limit of a stop, including the restore. `mom restore` undoes the remaining changes."""
 
     on_stop: Literal["restore", "keep"] = "restore"
-    """On SIGTERM, `restore` undoes all changes; `keep` leaves them to the next mom. SIGUSR2 always keeps them."""
+    """On SIGTERM, `restore` undoes all changes; `keep` leaves them for the next start of mom. SIGUSR2 always keeps them."""
 
 
 SECTIONS = ("plugins", "guests")
@@ -71,7 +71,8 @@ def setting_names(model: type[BaseModel]) -> list[str]:
 
 
 def validated(model: type[Model], settings: Mapping[str, object]) -> Model:
-    """Validate settings as JSON: pydantic's strict Python mode refuses a string for a path. A plugin's validator may raise anything."""
+    """Validate settings as JSON, because pydantic's strict Python mode refuses strings for paths. A plugin's validator may raise
+    anything."""
     return model.model_validate_json(json.dumps(settings, default=dict))
 
 

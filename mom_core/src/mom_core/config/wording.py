@@ -57,7 +57,7 @@ def complain(
     """Add pydantic's errors as problems.
 
     :param base: path of `value`
-    :param elsewhere: hints where settings belong, keyed by setting
+    :param elsewhere: hints about where misplaced settings belong, keyed by setting
     """
     groups: dict[tuple[KeyPath, bool], list[tuple[str, str]]] = {}
     for error in errors:

@@ -25,7 +25,6 @@ LISTING = "guests"
 GUESTS_UNKNOWN = "the guests are unknown"
 
 SEE_DOCTOR: Final = "`mom doctor` says more"
-"""Advice, except in `mom doctor`."""
 
 _IN_ORDER = attrgetter("name", "id")
 
@@ -200,13 +199,13 @@ def _unlisted(source: Source, why: str, cure: str = "") -> Problem:
 
 
 def not_called(plugin: Plugin, hook: str) -> Problem:
-    """Return the problem of a hook that cannot be called."""
+    """Return a problem that says why the hook cannot be called now."""
     message = "mom calls none of its hooks for now" if plugin.worker.hung else f"{hook} is paused"
     return Problem(Source(plugin.name), f"{message}: {_settled(plugin.worker.why_not(hook))}", severity=Severity.WARNING)
 
 
 def describe_error(error: BaseException) -> str:
-    """Describe mom's own errors with advice, and other errors with type and place."""
+    """Describe a hypervisor's error with its advice, and any other error with its type and place."""
     return printable(str(error), 300) if isinstance(error, HypervisorError) else located(error)
 
 

@@ -1,4 +1,4 @@
-"""Applies decisions, after the ledger has the original values."""
+"""Applies decisions after it has written the original values to the ledger."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def apply(
     stopping: threading.Event,
     on_progress: Callable[[], None],
 ) -> tuple[list[Outcome], list[Problem]]:
-    """Save original values, then write in parallel."""
+    """Save the original values in the ledger, then let the plugins write in parallel."""
     ledger.resolve(lambda entry: present(snapshot, entry, plugins))
     owners = _Owners(decisions, plugins)
     silent = owners.read(decisions)

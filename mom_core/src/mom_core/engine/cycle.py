@@ -38,7 +38,7 @@ _PARTS: Final[Mapping[type, Mapping[str, Any]]] = {
     Problem: {"source": Source, "message": str, "entity": Entity | None, "severity": Severity, "hint": str},
     Condition: {"name": str, "message": str, "why": str, "cure": str, "severity": Severity, "after": int | float},
 }
-"""Types of the parts that mom puts into its log and status. Other answers are read where an error ends only that answer."""
+"""Types of the attributes that reach mom's log and status."""
 
 
 class _Plan(NamedTuple):

@@ -31,19 +31,19 @@ from mom_core.plugins.registry import NOTHING_DECLARED, PluginSet, Rebuilt, buil
 LOG = logging.getLogger("mom.engine")
 
 TEARDOWN_SECONDS = 0.4
-"""Part of `stop_timeout` for the plugins' teardown."""
+"""Part of `stop_timeout` that is reserved for the plugins' teardown."""
 
 
 LOGGED = 20
 
 EXIT_SECONDS = 0.3
-"""Part of `stop_timeout` for the exit of the process."""
+"""Part of `stop_timeout` that is reserved for the exit of the process."""
 
 BROKEN_CYCLES = 3
-"""Consecutive failures of the core itself before it undoes all changes and exits."""
+"""After this number of consecutive failures of the core itself, mom undoes all changes and exits."""
 
 LISTED_SECONDS = 2.0
-"""Time limit for a new hypervisor's list of guests during a reload."""
+"""During a reload, time limit for the new hypervisor to list its guests."""
 
 LIST_AGAIN_SECONDS = 0.05
 
@@ -63,7 +63,7 @@ class Engine:
     :param serve: False to open no sockets, for an engine beside a running mom
     :param on_progress: called in the engine's thread every few seconds, for a watchdog
     :param declared: fields and controls that replace those of plugins, for a replay
-    :param threaded: False to call plugins without threads and deadlines, for a simulation: faster, and the same on a busy machine
+    :param threaded: False to call plugins without threads and deadlines, so that a simulation is fast and repeatable
     """
 
     def __init__(
@@ -193,9 +193,9 @@ class Engine:
     def stop(self, *, put_back: bool = True) -> None:
         """End `run` or `start`, and undo all changes. Safe in signal handlers.
 
-        After `start`, raise the thread's error, or `MomError` if the thread is late.
+        After `start`, raise the thread's error, or `MomError` if the thread does not end in time.
 
-        :param put_back: False to keep all changes for the next mom
+        :param put_back: False to keep all changes for the next start of mom
         """
         self._put_back = put_back
         self._stopping.set()
@@ -298,7 +298,7 @@ class Engine:
         return max(longest, self.config.stop_timeout) if self.config.mode == "observe" else longest
 
     def problems(self) -> list[Problem]:
-        """Return the present problems, with start and number of cycles."""
+        """Return the present problems, each with its start and its number of cycles."""
         return self._problems.standing()
 
     @property

@@ -29,14 +29,14 @@ STILL_STANDS: Final = "did not change"
 SOURCE: Final = Source("restore")
 
 WATCH_SECONDS: Final = 0.3
-"""Watch time of an unexplained value of a gradual control: a virtio balloon moves 260 MiB in it."""
+"""How long mom watches an unexplained value of a gradual control. A virtio balloon moves 260 MiB in this time."""
 
 READS_OF_UNKNOWN: Final = 3
-"""They take 1 s in all: a hypervisor under load answers within this time."""
+"""Number of repeated reads of an unknown value. They take 1 s in all; a hypervisor under load answers within this time."""
 
 POLL_SECONDS: Final = 0.1
 POLLS: Final = 5
-"""Interval in s and number of reads of gradual controls after a restore, within the 2 s of a stop."""
+"""Number of reads of gradual controls after a restore: a stop has only 2 s in all."""
 
 
 class NotListed(GuestGone):
@@ -285,7 +285,7 @@ def _moved(spec: ControlSpec, before: Found, now: Found) -> bool:
 
 
 def without_writing(spec: ControlSpec, decision: Decision, found: Found, entry: LedgerEntry | None) -> Outcome | None:
-    """Return the outcome of a decision without a write, or None."""
+    """Return the outcome of a decision that mom does not write; None if mom must write it."""
     if isinstance(found, HypervisorError):
         status = Status.GONE if isinstance(found, GuestGone) else Status.REFUSED if isinstance(found, Refused) else Status.FAILED
         return Outcome(decision, None, None, status, str(found))
@@ -344,7 +344,7 @@ def change_result(spec: ControlSpec, change: Change, after: Found, answer: Answe
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Fate of a ledger entry: a final status, or the value to write."""
+    """What a restore does with a ledger entry: it ends with a final status, or it writes a value."""
 
     status: Status | None
     reason: str = ""
@@ -352,7 +352,7 @@ class Judgement:
 
 
 def judged(spec: ControlSpec, entry: LedgerEntry, found: Found) -> Judgement:
-    """Return the fate of an entry, given the present value."""
+    """Decide whether to restore an entry, given the present value."""
     if isinstance(found, GuestGone) or (isinstance(found, NotSupported) and spec.scope is Scope.HOST):
         return Judgement(Status.GONE, str(found))  # a host without the control has nothing to restore
     if isinstance(found, Refused) and not isinstance(found, NotSupported):
@@ -445,7 +445,7 @@ def _nearer(stands: Value, change: Change) -> bool:
 
 
 def same(spec: ControlSpec, wanted: Value, found: Value) -> bool:
-    """Return whether `found` matches `wanted`. Of a list, compare only the wanted items, unless the control has `absent`."""
+    """Return whether `found` matches `wanted`. In a list, compare only the wanted items, unless the control has `absent`."""
     if spec.key:
         ours, now = items(spec, wanted), items(spec, found)
         pairs = [(ours.get(name, spec.absent), now.get(name, spec.absent)) for name in (ours if spec.absent is None else {**ours, **now})]

@@ -15,13 +15,13 @@ from mom_core.plugins.bounded import located
 LOG = logging.getLogger("mom.engine")
 
 REMEMBERED = 1000
-"""Maximum number of problems: a source may use new words in every cycle."""
+"""Maximum number of remembered problems: a source may change its message in every cycle."""
 
 ROOM_FOR_EACH = 20
 """Additional room per source, so that no source crowds out the others."""
 
 LOGGED = 20
-"""New problems logged per cycle, at most."""
+"""Maximum number of new problems logged per cycle."""
 
 MOST_OF_ONE = 100
 
@@ -38,7 +38,7 @@ _NOT_SET = frozenset({Status.FAILED, Status.REFUSED})
 
 @contextmanager
 def contained(plugin: str, what: str, problems: list[Problem]) -> Iterator[None]:
-    """Turn exceptions into problems while mom reads an answer."""
+    """Turn exceptions into problems while mom reads a plugin's answer."""
     try:
         yield
     except Exception as error:  # noqa: BLE001  # containment is the purpose
@@ -46,7 +46,7 @@ def contained(plugin: str, what: str, problems: list[Problem]) -> Iterator[None]
 
 
 def few_of_each(problems: Sequence[Problem]) -> Sequence[Problem]:
-    """Return the first problems of each source, shortened, and a problem that counts the others."""
+    """Return the first problems of each source, with shortened messages, and a problem that counts the rest."""
     by_source: dict[str, list[Problem]] = {}
     for problem in problems:
         by_source.setdefault(problem.source.name, []).append(problem)

@@ -87,7 +87,7 @@ CYCLES_UNTIL_GONE = 3
 def forget_gone(ledger: Ledger, snapshot: Snapshot, missing: Mapping[str, int]) -> Mapping[str, int]:
     """Remove the entries of guests that are gone or have restarted.
 
-    :param missing: result of the last call
+    :param missing: result of the previous call
     :return: number of consecutive lists without a guest, keyed by guest
     """
     of_guests = [entry for entry in ledger.entries.values() if entry.entity.scope is Scope.GUEST]  # a guest may have the host's id

@@ -16,7 +16,7 @@ from mom_core.values import as_items, why_unfit
 REVIEWER = "core"
 
 _ROOM: Final = 1000
-"""How far claims may exceed twice the possible number before those of vanished guests are dropped."""
+"""Slack before mom drops the claims of vanished guests, so that it seldom searches for them."""
 
 
 class Claims:
@@ -32,7 +32,7 @@ class Claims:
         self._contested: set[tuple[str, str, str]] = set()
 
     def owner_before(self, plugin: str, decision: Decision) -> str:
-        """Return the owner if it precedes this evaluator."""
+        """Return the control's owner if it precedes this evaluator, else an empty string."""
         if not self._may_clash:
             return ""
         owner = self._owners.get((decision.entity.id, decision.control), "")
@@ -44,11 +44,11 @@ class Claims:
             self._owners[decision.entity.id, decision.control] = plugin
 
     def contest(self, winner: str, loser: str, decision: Decision) -> None:
-        """Note that the loser's decision was dropped."""
+        """Record that the loser's decision was dropped."""
         self._contested.add((decision.control, winner, loser))
 
     def problems(self, snapshot: Snapshot) -> Iterable[Problem]:
-        """Yield this cycle's conflicts, once at its end."""
+        """Yield this cycle's conflicts. Call this once, at the end of the cycle."""
         contested, self._contested = sorted(self._contested), set()
         self._forget_gone(snapshot)
         for control, winner, loser in contested:
@@ -171,7 +171,7 @@ def _beside(spec: ControlSpec, first: Value, second: Value) -> tuple[list[Mappin
 
 
 def check(snapshot: Snapshot, decision: Decision, declarations: Declarations) -> Decision | Revision:
-    """Return the decision, or its necessary revision."""
+    """Return the decision if it is possible, else a revision that changes or drops it."""
     spec = declarations.controls.get(decision.control)
     if spec is None:
         return _dropped(decision, "no enabled plugin has this control")
@@ -200,7 +200,7 @@ def _why_not_now(snapshot: Snapshot, decision: Decision, spec: ControlSpec) -> s
 
 
 def bounded(value: Value, spec: ControlSpec) -> tuple[Value, str]:
-    """Return the value within bounds, and why it changed; None if impossible."""
+    """Return the value within the control's bounds (None if impossible), and why it changed."""
     if spec.unit is Unit.TEXT and isinstance(value, int) and not isinstance(value, bool):  # in a policy, "0" becomes a number
         return str(value), "number written as a string, because the control needs a string"
     if why := why_unfit(value, spec.unit):

@@ -30,7 +30,7 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Due cycle: its delay in seconds, and the number of cycles skipped before."""
+    """Due cycle: its delay in seconds, and the number of cycles skipped before it."""
 
     lag: float
     skipped: int

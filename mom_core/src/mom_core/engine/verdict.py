@@ -27,7 +27,7 @@ LONGEST: Final = 400
 
 
 class Said(NamedTuple):
-    """Reported condition: first and last report in monotonic seconds, and position."""
+    """Reported condition, with its first and last report in monotonic seconds, and its position for sorting."""
 
     plugin: str
     condition: Condition

@@ -1,4 +1,4 @@
-"""Calls of plugin code outside the engine, with a time limit, and descriptions of its errors."""
+"""Calls plugin code outside the engine with a time limit, and describes its errors."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _place_of(error: BaseException) -> str:
 
 
 def traceback_of(error: BaseException) -> str:
-    """Format an exception, from plugin code on."""
+    """Format an exception, with its traceback from plugin code on."""
     return "".join(traceback.format_exception(type(error), error, own_traceback(error))).rstrip()
 
 

@@ -32,7 +32,7 @@ log = logging.getLogger("mom.discovery")
 GROUP: Final = "mom.plugins"
 
 CLONE_CONSTRAINTS: Final = "packaging/clone.txt"
-"""Constraints of `pip install` for mom from a clone."""
+"""Constraints file of `pip install` for mom from a clone."""
 
 MOST_SUGGESTED: Final = 50
 
@@ -118,7 +118,7 @@ def absent(extra: str = "all") -> list[str]:
 
 
 def how_to_install(*names: str) -> str:
-    """Return the command, or a sentence, to install distributions of mom."""
+    """Return the command that installs these distributions, or a sentence if no command is known."""
     # They come from a clone: at an index, anyone could register mom's names.
     clone = Path(_origin("mom-core")).parent
     if clone.is_absolute() and (clone / CLONE_CONSTRAINTS).is_file() and all((clone / name.replace("-", "_")).is_dir() for name in names):

@@ -55,13 +55,11 @@ class _Health:
 
 
 class PluginWorker:
-    """Thread of one plugin. Only for the engine's thread.
+    """Thread that runs one plugin's calls. Use it only from the engine's thread.
 
     :param deadline: default time limit in s
     :param stopping: set at a stop: end all waits
-    :param hide: masks the plugin's secrets
     :param monotonic: clock for pauses; deadlines are in real time
-    :param threaded: False to call in the caller's thread, without deadlines
     """
 
     def __init__(
@@ -102,7 +100,7 @@ class PluginWorker:
         return call.hook if call is not None and call.abandoned and not call.done.is_set() else ""
 
     def why_not(self, hook: str) -> str:
-        """Return why this hook cannot be called now."""
+        """Return why this hook cannot be called now; empty if it can."""
         if self.hung and self._current is not None:
             return f"its call of {self._current.hook} has not returned"
         health = self._health.get(hook)

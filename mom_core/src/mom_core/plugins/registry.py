@@ -132,7 +132,7 @@ def close_plugins(plugins: Iterable[Plugin], seconds: float) -> list[str]:
 
 
 def stop_writing_state(plugins: Iterable[Plugin]) -> None:
-    """Refuse late writes over a successor's state files."""
+    """Stop late calls from overwriting a successor's state files."""
     for plugin in plugins:
         for file in plugin.context.state_files:
             file.left = True
@@ -177,8 +177,6 @@ def build_plugins(
 
     :param template: context with the values from outside of the configuration
     :param previous: plugins in use. Plugins whose class and settings are unchanged stay, and prepare their reload
-    :param declared: fields and controls that replace those of plugins
-    :param threaded: False to call new plugins in the caller's thread
     """
     kept = {} if previous is None else {p.name: p for p in previous.plugins if _same(p, config)}
     left_over = () if previous is None else tuple(plugin for plugin in previous.plugins if plugin.name not in kept)

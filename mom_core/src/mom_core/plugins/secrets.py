@@ -29,7 +29,7 @@ _NAME: Final = rf"[\w-]{{0,40}}{_MASKED_NAMES}[\w-]{{0,40}}"
 _NO_PATH: Final = r"(?!/|[^\s\"']{1,200}\.(?:pem|key|crt)\b)"
 
 _NO_VALUE: Final = rf"{_NO_PATH}(?![{{*-]|(?-i:[A-Z_]+)\b)"
-"""No path, placeholder, option, or word of advice such as FILE."""
+"""Matches where no path, placeholder, option or word such as FILE follows."""
 
 _SHAPES: Final = (
     # Private keys, also within JSON, where line ends are \n.
@@ -57,7 +57,7 @@ def without_secrets(text: str) -> str:
 
 
 def masked(settings: Mapping[str, Value]) -> dict[str, Value]:
-    """Mask what looks like a secret in settings of JSON."""
+    """Mask the values that look like secrets in JSON settings."""
     shown: dict[str, Value] = json.loads(without_secrets(json.dumps(settings)))
     return shown
 
