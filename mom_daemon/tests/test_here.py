@@ -72,7 +72,7 @@ def test_a_ledger_with_changes_that_stand_is_told_first(tmp_path: Path) -> None:
     (tmp_path / "srv/state/ledger.json").write_text("damaged")
     sight = look(tmp_path)
     assert sight.left is None, "what the ledger holds is unknown, and not nothing"
-    assert dict(next_steps(sight, root=True))["mom status"] == "says why changes of an earlier mom are unknown"
+    assert dict(next_steps(sight, root=True))["mom status"] == "says why changes of an earlier run of mom are unknown"
 
 
 def test_a_host_without_configuration_is_led_to_one_and_one_with_it_to_a_run() -> None:

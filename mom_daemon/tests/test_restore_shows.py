@@ -57,7 +57,7 @@ def test_a_list_that_was_set_is_shown(config: Config, mom: Verb) -> None:
 
 @pytest.mark.parametrize("way", [["--dry-run"], []], ids=["looked at", "put back"])
 @pytest.mark.parametrize(
-    ("form", "said"), [([], "The changes of an earlier mom are unknown.\n"), (["--json"], "null\n")], ids=["text", "json"]
+    ("form", "said"), [([], "The changes of an earlier run of mom are unknown.\n"), (["--json"], "null\n")], ids=["text", "json"]
 )
 def test_a_damaged_ledger_is_not_nothing_to_put_back(config: Config, mom: Verb, way: list[str], form: list[str], said: str) -> None:
     (config.state_directory / "ledger.json").parent.mkdir(parents=True, exist_ok=True)

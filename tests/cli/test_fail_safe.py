@@ -58,7 +58,7 @@ def test_a_mom_that_is_killed_leaves_its_changes_to_one_successor_which_takes_th
         assert "ksm_run was set to 1 by mom, and would be restored to 0" in listed, "to look changes nothing"
     left = killed(*IF_UNCLEAN)
     assert left.returncode == 0
-    assert left.stdout.startswith("1 changes are kept for the next mom; `mom restore -c /")
+    assert left.stdout.startswith("1 changes are kept for the next start of mom; `mom restore -c /")
     assert killed.knob() == 1
     start(killed)
     assert killed.logged("took over 1 changes of an earlier run")
@@ -82,10 +82,10 @@ def test_a_mom_that_works_is_left_alone_and_its_changes_are_listed_and_counted_w
     process.wait()
     said = mom("status")
     assert said.returncode == 1
-    assert "The ledger lists 1 changes of an earlier mom" in said.stdout
+    assert "The ledger lists 1 changes of an earlier run of mom" in said.stdout
     assert "`mom restore -c /" in said.stdout
     assert json.loads(mom("status", "--json").stdout) == {"running": False, "to_put_back": 1}
-    assert "kept for the next mom" in mom(*IF_UNCLEAN).stdout
+    assert "kept for the next start of mom" in mom(*IF_UNCLEAN).stdout
     done = mom("restore")
     assert (done.returncode, mom.knob()) == (0, 0), done.stderr
     assert "ksm_run restored to 0" in done.stdout
@@ -109,8 +109,8 @@ def test_sigusr2_and_on_stop_keep_for_the_next_mom_whatever_signal_follows(mom: 
     for one in signals:
         process.send_signal(one)
     assert process.wait(60) == 0
-    assert mom.logged("ended; the ledger lists 1 changes: the next mom takes them over")
-    assert "kept for the next mom" in mom(*IF_UNCLEAN).stdout
+    assert mom.logged("ended; the ledger lists 1 changes: the next start of mom takes them over")
+    assert "kept for the next start of mom" in mom(*IF_UNCLEAN).stdout
     assert mom.knob() == 1
 
 
@@ -128,7 +128,7 @@ def test_what_was_put_back_is_not_said_to_stand_where_the_ledger_could_not_be_wr
     mom.stop()
     assert mom.knob() == 0
     assert mom.logged("undid 1 of 1 changes")
-    assert mom.logged("ended; the ledger lists 1 changes: the next mom takes them over")
+    assert mom.logged("ended; the ledger lists 1 changes: the next start of mom takes them over")
     assert not mom.logged("changes stand")
 
 
@@ -137,7 +137,7 @@ def test_a_damaged_ledger_is_told_by_status(mom: Mom) -> None:
     (mom.directory / "state/ledger.json").write_text("[")
     said = mom("status")
     assert said.returncode == 1
-    assert "The changes of an earlier mom are unknown: the ledger " in said.stdout
+    assert "The changes of an earlier run of mom are unknown: the ledger " in said.stdout
     assert json.loads(mom("status", "--json").stdout) == {"running": False, "to_put_back": None}
 
 

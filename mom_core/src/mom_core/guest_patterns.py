@@ -20,7 +20,6 @@ NAME: Final = "name"
 _PROPERTY: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 
 REMEMBERED_GUESTS: Final = 32_768
-"""Three times the guests of the largest host. They need at most 10 MiB."""
 
 _MAGIC: Final = re.compile(r"[*?\[]")
 

@@ -23,7 +23,7 @@ FILE: Final = "ledger.json"
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 LARGEST_VALUE: Final = 64 << 10
-"""Maximum size of a value, in characters of JSON: enough for all limits of 200 disks."""
+"""Maximum size of a value, in characters of JSON."""
 
 Key = tuple[str, str]
 """Entity id and control."""
@@ -63,7 +63,7 @@ class Ledger:
             hint = advice_when_denied(ledger.file.path, directory) if denied else "repair the file system, or set state_directory"
             raise StateError(f"the ledger {ledger.file.path} cannot be read: {error.strerror}", hint=hint) from error
         except LaterVersionError as error:
-            raise StateError(error.message, hint="upgrade mom, or run `mom restore` of the later version") from error
+            raise StateError(error.message, hint="upgrade mom, or run `mom restore` from the later version") from error
         except UnreadableError:
             raise
         except StateError:

@@ -81,7 +81,7 @@ class RunLock:
         return descriptor
 
     def release(self) -> None:
-        """Release the lock. Keep the file: without it, two processes could hold locks."""
+        """Release the lock, but keep the file."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -133,8 +133,7 @@ def open_lock(path: Path) -> int:
 
 
 def locked_by(path: Path, locks: Path = Path("/proc/locks")) -> int:
-    """Return the PID of the locking process from /proc/locks. 0 if there is none, or if the PID is unknown: across containers, on btrfs or
-    overlayfs."""
+    """Return the PID of the process with a lock on this file, from /proc/locks; 0 if there is none, or if it is unknown."""
     try:
         status = path.stat()
         lines = locks.read_text(errors="replace").splitlines()

@@ -16,7 +16,6 @@ Look = Callable[[str], os.stat_result]
 OWN_IT: Final = "other users could control mom through it: use `chown root` and `chmod go-w`"
 
 MOST_LINKS: Final = 40
-"""`MAXSYMLINKS` of the kernel."""
 
 
 def untrusted(path: Path, look: Look = os.lstat) -> str:

@@ -30,15 +30,12 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 LARGEST_BYTES: Final = 64 << 20
-"""The ledger of 10,000 guests with ten changes each is 30 MiB."""
 
 MOST_SET_ASIDE: Final = 10
-"""Renamed damaged files; the next one replaces the last."""
 
 ADVICE: Final = "read the file, correct by hand whatever depends on it, then delete it; if this happens again, free space or check the disk"
 
 _SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""Temporary errors that the file does not cause."""
 
 _FRAME: Final = re.compile(
     rb'\{"state":"([a-z0-9_-]{1,64})","version":([1-9][0-9]{0,8}),"crc32":"([0-9a-f]{8})","content":(.*)\}\n', re.DOTALL

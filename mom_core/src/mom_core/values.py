@@ -12,7 +12,6 @@ Value: TypeAlias = "int | float | str | bool | None | Sequence[Value] | Mapping[
 """Value of a field. None means collected as unknown."""
 
 NUMBER_LIMIT: Final = 2.0**63
-"""Only uninitialised 64-bit fields reach this."""
 
 
 def are_within_bounds(numbers: Iterable[Any]) -> bool:

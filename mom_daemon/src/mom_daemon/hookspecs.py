@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @hookspec
 def mom_doctor(hypervisor: Hypervisor | None) -> Iterable[Finding]:  # type: ignore[empty-body]  # a specification has no body
-    """Report faults of this host in this plugin's field, and important parts that work, for `mom doctor`.
+    """Report faults of this host that concern this plugin, and important parts that work, for `mom doctor`.
 
     :param hypervisor: None if no hypervisor is reachable
     """

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Final
 
 SECONDS: Final = 0.5
-"""Longest wait for a busy systemd. The next message repeats a lost one."""
+"""Longest wait for a busy systemd."""
 
 FEEDS: Final = 8
 """Maximum number of watchdog messages in a watchdog period, besides one per cycle."""

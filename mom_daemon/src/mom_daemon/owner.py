@@ -93,7 +93,7 @@ def load_as_owner(config_path: str | Path | None) -> Config:
 
 
 def load_to_look(config_path: str | Path | None = None) -> Config:
-    """Load the configuration; if it is invalid, return that of the mom running with this file, or raise `ConfigError`."""
+    """Load the configuration. If it is invalid, return the configuration of the mom that runs with this file, or raise `ConfigError`."""
     from mom_core import load_config
 
     try:

@@ -36,7 +36,7 @@ from mom_daemon.supervision import IN_FORCE, config_as_left, take_keep
 
 NOTHING: Final = "Nothing to restore."
 
-UNKNOWN: Final = "The changes of an earlier mom are unknown."
+UNKNOWN: Final = "The changes of an earlier run of mom are unknown."
 
 
 @click.command("restore")
@@ -127,7 +127,7 @@ def _why_not(config: Config, *, look: bool) -> str:
     left = changes_left(config.state_directory)
     if not left:
         return NOTHING
-    return f"{left} changes are kept for the next mom; `mom restore` restores the original values now." if kept else ""
+    return f"{left} changes are kept for the next start of mom; `mom restore` restores the original values now." if kept else ""
 
 
 def set_up(config: Config, entries: Collection[LedgerEntry], template: PluginContext) -> PluginSet:

@@ -32,7 +32,6 @@ from mom_daemon.supervision import Supervision
 LOG = logging.getLogger("mom")
 
 M_ARENA_MAX: Final = -8
-"""Parameter of mallopt(3), from malloc.h."""
 
 MOST_NAMED: Final = 3
 """Maximum number of cleared problems in a cycle's log line."""
@@ -49,7 +48,7 @@ def run_command(config_path: str | None, observe: bool, log_level: str | None) -
     \b
     SIGHUP   reads the configuration and the policies again
     SIGUSR1  switches the log between level debug and the configured level
-    SIGUSR2  ends mom and keeps its changes for the next mom
+    SIGUSR2  ends mom and keeps its changes for the next start of mom
     """
 
     def load() -> Config:
@@ -138,7 +137,8 @@ def _stop_on_signals(engine: Engine, supervision: Supervision) -> Sequence[int]:
 def _log_end(left: int) -> None:
     if left:  # this includes restored entries if the ledger could not be written
         restore = with_config("`mom restore`")
-        LOG.info("ended; the ledger lists %d changes: the next mom takes them over, or %s restores the original values", left, restore)
+        message = "ended; the ledger lists %d changes: the next start of mom takes them over, or %s restores the original values"
+        LOG.info(message, left, restore)
     else:
         LOG.info("ended")
 

@@ -22,7 +22,7 @@ LOG = logging.getLogger("mom.status")
 STATUS_FILE: Final = "status.json"
 
 LARGEST_STATUS: Final = 128 << 20
-"""Maximum size in bytes; 10,000 guests take some 30 MiB."""
+"""Maximum size in bytes."""
 
 
 class StatusFile:

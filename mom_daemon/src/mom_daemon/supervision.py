@@ -1,4 +1,4 @@
-"""Messages to mom's supervisor, and files for `mom restore` and the next mom."""
+"""Messages to mom's supervisor, and files for `mom restore` and the next start of mom."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from mom_daemon.status import LARGEST_STATUS, STATUS_FILE
 LOG = logging.getLogger("mom")
 
 IN_FORCE: Final = "in-force.json"
-"""Copy of the configuration in force. The original may have changed when `mom restore` runs."""
+"""Copy of the configuration in force, for `mom restore`."""
 
 KEEP: Final = "keep"
-"""File that keeps mom's changes for the next mom. `mom restore --if-unclean` removes the file, so that it is valid for one successor."""
+"""File that keeps mom's changes for the next start of mom. `mom restore --if-unclean` removes it."""
 
 MARGIN_SECONDS: Final = 5.0
-"""Margin over a plugin's longest call for the watchdog, and over the longest stop for systemd."""
+"""Margin that is added to the time limits of the watchdog and of systemd."""
 
 RELOAD_SECONDS: Final = 60.0
-"""Watchdog period of a reload, in addition to the time to restore values. A reload sets up plugins in sequence, each within 10 s."""
+"""Watchdog period of a reload, in addition to the time to restore values."""
 
 NAME_IT: Final = "give the path of the configuration with -c"
 
@@ -108,7 +108,7 @@ class Supervision:
                 path.unlink(missing_ok=True)
             self._kept = wanted
         except OSError as error:  # the next cycle tries again, unless mom ends
-            LOG.error("cannot note in %s whether changes are kept for the next mom: %s", path, error.strerror)
+            LOG.error("cannot note in %s whether changes are kept for the next start of mom: %s", path, error.strerror)
 
 
 def take_keep(directory: Path) -> bool:

@@ -26,7 +26,7 @@ MAX_BYTES: Final = 1 << 20
 MAX_DEPTH: Final = 50
 
 MAX_NODES: Final = 20_000
-"""Maximum number of keys and values after aliases are expanded: a few aliases can expand to billions."""
+"""Maximum number of keys and values after aliases are expanded."""
 
 KeyPath: TypeAlias = "tuple[str | int, ...]"
 """Keys and list indices from the top to a value."""
@@ -202,7 +202,6 @@ _ADVICE: Final = (
 
 
 _INI_SECTION: Final = re.compile(r"^\[[A-Za-z][\w: -]*\][ \t]*$", re.MULTILINE)
-"""Section heading in oVirt MOM's configuration."""
 
 
 def _compose(text: str, file: str) -> yaml.Node | None:

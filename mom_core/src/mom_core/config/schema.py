@@ -71,8 +71,7 @@ def setting_names(model: type[BaseModel]) -> list[str]:
 
 
 def validated(model: type[Model], settings: Mapping[str, object]) -> Model:
-    """Validate settings as JSON, because pydantic's strict Python mode refuses strings for paths. A plugin's validator may raise
-    anything."""
+    """Validate settings in pydantic's JSON mode. A plugin's validator may raise anything."""
     return model.model_validate_json(json.dumps(settings, default=dict))
 
 

@@ -38,7 +38,6 @@ _PARTS: Final[Mapping[type, Mapping[str, Any]]] = {
     Problem: {"source": Source, "message": str, "entity": Entity | None, "severity": Severity, "hint": str},
     Condition: {"name": str, "message": str, "why": str, "cure": str, "severity": Severity, "after": int | float},
 }
-"""Types of the attributes that reach mom's log and status."""
 
 
 class _Plan(NamedTuple):

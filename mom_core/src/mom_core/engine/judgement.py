@@ -29,14 +29,14 @@ STILL_STANDS: Final = "did not change"
 SOURCE: Final = Source("restore")
 
 WATCH_SECONDS: Final = 0.3
-"""How long mom watches an unexplained value of a gradual control. A virtio balloon moves 260 MiB in this time."""
+"""How long mom watches an unexplained value of a gradual control."""
 
 READS_OF_UNKNOWN: Final = 3
-"""Number of repeated reads of an unknown value. They take 1 s in all; a hypervisor under load answers within this time."""
+"""Number of repeated reads of an unknown value."""
 
 POLL_SECONDS: Final = 0.1
 POLLS: Final = 5
-"""Number of reads of gradual controls after a restore: a stop has only 2 s in all."""
+"""Number of reads of gradual controls after a restore."""
 
 
 class NotListed(GuestGone):
@@ -143,7 +143,6 @@ class Controller:
     def _present_entries(
         self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found], outcomes: list[Outcome]
     ) -> tuple[list[LedgerEntry], bool]:
-        """Return the entries of the host and of present guests, and whether mom had to wait."""
         # A second list confirms that a guest is gone: a restarted hypervisor may list only some guests. A guest that does not support a
         # control may belong to another hypervisor.
 

@@ -18,7 +18,6 @@ REMEMBERED = 1000
 """Maximum number of remembered problems: a source may change its message in every cycle."""
 
 ROOM_FOR_EACH = 20
-"""Additional room per source, so that no source crowds out the others."""
 
 LOGGED = 20
 """Maximum number of new problems logged per cycle."""
@@ -31,7 +30,7 @@ FORGOTTEN_AFTER_CYCLES = 10
 
 
 _FREE_NUMBERS = re.compile(r"(?<!\w)(?<!\w-)\d+(?:\.\d+)?")
-"""Numbers outside names: `vm-17` and `vm-18` are two guests; `5.1 s` and `6.8 s` are the same problem."""
+"""Numbers outside names: messages with `5.1 s` and `6.8 s` are the same problem."""
 
 _NOT_SET = frozenset({Status.FAILED, Status.REFUSED})
 

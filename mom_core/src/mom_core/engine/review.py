@@ -16,13 +16,12 @@ from mom_core.values import as_items, why_unfit
 REVIEWER = "core"
 
 _ROOM: Final = 1000
-"""Slack before mom drops the claims of vanished guests, so that it seldom searches for them."""
 
 
 class Claims:
     """Owner of each control: the first evaluator in file order that has decided its value since the configuration was read.
 
-    Decisions of other evaluators are dropped: otherwise evaluators would alternate. Acts are exempt.
+    Decisions of other evaluators are dropped. Acts are exempt.
     """
 
     def __init__(self, order: Sequence[str] = ()) -> None:

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 SHORTEST_GAP_SECONDS = 0.5
-"""Shortest time between requested cycles: half of the second within which mom helps a guest under pressure."""
+"""Shortest time between requested cycles."""
 
 
 BEAT_SECONDS = 5.0
-"""Time between progress calls during a wait: a fourth of the watchdog's time limit in mom's systemd unit."""
+"""Time between progress calls during a wait."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from mom_core.texts import printable
 LOG = logging.getLogger("mom.engine")
 
 GAP_SECONDS: Final = 60.0
-"""How long a condition lasts without a new report: measured values fluctuate around their limit."""
+"""How long a condition lasts without a new report."""
 
 PAST_SECONDS: Final = 600.0
 """How long an ended condition stays visible."""

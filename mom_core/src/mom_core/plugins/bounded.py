@@ -25,11 +25,10 @@ class CallResult(Generic[T]):
 
 
 LONGEST_CALL_SECONDS: Final = 20.0
-"""A cold import from a slow disk takes seconds."""
 
 
 def attempt(work: Callable[[], T]) -> CallResult[T]:
-    """Call plugin code in its own thread, as it may raise anything or hang. A hanging call does not keep the process alive."""
+    """Call plugin code in its own thread, because it may raise anything or hang."""
     result: CallResult[T] = CallResult()
 
     def run() -> None:

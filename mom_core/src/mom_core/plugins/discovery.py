@@ -37,7 +37,6 @@ CLONE_CONSTRAINTS: Final = "packaging/clone.txt"
 MOST_SUGGESTED: Final = 50
 
 _FOLDER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._]*)-([^-]+)\.dist-info")
-"""Name, with `_` for `-`, and version."""
 
 
 @dataclass(frozen=True, slots=True)

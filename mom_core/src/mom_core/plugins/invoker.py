@@ -19,7 +19,6 @@ FAILURES_BEFORE_SET_ASIDE = 3
 """Consecutive failures of one hook before mom pauses it."""
 
 FIRST_RETRY_SECONDS = 5.0
-"""First pause: about one cycle at the default interval."""
 
 LONGEST_RETRY_SECONDS = 60.0
 """Pauses double up to this length."""
@@ -28,7 +27,6 @@ LONGEST_TRACEBACK = 10_000
 """In characters; mom logs the last ones."""
 
 _SLICE_SECONDS = 0.05
-"""Interval at which a wait checks for a stop."""
 
 
 @dataclass(slots=True, eq=False)

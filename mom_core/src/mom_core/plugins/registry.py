@@ -42,7 +42,7 @@ LOOKING: Final = PluginContext(serves=False)
 """Context of commands that only inspect: no listening sockets, no engine."""
 
 SETUP_SECONDS = 10.0
-"""Time limit of a constructor or `mom_setup`: enough for a TLS connection to a slow peer."""
+"""Time limit of a constructor or `mom_setup`."""
 
 
 USERS_SHARE: Final = 0.75

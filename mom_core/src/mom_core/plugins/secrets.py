@@ -14,13 +14,11 @@ from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 from mom_core.model import Value
 
 MASK: Final = "**********"
-"""As in pydantic."""
 
 SHORTEST: Final = 4
 """Shorter secrets occur in ordinary words."""
 
 _SHORTEST_PART: Final = 12
-"""Shortest path or query of a URL that is masked; `/hook` is no secret."""
 
 _MASKED_NAMES: Final = r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|api[_-]?key|private[_-]?key|authorization|credentials?|cookie)"
 
@@ -29,7 +27,6 @@ _NAME: Final = rf"[\w-]{{0,40}}{_MASKED_NAMES}[\w-]{{0,40}}"
 _NO_PATH: Final = r"(?!/|[^\s\"']{1,200}\.(?:pem|key|crt)\b)"
 
 _NO_VALUE: Final = rf"{_NO_PATH}(?![{{*-]|(?-i:[A-Z_]+)\b)"
-"""Matches where no path, placeholder, option or word such as FILE follows."""
 
 _SHAPES: Final = (
     # Private keys, also within JSON, where line ends are \n.
@@ -46,7 +43,6 @@ _SHAPES: Final = (
     (re.compile(rf"(\"{_NAME}\": \[)\"[^\]]+", re.I), rf'\1"{MASK}"'),
     (re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9+/._~=-]{4,}", re.I), rf"\1 {MASK}"),
 )
-"""No pattern begins with a repetition, which would take quadratic time."""
 
 
 def without_secrets(text: str) -> str:

@@ -6,7 +6,6 @@ import gc
 from typing import Final
 
 _OBJECTS_BETWEEN_COLLECTIONS: Final = 20_000
-"""New objects between two garbage collections. Python's default of 700 or 2,000 took a fifteenth of a verb's time."""
 
 
 def main() -> int:

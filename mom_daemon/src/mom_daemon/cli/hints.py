@@ -1,4 +1,4 @@
-"""Add `-c FILE` and mom's path to advised commands."""
+"""Adds `-c FILE` and mom's path to commands in advice."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class FiniteRange(click.FloatRange):
 
 
 class ExistingPath(click.Path):
-    """File or folder that must exist, perhaps unreadable."""
+    """File or folder that must exist. It may be unreadable."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
@@ -50,7 +50,7 @@ class ExistingPath(click.Path):
 
 
 class KeptPath(ExistingPath):
-    """File of a mom. Root switches to the file's owner before a verb reads it."""
+    """File of a running or past mom. Root switches to the file's owner before the verb reads it."""
 
 
 def as_caller(function: Function) -> Function:

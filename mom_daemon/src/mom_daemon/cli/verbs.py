@@ -78,7 +78,7 @@ class VerbContext(click.Context):
             owner = became(self)
             if owner is not None and _is_denial(error):
                 user = owner.name
-                error.add_note(f"this command ran as user {user}, who owns mom's folders: name files that {user} may read or write")
+                error.add_note(f"this command ran as user {user}, who owns mom's folders: specify files that {user} may read or write")
             raise
 
 
@@ -118,7 +118,7 @@ class VerbGroup(click.Group):
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        """Resolve a verb; add advice about an unknown one."""
+        """Resolve a verb; for an unknown verb, add advice to the error."""
         name = str(args[0])
         command = None if name.startswith("-") else self.get_command(ctx, name)
         if command is not None:
@@ -159,7 +159,6 @@ class VerbGroup(click.Group):
         return listed
 
     def _brought(self, *, tell: bool = False) -> dict[str, list[AvailablePlugin]]:
-        """Return packages' verbs in this group, without importing any: first mom's own, in the order of help."""
         from mom_core.plugins.discovery import installed  # slow to import
 
         prefix, everything = self.prefix(), installed(GROUP)

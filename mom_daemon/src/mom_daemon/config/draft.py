@@ -33,7 +33,7 @@ SCHEMA_FILE: Final = "mom.schema.json"
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """Text of a configuration. Plugins are `enabled`, `left_out` with the reason, or `unasked` without suggestions."""
+    """Text of a configuration. `left_out` has plugins with the reason; `unasked` has plugins that suggest nothing."""
 
     text: str
     enabled: Mapping[str, Suggestion]
@@ -76,7 +76,7 @@ def draft_config(root: Path, *, observe: bool = True) -> Draft:
 
 
 def fitting(config: Config) -> dict[str, str]:
-    """Return fitting plugins that are not enabled, with reasons."""
+    """Return the plugins that fit this host but are not enabled, keyed by name, with the reason."""
     installed = _fitting(config.root, config.plugins)
     return {name: installed.suggestions[name].reason for name in installed.in_order()}
 

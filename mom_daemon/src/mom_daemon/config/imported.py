@@ -95,7 +95,7 @@ class Importer:
 
 
 LARGEST: Final = 1 << 20
-"""Maximum size in bytes, a hundred times the usual size."""
+"""Maximum size in bytes."""
 
 
 def read_foreign(path: Path) -> str:

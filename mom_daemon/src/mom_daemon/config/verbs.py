@@ -102,7 +102,7 @@ def grant_command(user: str, config_path: str | None) -> None:
     """Let USER, whom mom runs as, read the configuration and the files that it names.
 
     Root stays the owner, and USER's group gets read access. Files that every user can read do not change. The packages run this command if
-    an earlier mom ran as root.
+    an earlier version of mom ran as root.
     """
     from mom_core import load_config
     from mom_daemon.doctor.granted_files import grant

@@ -21,7 +21,7 @@ _POLICIES: Final = {".policy", ".py"}
 
 
 def grant(config: Config, user: str) -> Iterator[tuple[Path, str]]:
-    """Give unreadable files to the user's group. Yield each path, with the reason if mom did not change it."""
+    """Give unreadable files to the user's group. Yield each path, with the reason if its group did not change."""
     try:
         account = pwd.getpwnam(user)
     except KeyError:

@@ -11,7 +11,7 @@ from mom_core.plugins.registry import Plugin
 
 DESCRIBED_IN_A_LOOK: Final = 100
 MOST_LOOKS: Final = 30
-"""Maximum number of guests described in one reading, and of readings of half a second each."""
+"""Maximum number of guests per reading, and of readings."""
 
 PATTERNS_SHOWN: Final = 10
 

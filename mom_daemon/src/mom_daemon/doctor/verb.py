@@ -172,7 +172,6 @@ def _ledger(config: Config, *, running: bool) -> Iterable[Finding]:
 
 
 def _helper(plugins: PluginSet) -> Iterable[Said]:
-    """Yield findings with their plugin or `core`, unless mom runs as root."""
     if os.geteuid() == 0:
         return
     helper = Helper.reached()

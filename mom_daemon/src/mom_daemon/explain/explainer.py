@@ -12,7 +12,7 @@ from mom_core import ControlSpec, Decision, Declarations, Guest, Outcome, Report
 
 
 class SentencePlace(IntEnum):
-    """Order of sentences; within one place, that of the plugins."""
+    """Order of sentences. Sentences with the same place keep the order of the plugins."""
 
     HARM = 0  #: harm to the guest, and its fix
     PRESENT = 10  #: the guest's state and need
@@ -49,7 +49,7 @@ class ExplanationPart:
 
 @dataclass(frozen=True, slots=True)
 class ExplainedDecision:
-    """Decision; `line` is the policy's text, `why` is the law's reason."""
+    """Decision, with the `line` of the policy that made it, or the control law's reason (`why`)."""
 
     decision: Decision
     unit: str
@@ -110,7 +110,7 @@ class Explainer:
     """Controls that always appear, even without decisions."""
 
     def take(self, report: Report) -> None:
-        """Note a finished cycle."""
+        """Take in a finished cycle."""
 
     def part(self, about: About) -> ExplanationPart:
         """Return this plugin's part for a guest."""

@@ -21,13 +21,11 @@ LOG = logging.getLogger("mom.explanation")
 Result = TypeVar("Result")
 
 LONGEST_LINE: Final = 200
-"""Longest line of a policy, in characters."""
 
 QUOTED_LINES: Final = 4
-"""Most lines of a form that are joined."""
+"""Maximum number of lines of a policy's form that are quoted."""
 
 LONGEST_REASON: Final = 600
-"""Longest reason of a decision, in characters."""
 
 
 class Explainers:

@@ -29,17 +29,15 @@ from mom_daemon.owner import load_to_look
 from mom_kvm import PastCycle, PastCycles
 
 LOOKED_BACK_SECONDS: Final = 1800.0
-"""How much of a recording to read before the requested time: with 1,000 guests, some seconds of reading."""
+"""How much of a recording to read before the requested time."""
 
 GAP_CYCLES: Final = 3
 LEAST_GAP_SECONDS: Final = 10.0
-"""Shortest gap in a recording; a cycle may be late."""
 
 WRITTEN_SECONDS: Final = 1e-6
-"""Precision of a written time; the clock is more precise."""
+"""Precision of a recorded time."""
 
 WIDEST: Final = 100
-"""Maximum width in columns; longer lines are hard to read."""
 
 _LABELS: Final = {"trial": "On trial"}
 
@@ -134,7 +132,6 @@ def _plugins(config: Config | None) -> Iterable[LoadedPlugin]:
 
 
 def _cycle_at(recorded: PastCycles, then: float | None, explainers: Explainers) -> tuple[PastCycle, PastCycle | None]:
-    """Return the last cycle before `then`, and the next cycle."""
     if then is None:
         last = newest(recorded, 1)
         if not last:

@@ -46,7 +46,7 @@ def text_of(record: logging.LogRecord) -> str:
 class TextFormatter(logging.Formatter):
     """Formatter for lines of text.
 
-    :param for_journal: for systemd's journal: no time, and the level before each line (sd-daemon(3))
+    :param for_journal: for systemd's journal, omit the time and write the level before each line (sd-daemon(3))
     """
 
     def __init__(self, hide: Hide, *, for_journal: bool) -> None:

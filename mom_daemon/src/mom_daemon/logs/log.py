@@ -62,7 +62,7 @@ class Log:
         self._writer.cycle = cycle
 
     def close(self) -> bool:
-        """Write waiting records within half a second; return False if Python cannot exit."""
+        """Write waiting records within half a second; return False if the writer would keep Python from exiting."""
         logging.getLogger().removeHandler(self._writer)
         LOG.setLevel(self._level_before)  # for a program that embeds mom
         self._writer.close()

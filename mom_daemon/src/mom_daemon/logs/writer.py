@@ -14,10 +14,9 @@ from typing import Final
 from mom_daemon.logs.formats import EXTRA, extra_of, text_of
 
 WAITING: Final = 2000
-"""Maximum number of waiting records: ten minutes of a busy mom whose disk has hung. Further records are lost and counted."""
+"""Maximum number of waiting records. Further records are lost and counted."""
 
 CLOSE_SECONDS: Final = 0.5
-"""A stop has two seconds in all."""
 
 
 class Writer(QueueHandler):

@@ -31,7 +31,7 @@ class CommonProblem:
 
     @property
     def who(self) -> str:
-        """Name the guest, or give the number of guests and the first names; empty without a guest."""
+        """Return the guest's name, or the number of guests and the first names; empty without a guest."""
         names = [printable(entity.name, 60) for entity in self.about[: NAMED + 1]]
         if len(self.about) < 2:
             return "".join(names)
@@ -42,12 +42,12 @@ class CommonProblem:
 
     @property
     def text(self) -> str:
-        """Return one line, without severity and start."""
+        """Return the problem as one line, without its severity and its start time."""
         who, hint = self.who and f" {self.who}:", self.hint and f" ({self.hint})"
         return f"{printable(str(self.source), 300)}:{who} {self.message}{hint}"
 
     def lasted(self, now: float) -> str:
-        """Format its duration and number of occurrences."""
+        """Format how long, and in how many cycles, the problem has lasted."""
         return f"for {lasting(max(0.0, now - self.since))}, in {self.cycles} {'cycle' if self.cycles == 1 else 'cycles'}"
 
 

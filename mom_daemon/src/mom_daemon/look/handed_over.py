@@ -1,4 +1,4 @@
-"""Original values of controls that a mom changed as root, for the helper."""
+"""Hands original values to mom-helper, for controls that mom changed as root."""
 
 from __future__ import annotations
 

@@ -138,9 +138,9 @@ def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[t
         yield f"{mom} doctor", "lists faults of this host for mom, each with its fix"
         return
     if sight.left:
-        yield f"{mom} restore", f"undoes {sight.left} changes that an earlier mom left"
+        yield f"{mom} restore", f"undoes {sight.left} changes that an earlier run of mom left"
     if sight.left is None:
-        yield f"{mom} status", "says why changes of an earlier mom are unknown"
+        yield f"{mom} status", "says why changes of an earlier run of mom are unknown"
     if not (sight.kvm or sight.managed or sight.guests) and demo:
         yield f"{program()} demo", "shows a simulated host under memory pressure; changes nothing on this host"
     if not sight.configured:

@@ -12,13 +12,13 @@ from mom_core.plugins.registry import build_plugins
 from mom_daemon.report_models import ReportDocument, report_document
 
 LOOK_SECONDS: Final = 10.0
-"""Time limit of a reading, because a person waits. A hypervisor with booting guests needs seconds."""
+"""Time limit of a reading."""
 
 
 def look(config: Config) -> tuple[ReportDocument, list[Problem]]:
     """Return one snapshot as a report, and the problems while reading it.
 
-    :raises MomError: the hypervisor does not list its guests. An empty table would mean that no guests are running
+    :raises MomError: the hypervisor does not list its guests
     """
     patient = {
         name: replace(plugin, settings=plugin.settings.model_copy(update={"deadline": max(plugin.settings.deadline, LOOK_SECONDS)}))

@@ -49,10 +49,10 @@ def status_command(config_path: str | None, as_json: bool) -> None:
         else:
             print_prose(f"mom is not running on this host. Start it with: {how_to_start(config_path)}", 2)
             if left:
-                later = "the next mom takes them over, or `mom restore` restores the original values"
-                print_prose(f"The ledger lists {left} changes of an earlier mom: {later}", 2)
+                later = "the next start of mom takes them over, or `mom restore` restores the original values"
+                print_prose(f"The ledger lists {left} changes of an earlier run of mom: {later}", 2)
             if unknown:
-                print_prose(f"The changes of an earlier mom are unknown: {unknown}", 2)
+                print_prose(f"The changes of an earlier run of mom are unknown: {unknown}", 2)
         sys.exit(1)
     if as_json:
         from mom_daemon.report_models import verdict_model
@@ -232,7 +232,7 @@ def _trial(content: ReportDocument) -> list[str]:
         return []
     if not trial["differing"]:
         return [f"on trial: the same decisions ({trial['decisions']})"]
-    lines = [f"on trial: {trial['differing']} decisions differ, of {trial['decisions']}"]
+    lines = [f"on trial: {trial['differing']} of {trial['decisions']} decisions differ"]
     units = content["controls"]
     for difference in trial["differences"][:SHOWN]:
         unit = units.get(difference["control"], "")

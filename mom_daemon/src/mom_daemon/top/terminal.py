@@ -20,7 +20,6 @@ Line = Sequence[tuple[str, str]]
 """Texts with styles: `bold`, `dim`, `reverse` and a color, such as `bold red`."""
 
 _ESCAPE_MILLISECONDS: Final = 100
-"""ssh may split an escape sequence."""
 
 _USUAL_TERMINAL: Final = "xterm-256color"
 
@@ -88,7 +87,7 @@ class Terminal:
         self.wake()
 
     def wake(self) -> None:
-        """End `keys` at once; from any thread."""
+        """Make `keys` return immediately. Callable from any thread."""
         with suppress(OSError):  # already woken, or ended
             os.write(self._wake_out, b".")
 
