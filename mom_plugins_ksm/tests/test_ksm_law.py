@@ -25,7 +25,7 @@ AMPLE: dict[str, Value] = {
     "ksm_pages_to_scan": 100, "ksm_sleep_millisecs": 20, "ksm_full_scans": 10, "ksm_saved": 0, "ksm_yield": None, "ksm_clock": 1000.0,
     "ksm_advisor_mode": "none", "ksmd_cpu_usage": None, "ksmd_cpu_pages": None,
 }  # fmt: skip
-SHORT: dict[str, Value] = {**AMPLE, "mem_really_available": 4 * GIB}  # start is 4.8 GiB, stop 7.2 GiB for 24 GiB
+SHORT: dict[str, Value] = {**AMPLE, "mem_really_available": 2 * GIB}  # for 24 GiB, short is 4.8 GiB, and ample 7.2 GiB
 BETWEEN: dict[str, Value] = {**AMPLE, "mem_really_available": 6 * GIB}
 AT_THE_LIMIT = 6666
 """Pages a batch for 50 % of a CPU: 20 ms of 3 us each."""
@@ -75,10 +75,10 @@ ADVISED: dict[str, Value] = {"ksm_advisor_mode": "scan-time", "ksm_sleep_millise
 DECIDED: dict[str, tuple[dict[str, Value], KsmMemory | None, dict[str, int]]] = {
     "ample memory leaves KSM off": (AMPLE, None, {}),
     "short memory switches it on at the CPU limit": (SHORT, None, START),
-    "short memory stays short between them": (BETWEEN | RUNS, SCANNING, {}),
+    "short memory stays short between them": (BETWEEN | RUNS, SCANNING, {"ksm_pages_to_scan": 500}),
     "a KSM that runs is stopped between them where memory was ample": (BETWEEN | RUNS, replace(LOOKING, short=False), {"ksm_run": 0}),
     "ample memory switches it off and what is merged stays merged": (AMPLE | RUNS | {"ksm_saved": GIB}, LOOKING, {"ksm_run": 0}),
-    "memory that is ample only thanks to KSM is short": (AMPLE | RUNS | {"ksm_saved": 6 * GIB}, LOOKING, {}),
+    "memory that is ample only thanks to KSM is short": (AMPLE | RUNS | {"ksm_saved": 6 * GIB}, LOOKING, {"ksm_pages_to_scan": 500}),
     "less is scanned where ksmd uses more": (SHORT | RUNS | {"ksmd_cpu_usage": 66.7}, SCANNING, {"ksm_pages_to_scan": 500}),
     "more is scanned where it uses less": (SHORT | RUNS | {"ksmd_cpu_usage": 40.0}, SCANNING, {"ksm_pages_to_scan": 1500}),
     "an idle ksmd gets twice what was expected at most": (SHORT | RUNS | IDLE, SCANNING, {"ksm_pages_to_scan": 2 * AT_THE_LIMIT + 1}),
@@ -96,7 +96,9 @@ DECIDED: dict[str, tuple[dict[str, Value], KsmMemory | None, dict[str, int]]] = 
         {"ksm_pages_to_scan": 30_000},
     ),
     "savings that are unknown end no rest and free no books": (SHORT | RESTS | {"ksm_saved": None}, replace(RESTING, base=GIB), {}),
-    "books that need more than KSM saves are no room": (SHORT | RUNS | {"mem_really_available": 7 * GIB, "ksm_saved": -GIB}, SCANNING, {}),
+    "books that need more than KSM saves are no room": (
+        SHORT | RUNS | {"mem_really_available": 7 * GIB, "ksm_saved": -GIB}, SCANNING, {"ksm_pages_to_scan": 500},
+    ),
 }
 
 
@@ -124,6 +126,11 @@ def test_start_makes_sense_from_small_to_large_hosts(total: int, start: float) -
 @pytest.mark.parametrize(("cpus", "pages"), [(1, 952), (2, 2222), (4, AT_THE_LIMIT), (64, 15555), (None, 2222)])
 def test_an_eighth_of_the_cpus_but_never_more_than_70_percent_of_one(cpus: int | None, pages: int) -> None:
     assert decide(SHORT, cpu_count=cpus)["ksm_pages_to_scan"] == pages
+
+
+@pytest.mark.parametrize(("available", "pages"), [(4.79, 364), (3.6, 2528), (2.4, AT_THE_LIMIT), (0, AT_THE_LIMIT)])
+def test_ksmd_is_faster_the_less_memory_is_available(available: float, pages: int) -> None:
+    assert decide(SHORT, mem_really_available=int(available * GIB))["ksm_pages_to_scan"] == pytest.approx(pages, rel=0.01)
 
 
 # --- worth ---------------------------------------------------------------------------------------------------------------------------

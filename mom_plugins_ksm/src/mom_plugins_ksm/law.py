@@ -2,7 +2,7 @@
 
 The law is a pure function: its memory is an argument and a result. Sizes are in KiB, times in seconds.
 
-  when  available < start                     short: up to the CPU limit, even for a small gain
+  when  available < start                     short: faster the less is available, even for a small gain
         guests may outgrow the host           gently: memory may get short, and merging takes minutes
         neither                               off; merged pages stay merged
 
@@ -66,11 +66,12 @@ class KsmParameters(StrictModel):
     # --- how fast
 
     cpu_share: Annotated[float, Field(gt=0, le=1)] = 0.125
-    """Share of all CPUs for ksmd while memory is short. ksmd takes CPU time from the guests, and locks their memory."""
+    """Share of all CPUs for ksmd while half of the threshold for a shortage is available, or less. ksmd takes CPU time from the guests, and
+    locks their memory: on two CPUs, a quarter of one tripled the p99 of Redis."""
     cpu_ceiling: Percent = 70.0
     """Upper limit in percent of one CPU, as in the kernel's advisor."""
     cpu_gentle: Percent = 5.0
-    """Percent of one CPU while memory is not short. Nothing waits for the result."""
+    """Percent of one CPU while memory is not short: nothing waits for the result. From there, ksmd's CPU time grows with the shortage."""
     sleep_ms: Annotated[int, Field(ge=1, le=1000)] = 20
     """ms between batches of a scan: the kernel's default."""
     pages_least: Annotated[int, Field(ge=1)] = 64
@@ -239,7 +240,7 @@ def _merge(now: KsmState, scans: int, memory: KsmMemory, p: KsmParameters, *, be
         memory = replace(memory, until=until, held=now.held, seen=looked_at)
     if now.held + p.grown_least / _BYTES < memory.held:  # count released memory as growth when guests use it again
         memory = replace(memory, held=now.held)
-    limit = min(p.cpu_ceiling, 100 * p.cpu_share * (CPUS_GUESS if now.cpu_count is None else now.cpu_count) if short else p.cpu_gentle)
+    limit = _cpu_limit(now, p) if short else min(p.cpu_ceiling, p.cpu_gentle)
     worth = (p.worth_short if short else p.worth) / _BYTES
     value = 1.0 if now.yielded is None else min(1.0, now.yielded / worth)
     if memory.looks and scans < memory.until:
@@ -256,6 +257,12 @@ def _merge(now: KsmState, scans: int, memory: KsmMemory, p: KsmParameters, *, be
     looking = scans < memory.until
     reason = KsmReason.LOOK if looking else KsmReason.WORK
     return _scanning(now, limit if looking else limit * value, reason, p), memory
+
+
+def _cpu_limit(now: KsmState, p: KsmParameters) -> float:
+    most = min(p.cpu_ceiling, 100 * p.cpu_share * (CPUS_GUESS if now.cpu_count is None else now.cpu_count))
+    shortage = min(1.0, max(0.0, 2 - 2 * now.available / start_kib(now.total, p)))
+    return min(most, p.cpu_gentle + shortage * (most - p.cpu_gentle))
 
 
 def _look_begun(now: KsmState, scans: int, memory: KsmMemory, p: KsmParameters) -> KsmMemory:
