@@ -29,7 +29,6 @@ class Declarations:
 
     :param control_owners: name of the declaring plugin, keyed by control
     :param field_owners: name of the declaring plugin, keyed by field
-    :param explainers: factories, keyed by plugin
     """
 
     fields: Mapping[tuple[Scope, str], FieldSpec] = field(default_factory=dict)

@@ -17,10 +17,9 @@ RUN_DIRECTORY = Path("/run/mom")
 
 
 def read_file(path: Path, most: int) -> bytes:
-    """Return the content of a regular file. Refuse devices, which might never end.
+    """Return the content of a regular file. Raise `OSError` for any other kind of file.
 
     :param most: maximum size; a larger file is cut after one more byte
-    :raises OSError: also for other kinds of files
     """
     # For a folder, `os.fdopen` would leak the descriptor.
     with open(path, "rb", opener=lambda _, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
@@ -51,7 +50,7 @@ def replace_file(
 ) -> None:
     """Replace a file atomically. On an `OSError`, the old file is untouched.
 
-    :param durable: survive a power failure
+    :param durable: write so that the file survives a power failure
     :param replace: False to raise `FileExistsError` if the file exists
     :param owner: user and group ID of the new file; None for this process's IDs
     """

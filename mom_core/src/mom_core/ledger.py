@@ -46,7 +46,7 @@ class Ledger:
     def open(cls, directory: Path, *, look: bool = False) -> Ledger:
         """Open the ledger. It is empty if the file is missing or damaged.
 
-        :param look: do not rename a damaged file, for callers without mom's lock
+        :param look: do not rename a damaged file
         :raises StateError: the file is unreadable, or a newer mom wrote it
         """
         ledger = cls(directory / FILE, look=look)

@@ -24,17 +24,14 @@ from mom_core.texts import printable
 LOCK_MODE: Final = 0o600
 
 LOOK_SECONDS: Final = 0.3
-"""How long to wait for a process that only inspects the lock (`holder`)."""
+"""Longest wait for a process that only inspects the lock."""
 
 RESTORE_SECONDS: Final = 30.0
-"""How long to wait for a running `mom restore`."""
+"""Longest wait for a running `mom restore`."""
 
 
 class RunLock:
-    """Lock held while mom manages the host.
-
-    :param patience: seconds to wait for a running `mom restore`
-    """
+    """Lock held while mom manages the host."""
 
     def __init__(self, directory: Path, patience: float = LOOK_SECONDS) -> None:
         self.path = directory / "mom.lock"

@@ -228,14 +228,13 @@ class ControlSpec:
     :param field: field with the present value. While this value is unknown, mom does not set the control: it could not restore it
     :param minimum: mom raises smaller values to this one. None if unbounded
     :param maximum: mom lowers larger values to this one. None if unbounded
-    :param choices: allowed values if they are names rather than amounts (0 stop, 1 run, 2 unmerge). The unit flag implies 0 and 1
+    :param choices: allowed values if they are codes rather than amounts (0 stop, 1 run, 2 unmerge). The unit flag implies 0 and 1
     :param tolerance: largest difference between numbers that count as equal
     :param key: key of the items of a list, for example `name`. mom judges and restores each item separately
     :param absent: value of items that are not listed, if a list covers all items. Without it, mom leaves alone the items that a list omits
     :param gradual: smallest step that counts as movement, for a control that moves slowly. 0 for a control that changes at once. 1 for an
-        act that takes time, for example a migration. mom takes the value before a decision from the snapshot; the controller decides
-        whether to send a command
-    :param renewed: a decision holds for one cycle; mom writes it in every cycle, even if unchanged
+        act that takes time, for example a migration. The controller decides whether to send a command
+    :param renewed: mom writes the value in every cycle, even if it is unchanged
     :param file: path of a host control's only kernel file, or its name in the guest's control group. For an unprivileged mom, mom-helper
         writes it, if a declaration that root installed lists it
 
@@ -281,7 +280,6 @@ class DefaultPolicy:
 class GuestColumn:
     """Column of the guest table. If columns have the same name, the first plugin's column is shown.
 
-    :param name: heading
     :param fields: inputs of the values; no column if no plugin declares any of them
     :param about: description, as a sentence without its full stop
     :param place: position; smaller comes first
@@ -490,18 +488,18 @@ class LedgerEntry(NamedTuple):
     in_doubt: bool = False
 
     def next(self, applied: Value) -> LedgerEntry:
-        """Return the entry before another value is set."""
+        """Return the entry to record before mom sets another value."""
         earlier = self.earlier if self.applied in self.attempted else self.applied
         return self._replace(applied=applied, earlier=earlier, attempted=_others(self.attempted, applied, earlier), in_doubt=True)
 
     def failed(self, after: Value) -> LedgerEntry:
-        """Return the entry after a failure. `after` is None if unknown."""
+        """Return the entry to record after mom failed to set `applied`. `after` is the present value; None if unknown."""
         attempted = (*_others(self.attempted, self.applied), self.applied)[-ATTEMPTS_KEPT:]
         applied = self.applied if after is None else after
         return self._replace(applied=applied, attempted=_others(attempted, after), in_doubt=False)
 
     def succeeded(self, after: Value) -> LedgerEntry:
-        """Return the entry after a success. `after` is None if unknown."""
+        """Return the entry to record after mom set `applied`. `after` is the present value; None if unknown."""
         rounded = None if after == self.applied else after
         if self.applied not in self.attempted and rounded == self.found and not self.in_doubt:
             return self
@@ -556,12 +554,9 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Fault of the whole host, in one line. A plugin returns it in every cycle while it lasts.
+    """Fault of the whole host, with its cause (`why`) and advice (`cure`). A plugin returns it in every cycle while it lasts.
 
     :param name: constant, for example `memory`; mom joins conditions of this name from several plugins
-    :param message: present state
-    :param why: cause
-    :param cure: advice to the operator
     :param severity: WARNING, or ERROR for a bad verdict, with exit code 1 of `mom status`
     :param after: seconds for which an ERROR counts as a WARNING, while mom may still fix it
 
@@ -654,7 +649,6 @@ class Report:
 
     :param decisions: by evaluators, before review
     :param outcomes: after review
-    :param duration: seconds
     :param lag: delay of the start in s
     :param skipped: number of cycles skipped since the start, because an earlier cycle took too long
     :param woken_by: reason of an unscheduled cycle

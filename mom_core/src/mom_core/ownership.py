@@ -82,9 +82,9 @@ def user_name(uid: int) -> str:
 
 
 def fault(path: Path, status: os.stat_result, *, inside: bool = False) -> str:
-    """Return why another user could change this path; empty if none can. The rights of its parents are not checked.
+    """Return why another user could change this path; empty if none can. Its parents are not checked.
 
-    :param inside: the path is the target itself: a sticky bit does not stop other users from adding files to it
+    :param inside: the path is the target itself, where a sticky bit does not help
     """
     if status.st_uid not in {0, os.geteuid()}:
         return f"{path} belongs to the user {status.st_uid}, who is neither root nor the user of this process"
@@ -103,7 +103,6 @@ def read_secret(path: Path, what: str, cure: str, *, group: bool = False, larges
     """Read a secret that no other user can read, or raise `MomError`.
 
     :param what: content, for errors: "the token"
-    :param cure: how to create the secret, for errors
     :param group: the file's group may read it, for files of root
     """
     try:

@@ -79,7 +79,7 @@ class StateFile(Generic[Content]):
     ) -> None:
         self.path = path
         self.damage = ""
-        """Why the file was unusable; empty if it was intact."""
+        """Why the file is unusable; empty if it is intact."""
         self.cure = ""
         self.write_error = ""
         """Why the content is not on disk; empty if it is."""
@@ -202,7 +202,7 @@ class StateFile(Generic[Content]):
         self.write_error = ""
 
     def refuse(self, reason: str) -> None:
-        """Set aside an intact but unusable file; `reason` becomes `damage`."""
+        """Set aside an unusable file; `reason` becomes `damage`."""
         self._put_out_of_the_way("unused", StateError(f"{self._what} {self.path} is not used: {reason}", hint=ADVICE))
 
     # --- inside ----------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ SECONDS: Final = 0.5
 """Longest wait for a busy systemd."""
 
 FEEDS: Final = 8
-"""Maximum number of watchdog messages in a watchdog period, besides one per cycle."""
+"""Maximum number of watchdog messages in a watchdog period."""
 
 
 class Notifier:

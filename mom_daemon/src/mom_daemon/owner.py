@@ -1,6 +1,6 @@
 """Drop root's rights before a verb reads files of another user's mom.
 
-The process becomes the owner for good: an attacker who controls that mom could prepare links or a ledger, and must not make root act.
+The process stays that user: an attacker who controls that mom could prepare links or a ledger.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def warn_of_file(error: ConfigError, instead: str) -> None:
 def become_owner(*folders: Path, made: Path | None = None) -> Owner | None:
     """Switch to these folders' owner for good; None if this process already is that user. Raise `MomError` on failure.
 
-    :param made: folder that root creates for that user, because /run is empty after a boot
+    :param made: folder that root creates for that user
     """
     owner = other_owner(*folders)
     if owner is not None and made is not None:

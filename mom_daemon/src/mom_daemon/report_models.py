@@ -1,7 +1,4 @@
-"""Report of one cycle as a document, for the API, the status file, verbs and views.
-
-Typed dictionaries cost nothing at run time, unlike ten thousand models per cycle.
-"""
+"""Report of one cycle as a document, for the API, the status file, verbs and views."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ def set_up(config: Config, entries: Collection[LedgerEntry], template: PluginCon
 
     Omit a plugin whose setup fails.
 
-    :raises MomError: nothing can be restored, or a hypervisor's setup fails: every guest would then count as gone
+    :raises MomError: nothing can be restored, or a hypervisor's setup fails
     """
     config = _with_those_left_out(config, entries)
     controls = {entry.control for entry in entries}

@@ -28,7 +28,7 @@ LARGEST_STATUS: Final = 128 << 20
 class StatusFile:
     """Writer of an engine's status after each cycle.
 
-    If it cannot write, it updates the old file's modification time, which shows that mom works.
+    If it cannot write, it updates the old file's modification time.
     """
 
     def __init__(self, directory: Path, hide: Callable[[str], str] = str) -> None:

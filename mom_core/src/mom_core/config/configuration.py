@@ -48,12 +48,9 @@ class GuestRule:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Valid configuration.
+    """Valid configuration; times are in seconds.
 
     :param file: None if the configuration comes from a program
-    :param interval: in seconds
-    :param stop_timeout: in seconds
-    :param plugins: in file order
     :param given: content of the file, including secrets
     """
 
@@ -82,10 +79,7 @@ class Config:
         return replace(self, plugins={name: plugin for name, plugin in self.plugins.items() if name in names})
 
     def guest_settings(self, plugin: str) -> Callable[[Guest], GuestSettings]:
-        """Return a thread-safe function that returns a guest's settings and never raises.
-
-        All patterns that match the guest apply, in file order.
-        """
+        """Return a thread-safe function that returns a guest's settings and never raises."""
         configured = self.plugins.get(plugin)
         model = configured.loaded.guest_settings_class if configured else None
         if model is None:

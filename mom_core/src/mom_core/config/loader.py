@@ -25,10 +25,9 @@ _NO_PLUGIN: Final = ("no plugin is enabled", "enable at least one, such as `host
 
 
 def load_config(source: Path | str | Mapping[str, object] | None = None) -> Config:
-    """Read a configuration and import the enabled plugins.
+    """Read a configuration and import the enabled plugins. Raise `ConfigError` with all mistakes.
 
     :param source: file, or mapping with its content; None for `/etc/mom/mom.yaml`
-    :raises ConfigError: with all mistakes
     """
     if isinstance(source, Mapping):
         file, document = None, mapping_document(source)

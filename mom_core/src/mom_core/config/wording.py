@@ -56,7 +56,6 @@ def complain(
 ) -> None:
     """Add pydantic's errors as problems.
 
-    :param base: path of `value`
     :param elsewhere: hints about where misplaced settings belong, keyed by setting
     """
     groups: dict[tuple[KeyPath, bool], list[tuple[str, str]]] = {}

@@ -50,7 +50,7 @@ class _Plan(NamedTuple):
 
 @dataclass(slots=True)
 class CycleSteps:
-    """Steps of a cycle, in one thread.
+    """Steps of a cycle.
 
     :param history: older snapshots, oldest first
     :param on_report: called before `mom_report`

@@ -62,7 +62,7 @@ class Engine:
     :param on_report: called after every cycle, in the engine's thread
     :param serve: False to open no sockets, for an engine beside a running mom
     :param on_progress: called in the engine's thread every few seconds, for a watchdog
-    :param declared: fields and controls that replace those of plugins, for a replay
+    :param declared: fields and controls that replace those of plugins
     :param threaded: False to call plugins without threads and deadlines, so that a simulation is fast and repeatable
     """
 
@@ -224,7 +224,6 @@ class Engine:
     def cycle(self, woken_by: str = "", snapshot: Snapshot | None = None) -> Report:
         """Run one cycle now. Do not call this during `run` or `start`.
 
-        :param woken_by: reason of an unscheduled cycle
         :param snapshot: None to collect one
         """
         if self._cycle is None:
@@ -280,7 +279,7 @@ class Engine:
         return self._opened().plugins
 
     def state(self) -> EngineState:
-        """Return the present state. Callable from any thread."""
+        """Return the present state. Thread-safe."""
         cycle = self._cycle
         ledger = () if self._ledger is None else self._ledger.entries.values()
         state = EngineState("", self.started_at, self.problems(), self.config.file, changes=ledger)

@@ -62,7 +62,6 @@ class ProblemLog:
 
     def __init__(self) -> None:
         self._standing: dict[tuple[str, str, str], tuple[Problem, int]] = {}
-        """Problems, each with the last cycle that had it."""
         self._of_source: Counter[str] = Counter()
         self._begun: list[Problem] = []
         self.over: list[Problem] = []

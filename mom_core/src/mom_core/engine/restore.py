@@ -28,7 +28,7 @@ def restore(
     """Restore all plugins' values in parallel; remove finished entries.
 
     :param seconds: time limit; late entries stay
-    :param only: keys of entries; None for all
+    :param only: entries to restore; None for all
     """
     entries = [entry for key, entry in ledger.entries.items() if only is None or key in only]
     until = time.monotonic() + seconds

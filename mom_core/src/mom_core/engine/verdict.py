@@ -18,10 +18,8 @@ GAP_SECONDS: Final = 60.0
 """How long a condition lasts without a new report."""
 
 PAST_SECONDS: Final = 600.0
-"""How long an ended condition stays visible."""
 
 PATIENCE_SECONDS: Final = 30.0
-"""Time for a restarting hypervisor or a slow call to recover."""
 
 LONGEST: Final = 400
 

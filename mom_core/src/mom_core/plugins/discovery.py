@@ -93,7 +93,7 @@ def catalog() -> Mapping[str, CatalogEntry]:
 
 
 def available_plugins() -> Mapping[str, tuple[AvailablePlugin, ...]]:
-    """Return all installed plugins, keyed and sorted by name; log unreadable distributions."""
+    """Return all installed plugins, keyed and sorted by name."""
     present = installed(GROUP)
     for name, reason in present.unreadable.items():
         log.warning("the plugins of %s are unknown: its entry_points.txt cannot be read: %s", name, reason)
@@ -220,14 +220,10 @@ def _load(entries: Mapping[str, AvailablePlugin]) -> dict[str, LoadedPlugin | Pl
     from stevedore.named import NamedExtensionManager
 
     class ContainedEntryPoint(EntryPoint):
-        """Entry point that never raises."""
-
         def load(self) -> CallResult[LoadedPlugin]:
             return attempt(lambda: _examined(entries[self.name], EntryPoint.load(self)))
 
     class EnabledPlugins(NamedExtensionManager):  # type: ignore[type-arg]  # older releases of stevedore are not generic
-        """stevedore's manager without its caches, which miss recent installations."""
-
         def list_entry_points(self) -> list[EntryPoint]:
             return [ContainedEntryPoint(entry.name, entry.target, GROUP) for entry in entries.values()]
 

@@ -21,7 +21,6 @@ FAILURES_BEFORE_SET_ASIDE = 3
 FIRST_RETRY_SECONDS = 5.0
 
 LONGEST_RETRY_SECONDS = 60.0
-"""Pauses double up to this length."""
 
 LONGEST_TRACEBACK = 10_000
 """In characters; mom logs the last ones."""
@@ -43,7 +42,7 @@ class Call:
     seconds: float = 0.0
     abandoned: bool = False
     asked: bool = False
-    """The operator asked for the call; a failure does not count."""
+    """The operator requested the call; a failure does not count."""
 
 
 @dataclass(slots=True)
@@ -113,7 +112,7 @@ class PluginWorker:
         """Start a call. Return None if the plugin has hung or the hook is paused.
 
         :param always: ignore the pause
-        :param asked: the operator asked for it: ignore the pause, and do not count a failure
+        :param asked: the operator requested the call: ignore the pause, and do not count a failure
         :raises OSError: the system has no more threads
         """
         if self.hung or (not (always or asked) and self.why_not(hook)):

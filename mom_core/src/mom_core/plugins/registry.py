@@ -175,7 +175,6 @@ def build_plugins(
 ) -> Rebuilt:
     """Construct and set up the plugins of a configuration. If this raises `PluginError`, nothing has changed.
 
-    :param template: context with the values from outside of the configuration
     :param previous: plugins in use. Plugins whose class and settings are unchanged stay, and prepare their reload
     """
     kept = {} if previous is None else {p.name: p for p in previous.plugins if _same(p, config)}

@@ -19,7 +19,7 @@ class SafeStream:
         self._stream = stream
 
     def write(self, text: str | bytes) -> int:
-        """Write escaped text and return its length. click writes completions as bytes."""
+        """Write escaped text and return its length."""
         if isinstance(text, bytes):
             text = text.decode("utf-8", "replace")
         self._stream.write("".join(part if number % 2 else _shown(part) for number, part in enumerate(_COLOURS.split(text))))

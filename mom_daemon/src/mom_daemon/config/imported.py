@@ -84,7 +84,7 @@ class Importer:
     :param what: short description of the files
     :param convert: converts the files' contents, keyed by path; raises `ConfigError` with all faults
     :param several: pattern of the files, such as `*.conf`; empty for a single file
-    :param assumed: whether this is the default kind
+    :param assumed: true for the default kind
     """
 
     kind: str

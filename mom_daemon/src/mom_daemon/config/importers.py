@@ -15,7 +15,7 @@ from mom_daemon.config.imported import Importer, read_foreign
 from mom_daemon.plugins.class_hooks import offered
 
 BROUGHT_BY: Final[Mapping[str, str]] = {"ksmtuned": "mom-plugins-ksm", "momd": "mom-plugins-vdsm", "proxmox": "mom-plugins-qemu"}
-"""Packages of this project with importers, keyed by kind."""
+"""mom's packages with importers, keyed by kind."""
 
 
 def installed_importers() -> Mapping[str, tuple[Importer, str]]:

@@ -23,7 +23,6 @@ Result = TypeVar("Result")
 LONGEST_LINE: Final = 200
 
 QUOTED_LINES: Final = 4
-"""Maximum number of lines of a policy's form that are quoted."""
 
 LONGEST_REASON: Final = 600
 
@@ -39,7 +38,7 @@ class Explainers:
         self.use(made_by or {})
 
     def use(self, made_by: Mapping[str, Callable[[], object]]) -> None:
-        """Replace the plugins. Explainers of remaining plugins stay."""
+        """Replace the plugins, but keep the explainers of remaining plugins."""
         if made_by == self._made_by:
             return
         with self._lock:

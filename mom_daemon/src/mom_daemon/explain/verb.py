@@ -35,7 +35,6 @@ GAP_CYCLES: Final = 3
 LEAST_GAP_SECONDS: Final = 10.0
 
 WRITTEN_SECONDS: Final = 1e-6
-"""Precision of a recorded time."""
 
 WIDEST: Final = 100
 
@@ -44,8 +43,6 @@ _LABELS: Final = {"trial": "On trial"}
 
 @dataclass(frozen=True, slots=True)
 class _FoundExplanation:
-    """Explanation with its source. `steps`: `mom policy explain --live` can trace the decision."""
-
     content: Mapping[str, Any]
     where: str
     remarks: Sequence[str]

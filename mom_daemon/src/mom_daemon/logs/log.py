@@ -17,7 +17,7 @@ LOG: Final = logging.getLogger("mom")
 
 
 class StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # generic in the type of standard error
-    """Handler for standard error. Its errors reach the writer, which counts lost lines."""
+    """Handler for standard error that does not hide its errors."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the name that logging calls
         """Raise the present error again."""

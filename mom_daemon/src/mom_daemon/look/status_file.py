@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mom_daemon.report_models import EntityModel, ReportDocument
 
 LATE_CYCLES: Final = 3
-"""Number of intervals after which, plus a second, mom counts as hung."""
+"""Number of intervals without a cycle after which mom counts as hung."""
 
 
 def reported(content: ReportDocument) -> Report:
