@@ -145,7 +145,6 @@ class BucketWatch:
             self._end(f"an error in mom: {type(error).__name__}: {printable(str(error), 200)}")
 
     async def _pulse(self, reply: str, sent: str | None, looked_at: str) -> None:
-        """Answer flow control messages, and check heartbeats."""
         if reply:
             await self._client.publish(reply)
         if sent is None:

@@ -75,7 +75,7 @@ def metrics(view: FleetView, works_until: float) -> str:
     without = [{**host, "why": entry[WHY]} for host, entry in zip(hosts, labels, strict=True) if WHY in entry]
     heard = [(entry, view.is_fresh(entry["host"])) for entry in hosts]
     lines = [
-        *_family(UNTIL, "Until this time, this coordinator works; a time in the past means that it does not.", [({}, int(works_until))]),
+        *_family(UNTIL, "Time until which this coordinator is active; a time in the past means that it is not.", [({}, int(works_until))]),
         *_family("mom_fleet_view_current", "1: this coordinator receives all changes of the fleet.", [({}, view.current)]),
         *_family("mom_fleet_hosts", "Hosts that are enrolled.", [({}, len(hosts))]),
         *_family("mom_fleet_host_heard", "1: the host has reported within the last 75 s.", heard),

@@ -1,7 +1,6 @@
 """JetStream buckets of the fleet, and each client's permissions.
 
-Bucket NAME is stream `KV_NAME`; its key KEY is subject `$KV.NAME.KEY`. A host may access only its own keys. It uses no consumers, because a
-consumer's permissions cannot be limited to a key.
+A host may access only its own keys. It uses no consumers, because their permissions cannot be limited to a key.
 """
 
 from __future__ import annotations

@@ -178,7 +178,7 @@ class FleetView:
         return self.states.heard.get(move.to, float("-inf")) - since < SETTLES_SECONDS
 
     def is_over(self, host: str, move: Move) -> bool:
-        """Return whether a move is done and `host` no longer reports the guest, or reports it again much later."""
+        """Return whether a move is done. If `host` reports the guest long after the move, the guest has returned."""
         if move.state is not MoveState.DONE or self.is_coming(host, move):
             return False
         return move.guest not in self.guests(host) or self._reported_since(host, host, move)

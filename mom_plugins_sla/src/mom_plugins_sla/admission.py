@@ -85,7 +85,7 @@ class Figures:
 
 
 def figures_of(snapshot: Snapshot, service: Reservations | None, promises: Promises) -> Figures:
-    """Return figures. Raise `MomError` if the promisable memory is unknown."""
+    """Return the host's figures. Raise `MomError` if the memory that the host can promise is unknown."""
     room = None if service is None else service.room()
     reservations = () if service is None else service.reservations()
     host = snapshot.host

@@ -2,7 +2,7 @@
 
 Water-filling gives weighted max-min fairness (D. Bertsekas and R. Gallager, Data Networks, section 6.5.2). Shares rise together from their
 guarantees, in proportion to `cost`, until the memory is used up. Above used memory, a share rises more slowly: the idle tax of VMware ESX
-(C. Waldspurger, OSDI 2002, section 5). An idle page costs 1 / (1 - tax) times as much as a used page.
+(C. Waldspurger, OSDI 2002, section 5).
 """
 
 from __future__ import annotations

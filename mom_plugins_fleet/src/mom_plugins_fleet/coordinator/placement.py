@@ -23,7 +23,7 @@ class TargetHost:
     """Host that can take guests.
 
     :param coming: memory of incoming guests
-    :param within: hosts that its mover can reach; empty if any
+    :param within: name of the hosts that its mover can reach, such as a cluster; empty for all hosts
     :param arrived: memory of the guests that arrived in the last day
     :param works: sum of its guests' working sets; None if unknown
     :param promisable: memory that it can promise; None if all

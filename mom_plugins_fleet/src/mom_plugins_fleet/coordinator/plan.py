@@ -128,7 +128,7 @@ def _where_guests_are(view: FleetView) -> dict[str, set[str]]:
 def needs_of(guest: HostedGuest) -> int | None:
     """Return the memory that a guest needs on arrival; None if unknown.
 
-    This is its memory on the host, or its maximum if that is unknown; at least its working set and its promise.
+    This is its memory on the host (if unknown, its maximum), but at least its working set and promise.
     """
     brings = guest.held if guest.held is not None else guest.maximum or guest.size
     return None if brings is None else max(brings, guest.working or 0, guest.guarantee)
@@ -230,7 +230,6 @@ def _way_out(
     *,
     all_at_once: bool,
 ) -> Move | str:
-    """Return a guest's move, or why it cannot leave now."""
     needs = needs_of(guest)
     if needs is None:
         return "its size is unknown"

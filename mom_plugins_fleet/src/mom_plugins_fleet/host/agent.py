@@ -33,7 +33,7 @@ CLOSING_SECONDS: Final = 0.3
 """Time limit for closing the connection: plugins have 0.4 s."""
 
 AGAIN_SECONDS: Final = 10.0
-"""Pause after an error that prevented asking the servers."""
+"""Pause after an error, before mom asks the servers again."""
 
 _POLL_SECONDS: Final = 0.2
 

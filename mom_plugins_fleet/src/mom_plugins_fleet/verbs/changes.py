@@ -116,7 +116,7 @@ def who() -> str:
 
 
 def agree(where: Where, key: str, before: Opened[Kind] | None, after: Kind) -> None:
-    """Show a record to sign, and ask for confirmation if new here. Raise `MomError` on refusal."""
+    """Show a record to sign. If this machine has not seen it before, ask for confirmation. Raise `MomError` on refusal."""
     is_new = where.anew or where.revisions.is_new(after.bucket, key)
     show(key, None if before is None or is_new else before.record, after)
     if before is not None and is_new:

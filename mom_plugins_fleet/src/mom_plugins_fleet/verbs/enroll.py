@@ -68,7 +68,7 @@ def enroll_command(
 
 
 class _ChangedMeanwhileError(MomError):
-    """Another operator's change of the host. Nothing was changed."""
+    """Concurrent change of the host by another operator. This command changed nothing."""
 
 
 class _Enrolment:

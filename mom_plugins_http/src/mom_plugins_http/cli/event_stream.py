@@ -11,7 +11,7 @@ from mom_core import MomError
 from mom_plugins_http.cli.client import Client, UnixConnection, no_answer, refusal
 
 _LARGEST_LINE: Final = 256 << 20
-"""Bytes of a line: a large host's whole report is one line."""
+"""Limit in bytes; a line may be a whole report."""
 
 
 class EventStream:

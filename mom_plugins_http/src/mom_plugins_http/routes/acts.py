@@ -114,7 +114,7 @@ def acts(outcomes: Sequence[PastOutcome], notes: Sequence[PastNote], words: Word
 
 
 def folded(outcomes: Sequence[PastOutcome], gap: float) -> list[Act]:
-    """Group changes of a value with equal direction and outcome, within the gap in seconds."""
+    """Group the changes of each value that have the same direction and outcome and are at most `gap` seconds apart."""
     groups: list[list[PastOutcome]] = []
     newest: dict[tuple[Scope, str, str], list[PastOutcome]] = {}
     for past in outcomes:

@@ -1,7 +1,4 @@
-"""Metric names for host fields, following Prometheus' conventions.
-
-Names end with a base unit (bytes, seconds, ratios), counters with `_total`.
-"""
+"""Metric names for host fields, following Prometheus' conventions."""
 
 from __future__ import annotations
 
@@ -41,7 +38,7 @@ SCALES: Final[Mapping[Unit, Scale]] = {
     Unit.PER_SECOND: Scale("_per_second"),
     Unit.BYTES_PER_SECOND: Scale("_bytes_per_second"),
 }
-"""Units except strings and lists. KSM counters stay in pages, as in the kernel and node_exporter."""
+"""Units except strings and lists.  KSM counters stay in pages."""
 
 NAMES: Final[Mapping[str, str]] = {
     "anon_pages": "mom_host_memory_anonymous_bytes",

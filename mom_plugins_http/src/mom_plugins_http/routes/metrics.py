@@ -1,6 +1,6 @@
 """Metrics in Prometheus' text format.
 
-Names begin with `mom_`, so that sums exclude a libvirt exporter's metrics.  The library prometheus-client would take ten times as long.
+Names begin with `mom_`, so that sums exclude a libvirt exporter's metrics.
 """
 
 from __future__ import annotations
@@ -76,8 +76,6 @@ def exposition(view: ReportView, selection: GuestSelection) -> bytes:
 
 
 class _Family(NamedTuple):
-    """Metric. A counter's name ends with `_total`."""
-
     name: str
     help: str
     samples: Sequence[tuple[str, float]]

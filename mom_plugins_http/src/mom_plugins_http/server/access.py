@@ -150,7 +150,7 @@ def bearer_digest(authorization: str) -> bytes:
 
 
 def token_digest(token: str) -> bytes:
-    """Return a token's digest. mom stores only digests."""
+    """Return a token's digest."""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 

@@ -68,7 +68,7 @@ def same_site(host: str, origin: str | None, names: Collection[str]) -> bool:
 
 
 def same_site_locally(host: str, origin: str | None, fetch_site: str | None, *, opens_page: bool) -> bool:
-    """Return whether no other site's page sent a request to a unix socket. With `ssh -L`, every page in the operator's browser can.
+    """Return whether no other site's page sent a request to a unix socket. With `ssh -L`, each page in the operator's browser can send one.
 
     DNS cannot change the local names. `Origin` reveals pages of another site or port.
 

@@ -233,7 +233,7 @@ class Jobs:
         return self._errors.get(guest, "")
 
     def is_late(self, job: Job) -> bool:
-        """Return whether a time limit passed, or the hypervisor did not answer."""
+        """Return whether a step other than a move exceeded its time limit, or the hypervisor did not answer."""
         if job.is_move or job.state is not JobState.BEGUN:
             return False
         return self._progress[job.guest].unanswered or self._age(job) >= self.seconds

@@ -19,7 +19,7 @@ class LifecycleControl(Protocol):
     """Control of guests' states. Long calls block for `timeout_seconds` at most."""
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
-        """Return states, keyed by guest id, also of stopped guests."""
+        """Return the states of running and stopped guests, keyed by guest id."""
 
     def pause(self, guest: Entity) -> None:
         """Stop the guest's vCPUs. Its memory stays allocated."""
@@ -87,7 +87,7 @@ class MoveJob:
 class Mover(Protocol):
     """Program or service that moves guests. Thread-safe.
 
-    `name`, `abilities` and `why_not` return at once. mom abandons other calls after 30 s.
+    `name`, `abilities` and `why_not` must not block. mom abandons other calls after 30 s.
     """
 
     @property
