@@ -30,7 +30,7 @@ FIRST_ATTEMPTS: Final = 6
 """Short attempts before a long wait, because a server may have hung."""
 
 LOAD_ATTEMPTS: Final = 10
-"""Attempts to load a bucket. NATS chooses the sender at random; it may have hung."""
+"""Attempts to load a bucket."""
 
 LOAD_SECONDS: Final = 50.0
 """Time limit for a load. """

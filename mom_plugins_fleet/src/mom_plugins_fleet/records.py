@@ -240,7 +240,6 @@ class HostState(FleetRecord):
     others: Count = 0
     others_promised: Kib = 0
     moves: Annotated[tuple[OrderProgress, ...], Field(max_length=MOST_MOVES), FailFast()] = ()
-    """Progress with its orders."""
     group_revision: int = 0
     """Revision of the applied group record; 0 if none."""
     refused: str = ""

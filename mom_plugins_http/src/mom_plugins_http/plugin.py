@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mom_plugins_http.service import Service
 
 _KNOCK_SECONDS: Final = 1.0
-"""The kernel accepts a test connection even if mom has hung."""
+"""Time limit of a test connection; the kernel accepts it even if mom has hung."""
 
 
 class HttpPlugin:

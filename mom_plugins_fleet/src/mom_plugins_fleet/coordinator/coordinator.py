@@ -42,7 +42,7 @@ BLIND_SECONDS: Final = 2 * LEASE_SECONDS
 
 
 class Coordinator:
-    """Active or standby coordinator. `operators` are public keys."""
+    """Active or standby coordinator. `operators` are the operators' public keys."""
 
     def __init__(
         self,

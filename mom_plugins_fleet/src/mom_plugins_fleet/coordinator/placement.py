@@ -12,10 +12,10 @@ from mom_plugins_fleet.records import MOST_TOLD, HostedGuest
 
 RESERVE_SHARE: Final = 0.10
 RESERVE_MOST_KIB: Final = 16 << 20
-"""Memory to keep free on a destination. A guest may fill its memory within a minute; mom reclaims more slowly."""
+"""Memory to keep free on a destination, because a new guest may fill its memory faster than mom reclaims."""
 
 SMALLEST: Final = 100
-"""Number of smallest guests to list. They fit where the largest do not."""
+"""Number of smallest guests to list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,5 +101,5 @@ def listed(guests: Iterable[HostedGuest]) -> tuple[HostedGuest, ...]:
 
 
 def leaving_order(guest: HostedGuest) -> tuple[bool, int, str]:
-    """Return a sort key: immovable guests last, large guests first, because they fit on the fewest hosts."""
+    """Return a sort key: immovable guests last, large guests first."""
     return bool(guest.stays), -(guest.maximum or 0), guest.id

@@ -36,10 +36,7 @@ class GroupInForce:
 
 
 class GroupPolicies:
-    """The group's record on this host. An agent calls `resume`, `follow` and `reported` in its thread.
-
-    :param operators: public keys that may sign the record
-    """
+    """The group's record on this host. An agent calls `resume`, `follow` and `reported` in its thread."""
 
     def __init__(self, context: PluginContext, operators: Collection[str]) -> None:
         self._context, self._operators = context, operators

@@ -31,7 +31,7 @@ IPAddressAllow=any
 
 
 _MORE_BYTES: Final = 16 << 10
-"""Upper limit for all files except the configuration."""
+"""Limit for all files except the configuration."""
 
 
 def join(config: Path, address: str, token: Token) -> None:

@@ -16,14 +16,14 @@ from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, ORDERS, ROSTER
 
 BALANCE_SECONDS: Final = 300.0
-"""Least time between two moves for balance, whatever a coordinator orders."""
+"""Least time between two moves for balance."""
 
 
 class HostOrders:
     """Verified orders of a host. `moves` and `finish` are thread-safe; other methods raise `LinkError` for unusable records.
 
-    :param operators: public keys that may direct this host; if empty, the host only reports
-    :param accepts: returns why a move's guest must stay now; an empty string if it can leave; None if not known yet
+    :param operators: public keys of the operators who direct this host; if empty, the host only reports
+    :param accepts: returns why the guest of a move must stay now; empty if it may leave; None if that is not known yet
     """
 
     def __init__(

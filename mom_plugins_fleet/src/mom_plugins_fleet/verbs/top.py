@@ -46,7 +46,7 @@ NOTE_LEAST: Final = 25
 """The time of the last contact must fit."""
 
 _HEAD: Final = 4
-"""Lines above a view: three about the fleet, one of headings."""
+"""Lines above a view."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ class FleetFeed:
 
 
 _SILENT: Final = logging.Logger("mom.fleet.top", logging.CRITICAL + 1)
-"""Logger without output, because log lines would spoil the screen."""
+"""Logger without output."""
 
 
 def watch_fleet(where: Where) -> None:

@@ -18,7 +18,7 @@ from typing import Final
 from mom_core import Finding, MomError, Severity, UnitError, Value, parse_duration, read_file, replace_file
 
 _FIRST: Final = "#!/bin/sh\n"
-"""The packaged file lacks this line, because packages must not contain programs without the executable bit."""
+"""First line, which the packaged file lacks because it is not executable."""
 
 _MARK: Final = "# mom-launch: "
 """A file whose second line starts differently is not mom's."""

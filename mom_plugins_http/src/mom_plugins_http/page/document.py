@@ -22,7 +22,7 @@ BEGINS: Final = "page.js"
 _MEDIA_TYPES: Final = {".js": "text/javascript", ".css": "text/css"}
 
 _MODULES_MARK: Final = "<!--modules-->"
-"""Place for links to all modules, so that a browser loads them at once."""
+"""Place for links to all modules."""
 
 
 _COMMENTS: Final = re.compile(r"^ *(?://[^\n]*|/\*\*(?:(?!\*/).)*\*/)\n", re.MULTILINE | re.DOTALL)
@@ -96,7 +96,7 @@ HEADERS: Final = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
     "cache-control": "no-cache",
 }
-"""Stop a browser from loading or framing anything else, and from contacting other servers."""
+"""Forbid a browser to load or frame anything else, and to contact other servers."""
 
 
 def _answer(call: ApiCall, part: Part) -> Response:

@@ -38,7 +38,7 @@ def text_of(body: bytes) -> str:
 
 
 _MOST_SECONDS: Final = 1_000_000_000
-"""30 years. Python cannot convert integers with hundreds of digits to floats."""
+"""30 years. Python cannot convert huge integers to floats."""
 
 MOST_KIB: Final = 1 << 40
 """1 PiB, for the same reason."""

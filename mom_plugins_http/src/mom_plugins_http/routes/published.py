@@ -23,10 +23,10 @@ from mom_plugins_http.server.access import Peer
 T = TypeVar("T")
 
 KEPT_CYCLES: Final = 720
-"""An hour of cycles of 5 s, some 10 MiB with 100 fields."""
+"""An hour of cycles of 5 s."""
 
 KEPT_GUEST_SAMPLES: Final = 60_000
-"""Samples of all guests together, some 6 MiB: 60 cycles with 1,000 guests."""
+"""Samples of all guests together: 60 cycles with 1,000 guests."""
 
 GUEST_HISTORY: Final = (
     "balloon_cur",
@@ -55,7 +55,7 @@ OUTCOMES_OF_A_CYCLE: Final = 100
 """Most outcomes of a cycle: a thousand guests must not push out other cycles."""
 
 _WAITING_EVENTS: Final = 16
-"""Most waiting events. Slower clients are disconnected, and may reconnect."""
+"""Most waiting events. mom disconnects slower clients."""
 
 _WAITING_BYTES: Final = 16 << 20
 """Most waiting bytes, unless a single event is larger."""

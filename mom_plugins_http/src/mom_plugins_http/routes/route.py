@@ -79,7 +79,7 @@ def validated(model: type[Model], validate: Callable[[], Model], whole: str) -> 
 
 
 def check_members(members: Sequence[tuple[str, object]]) -> None:
-    """Raise `ProblemError` for duplicates, which are ambiguous, and for too many members, whose errors would take a gigabyte."""
+    """Raise `ProblemError` for duplicate members, and for too many members."""
     if len(members) > _MOST_MEMBERS:
         raise ProblemError(400, f"an object has {len(members)} members", f"send at most {_MOST_MEMBERS}")
     counts = Counter(name for name, _ in members)
@@ -204,10 +204,9 @@ class Route:
     """Operation of the API; decorates the method that handles it.
 
     :param body: models, keyed by media type; empty if there is no body
-    :param versioned: needs `If-Match` with the version of policies that the client has seen
+    :param versioned: needs `If-Match` with a version of policies
     :param events: models of a stream's events, keyed by name
-    :param run: handler, which returns a response, its body as JSON, or an object for its body. Its name is the `operationId`, its
-        docstring the summary
+    :param run: handler; returns a response, a JSON body, or an object for it. Its name is the `operationId`, its docstring the summary
     """
 
     method: str

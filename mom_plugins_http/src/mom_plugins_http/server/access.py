@@ -28,7 +28,7 @@ _GROUP_BYTES: Final = 1024
 """Longest socket option that Python reads: 256 groups. For more, mom asks the user database."""
 
 SHORTEST_TOKEN: Final = 16
-"""Least characters; a shorter token can be guessed."""
+"""Least characters."""
 
 _LONGEST_TOKEN_FILE: Final = 4096
 

@@ -33,14 +33,13 @@ _LOOK_SECONDS: Final = 1.0
 _REST_SECONDS: Final = 5.0
 
 _HANDSHAKES: Final = 32
-"""Most TLS handshakes at a time; they take at most half of all connections. Further clients are disconnected."""
+"""Most TLS handshakes at a time; they take at most half of all connections."""
 
 
 @dataclass(frozen=True, slots=True)
 class Door(ServerDoor):
     """Listening socket, and its rules.
 
-    :param access: rights through a unix socket; None for TCP
     :param tls: returns the TLS context for a new connection
     :param keyed: every client needs a session of the page
     """

@@ -28,7 +28,7 @@ AT_ONCE: Final = 4
 CALL_SECONDS: Final = 30.0
 
 GIVE_UP_SECONDS: Final = 60.0
-"""Time for a mover to cancel a late move, and for a guest to disappear after a reported success."""
+"""Time for a mover to cancel a late move, or for a moved guest to disappear."""
 
 LOST_LOOK_SECONDS: Final = 30.0
 
@@ -73,7 +73,6 @@ class Job:
     :param time: start, in seconds since the epoch
     :param needs: KiB that the guest needs after its return
     :param seconds: time limit
-    :param reference: result of the mover's `begin`
     :param lost: why the result of a move is unknown
     """
 

@@ -27,12 +27,12 @@ from mom_plugins_sla.eviction.protocols import MoveJob, MoveReport
 KILL_SECONDS: Final = 20.0
 
 KEPT_OUTPUT: Final = 2000
-"""Bytes kept from the end of a command's output, for its error."""
+"""Bytes kept from the end of a command's output."""
 
 KEPT_ENDED: Final = 20
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@:-]{0,127}")
-"""Names that are safe as arguments: no options, no paths, nothing for a shell to expand."""
+"""Names that are safe as arguments: no options, paths or shell characters."""
 
 _PLACEHOLDERS: Final[Mapping[str, Callable[[MoveJob], str]]] = {
     "{guest}": lambda job: job.guest.name,
@@ -43,7 +43,7 @@ _PLACEHOLDERS: Final[Mapping[str, Callable[[MoveJob], str]]] = {
 }
 
 _CHECKED: Final = ("{guest}", "{id}")
-"""Placeholders with free text. Other placeholders have restricted types."""
+"""Placeholders with free text."""
 
 _DESTINATIONS: Final = frozenset({"{host}", "{uri}"})
 

@@ -25,7 +25,7 @@ _MAKE: Final = "write USER@PROFILE:PASSWORD into the file, such as mom@internal:
 class OvirtMoverPlugin(MoverPlugin):
     """Plugin that moves guests with oVirt's engine.
 
-    `POST /vms/ID/migrate` starts a move. If the engine returns a job, the job shows the move's state; otherwise the VM's status does.
+    If the engine returns a job, the job shows the move's state; otherwise the VM's status does.
     """
 
     subject = "oVirt's engine"

@@ -1,7 +1,4 @@
-"""HTTP client for a JSON API, without redirects and proxies.
-
-It distinguishes a refusal from an unclear answer.
-"""
+"""HTTP client for a JSON API, without redirects and proxies."""
 
 from __future__ import annotations
 
