@@ -17,7 +17,7 @@ from mom_plugins_balloon.seen import used_kib
 from mom_plugins_balloon.sweep.qemu_process import QemuProcess
 
 LISTED_BEFORE_SECONDS: Final = 10.0
-"""s. libvirt may list a guest this long before its hook asks mom; usually 1 s."""
+"""Seconds. libvirt may list a guest this long before the guest's hook asks mom."""
 
 
 class Arrivals:
@@ -64,7 +64,7 @@ class Arrivals:
         return max(0, size - int(self._held_kib(guest) if now else guest.number("rss") or 0.0))
 
     def expected_kib(self, kept: Mapping[str, KeptReservation]) -> float:
-        """Return the part of guests' expected use that is reserved."""
+        """Return how many KiB of the guests' expected growth their reservations cover."""
         takers = [(reservation, self._taker(reservation)) for reservation in kept.values()]
         return sum(min(self.kept_kib(reservation), _usual_rise_kib(guest)) for reservation, guest in takers if guest is not None)
 

@@ -1,7 +1,4 @@
-"""The plugin's file `balloon.json`: facts for the next mom process.
-
-Guests do not survive a reboot, so writes need not survive a power failure.
-"""
+"""The plugin's file `balloon.json`: facts for the next run of mom."""
 
 from __future__ import annotations
 
@@ -21,10 +18,10 @@ from mom_plugins_balloon.sizes import SAME_SIZE_KIB
 
 LEAST_KIB: Final = 1024
 MOST_KIB: Final = 1 << 40
-"""KiB, 1 MiB to 1 PiB. Other sizes of reservations are mistakes in the unit."""
+"""KiB, 1 MiB to 1 PiB."""
 
 MOST_RESERVATIONS: Final = 256
-"""A management system that requests more has an error."""
+"""Most reservations."""
 
 Kib = Annotated[int, Field(gt=0, lt=1 << 53)]
 
@@ -50,10 +47,7 @@ class StartedSize(NamedTuple):
         return abs(kib - self.size) < SAME_SIZE_KIB or abs(kib - self.maximum) < SAME_SIZE_KIB
 
     def must_follow(self, size: float | None, maximum: float | None, age: float | None) -> bool:
-        """Return whether the maximum became known, or changed while the guest had all its memory.
-
-        :param age: age of the statistics
-        """
+        """Return whether the maximum became known, or changed while the guest had all its memory."""
         if not maximum or not self.maximum:
             return bool(maximum)
         has_all = size is not None and size > maximum - SAME_SIZE_KIB and not self.is_below
@@ -83,7 +77,6 @@ class KeptReservation:
     made: _Moment
     deadline: _Moment
     guest: str = ""
-    """Id of the arrived guest."""
     guest_name: str = ""
     incarnation: str = ""
     taken_at: _Moment | None = None
@@ -124,7 +117,7 @@ class KeptReservations:
 
 @dataclass(frozen=True, slots=True)
 class BalloonState:
-    """Facts for the next mom process, keyed by guest id."""
+    """Facts for the next run of mom, keyed by guest ID."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")  # a file of another format is refused, not read in part
     starts: Mapping[str, StartedSize] = field(default_factory=dict)
@@ -149,7 +142,7 @@ class BalloonFile:
 
     @property
     def state(self) -> BalloonState:
-        """Present state. At first, the state that the previous mom process saved."""
+        """Present state. At first, the state that the previous run of mom saved."""
         state = self._state
         if state is None:
             with self._lock:
@@ -158,7 +151,7 @@ class BalloonFile:
 
     @property
     def left(self) -> bool:
-        """Whether another plugin object (after a reload) or the next mom process owns the file."""
+        """Whether another plugin object (after a reload) or the next run of mom owns the file."""
         return self._file.left
 
     def leave(self) -> None:

@@ -15,7 +15,7 @@ from mom_plugins_balloon.seen import CycleFacts, DescribedGuests, describe, obst
 from mom_plugins_balloon.sizes import SizeRequest
 
 LISTS_UNTIL_GONE: Final = 3
-"""Number of consecutive lists without a guest after which the guest is gone: one of several hypervisors might not answer."""
+"""Number of consecutive lists without a guest after which the guest is gone."""
 
 
 class BalloonedGuests:
@@ -36,24 +36,24 @@ class BalloonedGuests:
     ) -> None:
         self.dead_band, self._start_rest, self._age_of = dead_band, start_rest, age_of
         self.tolerance = 2 * dead_band
-        """KiB. A size this close to mom's target counts as set by mom, because mom never sends changes within the dead band."""
+        """KiB. A size this close to mom's target counts as set by mom."""
         self.snapshot = Snapshot()
         self.changed_before: Container[tuple[str, str]] = ()
         """Ids and incarnations of guests that mom resized before its restart or reload."""
         self.asked_before: dict[str, UnfinishedRequest] = {}
         """Unfinished requests from before the restart or reload, keyed by guest id."""
         self.earlier: Mapping[str, str] | None = None
-        """Incarnations of guests older than mom, keyed by id; None if all guests of the first list are older."""
+        """Incarnations of guests that ran before mom started, keyed by ID; None if all guests of the first list did."""
         self._had_guests = False
         self._below_hard = False
         """Whether the host is below its hard watermark, so that new guests shrink too."""
         self._pasts: dict[str, Remembered] = {}
-        """Keyed by guest id; guests missing from the last lists included."""
+        """Records keyed by guest ID, including guests missing from the last lists."""
         self._listed: Sequence[Guest] = ()
         self._described: DescribedGuests | None = None
         self._facts = CycleFacts()
         self._replays = replays
-        """Whether mom replays a recording, so that requests come from the recording's snapshots."""
+        """Whether mom replays a recording."""
         self._statistics_made: dict[str, float] = {}
         """Times of the last statistics keyed by guest id, in a replay."""
 
@@ -71,7 +71,7 @@ class BalloonedGuests:
             self._pasts[identity] = past
 
     def expect(self, identity: str, incarnation: str) -> None:
-        """Expect a guest that ran before this mom process started, even if the first lists do not contain the guest."""
+        """Expect a guest that ran before this run of mom started, even if the first lists do not contain the guest."""
         if incarnation:
             self._pasts[identity] = Remembered(incarnation)
 
@@ -165,7 +165,7 @@ class BalloonedGuests:
                 self._pasts[identity] = past._replace(learned=past.learned.after_absence())
 
     def columns(self, guests: Sequence[Guest], now: float) -> dict[str, Sequence[Value]]:
-        """Return the fields of requests and obstacles."""
+        """Return the fields, keyed by name, about last requests and reasons against a shrink."""
         # A new guest may report statistics at once, and the law uses them in this cycle.
         pasts = self._met(guests, now)
         requests, states = [past.request for past in pasts], [past.cooperation for past in pasts]

@@ -20,8 +20,7 @@ SUBJECT: Final = "CloudStack"
 
 INSTANCES: Final = "i-*-VM"
 SYSTEM_VMS: Final = "[rsv]-*-VM"
-"""`i-ACCOUNT-ID-VM` is an instance; `r-`, `s-` and `v-` are virtual routers, secondary storage and consoles. The setting `instance.name`
-changes the last part."""
+"""`i-ACCOUNT-ID-VM` is an instance; `r-`, `s-` and `v-` are virtual routers, secondary storage and consoles."""
 
 FOR_GUESTS: Final[Mapping[str, Mapping[str, Value]]] = {INSTANCES: {"guarantee": AT_START}, SYSTEM_VMS: {"guarantee": "100%"}}
 
@@ -35,7 +34,6 @@ _INSTANCE: Final = re.compile(r"i-\d+-\d+-.+")
 _SYSTEM_VM: Final = re.compile(r"[rsv]-\d+-.+")
 _WITHOUT_BALLOON: Final = re.compile(r"^[ \t]*vm\.memballoon\.disable[ \t]*[=:][ \t]*true[ \t\r]*$", re.MULTILINE | re.IGNORECASE)
 _LARGEST_BYTES: Final = 1 << 18
-"""The agent's default configuration has 20 KB."""
 
 _STARTS_WHOLE: Final = (
     "have CloudStack start instances with all memory: vm.min.memory.equals.memory.divided.by.mem.overprovisioning.factor = false,"

@@ -89,7 +89,7 @@ class BalloonExplainer(Explainer):
         self._histories = histories(self._histories, report)
 
     def reason(self, report: Report, guest: Guest, control: str) -> str:
-        """Return the law's reason if its suggestion was followed."""
+        """Return the law's reason if the decision followed the law's suggestion."""
         code = guest.text(REASON)
         if control != CONTROL or code is None:
             return ""

@@ -102,17 +102,17 @@ def gate(wanted: int, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
 
 
 def smallest_sizes(guest: GuestMemory) -> tuple[tuple[float | None, Limit], ...]:
-    """Return the sizes that no shrink goes below, whatever the guest uses: limits of law, gate and restore. To add one, add a line."""
+    """Return the limits below which law, gate and restore never shrink a guest, whatever the guest uses."""
     return ((guest.reach, Limit.REACH),)
 
 
 def smallest_kib(guest: GuestMemory) -> float:
-    """Return the size that no shrink goes below, whatever the guest uses."""
+    """Return the size below which mom never shrinks the guest, whatever the guest uses."""
     return max([guaranteed_size(guest), *(least for least, _ in smallest_sizes(guest) if least is not None)])
 
 
 def permitted(target: Value, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
-    """Like `gate`, for any value, with the reason in words."""
+    """Check any value like `gate`, and return the reason in words."""
     if type(target) is not int and (isinstance(target, bool) or not isinstance(target, int | float) or not math.isfinite(target)):
         return GateResult(None, reason=f"{target!r:.40} is not a valid size")
     if target <= MINIMUM_KIB:
@@ -159,9 +159,7 @@ def least_kib(guest: GuestMemory, limits: ShrinkLimits) -> int | None:
 def most_kib(maximum: float | None, size: float | None, room: float | None, rss: float | None, qemu_overhead: float | None) -> float | None:
     """Return a guest's largest size in KiB: its maximum, or less due to its control group's limit. None if unknown.
 
-    If guest memory and QEMU's own memory exceed the group's limit, the kernel may kill the guest.
-
-    :param room: KiB that the group can still take; None if it has no limit
+    :param room: KiB that the control group can still take; None without a limit
     """
     if maximum is None or size is None or room is None or rss is None:
         return maximum

@@ -11,10 +11,10 @@ from mom_plugins_balloon.names import KILLED, SUFFERS, UNHEALTHY
 from mom_plugins_balloon.states import MemoryState
 
 KILLED_SECONDS: Final = 600.0
-"""s. A kill is reported this long, so that an operator who was woken by an alert still sees it."""
+"""Seconds for which mom reports a kill."""
 
 NAMED: Final = 3
-"""Maximum number of guests named. The others are counted."""
+"""Maximum number of guests that a message names."""
 
 COLUMNS: Final = (
     GuestColumn(
@@ -81,17 +81,17 @@ class KilledPrograms:
         return lately
 
     def counts(self, guests: Sequence[Guest]) -> Sequence[Value]:
-        """Return these guests' recent kills; None if the guest reports no count."""
+        """Return these guests' recent kills in order; None for a guest that reports no count."""
         lately = self.lately()
         return [lately.get(guest.id, 0 if guest.id in self._reporting else None) for guest in guests]
 
     def together(self) -> Mapping[str, Value]:
-        """Return the host's field; empty if no guest reports a count."""
+        """Return the host's field with all recent kills; empty if no guest reports a count."""
         return {KILLED: sum(self.lately().values())} if self._reporting or self.kills else {}
 
 
 def guest_columns(snapshot: Snapshot, unhealthy: Sequence[str | None], killed: KilledPrograms) -> Mapping[str, Sequence[Value]]:
-    """Return the columns about harm."""
+    """Return the guests' fields about harm, keyed by name."""
     counts = killed.counts(snapshot.listed)
     return {UNHEALTHY: unhealthy, KILLED: counts, SUFFERS: list(map(_suffers, counts, unhealthy))}
 

@@ -16,13 +16,13 @@ from mom_plugins_balloon.parameters import LaunchSettings, WhenShort
 from mom_plugins_balloon.reservations import HostReservations
 
 COME_SECONDS: Final = 60.0
-"""s. After the wait, mom keeps the memory this long for a guest that starts slowly."""
+"""Seconds. After the wait, mom keeps the memory this long for a guest that starts slowly."""
 
 MOST_WAITING: Final = 8
-"""Maximum number of waiting launches. Each occupies one of libvirtd's 20 threads."""
+"""Maximum number of waiting launches."""
 
 _LOOK_SECONDS: Final = 0.5
-"""s. A launch ends if its caller has not polled for this long after the wait."""
+"""Seconds. A launch ends if its caller has not polled for this long after the wait."""
 
 _ENDED: Final = {ReservationState.RELEASED, ReservationState.EXPIRED}
 

@@ -13,25 +13,24 @@ from mom_plugins_balloon.sizes import CLOCK_SLACK_SECONDS, SizeRequest
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome
 
 SAME_STATISTICS_SECONDS: Final = 0.5
-"""s. Statistics whose times differ by less are the same: their age is not exact."""
+"""Seconds. Statistics whose times differ by less are the same."""
 
 LATE_SECONDS: Final = 3.0
-"""s. Statistics may be this much older than reported: guests send them every 2 s, hypervisors up to 1 s late."""
+"""Seconds. Statistics may be this much older than reported: guests send them every 2 s, hypervisors up to 1 s late."""
 
 PROCESS_KIB: Final = 64 * 1024.0
-"""KiB. Assumed memory of QEMU itself until mom has learned it: 48 MiB with KVM, more without. Too small a value costs one useless sweep."""
+"""KiB. Assumed memory of QEMU itself until mom has learned it."""
 
 QEMU_HOLDS_SHARE: Final = 0.5
 QEMU_HOLDS_KIB: Final = 40 * 1024.0
-"""Ratio, and KiB. If a sweep yields less than half of the idle memory, QEMU itself holds the rest. The smallest sweep is 48 MiB."""
+"""Ratio, and KiB. If a sweep yields less than half of the idle memory, QEMU itself holds the rest."""
 
 STRAY_KIB: Final = 16 * 1024.0
 """KiB. An RSS varies by this much from one cycle to the next."""
 
 STALL_STEP_KIB: Final = 32 * 1024.0
 STALL_STEP_SHARE: Final = 0.25
-"""KiB, and ratio of usable memory; the larger counts. After a stall, the floor rises by this: two steps of the policy, or a quarter for
-caches of many GiB."""
+"""KiB, and ratio of usable memory; the larger counts. After a stall, the floor rises by this."""
 
 KILLED_SHARE: Final = 0.5
 """Ratio of the memory below the maximum at a kill. The guest keeps this much more."""
@@ -41,7 +40,7 @@ BURST_SHARE: Final = 0.8
 """Ratios of the peak. A burst has come again when the use was below the first ratio and rises above the second."""
 
 BETWEEN_BURSTS_SECONDS: Final = 5.0
-"""s. An older peak belongs to another burst."""
+"""Seconds. An older peak belongs to another burst."""
 
 GROWTH_WINDOW_SECONDS: Final = 3.0
 """s from a guest's growth until mom has reclaimed memory elsewhere: 1 s for statistics, 0.5 s for a cycle, 0.5 s for a sweep of 0.5 GiB;
@@ -77,9 +76,6 @@ class KernelMemory(NamedTuple):
 
         The size then was between the sizes of the last two snapshots. `total` is None if only one of balloon and total has moved, or if the
         total does not fit.
-
-        :param size_before: size in the previous snapshot
-        :param made: time of the new statistics
         """
         stays, reserved, counts = last.total == total, self.reserved, self.counts_balloon
         if size is not None and stays and last.size == size and size >= total:
@@ -121,10 +117,7 @@ class StallFloor(NamedTuple):
     """Part of `usable` below which its kernel killed programs."""
 
     def after(self, usable: float, made: float, passed: float, memory_seconds: float, *, stalls: bool) -> StallFloor:
-        """Return the record after new statistics. Two stalls in a row count: a starting program also waits for its pages.
-
-        :param passed: seconds since the previous statistics
-        """
+        """Return the record after new statistics. Two stalls in a row count: a starting program also waits for its pages."""
         floor, seen_at, killed = self.usable, self.seen_at, self.killed
         if stalls and self.stalling:
             raised = usable + max(STALL_STEP_KIB, STALL_STEP_SHARE * usable)
@@ -171,7 +164,7 @@ class Usage(NamedTuple):
     growth_rate: float
     """KiB/s. Largest recent mean between two statistics."""
     cache_share: float
-    """Ratio of usable memory that is page cache; the recent maximum."""
+    """Largest recent fraction of usable memory that is page cache."""
     peak: Peak
     burst: Burst = Burst()
     stall_floor: StallFloor = StallFloor()
@@ -182,7 +175,6 @@ class Usage(NamedTuple):
         """Return the record after new statistics.
 
         :param past: previous size, and the last request
-        :param seconds: `memory_seconds`
         """
         last, kernel, peak, floor = self.statistics, self.kernel, self.peak, self.stall_floor
         size, said, (size_before, request) = guest.size, guest.statistics, past

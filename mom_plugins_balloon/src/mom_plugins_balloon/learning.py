@@ -16,10 +16,10 @@ from mom_plugins_balloon.names import PINNED, REASON, SUGGESTED
 from mom_plugins_balloon.remembered import Remembered
 
 FREED_SECONDS: Final = 60.0
-"""s. Memory freed longer ago does not matter: free pages have been reported by then."""
+"""Seconds. Memory freed longer ago does not matter."""
 
 KEPT_SECONDS: Final = 60.0
-"""s. A guest that ran out keeps the memory that it got for this time. If it needs that memory, it runs out again earlier: most killed
+"""Seconds. A guest that ran out keeps the memory that it got for this time. If it needs that memory, it runs out again earlier: most killed
 programs restart within 30 s."""
 
 FASTEST_GROWTH: Final = 2.0

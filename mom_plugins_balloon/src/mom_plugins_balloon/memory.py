@@ -1,6 +1,6 @@
 """Records of the host's and of one guest's memory: input of the law, the gate and the sweeps. `seen.py` builds them.
 
-Sizes are KiB, times seconds, None is unknown. To add a fact, add a line to a record: it names the field of a snapshot that holds the fact.
+Sizes are KiB, times seconds, None is unknown. Each line of a record names the field of a snapshot that holds the fact.
 `own` also declares a field of this plugin, and `read` a field of another plugin. A fact in `Habits` needs its value in `learning.py`, too.
 """
 
@@ -15,7 +15,7 @@ from mom_plugins_balloon.names import CONTROL, MISSED, REACH, REST, START_REST, 
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS
 
 STALL_FAULTS: Final = 50.0
-"""Major faults per second. At 100 us each, they take 0.5 % of a guest's time. All programs cause a few."""
+"""Major faults per second. At 100 us each, they take 0.5 % of a guest's time."""
 
 STALL_PERCENT: Final = 2.0
 """Percent of time that programs waited for memory (PSI, 10 s). A moving balloon alone causes 1 %."""
@@ -35,7 +35,6 @@ class HostMemory(NamedTuple):
     low: float
     """Watermark, at most `hard`: below it, no guest grows beyond its guarantee."""
     reserved: float = 0.0
-    """Memory reserved for launches."""
     cold: float = 0.0
     """Gain from cold memory in the last cycle."""
     interval: float = 5.0
@@ -51,7 +50,7 @@ class HostMemory(NamedTuple):
 
     @property
     def free(self) -> float:
-        """Available memory without reservations."""
+        """Available memory minus reservations."""
         return self.available - self.reserved
 
 
@@ -76,7 +75,6 @@ class KernelStatistics(NamedTuple):
     usable: Annotated[Number, "mem_usable"] = None
     age: Annotated[Number, "stats_age"] = None
     total: Annotated[Number, "mem_available"] = None
-    """Total memory that the guest's kernel reports."""
     unused: Annotated[Number, read("mem_unused")] = None
     """Free memory without page cache."""
     usable_soon: Annotated[Number, read("mem_usable_soon")] = None
@@ -97,7 +95,7 @@ class KernelStatistics(NamedTuple):
         return swap_in > HealthLimits.SWAP_IN_KIB or faults > STALL_FAULTS or stalled > STALL_PERCENT
 
     def cache_share(self, usable: float, away: float) -> float:
-        """Return the ratio of usable memory that is page cache.
+        """Return the fraction of usable memory that is page cache.
 
         :param away: KiB in the balloon during a sweep
         """
@@ -148,12 +146,12 @@ class Habits(NamedTuple):
     counts_balloon: Annotated[
         Number, own("kernel_counts_balloon", "1 if the total of its kernel includes the memory in its balloon", _FLAG)
     ] = None
-    """So it is for Windows, and with autodeflate."""
+    """1 for Windows guests, and with autodeflate."""
     growth_rate: Annotated[Number, own("mem_growth_rate", "memory that the guest may take from the host in a second", _RATE)] = None
     burst: Annotated[Number, own("mem_burst", "repeated recent rise of the guest's use to near its peak")] = None
     freed_age: Annotated[Number, own("mem_freed_age", "time since the guest last freed memory, if that was recently", _S)] = None
     hollow: Annotated[Number, own("mem_hollow", "memory that the host reclaimed, and that the guest has not touched since")] = None
-    """A balloon mostly gets it first."""
+    """The balloon usually takes this memory first."""
     kept_headroom: Annotated[Number, own("mem_kept_headroom", "usable memory that the guest got when it ran out in the last minute")] = None
 
 
@@ -191,7 +189,7 @@ class GuestMemory(NamedTuple):
     largest: Number = None
     """Largest possible size since the statistics were made."""
     on_credit: Annotated[Number, read("memory_credit", _FLAG)] = None
-    """1 if mom limits its growth, so that bursts cannot exhaust the host."""
+    """1 if mom limits the guest's growth, so that bursts cannot exhaust the host."""
     start_rest: Annotated[Number, own(START_REST, "time until mom may shrink the guest, which has just started", _S)] = None
     cost: Annotated[Number, read("reclaim_cost", _RATIO)] = None
     """Cost of taking memory, relative to an ordinary guest; None for 1."""

@@ -1,7 +1,7 @@
 """Guests that are about to be moved: mom sweeps them, so that QEMU does not send freed memory, and returns memory that it took.
 
 A guest keeps its size when it moves, and the new host might not know its original size, so mom restores that size before. A plugin that
-knows of a move sets the field `give_back`. mom then returns the guest's memory, and keeps its size until the field is empty.
+knows of a move sets the field `give_back`. mom then returns the guest's memory, and keeps the guest's size until the field is empty.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from mom_plugins_balloon.states import HostWanted
 from mom_plugins_balloon.sweep.sweeper import LeavingSweep
 
 HEADROOM_BACK_SECONDS: Final = 6.0
-"""s from the end of a sweep until the guest has its headroom back, with repeated commands."""
+"""Seconds from the end of a sweep until the guest has its headroom back, with repeated commands."""
 
 BACK_SECONDS: Final = 3.0
-"""s. Shortest wait for a guest's memory."""
+"""Seconds. Shortest wait for a guest's memory."""
 
 AGAIN_SECONDS: Final = 0.5
-"""s. Pause while other sweeps run."""
+"""Seconds. Pause while other sweeps run."""
 
 SWEPT: Final = "it will be moved: a sweep reclaims memory that it has freed, and then returns its headroom"
 GIVEN_BACK: Final = "it will be moved: mom returns the memory taken from it"

@@ -29,7 +29,7 @@ WEIGHT: Final = "mem_expected_weight"
 it grows, and the weight of the forecast."""
 
 STOPPED_BELOW: Final = "mem_evicts_below"
-"""Host field: with less available memory, a platform such as Kubernetes evicts guests. The watermarks are above this amount."""
+"""Host field: with less available memory, a platform such as Kubernetes evicts guests."""
 
 GROUP_ROOM: Final = "host_limit_room"
 """Field: memory that a guest can still take within the limits of its control groups."""

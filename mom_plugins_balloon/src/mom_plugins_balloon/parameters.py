@@ -19,8 +19,7 @@ SLOW_BALLOON_KIB_PER_SECOND: Final = 450_000.0
 """KiB/s of a slow balloon; limits how long mom waits for a guest."""
 
 UNKNOWN_REACTION_SECONDS: Final = 0.5
-"""s. Assumed time to notice growth during a sweep and return the headroom, until measured. At most 0.45 s without KVM on a busy host
-(benchmarks/sweeps/bench_collisions.py)."""
+"""Seconds. Assumed time to notice growth during a sweep and return the headroom, until measured."""
 
 
 class LawParameters(StrictModel):
@@ -29,13 +28,13 @@ class LawParameters(StrictModel):
     # --- the host
 
     return_above: Annotated[float, Field(ge=1, le=100)] = 1.5
-    """Times the high watermark: with more available memory, guests get memory back. The gap prevents a new shortage."""
+    """Multiple of the high watermark: with more available memory, guests get memory back. The gap prevents a new shortage."""
     tight_below: Annotated[float, Field(ge=0, le=1)] = 0.7
-    """Times the high watermark: with less available memory, mom takes part of guests' margins."""
+    """Multiple of the high watermark: with less available memory, mom takes part of guests' margins."""
     bursts_above: Annotated[float, Field(ge=1, le=100)] = 1.25
-    """Times the hard watermark: with more available memory, guests get their headroom for bursts back."""
+    """Multiple of the hard watermark: with more available memory, guests get their headroom for bursts back."""
     slack: Annotated[float, Field(ge=0, le=1)] = 0.02
-    """Times the high watermark: for a smaller shortage, mom takes no page cache and no margins."""
+    """Multiple of the high watermark: for a smaller shortage, mom takes no page cache and no margins."""
     rise_share: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Ratio of the growth that the `forecast` plugin expects. mom makes this much memory available in advance, without harm to guests. 0
     ignores forecasts."""
@@ -48,17 +47,17 @@ class LawParameters(StrictModel):
     margin_percent: Annotated[float, Field(ge=0, le=1000)] = 25.0
     """Percentage of the need, added to `margin`."""
     target_headroom: Ratio = 2.0
-    """Times the margin: headroom that a guest should have."""
+    """Multiple of the margin: headroom that a guest should have."""
     tight_margin: Ratio = 0.6
-    """Times the margin: memory that a guest keeps beyond its burst, unless the host is below its hard watermark."""
+    """Multiple of the margin: memory that a guest keeps beyond its burst, unless the host is below its hard watermark."""
     least: Ratio = 0.25
-    """Times the margin: memory that a guest always keeps."""
+    """Multiple of the margin: memory that a guest always keeps."""
     runs_out: Ratio = 0.2
-    """Times the margin: with less usable memory, a guest runs out of memory."""
+    """Multiple of the margin: with less usable memory, a guest runs out of memory."""
     grows_to: Ratio = 1.5
-    """Times the margin: least headroom after growth of a guest that ran out."""
+    """Multiple of the margin: least headroom after growth of a guest that ran out."""
     exhausted: Ratio = 0.1
-    """Times the margin: with less usable memory, a guest needs more than its past shows."""
+    """Multiple of the margin: with less usable memory, a guest needs more than its past shows."""
     grows_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Ratio of the memory taken from a guest. The guest grows by this much if it needs more than its past shows."""
 

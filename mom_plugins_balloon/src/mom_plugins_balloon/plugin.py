@@ -137,7 +137,7 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Load the reservations and requests that the previous mom process saved."""
+        """Load the reservations and requests that the previous run of mom saved."""
         self._runs = True
         changed = self._guests.changed_before = self._started.before_mom().keys()
         requests = self._file.state.requests.items()

@@ -93,7 +93,7 @@ class PromisesKept:
     start_unknown: Set[str] = frozenset()
     """Guests with the promise `start` whose size at the start is unknown. They keep their present size."""
     unheard: Set[str] = frozenset()
-    """Guests without an answer of the plugin that promises by class. They are not shrunk."""
+    """Guests for which the plugin that promises by class has not answered. mom does not shrink them."""
 
     @cached_property
     def holds(self) -> Mapping[str, int]:
@@ -262,7 +262,7 @@ class Guarantees:
         return promises, frozenset()
 
     def own(self, guests: Sequence[Guest]) -> Mapping[str, float]:
-        """Return the promises of the YAML file and the metadata in KiB keyed by guest id: 0 for no promise, no item if unknown."""
+        """Return the promises of the YAML file and the metadata in KiB keyed by guest id: 0 for no promise, no key if unknown."""
         promised: dict[str, float] = {}
         for identity, entry in self._own(guests).items():
             maximum = self._maxima.of(entry.guest)

@@ -27,7 +27,7 @@ from mom_plugins_balloon.sizes import (
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepHistory, SweepOutcome
 
 BOOT_FACTOR: Final = 3.0
-"""Ratio. A guest whose start mom has seen stays new this much longer: it may boot for minutes."""
+"""Ratio. A guest whose start mom has seen stays new this much longer."""
 
 
 class GuestArrival(NamedTuple):
@@ -49,7 +49,6 @@ class GuestArrival(NamedTuple):
 def arrival_of(now: float, age: float | None, start_rest: float, *, came: bool, had_guests: bool) -> GuestArrival:
     """Return the arrival of a guest that mom sees for the first time.
 
-    :param age: age of its process in seconds
     :param came: the guest did not exist before mom
     :param had_guests: mom has seen other guests before
     """
@@ -64,7 +63,7 @@ class Remembered(NamedTuple):
 
     incarnation: str
     arrival: GuestArrival | None = None
-    """None if this mom process has not listed the guest yet."""
+    """None if this run of mom has not listed the guest yet."""
     request: SizeRequest | None = None
     resized: bool = False
     sizes: SizeHistory = SizeHistory()
@@ -90,10 +89,7 @@ class Remembered(NamedTuple):
         return self.arrival is not None and self.arrival.started is not None and self.arrival.started > moment
 
     def start_rest(self, seconds: float, now: float) -> float:
-        """Return the time until mom takes memory from a new guest; 0 if it may now.
-
-        :param seconds: length of this rest
-        """
+        """Return the time until mom takes memory from a new guest; 0 if it may now."""
         arrival = self.arrival
         if arrival is None or arrival.old_at <= now:
             return 0.0
@@ -122,10 +118,7 @@ class Remembered(NamedTuple):
         return "" if worth or heading < memory.guarantee <= target else why
 
     def why_origin_unknown(self, size: float | None, maximum: float | None, now: float) -> str:
-        """Return why the original size is still unknown, or an empty string if it is known.
-
-        An earlier mom may have restored sizes, and large balloons take seconds to deflate.
-        """
+        """Return why the original size is still unknown, or an empty string if it is known."""
         if self.resized or size is None or (maximum is not None and size > maximum - SAME_SIZE_KIB):
             return ""
         rests = SETTLES_SECONDS - self.sizes.rested_for(now)
@@ -149,7 +142,6 @@ class Remembered(NamedTuple):
         """Return the record with a recorded request.
 
         :param target: KiB; None if no size was requested
-        :param statistics_made: time of the statistics for that decision
         """
         request = self.request
         if target is None:
@@ -184,8 +176,6 @@ def remember(
     """Return a guest's record after one more cycle, without new habits.
 
     :param seen: size, maximum, and seconds since the last reboot
-    :param dead_band: KiB; a guest this close to its target has reached it
-    :param start_rest: seconds in which mom takes no memory from a new guest
     """
     (size, maximum, reboot_age), arrival, learned = seen, before.arrival, before.learned
     if maximum is not None and before.maximum is not None and maximum > before.maximum and learned is not None:

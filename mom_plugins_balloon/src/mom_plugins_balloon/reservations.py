@@ -24,21 +24,21 @@ from mom_plugins_balloon.room import Spare, rise_of, room_of, seconds_to_free, s
 
 LEAST_SECONDS: Final = 1.0
 LONGEST_SECONDS: Final = 86400.0
-"""s. Reservations are for launches; `host_free` of the balloon plugin keeps memory for longer."""
+"""Seconds. Longest reservation. The setting `host_free` keeps memory for longer."""
 
 _LONGEST_NAME: Final = 200
 
 _ENDED: Final = 100
-"""Number of ended reservations kept, so that callers learn how they ended."""
+"""Number of ended reservations kept."""
 
 TOUCHED_KIB: Final = 16384
 """KiB. A guest that has touched all but this much has used its reservation."""
 
 SHORT_SECONDS: Final = 30.0
-"""s. Missing memory is reported after this time, because spare memory is not exact while guests shrink."""
+"""Seconds. Missing memory is reported after this time."""
 
 AWAY_SECONDS: Final = 600.0
-"""s without listed guests after which a host has none. Before that, its hypervisor might not answer."""
+"""Seconds without listed guests after which a host has none."""
 
 
 @dataclass(eq=False)
@@ -214,10 +214,7 @@ class HostReservations:
                 self.context.log.info("took over %d reservations of an earlier run", len(self._kept))
 
     def catch_up(self) -> None:
-        """Read the file again, once.
-
-        Until a reload takes effect, the replaced plugin may change reservations after this plugin's `load`.
-        """
+        """Read the file again, once."""
         with self._lock:
             if not self.loaded or self._followed:
                 return

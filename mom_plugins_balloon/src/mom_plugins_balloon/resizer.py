@@ -241,7 +241,7 @@ class Resizer:
     # --- requests under way -------------------------------------------------------------------------------------------------------
 
     def note_requests(self, asked: Mapping[str, UnfinishedRequest] = MappingProxyType({})) -> None:
-        """Write the running shrinks and sweeps for the next mom process, if they have changed.
+        """Write the running shrinks and sweeps for the next run of mom, if they have changed.
 
         :param asked: requests that are about to be sent, keyed by guest id
         """

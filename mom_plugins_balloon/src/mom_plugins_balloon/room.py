@@ -24,21 +24,21 @@ from mom_plugins_balloon.seen import host_memory
 from mom_plugins_balloon.states import HostWanted, hard_kib
 
 COUNTED_SHARE: Final = 0.5
-"""Ratio of a guest's cold memory that counts. The guest may use some of it again."""
+"""Ratio of a guest's cold memory that counts."""
 
 OLDEST_SECONDS: Final = 600.0
-"""s. Maximum age of a working set."""
+"""Seconds. Maximum age of a working set."""
 
 RETURNING_SHARE: Final = 0.1
-"""Ratio of guests' memory in the host's swap that is kept free, for swap-in within a minute."""
+"""Ratio of guests' memory in the host's swap that is kept free."""
 
 PACE_SHARE: Final = 0.0025
-"""1/s. Ratio of guests' memory that goes to swap: a quarter of the largest pace without stalls."""
+"""Fraction of guests' memory that can go to swap per second: a quarter of the largest pace without stalls."""
 
 
 RISE_SECONDS: Final = (300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0)
 NEARLY_ALL: Final = 0.9
-"""s, ratio. Reports show the first of these times in which guests take this share of an expected rise."""
+"""Seconds, and a fraction. Reports show the first of these times within which guests take this fraction of their expected growth."""
 
 
 class Spare(NamedTuple):
@@ -46,7 +46,7 @@ class Spare(NamedTuple):
 
     total: float
     sure: float
-    """Certain part of `total`."""
+    """Part of `total` that is certain."""
     cold: float = 0.0
     """Additional gain from cold memory that goes to swap."""
     cold_pace: float = 0.0
@@ -146,7 +146,6 @@ def room_of(snapshot: Snapshot, last_with_guests: Snapshot, spare: Spare, host_k
 
     :param last_with_guests: last snapshot with guests, which run on while the hypervisor does not answer
     :param host_keeps_kib: None for the larger of a value for the host's size, and the largest growth of its guests
-    :param more: other fields of `Room`
     """
     host = snapshot.host
     if host_keeps_kib is None:

@@ -119,7 +119,6 @@ def suggestions(
 ) -> Suggested:
     """Return the law's suggestions.
 
-    :param interval: seconds between cycles
     :param guests: None to build them from the snapshot alone
     """
     host, guests = host_memory(snapshot, wanted, interval), guest_memories(snapshot) if guests is None else guests

@@ -14,7 +14,7 @@ from mom_plugins_balloon.sizes import SAME_SIZE_KIB
 SIZE = "balloon_cur"
 
 NEAR_TARGET_KIB = 8192
-"""KiB. Distance to the target at which a guest has arrived: guests stop a few pages short."""
+"""KiB. Distance to the target at which a guest has arrived."""
 
 
 class Since(NamedTuple):
@@ -30,7 +30,7 @@ class Since(NamedTuple):
 
     @property
     def at_least(self) -> bool:
-        """Whether the guest had this size at first sight."""
+        """Whether the guest had this size when mom first saw it."""
         return self.by in {"maximum", "unknown"}
 
 

@@ -8,19 +8,19 @@ from typing import Final, NamedTuple
 from mom_core import format_duration, format_kib
 
 SAME_SIZE_KIB = 1024
-"""KiB. Sizes that differ by less are equal: hypervisors round to MiB."""
+"""KiB. Sizes that differ by less are equal."""
 
 CLOCK_SLACK_SECONDS = 1.0
-"""s. Times of statistics are in whole seconds."""
+"""Seconds. Times of statistics are in whole seconds."""
 
 SETTLES_SECONDS = 3.0
-"""s. A balloon rests after this time without change. QEMU reports the size once a second."""
+"""Seconds. A balloon rests after this time without change."""
 
 ASKED_AGAIN_SECONDS = 30.0
-"""s. mom repeats a request after this time, in which a virtio balloon moves 26 GiB."""
+"""Seconds. mom repeats a request after this time."""
 
 SIZES_SECONDS = 120.0
-"""s. mom remembers sizes for this time. It ignores older statistics anyway."""
+"""Seconds. mom remembers sizes for this time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,6 @@ class SizeRequest:
     began_at: float
     """Size when mom sent the command."""
     at: float
-    """Time of the command."""
     arrived: bool = False
     statistics_made: float | None = None
     """Time of the statistics behind the decision."""
@@ -55,10 +54,7 @@ class BalloonSettling(NamedTuple):
         return BalloonSettling(self.first_seen, now if self.reported is None and reports else self.reported, maximum)
 
     def is_over(self, now: float, rested: float) -> bool:
-        """Return whether the balloon rests.
-
-        :param rested: seconds since its size last changed
-        """
+        """Return whether the balloon rests."""
         return self.reported is not None and min(now - self.reported, rested) >= SETTLES_SECONDS
 
 
@@ -99,21 +95,20 @@ class SizeHistory(NamedTuple):
 
 
 PATIENCE_SECONDS = 20.0
-"""s. A guest without progress for this time does not cooperate. XenServer's squeezed waits as long."""
+"""Seconds. A guest without progress for this time does not cooperate."""
 
 PATIENCE_AGAIN_SECONDS = 8.0
-"""s. The same limit for a guest that was set aside before. A working balloon moves GiB in this time."""
+"""Seconds. The same limit for a guest that was set aside before."""
 
 PROGRESS_KIB = 1024
 PROGRESS_SHARE = 0.02
 PROGRESS_MOST_KIB = 256 * 1024
-"""KiB, ratio of the missing memory, and KiB. Less is no progress, so that mom does not wait forever for a guest that gives a MiB
-at a time."""
+"""KiB, ratio of the missing memory, and KiB. Less is no progress."""
 
 FIRST_REST_SECONDS = 60.0
 LAST_REST_SECONDS = 1800.0
-"""s. First and longest time for which mom sets a guest aside. Doubled each time that the guest gives nothing. After the guest gave a part,
-the time begins at the first value again."""
+"""Seconds. First and longest time for which mom sets a guest aside. The time doubles each time the guest gives nothing,
+and starts again at the first value after the guest gave a part."""
 
 
 class Cooperation(NamedTuple):
@@ -136,7 +131,6 @@ class Cooperation(NamedTuple):
     ) -> tuple[Cooperation, SizeRequest | None]:
         """Return the next record, and the request if it remains valid.
 
-        :param dead_band: KiB; a guest this close to its target has reached it
         :param excused: the guest cannot be resized now
         """
         state = self._replace(why_aside="") if self.why_aside and now >= self.until else self

@@ -1,6 +1,6 @@
 """Sizes of guests at their start, for `guarantee: start`, kept across restarts of mom.
 
-No interface reports this size. A guest boots with its maximum, until its driver has inflated the balloon (0.5 GiB/s). So mom waits for the
+No interface reports this size. A guest boots with its maximum, until its driver has inflated the balloon. So mom waits for the
 first statistics and a resting balloon before it requests another size.
 """
 
@@ -16,7 +16,7 @@ from mom_plugins_balloon.names import CONTROL, STARTED
 from mom_plugins_balloon.sizes import BalloonSettling
 
 GONE_KEPT: Final = 1000
-"""Number of gone guests whose sizes are kept: a hypervisor that does not answer may come back."""
+"""Number of gone guests whose sizes are kept."""
 
 
 class StartedSizes:
@@ -86,10 +86,7 @@ class StartedSizes:
         return min(before + plugged, maximum)
 
     def plugged(self, guests: Mapping[str, Guest], sizes: Mapping[str, int], tolerance: float) -> Set[str]:
-        """Return the ids of guests whose size changed only because memory was plugged in or out.
-
-        :param tolerance: KiB; sizes that differ by less are equal
-        """
+        """Return the ids of guests whose size changed only because memory was plugged in or out."""
         moved: set[str] = set()
         for identity, entry in self.changes().items():
             size, guest = sizes.get(identity), guests.get(identity)

@@ -13,7 +13,6 @@ from mom_plugins_balloon.memory import GuestMemory, HostMemory, size_then
 from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
 
 BYTES: Final = 1024
-"""Settings are in bytes."""
 
 
 class LawContext(NamedTuple):
@@ -21,7 +20,7 @@ class LawContext(NamedTuple):
 
     host: HostMemory
     p: LawParameters
-    """As configured; for ratios and times."""
+    """Parameters as configured; read only ratios and times from here."""
     step: float
     margin: float
     margin_share: float
@@ -45,7 +44,7 @@ class LawContext(NamedTuple):
         return self.margin + self.margin_share * need
 
     def worth(self, size: float) -> float:
-        """Return the smallest amount worth taking at this size."""
+        """Return the smallest amount that is worth taking from a guest of this size."""
         return max(self.sweep_worth, min(self.p.sweep_step_share * size, 0.5 * self.moves))  # large balloons move a smaller share
 
 
@@ -81,7 +80,7 @@ def margins_below(host: HostMemory, p: LawParameters) -> float:
 
 
 def headroom_returns(host: HostMemory, parameters: LawParameters) -> bool:
-    """Return whether the host can return headroom for bursts."""
+    """Return whether the host has enough memory to return headroom for bursts."""
     return host.available >= parameters.bursts_above * host.hard
 
 
@@ -89,13 +88,13 @@ class Floors(NamedTuple):
     """Usable memory that a guest keeps, in KiB. Page cache, margins and headroom each have a floor, at which mom stops taking."""
 
     stall: float
-    """With less, the guest has stalled, or its kernel has killed programs. 0 if neither happened."""
+    """With less, the guest has stalled before, or its kernel has killed programs. 0 if neither has happened."""
     killed: float
-    """With less, the guest's kernel has killed programs, so it grows at once. 0 below the hard watermark: other guests would pay."""
+    """With less, the guest's kernel has killed programs, so it grows at once. 0 while the host is below its hard watermark."""
     headroom: float
     """Target headroom, or memory kept after the guest ran out: floor for taking page cache."""
     tight: float
-    """Floor while the host is above its hard watermark: one burst, and the stall floor."""
+    """Floor while the host is above its hard watermark: the larger of one burst and the stall floor."""
     margin: float
     """Floor for taking margins: `tight`, or less for a launch."""
     least: float
@@ -122,7 +121,7 @@ class Need(NamedTuple):
     """Whether the guest keeps its full size and is only swept: it leaves headroom empty, so that headroom costs the host nothing, or the
     goal is `truthful`. Other guests fill headroom with page cache."""
     keeps_full: bool
-    """Whether this is so even below the hard watermark: its headroom stays empty, and its growth is limited."""
+    """Whether the guest keeps its full size even below the hard watermark, because it leaves headroom empty and its growth is limited."""
     growing: bool
 
 

@@ -1,7 +1,6 @@
 """Memory that a guest can give by each means, and its cost.
 
-A trim makes the guest smaller until the host has room again. The law uses up each means of `TRIMS` before the next. To add a means, add
-it to the list and to `Offer`, and its depth to `_trims_of`.
+A trim makes the guest smaller until the host has room again. The law uses up each means of `TRIMS` before the next.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ class Offer(NamedTuple):
     backed: float = 0.0
     """Empty memory that the host backs, or keeps memory for (goal `safe`)."""
     unbacked: float = 0.0
-    """Other empty memory. The host gains nothing from it, but a balloon reaches page cache only behind it."""
+    """Empty memory that the host does not back. The host gains nothing from it, but the balloon takes it before page cache."""
     cache: float = 0.0
     """Page cache beyond the target headroom."""
     margin: float = 0.0
@@ -71,9 +70,9 @@ class TrimMeans(NamedTuple):
     code: ReasonCode
     could_give: Callable[[Offer], float]
     gain: Callable[[Offer], float]
-    """Gain of the host, sweeps included."""
+    """Returns the host's gain from an offer, including sweeps."""
     wanted: Callable[[Balance, LawContext], float]
-    """Memory that all means up to this one should give together."""
+    """Returns how much all means up to this one should give together."""
     hurts: bool = True
     """Whether guests will miss the memory, so that guests with a high cost give less."""
 
@@ -111,7 +110,7 @@ def _for_bursts(balance: Balance, context: LawContext) -> float:
 _BACKED, _EMPTY, _CACHE, _MARGIN, _BURST = map(attrgetter, ("backed", "empty", "cache", "margin", "burst"))
 
 TRIM_UNBACKED: Final = TrimMeans(ReasonCode.TRIM_EMPTY, attrgetter("unbacked"), lambda _: 0.0, _for_margins, hurts=False)
-"""While the host is short, guests must not grow into this memory."""
+"""While the host is short of memory, guests must not grow into unbacked memory."""
 
 TRIMS: Final = (
     TrimMeans(ReasonCode.TRIM_EMPTY, _BACKED, _EMPTY, _demand, hurts=False),
@@ -120,7 +119,7 @@ TRIMS: Final = (
     TrimMeans(ReasonCode.TRIM_MARGIN, _MARGIN, _MARGIN, _for_margins),
     TrimMeans(ReasonCode.TRIM_BURST, _BURST, _BURST, _for_bursts),
 )
-"""In the order of their use."""
+"""Means in the order in which the law uses them."""
 
 
 class TakeLimits(NamedTuple):
@@ -140,7 +139,7 @@ class MemoryUse(NamedTuple):
     held: float
     """Memory in use, page cache included."""
     freed: float
-    """Freed by the guest, still backed by the host."""
+    """Memory that the guest has freed and the host still backs."""
 
 
 def offer_of(guest: GuestMemory, need: Need, size: float, limits: TakeLimits, context: LawContext) -> Offer:
@@ -193,10 +192,7 @@ def held_memory(guest: GuestMemory, need: Need) -> MemoryUse:
 
 
 def freed_memory(guest: GuestMemory, held: float) -> float:
-    """Return the memory that a guest has freed and the host still backs.
-
-    :param held: KiB that the guest uses
-    """
+    """Return the memory that a guest has freed and the host still backs."""
     backed = guest.backed
     if backed is None:
         return 0.0
@@ -207,10 +203,7 @@ def freed_memory(guest: GuestMemory, held: float) -> float:
 
 
 def swept_keeps(guest: GuestMemory, need: Need, held: float, context: LawContext) -> float:
-    """Return the size that a sweep leaves to the guest.
-
-    :param held: KiB that the guest uses
-    """
+    """Return the size that a sweep leaves to the guest."""
     uses = held if held > need.need else need.need
     keeps = uses + context.sweep_keeps
     if context.below_low or guest.sweeps.autodeflate:

@@ -1,7 +1,7 @@
 """Decision of the host: which guests give memory and which guests get it.
 
 The law skips guests that keep their size or get headroom at no cost. It then applies the kinds of changes (`KINDS`) in order. A guest
-changes by the first kind that applies to it. To add a kind, write one function and add it to the list.
+changes by the first kind that applies to it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from mom_plugins_balloon.memory import GuestMemory, HostMemory, guaranteed_size
 from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
 
 ALL_ASKED_SECONDS: Final = 60.0
-"""s in which the law asks every guest to give memory for expected growth. Forecasts look 15 minutes ahead."""
+"""Seconds in which the law asks every guest to give memory for expected growth."""
 
 LEAST_ASKED: Final = 64
-"""Minimum number of guests asked. Asking thousands would dominate the law's CPU time."""
+"""Minimum number of guests asked."""
 
 
 class WeighedGuest(NamedTuple):
@@ -40,7 +40,7 @@ class SizeChange(NamedTuple):
 
     amount: float
     code: ReasonCode | None = None
-    """None for the code of the guest's ask."""
+    """None if the code of the guest's `Ask` applies."""
     gain: float | None = None
 
 
@@ -151,8 +151,8 @@ def _in_turn(share: float, demand: float, step: float, left: float) -> float:
 def sweep(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
     """Sweep as few guests as the shortage needs, the cheapest first.
 
-    Among equal costs: first guests whose sweep yields more than a trim; then by forecast (no growth, unknown, growth); then the guest that
-    freed memory most recently, because it is the least likely to need that memory at once. Offers below half of the largest are skipped.
+    Among equal costs, guests whose sweep yields more than a trim come first, then guests without expected growth, then the guest that freed
+    memory most recently. The law skips offers below half of the largest.
     """
     demand = balance.demand - sum([candidate.offer.backed for candidate in crowd if candidate.offer.trims])
     able = [candidate for candidate in crowd if candidate.offer.sweep and candidate.place not in changes]
@@ -186,7 +186,8 @@ def trim(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, cont
     """Trim guests by each means of `TRIMS`, until the host has enough.
 
     If all shares are smaller than a step, the guests with the most spare memory give one step each. A guest that gives page cache also
-    gives its unbacked memory, because its balloon gets that first. When margins are taken, all donors give theirs.
+    gives its unbacked memory, because its balloon takes that first. When the law takes margins, all donors
+    give their unbacked memory.
     """
     donors, step = [candidate for candidate in crowd if candidate.offer.trims], context.step
     takings = _takings([donor.offer for donor in donors], crowd, balance, context)

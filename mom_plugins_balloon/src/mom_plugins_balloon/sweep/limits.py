@@ -9,23 +9,23 @@ LEAST_SLICE_KIB: Final = 16 * 1024.0
 smaller ones need more commands. The first slice measures the speed."""
 
 SLICE_SECONDS: Final = 0.25
-"""s. Target time of a slice, from the speed of the one before. Longer slices show growth late on a busy host."""
+"""Seconds. Target time of a slice, from the speed of the one before. Longer slices show growth late on a busy host."""
 
 POLL_SECONDS: Final = 0.01
-"""s. Interval of checks of the guest's CPU time while its balloon moves."""
+"""Seconds. Interval of checks of the guest's CPU time while its balloon moves."""
 
 FRESH_SECONDS: Final = 1.0
-"""s. Maximum age of the statistics when a sweep begins: a program may have allocated memory since."""
+"""Seconds. Maximum age of the statistics when a sweep begins: a program may have allocated memory since."""
 
 NEXT_STATISTICS_SECONDS: Final = 2.5
 ASK_SECONDS: Final = 0.1
-"""s. Longest wait for new statistics, and interval of queries."""
+"""Seconds. Longest wait for new statistics, and interval of queries."""
 
 QUIET_SECONDS: Final = 0.2
-"""s. A guest must be idle this long before a sweep. A program that fills memory in slots of 100 ms pauses for 50 ms."""
+"""Seconds. A guest must be idle this long before a sweep. A program that fills memory in slots of 100 ms pauses for 50 ms."""
 
 PAUSE_SECONDS: Final = 0.02
-"""s. A guest must be idle this long after each slice."""
+"""Seconds. A guest must be idle this long after each slice."""
 
 AT_WORK: Final = 0.08
 """Ratio of one CPU. A guest that uses more over `QUIET_SECONDS` or `DOUBT_SECONDS` is busy. Idle guests use 0.02 to 0.04, a program that
@@ -40,14 +40,14 @@ GROWN_KIB: Final = 4 * 1024.0
 
 MORE_WORK: Final = 1.4
 FAR_MORE_WORK: Final = 2.0
-"""Ratios of a slice's CPU time to the cheapest slice. Above the first, another program may be running; above the second, one certainly is.
-On a busy host, the balloon's own time varies by half."""
+"""Ratios of a slice's CPU time to the cheapest slice. Above the first, another program may be running; above the second, one
+certainly is."""
 
 DOUBT_SECONDS: Final = 0.1
-"""s. A guest must be idle this long after a slice above the first ratio. A program that fills memory pauses less."""
+"""Seconds. A guest must be idle this long after a slice above the first ratio. A program that fills memory pauses less."""
 
 WORK_SECONDS: Final = 0.015
-"""s of CPU time. Allowance for timers and services in each slice."""
+"""Seconds of CPU time. Allowance for timers and services in each slice."""
 
 USUAL_SHARE: Final = 0.75
 """Ratio of a slice. With a larger gain, the slice was backed memory and shows its CPU cost."""
@@ -61,19 +61,19 @@ GOT_SHARE: Final = 0.97
 """Ratio of the planned gain that suffices. RSS varies by some MiB."""
 
 SLICE_WAIT_SECONDS: Final = 1.0
-"""s. Time limit of a slice: the balloon is stuck, or the guest gets no CPU."""
+"""Seconds. Time limit of a slice: the balloon is stuck, or the guest gets no CPU."""
 
 ARRIVED_KIB: Final = 1024.0
 """KiB. Distance to the target at which a balloon has arrived: hypervisors round to MiB."""
 
 BACK_AGAIN_SECONDS: Final = (0.1, 0.3, 1.0, 2.0)
-"""s. Pauses before each new attempt to deflate. Then the next cycle handles the guest."""
+"""Seconds. Pauses before each new attempt to deflate. Then the next cycle handles the guest."""
 
 RELEASE_SECONDS: Final = 0.1
-"""s from the deflate command until the guest has memory back. A balloon deflates at 2 GiB/s."""
+"""Seconds from the deflate command until the guest has memory back. A balloon deflates at 2 GiB/s."""
 
 TAKEN_OVER_SECONDS: Final = 5.0
-"""s. Longest wait of another resize for a sweep whose command hangs."""
+"""Seconds. Longest wait of another resize for a sweep whose command hangs."""
 
 STOP_SECONDS: Final = 0.3
-"""s. Longest wait for the end of all sweeps at shutdown. `mom_teardown` has 0.4 s."""
+"""Seconds. Longest wait for the end of all sweeps at shutdown. `mom_teardown` has 0.4 s."""

@@ -31,10 +31,7 @@ class ProcessActivity:
 
 
 class QemuProcess:
-    """QEMU process of a guest.
-
-    :param proc: the /proc directory
-    """
+    """QEMU process of a guest."""
 
     def __init__(self, pid: int, proc: Path) -> None:
         self._folder = proc / str(pid)

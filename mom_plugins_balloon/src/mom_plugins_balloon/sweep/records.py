@@ -116,18 +116,17 @@ REST_SECONDS: Final = {
     SweepEnd.AT_WORK: 2.0, SweepEnd.GREW: 10.0, SweepEnd.LATE: 60.0, SweepEnd.SLOW: 10.0, SweepEnd.UNSEEN: 600.0, SweepEnd.FAILED: 60.0,
     SweepEnd.NOTHING_MORE: 10.0,
 }  # fmt: skip
-"""s until the next sweep. Bursts and CPU shortage last seconds, a stuck balloon much longer."""
+"""Seconds until the next sweep."""
 
 SHOWN_SECONDS: Final = 60.0
-"""s for which mom shows the last sweep."""
+"""Seconds for which mom shows the last sweep."""
 
 MISSED_SECONDS: Final = 600.0
-"""s for which mom does not sweep for missed memory: the balloon cannot reach it, or QEMU uses it."""
+"""Seconds for which mom does not sweep for missed memory."""
 
 IN_VAIN_SHARE: Final = 0.25
 IN_VAIN_SECONDS: Final = 120.0
-"""Ratio of the planned gain, and s. A guest whose sweeps yield less for this time rests for the same time: otherwise mom would count on its
-memory and sweep no other guest."""
+"""Ratio of the planned gain, and seconds. A guest whose sweeps yield less for this time rests for the same time."""
 
 
 @dataclass(frozen=True, slots=True)

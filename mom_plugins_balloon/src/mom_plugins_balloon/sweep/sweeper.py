@@ -30,10 +30,10 @@ GAVE, LASTED, ENDED = "sweep_gave", "sweep_seconds", "sweep_end"
 REACTION = "balloon_reaction"
 
 LATELY_SECONDS: Final = 15.0
-"""s. The slowest reaction and the smallest slice of this period count: busy CPUs last seconds."""
+"""Seconds. The slowest reaction and the smallest slice within this time count."""
 
 OWN_SWEEP_REACTION_SECONDS: Final = 0.35
-"""s. Reaction of a hypervisor that performs sweeps itself: the slowest real guest (benchmarks/sweeps/bench_collisions.py)."""
+"""Seconds. Reaction of a hypervisor that performs sweeps itself: the slowest real guest (benchmarks/sweeps/bench_collisions.py)."""
 
 RESIZE_SLACK_KIB: Final = 16 * 1024
 """KiB. libvirt and QEMU round sizes."""
@@ -52,8 +52,7 @@ class Sweeper:
         self._threads: list[threading.Thread] = []
         self._outcomes: list[SweepOutcome] = []
         self._most = max(1, (os.cpu_count() or 1) // 2)
-        """Maximum number of balloons that inflate at the same time: each keeps a CPU busy. One reclaims 0.5 GiB/s, more than a burst needs.
-        """
+        """Maximum number of balloons that inflate at the same time: each keeps a CPU busy."""
         self._turns = threading.Semaphore(self._most)
 
     def begin(self, sweep: Sweep) -> None:

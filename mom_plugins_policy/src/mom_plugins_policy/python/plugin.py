@@ -84,7 +84,6 @@ def _evaluate(policy: PythonPolicy, cycle: PolicyCycle, until: float) -> list[De
 
     If the policy fails at a guest in a loop, evaluate it again without that guest. After any other error, the policy decides nothing: half
     of its decisions may be worse than none.
-
     """
     left_out: dict[str, Problem] = {}
     while True:
