@@ -45,7 +45,7 @@ _STEP: Final = 50 * 365 * 86_400
 """Longer than any clock error."""
 
 SYNC_SECONDS: Final = 10
-"""How often servers compare their accounts. Until then, a server that was offline may admit a removed host."""
+"""How often servers compare their accounts. A server that was offline may admit a removed host until the next time."""
 
 
 @dataclass(frozen=True, slots=True)

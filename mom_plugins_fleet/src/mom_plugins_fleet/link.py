@@ -44,7 +44,7 @@ LOST_PINGS: Final = 2
 """Unanswered pings until a connection counts as lost: within 15 s."""
 
 WAITING_BYTES: Final = 8 << 20
-"""Limit of queued messages about changes. The library drops further messages; mom later reads their keys."""
+"""Limit in bytes of queued messages about changes. The library drops further messages; mom later reads their keys."""
 
 PATIENCE_SECONDS: Final = 60.0
 """Time limit for a command. """

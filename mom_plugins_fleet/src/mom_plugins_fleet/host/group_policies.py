@@ -51,7 +51,7 @@ class GroupPolicies:
     async def resume(self, say: Callable[[str], None]) -> None:
         """Apply the record that the previous run stored.
 
-        :param say: called with the obstacle, or "" if there is none
+        :param say: called with why the record cannot be applied, or "" once it is
         """
         last = self.remembered()
         if last is None:

@@ -35,7 +35,7 @@ _MORE_BYTES: Final = 16 << 10
 
 
 def join(config: Path, address: str, token: Token) -> None:
-    """Join a fleet. Write nothing until everything is known. Raise `MomError` for an unusable token or file."""
+    """Join a fleet. Write no file before everything is known. Raise `MomError` for an unusable token or file."""
     server = address if "://" in address else f"tls://{address}"
     if not server.startswith("tls://"):
         raise MomError(f"{printable(address)} is not a server address", hint="use the server's host name, such as nats1.example.org")

@@ -56,7 +56,7 @@ class Permissions:
         return [*self._context.services(Mover), *([] if self._own is None else [self._own])]
 
     def mover_to(self, destination: Destination) -> Mover | str:
-        """Return the first mover for a destination, or the obstacle."""
+        """Return the first mover for a destination, or why there is none."""
         movers, reasons = self.movers(), []
         for mover in movers:
             reasons.append(mover.why_not(destination))

@@ -54,7 +54,7 @@ class OvirtMoverPlugin(MoverPlugin):
         self._api.check()
 
     def why_not(self, destination: Destination) -> str:
-        """Accept the engine's names or ids of hosts."""
+        """Return why the engine cannot move guests there; empty if it can."""
         if self.abilities.chooses:
             return "" if destination == Destination.ANYWHERE else f"for {self.name} the engine chooses the host: use `anywhere`"
         if destination.driver == "host":

@@ -66,7 +66,7 @@ class ProxmoxMoverPlugin(MoverPlugin):
         self._api.check()
 
     def why_not(self, destination: Destination) -> str:
-        """Accept names of the cluster's nodes."""
+        """Return why this is no other node's name; empty if it is one."""
         if destination.driver != "host" or re.fullmatch(NODE, destination.host) is None:
             return f"{self.name} moves guests to other nodes by their names, `host://NODE`, not to {destination}"
         return "the guest is on that node already" if destination.host == self._node else ""
