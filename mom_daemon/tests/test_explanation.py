@@ -198,7 +198,7 @@ def test_a_guest_that_is_not_there_gets_near_names() -> None:
     assert find_guest(guests, "db").name == "db"
     twins = {one: Guest(one, "web") for one in ("u1", "u2")}
     assert find_guest(twins, "u2").id == "u2"
-    with pytest.raises(MomError, match=r"2 guests are called web \(name the guest by its id: u1, u2\)"):
+    with pytest.raises(MomError, match=r"2 guests are called web \(specify the guest by its ID: u1, u2\)"):
         find_guest(twins, "web")
     for wrong in ("web-3", "WEB"):
         with pytest.raises(MomError) as caught:

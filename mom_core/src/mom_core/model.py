@@ -459,7 +459,7 @@ class Change(NamedTuple):
 
 
 ATTEMPTS_KEPT: Final = 8
-"""Failed values per ledger entry: unanswered requests may still take effect."""
+"""Maximum number of failed values per ledger entry."""
 
 
 class LedgerEntry(NamedTuple):
@@ -472,7 +472,7 @@ class LedgerEntry(NamedTuple):
     :param earlier: value that mom set before `applied`, possibly in force after an interruption. None if there is none
     :param attempted: last values that mom failed to set; without an answer, one may be in force
     :param found: value after the last change, if the kernel rounded `applied`. None if it is equal or unknown
-    :param in_doubt: mom was interrupted before it noted the result of the last change
+    :param in_doubt: mom was interrupted before it recorded the result of the last change
     """
 
     entity: Entity
@@ -506,7 +506,7 @@ class LedgerEntry(NamedTuple):
         return self._replace(attempted=_others(self.attempted, self.applied), found=rounded, in_doubt=False)
 
     def resolved(self, present: Value) -> LedgerEntry:
-        """Return the entry without its doubt. `present` is None if not comparable."""
+        """Return the entry with its doubt resolved by the present value. None means that the value cannot be compared."""
         if not self.explains(present):
             return self._replace(in_doubt=False)
         was_not_set = present not in (self.applied, None) and present in (self.found, self.earlier, self.before, *self.attempted)

@@ -52,7 +52,8 @@ Content = TypeVar("Content")
 class StateFile(Generic[Content]):
     """State file. Not thread-safe.
 
-    A damaged file, or a newer mom's, is renamed (`NAME.damaged-1`, `NAME.later-1`, …), never overwritten. The log and `damage` say
+    A damaged file, or the file of a newer mom, is renamed (`NAME.damaged-1`, `NAME.later-1`, …), never overwritten. The log and `damage`
+    say
     why, and the owner continues without the content.
 
     :param path: its name up to the first dot is the kind
@@ -248,7 +249,7 @@ class StateFile(Generic[Content]):
 
 
 class LaterVersionError(StateError):
-    """State file is not damaged, but a newer mom wrote it."""
+    """State file that a newer mom wrote. It is not damaged."""
 
 
 class UnreadableError(StateError):

@@ -65,7 +65,7 @@ def mom_importers() -> Iterable[Importer]:  # type: ignore[empty-body]  # a spec
 def mom_source(
     kind: type, settings: PluginSettings | None, run_directory: Path, state_directory: Path, path: Path | None
 ) -> RunningMom | PastCycles | None:
-    """Return a source of reports for verbs, an object of this kind; None if this plugin has none.
+    """Return a source of reports for verbs, as an object of type `kind`; None if this plugin has none.
 
     Connect and open files at the first query, not here.
 

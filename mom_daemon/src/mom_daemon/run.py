@@ -34,7 +34,6 @@ LOG = logging.getLogger("mom")
 M_ARENA_MAX: Final = -8
 
 MOST_NAMED: Final = 3
-"""Maximum number of cleared problems in a cycle's log line."""
 
 
 @click.command("run")

@@ -34,7 +34,7 @@ NAME_IT: Final = "give the path of the configuration with -c"
 
 
 class Supervision:
-    """Reports to the supervisor, also from signal handlers."""
+    """Reporter to the supervisor. Safe in signal handlers."""
 
     def __init__(self) -> None:
         self._notifier = Notifier()
@@ -108,7 +108,7 @@ class Supervision:
                 path.unlink(missing_ok=True)
             self._kept = wanted
         except OSError as error:  # the next cycle tries again, unless mom ends
-            LOG.error("cannot note in %s whether changes are kept for the next start of mom: %s", path, error.strerror)
+            LOG.error("cannot record in %s whether changes are kept for the next start of mom: %s", path, error.strerror)
 
 
 def take_keep(directory: Path) -> bool:

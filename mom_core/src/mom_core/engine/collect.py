@@ -118,7 +118,7 @@ class Collector:
         wrong: list[Problem] = []
         for guest in answer:
             if not isinstance(guest, Guest):
-                wrong.append(Problem(source, f"the list of guests holds a {type(guest).__name__}"))
+                wrong.append(Problem(source, f"the list of guests contains a {type(guest).__name__}"))
             elif guest.id in guests:
                 wrong.append(Problem(source, f"the guest id {printable(guest.id)} is listed twice", guest.entity))
             elif not _is_whole(guest.id):

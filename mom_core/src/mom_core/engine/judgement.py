@@ -24,7 +24,6 @@ GONE: Final = "the guest is not there any more"
 RESTARTED: Final = "the guest was restarted meanwhile"
 
 STILL_STANDS: Final = "did not change"
-"""Ends the message about a write without effect."""
 
 SOURCE: Final = Source("restore")
 

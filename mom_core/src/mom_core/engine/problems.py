@@ -15,7 +15,7 @@ from mom_core.plugins.bounded import located
 LOG = logging.getLogger("mom.engine")
 
 REMEMBERED = 1000
-"""Maximum number of remembered problems: a source may change its message in every cycle."""
+"""Maximum number of remembered problems."""
 
 ROOM_FOR_EACH = 20
 

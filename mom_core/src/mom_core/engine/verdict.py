@@ -91,7 +91,6 @@ class HeldConditions:
         """Return the verdict after a cycle.
 
         :param reports: keyed by plugin, in file order; None if a plugin did not answer: its old conditions persist
-        :param now: monotonic seconds; `time`: seconds since the epoch
         """
         for key, held in list(self._held.items()):
             if held.plugin not in reports or now - held.last > PAST_SECONDS:

@@ -84,7 +84,7 @@ class Plugin:
         return PluginError(text, plugin=self.name, distribution=loaded.distribution, hint=hint)
 
     def work(self, hook: str, **arguments: object) -> Callable[[], object]:
-        """Return the hook's call, for the plugin's thread."""
+        """Return a function that calls the hook, for the plugin's thread."""
         function = self.hooks[hook]
         return lambda: materialize(function(arguments))
 

@@ -107,7 +107,7 @@ def config_argument(function: Callable[..., Any]) -> Callable[..., Any]:
     def with_file(*args: Any, config_file: str | None, config_path: str | None, **given: Any) -> Any:
         source = click.get_current_context().get_parameter_source("config_path")
         if config_file is not None and source is click.core.ParameterSource.COMMANDLINE:
-            raise click.UsageError("the configuration file is named twice: omit -c or FILE")
+            raise click.UsageError("the configuration file is given twice: omit -c or FILE")
         if config_file is not None:
             note_config(config_file)
         return function(*args, config_path=config_path if config_file is None else config_file, **given)

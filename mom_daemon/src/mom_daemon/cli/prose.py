@@ -33,7 +33,7 @@ def brief(text: str, limit: int) -> str:
 
 
 def print_prose(text: str, hang: int = 0, *, err: bool = False) -> None:
-    """Print lines, wrapped on a terminal, with completed commands.
+    """Print lines, wrapped on a terminal. `hints` completes the commands in them.
 
     :param hang: indent of continuation lines
     """

@@ -14,7 +14,7 @@ from mom_daemon.cli.prose import cells, print_prose, terminal_columns
 GAP: Final = 2
 
 PROSE_LEAST: Final = 32
-"""Least width of a column of prose beside columns that a narrow terminal may omit."""
+"""Least width of a column of prose."""
 
 
 class TableColumn(NamedTuple):

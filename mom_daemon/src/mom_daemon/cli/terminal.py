@@ -49,7 +49,7 @@ class SafeStream:
 
 @contextmanager
 def safe_streams() -> Iterator[None]:
-    """Make standard output and standard error safe."""
+    """Escape control characters in standard output and standard error."""
     before = sys.stdout, sys.stderr
     try:
         sys.stdout, sys.stderr = map(_safe, before)
@@ -88,7 +88,7 @@ def print_text(text: str) -> None:
 def write_output(path: Path, text: str, mode: int = 0o644) -> None:
     """Write a file atomically; `-` is standard output.
 
-    Devices, pipes and links are not replaced: root could replace /dev/null.
+    Devices, pipes and the targets of links are written, not replaced.
     """
     from mom_core import MomError, replace_file  # slow to import
 

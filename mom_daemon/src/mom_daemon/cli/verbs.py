@@ -48,7 +48,7 @@ PLUGINS_VERBS: Final[Mapping[str, str]] = {
 """Packages of plugins' verbs, for messages about missing verbs."""
 
 HEADINGS: Final = ("Commands", "Look", "Change", "Try", "Account", "Operate", "Write plugins")
-"""Headings in help. Verbs of other packages follow."""
+"""Headings in help."""
 
 OTHERS: Final = "Commands of other packages"
 

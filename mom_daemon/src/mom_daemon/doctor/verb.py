@@ -158,7 +158,7 @@ def _ledger(config: Config, *, running: bool) -> Iterable[Finding]:
                 Severity.WARNING, "ledger", text, "find mom's changes in it, restore the original values by hand, then delete the file"
             )
         else:
-            yield Finding(Severity.WARNING, "state", f"a file of state was set aside as {path}", ADVICE)
+            yield Finding(Severity.WARNING, "state", f"a state file was set aside as {path}", ADVICE)
     try:
         ledger = Ledger.open(config.state_directory, look=True)
     except MomError as error:

@@ -105,7 +105,7 @@ class Explainer:
     verbs: Mapping[str, tuple[str, str]] = MappingProxyType({})
     """Verbs for a rise and a fall, such as `grown` and `shrunk`."""
     phrases: Mapping[str, str] = MappingProxyType({})
-    """Short reasons for its own law's changes, by reason code."""
+    """Short reasons for changes by this plugin's law, keyed by reason code."""
     main_controls: Sequence[str] = ()
     """Controls that always appear, even without decisions."""
 

@@ -16,7 +16,7 @@ LONGEST_HINT: Final = 400
 
 @dataclass(frozen=True, slots=True)
 class CommonProblem:
-    """Problem with all guests that it concerns; safe to print. `since` is in seconds since the epoch.
+    """Problem, and all guests that it concerns; safe to print. `since` is in seconds since the epoch.
 
     `about` is empty without an entity. `hint` is the hint for the first guest.
     """

@@ -57,7 +57,7 @@ def find_guest(guests: Mapping[str, Guest], wanted: str, unknown: Condition | No
     if found is not None:
         return found
     if named:
-        hint = f"name the guest by its id: {first_names([guest.id for guest in named])}"
+        hint = f"specify the guest by its ID: {first_names([guest.id for guest in named])}"
         raise NoSuchGuest(f"{len(named)} guests are called {printable(wanted)}", hint=hint)
     names = [guest.name for guest in guests.values()]
     alike = [name for name in names if wanted and wanted.lower() in name.lower()][:3]

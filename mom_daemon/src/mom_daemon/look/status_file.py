@@ -141,10 +141,7 @@ def instead(directory: Path) -> str:
 
 
 def read_status(directory: Path) -> RunningStatus | None:
-    """Return the running mom's status; None if no mom is running. Raise `MomError` if the file is unreadable.
-
-    If mom cannot write the file, its modification time shows that mom works.
-    """
+    """Return the running mom's status; None if no mom is running. Raise `MomError` if the file is unreadable."""
     pid = holder(directory)
     path = directory / STATUS_FILE
     try:

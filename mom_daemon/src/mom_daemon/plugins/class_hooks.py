@@ -1,4 +1,4 @@
-"""Call hooks on a plugin's class, without settings, engine or host."""
+"""Calls hooks on a plugin's class, without settings, engine or host."""
 
 from __future__ import annotations
 

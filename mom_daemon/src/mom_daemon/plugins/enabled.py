@@ -10,7 +10,7 @@ from mom_daemon.plugins.class_hooks import having
 
 
 class Lack(NamedTuple):
-    """Hook that no enabled plugin has, and the effect."""
+    """Hook that no enabled plugin has, and what mom cannot do without it."""
 
     subject: str
     message: str
@@ -24,7 +24,7 @@ _NEEDED = (
 
 
 def lacking(config: Config) -> Iterator[Lack]:
-    """Yield the hooks that no enabled plugin has."""
+    """Yield the necessary hooks that no enabled plugin has."""
     return (lack for lack in _NEEDED if not config.having(lack.hook))
 
 

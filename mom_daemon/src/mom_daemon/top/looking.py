@@ -30,7 +30,7 @@ class Listing(Protocol):
 class Looking:
     """State of the view; `press` changes it.
 
-    :param name: kind of a row, heading of names, and view of a single row
+    :param name: kind of the rows, such as `guest`; also the heading of their names, and the view of a single row
     :param views: views on the Tab key, each with its own key, the list first
     """
 

@@ -1,4 +1,4 @@
-"""Loop of keys, news and the screen."""
+"""Main loop: reads keys, takes new data and draws the screen."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TICK_SECONDS: Final = 1.0
 
 
 class Watched(Protocol[Shown_co]):
-    """Source whose threads get news and wake the terminal."""
+    """Source whose threads get new data and wake the terminal."""
 
     failed: BaseException | None
     """Exception that ended a thread."""
