@@ -53,8 +53,7 @@ class StateFile(Generic[Content]):
     """State file. Not thread-safe.
 
     A damaged file, or the file of a newer mom, is renamed (`NAME.damaged-1`, `NAME.later-1`, …), never overwritten. The log and `damage`
-    say
-    why, and the owner continues without the content.
+    say why, and the owner continues without the content.
 
     :param path: its name up to the first dot is the kind
     :param what: for messages: "the file of reservations"

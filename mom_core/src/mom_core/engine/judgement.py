@@ -342,7 +342,7 @@ def change_result(spec: ControlSpec, change: Change, after: Found, answer: Answe
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a restore does with a ledger entry: it ends with a final status, or it writes a value."""
+    """Result of judging a ledger entry for a restore: a final status, or the value to write."""
 
     status: Status | None
     reason: str = ""

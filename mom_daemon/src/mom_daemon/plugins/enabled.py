@@ -10,7 +10,7 @@ from mom_daemon.plugins.class_hooks import having
 
 
 class Lack(NamedTuple):
-    """Hook that no enabled plugin has, and what mom cannot do without it."""
+    """Necessary hook that no enabled plugin has, with the consequence."""
 
     subject: str
     message: str
