@@ -30,7 +30,7 @@ class Arrivals:
     def see(
         self, kept: Mapping[str, KeptReservation], snapshot: Snapshot, now: float
     ) -> tuple[Mapping[str, KeptReservation], Sequence[KeptReservation]]:
-        """Return changed reservations keyed by id, and reservations whose guest is gone."""
+        """Return changed reservations keyed by ID, and reservations whose guest is gone."""
         changed: dict[str, KeptReservation] = {}
         ended: list[KeptReservation] = []
         for identity, reservation in kept.items():
@@ -53,7 +53,7 @@ class Arrivals:
         return changed, ended
 
     def kept_kib(self, reservation: KeptReservation, *, now: bool = False) -> int:
-        """Return the part of a reservation that its guest has not touched.
+        """Return the KiB of a reservation that its guest has not touched.
 
         :param now: read the RSS now; a booting guest touches gigabytes between two cycles
         """

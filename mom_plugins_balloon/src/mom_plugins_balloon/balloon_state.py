@@ -30,7 +30,7 @@ _Moment = Annotated[float, Field(ge=0, lt=1 << 36)]
 
 
 class StartedSize(NamedTuple):
-    """Size and maximum (KiB) of one guest at its start, with memory plugged in or out since."""
+    """Size and maximum (KiB) of one guest at its start, corrected by memory plugged in or out since."""
 
     incarnation: str
     size: Kib
@@ -61,7 +61,7 @@ class UnfinishedRequest(NamedTuple):
     before: Kib
     target: Kib
     sweeps: bool = False
-    """Whether it is a sweep, so that the guest lacks headroom until it has its size `before` again."""
+    """Whether the request is a sweep: the guest then lacks headroom until it has the size `before` again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Records of all guests keyed by id, including guests missing from the last lists."""
+"""Records of all guests keyed by ID, including guests missing from the last lists."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class BalloonedGuests:
         self.changed_before: Container[tuple[str, str]] = ()
         """Ids and incarnations of guests that mom resized before its restart or reload."""
         self.asked_before: dict[str, UnfinishedRequest] = {}
-        """Unfinished requests from before the restart or reload, keyed by guest id."""
+        """Unfinished requests from before the restart or reload, keyed by guest ID."""
         self.earlier: Mapping[str, str] | None = None
         """Incarnations of guests that ran before mom started, keyed by ID; None if all guests of the first list did."""
         self._had_guests = False
@@ -55,10 +55,10 @@ class BalloonedGuests:
         self._replays = replays
         """Whether mom replays a recording."""
         self._statistics_made: dict[str, float] = {}
-        """Times of the last statistics keyed by guest id, in a replay."""
+        """Times of the last statistics keyed by guest ID, in a replay."""
 
     def incarnations(self) -> dict[str, str]:
-        """Return incarnations keyed by guest id, including missing guests."""
+        """Return incarnations keyed by guest ID, including missing guests."""
         return {identity: past.incarnation for identity, past in self._pasts.copy().items()}  # any thread may call this
 
     def of(self, identity: str) -> Remembered | None:
@@ -76,7 +76,7 @@ class BalloonedGuests:
             self._pasts[identity] = Remembered(incarnation)
 
     def of_all(self, guests: Sequence[Guest]) -> Sequence[Remembered]:
-        """Return the records of these guests, in order. They become the last list.
+        """Return the records of these guests, in order. These guests become the last list.
 
         A restarted guest has a new record. An empty list changes nothing: the hypervisor did not answer.
         """

@@ -46,7 +46,7 @@ class GuestFields(Protocol):
     """Hypervisor with fields of the last listed guests."""
 
     def fields(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return guests' fields keyed by guest id."""
+        """Return guests' fields keyed by guest ID."""
 
 
 def is_here(root: Path) -> bool:

@@ -24,7 +24,6 @@ from mom_plugins_balloon.states import MemoryState
 _OVERSOLD: Final = "the host cannot keep all promises, and the lowest priority loses first"
 
 LONGEST_LINE: Final = 200
-"""Maximum characters of a reason."""
 
 _PROMISES: Final = ("balloon_min", "mem_guarantee", "mem_promised", "guest_guarantee")
 """Fields of promises: by the operator or the management system, by the class, and the largest."""

@@ -137,7 +137,7 @@ def never_shrunk(guest: GuestMemory, limits: ShrinkLimits) -> Limit | None:
 
 
 def floor_kib(guest: GuestMemory, limits: ShrinkLimits) -> int | None:
-    """Return need and reserve in KiB; None if the need is unknown."""
+    """Return the sum of need and reserve in KiB; None if the need is unknown."""
     need = need_kib(guest)
     return None if need is None else math.ceil(need + max(limits.reserve_kib, limits.reserve_share * need))
 

@@ -42,7 +42,7 @@ class KillCount(NamedTuple):
     incarnation: str
     programs: float
     lacks: float
-    """KiB that the guest was below its maximum."""
+    """By how many KiB the guest was below its maximum."""
 
 
 class KilledPrograms:
@@ -74,7 +74,7 @@ class KilledPrograms:
             self._counts = {guest.id: self._counts[guest.id] for guest in snapshot.listed if guest.id in self._counts}
 
     def lately(self) -> Mapping[str, int]:
-        """Return recent kills keyed by guest id."""
+        """Return recent kills keyed by guest ID."""
         lately = Counter[str]()
         for kill in self.kills:
             lately[kill.guest.id] += kill.programs

@@ -36,7 +36,7 @@ class HostLaunches:
     context: PluginContext
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _waiting: dict[str, float] = field(default_factory=dict)
-    """Ends of the waits, keyed by reservation id."""
+    """Times at which the waits end, keyed by reservation ID."""
 
     def begin(self, guest: LaunchedGuest, *, patience: float, who: str = "") -> Launch:
         """Reserve memory, and return whether the guest may start."""

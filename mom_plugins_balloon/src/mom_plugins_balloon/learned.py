@@ -33,7 +33,7 @@ STALL_STEP_SHARE: Final = 0.25
 """KiB, and ratio of usable memory; the larger counts. After a stall, the floor rises by this."""
 
 KILLED_SHARE: Final = 0.5
-"""Ratio of the memory below the maximum at a kill. The guest keeps this much more."""
+"""Ratio of the memory between a guest's size and its maximum at a kill. The guest keeps this much more."""
 
 BASELINE_SHARE: Final = 0.6
 BURST_SHARE: Final = 0.8
@@ -72,9 +72,7 @@ class KernelMemory(NamedTuple):
     def after(
         self, last: LastStatistics, total: float, size: float | None, size_before: float | None, made: float, request: SizeRequest | None
     ) -> KernelMemory:
-        """Return the record after new statistics.
-
-        The size then was between the sizes of the last two snapshots. `total` is None if only one of balloon and total has moved, or if the
+        """Return the record after new statistics. `total` is None if only one of balloon and total has moved, or if the
         total does not fit.
         """
         stays, reserved, counts = last.total == total, self.reserved, self.counts_balloon
@@ -272,7 +270,7 @@ class LearnedHabits(NamedTuple):
     freed_at: float
     """Time of the last decrease of use or RSS; the start for a new guest."""
     kills: float | None = None
-    """Programs killed so far by its kernel, in the last report."""
+    """Programs that the guest's kernel had killed by the last report."""
     kept_headroom: KeptHeadroom | None = None
 
     def after(self, guest: GuestMemory, now: float, request: SizeRequest | None, memory_seconds: float) -> LearnedHabits:

@@ -41,7 +41,7 @@ class Learning:
         self._growth_at = self._seen = self._listed_at = -math.inf
         self.growth_kib = 0.0
         self.room_kib = 0.0
-        """Memory that guests could still take from the host: their sizes less backed memory."""
+        """Memory that guests could still take from the host: their sizes minus backed memory."""
 
     def see(self, records: BalloonedGuests) -> None:
         """Record the last snapshot. If it is empty, the hypervisor did not answer, and its guests still count."""

@@ -107,7 +107,7 @@ class KernelStatistics(NamedTuple):
 
     @property
     def swaps_in(self) -> bool:
-        """Whether the guest lacks memory, by its swap-in."""
+        """Whether the guest reads so much from its swap that it lacks memory."""
         return (self.swap_in or 0.0) > HealthLimits.SWAP_IN_KIB
 
     @property
@@ -142,7 +142,7 @@ class Habits(NamedTuple):
     qemu_overhead: Annotated[Number, own("qemu_overhead", "QEMU's own part of its process's memory: measured, or learned")] = None
     stall_floor: Annotated[Number, own("mem_stall_floor", "usable memory below which the guest stalled, or programs were killed")] = None
     kill_floor: Annotated[Number, own("mem_kill_floor", "usable memory below which programs were killed")] = None
-    """At most `stall_floor`."""
+    """Never above `stall_floor`."""
     counts_balloon: Annotated[
         Number, own("kernel_counts_balloon", "1 if the total of its kernel includes the memory in its balloon", _FLAG)
     ] = None
@@ -187,7 +187,7 @@ class GuestMemory(NamedTuple):
     target_age: Annotated[Number, own("balloon_target_age", "time since mom asked the guest for a size", _S)] = None
     on_its_way: bool = False
     largest: Number = None
-    """Largest possible size since the statistics were made."""
+    """Largest size that the guest may have had since it made the statistics."""
     on_credit: Annotated[Number, read("memory_credit", _FLAG)] = None
     """1 if mom limits the guest's growth, so that bursts cannot exhaust the host."""
     start_rest: Annotated[Number, own(START_REST, "time until mom may shrink the guest, which has just started", _S)] = None
@@ -210,7 +210,7 @@ class GuestMemory(NamedTuple):
 
     @property
     def recent_growth(self) -> float:
-        """Growth of its use since the previous statistics, or of its RSS since the previous cycle."""
+        """The larger growth: of the guest's use since the previous statistics, or of its RSS since the previous cycle."""
         habits, total, usable, rss = self.habits, self.statistics.total, self.statistics.usable, self.process.rss
         by_kernel = by_process = 0.0
         if habits.used_before is not None and habits.peak is not None and total is not None and usable is not None:
@@ -238,7 +238,7 @@ FACTS: Final[Sequence[FieldSpec]] = [fact for _, fact in _facts() if isinstance(
 
 
 def guaranteed_size(guest: GuestMemory) -> float:
-    """Return the guest's guarantee, at most its maximum."""
+    """Return the guest's guarantee, capped at its maximum."""
     return guest.guarantee if guest.maximum is None else min(guest.guarantee, guest.maximum)
 
 

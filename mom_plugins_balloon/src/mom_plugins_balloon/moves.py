@@ -189,7 +189,7 @@ class LeavingGuests:
     # --- around each write ---------------------------------------------------------------------------------------------------------------
 
     def moving(self, snapshot: Snapshot) -> Mapping[str, str]:
-        """Return why moving guests must not shrink, keyed by guest id."""
+        """Return why moving guests must not shrink, keyed by guest ID."""
         reasons = dict[str, str]()
         if (moves := self.context.service(GuestMoves)) is not None:
             for guest in snapshot.guests.values():

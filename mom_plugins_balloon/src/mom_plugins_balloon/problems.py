@@ -16,10 +16,9 @@ PROMISES: Final = "promises"
 GROWTH: Final = "growth"
 
 RECLAIM_SECONDS: Final = 30.0
-"""Seconds. A host that is short for longer is full: memory of a burst returns within some cycles."""
+"""Seconds. A host that is short for longer is full."""
 
 FINDINGS_SHOWN: Final = 10
-"""Maximum number of findings shown."""
 
 _OVERSOLD: Final = "move guests away, reduce their guarantees, or give the host more memory"
 _START_NO_MORE: Final = "start no more guests"

@@ -51,9 +51,9 @@ class GuestPromise(NamedTuple):
 
     guest: Guest
     promised: float
-    """Largest promise, at most the guest's maximum."""
+    """Largest promise, capped at the guest's maximum."""
     firm: int
-    """Part that does not depend on figures that the guest reports itself."""
+    """Part of the promise that does not depend on figures from the guest itself."""
     priority: float
     beyond: float | None = None
     """Largest promise if it exceeds the guest's maximum."""
@@ -61,7 +61,7 @@ class GuestPromise(NamedTuple):
 
 
 def with_guarantees(promises: Sequence[GuestPromise], room_kib: float | None) -> Mapping[str, GuestPromise]:
-    """Return the promises with their guarantees, keyed by guest id.
+    """Return the promises with their guarantees, keyed by guest ID.
 
     If promises exceed the room, parts that are not firm shrink first, then those of the lowest priority. Equal parts shrink in proportion.
 
@@ -97,7 +97,7 @@ class PromisesKept:
 
     @cached_property
     def holds(self) -> Mapping[str, int]:
-        """Guarantees in KiB keyed by guest id."""
+        """Guarantees in KiB keyed by guest ID."""
         return {identity: promise.guarantee for identity, promise in self.guests.items()}
 
     @cached_property
@@ -150,7 +150,7 @@ def promised_kib(fields: Mapping[str, Value]) -> float | None:
 
 
 def largest_kib(promises: Iterable[float | None], maximum: float | None = None) -> float | None:
-    """Return the largest known promise, at most `maximum`."""
+    """Return the largest known promise, capped at `maximum`."""
     largest = max((kib for kib in promises if kib is not None), default=None)
     return largest if largest is None or maximum is None else min(largest, maximum)
 
@@ -202,7 +202,7 @@ class Guarantees:
     _vouched: _LastKnown = field(default_factory=_LastKnown)
     _host_kib: float | None = None
     _by_class: dict[str, tuple[str, _ClassPromise]] = field(default_factory=dict)
-    """Last answer of the plugin that promises by class: incarnation and promise keyed by guest id."""
+    """Last answer of the plugin that promises by class: incarnation and promise keyed by guest ID."""
 
     @property
     def by_class(self) -> bool:
@@ -249,7 +249,7 @@ class Guarantees:
         return GuestPromise(guest, kib, firm, priority, largest if kib < largest else None)
 
     def _class_promises(self, snapshot: Snapshot) -> tuple[Sequence[_ClassPromise], Set[str]]:
-        # Also returns the ids of guests without an answer. If the column is missing, the last answer holds.
+        # Also returns the IDs of guests without an answer. If the column is missing, the last answer holds.
         guests = snapshot.listed
         promises = [*map(_ClassPromise, *map(snapshot.numbers, (GUARANTEE, GUARANTEE_SHARE, PRIORITY)))]
         if self.by_class and guests and not {GUARANTEE, GUARANTEE_SHARE} & snapshot.columns.keys():
@@ -262,7 +262,7 @@ class Guarantees:
         return promises, frozenset()
 
     def own(self, guests: Sequence[Guest]) -> Mapping[str, float]:
-        """Return the promises of the YAML file and the metadata in KiB keyed by guest id: 0 for no promise, no key if unknown."""
+        """Return the promises of the YAML file and the metadata in KiB keyed by guest ID: 0 for no promise, no key if unknown."""
         promised: dict[str, float] = {}
         for identity, entry in self._own(guests).items():
             maximum = self._maxima.of(entry.guest)
@@ -286,7 +286,7 @@ class Guarantees:
         return {name: [None if kib is None else math.ceil(kib) for kib in column] for name, column in columns.items()}
 
     def written(self, guests: Sequence[Guest]) -> Mapping[str, Sequence[Guaranteed]]:
-        """Return the promises as the YAML file and the metadata state them, keyed by guest id."""
+        """Return the promises as the YAML file and the metadata state them, keyed by guest ID."""
         return {identity: entry.promises for identity, entry in self._own(guests).items() if entry.promises}
 
     def guaranteed_kib(self, guest: Guest) -> float | None:

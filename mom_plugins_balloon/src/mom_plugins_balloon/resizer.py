@@ -243,7 +243,7 @@ class Resizer:
     def note_requests(self, asked: Mapping[str, UnfinishedRequest] = MappingProxyType({})) -> None:
         """Write the running shrinks and sweeps for the next run of mom, if they have changed.
 
-        :param asked: requests that are about to be sent, keyed by guest id
+        :param asked: requests that are about to be sent, keyed by guest ID
         """
         guests, before = self.guests.snapshot.listed, self.file.state.requests
         if not self.context.serves or not guests:
@@ -268,7 +268,7 @@ class Resizer:
     def stopped_shrinks(self, holds: Mapping[str, int], source: Source) -> Iterator[Decision]:
         """Yield decisions on guests that get another size than mom's target.
 
-        :param holds: guarantees in KiB keyed by guest id
+        :param holds: guarantees in KiB keyed by guest ID
         """
         snapshot, limits, before_mom = self.guests.snapshot, self.limits, functools.cache(self.started.before_mom)  # few cycles need it
         guests, numbers = snapshot.listed, map(snapshot.numbers, (CONTROL, "balloon_cur", "balloon_max"))

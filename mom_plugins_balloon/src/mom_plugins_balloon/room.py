@@ -30,7 +30,7 @@ OLDEST_SECONDS: Final = 600.0
 """Seconds. Maximum age of a working set."""
 
 RETURNING_SHARE: Final = 0.1
-"""Ratio of guests' memory in the host's swap that is kept free."""
+"""Fraction of guests' swapped memory for which the host keeps memory free."""
 
 PACE_SHARE: Final = 0.0025
 """Fraction of guests' memory that can go to swap per second: a quarter of the largest pace without stalls."""
@@ -113,10 +113,6 @@ def _counted_kib(guest: Guest) -> float:
 
 
 def _gained_kib(kib: float, host: Host, back: float = 0.0) -> float:
-    """Return the host's gain when this much memory goes to swap; 0 if unknown.
-
-    :param back: KiB that swap in within a cycle; they do not count
-    """
     room, ratio = host.number("offload_room"), host.number("offload_ratio")
     if room is None or ratio is None or ratio <= 1:
         return 0.0

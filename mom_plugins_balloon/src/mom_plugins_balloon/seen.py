@@ -33,7 +33,7 @@ class CycleFacts(NamedTuple):
     promises: PromisesKept | None = None
     """None to use guarantees in the snapshot's fields."""
     moving: Mapping[str, str] = MappingProxyType({})
-    """Why moving guests must not shrink, keyed by guest id."""
+    """Why moving guests must not shrink, keyed by guest ID."""
     restores: bool = False
     """Whether mom will restore sizes later, so that it must know the original sizes."""
 
@@ -43,7 +43,7 @@ class DescribedGuests(NamedTuple):
 
     snapshot: Snapshot
     memories: Mapping[str, GuestMemory]
-    """In the snapshot's order, keyed by guest id."""
+    """In the snapshot's order, keyed by guest ID."""
 
 
 def describe(snapshot: Snapshot, pasts: Sequence[Remembered], facts: CycleFacts, new: Sequence[bool]) -> DescribedGuests:
@@ -105,7 +105,6 @@ class Suggested(NamedTuple):
 
     sizes: Sequence[SizeSuggestion]
     ahead: float = 0.0
-    """KiB to keep available for expected growth."""
 
 
 def suggestions(

@@ -20,7 +20,12 @@ NEAR_TARGET_KIB = 8192
 class Since(NamedTuple):
     """Time (seconds since the epoch) since which a guest has its size, and who set it.
 
-    `by`: `mom`; `maximum`: all its memory since mom first saw it; `unknown`: another size at that time; `somebody-else`: not mom's target.
+    `by` is one of:
+
+    - `mom`
+    - `maximum`: all its memory, since mom first saw the guest
+    - `unknown`: another size, since mom first saw the guest
+    - `somebody-else`: the size is not mom's target
     """
 
     time: float
@@ -97,7 +102,7 @@ class GuestHistory:
 
 
 def histories(before: Mapping[str, GuestHistory], report: Report) -> dict[str, GuestHistory]:
-    """Return all histories after one more cycle, keyed by guest id. An empty report forgets no guest: the hypervisor did not answer."""
+    """Return all histories after one more cycle, keyed by guest ID. An empty report forgets no guest: the hypervisor did not answer."""
     guests = report.snapshot.guests
     outcomes = {outcome.decision.entity.id: outcome for outcome in report.outcomes if outcome.decision.control == CONTROL}
     kept = {identity: history for identity, history in before.items() if history.missing < LISTS_UNTIL_GONE}

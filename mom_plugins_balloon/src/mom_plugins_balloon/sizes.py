@@ -124,7 +124,7 @@ class Cooperation(NamedTuple):
     """Seconds for which the guest was last set aside; 0 if it has cooperated since."""
     until: float = 0.0
     why_aside: str = ""
-    """Empty if the guest is not set aside."""
+    """Reason; empty if the guest is not set aside."""
 
     def after(
         self, request: SizeRequest | None, size: float | None, now: float, dead_band: float, *, excused: bool

@@ -76,7 +76,7 @@ class StartedSizes:
         return min(maximum, max(float(started.size), started.size * (maximum / started.maximum)))
 
     def without_mom(self, guest: Guest, before: float) -> float:
-        """Return the original size, with memory plugged in since."""
+        """Return the original size plus the memory plugged in since then."""
         started, maximum = self.of(guest), guest.number("balloon_max")
         if maximum is None:
             return before
@@ -86,7 +86,7 @@ class StartedSizes:
         return min(before + plugged, maximum)
 
     def plugged(self, guests: Mapping[str, Guest], sizes: Mapping[str, int], tolerance: float) -> Set[str]:
-        """Return the ids of guests whose size changed only because memory was plugged in or out."""
+        """Return the IDs of guests whose size changed only because memory was plugged in or out."""
         moved: set[str] = set()
         for identity, entry in self.changes().items():
             size, guest = sizes.get(identity), guests.get(identity)
@@ -105,10 +105,10 @@ class StartedSizes:
         return moved
 
     def before_mom(self) -> dict[tuple[str, str], float]:
-        """Return the ledger's original sizes: KiB keyed by guest id and incarnation."""
+        """Return the ledger's original sizes: KiB keyed by guest ID and incarnation."""
         sizes = {(identity, entry.incarnation): as_number(entry.before) for identity, entry in self.changes().items()}
         return {key: size for key, size in sizes.items() if size is not None and size > 0}
 
     def changes(self) -> dict[str, LedgerEntry]:
-        """Return the ledger's entries keyed by guest id."""
+        """Return the ledger's entries keyed by guest ID."""
         return {entry.entity.id: entry for entry in self._context.engine_state().changes if entry.control == CONTROL}

@@ -106,7 +106,7 @@ class Need(NamedTuple):
 
     need: float
     usable: float
-    """Memory above the need, now or in the next cycles."""
+    """Usable memory now, or in the next cycles if that is less."""
     margin: float
     burst: float
     """Usable memory that the next burst would take; may be more than `usable`."""

@@ -37,7 +37,7 @@ class Offer(NamedTuple):
 
     @property
     def empty(self) -> float:
-        """Gain from empty memory. A sweep and a trim would take the same memory."""
+        """Gain from empty memory. A sweep and a trim would take the same memory, so the larger gain counts."""
         return self.sweep if self.sweep > self.backed else self.backed
 
     @property

@@ -32,8 +32,7 @@ AT_WORK: Final = 0.08
 fills memory at 320 MiB/s 0.15. Slower growth fits into the headroom that a sweep leaves."""
 
 STILL_MOVES: Final = 0.25
-"""Ratio of one CPU over `POLL_SECONDS` or `PAUSE_SECONDS` above which a guest is busy, or its balloon moves. A task of 3 ms uses 0.15 of 20
-ms."""
+"""Ratio of one CPU over `POLL_SECONDS` or `PAUSE_SECONDS` above which a guest is busy, or its balloon moves."""
 
 GROWN_KIB: Final = 4 * 1024.0
 """KiB of RSS growth or page faults that show growth while the balloon rests. A moving balloon faults too: Linux zeroes pages."""
@@ -76,4 +75,4 @@ TAKEN_OVER_SECONDS: Final = 5.0
 """Seconds. Longest wait of another resize for a sweep whose command hangs."""
 
 STOP_SECONDS: Final = 0.3
-"""Seconds. Longest wait for the end of all sweeps at shutdown. `mom_teardown` has 0.4 s."""
+"""Seconds. Longest wait for the end of all sweeps at shutdown."""

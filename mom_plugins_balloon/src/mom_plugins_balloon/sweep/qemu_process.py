@@ -40,7 +40,7 @@ class QemuProcess:
         self._clock = (~pid << 3) | 2 if proc == Path("/proc") else None
 
     def read(self) -> ProcessReading | None:
-        """Return a reading; None if the process is gone or the pid was reused."""
+        """Return a reading; None if the process is gone or the PID was reused."""
         stat = ProcessStat.of(self._folder)
         if stat is None or stat.started != self._started or stat.resident_kib is None:
             return None

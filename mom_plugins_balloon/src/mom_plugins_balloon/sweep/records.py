@@ -119,7 +119,6 @@ REST_SECONDS: Final = {
 """Seconds until the next sweep."""
 
 SHOWN_SECONDS: Final = 60.0
-"""Seconds for which mom shows the last sweep."""
 
 MISSED_SECONDS: Final = 600.0
 """Seconds for which mom does not sweep for missed memory."""

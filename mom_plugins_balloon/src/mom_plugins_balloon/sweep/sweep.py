@@ -65,7 +65,7 @@ class Sweep:
     def perform(self, turns: threading.Semaphore | None = None) -> SweepOutcome:
         """Inflate until the host has its memory or the guest is busy, then deflate.
 
-        :param turns: acquired while the balloon inflates
+        :param turns: mom acquires it while the balloon inflates
         """
         end, error = self._inflate_safely(turns or threading.Semaphore())
         deflating, lacks = self.clock(), ""

@@ -97,7 +97,7 @@ class Sweeper:
             thread.join(max(0.0, until - time.monotonic()))
 
     def inflating(self) -> frozenset[str]:
-        """Return the ids of guests whose sweeps have their turn."""
+        """Return the IDs of guests whose sweeps may inflate the balloon now."""
         with self._lock:
             return frozenset(identity for identity, sweep in self._under_way.items() if sweep.inflates)
 
@@ -108,7 +108,7 @@ class Sweeper:
         return outcomes
 
     def unreported(self) -> frozenset[str]:
-        """Return the ids of guests whose sweeps are running, or whose outcome is still to be read."""
+        """Return the IDs of guests whose sweeps are running, or whose outcome is still to be read."""
         with self._lock:
             return frozenset((*self._under_way, *(outcome.guest.id for outcome in self._outcomes)))
 
