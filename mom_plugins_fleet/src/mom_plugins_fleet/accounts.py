@@ -87,7 +87,7 @@ class FleetRoot:
         return f"operator: {operator}\nsystem_account: {public(self._system)}\nresolver_preload: {{\n{preloaded}}}\n"
 
     def fleet_account(self) -> str:
-        """Return the signed account that owns the buckets. It exports subjects to hosts and lists revoked keys."""
+        """Return the signed account that owns the buckets."""
         exports = [_share("service", subject) for subject in used("*", "*")] + [_share("stream", subject) for subject in heard("*", "*")]
         # Servers refuse tokens issued before this time. With the present time, a server whose clock is behind would admit the key.
         more = {"revocations": dict.fromkeys(self._kept.revoked, _LAST)} if self._kept.revoked else {}

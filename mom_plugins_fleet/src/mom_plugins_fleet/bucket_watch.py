@@ -158,7 +158,7 @@ class BucketWatch:
 
 
 async def given_up_at_once(request: Coroutine[Any, Any, Result]) -> Result:
-    """Await a request. Before Python 3.12, the library loses a cancellation that arrives with the answer."""
+    """Await a request. Before Python 3.12, the library may lose a cancellation."""
     task = asyncio.create_task(request)
     try:
         await asyncio.wait([task])

@@ -27,7 +27,7 @@ SPEAKS_SECONDS: Final = 1.0
 """A `tls://` server silent for this long is waiting for TLS (`handshake_first`)."""
 
 GOODBYE_SECONDS: Final = 1.0
-"""Time limit for the TLS close message. A hung server sends none."""
+"""Time limit for the TLS close message."""
 
 _NONCE: Final = re.compile(r"[A-Za-z0-9_-]{11,64}")
 """Only random base64 strings are signed, never records."""

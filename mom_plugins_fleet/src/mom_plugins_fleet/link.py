@@ -41,7 +41,7 @@ AGAIN_SECONDS: Final = 1
 
 PING_SECONDS: Final = 5
 LOST_PINGS: Final = 2
-"""Unanswered pings until a connection counts as lost: within 15 s."""
+"""Unanswered pings until a connection counts as lost."""
 
 WAITING_BYTES: Final = 8 << 20
 """Limit in bytes of queued messages about changes. The library drops further messages; mom later reads their keys."""

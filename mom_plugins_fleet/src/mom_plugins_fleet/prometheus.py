@@ -29,7 +29,7 @@ UNTIL: Final = "mom_fleet_coordinates_until_timestamp_seconds"
 
 METRICS_PATH: Final = "/metrics"
 WHY: Final = "__meta_mom_why"
-"""Why a host has no metrics. Prometheus drops `__` labels after relabelling."""
+"""Label for the reason why a host has no metrics."""
 
 
 def targets(view: FleetView) -> Sequence[Mapping[str, Any]]:

@@ -91,7 +91,7 @@ PolicyName = Annotated[str, AfterValidator(_policy_name)]
 LARGEST_KIB: Final = 1 << 50
 Kib = Annotated[int, Field(ge=0, le=LARGEST_KIB)]
 Count = Annotated[int, Field(ge=0, le=LARGEST_KIB)]
-"""Bounded, because Python refuses to print integers of thousands of digits."""
+"""Bounded, because Python refuses to print huge integers."""
 
 
 class FleetRecord(StrictModel):

@@ -34,7 +34,7 @@ class Fairness:
 
 
 KEEPS_SHARE = 0.05
-"""Fraction of the host's memory. With less available, a Linux host begins to swap."""
+"""Fraction of the host's memory below which Linux begins to swap."""
 
 
 def fairness_of(snapshot: Snapshot, host_keeps: Portion | None, idle_tax: float, promises: Promises) -> Fairness:

@@ -74,7 +74,7 @@ class FleetAgent:
         self._ready.result(5.0)
 
     def close(self) -> None:
-        """Cancel the thread's task, and wait up to `CLOSING_SECONDS` for the thread to end."""
+        """Stop the thread; wait at most `CLOSING_SECONDS`."""
         if self._task is not None:
             self._call_soon(self._task.cancel)
         self._thread.join(CLOSING_SECONDS)

@@ -44,7 +44,6 @@ class GroupPolicies:
         self._classes = self._file.path.with_name(CLASSES)
         self._written: GroupInForce | None = None
         self._in_force: tuple[str, Opened[Group]] | None = None
-        """Group and record; None before the first one."""
         self.refused = ""
         """Why the newest record is not in force."""
 

@@ -38,7 +38,7 @@ _OF_GUEST: Final = (
     "balloon_cur", "balloon_target", "mem_usable", "rss", "swap_in", "swap_out", "major_fault", "host_cpu_usage", "host_swap",
     "balloon_reason", "sweep_end", "stats_age",
 )  # fmt: skip
-"""First fields of a guest. Others follow in name order, if there is room."""
+"""First fields of a guest; others follow by name."""
 
 _SHOWN_PAST: Final = 20
 

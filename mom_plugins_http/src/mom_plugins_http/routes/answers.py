@@ -107,7 +107,7 @@ def past_cycles(answers: CycleAnswers, call: ApiCall, values: Callable[[CycleSam
 
 
 def queried_fields(call: ApiCall, declarations: Declarations, of: Scope = Scope.GUEST) -> tuple[str, ...] | None:
-    """Return the fields in the query (None for all), sorted, so that equal requests share an answer."""
+    """Return the fields in the query, sorted; None for all fields."""
     if call.query.fields is None:
         return None
     names = [name.strip() for name in call.query.fields.split(",") if name.strip()]

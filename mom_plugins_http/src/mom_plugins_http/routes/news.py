@@ -44,7 +44,7 @@ class News:
         self._states: dict[str, ReservationState] | None = None
         self._version: str | None = None
         self.notes: Sequence[PastNote] = ()
-        """Notes, newest first; replaced as a whole."""
+        """Notes, newest first."""
         self.policies: PolicyState | None = None
         self._failure = ""
 

@@ -52,7 +52,7 @@ MOST_COUNTED: Final = 1000
 """Most counters."""
 
 OUTCOMES_OF_A_CYCLE: Final = 100
-"""Most outcomes of a cycle: a thousand guests must not push out other cycles."""
+"""Most outcomes of a cycle."""
 
 _WAITING_EVENTS: Final = 16
 """Most waiting events. mom disconnects slower clients."""
@@ -68,7 +68,7 @@ class PastGuests:
     """Guests' `GUEST_HISTORY` in a past cycle; NaN is unknown. Fields without values have no column."""
 
     places: Mapping[str, int]
-    """Column index, keyed by guest id. Cycles with the same guests share the mapping."""
+    """Column index, keyed by guest id."""
     columns: Mapping[str, array[float]]
 
     def fields(self, guest: str) -> Mapping[str, float | None] | None:

@@ -1,6 +1,6 @@
 """Jobs: steps on guests, recorded on disk before they begin and followed across restarts.
 
-Not thread-safe. Slow calls run in other threads; a later cycle records their results.
+Not thread-safe. Other threads make slow calls, and a later cycle records their results.
 """
 
 from __future__ import annotations

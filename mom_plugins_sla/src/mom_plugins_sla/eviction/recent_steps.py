@@ -36,7 +36,7 @@ class RecentSteps:
         """Monotonic times keyed by kind and guest."""
 
     def load(self) -> None:
-        """Read the file. A future time, after the clock was set back, counts as now."""
+        """Read the file. Future times count as now."""
         now, wall = self._context.monotonic(), time.time()
         self._notes = {(kind, guest): now - max(0.0, wall - at) for kind, guest, at in self._file.read() or ()}
 

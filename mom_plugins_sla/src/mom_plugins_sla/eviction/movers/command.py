@@ -140,7 +140,7 @@ class CommandMoverPlugin(MoverPlugin):
         return f"{process.pid} {self._started(process.pid)}"
 
     def look(self, job: MoveJob) -> MoveReport:
-        """Return the result from the exit code; for a program of an earlier mom process, only whether it is running."""
+        """Return the result. If an earlier mom process started the program, the result only says whether the program is running."""
         with self._lock:
             run = self._runs.get(job.id)
         if run is not None:

@@ -18,7 +18,7 @@ from mom_core import HypervisorError, MomError, printable, read_secret
 Result = TypeVar("Result")
 
 ANSWER_SECONDS: Final = 15.0
-"""Seconds per request. A mover makes two or three requests per call."""
+"""Seconds per request."""
 
 LARGEST_ANSWER: Final = 4 << 20
 
