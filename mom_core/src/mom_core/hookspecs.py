@@ -208,7 +208,7 @@ def mom_read(hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Targe
     - `Refused`: the kernel or another process has taken control; mom must not set it now.
     - any other `HypervisorError`: the value cannot be read.
 
-    If the hook raises one of these, it applies to all targets.
+    If the hook raises one of these errors, the error applies to all targets.
     """
 
 
@@ -225,8 +225,8 @@ def mom_write(hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Targ
     - any other `HypervisorError`: the change may have failed, for example without an answer.
     - a string: a remark on a successful change.
 
-    If the hook raises one of these, it applies to all changes. If `change.back` is true, mom restores the original value: return
-    `NoChangeNeeded` for an act that cannot be undone, such as a finished migration.
+    If the hook raises one of these errors, the error applies to all changes. If `change.back` is true, mom restores the original value:
+    return `NoChangeNeeded` for an act that cannot be undone, such as a finished migration.
     """
 
 

@@ -105,7 +105,7 @@ class Ledger:
         self._entries = {**self._entries, **ended}
 
     def record(self, entries: Iterable[LedgerEntry]) -> None:
-        """Write these entries durably. After a `StateError`, the ledger has none of them.
+        """Write these entries durably. After a `StateError`, the ledger contains none of them.
 
         An existing entry keeps its `before`, `time` and owner; its `applied` becomes `earlier`.
         """

@@ -217,7 +217,7 @@ class FieldSpec:
 
     @classmethod
     def reads(cls, name: str, unit: Unit, scope: Scope) -> FieldSpec:
-        """Declare a field of another plugin. Without such a plugin, its value is unknown."""
+        """Declare a field of another plugin. If no enabled plugin collects the field, its value is unknown."""
         return cls(name, unit, scope, "collected by another plugin, if it is enabled", collected=False)
 
 
@@ -226,14 +226,14 @@ class ControlSpec:
     """Declaration of a control: a setting that mom can change.
 
     :param field: field with the present value. While this value is unknown, mom does not set the control: it could not restore it
-    :param minimum: mom raises smaller values to this one. None if unbounded
-    :param maximum: mom lowers larger values to this one. None if unbounded
+    :param minimum: mom raises smaller values to this value; None if unbounded
+    :param maximum: mom lowers larger values to this value; None if unbounded
     :param choices: allowed values if they are codes rather than amounts (0 stop, 1 run, 2 unmerge). The unit flag implies 0 and 1
     :param tolerance: largest difference between numbers that count as equal
     :param key: key of the items of a list, for example `name`. mom judges and restores each item separately
     :param absent: value of items that are not listed, if a list covers all items. Without it, mom leaves alone the items that a list omits
-    :param gradual: smallest step that counts as movement, for a control that moves slowly. 0 for a control that changes at once. 1 for an
-        act that takes time, for example a migration. The controller decides whether to send a command
+    :param gradual: smallest step that counts as movement, for a control that moves slowly. 0 for a control that changes immediately. 1 for
+        an act that takes time, for example a migration. The controller decides whether to send a command
     :param renewed: mom writes the value in every cycle, even if it is unchanged
     :param file: path of a host control's only kernel file, or its name in the guest's control group. For an unprivileged mom, mom-helper
         writes it, if a declaration that root installed lists it
@@ -470,7 +470,7 @@ class LedgerEntry(NamedTuple):
     :param time: time of the first change, in seconds since the epoch
     :param incarnation: the guest's incarnation at that time, or the host's boot id
     :param earlier: value that mom set before `applied`, possibly in force after an interruption. None if there is none
-    :param attempted: last values that mom failed to set; without an answer, one may be in force
+    :param attempted: last values that mom failed to set. If a command got no answer, its value may be in force
     :param found: value after the last change, if the kernel rounded `applied`. None if it is equal or unknown
     :param in_doubt: mom was interrupted before it recorded the result of the last change
     """

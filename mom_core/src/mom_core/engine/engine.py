@@ -238,7 +238,7 @@ class Engine:
     def reload(self, config: Config, timeout: float | None = None) -> None:
         """Change the configuration between two cycles. On any error, change nothing.
 
-        :param timeout: seconds to wait for another thread's cycle, then raise `MomError`; None to return at once and log errors
+        :param timeout: seconds to wait for another thread's cycle, then raise `MomError`; None to return immediately and log errors
         """
         thread = self._thread if self.is_running else self._runs_in
         if thread is None or thread is threading.current_thread():

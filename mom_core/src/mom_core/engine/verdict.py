@@ -88,7 +88,7 @@ class HeldConditions:
         self._was_bad = False
 
     def take(self, reports: Mapping[str, Sequence[Condition] | None], now: float, time: float) -> Verdict:
-        """Return the verdict after a cycle.
+        """Take in the conditions of a cycle, and return the verdict.
 
         :param reports: keyed by plugin, in file order; None if a plugin did not answer: its old conditions persist
         """

@@ -177,7 +177,7 @@ class PluginWorker:
         return answer.value
 
     def begin_when_free(self, hook: str, work: Callable[[], object]) -> None:
-        """Queue a call after the hung one. Only log its errors."""
+        """Queue a call that runs after the hung call. Only log its errors."""
 
         def logged() -> None:
             try:
