@@ -112,7 +112,7 @@ def smallest_kib(guest: GuestMemory) -> float:
 
 
 def permitted(target: Value, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
-    """Check any value like `gate`, and return the reason in words."""
+    """Check a value of any type as `gate` does, and return the reason in words."""
     if type(target) is not int and (isinstance(target, bool) or not isinstance(target, int | float) or not math.isfinite(target)):
         return GateResult(None, reason=f"{target!r:.40} is not a valid size")
     if target <= MINIMUM_KIB:
