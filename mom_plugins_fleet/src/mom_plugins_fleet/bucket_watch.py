@@ -29,7 +29,6 @@ MAKE_SECONDS: Final = 2.0
 """Time limit: the server that NATS chooses at random may have hung."""
 
 LEADER_SECONDS: Final = 0.2
-"""Pause between requests for the leader."""
 
 _LAST_SENT: Final = "Nats-Last-Consumer"
 _LAST_LOOKED_AT: Final = "Nats-Last-Stream"
@@ -48,7 +47,6 @@ class BucketWatch:
         self._begin = subject(bucket.kind.bucket, "")
         self._received = 0
         self._first_end = self._needed = self._reached = 0
-        """Stream sequence numbers."""
         self._news = asyncio.Event()
         self._at = time.monotonic()
         self._broken: asyncio.Future[str] = asyncio.get_running_loop().create_future()

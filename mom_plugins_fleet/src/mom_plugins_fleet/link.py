@@ -30,10 +30,8 @@ FIRST_ATTEMPTS: Final = 6
 """Short attempts before a long wait, because a server may have hung."""
 
 LOAD_ATTEMPTS: Final = 10
-"""Attempts to load a bucket."""
 
 LOAD_SECONDS: Final = 50.0
-"""Time limit for a load. """
 
 CONNECT_SECONDS: Final = 3
 
@@ -47,7 +45,7 @@ WAITING_BYTES: Final = 8 << 20
 """Limit in bytes of queued messages about changes. The library drops further messages; mom later reads their keys."""
 
 PATIENCE_SECONDS: Final = 60.0
-"""Time limit for a command. """
+"""Time limit for a command."""
 
 _WRONG_REVISION: Final = 10071
 """JetStream's error code for a replaced revision."""

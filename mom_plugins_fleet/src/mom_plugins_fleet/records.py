@@ -29,10 +29,8 @@ LARGEST_RECORD: Final = 768 << 10
 """Limit in bytes. NATS servers take messages of 1 MiB by default."""
 
 MOST_TOLD: Final = 300
-"""Most guests in a report."""
 
 MOST_MOVES: Final = 2 * MOST_TOLD
-"""Most moves in a record."""
 
 MOST_REMOVED: Final = 1000
 """Most removed hosts in the record, which hosts read often."""
@@ -228,7 +226,6 @@ class HostState(FleetRecord):
     promisable: Kib | None = None
     """Memory that it can promise; None if unknown, or without balloon plugin."""
     reserved: Kib = 0
-    """Available memory reserved for launches."""
     holds_promises: bool = False
     """Whether a plugin keeps promises. Then `promisable` must be known."""
     memory_state: str = ""

@@ -21,7 +21,6 @@ LARGEST_HEADER: Final = 400
 """Most bytes of the signature line."""
 
 _KEY_BYTES: Final = 35
-"""Bytes of a decoded public key."""
 
 Revision = Annotated[int, Field(ge=1, lt=1 << 62)]
 

@@ -28,7 +28,7 @@ class OutcomeChangesModel(TypedDict):
     """Changes in the outcomes."""
 
     items: list[OutcomeModel]
-    """New and changed outcomes; each replaces that with the same entity and control."""
+    """New and changed outcomes; each replaces the outcome with the same entity and control."""
     gone: list[tuple[str, str]]
     """Entity's id and control of outcomes that no longer exist."""
 

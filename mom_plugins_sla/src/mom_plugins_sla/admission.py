@@ -13,10 +13,10 @@ from mom_plugins_sla.classes import ServiceClass
 from mom_plugins_sla.fairness import used_kib
 
 START_SHARE: Final = 0.25
-"""Fraction of its maximum memory that a guest uses soon after its start.  Idle guests use 13 to 25 %."""
+"""Fraction of its maximum memory that a guest uses soon after its start. Idle guests use 13 to 25 %."""
 
 MOST_COUNTED: Final = 10_000
-"""Without a limit, any number of guests without guarantee would fit."""
+"""Most new guests. Without this limit, any number of guests without a guarantee would fit."""
 
 LEAST_KIB: Final = 1024
 MOST_KIB: Final = 1 << 40

@@ -25,7 +25,7 @@ from mom_plugins_fleet.subjects import COORDINATOR, LEASES, ORDERS, StoredEntry
 from mom_plugins_fleet.view import FleetView
 
 LEASE_SECONDS: Final = 10.0
-"""Three missed renewals; then another coordinator takes over."""
+"""Time of three missed renewals, after which another coordinator takes over."""
 
 RENEW_SECONDS: Final = LEASE_SECONDS / 3
 SURE_SECONDS: Final = 0.6 * LEASE_SECONDS

@@ -22,7 +22,7 @@ ATTEMPTS: Final = 3
 """Attempts per guest. Then the operator must act."""
 
 BOOKS_SECONDS: Final = 86_400.0
-"""How long a moved guest counts at its destination, unless another host reports the guest. """
+"""How long a moved guest counts at its destination, unless another host reports the guest."""
 
 LOST_SECONDS: Final = 900.0
 """After this silence, a host counts as no longer moving guests. Also the time limit for accepting an order."""
@@ -31,7 +31,7 @@ OPEN: Final = (MoveState.ORDERED, MoveState.ACCEPTED)
 
 
 def places(view: FleetView) -> dict[str, TargetHost]:
-    """Return hosts that can take guests. Incoming guests are counted."""
+    """Return hosts that can take guests, with their incoming guests."""
     hosts = {name: place_of(view, name) for name in view.members.records}
     targets = {name: place for name, place in hosts.items() if isinstance(place, TargetHost)}
     view.forget_arrivals()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mom_plugins_fleet.signatures import Opened
 
 READY_ATTEMPTS: Final = 50
-"""Plugins have 10 s to start."""
+"""Attempts while plugins start, which takes up to 10 s."""
 
 _POLL_SECONDS: Final = 0.2
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mom_daemon.report_models import ReportDocument
 
 SILENCE_SECONDS: Final = 60.0
-"""mom sends a keep-alive every 15 s."""
+"""Longest silence; mom sends a keep-alive every 15 s."""
 
 _OF_HOST: Final = {
     "mem_available": "memory",
@@ -32,7 +32,7 @@ _OF_HOST: Final = {
     "ksm_pages_sharing": "pages shared",
     "ksmd_cpu_usage": "ksmd",
 }
-"""`--json` has all fields."""
+"""Host fields in the table; `--json` shows all."""
 
 _OF_GUEST: Final = (
     "balloon_cur", "balloon_target", "mem_usable", "rss", "swap_in", "swap_out", "major_fault", "host_cpu_usage", "host_swap",

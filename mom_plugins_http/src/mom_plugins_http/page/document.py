@@ -22,11 +22,9 @@ BEGINS: Final = "page.js"
 _MEDIA_TYPES: Final = {".js": "text/javascript", ".css": "text/css"}
 
 _MODULES_MARK: Final = "<!--modules-->"
-"""Place for links to all modules."""
 
 
 _COMMENTS: Final = re.compile(r"^ *(?://[^\n]*|/\*\*(?:(?!\*/).)*\*/)\n", re.MULTILINE | re.DOTALL)
-"""Comments, which mom removes from the modules."""
 
 
 class Part(NamedTuple):
@@ -37,7 +35,6 @@ class Part(NamedTuple):
     """Compressed body, for slow ssh connections."""
     media_type: str
     tag: str
-    """Digest of the body."""
 
 
 class WebPage:

@@ -38,7 +38,6 @@ SCALES: Final[Mapping[Unit, Scale]] = {
     Unit.PER_SECOND: Scale("_per_second"),
     Unit.BYTES_PER_SECOND: Scale("_bytes_per_second"),
 }
-"""Units except strings and lists.  """
 
 NAMES: Final[Mapping[str, str]] = {
     "anon_pages": "mom_host_memory_anonymous_bytes",
@@ -56,7 +55,7 @@ NAMES: Final[Mapping[str, str]] = {
     "numa_node_count": "mom_host_numa_nodes",
     "swap_usage": "mom_host_swap_used_bytes",
 }
-"""Metric names for fields whose names mislead, or that share a metric.  MOM's `mem_available` is the total."""
+"""Metric names for fields whose names mislead, or that share a metric. MOM's `mem_available` is the total."""
 
 _UNIT_WORDS: Final = re.compile(r"_(?:kib|kb|mib|mb|bytes|percent|rate|ratio|seconds|secs|millisecs|milliseconds|msecs|ms|usecs|us)$")
 """Unit in a field's name. The metric's unit replaces it."""

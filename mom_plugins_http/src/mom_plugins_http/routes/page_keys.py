@@ -24,10 +24,10 @@ from mom_plugins_http.server.access import Peer, Right, Shares, bearer_digest, t
 from mom_plugins_http.server.problems import ProblemError
 
 KEY_SECONDS: Final = 120.0
-"""The browser uses a key at once."""
+"""Lifetime of a key, which the browser uses at once."""
 
 SESSION_SECONDS: Final = 12 * 3600.0
-"""A working day. A session never outlives mom."""
+"""Lifetime of a session: a working day."""
 
 MOST: Final = 64
 """Limit of keys, and of sessions."""

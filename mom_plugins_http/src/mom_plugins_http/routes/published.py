@@ -49,10 +49,8 @@ SUMMED: Final = (*GUEST_HISTORY[:6], "cold")
 KEPT_OUTCOMES: Final = 1000
 
 MOST_COUNTED: Final = 1000
-"""Most counters."""
 
 OUTCOMES_OF_A_CYCLE: Final = 100
-"""Most outcomes of a cycle."""
 
 _WAITING_EVENTS: Final = 16
 """Most waiting events. mom disconnects slower clients."""

@@ -34,10 +34,8 @@ class Picture:
     columns: Sequence[GuestColumnModel]
     """Columns with at least one known figure."""
     rows: Sequence[Row]
-    """Rows, sorted by name."""
     problems: Sequence[CommonProblem] = ()
     acts: Sequence[Json] = ()
-    """Acts, newest first."""
     received: float = field(default_factory=time.monotonic)
 
     @property

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from mom_daemon.report_models import ConditionModel
 
 _HEAD: Final = 5
-"""Lines on the host, plus headings."""
 
 _SEVERE: Final = {"error": "bold red", "warning": "yellow", "ok": ""}
 _MARKS: Final = {"error": "WRONG: ", "warning": "warning: "}

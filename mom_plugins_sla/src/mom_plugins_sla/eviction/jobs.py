@@ -23,7 +23,7 @@ from mom_plugins_sla.eviction.recent_steps import COUNTS_SECONDS, RecentSteps
 from mom_plugins_sla.eviction.steps import Step
 
 AT_ONCE: Final = 4
-"""Maximum number of steps in progress, and of abandoned calls of a mover. """
+"""Maximum number of steps in progress, and of abandoned calls of a mover."""
 
 CALL_SECONDS: Final = 30.0
 

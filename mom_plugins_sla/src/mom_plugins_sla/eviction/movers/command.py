@@ -27,7 +27,6 @@ from mom_plugins_sla.eviction.protocols import MoveJob, MoveReport
 KILL_SECONDS: Final = 20.0
 
 KEPT_OUTPUT: Final = 2000
-"""Bytes kept from the end of a command's output."""
 
 KEPT_ENDED: Final = 20
 

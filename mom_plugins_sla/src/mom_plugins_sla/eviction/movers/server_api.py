@@ -18,7 +18,6 @@ from mom_core import HypervisorError, MomError, printable, read_secret
 Result = TypeVar("Result")
 
 ANSWER_SECONDS: Final = 15.0
-"""Seconds per request."""
 
 LARGEST_ANSWER: Final = 4 << 20
 
