@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _LEAST_PATIENCE_SECONDS = 0.1
-"""Shortest timeout."""
+"""Shortest timeout. A healthy server answers within a few milliseconds."""
 
 _IMPATIENT_SECONDS = 5.0
 """How long a timed-out call shortens later timeouts."""

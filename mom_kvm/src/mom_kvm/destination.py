@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pydantic_core.core_schema import CoreSchema
 
 _HYPERVISOR: Final = "qemu"
-"""Only driver that mom accepts."""
+"""Other drivers do not migrate KVM guests, and some read the path's file."""
 
 _NAMED: Final = "host"
 """Scheme of a destination that is a host's name, for a `Mover` that knows the host."""

@@ -24,7 +24,7 @@ PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") >> 10
 
 
 _KERNEL_THREAD: Final = 0x00200000
-"""Flag PF_KTHREAD of a process (include/linux/sched.h)."""
+"""PF_KTHREAD (include/linux/sched.h). Any process may be named ksmd; only the kernel sets this flag."""
 
 _REFUSED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 """Errors if only root may write a file, or if /sys is mounted read-only for mom."""

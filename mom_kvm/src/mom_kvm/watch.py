@@ -41,7 +41,7 @@ _SOON_SECONDS = 2.5
 """How long a forecast is valid."""
 
 _FAILURE_SECONDS = 5.0
-"""Pause after a failed call."""
+"""Pause after a failed call. The next cycle reports the failure."""
 
 _STALE_SECONDS = 10.0
 

@@ -18,10 +18,10 @@ from mom_plugins_balloon.sizes import SAME_SIZE_KIB
 
 LEAST_KIB: Final = 1024
 MOST_KIB: Final = 1 << 40
-"""KiB, 1 MiB to 1 PiB."""
+"""KiB, 1 MiB to 1 PiB. Other sizes of reservations are mistakes in the unit."""
 
 MOST_RESERVATIONS: Final = 256
-"""Most reservations."""
+"""A management system that requests more has an error."""
 
 Kib = Annotated[int, Field(gt=0, lt=1 << 53)]
 

@@ -11,7 +11,7 @@ from mom_plugins_balloon.names import KILLED, SUFFERS, UNHEALTHY
 from mom_plugins_balloon.states import MemoryState
 
 KILLED_SECONDS: Final = 600.0
-"""Seconds for which mom reports a kill."""
+"""Seconds. A kill is reported this long, so that an operator who was woken by an alert still sees it."""
 
 NAMED: Final = 3
 """Maximum number of guests that a message names."""

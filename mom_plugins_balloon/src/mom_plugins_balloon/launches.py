@@ -19,7 +19,7 @@ COME_SECONDS: Final = 60.0
 """Seconds. After the wait, mom keeps the memory this long for a guest that starts slowly."""
 
 MOST_WAITING: Final = 8
-"""Maximum number of waiting launches."""
+"""Maximum number of waiting launches. Each occupies one of libvirtd's 20 threads."""
 
 _LOOK_SECONDS: Final = 0.5
 """Seconds. A launch ends if its caller has not polled for this long after the wait."""

@@ -19,7 +19,7 @@ LATE_SECONDS: Final = 3.0
 """Seconds. Statistics may be this much older than reported: guests send them every 2 s, hypervisors up to 1 s late."""
 
 PROCESS_KIB: Final = 64 * 1024.0
-"""KiB. Assumed memory of QEMU itself until mom has learned it."""
+"""KiB. Assumed memory of QEMU itself until mom has learned it: 48 MiB with KVM, more without. Too small a value costs one useless sweep."""
 
 QEMU_HOLDS_SHARE: Final = 0.5
 QEMU_HOLDS_KIB: Final = 40 * 1024.0
@@ -30,7 +30,8 @@ STRAY_KIB: Final = 16 * 1024.0
 
 STALL_STEP_KIB: Final = 32 * 1024.0
 STALL_STEP_SHARE: Final = 0.25
-"""KiB, and ratio of usable memory; the larger counts. After a stall, the floor rises by this."""
+"""KiB, and ratio of usable memory; the larger counts. After a stall, the floor rises by this: two steps of the policy, or a quarter for
+caches of many GiB."""
 
 KILLED_SHARE: Final = 0.5
 """Ratio of the memory between a guest's size and its maximum at a kill. The guest keeps this much more."""

@@ -16,7 +16,7 @@ from mom_plugins_balloon.names import PINNED, REASON, SUGGESTED
 from mom_plugins_balloon.remembered import Remembered
 
 FREED_SECONDS: Final = 60.0
-"""Seconds. Memory freed longer ago does not matter."""
+"""Seconds. Memory freed longer ago does not matter: free pages have been reported by then."""
 
 KEPT_SECONDS: Final = 60.0
 """Seconds. A guest that ran out keeps the memory that it got for this time. If it needs that memory, it runs out again earlier: most killed

@@ -19,7 +19,8 @@ SLOW_BALLOON_KIB_PER_SECOND: Final = 450_000.0
 """KiB/s of a slow balloon; limits how long mom waits for a guest."""
 
 UNKNOWN_REACTION_SECONDS: Final = 0.5
-"""Seconds. Assumed time to notice growth during a sweep and return the headroom, until measured."""
+"""Seconds. Assumed time to notice growth during a sweep and return the headroom, until measured. At most 0.45 s without KVM on a busy host
+(benchmarks/sweeps/bench_collisions.py)."""
 
 
 class LawParameters(StrictModel):

@@ -16,7 +16,7 @@ PROMISES: Final = "promises"
 GROWTH: Final = "growth"
 
 RECLAIM_SECONDS: Final = 30.0
-"""Seconds. A host that is short for longer is full."""
+"""Seconds. A host that is short for longer is full: memory of a burst returns within some cycles."""
 
 FINDINGS_SHOWN: Final = 10
 

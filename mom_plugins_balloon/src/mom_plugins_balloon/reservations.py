@@ -35,10 +35,10 @@ TOUCHED_KIB: Final = 16384
 """KiB. A guest that has touched all but this much has used its reservation."""
 
 SHORT_SECONDS: Final = 30.0
-"""Seconds. Missing memory is reported after this time."""
+"""Seconds. Missing memory is reported after this time, because spare memory is not exact while guests shrink."""
 
 AWAY_SECONDS: Final = 600.0
-"""Seconds without listed guests after which a host has none."""
+"""Seconds without listed guests after which a host has none. Before that, its hypervisor might not answer."""
 
 
 @dataclass(eq=False)

@@ -24,7 +24,7 @@ from mom_plugins_balloon.seen import host_memory
 from mom_plugins_balloon.states import HostWanted, hard_kib
 
 COUNTED_SHARE: Final = 0.5
-"""Ratio of a guest's cold memory that counts."""
+"""Ratio of a guest's cold memory that counts. The guest may use some of it again."""
 
 OLDEST_SECONDS: Final = 600.0
 """Seconds. Maximum age of a working set."""

@@ -17,10 +17,10 @@ SETTLES_SECONDS = 3.0
 """Seconds. A balloon rests after this time without change."""
 
 ASKED_AGAIN_SECONDS = 30.0
-"""Seconds. mom repeats a request after this time."""
+"""Seconds. mom repeats a request after this time, in which a virtio balloon moves 26 GiB."""
 
 SIZES_SECONDS = 120.0
-"""Seconds. mom remembers sizes for this time."""
+"""Seconds. mom remembers sizes for this time. It ignores older statistics anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,8 @@ PATIENCE_AGAIN_SECONDS = 8.0
 PROGRESS_KIB = 1024
 PROGRESS_SHARE = 0.02
 PROGRESS_MOST_KIB = 256 * 1024
-"""KiB, ratio of the missing memory, and KiB. Less is no progress."""
+"""KiB, ratio of the missing memory, and KiB. Less is no progress, so that mom does not wait forever for a guest that gives a MiB at a
+time."""
 
 FIRST_REST_SECONDS = 60.0
 LAST_REST_SECONDS = 1800.0

@@ -16,7 +16,7 @@ from mom_plugins_balloon.names import CONTROL, STARTED
 from mom_plugins_balloon.sizes import BalloonSettling
 
 GONE_KEPT: Final = 1000
-"""Number of gone guests whose sizes are kept."""
+"""Number of gone guests whose sizes are kept: a hypervisor that does not answer may come back."""
 
 
 class StartedSizes:

@@ -20,7 +20,7 @@ from mom_plugins_libvirt.changes import OrderedDomain
 from mom_plugins_libvirt.connection import Connection
 
 _LIBVIRTS_OWN = "org.qemu.guest_agent.0"
-"""Channel to which libvirt itself is connected."""
+"""libvirt itself is connected to this channel, and QEMU serves one client at a time."""
 
 _LONGEST_SECONDS = 60
 """Longest timeout that mom requests from libvirtd for an agent command."""

@@ -16,6 +16,7 @@ LONGEST_XML = 8 << 20
 _KIB = {"b": 1 / 1024, "bytes": 1 / 1024, "KB": 1000 / 1024, "k": 1, "KiB": 1, "MiB": 1 << 10, "M": 1 << 10, "GiB": 1 << 20, "G": 1 << 20}
 
 _LARGEST_KIB = 1 << 50
+"""An exbibyte; larger sizes are invalid."""
 
 
 _MOM_GUEST = "urn:mom:guest:1.0"

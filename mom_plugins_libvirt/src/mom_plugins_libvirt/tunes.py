@@ -16,7 +16,7 @@ _MOST_QUOTA_US = (1 << 44) - 1
 """Largest quota that libvirt accepts (src/util/vircgroup.h). Larger values mean that there is no quota."""
 
 _READ_SECONDS = 0.5
-"""Time in a cycle for reading CPU limits."""
+"""Time in a cycle for reading CPU limits, less than a millisecond each."""
 
 _ASK_AGAIN_SECONDS = 300.0
 """Pause before mom reads the CPU limits again of a guest without a CPU cgroup, or on a host without the CPU controller."""

@@ -23,7 +23,7 @@ from mom_plugins_policy.language.policy import Policy, Result
 from mom_plugins_policy.notes import NoteStore
 
 REMEMBERED_CHANGES: Final = 50
-"""Number of versions kept."""
+"""Number of versions kept. They share unchanged texts; with the largest policies they take 50 MiB."""
 
 _DECIDE_AGAIN: Final = "read the policies in force, then repeat the change if you still want it"
 

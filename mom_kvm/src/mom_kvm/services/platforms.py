@@ -10,10 +10,10 @@ from xml.etree.ElementTree import Element
 from mom_core import Guest, GuestPattern, PluginContext, printable
 
 _MOST_PROPERTIES: Final = 32
-"""Most properties of a guest."""
+"""Limit for each guest: a guest's owner may influence the properties."""
 
 _LONGEST_TEXT: Final = 256
-"""Most characters of a property."""
+"""Names of OpenStack and Kubernetes have up to 255 characters."""
 
 RESERVED: Final = frozenset(
     {"name", "uuid", "state", "pid", "cgroups", "pinned", "sized_by", "tags", "interval", "sla_class", "mem_guarantee"}

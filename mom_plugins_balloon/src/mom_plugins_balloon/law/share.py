@@ -22,7 +22,7 @@ ALL_ASKED_SECONDS: Final = 60.0
 """Seconds in which the law asks every guest to give memory for expected growth."""
 
 LEAST_ASKED: Final = 64
-"""Minimum number of guests asked."""
+"""Minimum number of guests asked. Asking thousands would dominate the law's CPU time."""
 
 
 class WeighedGuest(NamedTuple):

@@ -116,12 +116,12 @@ REST_SECONDS: Final = {
     SweepEnd.AT_WORK: 2.0, SweepEnd.GREW: 10.0, SweepEnd.LATE: 60.0, SweepEnd.SLOW: 10.0, SweepEnd.UNSEEN: 600.0, SweepEnd.FAILED: 60.0,
     SweepEnd.NOTHING_MORE: 10.0,
 }  # fmt: skip
-"""Seconds until the next sweep."""
+"""Seconds until the next sweep. Bursts and CPU shortage last seconds, a stuck balloon much longer."""
 
 SHOWN_SECONDS: Final = 60.0
 
 MISSED_SECONDS: Final = 600.0
-"""Seconds for which mom does not sweep for missed memory."""
+"""Seconds for which mom does not sweep for missed memory: the balloon cannot reach it, or QEMU uses it."""
 
 IN_VAIN_SHARE: Final = 0.25
 IN_VAIN_SECONDS: Final = 120.0

@@ -11,6 +11,7 @@ NIL, INT, FLOAT, STRING, LIST, ENTITY, FUNCTION, OTHER, UNBOUND = (1 << bit for 
 
 NUMBER = INT | FLOAT
 DATA = NIL | NUMBER | STRING | LIST | OTHER
+"""Types of fields and properties."""
 ANY = DATA | ENTITY | FUNCTION
 
 # Each function returns the types that a word's result may have, computed from the arguments' types; 0 if the word always fails.

@@ -42,7 +42,7 @@ _PLACEHOLDERS: Final[Mapping[str, Callable[[MoveJob], str]]] = {
 }
 
 _CHECKED: Final = ("{guest}", "{id}")
-"""Placeholders with free text."""
+"""Placeholders with free text. Other placeholders have restricted types."""
 
 _DESTINATIONS: Final = frozenset({"{host}", "{uri}"})
 
