@@ -29,6 +29,7 @@ MAKE_SECONDS: Final = 2.0
 """Time limit: the server that NATS chooses at random may have hung."""
 
 LEADER_SECONDS: Final = 0.2
+"""Pause between requests for the leader. An election takes seconds."""
 
 _LAST_SENT: Final = "Nats-Last-Consumer"
 _LAST_LOOKED_AT: Final = "Nats-Last-Stream"

@@ -29,8 +29,10 @@ LARGEST_RECORD: Final = 768 << 10
 """Limit in bytes. NATS servers take messages of 1 MiB by default."""
 
 MOST_TOLD: Final = 300
+"""Most guests in a report: 570 KiB with the longest names and reasons."""
 
 MOST_MOVES: Final = 2 * MOST_TOLD
+"""Listed guests, and guests on the way."""
 
 MOST_REMOVED: Final = 1000
 """Most removed hosts in the record, which hosts read often."""
@@ -301,7 +303,7 @@ class Orders(FleetRecord):
     entries: Mapping[HostName, str] = Field(default_factory=dict)
     """Signed entries of the destinations, because a coordinator must not name another address."""
     arrivals: Annotated[tuple[Arrival, ...], Field(max_length=MOST_TOLD), FailFast()] = ()
-    """Arrivals of the last day, for the coordinator's own use."""
+    """Arrivals of the last day."""
 
     def of(self, guest: str) -> Move | None:
         """Return this guest's move."""
@@ -315,7 +317,7 @@ class AuthorizedKeys(FleetRecord):
 
     keys: Annotated[tuple[PublicKey, ...], Field(max_length=64), FailFast()] = ()
     removed: Annotated[Mapping[HostName, int], Field(max_length=MOST_REMOVED)] = Field(default_factory=dict)
-    """Removed hosts, with the last revision of their entry. The entry stays signed."""
+    """Removed hosts, with the last revision of their entry."""
     by: str = ""
 
 

@@ -21,6 +21,7 @@ AHEAD_SECONDS: Final = 86_400.0
 """Limit ahead of the clock. Otherwise a stolen key could sign the last possible revision."""
 
 REMOVED: Final = "removed"
+"""Digest of a removed record."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ LARGEST_HEADER: Final = 400
 """Most bytes of the signature line."""
 
 _KEY_BYTES: Final = 35
+"""Decoded public key: type, 32 bytes of Ed25519, two bytes of checksum."""
 
 Revision = Annotated[int, Field(ge=1, lt=1 << 62)]
 

@@ -18,10 +18,10 @@ SILENT_SECONDS: Final = 75.0
 """Two missed heartbeats by the reader's clock; then a host counts as lost."""
 
 ARRIVES_SECONDS: Final = 120.0
-"""Time for a moved guest to appear in the destination's reports."""
+"""Time for a moved guest to appear in the destination's reports: two reports."""
 
 SETTLES_SECONDS: Final = 60.0
-"""During this time, reported available memory might not yet include an arrived guest."""
+"""During this time, reported available memory might not yet include an arrived guest. Hosts report at least every 30 s."""
 
 AGAIN_SECONDS: Final = 1.0
 

@@ -15,6 +15,7 @@ RESERVE_MOST_KIB: Final = 16 << 20
 """Memory to keep free on a destination, because a new guest may fill its memory faster than mom reclaims."""
 
 SMALLEST: Final = 100
+"""Number of smallest guests to list. They fit where the largest do not."""
 
 
 @dataclass(frozen=True, slots=True)

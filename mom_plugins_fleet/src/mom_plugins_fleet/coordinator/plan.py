@@ -22,10 +22,10 @@ ATTEMPTS: Final = 3
 """Attempts per guest. Then the operator must act."""
 
 BOOKS_SECONDS: Final = 86_400.0
-"""How long a moved guest counts at its destination, unless another host reports the guest."""
+"""How long a moved guest counts at its destination, unless another host reports the guest. A malicious host may hide guests."""
 
 LOST_SECONDS: Final = 900.0
-"""After this silence, a host counts as no longer moving guests. Also the time limit for accepting an order."""
+"""After this silence, a host is no longer moving guests: moves end after 600 s by default. Also the time limit for accepting an order."""
 
 OPEN: Final = (MoveState.ORDERED, MoveState.ACCEPTED)
 

@@ -25,12 +25,12 @@ from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, ROSTER, STATES
 
 RESYNC_SECONDS: Final = 30.0
-"""Time between reads of all records, in case a message was lost."""
+"""Time between reads of all records, in case a message was lost. 10,000 hosts make 1,000 reads/s."""
 
 HEARTBEAT_SECONDS: Final = 30.0
 
 CLOSING_SECONDS: Final = 0.3
-"""Time limit for closing the connection."""
+"""Time limit for closing the connection: plugins have 0.4 s."""
 
 AGAIN_SECONDS: Final = 10.0
 """Pause after an error, before mom asks the servers again."""

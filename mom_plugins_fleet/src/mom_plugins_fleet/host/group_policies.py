@@ -45,7 +45,7 @@ class GroupPolicies:
         self._written: GroupInForce | None = None
         self._in_force: tuple[str, Opened[Group]] | None = None
         self.refused = ""
-        """Why the newest record is not in force."""
+        """Why the newest record is not in force; empty if it is."""
 
     async def resume(self, say: Callable[[str], None]) -> None:
         """Apply the record that the previous run stored.

@@ -16,7 +16,7 @@ from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, ORDERS, ROSTER
 
 BALANCE_SECONDS: Final = 300.0
-"""Least time between two moves for balance."""
+"""Least time between two moves for balance, whatever a coordinator orders."""
 
 
 class HostOrders:

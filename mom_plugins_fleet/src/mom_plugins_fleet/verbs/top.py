@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from mom_daemon.report_models import GuestColumnModel
 
 LOOK_SECONDS: Final = 2.0
+"""Hosts report every 5 s by default."""
 
 AGAIN_SECONDS: Final = 1.0
 
@@ -46,6 +47,7 @@ NOTE_LEAST: Final = 25
 """Least width of the notes: the time of the last contact must fit."""
 
 _HEAD: Final = 4
+"""Lines above a view: three about the fleet, one of headings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,7 @@ class FleetFeed:
 
 
 _SILENT: Final = logging.Logger("mom.fleet.top", logging.CRITICAL + 1)
-"""Logger without output."""
+"""Logger without output, because log lines would spoil the screen."""
 
 
 def watch_fleet(where: Where) -> None:

@@ -25,7 +25,7 @@ ANSWER_SECONDS: Final = 30.0
 """Longest silence during a change, which may wait for others and then compile."""
 
 READ_SECONDS: Final = 10.0
-"""Longest silence during a read."""
+"""Longest silence. mom answers within milliseconds, on a full host within seconds."""
 
 _LARGEST_ANSWER: Final = 256 << 20
 """Limit in bytes."""

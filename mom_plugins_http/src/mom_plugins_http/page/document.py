@@ -22,9 +22,11 @@ BEGINS: Final = "page.js"
 _MEDIA_TYPES: Final = {".js": "text/javascript", ".css": "text/css"}
 
 _MODULES_MARK: Final = "<!--modules-->"
+"""Place for links to all modules, so that a browser loads them at once."""
 
 
 _COMMENTS: Final = re.compile(r"^ *(?://[^\n]*|/\*\*(?:(?!\*/).)*\*/)\n", re.MULTILINE | re.DOTALL)
+"""Comments are a fifth of the modules' bytes; mom removes the comments."""
 
 
 class Part(NamedTuple):

@@ -62,7 +62,7 @@ class ActsQuery(NewestQuery):
 
 
 MOST_ASKED: Final = 8
-"""Most waiting requests."""
+"""Most waiting requests. Each reads for seconds, in a separate process."""
 
 
 class ClientModel(TypedDict):

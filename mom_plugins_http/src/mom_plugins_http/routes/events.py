@@ -24,7 +24,7 @@ from mom_plugins_http.server.problems import ProblemError
 MEDIA_TYPE: Final = "text/event-stream"
 
 BEAT_SECONDS: Final = 15.0
-"""Time between keep-alive comments: proxies stay connected, and lost clients are detected."""
+"""Time between keep-alive comments: proxies stay connected, and mom detects lost clients."""
 
 Fields = tuple[str, ...] | None
 """Guest fields for a client; None for all."""

@@ -38,6 +38,7 @@ SCALES: Final[Mapping[Unit, Scale]] = {
     Unit.PER_SECOND: Scale("_per_second"),
     Unit.BYTES_PER_SECOND: Scale("_bytes_per_second"),
 }
+"""Units except strings and lists. KSM counters stay in pages, as in the kernel and node_exporter."""
 
 NAMES: Final[Mapping[str, str]] = {
     "anon_pages": "mom_host_memory_anonymous_bytes",

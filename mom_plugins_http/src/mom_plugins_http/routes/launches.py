@@ -36,7 +36,7 @@ from mom_plugins_http.server.server import Worker
 Result = TypeVar("Result")
 
 MOST_REQUESTS: Final = 64
-"""Most waiting requests."""
+"""Most waiting requests. Each examines all guests: milliseconds for a thousand."""
 
 
 _LOOK_SECONDS: Final = 0.1
@@ -127,7 +127,7 @@ class ReservationsModel(TypedDict):
 
 
 class LaunchRoutes:
-    """Operations on launches, in separate threads: no operation waits for a policy to compile."""
+    """Operations on launches, in separate threads."""
 
     def __init__(self, context: PluginContext, worker: Worker, reading: Worker) -> None:
         self._context = context

@@ -93,7 +93,7 @@ SLASH: Final = "\0"
 
 
 class WholeNames:
-    """Middleware that distinguishes a slash in a name (%2F) from a path slash. Servers decode both alike."""
+    """Middleware that distinguishes a slash in a name (%2F) from a path slash."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

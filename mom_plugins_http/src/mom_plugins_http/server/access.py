@@ -28,7 +28,7 @@ _GROUP_BYTES: Final = 1024
 """Longest socket option that Python reads: 256 groups. For more, mom asks the user database."""
 
 SHORTEST_TOKEN: Final = 16
-"""Least characters."""
+"""Least characters; a shorter token can be guessed."""
 
 _LONGEST_TOKEN_FILE: Final = 4096
 
@@ -45,7 +45,6 @@ class Right(IntEnum):
 class Peer:
     """Sender of a request: its name in the log, and its right.
 
-    :param local: connected through a unix socket
     :param keyed: connected through the page's socket
     :param process: PID; 0 if unknown
     """

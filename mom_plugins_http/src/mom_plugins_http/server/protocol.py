@@ -19,7 +19,7 @@ from mom_plugins_http.server.access import LocalAccess, Peer, Right
 from mom_plugins_http.server.problems import MEDIA_TYPE, problem_body
 
 LONGEST_HEAD: Final = 16 << 10
-"""Most bytes of request line and headers."""
+"""Most bytes of request line and headers; clients send some hundreds."""
 
 IDLE_SECONDS: Final = 60
 """Longest wait for the next request."""

@@ -70,8 +70,6 @@ def same_site(host: str, origin: str | None, names: Collection[str]) -> bool:
 def same_site_locally(host: str, origin: str | None, fetch_site: str | None, *, opens_page: bool) -> bool:
     """Return whether no other site's page sent a request to a unix socket. With `ssh -L`, each page in the operator's browser can send one.
 
-    `Origin` reveals pages of another site or port.
-
     :param fetch_site: the header `Sec-Fetch-Site`; None without it
     :param opens_page: the request only opens the web page, as links on other sites may
     """

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mom_daemon.report_models import ConditionModel
 
 _HEAD: Final = 5
+"""Lines: four on the host, one of headings."""
 
 _SEVERE: Final = {"error": "bold red", "warning": "yellow", "ok": ""}
 _MARKS: Final = {"error": "WRONG: ", "warning": "warning: "}

@@ -23,7 +23,7 @@ from mom_plugins_sla.eviction.recent_steps import COUNTS_SECONDS, RecentSteps
 from mom_plugins_sla.eviction.steps import Step
 
 AT_ONCE: Final = 4
-"""Maximum number of steps in progress, and of abandoned calls of a mover."""
+"""Most steps in progress, and most abandoned calls of a mover. More steps would slow each other down."""
 
 CALL_SECONDS: Final = 30.0
 
@@ -36,7 +36,7 @@ LATE_SECONDS: Final = 1800.0
 """If a guest stops up to this long after its time limit, mom's step counts as the cause."""
 
 GONE_CYCLES: Final = 3
-"""Cycles without a guest until it counts as gone: a hypervisor that just started may list guests late."""
+"""Cycles after which a missing guest counts as gone; a hypervisor that just started may list guests late."""
 
 FILE: Final = "jobs.json"
 TITLE: Final = "the file of guests that mom has stopped or is moving"
@@ -72,7 +72,6 @@ class Job:
 
     :param time: start, in seconds since the epoch
     :param needs: KiB that the guest needs after its return
-    :param seconds: time limit
     :param lost: why the result of a move is unknown
     """
 

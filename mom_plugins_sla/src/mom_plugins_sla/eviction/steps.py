@@ -16,7 +16,7 @@ from mom_plugins_sla.eviction.settings import EvictionSettings
 class Step(StrEnum):
     """Rungs of the ladder, in order.
 
-    Pausing frees no memory. Shutting down is last, because programs lose their work.
+    Shutting down is last, because programs lose their work.
     """
 
     MIGRATE = "migrate"  #: the guest continues on another host, with a short slowdown
