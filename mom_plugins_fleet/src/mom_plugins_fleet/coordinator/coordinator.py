@@ -24,6 +24,7 @@ from mom_plugins_fleet.signatures import Signer, next_revision
 from mom_plugins_fleet.subjects import COORDINATOR, LEASES, ORDERS, StoredEntry
 from mom_plugins_fleet.view import FleetView
 
+# The servers never expire the lease: nats-server 2.9 may repeat expired keys after a restart.
 LEASE_SECONDS: Final = 10.0
 """Time of three missed renewals, after which another coordinator takes over."""
 

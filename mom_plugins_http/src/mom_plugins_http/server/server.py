@@ -125,7 +125,7 @@ class Server(BoundedServer[Door]):
     def make_room(self, door: Door, sock: socket.socket | None) -> bool:
         """End a connection with the lowest right: one with an incomplete request, or one of the user who holds most.
 
-        Requests without a right always count as incomplete.
+        Requests without a right always count as incomplete, so that strangers cannot block places.
         """
         open_ones = [each for each in self._connections() if not each.transport.is_closing()]
         shares = Shares(each.peer for each in open_ones)
