@@ -108,7 +108,7 @@ class Host:
     def sweeps(self) -> None:
         """A sweep has begun."""
         self.plugin.mom_review(self.snapshot(), [])
-        self.plugin._sweeps.sweeper._under_way["a"] = SimpleNamespace(inflates=True)  # type: ignore[assignment]
+        self.plugin._sweeps.sweeper._under_way["a"] = SimpleNamespace(inflates=True)  # type: ignore[assignment]  # all that the resizer asks of a sweep
         self.plugin._guests.asked(self.snapshot().guests["a"], SizeRequest(BOTTOM, 2 * GIB, self.clock.now, sweeps=True))
 
     def swept(self, end: SweepEnd = SweepEnd.GREW, *, is_back: bool = True) -> None:

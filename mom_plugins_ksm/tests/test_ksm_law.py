@@ -97,7 +97,9 @@ DECIDED: dict[str, tuple[dict[str, Value], KsmMemory | None, dict[str, int]]] = 
     ),
     "savings that are unknown end no rest and free no books": (SHORT | RESTS | {"ksm_saved": None}, replace(RESTING, base=GIB), {}),
     "books that need more than KSM saves are no room": (
-        SHORT | RUNS | {"mem_really_available": 7 * GIB, "ksm_saved": -GIB}, SCANNING, {"ksm_pages_to_scan": 500},
+        SHORT | RUNS | {"mem_really_available": 7 * GIB, "ksm_saved": -GIB},
+        SCANNING,
+        {"ksm_pages_to_scan": 500},
     ),
 }
 
