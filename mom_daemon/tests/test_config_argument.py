@@ -18,4 +18,4 @@ def test_each_verb_that_takes_one_file_takes_it_as_argument_and_option(verb, way
 
 def test_two_configurations_are_one_too_many(capsys):
     assert run(["config", "check", "a.yaml", "-c", "b.yaml"]) == 2
-    assert "named twice" in capsys.readouterr().err
+    assert "given twice" in capsys.readouterr().err

@@ -28,7 +28,7 @@ class Hypervisor(Protocol):
 
 
 class NoHypervisor:
-    """Substitute without guests."""
+    """Stand-in for a hypervisor, without guests."""
 
     uri = "none"
 

@@ -144,7 +144,7 @@ class GuestTable(Mapping[str, Guest]):
 
 
 class Derived(NamedTuple):
-    """Fields computed from a snapshot; `guests` is keyed by guest id and field name, or holds columns in the guests' order."""
+    """Fields computed from a snapshot; `guests` maps guest ids to fields, or field names to columns in the guests' order."""
 
     host: Mapping[str, Value] = MappingProxyType({})
     guests: Mapping[str, Mapping[str, Value]] | Columns = MappingProxyType({})

@@ -93,7 +93,10 @@ def load_as_owner(config_path: str | Path | None) -> Config:
 
 
 def load_to_look(config_path: str | Path | None = None) -> Config:
-    """Load the configuration. If it is invalid, return the configuration of the mom that runs with this file, or raise `ConfigError`."""
+    """Load the configuration. If it is invalid, return the one that the running mom loaded from this file before.
+
+    If it is invalid and no mom runs, raise `ConfigError`.
+    """
     from mom_core import load_config
 
     try:

@@ -62,7 +62,7 @@ AnyOrder = TypeVar("AnyOrder", bound=Numbered)
 
 
 class OrderServer(Protocol):
-    """Server of the connections to a socket. Only the user with the ID `user` may connect."""
+    """Server on a socket to which only the user with the ID `user` may connect."""
 
     user: int
     log: Callable[[str], None]
@@ -166,7 +166,7 @@ def peer_of(connection: socket.socket) -> tuple[int, int]:
 
 
 def parsed(message: bytes) -> list[Order]:
-    """Return the requests in a message: one of any kind, or several SET. Raise `struct.error` if the message is malformed."""
+    """Return a message's requests: one of any kind, or several SET requests. Raise `struct.error` if it is malformed."""
     orders = [Order(*words) for words in ORDER.iter_unpack(message)]
     if not orders or (len(orders) > 1 and any(order.number != OrderNumber.SET for order in orders)):
         raise struct.error("these are no requests")

@@ -76,9 +76,9 @@ class BalloonedGuests:
             self._pasts[identity] = Remembered(incarnation)
 
     def of_all(self, guests: Sequence[Guest]) -> Sequence[Remembered]:
-        """Return the records of these guests, in order. These guests become the last list.
+        """Return the records of these guests, in order. Remember these guests as the last list.
 
-        A restarted guest has a new record. An empty list changes nothing: the hypervisor did not answer.
+        A restarted guest has a new record. An empty list changes nothing, because it means that the hypervisor did not answer.
         """
         pasts, listed = self._pasts, self._listed  # the engine passes the same guests in several sequences
         if guests and guests is not listed and (len(guests) != len(listed) or not all(map(is_, guests, listed))):

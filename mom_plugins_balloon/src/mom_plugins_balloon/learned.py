@@ -116,7 +116,7 @@ class StallFloor(NamedTuple):
     """Part of `usable` below which its kernel killed programs."""
 
     def after(self, usable: float, made: float, passed: float, memory_seconds: float, *, stalls: bool) -> StallFloor:
-        """Return the record after new statistics. Two stalls in a row count: a starting program also waits for its pages."""
+        """Return the record after new statistics. A single stall is ignored, because a starting program also waits for its pages."""
         floor, seen_at, killed = self.usable, self.seen_at, self.killed
         if stalls and self.stalling:
             raised = usable + max(STALL_STEP_KIB, STALL_STEP_SHARE * usable)

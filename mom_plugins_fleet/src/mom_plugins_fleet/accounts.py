@@ -130,7 +130,7 @@ class FleetRoot:
         return NatsCredentials(seed, _jwt(self._system, public(pair(seed)), "mom fleet", _USER))
 
     def ended(self, account: str) -> str:
-        """Return an account's final version, which allows no connections."""
+        """Return the version of an account that ends it: no connections are allowed."""
         return self._account(account, f"{FLEET_ACCOUNT}-ended", {"limits": {**_OF_A_HOST, "conn": 0}, "revocations": {"*": _LAST}}, _LAST)
 
     def _account(self, account: str, name: str, claims: Mapping[str, Any], at: int | None) -> str:

@@ -94,7 +94,7 @@ class _Builder(ElementTree.TreeBuilder):
     # Refuse document types: their entities can expand without limit.
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        raise ElementTree.ParseError(f"a document type ({name[:20]}) in a domain")
+        raise ElementTree.ParseError(f"a DOCTYPE declaration ({name[:20]}) in a domain")
 
 
 def parsed(xml: str) -> ElementTree.Element | None:

@@ -84,7 +84,7 @@ class GuestTuning:
     # --- disks -------------------------------------------------------------------------------------------------------------------
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """Return the limits of disks, keyed by guest ID, without a call."""
+        """Return the limits of disks, keyed by guest ID, without calling libvirt."""
         return {entry.id: entry.tuning.disks for entry in self._domains.described(guests)}
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:

@@ -207,7 +207,7 @@ _SO_PEERPIDFD: Final = 77
 
 
 def _who_listens(sock: socket.socket, peer: PeerCredentials, visit: Visit) -> Failure | None:
-    """Return why the peer may not be the process that called listen(); None if it is this process."""
+    """Return why it is uncertain that the peer called listen(); None if it certainly did."""
     # The PID may have been reused. Linux before 6.5 has no pidfds of peers. Then the process must have the peer's user or have been started
     # as root, and must be older than the socket's file or have the socket open. If the listener is already known, the age of the file is
     # not checked, because it depends on the wall clock.

@@ -18,7 +18,7 @@ class WireError(Exception):
 
 
 class FalseAnswer(WireError):
-    """Valid QMP answer that is impossible."""
+    """Well-formed QMP answer whose content cannot be true."""
 
 
 class Question(NamedTuple):

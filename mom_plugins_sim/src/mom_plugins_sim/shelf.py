@@ -105,4 +105,4 @@ class Shelf:
         try:
             return self._drawn[settings][identity]
         except KeyError:
-            raise StateError(f"{file.path} does not describe the guest in its name", hint="restore the file's name") from None
+            raise StateError(f"{file.path} describes another guest than the one in its file name", hint="restore the file's name") from None

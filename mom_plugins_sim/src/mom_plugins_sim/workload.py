@@ -45,7 +45,7 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Bursty:
-    """Demand of `base`, and of `burst` more during the first part of every `period`.
+    """Demand of `base`, which rises to `base` plus `burst` during the first part of every `period`.
 
     :param duty: fraction of the period that a burst lasts
     :param phase: position within the period at the beginning of the simulation

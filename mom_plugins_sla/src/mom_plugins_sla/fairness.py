@@ -38,7 +38,7 @@ KEEPS_SHARE = 0.05
 
 
 def fairness_of(snapshot: Snapshot, host_keeps: Portion | None, idle_tax: float, promises: Promises) -> Fairness:
-    """Return fair shares. Guests that cannot shrink or have unknown sizes keep their memory and have no share.
+    """Return fair shares. Guests that cannot shrink, or whose sizes are unknown, keep their memory and have no share.
 
     :param host_keeps: memory to keep available; None for the balloon plugin's hard watermark
     """

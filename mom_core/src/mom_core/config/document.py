@@ -66,7 +66,7 @@ class Document:
         return document
 
     def complain(self, path: KeyPath, message: str, hint: str = "", *, at_key: bool = False) -> None:
-        """Add a problem with a value or its key."""
+        """Record a problem that concerns a value, or its key if `at_key`."""
         if any(path[:length] in self.unreadable for length in range(len(path) + 1)) and not at_key:
             return
         self.note(self.place(path, at_key=at_key), f"{dotted(path)}: {message}" if path else message, hint)

@@ -72,9 +72,9 @@ def context_of(host: HostMemory, parameters: LawParameters, *, no_reclaim: bool 
 
 
 def margins_below(host: HostMemory, p: LawParameters) -> float:
-    """Return the available memory below which mom takes part of the margins.
+    """Return the available memory below which mom takes some of the guests' margins.
 
-    With a reservation, this is the high watermark: the memory must be there before the launch.
+    With a reservation, this is the high watermark, because the reserved memory must be available before the launch.
     """
     return host.high if host.reserved > 0 else max(host.hard, p.tight_below * host.high)
 

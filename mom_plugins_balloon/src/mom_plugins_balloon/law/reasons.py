@@ -154,7 +154,7 @@ class ReasonFigures:
 
     @property
     def fills(self) -> str:
-        """Return growth that page cache fills."""
+        """Return why a guest that fills memory with page cache grows, or does not."""
         return ", so it gets memory that the host can spare" if self._change > 0 else f", but {self.has} and should have {self.high}"
 
 

@@ -341,7 +341,7 @@ def _left_if_all_grow(host: HostMemory, guests: Sequence[GuestMemory], parameter
 
 
 def sweep_of(host: HostMemory, guest: GuestMemory, parameters: LawParameters, limits: ShrinkLimits) -> SizeSuggestion:
-    """Return the sweep of a guest before its migration. Without a target, no sweep is needed.
+    """Return the size to which a sweep before a guest's migration inflates the balloon; a target of None if no sweep is needed.
 
     :param host: `interval` is the time in which the balloon may inflate
     """

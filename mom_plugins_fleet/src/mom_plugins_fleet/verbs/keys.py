@@ -71,8 +71,8 @@ def authorize_command(where: Where, key: str, remove: bool) -> None:
 @click.argument("key")
 @click.pass_obj
 def countersign_command(where: Where, key: str) -> None:
-    """Sign again, with your key, all records signed with KEY, before KEY is revoked on the hosts. The command shows all records and asks at
-    a terminal, because a thief of KEY may have made them."""
+    """Sign again, with your key, all records signed with KEY, before KEY is revoked on the hosts. The command shows all records
+    and, at a terminal, asks for confirmation, because somebody who stole KEY may have made some of them."""
     checked_key(key)
 
     async def signed(store: Store) -> int:

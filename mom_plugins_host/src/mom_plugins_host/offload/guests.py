@@ -281,7 +281,7 @@ def keep_unlisted(before: Mapping[str, FollowedGuest], listed: Mapping[str, Foll
 
 
 def look_in_turn(kept: Mapping[str, FollowedGuest], guests: Sequence[Guest], root: Path, hierarchies: Hierarchies, now: float) -> None:
-    """Examine the processes of new guests, and those examined longest ago."""
+    """Examine the processes of new guests, and of the guests that were examined longest ago."""
     due: list[tuple[float, Guest]] = []
     for guest in guests:
         entry = kept[guest.id]

@@ -265,7 +265,8 @@ class HostNeed:
 def need_of(host: Host, *, working: bool) -> HostNeed:
     """Return the host's need.
 
-    :param working: the last cycle reclaimed memory. Reclaim ends at a little more available memory than it starts at
+    :param working: whether the last cycle reclaimed memory. If so, reclaim goes on until a little more memory is available than when it
+        began
     """
     available, total = host.number("mem_really_available"), host.number("mem_available")
     target = host.number("mem_watermark_high")

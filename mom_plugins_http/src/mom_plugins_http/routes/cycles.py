@@ -109,7 +109,7 @@ class PastHostModel(PastModel):
 
 @described
 class RecordedModel(TypedDict):
-    """Span of the host's past around `time`, or a recorded cycle of one guest."""
+    """Recorded cycles of the host around `time`, or one recorded cycle of one guest."""
 
     time: Time
     seconds: Seconds

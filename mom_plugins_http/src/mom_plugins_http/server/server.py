@@ -181,7 +181,7 @@ class Worker:
     async def run(self, job: Callable[[], Result], user: str = "") -> Result:
         """Return the job's result, or raise its error. Raise `ProblemError` if too many jobs are waiting.
 
-        :param user: owner of a job that anyone may request. Users take turns, and none may hold more places than are free
+        :param user: the user who asks, if the job needs no special right. Users take turns, and none may take more places than remain free
         """
         if self.full or (user and self._own[user] >= self._most - self._waiting):
             raise ProblemError(503, f"too many {self._what} are waiting", "ask again in a moment", headers={"retry-after": "1"})

@@ -27,7 +27,7 @@ def formatted(name: str, text: str) -> str:
     result = "".join(_pieces(text))
     # If the program would change, leave the file unchanged.
     if [token for _, token in tokens(result)] != [token for _, token in tokens(text)]:
-        raise AssertionError("formatting would have changed the policy")
+        raise AssertionError("formatting would have changed what the policy does")
     return result
 
 

@@ -93,9 +93,9 @@ def advise(
 
     With RECORDING: mom simulates the recorded host with more and more guests, each number several times. The new guests repeat recorded
     guests at another time. These count as harm: more memory promised than the host has, a broken promise, an OOM kill, a swapping host, a
-    recorded guest that loses 1 % more of its work than without new guests, and a new guest that loses 5 %. If the recording has the offload
-    plugin, half of a guest's recorded cold memory goes to swap, which is no harm. The command touches nothing real. Exit code 1 if not even
-    one guest fits.
+    recorded guest that loses 1 % more of its work than it would without new guests, and a new guest that loses 5 %. If the recording has
+    the offload plugin, half of a guest's recorded cold memory goes to swap, which does not count as harm. The command changes nothing on
+    the host. Exit code 1 if not even one guest fits.
 
     --placement writes a script for the operator of an OpenStack cloud, with the ratio for selling the host's memory. mom does not run it.
     """

@@ -11,7 +11,7 @@ from mom_plugins_record.forecast.host_days import GUEST_FIELDS
 
 
 def forecast_parts(report: Report) -> Iterator[StatusPart]:
-    """Yield the guests with a pattern, and their expected growth."""
+    """Yield the guests whose daily pattern is known, and their expected growth."""
     host = report.snapshot.host
     count, rise = host.number("guests_forecast"), host.number("host_rise_expected")
     if count:

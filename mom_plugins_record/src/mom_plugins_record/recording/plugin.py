@@ -90,7 +90,7 @@ class RecordPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Open the recording and the accounts, or fail. Only the running mom records: a second writer would delete old files."""
+        """Open the recording and the accounts, or fail. Only the running mom may write them: a second writer would delete old files."""
         if not self._context.serves:
             return
         # Imported here, because commands that only ask a running mom must start fast.

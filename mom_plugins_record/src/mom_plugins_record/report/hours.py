@@ -99,7 +99,7 @@ class TimeSum:
     known_seconds: float = 0.0
 
     def add(self, percent: float | None, elapsed: float) -> None:
-        """Add `percent` of the elapsed seconds; None if unknown."""
+        """Record that the value was `percent` for `elapsed` seconds; None if unknown."""
         if percent is not None:
             self.seconds += elapsed * percent / 100
             self.known_seconds += elapsed
@@ -137,7 +137,7 @@ class GivenBackSums:
 
 @dataclass(slots=True)
 class HarmSums:
-    """Stalls, OOM kills and broken promises of guests.
+    """Stalls and OOM kills of guests, and broken promises to them.
 
     :param waited_for_mom_seconds: part of `waited_seconds` while mom held memory back
     :param late_bursts: bursts for which mom gave memory back too late

@@ -51,7 +51,7 @@ class BurstyDemand(StrictModel):
 
 
 class DiurnalDemand(StrictModel):
-    """Programs that follow the time of day."""
+    """Programs whose demand depends on the time of day."""
 
     low: Share
     """Share in use at night."""

@@ -405,7 +405,7 @@ class EvictionPlugin:
             text = "mom stops guests whose class allows it when the host stays full, but moves no guests"
             yield Finding(Severity.OK, subject, text, "to move guests whose class allows it, set `destination`")
         else:
-            yield Finding(Severity.OK, subject, "mom stops or moves guests whose class allows it when the host stays full")
+            yield Finding(Severity.OK, subject, "when the host stays full, mom stops or moves guests whose class allows it")
         if settings.destination is not None and hypervisor is not None:
             self._permissions.hypervisor = hypervisor
             mover = self._permissions.mover_to(settings.destination)
