@@ -43,39 +43,35 @@ class Cures(NamedTuple):
 
         :param acts: whether mom may change their settings
         """
-        return _examined(hypervisor, listed, guests, self, acts=acts, stats_period=stats_period)
-
-
-def _examined(
-    hypervisor: ReportingHypervisor, listed: Sequence[Guest], guests: Sequence[SeenGuest], cures: Cures, *, acts: bool, stats_period: float
-) -> Iterable[Finding]:
-    fields = hypervisor.fields(listed)
-    for reason in dict.fromkeys(guest.garbled for guest in guests if guest.garbled):
-        garbled = [guest.name for guest in guests if guest.garbled == reason]
-        text = f"{named_guests(garbled, ' with an invalid description')}: {reason}; mom does not change their balloons"
-        yield Finding(Severity.WARNING, "description", text, "check the description: virsh dumpxml GUEST")
-    guests = [guest for guest in guests if guest.description is not None]
-    without = [guest.name for guest in guests if not guest.balloon]
-    if without:
-        yield Finding(Severity.WARNING, "balloon device", named_guests(without, " without"), cures.balloon)
-    for reason in dict.fromkeys(guest.pinned for guest in guests if guest.pinned):
-        pinned = [guest.name for guest in guests if guest.pinned == reason]
-        yield Finding(Severity.OK, "pinned memory", f"{named_guests(pinned, ' with a fixed size')}: {reason}")
-    off = [guest.name for guest in guests if guest.balloon and not guest.period]
-    if off and stats_period and acts:
-        text = f"off for {named_guests(off)}; when mom acts, it switches them on, with a period of {format_duration(stats_period)}"
-        cure = cures.statistics.format(max(1, round(stats_period)))
-        yield Finding(Severity.OK, "guest statistics", text, cure and f"to have statistics while mom only observes: {cure}")
-    elif off:
-        cure = f"set stats_period of the {cures.plugin} plugin" + (f", or {cures.statistics.format(2)}" if cures.statistics else "")
-        yield Finding(Severity.WARNING, "guest statistics", f"off for {named_guests(off)}", cure)
-    workable = [(guest.name, fields.get(guest.id, {})) for guest in guests if guest.balloon and not (guest.pinned or guest.without_balloon)]
-    yield from _could_have(workable, cures.reporting, cures.autodeflate)
-    yield from _in_huge_pages([(guest.name, fields.get(guest.id, {})) for guest in guests], hypervisor.huge_pages, cures.unmerged)
-    waiting = [guest.name for guest in guests if guest.reports and not guest.fresh]
-    if waiting:
-        cure = "unless the guests are booting or paused, load virtio_balloon (Windows: the balloon driver and service of virtio-win)"
-        yield Finding(Severity.WARNING, "guest statistics", named_guests(waiting, " without an answer"), cure)
+        fields = hypervisor.fields(listed)
+        for reason in dict.fromkeys(guest.garbled for guest in guests if guest.garbled):
+            garbled = [guest.name for guest in guests if guest.garbled == reason]
+            text = f"{named_guests(garbled, ' with an invalid description')}: {reason}; mom does not change their balloons"
+            yield Finding(Severity.WARNING, "description", text, "check the description: virsh dumpxml GUEST")
+        guests = [guest for guest in guests if guest.description is not None]
+        without = [guest.name for guest in guests if not guest.balloon]
+        if without:
+            yield Finding(Severity.WARNING, "balloon device", named_guests(without, " without"), self.balloon)
+        for reason in dict.fromkeys(guest.pinned for guest in guests if guest.pinned):
+            pinned = [guest.name for guest in guests if guest.pinned == reason]
+            yield Finding(Severity.OK, "pinned memory", f"{named_guests(pinned, ' with a fixed size')}: {reason}")
+        off = [guest.name for guest in guests if guest.balloon and not guest.period]
+        if off and stats_period and acts:
+            text = f"off for {named_guests(off)}; when mom acts, it switches them on, with a period of {format_duration(stats_period)}"
+            cure = self.statistics.format(max(1, round(stats_period)))
+            yield Finding(Severity.OK, "guest statistics", text, cure and f"to have statistics while mom only observes: {cure}")
+        elif off:
+            cure = f"set stats_period of the {self.plugin} plugin" + (f", or {self.statistics.format(2)}" if self.statistics else "")
+            yield Finding(Severity.WARNING, "guest statistics", f"off for {named_guests(off)}", cure)
+        workable = [
+            (guest.name, fields.get(guest.id, {})) for guest in guests if guest.balloon and not (guest.pinned or guest.without_balloon)
+        ]
+        yield from _could_have(workable, self.reporting, self.autodeflate)
+        yield from _in_huge_pages([(guest.name, fields.get(guest.id, {})) for guest in guests], hypervisor.huge_pages, self.unmerged)
+        waiting = [guest.name for guest in guests if guest.reports and not guest.fresh]
+        if waiting:
+            cure = "unless the guests are booting or paused, load virtio_balloon (Windows: the balloon driver and service of virtio-win)"
+            yield Finding(Severity.WARNING, "guest statistics", named_guests(waiting, " without an answer"), cure)
 
 
 def _could_have(guests: Sequence[NamedFields], reporting_by: str, autodeflate_by: str) -> Iterable[Finding]:

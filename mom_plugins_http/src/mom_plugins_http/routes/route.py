@@ -196,7 +196,7 @@ Handler = TypeVar("Handler", bound=Callable[..., Awaitable[object]])
 
 
 async def _not_bound(call: ApiCall) -> object:
-    raise NotImplementedError
+    raise NotImplementedError  # a class declares its routes; only `operations_of` binds them to the methods of an object
 
 
 @dataclass(frozen=True, slots=True)
