@@ -49,7 +49,9 @@ class KeptReservation:
         """As a start of mom does."""
         self.guests = BalloonedGuests(8 * MIB, age_of=age_of)
         self.state = BalloonFile(self.context)
-        self.kept = HostReservations(self.settings, LawParameters(), self.context, self.guests, self.state, LIMITS, lambda: self.why)
+        self.kept = HostReservations(
+            self.settings, LawParameters(), self.context, self.guests, self.state, lambda: LIMITS, lambda: self.why
+        )
         self.kept.load()
         return self.kept
 

@@ -174,7 +174,9 @@ class TestWithoutRoom:
     def test_launch_continues_across_a_reload(self, strict: LaunchingHost) -> None:
         strict.see(2 * GIB, a_guest("a"))
         made = strict.launch()
-        reservations = HostReservations(strict.settings, LawParameters(), strict.context, strict.guests, strict.state, LIMITS, lambda: "")
+        reservations = HostReservations(
+            strict.settings, LawParameters(), strict.context, strict.guests, strict.state, lambda: LIMITS, lambda: ""
+        )
         launches = HostLaunches(strict.launches.settings, reservations, strict.context)
         assert launches.look(made).state is WAITING, "what is kept for it was not read yet"
         assert launches.look(replace(made, until=strict.clock.now)).state is STARTS, "and is not waited for without an end"

@@ -44,6 +44,14 @@ class TestReview:
         fresh = {"stats_age": 0.3}
         assert list(plugin.mom_review(seen_by(hypervisor, 101.0, a=fresh), [wants("a", 1300 * MIB)])) == []
 
+    def test_age_limit_of_statistics_follows_a_reload_of_the_interval(self, plugin, context, hypervisor, seen_by):
+        old = {"stats_age": 12.0}
+        assert list(plugin.mom_review(seen_by(hypervisor, 100.0, a=old), [wants("a", 1500 * MIB)])) == []
+        context.interval = 2.0
+        (revision,) = plugin.mom_review(seen_by(hypervisor, 102.0, a=old), [wants("a", 1500 * MIB)])
+        assert revision.after is None
+        assert "12 s old" in revision.reason
+
     def test_guest_of_unknown_size_is_left_alone(self, plugin, hypervisor, seen_by):
         (revision,) = plugin.mom_review(seen_by(hypervisor, a={"balloon_cur": None}), [wants("a", GIB)])
         assert (revision.after, revision.reason) == (None, "the guest's present size is unknown")

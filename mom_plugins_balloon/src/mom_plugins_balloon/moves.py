@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -74,7 +74,7 @@ class LeavingGuests:
     law: LawParameters
     host_wanted: HostWanted
     records: BalloonedGuests
-    limits: ShrinkLimits
+    limits: Callable[[], ShrinkLimits]
     started: StartedSizes
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _requests: dict[str, _Preparation] = field(default_factory=dict)
@@ -151,7 +151,7 @@ class LeavingGuests:
             request.end(sentence(ReasonCode.HOST_UNKNOWN, guest, snapshot.host))
             return None
         memory = self.records.memory_of(guest.id) or GuestMemory()
-        suggestion = sweep_of(host, memory._replace(pause=""), self.law, self.limits)
+        suggestion = sweep_of(host, memory._replace(pause=""), self.law, self.limits())
         if suggestion.target is None or suggestion.gain is None:
             code = suggestion.code
             request.end(NOTHING if code is ReasonCode.NOTHING_TO_GIVE else sentence(code, guest, snapshot.host))

@@ -89,9 +89,6 @@ class BalloonPlugin:
         self._runs = False  # False for a sample of `mom policy eval`
         self._guests = BalloonedGuests(settings.dead_band / 1024, settings.law.start_rest, self._age_of, replays=context.observes)
         self._file = BalloonFile(context)
-        self._limits = ShrinkLimits(
-            settings.reserve / 1024, settings.reserve_percent / 100, stale_seconds(context.interval, settings.stale_after)
-        )
         self._sweeps = SweptGuests(context, settings.law, self._guests)
         self._learning = Learning(settings.remember_bursts, settings.law.growth_rate / 1024)
         self._killed = harm.KilledPrograms()
@@ -179,7 +176,7 @@ class BalloonPlugin:
             self._see(snapshot)
             guests = [*self._guests.described.memories.values()]
         law, interval = self._settings.law, self._context.interval
-        suggested, ahead = suggestions(snapshot, law, self._host.wanted, self._limits, interval=interval, guests=guests)
+        suggested, ahead = suggestions(snapshot, law, self._host.wanted, self._limits(), interval=interval, guests=guests)
         self._killed.see(snapshot, self._host.state)
         columns: dict[str, Sequence[Value]] = {
             SUGGESTED: [None if size.target is None else int(size.target) for size in suggested],
@@ -276,17 +273,24 @@ class BalloonPlugin:
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
         """Check every decision on a size with the gate."""
         self._see(snapshot)
+        limits = self._limits()
         sizes = [decision for decision in decisions if decision.control == CONTROL and decision.entity.id in snapshot.guests]
-        revisions = [self._reviewed(decision) for decision in sizes]
+        revisions = [self._reviewed(decision, limits) for decision in sizes]
         return [revision for revision in revisions if revision is not None]
 
-    def _reviewed(self, decision: Decision) -> Revision | None:
+    def _reviewed(self, decision: Decision, limits: ShrinkLimits) -> Revision | None:
         memory = self._resizer.permitting(decision.entity.id, decision.value)
         if memory is None:
             return Revision(decision, None, "the guest's present size is unknown")
-        passed = permitted(decision.value, memory, self._limits)
+        passed = permitted(decision.value, memory, limits)
         target = passed.size
         return Revision(decision, None if target is None else replace(decision, value=target), passed.reason) if passed.reason else None
+
+    def _limits(self) -> ShrinkLimits:
+        # A reload may change the interval, and with it the age limit of statistics.
+        settings = self._settings
+        stale_after = stale_seconds(self._context.interval, settings.stale_after)
+        return ShrinkLimits(settings.reserve / 1024, settings.reserve_percent / 100, stale_after)
 
     # --- control ---------------------------------------------------------------------------------------------------------------
 

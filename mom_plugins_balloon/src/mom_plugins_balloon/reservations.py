@@ -50,7 +50,7 @@ class HostReservations:
     context: PluginContext
     guests: BalloonedGuests
     file: BalloonFile
-    limits: ShrinkLimits
+    limits: Callable[[], ShrinkLimits]
     why_none_gives: Callable[[], str]
     """Returns why no guest gives memory, for example because mom only observes; an empty string if guests are shrunk."""
     loaded: bool = False
@@ -254,7 +254,7 @@ class HostReservations:
 
     def _room(self, snapshot: Snapshot) -> tuple[Room, Spare]:
         why = self.why_none_gives()
-        spare = Spare(0.0, 0.0) if why else spare_of(self.guests, self.law, self.limits, self.context.interval)
+        spare = Spare(0.0, 0.0) if why else spare_of(self.guests, self.law, self.limits(), self.context.interval)
         last = self._with_guests
         last = snapshot if last is None or snapshot.monotonic - last.monotonic > AWAY_SECONDS else last
         host_keeps = None if self.settings.host_keeps is None else self.settings.host_keeps / 1024

@@ -99,7 +99,7 @@ class Resizer:
     sweeps: SweptGuests
     leaving: LeavingGuests
     started: StartedSizes
-    limits: ShrinkLimits
+    limits: Callable[[], ShrinkLimits]
     see: Callable[[Snapshot], None]
 
     # --- read ---------------------------------------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ class Resizer:
             raise Refused("the guest's present size is unknown")
         if not isinstance(target, int):
             raise Refused(f"{target!r:.40} is not a valid size for a guest")
-        passed = permitted(target, memory, self.limits)
+        passed = permitted(target, memory, self.limits())
         if passed.size != target:
             raise Refused(passed.reason)
         if why := past.why_not_send(target, memory, now, self.guests.dead_band):
@@ -229,7 +229,7 @@ class Resizer:
             age, passed = memory.statistics.age, self.context.monotonic() - self.guests.snapshot.monotonic
             statistics = memory.statistics._replace(age=None if age is None else age + passed)
             memory = memory._replace(statistics=statistics, obstacle="")
-        restored = restored_size(had, size, maximum, memory, self.limits)
+        restored = restored_size(had, size, maximum, memory, self.limits())
         if restored.keeps:
             self.guests.forget_request(identity)
             raise NoChangeNeeded(restored.note)
@@ -270,7 +270,7 @@ class Resizer:
 
         :param holds: guarantees in KiB keyed by guest ID
         """
-        snapshot, limits, before_mom = self.guests.snapshot, self.limits, functools.cache(self.started.before_mom)  # few cycles need it
+        snapshot, limits, before_mom = self.guests.snapshot, self.limits(), functools.cache(self.started.before_mom)  # few cycles need it
         guests, numbers = snapshot.listed, map(snapshot.numbers, (CONTROL, "balloon_cur", "balloon_max"))
         for guest, past, target, size, maximum in zip(guests, self.guests.of_all(guests), *numbers, strict=True):
             if size is None or guest.why_blocked(CONTROL):
