@@ -1,4 +1,4 @@
-"""Control groups that may not swap, or not more: their guests' memory stays where it is."""
+"""Control groups whose memory must stay in place: no swap or too little, or memory that KSM has merged."""
 
 from pathlib import Path
 
@@ -24,21 +24,22 @@ class Host:
     def __init__(self, root: Path, groups: dict[str, tuple[str, int]]) -> None:
         """`groups`: of each, what `memory.swap.max` says and the KiB that are in swap."""
         files = {**ZRAM, **process(1000), "proc/self/mountinfo": V2_MOUNT, "proc/1000/cgroup": f"0::{CONTAINER}\n"}
+        files[f"sys/fs/cgroup{CONTAINER}/memory.reclaim"] = ""
         for path, (most, used) in groups.items():
             files |= {f"sys/fs/cgroup{path}/memory.swap.max": f"{most}\n", f"sys/fs/cgroup{path}/memory.swap.current": f"{used << 10}\n"}
         self.root, self.clock = host_of(root, files), HandClock(100.0)
-        self.hypervisor: Hypervisor = FakeHypervisor([FakeGuest("vm", properties={"pid": 1000})])
+        self.hypervisor: Hypervisor = FakeHypervisor([FakeGuest("vm", properties={"pid": 1000, "cgroups": {"": CONTAINER}})])
         self.plugin = OffloadPlugin(OffloadSettings(), PluginContext("offload", interval=1.0, monotonic=self.clock, root=self.root))
 
-    def paces(self, cycles: int = 3) -> list[float]:
-        """How fast its memory is to go in each of some cycles, in KiB per second."""
+    def paces(self, cycles: int = 3, **fields: Value) -> list[float]:
+        """Return the pace of each cycle in KiB per second, when the guest has these fields too."""
         found = []
         for _ in range(cycles):
             self.clock.now += 1
             self.plugin.mom_collect_host(self.hypervisor)
             (listed,) = self.hypervisor.guests()
             self.fields = self.plugin.mom_collect_guests(self.hypervisor, [listed])[listed.id]
-            guest = Guest(listed.id, listed.name, {**self.fields, **COLD}, incarnation=listed.incarnation)
+            guest = Guest(listed.id, listed.name, {**self.fields, **COLD, **fields}, incarnation=listed.incarnation)
             seen = Snapshot(snapshot(host=SHORT).host, {guest.id: guest}, self.clock.now, self.clock.now)
             found.append(sum(as_number(one.value) or 0.0 for one in self.plugin.mom_act(seen)))
             self.problems = list(self.plugin.mom_problems())
@@ -73,3 +74,15 @@ def test_what_a_group_may_swap_is_looked_at_again_in_each_cycle(tmp_path: Path) 
     assert host.why == "its control group has reached its swap limit: memory.swap.max of cri-containerd-c1.scope is 100 MiB"
     (tmp_path / f"sys/fs/cgroup{CONTAINER}/memory.swap.max").write_text("max\n")
     assert all(host.paces())
+
+
+def test_merged_memory_is_not_swapped(tmp_path: Path) -> None:
+    host = Host(tmp_path, {})
+    assert all(host.paces()), "where KSM has merged nothing, no guest needs to have counts"
+    pages = tmp_path / "sys/kernel/mm/ksm/pages_sharing"
+    pages.parent.mkdir(parents=True)
+    pages.write_text("50000\n")
+    assert not any(host.paces())
+    assert host.why == "it is unknown how much of its memory KSM has merged"
+    assert not any(host.paces(host_ksm_merged=GIB // 10))
+    assert all(host.paces(host_ksm_merged=GIB // 50))

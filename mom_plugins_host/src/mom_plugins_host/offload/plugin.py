@@ -30,7 +30,7 @@ from mom_core import (
     hookimpl,
     printable,
 )
-from mom_kvm import PAGE_KIB, Hierarchies, StoreKind, SwapStore, late_hook
+from mom_kvm import PAGE_KIB, Hierarchies, StoreKind, SwapStore, late_hook, read_kernel_file
 from mom_plugins_host.capabilities import ColdMemoryControl
 from mom_plugins_host.offload import fields, law
 from mom_plugins_host.offload.fields import OFFLOAD
@@ -105,6 +105,7 @@ class OffloadPlugin:
         self._urgent = False
         self._moved_kib = 0
         self._moves_itself = False
+        self._has_merged = False
 
     # --- declare -----------------------------------------------------------------------------------------------------------------
 
@@ -151,6 +152,7 @@ class OffloadPlugin:
         self._unlisted = keep_unlisted(before, self._followed)
         if not self._moves_itself:
             self._hierarchies.keep_fresh()
+            self._has_merged = read_kernel_file(f"{self._context.root}/sys/kernel/mm/ksm/pages_sharing").strip() not in (b"", b"0")
             look_in_turn(self._followed, guests, self._context.root, self._hierarchies, now)
         root = None if self._moves_itself else self._context.root
         return {identity: entry.collect(root, now) for identity, entry in self._followed.items()}
@@ -265,13 +267,15 @@ class OffloadPlugin:
         has_enough = need.lack_kib <= 0 and self._settings.ahead
         will_grow = f"{_WILL_GROW}, and the host has enough memory" if has_enough and _will_grow(guest) else ""
         no_way = "" if self._moves_itself else entry.way.why_not or self._worker.why_stuck
-        hold = self._forbidden(guest, entry) or no_way or entry.why_left_out(now) or sweep or will_grow
+        merged = guest.number("host_ksm_merged") if self._has_merged else 0.0
+        unmerges = law.why_merged(guest.number("rss"), merged) if entry.way.name in ("v1", "v2") else ""
+        hold = self._forbidden(guest, entry) or no_way or entry.why_left_out(now) or unmerges or sweep or will_grow
         return law.ObservedGuest(
             guest.number("rss"),
             away,
             refaults,
             stall_of(guest, refaults or 0.0, self._stores),
-            guest.number("host_ksm_merged") or 0.0,
+            merged or 0.0,
             hold,
             own_pressure(guest),
             max(0.001, guest.number("reclaim_cost") or 1.0),
