@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from guests_told import Listener
 from managers import MANAGERS
 from merit import Moment, Run, taken_at_work
-from squeeze_report import by_switches, ends, figure, of
+from squeeze_report import by_switches, ends, figure, of, traced
 from tables import table
 
 MIX = "programs"
@@ -49,31 +51,40 @@ def within_bound(now: Latencies, unsqueezed: Latencies) -> bool:
     )
 
 
+def usual(runs: Sequence[Run]) -> Latencies:
+    """Return median and p99 of each server, unsqueezed: the medians over all runs. One run's p99 varies by a factor of two."""
+    free = [run["latencies_unsqueezed"] for run in runs]
+    return {program: [statistics.median(one[program][column] for one in free) for column in (0, 1)] for program in SERVERS}
+
+
+def taken_within_bound(trace: Sequence[Moment], unsqueezed: Latencies) -> float:
+    """Return the most MiB taken while the servers answered nearly as fast as unsqueezed, and before a kill."""
+    return taken_at_work([moment for moment in trace if moment.kills or within_bound(moment.latencies, unsqueezed)])
+
+
 def result(trace: Sequence[Moment], unsqueezed: Latencies, squeezed: Latencies) -> dict[str, Any]:
     """Return what a run of the mix adds to its result; nothing for other mixes."""
     if not all(program in unsqueezed for program in SERVERS):
         return {}
-    counted = [moment for moment in trace if moment.kills or within_bound(moment.latencies, unsqueezed)]
-    return {
-        "latencies_unsqueezed": unsqueezed,
-        "latencies": squeezed,
-        "latencies_at_end": trace[-1].latencies,
-        "taken_within_bound": round(taken_at_work(counted)),
-    }
+    return {"latencies_unsqueezed": unsqueezed, "latencies": squeezed, "latencies_at_end": trace[-1].latencies}
 
 
-def programs_table(runs: Sequence[Run]) -> str:
+def programs_table(results: Path, runs: Sequence[Run]) -> str:
     """Each manager: what programs feel over the whole squeeze, what was taken within the bound, and kills."""
+    chosen = [run for run in runs if run["mix"] == MIX]
+    if not chosen:
+        return "Nothing has been measured yet."
     names = [f"{title}, {what}" for program, title in TITLES.items() for what in _columns(program)]
     heading = ["manager", "balloons", "runs", *names, "taken within the bound, MiB", "killed", "ended by", "taken at ≥ 95 % of work, MiB"]
-    chosen = [run for run in runs if run["mix"] == MIX]
     rows = [["unsqueezed", "", f"{len(chosen)}", *_cells(chosen, "latencies_unsqueezed"), "-", "-", "-", "-"]]
+    free = usual(chosen)
     for name, manager in MANAGERS.items():
         for switches, mine in sorted(by_switches(of(chosen, MIX, name)).items()):
-            figures = [figure([run[key] for run in mine]) for key in ("taken_within_bound", "kills", "taken")]
-            cells = [*_cells(mine, "latencies"), *figures[:2], ends(mine), figures[2]]
-            rows.append([manager.title, switches or "plain", f"{len(mine)}", *cells])
-    return table(heading, rows) if chosen else "Nothing has been measured yet."
+            traces = [[Moment.from_json(moment) for moment in traced(results, run)] for run in mine]
+            within = figure([round(taken_within_bound(trace, free)) for trace in traces])
+            kills, taken = (figure([run[key] for run in mine]) for key in ("kills", "taken"))
+            rows.append([manager.title, switches or "plain", f"{len(mine)}", *_cells(mine, "latencies"), within, kills, ends(mine), taken])
+    return table(heading, rows)
 
 
 def _columns(program: str) -> Sequence[str]:

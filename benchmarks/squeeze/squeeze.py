@@ -175,7 +175,7 @@ def report(options: argparse.Namespace) -> None:
         "bursty": squeeze_report.main_table(chosen, "bursty", bounds["bursty"]),
         "needs": squeeze_report.needs_text(bounds["bursty"], mixes["bursty"].protocol),
         "days": squeeze_report.days_table(plain),
-        "programs": programs.programs_table(runs),
+        "programs": programs.programs_table(options.results, runs),
     }
     others = {"mixes": squeeze_report.figures_table(runs, mixes, bounds), "cold": squeeze_report.cold_table(plain, swapping)}
     for name, part in (parts | others).items():
