@@ -1,15 +1,16 @@
-"""Control groups whose memory must stay in place: no swap or too little, or memory that KSM has merged."""
+"""Control groups that limit how memory goes to swap: no swap or too little, or memory that KSM has merged."""
 
 from pathlib import Path
 
 import pytest
 from offload_hosts import V2_MOUNT, ZRAM, process
 
-from mom_core import Guest, Hypervisor, PluginContext, Snapshot, Value, as_number
+from mom_core import Change, Guest, Hypervisor, PluginContext, Snapshot, Target, Value, as_number
 from mom_core.testing import snapshot
 from mom_devkit import FakeGuest, FakeHypervisor, HandClock, host_of
 from mom_plugins_host.offload import OffloadPlugin
 from mom_plugins_host.offload.fields import OffloadSettings
+from mom_plugins_host.offload.requests import ReclaimWorker
 
 GIB = 1 << 20
 POD = "/kubepods.slice/kubepods-pod1.slice"
@@ -40,6 +41,7 @@ class Host:
             (listed,) = self.hypervisor.guests()
             self.fields = self.plugin.mom_collect_guests(self.hypervisor, [listed])[listed.id]
             guest = Guest(listed.id, listed.name, {**self.fields, **COLD, **fields}, incarnation=listed.incarnation)
+            self.guest = guest
             seen = Snapshot(snapshot(host=SHORT).host, {guest.id: guest}, self.clock.now, self.clock.now)
             found.append(sum(as_number(one.value) or 0.0 for one in self.plugin.mom_act(seen)))
             self.problems = list(self.plugin.mom_problems())
@@ -76,13 +78,22 @@ def test_what_a_group_may_swap_is_looked_at_again_in_each_cycle(tmp_path: Path) 
     assert all(host.paces())
 
 
-def test_merged_memory_is_not_swapped(tmp_path: Path) -> None:
+def test_where_ksm_has_merged_much_the_reclaim_goes_through_the_process_which_leaves_merged_pages_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+    monkeypatch.setattr(ReclaimWorker, "send", lambda worker, requests, *limits: sent.extend(request.way for request in requests))
     host = Host(tmp_path, {})
-    assert all(host.paces()), "where KSM has merged nothing, no guest needs to have counts"
+
+    def way(**fields: Value) -> str:
+        (pace,) = host.paces(1, **fields)
+        host.plugin.mom_write(host.hypervisor, [Change(Target(host.guest.entity, "offload"), int(pace), 0)])
+        return sent.pop()
+
+    assert way() == "v2", "KSM has merged nothing on this host"
     pages = tmp_path / "sys/kernel/mm/ksm/pages_sharing"
     pages.parent.mkdir(parents=True)
     pages.write_text("50000\n")
-    assert not any(host.paces())
-    assert host.why == "it is unknown how much of its memory KSM has merged"
-    assert not any(host.paces(host_ksm_merged=GIB // 10))
-    assert all(host.paces(host_ksm_merged=GIB // 50))
+    assert way() == "process", "unknown"
+    assert way(host_ksm_merged=GIB // 10) == "process"
+    assert way(host_ksm_merged=GIB // 50) == "v2"

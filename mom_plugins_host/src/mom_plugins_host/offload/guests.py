@@ -166,6 +166,7 @@ LISTS_UNTIL_GONE: Final = 3
 class FollowedGuest:
     """State of a guest from cycle to cycle. Times are monotonic seconds.
 
+    :param by_process: whether mom reclaims through QEMU's process, because that leaves merged pages out or no control group can be used
     :param moved_kib: KiB moved since the last decision
     :param offloaded_kib: KiB moved since mom first saw the guest
     :param at: next step of the walk through the process's memory
@@ -177,6 +178,7 @@ class FollowedGuest:
     incarnation: str
     way: MemoryWay = field(default_factory=lambda: MemoryWay("", why_not="mom has not examined it yet"))
     looked: float = -_LOOK_SECONDS
+    by_process: bool = False
     state: ReclaimState = field(default_factory=ReclaimState)
     faults: tuple[float, int] | None = None
     refaults: float | None = None

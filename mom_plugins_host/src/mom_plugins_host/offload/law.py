@@ -34,8 +34,8 @@ KEPT_SHARE: Final = 0.10
 """Share of a guest's memory that mom never takes: the guest's kernel, and the memory that it needs first after a week of idleness."""
 
 MERGED_SHARE: Final = 0.05
-"""Share of a guest's memory that KSM may have merged. A control group's reclaim swaps merged pages too, and each guest then reads back a
-copy of its own: on nine guests, 1.5 of 1.9 GiB of merged memory was lost. So mom risks this share at most."""
+"""Where KSM has merged more than this share of a guest's memory, mom leaves merged pages out. A control group's reclaim takes them too, and
+each guest then reads a copy of its own back: nine guests lost 1.5 of 1.9 GiB of merged memory."""
 
 LEAST_KIB: Final = 256
 """Smallest amount that mom takes. The kernel reclaims in batches of 32 pages."""
@@ -199,15 +199,6 @@ def cold_kib(seen: ObservedGuest, state: ReclaimState) -> float | None:
     if state.working_set is None or seen.resident_kib is None or seen.away_kib is None:
         return None
     return max(0.0, seen.resident_kib + seen.away_kib - state.working_set)
-
-
-def why_merged(resident_kib: float | None, merged_kib: float | None) -> str:
-    """Return why mom must not reclaim from a guest's control group memory that KSM may have merged, or an empty string."""
-    if merged_kib is None:
-        return "it is unknown how much of its memory KSM has merged"
-    if merged_kib <= MERGED_SHARE * (resident_kib or 0.0):
-        return ""
-    return f"KSM has merged {format_kib(merged_kib)} of its memory, which would come back from swap as separate copies"
 
 
 def _nothing(state: ReclaimState, reason: str) -> ColdOffer:

@@ -268,8 +268,8 @@ class OffloadPlugin:
         will_grow = f"{_WILL_GROW}, and the host has enough memory" if has_enough and _will_grow(guest) else ""
         no_way = "" if self._moves_itself else entry.way.why_not or self._worker.why_stuck
         merged = guest.number("host_ksm_merged") if self._has_merged else 0.0
-        unmerges = law.why_merged(guest.number("rss"), merged) if entry.way.name in ("v1", "v2") else ""
-        hold = self._forbidden(guest, entry) or no_way or entry.why_left_out(now) or unmerges or sweep or will_grow
+        entry.by_process = entry.way.name == "process" or merged is None or merged > law.MERGED_SHARE * (guest.number("rss") or 0.0)
+        hold = self._forbidden(guest, entry) or no_way or entry.why_left_out(now) or sweep or will_grow
         return law.ObservedGuest(
             guest.number("rss"),
             away,
@@ -279,7 +279,7 @@ class OffloadPlugin:
             hold,
             own_pressure(guest),
             max(0.001, guest.number("reclaim_cost") or 1.0),
-            law.MADVISE_SHARE if entry.way.name == "process" else law.MOST_SHARE,
+            law.MADVISE_SHARE if entry.by_process else law.MOST_SHARE,
         )
 
     def _forbidden(self, guest: Guest, entry: FollowedGuest) -> str:
@@ -368,7 +368,7 @@ class OffloadPlugin:
             kib = int(abs(pace) * self._seconds)
             if kib and not change.back:
                 targets[change.entity.id] = change.target
-                way = "recall" if pace < 0 else entry.way.name
+                way = "recall" if pace < 0 else "process" if entry.by_process else entry.way.name
                 requests.append(ReclaimRequest(change.entity.id, way, kib, entry.way.pid, entry.way.started, entry.at))
         seconds, cpu = _MOST_OF_CYCLE * self._seconds, self._settings.cpu_share * self._seconds * (2 if self._urgent else 1)
         try:
