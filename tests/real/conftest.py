@@ -1,11 +1,12 @@
 """Fixtures for tests on a real libvirtd with real guests."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from guest_image import CannotBuild, build, cache_folder
+from host_ksm import stopped_ksm
 from libvirt_mom import LibvirtMom, libvirt_mom
 from mom_run import MomRun
 from private_libvirtd import CannotStart, PrivateLibvirtd
@@ -64,3 +65,10 @@ def mom(tmp_path: Path) -> Iterator[MomRun]:
     run = MomRun(tmp_path)
     yield run
     run.kill()
+
+
+@pytest.fixture
+def own_ksm() -> Iterator[Mapping[str, str]]:
+    """The knobs of KSM, which is stopped and has merged nothing."""
+    with stopped_ksm() as found:
+        yield found

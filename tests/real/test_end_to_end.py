@@ -1,7 +1,6 @@
 """The whole of mom at work: `mom run` as a process of its own, real guests, real memory pressure, the kernel's real KSM."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
 from ballast import available_mib
+from host_ksm import knobs, pages_sharing
 from mom_run import MomRun
 from real_guests import Lab, RealGuest, not_here
 
@@ -22,41 +22,12 @@ from mom_devkit import wait_until
 
 pytestmark = [pytest.mark.real, pytest.mark.alone]
 
-KSM = Path("/sys/kernel/mm/ksm")
-KNOBS = ("run", "pages_to_scan", "sleep_millisecs", "merge_across_nodes")
-
 GUEST_MIB = 512
 BALLAST_MIB = 3072
 LEAST_LEFT_MIB = 1024
 """What a test leaves to the host at the very least."""
 
 _HERE = Path(__file__).parent
-
-
-def knobs() -> dict[str, str]:
-    return {name: (KSM / name).read_text().strip() for name in KNOBS if (KSM / name).exists()}
-
-
-def pages_sharing() -> int:
-    return int((KSM / "pages_sharing").read_text())
-
-
-@pytest.fixture
-def own_ksm() -> Iterator[dict[str, str]]:
-    """What stands in the kernel's KSM knobs when the test begins; what stood there is put back, and all pages are unmerged, whatever the
-    test does. KSM that somebody has left on, and that has merged nothing, is switched off until then: nobody has anything from it."""
-    if not (KSM / "run").exists() or not os.access(KSM / "run", os.W_OK):
-        not_here("this kernel's KSM cannot be set here")
-    before = knobs()
-    if before["run"] == "1" and pages_sharing():
-        not_here(f"KSM has merged {pages_sharing()} pages on this host, and these tests would unmerge them")
-    (KSM / "run").write_text("0")  # 2 is what stands there after pages were unmerged: KSM is at rest all the same
-    yield {**before, "run": "0"}
-    (KSM / "run").write_text("2")
-    for name, value in before.items():
-        if name != "run":
-            (KSM / name).write_text(value)
-    (KSM / "run").write_text(before["run"])
 
 
 @dataclass
