@@ -84,9 +84,8 @@ def test_harm_comes_first_with_its_times_and_cure(size: int, state: str, cure: s
     found = explained([*KILLS[:3], of_state(last, state)])
     assert [one["topic"] for one in found["sentences"]][:3] == ["harm", "harm", "cure"]
     assert cure in said(found, "cure")
-    assert found["harm"] == {
-        "killed_lately": 8, "killed_first": 10.0, "killed_last": 20.0, "unhealthy": "short of memory", "unhealthy_since": 10.0,
-    }  # fmt: skip
+    harm = "8 of its programs were killed for lack of memory in the last 10 min: the first at 00:00:10 UTC, 10 s before this cycle."
+    assert said(found, "harm") == f"{harm} It is short of memory, since 00:00:10 UTC, 10 s before this cycle."
 
 
 OF_CLASS: dict[str, Any] = {"balloon_min": None, "mem_guarantee": 750 * MIB}

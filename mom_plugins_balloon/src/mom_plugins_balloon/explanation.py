@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from mom_core import Declarations, Guest, Host, Report, Scope, Status, Value, as_number, format_kib, lasting, printable
+from mom_core import Declarations, Guest, Host, Outcome, Report, Scope, Source, Status, Value, as_number, format_kib, lasting, printable
 from mom_daemon import About, Explainer, ExplanationPart, Sentence, SentencePlace, StatusPart
 from mom_kvm import stale_seconds
+from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE
 from mom_plugins_balloon.fields import TARGET
 from mom_plugins_balloon.gate import need_kib
 from mom_plugins_balloon.law.reasons import PHRASES, sentence
@@ -17,7 +18,6 @@ from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.names import CONTROL, KILLED, OBSTACLE, REASON, RESTS, STARTED, SUGGESTED, UNHEALTHY
 from mom_plugins_balloon.promises import PROMISED, guaranteed_kib
 from mom_plugins_balloon.seen import guest_memories
-from mom_plugins_balloon.size_history import NEAR_TARGET_KIB, GuestHistory, histories
 from mom_plugins_balloon.sizes import SAME_SIZE_KIB
 from mom_plugins_balloon.states import MemoryState
 
@@ -25,50 +25,102 @@ _OVERSOLD: Final = "the host cannot keep all promises, and the lowest priority l
 
 LONGEST_LINE: Final = 200
 
+NEAR_TARGET_KIB: Final = 8192
+"""KiB. Distance to the target at which a guest has arrived."""
+
 _PROMISES: Final = ("balloon_min", "mem_guarantee", "mem_promised", "guest_guarantee")
 """Fields of promises: by the operator or the management system, by the class, and the largest."""
 
+_NEEDED: Final = {
+    "balloon_cur": "its size", "balloon_max": "its maximum", "mem_usable": "its usable memory", "stats_age": "the age of its statistics",
+    "swap_in": "whether it swaps",
+}  # fmt: skip
 
-class Sizes(NamedTuple):
-    """Memory and sizes of one guest after a cycle, in KiB."""
 
-    memory: GuestMemory
-    used: float | None
-    """Memory in use at the time of the statistics."""
-    started: float | None
-    guarantee: float | None
-    promised: float | None
+# --- history --------------------------------------------------------------------------------------------------------------------------
 
-    @classmethod
-    def of(cls, about: About) -> Sizes:
-        """Return a guest's sizes from a report."""
-        guest, decision = about.guest, about.wanted_of(CONTROL)
-        (memory,) = guest_memories(replace(about.report.snapshot, guests={guest.id: guest}))
-        used = None if memory.size is None else need_kib(memory)
-        outcome = None if decision is None else decision.outcome
-        memory = memory._replace(maximum=guest.number("balloon_max"))
-        if outcome is not None:
-            after = as_number(outcome.after)
-            target = as_number(outcome.decision.value) if outcome.status is Status.APPLIED else memory.target
-            memory = memory._replace(size=memory.size if after is None else after, target=target)
-        return cls(memory, used, guest.number(STARTED), guaranteed_kib(guest.fields), guest.number(PROMISED))
 
-    @property
-    def has_maximum(self) -> bool:
-        """Whether the guest has all its memory."""
-        size, maximum = self.memory.size, self.memory.maximum
-        return size is not None and maximum is not None and size >= maximum - SAME_SIZE_KIB
+class SizeSince(NamedTuple):
+    """Time (seconds since the epoch) since which a guest has its size, and who set it.
 
-    def as_json(self) -> Mapping[str, Value]:
-        """Return sizes and statistics by JSON name."""
-        memory, statistics = self.memory, self.memory.statistics
-        return {
-            "size_kib": memory.size, "used_kib": self.used, "maximum_kib": memory.maximum, "least_kib": memory.reach,
-            "started_kib": self.started, "usable_kib": statistics.usable, "unused_kib": statistics.unused,
-            "swap_in_kib_per_second": statistics.swap_in, "swap_out_kib_per_second": statistics.swap_out,
-            "major_faults_per_second": statistics.major_faults, "statistics_age_seconds": statistics.age,
-            "guarantee_kib": self.guarantee, "promised_kib": self.promised, "asked_kib": memory.target,
-        }  # fmt: skip
+    `by` is one of:
+
+    - `mom`
+    - `maximum`: all its memory, since mom first saw the guest
+    - `unknown`: another size, since mom first saw the guest
+    - `somebody-else`: the size is not mom's target
+    """
+
+    time: float
+    by: str
+    before_kib: float | None = None
+    source: Source | None = None
+
+
+@dataclass(slots=True)
+class GuestHistory:
+    """History of one incarnation of a guest."""
+
+    incarnation: str
+    size: float | None = None
+    since: SizeSince | None = None
+    applied: Outcome | None = None
+    tried: tuple[Outcome, float] | None = None
+    """Last decision that was applied or failed, and its time."""
+    facts: dict[str, tuple[Value, float]] = field(default_factory=dict)
+    """Values of some fields, with the times since which they stand."""
+    missing: int = 0
+
+    def see(self, guest: Guest, outcome: Outcome | None, now: float) -> None:
+        """Record one more cycle."""
+        self.missing = 0
+        facts = {OBSTACLE: guest.fields.get(OBSTACLE), UNHEALTHY: guest.text(UNHEALTHY), KILLED: bool(guest.number(KILLED))}
+        for name, value in facts.items():
+            if name not in self.facts or self.facts[name][0] != value:
+                self.facts[name] = value, now
+        size, before = guest.number("balloon_cur"), self.size
+        if size is not None:
+            self.size = size
+            if before is None:
+                maximum = guest.number("balloon_max")
+                self.since = SizeSince(now, "maximum" if maximum is not None and size >= maximum - SAME_SIZE_KIB else "unknown")
+            elif abs(size - before) >= SAME_SIZE_KIB:
+                self.since = self._resized(guest, before, size, now)
+        if outcome is not None and outcome.status is not Status.UNCHANGED:
+            self.tried = outcome, now
+            self.applied = outcome if outcome.status is Status.APPLIED else self.applied
+
+    def _resized(self, guest: Guest, before: float, size: float, now: float) -> SizeSince:
+        applied = self.applied
+        if applied is not None and _is_on_the_way(as_number(applied.decision.value), before, size):
+            return SizeSince(now, "mom", as_number(applied.before), applied.decision.source)
+        # No decision ends a sweep.
+        return SizeSince(now, "mom" if _is_on_the_way(guest.number(CONTROL), before, size) else "somebody-else", before)
+
+
+def _is_on_the_way(target: float | None, before: float, size: float) -> bool:
+    if target is None:
+        return False
+    low, high = min(before, target) - NEAR_TARGET_KIB, max(before, target) + NEAR_TARGET_KIB
+    return low <= size <= high and abs(size - target) <= abs(before - target) + NEAR_TARGET_KIB
+
+
+def histories(before: Mapping[str, GuestHistory], report: Report) -> dict[str, GuestHistory]:
+    """Return all histories after one more cycle, keyed by guest ID. An empty report forgets no guest: the hypervisor did not answer."""
+    guests = report.snapshot.guests
+    outcomes = {outcome.decision.entity.id: outcome for outcome in report.outcomes if outcome.decision.control == CONTROL}
+    kept = {identity: history for identity, history in before.items() if history.missing < LISTS_UNTIL_GONE}
+    for identity in kept.keys() - guests.keys() if guests else ():
+        kept[identity].missing += 1
+    for guest in guests.values():
+        history = kept.get(guest.id)
+        if history is None or history.incarnation != guest.incarnation:
+            history = kept[guest.id] = GuestHistory(guest.incarnation)
+        history.see(guest, outcomes.get(guest.id), report.time)
+    return kept
+
+
+# --- explanation ----------------------------------------------------------------------------------------------------------------------
 
 
 class BalloonExplainer(Explainer):
@@ -99,64 +151,56 @@ class BalloonExplainer(Explainer):
     def part(self, about: About) -> ExplanationPart:
         """Return sentences and figures about a guest's size."""
         guest = about.guest
-        history = self._histories.get(guest.id) or GuestHistory(guest.incarnation)
-        sizes = Sizes.of(about)
-        promised_by = _who_promised(guest, sizes.promised or sizes.guarantee, about.declarations)
-        obstacle = guest.why_blocked(CONTROL) or guest.text(OBSTACLE) or ""
+        history, (memory, need) = self._histories.get(guest.id) or GuestHistory(guest.incarnation), _memory_after(about)
         harm = [*_harm(about, history)]
         topics: Sequence[tuple[str, SentencePlace, Iterable[str]]] = (
             ("harm", SentencePlace.HARM, harm),
-            ("cure", SentencePlace.HARM, _cure(about, sizes) if harm else ()),
-            ("now", SentencePlace.PRESENT, _size_now(sizes)),
-            ("needs", SentencePlace.PRESENT, _needs(sizes, about.interval or 0.0, may_grow=not guest.why_blocked(CONTROL))),
-            ("guaranteed", SentencePlace.PROMISED, [_guaranteed(sizes, promised_by)]),
-            ("since", SentencePlace.PAST, [_since(about, history)]),
+            ("cure", SentencePlace.HARM, _cure(about, memory) if harm else ()),
+            ("now", SentencePlace.PRESENT, _size_now(memory, guest.number(STARTED))),
+            ("needs", SentencePlace.PRESENT, _needs(memory, need, about)),
+            ("guaranteed", SentencePlace.PROMISED, [_guaranteed(memory.size, about)]),
+            ("since", SentencePlace.PAST, [_since(about, history.since)]),
             ("host", SentencePlace.HOST, _host(about.report.snapshot.host)),
             ("wanted", SentencePlace.LAST_DECIDED, _last_tried(about, history)),
-            ("next", SentencePlace.NEXT, _next(about, sizes, history, obstacle)),
+            ("next", SentencePlace.NEXT, _next(about, memory, history)),
         )
         sentences = [Sentence(topic, text, place) for topic, place, texts in topics for text in texts]
-        values: dict[str, Value] = {
-            "harm": _harm_figures(guest, history),
-            "memory": sizes.as_json(),
-            "guarantee_from": promised_by,
-            "since": _since_figures(history),
-            "obstacle": obstacle,
-            "asked_again_in_seconds": about.number(RESTS),
-        }
-        figures = {"its size": sizes.memory.size, "its maximum": sizes.memory.maximum, "its usable memory": sizes.memory.statistics.usable}
-        figures |= {"the age of its statistics": sizes.memory.statistics.age, "whether it swaps": sizes.memory.statistics.swap_in}
-        return ExplanationPart(sentences, values, [words for words, figure in figures.items() if figure is None])
+        figures = {
+            "size_kib": memory.size, "used_kib": need, "maximum_kib": memory.maximum, "least_kib": memory.reach,
+            "usable_kib": memory.statistics.usable, "statistics_age_seconds": memory.statistics.age, "asked_kib": memory.target,
+            "guarantee_kib": guaranteed_kib(guest.fields), "promised_kib": guest.number(PROMISED),
+        }  # fmt: skip
+        since = history.since
+        past = None if since is None else {"time": since.time, "by": since.by, "before_kib": since.before_kib}
+        return ExplanationPart(
+            sentences, {"memory": figures, "since": past}, [_NEEDED[name] for name in _NEEDED if about.number(name) is None]
+        )
 
 
-def _who_promised(guest: Guest, promised: float | None, declared: Declarations) -> str:
-    specs = (declared.fields.get((Scope.GUEST, name)) for name in _PROMISES if promised and guest.number(name) == promised)
+def _memory_after(about: About) -> tuple[GuestMemory, float | None]:
+    # The results are the memory after the cycle's decision, and the need at the time of the statistics.
+    (memory,) = guest_memories(replace(about.report.snapshot, guests={about.guest.id: about.guest}))
+    need = None if memory.size is None else need_kib(memory)
+    memory, decision = memory._replace(maximum=about.number("balloon_max")), about.wanted_of(CONTROL)
+    outcome = None if decision is None else decision.outcome
+    if outcome is None:
+        return memory, need
+    after = as_number(outcome.after)
+    target = as_number(outcome.decision.value) if outcome.status is Status.APPLIED else memory.target
+    return memory._replace(size=memory.size if after is None else after, target=target), need
+
+
+def _has_maximum(memory: GuestMemory) -> bool:
+    return memory.size is not None and memory.maximum is not None and memory.size >= memory.maximum - SAME_SIZE_KIB
+
+
+def _who_promised(guest: Guest, promised: float, declared: Declarations) -> str:
+    specs = (declared.fields.get((Scope.GUEST, name)) for name in _PROMISES if guest.number(name) == promised)
     return next((spec.source for spec in specs if spec is not None), "")
 
 
-def _harm_figures(guest: Guest, history: GuestHistory) -> Mapping[str, Value]:
-    return {
-        "killed_lately": guest.number(KILLED),
-        "killed_first": history.killed_first,
-        "killed_last": history.killed_last,
-        "unhealthy": guest.text(UNHEALTHY),
-        "unhealthy_since": history.unhealthy_since if history.unhealthy else None,
-    }
-
-
-def _since_figures(history: GuestHistory) -> Mapping[str, Value] | None:
-    since = history.since
-    if since is None:
-        return None
-    source = None if since.decision is None else since.decision.source._asdict()
-    return {"time": since.time, "at_least": since.at_least, "by": since.by, "before_kib": since.before_kib, "source": source}
-
-
-# --- in `mom status` ------
-
-
 def host_parts(report: Report) -> Iterator[StatusPart]:
-    """Yield the high watermark, memory state, and reserved memory."""
+    """Yield the parts of `mom status`: the high watermark, memory state, and reserved memory."""
     host = report.snapshot.host
     high, state, reserved = host.number("mem_watermark_high"), host.text("host_memory_state"), host.number("mem_reserved")
     if high is not None:
@@ -166,26 +210,24 @@ def host_parts(report: Report) -> Iterator[StatusPart]:
         yield StatusPart("host", f"reserved for launches {format_kib(reserved)}", 40)
 
 
-# --- in words ------------------------------------------------------------------------------------------------------------------------
+# --- in words -------------------------------------------------------------------------------------------------------------------------
 
 
 def _harm(about: About, history: GuestHistory) -> Iterator[str]:
     killed, unhealthy = about.number(KILLED), about.guest.text(UNHEALTHY)
+    since = {name: about.ago(time) for name, (value, time) in history.facts.items() if value}
     if killed:
-        first, last = history.killed_first, history.killed_last
-        since = "" if first is None else f": the first at {about.ago(first)}"
-        since += "" if last is None or last == first else f"; the last at {about.ago(last)}"
         programs = "1 of its programs was" if killed == 1 else f"{killed:.0f} of its programs were"
-        yield f"{programs} killed for lack of memory in the last 10 min{since}."
+        first = f": the first at {since[KILLED]}" if KILLED in since else ""
+        yield f"{programs} killed for lack of memory in the last 10 min{first}."
     if unhealthy:
-        since = f", since {about.ago(history.unhealthy_since)}" if history.unhealthy else ""
-        yield f"It is {unhealthy}{since}."
+        yield f"It is {unhealthy}{f', since {since[UNHEALTHY]}' if UNHEALTHY in since else ''}."
 
 
-def _cure(about: About, sizes: Sizes) -> Iterator[str]:
-    if sizes.memory.size is None or sizes.memory.maximum is None:
+def _cure(about: About, memory: GuestMemory) -> Iterator[str]:
+    if memory.size is None or memory.maximum is None:
         return
-    if sizes.has_maximum:
+    if _has_maximum(memory):
         yield "It has its maximum memory: raise the maximum, or check which programs run in it."
     elif about.report.snapshot.host.text("host_memory_state") in {MemoryState.HARD, MemoryState.LOW}:
         yield "Free memory on the host: it has none to return. `mom status` names the largest consumers. A guarantee does not help."
@@ -197,70 +239,67 @@ def _cure(about: About, sizes: Sizes) -> Iterator[str]:
         yield "The host has memory, and mom returns it to the guest. If that comes too late, set a guarantee for the guest, and reload mom."
 
 
-def _size_now(sizes: Sizes) -> Iterator[str]:
-    size, maximum, started = sizes.memory.size, sizes.memory.maximum, sizes.started
+def _size_now(memory: GuestMemory, started: float | None) -> Iterator[str]:
+    size, maximum = memory.size, memory.maximum
     if size is None:
         yield "Its present size is unknown, so mom does not touch it."
     elif maximum is None:
         yield f"It has {format_kib(size)}; its maximum is unknown."
-    elif sizes.has_maximum:
+    elif _has_maximum(memory):
         yield f"It has {format_kib(size)}, its maximum: mom takes nothing from it."
     elif started is None:
-        where = "are in its balloon" if sizes.memory.target is None else "are taken from it for the host"
+        where = "are in its balloon" if memory.target is None else "are taken from it for the host"
         yield f"It has {format_kib(size)} of {format_kib(maximum)}: {format_kib(maximum - size)} {where}."
     else:
         lost = f", and {format_kib(started - size)} are taken from it for the host" if size < started - SAME_SIZE_KIB else ""
         yield f"It has {format_kib(size)} of {format_kib(maximum)}: it had {format_kib(started)} when mom first saw it{lost}."
-    if sizes.memory.reach is not None:
-        yield f"Its balloon cannot shrink it below {format_kib(sizes.memory.reach)}: a balloon cannot take memory of virtio-mem devices."
+    if memory.reach is not None:
+        yield f"Its balloon cannot shrink it below {format_kib(memory.reach)}: a balloon cannot take memory of virtio-mem devices."
 
 
-def _needs(sizes: Sizes, interval: float, *, may_grow: bool) -> Iterator[str]:
-    size, used, statistics = sizes.memory.size, sizes.used, sizes.memory.statistics
-    usable, unused, age = statistics.usable, statistics.unused, statistics.age
-    if used is None or usable is None:
-        rule = "mom may grow it, and never shrinks it." if may_grow else "It keeps its size."
+def _needs(memory: GuestMemory, need: float | None, about: About) -> Iterator[str]:
+    usable, unused, age = memory.statistics.usable, memory.statistics.unused, memory.statistics.age
+    if need is None or usable is None:
+        rule = "It keeps its size." if about.guest.why_blocked(CONTROL) else "mom may grow it, and never shrinks it."
         yield f"Its need is unknown: its kernel does not report usable memory. {rule}"
         return
     free = f" ({format_kib(unused)} of it free, the rest cache)" if unused is not None and unused <= usable else ""
-    yield f"It needs {format_kib(used)}, and can use {format_kib(usable)} more{free}."
-    shrunk = 0.0 if size is None else used + usable - size
+    yield f"It needs {format_kib(need)}, and can use {format_kib(usable)} more{free}."
+    shrunk = 0.0 if memory.size is None else need + usable - memory.size
     if shrunk >= NEAR_TARGET_KIB:
-        left = max(0.0, usable - shrunk)
-        yield f"It has shrunk by {format_kib(shrunk)} since these statistics, so it can now use only {format_kib(left)} more."
-    if statistics.swapping:
-        yield f"It swaps {format_kib(statistics.swapping)}/s: it lacks memory, or lacked memory recently."
+        left = format_kib(max(0.0, usable - shrunk))
+        yield f"It has shrunk by {format_kib(shrunk)} since these statistics, so it can now use only {left} more."
+    if memory.statistics.swapping:
+        yield f"It swaps {format_kib(memory.statistics.swapping)}/s: it lacks memory, or lacked memory recently."
     if age is not None:
-        yield f"Its statistics were {lasting(age)} old{': too old to shrink it' if age > stale_seconds(interval) else ''}."
+        yield f"Its statistics were {lasting(age)} old{': too old to shrink it' if age > stale_seconds(about.interval or 0.0) else ''}."
 
 
-def _guaranteed(sizes: Sizes, promised_by: str) -> str:
-    guarantee, promised, size = sizes.guarantee, sizes.promised, sizes.memory.size
+def _guaranteed(size: float | None, about: About) -> str:
+    guarantee, promised = guaranteed_kib(about.guest.fields), about.number(PROMISED)
     of = "" if not promised or guarantee is None or guarantee >= promised else f" of the {format_kib(promised)} that it is promised"
-    if of and not guarantee:
-        return f"Nothing{of} is guaranteed now: {_OVERSOLD}."
     if not guarantee:
-        return "It has no guarantee; mom leaves it the memory that it needs, and a reserve."
+        return (
+            f"Nothing{of} is guaranteed now: {_OVERSOLD}."
+            if of
+            else "It has no guarantee; mom leaves it the memory that it needs, and a reserve."
+        )
+    by, why = _who_promised(about.guest, promised or guarantee, about.declarations), f", as {_OVERSOLD}" if of else ""
     lacks = "" if size is None or size >= guarantee - SAME_SIZE_KIB else f": it has {format_kib(guarantee - size)} less than that"
-    why = f", as {_OVERSOLD}" if of else ""
-    return f"It is guaranteed {format_kib(guarantee)}{of}{f' ({promised_by})' if promised_by else ''}{why}{lacks}."
+    return f"It is guaranteed {format_kib(guarantee)}{of}{f' ({by})' if by else ''}{why}{lacks}."
 
 
-def _since(about: About, history: GuestHistory) -> str:
-    since = history.since
+def _since(about: About, since: SizeSince | None) -> str:
     if since is None:
         return "It is unknown how long it has had this size: earlier cycles are not available."
     when = about.ago(since.time)
-    if since.at_least:
+    if since.by in {"maximum", "unknown"}:
         by = "it started with this size" if since.by == "maximum" else "the cause of this size is unknown"
         return f"It has had this size since mom first saw it ({when}): {by}."
     by = "this is not mom's target: another process resized it, or the guest took memory back by itself"
-    if since.decision is not None:
-        by = f"mom set this size, according to {since.decision.source}"
-    elif since.by == "mom":
-        by = "mom set this size, at the end of a sweep or by an earlier decision"
-    before = "" if since.before_kib is None else f" It had {format_kib(since.before_kib)} before."
-    return f"Since {when}: {by}.{before}"
+    if since.by == "mom":
+        by = f"mom set this size, {f'according to {since.source}' if since.source else 'at the end of a sweep or by an earlier decision'}"
+    return f"Since {when}: {by}.{'' if since.before_kib is None else f' It had {format_kib(since.before_kib)} before.'}"
 
 
 def _host(host: Host) -> Iterator[str]:
@@ -274,17 +313,18 @@ def _host(host: Host) -> Iterator[str]:
 
 
 def _last_tried(about: About, history: GuestHistory) -> Iterator[str]:
-    tried = history.tried
-    if not about.wanted and tried is not None and history.tried_at < about.report.time:
+    if history.tried is not None and not about.wanted and history.tried[1] < about.report.time:
+        tried, time = history.tried
         before = "" if tried.before is None else f"from {_size(tried.before)} "
         change = f"{before}to {_size(tried.decision.value)}, {tried.status}"
-        yield f"The last decision was {about.ago(history.tried_at)}: {change}, according to {tried.decision.source}."
+        yield f"The last decision was {about.ago(time)}: {change}, according to {tried.decision.source}."
 
 
-def _next(about: About, sizes: Sizes, history: GuestHistory, obstacle: str) -> Iterator[str]:
-    size, target, again_in = sizes.memory.size, sizes.memory.target, about.number(RESTS)
-    if obstacle:
-        since = "" if history.obstacle is None else f" (since {about.ago(history.obstacle_since)})"
+def _next(about: About, memory: GuestMemory, history: GuestHistory) -> Iterator[str]:
+    size, target, again_in = memory.size, memory.target, about.number(RESTS)
+    if obstacle := about.guest.why_blocked(CONTROL) or about.guest.text(OBSTACLE):
+        value, time = history.facts.get(OBSTACLE, (None, 0.0))
+        since = "" if value is None else f" (since {about.ago(time)})"
         again = "" if again_in is None else f"; mom tries again in {lasting(again_in)}, at {about.at(about.report.time + again_in)}"
         yield f"mom takes no memory from it{since}: {printable(obstacle, LONGEST_LINE)}{again}."
     if size is None or about.report.mode == "observe":
