@@ -200,19 +200,6 @@ def test_the_limits_and_the_pressure_of_its_pods_groups_are_told(node: Node, pat
     assert "host_limit_room" not in node.guest(node.facts())
 
 
-def test_until_the_next_look_at_a_limit_what_the_guest_has_come_to_hold_is_taken_off(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    groups = "sys/fs/cgroup/kubepods"
-    host_of(node.root, {f"{groups}/pod/memory.max": f"{3 << 30}\n", f"{groups}/pod/memory.current": f"{2 << 30}\n"})
-    node.pod = replace(node.pod, cgroup=f"{node.root}/{groups}/pod")
-    facts = node.facts()
-    assert node.guest(facts, rss=2 * GIB)["host_limit_room"] == GIB
-    monkeypatch.setattr("mom_plugins_kubevirt.requests._IN_TURN", 0)  # its turn does not come
-    assert node.guest(facts, rss=2 * GIB + 300 * MIB)["host_limit_room"] == GIB - 300 * MIB
-    assert node.guest(facts, rss=4 * GIB)["host_limit_room"] == 0
-    assert node.guest(facts, rss=GIB)["host_limit_room"] == 2 * GIB
-    assert node.guest(facts)["host_limit_room"] == GIB, "what it holds is not known"
-
-
 @pytest.mark.parametrize(
     ("fields", "state", "taken", "decided"),
     [

@@ -27,11 +27,7 @@ class Behaviour(StrEnum):
     """How it answers."""
 
     WELL = "well"
-    HANG = "hang"  #: says nothing
-    DRIP = "drip"  #: a byte now and then, without an end
     GARBAGE = "garbage"  #: what is no JSON
-    DEEP = "deep"  #: JSON that is nested too deeply
-    LIST = "list"  #: JSON that is no object
     FORBIDDEN = "forbidden"
     HUGE = "huge"  #: more than anybody should read
     CUT = "cut"  #: half of an answer
@@ -117,21 +113,16 @@ class StandInKubelet:
         """Answer one request."""
         self.asked.append(request.path)
         known = {"/pods": {"kind": "PodList", "items": list(self.pods)}, "/configz": {"kubeletconfig": dict(self.config)}}
-        if self.behaviour is Behaviour.HANG:
-            self.over.wait(60)
-        elif self.behaviour is Behaviour.DRIP:
-            self._drip(request)
-        elif self.behaviour is Behaviour.CLOSED:
+        if self.behaviour is Behaviour.CLOSED:
             return
-        elif self.behaviour is Behaviour.HUGE:
+        if self.behaviour is Behaviour.HUGE:
             self._flood(request)
         elif self.behaviour is Behaviour.FORBIDDEN or not self._lets_in(request):
             self.say(request, 403, b"Forbidden (user=system:serviceaccount:mom:mom, verb=get, resource=nodes, subresource=proxy)")
         elif request.path not in known:
             self.say(request, 404, b"404 page not found")
         else:
-            text = {Behaviour.GARBAGE: "<html>", Behaviour.DEEP: "[" * 200_000, Behaviour.LIST: "[1]"}.get(self.behaviour)
-            content = (json.dumps(known[request.path]) if text is None else text).encode()
+            content = b"<html>" if self.behaviour is Behaviour.GARBAGE else json.dumps(known[request.path]).encode()
             self.say(request, 200, content, cut=self.behaviour is Behaviour.CUT)
 
     def _lets_in(self, request: BaseHTTPRequestHandler) -> bool:
@@ -147,13 +138,6 @@ class StandInKubelet:
         request.send_header("Content-Length", str(len(content)))
         request.end_headers()
         request.wfile.write(content[: len(content) // 2] if cut else content)
-
-    def _drip(self, request: BaseHTTPRequestHandler) -> None:
-        request.send_response(200)
-        request.send_header("Content-Length", "1000000")
-        request.end_headers()
-        while not self.over.wait(0.05):
-            request.wfile.write(b" ")
 
     def _flood(self, request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import http.client
-import json
 import re
-import socket
 import ssl
-import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError
 
 from mom_core import MomError, printable, read_file
 
@@ -21,16 +19,6 @@ MOST_BYTES: Final = 16 << 20
 """Longest answer that mom reads: 64 KiB for each of 250 pods, which the largest nodes run."""
 
 _MOST_TOKEN: Final = 16 << 10
-
-_KEPT: Final = frozenset(
-    {
-        "items", "metadata", "uid", "name", "annotations", "spec", "containers", "resources", "requests", "memory",
-        "descheduler.alpha.kubernetes.io/eviction-in-progress", "kubeletconfig", "evictionHard", "evictionSoft", "memory.available",
-        "mergeDefaultEvictionSettings", "enforceNodeAllocatable",
-    }
-)  # fmt: skip
-"""Names of the JSON members that mom reads. The parser drops all other members."""
-
 
 _QUANTITY: Final = re.compile(r"\+?([0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?")
 _SUFFIXES: Final = {
@@ -43,6 +31,46 @@ _LARGEST_QUANTITY: Final = float(1 << 60)
 
 class KubeletError(MomError):
     """Invalid or missing answer of the kubelet."""
+
+
+class _Metadata(BaseModel):
+    uid: str
+    annotations: dict[str, str] = Field(default_factory=dict)
+
+
+class _Resources(BaseModel):
+    requests: dict[str, str] = Field(default_factory=dict)
+
+
+class _Container(BaseModel):
+    name: str
+    resources: _Resources = _Resources()
+
+
+class _PodSpec(BaseModel):
+    containers: list[_Container]
+
+
+class Pod(BaseModel):
+    """The part of a pod that mom reads."""
+
+    metadata: _Metadata
+    spec: _PodSpec
+
+
+class PodList(BaseModel):
+    """Answer to `/pods`. Kubelets that have just started answer null."""
+
+    items: list[Pod] | None = None
+
+
+class Configz(BaseModel):
+    """Answer to `/configz`: the configuration in force."""
+
+    kubeletconfig: dict[str, Any]
+
+
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +95,10 @@ class KubeletDoor:
         login = f" with the token {self.token}" if self.token else f" with the certificate {self.certificate}" if self.certificate else ""
         return f"port {self.port}{plain}{login}"
 
-    def get(self, path: str, seconds: float) -> Mapping[str, Any]:
-        """Return the JSON object at this path, with only the members that mom reads.
+    def get(self, path: str, model: type[M], seconds: float) -> M:
+        """Return the answer. Raise `KubeletError` if it is missing or invalid.
 
-        :param seconds: timeout of the whole answer
-        :raises KubeletError: the kubelet gave no valid answer
+        :param seconds: longest silence of the kubelet
         """
         try:
             status, content = self._answer(path, seconds)
@@ -87,44 +114,26 @@ class KubeletDoor:
             )
         if status != 200:
             raise KubeletError(f"{self}: it answers {status} to {path}")
-        return _object(content, f"{self}: {path}")
+        try:
+            return model.model_validate_json(content)
+        except ValidationError as error:
+            raise KubeletError(f"{self}: {path}: the answer is invalid: {printable(error.errors()[0]['msg'], 200)}") from None
 
     def _answer(self, path: str, seconds: float) -> tuple[int, bytes]:
-        until = time.monotonic() + seconds
-        with closing(socket.create_connection((self.host, self.port), seconds)) as plain:
-            stream = plain if self.trusted is None else self._context(self.trusted).wrap_socket(
-                plain, server_hostname=self.names or None, do_handshake_on_connect=False
-            )  # fmt: skip
-            with closing(stream):
-                # A socket's timeout applies to each read. The timer limits the whole answer.
-                cut = threading.Timer(max(0.0, until - time.monotonic()), _shut, [stream])
-                cut.daemon = True
-                cut.start()
-                try:
-                    return self._asked(stream, path)
-                except (OSError, ValueError, http.client.HTTPException):
-                    if time.monotonic() >= until:
-                        raise TimeoutError from None
-                    raise
-                finally:
-                    cut.cancel()
-
-    def _asked(self, stream: socket.socket, path: str) -> tuple[int, bytes]:
-        if isinstance(stream, ssl.SSLSocket):
-            stream.do_handshake()
-        connection = http.client.HTTPConnection(self.host, self.port)
-        connection.sock = stream
-        headers = {"Accept": "application/json", "Accept-Encoding": "identity", "Connection": "close"}
-        if self.token is not None:
-            headers["Authorization"] = f"Bearer {_token(self.token)}"
-        connection.request("GET", path, headers=headers)
-        with closing(connection.getresponse()) as answer:
-            content = answer.read(MOST_BYTES + 1)
-            if len(content) > MOST_BYTES:
-                raise ValueError(f"its answer to {path} exceeds {MOST_BYTES >> 20} MiB")
-            if answer.length:
-                raise ValueError("its answer ended too soon")
-            return answer.status, content
+        headers = {} if self.token is None else {"Authorization": f"Bearer {_token(self.token)}"}
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=seconds)
+        with closing(connection):
+            connection.connect()
+            if self.trusted is not None:
+                connection.sock = self._context(self.trusted).wrap_socket(connection.sock, server_hostname=self.names or None)
+            connection.request("GET", path, headers=headers)
+            with closing(connection.getresponse()) as answer:
+                content = answer.read(MOST_BYTES + 1)
+                if len(content) > MOST_BYTES:
+                    raise ValueError(f"its answer to {path} exceeds {MOST_BYTES >> 20} MiB")
+                if answer.length:
+                    raise ValueError("its answer ended too soon")
+                return answer.status, content
 
     def _context(self, trusted: Path) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -137,22 +146,17 @@ class KubeletDoor:
         return context
 
 
-def first_answer(doors: Sequence[KubeletDoor], path: str, seconds: float) -> tuple[KubeletDoor, Mapping[str, Any]]:
+def first_answer(doors: Sequence[KubeletDoor], path: str, model: type[M], seconds: float) -> tuple[KubeletDoor, M]:
     """Return the first door that answers, and its answer. Raise `KubeletError` with all errors."""
     errors: list[KubeletError] = []
     for door in doors:
         try:
-            return door, door.get(path, seconds)
+            return door, door.get(path, model, seconds)
         except KubeletError as error:
             errors.append(error)
     if not errors:
         raise KubeletError("mom cannot ask the kubelet: mom has no certificate to verify it, and it has no read-only port")
     raise KubeletError("; ".join(error.message for error in errors), hint=next((error.hint for error in errors if error.hint), ""))
-
-
-def _shut(stream: socket.socket) -> None:
-    with suppress(OSError):  # already closed
-        stream.shutdown(socket.SHUT_RDWR)
 
 
 def _token(path: Path) -> str:
@@ -163,41 +167,9 @@ def _token(path: Path) -> str:
     return text
 
 
-def _kept(members: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    return {name: value for name, value in members if name in _KEPT}
-
-
-def _object(content: bytes, subject: str) -> Mapping[str, Any]:
-    try:
-        document = json.loads(content, object_pairs_hook=_kept)
-    except (ValueError, RecursionError):
-        raise KubeletError(f"{subject}: the answer is not JSON") from None
-    if not isinstance(document, dict):
-        raise KubeletError(f"{subject}: the answer is not an object")
-    return document
-
-
-def member(value: object, *names: str) -> object:
-    """Return the value at a path through nested objects; None if it does not exist."""
-    for name in names:
-        if not isinstance(value, Mapping):
-            return None
-        value = value.get(name)
-    return value
-
-
-def objects_of(values: object, most: int) -> Iterator[Mapping[str, Any]]:
-    """Yield at most `most` objects of a list; nothing for another type."""
-    for value in values[:most] if isinstance(values, list) else ():
-        if isinstance(value, Mapping):
-            yield value
-
-
-def quantity_kib(text: object) -> float | None:
+def quantity_kib(text: str) -> float | None:
     """Return a Kubernetes quantity such as `100Mi` in KiB (k8s.io/apimachinery, pkg/api/resource); None if invalid or negative."""
-    if isinstance(text, int) and not isinstance(text, bool):
-        text = str(text)
-    match = _QUANTITY.fullmatch(text.strip()) if isinstance(text, str) and len(text) <= 60 else None
+    match = _QUANTITY.fullmatch(text.strip())
     if match is None:
         return None
     number, suffix = float(match[1]), match[2] or ""

@@ -6,21 +6,19 @@ mom prefers the kubelet's own answer, then its command line, then its files (kub
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from pydantic import AliasPath, BaseModel, ConfigDict, Field, ValidationError
+
 from mom_core import ConfigError, Document, read_file
 from mom_kvm import ProcessStat, read_kernel_file
-from mom_plugins_kubevirt.kubelet_api import member, quantity_kib
+from mom_plugins_kubevirt.kubelet_api import quantity_kib
 
 _AVAILABLE: Final = "memory.available"
 
 _USUAL_HARD: Final = "100Mi"
-
-_USUAL_PORT: Final = 10250
 
 _USUAL_FILE: Final = "var/lib/kubelet/config.yaml"
 """Configuration file that kubeadm writes."""
@@ -37,6 +35,15 @@ _IN_POD: Final = re.compile(rb"pod[0-9a-f]{8}[-_]?[0-9a-f]{4}[-_]?[0-9a-f]{4}")
 _DROP_INS: Final = ("var/lib/rancher/rke2/agent/etc/kubelet.conf.d", "var/lib/rancher/k3s/agent/etc/kubelet.conf.d")
 """Folders of RKE2 (Harvester) and k3s, used if no command line specifies a folder."""
 
+_FLAGS: Final = {
+    "port": "port", "read-only-port": "readOnlyPort", "tls-cert-file": "tlsCertFile", "cert-dir": "certificates",
+    "hostname-override": "node",
+}  # fmt: skip
+"""Settings, keyed by flag. Flags take precedence over files."""
+
+_OWN: Final = ("evictionHard", "evictionSoft", "enforceNodeAllocatable")
+"""Settings that mom takes from the kubelet's own answer."""
+
 
 class Threshold(NamedTuple):
     """Threshold of available memory, in KiB or as a share of all memory."""
@@ -49,11 +56,11 @@ class Threshold(NamedTuple):
         return self.kib + self.share * whole_kib
 
     @classmethod
-    def parse(cls, text: object) -> Threshold | None:
+    def parse(cls, text: str) -> Threshold | None:
         """Parse a threshold such as `100Mi` or `5%`; None if invalid, or switched off by 0 or 100 %."""
-        if isinstance(text, str) and text.strip().endswith("%"):
+        if text.strip().endswith("%"):
             try:
-                percent = float(text.strip()[:-1][:20])
+                percent = float(text.strip()[:-1])
             except ValueError:
                 return None
             return cls(share=percent / 100) if 0 < percent < 100 else None
@@ -61,24 +68,42 @@ class Threshold(NamedTuple):
         return cls(kib=kib) if kib else None
 
 
-@dataclass(frozen=True, slots=True)
-class KubeletConfig:
+class KubeletConfig(BaseModel):
     """The part of the kubelet's configuration that mom needs. `by` says where it comes from.
 
-    Below `hard`, the kubelet evicts pods immediately; below `soft`, after a grace period; None: never. If `holds_pods`, it also checks all
-    pods together. `certificate` is a path on the node; empty if the kubelet signs its own. `authority` signs its clients.
+    `certificate` is a path on the node; empty if the kubelet signs its own. `authority` signs its clients.
     """
 
-    hard: Threshold | None = field(default_factory=lambda: Threshold.parse(_USUAL_HARD))
-    soft: Threshold | None = None
-    holds_pods: bool = True
-    port: int = _USUAL_PORT
-    read_only_port: int = 0
-    certificate: str = ""
-    authority: str = ""
+    model_config = ConfigDict(frozen=True, populate_by_name=True, coerce_numbers_to_str=True)
+
+    hard_thresholds: dict[str, str] | None = Field(None, alias="evictionHard")
+    soft_thresholds: dict[str, str] | None = Field(None, alias="evictionSoft")
+    merged: bool = Field(False, alias="mergeDefaultEvictionSettings")
+    enforced: list[str] | None = Field(None, alias="enforceNodeAllocatable")
+    port: int = 10250
+    read_only_port: int = Field(0, alias="readOnlyPort")
+    certificate: str = Field("", alias="tlsCertFile")
+    authority: str = Field("", validation_alias=AliasPath("authentication", "x509", "clientCAFile"))
     certificates: str = "/var/lib/kubelet/pki"
     node: str = ""
     by: str = ""
+
+    @property
+    def hard(self) -> Threshold | None:
+        """Threshold below which the kubelet evicts pods immediately; None for never."""
+        thresholds = self.hard_thresholds
+        text = _USUAL_HARD if thresholds is None else thresholds.get(_AVAILABLE, _USUAL_HARD if self.merged else "")
+        return Threshold.parse(text)
+
+    @property
+    def soft(self) -> Threshold | None:
+        """Threshold below which the kubelet evicts pods after a grace period; None for never."""
+        return Threshold.parse((self.soft_thresholds or {}).get(_AVAILABLE, ""))
+
+    @property
+    def holds_pods(self) -> bool:
+        """Whether the kubelet also checks all pods together."""
+        return self.enforced is None or "pods" in self.enforced
 
 
 class KubeletProcess(NamedTuple):
@@ -121,76 +146,69 @@ def flags_of(command: bytes) -> dict[str, str]:
     """Return the flags of a command line in Go's syntax: `--name=value`, `--name value`."""
     words = command.decode("utf-8", "replace").split("\0")[1:]
     flags: dict[str, str] = {}
-    for place, word in enumerate(words):
-        if not word.startswith("--"):
-            continue
-        name, equals, value = word[2:].partition("=")
-        if not equals:
-            after = words[place + 1] if place + 1 < len(words) else ""
-            value = "" if after.startswith("--") else after
-        flags[name] = value
+    for word, after in zip(words, [*words[1:], ""], strict=True):
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            flags[name] = value if equals else "" if after.startswith("--") else after
     return flags
 
 
 def config_of(root: Path, process: KubeletProcess, answer: Mapping[str, Any] | None = None) -> KubeletConfig:
-    """Return the kubelet's configuration in force.
+    """Return the kubelet's configuration in force; its defaults if a file is invalid.
 
     :param root: folder of the node's files
-    :param answer: the kubelet's own answer (`/configz`)
+    :param answer: the kubelet's own answer
     """
-    flags, (documents, by) = process.flags, _documents(root, process)
-    port = _port(flags.get("port"), *(document.get("port") for document in reversed(documents)), usual=_USUAL_PORT)
-    read_only = _port(flags.get("read-only-port"), *(document.get("readOnlyPort") for document in reversed(documents)), usual=0)
-    certificate = flags.get("tls-cert-file") or _text(documents, "tlsCertFile")
-    authority = flags.get("client-ca-file") or _text(documents, "authentication", "x509", "clientCAFile")
-    own = member(answer, "kubeletconfig")
-    if isinstance(own, Mapping):
-        hard, soft, by = own.get("evictionHard") or {}, own.get("evictionSoft"), "the kubelet"  # empty values count as absent
-        holds = own.get("enforceNodeAllocatable")
-    else:
-        hard = _flag(flags, "eviction-hard") if "eviction-hard" in flags else _last(documents, "evictionHard")
-        soft = _flag(flags, "eviction-soft") if "eviction-soft" in flags else _last(documents, "evictionSoft")
-        enforced = flags.get("enforce-node-allocatable")
-        holds = _last(documents, "enforceNodeAllocatable") if enforced is None else enforced.split(",")
-        by_flags = "its command line" if {"eviction-hard", "eviction-soft"} & flags.keys() else ""
-        by = " and ".join(filter(None, (by, by_flags)))
-        if _last(documents, "mergeDefaultEvictionSettings") is True and "eviction-hard" not in flags:
-            hard = {_AVAILABLE: _USUAL_HARD, **(hard if isinstance(hard, Mapping) else {})}
-        hard = {_AVAILABLE: _USUAL_HARD} if hard is None else hard
-    return KubeletConfig(
-        Threshold.parse(hard.get(_AVAILABLE)) if isinstance(hard, Mapping) else None,
-        Threshold.parse(soft.get(_AVAILABLE)) if isinstance(soft, Mapping) else None,
-        "pods" in holds if isinstance(holds, list) else True,
-        port,
-        read_only,
-        certificate,
-        authority,
-        flags.get("cert-dir") or "/var/lib/kubelet/pki",
-        flags.get("hostname-override", ""),
-        by,
-    )
+    document, sources = _of_files(root, process)
+    by_flags = _of_flags(process.flags)
+    document |= by_flags
+    if by_flags.keys() & set(_OWN):
+        sources = [*sources, "its command line"]
+    if answer is not None:
+        document |= {name: answer.get(name) for name in _OWN} | {"evictionHard": answer.get("evictionHard") or {}}
+        sources = ["the kubelet"]
+    if answer is not None or "evictionHard" in by_flags:
+        document["mergeDefaultEvictionSettings"] = False
+    try:
+        return KubeletConfig.model_validate({**document, "by": " and ".join(sources)})
+    except ValidationError:
+        return KubeletConfig()
 
 
-def _flag(flags: Mapping[str, str], name: str) -> dict[str, str]:
-    pairs = (pair.partition("<") for pair in flags[name].split(","))
-    return {signal.strip(): value.strip() for signal, less, value in pairs if less}
+def _of_flags(flags: Mapping[str, str]) -> dict[str, Any]:
+    document: dict[str, Any] = {name: flags[flag] for flag, name in _FLAGS.items() if flags.get(flag)}
+    if "client-ca-file" in flags:
+        document["authentication"] = {"x509": {"clientCAFile": flags["client-ca-file"]}}
+    for flag, name in (("eviction-hard", "evictionHard"), ("eviction-soft", "evictionSoft")):
+        if flag in flags:
+            pairs = (pair.partition("<") for pair in flags[flag].split(","))
+            document[name] = {signal.strip(): value.strip() for signal, less, value in pairs if less}
+    if "enforce-node-allocatable" in flags:
+        document["enforceNodeAllocatable"] = flags["enforce-node-allocatable"].split(",")
+    return document
 
 
-def _documents(root: Path, process: KubeletProcess) -> tuple[Sequence[Mapping[str, Any]], str]:
+def _of_files(root: Path, process: KubeletProcess) -> tuple[dict[str, Any], Sequence[str]]:
+    # Later files win. Mappings, such as thresholds, are joined.
     within, flags = process
     files = [within / (flags.get("config") or _USUAL_FILE).lstrip("/")]
     if not files[0].exists() and not flags.get("config"):
         files = [root / _USUAL_FILE]
     folders = [within / flags["config-dir"].lstrip("/")] if flags.get("config-dir") else [root / folder for folder in _DROP_INS]
     for folder in folders:
-        files += sorted(_drop_ins(folder))[:_MOST_FILES]
-    read = [(path, document) for path in files if (document := _document(path)) is not None]
-    return [document for _, document in read], str(read[0][0]).removeprefix(str(within)) if read else ""
+        files += sorted(folder.glob("*.conf"))[:_MOST_FILES]
+    merged: dict[str, Any] = {}
+    sources: list[str] = []
+    for path in files:
+        if (document := _document(path)) is not None:
+            joined = {name: {**merged[name], **value} for name, value in document.items() if _are_mappings(merged.get(name), value)}
+            merged |= {name: value for name, value in document.items() if value is not None} | joined
+            sources = sources or [str(path).removeprefix(str(within))]
+    return merged, sources
 
 
-def _drop_ins(folder: Path) -> Iterator[Path]:
-    with suppress(OSError):
-        yield from folder.glob("*.conf")
+def _are_mappings(*values: object) -> bool:
+    return all(isinstance(value, dict) for value in values)
 
 
 def _document(path: Path) -> Mapping[str, Any] | None:
@@ -200,31 +218,3 @@ def _document(path: Path) -> Mapping[str, Any] | None:
     except (OSError, ConfigError, ValueError):
         return None
     return document if isinstance(document, dict) else None
-
-
-def _last(documents: Sequence[Mapping[str, Any]], name: str) -> object:
-    # Thresholds of all documents are joined, as in the kubelet.
-    latest: object = None
-    for document in documents:
-        value = document.get(name)
-        if value is None:
-            continue
-        latest = {**latest, **value} if isinstance(latest, dict) and isinstance(value, dict) else value
-    return latest
-
-
-def _text(documents: Sequence[Mapping[str, Any]], *names: str) -> str:
-    texts = [value for document in documents if isinstance(value := member(document, *names), str)]
-    return texts[-1] if texts else ""
-
-
-def _port(*candidates: object, usual: int) -> int:
-    for candidate in candidates:
-        port = (
-            int(candidate)
-            if isinstance(candidate, str) and candidate.isascii() and candidate.isdigit() and len(candidate) < 6
-            else candidate
-        )
-        if isinstance(port, int) and not isinstance(port, bool) and 0 <= port < 65_536:
-            return port
-    return usual

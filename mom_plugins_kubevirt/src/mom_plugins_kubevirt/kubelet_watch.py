@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from mom_core import MomError, PluginContext
 from mom_kvm import read_kernel_file
-from mom_plugins_kubevirt.kubelet_api import KubeletDoor, KubeletError, first_answer
+from mom_plugins_kubevirt.kubelet_api import Configz, KubeletDoor, KubeletError, PodList, first_answer
 from mom_plugins_kubevirt.kubelet_config import KubeletConfig, KubeletProcess, config_of, running
 from mom_plugins_kubevirt.kubelet_settings import ACCOUNT, KubeletSettings
-from mom_plugins_kubevirt.requests import PodRequest, pods_in
+from mom_plugins_kubevirt.requests import PodRequest, requests_in
 
 _PODS: Final = "/pods"
 CONFIG: Final = "/configz"
@@ -104,8 +104,8 @@ class KubeletWatch:
             return
         doors = list(doors_of(self._context.root, self._settings, config, process))
         try:
-            door, answer = first_answer(doors, _PODS, self._settings.timeout)
-            pods, error, hint = pods_in(answer), "", ""
+            door, answer = first_answer(doors, _PODS, PodList, self._settings.timeout)
+            pods, error, hint = requests_in(answer.items or ()), "", ""
             self._missing -= pods.keys()
             pods = {uid: pod for uid, pod in before.pods.items() if uid in self._expected} | pods
             self._ask_config(door)
@@ -126,7 +126,7 @@ class KubeletWatch:
             return
         self._config_read_at = now
         try:
-            self._config_answer = door.get(CONFIG, self._settings.timeout)
+            self._config_answer = door.get(CONFIG, Configz, self._settings.timeout).kubeletconfig
         except KubeletError as error:  # the kubelet's files have nearly the same content
             self._log.debug("the kubelet: %s", error)
 

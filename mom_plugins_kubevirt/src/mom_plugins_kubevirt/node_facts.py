@@ -18,7 +18,7 @@ from mom_plugins_kubevirt.kubelet_settings import KubeletSettings
 from mom_plugins_kubevirt.kubelet_watch import KubeletWatch
 from mom_plugins_kubevirt.node_fields import EVICTS_BELOW, PROMISE, PROMISED_BY, REQUEST, ROOM, THRESHOLD
 from mom_plugins_kubevirt.pods import LauncherPod
-from mom_plugins_kubevirt.requests import PodGroups, promise_of, protected_kib, vouched_kib
+from mom_plugins_kubevirt.requests import container_group, group_fields, promise_of, protected_kib, vouched_kib
 
 EVICTION: Final = "eviction"
 
@@ -119,6 +119,9 @@ _STATE: Final = "host_memory_state"
 _SHORT: Final = frozenset({"hard", "low"})
 """States of the host in which no guest may grow. The balloon plugin uses the same."""
 
+_READ_ALREADY: Final = "host_psi_memory_some_avg10"
+"""If a guest has this field, another plugin has read its cgroups."""
+
 _CONTROL_GROUPS: Final = ("proc/1/root/sys/fs/cgroup", "sys/fs/cgroup")
 """Paths of the node's cgroups, as seen from a container in the node's process namespace, and as seen from the node."""
 
@@ -128,7 +131,7 @@ class NodeFacts:
 
     def __init__(self, context: PluginContext, settings: KubeletSettings, percentage: float | None) -> None:
         self._context, self._percentage = context, percentage
-        self._groups = PodGroups(context.root / "proc")
+        self._proc = context.root / "proc"
         self._tops = [f"{context.root / place}" for place in _CONTROL_GROUPS]
         self.kubelet = KubeletWatch(context, settings)
         self._room: EvictionRoom | None = None
@@ -141,15 +144,14 @@ class NodeFacts:
         # Read this before `state`: otherwise an answer that arrives in between would be overlooked.
         awaited = {pod.pod_uid for pod in pods.values() if self.kubelet.awaits(pod.pod_uid)}
         requests = self.kubelet.state.pods
-        self._groups.look(fields, pods)
         node_kib = read_meminfo(self._context.root).get("MemTotal")
         for identity, guest_fields in fields.items():
             pod = pods.get(identity)
             if pod is None:
                 continue
-            request, (group, group_fields) = requests.get(pod.pod_uid), self._groups.of(pod, as_number(guest_fields.get("rss")))
-            for name, value in group_fields.items():
-                guest_fields.setdefault(name, value)
+            request, group = requests.get(pod.pod_uid), container_group(pod, self._proc)
+            if _READ_ALREADY not in guest_fields:
+                guest_fields.update({**group_fields(group or pod.cgroup), **guest_fields})
             memory = None if request is None else request.memory
             protected = protected_kib(pod.cgroup, group) if memory is None else None
             most, vcpus = as_number(guest_fields.get("balloon_max")), as_number(guest_fields.get("vcpu_count"))
@@ -159,7 +161,7 @@ class NodeFacts:
                 guest_fields[PROMISE], guest_fields[PROMISED_BY] = math.ceil(promise.kib), promise.by
                 if promise.request is not None:
                     guest_fields[REQUEST] = math.ceil(promise.request)
-            vouched = vouched_kib(protected if memory is None else memory, pod.cgroup, f"{self._context.root}/proc/{pod.pid}", node_kib)
+            vouched = vouched_kib(protected if memory is None else memory, pod.cgroup, f"{self._proc}/{pod.pid}", node_kib)
             if vouched is not None:
                 guest_fields[GuestField.VOUCHED] = math.ceil(vouched)
             if request is not None and request.leaves:

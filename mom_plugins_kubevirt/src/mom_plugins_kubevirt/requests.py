@@ -6,74 +6,17 @@ pkg/virt-controller/services/renderresources.go (`WithMemoryRequests`, `GetMemor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from mom_core import Value, as_number
+from mom_core import Value
 from mom_kvm import GroupLimit, GuestField, Hierarchies, Pressure, kib_in, read_kernel_file
-from mom_plugins_kubevirt.kubelet_api import member, objects_of, quantity_kib
+from mom_plugins_kubevirt.kubelet_api import Pod, quantity_kib
 from mom_plugins_kubevirt.node_fields import ASKING
 from mom_plugins_kubevirt.pods import LauncherPod
 
-_IN_TURN: Final = 50
-"""How many pods mom reads in one cycle. Each takes a quarter of a millisecond."""
-
-_USUAL_FIELD: Final = "host_psi_memory_some_avg10"
-"""If a guest has this field, another plugin has already read the fields of its cgroups."""
-
 _TOP: Final = "/sys/fs/cgroup"
-
-
-_RESIDENT: Final = "rss"
-
-
-class _Reading(NamedTuple):
-    """Container's cgroup, fields of the pod's cgroups, and RSS of the guest's process in KiB."""
-
-    group: str
-    fields: Mapping[str, Value]
-    resident: float | None
-
-
-class PodGroups:
-    """Reader of pods' cgroups. Each cycle reads some of them in turn."""
-
-    def __init__(self, proc: Path) -> None:
-        self._proc = proc
-        self._turn = 0
-        self._readings: dict[str, _Reading] = {}
-        """Last readings, keyed by pod UID."""
-
-    def look(self, fields: Mapping[str, Mapping[str, Value]], pods: Mapping[str, LauncherPod]) -> None:
-        """Read the cgroups of some of these pods, new pods first. Both mappings are keyed by guest ID."""
-        due = {
-            pods[identity].pod_uid: (pods[identity], as_number(guest_fields.get(_RESIDENT)))
-            for identity, guest_fields in fields.items()
-            if identity in pods and _USUAL_FIELD not in guest_fields
-        }
-        self._readings = {uid: reading for uid, reading in self._readings.items() if uid in due}
-        new, old = [uid for uid in due if uid not in self._readings], list(self._readings)
-        first = self._turn % max(1, len(old))
-        self._turn = first + _IN_TURN
-        for uid in [*new, *old[first:], *old[:first]][:_IN_TURN]:
-            pod, resident = due[uid]
-            group = container_group(pod, self._proc)
-            self._readings[uid] = _Reading(group, group_fields(pod, group), resident)
-
-    def of(self, pod: LauncherPod, resident: float | None) -> tuple[str, Mapping[str, Value]]:
-        """Return the container's cgroup (empty if unknown), and the fields of the last reading.
-
-        :param resident: present RSS of the guest's process in KiB. The headroom is corrected by its change since the reading
-        """
-        group, fields, before = self._readings.get(pod.pod_uid, _NO_READING)
-        room = as_number(fields.get(GuestField.LIMIT_ROOM))
-        if room is None or resident is None or before is None:
-            return group, fields
-        return group, {**fields, GuestField.LIMIT_ROOM: max(0, int(room + before - resident))}
-
-
-_NO_READING: Final = _Reading("", {}, None)
 
 
 def container_group(pod: LauncherPod, proc: Path) -> str:
@@ -85,12 +28,8 @@ def container_group(pod: LauncherPod, proc: Path) -> str:
     return f"{pod.cgroup}/{inside}" if separator and ".." not in inside.split("/") else ""
 
 
-def group_fields(pod: LauncherPod, group: str) -> dict[str, Value]:
-    """Return headroom and pressure of the container's cgroup, or else the pod's, without unknown values.
-
-    :param group: folder of the container's cgroup; empty if not found
-    """
-    folder = group or pod.cgroup
+def group_fields(folder: str) -> dict[str, Value]:
+    """Return headroom and pressure of a cgroup, without unknown values."""
     top = f"{folder[: folder.rindex(_TOP)]}{_TOP}" if _TOP in folder else ""
     limit = GroupLimit.of_memory(folder, top) if top else None
     fields: dict[str, Value] = {} if limit is None else {GuestField.LIMIT_ROOM: limit.room}
@@ -101,9 +40,6 @@ def group_fields(pod: LauncherPod, group: str) -> dict[str, Value]:
 
 COMPUTE: Final = "compute"
 """Name of the container in which QEMU runs."""
-
-MOST_PODS: Final = 2000
-_MOST_CONTAINERS: Final = 64
 
 _MIB: Final = 1024.0
 _FIXED_MIB: Final = 25 + 75 + 17 + 33 + 30 + 8
@@ -133,18 +69,14 @@ class PodPromise(NamedTuple):
     by: str
 
 
-def pods_in(answer: Mapping[str, Any]) -> dict[str, PodRequest]:
-    """Return the pods with a container `compute`, keyed by uid, without malformed pods."""
+def requests_in(pods: Iterable[Pod]) -> dict[str, PodRequest]:
+    """Return the pods with a container `compute`, keyed by uid."""
     requests: dict[str, PodRequest] = {}
-    for pod in objects_of(answer.get("items"), MOST_PODS):
-        uid = member(pod, "metadata", "uid")
-        containers = objects_of(member(pod, "spec", "containers"), _MOST_CONTAINERS)
-        compute = next((container for container in containers if container.get("name") == COMPUTE), None)
-        if not isinstance(uid, str) or compute is None:
-            continue
-        memory = quantity_kib(member(compute, "resources", "requests", "memory"))
-        leaves = member(pod, "metadata", "annotations", EVICTED) is not None
-        requests[uid] = PodRequest(memory, leaves)
+    for pod in pods:
+        for container in pod.spec.containers:
+            if container.name == COMPUTE:
+                memory = quantity_kib(container.resources.requests.get("memory", ""))
+                requests[pod.metadata.uid] = PodRequest(memory, EVICTED in pod.metadata.annotations)
     return requests
 
 
