@@ -8,7 +8,6 @@ import io
 import json
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +24,7 @@ from mom_plugins_record.report.accounts_file import NAME, check, read_guests, re
 from mom_plugins_record.report.hours import FORECAST_ERRORS, HOUR
 from mom_plugins_record.report.page import page
 from mom_plugins_record.report.sizes import KIB_PER_GIB
-from mom_plugins_record.report.summary import AccountedHours, ForecastLine, Price, ReportSummary, summary_of, without
+from mom_plugins_record.report.summary import AccountedHours, Figures, Price, ReportLine, ReportSummary, summary_of, without
 from mom_plugins_record.report.terminal import print_report
 
 
@@ -125,10 +124,10 @@ def find_accounts(path: Path, last: float) -> AccountedHours:
     return AccountedHours(of_that_time, guests, since, until, remarks, _forecast(accounts, since, until), minutes)
 
 
-def _forecast(accounts: Path, since: float, until: float) -> ForecastLine | None:
+def _forecast(accounts: Path, since: float, until: float) -> Figures | None:
     means = [point.mean for point in read_minutes(accounts, PointsAsked(since, until, 1))]
     wrong, as_now = ([mean[name] / KIB_PER_GIB for mean in means if name in mean] for name in FORECAST_ERRORS)
-    return ForecastLine(wrong[0], as_now[0]) if wrong and as_now else None
+    return {"wrong_by_gib": wrong[0], "as_now_wrong_by_gib": as_now[0]} if wrong and as_now else None
 
 
 def _settings(path: Path | None, config_path: str | None) -> tuple[Path, Price]:
@@ -142,7 +141,7 @@ def _settings(path: Path | None, config_path: str | None) -> tuple[Path, Price]:
     return path or settings.folder(config.state_directory), Price(settings.price, settings.currency)
 
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 
 _NAMES: Final = {"since": "from", "until": "to", "service_class": "class"}
 
@@ -155,17 +154,23 @@ _MOMENTS: Final = {
 
 def document(summary: ReportSummary) -> dict[str, Any]:
     """Return the report as JSON content."""
-    return {"format": FORMAT, **_plain(asdict(summary))}
+    lines = [_row(line) for line in summary.lines]
+    return {"format": FORMAT, **_plain({**asdict(summary), "whole": _row(summary.whole), "lines": lines})}
 
 
 def table(summary: ReportSummary) -> str:
     """Return CSV with a row for each line and a row for the sum."""
-    rows = [_flat(_plain(asdict(line))) for line in (*summary.lines, summary.whole)]
+    rows = [_plain(_row(line)) for line in (*summary.lines, summary.whole)]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
+
+
+def _row(line: ReportLine) -> dict[str, Any]:
+    advice = {f"size_{name}": value for name, value in asdict(line.size).items()}
+    return {"name": line.name, "id": line.id, "class": line.service_class, "guests": line.guests, **line.figures, **advice}
 
 
 def _plain(value: Any, name: str = "") -> Any:
@@ -176,10 +181,3 @@ def _plain(value: Any, name: str = "") -> Any:
     if isinstance(value, float):
         return time.strftime(_MOMENTS[name], time.gmtime(value)) if name in _MOMENTS else float(f"{value:.6g}")
     return None if value == "" else value
-
-
-def _flat(content: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    cells: dict[str, Any] = {}
-    for name, value in content.items():
-        cells |= _flat(value, f"{before}{name}_") if isinstance(value, dict) else {f"{before}{name}": value}
-    return cells

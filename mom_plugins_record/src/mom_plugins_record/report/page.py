@@ -120,17 +120,21 @@ def page(summary: ReportSummary, minutes: Sequence[RecordedPoint] = ()) -> str:
 
 def _plots(summary: ReportSummary) -> list[str]:
     spans, often = (summary.hours, "hour") if summary.hours else (summary.days, "day")
-    if len(spans) < 2 or summary.whole.given_back.at_least_gib_hours is None:
+    if len(spans) < 2 or summary.whole.figures["given_back_at_least_gib"] is None:
         return []
-    times = [item.begins for item in spans]
-    held = [max(0.0, item.held_gib - (item.by_ksm_gib or 0.0)) for item in spans]
-    given_back = {label: [getattr(item, f"by_{name}_gib") or 0.0 for item in spans] for name, label in MEANS.items()}
+
+    def amounts(name: str) -> list[float]:
+        return [item[name] or 0.0 for item in spans]
+
+    times, given_back = amounts("begins"), {label: amounts(f"given_back_{name}_gib") for name, label in MEANS.items()}
+    held = [max(0.0, gib - merged) for gib, merged in zip(amounts("held_gib"), amounts("given_back_ksm_gib"), strict=True)]
     areas = {HELD: held, **{label: values for label, values in given_back.items() if any(values)}}
     used = f"used on the host, at most in the {often}"
     return [
-        plot(f"Memory of guests, average of each {often}, GiB", times, areas, [Curve("sold", [item.sold_gib for item in spans])]),
+        plot(f"Memory of guests, average of each {often}, GiB", times, areas, [Curve("sold", amounts("sold_gib"))]),
         plot("Used on the host, GiB", times, {}, [
-            Curve(used, [item.used_most_gib for item in spans]), Curve("the host's memory", [item.total_gib for item in spans], dashed=True)
+            Curve(used, [item["used_most_gib"] for item in spans]),
+            Curve("the host's memory", [item["total_gib"] for item in spans], dashed=True),
         ]),
     ]  # fmt: skip
 

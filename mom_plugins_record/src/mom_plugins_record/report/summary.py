@@ -7,18 +7,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
-from typing import Final, TypeVar
+from typing import Final, TypeAlias
 
 from mom_core import Guest, GuestPattern
 from mom_kvm import RecordedPoint
-from mom_plugins_record.report.hours import HOUR, GuestHour, HostHour, SizeSpread, SizeSum, added, percentile
+from mom_plugins_record.report.hours import HOUR, GuestHour, GuestSums, HostHour, SizeSpread, SizeSum, added, percentile
 from mom_plugins_record.report.sizes import KIB_PER_GIB, NO_ADVICE, Growth, SizeAdvice, advise, growth_of
-
-Number = TypeVar("Number", int, float)
-
-KIB_SECONDS_PER_GIB_HOUR: Final = KIB_PER_GIB * 3600
 
 HOURS_A_MONTH: Final = 730.0
 
@@ -42,135 +38,24 @@ class Price:
     currency: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Percentiles:
-    """Size of single guests over time. Percentiles are at most 4.4 % too high; the other values are exact."""
+Figures: TypeAlias = Mapping[str, float | None]
+"""Numbers keyed by their names in JSON and CSV; None if unknown.
 
-    average_gib: float | None = None
-    p50_gib: float | None = None
-    p95_gib: float | None = None
-    p99_gib: float | None = None
-    most_gib: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SoldParts:
-    """Sold memory, broken down by where it is. `sold` is the sum of the other values, minus `beyond`, such as QEMU's own memory."""
-
-    sold_gib_hours: float | None = None
-    held_gib_hours: float | None = None
-    swapped_gib_hours: float | None = None
-    ballooned_gib_hours: float | None = None
-    untaken_gib_hours: float | None = None
-    beyond_gib_hours: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class GivenBack:
-    """Memory that the host got back, by each means.
-
-    `at_least` is the sum. `at_most` also counts memory that guests have never touched.
-    """
-
-    by_balloon_gib_hours: float | None = None
-    by_sweeps_gib_hours: float | None = None
-    by_cold_memory_gib_hours: float | None = None
-    by_ksm_gib_hours: float | None = None
-    at_least_gib_hours: float | None = None
-    at_most_gib_hours: float | None = None
+`*_gib` is an average over the known time, of all guests together; `*_gib_hours` is a sum. Hours of guests are guests times time.
+Percentiles are of single guests, and at most 4.4 % too high.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class ReportLine:
-    """One guest, the guests of a class or property, or all guests of the report.
-
-    Hours are guests times time. `sold`, `had`, `held` and `used` are averages over the known time, of all guests together. Percentiles are
-    of single guests.
-    """
+    """One guest, the guests of a class or property, or all guests of the report."""
 
     name: str
-    id: str = ""
-    service_class: str = ""
-    guests: int = 1
-    seen_guest_hours: float = 0.0
-    unknown_guest_hours: float = 0.0
-    sold_gib: float | None = None
-    had_gib: float | None = None
-    held_gib: float | None = None
-    used_gib: float | None = None
-    held_by_a_guest: Percentiles = Percentiles()
-    used_by_a_guest: Percentiles = Percentiles()
-    worked_on_by_a_guest: Percentiles = Percentiles()
-    sold_parts: SoldParts = SoldParts()
-    given_back: GivenBack = GivenBack()
-    waited_seconds: float | None = None
-    waited_for_mom_seconds: float | None = None
-    late_bursts: int | None = None
-    killed: int | None = None
-    promise_kept_hours: float = 0.0
-    promise_broken_seconds: float = 0.0
+    id: str
+    service_class: str
+    guests: int
+    figures: Figures
     size: SizeAdvice = NO_ADVICE
-    waiting_known_guest_hours: float = 0.0
-    killed_known_guest_hours: float = 0.0
-
-    @property
-    def waited_for_mom_percent(self) -> float | None:
-        """Time that guests waited because of mom, in percent of the time with known stalls; None if unknown."""
-        hours, waited = self.waiting_known_guest_hours, self.waited_for_mom_seconds
-        return None if waited is None or not hours else 100 * waited / HOUR / hours
-
-    @property
-    def promise_kept_percent(self) -> float | None:
-        """Percentage of guests' time with a promise in which the promise was kept; None without promises."""
-        promised = self.promise_kept_hours * HOUR + self.promise_broken_seconds
-        return 100 * self.promise_kept_hours * HOUR / promised if promised else None
-
-
-@dataclass(frozen=True, slots=True)
-class HostLine:
-    """Figures of the host."""
-
-    total_gib: float | None
-    used: Percentiles
-    available_least_gib: float | None
-    wanted_gib: float | None
-    guests_most: int
-    sold_most_gib: float
-    promised_most_gib: float
-    promisable_gib: float | None
-    below_wanted_seconds: float | None
-    below_hard_seconds: float | None
-    below_low_seconds: float | None
-    stalled_seconds: float | None
-    ksmd_cpu_seconds: float | None
-    ksmd_known_hours: float
-    mom_cpu_seconds: float | None
-    mom_known_hours: float
-    evictions: int
-    cycles: int
-
-
-@dataclass(frozen=True, slots=True)
-class ForecastLine:
-    """Average error of forecasts of the next hour, and of expecting no change (`as_now_wrong_by_gib`)."""
-
-    wrong_by_gib: float
-    as_now_wrong_by_gib: float
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Averages over a day (UTC) or an hour, and the maximum use in it. `begins`: seconds since the epoch."""
-
-    begins: float
-    sold_gib: float
-    held_gib: float
-    by_balloon_gib: float
-    by_sweeps_gib: float
-    by_cold_memory_gib: float
-    by_ksm_gib: float | None
-    used_most_gib: float | None
-    total_gib: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,13 +83,14 @@ class ReportSummary:
     by: str
     lines: Sequence[ReportLine]
     worth: Worth | None
-    host: HostLine | None
+    host: Figures | None
     growth: Growth | None
-    days: Sequence[Span]
-    hours: Sequence[Span]
-    """Averages by hours; empty for a long period."""
+    days: Sequence[Figures]
+    """Averages by day (UTC) from `begins` on, in seconds since the epoch, and the host's maximum use."""
+    hours: Sequence[Figures]
+    """The same by hours; empty for a long period."""
     remarks: Sequence[str] = ()
-    forecast: ForecastLine | None = None
+    forecast: Figures | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +102,7 @@ class AccountedHours:
     since: float
     until: float
     remarks: Sequence[str] = ()
-    forecast: ForecastLine | None = None
+    forecast: Figures | None = None
     minutes: Sequence[RecordedPoint] = ()
     """Figures of the host by minutes, for a period that is too short for plots by hours."""
 
@@ -254,7 +140,7 @@ def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", pri
         by,
         lines,
         _worth(line, host, price, tenant),
-        None if tenant else _host_line(host),
+        None if tenant else _host_figures(host),
         None if tenant else growth_of(_needed_by_day(hours, sums.needs), limit, until),
         [] if tenant else _spans(hours, DAY_HOURS),
         _spans(hours, 1) if until - since < SHORT and not tenant else [],
@@ -314,98 +200,107 @@ def _guest_line(total: GuestHour, hours: int) -> ReportLine:
         total.sold_kib, total.used.most_kib, hours, otherwise, harm.waiting_known_seconds, harm.killed, harm.waited_for_mom_seconds
     )
     line = _line(total, 1, total.seconds, total.merged, advice)
-    return replace(line, used_gib=line.used_by_a_guest.average_gib)  # over the known time only
+    return replace(line, figures={**line.figures, "used_gib": line.figures["used_average_gib"]})  # over the known time only
 
 
 def spare_of(line: ReportLine) -> float:
     """Return the memory sold beyond the advised size, in GiB. Unknown sizes sort last."""
-    if line.size.would_do_gib is None or line.sold_gib is None:
-        return -1e18
-    return line.sold_gib - line.size.would_do_gib
-
-
-def _known(value: Number, seconds: float) -> Number | None:
-    return value if seconds else None
+    sold = line.figures["sold_gib"]
+    return -1e18 if line.size.would_do_gib is None or sold is None else sold - line.size.would_do_gib
 
 
 def _line(total: GuestHour, guests: int, seconds: float, ksm: SizeSum, size: SizeAdvice = NO_ADVICE) -> ReportLine:
-    if not total.seconds or not seconds:
-        return ReportLine(total.name, total.id, total.service_class, guests, 0.0, total.unknown_seconds / HOUR, size=size)
-    sold, given_back, harm = total.kib_seconds, total.given_back_kib_seconds, total.harm
-    balloon, sweeps, cold = (item / KIB_SECONDS_PER_GIB_HOUR for item in (given_back.balloon, given_back.sweeps, given_back.cold))
-    merged = _known(ksm.kib_seconds / KIB_SECONDS_PER_GIB_HOUR, ksm.known_seconds)
-    at_least = balloon + sweeps + cold + (merged or 0.0)
-    at_most = (sold.ballooned + sold.untaken) / KIB_SECONDS_PER_GIB_HOUR + cold + (merged or 0.0)
-    parts = (sold.sold, sold.held, sold.swapped, sold.ballooned, sold.untaken, sold.beyond)
-    return ReportLine(
-        total.name,
-        total.id,
-        total.service_class,
-        guests,
-        total.seconds / HOUR,
-        total.unknown_seconds / HOUR,
-        sold.sold / seconds / KIB_PER_GIB,
-        sold.had / seconds / KIB_PER_GIB,
-        sold.held / seconds / KIB_PER_GIB,
-        _known(total.used.kib_seconds / seconds / KIB_PER_GIB, total.used.known_seconds),
-        _percentiles(SizeSpread(sold.held, total.seconds, spread=total.held_spread), has_most=False),
-        _percentiles(total.used),
-        _percentiles(total.worked),
-        SoldParts(*(part / KIB_SECONDS_PER_GIB_HOUR for part in parts)),
-        GivenBack(balloon, sweeps, cold, merged, at_least, max(at_least, at_most)),
-        _known(harm.waited_seconds, harm.waiting_known_seconds),
-        _known(harm.waited_for_mom_seconds, harm.waiting_known_seconds),
-        _known(harm.late_bursts, harm.waiting_known_seconds),
-        _known(harm.killed, harm.killed_known_seconds),
-        harm.promise_kept_seconds / HOUR,
-        harm.promise_broken_seconds,
-        size,
-        harm.waiting_known_seconds / HOUR,
-        harm.killed_known_seconds / HOUR,
-    )
+    harm, known = total.harm, seconds if total.seconds else 0.0
+    waiting, promised = harm.waiting_known_seconds, harm.promise_kept_seconds + harm.promise_broken_seconds
+    held = SizeSpread(total.kib_seconds.held, total.seconds, spread=total.held_spread)
+    return ReportLine(total.name, total.id, total.service_class, guests, {
+        "seen_guest_hours": total.seconds / HOUR,
+        "unknown_guest_hours": total.unknown_seconds / HOUR,
+        **_memory(total, ksm, known),
+        "used_gib": _gib(total.used.kib_seconds, known if total.used.known_seconds else 0.0),
+        **_percentiles("held", held),
+        **_percentiles("used", total.used, total.used.most_kib),
+        **_percentiles("worked_on", total.worked, total.worked.most_kib),
+        "waited_seconds": _known(harm.waited_seconds, waiting),
+        "waited_for_mom_seconds": _known(harm.waited_for_mom_seconds, waiting),
+        "waited_for_mom_percent": _percent(harm.waited_for_mom_seconds, waiting),
+        "late_bursts": _known(harm.late_bursts, waiting),
+        "killed": _known(harm.killed, harm.killed_known_seconds),
+        "promise_kept_hours": harm.promise_kept_seconds / HOUR,
+        "promise_kept_percent": _percent(harm.promise_kept_seconds, promised),
+        "promise_broken_seconds": harm.promise_broken_seconds,
+        "waiting_known_guest_hours": waiting / HOUR,
+        "killed_known_guest_hours": harm.killed_known_seconds / HOUR,
+    }, size)  # fmt: skip
 
 
-def _percentiles(size: SizeSpread, *, has_most: bool = True) -> Percentiles:
-    values = [percentile(size.spread, share) for share in (0.5, 0.95, 0.99)]
-    if None in values:
-        return Percentiles()
-    most = size.most_kib if has_most else None
-    bounded = [value if value is None or most is None else min(value, most) for value in values]  # the edge of a bin may be beyond
-    return Percentiles(*(None if value is None else value / KIB_PER_GIB for value in (size.average, *bounded, most)))
+def _memory(sums: GuestHour | GuestSums, ksm: SizeSum, seconds: float) -> Figures:
+    # Averages over `seconds` and sums of the sold memory's parts, and of the memory given back by each means; None without `seconds`.
+    # `at_most` also counts memory that guests have never touched.
+    sold, given_back = asdict(sums.kib_seconds), asdict(sums.given_back_kib_seconds)
+    merged = ksm.kib_seconds if ksm.known_seconds else None
+    at_least = sum(given_back.values()) + (merged or 0.0)
+    at_most = sold["ballooned"] + sold["untaken"] + given_back["cold"] + (merged or 0.0)
+    given_back |= {"ksm": merged, "at_least": at_least, "at_most": max(at_least, at_most)}
+    parts = {**sold, **{f"given_back_{name}": kib_seconds for name, kib_seconds in given_back.items()}}
+    averages = {f"{name}_gib": _gib(kib_seconds, seconds) for name, kib_seconds in parts.items()}
+    return {**averages, **{f"{name}_hours": None if gib is None else gib * seconds / HOUR for name, gib in averages.items()}}
+
+
+def _gib(kib_seconds: float | None, seconds: float) -> float | None:
+    return kib_seconds / seconds / KIB_PER_GIB if kib_seconds is not None and seconds else None
+
+
+def _known(value: float, seconds: float) -> float | None:
+    return value if seconds else None
+
+
+def _percent(seconds: float, of: float) -> float | None:
+    return 100 * seconds / of if of else None
+
+
+def _percentiles(name: str, size: SizeSpread, most: float | None = None) -> Figures:
+    ranks = {f"p{share}": percentile(size.spread, share / 100) for share in (50, 95, 99)}
+    bounded = [kib if kib is None or most is None else min(kib, most) for kib in ranks.values()]  # the edge of a bin may be beyond
+    known = None not in ranks.values()
+    return {
+        f"{name}_{rank}_gib": kib / KIB_PER_GIB if known and kib is not None else None
+        for rank, kib in zip(("average", *ranks, "most"), (size.average, *bounded, most), strict=True)
+    }
 
 
 def _worth(line: ReportLine, host: HostHour, price: Price, tenant: str) -> Worth | None:
-    gib_hours = line.given_back.at_least_gib_hours
-    if gib_hours is None or not host.seconds:
+    gib, gib_hours = line.figures["given_back_at_least_gib"], line.figures["given_back_at_least_gib_hours"]
+    if gib is None or gib_hours is None:
         return None
     months = gib_hours / HOURS_A_MONTH
     money = None if price.each_gib_month is None else months * price.each_gib_month
-    hosts = None if tenant or not host.total_kib else gib_hours * KIB_SECONDS_PER_GIB_HOUR / host.seconds / host.total_kib
+    hosts = None if tenant or not host.total_kib else gib * KIB_PER_GIB / host.total_kib
     return Worth(months, price.each_gib_month, price.currency, money, hosts)
 
 
-def _host_line(host: HostHour) -> HostLine:
-    below = host.below
-    return HostLine(
-        host.total_kib / KIB_PER_GIB or None,
-        _percentiles(host.used),
-        _known((host.total_kib - host.used.most_kib) / KIB_PER_GIB, host.used.known_seconds),
-        host.wanted_kib / KIB_PER_GIB or None,
-        host.guests_most,
-        host.sold_most_kib / KIB_PER_GIB,
-        host.promised_most_kib / KIB_PER_GIB,
-        host.promisable_kib / KIB_PER_GIB or None,
-        _known(below.wanted_seconds, below.known_seconds),
-        _known(below.hard_seconds, below.known_seconds),
-        _known(below.low_seconds, below.known_seconds),
-        _known(host.stalled.seconds, host.stalled.known_seconds),
-        _known(host.ksmd_cpu.seconds, host.ksmd_cpu.known_seconds),
-        host.ksmd_cpu.known_seconds / HOUR,
-        _known(host.mom_cpu.seconds, host.mom_cpu.known_seconds),
-        host.mom_cpu.known_seconds / HOUR,
-        host.evictions,
-        host.cycles,
-    )
+def _host_figures(host: HostHour) -> Figures:
+    total, below = host.total_kib, host.below
+    return {
+        "total_gib": total / KIB_PER_GIB or None,
+        **_percentiles("used", host.used, host.used.most_kib),
+        "available_least_gib": _known((total - host.used.most_kib) / KIB_PER_GIB, host.used.known_seconds),
+        "wanted_gib": host.wanted_kib / KIB_PER_GIB or None,
+        "guests_most": host.guests_most,
+        "sold_most_gib": host.sold_most_kib / KIB_PER_GIB,
+        "promised_most_gib": host.promised_most_kib / KIB_PER_GIB,
+        "promisable_gib": host.promisable_kib / KIB_PER_GIB or None,
+        "below_wanted_seconds": _known(below.wanted_seconds, below.known_seconds),
+        "below_hard_seconds": _known(below.hard_seconds, below.known_seconds),
+        "below_low_seconds": _known(below.low_seconds, below.known_seconds),
+        "stalled_seconds": _known(host.stalled.seconds, host.stalled.known_seconds),
+        "ksmd_cpu_seconds": _known(host.ksmd_cpu.seconds, host.ksmd_cpu.known_seconds),
+        "ksmd_cpu_percent": _percent(host.ksmd_cpu.seconds, host.ksmd_cpu.known_seconds),
+        "mom_cpu_seconds": _known(host.mom_cpu.seconds, host.mom_cpu.known_seconds),
+        "mom_cpu_percent": _percent(host.mom_cpu.seconds, host.mom_cpu.known_seconds),
+        "evictions": host.evictions,
+        "cycles": host.cycles,
+    }
 
 
 def _needed_by_day(hours: Sequence[HostHour], needs: Mapping[int, float]) -> list[tuple[float, float]]:
@@ -418,22 +313,16 @@ def _needed_by_day(hours: Sequence[HostHour], needs: Mapping[int, float]) -> lis
     return [(float(day), max(needed)) for day, needed in sorted(days.items()) if len(needed) >= WHOLE_DAY_HOURS]
 
 
-def _spans(hours: Iterable[HostHour], each: int) -> list[Span]:
+def _spans(hours: Iterable[HostHour], each: int) -> list[Figures]:
     parts = groupby(sorted(hours, key=lambda hour: hour.hour), lambda hour: hour.hour // each)
-    return [_span(number * each * HOUR, total) for number, total in ((number, total_of(rows)) for number, rows in parts) if total.seconds]
-
-
-def _span(begins: float, total: HostHour) -> Span:
-    sold, given_back = total.guests.kib_seconds, total.guests.given_back_kib_seconds
-    in_gib = 1 / total.seconds / KIB_PER_GIB
-    return Span(
-        begins,
-        sold.sold * in_gib,
-        sold.held * in_gib,
-        given_back.balloon * in_gib,
-        given_back.sweeps * in_gib,
-        given_back.cold * in_gib,
-        _known(total.ksm.average / KIB_PER_GIB, total.ksm.known_seconds),
-        _known(total.used.most_kib / KIB_PER_GIB, total.total_kib),
-        total.total_kib / KIB_PER_GIB or None,
-    )
+    totals = [(number * each * HOUR, total_of(rows)) for number, rows in parts]
+    return [
+        {
+            "begins": begins,
+            **_memory(total.guests, total.ksm, total.seconds),
+            "used_most_gib": _known(total.used.most_kib / KIB_PER_GIB, total.total_kib),
+            "total_gib": total.total_kib / KIB_PER_GIB or None,
+        }
+        for begins, total in totals
+        if total.seconds
+    ]

@@ -12,7 +12,7 @@ from mom_core import lasting, printable
 from mom_daemon import print_prose
 from mom_plugins_record.recording.times import format_time
 from mom_plugins_record.report.sizes import Fit, Growth
-from mom_plugins_record.report.summary import HostLine, ReportLine, ReportSummary, Worth, spare_of, without
+from mom_plugins_record.report.summary import Figures, ReportLine, ReportSummary, Worth, spare_of, without
 
 UNKNOWN: Final = "unknown"
 
@@ -28,7 +28,7 @@ LEAST_HOSTS: Final = 0.1
 Row = tuple[str, str]
 
 
-MEANS: Final = {"balloon": "balloon", "sweeps": "sweeps, free page reporting", "ksm": "equal pages (KSM)", "cold_memory": "cold memory"}
+MEANS: Final = {"balloon": "balloon", "sweeps": "sweeps, free page reporting", "ksm": "equal pages (KSM)", "cold": "cold memory"}
 
 
 def print_report(summary: ReportSummary) -> None:
@@ -82,30 +82,28 @@ class HeadlineFigure(NamedTuple):
 
 def headline(summary: ReportSummary) -> Iterator[HeadlineFigure]:
     """Yield the key figures at the top of the report."""
-    whole, host, worth, hours = summary.whole, summary.host, summary.worth, summary.seen_hours
-    sold, given_back = whole.sold_parts.sold_gib_hours, whole.given_back.at_least_gib_hours
-    if whole.killed is not None:
-        worst = max(summary.lines, key=lambda line: line.killed or 0, default=None)
-        most = ""
-        if worst is not None and worst.killed:
-            kind = "guests " if worst.name == without(summary.by) else ""
-            most = f", {worst.killed:,} of them in {kind}{printable(worst.name, 40)}"
-        known_share = _known_share(whole.killed_known_guest_hours, whole)
-        yield HeadlineFigure(f"{whole.killed:,}", f"programs killed in guests for lack of memory{most}{known_share}", whole.killed > 0)
-    if whole.promise_kept_percent is not None:
-        beside = ", though programs were killed" if whole.killed else ""
-        meaning = f"of the time guests had the memory that they were promised{beside}"
-        yield HeadlineFigure(f"{whole.promise_kept_percent:.5g} %", meaning, whole.promise_broken_seconds > 0)
-    if whole.waited_for_mom_percent is not None:
-        known_share = _known_share(whole.waiting_known_guest_hours, whole)
-        yield HeadlineFigure(f"{whole.waited_for_mom_percent:.2g} %", f"of guests' time waited because of mom, at most{known_share}")
-    if sold is not None and hours:
-        times = f", {sold / hours / host.total_gib:.2f} times the host" if host is not None and host.total_gib else ""
-        yield HeadlineFigure(size(sold / hours), f"sold to {_guests(whole.guests)}, on average{times}")
-    if host is not None and host.used.average_gib is not None and host.total_gib:
-        yield HeadlineFigure(size(host.used.average_gib), f"used of the host's {size(host.total_gib)}, on average")
-    if given_back is not None and hours:
-        yield HeadlineFigure(size(given_back / hours), "given back on average, at least")
+    whole, worth = summary.whole.figures, summary.worth
+    host = summary.host or {}
+    killed, kept, waited, total = whole["killed"], whole["promise_kept_percent"], whole["waited_for_mom_percent"], host.get("total_gib")
+    if killed is not None:
+        worst = max(summary.lines, key=lambda line: line.figures["killed"] or 0, default=summary.whole)
+        kind = "guests " if worst.name == without(summary.by) else ""
+        most = f", {count:,} of them in {kind}{printable(worst.name, 40)}" if summary.lines and (count := worst.figures["killed"]) else ""
+        known_share = _known_share("killed", whole)
+        yield HeadlineFigure(f"{killed:,}", f"programs killed in guests for lack of memory{most}{known_share}", killed > 0)
+    if kept is not None:
+        beside = ", though programs were killed" if killed else ""
+        yield HeadlineFigure(f"{kept:.5g} %", f"of the time guests had the memory that they were promised{beside}", kept < 100)
+    if waited is not None:
+        meaning = f"of guests' time waited because of mom, at most{_known_share('waiting', whole)}"
+        yield HeadlineFigure(f"{waited:.2g} %", meaning)
+    if (sold := whole["sold_gib"]) is not None:
+        times = f", {sold / total:.2f} times the host" if total else ""
+        yield HeadlineFigure(size(sold), f"sold to {_guests(summary.whole.guests)}, on average{times}")
+    if (used := host.get("used_average_gib")) is not None and total:
+        yield HeadlineFigure(size(used), f"used of the host's {size(total)}, on average")
+    if (given_back := whole["given_back_at_least_gib"]) is not None:
+        yield HeadlineFigure(size(given_back), "given back on average, at least")
     if worth is not None and worth.money is not None:
         yield HeadlineFigure(f"{worth.money:,.0f} {printable(worth.currency, 10)}".strip(), "worth, at the configured price")
     elif worth is not None and worth.hosts is not None and worth.hosts >= LEAST_HOSTS:
@@ -116,11 +114,10 @@ def headline(summary: ReportSummary) -> Iterator[HeadlineFigure]:
 
 def sections(summary: ReportSummary) -> Iterator[tuple[str, list[Row]]]:
     """Yield sections with headings and rows."""
-    whole = summary.whole
     yield "Given back to the host", list(_given_back_rows(summary))
     yield "Worth", list(_worth_rows(summary.worth))
-    yield "Memory sold to guests, and its place", list(_sold_rows(whole, summary.seen_hours))
-    yield "Cost", list(_cost_rows(whole, summary.host))
+    yield "Memory sold to guests, and its place", list(_sold_rows(summary.whole.figures))
+    yield "Cost", list(_cost_rows(summary))
     if summary.host is not None:
         yield "Limits of the host", list(_limit_rows(summary, summary.host))
     if summary.by != "guest":
@@ -136,7 +133,7 @@ def sections(summary: ReportSummary) -> Iterator[tuple[str, list[Row]]]:
     )
 
 
-def _guests(count: int) -> str:
+def _guests(count: float | None) -> str:
     return "1 guest" if count == 1 else f"{count} guests"
 
 
@@ -158,19 +155,15 @@ def watched_share(summary: ReportSummary) -> str:
 
 
 def _given_back_rows(summary: ReportSummary) -> Iterator[Row]:
-    given_back, hours = summary.whole.given_back, summary.seen_hours
-    if given_back.at_least_gib_hours is None or not hours:
-        yield "", UNKNOWN
-        return
-    total = summary.host.total_gib if summary.host else None
-    names = {**{label: f"by_{name}" for name, label in MEANS.items()}, "together, at least": "at_least", "at most": "at_most"}
+    figures, total = summary.whole.figures, (summary.host or {}).get("total_gib")
+    names = {**{label: name for name, label in MEANS.items()}, "together, at least": "at_least", "at most": "at_most"}
     for label, name in names.items():
-        gib_hours: float | None = getattr(given_back, f"{name}_gib_hours")
-        if gib_hours is None:
+        gib, gib_hours = figures[f"given_back_{name}_gib"], figures[f"given_back_{name}_gib_hours"]
+        if gib is None or gib_hours is None:
             yield label, UNKNOWN
             continue
-        of_host = f"{100 * gib_hours / hours / total:>5.1f} % of the host" if total else ""
-        yield label, f"{size(gib_hours / hours):>10} {_amount(gib_hours):>9} GiB h {of_host}".rstrip()
+        of_host = f"{100 * gib / total:>5.1f} % of the host" if total else ""
+        yield label, f"{size(gib):>10} {_amount(gib_hours):>9} GiB h {of_host}".rstrip()
 
 
 def _worth_rows(worth: Worth | None) -> Iterator[Row]:
@@ -190,80 +183,71 @@ def _worth_rows(worth: Worth | None) -> Iterator[Row]:
         yield "hosts of this size", f"{worth.hosts:.2g}"
 
 
-def _sold_rows(whole: ReportLine, hours: float) -> Iterator[Row]:
-    parts = whole.sold_parts
-    if parts.sold_gib_hours is None or not hours:
-        yield "", UNKNOWN
-        return
-    merged = whole.given_back.by_ksm_gib_hours
-    for label, gib_hours, more in (
-        ("sold", parts.sold_gib_hours, ""),
-        ("held by guests' processes", parts.held_gib_hours, f", of which KSM has merged {size(merged / hours)}" if merged else ""),
-        ("in the host's swap", parts.swapped_gib_hours, ""),
-        ("in balloons", parts.ballooned_gib_hours, ""),
-        ("never touched, or given back", parts.untaken_gib_hours, ""),
-    ):
-        yield label, size((gib_hours or 0.0) / hours) + more
-    if parts.beyond_gib_hours:
-        yield "held beyond guests' memory", f"{size(parts.beyond_gib_hours / hours)}, which is not sold"
-    yield "used inside guests", _size(whole.used_gib)
+def _sold_rows(whole: Figures) -> Iterator[Row]:
+    merged, beyond = whole["given_back_ksm_gib"], whole["beyond_gib"]
+    yield "sold", size(whole["sold_gib"])
+    yield "held by guests' processes", size(whole["held_gib"]) + (f", of which KSM has merged {size(merged)}" if merged else "")
+    yield "in the host's swap", size(whole["swapped_gib"])
+    yield "in balloons", size(whole["ballooned_gib"])
+    yield "never touched, or given back", size(whole["untaken_gib"])
+    if beyond:
+        yield "held beyond guests' memory", f"{size(beyond)}, which is not sold"
+    yield "used inside guests", size(whole["used_gib"])
 
 
-def _cost_rows(whole: ReportLine, host: HostLine | None) -> Iterator[Row]:
-    of_all = "" if whole.guests == 1 else ", summed over guests"
-    if whole.waited_seconds is None or whole.waited_for_mom_seconds is None:
+def _cost_rows(summary: ReportSummary) -> Iterator[Row]:
+    whole, host = summary.whole.figures, summary.host
+    of_all = "" if summary.whole.guests == 1 else ", summed over guests"
+    waited, for_mom = whole["waited_seconds"], whole["waited_for_mom_seconds"]
+    if waited is None or for_mom is None:
         yield "guests waited for memory", UNKNOWN
     else:
-        share, known_share = whole.waited_for_mom_percent or 0.0, _known_share(whole.waiting_known_guest_hours, whole)
-        because = f"{seconds_text(whole.waited_for_mom_seconds)} ({share:.2g} % of guests' time{known_share}){of_all}"
-        yield "waited because of mom, at most", because
-        yield "waited for other reasons", f"{seconds_text(whole.waited_seconds - whole.waited_for_mom_seconds)}{of_all}"
-    yield "bursts that grew late", UNKNOWN if whole.late_bursts is None else f"{whole.late_bursts:,}"
-    killed = UNKNOWN if whole.killed is None else f"{whole.killed:,}{_known_share(whole.killed_known_guest_hours, whole)}"
-    yield "programs killed in guests", killed
-    if whole.promise_kept_percent is not None:
-        for_long = f"broken for {seconds_text(whole.promise_broken_seconds)}{of_all}"
-        broken = for_long if whole.promise_broken_seconds else "never broken"
-        yield "promises kept", f"{whole.promise_kept_percent:.5g} % of the time, {broken}"
+        share = f"{whole['waited_for_mom_percent'] or 0.0:.2g} % of guests' time{_known_share('waiting', whole)}"
+        yield "waited because of mom, at most", f"{seconds_text(for_mom)} ({share}){of_all}"
+        yield "waited for other reasons", f"{seconds_text(waited - for_mom)}{of_all}"
+    yield "bursts that grew late", _count(whole["late_bursts"])
+    yield "programs killed in guests", _count(whole["killed"]) + ("" if whole["killed"] is None else _known_share("killed", whole))
+    if (kept := whole["promise_kept_percent"]) is not None:
+        broken = (
+            f"broken for {seconds_text(whole['promise_broken_seconds'])}{of_all}" if whole["promise_broken_seconds"] else "never broken"
+        )
+        yield "promises kept", f"{kept:.5g} % of the time, {broken}"
     else:
         yield "promises kept", "no guest had a promise"
-    if host is None:
-        return
-    yield "evictions of guests", f"{host.evictions:,} times"
-    yield "CPU of mom", _cpu(host.mom_cpu_seconds, host.mom_known_hours)
-    yield "CPU of ksmd", _cpu(host.ksmd_cpu_seconds, host.ksmd_known_hours)
+    if host is not None:
+        yield "evictions of guests", f"{host['evictions']:,} times"
+        for name in ("mom", "ksmd"):
+            share = "" if (percent := host[f"{name}_cpu_percent"]) is None else f" ({percent:.2g} % of one CPU)"
+            yield f"CPU of {name}", seconds_text(host[f"{name}_cpu_seconds"]) + share
 
 
-def _known_share(hours: float, line: ReportLine) -> str:
-    share = hours / line.seen_guest_hours if line.seen_guest_hours else 1.0
-    return "" if share > 0.995 else f"; known for {100 * share:.2g} % of their time"
+def _known_share(name: str, line: Figures) -> str:
+    share = (line[f"{name}_known_guest_hours"] or 0.0) / (line["seen_guest_hours"] or 1.0)
+    return "" if share > 0.995 or not line["seen_guest_hours"] else f"; known for {100 * share:.2g} % of their time"
 
 
-def _cpu(busy: float | None, hours: float) -> str:
-    return UNKNOWN if busy is None or not hours else f"{seconds_text(busy)} ({busy / 36 / hours:.2g} % of one CPU)"
-
-
-def _limit_rows(summary: ReportSummary, host: HostLine) -> Iterator[Row]:
-    used = host.used
-    if host.total_gib is None or used.average_gib is None or used.p95_gib is None or host.available_least_gib is None:
+def _limit_rows(summary: ReportSummary, host: Figures) -> Iterator[Row]:
+    total, used = host["total_gib"], host["used_average_gib"]
+    if total is None or used is None:
         yield "", UNKNOWN
     else:
-        yield "used, of " + size(host.total_gib), f"{size(used.average_gib)} on average, at most {size(used.p95_gib)} in 95 % of the time"
-        reserve = f" (wanted: {size(host.wanted_gib)})" if host.wanted_gib is not None else ""
-        yield "available, at least", size(host.available_least_gib) + reserve
-    sold = f"{size(host.sold_most_gib)} to {_guests(host.guests_most)}"
-    yield "sold, at most", sold + (f", {host.sold_most_gib / host.total_gib:.2f} times the host" if host.total_gib else "")
-    if host.promised_most_gib:
-        yield "promised, at most", f"{size(host.promised_most_gib)} of {_size(host.promisable_gib)}"
-    yield "less available than wanted", _seconds(host.below_wanted_seconds)
-    yield "below the low watermark", _seconds(host.below_low_seconds)
-    yield "below the hard watermark", _seconds(host.below_hard_seconds)
-    yield "tasks waited for memory", _seconds(host.stalled_seconds)
+        yield f"used, of {size(total)}", f"{size(used)} on average, at most {size(host['used_p95_gib'])} in 95 % of the time"
+        reserve = f" (wanted: {size(host['wanted_gib'])})" if host["wanted_gib"] is not None else ""
+        yield "available, at least", size(host["available_least_gib"]) + reserve
+    sold = host["sold_most_gib"]
+    times = f", {(sold or 0.0) / total:.2f} times the host" if total else ""
+    yield "sold, at most", f"{size(sold)} to {_guests(host['guests_most'])}{times}"
+    if host["promised_most_gib"]:
+        yield "promised, at most", f"{size(host['promised_most_gib'])} of {size(host['promisable_gib'])}"
+    yield "less available than wanted", seconds_text(host["below_wanted_seconds"])
+    yield "below the low watermark", seconds_text(host["below_low_seconds"])
+    yield "below the hard watermark", seconds_text(host["below_hard_seconds"])
+    yield "tasks waited for memory", seconds_text(host["stalled_seconds"])
     if summary.growth is not None:
         yield "full, at this growth", growth_text(summary.growth, summary.until)
     if (forecast := summary.forecast) is not None:
-        as_now = f"without forecasts: {size(forecast.as_now_wrong_by_gib)}"
-        yield "forecasts of the next hour", f"error {size(forecast.wrong_by_gib)}, summed over guests; {as_now}"
+        as_now = f"without forecasts: {size(forecast['as_now_wrong_by_gib'])}"
+        yield "forecasts of the next hour", f"error {size(forecast['wrong_by_gib'])}, summed over guests; {as_now}"
 
 
 def growth_text(growth: Growth, last: float) -> str:
@@ -288,16 +272,6 @@ def _signed(gib: float) -> str:
     return f"{'-' if gib < 0 else '+'}{size(abs(gib))}"
 
 
-def _given_back_text(line: ReportLine) -> str:
-    if not line.sold_gib or line.sold_parts.sold_gib_hours is None or line.given_back.at_least_gib_hours is None:
-        return "-"
-    return _gib(line.given_back.at_least_gib_hours * line.sold_gib / line.sold_parts.sold_gib_hours)
-
-
-def _waited_text(line: ReportLine) -> str:
-    return "-" if line.waited_for_mom_seconds is None else seconds_text(line.waited_for_mom_seconds)
-
-
 class ReportColumn(NamedTuple):
     """Column of the table of guests or groups. A narrow terminal drops the highest ranks first."""
 
@@ -306,32 +280,38 @@ class ReportColumn(NamedTuple):
     of: Callable[[ReportLine], str]
 
 
+def _sized(heading: str, rank: int, name: str) -> ReportColumn:
+    return ReportColumn(heading, rank, lambda line: _gib(line.figures[name]))
+
+
+_WAITED: Final = "waited_for_mom_seconds"
+
 GUEST_COLUMNS: Final = (
     ReportColumn("guest", 0, lambda line: printable(line.name, 40)),
-    ReportColumn("sold", 0, lambda line: _gib(line.sold_gib)),
+    _sized("sold", 0, "sold_gib"),
     ReportColumn("enough", 0, lambda line: _gib(line.size.would_do_gib)),
     ReportColumn("fit", 0, lambda line: line.size.fit),
     ReportColumn("risk", 1, lambda line: "-" if line.size.risk is None else f"{100 * line.size.risk:.2g} %"),
-    ReportColumn("used", 3, lambda line: _gib(line.used_by_a_guest.average_gib)),
-    ReportColumn("used p95", 2, lambda line: _gib(line.used_by_a_guest.p95_gib)),
-    ReportColumn("used most", 4, lambda line: _gib(line.used_by_a_guest.most_gib)),
-    ReportColumn("held", 2, lambda line: _gib(line.held_gib)),
-    ReportColumn("held p95", 7, lambda line: _gib(line.held_by_a_guest.p95_gib)),
-    ReportColumn("had", 6, lambda line: _gib(line.had_gib)),
-    ReportColumn("given back", 5, _given_back_text),
-    ReportColumn("waited", 3, _waited_text),
+    _sized("used", 3, "used_average_gib"),
+    _sized("used p95", 2, "used_p95_gib"),
+    _sized("used most", 4, "used_most_gib"),
+    _sized("held", 2, "held_gib"),
+    _sized("held p95", 7, "held_p95_gib"),
+    _sized("had", 6, "had_gib"),
+    _sized("given back", 5, "given_back_at_least_gib"),
+    ReportColumn("waited", 3, lambda line: seconds_text(line.figures[_WAITED], "-")),
     ReportColumn("class", 8, lambda line: printable(line.service_class, 20)),
 )
 GROUP_COLUMNS: Final = (
     ReportColumn("guests", 0, lambda line: str(line.guests)),
-    ReportColumn("sold", 0, lambda line: _gib(line.sold_gib)),
-    ReportColumn("had", 2, lambda line: _gib(line.had_gib)),
-    ReportColumn("held", 0, lambda line: _gib(line.held_gib)),
-    ReportColumn("used", 1, lambda line: _gib(line.used_gib)),
-    ReportColumn("given back", 0, _given_back_text),
-    ReportColumn("waited", 1, _waited_text),
-    ReportColumn("killed", 3, lambda line: "-" if line.killed is None else str(line.killed)),
-    ReportColumn("kept", 1, lambda line: "-" if line.promise_kept_percent is None else f"{line.promise_kept_percent:.5g} %"),
+    _sized("sold", 0, "sold_gib"),
+    _sized("had", 2, "had_gib"),
+    _sized("held", 0, "held_gib"),
+    _sized("used", 1, "used_gib"),
+    _sized("given back", 0, "given_back_at_least_gib"),
+    ReportColumn("waited", 1, lambda line: seconds_text(line.figures[_WAITED], "-")),
+    ReportColumn("killed", 3, lambda line: _count(line.figures["killed"], "-")),
+    ReportColumn("kept", 1, lambda line: "-" if (kept := line.figures["promise_kept_percent"]) is None else f"{kept:.5g} %"),
 )
 
 
@@ -342,27 +322,23 @@ def columns_of(summary: ReportSummary) -> Sequence[ReportColumn]:
     return (ReportColumn(summary.by, 0, lambda line: printable(line.name, GROUP_WIDTH)), *GROUP_COLUMNS)
 
 
-def size(gib: float) -> str:
+def size(gib: float | None) -> str:
     """Format a size in GiB."""
-    return f"{gib:,.2f} GiB"
-
-
-def _size(gib: float | None) -> str:
-    return UNKNOWN if gib is None else size(gib)
+    return UNKNOWN if gib is None else f"{gib:,.2f} GiB"
 
 
 def _gib(gib: float | None) -> str:
     return "-" if gib is None else f"{gib:.2f}"
 
 
-def _seconds(seconds: float | None) -> str:
-    return UNKNOWN if seconds is None else seconds_text(seconds)
+def _count(number: float | None, unknown: str = UNKNOWN) -> str:
+    return unknown if number is None else f"{number:,}"
 
 
 def _amount(number: float) -> str:
     return f"{number:,.0f}" if abs(number) >= 100 else f"{number:,.3g}"
 
 
-def seconds_text(seconds: float) -> str:
+def seconds_text(seconds: float | None, unknown: str = UNKNOWN) -> str:
     """Format a duration in seconds."""
-    return f"{seconds:,.1f} s" if seconds < 600 else f"{seconds / 3600:,.2f} h"
+    return unknown if seconds is None else f"{seconds:,.1f} s" if seconds < 600 else f"{seconds / 3600:,.2f} h"
