@@ -46,7 +46,7 @@ TOGETHER: Final = 0.2
 LONGEST_SECONDS: Final = 120.0
 """Time limit of a scene for late recoveries: how late they were is worth knowing."""
 
-FIRST_SECONDS, SQUEEZED_SECONDS = 180.0, 20.0
+FIRST_SECONDS, SQUEEZED_SECONDS = 180.0, 10.0
 """Time limits until all is in order for the first time, and until each guest has given memory: most give by sweeps, which take a moment."""
 
 STARVED_SECONDS: Final = 2.0
