@@ -11,7 +11,7 @@ import pytest
 
 from mom_core import MomError
 from mom_plugins_fleet.access import credentials_of, signing_seed
-from mom_plugins_fleet.accounts import USER, FleetRoot, host_credentials, new_seed, write_secret
+from mom_plugins_fleet.accounts import USER, FleetRoot, new_seed, write_secret
 from mom_plugins_fleet.signatures import Signer, next_revision
 from mom_plugins_fleet.verbs.where import Where
 
@@ -37,12 +37,11 @@ def subjects(account: dict[str, Any]) -> set[str]:
 
 
 def test_a_hosts_account_has_its_own_keys_and_its_groups_and_no_others(root: FleetRoot) -> None:
-    account, _ = host_credentials("h1")
-    found = claims(root.host_account(account, "h1", "g1", 1))
-    assert found["sub"] == account
+    found = claims(root.host_account("h1", "g1", 1, 1))
+    assert found["sub"] == claims(root.host_credentials("h1", 1).jwt)["iss"]
     written = {one["subject"] for one in found["nats"]["imports"] if one["type"] == "service" and "DIRECT.GET" not in one["subject"]}
     assert written == {"$KV.mom-states.h1", "$JS.API.CONSUMER.MSG.NEXT.KV_mom-invitations.h1"}
-    other = claims(root.host_account(account, "h2", "g2", 1))
+    other = claims(root.host_account("h2", "g2", 1, 1))
     assert subjects(found) & subjects(other) == {one for one in subjects(found) if "mom-authorized" in one}
     assert not any("*" in one or ">" in one for one in subjects(found))
     assert "streams" not in found["nats"]["limits"], "it has no storage of its own"
@@ -63,12 +62,12 @@ def test_a_key_that_was_revoked_is_also_not_let_in_by_the_next_root_of_the_file(
 def test_of_two_accounts_servers_keep_the_right_one_whatever_clocks_say(root: FleetRoot, monkeypatch: pytest.MonkeyPatch) -> None:
     year_9000 = next_revision(221_845_392_000)
     monkeypatch.setattr(time, "time", lambda: 1_000_000_000.0)
-    account, _ = host_credentials("h1")
-    first = claims(root.host_account(account, "h1", "g1", year_9000))["iat"]
-    assert claims(root.host_account(account, "h1", "g2", next_revision(year_9000)))["iat"] > first, "it has another group since"
-    ended = claims(root.ended(account))
-    assert ended["sub"] == account
-    assert ended["iat"] > next_revision(year_9000), "it is put out"
+    first = claims(root.host_account("h1", "g1", 1, year_9000))
+    second = claims(root.host_account("h1", "g2", 1, next_revision(year_9000)))
+    assert second["iat"] > first["iat"], "it has another group since"
+    ended = claims(root.ended("h1", next_revision(year_9000)))
+    assert ended["sub"] == first["sub"] == second["sub"]
+    assert ended["iat"] > second["iat"], "it is put out"
     for now in (1_800_000_000.0, 0.0):
         before = claims(root.fleet_account())["iat"]
         monkeypatch.setattr(time, "time", lambda now=now: now)
@@ -105,8 +104,8 @@ def test_a_file_that_holds_no_root_key_is_said(tmp_path: Path, text: str) -> Non
         FleetRoot(tmp_path / "root.key")
 
 
-def test_a_key_is_read_with_what_lets_it_in_and_nonsense_is_refused(tmp_path: Path) -> None:
-    _, credentials = host_credentials("h1")
+def test_a_key_is_read_with_what_lets_it_in_and_nonsense_is_refused(root: FleetRoot, tmp_path: Path) -> None:
+    credentials = root.host_credentials("h1", 1)
     write_secret(tmp_path / "h1.key", f"{credentials.seed}\n{credentials.jwt}".encode())
     assert credentials_of(tmp_path / "h1.key") == credentials
     write_secret(tmp_path / "plain.key", credentials.seed.encode())

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from mom_core import MomError, load_config
-from mom_plugins_fleet.accounts import ACCOUNT, new_seed
+from mom_plugins_fleet.accounts import ACCOUNT, new_seed, pair
 from mom_plugins_fleet.host import membership
 from mom_plugins_fleet.invitation import Invitation, Token
 from mom_plugins_fleet.link import LinkError
@@ -24,7 +24,7 @@ class Invited:
     """A host that has a token, and servers that give once what it opens."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.config, self.token, self.taken = folder / "mom.yaml", Token.made("h1", new_seed(ACCOUNT), bytes(32)), 0
+        self.config, self.token, self.taken = folder / "mom.yaml", Token.made("h1", pair(new_seed(ACCOUNT)), int(time.time()), bytes(32)), 0
         self.config.write_text("plugins:\n  sim: {}\n")
         self.invitation = Invitation(key="its key", operators=(OPERATOR,), servers=("tls://nats1:4222",), ca="its certificate")
         monkeypatch.setattr(membership, "ask", self.ask)

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ from memory_store import Memory
 from mom_core import ConfigError, MomError, load_config
 from mom_kvm import Destination
 from mom_plugins_fleet.accounts import USER, FleetRoot, new_seed
-from mom_plugins_fleet.records import MOST_EARLIER, Group, HostedGuest, HostState, Lease, Member, Move, Orders, read
+from mom_plugins_fleet.records import Group, HostedGuest, HostState, Lease, Member, Move, Orders, read
 from mom_plugins_fleet.signatures import Signer
 from mom_plugins_fleet.subjects import COORDINATOR, LEASES, ORDERS, ROSTER, STATES, StoredEntry
+from mom_plugins_fleet.verbs import enroll
 from mom_plugins_fleet.verbs.changes import change
 from mom_plugins_fleet.verbs.fleet import fleet
 from mom_plugins_fleet.verbs.status import host_rows, print_hosts, remarks_of
@@ -50,15 +50,15 @@ def test_an_address_that_is_none_is_refused_before_a_key_is_made(tmp_path, addre
 
 
 class Servers(Memory):
-    """They have noted, in order, which host's record was set and which accounts were given and taken."""
+    """They have noted, in order, that the host's record was set and that accounts were given."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__()
-        self.folder, self.done = folder, list[str]()
+        self.folder, self.done, self.accounts = folder, list[str](), list[dict[str, Any]]()
         self.fail = ""
         self.now = 0.0
         monkeypatch.setattr("mom_plugins_fleet.verbs.fleet.Where.ask", lambda _self, what: asyncio.run(what(self)))
-        monkeypatch.setattr("mom_plugins_fleet.verbs.fleet.Where.give", lambda _self, *given, take=(): self.give(given, take))
+        monkeypatch.setattr("mom_plugins_fleet.verbs.fleet.Where.give", lambda _self, *given: self.give(*given))
         FleetRoot.make(folder / "root.key")
         self.typed("key", str(folder / "operator.key"))
 
@@ -70,9 +70,9 @@ class Servers(Memory):
     def enroll(self, key: str) -> BaseException | None:
         return self.typed("enroll", "h1", "--group", "g1", "--new-key", str(self.folder / key))
 
-    def give(self, given: tuple[str, ...], take: Sequence[str]) -> None:
+    def give(self, *given: str) -> None:
         self._do("give", *["give"] * len(given))
-        self._do("take", *(f"take {one}" for one in take))
+        self.accounts += [json.loads(base64.urlsafe_b64decode(one.split(".")[1] + "==")) for one in given]
 
     def _do(self, what: str, *done: str) -> None:
         if done and self.fail == what:
@@ -80,10 +80,10 @@ class Servers(Memory):
         self.done += done
 
     @property
-    def account(self) -> str:
+    def member(self) -> Member:
         data = self.kept[ROSTER, "h1"].data
         assert data is not None
-        return read(Member, data.partition(b"\n")[2]).account
+        return read(Member, data.partition(b"\n")[2])
 
     async def clock(self) -> float:
         return self.now or time.time()
@@ -181,113 +181,55 @@ def servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Servers:
     """Servers that know the host h1."""
     found = Servers(tmp_path, monkeypatch)
     assert found.enroll("first.key") is None
-    assert found.done == ["give", "put", "answer"]
+    assert found.done == ["put", "answer", "give"]
     found.done.clear()
     return found
 
 
 def test_a_new_key_that_cannot_be_kept_changes_nothing(servers: Servers):
-    old = servers.account
+    old = servers.member
     assert f"cannot create the key file {servers.folder / 'gone/second.key'}: " in str(servers.enroll("gone/second.key"))
-    assert (servers.done, servers.account) == ([], old)
+    assert (servers.done, servers.member) == ([], old)
 
 
-@pytest.mark.parametrize(("fail", "done"), [("give", []), ("put", ["give"])])
-def test_where_the_servers_fail_a_host_keeps_its_old_key(servers: Servers, fail: str, done: list[str]):
-    old, servers.fail = servers.account, fail
+@pytest.mark.parametrize(("fail", "done"), [("put", []), ("answer", ["put"]), ("give", ["put", "answer"])])
+def test_where_the_servers_fail_a_host_keeps_its_old_key_until_the_command_is_repeated(servers: Servers, fail: str, done: list[str]):
+    old, servers.fail = servers.member.key_issued, fail
     assert "do not answer" in str(servers.enroll("second.key"))
-    assert (servers.done, servers.account) == (done, old)
-    assert (servers.folder / "second.key").exists() == (fail == "put"), "its answer may be all that was lost"
+    assert servers.done == done, "its account, which lets its old key in, is as it was"
+    assert not (servers.folder / "second.key").exists()
+    servers.fail = ""
+    assert servers.enroll("second.key") is None
+    assert servers.member.key_issued > old
+    assert servers.accounts[-1]["nats"]["revocations"] == {"*": servers.member.key_issued - 1}
+    assert servers.accounts[-1]["sub"] == servers.accounts[0]["sub"]
 
 
-def test_a_new_key_that_servers_may_have_taken_is_kept_and_no_key_ends_before_a_try_succeeds(servers: Servers):
-    first, servers.fail = servers.account, "answer"
-    said = str(servers.enroll("second.key"))
-    assert "h1 may already have its new key" in said
-    assert "do not answer" in said
-    assert (servers.folder / "second.key").exists()
-    second, servers.fail = servers.account, "put"
-    assert second != first
-    assert "do not answer" in str(servers.enroll("third.key"))
-    servers.fail = "answer"
-    assert "do not answer" in str(servers.enroll("fourth.key"))
-    fourth, servers.fail = servers.account, ""
-    assert not [one for one in servers.done if one.startswith("take")], "the host may work with any"
-    servers.done.clear()
-    assert servers.enroll("fifth.key") is None
-    assert servers.done == ["give", "put", "answer", *(f"take {one}" for one in (first, second, fourth))]
+def test_a_change_of_the_group_goes_to_the_account_and_keeps_the_key(servers: Servers):
+    before = servers.member.key_issued
+    assert servers.typed("enroll", "h1", "--group", "g3", "--memory", "8GiB") is None
+    assert servers.member.key_issued == before
+    assert "$KV.mom-groups.g3" in {share["subject"] for share in servers.accounts[-1]["nats"]["imports"]}
+    assert servers.accounts[-1]["nats"]["revocations"] == servers.accounts[0]["nats"]["revocations"]
+    assert servers.accounts[-1]["iat"] > servers.accounts[0]["iat"], "servers keep the newer one"
 
 
-def test_an_account_whose_token_nobody_has_seen_is_taken_back(servers: Servers):
-    before, servers.fail = servers.account, "put"
-    assert "do not answer" in str(servers.typed("enroll", "h1", "--group", "g1", "--token"))
-    given, taken = servers.done
-    assert (given, taken.partition(" ")[0]) == ("give", "take")
-    assert taken != f"take {before}"
+@pytest.mark.parametrize("other", [["enroll", "h1", "--group", "g1", "--token"], ["enroll", "h1", "--group", "g3"], ["remove", "h1"]])
+def test_of_two_operators_one_is_told_and_changes_nothing(servers: Servers, monkeypatch, other: list[str]):
+    monkeypatch.setattr("mom_plugins_fleet.verbs.enroll._invite", lambda *_: asyncio.sleep(0))
+    agree, others = enroll.agree, [other]
 
-
-def _another_is_faster(servers: Servers, monkeypatch: pytest.MonkeyPatch, *words: str) -> list[dict[str, Any]]:
-    """Another operator types that between one's look at a host and one's change; the accounts that servers were given."""
-    given: list[dict[str, Any]] = []
-    others = [words]
-
-    def give(_: Where, *accounts: str, take: Sequence[str] = ()) -> None:
+    def slow(*arguments: Any) -> None:
         if others:
             assert servers.typed(*others.pop()) is None
-        given.extend(json.loads(base64.urlsafe_b64decode(one.split(".")[1] + "==")) for one in accounts)
-        servers.give(accounts, take)
+            servers.done.clear()
+        agree(*arguments)
 
-    monkeypatch.setattr("mom_plugins_fleet.verbs.fleet.Where.give", give)
-    return given
-
-
-def test_an_operator_who_enrolls_a_host_when_another_one_has_just_done_so_is_told_and_leaves_no_key(servers: Servers, monkeypatch):
-    first, theirs = servers.account, str(servers.folder / "theirs.key")
-    given = _another_is_faster(servers, monkeypatch, "enroll", "h1", "--group", "g1", "--new-key", theirs)
-    assert "another operator has enrolled or removed h1 meanwhile" in str(servers.enroll("mine.key"))
-    assert [one["sub"] for one in given[:-1]] == [servers.account], "that of the faster one stands"
-    assert Path(theirs).exists()
+    monkeypatch.setattr(enroll, "agree", slow)
+    said = str(servers.enroll("mine.key"))
+    assert "another operator has enrolled or removed h1 meanwhile" in said or "mom-roster h1 is missing" in said
     assert not (servers.folder / "mine.key").exists()
-    assert [one for one in servers.done if one.startswith("take")] == [f"take {first}", f"take {given[-1]['sub']}"]
-    servers.done.clear()
-    assert servers.enroll("mine.key") is None
-    assert f"take {given[0]['sub']}" in servers.done
-
-
-def test_a_new_key_of_a_host_that_another_operator_removes_meanwhile_lets_nobody_in(servers: Servers, monkeypatch):
-    given = _another_is_faster(servers, monkeypatch, "remove", "h1")
-    assert "another operator has enrolled or removed h1 meanwhile" in str(servers.enroll("second.key"))
-    assert not (servers.folder / "second.key").exists()
-    assert servers.done[-1] == f"take {given[-1]['sub']}"
-
-
-def test_after_a_conflict_another_enrolment_gives_the_host_the_account_of_its_group(servers: Servers, monkeypatch):
-    given = _another_is_faster(servers, monkeypatch, "enroll", "h1", "--group", "g3")
-    assert "meanwhile: nothing was changed" in str(servers.typed("enroll", "h1", "--group", "g2"))
-    before = len(given)
-    assert servers.typed("enroll", "h1", "--group", "g3", "--memory", "8GiB") is None
-    (account,) = given[before:]
-    assert account["sub"] == servers.account
-    assert "$KV.mom-groups.g3" in {share["subject"] for share in account["nats"]["imports"]}
-
-
-def test_the_accounts_that_a_host_had_before_are_forgotten_after_a_while(servers: Servers):
-    for number in range(MOST_EARLIER + 2):
-        assert servers.enroll(f"{number}.key") is None
-    data = servers.kept[ROSTER, "h1"].data or b""
-    assert len(read(Member, data.partition(b"\n")[2]).earlier_accounts) == MOST_EARLIER
-
-
-@pytest.mark.parametrize("then", [["enroll", "--group", "g1", "--token"], ["remove"]])
-def test_an_old_key_that_could_not_be_ended_is_with_the_next_one_or_its_host(servers: Servers, monkeypatch, then: list[str]):
-    monkeypatch.setattr("mom_plugins_fleet.verbs.enroll._Enrolment._invite", lambda *_: asyncio.sleep(0))
-    old, servers.fail = servers.account, "take"
-    assert "its old key still works" in str(servers.enroll("second.key"))
-    assert (servers.folder / "second.key").exists()
-    assert servers.done == ["give", "put", "answer"]
-    servers.fail, second = "", servers.account
-    servers.typed(*then, "h1")
-    assert {f"take {old}", f"take {second}"} <= {*servers.done}
+    assert servers.done == []
 
 
 OTHER_OPERATOR = Signer(new_seed(USER)).public

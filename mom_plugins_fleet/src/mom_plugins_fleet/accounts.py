@@ -95,15 +95,27 @@ class FleetRoot:
         at = min(_LAST, int(time.time()) + _STEP * len(self._kept.revoked))  # revocations make the account newer by any clock
         return self._account(public(self._fleet), FLEET_ACCOUNT, claims, at)
 
-    def host_account(self, account: str, host: str, group: str, revision: int) -> str:
-        """Return a host's account.
+    def host_account(self, host: str, group: str, key_issued: int, revision: int) -> str:
+        """Return a host's account, which refuses keys that were issued before `key_issued`.
 
-        :param revision: issue time; not before the revision of the host's entry
+        :param revision: revision of the host's entry; servers keep the newest account
         """
         of_fleet = {"account": public(self._fleet)}
         imports = [_share("service", subject) | of_fleet for subject in used(host, group)]
         imports += [_share("stream", subject) | of_fleet for subject in heard(host, group)]
-        return self._account(account, f"{FLEET_ACCOUNT}-{host}", {"limits": _OF_A_HOST, "imports": imports}, revision)
+        claims = {"limits": _OF_A_HOST, "imports": imports, "revocations": {"*": key_issued - 1}}
+        return self._account(public(self.host_keys(host)), f"{FLEET_ACCOUNT}-{host}", claims, revision)
+
+    def host_keys(self, host: str) -> Any:
+        """Return the key pair of a host's account, derived from the root key."""
+        return pair(self._derived("account of the host " + host, ACCOUNT))
+
+    def host_credentials(self, host: str, issued: int) -> NatsCredentials:
+        """Make credentials of a host. `issued` is in seconds since the epoch."""
+        seed = new_seed(USER)
+        # These permissions make servers report a refusal. `*`: the host's group may change.
+        may = {"pub": {"allow": used(host, "*")}, "sub": {"allow": [*heard(host, "*"), f"{inbox(host)}.>"]}}
+        return NatsCredentials(seed, _jwt(self.host_keys(host), public(pair(seed)), host, _USER | may, issued))
 
     def operator(self, key: str, name: str) -> NatsCredentials:
         """Return credentials of an operator or coordinator.
@@ -114,7 +126,10 @@ class FleetRoot:
         return NatsCredentials(seed, _jwt(self._fleet, public(pair(seed)), name, _USER))
 
     def _connects(self, key: str) -> str:
-        return seed_of(hmac.digest(self._kept.fleet.encode(), b"mom fleet connects\n" + key.encode(), "sha256"))
+        return self._derived("connects\n" + key, USER)
+
+    def _derived(self, purpose: str, kind: int) -> str:
+        return seed_of(hmac.digest(self._kept.fleet.encode(), b"mom fleet " + purpose.encode(), "sha256"), kind)
 
     def revoke(self, key: str) -> None:
         """Revoke a key in the file and in `fleet_account`."""
@@ -129,9 +144,13 @@ class FleetRoot:
         seed = new_seed(USER)
         return NatsCredentials(seed, _jwt(self._system, public(pair(seed)), "mom fleet", _USER))
 
-    def ended(self, account: str) -> str:
-        """Return the version of an account that ends it: no connections are allowed."""
-        return self._account(account, f"{FLEET_ACCOUNT}-ended", {"limits": {**_OF_A_HOST, "conn": 0}, "revocations": {"*": _LAST}}, _LAST)
+    def ended(self, host: str, revision: int) -> str:
+        """Return the account of a removed host: no connections are allowed.
+
+        :param revision: last revision of the host's entry
+        """
+        claims = {"limits": {**_OF_A_HOST, "conn": 0}, "revocations": {"*": _LAST}}
+        return self._account(public(self.host_keys(host)), f"{FLEET_ACCOUNT}-ended", claims, revision + 1)
 
     def _account(self, account: str, name: str, claims: Mapping[str, Any], at: int | None) -> str:
         return _jwt(self._operator, account, name, {"type": "account", "version": 2, **claims}, at)
@@ -143,14 +162,6 @@ _USER: Final = {"type": "user", "version": 2, "subs": -1, "data": -1, "payload":
 def resolver(folder: Path) -> str:
     """Return the `resolver` line for nats-server."""
     return f'resolver: {{ type: full, dir: "{folder}", interval: "{SYNC_SECONDS}s" }}\n'
-
-
-def host_credentials(host: str, account_seed: str = "") -> tuple[str, NatsCredentials]:
-    """Create a host's account and credentials."""
-    account, seed = pair(account_seed or new_seed(ACCOUNT)), new_seed(USER)
-    # These permissions make servers report a refusal. `*`: the host's group may change.
-    may = {"pub": {"allow": used(host, "*")}, "sub": {"allow": [*heard(host, "*"), f"{inbox(host)}.>"]}}
-    return public(account), NatsCredentials(seed, _jwt(account, public(pair(seed)), host, _USER | may))
 
 
 def ticket(account: Any, user: str, host: str, ends: int) -> str:

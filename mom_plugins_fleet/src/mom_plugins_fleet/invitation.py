@@ -9,10 +9,9 @@ import base64
 import hashlib
 import os
 import struct
-import time
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import nkeys  # type: ignore[import-untyped]  # it has no types
 from pydantic import AfterValidator, FailFast, Field
@@ -58,12 +57,9 @@ class Token:
     certificate: bytes
 
     @staticmethod
-    def made(host: str, account_seed: str, certificate: bytes) -> Token:
-        """Create a token.
-
-        :param account_seed: key of the host's account; not kept
-        """
-        secret, ends, account = os.urandom(32), int(time.time()) + INVITED_SECONDS, pair(account_seed)
+    def made(host: str, account: Any, issued: int, certificate: bytes) -> Token:
+        """Create a token, valid from `issued` (seconds since the epoch). `account` is the key pair of the host's account."""
+        secret, ends = os.urandom(32), issued + INVITED_SECONDS
         jwt = ticket(account, public(pair(seed_of(secret))), host, ends)
         return Token(host, ends, secret, public(account), base64.urlsafe_b64decode(jwt.rpartition(".")[2] + "=="), certificate)
 

@@ -37,9 +37,6 @@ MOST_MOVES: Final = 2 * MOST_TOLD
 MOST_REMOVED: Final = 1000
 """Most removed hosts in the record, which hosts read often."""
 
-MOST_EARLIER: Final = 8
-"""Earlier accounts of a host, kept until they are ended."""
-
 
 def _policy_name(name: str) -> str:
     if name != CLASSES and not FLEET_POLICY.match(name):
@@ -139,10 +136,8 @@ class Member(FleetRecord):
     group: GroupName
     address: Destination | None = None
     """Address of its hypervisor for incoming guests; None if it takes none."""
-    account: str = ""
-    """NATS account; empty if the servers need no keys."""
-    earlier_accounts: Annotated[tuple[str, ...], Field(max_length=MOST_EARLIER), FailFast()] = ()
-    """Accounts that could not be ended yet."""
+    key_issued: Annotated[int, Field(ge=0, lt=1 << 62)] = 0
+    """When its NATS key was issued, in seconds since the epoch; earlier keys are revoked. 0: without a key."""
     metrics_host: Annotated[str, AfterValidator(_a_host)] | None = None
     """Name or address for Prometheus; None if as in `address`."""
     cordoned: bool = False
@@ -152,11 +147,6 @@ class Member(FleetRecord):
     memory: Kib | None = None
     """Memory limit for incoming guests, set by the operator; None to use the reported memory."""
     by: str = ""
-
-    @property
-    def accounts(self) -> tuple[str, ...]:
-        """All accounts with which it may connect."""
-        return tuple(filter(None, (*self.earlier_accounts, self.account)))
 
 
 class Group(FleetRecord):

@@ -129,7 +129,8 @@ def init_command(where: Where, names: tuple[str, ...], replicas: int, store: Pat
         if not where.root_file:
             return []
         members = (await where.view(store)).members.records.items()
-        return [where.root().host_account(each.account, name, each.group, revision) for name, (revision, each) in members if each.account]
+        keyed = [(name, each.group, each.key_issued, revision) for name, (revision, each) in members if each.key_issued]
+        return [where.root().host_account(*account) for account in keyed]
 
     accounts = where.ask(made, patient=bool(names))
     if where.root_file:
@@ -172,8 +173,8 @@ def remove_command(where: Where, host: str) -> None:
     """Remove HOST from the fleet. It keeps its policies and its guests."""
 
     entry = where.ask(lambda store: standing(where, store, Member, named(host)))
-    if entry is not None and entry.record.accounts:
-        where.give(take=entry.record.accounts)
+    if entry is not None and entry.record.key_issued:
+        where.give(where.root().ended(host, entry.revision))
 
     def without(before: AuthorizedKeys | None, last: int) -> Mapping[str, object]:
         removed = {**(before.removed if before else {}), host: last}

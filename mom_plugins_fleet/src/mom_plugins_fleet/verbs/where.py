@@ -125,15 +125,14 @@ class Where:
             raise MomError("this command needs the fleet's root key, and none is given", hint="use --root FILE, or set MOM_FLEET_ROOT")
         return FleetRoot(self.root_file)
 
-    def give(self, *accounts: str, take: Sequence[str] = ()) -> None:
-        """Push accounts, and end those in `take`. Raise `MomError` on failure."""
-        root, access = self.root(), self.access()
+    def give(self, *accounts: str) -> None:
+        """Push accounts to the servers. Raise `MomError` on failure."""
 
         async def give_all(store: Store) -> None:
-            for account in (*accounts, *map(root.ended, take)):
+            for account in accounts:
                 await give(store, account)
 
-        ask(replace(access, key=root.system_user()), "root", LOG, give_all)
+        ask(replace(self.access(), key=self.root().system_user()), "root", LOG, give_all)
 
     def ask(self, what: Callable[[Store], Awaitable[Answer]], *, patient: bool = False) -> Answer:
         """Connect, do the work, and save seen revisions if permitted."""
