@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -149,19 +148,6 @@ def test_where_it_cannot_be_noted_what_stood_there_nothing_is_changed(inside: In
     ReportingOrder(str(inside.root)).lower(2)
     assert inside.order == "9"
     assert "cannot change the order of free page reporting from 9: " in capsys.readouterr().err
-
-
-def test_a_thread_of_its_own_ends_it_when_the_time_is_up(inside: Inside) -> None:
-    clock = HandClock()
-    relief = Relief(str(inside.root), 2, clock=clock)
-    relief.begin()
-    relief.told(33)
-    assert inside.order == "2"
-    clock.now = 34.0
-    threading.Timer(0.0, relief.told, (0,)).start()  # any word wakes it
-    wait_until(lambda: inside.order == "9")
-    relief.end()
-    wait_until(lambda: not any(thread.name == "relief" for thread in threading.enumerate()))
 
 
 # --- page cache that was not used for long -------------------------------------------------------------------------------------------

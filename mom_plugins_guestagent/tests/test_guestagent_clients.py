@@ -70,12 +70,6 @@ def test_an_agents_figures_and_facts_are_read(agent: QemuAgent, way: AgentWay) -
     assert agent.open == {}, "no file is left open in the guest"
 
 
-@pytest.mark.parametrize("piece", [1, 100])
-def test_answers_may_come_in_pieces(agent: QemuAgent, way: AgentWay, piece: int) -> None:
-    agent.piece, agent.files = piece, {"/proc/meminfo": "MemTotal: 1000 kB\n"}
-    assert visit(way, facts=False).figures == {"mem_available": 1000}
-
-
 def test_a_missing_file_leaves_the_others_and_is_not_asked_for_again(agent: QemuAgent, way: AgentWay) -> None:
     agent.files = {"/proc/meminfo": MEMINFO, "/proc/vmstat": VMSTAT}
     assert visit(way).figures == figures(MEMINFO + VMSTAT)

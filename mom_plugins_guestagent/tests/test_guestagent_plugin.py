@@ -188,13 +188,6 @@ def test_what_is_too_old_is_unknown_and_its_age_is_not(make, hypervisor, agent):
     wait_until(lambda: fields_of(plugin, hypervisor, guest("a")).get("guest_agent_failures"))
 
 
-def test_a_guest_that_was_started_anew_is_a_new_one(make, hypervisor, agent):
-    plugin = make(stale_after="1h")
-    fields_once_known(plugin, hypervisor, guest("a"))
-    agent.hangs_up = True
-    wait_until(lambda: "mem_available" not in fields_of(plugin, hypervisor, guest("a", "2")))
-
-
 def test_sockets_can_be_named_where_the_hypervisor_knows_none(make, servers, tmp_path):
     daemon = Guestd(tmp_path / "root")
     plugin = make({"a": {"guestd_socket": servers.unix(daemon.speak)}, "b": {"agent_socket": servers.unix(QemuAgent().speak)}})
@@ -467,16 +460,6 @@ def test_doctor_says_who_answers_and_what_the_others_lack(make, hypervisor, serv
 
 
 LOAD = {"load1m": 0.25, "load5m": 0.5, "load15m": 0.75}
-
-
-def test_what_is_known_of_memory_stays_while_it_is_fresh_when_only_the_load_is_told(make, hypervisor, agent):
-    agent.answers["guest-get-load"] = LOAD
-    plugin = make(stale_after="1m")
-    before = fields_once_known(plugin, hypervisor, guest("a"))
-    agent.files = {}
-    visits = agent.visits
-    wait_until(lambda: agent.visits >= visits + 2)
-    assert fields_of(plugin, hypervisor, guest("a"))["mem_available"] == before["mem_available"]
 
 
 def test_the_script_and_its_unit_can_be_had():

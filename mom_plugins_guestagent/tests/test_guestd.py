@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import tty
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -155,45 +154,6 @@ def test_idle_and_stalled_clients_are_closed(serve: Serve, monkeypatch: pytest.M
         for _ in range(100_000):
             client.sendall(b"stats a\n" * 500)
         pytest.fail("a client that never reads is served for ever")
-
-
-# --- the channel -------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.processes
-def test_a_device_is_served_without_a_network_from_when_it_is_there(tmp_path: Path) -> None:
-    link = tmp_path / "device"
-    root = str(host_of(tmp_path / "root", FILES))
-    command = [sys.executable, "-I", "-S", "-c", AT_ONCE, str(FILE), "--root", root, "--channel", str(link)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as daemon:
-        assert daemon.stderr is not None
-        try:
-            assert os.strerror(errno.ENOENT) in daemon.stderr.readline()
-            host, device = os.openpty()
-            tty.setraw(device)
-            link.symlink_to(os.ttyname(device))
-            assert daemon.stderr.readline() == f"mom-guestd: serving {link}\n"
-            os.write(host, b"half a qu")
-            os.write(host, b"\nstats abc\n")
-            got = b""
-            while not got.endswith(b"end:abc\n"):
-                got += os.read(host, 65536)
-            assert b"begin:abc\nmem_available:1000000\n" in got
-            os.close(device)
-            os.close(host)
-            daemon.terminate()
-            assert daemon.wait(60) == 0
-        finally:
-            daemon.kill()
-
-
-AT_ONCE = """
-import sys
-sys.argv = sys.argv[1:]
-text = open(sys.argv[0]).read().replace("REOPEN_SECONDS = 5.0", "REOPEN_SECONDS = 0.02")
-exec(compile(text, sys.argv[0], "exec"))
-"""
-"""Runs mom-guestd, with less time between two looks for its channel."""
 
 
 def test_the_channels_device_is_found_by_its_name(tmp_path: Path) -> None:

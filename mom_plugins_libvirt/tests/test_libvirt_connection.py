@@ -13,7 +13,7 @@ import pytest
 from fake_libvirt import LONG_SECONDS, FakeError, FakeGuest, FakeLibvirtd, NoLoop, impatient
 
 import mom_plugins_libvirt.connection as module
-from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported
+from mom_core import GuestBusy, HypervisorError
 from mom_devkit import wait_until
 from mom_kvm import Callers
 from mom_plugins_libvirt import Connection, ConnectionSettings
@@ -62,19 +62,6 @@ def test_a_libvirtd_that_is_down_is_tried_again_with_growing_pauses(libvirtd, ma
     assert connection.statistics(BALLOON) == []
 
 
-def test_a_connection_that_breaks_during_a_call_is_an_error_and_then_replaced(libvirtd, connection, guest):
-    connection.statistics(BALLOON)
-
-    def breaks(domain: object) -> None:
-        libvirtd.connections[0].broken = True
-        raise FakeError("client socket is closed", 1)
-
-    with pytest.raises(HypervisorError, match="lost"):
-        connection.call("asking", guest.uuid, breaks)
-    assert len(connection.statistics(BALLOON)) == 1
-    assert connection.opened == 2
-
-
 def test_an_answer_that_cannot_be_read_is_an_error_and_the_connection_is_replaced(libvirtd, connection, guest):
     connection.statistics(BALLOON)
     guest.name = "g\udcff"
@@ -97,34 +84,6 @@ def test_a_bulk_call_that_hangs_is_left_behind_and_repeated_on_another_connectio
     assert not libvirtd.connections[0].closed, "libvirt frees what the call still uses"
     hang.set()
     wait_until(lambda: libvirtd.connections[0].closed)
-
-
-def test_a_call_that_hangs_is_busy_and_does_not_hold_up_other_guests(libvirtd, connection):
-    sick, well = libvirtd.add("sick"), libvirtd.add("well")
-    connection.statistics(BALLOON)
-    sick.hangs = threading.Event()
-    late: list[object] = []
-    with impatient(connection), pytest.raises(GuestBusy):
-        connection.call("asking", sick.uuid, lambda domain: domain.XMLDesc(), late.append)
-    assert len(late) == 1
-    assert "memballoon" in described(connection, well)
-    sick.hangs.set()
-
-
-def test_when_several_guests_hang_what_libvirtd_knows_itself_is_still_read(libvirtd, connection, guest, monkeypatch):
-    hangs = [threading.Event(), threading.Event()]
-    libvirtd.bulk_hangs += hangs
-    with monkeypatch.context() as attempts:
-        attempts.setattr(module, "_FIRST_ATTEMPT", SHORT_SECONDS / LONG_SECONDS)
-        attempts.setattr(module, "_SECOND_ATTEMPT", 3 * SHORT_SECONDS / LONG_SECONDS)
-        (found,) = connection.statistics(BALLOON, fallback=FakeLibvirtd.VIR_DOMAIN_STATS_STATE)
-    wait_until(lambda: not libvirtd.bulk_hangs)
-    assert "state.state" in found.record
-    assert "balloon.current" not in found.record
-    (found,) = connection.statistics(BALLOON, fallback=FakeLibvirtd.VIR_DOMAIN_STATS_STATE)
-    assert "balloon.current" in found.record
-    for hang in hangs:
-        hang.set()
 
 
 def described(connection: Connection, guest: FakeGuest) -> str:
@@ -207,21 +166,6 @@ def test_an_attempt_to_connect_that_hangs_for_long_is_not_the_last(libvirtd, mak
     wait_until(lambda: sum(not connection.closed for connection in libvirtd.connections) == 1)
 
 
-def test_an_attempt_to_connect_for_which_there_is_no_thread_is_none(libvirtd, make, clock, monkeypatch):
-    def fail(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    connection = make(monotonic=clock)
-    with monkeypatch.context() as short_of_threads:
-        short_of_threads.setattr(threading.Thread, "start", fail)
-        for _ in range(4):
-            clock.now += 31
-            with pytest.raises(HypervisorError, match="cannot start another thread"):
-                connection.statistics(BALLOON)
-    assert libvirtd.calls["open"] == 0
-    assert connection.statistics(BALLOON) == []
-
-
 @pytest.fixture
 def with_loop(make: Make, monkeypatch: pytest.MonkeyPatch) -> Connection:
     """A connection that was started."""
@@ -241,26 +185,6 @@ def test_a_connection_that_is_lost_comes_back_without_being_asked(libvirtd, with
     assert libvirtd.connections[1].callbacks, "events are heard"
     wait_until(lambda: libvirtd.connections[0].closed)
     assert returns == [], "nothing was amiss"
-
-
-@pytest.mark.parametrize("was_there", [True, False])
-def test_a_libvirtd_that_was_away_is_said_to_be_back(libvirtd, with_loop, monkeypatch, was_there):
-    monkeypatch.setattr(module, "_FIRST_RETRY_SECONDS", 0.05)
-    with_loop._retry_after = 0.05
-    back = threading.Event()
-    with_loop.on_return = back.set
-    if was_there:
-        with_loop.statistics(BALLOON)
-        assert not back.is_set(), "it was never away"
-    libvirtd.refusal = FakeError("Connection refused", SYSTEM_ERROR, errno.ECONNREFUSED)
-    if was_there:
-        libvirtd.connections[0].lose()
-        wait_until(lambda: libvirtd.calls["open"] >= 4)
-    with pytest.raises(HypervisorError):
-        with_loop.statistics(BALLOON)
-    libvirtd.refusal = None
-    assert back.wait(2 * LONG_SECONDS)
-    assert with_loop.statistics(BALLOON) == []
 
 
 def test_nothing_comes_back_after_the_end(libvirtd, with_loop):
@@ -293,18 +217,6 @@ def test_only_one_call_is_made_at_a_time(libvirtd, connection, guest):
         thread.join()
     assert not overlaps
     assert len(libvirtd.connections) == 1
-
-
-def test_an_invalid_operation_means_gone_or_not_supported(libvirtd, connection, guest):
-    guest.model = "none"
-    connection.statistics(BALLOON)
-    with pytest.raises(NotSupported):
-        connection.call("setting", guest.uuid, lambda domain: domain.setMemoryFlags(5, 1))
-    del libvirtd.guests[guest.uuid]
-    with pytest.raises(GuestGone):
-        connection.call("setting", guest.uuid, lambda domain: domain.setMemoryFlags(5, 1))
-    with pytest.raises(GuestGone):
-        connection.call("setting", "never there", lambda domain: domain.setMemoryFlags(5, 1))
 
 
 def test_a_driver_that_does_not_know_the_flag_is_asked_without_it(libvirtd, connection, guest):

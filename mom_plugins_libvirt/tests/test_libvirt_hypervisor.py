@@ -1,6 +1,5 @@
 """Guests, fields and controls on a libvirtd in memory."""
 
-import mmap
 import sys
 import threading
 from collections.abc import Sequence
@@ -88,14 +87,6 @@ def test_a_description_is_read_again_when_something_suggests_a_change(libvirtd, 
     assert descriptions_read() == 0
 
 
-@pytest.mark.parametrize("name", ["", " ", "a b", "\"'", "x\ny", "../../../etc/passwd", "%s{0}", "\0", "\u202e", "n" * 10_000])
-def test_no_name_harms(libvirtd, hypervisor, name):
-    guest = libvirtd.add(name, "u")
-    assert listed(hypervisor, guest).name == name
-    hypervisor.set_balloon(guest.entity, 1000)
-    assert guest.current == 1000
-
-
 def test_a_guest_that_does_not_run_or_has_no_balloon_or_no_cpu_is_blocked(libvirtd, hypervisor, guest):
     guest.state = 3
     assert listed(hypervisor, guest).blocked == {"*": "the guest is paused"}
@@ -108,21 +99,6 @@ def test_a_guest_that_does_not_run_or_has_no_balloon_or_no_cpu_is_blocked(libvir
     found = listed(hypervisor, bare)
     assert set(found.blocked) == {BALLOON, PERIOD}
     assert PERIOD not in hypervisor.fields([found])[bare.uuid]
-
-
-@pytest.mark.parametrize(
-    ("balloon", "fields"),
-    [
-        ("virtio' autodeflate='on' freePageReporting='on", (1, 1)),
-        ("virtio-non-transitional' autodeflate='off", (0, 0)),
-        ("xen", (None, None)),
-    ],
-)
-def test_what_a_balloon_does_by_itself_is_known_by_the_description(libvirtd, hypervisor, balloon, fields):
-    guest = libvirtd.add("web")
-    guest.model = balloon
-    found = hypervisor.fields(hypervisor.guests())[guest.uuid]
-    assert (found.get("balloon_reporting"), found.get("balloon_autodeflate")) == fields
 
 
 def test_a_driver_that_never_answers_or_stops_answering_blocks_the_balloon_after_a_while(guest, hypervisor, clock):
@@ -297,18 +273,6 @@ def test_memory_that_virtio_mem_has_not_plugged_in_is_none_and_what_it_has_is_no
 _VIRTIO_MEM = "<memory model='virtio-mem'><target><size unit='KiB'>262144</size><current unit='KiB'>{}</current></target></memory>"
 
 
-def test_without_a_balloon_a_guest_has_what_virtio_mem_has_plugged_in_and_not_all_that_libvirt_tells(libvirtd, guest, hypervisor):
-    guest.model, guest.maximum, guest.current = "none", 448 << 10, 448 << 10
-    for plugged in (64 << 10, 256 << 10):
-        guest.devices = _VIRTIO_MEM.format(plugged)
-        for _ in range(2):
-            fields = hypervisor.fields([listed(hypervisor, guest)])[guest.uuid]
-            assert (fields["balloon_cur"], fields["balloon_max"]) == ((192 << 10) + plugged, (192 << 10) + plugged)
-        assert "balloon_least" not in fields
-        libvirtd.connections[0].tell_of(guest, libvirtd.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, "ua-more")
-    assert libvirtd.calls["XMLDesc"] == 2, "only what changes is read again"
-
-
 def test_while_memory_is_being_plugged_in_that_is_told_and_no_longer_than_it_moves(guest, hypervisor, clock):
     def said():
         return hypervisor.fields([listed(hypervisor, guest)])[guest.uuid].get("give_back")
@@ -406,19 +370,6 @@ def test_a_guest_that_hangs_is_asked_once_and_blocked_until_it_answers(libvirtd,
     assert guest.current == 2000
 
 
-def test_a_guest_that_cannot_be_described_does_not_hide_the_others(libvirtd, hypervisor, monkeypatch):
-    sick, well = libvirtd.add("sick"), libvirtd.add("well")
-    sick.hangs = threading.Event()
-    with monkeypatch.context() as asking:
-        asking.setattr(hypervisor.connection, "_wait", lambda: 0.1)
-        hypervisor.guests()
-    wait_until(lambda: not listed(hypervisor, well).blocked)
-    found = {guest.id: guest for guest in hypervisor.guests()}
-    assert found[well.uuid].blocked == {}
-    assert "*" in found[sick.uuid].blocked
-    sick.hangs.set()
-
-
 @pytest.fixture
 def slow_guests(libvirtd, clock) -> Sequence[FakeGuest]:
     """Guests whose description takes a tenth of a second."""
@@ -494,20 +445,3 @@ def test_a_read_only_connection_blocks_everything(guest, make_hypervisor):
     ):
         with pytest.raises(PermissionDenied):
             change()
-
-
-def test_what_the_host_sees_of_a_guest_is_known_where_it_runs_here(guest, make_hypervisor, tmp_path):
-    process = tmp_path / "proc" / "42"
-    process.mkdir(parents=True)
-    (tmp_path / "pids").mkdir()
-    (tmp_path / "pids" / "g.pid").write_text("42")
-    (process / "cmdline").write_text(f"qemu\0-uuid\0{guest.uuid}\0")
-    (process / "stat").write_text("42 (qemu) S 1 7 7 0 -1 4194560 130 0 5 0 100 200 0 0 20 0 5 0 99 4096 30\n")
-    (process / "status").write_text("Name:\tqemu\nVmSwap:\t     2048 kB\n")
-    hypervisor = make_hypervisor()
-    assert listed(hypervisor, guest).properties["pid"] == 42
-    fields = hypervisor.fields(hypervisor.guests())[guest.uuid]
-    assert (fields["host_swap"], fields["rss"]) == (2048, 30 * mmap.PAGESIZE >> 10), "libvirt does not tell the size of one that comes"
-    guest.statistics["balloon.rss"] = 5
-    assert hypervisor.fields(hypervisor.guests())[guest.uuid]["rss"] == 5
-    assert "pid" not in listed(make_hypervisor("fake://elsewhere/system"), guest).properties

@@ -16,27 +16,6 @@ def guest(libvirtd: FakeLibvirtd) -> FakeGuest:
     return libvirtd.add("a")
 
 
-def test_a_guest_is_paused_goes_on_is_saved_and_started_and_is_off_when_it_obeys(hypervisor, guest):
-    def standing() -> GuestState:
-        return hypervisor.standings([guest.entity])[guest.entity.id]
-
-    hypervisor.pause(guest.entity)
-    assert standing() is GuestState.PAUSED
-    hypervisor.resume(guest.entity)
-    assert standing() is GuestState.RUNNING
-    hypervisor.save(guest.entity, LONG_SECONDS)
-    assert standing() is GuestState.SAVED
-    hypervisor.start(guest.entity, LONG_SECONDS)
-    assert standing() is GuestState.RUNNING
-    hypervisor.guests()
-    guest.obeys = False
-    hypervisor.shut_down(guest.entity)
-    assert standing() is GuestState.RUNNING
-    guest.obeys = True
-    hypervisor.shut_down(guest.entity)
-    assert standing() is GuestState.OFF
-
-
 ORDERS = {
     "pause": lambda hypervisor, guest: hypervisor.pause(guest),
     "resume": lambda hypervisor, guest: hypervisor.resume(guest),
@@ -134,11 +113,6 @@ def test_a_guest_is_moved_and_a_defined_one_is_not_left_behind(hypervisor, libvi
     leaves_nothing = libvirtd.VIR_MIGRATE_PERSIST_DEST | libvirtd.VIR_MIGRATE_UNDEFINE_SOURCE
     assert flags & leaves_nothing == (leaves_nothing if persistent else 0)
     assert hypervisor.standings([guest.entity]) == {}
-
-
-def test_ssh_to_the_other_host_asks_nothing(hypervisor, guest):
-    hypervisor.migrate(guest.entity, Destination.parse("qemu+ssh://root@h2/system?mode=direct"), LONG_SECONDS)
-    assert guest.moved_to == "qemu+ssh://root@h2/system?mode=direct&no_tty=1"
 
 
 @pytest.mark.parametrize("saved", [True, False])

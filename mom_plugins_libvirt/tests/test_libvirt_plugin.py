@@ -1,12 +1,10 @@
 """The plugin: settings, declarations, the statistics period, the doctor; on a libvirtd in memory and on libvirt's own test driver."""
 
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
 from fake_libvirt import LONG_SECONDS, FakeLibvirtd, NoLoop
 from pydantic import ValidationError
@@ -95,21 +93,6 @@ def test_statistics_are_switched_on_only_where_they_are_off(make_plugin):
     assert list(make_plugin(stats_period="0s").mom_act(snapshot)) == []
     many = Snapshot(guests={str(number): guest(str(number), 0) for number in range(500)})
     assert 0 < len(list(make_plugin().mom_act(many))) <= 50, "the rest waits for the next cycles"
-
-
-def test_a_period_is_set_and_read_back(make_plugin, libvirtd):
-    plugin = make_plugin()
-    off, on, gone = libvirtd.add("off"), libvirtd.add("on"), libvirtd.add("gone")
-    off.period = 0
-    own(plugin).guests()
-    del libvirtd.guests[gone.uuid]
-    wanted = [Decision(off.entity, PERIOD, 2), Decision(on.entity, PERIOD, 2), Decision(gone.entity, PERIOD, 2)]
-    wanted += [Decision(off.entity, PERIOD, value) for value in (-1, 3601, 1.5, True, "2", None)]
-    outcomes = [outcome for one in wanted for outcome in apply_decisions(plugin, [one], own(plugin))]
-    assert [outcome.decision for outcome in outcomes] == wanted
-    assert [outcome.status for outcome in outcomes] == [Status.APPLIED, Status.UNCHANGED, Status.GONE] + [Status.REFUSED] * 6
-    assert (outcomes[0].before, outcomes[0].after) == (0, 2)
-    assert off.period == 2
 
 
 def test_another_hypervisor_is_left_to_its_own_plugin(make_plugin):
@@ -207,17 +190,6 @@ def test_the_doctor_says_how_much_of_guests_is_in_huge_pages(make_plugin, libvir
     assert all(one.cure and len(one.message) < 400 and len(one.cure) < 400 for one in findings)
 
 
-def test_a_silent_balloon_driver_is_counted_and_reported(make_plugin, libvirtd, monkeypatch):
-    plugin = make_plugin()
-    hypervisor, guest = own(plugin), libvirtd.add("quiet")
-    monkeypatch.setattr(hypervisor, "silent", lambda: {guest.uuid: "the guest's balloon driver has never answered"})
-    snapshot = Snapshot(guests={item.id: item for item in hypervisor.guests()})
-    (problem,) = plugin.mom_problems(snapshot)
-    assert (problem.entity.id, problem.message) == (guest.uuid, "the guest's balloon driver has never answered")
-    assert "load virtio_balloon" in problem.hint
-    assert plugin.mom_collect_host(hypervisor)["guests_silent"] == 1
-
-
 def test_guests_that_cannot_be_relied_on_are_counted_and_said_in_the_same_words_each_time(make_plugin, libvirtd):
     plugin = make_plugin()
     hypervisor = own(plugin)
@@ -275,61 +247,3 @@ def test_a_binding_that_is_missing_is_said(monkeypatch):
 
 
 # --- libvirt's own driver for tests: the real binding, real events, guests in this process ------------------------------------------
-
-
-def on_the_test_driver(woken: list[str]) -> LibvirtPlugin:
-    settings = LibvirtPlugin.Settings.model_validate({"uri": "test:///default", **PATIENT})
-    return LibvirtPlugin(settings, PluginContext(name="libvirt", wake=woken.append))
-
-
-@pytest.fixture
-def on_test_driver() -> Iterator[tuple[LibvirtPlugin, list[str]]]:
-    woken: list[str] = []
-    plugin = on_the_test_driver(woken)
-    threads = threading.active_count()
-    plugin.mom_setup()
-    yield plugin, woken
-    plugin.mom_teardown()
-    wait_until(lambda: threading.active_count() <= threads)
-
-
-def test_guests_of_the_test_driver(on_test_driver, capfd):
-    plugin, woken = on_test_driver
-    hypervisor = own(plugin)
-    (guest,) = hypervisor.guests()
-    assert guest.name == "test"
-    assert guest.properties["state"] == "running"
-    assert guest.id in plugin.mom_collect_guests(hypervisor, [guest]), "the driver has no statistics, which is no error"
-    hypervisor.set_balloon(guest.entity, 1 << 20)
-    other = libvirt.open("test:///default")
-    assert other.lookupByName("test").info()[2] == 1 << 20
-    gone = Entity(Scope.GUEST, "00000000-0000-0000-0000-000000000000", "gone")
-    with pytest.raises(HypervisorError):
-        hypervisor.set_balloon(gone, 1 << 20)
-    domain = other.lookupByName("test")
-    domain.destroy()
-    wait_until(lambda: "guest test stopped" in woken)
-    assert hypervisor.guests() == ()
-    with pytest.raises(HypervisorError):
-        hypervisor.set_balloon(guest.entity, 1 << 20)
-    domain.create()
-    wait_until(lambda: "guest test started" in woken)
-    (again,) = hypervisor.guests()
-    assert (again.id, again.incarnation != guest.incarnation) == (guest.id, True)
-    assert capfd.readouterr().err == "", "libvirt prints nothing"
-
-
-def test_two_plugins_share_libvirts_event_loop(on_test_driver):
-    first, _ = on_test_driver
-    own(first).guests()
-    second_woken: list[str] = []
-    second = on_the_test_driver(second_woken)
-    second.mom_setup()
-    own(second).guests()
-    first.mom_teardown()
-    domain = libvirt.open("test:///default").lookupByName("test")
-    domain.suspend()
-    wait_until(lambda: "guest test suspended" in second_woken)
-    domain.resume()
-    second.mom_teardown()
-    wait_until(lambda: not any(thread.name == "libvirt-events" for thread in threading.enumerate()))

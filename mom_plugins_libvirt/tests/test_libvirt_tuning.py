@@ -5,7 +5,7 @@ import threading
 import pytest
 from fake_libvirt import OPERATION_TIMEOUT, FakeDomain, FakeError, FakeGuest, FakeLibvirtd, impatient
 
-from mom_core import CpuTune, Entity, GuestBusy, GuestGone, HypervisorError, NetTune, NotSupported, Scope
+from mom_core import CpuTune, GuestBusy, NetTune, NotSupported
 from mom_devkit import wait_until
 
 DISK = "<disk device='disk'><source file='/a'/><target dev='vda'/><iotune><read_bytes_sec>5000</read_bytes_sec></iotune></disk>"
@@ -33,15 +33,6 @@ def test_limits_are_read_once_for_each_description_however_often_they_are_looked
     guest.devices = DISK.replace("5000", "6000")
     hypervisor.guests()
     assert hypervisor.io_tunes([guest.entity])[guest.uuid][0].current["read_bytes_sec"] == 6000
-
-
-def test_cpu_limits_are_set_in_one_call_and_read_again(hypervisor, guest):
-    assert hypervisor.cpu_tunes([guest.entity])[guest.uuid] == CpuTune(-1, 100_000, 1024, 100.0)
-    hypervisor.set_cpu_tune(guest.entity, 50_000, 200_000, 512)
-    assert guest.tuned == [({"vcpu_quota": 50_000, "vcpu_period": 200_000, "cpu_shares": 512},)]
-    assert hypervisor.cpu_tunes([guest.entity])[guest.uuid] == CpuTune(50_000, 200_000, 512, 100.0)
-    hypervisor.set_cpu_tune(guest.entity, quota_us=-7)
-    assert guest.tuned[-1] == ({"vcpu_quota": -1},)
 
 
 @pytest.mark.parametrize(
@@ -81,33 +72,6 @@ def test_disks_of_a_guest_that_libvirt_could_not_describe_are_looked_for_before_
             hypervisor.set_io_tune(guest.entity, "vda", {"write_bytes_sec": 7})
     hypervisor.set_io_tune(guest.entity, "vda", {"write_bytes_sec": 7})
     assert guest.tuned
-
-
-def test_what_was_set_is_seen_at_once(hypervisor, guest):
-    hypervisor.guests()
-    guest.devices = DISK.replace("5000", "1") + INTERFACE.replace("100", "200")  # what libvirt says after the call
-    hypervisor.set_io_tune(guest.entity, "vda", {"read_bytes_sec": 1})
-    assert hypervisor.io_tunes([guest.entity])[guest.uuid][0].current["read_bytes_sec"] == 1
-    assert hypervisor.net_tunes([guest.entity])[guest.uuid][0].inbound == {"average": 200}
-
-
-def test_an_empty_direction_takes_the_limit_away(hypervisor, guest):
-    hypervisor.set_net_tune(guest.entity, "vnet0", {}, {"average": 10, "burst": 4})
-    assert guest.tuned == [("vnet0", {"inbound.average": 0, "outbound.average": 10, "outbound.burst": 4})]
-
-
-def test_a_bandwidth_that_cannot_be_set_whole_is_taken_back(hypervisor, guest):
-    guest.bad_average = 7
-    with pytest.raises(HypervisorError, match="tc failed"):
-        hypervisor.set_net_tune(guest.entity, "vnet0", {"average": 7}, {})
-    assert guest.tuned[-1] == ("vnet0", {"inbound.average": 100, "outbound.average": 0})
-
-
-def test_vcpus_are_pinned_and_memory_is_placed(hypervisor, guest):
-    hypervisor.set_cpu_pin(guest.entity, 1, {0})
-    assert hypervisor.cpu_pins([guest.entity])[guest.uuid] == [{0, 1}, {0}]
-    hypervisor.set_node_tune(guest.entity, {1, 0})
-    assert guest.tuned[-1] == ({"numa_nodeset": "0,1"},)
 
 
 def test_without_a_cpu_controller_the_controls_are_blocked_and_libvirt_is_not_asked_again(libvirtd, hypervisor, guest, clock):
@@ -215,11 +179,3 @@ def test_a_guest_that_owes_an_answer_is_not_asked_for_what_stands(libvirtd, hype
         assert libvirtd.calls[call] == 1
     finally:
         guest.hangs.set()
-
-
-def test_guests_that_are_gone_are_absent_and_cannot_be_limited(hypervisor, guest):
-    nobody = Entity(Scope.GUEST, "none", "none")
-    for look in (hypervisor.cpu_tunes, hypervisor.io_tunes, hypervisor.net_tunes, hypervisor.cpu_pins, hypervisor.node_tunes):
-        assert not look([nobody])
-    with pytest.raises(GuestGone):
-        hypervisor.set_cpu_tune(nobody, shares=100)

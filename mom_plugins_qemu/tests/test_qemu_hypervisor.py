@@ -16,12 +16,10 @@ import pytest
 from fake_monitors import MIB, FakeGuest, FakeHost
 
 from mom_core import (
-    BalloonControl,
     Entity,
     Guest,
     GuestBusy,
     GuestGone,
-    Hypervisor,
     HypervisorError,
     MomError,
     NotSupported,
@@ -71,44 +69,6 @@ def another_process(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.kill()
-
-
-def test_guests_are_listed_with_what_they_say(host: FakeHost, hypervisor: QemuHypervisor) -> None:
-    guest = host.add("web", memory=2048 * MIB, size=1536 * MIB)
-    guest.reports(usable=700 * MIB)
-    assert isinstance(hypervisor, Hypervisor)
-    assert isinstance(hypervisor, BalloonControl)
-    web = listed(hypervisor)["web"]
-    assert web.id == guest.uuid
-    assert web.properties == {"name": "web", "uuid": guest.uuid, "state": "running", "pid": os.getpid(), "mem_guarantee": "0KiB"} | {
-        key: value for key, value in web.properties.items() if key == "cgroups"
-    }
-    assert web.incarnation.startswith(f"{os.getpid()}.")
-    assert web.blocked == {}
-    (found,) = fields(hypervisor).values()
-    wanted = {
-        "balloon_cur": 1536 * MIB, "balloon_max": 2048 * MIB, "mem_available": 1536 * MIB, "mem_usable": 700 * MIB, "mem_unused": 350 * MIB,
-        "vcpu_count": 1, "balloon_stats_period": 1,
-    }  # fmt: skip
-    assert {name: found[name] for name in wanted} == wanted
-    assert isinstance(found["rss"], int)
-
-
-def test_what_a_balloon_does_by_itself_is_asked_once_for_each_start(host: FakeHost, clock: HandClock) -> None:
-    hypervisor = host.hypervisor(monotonic=clock, wall=clock.wall)
-    both = {"free-page-reporting": True, "deflate-on-oom": True}
-    on, off, old = host.add("on", switches=both), host.add("off"), host.add("old", switches={"deflate-on-oom": False})
-    host.add("bare", balloon=False)
-    for _ in range(3):
-        found = fields(hypervisor)
-        assert [found["on"]["balloon_reporting"], found["on"]["balloon_autodeflate"]] == [1, 1]
-        assert [found["off"]["balloon_reporting"], found["off"]["balloon_autodeflate"]] == [0, 0]
-        assert (found["old"].get("balloon_reporting"), found["old"]["balloon_autodeflate"]) == (None, 0), "QEMU before 5.1 does not know it"
-        assert not {"balloon_reporting", "balloon_autodeflate"} & found["bare"].keys()
-        clock.now += 400.0  # long enough to be described again
-    assert [guest.asked["qom-get free-page-reporting"] for guest in (on, off, old)] == [1, 1, 1]
-    assert [guest.asked["qom-get deflate-on-oom"] for guest in (on, off, old)] == [1, 1, 1]
-    assert (on.asked["qom-get guest-stats"], on.asked["query-name"]) == (3, 3)
 
 
 def test_a_slow_guest_is_asked_bit_by_bit_so_that_others_get_in_between(host: FakeHost, hypervisor: QemuHypervisor) -> None:
@@ -253,18 +213,6 @@ def test_agents_are_reached_at_their_own_sockets_and_not_at_that_of_other_progra
     assert hypervisor.agent_channels([entity]) == {entity.id: {"org.mom.guestd.0": "/run/mom/100"}}
     with pytest.raises(NotSupported, match="cannot send commands to the agent"):
         hypervisor.agent_command(entity, "{}", 1.0)
-
-
-def test_a_guest_is_resized_and_asked_for_statistics(guest: FakeGuest, hypervisor: QemuHypervisor) -> None:
-    entity = listed(hypervisor)["web"].entity
-    hypervisor.set_balloon(entity, 600 * MIB)
-    assert guest.size == 600 * MIB
-    assert hypervisor.balloon_sizes([entity]) == {entity.id: 600 * MIB}
-    with pytest.raises(NotSupported):
-        hypervisor.set_balloon(entity, 1024 * MIB + 1)
-    assert guest.asked["balloon"] == 1
-    hypervisor.set_stats_period(entity, 3)
-    assert (guest.period, hypervisor.stats_period(entity)) == (3, 3)
 
 
 def test_what_virtio_mem_has_plugged_in_is_part_of_the_guests_size(host: FakeHost, hypervisor: QemuHypervisor) -> None:
@@ -436,42 +384,6 @@ def test_a_guest_is_asked_again_at_once_where_another_client_was_just_there(host
     comes_and_goes()
     hypervisor.set_balloon(web.entity, 500 * MIB)
     assert guest.size == 500 * MIB, "there may be no next cycle to wait for"
-
-
-HELD = """
-import socket, sys, time
-sock = socket.socket(socket.AF_UNIX)
-sock.bind(sys.argv[-1])
-sock.listen(0)
-print("listens", flush=True)
-time.sleep(600)
-"""
-
-
-@pytest.mark.processes
-def test_a_guest_at_whose_monitor_no_more_clients_may_stand_in_line_is_listed(host: FakeHost, hypervisor: QemuHypervisor) -> None:
-    """Also by a mom that has just been started, which would take it for gone otherwise, and forget what it is to put back."""
-    path, number = str(host.folder / "web.qmp"), str(uuid.uuid4())
-    with another_process(HELD, "-name", "guest=web", "-uuid", number, path) as qemu, contextlib.ExitStack() as clients:
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                client = clients.enter_context(socket.socket(socket.AF_UNIX))
-                client.setblocking(False)
-                client.connect(path)
-        web = listed(hypervisor)["web"]
-        assert (web.id, web.properties["pid"]) == (number, qemu.pid)
-        assert web.blocked == {"*": "its monitor is used by another client, or has hung"}
-
-
-def test_who_listens_is_found_among_more_sockets_than_the_kernel_tells_at_once(tmp_path: Path) -> None:
-    with contextlib.ExitStack() as open_:
-        paths = [str(tmp_path / str(number)) for number in range(200)]
-        for path in paths:
-            one = open_.enter_context(socket.socket(socket.AF_UNIX))
-            one.bind(path)
-            one.listen()
-        assert listeners_of(Path("/proc"), set(paths[::20]), {os.geteuid()}) == dict.fromkeys(paths[::20], os.getpid())
-    assert listeners_of(Path("/proc"), set(paths), {os.geteuid()}) == {}
 
 
 def test_who_listens_is_not_told_by_the_name_of_another_users_socket(tmp_path: Path) -> None:
@@ -665,14 +577,6 @@ def test_a_folder_or_socket_that_may_not_be_read_does_not_mean_no_guests(
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(PermissionDenied):
         hypervisor.guests()
-
-
-def test_a_file_that_is_no_socket_is_no_guest(host: FakeHost, hypervisor: QemuHypervisor) -> None:
-    assert list(hypervisor.guests()) == []
-    (host.folder / "old.qmp").write_text("")
-    (host.folder / ("n" * 120 + ".qmp")).write_text("")
-    host.add("web")
-    assert list(listed(hypervisor)) == ["web"]
 
 
 def test_readonly_changes_nothing(host: FakeHost, guest: FakeGuest) -> None:

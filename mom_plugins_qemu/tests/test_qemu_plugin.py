@@ -96,12 +96,6 @@ def test_a_guest_whose_answers_cannot_be_used_is_a_problem_that_names_it(make: M
     assert before == web.id
 
 
-def test_doctor_says_that_no_monitor_is_found(make: Make, host: FakeHost) -> None:
-    (finding,) = make().mom_doctor()
-    assert finding.severity is Severity.WARNING
-    assert "-qmp unix:" in finding.cure
-
-
 def test_a_host_with_monitors_is_recognized(tmp_path: Path) -> None:
     assert QemuPlugin.mom_suggest(tmp_path) is None
     (tmp_path / "run/qemu-server").mkdir(parents=True)
@@ -142,11 +136,3 @@ def test_events_at_a_monitor_of_moms_own_wake_mom_but_for_sizes_that_it_set_itse
         host.tell(own, "BALLOON_CHANGE", actual=size * MIB * 1024)
     wait_until(lambda: woken[1:])
     assert woken == ["guest web was paused", "guest web was resized by another process"]
-
-
-def test_a_monitor_that_sends_garbage_is_let_go(make: Make, host: FakeHost) -> None:
-    own = host.add("own-web", says=b"garbage\n")
-    own.path.rename(own.path.with_suffix(".events"))
-    make(event_sockets=[f"{host.folder}/*.events"], watch="0s")
-    wait_until(lambda: own.clients)
-    wait_until(lambda: not own.busy.locked())

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from fake_monitors import MIB, FakeGuest, FakeHost
 
-from mom_core import Guest, GuestBusy, GuestPattern, PluginContext, Report, Severity, Snapshot
+from mom_core import Guest, GuestPattern, PluginContext, Report, Severity, Snapshot
 from mom_kvm import GuestDescription, GuestPlatform, LaunchedGuest
 from mom_plugins_qemu import QemuPlugin
 from mom_plugins_qemu.hypervisor import QemuHypervisor
@@ -157,16 +157,6 @@ def test_without_its_daemon_shares_say_what_it_costs_to_take_memory(node: Node) 
     assert web.blocked == {}
     fields = node.hypervisor.fields([web])[web.id]
     assert (fields["reclaim_cost"], fields["mem_vouched"]) == (4.0, 1024 * MIB)
-
-
-@pytest.mark.parametrize("lock", ["backup", "migrate", "snapshot", "rollback", "suspended"])
-def test_a_guest_that_is_locked_is_left_alone(node: Node, lock: str) -> None:
-    guest = node.add(100, f"lock: {lock}\n{WEB}")
-    web = node.guest(100)
-    assert web.blocked == {"*": f"Proxmox VE has locked the guest: {lock}"}
-    with pytest.raises(GuestBusy, match="locked"):
-        node.hypervisor.set_balloon(web.entity, 600 * MIB)
-    assert guest.size == 1024 * MIB
 
 
 def test_a_guest_whose_definition_cannot_be_read_is_left_alone(node: Node) -> None:

@@ -69,18 +69,6 @@ def test_a_guest_whose_memory_a_balloon_cannot_take_is_sized_by_virtio_mem(host:
         hypervisor.set_balloon(web.entity, 1100 * MIB)
 
 
-def test_a_mom_that_starts_anew_gives_back_what_the_guest_was_sold(host: FakeHost) -> None:
-    host.add("web", balloon=False, memory=512 * MIB, memory_devices=[device(plugged=64)])
-    plugin = by_file(host)
-    (web,) = of(plugin).guests()
-    assert web.blocked == {"balloon_stats_period": "the guest has no balloon device"}
-    assert web.properties["mem_guarantee"] == f"{512 * MIB}KiB", "what it has by itself"
-    fields = plugin.mom_collect_guests(of(plugin), [web])[web.id]
-    assert (fields["balloon_cur"], fields["balloon_max"]) == (576 * MIB, 1024 * MIB)
-    of(plugin).set_balloon(web.entity, 1024 * MIB)
-    assert of(plugin).balloon_sizes([web.entity]) == {web.id: 1024 * MIB}
-
-
 def test_a_guest_that_had_more_than_its_file_says_gets_that_back(host: FakeHost) -> None:
     host.add("web", balloon=False, memory=512 * MIB, memory_devices=[device(plugged=512)])
     hypervisor = of(by_file(host, memory="900MB"))
