@@ -10,7 +10,6 @@ from mom_core import ControlSpec, Decision, EngineState, Guest, LedgerEntry, Plu
 from mom_plugins_host.enforcement import Enforcement, SetValue
 
 WEIGHT = ControlSpec("weight", Unit.COUNT, Scope.GUEST, "a weight", "weight_now")
-DISKS = ControlSpec("disks", Unit.LIST, Scope.GUEST, "limits", "disks", key="name", absent={"limit": -1})
 PORTS = ControlSpec("ports", Unit.LIST, Scope.GUEST, "limits", "ports", key="name")
 
 
@@ -21,7 +20,7 @@ def noted(control: str, before: Value, applied: Value = 50) -> LedgerEntry:
 def enforcing(folder: Path, *changes: LedgerEntry) -> Enforcement:
     """For a plugin of a mom whose ledger has these entries."""
     context = PluginContext("plugin", state_directory=folder, engine_state=lambda: EngineState(changes=changes))
-    return Enforcement(context, [WEIGHT, DISKS, PORTS])
+    return Enforcement(context, [WEIGHT, PORTS])
 
 
 @pytest.fixture
@@ -43,15 +42,6 @@ def decided(
     return [*((decision.control, decision.value) for decision in decisions), *(problem.message for problem in enforcement.problems)]
 
 
-def test_it_is_decided_in_each_cycle_also_when_it_stands_and_undone_until_that_stands(enforcement: Enforcement) -> None:
-    for now in (100, 50, 50, None):
-        assert decided(enforcement, {"weight": 50}, weight_now=now) == [("weight", 50)]
-    for now in (50, None, 50):
-        assert decided(enforcement, weight_now=now) == [("weight", 100)]
-    assert decided(enforcement, weight_now=100) == []
-    assert decided(enforcement, weight_now=70) == [], "another process's"
-
-
 def test_a_guest_that_is_not_listed_is_undone_when_it_is_back_and_forgotten_with_its_entry(tmp_path: Path) -> None:
     ledger = [noted("weight", 100)]
     context = PluginContext("plugin", state_directory=tmp_path, engine_state=lambda: EngineState(changes=tuple(ledger)))
@@ -62,27 +52,6 @@ def test_a_guest_that_is_not_listed_is_undone_when_it_is_back_and_forgotten_with
             ledger.clear()
         assert list(enforcement.decide(Snapshot(), {})) == []
         assert decided(enforcement, weight_now=50) == ([] if forgotten else [("weight", 100)])
-
-
-def test_items_that_were_not_listed_before_are_undone_by_what_absence_means(tmp_path: Path) -> None:
-    before: Value = [{"name": "a", "limit": 5}]
-    now: Value = [{"name": "a", "limit": 7}, {"name": "b", "limit": 9}]
-    enforcement = enforcing(tmp_path, noted("disks", before, now))
-    assert decided(enforcement, {"disks": now}, disks=before) == [("disks", now)]
-    undone = ("disks", [{"name": "b", "limit": -1}, {"name": "a", "limit": 5}])
-    assert decided(enforcement, disks=now) == [undone]
-    assert decided(enforcement, disks=[{"name": "b", "limit": -1}]) == [undone], "an item that is not listed is not at its limit"
-    assert decided(enforcement, disks=before) == []
-
-
-def test_a_list_stands_again_also_where_its_field_tells_more_of_its_items(tmp_path: Path) -> None:
-    """As of a disk its path, which changes with another disc in a drive."""
-    item: dict[str, Value] = {"name": "a", "limit": 9, "path": "/old"}
-    enforcement = enforcing(tmp_path, noted("ports", [{"name": "a", "limit": 5}, {"name": "gone", "limit": 5}], [item]))
-    assert decided(enforcement, {"ports": [item]}, ports=[item]) == [("ports", [item])]
-    assert decided(enforcement, ports=[item]) == [("ports", [{"name": "a", "limit": 5}])], "of what is gone nothing can be set"
-    assert decided(enforcement, ports=[{**item, "limit": 5, "path": "/new"}]) == []
-    assert decided(enforcement, ports=[item]) == [], "another process's"
 
 
 def test_an_item_that_settings_name_no_more_is_undone_while_they_name_others(tmp_path: Path) -> None:
@@ -153,20 +122,6 @@ def test_what_stood_while_mom_only_observed_is_not_what_stood_before_its_change(
     ledger.append(noted("weight", 200))  # as the operator has left it when mom is told to act
     assert decided(enforcement, {"weight": 50}, weight_now=200) == [("weight", 50)]
     assert decided(enforcement, weight_now=50) == [("weight", 200)]
-
-
-def test_what_cannot_be_set_is_said_and_of_a_guest_on_which_nothing_can_is_not(enforcement: Enforcement) -> None:
-    said = "weight is set in the YAML file, but cannot be applied to vm: no controller"
-    assert decided(enforcement, {"weight": 50}, {"weight": "no controller"}, weight_now=100) == [said]
-    assert decided(enforcement, {"weight": 50}, {"*": "it is paused"}, weight_now=100) == []
-
-
-def test_what_settings_ask_for_and_is_unknown_now_is_left_as_it_stands(enforcement: Enforcement) -> None:
-    """A figure that is missing for one cycle, such as the host's CPUs, must not lift the limits of all guests."""
-    assert decided(enforcement, {"weight": 50}, weight_now=100) == [("weight", 50)]
-    assert decided(enforcement, {"weight": None}, weight_now=50) == []
-    assert decided(enforcement, {"weight": 50}, weight_now=50) == [("weight", 50)]
-    assert decided(enforcement, weight_now=50) == [("weight", 100)]
 
 
 @pytest.mark.parametrize("stands", [True, False], ids=["mom's change stands", "it was put back when mom ended"])

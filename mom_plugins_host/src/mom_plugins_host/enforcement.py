@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from pydantic import TypeAdapter
@@ -32,12 +33,11 @@ _SET: Final = "set"
 _AGREED: Final = "agreed"
 _WHY_UNDONE: Final = {_SET: "no longer set for this guest in the YAML file", _AGREED: "no longer agreed for this guest"}
 
+_NOTHING: Final[Mapping[str, Mapping[str, Value]]] = MappingProxyType({})
+
 
 class _Key(NamedTuple):
-    """A guest's control, set by settings (`_SET`) or by a policy (`_AGREED`).
-
-    `item` is a list item (see `_by_item`); empty for the whole control.
-    """
+    """A guest's control, set by settings (`_SET`) or by a policy (`_AGREED`). `item` names a list item; empty for a control without items."""
 
     guest: str
     incarnation: str
@@ -56,20 +56,6 @@ class SetValue(NamedTuple):
     reason: str = "set for this guest in the YAML file"
 
 
-@dataclass(slots=True)
-class _Cycle:
-    keys: set[_Key] = field(default_factory=set)
-    unknown: set[_Key] = field(default_factory=set)
-    """Keys, without an item, whose values are unknown."""
-    decisions: dict[tuple[str, str], Decision] = field(default_factory=dict)
-    """Keyed by guest id and control."""
-    hindered: dict[tuple[str, str], list[Entity]] = field(default_factory=dict)
-    """Guests, keyed by a control and the reason why mom cannot set it."""
-
-    def lacks(self, key: _Key) -> bool:
-        return key not in self.keys and key._replace(item="") not in self.unknown
-
-
 def _blocked(guest: Guest, control: str) -> str:
     return guest.blocked.get(control, "")
 
@@ -80,6 +66,7 @@ class Enforcement:
     In each cycle, mom decides every value whose control has a known present value. mom does not restore a control that another process has
     set since, or that another evaluator decides. A state file keeps the keys of values to restore, until the ledger forgets the guest.
 
+    :param controls: controls of guests. Lists have a `key`, and each item is set and restored by itself
     :param hindrance: function that returns why a guest's control cannot be set, or an empty string
     """
 
@@ -95,13 +82,13 @@ class Enforcement:
         """Keys of values that are not restored yet."""
         self._undoing: dict[_Key, Value] = {}
         """Values being restored."""
-        self.problems: Sequence[Problem] = ()
-        """One problem for each reason."""
         self._overruled: Set[_Key] = frozenset()
         """Keys in `_undoing` that another evaluator decides differently."""
+        self.problems: Sequence[Problem] = ()
+        """One problem for each reason."""
 
     def decide(
-        self, snapshot: Snapshot, wanted: Mapping[str, Mapping[str, SetValue]], agreed: Mapping[str, Mapping[str, Value]] | None = None
+        self, snapshot: Snapshot, wanted: Mapping[str, Mapping[str, SetValue]], agreed: Mapping[str, Mapping[str, Value]] = _NOTHING
     ) -> Sequence[Decision]:
         """Return the decisions for all guests.
 
@@ -110,13 +97,17 @@ class Enforcement:
         """
         if self._saved is None:
             self._load()
-        cycle = _Cycle()
-        self._decide_settings(snapshot, wanted, cycle)
-        self._note_agreed(snapshot, agreed or {}, cycle)
-        self.problems = [self._problem(control, reason, guests) for (control, reason), guests in cycle.hindered.items()]
-        self._undo(snapshot, cycle)
+        decisions, keys = self._decide_settings(snapshot, wanted)
+        for identity, values in agreed.items():
+            for control, value in values.items():
+                own = self._keys(snapshot.guests[identity], control, value, _AGREED)
+                self._set |= own
+                keys |= own
+        # A control that a policy has set, and that settings set now, keeps its value.
+        self._set -= {key for key in self._set - keys if key._replace(by=_SET) in keys}
+        self._restore(snapshot, self._set - keys, decisions)
         self._save()
-        return list(cycle.decisions.values())
+        return list(decisions.values())
 
     def _load(self) -> None:
         self._saved = self._file.read() or set()
@@ -129,33 +120,32 @@ class Enforcement:
                 self._file.write(sorted(self._set))
                 self._saved = set(self._set)
 
-    def _decide_settings(self, snapshot: Snapshot, wanted: Mapping[str, Mapping[str, SetValue]], cycle: _Cycle) -> None:
+    def _decide_settings(
+        self, snapshot: Snapshot, wanted: Mapping[str, Mapping[str, SetValue]]
+    ) -> tuple[dict[tuple[str, str], Decision], set[_Key]]:
+        decisions: dict[tuple[str, str], Decision] = {}
+        keys: set[_Key] = set()
+        hindered: dict[tuple[str, str], list[Entity]] = {}
         for guest in filter(None, map(snapshot.guests.get, wanted)):
-            for control, setting in wanted[guest.id].items():
-                keys = self._keys(guest, control, setting.value, _SET, cycle)
-                if not keys:
+            for control, (value, reason) in wanted[guest.id].items():
+                own = self._keys(guest, control, value, _SET)
+                keys |= own
+                if value is None or not own:
                     continue
-                reason = self._hindrance(guest, control)
-                if reason:
-                    cycle.hindered.setdefault((control, reason), []).append(guest.entity)
-                elif "*" not in guest.blocked and (keys <= self._set or guest.fields.get(self._specs[control].field) is not None):
-                    self._set |= keys
-                    cycle.decisions[guest.id, control] = Decision(guest.entity, control, setting.value, setting.reason, self._source)
+                if why_not := self._hindrance(guest, control):
+                    hindered.setdefault((control, why_not), []).append(guest.entity)
+                elif "*" not in guest.blocked and (own <= self._set or guest.fields.get(self._specs[control].field) is not None):
+                    self._set |= own
+                    decisions[guest.id, control] = Decision(guest.entity, control, value, reason, self._source)
+        self.problems = [self._problem(control, why_not, guests) for (control, why_not), guests in hindered.items()]
+        return decisions, keys
 
-    def _note_agreed(self, snapshot: Snapshot, agreed: Mapping[str, Mapping[str, Value]], cycle: _Cycle) -> None:
-        for identity, values in agreed.items():
-            for control, value in values.items():
-                self._set |= self._keys(snapshot.guests[identity], control, value, _AGREED, cycle)
-
-    def _keys(self, guest: Guest, control: str, value: Value, by: str, cycle: _Cycle) -> set[_Key]:
-        spec, whole = self._specs[control], _Key(guest.id, guest.incarnation, control, "", by)
-        if value is None:
-            cycle.unknown.add(whole)
-            return set()
-        names = [str(item[spec.key]) for item in as_items(value) or () if spec.key in item] if _by_item(spec) else [""]
-        keys = {whole._replace(item=name) for name in names}
-        cycle.keys |= keys
-        return keys
+    def _keys(self, guest: Guest, control: str, value: Value, by: str) -> set[_Key]:
+        key = self._specs[control].key
+        whole = _Key(guest.id, guest.incarnation, control, "", by)
+        if value is None:  # unknown in this cycle: keep what is set
+            return {other for other in self._set if other._replace(item="") == whole}
+        return {whole._replace(item=str(item[key])) for item in as_items(value) or () if key in item} if key else {whole}
 
     def _problem(self, control: str, reason: str, guests: Sequence[Entity]) -> Problem:
         # Few names: a list that changes with each guest would make a new problem and log line each time.
@@ -170,83 +160,60 @@ class Enforcement:
         self._overruled = {
             key
             for key, value in self._undoing.items()
-            if (target := (key.guest, key.control)) in theirs and not _is_in_place(self._specs[key.control], value, theirs[target])
+            if (target := (key.guest, key.control)) in theirs and not _agrees(_item(self._specs[key.control], theirs[target], key.item), value)
         }
 
     def _original_entries(self) -> Mapping[tuple[str, str, str], LedgerEntry]:
         changes = self._context.engine_state().changes
         return {(entry.entity.id, entry.incarnation, entry.control): entry for entry in changes if entry.before is not None}
 
-    def _undo(self, snapshot: Snapshot, cycle: _Cycle) -> None:
-        # A control that a policy has set, and that settings set now, keeps its value.
-        self._set -= {key for key in self._set - cycle.keys if key._replace(by=_SET) in cycle.keys}
-        removed = sorted(filter(cycle.lacks, self._set), reverse=True)
+    def _restore(self, snapshot: Snapshot, removed: Set[_Key], decisions: dict[tuple[str, str], Decision]) -> None:
         self._undoing = {}
         entries = self._original_entries() if removed else {}
-        for key in removed:
-            value = self._value_to_restore(snapshot, key, entries.get(key[:3]))
-            if value is None:
+        for key in sorted(removed, reverse=True):
+            guest, entry = snapshot.guests.get(key.guest), entries.get(key[:3])
+            if guest is None and entry is not None:  # it may be listed again
                 continue
-            self._undoing[key] = value
-            if key in self._overruled:
+            original = None
+            if guest is not None and entry is not None and guest.incarnation == key.incarnation:
+                spec = self._specs[key.control]
+                original = _value_to_restore(spec, entry, guest.fields.get(spec.field), key.item)
+            if guest is None or original is None:
+                self._set.remove(key)
                 continue
-            target = key.guest, key.control
-            decision = cycle.decisions.get(target)
-            if key.item and decision is not None:
-                decided = as_items(decision.value) or ()
-                value = [*(item for item in as_items(value) or () if item not in decided), *decided]
-            if decision is None:
-                decision = Decision(snapshot.guests[key.guest].entity, key.control, value, _WHY_UNDONE[key.by], self._source)
-            cycle.decisions[target] = replace(decision, value=value)
+            self._undoing[key] = original
+            if key not in self._overruled:
+                target = guest.id, key.control
+                first = decisions.get(target) or Decision(guest.entity, key.control, [], _WHY_UNDONE[key.by], self._source)
+                items = as_items(first.value) or ()
+                decisions[target] = replace(first, value=[original, *items] if key.item else original)
 
-    def _value_to_restore(self, snapshot: Snapshot, key: _Key, entry: LedgerEntry | None) -> Value:
-        guest, spec = snapshot.guests.get(key.guest), self._specs[key.control]
-        if guest is None and entry is not None:  # it may be listed again
-            return None
-        if guest is not None and guest.incarnation == key.incarnation and entry is not None:
-            now = guest.fields.get(spec.field)
-            value = _original_value(spec, entry, now, key.item)
-            if value is not None and not _is_in_place(spec, value, now):
-                return value
-        self._set.remove(key)
+
+def _value_to_restore(spec: ControlSpec, entry: LedgerEntry, now: Value, name: str) -> Value:
+    # Return None if the original value is in place, if another process has set the present value, or if the item is gone.
+    original, present = _item(spec, entry.before, name), _item(spec, now, name)
+    if now is None:
+        return original
+    if present is None or _agrees(present, original):
         return None
+    ours = [_common(_item(spec, value, name), original) for value in entry.ours]
+    is_ours = any(_agrees(present, value) for value in ours if value is not None) if name else entry.explains(now, spec.tolerance)
+    return original if is_ours else None
 
 
-def _by_item(spec: ControlSpec) -> bool:
-    return bool(spec.key) and spec.absent is None
+def _item(spec: ControlSpec, value: Value, name: str) -> Value:
+    """Return the list item with this name, or None; without a name, return the value."""
+    if not name:
+        return value
+    return next((dict(item) for item in as_items(value) or () if str(item.get(spec.key)) == name), None)
 
 
-def _original_value(spec: ControlSpec, entry: LedgerEntry, now: Value, item: str) -> Value:
-    # Return None if another process has set the present value, or if the item is gone. If an absent item has a meaning for this control,
-    # return the whole list.
-    listed = as_items(now)
-    if _by_item(spec):
-        original, present = _items_named(spec, entry.before, item), _items_named(spec, now, item)
-        ours = [
-            {key: applied[key] for key in before if key in applied}
-            for before in original
-            for value in entry.ours
-            for applied in _items_named(spec, value, item)
-        ]
-        is_ours = listed is None or (present and any(_is_in_place(spec, [applied], now) for applied in ours))
-        return original if original and is_ours else None
-    if not spec.key or listed is None:
-        return entry.before if spec.key or now is None or entry.explains(now, spec.tolerance) else None
-    originals = as_items(entry.before) or ()
-    names = {original.get(spec.key) for original in originals}
-    added = [present[spec.key] for present in listed if spec.key in present and present[spec.key] not in names]
-    return [*({spec.key: name, **(spec.absent or {})} for name in added), *originals]
+def _common(value: Value, other: Value) -> Value:
+    return {key: value[key] for key in other if key in value} if isinstance(value, Mapping) and isinstance(other, Mapping) else value
 
 
-def _items_named(spec: ControlSpec, value: Value, name: str) -> list[Mapping[str, Value]]:
-    return [item for item in as_items(value) or () if str(item.get(spec.key)) == name]
-
-
-def _is_in_place(spec: ControlSpec, value: Value, now: Value) -> bool:
-    # For lists, compare only entries that both lists contain.
-    listed = as_items(now)
-    if not spec.key or listed is None:
-        return now == value
-    present = {item.get(spec.key): item for item in listed}
-    pairs = [(item, present.get(item.get(spec.key), spec.absent or {})) for item in as_items(value) or ()]
-    return all(other[name] == wanted for item, other in pairs for name, wanted in item.items() if name in other)
+def _agrees(present: Value, wanted: Value) -> bool:
+    """Return whether a value, or all limits that two items have in common, are equal. A missing item agrees with any."""
+    if isinstance(wanted, Mapping):
+        return not isinstance(present, Mapping) or all(present[name] == limit for name, limit in wanted.items() if name in present)
+    return present == wanted
