@@ -52,7 +52,7 @@ def test_programs_that_were_killed_stay_so_when_the_guest_does_not_tell_any_more
     told: Sequence[Mapping[str, Value]] = [
         {**SOLD, "balloon_cur": GIB, **more} for more in ({"guest_oom_kills": 3}, {"guest_oom_kills": None}, {})
     ]
-    assert summed([{}] * 3, told).classes["gold"].as_json(10.0)["killed"] == 3
+    assert summed([{}] * 3, told).classes["gold"].as_json()["killed"] == 3
 
 
 def test_a_class_of_guests_of_which_nothing_was_known_is_said_to_be_so() -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from mom_core import Guest, Problem, Report, Severity, Status, Value, as_number, printable
 from mom_kvm.health import HealthLimits, field_number, pages_kib
@@ -17,10 +17,34 @@ _DECIDING: Final = ("mom_evaluate", "mom_act")
 
 _SHOWN_FAILURES: Final = 10
 
-_AS_THEY_ARE: Final = (
-    "name", "seconds", "cycles", "woken", "work_done", "lost_seconds", "killed", "pressed_seconds", "decided", "applied", "failed",
-    "problems",
-)  # fmt: skip
+_JSON_ONLY: Final = ("name", "seconds", "cycles", "woken", "lost_seconds", "decided", "applied", "problems")
+"""Attributes of a run that its JSON contains besides the rows' values."""
+
+S = TypeVar("S")
+
+
+class _Row(NamedTuple, Generic[S]):
+    # A value of a summary: its label in tables, its key in JSON (empty if it has none), and its form in tables.
+    label: str
+    key: str
+    value: Callable[[S], float | None]
+    text: Callable[[float], str] = "{:.0f} s".format
+
+    def cell(self, summary: S) -> str:
+        value = self.value(summary)
+        return "unknown" if value is None else self.text(value)
+
+
+def _gib(kib: float) -> str:
+    return f"{kib / (1 << 20):.2f} GiB"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _work(share: float) -> str:
+    return f"{100 * share:.2f} %"
 
 
 @dataclass(slots=True)
@@ -32,6 +56,8 @@ class ClassSummary:
     """
 
     guests: set[str] = field(default_factory=set)
+    seconds: float = 0.0
+    """Length of the run."""
     sold: float = 0.0
     known: float = 0.0
     had: float = 0.0
@@ -65,17 +91,20 @@ class ClassSummary:
         """Work that the programs in the guests have done, as a fraction of the work that they wanted to do."""
         return 1.0 - min(1.0, sum(self.lost.values()) / self.guest_seconds) if self.guest_seconds else 1.0
 
-    def as_json(self, seconds: float) -> dict[str, Value]:
+    def as_json(self) -> dict[str, Value]:
         """Return the sums as JSON."""
-        return {
-            "guests": len(self.guests),
-            "sold_kib": self.sold / seconds,
-            "had_share": self.had / self.known if self.known else None,
-            "least_share": None if math.isinf(self.least) else self.least,
-            "promise_broken_seconds": self.broken_seconds,
-            "work_done": self.work_done,
-            "killed": int(sum(self.killed.values())) if self.killed else None,
-        }
+        return {row.key: row.value(self) for row in _CLASS_ROWS}
+
+
+_CLASS_ROWS: Final[Sequence[_Row[ClassSummary]]] = (
+    _Row("guests", "guests", lambda own: len(own.guests), str),
+    _Row("sold", "sold_kib", lambda own: own.sold / (own.seconds or 1.0), _gib),
+    _Row("had on average", "had_share", lambda own: own.had / own.known if own.known else None, _percent),
+    _Row("at least", "least_share", lambda own: None if math.isinf(own.least) else own.least, _percent),
+    _Row("promise broken", "promise_broken_seconds", lambda own: own.broken_seconds),
+    _Row("work done", "work_done", lambda own: own.work_done, _work),
+    _Row("killed", "killed", lambda own: int(sum(own.killed.values())) if own.killed else None, str),
+)
 
 
 @dataclass(slots=True)
@@ -194,6 +223,8 @@ class RunSummary:
             name = guest.fields.get("sla_class")
             if isinstance(name, str):
                 self.classes.setdefault(name, ClassSummary()).add(guest, elapsed)
+        for summary in self.classes.values():
+            summary.seconds = self.seconds
 
     @staticmethod
     def taken_from(guest: Guest) -> float:
@@ -212,25 +243,7 @@ class RunSummary:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return rows of names and amounts."""
-        seconds = self.seconds or 1.0
-        return [
-            ("unbacked guest memory, on average", gib(self.unbacked.mean)),
-            ("memory in balloons, on average", gib(self.reclaimed.mean)),
-            ("memory in balloons, at most", gib(self.reclaimed.most)),
-            ("deficit of a guest, per hour", f"{self.deficit.per_hour:.0f} GiB·s"),
-            ("longest deficit of a guest", f"{self.deficit.longest:.0f} s"),
-            ("memory saved by KSM, on average", gib(self.merged.mean)),
-            ("work done by guests", f"{100 * self.work_done:.2f} %"),
-            ("programs killed by guests' kernels", str(self.killed)),
-            ("host memory available, at least", gib(self.available.least)),
-            ("host memory available, on average", gib(self.available.mean)),
-            ("memory in the host's swap, at most", gib(self.swapped.most)),
-            ("memory pressure on the host, at most", "unknown" if self.pressure.most is None else f"{self.pressure.most:.1f} %"),
-            ("host under pressure for", f"{self.pressed_seconds:.0f} s"),
-            ("changes made, per hour", f"{3600 * self.applied / seconds:.0f}"),
-            ("changes that failed", str(self.failed)),
-            ("cycles, cycles started early", f"{self.cycles}, {self.woken}"),
-        ]
+        return [(row.label, row.cell(self)) for row in _ROWS]
 
     @staticmethod
     def side_by_side(summaries: Sequence[RunSummary]) -> list[str]:
@@ -251,49 +264,42 @@ class RunSummary:
         ]
 
     def class_rows(self) -> list[tuple[str, ...]]:
-        """Return headings and a row for each service class."""
-        seconds = self.seconds or 1.0
-        if not self.classes:
-            return []
-        heads = ("class", "guests", "sold", "had on average", "at least", "promise broken", "work done", "killed")
-        rows = [
-            (
-                name,
-                str(len(summary.guests)),
-                gib(summary.sold / seconds),
-                f"{100 * summary.had / summary.known:.0f} %" if summary.known else "unknown",
-                "unknown" if math.isinf(summary.least) else f"{100 * summary.least:.0f} %",
-                f"{summary.broken_seconds:.0f} s",
-                f"{100 * summary.work_done:.2f} %",
-                str(int(sum(summary.killed.values()))) if summary.killed else "unknown",
-            )
-            for name, summary in sorted(self.classes.items(), key=lambda item: -item[1].least)
-        ]
-        return [heads, *rows]
+        """Return headings and a row for each service class; empty without classes."""
+        ordered = sorted(self.classes.items(), key=lambda item: -item[1].least)
+        rows = [(name, *(row.cell(summary) for row in _CLASS_ROWS)) for name, summary in ordered]
+        return [("class", *(row.label for row in _CLASS_ROWS)), *rows] if rows else []
 
     def as_json(self) -> dict[str, Value]:
         """Return JSON in the attributes' units."""
-        seconds = self.seconds or 1.0
         return {
-            **({"classes": {name: summary.as_json(seconds) for name, summary in self.classes.items()}} if self.classes else {}),
-            **{name: getattr(self, name) for name in _AS_THEY_ARE},
-            "reclaimed_kib": self.reclaimed.mean,
-            "most_reclaimed_kib": self.reclaimed.most,
-            "unbacked_kib": self.unbacked.mean,
-            "deficit_gib_seconds_per_guest_hour": self.deficit.per_hour,
-            "longest_deficit_seconds": self.deficit.longest,
-            "merged_kib": self.merged.mean,
-            "least_available_kib": self.available.least,
-            "available_kib": self.available.mean,
-            "most_swapped_kib": self.swapped.most,
-            "most_pressure_percent": self.pressure.most,
+            **({"classes": {name: summary.as_json() for name, summary in self.classes.items()}} if self.classes else {}),
+            **{name: getattr(self, name) for name in _JSON_ONLY},
+            **{row.key: row.value(self) for row in _ROWS if row.key},
             "failures": dict(self.failures),
         }
 
 
-def gib(kib: float | None) -> str:
-    """Format KiB in GiB; None means unknown."""
-    return "unknown" if kib is None else f"{kib / (1 << 20):.2f} GiB"
+_ROWS: Final[Sequence[_Row[RunSummary]]] = (
+    _Row("unbacked guest memory, on average", "unbacked_kib", lambda run: run.unbacked.mean, _gib),
+    _Row("memory in balloons, on average", "reclaimed_kib", lambda run: run.reclaimed.mean, _gib),
+    _Row("memory in balloons, at most", "most_reclaimed_kib", lambda run: run.reclaimed.most, _gib),
+    _Row(
+        "deficit of a guest, per hour", "deficit_gib_seconds_per_guest_hour", lambda run: run.deficit.per_hour, "{:.0f} GiB·s".format
+    ),
+    _Row("longest deficit of a guest", "longest_deficit_seconds", lambda run: run.deficit.longest),
+    _Row("memory saved by KSM, on average", "merged_kib", lambda run: run.merged.mean, _gib),
+    _Row("work done by guests", "work_done", lambda run: run.work_done, _work),
+    _Row("programs killed by guests' kernels", "killed", lambda run: run.killed, str),
+    _Row("host memory available, at least", "least_available_kib", lambda run: run.available.least, _gib),
+    _Row("host memory available, on average", "available_kib", lambda run: run.available.mean, _gib),
+    _Row("memory in the host's swap, at most", "most_swapped_kib", lambda run: run.swapped.most, _gib),
+    _Row("memory pressure on the host, at most", "most_pressure_percent", lambda run: run.pressure.most, "{:.1f} %".format),
+    _Row("host under pressure for", "pressed_seconds", lambda run: run.pressed_seconds),
+    _Row("changes made, per hour", "", lambda run: 3600 * run.applied / (run.seconds or 1.0), "{:.0f}".format),
+    _Row("changes that failed", "failed", lambda run: run.failed, str),
+    _Row("cycles", "", lambda run: run.cycles, str),
+    _Row("cycles started early", "", lambda run: run.woken, str),
+)  # fmt: skip
 
 
 def _unbacked(guest: Guest) -> float | None:
