@@ -51,7 +51,7 @@ from mom_plugins_qemu.qemu_process import identity_in
 from mom_plugins_qemu.wire import Conversation, WireError
 from mom_plugins_record.recording.command import contents_of, print_contents
 from mom_plugins_vdsm.incarnations import FORM, Incarnations
-from mom_plugins_vdsm.jsonrpc import AnswerError, FrameError, FrameReader, parsed
+from mom_plugins_vdsm.jsonrpc import AnswerError, FrameError, parsed, read_frame
 from mom_plugins_vdsm.momd.importer import import_momd
 from mom_plugins_vdsm.rpc_codec import RefusedRequestError, read_call
 from mom_plugins_vdsm.statistics import Vm, read_vm
@@ -154,12 +154,18 @@ def xmlrpc_call(data: bytes) -> None:
 
 @target(FrameError)
 def vdsm_stream(data: bytes) -> None:
-    """Frames that vdsm sends, in two pieces, and the messages in them."""
-    reader = FrameReader(1 << 20)
-    for piece in (data[: len(data) // 2], data[len(data) // 2 :]):
-        for frame in reader.feed(piece):
-            with suppress(AnswerError):
-                parsed(frame.body)
+    """Frames that vdsm sends, and the messages in them."""
+
+    async def read() -> None:
+        reader = asyncio.StreamReader()
+        reader.feed_data(data)
+        reader.feed_eof()
+        with suppress(EOFError):
+            while True:
+                with suppress(AnswerError):
+                    parsed((await read_frame(reader, 1 << 20, None)).body)
+
+    asyncio.run(read())
 
 
 @target()

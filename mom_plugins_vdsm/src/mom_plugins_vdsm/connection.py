@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from mom_core import GuestBusy, HypervisorError, format_duration, printable
 from mom_kvm import Address
-from mom_plugins_vdsm.jsonrpc import AnswerError, Event, FrameError, FrameReader, JsonRpcRequest, StompFrame, parsed, request
+from mom_plugins_vdsm.jsonrpc import LONGEST_LINE, AnswerError, Event, FrameError, JsonRpcRequest, StompFrame, parsed, read_frame, request
 from mom_plugins_vdsm.tls import TlsFiles, context_of, not_let_in, refused_handshake
 
 _RETRY_SECONDS = (1.0, 2.0, 5.0, 15.0)
@@ -44,9 +44,6 @@ _FAREWELL_SECONDS = 0.1
 _SLACK_SECONDS = 5.0
 """If a call lasts longer than its timeout plus this, the caller considers the connection's thread dead."""
 
-_PIECE = 64 << 10
-"""Most bytes of one read."""
-
 REQUESTS = "jms.topic.vdsm_requests"
 EVENTS = "jms.queue.events"
 
@@ -70,7 +67,6 @@ class VdsmConnectionSettings:
 class _Session:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
-    frames: FrameReader
     destination: str = field(default_factory=lambda: f"mom-{uuid.uuid4()}")
     """STOMP address to which vdsm sends the answers. It is new for each connection, because all subscribers of an address get them."""
     silence_limit: float | None = _OPEN_SECONDS
@@ -277,7 +273,8 @@ class VdsmConnection:
         try:
             async with asyncio.timeout(_OPEN_SECONDS):
                 # Without a name: the certificate is for the host's network name, but mom connects to localhost.
-                reader, writer = await asyncio.open_connection(sock=sock, ssl=context, server_hostname=None if context is None else "")
+                server_name = None if context is None else ""
+                reader, writer = await asyncio.open_connection(sock=sock, ssl=context, server_hostname=server_name, limit=LONGEST_LINE)
         except BaseException as error:
             sock.close()
             if isinstance(error, TimeoutError):
@@ -287,7 +284,7 @@ class VdsmConnection:
             raise
         ends = (writer.get_extra_info("peercert") or {}).get("notAfter")
         self.peer_certificate_ends = ssl.cert_time_to_seconds(ends) if isinstance(ends, str) else None
-        session = _Session(reader, writer, FrameReader(settings.largest_answer))
+        session = _Session(reader, writer)
         # vdsm accepts only this version, and only the command CONNECT.
         session.send("CONNECT", {"accept-version": "1.2", "heart-beat": f"0,{_HEART_BEAT_MS}"})
         session.send("SUBSCRIBE", {"destination": session.destination, "ack": "auto", "id": "answers"})
@@ -300,18 +297,14 @@ class VdsmConnection:
         peer = self.settings.peer
         while True:
             try:
-                async with asyncio.timeout(session.silence_limit):
-                    piece = await session.reader.read(_PIECE)
+                self._take(session, await read_frame(session.reader, self.settings.largest_answer, session.silence_limit))
             except TimeoutError as error:
                 silence = "has not answered CONNECT" if self._session is None else "sends nothing, not even heartbeats"
                 raise HypervisorError(f"{peer} {silence}") from error
             except OSError as error:
                 raise self._lost(session, error) from error
-            if not piece:
-                raise self._lost(session, None)
-            try:
-                for frame in session.frames.feed(piece):
-                    self._take(session, frame)
+            except EOFError as error:
+                raise self._lost(session, None) from error
             except (FrameError, AnswerError) as error:
                 raise HypervisorError(f"{peer} sent an invalid message: {error}") from error
 
@@ -365,8 +358,7 @@ class VdsmConnection:
     async def _say_farewell(self, session: _Session) -> None:
         # vdsm confirms, and the client closes the socket.
         session.send("DISCONNECT", {"receipt": "end"})
-        with suppress(OSError, FrameError):
+        with suppress(OSError, EOFError, FrameError):
             async with asyncio.timeout(_FAREWELL_SECONDS):
-                while piece := await session.reader.read(_PIECE):
-                    if any(frame.command == "RECEIPT" for frame in session.frames.feed(piece)):
-                        return
+                while (await read_frame(session.reader, self.settings.largest_answer, None)).command != "RECEIPT":
+                    pass

@@ -5,24 +5,24 @@ Every request needs an ID: a request without one ends the thread that serves vds
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, printable
 
-LARGEST_HEAD = 16 << 10
-"""Most bytes of a frame's command and headers, with the line ends before them. vdsm sends about 200."""
+LONGEST_LINE = 16 << 10
+"""Most bytes of a line. vdsm's lines have less than 100."""
 
 MOST_HEADERS = 64
 """Most headers of a frame. vdsm sends four."""
 
 _SERVER_COMMANDS = frozenset({"CONNECTED", "MESSAGE", "RECEIPT", "ERROR"})
 
-_END_OF_HEAD = re.compile(rb"\n\r?\n")
 _ESCAPE = re.compile(r"\\(.?)", re.DOTALL)
 _ESCAPED = {"\\": "\\\\", ":": "\\c", "\n": "\\n", "\r": "\\r"}
 _UNESCAPED = {"\\": "\\", "c": ":", "n": "\n", "r": "\r"}
@@ -48,86 +48,48 @@ class StompFrame:
         return "\n".join(lines).encode() + b"\n\n" + self.body + b"\0"
 
 
-class FrameReader:
-    """Parser that splits a stream into frames.
+async def read_frame(reader: asyncio.StreamReader, largest_body: int, silence: float | None) -> StompFrame:
+    """Return the next frame.
 
-    :param largest_body: maximum size of a frame's body in bytes
+    :param reader: its limit, `LONGEST_LINE`, applies to lines, and to bodies without a length
+    :param largest_body: maximum size of a body in bytes
+    :param silence: timeout in seconds of each line and body; None for no timeout
+    :raises FrameError: the frame is invalid
+    :raises EOFError: the stream has ended
     """
 
-    def __init__(self, largest_body: int) -> None:
-        self._largest_body = largest_body
-        self._buffer = bytearray()
-        self._head: StompFrame | None = None
-        """Frame whose body is being read."""
-        self._searched = 0
-        self._line_ends = 0
-        """Number of line ends since the last frame. vdsm sends them as heart-beats."""
+    async def until(end: bytes) -> bytes:
+        async with asyncio.timeout(silence):
+            return (await reader.readuntil(end)).removesuffix(end)
 
-    def feed(self, piece: bytes) -> Iterator[StompFrame]:
-        """Yield the frames that are complete with this piece. The caller must exhaust the iterator.
-
-        For an invalid frame, raise `FrameError` after the frames before it.
-        """
-        self._buffer += piece
-        while True:
-            if self._head is None:
-                self._head = self._next_head()
-            body = None if self._head is None else self._next_body(self._head)
-            if self._head is None or body is None:
-                return
-            frame, self._head = replace(self._head, body=body), None
-            self._line_ends = 0
-            yield frame
-
-    def _next_head(self) -> StompFrame | None:
-        buffer = self._buffer
-        if not self._searched:
-            line_ends = len(buffer) - len(buffer.lstrip(b"\r\n"))
-            self._line_ends += line_ends
-            del buffer[:line_ends]
-        # The end of the head may begin in the bytes that were already searched.
-        end = _END_OF_HEAD.search(buffer, max(0, self._searched - 2))
-        if self._line_ends + (end.start() if end else len(buffer)) > LARGEST_HEAD:
-            raise FrameError(f"the headers of a frame are longer than {LARGEST_HEAD} bytes")
-        if end is None:
-            self._searched = len(buffer)
-            return None
-        return _parsed_head(self._cut(end.start(), end.end()), self._largest_body)
-
-    def _next_body(self, head: StompFrame) -> bytes | None:
-        buffer = self._buffer
-        length = int(head.headers.get("content-length", -1))
-        if length < 0:
-            length = buffer.find(b"\0", self._searched)
-            if length < 0:
-                self._searched = len(buffer)
-                if len(buffer) > self._largest_body:
-                    raise FrameError(f"the body of a {head.command} frame is longer than {self._largest_body} bytes")
-                return None
-        if len(buffer) <= length:
-            return None
-        if buffer[length]:
-            raise FrameError(f"the body of a {head.command} frame does not end where its content-length says")
-        return self._cut(length, length + 1)
-
-    def _cut(self, length: int, end: int) -> bytes:
-        with memoryview(self._buffer) as view:
-            first = bytes(view[:length])
-        del self._buffer[:end]
-        self._searched = 0
-        return first
-
-
-def _parsed_head(head: bytes, largest_body: int) -> StompFrame:
     try:
-        lines = head.decode("utf-8").split("\n")
+        command = b""
+        while not command:  # vdsm sends line ends as heart-beats
+            command = (await until(b"\n")).removesuffix(b"\r")
+        lines: list[bytes] = []
+        while line := (await until(b"\n")).removesuffix(b"\r"):
+            lines.append(line)
+            if len(lines) > MOST_HEADERS:
+                raise FrameError(f"a frame has more than {MOST_HEADERS} headers")
+        head = _parsed_head(command, lines, largest_body)
+        if "content-length" not in head.headers:
+            return replace(head, body=await until(b"\0"))
+        async with asyncio.timeout(silence):
+            body = await reader.readexactly(int(head.headers["content-length"]) + 1)
+    except asyncio.LimitOverrunError as error:
+        raise FrameError(f"a line is longer than {LONGEST_LINE} bytes") from error
+    if body[-1]:
+        raise FrameError(f"the body of a {head.command} frame does not end where its content-length says")
+    return replace(head, body=body[:-1])
+
+
+def _parsed_head(first: bytes, rest: Sequence[bytes], largest_body: int) -> StompFrame:
+    try:
+        command, *header_lines = (line.decode() for line in (first, *rest))
     except UnicodeDecodeError as error:
         raise FrameError("the headers of a frame are not UTF-8") from error
-    command, *header_lines = (line.removesuffix("\r") for line in lines)
     if command not in _SERVER_COMMANDS:
         raise FrameError(f"{command[:20]!r} is not a frame that a server sends")
-    if len(header_lines) > MOST_HEADERS:
-        raise FrameError(f"a {command} frame has more than {MOST_HEADERS} headers")
     headers: dict[str, str] = {}
     for line in header_lines:
         name, colon, value = line.partition(":")
