@@ -76,14 +76,14 @@ class KubeletConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, populate_by_name=True, coerce_numbers_to_str=True)
 
-    hard_thresholds: dict[str, str] | None = Field(None, alias="evictionHard")
-    soft_thresholds: dict[str, str] | None = Field(None, alias="evictionSoft")
-    merged: bool = Field(False, alias="mergeDefaultEvictionSettings")
-    enforced: list[str] | None = Field(None, alias="enforceNodeAllocatable")
+    hard_thresholds: dict[str, str] | None = Field(default=None, validation_alias="evictionHard")
+    soft_thresholds: dict[str, str] | None = Field(default=None, validation_alias="evictionSoft")
+    merged: bool = Field(default=False, validation_alias="mergeDefaultEvictionSettings")
+    enforced: list[str] | None = Field(default=None, validation_alias="enforceNodeAllocatable")
     port: int = 10250
-    read_only_port: int = Field(0, alias="readOnlyPort")
-    certificate: str = Field("", alias="tlsCertFile")
-    authority: str = Field("", validation_alias=AliasPath("authentication", "x509", "clientCAFile"))
+    read_only_port: int = Field(default=0, validation_alias="readOnlyPort")
+    certificate: str = Field(default="", validation_alias="tlsCertFile")
+    authority: str = Field(default="", validation_alias=AliasPath("authentication", "x509", "clientCAFile"))
     certificates: str = "/var/lib/kubelet/pki"
     node: str = ""
     by: str = ""

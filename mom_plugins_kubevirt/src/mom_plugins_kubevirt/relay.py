@@ -93,7 +93,8 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
 
 async def _serve(listener: socket.socket, pod: socket.socket, refuse: Callable[[str], None]) -> None:
     with listener:
-        client, _ = await asyncio.wait_for(asyncio.get_running_loop().sock_accept(listener), _CONNECT_SECONDS)
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            client, _ = await asyncio.get_running_loop().sock_accept(listener)
     with client:
         ways = [asyncio.ensure_future(_pass_requests(client, pod)), asyncio.ensure_future(_pass_answers(pod, client, refuse))]
         try:
