@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -12,9 +11,7 @@ from mom_core import Declarations, FieldSpec, Scope, Unit
 from mom_core.testing import snapshot
 from mom_plugins_policy import Policy
 from mom_plugins_policy.checks import check
-from mom_plugins_policy.checks.names import survey
 from mom_plugins_policy.language.formatter import formatted
-from mom_plugins_policy.language.syntax import Form, abridged
 from mom_plugins_policy.language.words.forms import SPECIAL_FORMS, FormWord
 from mom_plugins_policy.language.words.functions import BUILTINS, FUNCTIONS, FunctionWord
 from mom_plugins_policy.language.words.types import FLOAT, INT, LIST, NIL, STRING
@@ -88,14 +85,6 @@ class TestFunctions:
 
 @pytest.mark.parametrize("word", SPECIAL_FORMS.values(), ids=lambda word: word.name)
 class TestForms:
-    def test_the_names_that_it_binds_are_known_to_all_walks(self, word: FormWord) -> None:
-        policy = Policy.compile({"p": EXAMPLES[word.name]})
-        found = survey(policy.program)
-        bound = {binding.name.name for roles in policy.program.roles.values() for binding in roles.bindings}
-        listed = {form.name for form, _ in found.variables} | {form.name for form in found.others}
-        assert bound == policy.program.bound == listed
-        assert {roles.assigned for roles in policy.program.roles.values()} - {""} == policy.program.assigned
-
     def test_it_is_laid_out_and_stays_the_same_program(self, word: FormWord) -> None:
         assert formatted("p", EXAMPLES[word.name])  # it compares the programs itself
 
@@ -112,20 +101,6 @@ EXAMPLES = {
     "eval": "(eval 1 (+ 1 2))",
     "cond": "(cond ((< 2 1) 3) ((< 1 2) (+ 1 1) 4) (else 5))",
 }
-
-
-def test_what_stands_for_others_is_shown_as_it_stands_in_the_text() -> None:
-    text = "(cond ((< 2 1) 3) ((< 1 2) (+ 1 1) (cond ((< 3 4) nil) (else 8))) (else 5))"
-    policy = Policy.compile({"p": text})
-    assert [abridged(form, 200) for form in policy.program.forms] == [text]
-    indexes = [form.index for form in all_forms(policy.program.forms)]
-    assert indexes == list(range(len(indexes)))
-
-
-def all_forms(several: Sequence[Form]) -> Iterator[Form]:
-    for form in several:
-        yield form
-        yield from all_forms(form.items)
 
 
 def test_extensions_alone_yield_to_functions_of_policies() -> None:

@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 
 from mom_core import Declarations
 from mom_kvm import PolicyProblem
-from mom_plugins_policy.checks.names import remarks_on_names, survey
+from mom_plugins_policy.checks.names import remarks_on_names
 from mom_plugins_policy.checks.remarks import RULES
 from mom_plugins_policy.checks.walk import Walk
 from mom_plugins_policy.language.errors import PolicyError
@@ -38,12 +38,12 @@ def check_policy(policy: Policy) -> list[PolicyProblem]:
     """Return remarks on compiled policies."""
     declarations, result = _last.get(policy.code, (None, None))
     if result is None or declarations is not policy.declarations:
-        names = survey(policy.program)
-        walk = Walk(policy.program, policy.declarations, names.tested)
+        program = policy.program
+        walk = Walk(program, policy.declarations)
         walk.walk()
-        if names.notes_known:
-            walk.declared.unset_notes(names.noted)
-        result = sorted([*walk.remarks.values(), *remarks_on_names(names), *_remarks_on_nothing(policy)])
+        if program.set_notes.all_known:
+            walk.declared.unset_notes(program.set_notes.names)
+        result = sorted([*walk.remarks.values(), *remarks_on_names(program), *_remarks_on_nothing(policy)])
         _last[policy.code] = (policy.declarations, result)
     return list(result)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -29,7 +29,7 @@ from mom_plugins_policy.checks.remarks import remark
 from mom_plugins_policy.language.analysis import Definition, Program
 from mom_plugins_policy.language.errors import PYTHON_MESSAGES, kind_of
 from mom_plugins_policy.language.syntax import Form, FormKind, abridged
-from mom_plugins_policy.language.words.forms import DEFINING, WORDS, FormWord
+from mom_plugins_policy.language.words.forms import DEFINING, WORDS, Clause, FormWord, clauses_of
 from mom_plugins_policy.language.words.functions import BUILTINS, CALLABLES, FUNCTIONS, OPERATORS, PREDEFINED, FunctionWord
 from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
 from mom_plugins_policy.language.words.types import ANY, ENTITY, FLOAT, FUNCTION, LIST, NIL, OTHER, STRING, UNBOUND
@@ -73,16 +73,12 @@ class _Together:
 
 
 class Walk:
-    """Walk over a program. Its result is `remarks`.
+    """Walk over a program. Its result is `remarks`."""
 
-    :param guarded: host fields that a policy tests for nil, keyed by policy name
-    """
-
-    def __init__(self, program: Program, declarations: Declarations | None, guarded: Mapping[str, Collection[str]]) -> None:
+    def __init__(self, program: Program, declarations: Declarations | None) -> None:
         self.program = program
         self.remarks: dict[tuple[str, int, object], PolicyProblem] = {}
         self.declared = DeclaredNames(declarations, self.say)
-        self._guarded = guarded
         self._unknown = Value(ANY if program.callables else ANY & ~FUNCTION)
         self._now = Knowledge()
         self._steps = _STEPS
@@ -216,7 +212,7 @@ class Walk:
         word = self.program.words.get(name)
         if isinstance(word, FormWord):
             self._arity(form, name, word, len(arguments))
-            if word.roles(form) is None and not (name in DEFINING and arguments[0].name in self.program.words):
+            if word.parts(form) is None and not (name in DEFINING and arguments[0].name in self.program.words):
                 raise self._wrong(form, "malformed", word.shape)
             return _FORMS[name](self, form, arguments)
         if isinstance(word, FunctionWord):
@@ -227,18 +223,24 @@ class Walk:
         if not word.takes(count):
             raise self._wrong(form, "arity", f"{name} takes {word.arguments}, not {count}")
 
-    def _if(self, form: Form, arguments: Sequence[Form]) -> Value:
-        condition, then, otherwise = arguments
+    def _choice(self, form: Form, arguments: Sequence[Form]) -> Value:
+        return self._chosen(form, clauses_of(form))
+
+    def _chosen(self, form: Form, clauses: Sequence[Clause]) -> Value:
+        (condition, body), *others = clauses
+        if condition is None:
+            return self._in_order(form, body) if body else NIL_VALUE
         test = self._value(condition)
+        then, otherwise = partial(self._in_order, form, body), partial(self._chosen, form, others)
         if test.constant is not None:  # users may change the constant, so also check the other branch
             chosen, left_out = (then, otherwise) if test.constant[0] else (otherwise, then)
             self._switched_off += 1
-            self._branch(partial(self._value, left_out), NO_KEYS)
+            self._branch(left_out, NO_KEYS)
             self._switched_off -= 1
-            return self._value(chosen)
+            return chosen()
         if_true, if_false = test.keys(True), test.keys(False)
-        value_then, learnt = self._branch(partial(self._value, then), if_true)
-        value_otherwise, learnt_otherwise = self._branch(partial(self._value, otherwise), if_false)
+        value_then, learnt = self._branch(then, if_true)
+        value_otherwise, learnt_otherwise = self._branch(otherwise, if_false)
         if value_then is not None and value_otherwise is not None:
             self._now.join(learnt, learnt_otherwise, if_true, if_false)
             return either(value_then, value_otherwise, if_true, if_false)
@@ -450,7 +452,7 @@ class Walk:
                 return
         if isinstance(arg.doubt, FieldKey):
             (scope, _), name = arg.doubt
-            if scope is Scope.HOST and name not in self._guarded.get(form.text.name, ()):
+            if scope is Scope.HOST and name not in self.program.guarded.get(form.text.name, ()):
                 return
             if not self.declared.declares(scope, name):
                 return  # already remarked
@@ -511,6 +513,6 @@ class Walk:
 _CERTAIN: Final = {"type": "the operands of {} have types that never fit", "zero-division": "division by zero"}
 
 _FORMS: Final[Mapping[str, Callable[[Walk, Form, Sequence[Form]], Value]]] = {
-    "eval": Walk._in_order, "if": Walk._if, "let": Walk._let, "def": Walk._def, "defun": Walk._def, "defvar": Walk._defvar,
-    "set": Walk._set, "setq": Walk._set, "with": Walk._with,
+    "eval": Walk._in_order, "if": Walk._choice, "cond": Walk._choice, "let": Walk._let, "def": Walk._def, "defun": Walk._def,
+    "defvar": Walk._defvar, "set": Walk._set, "setq": Walk._set, "with": Walk._with,
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Survey of a program before its evaluation: names, functions, roles of forms, and mistakes."""
+"""Survey of a program before its evaluation: names, functions, parts of forms, and mistakes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import count
 from mom_core import Scope
 from mom_plugins_policy.language.errors import Fault
 from mom_plugins_policy.language.syntax import Form, FormKind, all_in
-from mom_plugins_policy.language.words.forms import DEFINING, SPECIAL_FORMS, WORDS, FormWord, Role, Roles, expanded
+from mom_plugins_policy.language.words.forms import DEFINING, WORDS, Binding, FormWord, Parts
 from mom_plugins_policy.language.words.functions import CALLABLES
 from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
 from mom_plugins_policy.language.words.word import Word
@@ -32,6 +32,20 @@ class Definition:
     calls: set[str] = field(default_factory=set)
 
 
+@dataclass(slots=True)
+class NoteNames:
+    """Names of notes. `all_known` is False if a policy computes the name of a note."""
+
+    names: set[str] = field(default_factory=set)
+    all_known: bool = True
+
+    def add(self, arguments: Sequence[Form]) -> None:
+        """Add the first argument of a method that uses a note."""
+        name = arguments[0].value if arguments and arguments[0].kind is FormKind.LITERAL else None
+        self.all_known &= isinstance(name, str)
+        self.names.add(str(name))
+
+
 @dataclass(eq=False, slots=True)
 class Program:
     """All policies as one program, with the results of the survey."""
@@ -39,14 +53,25 @@ class Program:
     forms: Sequence[Form]
     words: Mapping[str, Word] = field(default_factory=lambda: WORDS)
     """Words of the language, without the extensions that the program replaces by its own definitions."""
+    bindings: list[tuple[Binding, bool]] = field(default_factory=list)
+    """Bound names, each with True if it is bound at top level."""
     bound: set[str] = field(default_factory=set)
     assigned: set[str] = field(default_factory=set)
+    read: set[str] = field(default_factory=set)
+    called: set[str] = field(default_factory=set)
     definitions: dict[str, list[Definition]] = field(default_factory=dict)
+    ineffective: list[Form] = field(default_factory=list)
+    """Names of definitions that do nothing, because they are words of the language."""
+    set_notes: NoteNames = field(default_factory=NoteNames)
+    """Notes of an evaluation that the policies set."""
+    kept_notes: NoteNames = field(default_factory=NoteNames)
+    """Notes that the policies keep or recall."""
+    guarded: dict[str, set[str]] = field(default_factory=dict)
+    """Host fields that a policy tests for nil, keyed by the policy's name."""
     callables: bool = False
-    extended: bool = False
     faults: list[Fault] = field(default_factory=list)
-    roles: dict[int, Roles] = field(default_factory=dict)
-    """Roles of well-formed special forms, keyed by form index."""
+    parts: dict[int, Parts] = field(default_factory=dict)
+    """Parts of well-formed special forms, keyed by form index."""
     _changing: set[str] | None = None
 
     def functions(self) -> Iterator[Definition]:
@@ -54,14 +79,20 @@ class Program:
         for several in self.definitions.values():
             yield from several
 
+    def libraries(self) -> set[str]:
+        """Return the names of policies that only bind and define names."""
+        parts = [(form.text.name, self.parts.get(form.index)) for form in self.forms]
+        acting = {name for name, of in parts if of is None or not (of.defined or of.assigned or (of.bindings and not of.scope))}
+        return {name for name, _ in parts} - acting
+
     def assigned_in(self, form: Form) -> set[str]:
         """Return the names that a form, or a function that it calls, may assign with `set`."""
         result: set[str] = set()
         called: list[str] = []
         for item in all_in([form] if self.assigned else []):
-            roles = self.roles.get(item.index)
-            if roles is not None and roles.assigned:
-                result.add(roles.assigned)
+            parts = self.parts.get(item.index)
+            if parts is not None and parts.assigned:
+                result.add(parts.assigned)
             elif _head(item) in self.definitions:
                 called.append(_head(item))
         for name in self._reached(called):
@@ -91,13 +122,12 @@ class Program:
         return fields
 
     def _owners(self) -> Set[tuple[str, Scope]]:
-        owners, before = {("Host", Scope.HOST)}, 0
+        owners = {("Host", Scope.HOST)}
+        owners |= {(parts.bindings[0].name.name, Scope.GUEST) for parts in self.parts.values() if parts.collection == "Guests"}
+        before = 0
         while len(owners) > before:
             before = len(owners)
             for form in all_in(self.forms):
-                roles = self.roles.get(form.index)
-                if roles is not None and roles.last is Role.STEP and roles.parts[0].name == "Guests":
-                    owners.add((roles.bindings[0].name.name, Scope.GUEST))
                 for definition in self.definitions.get(_head(form), ()):
                     passed = zip(definition.parameters, form.items[1:], strict=False)
                     owners.update((to, scope) for to, argument in passed for scope in Scope if (argument.name, scope) in owners)
@@ -110,8 +140,8 @@ class Program:
         return any(self._does(item) or _head(item) in self._changing for item in all_in([form]))
 
     def _does(self, form: Form) -> bool:
-        roles, method = self.roles.get(form.index), ENTITY_METHODS.get(_head(form).rpartition(".")[2])
-        return (roles is not None and bool(roles.assigned)) or (method is not None and method.writes and method.store != "memory")
+        parts, method = self.parts.get(form.index), ENTITY_METHODS.get(_head(form).rpartition(".")[2])
+        return (parts is not None and bool(parts.assigned)) or (method is not None and method.writes and method.store != "memory")
 
     def _find_changing(self) -> set[str]:
         callers: dict[str, list[str]] = {}
@@ -135,29 +165,22 @@ def _head(form: Form) -> str:
 
 def analyse(forms: Sequence[Form]) -> Program:
     """Survey a program, in linear time."""
-    program = _Survey(forms, WORDS).program
-    if not program.extended:
-        return program
     own = {form.items[1].name for form in all_in(forms) if len(form.items) > 1 and form.items[0].name in DEFINING}
-    if program.callables:
-        # A variable with the name of a special form may hold a callable. This is not known before the expansion.
-        own |= program.bound.intersection(SPECIAL_FORMS)
-    words = {name: word for name, word in WORDS.items() if not word.extension or name not in own}
-    return _Survey(expanded(forms, words), words).program
+    return _Survey(Program(forms, {name: word for name, word in WORDS.items() if not word.extension or name not in own})).program
 
 
 class _Survey:
-    def __init__(self, forms: Sequence[Form], words: Mapping[str, Word]) -> None:
-        self.program = Program(forms, words)
+    def __init__(self, program: Program) -> None:
+        self.program = program
         self._suspicions: list[tuple[str, Fault]] = []
         self._numbers = count()
         # (form, function around it, whether it is evaluated in any case)
         self._todo: list[tuple[Form, Definition | None, bool]] = []
-        self._push(forms, None, always=True)
+        self._push(program.forms, None, always=True)
         while self._todo:
             self._visit(*self._todo.pop())
         # If the head may be a variable, only the evaluation shows whether the form is special.
-        self.program.faults = [fault for head, fault in self._suspicions if head not in self.program.bound]
+        program.faults = [fault for head, fault in self._suspicions if head not in program.bound]
 
     def _push(self, forms: Sequence[Form], owner: Definition | None, *, always: bool = False) -> None:
         self._todo.extend((form, owner, always) for form in reversed(forms))
@@ -165,7 +188,10 @@ class _Survey:
     def _visit(self, form: Form, owner: Definition | None, always: bool) -> None:
         if form.kind is FormKind.NAME:
             first, *parts = form.name.split(".")
+            self.program.read.add(first)
             self.program.callables |= first in CALLABLES or not _METHODS.isdisjoint((first, *parts))
+            if parts:
+                self._method(parts[-1], ())
         elif form.kind is FormKind.BLOCK:
             self._push(form.items, owner, always=always)
         elif form.items and form.items[0].kind is FormKind.NAME:
@@ -173,39 +199,50 @@ class _Survey:
         elif form.items and form.items[0].kind is FormKind.OPERATOR:
             self._push(form.items[1:], owner)
 
+    def _method(self, name: str, arguments: Sequence[Form]) -> None:
+        if (method := ENTITY_METHODS.get(name)) is None:
+            return
+        if method.store == "memory":
+            self.program.kept_notes.add(arguments)
+        elif method.store == "note" and method.writes:
+            self.program.set_notes.add(arguments)
+
     def _list(self, form: Form, owner: Definition | None, always: bool) -> None:
-        name, arguments = form.items[0].name, form.items[1:]
-        word = self.program.words.get(name)
-        self.program.extended |= word is not None and word.extension
+        program, name, arguments = self.program, form.items[0].name, form.items[1:]
+        first, _, last = name.rpartition(".")
+        program.called.add(name)
+        program.read.add(name.partition(".")[0])
+        if first:
+            self._method(last, arguments)
+        if name in ("valid", "null"):
+            tested = {argument.name[5:] for argument in arguments if argument.name.startswith("Host.")}
+            program.guarded.setdefault(form.text.name, set()).update(tested)
+        word = program.words.get(name)
         if not isinstance(word, FormWord) or not word.takes(len(arguments)):
             if owner is not None:
                 owner.calls.add(name)
             self._push(arguments, owner)
             return
-        roles = word.roles(form)
+        parts = word.parts(form)
         if word.flaws is not None:
-            self._suspicions.extend((name, Fault("malformed", *at.source, why)) for at, why in word.flaws(form, roles))
-        if roles is not None:
-            self._special(form, roles, owner, always=always, plain=word.plain)
-        elif word.expansion is not None:
-            self._push(arguments, owner)
+            self._suspicions.extend((name, Fault("malformed", *at.source, why)) for at, why in word.flaws(form, parts))
+        if parts is not None:
+            self._special(form, parts, owner, always=always, plain=word.plain)
 
-    def _special(self, form: Form, roles: Roles, owner: Definition | None, *, always: bool, plain: bool) -> None:
+    def _special(self, form: Form, parts: Parts, owner: Definition | None, *, always: bool, plain: bool) -> None:
         program = self.program
-        program.roles[form.index] = roles
-        names = [binding.name.name for binding in roles.bindings]
+        program.parts[form.index] = parts
+        names = [binding.name.name for binding in parts.bindings]
         program.bound.update(names)
-        if roles.assigned:
-            program.assigned.add(roles.assigned)
+        program.bindings.extend((binding, always and not parts.scope) for binding in parts.bindings)
+        if parts.assigned:
+            program.assigned.add(parts.assigned)
             if owner is not None:
-                owner.assigned.add(roles.assigned)
-        if roles.defined is None:
-            self._push(roles.parts, owner, always=always and plain)
-            return
-        name = roles.defined.name
-        if (word := program.words.get(name)) is not None:
-            program.extended |= word.extension
-            return  # does nothing
-        owner = Definition(form, name, tuple(names), roles.parts[0], next(self._numbers), always)
-        program.definitions.setdefault(name, []).append(owner)
-        self._push(roles.parts, owner)
+                owner.assigned.add(parts.assigned)
+        if parts.defined is not None:
+            if parts.defined.name in program.words:
+                program.ineffective.append(parts.defined)
+                return
+            owner = Definition(form, parts.defined.name, tuple(names), parts.evaluated[0], next(self._numbers), always)
+            program.definitions.setdefault(parts.defined.name, []).append(owner)
+        self._push(parts.evaluated, owner, always=always and plain and parts.defined is None)

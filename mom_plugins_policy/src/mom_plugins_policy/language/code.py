@@ -16,7 +16,7 @@ from mom_plugins_policy.language.errors import Trouble
 from mom_plugins_policy.language.runtime import Code, Evaluation
 from mom_plugins_policy.language.syntax import Form, FormKind, all_in
 from mom_plugins_policy.language.values import UNBOUND, Any_, Function
-from mom_plugins_policy.language.words.forms import DEFINING, FormWord
+from mom_plugins_policy.language.words.forms import DEFINING, FormWord, clauses_of
 from mom_plugins_policy.language.words.functions import BUILTINS, FUNCTIONS, OPERATORS, PREDEFINED, FunctionWord
 
 _COMPARES: Final = "are compared"
@@ -45,6 +45,10 @@ def _failing(form: Form, kind: str, message: str) -> Code:
         raise Trouble(kind, message, form)
 
     return fail
+
+
+def _choice(test: Code, then: Code, otherwise: Code) -> Code:
+    return lambda run: then(run) if test(run) else otherwise(run)
 
 
 def _name(form: Form) -> Code:
@@ -103,7 +107,7 @@ class _Coder:
         if isinstance(word, FunctionWord):
             return self.function(form, word)
         defines_word = name in DEFINING and form.items[1].name in self.program.words
-        if isinstance(word, FormWord) and not defines_word and word.roles(form) is None:
+        if isinstance(word, FormWord) and not defines_word and word.parts(form) is None:
             return _failing(form, "malformed", word.shape)
         return _FORMS[name](self, form)
 
@@ -207,12 +211,12 @@ class _Coder:
         return self.sequence(form, form.items[1:])
 
     def choice(self, form: Form) -> Code:
-        test, then, otherwise = self.codes_of(form.items[1:])
-
-        def choose(run: Evaluation) -> Any_:
-            return then(run) if test(run) else otherwise(run)
-
-        return choose
+        code = _constant(None)
+        for condition, body in reversed(clauses_of(form)):
+            if body:
+                then = self.sequence(form, body)
+                code = then if condition is None else _choice(self.codes[condition.index], then, code)
+        return code
 
     def let(self, form: Form) -> Code:
         bindings = [(pair.items[0].name, self.codes[pair.items[1].index]) for pair in form.items[1].items]
@@ -302,6 +306,6 @@ class _Coder:
 
 
 _FORMS: Final[Mapping[str, Callable[[_Coder, Form], Code]]] = {
-    "eval": _Coder.in_order, "if": _Coder.choice, "let": _Coder.let, "def": _Coder.define, "defun": _Coder.define,
+    "eval": _Coder.in_order, "if": _Coder.choice, "cond": _Coder.choice, "let": _Coder.let, "def": _Coder.define, "defun": _Coder.define,
     "defvar": _Coder.variable, "set": _Coder.assignment, "setq": _Coder.assignment, "with": _Coder.loop,
 }  # fmt: skip

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from mom_core import HOST_ID, Guest, Host, Snapshot, printable
 from mom_plugins_policy.language.analysis import Definition, Program
 from mom_plugins_policy.language.syntax import Form, FormKind, abridged, all_in
 from mom_plugins_policy.language.values import show
-from mom_plugins_policy.language.words.forms import Role
+from mom_plugins_policy.language.words.forms import Clause
 from mom_plugins_policy.language.words.methods import ENTITY_METHODS
 
 CONTROL: Final = ".Control"
@@ -64,24 +65,25 @@ class _Outline:
         self._bodies: dict[int, Definition] = {definition.body.index: definition for definition in program.functions()}
         requests: list[Form] = []
         for form in all_in(program.forms):
-            self._around.update((item.index, form) for item in form.items)
+            parts = program.parts.get(form.index)
+            for item in form.items if parts is None else parts.evaluated:
+                self._around.setdefault(item.index, form)  # a clause of `cond` is no form
             head = form.items[0].name if form.items else ""
             if head.endswith(CONTROL):
                 requests.append(form)
             elif head in program.definitions:
                 self._calls.setdefault(head, []).append(form)
-        self.conditions = {form.index: list(self._conditions(form))[::-1] for form in requests}
+        self.conditions = {form.index: [*islice(self._conditions(form), _CONDITIONS)][::-1] for form in requests}
 
     def _conditions(self, request: Form) -> Iterator[RequestCondition]:
-        owner, form, count = request.items[0].name.removesuffix(CONTROL), request, 0
+        owner, form = request.items[0].name.removesuffix(CONTROL), request
         for _ in range(_FARTHEST):
             outer = self._outer(form)
-            if outer is None or count == _CONDITIONS:
+            if outer is None:
                 return
-            roles = self._program.roles.get(outer.index)
-            if roles is not None and roles.last is Role.BRANCH and form is not roles.parts[0]:
-                count += 1
-                yield RequestCondition(abridged(roles.parts[0], _SHOWN), form is roles.parts[1], _fields(roles.parts[0], owner))
+            parts = self._program.parts.get(outer.index)
+            for condition, truth in _leading_to(form, () if parts is None else parts.clauses):
+                yield RequestCondition(abridged(condition, _SHOWN), truth, _fields(condition, owner))
             if form.index in self._bodies:
                 owner = ""  # the caller may use another name for the entity
             form = outer
@@ -93,6 +95,18 @@ class _Outline:
         calls = self._calls.get(definition.name, [])
         alone = len(calls) == len(self._program.definitions[definition.name]) == 1
         return calls[0] if alone else None
+
+
+def _leading_to(form: Form, clauses: Sequence[Clause]) -> Iterator[tuple[Form, bool]]:
+    reached: list[tuple[Form, bool]] = []
+    for condition, body in clauses:
+        if form is condition:
+            break
+        if condition is not None:
+            reached.append((condition, form in body))
+        if form in body:
+            break
+    yield from reversed(reached)
 
 
 def _fields(condition: Form, owner: str) -> Sequence[FieldRead]:

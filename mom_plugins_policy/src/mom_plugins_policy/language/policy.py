@@ -15,7 +15,7 @@ from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.language.reader import read
 from mom_plugins_policy.language.runtime import Evaluation, Notes
-from mom_plugins_policy.language.syntax import Form, FormKind, abridged, all_in
+from mom_plugins_policy.language.syntax import Form, abridged, all_in
 from mom_plugins_policy.language.values import Guests
 from mom_plugins_policy.notes import NoteStore
 
@@ -126,24 +126,6 @@ class Code:
         """Conditions of requests, keyed by form index."""
         return conditions_in(self.program)
 
-    @cached_property
-    def notes(self) -> frozenset[str] | None:
-        """Names of all notes that the policies use; None if a policy computes the name of a note."""
-        names: set[str] = set()
-        unclear = 0
-        for form in all_in(self.program.forms):
-            unclear += _of_notes(form)
-            if form.kind is FormKind.LIST and len(form.items) > 1 and _of_notes(form.items[0]):
-                name = form.items[1]
-                if name.kind is FormKind.LITERAL and isinstance(name.value, str):
-                    names.add(name.value)
-                    unclear -= 1
-        return None if unclear else frozenset(names)
-
-
-def _of_notes(form: Form) -> bool:
-    return form.name.rpartition(".")[2] in ("Remember", "Recall")
-
 
 class Policy:
     """Compiled policies; create with `compile`. Immutable and thread-safe."""
@@ -212,8 +194,8 @@ class Policy:
     def evaluate_with(self, store: NoteStore, snapshot: Snapshot, history: Sequence[Snapshot]) -> Result:
         """Evaluate with the notes in `store`. Store new notes there; delete notes that no policy mentions."""
         before = store.begin(snapshot)
-        named = self.code.notes
-        if named is not None:  # unnamed notes would use memory forever
+        kept, named = self.program.kept_notes, self.program.kept_notes.names
+        if kept.all_known:  # unnamed notes would use memory forever
             unnamed = [identity for identity, values in before.items() if not values.keys() <= named]
             remaining = {identity: {name: value for name, value in before[identity].items() if name in named} for identity in unnamed}
             store.keep(remaining)

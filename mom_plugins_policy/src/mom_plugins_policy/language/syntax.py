@@ -66,16 +66,6 @@ class Form:
         return f"<{self.source} {abridged(self)}>"
 
 
-class DerivedForm(Form):
-    """Form that replaces the form `original` when it is expanded. Messages show the original."""
-
-    __slots__ = ("original",)
-
-    def __init__(self, original: Form, items: list[Form]) -> None:
-        super().__init__(FormKind.LIST, None, original.text, original.start, original.end, items=items)
-        self.original = original
-
-
 def all_in(forms: Sequence[Form]) -> Iterator[Form]:
     """Yield forms and their parts, in reading order."""
     todo = [*reversed(forms)]
@@ -118,8 +108,6 @@ def written(forms: Sequence[Form], limit: int = 0) -> str:
     glued = True  # no space needed before the next piece
     while todo:
         item = todo.pop()
-        if isinstance(item, DerivedForm):
-            item = item.original
         space, glued = "" if glued else " ", False
         if isinstance(item, str):
             piece = item
