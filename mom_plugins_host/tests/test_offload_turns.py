@@ -1,5 +1,6 @@
 """How requests are followed, piece by piece, whoever moves the memory."""
 
+import mmap
 import os
 import tracemalloc
 from itertools import islice
@@ -104,6 +105,12 @@ def test_a_walk_goes_through_all_large_areas_once_from_where_the_last_one_ended(
     assert sorted(asked) == sorted(whole)
     assert asked[:3] == [*whole[-2:], whole[0]]
     assert (one.at, one.why) == (2 * len(whole) - 2, words)
+
+
+def test_translated_code_of_an_emulator_is_not_walked_through(memory: bytearray) -> None:
+    before = areas_of("/proc/self")
+    with mmap.mmap(-1, 64 << 20, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC):
+        assert areas_of("/proc/self") == before
 
 
 def test_a_process_that_is_not_there_is_not_walked_through() -> None:

@@ -25,7 +25,7 @@ from mom_helper.orders import MOST_PIECE_KIB, ORDER, Answer, Order, OrderNumber
 from mom_kvm import Helper, Hierarchies, open_process_file
 
 LEAST_AREA_KIB: Final = 16 << 10
-"""Areas of a process that are larger hold the guest's memory. QEMU's own areas are smaller, and there are few."""
+"""Areas of a process that are larger hold the guest's memory. QEMU's own are smaller, except for translated code, which is executable."""
 
 _MOST_AREAS: Final = 10_000
 
@@ -33,13 +33,13 @@ _STEP: Final = MOST_PIECE_KIB << 10
 
 
 def areas_of(process: str) -> Sequence[tuple[int, int]]:
-    """Return the bounds of large writable memory areas of the process with this folder in /proc. Raise `OSError` if unreadable."""
+    """Return the bounds of large writable data areas of the process with this folder in /proc. Raise `OSError` if unreadable."""
     areas: list[tuple[int, int]] = []
     with os.fdopen(open_process_file(process, "maps"), "rb") as file:
         for line in file:
             span, rights = line.split(None, 2)[:2]
             first, last = (int(word, 16) for word in span.split(b"-"))
-            if rights.startswith(b"rw") and last - first >= LEAST_AREA_KIB << 10 and len(areas) < _MOST_AREAS:
+            if rights.startswith(b"rw-") and last - first >= LEAST_AREA_KIB << 10 and len(areas) < _MOST_AREAS:
                 areas.append((first, last))
     return areas
 
