@@ -1,20 +1,25 @@
 """What plugins add to `mom status`, and the table of `mom guests`."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
 from mom_core import Decision, Declarations, EngineState, Outcome, Problem, Report, Severity, Source, Status, Unit, load_config
 from mom_core.testing import snapshot
-from mom_daemon.look.status import _parts, _rows, show_guests
+from mom_daemon.look.status import _parts, show_guests
 from mom_daemon.report_models import GuestColumnModel, report_document
+from mom_daemon.report_words import guest_rows
 
 NO_CPU = "CPU time cannot be limited: no cgroup controller"
 
 
+def row(name: str, blocked: Mapping[str, str] | None = None) -> dict[str, Any]:
+    return {"name": name, "blocked": blocked or {}, "remarks": [], "last": None}
+
+
 def test_what_is_so_for_all_guests_is_said_once_below_the_table(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [{"name": "a", "blocked": {"vcpu_quota": NO_CPU, "*": "the guest is paused"}}, {"name": "b", "blocked": {"vcpu_quota": NO_CPU}}]
-    show_guests(rows, [])
+    show_guests([row("a", {"vcpu_quota": NO_CPU, "*": "the guest is paused"}), row("b", {"vcpu_quota": NO_CPU})], [])
     shown = capsys.readouterr().out
     assert shown.count(NO_CPU) == 1
     assert shown.splitlines()[-1] == f"all guests: {NO_CPU}"
@@ -33,8 +38,8 @@ def test_figures_stand_in_their_columns_and_empty_ones_are_left_out(capsys: pyte
         column("odd", Unit.COUNT),
         column("remarks", Unit.TEXT, key="column.remarks"),
     ]
-    of_a = {"name": "a", "blocked": {}, "size": 2048, "reads": 1.25, "kind": "gold", "odd": None, "column.remarks": "it sleeps"}
-    show_guests([of_a, {"name": "b", "blocked": {}}], columns)
+    of_a = {"size": 2048, "reads": 1.25, "kind": "gold", "odd": None, "column.remarks": "it sleeps"}
+    show_guests([{**row("a"), **of_a}, row("b")], columns)
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines == [
         ["guest", "size", "reads", "class", "remarks"],
@@ -79,5 +84,5 @@ def test_what_is_wrong_with_a_guest_is_among_its_remarks_and_what_was_done_last_
     ]
     failed = Outcome(Decision(b, "balloon_target", 5), None, None, Status.FAILED, "it is away")
     report = Report(1, 0.0, "enforce", taken, (), (), [failed], problems, (), 0.1)
-    rows = _rows(report_document(report, Declarations(), EngineState(), 5.0))
+    rows = guest_rows(report_document(report, Declarations(), EngineState(), 5.0))
     assert [row["remarks"] for row in rows] == [["its guarantee is unclear: 1 parsec", "it tells nothing"], []]

@@ -5,44 +5,52 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
-from served_mom import Serve, Served
+from served_mom import Served
 
 from mom_core import Condition, Declarations, EngineState, PluginReport, PluginState, Problem, Report, Severity, Source, Verdict
 from mom_core.testing import snapshot
-from mom_daemon import NotRunning, common_problems
+from mom_daemon import NotRunning
 from mom_daemon.report_models import REPORT_FORMAT, GuestColumnModel, ReportDocument, report_document
 from mom_daemon.top import Looking, Row, shortened, sparkline
 from mom_devkit import wait_until
 from mom_plugins_http.cli.client import Client
-from mom_plugins_http.server.access import LocalAccess, Peer, Right
 from mom_plugins_http.top.feed import Feed
 from mom_plugins_http.top.picture import Picture, picture_of
-from mom_plugins_http.top.screen import body_lines, brief_verdict, screen, verdict_lines
+from mom_plugins_http.top.screen import body_lines, brief_verdict, screen
 from mom_plugins_http.top.verb import looking
 
 NOTHING_NEW = Report(1, 0.0, "enforce", snapshot(), (), (), (), (), [PluginReport("sim", PluginState.OK, {}, 1, 0)], 0.1)
 
 
-def picture(*rows: Row, **more: object) -> Picture:
-    document = {**report_document(NOTHING_NEW, Declarations(), EngineState(), 5.0), "version": "1", **more}
-    columns = [column(name, "KiB") for name in ("size", "max")]
-    return Picture(cast(ReportDocument, document), columns, rows)
+def column(name: str, unit: str = "KiB") -> GuestColumnModel:
+    return {"name": name, "key": name, "unit": unit, "about": f"its {name}", "rank": 0, "mark_from": None}
+
+
+def picture_with(report: Report = NOTHING_NEW, **members: object) -> Picture:
+    document = report_document(report, Declarations(), EngineState(), 5.0)
+    return picture_of(cast(ReportDocument, {**document, "version": "1", **members}))
+
+
+def picture(*rows: Row, **members: object) -> Picture:
+    return replace(picture_with(**members), columns=[column("size"), column("max")], rows=rows)
+
+
+def guests(columns: dict[str, str], *rows: list[Any]) -> Picture:
+    """Return a picture of guests: the columns' units, and each guest's name and values."""
+    table = {"columns": ["id", "name", "blocked", *columns], "rows": [[name, name, {}, *values] for name, *values in rows]}
+    return picture_with(guests=table, guest_columns=[column(name, unit) for name, unit in columns.items()])
 
 
 def looking_at(view: str, marked: str = "") -> Looking:
     look = looking()
     look.view, look.marked = view, marked
     return look
-
-
-def column(name: str, unit: str, rank: int = 0) -> GuestColumnModel:
-    return {"name": name, "key": name, "unit": unit, "about": f"its {name}", "rank": rank, "mark_from": None}
 
 
 def text_of(look: Looking, shown: Picture | None, size: tuple[int, int] = (80, 24), now: float | None = None, **known: object) -> list[str]:
@@ -56,40 +64,30 @@ def text_of(look: Looking, shown: Picture | None, size: tuple[int, int] = (80, 2
 
 def test_a_name_cannot_write_on_the_terminal() -> None:
     table = {"columns": ["id", "name", "blocked", "kind"], "rows": [["1", "a\x1b[2Jb\nc", {"x": "\x1b]0;title\x07"}, "\x1b[1m"]]}
-    document = {**picture().report, "guests": table, "guest_columns": [column("kind", "text")]}
-    lines = text_of(looking(), picture_of(cast(ReportDocument, document), ()))
+    lines = text_of(looking(), picture_with(guests=table, guest_columns=[column("kind", "text")]))
     assert not any("\x1b" in line or "\n" in line or "\x07" in line for line in lines)
 
 
-def test_names_are_in_the_order_of_the_numbers_in_them_and_the_heading_says_which_of_how_many_are_seen() -> None:
-    look, shown = (
-        looking(),
-        collected(*((name, "", 0) for name in ("build-10", "build-2", "Build-1", "10", "9", *(f"z{n}" for n in range(30))))),
-    )
+def test_names_are_in_the_order_of_the_numbers_in_them_and_the_foot_says_which_of_how_many_are_seen() -> None:
+    look = looking()
+    shown = guests({}, *([name] for name in ("build-10", "build-2", "Build-1", "10", "9", *(f"z{n}" for n in range(30)))))
     assert [row.name for row in look.listed(shown)][:6] == ["9", "10", "Build-1", "build-2", "build-10", "z0"]
     assert text_of(look, shown)[-1].startswith("1 to 18 of 35, ")
-    look.press("page down", look.listed(shown), 18)
-    look.press("down", look.listed(shown), 18)
+    for key in ("page down", "down"):
+        look.press(key, look.listed(shown), 18)
     assert text_of(look, shown)[-1].startswith("2 to 19 of 35, ")
 
 
-def collected(*guests: tuple[str, str | None, int | None]) -> Picture:
-    """Return a picture of these guests: name, what it suffers from, and how many programs were killed."""
-    table = {"columns": ["id", "name", "blocked", "suffers", "killed_lately"], "rows": [[name, name, {}, *harm] for name, *harm in guests]}
-    document = {**picture().report, "guests": table, "guest_columns": [column("killed_lately", "count")]}
-    return picture_of(cast(ReportDocument, document), ())
-
-
 def test_guests_that_suffer_come_first_and_the_list_stays_at_its_beginning_until_somebody_moves() -> None:
-    look = looking()
-    well = [(f"g{n}", "", 0) for n in range(40)]
-    suffering = collected(*well, ("silent", None, None), ("slow", "swapping", 0), ("torn", "2 killed", 2), ("worst", "3 killed", 3))
+    look, units = looking(), {"suffers": "text", "killed_lately": "count"}
+    well: list[list[Any]] = [[f"g{n}", "", 0] for n in range(40)]
+    suffering = guests(units, *well, ["silent", None, None], ["slow", "swapping", 0], ["torn", "2 killed", 2], ["worst", "3 killed", 3])
     assert [row.name for row in look.listed(suffering)][:4] == ["worst", "torn", "slow", "g0"]
     lines = text_of(look, suffering)
     assert "3 suffer" in lines[3]
     assert "sufferers first" in lines[-1]
     assert lines[5].startswith("worst"), "though nothing is marked"
-    assert text_of(look, collected(*well, ("worst", "", 0)))[5].startswith("g0"), "it is well again"
+    assert text_of(look, guests(units, *well, ["worst", "", 0]))[5].startswith("g0"), "it is well again"
     look.press("down", look.listed(suffering), 18)
     assert look.marked == "torn"
     for key, first in (("r", "g0"), ("s", "worst"), (">", "g0")):
@@ -97,21 +95,27 @@ def test_guests_that_suffer_come_first_and_the_list_stays_at_its_beginning_until
         assert look.listed(suffering)[0].name == first
 
 
-def test_a_problem_of_many_guests_is_one_line_with_how_many_and_which(served: Served) -> None:
-    served.tell(report_with_problems(200))
-    with feeding(served) as feed:
-        lines = text_of(looking_at("problems"), feed.picture, (132, 40))
-    (line,) = [line for line in lines if "it tells no statistics" in line]
-    assert line.startswith("warning: libvirt: 200 guests (vm000, vm001, vm002 and 197 more): it tells no statistics (install the"), line
-    assert "2 problems (!)" in "\n".join(lines), lines[:5]
+def test_problems_and_sick_plugins_are_counted_above_the_guests_and_told_in_their_view() -> None:
+    taken = snapshot(guests={f"vm{number:03}": {} for number in range(200)})
+    silent = [
+        Problem(Source("libvirt"), "it tells nothing", guest.entity, Severity.WARNING, "install a driver")
+        for guest in taken.guests.values()
+    ]
+    sick = PluginReport("libvirt", PluginState.SET_ASIDE, {}, 9, 3, "away", 20.0)
+    report = replace(NOTHING_NEW, mode="observe", snapshot=taken, problems=[*silent, Problem(Source("host"), "no swap")], plugins=[sick])
+    lines = text_of(looking_at("problems"), picture_with(report), (132, 40))
+    assert "only observes" in lines[0]
+    assert lines[3].endswith("  2 problems (!)  plugins: libvirt set-aside")
+    assert any(
+        line.startswith("warning: libvirt: 200 guests (vm000, vm001, vm002 and 197 more): it tells nothing (install a") for line in lines
+    )
+    assert any(line.startswith("libvirt") and "tried again in 20 s, 3 of 9 calls failed, last: away" in line for line in lines)
 
 
 class Gone(Client):
     """A mom that has just gone away."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder / "mom.sock")
-        self.asked = 0
+    asked = 0
 
     def get(self, path: str) -> object:
         self.asked += 1
@@ -119,7 +123,7 @@ class Gone(Client):
 
 
 def test_a_mom_that_goes_away_while_a_guest_is_shown_is_not_asked_all_the_time(tmp_path: Path) -> None:
-    client = Gone(tmp_path)
+    client = Gone(tmp_path / "mom.sock")
     feed = Feed(client, lambda: None)
     feed.want("vm")
     feed.start()
@@ -129,30 +133,6 @@ def test_a_mom_that_goes_away_while_a_guest_is_shown_is_not_asked_all_the_time(t
         assert client.asked == 1
     finally:
         feed.close()
-
-
-@contextmanager
-def feeding(served: Served) -> Iterator[Feed]:
-    """A feed of this mom, which has its first picture."""
-    feed = Feed(Client(served.path, 60), lambda: None, 0.05)
-    feed.start()
-    try:
-        wait_until(lambda: feed.picture, lambda: feed.trouble)
-        yield feed
-    finally:
-        feed.close()
-    assert feed.failed is None
-
-
-def report_with_problems(guests: int) -> Report:
-    """A cycle in which so many guests have the same problem, and the host one of its own."""
-    taken = snapshot(guests={f"vm{number:03}": {"balloon_cur": 100} for number in range(guests)})
-    problems = [
-        Problem(Source("libvirt"), "it tells no statistics", guest.entity, Severity.WARNING, "install the balloon's driver")
-        for guest in taken.guests.values()
-    ]
-    problems.append(Problem(Source("host"), "there is no swap"))
-    return Report(7, time.time(), "enforce", taken, (), (), (), problems, (), 0.1)
 
 
 @given(
@@ -166,43 +146,29 @@ def test_no_keys_lead_to_a_screen_that_cannot_be_drawn(keys: list[str]) -> None:
             assert len(text_of(look, shown, trouble=("waiting for mom", ""))) <= 24
 
 
-def test_late_cycles_and_lost_connections_are_said() -> None:
-    shown = picture()
+def test_late_cycles_and_lost_connections_are_said_whole_on_a_narrow_terminal() -> None:
+    shown, now = picture(Row("1", "web-01")), time.monotonic()
     assert any("has not finished a cycle for" in line for line in text_of(looking(), shown, now=shown.received + 17))
-    now = time.monotonic()
-    lines = text_of(looking(), shown, now=now, trouble=("nobody serves it", "start mom"), lost_at=now - 5)
-    assert any("NOT REACHED 5 s: nobody serves it; start mom" in line for line in lines)
-    assert any("Nobody serves it" in line for line in text_of(looking(), None, trouble=("nobody serves it", "start mom")))
-
-
-def test_what_is_wrong_with_the_connection_is_not_cut_off_on_a_narrow_terminal() -> None:
-    said = ("mom did not answer on /run/mom/mom.sock within 5 s", "it has hung, or is suspended; `mom status` shows the last known state")
-    lines = text_of(looking(), picture(Row("1", "web-01")), trouble=said, lost_at=time.monotonic())
-    assert "`mom status` shows the last known state" in " ".join(line.strip() for line in lines[2:4])
+    trouble = ("mom did not answer on /run/mom/mom.sock within 5 s", "it has hung, or is suspended; `mom status` shows the last state")
+    lines = text_of(looking(), shown, now=now, trouble=trouble, lost_at=now - 5)
+    said = " ".join(line.strip() for line in lines[2:4])
+    assert f"NOT REACHED 5 s: {'; '.join(trouble)}" in said
     assert max(map(len, lines)) <= 80
+    assert any("Mom did not answer" in line for line in text_of(looking(), None, trouble=trouble))
 
 
-def act(who: str, text: str, status: str = "applied", about: int = 1) -> dict[str, object]:
+def act(who: str, text: str, about: int = 1) -> dict[str, object]:
     source = {"name": "50_balloon", "line": 463, "column": 37} if about else None
     first = [{"scope": "guest", "id": who, "name": who}] if about else []
-    return {
-        "time": 0.0,
-        "since": 0.0,
-        "about": about,
-        "first": first,
-        "who": who,
-        "text": text,
-        "status": status,
-        "control": "",
-        "source": source,
-    }
+    status = "applied" if about else ""
+    return {"time": 0.0, "about": about, "first": first, "who": who, "text": text, "status": status, "source": source}
 
 
 SHRUNK = "shrunk in 5 steps, 4.00 → 1.86 GiB: the host is full, so its reserve for bursts was taken"
 
 
 def test_what_mom_did_is_told_in_sentences_with_where_it_was_decided_on_a_narrow_terminal_too() -> None:
-    acts = [act("a-guest-with-a-name-of-many-letters", SHRUNK, about=3), act("policies", "set 61_try, by root", "", 0)]
+    acts = [act("a-guest-with-a-name-of-many-letters", SHRUNK, about=3), act("policies", "set 61_try, by root", 0)]
     text = " ".join(line.strip() for line in text_of(looking_at("changes"), replace(picture(), acts=acts)))
     assert f"a-guest-with…any-letters and 2 more {SHRUNK} (50_balloon:463:37)" in text
     assert "policies set 61_try, by root" in text
@@ -225,23 +191,26 @@ def test_long_names_of_one_kind_can_be_told_apart() -> None:
     assert cell_len(shortened("数据库服务器生产环境第一号主节点备份节点", 12)) <= 12
 
 
-def test_observing_lag_and_sick_plugins_are_said() -> None:
-    shown = picture(mode="observe", plugins=[{"name": "libvirt", "state": "set-aside"}])
-    lines = text_of(looking(), shown)
-    assert "only observes" in lines[0]
-    assert "libvirt set-aside" in lines[3]
-    troubled = replace(shown, problems=common_problems([Problem(Source("host"), "there is no swap")]))
-    assert text_of(looking(), troubled)[3].endswith("  1 problem (!)  plugins: libvirt set-aside"), "! names plugins, too"
-
-
 def test_a_line_that_hardly_moves_is_flat() -> None:
     assert sparkline([0, 50, 100]) in {"▁▄█", "▁▅█"}
     assert sparkline([1000.0, 1000.5, 1000.0]) == "▁▁▁"
     assert sparkline([None, 1, None]) == " ▁ "
 
 
-def test_each_cycle_is_a_new_picture_and_a_guest_is_explained(served: Served) -> None:
+@contextmanager
+def feeding(served: Served) -> Iterator[Feed]:
+    feed = Feed(Client(served.path, 60), lambda: None, 0.05)
+    feed.start()
+    try:
+        yield feed
+    finally:
+        feed.close()
+    assert feed.failed is None
+
+
+def test_each_cycle_is_a_new_picture_and_a_guest_is_explained_or_said_to_be_gone(served: Served) -> None:
     with feeding(served) as feed:
+        wait_until(lambda: feed.picture, lambda: feed.trouble)
         for _ in range(3):
             served.engine.cycle()
         shown = wait_until(lambda: feed.picture if feed.picture and feed.picture.report["cycle"]["number"] == 4 else None)
@@ -253,65 +222,59 @@ def test_each_cycle_is_a_new_picture_and_a_guest_is_explained(served: Served) ->
         assert all(act["who"] == guest.name for act in drill.acts)
         assert len(drill.past) == 4
         feed.want("nobody")
-        wait_until(lambda: feed.drill and feed.drill.trouble)
+        wait_until(lambda: feed.drill is not None and feed.drill.trouble.startswith("there is no guest nobody. It may have been stopped"))
+        unlisted = Verdict([Condition("guests", "the guests are unknown: no answer", plugins=("core",))])
+        served.tell(replace(NOTHING_NEW, number=9, verdict=unlisted))
+        wait_until(lambda: feed.drill is not None and feed.drill.trouble == "the guests are unknown: no answer")
 
 
-def test_a_mom_without_the_balloon_plugin_is_watched_too(serve: Serve) -> None:
-    with feeding(serve(without=["balloon", "policy"])) as feed:
-        lines = text_of(looking(), feed.picture)
-    assert lines[3].startswith("24 guests have "), lines
-    assert "suffer" not in lines[3], "which nobody tells"
+def test_a_mom_of_another_version_that_still_runs_is_not_misread(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_plugins_http.top.feed.REPORT_FORMAT", REPORT_FORMAT + 1)
+    with feeding(served) as feed:
+        wait_until(lambda: feed.lost_at is not None, lambda: feed.trouble)
+        assert feed.trouble == ("mom and `mom top` have different versions", "restart the daemon after an upgrade")
+        assert feed.picture is None
 
 
-def test_who_may_not_read_is_told_what_it_takes(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LocalAccess, "peer", lambda self, found: Peer("user x, process 1", Right.NOTHING, local=True))
-    feed = Feed(Client(served.path, 60), lambda: None)
-    feed.start()
-    wait_until(lambda: feed.lost_at)
-    feed.close()
-    assert feed.trouble is not None
-    assert "is not allowed to do this" in feed.trouble[0]
+WHY = "guests are promised 69.9 GiB, but this host can promise only 60.8 GiB"
+CURE = "move guests away, reduce their guarantees, or give the host more memory; start no more"
+FULL = Condition("memory", "the host is full: 0 KiB of 60.8 GiB available", WHY, CURE, lasted=185.0)
 
 
-FULL = {
-    "name": "memory", "severity": "error", "message": "the host is full: 0 KiB of 60.8 GiB available", "plugins": ["balloon"], "since": 0.0,
-    "why": "guests are promised 69.9 GiB, but this host can promise only 60.8 GiB", "lasted_seconds": 185.0,
-    "over_seconds": 0.0, "cure": "move guests away, reduce their guarantees, or give the host more memory; start no more",
-}  # fmt: skip
+def with_conditions(*conditions: Condition) -> Picture:
+    return replace(picture_with(replace(NOTHING_NEW, verdict=Verdict(conditions))), rows=[Row(f"id{n}", f"vm{n}") for n in range(100)])
 
 
 @pytest.mark.parametrize("size", [(80, 24), (40, 10)])
 def test_a_full_host_is_told_first_with_since_when_why_and_what_to_do(size: tuple[int, int]) -> None:
-    rows = [Row(f"id{n}", f"vm{n}") for n in range(100)]
-    shown = picture(*rows, verdict={"severity": "error", "conditions": [FULL]})
-    lines = text_of(looking(), shown, size)
+    lines = text_of(looking(), with_conditions(FULL), size)
     assert len(lines) == size[1]
     assert cell_len(lines[0]) <= size[0]
     assert lines[0].startswith("WRONG: the host is full")
-    if size[1] > 20:
-        said = " ".join(" ".join(lines).split())
-        for part in ("the host is full, for 3m: 0 KiB of 60.8 GiB available", f"why: {FULL['why']}", f"→ {FULL['cure']}"):
-            assert part in said
-    else:
-        assert "(!: all)" in lines[0]
+    said = " ".join(" ".join(lines).split())
+    wanted = ("the host is full, for 3 min 5 s: 0 KiB of 60.8 GiB available", f"why: {WHY}", f"→ {CURE}") if size[1] > 20 else ("(!: all)",)
+    assert [part for part in wanted if part not in said] == []
     assert any("vm0" in line for line in lines), "the guests are still there"
-    every = text_of(looking_at("problems"), shown, (80, 24))
-    assert " ".join(every).count("start no more") == 1
+    assert " ".join(text_of(looking_at("problems"), with_conditions(FULL))).count("start no more") == 1
 
 
-def test_each_condition_has_a_line_on_the_smallest_usual_terminal_with_since_when_and_what_to_do() -> None:
-    killed = {**FULL, "name": "killed", "message": "24 programs killed in 10 min: " + "ci-runner-customer, " * 5, "lasted_seconds": 90.0}
-    suffer = {**killed, "severity": "warning", "message": "8 guests of 40 suffer: " + "ci-runner-customer " * 5}
-    shown = picture(verdict={"severity": "error", "conditions": [FULL, killed, suffer]})
+def test_each_condition_has_a_line_on_the_smallest_usual_terminal_and_what_is_over_has_none() -> None:
+    killed = replace(FULL, name="killed", message="24 programs killed in 10 min: " + "ci-runner-customer, " * 5, lasted=90.0, over=12.0)
+    suffer = replace(killed, severity=Severity.WARNING, message="8 guests of 40 suffer: " + "ci-runner-customer " * 5)
+    past = replace(FULL, severity=Severity.OK, over=120.0)
+    shown = with_conditions(FULL, killed, suffer, past)
     told = ["".join(text for text, _ in line) for line in brief_verdict(shown, 80, 24)]
     starts = [
-        "WRONG: the host is full, for 3m: 0 KiB",
-        "WRONG: 24 programs killed in 10 min, for 90s: ci",
-        "warning: 8 guests of 40 suffer, for 90s: ci",
+        "WRONG: the host is full, for 3 min 5 s: 0 KiB",
+        "WRONG: 24 programs killed in 10 min, for 1 min 30 s, over for 12",
+        "warning: 8 guests of 40 suffer, for 1 min 30 s, over for 12 s:",
+        "  why: g",
+        "  → move",
     ]
-    assert [line[: len(start)] for line, start in zip(told, starts, strict=False)] == starts
-    assert [line[:8] for line in told[3:]] == ["  why: g", "  → move"]
+    assert [line[: len(start)] for line, start in zip(told, starts, strict=True)] == starts
     assert all(cell_len(line) < 80 for line in told)
+    assert brief_verdict(with_conditions(past), 200, 24) == []
+    assert any(line.startswith("over for 2 min: the host is full") for line in text_of(looking_at("problems"), shown, (200, 40)))
 
 
 @pytest.mark.parametrize(("available", "told"), [(3, "available, 4.00G too little (7.00G wanted)"), (9, "available, 7.00G wanted")])
@@ -322,49 +285,12 @@ def test_a_narrow_terminal_says_how_much_is_wanted_and_how_much_is_missing(avail
     assert cell_len(line) < 80
 
 
-def test_what_is_over_is_told_as_such_and_takes_no_room_above_the_guests() -> None:
-    past = picture(verdict={"severity": "ok", "conditions": [{**FULL, "severity": "ok", "over_seconds": 120.0}]})
-    assert body_lines((80, 24), past) == body_lines((80, 24), picture())
-    assert brief_verdict(past, 200, 24) == []
-    (told, *_) = verdict_lines(past, 200)
-    assert told[0][0].startswith("over for 2m: the host is full")
-    ending = picture(verdict={"severity": "error", "conditions": [{**FULL, "over_seconds": 12.0}]})
-    assert "for 3m, over for 12s" in brief_verdict(ending, 200, 24)[0][0][0]
-
-
-def test_guests_that_the_hypervisor_does_not_list_are_unknown_and_not_none() -> None:
-    condition = {"name": "guests", "severity": "error", "message": "the guests are unknown: no answer", "why": "", "cure": "", "since": 0.0}
-    unlisted = {"severity": "error", "conditions": [{**condition, "plugins": ["core"], "lasted_seconds": 40.0, "over_seconds": 0.0}]}
-    lines = text_of(looking(), picture(verdict=unlisted))
+def test_what_is_unknown_is_neither_none_nor_zero() -> None:
+    unlisted = replace(with_conditions(Condition("guests", "the guests are unknown: no answer", plugins=("core",))), rows=())
+    lines = text_of(looking(), unlisted)
     assert "the guests are unknown: no answer" in lines
     assert any(line.startswith("the guests are unknown, nothing changed") for line in lines)
     assert not any("no guests" in line or "0 guests" in line for line in lines)
     assert "there are no guests on this host" in text_of(looking(), picture())
-
-
-def test_sizes_that_are_known_of_no_guest_are_not_told_as_zero() -> None:
-    table = {"columns": ["id", "name", "blocked", "size", "max"], "rows": [["1", "a", {}, None, 4096], ["2", "b", {}, None, None]]}
-    document = {**picture().report, "guests": table, "guest_columns": [column("size", "KiB"), column("max", "KiB")]}
-    lines = text_of(looking(), picture_of(cast(ReportDocument, document), ()))
-    assert any(line.startswith("2 guests have - of 4M") for line in lines)
-
-
-def test_a_guest_that_is_gone_may_be_elsewhere_and_one_that_is_unknown_is_not_said_to_be(served: Served) -> None:
-    with feeding(served) as feed:
-        feed.want("nobody")
-        wait_until(lambda: feed.drill is not None and feed.drill.trouble.startswith("there is no guest nobody. It may have been stopped"))
-        unlisted = Verdict([Condition("guests", "the guests are unknown: no answer", plugins=("core",))])
-        served.tell(replace(NOTHING_NEW, number=9, verdict=unlisted))
-        wait_until(lambda: feed.drill is not None and feed.drill.trouble == "the guests are unknown: no answer")
-
-
-def test_a_mom_of_another_version_that_still_runs_is_not_misread(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mom_plugins_http.top.feed.REPORT_FORMAT", REPORT_FORMAT + 1)
-    feed = Feed(Client(served.path, 60), lambda: None)
-    feed.start()
-    try:
-        wait_until(lambda: feed.lost_at is not None, lambda: feed.trouble)
-        assert feed.trouble == ("mom and `mom top` have different versions", "restart the daemon after an upgrade")
-        assert (feed.picture, feed.failed) == (None, None)
-    finally:
-        feed.close()
+    sizes = guests({"size": "KiB", "max": "KiB"}, ["a", None, 4096], ["b", None, None])
+    assert any(line.startswith("2 guests have - of 4M") for line in text_of(looking(), sizes))

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import click
 
-from mom_core import Config, ConfigError, ControlSpec, Finding, MomError, PluginError, Scope, Severity, StateError, lasting, load_config
+from mom_core import Config, ConfigError, ControlSpec, Finding, MomError, PluginError, Scope, Severity, StateError, load_config
 from mom_core.engine.collect import SEE_DOCTOR
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.ledger import FILE as LEDGER
@@ -31,6 +31,7 @@ from mom_daemon.look.here import how_to_act, may_exist
 from mom_daemon.look.status_file import read_status
 from mom_daemon.plugins.declared import findings_in
 from mom_daemon.plugins.enabled import about_enabled
+from mom_daemon.report_words import headline
 from mom_daemon.supervision import config_of_running
 from mom_kvm import Helper, cure_by_lines, helper_declaration, root_cure
 
@@ -132,12 +133,11 @@ def _daemon(config: Config, pid: int) -> Iterable[Finding]:
     else:
         late = status is not None and status.late
         yield Finding(Severity.ERROR if late else Severity.OK, "daemon", f"mom runs as process {pid}" + (", and has hung" if late else ""))
-        standing = () if status is None else [condition for condition in status.verdict.conditions if condition.severity is not Severity.OK]
-        for condition in standing:
-            why = f" ({condition.why})" if condition.why else ""
-            cure = condition.cure.removesuffix(SEE_DOCTOR).removesuffix("; ")  # this is `mom doctor`
-            over = f", over for {lasting(condition.over)}" if condition.over else ""
-            yield Finding(condition.severity, "verdict", f"{condition.message}, for {lasting(condition.lasted)}{over}{why}", cure)
+        for condition in () if status is None else status.verdict.conditions:
+            if condition.severity is not Severity.OK:
+                why = f" ({condition.why})" if condition.why else ""
+                cure = condition.cure.removesuffix(SEE_DOCTOR).removesuffix("; ")  # this is `mom doctor`
+                yield Finding(condition.severity, "verdict", f"{headline(condition)}{why}", cure)
     if not _is_watched(pid):
         text = "mom was started without a watchdog: if it hangs or dies, its changes are not undone"
         yield Finding(Severity.WARNING, "watchdog", text, "start it as a service, or call `mom restore --if-unclean` when mom has exited")

@@ -5,24 +5,24 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mom_core import Config, GuestColumn, MomError, Report, Scope, Severity, Source, Status, Unit, Verdict, lasting, printable
+from mom_core import Config, GuestColumn, MomError, Report, Scope, Severity, Source, Unit, printable
 from mom_core.ledger import changes_left
 from mom_core.plugins.discovery import LoadedPlugin
 from mom_daemon import StatusPart, amount, brief, json_option, print_prose
 from mom_daemon.cli.options import config_argument
 from mom_daemon.cli.prose import mark
-from mom_daemon.look.alike import common_problems
 from mom_daemon.look.here import how_to_act, how_to_start
 from mom_daemon.look.sources import told
-from mom_daemon.look.status_file import RunningStatus, guests_unknown, problems_of, reported
+from mom_daemon.look.status_file import RunningStatus, guests_unknown, reported
 from mom_daemon.owner import load_to_look
 from mom_daemon.plugins.class_hooks import offered
 from mom_daemon.plugins.enabled import lacking
+from mom_daemon.report_words import guest_note, guest_rows, known_columns, plugin_lines, problem_lines, verdict_lines
 
 if TYPE_CHECKING:
     from mom_daemon.report_models import EntityModel, GuestColumnModel, ReportDocument
@@ -85,7 +85,7 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
         for unread in problems:
             print_prose(f"mom: {unread.source}: {brief(unread.message, 400)}", 2, err=True)
         origin = "read now from the host, because mom is not running"
-    rows = _rows(content)
+    rows = guest_rows(content)
     for lack in lacking(config):
         if not rows and lack.hook == "mom_hypervisor":
             raise MomError(lack.message, hint="`mom doctor` names the plugin that fits this host")
@@ -95,23 +95,6 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
     show_guests(rows, content["guest_columns"])
     if rows:
         print_prose(origin, 2)
-
-
-def _rows(content: ReportDocument) -> list[dict[str, Any]]:
-    outcomes = content["outcomes"][::-1]
-    last_outcomes = {outcome["entity"]["id"]: outcome for outcome in outcomes}
-    last_outcomes |= {outcome["entity"]["id"]: outcome for outcome in outcomes if outcome["status"] not in NOTHING_DONE}
-    notes: dict[str, list[str]] = {}
-    for problem in content["problems"]:
-        if problem["entity"] is not None:
-            notes.setdefault(problem["entity"]["id"], []).append(problem["message"])
-    rows: list[dict[str, Any]] = [dict(zip(content["guests"]["columns"], row, strict=True)) for row in content["guests"]["rows"]]
-    for row in rows:
-        last = last_outcomes.get(row["id"])
-        row["last"] = None if last is None else {**last, "unit": content["controls"].get(last["control"], "")}
-        done_last = "" if last is None else f"{last['control']} is not set: "  # the last outcome is the same
-        row["remarks"] = [remark for remark in notes.get(row["id"], []) if not (done_last and remark.startswith(done_last))]
-    return rows
 
 
 def _mode(mode: str, config: Config) -> str:
@@ -124,8 +107,11 @@ def _mode(mode: str, config: Config) -> str:
 def _show(config: Config, status: RunningStatus) -> None:
     content = status.content
     cycle = content["cycle"]
-    for line in _verdict(status.verdict, len(content["problems"])):
-        print_prose(line, 7)
+    if status.verdict.severity is Severity.OK:
+        fine = "nothing is wrong with the host" + (", but see the problems below" if content["problems"] else "")
+        print_prose(f"{mark(Severity.OK)}  {fine}", 7)
+    for line in verdict_lines(status.verdict):
+        print_prose(f"{' ' * 5 if line.severity is None else mark(line.severity)}  {line.text}", 7)
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(content["started_at"]))
     state = "HANGS" if status.late else "runs"
     print_prose(
@@ -144,35 +130,11 @@ def _show(config: Config, status: RunningStatus) -> None:
     print_prose(f"{guests}; decided: {counts}; {content['to_put_back']} changes to undo when mom stops", 2)
     for heading, text in _parts(config, reported(content)).items():
         print_prose(f"{heading}: {text}", len(heading) + 2)
-    print_prose("plugins:")
-    for plugin in content["plugins"]:
-        milliseconds = sum(plugin["durations_seconds"].values()) * 1e3
-        failed, last = plugin["failures"], brief(plugin["last_error"], 160)
-        trouble = f", {failed} of {plugin['calls']} calls failed, last: {last}" if failed else ""
-        retry = f", tried again in {plugin['retry_in_seconds']:.0f} s" if plugin["retry_in_seconds"] else ""
-        print_prose(f"  {plugin['name']:<12} {plugin['state']:<9} {milliseconds:6.1f} ms{retry}{trouble}", 4)
-    if content["problems"]:
-        print_prose("problems:")
-    now = time.time()
-    for problem in common_problems(problems_of(content)):
-        print_prose(f"  {problem.severity}: {problem.text}, {problem.lasted(now)}", 4)
+    for heading, lines in (("plugins:", plugin_lines(content)), ("problems:", problem_lines(content))):
+        for number, line in enumerate(lines):
+            print_prose(f"{heading}\n  {line.text}" if not number else f"  {line.text}", 4)
     for text in [*_recent(content), *_trial(content)]:
         print_prose(text, 4)
-
-
-def _verdict(verdict: Verdict, problems: int) -> Iterator[str]:
-    if verdict.severity is Severity.OK:
-        yield f"{mark(Severity.OK)}  nothing is wrong with the host" + (", but see the problems below" if problems else "")
-    for condition in verdict.conditions:
-        if condition.severity is Severity.OK:
-            yield f"       over for {lasting(condition.over)}: {condition.message}; it lasted {lasting(condition.lasted)}"
-            continue
-        over = f", over for {lasting(condition.over)}" if condition.over else ""
-        yield f"{mark(condition.severity)}  {condition.message}, for {lasting(condition.lasted)}{over}"
-        if condition.why:
-            yield f"       why: {condition.why}"
-        if condition.cure:
-            yield f"       → {condition.cure}"
 
 
 def _parts(config: Config, report: Report) -> Mapping[str, str]:
@@ -192,8 +154,6 @@ def status_parts(plugin: LoadedPlugin, report: Report) -> list[StatusPart]:
     """Return a plugin's parts. Raise `MomError` if the plugin fails."""
     return offered(plugin, "mom_status", each=StatusPart, report=report)
 
-
-NOTHING_DONE: Final = frozenset({Status.UNCHANGED, Status.OBSERVED})
 
 SHOWN = 10
 """Maximum number of lines with changes and refusals."""
@@ -252,22 +212,15 @@ def show_guests(rows: Sequence[Mapping[str, Any]], columns: Sequence[GuestColumn
     if not rows:
         print_prose("No guests.", 2)
         return
-    shared = _shared_reasons(rows)
-    shown = [
-        column for column in columns if column["name"] != GuestColumn.REMARKS and any(row.get(column["key"]) is not None for row in rows)
-    ]
-    remarking = [column["key"] for column in columns if column["name"] == GuestColumn.REMARKS]
+    shared, shown = _shared_reasons(rows), known_columns(rows, columns)
+    headings = [TableColumn(column["name"], column["rank"]) for column in shown]
     print_table(
-        [
-            TableColumn("guest"),
-            *(TableColumn(column["name"], column["rank"]) for column in shown),
-            TableColumn(GuestColumn.REMARKS, prose=True),
-        ],
+        [TableColumn("guest"), *headings, TableColumn(GuestColumn.REMARKS, prose=True)],
         [
             (
                 brief(row["name"], 30),
                 *(brief(_text(row.get(column["key"]), column["unit"]), 20) for column in shown),
-                _remarks(row, shared, [str(row.get(key) or "") for key in remarking]),
+                guest_note(row, columns, shared),
             )
             for row in rows
         ],
@@ -288,14 +241,3 @@ def _shared_reasons(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if len(rows) < 2:
         return []
     return [reason for reason in dict.fromkeys(rows[0]["blocked"].values()) if all(reason in row["blocked"].values() for row in rows)]
-
-
-def _remarks(row: Mapping[str, Any], shared: Collection[str], of_plugins: Sequence[str]) -> str:
-    reasons = dict.fromkeys([*row["blocked"].values(), *filter(None, of_plugins)])
-    remarks = [brief(reason, 160) for reason in reasons if reason not in shared]
-    remarks += [brief(remark, 160) for remark in row.get("remarks", ())]
-    last = row.get("last")
-    if last and last["status"] not in NOTHING_DONE:
-        error = f" ({brief(last['error'], 80)})" if last["error"] else ""
-        remarks.append(f"{last['control']} {last['status']}: {amount(last['value'], last['unit'])}{error}")
-    return "; ".join(remarks)

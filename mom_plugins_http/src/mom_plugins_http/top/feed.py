@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from mom_core import MomError
-from mom_daemon import NoSuchGuest, common_problems, problems_of
+from mom_daemon import NoSuchGuest
 from mom_daemon.report_models import REPORT_FORMAT
 from mom_plugins_http.cli.client import ApiRefusedError, Client, coded
 from mom_plugins_http.top.picture import HARMS, Drill, Picture, picture_of
@@ -94,7 +94,7 @@ class Feed:
             if report["format"] != REPORT_FORMAT:
                 raise MomError("mom and `mom top` have different versions", hint="restart the daemon after an upgrade")
             acts = self._client.get(f"/v1/acts?together=1&limit={MOST_ACTS}")["items"]
-            self.picture = picture_of(report, common_problems(problems_of(report)), acts)
+            self.picture = picture_of(report, acts)
         if guest is not None and (is_new or self.drill is None):
             drill = self._drill(guest)
             with self._wake:

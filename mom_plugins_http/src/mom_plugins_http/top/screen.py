@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from itertools import takewhile
+from typing import Final
 
 from rich.cells import cell_len
 
-from mom_core import Source, Status, printable
+from mom_core import Severity, Source, Status, printable
+from mom_daemon.report_words import Said, plugin_lines
 from mom_daemon.top import (
     Line,
     Looking,
@@ -29,14 +31,11 @@ from mom_daemon.top import (
 from mom_plugins_http.top.feed import Feed
 from mom_plugins_http.top.picture import Drill, Json, Picture
 
-if TYPE_CHECKING:
-    from mom_daemon.report_models import ConditionModel
-
 _HEAD: Final = 5
 """Lines: four on the host, one of headings."""
 
-_SEVERE: Final = {"error": "bold red", "warning": "yellow", "ok": ""}
-_MARKS: Final = {"error": "WRONG: ", "warning": "warning: "}
+_SEVERE: Final = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.OK: "dim", None: ""}
+_MARKS: Final = {Severity.ERROR: "WRONG: ", Severity.WARNING: "warning: ", Severity.OK: "", None: "  "}
 _STATUSES: Final = {"failed": "bold red", "refused": "yellow", "gone": "yellow", "observed": "cyan"}
 
 TALL: Final = 40
@@ -71,52 +70,29 @@ def screen(look: Looking, feed: Feed, picture: Picture | None, size: tuple[int, 
 # --- the verdict --------------------------------------------------------------------------------------------------------------------
 
 
-def verdict_lines(picture: Picture, width: int) -> list[Line]:
-    """Return all conditions, worst first, including cleared ones."""
-    lines: list[Line] = []
-    for condition in picture.conditions:
-        if condition["severity"] == "ok":
-            lasted, over = age(condition["lasted_seconds"]), age(condition["over_seconds"])
-            lines += wrapped(f"over for {over}: {printable(condition['message'], 400)}; it lasted {lasted}", width, "dim")
-        else:
-            lines += wrapped(_headline(condition), width, _SEVERE[condition["severity"]])
-            lines += [*_why(condition, width), *_cure(condition, width)]
-    return lines
-
-
 def brief_verdict(picture: Picture, width: int, height: int) -> list[Line]:
-    """Return conditions, then reason and fix of the worst, in at most a third of the lines."""
-    standing = [condition for condition in picture.conditions if condition["severity"] != "ok"]
-    if not standing:
-        return []
+    """Return the present conditions, then reason and fix of the worst, in at most a third of the lines."""
+    said = [*takewhile(lambda line: line.severity is not Severity.OK, picture.verdict)]  # cleared conditions are last
+    conditions = [number for number, line in enumerate(said) if line.severity is not None]
     most = max(1, (height - 8) // 3)
-    lines: list[Line] = [
-        [(cell(_headline(condition), width - 1), _SEVERE[condition["severity"]])] for condition in standing[: max(1, most - 2)]
-    ]
-    why, cure = _why(standing[0], width), _cure(standing[0], width)
-    whole = len(lines) == len(standing) and len(lines) + len(why) + len(cure) <= most
-    kept = max(1, most - len(lines) - len(cure))  # leave a line for the reason
-    lines = [*lines, *why[:kept], *cure][:most]
-    if not whole:
+    heads: list[Line] = [[(cell(_marked(said[number]), width - 1), _SEVERE[said[number].severity])] for number in conditions]
+    why_and_cure = said[1 : [*conditions, len(said)][1]] if said else []
+    details = [line for one in why_and_cure for line in _said(one, width)]
+    if len(heads) + len(details) > most:
+        details = [[(cell(_marked(one), width - 1), "")] for one in why_and_cure]
+    lines = [*heads[: max(1, most - len(details))], *details][:most]
+    if len(lines) < len(heads) + len(details):
         text, style = lines[-1][0]
         lines[-1] = [(f"{text[: max(0, width - 12)].rstrip()} … (!: all)", style)]
     return lines
 
 
-def _headline(condition: ConditionModel) -> str:
-    # A narrow screen cuts off the end, so the duration comes first.
-    headline, _, details = condition["message"].partition(": ")
-    ended = f", over for {age(condition['over_seconds'])}" if condition["over_seconds"] else ""
-    since = f"{_MARKS[condition['severity']]}{headline}, for {age(condition['lasted_seconds'])}{ended}"
-    return printable(f"{since}: {details}" if details else since, 400)
+def _marked(line: Said) -> str:
+    return f"{_MARKS[line.severity]}{line.text}"
 
 
-def _why(condition: ConditionModel, width: int) -> list[Line]:
-    return wrapped(printable(f"  why: {condition['why']}", 400), width) if condition["why"] else []
-
-
-def _cure(condition: ConditionModel, width: int) -> list[Line]:
-    return wrapped(printable(f"  → {condition['cure']}", 400), width, "bold") if condition["cure"] else []
+def _said(line: Said, width: int) -> list[Line]:
+    return wrapped(_marked(line), width, _SEVERE[line.severity])
 
 
 def _last_acts(picture: Picture, width: int, height: int) -> list[Line]:
@@ -212,7 +188,7 @@ def _health_line(picture: Picture) -> Line:
     changes = sum(count for name, count in picture.report["outcome_counts"].items() if name != Status.UNCHANGED)
     line.append((f", {changes} change{'' if changes == 1 else 's'}" if changes else ", nothing changed", ""))
     if problems:
-        worst = "error" if any(problem.severity == "error" for problem in problems) else "warning"
+        worst = Severity.ERROR if any(problem.severity is Severity.ERROR for problem in problems) else Severity.WARNING
         line.append((f"  {len(problems)} problem{'s' if len(problems) > 1 else ''} (!)", _SEVERE[worst]))
     if sick:
         line.append((f"  plugins: {', '.join(sick)}", "bold red"))
@@ -271,22 +247,13 @@ def _act(act: Json, width: int, *, named: bool = True) -> list[Line]:
 
 
 def _problems(picture: Picture, width: int) -> list[Line]:
-    out = [heading("problems, and plugins", width), *verdict_lines(picture, width)]
-    for problem in picture.problems:
-        out += wrapped(f"{problem.severity}: {problem.text}, {problem.lasted(time.time())}", width, _SEVERE[problem.severity])
+    out = [heading("problems, and plugins", width)]
+    out += [line for said in picture.verdict for line in _said(said, width)]
+    out += [line for said in picture.problems for line in wrapped(said.text, width, _SEVERE[said.severity])]
     if not picture.problems:
         out.append([("no problems", "green")])
-    out.append([])
-    out.append([(f"{'plugin':<16} {'state':<10} {'took':>9} {'calls':>8} {'failed':>7}", "bold")])
-    for plugin in picture.report["plugins"]:
-        took = sum(plugin["durations_seconds"].values()) * 1e3
-        name, state = cell(printable(plugin["name"]), 17), cell(plugin["state"], 10)
-        calls = f" {took:6.1f} ms {plugin['calls']:>8} {plugin['failures']:>7}"
-        again = f"  tried again in {plugin['retry_in_seconds']:.0f} s" if plugin["retry_in_seconds"] else ""
-        out.append([(name, ""), (state, "" if plugin["state"] == "ok" else "bold red"), (calls, ""), (again, "yellow")])
-        if plugin["last_error"]:
-            out += wrapped(f"  last: {printable(plugin['last_error'], 1000)}", width, "dim")
-    return out
+    plugins = [line for said in plugin_lines(picture.report) for line in wrapped(said.text, width, _SEVERE[said.severity])]
+    return [*out, [], [("plugins", "bold")], *plugins]
 
 
 def _one_guest(look: Looking, drill: Drill | None, picture: Picture, width: int) -> list[Line]:
