@@ -8,19 +8,31 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from mom_core import Guest, MomError, PluginContext, Snapshot, StateError, UnitError, format_duration, format_kib, printable
-from mom_kvm import Admissions, Forecasts, LaunchedGuest, Reservation, ReservationRefused, ReservationState, Room, boot_id, seen_lately
-from mom_plugins_balloon.arrivals import Arrivals
+from mom_kvm import (
+    Admissions,
+    Forecasts,
+    LaunchedGuest,
+    Reservation,
+    ReservationRefused,
+    ReservationState,
+    Room,
+    boot_id,
+    pid_of,
+    seen_lately,
+)
 from mom_plugins_balloon.balloon_state import LEAST_KIB, MOST_KIB, MOST_RESERVATIONS, BalloonFile, KeptReservation, KeptReservations
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.gate import ShrinkLimits
-from mom_plugins_balloon.names import RESERVED, SUGGESTED
+from mom_plugins_balloon.names import EXPECTED, RESERVED, SUGGESTED
 from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
 from mom_plugins_balloon.room import Spare, rise_of, room_of, seconds_to_free, spare_of, too_large, too_late
+from mom_plugins_balloon.seen import used_kib
+from mom_plugins_balloon.sweep.qemu_process import QemuProcess
 
 LEAST_SECONDS: Final = 1.0
 LONGEST_SECONDS: Final = 86400.0
@@ -36,6 +48,9 @@ TOUCHED_KIB: Final = 16384
 
 SHORT_SECONDS: Final = 30.0
 """Seconds. Missing memory is reported after this time, because spare memory is not exact while guests shrink."""
+
+LISTED_BEFORE_SECONDS: Final = 10.0
+"""Seconds. libvirt may list a guest this long before the guest's hook asks mom."""
 
 AWAY_SECONDS: Final = 600.0
 """Seconds without listed guests after which a host has none. Before that, its hypervisor might not answer."""
@@ -60,35 +75,31 @@ class HostReservations:
     _kept: dict[str, KeptReservation] = field(default_factory=dict)
     _ended: deque[Reservation] = field(default_factory=lambda: deque(maxlen=_ENDED))
     _short_since: dict[str, float] = field(default_factory=dict)
+    _takers: Mapping[str, Guest] = field(default_factory=dict)
+    """Guests that have arrived for reservations, keyed by ID."""
     _snapshot: Snapshot | None = None
     _with_guests: Snapshot | None = None
-
-    def __post_init__(self) -> None:
-        self._arrivals = Arrivals(self.guests, self.context)
 
     # --- Reservations -----------------------------------------------------------------------------------------------------------------
 
     def room(self) -> Room:
         """Return the present room for reservations."""
-        with self._lock:
-            self._end_finished()
+        with self._up_to_date():
             return self._room(self._current())[0]
 
     def reserve(self, memory_kib: int, seconds: float, *, name: str = "", who: str = "") -> Reservation:
         """Reserve memory for some time, or raise `ReservationRefused`."""
         _check_request(memory_kib, seconds, name)
-        with self._in_force():
+        with self._up_to_date(changes=True):
             room = self._room_for(memory_kib, seconds)
             if len(self._kept) >= MOST_RESERVATIONS:
                 raise MomError(f"there are {MOST_RESERVATIONS} reservations already, which is the limit", hint="release some of them")
             now = self.context.monotonic()
             kept = KeptReservation(secrets.token_hex(4), memory_kib, name, printable(who, 200), time.time(), now, now + seconds)
             self._kept[kept.id] = kept
-            self._write()
             made = self._described()[kept.id]
-        whom = f" (guest {printable(name)})" if name else ""
         size, free, lasts = format_kib(memory_kib), format_kib(made.there_kib), format_duration(seconds)
-        rise = f"; {room.rise}" if room.rise else ""
+        whom, rise = f" (guest {printable(name)})" if name else "", f"; {room.rise}" if room.rise else ""
         text = "reservation %s of %s for %s by %s%s: %s of it are available%s"
         self.context.log.info(text, kept.id, size, lasts, kept.who, whom, free, rise)
         self.context.wake(f"{size} were reserved")
@@ -100,7 +111,7 @@ class HostReservations:
 
         :param part_kib: memory in addition to an earlier reservation
         """
-        with self._in_force():
+        with self._up_to_date(changes=True):
             now = self.context.monotonic()
             fitting = [kept for kept in self._kept.values() if kept.taken_at is None and kept.fits(guest, guest.memory_kib, now)]
             # A reservation of an earlier attempt to start this guest takes precedence over the operator's.
@@ -116,56 +127,48 @@ class HostReservations:
                     kept = replace(kept, memory_kib=kept.memory_kib + missing)
                     size, name = format_kib(kept.memory_kib), printable(guest.name)
                     self.context.log.info("reservation %s is enlarged to %s for the start of guest %s", kept.id, size, name)
-            until, deadline = now + seconds, max(kept.deadline, now + seconds)
-            launch = guest.id or guest.name
-            self._kept[kept.id] = replace(kept, launch=launch, launch_until=until, deadline=deadline, before=before)
-            self._write()
+            until, launch = now + seconds, guest.id or guest.name
+            self._kept[kept.id] = replace(kept, launch=launch, launch_until=until, deadline=max(kept.deadline, until), before=before)
             return self._described()[kept.id]
 
     def _room_for(self, memory_kib: int, seconds: float) -> Room:
         room, spare = self._room(self._current())
         if memory_kib > room.most_kib:
             raise too_large(memory_kib, room)
-        self._ask_for_admission(memory_kib, room)
-        expected = seconds_to_free(max(0, memory_kib - room.unreserved_kib), spare, self.context.interval, self.law)
-        if expected is None or expected > seconds:
-            raise too_late(memory_kib, seconds, expected, room)
-        return room
-
-    def _ask_for_admission(self, memory_kib: int, room: Room) -> None:
         admissions, answer = self.context.service(Admissions), None
         with contextlib.suppress(MomError):  # without an answer, nothing is refused
             answer = None if admissions is None else admissions.admission(memory_kib)
         if answer is not None and not answer.admitted:
             message = f"cannot reserve {format_kib(memory_kib)}: a guest of that size would break promises to other guests"
             raise ReservationRefused(message, room=room, hint=answer.reasons[0] if answer.reasons else "see `mom admit`")
+        expected = seconds_to_free(max(0, memory_kib - room.unreserved_kib), spare, self.context.interval, self.law)
+        if expected is None or expected > seconds:
+            raise too_late(memory_kib, seconds, expected, room)
+        return room
 
     def reservations(self) -> Sequence[Reservation]:
         """Return active reservations and the last ended ones."""
-        with self._lock:
-            self._end_finished()
+        with self._up_to_date():
             return [*self._described().values(), *self._ended]
 
     def release(self, identity: str, *, who: str = "") -> Reservation:
         """End a reservation."""
-        with self._in_force():
+        with self._up_to_date(changes=True):
             if identity not in self._kept:
                 ended = next((reservation for reservation in self._ended if reservation.id == identity), None)
                 state = f"has ended already: it is {ended.state}" if ended else "does not exist"
                 hint = f"reservations in force: {', '.join(self._kept) or 'none'}"
                 raise MomError(f"reservation {printable(identity)} {state}", hint=hint)
             released = self._end(identity, ReservationState.RELEASED, f"released by {printable(who, 200)}")
-            self._write()
         self.context.wake("memory was released")
         return released
 
     def give_up(self, identity: str, *, who: str) -> None:
         """End the reservation of a refused launch. An earlier reservation for the guest remains."""
-        with self._lock, contextlib.suppress(MomError):  # the reservation may end by itself at this moment
+        with self._up_to_date(), contextlib.suppress(MomError):  # a reload may have replaced the plugin
             kept = self._kept.get(identity)
             if kept is not None and kept.before is not None:
                 self._kept[identity] = kept.before
-                self._write()
             elif kept is not None and kept.is_of_launch:
                 self.release(identity, who=who)
 
@@ -173,24 +176,54 @@ class HostReservations:
 
     def reserved_kib(self) -> int:
         """Return reserved memory that no guest has touched."""
-        with self._lock:
-            self._end_finished()
-            return sum(self._arrivals.kept_kib(kept, now=True) for kept in self._kept.values())
+        with self._up_to_date():
+            return sum(self._kept_kib(kept, now=True) for kept in self._kept.values())
 
     def follow(self) -> Sequence[Reservation]:
         """Evaluate the last snapshot. Return reservations that lack memory, with the reason."""
         with self._lock:
+            self.catch_up()
             snapshot = self._snapshot = self.guests.snapshot
             self._with_guests = snapshot if snapshot.guests else self._with_guests
-            self.catch_up()
-            changed, left = self._arrivals.see(self._kept, snapshot, self.context.monotonic())
-            self._kept |= changed
-            for kept in left:
-                self._end(kept.id, ReservationState.USED, f"guest {printable(kept.guest_name)} used it, and no longer exists")
-            if changed or left:
-                self._write()
-            self._end_finished()
-            return [reservation for reservation in self._described().values() if reservation.note]
+            with self._up_to_date(snapshot):
+                return [reservation for reservation in self._described().values() if reservation.note]
+
+    def _see_takers(self, snapshot: Snapshot) -> None:
+        now, takers = self.context.monotonic(), self._takers
+        for identity, kept in list(self._kept.items()):
+            guest, before, record = snapshot.guests.get(kept.guest), takers.get(kept.guest), self.guests.of(kept.guest)
+            if kept.taken_at is None:
+                continue
+            if guest is not None and before is not None and guest.incarnation == kept.incarnation and _is_arriving(guest, before):
+                self._kept[identity] = replace(kept, taken_at=now)
+            elif snapshot.guests and (record is None or record.incarnation != kept.incarnation):
+                name = printable(kept.guest_name)
+                if kept.is_of_launch:
+                    self._end(identity, ReservationState.USED, f"guest {name} used it, and no longer exists")
+                    continue
+                self._kept[identity] = kept.before or replace(kept, guest="", guest_name="", incarnation="", taken_at=None)
+                self.context.log.warning("guest %s no longer exists: its reservation %s is kept for another guest", name, identity)
+        for kept, guest in self._matched(snapshot, now):
+            self._kept[kept.id] = replace(kept, guest=guest.id, guest_name=guest.name, incarnation=guest.incarnation, taken_at=now)
+            self.context.log.info("guest %s uses reservation %s", printable(guest.name), kept.id)
+        seen = {kept.guest: snapshot.guests.get(kept.guest) or takers.get(kept.guest) for kept in self._kept.values()}
+        self._takers = {identity: guest for identity, guest in seen.items() if guest is not None}
+
+    def _matched(self, snapshot: Snapshot, now: float) -> Iterator[tuple[KeptReservation, Guest]]:
+        vacant = sorted((kept for kept in self._kept.values() if kept.taken_at is None), key=lambda kept: kept.specificity)
+        if not vacant:
+            return
+        oldest = min(kept.made for kept in vacant) - LISTED_BEFORE_SECONDS
+        pasts = zip(snapshot.listed, self.guests.of_all(snapshot.listed), strict=True)
+        arrived = {guest.id: past for guest, past in pasts if past.started_after(oldest)}
+        for kept in vacant:
+            for identity, past in arrived.items():
+                guest = snapshot.guests[identity]
+                early = LISTED_BEFORE_SECONDS if kept.launch in {guest.id, guest.name} else 0.0
+                if past.started_after(kept.made - early) and kept.fits(guest, guest.number("balloon_max"), now):
+                    self.guests.put(identity, arrived.pop(identity).without_start())
+                    yield kept, guest
+                    break
 
     # --- on disk ------------------------------------------------------------------------------------------------------------------------
 
@@ -199,19 +232,19 @@ class HostReservations:
         with self._lock:
             self.loaded = True
             content = self.file.state.reservations
-            if content is not None and not self._is_of_this_boot(content):
-                self.context.log.warning("%d reservations have ended, because the host was rebooted", len(content.reservations))
-                content = None
             if content is None:
+                return
+            if not self._is_of_this_boot(content):
+                self.context.log.warning("%d reservations have ended, because the host was rebooted", len(content.reservations))
                 return
             self._kept = {kept.id: kept for kept in content.reservations}
             self.guests.earlier = content.guests
             for kept in content.reservations:
                 if kept.taken_at is not None:
                     self.guests.expect(kept.guest, kept.incarnation)
-            self._end_finished()
-            if self._kept:
-                self.context.log.info("took over %d reservations of an earlier run", len(self._kept))
+            with self._up_to_date():
+                if self._kept:
+                    self.context.log.info("took over %d reservations of an earlier run", len(self._kept))
 
     def catch_up(self) -> None:
         """Read the file again, once."""
@@ -224,23 +257,28 @@ class HostReservations:
             if content is None or self._is_of_this_boot(content):
                 self._kept = {} if content is None else {kept.id: kept for kept in content.reservations}
 
-    def _write(self) -> None:
-        kept, boot = tuple(self._kept.values()), boot_id(self.context.root / "proc")
-        content = KeptReservations(boot, self.context.monotonic(), self.guests.incarnations(), kept) if kept else None
-        with contextlib.suppress(StateError):  # mom reports a file that cannot be written
-            self.file.write(reservations=content)
-
     def _is_of_this_boot(self, content: KeptReservations) -> bool:
         return content.boot == boot_id(self.context.root / "proc") and content.monotonic <= self.context.monotonic()
 
     @contextlib.contextmanager
-    def _in_force(self) -> Iterator[None]:
-        # After a reload has replaced this plugin, this raises `MomError`.
+    def _up_to_date(self, snapshot: Snapshot | None = None, *, changes: bool = False) -> Iterator[None]:
+        # Holds the lock, ends finished reservations, and writes all changes at the end. With `changes`, this raises `MomError` after a
+        # reload has replaced this plugin.
         with self._lock:
-            if self.file.left:
+            if changes and self.file.left:
                 raise MomError("mom is stopping or reloading its configuration: nothing was changed", hint="ask again in a moment")
+            before = dict(self._kept)
+            if snapshot is not None:
+                self._see_takers(snapshot)
             self._end_finished()
-            yield
+            try:
+                yield
+            finally:
+                if self._kept != before:
+                    kept, boot = tuple(self._kept.values()), boot_id(self.context.root / "proc")
+                    content = KeptReservations(boot, self.context.monotonic(), self.guests.incarnations(), kept) if kept else None
+                    with contextlib.suppress(StateError):  # mom reports a file that cannot be written
+                        self.file.write(reservations=content)
 
     # --- inside: the lock is held -------------------------------------------------------------------------------------------------------
 
@@ -258,17 +296,30 @@ class HostReservations:
         last = self._with_guests
         last = snapshot if last is None or snapshot.monotonic - last.monotonic > AWAY_SECONDS else last
         host_keeps = None if self.settings.host_keeps is None else self.settings.host_keeps / 1024
-        reserved = sum(map(self._arrivals.kept_kib, self._kept.values()))
-        twice = self.law.rise_share * self._arrivals.expected_kib(self._kept)
+        reserved = sum(map(self._kept_kib, self._kept.values()))
+        takers = [(kept, guest) for kept in self._kept.values() if (guest := self._taker(kept)) is not None]
+        twice = self.law.rise_share * sum(min(self._kept_kib(kept), _usual_rise_kib(guest)) for kept, guest in takers)
         rising, until = rise_of(last, twice, self.context.service(Forecasts))
         return room_of(snapshot, last, spare, host_keeps, reserved_kib=reserved, why=why, rising_kib=rising, rising_until=until), spare
 
+    def _taker(self, kept: KeptReservation) -> Guest | None:
+        return None if kept.taken_at is None else self._takers.get(kept.guest)
+
+    def _kept_kib(self, kept: KeptReservation, *, now: bool = False) -> int:
+        # Returns the part that the guest has not touched. With `now`, this reads the RSS: a booting guest touches gigabytes between cycles.
+        guest = self._taker(kept)
+        if guest is None:
+            return kept.memory_kib
+        size, rss, pid = min(kept.memory_kib, guest.whole("balloon_max") or kept.memory_kib), guest.number("rss"), pid_of(guest)
+        process = QemuProcess(pid, self.context.root / "proc").read() if now and pid is not None else None
+        return max(0, size - int((rss or 0.0) if process is None else process.resident))
+
     def _end_finished(self) -> None:
-        now, before = self.context.monotonic(), len(self._kept)
+        now = self.context.monotonic()
         launches_over = [kept for kept in self._kept.values() if kept.taken_at is None and now >= kept.launch_until]
         self._kept |= {kept.id: kept.before for kept in launches_over if kept.before is not None}
         for identity, kept in list(self._kept.items()):
-            name, left = printable(kept.guest_name), self._arrivals.kept_kib(kept)
+            name, left = printable(kept.guest_name), self._kept_kib(kept)
             if kept.taken_at is None:
                 if now >= kept.deadline:
                     self._end(identity, ReservationState.EXPIRED, "no guest started for it in time")
@@ -276,8 +327,6 @@ class HostReservations:
                 self._end(identity, ReservationState.USED, f"guest {name} has it")
             elif now - kept.taken_at >= self.settings.settle:
                 self._end(identity, ReservationState.USED, f"guest {name} has not touched {format_kib(left)} of it in time")
-        if len(self._kept) != before:
-            self._write()
 
     def _end(self, identity: str, state: ReservationState, note: str) -> Reservation:
         ended = replace(self._describe(self._kept.pop(identity), note), state=state, expires_in_seconds=0.0)
@@ -293,11 +342,11 @@ class HostReservations:
         try:
             room, spare = self._room(self._current())
         except MomError as error:
-            return {identity: self._describe(kept, error.message, self._arrivals.kept_kib(kept)) for identity, kept in self._kept.items()}
+            return {identity: self._describe(kept, error.message, self._kept_kib(kept)) for identity, kept in self._kept.items()}
         now, left = self.context.monotonic(), room.unreserved_kib + room.reserved_kib + room.rising_kib
         described: dict[str, Reservation] = {}
         for identity, kept in self._kept.items():
-            size = self._arrivals.kept_kib(kept)
+            size = self._kept_kib(kept)
             free = max(0, min(left, size))
             left -= size
             missing = -left if free < size else 0
@@ -320,6 +369,17 @@ class HostReservations:
         return Reservation(
             kept.id, kept.memory_kib, state, kept.name, kept.who, kept.created, left, size, there, missing, expected, guest, note
         )
+
+
+def _is_arriving(guest: Guest, before: Guest) -> bool:
+    # A guest that cannot be controlled yet, and whose process grows, is being migrated to this host.
+    rss, rss_before = guest.number("rss"), before.number("rss")
+    return bool(guest.blocked.get("*")) and rss is not None and rss_before is not None and rss > rss_before
+
+
+def _usual_rise_kib(guest: Guest) -> float:
+    expected, used = guest.number(EXPECTED), used_kib(*map(guest.number, ("mem_available", "balloon_cur", "mem_usable")))
+    return 0.0 if expected is None or used is None else max(0.0, expected - used)
 
 
 def policies_reserve(texts: Iterable[str]) -> bool:
