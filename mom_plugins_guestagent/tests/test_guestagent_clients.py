@@ -19,7 +19,7 @@ from mom_plugins_guestagent.figures import judge
 from mom_plugins_guestagent.guestd import figures
 from mom_plugins_guestagent.guestd_client import GuestdWay
 from mom_plugins_guestagent.qemu_agent import AgentWay
-from mom_plugins_guestagent.ways import AgentAddress, AgentKind, VisitAnswer, parse_address
+from mom_plugins_guestagent.ways import AgentAddress, AgentKind, VisitAnswer, Way, parse_address
 from mom_plugins_guestagent.wire import Misbehaves, NoAnswer, Wire
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ def way(socket_of_agent: str) -> AgentWay:
 
 
 def agent_way(path: str, seconds: float = LONG_SECONDS) -> AgentWay:
-    return AgentWay(AgentAddress(AgentKind.AGENT_SOCKET, path), seconds, GUEST, lambda function: asyncio.Future())
+    return AgentWay(AgentAddress(AgentKind.AGENT_SOCKET, path), seconds, GUEST, lambda function: asyncio.Future(), lambda *_: "")
 
 
 def guestd_way(address: str | tuple[str, int], seconds: float = LONG_SECONDS) -> GuestdWay:
@@ -56,8 +56,8 @@ def guestd_way(address: str | tuple[str, int], seconds: float = LONG_SECONDS) ->
     return GuestdWay(AgentAddress(kind, address), seconds)
 
 
-def visit(way: AgentWay | GuestdWay, *, figures: bool = True, facts: bool = True) -> VisitAnswer:
-    return run(way.visit(figures=figures, facts=facts))
+def visit(way: Way, *, facts: bool = True) -> VisitAnswer:
+    return run(way.visit(facts=facts))
 
 
 # --- qemu-guest-agent over its socket ----------------------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ HOSTILE: dict[str, Speak] = {
 }
 
 
-WAYS: dict[str, Callable[[Servers, Speak], AgentWay | GuestdWay]] = {
+WAYS: dict[str, Callable[[Servers, Speak], Way]] = {
     "agent": lambda servers, speak: agent_way(servers.unix(speak), 0.4),
     "guestd": lambda servers, speak: guestd_way(servers.unix(speak), 0.4),
     "guestd over TCP": lambda servers, speak: guestd_way(servers.tcp(speak), 0.8),
@@ -142,9 +142,7 @@ WAYS: dict[str, Callable[[Servers, Speak], AgentWay | GuestdWay]] = {
 @pytest.mark.long
 @pytest.mark.parametrize("asked", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_guest_costs_little_and_gives_nothing(
-    servers: Servers, name: str, asked: Callable[[Servers, Speak], AgentWay | GuestdWay]
-) -> None:
+def test_a_hostile_guest_costs_little_and_gives_nothing(servers: Servers, name: str, asked: Callable[[Servers, Speak], Way]) -> None:
     tracemalloc.start()
     try:
         with pytest.raises((NoAnswer, Misbehaves, TimeoutError)):
@@ -184,8 +182,8 @@ def test_nonsense_in_any_answer_is_contained(servers: Servers, command: str, ans
         said = visit(way)
     except (NoAnswer, Misbehaves, TimeoutError):
         return
-    judge(said.figures or {}, 1.0)
-    assert all(isinstance(text, str) and len(text) <= 120 and text.isprintable() for text in (said.facts or {}).values())
+    judge(said.figures, 1.0)
+    assert all(isinstance(text, str) and len(text) <= 120 and text.isprintable() for text in said.facts.values())
 
 
 # --- through the hypervisor --------------------------------------------------------------------------------------------------------
@@ -251,7 +249,6 @@ def test_old_answers_on_a_channel_are_passed_over(servers: Servers, tmp_path: Pa
         await daemon.speak(reader, writer)
 
     said = visit(guestd_way(servers.unix(speak)))
-    assert said.figures is not None
     assert said.figures["mem_available"] == "1000000"
 
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from mom_core import Value
 from mom_plugins_guestagent.fields import SHORT_LEFT
-from mom_plugins_guestagent.ways import AgentAddress, VisitAnswer
+from mom_plugins_guestagent.ways import AgentAddress, VisitAnswer, Way
 from mom_plugins_guestagent.wire import Misbehaves, NoAnswer, Wire
 
 _MOST_LINE_BYTES = 512
@@ -73,20 +73,21 @@ def _take(line: bytes, values: dict[str, str]) -> None:
     values[match[1].decode()] = match[2].decode()
 
 
-class GuestdWay:
-    """Way to query mom-guestd, or oVirt MOM's daemon over TCP."""
+class GuestdWay(Way):
+    """Way to query mom-guestd, or oVirt MOM's daemon over TCP.
+
+    :param short: function that returns how many seconds of memory shortage to announce; 0 for no announcement
+    """
 
     def __init__(self, place: AgentAddress, seconds: float, short: Callable[[], int] = lambda: 0) -> None:
-        self._address, self._process = place.address, place.process
-        self._seconds = seconds
+        super().__init__(place, seconds)
         self._short = short
-        """Function that returns how many seconds of memory shortage to announce; 0 for no announcement."""
         self._plain = False
 
-    async def visit(self, *, figures: bool, facts: bool) -> VisitAnswer:
-        """Query the guest for statistics, even without `figures`, and for `facts`. Raise `NoAnswer`, `Misbehaves`, or `TimeoutError`."""
+    async def visit(self, *, facts: bool) -> VisitAnswer:
+        """Query the guest."""
         async with asyncio.timeout(self._seconds):
-            may_be_plain = not isinstance(self._address, str)
+            may_be_plain = not isinstance(self.place.address, str)
             if facts or not self._plain:
                 try:
                     async with asyncio.timeout(self._seconds * _TOKEN_PATIENCE if may_be_plain else None), self._wire() as wire:
@@ -94,7 +95,7 @@ class GuestdWay:
                         # Only a daemon whose guest may help understands the request `short`.
                         if _SHORT_LEFT in statistics and (seconds := self._short()):
                             statistics.update(*await ask(wire, f"short {seconds}"))
-                    return VisitAnswer(statistics, _facts(properties[0]) if properties else None)
+                    return VisitAnswer(statistics, _facts(properties[0]) if properties else {})
                 except (TimeoutError, NoAnswer):
                     if not may_be_plain:
                         raise
@@ -103,10 +104,10 @@ class GuestdWay:
                 statistics = await ask_plainly(wire, "stats")
             self._plain = True
         # It is unknown since when such a daemon counts: use only sizes.
-        return VisitAnswer({name: value for name, value in statistics.items() if name.startswith("mem_")}, {} if facts else None)
+        return VisitAnswer({name: value for name, value in statistics.items() if name.startswith("mem_")}, {})
 
     def _wire(self) -> Wire:
-        return Wire(self._address, most_line=_MOST_LINE_BYTES, most_bytes=_MOST_BYTES, process=self._process)
+        return Wire(self.place.address, most_line=_MOST_LINE_BYTES, most_bytes=_MOST_BYTES, process=self.place.process)
 
 
 _FACTS = {"guestd": "guest_agent_version", "os": "guest_os", "kernel": "guest_kernel"}

@@ -169,7 +169,8 @@ class GuestAgentPlugin:
         while time.monotonic() < end and not ids <= {each for each, state in self._collector.states().items() if state.rounds}:
             time.sleep(_DOCTOR_STEP_SECONDS)
         asked_for = [guest for guest in guests if self._guest_settings(guest).ask_agent]
-        return list(examined(asked_for, targets, self._collector.states(), tells=self._settings.tell_short))
+        states = {identity: state for identity, state in self._collector.states().items() if identity in ids}
+        return list(examined(asked_for, states, tells=self._settings.tell_short))
 
     # --- addresses -------------------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from typing import NoReturn, TypeAlias
 from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Value, printable
 from mom_plugins_guestagent.guestd import FILES
 from mom_plugins_guestagent.guestd import figures as figures_in
-from mom_plugins_guestagent.ways import AgentAddress, AgentKind, VisitAnswer
+from mom_plugins_guestagent.ways import AgentAddress, AgentKind, VisitAnswer, Way
 from mom_plugins_guestagent.wire import Misbehaves, NoAnswer, RefusedByAgent, Wire
 
 Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
@@ -167,52 +167,42 @@ def _no_number(text: str) -> NoReturn:
 # --- one way ---------------------------------------------------------------------------------------------------------------
 
 
-class AgentWay:
-    """Way to query one guest's agent.
+class AgentWay(Way):
+    """Way to query one guest's qemu-guest-agent."""
 
-    :param seconds: timeout of a query
-    """
-
-    def __init__(self, place: AgentAddress, seconds: float, guest: Entity, call: Call, pass_on: PassOn | None = None) -> None:
-        self._place = place
-        self._seconds = seconds
+    def __init__(self, place: AgentAddress, seconds: float, guest: Entity, call: Call, pass_on: PassOn) -> None:
+        super().__init__(place, seconds)
         self._guest = guest
         self._call = call
         self._pass_on = pass_on
         self._able: frozenset[str] | None = None
-        self._version = ""
         self._missing: set[str] = set()
         self._refused: set[str] = set()
         """Files that the last query could not open."""
         self._open: list[int] = []
         """Handles from an interrupted query."""
-        self.disabled: tuple[str, ...] = ()
-        """Commands of `FILE_COMMANDS` that the agent lacks or may not run."""
 
-    async def visit(self, *, figures: bool, facts: bool) -> VisitAnswer:
-        """Query the guest. Raise `NoAnswer`, `Misbehaves`, or `TimeoutError`."""
-        if self._place.kind is AgentKind.AGENT_SOCKET:
-            async with asyncio.timeout(self._seconds), RawAgent.wire(self._place) as wire:
+    async def visit(self, *, facts: bool) -> VisitAnswer:
+        """Query the guest."""
+        if self.place.kind is AgentKind.AGENT_SOCKET:
+            async with asyncio.timeout(self._seconds), RawAgent.wire(self.place) as wire:
                 raw = RawAgent(wire)
                 await raw.synchronise()
                 self._open = [*self._open, *raw.left][:_MOST_LEFT_OPEN]
-                return await self.ask(raw, figures=figures, facts=facts)
-        assert self._pass_on is not None  # noqa: S101  # this way has a hypervisor
+                return await self._asked(raw, facts=facts)
         # No time limit here: a call cannot be interrupted, and limits its own time.
         behind = AgentBehindHypervisor(self._call, self._pass_on, self._guest, self._seconds / 3, time.monotonic() + self._seconds)
-        return await self.ask(behind, figures=figures, facts=facts)
+        return await self._asked(behind, facts=facts)
 
-    async def ask(self, agent: RawAgent | AgentBehindHypervisor, *, figures: bool, facts: bool) -> VisitAnswer:
-        """Ask for statistics and facts. Raise `NoAnswer` or `Misbehaves`."""
-        facts_of_guest = await self._facts(agent) if facts else None
-        return VisitAnswer((await self._figures(agent) or None) if figures else None, facts_of_guest)
+    async def _asked(self, agent: RawAgent | AgentBehindHypervisor, *, facts: bool) -> VisitAnswer:
+        known = await self._facts(agent) if facts else {}
+        return VisitAnswer(await self._figures(agent), known)
 
     async def _facts(self, agent: RawAgent | AgentBehindHypervisor) -> dict[str, Value]:
         (info,) = await agent.ask(("guest-info", {}))
         if isinstance(info, RefusedByAgent):
             raise NoAnswer(f"the agent does not list its commands: {info.message}")
-        self._learn(info)
-        values: dict[str, Value] = {"guest_agent_version": self._version or None}
+        values: dict[str, Value] = {"guest_agent_version": self._learn(info) or None}
         if self._can(SYSTEM_COMMAND):
             (system,) = await agent.ask((SYSTEM_COMMAND, {}))
             values.update(_system(system))
@@ -230,15 +220,15 @@ class AgentWay:
     def _can(self, *names: str) -> bool:
         return self._able is None or all(name in self._able for name in names)
 
-    def _learn(self, info: Json) -> None:
+    def _learn(self, info: Json) -> str:
         commands = info.get("supported_commands") if isinstance(info, Mapping) else None
         if not isinstance(info, Mapping) or not isinstance(commands, Sequence) or isinstance(commands, str):
             raise Misbehaves("it does not list its commands")
         named = ((command.get("name"), command.get("enabled")) for command in commands[:_MOST_COMMANDS] if isinstance(command, Mapping))
         self._able = frozenset(name for name, enabled in named if isinstance(name, str) and enabled is True)
-        self._version = _short(info.get("version"))
         self._missing.clear()
         self.disabled = tuple(name for name in FILE_COMMANDS if name not in self._able)
+        return _short(info.get("version"))
 
     async def _files(self, agent: RawAgent | AgentBehindHypervisor) -> str:
         # Files that fail twice are skipped until mom reads the facts again.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
-from typing import Final
+from typing import Final, NamedTuple
 
 from mom_core import Value
 from mom_plugins_guestagent.guestd import PORT
@@ -35,12 +36,34 @@ class AgentAddress:
     """PID of the process that must own the socket, for a path from the guest's description; 0 for a path that an operator has set."""
 
 
-@dataclass(frozen=True, slots=True)
-class VisitAnswer:
-    """Result of a query: statistics and facts. None if not requested or not available."""
+class VisitAnswer(NamedTuple):
+    """Result of a query: statistics, and facts if they were requested. Empty if not available."""
 
-    figures: Mapping[str, object] | None = None
-    facts: Mapping[str, Value] | None = None
+    figures: Mapping[str, object]
+    facts: Mapping[str, Value]
+
+
+class Way(ABC):
+    """Way to query one guest's agent, with the outcome of earlier queries.
+
+    :param seconds: timeout of a query
+    """
+
+    def __init__(self, place: AgentAddress, seconds: float) -> None:
+        self.place = place
+        self.failures = 0
+        """Number of failures since the last answer."""
+        self.not_before = 0.0
+        self.answered_at: float | None = None
+        """Time of the last answer by the loop's clock; None while the way fails."""
+        self.why = ""
+        self.disabled: tuple[str, ...] = ()
+        """Commands that the agent lacks or may not run."""
+        self._seconds = seconds
+
+    @abstractmethod
+    async def visit(self, *, facts: bool) -> VisitAnswer:
+        """Query the guest for statistics, and for facts on request. Raise `NoAnswer`, `Misbehaves`, or `TimeoutError`."""
 
 
 _WITH_PORT: Final = re.compile(r"(?:\[([^\[\]]+)\]|([^:]+))(?::([0-9]{0,5}))?")
