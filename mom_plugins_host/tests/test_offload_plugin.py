@@ -102,22 +102,6 @@ def test_nothing_goes_without_need_or_room_nor_of_a_guest_that_lacks_memory_itse
     assert words in str(bench.state("vm1"))
 
 
-@pytest.mark.parametrize(("lists", "known"), [(1, True), (2, True), (3, False)])
-def test_a_guest_that_some_lists_lack_is_known_when_it_is_there_again_unless_it_has_gone(lists: int, known: bool) -> None:
-    bench = Bench(["vm1", "vm2"])
-    identity = next(one.id for one in bench.hypervisor.guests() if one.name == "vm1")
-    (decision,) = bench.cycle(SHORT, {"vm1": COLD})
-    bench.cycle(PLENTY, {"vm1": {**COLD, "host_swap": GIB // 4, "host_major_faults": 50_000}})
-    there = bench.hypervisor.known.pop("vm1")
-    for _ in range(lists):
-        bench.cycle(PLENTY, {"vm2": COLD})
-        assert identity not in bench.fields
-    bench.hypervisor.known["vm1"] = there
-    bench.cycle(PLENTY, {})
-    assert (bench.fields[identity]["offloaded"] == decision.value) is known
-    assert ("it waits for memory" in str(bench.fields[identity]["offload_state"])) is known, "or what harmed it would be taken again"
-
-
 def test_when_the_host_is_short_cold_memory_goes_of_a_guest_without_balloon_statistics_or_agent() -> None:
     bench = Bench(["vm1"])
     (decision,) = bench.cycle(SHORT, {"vm1": COLD})

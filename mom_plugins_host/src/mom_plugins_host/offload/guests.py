@@ -158,9 +158,6 @@ examines at most `_IN_TURN` processes per cycle."""
 _FAULTS_SECONDS: Final = 1.0
 """Shortest time between two readings of a group's counters, because the kernel must sum them up."""
 
-LISTS_UNTIL_GONE: Final = 3
-"""A guest that is missing in this many lists in a row is gone. Fewer may mean that one of several hypervisors is silent."""
-
 
 @dataclass(slots=True)
 class FollowedGuest:
@@ -195,7 +192,6 @@ class FollowedGuest:
     vain: str = ""
     vain_until: float = 0.0
     vain_pause: float = FIRST_PAUSE_SECONDS
-    lists_without: int = 0
 
     def look(self, guest: Guest, root: Path, hierarchies: Hierarchies, now: float) -> None:
         """Examine the guest's process to find out how to reclaim its memory."""
@@ -269,17 +265,8 @@ def keep_listed(before: Mapping[str, FollowedGuest], guests: Sequence[Guest]) ->
         entry = before.get(guest.id) or FollowedGuest(guest.incarnation)
         if entry.incarnation != guest.incarnation:
             entry = FollowedGuest(guest.incarnation, may_offload=entry.may_offload, class_heard=entry.class_heard)
-        entry.lists_without = 0
         listed[guest.id] = entry
     return listed
-
-
-def keep_unlisted(before: Mapping[str, FollowedGuest], listed: Mapping[str, FollowedGuest]) -> dict[str, FollowedGuest]:
-    """Return guests that are missing now but may be listed again. mom recognizes such a guest by its incarnation only."""
-    missing = {identity: before[identity] for identity in before.keys() - listed.keys()}
-    for entry in missing.values():
-        entry.lists_without += 1
-    return {identity: entry for identity, entry in missing.items() if entry.incarnation and entry.lists_without < LISTS_UNTIL_GONE}
 
 
 def look_in_turn(kept: Mapping[str, FollowedGuest], guests: Sequence[Guest], root: Path, hierarchies: Hierarchies, now: float) -> None:

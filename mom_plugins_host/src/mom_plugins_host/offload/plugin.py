@@ -34,16 +34,7 @@ from mom_kvm import PAGE_KIB, Hierarchies, StoreKind, SwapStore, late_hook, read
 from mom_plugins_host.capabilities import ColdMemoryControl
 from mom_plugins_host.offload import fields, law
 from mom_plugins_host.offload.fields import OFFLOAD
-from mom_plugins_host.offload.guests import (
-    FollowedGuest,
-    keep_listed,
-    keep_unlisted,
-    look_in_turn,
-    own_pressure,
-    stall_of,
-    swept_first,
-    why_no_swap,
-)
+from mom_plugins_host.offload.guests import FollowedGuest, keep_listed, look_in_turn, own_pressure, stall_of, swept_first, why_no_swap
 from mom_plugins_host.offload.requests import ReclaimRequest, ReclaimWorker
 from mom_plugins_host.offload.stores import WriteBudget, findings, net_share, ratio_of, room_of, stores_of
 
@@ -95,7 +86,6 @@ class OffloadPlugin:
         self._hierarchies = Hierarchies(context.root)
         self._worker = ReclaimWorker()
         self._followed: dict[str, FollowedGuest] = {}
-        self._unlisted: dict[str, FollowedGuest] = {}
         self._stores: Sequence[SwapStore] = ()
         self._budget = WriteBudget(settings.disk_writes >> 10, context.monotonic())
         self._plan = _Plan()
@@ -147,9 +137,7 @@ class OffloadPlugin:
         self._read_answers()
         self._moves_itself = isinstance(hypervisor, ColdMemoryControl)
         now = self._context.monotonic()
-        before = {**self._unlisted, **self._followed}
-        self._followed = keep_listed(before, guests)
-        self._unlisted = keep_unlisted(before, self._followed)
+        self._followed = keep_listed(self._followed, guests)
         if not self._moves_itself:
             self._hierarchies.keep_fresh()
             self._has_merged = read_kernel_file(f"{self._context.root}/sys/kernel/mm/ksm/pages_sharing").strip() not in (b"", b"0")
@@ -159,7 +147,7 @@ class OffloadPlugin:
 
     def _read_answers(self) -> None:
         for request in self._worker.answers():
-            entry = self._followed.get(request.guest) or self._unlisted.get(request.guest)
+            entry = self._followed.get(request.guest)
             if entry is not None:
                 entry.at = request.at
                 if request.way != "recall":
