@@ -221,41 +221,6 @@ def test_nobody_is_stopped_without_a_word_of_the_operator_or_without_a_class(tmp
     assert applied(Bench(tmp_path, enabled=True).cycles(300)) == []
 
 
-@pytest.mark.parametrize("policy", [False, True])
-def test_guests_that_nothing_can_start_again_count_as_stopped_for_an_hour(tmp_path: Path, policy: bool) -> None:
-    only_off = {**MAY_ALL, "may_save": 0, "may_pause": 0}
-    bench = Bench(tmp_path, enabled=not policy, guests=8, ordinary=only_off)
-    wanted = every("guest_shutdown") if policy else []
-
-    def forgotten(guest: Entity) -> None:  # as libvirt does with a guest that is not defined
-        del bench.hypervisor.known[guest.name]
-
-    bench.hypervisor.shut_down = forgotten  # type: ignore[method-assign]  # as above
-    bench.cycles(1000, *wanted)
-    bench.start(enabled=not policy)
-    reports = bench.cycles(1000, *wanted)
-    assert bench.remembered == []
-    assert len(bench.hypervisor.known) == 6
-    assert any("2 guests are stopped, or about to be; the limit is 2 of 8" in reason for reason in refusals(reports)) is policy
-    bench.clock.now += 3600
-    bench.cycles(200, *wanted)
-    assert len(bench.hypervisor.known) == 5
-
-
-def test_a_guest_that_another_program_has_started_again_does_not_count_as_stopped_any_more(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, guests=8, ordinary=MAY_ALL)
-    gone = {name: bench.hypervisor.known[name] for name in ("vm1", "vm2")}
-
-    def forgotten(guest: Entity) -> None:
-        del bench.hypervisor.known[guest.name]
-
-    bench.hypervisor.shut_down = forgotten  # type: ignore[method-assign]  # as above
-    bench.cycles(100, *((name, "guest_shutdown", 1) for name in gone))
-    assert applied(bench.cycles(100, *every("guest_pause"))) == []
-    bench.hypervisor.known.update(gone)
-    assert len(applied(bench.cycles(100, *every("guest_pause")))) == 2
-
-
 def test_guests_are_moved_to_the_destination_before_any_is_stopped(tmp_path: Path) -> None:
     bench = Bench(tmp_path, enabled=True, guests=8, destination="qemu+tls://spare/system", ordinary=MAY_ALL)
     done = applied(bench.cycles(2000))

@@ -438,8 +438,6 @@ class Jobs:
             return
         actual = "gone" if state is None else state
         self._context.log.warning("guest %s, which mom stopped (%s), is now %s: mom leaves it alone", printable(job.name), job.step, actual)
-        if state is None and job.step is not Step.PAUSE:
-            self._recent.note_gone(job.guest)
         self.forget(job.guest)
         self._recent.spare(job.guest, Step)
 

@@ -206,10 +206,8 @@ class EvictionPlugin:
 
     def _quota(self, snapshot: Snapshot) -> Quota:
         stopped, present = self.jobs.stopped, snapshot.guests
-        # The hypervisor has lost these stopped guests, and they do not run again.
-        gone = sum(guest not in present and self.jobs.get(guest) is None for guest in self._recent.gone)
-        guests, moved = len(present) + sum(item.guest not in present for item in stopped) + gone, self._recent.moved + self.jobs.leaving
-        return Quota(self._settings.share, guests, guests + moved, len(stopped) + gone, moved)
+        guests, moved = len(present) + sum(item.guest not in present for item in stopped), self._recent.moved + self.jobs.leaving
+        return Quota(self._settings.share, guests, guests + moved, len(stopped), moved)
 
     def _warning(self, announcement: Announced, guest: Guest) -> Problem:
         clock = time.strftime("%H:%M:%S", time.localtime(announcement.at))  # a constant text counts as one problem

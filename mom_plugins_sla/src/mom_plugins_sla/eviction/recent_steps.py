@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -16,10 +16,10 @@ AGAIN_SECONDS: Final = 1800.0
 """How long mom does not repeat a failed step on a guest, and takes no step on a guest that the operator resumed."""
 
 COUNTS_SECONDS: Final = 3600.0
-"""How long a moved or lost guest counts for the limits."""
+"""How long a moved guest counts for the limits."""
 
-_MOVED, _GONE = "moved", "gone"
-"""Kinds of notes about guests. Other kinds are the steps that mom must not take."""
+_MOVED: Final = "moved"
+"""Kind of a note about a move. Other kinds are the steps that mom must not take."""
 
 _FORM: Final = TypeAdapter(tuple[tuple[str, str, float], ...])
 """Kind, guest or move, and seconds since the epoch."""
@@ -45,11 +45,6 @@ class RecentSteps:
         """Number of moves in the last hour."""
         return sum(kind == _MOVED and self._counts(kind, move) for kind, move in self._notes)
 
-    @property
-    def gone(self) -> Collection[str]:
-        """Ids of stopped guests that disappeared in the last hour."""
-        return [guest for kind, guest in self._notes if kind == _GONE and self._counts(kind, guest)]
-
     def is_spared(self, guest: str, step: Step) -> bool:
         """Return whether mom must not take this step on the guest yet."""
         return self._counts(step, guest)
@@ -57,10 +52,6 @@ class RecentSteps:
     def note_move(self, move: str) -> None:
         """Count a guest that moved away."""
         self._note([_MOVED], move)
-
-    def note_gone(self, guest: str) -> None:
-        """Count a stopped guest that disappeared."""
-        self._note([_GONE], guest)
 
     def spare(self, guest: str, steps: Iterable[Step]) -> None:
         """Do not take these steps with the guest for some time."""
@@ -82,5 +73,5 @@ class RecentSteps:
 
     def _counts(self, kind: str, guest: str) -> bool:
         since = self._notes.get((kind, guest))
-        seconds = COUNTS_SECONDS if kind in {_MOVED, _GONE} else AGAIN_SECONDS
+        seconds = COUNTS_SECONDS if kind == _MOVED else AGAIN_SECONDS
         return since is not None and self._context.monotonic() - since < seconds
