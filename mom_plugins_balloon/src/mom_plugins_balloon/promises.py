@@ -158,27 +158,16 @@ def largest_kib(promises: Iterable[float | None], maximum: float | None = None) 
 _NOTHING: Final = (Portion(size=0), Portion(share=0.0))
 
 
-class _LastKnown:
-    # A missing figure must not cost other guests their guarantees.
+class _Known(NamedTuple):
+    # Last known figures of a guest. A missing figure must not cost other guests their guarantees.
 
-    def __init__(self) -> None:
-        self._kib: dict[tuple[str, str], float] = {}
-
-    def see(self, guests: Sequence[Guest], figures: Sequence[float | None]) -> None:
-        # An empty list forgets no guest: the hypervisor did not answer.
-        self._kib.update(((guest.id, guest.incarnation), kib) for guest, kib in zip(guests, figures, strict=True) if kib is not None)
-        if len(self._kib) > len(guests) > 0:
-            for gone in self._kib.keys() - {(guest.id, guest.incarnation) for guest in guests}:
-                del self._kib[gone]
-
-    def of(self, guest: Guest) -> float | None:
-        return self._kib.get((guest.id, guest.incarnation))
+    maximum: float | None = None
+    vouched: float | None = None
+    by_class: tuple[float | None, float | None, float | None] | None = None
+    """Promise by class in KiB and as a share, and its priority; None if the plugin that promises by class has not answered yet."""
 
 
-class _ClassPromise(NamedTuple):
-    kib: float | None
-    share: float | None
-    priority: float | None
+_NOTHING_KNOWN: Final = _Known()
 
 
 class _OwnPromises(NamedTuple):
@@ -198,11 +187,9 @@ class Guarantees:
     """Returns the promise `start` in KiB for a guest with this maximum; None if unknown."""
     standing: PromisesKept = field(default_factory=PromisesKept)
     _own_cache: tuple[Sequence[Guest], object, Mapping[str, _OwnPromises]] = ((), None, MappingProxyType({}))
-    _maxima: _LastKnown = field(default_factory=_LastKnown)
-    _vouched: _LastKnown = field(default_factory=_LastKnown)
+    _known: Mapping[tuple[str, str], _Known] = field(default_factory=dict)
+    """Keyed by guest ID and incarnation."""
     _host_kib: float | None = None
-    _by_class: dict[str, tuple[str, _ClassPromise]] = field(default_factory=dict)
-    """Last answer of the plugin that promises by class: incarnation and promise keyed by guest ID."""
 
     @property
     def by_class(self) -> bool:
@@ -212,15 +199,15 @@ class Guarantees:
     def look(self, snapshot: Snapshot) -> PromisesKept:
         """Return promises and guarantees in this snapshot."""
         guests = snapshot.listed
-        self._maxima.see(guests, snapshot.numbers("balloon_max"))
-        self._vouched.see(guests, snapshot.numbers(VOUCHED))
+        if guests:  # an empty list forgets no guest: the hypervisor did not answer
+            self._known = self._known_in(snapshot)
+        known = [self._known_of(guest) for guest in guests]
         own = {identity: entry for identity, entry in self._own(guests).items() if entry.promises}
-        by_class, unheard = self._class_promises(snapshot)
-        columns = zip(guests, by_class, snapshot.numbers(PLATFORMS_GUARANTEE), snapshot.numbers("balloon_cur"), strict=True)
+        rows = zip(guests, known, snapshot.numbers(PLATFORMS_GUARANTEE), snapshot.numbers("balloon_cur"), strict=True)
         promises = [
-            self._promise(guest, own[guest.id].promises if guest.id in own else (), of_class, by_platform, size)
-            for guest, of_class, by_platform, size in columns
-            if guest.id in own or by_platform or of_class.kib or of_class.share  # true for few guests
+            self._promise(guest, own[guest.id].promises if guest.id in own else (), figures, by_platform, size)
+            for guest, figures, by_platform, size in rows
+            if guest.id in own or by_platform or (figures.by_class is not None and any(figures.by_class[:2]))  # true for few guests
         ]
         room = self._room(snapshot.host.number("mem_available"))
         self.standing = PromisesKept(
@@ -228,44 +215,48 @@ class Guarantees:
             room,
             unclear=[(entry.guest, entry.error) for entry in own.values() if entry.error is not None],
             start_unknown={guest for guest, entry in own.items() if AT_START in entry.promises and self.started(entry.guest, None) is None},
-            unheard=unheard,
+            unheard={guest.id for guest, figures in zip(guests, known, strict=True) if self.by_class and figures.by_class is None},
         )
         return self.standing
 
+    def _known_of(self, guest: Guest) -> _Known:
+        return self._known.get((guest.id, guest.incarnation), _NOTHING_KNOWN)
+
+    def _known_in(self, snapshot: Snapshot) -> Mapping[tuple[str, str], _Known]:
+        # If the columns of promises by class are missing, the last answer holds.
+        has_answered = not self.by_class or bool({GUARANTEE, GUARANTEE_SHARE} & snapshot.columns.keys())
+        known = dict[tuple[str, str], _Known]()
+        numbers = map(snapshot.numbers, ("balloon_max", VOUCHED, GUARANTEE, GUARANTEE_SHARE, PRIORITY))
+        for guest, maximum, vouched, *of_class in zip(snapshot.listed, *numbers, strict=True):
+            last = self._known_of(guest)
+            kib, share, priority = of_class
+            known[guest.id, guest.incarnation] = _Known(
+                last.maximum if maximum is None else maximum,
+                last.vouched if vouched is None else vouched,
+                (kib, share, priority) if has_answered else last.by_class,
+            )
+        return known
+
     def _promise(
-        self, guest: Guest, own: Sequence[Guaranteed], of_class: _ClassPromise, by_platform: float | None, size: float | None
+        self, guest: Guest, own: Sequence[Guaranteed], known: _Known, by_platform: float | None, size: float | None
     ) -> GuestPromise:
-        maximum, vouched = self._maxima.of(guest), self._vouched.of(guest)
+        maximum, vouched, (by_class, share, priority) = known.maximum, known.vouched, known.by_class or (None, None, None)
         whole = size if maximum is None else maximum
-        share = None if of_class.share is None or whole is None else min(1.0, of_class.share) * whole
-        promises = [of_class.kib, by_platform, share, *(self._kib(promise, guest, whole, size) for promise in own)]
+        by_share = None if share is None or whole is None else min(1.0, share) * whole
+        promises = [by_class, by_platform, by_share, *(self._kib(promise, guest, whole, size) for promise in own)]
         largest = max((kib for kib in promises if kib is not None and math.isfinite(kib)), default=0.0)
         kib = largest if maximum is None else min(largest, maximum)
         firm = math.ceil(kib)
         if vouched is not None:
             sizes = [promise.kib_of(None) for promise in own if isinstance(promise, Portion)]
-            firm = min(firm, math.ceil(largest_kib([vouched, of_class.kib, *sizes]) or 0))
-        priority = ORDINARY_PRIORITY if of_class.priority is None else of_class.priority
-        return GuestPromise(guest, kib, firm, priority, largest if kib < largest else None)
-
-    def _class_promises(self, snapshot: Snapshot) -> tuple[Sequence[_ClassPromise], Set[str]]:
-        # Also returns the IDs of guests without an answer. If the column is missing, the last answer holds.
-        guests = snapshot.listed
-        promises = [*map(_ClassPromise, *map(snapshot.numbers, (GUARANTEE, GUARANTEE_SHARE, PRIORITY)))]
-        if self.by_class and guests and not {GUARANTEE, GUARANTEE_SHARE} & snapshot.columns.keys():
-            last = [self._by_class.get(guest.id, (None, promise)) for guest, promise in zip(guests, promises, strict=True)]
-            unheard = {guest.id for guest, (incarnation, _) in zip(guests, last, strict=True) if incarnation != guest.incarnation}
-            return [promise for _, promise in last], unheard
-        if guests:
-            answers = zip(guests, promises, strict=True) if self.by_class else ()
-            self._by_class = {guest.id: (guest.incarnation, promise) for guest, promise in answers}
-        return promises, frozenset()
+            firm = min(firm, math.ceil(largest_kib([vouched, by_class, *sizes]) or 0))
+        return GuestPromise(guest, kib, firm, ORDINARY_PRIORITY if priority is None else priority, largest if kib < largest else None)
 
     def own(self, guests: Sequence[Guest]) -> Mapping[str, float]:
         """Return the promises of the YAML file and the metadata in KiB keyed by guest ID: 0 for no promise, no key if unknown."""
         promised: dict[str, float] = {}
         for identity, entry in self._own(guests).items():
-            maximum = self._maxima.of(entry.guest)
+            maximum = self._known_of(entry.guest).maximum
             sizes = [self._kib(promise, entry.guest, maximum, None) for promise in entry.promises]
             kib = largest_kib(sizes, maximum) if entry.promises else 0.0
             if kib is not None:
@@ -302,7 +293,7 @@ class Guarantees:
     def _kib(self, promise: Guaranteed, guest: Guest, whole: float | None, size: float | None) -> float | None:
         if isinstance(promise, Portion):
             return promise.kib_of(whole)
-        started = self.started(guest, self._maxima.of(guest))
+        started = self.started(guest, self._known_of(guest).maximum)
         return size if started is None else started
 
     def _own(self, guests: Sequence[Guest]) -> Mapping[str, _OwnPromises]:
