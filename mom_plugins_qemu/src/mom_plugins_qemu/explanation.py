@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mom_core import Report, first_names, format_kib
-from mom_daemon import About, Explainer, ExplanationPart, Sentence, SentencePlace, StatusPart
+from mom_daemon import About, Explainer, ExplanationPart, Sentence, StatusPart
 from mom_plugins_qemu.fields import KEEPS_ALL, PLUGGED, PLUGGED_MAXIMUM, SIZED_BY, VIRTIO_MEM
 
 
@@ -14,7 +14,7 @@ class WayExplainer(Explainer):
 
     def part(self, about: About) -> ExplanationPart:
         """Say which device resizes the guest. For a guest without virtio-mem, say nothing."""
-        return ExplanationPart([Sentence("way", text, SentencePlace.KIND) for text in _sentences(about)])
+        return ExplanationPart([Sentence("way", text, Sentence.KIND) for text in _sentences(about)])
 
 
 def _sentences(about: About) -> Iterator[str]:
