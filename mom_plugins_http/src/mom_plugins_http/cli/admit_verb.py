@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import Any
 from urllib.parse import urlencode
 
 import click
 
 from mom_core import UnitError, format_kib, parse_size, printable
-from mom_daemon import as_caller, print_prose
 from mom_plugins_http.cli.client import Client
-from mom_plugins_http.cli.policy_verbs import common_options
+from mom_plugins_http.cli.running_verb import Shown, running_verb
 
 
 @click.command("admit", short_help="Check whether more guests fit on this host.")
 @click.option("--memory", required=True, metavar="SIZE", help="Maximum memory of each guest, such as 8GiB.")
 @click.option("--class", "sla_class", default="", metavar="CLASS", help="Service class.  [default: the sla plugin's default]")
 @click.option("--count", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Number of guests.")
-@common_options
-@as_caller
-def admit_command(memory: str, sla_class: str, count: int, as_json: bool, config_path: str | None) -> None:
+@running_verb
+def admit_command(client: Client, memory: str, sla_class: str, count: int) -> Shown:
     """Check whether more guests fit on this host without breaking a promise, and which guests would have to shrink.
 
     The running mom needs the sla and http plugins. Reservations for launches count. To keep the memory, use `mom reserve`. Exit code 1 if
@@ -32,14 +28,8 @@ def admit_command(memory: str, sla_class: str, count: int, as_json: bool, config
     except UnitError as error:
         raise click.UsageError(f"--memory: {error}") from None
     query = urlencode({"memory": memory, "count": count, **({"class": sla_class} if sla_class else {})}, errors="surrogateescape")
-    answer = Client.configured(config_path).get(f"/v1/admission?{query}")
-    if as_json:
-        click.echo(json.dumps(answer))
-    else:
-        for line in _lines(answer):
-            print_prose(line, 4)
-    if not answer["admitted"]:
-        sys.exit(1)
+    answer = client.get(f"/v1/admission?{query}")
+    return Shown(answer, _lines(answer), answer["admitted"])
 
 
 def _lines(answer: Any) -> list[str]:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import click
 
 from mom_core import HOST_ID, MomError, Source, Status, Value, format_kib, printable
-from mom_daemon import TableColumn, amount, as_caller, brief, guests_unknown, print_prose, print_table
+from mom_daemon import TableColumn, amount, brief, guests_unknown, print_prose, print_table
 from mom_plugins_http.cli.client import Client, coded
 from mom_plugins_http.cli.event_stream import EventStream
-from mom_plugins_http.cli.policy_verbs import common_options
+from mom_plugins_http.cli.running_verb import common_options
 from mom_plugins_http.report_changes import with_changes
 from mom_plugins_http.vocabulary import MOST_ITEMS
 
@@ -47,7 +47,6 @@ _SHOWN_PAST: Final = 20
 @click.argument("whose", metavar="GUEST|host")
 @click.option("-n", "--cycles", type=click.IntRange(1, MOST_ITEMS), default=_SHOWN_PAST, show_default=True, help="How many cycles to show.")
 @common_options
-@as_caller
 def history_command(whose: str, cycles: int, as_json: bool, config_path: str | None) -> None:
     """Show a guest, or the host, in the last cycles, newest first. mom keeps about an hour of cycles; `mom record` keeps more."""
     client = Client.configured(config_path)
@@ -77,7 +76,6 @@ def history_command(whose: str, cycles: int, as_json: bool, config_path: str | N
 @click.option("--guest", metavar="GUEST", help="With --outcomes: only this guest, by id or name; `host` for the host.")
 @click.option("-f", "--follow", is_flag=True, help="Print further events until Ctrl-C.")
 @common_options
-@as_caller
 def events_command(outcomes: bool, guest: str | None, follow: bool, as_json: bool, config_path: str | None) -> None:
     """Show the last cycle in one line, or the outcomes of its decisions. With --follow, also show each further cycle and other events.
 

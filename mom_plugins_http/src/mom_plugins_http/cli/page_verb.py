@@ -12,16 +12,14 @@ from urllib.parse import quote
 import click
 
 from mom_core import printable
-from mom_daemon import as_caller
 from mom_plugins_http.cli.client import Client
-from mom_plugins_http.cli.policy_verbs import common_options
+from mom_plugins_http.cli.running_verb import common_options
 
 
 @click.command("page", short_help="Open the web page in one browser, through ssh.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8132, show_default=True, help="Port that ssh forwards.")
 @click.option("--once", is_flag=True, help="Print the address and exit; the session stays valid for 12 hours.")
 @common_options
-@as_caller
 def page_command(port: int, once: bool, as_json: bool, config_path: str | None) -> None:
     """Print an address that opens the web page in one browser, and wait, so that ssh keeps forwarding the port.
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +15,7 @@ from mom_core import MomError, UnitError, format_duration, format_kib, parse_dur
 from mom_daemon import as_caller, print_prose
 from mom_kvm import Room
 from mom_plugins_http.cli.client import ANSWER_SECONDS, ApiRefusedError, Client, coded
-from mom_plugins_http.cli.policy_verbs import common_options
+from mom_plugins_http.cli.running_verb import Shown, running_verb
 
 _POLL_SECONDS: Final = 1.0
 
@@ -59,8 +57,9 @@ def reserve_command() -> None:
 )
 @click.option("--wait", is_flag=True, help="Wait until all of the memory is free; exit code 1 if the reservation expires first.")
 @click.option("--keep", is_flag=True, help="With --wait: keep the reservation after Ctrl-C.")
-@common_options
-def memory_command(memory: str, lasts: str, name: str, wait: bool, keep: bool, as_json: bool, config_path: str | None) -> None:
+@click.pass_context
+@running_verb
+def memory_command(client: Client, context: click.Context, memory: str, lasts: str, name: str, wait: bool, keep: bool) -> Shown:
     """Reserve MEMORY, such as 8GiB.
 
     Prints the reservation's id, how much of the memory is free, and when the rest is expected. If there is too little memory, mom refuses
@@ -71,22 +70,19 @@ def memory_command(memory: str, lasts: str, name: str, wait: bool, keep: bool, a
         parse_duration(lasts)
     except UnitError as error:
         raise click.UsageError(str(error)) from None
-    client = Client.configured(config_path, ANSWER_SECONDS)
+    client.reading = ANSWER_SECONDS
     with _interruptible():
         reservation = client.ask("POST", "/v1/reservations", {"memory": memory, "deadline": lasts, "name": name})
         if not wait:
-            _show(reservation, as_json=as_json)
-            return
+            return _shown(reservation)
         try:
-            reservation = _wait(client, reservation, quiet=as_json)
+            reservation = _wait(client, reservation, quiet=bool(context.params["as_json"]))
         except KeyboardInterrupt:
             if not keep:
                 _release(client, reservation["id"])
                 print_prose(f"mom: reservation {reservation['id']} is released", 2, err=True)
             raise
-    _show(reservation, as_json=as_json)
-    if reservation["state"] not in {"ready", "taken", "used"}:
-        sys.exit(1)
+    return _shown(reservation)._replace(good=reservation["state"] in {"ready", "taken", "used"})
 
 
 def _wait(client: Client, reservation: Any, *, quiet: bool) -> Any:
@@ -136,8 +132,8 @@ def _interruptible() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _show(reservation: Any, *, as_json: bool) -> None:
-    click.echo(json.dumps(reservation) if as_json else _line(reservation))
+def _shown(reservation: Any) -> Shown:
+    return Shown(reservation, [_line(reservation)])
 
 
 def _line(reservation: Any) -> str:
@@ -155,19 +151,16 @@ def _line(reservation: Any) -> str:
 
 
 @reserve_command.command("list", short_help="List reservations and available memory.")
-@common_options
-def list_command(as_json: bool, config_path: str | None) -> None:
+@running_verb
+def list_command(client: Client) -> Shown:
     """List the reservations of the running mom, and the memory available for more."""
-    answer = Client.configured(config_path).get("/v1/reservations")
-    if as_json:
-        click.echo(json.dumps(answer))
-        return
-    for reservation in answer["items"]:
-        print_prose(_line(reservation), 2)
-    room = answer["room"]
+    answer = client.get("/v1/reservations")
+    return Shown(answer, [*map(_line, answer["items"]), _room(answer["room"], further=bool(answer["items"]))])
+
+
+def _room(room: Any, *, further: bool) -> str:
     if room is None:
-        print_prose("Nothing can be reserved: the host's available memory is unknown now.", 2)
-        return
+        return "Nothing can be reserved: the host's available memory is unknown now."
     figures = f"{format_kib(room['free_kib'])} of it immediately"
     if room["most_kib"] < _memory_kib(room):
         figures += "; there is memory for more, but reserving more would break a promise to guests (`mom admit --memory SIZE` shows which)"
@@ -175,7 +168,7 @@ def list_command(as_json: bool, config_path: str | None) -> None:
         figures += f"; guests release nothing: {printable(room['why'])}"
     if room["rise"]:
         figures += f"; {printable(room['rise'])}"
-    print_prose(f"{format_kib(room['most_kib'])} can be reserved{' in addition' if answer['items'] else ''}, {figures}.", 2)
+    return f"{format_kib(room['most_kib'])} can be reserved{' in addition' if further else ''}, {figures}."
 
 
 def _memory_kib(room: Any) -> int:
@@ -184,7 +177,7 @@ def _memory_kib(room: Any) -> int:
 
 @reserve_command.command("release", short_help="Release a reservation.")
 @click.argument("identity", metavar="ID")
-@common_options
-def release_command(identity: str, as_json: bool, config_path: str | None) -> None:
+@running_verb
+def release_command(client: Client, identity: str) -> Shown:
     """Release the reservation ID. Guests get their memory back."""
-    _show(_release(Client.configured(config_path), identity), as_json=as_json)
+    return _shown(_release(client, identity))

@@ -1,0 +1,47 @@
+"""Verbs that ask a running mom."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any, NamedTuple, TypeVar
+
+import click
+
+from mom_daemon import as_caller, config_option, json_option, print_prose
+from mom_plugins_http.cli.client import Client
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Shown(NamedTuple):
+    """Answer of a verb: JSON, the same as lines for people, and whether the answer is yes (otherwise exit code 1)."""
+
+    answer: Any
+    lines: Iterable[str]
+    good: bool = True
+
+
+def common_options(function: Function) -> Function:
+    """Add the common options of verbs for a running mom, which need no right of root's."""
+    return as_caller(config_option(json_option(function)))
+
+
+def running_verb(function: Callable[..., Shown]) -> Callable[..., None]:
+    """Give a verb the client of the configured mom, and print its answer as JSON or lines."""
+
+    @common_options
+    @wraps(function)
+    def verb(*args: Any, as_json: bool, config_path: str | None, **given: Any) -> None:
+        shown = function(Client.configured(config_path), *args, **given)
+        if as_json:
+            click.echo(json.dumps(shown.answer))
+        else:
+            for line in shown.lines:
+                print_prose(line, 4)
+        if not shown.good:
+            sys.exit(1)
+
+    return verb
