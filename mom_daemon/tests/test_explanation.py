@@ -9,7 +9,7 @@ import pytest
 
 from mom_core import ControlSpec, Decision, Guest, MomError, Outcome, Problem, Report, Revision, Scope, Source, Status, Unit, Value
 from mom_core.testing import snapshot
-from mom_daemon import About, Explainer, Explainers, ExplanationPart, Sentence, SentencePlace, find_guest
+from mom_daemon import About, Explainer, Explainers, ExplanationPart, Sentence, find_guest
 
 KNOB = ControlSpec("knob", Unit.KIB, Scope.GUEST, "a knob", field="knob_now")
 
@@ -35,7 +35,7 @@ class Late(Explainer):
     """Says something before and something after all others."""
 
     def part(self, about: About) -> ExplanationPart:
-        return ExplanationPart([Sentence("next", "the end.", SentencePlace.LAST), Sentence("kind", "a kind.", SentencePlace.KIND)])
+        return ExplanationPart([Sentence("next", "the end.", Sentence.LAST), Sentence("kind", "a kind.", Sentence.KIND)])
 
 
 class Broken(Explainer):

@@ -23,7 +23,6 @@ from .explain.explainer import (
     Explainer as Explainer,
     ExplanationPart as ExplanationPart,
     Sentence as Sentence,
-    SentencePlace as SentencePlace,
 )
 from .explain.explanation import Explainers as Explainers
 from .config.imported import Imported as Imported, Importer as Importer, read_foreign as read_foreign

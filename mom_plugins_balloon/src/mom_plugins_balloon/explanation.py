@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from mom_core import Declarations, Guest, Host, Outcome, Report, Scope, Source, Status, Value, as_number, format_kib, lasting, printable
-from mom_daemon import About, Explainer, ExplanationPart, Sentence, SentencePlace, StatusPart
+from mom_daemon import About, Explainer, ExplanationPart, Sentence, StatusPart
 from mom_kvm import stale_seconds
 from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE
 from mom_plugins_balloon.fields import TARGET
@@ -153,16 +153,16 @@ class BalloonExplainer(Explainer):
         guest = about.guest
         history, (memory, need) = self._histories.get(guest.id) or GuestHistory(guest.incarnation), _memory_after(about)
         harm = [*_harm(about, history)]
-        topics: Sequence[tuple[str, SentencePlace, Iterable[str]]] = (
-            ("harm", SentencePlace.HARM, harm),
-            ("cure", SentencePlace.HARM, _cure(about, memory) if harm else ()),
-            ("now", SentencePlace.PRESENT, _size_now(memory, guest.number(STARTED))),
-            ("needs", SentencePlace.PRESENT, _needs(memory, need, about)),
-            ("guaranteed", SentencePlace.PROMISED, [_guaranteed(memory.size, about)]),
-            ("since", SentencePlace.PAST, [_since(about, history.since)]),
-            ("host", SentencePlace.HOST, _host(about.report.snapshot.host)),
-            ("wanted", SentencePlace.LAST_DECIDED, _last_tried(about, history)),
-            ("next", SentencePlace.NEXT, _next(about, memory, history)),
+        topics: Sequence[tuple[str, Iterable[str]]] = (
+            ("harm", Sentence.HARM, harm),
+            ("cure", Sentence.HARM, _cure(about, memory) if harm else ()),
+            ("now", Sentence.PRESENT, _size_now(memory, guest.number(STARTED))),
+            ("needs", Sentence.PRESENT, _needs(memory, need, about)),
+            ("guaranteed", Sentence.PROMISED, [_guaranteed(memory.size, about)]),
+            ("since", Sentence.PAST, [_since(about, history.since)]),
+            ("host", Sentence.HOST, _host(about.report.snapshot.host)),
+            ("wanted", Sentence.LAST_DECIDED, _last_tried(about, history)),
+            ("next", Sentence.NEXT, _next(about, memory, history)),
         )
         sentences = [Sentence(topic, text, place) for topic, place, texts in topics for text in texts]
         figures = {

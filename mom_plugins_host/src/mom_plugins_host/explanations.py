@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from mom_core import DiskTune, Value, format_kib, lasting, printable
-from mom_daemon import About, Explainer, ExplanationPart, Sentence, SentencePlace
+from mom_daemon import About, Explainer, ExplanationPart, Sentence
 from mom_plugins_host.cgroup import groups
 from mom_plugins_host.credit.control import CREDIT, DELAY
 from mom_plugins_host.numa import nodes
@@ -32,7 +32,7 @@ class GroupExplainer(Explainer):
 
     def part(self, about: About) -> ExplanationPart:
         """Return the sentences; none for a guest without a known control group."""
-        return ExplanationPart([Sentence("group", text, SentencePlace.PRESENT + 1) for text in _group_sentences(about)])
+        return ExplanationPart([Sentence("group", text, Sentence.PRESENT + 1) for text in _group_sentences(about)])
 
 
 def _group_sentences(about: About) -> Iterator[str]:
@@ -59,7 +59,7 @@ class NodesExplainer(Explainer):
         """Return the sentences; none on a host with a single node."""
         if about.report.snapshot.host.fields.get("numa_node_count") == 1:
             return ExplanationPart(())
-        return ExplanationPart([Sentence("nodes", text, SentencePlace.PRESENT + 2) for text in _node_sentences(about)])
+        return ExplanationPart([Sentence("nodes", text, Sentence.PRESENT + 2) for text in _node_sentences(about)])
 
 
 def _node_sentences(about: About) -> Iterator[str]:
@@ -79,7 +79,7 @@ class LimitsExplainer(Explainer):
     def part(self, about: About) -> ExplanationPart:
         """Return the sentences; none for a guest without limits."""
         texts = (*_cpu_sentences(about), *_disk_sentences(about.guest.items(DISKS_NOW) or ()))
-        return ExplanationPart([Sentence("limits", text, SentencePlace.PROMISED) for text in texts])
+        return ExplanationPart([Sentence("limits", text, Sentence.PROMISED) for text in texts])
 
 
 def _cpu_sentences(about: About) -> Iterator[str]:
@@ -106,7 +106,7 @@ class ColdExplainer(Explainer):
 
     def part(self, about: About) -> ExplanationPart:
         """Return the sentences; none for a guest that the plugin does not know."""
-        return ExplanationPart([Sentence("cold memory", text, SentencePlace.PRESENT + 2) for text in _cold_sentences(about)])
+        return ExplanationPart([Sentence("cold memory", text, Sentence.PRESENT + 2) for text in _cold_sentences(about)])
 
 
 def _cold_sentences(about: About) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mom_core import format_kib, printable
-from mom_daemon import About, Explainer, ExplanationPart, Sentence, SentencePlace
+from mom_daemon import About, Explainer, ExplanationPart, Sentence
 from mom_plugins_kubevirt.node_fields import ASKING, PROMISE, PROMISED_BY, REQUEST
 
 
@@ -14,7 +14,7 @@ class PodExplainer(Explainer):
 
     def part(self, about: About) -> ExplanationPart:
         """Explain the guest's guarantee. For a guest without a pod, say nothing."""
-        return ExplanationPart([Sentence("pod", text, SentencePlace.PROMISED) for text in _sentences(about)])
+        return ExplanationPart([Sentence("pod", text, Sentence.PROMISED) for text in _sentences(about)])
 
 
 def _sentences(about: About) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from mom_core import Report, lasting, printable
-from mom_daemon import About, Explainer, ExplanationPart, Sentence, SentencePlace, StatusPart
+from mom_daemon import About, Explainer, ExplanationPart, Sentence, StatusPart
 from mom_plugins_sla.classes import ALLOWED
 from mom_plugins_sla.eviction.settings import CONTROLS, EVICTED, EVICTION_ERROR
 
@@ -25,7 +25,7 @@ class ClassExplainer(Explainer):
 
     def part(self, about: About) -> ExplanationPart:
         """Return the sentences; none if no guest has a class."""
-        return ExplanationPart([Sentence("class", text, SentencePlace.KIND) for text in _sentences(about)])
+        return ExplanationPart([Sentence("class", text, Sentence.KIND) for text in _sentences(about)])
 
 
 def _sentences(about: About) -> Iterator[str]:
@@ -58,4 +58,4 @@ class EvictionExplainer(Explainer):
             texts.append(f"The host stays full. Step in progress or announced: {printable(step, 200)}.")
         if error := about.guest.text(EVICTION_ERROR):
             texts.append(f"The last step failed: {printable(error, 300)}.")
-        return ExplanationPart([Sentence("eviction", text, SentencePlace.NEXT) for text in texts])
+        return ExplanationPart([Sentence("eviction", text, Sentence.NEXT) for text in texts])

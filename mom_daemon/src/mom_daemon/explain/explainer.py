@@ -5,37 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
-from enum import IntEnum
 from types import MappingProxyType
+from typing import ClassVar
 
 from mom_core import ControlSpec, Decision, Declarations, Guest, Outcome, Report, Revision, Value, as_number, lasting
 
 
-class SentencePlace(IntEnum):
-    """Order of sentences. Sentences with the same place keep the order of the plugins."""
-
-    HARM = 0  #: harm to the guest, and its fix
-    PRESENT = 10  #: the guest's state and need
-    KIND = 20  #: kind of guest
-    PROMISED = 30
-    PAST = 40  #: start and cause of the present state
-    HOST = 50
-    DECIDED = 60  #: decisions of this cycle
-    LAST_DECIDED = 61  #: earlier decisions
-    UNCHANGED = 62  #: reason for no decision
-    TRIAL = 70
-    PROBLEMS = 80
-    NEXT = 90
-    LAST = 99
-
-
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """Sentence under the heading `topic`."""
+    """Sentence under the heading `topic`. Sentences with the same `place` keep the order of the plugins."""
+
+    HARM: ClassVar = 0  #: harm to the guest, and its fix
+    PRESENT: ClassVar = 10  #: the guest's state and need
+    KIND: ClassVar = 20  #: kind of guest
+    PROMISED: ClassVar = 30
+    PAST: ClassVar = 40  #: start and cause of the present state
+    HOST: ClassVar = 50
+    DECIDED: ClassVar = 60  #: decisions of this cycle
+    LAST_DECIDED: ClassVar = 61  #: earlier decisions
+    UNCHANGED: ClassVar = 62  #: reason for no decision
+    TRIAL: ClassVar = 70
+    PROBLEMS: ClassVar = 80
+    NEXT: ClassVar = 90
+    LAST: ClassVar = 99
 
     topic: str
     text: str
-    place: int = SentencePlace.PRESENT
+    place: int = PRESENT
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 from mom_core import ControlSpec, Declarations, Guest, Problem, Report, Source, Status, Unit, Value, as_number, format_duration, printable
 from mom_core.plugins.bounded import attempt, describe
 from mom_daemon import amount
-from mom_daemon.explain.explainer import About, ExplainedDecision, Explainer, Sentence, SentencePlace
+from mom_daemon.explain.explainer import About, ExplainedDecision, Explainer, Sentence
 from mom_kvm import platform_properties
 
 LOG = logging.getLogger("mom.explanation")
@@ -90,7 +90,7 @@ class Explainers:
         sentences = (
             *_of_platform(facts["properties"]),
             *_decided(about, specs, nouns),
-            *_because(unchanged if not about.wanted else "", SentencePlace.UNCHANGED),
+            *_because(unchanged if not about.wanted else "", Sentence.UNCHANGED),
             *_trial(trial, specs),
             *_problems(problems),
             *_next(about),
@@ -212,7 +212,7 @@ def _line(source: Source, texts: Mapping[str, str]) -> str:
 
 
 def _decided(about: About, specs: Mapping[str, ControlSpec], nouns: Mapping[str, str]) -> Iterator[Sentence]:
-    here = SentencePlace.DECIDED
+    here = Sentence.DECIDED
     if not about.wanted:
         yield Sentence("wanted", "No policy wants to change the guest in this cycle.", here)
     for explained in about.wanted:
@@ -234,7 +234,7 @@ def _decided(about: About, specs: Mapping[str, ControlSpec], nouns: Mapping[str,
             yield Sentence("done", _done(explained), here)
 
 
-def _because(why: str, place: SentencePlace) -> Iterator[Sentence]:
+def _because(why: str, place: int) -> Iterator[Sentence]:
     if why:
         yield Sentence("why", f"{printable(why[0].upper() + why[1:], LONGEST_REASON)}.", place)
 
@@ -271,38 +271,38 @@ def _done(explained: ExplainedDecision) -> str:
 
 def _trial(trial: Sequence[tuple[str, Value, Value]] | None, specs: Mapping[str, ControlSpec]) -> Iterator[Sentence]:
     if trial is not None and not trial:
-        yield Sentence("trial", "Policies on trial would decide the same about the guest.", SentencePlace.TRIAL)
+        yield Sentence("trial", "Policies on trial would decide the same about the guest.", Sentence.TRIAL)
     for control, decided, considered in trial or ():
         then, now = ("nothing" if value is None else amount(value, _unit(specs, control)) for value in (considered, decided))
-        yield Sentence("trial", f"Policies on trial would set {control} to {then}, instead of {now}.", SentencePlace.TRIAL)
+        yield Sentence("trial", f"Policies on trial would set {control} to {then}, instead of {now}.", Sentence.TRIAL)
 
 
 def _of_platform(properties: Mapping[str, str | list[str]]) -> Iterator[Sentence]:
     texts = {name: value if isinstance(value, str) else ", ".join(value) for name, value in properties.items()}
     if texts:
         listed = "; ".join(f"{name} {printable(text, LONGEST_LINE)}" for name, text in texts.items())
-        yield Sentence("platform", f"Its platform says: {listed}.", SentencePlace.KIND)
+        yield Sentence("platform", f"Its platform says: {listed}.", Sentence.KIND)
 
 
 def _problems(problems: Iterable[Problem]) -> Iterator[Sentence]:
     for problem in problems:
         hint = f" ({printable(problem.hint, LONGEST_LINE)})" if problem.hint else ""
         text = f"{problem.severity} from {problem.source}: {printable(problem.message, 300)}{hint}."
-        yield Sentence("problems", text, SentencePlace.PROBLEMS)
+        yield Sentence("problems", text, Sentence.PROBLEMS)
 
 
 def _next(about: About) -> Iterator[Sentence]:
     if about.report.mode == "observe":
-        yield Sentence("next", "mom only observes: its decisions change nothing.", SentencePlace.NEXT)
+        yield Sentence("next", "mom only observes: its decisions change nothing.", Sentence.NEXT)
     elif about.interval:
         text = f"mom looks at the guest again every {format_duration(about.interval)}, and sooner when something happens."
-        yield Sentence("next", text, SentencePlace.NEXT + 1)
+        yield Sentence("next", text, Sentence.NEXT + 1)
 
 
 def _unknown(names: Sequence[str]) -> Iterator[Sentence]:
     if names:
         listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-        yield Sentence("unknown", f"Not known: {listed}.", SentencePlace.LAST)
+        yield Sentence("unknown", f"Not known: {listed}.", Sentence.LAST)
 
 
 def _place(source: Source) -> str:

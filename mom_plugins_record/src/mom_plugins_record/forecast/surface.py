@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mom_core import Report, format_kib
-from mom_daemon import About, Explainer, ExplanationPart, Sentence, SentencePlace, StatusPart
+from mom_daemon import About, Explainer, ExplanationPart, Sentence, StatusPart
 from mom_plugins_record.forecast.curve import LEAST_WEIGHT
 from mom_plugins_record.forecast.host_days import GUEST_FIELDS
 
@@ -27,7 +27,7 @@ class ForecastExplainer(Explainer):
         if about.report.snapshot.host.number("guests_forecast") is None:
             return ExplanationPart()
         figures = {name: value for name in GUEST_FIELDS if (value := about.number(name)) is not None}
-        return ExplanationPart([Sentence("days", text, SentencePlace.PAST) for text in _sentences(about)], figures)
+        return ExplanationPart([Sentence("days", text, Sentence.PAST) for text in _sentences(about)], figures)
 
 
 def _sentences(about: About) -> Iterator[str]:
