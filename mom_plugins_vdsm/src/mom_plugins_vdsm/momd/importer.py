@@ -2,75 +2,36 @@
 
 from __future__ import annotations
 
+import configparser
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from mom_core import ConfigError, ConfigProblem, printable
 from mom_daemon import Imported, Importer
 
-_SECTION: Final = re.compile(r"\[(.+)\].*")
-_OPTION: Final = re.compile(r"([^:=]+?)\s*[:=]\s*(.*)")
 
-
-@dataclass(frozen=True, slots=True)
-class IniOption:
+class IniOption(NamedTuple):
     """Option's value and line number; 0 if not in a file."""
 
     text: str
     line: int = 0
 
 
-@dataclass(slots=True)
-class Ini:
-    """Sections with their options, keyed by lower-case name, and line numbers of sections."""
-
-    file: str
-    sections: dict[str, dict[str, IniOption]] = field(default_factory=dict)
-    lines: dict[str, int] = field(default_factory=dict)
-    problems: list[ConfigProblem] = field(default_factory=list)
-
-    def complain(self, line: int, message: str, hint: str = "") -> None:
-        """Record an error."""
-        self.problems.append(ConfigProblem(self.file, line, 1 if line else 0, message, hint))
+_FAULTS: Final = {
+    configparser.MissingSectionHeaderError: ("an option precedes the first section", "begin with a line such as [main]"),
+    configparser.DuplicateSectionError: ("the section {section} occurs twice", "merge both sections"),
+    configparser.DuplicateOptionError: ("the option {option} of {section} occurs twice", "remove one of them"),
+}
+"""Message and fix for each error of the parser, in the order in which they are tried."""
 
 
-def read_ini(text: str, file: str) -> Ini:
-    """Parse an INI file. Raise `ConfigError` with all errors and their lines."""
-    ini = Ini(file)
-    section = name = ""
-    options: dict[str, IniOption] = {}
-    depth = 0  # indentation of the option; deeper lines continue it
-    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
-        content = line.strip()
-        if not content or content[0] in "#;":
-            continue
-        before, depth = depth, len(line) - len(line.lstrip())
-        if name and depth > before:
-            options[name], depth = IniOption(f"{options[name].text}\n{content}".strip(), options[name].line), before
-        elif match := _SECTION.fullmatch(content):
-            section, name = match[1], ""
-            if section in ini.sections:
-                ini.complain(number, f"the section {printable(section)} occurs twice", "merge both sections")
-            options = ini.sections.setdefault(section, {})
-            ini.lines.setdefault(section, number)
-        elif not section:
-            ini.complain(number, "an option precedes the first section", "begin with a line such as [main]")
-            break
-        elif match := _OPTION.fullmatch(content):
-            name = match[1].lower()
-            if name in options:
-                ini.complain(number, f"the option {printable(name)} of {printable(section)} occurs twice", "remove one of them")
-            options[name] = IniOption(match[2], number)
-        else:
-            ini.complain(number, f"this is not an option: {printable(content, 60)}", "write `name: value` or `name = value`")
-    if ini.problems:
-        raise ConfigError(ini.problems)
-    everywhere = ini.sections.pop("DEFAULT", {})  # valid in every section
-    ini.sections = {section: {**everywhere, **options} for section, options in ini.sections.items()}
-    return ini
+def _problem(error: configparser.Error, file: str) -> ConfigProblem:
+    message, hint = next((_FAULTS[kind] for kind in _FAULTS if isinstance(error, kind)), ("this is not an option", "write `name: value`"))
+    line = getattr(error, "lineno", None) or next((number for number, _ in getattr(error, "errors", ())), 0)
+    named = {name: printable(getattr(error, name, "")) for name in ("section", "option")}
+    return ConfigProblem(file, line, 1 if line else 0, message.format(**named), hint)
 
 
 VDSM: Final = "vdsm"
@@ -164,23 +125,39 @@ class Momd:
         return self.imported
 
 
-@dataclass(slots=True)
 class _Reader:
-    ini: Ini
-    overrides: Mapping[tuple[str, str], str]
-    imported: Imported
+    def __init__(self, text: str, file: str, overrides: Mapping[tuple[str, str], str], imported: Imported) -> None:
+        self.parser = parser = configparser.RawConfigParser()
+        self.overrides, self.imported, self._file = overrides, imported, file
+        self.problems: list[ConfigProblem] = []
+        self.lines: dict[tuple[str, str], int] = {}
+        """Line numbers, keyed by section and option; without an option, of sections."""
+        text = text.removeprefix("\ufeff")
+        try:
+            parser.read_string(text, file)
+        except configparser.Error as error:
+            raise ConfigError([_problem(error, file)]) from error
+        section = ""
+        for number, line in enumerate(text.split("\n"), 1):
+            if match := parser.SECTCRE.match(line):
+                section = match["header"]
+                self.lines[section, ""] = number
+            elif match := parser.OPTCRE.match(line):
+                self.lines.setdefault((section, parser.optionxform(match["option"].rstrip())), number)
 
     def option(self, name: str, section: str = "main") -> IniOption:
         if (section, name) in self.overrides:
             return IniOption(self.overrides[section, name])
-        return self.ini.sections.get(section, {}).get(name) or IniOption(DEFAULTS[section][name])
+        text = self.parser.get(section, name, fallback=None)
+        return IniOption(DEFAULTS[section][name]) if text is None else IniOption(text.strip(), self.lines.get((section, name), 0))
 
     def has(self, name: str, section: str = "main") -> bool:
-        return (section, name) in self.overrides or name in self.ini.sections.get(section, {})
+        return (section, name) in self.overrides or self.parser.has_option(section, name)
 
     def wrong(self, name: str, section: str, must: str, hint: str = "") -> None:
         option = self.option(name, section)
-        self.ini.complain(option.line, f"{name}: {printable(option.text or 'nothing', 80)} is {must}", hint)
+        message = f"{name}: {printable(option.text or 'nothing', 80)} is {must}"
+        self.problems.append(ConfigProblem(self._file, option.line, 1 if option.line else 0, message, hint))
 
     def number(self, name: str, section: str = "main", *, whole: bool = False, least: float = 0.01, most: float = math.inf) -> float | None:
         # Report an invalid number as a problem.
@@ -217,13 +194,14 @@ class _Reader:
 def import_momd(text: str, file: str, overrides: Mapping[tuple[str, str], str] | None = None) -> Momd:
     """Convert an old configuration to mom's.
 
-    :param overrides: values from the command line, keyed by section and option :raises ConfigError: with all errors
+    :param overrides: values from the command line, keyed by section and option
+    :raises ConfigError: with all errors
     """
     imported = Imported(
         f"Made by `mom config import` from {file}, a configuration of MOM's old daemon. Comments show the old options. "
         "Notes at the end list what was not converted, and why."
     )
-    reader = _Reader(read_ini(text, file), overrides or {}, imported)
+    reader = _Reader(text, file, overrides or {}, imported)
     hypervisor = _hypervisor(reader)
     _intervals(reader)
     log = _logging(reader)
@@ -236,8 +214,8 @@ def import_momd(text: str, file: str, overrides: Mapping[tuple[str, str], str] |
     _rpc(reader)
     _mode(reader, controllers)
     _other_options(reader)
-    if reader.ini.problems:
-        raise ConfigError(sorted(reader.ini.problems))
+    if reader.problems:
+        raise ConfigError(sorted(reader.problems))
     return Momd(imported, log)
 
 
@@ -381,17 +359,18 @@ def _other_options(reader: _Reader) -> None:
         reader.wrong("guest-manager-multi-thread", "main", "neither true nor false")
     elif reader.has("guest-manager-multi-thread"):
         reader.note(f"guest-manager-multi-thread: {threads}: not needed, because mom reads all guests in one call")
-    for section, options in reader.ini.sections.items():
+    for section in reader.parser.sections():
+        options = reader.parser[section]
         if section.lower().startswith("collector:"):
-            listed = ", ".join(f"{name}: {option.text}" for name, option in options.items()) or "nothing"
+            listed = ", ".join(f"{name}: {text.strip()}" for name, text in options.items()) or "nothing"
             reader.note(f"[{section}] {listed}: {_collector_options(section)}")
         elif section not in DEFAULTS:
-            reader.note(f"[{section}] (line {reader.ini.lines.get(section, 0)}): there is no such section")
+            reader.note(f"[{section}] (line {reader.lines.get((section, ''), 0)}): there is no such section")
         elif section == VDSM and VDSM not in reader.imported.plugins:
             reader.note("[vdsm]: the guests do not come from vdsm")
-        for name, option in options.items() if section in DEFAULTS else ():
+        for name in options if section in DEFAULTS else ():
             if name not in DEFAULTS[section]:
-                reader.note(f"{name} of [{section}] (line {option.line}): there is no such option")
+                reader.note(f"{name} of [{section}] (line {reader.option(name, section).line}): there is no such option")
 
 
 def _collector_options(section: str) -> str:
