@@ -1,6 +1,7 @@
 """The fleet's buckets in a dictionary."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -43,7 +44,7 @@ class Memory(Store):
         if revision not in (None, self.kept.get((bucket, key), StoredEntry(0, None)).revision):
             raise ConflictError("another client changed the record first")
         self.revision += 1
-        self.kept[bucket, key] = StoredEntry(self.revision, data)
+        self.kept[bucket, key] = StoredEntry(self.revision, data, time.time())
         for watched in self.watchers:
             if watched.kind.bucket == bucket:
                 watched.told(key, self.kept[bucket, key], live=True)

@@ -19,14 +19,13 @@ from mom_devkit import wait_until
 from mom_kvm import Destination
 from mom_plugins_fleet.access import Access
 from mom_plugins_fleet.coordinator.coordinator import Coordinator
-from mom_plugins_fleet.coordinator.plan import ATTEMPTS, places
+from mom_plugins_fleet.coordinator.plan import ATTEMPTS
 from mom_plugins_fleet.host.agent import FleetAgent
 from mom_plugins_fleet.host.group_policies import GroupPolicies
 from mom_plugins_fleet.host.orders import HostOrders
 from mom_plugins_fleet.link import LinkError, Store
 from mom_plugins_fleet.records import (
     LARGEST_RECORD,
-    Arrival,
     AuthorizedKeys,
     FleetRecord,
     Group,
@@ -43,6 +42,7 @@ from mom_plugins_fleet.records import (
 from mom_plugins_fleet.revisions import FORM, SeenRevisions
 from mom_plugins_fleet.signatures import Opened, Signer, opened
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATOR, COORDINATORS, GROUPS, LEASES, ORDERS, ROSTER, STATES, StoredEntry
+from mom_plugins_fleet.view import ended
 
 LOG = logging.getLogger("test")
 
@@ -177,67 +177,15 @@ async def test_a_host_that_is_not_drained_is_left_no_orders_of_a_coordinator_tha
     await agent.orders.follow(store, Member(group="g"))
 
 
-@pytest.mark.parametrize("lost", ["all", "the last"])
-async def test_orders_that_the_servers_have_lost_are_given_again_and_no_move_is_another_one(lost, store, c1):
-    await store.put(ROSTER, "h1", OPERATOR.signed("h1", Member(group="g", draining=True), 1))
-    assert await c1.acquire(store)
-    await c1.view.load(store)
-    new = MOVE.model_copy(update={"order": 0})
-    await c1.change(store, "h1", lambda _: Orders(epoch=c1.epoch))
-    before = store.kept[ORDERS, "h1"]
-    await c1.change(store, "h1", lambda _: Orders(epoch=c1.epoch, moves=(new,)))
-    (move,) = orders_of(store, "h1").moves
-    assert move.order
-    if lost == "all":
-        await store.remove(ORDERS, "h1")
-    else:
-        await store.put(ORDERS, "h1", before.data or b"")
-    await c1.change(store, "h1", lambda orders: orders)
-    assert orders_of(store, "h1").moves == (move,)
-
-
-@pytest.mark.parametrize("another", [False, True], ids=["started again", "another one that has waited"])
-async def test_the_room_of_a_move_stays_taken_where_servers_and_a_coordinator_have_lost_its_orders(tmp_path, store, another):
-    def made(name: str) -> Coordinator:
-        revisions = SeenRevisions(StateFile(tmp_path / f"{name}.json", "seen", FORM), at_once=False)
-        revisions.load()
-        return Coordinator(Access(["nats://localhost:1"]), name, LOG, OPERATOR, [OPERATOR.public], revisions)
-
-    c1, waiting = made("c1"), made("c2")
-    await drained(store, c1)
-    await c1.decide(store)
-    c1.save()
-    (move,) = orders_of(store, "h1").moves
-    await waiting.view.load(store)
-    waiting.save()
-    await store.remove(ORDERS, "h1")
-    later = waiting if another else made("c1")
-    await store.remove(LEASES, COORDINATOR)
-    assert await later.acquire(store)
-    await later.view.load(store)
-    later.view.states.records.update(c1.view.states.records)
-    later.view.states.heard.update(c1.view.states.heard)
-    later.save()
-    assert places(later.view)[move.to].coming == move.takes
-    await later.decide(store)
-    assert orders_of(store, "h1").moves == (move,)
-    for bucket in (ROSTER, ORDERS):
-        await store.remove(bucket, "h1")
-    await later.view.load(store)
-    later.save()
-    assert not later.view.orders.records, "a host that was taken out of the fleet has none"
-    assert not later.view.revisions.orders
-
-
 async def test_moves_under_way_are_not_forgotten_where_the_servers_have_lost_the_newest_leases(store, c1):
     await store.put(ROSTER, "h1", OPERATOR.signed("h1", Member(group="g", draining=True), 1))
-    came = Arrival(guest="b", to="h2", takes=1, at=time.time())
-    await store.put(ORDERS, "h1", OPERATOR.signed("h1", Orders(epoch=10**6, moves=(MOVE,), arrivals=(came,)), 5))
+    came = ended(MOVE.model_copy(update={"guest": "b"}), MoveState.DONE, time.time())
+    await store.put(ORDERS, "h1", OPERATOR.signed("h1", Orders(epoch=10**6, moves=(MOVE,), finished=(came,)), 5))
     assert await c1.acquire(store)
     await c1.view.load(store)
     await c1.fence(store)
     assert c1.works
-    assert orders_of(store, "h1") == Orders(epoch=c1.epoch, moves=(MOVE,), arrivals=(came,))
+    assert orders_of(store, "h1") == Orders(epoch=c1.epoch, moves=(MOVE,), finished=(came,))
 
 
 async def test_a_coordinator_works_only_while_an_operator_authorizes_it(monkeypatch):
@@ -301,11 +249,11 @@ async def test_a_coordinator_that_ends_takes_nobody_elses_lease_away(store, c1):
     async with following(c1, store):
         working = asyncio.create_task(c1.work(store))
         await asyncio.sleep(0.05)
-        taken = StoredEntry(await store.put(LEASES, COORDINATOR, Lease(holder="c2").packed()), Lease(holder="c2").packed())
+        taken = await store.put(LEASES, COORDINATOR, Lease(holder="c2").packed())
         working.cancel()
         with pytest.raises(asyncio.CancelledError):
             await working
-    assert await store.read(LEASES, COORDINATOR) == taken
+    assert (await store.read(LEASES, COORDINATOR)).revision == taken
 
 
 async def test_a_coordinator_renews_its_lease_until_another_one_has_it(monkeypatch, caplog, store, c1):

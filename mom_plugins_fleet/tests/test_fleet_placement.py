@@ -13,9 +13,9 @@ from mom_core import MomError
 from mom_kvm import Destination
 from mom_plugins_fleet.coordinator.balance import for_balance
 from mom_plugins_fleet.coordinator.plan import BOOKS_SECONDS, LOST_SECONDS, needs_of, next_orders, places
-from mom_plugins_fleet.records import Arrival, HostedGuest, HostState, Member, Move, MoverState, MoveState, Orders
+from mom_plugins_fleet.records import FinishedMove, HostedGuest, HostState, Member, Move, MoverState, MoveState, Orders
 from mom_plugins_fleet.verbs.plan import planned, print_plan
-from mom_plugins_fleet.view import SETTLES_SECONDS, FleetView
+from mom_plugins_fleet.view import ARRIVES_SECONDS, SETTLES_SECONDS, FleetView, ended
 
 GIB = 1 << 20
 
@@ -33,6 +33,13 @@ def guest(
         guarantee=guarantee * GIB,
         stays=stays,
     )
+
+
+def ordered(*moves: Move) -> Orders:
+    """Orders of a coordinator that knows how far these moves are."""
+    over = [move for move in moves if move.state is MoveState.DONE]
+    finished = tuple(move if isinstance(move, FinishedMove) else ended(move, move.state, time.time()) for move in over)
+    return Orders(epoch=3, moves=tuple(move for move in moves if move not in over), finished=finished)
 
 
 class Fleet(FleetView):
@@ -66,6 +73,7 @@ class Fleet(FleetView):
         )
         self.states.records[name] = (1, state)
         self.states.heard[name] = time.monotonic()
+        self.states.set_at[name] = time.time()
 
     def decide(self, host: str) -> Mapping[str, str]:
         """One look of the coordinator at that host; why guests stay."""
@@ -76,10 +84,8 @@ class Fleet(FleetView):
     def end(self, host: str, state: MoveState) -> None:
         """All moves of that host are over."""
         orders = self.orders.records[host][1]
-        self.orders.records[host] = (
-            2,
-            orders.model_copy(update={"moves": tuple(m.model_copy(update={"state": state}) for m in orders.moves)}),
-        )
+        moves = [move.model_copy(update={"state": state}) for move in orders.moves]
+        self.orders.records[host] = (2, ordered(*moves, *orders.finished))
 
     def moves(self, host: str) -> list[tuple[str, str]]:
         return [(move.name, move.to) for move in self.orders.records[host][1].moves]
@@ -136,10 +142,11 @@ def test_a_promise_counts_where_its_guest_has_gone_before_that_host_tells_of_it_
     fleet.host("b", [own], total=130, available=125)
     fleet.decide("a")
     assert [name for name, _ in fleet.moves("a")] == ["x", "y"]
+    going = fleet.orders.records["a"]
     fleet.end("a", MoveState.DONE)
     assert "can promise it" in fleet.decide("a")["z"]
     assert places(fleet)["b"].promised == 120 * GIB
-    fleet.end("a", MoveState.ACCEPTED)
+    fleet.orders.records["a"] = going
     fleet.host("b", [own, leaving[0]], total=130, available=120)
     assert places(fleet)["b"].promised == 120 * GIB, "libvirt lists a guest there while it comes"
     fleet.host("b", [own, guest("x", 30, held=5, guarantee=0)], total=130, available=120)
@@ -241,7 +248,7 @@ def test_what_a_silent_host_has_not_accepted_for_long_is_ordered_anew_by_the_roo
     assert fleet.moves("a") == []
 
 
-def test_a_guest_that_has_just_come_takes_the_room_that_its_host_may_have_told_of_before_it_was_there(fleet, monkeypatch):
+def test_a_guest_that_has_just_come_takes_the_room_that_its_host_may_have_told_of_before_it_was_there(fleet):
     fleet.host("a", [guest("1", 20)], draining=True)
     fleet.host("b")
     fleet.decide("a")
@@ -249,10 +256,7 @@ def test_a_guest_that_has_just_come_takes_the_room_that_its_host_may_have_told_o
     fleet.end("a", MoveState.DONE)
     fleet.host("a", [guest("2", 20)], draining=True)
     assert "it needs 20.00 GiB" in fleet.decide("a")["2"]
-    assert [one.guest for one in fleet.orders.records["a"][1].arrivals] == ["id-1"]
-    assert "it needs 20.00 GiB" in fleet.decide("a")["2"], "it is in the books now"
-    later = time.time() + SETTLES_SECONDS + 1
-    monkeypatch.setattr(time, "time", lambda: later)
+    fleet.states.set_at["b"] += SETTLES_SECONDS + 1
     assert places(fleet)["b"].available == 31 * GIB
     fleet.decide("a")
     assert fleet.moves("a") == [("2", "b")]
@@ -284,7 +288,7 @@ def test_a_host_that_lies_about_its_memory_attracts_no_more_than_the_operator_sa
             going = [move for move in fleet.orders.records["a"][1].moves if move.state is MoveState.ORDERED]
             came += sum(move.takes for move in going)
             fleet.end("a", MoveState.DONE)
-            gone = {move.guest for move in fleet.orders.records["a"][1].moves}
+            gone = {move.guest for move in fleet.orders.records["a"][1].finished}
             here = [one for one in fleet.guests("a").values() if one.id not in gone]
             fleet.host("a", here, total=1024, draining=True)
             fleet.host("liar", [guest(move.name, 4, held=4) for move in going], total=4096, available=4096, memory=32)
@@ -307,10 +311,13 @@ def test_a_guest_that_another_host_tells_of_counts_no_more_where_it_was(fleet):
     fleet.host("a", draining=True)
     fleet.host("b", [guest("1", 20, held=20)], available=60, memory=64)
     fleet.decide("a")
-    assert [(one.guest, one.to) for one in fleet.orders.records["a"][1].arrivals] == [("id-1", "b")]
+    assert [(one.guest, one.to) for one in fleet.orders.records["a"][1].finished] == [("id-1", "b")]
     assert places(fleet)["b"].arrived == 20 * GIB
-    fleet.host("b", available=60, memory=64)
-    assert places(fleet)["b"].arrived == 20 * GIB, "that it has ended is its own word"
+    for later in (0, ARRIVES_SECONDS + 1):
+        fleet.host("b", available=60, memory=64)
+        fleet.states.set_at["b"] += later
+        place = places(fleet)["b"]
+        assert (place.coming + place.arrived) == 20 * GIB, "that it has ended is its own word"
     fleet.host("c", [guest("1", 20, held=20)])
     assert places(fleet)["b"].arrived == 0
 
@@ -389,9 +396,10 @@ def test_the_guest_is_moved_that_leaves_the_fuller_of_both_the_least_full_once_i
     assert balanced(uneven([2, 25, 20, 7])) == ("id-g1", "a", "b")
     fleet = uneven()
     assert balanced(fleet) == ("id-g0", "a", "b")
-    lately = Arrival(guest="id-g0", to="a", takes=GIB, at=time.time() - 3600)
-    earlier = Arrival(guest="id-g1", to="a", takes=GIB, at=time.time() - BOOKS_SECONDS - 60)
-    fleet.orders.records["b"] = (1, Orders(arrivals=(lately, earlier)))
+    moved = Move(guest="id-g0", name="g0", to="a", destination=Destination.ANYWHERE, takes=GIB, number=1)
+    lately = ended(moved, MoveState.DONE, time.time() - 3600)
+    earlier = ended(moved.model_copy(update={"guest": "id-g1"}), MoveState.DONE, time.time() - BOOKS_SECONDS - 60)
+    fleet.orders.records["b"] = (1, Orders(finished=(lately, earlier)))
     assert balanced(fleet) == ("id-g1", "a", "b")
 
 
@@ -418,7 +426,7 @@ def test_balance_waits_for_drains_and_for_guests_that_are_on_their_way():
     fleet.host("c")
     order = Move(guest="x", name="x", to="b", destination=Destination.parse("qemu://b/system"), takes=GIB, number=1)
     for state in (MoveState.ORDERED, MoveState.ACCEPTED, MoveState.DONE):
-        fleet.orders.records["c"] = (1, Orders(moves=(order.model_copy(update={"state": state}),)))
+        fleet.orders.records["c"] = (1, ordered(order.model_copy(update={"state": state})))
         assert balanced(fleet) == "no guest is moved now: guests of c are being moved"
 
 
@@ -431,7 +439,7 @@ def test_balance_goes_on_without_a_host_that_died(died, state):
     fleet.host("d")
     if state is not None:
         move = Move(guest="x", name="x", to="d", destination=Destination.parse("qemu://d/system"), takes=GIB, number=1, state=state)
-        fleet.orders.records["c"] = (1, Orders(moves=(move,)))
+        fleet.orders.records["c"] = (1, ordered(move))
     now = time.time()
     fleet.states.set_at.update(dict.fromkeys("abcd", now))
     fleet.states.heard[died] -= LOST_SECONDS + 1
@@ -455,7 +463,7 @@ def test_what_was_ordered_for_balance_is_taken_back_when_the_operator_wants_it_n
     assert fleet.moves("a") == []
 
 
-def test_a_guest_that_was_not_moved_for_balance_is_not_tried_again_within_a_day_whoever_coordinates(monkeypatch):
+def test_a_guest_that_was_not_moved_for_balance_is_not_tried_again_within_a_day_whoever_coordinates():
     fleet = uneven()
     fleet.host("b", fleet.guests("b").values(), available=50, memory=50, mover=LIVE)
     found = for_balance(fleet, places(fleet), "g")
@@ -466,12 +474,12 @@ def test_a_guest_that_was_not_moved_for_balance_is_not_tried_again_within_a_day_
     fleet.decide("a")
     assert fleet.moves("a") == []
     assert balanced(fleet) == ("id-g1", "a", "b"), "its orders say so, which the next coordinator reads"
-    now, guests = time.time(), fleet.guests("a").values()
+    guests = fleet.guests("a").values()
     fleet.host("a")
     assert places(fleet)["b"].room == before, "and it takes no room where it has not come, though it has ended since"
     fleet.host("a", guests, available=4, mover=LIVE, balance=True)
-    now += BOOKS_SECONDS
-    monkeypatch.setattr(time, "time", lambda: now)
+    fleet.states.set_at["b"] += BOOKS_SECONDS + 1
+    fleet.states.set_at["a"] += BOOKS_SECONDS + 1
     assert balanced(fleet) == ("id-g0", "a", "b")
 
 

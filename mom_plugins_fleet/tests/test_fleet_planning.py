@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_fleet_placement import GIB, Fleet, guest
+from test_fleet_placement import GIB, Fleet, guest, ordered
 
 from mom_kvm import Destination
 from mom_plugins_fleet.coordinator.placement import RESERVE_SHARE, TargetHost, choose, rank
@@ -116,7 +116,7 @@ def _with_move(state: MoveState, number: int = 1) -> Fleet:
         state=state,
         error="no",
     )
-    view.orders.records["a"] = (1, Orders(epoch=3, moves=(move,)))
+    view.orders.records["a"] = (1, ordered(move))
     return view
 
 
@@ -138,7 +138,6 @@ def test_a_move_that_failed_is_tried_elsewhere_but_not_for_ever():
     ("state", "age", "left"),
     [
         (MoveState.ACCEPTED, LOST_SECONDS + 1, 1),
-        (MoveState.DONE, LOST_SECONDS + 1, 1),
         (MoveState.ORDERED, 10, 1),  # it may be accepted, though its host could not say so before its connection broke
         (MoveState.ORDERED, LOST_SECONDS + 1, 0),
         (MoveState.FAILED, 10, 0),
@@ -154,38 +153,34 @@ def test_what_may_be_under_way_is_not_taken_back_when_the_drain_ends(state, age,
     assert places(view)["b"].coming == (2 * GIB if state is not MoveState.FAILED else 0)
 
 
-def test_a_guest_that_has_left_counts_where_it_goes_until_it_is_seen_there():
+def test_a_guest_that_has_left_counts_where_it_goes_until_it_is_seen_there_or_would_have_been():
     view = _with_move(MoveState.DONE)
     view.host("a", draining=True)
+    assert not _orders(view, "a")[0].moves
     assert places(view)["b"].coming == 2 * GIB
-    assert len(_orders(view, "a")[0].moves) == 1
     view.host("b", [guest("1")], available=30)
     assert places(view)["b"].coming == 0
-    assert not _orders(view, "a")[0].moves
+    view.host("b")
+    view.states.set_at["c"] += ARRIVES_SECONDS + 1
+    assert places(view)["b"].coming == 2 * GIB, "its new host has told nothing since: who knows"
+    view.states.set_at["b"] += ARRIVES_SECONDS + 1
+    assert places(view)["b"].coming == 0, "it has ended there"
 
 
-def test_a_guest_that_has_left_and_ended_is_not_waited_for_once_its_new_host_has_told_of_it_long_enough(monkeypatch):
-    view = _with_move(MoveState.DONE)
-    view.host("a", draining=True)
-    assert len(_orders(view, "a")[0].moves) == 1
-    later = time.monotonic() + ARRIVES_SECONDS + 1
-    monkeypatch.setattr(time, "monotonic", lambda: later)
-    view.states.heard["c"] = later
-    assert len(_orders(view, "a")[0].moves) == 1, "its new host has told nothing since: who knows"
-    view.states.heard["b"] = later
-    assert not _orders(view, "a")[0].moves
-    assert places(view)["b"].coming == 0
-    view.orders.records["a"] = (3, Orders())
-    places(view)
-    assert not view.left, "it may leave again"
-
-
-def test_a_guest_that_has_come_is_not_moved_again_before_its_old_host_tells_of_it_no_more(monkeypatch):
+def test_a_guest_that_has_left_is_not_moved_again_before_its_old_host_tells_of_it_no_more():
     view = _with_move(MoveState.DONE)
     view.host("b", [guest("1")], available=30)
-    assert [(move.to, move.state) for move in _orders(view, "a")[0].moves] == [("b", MoveState.DONE)]
-    later = time.monotonic() + ARRIVES_SECONDS + 1
-    monkeypatch.setattr(time, "monotonic", lambda: later)
-    assert [move.state for move in _orders(view, "a")[0].moves] == [MoveState.DONE], "it is silent, so that nothing new is known"
-    view.states.heard["a"] = view.states.heard["c"] = later
+    view.states.set_at["c"] += ARRIVES_SECONDS + 1
+    assert not _orders(view, "a")[0].moves, "its host has told nothing since"
+    view.states.set_at["a"] += ARRIVES_SECONDS + 1
     assert [(move.to, move.state) for move in _orders(view, "a")[0].moves] == [("c", MoveState.ORDERED)], "it has come back"
+
+
+def test_what_a_host_has_done_is_finished_with_the_time_of_its_report():
+    view = _with_move(MoveState.ORDERED)
+    view.host("a", draining=True)
+    done = {"moves": (OrderProgress("id-1", 0, MoveState.DONE),)}
+    view.states.records["a"] = (2, view.states.records["a"][1].model_copy(update=done))
+    orders = _orders(view, "a")[0]
+    assert orders.moves == ()
+    assert [(move.guest, move.to, move.at) for move in orders.finished] == [("id-1", "b", view.states.set_at["a"])]

@@ -268,19 +268,15 @@ class Move(FleetRecord):
     order: int = 0
     """Revision of the first orders with this move; 0 if none yet."""
     state: MoveState = MoveState.ORDERED
-    """Progress reported by the host; always `ORDERED` in signed orders."""
+    """Progress reported by the host; `ORDERED` in signed orders."""
     error: str = ""
 
 
-class Arrival(FleetRecord):
-    """Moved guest, as recorded by the coordinator."""
+class FinishedMove(Move):
+    """Move that ended within the last day. `state` is `DONE`, or `FAILED` for a move for balance."""
 
-    guest: Annotated[str, StringConstraints(min_length=1, max_length=128)]
-    to: HostName
-    takes: Kib
-    """Memory that the guest needs; 0 for a failed move for balance."""
     at: Annotated[float, Field(ge=0, lt=1 << 36)]
-    """Time in seconds since the epoch, by the coordinator's clock."""
+    """When the host reported the end: seconds since the epoch, by the servers' clock."""
 
 
 class Orders(FleetRecord):
@@ -292,8 +288,7 @@ class Orders(FleetRecord):
     moves: Annotated[tuple[Move, ...], Field(max_length=MOST_MOVES), FailFast()] = ()
     entries: Mapping[HostName, str] = Field(default_factory=dict)
     """Signed entries of the destinations, because a coordinator must not name another address."""
-    arrivals: Annotated[tuple[Arrival, ...], Field(max_length=MOST_TOLD), FailFast()] = ()
-    """Arrivals of the last day."""
+    finished: Annotated[tuple[FinishedMove, ...], Field(max_length=MOST_TOLD), FailFast()] = ()
 
     def of(self, guest: str) -> Move | None:
         """Return this guest's move."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from pydantic import Field, TypeAdapter
 
 from mom_core import MomError, StateError, StateFile, lasting
-from mom_plugins_fleet.records import MOST_MOVES, Kind, OrderProgress, Orders
+from mom_plugins_fleet.records import MOST_MOVES, Kind, OrderProgress
 from mom_plugins_fleet.signatures import Opened, opened
 
 FILE: Final = "revisions.json"
@@ -30,7 +30,6 @@ class RevisionsContent:
 
     newest: Mapping[str, Mapping[str, tuple[Annotated[int, Field(ge=0)], str]]] = field(default_factory=dict)
     moves: Annotated[tuple[OrderProgress, ...], Field(max_length=MOST_MOVES)] = ()
-    orders: Mapping[str, tuple[Annotated[int, Field(ge=0)], Orders]] = field(default_factory=dict)
 
 
 FORM: Final = TypeAdapter(RevisionsContent)
@@ -56,15 +55,13 @@ class SeenRevisions:
         self._file, self._at_once, self._is_saved = file, at_once, True
         self._newest: dict[str, Mapping[str, tuple[int, str]]] = {}
         self._moves: tuple[OrderProgress, ...] = ()
-        self.orders: Mapping[str, tuple[int, Orders]] = {}
-        """Last argument of `keep_orders`, or the orders saved by an earlier run."""
         self._noted: set[str] = set()
 
     def load(self) -> None:
         """Read the file of the last run."""
         content = None if self._file is None else self._file.read()
         if content is not None:
-            self._newest, self._moves, self.orders = dict(content.newest), content.moves, content.orders
+            self._newest, self._moves = dict(content.newest), content.moves
 
     @property
     def moves(self) -> Mapping[tuple[str, int], OrderProgress]:
@@ -146,11 +143,6 @@ class SeenRevisions:
                 self._moves = before
                 raise
 
-    def keep_orders(self, orders: Mapping[str, tuple[int, Orders]]) -> None:
-        """Keep orders. The next `save` writes their moves."""
-        if orders != self.orders:
-            self.orders, self._is_saved = orders, False
-
     def _changed(self) -> None:
         self._is_saved = False
         if self._at_once:
@@ -159,8 +151,5 @@ class SeenRevisions:
     def save(self) -> None:
         """Write to disk. Raise `StateError` on failure."""
         if self._file is not None and not self._is_saved:
-            moves = [asdict(item) for item in self._moves]
-            form: dict[str, Any] = {"mode": "json", "exclude_defaults": True, "exclude": {"entries"}}
-            orders = {host: (revision, item.model_dump(**form)) for host, (revision, item) in self.orders.items() if item.moves}
-            self._file.write({"newest": self._newest, "moves": moves, "orders": orders})  # the form of `RevisionsContent`
+            self._file.write(asdict(RevisionsContent(self._newest, self._moves)))
         self._is_saved = True

@@ -10,7 +10,7 @@ from typing import Any, Final
 from mom_kvm import Destination
 from mom_plugins_fleet.buckets import Bucket
 from mom_plugins_fleet.link import LinkError, Store
-from mom_plugins_fleet.records import AuthorizedKeys, Group, HostedGuest, HostState, Member, Move, MoveState, Orders, shown
+from mom_plugins_fleet.records import AuthorizedKeys, FinishedMove, Group, HostedGuest, HostState, Member, Move, MoveState, Orders, shown
 from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.subjects import COORDINATOR, COORDINATORS, LEASES, StoredEntry
 
@@ -18,7 +18,7 @@ SILENT_SECONDS: Final = 75.0
 """Two missed heartbeats by the reader's clock; then a host counts as lost."""
 
 ARRIVES_SECONDS: Final = 120.0
-"""Time for a moved guest to appear in the destination's reports: two reports."""
+"""Time for a moved guest to appear in the destination's reports, and to disappear from the source's: two reports."""
 
 SETTLES_SECONDS: Final = 60.0
 """During this time, reported available memory might not yet include an arrived guest. Hosts report at least every 30 s."""
@@ -37,8 +37,6 @@ class FleetView:
         self.orders = Bucket(Orders, frozenset(), self.revisions)
         self.authorized = Bucket(AuthorizedKeys, frozenset(), self.revisions)
         self.lease = StoredEntry(0, None)
-        self.left: dict[tuple[str, str], float] = {}
-        """Monotonic time when a guest is first known to have left, keyed by host and guest."""
         self.trust()
 
     def trust(self) -> None:
@@ -131,13 +129,19 @@ class FleetView:
         return self.operators | {*(() if authorized is None else authorized.keys)}
 
     def ordered(self, host: str) -> Orders | None:
-        """Return a host's orders, with the progress that the host reported."""
+        """Return a host's orders, with the progress that the host reported. A move that is done is finished."""
         orders, state = self.orders.get(host), self.states.get(host)
         if orders is None or state is None:
             return orders
-        reported = {(step.guest, step.order): {"state": step.state, "error": step.error} for step in state.moves}
-        moves = tuple(move.model_copy(update=reported.get((move.guest, move.order))) for move in orders.moves)
-        return orders.model_copy(update={"moves": moves})
+        reported = {(step.guest, step.order): step for step in state.moves}
+        moves, finished = [], [*orders.finished]
+        for move in orders.moves:
+            step = reported.get((move.guest, move.order))
+            if step is not None and step.state is MoveState.DONE:
+                finished.append(ended(move, step.state, self.states.set_at.get(host, 0.0)))
+            else:
+                moves.append(move if step is None else move.model_copy(update={"state": step.state, "error": step.error}))
+        return orders.model_copy(update={"moves": tuple(moves), "finished": tuple(finished)})
 
     def all_ordered(self) -> Iterator[tuple[str, Orders]]:
         """Yield hosts that have orders, and their orders."""
@@ -161,33 +165,25 @@ class FleetView:
         state = self.states.get(host)
         return {} if state is None else state.guests_by_id
 
-    def is_coming(self, host: str, move: Move) -> bool:
+    def is_coming(self, host: str, move: FinishedMove) -> bool:
         """Return whether a guest that left `host` has not appeared yet."""
         if move.state is not MoveState.DONE or move.to not in self.members.records or move.guest in self.guests(move.to):
             return False
         elsewhere = (name for name in self.members.records if name != host)
         if move.destination == Destination.ANYWHERE and any(move.guest in self.guests(name) for name in elsewhere):
             return False  # the mover chose another host
-        return not self._reported_since(move.to, host, move)
+        return self.reported_after(move.to, move) <= ARRIVES_SECONDS
 
-    def is_settling(self, host: str, move: Move) -> bool:
+    def is_settling(self, move: FinishedMove) -> bool:
         """Return whether available memory might not include a new guest yet."""
-        if move.state is not MoveState.DONE or move.guest not in self.guests(move.to):
-            return False
-        since = self.left.setdefault((host, move.guest), time.monotonic())
-        return self.states.heard.get(move.to, float("-inf")) - since < SETTLES_SECONDS
+        arrived = move.state is MoveState.DONE and move.guest in self.guests(move.to)
+        return arrived and self.reported_after(move.to, move) < SETTLES_SECONDS
 
-    def is_over(self, host: str, move: Move) -> bool:
-        """Return whether a move is done. If `host` reports the guest long after the move, the guest has returned."""
-        if move.state is not MoveState.DONE or self.is_coming(host, move):
-            return False
-        return move.guest not in self.guests(host) or self._reported_since(host, host, move)
+    def reported_after(self, host: str, move: FinishedMove) -> float:
+        """Return seconds between the end of a move and the host's last report."""
+        return self.states.set_at.get(host, 0.0) - move.at
 
-    def _reported_since(self, reporter: str, host: str, move: Move) -> bool:
-        since = self.left.setdefault((host, move.guest), time.monotonic())
-        return self.is_fresh(reporter) and self.states.heard.get(reporter, float("-inf")) - since > ARRIVES_SECONDS
 
-    def forget_arrivals(self) -> None:
-        """Drop the departure times of guests whose moves are no longer listed."""
-        departures = {(host, move.guest) for host, orders in self.all_ordered() for move in orders.moves if move.state is MoveState.DONE}
-        self.left = {key: since for key, since in self.left.items() if key in departures}
+def ended(move: Move, state: MoveState, at: float) -> FinishedMove:
+    """Return a finished move. `at` is in seconds since the epoch, by the servers' clock."""
+    return FinishedMove.model_validate({**dict(move), "state": state, "at": at})

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Final
 
 from mom_plugins_fleet.coordinator.placement import TargetHost, choose, rank
-from mom_plugins_fleet.coordinator.plan import BOOKS_SECONDS, lost_hosts, may_go, mover_of, needs_of, new_move
-from mom_plugins_fleet.records import Move, MoveState, Orders
+from mom_plugins_fleet.coordinator.plan import lost_hosts, may_go, mover_of, needs_of, new_move, recent
+from mom_plugins_fleet.records import Move, Orders
 from mom_plugins_fleet.view import FleetView
 
 BALANCE_BAND: Final = 0.15
@@ -35,8 +34,7 @@ def for_balance(view: FleetView, targets: Mapping[str, TargetHost], group: str) 
     busy = _busy(view, group)
     if busy:
         return f"no guest is moved now: {busy}"
-    moved = (arrival for _, orders in view.all_ordered() for arrival in orders.arrivals)
-    lately = {arrival.guest for arrival in moved if time.time() - arrival.at < BOOKS_SECONDS}
+    lately = {move.guest for _, orders in view.all_ordered() for move in recent(view, orders)}
     ranked = rank(others.values(), group, mover.within)
     best: tuple[float, Move] | None = None
     for guest in view.guests(fullest).values():
@@ -65,6 +63,7 @@ def _busy(view: FleetView, group: str) -> str:
         if member.draining:
             return f"{name} is being drained"
         orders = view.ordered(name) or Orders()
-        if any(may_go(move) or (move.state is MoveState.DONE and move.to not in lost) for move in orders.moves):
+        coming = (move for move in orders.finished if move.to not in lost and view.is_coming(name, move))
+        if any(map(may_go, orders.moves)) or any(coming):
             return f"guests of {name} are being moved"
     return ""

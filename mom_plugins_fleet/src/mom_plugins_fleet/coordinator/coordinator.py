@@ -80,26 +80,13 @@ class Coordinator:
         self._trouble = trouble
 
     def save(self) -> None:
-        """Save seen revisions and orders. Log a failure once."""
-        self._remember_orders()
+        """Save seen revisions. Log a failure once."""
         try:
             self.view.revisions.save()
         except StateError as error:
             if not self._unsaved:
                 self._log.warning("%s; after its next start this coordinator may accept outdated records", shown(error))
             self._unsaved = True
-
-    def _remember_orders(self) -> None:
-        # Ordered guests still need the memory if the servers have lost the orders.
-        orders, members, revisions = self.view.orders.records, self.view.members, self.view.revisions
-        enrolled = members.records.keys() | members.damaged.keys()
-        for host in (revisions.orders.keys() & enrolled) - orders.keys():
-            if revisions.orders[host][0] == self._newest(host):
-                orders[host] = revisions.orders[host]
-        revisions.keep_orders({host: kept for host, kept in orders.items() if host in enrolled})
-
-    def _newest(self, host: str) -> int:
-        return self.view.revisions.newest(ORDERS, host, self.view.orderers)
 
     @property
     def works(self) -> bool:
@@ -202,30 +189,24 @@ class Coordinator:
         view = self.view
         kept = await store.read(ORDERS, host)
         view.orders.take(host, kept)
-        present = view.orders.get(host)
-        newest, orders = view.revisions.orders.get(host, (0, Orders()))
-        if present is None and newest and newest == self._newest(host):
-            self._log.error("the servers have lost the orders for host %s; the coordinator writes them again", host)
-            view.orders.records[host] = (newest, orders.model_copy(update={"epoch": self.epoch}))
-        elif host in view.orders.damaged:
+        present, before = view.orders.get(host), view.ordered(host) or Orders()
+        if host in view.orders.damaged:
             why = printable(view.orders.damaged[host], 400)
             self._log.error("the orders for host %s are invalid (%s); the coordinator replaces them", host, why)
-        before = view.ordered(host) or Orders()
         if before.epoch > self.epoch:
             if (await store.read(LEASES, COORDINATOR)).revision != self._revision:
                 self._sure_until = float("-inf")
                 return
             text = "the orders for host %s have epoch %d, which these servers never issued; the coordinator writes them again"
             self._log.error(text, host, before.epoch)
-        revision = next_revision(self._newest(host))
+        revision = next_revision(view.revisions.newest(ORDERS, host, view.orderers))
         target = self._complete(edit(before), revision)
         if target == present or not self.works:
             return
         with suppress(ConflictError):
             data = self._signer.signed(host, target, revision)
             view.orders.take(host, StoredEntry(await store.put(ORDERS, host, data, kept.revision), data))
-            view.revisions.keep_orders({**view.revisions.orders, host: (revision, target)})
-            self._log_moves(host, before, target, revision)
+            self._log_moves(host, present or Orders(), target, revision)
 
     def _complete(self, orders: Orders, revision: int) -> Orders:
         plain = {"state": MoveState.ORDERED, "error": ""}
@@ -237,12 +218,9 @@ class Coordinator:
         for move in after.moves:
             if move.order == revision:
                 self._log.info("guest %s will move from %s to %s", printable(move.name), host, move.to)
-        for move in before.moves:
-            if after.of(move.guest) is None and move.state is MoveState.DONE:
-                if move.guest in self.view.guests(move.to):
-                    self._log.info("guest %s has moved from %s to %s", printable(move.name), host, move.to)
-                else:
-                    self._log.warning("guest %s has moved from %s to %s, but is not running there", printable(move.name), host, move.to)
+        for finished in after.finished:
+            if finished.state is MoveState.DONE and before.of(finished.guest) is not None and after.of(finished.guest) is None:
+                self._log.info("guest %s has moved from %s to %s", printable(finished.name), host, finished.to)
 
     @contextmanager
     def _contained(self, subject: str) -> Iterator[None]:
@@ -259,7 +237,6 @@ class Coordinator:
 
     async def decide(self, store: Store) -> None:
         """Update the orders of hosts that are drained or have orders."""
-        self._remember_orders()
         view = self.view
         # Include damaged orders: an unauthorized coordinator may have signed them, and their hosts would report the damage forever.
         moving = {host for host, (_, orders) in view.orders.records.items() if orders.moves} | view.orders.damaged.keys()

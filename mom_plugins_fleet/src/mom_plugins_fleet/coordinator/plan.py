@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from mom_kvm import Destination
 from mom_plugins_fleet.coordinator.placement import TargetHost, choose, leaving_order, rank
-from mom_plugins_fleet.records import MOST_TOLD, Arrival, HostedGuest, HostState, Move, MoverState, MoveState, Orders
-from mom_plugins_fleet.view import SETTLES_SECONDS, FleetView
+from mom_plugins_fleet.records import MOST_TOLD, FinishedMove, HostedGuest, HostState, Move, MoverState, MoveState, Orders
+from mom_plugins_fleet.view import ARRIVES_SECONDS, FleetView, ended
 
 AT_ONCE: Final = 2
 """Most guests that leave a host at a time. One live migration fills a 10 Gbit/s link; a second uses its pauses."""
@@ -34,31 +34,35 @@ def places(view: FleetView) -> dict[str, TargetHost]:
     """Return hosts that can take guests, with their incoming guests."""
     hosts = {name: place_of(view, name) for name in view.members.records}
     targets = {name: place for name, place in hosts.items() if isinstance(place, TargetHost)}
-    view.forget_arrivals()
     all_lost = lost_hosts(view)
-    booked: list[tuple[str, str, int]] = []
+    booked: list[FinishedMove] = []
     for host, orders in view.all_ordered():
         if host not in view.members.records and host not in view.members.damaged:
             continue  # a removed host reserves no memory
         for move in orders.moves:
-            if move.state in OPEN or view.is_coming(host, move):
+            if move.state in OPEN:
                 arrived = view.guests(move.to).get(move.guest)
                 leaves = host if may_go(move) and host not in all_lost else ""
                 expect(targets, move, leaves, reported=0 if arrived is None else arrived.guarantee)
-            elif move.state is MoveState.DONE:  # just arrived, not yet among the orders' arrivals
-                booked.append((move.guest, move.to, move.takes))
-                if view.is_settling(host, move):
-                    _settle(targets, move)
-        for arrival in orders.arrivals:
-            if 0 <= time.time() - arrival.at < SETTLES_SECONDS and arrival.guest in view.guests(arrival.to):
-                _settle(targets, arrival)
-        booked += [(each.guest, each.to, each.takes) for each in orders.arrivals if time.time() - each.at < BOOKS_SECONDS]
-    booked = [(guest, to, takes) for guest, to, takes in booked if to in targets and targets[to].limit is not None]
+        for finished in recent(view, orders):
+            if view.is_coming(host, finished):
+                expect(targets, finished, "")
+            elif finished.to in targets and finished.state is MoveState.DONE:
+                booked.append(finished)
     holders = _where_guests_are(view) if booked else {}
-    for guest, to, takes in booked:
-        if holders.get(guest, set()) <= {to}:
-            targets[to] = replace(targets[to], arrived=targets[to].arrived + takes)
+    for move in booked:
+        place = targets[move.to]
+        if view.is_settling(move):
+            place = replace(place, available=place.available - move.takes)
+        if holders.get(move.guest, set()) <= {move.to}:
+            place = replace(place, arrived=place.arrived + move.takes)
+        targets[move.to] = place
     return targets
+
+
+def recent(view: FleetView, orders: Orders) -> list[FinishedMove]:
+    """Return the moves that ended within `BOOKS_SECONDS`."""
+    return [move for move in orders.finished if view.newest - move.at < BOOKS_SECONDS]
 
 
 def lost_hosts(view: FleetView) -> Collection[str]:
@@ -147,19 +151,6 @@ def expect(targets: dict[str, TargetHost], move: Move, leaves: str, *, reported:
         targets[move.to] = replace(place, coming=place.coming + move.takes, arriving=arriving, promised=promised)
 
 
-def _settle(targets: dict[str, TargetHost], came: Move | Arrival) -> None:
-    place = targets.get(came.to)
-    if place is not None:
-        targets[came.to] = replace(place, available=place.available - came.takes)
-
-
-def _arrivals(before: Orders, over: Iterable[Move]) -> tuple[Arrival, ...]:
-    now = time.time()
-    kept = [arrival for arrival in before.arrivals if now - arrival.at < BOOKS_SECONDS]
-    kept += [Arrival(guest=move.guest, to=move.to, takes=move.takes if move.state is MoveState.DONE else 0, at=now) for move in over]
-    return tuple(kept[-MOST_TOLD:])
-
-
 def next_orders(
     view: FleetView, host: str, epoch: int, targets: dict[str, TargetHost], *, all_at_once: bool = False
 ) -> tuple[Orders, dict[str, str]]:
@@ -168,16 +159,16 @@ def next_orders(
     :param all_at_once: do not wait for other guests' moves
     """
     member, before = view.members.get(host), view.ordered(host) or Orders()
-    over = {move.guest: move for move in before.moves if view.is_over(host, move)}
-    open_or_failed = [move for move in before.moves if move.guest not in over]
+    finished, open_or_failed = recent(view, before), before.moves
     if member is None or not member.draining:
         # The host may be about to accept an order: keep it until refused or unanswered.
         going = tuple(move for move in open_or_failed if move.state is not MoveState.FAILED and not _is_unanswered(move))
-        tried = (move for move in open_or_failed if move.balance and move not in going)
-        return Orders(epoch=epoch, moves=going, arrivals=_arrivals(before, [*over.values(), *tried])), {}
+        finished += [ended(move, MoveState.FAILED, view.newest) for move in open_or_failed if move.balance and move not in going]
+        return Orders(epoch=epoch, moves=going, finished=tuple(finished[-MOST_TOLD:])), {}
     if not view.is_fresh(host):  # order these again when the host reports again
-        open_or_failed = [move for move in open_or_failed if not _is_unanswered(move)]
-    guests = view.guests(host)
+        open_or_failed = tuple(move for move in open_or_failed if not _is_unanswered(move))
+    left = {move.guest for move in finished if move.state is MoveState.DONE and view.reported_after(host, move) < ARRIVES_SECONDS}
+    guests = {identity: guest for identity, guest in view.guests(host).items() if identity not in left}
     kept = {move.guest: move for move in open_or_failed if move.state is not MoveState.FAILED or move.guest in guests}
     stuck: dict[str, str] = {}
     under_way = sum(move.state in OPEN for move in kept.values())
@@ -198,7 +189,7 @@ def next_orders(
                 under_way += 1
                 expect(targets, move, host)
                 ranked = rank(targets.values(), member.group, mover.within)
-    return Orders(epoch=epoch, moves=tuple(kept.values()), arrivals=_arrivals(before, over.values())), stuck
+    return Orders(epoch=epoch, moves=tuple(kept.values()), finished=tuple(finished[-MOST_TOLD:])), stuck
 
 
 def _blocked(view: FleetView, host: str, kept: Mapping[str, Move]) -> Callable[[HostedGuest], str]:

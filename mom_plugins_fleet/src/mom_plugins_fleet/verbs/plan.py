@@ -13,7 +13,7 @@ from mom_daemon import TableColumn, brief, json_option, print_prose, print_table
 from mom_plugins_fleet.coordinator.balance import for_balance
 from mom_plugins_fleet.coordinator.placement import TargetHost
 from mom_plugins_fleet.coordinator.plan import ARRIVING_AT_ONCE, OPEN, mover_of, next_orders, place_of, places
-from mom_plugins_fleet.records import MoveState, Orders
+from mom_plugins_fleet.records import Orders
 from mom_plugins_fleet.view import FleetView
 
 if TYPE_CHECKING:
@@ -83,10 +83,9 @@ def leaving(view: FleetView, targets: dict[str, TargetHost]) -> tuple[list[dict[
         mover = mover_of(state)
         by = {"host": host, "mover": mover.name, "chooses": mover.chooses}
         for move in orders.moves:
-            if move.state is not MoveState.DONE:
-                begun = move.guest in under_way
-                waits_for = [] if begun else full.get(move.to, [])
-                moves.append({"guest": move.name, "to": move.to, "needs_kib": move.takes, "under_way": begun, "waits_for": waits_for, **by})
+            begun = move.guest in under_way
+            waits_for = [] if begun else full.get(move.to, [])
+            moves.append({"guest": move.name, "to": move.to, "needs_kib": move.takes, "under_way": begun, "waits_for": waits_for, **by})
         stay += [(host, name, why) for name, why in sorted(stuck.items())]
     return moves, stay
 
