@@ -25,7 +25,7 @@ from .explain.explainer import (
     Sentence as Sentence,
 )
 from .explain.explanation import Explainers as Explainers
-from .config.imported import Imported as Imported, Importer as Importer, read_foreign as read_foreign
+from .config.imported import Imported as Imported, Importer as Importer
 from .look.running import NoSuchGuest as NoSuchGuest, NotRunning as NotRunning, RunningMom as RunningMom, find_guest as find_guest
 from .look.sources import ask as ask, recording as recording
 from .look.status_part import StatusPart as StatusPart

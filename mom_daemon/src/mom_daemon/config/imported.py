@@ -13,6 +13,7 @@ from mom_core.files import read_file
 from mom_daemon.config.yaml_values import yaml_value
 
 _WIDTH: Final = 110
+_LARGEST: Final = 1 << 20  # bytes
 
 Setting: TypeAlias = "str | int | float | bool | list[str] | Mapping[str, str | int | float] | None"
 
@@ -93,27 +94,23 @@ class Importer:
     several: str = ""
     assumed: bool = False
 
+    @staticmethod
+    def read(path: Path) -> str:
+        """Read another program's text file, or raise `ConfigError`."""
 
-LARGEST: Final = 1 << 20
-"""Maximum size in bytes."""
+        def refused(line: int, message: str, hint: str = "") -> ConfigError:
+            return ConfigError([ConfigProblem(str(path), line, min(line, 1), message, hint)])
 
-
-def read_foreign(path: Path) -> str:
-    """Read another program's text file, or raise `ConfigError`."""
-
-    def refused(line: int, message: str, hint: str = "") -> ConfigError:
-        return ConfigError([ConfigProblem(str(path), line, min(line, 1), message, hint)])
-
-    try:
-        raw = read_file(path, LARGEST)
-    except OSError as error:
-        raise refused(0, (error.strerror or str(error)).lower()) from error
-    if len(raw) > LARGEST:
-        raise refused(0, f"too large: mom reads at most {LARGEST:,} bytes", "is this the right file?")
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise refused(raw.count(b"\n", 0, error.start) + 1, "not UTF-8 text", "save the file as UTF-8") from None
+        try:
+            raw = read_file(path, _LARGEST)
+        except OSError as error:
+            raise refused(0, (error.strerror or str(error)).lower()) from error
+        if len(raw) > _LARGEST:
+            raise refused(0, f"too large: mom reads at most {_LARGEST:,} bytes", "is this the right file?")
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise refused(raw.count(b"\n", 0, error.start) + 1, "not UTF-8 text", "save the file as UTF-8") from None
 
 
 def _section(name: str, section: ImportedSection, indent: str) -> Iterator[str]:

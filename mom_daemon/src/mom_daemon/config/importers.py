@@ -11,7 +11,7 @@ import click
 from mom_core import MomError, printable
 from mom_core.plugins.discovery import available_plugins, how_to_install, load_plugins, suggestion
 from mom_daemon import print_prose
-from mom_daemon.config.imported import Importer, read_foreign
+from mom_daemon.config.imported import Importer
 from mom_daemon.plugins.class_hooks import offered
 
 BROUGHT_BY: Final[Mapping[str, str]] = {"ksmtuned": "mom-plugins-ksm", "momd": "mom-plugins-vdsm", "proxmox": "mom-plugins-qemu"}
@@ -62,4 +62,4 @@ def texts_of(importer: Importer, named: Sequence[Path]) -> Mapping[str, str]:
             )
     elif len(paths) > 1:
         raise click.UsageError("give the path of one file only")
-    return {str(path): read_foreign(path) for path in paths}
+    return {str(path): Importer.read(path) for path in paths}
