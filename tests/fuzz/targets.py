@@ -293,9 +293,9 @@ def guest_agent(data: bytes) -> None:
     """What a guest answers in the place of qemu-guest-agent."""
 
     async def visit() -> None:
-        way = AgentWay(AgentAddress(AgentKind.AGENT_SOCKET), 1.0, Guest("fuzz", "fuzz").entity, lambda function: asyncio.Future())
-        said = await way.ask(RawAgent(FromGuest(data)), figures=True, facts=True)
-        judge(said.figures or {}, 1.0)
+        guest, place = Guest("fuzz", "fuzz").entity, AgentAddress(AgentKind.AGENT_SOCKET)
+        way = AgentWay(place, 1.0, guest, lambda function: asyncio.Future(), lambda *_: "")
+        judge((await way.ask(RawAgent(FromGuest(data)), facts=True)).figures, 1.0)
 
     asyncio.run(visit())
 

@@ -189,12 +189,13 @@ class AgentWay(Way):
                 raw = RawAgent(wire)
                 await raw.synchronise()
                 self._open = [*self._open, *raw.left][:_MOST_LEFT_OPEN]
-                return await self._asked(raw, facts=facts)
+                return await self.ask(raw, facts=facts)
         # No time limit here: a call cannot be interrupted, and limits its own time.
         behind = AgentBehindHypervisor(self._call, self._pass_on, self._guest, self._seconds / 3, time.monotonic() + self._seconds)
-        return await self._asked(behind, facts=facts)
+        return await self.ask(behind, facts=facts)
 
-    async def _asked(self, agent: RawAgent | AgentBehindHypervisor, *, facts: bool) -> VisitAnswer:
+    async def ask(self, agent: RawAgent | AgentBehindHypervisor, *, facts: bool) -> VisitAnswer:
+        """Ask for statistics, and for facts on request. Raise `NoAnswer` or `Misbehaves`."""
         known = await self._facts(agent) if facts else {}
         return VisitAnswer(await self._figures(agent), known)
 
