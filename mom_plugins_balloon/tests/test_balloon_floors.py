@@ -1,5 +1,6 @@
 """Memory that guests keep on a full host, and guests of which the law knows too little."""
 
+import math
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from guest_facts import GIB, LIMITS, MIB, memory_of, with_facts
 from mom_plugins_balloon.law.need import context_of
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.law.share import decide
-from mom_plugins_balloon.law.want import Ask, ask_of, ready_memory
+from mom_plugins_balloon.law.want import ask_of, ready_memory
 from mom_plugins_balloon.memory import HostMemory
 from mom_plugins_balloon.parameters import LawParameters
 
@@ -40,7 +41,7 @@ def test_headroom_without_which_programs_were_killed_is_not_taken(available: flo
 @pytest.mark.parametrize(("available", "grows"), [(900 * MIB, True), (300 * MIB, False)], ids=["above the hard watermark", "below"])
 def test_guest_whose_kernel_killed_programs_grows_at_once(available: float, *, grows: bool) -> None:
     guest, host = memory_of(**FILLED, stall_floor=500 * MIB, kill_floor=500 * MIB), FULL._replace(available=available)
-    assert (ask_of(guest, context_of(host, LawParameters())).urgent >= 200 * MIB) is grows
+    assert (ask_of(guest, context_of(host, LawParameters(), LIMITS)).urgent >= 200 * MIB) is grows
     (suggestion,) = decide(host, [guest], LawParameters(), LIMITS)
     assert suggestion.code is ReasonCode.STALL_FLOOR
     assert (suggestion.target or 0) >= 2 * GIB + 200 * MIB if grows else suggestion.target is None
@@ -68,28 +69,10 @@ IDLE = memory_of(
 )
 
 
-@pytest.mark.parametrize(
-    ("unknown", "code"),
-    [
-        ({"size": None}, ReasonCode.UNKNOWN),
-        ({"maximum": None}, ReasonCode.UNKNOWN),
-        ({"age": None}, ReasonCode.UNKNOWN),
-        ({"usable": None}, ReasonCode.SILENT),
-        ({"age": 9.0}, ReasonCode.STALE),
-    ],
-    ids=["size", "maximum", "age", "usable", "too old"],
-)
-@pytest.mark.parametrize("host", [FULL, AMPLE], ids=["short", "ample"])
-def test_unknown_guest_keeps_its_size(host: HostMemory, unknown: dict[str, Any], code: ReasonCode) -> None:
-    context = context_of(host, LawParameters(), no_reclaim=host is AMPLE)
-    assert ask_of(with_facts(IDLE, **unknown), context) == Ask(code, keeps_size=True)
-    assert not ask_of(IDLE, context).keeps_size, "by these figures it would have another one"
-
-
 @pytest.mark.parametrize("unused", [GIB, None], ids=["told", "by what is usable"])
 @pytest.mark.parametrize("unknown", ["size", "maximum", "usable", "total", "kernel_reserved", "rise"])
 def test_unknown_facts_make_no_memory_ready(unknown: str, unused: float | None) -> None:
-    guest, context = with_facts(IDLE, rise=300 * MIB, unused=unused), context_of(AMPLE, LawParameters())
+    guest, context = with_facts(IDLE, rise=300 * MIB, unused=unused), context_of(AMPLE, LawParameters(), LIMITS)
     assert ready_memory(guest, context) > 0
     lacking: dict[str, Any] = {unknown: None}
     is_read = unused is None or unknown not in {"size", "maximum", "usable"}
@@ -123,19 +106,12 @@ def test_guest_with_limited_growth_keeps_headroom_that_it_leaves_empty(cache_sha
     assert (returned.target == 4 * GIB) == (cache_share < 0.5)
 
 
-def test_guest_that_ran_out_keeps_what_it_got_as_page_cache_too() -> None:
+def test_the_gain_of_a_sweep_is_what_the_gate_lets_it_take() -> None:
+    # Of 32 GiB, 29 GiB are needed and 3 GiB freed. The gate keeps a reserve of 5 % of the need.
     guest = memory_of(
-        size=2 * GIB, maximum=4 * GIB, usable=1530 * MIB, age=0.2, total=2 * GIB, kernel_reserved=0.0, unused=0.0, cache_share=0.9,
-        peak=600 * MIB, rss=2 * GIB, qemu_overhead=0.0,
+        size=32 * GIB, maximum=32 * GIB, usable=3 * GIB, age=0.2, total=32 * GIB, kernel_reserved=0.0, unused=3 * GIB, cache_share=0.0,
+        peak=29 * GIB, rss=32 * GIB, qemu_overhead=0.0,
     )  # fmt: skip
-    host = FULL._replace(available=1000 * MIB)
-    (usual,), (kept,) = (decide(host, [one], LawParameters(), LIMITS) for one in (guest, with_facts(guest, kept_headroom=1530 * MIB)))
-    assert usual.target is not None
-    assert kept.target is None
-
-
-@pytest.mark.parametrize("unknown", [{"usable": None}, {"age": None}, {"age": 3600.0}], ids=["silent", "no age", "old"])
-def test_guest_gets_its_guarantee_whatever_it_reports(unknown: dict[str, Any]) -> None:
-    guest = memory_of(size=GIB, maximum=4 * GIB, guarantee=3 * GIB, usable=500 * MIB, age=0.2)
-    (suggestion,) = decide(FULL, [with_facts(guest, **unknown)], LawParameters(), LIMITS)
-    assert (suggestion.target, suggestion.code) == (3 * GIB, ReasonCode.PROMISED)
+    (suggestion,) = decide(FULL._replace(available=300 * MIB, interval=5.0), [guest], LawParameters(), LIMITS)
+    assert (suggestion.code, suggestion.target) == (ReasonCode.SWEEP, math.ceil(1.05 * 29 * GIB))
+    assert suggestion.gain == pytest.approx(32 * GIB - 1.05 * 29 * GIB)

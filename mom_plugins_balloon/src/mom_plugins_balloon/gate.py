@@ -106,11 +106,6 @@ def smallest_sizes(guest: GuestMemory) -> tuple[tuple[float | None, Limit], ...]
     return ((guest.reach, Limit.REACH),)
 
 
-def smallest_kib(guest: GuestMemory) -> float:
-    """Return the size below which mom never shrinks the guest, whatever the guest uses."""
-    return max([guaranteed_size(guest), *(least for least, _ in smallest_sizes(guest) if least is not None)])
-
-
 def permitted(target: Value, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
     """Check a value of any type as `gate` does, and return the reason in words."""
     if type(target) is not int and (isinstance(target, bool) or not isinstance(target, int | float) or not math.isfinite(target)):

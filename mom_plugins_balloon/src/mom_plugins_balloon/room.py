@@ -59,11 +59,11 @@ def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits,
     described = records.described
     snapshot = described.snapshot
     host = host_memory(snapshot, HostWanted(), interval) or HostMemory(0.0, 0.0, 0.0, 0.0)
-    context = context_of(host, law)
+    context = context_of(host, law, limits)
     total = sure = cold = holders = largest = 0.0
     not_asked = law.step / 1024 / law.shrink_share  # a guest whose share is less than the smallest step gives nothing
     for guest, memory in zip(snapshot.guests.values(), described.memories.values(), strict=True):
-        gives, left = _spare_kib(guest, memory if law.rise_share > 0 else memory._replace(rise=None), context, limits)
+        gives, left = _spare_kib(guest, memory if law.rise_share > 0 else memory._replace(rise=None), context)
         total += gives
         sure += max(0.0, gives - max(not_asked, left))
         largest = max(largest, gives)
@@ -75,9 +75,9 @@ def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits,
     return Spare(total, sure, _gained_kib(cold, snapshot.host, back), PACE_SHARE * holders, largest)
 
 
-def _spare_kib(guest: Guest, memory: GuestMemory, context: LawContext, limits: ShrinkLimits) -> tuple[float, float]:
+def _spare_kib(guest: Guest, memory: GuestMemory, context: LawContext) -> tuple[float, float]:
     # The first result is the host's gain, the second the remainder that is not worth a trim.
-    size, usable, need, least = memory.size, memory.statistics.usable, need_kib(memory), least_kib(memory, limits)
+    size, usable, need, least = memory.size, memory.statistics.usable, need_kib(memory), least_kib(memory, context.limits)
     if size is None or usable is None or need is None or least is None:
         return 0.0, 0.0
     if memory.statistics.waits_for_disk or memory.start_rest or guest.text(OBSTACLE):

@@ -125,7 +125,7 @@ def suggestions(
         guests = [guest if guest.rise is None else guest._replace(rise=None) for guest in guests]
     if host is None:
         return Suggested([SizeSuggestion(None, ReasonCode.HOST_UNKNOWN)] * len(guests))
-    ahead = ahead_of(host, guests, snapshot.host.number(names.RISE) or 0.0, law)
+    ahead = ahead_of(host, guests, snapshot.host.number(names.RISE) or 0.0, law, limits)
     return Suggested(decide(host._replace(ahead=ahead), guests, law, limits), ahead)
 
 

@@ -9,6 +9,7 @@ import math
 from types import SimpleNamespace
 from typing import Final, NamedTuple, cast
 
+from mom_plugins_balloon.gate import ShrinkLimits
 from mom_plugins_balloon.memory import GuestMemory, HostMemory, size_then
 from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
 
@@ -21,6 +22,7 @@ class LawContext(NamedTuple):
     host: HostMemory
     p: LawParameters
     """Parameters as configured; read only ratios and times from here."""
+    limits: ShrinkLimits
     step: float
     margin: float
     margin_share: float
@@ -48,13 +50,16 @@ class LawContext(NamedTuple):
         return max(self.sweep_worth, min(self.p.sweep_step_share * size, 0.5 * self.moves))  # large balloons move a smaller share
 
 
-def context_of(host: HostMemory, parameters: LawParameters, *, no_reclaim: bool = False, depth: float = math.inf) -> LawContext:
+def context_of(
+    host: HostMemory, parameters: LawParameters, limits: ShrinkLimits, *, no_reclaim: bool = False, depth: float = math.inf
+) -> LawContext:
     """Return the context of one cycle."""
     # A copy with plain attributes: reading attributes of a pydantic model takes ten times as long.
     p = cast(LawParameters, SimpleNamespace(**vars(parameters)))
     return LawContext(
         host,
         p,
+        limits,
         step=p.step / BYTES,
         margin=p.margin / BYTES,
         margin_share=p.margin_percent / 100,

@@ -243,7 +243,7 @@ class SizeSuggestion(NamedTuple):
     """Gain of the host from a sweep to that size, in KiB."""
 
 
-def share_out(guests: Sequence[GuestMemory], asks: Sequence[Ask], context: LawContext, limits: ShrinkLimits) -> list[SizeSuggestion]:
+def share_out(guests: Sequence[GuestMemory], asks: Sequence[Ask], context: LawContext) -> list[SizeSuggestion]:
     """Return each guest's suggested size, after the gate."""
     crowd, balance = _weighed(guests, asks, context)
     generic = _generic_code(balance, context)
@@ -257,7 +257,7 @@ def share_out(guests: Sequence[GuestMemory], asks: Sequence[Ask], context: LawCo
         if change is None or not change.amount:
             suggestions[candidate.place] = SizeSuggestion(None, _why_unchanged(candidate, code, balance, context))
             continue
-        passed = gate(int(size + min(change.amount, growth_left)), candidate.guest, limits).size
+        passed = gate(int(size + min(change.amount, growth_left)), candidate.guest, context.limits).size
         growth_left = max(0.0, growth_left - max(0.0, (passed or 0.0) - size))
         suggestions[candidate.place] = SizeSuggestion(passed, change.code or code, None if passed is None else change.gain)
     return suggestions
@@ -315,9 +315,9 @@ def _why_unchanged(candidate: WeighedGuest, code: ReasonCode, balance: Balance, 
 def decide(host: HostMemory, guests: Sequence[GuestMemory], parameters: LawParameters, limits: ShrinkLimits) -> list[SizeSuggestion]:
     """Return the suggested size of each guest, in order."""
     left = _left_if_all_grow(host, guests, parameters)
-    context = context_of(host, parameters, no_reclaim=left > 0)
+    context = context_of(host, parameters, limits, no_reclaim=left > 0)
     if left <= 0 or left > host.ahead:
-        return share_out(guests, [ask_of(guest, context) for guest in guests], context, limits)
+        return share_out(guests, [ask_of(guest, context) for guest in guests], context)
     # Expected growth is minutes away: ask some guests in this cycle and the others in later cycles.
     asking, resting = context._replace(no_reclaim=False), context
     count = max(LEAST_ASKED, math.ceil(len(guests) * host.interval / ALL_ASKED_SECONDS))
@@ -327,7 +327,7 @@ def decide(host: HostMemory, guests: Sequence[GuestMemory], parameters: LawParam
         else ask_of(guest, resting, spares_rising=True)
         for place, guest in enumerate(guests)
     ]
-    return share_out(guests, asks, asking, limits)
+    return share_out(guests, asks, asking)
 
 
 def _left_if_all_grow(host: HostMemory, guests: Sequence[GuestMemory], parameters: LawParameters) -> float:
@@ -345,7 +345,7 @@ def sweep_of(host: HostMemory, guest: GuestMemory, parameters: LawParameters, li
 
     :param host: `interval` is the time in which the balloon may inflate
     """
-    ask = ask_of(guest, context_of(host, parameters, depth=BALLOON_KIB_PER_SECOND * host.interval))
+    ask = ask_of(guest, context_of(host, parameters, limits, depth=BALLOON_KIB_PER_SECOND * host.interval))
     if guest.size is not None and ask.offer.sweep and not ask.relief:
         passed = gate(int(guest.size - ask.offer.depth), guest, limits).size
         if passed is not None and passed < guest.size:
@@ -353,12 +353,14 @@ def sweep_of(host: HostMemory, guest: GuestMemory, parameters: LawParameters, li
     return SizeSuggestion(None, ask.code or ReasonCode.NOTHING_TO_GIVE)
 
 
-def ahead_of(host: HostMemory, guests: Sequence[GuestMemory], rise: float, parameters: LawParameters) -> float:
+def ahead_of(
+    host: HostMemory, guests: Sequence[GuestMemory], rise: float, parameters: LawParameters, limits: ShrinkLimits
+) -> float:
     """Return the KiB to keep available for guests' expected growth.
 
     :param rise: expected growth of all guests together, in KiB
     """
     if rise <= 0:
         return 0.0
-    context = context_of(host, parameters)
+    context = context_of(host, parameters, limits)
     return parameters.rise_share * max(0.0, rise - sum([ready_memory(guest, context) for guest in guests if guest.rise]))

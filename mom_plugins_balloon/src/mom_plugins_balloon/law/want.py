@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from mom_kvm import HealthLimits
-from mom_plugins_balloon.gate import smallest_kib
+from mom_plugins_balloon.gate import least_kib
 from mom_plugins_balloon.law.need import LawContext, Need, headroom_returns, need_of, statistics_are_new
 from mom_plugins_balloon.law.offer import NO_OFFER, Offer, TakeLimits, freed_memory, offer_of
 from mom_plugins_balloon.law.reasons import ReasonCode
@@ -155,11 +154,10 @@ def _why_new(guest: GuestMemory, need: Need) -> ReasonCode | None:
 
 
 def _offer(guest: GuestMemory, need: Need, size: float, context: LawContext) -> Offer:
-    if context.no_reclaim or guest.obstacle or guest.pause or guest.statistics.swapping > HealthLimits.SWAP_IN_KIB:
+    least = None if context.no_reclaim else least_kib(guest, context.limits)
+    if least is None:
         return NO_OFFER
-    most = size - smallest_kib(guest)
-    if most <= 0:
-        return NO_OFFER
+    most = size - least
     return offer_of(guest, need, size, TakeLimits(most, 0.0 if guest.statistics.waits_for_disk else most, context.worth(size)), context)
 
 
