@@ -25,7 +25,6 @@ from mom_kvm import (
     write_group_files,
 )
 from mom_kvm.kernel_files import read_process_file
-from mom_kvm.root_helper import GroupValue
 
 pytestmark = [pytest.mark.processes, pytest.mark.skipif(bool(why_not_another_user()), reason=why_not_another_user())]
 
@@ -201,7 +200,7 @@ def test_a_helper_that_does_not_follow_orders_is_waited_for_once_whatever_the_nu
                     answer = Answer(order.id, errno.ENOENT) if order.a else Answer(order.id, 0, 0, 100)
                     connections[-1].send(orders.ORDER.pack(*answer) + b"memory.high")
 
-    values = [GroupValue(1, 1, name, 7) for name in ("memory.low", *["memory.high"] * 3 * orders.MOST_AT_ONCE)]
+    values = [GroupWrite(f"/g/{name}", "7", 1) for name in ("memory.low", *["memory.high"] * 3 * orders.MOST_AT_ONCE)]
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as deaf:
         deaf.bind(str(tmp_path / "socket"))
         deaf.listen()
@@ -247,7 +246,7 @@ def test_an_order_does_not_wait_for_ever_for_those_before_it(tmp_path: Path, mon
     with helper._lock:
         with pytest.raises(TimeoutError, match="did not complete earlier requests"):
             helper.put_back()
-        (late,) = helper.set_groups([GroupValue(1, 1, "memory.high", 7)])
+        (late,) = helper.set_groups([GroupWrite("/g/memory.high", "7", 1)])
     assert isinstance(late, TimeoutError)
     with pytest.raises(OSError, match="cannot be reached"):
         helper.put_back()

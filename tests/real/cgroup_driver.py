@@ -43,7 +43,6 @@ from mom_devkit import config_of
 from mom_devkit.without_root import another_user
 from mom_kvm import GroupWrite, Helper, ProcessStat, open_process_file, write_group_files
 from mom_kvm.kernel_files import read_process_file
-from mom_kvm.root_helper import GroupValue
 from mom_plugins_host.cgroup import CgroupPlugin
 from mom_plugins_host.offload.requests import ReclaimRequest, ReclaimWorker
 
@@ -248,7 +247,7 @@ def taken(way: str, kib: int, pid: int, started: int) -> list[object]:
 
 
 def limit(helper: Helper, pid: int) -> None:
-    for failure in filter(None, helper.set_groups([GroupValue(pid, group_of("web").stat().st_ino, "memory.high", 1 << 30)])):
+    for failure in filter(None, helper.set_groups([GroupWrite(str(group_of("web") / "memory.high"), str(1 << 30), pid)])):
         raise failure
 
 

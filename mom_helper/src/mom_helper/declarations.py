@@ -6,7 +6,7 @@ import configparser
 import os
 import pwd
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -20,15 +20,13 @@ class WritableFile(NamedTuple):
     """File that mom may write, with permitted values: a knob's path, or a file's name in control groups."""
 
     name: str
-    least: int
-    most: int
-    values: Sequence[int]
+    values: Container[int]
     unlimited: bool
     """Whether mom may write `max`, for which -1 stands here."""
 
     def allows(self, value: int) -> bool:
         """Return whether this value may be written."""
-        return (value == -1 and self.unlimited) or (value in self.values if self.values else self.least <= value <= self.most)
+        return value in self.values or (value == -1 and self.unlimited)
 
 
 class GuestUsers(NamedTuple):
@@ -81,7 +79,8 @@ class Declared:
             most = section.getint("most", max(values, default=_MOST if kind == "group" else None))
             if least is None or most is None or least > most:
                 raise ValueError("declare least and most, or values")
-            self.files[name] = WritableFile(name, least, most, values, kind == "group" and section.getboolean("max", False))
+            unlimited = kind == "group" and section.getboolean("max", False)
+            self.files[name] = WritableFile(name, values or range(least, most + 1), unlimited)
         else:
             raise ValueError("unknown section: use [knob PATH], [group FILE], [guests NAME], [destination NAME] with its uri, or [limits]")
 

@@ -10,13 +10,13 @@ SOCKET: Final = "/run/mom-helper/socket"
 """Path of the socket, which is of the type SOCK_SEQPACKET: a message arrives as a whole or not at all."""
 
 ORDER: Final = struct.Struct("<IIqqqq")
-"""Format of a request, and of an answer. Text may follow an answer: one of root's declarations."""
+"""Format of a request, and of an answer. Text may follow an answer: the name of a file."""
 
 MOST_AT_ONCE: Final = 16
 """Most `SET` requests in one message. For each of them, the kernel may reclaim memory for 0.1 s."""
 
-MOST_TEXT: Final = 4096 + 256
-"""Most bytes of the text after an answer, which is a path and its bounds."""
+MOST_TEXT: Final = 4096
+"""Most bytes of the text after an answer, which is a path."""
 
 NO_LIMIT: Final = -1
 """Value that stands for `max` in a file of a control group."""
@@ -36,9 +36,8 @@ class OrderNumber(IntEnum):
     """
 
     LIST = 1
-    """Describe the file with number `a` among those that mom may write. The answer's values are its minimum and maximum. The first line of
-    the text is the path of a knob, or the name of a file in control groups. The second line contains the permitted values, or `max` if that
-    is permitted. ENOENT if there is no such file.
+    """Name the file with number `a` among those that mom may write. The answer's text is the path of a knob, or the name of a file in
+    control groups. ENOENT if there is no such file.
     """
     SET = 2
     """Write `b` to the file with number `a`: a knob, or a file of the control group `c`, `d`."""

@@ -99,9 +99,7 @@ class Work:
         return self._ways[order.number](order, *descriptors)
 
     def _list(self, order: Order) -> Done:
-        file = numbered(self._files, order.a)
-        values = "max" if file.unlimited else " ".join(map(str, file.values))
-        return Done(file.least, file.most, text=f"{file.name}\n{values}".encode(errors="surrogateescape"))
+        return Done(text=numbered(self._files, order.a).name.encode(errors="surrogateescape"))
 
     def _set(self, order: Order) -> Done:
         file, folder = numbered(self._files, order.a), None

@@ -29,7 +29,6 @@ from .hypervisors import (
 )
 from .kernel_files import (
     PAGE_KIB as PAGE_KIB,
-    GroupWrite as GroupWrite,
     Pressure as Pressure,
     ProcessStat as ProcessStat,
     boot_id as boot_id,
@@ -47,7 +46,7 @@ from .kernel_files import (
 )
 from .knobs import Knob as Knob, KnobPlugin as KnobPlugin, helper_declaration as helper_declaration
 from .late_hooks import late_hook as late_hook
-from .root_helper import Helper as Helper
+from .root_helper import GroupWrite as GroupWrite, Helper as Helper
 from .run_summary import RunSummary as RunSummary
 from .services.admission import Admission as Admission, Admissions as Admissions, ClassFiles as ClassFiles, Donor as Donor
 from .services.eviction import (

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from mom_core import Finding, Guest, HypervisorError, NotSupported, PermissionDenied, Severity, Value, as_whole
-from mom_helper.orders import NO_LIMIT
-from mom_kvm.root_helper import DECLARATIONS_FOLDER, GroupValue, Helper
+from mom_kvm.root_helper import DECLARATIONS_FOLDER, GroupWrite, Helper
 
 MOST_BYTES: Final = 64 << 10
 
@@ -92,22 +91,13 @@ def write_file(path: Path | str, value: Value) -> None:
         raise _failure_of(error, path, "write") from error
 
 
-class GroupWrite(NamedTuple):
-    """Write to a file of a guest's cgroup. `text` is a number of bytes or `max`. `pid` is the PID of QEMU."""
-
-    path: str
-    text: str
-    pid: int
-
-
 def write_group_files(writes: Sequence[GroupWrite]) -> Sequence[HypervisorError | None]:
     """Write to files of guests' cgroups, directly or through mom-helper. Return each write's error in order, or None."""
     failures = [_failure_to(write) for write in writes]
     refused = [place for place, failure in enumerate(failures) if failure is not None and failure.errno in _REFUSED]
     helper = Helper.reached() if refused else None
     if helper is not None:
-        values = [_value_of(writes[place]) for place in refused]
-        for place, failure in zip(refused, helper.set_groups(values), strict=True):
+        for place, failure in zip(refused, helper.set_groups([writes[place] for place in refused]), strict=True):
             failures[place] = _as_of_guest(failure, writes[place])
     return [None if failure is None else _failure_of(failure, write.path, "write") for failure, write in zip(failures, writes, strict=True)]
 
@@ -118,15 +108,6 @@ def _failure_to(write: GroupWrite) -> OSError | None:
     except OSError as error:
         return error
     return None
-
-
-def _value_of(write: GroupWrite) -> GroupValue:
-    folder, name = os.path.split(write.path)
-    try:
-        inode = os.stat(folder).st_ino  # noqa: PTH116  # too slow with a Path for each of hundreds
-    except OSError:
-        inode = 0  # the group is gone, and no group has inode 0
-    return GroupValue(write.pid, inode, name, NO_LIMIT if write.text == "max" else int(write.text))
 
 
 def _as_of_guest(failure: OSError | None, write: GroupWrite) -> OSError | None:
@@ -225,7 +206,7 @@ def cure_by_lines(declaration: str) -> str:
 
 def _declared(helper: Helper, path: Path | str) -> bool:
     try:
-        return any(file.name in {str(path), Path(path).name} for file in helper.declared())
+        return not {str(path), Path(path).name}.isdisjoint(helper.declared())
     except OSError:
         return False
 

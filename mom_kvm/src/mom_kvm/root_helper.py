@@ -8,7 +8,7 @@ import select
 import socket
 import struct
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple, Self
@@ -24,23 +24,12 @@ DECLARATIONS_FOLDER: Final = "/etc/mom/helper.d"
 _MOST_DECLARED: Final = 1000
 
 
-class DeclaredFile(NamedTuple):
-    """File that mom-helper may write: the path of a knob, or a file name in guests' cgroups. If `unlimited`, it may also write `max`."""
+class GroupWrite(NamedTuple):
+    """Write to a file of a guest's cgroup. `text` is a number of bytes or `max`. `pid` is the PID of QEMU."""
 
-    name: str
-    least: int
-    most: int
-    choices: Sequence[int] = ()
-    unlimited: bool = False
-
-
-class GroupValue(NamedTuple):
-    """Value for a file in a guest's cgroup: bytes, or -1 for `max`. `group` is the inode of the cgroup's folder, to detect a reused PID."""
-
+    path: str
+    text: str
     pid: int
-    group: int
-    file: str
-    value: int
 
 
 class Helper:
@@ -67,8 +56,8 @@ class Helper:
         self._connection: socket.socket | None = None
         self._ended = select.poll()
         self._id = 0
-        self._declared: dict[str, tuple[int, DeclaredFile]] | None = None
-        """Declared files, keyed by name. Each has the number by which requests refer to it. None if not read yet."""
+        self._declared: Mapping[str, int] | None = None
+        """Names of declared files, with the numbers by which requests refer to them. None if not read yet."""
 
     @classmethod
     def reached(cls) -> Self | None:
@@ -88,10 +77,10 @@ class Helper:
 
     # --- declared files ----------------------------------------------------------------------------------------------------------
 
-    def declared(self) -> Sequence[DeclaredFile]:
-        """Return the files that mom-helper may write, as root and mom's packages declare them."""
+    def declared(self) -> Collection[str]:
+        """Return paths of knobs, and names of files in guests' cgroups, that mom-helper may write as root and mom's packages declare."""
         with self._turn():
-            return [file for _, file in self._list().values()]
+            return self._list().keys()
 
     # --- requests ------------------------------------------------------------------------------------------------------------------
 
@@ -100,24 +89,26 @@ class Helper:
         with self._turn():
             self._ask(Order(OrderNumber.SET, a=self._number_of(str(path)), b=int(text)))
 
-    def set_groups(self, values: Sequence[GroupValue]) -> Sequence[OSError | None]:
+    def set_groups(self, writes: Sequence[GroupWrite]) -> Sequence[OSError | None]:
         """Write to files of cgroups. Return the error of each write in order; None if it succeeded."""
-        errors: list[OSError | None] = [None] * len(values)
+        errors: list[OSError | None] = [None] * len(writes)
         first = 0
         try:
             with self._turn():
-                for first in range(0, len(values), orders.MOST_AT_ONCE):
-                    self._set_several(first, values[first : first + orders.MOST_AT_ONCE], errors)
+                for first in range(0, len(writes), orders.MOST_AT_ONCE):
+                    self._set_several(first, writes[first : first + orders.MOST_AT_ONCE], errors)
         except OSError as error:  # no answer: do not wait again for each of the others
             errors[first:] = [failure or error for failure in errors[first:]]
         return errors
 
-    def _set_several(self, first: int, values: Sequence[GroupValue], errors: list[OSError | None]) -> None:
+    def _set_several(self, first: int, writes: Sequence[GroupWrite], errors: list[OSError | None]) -> None:
         messages: dict[int, bytes] = {}
         self._list()  # so that errors below concern one value
-        for index, value in enumerate(values, first):
+        for index, (path, text, pid) in enumerate(writes, first):
+            folder, name = os.path.split(path)
+            value = orders.NO_LIMIT if text == "max" else int(text)
             try:
-                messages[index] = _packed(OrderNumber.SET, index, self._number_of(value.file), value.value, value.pid, value.group)
+                messages[index] = _packed(OrderNumber.SET, index, self._number_of(name), value, pid, _inode_of(folder))
             except OSError as error:
                 errors[index] = error
         for answer in self._exchange(messages)[0] if messages else ():
@@ -186,20 +177,18 @@ class Helper:
         declared = self._list()
         if name not in declared:
             raise PermissionError(errno.EPERM, f"mom-helper has no permission to write {name}: root has not declared it")
-        return declared[name][0]
+        return declared[name]
 
-    def _list(self) -> dict[str, tuple[int, DeclaredFile]]:
+    def _list(self) -> Mapping[str, int]:
         if self._connection is None:
             self._connect()
         if self._declared is None:
-            files: dict[str, tuple[int, DeclaredFile]] = {}
+            numbers: dict[str, int] = {}
             with suppress(FileNotFoundError):  # after the last file
                 for number in range(_MOST_DECLARED):
-                    answer, text, _ = self._ask(Order(OrderNumber.LIST, a=number))
-                    name, _, values = text.decode(errors="surrogateescape").partition("\n")
-                    choices = tuple(int(word) for word in values.split() if word != "max")
-                    files[name] = number, DeclaredFile(name, answer.a, answer.b, choices, values == "max")
-            self._declared = files
+                    _, name, _ = self._ask(Order(OrderNumber.LIST, a=number))
+                    numbers[name.decode(errors="surrogateescape")] = number
+            self._declared = numbers
         return self._declared
 
     def _ask(self, order: Order, *descriptors: int) -> tuple[Answer, bytes, list[int]]:
@@ -265,6 +254,14 @@ class Helper:
         connection, self._connection, self._declared = self._connection, None, None
         if connection is not None:
             connection.close()
+
+
+def _inode_of(folder: str) -> int:
+    # With the inode of the group's folder, mom-helper detects a reused PID.
+    try:
+        return os.stat(folder).st_ino  # noqa: PTH116  # too slow with a Path for each of hundreds
+    except OSError:
+        return 0  # the group is gone, and no group has inode 0
 
 
 def _packed(*order: int) -> bytes:

@@ -180,7 +180,7 @@ def _helper(plugins: PluginSet) -> Iterable[Said]:
         yield "core", Finding(Severity.OK, "mom-helper", text, root_cure())
         return
     try:
-        declared = {declaration.name for declaration in helper.declared()}
+        declared = helper.declared()
     except OSError as error:
         yield "core", Finding(Severity.ERROR, "mom-helper", f"{error.strerror}", "systemctl status mom-helper.socket mom-helper")
         return
