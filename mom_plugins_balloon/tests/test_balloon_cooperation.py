@@ -5,13 +5,9 @@ from itertools import pairwise
 
 import pytest
 from guest_facts import GIB, MIB
-from hypothesis import example, given
-from hypothesis import strategies as st
 
-from mom_core import Decision, Entity, Guest, Problem, Scope, Snapshot, Status
+from mom_core import Decision, Entity, Problem, Scope, Snapshot, Status
 from mom_devkit import apply_decisions
-from mom_plugins_balloon.ballooned_guests import BalloonedGuests
-from mom_plugins_balloon.sizes import PATIENCE_SECONDS, PROGRESS_KIB, PROGRESS_MOST_KIB, PROGRESS_SHARE, SizeRequest
 
 A = Entity(Scope.GUEST, "a", "name-a")
 
@@ -185,26 +181,3 @@ def test_untouched_pinned_guest_keeps_its_size(loop, hypervisor):
     hypervisor.sizes["a"] = GIB
     loop.changes = {"properties": {"pinned": "locked"}}
     assert loop.cycle() == []
-
-
-@given(st.lists(st.tuples(st.floats(0, 60), st.integers(-64 * MIB, 2 * MIB)), max_size=60), st.integers(100 * MIB, 2 * GIB))
-@example([(0.0, 1), (0.0, -MIB), (20.0, -1)], 100 * MIB)
-def test_only_a_guest_without_progress_is_set_aside(moves, target):
-    records, size, now = BalloonedGuests(8 * MIB), 2 * GIB, 0.0
-    records.see(Snapshot(guests={"a": Guest("a", "a", {"balloon_cur": size})}))
-    records.asked(Guest("a", "a"), SizeRequest(target, size, now))
-    seen = [(now, size)]
-    for seconds, move in moves:
-        now += seconds
-        size = max(target, size + move)
-        seen.append((now, size))
-        seen_now = Snapshot(guests={"a": Guest("a", "a", {"balloon_cur": size})}, monotonic=now)
-        records.see(seen_now)
-        one = records.of("a")
-        assert one is not None
-        if one.cooperation.why_aside:
-            nearest_before = min(size for when, size in seen if now - when >= PATIENCE_SECONDS)
-            least = max(PROGRESS_KIB, min(PROGRESS_SHARE * (nearest_before - target), PROGRESS_MOST_KIB))
-            assert min(size for _, size in seen) > nearest_before - least
-            assert size > target
-            return  # what was asked is taken back then

@@ -8,7 +8,7 @@ from guest_facts import GIB
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import Guest, GuestSettings, Host, PluginContext, Portion, Snapshot, Value
+from mom_core import Guest, Host, PluginContext, Portion, Snapshot, Value
 from mom_kvm import PROMISED_NOTHING, Promises
 from mom_plugins_balloon.promises import Guaranteed, Guarantees, GuestPromise, PromisesKept, with_guarantees
 
@@ -105,22 +105,6 @@ class TestPromises:
             assert found.guests["a"].beyond == 100 * GIB
             assert book.columns([greedy])["balloon_min"] == [4 * GIB]
 
-    def test_own_promises_follow_guests_and_configuration(self):
-        silent, promising, context = GuestSettings(), GuestSettings(), PluginContext()
-
-        def own(guest):
-            return Portion.parse("2GiB") if context.guest_settings(guest) is promising else None
-
-        book = Guarantees(context, own, Portion.parse("0%"))
-        context.guest_settings = lambda guest: silent
-        plain, written = Guest("vm", "vm"), Guest("vm", "vm", properties={"mem_guarantee": "1GiB"})
-        assert [book.own((plain,)) for _ in range(2)] == [{}, {}]
-        assert book.own((written,)) == {"vm": GIB}, "another guest was given the id, or its metadata changed"
-        context.guest_settings = lambda guest: promising
-        assert book.own((written,)) == {"vm": 2 * GIB}, "the configuration was read again"
-        assert book.own(()) == {}
-        assert book.own((plain,)) == {"vm": 2 * GIB}
-
 
 class TestOversoldHost:
     def test_the_lowest_priority_pays_first_and_in_proportion(self):
@@ -164,16 +148,6 @@ class TestOversoldHost:
         assert sum(promise.guarantee for promise in found.values()) <= room
         if sum(promise.promised + 2 for promise in promised) <= room:
             assert all(promise.guarantee >= promise.promised for promise in found.values())
-
-    @given(promises, rooms)
-    def test_lower_priorities_lose_all_first(self, promised, room):
-        found = with_guarantees(promised, room).values()
-        losers = [promise.priority for promise in found if promise.guarantee < promise.firm]
-        for promise in found:
-            if losers and promise.priority < max(losers):
-                assert promise.guarantee == 0
-            if losers:
-                assert promise.guarantee <= promise.firm, "the parts that are not firm have lost all before"
 
     def test_fields_show_guarantee_and_promise(self):
         book = guarantees("75%")

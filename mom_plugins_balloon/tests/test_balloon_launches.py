@@ -107,17 +107,6 @@ class TestWithRoom:
         host.see(8 * GIB, a_guest("other"), a_guest("id-web", 2 * GIB, rss=0), after=0.5)
         assert host.taker(host.one(made.reservation)) == "id-web"
 
-    def test_earlier_incarnation_does_not_take_the_reservation(self, host: LaunchingHost) -> None:
-        earlier, anew = (a_guest("id-web", 2 * GIB, incarnation=number, rss=0) for number in "12")
-        host.see(8 * GIB, a_guest("other"))
-        for _ in range(12):
-            host.see(8 * GIB, a_guest("other"), earlier)
-        made = host.launch()
-        host.see(8 * GIB, a_guest("other"), earlier, after=0.5)
-        assert host.taker(host.one(made.reservation)) == ""
-        host.see(8 * GIB, a_guest("other"), anew)
-        assert host.taker(host.one(made.reservation)) == "id-web"
-
     @pytest.mark.parametrize("name", ["new\nline", "x" * 300, "\u202eevil"])
     def test_any_guest_name_is_accepted(self, host: LaunchingHost, name: str) -> None:
         host.see(8 * GIB)

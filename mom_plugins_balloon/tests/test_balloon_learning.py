@@ -65,22 +65,11 @@ def test_peak_counts_in_full_and_then_fades(guest: Watched) -> None:
     assert guest.says(100 * MIB, after=900)["mem_used_peak"] < 300 * MIB
 
 
-def test_first_peak_includes_backed_memory(guest: Watched) -> None:
-    assert guest.says(100 * MIB, rss=int(PROCESS_KIB + 700 * MIB))["mem_used_peak"] == 700 * MIB
-
-
 def test_first_measurement_of_qemu_overhead_corrects_the_first_peak(guest: Watched) -> None:
     rss = int(PROCESS_KIB + 700 * MIB)
     guest.says(100 * MIB, rss=rss)
     assert guest.says(200 * MIB, rss=rss, host_qemu_overhead=int(PROCESS_KIB + 300 * MIB))["mem_used_peak"] == 400 * MIB
     assert guest.says(200 * MIB, rss=rss, host_qemu_overhead=int(PROCESS_KIB + 650 * MIB))["mem_used_peak"] == 400 * MIB
-
-
-def test_first_measurement_of_qemu_overhead_keeps_a_later_peak(guest: Watched) -> None:
-    rss = int(PROCESS_KIB + 700 * MIB)
-    guest.says(100 * MIB, rss=rss)
-    guest.says(750 * MIB, rss=rss)
-    assert guest.says(100 * MIB, rss=rss, host_qemu_overhead=int(PROCESS_KIB + 650 * MIB))["mem_used_peak"] == 750 * MIB
 
 
 def test_kernel_reserved_is_learned_at_rest(guest: Watched) -> None:
@@ -220,12 +209,6 @@ def test_pinned_guest_has_no_room(guest: Watched) -> None:
     assert guest.learning.room_kib == 0
 
 
-def test_unknown_and_old_statistics_teach_nothing(guest: Watched) -> None:
-    assert guest.says(100 * MIB, mem_usable=None) == {}
-    guest.says(100 * MIB)
-    assert guest.says(900 * MIB, age=2.0)["mem_used_peak"] == 100 * MIB
-
-
 @settings(max_examples=30)
 @given(uses=st.lists(st.tuples(st.floats(1, 5000), st.integers(0, TOTAL)), min_size=1, max_size=30))
 def test_peak_is_between_use_and_largest_use(uses: list[tuple[float, int]]) -> None:
@@ -334,11 +317,6 @@ def test_headroom_after_running_out_is_kept_for_a_minute(guest: Watched) -> None
     assert learnt["mem_kept_headroom"] == 60 * MIB
     assert guest.says(990 * MIB, after=59)["mem_kept_headroom"] == 60 * MIB
     assert "mem_kept_headroom" not in guest.says(990 * MIB, after=1)
-
-
-def test_no_headroom_is_kept_without_growth(guest: Watched) -> None:
-    guest.says(900 * MIB)
-    assert "mem_kept_headroom" not in guest.says(990 * MIB, balloon_reason="runs-out", balloon_suggested=None)
 
 
 def test_single_stall_sets_no_floor(guest: Watched) -> None:

@@ -103,10 +103,3 @@ def test_gate_is_safe_for_any_wanted_size(target, guest):
         assert size >= floor
         assert guest.statistics.age is not None
         assert guest.statistics.age <= LIMITS.stale_after
-
-
-@given(known)
-def test_gate_is_idempotent(guest):
-    once = permitted(guest.size // 2, guest, LIMITS)
-    if once.size is not None and once.size > MINIMUM_KIB:
-        assert permitted(once.size, guest, LIMITS).size == once.size

@@ -136,12 +136,6 @@ class TestSweeps:
         host.swept()
         assert list(host.plugin.mom_act(snapshot)) == []
 
-    def test_guest_waiting_for_its_sweep_is_not_set_aside(self, host: Host) -> None:
-        host.sweeps()
-        for _ in range(10):
-            host.cycle(balloon_target=BOTTOM)
-        assert host.plugin.mom_collect_host()["guests_set_aside"] == 0
-
     def test_larger_guarantee_ends_the_sweep(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
         ended: list[str] = []
         monkeypatch.setattr(host.plugin._sweeps.sweeper, "stop", ended.append)
@@ -151,14 +145,6 @@ class TestSweeps:
         host.cycle(balloon_target=BOTTOM, balloon_min=1300 * MIB)
         assert ended == ["a"]
         assert host.hypervisor.commands == []
-
-    def test_sweep_end_counts_for_an_unlisted_guest(self, host: Host) -> None:
-        host.sweeps()
-        other = Guest("b", "name-b", incarnation="1")
-        host.plugin.mom_collect_guests([other])
-        host.swept()
-        host.plugin.mom_collect_guests([other])
-        assert host.asked == 2 * GIB
 
 
 class TestMissingAnswers:
@@ -205,17 +191,6 @@ class TestMissingAnswers:
         assert look(Snapshot(guests={"a": replace(known, incarnation="2")})).unheard == {"a"}
         assert look(by_class.snapshot(mem_guarantee_share=None)).unheard == set()
 
-    def test_failing_promises_also_fail_the_review(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-        def look(*args: object, **more: object) -> None:
-            raise ArithmeticError("promises make no sense")
-
-        monkeypatch.setattr(host.plugin._guarantees, "look", look)
-        snapshot = host.snapshot()
-        with pytest.raises(ArithmeticError):
-            list(host.plugin.mom_act(snapshot))
-        with pytest.raises(ArithmeticError):
-            host.plugin.mom_review(snapshot, [])
-
 
 class TestUnansweredCommand:
     @pytest.fixture
@@ -234,9 +209,6 @@ class TestUnansweredCommand:
     def test_shrink_in_doubt_is_stopped(self, busy: Host) -> None:
         busy.cycle(after=1.0, swap_in=5000.0, mem_usable=20 * MIB)
         assert busy.hypervisor.commands[-1] == ("a", 1700 * MIB)
-
-    def test_shrink_in_doubt_is_known_after_a_crash(self, busy: Host) -> None:
-        assert busy.again().reads() == InTransition(1700 * MIB)
 
     def test_request_in_doubt_is_repeated_at_once(self, busy: Host) -> None:
         busy.hypervisor.sizes["a"] = 2 * GIB  # it has not taken effect
@@ -359,11 +331,6 @@ class TestRestore:
         assert "now uses more than its original size of 1.00 GiB" in str(host.restores(GIB, 2 * GIB))
         need = (2 * GIB - 900 * MIB) * 1.05
         assert host.hypervisor.commands == [("a", pytest.approx(need, abs=1))]
-
-    def test_restore_counts_the_age_of_statistics(self, host: Host) -> None:
-        host.plugin.mom_review(host.snapshot(), [])
-        host.clock.now += 600
-        assert "600 s old" in str(host.restores(GIB, 2 * GIB))
 
 
 class TestReboots:

@@ -26,12 +26,6 @@ def outcomes_by_guest(outcomes):
 
 
 class TestReview:
-    def test_shrink_below_the_need_is_raised(self, plugin, hypervisor, seen_by):
-        (revision,) = plugin.mom_review(seen_by(hypervisor), [wants("a", 100 * MIB)])
-        assert revision.before == wants("a", 100 * MIB)
-        assert revision.after == wants("a", 632 * MIB)
-        assert "needs 632 MiB" in revision.reason
-
     def test_guest_gives_once_for_the_same_statistics(self, plugin, hypervisor, seen_by):
         list(plugin.mom_review(seen_by(hypervisor, 100.0), [wants("a", 1500 * MIB)]))
         apply_decisions(plugin, [wants("a", 1500 * MIB)], hypervisor)

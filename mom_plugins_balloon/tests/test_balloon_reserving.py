@@ -1,6 +1,5 @@
 """Reservations: never more is promised than can be had, nobody pays with what they need, and a launch gets what was kept for it."""
 
-import json
 import math
 import re
 import threading
@@ -12,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from reserving_host import GIB, KEEPS, LIMITS, MIB, TOTAL, KeptReservation, a_guest, seen
 
 from mom_core import (
@@ -38,9 +35,7 @@ from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE, BalloonedGues
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.plugin import BalloonPlugin
 from mom_plugins_balloon.reservations import policies_reserve
-from mom_plugins_balloon.room import Spare, seconds_to_free, spare_of
-from mom_plugins_balloon.seen import suggestions
-from mom_plugins_balloon.states import HostWanted
+from mom_plugins_balloon.room import spare_of
 
 
 @pytest.fixture
@@ -257,70 +252,11 @@ class TestSpareMemory:
         assert self.spare(replace(guest, fields={**guest.fields, **more})) == 0
         assert self.spare(replace(guest, blocked={"balloon_target": "no balloon"})) == 0
 
-    def test_swept_guest_keeps_its_growth(self) -> None:
-        total, reserved = 4 * GIB - 64 * MIB, 64 * MIB
-        fast, slow = (
-            a_guest(
-                "a", need=100 * MIB, mem_available=total, kernel_reserved=reserved, mem_cache_share=0.0, mem_growth_rate=rate,
-                qemu_overhead=0,
-            )
-            for rate in (GIB, 0)
-        )  # fmt: skip
-        assert self.spare(slow) - self.spare(fast) == GIB / 2 - 80 * MIB - 25 * MIB
-
-    @staticmethod
-    def freed(idle: float, missed: float = 0.0) -> Guest:
-        """A guest of 64 GiB that holds 3 GiB, and has used and freed so many GiB besides."""
-        return a_guest(
-            "a", 64 * GIB, 3 * GIB, mem_available=64 * GIB, kernel_reserved=0, mem_unused=61 * GIB, mem_cache_share=0.0, qemu_overhead=0,
-            rss=int((3 + idle) * GIB), sweep_missed=int(missed * GIB), mem_growth_rate=0,
-        )  # fmt: skip
-
     def test_policies_that_make_room_are_recognized(self) -> None:
         plugin = BalloonPlugin(BalloonPlugin.Settings(), PluginContext(name="balloon"))
         assert policies_reserve(one.text for one in declared(plugin, DefaultPolicy))
         assert policies_reserve(["(+ Host.mem_reserved 1)"])
         assert not policies_reserve(['(with Guests g (g.Control "balloon_target" g.balloon_max))'])
-
-    @pytest.mark.parametrize(
-        ("idle", "missed", "counts"), [(1.8, 0, False), (2.5, 0, True), (2.5, 2.5, False), (2.5, 1.0, False), (3.5, 1.0, True)]
-    )
-    def test_memory_that_no_sweep_takes_is_not_spare(self, idle: float, missed: float, counts: bool) -> None:
-        """Of a guest of 64 GiB none takes less than 1.92 GiB, nor what sweeps have missed lately."""
-        spare = self.spare(self.freed(idle, missed))
-        assert (0.7 * (idle - missed) * GIB - GIB < spare <= (idle - missed) * GIB) if counts else spare == 0
-
-    def test_rest_of_a_trimmed_guest_is_not_spare(self) -> None:
-        """A guest of 64 GiB that fills 16 GiB with page cache, and has bursts of 8 GiB."""
-        size, guests, promised = 64 * GIB, BalloonedGuests(8 * MIB), 0.0
-        for cycle in range(40):
-            trimmed = a_guest(
-                "a", size, 48 * GIB, balloon_max=64 * GIB, mem_available=size, kernel_reserved=0,
-                mem_unused=0, mem_used_peak=56 * GIB, mem_used_before=48 * GIB, mem_cache_share=1.0, qemu_overhead=0,
-            )  # fmt: skip
-            taken = seen(10.0 * cycle, 8 * GIB + 64 * GIB - size, trimmed)
-            guests.see(taken)
-            promised = promised or spare_of(guests, LawParameters(), LIMITS).sure
-            host = Host(fields={**taken.host.fields, "mem_reserved": 8 * GIB + promised})
-            (found,) = suggestions(replace(taken, host=host), LawParameters(), HostWanted(), LIMITS, interval=5.0).sizes
-            if found.target is None:
-                break
-            size = int(found.target)
-        assert 0 < promised <= 64 * GIB - size
-
-
-class TestTimeToFree:
-    @given(wanted=st.floats(1, 1e9), total=st.floats(1, 1e9), cycle=st.floats(0.5, 60))
-    def test_more_memory_takes_longer(self, wanted: float, total: float, cycle: float) -> None:
-        spare = Spare(total, total)
-        seconds = seconds_to_free(wanted, spare, cycle, LawParameters())
-        if wanted > total:
-            assert seconds is None
-        else:
-            less = seconds_to_free(wanted / 2, spare, cycle, LawParameters())
-            assert seconds is not None
-            assert less is not None
-            assert 2 * cycle <= less <= seconds
 
 
 class TestEnd:
@@ -442,12 +378,6 @@ class TestRestarts:
         (host.context.root / "proc/sys/kernel/random/boot_id").write_text("boot-2\n")
         assert host.begin().reserved_kib() == 0
         assert "because the host was rebooted" in caplog.text
-
-    def test_file_has_no_ended_reservation(self, host: KeptReservation) -> None:
-        made = host.reserved(GIB)
-        assert json.loads(host.file.read_text())["content"]["reservations"]["reservations"][0]["id"] == made.id
-        host.kept.release(made.id)
-        assert json.loads(host.file.read_text())["content"]["reservations"] is None
 
     def test_guest_missing_before_a_restart_has_not_arrived(self, host: KeptReservation) -> None:
         host.see(20 * GIB, a_guest("old"), a_guest("db-01", incarnation="1"))

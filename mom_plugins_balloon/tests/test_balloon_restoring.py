@@ -18,13 +18,6 @@ def restored(plugin, hypervisor, *entries):
     return {outcome.decision.entity.id: outcome for outcome in outcomes}
 
 
-def test_guest_gets_its_size_back(plugin, hypervisor):
-    hypervisor.sizes["a"] = GIB
-    outcome = restored(plugin, hypervisor, entry("a"))["a"]
-    assert (outcome.status, outcome.before, outcome.after) == (Status.APPLIED, GIB, 2 * GIB)
-    assert outcome.decision.value == 2 * GIB
-
-
 def test_guest_resized_by_another_process_is_left(plugin, hypervisor):
     hypervisor.sizes["a"] = 1536 * MIB
     outcome = restored(plugin, hypervisor, entry("a"))["a"]

@@ -58,7 +58,7 @@ def test_outcome_is_reported_once_the_sweep_is_no_longer_under_way() -> None:
 
 
 def test_outcome_says_that_a_guest_did_not_get_its_headroom_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mom_plugins_balloon.sweep.limits.BACK_AGAIN_SECONDS", (0.0,))
+    monkeypatch.setattr("mom_plugins_balloon.sweep.constants.BACK_AGAIN_SECONDS", (0.0,))
     bench, guest, reported = Bench(), SimulatedGuest(), threading.Event()
 
     def resize(kib: int) -> None:

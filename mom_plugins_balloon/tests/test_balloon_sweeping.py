@@ -26,7 +26,7 @@ from mom_core import (
 )
 from mom_devkit import wait_until
 from mom_plugins_balloon import BalloonPlugin
-from mom_plugins_balloon.sweep.limits import FIRST_SLICE_KIB, SLICE_KIB
+from mom_plugins_balloon.sweep.constants import FIRST_SLICE_KIB, SLICE_KIB
 
 SIZE = 2 * 1024 * MIB
 BOTTOM = 1200 * MIB
@@ -199,7 +199,7 @@ def test_guest_whose_sweep_a_crash_cut_off_gets_its_headroom_back(bench: Bench, 
 def test_guest_that_did_not_get_its_headroom_back_is_asked_to_take_it_in_the_next_cycle(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mom_plugins_balloon.sweep.limits.BACK_AGAIN_SECONDS", ())
+    monkeypatch.setattr("mom_plugins_balloon.sweep.constants.BACK_AGAIN_SECONDS", ())
     set_balloon, small = bench.hypervisor.set_balloon, SIZE - int(SLICE_KIB)
 
     def only_shrink(guest, kib):

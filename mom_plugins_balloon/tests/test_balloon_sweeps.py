@@ -14,7 +14,7 @@ import pytest
 from swept_guest import BALLOON, BOTTOM, GROWTH, HELD, MIB, SIZE, SimulatedGuest, plan_of, sweep_of
 
 from mom_core import GuestGone, HypervisorError
-from mom_plugins_balloon.sweep.limits import FIRST_SLICE_KIB, LEAST_SLICE_KIB, SLICE_KIB
+from mom_plugins_balloon.sweep.constants import FIRST_SLICE_KIB, LEAST_SLICE_KIB, SLICE_KIB
 from mom_plugins_balloon.sweep.qemu_process import ProcessReading, QemuProcess
 from mom_plugins_balloon.sweep.records import SweepEnd
 
@@ -232,7 +232,7 @@ class TestFailures:
         assert SIZE not in guest.commands
 
     def test_another_change_does_not_wait_forever_for_a_command_that_hangs(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("mom_plugins_balloon.sweep.limits.TAKEN_OVER_SECONDS", 0.05)
+        monkeypatch.setattr("mom_plugins_balloon.sweep.constants.TAKEN_OVER_SECONDS", 0.05)
         guest, hangs, goes_on = SimulatedGuest(), threading.Event(), threading.Event()
 
         def resize(kib: int) -> None:

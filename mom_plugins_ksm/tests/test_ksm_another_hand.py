@@ -87,19 +87,6 @@ def test_one_change_is_enough_where_virt_handler_runs(tmp_path: Path) -> None:
     assert node.stands("pages_to_scan") == "100"
 
 
-def test_unreadable_knobs_and_knobs_of_no_other_program_prove_nothing(tmp_path: Path) -> None:
-    node = Node(tmp_path, **HANDLER)
-    assert node.cycle() == []
-    node.other_sets(0, "run")
-    apply_decisions(node.plugin, [Decision(HOST, "ksm_merge_across_nodes", 0)])
-    node.other_sets(1, "merge_across_nodes")
-    assert node.cycle() == [], "virt-handler never sets this one"
-    file = node.root / "sys/kernel/mm/ksm/pages_to_scan"
-    file.write_text("x\n")
-    seen = snapshot(host=dict(node.plugin.mom_collect_host(None)))
-    assert list(node.plugin.mom_problems(seen)) == []
-
-
 def test_changes_by_mom_and_the_kernels_advisor_are_not_another_program(tmp_path: Path) -> None:
     node = Node(tmp_path, **HANDLER)
     for pages in (500, 600, 700):

@@ -142,10 +142,6 @@ def test_unmerging_is_refused_without_memory_for_merged_and_empty_pages(zero_pag
     assert decide(kernel, spare_kib=enough, run=2)["run"].status is Status.APPLIED
 
 
-def test_unmerging_needs_no_memory_if_nothing_is_merged() -> None:
-    assert decide(Kernel(), spare_kib=0, run=2)["run"].status is Status.APPLIED
-
-
 def test_refused_knob_does_not_stop_others() -> None:
     kernel = Kernel(mergeable=100, run=1)
     outcomes = decide(kernel, merge_across_nodes=0, pages_to_scan=300, sleep_millisecs=16)

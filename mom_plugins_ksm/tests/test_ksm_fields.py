@@ -56,21 +56,6 @@ def test_time_of_a_hidden_ksmd_is_estimated_from_scanned_pages() -> None:
     assert older.kib_per_second(scan(3, 6000, **counters), 4096) == pytest.approx(500, rel=0.01)
 
 
-def test_measured_and_estimated_time_are_not_mixed_in_a_scan() -> None:
-    found = Yield()
-
-    def told(scans: int, saved_mib: int, seconds: float | None) -> float | None:
-        counters: dict[str, Value] = {"pages_shared": 10, "pages_sharing": 10, "pages_unshared": 10, "pages_volatile": 0}
-        more: dict[str, Value] = {"full_scans": scans, "general_profit": saved_mib << 20, "pages_scanned": 10**9 + scans * 10**5}
-        return found.kib_per_second({**counters, **more, "ksmd_cpu_seconds": seconds}, 4096)
-
-    told(1, 0, 1000.0)
-    assert told(2, 8, 1001.0) == 8192.0
-    assert told(2, 8, None) is None, "ksmd cannot be seen for a moment: it has not used 2000 s meanwhile"
-    assert told(3, 16, 1003.0) is None
-    assert told(4, 24, 1004.0) == 8192.0
-
-
 def test_usage_belongs_to_one_scan_speed() -> None:
     usage = CpuUsage()
     usage.percent(10.0, 100.0, pages=1000)
@@ -79,13 +64,3 @@ def test_usage_belongs_to_one_scan_speed() -> None:
     assert (usage.percent(10.7, 101.9, pages=500), usage.pages) == (50.0, 1000)
     assert usage.percent(10.8, 102.2, pages=500) == pytest.approx(25.0)
     assert usage.pages == 500
-
-
-def test_cpu_usage_is_unknown_after_a_gap_a_restart_or_no_time() -> None:
-    usage = CpuUsage()
-    usage.percent(10.0, now=0.0)
-    assert usage.percent(None, now=5.0) is None
-    assert usage.percent(11.0, now=10.0) is None
-    assert usage.percent(5.0, now=15.0) is None
-    assert usage.percent(6.0, now=15.0) is None
-    assert usage.percent(7.0, now=20.0) == pytest.approx(40.0)

@@ -193,11 +193,6 @@ def test_returned_memory_that_a_guest_takes_again_is_new() -> None:
     assert "ksm_pages_to_scan" in decide({**SHORT, **RESTS}, memory, {"g": {"rss": GIB // 2 + 70 * MIB}})
 
 
-def test_memory_of_a_guest_without_a_known_process_is_its_balloon_size() -> None:
-    grown: dict[str, dict[str, Value]] = {"g": {"balloon_cur": 70 * MIB}}
-    assert "ksm_pages_to_scan" in decide({**SHORT, **RESTS}, replace(RESTING, seen=frozenset("g")), grown)
-
-
 @pytest.mark.parametrize(("host", "short"), [(SHORT, True), (AMPLE, False)], ids=["short", "sold"])
 def test_rest_survives_a_short_absence_of_the_hypervisor(host: dict[str, Value], short: bool) -> None:
     guests = {f"g{n}": {"balloon_max": 2 * GIB, "rss": GIB} for n in range(12)}
@@ -226,13 +221,6 @@ def test_rests_get_longer_while_looks_save_nothing() -> None:
     memory.kept = replace(memory.kept, looks=True, base=0)
     decide(SHORT, memory, **RUNS, ksm_yield=0.0, ksm_saved=100 * MIB)
     assert memory.kept.wait == 600
-
-
-def test_hours_of_merging_do_not_lengthen_the_rest() -> None:
-    memory = Memory(replace(SCANNING, since=900.0))
-    for clock, scans, value in ((1000.0, 12, 600.0), (37_000.0, 700, 600.0), (37_005.0, 701, 0.0)):
-        decide(SHORT, memory, **RUNS, ksm_clock=clock, ksm_full_scans=scans, ksm_yield=value)
-    assert (memory.kept.looks, memory.kept.wait) == (False, 900), "nine times the look"
 
 
 def test_new_guest_waits_for_a_part_of_the_rest_after_several_vain_looks() -> None:

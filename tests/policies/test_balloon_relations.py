@@ -13,7 +13,6 @@ from test_balloon_properties import STEP, assert_safe, crowds, guests, hosts, nu
 from mom_core import Value
 from mom_plugins_balloon.gate import ShrinkLimits
 from mom_plugins_balloon.law.reasons import ReasonCode
-from mom_plugins_balloon.law.share import level_of
 from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
 
 
@@ -41,22 +40,10 @@ class TestMemoryThatHoldsNothing:
         assert found["tight"] < NEED + 2 * MARGIN
         assert found["untouched"] <= 8 * GIB - 5 * BALLOON_KIB_PER_SECOND
 
-    def test_what_may_be_swept_or_trimmed_counts_once(self) -> None:
-        found = targets(TIGHT - 900 * MIB, freed=freed(), tight=a_guest(size=NEED + 2 * MARGIN))
-        assert found["tight"] < NEED + 2 * MARGIN, "600 MiB are not enough"
-
     def test_below_the_hard_watermark_a_guest_that_waits_for_its_disk_gives_no_more_than_it_would_else(self) -> None:
         host = {"available": LOW - 1, "host_free": HARD + 2 * MIB}
         well, waiting = a_guest(size=2 * GIB, mem_unused=900 * MIB), a_guest(size=2 * GIB, mem_unused=900 * MIB, major_fault=900)
         assert targets(**host, a=waiting) == targets(**host, a=well) == {"a": 2 * GIB - (HARD + 2 * MIB - LOW + 1)}  # type: ignore[arg-type]  # names of arguments
-
-    def test_a_guest_that_gets_memory_keeps_none_with_less_to_give_from_being_swept(self) -> None:
-        waiting = idle(
-            1400 * MIB, balloon_cur=2 * GIB - 100 * MIB, mem_stall_floor=int(1.6 * GIB), mem_cache_share=0.8, mem_unused=1400 * MIB
-        )
-        found = targets(TARGET - GIB, waiting=waiting, other=idle(400 * MIB))
-        assert found["waiting"] > 2 * GIB - 100 * MIB
-        assert found["other"] == 2 * GIB - 400 * MIB
 
 
 class TestWhatIsGivenBack:
@@ -82,10 +69,6 @@ class TestWhatIsGivenBack:
         assert list(targets(LOW + 3 * STEP, out).values()) == [number(poor()["balloon_cur"]) + STEP] * 3, "less than a step each helps none"
         swap = {f"g{n}": a_guest(size=NEED + 100 * MIB, swap_in=5000) for n in range(100)}
         assert list(targets(HARD + 3 * STEP, swap).values()) == [NEED + 100 * MIB + STEP] * 3
-
-
-def test_a_share_is_one_on_hosts_of_tib_too() -> None:
-    assert level_of([(3 << 30, 3 << 30)], 2 << 30) == 2 << 30
 
 
 # --- whatever the numbers are ------------------------------------------------------------------------------------------------------------
