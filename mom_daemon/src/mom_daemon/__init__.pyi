@@ -18,12 +18,7 @@ from .owner import become_owner as become_owner, folders_of as folders_of, other
 from .run import daemon_log as daemon_log, run_daemon as run_daemon
 from .look.alike import common_problems as common_problems
 from .plugins.declared import declarations_of as declarations_of
-from .explain.explainer import (
-    About as About,
-    Explainer as Explainer,
-    ExplanationPart as ExplanationPart,
-    Sentence as Sentence,
-)
+from .explain.explainer import About as About, Explainer as Explainer, ExplanationPart as ExplanationPart, Sentence as Sentence
 from .explain.explanation import Explainers as Explainers
 from .config.imported import Imported as Imported, Importer as Importer
 from .look.running import NoSuchGuest as NoSuchGuest, NotRunning as NotRunning, RunningMom as RunningMom, find_guest as find_guest

@@ -27,12 +27,11 @@ class Said(NamedTuple):
 
 
 def headline(condition: Condition) -> str:
-    """Return a condition with its duration, which comes before the details: a narrow screen cuts off the end."""
+    """Return a condition with its duration."""
     if condition.severity is Severity.OK:
         return f"over for {lasting(condition.over)}: {condition.message}; it lasted {lasting(condition.lasted)}"
-    first, colon, details = condition.message.partition(": ")
     over = f", over for {lasting(condition.over)}" if condition.over else ""
-    return f"{first}, for {lasting(condition.lasted)}{over}{colon}{details}"
+    return f"{condition.message}, for {lasting(condition.lasted)}{over}"
 
 
 def verdict_lines(verdict: Verdict | None) -> Iterator[Said]:

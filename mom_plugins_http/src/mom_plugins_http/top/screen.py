@@ -73,17 +73,15 @@ def screen(look: Looking, feed: Feed, picture: Picture | None, size: tuple[int, 
 def brief_verdict(picture: Picture, width: int, height: int) -> list[Line]:
     """Return the present conditions, then reason and fix of the worst, in at most a third of the lines."""
     said = [*takewhile(lambda line: line.severity is not Severity.OK, picture.verdict)]  # cleared conditions are last
-    conditions = [number for number, line in enumerate(said) if line.severity is not None]
+    heads, details = [line for line in said if line.severity is not None], [*takewhile(lambda line: line.severity is None, said[1:])]
+    lines = [line for one in (*heads, *details) for line in _said(one, width)]
     most = max(1, (height - 8) // 3)
-    heads: list[Line] = [[(cell(_marked(said[number]), width - 1), _SEVERE[said[number].severity])] for number in conditions]
-    why_and_cure = said[1 : [*conditions, len(said)][1]] if said else []
-    details = [line for one in why_and_cure for line in _said(one, width)]
-    if len(heads) + len(details) > most:
-        details = [[(cell(_marked(one), width - 1), "")] for one in why_and_cure]
-    lines = [*heads[: max(1, most - len(details))], *details][:most]
-    if len(lines) < len(heads) + len(details):
-        text, style = lines[-1][0]
-        lines[-1] = [(f"{text[: max(0, width - 12)].rstrip()} … (!: all)", style)]
+    if len(lines) > most:  # one line each
+        kept = [*heads[: max(1, most - len(details))], *details][:most]
+        lines = [[(cell(_marked(one), width - 1), _SEVERE[one.severity])] for one in kept]
+        if len(kept) < len(heads) + len(details):
+            text, style = lines[-1][0]
+            lines[-1] = [(f"{text[: max(0, width - 12)].rstrip()} … (!: all)", style)]
     return lines
 
 
