@@ -2,7 +2,6 @@
 
 import threading
 import time
-import weakref
 from functools import partial
 
 import pytest
@@ -91,20 +90,3 @@ def test_calls_that_were_given_up_cost_patience_until_they_return_or_for_a_while
     assert patience.seconds(2.0) == 0.1
     now[0] += 6
     assert patience.seconds(2.0) == 2.0
-
-
-class Answer:
-    """Tells that a call is still open."""
-
-    def __call__(self) -> bool:
-        return False
-
-
-def test_calls_that_were_given_up_long_ago_are_forgotten_though_nobody_asks_for_the_patience() -> None:
-    now, answer = [100.0], Answer()
-    patience, held = CallPatience(lambda: now[0]), weakref.ref(answer)
-    patience.given_up(answer)
-    del answer
-    now[0] += 6
-    patience.given_up()
-    assert held() is None

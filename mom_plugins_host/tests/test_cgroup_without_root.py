@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 from cgroup_fake import MIB, Bench, FakeKernel
 
-from mom_core import LedgerEntry, Status
-from mom_devkit import put_back
+from mom_core import Status
 from mom_devkit.without_root import MomPower, StandInGuest
 from mom_kvm import helper_declaration
 from mom_plugins_host.cgroup.groups import CONTROLS, MEMORY_HIGH, MEMORY_LOW, MEMORY_MIN, SWAP_MAX
@@ -52,20 +51,6 @@ def test_limits_are_set_changed_and_lifted(limited: Limited, mom_power: MomPower
     assert limited.stands() == FREE
     if mom_power.helper is not None:
         assert f"{limited.process.group}/memory.high: {1800 << 20}, was {1900 << 20}" in mom_power.helper.log
-
-
-def test_everything_is_put_back_by_a_process_that_knows_nothing_but_the_ledger(limited: Limited, mom_power: MomPower) -> None:
-    bench, guest = limited.bench, limited.guest
-    with mom_power(DECLARED, limited.tree):
-        bench.cycle()
-        bench.cycle((guest, MEMORY_HIGH, 1900 * MIB), (guest, MEMORY_LOW, 600 * MIB))
-        entries = [
-            LedgerEntry(guest, control, before, after, "cgroup", 0.0, "1", None)
-            for control, before, after in ((MEMORY_HIGH, -1, 1900 * MIB), (MEMORY_LOW, 0, 600 * MIB))
-        ]
-        outcomes = put_back(bench.fresh(), entries, bench.hypervisor)
-    assert {one.status for one in outcomes} == {Status.APPLIED}
-    assert limited.stands() == FREE
 
 
 def test_what_root_has_not_declared_only_root_sets_and_the_others_are_told_the_lines(limited: Limited, mom_power: MomPower) -> None:

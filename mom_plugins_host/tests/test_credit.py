@@ -1,6 +1,5 @@
 """Growth on credit in the plugin `cgroup`: limits follow what the host has left, and go when they must."""
 
-import threading
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -10,7 +9,6 @@ from cgroup_fake import MIB, Bench, Cycle
 from mom_core import Entity, Host, Status, Value
 from mom_devkit import put_back
 from mom_plugins_host.credit.control import CREDIT, DELAY
-from mom_plugins_host.credit.law import Borrower
 
 TOTAL, HIGH, LOW = 64 << 20, 1000 * MIB, 200 * MIB
 
@@ -108,19 +106,6 @@ def test_limits_are_lifted_once_the_host_has_enough(on_credit: Bench) -> None:
     assert limit(on_credit, "a") is not None  # available memory varies
     available(on_credit, int(enough + 0.2 * HIGH))
     cycle(on_credit)
-    assert limit(on_credit, "a") is None
-
-
-def test_a_limit_that_is_newer_than_the_cycle_is_lifted(on_credit: Bench) -> None:
-    short(on_credit, a=500 * MIB)
-    on_credit.plugin._credit.limiter.look()
-    (guest,) = on_credit.plugin._credit.limiter.limits()
-    on_credit.plugin._credit.limiter.update(
-        {guest: Borrower(500 * MIB, most=2048 * MIB)}, HIGH, LOW, {guest}
-    )  # the cycle has read memory.high before
-    assert limit(on_credit, "a") is not None
-    available(on_credit, 4 * HIGH)
-    on_credit.plugin._credit.limiter.look()
     assert limit(on_credit, "a") is None
 
 
@@ -226,15 +211,6 @@ def test_the_lowest_priority_is_not_taken_for_an_unknown_one(on_credit: Bench) -
     on_credit.add("unknown", 500 * MIB)
     short(on_credit)
     assert (limit(on_credit, "low") or 0) < (limit(on_credit, "unknown") or 0)
-
-
-def test_a_host_without_guests_keeps_its_thread(on_credit: Bench) -> None:
-    on_credit.context.serves = True
-    threads = []
-    for _ in range(2):
-        on_credit.cycle()
-        threads.append(next(thread for thread in threading.enumerate() if thread.name == "growth-credit"))
-    assert threads[0] is threads[1]
 
 
 def test_a_restarted_guest_is_put_on_credit_again(on_credit: Bench) -> None:

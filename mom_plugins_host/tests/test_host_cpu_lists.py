@@ -1,7 +1,6 @@
 """Free memory that CPUs keep for themselves: what /proc/zoneinfo says of it, and when it is asked for."""
 
 import logging
-import threading
 from pathlib import Path
 
 import pytest
@@ -110,17 +109,6 @@ def test_no_cpu_is_asked_while_it_cannot_be_read_which_are_to_be_left_alone(tmp_
 
 def test_a_mom_that_only_observes_asks_nobody(tmp_path, caplog):
     assert not emptied(host(tmp_path, 1 << 20, MANY), caplog, mode="observe")
-
-
-def test_a_thread_that_cannot_be_started_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    lists = CpuLists(host(tmp_path, 1 << 20, MANY), logging.getLogger())
-    monkeypatch.setattr(threading.Thread, "start", refuse)
-    with pytest.raises(RuntimeError, match="new thread"):
-        lists.take_back(1.0)
-    lists.wait(60)
 
 
 def test_a_simulated_host_is_not_this_one(tmp_path, caplog):

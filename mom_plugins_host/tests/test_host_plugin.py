@@ -109,10 +109,3 @@ def test_the_status_says_what_is_known_of_memory_swap_and_pressure_and_nothing_e
     taken = snapshot(host={"mem_available": 8 << 20, "mem_really_available": 4 << 20, "swap_usage": None, "psi_memory_some_avg10": 0.25})
     parts = HostPlugin.mom_status(Report(1, taken.time, "enforce", taken, (), (), (), (), (), 0.01))
     assert [part.text for part in parts] == ["memory 8.00 GiB", "available 4.00 GiB", "memory pressure 0.2 %"]
-
-
-def test_it_is_suggested_for_linux_hosts_only(root: Path, tmp_path: Path) -> None:
-    suggestion = HostPlugin.mom_suggest(root)
-    assert suggestion is not None
-    assert dict(suggestion.settings) == {}
-    assert HostPlugin.mom_suggest(tmp_path / "elsewhere") is None

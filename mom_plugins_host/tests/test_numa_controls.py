@@ -50,27 +50,6 @@ def put_back(plugin: NumaPlugin, hypervisor: FakeHypervisor, control: str, befor
     return outcome
 
 
-@pytest.mark.parametrize(
-    ("control", "value", "before", "after"),
-    [
-        ("vcpu_pins", "0-3", "0-7", "0-3"),
-        ("vcpu_pins", "0,1,2,3", "0-7", "0-3"),
-        ("vcpu_pins", "0-1;4", "0-7", "0-1;4"),
-        ("numa_nodeset", "1", "0-1", "1"),
-        ("numa_balancing", 1, 0, 1),
-    ],
-)
-def test_what_is_set_is_read_back_set_only_once_and_put_back(
-    plugin: NumaPlugin, hypervisor: FakeHypervisor, control: str, value: Value, before: Value, after: Value
-) -> None:
-    outcome = apply(plugin, hypervisor, control, value)
-    assert (outcome.before, outcome.after, outcome.status) == (before, after, Status.APPLIED)
-    assert apply(plugin, hypervisor, control, after).status is Status.UNCHANGED
-    done = put_back(plugin, hypervisor, control, before, after)
-    assert (done.after, done.status) == (before, Status.APPLIED)
-    assert put_back(plugin, hypervisor, control, before, after).status in {Status.UNCHANGED, Status.APPLIED}
-
-
 def test_a_guest_is_not_bound_while_the_nodes_cannot_be_read_to_which_it_would_be_put_back(
     plugin: NumaPlugin, hypervisor: FakeHypervisor, root: Path
 ) -> None:

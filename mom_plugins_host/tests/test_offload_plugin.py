@@ -187,14 +187,6 @@ def test_a_guest_for_which_the_time_was_over_is_asked_again_at_once() -> None:
     assert asked(bench, 3) == [{"stuck"}] * 3
 
 
-def test_what_others_give_is_not_reckoned_with_a_guest_of_which_nothing_can_be_moved_now() -> None:
-    bench = Bench([*GUESTS])
-    bench.paused = {"stuck"}
-    bench.cycle({**LITTLE, "mem_really_available": 2 * GIB - 1}, GUESTS)  # taking begins below what the host is to have
-    assert asked(bench, 3) == [{"vm1"}] * 3
-    assert bench.state("stuck") == "the guest is paused"
-
-
 def test_what_the_host_has_to_spare_is_not_kept_for_a_guest_to_which_nothing_can_be_brought_back_now() -> None:
     works: dict[str, Value] = {"rss": GIB // 2, "host_swap": GIB // 2, "host_major_faults": 5000}
     little: dict[str, Value] = {**PLENTY, "mem_really_available": 2.5 * GIB}
@@ -257,16 +249,6 @@ def test_a_guest_with_sometimes_a_little_more_to_sweep_and_sometimes_a_little_le
         bench.cycle(SHORT, {"vm1": FREED})
         bench.cycle(SHORT, {"vm1": SWEPT})
     assert bench.cycle(SHORT, {"vm1": FREED})
-
-
-def test_a_guest_that_was_swept_is_waited_for_as_long_the_next_time() -> None:
-    bench = Bench(["vm1"])
-    for _ in range(9):
-        assert bench.cycle(SHORT, {"vm1": FREED}) == []
-    for _ in range(9):
-        bench.cycle(SHORT, {"vm1": SWEPT})
-    for _ in range(9):
-        assert bench.cycle(SHORT, {"vm1": FREED}) == []
 
 
 def test_it_is_waited_for_the_balloon_longer_while_what_hurts_is_far_off() -> None:

@@ -8,7 +8,6 @@ from offload_hosts import SWAPS, ZRAM, ZRAM_SWAPS
 
 from mom_devkit import host_of
 from mom_kvm import StoreKind, SwapStore
-from mom_plugins_host.offload import OffloadPlugin
 from mom_plugins_host.offload.stores import StoreRoom, WriteBudget, ratio_of, room_of, stores_of
 
 GIB = 1 << 20
@@ -95,12 +94,6 @@ def test_a_day_has_its_budget_and_a_mom_that_is_started_anew_gets_no_new_day() -
     assert budget.left(3700.0) == 1000
     assert budget.left(23.5 * 3600) == 23_000
     assert budget.left(25 * 3600 + 1) == 24_000  # what was written is a day old
-
-
-def test_it_is_suggested_to_hosts_with_compressed_swap_only(tmp_path: Path) -> None:
-    assert OffloadPlugin.mom_suggest(host_of(tmp_path / "zram", ZRAM)) is not None
-    assert OffloadPlugin.mom_suggest(host_of(tmp_path / "disk", {"proc/swaps": f"{SWAPS}/dev/sda2 partition 1048576 0 -2\n"})) is None
-    assert OffloadPlugin.mom_suggest(tmp_path / "nothing") is None
 
 
 def test_a_file_of_the_kernel_that_says_nonsense_is_no_store(tmp_path: Path) -> None:

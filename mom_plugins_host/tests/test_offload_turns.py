@@ -10,7 +10,6 @@ import pytest
 from mom_helper.orders import MOST_PIECE_KIB, Answer, Order, OrderNumber
 from mom_plugins_host.offload.requests import ReclaimRequest, areas_of, follow, steps_of
 
-MIB = 1 << 10
 PIECE = MOST_PIECE_KIB
 
 

@@ -2,7 +2,6 @@
 go, whichever comes and goes first."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -34,18 +33,3 @@ def test_one_share_with_two_periods_is_the_first_ones_in_each_cycle_and_goes_awa
     assert life.goes_on(4, {"cpu_limit": "25%"}, cpu_limits=True) == [stands] * 4
     assert life.goes_on(3, cpu_limits=True)[-1] == NO_LIMIT
     assert life.problems == []
-
-
-@pytest.mark.parametrize("order", ORDERS)
-def test_what_another_process_sets_while_the_file_says_nothing_stands_again_when_it_says_nothing_any_more(
-    tmp_path: Path, world: NotingHypervisor, order: Sequence[str]
-) -> None:
-    life = Life(tmp_path, world, order, partial(quota, world))
-    theirs = (77_000, 100_000)
-    for stands in (NO_LIMIT, theirs):
-        world.known["vm"].cpu = replace(world.known["vm"].cpu, quota_us=stands[0])
-        assert life.goes_on(2, cpu_limits=True) == [stands] * 2
-        assert life.goes_on(2, {"cpu_limit": "25%"}, cpu_limits=True) == [HALF] * 2
-        assert life.goes_on(3, cpu_limits=True)[-1] == stands
-    life.goes_on(1, {"cpu_limit": "25%"}, cpu_limits=True)
-    assert life.ends() == theirs

@@ -17,7 +17,6 @@ from mom_core import (
     HypervisorError,
     LedgerEntry,
     NetTune,
-    NotSupported,
     Outcome,
     PluginContext,
     Scope,
@@ -275,44 +274,7 @@ def test_only_disks_that_differ_are_set_and_one_that_fails_does_not_keep_the_oth
     assert outcome.status is Status.UNCHANGED
 
 
-@pytest.mark.parametrize(
-    ("error", "status"), [(NotSupported("takes 2 to 262144"), Status.REFUSED), (HypervisorError("no answer"), Status.FAILED)]
-)
-def test_what_the_hypervisor_refuses_is_told_apart_from_what_fails(plugin, hypervisor, error, status):
-    guest = hypervisor.add("a")
-    for what in ("cpu", "vda", "vnet0"):
-        hypervisor.errors[what] = error
-    wanted = want(
-        guest, cpu_shares=1, io_tune=[{"name": "vda", "read_iops_sec": 3}], net_tune=[{"name": "vnet0", "inbound": {"average": 1}}]
-    )
-    outcomes = apply_decisions(plugin, wanted, hypervisor)
-    assert {(outcome.status, outcome.error) for outcome in outcomes} == {(status, str(error))}
-
-
 # --- what is put back ------------------------------------------------------------------------------------------------------------
-
-
-def test_limits_are_put_back_where_they_are_moms(plugin, hypervisor):
-    ours, theirs = hypervisor.add("a"), hypervisor.add("b")
-    for name in ("a", "b"):
-        hypervisor.known[name].cpu = CpuTune(50_000, 200_000, 1024, 100.0)
-    hypervisor.known["b"].cpu = CpuTune(77_000, 200_000, 1024, 100.0)
-    entries = [
-        entry(guest, control, before, applied)
-        for guest in (ours, theirs)
-        for control, before, applied in ((QUOTA, -1, 50_000), (PERIOD, 100_000, 200_000), (SHARES, 1024, 512))
-    ]
-    outcomes = {(o.decision.entity.id, o.decision.control): o.status for o in put_back(plugin, entries, hypervisor)}
-    assert outcomes == {
-        ("a", QUOTA): Status.APPLIED,
-        ("a", PERIOD): Status.APPLIED,
-        ("a", SHARES): Status.UNCHANGED,
-        ("b", QUOTA): Status.LEFT_ALONE,
-        ("b", PERIOD): Status.APPLIED,
-        ("b", SHARES): Status.UNCHANGED,
-    }
-    assert hypervisor.known["a"].cpu == FREE
-    assert hypervisor.known["b"].cpu.quota_us == 77_000
 
 
 def test_each_disk_is_put_back_for_itself(plugin, hypervisor):

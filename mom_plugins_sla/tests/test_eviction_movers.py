@@ -289,23 +289,6 @@ def test_a_mover_that_refuses_has_begun_nothing_and_one_that_makes_a_mistake_may
     assert len(bench.mover.jobs) == 2
 
 
-def test_a_mover_that_dies_while_it_is_asked_is_asked_again(bench: MovingBench) -> None:
-    answers = [RUNNING, None, None, RUNNING, DONE]
-
-    def says() -> MoveReport:
-        answer = answers.pop(0) if answers else DONE
-        if answer is None:
-            raise HypervisorError("connection refused")
-        return answer
-
-    bench.mover.says = says
-    bench.drain("vm1")
-    bench.until(lambda: answers == [])
-    bench.hypervisor.known.pop("vm1")
-    bench.until(lambda: bench.kept == [])
-    assert len(bench.mover.jobs) == 1
-
-
 def test_a_mover_that_is_gone_from_the_configuration_leaves_its_moves_unknown(bench: MovingBench) -> None:
     bench.drain("vm1")
     bench.mover.name = "another"  # as after a change of the configuration

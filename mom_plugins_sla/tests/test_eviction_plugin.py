@@ -1,7 +1,6 @@
 """The plugin on guests that are pretended: what it does to whom, what it leaves alone, and what it remembers."""
 
 import json
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -55,17 +54,6 @@ VAPOR: Mapping[str, Value] = {
     "may_save": 1, "may_pause": 0, "may_power_off": 0, "may_migrate": 0, "leave_warning": 30.0, "comes_back": 1, "sla_class": "vapor",
 }  # fmt: skip
 MAY_ALL: Mapping[str, Value] = {**VAPOR, "may_pause": 1, "may_power_off": 1, "may_migrate": 1}
-
-
-def test_doctor_says_that_no_guest_is_moved_where_no_destination_is_set(tmp_path: Path) -> None:
-    fields = {(Scope.GUEST, "may_save"): FieldSpec("may_save", Unit.FLAG, Scope.GUEST, "whether it may be saved")}
-    context = PluginContext(name="eviction", state_directory=tmp_path, declarations=Declarations(fields))
-    (found,) = EvictionPlugin(EvictionSettings(enabled=True), context).mom_doctor(None)
-    assert found.message == "mom stops guests whose class allows it when the host stays full, but moves no guests"
-    assert "destination" in found.cure
-    somewhere = EvictionSettings.model_validate({"enabled": True, "destination": "qemu+tls://spare/system"})
-    (found,) = EvictionPlugin(somewhere, context).mom_doctor(None)
-    assert "stops or moves" in found.message
 
 
 class FleetDrain:
@@ -488,15 +476,6 @@ def test_a_policy_that_would_stop_everybody_stops_a_quarter_after_the_warning(tm
     assert any("the limit is 2 of 8" in reason for reason in refusals(later))
 
 
-@pytest.mark.long
-def test_a_policy_that_would_evacuate_everybody_moves_a_quarter_and_only_to_the_operators_destination(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, guests=8, destination="qemu+tls://spare/system", ordinary=MAY_ALL)
-    elsewhere = bench.cycles(100, *every("guest_migrate", "qemu+tls://evil/system"))
-    assert applied(elsewhere) == []
-    assert any("only to `destination` in the settings" in reason for reason in refusals(elsewhere))
-    assert len(applied(bench.cycles(1000, *every("guest_migrate", "qemu+tls://spare/system")))) == 2
-
-
 def test_a_policy_cannot_do_what_the_class_forbids(tmp_path: Path) -> None:
     bench = Bench(tmp_path, fields={"vm1": VAPOR, "vm2": {**VAPOR, "may_save": 0}})
     reports = bench.cycles(100, ("vm1", "guest_shutdown", 1), ("vm2", "guest_save", 1), ("vm3", "guest_pause", 1))
@@ -711,21 +690,6 @@ def test_more_than_a_few_at_once_wait_for_their_turn(tmp_path: Path) -> None:
     assert not any(outcome.status is Status.FAILED for report in reports for outcome in report.outcomes)
 
 
-def test_a_step_for_which_there_is_no_thread_fails_and_does_not_count_as_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = Bench(tmp_path, ordinary=MAY_ALL)
-
-    def no_thread(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(threading.Thread, "start", no_thread)
-        reports = bench.cycles(60, ("vm1", "guest_save", 1))
-    failed = [outcome for report in reports for outcome in report.outcomes if outcome.status is Status.FAILED]
-    assert [outcome.error for outcome in failed] == ["the step cannot begin: can't start new thread"]
-    assert bench.remembered == []
-    assert bench.plugin.jobs.under_way == 0
-
-
 # --- what bounds mom across its restarts --------------------------------------------------------------------------------------------------
 
 
@@ -796,17 +760,6 @@ def test_a_guest_that_the_operator_lets_go_on_is_left_alone_by_the_next_mom_too_
         bench.start()
     assert bench.remembered == []
     bench.cycles(400, ("vm1", "guest_pause", 1))
-    assert bench.remembered == ["vm1: pause"]
-
-
-def test_a_clock_that_was_set_back_leaves_a_guest_alone_for_no_more_than_half_an_hour(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bench = undone(tmp_path, monkeypatch)
-    monkeypatch.setattr("mom_plugins_sla.eviction.recent_steps.time.time", lambda: 1.0)
-    bench.start()
-    assert any(LEFT_ALONE in reason for reason in refusals(bench.cycles(1700, ("vm1", "guest_pause", 1))))
-    bench.cycles(200, ("vm1", "guest_pause", 1))
     assert bench.remembered == ["vm1: pause"]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import ConfigError, ConfigProblem, Guest, PluginContext, Problem, Severity, load_config, read_settings
+from mom_core import ConfigError, ConfigProblem, Guest, PluginContext, Problem, Severity, read_settings
 from mom_core.testing import snapshot
 from mom_plugins_sla import SlaPlugin
 from mom_plugins_sla.classes import ClassesFile
@@ -103,15 +103,6 @@ def test_the_check_refuses_a_file_that_makes_no_sense_with_its_place(tmp_path: P
     (finding,) = host.plugin.mom_check()
     assert (finding.severity, finding.cure) == (Severity.ERROR, "correct the file")
     assert f"{host.file}:3:16: " in finding.message
-
-
-def test_the_files_path_is_a_whole_one(tmp_path: Path) -> None:
-    file = tmp_path / "mom.yaml"
-    file.write_text("plugins: {sla: {classes_file: classes.yaml}}")
-    with pytest.raises(ConfigError, match="write an absolute one"):
-        load_config(file)
-    file.write_text("plugins: {sla: {classes_file: /x/classes.yaml, default: silver}}")
-    assert load_config(file).plugins["sla"].settings.model_dump()["classes_file"] == Path("/x/classes.yaml")
 
 
 def test_another_plugin_hears_why_its_file_is_not_used(tmp_path: Path) -> None:

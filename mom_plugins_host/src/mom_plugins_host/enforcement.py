@@ -37,7 +37,10 @@ _NOTHING: Final[Mapping[str, Mapping[str, Value]]] = MappingProxyType({})
 
 
 class _Key(NamedTuple):
-    """A guest's control, set by settings (`_SET`) or by a policy (`_AGREED`). `item` names a list item; empty for a control without items."""
+    """A guest's control, set by settings (`_SET`) or by a policy (`_AGREED`).
+
+    `item` names a list item; empty for a control without items.
+    """
 
     guest: str
     incarnation: str
@@ -159,8 +162,9 @@ class Enforcement:
         theirs = {(decision.entity.id, decision.control): decision.value for decision in others}
         self._overruled = {
             key
-            for key, value in self._undoing.items()
-            if (target := (key.guest, key.control)) in theirs and not _agrees(_item(self._specs[key.control], theirs[target], key.item), value)
+            for key, original in self._undoing.items()
+            if (value := theirs.get((key.guest, key.control))) is not None
+            and not _agrees(_item(self._specs[key.control], value, key.item), original)
         }
 
     def _original_entries(self) -> Mapping[tuple[str, str, str], LedgerEntry]:
