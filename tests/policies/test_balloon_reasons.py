@@ -80,7 +80,7 @@ SAID: list[tuple[float, float, dict[str, Value], str, str]] = [
     (5 * GIB, 0, small(200 * MIB, major_fault=300, **SUFFERS), "grows",
      "it waits for its disk, with 300 page faults a second, so it grows"),
     (5 * GIB, 0, small(200 * MIB, mem_stall_floor=300 * MIB, **SUFFERS), "grows",
-     "it has only 200 MiB usable, and stalled with so little before, so it grows"),
+     "it has only 200 MiB usable; with so little, its programs waited or were killed before, so it grows"),
     (9 * GIB, 0, small(700 * MIB, mem_used_peak=GIB - 800 * MIB, **CACHE), "grows",
      "the host has 9.00 GiB available, clearly more than the 4.00 GiB that it should have, so this guest gets memory back in small steps"),
     (5 * GIB, 0, small(700 * MIB, **CACHE), "grows", "it has less than its target headroom, and uses new memory as page cache"),

@@ -28,7 +28,7 @@ class ShrinkLimits:
 
 
 class Limit(Enum):
-    """Reason against the wanted size. For `PAUSED` and later members, the guest must not shrink at all now."""
+    """Reason against the wanted size."""
 
     ORIGIN_UNKNOWN = "{origin_unknown}"
     MAXIMUM = "above the guest's maximum of {maximum}"

@@ -48,7 +48,7 @@ class MemoryState(StrEnum):
     """State of the host from its available memory."""
 
     HIGH = "high"  #: enough; guests keep their memory
-    SOFT = "soft"  #: mom takes unused memory
+    SOFT = "soft"  #: mom takes empty memory and page cache, then margins
     HARD = "hard"  #: mom also takes headroom for bursts
     LOW = "low"  #: no guest grows beyond its guarantee
 
@@ -68,7 +68,7 @@ class Reserve(NamedTuple):
         return MemoryState.HIGH
 
 
-def least_kib(total: float) -> float:
+def host_minimum_kib(total: float) -> float:
     """Return the least memory for a host of this size."""
     least, left = 0.0, total
     for part, share in SCALE:
@@ -79,7 +79,7 @@ def least_kib(total: float) -> float:
 
 def hard_kib(total: float) -> float:
     """Return the hard watermark for this size."""
-    return HARD_SHARE * least_kib(total)
+    return HARD_SHARE * host_minimum_kib(total)
 
 
 class HostWanted(NamedTuple):
@@ -96,7 +96,7 @@ class HostWanted(NamedTuple):
         :param room: memory that guests could still take
         :param stopped_below: available memory below which a platform evicts guests; the watermarks are above this amount
         """
-        least = least_kib(total)
+        least = host_minimum_kib(total)
         may_grow = max(growth, min(UNSEEN_SHARE * total, UNSEEN_MOST_KIB))
         high = least + max(GROWTH_SHARE[self.goal] * may_grow, ROOM_SHARE[self.goal] * room)
         hard, low = HARD_SHARE * least, LOW_SHARE * least

@@ -7,8 +7,8 @@ The law takes memory in this order:
 
 1. empty memory, by sweeps and trims;
 2. page cache beyond a guest's target headroom;
-3. below 70 % of the high watermark: margins;
-4. below the hard watermark: headroom for bursts;
+3. below 70 % of the high watermark: margins, and empty memory that the host does not back;
+4. below the hard watermark: headroom for bursts, also from guests that have just started, wait for their disks or leave headroom empty;
 5. below the low watermark: all of these at once, and no guest grows beyond its guarantee.
 
 The law does not oscillate, because

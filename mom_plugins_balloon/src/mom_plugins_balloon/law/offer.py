@@ -119,14 +119,15 @@ TRIMS: Final = (
     TrimMeans(ReasonCode.TRIM_MARGIN, _MARGIN, _MARGIN, _for_margins),
     TrimMeans(ReasonCode.TRIM_BURST, _BURST, _BURST, _for_bursts),
 )
-"""Means in the order in which the law uses them."""
+"""Means in the order in which the law uses them. Each must begin no later than the next: the law subtracts what the earlier ones could give
+from what it wants of the next."""
 
 
-class TakeLimits(NamedTuple):
+class GiveLimits(NamedTuple):
     """Limits for the memory that one guest gives, in KiB."""
 
     most: float
-    """Size above the guarantee, within the balloon's reach."""
+    """Size above the smallest size that the gate permits."""
     calm: float
     """`most`, or 0 for a guest that waits for its disk. Such a guest gives memory only below the hard watermark."""
     worth: float
@@ -142,17 +143,17 @@ class MemoryUse(NamedTuple):
     """Memory that the guest has freed and the host still backs."""
 
 
-def offer_of(guest: GuestMemory, need: Need, size: float, limits: TakeLimits, context: LawContext) -> Offer:
+def offer_of(guest: GuestMemory, need: Need, size: float, give: GiveLimits, context: LawContext) -> Offer:
     """Return the memory that a guest can give."""
     memory = held_memory(guest, need)
-    gain, depth = _sweep_of(guest, need, memory, size, limits, context)
+    gain, depth = _sweep_of(guest, need, memory, size, give, context)
     cost = guest.cost if guest.cost is not None and guest.cost > 0 else 1.0
     # With goal `safe`, the host keeps memory for all empty memory, so that it gains from all of it.
     is_known = need.then_is_known and not context.host.backs_bursts
     untouched = max(0.0, memory.unused - memory.freed) if is_known else 0.0
     # Below the hard watermark, guests that leave headroom empty are trimmed, too, unless their growth is limited.
     is_trimmed = not need.keeps_full and (context.below_hard or not need.leaves_empty)
-    trims = _trims_of(need, memory.unused, untouched, limits, context) if is_trimmed else None
+    trims = _trims_of(need, memory.unused, untouched, give, context) if is_trimmed else None
     if trims is None:
         return Offer(sweep=gain, depth=depth, cost=cost) if gain else NO_OFFER
     empty, cache, margin, burst = trims
@@ -163,14 +164,12 @@ def offer_of(guest: GuestMemory, need: Need, size: float, limits: TakeLimits, co
     )  # fmt: skip
 
 
-def _sweep_of(
-    guest: GuestMemory, need: Need, memory: MemoryUse, size: float, limits: TakeLimits, context: LawContext
-) -> tuple[float, float]:
+def _sweep_of(guest: GuestMemory, need: Need, memory: MemoryUse, size: float, give: GiveLimits, context: LawContext) -> tuple[float, float]:
     # The results are the host's gain and the inflation for that gain. Memory that earlier sweeps missed counts only below the low
     # watermark, where sweeps go deeper.
     missed = 0.0 if context.below_low else guest.sweeps.missed or 0.0
-    least = limits.worth + missed
-    if memory.freed < least or limits.calm < least:
+    least = give.worth + missed
+    if memory.freed < least or give.calm < least:
         return 0.0, 0.0
     idle = _sweepable(guest, need, memory.freed, context)
     if idle < least:
@@ -178,7 +177,7 @@ def _sweep_of(
     # Kernels allocate small free blocks first and report large ones: a balloon mostly gets memory that was not reported.
     hollow = 0.0 if guest.sweeps.reporting else guest.habits.hollow or 0.0
     keeps = swept_keeps(guest, need, memory.held, context)
-    idle = min(idle, min(context.moves + hollow, context.depth, limits.calm, size - keeps) - hollow)
+    idle = min(idle, min(context.moves + hollow, context.depth, give.calm, size - keeps) - hollow)
     return (idle - missed, idle + hollow) if idle >= least else (0.0, 0.0)
 
 
@@ -233,19 +232,19 @@ def _sweepable(guest: GuestMemory, need: Need, freed: float, context: LawContext
 
 
 def _trims_of(
-    need: Need, unused: float, untouched: float, limits: TakeLimits, context: LawContext
+    need: Need, unused: float, untouched: float, give: GiveLimits, context: LawContext
 ) -> tuple[float, float, float, float] | None:
     # The results are the KiB taken in one cycle by each means and all means before it: empty memory, page cache, margin, burst.
     floors, empty, part = need.floors, 0.0, context.p.shrink_share
     # Below the hard watermark, a guest that waits for its disk gives empty memory, not the page cache that it waits for.
-    beyond = min(need.usable - floors.headroom, limits.most if context.below_hard else limits.calm)
-    if beyond >= limits.worth:
+    beyond = min(need.usable - floors.headroom, give.most if context.below_hard else give.calm)
+    if beyond >= give.worth:
         empty = min(context.moves, beyond, unused - context.sweep_keeps)
-        empty = empty if empty >= limits.worth else 0.0
-    above, most = min(need.usable - floors.margin, limits.calm), min(need.usable - floors.least, limits.most)
+        empty = empty if empty >= give.worth else 0.0
+    above, most = min(need.usable - floors.margin, give.calm), min(need.usable - floors.least, give.most)
     # A balloon takes untouched memory first. A guest gives all of it, and `part` of the rest.
     sure = (1 - part) * min(empty, untouched)
-    cache = max(empty, sure + part * beyond if limits.calm and limits.worth <= beyond > untouched else 0.0)
-    margin = max(cache, sure + part * above if above >= limits.worth else 0.0)
+    cache = max(empty, sure + part * beyond if give.calm and give.worth <= beyond > untouched else 0.0)
+    margin = max(cache, sure + part * above if above >= give.worth else 0.0)
     burst = min(context.moves, max(margin, sure + part * most))
     return (empty, min(cache, burst), min(margin, burst), burst) if burst >= context.step else None

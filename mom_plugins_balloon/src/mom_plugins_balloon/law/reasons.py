@@ -58,7 +58,7 @@ class ReasonCode(StrEnum):
     RUNS_OUT = "runs-out", "it runs out of memory, with only {0[mem_usable]} usable{0.grows}"
     SWAPS = "swaps", "it reads {0[swap_in]}/s from its swap{0.eases}"
     WAITS_FOR_DISK = "waits-for-disk", "it waits for its disk, with {0.major_faults} page faults a second{0.eases}"
-    STALL_FLOOR = "stall-floor", "it has only {0[mem_usable]} usable, and stalled with so little before{0.eases}"
+    STALL_FLOOR = "stall-floor", "it has only {0[mem_usable]} usable; with so little, its programs waited or were killed before{0.eases}"
     CACHE_REFILL = "fills", "it has less than its target headroom, and uses new memory as page cache{0.fills}"
     RISES = "rises", "it is expected to use {0.rise} more {0.soon}, so it gets memory that the host can spare"
     GIVEN_BACK = "given-back", "{0.has}, clearly more than the {0.high} that it should have, so this guest gets memory back in small steps"

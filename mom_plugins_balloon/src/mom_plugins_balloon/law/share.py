@@ -97,8 +97,8 @@ def relieve(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, c
 
 
 def _grown(crowd: Sequence[WeighedGuest], demands: Sequence[float], supply: float, step: float) -> dict[int, SizeChange]:
-    # A large demand does not reduce small ones.
-    most = level_of([(kib, kib) for kib in demands], max(0.0, supply)) if demands else 0.0
+    # Each gets the same amount, but no more than it wants.
+    most = level_of([(kib, kib) for kib in demands], max(0.0, supply)) if demands else 0.0  # a part gives `min(part, level)`
     changes = {}
     for candidate, demand in zip(crowd, demands, strict=True):
         amount = _in_turn(most, demand, step, supply)
@@ -353,9 +353,7 @@ def sweep_of(host: HostMemory, guest: GuestMemory, parameters: LawParameters, li
     return SizeSuggestion(None, ask.code or ReasonCode.NOTHING_TO_GIVE)
 
 
-def ahead_of(
-    host: HostMemory, guests: Sequence[GuestMemory], rise: float, parameters: LawParameters, limits: ShrinkLimits
-) -> float:
+def ahead_of(host: HostMemory, guests: Sequence[GuestMemory], rise: float, parameters: LawParameters, limits: ShrinkLimits) -> float:
     """Return the KiB to keep available for guests' expected growth.
 
     :param rise: expected growth of all guests together, in KiB

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from mom_plugins_balloon.gate import least_kib
 from mom_plugins_balloon.law.need import LawContext, Need, headroom_returns, need_of, statistics_are_new
-from mom_plugins_balloon.law.offer import NO_OFFER, Offer, TakeLimits, freed_memory, offer_of
+from mom_plugins_balloon.law.offer import NO_OFFER, GiveLimits, Offer, freed_memory, offer_of
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.memory import GuestMemory, guaranteed_size
 from mom_plugins_balloon.parameters import SLOW_BALLOON_KIB_PER_SECOND
@@ -158,7 +158,7 @@ def _offer(guest: GuestMemory, need: Need, size: float, context: LawContext) -> 
     if least is None:
         return NO_OFFER
     most = size - least
-    return offer_of(guest, need, size, TakeLimits(most, 0.0 if guest.statistics.waits_for_disk else most, context.worth(size)), context)
+    return offer_of(guest, need, size, GiveLimits(most, 0.0 if guest.statistics.waits_for_disk else most, context.worth(size)), context)
 
 
 def _needs_relief(guest: GuestMemory, need: Need) -> bool:

@@ -9,7 +9,7 @@ from typing import Final
 
 from mom_core import Entity, format_kib
 from mom_plugins_balloon.parameters import SLOW_BALLOON_KIB_PER_SECOND
-from mom_plugins_balloon.sweep import limits
+from mom_plugins_balloon.sweep import constants
 
 
 class SweepEnd(StrEnum):
@@ -43,18 +43,18 @@ class SweepCost:
 
     def limit(self, kib: float, *, hollow: bool) -> float:
         """Return the CPU seconds of a slice above which another program is running."""
-        return limits.FAR_MORE_WORK * kib * _at_most(max(self.backed, self.hollow) if hollow else self.backed) + limits.WORK_SECONDS
+        return constants.FAR_MORE_WORK * kib * _at_most(max(self.backed, self.hollow) if hollow else self.backed) + constants.WORK_SECONDS
 
     def is_doubtful(self, kib: float, gained: float, cpu_seconds: float) -> bool:
         """Return whether another program may have run."""
-        usual = _at_most(self.backed if gained > limits.HOLLOW_SHARE * kib else self.hollow)
-        return cpu_seconds > limits.MORE_WORK * kib * usual + limits.WORK_SECONDS
+        usual = _at_most(self.backed if gained > constants.HOLLOW_SHARE * kib else self.hollow)
+        return cpu_seconds > constants.MORE_WORK * kib * usual + constants.WORK_SECONDS
 
     def learn(self, kib: float, gained: float, cpu_seconds: float) -> SweepCost:
         """Return the cost after one more slice. Partly hollow slices do not count."""
-        if gained > limits.USUAL_SHARE * kib:
+        if gained > constants.USUAL_SHARE * kib:
             return replace(self, backed=min(self.backed, cpu_seconds / kib))
-        return replace(self, hollow=min(self.hollow, cpu_seconds / kib)) if gained < limits.HOLLOW_SHARE * kib else self
+        return replace(self, hollow=min(self.hollow, cpu_seconds / kib)) if gained < constants.HOLLOW_SHARE * kib else self
 
 
 def _at_most(cost: float) -> float:
@@ -74,7 +74,7 @@ class SweepPlan:
     measured: float = math.inf  #: time of these statistics, in monotonic seconds; infinite if their age does not matter
     within: float = math.inf  #: seconds after which the sweep asks for no smaller size
     cost: SweepCost = SweepCost()
-    first_slice: float = limits.FIRST_SLICE_KIB
+    first_slice: float = constants.FIRST_SLICE_KIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,7 @@ class SweepOutcome:
     reaction: float  #: longest time from growth in the guest until it has headroom again
     cost: SweepCost = SweepCost()
     resident: float | None = None  #: RSS of the guest's process at the end; None if unknown
-    next_slice: float = limits.FIRST_SLICE_KIB  #: inflation within `SLICE_SECONDS`, from the last slice
+    next_slice: float = constants.FIRST_SLICE_KIB  #: inflation within `SLICE_SECONDS`, from the last slice
     is_back: bool = True  #: the deflate command was sent, or the balloon never inflated
     error: str = ""
 
@@ -105,7 +105,7 @@ class SweepOutcome:
     def missed(self) -> float:
         """Planned memory without gain, unless the guest ended the sweep."""
         complete = self.began and self.end in {SweepEnd.ARRIVED, SweepEnd.NOTHING_MORE}
-        return self.plan.gain - self.gave if complete and self.gave < limits.GOT_SHARE * self.plan.gain else 0.0
+        return self.plan.gain - self.gave if complete and self.gave < constants.GOT_SHARE * self.plan.gain else 0.0
 
     def __str__(self) -> str:
         gave = f"reclaimed {format_kib(self.gave)} of {format_kib(self.plan.gain)} in {self.seconds:.2f} s"

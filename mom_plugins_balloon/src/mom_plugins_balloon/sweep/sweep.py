@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from mom_core import Entity, GuestGone
 from mom_plugins_balloon.parameters import SLOW_BALLOON_KIB_PER_SECOND
-from mom_plugins_balloon.sweep import limits
+from mom_plugins_balloon.sweep import constants
 from mom_plugins_balloon.sweep.qemu_process import ProcessReading, ProcessWatch
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, SweepOver, SweepPlan
 
@@ -46,7 +46,7 @@ class Sweep:
         self._watch = ProcessWatch(self.read_process, self.clock, self._pause)
         self._cost, self._slice, self._lowest = self.plan.cost, self.plan.first_slice, self.plan.size
         self._hollow = self._slowest = 0.0
-        self._fresh_until = self.plan.measured + limits.FRESH_SECONDS
+        self._fresh_until = self.plan.measured + constants.FRESH_SECONDS
         self._began = self.clock()
         self._until = self._began + self.plan.within
 
@@ -57,7 +57,7 @@ class Sweep:
     def take_over(self) -> None:
         """End the sweep without deflating: the guest gets another size. No command follows after this method returns."""
         self._stopped.set()
-        locked = self._lock.acquire(timeout=limits.TAKEN_OVER_SECONDS)
+        locked = self._lock.acquire(timeout=constants.TAKEN_OVER_SECONDS)
         self.taken_over = True
         if locked:
             self._lock.release()
@@ -80,7 +80,7 @@ class Sweep:
         return SweepOutcome(
             guest=self.guest, incarnation=self.incarnation, plan=self.plan, end=end, ended=now, lowest=self._lowest,
             gave=max(0.0, self._watch.gained), seconds=now - self._began if inflated else 0.0,
-            reaction=self._slowest + limits.PAUSE_SECONDS + (now - deflating) + limits.RELEASE_SECONDS,
+            reaction=self._slowest + constants.PAUSE_SECONDS + (now - deflating) + constants.RELEASE_SECONDS,
             cost=self._cost, resident=None if self._watch.first is None else self._watch.resident, next_slice=self._slice,
             is_back=not lacks and not (self.taken_over and inflated), error=lacks or error,
         )  # fmt: skip
@@ -108,14 +108,14 @@ class Sweep:
             return
         if self.balloon.statistics is None:
             raise SweepOver(SweepEnd.LATE)
-        (first, _), until = self._statistics(), now + limits.NEXT_STATISTICS_SECONDS
+        (first, _), until = self._statistics(), now + constants.NEXT_STATISTICS_SECONDS
         while self.clock() < until:
-            self._pause(limits.ASK_SECONDS)
+            self._pause(constants.ASK_SECONDS)
             now, latest = self.clock(), self._statistics()
             self._raise_if_stopped()
             made, _ = latest
             if made is not None and first is not None and made != first:
-                self._fresh_until = now - limits.ASK_SECONDS + limits.FRESH_SECONDS
+                self._fresh_until = now - constants.ASK_SECONDS + constants.FRESH_SECONDS
                 self._raise_if_used(latest)
                 return
             first = first or made
@@ -125,7 +125,7 @@ class Sweep:
         return (None if self.balloon.statistics is None else self.balloon.statistics()) or (None, None)
 
     def _await_turn(self, turns: threading.Semaphore) -> None:
-        while not turns.acquire(timeout=limits.ASK_SECONDS):
+        while not turns.acquire(timeout=constants.ASK_SECONDS):
             self._raise_if_stopped()
 
     def _inflate(self) -> None:
@@ -133,7 +133,7 @@ class Sweep:
         until = self.clock() + plan.wait + (plan.size - plan.bottom) / SLOW_BALLOON_KIB_PER_SECOND
         self._watch.read()
         self.inflates = True
-        self._raise_if_busy(limits.QUIET_SECONDS, SweepEnd.AT_WORK)
+        self._raise_if_busy(constants.QUIET_SECONDS, SweepEnd.AT_WORK)
         self._raise_if_used(self._statistics())
         while self._lowest > plan.bottom:
             now = self.clock()
@@ -142,9 +142,9 @@ class Sweep:
             if now > until:
                 raise SweepOver(SweepEnd.SLOW)
             self._inflate_to(max(plan.bottom, int(self._lowest - self._slice)))
-            if self._watch.gained >= limits.GOT_SHARE * plan.gain:
+            if self._watch.gained >= constants.GOT_SHARE * plan.gain:
                 return
-            if self._hollow >= plan.hollow + limits.HOLLOW_SLICES * limits.SLICE_KIB:
+            if self._hollow >= plan.hollow + constants.HOLLOW_SLICES * constants.SLICE_KIB:
                 raise SweepOver(SweepEnd.NOTHING_MORE)
 
     def _inflate_to(self, size: int) -> None:
@@ -163,7 +163,7 @@ class Sweep:
         gained = resident - self._watch.resident
         spent = self._watch.read().cpu_seconds - cpu_seconds
         if self._cost.is_doubtful(kib, gained, spent):
-            self._raise_if_busy(limits.DOUBT_SECONDS, SweepEnd.GREW)
+            self._raise_if_busy(constants.DOUBT_SECONDS, SweepEnd.GREW)
         self._raise_if_used(self._statistics())
         self._cost = self._cost.learn(kib, gained, spent)
         self._hollow += kib - max(0.0, gained)
@@ -180,22 +180,22 @@ class Sweep:
         # A balloon that waits for CPU looks idle, so the hypervisor's size counts. If it reports none, an idle guest is watched twice.
         began = self.clock()
         while True:
-            activity, size = self._watch.watch(limits.POLL_SECONDS), None
-            idle = activity.busy < limits.STILL_MOVES
+            activity, size = self._watch.watch(constants.POLL_SECONDS), None
+            idle = activity.busy < constants.STILL_MOVES
             if idle and self.balloon.size is not None:
                 size = self.balloon.size()
-                idle = size is None or size - self._lowest <= limits.ARRIVED_KIB
+                idle = size is None or size - self._lowest <= constants.ARRIVED_KIB
             if idle:
-                activity = self._watch.watch(limits.PAUSE_SECONDS)
+                activity = self._watch.watch(constants.PAUSE_SECONDS)
             cpu_seconds, passed = self._watch.read().cpu_seconds, self.clock() - began
             self._raise_if_stopped()
-            own = limits.STILL_MOVES * max(0.0, passed - limits.SLICE_SECONDS)
-            if (idle and activity.grown > limits.GROWN_KIB) or cpu_seconds > cpu_limit + own:
+            own = constants.STILL_MOVES * max(0.0, passed - constants.SLICE_SECONDS)
+            if (idle and activity.grown > constants.GROWN_KIB) or cpu_seconds > cpu_limit + own:
                 raise SweepOver(SweepEnd.GREW)
-            if idle and activity.busy < limits.STILL_MOVES:
+            if idle and activity.busy < constants.STILL_MOVES:
                 return
-            if passed > limits.SLICE_WAIT_SECONDS:
-                moves = size is not None and before - size > limits.ARRIVED_KIB
+            if passed > constants.SLICE_WAIT_SECONDS:
+                moves = size is not None and before - size > constants.ARRIVED_KIB
                 raise SweepOver(SweepEnd.SLOW if moves else SweepEnd.LATE)
 
     def _raise_if_stopped(self) -> None:
@@ -206,18 +206,18 @@ class Sweep:
         resident = self._watch.resident
         activity = self._watch.watch(seconds)
         self._raise_if_stopped()
-        if max(self._watch.resident - resident, activity.faulted) > limits.GROWN_KIB or activity.busy >= limits.AT_WORK:
+        if max(self._watch.resident - resident, activity.faulted) > constants.GROWN_KIB or activity.busy >= constants.AT_WORK:
             raise SweepOver(end)
 
     def _raise_if_used(self, statistics: tuple[float | None, float | None]) -> None:
         _, usable = statistics
-        if usable is not None and usable + self.plan.size - self._lowest < self.plan.usable - limits.GROWN_KIB:
+        if usable is not None and usable + self.plan.size - self._lowest < self.plan.usable - constants.GROWN_KIB:
             raise SweepOver(SweepEnd.GREW)
 
     def _deflate(self) -> str:
         # Returns the error, if any. Raises `GuestGone` for an ended guest.
         error = ""
-        for seconds in (0.0, *limits.BACK_AGAIN_SECONDS):
+        for seconds in (0.0, *constants.BACK_AGAIN_SECONDS):
             if seconds:
                 time.sleep(seconds)
             with self._lock:
@@ -237,4 +237,4 @@ class Sweep:
 def _next_slice(slice_kib: float, kib: float, seconds: float) -> float:
     if kib < 0.5 * slice_kib or seconds <= 0:
         return slice_kib
-    return min(limits.SLICE_KIB, max(limits.LEAST_SLICE_KIB, kib * limits.SLICE_SECONDS / seconds))
+    return min(constants.SLICE_KIB, max(constants.LEAST_SLICE_KIB, kib * constants.SLICE_SECONDS / seconds))

@@ -21,7 +21,7 @@ from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.names import CONTROL, GAIN, MISSED, REASON, REST, SUGGESTED, SWEPT_NOW
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
 from mom_plugins_balloon.remembered import Remembered
-from mom_plugins_balloon.sweep.limits import FIRST_SLICE_KIB, FRESH_SECONDS, SLICE_KIB, STOP_SECONDS
+from mom_plugins_balloon.sweep.constants import FIRST_SLICE_KIB, FRESH_SECONDS, SLICE_KIB, STOP_SECONDS
 from mom_plugins_balloon.sweep.qemu_process import QemuProcess
 from mom_plugins_balloon.sweep.records import REST_SECONDS, SweepEnd, SweepOutcome, SweepPlan
 from mom_plugins_balloon.sweep.sweep import Sweep, SweptBalloon
