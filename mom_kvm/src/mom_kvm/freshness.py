@@ -6,8 +6,8 @@ from typing import Final
 
 from mom_core import MomError, PluginContext, Snapshot
 
-STALE_PERIODS: Final = 3
-STALE_SECONDS: Final = 10.0
+_STALE_PERIODS: Final = 3
+_LEAST_STALE_SECONDS: Final = 10.0
 """Readings are stale after two missed periods, and not before 10 s."""
 
 
@@ -17,7 +17,7 @@ def stale_seconds(period: float, setting: float | None = None) -> float:
     :param period: in seconds
     :param setting: age that the operator has set
     """
-    return max(STALE_SECONDS, STALE_PERIODS * period) if setting is None else setting
+    return max(_LEAST_STALE_SECONDS, _STALE_PERIODS * period) if setting is None else setting
 
 
 def seen_lately(snapshot: Snapshot | None, context: PluginContext, lost: str) -> Snapshot:

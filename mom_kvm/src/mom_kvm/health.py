@@ -15,7 +15,7 @@ class HealthLimits:
     """Limits beyond which a guest is unhealthy."""
 
     SHORT_KIB: Final = 32 * 1024
-    """A guest with less usable memory is unhealthy. The balloon plugin leaves each guest at least this amount."""
+    """A guest with less usable memory is unhealthy. By default, the balloon plugin leaves each guest at least this amount (setting `reserve`)."""
 
     SHORT_SHARE: Final = 0.025
     """The same limit as a fraction of the guest's size. The larger of the two limits counts."""
@@ -40,7 +40,7 @@ class HealthLimits:
         return size_kib < promised_kib - cls.BROKEN_KIB
 
 
-STALE_SECONDS: Final = 15.0
+_STALE_SECONDS: Final = 15.0
 """Statistics that are older count as unknown."""
 
 _PRESSURES: Final = ("guest_psi_memory_some_avg10", "host_psi_memory_some_avg10")
@@ -68,7 +68,7 @@ _TOLD: Final = ("balloon_cur", "mem_usable", "stats_age", "swap_in", "major_faul
 
 def _unhealthy_reason(figures: Sequence[float | None]) -> str | None:
     size, usable, age, swap_in, faults, guest_pressure, host_pressure, guarantee = figures
-    if size is None or usable is None or age is None or age > STALE_SECONDS:
+    if size is None or usable is None or age is None or age > _STALE_SECONDS:
         return None
     if usable < HealthLimits.SHORT_KIB or usable < HealthLimits.SHORT_SHARE * size:
         return "short of memory"
