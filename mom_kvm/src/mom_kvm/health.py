@@ -15,7 +15,7 @@ class HealthLimits:
     """Limits beyond which a guest is unhealthy."""
 
     SHORT_KIB: Final = 32 * 1024
-    """A guest with less usable memory is unhealthy. By default, the balloon plugin leaves each guest at least this amount (setting `reserve`)."""
+    """A guest with less usable memory is unhealthy. By default, the balloon plugin leaves each guest at least this amount (`reserve`)."""
 
     SHORT_SHARE: Final = 0.025
     """The same limit as a fraction of the guest's size. The larger of the two limits counts."""
