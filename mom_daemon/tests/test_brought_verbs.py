@@ -107,17 +107,6 @@ def test_a_verb_that_is_not_installed_says_which_distribution_it_comes_with_and_
     assert f"there is no command 'demo' (it needs other packages of mom: {how_to_install(*absent('demo'))})" in mom("demo")[2]
 
 
-def test_metadata_that_cannot_be_read_harms_no_verb_of_another_distribution(mom, bring, tmp_path):
-    bring("brush", PAINT, plugin__paint="paint")
-    (tmp_path / "acme_brush-1.0.dist-info/entry_points.txt").write_bytes(b"[mom.commands]\nhalf a \xff file")
-    code, _, err = mom("plugin", "list", "--json")
-    assert code == 0
-    code, out, err = mom("plugin", "--help")
-    assert code == 0
-    assert "  list " in out
-    assert "the commands of acme-brush are unknown: its entry_points.txt cannot be read" in err
-
-
 def test_a_verb_that_needs_a_distribution_of_moms_which_is_not_installed_names_it(mom, bring, monkeypatch):
     bring("brush", "import mom_plugins_ksm", paint="paint")
     later = """

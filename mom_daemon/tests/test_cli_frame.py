@@ -68,14 +68,6 @@ def test_misuse_is_exit_code_2_and_says_where_help_is(mom, arguments):
     assert "--help" in err
 
 
-@pytest.mark.parametrize("seconds", ["nan", "3601", "x"])
-def test_restore_is_not_begun_with_a_time_limit_that_is_none(mom, tmp_path, seconds):
-    code, out, err = mom("restore", "--timeout", seconds, "-c", str(tmp_path / "missing.yaml"))
-    assert (code, out) == (2, "")
-    assert "'--timeout'" in err
-    assert seconds in err
-
-
 # --- what goes wrong -----------------------------------------------------------------------------------------------------------
 
 

@@ -459,16 +459,6 @@ def test_a_file_that_the_assumed_importer_cannot_read_may_be_another_programs(mo
     assert said not in mom("config", "import", "--from", "acme", tmp_path / "old")[2]
 
 
-def test_a_plugin_with_broken_importers_is_remarked_upon_and_the_others_count(mom, only_shelf, tmp_path):
-    (tmp_path / "old").write_text("")
-    only_shelf.add_plugin("acme", IMPORTER.format(folder=tmp_path, more=""), before=IMPORT_NAMES)
-    only_shelf.add_plugin("odd", "@staticmethod\n@hookimpl\ndef mom_importers():\n    return [7]\n")
-    code, out, err = mom("config", "import", "--from", "acme", tmp_path / "old")
-    assert code == 0
-    assert "acme:" in out
-    assert "mom_importers returned int instead of Importer" in err
-
-
 def test_doctor_names_what_fits_by_now_and_is_not_enabled(mom, acme, file, tmp_path):
     acme()
     acme("return None", name="zinc")

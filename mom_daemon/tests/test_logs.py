@@ -133,21 +133,6 @@ def test_a_full_disk_stops_nobody_and_is_told_what_is_missing_when_it_has_room_a
     assert [line for line in room.lines if "dropped" in line] == ["dropped 10 log lines that could not be written in time"]
 
 
-def test_a_line_is_written_also_where_the_system_gives_no_thread_for_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    def none_left(_thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    stream = io.StringIO()
-    writer = Writer(logging.StreamHandler(stream))
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", none_left)
-        writer.handle(record("first"))
-    assert "first" in stream.getvalue()
-    writer.handle(record("second"))
-    writer.close()
-    assert "second" in stream.getvalue()
-
-
 def test_arguments_are_what_they_were_when_it_was_logged() -> None:
     sink = Slow()
     writer = Writer(sink, cycle=lambda: 12)

@@ -48,12 +48,6 @@ def test_an_unreadable_status_file_is_no_substitute_for_an_answer(mom, tmp_path)
     assert "the data below" not in err
 
 
-def test_a_way_to_a_recording_that_is_broken_is_the_answer(mom):
-    code, _, err = mom("explain", "web-1", "--at", "10:00")
-    assert code == 2
-    assert "mom_source failed: SystemExit: 7 (tell the authors of acme-acme)" in err
-
-
 class Recording:
     """Cycles at some times, and from when on it was read."""
 

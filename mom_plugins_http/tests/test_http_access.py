@@ -17,12 +17,12 @@ import pytest
 from http_over_tcp import tcp_settings
 from unix_clients import client_of
 
-from mom_core import MomError, PluginContext, PluginError, Severity
+from mom_core import MomError, PluginContext, Severity
 from mom_devkit import config_of
 from mom_kvm import Address
 from mom_plugins_http import HttpPlugin
 from mom_plugins_http.server.access import LocalAccess, Right, read_token
-from mom_plugins_http.server.sites import name_of, parse_host, same_site, same_site_locally
+from mom_plugins_http.server.sites import name_of, same_site, same_site_locally
 
 NOBODY, READERS, CHANGERS = 65534, 61_001, 61_002
 
@@ -135,11 +135,6 @@ def test_the_largest_right_counts(user, groups, right):
     assert LocalAccess(5, 6).right(user, groups) is right
 
 
-def test_an_unknown_group_keeps_mom_from_starting(serve):
-    with pytest.raises(MomError, match="there is no group nowhere-at-all"):
-        serve(read_group="nowhere-at-all")
-
-
 def test_a_token_that_all_can_read_or_guess_is_refused(tmp_path):
     token = tmp_path / "token"
     for text, mode, why in (
@@ -151,33 +146,6 @@ def test_a_token_that_all_can_read_or_guess_is_refused(tmp_path):
         token.chmod(mode)
         with pytest.raises(MomError, match=why):
             read_token(token)
-
-
-@pytest.mark.parametrize(
-    ("host", "origin", "good"),
-    [
-        ("MOM.example", "https://mom.example", True),
-        ("[::1]:8132", None, True),
-        ("mom.example:8132", "https://evil.example", False),
-        ("mom.example:8132", "null", False),
-        ("", None, False),
-    ],
-)
-def test_other_sites_are_refused(host, origin, good):
-    assert same_site(host, origin, ["mom.example", "::1"]) is good
-
-
-@pytest.mark.parametrize(
-    ("host", "name"),
-    [
-        ("LOCALHOST:8132", "localhost"),
-        ("127.0.0.1:1", "127.0.0.1"),
-        ("[0:0:0:0:0:0:0:1]:8132", "::1"),
-        ("a-b.c1.example:65535", "a-b.c1.example"),
-    ],
-)
-def test_a_host_is_a_name_or_an_address_and_perhaps_a_port(host, name):
-    assert parse_host(host) == name
 
 
 HOSTILE = [
@@ -232,14 +200,6 @@ def test_tcp_needs_tls_a_token_and_the_right_name(serve, tmp_path, free_port, ca
     assert not any(secret in caplog.text for secret in ("nonsense", "s3cret", "read" * 8, "change" * 8))
     with httpx.Client() as plain, pytest.raises(httpx.HTTPError):
         plain.get(f"http://127.0.0.1:{free_port}/v1/status")
-
-
-def test_a_key_that_everybody_can_read_is_not_served(serve, tmp_path, free_port):
-    tcp = tcp_settings(tmp_path, free_port, read="read" * 8)
-    (key := tmp_path / "key.pem").chmod(0o644)
-    with pytest.raises(PluginError, match=f"the key in {key} is not secret") as caught:
-        serve(tcp=tcp)
-    assert f"chmod 600 {key}" in str(caught.value)
 
 
 def checked(tmp_path, **settings):

@@ -2,15 +2,12 @@
 
 import asyncio
 import contextlib
-import gc
-import resource
 import select
 import socket
 import ssl
 import threading
 import time
-import warnings
-from collections.abc import Iterator, MutableMapping
+from collections.abc import MutableMapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,14 +19,12 @@ from served_mom import Serve, Served
 
 from mom_core import MomError, PluginContext
 from mom_devkit import wait_until
-from mom_kvm import Address
-from mom_kvm.bounded_server import accepted
 from mom_plugins_http.cli.client import Client
 from mom_plugins_http.routes.events import Events
 from mom_plugins_http.routes.published import Published
 from mom_plugins_http.routes.route import FieldsQuery
 from mom_plugins_http.server.access import LocalAccess, Peer, Right
-from mom_plugins_http.server.held_bytes import PIECE, HeldBytes
+from mom_plugins_http.server.held_bytes import HeldBytes
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.server import Worker
 
@@ -40,15 +35,6 @@ def connect(path: Path, text: bytes = b"") -> socket.socket:
     sock.settimeout(60)
     sock.sendall(text)
     return sock
-
-
-@pytest.fixture
-def many_descriptors() -> Iterator[None]:
-    """As many as the machine allows: the test's own ends of connections count too."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def still_answers(served: Served) -> bool:
@@ -67,15 +53,6 @@ def told(sock: socket.socket) -> bytes:
         while part := sock.recv(1 << 20):
             parts.append(part)
     return b"".join(parts)
-
-
-@pytest.mark.long
-def test_idle_connections_harm_nobody(serve: Serve, many_descriptors: None) -> None:
-    served = serve(clients=64)
-    with contextlib.ExitStack() as idle:
-        for _ in range(300):
-            idle.enter_context(connect(served.path))
-        assert Client(served.path, 60).get("/v1/guests")["items"]
 
 
 PUT = b"PUT /v1/policies/x HTTP/1.1\r\nhost: mom\r\nif-match: *\r\ncontent-type: text/plain\r\n"
@@ -100,50 +77,7 @@ def test_who_does_not_take_an_answer_is_let_go(serve: Serve) -> None:
     assert received.count(b"HTTP/1.1 200") < 40
 
 
-def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-
-@pytest.mark.long
-def test_what_clients_do_not_read_is_in_memory_once(serve: Serve, many_descriptors: None) -> None:
-    served = serve(patience="60s", clients=256, metrics_guests=4000, plugins={"sim": {"guests": 4000, "host_memory": "6TiB"}})
-    asked = b"GET /metrics HTTP/1.1\r\nhost: mom\r\nconnection: close\r\n\r\n"
-    with contextlib.ExitStack() as silent:
-        clients = [silent.enter_context(connect(served.path, asked)) for _ in range(3)]
-        for client in clients:
-            select.select([client], [], [], 60)
-        before = resident_bytes()
-        clients += [silent.enter_context(connect(served.path, asked)) for _ in range(197)]
-        for client in clients:
-            assert select.select([client], [], [], 60)[0]
-        assert still_answers(served)
-        grown = resident_bytes() - before
-        whole = served.client.get("/metrics").content
-        assert told(clients[0]).endswith(whole)
-    assert grown < 200 * 4 * PIECE < 200 * len(whole) / 4
-
-
 CHECK = b"POST /v1/policy-check HTTP/1.1\r\nhost: mom\r\ncontent-type: application/json\r\n"
-
-
-@pytest.mark.long
-def test_requests_that_do_not_arrive_whole_take_no_more_memory_than_is_meant_for_them(
-    serve: Serve, many_descriptors: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    size, most = 4 << 20, 8 << 20
-    monkeypatch.setattr("mom_plugins_http.routes.api.MOST_ARRIVING", most)
-    served = serve(patience="60s", clients=256)
-    lacking = CHECK + b"content-length: %d\r\n\r\n" % size + b" " * (size - 1)
-    before = resident_bytes()
-    with contextlib.ExitStack() as stuck:
-        for _ in range(30):
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # those that have been sending for longest are ended
-                stuck.enter_context(connect(served.path)).sendall(lacking)
-        assert still_answers(served)
-        grown = resident_bytes() - before
-        checked = served.client.post("/v1/policy-check", json={"changes": {"60_x": "(+ 1 2)"}})
-        assert checked.json()["good"], "a client that sends all of it gets its answer"
-    assert grown < 4 * most < 30 * size / 3
 
 
 def test_requests_that_wait_for_their_turn_are_not_ended_by_those_that_come_later() -> None:
@@ -169,20 +103,6 @@ class Body:
 
     def __init__(self, body: bytes) -> None:
         self.body = body
-
-
-def test_who_asks_while_the_system_gives_no_more_threads_is_asked_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    def none_left(_thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    worker = Worker("mom-test", "tests", 1)
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", none_left)
-        with pytest.raises(ProblemError, match="cannot start more threads") as refused:
-            asyncio.run(worker.run(lambda: 1))
-    assert refused.value.status == 503
-    assert asyncio.run(worker.run(lambda: 1)) == 1
-    worker.close(60.0)
 
 
 def test_users_take_turns_and_none_has_all_places_of_a_worker() -> None:
@@ -283,31 +203,6 @@ def test_an_answer_that_is_cut_off_is_told_as_such(tmp_path: Path) -> None:
         with pytest.raises(MomError, match="the answer was cut off"):
             Client(tmp_path / "mom.sock").get("/v1/policies")
         server.join(60)
-
-
-@pytest.mark.parametrize("steps", range(4))
-def test_a_client_that_comes_just_when_the_server_ends_is_let_go(tmp_path: Path, steps: int) -> None:
-    """At whichever step of the event loop the end comes, no connection is left to the garbage collector, which would warn of it."""
-
-    async def end_after(steps: int) -> None:
-        listener = Address(str(tmp_path / "end.sock")).listen()
-        accepting = asyncio.create_task(accepted(listener.sock))
-        await asyncio.sleep(0.01)  # until it waits for clients
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect(str(tmp_path / "end.sock"))
-            for _ in range(steps):
-                await asyncio.sleep(0)
-            accepting.cancel()
-            for sock in await asyncio.gather(accepting, return_exceptions=True):
-                if isinstance(sock, socket.socket):
-                    sock.close()
-        listener.close()
-
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
-        asyncio.run(end_after(steps))
-        gc.collect()
-    assert [str(each.message) for each in warned] == []
 
 
 def test_a_body_in_chunks_is_refused_by_its_head(served: Served) -> None:

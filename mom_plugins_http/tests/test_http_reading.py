@@ -1,6 +1,5 @@
 """Reading: everything of the newest cycle, with units, and never a wait for a cycle."""
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +26,6 @@ from mom_core import (
 from mom_core.testing import snapshot
 from mom_plugins_http.cli.client import ApiRefusedError, Client
 from mom_plugins_http.cli.looking_verbs import _cycle_line
-from mom_plugins_http.routes.openapi import _schemas
 
 
 def busy_report(number: int = 7) -> Report:
@@ -103,36 +101,6 @@ def test_what_is_kept_of_guests_is_unknown_where_it_was_and_whole_where_it_was(s
     together = served.get("/v1/host/history?limit=1")["items"][0]["guests_together"]
     assert {name: together[name] for name in ("balloon_cur", "rss", "swap_in")} == {"balloon_cur": 5120, "rss": 1.5, "swap_in": None}
     assert served.get("/v1/guest-histories?field=mem_unused&limit=2")["guests"] == {"1": [None, None], "2": [1, 1]}
-
-
-@pytest.mark.long
-def test_the_schemas_of_answers_are_made_once_however_often_mom_reloads(serve: Serve) -> None:
-    first = serve().get("/v1/openapi.json")["components"]["schemas"]
-    made = _schemas.cache_info().misses
-    assert serve().get("/v1/openapi.json")["components"]["schemas"] == first
-    assert _schemas.cache_info().misses == made, "each time leaves something in Python's caches of types: mom would grow with each reload"
-
-
-def test_events_tell_of_each_cycle(served: Served) -> None:
-    with served.client.stream("GET", "/v1/events") as stream:
-        assert stream.headers["content-type"].startswith("text/event-stream")
-        lines = stream.iter_lines()
-        seen: list[int] = []
-        while len(seen) < 3:
-            line = next(lines)
-            if line.startswith("data: "):
-                seen.append(json.loads(line.removeprefix("data: "))["cycle"]["number"])
-                served.engine.cycle()
-    assert seen == [1, 2, 3]
-
-
-def test_no_more_clients_than_a_quarter_listen(serve: Serve) -> None:
-    served = serve(clients=8)
-    with served.client.stream("GET", "/v1/events") as one, served.client.stream("GET", "/v1/events") as other:
-        listening = [stream.iter_lines() for stream in (one, other)]
-        assert [next(lines) for lines in listening] == ["retry: 2000"] * 2
-        assert served.get("/v1/events", 503)["hint"] == "raise `clients` of the http plugin"
-    assert served.client.head("/v1/events").status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/v1/", "/v1/guests/", "/v1/%2e%2e/status", "/v1/status%00"])
@@ -228,14 +196,6 @@ def test_the_hosts_history_has_only_the_fields_that_are_asked_for_and_may_have_s
     assert set(newest["fields"]) == {"mem_available", "swap_usage"}
     assert served.get("/v1/report?fields=rss?,nowhere?")["guests"]["rows"]
     assert "no plugin declares the host field nowhere" in served.get("/v1/host/history?fields=nowhere", 400)["detail"]
-
-
-def test_the_same_fields_in_another_order_or_twice_are_one_list(served: Served) -> None:
-    """Clients that listen to events may have few different ones."""
-    one, other = (served.client.get(f"/v1/report?fields={fields}").content for fields in ("rss,balloon_cur", "balloon_cur,rss,rss,rss?"))
-    assert one == other
-    assert served.service._published.view is not None
-    assert len(served.service._published.view.answers) == 1
 
 
 def test_guests_that_the_hypervisor_does_not_list_are_unknown_and_not_gone(served: Served) -> None:

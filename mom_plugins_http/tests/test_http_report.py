@@ -87,13 +87,6 @@ def test_a_report_and_what_changes_make_the_next_report(before: ReportDocument, 
     assert in_order(with_changes(before, json.loads(json.dumps(changes)))) == in_order(now)
 
 
-def test_what_has_not_changed_is_not_told_again(served: Served) -> None:
-    report = served.engine.cycle()
-    before = status_of(served.engine, report)
-    assert changes_between(before, status_of(served.engine, report)) is not None
-    assert {*(changes_between(before, before) or {})} == {"cycle"}
-
-
 def test_a_mom_that_is_silent_is_given_up_as_by_other_verbs_and_said_in_words(tmp_path: Path) -> None:
     def answer() -> None:
         held.append(server.accept()[0])
@@ -197,8 +190,3 @@ def test_a_stream_in_odd_pieces_is_read_as_it_was_meant(served: Served, monkeypa
     reader = Reader(served)
     assert len(reader.hear()["guests"]["rows"]) == 24
     reader.stream.close()
-
-
-def test_a_client_that_may_not_read_is_told_so_by_the_stream(served: Served) -> None:
-    with pytest.raises(ApiRefusedError, match="no plugin declares"):
-        Reader(served, "fields=nothing_such")

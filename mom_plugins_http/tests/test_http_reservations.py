@@ -13,10 +13,10 @@ from click.testing import CliRunner
 from served_mom import Serve, Served
 
 from mom_core import Entity, MomError, PluginContext, Scope
-from mom_kvm import Admission, Admissions, PolicyTexts, Reservation, Reservations, ReservationState, Room
+from mom_kvm import Admission, Admissions, Reservation, Reservations, ReservationState, Room
 from mom_plugins_http.cli.client import ApiRefusedError, Client, coded
 from mom_plugins_http.cli.reserve_verbs import _memory_kib, reserve_command
-from mom_plugins_http.routes.news import Item, News
+from mom_plugins_http.routes.news import News
 
 GIB = 1 << 20
 
@@ -242,20 +242,6 @@ def test_a_service_that_does_not_answer_costs_no_report(served: Served, failing:
     report = served.engine.cycle()
     assert served.get("/v1/report")["cycle"]["number"] == report.number
     back.set()
-
-
-def test_what_has_changed_once_more_is_told_next_time_and_once(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept, news = served.plugin._context.service(PolicyTexts), served.service._news
-    assert kept is not None
-    served.put("60_mine", "(+ 1 2)")
-    then = kept.state()
-    served.put("60_mine", "(+ 1 3)")
-    told: list[Item] = []
-    with monkeypatch.context() as patched:
-        patched.setattr(kept, "state", lambda: then)
-        told += news.gather()
-    told += news.gather()
-    assert [len(one.content["items"]) for one in told] == [1, 1]
 
 
 def test_a_name_that_is_no_text_or_empty_is_asked_for_as_it_was_typed_or_refused() -> None:

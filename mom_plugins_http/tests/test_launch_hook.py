@@ -19,7 +19,7 @@ from served_mom import Serve
 
 from mom_core import ConfigError, MomError, Severity, load_config
 from mom_plugins_http.cli.hook_verbs import hook_command
-from mom_plugins_http.launch_hook.installed import Hook, HookState, Platform, longest_wait
+from mom_plugins_http.launch_hook.installed import Hook, HookState, Platform
 from mom_plugins_http.routes.launches import LaunchQuery
 
 ALIVE, LIMIT = 10, 15
@@ -285,10 +285,6 @@ class TestWhateverGoesWrong:
         done = subprocess.run([path, "web", "prepare", "begin", "-"], input=XML, text=True, env=host.environment, timeout=30, check=False)
         assert done.returncode == MAY_START
 
-    def test_without_programs_on_the_path(self, host: HookedHost) -> None:
-        host.environment = {"PATH": "/nonexistent"}
-        assert host.run().returncode == MAY_START
-
     def test_when_it_is_told_to_end(self, host: HookedHost, mom: Callable[[Answer], None]) -> None:
         taken = threading.Event()
 
@@ -359,13 +355,6 @@ class TestInstalling:
         assert limit is not None
         assert LaunchQuery(patience=int(limit[1]) - 2).patience == 303
 
-    def test_libvirt_that_runs_another_hook_need_not_look_again(self, host: HookedHost) -> None:
-        other = host.root / "etc/libvirt/hooks/qemu"
-        other.parent.mkdir()
-        other.write_text("#!/bin/sh\n")
-        other.chmod(0o755)
-        assert not host.hook().install()
-
     @pytest.mark.parametrize("kind", ["file", "link"])
     def test_what_is_not_moms_stays_as_it_is(self, host: HookedHost, kind: str) -> None:
         path = host.hook().path
@@ -401,17 +390,6 @@ class TestInstalling:
         text = Hook(Platform.LIBVIRT, host.root, Path("/run/it's mine/mom.sock"), 10).text()
         assert subprocess.run(["sh", "-n"], input=text, text=True, check=False).returncode == 0
         assert "socket='/run/it'\"'\"'s mine/mom.sock'" in text
-
-    @pytest.mark.parametrize(
-        ("plugins", "seconds"),
-        [
-            ({"balloon": {"reservations": {"launches": {"wait": "30s"}}}}, 30),
-            ({"other": {"reservations": {"launches": {"wait": "soon"}}}, "balloon": {"reservations": None}}, 10),
-            (None, 10),
-        ],
-    )
-    def test_it_is_as_patient_as_mom(self, plugins: dict[str, object] | None, seconds: float) -> None:
-        assert longest_wait({"plugins": plugins}) == seconds  # type: ignore[dict-item]  # as YAML has it
 
 
 @pytest.mark.parametrize(

@@ -91,14 +91,6 @@ def test_the_hosts_memory_is_drawn_and_read_out_by_keys(shared: Start, visit: Vi
     shot(page, "host-light")
 
 
-def test_what_ksm_saves_is_unknown_where_nobody_looks_at_it(shared: Start, visit: Visit) -> None:
-    page = visit(shared(**WITH_ROOM))
-    tile = page.locator(".tiles > div").filter(has_text="KSM saves")
-    expect(tile).to_have_text(re.compile("KSM saves.unknown"))
-    expect(page.locator("figure").first.locator(".legend")).to_contain_text("available")
-    expect(page.locator("figure").first.locator(".legend")).not_to_contain_text("KSM")
-
-
 WITH_ROOM = {"guests": 3, "host_memory": "64GiB", "more": "  sla: {}\n", "ksm": False}
 """Settings of a mom whose guests need little of the host, and that knows nothing of KSM."""
 
