@@ -112,16 +112,6 @@ def test_the_owner_has_the_last_word(inside: Inside, clock: HandClock) -> None:
     assert not (inside.root / KEPT).exists()
 
 
-def test_at_the_end_everything_is_put_back_for_good(inside: Inside, clock: HandClock) -> None:
-    relief = Relief(str(inside.root), 2, clock=clock)
-    relief.told(33)
-    relief.end()
-    assert inside.order == "9"
-    relief.told(33)
-    relief.turn()
-    assert inside.order == "9"
-
-
 def test_one_that_begins_puts_back_what_another_left_whatever_its_own_owner_wants(inside: Inside, clock: HandClock) -> None:
     Relief(str(inside.root), 2, clock=clock).told(33)
     Relief(str(inside.root)).begin()
@@ -195,13 +185,6 @@ def steps(inside: Inside, clock: HandClock, relief: Relief, seconds: float) -> l
             clock.now = end
             return asked
         clock.now += rest
-
-
-def test_what_was_not_used_for_long_is_dropped_a_little_at_a_time(inside: Inside, clock: HandClock) -> None:
-    with trimming(inside, clock) as relief:
-        asked = steps(inside, clock, relief, 20)
-        assert set(asked) == {str(16 << 20)}
-        assert 2 <= len(asked) <= 17, "at most one in a second, after four in which it only watches"
 
 
 def test_no_more_than_that_is_dropped(inside: Inside, clock: HandClock) -> None:

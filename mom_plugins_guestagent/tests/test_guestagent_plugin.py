@@ -135,32 +135,6 @@ def fields_once_known(plugin: GuestAgentPlugin, hypervisor: Hypervisor, *guests:
     return wait_until(known)
 
 
-def test_every_way_leads_to_the_same_figures(make, hypervisor, servers, tmp_path):
-    daemon, agent = Guestd(tmp_path / "root"), QemuAgent()
-    tcp = servers.tcp(daemon.speak)
-    hypervisor.channels = {
-        "uuid-of-channel": {"org.mom.guestd.0": servers.unix(daemon.speak), "org.qemu.guest_agent.0": ""},
-        "uuid-of-raw": {"org.qemu.guest_agent.1": servers.unix(agent.speak)},
-        "uuid-of-libvirt": {"org.qemu.guest_agent.0": ""},
-    }
-    hypervisor.agents["uuid-of-libvirt"] = QemuAgent()
-    plugin = make({"tcp": {"guestd_address": f"{tcp[0]}:{tcp[1]}"}}, period="1s")
-    ways = {"channel": "guestd-channel", "raw": "agent-socket", "libvirt": "agent-hypervisor", "tcp": "guestd-tcp"}
-    guests = {name: [guest(name), *(guest(other) for other in ways if other != name)] for name in ways}
-    for name, by in ways.items():
-        fields = fields_once_known(plugin, hypervisor, *guests[name])
-        assert fields["guest_agent"] == by
-        assert (fields["mem_available"], fields["mem_unused"], fields["swap_usage"]) == (1000000, 300000, 50000)
-        assert fields["guest_psi_memory_some_avg10"] == 1.5
-        if states_of(plugin)[f"uuid-of-{name}"].rounds == 1:  # on a busy machine, there may have been another
-            assert "swap_in" not in fields, "a rate needs two samples"
-    for name in ways:
-        rates = fields_once_known(plugin, hypervisor, *guests[name], name="swap_in")
-        assert rates["major_fault"] == 0
-        assert rates.keys() <= {spec.name for spec in plugin.mom_declare()}
-    assert all(name.startswith("guestagent-call") for name in hypervisor.threads)
-
-
 def test_nobody_waits_for_guests(make, hypervisor, servers):
     hypervisor.hangs = threading.Event()
     path = servers.unix(silent)

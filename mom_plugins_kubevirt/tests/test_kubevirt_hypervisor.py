@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Set
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 from fake_libvirt import LONG_SECONDS, FakeConnection, FakeGuest, FakeLibvirtd
 from kubernetes_node import Node
 
-from mom_core import Entity, Guest, GuestBusy, GuestGone, HypervisorError, PluginContext, Scope, Value
+from mom_core import Entity, Guest, GuestBusy, GuestGone, HypervisorError, PluginContext, Scope
 from mom_kvm import Callers
 from mom_plugins_kubevirt import hypervisor as module
 from mom_plugins_kubevirt.hypervisor import KubevirtHypervisor
@@ -166,27 +165,6 @@ def test_a_guest_whose_process_is_not_found_for_a_moment_is_the_same_and_left_al
     node.guests()  # its process is new to mom
     after = node.guests()[identity]
     assert (after.incarnation, after.blocked) == (before.incarnation, {})
-
-
-def test_what_the_host_sees_of_guests_is_whole_while_another_thread_lists_them(node: PodsNode, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a call of another plugin does that comes late."""
-    first, second = node.start("db"), node.start("web")
-    listed = node.guests()
-    with node.process_unreadable(first):
-        node.hypervisor.fields(list(listed.values()))  # it is looked for anew, before it is told of the others
-    host_side, told = node.hypervisor._host_side, list[Future[dict[str, dict[str, Value]]]]()
-    find = host_side._find
-
-    def asked_meanwhile(name: str, uuid: str) -> int | None:
-        if not told:
-            told.append(threads.submit(node.hypervisor.fields, [listed[second]]))
-            wait(told, 0.3)
-        return find(name, uuid)
-
-    monkeypatch.setattr(host_side, "_find", asked_meanwhile)
-    with ThreadPoolExecutor(1) as threads:
-        node.guests()
-    assert told[0].result()[listed[second].id]["rss"] is not None
 
 
 def test_a_guest_whose_process_was_never_found_is_not_listed_as_another_start_of_it(node: PodsNode) -> None:

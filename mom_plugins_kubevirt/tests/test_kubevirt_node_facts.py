@@ -74,14 +74,6 @@ def test_a_guest_is_promised_what_its_pod_requests_without_kubevirts_own(node: N
     assert "give_back" not in fields
 
 
-def test_what_is_promised_stays_while_the_kubelet_does_not_answer(node: Node, running: NodeFacts) -> None:
-    before = node.guest(running)
-    node.kubelet.behaviour = Behaviour.FORBIDDEN
-    running.kubelet.ask()
-    assert "403" in running.why_unknown
-    assert node.guest(running) == before
-
-
 @pytest.mark.parametrize(
     ("how", "percentage", "by"),
     [

@@ -118,19 +118,6 @@ def _patience_noted() -> Iterator[list[float]]:
         yield waited
 
 
-def test_however_many_guests_hang_all_together_cost_two_timeouts_or_so(libvirtd, make, clock):
-    guests = [libvirtd.add(f"g{number}") for number in range(6)]
-    connection = make(monotonic=clock)
-    hang, waited = all_hang(connection, guests)
-    assert waited == [LONG_SECONDS / 2**number for number in range(6)]
-    assert sum(waited) < 2 * LONG_SECONDS
-    hang.set()
-    clock.now += 5
-    with _patience_noted() as later:
-        connection.statistics(BALLOON, [guests[0].uuid])
-    assert later[0] == LONG_SECONDS, "patience returns"
-
-
 def test_calls_that_hang_are_not_piled_up_in_libvirtd(libvirtd, make):
     guests = [libvirtd.add(f"g{number}") for number in range(12)]
     connection = make()

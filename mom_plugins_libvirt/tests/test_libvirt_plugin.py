@@ -104,22 +104,6 @@ def test_another_hypervisor_is_left_to_its_own_plugin(make_plugin):
     assert [outcome.status for outcome in put_back(plugin, entries, other)] == [Status.FAILED]
 
 
-def test_the_doctor_gives_each_trouble_its_cure(make_plugin, libvirtd):
-    fine, bare, off, silent = (libvirtd.add(name) for name in ("fine", "bare", "off", "silent\nguest"))
-    fine.statistics["balloon.last-update"] = int(time.time())
-    bare.model, off.period, silent.statistics = "none", 0, {}
-    findings = list(make_plugin(stats_period="0s").mom_doctor())
-    text = {finding.severity: "\n".join(f.message for f in findings if f.severity is finding.severity) for finding in findings}
-    assert "4 active guests" in text[Severity.OK]
-    assert "bare" in text[Severity.WARNING]
-    assert "off" in text[Severity.WARNING]
-    assert "silent\\nguest" in text[Severity.WARNING]
-    assert "fine" not in text[Severity.WARNING]
-    assert all(finding.cure for finding in findings if finding.severity is not Severity.OK)
-    (later,) = [finding for finding in make_plugin().mom_doctor() if "when mom acts, it switches them on" in finding.message]
-    assert later.cure == "to have statistics while mom only observes: virsh dommemstat GUEST --period 1 --live"
-
-
 def test_the_doctor_says_what_guests_could_have_and_what_it_would_bring(make_plugin, libvirtd):
     for number in range(100):
         guest = libvirtd.add(f"g{number:02}")

@@ -434,17 +434,6 @@ def test_another_client_is_not_kept_waiting_and_nothing_is_left_to_be_done_later
     assert not guest.asked["balloon"]
 
 
-def test_a_monitor_whose_guest_becomes_another_one_is_not_asked_for_the_first(host: FakeHost, hypervisor: QemuHypervisor) -> None:
-    host.add("web")
-    old = listed(hypervisor)["web"]
-    hypervisor.seen()[0].process = 1  # another process listened then
-    guest = host.guests["web"]
-    with pytest.raises(GuestGone):
-        hypervisor.set_balloon(old.entity, 500 * MIB)
-    assert not guest.asked["balloon"]
-    assert listed(hypervisor)["web"].incarnation == old.incarnation, "it is described anew, by its own process"
-
-
 def test_of_two_monitors_of_one_qemu_the_one_counts_that_no_other_client_holds(host: FakeHost, hypervisor: QemuHypervisor) -> None:
     first = host.add("web")
     second = host.add("web2", uuid=first.uuid)
@@ -555,20 +544,6 @@ def test_each_monitor_has_its_turn_and_until_then_no_guest_is_taken_for_gone(
         for _ in range(3):
             assert len(hypervisor.guests()) == 5
         assert all(guest.asked["query-status"] > count for guest, count in zip(guests, before, strict=True))
-
-
-def test_a_clock_that_was_set_forward_makes_no_guest_another_one(
-    host: FakeHost, guest: FakeGuest, hypervisor: QemuHypervisor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(visits, "_SO_PEERPIDFD", 10_000)  # before Linux 6.5
-    first = listed(hypervisor)["web"]
-    os.utime(guest.path, (0, 0))  # as if it had listened for long before its process was started
-    assert listed(host.hypervisor())["web"].incarnation == first.incarnation, "the process has the socket open"
-    monkeypatch.setattr(visits, "listens", lambda *_: None)  # another user's open files are not seen
-    again = listed(hypervisor)["web"]
-    assert (again.incarnation, again.blocked) == (first.incarnation, {}), "it is the process that was asked before"
-    with pytest.raises(PermissionDenied, match="the process that listens on its monitor"):
-        host.hypervisor().guests()
 
 
 def test_a_folder_or_socket_that_may_not_be_read_does_not_mean_no_guests(
