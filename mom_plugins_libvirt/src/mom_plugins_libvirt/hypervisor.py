@@ -11,13 +11,13 @@ from mom_plugins_libvirt.api import Domain, Record, qemu_binding
 from mom_plugins_libvirt.changes import HELPER_CURE, GuestOrders, OrderedDomain, OrderRefused
 from mom_plugins_libvirt.connection import Connection
 from mom_plugins_libvirt.domain_entry import MOVES_AWAY, DomainEntry
-from mom_plugins_libvirt.domains import SIZES_SECONDS, Domains, SamplingSettings, whole
+from mom_plugins_libvirt.domains import SIZES_SECONDS, SamplingSettings, whole
 from mom_plugins_libvirt.lifecycle import GuestLifecycle
 from mom_plugins_libvirt.tunes import GuestTuning
 
 
-class LibvirtHypervisor(Domains):
-    """Guests of one libvirtd: `BalloonControl`, `AgentAccess`, `GuestTuning` and `GuestLifecycle`. Thread-safe.
+class LibvirtHypervisor(GuestTuning, GuestLifecycle):
+    """Guests of one libvirtd: `BalloonControl`, `AgentAccess`, limits and states. Thread-safe.
 
     Methods that change guests raise `HypervisorError` on failure. After `GuestBusy`, the change may still take effect.
     """
@@ -25,16 +25,6 @@ class LibvirtHypervisor(Domains):
     def __init__(self, connection: Connection, settings: SamplingSettings, context: PluginContext) -> None:
         super().__init__(connection, settings, context)
         self._agents = AgentCommands(connection)
-        tuning = GuestTuning(self, context.monotonic)
-        self.cpu_tunes, self.set_cpu_tune = tuning.cpu_tunes, tuning.set_cpu_tune
-        self.io_tunes, self.set_io_tune = tuning.io_tunes, tuning.set_io_tune
-        self.net_tunes, self.set_net_tune = tuning.net_tunes, tuning.set_net_tune
-        self.cpu_pins, self.set_cpu_pin = tuning.cpu_pins, tuning.set_cpu_pin
-        self.node_tunes, self.set_node_tune = tuning.node_tunes, tuning.set_node_tune
-        self._lifecycle = lifecycle = GuestLifecycle(self)
-        self.standings, self.pause, self.resume = lifecycle.standings, lifecycle.pause, lifecycle.resume
-        self.shut_down, self.save, self.start = lifecycle.shut_down, lifecycle.save, lifecycle.start
-        self.migrate = lifecycle.migrate
 
     @property
     def library_version(self) -> int:
@@ -61,7 +51,7 @@ class LibvirtHypervisor(Domains):
 
     def close(self) -> None:
         """Close all connections within half a second."""
-        closing = [*self._agents.close(), *self._lifecycle.close()]
+        closing = [*self._agents.close(), *self._jobs.close()]
         self.connection.close()
         for thread in closing:
             thread.join()

@@ -9,13 +9,14 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, NotSupported
+from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, NotSupported, PluginContext
 from mom_kvm import Callers, Destination, GuestState
 from mom_plugins_libvirt.agents import SpareConnections
 from mom_plugins_libvirt.api import Domain
 from mom_plugins_libvirt.changes import OrderedDomain
+from mom_plugins_libvirt.connection import Connection
 from mom_plugins_libvirt.domain_entry import PAUSED
-from mom_plugins_libvirt.domains import SILENT, Domains
+from mom_plugins_libvirt.domains import SILENT, Domains, SamplingSettings
 from mom_plugins_libvirt.failures import translated
 from mom_plugins_libvirt.uri import without_questions
 
@@ -100,26 +101,22 @@ class LongJobs(SpareConnections):
             after.add_done_callback(lambda _: self.part_from(reached, None))
 
 
-class GuestLifecycle:
+class GuestLifecycle(Domains):
     """`LifecycleControl` and `MigrationControl`."""
 
-    def __init__(self, domains: Domains) -> None:
-        self._domains = domains
-        self._jobs = LongJobs(domains.connection)
-
-    def close(self) -> Sequence[threading.Thread]:
-        """Close the connections of long jobs in threads, and return the threads."""
-        return self._jobs.close()
+    def __init__(self, connection: Connection, settings: SamplingSettings, context: PluginContext) -> None:
+        super().__init__(connection, settings, context)
+        self._jobs = LongJobs(connection)
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
         """Return the guests' states, keyed by ID. Each guest takes one call."""
         standings: dict[str, GuestState] = {}
         for guest in guests:
-            if self._domains.has_open_call(guest.id):
+            if self.has_open_call(guest.id):
                 raise GuestBusy(f"reading the state of {guest}: {SILENT}")
             with suppress(GuestGone):
-                standings[guest.id] = self._domains.connection.call(
-                    f"reading the state of {guest}", guest.id, _standing, partial(self._domains.note_open_call, guest.id)
+                standings[guest.id] = self.connection.call(
+                    f"reading the state of {guest}", guest.id, _standing, partial(self.note_open_call, guest.id)
                 )
         return standings
 
@@ -138,24 +135,24 @@ class GuestLifecycle:
 
     def save(self, guest: Entity, timeout_seconds: float) -> None:
         """Save the guest's memory to a file, and stop the guest. Raise `NotSupported` for a transient guest."""
-        doing, number = f"saving {guest}", self._domains.start_of(guest)
+        doing, number = f"saving {guest}", self.start_of(guest)
         self._jobs.do(doing, guest, timeout_seconds, lambda domain: _only_persistent(domain, doing).managedSave(0), number)
 
     def start(self, guest: Entity, timeout_seconds: float) -> None:
         """Start the guest. A saved guest continues from its saved memory."""
-        self._domains.check_writable()
+        self.check_writable()
         self._jobs.do(f"starting {guest}", guest, timeout_seconds, lambda domain: domain.create())
 
     def _order(self, guest: Entity, doing: str, function: Callable[[Domain], object]) -> None:
-        entry = self._domains.ready(guest)
-        self._domains.ask(entry, doing, function, entry.start)
+        entry = self.ready(guest)
+        self.ask(entry, doing, function, entry.start)
 
     def migrate(self, guest: Entity, destination: Destination, timeout_seconds: float) -> None:
         """Migrate the guest as mom's user. With mom-libvirt-helper, migrate as root, but only to destinations that root declared."""
-        doing, number = f"moving {guest} to {destination.uri}", self._domains.start_of(guest)
-        self._domains.connection.call(doing, guest.id, lambda domain: None, number=number)  # raises `GuestGone` before connecting
-        module = self._domains.connection.module
-        reached = None if self._domains.connection.by_helper else self._jobs.reach(destination, doing)
+        doing, number = f"moving {guest} to {destination.uri}", self.start_of(guest)
+        self.connection.call(doing, guest.id, lambda domain: None, number=number)  # raises `GuestGone` before connecting
+        module = self.connection.module
+        reached = None if self.connection.by_helper else self._jobs.reach(destination, doing)
         flags = module.VIR_MIGRATE_LIVE | module.VIR_MIGRATE_ABORT_ON_ERROR
         parameters = {module.VIR_MIGRATE_PARAM_URI: destination.way} if destination.way else {}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 
@@ -22,16 +22,13 @@ _ASK_AGAIN_SECONDS = 300.0
 """Pause before mom reads the CPU limits again of a guest without a CPU cgroup, or on a host without the CPU controller."""
 
 
-class GuestTuning:
+class GuestTuning(Domains):
     """`CpuTuneControl`, `IoTuneControl`, `NetTuneControl`, `CpuPinControl` and `NodeTuneControl`. Setters raise `HypervisorError` on
     failure."""
 
-    def __init__(self, domains: Domains, monotonic: Callable[[], float]) -> None:
-        self._domains = domains
-        self._monotonic = monotonic
-        self._untunable_since = 0.0
-        """Monotonic time at which reading CPU limits last failed for lack of support on this host."""
-        self._tunable = False
+    _untunable_since = 0.0
+    """Monotonic time at which reading CPU limits last failed for lack of support on this host."""
+    _tunable = False
 
     # --- CPU time ----------------------------------------------------------------------------------------------------------------
 
@@ -39,30 +36,30 @@ class GuestTuning:
         """Return the limits of CPU time, keyed by guest ID."""
         now = self._monotonic()
         end = now + _READ_SECONDS
-        none_has = bool(self._domains.cpu_untunable) and now - self._untunable_since < _ASK_AGAIN_SECONDS
+        none_has = bool(self.cpu_untunable) and now - self._untunable_since < _ASK_AGAIN_SECONDS
         tunes, read = {}, []
-        for entry in self._domains.described(guests):
+        for entry in self.described(guests):
             tune = entry.cpu_tune  # another thread may clear it
             has_none = none_has or (entry.untunable and now - entry.untunable_since < _ASK_AGAIN_SECONDS)
-            if tune is None and not has_none and not self._domains.has_open_call(entry.id) and self._monotonic() < end:
+            if tune is None and not has_none and not self.has_open_call(entry.id) and self._monotonic() < end:
                 entry.cpu_tune = tune = self._read_cpu_tune(entry)
                 read.append(entry)
             tunes[entry.id] = CpuTune(user_limit_percent=entry.tuning.user_limit_percent) if tune is None else tune
         if read and not self._tunable and all(entry.untunable for entry in read):
-            self._domains.cpu_untunable, self._untunable_since = read[0].untunable, now
+            self.cpu_untunable, self._untunable_since = read[0].untunable, now
         return tunes
 
     def _read_cpu_tune(self, entry: DomainEntry) -> CpuTune | None:
-        live = self._domains.connection.module.VIR_DOMAIN_AFFECT_LIVE
+        live = self.connection.module.VIR_DOMAIN_AFFECT_LIVE
         doing = f"reading the CPU limits of {printable(entry.name)}"
         try:
-            answer = self._domains.ask(entry, doing, lambda domain: domain.schedulerParametersFlags(live))
+            answer = self.ask(entry, doing, lambda domain: domain.schedulerParametersFlags(live))
         except NotSupported as error:
             entry.untunable, entry.untunable_since = f"CPU time cannot be limited: {_reason(error)}", self._monotonic()
             return None
         except HypervisorError:  # only this guest fails: the bulk call raises other errors
             return None
-        entry.untunable = self._domains.cpu_untunable = ""
+        entry.untunable = self.cpu_untunable = ""
         self._tunable = True
         quota = whole(answer.get("vcpu_quota"))
         if quota is not None and not 0 < quota < _MOST_QUOTA_US:  # the value for "no limit" depends on the cgroup version
@@ -73,11 +70,9 @@ class GuestTuning:
         """Set the limits that are not None, in one call."""
         values = zip(CPU_CONTROLS, (None if quota_us is None else max(NO_QUOTA, quota_us), period_us, shares), strict=True)
         limits = {name: value for name, value in values if value is not None}
-        entry = self._domains.ready(guest)
+        entry = self.ready(guest)
         try:
-            self._domains.change(
-                entry, f"setting the CPU limits of {guest}", lambda domain, live: domain.setSchedulerParametersFlags(limits, live)
-            )
+            self.change(entry, f"setting the CPU limits of {guest}", lambda domain, live: domain.setSchedulerParametersFlags(limits, live))
         finally:
             entry.cpu_tune = None  # mom reads the limits again, even after an error
 
@@ -85,36 +80,36 @@ class GuestTuning:
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
         """Return the limits of disks, keyed by guest ID, without calling libvirt."""
-        return {entry.id: entry.tuning.disks for entry in self._domains.described(guests)}
+        return {entry.id: entry.tuning.disks for entry in self.described(guests)}
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
         """Set limits of a disk. Its other limits stay."""
-        entry = self._domains.ready_described(guest)
+        entry = self.ready_described(guest)
         # libvirt sets missing limits to 0 if another limit of the same kind is present.
         all_limits = {**tune_named(guest, "disk", disk, entry.tuning.disks).current, **limits}
         doing = f"setting the limits of disk {printable(disk)} of {guest}"
-        self._domains.change_described(entry, doing, lambda domain, live: domain.setBlockIoTune(disk, all_limits, live))
+        self.change_described(entry, doing, lambda domain, live: domain.setBlockIoTune(disk, all_limits, live))
 
     # --- network -----------------------------------------------------------------------------------------------------------------
 
     def net_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[NetTune]]:
         """Return the limits of network interfaces, keyed by guest ID, without a call."""
-        return {entry.id: entry.tuning.interfaces for entry in self._domains.described(guests)}
+        return {entry.id: entry.tuning.interfaces for entry in self.described(guests)}
 
     def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
         """Set the limits of a network interface for both directions."""
-        entry = self._domains.ready_described(guest)
+        entry = self.ready_described(guest)
         tune = tune_named(guest, "network interface", interface, entry.tuning.interfaces)
         after, before = _parameters(inbound, outbound), _parameters(tune.inbound, tune.outbound)
         doing = f"setting the limits of network interface {printable(interface)} of {guest}"
         try:
-            self._domains.change_described(entry, doing, lambda domain, live: domain.setInterfaceParameters(interface, after, live))
+            self.change_described(entry, doing, lambda domain, live: domain.setInterfaceParameters(interface, after, live))
         except (GuestGone, GuestBusy):
             raise
         except HypervisorError:
             # If a step fails, libvirt leaves a part of the limit, but reports no limit.
             with suppress(HypervisorError):
-                self._domains.change(entry, doing, lambda domain, live: domain.setInterfaceParameters(interface, before, live))
+                self.change(entry, doing, lambda domain, live: domain.setInterfaceParameters(interface, before, live))
             raise
 
     # --- CPUs and NUMA nodes -----------------------------------------------------------------------------------------------------
@@ -123,9 +118,9 @@ class GuestTuning:
         """Return each vCPU's host CPUs, keyed by guest ID."""
         end = self._monotonic() + _READ_SECONDS
         pins_by_guest = {}
-        for entry in self._domains.described(guests):
+        for entry in self.described(guests):
             pins = entry.pins
-            if pins is None and not self._domains.has_open_call(entry.id) and self._monotonic() < end:
+            if pins is None and not self.has_open_call(entry.id) and self._monotonic() < end:
                 with suppress(HypervisorError):  # only this guest fails, as above
                     pins = self._read_pins(entry)
             if pins is not None:
@@ -133,8 +128,8 @@ class GuestTuning:
         return pins_by_guest
 
     def _read_pins(self, entry: DomainEntry) -> Sequence[Sequence[bool]]:
-        live = self._domains.connection.module.VIR_DOMAIN_AFFECT_LIVE
-        pins: Sequence[Sequence[bool]] = self._domains.ask(
+        live = self.connection.module.VIR_DOMAIN_AFFECT_LIVE
+        pins: Sequence[Sequence[bool]] = self.ask(
             entry, f"reading the CPUs of {printable(entry.name)}", lambda domain: domain.vcpuPinInfo(live)
         )
         entry.pins = pins
@@ -142,7 +137,7 @@ class GuestTuning:
 
     def set_cpu_pin(self, guest: Entity, vcpu: int, cpus: AbstractSet[int]) -> None:
         """Allow a vCPU to run only on these host CPUs."""
-        entry = self._domains.ready(guest)
+        entry = self.ready(guest)
         rows = entry.pins or self._read_pins(entry)
         if not 0 <= vcpu < len(rows):
             raise NotSupported(f"{guest} has no vCPU {vcpu}; it has vCPUs 0 to {len(rows) - 1}")
@@ -151,20 +146,20 @@ class GuestTuning:
             raise NotSupported(f"CPUs {sorted(cpus)[:8]} do not exist on the host, which has CPUs 0 to {count - 1}")
         chosen = tuple(cpu in cpus for cpu in range(count))
         entry.pins = None
-        self._domains.change(entry, f"pinning vCPU {vcpu} of {guest}", lambda domain, live: domain.pinVcpuFlags(vcpu, chosen, live))
+        self.change(entry, f"pinning vCPU {vcpu} of {guest}", lambda domain, live: domain.pinVcpuFlags(vcpu, chosen, live))
 
     def node_tunes(self, guests: Sequence[Entity]) -> Mapping[str, NodeTune]:
         """Return the NUMA nodes, keyed by guest ID, without a call."""
-        return {entry.id: entry.tuning.nodes for entry in self._domains.described(guests)}
+        return {entry.id: entry.tuning.nodes for entry in self.described(guests)}
 
     def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
         """Have the guest's new memory allocated on these nodes. Only guests in the mode strict or restrictive support this."""
         if not nodes:
             raise NotSupported("specify all nodes instead of none: libvirt cannot remove the restriction")
-        entry = self._domains.ready(guest)
+        entry = self.ready(guest)
         nodeset = ",".join(str(node) for node in sorted(nodes))
         doing = f"setting the NUMA nodes of {guest}"
-        self._domains.change_described(entry, doing, lambda domain, live: domain.setNumaParameters({"numa_nodeset": nodeset}, live))
+        self.change_described(entry, doing, lambda domain, live: domain.setNumaParameters({"numa_nodeset": nodeset}, live))
 
 
 def _parameters(inbound: Mapping[str, int], outbound: Mapping[str, int]) -> dict[str, int]:
