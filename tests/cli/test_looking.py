@@ -39,29 +39,3 @@ def test_the_past_of_the_host_what_came_of_decisions_and_what_happens_are_told(m
         assert following.wait(60) == 1, "the stream has ended"
         assert following.stderr is not None
         assert "has ended" in following.stderr.read()
-
-
-def test_a_file_that_cannot_be_used_any_more_blinds_nobody_while_mom_runs(mom: Mom) -> None:
-    mom.configure("merge: {}", mode="observe")
-    process = mom.begin()
-    good, bad = mom.config.read_text(), f"{mom.config.read_text()}  bad: [\n"
-    mom.config.write_text(bad)
-    for verb in (["status"], ["guests"], ["explain", "nobody"]):
-        told = mom(*verb)
-        assert f"mom: warning: {mom.config}:" in told.stderr, verb
-        assert f"mom still runs as process {process.pid} with its old configuration" in told.stderr
-    assert mom("status").returncode == 0
-    doctor = mom("doctor")
-    assert doctor.returncode == 1
-    assert f"WRONG  core: configuration: {mom.config}:" in doctor.stdout
-    assert "ksm: KSM" in doctor.stdout, "it goes on"
-    assert mom("config", "check").returncode == 2
-
-    other = mom.directory / "other.yaml"
-    other.write_text(bad)
-    config, mom.config = mom.config, other
-    assert mom("status").returncode == 2, "no mom was started with this file"
-    mom.config = config
-    mom.stop()
-    assert mom("status").returncode == 2, "none runs"
-    mom.config.write_text(good)

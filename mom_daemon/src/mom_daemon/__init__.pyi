@@ -14,7 +14,7 @@ from .cli.verbs import Verb as Verb, VerbGroup as VerbGroup
 from .amounts import amount as amount
 from .guest_figures import guest_columns as guest_columns
 from .json_encoder import json_text as json_text
-from .owner import become_owner as become_owner, folders_of as folders_of, other_owner as other_owner, warn_of_file as warn_of_file
+from .owner import become_owner as become_owner, other_owner as other_owner
 from .run import daemon_log as daemon_log, run_daemon as run_daemon
 from .look.alike import common_problems as common_problems
 from .plugins.declared import declarations_of as declarations_of

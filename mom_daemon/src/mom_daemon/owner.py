@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,8 +17,6 @@ import click
 from mom_core import ConfigError, MomError, printable, untrusted
 from mom_core.config.document import MAX_BYTES, Document
 from mom_core.files import DEFAULT_CONFIG, RUN_DIRECTORY, STATE_DIRECTORY, read_file
-from mom_core.texts import printable_lines
-from mom_daemon import print_prose
 from mom_daemon.cli.options import KeptPath, named_config, runs_as_caller
 
 if TYPE_CHECKING:
@@ -57,14 +54,11 @@ def _paths(context: click.Context, parameter: click.Parameter) -> list[Path]:
 
 def become_configured_owner(config_path: str | None) -> Owner | None:
     """Switch root to the owner of the configured folders, or raise `MomError`."""
-    return become_owner(*(folders_of(config_path) or (STATE_DIRECTORY, RUN_DIRECTORY)))
+    return become_owner(*(_folders_of(config_path) or (STATE_DIRECTORY, RUN_DIRECTORY)))
 
 
-def folders_of(path: str | Path | None) -> tuple[Path, Path] | None:
-    """Return the state and run directories, even of an invalid configuration.
-
-    Return None if the file is unreadable, or if another user could have written it.
-    """
+def _folders_of(path: str | Path | None) -> tuple[Path, Path] | None:
+    # None if the file is unreadable or invalid, or if another user could have written it.
     file = DEFAULT_CONFIG if path is None else Path(path)
     try:
         if untrusted(file):
@@ -75,12 +69,9 @@ def folders_of(path: str | Path | None) -> tuple[Path, Path] | None:
     try:
         settings = Document.parse(text, str(file)).value
     except ConfigError:
-        settings = dict(_DIRECTORIES.findall(text))
+        return None
     named = settings if isinstance(settings, Mapping) else {}
     return Path(str(named.get("state_directory") or STATE_DIRECTORY)), Path(str(named.get("run_directory") or RUN_DIRECTORY))
-
-
-_DIRECTORIES: Final = re.compile(r"^((?:state|run)_directory):[ \t]+[\"']?([^\"'#\n]*[^\"'#\s])", re.MULTILINE)
 
 
 def load_as_owner(config_path: str | Path | None) -> Config:
@@ -90,31 +81,6 @@ def load_as_owner(config_path: str | Path | None) -> Config:
     config = load_config(config_path)
     become_owner(config.state_directory, config.run_directory)
     return config
-
-
-def load_to_look(config_path: str | Path | None = None) -> Config:
-    """Load the configuration. If it is invalid, return the one that the running mom loaded from this file before.
-
-    If it is invalid and no mom runs, raise `ConfigError`.
-    """
-    from mom_core import load_config
-
-    try:
-        return load_config(config_path)
-    except ConfigError as error:
-        from mom_daemon.supervision import config_of_running
-
-        running = config_of_running(config_path)
-        if running is None:
-            raise
-        warn_of_file(error, running.words)
-        return running.config
-
-
-def warn_of_file(error: ConfigError, instead: str) -> None:
-    """Warn about an unusable configuration. `instead` is a clause about the configuration that mom uses instead."""
-    print_prose(f"mom: warning: {printable_lines(str(error.problems[0]))}", 2, err=True)
-    print_prose(f"mom: {instead} (`mom config check` shows all errors)", 2, err=True)
 
 
 def become_owner(*folders: Path, made: Path | None = None) -> Owner | None:

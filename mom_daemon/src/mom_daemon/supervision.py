@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from pydantic import TypeAdapter
 
 from mom_core import Config, Engine, MomError, Report, StateError, StateFile, load_config, untrusted
-from mom_core.files import DEFAULT_CONFIG, read_file
-from mom_core.lock import holder
-from mom_daemon import folders_of, other_owner
 from mom_daemon.notify import Notifier
-from mom_daemon.status import LARGEST_STATUS, STATUS_FILE
 
 LOG = logging.getLogger("mom")
 
@@ -133,40 +128,6 @@ def config_as_left(directory: Path) -> Config:
     if content is None:
         raise MomError(f"{copy.path} cannot be used: {reason or 'no such file'}", hint=NAME_IT)
     return load_config(content)
-
-
-class RunningConfig(NamedTuple):
-    """Process id of a running mom, and its configuration."""
-
-    pid: int
-    config: Config
-
-    @property
-    def words(self) -> str:
-        """Return a message for a file that is invalid now."""
-        return f"mom still runs as process {self.pid} with its old configuration, and this command uses the old configuration, too"
-
-
-def config_of_running(path: str | Path | None) -> RunningConfig | None:
-    """Return the configuration of the mom that runs with this file.
-
-    None if no mom is running, if this user cannot read its files, or if root asks another user's mom.
-    """
-    file = DEFAULT_CONFIG if path is None else Path(path)
-    try:
-        folders = folders_of(file)
-        if folders is None or other_owner(*folders) is not None:
-            return None
-        directory = folders[1]
-        pid = holder(directory)
-        if not pid:
-            return None
-        started_with = json.loads(read_file(directory / STATUS_FILE, LARGEST_STATUS))["configuration_file"]
-        if not file.samefile(Path(f"/proc/{pid}/cwd") / started_with):
-            return None
-        return RunningConfig(pid, config_as_left(directory))
-    except (MomError, OSError, ValueError, TypeError, KeyError):
-        return None
 
 
 def in_force(directory: Path) -> StateFile[dict[str, Any]]:

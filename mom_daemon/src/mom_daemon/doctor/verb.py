@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import click
 
-from mom_core import Config, ConfigError, ControlSpec, Finding, MomError, PluginError, Scope, Severity, StateError, load_config
+from mom_core import Config, ControlSpec, Finding, MomError, PluginError, Scope, Severity, StateError, load_config
 from mom_core.engine.collect import SEE_DOCTOR
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.ledger import FILE as LEDGER
@@ -32,7 +32,6 @@ from mom_daemon.look.status_file import read_status
 from mom_daemon.plugins.declared import findings_in
 from mom_daemon.plugins.enabled import about_enabled
 from mom_daemon.report_words import headline
-from mom_daemon.supervision import config_of_running
 from mom_kvm import Helper, cure_by_lines, helper_declaration, root_cure
 
 Said: TypeAlias = "tuple[str, Finding]"
@@ -60,8 +59,8 @@ def _examine(config_path: str | None) -> list[Said]:
         settings = {name: suggestion.settings for name, suggestion in draft.enabled.items()}
         config = load_config({"plugins": settings}) if settings else Config()
     else:
-        config, finding = _configuration(config_path)
-        findings.append(("core", finding))
+        config = load_config(config_path)
+        findings.append(("core", Finding(Severity.OK, "configuration", f"{config.file} is fine")))
         if config.mode == "observe" and config.file is not None:
             text = f"{config.file} makes mom observe: it decides, and changes nothing"
             findings.append(("core", Finding(Severity.OK, "mode", text, how_to_act(config))))
@@ -80,18 +79,6 @@ def _examine(config_path: str | None) -> list[Said]:
         finally:
             plugins.close(2.0)
     return findings
-
-
-def _configuration(path: str | None) -> tuple[Config, Finding]:
-    try:
-        config = load_config(path)
-    except ConfigError as error:
-        running = config_of_running(path)
-        if running is None:
-            raise
-        text = f"{error.problems[0]}; {running.words}"
-        return running.config, Finding(Severity.ERROR, "configuration", text, "`mom config check` shows all errors")
-    return config, Finding(Severity.OK, "configuration", f"{config.file} is fine")
 
 
 def _to_add(config: Config) -> Iterable[Finding]:

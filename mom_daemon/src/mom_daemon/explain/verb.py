@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import click
 
-from mom_core import Config, MomError, lasting, printable
+from mom_core import Config, MomError, lasting, load_config, printable
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
 from mom_core.plugins.registry import explainers_of
 from mom_daemon import KeptPath, config_option, json_option, moment
@@ -25,7 +25,6 @@ from mom_daemon.look.here import how_to_start
 from mom_daemon.look.running import find_guest
 from mom_daemon.look.sources import ask, newest, recording, running_mom, told
 from mom_daemon.look.status_file import LATE_CYCLES
-from mom_daemon.owner import load_to_look
 from mom_kvm import PastCycle, PastCycles
 
 LOOKED_BACK_SECONDS: Final = 1800.0
@@ -91,7 +90,7 @@ def explain_command(guest: str, at: str | None, path: Path | None, config_path: 
 
 
 def _now(guest: str, config_path: str | None) -> _FoundExplanation:
-    config = load_to_look(config_path)
+    config = load_config(config_path)
     answer = ask(config, lambda running: running.explanation(guest))
     if answer is None and running_mom(config) is None:
         raise MomError("no enabled plugin answers queries for the running mom", hint="write `http: {}` under `plugins`, or use --at")
@@ -110,7 +109,7 @@ def _now(guest: str, config_path: str | None) -> _FoundExplanation:
 
 
 def _recorded(guest: str, at: str | None, path: Path | None, config_path: str | None) -> _FoundExplanation:
-    config = load_to_look(config_path) if config_path is not None or path is None else None
+    config = load_config(config_path) if config_path is not None or path is None else None
     then = None if at is None else moment(at, "--at")
     recorded = recording(config, path)
     explainers = Explainers(explainers_of(_plugins(config)))

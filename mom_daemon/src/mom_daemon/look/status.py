@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mom_core import Config, GuestColumn, MomError, Report, Scope, Severity, Source, Unit, printable
+from mom_core import Config, GuestColumn, MomError, Report, Scope, Severity, Source, Unit, load_config, printable
 from mom_core.ledger import changes_left
 from mom_core.plugins.discovery import LoadedPlugin
 from mom_daemon import StatusPart, amount, brief, json_option, print_prose
@@ -19,7 +19,6 @@ from mom_daemon.cli.prose import mark
 from mom_daemon.look.here import how_to_act, how_to_start
 from mom_daemon.look.sources import told
 from mom_daemon.look.status_file import RunningStatus, guests_unknown, reported
-from mom_daemon.owner import load_to_look
 from mom_daemon.plugins.class_hooks import offered
 from mom_daemon.plugins.enabled import lacking
 from mom_daemon.report_words import guest_note, guest_rows, known_columns, plugin_lines, problem_lines, verdict_lines
@@ -37,7 +36,7 @@ def status_command(config_path: str | None, as_json: bool) -> None:
     The verdict comes first: faults of the host as a whole, with start, reason and fix. Exit code 1 for the verdict WRONG, and if mom is not
     running, or has hung. A warning does not change the exit code.
     """
-    config = load_to_look(config_path)
+    config = load_config(config_path)
     status = told(config)
     if status is None:
         try:
@@ -70,7 +69,7 @@ def status_command(config_path: str | None, as_json: bool) -> None:
 @json_option
 def guests_command(config_path: str | None, as_json: bool) -> None:
     """Show all guests with their memory, from the running mom. If mom is not running, read the guests now."""
-    config = load_to_look(config_path)
+    config = load_config(config_path)
     status = told(config)
     if status is not None:
         content = status.content

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from mom_core import ConfigError, MomError, load_config
-from mom_daemon import NoSuchGuest, NotRunning, folders_of, warn_of_file
+from mom_core import MomError, load_config
+from mom_daemon import NoSuchGuest, NotRunning
 from mom_kvm import PeerCredentials, PolicyProblem, PolicyRefused, ProcessStat
 
 CONNECT_SECONDS: Final = 5.0
@@ -82,17 +82,10 @@ class Client:
 
     @classmethod
     def configured(cls, config_path: str | None, reading: float = READ_SECONDS) -> Client:
-        """Return a client of the configured mom. If the configuration is invalid, use the default socket if it exists."""
+        """Return a client of the configured mom."""
         from mom_plugins_http.settings import SOCKET, HttpSettings
 
-        try:
-            config = load_config(config_path)
-        except ConfigError as error:
-            folders = folders_of(config_path)
-            if folders is None or not (path := folders[1] / SOCKET).is_socket():
-                raise
-            warn_of_file(error, f"asking the mom that serves {path}")
-            return cls(path, reading)
+        config = load_config(config_path)
         for plugin in config.plugins.values():
             if isinstance(plugin.settings, HttpSettings):
                 return cls(plugin.settings.socket or config.run_directory / SOCKET, reading)
