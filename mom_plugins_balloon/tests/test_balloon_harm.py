@@ -6,7 +6,8 @@ from guest_facts import GIB
 
 from mom_core import Columns, Condition, Guest, Severity, Snapshot, Value
 from mom_plugins_balloon import BalloonPlugin
-from mom_plugins_balloon.harm import KILLED_SECONDS, KilledPrograms, conditions, guest_columns
+from mom_plugins_balloon.ballooned_guests import BalloonedGuests
+from mom_plugins_balloon.harm import KILLED_SECONDS, RecentKills, conditions, guest_columns
 from mom_plugins_balloon.names import KILLED, SUFFERS
 from mom_plugins_balloon.states import MemoryState
 
@@ -22,10 +23,15 @@ def seen(now: float, incarnation: str = "1", **kills: Value) -> Snapshot:
 
 
 def after(*snapshots: Snapshot) -> Mapping[str, int]:
-    killed = KilledPrograms()
+    return recent(*snapshots).lately()
+
+
+def recent(*snapshots: Snapshot, state: MemoryState = MemoryState.HIGH) -> RecentKills:
+    killed, records = RecentKills(), BalloonedGuests(8192)
     for snapshot in snapshots:
-        killed.see(snapshot)
-    return killed.lately()
+        records.see(snapshot)
+        killed.see(records, state)
+    return killed
 
 
 def test_new_kills_count_for_ten_minutes() -> None:
@@ -42,10 +48,7 @@ def test_kills_count_across_gaps_but_not_across_boots() -> None:
 
 
 def with_kills(*snapshots: Snapshot, state: MemoryState = MemoryState.HIGH) -> Condition:
-    killed = KilledPrograms()
-    for snapshot in snapshots:
-        killed.see(snapshot, state)
-    (condition,) = conditions(snapshots[-1], killed)
+    (condition,) = conditions(snapshots[-1], recent(*snapshots, state=state))
     return condition
 
 
@@ -81,10 +84,8 @@ def test_size_at_the_kill_counts() -> None:
 
 def test_suffering_guests_are_counted_by_harm() -> None:
     unhealthy = {**dict.fromkeys("abcde", "swapping"), "f": "short of memory", "g": "", "h": None, "i": "", "j": "swapping"}
-    killed = KilledPrograms()
-    for count in (0, 2):
-        killed.see(seen(count, "", **dict.fromkeys("ghij", 0) | {"i": count, "j": count}))
-    bare = Snapshot(guests={name: Guest(name, name) for name in unhealthy})
+    killed = recent(*(seen(count, "", **dict.fromkeys("ghij", 0) | {"i": count, "j": count}) for count in (0, 2)))
+    bare = Snapshot(guests={name: Guest(name, name, {"guest_oom_kills": 0} if name in "ghij" else {}) for name in unhealthy})
     columns = guest_columns(bare, list(unhealthy.values()), killed)
     suffers = [*["swapping"] * 5, "short of memory", "", None, "2 programs killed", "swapping, 2 programs killed"]
     assert columns[SUFFERS] == suffers
@@ -93,10 +94,11 @@ def test_suffering_guests_are_counted_by_harm() -> None:
     assert condition.severity is Severity.WARNING
     told = "8 guests of 10 suffer: a, b, c and 3 more are swapping; f is short of memory; i had programs killed"
     assert condition.message == told, "as many as have the field"
-    assert not list(conditions(Snapshot(guests={"g": Guest("g", "g", {SUFFERS: ""})}), KilledPrograms()))
+    assert not list(conditions(Snapshot(guests={"g": Guest("g", "g", {SUFFERS: ""})}), RecentKills()))
 
 
 def test_kill_is_reported_in_the_same_cycle(plugin: BalloonPlugin) -> None:
+    plugin.mom_setup()
     plugin.mom_derive(seen(0, a=0))
     last = seen(1, a=1)
     host, columns = plugin.mom_derive(last)

@@ -108,7 +108,7 @@ class BalloonedGuests:
                 self._count_missed({guest.id for guest in guests})
             if self._replays:
                 pasts = self._with_recorded_requests(snapshot, pasts)
-            numbers = map(snapshot.numbers, ("balloon_cur", "balloon_max", "reboot_age"))
+            numbers = map(snapshot.numbers, ("balloon_cur", "balloon_max", "reboot_age", "guest_oom_kills"))
             for guest, past, seen in zip(guests, pasts, zip(*numbers, strict=True), strict=True):
                 self._pasts[guest.id] = remember(past, guest, seen, now, self.dead_band, self._start_rest)
         self.earlier = {} if guests or self.earlier is None else self.earlier

@@ -56,6 +56,7 @@ _READ: Final = (
     *((name, _KIB, _G) for name in (names.EXPECTED, names.EXPECTED_SOON)),
     *((name, _S, _G) for name in ("reboot_age", names.RISES_IN)),
     (names.WEIGHT, _RATIO, _G),
+    ("guest_oom_kills", Unit.COUNT, _G),
 )
 """Fields of other plugins that the law uses if they are known."""
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from mom_core import Condition, Entity, Guest, GuestColumn, Severity, Snapshot, Unit, Value, first_names
+from mom_core import Condition, Entity, GuestColumn, Severity, Snapshot, Unit, Value, first_names
+from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.names import KILLED, SUFFERS, UNHEALTHY
 from mom_plugins_balloon.states import MemoryState
 
 KILLED_SECONDS: Final = 600.0
 """Seconds. A kill is reported this long, so that an operator who was woken by an alert still sees it."""
+
+KILLS: Final = "guest_oom_kills"
+"""Field: programs killed since the guest's boot."""
 
 NAMED: Final = 3
 """Maximum number of guests that a message names."""
@@ -36,42 +41,23 @@ class Kill(NamedTuple):
     guest: Entity
 
 
-class KillCount(NamedTuple):
-    """Programs killed so far in one incarnation of a guest."""
-
-    incarnation: str
-    programs: float
-    lacks: float
-    """By how many KiB the guest was below its maximum."""
-
-
-class KilledPrograms:
-    """Recent kills by guests' kernels (`guest_oom_kills`). Kills before the first report do not count."""
+class RecentKills:
+    """Kills by guests' kernels (`guest_oom_kills`) in the last `KILLED_SECONDS`. Their guests may be gone."""
 
     def __init__(self) -> None:
-        self._counts: dict[str, KillCount] = {}
-        self._reporting: Set[str] = frozenset()
         self.kills: Sequence[Kill] = ()
-        """Kills of the last `KILLED_SECONDS`; their guests may be gone."""
+        self._seen_at = -math.inf
 
-    def see(self, snapshot: Snapshot, state: MemoryState = MemoryState.HIGH) -> None:
-        """Record a snapshot's counts."""
-        now, short, reporting = snapshot.monotonic, state in {MemoryState.LOW, MemoryState.HARD}, set[str]()
+    def see(self, records: BalloonedGuests, state: MemoryState = MemoryState.HIGH) -> None:
+        """Record the last snapshot, once."""
+        snapshot, now, short = records.snapshot, records.snapshot.monotonic, state in {MemoryState.LOW, MemoryState.HARD}
+        if now == self._seen_at:
+            return
         kills = [kill for kill in self.kills if now - kill.time <= KILLED_SECONDS]
-        numbers = map(snapshot.numbers, ("guest_oom_kills", "balloon_max", "balloon_cur"))
-        for guest, programs, maximum, size in zip(snapshot.listed, *numbers, strict=True):
-            if programs is None:
-                continue
-            reporting.add(guest.id)
-            before, lacks = self._counts.get(guest.id), 0.0 if maximum is None or size is None else max(0.0, maximum - size)
-            self._counts[guest.id] = count = KillCount(guest.incarnation, programs, lacks)
-            if before is not None and before.incarnation == count.incarnation and count.programs > before.programs:
-                # The guest may have got memory back since the kill.
-                shrunk = max(count.lacks, before.lacks) > 0
-                kills.append(Kill(now, int(count.programs - before.programs), shrunk, short, guest.entity))
-        self._reporting, self.kills = reporting, kills
-        if snapshot.listed and len(self._counts) > 2 * len(snapshot.listed) + 100:  # guests that are gone for good
-            self._counts = {guest.id: self._counts[guest.id] for guest in snapshot.listed if guest.id in self._counts}
+        for guest, past in zip(snapshot.listed, records.of_all(snapshot.listed), strict=True):
+            if past.killed is not None and past.killed.new:
+                kills.append(Kill(now, past.killed.new, past.killed.lacked > 0, short, guest.entity))
+        self.kills, self._seen_at = kills, now
 
     def lately(self) -> Mapping[str, int]:
         """Return recent kills keyed by guest ID."""
@@ -80,19 +66,17 @@ class KilledPrograms:
             lately[kill.guest.id] += kill.programs
         return lately
 
-    def counts(self, guests: Sequence[Guest]) -> Sequence[Value]:
-        """Return these guests' recent kills in order; None for a guest that reports no count."""
-        lately = self.lately()
-        return [lately.get(guest.id, 0 if guest.id in self._reporting else None) for guest in guests]
 
-    def together(self) -> Mapping[str, Value]:
-        """Return the host's field with all recent kills; empty if no guest reports a count."""
-        return {KILLED: sum(self.lately().values())} if self._reporting or self.kills else {}
+def host_fields(snapshot: Snapshot, killed: RecentKills) -> Mapping[str, Value]:
+    """Return the host's field with all recent kills; empty if no guest reports a count."""
+    reports = any(count is not None for count in snapshot.numbers(KILLS))
+    return {KILLED: sum(killed.lately().values())} if reports or killed.kills else {}
 
 
-def guest_columns(snapshot: Snapshot, unhealthy: Sequence[str | None], killed: KilledPrograms) -> Mapping[str, Sequence[Value]]:
+def guest_columns(snapshot: Snapshot, unhealthy: Sequence[str | None], killed: RecentKills) -> Mapping[str, Sequence[Value]]:
     """Return the guests' fields about harm, keyed by name."""
-    counts = killed.counts(snapshot.listed)
+    lately, numbers = killed.lately(), snapshot.numbers(KILLS)
+    counts = [lately.get(guest.id, None if kills is None else 0) for guest, kills in zip(snapshot.listed, numbers, strict=True)]
     return {UNHEALTHY: unhealthy, KILLED: counts, SUFFERS: list(map(_suffers, counts, unhealthy))}
 
 
@@ -103,7 +87,7 @@ def _suffers(killed: Value, unhealthy: str | None) -> str | None:
     return f"{unhealthy}, {programs}" if unhealthy else programs
 
 
-def conditions(snapshot: Snapshot, killed: KilledPrograms) -> Iterator[Condition]:
+def conditions(snapshot: Snapshot, killed: RecentKills) -> Iterator[Condition]:
     """Yield conditions about killed programs and unhealthy guests."""
     if killed.kills:
         yield _killed(killed.kills)

@@ -270,13 +270,14 @@ class LearnedHabits(NamedTuple):
     size: float | None
     freed_at: float
     """Time of the last decrease of use or RSS; the start for a new guest."""
-    kills: float | None = None
-    """Programs that the guest's kernel had killed by the last report."""
     kept_headroom: KeptHeadroom | None = None
 
-    def after(self, guest: GuestMemory, now: float, request: SizeRequest | None, memory_seconds: float) -> LearnedHabits:
-        """Return the record after one more snapshot."""
-        usage, freed_at, kills = self.usage, self.freed_at, self.kills
+    def after(self, guest: GuestMemory, now: float, request: SizeRequest | None, lacked: float, memory_seconds: float) -> LearnedHabits:
+        """Return the record after one more snapshot.
+
+        :param lacked: by how many KiB the guest was below its maximum when its kernel killed programs; 0 if it killed none
+        """
+        usage, freed_at, size, maximum = self.usage, self.freed_at, guest.size, guest.maximum
         said, rss, rss_before = guest.statistics, guest.process.rss, self.process.rss
         age, total, usable = said.age, said.total, said.usable
         if age is not None and total is not None and usable is not None:
@@ -285,8 +286,8 @@ class LearnedHabits(NamedTuple):
                 usage = usage.after(guest, made, total, usable, (self.size, request), memory_seconds)
                 if last.used - usage.statistics.used > STRAY_KIB:
                     freed_at = now
-        if said.kills is not None:
-            usage, kills = self._after_kills(usage, guest, now), said.kills
+        if lacked > 0 and usable is not None and size is not None and maximum is not None:
+            usage = usage._replace(stall_floor=usage.stall_floor.after_kills(usable, lacked, now))
         process = self.process.after(guest, now, usage, request)
         if rss_before is not None and rss is not None and rss_before - rss > STRAY_KIB:
             freed_at = now
@@ -294,14 +295,7 @@ class LearnedHabits(NamedTuple):
             # Until now, memory of QEMU itself beyond the assumed amount counted as used by the guest.
             use = max(usage.statistics.used, usage.peak.use - max(0.0, process.measured - PROCESS_KIB))
             usage = usage._replace(peak=usage.peak._replace(use=use))
-        return LearnedHabits(self.first_report, usage, process, guest.size, freed_at, kills, self.kept_headroom)
-
-    def _after_kills(self, usage: Usage, guest: GuestMemory, now: float) -> Usage:
-        size, maximum, usable, before = guest.size, guest.maximum, guest.statistics.usable, self.kills
-        if before is None or (guest.statistics.kills or 0.0) <= before or size is None or maximum is None or usable is None:
-            return usage
-        lacked = maximum - min(size, size if self.size is None else self.size)  # the guest may have got memory back since
-        return usage._replace(stall_floor=usage.stall_floor.after_kills(usable, lacked, now)) if lacked > 0 else usage
+        return LearnedHabits(self.first_report, usage, process, size, freed_at, self.kept_headroom)
 
     def after_absence(self) -> LearnedHabits:
         """Return the record after a cycle without guests: growth in that period did not happen at once."""
@@ -354,7 +348,7 @@ def first_learned(guest: GuestMemory, now: float) -> LearnedHabits | None:
     )  # fmt: skip
     stored = (rss or 0.0) + (guest.process.host_swap or 0.0)
     process = ProcessPast() if rss is None else ProcessPast(rss, overhead, measured, stored=stored, stored_most=stored)
-    return LearnedHabits(made, usage, process, size, now, said.kills)
+    return LearnedHabits(made, usage, process, size, now)
 
 
 def _away(request: SizeRequest, size: float) -> float:

@@ -84,8 +84,6 @@ class KernelStatistics(NamedTuple):
     caches: Annotated[Number, "mem_disk_caches"] = None
     stalled: Annotated[Number, "guest_psi_memory_some_avg10"] = None
     """Percent of time that programs waited for memory (PSI, 10 s average)."""
-    kills: Annotated[Number, read("guest_oom_kills", Unit.COUNT)] = None
-    """Programs killed since the guest's boot."""
 
     def stalls(self, usable: float) -> bool:
         """Return whether the guest waits because it lacks memory. Reading files into free memory does not count."""

@@ -91,7 +91,7 @@ class BalloonPlugin:
         self._file = BalloonFile(context)
         self._sweeps = SweptGuests(context, settings.law, self._guests)
         self._learning = Learning(settings.remember_bursts, settings.law.growth_rate / 1024)
-        self._killed = harm.KilledPrograms()
+        self._killed = harm.RecentKills()
         self._host = HostWatermarks(HostWanted(settings.goal, _kib(settings.host_free), _kib(settings.host_hard)))
         self._started = StartedSizes(context, self._file)
         self._guarantees = Guarantees(context, self._guarantee_of, settings.host_reserve, self._started.kib_of)
@@ -174,10 +174,10 @@ class BalloonPlugin:
         guests = None
         if self._runs:
             self._see(snapshot)
+            self._killed.see(self._guests, self._host.state)
             guests = [*self._guests.described.memories.values()]
         law, interval = self._settings.law, self._context.interval
         suggested, ahead = suggestions(snapshot, law, self._host.wanted, self._limits(), interval=interval, guests=guests)
-        self._killed.see(snapshot, self._host.state)
         columns: dict[str, Sequence[Value]] = {
             SUGGESTED: [None if size.target is None else int(size.target) for size in suggested],
             REASON: [str(size.code) for size in suggested],
@@ -185,7 +185,7 @@ class BalloonPlugin:
         }
         if any(size.gain for size in suggested):
             columns[GAIN] = [None if size.gain is None else int(size.gain) for size in suggested]
-        return Derived({**self._killed.together(), **({AHEAD: int(ahead)} if ahead else {})}, Columns(columns))
+        return Derived({**harm.host_fields(snapshot, self._killed), **({AHEAD: int(ahead)} if ahead else {})}, Columns(columns))
 
     # --- collect ---------------------------------------------------------------------------------------------------------------
 

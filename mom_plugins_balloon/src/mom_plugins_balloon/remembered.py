@@ -6,6 +6,7 @@ Sizes are KiB, times monotonic seconds.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -58,6 +59,23 @@ def arrival_of(now: float, age: float | None, start_rest: float, *, came: bool, 
     return GuestArrival(came and had_guests, started, now - age + (BOOT_FACTOR if came else 1.0) * start_rest)
 
 
+class KilledPrograms(NamedTuple):
+    """Programs that a guest's kernel has killed. Kills before the first report do not count."""
+
+    count: float
+    """Programs killed since the guest's boot."""
+    lacks: float
+    """By how many KiB the guest was below its maximum at the last report."""
+    new: int = 0
+    """Programs killed between the last two reports."""
+    lacked: float = 0.0
+    """The larger `lacks` of these reports: the guest may have got memory back since the kill."""
+
+    def after(self, count: float, lacks: float) -> KilledPrograms:
+        """Return the record after one more report."""
+        return KilledPrograms(count, lacks, max(0, int(count - self.count)), max(lacks, self.lacks))
+
+
 class Remembered(NamedTuple):
     """Past of one incarnation of a guest."""
 
@@ -72,6 +90,7 @@ class Remembered(NamedTuple):
     cooperation: Cooperation = COOPERATIVE
     sweeps: SweepHistory = SweepHistory()
     learned: LearnedHabits | None = None
+    killed: KilledPrograms | None = None
     missed_lists: int = 0
 
     @property
@@ -170,14 +189,12 @@ class Remembered(NamedTuple):
         return self._replace(request=request, learned=explained or self.learned, sweeps=sweeps)
 
 
-def remember(
-    before: Remembered, guest: Guest, seen: tuple[float | None, float | None, float | None], now: float, dead_band: float, start_rest: float
-) -> Remembered:
+def remember(before: Remembered, guest: Guest, seen: Sequence[float | None], now: float, dead_band: float, start_rest: float) -> Remembered:
     """Return a guest's record after one more cycle, without new habits.
 
-    :param seen: size, maximum, and seconds since the last reboot
+    :param seen: size, maximum, seconds since the last reboot, and programs killed since the boot
     """
-    (size, maximum, reboot_age), arrival, learned = seen, before.arrival, before.learned
+    (size, maximum, reboot_age, kills), arrival, learned, killed = seen, before.arrival, before.learned, before.killed
     if maximum is not None and before.maximum is not None and maximum > before.maximum and learned is not None:
         learned = learned.after_plug(maximum - before.maximum)
     if arrival is not None and reboot_age is not None:
@@ -188,5 +205,11 @@ def remember(
         request = replace(request, arrived=True)
     if request is not None or cooperation is not COOPERATIVE:
         cooperation, request = cooperation.after(request, size, now, dead_band, excused=bool(guest.why_blocked(CONTROL)))
+    if kills is not None or (killed is not None and killed.new):
+        lacks = 0.0 if maximum is None or size is None else max(0.0, maximum - size)
+        count = killed.count if kills is None and killed is not None else kills or 0.0
+        killed = KilledPrograms(count, lacks) if killed is None else killed.after(count, lacks)
     maximum = before.maximum if maximum is None else maximum
-    return before._replace(arrival=arrival, request=request, sizes=sizes, maximum=maximum, cooperation=cooperation, learned=learned)
+    return before._replace(
+        arrival=arrival, request=request, sizes=sizes, maximum=maximum, cooperation=cooperation, learned=learned, killed=killed
+    )
