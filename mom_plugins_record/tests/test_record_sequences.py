@@ -124,9 +124,9 @@ def test_hours_equal_the_sums_of_cycles(tmp_path: Path, seed: int) -> None:
     assert (keeper.write_error, keeper.damage) == ("", "")
     hosts, guests = read_hosts(path, 0, float("inf")), list(read_guests(path, 0, float("inf")))
     found = {
-        "host": sum(one.seconds for one in hosts),
-        "guest": sum(one.seconds for one in guests),
-        "told": sum(one.used.known_seconds for one in guests),
-        "used": sum(one.used.kib_seconds for one in guests),
+        "host": sum(one.sums["seconds"] for one in hosts),
+        "guest": sum(one.sums["seconds"] for one in guests),
+        "told": sum(one.sums["used_known_seconds"] for one in guests),
+        "used": sum(one.sums["used_kib_seconds"] for one in guests),
     }
     assert found == pytest.approx(sums)

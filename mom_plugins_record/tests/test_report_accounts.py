@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mom_core import Condition, Decision, Guest, Host, Outcome, Report, Snapshot, Source, Status, Value, Verdict, as_number
 from mom_plugins_record.report.accounts import FIELDS, LONGEST_GAP, LOOKS_EACH_CYCLE, Accounts, values_of
-from mom_plugins_record.report.hours import GuestHour, HostHour, bin_of, percentile, upper_edge
+from mom_plugins_record.report.hours import GIVEN_BACK, SOLD, AccountedHour, GuestHour, bin_of, percentile, upper_edge
 
 GIB = 1 << 20
 KNOWN: Mapping[str, Value] = {"balloon_max": 4 * GIB, "balloon_cur": 4 * GIB, "rss": 3 * GIB}
@@ -24,7 +24,7 @@ def cycle(
     return Report(int(now), snapshot.time, "enforce", snapshot, (), (), more.get("outcomes", ()), (), (), 0.0)
 
 
-def current_of(accounts: Accounts) -> tuple[HostHour, dict[str, GuestHour]]:
+def current_of(accounts: Accounts) -> tuple[AccountedHour, dict[str, GuestHour]]:
     current = accounts.current()
     assert current is not None
     return current[0], {row.id: row for row in current[1]}
@@ -34,7 +34,7 @@ def row_of(accounts: Accounts) -> GuestHour:
     return current_of(accounts)[1]["a"]
 
 
-NOTHING_KNOWN = dict.fromkeys(("balloon", "sweeps", "cold", "ksm"))
+NOTHING_KNOWN = dict.fromkeys((*GIVEN_BACK, "given_back_ksm"))
 
 
 def after(*cycles: Report) -> Accounts:
@@ -87,22 +87,21 @@ def test_memory_is_given_back_by_one_means(
     fields: Mapping[str, Value], host: Mapping[str, Value], incarnation: str, balloon: float, sweeps: float, cold: float
 ) -> None:
     row = row_of(after(cycle(0, {"a": KNOWN}), cycle(10, {"a": {**KNOWN, **fields}}, host, incarnation=incarnation)))
-    given = (row.given_back_kib_seconds.balloon, row.given_back_kib_seconds.sweeps, row.given_back_kib_seconds.cold)
-    assert given == tuple(10 * gib * GIB for gib in (balloon, sweeps, cold))
+    assert [row.sums[f"{name}_kib_seconds"] for name in GIVEN_BACK] == [10 * gib * GIB for gib in (balloon, sweeps, cold)]
 
 
 @pytest.mark.parametrize("missing", ["balloon_max", "balloon_cur", "rss"])
 def test_time_with_unknown_sizes_is_in_no_sum(missing: str) -> None:
     fields = {name: value for name, value in KNOWN.items() if name != missing}
     row = row_of(after(cycle(0, {"a": fields}), cycle(10, {"a": fields})))
-    assert (row.seconds, row.unknown_seconds, row.kib_seconds.sold) == (0, 10, 0)
+    assert (row.sums["seconds"], row.sums["unknown_seconds"], row.sums["sold_kib_seconds"]) == (0, 10, 0)
 
 
 def test_the_time_in_which_mom_was_away_is_unknown() -> None:
     accounts = after(cycle(0, {"a": KNOWN}), cycle(LONGEST_GAP + 1, {"a": KNOWN}), cycle(LONGEST_GAP + 6, {"a": KNOWN}))
     host, _ = current_of(accounts)
-    assert (host.seconds, host.unknown_seconds) == (5, LONGEST_GAP + 1)
-    assert row_of(accounts).seconds == 5
+    assert (host.sums["seconds"], host.sums["unknown_seconds"]) == (5, LONGEST_GAP + 1)
+    assert row_of(accounts).sums["seconds"] == 5
 
 
 UNKNOWN = Verdict([Condition("guests", "the guests are unknown: no answer", plugins=("core",))])
@@ -119,18 +118,18 @@ def test_time_without_a_list_is_unknown() -> None:
     assert accounts.given_back() == NOTHING_KNOWN, "nothing is known now"
     accounts.add(cycle(30, swept))
     host, rows = current_of(accounts)
-    assert (host.seconds, host.unknown_seconds, host.guests_most) == (20, 10, 1)
-    assert (rows["a"].seconds, rows["a"].unknown_seconds) == (20, 0)
-    assert rows["a"].kib_seconds.sold / host.seconds == 4 * GIB
-    assert accounts.given_back()["sweeps"] == 2 * GIB
+    assert (host.sums["seconds"], host.sums["unknown_seconds"], host.most["guests_most"]) == (20, 10, 1)
+    assert (rows["a"].sums["seconds"], rows["a"].sums["unknown_seconds"]) == (20, 0)
+    assert rows["a"].sums["sold_kib_seconds"] == host.sums["guests_sold_kib_seconds"] == 20 * 4 * GIB
+    assert accounts.given_back()["given_back_sweeps"] == 2 * GIB
 
 
 def test_listed_guests_are_known_despite_the_condition() -> None:
     there = {"a": KNOWN}
     accounts = after(cycle(0, there), unlisted(5), replace(cycle(10, there), verdict=UNKNOWN))
-    assert accounts.given_back() == {"balloon": 0, "sweeps": 0, "cold": 0, "ksm": None}
+    assert accounts.given_back() == {**dict.fromkeys(GIVEN_BACK, 0), "given_back_ksm": None}
     host, rows = current_of(accounts)
-    assert (host.seconds, host.unknown_seconds, rows["a"].seconds) == (5, 5, 5)
+    assert (host.sums["seconds"], host.sums["unknown_seconds"], rows["a"].sums["seconds"]) == (5, 5, 5)
 
 
 @pytest.mark.parametrize(("incarnation", "sweeps"), [("1", 2 * GIB), ("2", 0)])
@@ -140,37 +139,37 @@ def test_touched_size_survives_absence_at_the_full_hour(incarnation: str, sweeps
     accounts = after(cycle(3590, {"a": KNOWN}), cycle(3592, less), *(cycle(now, {}) for now in gone))
     for seconds in (10, 15):
         accounts.add(cycle(gone[-1] + seconds, less, incarnation=incarnation))
-    assert accounts.given_back()["sweeps"] == sweeps
+    assert accounts.given_back()["given_back_sweeps"] == sweeps
 
 
 def test_touched_size_of_a_departed_guest_is_forgotten() -> None:
     accounts = after(cycle(0, {"a": KNOWN}), *(cycle(600 * n, {}) for n in range(1, 24)), cycle(4 * 3600, {"a": {**KNOWN, "rss": GIB}}))
-    assert accounts.given_back()["sweeps"] == 0
+    assert accounts.given_back()["given_back_sweeps"] == 0
 
 
 def test_stalls_count_for_mom_only_while_it_holds_memory() -> None:
     waits = {**KNOWN, "guest_psi_memory_some_avg10": 20.0}
     shrunk = {**waits, "balloon_cur": 3 * GIB}
     row = row_of(after(cycle(0, {"a": waits}), cycle(10, {"a": waits}), cycle(20, {"a": shrunk}), cycle(30, {"a": shrunk})))
-    assert row.harm.waited_seconds == pytest.approx(6)
-    assert row.harm.waited_for_mom_seconds == pytest.approx(4)
-    assert row.harm.late_bursts == 1
+    assert row.sums["waited_seconds"] == pytest.approx(6)
+    assert row.sums["waited_for_mom_seconds"] == pytest.approx(4)
+    assert row.sums["late_bursts"] == 1
 
 
 def test_earlier_kills_are_not_counted() -> None:
     row = row_of(after(*(cycle(n, {"a": {**KNOWN, "guest_oom_kills": kills}}) for n, kills in enumerate((7, 7, 9)))))
-    assert row.harm.killed == 2
+    assert row.sums["killed"] == 2
 
 
 def test_a_promise_is_broken_for_as_long_as_the_guest_has_less() -> None:
     kept, broken = {**KNOWN, "mem_promised": 4 * GIB}, {**KNOWN, "mem_promised": 4 * GIB, "balloon_cur": 3 * GIB}
     row = row_of(after(cycle(0, {"a": kept}), cycle(10, {"a": kept}), cycle(13, {"a": broken})))
-    assert (row.harm.promise_kept_seconds, row.harm.promise_broken_seconds) == (10, 3)
+    assert (row.sums["promise_kept_seconds"], row.sums["promise_broken_seconds"]) == (10, 3)
 
 
 def test_zero_pages_are_not_counted_as_ksm() -> None:
     host = {"ksm_saved": 1000, "ksm_zero_pages": 100, "page_size": 4}
-    assert current_of(after(cycle(0, {}, host), cycle(10, {}, host)))[0].ksm.kib_seconds == 10 * (1000 - 400)
+    assert current_of(after(cycle(0, {}, host), cycle(10, {}, host)))[0].sums["ksm_kib_seconds"] == 10 * (1000 - 400)
 
 
 def test_guests_that_had_to_go_are_counted_once_they_went() -> None:
@@ -180,7 +179,7 @@ def test_guests_that_had_to_go_are_counted_once_they_went() -> None:
         Outcome(Decision(entity, "guest_save", 1, "", Source("x")), 0, 0, Status.FAILED),
         Outcome(Decision(entity, "guest_pause", 0, "", Source("x")), 1, 0, Status.APPLIED),
     ]
-    assert current_of(after(cycle(0, {}), cycle(5, {}, outcomes=outcomes)))[0].evictions == 1
+    assert current_of(after(cycle(0, {}), cycle(5, {}, outcomes=outcomes)))[0].sums["evictions"] == 1
 
 
 def test_returning_guest_has_one_row() -> None:
@@ -189,12 +188,12 @@ def test_returning_guest_has_one_row() -> None:
     current = accounts.current()
     assert current is not None
     (row,) = current[1]
-    assert (row.seconds, row.harm.killed) == (15, 2), "and what happened while it was not listed is known by what it counts"
+    assert (row.sums["seconds"], row.sums["killed"]) == (15, 2), "and what happened while it was not listed is known by what it counts"
 
 
 def test_many_guests_are_visited_in_turn() -> None:
     many = {f"g{n}": KNOWN for n in range(2 * LOOKS_EACH_CYCLE)}
-    looked = {name: row.seconds for name, row in current_of(after(*(cycle(n * 5, many) for n in range(9))))[1].items()}
+    looked = {name: row.sums["seconds"] for name, row in current_of(after(*(cycle(n * 5, many) for n in range(9))))[1].items()}
     assert set(looked) == set(many)
     assert set(looked.values()) <= {35, 40}
 
@@ -211,13 +210,12 @@ amounts = st.one_of(st.none(), st.integers(0, 64 * GIB))
 )
 def test_parts_of_sold_memory_add_up(looks: list[dict[str, Value]]) -> None:
     row = row_of(after(*(cycle(10 * n, {"a": fields}) for n, fields in enumerate(looks))))
-    parts = row.kib_seconds.held + row.kib_seconds.swapped + row.kib_seconds.ballooned + row.kib_seconds.untaken - row.kib_seconds.beyond
-    assert parts == pytest.approx(row.kib_seconds.sold, abs=1)
-    assert row.seconds + row.unknown_seconds == 10 * (len(looks) - 1)
+    sold, _, held, swapped, ballooned, untaken, beyond, *given_back = (row.sums[f"{name}_kib_seconds"] for name in (*SOLD, *GIVEN_BACK))
+    assert held + swapped + ballooned + untaken - beyond == pytest.approx(sold, abs=1)
+    assert row.sums["seconds"] + row.sums["unknown_seconds"] == 10 * (len(looks) - 1)
     touched = max(sum(as_number(look[name]) or 0 for name in ("rss", "host_swap")) for look in looks)
-    given = row.given_back_kib_seconds.balloon + row.given_back_kib_seconds.sweeps + row.given_back_kib_seconds.cold
-    assert 0 <= row.given_back_kib_seconds.cold <= row.kib_seconds.swapped
-    assert given + row.kib_seconds.held <= touched * row.seconds + 1
+    assert 0 <= given_back[-1] <= swapped
+    assert sum(given_back) + held <= touched * row.sums["seconds"] + 1
 
 
 def test_a_percentile_is_where_so_much_of_the_time_has_passed() -> None:
@@ -236,7 +234,7 @@ def test_what_is_given_back_now_is_that_of_the_last_cycle() -> None:
     accounts.add(cycle(10, {"a": silent, "b": KNOWN}, host))
     assert [*accounts.given_back().values()] == [0, 0, 0, 1000], "of those that are known"
     accounts.add(cycle(15, {"a": silent}, host))
-    assert accounts.given_back() == {**NOTHING_KNOWN, "ksm": 1000}
+    assert accounts.given_back() == {**NOTHING_KNOWN, "given_back_ksm": 1000}
     accounts.add(cycle(20, {}, host))
     assert [*accounts.given_back().values()] == [0, 0, 0, 1000], "without guests, nothing is"
 

@@ -5,7 +5,7 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mom_kvm import RecordedPoint
 from mom_plugins_record.report.accounts_file import NAME, AccountsFile
 from mom_plugins_record.report.command import report
-from mom_plugins_record.report.hours import GivenBackSums, GuestHour, GuestSums, HarmSums, HostHour, MinuteRow, SizeSpread, SoldSums, bin_of
+from mom_plugins_record.report.hours import AccountedHour, GuestHour, MinuteRow, bin_of
 from mom_plugins_record.report.page import page
 from mom_plugins_record.report.sizes import Fit, advise, growth_of, risk_of
 from mom_plugins_record.report.summary import AccountedHours, ReportSummary, summary_of
@@ -27,28 +27,28 @@ FIRST = 490_008  # midnight, UTC
 HOURS = 24 * 10
 
 
-def size(gib: float, seconds: float = 3600.0, most: float | None = None) -> SizeSpread:
-    return SizeSpread(gib * GIB * seconds, seconds, (gib if most is None else most) * GIB, {bin_of(gib * GIB): seconds})
-
-
-def guest(hour: int, name: str, sold: float, uses: float, **more: Any) -> GuestHour:
-    harm: dict[str, Any] = {"waiting_known_seconds": 3600.0, "promise_kept_seconds": 3590.0, "promise_broken_seconds": 10.0}
-    harm |= {key: more.pop(key) for key in HarmSums.__slots__ if key in more}
+def guest(
+    hour: int, name: str, sold: float, uses: float, properties: Mapping[str, str | list[str]] | None = None, **more: float
+) -> GuestHour:
+    row = GuestHour(hour, name, id=name, service_class="gold" if name.startswith("a") else "", incarnation="1", properties=properties or {})
     held = uses + 0.5
-    known: dict[str, Any] = {
-        "sold_kib": sold * GIB, "used": size(uses), "held_spread": {bin_of(held * GIB): 3600.0}, "harm": HarmSums(**harm),
-        "kib_seconds": SoldSums(*(gib * GIB * 3600 for gib in (sold, sold, held, 0, 0, sold - held))),
-        "given_back_kib_seconds": GivenBackSums(sweeps=0.25 * GIB * 3600),
-    }  # fmt: skip
-    return GuestHour(hour, name, name, "gold" if name.startswith("a") else "", "1", 3600.0, **{**known, **more})
+    for part, gib in {"sold": sold, "had": sold, "held": held, "untaken": sold - held, "given_back_sweeps": 0.25}.items():
+        row.sums[f"{part}_kib_seconds"] = gib * GIB * 3600
+    row.latest["sold_kib"], row.spreads["held_spread"][bin_of(held * GIB)] = sold * GIB, 3600.0
+    row.add_spread("used", uses * GIB, 3600.0)
+    known = {"seconds": 3600.0, "waiting_known_seconds": 3600.0, "promise_kept_seconds": 3590.0, "promise_broken_seconds": 10.0}
+    row.sums.update({**known, **more})
+    return row
 
 
-def host(hour: int, **more: Any) -> HostHour:
-    known: dict[str, Any] = {
-        "seconds": 3600.0, "cycles": 720, "guests_most": 3, "used": size(12 + (hour - FIRST) / 100, most=14), "total_kib": 32 * GIB,
-        "wanted_kib": 2 * GIB, "sold_most_kib": 16 * GIB, "guests": GuestSums(SoldSums(held=8.7 * GIB * 3600)),
-    }  # fmt: skip
-    return HostHour(**{"hour": hour, "name": "kvm-07", "began": hour * 3600.0, "ended": (hour + 1) * 3600.0, **known, **more})
+def host(hour: int, used: float | None = None, seconds: float = 3600.0, ended: float | None = None, held: float = 8.7) -> AccountedHour:
+    row = AccountedHour(hour, "kvm-07")
+    row.add_spread("used", (12 + (hour - FIRST) / 100 if used is None else used) * GIB, 3600.0)
+    row.sums.update({"seconds": seconds, "cycles": 720, "guests_held_kib_seconds": held * GIB * 3600})
+    row.most.update({"used_most_kib": 14 * GIB, "guests_most": 3, "sold_most_kib": 16 * GIB})
+    ends = (hour + 1) * 3600.0 if ended is None else ended
+    row.latest.update({"began": hour * 3600.0, "ended": ends, "total_kib": 32 * GIB, "wanted_kib": 2 * GIB})
+    return row
 
 
 def opened(folder: Path) -> AccountsFile:
@@ -57,7 +57,7 @@ def opened(folder: Path) -> AccountsFile:
     return file
 
 
-def summed(hosts: Sequence[HostHour], guests: Sequence[GuestHour], by: str = "class") -> ReportSummary:
+def summed(hosts: Sequence[AccountedHour], guests: Sequence[GuestHour], by: str = "class") -> ReportSummary:
     begins = hosts[0].hour * 3600.0
     return summary_of(AccountedHours(hosts, guests, begins, (hosts[-1].hour + 1) * 3600.0), by)
 
@@ -313,7 +313,7 @@ def test_growth_is_the_same_at_any_time_of_the_day(at: int) -> None:
     hosts, guests = [], []
     for hour in range(FIRST + at, FIRST + at + 24 * 10):
         used = 3.0 if 8 <= hour % 24 < 20 else 1.5
-        hosts.append(host(hour, used=size(2 + used), guests=GuestSums(SoldSums(held=(used + 0.5) * GIB * 3600))))
+        hosts.append(host(hour, used=2 + used, held=used + 0.5))
         guests.append(guest(hour, "a", 4, used))
     growth = summed(hosts, guests).growth
     assert growth is not None

@@ -6,13 +6,13 @@ A sample of a guest counts for the seconds since its previous sample. Sizes are 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from mom_core import FieldSpec, Guest, Host, Metric, Report, Scope, Status, Unit, Value
 from mom_kvm import HealthLimits, pages_kib, platform_properties
-from mom_plugins_record.report.hours import HOUR, GivenBackSums, GuestHour, GuestSums, HostHour, bin_of
+from mom_plugins_record.report.hours import GIVEN_BACK, HOUR, OF_GUESTS, SOLD, AccountedHour, GuestHour, bin_of
 
 LOOKS_EACH_CYCLE: Final = 250
 """Guests sampled in each cycle, in turn: 1,000 guests cost 2 ms of a cycle instead of 3 to 7."""
@@ -34,7 +34,8 @@ EVICTIONS: Final = frozenset({"guest_migrate", "guest_pause", "guest_save", "gue
 _HOURS_REMEMBERED: Final = 2
 """Hours for which mom remembers the touched size of a departed guest."""
 
-Hour = tuple[HostHour, list[GuestHour]]
+Hour = tuple[AccountedHour, list[GuestHour]]
+"""Host and guests in one hour."""
 
 
 @dataclass(slots=True)
@@ -46,13 +47,13 @@ class _TrackedGuest:
     killed: float | None = None
     late: bool = False
     limited: bool = False
-    now: GivenBackSums | None = None
-    """KiB given back at the last sample; None if unknown."""
+    given_back: Sequence[float] | None = None
+    """KiB given back at the last sample by each means; None if unknown."""
     hours_gone: int = 0
 
     def begin(self, hour: int) -> None:
         row = self.row
-        self.row = GuestHour(hour, row.id, row.name, incarnation=row.incarnation, properties=row.properties)
+        self.row = GuestHour(hour, row.name, id=row.id, incarnation=row.incarnation, properties=row.properties)
 
 
 class Accounts:
@@ -64,11 +65,11 @@ class Accounts:
     def __init__(self, touched: Mapping[str, GuestHour] | None = None) -> None:
         self._guests: dict[str, _TrackedGuest] = {}
         self._gone = {
-            identity: _TrackedGuest(GuestHour(-1, identity, "", incarnation=row.incarnation), touched=row.touched_kib, hours_gone=1)
+            identity: _TrackedGuest(replace(row, hour=-1), touched=row.latest["touched_kib"], hours_gone=1)
             for identity, row in (touched or {}).items()
         }
         self._over: list[Hour] = []
-        self._host: HostHour | None = None
+        self._host: AccountedHour | None = None
         self._listed = True
         self._listed_in_hour = False
         self._looked: float | None = None
@@ -89,7 +90,7 @@ class Accounts:
         elapsed = 0.0 if self._looked is None else now - self._looked
         self._listed = not report.guests_unknown
         if elapsed > LONGEST_GAP or (elapsed and not self._listed):
-            host.unknown_seconds += max(0.0, report.time - self._time)
+            host.sums["unknown_seconds"] += max(0.0, report.time - self._time)
             for tracked in self._guests.values():
                 tracked.looked += elapsed  # the time before the last cycle stays known
             elapsed = 0.0
@@ -103,10 +104,10 @@ class Accounts:
         """Return the memory given back in the last cycle by each means, in KiB; None if unknown. Empty before the first cycle."""
         if self._host is None:
             return {}
-        sums = [guest.now for guest in self._guests.values() if guest.now is not None]
-        known = self._listed and (sums or not self._guests)
-        means = ("balloon", "sweeps", "cold")
-        return {**{name: math.fsum(getattr(item, name) for item in sums) if known else None for name in means}, "ksm": self._ksm}
+        parts = [guest.given_back for guest in self._guests.values() if guest.given_back is not None]
+        known = self._listed and (parts or not self._guests)
+        sums = map(math.fsum, zip(*parts, strict=True)) if parts else [0.0] * len(GIVEN_BACK)
+        return {**(dict(zip(GIVEN_BACK, sums, strict=True)) if known else dict.fromkeys(GIVEN_BACK)), "given_back_ksm": self._ksm}
 
     def current(self) -> Hour | None:
         """Return the present hour so far; None before the first cycle."""
@@ -114,17 +115,17 @@ class Accounts:
         if host is None:
             return None
         rows = [item.row for item in (*self._guests.values(), *self._gone.values())]
-        return host, [row for row in rows if row.seconds + row.unknown_seconds > 0]
+        return host, [row for row in rows if row.sums["seconds"] + row.sums["unknown_seconds"] > 0]
 
     def take(self) -> list[Hour]:
         """Return the hours that have ended since the last call."""
         over, self._over = self._over, []
         return over
 
-    def _begin(self, hour: int) -> HostHour:
+    def _begin(self, hour: int) -> AccountedHour:
         if (current := self.current()) is not None:
             self._over.append(current)
-        self._host = HostHour(hour)
+        self._host = AccountedHour(hour)
         if self._listed_in_hour:  # in an hour without lists, no guest could come back
             self._gone = {identity: item for identity, item in self._gone.items() if item.hours_gone < _HOURS_REMEMBERED}
             for guest in self._gone.values():
@@ -134,7 +135,7 @@ class Accounts:
             guest.begin(hour)
         return self._host
 
-    def _add_guests(self, host: HostHour, fields: Host, guests: Mapping[str, Guest], now: float) -> None:
+    def _add_guests(self, host: AccountedHour, fields: Host, guests: Mapping[str, Guest], now: float) -> None:
         tracked = self._guests
         if tracked.keys() != guests.keys():
             self._update_list(guests, host.hour, now)
@@ -156,9 +157,12 @@ class Accounts:
                 item.touched, item.killed = 0.0, None
             get: _Get = guest.fields.get
             row.service_class = get("sla_class") or row.service_class
-            if _add_sizes(item, host.guests, get, seconds, swap_share, gain):
-                _add_use(row, get, seconds)
-                _add_harm(item, host.guests, get, seconds)
+            if (sizes := _sizes(item, get, seconds, swap_share, gain)) is None:
+                continue
+            _add_use(row, get, seconds)
+            for name, value in (sizes | _harm(item, get, seconds)).items():
+                row.sums[name] += value
+                host.sums[_IN_HOST[name]] += value
 
     def _update_list(self, guests: Mapping[str, Guest], hour: int, now: float) -> None:
         tracked = self._guests
@@ -167,130 +171,117 @@ class Accounts:
             self._gone[identity].hours_gone = 0
         for identity in guests.keys() - tracked.keys():
             guest = guests[identity]
-            item = self._gone.pop(identity, None) or _TrackedGuest(GuestHour(hour, identity, guest.name, incarnation=guest.incarnation))
+            item = self._gone.pop(identity, None) or _TrackedGuest(GuestHour(hour, guest.name, id=identity, incarnation=guest.incarnation))
             item.looked = now
             tracked[identity] = item
 
-    def _add_host(self, row: HostHour, report: Report, elapsed: float, cpu_seconds: float | None) -> None:
+    def _add_host(self, row: AccountedHour, report: Report, elapsed: float, cpu_seconds: float | None) -> None:
         host, guests = report.snapshot.host, report.snapshot.guests
-        row.name = host.name
-        row.began, row.ended = row.began or report.time - elapsed, report.time
-        row.cycles += 1
-        row.seconds += elapsed
-        row.guests_most = max(row.guests_most, len(guests))
-        row.evictions += sum(
+        row.name, sums = host.name, row.sums
+        row.latest["began"], row.latest["ended"] = row.latest["began"] or report.time - elapsed, report.time
+        sums["cycles"] += 1
+        sums["seconds"] += elapsed
+        sums["evictions"] += sum(
             outcome.status is Status.APPLIED and outcome.decision.control in EVICTIONS and bool(outcome.decision.value)
             for outcome in report.outcomes
         )
         if cpu_seconds is not None:
             if self._cpu is not None and elapsed:
-                row.mom_cpu.seconds += max(0.0, cpu_seconds - self._cpu)
-                row.mom_cpu.known_seconds += elapsed
+                sums["mom_cpu_seconds"] += max(0.0, cpu_seconds - self._cpu)
+                sums["mom_cpu_known_seconds"] += elapsed
             self._cpu = cpu_seconds
         _add_memory(row, host, elapsed)
         self._ksm = host.number("ksm_saved")
         if self._ksm is not None:
             # Zero pages that KSM has replaced no longer belong to a process, so guests do not hold them.
             self._ksm -= pages_kib(host.fields, "ksm_zero_pages")
-            row.ksm.add(self._ksm, elapsed)
-        row.stalled.add(host.number("psi_memory_some_avg10"), elapsed)
-        row.ksmd_cpu.add(host.number("ksmd_cpu_usage"), elapsed)
-        row.promised_most_kib = max(row.promised_most_kib, host.number("mem_promised") or 0.0)
-        row.promisable_kib = host.number("mem_promisable") or row.promisable_kib
-        row.sold_most_kib = max(row.sold_most_kib, sum(guest.row.sold_kib for guest in self._guests.values()))
+            row.add_size("ksm", self._ksm, elapsed)
+        row.add_share("stalled", host.number("psi_memory_some_avg10"), elapsed)
+        row.add_share("ksmd_cpu", host.number("ksmd_cpu_usage"), elapsed)
+        row.latest["promisable_kib"] = host.number("mem_promisable") or row.latest["promisable_kib"]
+        sold = sum(guest.row.latest["sold_kib"] for guest in self._guests.values())
+        promised = host.number("mem_promised") or 0.0
+        for name, value in (("guests_most", len(guests)), ("promised_most_kib", promised), ("sold_most_kib", sold)):
+            row.most[name] = max(row.most[name], value)
 
 
-def _add_memory(row: HostHour, host: Host, elapsed: float) -> None:
+def _add_memory(row: AccountedHour, host: Host, elapsed: float) -> None:
     total, available = host.number("mem_available"), host.number("mem_really_available")
     if total is None or available is None:
         return
-    row.total_kib = total
-    row.used.add(max(0.0, total - available), elapsed)
+    row.latest["total_kib"] = total
+    row.add_spread("used", max(0.0, total - available), elapsed)
     reserve = host.number("mem_watermark_high")
     if reserve is not None:
-        row.wanted_kib = reserve
-        row.below.known_seconds += elapsed
-        row.below.wanted_seconds += elapsed * (available < reserve)
-        row.below.hard_seconds += elapsed * (available < (host.number("mem_watermark_hard") or 0.0))
-        row.below.low_seconds += elapsed * (available < (host.number("mem_watermark_low") or 0.0))
+        row.latest["wanted_kib"] = reserve
+        row.sums["below_known_seconds"] += elapsed
+        limits = {"wanted": reserve, "hard": host.number("mem_watermark_hard"), "low": host.number("mem_watermark_low")}
+        for name, limit in limits.items():
+            row.sums[f"below_{name}_seconds"] += elapsed * (available < (limit or 0.0))
 
 
 _Get = Callable[[str], Any]
 """The engine drops values of a wrong type."""
 
 
-def _add_sizes(guest: _TrackedGuest, total: GuestSums, get: _Get, seconds: float, swap_share: float, gain: float) -> bool:
+_IN_HOST: Final = {name: f"guests_{name}" for name in OF_GUESTS}
+
+_SIZES: Final = tuple(f"{name}_kib_seconds" for name in (*SOLD, *GIVEN_BACK))
+
+
+def _sizes(guest: _TrackedGuest, get: _Get, seconds: float, swap_share: float, gain: float) -> dict[str, float] | None:
     # `swap_share` is the guest's swap as a fraction of its held memory, if its swap is not reported. `gain` is the fraction of cold memory
     # that the host gains: less than 1 with compression in memory.
     row = guest.row
     sold, size, held = get("balloon_max"), get("balloon_cur"), get("rss")
     if sold is None or size is None or held is None:
-        row.unknown_seconds += seconds
-        guest.now = None
-        return False
+        row.sums["unknown_seconds"] += seconds
+        guest.given_back = None
+        return None
     swapped = get("host_swap")
     if swapped is None:
         swapped = held * swap_share
     away = held + swapped
     ballooned = max(sold - size, 0.0)
-    guest.touched = row.touched_kib = touched = max(guest.touched, away)
+    guest.touched = touched = max(guest.touched, away)
     returned = touched - away
     by_balloon = min(ballooned, returned)
     by_cold = gain * min(get("offloaded") or 0.0, swapped)
     untaken, beyond = max(size - away, 0.0), max(away - size, 0.0) + max(size - sold, 0.0)
-    guest.now = GivenBackSums(by_balloon, returned - by_balloon, by_cold)
+    guest.given_back = (by_balloon, returned - by_balloon, by_cold)
     guest.limited = ballooned > NOTICEABLE_KIB or by_cold > NOTICEABLE_KIB
-    row.seconds += seconds
-    row.sold_kib = sold
-    row.held_spread[bin_of(held)] += seconds
-    for sums in (row, total):
-        where, given_back = sums.kib_seconds, sums.given_back_kib_seconds
-        where.sold += sold * seconds
-        where.had += size * seconds
-        where.held += held * seconds
-        where.swapped += swapped * seconds
-        where.ballooned += ballooned * seconds
-        where.untaken += untaken * seconds
-        where.beyond += beyond * seconds
-        given_back.balloon += by_balloon * seconds
-        given_back.sweeps += (returned - by_balloon) * seconds
-        given_back.cold += by_cold * seconds
-    return True
+    row.latest["sold_kib"], row.latest["touched_kib"] = sold, touched
+    row.spreads["held_spread"][bin_of(held)] += seconds
+    row.sums["seconds"] += seconds
+    sizes = (sold, size, held, swapped, ballooned, untaken, beyond, *guest.given_back)
+    return {name: kib * seconds for name, kib in zip(_SIZES, sizes, strict=True)}
 
 
 def _add_use(row: GuestHour, get: _Get, seconds: float) -> None:
     if (usable := get("mem_usable")) is not None:
-        row.used.add(max(get("balloon_cur") - usable, 0.0), seconds)
+        row.add_spread("used", max(get("balloon_cur") - usable, 0.0), seconds)
     if (working_set := get("working_set")) is not None:
-        row.worked.add(working_set, seconds)
+        row.add_spread("worked_on", working_set, seconds)
     if (merged := get("host_ksm_profit")) is not None:
-        row.merged.add(merged, seconds)
+        row.add_size("ksm", merged, seconds)
 
 
-def _add_harm(guest: _TrackedGuest, total: GuestSums, get: _Get, seconds: float) -> None:
+def _harm(guest: _TrackedGuest, get: _Get, seconds: float) -> dict[str, float]:
     stalled, faults, kills, promised = map(get, ("guest_psi_memory_some_avg10", "major_fault", "guest_oom_kills", "mem_promised"))
     share = stalled / 100 if stalled is not None else None if faults is None else faults * FAULT_SECONDS
-    waited = 0.0 if share is None else max(0.0, min(share, 1.0)) * seconds
-    late = guest.limited and share is not None and share >= LATE_SHARE
-    killed = 0 if kills is None or guest.killed is None else max(0, int(kills - guest.killed))
-    broken = promised is not None and HealthLimits.breaks(get("balloon_cur"), promised)
-    for sums in (guest.row.harm, total.harm):
-        if share is not None:
-            sums.waiting_known_seconds += seconds
-            sums.waited_seconds += waited
-            sums.waited_for_mom_seconds += waited if guest.limited else 0.0
-            sums.late_bursts += late and not guest.late
-        if kills is not None:
-            sums.killed_known_seconds += seconds
-            sums.killed += killed
-        if broken:
-            sums.promise_broken_seconds += seconds
-        elif promised is not None:
-            sums.promise_kept_seconds += seconds
+    harm: dict[str, float] = {}
     if share is not None:
+        waited, late = max(0.0, min(share, 1.0)) * seconds, guest.limited and share >= LATE_SHARE
+        harm |= {"waiting_known_seconds": seconds, "waited_seconds": waited, "late_bursts": late and not guest.late}
+        harm["waited_for_mom_seconds"] = waited if guest.limited else 0.0
         guest.late = late
     if kills is not None:
+        harm |= {"killed_known_seconds": seconds, "killed": 0 if guest.killed is None else max(0, int(kills - guest.killed))}
         guest.killed = kills
+    if promised is not None:
+        broken = HealthLimits.breaks(get("balloon_cur"), promised)
+        harm["promise_broken_seconds" if broken else "promise_kept_seconds"] = seconds
+    return harm
 
 
 def _swap_share(swapped: float, guests: Iterable[Guest]) -> float:
@@ -321,18 +312,18 @@ FIELDS: Final = tuple(
 )
 
 
-def values_of(now: Mapping[str, float | None], today: HostHour) -> Mapping[str, Value]:
+def values_of(now: Mapping[str, float | None], today: AccountedHour) -> Mapping[str, Value]:
     """Return the accounts' fields; unknown fields are None or absent.
 
     :param now: memory given back in the last cycle by each means, in KiB
     """
-    values: dict[str, Value] = {f"given_back_{name}": None if kib is None else int(kib) for name, kib in now.items()}
-    if today.seconds:
-        guests, given_back = today.guests, today.guests.given_back_kib_seconds
-        sizes_known = guests.kib_seconds.sold > 0 or not today.guests_most
-        in_all = given_back.balloon + given_back.sweeps + given_back.cold + today.ksm.kib_seconds
-        values["given_back_today"] = int(in_all / today.seconds) if sizes_known else None
-        values["waited_today"] = guests.harm.waited_for_mom_seconds if guests.harm.waiting_known_seconds else None
-        values["promise_broken_today"] = guests.harm.promise_broken_seconds if sizes_known else None
-        values["killed_today"] = guests.harm.killed if guests.harm.killed_known_seconds else None
+    values: dict[str, Value] = {name: None if kib is None else int(kib) for name, kib in now.items()}
+    sums = today.sums
+    if seconds := sums["seconds"]:
+        sizes_known = sums["guests_sold_kib_seconds"] > 0 or not today.most["guests_most"]
+        given_back = sum(sums[f"guests_{name}_kib_seconds"] for name in GIVEN_BACK) + sums["ksm_kib_seconds"]
+        values["given_back_today"] = int(given_back / seconds) if sizes_known else None
+        values["waited_today"] = sums["guests_waited_for_mom_seconds"] if sums["guests_waiting_known_seconds"] else None
+        values["promise_broken_today"] = sums["guests_promise_broken_seconds"] if sizes_known else None
+        values["killed_today"] = int(sums["guests_killed"]) if sums["guests_killed_known_seconds"] else None
     return values

@@ -12,13 +12,11 @@ import sqlite3
 import stat
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import fields, is_dataclass
 from functools import lru_cache
-from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar, get_type_hints
+from typing import Annotated, Any, Final, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -27,12 +25,12 @@ from mom_kvm import RecordedPoint
 from mom_plugins_record.recording.cycles import checked
 from mom_plugins_record.recording.requested import PointsAsked
 from mom_plugins_record.report.accounts import Hour
-from mom_plugins_record.report.hours import HOUR, MINUTE, GuestHour, HostHour, MinuteRow
+from mom_plugins_record.report.hours import HOUR, MINUTE, OF_GUESTS, AccountedHour, GuestHour, MinuteRow, new_sums
 
 NAME: Final = "accounts.sqlite3"
 """Name of the file in the folder of the recording."""
 
-FORMAT: Final = 4
+FORMAT: Final = 5
 """Version of the tables: SQLite's `user_version`."""
 
 APPLICATION: Final = 0x4D4F4D52
@@ -57,9 +55,63 @@ _FREE_SPACE: Final = "free space, or repair the disk"
 _LONGEST_VALUE: Final = 4 << 20
 """Bytes of the longest text or row that a reader accepts: 100 times what the largest platform needs."""
 
-_LARGEST: Final = (1 << 63) - 1
+_KNOWN: Final = ("kib_seconds", "known_seconds")
 
-_TABLES: Final[Mapping[str, tuple[type[Any], str]]] = {"host_hours": (HostHour, "hour, run"), "guest_hours": (GuestHour, "hour, run, id")}
+
+class _Columns(NamedTuple):
+    # Columns of a table: names of the record's own fields, and of the items of its mappings.
+    key: str
+    own: Sequence[str]
+    sums: Sequence[str]
+    most: Sequence[str]
+    latest: Sequence[str]
+    spreads: Sequence[str]
+
+    @property
+    def types(self) -> Mapping[str, str]:
+        numbers = dict.fromkeys((*self.sums, *self.most, *self.latest), "REAL")
+        return {**dict.fromkeys(self.own, "TEXT"), **numbers, **dict.fromkeys(self.spreads, "TEXT"), "hour": "INTEGER"}
+
+    def values(self, row: AccountedHour) -> Iterator[object]:
+        yield from (getattr(row, name) for name in self.own)
+        for names, part in ((self.sums, row.sums), (self.most, row.most), (self.latest, row.latest)):
+            yield from (float(part.get(name, 0.0)) for name in names)
+        yield from (row.spreads.get(name, {}) for name in self.spreads)
+
+    def read(self, kind: type[Row], stored: Iterable[Any]) -> Row:
+        values = iter(stored)
+        own = dict(zip(self.own, values, strict=False))
+        if "properties" in own:
+            own["properties"] = _read_properties(own["properties"])
+        sums, most, latest = (new_sums(zip(names, values, strict=False)) for names in (self.sums, self.most, self.latest))
+        row = kind(**own, sums=sums, most=most, latest=latest)
+        for name, text in zip(self.spreads, values, strict=False):
+            row.spreads[name].update((int(number), seconds) for number, seconds in json.loads(text).items())
+        return row
+
+
+_TABLES: Final[Mapping[str, _Columns]] = {
+    "host_hours": _Columns(
+        "hour, run",
+        ("hour", "name"),
+        (
+            "seconds", "unknown_seconds", "cycles", "evictions", *(f"{name}_{part}" for name in ("used", "ksm") for part in _KNOWN),
+            *(f"{name}_{part}" for name in ("stalled", "ksmd_cpu", "mom_cpu") for part in ("seconds", "known_seconds")),
+            *(f"below_{part}_seconds" for part in ("wanted", "hard", "low", "known")), *(f"guests_{name}" for name in OF_GUESTS),
+        ),
+        ("used_most_kib", "guests_most", "promised_most_kib", "sold_most_kib"),
+        ("began", "ended", "total_kib", "wanted_kib", "promisable_kib"),
+        ("used_spread",),
+    ),
+    "guest_hours": _Columns(
+        "hour, run, id",
+        ("hour", "name", "id", "service_class", "incarnation", "properties"),
+        ("seconds", "unknown_seconds", *OF_GUESTS, *(f"{name}_{part}" for name in ("used", "worked_on", "ksm") for part in _KNOWN)),
+        ("used_most_kib", "worked_on_most_kib"),
+        ("sold_kib", "touched_kib"),
+        ("held_spread", "used_spread", "worked_on_spread"),
+    ),
+}  # fmt: skip
 
 _CREATE_MINUTES: Final = """CREATE TABLE minutes (
     minute INTEGER NOT NULL, series TEXT NOT NULL, least REAL NOT NULL, mean REAL NOT NULL, most REAL NOT NULL, PRIMARY KEY (minute, series)
@@ -83,7 +135,7 @@ _NOT_DAMAGE: Final = (sqlite3.OperationalError, OSError, OverflowError)
 _JOURNAL: Final = bytes.fromhex("d9d505f920a163d7")
 """First bytes of any journal, and also last bytes of a journal that names another file."""
 
-Row = TypeVar("Row", HostHour, GuestHour)
+Row = TypeVar("Row", bound=AccountedHour)
 
 
 class AccountsError(MomError):
@@ -96,39 +148,6 @@ class AccountsDamaged(AccountsError):
     def __init__(self, path: Path, reason: str) -> None:
         self.reason = reason
         super().__init__(f"{path} is damaged: {reason}", hint=f"{START_ANEW}; or give the path of a copy")
-
-
-def _columns(kind: Any) -> Mapping[str, tuple[str, str]]:
-    # Return, for each column, the path of its value in the record, and its SQL type.
-    columns: dict[str, tuple[str, str]] = {}
-    for name, hint in _parts(kind):
-        if is_dataclass(hint):
-            columns |= {f"{name}_{inner}": (f"{name}.{path}", sql) for inner, (path, sql) in _columns(hint).items()}
-        else:
-            columns[name] = name, {int: "INTEGER", float: "REAL"}.get(hint, "TEXT")
-    return columns
-
-
-@lru_cache
-def _parts(kind: Any) -> list[tuple[str, Any]]:
-    hints = get_type_hints(kind)
-    return [(item.name, hints[item.name]) for item in fields(kind)]
-
-
-def _maker(kind: Any) -> Callable[[Iterator[Any]], Any]:
-    def maker(name: str, hint: Any) -> Callable[[Iterator[Any]], Any]:
-        if is_dataclass(hint):
-            return _maker(hint)
-        if name == "properties":
-            return lambda values: _read_properties(next(values))
-        return _read_spread if "spread" in name else next
-
-    makers = [maker(name, hint) for name, hint in _parts(kind)]
-    return lambda values: kind(*[make(values) for make in makers])
-
-
-def _read_spread(values: Iterator[Any]) -> dict[int, float]:
-    return {int(number): seconds for number, seconds in json.loads(next(values)).items()}
 
 
 class AccountsFile:
@@ -203,7 +222,7 @@ class AccountsFile:
         for row in read_guests(self.path, now - 48 * HOUR, math.inf):
             before = result.get(row.id)
             if before is not None and before.incarnation == row.incarnation:
-                row.touched_kib = max(row.touched_kib, before.touched_kib)
+                row.latest["touched_kib"] = max(row.latest["touched_kib"], before.latest["touched_kib"])
             result[row.id] = row
         return result
 
@@ -261,21 +280,22 @@ class AccountsFile:
                 for name, value in (("application_id", APPLICATION), ("user_version", FORMAT)):
                     connection.execute(f"PRAGMA {name} = {value}")
                 connection.execute(_CREATE_MINUTES)
-                for table, (kind, key) in _TABLES.items():
-                    columns = ["checksum INTEGER", "run INTEGER", *(f"{name} {sql}" for name, (_, sql) in _columns(kind).items())]
-                    connection.execute(f"CREATE TABLE {table} ({' NOT NULL, '.join(columns)} NOT NULL, PRIMARY KEY ({key})) WITHOUT ROWID")
+                for table, columns in _TABLES.items():
+                    made = ["checksum INTEGER", "run INTEGER", *(f"{name} {sql}" for name, sql in columns.types.items())]
+                    keyed = f"{' NOT NULL, '.join(made)} NOT NULL, PRIMARY KEY ({columns.key})"
+                    connection.execute(f"CREATE TABLE {table} ({keyed}) WITHOUT ROWID")
             new.rename(self.path)
         except (OSError, sqlite3.Error):
             new.unlink(missing_ok=True)
             raise
 
 
-def read_hosts(path: Path, since: float, until: float) -> list[HostHour]:
+def read_hosts(path: Path, since: float, until: float) -> list[AccountedHour]:
     """Return the host's hours, oldest first. Raise `AccountsError` if they are unreadable.
 
     :param since: seconds since the epoch
     """
-    return list(_read(path, "host_hours", HostHour, since, until))
+    return list(_read(path, "host_hours", AccountedHour, since, until))
 
 
 def read_guests(path: Path, since: float, until: float) -> Iterator[GuestHour]:
@@ -320,24 +340,23 @@ def _check_pages(path: Path, connection: sqlite3.Connection) -> None:
 
 def _read(path: Path, table: str, kind: type[Row], since: float, until: float) -> Iterator[Row]:
     first, last = (int(min(max(moment, 0.0), 1e15) // HOUR) for moment in (since, until))
-    make = _maker(kind)
+    columns = _TABLES[table]
     try:
         with closing(_connect(path)) as connection:
-            query = f"SELECT checksum, run, {', '.join(_columns(kind))} FROM {table} WHERE hour BETWEEN ? AND ? ORDER BY hour, run"  # noqa: S608  # names of mom's own records
+            query = f"SELECT checksum, run, {', '.join(columns.types)} FROM {table} WHERE hour BETWEEN ? AND ? ORDER BY hour, run"  # noqa: S608  # names of mom's own records
             for checksum, *stored in connection.execute(query, (first, last)):
                 if checksum != _checksum(table, stored):
                     raise AccountsDamaged(path, f"a checksum in {table} is wrong")
-                yield make(iter(stored[1:]))
+                yield columns.read(kind, stored[1:])
     except (*_SQL_ERRORS, ValueError) as error:
         raise _unreadable(path, error, "give the path of a recording's folder, or of its file of accounts") from error
 
 
-def _put(connection: sqlite3.Connection, table: str, run: int, rows: Sequence[HostHour] | Sequence[GuestHour]) -> None:
-    columns = _columns(_TABLES[table][0])
-    values, types = attrgetter(*(path for path, _ in columns.values())), [sql for _, sql in columns.values()]
-    marks = ", ".join("?" * (len(columns) + 2))
-    query = f"INSERT OR REPLACE INTO {table} (checksum, run, {', '.join(columns)}) VALUES ({marks})"  # noqa: S608  # names of mom's own records
-    stored = [[run, *map(_sql_value, values(row), types)] for row in rows]
+def _put(connection: sqlite3.Connection, table: str, run: int, rows: Iterable[AccountedHour]) -> None:
+    columns = _TABLES[table]
+    marks = ", ".join("?" * (len(columns.types) + 2))
+    query = f"INSERT OR REPLACE INTO {table} (checksum, run, {', '.join(columns.types)}) VALUES ({marks})"  # noqa: S608  # names of this module only
+    stored = [[run, *map(_sql_value, columns.values(row))] for row in rows]
     connection.executemany(query, [(_checksum(table, row), *row) for row in stored])
 
 
@@ -352,14 +371,12 @@ def _checksum(table: str, row: Sequence[object]) -> int:
     return zlib.crc32(repr((table, *row)).encode("utf-8", "surrogatepass"))
 
 
-def _sql_value(value: object, sql_type: str) -> object:
+def _sql_value(value: object) -> object:
     if isinstance(value, Mapping):
         items = {str(name): round(item, 3) if isinstance(item, float) else item for name, item in value.items()}
         return json.dumps(items, separators=(",", ":"))
-    if isinstance(value, int | float) and sql_type == "REAL":
-        return round(float(value), 3) + 0.0 if math.isfinite(value) else 0.0  # SQLite has no -0.0
-    if isinstance(value, int):
-        return min(value, _LARGEST)  # one guest's count must not block the hours of others
+    if isinstance(value, float):
+        return round(value, 3) + 0.0 if math.isfinite(value) else 0.0  # SQLite has no -0.0
     return value.encode("utf-8", "replace").decode()[:1000] if isinstance(value, str) else value
 
 

@@ -110,11 +110,11 @@ def find_accounts(path: Path, last: float) -> AccountedHours:
     if past and len(past) < len(hosts):  # if all hours are in the future, they are from another machine's clock
         remarks.append(f"{len(hosts) - len(past)} hours in the future are ignored: a clock was ahead")
         hosts = past
-    until = max(row.ended for row in hosts)
+    until = max(row.latest["ended"] for row in hosts)
     since = min(round((until - last) / HOUR), math.ceil(until / HOUR) - 1) * HOUR  # in whole hours, as near as possible
     if last < HOUR:
         remarks.append("accounts are kept by the hour: this report covers a whole hour")
-    begins = min(row.began for row in hosts)
+    begins = min(row.latest["began"] for row in hosts)
     if begins > since:
         remarks.append(f"the accounts begin {format_time(begins)[:16]} UTC")
         since = begins

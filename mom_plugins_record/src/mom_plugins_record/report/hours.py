@@ -1,18 +1,16 @@
 """Records of one hour in the accounts, for the host and for each guest, and of the host's minutes. docs/report.md defines every number.
 
-A sum is a size or a state times the seconds that it lasted. Sizes are in KiB.
+A sum is a size or a state times the seconds that it lasted. Sizes are in KiB. All names are also columns of the file of accounts.
 """
 
 from __future__ import annotations
 
 import math
-import operator
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
-from functools import lru_cache
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any, Final, NamedTuple, TypeVar, get_type_hints
+from typing import Final, NamedTuple, Self
 
 from mom_core import Report
 
@@ -23,10 +21,20 @@ BINS_EACH_DOUBLING: Final = 16
 
 _PER_NATURAL: Final = BINS_EACH_DOUBLING / math.log(2)
 
-_LATEST: Final = frozenset({"hour", "began", "ended", "total_kib", "wanted_kib", "promisable_kib", "sold_kib", "touched_kib", "properties"})
-"""Fields that are not summed up: a total contains the latest known value."""
+SOLD: Final = ("sold", "had", "held", "swapped", "ballooned", "untaken", "beyond")
+"""Sold memory of guests, and where it is: with the guest (`had`), resident, in the host's swap, in the balloon, or backed by nothing.
 
-Record = TypeVar("Record")
+`beyond` is memory of processes beyond the guests' sizes, such as QEMU's own.
+"""
+
+GIVEN_BACK: Final = ("given_back_balloon", "given_back_sweeps", "given_back_cold")
+
+OF_GUESTS: Final = (
+    *(f"{name}_kib_seconds" for name in (*SOLD, *GIVEN_BACK)),
+    "waited_seconds", "waited_for_mom_seconds", "waiting_known_seconds", "late_bursts", "killed", "killed_known_seconds",
+    "promise_kept_seconds", "promise_broken_seconds",
+)  # fmt: skip
+"""Sums of a guest that the host's hours contain for all guests together, as `guests_*`."""
 
 
 def bin_of(kib: float) -> int:
@@ -55,206 +63,81 @@ def percentile(spread: Mapping[int, float], share: float) -> float | None:
     return upper_edge(number)
 
 
-def _spread() -> dict[int, float]:
-    return defaultdict(float)
+def new_sums(known: Mapping[str, float] | Iterable[tuple[str, float]] = ()) -> defaultdict[str, float]:
+    """Return sums that begin at 0."""
+    return defaultdict(float, known)
+
+
+def _spreads() -> defaultdict[str, defaultdict[int, float]]:
+    return defaultdict(lambda: defaultdict(float))
 
 
 @dataclass(slots=True)
-class SizeSum:
-    """Size times time, and the seconds with a known size."""
+class AccountedHour:
+    """Host or guest in one hour.
 
-    kib_seconds: float = 0.0
-    known_seconds: float = 0.0
-
-    @property
-    def average(self) -> float:
-        """Average size; 0 if unknown."""
-        return self.kib_seconds / self.known_seconds if self.known_seconds else 0.0
-
-    def add(self, kib: float, seconds: float) -> None:
-        """Add a size that lasted for some time."""
-        self.kib_seconds += kib * seconds
-        self.known_seconds += seconds
-
-
-@dataclass(slots=True)
-class SizeSpread(SizeSum):
-    """Size over time, with its maximum and the seconds in each bin."""
-
-    most_kib: float = 0.0
-    spread: dict[int, float] = field(default_factory=_spread)
-
-    def add(self, kib: float, seconds: float) -> None:
-        """Add a size that lasted for some time."""
-        SizeSum.add(self, kib, seconds)
-        self.most_kib = max(self.most_kib, kib)
-        self.spread[bin_of(kib)] += seconds
-
-
-@dataclass(slots=True)
-class TimeSum:
-    """Seconds of a state, and seconds with a known state."""
-
-    seconds: float = 0.0
-    known_seconds: float = 0.0
-
-    def add(self, percent: float | None, elapsed: float) -> None:
-        """Record that the value was `percent` for `elapsed` seconds; None if unknown."""
-        if percent is not None:
-            self.seconds += elapsed * percent / 100
-            self.known_seconds += elapsed
-
-
-@dataclass(slots=True)
-class SoldSums:
-    """Memory sold to guests, broken down by where it is, in KiB times seconds.
-
-    :param had: size that the balloon leaves to the guest
-    :param held: resident memory of the guest's process
-    :param swapped: memory in the host's swap
-    :param ballooned: memory in the balloon
-    :param untaken: memory that the balloon leaves to the guest, and that the host does not back
-    :param beyond: memory of the process beyond the guest's size, such as QEMU's own
+    :param sums: values that are added up over hours
+    :param most: largest values
+    :param latest: latest known values
+    :param spreads: seconds keyed by bin of a size
     """
-
-    sold: float = 0.0
-    had: float = 0.0
-    held: float = 0.0
-    swapped: float = 0.0
-    ballooned: float = 0.0
-    untaken: float = 0.0
-    beyond: float = 0.0
-
-
-@dataclass(slots=True)
-class GivenBackSums:
-    """Memory given back by each means, in KiB times seconds."""
-
-    balloon: float = 0.0
-    sweeps: float = 0.0
-    cold: float = 0.0
-
-
-@dataclass(slots=True)
-class HarmSums:
-    """Stalls and OOM kills of guests, and broken promises to them.
-
-    :param waited_for_mom_seconds: part of `waited_seconds` while mom held memory back
-    :param late_bursts: bursts for which mom gave memory back too late
-    """
-
-    waited_seconds: float = 0.0
-    waited_for_mom_seconds: float = 0.0
-    waiting_known_seconds: float = 0.0
-    late_bursts: int = 0
-    killed: int = 0
-    killed_known_seconds: float = 0.0
-    promise_kept_seconds: float = 0.0
-    promise_broken_seconds: float = 0.0
-
-
-@dataclass(slots=True)
-class GuestSums:
-    """Sums over all guests of a host."""
-
-    kib_seconds: SoldSums = field(default_factory=SoldSums)
-    given_back_kib_seconds: GivenBackSums = field(default_factory=GivenBackSums)
-    harm: HarmSums = field(default_factory=HarmSums)
-
-
-@dataclass(slots=True)
-class GuestHour:
-    """One guest in one hour."""
-
-    hour: int
-    id: str
-    name: str
-    service_class: str = ""
-    incarnation: str = ""
-    seconds: float = 0.0
-    unknown_seconds: float = 0.0
-    sold_kib: float = 0.0
-    touched_kib: float = 0.0
-    kib_seconds: SoldSums = field(default_factory=SoldSums)
-    given_back_kib_seconds: GivenBackSums = field(default_factory=GivenBackSums)
-    harm: HarmSums = field(default_factory=HarmSums)
-    used: SizeSpread = field(default_factory=SizeSpread)
-    worked: SizeSpread = field(default_factory=SizeSpread)
-    merged: SizeSum = field(default_factory=SizeSum)
-    held_spread: dict[int, float] = field(default_factory=_spread)
-    properties: Mapping[str, str | list[str]] = field(default_factory=dict)
-    """Properties that the platform has set."""
-
-
-@dataclass(slots=True)
-class LimitSums:
-    """Seconds in which available memory was below each of the host's watermarks."""
-
-    wanted_seconds: float = 0.0
-    hard_seconds: float = 0.0
-    low_seconds: float = 0.0
-    known_seconds: float = 0.0
-
-
-@dataclass(slots=True)
-class HostHour:
-    """Host in one hour, from `began` to `ended` (seconds since the epoch)."""
 
     hour: int
     name: str = ""
-    began: float = 0.0
-    ended: float = 0.0
-    seconds: float = 0.0
-    unknown_seconds: float = 0.0
-    cycles: int = 0
-    guests_most: int = 0
-    evictions: int = 0
-    total_kib: float = 0.0
-    wanted_kib: float = 0.0
-    sold_most_kib: float = 0.0
-    promised_most_kib: float = 0.0
-    promisable_kib: float = 0.0
-    used: SizeSpread = field(default_factory=SizeSpread)
-    ksm: SizeSum = field(default_factory=SizeSum)
-    stalled: TimeSum = field(default_factory=TimeSum)
-    below: LimitSums = field(default_factory=LimitSums)
-    ksmd_cpu: TimeSum = field(default_factory=TimeSum)
-    mom_cpu: TimeSum = field(default_factory=TimeSum)
-    guests: GuestSums = field(default_factory=GuestSums)
+    sums: defaultdict[str, float] = field(default_factory=new_sums)
+    most: defaultdict[str, float] = field(default_factory=new_sums)
+    latest: defaultdict[str, float] = field(default_factory=new_sums)
+    spreads: defaultdict[str, defaultdict[int, float]] = field(default_factory=_spreads)
+
+    def add(self, more: Self) -> None:
+        """Add another hour."""
+        self.hour, self.name = more.hour or self.hour, more.name or self.name
+        for name, value in more.sums.items():
+            self.sums[name] += value
+        for name, value in more.most.items():
+            self.most[name] = max(self.most[name], value)
+        self.latest.update((name, value) for name, value in more.latest.items() if value)
+        for name, spread in more.spreads.items():
+            own = self.spreads[name]
+            for number, seconds in spread.items():
+                own[number] += seconds
+
+    def add_size(self, name: str, kib: float, seconds: float) -> None:
+        """Add a size that lasted for some time."""
+        self.sums[f"{name}_kib_seconds"] += kib * seconds
+        self.sums[f"{name}_known_seconds"] += seconds
+
+    def add_spread(self, name: str, kib: float, seconds: float) -> None:
+        """Add a size that lasted for some time to the sums, the maximum and the spread."""
+        self.add_size(name, kib, seconds)
+        self.most[f"{name}_most_kib"] = max(self.most[f"{name}_most_kib"], kib)
+        self.spreads[f"{name}_spread"][bin_of(kib)] += seconds
+
+    def add_share(self, name: str, percent: float | None, seconds: float) -> None:
+        """Add a share of time; None if it is unknown."""
+        if percent is not None:
+            self.sums[f"{name}_seconds"] += seconds * percent / 100
+            self.sums[f"{name}_known_seconds"] += seconds
+
+    def average(self, name: str) -> float:
+        """Return the average size in the known time, in KiB; 0 if unknown."""
+        known = self.sums[f"{name}_known_seconds"]
+        return self.sums[f"{name}_kib_seconds"] / known if known else 0.0
 
 
-def added(total: Record, more: Record) -> Record:
-    """Add a record to a total, and return the total."""
-    kind: Any = type(total)
-    for name, merge in _merges(kind):
-        setattr(total, name, merge(getattr(total, name), getattr(more, name)))
-    return total
+@dataclass(slots=True)
+class GuestHour(AccountedHour):
+    """Guest in one hour. `properties` are those that the platform has set."""
 
+    id: str = ""
+    service_class: str = ""
+    incarnation: str = ""
+    properties: Mapping[str, str | list[str]] = field(default_factory=dict)
 
-@lru_cache
-def _merges(kind: Any) -> tuple[tuple[str, Callable[[Any, Any], Any]], ...]:
-    hints = get_type_hints(kind)
-
-    def merge(name: str) -> Callable[[Any, Any], Any]:
-        if is_dataclass(hints[name]):
-            return added
-        if name.endswith("spread"):
-            return _added_spread
-        if "most" in name:
-            return max
-        return _latest if name in _LATEST or hints[name] is str else operator.add
-
-    return tuple((item.name, merge(item.name)) for item in fields(kind))
-
-
-def _latest(before: object, after: object) -> object:
-    return after or before
-
-
-def _added_spread(total: dict[int, float], more: Mapping[int, float]) -> dict[int, float]:
-    for number, seconds in more.items():
-        total[number] += seconds
-    return total
+    def add(self, more: Self) -> None:
+        """Add another hour."""
+        AccountedHour.add(self, more)
+        self.service_class, self.properties = more.service_class or self.service_class, more.properties or self.properties
 
 
 MINUTE: Final = 60.0

@@ -11,7 +11,7 @@ from typing import Final
 from mom_core import Report
 from mom_plugins_record.report.accounts import Accounts, Hour
 from mom_plugins_record.report.accounts_file import AccountsDamaged, AccountsError, AccountsFile, read_hosts
-from mom_plugins_record.report.hours import HostHour, MinuteRow, Minutes
+from mom_plugins_record.report.hours import AccountedHour, MinuteRow, Minutes
 from mom_plugins_record.report.summary import total_of
 
 WRITES_EVERY: Final = 300.0
@@ -40,7 +40,7 @@ class AccountsKeeper:
         self._unwritten_minutes: list[MinuteRow] = []
         self._written = clock() - WRITES_EVERY + FIRST_AFTER
         self._day = 0
-        self._earlier = HostHour(0)
+        self._earlier = AccountedHour(0)
         self._opened = False
         self._file_opened = False
         self.damage = ""
@@ -58,7 +58,7 @@ class AccountsKeeper:
             self._day = int(now // DAY)
             self._earlier = total_of(read_hosts(self._file.path, self._day * DAY, now))
         except AccountsDamaged as error:
-            self._accounts, self._earlier = Accounts(), HostHour(0)
+            self._accounts, self._earlier = Accounts(), AccountedHour(0)
             try:
                 self._note_damage(self._file.set_aside(error.reason))
             except AccountsError as fatal:
@@ -75,7 +75,7 @@ class AccountsKeeper:
         day = int(report.time // DAY)
         over = self._accounts.take()
         if day != self._day:
-            self._day, self._earlier = day, HostHour(0)
+            self._day, self._earlier = day, AccountedHour(0)
             with suppress(AccountsError):  # a clock that was wrong returns to a day with past hours
                 self._earlier = total_of(read_hosts(self._file.path, day * DAY, report.time))
         total_of((host for host, _ in over if host.hour // 24 == day), self._earlier)
@@ -106,7 +106,7 @@ class AccountsKeeper:
         """Return the memory given back in the last cycle by each means."""
         return self._accounts.given_back()
 
-    def today(self) -> HostHour:
+    def today(self) -> AccountedHour:
         """Return the sums since midnight, UTC."""
         current = self._accounts.current()
         return total_of([self._earlier, *([current[0]] if current else [])])

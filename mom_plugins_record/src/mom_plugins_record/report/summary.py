@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Final, TypeAlias
 
 from mom_core import Guest, GuestPattern
 from mom_kvm import RecordedPoint
-from mom_plugins_record.report.hours import HOUR, GuestHour, GuestSums, HostHour, SizeSpread, SizeSum, added, percentile
+from mom_plugins_record.report.hours import GIVEN_BACK, HOUR, SOLD, AccountedHour, GuestHour, percentile
 from mom_plugins_record.report.sizes import KIB_PER_GIB, NO_ADVICE, Growth, SizeAdvice, advise, growth_of
 
 HOURS_A_MONTH: Final = 730.0
@@ -97,7 +97,7 @@ class ReportSummary:
 class AccountedHours:
     """Hours of accounts, oldest first, with their time span in seconds since the epoch."""
 
-    hosts: Sequence[HostHour]
+    hosts: Sequence[AccountedHour]
     guests: Iterable[GuestHour]
     since: float
     until: float
@@ -118,23 +118,25 @@ def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", pri
     host = total_of(hours)
     sums = _GuestTotals.of(account.guests, by, tenant)
     guests = list(sums.guests.values())
-    everything = GuestHour(0, "", "")
+    everything = GuestHour(0)
     for guest in guests:
-        added(everything, guest)
+        everything.add(guest)
     classes = {guest.service_class for guest in guests}
-    everything = replace(everything, id="", name="all", service_class=classes.pop() if len(classes) == 1 else "")
-    line = _line(everything, len(guests), host.seconds, everything.merged if tenant else host.ksm)
-    groups = [(len(sums.members[name]), replace(total, id="", name=name or without(by))) for name, total in sorted(sums.groups.items())]
-    lines = [_line(total, count, host.seconds, total.merged) for count, total in groups]
+    everything = replace(everything, name="all", service_class=classes.pop() if len(classes) == 1 else "")
+    seconds = host.sums["seconds"]
+    line = _line(everything, len(guests), seconds, everything if tenant else host)
+    groups = [(len(sums.members[name]), replace(total, name=name or without(by))) for name, total in sorted(sums.groups.items())]
+    lines = [_line(total, count, seconds, total) for count, total in groups]
     if by == "guest":
         lines = sorted((_guest_line(guest, sums.known_hours[guest.id]) for guest in guests), key=lambda line: -spare_of(line))
-    limit = host.total_kib - host.wanted_kib if host.wanted_kib else None
+    wanted = host.latest["wanted_kib"]
+    limit = host.latest["total_kib"] - wanted if wanted else None
     return ReportSummary(
         host.name,
         since,
         until,
-        host.seconds / HOUR,
-        max(0.0, until - since - host.seconds) / HOUR,
+        seconds / HOUR,
+        max(0.0, until - since - seconds) / HOUR,
         tenant,
         line,
         by,
@@ -168,23 +170,24 @@ class _GuestTotals:
         return totals
 
     def add(self, row: GuestHour, by: str) -> None:
-        added(self.guests.setdefault(row.id, GuestHour(0, row.id, row.name)), row)
+        self.guests.setdefault(row.id, GuestHour(0, id=row.id)).add(row)
         if by not in {"guest", "host"}:  # an hour belongs to the class that the guest had then
             value = row.service_class if by == "class" else row.properties.get(by, "")
             name = value if isinstance(value, str) else ", ".join(value)
-            added(self.groups.setdefault(name, GuestHour(0, "", name)), row)
+            self.groups.setdefault(name, GuestHour(0)).add(row)
             self.members[name].add(row.id)
-        if row.used.known_seconds >= SEEN_SHARE * HOUR:
+        seconds, known = row.sums["seconds"], row.sums["used_known_seconds"]
+        if known >= SEEN_SHARE * HOUR:
             self.known_hours[row.id] += 1
-        known_share = row.used.known_seconds / row.seconds if row.seconds else 0.0
-        self.needs[row.hour] += row.used.kib_seconds + (1 - known_share) * row.kib_seconds.held
+        known_share = known / seconds if seconds else 0.0
+        self.needs[row.hour] += row.sums["used_kib_seconds"] + (1 - known_share) * row.sums["held_kib_seconds"]
 
 
-def total_of(hosts: Iterable[HostHour], total: HostHour | None = None) -> HostHour:
+def total_of(hosts: Iterable[AccountedHour], total: AccountedHour | None = None) -> AccountedHour:
     """Return the sum of these hours, added to a total if there is one."""
-    total = total or HostHour(0)
+    total = total or AccountedHour(0)
     for row in hosts:
-        added(total, row)
+        total.add(row)
     return total
 
 
@@ -194,12 +197,10 @@ def without(by: str) -> str:
 
 
 def _guest_line(total: GuestHour, hours: int) -> ReportLine:
-    harm = total.harm
-    otherwise = harm.waited_seconds - harm.waited_for_mom_seconds
-    advice = advise(
-        total.sold_kib, total.used.most_kib, hours, otherwise, harm.waiting_known_seconds, harm.killed, harm.waited_for_mom_seconds
-    )
-    line = _line(total, 1, total.seconds, total.merged, advice)
+    sums, for_mom = total.sums, total.sums["waited_for_mom_seconds"]
+    otherwise, known, killed = sums["waited_seconds"] - for_mom, sums["waiting_known_seconds"], int(sums["killed"])
+    advice = advise(total.latest["sold_kib"], total.most["used_most_kib"], hours, otherwise, known, killed, for_mom)
+    line = _line(total, 1, sums["seconds"], total, advice)
     return replace(line, figures={**line.figures, "used_gib": line.figures["used_average_gib"]})  # over the known time only
 
 
@@ -209,40 +210,39 @@ def spare_of(line: ReportLine) -> float:
     return -1e18 if line.size.would_do_gib is None or sold is None else sold - line.size.would_do_gib
 
 
-def _line(total: GuestHour, guests: int, seconds: float, ksm: SizeSum, size: SizeAdvice = NO_ADVICE) -> ReportLine:
-    harm, known = total.harm, seconds if total.seconds else 0.0
-    waiting, promised = harm.waiting_known_seconds, harm.promise_kept_seconds + harm.promise_broken_seconds
-    held = SizeSpread(total.kib_seconds.held, total.seconds, spread=total.held_spread)
+def _line(total: GuestHour, guests: int, seconds: float, ksm: AccountedHour, size: SizeAdvice = NO_ADVICE) -> ReportLine:
+    sums, known = total.sums, seconds if total.sums["seconds"] else 0.0
+    waiting, kept, broken = sums["waiting_known_seconds"], sums["promise_kept_seconds"], sums["promise_broken_seconds"]
     return ReportLine(total.name, total.id, total.service_class, guests, {
-        "seen_guest_hours": total.seconds / HOUR,
-        "unknown_guest_hours": total.unknown_seconds / HOUR,
-        **_memory(total, ksm, known),
-        "used_gib": _gib(total.used.kib_seconds, known if total.used.known_seconds else 0.0),
-        **_percentiles("held", held),
-        **_percentiles("used", total.used, total.used.most_kib),
-        **_percentiles("worked_on", total.worked, total.worked.most_kib),
-        "waited_seconds": _known(harm.waited_seconds, waiting),
-        "waited_for_mom_seconds": _known(harm.waited_for_mom_seconds, waiting),
-        "waited_for_mom_percent": _percent(harm.waited_for_mom_seconds, waiting),
-        "late_bursts": _known(harm.late_bursts, waiting),
-        "killed": _known(harm.killed, harm.killed_known_seconds),
-        "promise_kept_hours": harm.promise_kept_seconds / HOUR,
-        "promise_kept_percent": _percent(harm.promise_kept_seconds, promised),
-        "promise_broken_seconds": harm.promise_broken_seconds,
+        "seen_guest_hours": sums["seconds"] / HOUR,
+        "unknown_guest_hours": sums["unknown_seconds"] / HOUR,
+        **_memory(sums, ksm, known),
+        "used_gib": _gib(sums["used_kib_seconds"], known if sums["used_known_seconds"] else 0.0),
+        **_percentiles("held", total, sums["held_kib_seconds"] / sums["seconds"] if sums["seconds"] else 0.0, None),
+        **_percentiles("used", total, total.average("used"), total.most["used_most_kib"]),
+        **_percentiles("worked_on", total, total.average("worked_on"), total.most["worked_on_most_kib"]),
+        "waited_seconds": _known(sums["waited_seconds"], waiting),
+        "waited_for_mom_seconds": _known(sums["waited_for_mom_seconds"], waiting),
+        "waited_for_mom_percent": _percent(sums["waited_for_mom_seconds"], waiting),
+        "late_bursts": _known(int(sums["late_bursts"]), waiting),
+        "killed": _known(int(sums["killed"]), sums["killed_known_seconds"]),
+        "promise_kept_hours": kept / HOUR,
+        "promise_kept_percent": _percent(kept, kept + broken),
+        "promise_broken_seconds": broken,
         "waiting_known_guest_hours": waiting / HOUR,
-        "killed_known_guest_hours": harm.killed_known_seconds / HOUR,
+        "killed_known_guest_hours": sums["killed_known_seconds"] / HOUR,
     }, size)  # fmt: skip
 
 
-def _memory(sums: GuestHour | GuestSums, ksm: SizeSum, seconds: float) -> Figures:
+def _memory(sums: Mapping[str, float], ksm: AccountedHour, seconds: float, prefix: str = "") -> Figures:
     # Averages over `seconds` and sums of the sold memory's parts, and of the memory given back by each means; None without `seconds`.
     # `at_most` also counts memory that guests have never touched.
-    sold, given_back = asdict(sums.kib_seconds), asdict(sums.given_back_kib_seconds)
-    merged = ksm.kib_seconds if ksm.known_seconds else None
-    at_least = sum(given_back.values()) + (merged or 0.0)
-    at_most = sold["ballooned"] + sold["untaken"] + given_back["cold"] + (merged or 0.0)
-    given_back |= {"ksm": merged, "at_least": at_least, "at_most": max(at_least, at_most)}
-    parts = {**sold, **{f"given_back_{name}": kib_seconds for name, kib_seconds in given_back.items()}}
+    parts: dict[str, float | None] = {name: sums[f"{prefix}{name}_kib_seconds"] for name in (*SOLD, *GIVEN_BACK)}
+    merged = parts["given_back_ksm"] = ksm.sums["ksm_kib_seconds"] if ksm.sums["ksm_known_seconds"] else None
+    at_least, at_most = (
+        sum(parts[name] or 0.0 for name in names) + (merged or 0.0) for names in (GIVEN_BACK, ("ballooned", "untaken", GIVEN_BACK[-1]))
+    )
+    parts |= {"given_back_at_least": at_least, "given_back_at_most": max(at_least, at_most)}
     averages = {f"{name}_gib": _gib(kib_seconds, seconds) for name, kib_seconds in parts.items()}
     return {**averages, **{f"{name}_hours": None if gib is None else gib * seconds / HOUR for name, gib in averages.items()}}
 
@@ -259,70 +259,68 @@ def _percent(seconds: float, of: float) -> float | None:
     return 100 * seconds / of if of else None
 
 
-def _percentiles(name: str, size: SizeSpread, most: float | None = None) -> Figures:
-    ranks = {f"p{share}": percentile(size.spread, share / 100) for share in (50, 95, 99)}
+def _percentiles(name: str, hour: AccountedHour, average: float, most: float | None) -> Figures:
+    ranks = {f"p{share}": percentile(hour.spreads[f"{name}_spread"], share / 100) for share in (50, 95, 99)}
     bounded = [kib if kib is None or most is None else min(kib, most) for kib in ranks.values()]  # the edge of a bin may be beyond
     known = None not in ranks.values()
     return {
         f"{name}_{rank}_gib": kib / KIB_PER_GIB if known and kib is not None else None
-        for rank, kib in zip(("average", *ranks, "most"), (size.average, *bounded, most), strict=True)
+        for rank, kib in zip(("average", *ranks, "most"), (average, *bounded, most), strict=True)
     }
 
 
-def _worth(line: ReportLine, host: HostHour, price: Price, tenant: str) -> Worth | None:
+def _worth(line: ReportLine, host: AccountedHour, price: Price, tenant: str) -> Worth | None:
     gib, gib_hours = line.figures["given_back_at_least_gib"], line.figures["given_back_at_least_gib_hours"]
     if gib is None or gib_hours is None:
         return None
     months = gib_hours / HOURS_A_MONTH
     money = None if price.each_gib_month is None else months * price.each_gib_month
-    hosts = None if tenant or not host.total_kib else gib * KIB_PER_GIB / host.total_kib
+    total = host.latest["total_kib"]
+    hosts = None if tenant or not total else gib * KIB_PER_GIB / total
     return Worth(months, price.each_gib_month, price.currency, money, hosts)
 
 
-def _host_figures(host: HostHour) -> Figures:
-    total, below = host.total_kib, host.below
+def _host_figures(host: AccountedHour) -> Figures:
+    sums, most, latest = host.sums, host.most, host.latest
+    busy, limits = ("mom_cpu", "ksmd_cpu", "stalled"), ("below_wanted", "below_hard", "below_low")
     return {
-        "total_gib": total / KIB_PER_GIB or None,
-        **_percentiles("used", host.used, host.used.most_kib),
-        "available_least_gib": _known((total - host.used.most_kib) / KIB_PER_GIB, host.used.known_seconds),
-        "wanted_gib": host.wanted_kib / KIB_PER_GIB or None,
-        "guests_most": host.guests_most,
-        "sold_most_gib": host.sold_most_kib / KIB_PER_GIB,
-        "promised_most_gib": host.promised_most_kib / KIB_PER_GIB,
-        "promisable_gib": host.promisable_kib / KIB_PER_GIB or None,
-        "below_wanted_seconds": _known(below.wanted_seconds, below.known_seconds),
-        "below_hard_seconds": _known(below.hard_seconds, below.known_seconds),
-        "below_low_seconds": _known(below.low_seconds, below.known_seconds),
-        "stalled_seconds": _known(host.stalled.seconds, host.stalled.known_seconds),
-        "ksmd_cpu_seconds": _known(host.ksmd_cpu.seconds, host.ksmd_cpu.known_seconds),
-        "ksmd_cpu_percent": _percent(host.ksmd_cpu.seconds, host.ksmd_cpu.known_seconds),
-        "mom_cpu_seconds": _known(host.mom_cpu.seconds, host.mom_cpu.known_seconds),
-        "mom_cpu_percent": _percent(host.mom_cpu.seconds, host.mom_cpu.known_seconds),
-        "evictions": host.evictions,
-        "cycles": host.cycles,
+        "total_gib": latest["total_kib"] / KIB_PER_GIB or None,
+        **_percentiles("used", host, host.average("used"), most["used_most_kib"]),
+        "available_least_gib": _known((latest["total_kib"] - most["used_most_kib"]) / KIB_PER_GIB, sums["used_known_seconds"]),
+        "wanted_gib": latest["wanted_kib"] / KIB_PER_GIB or None,
+        "guests_most": int(most["guests_most"]),
+        "sold_most_gib": most["sold_most_kib"] / KIB_PER_GIB,
+        "promised_most_gib": most["promised_most_kib"] / KIB_PER_GIB,
+        "promisable_gib": latest["promisable_kib"] / KIB_PER_GIB or None,
+        **{f"{name}_seconds": _known(sums[f"{name}_seconds"], sums["below_known_seconds"]) for name in limits},
+        **{f"{name}_seconds": _known(sums[f"{name}_seconds"], sums[f"{name}_known_seconds"]) for name in busy},
+        **{f"{name}_percent": _percent(sums[f"{name}_seconds"], sums[f"{name}_known_seconds"]) for name in busy},
+        "evictions": int(sums["evictions"]),
+        "cycles": int(sums["cycles"]),
     }
 
 
-def _needed_by_day(hours: Sequence[HostHour], needs: Mapping[int, float]) -> list[tuple[float, float]]:
+def _needed_by_day(hours: Sequence[AccountedHour], needs: Mapping[int, float]) -> list[tuple[float, float]]:
     # Return the number of each complete day, and its largest need in KiB.
     days: defaultdict[int, list[float]] = defaultdict(list)
     for hour in hours:
-        if hour.hour in needs and hour.seconds >= SEEN_SHARE * HOUR and hour.used.known_seconds:
-            own = max(0.0, hour.used.average + hour.ksm.average - hour.guests.kib_seconds.held / hour.seconds)
-            days[hour.hour // DAY_HOURS].append(needs[hour.hour] / hour.seconds + own)
+        seconds = hour.sums["seconds"]
+        if hour.hour in needs and seconds >= SEEN_SHARE * HOUR and hour.sums["used_known_seconds"]:
+            own = max(0.0, hour.average("used") + hour.average("ksm") - hour.sums["guests_held_kib_seconds"] / seconds)
+            days[hour.hour // DAY_HOURS].append(needs[hour.hour] / seconds + own)
     return [(float(day), max(needed)) for day, needed in sorted(days.items()) if len(needed) >= WHOLE_DAY_HOURS]
 
 
-def _spans(hours: Iterable[HostHour], each: int) -> list[Figures]:
+def _spans(hours: Iterable[AccountedHour], each: int) -> list[Figures]:
     parts = groupby(sorted(hours, key=lambda hour: hour.hour), lambda hour: hour.hour // each)
     totals = [(number * each * HOUR, total_of(rows)) for number, rows in parts]
     return [
         {
             "begins": begins,
-            **_memory(total.guests, total.ksm, total.seconds),
-            "used_most_gib": _known(total.used.most_kib / KIB_PER_GIB, total.total_kib),
-            "total_gib": total.total_kib / KIB_PER_GIB or None,
+            **_memory(total.sums, total, total.sums["seconds"], "guests_"),
+            "used_most_gib": _known(total.most["used_most_kib"] / KIB_PER_GIB, total.latest["total_kib"]),
+            "total_gib": total.latest["total_kib"] / KIB_PER_GIB or None,
         }
         for begins, total in totals
-        if total.seconds
+        if total.sums["seconds"]
     ]
