@@ -9,8 +9,6 @@ from mom_plugins_host import ColdMemoryControl, CpuPinControl, CpuTuneControl, G
 from mom_plugins_ksm import KsmControl, KsmWriter
 from mom_plugins_kubevirt.hypervisor import KubevirtHypervisor
 from mom_plugins_libvirt import LibvirtHypervisor
-from mom_plugins_libvirt.lifecycle import GuestLifecycle
-from mom_plugins_libvirt.tunes import GuestTuning
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sla import LifecycleControl, MigrationControl
@@ -24,9 +22,7 @@ TUNES = {CpuTuneControl, IoTuneControl, NetTuneControl, CpuPinControl, NodeTuneC
     [
         (FakeHypervisor, {BalloonControl, *TUNES}),
         (KubevirtHypervisor, {BalloonControl, AgentAccess}),
-        (LibvirtHypervisor, {BalloonControl, AgentAccess}),  # the others are those of the two parts below
-        (GuestLifecycle, {LifecycleControl, MigrationControl}),
-        (GuestTuning, TUNES),
+        (LibvirtHypervisor, {BalloonControl, AgentAccess, LifecycleControl, MigrationControl, *TUNES}),
         (QemuHypervisor, {BalloonControl, AgentAccess, IoTuneControl, LifecycleControl}),
         (SimHypervisor, {BalloonControl, ColdMemoryControl, GrowthControl, KsmControl, KsmWriter, LifecycleControl, MigrationControl}),
         (VdsmHypervisor, {BalloonControl, CpuTuneControl, IoTuneControl, KsmWriter}),
