@@ -187,8 +187,8 @@ class AgentCollector:
         return fields
 
     def _is_fresh(self, state: AgentState, sample: AgentSample) -> bool:
-        known = state.target.guest.id in self._known
-        return time.monotonic() - sample.monotonic <= self._asking.stale(state.by, by_hypervisor=known)
+        stale = self._asking.stale(state.by, by_hypervisor=state.target.guest.id in self._known)
+        return time.monotonic() - sample.monotonic <= stale
 
     # --- the loop ----------------------------------------------------------------------------------------------------------------
 

@@ -196,8 +196,8 @@ class AgentWay(Way):
 
     async def ask(self, agent: RawAgent | AgentBehindHypervisor, *, facts: bool) -> VisitAnswer:
         """Ask for statistics, and for facts on request. Raise `NoAnswer` or `Misbehaves`."""
-        known = await self._facts(agent) if facts else {}
-        return VisitAnswer(await self._figures(agent), known)
+        facts_of_guest = await self._facts(agent) if facts else {}
+        return VisitAnswer(await self._figures(agent), facts_of_guest)
 
     async def _facts(self, agent: RawAgent | AgentBehindHypervisor) -> dict[str, Value]:
         (info,) = await agent.ask(("guest-info", {}))

@@ -232,8 +232,8 @@ def _hypervisor(reader: _Reader) -> str:
 
 def _intervals(reader: _Reader) -> None:
     every = reader.number("policy-engine-interval")
-    others = ("main-loop-interval", "host-monitor-interval", "guest-manager-interval", "guest-monitor-interval")
-    differing = [f"{name}: {value:g}" for name in others if (value := reader.number(name)) != every and value and reader.has(name)]
+    intervals = ("main-loop-interval", "host-monitor-interval", "guest-manager-interval", "guest-monitor-interval")
+    differing = [f"{name}: {value:g}" for name in intervals if (value := reader.number(name)) != every and value and reader.has(name)]
     samples = reader.number("sample-history-length", whole=True, least=1)
     if every is None or samples is None:
         return
