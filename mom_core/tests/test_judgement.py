@@ -68,128 +68,70 @@ def test_a_guest_that_stands_still_away_from_both_sizes_is_never_moms(before: in
     assert (judged(SIZE, entry(SIZE, before, applied), size).status is not Status.LEFT_ALONE) == near
 
 
-def test_a_guest_that_has_not_moved_yet_is_restored() -> None:
-    judgement = judged(SIZE, entry(SIZE, 2 * GIB, GIB), 2 * GIB)
-    assert (judgement.status, judgement.value) == (None, 2 * GIB), "else it would follow when no mom is there any more"
-    assert judged(SIZE, entry(SIZE, 2 * GIB, 2 * GIB), 2 * GIB).status is Status.UNCHANGED
-
-
-def test_a_foreign_value_is_named_with_moms_target() -> None:
-    asked = ", not to the 1.00 GiB that mom had asked for"
-    assert judged(SIZE, entry(SIZE, 2 * GIB, GIB), 900 * MIB).reason == f"another process has set it to 900 MiB{asked}"
-    limit = ControlSpec("limit", Unit.KIB, Scope.GUEST, "a limit", "limit")
-    assert judged(limit, entry(limit, 2 * GIB, GIB), -1).reason == "another process has set it to -1"
-
-
-@pytest.mark.parametrize(
-    ("found", "status"),
-    [
-        (5, Status.UNCHANGED),
-        (7, None),
-        (6, Status.LEFT_ALONE),
-        (None, Status.FAILED),
-        (HypervisorError("no answer"), Status.FAILED),
-        (NotSupported("no such knob"), Status.GONE),
-        (Refused("the kernel has taken charge of it"), Status.LEFT_ALONE),
-    ],
-)
-def test_a_knob_of_the_host_is_put_back_where_it_is_moms(found: Value | HypervisorError, status: Status | None) -> None:
-    assert judged(COUNT, entry(COUNT, 5, 7), found).status is status
-
-
-def test_what_the_ledger_cannot_say_is_not_put_back() -> None:
-    nothing, senseless = (judged(COUNT, entry(COUNT, before, 7), 7) for before in (None, "much"))
-    assert (nothing.status, nothing.reason) == (Status.FAILED, "the ledger does not contain the original value")
-    assert (senseless.status, senseless.reason) == (Status.FAILED, "'much' cannot be the original value of count")
-
-
-def test_values_within_the_tolerance_are_unchanged_except_sizes() -> None:
-    near = ControlSpec("near", Unit.COUNT, Scope.HOST, "a knob", "near", tolerance=2)
-    assert judged(near, entry(near, 5, 9), 6).status is Status.UNCHANGED
-    assert judged(SIZE, entry(SIZE, 2 * GIB, 2 * GIB), 2 * GIB - 8 * MIB).value == 2 * GIB
-
-
-def test_an_unanswered_command_is_followed_by_the_original_value() -> None:
-    assert judged(COUNT, entry(COUNT, 5, 7, attempted=(9,)), 5).value == 5
-
-
-def test_only_a_gone_guest_ends_its_entry() -> None:
-    assert judged(DISKS, entry(DISKS, [], []), GuestGone("gone")).status is Status.GONE
-    assert judged(DISKS, entry(DISKS, [], []), NotSupported("another hypervisor")).status is Status.FAILED
-
-
-# --- lists ---------------------------------------------------------------------------------------------------------------------------
-
-
 def disks(**limits: int) -> Value:
     return [{"name": name, "limit": limit} for name, limit in limits.items()]
 
 
-def test_only_moms_items_of_a_list_are_restored() -> None:
-    found = judged(DISKS, entry(DISKS, disks(a=1, b=2), disks(a=10, b=20)), disks(a=10, b=99))
-    assert found.value == disks(a=1)
-    assert found.reason == "another process has changed b"
+NEAR = ControlSpec("near", Unit.COUNT, Scope.HOST, "a knob", "near", tolerance=2)
+LIMIT = ControlSpec("limit", Unit.KIB, Scope.GUEST, "a limit", "limit")
+SHARE = ControlSpec("share", Unit.RATIO, Scope.HOST, "a share", "share")
+PINS = ControlSpec("pins", Unit.LIST, Scope.GUEST, "limits", "pins", key="name", absent={"limit": 0})
+TWO = entry(DISKS, disks(a=1, b=2), disks(a=10, b=20))
+FOREIGN = "another process has set it to"
+ASKED = ", not to the 1.00 GiB that mom had asked for"
+CHANGED_B = "another process has changed b"
 
 
 @pytest.mark.parametrize(
-    ("now", "status", "reason"),
+    ("spec", "noted", "found", "status", "value", "reason"),
     [
-        (disks(a=99), Status.LEFT_ALONE, "another process has changed a"),
-        (disks(a=1), Status.UNCHANGED, ""),
-        (disks(b=7), Status.UNCHANGED, ""),
+        (COUNT, entry(COUNT, 5, 7), 5, Status.UNCHANGED, None, ""),
+        (COUNT, entry(COUNT, 5, 7), 7, None, 5, ""),
+        (COUNT, entry(COUNT, 5, 7), 6, Status.LEFT_ALONE, None, f"{FOREIGN} 6"),
+        (COUNT, entry(COUNT, 5, 7), None, Status.FAILED, None, "the present value of count is unknown"),
+        (COUNT, entry(COUNT, 5, 7), HypervisorError("no answer"), Status.FAILED, None, "no answer"),
+        (COUNT, entry(COUNT, 5, 7), NotSupported("no such knob"), Status.GONE, None, "no such knob"),
+        (COUNT, entry(COUNT, 5, 7), Refused("the kernel's"), Status.LEFT_ALONE, None, "the kernel's"),
+        (COUNT, entry(COUNT, 5, 7, (9,)), 5, None, 5, ""),  # the unanswered command may still take effect
+        (COUNT, entry(COUNT, None, 7), 7, Status.FAILED, None, "the ledger does not contain the original value"),
+        (COUNT, entry(COUNT, "much", 7), 7, Status.FAILED, None, "'much' cannot be the original value of count"),
+        (NEAR, entry(NEAR, 5, 9), 6, Status.UNCHANGED, None, ""),
+        (LIMIT, entry(LIMIT, 2 * GIB, GIB), -1, Status.LEFT_ALONE, None, f"{FOREIGN} -1"),
+        # sizes
+        (SIZE, entry(SIZE, 2 * GIB, GIB), 2 * GIB, None, 2 * GIB, ""),  # else it would follow when mom has ended
+        (SIZE, entry(SIZE, 2 * GIB, 2 * GIB), 2 * GIB, Status.UNCHANGED, None, ""),
+        (SIZE, entry(SIZE, 2 * GIB, 2 * GIB), 2 * GIB - 8 * MIB, None, 2 * GIB, ""),
+        (SIZE, entry(SIZE, 2 * GIB, GIB), 900 * MIB, Status.LEFT_ALONE, None, f"{FOREIGN} 900 MiB{ASKED}"),
+        # lists
+        (DISKS, entry(DISKS, [], []), GuestGone("gone"), Status.GONE, None, "gone"),
+        (DISKS, entry(DISKS, [], []), NotSupported("another hypervisor"), Status.FAILED, None, "another hypervisor"),
+        (DISKS, TWO, disks(a=10, b=99), None, disks(a=1), CHANGED_B),
+        (DISKS, TWO, disks(a=10), None, disks(a=1), ""),
+        (DISKS, TWO, disks(a=10, c=5), None, disks(a=1), ""),
+        (DISKS, TWO, [{"limit": 7}, {"name": "a", "limit": 10}], None, disks(a=1), ""),
+        (DISKS, TWO, disks(a=99), Status.LEFT_ALONE, None, "another process has changed a"),
+        (DISKS, TWO, disks(a=1, b=2), Status.UNCHANGED, None, ""),
+        (DISKS, TWO, disks(c=7), Status.UNCHANGED, None, ""),
+        (DISKS, entry(DISKS, disks(a=1, b=2), disks(b=20), (disks(a=10),)), disks(a=1, b=2), None, disks(a=1), ""),
+        (PINS, entry(PINS, [], disks(a=10)), disks(a=10, b=5), None, [{"name": "a", "limit": 0}, {"name": "b", "limit": 5}], CHANGED_B),
+        # rounded by the kernel to multiples of 8, and never read back
+        (COUNT, entry(COUNT, 1000, 1000, (399,)), 392, None, 1000, ""),
+        (COUNT, entry(COUNT, 1000, 1000, (399,)), 400, None, 1000, ""),
+        (COUNT, entry(COUNT, 1000, 1000, (399,)), 384, Status.LEFT_ALONE, None, f"{FOREIGN} 384"),  # more than one of 8 away
+        (COUNT, entry(COUNT, 1000, 1000, (399,)), 393, Status.LEFT_ALONE, None, f"{FOREIGN} 393"),  # what keeps 393 does not round 399
+        (COUNT, entry(COUNT, -1, -1, (399,)), 396, None, -1, ""),  # before, there was no limit
+        (COUNT, entry(COUNT, -1, -1, (399,)), 700, Status.LEFT_ALONE, None, f"{FOREIGN} 700"),
+        (COUNT, entry(COUNT, 0, 0, (399,)), 396, None, 0, ""),  # 0 is a multiple of everything
+        (COUNT, entry(COUNT, 0, 0, (399,)), 700, Status.LEFT_ALONE, None, f"{FOREIGN} 700"),
+        (COUNT, entry(COUNT, 1000, 1000, ("max",)), 700, Status.LEFT_ALONE, None, f"{FOREIGN} 700"),
+        (SHARE, entry(SHARE, 0.5, 0.5, (0.7,)), 0.25, Status.LEFT_ALONE, None, f"{FOREIGN} 0.25"),
     ],
 )
-def test_where_no_item_is_to_be_put_back_nothing_is_written(now: Value, status: Status, reason: str) -> None:
-    judgement = judged(DISKS, entry(DISKS, disks(a=1), disks(a=10)), now)
-    assert (judgement.status, judgement.reason) == (status, reason)
-
-
-def test_items_that_came_or_went_do_not_prevent_a_restore() -> None:
-    noted = entry(DISKS, disks(a=1, b=2), disks(a=10, b=20))
-    stands: list[Value] = [disks(a=10), disks(a=10, c=5), [{"limit": 7}, {"name": "a", "limit": 10}]]
-    for now in stands:
-        found = judged(DISKS, noted, now)
-        assert (found.status, found.value, found.reason) == (None, disks(a=1), "")
-
-
-def test_an_absent_item_is_restored_to_the_absent_value() -> None:
-    pins = ControlSpec("pins", Unit.LIST, Scope.GUEST, "limits", "pins", key="name", absent={"limit": 0})
-    assert judged(pins, entry(pins, [], disks(a=10)), disks(a=10, b=5)).value == [{"name": "a", "limit": 0}, {"name": "b", "limit": 5}]
-
-
-def test_an_item_of_an_unanswered_command_is_written_again() -> None:
-    found = judged(DISKS, entry(DISKS, disks(a=1, b=2), disks(b=20), attempted=(disks(a=10),)), disks(a=1, b=2))
-    assert (found.status, found.value, found.reason) == (None, disks(a=1), "")
-
-
-# --- rounded, and never read back ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("before", "asked", "found", "mine"),
-    [
-        (1000, 399, 392, True),  # multiples of 8
-        (1000, 399, 400, True),
-        (1000, 399, 384, False),  # more than one of 8 away
-        (1000, 399, 700, False),
-        (1000, 399, 393, False),  # what keeps 393 does not round 399
-        (-1, 399, 396, True),  # before, there was no limit
-        (-1, 399, 700, False),
-        (0, 399, 396, True),  # 0 is a multiple of everything
-        (0, 399, 700, False),
-    ],
-)
-def test_a_late_rounded_value_is_restored(before: int, asked: int, found: int, mine: bool) -> None:
-    judgement = judged(COUNT, entry(COUNT, before, before, attempted=(asked,)), found)
-    assert (judgement.status is None and judgement.value == before) == mine
-
-
-def test_what_is_no_whole_amount_is_not_taken_for_a_rounded_one() -> None:
-    share = ControlSpec("share", Unit.RATIO, Scope.HOST, "a share", "share")
-    assert judged(share, entry(share, 0.5, 0.5, attempted=(0.7,)), 0.25).status is Status.LEFT_ALONE
-    assert judged(COUNT, entry(COUNT, 1000, 1000, attempted=("max",)), 700).status is Status.LEFT_ALONE
-    late = entry(SIZE, 2 * GIB, GIB, attempted=(3 * GIB,))
-    assert judged(SIZE, late, 3 * GIB + 256 * MIB).status is Status.LEFT_ALONE, "a guest goes to where it was asked to"
+def test_a_restore_follows_from_the_ledger_and_the_present_value(
+    spec: ControlSpec, noted: LedgerEntry, found: Any, status: Status | None, value: Value, reason: str
+) -> None:
+    judgement = judged(spec, noted, found)
+    assert (judgement.status, judgement.value, judgement.reason) == (status, value, reason)
 
 
 kernel = st.integers(min_value=1, max_value=12).map(lambda bits: 1 << bits)
