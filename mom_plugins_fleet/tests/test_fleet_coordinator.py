@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager
@@ -174,7 +175,8 @@ async def test_a_host_that_is_not_drained_is_left_no_orders_of_a_coordinator_tha
     await c1.view.load(store)
     await c1.decide(store)
     assert orders_of(store, "h1") == Orders(epoch=c1.epoch)
-    await agent.orders.follow(store, Member(group="g"))
+    await agent.orders.read(store)
+    await agent.orders.follow()
 
 
 async def test_moves_under_way_are_not_forgotten_where_the_servers_have_lost_the_newest_leases(store, c1):
@@ -453,14 +455,16 @@ async def told(agent: FleetAgent, store: Memory, orders: bytes, member: Member =
     """What the host says of its moves when these are its orders."""
     await store.put(ROSTER, "h1", OPERATOR.signed("h1", member, 1))
     await store.put(ORDERS, "h1", orders)
-    await agent.orders.follow(store, member)
+    await agent.orders.read(store)
+    await agent.orders.follow()
     return {step.guest: step.state for step in agent.orders.progress}
 
 
 async def test_orders_that_vanish_leave_accepted_moves(agent, store):
     await told(agent, store, with_move(5, MOVE))
     await store.remove(ORDERS, "h1")
-    await agent.orders.follow(store, DRAINED)
+    await agent.orders.read(store)
+    await agent.orders.follow()
     assert set(agent.orders.moves()) == {"a"}
 
 
@@ -483,10 +487,11 @@ async def test_a_host_that_does_not_know_yet_whether_a_guest_may_leave_uses_up_n
     await drained(store, c1)
     for _ in range(ATTEMPTS + 1):
         await c1.decide(store)
-        await agent.orders.follow(store, Member(group="g", draining=True))
+        await agent.orders.read(store)
+        await agent.orders.follow()
     assert [(move.number, move.state) for move in (c1.view.ordered("h1") or Orders()).moves] == [(1, MoveState.ORDERED)]
     answers[0] = ""
-    await agent.orders.follow(store, Member(group="g", draining=True))
+    await agent.orders.follow()
     assert [move.number for move in agent.orders.moves().values()] == [1]
 
 
@@ -503,12 +508,32 @@ async def test_a_move_for_balance_that_could_not_be_noted_is_accepted_with_the_n
     assert await told(agent, store, orders, member) == {"a": MoveState.ACCEPTED}
 
 
-async def test_a_host_knows_that_it_is_drained_when_it_accepts_moves_for_that(agent, store):
-    await store.put(ROSTER, "h1", OPERATOR.signed("h1", DRAINED, 2))
-    await store.put(ORDERS, "h1", with_move(5, MOVE))
-    await agent.orders.follow(store, Member(group="g1"))  # its entry was read before it was drained
-    assert set(agent.orders.moves()) == {"a"}
+async def test_a_host_that_was_drained_after_it_read_its_orders_accepts_them(store, agent):
+    class DrainedMeanwhile(Memory):
+        async def read(self, bucket: str, key: str) -> StoredEntry:
+            entry = await super().read(bucket, key)
+            if bucket == ORDERS:
+                await self.put(ROSTER, "h1", OPERATOR.signed("h1", DRAINED, 2))
+            return entry
+
+    assert await told(agent, DrainedMeanwhile(), with_move(5, MOVE), Member(group="g1")) == {"a": MoveState.ACCEPTED}
     assert agent.orders.draining
+
+
+async def test_a_host_whose_disk_hangs_reports_that_and_accepts_nothing(monkeypatch, store):
+    monkeypatch.setattr("mom_plugins_fleet.revisions.DISK_SECONDS", 0.05)
+    disk, revisions = threading.Event(), SeenRevisions()
+    group = Applied(disk.wait)
+    await store.put(GROUPS, "g", OPERATOR.signed("g", Group(), 4))
+    await group.follow(store, "g", revisions)
+    assert "the disk did not answer within 0.05 s" in group.reported()["refused"]
+    orders = HostOrders("h1", [OPERATOR.public], revisions, LOG, lambda _: "", lambda _: None)
+    with pytest.raises(LinkError, match="the disk did not answer"):
+        await orders.follow()
+    disk.set()
+    await group.follow(store, "g", revisions)
+    assert group.reported()["group_revision"] == 4
+    revisions.close()
 
 
 async def test_an_accepted_move_wakes_mom_once(store):

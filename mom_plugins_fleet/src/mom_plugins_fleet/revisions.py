@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 from pydantic import Field, TypeAdapter
 
 from mom_core import MomError, StateError, StateFile, lasting
+from mom_kvm import Callers
 from mom_plugins_fleet.records import MOST_MOVES, Kind, OrderProgress
 from mom_plugins_fleet.signatures import Opened, opened
+
+Result = TypeVar("Result")
+
+DISK_SECONDS: Final = 30.0
+"""Time limit for writing files. A host that waits for its disk still reports its state."""
 
 FILE: Final = "revisions.json"
 WHAT: Final = "the file of the fleet's revisions that this host has used"
@@ -45,7 +52,7 @@ def off_clock(servers: float) -> str:
 
 
 class SeenRevisions:
-    """Newest revisions used here. Single-threaded after `load`.
+    """Newest revisions used here. Not thread-safe: hosts use them in `on_disk`.
 
     :param file: None to store nothing
     :param at_once: for hosts: save each change before it is used, and trust revisions recorded with a clock far ahead
@@ -56,6 +63,20 @@ class SeenRevisions:
         self._newest: dict[str, Mapping[str, tuple[int, str]]] = {}
         self._moves: tuple[OrderProgress, ...] = ()
         self._noted: set[str] = set()
+        self._caller = Callers("mom fleet disk", 1)
+
+    async def on_disk(self, call: Callable[[], Result]) -> Result:
+        """Call a function that uses files in a thread. Raise `MomError` after `DISK_SECONDS`; the call may still succeed later."""
+        future = asyncio.wrap_future(self._caller.start(call))
+        await asyncio.wait([future], timeout=DISK_SECONDS)
+        if not future.done():
+            future.cancel()
+            raise MomError(f"the disk did not answer within {DISK_SECONDS:g} s", hint="check the disk of mom's state directory")
+        return future.result()
+
+    def close(self) -> None:
+        """End the thread of `on_disk` after its present call."""
+        self._caller.close(0.0)
 
     def load(self) -> None:
         """Read the file of the last run."""

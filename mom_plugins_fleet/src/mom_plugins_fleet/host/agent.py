@@ -78,6 +78,7 @@ class FleetAgent:
         if self._task is not None:
             self._call_soon(self._task.cancel)
         self._thread.join(CLOSING_SECONDS)
+        self._revisions.close()
 
     @property
     def runs(self) -> bool:
@@ -166,11 +167,11 @@ class FleetAgent:
             )
         for bucket, key in ((ROSTER, self._host), (ORDERS, self._host), (AUTHORIZED, COORDINATORS)):
             await listen(bucket, key)
-        member = await self.orders.read_member(store)
+        member = await self.orders.read(store)
         if member is not None:
             await listen(GROUPS, member.group)
             await self._group.follow(store, member.group, self._revisions)
-            await self.orders.follow(store, member)
+            await self.orders.follow()
         self.connected = True
         self._say("" if member is not None else f"the fleet does not know the host {self._host}; `mom fleet enroll` admits it")
 

@@ -72,10 +72,14 @@ class GroupPolicies:
         if data is None:
             return  # no record: keep the current policies
         before = self._in_force, self.refused
-        try:
+
+        def put() -> Opened[Group]:
             opened = revisions.open(Group, group, data, self._operators)
             self._put_in_force(group, opened, data)  # even if unchanged: someone may have edited policies here
-            self._in_force, self.refused = (group, opened), ""
+            return opened
+
+        try:
+            self._in_force, self.refused = (group, await revisions.on_disk(put)), ""
         except MomError as error:  # retried with each look: the host's own policies may be the cause
             self.refused = shown(error)
         if (self._in_force, self.refused) == before:

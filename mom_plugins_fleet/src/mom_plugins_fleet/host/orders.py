@@ -11,7 +11,7 @@ from typing import Final
 from mom_core import MomError, printable
 from mom_kvm import Destination
 from mom_plugins_fleet.link import LinkError, Store
-from mom_plugins_fleet.records import AuthorizedKeys, Member, Move, MoveState, OrderProgress, Orders, shown
+from mom_plugins_fleet.records import AuthorizedKeys, Kind, Member, Move, MoveState, OrderProgress, Orders, shown
 from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, ORDERS, ROSTER
 
@@ -41,6 +41,9 @@ class HostOrders:
         self._results: dict[str, tuple[MoveState, str]] = {}
         self._moves: Mapping[str, Move] = {}
         self._balanced_at = float("-inf")
+        self._orders: bytes | None = None
+        self._authorized: bytes | None = None
+        self._member: Member | None = None
         self.draining = False
         self.balance = False
         """Whether guests may move away for balance."""
@@ -60,44 +63,44 @@ class HostOrders:
         with self._lock:
             self._results[guest] = (state, error)
 
-    async def read_member(self, store: Store) -> Member | None:
-        """Return this host's entry, if any."""
-        kept = await store.read(ROSTER, self._host)
-        member = None
-        if kept.data is not None:
-            try:
-                member = self._revisions.open(Member, self._host, kept.data, self.operators).record
-            except MomError as error:
-                raise LinkError(f"this host's entry in the fleet: {shown(error)}") from None
-        self.draining, self.balance = member is not None and member.draining, member is not None and member.balance
-        return member
-
-    async def follow(self, store: Store, member: Member) -> None:
-        """Accept or refuse new moves, and record the progress of all moves."""
-        kept = await store.read(ORDERS, self._host)
-        if kept.data is None:
-            return
-        balanced_at = self._balanced_at
+    async def read(self, store: Store) -> Member | None:
+        """Read the records of this host, for `follow`. Return its entry, if any."""
+        # The entry last: it must not be older than the orders, which may count only while the host is drained.
+        keys = ((ORDERS, self._host), (AUTHORIZED, COORDINATORS), (ROSTER, self._host))
+        self._orders, self._authorized, entry = [(await store.read(*key)).data for key in keys]
         try:
-            authorized = await self._authorized(store)
-            orders = self._revisions.open(Orders, self._host, kept.data, self.operators | {*authorized.keys}).record
+            self._member = await self._revisions.on_disk(lambda: self._opened(Member, self._host, entry))
+        except MomError as error:
+            raise LinkError(f"this host's entry in the fleet: {shown(error)}") from None
+        self.draining, self.balance = (False, False) if self._member is None else (self._member.draining, self._member.balance)
+        return self._member
+
+    async def follow(self) -> None:
+        """Accept or refuse new moves, and record the progress of all moves."""
+        try:
+            await self._revisions.on_disk(self._accept)
+        except MomError as error:
+            raise LinkError(f"mom moves no more guests, because it cannot accept this host's orders: {shown(error)}") from None
+
+    def _opened(self, kind: type[Kind], key: str, data: bytes | None, trusted: Collection[str] = ()) -> Kind | None:
+        return None if data is None else self._revisions.open(kind, key, data, self.operators | {*trusted}).record
+
+    def _accept(self) -> None:
+        member, balanced_at = self._member, self._balanced_at
+        if self._orders is None or member is None:
+            return
+        try:
+            authorized = self._opened(AuthorizedKeys, COORDINATORS, self._authorized) or AuthorizedKeys()
+            orders = self._opened(Orders, self._host, self._orders, authorized.keys) or Orders()
             before = self._revisions.moves
-            if not member.draining and any((move.guest, move.order) not in before for move in orders.moves):
-                member = await self.read_member(store) or member  # an operator may have drained the host since the last read
             steps = [self._step(move, before, member, orders, authorized.removed) for move in orders.moves]
             progress = tuple(step for step in steps if step is not None)
             self._revisions.note(progress)
-        except MomError as error:
+        except MomError:
             self._balanced_at = balanced_at  # no move starts without a record on disk
-            raise LinkError(f"mom moves no more guests, because it cannot accept this host's orders: {shown(error)}") from None
+            raise
         accepted = {step.guest for step in progress if step.state is MoveState.ACCEPTED}
         self._take({move.guest: move for move in orders.moves if move.guest in accepted})
-
-    async def _authorized(self, store: Store) -> AuthorizedKeys:
-        kept = await store.read(AUTHORIZED, COORDINATORS)
-        if kept.data is None:
-            return AuthorizedKeys()
-        return self._revisions.open(AuthorizedKeys, COORDINATORS, kept.data, self.operators).record
 
     def _take(self, moves: Mapping[str, Move]) -> None:
         with self._lock:
