@@ -1,7 +1,7 @@
 """Sampling where guests are: in turn, in a bounded thread."""
 
+import logging
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,6 +11,8 @@ from numa_trees import process_tree, tree
 from mom_devkit import wait_until
 from mom_plugins_host.numa.sampler import NodeSampler, Process
 
+LOG = logging.getLogger("mom.test")
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
@@ -19,31 +21,13 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def sampler(root: Path) -> Iterator[NodeSampler]:
-    made = NodeSampler(root, 1.0, 1.0, lambda: {0: 0})
+    made = NodeSampler(root, 1.0, 1.0, lambda: {0: 0}, LOG)
     yield made
     made.end()
 
 
 def seen(sampler: NodeSampler, pids: dict[str, int]) -> Sequence[str]:
     return sorted(sampler.follow(pids))
-
-
-def test_sampling_takes_no_more_than_its_share_of_a_cpu(root: Path) -> None:
-    sampler = NodeSampler(root, 0.0, 0.05, lambda: {0: 0})
-    began = time.monotonic()
-    try:
-        sampler.follow({"a": 1000, "b": 2000})
-        looks: list[float] = []
-
-        def looked() -> bool:
-            looks.append(sampler.spent)
-            return len(set(looks)) > 5
-
-        wait_until(looked)
-        # What the newest sample took is still to be rested for.
-        assert looks[-2] <= 0.05 * (time.monotonic() - began)
-    finally:
-        sampler.end()
 
 
 def test_a_guest_that_goes_while_it_is_sampled_leaves_nothing(sampler: NodeSampler, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +48,7 @@ def test_where_no_thread_can_be_started_once_guests_are_sampled_later(root: Path
     def start(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    sampler, ended = (NodeSampler(root, 1.0, 1.0, lambda: {0: 0}) for _ in range(2))
+    sampler, ended = (NodeSampler(root, 1.0, 1.0, lambda: {0: 0}, LOG) for _ in range(2))
     with monkeypatch.context() as without_threads:
         without_threads.setattr(threading.Thread, "start", start)
         for one in (sampler, ended):

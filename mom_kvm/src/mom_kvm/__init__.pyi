@@ -44,6 +44,7 @@ from .kernel_files import (
     write_file as write_file,
     write_group_files as write_group_files,
 )
+from .look_thread import LookThread as LookThread
 from .knobs import Knob as Knob, KnobPlugin as KnobPlugin, helper_declaration as helper_declaration
 from .late_hooks import late_hook as late_hook
 from .root_helper import GroupWrite as GroupWrite, Helper as Helper

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, Protocol
 from mom_core import Guest, HypervisorError, Report, Status, Value, as_number, format_kib, printable
 from mom_kvm.fields import GuestField
 from mom_kvm.health import HealthLimits
+from mom_kvm.look_thread import LookThread
 from mom_kvm.statistics import Reading, Record, convert
 
 RUNS_OUT_SHARE = 0.125
@@ -166,23 +167,18 @@ class GuestWatch:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _watched: dict[str, _Watched] = field(default_factory=dict)
     _pressed: bool = False
-    _stopping: threading.Event = field(default_factory=threading.Event)
-    _some: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
+    _thread: LookThread = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._thread = LookThread("guest-watch", "reading the guests' statistics", self.look, self.log)
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread = threading.Thread(target=self._run, name="guest-watch", daemon=True)
-        self._thread.start()
+        self._thread.start(self.every)
 
     def stop(self) -> None:
         """End the thread. If it hangs in a call, leave it running."""
-        thread, self._thread = self._thread, None
-        if thread is None:
-            return
-        self._stopping.set()
-        self._some.set()
-        thread.join(_JOIN_SECONDS)
+        self._thread.stop(_JOIN_SECONDS)
 
     def follow(self, report: Report) -> None:
         """Watch guests below their maximum size, or with a lower target."""
@@ -204,10 +200,6 @@ class GuestWatch:
                 if target is not None:  # a new target replaces an older request, such as a sweep's
                     watched.owes = target if target < seen.size - TAKEN_KIB else None
                 self._watched[guest.id] = watched
-            if self._watched:
-                self._some.set()
-            elif not self._stopping.is_set():
-                self._some.clear()
 
     def forecasts(self, guests: Sequence[Guest]) -> dict[str, int]:
         """Return the KiB usable soon, keyed by guest ID, where they are less than now."""
@@ -281,18 +273,6 @@ class GuestWatch:
                 why = f"has freed {format_kib(freed)} since the last cycle"
             guest.asked = bool(why)
             return why
-
-    def _run(self) -> None:
-        pause = self.every
-        while True:
-            self._some.wait()
-            if self._stopping.wait(pause):
-                return
-            try:
-                pause = self.look()
-            except Exception:  # a guest's invalid answer must not end the watch
-                self.log.exception("reading the guests' statistics failed")
-                pause = _FAILURE_SECONDS
 
 
 def _expected(seen: WatchedMemory, asked: Value) -> WatchedMemory:

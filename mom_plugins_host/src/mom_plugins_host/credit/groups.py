@@ -6,29 +6,24 @@ import logging
 import os
 import re
 import select
-import threading
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from mom_core import GuestGone, HypervisorError
-from mom_kvm import GroupWrite, kib_in, read_kernel_file, read_meminfo
+from mom_kvm import GroupWrite, LookThread, kib_in, read_kernel_file, read_meminfo
 from mom_plugins_host.cgroup.groups import MEMORY_HIGH, NO_LIMIT, GuestGroup, explained, limit_write
 
 _EVENT_BYTES: Final = 4096
 _HIGH: Final = re.compile(rb"^high ([0-9]{1,19})$", re.MULTILINE)
 
-_SHORTEST_SECONDS: Final = 0.01
-_PAUSE_FACTOR: Final = 9.0
-"""Shortest pause after a look, and the pause as a multiple of the look's CPU time, so that looks take at most a tenth of a CPU. A guest for
-which no memory is left reaches its limit again and again."""
+_LOOK_SHARE: Final = 0.1
+"""Share of a CPU for looks. A guest for which no memory is left reaches its limit again and again."""
 
 _SWAP_SHARE: Final = 0.01
 """Share of the host's memory. Less free swap counts as none."""
 
-_FAILED_SECONDS: Final = 1.0
 _JOIN_SECONDS: Final = 0.2
 """Longest wait for the thread to end. A plugin has 0.4 s to stop."""
 
@@ -46,9 +41,7 @@ class KernelGroups:
         """Control groups keyed by guest id. The plugin sets them in each cycle."""
         self._files: dict[str, int] = {}
         """Open files `memory.events` of limited guests: `poll` returns the files that have changed since mom read them."""
-        self._thread: threading.Thread | None = None
-        self._events: select.epoll
-        self._end: int
+        self._thread: LookThread | None = None
 
     def available_kib(self) -> int | None:
         """Return the host's available memory in KiB."""
@@ -87,32 +80,11 @@ class KernelGroups:
     def watch_growth(self, look: Callable[[], float] | None) -> None:
         """Call `look` again and again in a thread of its own. None ends the thread."""
         if self._thread is not None:
-            os.eventfd_write(self._end, 1)
-            self._thread.join(_JOIN_SECONDS)
+            self._thread.stop(_JOIN_SECONDS)
             self._thread = None
         if look is not None:
-            self._events, self._end = select.epoll(), os.eventfd(0, os.EFD_CLOEXEC)
-            self._events.register(self._end, select.EPOLLIN)
-            self._thread = threading.Thread(target=self._run, args=(look, self._events, self._end), name="growth-credit", daemon=True)
+            self._thread = LookThread("growth-credit", "limiting guests' growth", look, self._log, _LOOK_SHARE)
             self._thread.start()
-
-    def _run(self, look: Callable[[], float], events: select.epoll, end: int) -> None:
-        while True:
-            began = time.thread_time()
-            try:
-                seconds = look()
-            except Exception as error:  # noqa: BLE001  # anything may fail without memory, when limits are most important
-                self._log.warning("the limits of guests' growth are not up to date: %r", error)
-                seconds = _FAILED_SECONDS
-            pause = max(_SHORTEST_SECONDS, (time.thread_time() - began) * _PAUSE_FACTOR)
-            time.sleep(pause)
-            for file, _ in events.poll(max(0.0, seconds - pause)):
-                if file == end:
-                    events.close()
-                    os.close(end)
-                    return
-                with suppress(OSError):  # the group is gone
-                    os.pread(file, _EVENT_BYTES, 0)
 
     def _follow(self, name: str, folder: str) -> None:
         # An empty folder ends the watch of this guest.
@@ -121,7 +93,15 @@ class KernelGroups:
         if folder and self._thread is not None:
             with suppress(OSError):  # without events, the next look is later
                 file = self._files[name] = os.open(f"{folder}/memory.events", os.O_RDONLY | os.O_CLOEXEC)
-                os.pread(file, _EVENT_BYTES, 0)
-                self._events.register(file, select.EPOLLPRI)
+                _read_events(file)
+                self._thread.listen(file, select.EPOLLPRI, lambda _: _read_events(file))
         elif not folder:
-            os.close(self._files.pop(name))
+            file = self._files.pop(name)
+            if self._thread is not None:
+                self._thread.ignore(file)
+            os.close(file)
+
+
+def _read_events(file: int) -> None:
+    with suppress(OSError):  # the group is gone
+        os.pread(file, _EVENT_BYTES, 0)

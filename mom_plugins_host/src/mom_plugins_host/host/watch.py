@@ -21,7 +21,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from mom_core import Duration, PluginContext, PluginSettings, Size, format_duration
-from mom_kvm import AvailableGauge, Helper, Pressure, read_kernel_file
+from mom_kvm import AvailableGauge, Helper, LookThread, Pressure, read_kernel_file
 from mom_plugins_host.host.cpu_lists import CpuLists
 
 _MICROSECONDS = 1_000_000
@@ -49,13 +49,13 @@ class NoTrigger(Exception):
 
 
 class StallTrigger:
-    """Trigger on a file of /proc/pressure; `poll` its `fileno()` for `select.POLLPRI`.
+    """Trigger on a file of /proc/pressure; wait on its `fileno()` for `select.EPOLLPRI`.
 
     Without CAP_SYS_RESOURCE, the kernel checks only every 2 s (Documentation/accounting/psi.rst). That is too late, so mom-helper, if
     present, makes the trigger.
     """
 
-    events = select.POLLPRI
+    events = select.EPOLLPRI
 
     def __init__(self, path: Path, stall_seconds: float, window_seconds: float = WINDOW_SECONDS) -> None:
         self._fd = -1
@@ -79,7 +79,7 @@ class StallTrigger:
             raise NoTrigger(_CURES.get(error.errno or 0, error.strerror)) from error
 
     def fileno(self) -> int:
-        """Return the descriptor for `poll`."""
+        """Return the descriptor for `epoll`."""
         return self._fd
 
     def close(self) -> None:
@@ -190,10 +190,10 @@ class HostWatch:
     _other_host: bool = False
     _target_kib: int | None = None
     _trigger: StallTrigger | None = None
-    _end: int = -1
-    _thread: threading.Thread | None = None
+    _thread: LookThread = field(init=False)
 
     def __post_init__(self) -> None:
+        self._thread = LookThread("host-watch", "reading the host's memory", self.look, self.context.log)
         self._pressure_path = self.context.root / "proc/pressure/memory"
         self._meminfo = self.context.root / "proc/meminfo"
         self._most_kib = AvailableGauge.ALLOCATED_KIB * (os.cpu_count() or 1)
@@ -201,39 +201,31 @@ class HostWatch:
 
     def start(self) -> None:
         """Start the thread, or set `why_not`."""
-        every = format_duration(self.settings.watch)
         try:
-            self._trigger = StallTrigger(self._pressure_path, self.settings.watch_stall)
-            self.how = f"by a trigger of the kernel; available memory is read every {every}"
-        except NoTrigger as error:
-            self.how = f"every {every}, without a trigger of the kernel: {error}"
-        self._end = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        thread = threading.Thread(target=self._run, name="host-watch", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError as error:  # the systemd unit has no thread left; scheduled cycles notice pressure later
-            self._close()
-            self._trigger = None
+            self._thread.start(self.settings.watch)
+        except RuntimeError as error:  # scheduled cycles notice pressure later
             self.why_not = f"memory pressure is not watched between cycles: {error}"
             self.context.log.error("%s", self.why_not)
             return
-        self._thread = thread
+        every = format_duration(self.settings.watch)
+        try:
+            self._trigger = StallTrigger(self._pressure_path, self.settings.watch_stall)
+            self._thread.listen(self._trigger.fileno(), StallTrigger.events, self._on_trigger)
+            self.how = f"by a trigger of the kernel; available memory is read every {every}"
+        except (NoTrigger, OSError) as error:
+            self._close_trigger()
+            self.how = f"every {every}, without a trigger of the kernel: {error}"
         self.context.log.info("memory pressure is watched %s", self.how)
 
     def stop(self) -> None:
         """Stop the thread and wait for it."""
-        thread, self._thread = self._thread, None
-        if thread is None:
-            return
-        os.eventfd_write(self._end, 1)
-        thread.join(_JOIN_SECONDS)
-        if not thread.is_alive():  # otherwise it still uses the descriptors, which close with the process
-            self._close()
+        self._thread.stop(_JOIN_SECONDS)
+        self._close_trigger()
 
-    def _close(self) -> None:
-        os.close(self._end)
-        if self._trigger is not None:
-            self._trigger.close()
+    def _close_trigger(self) -> None:
+        trigger, self._trigger = self._trigger, None
+        if trigger is not None:
+            trigger.close()
 
     def update(self, available: int | None, total: int | None, target: int | None = None, collected: int | None = None) -> None:
         """Record a cycle's memory figures, in KiB.
@@ -286,29 +278,11 @@ class HostWatch:
             return self.settings.watch_available / 1024
         return AvailableGauge.usual_low(total) if self._target_kib is None else self._target_kib
 
-    def _run(self) -> None:
-        poller = select.poll()
-        poller.register(self._end, select.POLLIN)
-        if self._trigger is not None:
-            poller.register(self._trigger, StallTrigger.events)
-        seconds = self.settings.watch
-        while True:
-            for fd, events in poller.poll(seconds * 1000):
-                if fd == self._end:
-                    return
-                self._on_trigger(poller, fd, events)
-            try:
-                seconds = self.look()
-            except Exception as error:  # noqa: BLE001  # anything may fail without memory, when the watch is most important
-                self.context.log.warning("reading the host's memory failed: %r", error)
-                seconds = _LONGEST_REST_SECONDS
-
-    def _on_trigger(self, poller: select.poll, fd: int, events: int) -> None:
-        if events & (select.POLLERR | select.POLLNVAL | select.POLLHUP):
-            poller.unregister(fd)
+    def _on_trigger(self, events: int) -> None:
+        if events & (select.EPOLLERR | select.EPOLLHUP):
             if self._trigger is not None:
-                self._trigger.close()
-                self._trigger = None
+                self._thread.ignore(self._trigger.fileno())
+                self._close_trigger()
             self.how = f"every {format_duration(self.settings.watch)}; the kernel has ended its trigger"
             self.context.log.warning("memory pressure is watched %s", self.how)
         elif not self._other_host and self._patience.allows(self.monotonic()):

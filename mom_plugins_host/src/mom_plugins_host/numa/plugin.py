@@ -115,7 +115,8 @@ class NumaPlugin:
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._context = context
         self._nodes: Sequence[nodes.NumaNode] = ()
-        self._sampler = NodeSampler(context.root, settings.look_every, settings.look_share, lambda: nodes.cpus_to_nodes(self._nodes))
+        share, log = settings.look_share, context.log
+        self._sampler = NodeSampler(context.root, settings.look_every, share, lambda: nodes.cpus_to_nodes(self._nodes), log)
 
     @staticmethod
     @hookimpl

@@ -5,6 +5,7 @@ For each sample, the kernel walks all page tables of a guest, so the thread paus
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import threading
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mom_core import Value
-from mom_kvm import ProcessStat, open_process_file, parse_number_list, read_kernel_file
+from mom_kvm import LookThread, ProcessStat, open_process_file, parse_number_list, read_kernel_file
 from mom_plugins_host.numa.nodes import format_list, remote_share, shares
 
 MOST_MAPS = 64 << 20
@@ -176,45 +177,33 @@ class NodeSampler:
     :param share: limit of the sampler's CPU time, as a share of one CPU
     """
 
-    def __init__(self, root: Path, every: float, share: float, nodes_of: Callable[[], Mapping[int, int]]) -> None:
+    def __init__(self, root: Path, every: float, share: float, nodes_of: Callable[[], Mapping[int, int]], log: logging.Logger) -> None:
         self._proc = root / "proc"
         self._every = every
-        self._rest_for_each_second = 1 / share - 1
         self._nodes_of = nodes_of
         self._lock = threading.Lock()
-        self._ended = threading.Event()
         self._turns: dict[str, _Turn] = {}
-        self._thread: threading.Thread | None = None
-        self.spent = 0.0
+        self._thread = LookThread("mom-numa", "sampling guests' nodes", self._look, log, share)
 
     def follow(self, pids: Mapping[str, int]) -> Mapping[str, GuestSample]:
         """Set the guests to sample: PIDs keyed by guest id. Return the last samples. Start the thread if needed."""
         with self._lock:
             before = self._turns
             self._turns = {guest: turn if (turn := before.get(guest)) and turn.pid == pid else _Turn(pid) for guest, pid in pids.items()}
-            if self._thread is None and pids and not self._ended.is_set():
-                thread = threading.Thread(target=self._run, name="mom-numa", daemon=True)
-                thread.start()
-                self._thread = thread  # after the start: if it fails, the next cycle tries again
+            if pids:
+                self._thread.start()  # if it fails, the next cycle tries again
             return {guest: turn.sample for guest, turn in self._turns.items() if turn.sample is not None}
 
     def end(self) -> None:
         """Stop sampling."""
-        self._ended.set()
-        if self._thread is not None:
-            self._thread.join(_JOIN_SECONDS)
+        self._thread.stop(_JOIN_SECONDS)
 
-    def _run(self) -> None:
-        rest = 0.0
-        while not self._ended.wait(rest):
-            with self._lock:
-                turn = min(self._turns.values(), key=lambda turn: turn.tried, default=None)
-            rest = _IDLE_SECONDS if turn is None else turn.tried + self._every - time.monotonic()
-            if turn is None or rest > 0:
-                rest = min(rest, _IDLE_SECONDS)  # a guest may start meanwhile
-                continue
-            began = time.thread_time()
-            turn.sample = take_sample(Process(self._proc / str(turn.pid)), self._nodes_of(), turn.sample, time.monotonic())
-            turn.tried, took = time.monotonic(), time.thread_time() - began
-            self.spent += took
-            rest = took * self._rest_for_each_second
+    def _look(self) -> float:
+        with self._lock:
+            turn = min(self._turns.values(), key=lambda turn: turn.tried, default=None)
+        rest = _IDLE_SECONDS if turn is None else turn.tried + self._every - time.monotonic()
+        if turn is None or rest > 0:
+            return min(rest, _IDLE_SECONDS)  # a guest may start meanwhile
+        turn.sample = take_sample(Process(self._proc / str(turn.pid)), self._nodes_of(), turn.sample, time.monotonic())
+        turn.tried = time.monotonic()
+        return 0.0

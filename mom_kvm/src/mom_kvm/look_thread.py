@@ -1,0 +1,94 @@
+"""Threads that look at something again and again."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+_FAILED_SECONDS: Final = 1.0
+"""Pause after a look that failed."""
+
+_SHORTEST_PAUSE_SECONDS: Final = 0.01
+
+
+class LookThread:
+    """Thread that calls `look`, again after the seconds that `look` returns. It contains exceptions, because memory may be short.
+
+    :param purpose: for the log, such as `reading the host's memory`
+    :param share: largest share of one CPU for these calls. mom pauses after each call, whatever happens
+    """
+
+    def __init__(self, name: str, purpose: str, look: Callable[[], float], log: logging.Logger, share: float = 1.0) -> None:
+        self._name, self._purpose, self._look, self._log, self._share = name, purpose, look, log, share
+        self._ended = threading.Event()
+        self._heard: dict[int, Callable[[int], object]] = {}
+        self._thread: threading.Thread | None = None
+        self._poll: select.epoll
+        self._bell: int
+
+    def start(self, rest: float = 0.0) -> None:
+        """Start the thread, unless it runs or was stopped. Raise `RuntimeError` if the system has no thread left.
+
+        :param rest: seconds until the first look
+        """
+        if self._thread is not None or self._ended.is_set():
+            return
+        self._poll, self._bell = select.epoll(), os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._poll.register(self._bell, select.EPOLLIN)
+        thread = threading.Thread(target=self._run, args=(rest,), name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            self._close()
+            raise
+        self._thread = thread
+
+    def stop(self, seconds: float) -> None:
+        """End the thread, and wait for it at most this long. A thread that hangs in a look keeps its files open."""
+        thread, self._thread = self._thread, None
+        self._ended.set()
+        if thread is not None:
+            os.eventfd_write(self._bell, 1)
+            thread.join(seconds)
+            if not thread.is_alive():
+                self._close()
+
+    def listen(self, file: int, events: int, heard: Callable[[int], object]) -> None:
+        """Call `heard` with the file's events of `epoll`, and then look immediately."""
+        self._heard[file] = heard
+        self._poll.register(file, events)
+
+    def ignore(self, file: int) -> None:
+        """Listen to this file no longer."""
+        if self._heard.pop(file, None) is not None:
+            self._poll.unregister(file)
+
+    def _close(self) -> None:
+        self._poll.close()
+        os.close(self._bell)
+
+    def _run(self, rest: float) -> None:
+        while not self._ended.is_set():
+            began = time.thread_time()
+            try:
+                for file, events in self._poll.poll(rest):
+                    self._heard.get(file, _nothing)(events)
+                if self._ended.is_set():
+                    return
+                rest = self._look()
+            except Exception as error:  # noqa: BLE001  # anything may fail without memory, when a look is most important
+                self._log.warning("%s failed: %r", self._purpose, error)
+                rest = _FAILED_SECONDS
+            if self._share < 1:
+                pause = max(_SHORTEST_PAUSE_SECONDS, (time.thread_time() - began) * (1 / self._share - 1))
+                self._ended.wait(pause)
+                rest = max(0.0, rest - pause)
+
+
+def _nothing(_: int) -> None:
+    pass
