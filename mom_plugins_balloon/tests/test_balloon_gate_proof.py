@@ -154,7 +154,7 @@ def contract(size: Any, memory: GuestMemory, allowed: ShrinkLimits) -> Any:
         kept = z3.And(kept, z3.Or(size >= raw(memory.reach), grows))
     if memory.obstacle or told.usable is None or told.age is None:
         return z3.And(kept, grows)
-    believed = z3.And(raw(told.age) <= raw(allowed.stale_after), raw(told.swap_in) <= HealthLimits.SWAP_IN_KIB)  # it swaps nothing out
+    believed = z3.And(raw(told.age) <= raw(allowed.stale_after), raw(told.swap_in) <= HealthLimits.SWAP_KIB)  # it swaps nothing out
     # The guest's size when its statistics were made is one of these, or less; what was not usable of it, it needs.
     then = current
     if memory.largest is not None:

@@ -45,7 +45,7 @@ def _swapping(fields: Mapping[str, Value]) -> float | None:
 
 
 _SWAPS: Final = ("swap_in", "swap_out")
-_SWAPS_FROM, _WAITS_FROM = HealthLimits.SWAP_IN_KIB, HealthLimits.PRESSURE_PERCENT
+_SWAPS_FROM, _WAITS_FROM = HealthLimits.SWAP_KIB, HealthLimits.PRESSURE_PERCENT
 _HUGE: Final = ("host_huge_pages", "rss")
 _PRESSURE: Final = ("guest_psi_memory_some_avg10", "host_psi_memory_some_avg10")
 _OLD: Final = stale_seconds(5.0)

@@ -20,9 +20,9 @@ class HealthLimits:
     SHORT_SHARE: Final = 0.025
     """The same limit as a fraction of the guest's size. The larger of the two limits counts."""
 
-    SWAP_IN_KIB: Final = 256.0
-    """KiB/s that an unhealthy guest reads from its swap. On an SSD, 64 pages per second cost a program about 1 % of its time. mom never
-    shrinks such a guest."""
+    SWAP_KIB: Final = 256.0
+    """KiB/s of swap traffic. A guest that reads more is unhealthy, and mom never shrinks a guest that reads or writes more. On an SSD, 64
+    pages per second cost a program about 1 % of its time."""
 
     MAJOR_FAULTS: Final = 200.0
     """Major faults per second of an unhealthy guest. With more, its page cache is too small."""
@@ -72,7 +72,7 @@ def _unhealthy_reason(figures: Sequence[float | None]) -> str | None:
         return None
     if usable < HealthLimits.SHORT_KIB or usable < HealthLimits.SHORT_SHARE * size:
         return "short of memory"
-    if swap_in and swap_in > HealthLimits.SWAP_IN_KIB:
+    if swap_in and swap_in > HealthLimits.SWAP_KIB:
         return "swapping"
     if faults and faults > HealthLimits.MAJOR_FAULTS:
         return "waiting for disk"

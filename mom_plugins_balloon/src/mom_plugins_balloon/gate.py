@@ -128,7 +128,7 @@ def never_shrunk(guest: GuestMemory, limits: ShrinkLimits) -> Limit | None:
         return Limit.AGE_UNKNOWN
     if statistics.age > limits.stale_after:
         return Limit.STALE
-    return Limit.SWAPS if statistics.swapping > HealthLimits.SWAP_IN_KIB else None
+    return Limit.SWAPS if statistics.swapping > HealthLimits.SWAP_KIB else None
 
 
 def floor_kib(guest: GuestMemory, limits: ShrinkLimits) -> int | None:

@@ -90,7 +90,7 @@ class KernelStatistics(NamedTuple):
         if self.unused is not None and self.unused > FREE_SHARE * usable:
             return False
         swap_in, faults, stalled = self.swap_in or 0.0, self.major_faults or 0.0, self.stalled or 0.0
-        return swap_in > HealthLimits.SWAP_IN_KIB or faults > STALL_FAULTS or stalled > STALL_PERCENT
+        return swap_in > HealthLimits.SWAP_KIB or faults > STALL_FAULTS or stalled > STALL_PERCENT
 
     def cache_share(self, usable: float, away: float) -> float:
         """Return the fraction of usable memory that is page cache.
@@ -106,7 +106,7 @@ class KernelStatistics(NamedTuple):
     @property
     def swaps_in(self) -> bool:
         """Whether the guest reads so much from its swap that it lacks memory."""
-        return (self.swap_in or 0.0) > HealthLimits.SWAP_IN_KIB
+        return (self.swap_in or 0.0) > HealthLimits.SWAP_KIB
 
     @property
     def waits_for_disk(self) -> bool:

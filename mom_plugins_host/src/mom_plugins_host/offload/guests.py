@@ -129,7 +129,7 @@ def stall_of(guest: Guest, refaults_kib: float, stores: Sequence[SwapStore]) -> 
 def own_pressure(guest: Guest) -> str:
     """Return how the guest itself is short of memory; empty if it is not, or unknown."""
     swap_in = guest.number("swap_in") or 0.0
-    if swap_in > HealthLimits.SWAP_IN_KIB:
+    if swap_in > HealthLimits.SWAP_KIB:
         return f"it is short of memory: it reads {swap_in:.0f} KiB/s back from its own swap"
     pressure = guest.number("guest_psi_memory_some_avg10") or 0.0
     if pressure > HealthLimits.PRESSURE_PERCENT:
