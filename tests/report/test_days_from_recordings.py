@@ -10,7 +10,6 @@ from click.testing import CliRunner
 
 from mom_core import Clock, Config, Engine, MomError
 from mom_devkit import HandClock, config_of
-from mom_kvm import Forecasts
 from mom_plugins_record.advise.command import advise
 from mom_plugins_record.forecast.host_days import HostDays
 from mom_plugins_record.forecast.verbs import forecast
@@ -25,8 +24,8 @@ def lived(config: Config, cycles: int, clock: HandClock, step: float = 5.0) -> i
         for _ in range(cycles):
             clock.now += step
             report = engine.cycle()
-        days, guest = engine.service(Forecasts), next(iter(report.snapshot.guests))
-        return days.known[guest].days.slots if isinstance(days, HostDays) else 0
+        guest, days = next(iter(report.snapshot.guests)), [getattr(plugin.instance, "_days", None) for plugin in engine.plugins.plugins]
+        return sum(one.known[guest].days.slots for one in days if isinstance(one, HostDays))
 
 
 @pytest.mark.long

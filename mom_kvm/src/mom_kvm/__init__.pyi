@@ -57,7 +57,6 @@ from .services.eviction import (
     MoveProgress as MoveProgress,
     MoverAbilities as MoverAbilities,
 )
-from .services.past_cycles import Forecasts as Forecasts
 from .services.launches import (
     LaunchReader as LaunchReader,
     Launch as Launch,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import math
 import secrets
 import threading
 import time
@@ -13,24 +14,13 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from mom_core import Guest, MomError, PluginContext, Snapshot, StateError, UnitError, format_duration, format_kib, printable
-from mom_kvm import (
-    Admissions,
-    Forecasts,
-    LaunchedGuest,
-    Reservation,
-    ReservationRefused,
-    ReservationState,
-    Room,
-    boot_id,
-    pid_of,
-    seen_lately,
-)
+from mom_kvm import Admissions, LaunchedGuest, Reservation, ReservationRefused, ReservationState, Room, boot_id, pid_of, seen_lately
 from mom_plugins_balloon.balloon_state import LEAST_KIB, MOST_KIB, MOST_RESERVATIONS, BalloonFile, KeptReservation, KeptReservations
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.gate import ShrinkLimits
-from mom_plugins_balloon.names import EXPECTED, RESERVED, SUGGESTED
+from mom_plugins_balloon.names import AHEAD, EXPECTED, RESERVED, SUGGESTED
 from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
-from mom_plugins_balloon.room import Spare, rise_of, room_of, seconds_to_free, spare_of, too_large, too_late
+from mom_plugins_balloon.room import Spare, room_of, seconds_to_free, spare_of, too_large, too_late
 from mom_plugins_balloon.seen import used_kib
 from mom_plugins_balloon.sweep.qemu_process import QemuProcess
 
@@ -299,8 +289,8 @@ class HostReservations:
         reserved = sum(map(self._kept_kib, self._kept.values()))
         takers = [(kept, guest) for kept in self._kept.values() if (guest := self._taker(kept)) is not None]
         twice = self.law.rise_share * sum(min(self._kept_kib(kept), _usual_rise_kib(guest)) for kept, guest in takers)
-        rising, until = rise_of(last, twice, self.context.service(Forecasts))
-        return room_of(snapshot, last, spare, host_keeps, reserved_kib=reserved, why=why, rising_kib=rising, rising_until=until), spare
+        rising = max(0, math.ceil((last.host.number(AHEAD) or 0.0) - twice))
+        return room_of(snapshot, last, spare, host_keeps, reserved_kib=reserved, why=why, rising_kib=rising), spare
 
     def _taker(self, kept: KeptReservation) -> Guest | None:
         return None if kept.taken_at is None else self._takers.get(kept.guest)

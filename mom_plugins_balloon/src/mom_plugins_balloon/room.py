@@ -6,18 +6,17 @@ Memory in swap does not count, and cold memory counts in part.
 from __future__ import annotations
 
 import math
-import time
 from typing import Any, Final, NamedTuple
 
 from mom_core import Guest, Host, Snapshot, format_duration, format_kib
-from mom_kvm import Forecasts, ReservationRefused, Room
+from mom_kvm import ReservationRefused, Room
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.gate import ShrinkLimits, least_kib, need_kib
 from mom_plugins_balloon.law.need import LawContext, context_of, need_of
 from mom_plugins_balloon.law.offer import held_memory, swept_keeps
 from mom_plugins_balloon.law.want import ready_memory
 from mom_plugins_balloon.memory import GuestMemory, HostMemory
-from mom_plugins_balloon.names import AHEAD, OBSTACLE, RISE, STOPPED_BELOW
+from mom_plugins_balloon.names import OBSTACLE, STOPPED_BELOW
 from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
 from mom_plugins_balloon.promises import guaranteed_kib
 from mom_plugins_balloon.seen import host_memory
@@ -34,11 +33,6 @@ RETURNING_SHARE: Final = 0.1
 
 PACE_SHARE: Final = 0.0025
 """Fraction of guests' memory that can go to swap per second: a quarter of the largest pace without stalls."""
-
-
-RISE_SECONDS: Final = (300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0)
-NEARLY_ALL: Final = 0.9
-"""Seconds, and a fraction. Reports show the first of these times within which guests take this fraction of their expected growth."""
 
 
 class Spare(NamedTuple):
@@ -156,19 +150,6 @@ def room_of(snapshot: Snapshot, last_with_guests: Snapshot, spare: Spare, host_k
         returning_kib=math.ceil(RETURNING_SHARE * sum(kib or 0.0 for kib in last_with_guests.numbers("host_swap"))),
         **more,
     )
-
-
-def rise_of(snapshot: Snapshot, twice: float, forecasts: Forecasts | None) -> tuple[int, float]:
-    """Return guests' expected growth, and its time in seconds since the epoch (0 if unknown).
-
-    :param twice: part of the growth that is already reserved
-    """
-    ahead, rise = (snapshot.host.number(name) or 0.0 for name in (AHEAD, RISE))
-    times = (
-        () if forecasts is None or not rise else (within for within in RISE_SECONDS if forecasts.rise_expected(within) >= NEARLY_ALL * rise)
-    )
-    within = next(iter(times), 0.0)
-    return max(0, math.ceil(ahead - twice)), time.time() + within if within else 0.0
 
 
 def too_large(memory_kib: int, room: Room) -> ReservationRefused:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -62,7 +61,6 @@ class Room:
     :param can_offload_kib: further gain from offloading cold memory
     :param returning_kib: memory kept for guests' memory that may return from swap
     :param rising_kib: memory kept for guests' expected growth
-    :param rising_until: end of the expected growth, in seconds since the epoch; 0 if unknown
     """
 
     available_kib: int
@@ -74,13 +72,11 @@ class Room:
     can_offload_kib: int = 0
     returning_kib: int = 0
     rising_kib: int = 0
-    rising_until: float = 0.0
 
     @property
     def rise(self) -> str:
         """Expected growth of guests, as text."""
-        by = f"by {time.strftime('%H:%M', time.localtime(self.rising_until))}" if self.rising_until else "soon"
-        return f"guests are expected to use {format_kib(self.rising_kib)} more {by}" if self.rising_kib else ""
+        return f"guests are expected to use {format_kib(self.rising_kib)} more soon" if self.rising_kib else ""
 
     @property
     def most_kib(self) -> int:

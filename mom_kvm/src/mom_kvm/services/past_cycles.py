@@ -58,10 +58,3 @@ class RecordedPoints(Protocol):
 
         :param guest: ID of a guest to include; empty for none
         """
-
-
-class Forecasts(Protocol):
-    """Forecasts of the memory use of all guests together. Thread-safe; does not wait."""
-
-    def rise_expected(self, seconds: float) -> int:
-        """Return by how many KiB the memory use of all guests together is expected to grow within `seconds`; 0 if unknown."""

@@ -428,7 +428,7 @@ class HostDays:
         return fields
 
     def rise_expected(self, seconds: float) -> int:
-        """Return the expected rise of all guests' use in KiB, as in `Forecasts`. Thread-safe."""
+        """Return the expected rise of all guests' use within `seconds` in KiB; 0 if unknown. Thread-safe."""
         count, index = self._window(seconds), self._index
         counted = [guest for guest in list(self._present) if guest.middles]
         if count <= self._reach:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from pydantic import Field
 
@@ -30,7 +30,7 @@ from mom_core import (
     format_duration,
     hookimpl,
 )
-from mom_kvm import Forecasts, GuestField, late_hook
+from mom_kvm import GuestField, late_hook
 from mom_plugins_record.forecast.curve import HOUR_SLOTS, LONGEST_DAY, LONGEST_WEEK, SHORTEST_DAY, SLOTS, Calendar
 from mom_plugins_record.forecast.files import DaysKeeper
 from mom_plugins_record.forecast.host_days import USED_FIELDS, HostDays
@@ -107,11 +107,6 @@ class ForecastPlugin:
     def mom_declare(self) -> Iterable[Declaration]:
         """Declare fields and guests' columns."""
         return (*FIELDS, *COLUMNS)
-
-    @hookimpl
-    def mom_services(self) -> Mapping[type, Any]:
-        """Offer forecasts to other plugins."""
-        return {Forecasts: self._days}
 
     @hookimpl
     def mom_setup(self) -> None:
