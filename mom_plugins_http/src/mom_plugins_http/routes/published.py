@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import math
-import sys
 import time
-from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeVar, cast
+from typing import Final, TypeVar
 
 from mom_core import Declarations, EngineState, Outcome, Report, Snapshot, Status, Value
 from mom_daemon import Explainers
@@ -65,44 +62,28 @@ _KEPT_ANSWERS: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class PastGuests:
-    """Guests' `GUEST_HISTORY` in a past cycle; NaN is unknown. Fields without values have no column."""
+    """Guests' `GUEST_HISTORY` in a past cycle; None is unknown. Fields without values have no column."""
 
     places: Mapping[str, int]
     """Column index, keyed by guest id."""
-    columns: Mapping[str, array[float]]
+    columns: Mapping[str, Sequence[float | None]]
 
     def fields(self, guest: str) -> Mapping[str, float | None] | None:
         """Return a guest's fields; None without this guest."""
-        place = self.places.get(guest)
-        return None if place is None else {name: self._value(name, place) for name in GUEST_HISTORY}
+        return {name: self.field(name, guest) for name in GUEST_HISTORY} if guest in self.places else None
 
     def field(self, name: str, guest: str) -> float | None:
         """Return a guest's field; None if unknown."""
         place = self.places.get(guest)
-        return None if place is None else self._value(name, place)
-
-    def _value(self, name: str, place: int) -> float | None:
-        column = self.columns.get(name)
-        if column is None or not math.isfinite(value := column[place]):
-            return None
-        return _whole(value)
+        return None if place is None or name not in self.columns else self.columns[name][place]
 
 
 def past_guests(snapshot: Snapshot, before: PastGuests | None) -> PastGuests:
     """Return a snapshot's fields. `before` has the fields of the previous cycle."""
     ids = tuple(snapshot.guests)
     places = before.places if before is not None and tuple(before.places) == ids else {guest: place for place, guest in enumerate(ids)}
-    columns = {name: _figures(snapshot.column(name)) for name in GUEST_HISTORY}
-    return PastGuests(places, {name: column for name, column in columns.items() if column is not None})
-
-
-def _figures(values: Sequence[Value]) -> array[float] | None:
-    if values.count(None) == len(values):
-        return None
-    with suppress(TypeError, OverflowError):
-        return array("d", cast(Sequence[float], values))  # ten times faster if every value is a number
-    numbers = [value if isinstance(value, int | float) and abs(value) < sys.float_info.max else math.nan for value in values]
-    return None if all(map(math.isnan, numbers)) else array("d", numbers)
+    columns = {name: snapshot.numbers(name) for name in GUEST_HISTORY}
+    return PastGuests(places, {name: column for name, column in columns.items() if column.count(None) < len(column)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +239,7 @@ class Published:
     def _remember(self, report: Report) -> None:
         snapshot = report.snapshot
         guests = past_guests(snapshot, self._samples[-1].guests if self._samples else None)
-        together = {name: _sum(guests.columns.get(name)) for name in SUMMED} if snapshot.guests else {}
+        together = {name: _sum(guests.columns.get(name, ())) for name in SUMMED} if snapshot.guests else {}
         self._samples.append(CycleSample(report.number, report.time, report.duration, snapshot.host.fields, guests, together))
         kept = 0
         for index in range(len(self._samples) - 1, -1, -1):
@@ -270,10 +251,6 @@ class Published:
                 self._samples[index] = replace(sample, guests=None)
 
 
-def _sum(column: array[float] | None) -> float | None:
-    numbers = [value for value in column or () if math.isfinite(value)]
-    return _whole(sum(numbers)) if numbers else None
-
-
-def _whole(value: float) -> float:
-    return int(value) if value.is_integer() else value
+def _sum(column: Sequence[float | None]) -> float | None:
+    numbers = [value for value in column if value is not None]
+    return sum(numbers) if numbers else None
