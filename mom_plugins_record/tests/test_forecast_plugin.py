@@ -161,8 +161,7 @@ def test_reload_keeps_learned_days(tmp_path: Path, cycles: bool) -> None:
 
 @pytest.mark.parametrize("by_verb", [False, True])
 def test_full_file_keeps_the_guests_seen_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_verb: bool) -> None:
-    for module in ("host_days", "files"):
-        monkeypatch.setattr(f"mom_plugins_record.forecast.{module}.MOST_GUESTS", 3)
+    monkeypatch.setattr("mom_plugins_record.forecast.host_days.MOST_GUESTS", 3)
     plugin, _ = started(tmp_path / "lived")
     for one in snapshots({f"guest-{number}": at_eight for number in range(5)}, range(1)):
         plugin.mom_report(report(one))

@@ -38,8 +38,16 @@ BESIDE: Final[Mapping[str, Any]] = {
     },
     "fleet/revisions.json": {"revisions": {"mom-roster h1": 7}, "moves": [{"guest": GUEST, "order": 7, "state": "done", "error": ""}]},
     "forecast/days.json": {
-        "day": 86_400.0, "week": 1, "sum": [2048.0, 1e6],
-        "guests": [[GUEST, "vm", 1_700_000_000, 96, 0, [None, *[0.0] * 13, 4e6, 1.0], *[CURVE] * 5, CURVE[:64]]],
+        "day": 86_400.0, "week": 1, "margin": 2048.0, "usual": 1e6, "host": "h", "host_kib": None, "promisable_kib": 4e6,
+        "guests": [{
+            "id": GUEST, "name": "vm", "present_at": 1_700_000_000,
+            "days": {
+                **dict.fromkeys(("by_day", "by_week", "last", "excess", "growth"), CURVE), "hour_errors": CURVE[:64], "usual": None,
+                "losses": [0.0] * 3, "week_losses": [0.0] * 3, "wrong": [0.0] * 4, "lasting": [0.0] * 2, "margin": 0.0, "average": 4e6,
+                "weight": 1.0, "slots": 96, "has_pattern": False,
+            },
+            "past": {"ordinals": [], "sold": [], "used": "", "qemu_kib": 0, "vcpus": 0},
+        }],
     },
 }  # fmt: skip
 """The same, of plugins that cannot be set up beside those."""
