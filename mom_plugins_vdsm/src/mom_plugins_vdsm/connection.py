@@ -17,7 +17,7 @@ from typing import NoReturn
 from mom_core import GuestBusy, HypervisorError, format_duration, printable
 from mom_kvm import Address
 from mom_plugins_vdsm.jsonrpc import LONGEST_LINE, AnswerError, Event, FrameError, JsonRpcRequest, StompFrame, parsed, read_frame, request
-from mom_plugins_vdsm.tls import TlsFiles, context_of, not_let_in, refused_handshake
+from mom_plugins_vdsm.tls import TlsFiles, context_of, refused_handshake
 
 _RETRY_SECONDS = (1.0, 2.0, 5.0, 15.0)
 """Pauses after the first, second and further failed attempts to connect. During a pause, calls fail immediately. A restart of vdsm takes
@@ -317,9 +317,7 @@ class VdsmConnection:
         if tls is None:
             hint = "set tls: true for the vdsm plugin, if vdsm speaks TLS"
             return HypervisorError(f"{peer} closed the connection without sending anything", hint=hint)
-        if isinstance(error, ssl.SSLError):
-            return refused_handshake(error, tls, peer)
-        return not_let_in(tls, peer, "vdsm closed the connection and gave no reason")
+        return refused_handshake(error if isinstance(error, ssl.SSLError) else None, tls, peer)
 
     def _take(self, session: _Session, frame: StompFrame) -> None:
         if frame.command == "MESSAGE":

@@ -89,27 +89,19 @@ def own_certificate_problem(files: TlsFiles) -> str:
     return ""
 
 
-def refused_handshake(error: OSError, files: TlsFiles, peer: str) -> HypervisorError:
-    """Return the error to raise after a handshake, or the first read after it, has failed."""
+def refused_handshake(error: OSError | None, files: TlsFiles, peer: str) -> HypervisorError:
+    """Return the error to raise after a handshake has failed, or vdsm has closed the connection without an answer.
+
+    :param error: None if the connection ended without one, as if vdsm rejects mom's certificate
+    """
     if isinstance(error, ssl.SSLCertVerificationError):
         return HypervisorError(f"the certificate of {peer} {_verdict(error, files)}", hint=_ENROLL_HINT)
-    reason = error.reason if isinstance(error, ssl.SSLError) and isinstance(error.reason, str) else ""
-    if "ALERT" in reason:
-        return not_let_in(files, peer, reason.partition("ALERT_")[2].replace("_", " ").lower())
-    if own_certificate_problem(files):  # this explains why the connection was closed without a reason
-        return not_let_in(files, peer, "")
-    if reason in {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"}:
-        return HypervisorError(f"{peer} does not speak TLS", hint=_NO_TLS_HINT)
-    return HypervisorError(f"no TLS connection with {peer}: {_reason(error)}", hint=_NO_TLS_HINT)
-
-
-def not_let_in(files: TlsFiles, peer: str, reason: str) -> HypervisorError:
-    """Return the error to raise if vdsm rejects mom's certificate, which it shows by closing the connection immediately."""
+    alert = _reason(error).partition("alert ")[2] if isinstance(error, ssl.SSLError) else ""
     problem = own_certificate_problem(files)
-    message = f"{peer} does not accept the certificate {files.certificate}" + (f": {reason}" if reason else "")
-    if problem:
-        return PermissionDenied(f"{message}; {problem}", hint=_ENROLL_HINT)
-    return PermissionDenied(message, hint="the certificate must be signed by the CA that vdsm trusts")
+    if error is None or alert or problem:
+        message = "; ".join(filter(None, (f"{peer} does not accept the certificate {files.certificate}", alert, problem)))
+        return PermissionDenied(message, hint=_ENROLL_HINT if problem else "the certificate must be signed by the CA that vdsm trusts")
+    return HypervisorError(f"no TLS connection with {peer}: {_reason(error)}", hint=_NO_TLS_HINT)
 
 
 def _verdict(error: ssl.SSLCertVerificationError, files: TlsFiles) -> str:
