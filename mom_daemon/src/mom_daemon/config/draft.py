@@ -31,33 +31,28 @@ SCHEMA_FILE: Final = "mom.schema.json"
 """JSON Schema beside the configuration, for editors."""
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """Text of a configuration. `left_out` has plugins with the reason; `unasked` has plugins that suggest nothing."""
-
-    text: str
-    enabled: Mapping[str, Suggestion]
-    left_out: Mapping[str, str]
-    missing: Sequence[str]
-    unasked: Sequence[str] = ()
-
-
 @dataclass(slots=True)
-class _InstalledPlugins:
-    plugins: dict[str, LoadedPlugin] = field(default_factory=dict)
-    suggestions: dict[str, Suggestion] = field(default_factory=dict)
+class Draft:
+    """Configuration for a host: its text, and what became of the installed plugins.
+
+    :param enabled: suggestions of the enabled plugins, in order
+    :param left_out: reason for each plugin that is not enabled
+    :param unasked: plugins that suggest nothing
+    :param missing: packages of the usual set that are not installed
+    """
+
+    plugins: Mapping[str, LoadedPlugin]
+    enabled: dict[str, Suggestion] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     unasked: list[str] = field(default_factory=list)
-
-    def in_order(self) -> list[str]:
-        return sorted(self.suggestions, key=lambda name: (self.suggestions[name].order, name))
+    missing: Sequence[str] = ()
+    text: str = ""
 
 
 def draft_config(root: Path, *, observe: bool = True) -> Draft:
     """Return a configuration with all installed plugins' suggestions."""
-    installed = _fitting(root)
-    missing = absent("kvm")
-    enabled = {name: installed.suggestions[name] for name in installed.in_order()}
+    draft = _fitting(root)
+    draft.missing = absent("kvm")
     lines = [
         f"# yaml-language-server: $schema={SCHEMA_FILE}",
         "# The configuration of mom, the memory overcommitment manager.",
@@ -68,49 +63,48 @@ def draft_config(root: Path, *, observe: bool = True) -> Draft:
         *_core_lines(root, observe=observe),
         "# The enabled plugins. The order is the order of precedence. Each plugin may also have a `deadline`: a call's time limit (5s).",
         "plugins:",
-        *(line for name in enabled for line in _plugin_lines(installed, name)),
-        *_other_lines(installed, missing),
-        *_guest_lines(installed),
+        *(line for name, suggestion in draft.enabled.items() for line in _plugin_lines(draft.plugins[name], suggestion)),
+        *_other_lines(draft),
+        *_guest_lines(draft),
     ]
-    return Draft("\n".join(lines).rstrip() + "\n", enabled, installed.left_out, missing, installed.unasked)
+    draft.text = "\n".join(lines).rstrip() + "\n"
+    return draft
 
 
 def fitting(config: Config) -> dict[str, str]:
     """Return the plugins that fit this host but are not enabled, keyed by name, with the reason."""
-    installed = _fitting(config.root, config.plugins)
-    return {name: installed.suggestions[name].reason for name in installed.in_order()}
+    return {name: suggestion.reason for name, suggestion in _fitting(config.root, config.plugins).enabled.items()}
 
 
-def _fitting(root: Path, enabled: Mapping[str, ConfiguredPlugin] = MappingProxyType({})) -> _InstalledPlugins:
-    installed = _ask(root)
-    for name in enabled:
-        installed.suggestions.pop(name, None)
-    classes = {name: plugin.loaded.plugin_class for name, plugin in enabled.items()}
-    classes |= {name: installed.plugins[name].plugin_class for name in installed.in_order()}
+def _fitting(root: Path, configured: Mapping[str, ConfiguredPlugin] = MappingProxyType({})) -> Draft:
+    draft = _ask(root)
+    draft.enabled = {name: suggestion for name, suggestion in draft.enabled.items() if name not in configured}
+    classes = {name: plugin.loaded.plugin_class for name, plugin in configured.items()}
+    classes |= {name: draft.plugins[name].plugin_class for name in draft.enabled}
     # Take the first of several hypervisors: on a vdsm host, libvirt has the same guests but belongs to vdsm.
     hypervisors = [name for name, plugin_class in classes.items() if hasattr(plugin_class, "mom_hypervisor")]
     for name in hypervisors[1:]:
-        installed.suggestions.pop(name, None)
-        installed.left_out[name] = f"{hypervisors[0]} knows the guests of this host"
-    _drop_what_does_not_go_together(installed, root, enabled)
-    return installed
+        draft.enabled.pop(name, None)
+        draft.left_out[name] = f"{hypervisors[0]} knows the guests of this host"
+    _drop_what_does_not_go_together(draft, root, configured)
+    return draft
 
 
-def _ask(root: Path) -> _InstalledPlugins:
-    installed = _InstalledPlugins()
-    installed.plugins, errors = load_plugins(sorted(available_plugins()))
-    installed.left_out.update((error.plugin, str(error)) for error in errors)
-    for name, plugin in installed.plugins.items():
+def _ask(root: Path) -> Draft:
+    plugins, errors = load_plugins(sorted(available_plugins()))
+    draft = Draft(plugins, left_out={error.plugin: str(error) for error in errors})
+    for name, plugin in plugins.items():
         try:
             suggestion = suggested_by(plugin, root)
         except MomError as error:
-            installed.left_out[name] = str(error)
-            continue
-        if suggestion is None:
-            installed.unasked.append(name)
+            draft.left_out[name] = str(error)
         else:
-            installed.suggestions[name] = suggestion
-    return installed
+            if suggestion is None:
+                draft.unasked.append(name)
+            else:
+                draft.enabled[name] = suggestion
+    draft.enabled = dict(sorted(draft.enabled.items(), key=lambda item: (item[1].order, item[0])))
+    return draft
 
 
 def suggested_by(plugin: LoadedPlugin, root: Path) -> Suggestion | None:
@@ -128,19 +122,19 @@ def suggested_by(plugin: LoadedPlugin, root: Path) -> Suggestion | None:
     return suggestion
 
 
-def _drop_what_does_not_go_together(installed: _InstalledPlugins, root: Path, enabled: Mapping[str, ConfiguredPlugin]) -> None:
-    while installed.suggestions:
+def _drop_what_does_not_go_together(draft: Draft, root: Path, configured: Mapping[str, ConfiguredPlugin]) -> None:
+    while draft.enabled:
         plugins = {
-            name: ConfiguredPlugin(name, installed.plugins[name], validated(installed.plugins[name].settings_class, suggestion.settings))
-            for name, suggestion in installed.suggestions.items()
+            name: ConfiguredPlugin(name, draft.plugins[name], validated(draft.plugins[name].settings_class, suggestion.settings))
+            for name, suggestion in draft.enabled.items()
         }
-        errors = check_plugins(Config(root=root, plugins={**enabled, **plugins})).errors
-        if not any(error.plugin in installed.suggestions for error in errors):
+        errors = check_plugins(Config(root=root, plugins={**configured, **plugins})).errors
+        if not any(error.plugin in draft.enabled for error in errors):
             return
         for error in errors:
-            installed.suggestions.pop(error.plugin, None)
+            draft.enabled.pop(error.plugin, None)
             message = error.message.partition(": ")[2] or error.message  # without the plugin's name, which the draft shows already
-            installed.left_out[error.plugin] = f"{message} ({error.hint})" if error.hint else message
+            draft.left_out[error.plugin] = f"{message} ({error.hint})" if error.hint else message
 
 
 # --- the text ------------------------------------------------------------------------------------------------------------------
@@ -188,49 +182,41 @@ def _core_lines(root: Path, *, observe: bool) -> Iterator[str]:
     yield ""
 
 
-def _plugin_lines(installed: _InstalledPlugins, name: str) -> Iterator[str]:
-    plugin, suggestion = installed.plugins[name], installed.suggestions[name]
-    yield from _comment(f"{name}: {suggestion.reason}", "  ")
+def _plugin_lines(plugin: LoadedPlugin, suggestion: Suggestion) -> Iterator[str]:
+    yield from _comment(f"{plugin.name}: {suggestion.reason}", "  ")
     lines = list(_settings(plugin.settings_class, "    ", suggestion.settings, skip=("deadline",)))
-    yield f"  {yaml_value(name)}:" if lines else f"  {yaml_value(name)}: {{}}"
+    yield f"  {yaml_value(plugin.name)}:" if lines else f"  {yaml_value(plugin.name)}: {{}}"
     yield from lines
     yield ""
 
 
-def _other_lines(installed: _InstalledPlugins, missing: Sequence[str]) -> Iterator[str]:
-    left_out = {name: reason for name, reason in installed.left_out.items() if name in installed.plugins}
+def _other_lines(draft: Draft) -> Iterator[str]:
+    left_out = {name: reason for name, reason in draft.left_out.items() if name in draft.plugins}
     for name, reason in left_out.items():
         yield f"  # {yaml_value(name) + ': {}':<20} # installed: {printable(reason, 200)}"
-    yield from _comment(f"also installed, but not enabled: {', '.join(installed.unasked)}" if installed.unasked else "", "  ")
-    if missing:
-        yield f"  # of the usual set, not installed: {', '.join(missing)}"
-    if left_out or missing or installed.unasked:
+    yield from _comment(f"also installed, but not enabled: {', '.join(draft.unasked)}" if draft.unasked else "", "  ")
+    if draft.missing:
+        yield f"  # of the usual set, not installed: {', '.join(draft.missing)}"
+    if left_out or draft.missing or draft.unasked:
         yield ""
 
 
-def _guest_lines(installed: _InstalledPlugins) -> Iterator[str]:
-    models = {name: installed.plugins[name].guest_settings_class for name in installed.suggestions}
-    lines = [line for model in models.values() if model is not None for line in _settings(model, "#     ", {})]
+def _guest_lines(draft: Draft) -> Iterator[str]:
     yield "# Settings of guests. A pattern matches guests' names, or a property from their platform (flavor=m1.*)."
     yield "# All patterns that match a guest apply to it; later patterns override earlier ones."
-    yield from _suggested_for_guests(installed)
-    if not lines:
-        yield "# None of the plugins above has settings of guests."
-        return
-    if not any(suggestion.guests for suggestion in installed.suggestions.values()):
-        yield "# guests:"
-    yield '#   "db-*":'
-    yield from (line.replace("#     # ", "#     ", 1) for line in lines)
-
-
-def _suggested_for_guests(installed: _InstalledPlugins) -> Iterator[str]:
     patterns: dict[str, dict[str, object]] = {}
-    for name in installed.in_order():
-        suggestion = installed.suggestions[name]
+    for suggestion in draft.enabled.values():
         for pattern, settings in suggestion.guests.items():
             patterns.setdefault(pattern, {}).update(settings)
         yield from _comment(suggestion.guests_reason if suggestion.guests else "")
-    if patterns:
-        yield "guests:"
+    models = [draft.plugins[name].guest_settings_class for name in draft.enabled]
+    lines = [line for model in models if model is not None for line in _settings(model, "#     ", {})]
+    if patterns or lines:
+        yield "guests:" if patterns else "# guests:"
     for pattern, values in patterns.items():
         yield f"  {json.dumps(pattern)}: {{{', '.join(f'{name}: {yaml_value(value)}' for name, value in values.items())}}}"
+    if lines:
+        yield '#   "db-*":'
+        yield from (line.replace("#     # ", "#     ", 1) for line in lines)
+    else:
+        yield "# None of the plugins above has settings of guests."
