@@ -81,9 +81,8 @@ def gate(wanted: int, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
         size, limit = math.floor(maximum), Limit.GROUP if guest.limited_by_group else Limit.MAXIMUM
     if size < guarantee:
         size, limit = guarantee, Limit.GUARANTEE
-    for least, why in smallest_sizes(guest):
-        if least is not None and size < least and size < current:
-            size, limit = math.ceil(min(least, current)), why
+    if guest.reach is not None and size < min(guest.reach, current):
+        size, limit = math.ceil(min(guest.reach, current)), Limit.REACH
     if size >= current:
         return GateResult(size, limit)
     if guest.pause:
@@ -99,11 +98,6 @@ def gate(wanted: int, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
     if guest.on_its_way and guest.target is not None and guest.target < current:
         return GateResult(max(math.ceil(current), guarantee), limit, stops=True)
     return GateResult(None, limit)
-
-
-def smallest_sizes(guest: GuestMemory) -> tuple[tuple[float | None, Limit], ...]:
-    """Return the limits below which law, gate and restore never shrink a guest, whatever the guest uses."""
-    return ((guest.reach, Limit.REACH),)
 
 
 def permitted(target: Value, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
 
 from mom_core import (
     BalloonControl,
@@ -35,7 +35,7 @@ from mom_kvm import capable
 from mom_plugins_balloon import cloudstack
 from mom_plugins_balloon.balloon_state import BalloonFile, UnfinishedRequest
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
-from mom_plugins_balloon.gate import ShrinkLimits, floor_kib, never_shrunk, permitted, smallest_sizes
+from mom_plugins_balloon.gate import Limit, ShrinkLimits, floor_kib, never_shrunk, permitted
 from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.moves import LeavingGuests
 from mom_plugins_balloon.names import CONTROL, PINNED
@@ -46,18 +46,10 @@ from mom_plugins_balloon.sweep.sweeper import SweptGuests, is_sweep
 _REBOOTED: Final = "it has rebooted: it gets its original size until its programs have started"
 
 
-class RestoredSize(NamedTuple):
-    """Size in KiB to request from a guest, and a note for the operator."""
+def restored_size(had: int, size: float | None, maximum: float | None, memory: GuestMemory | None, limits: ShrinkLimits) -> tuple[int, str]:
+    """Return the size that a guest had before mom, or more if it uses more, and a note for the operator.
 
-    size: int
-    note: str = ""
-    keeps: bool = False
-
-
-def restored_size(had: int, size: float | None, maximum: float | None, memory: GuestMemory | None, limits: ShrinkLimits) -> RestoredSize:
-    """Return the size that a guest had before mom, or more if it uses more.
-
-    Raises `Refused` or `NoChangeNeeded` if the guest would shrink and its use is unknown.
+    Raises `Refused` or `NoChangeNeeded` if the guest keeps its size.
 
     :param size: None if unknown, or being swept
     :param maximum: guest's maximum without the limit of its control group
@@ -67,19 +59,16 @@ def restored_size(had: int, size: float | None, maximum: float | None, memory: G
         reports = memory is not None and memory.statistics.usable is not None and memory.statistics.age is not None
         raise Refused(kept) if reports else NoChangeNeeded(kept)  # a guest without statistics will not report later
     if memory is None:
-        return RestoredSize(had)
+        return had, ""
     floor = min(math.ceil(max(floor_kib(memory, limits) or 0.0, memory.guarantee)), math.inf if maximum is None else math.floor(maximum))
-    restored = RestoredSize(had)
+    wanted, why = had, ""
     if had < floor:
-        uses = f"the guest now uses more than its original size of {format_kib(had)}"
+        wanted, why = int(floor), f"the guest now uses more than its original size of {format_kib(had)}"
         if size is not None and size <= floor:
-            return RestoredSize(had, f"{uses}, and keeps its size", keeps=True)
-        restored = RestoredSize(int(floor), f"{uses}: mom requested {format_kib(floor)}")
-    for least, limit in smallest_sizes(memory):
-        if least is not None and restored.size < least:
-            why = f"its original size is {limit.words(memory, limits)}"
-            restored = RestoredSize(math.ceil(least), f"{why}: mom requested {format_kib(least)}")
-    return restored
+            raise NoChangeNeeded(f"{why}, and keeps its size")
+    if memory.reach is not None and wanted < memory.reach:
+        wanted, why = math.ceil(memory.reach), f"its original size is {Limit.REACH.words(memory, limits)}"
+    return wanted, f"{why}: mom requested {format_kib(wanted)}" if why else ""
 
 
 def _why_unknown(memory: GuestMemory | None, limits: ShrinkLimits) -> str:
@@ -229,14 +218,15 @@ class Resizer:
             age, passed = memory.statistics.age, self.context.monotonic() - self.guests.snapshot.monotonic
             statistics = memory.statistics._replace(age=None if age is None else age + passed)
             memory = memory._replace(statistics=statistics, obstacle="")
-        restored = restored_size(had, size, maximum, memory, self.limits())
-        if restored.keeps:
+        try:
+            restored, note = restored_size(had, size, maximum, memory, self.limits())
+        except NoChangeNeeded:
             self.guests.forget_request(identity)
-            raise NoChangeNeeded(restored.note)
-        hypervisor.set_balloon(change.entity, restored.size)
+            raise
+        hypervisor.set_balloon(change.entity, restored)
         self.guests.forget_request(identity)
-        plugged = had > before and not restored.note
-        return f"memory was plugged into the guest since then: mom requested {format_kib(had)}" if plugged else restored.note
+        plugged = had > before and not note
+        return f"memory was plugged into the guest since then: mom requested {format_kib(had)}" if plugged else note
 
     # --- requests under way -------------------------------------------------------------------------------------------------------
 

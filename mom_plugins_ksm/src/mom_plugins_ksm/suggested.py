@@ -73,6 +73,13 @@ def sizes_in(snapshot: Snapshot, before: Mapping[str, Sequence[float | None]]) -
     return {guest: [b if a is None else a for a, b in zip(now, before.get(guest, now), strict=True)] for guest, now in sizes.items()}
 
 
+_FIGURES: Final = {
+    "saved": "ksm_saved", "pages": "ksm_pages_to_scan", "sleep_ms": "ksm_sleep_millisecs", "yielded": "ksm_yield",
+    "cpu_usage": "ksmd_cpu_usage", "cpu_pages": "ksmd_cpu_pages", "cpu_count": "cpu_count",
+}  # fmt: skip
+"""Fields of the host keyed by attribute of `KsmState`."""
+
+
 def state_in(snapshot: Snapshot, sizes: Mapping[str, Sequence[float | None]]) -> KsmState | None:
     """Return the state as input of the law; None if a required value is unknown."""
     number = snapshot.host.number
@@ -84,20 +91,11 @@ def state_in(snapshot: Snapshot, sizes: Mapping[str, Sequence[float | None]]) ->
         return None
     scans, advisor = number("ksm_full_scans"), snapshot.host.fields.get("ksm_advisor_mode")
     return KsmState(
-        int(run),
-        total,
-        available,
-        clock,
-        number("ksm_saved"),
-        number("ksm_pages_to_scan"),
-        number("ksm_sleep_millisecs"),
-        None if scans is None else int(scans),
-        number("ksm_yield"),
-        advisor not in {None, "none"},
-        number("ksmd_cpu_usage"),
-        number("ksmd_cpu_pages"),
-        number("cpu_count"),
-        sum(most for most, *_ in sizes.values() if most is not None),
-        sum(filter(None, (size if rss is None else rss for _, rss, size in sizes.values()))),
-        frozenset(sizes),
-    )
+        int(run), total, available, clock,
+        scans=None if scans is None else int(scans),
+        advised=advisor not in {None, "none"},
+        sold=sum(most for most, *_ in sizes.values() if most is not None),
+        held=sum(filter(None, (size if rss is None else rss for _, rss, size in sizes.values()))),
+        guests=frozenset(sizes),
+        **{name: number(field) for name, field in _FIGURES.items()},
+    )  # fmt: skip
