@@ -44,10 +44,7 @@ class VisitAnswer(NamedTuple):
 
 
 class Way(ABC):
-    """Way to query one guest's agent, with the outcome of earlier queries.
-
-    :param seconds: timeout of a query
-    """
+    """Way to query one guest's agent, with the outcome of earlier queries."""
 
     def __init__(self, place: AgentAddress, seconds: float) -> None:
         self.place = place

@@ -79,7 +79,6 @@ class KubeletDoor:
 
     :param trusted: file with the certificate of the kubelet or of its signer; None for plain HTTP
     :param names: required name in the certificate; empty if `trusted` is the kubelet's own
-    :param token: file with mom's token
     :param certificate: file with mom's client certificate and key
     """
 

@@ -117,8 +117,6 @@ def running(root: Path) -> KubeletProcess:
     """Find the kubelet's process; without one, return the root folder and no flags.
 
     It must run as root, in no pod, in the node's process namespace.
-
-    :param root: folder that contains /proc
     """
     proc = root / "proc"
     nodes = _process_ids_of(proc / "1")
@@ -154,11 +152,7 @@ def flags_of(command: bytes) -> dict[str, str]:
 
 
 def config_of(root: Path, process: KubeletProcess, answer: Mapping[str, Any] | None = None) -> KubeletConfig:
-    """Return the kubelet's configuration in force; its defaults if a file is invalid.
-
-    :param root: folder of the node's files
-    :param answer: the kubelet's own answer
-    """
+    """Return the kubelet's configuration in force; its defaults if a file is invalid."""
     document, sources = _of_files(root, process)
     by_flags = _of_flags(process.flags)
     document |= by_flags

@@ -63,7 +63,6 @@ def memory_of(root: Path, tops: Iterable[str]) -> KubeletMemory | None:
 
     Older kubelets count all kernel memory of the pods as used. mom calculates both ways, and returns the smaller available memory.
 
-    :param root: folder that contains /proc
     :param tops: possible mount points of cgroup v2
     """
     memory = read_meminfo(root)

@@ -47,10 +47,7 @@ _WAKE_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """Event loop, threads and timeouts that all pods' connections share.
-
-    :param module: libvirt's Python binding
-    """
+    """Event loop, threads and timeouts that all pods' connections share."""
 
     context: PluginContext
     module: Any

@@ -32,10 +32,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @contextmanager
 def reached(proc: Path, pod: LauncherPod, relay: Relay, refuse: Callable[[str], None] = lambda why: None) -> Iterator[str]:
-    """Yield a URI for one connection to the pod's libvirt. Raise `HypervisorError` if it cannot be reached.
-
-    :param refuse: see `Relay.to`
-    """
+    """Yield a URI for one connection to the pod's libvirt. Raise `HypervisorError` if it cannot be reached."""
     handles: list[int] = []
     try:
         user = _enter(proc, pod, handles)

@@ -89,11 +89,7 @@ class _Processes:
 
 
 class Pods:
-    """virt-launcher pods of a node. One thread at a time calls `scan`; any thread reads the results.
-
-    :param root: folder that contains the node's /proc
-    :param logs: the kubelet's folder of pod logs
-    """
+    """virt-launcher pods of a node. One thread at a time calls `scan`; any thread reads the results."""
 
     def __init__(self, root: Path, logs: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._proc = str(root / "proc")

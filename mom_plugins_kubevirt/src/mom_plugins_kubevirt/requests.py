@@ -118,8 +118,6 @@ def vouched_kib(request: float | None, pod_group: str, process: str, node_kib: i
 
     If the request is unknown, it follows from the OOM score: 1000 minus the request in thousandths of the node's memory
     (pkg/kubelet/qos/policy.go). A process can only raise its score.
-
-    :param process: folder in /proc of a process of the pod
     """
     if request is not None:
         return request

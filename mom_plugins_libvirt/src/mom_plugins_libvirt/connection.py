@@ -68,7 +68,6 @@ class ConnectionSettings:
 class Connection:
     """Connection to one libvirtd. Thread-safe.
 
-    :param module: libvirt's Python binding
     :param blocked_in_start_hook: returns the IDs of guests whose start is delayed by a hook
     :param callers: threads shared with other connections, which `close` leaves running
     :param patience: call timeouts shared with other connections

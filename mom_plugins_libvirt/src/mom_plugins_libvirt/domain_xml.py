@@ -62,10 +62,7 @@ class DomainDescription:
 
 
 def described(xml: str, of_platform: Callable[[ElementTree.Element], Mapping[str, str]] | None = None) -> DomainDescription | None:
-    """Return the guest that a domain XML describes; None if invalid.
-
-    :param of_platform: returns a platform's properties for a domain element
-    """
+    """Return the guest that a domain XML describes; None if invalid."""
     domain = parsed(xml)
     if domain is None:
         return None

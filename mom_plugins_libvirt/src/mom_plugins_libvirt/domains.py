@@ -50,8 +50,6 @@ class SamplingSettings:
 
     :param stale_after: age of stale statistics in seconds; None if it depends on each guest's period
     :param find: returns the PID for a guest's name and UUID
-    :param most_guests: limit of guests in an answer
-    :param longest_xml: limit of a description in characters
     :param on_demand_seconds: time for reading missing descriptions
     """
 

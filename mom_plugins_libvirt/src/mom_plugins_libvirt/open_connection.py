@@ -85,10 +85,7 @@ def is_running(module: Any, domain: Domain) -> bool:
 
 
 class BulkStatistics:
-    """Reader of statistics by bulk calls. Leaves out guests whose start is delayed by a hook.
-
-    :param module: libvirt's Python binding
-    """
+    """Reader of statistics by bulk calls. Leaves out guests whose start is delayed by a hook."""
 
     def __init__(self, module: Any, blocked_in_start_hook: Callable[[], Set[str]]) -> None:
         self.module = module

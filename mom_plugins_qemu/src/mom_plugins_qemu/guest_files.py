@@ -63,8 +63,6 @@ class GuestFiles:
     """Definitions in a folder. Each `read` reads changed files again. Not thread-safe.
 
     If a file is invalid, its guest keeps the last valid definition.
-
-    :param root: folder of the host's files
     """
 
     def __init__(self, root: Path, folder: Path) -> None:

@@ -70,10 +70,7 @@ def guess_ids(guests: Collection[MonitoredGuest]) -> None:
 
 
 def assign_definitions(guests: Collection[MonitoredGuest], files: Mapping[str, FileDefinition], undefined: FileDefinition | None) -> None:
-    """Give each guest the definition that the operator wrote for any of its monitors.
-
-    :param undefined: definition for guests without a file, if any
-    """
+    """Give each guest the definition that the operator wrote for any of its monitors."""
     by_guest: dict[tuple[int, str], FileDefinition] = {}
     for guest in guests:
         if guest.id and guest.path in files:

@@ -186,11 +186,7 @@ _Stamped: TypeAlias = dict[str, tuple[tuple[int, int, int], GuestDefinition | No
 
 
 class Definitions:
-    """Definitions of a node's guests. Each `read` reads changed files again. Not thread-safe.
-
-    :param root: folder of the host's files
-    :param folder: such as /etc/pve/qemu-server
-    """
+    """Definitions of a node's guests. Each `read` reads changed files again. Not thread-safe."""
 
     def __init__(self, root: Path, folder: Path, platforms: PlatformProperties) -> None:
         self._platforms = platforms

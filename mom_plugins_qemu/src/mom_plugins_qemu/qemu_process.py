@@ -97,9 +97,6 @@ class HeldMemory(NamedTuple):
 
 
 def held_memory(process: str) -> HeldMemory:
-    """Return a process's unreclaimable memory. Memory that VFIO pins counts as locked.
-
-    :param process: folder of the process in /proc
-    """
+    """Return a process's unreclaimable memory. Memory that VFIO pins counts as locked."""
     sizes = ProcessStat.sizes(process)
     return HeldMemory(sizes.get("HugetlbPages", 0), sizes.get("VmLck", 0))

@@ -77,10 +77,7 @@ class Incarnations:
             self._boot_time = kept.boot_time
 
     def follow(self, vms: Collection[Vm]) -> Mapping[str, str]:
-        """Return the marks of all running guests, keyed by ID.
-
-        :param vms: all running guests
-        """
+        """Return the marks of all running guests, keyed by ID."""
         now = self.since_boot()
         self._move_with_the_clock(now)
         runs: dict[str, _GuestRun] = {}
