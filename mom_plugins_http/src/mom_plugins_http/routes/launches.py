@@ -102,8 +102,6 @@ class RoomModel(TypedDict):
     returning_kib: int
     rising_kib: int
     """Memory that guests will soon need in addition, according to their daily pattern."""
-    rising_until: float
-    """Time of this additional need, in seconds since the epoch; 0 if unknown."""
     rise: str
     """The additional need in words; empty if there is none."""
     guaranteed_kib: int
