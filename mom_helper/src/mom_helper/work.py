@@ -16,6 +16,7 @@ from mom_helper.before import Before
 from mom_helper.declarations import Declared
 from mom_helper.guests import HIERARCHIES, UNIFIED, Guests
 from mom_helper.kernel import Allowance, opened
+from mom_helper.libvirt_orders import GuestOrder
 from mom_helper.orders import MOST_AT_ONCE, ORDER, PROCESS_FILES, Order, OrderNumber
 from mom_helper.taker import WAYS, move_piece, step_back
 
@@ -46,19 +47,7 @@ class Done(NamedTuple):
     error: int = 0
 
 
-class Numbered(Protocol):
-    """Attributes that both kinds of requests have: mom-helper's and mom-libvirt-helper's."""
-
-    @property
-    def number(self) -> int:
-        """Return the number of the request's kind."""
-
-    @property
-    def id(self) -> int:
-        """Return the ID that the answer repeats."""
-
-
-AnyOrder = TypeVar("AnyOrder", bound=Numbered)
+AnyOrder = TypeVar("AnyOrder", Order, GuestOrder)
 
 
 class OrderServer(Protocol):

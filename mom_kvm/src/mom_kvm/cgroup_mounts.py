@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from mom_core import Guest
 from mom_kvm.kernel_files import read_kernel_file
 
 BELIEVED_SECONDS = 60.0
@@ -131,6 +132,12 @@ class Hierarchies:
             if inside is not None:
                 return "/".join((self._top_of(mount), *inside)).rstrip("/")
         return None
+
+    def group_of(self, guest: Guest, controller: str = UNIFIED) -> str | None:
+        """Return the folder of the guest's own cgroup, from its property `cgroups`; None if unknown."""
+        paths = guest.properties.get("cgroups")
+        path = paths.get(controller) if isinstance(paths, Mapping) else None
+        return self.folder(controller, path) if isinstance(path, str) else None
 
     def _inside(self, mount: Mount, above: int, steps: Sequence[str]) -> Sequence[str] | None:
         mount_above, mount_steps = _above(mount.root)

@@ -10,6 +10,10 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from pydantic import AfterValidator
+
+from mom_core import format_duration
+
 _FAILED_SECONDS: Final = 1.0
 """Pause after a look that failed."""
 
@@ -57,6 +61,17 @@ class LookThread:
             thread.join(seconds)
             if not thread.is_alive():
                 self._close()
+
+    @staticmethod
+    def interval(shortest: float) -> AfterValidator:
+        """Return the validator of a setting for the time between two looks: 0 for no looks, or at least `shortest` seconds."""
+
+        def check(seconds: float) -> float:
+            if 0 < seconds < shortest:
+                raise ValueError(f"must be at least {format_duration(shortest)}, or 0s for never")
+            return seconds
+
+        return AfterValidator(check)
 
     def listen(self, file: int, events: int, heard: Callable[[int], object]) -> None:
         """Call `heard` with the file's events of `epoll`, and then look immediately."""

@@ -35,11 +35,11 @@ from mom_core import (
     Unit,
     Value,
     as_whole,
-    format_duration,
     hookimpl,
 )
 from mom_kvm.fields import GuestField
 from mom_kvm.hypervisors import set_each
+from mom_kvm.look_thread import LookThread
 
 if TYPE_CHECKING:
     from mom_kvm.watch import BalloonStatistics, GuestWatch
@@ -58,12 +58,6 @@ _SILENT_CURE: Final = "check whether the guest has hung; load virtio_balloon (Wi
 def _whole_seconds(seconds: float) -> float:
     if seconds != int(seconds):
         raise ValueError("must be whole seconds")
-    return seconds
-
-
-def _not_too_often(seconds: float) -> float:
-    if 0 < seconds < _SHORTEST_WATCH_SECONDS:
-        raise ValueError(f"must be at least {format_duration(_SHORTEST_WATCH_SECONDS)}, or 0s for never")
     return seconds
 
 
@@ -111,7 +105,7 @@ class PluginOfGuests(Generic[H]):
         `0s`: mom sets no period."""
         stale_after: Annotated[Duration, Field(gt=0)] | None = None
         """Age above which a guest's statistics count as unknown. Unset: three statistics periods of the guest, but at least 10s."""
-        watch: Annotated[Duration, Field(ge=0, le=10), AfterValidator(_not_too_often)] = 0.25
+        watch: Annotated[Duration, Field(ge=0, le=10), LookThread.interval(_SHORTEST_WATCH_SECONDS)] = 0.25
         """Interval at which mom checks shrunk guests between cycles. If a guest runs low on memory, a cycle starts immediately. `0s`: mom
         does not check guests between cycles."""
 

@@ -87,10 +87,8 @@ class GuestGroup(NamedTuple):
 
 
 def group_of(guest: Guest, hierarchies: Hierarchies) -> GuestGroup | None:
-    """Return the guest's control group (v2), from its property `cgroups`; None if unknown."""
-    paths = guest.properties.get("cgroups")
-    path = paths.get(Hierarchies.UNIFIED) if isinstance(paths, Mapping) else None
-    folder = hierarchies.folder(Hierarchies.UNIFIED, path) if isinstance(path, str) else None
+    """Return the guest's control group (v2); None if unknown."""
+    folder = hierarchies.group_of(guest)
     return None if folder is None else GuestGroup(folder, pid_of(guest) or 0)
 
 
@@ -184,11 +182,11 @@ def _about_guests(guests: Sequence[Guest], folders: Mapping[str, str], *, observ
 
 def _about_protection(hierarchies: Hierarchies, guests: Sequence[Guest]) -> Iterable[Finding]:
     # A parent group without protection cancels the protection of the guests in it.
-    paths = [groups.get(Hierarchies.UNIFIED) for guest in guests if isinstance(groups := guest.properties.get("cgroups"), Mapping)]
-    parents = dict.fromkeys(path.rpartition("/")[0] for path in paths if isinstance(path, str) and path.count("/") > 1)
-    for parent in parents:
-        folder = hierarchies.folder(Hierarchies.UNIFIED, parent)
-        if folder is not None and read_kernel_file(f"{folder}/memory.low").strip() == b"0":
+    top = hierarchies.top(Hierarchies.UNIFIED) or ""
+    folders = dict.fromkeys(folder.rpartition("/")[0] for guest in guests if (folder := hierarchies.group_of(guest)) is not None)
+    for folder in folders:
+        if folder != top and read_kernel_file(f"{folder}/memory.low").strip() == b"0":
+            parent = folder.removeprefix(top)
             message = f"memory.low of {printable(parent)} is 0: memory.low and memory.min of guests in it have no effect"
             unit = parent.rpartition("/")[2]
             slice_cure = f"systemctl set-property {unit} MemoryLow=… (as much as its guests together)"

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from mom_core import Duration, PluginContext, PluginSettings, Size, format_duration
 from mom_kvm import AvailableGauge, Helper, LookThread, Pressure, read_kernel_file
@@ -109,16 +109,10 @@ _SHORTEST_WATCH_SECONDS = 0.01
 """A reading takes 10 µs, so this is 0.1 % of a CPU."""
 
 
-def _not_too_often(seconds: float) -> float:
-    if 0 < seconds < _SHORTEST_WATCH_SECONDS:
-        raise ValueError(f"must be at least {format_duration(_SHORTEST_WATCH_SECONDS)}, or 0s for never")
-    return seconds
-
-
 class HostSettings(PluginSettings):
     """Settings of the watch between two cycles."""
 
-    watch: Annotated[Duration, Field(ge=0, le=10), AfterValidator(_not_too_often)] = 0.2
+    watch: Annotated[Duration, Field(ge=0, le=10), LookThread.interval(_SHORTEST_WATCH_SECONDS)] = 0.2
     """How often mom checks whether the host runs low on memory. If so, a cycle starts immediately. `0s`: never. With plenty of memory, mom
     checks less often, down to once a second, but always before all CPUs together could allocate that memory."""
     watch_available: Size | None = None

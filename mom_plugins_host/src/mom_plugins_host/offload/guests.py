@@ -20,7 +20,6 @@ _LOCKED_KIB: Final = 64 << 10
 """QEMU itself locks only queues and stacks. If more is locked, all memory of the guest is locked (VFIO) or pinned (iommufd;
 drivers/iommu/iommufd/pages.c)."""
 
-_UNIFIED: Final = re.compile(rb"^0::(/.*)$", re.MULTILINE)
 _FAULTS: Final = re.compile(rb"^(?:total_)?pgmajfault ([0-9]{1,20})$", re.MULTILINE)
 
 
@@ -59,18 +58,15 @@ def way_to(guest: Guest, root: Path, hierarchies: Hierarchies) -> MemoryWay:
     why = _held_in_place(f"{root}/proc/{pid}") or why_no_swap(GroupLimit.of_swap(swaps_in, top) if swaps_in else None)
     if why:
         return MemoryWay("", pid=pid, started=stat.started, why_not=why)
-    paths = guest.properties.get("cgroups")
-    for controller, file, name in (("", "memory.reclaim", "v2"), ("memory", "memory.force_empty", "v1")):
-        path = paths.get(controller) if isinstance(paths, Mapping) else None
-        folder = hierarchies.folder(controller, path) if isinstance(path, str) else None
+    for controller, file, name in ((Hierarchies.UNIFIED, "memory.reclaim", "v2"), ("memory", "memory.force_empty", "v1")):
+        folder = hierarchies.group_of(guest, controller)
         if folder is not None and Path(folder, file).exists():
             return MemoryWay(name, folder, pid, stat.started, "", swaps_in, top)
     return MemoryWay("process", "", pid, stat.started, "", swaps_in, top)
 
 
 def _swap_group(process: str, hierarchies: Hierarchies) -> tuple[str, str]:
-    match = _UNIFIED.search(read_kernel_file(f"{process}/cgroup"))
-    folder = None if match is None else hierarchies.folder(Hierarchies.UNIFIED, match[1].decode(errors="surrogateescape"))
+    folder = hierarchies.folder(Hierarchies.UNIFIED, Hierarchies.paths_of(process).get(Hierarchies.UNIFIED, ""))
     top = hierarchies.top(Hierarchies.UNIFIED, folder or "")
     return ("", "") if folder is None or top is None else (folder, top)
 

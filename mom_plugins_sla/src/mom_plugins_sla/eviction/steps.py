@@ -29,13 +29,8 @@ class Step(StrEnum):
         """Control, such as `guest_shutdown`."""
         return f"guest_{self.replace(' ', '')}"
 
-    @property
-    def allowed_by(self) -> EvictionField:
-        """Field of a guest that permits this step."""
-        return _ALLOWED_BY[self]
 
-
-_ALLOWED_BY: Final[Mapping[Step, EvictionField]] = {
+ALLOWED_BY: Final[Mapping[Step, EvictionField]] = {
     Step.MIGRATE: EvictionField.MAY_MIGRATE,
     Step.PAUSE: EvictionField.MAY_PAUSE,
     Step.SAVE: EvictionField.MAY_SAVE,
