@@ -1,4 +1,4 @@
-"""Daily memory use of all guests of a host: learned from each cycle, and forecast. Single-threaded, except where stated."""
+"""Daily memory use of all guests of a host: learned from each cycle, and forecast. Not thread-safe."""
 
 from __future__ import annotations
 
@@ -187,8 +187,9 @@ class HostDays:
             self._host = self._sum_up()
             return
         self._index = self.calendar.index(snapshot.time)
-        self._reach = self._window(self.ahead)
-        self._per_slot = max(1.0, self.calendar.slot_seconds / max(self._step, 0.1))
+        slot, left = self.calendar.slot_seconds, self.calendar.left(snapshot.time)
+        self._reach = 1 + max(0, math.ceil((self.ahead - left) / slot))
+        self._per_slot = max(1.0, slot / max(self._step, 0.1))
         self._visit_some(snapshot, count)
         for place in _places(self._refresh, min(count, LEAST_REFRESHED), count):
             self._update_figures(self._present[place], place)
@@ -377,10 +378,6 @@ class HostDays:
         later = slot - self._index
         return round(self.calendar.left(self._now[0]) + (later - 1) * self.calendar.slot_seconds, 1) if later > 0 else 0.0
 
-    def _window(self, seconds: float) -> int:
-        left = self.calendar.left(self._now[0])
-        return 1 + max(0, math.ceil((seconds - left) / self.calendar.slot_seconds))
-
     def _learn_sum(self, index: int) -> None:
         last = self._sum
         if last is not None and last.slot == index:
@@ -419,7 +416,7 @@ class HostDays:
         counted = [guest.days for guest in self._present if guest.days.has_pattern]
         fields: dict[str, Value] = {"guests_forecast": len(counted)}
         if counted:
-            fields["host_rise_expected"] = self.rise_expected(self.ahead)
+            fields["host_rise_expected"] = self._rise_expected()
             wrong = stays = 0.0
             for days in counted:  # as `error` and `now_error`, but faster
                 mine, unlearned, _, count = days.wrong
@@ -427,21 +424,13 @@ class HostDays:
             fields["forecast_error"], fields["forecast_error_unlearned"] = int(wrong), int(stays)
         return fields
 
-    def rise_expected(self, seconds: float) -> int:
-        """Return the expected rise of all guests' use within `seconds` in KiB; 0 if unknown. Thread-safe."""
-        count, index = self._window(seconds), self._index
-        counted = [guest for guest in list(self._present) if guest.middles]
-        if count <= self._reach:
-            windows, rises = [(guest.used, guest.middles) for guest in counted], [guest.rises for guest in counted]
-        else:
-            ahead = [guest.days.ahead(index, count) for guest in counted]
-            windows = [(guest.used, tuple([item.middle for item in window])) for guest, window in zip(counted, ahead, strict=True)]
-            rises = [self._rises_in(guest, window) for guest, window in zip(counted, ahead, strict=True)]
-        first = min((slot - index for slot in rises if slot is not None), default=count)  # before the first rise, its error is unknown
-        usable = [(used, middles) for used, middles in windows if not isnan(used + sum(middles))]
-        used = sum([used for used, _ in usable])
-        sums = [sum(column) for column in zip(*[middles for _, middles in usable], strict=False)]
-        margins = (self.margin * math.sqrt(min(max(1, place), HOUR_SLOTS)) if place >= first else 0.0 for place in range(count))
+    def _rise_expected(self) -> int:
+        usable = [guest for guest in self._present if guest.middles and not isnan(guest.used + sum(guest.middles))]
+        rises = [guest.rises - self._index for guest in self._present if guest.middles and guest.rises is not None]
+        first = min(rises, default=self._reach)  # before the first rise, its error is unknown
+        used = sum([guest.used for guest in usable])
+        sums = [sum(column) for column in zip(*[guest.middles for guest in usable], strict=False)]
+        margins = (self.margin * math.sqrt(min(max(1, place), HOUR_SLOTS)) if place >= first else 0.0 for place in range(self._reach))
         more = (whole - used + margin for whole, margin in zip(sums, margins, strict=False))
         return max(0, math.ceil(max(more, default=0.0)))
 
