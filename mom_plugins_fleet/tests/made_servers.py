@@ -80,11 +80,11 @@ class Link(Memory):
         try:
             for (name, key), kept in (await self.call(self.kept.copy)).items():
                 if name == bucket.kind.bucket:
-                    bucket.told(key, kept, live=False)
+                    bucket.take(key, kept)
             bucket.complete()
             while self.connected:
                 while told:
-                    bucket.told(*told.pop(0), live=True)
+                    bucket.take(*told.pop(0))
                 await asyncio.sleep(0.1)
             await asyncio.sleep(6.0)
             raise UnansweredError("nothing is heard any more")

@@ -47,7 +47,7 @@ class Memory(Store):
         self.kept[bucket, key] = StoredEntry(self.revision, data, time.time())
         for watched in self.watchers:
             if watched.kind.bucket == bucket:
-                watched.told(key, self.kept[bucket, key], live=True)
+                watched.take(key, self.kept[bucket, key])
         return self.revision
 
     async def watch(self, bucket: Bucket[Any]) -> NoReturn:
@@ -57,7 +57,7 @@ class Memory(Store):
         bucket.begins()
         for (name, key), kept in self.kept.items():
             if name == bucket.kind.bucket:
-                bucket.told(key, kept, live=False)
+                bucket.take(key, kept)
         bucket.complete()
         self.watchers.append(bucket)
         try:

@@ -142,7 +142,7 @@ async def drained(store: Memory, c1: Coordinator) -> None:
     for host in ("h1", "h2", "h3"):
         guests = (HostedGuest(id="a", name="a", maximum=10),) if host == "h1" else ()
         c1.view.states.records[host] = (1, HostState(mode="enforce", total=200, available=150, guests=guests))
-        c1.view.states.heard[host] = time.monotonic()
+        c1.view.states.set_at[host] = c1.view.states.newest = time.time()
 
 
 MOVE = Move(guest="a", name="a", to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1, number=1, order=5)

@@ -98,7 +98,7 @@ def test_the_small_ones_of_many_guests_leave_also_where_no_host_has_room_for_the
     address = Destination.parse("qemu+tls://h2/system")
     for host in ("h1", "h2"):
         view.members.records[host] = (1, Member(group="g", address=address, draining=host == "h1"))
-        view.states.heard[host] = time.monotonic()
+        view.states.set_at[host] = view.states.newest = time.time()
     view.states.records["h2"] = (1, HostState(mode="enforce", total=1 << 40, available=(16 << 20) + GIB))
     there = {one: replace(guest, fields={**guest.fields, "balloon_max": 2000 * GIB}) for one, guest in large.items()}
     left: list[str] = []
@@ -115,14 +115,14 @@ def test_what_is_promised_to_guests_that_are_not_told_of_counts_where_others_mig
     view = FleetView()
     view.members.records["h1"] = (1, Member(group="g", address="qemu+tls://h1/system"))  # type: ignore[arg-type]  # it is parsed
     view.states.records["h1"] = (1, state_of(many(1000)))
-    view.states.heard["h1"] = time.monotonic()
+    view.states.set_at["h1"] = view.states.newest = time.time()
     assert places(view)["h1"].promised == 1000 * GIB
 
 
 def test_no_guest_comes_to_a_host_that_does_not_know_yet_what_it_can_promise() -> None:
     view = FleetView()
     view.members.records["h1"] = (1, Member(group="g", address="qemu+tls://h1/system"))  # type: ignore[arg-type]  # it is parsed
-    view.states.heard["h1"] = time.monotonic()
+    view.states.set_at["h1"] = view.states.newest = time.time()
     view.states.records["h1"] = (1, state_of({}, promisable=None))
     assert places(view) == {}
     assert place_of(view, "h1") == "the memory that it can promise is unknown"

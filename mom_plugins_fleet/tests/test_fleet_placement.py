@@ -15,7 +15,7 @@ from mom_plugins_fleet.coordinator.balance import for_balance
 from mom_plugins_fleet.coordinator.plan import BOOKS_SECONDS, LOST_SECONDS, needs_of, next_orders, places
 from mom_plugins_fleet.records import FinishedMove, HostedGuest, HostState, Member, Move, MoverState, MoveState, Orders
 from mom_plugins_fleet.verbs.plan import planned, print_plan
-from mom_plugins_fleet.view import ARRIVES_SECONDS, SETTLES_SECONDS, FleetView, ended
+from mom_plugins_fleet.view import ARRIVES_SECONDS, SETTLES_SECONDS, SILENT_SECONDS, FleetView, ended
 
 GIB = 1 << 20
 
@@ -45,6 +45,10 @@ def ordered(*moves: Move) -> Orders:
 class Fleet(FleetView):
     """Hosts of 64 GiB, half of it available, all of them there."""
 
+    @property
+    def newest(self) -> float:
+        return max(self.states.set_at.values(), default=0.0)
+
     def host(
         self,
         name: str,
@@ -72,7 +76,6 @@ class Fleet(FleetView):
             mover=mover,
         )
         self.states.records[name] = (1, state)
-        self.states.heard[name] = time.monotonic()
         self.states.set_at[name] = time.time()
 
     def decide(self, host: str) -> Mapping[str, str]:
@@ -239,7 +242,7 @@ def test_what_a_silent_host_has_not_accepted_for_long_is_ordered_anew_by_the_roo
     fleet.orders.records["a"] = (1, orders.model_copy(update={"moves": (orders.moves[0].model_copy(update={"order": long_ago}),)}))
     fleet.decide("a")
     assert fleet.moves("a") == [("1", "b")], "it tells how it is"
-    fleet.states.heard["a"] -= LOST_SECONDS
+    fleet.states.set_at["a"] -= LOST_SECONDS
     fleet.decide("a")
     assert fleet.moves("a") == []
     fleet.host("a", [guest("1", 20)], draining=True)
@@ -442,7 +445,7 @@ def test_balance_goes_on_without_a_host_that_died(died, state):
         fleet.orders.records["c"] = (1, ordered(move))
     now = time.time()
     fleet.states.set_at.update(dict.fromkeys("abcd", now))
-    fleet.states.heard[died] -= LOST_SECONDS + 1
+    fleet.states.set_at[died] -= SILENT_SECONDS + 1
     assert isinstance(balanced(fleet), str), "it may only be away for a moment"
     fleet.states.set_at[died] -= LOST_SECONDS + 1
     assert balanced(fleet) == ("id-g0", "a", "b")

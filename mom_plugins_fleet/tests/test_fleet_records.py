@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import time
 from pathlib import Path
 from typing import get_origin
 
@@ -96,11 +97,11 @@ def test_a_state_from_a_stranger_counts_for_nothing() -> None:
     view = FleetView()
     view.members.records["h1"] = (1, Member(group="g"))
     state = HostState(mode="enforce")
-    view.states.told("h2", StoredEntry(1, state.packed()), live=True)
+    view.states.take("h2", StoredEntry(1, state.packed(), time.time()))
     assert not view.is_fresh("h2")
-    view.states.told("h1", StoredEntry(1, state.packed()), live=True)
+    view.states.take("h1", StoredEntry(1, state.packed(), time.time()))
     assert view.is_fresh("h1")
-    view.states.told("h1", StoredEntry(2, b"nonsense"), live=True)
+    view.states.take("h1", StoredEntry(2, b"nonsense"))
     assert "h1" not in view.states.records
     assert not view.is_fresh("h1")
 

@@ -72,11 +72,11 @@ def test_a_host_without_metrics_is_named_with_the_reason_and_scraped_nowhere() -
 
 def test_a_host_that_has_gone_silent_is_still_scraped_so_that_it_is_missed() -> None:
     view = view_of(h1=(Member(group="g", address=H1), told(8132)))
-    view.states.heard["h1"] = time.monotonic() - 3600
+    view.states.set_at["h1"] = view.states.newest = time.time() - 3600
     (found,) = targets(view)
     assert found["targets"] == ["h1.example.org:8132"]
     assert 'mom_fleet_host_heard{host="h1",group="g"} 0\n' in metrics(view, 0.0)
-    view.states.heard["h1"] = time.monotonic()
+    view.states.set_at["h1"] = view.states.newest = time.time()
     assert 'mom_fleet_host_heard{host="h1",group="g"} 1\n' in metrics(view, 0.0)
     for current in (False, True):
         for bucket in view.buckets:

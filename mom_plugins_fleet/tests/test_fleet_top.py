@@ -17,7 +17,7 @@ def fleet(**states: HostState | None) -> FleetView:
         view.members.records[name] = (1, Member(group="kvm"))
         if state is not None:
             view.states.records[name] = (1, state)
-            view.states.heard[name] = time.monotonic()
+            view.states.set_at[name] = view.states.newest = time.time()
     return view
 
 
@@ -41,7 +41,7 @@ def test_hosts_that_suffer_come_first_each_with_how_it_is_in_words():
         h4=told(),
         h5=None,
     )
-    view.states.heard["h4"] -= SILENT_SECONDS + 1
+    view.states.set_at["h4"] -= SILENT_SECONDS + 1
     view.members.records["h1"] = (1, Member(group="kvm", draining=True, cordoned=True))
     view.states.records["h1"] = (1, HostState(mode="enforce", total=16 * GIB, available=16 * GIB))
     shown = lines(view)

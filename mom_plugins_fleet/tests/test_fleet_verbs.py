@@ -303,8 +303,8 @@ def test_a_lease_that_cannot_be_read_does_not_hide_the_hosts(lease, holder, monk
 def test_a_host_whose_words_cannot_be_read_is_not_called_unreachable(capsys):
     view, now = FleetView(), time.time()
     view.members.records["h1"] = (1, Member(group="g1"))
-    view.states.told("h1", StoredEntry(1, b'{"mode": 7}', now), live=True)
-    view.states.heard["h1"] = time.monotonic() - 3
+    view.states.take("h1", StoredEntry(1, b'{"mode": 7}', now))
+    view.states.set_at["h1"] = view.states.newest = time.time() - 3
     row = host_rows(view)["h1"]
     assert (row["silent"], row["damaged"]) == (True, "a HostState cannot be read: mode: Input should be a valid string")
     print_hosts([row])
@@ -349,7 +349,7 @@ def test_the_guests_of_a_drained_host_that_is_silent_are_said_to_wait():
     view = FleetView()
     view.members.records["h1"] = (1, Member(group="g1", draining=True, cordoned=True))
     view.states.records["h1"] = (1, HostState(mode="enforce", others=3))
-    view.states.heard["h1"] = time.monotonic() - 3600
+    view.states.set_at["h1"] = view.states.newest = time.time() - 3600
     assert remarks_of(host_rows(view)["h1"]).endswith(", draining: its guests wait until the host reports")
 
 

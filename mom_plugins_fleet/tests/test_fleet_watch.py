@@ -87,8 +87,8 @@ class Told(Bucket[HostState]):
     def begins(self) -> None:
         self.all.append("begins")
 
-    def told(self, key: str, kept: StoredEntry, *, live: bool) -> None:
-        self.all.append((key, kept.revision, kept.data, live))
+    def take(self, key: str, kept: StoredEntry) -> None:
+        self.all.append((key, kept.revision, kept.data))
 
     def complete(self) -> None:
         self.all.append("complete")
@@ -194,7 +194,7 @@ def test_a_lost_message_ends_the_watch() -> None:
     for send in (skip, last_one, nonsense):
         told = Told()
         assert "is lost" in asyncio.run(watched(Sender(last=1), told, send))
-        assert ("h1", 4, b"x", True) not in told.all, "and nothing more is told"
+        assert ("h1", 4, b"x") not in told.all, "and nothing more is told"
 
 
 def test_silence_ends_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +209,7 @@ def test_silence_ends_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_mistake_of_who_is_told_ends_the_watch() -> None:
     class Breaks(Told):
-        def told(self, key: str, kept: StoredEntry, *, live: bool) -> None:
+        def take(self, key: str, kept: StoredEntry) -> None:
             raise KeyError(key)
 
     async def send(sender: Sender) -> None:
@@ -256,14 +256,14 @@ def state(host: str, available: int = 1) -> bytes:
 def test_a_bucket_that_is_told_anew_forgets_what_is_not_there_any_more_and_nothing_else() -> None:
     shelf = Bucket(HostState)
     shelf.begins()
-    shelf.told("h1", StoredEntry(5, state("h1"), 1.0), live=False)
-    shelf.told("h2", StoredEntry(6, b"nonsense", 1.0), live=False)
+    shelf.take("h1", StoredEntry(5, state("h1"), 1.0))
+    shelf.take("h2", StoredEntry(6, b"nonsense", 1.0))
     shelf.complete()
     assert (set(shelf.records), set(shelf.damaged), shelf.current) == ({"h1"}, {"h2"}, True)
     shelf.begins()
     assert set(shelf.records) == {"h1"}, "until it is known better"
     assert not shelf.current
-    shelf.told("h3", StoredEntry(1, state("h3"), 1.0), live=False)  # servers that were set up anew count from 1
+    shelf.take("h3", StoredEntry(1, state("h3"), 1.0))  # servers that were set up anew count from 1
     shelf.complete()
     assert (set(shelf.records), shelf.damaged, set(shelf.set_at)) == ({"h3"}, {}, {"h3"})
 
@@ -271,18 +271,18 @@ def test_a_bucket_that_is_told_anew_forgets_what_is_not_there_any_more_and_nothi
 def test_an_answer_that_is_older_than_what_was_heard_changes_nothing() -> None:
     shelf = Bucket(HostState)
     shelf.begins()
-    shelf.told("h1", StoredEntry(5, state("h1", 5)), live=True)
+    shelf.take("h1", StoredEntry(5, state("h1", 5)))
     shelf.take("h1", StoredEntry(4, state("h1", 4)))
     shelf.take("h1", StoredEntry(0, None))
     assert shelf.records["h1"] == (5, HostState(mode="enforce", available=5))
     shelf.take("h1", StoredEntry(7, None))
-    shelf.told("h1", StoredEntry(6, state("h1", 6)), live=True)
+    shelf.take("h1", StoredEntry(6, state("h1", 6)))
     assert shelf.get("h1") is None
 
 
 def test_orders_that_came_before_the_coordinator_was_appointed_count_once_it_is() -> None:
     signer, view = Signer(SEED), FleetView()
-    view.orders.told("h1", StoredEntry(1, signer.signed("h1", Orders(epoch=3), 2)), live=True)
+    view.orders.take("h1", StoredEntry(1, signer.signed("h1", Orders(epoch=3), 2)))
     assert view.orders.get("h1") is None
     assert "which is not trusted" in view.orders.damaged["h1"]
     view.orders.trust(frozenset({signer.public}))
@@ -299,39 +299,35 @@ def test_a_record_that_was_ahead_of_a_clock_counts_once_the_clock_is_right(monke
     entry = StoredEntry(1, signer.signed(COORDINATORS, AuthorizedKeys(keys=(OTHER,)), revision))
     views = [FleetView(coordinators), FleetView(coordinators)]
     for view in views:
-        view.authorized.told(COORDINATORS, entry, live=True)
+        view.authorized.take(COORDINATORS, entry)
         view.trust()
         assert "ahead of the clock" in view.authorized.damaged[COORDINATORS]
         assert OTHER not in view.orderers
     clock[0] = right
     looks, hears = views
     looks.trust()
-    hears.authorized.told(COORDINATORS, entry, live=True)
+    hears.authorized.take(COORDINATORS, entry)
     for view in views:
         assert OTHER in view.orderers
         assert not view.authorized.damaged
 
 
-def test_only_what_was_set_while_it_was_watched_is_a_sign_of_life() -> None:
-    view = FleetView()
+def test_a_host_is_as_old_as_its_report_by_the_servers_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    view, clock, now = FleetView(), [1000.0], time.time()
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     view.members.records["h1"] = (1, Member(group="g"))
-    view.states.told("h1", StoredEntry(1, state("h1"), time.time()), live=False)
+    view.states.take("h1", StoredEntry(1, state("h1"), now - 60))
+    assert view.is_fresh("h1")
+    view.states.take("h2", StoredEntry(2, state("h2"), now))
+    assert view.age("h1") == pytest.approx(60, abs=5)
+    clock[0] += 40
+    assert not view.is_fresh("h1"), "time passes, though nothing is heard"
+    view.states.take("h1", StoredEntry(3, state("h1"), now + 40))
+    assert view.is_fresh("h1")
+    view.states.begins()  # servers that were restored have an older state
+    view.states.take("h1", StoredEntry(1, state("h1"), now - 60))
+    view.states.complete()
     assert not view.is_fresh("h1")
-    view.states.told("h1", StoredEntry(2, state("h1")), live=True)
-    assert view.is_fresh("h1")
-
-
-def test_what_servers_tell_that_were_set_back_is_no_sign_of_life() -> None:
-    view = FleetView()
-    view.members.records["h1"] = (1, Member(group="g"))
-    view.states.told("h1", StoredEntry(2, state("h1", 2), 200.0), live=True)
-    for revision, at, fresh in ((2, 200.0, True), (1, 100.0, False)):  # they were away, and then they have lost their last minutes
-        view.states.begins()
-        view.states.told("h1", StoredEntry(revision, state("h1", revision), at), live=False)
-        view.states.complete()
-        assert view.is_fresh("h1") is fresh
-    view.states.told("h1", StoredEntry(2, state("h1", 3), 300.0), live=True)
-    assert view.is_fresh("h1")
 
 
 def test_a_watch_that_is_cancelled_while_the_servers_answer_ends() -> None:

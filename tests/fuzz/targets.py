@@ -228,11 +228,11 @@ def fleet_record(data: bytes) -> None:
         view.members.take(host, StoredEntry(1, member.packed()))
         guests = (HostedGuest(id="a", name="a", size=4096, maximum=8192, guarantee=1024), HostedGuest(id="b", name="b"))
         state = HostState(mode="enforce", total=1 << 30, available=1 << 29, guests=guests)
-        view.states.told(host, StoredEntry(1, state.packed()), live=True)
-    kept = StoredEntry(2, record)
+        view.states.take(host, StoredEntry(1, state.packed(), time.time()))
+    kept = StoredEntry(2, record, time.time())
     if bucket == b"states":
-        view.states.told("h1", kept, live=True)
-        view.states.told("h2", kept, live=True)
+        view.states.take("h1", kept)
+        view.states.take("h2", kept)
     elif bucket == b"roster":
         view.members.take("h1", kept)
         view.members.take("h2", kept)
@@ -242,7 +242,7 @@ def fleet_record(data: bytes) -> None:
         view.orders.take(
             "h1", StoredEntry(1, Orders(moves=(Move(guest="a", name="a", to="h2", destination=there, takes=1, number=1),)).packed())
         )
-        view.states.told("h1", kept, live=True)
+        view.states.take("h1", kept)
     elif bucket == b"signed":
         with suppress(MomError):
             opened(Group, "g", record, ["UABCDEFG" * 7])

@@ -138,7 +138,7 @@ class BucketWatch:
         key, number = message.subject.removeprefix(self._begin), metadata.sequence.stream
         data = None if is_deleted(headers) else message.data
         try:
-            self._bucket.told(key, StoredEntry(number, data, metadata.timestamp.timestamp()), live=number > self._first_end)
+            self._bucket.take(key, StoredEntry(number, data, metadata.timestamp.timestamp()))
             self._reach(number)
         except Exception as error:  # noqa: BLE001  # a mistake in mom, which the library would only log
             self._end(f"an error in mom: {type(error).__name__}: {printable(str(error), 200)}")

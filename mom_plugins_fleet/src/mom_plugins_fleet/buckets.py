@@ -29,8 +29,10 @@ class Bucket(Generic[Kind]):
     damaged: dict[str, str] = field(default_factory=dict)
     set_at: dict[str, float] = field(default_factory=dict)
     """Time of each key's last change, by the servers' clock."""
-    heard: dict[str, float] = field(default_factory=dict)
-    """Monotonic time of each key's last live change."""
+    newest: float = 0.0
+    """Time of the last change, by the servers' clock; 0 if none."""
+    newest_heard: float = field(default_factory=time.monotonic)
+    """Monotonic time when `newest` was heard of."""
     current: bool = False
     completed: Callable[[], None] = lambda: None
     stored: dict[str, StoredEntry] = field(default_factory=dict)
@@ -41,14 +43,6 @@ class Bucket(Generic[Kind]):
     def begins(self) -> None:
         """Forget the servers' revisions: restored servers count from a lower number."""
         self.current, self._revisions = False, {}
-
-    def told(self, key: str, kept: StoredEntry, *, live: bool) -> None:
-        """Store an entry from a watch. `live` means that it has just been set."""
-        if not live and 0 < kept.at < self.set_at.get(key, 0.0):
-            self.heard.pop(key, None)  # the servers were restored from a backup; this entry is older
-        self.take(key, kept)
-        if live and key in self.records:
-            self.heard[key] = time.monotonic()
 
     def complete(self) -> None:
         """End the load: drop the keys that it did not contain."""
@@ -65,11 +59,13 @@ class Bucket(Generic[Kind]):
 
     def _put(self, key: str, kept: StoredEntry) -> None:
         if kept.data is None:
-            for by_key in (self.damaged, self.set_at, self.heard, self.records, self.stored):
+            for by_key in (self.damaged, self.set_at, self.records, self.stored):
                 by_key.pop(key, None)
             return
         if kept.at:
             self.set_at[key] = kept.at
+        if kept.at > self.newest:
+            self.newest, self.newest_heard = kept.at, time.monotonic()
         if self.trusted is not None:
             before = self.stored.get(key)
             self.stored[key] = kept

@@ -60,7 +60,7 @@ class FleetView:
     @property
     def newest(self) -> float:
         """Time of the last write, by the servers' clock; 0 if never."""
-        return max((*self.states.set_at.values(), self.lease.at))
+        return max(self.states.newest, self.lease.at)
 
     @property
     def lag(self) -> float:
@@ -69,16 +69,11 @@ class FleetView:
         return lag if lag > SILENT_SECONDS else 0.0
 
     async def load(self, store: Store) -> None:
-        """Read all buckets once.
-
-        A state's age is relative to the newest state, by the servers' clock, plus `lag`.
-        """
+        """Read all buckets once."""
         for bucket in self.buckets:
             await store.load(bucket)
         self.trust()
         self.lease = await store.read(LEASES, COORDINATOR)
-        offset = time.monotonic() - self.lag - self.newest
-        self.states.heard.update({host: offset + at for host, at in self.states.set_at.items()})
 
     async def follow(self, store: Store, trouble: Callable[[str], None]) -> None:
         """Keep the view current until cancelled. Raise `LinkError` if the servers refuse the key.
@@ -157,8 +152,9 @@ class FleetView:
 
     def age(self, host: str) -> float | None:
         """Return seconds since the last report; None if never."""
-        at = self.states.heard.get(host)
-        return None if at is None else time.monotonic() - at
+        at = self.states.set_at.get(host)
+        heard = self.states.newest + time.monotonic() - self.states.newest_heard
+        return None if at is None else max(heard, self.newest + self.lag) - at
 
     def guests(self, host: str) -> Mapping[str, HostedGuest]:
         """Return the guests that a host reports, keyed by id."""
