@@ -291,8 +291,8 @@ def test_bodies_of_those_who_may_only_read_take_no_places_from_changes(serve: Se
 
 def test_who_asks_for_events_counts_at_once_and_no_longer_than_the_stream() -> None:
     """Many who ask at the same time are no more than may listen, and who goes before anything is sent leaves nothing."""
-    published = Published()
-    events = Events(PluginContext(), published, most=2)
+    published = Published(PluginContext())
+    events = Events(published, most=2)
     call: Any = SimpleNamespace(
         query=FieldsQuery(),
         peer=Peer("user reader, process 1", Right.READ, local=True),

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 from mom_core import MomError, PluginContext, Report, read_secret
 from mom_kvm import Address, Callers, Listener
 from mom_plugins_http.page.document import WebPage
-from mom_plugins_http.routes.answers import CycleAnswers
 from mom_plugins_http.routes.api import Api
 from mom_plugins_http.routes.cycles import MOST_ASKED, CycleRoutes
 from mom_plugins_http.routes.events import Events
@@ -46,7 +45,7 @@ class Service:
         self._settings = settings
         self._context = context
         self._path = path
-        self._published = Published()
+        self._published = Published(context)
         self._worker = Worker(f"mom-{context.name}-policies", "changes of policies", MOST_JOBS)
         self._check_worker = Worker(f"mom-{context.name}-checks", "checks of policies", MOST_JOBS)
         self._room_worker = Worker(f"mom-{context.name}-room", "requests for memory", MOST_REQUESTS)
@@ -55,7 +54,7 @@ class Service:
         self._news = News(context)
         self._news_callers = Callers(f"mom-{context.name}-news", 1)
         self._gathering: Future[Sequence[Item]] | None = None
-        self._events = Events(context, self._published, settings.clients // 4)
+        self._events = Events(self._published, settings.clients // 4)
         tcp = settings.tcp
         self._api = Api(context, self._operations(), PageKeys(str(self._page_path() or "")), settings)
         self._tls = None if tcp is None else tls_of(tcp)
@@ -64,13 +63,13 @@ class Service:
 
     def _operations(self) -> list[object]:
         settings, context = self._settings, self._context
-        answers = CycleAnswers(context, self._published)
+        published = self._published
         return [
             *([WebPage()] if settings.page else []),
-            CycleRoutes(answers, self._record_worker),
-            GuestRoutes(answers),
+            CycleRoutes(published, self._record_worker),
+            GuestRoutes(published),
             self._events,
-            MetricsRoutes(answers, GuestSelection(settings.metrics_guests, tuple(settings.metrics_leave_out))),
+            MetricsRoutes(published, GuestSelection(settings.metrics_guests, tuple(settings.metrics_leave_out))),
             PolicyRoutes(context, self._worker, self._check_worker),
             LaunchRoutes(context, self._room_worker, self._room_reading),
         ]

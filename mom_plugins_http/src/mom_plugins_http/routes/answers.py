@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import HOST_ID, Declarations, Entity, Guest, MomError, PluginContext, Scope, Source, first_names
-from mom_daemon import find_guest, json_text
+from mom_daemon import find_guest
 from mom_daemon.report_models import Seconds, Time
 from mom_plugins_http.routes.published import CycleSample, Published, ReportView
 from mom_plugins_http.routes.route import ApiCall
@@ -34,26 +34,6 @@ class PastModel(TypedDict):
     cycle: int
     time: Time
     duration_seconds: Seconds
-
-
-class CycleAnswers:
-    """Newest report, for all routes that use it."""
-
-    def __init__(self, context: PluginContext, published: Published) -> None:
-        self.context = context
-        self.published = published
-
-    def view(self) -> ReportView:
-        """Return the newest report. Raise `ProblemError` before the first report."""
-        view = self.published.view
-        if view is None:
-            raise ProblemError(503, "mom has not finished its first cycle yet", "ask again in a moment", headers={"retry-after": "1"})
-        return view
-
-    def cached(self, key: object, make: Callable[[ReportView], object]) -> bytes:
-        """Return the encoded answer; build it once per cycle."""
-        view = self.view()
-        return view.answer(key, lambda: json_text(make(view)))
 
 
 def as_object(value: object) -> Any:
@@ -99,9 +79,9 @@ def about(call: ApiCall, view: ReportView, items: Sequence[Item], entity_of: Cal
     return [item for item in items if (entity := entity_of(item)) is not None and entity.id == identity]
 
 
-def past_cycles(answers: CycleAnswers, call: ApiCall, values: Callable[[CycleSample], Mapping[str, object] | None]) -> object:
+def past_cycles(published: Published, call: ApiCall, values: Callable[[CycleSample], Mapping[str, object] | None]) -> object:
     """Return past cycles, newest first. `values` returns a cycle's additional members, or None to omit the cycle."""
-    samples = ((sample, values(sample)) for sample in reversed(answers.published.history()))
+    samples = ((sample, values(sample)) for sample in reversed(published.history()))
     items = ({"cycle": one.number, "time": one.time, "duration_seconds": one.duration, **more} for one, more in samples if more is not None)
     return {"items": list(islice(items, call.query.limit))}
 

@@ -27,8 +27,8 @@ from mom_daemon.report_models import (
 )
 from mom_kvm import RecordedPoints
 from mom_plugins_http.routes.acts import STEP_GAP_SECONDS, ActModel, Words, acts
-from mom_plugins_http.routes.answers import CycleAnswers, Items, PastModel, about, as_object, guest_of, offered, past_cycles, queried_fields
-from mom_plugins_http.routes.published import GUEST_HISTORY, CycleSample, PastOutcome, ReportView
+from mom_plugins_http.routes.answers import Items, PastModel, about, as_object, guest_of, offered, past_cycles, queried_fields
+from mom_plugins_http.routes.published import GUEST_HISTORY, CycleSample, PastOutcome, Published, ReportView
 from mom_plugins_http.routes.route import ApiCall, FieldsQuery, GuestQuery, LimitQuery, NewestQuery, Query, Route, Text
 from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.server import Worker
@@ -151,8 +151,8 @@ class CommonProblemModel(TypedDict):
 class CycleRoutes:
     """Operations on cycles as a whole."""
 
-    def __init__(self, answers: CycleAnswers, worker: Worker) -> None:
-        self._answers = answers
+    def __init__(self, published: Published, worker: Worker) -> None:
+        self._published = published
         self._worker = worker
 
     @Route("GET", "/v1/whoami", ClientModel)
@@ -163,53 +163,53 @@ class CycleRoutes:
     @Route("GET", "/v1/report", ReportDocument, query=FieldsQuery)
     async def report(self, call: ApiCall) -> bytes:
         """Return the newest cycle as one document, as in the status file: statistics, decisions, outcomes and problems."""
-        names = queried_fields(call, self._answers.view().declarations)
-        return self._answers.cached(("report", names), lambda view: view.document(self._answers.context.interval, names))
+        names = queried_fields(call, self._published.view().declarations)
+        return self._published.cached(("report", names), lambda view: view.document(self._published.context.interval, names))
 
     @Route("GET", "/v1/status", StatusModel)
     async def status(self, call: ApiCall) -> bytes:
         """Return the state of mom: the report without guests, fields and decisions."""
 
         def make(view: ReportView) -> Mapping[str, object]:
-            return status_document(view.report, view.state, self._answers.context.interval, monotonic=view.monotonic)
+            return status_document(view.report, view.state, self._published.context.interval, monotonic=view.monotonic)
 
-        return self._answers.cached("status", make)
+        return self._published.cached("status", make)
 
     @Route("GET", "/v1/configuration", Mapping[str, Any])
     async def configuration(self, call: ApiCall) -> object:
         """Return the settings in force. Secrets are masked."""
-        return self._answers.context.configuration()
+        return self._published.context.configuration()
 
     @Route("GET", "/v1/fields", Items[FieldModel])
     async def fields(self, call: ApiCall) -> object:
         """List all fields, with units."""
-        declared = self._answers.view().declarations
+        declared = self._published.view().declarations
         return {"items": [told(FieldModel, spec, plugin=declared.field_owners.get(key, "")) for key, spec in declared.fields.items()]}
 
     @Route("GET", "/v1/controls", Items[ControlModel])
     async def controls(self, call: ApiCall) -> object:
         """List all controls, with units and bounds."""
-        declared = self._answers.view().declarations
+        declared = self._published.view().declarations
         owners = declared.control_owners
         return {"items": [told(ControlModel, spec, plugin=owners.get(name, "")) for name, spec in declared.controls.items()]}
 
     @Route("GET", "/v1/host/history", Items[PastHostModel], query=HostHistoryQuery)
     async def host_history(self, call: ApiCall) -> object:
         """List past cycles of the host, newest first."""
-        names = queried_fields(call, self._answers.context.declarations, Scope.HOST)
+        names = queried_fields(call, self._published.context.declarations, Scope.HOST)
 
         def values(sample: CycleSample) -> dict[str, object]:
             fields = sample.host if names is None else {name: sample.host[name] for name in names if name in sample.host}
             return {"fields": fields, "guests_together": sample.together}
 
-        return past_cycles(self._answers, call, values)
+        return past_cycles(self._published, call, values)
 
     @Route("GET", "/v1/recorded", Items[RecordedModel], query=RecordedQuery)
     async def recorded(self, call: ApiCall) -> Items[RecordedModel]:
         """List past days that the record plugin keeps, oldest first: the host up to a few minutes ago, or cycles of one guest."""
-        recorder = offered(self._answers.context, RecordedPoints, "records", "record")
+        recorder = offered(self._published.context, RecordedPoints, "records", "record")
         query: RecordedQuery = call.query
-        guest = "" if query.guest is None else guest_of(self._answers.view(), query.guest).id
+        guest = "" if query.guest is None else guest_of(self._published.view(), query.guest).id
         until = query.until or time.time()
         points = await self._worker.run(
             lambda: recorder.recorded_points(until - query.seconds, until, query.limit, guest=guest, guest_fields=GUEST_HISTORY),
@@ -230,20 +230,20 @@ class CycleRoutes:
         outcomes = self._outcomes(call)
 
         def make(view: ReportView) -> object:
-            published, units = self._answers.published, {name: str(spec.unit) for name, spec in view.declarations.controls.items()}
-            gap = max(STEP_GAP_SECONDS, 3 * self._answers.context.interval)
+            published, units = self._published, {name: str(spec.unit) for name, spec in view.declarations.controls.items()}
+            gap = max(STEP_GAP_SECONDS, 3 * self._published.context.interval)
             notes, words = published.notes if query.guest is None else (), Words(units, published.explainers.by_control())
             return {"items": acts(outcomes, notes, words, gap, together=bool(query.together))[: query.limit]}
 
-        return self._answers.cached(("acts", query), make)
+        return self._published.cached(("acts", query), make)
 
     def _outcomes(self, call: ApiCall) -> Sequence[PastOutcome]:
-        return about(call, self._answers.view(), self._answers.published.outcomes(), lambda past: past.outcome.decision.entity)
+        return about(call, self._published.view(), self._published.outcomes(), lambda past: past.outcome.decision.entity)
 
     @Route("GET", "/v1/problems", Items[CommonProblemModel], query=GuestQuery)
     async def problems(self, call: ApiCall) -> object:
         """List current problems with their age, each once for all affected guests."""
-        view = self._answers.view()
+        view = self._published.view()
         standing = about(call, view, standing_problems(view.report, view.state), lambda problem: problem.entity)
         return {
             "items": [

@@ -9,7 +9,6 @@ from typing import Final
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from mom_core import PluginContext
 from mom_daemon import json_text
 from mom_daemon.report_models import ReportDocument
 from mom_plugins_http.report_changes import ReportChanges, changes_between
@@ -54,15 +53,14 @@ _EVENTS: Final = {"report": ReportDocument, "cycle": ReportChanges, "reservation
 class Events:
     """Event stream, in the server's thread."""
 
-    def __init__(self, context: PluginContext, published: Published, most: int) -> None:
-        self._context = context
+    def __init__(self, published: Published, most: int) -> None:
         self._published = published
         self._most = most
         self._sent: dict[Fields, _SentReport] = {}
 
     def tell(self, news: Sequence[Item]) -> None:
         """Send a cycle's end and other news to all clients."""
-        view, subscribers = self._published.view, self._published.subscribers
+        view, subscribers = self._published.newest, self._published.subscribers
         before, self._sent = self._sent, {}  # forget lists of fields without a client
         if view is None or not subscribers:
             return
@@ -79,7 +77,7 @@ class Events:
         if before is not None and before.number == view.report.number:  # these clients connected after this cycle
             self._sent[fields] = before
             return None
-        now = self._sent[fields] = _SentReport(view.document(self._context.interval, fields))
+        now = self._sent[fields] = _SentReport(view.document(self._published.context.interval, fields))
         changes = None if before is None else changes_between(before.report, now.report)
         return now.whole() if changes is None else _event("cycle", now.number, changes)
 
@@ -112,15 +110,15 @@ class Events:
     async def events(self, call: ApiCall) -> Response:
         """Send the newest report as an event `report`, then the changes of each cycle as an event `cycle`."""
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        fields = queried_fields(call, self._context.declarations)
+        fields = queried_fields(call, self._published.context.declarations)
         if call.request.method == "HEAD":
             return Response(headers=headers, media_type=MEDIA_TYPE)
         subscriber = Subscriber(fields, call.peer)
         self._make_room(subscriber)
-        view = self._published.view
+        view = self._published.newest
         if view is not None:
             if fields not in self._sent:
-                self._sent[fields] = _SentReport(view.document(self._context.interval, fields))
+                self._sent[fields] = _SentReport(view.document(self._published.context.interval, fields))
             subscriber.offer(self._sent[fields].whole())
         self._published.subscribers.add(subscriber)  # before any `await`: otherwise simultaneous clients would not count each other
         return _Stream(_stream_of(subscriber, call), headers, lambda: self._published.subscribers.discard(subscriber))

@@ -27,8 +27,8 @@ from mom_daemon.report_models import (
     revision_model,
     standing_problems,
 )
-from mom_plugins_http.routes.answers import CycleAnswers, Items, PastModel, guest_of, listed_guests, past_cycles, queried_fields
-from mom_plugins_http.routes.published import GUEST_HISTORY, CycleSample, ReportView
+from mom_plugins_http.routes.answers import Items, PastModel, guest_of, listed_guests, past_cycles, queried_fields
+from mom_plugins_http.routes.published import GUEST_HISTORY, CycleSample, Published, ReportView
 from mom_plugins_http.routes.route import ApiCall, FieldsQuery, LimitQuery, Query, Route
 from mom_plugins_http.server.problems import ProblemError
 
@@ -121,19 +121,19 @@ class ExplanationModel(TypedDict):
 class GuestRoutes:
     """Operations on guests."""
 
-    def __init__(self, answers: CycleAnswers) -> None:
-        self._answers = answers
+    def __init__(self, published: Published) -> None:
+        self._published = published
 
     @Route("GET", "/v1/guests", Items[GuestModel], query=FieldsQuery)
     async def guests(self, call: ApiCall) -> bytes:
         """List all guests, sorted by name."""
-        names = queried_fields(call, self._answers.view().declarations)
+        names = queried_fields(call, self._published.view().declarations)
 
         def make(view: ReportView) -> Items[GuestModel]:
             columns = _columns(view)
             return {"items": [_guest(guest, columns, names) for guest in listed_guests(view).values()]}
 
-        return self._answers.cached(("guests", names), make)
+        return self._published.cached(("guests", names), make)
 
     @Route("GET", "/v1/guest-histories", GuestHistoriesModel, query=HistoriesQuery)
     async def guest_histories(self, call: ApiCall) -> bytes:
@@ -143,16 +143,16 @@ class GuestRoutes:
             raise ProblemError(400, f"mom keeps no history of {printable(field)}", f"fields with a history: {', '.join(GUEST_HISTORY)}")
 
         def make(view: ReportView) -> GuestHistoriesModel:
-            kept = [(sample.time, sample.guests) for sample in self._answers.published.history()[-points:] if sample.guests is not None]
+            kept = [(sample.time, sample.guests) for sample in self._published.history()[-points:] if sample.guests is not None]
             values = {guest: [past.field(field, guest) for _, past in kept] for guest in view.report.snapshot.guests}
             return {"field": field, "times": [when for when, _ in kept], "guests": values}
 
-        return self._answers.cached(("histories", field, points), make)
+        return self._published.cached(("histories", field, points), make)
 
     @Route("GET", "/v1/guests/{guest}", GuestWithDecisionsModel)
     async def guest(self, call: ApiCall) -> bytes:
         """Return one guest by id or name, with its decisions, outcomes and problems."""
-        guest = guest_of(self._answers.view(), call.path["guest"])
+        guest = guest_of(self._published.view(), call.path["guest"])
 
         def make(view: ReportView) -> GuestWithDecisionsModel:
             report = view.report
@@ -170,29 +170,29 @@ class GuestRoutes:
                 ],
             }
 
-        return self._answers.cached(("guest", guest.id), make)
+        return self._published.cached(("guest", guest.id), make)
 
     @Route("GET", "/v1/guests/{guest}/explanation", ExplanationModel)
     async def guest_explanation(self, call: ApiCall) -> bytes:
         """Return the reasons for a guest's size, in figures and in sentences."""
-        guest = guest_of(self._answers.view(), call.path["guest"])
+        guest = guest_of(self._published.view(), call.path["guest"])
 
         def make(view: ReportView) -> object:
             texts = {} if view.policies is None else {name: policy.text for name, policy in view.policies.texts.items()}
-            return self._answers.published.explainers.explain(view.report, guest, texts=texts, declarations=view.declarations)
+            return self._published.explainers.explain(view.report, guest, texts=texts, declarations=view.declarations)
 
-        return self._answers.cached(("explanation", guest.id), make)
+        return self._published.cached(("explanation", guest.id), make)
 
     @Route("GET", "/v1/guests/{guest}/history", Items[PastGuestModel], query=LimitQuery)
     async def guest_history(self, call: ApiCall) -> object:
         """List the main fields of one guest in past cycles, newest first."""
-        guest = guest_of(self._answers.view(), call.path["guest"])
+        guest = guest_of(self._published.view(), call.path["guest"])
 
         def values(sample: CycleSample) -> dict[str, object] | None:
             kept = None if sample.guests is None else sample.guests.fields(guest.id)
             return None if kept is None else {"fields": kept}
 
-        return past_cycles(self._answers, call, values)
+        return past_cycles(self._published, call, values)
 
 
 def _columns(view: ReportView) -> list[GuestColumn]:

@@ -15,9 +15,8 @@ from starlette.responses import Response
 
 from mom_core import Guest, GuestColumn, PluginState, Report, Scope, Severity, Snapshot, Status, Unit, __version__
 from mom_daemon import guest_columns
-from mom_plugins_http.routes.answers import CycleAnswers
 from mom_plugins_http.routes.host_metrics import SCALES, host_metrics
-from mom_plugins_http.routes.published import ReportView, Totals
+from mom_plugins_http.routes.published import Published, ReportView, Totals
 from mom_plugins_http.routes.route import ApiCall, Route
 
 MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -39,14 +38,14 @@ class GuestSelection:
 class MetricsRoutes:
     """Operation for Prometheus."""
 
-    def __init__(self, answers: CycleAnswers, selection: GuestSelection) -> None:
-        self._answers = answers
+    def __init__(self, published: Published, selection: GuestSelection) -> None:
+        self._published = published
         self._selection = selection
 
     @Route("GET", "/metrics", str, media_type="text/plain")
     async def metrics(self, call: ApiCall) -> Response:
         """Return metrics for Prometheus."""
-        view = self._answers.view()
+        view = self._published.view()
 
         return Response(view.answer("metrics", lambda: exposition(view, self._selection)), media_type=MEDIA_TYPE)
 

@@ -11,11 +11,12 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
-from mom_core import Declarations, EngineState, Outcome, Report, Snapshot, Status, Value
-from mom_daemon import Explainers
+from mom_core import Declarations, EngineState, Outcome, PluginContext, Report, Snapshot, Status, Value
+from mom_daemon import Explainers, json_text
 from mom_daemon.report_models import ReportDocument, report_document
 from mom_kvm import PolicyState
 from mom_plugins_http.server.access import Peer
+from mom_plugins_http.server.problems import ProblemError
 
 T = TypeVar("T")
 
@@ -207,9 +208,10 @@ class Subscriber:
 class Published:
     """Newest report and past cycles. `take` runs in the plugin's thread, everything else in the server's."""
 
-    def __init__(self) -> None:
-        self.view: ReportView | None = None
-        """Replaced as a whole."""
+    def __init__(self, context: PluginContext) -> None:
+        self.context = context
+        self.newest: ReportView | None = None
+        """Replaced as a whole; None before the first report."""
         self.subscribers: set[Subscriber] = set()
         self.explainers = Explainers()
         self._totals = Totals()
@@ -226,7 +228,18 @@ class Published:
         self._outcomes.extend(PastOutcome(report.number, report.time, outcome) for outcome in changes[:OUTCOMES_OF_A_CYCLE])
         self.explainers.use(declarations.explainers)
         self.explainers.take(report)
-        self.view = ReportView(report, declarations, deepcopy(self._totals), policies, state)
+        self.newest = ReportView(report, declarations, deepcopy(self._totals), policies, state)
+
+    def view(self) -> ReportView:
+        """Return the newest report. Raise `ProblemError` before the first report."""
+        if self.newest is None:
+            raise ProblemError(503, "mom has not finished its first cycle yet", "ask again in a moment", headers={"retry-after": "1"})
+        return self.newest
+
+    def cached(self, key: object, make: Callable[[ReportView], object]) -> bytes:
+        """Return the encoded answer; build it once per cycle."""
+        view = self.view()
+        return view.answer(key, lambda: json_text(make(view)))
 
     def outcomes(self) -> Sequence[PastOutcome]:
         """Return past outcomes, newest first."""
