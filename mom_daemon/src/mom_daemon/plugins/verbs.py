@@ -37,31 +37,17 @@ def list_command(config_path: str | None, with_others: bool, as_json: bool) -> N
     No plugin is imported. `mom status` shows their state.
     """
     enabled, trouble = _enabled(Path(config_path or DEFAULT_CONFIG))
-    own = catalog()
+    own, installed = catalog(), available_plugins()
     rows: list[dict[str, Any]] = []
-    for name, plugins in available_plugins().items():
-        for plugin in plugins:
+    for name in sorted({*installed, *(enabled or ()), *(own if with_others else ())}):
+        listed, plugins = own.get(name), installed.get(name, ())
+        absent_plugin = {"distribution": listed.distribution if listed else None, "version": None, "target": None}
+        for plugin in plugins or (None,):
+            about = absent_plugin if plugin is None else {key: getattr(plugin, key) for key in absent_plugin}
+            is_own = listed is not None and listed.distribution == about["distribution"]
+            summary = listed.summary if listed and is_own else "" if plugin is None else _distribution(plugin.distribution)[0]
             on = None if enabled is None else name in enabled
-            listed = own.get(name)
-            summary = listed.summary if listed and listed.distribution == plugin.distribution else _distribution(plugin.distribution)[0]
-            about = {key: getattr(plugin, key) for key in ("name", "distribution", "version", "target")}
-            rows.append({**about, "installed": True, "summary": summary, "enabled": on, "times": len(plugins)})
-    absent_names = dict.fromkeys([*(enabled or ()), *(own if with_others else ())])
-    for name in absent_names.keys() - {row["name"] for row in rows}:
-        listed = own.get(name)
-        rows.append(
-            {
-                "name": name,
-                "distribution": listed.distribution if listed else None,
-                "version": None,
-                "target": None,
-                "installed": False,
-                "summary": listed.summary if listed else "",
-                "enabled": None if enabled is None else name in enabled,
-                "times": 0,
-            }
-        )
-    rows.sort(key=lambda row: row["name"])
+            rows.append({"name": name, **about, "installed": plugin is not None, "summary": summary, "enabled": on, "times": len(plugins)})
     if as_json:
         click.echo(json.dumps([{key: value for key, value in row.items() if key != "times"} for row in rows], indent=2))
     else:
