@@ -27,14 +27,8 @@ from mom_plugins_balloon.started_sizes import StartedSizes
 from mom_plugins_balloon.states import HostWanted
 from mom_plugins_balloon.sweep.sweeper import LeavingSweep
 
-HEADROOM_BACK_SECONDS: Final = 6.0
-"""Seconds from the end of a sweep until the guest has its headroom back, with repeated commands."""
-
-BACK_SECONDS: Final = 3.0
-"""Seconds. Shortest wait for a guest's memory."""
-
-AGAIN_SECONDS: Final = 0.5
-"""Seconds. Pause while other sweeps run."""
+BACK_SECONDS: Final = 9.0
+"""Seconds from the end of a sweep until the guest has its headroom back, with repeated commands (6 s), and its memory (3 s)."""
 
 SWEPT: Final = "it will be moved: a sweep reclaims memory that it has freed, and then returns its headroom"
 GIVEN_BACK: Final = "it will be moved: mom returns the memory taken from it"
@@ -48,22 +42,22 @@ class _Preparation:
     # `until` is in seconds of `time.monotonic`.
 
     until: float
-    sweep: bool
+    returns: bool = False
+    """Whether the guest gets memory back after its sweep."""
     size: int | None = None
+    """Smallest size of the sweep, once decided."""
     gain: float = 0.0
     begun: bool = False
+    swept: str = ""
+    """Outcome of the sweep, or why there is none; empty before."""
+    returned: int | None = None
+    problem: str = "the time was too short"
     answer: str = ""
-    later: bool = False
-    """Whether the sweep waits for other sweeps, and may be requested again."""
-    _over: threading.Event = field(default_factory=threading.Event)
+    over: threading.Event = field(default_factory=threading.Event)
 
-    def end(self, answer: str, *, later: bool = False) -> None:
-        if not self._over.is_set():
-            self.answer, self.later = answer, later
-            self._over.set()
-
-    def wait(self) -> bool:
-        return self._over.wait(max(0.0, self.until + (HEADROOM_BACK_SECONDS if self.sweep else 0.0) - time.monotonic()))
+    def end(self, answer: str = "") -> None:
+        self.answer = "; ".join(filter(None, (self.swept, answer)))
+        self.over.set()
 
 
 @dataclass(eq=False)
@@ -79,36 +73,25 @@ class LeavingGuests:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _requests: dict[str, _Preparation] = field(default_factory=dict)
     _decided: dict[str, _Preparation] = field(default_factory=dict)
-
-    # --- MovePreparation -----------------------------------------------------------------------------------------------------------------
+    """Sweeps decided in this cycle, keyed by guest ID."""
 
     def prepare(self, guest: Entity, seconds: float) -> str:
         """Sweep a guest, return its memory, and describe the outcome."""
         if self.context.observes:
             raise MomError("mom only observes")
-        until, is_smaller = time.monotonic() + seconds, self._size_before(guest.id) is not None
-        sweep = self._ask(guest, _Preparation(until, sweep=True))
-        while sweep.later and time.monotonic() + AGAIN_SECONDS < until:
-            time.sleep(AGAIN_SECONDS)
-            sweep = self._ask(guest, _Preparation(until, sweep=True))
-        if not is_smaller and (sweep.begun or self._size_before(guest.id) is None):
-            return sweep.answer
-        back = self._ask(guest, _Preparation(max(until, time.monotonic() + BACK_SECONDS), sweep=False))
-        return f"{sweep.answer}; {back.answer}"
-
-    def _ask(self, guest: Entity, request: _Preparation) -> _Preparation:
+        request = _Preparation(time.monotonic() + seconds)
         with self._lock:
             if guest.id in self._requests:
                 raise MomError("the guest's move is being prepared already")
             self._requests[guest.id] = request
         try:
             self.context.wake(f"guest {guest} will be moved")
-            if not request.wait():
-                request.end("the time was too short")
+            if not request.over.wait(seconds + BACK_SECONDS):
+                request.end(request.problem)
         finally:
             with self._lock:
                 del self._requests[guest.id]
-        return request
+        return request.answer
 
     # --- in each cycle -------------------------------------------------------------------------------------------------------------------
 
@@ -116,57 +99,60 @@ class LeavingGuests:
         """Yield sizes for guests that are about to be moved or changed."""
         with self._lock:
             requests = dict(self._requests)
+        columns = zip(snapshot.listed, snapshot.column(GIVE_BACK), strict=True)
+        changed = {guest.id: str(why) for guest, why in columns if why and guest.id not in requests and not guest.why_blocked(CONTROL)}
+        reasons = {identity: f"{printable(why, 100)}: mom returns the memory taken from it" for identity, why in changed.items()}
         self._decided = {}
-        yield from self._given_back(snapshot, requests, source)
         for identity, request in requests.items():
             guest = snapshot.guests.get(identity)
             if guest is None:
                 request.end("the guest no longer exists")
-            elif request.size is not None:
-                if not request.begun:
-                    request.end(DROPPED)
+            elif request.begun and not request.swept:  # the sweep is running
+                continue
             elif why := guest.why_blocked(CONTROL):
                 request.end(why)
+            elif request.swept or self._decide_sweep(snapshot, guest, request):
+                reasons |= {identity: GIVEN_BACK} if request.returns else {}
+                if not request.returns:
+                    request.end()
             else:
-                request.size = (
-                    self._swept_size(snapshot, guest, request) if request.sweep else self._returned_size(snapshot, guest, request)
-                )
-                if request.size is not None:
-                    self._decided[identity] = request
-                    yield Decision(guest.entity, CONTROL, request.size, SWEPT if request.sweep else GIVEN_BACK, source)
+                self._decided[identity] = request
+                yield Decision(guest.entity, CONTROL, request.size, SWEPT, source)
+        if reasons:
+            yield from self._given_back(snapshot, reasons, requests, source)
 
-    def _given_back(self, snapshot: Snapshot, requests: Mapping[str, _Preparation], source: Source) -> Iterator[Decision]:
-        reasons = zip(snapshot.listed, snapshot.column(GIVE_BACK), strict=True)
-        changed = [(guest, why) for guest, why in reasons if isinstance(why, str) and why]
-        entries = self.started.changes() if changed and self._has_room(snapshot) else {}
-        for guest, why in changed:
-            before = None if guest.id in requests or guest.why_blocked(CONTROL) else self._size_before(guest.id, entries)
-            if before is not None:
-                reason = f"{printable(why, 100)}: mom returns the memory taken from it"
-                yield Decision(guest.entity, CONTROL, before, reason, source)
-
-    def _swept_size(self, snapshot: Snapshot, guest: Guest, request: _Preparation) -> int | None:
-        host = host_memory(snapshot, self.host_wanted, max(0.0, request.until - time.monotonic()))
-        if host is None:
-            request.end(sentence(ReasonCode.HOST_UNKNOWN, guest, snapshot.host))
-            return None
-        memory = self.records.memory_of(guest.id) or GuestMemory()
-        suggestion = sweep_of(host, memory._replace(pause=""), self.law, self.limits())
-        if suggestion.target is None or suggestion.gain is None:
+    def _decide_sweep(self, snapshot: Snapshot, guest: Guest, request: _Preparation) -> str:
+        # Returns why the guest is not swept, if so.
+        if request.size is not None:
+            request.swept = DROPPED
+            return DROPPED
+        request.returns = self._size_before(guest.id) is not None
+        if (host := host_memory(snapshot, self.host_wanted, max(0.0, request.until - time.monotonic()))) is None:
+            request.swept = sentence(ReasonCode.HOST_UNKNOWN, guest, snapshot.host)
+        else:
+            memory = self.records.memory_of(guest.id) or GuestMemory()
+            suggestion = sweep_of(host, memory._replace(pause=""), self.law, self.limits())
             code = suggestion.code
-            request.end(NOTHING if code is ReasonCode.NOTHING_TO_GIVE else sentence(code, guest, snapshot.host))
-            return None
-        request.gain = suggestion.gain
-        return int(suggestion.target)
+            if suggestion.target is None or suggestion.gain is None:
+                request.swept = NOTHING if code is ReasonCode.NOTHING_TO_GIVE else sentence(code, guest, snapshot.host)
+            else:
+                request.size, request.gain = int(suggestion.target), suggestion.gain
+        return request.swept
 
-    def _returned_size(self, snapshot: Snapshot, guest: Guest, request: _Preparation) -> int | None:
-        before = self._size_before(guest.id)
-        if before is None:
-            request.end("mom has taken no memory from it")
-        elif not self._has_room(snapshot):
-            request.end(f"it keeps its size: the host may lack memory for its original size of {format_kib(before)}")
-            return None
-        return before
+    def _given_back(
+        self, snapshot: Snapshot, reasons: Mapping[str, str], requests: Mapping[str, _Preparation], source: Source
+    ) -> Iterator[Decision]:
+        entries, has_room = self.started.changes(), self._has_room(snapshot)
+        for identity, reason in reasons.items():
+            before, request = self._size_before(identity, entries), requests.get(identity)
+            if before is not None and has_room:
+                if request is not None:
+                    request.returned = before
+                yield Decision(snapshot.guests[identity].entity, CONTROL, before, reason, source)
+            elif request is not None and before is not None:
+                request.end(f"it keeps its size: the host may lack memory for its original size of {format_kib(before)}")
+            elif request is not None:
+                request.end("" if request.returned is None else f"it has {format_kib(request.returned)} again")
 
     def _has_room(self, snapshot: Snapshot) -> bool:
         host = host_memory(snapshot, self.host_wanted, self.context.interval)
@@ -203,7 +189,7 @@ class LeavingGuests:
 
     def _sweep_to(self, identity: str, target: int) -> _Preparation | None:
         request = self._decided.get(identity)
-        return request if request is not None and request.sweep and target >= (request.size or 0) else None
+        return request if request is not None and target >= (request.size or 0) else None
 
     def sweeps(self, identity: str, target: int) -> bool:
         """Return whether the guest shrinks for a sweep before a move."""
@@ -216,19 +202,22 @@ class LeavingGuests:
             return None
         request.begun = True
         gain, within = max(0.0, request.gain - (target - (request.size or 0))), max(0.0, request.until - time.monotonic())
-        return LeavingSweep(gain, within, lambda outcome: request.end(str(outcome)))
+        return LeavingSweep(gain, within, lambda outcome: self._swept(request, str(outcome)))
 
-    def asked(self, identity: str, target: int) -> None:
-        """Record that the size was requested."""
-        request = self._decided.get(identity)
-        if request is not None and not request.sweep and target >= (request.size or 0):
-            request.end(f"it has {format_kib(target)} again")
+    def _swept(self, request: _Preparation, outcome: str) -> None:
+        request.swept = outcome
+        if request.returns:
+            self.context.wake("a guest that will be moved was swept")
+        else:
+            request.end()
 
     def failed(self, identity: str, why: str, *, later: bool) -> None:
         """Record that the request failed.
 
         :param later: the sweep waits for other sweeps
         """
-        request = self._decided.get(identity)
+        request = self._requests.get(identity)
         if request is not None:
-            request.end(why, later=request.sweep and later)
+            request.problem = why
+            if identity in self._decided:
+                request.begun, request.size, request.swept = False, None, "" if later else why

@@ -202,7 +202,6 @@ class Resizer:
         except Exception:  # a timeout or a lost connection: the command may have taken effect
             self.guests.asked(guest, replace(request, in_doubt=True))
             raise
-        self.leaving.asked(guest.id, request.target)
         self.guests.asked(guest, request)
 
     def _restore(self, hypervisor: BalloonControl, change: Change) -> str:
