@@ -233,7 +233,7 @@ def test_what_takes_minutes_is_waited_for_as_long_as_it_may_take(bench: MovingBe
     bench.cycles(40, ("vm2", "guest_save", 1))
     bench.clock.now += 90
     bench.cycles(10)
-    assert [bench.moving(name) for name in ("vm1", "vm2")] == ["being moved to host://spare", "being saved"]
+    assert [bench.moving(name) for name in ("vm1", "vm2")] == ["being moved to host://spare", "being saved to disk"]
     assert ([one["lost"] for one in bench.kept], bench.mover.cancelled) == (["", ""], [])
     goes_on.set()
     bench.until(lambda: bench.error("vm2") == "the disk is full")

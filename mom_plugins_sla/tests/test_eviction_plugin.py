@@ -304,7 +304,7 @@ def test_a_guest_that_shuts_down_after_its_time_comes_back_as_one_that_did_in_ti
     if crashes:
         bench.start(timeout="5s")
     bench.cycles(1500)
-    assert "asked to shut down" in mom_eviction(tmp_path)[1]
+    assert "to be shut down" in mom_eviction(tmp_path)[1]
     bench.hypervisor.shut_down(bench.entity("vm1"))
     if crashes:  # while nobody looks
         bench.start(timeout="5s")

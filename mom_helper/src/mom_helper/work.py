@@ -47,7 +47,7 @@ class Done(NamedTuple):
     error: int = 0
 
 
-AnyOrder = TypeVar("AnyOrder", Order, GuestOrder)
+AnyOrder = TypeVar("AnyOrder", bound=Order | GuestOrder)
 
 
 class OrderServer(Protocol):

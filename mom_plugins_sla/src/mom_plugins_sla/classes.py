@@ -12,18 +12,12 @@ from pydantic import AfterValidator, Field, model_validator
 
 from mom_core import ConfigError, Duration, Portion, SizeOrShare, StrictModel, printable, read_settings
 from mom_plugins_sla.eviction.field_names import EvictionField
+from mom_plugins_sla.eviction.steps import TERMS
 
 NOTHING: Final = Portion(size=0)
 ORDINARY: Final = 100
 
-ALLOWED: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        EvictionField.MAY_MIGRATE: "moved to another host",
-        EvictionField.MAY_SAVE: "saved to disk",
-        EvictionField.MAY_PAUSE: "paused",
-        EvictionField.MAY_POWER_OFF: "shut down",
-    }
-)
+ALLOWED: Final[Mapping[str, str]] = {terms.allowed_by: terms.participle for terms in TERMS.values()}
 """Fields that permit a step, with descriptions. All are off by default."""
 
 

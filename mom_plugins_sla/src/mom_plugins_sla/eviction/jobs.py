@@ -20,7 +20,7 @@ from mom_kvm import Callers, Destination, GuestState
 from mom_plugins_sla.eviction.movers.mover_plugin import UNKNOWN, why_failed
 from mom_plugins_sla.eviction.protocols import LifecycleControl, MoveJob, Mover, MoveReport, MoveStanding
 from mom_plugins_sla.eviction.recent_steps import COUNTS_SECONDS, RecentSteps
-from mom_plugins_sla.eviction.steps import Step
+from mom_plugins_sla.eviction.steps import TERMS, Step
 
 AT_ONCE: Final = 4
 """Most steps in progress, and most abandoned calls of a mover. More steps would slow each other down."""
@@ -43,10 +43,6 @@ TITLE: Final = "the file of guests that mom has stopped or is moving"
 LOSS: Final = "guests that mom saved or shut down stay stopped: start them by hand; mom may move a guest twice"
 
 MOVED: Final = "being moved to"
-
-_END_STATES: Final[Mapping[Step, GuestState]] = {Step.PAUSE: GuestState.PAUSED, Step.SAVE: GuestState.SAVED, Step.SHUT_DOWN: GuestState.OFF}
-_ACTIVITIES: Final = {Step.PAUSE: "being paused", Step.SAVE: "being saved", Step.SHUT_DOWN: "being shut down"}
-
 
 _Number = Annotated[float, Field(ge=0, lt=1 << 36)]
 
@@ -105,7 +101,7 @@ class Job:
     def activity(self) -> str:
         """Description of the step in progress."""
         if not self.is_move:
-            return _ACTIVITIES[self.step]
+            return f"being {TERMS[self.step].participle}"
         return f"{'perhaps ' if self.lost else ''}{MOVED} {printable('' if self.destination is None else self.destination.uri, 100)}"
 
     def for_mover(self) -> MoveJob:
@@ -418,7 +414,7 @@ class Jobs:
         return len(self._abandoned[mover]) >= AT_ONCE
 
     def _check_state(self, job: Job, state: GuestState | None) -> None:
-        if state is _END_STATES[job.step]:
+        if state is TERMS[job.step].end:
             self._progress[job.guest].absent = 0
             if job.state is not JobState.DONE:
                 self._done(job)

@@ -11,7 +11,7 @@ from mom_plugins_sla.eviction.jobs import MOVED
 from mom_plugins_sla.eviction.movers.hypervisor import HypervisorMover
 from mom_plugins_sla.eviction.protocols import MigrationControl, Mover
 from mom_plugins_sla.eviction.settings import EVICTED, EVICTION_ERROR, EvictionSettings
-from mom_plugins_sla.eviction.steps import ALLOWED_BY, Step
+from mom_plugins_sla.eviction.steps import TERMS, Step
 
 
 class Permissions:
@@ -34,7 +34,7 @@ class Permissions:
 
     def why_forbidden(self, step: Step, guest: Guest, drains: bool) -> str:
         """Return why the guest's class forbids a step, or an empty string."""
-        field = ALLOWED_BY[step]
+        field = TERMS[step].allowed_by
         allowed = guest.fields.get(field)
         if allowed is None and not (drains and self._settings.move_unclassed):
             return f"the guest has no class that allows it ({field})"

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from mom_core import Guest, Snapshot
+from mom_kvm import GuestState
 from mom_plugins_sla.eviction.field_names import EvictionField
 from mom_plugins_sla.eviction.settings import EvictionSettings
 
@@ -30,11 +31,19 @@ class Step(StrEnum):
         return f"guest_{self.replace(' ', '')}"
 
 
-ALLOWED_BY: Final[Mapping[Step, EvictionField]] = {
-    Step.MIGRATE: EvictionField.MAY_MIGRATE,
-    Step.PAUSE: EvictionField.MAY_PAUSE,
-    Step.SAVE: EvictionField.MAY_SAVE,
-    Step.SHUT_DOWN: EvictionField.MAY_POWER_OFF,
+class StepTerms(NamedTuple):
+    """Field of a guest that permits a step, participle for messages, and the guest's state after the step (None: it has left)."""
+
+    allowed_by: EvictionField
+    participle: str
+    end: GuestState | None = None
+
+
+TERMS: Final[Mapping[Step, StepTerms]] = {
+    Step.MIGRATE: StepTerms(EvictionField.MAY_MIGRATE, "moved to another host"),
+    Step.SAVE: StepTerms(EvictionField.MAY_SAVE, "saved to disk", GuestState.SAVED),
+    Step.PAUSE: StepTerms(EvictionField.MAY_PAUSE, "paused", GuestState.PAUSED),
+    Step.SHUT_DOWN: StepTerms(EvictionField.MAY_POWER_OFF, "shut down", GuestState.OFF),
 }
 
 STEP_OF: Final[Mapping[str, Step]] = {step.control: step for step in Step}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Final
 
 import click
 
@@ -14,10 +13,7 @@ from mom_daemon import FiniteRange, NoSuchGuest, config_option, find_guest, json
 from mom_plugins_sla.eviction.jobs import FILE, FORM, LOSS, TITLE, Job, JobState
 from mom_plugins_sla.eviction.plugin import REQUESTS, EvictionPlugin
 from mom_plugins_sla.eviction.requests import request
-from mom_plugins_sla.eviction.steps import Step
-
-_DONE: Final = {Step.PAUSE: "paused", Step.SAVE: "saved to disk", Step.SHUT_DOWN: "shut down"}
-_BEGUN: Final = {Step.PAUSE: "to be paused", Step.SAVE: "to be saved to disk", Step.SHUT_DOWN: "asked to shut down"}
+from mom_plugins_sla.eviction.steps import TERMS, Step
 
 
 @click.group("eviction", invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -96,7 +92,7 @@ def _named(jobs: Sequence[Job], name: str) -> Job:
 def _print_table(stopped: Sequence[Job]) -> None:
     rows = []
     for item in stopped:
-        state = (_DONE if item.state is JobState.DONE else _BEGUN).get(item.step, str(item.step))
+        state = ("" if item.state is JobState.DONE else "to be ") + TERMS[item.step].participle
         needs = "nothing more" if item.step is Step.PAUSE else format_kib(round(item.needs))
         rows.append((printable(item.name, 40), state, _moment(item), needs, "when there is room" if item.comes_back else "by hand"))
     print_table(("guest", "state", "since", "needs", "comes back"), rows)
