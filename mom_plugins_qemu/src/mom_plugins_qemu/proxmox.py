@@ -29,8 +29,8 @@ ORDINARY_SHARES: Final = 1000
 DEFAULT_MEMORY_MIB: Final = 512
 """Proxmox VE's default of `memory`."""
 
-MOST_SHARES: Final = 50_000
-MOST_MIB: Final = 1 << 34
+LARGEST: Final = {"memory": 1 << 34, "balloon": 1 << 34, "shares": 50_000}
+"""Options that are numbers, with their largest values. Memory is in MiB."""
 
 _DAEMON: Final = "pvestatd"
 _DAEMON_FILE: Final = "run/pvestatd.pid"
@@ -61,9 +61,19 @@ class GuestDefinition(NamedTuple):
         return self.balloon_mib is None
 
     @property
+    def assigned_mib(self) -> int:
+        """Memory, Proxmox VE's default included."""
+        return DEFAULT_MEMORY_MIB if self.memory_mib is None else self.memory_mib
+
+    @property
     def suggested_mib(self) -> int:
         """Suggested Minimum memory: a quarter of memory."""
-        return max(1, (DEFAULT_MEMORY_MIB if self.memory_mib is None else self.memory_mib) // 4)
+        return max(1, self.assigned_mib // 4)
+
+    @property
+    def sla_class(self) -> str:
+        """Service class that the last class tag assigns; empty without such a tag."""
+        return next((tag.removeprefix(_CLASS_TAG) for tag in reversed(self.tags) if tag.startswith(_CLASS_TAG)), "")
 
     def how_to_give(self, vmid: str) -> str:
         """Return the commands that let mom shrink the guest, and keep pvestatd from doing so."""
@@ -76,8 +86,8 @@ class GuestDefinition(NamedTuple):
         properties["mem_guarantee"] = f"{self.balloon_mib}MiB" if self.balloon_mib else "100%"
         if self.tags:
             properties["tags"] = self.tags
-        if sla_class := class_of(self.tags):
-            properties["sla_class"] = sla_class
+        if self.sla_class:
+            properties["sla_class"] = self.sla_class
         return properties
 
     @property
@@ -125,35 +135,21 @@ def options_in(text: str) -> Options:
 def parsed(text: str, platforms: PlatformProperties | None = None) -> GuestDefinition | None:
     """Return the definition in a file's text; None if invalid."""
     options = {name: option.text for name, option in options_in(text).by_name.items()}
-    memory = current_mib(options["memory"]) if "memory" in options else None
-    balloon = whole(options["balloon"], MOST_MIB) if "balloon" in options else None
-    shares = whole(options["shares"], MOST_SHARES) if "shares" in options else ORDINARY_SHARES
-    if ("memory" in options and memory is None) or ("balloon" in options and balloon is None) or shares is None:
+    numbers = {name: number_in(name, options[name]) for name in LARGEST if name in options}
+    if None in numbers.values():
         return None  # an unreadable guarantee must not become smaller
-    of_platform = {} if platforms is None else platforms.of(GuestDescription(options=options))
+    shares, of_platform = numbers.get("shares"), {} if platforms is None else platforms.of(GuestDescription(options=options))
     return GuestDefinition(
-        options.get("name", ""), memory, balloon, shares, options.get("lock", ""), tags_in(options.get("tags", "")), of_platform
-    )
+        options.get("name", ""), numbers.get("memory"), numbers.get("balloon"), ORDINARY_SHARES if shares is None else shares,
+        options.get("lock", ""), tuple(tag for tag in re.split(r"[;,\s]+", options.get("tags", ""))[:100] if tag), of_platform,
+    )  # fmt: skip
 
 
-def tags_in(text: str) -> tuple[str, ...]:
-    """Return the tags in the option `tags`."""
-    return tuple(tag for tag in re.split(r"[;,\s]+", text)[:100] if tag)
-
-
-def class_of(tags: Sequence[str]) -> str:
-    """Return the service class that the last class tag assigns; empty without such a tag."""
-    return next((tag.removeprefix(_CLASS_TAG) for tag in reversed(tags) if tag.startswith(_CLASS_TAG)), "")
-
-
-def current_mib(text: str) -> int | None:
-    """Return MiB from `4096`, or from `current=4096` of newer versions."""
-    return whole(dict(part.partition("=")[::2] for part in text.split(",")).get("current", text), MOST_MIB)
-
-
-def whole(text: str, most: int) -> int | None:
-    """Convert a whole number from 0 to `most`; return None if the text is anything else."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most else None
+def number_in(name: str, text: str) -> int | None:
+    """Return the number in an option of `LARGEST`; None if invalid. Memory may be `4096`, or `current=4096` of newer versions."""
+    if name == "memory":
+        text = dict(part.partition("=")[::2] for part in text.split(",")).get("current", text)
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= LARGEST[name] else None
 
 
 _UUID: Final = re.compile(r"uuid=([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})")
@@ -169,10 +165,9 @@ class ProxmoxLaunches:
         definition, options = parsed(description), options_in(description).by_name
         if definition is None:
             return None
-        memory = DEFAULT_MEMORY_MIB if definition.memory_mib is None else definition.memory_mib
         uuid = _UUID.search(options["smbios1"].text) if "smbios1" in options else None
         huge = "its memory is in huge pages, which the host reserves separately" if "hugepages" in options else ""
-        return LaunchedGuest(definition.name or f"vm{identity}", memory << 10, uuid[1].lower() if uuid else "", huge)
+        return LaunchedGuest(definition.name or f"vm{identity}", definition.assigned_mib << 10, uuid[1].lower() if uuid else "", huge)
 
     def launches(self, guest: LaunchedGuest) -> None:
         """Do nothing: a starting guest delays no other monitor."""

@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from mom_core import ConfigError, ConfigProblem, GuestPattern, printable
 from mom_daemon import Imported, Importer
-from mom_plugins_qemu.proxmox import (
-    DEFAULT_MEMORY_MIB,
-    MOST_MIB,
-    MOST_SHARES,
-    ORDINARY_SHARES,
-    Option,
-    class_of,
-    current_mib,
-    options_in,
-    tags_in,
-    whole,
-)
+from mom_plugins_qemu.proxmox import LARGEST, ORDINARY_SHARES, GuestDefinition, number_in, options_in, parsed
 
 
 def import_proxmox(texts: Mapping[str, str]) -> Imported:
@@ -68,27 +57,21 @@ def _guest(
             ConfigProblem(file, line, 1, f"{printable(written, 60)} is not a valid line of a guest's file", "write `name: value`")
         )
 
-    def number(name: str, read: Callable[[str], int | None], most: int, default: int) -> int:
-        line, written = options.get(name, Option(0, ""))
-        value = read(written) if line else default
-        if value is None:
-            message = f"{name}: {printable(written, 40)} is not a whole number up to {most}" if written else f"{name} has no value"
-            problems.append(ConfigProblem(file, line, 1, message))
-        return default if value is None else value
-
+    for option, most in LARGEST.items():
+        if option in options and number_in(option, options[option].text) is None:
+            line, written = options[option]
+            problems.append(ConfigProblem(file, line, 1, f"{option}: {printable(written, 40)} is not a whole number up to {most}"))
+    definition = parsed(text) or GuestDefinition()
     vmid = re.sub(r"\.conf$", "", file.rpartition("/")[2])
-    unnamed = f"vm{vmid}" if vmid.isdigit() else vmid  # Proxmox VE's default name
-    name = options.get("name", Option(0, "")).text or unnamed
-    memory = number("memory", current_mib, MOST_MIB, DEFAULT_MEMORY_MIB)
-    balloon = number("balloon", lambda written: whole(written, MOST_MIB), MOST_MIB, memory)
-    share = number("shares", lambda written: whole(written, MOST_SHARES), MOST_SHARES, ORDINARY_SHARES)
+    name = definition.name or (f"vm{vmid}" if vmid.isdigit() else vmid)  # Proxmox VE's default name
+    memory, balloon = definition.assigned_mib, definition.assigned_mib if definition.balloon_mib is None else definition.balloon_mib
     if balloon > memory:
         message = f"balloon: {balloon} is more than memory, which is {memory}"
         problems.append(ConfigProblem(file, options["balloon"].line, 1, message))
     pattern = GuestPattern.of_name(name)
     section = imported.guest(pattern)
     section.why.append(file)
-    if "balloon" in options and balloon == 0:
+    if definition.balloon_mib == 0:
         promised, reason = memory, f"memory: {memory}, balloon: 0: no balloon, so all memory is guaranteed"
     elif balloon < memory:
         promised, reason = balloon, f"balloon: {balloon}, of memory: {memory}"
@@ -97,12 +80,11 @@ def _guest(
     if promised > promises.get(pattern, -1):
         promises[pattern] = promised
         section.set("guarantee", f"{promised}MiB", reason)
-    if "shares" in options and share != 0:  # 0 only disables pvestatd, as mom requires
-        shares[name] = share
-    tags = options.get("tags", Option(0, "")).text
-    if named := class_of(tags_in(tags)):
+    if "shares" in options and definition.shares:  # 0 only disables pvestatd, as mom requires
+        shares[name] = definition.shares
+    if definition.sla_class:
         imported.plugin("sla", "classes from the guests' tags; define your own classes in this plugin")
-        section.set("class", named, f"tags: {tags}")
+        section.set("class", definition.sla_class, f"tags: {options['tags'].text}")
 
 
 def importers() -> list[Importer]:
