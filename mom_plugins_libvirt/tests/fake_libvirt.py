@@ -70,17 +70,12 @@ class FakeGuest:
         """None: there is no CPU controller."""
         self.tuned: list[tuple[object, ...]] = []
         """What was set, in that order."""
-        self.bad_average = -1
-        """Setting this fails half-way."""
         self.pins: list[tuple[bool, ...]] = [(True, True), (True, True)]
         self.job: dict[str, object] = {"type": 0}
         self.persistent = True
         self.saved = False
         """Its memory is in a file."""
         self.moved_to = ""
-        self.moved_with: tuple[Mapping[str, object], int] = ({}, 0)
-        self.obeys = True
-        """It shuts down when it is asked to."""
         self.job_goes_on: threading.Event | None = None
         """Saving and moving it wait for this: set when the job is given up."""
         self.aborts_that_fail = 0
@@ -153,9 +148,7 @@ class FakeDomain:
         return 0
 
     def shutdown(self) -> int:
-        guest = self._there("shutdown")
-        if guest.obeys:
-            self._libvirtd.end(guest)
+        self._libvirtd.end(self._there("shutdown"))
         return 0
 
     def managedSave(self, flags: int = 0) -> int:
@@ -189,7 +182,7 @@ class FakeDomain:
     def migrate3(self, dconn: object, params: Mapping[str, object], flags: int = 0) -> Domain:
         guest = self._after_its_job("migrate3")
         assert isinstance(dconn, FakeConnection)
-        guest.moved_to, guest.moved_with = dconn.uri, (params, flags)
+        guest.moved_to = dconn.uri
         del self._libvirtd.guests[guest.uuid]
         return self
 
@@ -231,11 +224,7 @@ class FakeDomain:
         return self._tuned(self._there("setBlockIoTune"), disk, dict(params))
 
     def setInterfaceParameters(self, device: str, params: Mapping[str, int], flags: int = 0) -> int:
-        guest = self._there("setInterfaceParameters")
-        self._tuned(guest, device, dict(params))
-        if params.get("inbound.average") == guest.bad_average:
-            raise FakeError("tc failed", 1)
-        return 0
+        return self._tuned(self._there("setInterfaceParameters"), device, dict(params))
 
     def vcpuPinInfo(self, flags: int = 0) -> Sequence[Sequence[bool]]:
         return list(self._there("vcpuPinInfo").pins)
@@ -378,8 +367,6 @@ class FakeLibvirtd:
         self.calls: Counter[str] = Counter()
         self.connections: list[FakeConnection] = []
         self.refusal: FakeError | None = None
-        self.write_refusal: FakeError | None = None
-        """Of connections that may change something."""
         """What opening a connection fails with."""
         self.open_hangs: threading.Event | None = None
         self.bulk_hangs: list[threading.Event] = []
@@ -408,8 +395,6 @@ class FakeLibvirtd:
         return self.version
 
     def open(self, uri: str) -> FakeConnection:
-        if self.write_refusal is not None:
-            raise self.write_refusal
         return self.openReadOnly(uri)
 
     def openReadOnly(self, uri: str) -> FakeConnection:

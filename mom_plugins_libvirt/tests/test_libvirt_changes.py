@@ -5,37 +5,14 @@ from contextlib import closing
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
-from fake_libvirt import FakeError, FakeGuest, FakeLibvirtd, MakeHypervisor
 
-from mom_core import GuestGone, HypervisorError, NotSupported, PermissionDenied, Severity
+from mom_core import GuestGone, HypervisorError, NotSupported, PermissionDenied
 from mom_devkit.without_root import LIBVIRT_HELPER_SOCKET_VARIABLE, LibvirtHelperProcess, another_user, why_not_another_user
-from mom_kvm import Destination
 from mom_plugins_libvirt.changes import GuestOrders, OrderedDomain, OrderRefused
-from mom_plugins_libvirt.failures import AUTH_UNAVAILABLE, translated
+from mom_plugins_libvirt.failures import translated
 
 DRIVER = "test:///default"
 """libvirt's own driver for tests: each connection has one guest, in memory."""
-
-
-def test_mom_looks_where_libvirt_lets_it_change_nothing_and_the_doctor_says_so(
-    libvirtd: FakeLibvirtd, guest: FakeGuest, make_hypervisor: MakeHypervisor
-) -> None:
-    libvirtd.write_refusal = FakeError("authentication unavailable", AUTH_UNAVAILABLE)
-    hypervisor = make_hypervisor()
-    (found,) = hypervisor.guests()
-    assert set(found.blocked) == {"*"}
-    with pytest.raises(PermissionDenied) as refused:
-        hypervisor.set_balloon(guest.entity, 1000)
-    finding = hypervisor.examined_changes()
-    assert (finding.severity, finding.cure) == (Severity.WARNING, refused.value.hint)
-    assert "mom-libvirt-helper.socket" in finding.cure
-    libvirtd.write_refusal = None
-    again = make_hypervisor()
-    again.guests()
-    assert again.examined_changes().severity is Severity.OK
-    libvirtd.write_refusal = FakeError("authentication unavailable", AUTH_UNAVAILABLE)
-    with pytest.raises(HypervisorError):
-        make_hypervisor("qemu+ssh://elsewhere/system").guests()
 
 
 @pytest.fixture(scope="module")
@@ -85,15 +62,6 @@ def test_after_a_helper_has_died_the_next_one_is_asked(helper: LibvirtHelperProc
         helper.start()
         with another_user():
             assert ordered.suspend() == 0
-
-
-@pytest.mark.processes
-def test_a_guest_moves_only_where_root_and_mom_both_would_have_it(ordered: OrderedDomain) -> None:
-    with pytest.raises(PermissionDenied, match="declared") as refused:
-        ordered.migrate(Destination.parse("qemu+tls://h3/system"))
-    assert "uri = qemu+tls://h3/system" in refused.value.hint
-    with pytest.raises(OrderRefused):  # as far as libvirt, which does not reach it
-        ordered.migrate(Destination.parse("qemu+tls://h2/system"))
 
 
 @pytest.mark.processes

@@ -103,18 +103,6 @@ def test_a_guest_that_hangs_is_given_an_order_once_however_often_it_is_tried_and
     guest.hangs.set()
 
 
-@pytest.mark.parametrize("persistent", [True, False])
-def test_a_guest_is_moved_and_a_defined_one_is_not_left_behind(hypervisor, libvirtd, guest, persistent):
-    guest.persistent = persistent
-    hypervisor.migrate(guest.entity, Destination.parse("qemu+tls://h2/system tcp://10.0.0.2"), LONG_SECONDS)
-    assert guest.moved_to == "qemu+tls://h2/system"
-    way, flags = guest.moved_with
-    assert way == {"migrate_uri": "tcp://10.0.0.2"}
-    leaves_nothing = libvirtd.VIR_MIGRATE_PERSIST_DEST | libvirtd.VIR_MIGRATE_UNDEFINE_SOURCE
-    assert flags & leaves_nothing == (leaves_nothing if persistent else 0)
-    assert hypervisor.standings([guest.entity]) == {}
-
-
 @pytest.mark.parametrize("saved", [True, False])
 def test_what_takes_too_long_is_given_up_and_the_guest_runs_on(hypervisor, guest, saved):
     guest.job_goes_on = threading.Event()

@@ -305,13 +305,12 @@ class Vdsm:
         self._reply_to[message["id"]] = reply_to
         waiting = self.answers.get(str(message.get("method")))
         fault = waiting.pop(0) if waiting else {}
-        if fault.keys() & {"seconds", "held"} or message.get("method") in self._host.slow:  # what asks mom may take seconds
+        if "held" in fault or message.get("method") in self._host.slow:  # what asks mom may take seconds
             self._work(self._execute, message, fault)
         else:
             self._execute(message, fault)
 
     def _execute(self, message: Mapping[str, Any], fault: Mapping[str, Any]) -> None:
-        time.sleep(fault.get("seconds", 0))
         if "held" in fault:
             self._released.wait()
         try:
@@ -335,9 +334,6 @@ class Vdsm:
                 answer = {"error": {"code": fault["code"], "message": fault.get("message", "an error that was asked for")}}
             case "result":
                 answer = {"result": fault["result"]}
-            case "body":
-                self._publish(self._reply_to.pop(identity, None), str(fault["body"]).replace("ID", str(identity)).encode())
-                return
             case "wire":
                 self.send(fault["bytes"])
                 return
