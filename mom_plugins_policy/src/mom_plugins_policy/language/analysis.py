@@ -115,8 +115,8 @@ class Program:
         owners = self._owners()
         for form in all_in(self.forms):
             first, _, name = (_head(form) or form.name).partition(".")
-            if name in _STATISTICS and len(form.items) > 1 and isinstance(form.items[1].value, str):
-                fields.update((scope, form.items[1].value) for scope in Scope if (first, scope) in owners)
+            if name in _STATISTICS and len(form.items) > 1 and form.items[1].kind is FormKind.LITERAL:
+                fields.update((scope, str(form.items[1].value)) for scope in Scope if (first, scope) in owners)
             elif form.kind is FormKind.NAME and name and name not in ENTITY_METHODS:
                 fields.update((scope, name.partition(".")[0]) for scope in Scope if (first, scope) in owners)
         return fields
@@ -228,6 +228,8 @@ class _Survey:
             self._suspicions.extend((name, Fault("malformed", *at.source, why)) for at, why in word.flaws(form, parts))
         if parts is not None:
             self._special(form, parts, owner, always=always, plain=word.plain)
+        elif word.extension:
+            self._push(arguments, owner)
 
     def _special(self, form: Form, parts: Parts, owner: Definition | None, *, always: bool, plain: bool) -> None:
         program = self.program
