@@ -71,29 +71,24 @@ class KnobPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare each knob and its field."""
         return [spec for knob in self.knobs for spec in (knob.field, knob.control)]
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """Return the values of readable knobs."""
         return {name: value for name, value in self._values().items() if not isinstance(value, HypervisorError)}
 
     @hookimpl
     def mom_read(self, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """Return the knobs' values, or errors."""
         values = self._values()
         return {target: values.get(target.control) for target in targets}
 
     @hookimpl
     def mom_write(self, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Set the knobs in order."""
         writers = {knob.control.name: knob.write for knob in self.knobs}
         return set_each(changes, lambda change: writers[change.control](change.value))
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Report values, or why there are none."""
         for name, value in self._values().items():
             if isinstance(value, HypervisorError):
                 yield Finding(Severity.ERROR, name, value.message, value.hint)

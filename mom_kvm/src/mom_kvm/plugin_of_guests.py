@@ -119,7 +119,6 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare the statistics period, and the numbers of unreliable guests."""
         description = f"period of the guest's balloon statistics, up to {_LONGEST_PERIOD_SECONDS} s; 0: off"
         # No bounds: mom would raise a negative period to 0, which means never. `mom_write` refuses it.
         return (
@@ -130,7 +129,6 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_hypervisor(self) -> Hypervisor | None:
-        """Return the hypervisor."""
         return self._hypervisor
 
     def _watch_by(self, balloons: BalloonStatistics) -> None:
@@ -147,7 +145,6 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return the guests' fields as of the last list of guests."""
         own = self._own(hypervisor)
         if own is None:
             return {}
@@ -160,13 +157,11 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
-        """Return the number of unreliable guests."""
         own = self._own(hypervisor)
         return {} if own is None else {"guests_silent": len(own.silent()), "guests_distrusted": len(own.impossible())}
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem | Condition]:
-        """Report bad statistics and unreadable descriptions."""
         if self._hypervisor is None:
             return
         reports = [(uuid, message, _SILENT_CURE) for uuid, message in self._hypervisor.silent().items()]
@@ -181,7 +176,6 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """Decide to switch on the statistics of guests whose statistics are off."""
         period = int(self._reporting.stats_period)
         if not period:
             return
@@ -197,7 +191,6 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """Return statistics periods, or errors."""
         own = self._ours(hypervisor)
         periods: dict[Target, Value | HypervisorError] = {}
         for target in targets:
@@ -209,7 +202,6 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Set statistics periods."""
         own = self._ours(hypervisor)
 
         def set_one(change: Change) -> None:
@@ -222,7 +214,6 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Report access to guests, and their missing features."""
         if self._hypervisor is None:
             return []
         try:
@@ -235,7 +226,6 @@ class PluginOfGuests(Generic[H]):
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Pass the guests' sizes and targets to the watch."""
         if self._watch is not None:
             self._watch.follow(report)
 

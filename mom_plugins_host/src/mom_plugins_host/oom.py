@@ -57,14 +57,12 @@ class OomPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare the score, and the priority from which mom derives it."""
         yield FieldSpec(SCORE, Unit.COUNT, Scope.GUEST, _DESCRIPTION, "/proc/PID/oom_score_adj")
         yield FieldSpec.reads(PRIORITY, Unit.COUNT, Scope.GUEST)
         yield ControlSpec(SCORE, Unit.COUNT, Scope.GUEST, _DESCRIPTION, SCORE, minimum=0, maximum=_HIGHEST)
 
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return all known scores."""
         known, self._scores = self._scores, {}
         self._guests = {guest.id: guest for guest in guests}
         for guest in guests:
@@ -89,13 +87,11 @@ class OomPlugin:
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """Return the present scores."""
         guests = self._listed(hypervisor, targets)
         return {target: self._read(guests[target.entity.id]) for target in targets if target.entity.id in guests}
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Set scores."""
         guests = self._listed(hypervisor, [change.target for change in changes])
 
         def write(change: Change) -> None:

@@ -52,7 +52,6 @@ class SlaPlugin:
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """Report an invalid file, and unknown classes of guests."""
         self._read_shared_classes()
         if self._shared is not None and self._shared.wrong:
             text = f"the classes file is not in force: {self._shared.wrong}"
@@ -69,12 +68,10 @@ class SlaPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare fields and columns, and enabled policies."""
         return (*FIELDS, *COLUMNS, *(DefaultPolicy(name, text) for name, text in self._policies().items()))
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """Offer admission, and the file of classes."""
         return {Admissions: self, ClassFiles: self}
 
     def _policies(self) -> Mapping[str, str]:
@@ -126,7 +123,6 @@ class SlaPlugin:
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """Collect the lack of memory, and why the file is not applied."""
         self._read_shared_classes()
         lack, fields = self._fairness.lack, dict[str, Value]()
         if lack is not None:

@@ -119,17 +119,14 @@ class CgroupPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare the memory, swap, limits and protection of control groups."""
         return (*cgroup.FIELDS, *cgroup.CONTROLS, *growth.DECLARED)
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Lift the limits of guests' growth."""
         self._credit.stop()
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return the memory and limits of all guests' control groups."""
         self._hierarchies.keep_fresh()
         own_groups = {guest.id: cgroup.group_of(guest, self._hierarchies) for guest in guests}
         self._groups = {identity: group for identity, group in own_groups.items() if group is not None}
@@ -149,7 +146,6 @@ class CgroupPlugin:
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
-        """Report controls that mom could not set, and guests that cannot grow."""
         # This also renews the limits of growth.
         self._credit.update(snapshot, lambda guest: self._need_of(guest).promised, self._settings.overhead >> 10)
         yield from self._enforcement.problems
@@ -203,7 +199,6 @@ class CgroupPlugin:
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """Return the values of the controls."""
         groups = self._groups_of(hypervisor, {target.entity.id for target in targets})
         return {target: self._value_in(target, groups[target.entity.id]) for target in targets if target.entity.id in groups}
 
@@ -271,7 +266,6 @@ class CgroupPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Report mounts, guests without control groups, and unwritable limits."""
         return cgroup.findings(self._hierarchies, hypervisor, observes=self._context.observes)
 
 

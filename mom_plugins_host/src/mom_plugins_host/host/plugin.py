@@ -32,31 +32,26 @@ class HostPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Suggest this plugin for every Linux host."""
         if not (root / "proc/meminfo").exists():
             return None
         return Suggestion("this is a Linux host: memory, swap, CPU, pressure and time are read from /proc", order=10)
 
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:
-        """Declare all fields."""
         # Which fields have a value depends on the kernel's version.
         return readings.FIELDS
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Start to watch the host."""
         if self._watch.settings.watch:
             self._watch.start()
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Stop watching."""
         self._watch.stop()
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """Return all readable fields."""
         # If a file is malformed, only the fields from it are missing.
         root = self._context.root
         meminfo, kept = read_meminfo(root), self._watch.lists.kept()
@@ -89,7 +84,6 @@ class HostPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Check memory, pressure, swap and the watch."""
         fields = self.mom_collect_host()
         lists, settings = self._watch.lists, self._watch.settings
         yield findings.memory_finding(fields)

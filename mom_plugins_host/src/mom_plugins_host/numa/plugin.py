@@ -121,25 +121,21 @@ class NumaPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Suggest this plugin for a host with several NUMA nodes."""
         count = len(nodes.with_memory(nodes.read_nodes(root)))
         return Suggestion(f"this host has {count} NUMA nodes", order=44) if count > 1 else None
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Stop the sampler."""
         self._sampler.end()
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare fields and controls of nodes, guests and balancing."""
         return (*nodes.FIELDS, *nodes.CONTROLS)
 
     # --- collect -----------------------------------------------------------------------------------------------------------------
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """Return the nodes and the kernel's balancing."""
         self._nodes = nodes.read_nodes(self._context.root)
         fields = nodes.node_fields(self._nodes)
         balancing = nodes.balancing_knob(self._context.root)
@@ -149,7 +145,6 @@ class NumaPlugin:
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return the last samples, pins and nodes of the guests."""
         entities = [guest.entity for guest in guests]
         samples = self._sampler.follow({guest.id: pid for guest in guests if (pid := pid_of(guest))})
         pins = hypervisor.cpu_pins(entities) if isinstance(hypervisor, CpuPinControl) else {}
@@ -179,12 +174,10 @@ class NumaPlugin:
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """Return the present values."""
         return nodes.read(self._context.root, hypervisor, targets)
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Write pins, nodes and balancing."""
         # Restoring the values does not move memory back.
         return nodes.write(self._context.root, hypervisor, changes)
 
@@ -194,5 +187,4 @@ class NumaPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Report nodes, guests, and the program that places guests on nodes."""
         return findings(hypervisor, self._context.root)

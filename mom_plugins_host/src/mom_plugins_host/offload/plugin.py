@@ -101,7 +101,6 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare working sets, cold memory, swap and the pace."""
         return (*fields.FIELDS, *fields.CONTROLS, *fields.COLUMNS)
 
     # --- life --------------------------------------------------------------------------------------------------------------------
@@ -115,7 +114,6 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
-        """Return the room and compression of swap, and the results of the last cycle."""
         self._read_answers()
         self._stores = hypervisor.swap_stores() if isinstance(hypervisor, ColdMemoryControl) else stores_of(self._context.root)
         now = self._context.monotonic()
@@ -133,7 +131,6 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return each guest's working set and refaults."""
         self._read_answers()
         self._moves_itself = isinstance(hypervisor, ColdMemoryControl)
         now = self._context.monotonic()
@@ -164,7 +161,6 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_problems(self) -> Iterable[Problem]:
-        """Report that the worker hangs, probably because of a disk."""
         if why := self._worker.why_stuck:
             text = f"mom cannot move cold memory: {why}"
             yield Problem(self._source, text, severity=Severity.WARNING, hint="check dmesg for errors of that disk")
@@ -336,7 +332,6 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_read(self, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """Return the current paces."""
         return {target: 0 if (entry := self._followed.get(target.entity.id)) is None else entry.pace for target in targets}
 
     @hookimpl
@@ -389,7 +384,6 @@ class OffloadPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Suggest this plugin for a host with compressed swap."""
         if not any(store.kind in {StoreKind.ZRAM, StoreKind.ZSWAP} for store in stores_of(root)):
             return None
         return Suggestion("this host has compressed swap, to which mom can move guests' cold memory", order=42)
@@ -398,6 +392,5 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Report swap areas, and guests whose memory mom cannot move."""
         self._hierarchies.refresh()
         return findings(self._context.root, self._hierarchies, hypervisor)

@@ -161,7 +161,6 @@ class QosPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare limits, and default policies, which the settings switch on."""
         texts = files("mom_plugins_host.qos")
         yield from control.FIELDS
         yield from control.CONTROLS
@@ -173,7 +172,6 @@ class QosPlugin:
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return the limits of all guests."""
         entities = [guest.entity for guest in guests]
         cpu = hypervisor.cpu_tunes(entities) if isinstance(hypervisor, CpuTuneControl) else {}
         disks = hypervisor.io_tunes(entities) if isinstance(hypervisor, IoTuneControl) else {}
@@ -207,7 +205,6 @@ class QosPlugin:
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
-        """Report configured limits without effect."""
         yield from self._enforcement.problems
         yield from mistakes_in(snapshot, self._own_settings(snapshot), Source(self._context.name))
 
@@ -221,12 +218,10 @@ class QosPlugin:
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """Return the current limits."""
         return control.read(hypervisor, targets)
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Write limits."""
         return control.write(hypervisor, changes)
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
@@ -235,5 +230,4 @@ class QosPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Report which limits this host can set."""
         return findings(hypervisor)

@@ -78,23 +78,19 @@ class EvictionPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare the steps' controls and fields."""
         return (*FIELDS, *CONTROLS)
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """Offer the service that moves guests when a host is drained."""
         return {GuestMoves: self._permissions}
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Load jobs and steps of an earlier run."""
         self._recent.load()
         self.jobs.load()
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Start no more steps."""
         self.jobs.close()
         self._permissions.close()
 
@@ -102,7 +98,6 @@ class EvictionPlugin:
 
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
-        """Count stopped guests; follow jobs and requests."""
         self._permissions.hypervisor = hypervisor
         self._follow_mode(self._context.configuration().get("mode") == "enforce")
         if self._context.serves:
@@ -114,7 +109,6 @@ class EvictionPlugin:
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Collect each guest's step and state; follow moves."""
         jobs = self.jobs
         if self._context.serves:
             jobs.check_moves({guest.id for guest in guests}, self._permissions.movers())
@@ -156,7 +150,6 @@ class EvictionPlugin:
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
-        """Report announced steps."""
         for announcement in self._announced.values():
             if (guest := snapshot.guests.get(announcement.identity)) is not None:
                 yield self._warning(announcement, guest)
@@ -294,7 +287,6 @@ class EvictionPlugin:
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """Read where guests run, and whether mom paused them."""
         paused = [target.entity for target in targets if target.control == Step.PAUSE.control]
         states = states_of(hypervisor, paused) if isinstance(hypervisor, LifecycleControl) else {}
         return {target: self._value(target, hypervisor.uri, states.get(target.entity.id)) for target in targets}
@@ -390,7 +382,6 @@ class EvictionPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Report whether mom can stop and move guests."""
         subject, settings = "guests that leave", self._settings
         if not settings.enabled:
             yield Finding(Severity.OK, subject, "mom stops and moves no guest by itself (enabled: false)")

@@ -35,12 +35,10 @@ class MoverPlugin(ABC):
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """Offer the mover."""
         return {Mover: self}
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Report the mover's check."""
         try:
             self.ready()
             yield Finding(Severity.OK, self.subject, self.check())
