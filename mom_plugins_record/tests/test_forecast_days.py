@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from learned_guests import DAY, FIRST, MIB, SIZE, SLOT, Use, at_eight, new_days, no_pattern, one_snapshot, snapshots, told
 
 from mom_core import Guest, Host, Snapshot
-from mom_plugins_record.forecast.curve import Calendar, GuestDays
+from mom_plugins_record.forecast.curve import Calendar
 from mom_plugins_record.forecast.files import content_of, days_from
 from mom_plugins_record.forecast.host_days import KEPT_WEEKS, MOST_GUESTS, HostDays, KnownGuest
 from mom_plugins_record.forecast.verbs import days_json
@@ -69,15 +69,6 @@ def test_on_the_third_day_a_rise_is_expected_before_it_begins() -> None:
     assert number(found["mem_expected_weight"]) > 0.9
     assert rise(days) == pytest.approx(1200 * MIB, rel=0.1)
     assert see(days, 2, 31.5, 33)["mem_rises_in"] is None, "it has risen"
-
-
-def test_rise_is_expected_of_a_silent_guest() -> None:
-    days = after(2)
-    see(days, 2, 29, 31.2)
-    silent = one_snapshot(USES, FIRST + 2 * DAY + 31.5 * SLOT)
-    desktop = replace(silent.guests["desktop"], fields={"balloon_cur": SIZE})
-    days.see(silent := replace(silent, guests={**silent.guests, "desktop": desktop}))
-    assert told(days, silent, "desktop")["mem_rises_in"] == pytest.approx(0.5 * SLOT, abs=0.1)
 
 
 def test_pinned_guest_has_no_rise() -> None:
@@ -194,17 +185,6 @@ def test_absent_guests_are_forgotten_by_age_and_number() -> None:
     assert len(days.known) == MOST_GUESTS
     assert "there" in days.known
     assert "g0" not in days.known
-
-
-def test_short_lived_guests_displace_no_others() -> None:
-    days = after(2)
-    for number_of in range(MOST_GUESTS + 5):
-        short = KnownGuest(identity := f"short{number_of}", identity, GuestDays(days.calendar, slots=2), FIRST + 2 * DAY + number_of)
-        days.known[identity] = short
-    days.forget(FIRST + 5 * DAY)
-    assert set(USES) < set(days.known)
-    assert len(days.known) == MOST_GUESTS
-    assert set(USES) < {guest.id for guest in days.to_keep()}
 
 
 def test_clock_ahead_for_a_day_forgets_no_guest() -> None:

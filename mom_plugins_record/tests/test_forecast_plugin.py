@@ -19,7 +19,7 @@ from mom_devkit import wait_until
 from mom_plugins_record import ForecastPlugin
 from mom_plugins_record.forecast.files import FILE, LEARNED, LOOKS_EVERY, days_from, days_in, leave, past_in
 from mom_plugins_record.forecast.surface import ForecastExplainer
-from mom_plugins_record.forecast.verbs import _find_guest, days_json, forecast
+from mom_plugins_record.forecast.verbs import _find_guest, forecast
 
 SETTINGS = ForecastPlugin.Settings.model_validate({"day": f"{DAY:.0f}s"})
 USES = {"desktop": at_eight}
@@ -51,19 +51,6 @@ def lived(folder: Path, days: range) -> None:
     for one in snapshots(USES, days):
         plugin.mom_report(report(one))
     plugin.mom_teardown()
-
-
-def test_learned_days_survive_a_restart(tmp_path: Path) -> None:
-    plugin, _ = started(tmp_path)
-    for one in snapshots(USES, range(1)):
-        plugin.mom_report(report(one))
-    wait_until((tmp_path / "forecast" / FILE).exists, "it is written, though mom was not stopped")
-    before = days_json(plugin._days.known["desktop"])
-    plugin.mom_teardown()
-    again, _ = started(tmp_path)
-    after = days_json(again._days.known["desktop"])
-    assert after["learned_slots"] == before["learned_slots"]
-    assert after["expected"][40] == pytest.approx(before["expected"][40], rel=0.005)
 
 
 def test_a_damaged_file_is_set_aside_and_days_are_learned_anew(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from mom_plugins_record.advise.trial import CapacitySearch, TrialRun
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_sim.scenario.recorded import scene_of_recording, with_newcomers
 from mom_plugins_sim.simulate.command import simulate
-from mom_plugins_sim.workload import Trace
 
 
 @given(st.integers(0, 40), st.integers(1, 100), st.integers(1, 8))
@@ -84,23 +83,6 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def cold_recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return simulated(tmp_path_factory.mktemp("cold") / "recording", "cold-memory", "--hours", "0.15")
-
-
-@pytest.mark.long
-def test_newcomers_do_what_recorded_guests_did_at_another_time(recording: Path) -> None:
-    scene = scene_of_recording(Recording(recording), float("-inf"), float("inf"))
-    more = with_newcomers(scene, 5, 1 << 20, seed=3)
-    assert more.guests[: len(scene.guests)] == scene.guests
-    newcomers = more.guests[len(scene.guests) :]
-    assert [guest.name for guest in newcomers] == [f"advised-{number:03d}" for number in range(1, 6)]
-    assert {guest.memory for guest in newcomers} == {1 << 20}
-    assert with_newcomers(scene, 5, 1 << 20, seed=3) == more
-    assert with_newcomers(scene, 5, 1 << 20, seed=4) != more
-    most = max(max(guest.workload.demand.values) for guest in scene.guests if isinstance(guest.workload.demand, Trace))
-    for guest in newcomers:
-        assert isinstance(guest.workload.demand, Trace)
-        assert list(guest.workload.demand.times) == sorted(set(guest.workload.demand.times))
-        assert max(guest.workload.demand.values) <= most / 2 + 1
 
 
 @pytest.mark.long

@@ -93,7 +93,7 @@ def test_too_long_cycle_costs_itself_only(tmp_path: Path, reports: list[Report],
 
 
 def test_what_json_cannot_say_is_named_by_its_type() -> None:
-    assert json_text({"items": [{1}, datetime(2026, 1, 1, tzinfo=UTC)]}) == b'{"items":["<set>","<datetime>"]}'
+    assert json_text({"items": [{1}, datetime(2026, 1, 1, tzinfo=UTC), "vm\ud800"]}) == b'{"items":["<set>","<datetime>","vm?"]}'
 
 
 def test_stale_nfs_file_is_begun_anew(tmp_path: Path, reports: list[Report], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,8 @@ from recordings import rewritten, simulated
 from mom_core import ControlSpec, Decision, Scope, Snapshot, Source, Unit, hookimpl, load_config
 from mom_core.testing import snapshot
 from mom_kvm import SimulationSetup
-from mom_plugins_record.recording.cycles import CycleRead, read_cycle
 from mom_plugins_record.recording.reader import Recording
-from mom_plugins_record.recording.writer import GROUP, files_of
+from mom_plugins_record.recording.writer import files_of
 from mom_plugins_record.replay.command import replay
 from mom_plugins_record.replay.comparison import Complaint, Complaints, compare
 from mom_plugins_record.replay.stage import estimate
@@ -82,25 +81,6 @@ def test_only_cycles_with_known_memory_are_compared(tmp_path: Path) -> None:
     result = compare(Recording(folder))
     assert result.lost >= 1
     assert result.compared == result.identical < 45
-
-
-@pytest.mark.long
-def test_earlier_cycles_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    policy = tmp_path / "50_mine.policy"
-    policy.write_text(COUNTS)
-    folder = recorded(tmp_path, 6 * GROUP, policy={"file": str(policy)})
-    times = [cycle.report.time for cycle in Recording(folder).cycles()]
-    looked: list[bytes] = []
-
-    def counted(text: bytes) -> CycleRead:
-        looked.append(text)
-        return read_cycle(text)
-
-    monkeypatch.setattr("mom_plugins_record.recording.reader.read_cycle", counted)
-    result = compare(Recording(folder), since=times[-10])
-    assert (result.compared, result.identical, result.warming) == (10, 10, 0)
-    assert result.lost == 0
-    assert len(looked) < 4 * GROUP
 
 
 def test_policies_on_trial_then_are_not_looked_for_here(tmp_path: Path) -> None:
@@ -239,6 +219,21 @@ def test_only_what_turns_often_and_far_swings(values: list[Any], swings: bool) -
 @pytest.mark.parametrize(("value", "out"), [(0, True), (1, False), (2000, False), (2001, True), (float("nan"), True), (float("inf"), True)])
 def test_bounds_are_those_of_the_control_and_of_the_guest(value: float, out: bool) -> None:
     assert bool(judged([value]).of(Complaint.BOUNDS)) is out
+
+
+@pytest.mark.parametrize(
+    ("fields", "need"),
+    [
+        ({"mem_usable": 400}, "uses 600 KiB"),
+        ({"mem_usable": 400, "guest_guarantee": 700}, "is guaranteed 700 KiB"),
+        ({"mem_usable": 400, "guest_guarantee": 500}, "uses 600 KiB"),
+        ({"guest_guarantee": 3000}, "is guaranteed 1,000 KiB"),
+        ({}, None),
+    ],
+)
+def test_guests_need_what_they_use_or_are_guaranteed_up_to_their_size(fields: dict[str, Any], need: str | None) -> None:
+    cases = judged([300], **fields).of(Complaint.BELOW_NEED)
+    assert [case.example for case in cases] == ([] if need is None else [f"300 KiB, while it {need}"])
 
 
 # --- estimates ------------------------------------------------------------------------------------------------------------------

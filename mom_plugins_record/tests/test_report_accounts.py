@@ -44,25 +44,6 @@ def after(*cycles: Report) -> Accounts:
     return accounts
 
 
-def test_properties_carry_over_to_the_next_hour() -> None:
-    properties: Mapping[str, Value] = {"name": "a", "state": "running", "flavor": "m1.small", "tags": ("db",), "pid": 7}
-    first = cycle(0, {"a": KNOWN})
-    told = replace(first.snapshot.guests["a"], properties=properties)
-    accounts = after(first, replace(first, snapshot=replace(first.snapshot, guests={"a": told}, monotonic=5.0)))
-    assert row_of(accounts).properties == {"flavor": "m1.small", "tags": ["db"]}
-    accounts.add(cycle(3605, {}))
-    ((_, (row,)),) = accounts.take()
-    assert row.properties == {"flavor": "m1.small", "tags": ["db"]}
-
-
-def test_removed_class_is_gone_in_later_hours() -> None:
-    accounts = after(cycle(0, {"a": {**KNOWN, "sla_class": "gold"}}), cycle(5, {"a": KNOWN}))
-    assert row_of(accounts).service_class == "gold", "it may only not have been told for a while"
-    for now in (3600, 3605):
-        accounts.add(cycle(now, {"a": KNOWN}))
-    assert row_of(accounts).service_class == ""
-
-
 SWAPPED = {"rss": GIB, "host_swap": 2 * GIB}
 MOVED = {**SWAPPED, "offloaded": 3 * GIB}
 

@@ -57,35 +57,6 @@ def path(tmp_path: Path) -> Path:
     return file.path
 
 
-def properties(path: Path) -> list[tuple[int, str, dict[str, str | list[str]]]]:
-    return [(row.hour - 1_000_000, row.id, dict(row.properties)) for row in read_guests(path, 0, float("inf"))]
-
-
-def with_properties(number: int, **said: str | list[str]) -> tuple[AccountedHour, list[GuestHour]]:
-    made, (one,) = hour(1_000_000 + number, 1)
-    one.properties = said
-    return made, [one]
-
-
-def test_properties_are_stored_with_their_hours(path: Path) -> None:
-    file = file_at(path)
-    for number, flavor in enumerate(("small", "small", "large")):
-        file.write([with_properties(number, flavor=flavor, tags=["a", "b"])])
-    file.write([with_properties(3)])
-    another = file_at(path, run=2)  # the next mom knows nothing of what stands there
-    another.write([with_properties(4)])
-    another.write([with_properties(5, flavor="large")])
-    tags = ["a", "b"]
-    assert properties(path) == [
-        (0, "g0", {"flavor": "small", "tags": tags}),
-        (1, "g0", {"flavor": "small", "tags": tags}),
-        (2, "g0", {"flavor": "large", "tags": tags}),
-        (3, "g0", {}),
-        (4, "g0", {}),
-        (5, "g0", {"flavor": "large"}),
-    ]
-
-
 def test_plot_of_a_week_keeps_every_minimum(path: Path) -> None:
     lows = range(400, 7 * 1440, 531)
     assert len(lows) == 19
@@ -96,19 +67,6 @@ def test_plot_of_a_week_keeps_every_minimum(path: Path) -> None:
     assert {int(one.time // 900) for one in parts if one.least["mem_really_available"] == 1} == {low // 15 for low in lows}
     assert {(one.mean["mem_really_available"], one.most["mem_really_available"], one.seconds) for one in parts} == {(60, 80, 900)}
     assert len(read_minutes(path, PointsAsked(3600, 7200 - 1, 700))) == 60
-
-
-def test_minute_with_a_restart_has_extremes_of_both(path: Path) -> None:
-    for now, free in ((0, 5), (5, 3), (65, 9)):
-        keeper = kept(file_at(path))
-        keeper.add(cycle(now, {"a": KNOWN}, {"mem_really_available": free}), None)
-        keeper.write()
-    first, second = read_minutes(path, PointsAsked(EPOCH, EPOCH + 100, 100))
-    assert (first.least, first.most) == (
-        {"guests.rss": 3 * GIB, "mem_really_available": 3},
-        {"guests.rss": 3 * GIB, "mem_really_available": 5},
-    )
-    assert second.mean == {"guests.rss": 3 * GIB, "mem_really_available": 9}
 
 
 def test_any_tool_can_open_it(path: Path) -> None:
@@ -139,11 +97,14 @@ def test_what_is_older_than_is_kept_goes(path: Path) -> None:
 def test_clock_ahead_deletes_an_hour_per_write_only(path: Path) -> None:
     file = file_at(path)
     for number in range(4):
-        file.write([with_properties(number, flavor=str(number))], [MinuteRow(60 * (1_000_000 + number), "guests.rss", 1, 1, 1)])
+        host, (guest,) = hour(1_000_000 + number, 1)
+        guest.properties = {"flavor": str(number), "tags": ["a", "b"]}
+        file.write([(host, [guest])], [MinuteRow(60 * (1_000_000 + number), "guests.rss", 1, 1, 1)])
     file.write([hour(2_000_000)])
     file.write([hour(1_000_003)])
     assert [row.hour for row in read_hosts(path, 0, float("inf"))] == [1_000_001, 1_000_002, 1_000_003, 1_000_003, 2_000_000]
-    assert {hour for hour, _, said in properties(path) if said} == {1, 2, 3}
+    guests = [row for row in read_guests(path, 0, float("inf")) if row.properties]
+    assert [(row.hour, row.properties) for row in guests] == [(1_000_000 + n, {"flavor": str(n), "tags": ["a", "b"]}) for n in (1, 2, 3)]
     assert len(read_minutes(path, PointsAsked(EPOCH, EPOCH + 4 * 3600, 1000))) == 3
 
 

@@ -308,19 +308,6 @@ def test_growth_bounds_are_ordered(needed: list[float], limit: float) -> None:
         assert growth.full_on_earliest <= growth.full_on
 
 
-@pytest.mark.parametrize("at", [0, 6, 12, 22])
-def test_growth_is_the_same_at_any_time_of_the_day(at: int) -> None:
-    hosts, guests = [], []
-    for hour in range(FIRST + at, FIRST + at + 24 * 10):
-        used = 3.0 if 8 <= hour % 24 < 20 else 1.5
-        hosts.append(host(hour, used=2 + used, held=used + 0.5))
-        guests.append(guest(hour, "a", 4, used))
-    growth = summed(hosts, guests).growth
-    assert growth is not None
-    assert growth.gib_each_week == pytest.approx(0, abs=1e-9)
-    assert growth.full_on is None
-
-
 def test_of_a_few_minutes_the_page_draws_the_host_by_minutes() -> None:
     total, available = {"mem_available": 16 * GIB}, {"mem_really_available": 4 * GIB}
     minutes = [RecordedPoint(60.0 * n, 60.0, available, {"guests.rss": 8 * GIB}, total) for n in range(9)]

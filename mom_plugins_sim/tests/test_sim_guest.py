@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_plugins_sim.guest import BALLOON_RATE, MIB, MIN_SHARE, RESTART_SECONDS, USUAL_TRAITS, GuestTraits, new_guest, step
-from mom_plugins_sim.statistics import SentStatistics
 from mom_plugins_sim.workload import Bursty, Constant, Workload
 
 GIB = 1024 * MIB
@@ -144,28 +143,3 @@ def test_memory_is_never_made_or_lost(maximum, base, burst, swap, files, targets
             assert guest.kernel + guest.anon + guest.cache - grain <= guest.touched <= guest.size + grain
             assert 0 <= guest.squeezed <= guest.demand
             assert guest.usable <= guest.free + guest.cache + grain
-
-
-# --- statistics --------------------------------------------------------------------------------------------------------------
-
-
-def fields(statistics, time):
-    """What is known by these statistics at that moment."""
-    told, age = statistics.at_time(time)
-    known = {**told._asdict(), "stats_age": age}
-    return {name: value for name, value in known.items() if value is not None}
-
-
-def a_telling_guest():
-    return a_guest(base=600 * MIB, files=100 * MIB, read_rate=MIB)
-
-
-def test_what_is_told_is_as_old_as_it_says():
-    statistics, guest = SentStatistics(5.0, due=0.0), a_telling_guest()
-    statistics.send(guest, 0.0)
-    usable = int(guest.usable)
-    guest.anon += 100 * MIB
-    statistics.send(guest, 4.0)
-    assert fields(statistics, 4.0)["mem_usable"] == usable
-    statistics.send(guest, 5.0)
-    assert fields(statistics, 5.0)["mem_usable"] == usable - 100 * MIB

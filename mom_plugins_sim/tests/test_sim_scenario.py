@@ -3,16 +3,14 @@
 import itertools
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from sim_guests import fields_of
 
-from mom_core import ConfigError, Guest, Host, HypervisorError, MomError, PluginContext, Snapshot
+from mom_core import ConfigError, HypervisorError, MomError, PluginContext
 from mom_devkit import run_plugins
 from mom_kvm import RunSummary, SimulationSetup
 from mom_plugins_record.recording.reader import Recording
@@ -20,7 +18,6 @@ from mom_plugins_sim import SimPlugin
 from mom_plugins_sim.guest import MIB
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.scenario.library import find_scenario, read_scenario
-from mom_plugins_sim.scenario.recorded import scene_of_recording
 from mom_plugins_sim.scenario.scene import scene_of
 from mom_plugins_sim.simulate.command import simulate
 from mom_plugins_sim.simulate.run import run_scenario
@@ -96,28 +93,6 @@ def test_workloads_over_time() -> None:
     assert [batch.at(time) for time in (0, 19, 20, 29, 30, 55, 70)] == [10, 10, 15, 15, 10, 15, 10]
     trace = Trace([0.0, 10.0, 20.0], [1.0, 2.0, 3.0])
     assert [trace.at(time) for time in (-5, 0, 9, 10, 20, 25, 31)] == [1, 1, 1, 2, 3, 1, 2]
-
-
-class _Recorded:
-    """Ten hours of a guest that uses a GiB in the first one, and 256 MiB from then on, to the byte; it is paused as it is first seen."""
-
-    where, ends = "the recording", 36_000
-
-    def cycles(self, since: float, until: float) -> Iterator[Any]:
-        for now in range(0, self.ends + 1, 60):
-            used = GIB if now < 3600 else GIB // 4
-            fields = {"mem_available": 4 * GIB, "mem_usable": 4 * GIB - used, "balloon_cur": 4 * GIB, "balloon_max": 4 * GIB}
-            guest = Guest("g", "g", fields, blocked={} if now else {"*": "the guest is paused"})
-            host = Host(fields={"mem_available": 16 * GIB, "mem_really_available": 8 * GIB})
-            yield SimpleNamespace(report=SimpleNamespace(snapshot=Snapshot(host, {"g": guest}, now, now), time=float(now)))
-
-
-def test_constant_recorded_use_lasts_to_the_end() -> None:
-    (guest,) = scene_of_recording(_Recorded(), 0.0, 1e9).guests
-    first, *rest = (guest.workload.demand.at(time) for time in (1800, 3600, 7200, 20_000, _Recorded.ends - 60))
-    assert first > GIB / 2
-    assert set(rest) == {rest[0]}
-    assert rest[0] < GIB / 4
 
 
 def test_guests_of_a_trace_do_what_was_measured(tmp_path: Path) -> None:

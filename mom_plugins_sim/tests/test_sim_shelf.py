@@ -86,16 +86,3 @@ def test_damaged_file_leaves_out_its_guest_only(tmp_path: Path, text: str, caplo
     (tmp_path / "h1" / f"{lost}.json").write_text(text)
     assert _ids(_host(tmp_path, "h1", 1)) == set(others)
     assert f"{tmp_path / 'h1' / lost}.json is damaged" in caplog.text
-
-
-@pytest.mark.parametrize("text", DAMAGE)
-def test_damaged_arrival_keeps_no_other_away(tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture) -> None:
-    here, there = _host(tmp_path, "h1", 1), _host(tmp_path, "h2", 2)
-    first, second = sorted(guest.id for guest in here.guests())[:2]
-    (tmp_path / "h1" / f"{first}.json").write_text(text)
-    for guest in (first, second):
-        (tmp_path / "h1" / f"{guest}.json").rename(tmp_path / "h2" / f"{guest}.json")
-    found = _ids(there)
-    assert second in found
-    assert first not in found
-    assert f"{first}.json is damaged" in caplog.text

@@ -92,17 +92,6 @@ def test_silent_drivers_are_blocked(clock):
     assert len(obstacles()) == 1
 
 
-def test_ksm_frees_host_memory(hypervisor, clock):
-    clock.now += 60
-    before = hypervisor.host_fields()["mem_really_available"]
-    hypervisor.ksm_write({"run": 1, "pages_to_scan": 2000})
-    clock.now += 240
-    sharing = hypervisor.ksm_read()["pages_sharing"]
-    gained = hypervisor.host_fields()["mem_really_available"] - before
-    assert sharing > 100_000
-    assert gained > 0
-
-
 def test_declared_fields_are_the_collected_ones(clock):
     hypervisor = SimHypervisor(usual_world(20, 32, clock(), swap_gib=8), clock)
     declared = {scope: {spec.name for spec in FIELDS if spec.scope is scope} for scope in Scope}
