@@ -159,26 +159,21 @@ class BalloonFile:
         self._file.left = True
 
     def change(self, **parts: Any) -> None:
-        """Replace parts of the state in memory; `save` writes them."""
+        """Replace and write parts of the state."""
         with self._lock:
             self._state, self.is_written = replace(self.state, **parts), False
-
-    def write(self, **parts: Any) -> None:
-        """Replace and write parts of the state. Raise `StateError` on failure; the next `save` tries again."""
-        with self._lock:
-            self.change(**parts)
-            state = self.state
-            reservations = None if state.reservations is None else asdict(state.reservations)
-            # `asdict` would copy every record of every guest, in each cycle with a shrink.
-            content = {"starts": state.starts, "requests": state.requests, "reservations": reservations}
-            self._file.write(content, durable=False)
-            self.is_written = True
+            self.save()
 
     def save(self) -> None:
-        """Write unsaved changes. mom reports errors."""
+        """Write unsaved changes. mom reports errors; the next call tries again."""
         with self._lock, suppress(StateError):
             if self._serves and not self.is_written:
-                self.write()
+                state = self.state
+                reservations = None if state.reservations is None else asdict(state.reservations)
+                # `asdict` would copy every record of every guest, in each cycle with a shrink.
+                content = {"starts": state.starts, "requests": state.requests, "reservations": reservations}
+                self._file.write(content, durable=False)
+                self.is_written = True
 
     def read_again(self) -> None:
         """Load changes that the replaced plugin wrote until the reload took effect."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from mom_core import Guest, MomError, PluginContext, Snapshot, StateError, UnitError, format_duration, format_kib, printable
+from mom_core import Guest, MomError, PluginContext, Snapshot, UnitError, format_duration, format_kib, printable
 from mom_kvm import Admissions, LaunchedGuest, Reservation, ReservationRefused, ReservationState, Room, boot_id, pid_of, seen_lately
 from mom_plugins_balloon.balloon_state import LEAST_KIB, MOST_KIB, MOST_RESERVATIONS, BalloonFile, KeptReservation, KeptReservations
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
@@ -267,8 +267,7 @@ class HostReservations:
                 if self._kept != before:
                     kept, boot = tuple(self._kept.values()), boot_id(self.context.root / "proc")
                     content = KeptReservations(boot, self.context.monotonic(), self.guests.incarnations(), kept) if kept else None
-                    with contextlib.suppress(StateError):  # mom reports a file that cannot be written
-                        self.file.write(reservations=content)
+                    self.file.change(reservations=content)
 
     # --- inside: the lock is held -------------------------------------------------------------------------------------------------------
 

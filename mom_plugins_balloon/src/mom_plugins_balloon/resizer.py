@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
@@ -25,7 +24,6 @@ from mom_core import (
     Refused,
     Snapshot,
     Source,
-    StateError,
     Target,
     Value,
     as_number,
@@ -246,8 +244,7 @@ class Resizer:
             earlier = notes.get(identity, note)  # it still holds if the new request fails
             notes[identity] = note._replace(before=max(earlier.before, note.before), sweeps=earlier.sweeps or note.sweeps)
         if notes != before or not self.file.is_written:
-            with suppress(StateError):  # mom reports the error; the ledger's disk has failed too
-                self.file.write(requests=notes)
+            self.file.change(requests=notes)
 
     def _is_missing(self, identity: str, incarnation: str) -> bool:
         past = self.guests.of(identity)
