@@ -350,23 +350,6 @@ def test_a_secret_is_never_told(acme, problems, settings):
     assert not any("12345" in problem or "sesame" in problem for problem in told)
 
 
-def checking(kind: str, check: str) -> str:
-    """The body of a plugin whose settings of this kind have one, `x`, that is checked by this expression of `value`."""
-    base = "PluginSettings" if kind == "Settings" else kind
-    return f"""
-        class {kind}({base}):
-            x: int = 1
-
-            @field_validator("x")
-            @classmethod
-            def check(cls, value):
-                return {check}
-        """
-
-
-IMPORTS_OF_CHECKING = "import sys\nfrom mom_core import GuestSettings\nfrom pydantic import field_validator"
-
-
 def test_broken_plugins_do_not_hide_what_is_wrong_with_others(acme, problems):
     acme.add_plugin("broken", before="raise SystemExit(1)")
     told = problems("plugins:\n  broken: {}\n  missing: {}\n  acme: {count: x}\n")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 from mom_core import Decision, Guest, Host, Source, Value, printable
@@ -53,10 +52,6 @@ def plain(value: Any, files: Mapping[str, str]) -> Any:
     if isinstance(value, Fault):
         of = {"kind": value.kind, "message": value.message, "guest": value.guest, "values": value.values}
         return plain({**of, "source": value.source}, files)
-    if is_dataclass(value):
-        return plain({field.name: getattr(value, field.name) for field in fields(value)}, files)
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return plain(value._asdict(), files)
     if isinstance(value, list | tuple | Guests):
         return [plain(inner, files) for inner in value]
     if isinstance(value, Mapping):
