@@ -45,24 +45,6 @@ class HypervisorSettings:
     count_page_cache: bool = False
 
 
-@dataclass(slots=True)
-class _State:
-    # The hypervisor's lock protects this data. Mappings are replaced, never changed.
-
-    vms: Mapping[str, Vm] = field(default_factory=dict)
-    marks: Mapping[str, str] = field(default_factory=dict)
-    read: float | None = None
-    changed: set[str] = field(default_factory=set)
-    """IDs of guests that mom has changed since the last read."""
-    disks: Mapping[str, Sequence[DiskTune]] = field(default_factory=dict)
-    disks_read: float | None = None
-    disk_changes: int = 0
-    """How often mom has changed limits. If this exceeds `disk_changes_read`, the limits in `disks` are outdated."""
-    disk_changes_read: int = 0
-    late: dict[str, tuple[Callable[[], bool], float]] = field(default_factory=dict)
-    """Timed-out calls, keyed by guest ID or call. For each: a function that returns whether vdsm has answered, and the time of the call."""
-
-
 @dataclass(slots=True, eq=False)
 class VdsmHypervisor:
     """Guests of this host's vdsm. Implements `BalloonControl`, `CpuTuneControl`, `IoTuneControl` and `KsmWriter`. Thread-safe.
@@ -76,9 +58,21 @@ class VdsmHypervisor:
     incarnations: Incarnations
     context: PluginContext
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    """Protects the data below. Mappings are replaced, never changed."""
     _sampling: threading.Lock = field(default_factory=threading.Lock)
     _reading_disks: threading.Lock = field(default_factory=threading.Lock)
-    _state: _State = field(default_factory=_State)
+    _last_vms: Mapping[str, Vm] = field(default_factory=dict)
+    _marks: Mapping[str, str] = field(default_factory=dict)
+    _read_at: float | None = None
+    _changed: set[str] = field(default_factory=set)
+    """IDs of guests that mom has changed since the last read."""
+    _disks: Mapping[str, Sequence[DiskTune]] = field(default_factory=dict)
+    _disks_read_at: float | None = None
+    _disk_changes: int = 0
+    """How often mom has changed limits. If this exceeds `_disk_changes_read`, the limits in `_disks` are outdated."""
+    _disk_changes_read: int = 0
+    _late: dict[str, tuple[Callable[[], bool], float]] = field(default_factory=dict)
+    """Timed-out calls, keyed by guest ID or call. For each: a function that returns whether vdsm has answered, and the time of the call."""
     _malformed: int = 0
     _patience: CallPatience = field(init=False)
 
@@ -101,36 +95,35 @@ class VdsmHypervisor:
         """List the running guests, by one bulk call."""
         vms = self._vms(self.settings.answer_timeout)
         with self._lock:
-            marks = self._state.marks
+            marks = self._marks
             self._forget_answered()
-            silent = set(self._state.late)
+            silent = set(self._late)
         return tuple(_listed(vm, marks.get(vm.id, ""), silent=vm.id in silent) for vm in vms.values())
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
         """Return the guests' fields, keyed by guest ID."""
         now, interval = self.context.monotonic(), self.settings.sample_interval
         with self._lock:
-            vms = self._state.vms
+            vms = self._last_vms
         listed = [vm for guest in guests if (vm := vms.get(guest.id)) is not None]
         return {vm.id: {**vm.fields, "stats_age": vm.age(now, interval)} if vm.reports else dict(vm.fields) for vm in listed}
 
     def vms(self) -> Sequence[Vm]:
         """Return the guests that were running at the last call of `guests`."""
         with self._lock:
-            return tuple(self._state.vms.values())
+            return tuple(self._last_vms.values())
 
     def _vms(self, timeout: float, needed: Collection[str] | None = None) -> Mapping[str, Vm]:
         with _turn(self._sampling, timeout):
             with self._lock:
-                state = self._state
-                changed = state.changed if needed is None else state.changed.intersection(needed)
-                if state.read is not None and not changed and self.context.monotonic() - state.read < self.settings.statistics_kept:
-                    return state.vms
+                changed = self._changed if needed is None else self._changed.intersection(needed)
+                if self._read_at is not None and not changed and self.context.monotonic() - self._read_at < self.settings.statistics_kept:
+                    return self._last_vms
             return self._read_vms(timeout)
 
     def _read_vms(self, timeout: float) -> Mapping[str, Vm]:
         with self._lock:
-            noted = set(self._state.changed)
+            noted = set(self._changed)
         answer = self._bulk("Host.getAllVmStats", timeout, "reading the guests")
         if not isinstance(answer, list):
             raise HypervisorError(f"reading the guests: vdsm's list of guests is a {type(answer).__name__}")
@@ -138,7 +131,7 @@ class VdsmHypervisor:
             raise HypervisorError(f"reading the guests: vdsm lists {len(answer):,} guests, but mom manages at most {MOST_GUESTS:,}")
         now, settings = self.context.monotonic(), self.settings
         with self._lock:
-            before = self._state.vms
+            before = self._last_vms
         read = [
             read_vm(entry, before.get(str(entry.get("vmId"))), now, settings.sample_interval, count_page_cache=settings.count_page_cache)
             for entry in answer
@@ -153,15 +146,13 @@ class VdsmHypervisor:
             raise HypervisorError("reading the guests: no entry of vdsm's list of guests is valid")
         marks = self.incarnations.follow(vms.values())
         with self._lock:
-            state = self._state
-            state.vms, state.marks, state.read = vms, marks, now
-            state.changed -= noted  # the answer may lack changes made during the call
+            self._last_vms, self._marks, self._read_at = vms, marks, now
+            self._changed -= noted  # the answer may lack changes made during the call
         return vms
 
     def _forget_answered(self) -> None:
         now = self.context.monotonic()
-        late = self._state.late
-        self._state.late = {i: (done, since) for i, (done, since) in late.items() if not done() and now - since < _LOST_SECONDS}
+        self._late = {i: (answered, since) for i, (answered, since) in self._late.items() if not answered() and now - since < _LOST_SECONDS}
 
     # --- balloons ----------------------------------------------------------------------------------------------------------------
 
@@ -202,38 +193,37 @@ class VdsmHypervisor:
         ids = {guest.id for guest in guests}
         with _turn(self._reading_disks, self._for_others):
             with self._lock:
-                state = self._state
-                disks, recent = state.disks, self._disks_are_recent()
-                changed = state.disk_changes != state.disk_changes_read
-                new = (ids & state.vms.keys()) - disks.keys()
+                disks, recent = self._disks, self._disks_are_recent()
+                changed = self._disk_changes != self._disk_changes_read
+                new = (ids & self._last_vms.keys()) - disks.keys()
             if not recent or changed or new:
                 disks = self._read_disks()
         return {identity: disks[identity] for identity in ids if disks.get(identity)}
 
     def _disks_are_recent(self) -> bool:
-        read = self._state.disks_read
+        read = self._disks_read_at
         return read is not None and self.context.monotonic() - read < self.settings.statistics_kept
 
     def _read_disks(self) -> Mapping[str, Sequence[DiskTune]]:
         with self._lock:
-            changes, now = self._state.disk_changes, self.context.monotonic()
-            running = [vm.id for vm in self._state.vms.values() if vm.sampled]
+            changes, now = self._disk_changes, self.context.monotonic()
+            running = [vm.id for vm in self._last_vms.values() if vm.sampled]
         # vdsm may query the QEMU of each guest. If a QEMU has hung, each such call would block another of vdsm's workers.
         answer = self._bulk("Host.getAllVmIoTunePolicies", self._for_others, "reading the disks' limits", once=True)
         if not isinstance(answer, dict):
             raise HypervisorError(f"reading the disks' limits: vdsm's answer is a {type(answer).__name__}")
         tunes = {identity: disk_tunes(entry) for identity, entry in answer.items() if isinstance(identity, str)}
         with self._lock:
-            self._state.disks = {**dict.fromkeys(running, ()), **tunes}
+            self._disks = {**dict.fromkeys(running, ()), **tunes}
             # The answer may lack changes during the call.
-            self._state.disks_read, self._state.disk_changes_read = now, changes
-            return self._state.disks
+            self._disks_read_at, self._disk_changes_read = now, changes
+            return self._disks
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
         """Set limits of a disk. Its other limits stay."""
         self._vm(guest)
         with self._lock:
-            recent = self._state.disks.get(guest.id, ()) if self._disks_are_recent() else ()
+            recent = self._disks.get(guest.id, ()) if self._disks_are_recent() else ()
         tune = _named(recent, disk) or _named(self.io_tunes([guest]).get(guest.id, ()), disk)
         if tune is None:
             raise NotSupported(f"{guest} has no disk {printable(disk)} that vdsm can limit")
@@ -241,7 +231,7 @@ class VdsmHypervisor:
             self._set(guest, "VM.setIoTune", {"tunables": [tunable(tune, limits)]}, f"setting the limits of disk {printable(disk)}")
         finally:
             with self._lock:
-                self._state.disk_changes += 1
+                self._disk_changes += 1
 
     # --- KSM ---------------------------------------------------------------------------------------------------------------------
 
@@ -261,7 +251,7 @@ class VdsmHypervisor:
     def _vm(self, guest: Entity) -> Vm:
         # Query vdsm before the first read.
         with self._lock:
-            vm, read = self._state.vms.get(guest.id), self._state.read
+            vm, read = self._last_vms.get(guest.id), self._read_at
         if vm is None and read is None:  # a caller may know guests from an earlier process
             vm = self._vms_of([guest]).get(guest.id)
         if vm is None:
@@ -283,18 +273,18 @@ class VdsmHypervisor:
             self._call_once(guest.id, method, {"vmID": guest.id, **params}, timeout, about, f"{guest}: {_SILENT}")
         finally:
             with self._lock:
-                self._state.changed.add(guest.id)
+                self._changed.add(guest.id)
 
     def _call_once(self, about: str, method: str, params: Mapping[str, object], timeout: float, doing: str, silent: str) -> object:
         with self._lock:
             self._forget_answered()
-            if about in self._state.late:
+            if about in self._late:
                 raise GuestBusy(silent)
 
         def late(done: Callable[[], bool]) -> None:
             self._patience.given_up(done)
             with self._lock:
-                self._state.late[about] = (done, self.context.monotonic())
+                self._late[about] = (done, self.context.monotonic())
 
         return self.connection.call(method, params, timeout, doing, late)
 
@@ -309,10 +299,10 @@ class VdsmHypervisor:
         if not isinstance(status, str):
             return
         with self._lock:
-            vm = self._state.vms.get(identity)
+            vm = self._last_vms.get(identity)
             if vm is not None and vm.status == status:
                 return
-            self._state.changed.add(identity)
+            self._changed.add(identity)
         name = printable(vm.name if vm else identity)
         self.context.wake(f"guest {name} is {printable(status, 40)!r}")
 
