@@ -153,7 +153,7 @@ class BalloonExplainer(Explainer):
         guest = about.guest
         history, (memory, need) = self._histories.get(guest.id) or GuestHistory(guest.incarnation), _memory_after(about)
         harm = [*_harm(about, history)]
-        topics: Sequence[tuple[str, Iterable[str]]] = (
+        topics: Sequence[tuple[str, int, Iterable[str]]] = (
             ("harm", Sentence.HARM, harm),
             ("cure", Sentence.HARM, _cure(about, memory) if harm else ()),
             ("now", Sentence.PRESENT, _size_now(memory, guest.number(STARTED))),
@@ -171,10 +171,9 @@ class BalloonExplainer(Explainer):
             "guarantee_kib": guaranteed_kib(guest.fields), "promised_kib": guest.number(PROMISED),
         }  # fmt: skip
         since = history.since
-        past = None if since is None else {"time": since.time, "by": since.by, "before_kib": since.before_kib}
-        return ExplanationPart(
-            sentences, {"memory": figures, "since": past}, [_NEEDED[name] for name in _NEEDED if about.number(name) is None]
-        )
+        past: Value = None if since is None else {"time": since.time, "by": since.by, "before_kib": since.before_kib}
+        unknown = [words for name, words in _NEEDED.items() if about.number(name) is None]
+        return ExplanationPart(sentences, {"memory": figures, "since": past}, unknown)
 
 
 def _memory_after(about: About) -> tuple[GuestMemory, float | None]:

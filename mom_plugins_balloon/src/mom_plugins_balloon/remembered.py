@@ -62,7 +62,7 @@ def arrival_of(now: float, age: float | None, start_rest: float, *, came: bool, 
 class KilledPrograms(NamedTuple):
     """Programs that a guest's kernel has killed. Kills before the first report do not count."""
 
-    count: float
+    total: float
     """Programs killed since the guest's boot."""
     lacks: float
     """By how many KiB the guest was below its maximum at the last report."""
@@ -71,9 +71,9 @@ class KilledPrograms(NamedTuple):
     lacked: float = 0.0
     """The larger `lacks` of these reports: the guest may have got memory back since the kill."""
 
-    def after(self, count: float, lacks: float) -> KilledPrograms:
+    def after(self, total: float, lacks: float) -> KilledPrograms:
         """Return the record after one more report."""
-        return KilledPrograms(count, lacks, max(0, int(count - self.count)), max(lacks, self.lacks))
+        return KilledPrograms(total, lacks, max(0, int(total - self.total)), max(lacks, self.lacks))
 
 
 class Remembered(NamedTuple):
@@ -207,8 +207,8 @@ def remember(before: Remembered, guest: Guest, seen: Sequence[float | None], now
         cooperation, request = cooperation.after(request, size, now, dead_band, excused=bool(guest.why_blocked(CONTROL)))
     if kills is not None or (killed is not None and killed.new):
         lacks = 0.0 if maximum is None or size is None else max(0.0, maximum - size)
-        count = killed.count if kills is None and killed is not None else kills or 0.0
-        killed = KilledPrograms(count, lacks) if killed is None else killed.after(count, lacks)
+        total = killed.total if kills is None and killed is not None else kills or 0.0
+        killed = KilledPrograms(total, lacks) if killed is None else killed.after(total, lacks)
     maximum = before.maximum if maximum is None else maximum
     return before._replace(
         arrival=arrival, request=request, sizes=sizes, maximum=maximum, cooperation=cooperation, learned=learned, killed=killed
