@@ -8,7 +8,6 @@ from recordings import simulated, written
 from mom_core import MomError, Report
 from mom_plugins_record.recording.points import points_of
 from mom_plugins_record.recording.reader import Recording
-from mom_plugins_record.recording.requested import PointsAsked
 from mom_plugins_record.recording.writer import GROUP, files_of
 
 pytestmark = pytest.mark.processes
@@ -37,11 +36,11 @@ def test_sparse_cycles_are_evenly_spread(tmp_path: Path, reports: list[Report]) 
 def test_points_have_the_requested_fields(tmp_path: Path, reports: list[Report]) -> None:
     folder = written(tmp_path / "r", reports)
     guest = next(iter(reports[0].snapshot.guests))
-    found = points_of(folder, PointsAsked(*FOREVER, 6, guest, ["balloon_cur", "nothing"]))
+    found = points_of(folder, *FOREVER, 6, guest, ["balloon_cur", "nothing"])
     assert [one.time for one in found] == [one.time for one in reports[::GROUP]]
     for point, report in zip(found, reports[::GROUP], strict=True):
         assert point.guest == {"balloon_cur": report.snapshot.guests[guest].fields["balloon_cur"]}
-    assert all(one.guest is None for one in points_of(folder, PointsAsked(*FOREVER, 9, "another", ["balloon_cur"])))
+    assert all(one.guest is None for one in points_of(folder, *FOREVER, 9, "another", ["balloon_cur"]))
 
 
 def test_points_skip_damage(tmp_path: Path, reports: list[Report]) -> None:
@@ -49,7 +48,7 @@ def test_points_skip_damage(tmp_path: Path, reports: list[Report]) -> None:
     (path,) = files_of(folder)
     sound = path.read_bytes()
     path.write_bytes(sound[: len(sound) // 2] + b"rubbish" + sound[len(sound) // 2 + 90 :])
-    assert 3 <= len(points_of(folder, PointsAsked(*FOREVER, 6))) <= 6
+    assert 3 <= len(points_of(folder, *FOREVER, 6, "", [])) <= 6
     (tmp_path / "empty").mkdir()
     with pytest.raises(MomError, match="the recording cannot be read: there is no recording in"):
-        points_of(tmp_path / "empty", PointsAsked(*FOREVER, 100))
+        points_of(tmp_path / "empty", *FOREVER, 100, "", [])

@@ -12,7 +12,6 @@ from full_disk import largest_file
 from test_report_accounts import GIB, KNOWN, cycle
 
 from mom_core import Report
-from mom_plugins_record.recording.requested import PointsAsked
 from mom_plugins_record.report.accounts_file import (
     MOST_SET_ASIDE,
     AccountsError,
@@ -62,11 +61,11 @@ def test_plot_of_a_week_keeps_every_minimum(path: Path) -> None:
     assert len(lows) == 19
     rows = [MinuteRow(n, "mem_really_available", 1.0 if n in lows else 50.0, 60.0, 80.0) for n in range(7 * 1440)]
     file_at(path).write([], rows)
-    parts = read_minutes(path, PointsAsked(0, 7 * 86_400 - 1, 700))
+    parts = read_minutes(path, 0, 7 * 86_400 - 1, 700)
     assert [one.time for one in parts] == [n * 900 + 450 for n in range(672)]
     assert {int(one.time // 900) for one in parts if one.least["mem_really_available"] == 1} == {low // 15 for low in lows}
     assert {(one.mean["mem_really_available"], one.most["mem_really_available"], one.seconds) for one in parts} == {(60, 80, 900)}
-    assert len(read_minutes(path, PointsAsked(3600, 7200 - 1, 700))) == 60
+    assert len(read_minutes(path, 3600, 7200 - 1, 700)) == 60
 
 
 def test_any_tool_can_open_it(path: Path) -> None:
@@ -105,7 +104,7 @@ def test_clock_ahead_deletes_an_hour_per_write_only(path: Path) -> None:
     assert [row.hour for row in read_hosts(path, 0, float("inf"))] == [1_000_001, 1_000_002, 1_000_003, 1_000_003, 2_000_000]
     guests = [row for row in read_guests(path, 0, float("inf")) if row.properties]
     assert [(row.hour, row.properties) for row in guests] == [(1_000_000 + n, {"flavor": str(n), "tags": ["a", "b"]}) for n in (1, 2, 3)]
-    assert len(read_minutes(path, PointsAsked(EPOCH, EPOCH + 4 * 3600, 1000))) == 3
+    assert len(read_minutes(path, EPOCH, EPOCH + 4 * 3600, 1000)) == 3
 
 
 def test_minutes_count_toward_the_size(path: Path) -> None:
@@ -117,7 +116,7 @@ def test_minutes_count_toward_the_size(path: Path) -> None:
     hours = [row.hour for row in read_guests(path, 0, float("inf"))]
     assert hours[0] < 1_000_954 - 24
     assert hours[-1] == 1_000_954
-    points = read_minutes(path, PointsAsked(0.0, 1e12, 10**9))
+    points = read_minutes(path, 0.0, 1e12, 10**9)
     assert points[0].time // 3600 >= hours[0]
 
 

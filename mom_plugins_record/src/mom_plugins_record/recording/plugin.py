@@ -31,7 +31,6 @@ from mom_core import (
     hookimpl,
 )
 from mom_kvm import PastCycles, PolicyTexts, RecordedPoint, RecordedPoints
-from mom_plugins_record.recording.requested import PointsAsked
 from mom_plugins_record.recording.session import RecordedSession
 from mom_plugins_record.recording.writer import RecordingFull, RecordingLimits, RecordingWriter, lack_of_room, sizes_of
 
@@ -122,8 +121,9 @@ class RecordPlugin:
         from mom_plugins_record.recording.points import points_of
         from mom_plugins_record.report.accounts_file import NAME, read_minutes
 
-        asked = PointsAsked(since, until, most, guest, guest_fields)
-        return points_of(self.folder, asked) if guest else read_minutes(self.folder / NAME, asked)
+        if guest:
+            return points_of(self.folder, since, until, most, guest, guest_fields)
+        return read_minutes(self.folder / NAME, since, until, most)
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:

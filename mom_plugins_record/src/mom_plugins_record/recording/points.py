@@ -11,11 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from mom_core import MomError, printable
+from mom_core import MomError, Report, printable
 from mom_kvm import RecordedPoint
-from mom_plugins_record.recording.cycles import CycleRead
 from mom_plugins_record.recording.reader import Recording
-from mom_plugins_record.recording.requested import PointsAsked
 
 SECONDS: Final = 12.0
 """s. Time limit of a request. Clients wait longer than that for an answer."""
@@ -23,9 +21,12 @@ SECONDS: Final = 12.0
 _NICE: Final = 10
 
 
-def points_of(folder: Path, asked: PointsAsked) -> Sequence[RecordedPoint]:
-    """Return the points in order of time. Raise `MomError` if the recording is unreadable or too long."""
-    request = json.dumps({"folder": str(folder), "asked": asdict(asked)})
+def points_of(folder: Path, since: float, until: float, most: int, guest: str, fields: Sequence[str]) -> Sequence[RecordedPoint]:
+    """Return about `most` points of a guest (its id) in order of time. Raise `MomError` if the recording is unreadable or too long.
+
+    :param since: seconds since the epoch
+    """
+    request = json.dumps([str(folder), since, until, most, guest, list(fields)])
     try:
         process = subprocess.run(  # this module, no shell
             [sys.executable, "-I", "-m", __name__], input=request.encode(), capture_output=True, timeout=SECONDS, check=False
@@ -40,21 +41,19 @@ def points_of(folder: Path, asked: PointsAsked) -> Sequence[RecordedPoint]:
     return [RecordedPoint(**load) for load in json.loads(process.stdout)]
 
 
-def point_of(record: CycleRead, asked: PointsAsked) -> RecordedPoint:
-    """Return the requested fields of a recorded cycle."""
-    guest = record.report.snapshot.guests.get(asked.guest)
-    values = None if guest is None else {name: value for name in asked.guest_fields if (value := guest.fields.get(name)) is not None}
-    return RecordedPoint(record.report.time, guest=values)
+def _point(report: Report, identity: str, fields: Sequence[str]) -> RecordedPoint:
+    guest = report.snapshot.guests.get(identity)
+    values = None if guest is None else {name: value for name in fields if (value := guest.fields.get(name)) is not None}
+    return RecordedPoint(report.time, guest=values)
 
 
 def main() -> None:
     """Answer a request from standard input on standard output."""
     os.nice(_NICE)
-    request = json.load(sys.stdin)
-    query = PointsAsked(**request["asked"])
+    folder, *period, guest, fields = json.load(sys.stdin)
     try:
-        records = Recording(Path(request["folder"])).sparse(query.since, query.until, query.most)
-        points = sorted((point_of(record, query) for record in records), key=lambda one: one.time)
+        cycles = Recording(Path(folder)).sparse(*period)
+        points = sorted((_point(cycle.report, guest, fields) for cycle in cycles), key=lambda point: point.time)
     except MomError as error:
         sys.exit(str(error))
     json.dump([asdict(item) for item in points], sys.stdout)

@@ -23,7 +23,6 @@ from pydantic import TypeAdapter
 from mom_core import MomError, is_there, printable
 from mom_kvm import RecordedPoint
 from mom_plugins_record.recording.cycles import checked
-from mom_plugins_record.recording.requested import PointsAsked
 from mom_plugins_record.report.accounts import Hour
 from mom_plugins_record.report.hours import HOUR, MINUTE, OF_GUESTS, AccountedHour, GuestHour, MinuteRow, new_sums
 
@@ -303,10 +302,10 @@ def read_guests(path: Path, since: float, until: float) -> Iterator[GuestHour]:
     return _read(path, "guest_hours", GuestHour, since, until)
 
 
-def read_minutes(path: Path, asked: PointsAsked) -> Sequence[RecordedPoint]:
-    """Return points of the host for the requested period. Each point covers whole minutes. Raise `AccountsError` if they are unreadable."""
-    first, last = int(asked.since // MINUTE), int(asked.until // MINUTE)
-    width = max(1, -(-(last - first + 1) // asked.most))
+def read_minutes(path: Path, since: float, until: float, most: int) -> Sequence[RecordedPoint]:
+    """Return up to `most` points of the host, each for whole minutes. Raise `AccountsError` if they are unreadable."""
+    first, last = int(since // MINUTE), int(until // MINUTE)
+    width = max(1, -(-(last - first + 1) // most))
     query = """SELECT (minute - :first) / :width AS part, json_group_object(series, least), json_group_object(series, mean),
         json_group_object(series, most) FROM (SELECT minute, series, min(least) AS least, avg(mean) AS mean, max(most) AS most FROM minutes
         WHERE minute BETWEEN :first AND :last GROUP BY (minute - :first) / :width, series) GROUP BY part ORDER BY part"""

@@ -18,7 +18,6 @@ from mom_core import GuestPattern, MomError, UnitError, is_there, load_config, p
 from mom_daemon import KeptPath, config_option, json_option, print_text, write_output
 from mom_plugins_record.export.tables import cell
 from mom_plugins_record.recording.plugin import configured_recorder
-from mom_plugins_record.recording.requested import PointsAsked
 from mom_plugins_record.recording.times import format_time
 from mom_plugins_record.report.accounts_file import NAME, check, read_guests, read_hosts, read_minutes
 from mom_plugins_record.report.hours import FORECAST_ERRORS, HOUR
@@ -120,12 +119,12 @@ def find_accounts(path: Path, last: float) -> AccountedHours:
         since = begins
     of_that_time = [row for row in hosts if row.hour >= int(since // HOUR)]
     guests = read_guests(accounts, since, until)
-    minutes = read_minutes(accounts, PointsAsked(since, until, _MOST_MINUTES)) if until - since < 2 * HOUR else ()
+    minutes = read_minutes(accounts, since, until, _MOST_MINUTES) if until - since < 2 * HOUR else ()
     return AccountedHours(of_that_time, guests, since, until, remarks, _forecast(accounts, since, until), minutes)
 
 
 def _forecast(accounts: Path, since: float, until: float) -> Figures | None:
-    means = [point.mean for point in read_minutes(accounts, PointsAsked(since, until, 1))]
+    means = [point.mean for point in read_minutes(accounts, since, until, 1)]
     wrong, as_now = ([mean[name] / KIB_PER_GIB for mean in means if name in mean] for name in FORECAST_ERRORS)
     return {"wrong_by_gib": wrong[0], "as_now_wrong_by_gib": as_now[0]} if wrong and as_now else None
 
