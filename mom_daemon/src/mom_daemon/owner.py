@@ -38,7 +38,7 @@ def become_owner_for(context: click.Context) -> None:
     if os.geteuid() != 0 or runs_as_caller(context):
         return
     kept = [path for parameter in context.command.params if isinstance(parameter.type, KeptPath) for path in _paths(context, parameter)]
-    context.meta[_OWNER] = _become(_owner_on_the_way(kept), kept) if kept else become_configured_owner(named_config(context))
+    context.meta[_OWNER] = _become(_owner_on_the_way(kept), kept) if kept else _become_configured_owner(named_config(context))
 
 
 def became(context: click.Context) -> Owner | None:
@@ -52,8 +52,7 @@ def _paths(context: click.Context, parameter: click.Parameter) -> list[Path]:
     return [] if value is None else [value] if isinstance(value, Path) else list(value)
 
 
-def become_configured_owner(config_path: str | None) -> Owner | None:
-    """Switch root to the owner of the configured folders, or raise `MomError`."""
+def _become_configured_owner(config_path: str | None) -> Owner | None:
     return become_owner(*(_folders_of(config_path) or (STATE_DIRECTORY, RUN_DIRECTORY)))
 
 

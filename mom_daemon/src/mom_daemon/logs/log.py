@@ -70,16 +70,15 @@ class Log:
 
     def _sink(self, form: str) -> logging.Handler:
         sink = self._given or StandardError(sys.stderr)
-        text = TextFormatter(self.hide, for_journal=self._given is None and leads_to_journal())
+        text = TextFormatter(self.hide, for_journal=self._given is None and _leads_to_journal())
         sink.setFormatter(JsonFormatter(self.hide) if form == "json" else text)
         return sink
 
 
-def leads_to_journal(descriptor: int = 2, stream: str | None = None) -> bool:
-    """Return whether a descriptor leads to the journal: JOURNAL_STREAM has its device and inode (systemd.exec(5))."""
-    stream = os.environ.get("JOURNAL_STREAM", "") if stream is None else stream
+def _leads_to_journal() -> bool:
+    # JOURNAL_STREAM has the device and inode of standard error (systemd.exec(5)).
     try:
-        status = os.fstat(descriptor)
+        status = os.fstat(2)
     except OSError:
         return False
-    return stream == f"{status.st_dev}:{status.st_ino}"
+    return os.environ.get("JOURNAL_STREAM", "") == f"{status.st_dev}:{status.st_ino}"

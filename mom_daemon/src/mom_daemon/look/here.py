@@ -83,15 +83,15 @@ def how_to_start(config_path: str | None, root: Path = Path("/")) -> str:
     return f"{program()} run" if config_path is None else f"{program()} run -c {shlex.quote(config_path)}"
 
 
-def where_to_act(file: str, places: Mapping[KeyPath, Place]) -> str:
-    """Return the file and line for `mode: enforce`."""
+def _where_to_act(file: str, places: Mapping[KeyPath, Place]) -> str:
     place = places.get(("mode",))
     return f"line {place.line} of {file}" if place else file
 
 
 def how_to_act(config: Config) -> str:
     """Return instructions to make mom act instead of observe."""
-    return f"to have mom act: write `mode: enforce` in {where_to_act(config.file or 'its file', config.places)}, then: systemctl reload mom"
+    where = _where_to_act(config.file or "its file", config.places)
+    return f"to have mom act: write `mode: enforce` in {where}, then: systemctl reload mom"
 
 
 def _has_unit(root: Path) -> bool:
@@ -119,7 +119,7 @@ def look(root: Path, file: Path = DEFAULT_CONFIG) -> HostSight:
         available_kib=memory.get("MemAvailable"),
         file=file,
         configured=may_exist(config),
-        observes=where_to_act(str(file), document.keys) if top and top.get("mode") != "enforce" else "",
+        observes=_where_to_act(str(file), document.keys) if top and top.get("mode") != "enforce" else "",
         unit=file == DEFAULT_CONFIG and _has_unit(root),  # the unit uses the default configuration
         pid=_known(lambda: holder(run)) or 0,
         left=_known(lambda: changes_left(state)),

@@ -43,9 +43,9 @@ def below_head(
     """Return the list or text, and the keys. `nothing` replaces an empty list."""
     if look.view == look.overview:
         rows = look.listed(listing)
-        shown, foot = list_lines(look, listing, rows, width, lines, nothing), list_foot(look, len(rows), width, lines, more_keys)
+        shown, foot = list_lines(look, listing, rows, width, lines, nothing), _list_foot(look, len(rows), width, lines, more_keys)
     else:
-        shown, foot = scrolled(text(), look, lines), text_foot(look, width)
+        shown, foot = _scrolled(text(), look, lines), _text_foot(look, width)
     return [*shown, *[[]] * (lines + 1 - len(shown)), foot]
 
 
@@ -80,8 +80,7 @@ def _longest(listing: Listing) -> int:
     return max((len(row.name) if row.name.isascii() else cell_len(row.name) for row in listing.rows), default=0)
 
 
-def list_foot(look: Looking, rows: int, width: int, lines: int, more: str = "") -> Line:
-    """Return the line below the list: visible part, order, keys."""
+def _list_foot(look: Looking, rows: int, width: int, lines: int, more: str = "") -> Line:
     if look.typing:
         return [("filter: ", "bold"), (look.pattern, ""), ("█", ""), ("  Enter: keep  Esc: as before", "dim")]
     shown = f"filter {look.pattern!r}  " if look.pattern else ""
@@ -91,8 +90,7 @@ def list_foot(look: Looking, rows: int, width: int, lines: int, more: str = "") 
     return [(shown, "bold yellow"), (cell(keys, max(0, width - 1 - len(shown))), "dim")]
 
 
-def text_foot(look: Looking, width: int) -> Line:
-    """Return the line below a text: its keys."""
+def _text_foot(look: Looking, width: int) -> Line:
     back = f"{look.views[look.overview]}:{look.overview}{' Tab:next' if len(look.views) > 1 else ''}"
     keys = "Esc:back ↑↓:scroll p:pause ?:help" if look.view == look.name else f"{back} ↑↓:scroll p:pause ?:help q:end"
     return [(cell(keys, width - 1), "dim")]
@@ -108,8 +106,7 @@ def help_lines(look: Looking, listing: Listing, width: int, why: str = "", more:
     return out
 
 
-def scrolled(text: Sequence[Line], look: Looking, lines: int) -> list[Line]:
-    """Return a heading and the visible part of a text."""
+def _scrolled(text: Sequence[Line], look: Looking, lines: int) -> list[Line]:
     first_line, *body = text
     first = max(0, min(look.scroll.get(look.view, 0), len(body) - lines))
     look.scroll[look.view] = first

@@ -79,8 +79,7 @@ class PastGuests:
         return None if place is None or name not in self.columns else self.columns[name][place]
 
 
-def past_guests(snapshot: Snapshot, before: PastGuests | None) -> PastGuests:
-    """Return a snapshot's fields. `before` has the fields of the previous cycle."""
+def _past_guests(snapshot: Snapshot, before: PastGuests | None) -> PastGuests:
     ids = tuple(snapshot.guests)
     places = before.places if before is not None and tuple(before.places) == ids else {guest: place for place, guest in enumerate(ids)}
     columns = {name: snapshot.numbers(name) for name in GUEST_HISTORY}
@@ -251,7 +250,7 @@ class Published:
 
     def _remember(self, report: Report) -> None:
         snapshot = report.snapshot
-        guests = past_guests(snapshot, self._samples[-1].guests if self._samples else None)
+        guests = _past_guests(snapshot, self._samples[-1].guests if self._samples else None)
         together = {name: _sum(guests.columns.get(name, ())) for name in SUMMED} if snapshot.guests else {}
         self._samples.append(CycleSample(report.number, report.time, report.duration, snapshot.host.fields, guests, together))
         kept = 0

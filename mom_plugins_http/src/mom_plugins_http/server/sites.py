@@ -23,11 +23,8 @@ _HOST: Final = re.compile(r"(?:\[([0-9a-f:.]{2,45})\]|([a-z0-9](?:[a-z0-9.-]{0,2
 _LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 
 
-def parse_host(text: str) -> str | None:
-    """Return the canonical name or address in `Host`, without the port; None if it is malformed.
-
-    Forms that parsers read differently are malformed: blanks, a user, an empty port, a zone, text after the bracket, a final dot.
-    """
+def _parse_host(text: str) -> str | None:
+    # Forms that parsers read differently are malformed: blanks, a user, an empty port, a zone, text after the bracket, a final dot.
     match = _HOST.fullmatch(text.lower()) if text.isascii() else None
     if match is None or int(match[3] or 0) > 65535:
         return None
@@ -64,7 +61,7 @@ def same_site(host: str, origin: str | None, names: Collection[str]) -> bool:
 
     :param origin: the header `Origin`; None without it
     """
-    return parse_host(host) in names and origin in {None, f"https://{host.lower()}"}
+    return _parse_host(host) in names and origin in {None, f"https://{host.lower()}"}
 
 
 def same_site_locally(host: str, origin: str | None, fetch_site: str | None, *, opens_page: bool) -> bool:
@@ -75,7 +72,7 @@ def same_site_locally(host: str, origin: str | None, fetch_site: str | None, *, 
     """
     if host in {"", TOOL_NAME}:
         return origin is None and fetch_site is None
-    if parse_host(host) not in LOCAL_NAMES:
+    if _parse_host(host) not in LOCAL_NAMES:
         return False
     if fetch_site not in {None, "same-origin", "none"} and not opens_page:
         return False

@@ -58,7 +58,7 @@ def screen(look: Looking, feed: Feed, picture: Picture | None, size: tuple[int, 
         return small
     verdict_below = look.view == "problems"
     lines = body_lines(size, None if verdict_below else picture)
-    head = host_lines(picture, look, feed, width, now)
+    head = _host_lines(picture, look, feed, width, now)
     if picture is None:
         return [*head, *_waiting(feed, width)]
     if not verdict_below:
@@ -102,8 +102,7 @@ def _last_acts(picture: Picture, width: int, height: int) -> list[Line]:
 # --- the host -----------------------------------------------------------------------------------------------------------------------
 
 
-def host_lines(picture: Picture | None, look: Looking, feed: Feed, width: int, now: float) -> list[Line]:
-    """Return four lines on mom and the host."""
+def _host_lines(picture: Picture | None, look: Looking, feed: Feed, width: int, now: float) -> list[Line]:
     if picture is None:
         return [[("mom top", "bold")], [], [], []]
     lines = [_mom_line(picture, look, now), _memory_line(picture, width), _pressure_line(picture.host)]
