@@ -38,7 +38,7 @@ from mom_plugins_fleet.host.agent import FleetAgent
 from mom_plugins_fleet.host.group_policies import GroupPolicies
 from mom_plugins_fleet.host.orders import HostOrders
 from mom_plugins_fleet.link import linked
-from mom_plugins_fleet.records import MOST_TOLD, Group, HostedGuest, HostState, Member
+from mom_plugins_fleet.records import MOST_TOLD, Group, GroupStatus, HostedGuest, HostState, Member
 from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.signatures import Opened, Signer
 from mom_plugins_fleet.subjects import GROUPS, ROSTER
@@ -74,7 +74,7 @@ class Host(GroupPolicies):
             available=available,
             guests=tuple(self.guests[:MOST_TOLD]),
             others=len(self.guests[MOST_TOLD:]),
-            group_revision=1,
+            group=GroupStatus(revision=1),
         )
 
 

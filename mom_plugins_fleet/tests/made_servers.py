@@ -4,7 +4,7 @@ import asyncio
 import random
 import selectors
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 from memory_store import Memory
 
@@ -72,7 +72,7 @@ class Link(Memory):
     async def hear(self, bucket: str, key: str, changed: Callable[[], None]) -> None:
         self.servers.hearing.append((bucket, lambda told, _: changed() if told == key and self.connected else None))
 
-    async def watch(self, bucket: Bucket[Any]) -> NoReturn:
+    async def watch(self, bucket: Bucket[Any], *, once: bool = False) -> None:
         bucket.begins()
         told: list[tuple[str, StoredEntry]] = []
         hears = bucket.kind.bucket, lambda key, kept: told.append((key, kept))
@@ -82,6 +82,8 @@ class Link(Memory):
                 if name == bucket.kind.bucket:
                     bucket.take(key, kept)
             bucket.complete()
+            if once:
+                return
             while self.connected:
                 while told:
                     bucket.take(*told.pop(0))

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 from mom_plugins_fleet.buckets import Bucket
 from mom_plugins_fleet.link import ConflictError, LinkError, Store
@@ -50,7 +50,7 @@ class Memory(Store):
                 watched.take(key, self.kept[bucket, key])
         return self.revision
 
-    async def watch(self, bucket: Bucket[Any]) -> NoReturn:
+    async def watch(self, bucket: Bucket[Any], *, once: bool = False) -> None:
         self.watches -= 1
         if self.watches < 0:
             raise LinkError("no answer")
@@ -59,10 +59,11 @@ class Memory(Store):
             if name == bucket.kind.bucket:
                 bucket.take(key, kept)
         bucket.complete()
+        if once:
+            return
         self.watchers.append(bucket)
         try:
             await asyncio.Event().wait()
         finally:
             bucket.current = False
             self.watchers[:] = [watched for watched in self.watchers if watched is not bucket]
-        raise AssertionError("unreachable")

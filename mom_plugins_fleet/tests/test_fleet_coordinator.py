@@ -422,7 +422,7 @@ async def test_a_host_goes_on_reporting_after_any_error(caplog):
             return await super().put(bucket, key, data, revision)
 
     well = HostState(mode="enforce")
-    large = HostState(mode="enforce", refused="x" * LARGEST_RECORD)
+    large = HostState(mode="enforce", memory_state="x" * LARGEST_RECORD)
     states = iter((OSError("the mover is away"), large))
 
     def state() -> HostState:
@@ -526,13 +526,13 @@ async def test_a_host_whose_disk_hangs_reports_that_and_accepts_nothing(monkeypa
     group = Applied(disk.wait)
     await store.put(GROUPS, "g", OPERATOR.signed("g", Group(), 4))
     await group.follow(store, "g", revisions)
-    assert "the disk did not answer within 0.05 s" in group.reported()["refused"]
+    assert "the disk did not answer within 0.05 s" in group.reported().refused
     orders = HostOrders("h1", [OPERATOR.public], revisions, LOG, lambda _: "", lambda _: None)
     with pytest.raises(LinkError, match="the disk did not answer"):
         await orders.follow()
     disk.set()
     await group.follow(store, "g", revisions)
-    assert group.reported()["group_revision"] == 4
+    assert group.reported().revision == 4
     revisions.close()
 
 
@@ -651,7 +651,7 @@ async def test_a_plugin_that_fails_with_the_groups_policies_leaves_the_host_in_i
     group = Applied(fails)
     await store.put(GROUPS, "g", OPERATOR.signed("g", Group(), 4))
     await group.follow(store, "g", SeenRevisions())
-    assert "RecursionError" in group.reported()["refused"]
+    assert "RecursionError" in group.reported().refused
 
 
 async def test_a_group_that_a_server_hides_or_invents_leaves_what_is_in_force(store):
@@ -660,11 +660,11 @@ async def test_a_group_that_a_server_hides_or_invents_leaves_what_is_in_force(st
     await group.follow(store, "g", revisions)
     await store.remove(GROUPS, "g")
     await group.follow(store, "g", revisions)
-    assert group.reported()["group_revision"] == 4
+    assert group.reported().revision == 4
     for invented in (Group().packed(), THIEF.signed("g", Group(), 9), OPERATOR.signed("g", Group(), 3)):
         await store.put(GROUPS, "g", invented)
         await group.follow(store, "g", revisions)
-        assert group.reported()["refused"]
+        assert group.reported().refused
     assert group.revisions == [4]
 
 

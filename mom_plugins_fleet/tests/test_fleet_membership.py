@@ -46,15 +46,6 @@ def _full(*_: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_a_full_disk_is_seen_before_the_token_is_used(invited: Invited, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", _full)
-    with pytest.raises(MomError, match=f"{invited.config.parent} cannot be written: No space left on device"):
-        invited.joins()
-    assert not invited.taken
-    monkeypatch.undo()
-    assert [one.name for one in invited.config.parent.iterdir()] == ["mom.yaml"]
-
-
 def test_a_disk_that_is_full_afterwards_is_said_with_the_file_and_the_cure(invited: Invited, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(membership, "replace_file", lambda *_, **__: _full())
     with pytest.raises(MomError) as failed:

@@ -76,7 +76,7 @@ def test_a_record_is_read_up_to_its_first_invalid_item(kind: type[FleetRecord]) 
     assert caught.value.error_count() < 50
 
 
-@pytest.mark.parametrize("field", ["others", "problems", "unhealthy", "killed"])
+@pytest.mark.parametrize("field", ["others", "problems", "unhealthy"])
 def test_a_host_that_counts_in_thousands_of_digits_is_not_believed_and_all_others_are_shown(field: str) -> None:
     data = f'{{"mode": "enforce", "{field}": {"9" * 4300}, "guests": [{{"id": "a", "name": "a"}}]}}'.encode()
     view = FleetView()

@@ -2,7 +2,7 @@
 
 import time
 
-from mom_plugins_fleet.records import Group, HostState, Member
+from mom_plugins_fleet.records import DayTotals, Group, GroupStatus, HostState, Member
 from mom_plugins_fleet.verbs.top import body_lines, looking, picture_of, screen
 from mom_plugins_fleet.view import SILENT_SECONDS, FleetView
 
@@ -22,7 +22,7 @@ def fleet(**states: HostState | None) -> FleetView:
 
 
 def told(available: int = 8, **more: object) -> HostState:
-    return HostState(mode="enforce", total=16 * GIB, available=available * GIB, others=3, group_revision=7, **more)  # type: ignore[arg-type]  # figures of any kind
+    return HostState(mode="enforce", total=16 * GIB, available=available * GIB, others=3, **{"group": GroupStatus(revision=7), **more})  # type: ignore[arg-type]  # figures of any kind
 
 
 def lines(view: FleetView, size: tuple[int, int] = (80, 24), trouble: str = "", *keys: str) -> list[str]:
@@ -35,7 +35,7 @@ def lines(view: FleetView, size: tuple[int, int] = (80, 24), trouble: str = "", 
 def test_hosts_that_suffer_come_first_each_with_how_it_is_in_words():
     view = fleet(
         h10=told(memory_state="high"),
-        h2=told(1, memory_state="hard", unhealthy=2, killed=4),
+        h2=told(1, memory_state="hard", unhealthy=2, today=DayTotals(killed=4)),
         h3=told(unhealthy=5),
         h1=told(),
         h4=told(),
@@ -55,7 +55,7 @@ def test_hosts_that_suffer_come_first_each_with_how_it_is_in_words():
 
 
 def test_what_is_known_of_one_host_is_told_when_it_is_opened():
-    view = fleet(h1=told(refused="line 3: no such word", problems=2))
+    view = fleet(h1=told(group=GroupStatus(refused="line 3: no such word"), problems=2))
     shown = "\n".join(lines(view, (80, 24), "", "enter"))
     for said in ("2 problems", "8.00 GiB", "h1 refuses its group's policies: line 3: no such word", "Esc:back"):
         assert said in shown

@@ -14,7 +14,7 @@ from memory_store import Memory
 from mom_core import ConfigError, MomError, load_config
 from mom_kvm import Destination
 from mom_plugins_fleet.accounts import USER, FleetRoot, new_seed
-from mom_plugins_fleet.records import Group, HostedGuest, HostState, Lease, Member, Move, Orders, read
+from mom_plugins_fleet.records import Group, GroupStatus, HostedGuest, HostState, Lease, Member, Move, Orders, read
 from mom_plugins_fleet.signatures import Signer
 from mom_plugins_fleet.subjects import COORDINATOR, LEASES, ORDERS, ROSTER, STATES, StoredEntry
 from mom_plugins_fleet.verbs import enroll
@@ -336,7 +336,7 @@ def test_what_was_given_back_on_all_hosts_is_summed_up_and_what_it_cost_is_said(
     told: dict[str, dict[str, float]] = {"h1": {"given_back": 2 * gib, "waited": 0.0, "killed": 0}, "h2": worst, "h3": {}}
     for host, figures in told.items():
         view.members.records[host] = (1, Member(group="g1"))
-        view.states.records[host] = (1, read(HostState, json.dumps({"mode": "enforce", **figures}).encode()))
+        view.states.records[host] = (1, read(HostState, json.dumps({"mode": "enforce", "today": figures}).encode()))
     rows = [*host_rows(view).values()]
     assert [row["given_back_today_kib"] for row in rows] == [2 * gib, gib, None]
     print_hosts(rows)
@@ -358,7 +358,7 @@ def test_what_a_host_tells_of_itself_steers_no_terminal(capsys):
     view = FleetView()
     view.members.records["h1"] = (1, Member(group="g1", draining=True, cordoned=True))
     guest = HostedGuest(id="1", name=nasty, stays=nasty)
-    state = HostState(mode=nasty, memory_state=nasty, refused=nasty, classes_unused=nasty, guests=(guest,))
+    state = HostState(mode=nasty, memory_state=nasty, group=GroupStatus(refused=nasty, classes_unused=nasty), guests=(guest,))
     view.states.records["h1"] = (1, state)
     move = Move(guest="1", name=nasty, to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1, number=1, error=nasty)
     view.orders.records["h1"] = (1, Orders(moves=(move,)))

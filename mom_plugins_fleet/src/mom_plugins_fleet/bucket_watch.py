@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, TypeVar
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -52,8 +52,8 @@ class BucketWatch:
         self._at = time.monotonic()
         self._broken: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    async def run(self) -> NoReturn:
-        """Watch until an error: `WatchBroken`, or an error of the library."""
+    async def run(self, *, once: bool = False) -> None:
+        """Watch until an error: `WatchBroken`, or an error of the library. With `once`, end when the bucket is complete."""
         stream = f"KV_{self._bucket.kind.bucket}"
         self._first_end = self._needed = await self._last(stream)
         inbox = self._client.new_inbox()
@@ -76,13 +76,15 @@ class BucketWatch:
             self._at = time.monotonic()
             completing = asyncio.create_task(self._complete(stream))
             try:
-                while not self._broken.done():
+                while not (self._broken.done() or (once and completing.done())):
                     if time.monotonic() - self._at > LOST_SECONDS:
                         self._end("no message and no heartbeat received")
-                    await asyncio.wait([self._broken], timeout=PULSE_SECONDS / 2)
+                    ends: list[asyncio.Future[Any]] = [self._broken, completing] if once else [self._broken]
+                    await asyncio.wait(ends, timeout=PULSE_SECONDS / 2, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 completing.cancel()
-            raise WatchBroken(self._broken.result())
+            if self._broken.done():
+                raise WatchBroken(self._broken.result())
         finally:
             if not self._client.is_closed:
                 await subscription.unsubscribe()  # the server deletes the inactive consumer

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, TypeVar
 
 import nats.errors
 import nats.js.errors
@@ -31,9 +31,6 @@ FIRST_ATTEMPTS: Final = 6
 
 LOAD_ATTEMPTS: Final = 10
 """Attempts to load a bucket. NATS chooses the sender at random; it may have hung."""
-
-LOAD_SECONDS: Final = 50.0
-"""Time limit for a load. The states of 10,000 hosts are about 50 MiB."""
 
 CONNECT_SECONDS: Final = 3
 
@@ -149,32 +146,16 @@ class Store:
         listening = self.client.subscribe(subject(bucket, key), cb=take, pending_bytes_limit=WAITING_BYTES)
         await self._ask(f"listen to {bucket}", listening)
 
-    async def watch(self, bucket: Bucket[Any]) -> NoReturn:
-        """Keep a bucket current until the watch fails with a `LinkError`."""
+    async def watch(self, bucket: Bucket[Any], *, once: bool = False) -> None:
+        """Keep a bucket current until the watch fails with a `LinkError`. With `once`, end when all of it is read."""
         try:
-            await self._ask(f"watch {bucket.kind.bucket}", BucketWatch(self.client, self._jetstream, bucket).run())
+            await self._ask(f"watch {bucket.kind.bucket}", BucketWatch(self.client, self._jetstream, bucket).run(once=once))
         finally:
             bucket.current = False
 
     async def load(self, bucket: Bucket[Any]) -> None:
         """Read a bucket once."""
-        await _of_several_attempts(lambda: self._load(bucket))
-
-    async def _load(self, bucket: Bucket[Any]) -> None:
-        ended = asyncio.Event()
-        bucket.completed = ended.set
-        watching = asyncio.create_task(self.watch(bucket))
-        watching.add_done_callback(lambda _: ended.set())
-        try:
-            async with asyncio.timeout(LOAD_SECONDS):
-                await ended.wait()
-            if watching.done():
-                watching.result()
-        except TimeoutError:
-            raise LinkError(f"cannot load {bucket.kind.bucket}: the servers did not send all of it in {LOAD_SECONDS:g} s") from None
-        finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+        await _of_several_attempts(lambda: self.watch(bucket, once=True))
 
     async def request(self, name: str, data: bytes, seconds: float) -> bytes:
         """Return the answer to a request."""

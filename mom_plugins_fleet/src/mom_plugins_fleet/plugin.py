@@ -245,8 +245,8 @@ class FleetPlugin:
         mover, metrics = self._context.service(GuestMoves), self._context.service(HostMetrics)
         stays = {identity: self._why_stays(guest, mover) for identity, guest in report.snapshot.guests.items()}
         port, moves = None if metrics is None else metrics.metrics_port, tuple(agent.orders.progress)
-        more = {"metrics_port": port, "moves": moves, **self.group.reported()}
-        return host_state(report, self._context.service(Promises) or NO_PROMISES, mover, stays, more)
+        promises = self._context.service(Promises) or NO_PROMISES
+        return host_state(report, promises, mover, stays, metrics_port=port, moves=moves, group=self.group.reported())
 
     def _why_stays(self, guest: Guest, mover: GuestMoves | None) -> str:
         if not self._settings.leave:

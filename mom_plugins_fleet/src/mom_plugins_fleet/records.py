@@ -207,6 +207,28 @@ class OrderProgress:
     error: Annotated[str, StringConstraints(max_length=400)] = ""
 
 
+class GroupStatus(FleetRecord):
+    """Use of the group's record by a host."""
+
+    revision: int = 0
+    """Revision of the applied record; 0 if none."""
+    refused: str = ""
+    classes_unused: str = ""
+
+
+class DayTotals(FleetRecord):
+    """Totals of a host since midnight UTC."""
+
+    given_back: Kib | None = None
+    """Average memory given back."""
+    waited: Annotated[float, Field(ge=0, le=1e12)] | None = None
+    """Longest wait because of mom, in seconds."""
+    promise_broken: Annotated[float, Field(ge=0, le=1e12)] | None = None
+    """Seconds with broken promises."""
+    killed: Count | None = None
+    """Processes killed by guest kernels."""
+
+
 class HostState(FleetRecord):
     """State reported by a host. Unknown values are absent."""
 
@@ -229,22 +251,12 @@ class HostState(FleetRecord):
     others: Count = 0
     others_promised: Kib = 0
     moves: Annotated[tuple[OrderProgress, ...], Field(max_length=MOST_MOVES), FailFast()] = ()
-    group_revision: int = 0
-    """Revision of the applied group record; 0 if none."""
-    refused: str = ""
-    classes_unused: str = ""
+    group: GroupStatus = GroupStatus()
     mover: MoverState | None = None
     """None if nothing can move its guests."""
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
     """HTTPS port of its metrics; None if none."""
-    given_back: Kib | None = None
-    """Average memory given back since midnight UTC."""
-    waited: Annotated[float, Field(ge=0, le=1e12)] | None = None
-    """Longest wait because of mom, in seconds since midnight UTC."""
-    promise_broken: Annotated[float, Field(ge=0, le=1e12)] | None = None
-    """Seconds with broken promises since midnight UTC."""
-    killed: Count | None = None
-    """Processes killed by guest kernels since midnight UTC."""
+    today: DayTotals = DayTotals()
 
     @cached_property
     def guests_by_id(self) -> Mapping[str, HostedGuest]:

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from pydantic import TypeAdapter
 
 from mom_core import MomError, PluginContext, StateError, printable, replace_file
 from mom_kvm import ClassFiles, PolicyTexts
-from mom_plugins_fleet.records import CLASSES, FLEET_POLICY, Group, GroupName, shown
+from mom_plugins_fleet.records import CLASSES, FLEET_POLICY, Group, GroupName, GroupStatus, shown
 
 if TYPE_CHECKING:
     from mom_plugins_fleet.link import Store
@@ -89,12 +89,12 @@ class GroupPolicies:
         elif self._in_force is not None:
             self._context.log.info("the policies of the group %s are in force, revision %d", group, self._in_force[1].revision)
 
-    def reported(self) -> Mapping[str, Any]:
-        """Return the members of `HostState` about the group's record."""
+    def reported(self) -> GroupStatus:
+        """Return the status of the group's record."""
         if self.refused or self._in_force is None:
-            return {"refused": self.refused}
+            return GroupStatus(refused=self.refused)
         opened = self._in_force[1]
-        return {"group_revision": opened.revision, "classes_unused": self.why_classes_unused(opened.record)}
+        return GroupStatus(revision=opened.revision, classes_unused=self.why_classes_unused(opened.record))
 
     def _put_in_force(self, group: str, opened: Opened[Group], data: bytes | None) -> None:
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -30,27 +29,15 @@ IPAddressAllow=any
 """
 
 
-_MORE_BYTES: Final = 16 << 10
-"""Limit for all files except the configuration."""
-
-
 def join(config: Path, address: str, token: Token) -> None:
-    """Join a fleet. Write no file before everything is known. Raise `MomError` for an unusable token or file."""
+    """Join a fleet. Check the configuration before the token is used. Raise `MomError` for an unusable token or file."""
     server = address if "://" in address else f"tls://{address}"
     if not server.startswith("tls://"):
         raise MomError(f"{printable(address)} is not a server address", hint="use the server's host name, such as nats1.example.org")
     named: dict[str, Any] = {"servers": [server], "host": token.host, "key": str(config.with_name("fleet.key"))}
-    # Detect an unwritable folder before the token is used.
-    largest = len(with_fleet(config, named)) + _MORE_BYTES
-    try:
-        with tempfile.TemporaryFile(dir=config.parent) as probe:
-            probe.write(bytes(largest))
-            probe.flush()
-            os.fsync(probe.fileno())
-    except OSError as error:
-        raise MomError(
-            f"{config.parent} cannot be written: {error.strerror}", hint="run this command as root, and check the free space"
-        ) from None
+    with_fleet(config, named)
+    if not os.access(config.parent, os.W_OK):
+        raise MomError(f"{config.parent} cannot be written", hint="run this command as root")
     access = Access([server], None, token.credentials, token.certificate)
     try:
         data = ask(access, JOINING, LOG, lambda store: _taken(store, token))

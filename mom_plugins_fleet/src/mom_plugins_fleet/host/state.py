@@ -9,18 +9,17 @@ from typing import Any, Final
 from mom_core import Guest, Problem, Report, Severity, Snapshot, Value, as_number, printable
 from mom_kvm import NO_PROMISES, UNDESCRIBED, GuestMoves, Promises, unhealthy_reasons
 from mom_plugins_fleet.coordinator.placement import listed
-from mom_plugins_fleet.records import LARGEST_KIB, HostedGuest, HostState, MoverState
+from mom_plugins_fleet.records import LARGEST_KIB, DayTotals, HostedGuest, HostState, MoverState
 
 GRAIN_KIB: Final = 16 << 10
 """Rounding of sizes. Smaller changes are not reported."""
 
 
-def host_state(
-    report: Report, promises: Promises, mover: GuestMoves | None, stays: Mapping[str, str], more: Mapping[str, Any]
-) -> HostState:
+def host_state(report: Report, promises: Promises, mover: GuestMoves | None, stays: Mapping[str, str], **more: Any) -> HostState:
     """Return the host's state.
 
     :param stays: why guests cannot leave, keyed by guest id
+    :param more: further fields of the state
     """
     host, all_guests = report.snapshot.host.fields, report.snapshot.guests
     swapped = _kib(host.get("swap_usage"), 1)
@@ -42,10 +41,12 @@ def host_state(
         others=len(unlisted),
         others_promised=min(LARGEST_KIB, sum(_promised(guest, promises) for guest in unlisted)),
         mover=_mover(mover),
-        given_back=_kib(host.get("given_back_today"), GRAIN_KIB),
-        waited=_seconds(host.get("waited_today")),
-        promise_broken=_seconds(host.get("promise_broken_today")),
-        killed=_kib(host.get("killed_today"), 1),
+        today=DayTotals(
+            given_back=_kib(host.get("given_back_today"), GRAIN_KIB),
+            waited=_seconds(host.get("waited_today")),
+            promise_broken=_seconds(host.get("promise_broken_today")),
+            killed=_kib(host.get("killed_today"), 1),
+        ),
         **more,
     )
 

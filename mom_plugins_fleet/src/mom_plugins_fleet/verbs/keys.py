@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import click
 
 from mom_core import MomError, printable
 from mom_daemon import print_prose
-from mom_plugins_fleet.buckets import Bucket
 from mom_plugins_fleet.link import Store
-from mom_plugins_fleet.records import AuthorizedKeys, Group, Member
+from mom_plugins_fleet.records import AuthorizedKeys
 from mom_plugins_fleet.revisions import AHEAD_SECONDS
 from mom_plugins_fleet.signatures import next_revision, opened
 from mom_plugins_fleet.subjects import COORDINATORS
@@ -77,13 +75,11 @@ def countersign_command(where: Where, key: str) -> None:
 
     async def signed(store: Store) -> int:
         await check_clock(store)
-        signer, trusted, records = where.signer(), where.operators() | {key}, []
-        for kind in (Member, Group, AuthorizedKeys):
-            bucket: Bucket[Any] = Bucket(kind, frozenset())
-            await store.load(bucket)
+        signer, trusted, view, records = where.signer(), where.operators() | {key}, await where.view(store), []
+        for bucket in (view.members, view.groups, view.authorized):
             for name, kept in bucket.stored.items():
                 with suppress(MomError):  # another operator's record
-                    records.append((name, kept.revision, opened(kind, name, kept.data or b"", {key})))
+                    records.append((name, kept.revision, opened(bucket.kind, name, kept.data or b"", {key})))
         for name, _, record in records:
             show(name, None, record.record)
         if records:

@@ -13,7 +13,7 @@ from mom_core import Unit, format_kib, lasting, printable
 from mom_daemon import TableColumn, amount, brief, json_option, print_prose, print_table
 from mom_plugins_fleet.coordinator.coordinator import LEASE_SECONDS
 from mom_plugins_fleet.coordinator.plan import places
-from mom_plugins_fleet.records import HostState, lease_holder
+from mom_plugins_fleet.records import DayTotals, GroupStatus, HostState, lease_holder
 from mom_plugins_fleet.verbs.plan import leaving, staying
 from mom_plugins_fleet.verbs.where import Where
 from mom_plugins_fleet.view import SILENT_SECONDS, FleetView
@@ -88,10 +88,7 @@ def host_rows(view: FleetView) -> dict[str, dict[str, Any]]:
 
 def _host_row(view: FleetView, name: str, stay: Sequence[tuple[str, str]]) -> dict[str, Any]:
     member, state, orders = view.members.records[name][1], view.states.get(name), view.ordered(name)
-    day = ("given_back", "waited", "promise_broken", "killed")
-    fields = ("mode", "total", "available", "memory_state", "problems", "unhealthy", "group_revision", *day)
-    units = {"total": "_kib", "available": "_kib", "given_back": "_today_kib", "killed": "_today"}
-    units |= dict.fromkeys(("waited", "promise_broken"), "_today_s")
+    group, today = (GroupStatus(), DayTotals()) if state is None else (state.group, state.today)
     return {
         "host": name,
         "group": member.group,
@@ -101,10 +98,18 @@ def _host_row(view: FleetView, name: str, stay: Sequence[tuple[str, str]]) -> di
         "age_s": view.age(name),
         "silent": not view.is_fresh(name),
         "damaged": view.states.damaged.get(name, ""),
-        **{field + units.get(field, ""): getattr(state, field, None) for field in fields},
+        **{field: getattr(state, field, None) for field in ("mode", "memory_state", "problems", "problem", "unhealthy")},
+        "total_kib": None if state is None else state.total,
+        "available_kib": None if state is None else state.available,
         "guests": None if state is None else len(state.guests) + state.others,
+        "given_back_today_kib": today.given_back,
+        "waited_today_s": today.waited,
+        "promise_broken_today_s": today.promise_broken,
+        "killed_today": today.killed,
+        "group_revision": group.revision,
         "policies": _policies(state, view.groups.records.get(member.group, (0, None))[0]),
-        **{field: getattr(state, field, "") for field in ("problem", "refused", "classes_unused")},
+        "refused": group.refused,
+        "classes_unused": group.classes_unused,
         "moves": [] if orders is None else [{"guest": m.name, "to": m.to, "state": str(m.state), "error": m.error} for m in orders.moves],
         "stay": [[*each] for each in stay],
     }
@@ -113,9 +118,9 @@ def _host_row(view: FleetView, name: str, stay: Sequence[tuple[str, str]]) -> di
 def _policies(state: HostState | None, newest: int) -> str:
     if state is None:
         return "unknown"
-    if state.refused:
+    if state.group.refused:
         return "refused"
-    return "newest" if state.group_revision == newest else "older"
+    return "newest" if state.group.revision == newest else "older"
 
 
 def print_hosts(hosts: list[dict[str, Any]]) -> None:

@@ -133,7 +133,6 @@ class FleetFeed:
     async def _follow(self) -> None:
         async with linked(self._access, "operator", _SILENT, patient=True, cannot=self._say) as store:
             view = FleetView(self._operators, self._revisions)
-            await view.load(store)
 
             async def look(store: Store) -> None:
                 view.trust()
