@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -40,7 +40,7 @@ class KubeletState:
     error: str = ""
     hint: str = ""
     asked: bool = False
-    asked_for: Collection[str] = frozenset()
+    asked_for: Set[str] = frozenset()
     """UIDs of the pods that were on the node before the last query. If it failed, also of pods that started during the query."""
 
 
@@ -52,8 +52,6 @@ class KubeletWatch:
         self.state = KubeletState()
         self._config_answer: Mapping[str, Any] | None = None
         self._config_read_at = -_CONFIG_SECONDS
-        self._missing: set[str] = set()
-        """UIDs of pods for which mom has queried the kubelet without an answer about them. They cause no further early queries."""
         self._expected: frozenset[str] = frozenset()
         self._soon, self._stopping = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -78,35 +76,31 @@ class KubeletWatch:
     def expect(self, uids: Collection[str]) -> None:
         """Record which pods are on the node. If a pod is new, query the kubelet soon."""
         self._expected = frozenset(uids)
-        self._missing &= self._expected  # the kubelet does not report pods that terminated meanwhile
-        new = {uid for uid in uids if uid not in self.state.pods} - self._missing
-        if new:
-            self._missing |= new
+        if not self._expected <= self.state.asked_for:
             self._soon.set()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            self._soon.clear()
             try:
                 self.ask()
             except Exception as error:  # noqa: BLE001  # no answer must end the thread
                 self._log.exception("querying the kubelet failed")
                 self.state = replace(self.state, error=f"querying the kubelet failed: {error}", asked=True, asked_for=self._expected)
-            self._stopping.wait(_SOONEST_SECONDS)
-            self._soon.wait(max(0.0, (self._settings.every or 3600.0) - _SOONEST_SECONDS))
+            self._soon.clear()
+            if not self._stopping.wait(_SOONEST_SECONDS):
+                self._soon.wait(max(0.0, (self._settings.every or 3600.0) - _SOONEST_SECONDS))
 
     def ask(self) -> None:
         """Query the kubelet once. For a pod that the answer lacks, keep the earlier answer."""
         before, process, asked_for = self.state, running(self._context.root), self._expected
         config = config_of(self._context.root, process, self._config_answer)
         if not self._settings.every:
-            self.state = KubeletState(config=config, asked=True)
+            self.state = KubeletState(config=config, asked=True, asked_for=asked_for)
             return
         doors = list(doors_of(self._context.root, self._settings, config, process))
         try:
             door, answer = first_answer(doors, _PODS, PodList, self._settings.timeout)
             pods, error, hint = requests_in(answer.items or ()), "", ""
-            self._missing -= pods.keys()
             pods = {uid: pod for uid, pod in before.pods.items() if uid in self._expected} | pods
             self._ask_config(door)
             config = config_of(self._context.root, process, self._config_answer)
