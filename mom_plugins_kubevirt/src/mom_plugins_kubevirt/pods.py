@@ -96,10 +96,8 @@ class Pods:
         self._logs = [root / node / str(logs).lstrip("/") for node in _NODE]
         self._cgroups = [root / node / cgroups for node in _NODE for cgroups in _CGROUPS]
         self._monotonic = monotonic
-        self._old: set[int] = set()
-        """PIDs of processes that scans need not read again."""
-        self._young: dict[int, float] = {}
-        """Monotonic time until which scans read a young process again, keyed by PID."""
+        self._read_until: dict[int, float] = {}
+        """Monotonic time until which scans read a process again, keyed by PID; 0 if they need not."""
         self._processes: dict[str, _Processes] = {}
         self._turn = 0
         self._where: dict[int, str] = {}
@@ -124,14 +122,11 @@ class Pods:
         ended = {pid for pid in self._daemons_in_turn() if not self._still_runs(pid)}
         for gone in (self._where.keys() - running) | ended:
             self._forget(gone)
-        self._old &= running
-        self._young = {pid: until for pid, until in self._young.items() if pid in running}
-        for pid in sorted(running - self._old - self._young.keys()):
-            self._young[pid] = now + _YOUNG_SECONDS
-        for pid in self._due():
-            if self._look_at(pid) or now >= self._young[pid]:
-                del self._young[pid]
-                self._old.add(pid)
+        self._read_until = {pid: until for pid, until in self._read_until.items() if pid in running}
+        self._read_until |= dict.fromkeys(sorted(running - self._read_until.keys()), now + _YOUNG_SECONDS)
+        for pid in [pid for pid, until in self._read_until.items() if until][:_MOST_LOOKED_AT]:
+            until = self._read_until.pop(pid)  # the process goes to the end: the next scan begins with others
+            self._read_until[pid] = 0.0 if self._look_at(pid) or now >= until else until
         return self._renew()
 
     @property
@@ -175,12 +170,6 @@ class Pods:
         # A reused pid or a zombie does not count.
         stat, pod = ProcessStat.running(f"{self._proc}/{pid}"), self._processes[self._where[pid]].daemons[pid]
         return stat is not None and stat.started == pod.started
-
-    def _due(self) -> list[int]:
-        due = list(self._young)[:_MOST_LOOKED_AT]
-        for pid in due if len(self._young) > len(due) else ():
-            self._young[pid] = self._young.pop(pid)
-        return due
 
     def _look_at(self, pid: int) -> bool:
         name = read_kernel_file(f"{self._proc}/{pid}/comm").rstrip(b"\n")
