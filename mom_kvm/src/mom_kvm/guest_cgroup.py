@@ -55,9 +55,9 @@ class GroupLimit(NamedTuple):
             if most is None or used is None:  # `max`, or no such file
                 continue
             match = None if spared is None else spared.search(read_kernel_file(f"{group}/memory.stat"))
-            one = cls(group, most, max(0, used - (int(match[1]) >> 10 if match else 0)))
-            if tightest is None or one.room < tightest.room:
-                tightest = one
+            candidate = cls(group, most, max(0, used - (int(match[1]) >> 10 if match else 0)))
+            if tightest is None or candidate.room < tightest.room:
+                tightest = candidate
         return tightest
 
 

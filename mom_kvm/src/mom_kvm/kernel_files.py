@@ -270,12 +270,12 @@ class Pressure(NamedTuple):
     @classmethod
     def parse(cls, content: bytes) -> dict[str, Pressure]:
         """Parse a pressure file. Return its lines keyed by `some` (at least one task waited) and `full` (all tasks waited)."""
-        found = {}
+        lines = {}
         for kind, *averages, total in _PRESSURE_LINE.findall(content):
             avg10, avg60, avg300 = map(float, averages)
             if max(avg10, avg60, avg300) <= 100:
-                found[kind.decode()] = cls(avg10, avg60, avg300, int(total))
-        return found
+                lines[kind.decode()] = cls(avg10, avg60, avg300, int(total))
+        return lines
 
     @classmethod
     def averages(cls, folder: str) -> dict[str, float]:

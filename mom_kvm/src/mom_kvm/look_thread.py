@@ -35,16 +35,16 @@ class LookThread:
         self._poll: select.epoll
         self._bell: int
 
-    def start(self, rest: float = 0.0) -> None:
+    def start(self, seconds: float = 0.0) -> None:
         """Start the thread, unless it runs or was stopped. Raise `RuntimeError` if the system has no thread left.
 
-        :param rest: seconds until the first look
+        :param seconds: seconds until the first look
         """
         if self._thread is not None or self._ended.is_set():
             return
         self._poll, self._bell = select.epoll(), os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poll.register(self._bell, select.EPOLLIN)
-        thread = threading.Thread(target=self._run, args=(rest,), name=self._name, daemon=True)
+        thread = threading.Thread(target=self._run, args=(seconds,), name=self._name, daemon=True)
         try:
             thread.start()
         except RuntimeError:
@@ -87,22 +87,22 @@ class LookThread:
         self._poll.close()
         os.close(self._bell)
 
-    def _run(self, rest: float) -> None:
+    def _run(self, seconds: float) -> None:
         while not self._ended.is_set():
             began = time.thread_time()
             try:
-                for file, events in self._poll.poll(rest):
+                for file, events in self._poll.poll(seconds):
                     self._heard.get(file, _nothing)(events)
                 if self._ended.is_set():
                     return
-                rest = self._look()
+                seconds = self._look()
             except Exception as error:  # noqa: BLE001  # anything may fail without memory, when a look is most important
                 self._log.warning("%s failed: %r", self._purpose, error)
-                rest = _FAILED_SECONDS
+                seconds = _FAILED_SECONDS
             if self._share < 1:
                 pause = max(_SHORTEST_PAUSE_SECONDS, (time.thread_time() - began) * (1 / self._share - 1))
                 self._ended.wait(pause)
-                rest = max(0.0, rest - pause)
+                seconds = max(0.0, seconds - pause)
 
 
 def _nothing(_: int) -> None:

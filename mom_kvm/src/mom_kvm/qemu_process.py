@@ -87,14 +87,14 @@ class MappedMemory(NamedTuple):
         # The guest's memory is one block, or several: one for each NUMA node or DIMM. Their sizes add up to its largest memory.
         if not isinstance(maximum, int) or maximum <= 0:
             return None
-        rest, guests, others = maximum, list[RamBlock](), list[RamBlock]()
+        left_kib, guests, foreign = maximum, list[RamBlock](), list[RamBlock]()
         for block in self.blocks:
-            if block.size <= rest:
+            if block.size <= left_kib:
                 guests.append(block)
-                rest -= block.size
+                left_kib -= block.size
             else:
-                others.append(block)
-        is_clear = not rest and {block.size for block in guests}.isdisjoint(block.size for block in others)
+                foreign.append(block)
+        is_clear = not left_kib and {block.size for block in guests}.isdisjoint(block.size for block in foreign)
         return self.held - sum(block.held for block in guests) if is_clear else None
 
 

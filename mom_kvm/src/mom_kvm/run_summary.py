@@ -143,14 +143,14 @@ class Deficit:
 
     def add(self, missing: Mapping[str, float], now: float) -> float:
         """Add what each guest lacks in KiB at the time `now` in seconds. Return the total in KiB, without negligible amounts."""
-        taken = {name: kib for name, kib in missing.items() if kib >= NOTICEABLE_KIB}
+        lacking = {name: kib for name, kib in missing.items() if kib >= NOTICEABLE_KIB}
         elapsed = 0.0 if self._last is None else max(0.0, now - self._last)
         self._last = now
-        self.kib_seconds += sum(taken.values()) * elapsed
+        self.kib_seconds += sum(lacking.values()) * elapsed
         self.guest_seconds += len(missing) * elapsed
-        self._since = {name: self._since.get(name, now) for name in taken}
+        self._since = {name: self._since.get(name, now) for name in lacking}
         self.longest = max([self.longest, *(now - since for since in self._since.values())])
-        return sum(taken.values())
+        return sum(lacking.values())
 
     @property
     def per_hour(self) -> float:

@@ -158,8 +158,8 @@ class Enforcement:
 
     def hear(self, decisions: Iterable[Decision]) -> None:
         """Record a cycle's decisions, in `mom_review`. mom does not restore a control that another evaluator decides."""
-        others = (decision for decision in decisions if decision.source.name != self._source.name)
-        theirs = {(decision.entity.id, decision.control): decision.value for decision in others}
+        foreign = (decision for decision in decisions if decision.source.name != self._source.name)
+        theirs = {(decision.entity.id, decision.control): decision.value for decision in foreign}
         self._overruled = {
             key
             for key, original in self._undoing.items()

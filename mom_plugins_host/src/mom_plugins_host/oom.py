@@ -63,10 +63,10 @@ class OomPlugin:
 
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        known, self._scores = self._scores, {}
+        remembered, self._scores = self._scores, {}
         self._guests = {guest.id: guest for guest in guests}
         for guest in guests:
-            score = known.get(_key(guest))
+            score = remembered.get(_key(guest))
             if score is None:
                 score = self._read(guest)
             if score is not None:
@@ -77,9 +77,9 @@ class OomPlugin:
     def mom_act(self, snapshot: Snapshot) -> Iterator[Decision]:
         """Return decisions for scores that must change. A score other than 0 that mom has not set stays."""
         priorities = {name: priority for name, guest in snapshot.guests.items() if (priority := guest.number(PRIORITY)) is not None}
-        wanted = scores(priorities)
-        ours = {entry.entity.id for entry in self._context.engine_state().changes if entry.control == SCORE} if wanted else ()
-        for name, score in wanted.items():
+        targets = scores(priorities)
+        ours = {entry.entity.id for entry in self._context.engine_state().changes if entry.control == SCORE} if targets else ()
+        for name, score in targets.items():
             guest = snapshot.guests[name]
             present = guest.fields.get(SCORE)
             if present != score and (present == 0 or (present is not None and name in ours)):
@@ -105,8 +105,8 @@ class OomPlugin:
 
     def _listed(self, hypervisor: Hypervisor, targets: Iterable[Target]) -> Mapping[str, Guest]:
         # After a crash, mom restores guests before it has collected them.
-        known = self._guests.keys() >= {target.entity.id for target in targets}
-        return self._guests if known else {guest.id: guest for guest in hypervisor.guests()}
+        are_collected = self._guests.keys() >= {target.entity.id for target in targets}
+        return self._guests if are_collected else {guest.id: guest for guest in hypervisor.guests()}
 
     def _file(self, guest: Guest) -> Path | None:
         pid = pid_of(guest)

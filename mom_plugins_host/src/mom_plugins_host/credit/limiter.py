@@ -61,9 +61,9 @@ class GrowthLimiter:
         with self._lock:
             self._high, self._reserve = high, reserve
             self.lift(self.limits().keys() - guests.keys())
-            seen, self._guests = self._guests, {}
+            previous, self._guests = self._guests, {}
             for name, now in guests.items():
-                before = seen.get(name, now)
+                before = previous.get(name, now)
                 burst = max(before.burst * FADES, float(now.held - (before.held_before or now.held)))
                 # With 0, the next look sets or lifts the limit. The limit may have been set after this cycle's reading.
                 limit = 0 if before.limit is not None and name in unlimited else before.limit

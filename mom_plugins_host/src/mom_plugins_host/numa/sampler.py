@@ -201,9 +201,9 @@ class NodeSampler:
     def _look(self) -> float:
         with self._lock:
             turn = min(self._turns.values(), key=lambda turn: turn.tried, default=None)
-        rest = _IDLE_SECONDS if turn is None else turn.tried + self._every - time.monotonic()
-        if turn is None or rest > 0:
-            return min(rest, _IDLE_SECONDS)  # a guest may start meanwhile
+        seconds = _IDLE_SECONDS if turn is None else turn.tried + self._every - time.monotonic()
+        if turn is None or seconds > 0:
+            return min(seconds, _IDLE_SECONDS)  # a guest may start meanwhile
         turn.sample = take_sample(Process(self._proc / str(turn.pid)), self._nodes_of(), turn.sample, time.monotonic())
         turn.tried = time.monotonic()
         return 0.0

@@ -203,9 +203,9 @@ class OffloadPlugin:
         spared = {identity for identity in offers if need.urgency <= 1 and _will_grow(snapshot.guests[identity])}
         paces = law.chosen(offers, amount, cycle, spared) if amount > 0 else {}
         self._working = bool(paces) and need.lack_kib > 0
-        others = "other guests' cold memory"
+        other_guests = "other guests' cold memory"
         for identity in offers:
-            alternative = f"{_WILL_GROW}, and {others}" if identity in spared else f"{others} costs less, and"
+            alternative = f"{_WILL_GROW}, and {other_guests}" if identity in spared else f"{other_guests} costs less, and"
             self._followed[identity].reason = "" if identity in paces else why or f"{alternative} is enough"
         paces.update(self._recall_paces(snapshot, need, cycle))
         return _Plan(paces, offers, need.words or "mom moves cold memory ahead of need", need.beyond_kib)
