@@ -12,7 +12,7 @@ from mom_plugins_sim.guest import GROWTH_RATE, MIB
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.scene import GuestScene, Scene
 from mom_plugins_sim.simulate.command import simulate
-from mom_plugins_sim.workload import Bursty, Workload
+from mom_plugins_sim.workload import Workload, bursty
 from mom_plugins_sim.world import SimulatedGuest, World
 
 GIB = 1024 * MIB
@@ -21,7 +21,7 @@ GIB = 1024 * MIB
 @pytest.fixture
 def hypervisor(clock: HandClock) -> SimHypervisor:
     """A guest that wants 500 MiB more from 10 s on."""
-    scene = GuestScene("u1", "a", GIB, Workload(Bursty(100 * MIB, 500 * MIB, 1000, 0.5, 990)))
+    scene = GuestScene("u1", "a", GIB, Workload(bursty(100 * MIB, 500 * MIB, 1000, 0.5, 990)))
     return SimHypervisor(World(Scene(4 * GIB, [scene], base=0.0), clock()), clock)
 
 

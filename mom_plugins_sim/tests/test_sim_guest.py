@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_plugins_sim.guest import BALLOON_RATE, MIB, MIN_SHARE, RESTART_SECONDS, USUAL_TRAITS, GuestTraits, new_guest, step
-from mom_plugins_sim.workload import Bursty, Constant, Workload
+from mom_plugins_sim.workload import Workload, bursty, constant
 
 GIB = 1024 * MIB
 
 
 def a_guest(base=300 * MIB, maximum=GIB, swap=0.0, cached=1.0, target=None, traits=USUAL_TRAITS, **workload):
     bursts = [workload.pop(name, 0.0) for name in ("burst", "period", "duty", "phase")]
-    demand = Bursty(base, *bursts) if bursts[0] else Constant(base)
+    demand = bursty(base, *bursts) if bursts[0] else constant(base)
     guest = new_guest(Workload(demand, **workload), maximum, swap, cached, traits=traits)
     guest.target = guest.target if target is None else target
     return guest
@@ -124,7 +124,7 @@ def test_autodeflate_prevents_oom_kills():
     dt=st.sampled_from([0.1, 1.0, 5.0]),
 )
 def test_memory_is_never_made_or_lost(maximum, base, burst, swap, files, targets, dt):
-    workload = Workload(Bursty(base * maximum, burst * maximum, 40, 0.4), files * maximum, 30 * MIB, files * maximum / 3)
+    workload = Workload(bursty(base * maximum, burst * maximum, 40, 0.4), files * maximum, 30 * MIB, files * maximum / 3)
     guest = new_guest(workload, maximum, swap, 0.5)
     now = 0.0
     for target in targets:

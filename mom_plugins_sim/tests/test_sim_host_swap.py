@@ -9,7 +9,7 @@ from mom_plugins_sim.guest import MIB
 from mom_plugins_sim.host_swap import IDLE_SHARE, Held, SwappedGuest, swap_out
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.scene import GuestScene, Scene
-from mom_plugins_sim.workload import Bursty, Constant, HostLoad, Workload
+from mom_plugins_sim.workload import HostLoad, Workload, bursty, constant
 from mom_plugins_sim.world import World
 
 GIB = 1024 * MIB
@@ -37,7 +37,7 @@ def test_coldest_memory_is_swapped_first():
 
 def a_world(seconds=5, *, cold=500 * MIB, memory=4 * GIB, zram=2.0 * GIB, guests=2, load=0.0, warms=None, burst=0.0, swap=0.0):
     """A host and its guests after so much time."""
-    demand = Bursty(600 * MIB, burst, 60, 0.5, 30) if burst else Constant(600 * MIB)
+    demand = bursty(600 * MIB, burst, 60, 0.5, 30) if burst else constant(600 * MIB)
     workload = Workload(demand, cold=cold, warms=warms)
     scenes = [GuestScene(f"u{n}", f"g{n}", GIB, workload, statistics_period=1.0) for n in range(guests)]
     loads = [HostLoad(load, 10, 1e6, 50 * MIB)]

@@ -21,7 +21,7 @@ from mom_plugins_sim.scenario.library import find_scenario, read_scenario
 from mom_plugins_sim.scenario.scene import scene_of
 from mom_plugins_sim.simulate.command import simulate
 from mom_plugins_sim.simulate.run import run_scenario
-from mom_plugins_sim.workload import Batch, Diurnal, Leak, Trace
+from mom_plugins_sim.workload import Trace, batch, diurnal, leak
 from mom_plugins_sim.world import World
 
 GIB = 1024 * MIB
@@ -84,13 +84,13 @@ def test_a_fault_that_concerns_nobody_is_refused(tmp_path: Path) -> None:
 
 
 def test_workloads_over_time() -> None:
-    day = Diurnal(100.0, 300.0, peak_time=3600.0 * 14)
+    day = diurnal(100.0, 300.0, peak_time=3600.0 * 14)
     assert day.at(3600.0 * 14) == 300
     assert day.at(3600.0 * 2) == 100
-    leak = Leak(100.0, 1.0, 200.0)
-    assert [leak.at(time) for time in (0, 50, 99, 100)] == [100, 150, 199, 100]
-    batch = Batch(10.0, 5.0, [20.0, 50.0], 10.0)
-    assert [batch.at(time) for time in (0, 19, 20, 29, 30, 55, 70)] == [10, 10, 15, 15, 10, 15, 10]
+    leaking = leak(100.0, 1.0, 200.0)
+    assert [leaking.at(time) for time in (0, 50, 99, 100)] == [100, 150, 199, 100]
+    jobs = batch(10.0, 5.0, [20.0, 50.0], 10.0)
+    assert [jobs.at(time) for time in (0, 19, 20, 29, 30, 55, 70)] == [10, 10, 15, 15, 10, 15, 10]
     trace = Trace([0.0, 10.0, 20.0], [1.0, 2.0, 3.0])
     assert [trace.at(time) for time in (-5, 0, 9, 10, 20, 25, 31)] == [1, 1, 1, 2, 3, 1, 2]
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import bisect
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 MIB = 1024  # KiB
 
@@ -21,98 +20,49 @@ COLD_RATE = 200 * 4.0
 """KiB/s of cold memory that a program touches: the same rate as in benchmarks/squeeze."""
 
 
-class Demand(Protocol):
-    """Demand for anonymous memory. Sizes in KiB, times in seconds since the beginning."""
-
-    @property
-    def base(self) -> float:
-        """Smallest demand, of programs that have just started."""
-
-    def at(self, time: float) -> float:
-        """Return the demand at that time."""
-
-
 @dataclass(frozen=True, slots=True)
-class Constant:
-    """Constant demand."""
+class Demand:
+    """Demand for anonymous memory in KiB, by time in seconds since the beginning.
+
+    :param base: smallest demand, of programs that have just started
+    """
 
     base: float
-
-    def at(self, time: float) -> float:
-        """Return the base."""
-        return self.base
+    at: Callable[[float], float]
 
 
-@dataclass(frozen=True, slots=True)
-class Bursty:
-    """Demand of `base`, which rises to `base` plus `burst` during the first part of every `period`.
+def constant(base: float) -> Demand:
+    """Return a constant demand."""
+    return Demand(base, lambda time: base)
 
-    :param duty: fraction of the period that a burst lasts
+
+def bursty(base: float, burst: float, period: float, duty: float, phase: float = 0.0) -> Demand:
+    """Return a demand of `base`, and of `burst` more during the first part (`duty`) of every `period`.
+
     :param phase: position within the period at the beginning of the simulation
     """
-
-    base: float
-    burst: float
-    period: float
-    duty: float
-    phase: float = 0.0
-
-    def at(self, time: float) -> float:
-        """Return the base, or base and burst."""
-        if (time + self.phase) % self.period < self.period * self.duty:
-            return self.base + self.burst
-        return self.base
+    return Demand(base, lambda time: base + (burst if (time + phase) % period < period * duty else 0.0))
 
 
-@dataclass(frozen=True, slots=True)
-class Diurnal:
-    """Daily wave between `base` and `peak`, highest `peak_time` seconds into the day."""
-
-    base: float
-    peak: float
-    peak_time: float
-
-    def at(self, time: float) -> float:
-        """Return a cosine, which is above its mean for half of the day."""
-        share = 0.5 + 0.5 * math.cos(2 * math.pi * (time - self.peak_time) / DAY)
-        return self.base + (self.peak - self.base) * share
+def diurnal(base: float, peak: float, peak_time: float) -> Demand:
+    """Return a daily cosine between `base` and `peak`, highest `peak_time` seconds into the day."""
+    return Demand(base, lambda time: base + (peak - base) * (0.5 + 0.5 * math.cos(2 * math.pi * (time - peak_time) / DAY)))
 
 
-@dataclass(frozen=True, slots=True)
-class Leak:
-    """Growth from `base` by `rate` KiB/s. At `limit` the program restarts."""
-
-    base: float
-    rate: float
-    limit: float
-    phase: float = 0.0
-
-    def at(self, time: float) -> float:
-        """Return a sawtooth."""
-        tooth = (self.limit - self.base) / self.rate
-        return self.base + self.rate * ((time + self.phase) % tooth)
+def leak(base: float, rate: float, limit: float, phase: float = 0.0) -> Demand:
+    """Return a sawtooth: growth from `base` by `rate` KiB/s, and a restart at `limit`."""
+    tooth = (limit - base) / rate
+    return Demand(base, lambda time: base + rate * ((time + phase) % tooth))
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Demand of `base`, and of `job` more during each job.
+def batch(base: float, job: float, starts: Sequence[float], lasts: float, period: float = math.inf) -> Demand:
+    """Return a demand of `base`, and of `job` more for `lasts` seconds from each start. The jobs repeat after `period`."""
 
-    :param starts: times at which jobs begin, in ascending order
-    :param lasts: seconds that a job lasts
-    :param period: seconds after which the jobs repeat
-    """
+    def at(time: float) -> float:
+        last = bisect.bisect_right(starts, time % period) - 1
+        return base + job if last >= 0 and time % period - starts[last] < lasts else base
 
-    base: float
-    job: float
-    starts: Sequence[float]
-    lasts: float
-    period: float = math.inf
-
-    def at(self, time: float) -> float:
-        """Return the base, or base and job."""
-        time %= self.period
-        last = bisect.bisect_right(self.starts, time) - 1
-        return self.base + self.job if last >= 0 and time - self.starts[last] < self.lasts else self.base
+    return Demand(base, at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +97,7 @@ class Workload:
     :param warms: time in s at which cold memory becomes ordinary memory; None: never
     """
 
-    demand: Demand
+    demand: Demand | Trace
     files: float = 0.0
     read_rate: float = 0.0
     hot_cache: float = 0.0
@@ -200,7 +150,7 @@ def draw_workload(random_source: random.Random, memory_kib: float, cold: float =
     base, burst = uniform(*kind.base) * memory_kib, uniform(*kind.burst) * memory_kib
     phase = uniform(0.0, period)
     return kind.name, Workload(
-        Bursty(base, burst, period, kind.duty, phase) if burst else Constant(base),
+        bursty(base, burst, period, kind.duty, phase) if burst else constant(base),
         files=uniform(*kind.files) * memory_kib,
         read_rate=uniform(*kind.read_rate),
         hot_cache=uniform(*kind.hot_cache) * memory_kib,

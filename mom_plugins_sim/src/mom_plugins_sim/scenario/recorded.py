@@ -200,7 +200,7 @@ def _copy(model: GuestScene, number: int, memory_kib: float | None, source: rand
     return replace(fresh, workload=workload, statistics_first=first)
 
 
-def _shifted(demand: Demand, ratio: float, source: random.Random) -> Demand:
+def _shifted(demand: Demand | Trace, ratio: float, source: random.Random) -> Demand | Trace:
     if not isinstance(demand, Trace) or len(demand.times) < 2:
         return demand if not isinstance(demand, Trace) else Trace([0.0], [value * ratio for value in demand.values[:1]])
     first, duration = demand.times[0], demand.times[-1] - demand.times[0]

@@ -11,9 +11,9 @@ from typing import Final
 from mom_core import MomError, Size
 from mom_plugins_sim.guest import GuestTraits
 from mom_plugins_sim.scenario.archive import LARGEST, draw_machines, read_numbers
-from mom_plugins_sim.scenario.schema import Demands, GroupPart, Scenario
+from mom_plugins_sim.scenario.schema import GroupPart, Scenario
 from mom_plugins_sim.scene import FOREVER, FaultKind, GuestScene, Scene, SceneFault, draw_identity
-from mom_plugins_sim.workload import Batch, Bursty, Constant, Demand, Diurnal, HostLoad, Leak, Trace, Workload
+from mom_plugins_sim.workload import Demand, HostLoad, Trace, Workload
 
 KIB: Final = 1024
 
@@ -62,7 +62,12 @@ def _group(name: str, group: GroupPart, folder: Path, source: random.Random, las
         first, last = group.arrives if isinstance(group.arrives, tuple) else (group.arrives, group.arrives)
         arrives = source.uniform(first, last)
         identity = draw_identity(source)
-        demand = machine.demand if machine else _demand(group.workload, memory, trace, source, lasts)
+        if machine:
+            demand: Demand | Trace = machine.demand
+        elif trace is not None and group.workload.trace is not None:
+            demand = group.workload.trace.draw(trace, memory, source)
+        else:
+            demand = group.workload.draw(memory, source, lasts)
         cold, touched = min(group.cold * memory, demand.base), group.touches / KIB
         files, hot = group.files * memory, min(group.hot, group.files) * memory
         workload = Workload(demand, files, group.reads / KIB, hot, group.duplicate, cold, touch_rate=touched, warms=group.warms)
@@ -91,35 +96,6 @@ def _group(name: str, group: GroupPart, folder: Path, source: random.Random, las
 def _memory(part: Size | tuple[Size, Size] | None, source: random.Random) -> float:
     least, most = part if isinstance(part, tuple) else (part or 0, part or 0)
     return max(GRAIN, round(source.uniform(least, most) / KIB / GRAIN) * GRAIN)
-
-
-def _demand(demands: Demands, memory: float, trace: Trace | None, source: random.Random, lasts: float) -> Demand:
-    if demands.constant is not None:
-        return Constant(demands.constant.use * memory)
-    if demands.bursty is not None:
-        bursty = demands.bursty
-        phase = source.uniform(0.0, bursty.period) if bursty.phase is None else bursty.phase
-        return Bursty(bursty.base * memory, bursty.burst * memory, bursty.period, bursty.duty, phase)
-    if demands.diurnal is not None:
-        diurnal = demands.diurnal
-        peak = diurnal.peak + source.uniform(-diurnal.spread, diurnal.spread)
-        return Diurnal(diurnal.low * memory, diurnal.high * memory, peak)
-    if demands.leak is not None:
-        leak = demands.leak
-        rate = leak.hourly * memory / 3600
-        tooth = (leak.limit - leak.base) * memory / rate
-        return Leak(leak.base * memory, rate, leak.limit * memory, source.uniform(0.0, tooth))
-    if demands.batch is not None:
-        batch = demands.batch
-        starts, time = [], source.expovariate(1 / batch.every)
-        while time < lasts:
-            starts.append(time)
-            time += batch.lasts + source.expovariate(1 / batch.every)
-        return Batch(batch.base * memory, batch.job * memory, starts, batch.lasts, lasts)
-    if trace is None or demands.trace is None:
-        raise MomError("a workload has no kind; use constant, bursty, diurnal, leak, batch, trace or recorded")
-    shift = source.uniform(0.0, demands.trace.shift)
-    return Trace([time - shift for time in trace.times], [min(value, memory) for value in trace.values])
 
 
 def _read_trace(path: Path) -> Trace:

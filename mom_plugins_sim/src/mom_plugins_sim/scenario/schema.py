@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from random import Random
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, JsonValue, model_validator
@@ -10,7 +11,7 @@ from pydantic import BeforeValidator, Field, JsonValue, model_validator
 from mom_core import Duration, Size, StrictModel
 from mom_plugins_sim.guest import BALLOON_RATE, QEMU_OVERHEAD, SMALL_PIECES
 from mom_plugins_sim.scene import FaultKind
-from mom_plugins_sim.workload import TOUCH_RATE
+from mom_plugins_sim.workload import TOUCH_RATE, Demand, Trace, batch, bursty, constant, diurnal, leak
 
 BALLOON_RATE_BYTES, PROCESS_BYTES, TOUCH_BYTES = round(BALLOON_RATE * 1024), QEMU_OVERHEAD * 1024, round(TOUCH_RATE * 1024)
 
@@ -34,6 +35,10 @@ class ConstantDemand(StrictModel):
     use: Share
     """Share of the guest's memory that is in use."""
 
+    def draw(self, memory: float, source: Random, lasts: float) -> Demand:
+        """Draw the demand of a guest with this memory in KiB, for a simulation of `lasts` seconds."""
+        return constant(self.use * memory)
+
 
 class BurstyDemand(StrictModel):
     """Programs with bursts of memory, each guest at its own time."""
@@ -49,6 +54,11 @@ class BurstyDemand(StrictModel):
     phase: Annotated[Duration, Field(ge=0)] | None = None
     """Position within the period at the beginning; unset: random for each guest."""
 
+    def draw(self, memory: float, source: Random, lasts: float) -> Demand:
+        """Draw the demand of a guest."""
+        phase = source.uniform(0.0, self.period) if self.phase is None else self.phase
+        return bursty(self.base * memory, self.burst * memory, self.period, self.duty, phase)
+
 
 class DiurnalDemand(StrictModel):
     """Programs whose demand depends on the time of day."""
@@ -61,6 +71,10 @@ class DiurnalDemand(StrictModel):
     """Busiest time, since midnight. The simulation begins at midnight."""
     spread: Annotated[Duration, Field(ge=0, le=43_200)] = 3600.0
     """Largest deviation of a guest's busiest time from `peak`, in both directions."""
+
+    def draw(self, memory: float, source: Random, lasts: float) -> Demand:
+        """Draw the demand of a guest."""
+        return diurnal(self.low * memory, self.high * memory, self.peak + source.uniform(-self.spread, self.spread))
 
 
 class LeakDemand(StrictModel):
@@ -79,6 +93,12 @@ class LeakDemand(StrictModel):
             raise ValueError("hourly must be more than 0, and limit more than base")
         return self
 
+    def draw(self, memory: float, source: Random, lasts: float) -> Demand:
+        """Draw the demand of a guest."""
+        rate = self.hourly * memory / 3600
+        tooth = (self.limit - self.base) * memory / rate
+        return leak(self.base * memory, rate, self.limit * memory, source.uniform(0.0, tooth))
+
 
 class BatchDemand(StrictModel):
     """Jobs at random times."""
@@ -92,6 +112,14 @@ class BatchDemand(StrictModel):
     lasts: Annotated[Duration, Field(gt=0)]
     """Run time of a job."""
 
+    def draw(self, memory: float, source: Random, lasts: float) -> Demand:
+        """Draw the demand of a guest."""
+        starts, time = [], source.expovariate(1 / self.every)
+        while time < lasts:
+            starts.append(time)
+            time += self.lasts + source.expovariate(1 / self.every)
+        return batch(self.base * memory, self.job * memory, starts, self.lasts, lasts)
+
 
 class TraceDemand(StrictModel):
     """Measured demand."""
@@ -100,6 +128,11 @@ class TraceDemand(StrictModel):
     """CSV file with the columns `seconds` and `kib`. A relative path starts at the scenario's folder."""
     shift: Annotated[Duration, Field(ge=0)] = 0.0
     """Largest time by which a guest's trace is shifted, at random, so that guests do not act in step."""
+
+    def draw(self, trace: Trace, memory: float, source: Random) -> Trace:
+        """Draw the demand of a guest with this memory in KiB."""
+        shift = source.uniform(0.0, self.shift)
+        return Trace([time - shift for time in trace.times], [min(value, memory) for value in trace.values])
 
 
 class RecordedDemand(StrictModel):
@@ -137,6 +170,10 @@ class Demands(StrictModel):
         if len(kinds) != 1:
             raise ValueError(f"set one kind of workload, not {len(kinds)}: constant, bursty, diurnal, leak, batch, trace or recorded")
         return self
+
+    def draw(self, memory: float, source: Random, lasts: float) -> Demand:
+        """Draw the demand of a guest whose kind of workload is neither a trace nor recorded."""
+        return next(kind.draw(memory, source, lasts) for kind in (self.constant, self.bursty, self.diurnal, self.leak, self.batch) if kind)
 
 
 class StatisticsPart(StrictModel):
