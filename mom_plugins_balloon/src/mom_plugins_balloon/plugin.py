@@ -134,13 +134,11 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Load the reservations and requests that the previous run of mom saved."""
+        """Load the requests that the previous run of mom saved."""
         self._runs = True
         changed = self._guests.changed_before = self._started.before_mom().keys()
         requests = self._file.state.requests.items()
         self._guests.asked_before = {key: note for key, note in requests if (key, note.incarnation) in changed}
-        if self._context.serves:
-            self._reservations.load()
 
     @hookimpl
     def mom_teardown(self) -> None:
@@ -192,7 +190,7 @@ class BalloonPlugin:
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
         """Return reserved memory now, and the last cycle's other figures."""
-        self._reservations.catch_up()
+        self._reservations.load()
         return {
             **self._guarantees.standing.fields(),
             **self._host.fields(self._learning.growth_kib),
@@ -205,6 +203,7 @@ class BalloonPlugin:
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Columns:
         """Return guests' guarantees, habits, sweeps, and last requests."""
+        self._reservations.load()
         self._sweeps.follow()
         records, now = self._guests.of_all(guests), self._context.monotonic()
         columns = {

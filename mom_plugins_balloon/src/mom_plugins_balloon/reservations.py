@@ -60,7 +60,6 @@ class HostReservations:
     """Returns why no guest gives memory, for example because mom only observes; an empty string if guests are shrunk."""
     loaded: bool = False
     """Whether `load` was called. Until then, reservations of the previous run are unknown."""
-    _followed: bool = False
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _kept: dict[str, KeptReservation] = field(default_factory=dict)
     _ended: deque[Reservation] = field(default_factory=lambda: deque(maxlen=_ENDED))
@@ -172,7 +171,6 @@ class HostReservations:
     def follow(self) -> Sequence[Reservation]:
         """Evaluate the last snapshot. Return reservations that lack memory, with the reason."""
         with self._lock:
-            self.catch_up()
             snapshot = self._snapshot = self.guests.snapshot
             self._with_guests = snapshot if snapshot.guests else self._with_guests
             with self._up_to_date(snapshot):
@@ -218,13 +216,16 @@ class HostReservations:
     # --- on disk ------------------------------------------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Load the previous run's reservations, unless the host has rebooted."""
+        """Load the previous run's reservations, once, unless the host has rebooted."""
         with self._lock:
+            if self.loaded or not self.context.serves:
+                return
             self.loaded = True
+            self.file.read_again()
             content = self.file.state.reservations
             if content is None:
                 return
-            if not self._is_of_this_boot(content):
+            if content.boot != boot_id(self.context.root / "proc") or content.monotonic > self.context.monotonic():
                 self.context.log.warning("%d reservations have ended, because the host was rebooted", len(content.reservations))
                 return
             self._kept = {kept.id: kept for kept in content.reservations}
@@ -235,20 +236,6 @@ class HostReservations:
             with self._up_to_date():
                 if self._kept:
                     self.context.log.info("took over %d reservations of an earlier run", len(self._kept))
-
-    def catch_up(self) -> None:
-        """Read the file again, once."""
-        with self._lock:
-            if not self.loaded or self._followed:
-                return
-            self._followed = True
-            self.file.read_again()
-            content = self.file.state.reservations
-            if content is None or self._is_of_this_boot(content):
-                self._kept = {} if content is None else {kept.id: kept for kept in content.reservations}
-
-    def _is_of_this_boot(self, content: KeptReservations) -> bool:
-        return content.boot == boot_id(self.context.root / "proc") and content.monotonic <= self.context.monotonic()
 
     @contextlib.contextmanager
     def _up_to_date(self, snapshot: Snapshot | None = None, *, changes: bool = False) -> Iterator[None]:
