@@ -100,7 +100,7 @@ class Budgets(ABC):
         kind = value.__class__
         if kind is int:
             if value.bit_length() > self.limits.integer_bits:
-                raise self._large_integer()
+                raise Trouble("range", f"an integer of more than {self.limits.integer_bits} bits")
             self.charge(value.bit_length() >> 8)
             self.build(value.__sizeof__())
         elif kind is str:
@@ -112,9 +112,6 @@ class Budgets(ABC):
             self._weigh(value)
             self.build(value.__sizeof__())
         return value
-
-    def _large_integer(self) -> Trouble:
-        return Trouble("range", f"an integer of more than {self.limits.integer_bits} bits")
 
     def _weigh(self, value: Sequence[Any_]) -> int:
         weighed = self._weights.get(id(value))
@@ -128,14 +125,11 @@ class Budgets(ABC):
             if item.__class__ is list or item.__class__ is tuple:
                 nested = True
                 weight += weights[id(item)][1] if id(item) in weights else len(item)
-        self._fit_list(weight)
+        if weight > self.limits.list:
+            raise Trouble("limit", f"a list of more than {self.limits.list:,} elements")
         if nested:
             self._weights[id(value)] = (value, weight)
         return weight
-
-    def _fit_list(self, weight: int) -> None:
-        if weight > self.limits.list:
-            raise Trouble("limit", f"a list of more than {self.limits.list:,} elements")
 
     def collected(self, values: list[Any_]) -> list[Any_]:
         """Count the size of a list built by `with`."""
@@ -143,30 +137,7 @@ class Budgets(ABC):
         self.build(_ELEMENT * len(values))
         return values
 
-    # --- before a function computes a large value ------------------------------------------------------------------------------
-
-    def before_add(self, left: Any_, right: Any_) -> None:
-        """Check the size that the sum of two lists would have."""
-        if left.__class__ is list and right.__class__ is list:
-            self._fit_list(len(left) + len(right))
-
-    def before_mul(self, left: Any_, right: Any_) -> None:
-        """Check the size that a product would have."""
-        for value, times in ((left, right), (right, left)):
-            if isinstance(value, str | list | tuple) and isinstance(times, int):
-                size = len(value) if isinstance(value, str) else self._weigh(value)
-                limit, parts = (self.limits.string, "characters") if isinstance(value, str) else (self.limits.list, "elements")
-                if size * times > limit:
-                    raise Trouble("limit", f"a {'string' if isinstance(value, str) else 'list'} of more than {limit:,} {parts}")
-        if isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > self.limits.integer_bits + 1:
-            raise self._large_integer()
-
-    def before_shl(self, left: Any_, right: Any_) -> None:
-        """Check the size that a shifted integer would have."""
-        if isinstance(left, int) and isinstance(right, int) and left and left.bit_length() + right > self.limits.integer_bits:
-            raise self._large_integer()
-
-    def before_comparison(self, *values: Any_) -> None:
+    def compare(self, values: Sequence[Any_]) -> None:
         """Count steps for a comparison of lists, which takes as many as the shorter list has elements."""
         lists = [value for value in values if value.__class__ is list]
         if len(lists) > 1:

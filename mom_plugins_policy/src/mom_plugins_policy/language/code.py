@@ -11,21 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from mom_plugins_policy.language.analysis import Program
-from mom_plugins_policy.language.budgets import Budgets
 from mom_plugins_policy.language.errors import Trouble
 from mom_plugins_policy.language.runtime import Code, Evaluation
 from mom_plugins_policy.language.syntax import Form, FormKind, all_in
 from mom_plugins_policy.language.values import UNBOUND, Any_, Function
 from mom_plugins_policy.language.words.forms import DEFINING, FormWord, clauses_of
-from mom_plugins_policy.language.words.functions import BUILTINS, FUNCTIONS, OPERATORS, PREDEFINED, FunctionWord
+from mom_plugins_policy.language.words.functions import BUILTINS, OPERATORS, PREDEFINED, FunctionWord
 
 _COMPARES: Final = "are compared"
-
-_BEFORE: Final[Mapping[str, Callable[..., None]]] = {
-    "add": Budgets.before_add, "mul": Budgets.before_mul, "shl": Budgets.before_shl,
-    **{word.name: Budgets.before_comparison for word in FUNCTIONS.values() if word.mixing == _COMPARES},
-}  # fmt: skip
-"""Checks that run before a function that may take long or have a large result."""
 
 
 def code_of(program: Program) -> Sequence[Code]:
@@ -117,14 +110,14 @@ class _Coder:
         parts = form.items[1:]
         if not word.takes(len(parts)):
             return _failing(form, "arity", f"{form.items[0].name} takes {word.arguments}, not {len(parts)}")
-        codes, before, compute = self.codes_of(parts), _BEFORE.get(word.name), word.compute
+        codes, compares, compute = self.codes_of(parts), word.mixing == _COMPARES, word.compute
 
         def call(run: Evaluation) -> Any_:
             values = []
             for code in codes:
                 values.append(code(run))  # noqa: PERF401  # a comprehension would hide the values
             try:
-                return run.computed(compute, before, values)
+                return run.computed(compute, values, compares=compares)
             except Exception as error:  # noqa: BLE001  # `located` tells kinds of errors apart
                 raise run.located(error, form, parts, values) from None
 

@@ -100,7 +100,7 @@ _PYTHON_ERRORS: tuple[tuple[str, tuple[type[Exception], ...], str], ...] = (
     ("zero-division", (ZeroDivisionError,), "division by zero"),
     ("range", (OverflowError, ValueError), "a number is too large, or negative where it must not be"),
     ("recursion", (RecursionError,), "nested too deep"),
-    ("limit", (MemoryError,), "out of memory"),
+    ("limit", (MemoryError,), "a value is too large"),
 )
 
 PYTHON_MESSAGES: Final = {kind: message for kind, _, message in _PYTHON_ERRORS}

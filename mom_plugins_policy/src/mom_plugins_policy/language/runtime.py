@@ -127,16 +127,13 @@ class Evaluation(Budgets):
             self.scope[name] = self.names.get(name, UNBOUND)
             self.names[name] = value
 
-    def computed(self, compute: Callable[..., Any_], before: Callable[..., None] | None, values: Sequence[Any_]) -> Any_:
-        """Return a function's result. Raise `Trouble` if it exceeds the limits.
-
-        :param before: method of `Budgets` that checks the arguments first
-        """
+    def computed(self, compute: Callable[..., Any_], values: Sequence[Any_], *, compares: bool) -> Any_:
+        """Return a function's result. Raise `Trouble` if it exceeds the limits."""
         self.left -= 1
         if self.left < 0:
             self.refill()
-        if before is not None:
-            before(self, *values)
+        if compares:
+            self.compare(values)
         result = compute(*values)
         kind = result.__class__
         if kind is float or kind is bool or (kind is int and -SMALL < result < SMALL):

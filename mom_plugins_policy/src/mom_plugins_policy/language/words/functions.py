@@ -60,7 +60,7 @@ def _shifted_right(left: Any, right: Any) -> Any:
 
 def _product(left: Any, right: Any) -> Any:
     for value, times in ((left, right), (right, left)):
-        if isinstance(value, str | list) and isinstance(times, int) and len(value) * times > _LONGEST:
+        if isinstance(value, str | list | tuple) and isinstance(times, int) and len(value) * times > _LONGEST:
             raise MemoryError
     return left * right
 
