@@ -61,7 +61,6 @@ def draw_machines(group: GroupPart, folder: Path, lasts: float, source: random.R
 
 
 def _read_machine(path: Path, begins: float, lasts: float, factor: float, hot: float) -> ArchivedMachine | None:
-    """Return the machine; None if it has no memory, or rows for only a part of the time."""
     times: list[float] = []
     sizes: list[float] = []
     active: list[float] = []
@@ -82,7 +81,6 @@ def _read_machine(path: Path, begins: float, lasts: float, factor: float, hot: f
 
 
 def _read_rows(path: Path) -> Iterator[tuple[float, float, float]]:
-    """Yield time (s), provisioned and active memory (KiB) of each row."""
     before = -1.0
     for line, (at, size, use) in read_numbers(path, COLUMNS, ";"):
         at = at / 1000 if at >= MILLISECONDS_FROM else at  # noqa: PLW2901  # the same time in seconds

@@ -102,7 +102,6 @@ def scene_of_recording(recording: PastCycles, since: float, until: float) -> Sce
 
 
 def _clock(fields: Mapping[str, Value], time: float) -> float:
-    """Return the recorded local time as seconds since 1970; `time` if unknown."""
     year, month, day, hour, minute, second = (fields.get(f"time_{part}") for part in _CLOCK)
     try:
         return datetime.fromisoformat(f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z").timestamp()

@@ -83,7 +83,7 @@ def simulate(
 
 
 def _policy(name: str) -> Path:
-    """Return the path of policies, checked before the first run, which may take minutes."""
+    # Checked before the first run, which may take minutes.
     path = Path(name)
     if not path.exists():
         names = ", ".join(SETUPS)
