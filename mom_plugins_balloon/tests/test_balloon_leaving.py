@@ -322,13 +322,3 @@ def test_give_back_needs_memory_on_the_host(bench: Bench) -> None:
 def test_refused_sweep_is_reported(bench: Bench) -> None:
     bench.hypervisor.error = HypervisorError("the monitor is gone")
     assert bench.prepared() == "the monitor is gone"
-
-
-def test_give_back_includes_plugged_memory(bench: Bench) -> None:
-    bench.taken_before(GIB, 2 * GIB)
-    bench.fields = {"balloon_max": 2 * GIB}
-    bench.cycle()
-    bench.hypervisor.size = 1536 * MIB  # it has moved with its maximum, by 512 MiB
-    bench.fields = {"balloon_max": 2560 * MIB, "give_back": "it is about to be migrated"}
-    bench.cycle()
-    assert bench.hypervisor.commands == [("set", 2560 * MIB)]

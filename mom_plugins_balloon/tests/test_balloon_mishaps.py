@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from guest_facts import GIB, MIB
@@ -33,10 +32,6 @@ from mom_core import (
 from mom_devkit import HandClock
 from mom_plugins_balloon import BalloonPlugin
 from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE
-from mom_plugins_balloon.sizes import SizeRequest
-from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, SweepPlan
-
-BOTTOM = 1200 * MIB
 
 
 class Host:
@@ -105,46 +100,10 @@ class Host:
             self.plugin.mom_collect_guests([other])
             list(self.plugin.mom_act(Snapshot(guests={"b": other}, monotonic=self.clock.now)))
 
-    def sweeps(self) -> None:
-        """A sweep has begun."""
-        self.plugin.mom_review(self.snapshot(), [])
-        self.plugin._sweeps.sweeper._under_way["a"] = SimpleNamespace(inflates=True)  # type: ignore[assignment]  # all that the resizer asks of a sweep
-        self.plugin._guests.asked(self.snapshot().guests["a"], SizeRequest(BOTTOM, 2 * GIB, self.clock.now, sweeps=True))
-
-    def swept(self, end: SweepEnd = SweepEnd.GREW, *, is_back: bool = True) -> None:
-        """It has ended; the plugin hears of it in its next collection."""
-        self.clock.now += 1
-        plan = SweepPlan(size=2 * GIB, bottom=BOTTOM, gain=500 * MIB, wait=3.0)
-        outcome = SweepOutcome(
-            guest=self.snapshot().guests["a"].entity, incarnation="1", plan=plan, end=end, ended=self.clock.now,
-            lowest=float(BOTTOM), gave=400 * MIB, seconds=1.0, reaction=0.3, is_back=is_back,
-        )  # fmt: skip
-        self.plugin._sweeps.sweeper._under_way.clear()
-        self.plugin._sweeps.sweeper._outcomes.append(outcome)
-
 
 @pytest.fixture
 def host(tmp_path: Path, hypervisor) -> Host:
     return Host(tmp_path, hypervisor)
-
-
-class TestSweeps:
-    def test_size_during_a_sweep_is_not_requested_later(self, host: Host) -> None:
-        host.sweeps()
-        host.hypervisor.sizes["a"] = 1500 * MIB
-        snapshot = host.snapshot(swap_out=4000.0, balloon_target=BOTTOM)
-        host.swept()
-        assert list(host.plugin.mom_act(snapshot)) == []
-
-    def test_larger_guarantee_ends_the_sweep(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-        ended: list[str] = []
-        monkeypatch.setattr(host.plugin._sweeps.sweeper, "stop", ended.append)
-        host.sweeps()
-        host.cycle(balloon_target=BOTTOM)
-        assert ended == []
-        host.cycle(balloon_target=BOTTOM, balloon_min=1300 * MIB)
-        assert ended == ["a"]
-        assert host.hypervisor.commands == []
 
 
 class TestMissingAnswers:
@@ -181,15 +140,6 @@ class TestMissingAnswers:
         assert by_class.hypervisor.commands == [("a", 1800 * MIB)]
         by_class.hypervisor.sizes["a"] = 1800 * MIB
         assert by_class.cycle(GIB, mem_guarantee_share=None)[0] == [], "it is promised nothing, which was said"
-
-    def test_new_guest_of_a_silent_plugin_has_an_unknown_promise(self, by_class: Host) -> None:
-        look = by_class.plugin._guarantees.look
-        look(by_class.snapshot(mem_guarantee_share=0.75))
-        known = by_class.snapshot().guests["a"]
-        silent = look(Snapshot(guests={"a": known, "b": Guest("b", "name-b", incarnation="1")}))
-        assert (silent.unheard, silent.holds) == ({"b"}, {"a": 1536 * MIB})
-        assert look(Snapshot(guests={"a": replace(known, incarnation="2")})).unheard == {"a"}
-        assert look(by_class.snapshot(mem_guarantee_share=None)).unheard == set()
 
 
 class TestUnansweredCommand:

@@ -2,16 +2,13 @@
 
 import time
 from collections.abc import Mapping
-from datetime import UTC
 
 import pytest
 from guest_facts import GIB, LIMITS, MIB, memory_of, with_facts
 
-from mom_core import Change, Report, Target, Value
+from mom_core import Change, Target, Value
 from mom_core.testing import snapshot
-from mom_daemon import Explainers
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
-from mom_plugins_balloon.explanation import BalloonExplainer
 from mom_plugins_balloon.gate import permitted
 from mom_plugins_balloon.law.reasons import ReasonCode, sentence
 from mom_plugins_balloon.memory import GuestMemory
@@ -101,15 +98,3 @@ def test_restore_stops_at_the_reach(plugin, hypervisor, seen_by) -> None:
     (said,) = plugin.mom_write(hypervisor, [change]).values()
     assert hypervisor.commands == [("a", 1800 * MIB)]
     assert said.startswith("its original size is below 1.76 GiB, the smallest size that the guest's balloon can reach")
-
-
-def test_reach_is_explained() -> None:
-    def said(**more: Value) -> tuple[list[str], Value]:
-        taken = snapshot(host=HOST, guests={"web": a_guest(**more)})
-        report = Report(1, 0.0, "enforce", taken, (), (), (), (), (), 0.1)
-        found = Explainers({"balloon": BalloonExplainer}).explain(report, taken.guests["web"], zone=UTC)
-        return [sentence["text"] for sentence in found["sentences"] if "virtio-mem" in sentence["text"]], found["memory"]["least_kib"]
-
-    assert said() == ([], None)
-    words = "Its balloon cannot shrink it below 1.00 GiB: a balloon cannot take memory of virtio-mem devices."
-    assert said(balloon_least=GIB) == ([words], GIB)

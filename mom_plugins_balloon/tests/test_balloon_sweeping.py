@@ -162,6 +162,14 @@ def test_sweep_under_way_is_a_field_of_the_guest(bench: Bench) -> None:
     assert "sweep_under_way" not in bench.columns()
 
 
+def test_larger_guarantee_ends_the_sweep(bench: Bench) -> None:
+    bench.write()
+    assert bench.returned(balloon_target=BOTTOM, balloon_min=BOTTOM + MIB) == []
+    bench.join()
+    assert bench.columns()["sweep_end"][0] == "taken-over"
+    assert bench.hypervisor.commands[-1:] in ([], [("a", SIZE)])
+
+
 def test_sweep_that_cannot_be_recorded_for_a_crash_is_not_begun(bench: Bench) -> None:
     (bench.folder / "state").write_text("")
     assert "cannot record the sweep" in str(bench.write())
