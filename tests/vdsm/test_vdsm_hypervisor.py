@@ -237,34 +237,6 @@ def test_a_guest_that_hangs_is_not_asked_again_over_a_new_connection_for_a_minut
     assert len(vdsm.calls("VM.setBalloonTarget")) == 1
 
 
-def test_however_many_guests_hang_they_cost_a_controller_about_two_of_the_time_outs(vdsm, hypervisor, monkeypatch):
-    vdsm.add(*({**A, "id": str(number), "name": str(number)} for number in range(12)))
-    guests = [guest.entity for guest in hypervisor.guests()]
-    monkeypatch.setattr(hypervisor, "settings", replace(hypervisor.settings, call_timeout=2.0))
-    monkeypatch.setattr(hypervisor.context, "monotonic", lambda: 1000.0)
-    waits: list[float] = []
-    answered: set[str] = set()
-
-    def hang(method, params, timeout, doing, late=None):
-        waits.append(timeout)
-        late(lambda: params["vmID"] in answered)
-        raise GuestBusy("it has not answered")
-
-    monkeypatch.setattr(hypervisor.connection, "call", hang)
-    for guest in guests[:10]:
-        with pytest.raises(GuestBusy):
-            hypervisor.set_balloon(guest, 3_000_000)
-    assert waits[:5] == [2.0, 1.0, 0.5, 0.25, 0.2]
-    assert sum(waits) < 5.0, "a controller's deadline"
-    answered.update(guest.id for guest in guests)
-    with pytest.raises(GuestBusy):
-        hypervisor.set_balloon(guests[10], 3_000_000)
-    monkeypatch.setattr(hypervisor.context, "monotonic", lambda: 1005.0)
-    with pytest.raises(GuestBusy):
-        hypervisor.set_balloon(guests[11], 3_000_000)
-    assert waits[10:] == [2.0, 2.0], "once the others have answered, or after a while"
-
-
 def test_what_hangs_about_the_host_is_not_asked_again_meanwhile_and_holds_no_second_worker_of_vdsm(vdsm, hypervisor, monkeypatch):
     vdsm.add(A)
     hypervisor.guests()
