@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import AfterValidator, TypeAdapter
 
-from mom_core import HOST_ID, MomError, PluginContext, Snapshot, StateError, StateFile, Value, printable
+from mom_core import HOST_ID, Guest, MomError, PluginContext, Problem, Snapshot, Source, StateError, StateFile, Value, printable
 
 _GONE_SECONDS: Final = 3600.0
 """How long mom keeps the notes of a guest that is no longer listed: the guest may return from another host."""
@@ -75,22 +75,14 @@ class NoteStore:
         self._kept: dict[str, KeptNotes] = {}
         self._size = 0
         self._incarnations: Mapping[str, str] = {}
+        self._guests: Mapping[str, Guest] = {}
+        self._source = Source("policy" if context is None else context.name)
         self._unwritten = False
 
     def load(self) -> None:
         """Read the file."""
         self._kept = (self._file.read() if self._file is not None else None) or {}
         self._size = sum(notes.size for notes in self._kept.values())
-
-    @staticmethod
-    def size_of(name: str, value: Any) -> int:
-        """Return a note's size in bytes; 0 for None."""
-        return 0 if value is None else _size(name) + _size(value)
-
-    @property
-    def room(self) -> int:
-        """Bytes left for new notes; negative if the file is too large."""
-        return self.LARGEST - self._size
 
     def memory(self) -> dict[str, Value]:
         """Return notes in the form of `set_memory`."""
@@ -108,6 +100,7 @@ class NoteStore:
 
     def begin(self, snapshot: Snapshot) -> dict[str, dict[str, Any]]:
         """Return notes keyed by entity id and name. Drop notes of gone or restarted guests."""
+        self._guests = snapshot.guests
         self._incarnations = {HOST_ID: "", **{guest.id: guest.incarnation for guest in snapshot.listed}}
         current: dict[str, dict[str, Any]] = {}
         for identity, notes in list(self._kept.items()):
@@ -124,9 +117,9 @@ class NoteStore:
             self._unwritten = True
         return current
 
-    def keep(self, notes: Mapping[str, dict[str, Any]]) -> Sequence[str]:
-        """Replace notes, and write the file. Return the IDs of entities that keep their old notes because of `LARGEST`."""
-        refused: list[str] = []
+    def keep(self, notes: Mapping[str, dict[str, Any]]) -> Sequence[Problem]:
+        """Replace notes, and write the file. Return a problem for each entity that keeps its old notes because of `LARGEST`."""
+        refused: list[Problem] = []
         for identity, values in notes.items():
             before = self._kept.get(identity)
             old = {} if before is None else before.values
@@ -134,8 +127,11 @@ class NoteStore:
                 continue
             after = KeptNotes(self._incarnations[identity], values)
             growth = after.size - (0 if before is None else before.size)
-            if growth > max(self.room, 0):
-                refused.append(identity)
+            if growth > max(self.LARGEST - self._size, 0):
+                message = f"these notes are not saved, and the old notes stay: all notes together have more than {self.LARGEST >> 20} MiB"
+                guest = self._guests.get(identity)
+                entity = None if guest is None else guest.entity
+                refused.append(Problem(self._source, message, entity, hint="store less in notes, or delete notes"))
                 continue
             self._size += growth
             self._kept.pop(identity, None)

@@ -301,6 +301,7 @@ def _problems(result: Result, snapshot: Snapshot) -> Iterator[Problem]:
         message = f"left out by {names}, because {', '.join(fields)} {verb} unknown"
         hint = "test the field with (valid …) first; then the policy can decide the rest"
         yield Problem(faults[0].source, message, faults[0].entity, Severity.WARNING, hint)
+    yield from result.unsaved
 
 
 def _unknown_fields(fault: Fault, snapshot: Snapshot) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
-from mom_core import HOST_ID, Decision, Declarations, Guest, Scope, Snapshot, Source, Unit, Value
+from mom_core import HOST_ID, Decision, Declarations, Guest, Problem, Scope, Snapshot, Source, Unit, Value
 from mom_plugins_policy.language.analysis import Program, analyse
 from mom_plugins_policy.language.code import code_of
 from mom_plugins_policy.language.conditions import RequestCondition, conditions_in, reason_of
@@ -34,6 +34,8 @@ class Result:
         self.values = [list(value) if isinstance(value, Guests) else value for value in run.values]
         self.errors: Sequence[Fault] = tuple(run.faults)
         self.stopped = stopped
+        self.unsaved: Sequence[Problem] = ()
+        """Problems of notes for which there is no room."""
         self.run = run
         self.policy = policy
         self._lost = {*run.failed, HOST_ID} if stopped else run.failed
@@ -165,13 +167,10 @@ class Policy:
         spec = None if self.declarations is None else self.declarations.controls.get(control)
         return (None, False) if spec is None else (spec.scope, spec.unit.is_whole)
 
-    def evaluate(
-        self, snapshot: Snapshot, history: Sequence[Snapshot] | None = None, notes: Notes | None = None, room: int = NoteStore.LARGEST
-    ) -> Result:
+    def evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot] | None = None, notes: Notes | None = None) -> Result:
         """Evaluate the policies. `Result.errors` contains their mistakes.
 
         :param history: older snapshots, oldest first; None for the snapshot's own history
-        :param room: bytes left for notes
         """
         older = snapshot.history if history is None else history
         declared = self.declarations.fields if self.declarations is not None else None
@@ -180,7 +179,7 @@ class Policy:
         def declares(scope: Scope, name: str) -> bool:
             return (scope, name) in declared if declared is not None else occurs(scope, name, snapshot, older)
 
-        run = Evaluation(snapshot, older, self.limits, declares, notes, self.text_controls, room)
+        run = Evaluation(snapshot, older, self.limits, declares, notes, self.text_controls)
         stopped = False
         for form, code in zip(self.program.forms, self.code.run, strict=True):
             try:
@@ -200,9 +199,10 @@ class Policy:
             remaining = {identity: {name: value for name, value in before[identity].items() if name in named} for identity in unnamed}
             store.keep(remaining)
             before.update(remaining)
-        result = self.evaluate(snapshot, history, before, store.room)
+        result = self.evaluate(snapshot, history, before)
         after = {identity: {**before.get(identity, {}), **values} for identity, values in result.notes.items()}
-        store.keep({identity: {name: value for name, value in values.items() if value is not None} for identity, values in after.items()})
+        new = {identity: {name: value for name, value in values.items() if value is not None} for identity, values in after.items()}
+        result.unsaved = store.keep(new)
         return result
 
 

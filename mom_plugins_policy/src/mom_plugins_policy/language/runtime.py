@@ -20,7 +20,6 @@ from mom_plugins_policy.language.values import UNBOUND, Any_, Disk, Function, Gu
 from mom_plugins_policy.language.words.functions import CALLABLES, FunctionWord
 from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
 from mom_plugins_policy.language.words.word import Word
-from mom_plugins_policy.notes import NoteStore
 
 _log = logging.getLogger("mom.policy")
 
@@ -55,7 +54,6 @@ class Evaluation(Budgets):
     :ivar values: values of the top-level forms
     :ivar controls: requests keyed by control and entity id
     :param takes_text: names of controls that take text
-    :param room: space that is left for notes, in bytes
     """
 
     def __init__(
@@ -66,7 +64,6 @@ class Evaluation(Budgets):
         declares: Declares,
         notes: Notes | None,
         takes_text: Container[Hashable] = (),
-        room: int = NoteStore.LARGEST,
     ) -> None:
         super().__init__(limits)
         self.snapshot = snapshot
@@ -84,7 +81,6 @@ class Evaluation(Budgets):
         self.failed: set[str] = set()
         self.notes: Notes = notes or {}
         self.noted: dict[str, dict[str, Any_]] = {}
-        self._room = room
         self.disks_of: dict[str, Any_] = {}
         self.disk_requests: dict[str, Form] = {}
         self._hosts = [older.host for older in history]
@@ -318,28 +314,18 @@ class Evaluation(Budgets):
     def do_remember(self, entity: Host | Guest, name: Any_, value: Any_) -> None:
         """Implement `Remember`."""
         _check_note(name)
-        small = value.__class__ in _NUMBERS and -SMALL < value < SMALL
-        if not small and not _keepable(value):
+        if not _keepable(value):
             raise Trouble("type", f"{show(value)} cannot be kept: only numbers, strings, nil and flat lists of these can")
-        identity = _id(entity)
-        notes = self.noted.setdefault(identity, {})
-        kept = self.notes.get(identity, {})
-        if name not in notes and len(kept.keys() | notes.keys()) >= self.limits.names and name not in kept:
-            raise Trouble("limit", f"more than {self.limits.names} notes on {show(entity)}; set unused notes to nil")
-        before = self._note(identity, name)
-        if not small or before.__class__ not in _NUMBERS:  # all small numbers have the same size
-            self._make_room(name, before, value)
-        notes[name] = value
-
-    def _make_room(self, name: str, before: Any_, value: Any_) -> None:
         if len(name) > self.limits.name:
             raise Trouble("limit", f"a name of more than {self.limits.name} characters")
         if sum(len(item) for item in (value if isinstance(value, list) else [value]) if isinstance(item, str)) > self.limits.string:
             raise Trouble("limit", f"a note of more than {self.limits.string:,} characters")
-        growth = NoteStore.size_of(name, value) - NoteStore.size_of(name, before)
-        if growth > max(self._room, 0):
-            raise Trouble("limit", f"notes on the host and all guests of more than {NoteStore.LARGEST >> 20} MiB together")
-        self._room -= max(growth, 0)  # a smaller note frees nothing yet: if the loop fails at this guest, the old notes stay
+        identity = _id(entity)
+        notes = self.noted.setdefault(identity, {})
+        kept = self.notes.get(identity, {})
+        if name not in notes and name not in kept and len(kept.keys() | notes.keys()) >= self.limits.names:
+            raise Trouble("limit", f"more than {self.limits.names} notes on {show(entity)}; set unused notes to nil")
+        notes[name] = value
 
     def do_recall(self, entity: Host | Guest, name: Any_, default: Any_ = None) -> Any_:
         """Implement `Recall`."""
@@ -383,8 +369,6 @@ def _setter(disk: Disk, name: str) -> Function:
 
     return Function(name, call, _SETTER)
 
-
-_NUMBERS: frozenset[type[Any_]] = frozenset({int, float, bool})
 
 _KEPT = 1000  # elements of a remembered list
 

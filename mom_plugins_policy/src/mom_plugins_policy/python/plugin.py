@@ -58,14 +58,7 @@ class PypolicyPlugin:
         cycle = PolicyCycle(snapshot, history, self._context.declarations, self._notes.begin(snapshot), {})
         until = time.monotonic() + self._settings.deadline / 2  # the other half is for the last attempt
         result = [*self._refused, *(item for policy in self._policies for item in _evaluate(policy, cycle, until))]
-        for identity in self._notes.keep(cycle.notes):
-            guest = snapshot.guests.get(identity)
-            most = f"{NoteStore.LARGEST >> 20} MiB"
-            message = f"these notes are not saved, and the old notes stay: all notes together have more than {most}"
-            result.append(
-                Problem(Source(self._context.name), message, guest.entity if guest else None, hint="store less in notes, or delete notes")
-            )
-        return result
+        return [*result, *self._notes.keep(cycle.notes)]
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
