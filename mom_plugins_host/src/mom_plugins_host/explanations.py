@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from mom_core import DiskTune, Value, format_kib, lasting, printable
-from mom_daemon import About, Explainer, ExplanationPart, Sentence
+from mom_daemon import About, Explainer, Sentence
 from mom_plugins_host.cgroup import groups
 from mom_plugins_host.credit.control import CREDIT, DELAY
 from mom_plugins_host.numa import nodes
@@ -29,57 +29,53 @@ class GroupExplainer(Explainer):
     """Memory that the host holds for the guest, and the limits of its control group."""
 
     controls = groups.CONTROLS
+    topic, place = "group", Sentence.PRESENT + 1
 
-    def part(self, about: About) -> ExplanationPart:
-        """Return the sentences; none for a guest without a known control group."""
-        return ExplanationPart([Sentence("group", text, Sentence.PRESENT + 1) for text in _group_sentences(about)])
-
-
-def _group_sentences(about: About) -> Iterator[str]:
-    held, swapped = about.number(groups.CURRENT), about.number(groups.SWAP)
-    if held is not None:
-        swap = f", and {format_kib(swapped)} of it in its swap" if swapped else ""
-        yield f"The host holds {format_kib(held)} for it, QEMU and caches included{swap}."
-    limits = [words.format(format_kib(kib)) for name, words in _GROUP_LIMITS.items() if (kib := about.number(name)) is not None and kib > 0]
-    if limits:
-        yield f"Limits of its control group: {'; '.join(limits)}."
-    if about.number(CREDIT) and (high := about.number(groups.MEMORY_HIGH)) is not None and high > 0:
-        yield f"So that guests cannot exhaust the host, it may grow to {format_kib(high)} for now."
-    if delay := about.number(DELAY):
-        available = about.report.snapshot.host.number("mem_really_available")
-        yield f"Its growth was delayed by {delay:.1f} s{'' if available is None else f': the host had {format_kib(available)} left'}."
+    def sentences(self, about: About) -> Iterator[str]:
+        """Yield the sentences."""
+        held, swapped = about.number(groups.CURRENT), about.number(groups.SWAP)
+        if held is not None:
+            swap = f", and {format_kib(swapped)} of it in its swap" if swapped else ""
+            yield f"The host holds {format_kib(held)} for it, QEMU and caches included{swap}."
+        sizes = ((words, about.number(name)) for name, words in _GROUP_LIMITS.items())
+        limits = [words.format(format_kib(kib)) for words, kib in sizes if kib is not None and kib > 0]
+        if limits:
+            yield f"Limits of its control group: {'; '.join(limits)}."
+        if about.number(CREDIT) and (high := about.number(groups.MEMORY_HIGH)) is not None and high > 0:
+            yield f"So that guests cannot exhaust the host, it may grow to {format_kib(high)} for now."
+        if delay := about.number(DELAY):
+            available = about.report.snapshot.host.number("mem_really_available")
+            yield f"Its growth was delayed by {delay:.1f} s{'' if available is None else f': the host had {format_kib(available)} left'}."
 
 
 class NodesExplainer(Explainer):
     """NUMA nodes that hold the guest's memory, and nodes that may hold it."""
 
     controls = nodes.CONTROLS
+    topic, place = "nodes", Sentence.PRESENT + 2
 
-    def part(self, about: About) -> ExplanationPart:
-        """Return the sentences; none on a host with a single node."""
+    def sentences(self, about: About) -> Iterator[str]:
+        """Yield the sentences."""
         if about.report.snapshot.host.fields.get("numa_node_count") == 1:
-            return ExplanationPart(())
-        return ExplanationPart([Sentence("nodes", text, Sentence.PRESENT + 2) for text in _node_sentences(about)])
-
-
-def _node_sentences(about: About) -> Iterator[str]:
-    sizes = nodes.memory_by_node(about.guest)
-    if parts := [f"node {node} ({format_kib(size)})" for node, size in sizes.items() if size]:
-        yield f"Its memory is on {', '.join(parts)}."
-    nodeset = about.guest.fields.get(nodes.NODESET)
-    if isinstance(nodeset, str) and nodeset:
-        yield f"It may have memory of the nodes {printable(nodeset, 100)}."
+            return
+        sizes = nodes.memory_by_node(about.guest)
+        if parts := [f"node {node} ({format_kib(size)})" for node, size in sizes.items() if size]:
+            yield f"Its memory is on {', '.join(parts)}."
+        nodeset = about.guest.fields.get(nodes.NODESET)
+        if isinstance(nodeset, str) and nodeset:
+            yield f"It may have memory of the nodes {printable(nodeset, 100)}."
 
 
 class LimitsExplainer(Explainer):
     """Current and agreed limits of a guest."""
 
     controls = CONTROLS
+    topic, place = "limits", Sentence.PROMISED
 
-    def part(self, about: About) -> ExplanationPart:
-        """Return the sentences; none for a guest without limits."""
-        texts = (*_cpu_sentences(about), *_disk_sentences(about.guest.items(DISKS_NOW) or ()))
-        return ExplanationPart([Sentence("limits", text, Sentence.PROMISED) for text in texts])
+    def sentences(self, about: About) -> Iterator[str]:
+        """Yield the sentences."""
+        yield from _cpu_sentences(about)
+        yield from _disk_sentences(about.guest.items(DISKS_NOW) or ())
 
 
 def _cpu_sentences(about: About) -> Iterator[str]:
@@ -103,20 +99,17 @@ class ColdExplainer(Explainer):
     controls = fields.CONTROLS
     nouns: Mapping[str, str] = MappingProxyType({fields.OFFLOAD: "cold memory to swap at"})
     verbs: Mapping[str, tuple[str, str]] = MappingProxyType({fields.OFFLOAD: ("swapped out faster", "swapped out more slowly")})
+    topic, place = "cold memory", Sentence.PRESENT + 2
 
-    def part(self, about: About) -> ExplanationPart:
-        """Return the sentences; none for a guest that the plugin does not know."""
-        return ExplanationPart([Sentence("cold memory", text, Sentence.PRESENT + 2) for text in _cold_sentences(about)])
-
-
-def _cold_sentences(about: About) -> Iterator[str]:
-    working_set, age, cold = (about.number(name) for name in (fields.WORKING_SET, fields.WORKING_SET_AGE, fields.COLD))
-    if working_set is not None and age is not None and cold is not None:
-        yield f"It used {format_kib(working_set)} of its memory {lasting(age)} ago; a further {format_kib(cold)} are cold."
-    swapped, moved = about.number("host_swap"), about.number(fields.OFFLOADED)
-    if swapped or moved:
-        by_mom = f"; mom has moved {format_kib(moved)} there since it first saw the guest" if moved else ""
-        yield f"{format_kib(swapped or 0)} of it are in the host's swap{by_mom}."
-    why = about.guest.fields.get(fields.STATE)
-    if isinstance(why, str) and why:
-        yield f"mom moves none of it to swap now: {printable(why, 200)}."
+    def sentences(self, about: About) -> Iterator[str]:
+        """Yield the sentences."""
+        working_set, age, cold = (about.number(name) for name in (fields.WORKING_SET, fields.WORKING_SET_AGE, fields.COLD))
+        if working_set is not None and age is not None and cold is not None:
+            yield f"It used {format_kib(working_set)} of its memory {lasting(age)} ago; a further {format_kib(cold)} are cold."
+        swapped, moved = about.number("host_swap"), about.number(fields.OFFLOADED)
+        if swapped or moved:
+            by_mom = f"; mom has moved {format_kib(moved)} there since it first saw the guest" if moved else ""
+            yield f"{format_kib(swapped or 0)} of it are in the host's swap{by_mom}."
+        why = about.guest.fields.get(fields.STATE)
+        if isinstance(why, str) and why:
+            yield f"mom moves none of it to swap now: {printable(why, 200)}."

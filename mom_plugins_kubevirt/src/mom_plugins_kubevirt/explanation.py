@@ -5,29 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mom_core import format_kib, printable
-from mom_daemon import About, Explainer, ExplanationPart, Sentence
+from mom_daemon import About, Explainer, Sentence
 from mom_plugins_kubevirt.node_fields import ASKING, PROMISE, PROMISED_BY, REQUEST
 
 
 class PodExplainer(Explainer):
     """Explainer of a pod's memory request, and of the guarantee that follows from it."""
 
-    def part(self, about: About) -> ExplanationPart:
-        """Explain the guest's guarantee. For a guest without a pod, say nothing."""
-        return ExplanationPart([Sentence("pod", text, Sentence.PROMISED) for text in _sentences(about)])
+    topic, place = "pod", Sentence.PROMISED
 
-
-def _sentences(about: About) -> Iterator[str]:
-    if "kubevirt.pod" not in about.guest.properties:
-        return
-    promised, request, by = about.number(PROMISE), about.number(REQUEST), about.guest.text(PROMISED_BY)
-    if promised is None or not by:
-        yield "Its pod's request is unknown, so the guest has no guarantee; it keeps the memory that it uses."
-    elif by == ASKING:
-        yield f"mom is asking the kubelet for its pod's request; until then, all of the guest's {format_kib(promised)} are guaranteed."
-    elif request is None:
-        yield f"According to {printable(by, 60)}, {format_kib(promised)} are guaranteed; its pod's request is unknown."
-    else:
-        own = request - promised
-        overhead = f", {format_kib(own)} of it for KubeVirt's own programs" if own > 0 else ""
-        yield f"Its pod requests {format_kib(request)} according to {printable(by, 60)}{overhead}: {format_kib(promised)} are guaranteed."
+    def sentences(self, about: About) -> Iterator[str]:
+        """Yield the sentences."""
+        if "kubevirt.pod" not in about.guest.properties:
+            return
+        promised, request, by = about.number(PROMISE), about.number(REQUEST), about.guest.text(PROMISED_BY)
+        if promised is None or not by:
+            yield "Its pod's request is unknown, so the guest has no guarantee; it keeps the memory that it uses."
+        elif by == ASKING:
+            yield f"mom is asking the kubelet for its pod's request; until then, all of the guest's {format_kib(promised)} are guaranteed."
+        elif request is None:
+            yield f"According to {printable(by, 60)}, {format_kib(promised)} are guaranteed; its pod's request is unknown."
+        else:
+            own = request - promised
+            overhead = f", {format_kib(own)} of it for KubeVirt's own programs" if own > 0 else ""
+            requests = f"Its pod requests {format_kib(request)} according to {printable(by, 60)}{overhead}"
+            yield f"{requests}: {format_kib(promised)} are guaranteed."

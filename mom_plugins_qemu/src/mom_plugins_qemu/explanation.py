@@ -5,25 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mom_core import Report, first_names, format_kib
-from mom_daemon import About, Explainer, ExplanationPart, Sentence, StatusPart
+from mom_daemon import About, Explainer, Sentence, StatusPart
 from mom_plugins_qemu.fields import KEEPS_ALL, PLUGGED, PLUGGED_MAXIMUM, SIZED_BY, VIRTIO_MEM
 
 
 class WayExplainer(Explainer):
     """Explainer that says whether the balloon or virtio-mem resizes a guest."""
 
-    def part(self, about: About) -> ExplanationPart:
-        """Say which device resizes the guest. For a guest without virtio-mem, say nothing."""
-        return ExplanationPart([Sentence("way", text, Sentence.KIND) for text in _sentences(about)])
+    topic, place = "way", Sentence.KIND
 
-
-def _sentences(about: About) -> Iterator[str]:
-    way, plugged, most = about.guest.fields.get(SIZED_BY), about.number(PLUGGED), about.number(PLUGGED_MAXIMUM)
-    has = "" if plugged is None or most is None else f"; virtio-mem has plugged {format_kib(plugged)} of {format_kib(most)}"
-    if way == VIRTIO_MEM:
-        yield f"The guest is sized by virtio-mem, because a balloon cannot reclaim its memory{has}."
-    elif way is not None:
-        yield f"The guest is sized by its balloon, which works, and not by virtio-mem{has}."
+    def sentences(self, about: About) -> Iterator[str]:
+        """Yield the sentences."""
+        way, plugged, most = about.guest.fields.get(SIZED_BY), about.number(PLUGGED), about.number(PLUGGED_MAXIMUM)
+        has = "" if plugged is None or most is None else f"; virtio-mem has plugged {format_kib(plugged)} of {format_kib(most)}"
+        if way == VIRTIO_MEM:
+            yield f"The guest is sized by virtio-mem, because a balloon cannot reclaim its memory{has}."
+        elif way is not None:
+            yield f"The guest is sized by its balloon, which works, and not by virtio-mem{has}."
 
 
 def status_parts(report: Report) -> Iterator[StatusPart]:

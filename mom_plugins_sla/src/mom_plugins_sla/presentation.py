@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from mom_core import Report, lasting, printable
-from mom_daemon import About, Explainer, ExplanationPart, Sentence, StatusPart
+from mom_daemon import About, Explainer, Sentence, StatusPart
 from mom_plugins_sla.classes import ALLOWED
 from mom_plugins_sla.eviction.settings import CONTROLS, EVICTED, EVICTION_ERROR
 
@@ -23,23 +23,21 @@ def class_parts(report: Report) -> Iterator[StatusPart]:
 class ClassExplainer(Explainer):
     """Sentences on the guest's class and permitted steps."""
 
-    def part(self, about: About) -> ExplanationPart:
-        """Return the sentences; none if no guest has a class."""
-        return ExplanationPart([Sentence("class", text, Sentence.KIND) for text in _sentences(about)])
+    topic, place = "class", Sentence.KIND
 
-
-def _sentences(about: About) -> Iterator[str]:
-    name, source = about.guest.text("sla_class"), about.guest.text("sla_class_by")
-    if not name:
-        if any(guest.fields.get("sla_class") for guest in about.report.snapshot.guests.values()):
-            yield "It has no service class: neither the configuration nor its metadata names one."
-        return
-    yield f"Its service class is {printable(name, 60)}" + (f", according to {printable(source, 200)}." if source else ".")
-    steps = [step for field, step in ALLOWED.items() if about.guest.fields.get(field) == 1]
-    if steps:
-        warning = about.number("leave_warning")
-        when = "" if warning is None else f", {lasting(warning)} after the announcement"
-        yield f"When the host stays full, its class allows it to be {_either(steps)}{when}."
+    def sentences(self, about: About) -> Iterator[str]:
+        """Yield the sentences."""
+        name, source = about.guest.text("sla_class"), about.guest.text("sla_class_by")
+        if not name:
+            if any(guest.fields.get("sla_class") for guest in about.report.snapshot.guests.values()):
+                yield "It has no service class: neither the configuration nor its metadata names one."
+            return
+        yield f"Its service class is {printable(name, 60)}" + (f", according to {printable(source, 200)}." if source else ".")
+        steps = [step for field, step in ALLOWED.items() if about.guest.fields.get(field) == 1]
+        if steps:
+            warning = about.number("leave_warning")
+            when = "" if warning is None else f", {lasting(warning)} after the announcement"
+            yield f"When the host stays full, its class allows it to be {_either(steps)}{when}."
 
 
 def _either(words: Sequence[str]) -> str:
@@ -50,12 +48,11 @@ class EvictionExplainer(Explainer):
     """Sentences on the guest's step and last error."""
 
     controls = CONTROLS
+    topic, place = "eviction", Sentence.NEXT
 
-    def part(self, about: About) -> ExplanationPart:
-        """Return the sentences; none for a guest that stays."""
-        texts = []
+    def sentences(self, about: About) -> Iterator[str]:
+        """Yield the sentences."""
         if step := about.guest.text(EVICTED):
-            texts.append(f"The host stays full. Step in progress or announced: {printable(step, 200)}.")
+            yield f"The host stays full. Step in progress or announced: {printable(step, 200)}."
         if error := about.guest.text(EVICTION_ERROR):
-            texts.append(f"The last step failed: {printable(error, 300)}.")
-        return ExplanationPart([Sentence("eviction", text, Sentence.NEXT) for text in texts])
+            yield f"The last step failed: {printable(error, 300)}."

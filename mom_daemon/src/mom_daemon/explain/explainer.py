@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from types import MappingProxyType
@@ -104,13 +104,21 @@ class Explainer:
     """Short reasons for changes by this plugin's law, keyed by reason code."""
     main_controls: Sequence[str] = ()
     """Controls that always appear, even without decisions."""
+    topic: str = ""
+    """Heading of `sentences`."""
+    place: int = Sentence.PRESENT
+    """Place of `sentences`."""
 
     def take(self, report: Report) -> None:
         """Take in a finished cycle."""
 
+    def sentences(self, about: About) -> Iterable[str]:
+        """Return this plugin's sentences about a guest; none for a guest that the plugin does not concern."""
+        return ()
+
     def part(self, about: About) -> ExplanationPart:
-        """Return this plugin's part for a guest."""
-        return ExplanationPart()
+        """Return this plugin's part for a guest: by default, the sentences alone."""
+        return ExplanationPart([Sentence(self.topic, text, self.place) for text in self.sentences(about)])
 
     def reason(self, report: Report, guest: Guest, control: str) -> str:
         """Return the law's reason for a control, or an empty string."""
