@@ -268,10 +268,8 @@ class AgentCollector:
                 answered = True
                 facts = {**answer.facts, **facts}
                 if answer.figures and not of_memory:
-                    sample, by = (
-                        judge(answer.figures, time.monotonic(), state.sample, self._maxima.get(state.target.guest.id)),
-                        way.place.kind,
-                    )
+                    maximum, by = self._maxima.get(state.target.guest.id), way.place.kind
+                    sample = judge(answer.figures, time.monotonic(), state.sample, maximum)
                     complaints.extend(sample.lies)
         # Do not replace a fresh sample that has memory statistics by one without them.
         before = state.sample
