@@ -164,7 +164,7 @@ async def test_orders_that_no_coordinator_has_signed_are_made_anew(invented, lea
     assert await c1.acquire(store)
     await c1.view.load(store)
     await c1.fence(store)
-    assert c1.works
+    assert c1.is_active
     assert orders_of(store, "h1") == Orders(epoch=c1.epoch)
 
 
@@ -186,7 +186,7 @@ async def test_moves_under_way_are_not_forgotten_where_the_servers_have_lost_the
     assert await c1.acquire(store)
     await c1.view.load(store)
     await c1.fence(store)
-    assert c1.works
+    assert c1.is_active
     assert orders_of(store, "h1") == Orders(epoch=c1.epoch, moves=(MOVE,), finished=(came,))
 
 
@@ -200,7 +200,7 @@ async def test_a_coordinator_works_only_while_an_operator_authorizes_it(monkeypa
         assert (await store.read(LEASES, COORDINATOR)).data is None
         await store.put(AUTHORIZED, COORDINATORS, OPERATOR.signed(COORDINATORS, AuthorizedKeys(keys=(THIEF.public,)), 2))
         working = asyncio.create_task(c1.work(store))
-        while not c1.works:
+        while not c1.is_active:
             await asyncio.sleep(0.01)
         await store.put(AUTHORIZED, COORDINATORS, OPERATOR.signed(COORDINATORS, AuthorizedKeys(), 3))
         with pytest.raises(LinkError, match="no operator has authorized"):
@@ -233,7 +233,7 @@ async def test_a_coordinator_that_was_replaced_stops_when_it_sees_a_later_epoch(
     await c1.view.load(store)
     await store.put(ORDERS, "h1", OPERATOR.signed("h1", Orders(epoch=later), 9))
     await c1.change(store, "h1", lambda _: Orders(epoch=c1.epoch))
-    assert not c1.works
+    assert not c1.is_active
     assert orders_of(store, "h1").epoch == later
 
 
@@ -267,7 +267,7 @@ async def test_a_coordinator_renews_its_lease_until_another_one_has_it(monkeypat
 
     async with following(c1, store):
         working = asyncio.create_task(c1.work(store))
-        while not c1.works:
+        while not c1.is_active:
             await asyncio.sleep(0.01)
         with monkeypatch.context() as servers:
             servers.setattr(store, "put", unanswered)
@@ -309,7 +309,7 @@ def test_a_coordinator_that_does_not_know_how_the_fleet_is_lets_another_one_try(
     monkeypatch.setattr("mom_plugins_fleet.coordinator.coordinator.BLIND_SECONDS", 0.05)
 
     def blind() -> bool:
-        if c1.works and c1.view.current:
+        if c1.is_active and c1.view.current:
             c1.view.states.current = False  # as where its watch has ended
         return "another coordinator may take over" in caplog.text and store.kept[LEASES, COORDINATOR].data is None
 

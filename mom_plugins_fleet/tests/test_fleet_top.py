@@ -49,7 +49,7 @@ def test_hosts_that_suffer_come_first_each_with_how_it_is_in_words():
     notes = [line[shown[3].index("↓note") :].strip() for line in shown[4:10]]
     assert notes[1:] == ["has not reported yet", "", "short of memory (hard)", "drained, empty", "plenty of memory"]
     assert f"not reachable since {time.strftime('%H:%M', time.localtime(time.time() - SILENT_SECONDS - 1))}" in shown[4]
-    assert shown[0].startswith("mom fleet: 6 hosts, 12 guests  no coordinator is working")
+    assert shown[0].startswith("mom fleet: 6 hosts, 12 guests  no coordinator is active")
     assert "2 not reachable, 1 short of memory, 7 guests unhealthy" in shown[2]
     assert all(len(line) <= 80 for line in shown)
 

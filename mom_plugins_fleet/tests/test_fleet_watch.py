@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 from nats.aio.msg import Msg
 
+from mom_plugins_fleet.accounts import USER, new_seed
 from mom_plugins_fleet.buckets import Bucket
 from mom_plugins_fleet.link import LinkError, Store, UnansweredError
 from mom_plugins_fleet.records import AuthorizedKeys, HostState, Member, Orders
@@ -20,7 +21,7 @@ from mom_plugins_fleet.view import FleetView
 BEGIN = "$KV.mom-states."
 STEPS = 20
 SEED = "SUAKYRHVIOREXV7EUZTBHUHL7NUMHPMAS7QMDU3GTIUWEI5LDNOXD43IZY"
-OTHER = "U" + "A" * 55
+OTHER = Signer(new_seed(USER)).public
 
 
 class Sender:

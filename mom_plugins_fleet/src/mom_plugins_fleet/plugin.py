@@ -35,7 +35,7 @@ from mom_core import (
 from mom_kvm import NO_PROMISES, GuestMoves, HostDrain, HostMetrics, Promises, stale_seconds
 from mom_plugins_fleet.host.group_policies import GroupPolicies
 from mom_plugins_fleet.host.state import host_state
-from mom_plugins_fleet.records import NAME, HostState, Member, Move, MoveState, PublicKey, a_server, whole_key
+from mom_plugins_fleet.records import NAME, HostState, Member, Move, MoveState, PublicKey, a_server
 
 if TYPE_CHECKING:
     from mom_plugins_fleet.access import Access
@@ -71,7 +71,7 @@ class FleetPlugin:
         ca: ExistingFile | None = None
         """CA certificates for the servers, as PEM. Unset: the system's."""
 
-        operators: Annotated[list[Annotated[PublicKey, AfterValidator(whole_key)]], Field(max_length=64)] = Field(default_factory=list)
+        operators: Annotated[list[PublicKey], Field(max_length=64)] = Field(default_factory=list)
         """Public keys of the fleet's operators, as printed by `mom fleet key`. Only records signed with one of these keys direct this host.
         Unset: the host only reports its state."""
 

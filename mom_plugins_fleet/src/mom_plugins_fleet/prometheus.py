@@ -65,17 +65,17 @@ def _address(view: FleetView, name: str) -> tuple[str, str]:
     return "", f"[{reached}]:{state.metrics_port}" if ":" in reached else f"{reached}:{state.metrics_port}"
 
 
-def metrics(view: FleetView, works_until: float) -> str:
+def metrics(view: FleetView, active_until: float) -> str:
     """Return a coordinator's metrics as text.
 
-    :param works_until: end of its lease, in seconds since the epoch; 0 if it is not working
+    :param active_until: end of its lease, in seconds since the epoch; 0 if it is not active
     """
     labels = [entry["labels"] for entry in targets(view)]
     hosts = [{"host": entry["host"], "group": entry["group"]} for entry in labels]
     without = [{**host, "why": entry[WHY]} for host, entry in zip(hosts, labels, strict=True) if WHY in entry]
     heard = [(entry, view.is_fresh(entry["host"])) for entry in hosts]
     lines = [
-        *_family(UNTIL, "Time until which this coordinator is active; a time in the past means that it is not.", [({}, int(works_until))]),
+        *_family(UNTIL, "Time until which this coordinator is active; a time in the past means that it is not.", [({}, int(active_until))]),
         *_family("mom_fleet_view_current", "1: this coordinator receives all changes of the fleet.", [({}, view.current)]),
         *_family("mom_fleet_hosts", "Hosts that are enrolled.", [({}, len(hosts))]),
         *_family("mom_fleet_host_heard", "1: the host has reported within the last 75 s.", heard),
@@ -98,7 +98,7 @@ async def write_metrics(path: Path, coordinator: Coordinator, log: logging.Logge
         while True:
             known = known or coordinator.view.current
             if known:  # also while the view is outdated
-                until = time.time() + 2 * WRITE_SECONDS if coordinator.works else 0.0
+                until = time.time() + 2 * WRITE_SECONDS if coordinator.is_active else 0.0
                 try:
                     replace_file(path, metrics(coordinator.view, until), durable=False, mode=0o644)
                     failed = False

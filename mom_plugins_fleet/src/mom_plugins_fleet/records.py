@@ -51,9 +51,6 @@ def _a_host(name: str) -> str:
     return host
 
 
-PublicKey = Annotated[str, StringConstraints(pattern=r"^U[A-Z2-7]{55}$")]
-
-
 def whole_key(key: str) -> str:
     """Check a public NKEY. Raise `ValueError`."""
     if not re.fullmatch(r"U[A-Z2-7]{55}", key):
@@ -82,6 +79,7 @@ def a_server(address: str) -> str:
     return address
 
 
+PublicKey = Annotated[str, AfterValidator(whole_key)]
 HostName = Annotated[str, StringConstraints(pattern=NAME)]
 GroupName = Annotated[str, StringConstraints(pattern=NAME)]
 PolicyName = Annotated[str, AfterValidator(_policy_name)]
@@ -319,7 +317,7 @@ class AuthorizedKeys(FleetRecord):
 
 
 class Lease(FleetRecord):
-    """Lease of the working coordinator."""
+    """Lease of the active coordinator."""
 
     bucket = "mom-leases"
 

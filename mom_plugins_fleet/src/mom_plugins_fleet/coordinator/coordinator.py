@@ -89,7 +89,7 @@ class Coordinator:
             self._unsaved = True
 
     @property
-    def works(self) -> bool:
+    def is_active(self) -> bool:
         """Whether it is certain that this coordinator holds the lease."""
         return time.monotonic() < self._sure_until
 
@@ -105,7 +105,7 @@ class Coordinator:
         try:
             await self.fence(store)
             current_at = time.monotonic()
-            while self.works:
+            while self.is_active:
                 if self.view.current:
                     current_at = time.monotonic()
                     self._check()
@@ -119,7 +119,7 @@ class Coordinator:
             self._log.warning("the lease is lost; another coordinator may take over")
         finally:
             renewing.cancel()
-            if self.works:  # lets the next coordinator start at once
+            if self.is_active:  # lets the next coordinator start at once
                 self._sure_until = float("-inf")
                 with suppress(LinkError):
                     await store.remove(LEASES, COORDINATOR, self._revision)  # removes only this coordinator's lease
@@ -201,7 +201,7 @@ class Coordinator:
             self._log.error(text, host, before.epoch)
         revision = next_revision(view.revisions.newest(ORDERS, host, view.orderers))
         target = self._complete(edit(before), revision)
-        if target == present or not self.works:
+        if target == present or not self.is_active:
             return
         with suppress(ConflictError):
             data = self._signer.signed(host, target, revision)
@@ -243,12 +243,8 @@ class Coordinator:
         concerned = [host for host, (_, member) in view.members.records.items() if member.draining or host in moving]
         targets = places(view) if concerned else {}  # reads all hosts, so only when needed
         for host in sorted(concerned):
-
-            def planned(_before: Orders, host: str = host) -> Orders:
-                return next_orders(view, host, self.epoch, targets)[0]
-
             with self._contained(f"the orders of {host}"):
-                await self.change(store, host, planned)
+                await self.change(store, host, lambda _, host=host: next_orders(view, host, self.epoch, targets)[0])  # type: ignore[misc]  # mypy infers no type
 
     async def balance(self, store: Store) -> None:
         """Order at most one move per group every `BALANCE_SECONDS`."""

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Final
 
-from mom_core import MomError, printable
+from mom_core import MomError
 from mom_plugins_fleet.access import Access
 from mom_plugins_fleet.host.group_policies import GroupPolicies
 from mom_plugins_fleet.host.orders import HostOrders
@@ -117,15 +117,11 @@ class FleetAgent:
                     await self._group.resume(self._say)
                     resumed = True
                 await self._connect()
-            except MomError as error:  # for example, an unreadable key, which an operator may repair
+            except Exception as error:  # noqa: BLE001  # an unreadable key, which an operator may repair, or a bug in mom or in the library
                 self.connected = False
-                self._say(shown(error))
-            except Exception as error:  # noqa: BLE001  # a bug in mom or in the library; nothing above handles it
-                self.connected = False
-                trouble = printable(f"an error in mom: {type(error).__name__}: {error}", 400)
-                if trouble != self.trouble:
+                if not isinstance(error, MomError) and shown(error) != self.trouble:
                     self._log.error("the fleet agent failed and restarts in %g s", AGAIN_SECONDS, exc_info=True)
-                self._say(trouble)
+                self._say(shown(error))
             await asyncio.sleep(AGAIN_SECONDS)
 
     async def _connect(self) -> None:

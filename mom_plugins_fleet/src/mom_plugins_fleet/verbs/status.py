@@ -62,7 +62,7 @@ def status_command(where: Where, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"coordinator": holder or None, "hosts": hosts, "strangers": strangers, "unsigned": unsigned}))
         return
-    print_prose(f"coordinator: {printable(holder) if holder else 'none is working: no guests are moved'}", 2)
+    print_prose(f"coordinator: {printable(holder) if holder else 'none is active: no guests are moved'}", 2)
     if view.lag:
         print_prose(f"no host has reported for {lasting(view.lag)}, according to the clock here: is the clock right?", 2)
     print_hosts(hosts)
@@ -73,7 +73,7 @@ def status_command(where: Where, as_json: bool) -> None:
 
 
 def holder_of(view: FleetView) -> str:
-    """Return the working coordinator's name; empty if there is none."""
+    """Return the active coordinator's name; empty if there is none."""
     if view.lease.data is None or view.lag or view.newest - view.lease.at >= LEASE_SECONDS:
         return ""
     return lease_holder(view.lease.data)

@@ -194,7 +194,7 @@ def _head(look: Looking, picture: FleetPicture, width: int, trouble: str) -> lis
     first: Line = [
         (f"mom fleet: {len(hosts)} hosts, {sum(row['guests'] or 0 for row in hosts)} guests", "bold"),
         *([("  PAUSED", "bold reverse")] if look.paused else []),
-        (f"  coordinator: {brief(picture.holder, 60)}" if picture.holder else "  no coordinator is working", ""),
+        (f"  coordinator: {brief(picture.holder, 60)}" if picture.holder else "  no coordinator is active", ""),
     ]
     damaged = sum(bool(row["damaged"]) for row in hosts)
     counts = [
