@@ -32,7 +32,6 @@ from .kernel_files import (
     Pressure as Pressure,
     ProcessStat as ProcessStat,
     boot_id as boot_id,
-    cure_by_lines as cure_by_lines,
     open_process_file as open_process_file,
     parse_number_list as parse_number_list,
     pid_of as pid_of,
