@@ -1,23 +1,24 @@
 """Sweeps in threads: how many at a time, and their end."""
 
-import logging
 import threading
 from collections.abc import Callable
 
 import pytest
 from swept_guest import SIZE, SimulatedGuest, plan_of, sweep_of
 
-from mom_core import Entity, HypervisorError, NoChangeNeeded, Refused, Scope
+from mom_core import Entity, HypervisorError, NoChangeNeeded, PluginContext, Refused, Scope
+from mom_plugins_balloon.ballooned_guests import BalloonedGuests
+from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome
-from mom_plugins_balloon.sweep.sweeper import Sweeper
+from mom_plugins_balloon.sweep.sweeper import SweptGuests
 
 
 class Bench:
     """A sweeper in real time."""
 
     def __init__(self) -> None:
-        self.sweeper = Sweeper(logging.getLogger("test"), lambda reason: None)
-        self.begin = self.sweeper.begin
+        self.sweeper = SweptGuests(PluginContext("balloon"), LawParameters(), BalloonedGuests(8192))
+        self.begin = self.sweeper.start
 
 
 def join() -> None:

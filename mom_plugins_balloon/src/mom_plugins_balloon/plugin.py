@@ -143,7 +143,7 @@ class BalloonPlugin:
     @hookimpl
     def mom_teardown(self) -> None:
         """End all sweeps, so that guests get their headroom back."""
-        self._sweeps.sweeper.stop_all()
+        self._sweeps.stop_all()
         self._sweeps.follow()
         self._resizer.note_requests()
         self._file.leave()

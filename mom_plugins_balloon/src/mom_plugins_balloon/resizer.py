@@ -192,7 +192,7 @@ class Resizer:
         return ""
 
     def _resize(self, hypervisor: BalloonControl, guest: Guest, request: SizeRequest) -> None:
-        self.sweeps.sweeper.take_over(guest.id)
+        self.sweeps.take_over(guest.id)
         try:
             hypervisor.set_balloon(guest.entity, request.target)
         except (Refused, PermissionDenied, GuestGone, NoChangeNeeded):
@@ -209,7 +209,7 @@ class Resizer:
         guest, memory = self.guests.snapshot.guests.get(identity), self.guests.memory_of(identity)
         had = int(before if guest is None else self.started.without_mom(guest, before))
         maximum = None if guest is None else guest.number("balloon_max")  # not limited by its group, which held this memory before mom
-        was_swept = self.sweeps.sweeper.take_over(identity)
+        was_swept = self.sweeps.take_over(identity)
         size = None if was_swept else as_number(change.found)
         if memory is not None:  # fresh statistics are not required here, and no other reason keeps the size
             age, passed = memory.statistics.age, self.context.monotonic() - self.guests.snapshot.monotonic
@@ -271,7 +271,7 @@ class Resizer:
                 continue
             if request is not None and request.sweeps:
                 if target < guarantee:  # the guarantee has grown since
-                    self.sweeps.sweeper.stop(guest.id)
+                    self.sweeps.stop(guest.id)
                 continue
             pinned = guest.properties.get(PINNED)
             if pinned and maximum is not None and target < maximum:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import threading
@@ -39,14 +38,46 @@ RESIZE_SLACK_KIB: Final = 16 * 1024
 """KiB. libvirt and QEMU round sizes."""
 
 
-class Sweeper:
-    """Running sweeps. Thread-safe.
+@runtime_checkable
+class SweepControl(Protocol):
+    """Hypervisor that performs sweeps itself, such as the simulated one, which has its own clock."""
 
-    :param wake: called in a sweep's thread after the last one, if the host gained memory
-    """
+    def sweep_balloon(self, guest: Entity, bottom_kib: int) -> int:
+        """Sweep a guest down to this size. Return the KiB that the host gained."""
 
-    def __init__(self, log: logging.Logger, wake: Callable[[str], None]) -> None:
-        self._log, self._wake = log, wake
+
+@runtime_checkable
+class GuestStatistics(Protocol):
+    """Hypervisor that reports a guest's memory between two cycles. Its methods raise `HypervisorError`."""
+
+    def usable_memory(self, guest: Entity) -> tuple[float, float] | None:
+        """Return the time of the last statistics (s since the epoch) and the usable KiB; None if there are none."""
+
+    def size_now(self, guest: Entity) -> float | None:
+        """Return the guest's size in KiB while its balloon moves; None if unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeavingSweep:
+    """Sweep of a guest that is about to migrate."""
+
+    gain: float  #: planned gain in KiB; 0 for all memory
+    within: float  #: seconds after which the sweep takes no more memory
+    on_end: Callable[[SweepOutcome], object]
+
+
+def is_sweep(guest: Guest, target: Value) -> bool:
+    """Return whether this size is a sweep of the law, not a lasting size. A policy may stop a sweep earlier, but not make it deeper."""
+    suggested = guest.number(SUGGESTED)
+    return guest.fields.get(REASON) == ReasonCode.SWEEP.value and isinstance(target, int | float) and target >= (suggested or math.inf)
+
+
+class SweptGuests:
+    """Sweeps of this host's guests. The methods about running sweeps are thread-safe."""
+
+    def __init__(self, context: PluginContext, law: LawParameters, records: BalloonedGuests) -> None:
+        self._context, self._law, self._records = context, law, records
+        self._lately: deque[SweepOutcome] = deque()
         self._lock = threading.RLock()
         self._under_way: dict[str, Sweep] = {}
         self._threads: list[threading.Thread] = []
@@ -55,7 +86,9 @@ class Sweeper:
         """Maximum number of balloons that inflate at the same time: each keeps a CPU busy."""
         self._turns = threading.Semaphore(self._most)
 
-    def begin(self, sweep: Sweep) -> None:
+    # --- running sweeps -------------------------------------------------------------------------------------------------------------------
+
+    def start(self, sweep: Sweep) -> None:
         """Start a sweep in its own thread. Raises `NoChangeNeeded` if the sweep has to wait, and `Refused` if it cannot start."""
         identity = sweep.guest.id
         with self._lock:
@@ -118,54 +151,13 @@ class Sweeper:
             del self._under_way[sweep.guest.id]
             self._outcomes.append(outcome)
             last = not self._under_way
-        self._log.debug("sweep of %s: %s", sweep.guest, outcome)
+        self._context.log.debug("sweep of %s: %s", sweep.guest, outcome)
         if sweep.on_end is not None:
             sweep.on_end(outcome)
         if last and outcome.gave > SLICE_KIB:
-            self._wake("guests were swept")
+            self._context.wake("guests were swept")
 
-
-@runtime_checkable
-class SweepControl(Protocol):
-    """Hypervisor that performs sweeps itself, such as the simulated one, which has its own clock."""
-
-    def sweep_balloon(self, guest: Entity, bottom_kib: int) -> int:
-        """Sweep a guest down to this size. Return the KiB that the host gained."""
-
-
-@runtime_checkable
-class GuestStatistics(Protocol):
-    """Hypervisor that reports a guest's memory between two cycles. Its methods raise `HypervisorError`."""
-
-    def usable_memory(self, guest: Entity) -> tuple[float, float] | None:
-        """Return the time of the last statistics (s since the epoch) and the usable KiB; None if there are none."""
-
-    def size_now(self, guest: Entity) -> float | None:
-        """Return the guest's size in KiB while its balloon moves; None if unknown."""
-
-
-@dataclass(frozen=True, slots=True)
-class LeavingSweep:
-    """Sweep of a guest that is about to migrate."""
-
-    gain: float  #: planned gain in KiB; 0 for all memory
-    within: float  #: seconds after which the sweep takes no more memory
-    on_end: Callable[[SweepOutcome], object]
-
-
-def is_sweep(guest: Guest, target: Value) -> bool:
-    """Return whether this size is a sweep of the law, not a lasting size. A policy may stop a sweep earlier, but not make it deeper."""
-    suggested = guest.number(SUGGESTED)
-    return guest.fields.get(REASON) == ReasonCode.SWEEP.value and isinstance(target, int | float) and target >= (suggested or math.inf)
-
-
-class SweptGuests:
-    """Sweeps of this host's guests."""
-
-    def __init__(self, context: PluginContext, law: LawParameters, records: BalloonedGuests) -> None:
-        self._context, self._law, self._records = context, law, records
-        self.sweeper = Sweeper(context.log, context.wake)
-        self._lately: deque[SweepOutcome] = deque()
+    # --- in each cycle -------------------------------------------------------------------------------------------------------------------
 
     def begin(
         self, hypervisor: BalloonControl, guest: Guest, past: Remembered, memory: GuestMemory, target: int, leaving: LeavingSweep | None
@@ -195,7 +187,7 @@ class SweptGuests:
             raise Refused("its QEMU process is unknown: mom could not see whether the guest is busy during a sweep")
         plan = replace(self._plan(guest, memory, target, leaving), measured=now - age, cost=past.sweeps.cost)
         read, on_end = QemuProcess(pid, self._context.root / "proc").read, None if leaving is None else leaving.on_end
-        self.sweeper.begin(Sweep(entity, guest.incarnation, plan, balloon, read, on_end))
+        self.start(Sweep(entity, guest.incarnation, plan, balloon, read, on_end))
         return None
 
     def _plan(self, guest: Guest, memory: GuestMemory, target: int, leaving: LeavingSweep | None) -> SweepPlan:
@@ -224,7 +216,7 @@ class SweptGuests:
 
     def follow(self) -> None:
         """Record the outcomes of ended sweeps."""
-        for outcome in self.sweeper.outcomes():
+        for outcome in self.outcomes():
             self._record(outcome)
 
     def _record(self, outcome: SweepOutcome) -> None:
@@ -248,7 +240,7 @@ class SweptGuests:
 
     def columns(self, guests: Sequence[Guest], records: Sequence[Remembered], now: float) -> dict[str, Sequence[Value]]:
         """Return guests' fields about sweeps."""
-        inflating, histories = self.sweeper.inflating(), [record.sweeps for record in records]
+        inflating, histories = self.inflating(), [record.sweeps for record in records]
         last = [history.shown(now) for history in histories]
         return {
             SWEPT_NOW: [1 if guest.id in inflating else None for guest in guests],
@@ -261,7 +253,7 @@ class SweptGuests:
 
     def ends_of_cut_off(self, source: Source) -> Iterable[Decision]:
         """Yield decisions that return headroom to guests whose sweeps were cut off."""
-        snapshot, unreported = self._records.snapshot, self.sweeper.unreported()
+        snapshot, unreported = self._records.snapshot, self.unreported()
         guests, sizes = snapshot.listed, snapshot.numbers("balloon_cur")
         for guest, past, size in zip(guests, self._records.of_all(guests), sizes, strict=True):
             request = past.request
