@@ -3,7 +3,7 @@
 import pytest
 
 from mom_core import Entity, Problem, Scope, Severity, Source
-from mom_daemon import common_problems
+from mom_daemon.report_words import common_problems
 
 NO_STATISTICS = "it tells no statistics"
 

@@ -25,8 +25,9 @@ from mom_daemon import NoSuchGuest, find_guest
 from mom_daemon.doctor import verb as doctor
 from mom_daemon.look.live import look
 from mom_daemon.look.status import _show
-from mom_daemon.look.status_file import RunningStatus, reported
+from mom_daemon.look.status_file import RunningStatus
 from mom_daemon.report_models import ReportDocument, report_document
+from mom_daemon.report_words import reported
 from mom_devkit import config_of
 
 WHY = "the guests are unknown: libvirtd is away"

@@ -16,7 +16,6 @@ from .guest_figures import guest_columns as guest_columns
 from .json_encoder import json_text as json_text
 from .owner import become_owner as become_owner, other_owner as other_owner
 from .run import daemon_log as daemon_log, run_daemon as run_daemon
-from .look.alike import common_problems as common_problems
 from .plugins.declared import declarations_of as declarations_of
 from .explain.explainer import About as About, Explainer as Explainer, ExplanationPart as ExplanationPart, Sentence as Sentence
 from .explain.explanation import Explainers as Explainers
@@ -24,5 +23,4 @@ from .config.imported import Imported as Imported, Importer as Importer
 from .look.running import NoSuchGuest as NoSuchGuest, NotRunning as NotRunning, RunningMom as RunningMom, find_guest as find_guest
 from .look.sources import ask as ask, recording as recording
 from .look.status_part import StatusPart as StatusPart
-from .look.status_file import guests_unknown as guests_unknown, verdict_of as verdict_of
 from .cli.tables import TableColumn as TableColumn, print_table as print_table

@@ -1,14 +1,33 @@
-"""Report of one cycle in words, for `mom status`, `mom guests`, `mom doctor` and `mom top`."""
+"""Document of one cycle as records and in words, for `mom status`, `mom guests`, `mom doctor` and `mom top`."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from mom_core import Condition, GuestColumn, PluginState, Severity, Status, Verdict, lasting, printable
-from mom_daemon import amount, common_problems
-from mom_daemon.look.status_file import problems_of
+from pydantic import TypeAdapter
+
+from mom_core import (
+    Condition,
+    Entity,
+    Guest,
+    GuestColumn,
+    Host,
+    PluginState,
+    Problem,
+    Report,
+    Scope,
+    Severity,
+    Snapshot,
+    Source,
+    Status,
+    Verdict,
+    lasting,
+    printable,
+)
+from mom_daemon import amount
 
 if TYPE_CHECKING:
     from mom_daemon.report_models import GuestColumnModel, ReportDocument
@@ -17,6 +36,118 @@ NOTHING_DONE: Final = frozenset({Status.UNCHANGED, Status.OBSERVED})
 
 LONGEST: Final = 400
 """Maximum length of a guest's remark, in characters."""
+
+
+# --- the document as records ---------------------------------------------------------------------------------------------------
+
+
+def reported(content: ReportDocument) -> Report:
+    """Return a document's snapshot and verdict as a report, without decisions and most properties."""
+    guests = {}
+    for row in content["guests"]["rows"]:
+        fields = dict(zip(content["guests"]["columns"], row, strict=True))
+        identity, name, blocked = (fields.pop(key) for key in ("id", "name", "blocked"))
+        properties = {**fields.pop("properties", {}), "name": name, "uuid": identity}
+        guests[identity] = Guest(identity, name, fields, properties, blocked)
+    name = content["host"]["name"]
+    host = Host(name, content["host"]["fields"], {"name": name, "interval": content["interval_seconds"]})
+    cycle = content["cycle"]
+    snapshot = Snapshot(host, guests, cycle["time"], 0.0, cycle["number"])
+    problems, duration, verdict = problems_of(content), cycle["duration_seconds"], verdict_of(content)
+    return Report(cycle["number"], cycle["time"], content["mode"], snapshot, (), (), (), problems, (), duration, verdict=verdict)
+
+
+_PROBLEMS: Final = TypeAdapter(list[Problem])
+_CONDITIONS: Final = TypeAdapter(tuple[Condition, ...])
+
+
+def problems_of(content: ReportDocument) -> list[Problem]:
+    """Return a document's standing problems. Raise `ValueError` if invalid."""
+    return _PROBLEMS.validate_python(content["problems"])
+
+
+def verdict_of(content: ReportDocument) -> Verdict | None:
+    """Return a document's verdict, or None. Raise `KeyError`, `TypeError` or `ValueError`."""
+    if (verdict := content["verdict"]) is None:
+        return None
+    conditions = [
+        {**each, "plugins": tuple(each["plugins"]), "lasted": each["lasted_seconds"], "over": each["over_seconds"]}
+        for each in verdict["conditions"]
+    ]
+    return Verdict(_CONDITIONS.validate_python(conditions))
+
+
+def guests_unknown(content: ReportDocument) -> Condition | None:
+    """Return the condition that no guests are listed because their list is unknown, or None."""
+    verdict = None if content["guests"]["rows"] else verdict_of(content)
+    return None if verdict is None else verdict.guests_unknown
+
+
+# --- problems of many guests ---------------------------------------------------------------------------------------------------
+
+NAMED: Final = 3
+
+LONGEST_HINT: Final = 400
+"""Maximum length in characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommonProblem:
+    """Problem, and all guests that it concerns; safe to print. `since` is in seconds since the epoch.
+
+    `about` is empty without an entity. `hint` is the hint for the first guest.
+    """
+
+    severity: Severity
+    source: Source
+    message: str
+    hint: str
+    about: Sequence[Entity]
+    since: float
+    cycles: int
+
+    @property
+    def who(self) -> str:
+        """Return the guest's name, or the number of guests and the first names; empty without a guest."""
+        names = [printable(entity.name, 60) for entity in self.about[: NAMED + 1]]
+        if len(self.about) < 2:
+            return "".join(names)
+        more = len(self.about) - NAMED
+        # One further name is as short as `1 more`.
+        named = f"{', '.join(names[:NAMED])} and {more} more" if more > 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+        return f"{len(self.about)} guests ({named})"
+
+    @property
+    def text(self) -> str:
+        """Return the problem as one line, without its severity and its start time."""
+        who, hint = self.who and f" {self.who}:", self.hint and f" ({self.hint})"
+        return f"{printable(str(self.source), 300)}:{who} {self.message}{hint}"
+
+    def lasted(self, now: float) -> str:
+        """Format how long, and in how many cycles, the problem has lasted."""
+        return f"for {lasting(max(0.0, now - self.since))}, in {self.cycles} {'cycle' if self.cycles == 1 else 'cycles'}"
+
+
+def common_problems(problems: Iterable[Problem]) -> list[CommonProblem]:
+    """Join equal problems of several guests; keep the order."""
+    alike: dict[tuple[Severity, Source, str, Scope | None], list[Problem]] = {}
+    for problem in problems:
+        scope = None if problem.entity is None else problem.entity.scope
+        alike.setdefault((problem.severity, problem.source, problem.message, scope), []).append(problem)
+    return [_common(several) for several in alike.values()]
+
+
+def _common(several: Sequence[Problem]) -> CommonProblem:
+    first = several[0]
+    hint = printable(first.hint, LONGEST_HINT) if first.hint else ""
+    if hint and first.entity is not None and any(problem.hint != first.hint for problem in several):
+        hint = f"such as {printable(first.entity.name, 60)}: {hint}"
+    about = tuple(problem.entity for problem in several if problem.entity is not None)
+    since, cycles = min(problem.since for problem in several), max(problem.cycles for problem in several)
+    return CommonProblem(first.severity, first.source, printable(first.message, 1000), hint, about, since, cycles)
+
+
+# --- lines ---------------------------------------------------------------------------------------------------------------------
 
 
 class Said(NamedTuple):

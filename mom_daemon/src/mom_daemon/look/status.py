@@ -14,14 +14,14 @@ from mom_core import Config, GuestColumn, MomError, Report, Scope, Severity, Sou
 from mom_core.ledger import changes_left
 from mom_core.plugins.discovery import LoadedPlugin
 from mom_daemon import StatusPart, amount, brief, json_option, print_prose
+from mom_daemon import report_words as words
 from mom_daemon.cli.options import config_argument
 from mom_daemon.cli.prose import mark
 from mom_daemon.look.here import how_to_act, how_to_start
 from mom_daemon.look.sources import told
-from mom_daemon.look.status_file import RunningStatus, guests_unknown, reported
+from mom_daemon.look.status_file import RunningStatus
 from mom_daemon.plugins.class_hooks import offered
 from mom_daemon.plugins.enabled import lacking
-from mom_daemon.report_words import guest_note, guest_rows, known_columns, plugin_lines, problem_lines, verdict_lines
 
 if TYPE_CHECKING:
     from mom_daemon.report_models import EntityModel, GuestColumnModel, ReportDocument
@@ -73,7 +73,7 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
     status = told(config)
     if status is not None:
         content = status.content
-        if unknown := guests_unknown(content):
+        if unknown := words.guests_unknown(content):
             raise MomError(unknown.message, hint=unknown.cure)
         late = ", and is late: mom has hung" if status.late else ", and could not be written since" if status.unwritten else ""
         origin = f"as of {status.age:.1f} s ago{late}, from {status.where}"
@@ -84,7 +84,7 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
         for unread in problems:
             print_prose(f"mom: {unread.source}: {brief(unread.message, 400)}", 2, err=True)
         origin = "read now from the host, because mom is not running"
-    rows = guest_rows(content)
+    rows = words.guest_rows(content)
     for lack in lacking(config):
         if not rows and lack.hook == "mom_hypervisor":
             raise MomError(lack.message, hint="`mom doctor` names the plugin that fits this host")
@@ -109,7 +109,7 @@ def _show(config: Config, status: RunningStatus) -> None:
     if status.verdict.severity is Severity.OK:
         fine = "nothing is wrong with the host" + (", but see the problems below" if content["problems"] else "")
         print_prose(f"{mark(Severity.OK)}  {fine}", 7)
-    for line in verdict_lines(status.verdict):
+    for line in words.verdict_lines(status.verdict):
         print_prose(f"{' ' * 5 if line.severity is None else mark(line.severity)}  {line.text}", 7)
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(content["started_at"]))
     state = "HANGS" if status.late else "runs"
@@ -125,11 +125,11 @@ def _show(config: Config, status: RunningStatus) -> None:
     took = f"{cycle['duration_seconds'] * 1e3:.0f} ms{woken}{left_out}"
     print_prose(f"cycle {cycle['number']} ended {status.age:.1f} s ago and took {took} (from {status.where})", 2)
     counts = ", ".join(f"{count} {name}" for name, count in content["outcome_counts"].items() if count) or "nothing"
-    guests = "guests unknown" if guests_unknown(content) else f"{len(content['guests']['rows'])} guests"
+    guests = "guests unknown" if words.guests_unknown(content) else f"{len(content['guests']['rows'])} guests"
     print_prose(f"{guests}; decided: {counts}; {content['to_put_back']} changes to undo when mom stops", 2)
-    for heading, text in _parts(config, reported(content)).items():
+    for heading, text in _parts(config, words.reported(content)).items():
         print_prose(f"{heading}: {text}", len(heading) + 2)
-    for heading, lines in (("plugins:", plugin_lines(content)), ("problems:", problem_lines(content))):
+    for heading, lines in (("plugins:", words.plugin_lines(content)), ("problems:", words.problem_lines(content))):
         for number, line in enumerate(lines):
             print_prose(f"{heading}\n  {line.text}" if not number else f"  {line.text}", 4)
     for text in [*_recent(content), *_trial(content)]:
@@ -211,7 +211,7 @@ def show_guests(rows: Sequence[Mapping[str, Any]], columns: Sequence[GuestColumn
     if not rows:
         print_prose("No guests.", 2)
         return
-    shared, shown = _shared_reasons(rows), known_columns(rows, columns)
+    shared, shown = _shared_reasons(rows), words.known_columns(rows, columns)
     headings = [TableColumn(column["name"], column["rank"]) for column in shown]
     print_table(
         [TableColumn("guest"), *headings, TableColumn(GuestColumn.REMARKS, prose=True)],
@@ -219,7 +219,7 @@ def show_guests(rows: Sequence[Mapping[str, Any]], columns: Sequence[GuestColumn
             (
                 brief(row["name"], 30),
                 *(brief(_text(row.get(column["key"]), column["unit"]), 20) for column in shown),
-                guest_note(row, columns, shared),
+                words.guest_note(row, columns, shared),
             )
             for row in rows
         ],

@@ -8,67 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mom_core import Condition, Entity, Guest, Host, MomError, Problem, Report, Scope, Severity, Snapshot, Source, Verdict, lasting
+from mom_core import Condition, MomError, Severity, Verdict, lasting
 from mom_core.files import read_file
 from mom_core.lock import holder
 from mom_daemon.report_models import REPORT_FORMAT
+from mom_daemon.report_words import verdict_of
 from mom_daemon.status import LARGEST_STATUS, STATUS_FILE
 from mom_kvm import ProcessStat
 
 if TYPE_CHECKING:
-    from mom_daemon.report_models import EntityModel, ReportDocument
+    from mom_daemon.report_models import ReportDocument
 
 LATE_CYCLES: Final = 3
 """Number of intervals without a cycle after which mom counts as hung."""
-
-
-def reported(content: ReportDocument) -> Report:
-    """Return a document's snapshot and verdict as a report, without decisions and most properties."""
-    guests = {}
-    for row in content["guests"]["rows"]:
-        fields = dict(zip(content["guests"]["columns"], row, strict=True))
-        identity, name, blocked = (fields.pop(key) for key in ("id", "name", "blocked"))
-        properties = {**fields.pop("properties", {}), "name": name, "uuid": identity}
-        guests[identity] = Guest(identity, name, fields, properties, blocked)
-    name = content["host"]["name"]
-    host = Host(name, content["host"]["fields"], {"name": name, "interval": content["interval_seconds"]})
-    cycle = content["cycle"]
-    snapshot = Snapshot(host, guests, cycle["time"], 0.0, cycle["number"])
-    problems, duration, verdict = problems_of(content), cycle["duration_seconds"], verdict_of(content)
-    return Report(cycle["number"], cycle["time"], content["mode"], snapshot, (), (), (), problems, (), duration, verdict=verdict)
-
-
-def problems_of(content: ReportDocument) -> list[Problem]:
-    """Return a document's standing problems."""
-    problems = []
-    for item in content["problems"]:
-        entity, duration = item["entity"] and _entity(item["entity"]), (item["since"], item["cycles"])
-        problems.append(Problem(Source(**item["source"]), item["message"], entity, Severity(item["severity"]), item["hint"], *duration))
-    return problems
-
-
-def _entity(item: EntityModel) -> Entity:
-    return Entity(Scope(item["scope"]), item["id"], item["name"])
-
-
-def verdict_of(content: ReportDocument) -> Verdict | None:
-    """Return a document's verdict, or None. Raise `KeyError`, `TypeError` or `ValueError`."""
-    verdict = content["verdict"]
-    if verdict is None:
-        return None
-    conditions = []
-    for item in verdict["conditions"]:
-        name, message, why, cure = (str(text) for text in (item["name"], item["message"], item["why"], item["cure"]))
-        since, lasted, over = (float(span) for span in (item["since"], item["lasted_seconds"], item["over_seconds"]))
-        severity, plugins = Severity(item["severity"]), tuple(map(str, item["plugins"]))
-        conditions.append(Condition(name, message, why, cure, severity, 0.0, plugins, since, lasted, over))
-    return Verdict(tuple(conditions))
-
-
-def guests_unknown(content: ReportDocument) -> Condition | None:
-    """Return the condition that no guests are listed because their list is unknown, or None."""
-    verdict = None if content["guests"]["rows"] else verdict_of(content)
-    return None if verdict is None else verdict.guests_unknown
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import click
 
 from mom_core import HOST_ID, MomError, Source, Status, Value, format_kib, printable
-from mom_daemon import TableColumn, amount, brief, guests_unknown, print_prose, print_table
+from mom_daemon import TableColumn, amount, brief, print_prose, print_table
+from mom_daemon.report_words import guests_unknown
 from mom_plugins_http.cli.client import Client, coded
 from mom_plugins_http.cli.event_stream import EventStream
 from mom_plugins_http.cli.running_verb import common_options

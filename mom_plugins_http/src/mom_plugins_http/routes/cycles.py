@@ -10,7 +10,6 @@ from pydantic import Field
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import Scope, Severity
-from mom_daemon import common_problems
 from mom_daemon.report_models import (
     EntityModel,
     OutcomeModel,
@@ -25,6 +24,7 @@ from mom_daemon.report_models import (
     status_document,
     told,
 )
+from mom_daemon.report_words import common_problems
 from mom_kvm import RecordedPoints
 from mom_plugins_http.routes.acts import STEP_GAP_SECONDS, ActModel, Words, acts
 from mom_plugins_http.routes.answers import Items, PastModel, about, as_object, guest_of, offered, past_cycles, queried_fields

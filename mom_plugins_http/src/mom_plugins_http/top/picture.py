@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from mom_core import Status, printable
-from mom_daemon import guests_unknown, verdict_of
-from mom_daemon.report_words import Said, guest_note, guest_rows, known_columns, problem_lines, verdict_lines
+from mom_daemon import report_words as words
 from mom_daemon.top import Row, by_name
 
 if TYPE_CHECKING:
@@ -31,8 +30,8 @@ class Picture:
     columns: Sequence[GuestColumnModel]
     """Columns with at least one known figure."""
     rows: Sequence[Row]
-    verdict: Sequence[Said] = ()
-    problems: Sequence[Said] = ()
+    verdict: Sequence[words.Said] = ()
+    problems: Sequence[words.Said] = ()
     acts: Sequence[Json] = ()
     received: float = field(default_factory=time.monotonic)
 
@@ -44,7 +43,7 @@ class Picture:
     @property
     def guests_unknown(self) -> str:
         """Return why the list of guests is unknown, or an empty string."""
-        unknown = guests_unknown(self.report)
+        unknown = words.guests_unknown(self.report)
         return unknown.message if unknown else ""
 
     @property
@@ -73,10 +72,10 @@ class Drill:
 
 def picture_of(report: ReportDocument, acts: Sequence[Json] = ()) -> Picture:
     """Return the picture of a report."""
-    columns, guests = report["guest_columns"], guest_rows(report)
+    columns, guests = report["guest_columns"], words.guest_rows(report)
     rows = [_row(guest, columns) for guest in guests]
-    problems = list(problem_lines(report))
-    return Picture(report, known_columns(guests, columns), by_name(rows), list(verdict_lines(verdict_of(report))), problems, acts)
+    verdict, problems = list(words.verdict_lines(words.verdict_of(report))), list(words.problem_lines(report))
+    return Picture(report, words.known_columns(guests, columns), by_name(rows), verdict, problems, acts)
 
 
 def _row(guest: Mapping[str, Any], columns: Sequence[GuestColumnModel]) -> Row:
@@ -84,4 +83,4 @@ def _row(guest: Mapping[str, Any], columns: Sequence[GuestColumnModel]) -> Row:
     if (last := guest["last"]) is not None and (last["status"], last["control"]) == (Status.OBSERVED, "balloon_target"):
         values["target"] = last["value"]  # the target that mom would have set
     harm = 0.5 + (guest.get("killed_lately") or 0) if guest.get("suffers") else 0.0
-    return Row(guest["id"], printable(guest["name"], 200), values, guest_note(guest, columns), harm)
+    return Row(guest["id"], printable(guest["name"], 200), values, words.guest_note(guest, columns), harm)
