@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from mom_core import MomError, StateError, printable
+from mom_core import MomError, printable
 from mom_plugins_fleet.access import Access
 from mom_plugins_fleet.coordinator.balance import for_balance
 from mom_plugins_fleet.coordinator.plan import next_orders, places
@@ -60,7 +60,6 @@ class Coordinator:
         self._balanced: dict[str, float] = {}
         self._trouble = ""
         self._failing: set[str] = set()
-        self._unsaved = False
         self._revision = 0
         self._waits_for = ""
         self._other_lease = 0, float("-inf")
@@ -81,12 +80,8 @@ class Coordinator:
 
     def save(self) -> None:
         """Save seen revisions. Log a failure once."""
-        try:
+        with self._contained("after its next start this coordinator may accept outdated records"):
             self.view.revisions.save()
-        except StateError as error:
-            if not self._unsaved:
-                self._log.warning("%s; after its next start this coordinator may accept outdated records", shown(error))
-            self._unsaved = True
 
     @property
     def is_active(self) -> bool:
@@ -181,7 +176,7 @@ class Coordinator:
         """Raise all epochs, to lock out an earlier coordinator."""
         leaving = {host for host, (_, member) in self.view.members.records.items() if member.draining or member.balance}
         for host in leaving | self.view.orders.records.keys():
-            with self._contained(f"the orders of {host}"):
+            with self._contained(f"the orders of {host} do not change"):
                 await self.change(store, host, lambda orders: orders.model_copy(update={"epoch": self.epoch}))
 
     async def change(self, store: Store, host: str, edit: Callable[[Orders], Orders]) -> None:
@@ -230,7 +225,7 @@ class Coordinator:
             raise
         except Exception as error:  # noqa: BLE001  # includes bugs in mom: one host's report must not stop all coordinators
             if subject not in self._failing:
-                self._log.error("%s: %s: nothing is changed there", subject, shown(error), exc_info=not isinstance(error, MomError))
+                self._log.error("%s: %s", subject, shown(error), exc_info=not isinstance(error, MomError))
             self._failing.add(subject)
         else:
             self._failing.discard(subject)
@@ -243,7 +238,7 @@ class Coordinator:
         concerned = [host for host, (_, member) in view.members.records.items() if member.draining or host in moving]
         targets = places(view) if concerned else {}  # reads all hosts, so only when needed
         for host in sorted(concerned):
-            with self._contained(f"the orders of {host}"):
+            with self._contained(f"the orders of {host} do not change"):
                 await self.change(store, host, lambda _, host=host: next_orders(view, host, self.epoch, targets)[0])  # type: ignore[misc]  # mypy infers no type
 
     async def balance(self, store: Store) -> None:
@@ -253,7 +248,7 @@ class Coordinator:
         self._balanced = {group: self._balanced.get(group, now) for group in groups}
         for group in sorted(group for group, at in self._balanced.items() if now - at >= BALANCE_SECONDS):
             self._balanced[group] = now
-            with self._contained(f"balance of the group {group}"):
+            with self._contained(f"no guest of the group {group} moves for balance"):
                 await self._balance_group(store, group)
 
     async def _balance_group(self, store: Store, group: str) -> None:
