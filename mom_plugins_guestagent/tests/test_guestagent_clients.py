@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from agent_servers import LOADAVG, MEMINFO, PRESSURE, VMSTAT, Guestd, QemuAgent, Servers, Speak, dripping, saying, silent, without_end
+from agent_servers import LOADAVG, MEMINFO, PRESSURE, VMSTAT, QemuAgent, Servers, Speak, dripping, saying, silent, without_end
 
 from mom_core import Entity, GuestBusy, HypervisorError, NotSupported, Scope
 from mom_devkit.without_root import MomPower, StandInGuest, another_user
@@ -239,17 +239,6 @@ def test_nothing_is_begun_after_the_time_is_up() -> None:
 
 
 # --- mom-guestd --------------------------------------------------------------------------------------------------------------------
-
-
-def test_old_answers_on_a_channel_are_passed_over(servers: Servers, tmp_path: Path) -> None:
-    daemon = Guestd(tmp_path / "root")
-
-    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"vailable:7\nend:0123\nbegin:4567\nmem_available:1\nerror:x\n\xff\x00\n")
-        await daemon.speak(reader, writer)
-
-    said = visit(guestd_way(servers.unix(speak)))
-    assert said.figures["mem_available"] == "1000000"
 
 
 @pytest.mark.long

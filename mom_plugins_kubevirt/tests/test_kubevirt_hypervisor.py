@@ -97,15 +97,6 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PodsNode]:
     made.hypervisor.close()
 
 
-def test_a_guest_is_known_by_its_pod_and_the_begin_of_its_process(node: PodsNode) -> None:
-    identity = node.start("db")
-    guest = node.guests()[identity]
-    (pod,) = node.hypervisor.node.pods
-    assert guest.name == "prod/db"
-    assert guest.incarnation.startswith(f"{7 * node.processes[identity]}.{pod}@")
-    assert guest.blocked == {}
-
-
 def test_a_pod_that_claims_the_uuid_of_another_tenants_guest_does_not_take_its_place(node: PodsNode) -> None:
     """Not when mom is restarted either, to which the older pod is the first."""
     claimed = str(uuid.uuid4())
@@ -280,23 +271,3 @@ def test_a_pod_that_claims_more_than_the_host_has_is_believed_nothing_and_costs_
     assert guests[good].blocked == {}
     assert list(node.hypervisor.troubles()) == ["prod/virt-launcher-db-x7k2p"]
     assert node.hypervisor.balloon_sizes([guest.entity for guest in guests.values()]) == {guests[good].id: 1 << 20}
-
-
-def test_a_pod_whose_answer_cannot_be_read_has_its_own_guest_left_alone_and_no_other(node: PodsNode) -> None:
-    bad, good = node.start("db"), node.start("web")
-    known = node.guests()
-    size = known[good].entity, 512 << 10
-    for daemon in node.daemons.of.values():
-        if bad in daemon.guests:
-            daemon.guests[bad].name = "prod_db\udcff"
-    for _ in range(2):
-        guests = node.guests()
-        assert guests.keys() == {bad, good}
-        assert guests[good].blocked == {}
-        assert "libvirtd's answer cannot be read" in guests[bad].blocked["*"]
-        assert guests[bad].incarnation == known[bad].incarnation
-        node.hypervisor.set_balloon(*size)
-        assert node.hypervisor.balloon_sizes([guest.entity for guest in guests.values()]) == {guests[good].id: 512 << 10}
-        with pytest.raises(GuestBusy, match="cannot be read"):
-            node.hypervisor.set_balloon(guests[bad].entity, 512 << 10)
-        node.restart()  # another mom, which has never heard it say anything else

@@ -237,16 +237,6 @@ def test_the_size_of_a_guest_that_was_moved_here_is_unknown_while_qemu_does_not_
     guest.hangs.set()
 
 
-def test_a_guest_whose_memory_is_pinned_is_blocked_unless_it_can_get_something_back(guest, hypervisor):
-    guest.more = "<memoryBacking><locked/></memoryBacking>"
-    found = listed(hypervisor, guest)
-    assert found.blocked == {BALLOON: "the guest's memory is locked: the host cannot reclaim it"}
-    guest.current //= 2
-    found = listed(hypervisor, guest)
-    assert found.blocked == {}, "it was smaller already when its memory was pinned"
-    assert found.properties["pinned"] == "the guest's memory is locked: the host cannot reclaim it"
-
-
 def test_memory_that_virtio_mem_has_not_plugged_in_is_none_and_what_it_has_is_no_balloons(guest, hypervisor):
     guest.maximum, guest.current = 448 << 10, 320 << 10  # 192 MiB, and 128 of 256 MiB of virtio-mem
     guest.devices = _VIRTIO_MEM.format(128 << 10)
