@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Final
 
-from rich.cells import cell_len
-
 from mom_core import Unit, format_kib
+from mom_daemon.cli import prose
 from mom_daemon.top.columns import fitting, text_of
 from mom_daemon.top.looking import Listing, Looking
 from mom_daemon.top.rows import HARM, Row
@@ -52,7 +50,7 @@ def below_head(
 def list_lines(look: Looking, listing: Listing, rows: Sequence[Row], width: int, lines: int, nothing: str) -> list[Line]:
     """Return headings and visible rows. `nothing` replaces an empty list."""
     marked = look.place(rows, lines)
-    name, columns, note = fitting(listing.columns, width, _longest(listing), look.note_least)
+    name, columns, note = fitting(listing.columns, width, max((prose.cells(row.name) for row in listing.rows), default=0), look.note_least)
     arrow = "↓" if look.falling else "↑"
     headings = [cell(f"{look.name}{arrow}" if look.sort == look.name else look.name, name)]
     headings += [
@@ -74,10 +72,6 @@ def list_lines(look: Looking, listing: Listing, rows: Sequence[Row], width: int,
         joined = [("".join(text for text, _ in alike), style) for style, alike in groupby(cells, key=itemgetter(1))]
         out.append([(text, f"reverse {style}".strip()) for text, style in joined] if number == marked else joined)
     return out
-
-
-def _longest(listing: Listing) -> int:
-    return max((len(row.name) if row.name.isascii() else cell_len(row.name) for row in listing.rows), default=0)
 
 
 def _list_foot(look: Looking, rows: int, width: int, lines: int, more: str = "") -> Line:
@@ -124,17 +118,12 @@ def heading(text: str, width: int) -> Line:
 
 def wrapped(text: str, width: int, style: str = "") -> list[Line]:
     """Wrap a text into lines."""
-    return [[(line, style)] for line in in_lines(text, max(20, width - 2), "  ")]
+    return [[(line, style)] for line in in_lines(text, width - 2, 2)]
 
 
-_SECOND: Final = "\ue000"
-
-
-def in_lines(text: str, width: int, hang: str = "") -> list[str]:
-    """Wrap a text. `hang` begins all lines except the first."""
-    if not text.isascii():
-        text = "".join(character + _SECOND if cell_len(character) == 2 else character for character in text)
-    return [line.replace(_SECOND, "") for line in textwrap.wrap(text, width, subsequent_indent=hang)]
+def in_lines(text: str, width: int, hang: int = 0) -> list[str]:
+    """Wrap a text. All lines except the first are indented by `hang`."""
+    return prose.wrapped(text, max(20, width), hang)
 
 
 def memory_line(total: float | None, available: float | None, style: str, width: int, more: str = "") -> Line:

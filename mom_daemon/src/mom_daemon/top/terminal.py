@@ -15,6 +15,7 @@ from typing import Final
 from rich.cells import cell_len, set_cell_size
 
 from mom_core import MomError
+from mom_daemon.cli.prose import cells
 
 Line = Sequence[tuple[str, str]]
 """Texts with styles: `bold`, `dim`, `reverse` and a color, such as `bold red`."""
@@ -141,7 +142,7 @@ class Terminal:
 
 def cell(text: str, width: int, *, right: bool = False) -> str:
     """Fit a text to a width; an ellipsis ends a longer text."""
-    length = len(text) if text.isascii() else cell_len(text)
+    length = cells(text)
     if length > width:
         return set_cell_size(set_cell_size(text, width - 1).rstrip() + "…", width)
     return " " * (width - length) + text if right else text + " " * (width - length)
@@ -149,7 +150,7 @@ def cell(text: str, width: int, *, right: bool = False) -> str:
 
 def shortened(name: str, width: int) -> str:
     """Shorten a name in its middle, where similar names differ least."""
-    if (len(name) if name.isascii() else cell_len(name)) <= width:
+    if cells(name) <= width:
         return name
     end, begin = (width - 1) // 2, width - 1 - (width - 1) // 2
     last = next(name[place:] for place in range(len(name)) if cell_len(name[place:]) <= end)

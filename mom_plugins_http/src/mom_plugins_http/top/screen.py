@@ -108,7 +108,7 @@ def _host_lines(picture: Picture | None, look: Looking, feed: Feed, width: int, 
     lines = [_mom_line(picture, look, now), _memory_line(picture, width), _pressure_line(picture.host)]
     if (trouble := feed.trouble) is not None:
         lost = f" {now - feed.lost_at:.0f} s" if feed.lost_at is not None else ""
-        words = in_lines(f"NOT REACHED{lost}: {'; '.join(filter(None, trouble))}", max(20, width - 1))
+        words = in_lines(f"NOT REACHED{lost}: {'; '.join(filter(None, trouble))}", width - 1)
         kept = max(1, 4 - len(words))  # the fix is more important than old figures
         told = [*words[: 3 - kept], " ".join(words[3 - kept :])]
         return [*lines[:kept], *([(text, "bold red")] for text in told)]
@@ -239,7 +239,7 @@ def _act(act: Json, width: int, *, named: bool = True) -> list[Line]:
     source = f" ({Source(**act['source'])})" if act["source"] else ""
     who = f"{_who(act)} " if named else ""
     text = printable(f"{who}{act['text']}{source}", 600)
-    first, *more = in_lines(text, max(20, width - 11))
+    first, *more = in_lines(text, width - 11)
     return [[(f"{_clock(act)} ", "dim"), (first, _STATUSES.get(act["status"], ""))], *[[(f"         {line}", "dim")] for line in more]]
 
 
@@ -275,7 +275,7 @@ def _explained(explanation: Json, width: int) -> list[Line]:
     for sentence in explanation["sentences"]:
         label = cell(printable(str(sentence["topic"])) if sentence["topic"] != topic else "", 11)
         topic = sentence["topic"]
-        for number, line in enumerate(in_lines(printable(str(sentence["text"]), 2000), max(20, width - 14))):
+        for number, line in enumerate(in_lines(printable(str(sentence["text"]), 2000), width - 14)):
             out.append([(label if not number else " " * 11, "bold cyan"), (" " + line, "")])
     return out
 
