@@ -43,26 +43,6 @@ def test_old_files_go_when_there_is_too_much(tmp_path, reports):
     assert not recording.damage
 
 
-@pytest.mark.parametrize("by_age", [True, False])
-def test_undeletable_files_are_skipped(tmp_path: Path, reports: list[Report], by_age: bool) -> None:
-    folder = tmp_path / "r"
-    for _ in range(MOST_FORGOTTEN):
-        written(folder, reports[:1])
-    for number, path in enumerate(files_of(folder)):
-        path.unlink()
-        path.mkdir()  # which the file system deletes no more than a file with the flag `immutable`
-        (path / "x").touch()
-        os.utime(path, (number, number))
-    written(folder, reports[:1])
-    written(folder, reports[:1])
-    size = files_of(folder)[-1].stat().st_size
-    if by_age:
-        os.utime(files_of(folder)[MOST_FORGOTTEN], (1.0, 1.0))
-    written(folder, reports[:1], RecordingLimits(86_400.0, 1 << 30 if by_age else size * 8 // 7 + 8))
-    stuck = [*range(1, MOST_FORGOTTEN + 1)]
-    assert [int(path.name[:6]) for path in files_of(folder)] == [*stuck, MOST_FORGOTTEN + 2, MOST_FORGOTTEN + 3]
-
-
 def test_clock_ahead_deletes_a_few_files_only(tmp_path: Path, reports: list[Report]) -> None:
     for _ in range(MOST_FORGOTTEN + 2):
         folder = written(tmp_path / "r", reports[:1])

@@ -50,20 +50,6 @@ def test_a_raised_limit_lets_a_guest_grow(hypervisor: SimHypervisor, clock: Hand
     assert guest.memory.lost_seconds == lost
 
 
-def test_limits_are_looked_at_ten_times_a_second(hypervisor: SimHypervisor, clock: HandClock) -> None:
-    seen: list[float] = []
-
-    def look() -> float:
-        seen.append(hypervisor.available_kib())
-        return 1.0
-
-    hypervisor.watch_growth(look)
-    clock.now += 12
-    hypervisor.guests()
-    assert len(seen) == 120
-    assert min(seen) < max(seen)
-
-
 def test_limits_of_guests_that_are_gone_fail(hypervisor: SimHypervisor) -> None:
     assert isinstance(hypervisor.limit_growth({"u1": 5, "u2": 5})["u2"], GuestGone)
 
