@@ -27,8 +27,8 @@ OTHER = Signer(new_seed(USER)).public
 class Sender:
     """A server of which a test says what it sends."""
 
-    def __init__(self, *, last: int = 0, silent: int = 0) -> None:
-        self.last, self.silent = last, silent
+    def __init__(self, *, last: int = 0) -> None:
+        self.last = last
         self.leader: str | None = None
         self.is_closed = False
         self.said: list[str] = []
@@ -56,18 +56,15 @@ class Sender:
 
     async def add_consumer(self, stream: str, config: Any, timeout: float) -> None:
         self.made += 1
-        if self.made <= self.silent:
-            raise TimeoutError
 
     async def publish(self, where: str) -> None:
         self.said.append(where)
 
-    async def message(self, key: str, revision: int, data: bytes = b"x", *, gone: bool = False) -> None:
+    async def message(self, key: str, revision: int, data: bytes = b"x") -> None:
         assert self.take is not None
         self.sent += 1
         reply = f"$JS.ACK.KV_mom-states.c.1.{revision}.{self.sent}.1772323200123456789.0"
-        headers = {"KV-Operation": "DEL"} if gone else None
-        await self.take(Msg(_client=cast(Any, self), subject=BEGIN + key, reply=reply, data=data, headers=headers))
+        await self.take(Msg(_client=cast(Any, self), subject=BEGIN + key, reply=reply, data=data))
 
     async def pulse(self, *, last: str | None = None, looked_at: int | None = None, reply: str = "", stalled: str = "") -> None:
         assert self.take is not None
@@ -217,22 +214,6 @@ def test_a_mistake_of_who_is_told_ends_the_watch() -> None:
         await sender.message("h1", 1)
 
     assert "an error in mom: KeyError" in asyncio.run(watched(Sender(last=1), Breaks(), send))
-
-
-def test_a_bucket_is_loaded_from_another_server_where_one_does_not_answer() -> None:
-    async def load(sender: Sender) -> Bucket[HostState]:
-        loading = asyncio.create_task(Store(cast(Any, sender)).load(states := Bucket(HostState)))
-        while sender.made <= sender.silent and not loading.done():
-            await asyncio.sleep(0)
-        if not loading.done():
-            await sender.message("h2", 1, gone=True)
-            await sender.message("h1", 2, state("h1"))
-        await loading
-        return states
-
-    assert asyncio.run(load(Sender(last=2, silent=2))).records == {"h1": (2, HostState(mode="enforce", available=1))}
-    with pytest.raises(UnansweredError, match="cannot watch mom-states: the servers did not answer in time"):
-        asyncio.run(load(Sender(last=2, silent=99)))
 
 
 def test_the_time_is_had_of_another_server_where_one_does_not_answer() -> None:
