@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from numa_trees import GIB, nodes_tree, process_tree, tree
 
-from mom_core import Decision, Entity, Guest, HypervisorError, LedgerEntry, Outcome, PluginContext, Status, Value
+from mom_core import Decision, EngineState, Entity, Guest, HypervisorError, LedgerEntry, Outcome, PluginContext, Status, Value
 from mom_core.testing import snapshot
 from mom_devkit import FakeGuest, FakeHypervisor, FakePromises, apply_decisions
 from mom_devkit import put_back as put_entries_back
@@ -102,6 +102,25 @@ def test_pins_of_the_vcpus_that_are_left_are_put_back(plugin: NumaPlugin, hyperv
     hypervisor.known["vm"].pins = list(parse_pins(pinned) or [])
     done = put_back(plugin, hypervisor, "vcpu_pins", "0-1;2-3", pinned)
     assert (done.status, hypervisor.known["vm"].pins) == (status, [frozenset({0, 1})])
+
+
+@pytest.mark.parametrize(
+    ("before", "stands", "after", "status"),
+    [
+        pytest.param("0-7", "0-3;0-7;0-7", "0-7", Status.APPLIED, id="one was set"),
+        pytest.param("0-1;2-3", "0-3;2-3", "0-1;2-3", Status.APPLIED, id="one of several that stood differently"),
+        pytest.param("0-7", "0-3;0-3;4-5", "0-3;0-3;4-5", Status.LEFT_ALONE, id="another process has pinned one"),
+        pytest.param("0-1;2-3", "0-1;0-1", "0-1", Status.LEFT_ALONE, id="another process has pinned them alike"),
+    ],
+)
+def test_pins_that_a_mom_has_set_only_in_part_as_it_was_killed_are_put_back(
+    root: Path, before: str, stands: str, after: str, status: Status
+) -> None:
+    hypervisor = FakeHypervisor([FakeGuest("vm", id="vm", pins=list(parse_pins(stands) or []))])
+    entry = LedgerEntry(hypervisor.guests()[0].entity, "vcpu_pins", before, "0-3", "numa", 0.0, "1", in_doubt=True)
+    context = PluginContext(name="numa", root=root, engine_state=lambda: EngineState(changes=[entry]))
+    (outcome,) = put_entries_back(NumaPlugin(NumaPlugin.Settings(), context), [entry], hypervisor)
+    assert (outcome.status, outcome.after) == (status, after)
 
 
 # --- review --------------------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from mom_core import (
     GuestGone,
     Hypervisor,
     HypervisorError,
+    LedgerEntry,
     NoChangeNeeded,
     NotSupported,
     Revision,
@@ -373,6 +374,16 @@ def _pin(hypervisor: Hypervisor, change: Change) -> None:
             for vcpu, before in changed:
                 hypervisor.set_cpu_pin(guest, vcpu, before)
         raise
+
+
+def is_between(pinned: str, entry: LedgerEntry) -> bool:
+    """Return whether pins are a mix of the original value and mom's, because mom was killed while it set them."""
+    now, ours = parse_pins(pinned), [pins for value in entry.ours if (pins := parse_pins(str(value)))]
+    if entry.explains(pinned) or not now or not ours:
+        return False
+    count = max(map(len, [now, *ours]))  # one list stands for equal vCPUs
+    current, *versions = [pins * count if len(pins) == 1 else pins for pins in [now, *ours]]
+    return all(any(pins[vcpu : vcpu + 1] == [cpus] for pins in versions) for vcpu, cpus in enumerate(current))
 
 
 def _bind(hypervisor: Hypervisor, change: Change) -> None:

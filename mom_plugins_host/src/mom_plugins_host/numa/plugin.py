@@ -20,6 +20,7 @@ from mom_core import (
     Guest,
     Hypervisor,
     HypervisorError,
+    InTransition,
     PluginContext,
     PluginSettings,
     Revision,
@@ -173,8 +174,14 @@ class NumaPlugin:
         return nodes.reviewed(snapshot, decisions, self._context.service(Promises) or NO_PROMISES)
 
     @hookimpl
-    def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        return nodes.read(self._context.root, hypervisor, targets)
+    def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition | HypervisorError]:
+        # Pins that mom had set only in part when it was killed are in transition.
+        values: dict[Target, Value | InTransition | HypervisorError] = {**nodes.read(self._context.root, hypervisor, targets)}
+        for entry in self._context.engine_state().changes:
+            target = Target(entry.entity, entry.control)
+            if entry.control == nodes.PINS and isinstance(pins := values.get(target), str) and nodes.is_between(pins, entry):
+                values[target] = InTransition(pins)
+        return values
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
