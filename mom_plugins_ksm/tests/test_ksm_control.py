@@ -26,8 +26,7 @@ from mom_core import (
 )
 from mom_devkit import apply_decisions
 from mom_devkit import put_back as put_entries_back
-from mom_plugins_ksm.capabilities import KsmControl
-from mom_plugins_ksm.control import CONTROLS, KsmKnobs, knob_of
+from mom_plugins_ksm.control import CONTROLS, KsmControl, KsmKnobs, knob_of
 
 HOST = Entity(Scope.HOST, "host", "host")
 KNOBS = [control.name for control in CONTROLS]

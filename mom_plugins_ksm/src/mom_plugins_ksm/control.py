@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from mom_core import Change, ControlSpec, GuestBusy, HypervisorError, NotSupported, Refused, Scope, Target, Unit, Value, as_whole
 from mom_plugins_ksm.fields import is_count
@@ -42,6 +43,28 @@ _BUSY_PAUSE = 0.05
 def knob_of(control: str) -> str:
     """Return the file in /sys/kernel/mm/ksm that a control sets."""
     return control.removeprefix("ksm_")
+
+
+@runtime_checkable
+class KsmControl(Protocol):
+    """KSM of a simulated host, or of a management system that owns the files."""
+
+    def ksm_read(self) -> Mapping[str, Value]:
+        """Return settings and counters, keyed by file name in /sys/kernel/mm/ksm.
+
+        If known, add `ksmd_cpu_seconds`, and `shareable_kib`, guests' memory that KSM may merge.
+        """
+
+    def ksm_write(self, knobs: Mapping[str, int]) -> None:
+        """Write these settings."""
+
+
+@runtime_checkable
+class KsmWriter(Protocol):
+    """Writer of KSM files for an unprivileged mom."""
+
+    def ksm_write(self, knobs: Mapping[str, int]) -> None:
+        """Write these settings, keyed by file name."""
 
 
 @dataclass(frozen=True, slots=True)

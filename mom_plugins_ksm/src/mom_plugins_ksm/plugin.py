@@ -32,8 +32,7 @@ from mom_core import (
     hookimpl,
 )
 from mom_kvm import PolicyTexts, late_hook
-from mom_plugins_ksm.capabilities import KsmControl, KsmWriter
-from mom_plugins_ksm.control import CONTROLS, MERGE_ACROSS_NODES, RUN, KsmKnobs, knob_of
+from mom_plugins_ksm.control import CONTROLS, MERGE_ACROSS_NODES, RUN, KsmControl, KsmKnobs, KsmWriter, knob_of
 from mom_plugins_ksm.fields import FIELDS, LAW_FIELDS, CpuUsage, Yield, is_count, ksm_fields
 from mom_plugins_ksm.findings import ONE_OF_TWO, AnotherHand, knobs_finding, law_findings, scanner_findings
 from mom_plugins_ksm.law import KsmParameters
