@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mom_core import Guest, Report, Snapshot
 from mom_plugins_record.advise.command import advise
-from mom_plugins_record.advise.trial import CapacitySearch, TrialRun
+from mom_plugins_record.advise.trial import CapacitySearch, TimeIsOver, TrialRun
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_sim.scenario.recorded import scene_of_recording, with_newcomers
 from mom_plugins_sim.simulate.command import simulate
@@ -35,13 +35,13 @@ def test_it_ends_when_its_time_is_over_and_knows_that() -> None:
     runs: list[int] = []
 
     def run(count: int, seed: int) -> str:
+        if len(runs) == 12:
+            raise TimeIsOver
         runs.append(count)
         return ""
 
-    search = CapacitySearch(run, 10, 64, lambda: len(runs) >= 12)
-    assert search.largest() is not None
-    assert not search.complete
-    assert len(runs) <= 14
+    search = CapacitySearch(run, 10, 64)
+    assert (search.largest(), search.complete) == (3, False)
 
 
 def test_loss_is_relative_to_the_guests_lifetime() -> None:

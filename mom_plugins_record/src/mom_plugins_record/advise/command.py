@@ -137,7 +137,7 @@ def _search(stage: RecordedStage, request: _Request, *, shown: bool) -> tuple[Tr
             show(f"{count} more, run {seed} of {request.seeds}: {100 * share:.0f} %")
 
         trials = Trials(stage, request.sla_class, request.memory_kib, beat)
-        search = CapacitySearch(trials.harm, request.seeds, request.most, lambda: time.monotonic() > request.ends)
+        search = CapacitySearch(trials.harm, request.seeds, request.most)
         return trials, search, search.largest()
 
 

@@ -32,23 +32,23 @@ class TriedCount:
 class CapacitySearch:
     """Search for the largest number of new guests without harm, by doubling and bisection.
 
-    :param run: function that simulates a number of guests with a seed, and returns the harm or an empty string
+    :param run: function that simulates a number of guests with a seed, and returns the harm or an empty string; raises `TimeIsOver`
     :param seeds: number of runs for each number of guests
     :param most: largest number of guests to try
-    :param out_of_time: function that returns True to end the search
     """
 
     run: Callable[[int, int], str]
     seeds: int
     most: int
-    out_of_time: Callable[[], bool] = lambda: False
     counts: dict[int, TriedCount] = field(default_factory=dict)
     complete: bool = False
 
     def largest(self) -> int | None:
         """Return the largest number; None if there is harm even without new guests, or if the time is too short."""
         try:
-            return self._largest()
+            result = self._largest()
+            self.complete = True
+            return result
         except TimeIsOver:
             return max((item.count for item in self.tried if not item.harm), default=None)
 
@@ -59,30 +59,25 @@ class CapacitySearch:
 
     def _largest(self) -> int | None:
         if not self._holds(0):
-            self.complete = True
             return None
         good, bad, step = 0, self.most + 1, 1
-        while good + step < bad and not self.out_of_time():
+        while good + step < bad:
             if not self._holds(good + step):
                 bad = good + step
                 break
             good += step
             step *= 2
-        while bad - good > 1 and not self.out_of_time():
+        while bad - good > 1:
             middle = (good + bad) // 2
             if self._holds(middle):
                 good = middle
             else:
                 bad = middle
-        self.complete = bad - good == 1 and self.counts[good].runs == self._runs(good)
         return good
-
-    def _runs(self, count: int) -> int:
-        return self.seeds if count else 1
 
     def _holds(self, count: int) -> bool:
         tried = self.counts.setdefault(count, TriedCount(count))
-        while not tried.harm and tried.runs < self._runs(count) and not (tried.runs and self.out_of_time()):
+        while not tried.harm and tried.runs < (self.seeds if count else 1):
             tried.harm = self.run(count, tried.runs + 1)
             tried.runs += 1
         return not tried.harm
