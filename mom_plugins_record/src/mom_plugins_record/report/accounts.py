@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from mom_core import FieldSpec, Guest, Host, Metric, Report, Scope, Status, Unit, Value
 from mom_kvm import HealthLimits, pages_kib, platform_properties
-from mom_plugins_record.report.hours import GIVEN_BACK, HOUR, OF_GUESTS, SOLD, AccountedHour, GuestHour, bin_of
+from mom_plugins_record.report.hours import GIVEN_BACK, HOUR, SOLD, AccountedHour, GuestHour, bin_of, new_sums
 
 LOOKS_EACH_CYCLE: Final = 250
 """Guests sampled in each cycle, in turn: 1,000 guests cost 2 ms of a cycle instead of 3 to 7."""
@@ -142,6 +142,7 @@ class Accounts:
         swapped, ratio = fields.number("swap_usage"), fields.number("offload_ratio")
         swap_share = _swap_share(swapped, guests.values()) if swapped else 0.0
         gain = 1.0 if ratio is None else max(0.0, 1 - 1 / ratio) if ratio > 0 else 0.0
+        total = new_sums()
         parts = -(-len(guests) // LOOKS_EACH_CYCLE)
         due: Iterable[Guest] = guests.values()
         if parts > 1:
@@ -162,7 +163,9 @@ class Accounts:
             _add_use(row, get, seconds)
             for name, value in (sizes | _harm(item, get, seconds)).items():
                 row.sums[name] += value
-                host.sums[_IN_HOST[name]] += value
+                total[name] += value
+        for name, value in total.items():
+            host.sums[f"guests_{name}"] += value
 
     def _update_list(self, guests: Mapping[str, Guest], hour: int, now: float) -> None:
         tracked = self._guests
@@ -223,8 +226,6 @@ def _add_memory(row: AccountedHour, host: Host, elapsed: float) -> None:
 _Get = Callable[[str], Any]
 """The engine drops values of a wrong type."""
 
-
-_IN_HOST: Final = {name: f"guests_{name}" for name in OF_GUESTS}
 
 _SIZES: Final = tuple(f"{name}_kib_seconds" for name in (*SOLD, *GIVEN_BACK))
 
