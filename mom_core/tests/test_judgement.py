@@ -75,7 +75,6 @@ def disks(**limits: int) -> Value:
 NEAR = ControlSpec("near", Unit.COUNT, Scope.HOST, "a knob", "near", tolerance=2)
 LIMIT = ControlSpec("limit", Unit.KIB, Scope.GUEST, "a limit", "limit")
 SHARE = ControlSpec("share", Unit.RATIO, Scope.HOST, "a share", "share")
-PINS = ControlSpec("pins", Unit.LIST, Scope.GUEST, "limits", "pins", key="name", absent={"limit": 0})
 TWO = entry(DISKS, disks(a=1, b=2), disks(a=10, b=20))
 FOREIGN = "another process has set it to"
 ASKED = ", not to the 1.00 GiB that mom had asked for"
@@ -113,7 +112,6 @@ CHANGED_B = "another process has changed b"
         (DISKS, TWO, disks(a=1, b=2), Status.UNCHANGED, None, ""),
         (DISKS, TWO, disks(c=7), Status.UNCHANGED, None, ""),
         (DISKS, entry(DISKS, disks(a=1, b=2), disks(b=20), (disks(a=10),)), disks(a=1, b=2), None, disks(a=1), ""),
-        (PINS, entry(PINS, [], disks(a=10)), disks(a=10, b=5), None, [{"name": "a", "limit": 0}, {"name": "b", "limit": 5}], CHANGED_B),
         # rounded by the kernel to multiples of 8, and never read back
         (COUNT, entry(COUNT, 1000, 1000, (399,)), 392, None, 1000, ""),
         (COUNT, entry(COUNT, 1000, 1000, (399,)), 400, None, 1000, ""),

@@ -230,8 +230,8 @@ class ControlSpec:
     :param maximum: mom lowers larger values to this value; None if unbounded
     :param choices: allowed values if they are codes rather than amounts (0 stop, 1 run, 2 unmerge). The unit flag implies 0 and 1
     :param tolerance: largest difference between numbers that count as equal
-    :param key: key of the items of a list, for example `name`. mom judges and restores each item separately
-    :param absent: value of items that are not listed, if a list covers all items. Without it, mom leaves alone the items that a list omits
+    :param key: key of the items of a list, for example `name`. mom judges and restores each item separately,
+        and leaves alone the items that a list omits
     :param gradual: smallest step that counts as movement, for a control that moves slowly. 0 for a control that changes immediately. 1 for
         an act that takes time, for example a migration. The controller decides whether to send a command
     :param renewed: mom writes the value in every cycle, even if it is unchanged
@@ -252,7 +252,6 @@ class ControlSpec:
     choices: Sequence[int] = ()
     tolerance: float = 0.0
     key: str = ""
-    absent: Mapping[str, Value] | None = None
     gradual: float = 0.0
     renewed: bool = False
     file: str = ""

@@ -175,7 +175,7 @@ def _next(spec: ControlSpec, noted: LedgerEntry, value: Value, stands: Value) ->
     if spec.gradual and _is_near(spec, stands, noted.earlier) and not _is_near(spec, stands, noted.applied):
         # The control reached `applied` and returned by itself, as a balloon does after a sweep.
         entry = entry._replace(earlier=noted.earlier)
-    if not spec.key or spec.absent is not None:
+    if not spec.key:
         return entry
     mine = {name for values in (noted.applied, noted.earlier, *noted.attempted) for name in items(spec, values)}
     if not (noted.attempted or noted.in_doubt):

@@ -399,20 +399,14 @@ def _judged_by_item(spec: ControlSpec, entry: LedgerEntry, found: Value) -> Judg
     under_way = {name for value in entry.attempted for name in items(spec, value)}  # unanswered commands may still take effect
     due: list[str] = []
     foreign: list[str] = []
-    for name in dict.fromkeys((*now, *before)):
-        original, current = before.get(name, spec.absent), now.get(name, spec.absent)
-        if original is None or current is None or (_agree(original, current) and name not in under_way):
-            continue
-        ours_by_item = (values.get(name, spec.absent) for values in ours)
-        mine = _agree(original, current) or any(value is not None and _agree(value, current) for value in ours_by_item)
-        (due if mine else foreign).append(name)
+    for name in [name for name in now if name in before]:
+        if not _agree(before[name], now[name]) or name in under_way:
+            mine = any(_agree(values[name], now[name]) for values in ours if name in values)  # `ours` includes `before`
+            (due if mine else foreign).append(name)
     reason = f"another process has changed {', '.join(map(printable, foreign))}" if foreign else ""
     if not due:
         return Judgement(Status.LEFT_ALONE if foreign else Status.UNCHANGED, reason)
-    restored = {name: {**(before.get(name) or spec.absent or {}), spec.key: name} for name in due}
-    if spec.absent is not None:
-        restored = {**{name: dict(item) for name, item in now.items()}, **restored}
-    return Judgement(None, reason, list(restored.values()))
+    return Judgement(None, reason, [{**before[name], spec.key: name} for name in due])
 
 
 def restore_result(spec: ControlSpec, change: Change, after: Found, answer: Answer) -> tuple[Status, Value, str]:
@@ -443,11 +437,10 @@ def _nearer(stands: Value, change: Change) -> bool:
 
 
 def same(spec: ControlSpec, wanted: Value, found: Value) -> bool:
-    """Return whether `found` matches `wanted`. In a list, compare only the wanted items, unless the control has `absent`."""
+    """Return whether `found` matches `wanted`. In a list, compare only the wanted items."""
     if spec.key:
-        ours, now = items(spec, wanted), items(spec, found)
-        pairs = [(ours.get(name, spec.absent), now.get(name, spec.absent)) for name in (ours if spec.absent is None else {**ours, **now})]
-        return all(item is not None and present_item is not None and _agree(item, present_item) for item, present_item in pairs)
+        now = items(spec, found)
+        return all(name in now and _agree(item, now[name]) for name, item in items(spec, wanted).items())
     if isinstance(wanted, int | float) and isinstance(found, int | float):
         return abs(wanted - found) <= spec.tolerance
     return wanted == found
@@ -461,7 +454,7 @@ def items(spec: ControlSpec, value: Value) -> Items:
 
 def named_items(spec: ControlSpec, value: Value, found: Value) -> Value:
     """Return the items of `found` whose keys occur in `value`."""
-    if not spec.key or spec.absent is not None or found is None:
+    if not spec.key or found is None:
         return found
     now = items(spec, found)
     return [now[name] for name in items(spec, value) if name in now]

@@ -161,7 +161,7 @@ class _CoreReview:
 
 def _beside(spec: ControlSpec, first: Value, second: Value) -> tuple[list[Mapping[str, Value]], bool]:
     """Return the items that only the second list has, and whether the lists contradict each other."""
-    if not spec.key or spec.absent is not None:
+    if not spec.key:
         return [], True
     named = {str(item.get(spec.key)): item for item in as_items(first) or ()}
     second_items = as_items(second) or ()
