@@ -15,9 +15,9 @@ from pathlib import Path
 
 from mom_core import Entity, PluginContext, Scope
 from mom_devkit import HandClock
-from mom_kvm import PlatformProperties
+from mom_kvm import PlatformProperties, StatisticsRecord
 from mom_plugins_libvirt import Connection, ConnectionSettings
-from mom_plugins_libvirt.api import Domain, Record
+from mom_plugins_libvirt.api import Domain
 from mom_plugins_libvirt.domain_xml import LONGEST_XML
 from mom_plugins_libvirt.domains import SamplingSettings
 from mom_plugins_libvirt.failures import INVALID_ARGUMENT, NO_DOMAIN, OPERATION_INVALID, OPERATION_TIMEOUT
@@ -271,10 +271,10 @@ class FakeConnection:
         self.close_callback: Callable[[object, int, object], None] | None = None
         self.closed = False
 
-    def getAllDomainStats(self, stats: int = 0, flags: int = 0) -> Sequence[tuple[Domain, Record]]:
+    def getAllDomainStats(self, stats: int = 0, flags: int = 0) -> Sequence[tuple[Domain, StatisticsRecord]]:
         return self._answer("getAllDomainStats", stats, flags, list(self._libvirtd.guests.values()))
 
-    def domainListGetStats(self, doms: Sequence[Domain], stats: int = 0, flags: int = 0) -> Sequence[tuple[Domain, Record]]:
+    def domainListGetStats(self, doms: Sequence[Domain], stats: int = 0, flags: int = 0) -> Sequence[tuple[Domain, StatisticsRecord]]:
         guests = self._libvirtd.guests
         return self._answer("domainListGetStats", stats, flags, [guests[dom.UUIDString()] for dom in doms if dom.UUIDString() in guests])
 
@@ -328,7 +328,7 @@ class FakeConnection:
             if kind == number:
                 callback(self, FakeDomain(self._libvirtd, guest), *details, opaque)
 
-    def _answer(self, call: str, stats: int, flags: int, guests: Sequence[FakeGuest]) -> Sequence[tuple[Domain, Record]]:
+    def _answer(self, call: str, stats: int, flags: int, guests: Sequence[FakeGuest]) -> Sequence[tuple[Domain, StatisticsRecord]]:
         self._libvirtd.count(call)
         assert not self.closed
         if self._libvirtd.none_answers is not None:

@@ -101,5 +101,6 @@ from .host_side import HostSide as HostSide
 from .plugin_of_guests import PluginOfGuests as PluginOfGuests
 from .seen_guests import Resizes as Resizes
 from .seen_guests import SeenGuest as SeenGuest, SeenGuests as SeenGuests
+from .statistics import StatisticsRecord as StatisticsRecord
 from .watch import TAKEN_KIB as TAKEN_KIB, WatchedMemory as WatchedMemory
 from .doctor import named_guests as named_guests

@@ -15,7 +15,7 @@ from mom_kvm.freshness import stale_seconds
 from mom_kvm.host_side import HostSide
 from mom_kvm.hypervisors import UNDESCRIBED, check_size
 from mom_kvm.kernel_files import boot_id
-from mom_kvm.statistics import Reading, Record, convert, usable_memory
+from mom_kvm.statistics import Reading, StatisticsRecord, convert, usable_memory
 
 _RESIZED_SECONDS: Final = 5.0
 """Shortest time between two cycles that start because another process has resized a guest."""
@@ -132,8 +132,8 @@ class SeenGuest(ABC):
     """None if it has not been read yet, or if `garbled` says why it is unreadable."""
     garbled: str = ""
     """Why the description is unreadable; empty otherwise. mom then changes neither the guest's balloon nor its statistics period."""
-    period: int = 0
-    """Statistics period of the balloon driver in seconds; 0 if statistics are off, or if it is unknown."""
+    period: int | None = None
+    """Statistics period of the balloon driver in seconds; 0 if statistics are off, None if there is no balloon, or if it is unknown."""
     fields: dict[str, Value] = field(default_factory=dict)
     reading: Reading | None = None
     fresh: bool = False
@@ -161,9 +161,9 @@ class SeenGuest(ABC):
     def left_alone(self) -> str:
         """Return why mom must not change the guest; empty if it may."""
 
-    def add_record(self, record: Record, wall: float, monotonic: float, stale_after: float | None) -> None:
+    def add_record(self, record: StatisticsRecord, wall: float, monotonic: float, stale_after: float | None) -> None:
         """Update the fields from a new record, like `convert`. With an empty record, only the age of the statistics changes."""
-        limit = stale_seconds(self.period, stale_after)
+        limit = stale_seconds(self.period or 0, stale_after)
         self.fields, self.reading = convert(record, self.reading, wall=wall, monotonic=monotonic, stale_after=limit)
         age = self.reading.age(monotonic)
         self.fresh = age is not None and age <= limit
@@ -171,7 +171,7 @@ class SeenGuest(ABC):
     @property
     def reports(self) -> bool:
         """Whether mom expects balloon statistics."""
-        return self.balloon and self.period > 0
+        return self.balloon and bool(self.period)
 
     def silence(self, monotonic: float, stale_after: float | None) -> str:
         """Return a message if statistics are overdue, or an empty string."""
@@ -180,7 +180,7 @@ class SeenGuest(ABC):
         age = self.reading.age(monotonic)
         if age is None:
             return "the guest's balloon driver has never answered" if monotonic - self.since > _DRIVER_GRACE_SECONDS else ""
-        patience = max(_DRIVER_SILENT_SECONDS, _DRIVER_SILENT_STALE * stale_seconds(self.period, stale_after))
+        patience = max(_DRIVER_SILENT_SECONDS, _DRIVER_SILENT_STALE * stale_seconds(self.period or 0, stale_after))
         return "the guest's balloon driver no longer answers" if min(age, monotonic - self.since) > patience else ""
 
     @property
@@ -214,6 +214,15 @@ class SeenGuest(ABC):
     def least_kib(self) -> int | None:
         """Smallest size in KiB that the balloon can reach; None without a limit."""
         return self.plugged_kib + _LEFT_KIB if self.plugged_kib and self.balloon and not self.without_balloon else None
+
+    def balloon_fields(self, monotonic: float) -> dict[str, Value]:
+        """Return the statistics period, the smallest size, and why mom must give memory back, where they are known."""
+        fields = {
+            GuestField.PERIOD: self.period,
+            GuestField.LEAST: self.least_kib,
+            GuestField.GIVE_BACK: self.why_give_back(monotonic) or None,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
 
     def balloon_request(self, target_kib: int, maximum_kib: int | None) -> int:
         """Return the balloon's target in KiB for a size of the guest. Raise `NotSupported` for an impossible size."""
@@ -255,7 +264,7 @@ class SeenGuests(ABC, Generic[G]):
         """Query the hypervisor, and update `_seen`. Call this with `_looking` held."""
 
     @abstractmethod
-    def of(self, guests: Set[str]) -> Mapping[str, Record]:
+    def of(self, guests: Set[str]) -> Mapping[str, StatisticsRecord]:
         """Query the present balloon statistics of these guests, keyed by ID. Raise `HypervisorError` on failure."""
 
     @abstractmethod

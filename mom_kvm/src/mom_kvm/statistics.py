@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 from mom_core import Value
 from mom_kvm.fields import COUNTERS, MEMORY, GuestField
 
-Record: TypeAlias = Mapping[str, object]
+StatisticsRecord: TypeAlias = Mapping[str, object]
 """Statistics of a guest, keyed by libvirt's names. Sizes are in KiB, `cpu.time` in ns, `balloon.last-update` in seconds since the epoch."""
 
 _LARGEST = 1 << 62
@@ -87,7 +87,7 @@ class Reading(NamedTuple):
 
 
 def convert(
-    record: Record, previous: Reading | None, *, wall: float, monotonic: float, stale_after: float
+    record: StatisticsRecord, previous: Reading | None, *, wall: float, monotonic: float, stale_after: float
 ) -> tuple[dict[str, Value], Reading]:
     """Return the fields of a record, and the state to pass as `previous` with the next one.
 
@@ -128,14 +128,14 @@ def convert(
     return fields, reading
 
 
-def usable_memory(record: Record) -> tuple[int, int] | None:
+def usable_memory(record: StatisticsRecord) -> tuple[int, int] | None:
     """Return the time of the statistics (seconds since the epoch), and the usable KiB; None if missing."""
     updated, usable = (_number(record, f"balloon.{name}") for name in ("last-update", "usable"))
     return (updated, usable) if updated and usable is not None else None
 
 
 def _next_reading(
-    record: Record, previous: Reading | None, updated: int | None, lies: tuple[str, ...], wall: float, monotonic: float
+    record: StatisticsRecord, previous: Reading | None, updated: int | None, lies: tuple[str, ...], wall: float, monotonic: float
 ) -> Reading:
     looked_before = previous.looked if previous else None  # a busy guest's record has no time, so statistics may be newer than it
     looked = looked_before if updated is None else monotonic
@@ -176,7 +176,7 @@ def _rates(before: Mapping[str, int], after: Mapping[str, int], seconds: int) ->
     return rates, leaps
 
 
-def _memory(record: Record, maximum: int | None, previous: Reading | None) -> tuple[dict[str, Value], tuple[str, ...]]:
+def _memory(record: StatisticsRecord, maximum: int | None, previous: Reading | None) -> tuple[dict[str, Value], tuple[str, ...]]:
     # Also return the names of impossible statistics.
     limit = _LARGEST if maximum is None else max(maximum, previous.maximum or 0) if previous else maximum
     values: dict[str, Value] = {}
@@ -194,6 +194,6 @@ def _memory(record: Record, maximum: int | None, previous: Reading | None) -> tu
     return values, lies
 
 
-def _number(record: Record, key: str) -> int | None:
+def _number(record: StatisticsRecord, key: str) -> int | None:
     value = record.get(key)
     return value if type(value) is int and 0 <= value < _LARGEST else None  # exact type, because a bool is an int

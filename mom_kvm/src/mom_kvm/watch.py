@@ -13,7 +13,7 @@ from mom_core import Guest, HypervisorError, Report, Status, Value, as_number, f
 from mom_kvm.fields import GuestField
 from mom_kvm.health import HealthLimits
 from mom_kvm.look_thread import LookThread
-from mom_kvm.statistics import Reading, Record, convert
+from mom_kvm.statistics import Reading, StatisticsRecord, convert
 
 RUNS_OUT_SHARE = 0.125
 _RUNS_OUT_KIB = 40 << 10
@@ -111,7 +111,7 @@ def usable_soon(before: WatchedMemory, now: WatchedMemory) -> float:
 class BalloonStatistics(Protocol):
     """Source of balloon drivers' statistics."""
 
-    def of(self, guests: Set[str]) -> Mapping[str, Record]:
+    def of(self, guests: Set[str]) -> Mapping[str, StatisticsRecord]:
         """Query the present balloon statistics of these guests, keyed by ID. Raise `HypervisorError` on failure."""
 
 

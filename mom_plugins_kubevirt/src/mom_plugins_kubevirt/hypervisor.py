@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from mom_core import Entity, Guest, GuestBusy, GuestGone, HypervisorError, Value
-from mom_kvm import HostSide, ProcessStat, SeenGuest, boot_id, pid_of, read_meminfo
+from mom_kvm import HostSide, LookThread, ProcessStat, SeenGuest, StatisticsRecord, boot_id, pid_of, read_meminfo
 from mom_plugins_kubevirt.pod_libvirt import Means, PodLibvirt
 from mom_plugins_kubevirt.pods import LAUNCHER, LauncherPod, Pods
 from mom_plugins_kubevirt.rounds import ask_all
@@ -67,8 +67,7 @@ class KubevirtHypervisor:
         """Guests keyed by ID. Hold the lock to replace the mapping."""
         self._troubles: dict[str, str] = {}
         self._looked = False
-        self._stopping = threading.Event()
-        self._watcher: threading.Thread | None = None
+        self._watcher: LookThread | None = None
         self._host_side = HostSide(self._process_of, means.context.root, means.context.monotonic)
         self._proc = means.context.root / "proc"
         self._boot = boot_id(self._proc)
@@ -77,14 +76,13 @@ class KubevirtHypervisor:
 
     def watch(self) -> None:
         """Start a thread that finds pods and connects to them."""
-        self._watcher = threading.Thread(target=self._watch, name="kubevirt-pods", daemon=True)
+        self._watcher = LookThread("kubevirt-pods", "searching for pods", self._find, self._means.context.log)
         self._watcher.start()
 
     def close(self) -> None:
         """Close all connections within half a second. Connections that hang stay open."""
-        self._stopping.set()
         if self._watcher is not None:
-            self._watcher.join(_CLOSE_SECONDS)
+            self._watcher.stop(_CLOSE_SECONDS)
         with self._lock:
             libvirts, self._libvirts, self._held = list(self._libvirts.values()), {}, {}
         ask_all(self._means.callers, libvirts, lambda libvirt: libvirt.hypervisor.close(), _CLOSE_SECONDS)
@@ -93,15 +91,11 @@ class KubevirtHypervisor:
             self._means.loop.stop(_CLOSE_SECONDS / 6)
         self._means.callers.close(_CLOSE_SECONDS / 6)
 
-    def _watch(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self.scan()
-                for libvirt in self._all():
-                    libvirt.connection.reach()
-            except Exception:  # one pod must not end the search for others
-                self._means.context.log.exception("searching for pods failed")
-            self._stopping.wait(_SCAN_SECONDS)
+    def _find(self) -> float:
+        self.scan()
+        for libvirt in self._all():
+            libvirt.connection.reach()
+        return _SCAN_SECONDS
 
     def scan(self) -> None:
         """Search for new and terminated pods now."""
@@ -313,7 +307,7 @@ class KubevirtHypervisor:
         """Return the guests' present sizes in KiB, keyed by ID."""
         return self._from_each([guest.id for guest in guests], lambda libvirt, own: libvirt.balloon_sizes([own]).get(own.id))
 
-    def of(self, guests: Set[str]) -> Mapping[str, Mapping[str, object]]:
+    def of(self, guests: Set[str]) -> Mapping[str, StatisticsRecord]:
         """Return the guests' balloon statistics, keyed by ID."""
         return self._from_each(guests, lambda libvirt, own: libvirt.of({own.id}).get(own.id))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
 from mom_core import HypervisorError, NotSupported
@@ -12,9 +11,6 @@ _WITHOUT_BINDING: Final = "install python3-libvirt for the system's Python; for 
 
 Domain: TypeAlias = Any
 """libvirt's handle of a guest. `name`, `UUIDString` and `ID` do not call libvirtd."""
-
-Record = Mapping[str, object]
-"""Statistics of one guest, with the names of `getAllDomainStats`."""
 
 
 def binding() -> Any:

@@ -17,8 +17,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 from mom_core import GuestBusy, GuestGone, HypervisorError
-from mom_kvm import Callers, CallPatience
-from mom_plugins_libvirt.api import Domain, Record
+from mom_kvm import Callers, CallPatience, StatisticsRecord
+from mom_plugins_libvirt.api import Domain
 from mom_plugins_libvirt.changes import OrderRefused, opened
 from mom_plugins_libvirt.events import LIFECYCLE, STARTED, EventLoop, GuestEvent
 from mom_plugins_libvirt.failures import OPERATION_INVALID, cure_for, error_numbers, translated
@@ -150,7 +150,7 @@ class Connection:
         if self._own_callers is not None:
             self._own_callers.close(_CLOSE_SECONDS / 3)
 
-    def of(self, guests: Set[str]) -> Mapping[str, Record]:
+    def of(self, guests: Set[str]) -> Mapping[str, StatisticsRecord]:
         """Return the guests' balloon statistics, keyed by UUID."""
         records = self.statistics(self.module.VIR_DOMAIN_STATS_BALLOON, guests) if guests else ()
         return {record.uuid: record.record for record in records}

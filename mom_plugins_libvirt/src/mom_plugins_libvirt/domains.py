@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 from xml.etree.ElementTree import Element
 
 from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, PermissionDenied, PluginContext, Value, printable
-from mom_kvm import PROMISED_NOTHING, GuestDescription, GuestField, HostSide, PlatformProperties, SeenGuests
-from mom_plugins_libvirt.api import Domain, Record
+from mom_kvm import PROMISED_NOTHING, GuestDescription, GuestField, HostSide, PlatformProperties, SeenGuests, StatisticsRecord
+from mom_plugins_libvirt.api import Domain
 from mom_plugins_libvirt.connection import Connection
 from mom_plugins_libvirt.domain_entry import CPU_CONTROLS, PAUSED, DomainEntry, has_come, job_name, may_come, state_name
 from mom_plugins_libvirt.domain_xml import LONGEST_XML, DomainDescription, described
@@ -147,7 +147,7 @@ class Domains(SeenGuests[DomainEntry]):
         size = whole(statistics.get("actual"))
         return None if size is None else size + entry.plugged_kib
 
-    def _update(self, entry: DomainEntry, record: Record, wall: float, monotonic: float) -> None:
+    def _update(self, entry: DomainEntry, record: StatisticsRecord, wall: float, monotonic: float) -> None:
         status, before, size, fresh = entry.status, entry.reading, entry.size, entry.fresh
         entry.status, entry.reason = whole(record.get("state.state")) or 0, whole(record.get("state.reason")) or 0
         entry.state = state_name(entry.status)
@@ -158,7 +158,7 @@ class Domains(SeenGuests[DomainEntry]):
         if entry.doubted is None and (may_come(entry.status, entry.reason) or has_come(entry.status, entry.reason)):
             entry.doubted = True
         age = entry.reading.age(monotonic) if entry.reading else None
-        prompt = age is not None and age <= _DUE_SECONDS + _DUE_PERIODS * entry.period
+        prompt = age is not None and age <= _DUE_SECONDS + _DUE_PERIODS * (entry.period or 0)
         # Read the description again if statistics started, stopped or are late, a job may have ended, or the maximum, or the size with
         # pluggable memory, has changed.
         entry.describe |= (
@@ -216,7 +216,7 @@ class Domains(SeenGuests[DomainEntry]):
 
     def _learn(self, entry: DomainEntry, description: DomainDescription | None, garbled: str) -> None:
         had, entry.description, entry.garbled = entry.period, description, garbled
-        entry.period = 0 if description is None else description.stats_period
+        entry.period = None if description is None or not description.balloon else description.stats_period
         if entry.period and not had:
             entry.since = self._monotonic()
         entry.cpu_tune = entry.pins = None
@@ -240,22 +240,15 @@ class Domains(SeenGuests[DomainEntry]):
         return {**PROMISED_NOTHING, **seen.description.properties, **pinned}
 
     def _fields_of(self, seen: DomainEntry, process: Mapping[str, Value]) -> dict[str, Value]:
-        described: dict[str, Value] = {}
-        if seen.description is not None and seen.balloon:
-            described[GuestField.PERIOD] = seen.period
-            if seen.description.balloon.startswith("virtio"):
-                described |= {
-                    GuestField.REPORTING: int(seen.description.reports_free_pages),
-                    GuestField.AUTODEFLATE: int(seen.description.autodeflate),
-                }
-        if seen.least_kib is not None:
-            described[GuestField.LEAST] = seen.least_kib
-        if why := seen.why_give_back(self._monotonic()):
-            described[GuestField.GIVE_BACK] = why
-        if seen.description is not None and not self._settings.counts_vcpus:
-            described["vcpu_count"] = seen.description.vcpus or None
-        if seen.description is not None and seen.description.plug_limit_kib:
-            described[PLUG_LIMIT] = seen.description.plug_limit_kib
+        described, description = seen.balloon_fields(self._monotonic()), seen.description
+        if description is not None:
+            if description.balloon.startswith("virtio"):
+                described[GuestField.REPORTING] = int(description.reports_free_pages)
+                described[GuestField.AUTODEFLATE] = int(description.autodeflate)
+            if not self._settings.counts_vcpus:
+                described["vcpu_count"] = description.vcpus or None
+            if description.plug_limit_kib:
+                described[PLUG_LIMIT] = description.plug_limit_kib
         return {**process, **seen.fields, **described}  # libvirt has no `rss` of a guest that is arriving or has hung
 
     def _obstacle(self, seen: DomainEntry) -> str:
@@ -309,11 +302,11 @@ class Domains(SeenGuests[DomainEntry]):
         return self._seen_guest(guest).start
 
     def ask(self, entry: DomainEntry, doing: str, function: Callable[[Domain], T], number: Hashable = None) -> T:
-        """Call the guest like `Connection.call`. Record a timeout."""
+        """Call the guest like `Connection.call`. StatisticsRecord a timeout."""
         return self.connection.call(doing, entry.id, function, partial(self.note_open_call, entry.id), number)
 
     def note_open_call(self, identity: str, call: Future[Any]) -> None:
-        """Record a call that has timed out."""
+        """StatisticsRecord a call that has timed out."""
         with self._lock:
             self._late[identity] = call
 

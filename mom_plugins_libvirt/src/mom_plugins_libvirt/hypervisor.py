@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping, Sequence, Set
 
 from mom_core import Entity, Finding, GuestBusy, HypervisorError, NotSupported, PluginContext, Severity, printable
+from mom_kvm import StatisticsRecord
 from mom_plugins_libvirt.agents import AgentCommands
-from mom_plugins_libvirt.api import Domain, Record, qemu_binding
+from mom_plugins_libvirt.api import Domain, qemu_binding
 from mom_plugins_libvirt.changes import HELPER_CURE, GuestOrders, OrderedDomain, OrderRefused
 from mom_plugins_libvirt.connection import Connection
 from mom_plugins_libvirt.domain_entry import MOVES_AWAY, DomainEntry
@@ -98,7 +99,7 @@ class LibvirtHypervisor(GuestTuning, GuestLifecycle):
         # QEMU is asked: libvirt learns of a moving balloon only once a second.
         return self._size_by_qemu(self.ready(guest))
 
-    def of(self, guests: Set[str]) -> Mapping[str, Record]:
+    def of(self, guests: Set[str]) -> Mapping[str, StatisticsRecord]:
         """Return balloon statistics with correct sizes, keyed by UUID."""
         records, end = self.connection.of(guests), self._monotonic() + SIZES_SECONDS
         doubted = [entry for entry in self.seen() if entry.id in records and entry.is_doubtful]
@@ -108,7 +109,7 @@ class LibvirtHypervisor(GuestTuning, GuestLifecycle):
         """Return the guest's statistics period in seconds; 0: off."""
         entry = self.ready(guest)
         self.read_description(entry)
-        if not entry.balloon:
+        if entry.period is None:
             raise NotSupported(f"{guest} has no balloon device")
         return entry.period
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection, Hashable, Sequence, Set
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from mom_plugins_libvirt.api import Domain, Record
+from mom_kvm import StatisticsRecord
+from mom_plugins_libvirt.api import Domain
 from mom_plugins_libvirt.changes import GuestOrders, OrderedDomain
 from mom_plugins_libvirt.events import EVENT_KINDS
 from mom_plugins_libvirt.failures import INVALID_ARGUMENT, error_numbers
@@ -18,7 +19,7 @@ class GuestRecord(NamedTuple):
     uuid: str
     name: str
     number: int
-    record: Record
+    record: StatisticsRecord
 
 
 class OpenConnection:
@@ -116,7 +117,7 @@ class BulkStatistics:
         # A pod's tenant controls its daemon, which may answer with other tenants' guests.
         return records if uuids is None else [record for record in records if record.uuid in uuids]
 
-    def _ask(self, live: OpenConnection, groups: int, uuids: Collection[str] | None, flags: int) -> Sequence[tuple[Domain, Record]]:
+    def _ask(self, live: OpenConnection, groups: int, uuids: Collection[str] | None, flags: int) -> Sequence[tuple[Domain]]:
         ids, active = None if uuids is None else frozenset(uuids), self.module.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
         if ids is not None and live.domains.keys() >= ids:
             return live.connection.domainListGetStats([live.domains[uuid] for uuid in ids], groups, flags) if ids else ()
@@ -126,7 +127,7 @@ class BulkStatistics:
             handles = self._handles(live, known_ids - blocked)
             return live.connection.domainListGetStats(handles, groups, flags | active) if handles else ()
         # Handles of single guests come from calls for all guests.
-        answer: Sequence[tuple[Domain, Record]] = live.connection.getAllDomainStats(groups, flags | active)
+        answer: Sequence[tuple[Domain]] = live.connection.getAllDomainStats(groups, flags | active)
         live.domains = {domain.UUIDString(): domain for domain, _ in answer}
         self._listed, self.events = set(live.domains), 0
         return answer

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Final, TypeVar
 
 from mom_core import DiskTune, Entity, GuestBusy, HypervisorError, NotSupported, PermissionDenied, Value, printable
-from mom_kvm import PROMISED_NOTHING, GuestField, GuestState, tune_named
+from mom_kvm import PROMISED_NOTHING, GuestState, StatisticsRecord, tune_named
 from mom_plugins_qemu.description import POLLING_INTERVAL, Description, disks_of, memory_devices, size_record, throttling
 from mom_plugins_qemu.fields import VIRTIO_MEM
 from mom_plugins_qemu.monitored_guest import PAUSED, MonitoredGuest
@@ -63,9 +63,7 @@ class QemuHypervisor(Sampler):
         return {vmid: guest.name for guest in self.seen() if (vmid := self._resized_vmid(guest))}
 
     def _fields_of(self, seen: MonitoredGuest, process: Mapping[str, Value]) -> dict[str, Value]:
-        fields = {**seen.all_fields(), **process}
-        if not seen.failure and (why := seen.why_give_back(self._monotonic())):
-            fields[GuestField.GIVE_BACK] = why
+        fields = {**seen.all_fields(self._monotonic()), **process}
         if "host_cpu_usage" in process:
             fields["cpu_usage"] = process["host_cpu_usage"]
         return fields
@@ -103,7 +101,7 @@ class QemuHypervisor(Sampler):
         records = self.of(guests).items()
         return {identity: size for identity, record in records if isinstance(size := record.get("balloon.current"), int)}
 
-    def of(self, guests: Set[str]) -> Mapping[str, Mapping[str, object]]:
+    def of(self, guests: Set[str]) -> Mapping[str, StatisticsRecord]:
         """Return the guests' sizes and balloon statistics, keyed by ID."""
         sizable = [guest for guest in self.seen() if guest.id in guests and (guest.balloon or guest.sizing is not None)]
         descriptions = {guest.id: guest.description for guest in sizable if guest.description is not None}

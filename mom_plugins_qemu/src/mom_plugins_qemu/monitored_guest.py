@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import uuid as uuids
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from mom_core import Value, printable
-from mom_kvm import GuestField, SeenGuest
+from mom_kvm import GuestField, SeenGuest, StatisticsRecord
 from mom_plugins_qemu.description import Description, VirtioMem
 from mom_plugins_qemu.fields import KEEPS_ALL, PLUGGED, PLUGGED_MAXIMUM, SIZED_BY, VIRTIO_MEM
 from mom_plugins_qemu.guest_files import FileDefinition, GuestFile
@@ -90,6 +90,20 @@ LAST_RETRY_SECONDS: Final = 10.0
 PAUSED: Final = "paused"
 
 
+@dataclass(slots=True)
+class Retry:
+    """When to query a monitor again after failures. Monotonic times."""
+
+    asked: float = 0.0
+    """Time of the last query."""
+    due: float = 0.0
+    pause: float = FIRST_RETRY_SECONDS
+
+    def postpone(self, now: float) -> None:
+        """Record a failed query: the pause before the next one doubles."""
+        self.due, self.pause = now + self.pause, min(2 * self.pause, LAST_RETRY_SECONDS)
+
+
 @dataclass(frozen=True, slots=True)
 class VirtioMemSizing:
     """How virtio-mem resizes a guest: the guest's size is `fixed_kib` plus the plugged memory."""
@@ -143,8 +157,6 @@ class MonitoredGuest(SeenGuest):
     """Queries of each cycle, as bytes, and their number."""
     status: str = ""
     migration: str = ""
-    polling: int | None = None
-    """Statistics period in seconds; None if unknown."""
     virtio_mem: tuple[VirtioMem, ...] = ()
     switches: Mapping[str, Value] | None = None
     """The balloon device's features; None if not read yet."""
@@ -154,10 +166,7 @@ class MonitoredGuest(SeenGuest):
     """Why the last query failed; empty if it was answered."""
     possible_kib: int = 0
     """Largest size that the process and the host allowed at the last check."""
-    turn_at: float = 0.0
-    """Monotonic time of the last query."""
-    retry_at: float = 0.0
-    retry_after: float = FIRST_RETRY_SECONDS
+    retry: Retry = field(default_factory=Retry)
 
     @property
     def without_balloon(self) -> bool:
@@ -182,14 +191,14 @@ class MonitoredGuest(SeenGuest):
         """How virtio-mem resizes the guest; None if it does not."""
         return virtio_mem_sizing(self.description, self.virtio_mem, None if self.defined is None else self.defined.guest)
 
-    def with_maximum(self, record: Mapping[str, object]) -> Mapping[str, object]:
+    def with_maximum(self, record: StatisticsRecord) -> StatisticsRecord:
         """Return the record; if virtio-mem resizes the guest, with the largest size that this allows."""
         sizing, size = self.sizing, record.get("balloon.current")
         if sizing is None or not isinstance(size, int):
             return record
         return {**record, "balloon.maximum": max(sizing.sold_kib, size)}
 
-    def contradicts(self, record: Mapping[str, object]) -> bool:
+    def contradicts(self, record: StatisticsRecord) -> bool:
         """Return whether a record has a larger size than the description allows, or impossible values."""
         size, maximum = record.get("balloon.current"), record.get("balloon.maximum")
         larger = isinstance(size, int) and isinstance(maximum, int) and size > maximum
@@ -216,11 +225,11 @@ class MonitoredGuest(SeenGuest):
         status = "running" if while_paused and self.status == PAUSED else self.status
         return self.failure or why_left_alone(status, "" if while_migrating else self.migration)
 
-    def all_fields(self) -> dict[str, Value]:
+    def all_fields(self, monotonic: float) -> dict[str, Value]:
         """Return the fields from monitor and definitions."""
         fields = {**self.fields, **(self.switches or {})}
         if not self.failure:
-            fields |= self._current_fields()
+            fields |= self.balloon_fields(monotonic) | self._sizing_fields()
         if self.defined is not None and self.defined.guest.memory is not None:
             fields[GuestField.VOUCHED] = self.defined.guest.memory >> 10
         if self.proxmox is not None and (definition := self.proxmox.definition) is not None:
@@ -233,17 +242,13 @@ class MonitoredGuest(SeenGuest):
                 fields[KEEPS_ALL] = f"the guest has no Minimum memory, so mom takes no memory from it; to change that: {change}"
         return fields
 
-    def _current_fields(self) -> dict[str, Value]:
-        fields: dict[str, Value] = {}
-        if self.polling is not None:
-            fields[GuestField.PERIOD] = self.polling
-        if self.least_kib is not None:
-            fields[GuestField.LEAST] = self.least_kib
-        if len(self.virtio_mem) == 1:
-            (device,) = self.virtio_mem
-            fields |= {PLUGGED: device.size_kib, PLUGGED_MAXIMUM: device.maximum_kib}
-            if self.sizing is not None:
-                fields[SIZED_BY] = VIRTIO_MEM
-            elif self.description is not None and self.description.balloon_works:
-                fields[SIZED_BY] = "balloon"
+    def _sizing_fields(self) -> dict[str, Value]:
+        if len(self.virtio_mem) != 1:
+            return {}
+        (device,) = self.virtio_mem
+        fields: dict[str, Value] = {PLUGGED: device.size_kib, PLUGGED_MAXIMUM: device.maximum_kib}
+        if self.sizing is not None:
+            fields[SIZED_BY] = VIRTIO_MEM
+        elif self.description is not None and self.description.balloon_works:
+            fields[SIZED_BY] = "balloon"
         return fields

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, PluginContext, Value, printable
-from mom_kvm import HostSide, PlatformProperties, ProcessStat, SeenGuests, read_meminfo, root_cure
+from mom_kvm import HostSide, PlatformProperties, ProcessStat, SeenGuests, StatisticsRecord, read_meminfo, root_cure
 from mom_plugins_qemu.description import DESCRIBING, Description, described, guest_look, with_held_memory
 from mom_plugins_qemu.guest_files import FileDefinition, GuestFiles
 from mom_plugins_qemu.monitored_guest import (
@@ -153,7 +153,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
             guest = self._guests.get(path)
             if guest is None:
                 due.append((Visit(path, _DESCRIBING), None))
-            elif guest.failure in {"", Failure.LEFT} or now >= guest.retry_at or not self._is_alive(guest):
+            elif guest.failure in {"", Failure.LEFT} or now >= guest.retry.due or not self._is_alive(guest):
                 due.append((self._next_visit(guest, now), guest))
             else:
                 self._update(guest, {})
@@ -183,7 +183,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
     def _take_visit(self, guest: MonitoredGuest, visit: Visit, *, first: bool, last: bool) -> bool:
         # Call with the lock held. Return whether another visit must follow.
         if visit.failure is not Failure.LEFT:
-            guest.turn_at = self._monotonic()
+            guest.retry.asked = self._monotonic()
         try:
             if visit.answers is None:
                 again = not last and _is_worth_repeating(guest, visit, first=first)
@@ -256,14 +256,13 @@ class Sampler(SeenGuests[MonitoredGuest]):
             return
         guest.failure = visit.why if failure is Failure.FALSE else f"{failure}: {visit.why}" if failure is Failure.GARBLED else failure
         if failure is not Failure.LEFT:
-            guest.retry_at = self._monotonic() + guest.retry_after
-            guest.retry_after = min(2 * guest.retry_after, LAST_RETRY_SECONDS)
+            guest.retry.postpone(self._monotonic())
         self._update(guest, {})
 
     def _lose(self, guest: MonitoredGuest, failure: Failure) -> None:
         if guest.started and self._is_alive(guest):
             guest.failure = failure
-            guest.retry_at = 0.0
+            guest.retry.due = 0.0
             self._update(guest, {})
         else:
             self._guests.pop(guest.path, None)
@@ -298,9 +297,9 @@ class Sampler(SeenGuests[MonitoredGuest]):
         look, now = guest_look(description, answers), self._monotonic()
         if guest.status not in {"", look.status} or not guest.period:
             guest.since = now
-        guest.status, guest.migration, guest.polling, guest.virtio_mem = look.status, look.migration, look.period, look.virtio_mem
+        guest.status, guest.migration, guest.virtio_mem = look.status, look.migration, look.virtio_mem
         guest.note_plugging(sum(abs(device.requested_kib - device.size_kib) for device in look.virtio_mem), now)
-        guest.state, guest.period = state_name(look.status), look.period or 0
+        guest.state, guest.period = state_name(look.status), look.period
         before = guest.reading
         self._update(guest, guest.with_maximum(look.record))
         too_large = self._why_too_large(guest, guest.fields.get("balloon_max"), guest.size)
@@ -310,7 +309,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
             return
         if too_large:
             raise FalseAnswer(too_large)
-        guest.failure, guest.retry_after = "", FIRST_RETRY_SECONDS
+        guest.failure, guest.retry.pause = "", FIRST_RETRY_SECONDS
         if look.switches is not None:
             guest.switches, guest.cycle_questions = look.switches, prepared(description.cycle_questions())
         if look.again:
@@ -380,7 +379,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
     def _is_alive(self, guest: MonitoredGuest) -> bool:
         return not guest.started or self._started(guest.process) == guest.started
 
-    def _update(self, guest: MonitoredGuest, record: Mapping[str, object]) -> None:
+    def _update(self, guest: MonitoredGuest, record: StatisticsRecord) -> None:
         guest.add_record(record, self._wall(), self._monotonic(), self._stale_after)
 
     def _process_of(self, name: str, uuid: str) -> int | None:
@@ -397,5 +396,5 @@ def _turn_of(guest: MonitoredGuest | None) -> tuple[int, float]:
     if guest is None:
         return 0, 0.0
     if guest.failure is Failure.LEFT:
-        return 1, guest.turn_at
+        return 1, guest.retry.asked
     return 3 if guest.failure else 2, 0.0
