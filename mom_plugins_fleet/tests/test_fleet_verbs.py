@@ -135,9 +135,9 @@ def test_an_operator_goes_on_with_servers_that_were_set_back_after_saying_so(ser
 
 
 def test_a_coordinators_key_that_was_not_authorized_is_not_said_to_be_removed(servers: Servers):
-    assert "is not authorized (hosts follow no coordinator)" in str(servers.typed("authorize", "--remove", KEY))
+    assert "is not authorized (authorized: no coordinator)" in str(servers.typed("authorize", "--remove", KEY))
     assert servers.typed("authorize", KEY) is None
-    assert f"is not authorized (hosts follow {KEY})" in str(servers.typed("authorize", "--remove", KEY[:-1] + "H"))
+    assert f"is not authorized (authorized: {KEY})" in str(servers.typed("authorize", "--remove", KEY[:-1] + "H"))
     assert servers.typed("authorize", "--remove", KEY) is None
 
 

@@ -58,8 +58,8 @@ OF_VERBS = frozenset({"mom_doctor", "mom_status", "mom_explainer", "mom_suggest"
 def mom_declare() -> Iterable[Declaration]:  # type: ignore[empty-body]  # a specification has no body
     """Return `FieldSpec`, `ControlSpec`, `DefaultPolicy` and `GuestColumn` declarations.
 
-    - Fields that the plugin may collect; `FieldSpec.reads` declares optional fields of other plugins. Plugins may share a field if they
-      agree on its unit. The first plugin in file order with a value wins.
+    - Fields that the plugin may collect. `FieldSpec.reads` declares fields of other plugins that it reads if they exist. Plugins may
+      share a field if they agree on its unit. The first plugin in file order with a value wins.
     - Controls that the plugin reads and writes. Two plugins with the same control are a configuration error.
     - Default policies for its controls.
     - Columns for tables of guests.

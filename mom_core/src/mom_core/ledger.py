@@ -63,7 +63,7 @@ class Ledger:
             hint = advice_when_denied(ledger.file.path, directory) if denied else "repair the file system, or set state_directory"
             raise StateError(f"the ledger {ledger.file.path} cannot be read: {error.strerror}", hint=hint) from error
         except LaterVersionError as error:
-            raise StateError(error.message, hint="upgrade mom, or run `mom restore` from the later version") from error
+            raise StateError(error.message, hint="upgrade mom, or run `mom restore` of the later version") from error
         except UnreadableError:
             raise
         except StateError:

@@ -84,7 +84,7 @@ def user_name(uid: int) -> str:
 def fault(path: Path, status: os.stat_result, *, inside: bool = False) -> str:
     """Return why another user could change this path; empty if none can. Its parents are not checked.
 
-    :param inside: the path is the target itself, where a sticky bit does not help
+    :param inside: the path is the file or folder to protect, not a parent of it. A sticky bit protects only what a parent contains
     """
     if status.st_uid not in {0, os.geteuid()}:
         return f"{path} belongs to the user {status.st_uid}, who is neither root nor the user of this process"

@@ -36,7 +36,7 @@ class Guests:
         self._kept: dict[tuple[int, int | None], Guest] = {}
 
     def find(self, pid: int, started: int | None) -> Guest:
-        """Return the running guest with this PID. Its process, user and control groups are unchanged since the first call.
+        """Return the running guest with this PID, and check that its process, user and control groups are those of the first call for it.
 
         :param started: start time in clock ticks since boot; None for any process with this PID
         :raises ProcessLookupError: the process has exited, or another process has its PID

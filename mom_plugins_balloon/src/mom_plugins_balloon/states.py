@@ -69,7 +69,7 @@ class Reserve(NamedTuple):
 
 
 def host_minimum_kib(total: float) -> float:
-    """Return the least memory for a host of this size."""
+    """Return the least memory that must stay available on a host with this much memory."""
     least, left = 0.0, total
     for part, share in SCALE:
         least += share * min(left, part)

@@ -63,7 +63,7 @@ def direct(bucket: str, key: str) -> str:
 
 
 def taken(bucket: str, key: str) -> str:
-    """Return the request subject for an invitation."""
+    """Return the subject of the request that takes the invitation with this key."""
     return f"$JS.API.CONSUMER.MSG.NEXT.KV_{bucket}.{key}"
 
 

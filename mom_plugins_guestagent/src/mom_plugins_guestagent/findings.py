@@ -33,7 +33,7 @@ _WITHOUT, _DISABLED, _SPEECHLESS, _SILENT = _WRONG
 def examined(guests: Sequence[Guest], states: Mapping[str, AgentState], *, tells: bool = False) -> Iterable[Finding]:
     """Yield findings about agents.
 
-    :param states: keyed by guest ID, after the first query; of the guests that mom can reach
+    :param states: of the agents that mom can reach and has queried, keyed by guest ID
     :param tells: mom tells guests when the host is short of memory
     """
     wrong = {text: [guest for guest in guests if _fault(states.get(guest.id)) == text] for text in _WRONG}

@@ -57,7 +57,7 @@ class DomainDescription:
 
     @property
     def not_had_kib(self) -> int:
-        """KiB of libvirt's maximum that the guest does not have even with a deflated balloon."""
+        """Part of libvirt's maximum, in KiB, that the guest lacks even when its balloon is empty."""
         return self.resizable_kib - self.plugged_kib + self.no_ram_kib
 
 

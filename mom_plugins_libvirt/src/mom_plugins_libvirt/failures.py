@@ -56,7 +56,7 @@ _START_LIBVIRT: Final = "start libvirt: systemctl start libvirtd, or virtqemud.s
 
 
 def cure_for(code: int, system_error: int = 0, uri: str = "") -> str:
-    """Return the hint for a failed connection; an empty string without one."""
+    """Return the hint for a failed connection, or an empty string if there is none."""
     elsewhere = cure_for_transport(uri)
     if elsewhere:
         return elsewhere

@@ -63,7 +63,7 @@ def fairness_of(snapshot: Snapshot, host_keeps: Portion | None, idle_tax: float,
 
 
 def used_kib(guest: Guest, size: float) -> float:
-    """Return used memory plus headroom in KiB; the guest's size without statistics."""
+    """Return used memory plus headroom in KiB. If the guest has no statistics, return its size."""
     in_use = _in_use_kib(guest, size)
     return size if in_use is None else in_use * (1 + HEADROOM_SHARE) + HEADROOM_KIB
 

@@ -237,7 +237,7 @@ def apply_revisions(
         if after is not None and _target_key(after) != key:
             raise ValueError("a revision may change only the value of a decision, not its control or entity")
         if not revision.reason:
-            raise ValueError(f"its revision of {about} has no reason")
+            raise ValueError(f"it revised {about} without giving a reason")
         if before is None:
             continue
         if after is not None:

@@ -469,5 +469,5 @@ def _find_hypervisor(plugins: Iterable[Plugin]) -> tuple[Hypervisor, Plugin | No
             if isinstance(hypervisor, Hypervisor):
                 return hypervisor, plugin
             if hypervisor is not None:
-                raise plugin.error(f"mom_hypervisor returned a {type(hypervisor).__name__} that has no uri and guests()")
+                raise plugin.error(f"mom_hypervisor returned a {type(hypervisor).__name__} without `uri` or `guests()`")
     return NoHypervisor(), None

@@ -153,7 +153,9 @@ def _ledger(config: Config, *, running: bool) -> Iterable[Finding]:
         yield Finding(Severity.ERROR, "ledger", error.message, error.hint)
         return
     if ledger.file.damage:
-        yield Finding(Severity.ERROR, "ledger", ledger.file.damage, "find mom's changes in it, and restore the original values by hand")
+        yield Finding(
+            Severity.ERROR, "ledger", ledger.file.damage, "find mom's changes in the ledger, and restore the original values by hand"
+        )
     if ledger.entries and not running:
         text = f"{len(ledger.entries)} changes of an earlier run were not undone"
         yield Finding(Severity.WARNING, "ledger", text, "`mom restore` undoes them")

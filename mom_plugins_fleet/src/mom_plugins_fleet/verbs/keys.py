@@ -57,7 +57,7 @@ def authorize_command(where: Where, key: str, remove: bool) -> None:
     def changed(before: AuthorizedKeys | None) -> Mapping[str, object]:
         keys = () if before is None else before.keys
         if remove and key not in keys:
-            raise MomError(f"{printable(key)} is not authorized", hint=f"hosts follow {', '.join(keys) or 'no coordinator'}")
+            raise MomError(f"{printable(key)} is not authorized", hint=f"authorized: {', '.join(keys) or 'no coordinator'}")
         remaining = tuple(other for other in keys if other != key)
         return {"keys": remaining if remove else (*remaining, key)}
 

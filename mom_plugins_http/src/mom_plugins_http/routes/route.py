@@ -81,7 +81,7 @@ def validated(model: type[Model], validate: Callable[[], Model], whole: str) -> 
 def check_members(members: Sequence[tuple[str, object]]) -> None:
     """Raise `ProblemError` for duplicate members, and for too many members."""
     if len(members) > _MOST_MEMBERS:
-        raise ProblemError(400, f"an object has {len(members)} members", f"send at most {_MOST_MEMBERS}")
+        raise ProblemError(400, f"an object has too many members: {len(members)}", f"send at most {_MOST_MEMBERS}")
     counts = Counter(name for name, _ in members)
     for name, count in counts.items():
         if count > 1:

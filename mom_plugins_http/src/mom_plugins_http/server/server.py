@@ -41,7 +41,7 @@ class Door(ServerDoor):
     """Listening socket, and its rules.
 
     :param tls: returns the TLS context for a new connection
-    :param keyed: every client needs a session of the page
+    :param keyed: every client needs a session of the web page, that is, must have logged in
     """
 
     path: Path | None = None

@@ -74,7 +74,7 @@ class Budgets(ABC):
         return self.left + self._reserve - guests
 
     def next_step(self) -> None:
-        """Give a guest's step its own budget."""
+        """Begin the evaluation for the next guest, with a new budget."""
         self.look()
         self._allow(self.limits.guest_steps)
 

@@ -97,7 +97,7 @@ def advise(
     the offload plugin, half of a guest's recorded cold memory goes to swap, which does not count as harm. The command changes nothing on
     the host. Exit code 1 if not even one guest fits.
 
-    --placement writes a script for the operator of an OpenStack cloud, with the ratio for selling the host's memory. mom does not run it.
+    --placement writes a script for the operator of an OpenStack cloud, which sets the host's memory allocation ratio. mom does not run it.
     """
     if recording is None:
         if sla_class is not None or memory is not None or hours is not None:

@@ -495,7 +495,7 @@ class Jobs:
 
 
 def states_of(control: LifecycleControl, guests: Sequence[Entity]) -> Mapping[str, GuestState | GuestBusy]:
-    """Return states keyed by guest id; `GuestBusy` without an answer. Raise other errors."""
+    """Return states keyed by guest id; `GuestBusy` for a guest that did not answer. Raise other errors."""
     result: dict[str, GuestState | GuestBusy] = {}
     for guest in guests:
         try:

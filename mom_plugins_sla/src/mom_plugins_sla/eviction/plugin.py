@@ -301,7 +301,7 @@ class EvictionPlugin:
         job = self.jobs.get(target.entity.id)
         if job is not None and job.step is Step.PAUSE:
             return 1
-        return Refused("mom's pause has ended, and an operator has paused the guest since then")
+        return Refused("an operator paused the guest after mom's own pause had ended, so mom does not resume it")
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
