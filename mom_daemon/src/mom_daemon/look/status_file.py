@@ -111,9 +111,7 @@ def read_status(directory: Path) -> RunningStatus | None:
     if not pid:
         return None
     if not text:
-        raise MomError(
-            f"mom runs as process {pid}, but {path} is not its status file, which could not be written", hint="mom's log says why"
-        )
+        raise MomError(f"mom runs as process {pid}, but could not write its status file {path}", hint="mom's log says why")
     try:
         content = json.loads(text)
         age = time.monotonic() - float(content["monotonic_seconds"])
