@@ -107,7 +107,6 @@ class BalloonPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Suggest the plugin on hosts with KVM or libvirt, with guarantees on a CloudStack host."""
         if (root / "dev/kvm").exists():
             reason = "this host runs KVM guests (/dev/kvm)"
         elif any((root / socket).exists() for socket in SOCKETS):
@@ -122,19 +121,16 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare fields, the control, the policy, and columns."""
         policy = files("mom_plugins_balloon").joinpath("balloon.policy").read_text(encoding="utf-8")
         size = replace(TARGET, tolerance=self._guests.tolerance)
         return (*FIELDS, size, DefaultPolicy("50_balloon", policy), *COLUMNS, *harm.COLUMNS)
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """Offer reservations, launches, promises, and preparation of moves."""
         return {Reservations: self._reservations, Launches: self._launches, Promises: self._guarantees, MovePreparation: self._leaving}
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Load the requests that the previous run of mom saved."""
         self._runs = True
         changed = self._guests.changed_before = self._started.before_mom().keys()
         requests = self._file.state.requests.items()
@@ -156,7 +152,6 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """Report required fields that no plugin declares."""
         lacks = self._lacks()
         return [Finding(Severity.WARNING, "balloon law", lacks, _DECLARE)] if lacks else []
 
@@ -168,7 +163,6 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_derive(self, snapshot: Snapshot) -> Derived:
-        """Return the law's suggestions, and the harm to guests."""
         guests = None
         if self._runs:
             self._see(snapshot)
@@ -202,7 +196,6 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Columns:
-        """Return guests' guarantees, habits, sweeps, and last requests."""
         self._reservations.load()
         self._sweeps.follow()
         records, now = self._guests.of_all(guests), self._context.monotonic()
@@ -252,7 +245,6 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem | Condition]:
-        """Report broken guarantees, failed reservations, harmed or uncooperative guests, and a host short of memory."""
         source, standing = Source(self._context.name), self._guarantees.standing
         if self._context.declarations.fields and (lacks := self._lacks()):
             yield Problem(source, lacks, severity=Severity.WARNING, hint=_DECLARE)
@@ -295,12 +287,10 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition | HypervisorError]:
-        """Return the sizes of guests."""
         return self._resizer.read(hypervisor, targets)
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError | str]:
-        """Request sizes from guests."""
         return self._resizer.write(hypervisor, changes)
 
     # --- surface ---------------------------------------------------------------------------------------------------------------
@@ -311,7 +301,6 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Report guests that can and cannot be resized."""
         yield from findings(hypervisor, self._guarantees)
         yield from cloudstack.findings(self._context.root, hypervisor, self._guarantees, self._started)
 
