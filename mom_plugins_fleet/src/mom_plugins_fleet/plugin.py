@@ -99,12 +99,10 @@ class FleetPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:
-        """Declare the connection's field."""
         return [FieldSpec("fleet_connected", Unit.FLAG, Scope.HOST, "whether the fleet's servers can be reached", "the connection to NATS")]
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """Offer `HostDrain`."""
         return {HostDrain: self}
 
     def is_ordered(self, decision: Decision) -> bool:
@@ -117,7 +115,6 @@ class FleetPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Start the agent, except in commands that only read."""
         if not self._context.serves:
             return
         from mom_plugins_fleet.host.agent import FleetAgent
@@ -136,7 +133,6 @@ class FleetPlugin:
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Stop the agent."""
         if self.agent is not None:
             self.agent.close()
 
@@ -149,12 +145,10 @@ class FleetPlugin:
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """Collect whether servers can be reached."""
         return {} if self.agent is None else {"fleet_connected": self.agent.connected}
 
     @hookimpl
     def mom_problems(self) -> Iterable[Problem]:
-        """Report the agent's problem."""
         if self.agent is not None and self.agent.trouble:
             yield Problem(Source(self._context.name), self.agent.trouble, severity=Severity.WARNING)
 
@@ -198,7 +192,6 @@ class FleetPlugin:
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Record moves' results, and the host's state."""
         self._report = report
         self._empty = 0 if report.snapshot.guests or report.guests_unknown else self._empty + 1
         agent, mover = self.agent, self._context.service(GuestMoves)
@@ -257,7 +250,6 @@ class FleetPlugin:
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Check that the servers know this host."""
         from mom_plugins_fleet.link import Store, ask
         from mom_plugins_fleet.signatures import opened
         from mom_plugins_fleet.subjects import ROSTER
