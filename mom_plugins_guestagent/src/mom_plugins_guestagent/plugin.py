@@ -63,12 +63,10 @@ class GuestAgentPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:
-        """Declare the fields that agents report."""
         return FIELDS
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """Check that a plugin reports the host's state, if mom announces shortages to guests."""
         declared = self._context.declarations.fields
         spec = declared.get((Scope.HOST, HOST_STATE))
         if not self._settings.tell_short or not declared or (spec is not None and spec.collected):
@@ -88,7 +86,6 @@ class GuestAgentPlugin:
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Close all connections."""
         if self._collector is not None:
             self._collector.stop(_STOP_SECONDS)
 
@@ -111,7 +108,6 @@ class GuestAgentPlugin:
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
-        """Report guests with implausible statistics."""
         if self._collector is None:
             return
         states = self._collector.states()
@@ -151,7 +147,6 @@ class GuestAgentPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Query each guest once, and report guests without a channel or an answer."""
         from mom_plugins_guestagent.findings import NO_ACCESS, examined
 
         if self._collector is None or hypervisor is None:
