@@ -34,12 +34,10 @@ class HttpPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Suggest the plugin for every host."""
         return Suggestion("it serves an API for programs, policy changes at run time, and metrics", order=80)
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Listen, unless a command only inspects. Raise `MomError` on failure."""
         if not self._context.serves:
             return
         from mom_plugins_http.service import Service
@@ -49,7 +47,6 @@ class HttpPlugin:
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """Offer the port of the metrics."""
         return {HostMetrics: self}
 
     @property
@@ -60,7 +57,6 @@ class HttpPlugin:
 
     @hookimpl
     def mom_reload(self) -> Callable[[], None] | None:
-        """Read certificate and tokens again."""
         return None if self._service is None else self._service.prepare_tcp()
 
     @hookimpl
@@ -71,7 +67,6 @@ class HttpPlugin:
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Stop listening; end all connections."""
         if self._service is not None:
             self._service.close()
 
@@ -117,7 +112,6 @@ class HttpPlugin:
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Check the socket, `tcp` and the launch hooks."""
         from mom_plugins_http.server.access import has_access_lists, may_give_to
 
         subject = f"control socket {self._path}"
@@ -170,7 +164,6 @@ class HttpPlugin:
     def mom_source(
         kind: type, settings: PluginSettings | None, run_directory: Path, state_directory: Path, path: Path | None
     ) -> RunningMom | None:
-        """Return a client of the unix socket."""
         if kind is not RunningMom:
             return None
         from mom_plugins_http.cli.running_mom import SocketMom
