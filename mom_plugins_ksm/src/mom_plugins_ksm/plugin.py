@@ -69,20 +69,17 @@ class KsmPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Suggest the plugin if the kernel has KSM."""
         if not (root / FOLDER / "run").exists():
             return None
         return Suggestion("this kernel can merge equal pages of guests (KSM)", order=41)
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare fields and controls, some of which the kernel may lack, and the default policy."""
         policy = files("mom_plugins_ksm").joinpath("ksm.policy").read_text("utf-8")
         return (*FIELDS, *LAW_FIELDS, *CONTROLS, DefaultPolicy("40_ksm", policy))
 
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor | None) -> Mapping[str, Value]:
-        """Return the present state of KSM; empty without KSM."""
         if self._context.serves:
             self._end_unmerging(hypervisor)
         values = self._knobs(hypervisor).ksm_read()
@@ -103,7 +100,6 @@ class KsmPlugin:
 
     @hookimpl
     def mom_derive(self, snapshot: Snapshot) -> Derived:
-        """Return the law's suggestions."""
         return Derived(host=self._suggested.of(snapshot))
 
     @hookimpl
@@ -125,7 +121,6 @@ class KsmPlugin:
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor | None, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """Return the present values of the knobs."""
         self._end_unmerging(hypervisor)  # before mom restores a knob
         return self._knobs(hypervisor).read(targets)
 
@@ -163,7 +158,6 @@ class KsmPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Report whether KSM exists, can be set, and has no other manager."""
         self._knobs(hypervisor)
         if self._is_foreign:
             return [Finding(Severity.OK, "KSM", "the hypervisor has its own KSM")]
