@@ -82,20 +82,17 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Suggest the plugin on a node with virt-handler."""
         sign = next((sign for sign in _SIGNS if (root / sign).exists()), None)
         return None if sign is None else Suggestion(f"there is /{sign}: this is a node of KubeVirt", order=20)
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare fields and the statistics period."""
         return (*super().mom_declare(), *GUEST_FIELDS, *FIELDS)
 
     # --- life --------------------------------------------------------------------------------------------------------------------
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Start the search for pods."""
         # Commands that run once need no thread: they search when they list the guests.
         # Late import: commands that only list plugins do not need libvirt.
         from mom_plugins_kubevirt.hypervisor import KubevirtHypervisor
@@ -121,7 +118,6 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Stop the watch, and close the connections."""
         self._stop_watching()
         if self._facts is not None:
             self._facts.kubelet.stop()
@@ -132,7 +128,6 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return libvirt's and the node's fields of the guests."""
         own, facts = self._own(hypervisor), self._facts
         if own is None or facts is None:
             return {}
@@ -142,7 +137,6 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
 
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
-        """Return the number of unreliable guests, and the fields about the kubelet's evictions."""
         return {**super().mom_collect_host(hypervisor), **({} if self._facts is None else self._facts.host_fields())}
 
     @hookimpl
@@ -154,7 +148,6 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem | Condition]:
-        """Report unreliable guests, unmanageable pods, unknown requests, and evictions."""
         yield from super().mom_problems(snapshot)
         if self._hypervisor is None or self._facts is None:
             return
