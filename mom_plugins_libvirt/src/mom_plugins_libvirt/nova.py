@@ -37,13 +37,11 @@ class NovaPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Suggest the plugin if files show that the host runs nova."""
         sign = next((sign for sign in _SIGNS if (root / sign).exists()), None)
         return None if sign is None else Suggestion(f"there is /{sign}: this is a host of OpenStack nova", order=23)
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """Offer a reader of nova's metadata."""
         return {GuestPlatform: self}
 
     def properties(self, description: GuestDescription) -> Mapping[str, str]:

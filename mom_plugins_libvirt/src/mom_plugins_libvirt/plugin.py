@@ -57,7 +57,6 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Suggest the plugin if a libvirt socket exists."""
         socket = next((socket for socket in _SOCKETS if (root / socket).exists()), None)
         return None if socket is None else Suggestion(f"libvirt listens on /{socket}", {"uri": "qemu:///system"}, order=21)
 
@@ -65,19 +64,16 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare the fields, and the statistics period."""
         return (*super().mom_declare(), *GUEST_FIELDS)
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """Offer a reader of guests that are about to start."""
         return {LaunchReader: self._launches}
 
     # --- life --------------------------------------------------------------------------------------------------------------------
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Start libvirt's event loop."""
         # The first call connects to libvirt.
         # Late import: commands that only list plugins do not need libvirt.
         from mom_plugins_libvirt import LibvirtHypervisor, SamplingSettings
@@ -98,7 +94,6 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Stop the watch, and close the connections."""
         self._stop_watching()
         for connection in (self._watching, self._hypervisor):
             if connection is not None:
