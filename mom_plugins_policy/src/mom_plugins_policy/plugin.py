@@ -131,12 +131,10 @@ class PolicyPlugin:
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """Offer access to the policies in force."""
         return {PolicyTexts: self._policies}
 
     @hookimpl
     def mom_reload(self) -> Callable[[], None]:
-        """Compile the policies again. They come into force once all plugins have reloaded."""
         try:
             put_in_force = self._policies.prepare()
             use_shadow = None if self._shadow is None else self._shadow.read()
@@ -159,7 +157,6 @@ class PolicyPlugin:
 
     @hookimpl
     def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | ShadowDecisions | Problem]:
-        """Return the policies' decisions, and the problems of their evaluation."""
         self._keep()
         policy = self._policies.policy
         if policy is None:
@@ -176,7 +173,6 @@ class PolicyPlugin:
 
     @hookimpl
     def mom_problems(self) -> Iterable[Condition]:
-        """Report if no policy is in use."""
         policy = self._policies.policy
         if policy is not None and policy.program.forms:
             return []
@@ -194,7 +190,6 @@ class PolicyPlugin:
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """Report errors, remarks, missing folders, and unused default policies."""
         try:
             policy = self._policies.check_files()
             if self._shadow is not None:

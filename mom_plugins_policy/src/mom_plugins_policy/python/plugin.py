@@ -39,7 +39,6 @@ class PypolicyPlugin:
 
     @hookimpl
     def mom_reload(self) -> Callable[[], None]:
-        """Read the policies again. They come into force once all plugins have reloaded."""
         try:
             policies = read_policies(self._settings.directory)
         except ConfigError as error:
@@ -54,7 +53,6 @@ class PypolicyPlugin:
 
     @hookimpl
     def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Problem]:
-        """Return the policies' decisions in order, and problems."""
         cycle = PolicyCycle(snapshot, history, self._context.declarations, self._notes.begin(snapshot), {})
         until = time.monotonic() + self._settings.deadline / 2  # the other half is for the last attempt
         result = [*self._refused, *(item for policy in self._policies for item in _evaluate(policy, cycle, until))]
@@ -62,7 +60,6 @@ class PypolicyPlugin:
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """Report policies that prevent a start."""
         try:
             policies = read_policies(self._settings.directory)
         except ConfigError as error:
