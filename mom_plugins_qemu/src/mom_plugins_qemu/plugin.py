@@ -60,7 +60,6 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Suggest the plugin on a Proxmox VE node, or if monitors exist."""
         if (root / "etc/pve/qemu-server").is_dir():
             return Suggestion("this is a node of Proxmox VE", {"sockets": [_SOCKETS[0]]}, order=20)
         for pattern in _SOCKETS:
@@ -72,12 +71,10 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare fields, the statistics period, and columns of `mom guests`."""
         return (*GUEST_FIELDS, *HOST_FIELDS, *super().mom_declare(), *COLUMNS)
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """Offer a reader of guests that Proxmox VE is about to start."""
         return {LaunchReader: ProxmoxLaunches()}
 
     # --- life --------------------------------------------------------------------------------------------------------------------
@@ -106,14 +103,12 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Stop the watch and the thread for events."""
         self._stop_watching()
         if self._events is not None:
             self._events.stop()
 
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
-        """Return the number of unreliable guests, and the longest time for which mom occupied a monitor."""
         own = self._own(hypervisor)
         return {} if own is None else {**super().mom_collect_host(hypervisor), LONGEST_STAY: own.longest_stay()}
 
