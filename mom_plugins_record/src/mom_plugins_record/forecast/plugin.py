@@ -98,40 +98,33 @@ class ForecastPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Suggest the plugin on hosts that can run guests."""
         if not (root / "dev/kvm").exists():
             return None
         return Suggestion("it learns when guests need memory, and makes room in time", order=45)
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Declare fields and guests' columns."""
         return (*FIELDS, *COLUMNS)
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Read the stored days."""
         self._keeper = DaysKeeper(self._context, self._days)
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Save what the plugin has learned about guests' daily memory use."""
         if self._keeper is not None:
             self._keeper.close(keep=self._context.serves and self._written > 0)
 
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Columns | Mapping[str, Mapping[str, Value]]:
-        """Return each guest's expected use, as forecast after the last cycle."""
         return self._days.columns(guests) or {}
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """Return the forecast for all guests together."""
         return self._days.host_fields()
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Learn from a cycle, for the next cycle's forecasts."""
         hour = self._days.calendar.index(report.snapshot.time) // HOUR_SLOTS
         due, self._written = self._written not in (0, hour), hour
         if self._keeper is not None:
@@ -151,7 +144,6 @@ class ForecastPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Report the number of guests with learned days."""
         days = [item.days for item in self._days.known.values() if item.days.slots]
         patterns = sum(item.has_pattern for item in days)
         known = f"mom has learned the daily memory use of {len(days)} guests; {patterns} of them have a pattern"

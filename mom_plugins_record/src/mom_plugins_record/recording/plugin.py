@@ -104,14 +104,12 @@ class RecordPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:
-        """Declare the accounts' fields."""
         from mom_plugins_record.report.accounts import FIELDS
 
         return FIELDS
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """Offer points of past days for plots."""
         return {RecordedPoints: self}
 
     def recorded_points(
@@ -127,7 +125,6 @@ class RecordPlugin:
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """Return the accounts' fields after the last cycle."""
         if self._accounts is None:
             return {}
         from mom_plugins_record.report.accounts import values_of
@@ -136,7 +133,6 @@ class RecordPlugin:
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
-        """Report errors of the accounts."""
         accounts = self._accounts
         wrong = {} if accounts is None else {accounts.damage: "", accounts.write_error: accounts.write_hint}
         return [Problem(Source(self._context.name), text, severity=Severity.WARNING, hint=hint) for text, hint in wrong.items() if text]
@@ -172,7 +168,6 @@ class RecordPlugin:
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Close the files."""
         if self._accounts is not None:
             self._accounts.write()
         if self._writer is not None:
@@ -180,7 +175,6 @@ class RecordPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Report the recording's size and place, and the free space."""
         from mom_plugins_record.report.accounts_file import NAME
 
         settings = self._settings
