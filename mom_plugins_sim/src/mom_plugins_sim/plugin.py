@@ -41,29 +41,24 @@ class SimPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:
-        """Declare fields of a real host, and fields that only a simulation can know."""
         return FIELDS
 
     @hookimpl
     def mom_hypervisor(self) -> Hypervisor:
-        """Return the simulated hypervisor."""
         return self.hypervisor
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """Return the simulated host's fields."""
         return self.hypervisor.host_fields()
 
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Columns:
-        """Return the simulated guests' fields."""
         return self.hypervisor.guest_columns(guests)
 
     mom_status = late_hook("mom_daemon:StatusPart.of_memory", "report")
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Warn that the host is simulated, and that guests have service classes without the `sla` plugin."""
         world = self._settings.scenario or f"{self._settings.guests} guests"
         message = f"a simulated host with simulated guests ({world}): nothing real is managed"
         yield Finding(Severity.WARNING, "simulation", message, "enable a real hypervisor's plugin, such as libvirt, instead of sim")
