@@ -177,7 +177,6 @@ class SlaPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Report guests of unknown classes. `mom_check` reports an invalid file."""
         self._read_shared_classes()
         for guest, assigned in self._unknown([] if hypervisor is None else hypervisor.guests()):
             yield Finding(Severity.ERROR, f"guest {printable(guest.name)}", _complaint(assigned), self._cure())

@@ -210,7 +210,6 @@ class EvictionPlugin:
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        """Check class, warning time and limits of steps."""
         self._snapshot = snapshot
         quota, begun = self._quota(snapshot), self.jobs.under_way
         valid: list[tuple[str, Step]] = []

@@ -30,7 +30,6 @@ class MoverPlugin(ABC):
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Check the configuration. Raise `MomError` if it is unusable."""
         self.ready()
 
     @hookimpl
