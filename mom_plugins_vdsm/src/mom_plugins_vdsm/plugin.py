@@ -102,7 +102,6 @@ class VdsmPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Suggest the plugin on a host with vdsm."""
         trace = next((trace for trace in _TRACES if (root / trace).exists()), None)
         return None if trace is None else Suggestion(f"vdsm is on this host (/{trace})", order=20)
 
@@ -110,7 +109,6 @@ class VdsmPlugin:
 
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:
-        """Declare vdsm's statistics of each guest."""
         return (
             *(replace(spec, source=f"vdsm {_SOURCES[spec.name]}") for spec in guest_fields(str) if spec.name in _SOURCES),
             _field("balloon_min", "the guest's guarantee in the engine; 0 if none", "balloonInfo.balloon_min"),
@@ -121,7 +119,6 @@ class VdsmPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Start the connection's thread."""
         # Only the first call connects: vdsm may be down now.
         # Late import: commands that only list plugins must be fast.
         from mom_plugins_vdsm.connection import VdsmConnection
@@ -143,13 +140,11 @@ class VdsmPlugin:
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Close the connection."""
         if self._hypervisor is not None:
             self._hypervisor.connection.close()
 
     @hookimpl
     def mom_hypervisor(self) -> Hypervisor | None:
-        """Return vdsm's hypervisor."""
         return self._hypervisor
 
     def _connection_settings(self, conf: VdsmConf) -> VdsmConnectionSettings:
@@ -179,7 +174,6 @@ class VdsmPlugin:
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return the guests' fields from vdsm's last answer about all guests."""
         own = self._hypervisor
         return {} if own is None or hypervisor is not own else own.fields(guests)
 
@@ -189,7 +183,6 @@ class VdsmPlugin:
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Report whether mom reaches vdsm, and which features guests lack."""
         from mom_plugins_vdsm.doctor import configured, examined
 
         if self._conf is None or self._hypervisor is None:

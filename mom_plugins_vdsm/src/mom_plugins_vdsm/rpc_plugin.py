@@ -68,14 +68,12 @@ class XmlRpcPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Suggest the plugin on a host with vdsm."""
         if not (root / "run/vdsm").is_dir():
             return None
         return Suggestion("vdsm asks mom for statistics, and sets policies", {"listen": VDSM_SOCKET}, order=81)
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Listen, except in commands such as `mom doctor`. Raise `MomError` on failure."""
         if not self._context.serves:
             return
         settings, log = self._settings, self._context.log
@@ -88,25 +86,21 @@ class XmlRpcPlugin:
 
     @hookimpl
     def mom_problems(self) -> Iterable[Problem]:
-        """Report policies that clients have sent but mom has refused."""
         # vdsm reports to its engine that these policies are in force.
         for problem, in_force in self._verbs.refused():
             yield Problem(Source(self._context.name), problem, severity=Severity.WARNING, hint=in_force)
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Store the newest report, from which the server answers calls."""
         self._verbs.note(report)
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Stop listening, and end all connections."""
         if self._server is not None:
             self._server.close()
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Report a missing socket folder, and who can change policies."""
         path = Path(self._address.path)
         if self._address.path and not path.parent.is_dir():
             cure = "create the folder; under oVirt, install and start vdsm"
