@@ -38,7 +38,6 @@ from mom_core import (
     PluginContext,
     PluginReport,
     PluginSettings,
-    PluginState,
     Report,
     Revision,
     Scope,
@@ -296,7 +295,7 @@ def _own_metrics() -> Iterator[tuple[str, str, str, str]]:
     entity = next(iter(taken.guests.values())).entity
     decision = Decision(entity, "balloon_target", 1)
     outcome = Outcome(decision, 2, 1, Status.APPLIED)
-    plugin = PluginReport("sim", PluginState.OK, {"mom_collect_host": 0.1}, 1, 0, "", 0.0)
+    plugin = PluginReport("sim", PluginReport.State.OK, {"mom_collect_host": 0.1}, 1, 0, "", 0.0)
     revision, verdict = Revision(decision, None, "", "core"), Verdict((Condition("memory", "the host is full"),))
     report = Report(1, 0.0, "enforce", taken, [decision], [revision], [outcome], (), [plugin], 0.1, considered=(decision,), verdict=verdict)
     totals = Totals()
@@ -501,6 +500,12 @@ def _public(wanted: Callable[[type], bool]) -> list[tuple[str, type]]:
     return [(name, thing) for name, thing in _names() if isinstance(thing, type) and wanted(thing)]
 
 
+def _nested() -> list[tuple[str, type]]:
+    """Return the classes inside public classes, by name."""
+    public = _public(lambda kind: True)
+    return [(f"{name}.{inner}", thing) for name, kind in public for inner, thing in vars(kind).items() if isinstance(thing, type)]
+
+
 def _protocols() -> str:
     protocols = [_protocol(name, kind) for name, kind in _public(lambda kind: bool(getattr(kind, "_is_protocol", False)))]
     records = [
@@ -509,7 +514,8 @@ def _protocols() -> str:
     ]
     enumerations = [
         (f"`{name}`", ", ".join(f"`{member.name}`" for member in cast("type[enum.Enum]", kind)), _summary(kind))
-        for name, kind in _public(lambda kind: issubclass(kind, enum.Enum))
+        for name, kind in [*_public(lambda kind: True), *_nested()]
+        if issubclass(kind, enum.Enum)
     ]
     classes = [
         (f"`{name}`", ", ".join(f"`{member}`" for member in _members(kind)), _summary(kind)) for name, kind in _public(_is_plain_class)

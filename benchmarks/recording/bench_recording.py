@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from mom_core import Decision, Guest, Host, Outcome, PluginReport, PluginState, Report, Snapshot, Source, Status, Value
+from mom_core import Decision, Guest, Host, Outcome, PluginReport, Report, Snapshot, Source, Status, Value
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.session import RecordedSession
 from mom_plugins_record.recording.writer import RecordingLimits, RecordingWriter
@@ -95,7 +95,7 @@ def reports(guests: int, cycles: int) -> Iterator[Report]:
         }
         snapshot = Snapshot(Host("h", fields, {"name": "h"}), {g.id: g for g in seen}, 1.7e9 + number * 5.0, number * 5.0, number)
         plugins = tuple(
-            PluginReport(name, PluginState.OK, {"mom_collect_guests": source.random() / 100}, number * 3, 0)
+            PluginReport(name, PluginReport.State.OK, {"mom_collect_guests": source.random() / 100}, number * 3, 0)
             for name in ("libvirt", "host", "balloon", "ksm", "policy", "record")
         )
         decisions = tuple(outcome.decision for outcome in outcomes)

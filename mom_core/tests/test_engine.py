@@ -34,8 +34,8 @@ from mom_core import (
     InTransition,
     MomError,
     PluginError,
+    PluginReport,
     PluginSettings,
-    PluginState,
     Problem,
     Report,
     Revision,
@@ -763,12 +763,12 @@ def test_a_plugin_that_hangs_costs_one_deadline_and_is_then_left_out(tmp_path: P
         unheard = {p.message for p in (*first.problems, *second.problems) if "calls" in p.message}
         assert unheard == {"mom calls none of its hooks for now: its call of mom_collect_host has not returned"}
         assert calls == ["mom_collect_host"]
-        assert {p.name: p.state for p in second.plugins}["bad"] is PluginState.HUNG
+        assert {p.name: p.state for p in second.plugins}["bad"] is PluginReport.State.HUNG
         release.set()
         (worker,) = (plugin.worker for plugin in engine.plugins.plugins if plugin.name == "bad")
         wait_until(lambda: not worker.hung)
         third = engine.cycle()
-        assert {p.name: p.state for p in third.plugins}["bad"] is PluginState.OK
+        assert {p.name: p.state for p in third.plugins}["bad"] is PluginReport.State.OK
 
 
 def test_a_stop_does_not_wait_for_a_hung_plugin(tmp_path: Path, machine: Machine) -> None:
@@ -1124,7 +1124,7 @@ def test_a_reload_that_one_plugin_refuses_changes_nothing_and_may_be_repeated(tm
         for _ in range(FAILURES_BEFORE_SET_ASIDE + 1):
             with pytest.raises(MomError, match="policy 50_x:3:1 is wrong"):
                 engine.reload(config)
-        assert {plugin.state for plugin in engine.cycle().plugins} == {PluginState.OK}
+        assert {plugin.state for plugin in engine.cycle().plugins} == {PluginReport.State.OK}
         assert committed == []
         is_good = True
         engine.reload(config)

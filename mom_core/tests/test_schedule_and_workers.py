@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mom_core import PluginState
+from mom_core import PluginReport
 from mom_core.engine import schedule as schedule_module
 from mom_core.engine.schedule import SHORTEST_GAP_SECONDS, Schedule, Tick
 from mom_core.errors import DeadlineExceeded
@@ -92,7 +92,7 @@ def test_a_late_call_blocks_further_calls() -> None:
     with pytest.raises(DeadlineExceeded, match=r"h did not answer within 0.05 s"):
         worker.call("h", lambda: release.wait(600))
     assert worker.hung
-    assert worker.report().state is PluginState.HUNG
+    assert worker.report().state is PluginReport.State.HUNG
     with pytest.raises(DeadlineExceeded, match="its call of h has not returned"):
         worker.call("other", lambda: calls.append(1))
     assert not worker.wait_until_free(time.monotonic() + 0.05)
@@ -129,7 +129,7 @@ def test_a_worker_without_threads_calls_at_once_and_ignores_deadlines() -> None:
     assert worker.call("h", threading.get_ident) == threading.get_ident()
     with pytest.raises(ZeroDivisionError):
         worker.call("h", lambda: 1 / 0)
-    assert worker.report().state is PluginState.FAILING
+    assert worker.report().state is PluginReport.State.FAILING
     with pytest.raises(KeyboardInterrupt):  # an operator's Ctrl-C is not the plugin's failure
         worker.call("h", interrupted)
     assert not worker.hung
@@ -145,7 +145,7 @@ def test_back_off_grows_and_a_success_forgives() -> None:
     for _ in range(invoker.FAILURES_BEFORE_SET_ASIDE):
         with pytest.raises(KeyboardInterrupt):
             worker.call("h", fail)
-    assert worker.report().state is PluginState.SET_ASIDE
+    assert worker.report().state is PluginReport.State.SET_ASIDE
     assert worker.begin("h", fail) is None
     assert worker.call("another hook", lambda: 1) == 1
     now += invoker.FIRST_RETRY_SECONDS
@@ -155,6 +155,6 @@ def test_back_off_grows_and_a_success_forgives() -> None:
     now += 2 * invoker.FIRST_RETRY_SECONDS
     assert worker.call("h", lambda: 1) == 1
     report = worker.report()
-    assert (report.state, report.failures) == (PluginState.OK, 4)
+    assert (report.state, report.failures) == (PluginReport.State.OK, 4)
     assert report.last_error == f"KeyboardInterrupt (at {__file__}:{fail.__code__.co_firstlineno + 1})"
     worker.close(time.monotonic() + 1)

@@ -8,13 +8,13 @@ import pytest
 from reserving_host import GIB, KEEPS, LIMITS, MIB, KeptReservation, a_guest
 
 from mom_core import Host, Snapshot
-from mom_kvm import Launch, LaunchedGuest, LaunchState, ReservationState
+from mom_kvm import Launch, LaunchedGuest, Reservation
 from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE
 from mom_plugins_balloon.launches import MOST_WAITING, HostLaunches
 from mom_plugins_balloon.parameters import LaunchSettings, LawParameters, WhenShort
 from mom_plugins_balloon.reservations import HostReservations
 
-STARTS, WAITING, REFUSED = LaunchState.STARTS, LaunchState.WAITING, LaunchState.REFUSED
+STARTS, WAITING, REFUSED = Launch.State.STARTS, Launch.State.WAITING, Launch.State.REFUSED
 
 
 def launched(name: str = "web", kib: int = 2 * GIB, why_none: str = "") -> LaunchedGuest:
@@ -82,7 +82,7 @@ class TestWithRoom:
         assert host.left == [("web", 2 * GIB)]
         host.see(8 * GIB, a_guest("id-web", 2 * GIB, rss=2 * GIB))
         assert host.left == []
-        assert host.one(made.reservation).state is ReservationState.USED
+        assert host.one(made.reservation).state is Reservation.State.USED
 
     def test_reservation_ends_with_its_guest(self, host: LaunchingHost) -> None:
         host.see(8 * GIB, a_guest("other"))
@@ -136,13 +136,13 @@ class TestWithRoom:
         host.see(8 * GIB, other, web)
         host.begin()
         host.see(8 * GIB, other)
-        assert host.one(made.reservation).state is ReservationState.TAKEN
+        assert host.one(made.reservation).state is Reservation.State.TAKEN
         host.see(8 * GIB, other, web)
         assert host.taker(host.one(made.reservation)) == "id-web"
         host.begin()
         for _ in range(LISTS_UNTIL_GONE):
             host.see(8 * GIB, other)
-        assert host.one(made.reservation).state is ReservationState.USED
+        assert host.one(made.reservation).state is Reservation.State.USED
 
 
 class TestWithoutRoom:
@@ -174,7 +174,7 @@ class TestWithoutRoom:
         strict.see(4 * GIB, a_guest("a"))
         reservations.follow()
         assert (launches.look(made).state, launches.look(made).note) == (STARTS, "")
-        assert reservations.release(made.reservation).state is ReservationState.RELEASED
+        assert reservations.release(made.reservation).state is Reservation.State.RELEASED
         assert launches.look(made).state is STARTS
 
     def test_late_memory_starts_the_guest_with_a_warning(self, host: LaunchingHost) -> None:

@@ -29,7 +29,7 @@ from mom_core import (
     hookimpl,
 )
 from mom_devkit import HandClock, config_of, declared
-from mom_kvm import Admission, Admissions, Reservation, ReservationRefused, Reservations, ReservationState
+from mom_kvm import Admission, Admissions, Reservation, ReservationRefused, Reservations
 from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE, BalloonedGuests
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.plugin import BalloonPlugin
@@ -46,7 +46,7 @@ class TestRoom:
     def test_available_memory_is_ready_at_once(self, host: KeptReservation) -> None:
         host.see(8 * GIB)
         made = host.kept.reserve(4 * GIB, 600, who="me")
-        assert (made.state, made.there_kib, made.expected_in_seconds) == (ReservationState.READY, 4 * GIB, 0.0)
+        assert (made.state, made.there_kib, made.expected_in_seconds) == (Reservation.State.READY, 4 * GIB, 0.0)
         assert made.expires_in_seconds == 600
         assert host.kept.reserved_kib() == 4 * GIB
         assert host.woken == ["4.00 GiB were reserved"]
@@ -56,7 +56,7 @@ class TestRoom:
         room = host.kept.room()
         assert room.can_free_kib == 4 * GIB - GIB - 80 * MIB - GIB // 4 - 48 * MIB
         made = host.kept.reserve(2 * GIB, 600)
-        assert made.state is ReservationState.MAKING
+        assert made.state is Reservation.State.MAKING
         assert made.there_kib == int(2 * GIB - KEEPS)
         assert made.expected_in_seconds is not None
         assert 5 < made.expected_in_seconds < 60
@@ -99,7 +99,7 @@ class TestRoom:
     def test_without_giving_guests_only_available_memory_counts(self, host: KeptReservation) -> None:
         host.why = why = "mom only observes"
         host.see(2 * GIB, a_guest("a"))
-        assert host.kept.reserve(300 * MIB, 600).state is ReservationState.READY
+        assert host.kept.reserve(300 * MIB, 600).state is Reservation.State.READY
         with pytest.raises(ReservationRefused, match=re.escape(f"guests can release 0 KiB ({why})")):
             host.kept.reserve(GIB, 600)
 
@@ -163,7 +163,7 @@ class TestExpectedRise:
         assert (room.rising_kib, room.most_kib) == (2 * GIB, 6 * GIB - math.ceil(KEEPS))
         with pytest.raises(ReservationRefused, match=r"guests are expected to use 2\.00 GiB more soon"):
             host.kept.reserve(6 * GIB, 600)
-        assert host.kept.reserve(4 * GIB, 600).state is ReservationState.READY
+        assert host.kept.reserve(4 * GIB, 600).state is Reservation.State.READY
 
     def test_rise_of_an_arrived_guest_counts_once(self, host: KeptReservation) -> None:
         host.reserved(4 * GIB, name="a")
@@ -213,7 +213,7 @@ class TestAdmissions:
     def test_admitted_or_unknown_reservation_is_made(self, host: KeptReservation, promises: Promises) -> None:
         host.context.offers = {Admissions: (promises,)}
         host.see(64 * GIB)
-        assert host.kept.reserve(GIB, 60).state is ReservationState.READY
+        assert host.kept.reserve(GIB, 60).state is Reservation.State.READY
 
 
 class TestSpareMemory:
@@ -256,7 +256,7 @@ class TestEnd:
         host.clock.now += 1
         assert host.kept.reserved_kib() == 0
         ended = host.one(made.id)
-        assert (ended.state, ended.note, ended.expires_in_seconds) == (ReservationState.EXPIRED, "no guest started for it in time", 0)
+        assert (ended.state, ended.note, ended.expires_in_seconds) == (Reservation.State.EXPIRED, "no guest started for it in time", 0)
 
     def test_released_reservation_ends(self, host: KeptReservation) -> None:
         made = host.reserved(GIB, seconds=60)
@@ -272,12 +272,12 @@ class TestEnd:
         new = a_guest("new", rss=300 * MIB)
         host.see(8 * GIB, a_guest("old"), new)
         taken = host.one(made.id)
-        assert (taken.state, taken.kept_kib) == (ReservationState.TAKEN, 4 * GIB - 300 * MIB)
+        assert (taken.state, taken.kept_kib) == (Reservation.State.TAKEN, 4 * GIB - 300 * MIB)
         assert host.taker(made) == "new"
         host.see(5 * GIB, a_guest("old"), a_guest("new", rss=3 * GIB))
         assert host.kept.reserved_kib() == GIB
         host.see(4 * GIB, a_guest("old"), a_guest("new", rss=4 * GIB))
-        assert host.one(made.id).state is ReservationState.USED
+        assert host.one(made.id).state is Reservation.State.USED
         assert host.kept.reserved_kib() == 0
 
     def test_memory_taken_since_the_snapshot_is_not_promised_again(self, host: KeptReservation) -> None:
@@ -286,9 +286,9 @@ class TestEnd:
         assert host.kept.reserved_kib() == 0
         with pytest.raises(ReservationRefused, match="at most 410 MiB can"):
             host.kept.reserve(6 * GIB, 60)
-        assert host.one(made.id).state is ReservationState.TAKEN
+        assert host.one(made.id).state is Reservation.State.TAKEN
         host.see(0, a_guest("new", 8 * GIB))
-        assert host.one(made.id).state is ReservationState.USED
+        assert host.one(made.id).state is Reservation.State.USED
 
     def test_reservation_lasts_while_a_migration_arrives(self, host: KeptReservation) -> None:
         made = host.reserved(4 * GIB, seconds=10)
@@ -298,7 +298,7 @@ class TestEnd:
         assert host.kept.reserved_kib() == 4 * GIB - 7 * GIB // 4
         for _ in range(2):  # it does not arrive any more
             host.see(8 * GIB, replace(a_guest("new", rss=7 * GIB // 4), blocked=comes), after=35)
-        assert host.one(made.id).state is ReservationState.USED
+        assert host.one(made.id).state is Reservation.State.USED
 
     @pytest.mark.parametrize(("incarnation", "taker"), [("1", ""), ("2", "old")])
     def test_earlier_guest_takes_no_reservation(self, host: KeptReservation, incarnation: str, taker: str) -> None:
@@ -326,7 +326,7 @@ class TestEnd:
         assert host.taker(made) == "new"
         for _ in range(LISTS_UNTIL_GONE):
             host.see(8 * GIB, old)
-        assert host.one(made.id).state is ReservationState.EXPIRED, "it is gone, and nobody else came in time"
+        assert host.one(made.id).state is Reservation.State.EXPIRED, "it is gone, and nobody else came in time"
 
     def test_older_process_takes_no_reservation(self, host: KeptReservation) -> None:
         ages = {"db-01": 10_000.0, "db-02": 1.0}
@@ -435,7 +435,7 @@ def test_guests_make_room_in_time(tmp_path: Path) -> None:
         for report in simulated.cycles(20):
             assert report.snapshot.host.fields["mem_reserved"] == made.memory_kib
             assert not below_need(report)
-            if simulated.kept.reservations()[0].state is ReservationState.READY:
+            if simulated.kept.reservations()[0].state is Reservation.State.READY:
                 break
         assert simulated.clock.now - began <= made.expected_in_seconds + 5
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from mom_core import Entity
 from mom_devkit import FakeGuest, FakeHypervisor
-from mom_kvm import Offloaded, StoreKind, SwapStore
+from mom_kvm import Offloaded, SwapStore
 
 SCOPE = "/machine.slice/machine-qemu.scope"
 V1_MOUNT = "31 24 0:28 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
@@ -30,7 +30,7 @@ class MovingHypervisor(FakeHypervisor):
 
     def __init__(self, guests: Sequence[FakeGuest], stores: Sequence[SwapStore] | None = None) -> None:
         super().__init__(guests)
-        self.stores = [SwapStore("zram0", StoreKind.ZRAM, 6 << 20, 5 << 20, 1 << 20, 400 << 10)] if stores is None else stores
+        self.stores = [SwapStore("zram0", SwapStore.Kind.ZRAM, 6 << 20, 5 << 20, 1 << 20, 400 << 10)] if stores is None else stores
         self.moved: list[tuple[str, int]] = []
         self.barren: dict[str, str] = {}
         """The guests that give nothing, by their names, and why."""

@@ -21,7 +21,7 @@ from mom_core import (
 )
 from mom_core.testing import snapshot
 from mom_devkit import FakeGuest, HandClock
-from mom_kvm import StoreKind, SwapStore
+from mom_kvm import SwapStore
 from mom_plugins_host.offload import OffloadPlugin
 from mom_plugins_host.offload.fields import OffloadGuestSettings, OffloadSettings
 from mom_plugins_host.offload.law import ColdOffer, ReclaimState, chosen, need_of
@@ -79,7 +79,7 @@ class Bench:
         return next(self.fields[guest.id]["offload_state"] for guest in self.hypervisor.guests() if guest.name == name)
 
 
-FULL = [SwapStore("zram0", StoreKind.ZRAM, 6 * GIB, GIB // 4)]
+FULL = [SwapStore("zram0", SwapStore.Kind.ZRAM, 6 * GIB, GIB // 4)]
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def reviewed(bench: Bench, pace: int) -> list[Value]:
 
 def test_what_a_policy_decides_for_all_guests_together_is_cut_to_what_swap_takes() -> None:
     guests = dict.fromkeys(("vm1", "vm2", "vm3"), COLD)
-    bench = Bench([*guests], stores=[SwapStore("zram0", StoreKind.ZRAM, 6 * GIB, 6 * GIB // 20 + 1000)])
+    bench = Bench([*guests], stores=[SwapStore("zram0", SwapStore.Kind.ZRAM, 6 * GIB, 6 * GIB // 20 + 1000)])
     bench.cycle(SHORT, guests)
     room = as_number(bench.plugin.mom_collect_host(bench.hypervisor)["offload_room"]) or 0
     assert reviewed(bench, 700) == [700, room - 700, None]
@@ -386,7 +386,7 @@ def test_of_a_guest_that_will_use_more_before_long_cold_memory_goes_only_when_th
 
 def test_a_host_that_is_hard_up_goes_by_no_forecast() -> None:
     """What fits in swap is little: the first one gives all of it."""
-    stores = [SwapStore("zram0", StoreKind.ZRAM, 6 * GIB, 6 * GIB // 20 + 400)]
+    stores = [SwapStore("zram0", SwapStore.Kind.ZRAM, 6 * GIB, 6 * GIB // 20 + 400)]
     guests = {"busy": {**SOON, "reclaim_cost": 1.0}, "idle": {**COLD, "reclaim_cost": 2.0}}
     assert takers(Bench([*guests], stores=stores), {**SHORT, "mem_really_available": 1.9 * GIB}, guests) == {"idle"}
     assert takers(Bench([*guests], stores=stores), SHORT, guests) == {"busy"}

@@ -7,12 +7,12 @@ import pytest
 from offload_hosts import SWAPS, ZRAM, ZRAM_SWAPS
 
 from mom_devkit import host_of
-from mom_kvm import StoreKind, SwapStore
+from mom_kvm import SwapStore
 from mom_plugins_host.offload.stores import StoreRoom, WriteBudget, ratio_of, room_of, stores_of
 
 GIB = 1 << 20
-ZRAM_STORE = SwapStore("zram0", StoreKind.ZRAM, 8 * GIB, 4 * GIB, 4 * GIB, GIB)
-DISK = SwapStore("/dev/nvme0n1p2", StoreKind.DISK, 8 * GIB, 8 * GIB)
+ZRAM_STORE = SwapStore("zram0", SwapStore.Kind.ZRAM, 8 * GIB, 4 * GIB, 4 * GIB, GIB)
+DISK = SwapStore("/dev/nvme0n1p2", SwapStore.Kind.DISK, 8 * GIB, 8 * GIB)
 
 
 def test_a_zram_device_with_a_limit_takes_no_more_than_what_compresses_into_it(tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_a_zram_device_with_a_limit_takes_no_more_than_what_compresses_into_it(t
 def test_areas_come_in_the_order_in_which_the_kernel_fills_them_and_names_may_hold_spaces(tmp_path: Path) -> None:
     swaps = f"{SWAPS}/my\\040swap file 1048576 0 -2\n/dev/zram0 partition 1048576 0 100\nbroken line\n/dev/sda2 partition x y z\n"
     stores = stores_of(host_of(tmp_path, {"proc/swaps": swaps}))
-    assert [(store.name, store.kind) for store in stores] == [("/dev/zram0", StoreKind.ZRAM), ("/my swap", StoreKind.DISK)]
+    assert [(store.name, store.kind) for store in stores] == [("/dev/zram0", SwapStore.Kind.ZRAM), ("/my swap", SwapStore.Kind.DISK)]
 
 
 def test_a_disk_with_moving_parts_is_told_by_its_queue_also_for_a_partition(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_a_disk_with_moving_parts_is_told_by_its_queue_also_for_a_partition(tmp_
     root = host_of(tmp_path, {**files, "sys/devices/sda/sda2/partition": "2\n"})
     (root / "sys/class/block").mkdir(parents=True)
     (root / "sys/class/block/sda2").symlink_to("../../devices/sda/sda2")
-    assert [store.kind for store in stores_of(root)] == [StoreKind.ROTATING]
+    assert [store.kind for store in stores_of(root)] == [SwapStore.Kind.ROTATING]
 
 
 def behind_zswap(root: Path, takes_kib: int, **parameters: int) -> list[SwapStore]:
@@ -52,7 +52,10 @@ def test_no_more_goes_to_zswap_than_its_pool_takes_whatever_the_disk_behind_it(t
     assert room_of(roomy, 0).kib == pytest.approx(0.95 * pool - 0.05 * GIB, abs=4)
     assert behind_zswap(tmp_path / "unsaid", GIB) == roomy, "what the kernel has by itself"
     full = behind_zswap(tmp_path / "full", 3 * GIB, max_pool_percent=20, accept_threshold_percent=90)
-    assert [(store.kind, store.size_kib, store.free_kib) for store in full] == [(StoreKind.ZSWAP, GIB, 0), (StoreKind.ZSWAP, 0, 0)]
+    assert [(store.kind, store.size_kib, store.free_kib) for store in full] == [
+        (SwapStore.Kind.ZSWAP, GIB, 0),
+        (SwapStore.Kind.ZSWAP, 0, 0),
+    ]
     assert room_of(full, 1 << 40) == StoreRoom(
         0, "swap, or the zswap pool in front of it, is full, except for 5 % that mom keeps for the kernel"
     )
@@ -61,7 +64,7 @@ def test_no_more_goes_to_zswap_than_its_pool_takes_whatever_the_disk_behind_it(t
 def test_where_the_kernel_does_not_say_how_full_zswap_is_the_rules_of_the_disk_behind_it_hold(tmp_path: Path) -> None:
     files = {"proc/swaps": f"{SWAPS}/dev/vda2 partition 1048576 0 -2\n", "sys/module/zswap/parameters/enabled": "Y\n"}
     (store,) = stores_of(host_of(tmp_path, {**files, "proc/meminfo": "MemTotal: 16777216 kB\n"}))
-    assert store.kind is StoreKind.DISK
+    assert store.kind is SwapStore.Kind.DISK
 
 
 MOVING = f"{DISK.name} is a rotating disk: reading a page back takes 10 ms"
@@ -75,7 +78,7 @@ WRITTEN = "the limit of writes to disks is reached (disk_writes)"
         ([ZRAM_STORE], 0, StoreRoom(4 * GIB - int(0.4 * GIB), "")),
         ([replace(ZRAM_STORE, free_kib=GIB // 4)], 0, StoreRoom(0, "swap is full, except for 5 % that mom keeps for the kernel")),
         ([replace(ZRAM_STORE, takes_kib=int(3.6 * GIB)), DISK], GIB, StoreRoom(0, "the content of zram0 compresses only to 1/1.1")),
-        ([replace(DISK, kind=StoreKind.ROTATING)], GIB, StoreRoom(0, MOVING)),
+        ([replace(DISK, kind=SwapStore.Kind.ROTATING)], GIB, StoreRoom(0, MOVING)),
         ([DISK], 1000.0, StoreRoom(1000, "", disk=True)),
         ([DISK, DISK], 1000.0, StoreRoom(1000, WRITTEN, disk=True)),
         ([DISK], 100, StoreRoom(0, WRITTEN)),

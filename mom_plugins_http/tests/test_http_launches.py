@@ -10,7 +10,7 @@ from served_mom import Serve, Served
 
 from mom_core import MomError
 from mom_devkit import wait_until
-from mom_kvm import Admission, Admissions, Launch, LaunchedGuest, Launches, LaunchReader, LaunchState
+from mom_kvm import Admission, Admissions, Launch, LaunchedGuest, Launches, LaunchReader
 
 REFUSES = {"balloon": {"reservations": {"launches": {"when_short": "refuse"}}}}
 
@@ -110,11 +110,11 @@ class Room(Launches):
 
     def begin(self, guest: LaunchedGuest, *, patience: float, who: str = "") -> Launch:
         self.patience = patience
-        return Launch(guest, LaunchState.WAITING)
+        return Launch(guest, Launch.State.WAITING)
 
     def look(self, launch: Launch) -> Launch:
         self.looks += 1
-        return replace(launch, state=LaunchState.STARTS) if self.comes.is_set() else launch
+        return replace(launch, state=Launch.State.STARTS) if self.comes.is_set() else launch
 
 
 def test_while_it_waits_its_hypervisor_knows_that_and_it_starts_when_the_memory_is_there(served: Served) -> None:

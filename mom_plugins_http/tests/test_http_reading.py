@@ -8,21 +8,7 @@ import httpx
 import pytest
 from served_mom import Serve, Served
 
-from mom_core import (
-    Condition,
-    Decision,
-    Outcome,
-    PluginReport,
-    PluginState,
-    Problem,
-    Report,
-    Revision,
-    ShadowDecisions,
-    Source,
-    Status,
-    Value,
-    Verdict,
-)
+from mom_core import Condition, Decision, Outcome, PluginReport, Problem, Report, Revision, ShadowDecisions, Source, Status, Value, Verdict
 from mom_core.testing import snapshot
 from mom_plugins_http.cli.client import ApiRefusedError, Client
 from mom_plugins_http.cli.looking_verbs import _cycle_line
@@ -35,7 +21,7 @@ def busy_report(number: int = 7) -> Report:
     )
     vm1 = next(guest.entity for guest in taken.guests.values() if guest.name == "vm1")
     wanted = Decision(vm1, "balloon_target", 90, "it has enough", Source("50_balloon", 3, 4))
-    plugin = PluginReport("sim", PluginState.SET_ASIDE, {"mom_collect_host": 0.25}, 9, 3, "it broke", 4.0)
+    plugin = PluginReport("sim", PluginReport.State.SET_ASIDE, {"mom_collect_host": 0.25}, 9, 3, "it broke", 4.0)
     return Report(
         number,
         1.5,

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from served_mom import Serve, Served
 
 from mom_core import Entity, MomError, PluginContext, Scope
-from mom_kvm import Admission, Admissions, Reservation, Reservations, ReservationState, Room
+from mom_kvm import Admission, Admissions, Reservation, Reservations, Room
 from mom_plugins_http.cli.client import ApiRefusedError, Client, coded
 from mom_plugins_http.cli.reserve_verbs import _memory_kib, reserve_command
 from mom_plugins_http.routes.news import News
@@ -158,7 +158,7 @@ class SometimesKnown(Reservations):
     """Somebody else's: while nothing is known of the host's memory, it says so."""
 
     known = True
-    state = ReservationState.MAKING
+    state = Reservation.State.MAKING
 
     def reservations(self) -> Sequence[Reservation]:
         if not self.known:
@@ -179,7 +179,7 @@ def test_cycles_are_told_while_nothing_is_known_of_reservations_and_what_changed
     kept = SometimesKnown()
     news = News(PluginContext(offers={Reservations: (kept,)}))
     assert news.gather() == []
-    kept.known, kept.state = False, ReservationState.READY
+    kept.known, kept.state = False, Reservation.State.READY
     assert news.gather() == []
     kept.known = True
     (told,) = news.gather()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from served_mom import Served
 
-from mom_core import Condition, Declarations, EngineState, PluginReport, PluginState, Problem, Report, Severity, Source, Verdict
+from mom_core import Condition, Declarations, EngineState, PluginReport, Problem, Report, Severity, Source, Verdict
 from mom_core.testing import snapshot
 from mom_daemon import NotRunning
 from mom_daemon.report_models import REPORT_FORMAT, GuestColumnModel, ReportDocument, report_document
@@ -25,7 +25,7 @@ from mom_plugins_http.top.picture import Picture, picture_of
 from mom_plugins_http.top.screen import body_lines, brief_verdict, screen
 from mom_plugins_http.top.verb import looking
 
-NOTHING_NEW = Report(1, 0.0, "enforce", snapshot(), (), (), (), (), [PluginReport("sim", PluginState.OK, {}, 1, 0)], 0.1)
+NOTHING_NEW = Report(1, 0.0, "enforce", snapshot(), (), (), (), (), [PluginReport("sim", PluginReport.State.OK, {}, 1, 0)], 0.1)
 
 
 def column(name: str, unit: str = "KiB") -> GuestColumnModel:
@@ -101,7 +101,7 @@ def test_problems_and_sick_plugins_are_counted_above_the_guests_and_told_in_thei
         Problem(Source("libvirt"), "it tells nothing", guest.entity, Severity.WARNING, "install a driver")
         for guest in taken.guests.values()
     ]
-    sick = PluginReport("libvirt", PluginState.SET_ASIDE, {}, 9, 3, "away", 20.0)
+    sick = PluginReport("libvirt", PluginReport.State.SET_ASIDE, {}, 9, 3, "away", 20.0)
     report = replace(NOTHING_NEW, mode="observe", snapshot=taken, problems=[*silent, Problem(Source("host"), "no swap")], plugins=[sick])
     lines = text_of(looking_at("problems"), picture_with(report), (132, 40))
     assert "only observes" in lines[0]

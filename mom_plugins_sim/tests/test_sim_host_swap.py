@@ -4,7 +4,7 @@ import pytest
 from sim_guests import fields_of
 
 from mom_core import NotSupported
-from mom_kvm import StoreKind
+from mom_kvm import SwapStore
 from mom_plugins_sim.guest import MIB
 from mom_plugins_sim.host_swap import IDLE_SHARE, Held, SwappedGuest, swap_out
 from mom_plugins_sim.hypervisor import SimHypervisor
@@ -111,7 +111,7 @@ def test_offload_and_recall_show_in_fields(hypervisor, clock):
     assert fields["host_swap"] == pytest.approx(300 * MIB, abs=1)
     assert fields["rss"] == pytest.approx(before["rss"] - 300 * MIB, abs=2)
     (store,) = hypervisor.swap_stores()
-    assert (store.kind, store.size_kib, store.held_kib) == (StoreKind.ZRAM, 2 * GIB, 300 * MIB)
+    assert (store.kind, store.size_kib, store.held_kib) == (SwapStore.Kind.ZRAM, 2 * GIB, 300 * MIB)
     assert store.takes_kib == pytest.approx(60 * MIB, abs=1)
     assert hypervisor.host_fields()["swap_usage"] == 300 * MIB
     clock.now = 15.0

@@ -11,19 +11,7 @@ from hypothesis import strategies as st
 from mom_core import Columns, Condition, Entity, Guest, Host, MomError, PluginContext, Report, Scope, Snapshot, Verdict
 from mom_core.model import GuestTable
 from mom_devkit import FakePromises, HandClock
-from mom_kvm import (
-    UNDESCRIBED,
-    Admission,
-    Admissions,
-    GuestMoves,
-    MoverAbilities,
-    Promises,
-    Reservation,
-    Reservations,
-    ReservationState,
-    Room,
-    stale_seconds,
-)
+from mom_kvm import UNDESCRIBED, Admission, Admissions, GuestMoves, MoverAbilities, Promises, Reservation, Reservations, Room, stale_seconds
 from mom_plugins_sla import SlaPlugin
 from mom_plugins_sla.settings import SlaSettings
 
@@ -159,9 +147,9 @@ def test_what_guests_hardly_touch_counts_and_what_they_may_want_back_is_kept() -
 
 def test_what_is_reserved_counts_until_its_guest_has_come() -> None:
     room = Room(available_kib=64 * GIB, host_keeps_kib=0, reserved_kib=0, can_free_kib=0, guaranteed_kib=0)
-    waiting = Reservation("r1", 20 * GIB, ReservationState.READY, kept_kib=20 * GIB)
-    come = Reservation("r2", 9 * GIB, ReservationState.TAKEN, kept_kib=9 * GIB, guest=Entity(Scope.GUEST, "g", "g"))
-    over = Reservation("r3", 9 * GIB, ReservationState.EXPIRED, kept_kib=9 * GIB)
+    waiting = Reservation("r1", 20 * GIB, Reservation.State.READY, kept_kib=20 * GIB)
+    come = Reservation("r2", 9 * GIB, Reservation.State.TAKEN, kept_kib=9 * GIB, guest=Entity(Scope.GUEST, "g", "g"))
+    over = Reservation("r3", 9 * GIB, Reservation.State.EXPIRED, kept_kib=9 * GIB)
     found = asked(kept=kept_for(room, waiting, come, over))
     assert found.fits == 1
     assert "20.00 GiB are reserved for launches, 10.00 GiB are left" in " ".join(found.reasons)

@@ -50,7 +50,6 @@ from .model import (
     InTransition as InTransition,
     Outcome as Outcome,
     PluginReport as PluginReport,
-    PluginState as PluginState,
     Problem as Problem,
     Report as Report,
     Revision as Revision,

@@ -620,21 +620,20 @@ class Suggestion:
     guests_reason: str = ""
 
 
-class PluginState(StrEnum):
-    """State of a plugin."""
-
-    OK = "ok"
-    FAILING = "failing"  #: its last call failed; mom calls it again
-    SET_ASIDE = "set-aside"  #: it failed repeatedly; mom retries it later
-    HUNG = "hung"  #: a call has not returned; mom does not call it before that
-
-
 @dataclass(frozen=True, slots=True)
 class PluginReport:
     """Health of a plugin: seconds per hook in this cycle, calls and failures since the start."""
 
+    class State(StrEnum):
+        """State of a plugin."""
+
+        OK = "ok"
+        FAILING = "failing"  #: its last call failed; mom calls it again
+        SET_ASIDE = "set-aside"  #: it failed repeatedly; mom retries it later
+        HUNG = "hung"  #: a call has not returned; mom does not call it before that
+
     name: str
-    state: PluginState
+    state: PluginReport.State
     durations: Mapping[str, float]
     calls: int
     failures: int

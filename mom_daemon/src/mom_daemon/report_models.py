@@ -19,7 +19,6 @@ from mom_core import (
     GuestColumn,
     Outcome,
     PluginReport,
-    PluginState,
     Problem,
     Report,
     Revision,
@@ -119,7 +118,7 @@ class PluginModel(TypedDict):
     name: str
     distribution: str
     version: str
-    state: PluginState
+    state: PluginReport.State
     calls: int
     failures: int
     last_error: str

@@ -4,7 +4,6 @@ from .capabilities import (
     NodeTune as NodeTune,
     Offloaded as Offloaded,
     GuestState as GuestState,
-    StoreKind as StoreKind,
     SwapStore as SwapStore,
 )
 from .cgroup_mounts import Hierarchies as Hierarchies
@@ -48,7 +47,7 @@ from .knobs import Knob as Knob, KnobPlugin as KnobPlugin, helper_declaration as
 from .late_hooks import late_hook as late_hook
 from .root_helper import GroupWrite as GroupWrite, Helper as Helper
 from .run_summary import RunSummary as RunSummary
-from .services.admission import Admission as Admission, Admissions as Admissions, ClassFiles as ClassFiles, Donor as Donor
+from .services.admission import Admission as Admission, Admissions as Admissions, ClassFiles as ClassFiles
 from .services.eviction import (
     GuestMoves as GuestMoves,
     HostDrain as HostDrain,
@@ -61,7 +60,6 @@ from .services.launches import (
     Launch as Launch,
     LaunchedGuest as LaunchedGuest,
     Launches as Launches,
-    LaunchState as LaunchState,
 )
 from .services.metrics import HostMetrics as HostMetrics
 from .services.platforms import (
@@ -83,7 +81,6 @@ from .services.promises import NO_PROMISES as NO_PROMISES, Promises as Promises
 from .services.launches import (
     Reservation as Reservation,
     ReservationRefused as ReservationRefused,
-    ReservationState as ReservationState,
     Reservations as Reservations,
     Room as Room,
 )
@@ -102,5 +99,5 @@ from .plugin_of_guests import PluginOfGuests as PluginOfGuests
 from .seen_guests import Resizes as Resizes
 from .seen_guests import SeenGuest as SeenGuest, SeenGuests as SeenGuests
 from .statistics import StatisticsRecord as StatisticsRecord
-from .watch import TAKEN_KIB as TAKEN_KIB, WatchedMemory as WatchedMemory
+from .watch import WatchedMemory as WatchedMemory
 from .doctor import named_guests as named_guests

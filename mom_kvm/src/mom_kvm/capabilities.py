@@ -30,15 +30,6 @@ class GuestState(StrEnum):
     OFF = "off"  #: not running; `start` boots it
 
 
-class StoreKind(StrEnum):
-    """Kind of a swap area."""
-
-    ZRAM = "zram"  #: compressed block device in host memory
-    ZSWAP = "zswap"  #: compressed cache in host memory, in front of another swap area
-    DISK = "disk"  #: SSD, or a file on an SSD
-    ROTATING = "rotating"  #: rotating disk, or a file on it
-
-
 @dataclass(frozen=True, slots=True)
 class SwapStore:
     """Swap area of the host. Sizes in KiB; None if unknown.
@@ -46,8 +37,16 @@ class SwapStore:
     `name` is the kernel's, such as `/dev/zram0`. A compressed area holds `held_kib` of swapped memory in `takes_kib` of host memory.
     """
 
+    class Kind(StrEnum):
+        """Kind of a swap area."""
+
+        ZRAM = "zram"  #: compressed block device in host memory
+        ZSWAP = "zswap"  #: compressed cache in host memory, in front of another swap area
+        DISK = "disk"  #: SSD, or a file on an SSD
+        ROTATING = "rotating"  #: rotating disk, or a file on it
+
     name: str
-    kind: StoreKind
+    kind: SwapStore.Kind
     size_kib: int
     free_kib: int
     held_kib: int | None = None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from mom_core import MomError, PluginContext, format_kib, printable
-from mom_kvm import Launch, LaunchedGuest, LaunchState, Reservation, ReservationRefused, ReservationState, Room
+from mom_kvm import Launch, LaunchedGuest, Reservation, ReservationRefused, Room
 from mom_plugins_balloon.parameters import LaunchSettings, WhenShort
 from mom_plugins_balloon.reservations import HostReservations
 
@@ -24,7 +24,7 @@ MOST_WAITING: Final = 8
 _LOOK_SECONDS: Final = 0.5
 """Seconds. A launch ends if its caller has not polled for this long after the wait."""
 
-_ENDED: Final = {ReservationState.RELEASED, ReservationState.EXPIRED}
+_ENDED: Final = {Reservation.State.RELEASED, Reservation.State.EXPIRED}
 
 
 @dataclass(eq=False)
@@ -42,11 +42,11 @@ class HostLaunches:
         """Reserve memory, and return whether the guest may start."""
         if guest.why_none:
             self.context.log.debug("guest %s needs no reservation: %s", printable(guest.name), guest.why_none)
-            return Launch(guest, LaunchState.STARTS)
+            return Launch(guest, Launch.State.STARTS)
         if self.context.observes:
             return self._observed(guest)
         wait = min(self.settings.wait, patience)
-        launch = Launch(guest, LaunchState.WAITING, until=self.context.monotonic() + wait)
+        launch = Launch(guest, Launch.State.WAITING, until=self.context.monotonic() + wait)
         try:
             kept = self.reservations.keep_for(guest, wait + COME_SECONDS, part_kib=guest.memory_kib, who=who)
         except ReservationRefused as error:
@@ -57,7 +57,7 @@ class HostLaunches:
 
     def look(self, launch: Launch) -> Launch:
         """Return the launch's present state."""
-        if launch.state is not LaunchState.WAITING:
+        if launch.state is not Launch.State.WAITING:
             return launch
         kept = next((kept for kept in self.reservations.reservations() if kept.id == launch.reservation), None)
         if kept is None and not self.reservations.loaded and self.context.monotonic() < launch.until:
@@ -70,7 +70,7 @@ class HostLaunches:
             if free_kib < guest.memory_kib:
                 sizes = format_kib(free_kib), format_kib(guest.memory_kib)
                 self.context.log.info("guest %s starts with %s of its %s available: mom only observes", printable(guest.name), *sizes)
-        return Launch(guest, LaunchState.STARTS, note="mom only observes: nothing was reserved for it")
+        return Launch(guest, Launch.State.STARTS, note="mom only observes: nothing was reserved for it")
 
     def _short(self, launch: Launch, room: Room, who: str) -> Launch:
         # A guest that starts anyway gets the largest possible part.
@@ -89,7 +89,7 @@ class HostLaunches:
         now = self.context.monotonic()
         if kept is None or kept.state in _ENDED:
             return self._start(replace(launch, note="its reservation has ended"))
-        if kept.state is not ReservationState.MAKING:
+        if kept.state is not Reservation.State.MAKING:
             return self._start(launch)
         crowded = not self._may_wait(launch, now)
         if now < launch.until and not crowded:
@@ -119,13 +119,13 @@ class HostLaunches:
         self._wait_no_more(launch)
         self.reservations.give_up(launch.reservation, who="the launch that was refused")
         self.context.log.warning("guest %s is not started: %s", printable(launch.guest.name), launch.note)
-        return replace(launch, state=LaunchState.REFUSED)
+        return replace(launch, state=Launch.State.REFUSED)
 
     def _start(self, launch: Launch) -> Launch:
         self._wait_no_more(launch)
         if launch.note:
             self.context.log.warning("guest %s is started anyway: %s", printable(launch.guest.name), launch.note)
-        return replace(launch, state=LaunchState.STARTS)
+        return replace(launch, state=Launch.State.STARTS)
 
     def _wait_no_more(self, launch: Launch) -> None:
         with self._lock:

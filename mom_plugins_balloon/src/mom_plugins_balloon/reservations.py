@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from mom_core import Guest, MomError, PluginContext, Snapshot, UnitError, format_duration, format_kib, printable
-from mom_kvm import Admissions, LaunchedGuest, Reservation, ReservationRefused, ReservationState, Room, boot_id, pid_of, seen_lately
+from mom_kvm import Admissions, LaunchedGuest, Reservation, ReservationRefused, Room, boot_id, pid_of, seen_lately
 from mom_plugins_balloon.balloon_state import LEAST_KIB, MOST_KIB, MOST_RESERVATIONS, BalloonFile, KeptReservation, KeptReservations
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.gate import ShrinkLimits
@@ -148,7 +148,7 @@ class HostReservations:
                 state = f"has ended already: it is {ended.state}" if ended else "does not exist"
                 hint = f"reservations in force: {', '.join(self._kept) or 'none'}"
                 raise MomError(f"reservation {printable(identity)} {state}", hint=hint)
-            released = self._end(identity, ReservationState.RELEASED, f"released by {printable(who, 200)}")
+            released = self._end(identity, Reservation.State.RELEASED, f"released by {printable(who, 200)}")
         self.context.wake("memory was released")
         return released
 
@@ -187,7 +187,7 @@ class HostReservations:
             elif snapshot.guests and (record is None or record.incarnation != kept.incarnation):
                 name = printable(kept.guest_name)
                 if kept.is_of_launch:
-                    self._end(identity, ReservationState.USED, f"guest {name} used it, and no longer exists")
+                    self._end(identity, Reservation.State.USED, f"guest {name} used it, and no longer exists")
                     continue
                 self._kept[identity] = kept.before or replace(kept, guest="", guest_name="", incarnation="", taken_at=None)
                 self.context.log.warning("guest %s no longer exists: its reservation %s is kept for another guest", name, identity)
@@ -298,13 +298,13 @@ class HostReservations:
             name, left = printable(kept.guest_name), self._kept_kib(kept)
             if kept.taken_at is None:
                 if now >= kept.deadline:
-                    self._end(identity, ReservationState.EXPIRED, "no guest started for it in time")
+                    self._end(identity, Reservation.State.EXPIRED, "no guest started for it in time")
             elif left < TOUCHED_KIB:
-                self._end(identity, ReservationState.USED, f"guest {name} has it")
+                self._end(identity, Reservation.State.USED, f"guest {name} has it")
             elif now - kept.taken_at >= self.settings.settle:
-                self._end(identity, ReservationState.USED, f"guest {name} has not touched {format_kib(left)} of it in time")
+                self._end(identity, Reservation.State.USED, f"guest {name} has not touched {format_kib(left)} of it in time")
 
-    def _end(self, identity: str, state: ReservationState, note: str) -> Reservation:
+    def _end(self, identity: str, state: Reservation.State, note: str) -> Reservation:
         ended = replace(self._describe(self._kept.pop(identity), note), state=state, expires_in_seconds=0.0)
         self._short_since.pop(identity, None)
         self._ended.append(ended)
@@ -336,10 +336,10 @@ class HostReservations:
         return described
 
     def _describe(self, kept: KeptReservation, note: str, size: int = 0, there: int = 0, expected: float | None = None) -> Reservation:
-        state = ReservationState.READY if there >= size else ReservationState.MAKING
+        state = Reservation.State.READY if there >= size else Reservation.State.MAKING
         until, guest = kept.deadline, None
         if kept.taken_at is not None:
-            state, until = ReservationState.TAKEN, kept.taken_at + self.settings.settle
+            state, until = Reservation.State.TAKEN, kept.taken_at + self.settings.settle
             guest = Guest(kept.guest, kept.guest_name).entity
         left, missing = max(0.0, until - self.context.monotonic()), max(0, size - there)
         return Reservation(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mom_core import Entity, Guest, MomError, Snapshot, UnitError, format_kib, printable
-from mom_kvm import UNDESCRIBED, Admission, Donor, GuestMoves, Promises, Reservations, Room
+from mom_kvm import UNDESCRIBED, Admission, GuestMoves, Promises, Reservations, Room
 from mom_plugins_sla.classes import ServiceClass
 from mom_plugins_sla.fairness import used_kib
 
@@ -122,7 +122,7 @@ def admission_of(new: NewGuests, figures: Figures, snapshot: Snapshot) -> Admiss
     if figures.room is not None and figures.room.why:
         against.append(figures.room.why)
     admitted = fits >= new.count
-    donors: Sequence[Donor] = ()
+    donors: Sequence[Admission.Donor] = ()
     if by_promises < new.count:
         donors = _donors(_lesser_promises(snapshot, figures.promises, new), new.count * new.guarantee_kib - left, promise=True)
     elif admitted:
@@ -206,11 +206,11 @@ def _lesser_promises(snapshot: Snapshot, promises: Promises, new: NewGuests) -> 
             yield priority, promises.promised_kib(guest) or 0.0, guest.entity
 
 
-def _donors(offers: Iterable[tuple[float, float, Entity]], missing: float, *, promise: bool) -> list[Donor]:
+def _donors(offers: Iterable[tuple[float, float, Entity]], missing: float, *, promise: bool) -> list[Admission.Donor]:
     # The lowest cost or priority comes first, then the largest.
-    donors: list[Donor] = []
+    donors: list[Admission.Donor] = []
     for _, kib, entity in sorted((offer for offer in offers if offer[1] > 0), key=lambda offer: (offer[0], -offer[1]))[:DONORS_SHOWN]:
         if missing >= 1:
-            donors.append(Donor(entity, math.ceil(min(kib, missing)), promise))
+            donors.append(Admission.Donor(entity, math.ceil(min(kib, missing)), promise))
             missing -= kib
     return donors

@@ -9,7 +9,7 @@ from operator import itemgetter
 from typing import Final, NamedTuple
 
 from mom_core.engine.collect import SEE_DOCTOR
-from mom_core.model import GUESTS, Condition, PluginReport, PluginState, Problem, Severity, Verdict
+from mom_core.model import GUESTS, Condition, PluginReport, Problem, Severity, Verdict
 from mom_core.texts import printable
 
 LOG = logging.getLogger("mom.engine")
@@ -124,10 +124,10 @@ def own_conditions(plugins: Iterable[PluginReport], guests_unknown: Problem | No
     if guests_unknown is not None:
         conditions.append(Condition(GUESTS, guests_unknown.message, cure=guests_unknown.hint, after=PATIENCE_SECONDS))
     for plugin in plugins:
-        if plugin.state is PluginState.SET_ASIDE:
+        if plugin.state is PluginReport.State.SET_ASIDE:
             message = f"the {plugin.name} plugin keeps failing, so mom calls it less often"
             conditions.append(Condition(f"plugin {plugin.name}", message, printable(plugin.last_error, LONGEST), SEE_DOCTOR))
-        elif plugin.state is PluginState.HUNG:
+        elif plugin.state is PluginReport.State.HUNG:
             message = f"the {plugin.name} plugin has hung: a call has not returned"
             cure = "find out what the call waits for; a restart of mom ends the call"
             conditions.append(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 
 from mom_core.errors import DeadlineExceeded, HypervisorError, MomError
-from mom_core.model import PluginReport, PluginState
+from mom_core.model import PluginReport
 from mom_core.plugins.bounded import CallResult, located, started, traceback_of
 
 LOG = logging.getLogger("mom.plugins")
@@ -213,13 +213,13 @@ class PluginWorker:
         durations, self._durations = self._durations, {}
         waiting = [health.retry_at - now for health in self._health.values() if health.retry_at > now]
         if self.hung:
-            state = PluginState.HUNG
+            state = PluginReport.State.HUNG
         elif waiting:
-            state = PluginState.SET_ASIDE
+            state = PluginReport.State.SET_ASIDE
         elif any(health.in_a_row for health in self._health.values()):
-            state = PluginState.FAILING
+            state = PluginReport.State.FAILING
         else:
-            state = PluginState.OK
+            state = PluginReport.State.OK
         return PluginReport(self.plugin, state, durations, self._calls, self._failures, self._last_error, max(waiting, default=0.0))
 
     def _without_secrets(self, error: BaseException) -> BaseException:

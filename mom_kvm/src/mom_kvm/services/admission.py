@@ -11,20 +11,19 @@ from mom_core import Entity
 
 
 @dataclass(frozen=True, slots=True)
-class Donor:
-    """Guest that would have to give up memory; if `promise`, a part of its guarantee."""
-
-    guest: Entity
-    kib: int
-    promise: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Admission:
     """Whether new guests fit, and why. Sizes in KiB.
 
     `fits` is capped at 10,000. `donors` would give up memory beyond their need, or parts of guarantees.
     """
+
+    @dataclass(frozen=True, slots=True)
+    class Donor:
+        """Guest that would have to give up memory; if `promise`, a part of its guarantee."""
+
+        guest: Entity
+        kib: int
+        promise: bool = False
 
     admitted: bool
     count: int
@@ -33,7 +32,7 @@ class Admission:
     sla_class: str
     guarantee_kib: int
     reasons: Sequence[str] = ()
-    donors: Sequence[Donor] = ()
+    donors: Sequence[Admission.Donor] = ()
 
 
 class Admissions(Protocol):

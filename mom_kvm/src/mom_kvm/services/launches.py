@@ -10,22 +10,6 @@ from typing import Protocol
 from mom_core import Entity, MomError, format_kib
 
 
-class ReservationState(StrEnum):
-    """State of a reservation. The last three are final."""
-
-    MAKING = "making"  #: guests are still freeing memory for it
-    READY = "ready"  #: the memory is available
-    TAKEN = "taken"  #: its guest has started, but has not touched all of its memory yet
-    USED = "used"  #: its guest has touched all of its memory
-    EXPIRED = "expired"  #: no guest started before the deadline
-    RELEASED = "released"  #: released by a client
-
-    @property
-    def lasts(self) -> bool:
-        """Whether memory is still reserved in this state."""
-        return self in {ReservationState.MAKING, ReservationState.READY, ReservationState.TAKEN}
-
-
 @dataclass(frozen=True, slots=True)
 class Reservation:
     """Memory reserved for a launch. Sizes are in KiB. `created_at` is in seconds since the epoch.
@@ -34,9 +18,24 @@ class Reservation:
     memory. `there_kib` is free now. `expected_kib` must still come from guests.
     """
 
+    class State(StrEnum):
+        """State of a reservation. The last three are final."""
+
+        MAKING = "making"  #: guests are still freeing memory for it
+        READY = "ready"  #: the memory is available
+        TAKEN = "taken"  #: its guest has started, but has not touched all of its memory yet
+        USED = "used"  #: its guest has touched all of its memory
+        EXPIRED = "expired"  #: no guest started before the deadline
+        RELEASED = "released"  #: released by a client
+
+        @property
+        def lasts(self) -> bool:
+            """Whether memory is still reserved in this state."""
+            return self.value in {"making", "ready", "taken"}
+
     id: str
     memory_kib: int
-    state: ReservationState
+    state: Reservation.State
     name: str = ""
     who: str = ""
     created_at: float = 0.0
@@ -135,14 +134,6 @@ class LaunchedGuest:
     why_none: str = ""
 
 
-class LaunchState(StrEnum):
-    """State of a launch."""
-
-    WAITING = "waiting"  #: other guests are still freeing memory for it
-    STARTS = "starts"  #: the guest may start
-    REFUSED = "refused"  #: the guest must not start
-
-
 @dataclass(frozen=True, slots=True)
 class Launch:
     """Guest that is about to start, and whether it may start.
@@ -151,8 +142,15 @@ class Launch:
     all of its memory.
     """
 
+    class State(StrEnum):
+        """State of a launch."""
+
+        WAITING = "waiting"  #: other guests are still freeing memory for it
+        STARTS = "starts"  #: the guest may start
+        REFUSED = "refused"  #: the guest must not start
+
     guest: LaunchedGuest
-    state: LaunchState
+    state: Launch.State
     reservation: str = ""
     until: float = 0.0
     note: str = ""

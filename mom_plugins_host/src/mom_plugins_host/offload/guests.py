@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import Guest, Value, format_kib, printable
-from mom_kvm import PAGE_KIB, GroupLimit, HealthLimits, Hierarchies, ProcessStat, StoreKind, SwapStore, pid_of, read_kernel_file
+from mom_kvm import PAGE_KIB, GroupLimit, HealthLimits, Hierarchies, ProcessStat, SwapStore, pid_of, read_kernel_file
 from mom_plugins_host.offload.fields import COLD, MAY_OFFLOAD, OFFLOAD, OFFLOADED, REFAULTS, STATE, WORKING_SET, WORKING_SET_AGE
 from mom_plugins_host.offload.law import FIRST_PAUSE_SECONDS, LEAST_KIB, LONGEST_PAUSE_SECONDS, ObservedGuest, ReclaimState, cold_kib
 from mom_plugins_host.offload.requests import OUT_OF_TIME
@@ -107,7 +107,12 @@ def faults_of(way: MemoryWay, root: Path) -> int | None:
     return stat.major_faults if stat is not None and stat.started == way.started else None
 
 
-_PAGE_IN_SECONDS: Final = {StoreKind.ZRAM: 25e-6, StoreKind.ZSWAP: 25e-6, StoreKind.DISK: 200e-6, StoreKind.ROTATING: 10e-3}
+_PAGE_IN_SECONDS: Final = {
+    SwapStore.Kind.ZRAM: 25e-6,
+    SwapStore.Kind.ZSWAP: 25e-6,
+    SwapStore.Kind.DISK: 200e-6,
+    SwapStore.Kind.ROTATING: 10e-3,
+}
 """Wait of a vCPU for a page: 5 us for the fault, and 5 to 20 us for decompression or an SSD."""
 
 _SWEPT_KIB: Final = 48 << 10

@@ -30,7 +30,7 @@ from mom_core import (
     hookimpl,
     printable,
 )
-from mom_kvm import PAGE_KIB, Hierarchies, StoreKind, SwapStore, late_hook, read_kernel_file
+from mom_kvm import PAGE_KIB, Hierarchies, SwapStore, late_hook, read_kernel_file
 from mom_plugins_host.capabilities import ColdMemoryControl
 from mom_plugins_host.offload import fields, law
 from mom_plugins_host.offload.fields import OFFLOAD
@@ -384,7 +384,7 @@ class OffloadPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        if not any(store.kind in {StoreKind.ZRAM, StoreKind.ZSWAP} for store in stores_of(root)):
+        if not any(store.kind in {SwapStore.Kind.ZRAM, SwapStore.Kind.ZSWAP} for store in stores_of(root)):
             return None
         return Suggestion("this host has compressed swap, to which mom can move guests' cold memory", order=42)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import Finding, Guest, Hypervisor, HypervisorError, Severity, first_names, format_kib, printable
-from mom_kvm import Hierarchies, StoreKind, SwapStore, listed_guests, read_kernel_file, read_meminfo
+from mom_kvm import Hierarchies, SwapStore, listed_guests, read_kernel_file, read_meminfo
 from mom_plugins_host.capabilities import ColdMemoryControl
 from mom_plugins_host.offload.guests import way_to
 from mom_plugins_host.offload.law import LEAST_KIB
@@ -68,7 +68,7 @@ def _within_pool(stores: Sequence[SwapStore], pool_kib: float) -> list[SwapStore
     limited: list[SwapStore] = []
     left: float | None = None
     for store in stores:
-        if store.kind is StoreKind.ZSWAP:
+        if store.kind is SwapStore.Kind.ZSWAP:
             if left is None:
                 left = max(0.0, pool_kib - (store.takes_kib or 0)) * (ratio_of([store]) or _USUAL_RATIO)
             free = min(store.free_kib, int(left))
@@ -96,8 +96,8 @@ def _store(root: Path, name: str, is_file: bool, size: int, used: int, cached: d
     if not is_file and re.fullmatch(r"zram[0-9]+", short):
         return _zram(root, name, size, free)
     if cached is not None:
-        return SwapStore(name, StoreKind.ZSWAP, size, free, cached.get("Zswapped"), cached.get("Zswap"))
-    kind = StoreKind.ROTATING if _is_rotating(root, name, is_file) else StoreKind.DISK
+        return SwapStore(name, SwapStore.Kind.ZSWAP, size, free, cached.get("Zswapped"), cached.get("Zswap"))
+    kind = SwapStore.Kind.ROTATING if _is_rotating(root, name, is_file) else SwapStore.Kind.DISK
     return SwapStore(name, kind, size, free)
 
 
@@ -105,12 +105,12 @@ def _zram(root: Path, name: str, size: int, free: int) -> SwapStore:
     # `mm_stat` has bytes: content, compressed content, memory, and limit.
     words = read_kernel_file(root / f"sys/block/{name.removeprefix('/dev/')}/mm_stat").split()
     if len(words) < 4 or not all(word.isdigit() for word in words[:4]):
-        return SwapStore(name, StoreKind.ZRAM, size, free)
+        return SwapStore(name, SwapStore.Kind.ZRAM, size, free)
     held, _, memory, limit = (int(word) >> 10 for word in words[:4])
     if limit:
         ratio = held / memory if held >= _JUDGED_KIB and memory else _USUAL_RATIO
         free = min(free, int(max(0, limit - memory) * ratio))
-    return SwapStore(name, StoreKind.ZRAM, size, free, held, memory)
+    return SwapStore(name, SwapStore.Kind.ZRAM, size, free, held, memory)
 
 
 def _is_rotating(root: Path, name: str, is_file: bool) -> bool:
@@ -140,7 +140,7 @@ def ratio_of(stores: Sequence[SwapStore]) -> float | None:
 def net_share(stores: Sequence[SwapStore]) -> float:
     """Return the host's gain for each KiB swapped out next: 1 with a disk; with compression in memory, 1 minus the compressed size."""
     first = next((store for store in stores if _free(store)), None)
-    if first is None or first.kind in {StoreKind.DISK, StoreKind.ROTATING}:
+    if first is None or first.kind in {SwapStore.Kind.DISK, SwapStore.Kind.ROTATING}:
         return 1.0
     return max(0.0, 1 - 1 / (ratio_of([first]) or _USUAL_RATIO))
 
@@ -162,20 +162,20 @@ def room_of(stores: Sequence[SwapStore], writable_kib: float) -> StoreRoom:
         if not free:
             continue
         why = _why_not(store)
-        if not why and store.kind is StoreKind.DISK:
+        if not why and store.kind is SwapStore.Kind.DISK:
             free = min(free, max(0, int(writable_kib)))
             writable_kib -= free
             why = "" if free >= LEAST_KIB else "the limit of writes to disks is reached (disk_writes)"
         if why:
             return StoreRoom(kib, why, disk=bool(disk))
-        disk = store.kind is StoreKind.DISK if disk is None else disk
+        disk = store.kind is SwapStore.Kind.DISK if disk is None else disk
         kib += free
-    full = "swap, or the zswap pool in front of it," if any(store.kind is StoreKind.ZSWAP for store in stores) else "swap"
+    full = "swap, or the zswap pool in front of it," if any(store.kind is SwapStore.Kind.ZSWAP for store in stores) else "swap"
     return StoreRoom(kib, "" if kib else f"{full} is full, except for 5 % that mom keeps for the kernel", disk=bool(disk))
 
 
 def _why_not(store: SwapStore) -> str:
-    if store.kind is StoreKind.ROTATING:
+    if store.kind is SwapStore.Kind.ROTATING:
         return f"{store.name} is a rotating disk: reading a page back takes 10 ms"
     ratio = ratio_of([store])
     if ratio is not None and ratio < LEAST_RATIO:
@@ -264,7 +264,7 @@ def _about_stores(stores: Sequence[SwapStore]) -> Iterable[Finding]:
         name = printable(store.name)
         size = f"{name}: {store.kind} of {format_kib(store.size_kib)}, {format_kib(store.free_kib)} of it free"
         ratio = ratio_of([store])
-        if store.kind is StoreKind.ROTATING:
+        if store.kind is SwapStore.Kind.ROTATING:
             cure = f"give other swap a higher priority and swapoff {name}; {_ZRAM}"
             yield Finding(Severity.WARNING, SUBJECT, f"{size}; it is a rotating disk, so mom moves nothing there", cure)
         elif ratio is not None and ratio < LEAST_RATIO:
@@ -276,11 +276,11 @@ def _about_stores(stores: Sequence[SwapStore]) -> Iterable[Finding]:
                 "use an algorithm that compresses better (zstd), or set `offload: false` for guests with encrypted memory",
             )
         elif store.free_kib <= KEPT_SHARE * store.size_kib:
-            cure = _LARGER_POOL if store.kind is StoreKind.ZSWAP else "make it larger"
+            cure = _LARGER_POOL if store.kind is SwapStore.Kind.ZSWAP else "make it larger"
             yield Finding(Severity.WARNING, SUBJECT, f"{size}: only the reserve for the kernel is free", cure)
         else:
             compressed = f"; its content compresses to 1/{ratio:.1f}" if ratio is not None else ""
-            cure = _ZSWAP if store.kind is StoreKind.DISK else ""
+            cure = _ZSWAP if store.kind is SwapStore.Kind.DISK else ""
             yield Finding(Severity.OK, SUBJECT, f"{size}{compressed}", cure)
 
 

@@ -14,18 +14,7 @@ from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import MomError, PluginContext, StrictModel, UnitError, parse_size, printable
 from mom_daemon.report_models import described, told
-from mom_kvm import (
-    Admission,
-    Admissions,
-    Launch,
-    LaunchedGuest,
-    Launches,
-    LaunchReader,
-    LaunchState,
-    Reservation,
-    ReservationRefused,
-    Reservations,
-)
+from mom_kvm import Admission, Admissions, Launch, LaunchedGuest, Launches, LaunchReader, Reservation, ReservationRefused, Reservations
 from mom_plugins_http.routes.answers import as_object, offered
 from mom_plugins_http.routes.bodies import JSON, MOST_KIB, Size, Span, read_body, size_schema, span_schema, text_of
 from mom_plugins_http.routes.route import ApiCall, Query, Route
@@ -154,7 +143,7 @@ class LaunchRoutes:
         begin = partial(launches.begin, guest, patience=call.query.patience, who=call.peer.name)
         try:
             launch = await self._refusing(self._worker.run(begin))
-            while launch.state is LaunchState.WAITING:
+            while launch.state is Launch.State.WAITING:
                 await asyncio.sleep(_LOOK_SECONDS)
                 if not self._worker.full:  # if full, wait: after a refusal, the hook would start the guest
                     launches = self._context.service(Launches) or launches  # a reload replaces the service
@@ -162,7 +151,7 @@ class LaunchRoutes:
         finally:
             for reader in readers:
                 reader.launched(guest)
-        if launch.state is LaunchState.REFUSED:
+        if launch.state is Launch.State.REFUSED:
             raise ProblemError(409, launch.note, launch.hint, more={"state": str(launch.state)})
         return as_object(launch)
 

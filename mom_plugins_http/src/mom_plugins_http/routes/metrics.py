@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from starlette.responses import Response
 
-from mom_core import Guest, GuestColumn, PluginState, Report, Scope, Severity, Snapshot, Status, Unit, __version__
+from mom_core import Guest, GuestColumn, PluginReport, Report, Scope, Severity, Snapshot, Status, Unit, __version__
 from mom_daemon import guest_columns
 from mom_plugins_http.routes.host_metrics import SCALES, host_metrics
 from mom_plugins_http.routes.published import Published, ReportView, Totals
@@ -193,7 +193,7 @@ def _plugins(report: Report) -> Iterator[_Family]:
     plugins = report.plugins
     took = [(_labels(plugin=plugin.name, hook=hook), seconds) for plugin in plugins for hook, seconds in plugin.durations.items()]
     yield _Family("mom_plugin_duration_seconds", "How long a plugin's hook took in the last cycle.", took)
-    states = [(_labels(plugin=plugin.name, state=state), int(plugin.state is state)) for plugin in plugins for state in PluginState]
+    states = [(_labels(plugin=plugin.name, state=state), int(plugin.state is state)) for plugin in plugins for state in PluginReport.State]
     yield _Family("mom_plugin_state", "1 for the present state of a plugin.", states)
     named = [(_labels(plugin=plugin.name), plugin) for plugin in plugins]
     yield _Family("mom_plugin_calls_total", "Calls of a plugin.", [(label, plugin.calls) for label, plugin in named])

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import MomError, PluginContext, format_kib
-from mom_kvm import PolicyChange, PolicyState, PolicyTexts, Reservation, Reservations, ReservationState
+from mom_kvm import PolicyChange, PolicyState, PolicyTexts, Reservation, Reservations
 from mom_plugins_http.routes.answers import as_object
 from mom_plugins_http.routes.published import PastNote
 
@@ -41,7 +41,7 @@ class News:
 
     def __init__(self, context: PluginContext) -> None:
         self._context = context
-        self._states: dict[str, ReservationState] | None = None
+        self._states: dict[str, Reservation.State] | None = None
         self._version: str | None = None
         self.notes: Sequence[PastNote] = ()
         """Notes, newest first."""
