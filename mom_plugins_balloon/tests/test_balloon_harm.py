@@ -92,7 +92,7 @@ def test_suffering_guests_are_counted_by_harm() -> None:
     guests = {name: Guest(name, name, {field: values[place] for field, values in columns.items()}) for place, name in enumerate(unhealthy)}
     (condition,) = (one for one in conditions(Snapshot(guests=guests), killed) if one.name == "suffering")
     assert condition.severity is Severity.WARNING
-    told = "8 guests of 10 suffer: a, b, c and 3 more are swapping; f is short of memory; i had programs killed"
+    told = "8 of 10 guests suffer: a, b, c and 3 more are swapping; f is short of memory; i had programs killed"
     assert condition.message == told, "as many as have the field"
     assert not list(conditions(Snapshot(guests={"g": Guest("g", "g", {SUFFERS: ""})}), RecentKills()))
 

@@ -260,11 +260,11 @@ def test_a_full_host_is_told_first_with_since_when_why_and_what_to_do(size: tupl
 
 def test_each_condition_has_a_line_on_the_smallest_usual_terminal_and_what_is_over_has_none() -> None:
     killed = replace(FULL, name="killed", message="24 programs killed in 10 min: " + "ci-runner-customer, " * 5, over=12.0)
-    suffer = replace(killed, severity=Severity.WARNING, message="8 guests of 40 suffer: " + "ci-runner-customer " * 5)
+    suffer = replace(killed, severity=Severity.WARNING, message="8 of 40 guests suffer: " + "ci-runner-customer " * 5)
     past = replace(FULL, severity=Severity.OK, over=120.0)
     shown = with_conditions(FULL, killed, suffer, past)
     told = ["".join(text for text, _ in line) for line in brief_verdict(shown, 80, 24)]
-    starts = ["WRONG: the host is full: 0", "WRONG: 24 programs killed in 10", "warning: 8 guests of 40 suffer: ci", "  why: g", "  → move"]
+    starts = ["WRONG: the host is full: 0", "WRONG: 24 programs killed in 10", "warning: 8 of 40 guests suffer: ci", "  why: g", "  → move"]
     assert [line[: len(start)] for line, start in zip(told, starts, strict=True)] == starts
     assert all(cell_len(line) < 80 for line in told)
     assert brief_verdict(with_conditions(past), 200, 24) == []

@@ -30,7 +30,7 @@ _Moment = Annotated[float, Field(ge=0, lt=1 << 36)]
 
 
 class StartedSize(NamedTuple):
-    """Size and maximum (KiB) of one guest at its start, corrected by memory plugged in or out since."""
+    """Size and maximum (KiB) of one guest at its start, adjusted for memory plugged in or out since."""
 
     incarnation: str
     size: Kib
@@ -47,7 +47,7 @@ class StartedSize(NamedTuple):
         return abs(kib - self.size) < SAME_SIZE_KIB or abs(kib - self.maximum) < SAME_SIZE_KIB
 
     def must_follow(self, size: float | None, maximum: float | None, age: float | None) -> bool:
-        """Return whether the maximum became known, or changed while the guest had all its memory."""
+        """Return whether this record must be updated: the maximum became known, or changed while the guest had all its memory."""
         if not maximum or not self.maximum:
             return bool(maximum)
         has_all = size is not None and size > maximum - SAME_SIZE_KIB and not self.is_below
@@ -88,7 +88,7 @@ class KeptReservation:
 
     @property
     def is_of_launch(self) -> bool:
-        """Whether a launch made the reservation, which then ends with the launched guest."""
+        """Whether a launch made the reservation. Such a reservation ends with the launched guest."""
         return bool(self.launch) and self.before is None
 
     @property
@@ -107,7 +107,7 @@ class KeptReservation:
 
 @dataclass(frozen=True, slots=True)
 class KeptReservations:
-    """Reservations and guests of one boot of the host."""
+    """Reservations, and incarnations of all guests keyed by ID, since the host's boot."""
 
     boot: str
     monotonic: _Moment

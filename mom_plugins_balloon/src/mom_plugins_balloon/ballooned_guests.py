@@ -43,7 +43,7 @@ class BalloonedGuests:
         self.asked_before: dict[str, UnfinishedRequest] = {}
         """Unfinished requests from before the restart or reload, keyed by guest ID."""
         self.earlier: Mapping[str, str] | None = None
-        """Incarnations of guests that ran before mom started, keyed by ID; None if all guests of the first list did."""
+        """Incarnations of guests that ran before mom started, keyed by ID; None for all guests of the first list."""
         self._had_guests = False
         self._below_hard = False
         """Whether the host is below its hard watermark, so that new guests shrink too."""
@@ -55,7 +55,7 @@ class BalloonedGuests:
         self._replays = replays
         """Whether mom replays a recording."""
         self._statistics_made: dict[str, float] = {}
-        """Times of the last statistics keyed by guest ID, in a replay."""
+        """In a replay: times of the last statistics, keyed by guest ID."""
 
     def incarnations(self) -> dict[str, str]:
         """Return incarnations keyed by guest ID, including missing guests."""
@@ -71,7 +71,7 @@ class BalloonedGuests:
             self._pasts[identity] = past
 
     def expect(self, identity: str, incarnation: str) -> None:
-        """Expect a guest that ran before this run of mom started, even if the first lists do not contain the guest."""
+        """Keep a record of a guest that ran before mom started, even if the first lists do not contain the guest."""
         if incarnation:
             self._pasts[identity] = Remembered(incarnation)
 
@@ -154,7 +154,7 @@ class BalloonedGuests:
             self._pasts[guest.id] = past.after_request(request)
 
     def forget_request(self, identity: str) -> None:
-        """Forget the request of a gone guest, or of a guest whose size is not mom's."""
+        """Forget the request: the guest is gone, or another process has set its size."""
         if (past := self._pasts.get(identity)) is not None:
             self._pasts[identity] = past.without_request()
 
@@ -204,7 +204,7 @@ class BalloonedGuests:
         return described
 
     def boots_again(self, past: Remembered) -> bool:
-        """Return whether a guest just rebooted, and the host can spare its memory."""
+        """Return whether a guest has just rebooted, and the host can spare the memory for its boot."""
         return past.arrival is not None and past.arrival.rebooted_at is not None and self._rests(past)
 
     def _rests(self, past: Remembered) -> bool:

@@ -68,7 +68,7 @@ class GuestHistory:
     tried: tuple[Outcome, float] | None = None
     """Last decision that was applied or failed, and its time."""
     facts: dict[str, tuple[Value, float]] = field(default_factory=dict)
-    """Values of some fields, with the times since which they stand."""
+    """Values of some fields, each with the time of its last change."""
     missing: int = 0
 
     def see(self, guest: Guest, outcome: Outcome | None, now: float) -> None:
@@ -140,7 +140,7 @@ class BalloonExplainer(Explainer):
         self._histories = histories(self._histories, report)
 
     def reason(self, report: Report, guest: Guest, control: str) -> str:
-        """Return the law's reason if the decision followed the law's suggestion."""
+        """Return the law's reason if the decision followed the law's suggestion, otherwise an empty string."""
         code = guest.text(REASON)
         if control != CONTROL or code is None:
             return ""

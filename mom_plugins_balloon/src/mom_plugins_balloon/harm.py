@@ -100,7 +100,7 @@ def conditions(snapshot: Snapshot, killed: RecentKills) -> Iterator[Condition]:
         parts = [_fare(first_names(names, NAMED), len(names), unhealthy) for unhealthy, names in suffering.items()]
         yield Condition(
             "suffering",
-            f"{count} guest{'' if count == 1 else 's'} of {len(snapshot.listed)} suffer{'s' if count == 1 else ''}: {'; '.join(parts)}",
+            f"{count} of {len(snapshot.listed)} guests suffer{'s' if count == 1 else ''}: {'; '.join(parts)}",
             cure="`mom explain GUEST` says since when, why, and what to do",
             severity=Severity.WARNING,
         )

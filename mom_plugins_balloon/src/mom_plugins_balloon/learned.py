@@ -34,7 +34,7 @@ STALL_STEP_SHARE: Final = 0.25
 caches of many GiB."""
 
 KILLED_SHARE: Final = 0.5
-"""Ratio of the memory between a guest's size and its maximum at a kill. The guest keeps this much more."""
+"""Ratio of the memory by which a guest was below its maximum when programs were killed. The guest then keeps this much more."""
 
 BASELINE_SHARE: Final = 0.6
 BURST_SHARE: Final = 0.8
@@ -73,9 +73,8 @@ class KernelMemory(NamedTuple):
     def after(
         self, last: LastStatistics, total: float, size: float | None, size_before: float | None, made: float, request: SizeRequest | None
     ) -> KernelMemory:
-        """Return the record after new statistics. `total` is None if only one of balloon and total has moved, or if the
-        total does not fit.
-        """
+        """Return the record after new statistics. Its `total` is None if only one of balloon and total has moved, or if the new total
+        is impossible."""
         stays, reserved, counts = last.total == total, self.reserved, self.counts_balloon
         if size is not None and stays and last.size == size and size >= total:
             reserved = size - total  # the balloon has not moved between two statistics

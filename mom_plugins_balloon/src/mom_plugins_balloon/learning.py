@@ -32,7 +32,7 @@ class Learning:
     """Habits of all guests, and their total growth.
 
     :param memory_seconds: a peak counts in full for this time
-    :param growth_rate: KiB/s for guests observed for less than `memory_seconds`
+    :param growth_rate: growth in KiB/s that mom assumes for guests observed for less than `memory_seconds`
     """
 
     def __init__(self, memory_seconds: float, growth_rate: float) -> None:

@@ -185,7 +185,7 @@ class GuestMemory(NamedTuple):
     target_age: Annotated[Number, own("balloon_target_age", "time since mom asked the guest for a size", _S)] = None
     on_its_way: bool = False
     largest: Number = None
-    """Largest size that the guest may have had since it made the statistics."""
+    """Largest size that the guest may have had since its last statistics."""
     on_credit: Annotated[Number, read("memory_credit", _FLAG)] = None
     """1 if mom limits the guest's growth, so that bursts cannot exhaust the host."""
     start_rest: Annotated[Number, own(START_REST, "time until mom may shrink the guest, which has just started", _S)] = None

@@ -1,6 +1,6 @@
-"""Guests that are about to be moved: mom sweeps them, so that QEMU does not send freed memory, and returns memory that it took.
+"""Guests that are about to be moved: mom sweeps them, so that QEMU does not send freed memory, and returns the memory taken from them.
 
-A guest keeps its size when it moves, and the new host might not know its original size, so mom restores that size before. A plugin that
+A guest keeps its size when it moves. The new host might not know the original size, so mom restores it before the move. A plugin that
 knows of a move sets the field `give_back`. mom then returns the guest's memory, and keeps the guest's size until the field is empty.
 """
 
@@ -28,7 +28,7 @@ from mom_plugins_balloon.states import HostWanted
 from mom_plugins_balloon.sweep.sweeper import LeavingSweep
 
 BACK_SECONDS: Final = 9.0
-"""Seconds from the end of a sweep until the guest has its headroom back, with repeated commands (6 s), and its memory (3 s)."""
+"""Seconds from the end of a sweep until the guest has its headroom back, with repeated commands (6 s), and then its memory (3 s)."""
 
 SWEPT: Final = "it will be moved: a sweep reclaims memory that it has freed, and then returns its headroom"
 GIVEN_BACK: Final = "it will be moved: mom returns the memory taken from it"
@@ -76,7 +76,7 @@ class LeavingGuests:
     """Sweeps decided in this cycle, keyed by guest ID."""
 
     def prepare(self, guest: Entity, seconds: float) -> str:
-        """Sweep a guest, return its memory, and describe the outcome."""
+        """Sweep a guest and give its memory back. Return the outcome in words."""
         if self.context.observes:
             raise MomError("mom only observes")
         request = _Preparation(time.monotonic() + seconds)
@@ -96,7 +96,7 @@ class LeavingGuests:
     # --- in each cycle -------------------------------------------------------------------------------------------------------------------
 
     def decisions(self, snapshot: Snapshot, source: Source) -> Iterator[Decision]:
-        """Yield sizes for guests that are about to be moved or changed."""
+        """Yield sizes for guests that are about to be moved, or must get their memory back."""
         with self._lock:
             requests = dict(self._requests)
         columns = zip(snapshot.listed, snapshot.column(GIVE_BACK), strict=True)

@@ -68,7 +68,7 @@ class LawParameters(StrictModel):
     # --- how memory moves
 
     shrink_share: Annotated[float, Field(ge=0.01, le=1)] = 0.5
-    """Ratio of a guest's spare memory that mom takes in one cycle at most, because statistics may overstate it."""
+    """Largest share of a guest's spare memory that mom takes in one cycle, because statistics may overstate spare memory."""
     step: Annotated[Size, Field(ge=1 << 20)] = 16 << 20
     """Smallest change that is worth a command."""
     sweep_step: Annotated[Size, Field(ge=1 << 20)] = 48 << 20
@@ -126,7 +126,7 @@ class ReservationSettings(StrictModel):
 
     host_keeps: Size | None = None
     """Memory that the host keeps available in addition to reservations. Unset: the larger of half of the least memory for the host's size
-    (0.4 GiB of 24 GiB), and the largest growth of all guests within 3 s. The policy must keep more available."""
+    (0.4 GiB of 24 GiB), and the largest growth of all guests within 3 s. The policy must keep more than this available."""
     settle: Annotated[Duration, Field(ge=0, le=3600)] = 60.0
     """Longest time that mom keeps the reservation of an arrived guest, until it has touched all its memory."""
     launches: LaunchSettings = LaunchSettings()

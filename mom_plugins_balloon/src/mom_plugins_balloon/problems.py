@@ -80,7 +80,7 @@ def promise_problems(standing: PromisesKept, source: Source) -> Iterable[Problem
 
 
 def findings(hypervisor: Hypervisor | None, guarantees: Guarantees) -> Iterable[Finding]:
-    """Yield findings about resizable guests and full guarantees."""
+    """Yield findings about resizable guests and guarantees of all memory."""
     subject = "memory balloons"
     if hypervisor is not None and not isinstance(hypervisor, BalloonControl):
         cure = "enable a hypervisor plugin that can resize guests, such as libvirt; or remove balloon from the configuration"

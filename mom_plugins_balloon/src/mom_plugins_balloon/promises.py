@@ -102,7 +102,7 @@ class PromisesKept:
 
     @cached_property
     def shrunk(self) -> Sequence[GuestPromise]:
-        """Promises above their guarantee, the lowest priority first."""
+        """Promises that exceed their guarantees, the lowest priority first."""
         losers = [promise for promise in self.guests.values() if promise.guarantee < promise.promised]
         return sorted(losers, key=lambda promise: (promise.priority, promise.guest.name))
 

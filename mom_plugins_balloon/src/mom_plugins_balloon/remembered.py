@@ -28,7 +28,7 @@ from mom_plugins_balloon.sizes import (
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepHistory, SweepOutcome
 
 BOOT_FACTOR: Final = 3.0
-"""Ratio. A guest whose start mom has seen stays new this much longer."""
+"""Factor. A guest whose start mom has seen counts as new for this many times as long."""
 
 
 class GuestArrival(NamedTuple):
@@ -50,8 +50,8 @@ class GuestArrival(NamedTuple):
 def arrival_of(now: float, age: float | None, start_rest: float, *, came: bool, had_guests: bool) -> GuestArrival:
     """Return the arrival of a guest that mom sees for the first time.
 
-    :param came: the guest did not exist before mom
-    :param had_guests: mom has seen other guests before
+    :param came: whether the guest started after mom
+    :param had_guests: whether mom has seen other guests before
     """
     started = now - (age or 0.0) if came else None
     if age is None:
@@ -100,7 +100,7 @@ class Remembered(NamedTuple):
 
     @property
     def has_come(self) -> bool:
-        """Whether mom has seen the guest come or reboot."""
+        """Whether mom has seen the guest arrive or reboot."""
         return self.arrival is not None and self.arrival.came
 
     def started_after(self, moment: float) -> bool:
@@ -116,7 +116,7 @@ class Remembered(NamedTuple):
         return max(0.0, min(arrival.old_at, reported + seconds) - now)
 
     def gave_by(self, made: float) -> bool:
-        """Return whether a shrink used statistics of this time, so that they overstate spare memory."""
+        """Return whether statistics of this time caused a shrink. They overstate spare memory since then."""
         request = self.request
         if request is None or request.statistics_made is None or request.target >= request.began_at:
             return False
@@ -171,7 +171,7 @@ class Remembered(NamedTuple):
         return self._replace(resized=True, request=SizeRequest(int(target), began_at, at, statistics_made=statistics_made))
 
     def without_request(self) -> Remembered:
-        """Return the record of a gone guest, or of a guest whose size is not mom's."""
+        """Return the record without a request: the guest is gone, or another process has set its size."""
         return self._replace(request=None, resized=False)
 
     def without_start(self) -> Remembered:
@@ -179,7 +179,7 @@ class Remembered(NamedTuple):
         return self if self.arrival is None else self._replace(arrival=self.arrival._replace(started=None))
 
     def after_sweep(self, outcome: SweepOutcome, now: float) -> Remembered:
-        """Return the record after a sweep. Without its headroom, the guest is still swept."""
+        """Return the record after a sweep. A guest that lacks its headroom still counts as swept."""
         request = self.request
         if request is not None and request.sweeps and request.target == outcome.plan.bottom and outcome.is_back:
             is_gone = outcome.end is SweepEnd.GONE

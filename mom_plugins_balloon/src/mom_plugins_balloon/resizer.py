@@ -252,7 +252,7 @@ class Resizer:
         return expected and identity not in self.guests.snapshot.guests
 
     def stopped_shrinks(self, holds: Mapping[str, int], source: Source) -> Iterator[Decision]:
-        """Yield decisions on guests that get another size than mom's target.
+        """Yield a new size for each guest whose shrink must stop, or whose target is too low now.
 
         :param holds: guarantees in KiB keyed by guest ID
         """

@@ -103,8 +103,8 @@ PATIENCE_AGAIN_SECONDS = 8.0
 PROGRESS_KIB = 1024
 PROGRESS_SHARE = 0.02
 PROGRESS_MOST_KIB = 256 * 1024
-"""KiB, ratio of the missing memory, and KiB. Less is no progress, so that mom does not wait forever for a guest that gives a MiB at a
-time."""
+"""Least progress: KiB, ratio of the missing memory, and its limit in KiB. Smaller changes do not count: otherwise, mom would
+wait forever for a guest that gives a MiB at a time."""
 
 FIRST_REST_SECONDS = 60.0
 LAST_REST_SECONDS = 1800.0

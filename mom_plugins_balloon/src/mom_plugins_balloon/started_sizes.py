@@ -76,7 +76,7 @@ class StartedSizes:
         return min(maximum, max(float(started.size), started.size * (maximum / started.maximum)))
 
     def without_mom(self, guest: Guest, before: float) -> float:
-        """Return the original size plus the memory plugged in since then."""
+        """Return the size that the guest would have without mom: its original size, plus memory plugged in since then."""
         started, maximum = self.of(guest), guest.number("balloon_max")
         if maximum is None:
             return before

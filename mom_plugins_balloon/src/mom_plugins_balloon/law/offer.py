@@ -22,7 +22,7 @@ class Offer(NamedTuple):
     depth: float = 0.0
     """Inflation of the balloon for that gain, hollow memory included."""
     backed: float = 0.0
-    """Empty memory that the host backs, or keeps memory for (goal `safe`)."""
+    """Empty memory that the host backs, or for which it keeps memory (goal `safe`)."""
     unbacked: float = 0.0
     """Empty memory that the host does not back. The host gains nothing from it, but the balloon takes it before page cache."""
     cache: float = 0.0
@@ -119,15 +119,15 @@ TRIMS: Final = (
     TrimMeans(ReasonCode.TRIM_MARGIN, _MARGIN, _MARGIN, _for_margins),
     TrimMeans(ReasonCode.TRIM_BURST, _BURST, _BURST, _for_bursts),
 )
-"""Means in the order in which the law uses them. Each must begin no later than the next: the law subtracts what the earlier ones could give
-from what it wants of the next."""
+"""Means in the order in which the law uses them. Each must begin no later than the next, because the law
+subtracts the earlier gains from the demand on the next."""
 
 
 class GiveLimits(NamedTuple):
     """Limits for the memory that one guest gives, in KiB."""
 
     most: float
-    """Size above the smallest size that the gate permits."""
+    """Present size minus the smallest size that the gate permits."""
     calm: float
     """`most`, or 0 for a guest that waits for its disk. Such a guest gives memory only below the hard watermark."""
     worth: float

@@ -123,7 +123,7 @@ class ReasonFigures:
 
     @property
     def has(self) -> str:
-        """Return the host's available memory."""
+        """Describe the host's available memory."""
         if self._free < 0:
             return f"the host lacks {format_kib(-self._free)} for its reservations"
         return f"the host has {format_kib(self._free)} available{' beyond its reservations' if self._host.number('mem_reserved') else ''}"
@@ -142,14 +142,14 @@ class ReasonFigures:
 
     @property
     def grows(self) -> str:
-        """Return a guest's urgent growth."""
+        """Describe a guest's urgent growth."""
         if self._change <= 0 and self._low is not None and self._available is not None and self._available < self._low:
             return f", but {self.has}, and below {format_kib(self._low)} guests grow only to their guarantee"
         return ", so it grows at once"
 
     @property
     def eases(self) -> str:
-        """Return a stalling guest's growth."""
+        """Describe a stalling guest's growth."""
         return ", so it grows" if self._change > 0 else f", but {self.has} and cannot spare any"
 
     @property

@@ -19,10 +19,10 @@ from mom_plugins_balloon.memory import GuestMemory, HostMemory, guaranteed_size
 from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
 
 ALL_ASKED_SECONDS: Final = 60.0
-"""Seconds in which the law asks every guest to give memory for expected growth."""
+"""Seconds in which the law asks every guest once to give memory for expected growth."""
 
 LEAST_ASKED: Final = 64
-"""Minimum number of guests asked. Asking thousands would dominate the law's CPU time."""
+"""Minimum number of guests asked in a cycle. Asking thousands would dominate the law's CPU time."""
 
 
 class WeighedGuest(NamedTuple):
@@ -32,7 +32,7 @@ class WeighedGuest(NamedTuple):
     guest: GuestMemory
     ask: Ask
     offer: Offer
-    """`NO_OFFER` if the law spares the guest, because it is expected to use more."""
+    """`NO_OFFER` if the law spares the guest, because the guest is expected to use more memory."""
 
 
 class SizeChange(NamedTuple):
@@ -48,7 +48,7 @@ Changes: TypeAlias = Mapping[int, SizeChange]
 """Keyed by the guest's index."""
 
 ChangeKind: TypeAlias = Callable[[Sequence[WeighedGuest], Changes, Balance, LawContext], Changes]
-"""Function of guests, earlier changes, balance and context. Returns its own changes."""
+"""Computes its changes from guests, earlier changes, balance and context."""
 
 
 def unbacked_memory(guest: GuestMemory) -> float:

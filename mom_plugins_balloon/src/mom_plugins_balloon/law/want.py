@@ -1,4 +1,4 @@
-"""Memory that a guest wants and can give: one `Ask` for each guest."""
+"""One `Ask` for each guest: memory that the guest wants, and memory that it can give."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ class SweepOutcome:
 
     @property
     def missed(self) -> float:
-        """Planned memory without gain, unless the guest ended the sweep."""
+        """Planned memory that the host did not gain; 0 if the guest ended the sweep."""
         complete = self.began and self.end in {SweepEnd.ARRIVED, SweepEnd.NOTHING_MORE}
         return self.plan.gain - self.gave if complete and self.gave < constants.GOT_SHARE * self.plan.gain else 0.0
 

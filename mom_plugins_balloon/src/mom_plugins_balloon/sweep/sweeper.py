@@ -120,7 +120,7 @@ class SweptGuests:
                 sweep.stop()
 
     def stop_all(self, seconds: float = STOP_SECONDS) -> None:
-        """End all sweeps, and wait within the time limit for guests' headroom."""
+        """End all sweeps, and wait at most this long until guests have their headroom back."""
         until = time.monotonic() + seconds
         with self._lock:
             for sweep in self._under_way.values():
