@@ -33,7 +33,7 @@ COLD: dict[str, Value] = {
             ],
         ),
         (NodesExplainer, 2, {"numa_memory": MEMORY}, ["Its memory is on node 0 (3.00 GiB), node 2 (1.00 GiB)."]),
-        (NodesExplainer, None, {"numa_nodeset": "0-1"}, ["It may have memory of the nodes 0-1."]),
+        (NodesExplainer, None, {"numa_nodeset": "0-1"}, ["Its memory may come from the nodes 0-1."]),
         (NodesExplainer, 1, {"numa_memory": MEMORY, "numa_nodeset": "0"}, []),
         (LimitsExplainer, None, {"vcpu_quota": -1, "vcpu_period": 100_000, "vcpu_user_limit": 100, "io_tune_current": []}, []),
         (LimitsExplainer, None, {"vcpu_quota": 25_000, "vcpu_period": 100_000}, ["Each of its vCPUs may use 25 % of a CPU."]),

@@ -23,7 +23,7 @@ def test_what_is_not_mentioned_or_nil_stays() -> None:
 @pytest.mark.parametrize(
     ("item", "reason"),
     [
-        ({"name": "vdz", "total_bytes_sec": 1}, "there is no disk vdz; there are vda, vdb"),
+        ({"name": "vdz", "total_bytes_sec": 1}, "there is no disk vdz; the guest has vda, vdb"),
         ({"total_bytes_sec": 1}, "there is no disk without a name"),
         ({"name": "vda", "speed": 1}, "speed is not a limit of a disk"),
         ({"name": "vda", "total_bytes_sec": "fast"}, "'fast' is not a number"),
@@ -49,7 +49,7 @@ def test_directions_are_replaced_as_a_whole() -> None:
 @pytest.mark.parametrize(
     ("item", "reason"),
     [
-        ({"name": "vnet9"}, "no network interface vnet9; there are vnet0"),
+        ({"name": "vnet9"}, "no network interface vnet9; the guest has vnet0"),
         ({"name": "vnet0", "sideways": {}}, "sideways is not a direction"),
         ({"name": "vnet0", "inbound": 5}, "inbound is not a direction (inbound, outbound) with limits"),
         ({"name": "vnet0", "inbound": {"speed": 5}}, "speed is not an inbound limit"),

@@ -219,7 +219,7 @@ def test_a_figure_that_is_missing_for_a_cycle_lifts_no_limit(plugin, hypervisor,
         ({QUOTA: 999}, "vcpu_quota cannot be 999: the allowed range is 1000 to 17592186044415 µs, or -1 for no limit"),
         ({QUOTA: 5000, PERIOD: 1_000_001}, "vcpu_period cannot be 1000001: the allowed range is 1000 to 1000000 µs"),
         ({SHARES: 0}, "cpu_shares cannot be 0: the allowed range is 1 to 262144"),
-        ({DISKS: [{"name": "vdz"}]}, "there is no disk vdz; there are vda, vdb"),
+        ({DISKS: [{"name": "vdz"}]}, "there is no disk vdz; the guest has vda, vdb"),
         ({NETS: [{"name": "vnet0", "inbound": {"average": 0}}]}, "inbound average of vnet0 cannot be 0"),
     ],
 )

@@ -83,7 +83,7 @@ def test_an_unknown_class_is_an_error_that_names_the_guest_and_what_there_is() -
     assert isinstance(problem, Problem)
     assert (problem.severity, str(problem.entity)) == (Severity.ERROR, "db-1")
     assert problem.message == "there is no class goldd (the guest's metadata): platinum, the safest class, replaces it"
-    assert "there are: platinum, gold, compute, vapor" in problem.hint
+    assert "known classes: platinum, gold, compute, vapor" in problem.hint
 
 
 BAD = """

@@ -1,7 +1,7 @@
 """`python3 -I -S …/mom_helper serve --user mom`: the program that runs as root.
 
 serve --user NAME    execute requests from user NAME. [--socket PATH] is needed if systemd passes no socket. [--state FOLDER] stores
-                     original values. [--declarations FOLDER:FOLDER…] contain root's declarations
+                     original values. [--declarations FOLDER:FOLDER…] are folders with root's declarations
 serve-libvirt        execute requests from user NAME about guests of the libvirt at [--uri URI]; needs libvirt's Python module.
                      [--socket], [--declarations] and [--state] are as above
 put-back             restore the original values while mom is not running. [--state FOLDER]
@@ -48,7 +48,7 @@ _MOST_OF_LIBVIRT: Final = 24
 _PR_SET_PDEATHSIG: Final = 1
 
 _FAILED_SECONDS: Final = 0.1
-"""Pause after an accept has failed, in which other connections may free descriptors."""
+"""Pause after a failed accept, in which other connections may free descriptors."""
 
 
 def main(verb: str, words: Sequence[str]) -> int:

@@ -119,7 +119,7 @@ def _put_one_back(key: str, note: int, *, only_tidy: bool) -> tuple[str, str]:
         with nullcontext() if key.startswith("!") else opened(path.rpartition("/")[0], FOLDER) as folder:
             name, its_key = _place(path, folder)
             if its_key != key:
-                raise FileNotFoundError(errno.ENOENT, "another group has this name now")
+                raise FileNotFoundError(errno.ENOENT, "another control group has this name now")
             with opened(name, os.O_RDWR, folder) as file:
                 current = _read(file)
                 if before != str(current) and wrote in {UNCERTAIN, str(current)}:

@@ -20,7 +20,7 @@ HIERARCHIES: Final = {UNIFIED: f"{_TOP}/unified" if os.path.isdir(f"{_TOP}/unifi
 """Mount points of the hierarchies, as systemd and OpenRC choose them."""
 
 _MOST_KEPT: Final = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8, 2000)
-"""Most guests that are kept open. Each takes up to five descriptors and 2 KiB."""
+"""Maximum number of guests whose files stay open. Each guest takes up to five descriptors and 2 KiB."""
 
 
 class Guests:
@@ -36,7 +36,7 @@ class Guests:
         self._kept: dict[tuple[int, int | None], Guest] = {}
 
     def find(self, pid: int, started: int | None) -> Guest:
-        """Return the running guest with this PID, and check that its process, user and control groups are those of the first call for it.
+        """Return the running guest with this PID. Its process, user and control groups must be the same as in the first call for it.
 
         :param started: start time in clock ticks since boot; None for any process with this PID
         :raises ProcessLookupError: the process has exited, or another process has its PID
@@ -63,7 +63,7 @@ class Guest:
         self._opened: dict[str, tuple[int, str, bool]] = {}
         self._ended = select.poll()
         if not 0 < pid <= 1 << 22:  # the kernel's own bound
-            raise ProcessLookupError(errno.ESRCH, "there is no process with this PID")
+            raise ProcessLookupError(errno.ESRCH, "no process has this PID")
         self.handle = self._keep(os.pidfd_open(pid))  # fails for a thread other than the process's first
         self._ended.register(self.handle, select.POLLIN)
         self.folder = self._keep(os.open(f"/proc/{pid}", FOLDER))
@@ -72,7 +72,7 @@ class Guest:
         self._first_groups = os.pread(self._cgroup, MOST_BYTES, 0)
         words = read_at(self.folder, "stat").rpartition(b")")[2].split(None, 20)
         if started not in {None, int(words[19])} or not self.is_unchanged():
-            raise ProcessLookupError(errno.ESRCH, "the process has exited, or is in another group now")
+            raise ProcessLookupError(errno.ESRCH, "the process has exited, or is in another control group now")
         self._groups = _paths(self._first_groups)
         self._below = ("/",) if rules is None else self._rule_among(rules).groups
 
@@ -96,7 +96,7 @@ class Guest:
             path = f"{self._mounts[hierarchy]}{path}"
             self._opened[hierarchy] = self._keep(os.open(path, FOLDER)), path, named or self._whatever
             if not self.is_unchanged():
-                raise ProcessLookupError(errno.ESRCH, "the process has exited, or is in another group now")
+                raise ProcessLookupError(errno.ESRCH, "the process has exited, or is in another control group now")
         folder, path, its_own = self._opened[hierarchy]
         if not its_own and read_at(folder, "cgroup.procs").split() != [b"%d" % self.pid]:
             raise PermissionError(errno.EPERM, "the control group contains other processes")

@@ -35,7 +35,7 @@ _CPU: Final = {"vcpu_quota": range(-1, 1 << 44), "vcpu_period": range(1000, 1000
 class GuestWork:
     """Executor of requests from mom's user.
 
-    :param stopped: folder of root, with a file for each guest that was shut down on request
+    :param stopped: root's folder with a file for each guest that was shut down on request
     """
 
     def __init__(self, declared: Declared, uri: str, stopped: str, log: Callable[[str], None], user: int) -> None:

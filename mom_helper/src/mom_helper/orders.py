@@ -25,7 +25,7 @@ PROCESS_FILES: Final = ("smaps", "maps", "numa_maps", "ksm_stat", "ksm_merging_p
 """Files of guests' processes that mom may read. They contain sizes and addresses, but nothing of what is in the memory."""
 
 MOST_PIECE_KIB: Final = 4 << 10
-"""Most memory that one request moves. With compression, this takes 10 ms."""
+"""Maximum memory that one request moves. With compression, this takes 10 ms."""
 
 
 class OrderNumber(IntEnum):
@@ -36,8 +36,8 @@ class OrderNumber(IntEnum):
     """
 
     LIST = 1
-    """Name the file with number `a` among those that mom may write. The answer's text is the path of a knob, or the name of a file in
-    control groups. ENOENT if there is no such file.
+    """Return, as the answer's text, the file number `a` that mom may write: the path of a knob, or the name of a file in control groups.
+    ENOENT if there is no such file.
     """
     SET = 2
     """Write `b` to the file with number `a`: a knob, or a file of the control group `c`, `d`."""

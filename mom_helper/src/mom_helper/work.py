@@ -108,7 +108,7 @@ class Work:
 
     def _score(self, order: Order) -> Done:
         if order.a not in _SCORES:
-            raise OSError(errno.ERANGE, "a guest's score is 0 to 1000")
+            raise OSError(errno.ERANGE, "the score is not from 0 to 1000")
         with opened("oom_score_adj", os.O_WRONLY, self._guests.find(order.c, order.d).folder) as file:
             os.write(file, b"%d" % order.a)
         self.log(f"process {order.c}: oom_score_adj {order.a}")
@@ -128,7 +128,7 @@ class Work:
         # The socket belongs to QEMU's user. QEMU listens on it, or libvirt as root.
         status = os.fstat(file)
         if not stat.S_ISSOCK(status.st_mode) or not any(status.st_uid in rule.users for rule in self._rules):
-            raise OSError(errno.EPERM, "not a socket of a guest's user")
+            raise OSError(errno.EPERM, "the file is not a socket of a guest's user")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as connection:
             connection.connect(f"/proc/self/fd/{file}")
             pid, user = peer_of(connection)
@@ -142,7 +142,7 @@ class Work:
 def numbered(files: Sequence[File], number: int) -> File:
     """Return the item at the index `number`. Raise `OSError` if there is none."""
     if not 0 <= number < len(files):
-        raise OSError(errno.ENOENT, "there is no item with this number")
+        raise OSError(errno.ENOENT, "no item has this number")
     return files[number]
 
 
@@ -156,7 +156,7 @@ def parsed(message: bytes) -> list[Order]:
     """Return a message's requests: one of any kind, or several SET requests. Raise `struct.error` if it is malformed."""
     orders = [Order(*words) for words in ORDER.iter_unpack(message)]
     if not orders or (len(orders) > 1 and any(order.number != OrderNumber.SET for order in orders)):
-        raise struct.error("these are no requests")
+        raise struct.error("the message contains no valid requests")
     return orders
 
 

@@ -94,7 +94,7 @@ class GrowthControl(Protocol):
         """Return the host's available memory in KiB; None if unknown."""
 
     def slips(self) -> bool:
-        """Return whether guests slowly grow beyond their limits."""
+        """Return whether guests can slowly grow beyond their limits."""
 
     def held_kib(self, guests: Collection[str]) -> Mapping[str, int]:
         """Return the KiB that guests hold, keyed by id. Omit vanished guests."""
@@ -106,4 +106,4 @@ class GrowthControl(Protocol):
         """Set limits in KiB, keyed by guest id, in this order; None lifts a limit. Return the failures."""
 
     def watch_growth(self, look: Callable[[], float] | None) -> None:
-        """Call `look` when a guest reaches its limit, and after the seconds that it returns. None ends these calls."""
+        """Call `look` when a guest reaches its limit, and after the seconds that `look` returns. None ends these calls."""

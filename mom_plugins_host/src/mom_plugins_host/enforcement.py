@@ -217,7 +217,7 @@ def _common(value: Value, other: Value) -> Value:
 
 
 def _agrees(present: Value, wanted: Value) -> bool:
-    """Return whether a value, or all limits that two items have in common, are equal. A missing item agrees with any."""
+    """Return whether two values, or all limits that both items contain, are equal. A missing item agrees with every item."""
     if isinstance(wanted, Mapping):
         return not isinstance(present, Mapping) or all(present[name] == limit for name, limit in wanted.items() if name in present)
     return present == wanted

@@ -63,7 +63,7 @@ class NodesExplainer(Explainer):
             yield f"Its memory is on {', '.join(parts)}."
         nodeset = about.guest.fields.get(nodes.NODESET)
         if isinstance(nodeset, str) and nodeset:
-            yield f"It may have memory of the nodes {printable(nodeset, 100)}."
+            yield f"Its memory may come from the nodes {printable(nodeset, 100)}."
 
 
 class LimitsExplainer(Explainer):

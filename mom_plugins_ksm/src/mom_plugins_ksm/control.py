@@ -92,7 +92,7 @@ class KsmKnobs:
     """Access to KSM's knobs.
 
     :param page_size: in bytes
-    :param spare_kib: function that returns the KiB that unmerging may take, or None if unknown; None if the hypervisor checks the memory
+    :param spare_kib: returns the KiB that unmerging may take, or None if that is unknown. Without this function, the hypervisor checks
     :param folder: the kernel's files; None if the hypervisor has its own KSM
     :param unmerging: file that keeps the former value of `run` while mom unmerges everything
     """
@@ -200,7 +200,7 @@ class KsmKnobs:
                     self.unmerging.remove()
 
     def end_unmerging(self) -> int | None:
-        """Restore `run` after a crash during unmerging, and return it; None if not due. Raise `MomError` on failure."""
+        """Restore `run` after a crash during unmerging. Return its value; None if nothing was restored. Raise `MomError` on failure."""
         former = None if self.unmerging is None else self.unmerging.read()
         if self.unmerging is None or former is None:
             return None

@@ -23,7 +23,7 @@ _ASSIGNMENT: Final = re.compile(r"\s*(?:export\s+)?([A-Za-z_]\w*)=[\"']?([^\s#;\
 
 
 def import_ksmtuned(texts: Mapping[str, str]) -> Imported:
-    """Convert ksmtuned's configuration to one for mom. Raise `ConfigError` that lists all mistakes."""
+    """Convert ksmtuned's configuration for mom. Raise a `ConfigError` that lists all mistakes."""
     ((file, text),) = texts.items()
     imported = Imported(f"Made by `mom config import --from ksmtuned` from {file}. Stop ksmtuned first: both set the same knobs.")
     values = _values(text, file, imported)
@@ -47,7 +47,7 @@ def _values(text: str, file: str, imported: Imported) -> dict[str, int]:
         match = _ASSIGNMENT.fullmatch(line)
         if match is None or match[1] not in _VARIABLES:
             if line.strip() and not line.lstrip().startswith("#"):
-                imported.notes.append(f"line {number}: {printable(line.strip(), 60)} has no counterpart")
+                imported.notes.append(f"line {number}: {printable(line.strip(), 60)} has no counterpart in mom")
             continue
         name, value = match[1], match[2]
         _, least, most = _VARIABLES[name]

@@ -96,7 +96,7 @@ class KsmParameters(StrictModel):
     lost_share: Share = 0.10
     """Share of the savings. A larger loss of merged memory may end a rest."""
     rest_least: Annotated[Duration, Field(gt=0)] = 600.0
-    """Rest after a look that has paid off, and half of the first rest after a look that has not."""
+    """Shortest rest, and the rest after a look that has paid off."""
     rest_most: Annotated[Duration, Field(gt=0)] = 7200.0
     """Maximum rest. Each look that has not paid off doubles the rest."""
     rest_ratio: Annotated[float, Field(ge=0, le=1000)] = 9.0

@@ -20,7 +20,7 @@ MOST_COUNTED: Final = 10_000
 
 LEAST_KIB: Final = 1024
 MOST_KIB: Final = 1 << 40
-"""1 MiB to 1 PiB. Other values have a wrong unit."""
+"""1 MiB to 1 PiB. Other values are mistakes in the unit."""
 
 DONORS_SHOWN: Final = 20
 
@@ -46,7 +46,7 @@ class NewGuests:
         if not 1 <= count <= MOST_COUNTED:
             raise UnitError(f"{count} guests are out of range (1 to {MOST_COUNTED})")
         if class_name and class_name not in classes:
-            raise NoSuchClass(f"there is no class {printable(class_name, 40)}", hint=f"there are: {', '.join(classes)}")
+            raise NoSuchClass(f"there is no class {printable(class_name, 40)}", hint=f"known classes: {', '.join(classes)}")
         return cls(count, memory_kib, class_name, classes.get(class_name) or ServiceClass())
 
     @property

@@ -167,7 +167,7 @@ class SlaPlugin:
         return [(guest, assigned[guest.id]) for guest in guests if guest.id in assigned and assigned[guest.id].unknown]
 
     def _cure(self) -> str:
-        return f"there are: {', '.join(self._classes)}; define more in the settings of the {self._context.name} plugin"
+        return f"known classes: {', '.join(self._classes)}; define more in the settings of the {self._context.name} plugin"
 
     # --- for people -----------------------------------------------------------------------------------------------------------------
 

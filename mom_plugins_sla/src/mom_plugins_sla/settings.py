@@ -76,9 +76,9 @@ class SlaSettings(PluginSettings):
             return self  # the file may define the names later; mom reports guests of missing classes
         for pattern, name in self.patterns.items():
             if name not in classes:
-                raise ValueError(f"patterns: there is no class {name!r:.50} for {pattern!r:.50}; there are: {', '.join(classes)}")
+                raise ValueError(f"patterns: there is no class {name!r:.50} for {pattern!r:.50}; known classes: {', '.join(classes)}")
         if self.default is not None and self.default not in classes:
-            raise ValueError(f"default: there is no class {self.default!r:.50}; there are: {', '.join(classes)}")
+            raise ValueError(f"default: there is no class {self.default!r:.50}; known classes: {', '.join(classes)}")
         return self
 
 

@@ -76,7 +76,7 @@ class CgroupSettings(PluginSettings):
     protect: bool = False
     """Protect guaranteed memory from reclaim: sets memory.low to the guarantee."""
     credit: bool = False
-    """Limit how fast guests grow while they could together exhaust the host's memory, so that they cannot."""
+    """Limit how fast guests grow while they could together exhaust the host's memory."""
     overhead: Size = 64 << 20
     """Memory of QEMU itself, in addition to the guest's need or guarantee."""
     stale_after: Duration | None = None
@@ -91,7 +91,7 @@ class CgroupGuestSettings(mom_core.GuestSettings):
 
 
 _AT_ONCE: Final = 32
-"""Most files in one batch of writes. Batches grow while a batch takes less than `_SOON`."""
+"""Maximum number of files in one batch of writes. Batches grow while a batch takes less than `_SOON`."""
 
 _SOON: Final = 0.02
 """Seconds. Newer kernels accept 32 limits in 5 ms. Older kernels reclaim memory during each write, for up to 0.1 s."""
@@ -226,7 +226,7 @@ class CgroupPlugin:
         def prepare(change: Change) -> None:
             group = groups.get(change.entity.id)
             if group is None or not isinstance(change.value, int):
-                raise NotSupported(_NO_GROUP if group is None else "a limit is a number")
+                raise NotSupported(_NO_GROUP if group is None else "the limit is not a number")
             writes[change.target] = cgroup.limit_write(change.control, change.value, group)
 
         errors = {**failures, **set_each(changes, prepare)}

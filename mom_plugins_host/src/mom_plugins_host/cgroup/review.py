@@ -82,11 +82,11 @@ def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], host: HostBounds
         if guest is None or decision.control not in cgroup.KNOBS:
             continue
         if not isinstance(limit, int) or limit < NO_LIMIT:
-            yield Revision(decision, None, "a limit is a number of KiB, or -1 for no limit")
+            yield Revision(decision, None, "invalid limit: use a number of KiB, or -1 for no limit")
             continue
         value, reason, refusal = limit, "", ""
         if limit != NO_LIMIT and limit % PAGE_KIB:
-            value, reason = limit - limit % PAGE_KIB, "cut to whole pages"
+            value, reason = limit - limit % PAGE_KIB, "rounded down to whole pages"
         if decision.control == cgroup.MEMORY_HIGH:
             raised = _raised(guest, value, replace(host, swap_free_kib=swap_free, swap_taken={}))
             value, refusal, slower = raised or _high(guest, value, host, swap_max.get(guest.id))

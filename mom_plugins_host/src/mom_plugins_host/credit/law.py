@@ -24,7 +24,7 @@ _SLIP_KIB: Final = 24.0
 grows by 12 KiB / limit each second. Limits leave room for two seconds, because mom may be late."""
 
 _STOP: Final = 0.2
-"""Largest such share. From 18 % above the limit on, the kernel delays a group for as long as it can: 2 s for each 64 pages."""
+"""Maximum of these shares. From 18 % above the limit on, the kernel delays a group for as long as it can: 2 s for each 64 pages."""
 
 
 @dataclass(frozen=True, slots=True)

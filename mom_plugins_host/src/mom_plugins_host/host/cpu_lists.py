@@ -43,7 +43,7 @@ def read_text(path: Path) -> str:
 
 
 class KeptByCpus(NamedTuple):
-    """KiB in per-CPU lists. `excess` is above the lists' limits in quiet times."""
+    """KiB in per-CPU lists. `excess` is the part above the lists' limits in quiet times."""
 
     total: int
     excess: int

@@ -31,7 +31,7 @@ MOST: Final = 20_000
 
 NAMED: Final = 3
 NAMED_KIB: Final = 64 << 10
-"""Most names in `largest_processes`, and the least memory of a process that counts for them."""
+"""Maximum number of processes in `largest_processes`, and their minimum memory."""
 
 PROCESS_FIELDS: Final = (
     FieldSpec(
@@ -180,7 +180,7 @@ def _pressure_specs(resource: str, kind: str) -> Iterator[FieldSpec]:
     waited = f"time that {_KINDS[kind]} waited for {RESOURCES[resource]}"
     for seconds in _AVERAGES:
         yield _field(f"{name}_avg{seconds}", Unit.PERCENT, f"{waited}, average of {seconds} s{remark}", f"{source} avg{seconds}")
-    yield _field(f"{name}_total", Unit.MICROSECONDS, f"{waited}, since the host has started{remark}", f"{source} total", Metric.COUNTER)
+    yield _field(f"{name}_total", Unit.MICROSECONDS, f"{waited}, since the host started{remark}", f"{source} total", Metric.COUNTER)
 
 
 def pressure_fields(resource: str, kinds: Mapping[str, Pressure]) -> dict[str, int | float]:

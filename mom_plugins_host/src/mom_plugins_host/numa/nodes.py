@@ -88,7 +88,7 @@ _NODE = re.compile(r"node([0-9]{1,4})")
 
 @dataclass(frozen=True, slots=True)
 class NumaNode:
-    """NUMA node. Sizes in KiB; `distances` to all nodes, in order, 10 is local.
+    """NUMA node. Sizes are in KiB. `distances` lists the distance to each node, in order; 10 is local.
 
     `available` is free memory and half of the page cache. The kernel itself estimates available memory only for the whole host.
     """
@@ -246,7 +246,7 @@ RESERVE_KIB = 512 << 10
 """Memory that stays available on a node after mom has bound guests to it: the larger of the two amounts."""
 
 OLDEST_SECONDS = 180.0
-"""Oldest valid sample: three turns of the sampler."""
+"""Maximum age of a sample: three turns of the sampler."""
 
 _Nodes = Mapping[int, Mapping[str, Value]]
 
@@ -263,7 +263,7 @@ def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], promises: Promis
         if refusal:
             yield Revision(decision, None, refusal)
         elif text != decision.value:
-            yield Revision(decision, replace(decision, value=text), "rewritten in the form of values that mom reads")
+            yield Revision(decision, replace(decision, value=text), "written in the form in which mom reads values")
 
 
 def _pins(decision: Decision, nodes: _Nodes) -> tuple[str, str]:

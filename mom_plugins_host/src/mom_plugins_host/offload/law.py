@@ -240,7 +240,7 @@ _ENOUGH: Final = 1.1
 """Multiple of the target at which this reclaim ends. It starts below the target. Reclaim that costs guests more starts lower."""
 
 _PATIENT: Final = 0.85
-"""Multiple of the target from which on mom is patient. It is halfway between the target and `_TIGHT`."""
+"""Multiple of the target above which mom is patient: halfway between the target and `_TIGHT`."""
 
 _TIGHT: Final = 0.7
 """Multiple of the target below which the balloon policy takes margins."""

@@ -306,7 +306,7 @@ class OffloadPlugin:
                 continue
             pace, offer = as_whole(decision.value), self._plan.offers.get(decision.entity.id)
             if pace is None:
-                yield Revision(decision, None, "a pace is a whole number of KiB per second")
+                yield Revision(decision, None, "invalid pace: use a whole number of KiB per second")
             elif pace > 0 and offer is None:
                 entry = self._followed.get(decision.entity.id)
                 yield Revision(decision, None, (entry.reason if entry is not None else "") or "none of its memory may be moved now")
@@ -343,7 +343,7 @@ class OffloadPlugin:
         for change in changes:
             pace, entry = as_whole(change.value), self._followed.get(change.entity.id)
             if pace is None or (entry is None and pace):
-                errors[change.target] = Refused("the guest is still unknown to mom" if entry is None else "a pace is a whole number")
+                errors[change.target] = Refused("the guest is still unknown to mom" if entry is None else "the pace is not a whole number")
                 continue
             if entry is None:
                 continue

@@ -112,7 +112,7 @@ def _match(item: Mapping[str, Value], present: Sequence[Item], keys: Sequence[st
         return match
     shown = printable(str(item.get("name") or item.get("path") or "without a name"))
     names = ", ".join(printable(str(device["name"])) for device in present)
-    raise Refused(f"there is no {kind} {shown}" + (f"; there are {names}" if names else ""))
+    raise Refused(f"there is no {kind} {shown}" + (f"; the guest has {names}" if names else ""))
 
 
 def _number(value: Value, name: str) -> int:

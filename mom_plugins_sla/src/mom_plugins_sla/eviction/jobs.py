@@ -23,7 +23,7 @@ from mom_plugins_sla.eviction.recent_steps import COUNTS_SECONDS, RecentSteps
 from mom_plugins_sla.eviction.steps import TERMS, Step
 
 AT_ONCE: Final = 4
-"""Most steps in progress, and most abandoned calls of a mover. More steps would slow each other down."""
+"""Maximum number of steps in progress, and of abandoned calls of a mover. More steps would slow each other down."""
 
 CALL_SECONDS: Final = 30.0
 
@@ -49,7 +49,7 @@ _Number = Annotated[float, Field(ge=0, lt=1 << 36)]
 
 @runtime_checkable
 class StopsAtOnce(Protocol):
-    """Hypervisor that stops and starts guests at once, such as a simulated one."""
+    """Hypervisor that stops and starts guests immediately, such as a simulated one."""
 
     stops_at_once: bool
 
@@ -233,7 +233,8 @@ class Jobs:
         return self._progress[job.guest].unanswered or self._age(job) >= self.seconds
 
     def may_pause(self, guest: str) -> bool:
-        """Return whether an unanswered pause may still take effect. `mom restore`, another process, asks too: use the wall clock."""
+        """Return whether an unanswered pause may still take effect. It uses the wall clock, because
+        `mom restore`, another process, asks too."""
         job = self._jobs.get(guest)
         if job is None or job.step is not Step.PAUSE or job.state is not JobState.BEGUN:
             return False
@@ -279,7 +280,7 @@ class Jobs:
         return f"the mover {mover.name} has not returned from {AT_ONCE} calls" if self._is_hanging(mover.name) else ""
 
     def resume(self, hypervisor: Hypervisor | None, job: Job, why: str) -> None:
-        """Start to resume, restore or start a guest."""
+        """Begin to resume, restore or start a guest."""
         if hypervisor is None or not isinstance(hypervisor, LifecycleControl) or job.guest in self._calls:
             return
         control, guest = hypervisor, job.entity
@@ -346,7 +347,7 @@ class Jobs:
                         self._check_state(job, state)
 
     def check_moves(self, present: Collection[str], movers: Sequence[Mover]) -> None:
-        """Follow the moves. `present` has the ids of the listed guests."""
+        """Follow the moves. `present` contains the ids of the listed guests."""
         self._errors = {guest: error for guest, error in self._errors.items() if guest in present}
         by_name = {mover.name: mover for mover in reversed(movers)}
         for job in list(self._jobs.values()):

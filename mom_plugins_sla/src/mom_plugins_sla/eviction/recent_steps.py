@@ -54,7 +54,7 @@ class RecentSteps:
         self._note([_MOVED], move)
 
     def spare(self, guest: str, steps: Iterable[Step]) -> None:
-        """Do not take these steps with the guest for some time."""
+        """Do not take these steps on the guest for some time."""
         self._note(steps, guest)
 
     def write_again(self) -> None:

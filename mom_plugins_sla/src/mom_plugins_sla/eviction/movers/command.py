@@ -68,7 +68,7 @@ Arguments = Annotated[list[Argument], Field(max_length=100), AfterValidator(_com
 
 
 def arguments_of(template: Sequence[str], job: MoveJob) -> list[str]:
-    """Return the arguments. Raise `NotSupported` for an unsafe name or id."""
+    """Return the program's arguments. Raise `NotSupported` for an unsafe name or id."""
     result = []
     for part in template:
         value_of = _PLACEHOLDERS.get(part)
@@ -109,7 +109,7 @@ class CommandMoverPlugin(MoverPlugin):
         self._runs: dict[str, _Run] = {}
 
     def why_not(self, destination: Destination) -> str:
-        """Return why the command cannot move guests there; empty if it can. Without a host placeholder, it chooses the host."""
+        """Return why the command cannot move guests there; empty if it can. Without a host placeholder, the command chooses the host."""
         if self.abilities.chooses is (destination == Destination.ANYWHERE):
             return ""
         reason = "chooses the host: use the destination `anywhere`" if self.abilities.chooses else "needs a host as destination"
@@ -176,7 +176,7 @@ class CommandMoverPlugin(MoverPlugin):
         _signal_group(run.process.pid, signal.SIGKILL)
 
     def ready(self) -> None:
-        """Raise `MomError` without a command."""
+        """Raise `MomError` if no command is set."""
         if not self._command:
             raise MomError("the setting `command` is missing", hint="set `command: [/PATH/TO/PROGRAM, ARGUMENT, ...]`")
 

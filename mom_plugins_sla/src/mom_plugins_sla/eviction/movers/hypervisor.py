@@ -29,7 +29,7 @@ class HypervisorMover:
         self._began = monotonic()
 
     def why_not(self, destination: Destination) -> str:
-        """Return why this is no hypervisor's URI; empty if it is one."""
+        """Return why the destination is not a hypervisor's URI, or an empty string if it is."""
         return "" if destination.is_hypervisor else f"the {self.name} moves guests to URIs of hypervisors only, not to {destination}"
 
     def begin(self, job: MoveJob) -> str:

@@ -66,7 +66,7 @@ class ProxmoxMoverPlugin(MoverPlugin):
         self._api.check()
 
     def why_not(self, destination: Destination) -> str:
-        """Return why this is no other node's name; empty if it is one."""
+        """Return why the destination is not another node's name, or an empty string if it is."""
         if destination.driver != "host" or re.fullmatch(NODE, destination.host) is None:
             return f"{self.name} moves guests to other nodes by their names, `host://NODE`, not to {destination}"
         return "the guest is on that node already" if destination.host == self._node else ""

@@ -42,7 +42,7 @@ WebUrl = Annotated[str, AfterValidator(_server_url)]
 
 
 class UnclearAnswerError(MomError):
-    """The server may have acted or not."""
+    """Raised if it is unknown whether the server has acted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class ServerApi:
     seconds: float = ANSWER_SECONDS
 
     def check(self) -> None:
-        """Raise `MomError` if the files are unusable."""
+        """Raise `MomError` if the files with credentials or certificates are unusable."""
         self.headers()
         self._trusted()
 
@@ -136,7 +136,7 @@ def _object(content: bytes) -> Mapping[str, Any]:
 
 
 def part_of(answer: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
-    """Return a nested object, or an empty object."""
+    """Return the object nested under these names, or an empty object."""
     for name in names:
         value = answer.get(name)
         answer = value if isinstance(value, dict) else {}
