@@ -205,7 +205,7 @@ def test_what_the_page_says_of_capabilities_is_what_the_helper_has() -> None:
     page = (ROOT / "docs/service.md").read_text().partition("## Privileges of each part")[2].partition("\n## ")[0]
     service = unit(ROOT / "packaging/mom-helper.service")["Service"]
     assert set(re.findall(r"^\| \| \| \| `(CAP_\w+)` \|", page, re.M)) == set(service["CapabilityBoundingSet"].split())
-    assert "| `CAP_SYS_ADMIN`, not unless you say so |" in page
+    assert "| `CAP_SYS_ADMIN`, only if you add it |" in page
 
 
 def test_mom_restore_sees_the_files_that_mom_uses() -> None:
