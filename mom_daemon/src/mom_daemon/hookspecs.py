@@ -36,7 +36,7 @@ def mom_doctor(hypervisor: Hypervisor | None) -> Iterable[Finding]:  # type: ign
 
 @hookspec
 def mom_status(report: Report) -> Iterable[StatusPart]:  # type: ignore[empty-body]  # a specification has no body
-    """Return short lines for `mom status`, from the last report of a running mom, without its decisions and their outcomes."""
+    """Return short lines for `mom status`, from a running mom's last report. This report lacks decisions and outcomes."""
 
 
 @hookspec(firstresult=True)
@@ -51,7 +51,7 @@ def mom_explainer() -> Explainer | None:
 def mom_suggest(root: Path) -> Suggestion | None:
     """Return initial settings for the host whose files are below `root`, for `mom config init`.
 
-    Change nothing. Return None if the plugin does not fit this host, or needs a decision of the operator. If several hypervisors fit, the
+    Change nothing. Return None if the plugin does not fit this host, or if the operator must decide. If several hypervisors fit, the
     first one in `order` is enabled.
     """
 
@@ -71,5 +71,5 @@ def mom_source(
 
     :param kind: `mom_daemon.RunningMom` for a connection to a running mom, or `mom_kvm.PastCycles` for its recording
     :param settings: None without a configuration, or if it does not enable this plugin
-    :param path: the recording that the operator names
+    :param path: the recording that the operator specified; None for the configured one
     """

@@ -1,6 +1,6 @@
 """Drop root's rights before a verb reads files of another user's mom.
 
-The process stays that user: an attacker who controls that mom could prepare links or a ledger.
+The process never becomes root again, because an attacker who controls that mom could prepare links or a ledger.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def become_owner_for(context: click.Context) -> None:
 
 
 def became(context: click.Context) -> Owner | None:
-    """Return the user of this verb; None if it runs as its caller."""
+    """Return the user that this verb switched to; None if it runs as its caller."""
     owner: Owner | None = context.meta.get(_OWNER)
     return owner
 
@@ -83,7 +83,7 @@ def load_as_owner(config_path: str | Path | None) -> Config:
 
 
 def become_owner(*folders: Path, made: Path | None = None) -> Owner | None:
-    """Switch to these folders' owner for good; None if this process already is that user. Raise `MomError` on failure.
+    """Switch to these folders' owner for good. Return None if this process already runs as that user.
 
     :param made: folder that root creates for that user
     """

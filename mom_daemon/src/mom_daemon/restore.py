@@ -56,7 +56,7 @@ def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_u
     """Restore the values that an earlier run changed and left: after a crash, a kill -9 or a power failure.
 
     --if-unclean is for a supervisor that runs this command whenever mom has exited. If mom had completed a cycle, or was told to keep its
-    changes, they stay for one successor. If the successor exits without a completed cycle, all values are restored.
+    changes, they stay for the next start of mom. If that mom exits before it completes a cycle, all values are restored.
 
     Exit code 1 if a value could not be restored; the value stays in the ledger for the next attempt.
     """

@@ -107,7 +107,7 @@ class Supervision:
 
 
 def take_keep(directory: Path) -> bool:
-    """Return whether the last mom left its changes; True only once."""
+    """Return whether the last run of mom kept its changes. Only the first call returns True."""
     try:
         (directory / KEEP).unlink()
     except FileNotFoundError:

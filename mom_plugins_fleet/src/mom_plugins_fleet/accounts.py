@@ -1,6 +1,7 @@
 """NATS accounts of the fleet: JSON Web Tokens signed with its root key (github.com/nats-io/jwt, version 2).
 
-Each host has its own account. In a common account, a host could name another host's key as the subject for a reply.
+Each host has its own account. In a shared account, a host could request a reply to the subject of another host's record, and so overwrite
+that record.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ FLEET_ACCOUNT: Final = "MOM"
 
 _UNLIMITED: Final = {"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": True, "conn": -1, "leaf": -1}
 _OF_A_HOST: Final = {**_UNLIMITED, "conn": 8, "leaf": 0, "exports": 0}
-"""A host needs one connection, but servers may notice late that an older one is lost."""
+"""A host needs only one connection, but servers may notice late that its previous connection is lost."""
 
 _STORAGE: Final = {"mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1}
 
@@ -42,7 +43,6 @@ _LAST: Final = 253_402_300_799
 """End of the year 9999. Servers keep the newest account, so this one is final."""
 
 _STEP: Final = 50 * 365 * 86_400
-"""Longer than any clock error."""
 
 SYNC_SECONDS: Final = 10
 """How often servers compare their accounts. A server that was offline may admit a removed host until the next time."""
@@ -50,7 +50,7 @@ SYNC_SECONDS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class RootFile:
-    """Root key's file. `revoked` maps keys to seconds since the epoch."""
+    """File of the root key. `revoked` maps each revoked key to the time, in seconds since the epoch."""
 
     operator: str
     system: str
@@ -120,7 +120,7 @@ class FleetRoot:
     def operator(self, key: str, name: str) -> NatsCredentials:
         """Return credentials of an operator or coordinator.
 
-        The connection uses a second key, derived from `key`, because servers choose the strings that it signs.
+        They contain a second key, derived from `key`, because servers choose the strings that this key signs.
         """
         seed = self._connects(key)
         return NatsCredentials(seed, _jwt(self._fleet, public(pair(seed)), name, _USER))

@@ -15,7 +15,7 @@ from mom_plugins_fleet.subjects import StoredEntry
 
 @dataclass(slots=True)
 class Bucket(Generic[Kind]):
-    """Records of a bucket, with their revisions. `trusted` is None for an unsigned bucket.
+    """Records of a bucket, with their revisions. `trusted` lists the keys whose signatures count; None for an unsigned bucket.
 
     A signed bucket uses the signed revisions, and ignores outdated records.
     """
@@ -32,7 +32,7 @@ class Bucket(Generic[Kind]):
     newest: float = 0.0
     """Time of the last change, by the servers' clock; 0 if none."""
     newest_heard: float = field(default_factory=time.monotonic)
-    """Monotonic time when `newest` was heard of."""
+    """Monotonic time when `newest` arrived here."""
     current: bool = False
     completed: Callable[[], None] = lambda: None
     stored: dict[str, StoredEntry] = field(default_factory=dict)
@@ -41,11 +41,11 @@ class Bucket(Generic[Kind]):
     """Newest revision of each key since the watch began. A later answer may be older."""
 
     def begins(self) -> None:
-        """Forget the servers' revisions: restored servers count from a lower number."""
+        """Forget the servers' revisions, because servers restored from a backup count from a lower number."""
         self.current, self._revisions = False, {}
 
     def complete(self) -> None:
-        """End the load: drop the keys that it did not contain."""
+        """End the initial load, and drop the keys that it did not contain."""
         for gone in (self.records.keys() | self.damaged.keys() | self.set_at.keys()) - self._revisions.keys():
             self._put(gone, StoredEntry(0, None))
         self.current = True

@@ -27,10 +27,10 @@ ANSWER_SECONDS: Final = 5.0
 
 FIRST_SECONDS: Final = 0.5
 FIRST_ATTEMPTS: Final = 6
-"""Short attempts before a long wait, because a server may have hung."""
+"""Number of short attempts before a long wait, because a server may have hung."""
 
 LOAD_ATTEMPTS: Final = 10
-"""Attempts to load a bucket. NATS chooses the sender at random; it may have hung."""
+"""Attempts to load a bucket. NATS chooses the sending server at random, and that server may have hung."""
 
 CONNECT_SECONDS: Final = 3
 
@@ -41,13 +41,13 @@ LOST_PINGS: Final = 2
 """Unanswered pings until a connection counts as lost: within 15 s."""
 
 WAITING_BYTES: Final = 8 << 20
-"""Limit in bytes of queued messages about changes. The library drops further messages; mom later reads their keys."""
+"""Limit of queued messages about changes, in bytes. The library drops further messages, and mom reads their keys later."""
 
 PATIENCE_SECONDS: Final = 60.0
 """Time limit for a command. The records of 10,000 hosts are about 100 MiB."""
 
 _WRONG_REVISION: Final = 10071
-"""JetStream's error code for a replaced revision."""
+"""JetStream's error code for a write whose expected revision is out of date."""
 
 _MISSING: Final = "`mom fleet init` makes them"
 _REFUSED: Final = "a host's key may use only the host's own records: is it the right key?"
@@ -57,7 +57,7 @@ Answer = TypeVar("Answer")
 
 
 class LinkError(MomError):
-    """Missing answer, or refusal, of the fleet's servers."""
+    """Missing answer or refusal from the fleet's servers."""
 
 
 class UnansweredError(LinkError):
@@ -111,14 +111,14 @@ class Store:
         return await given_up_at_once(self.client.request(question, b"", timeout=ANSWER_SECONDS))
 
     async def put(self, bucket: str, key: str, data: bytes, revision: int | None = None) -> int:
-        """Set a key if it still has this revision (0 if no entry; None if any). Return the new revision.
+        """Set a key if it still has this revision (0: it must not exist; None: any revision). Return the new revision.
 
-        Raise `ConflictError` for another revision. After any other `LinkError`, the key may have been set.
+        Raise `ConflictError` if the revision differs. After any other `LinkError`, the key may have been set.
         """
         return await self._ask(f"set {bucket} {key}", self._publish(subject(bucket, key), data, {}, revision), _UNCERTAIN)
 
     async def remove(self, bucket: str, key: str, revision: int | None = None) -> None:
-        """Remove a key if it still has this revision (None if any). Raise the errors of `put`."""
+        """Remove a key if it still has this revision (None: any revision). Raise the errors of `put`."""
         removal = self._publish(subject(bucket, key), b"", {"KV-Operation": "DEL"}, revision)
         await self._ask(f"remove {bucket} {key}", removal, _UNCERTAIN)
 
@@ -138,7 +138,7 @@ class Store:
         return (await self._ask("ask for the time", given_up_at_once(making))).created.timestamp()
 
     async def hear(self, bucket: str, key: str, changed: Callable[[], None]) -> None:
-        """Call `changed` at each later change."""
+        """Call `changed` whenever the key changes."""
 
         async def take(_message: Msg) -> None:
             changed()
@@ -312,7 +312,7 @@ async def _connect(store: Store, servers: Sequence[str], name: str, options: Map
 
 
 def ask(access: Access, name: str, log: logging.Logger, work: Callable[[Store], Awaitable[Answer]], *, patient: bool = False) -> Answer:
-    """Connect, do the work, and disconnect. Raise `MomError` on failure.
+    """Connect, do the work, and disconnect.
 
     :param patient: wait for servers that were just started
     """

@@ -25,7 +25,7 @@ WRITE_SECONDS: Final = 15.0
 LOOK_SECONDS: Final = 1.0
 
 UNTIL: Final = "mom_fleet_coordinates_until_timestamp_seconds"
-"""A time, because a killed coordinator leaves its file behind."""
+"""Metric with the end of the lease, because a killed coordinator leaves its file behind."""
 
 METRICS_PATH: Final = "/metrics"
 WHY: Final = "__meta_mom_why"
@@ -33,7 +33,7 @@ WHY: Final = "__meta_mom_why"
 
 
 def targets(view: FleetView) -> Sequence[Mapping[str, Any]]:
-    """Return all hosts, with a reason where metrics are missing."""
+    """Return all hosts, each with its address or the reason why it has no metrics."""
     groups = []
     for name in sorted(view.members.records.keys() | view.members.damaged.keys()):
         member = view.members.get(name)
@@ -49,7 +49,7 @@ def targets(view: FleetView) -> Sequence[Mapping[str, Any]]:
 
 
 def _address(view: FleetView, name: str) -> tuple[str, str]:
-    """Return why a host has no metrics (empty if it has), and `HOST:PORT`."""
+    """Return why a host has no metrics (empty if it has metrics), and `HOST:PORT`."""
     member, state = view.members.get(name), view.states.get(name)
     if member is None:
         return f"its entry in the fleet is not trusted: {printable(view.members.damaged[name], 200)}", ""

@@ -21,7 +21,7 @@ NAME: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 """Host name labels, which are also single tokens of NATS subjects."""
 
 FLEET_POLICY: Final = re.compile(r"^[0-9]{2}_fleet_[a-z0-9_]{1,48}\Z")
-"""Names of fleet policies. They never replace a host's own."""
+"""Names of fleet policies, which never replace a host's own policies."""
 
 CLASSES: Final = "classes.yaml"
 
@@ -29,13 +29,12 @@ LARGEST_RECORD: Final = 768 << 10
 """Limit in bytes. NATS servers take messages of 1 MiB by default."""
 
 MOST_TOLD: Final = 300
-"""Most guests in a report: 570 KiB with the longest names and reasons."""
+"""Maximum number of guests in a report: 570 KiB with the longest names and reasons."""
 
 MOST_MOVES: Final = 2 * MOST_TOLD
-"""Listed guests, and guests on the way."""
 
 MOST_REMOVED: Final = 1000
-"""Most removed hosts in the record, which hosts read often."""
+"""Maximum number of removed hosts, because hosts read the record often."""
 
 
 def _policy_name(name: str) -> str:
@@ -137,13 +136,13 @@ class Member(FleetRecord):
     key_issued: Annotated[int, Field(ge=0, lt=1 << 62)] = 0
     """When its NATS key was issued, in seconds since the epoch; earlier keys are revoked. 0: without a key."""
     metrics_host: Annotated[str, AfterValidator(_a_host)] | None = None
-    """Name or address for Prometheus; None if as in `address`."""
+    """Name or address for Prometheus; None to use the host in `address`."""
     cordoned: bool = False
     draining: bool = False
     balance: bool = False
     """Whether guests may leave for less full hosts of the group."""
     memory: Kib | None = None
-    """Memory limit for incoming guests, set by the operator; None to use the reported memory."""
+    """Memory of the host according to the operator, which limits incoming guests; None to use the reported memory."""
     by: str = ""
 
 
@@ -197,7 +196,7 @@ class MoveState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OrderProgress:
-    """Progress of a move. `order` as in `Move`."""
+    """Progress of a move, identified by `guest` and `order`."""
 
     guest: Annotated[str, StringConstraints(min_length=1, max_length=128)]
     order: int
@@ -272,7 +271,7 @@ class Move(FleetRecord):
     takes: Kib
     guarantee: Kib = 0
     number: int
-    """Attempt, from 1."""
+    """Number of the attempt to move the guest, from 1."""
     balance: bool = False
     """Whether the move is for balance. The host's entry must allow such moves."""
     order: int = 0
@@ -283,7 +282,7 @@ class Move(FleetRecord):
 
 
 class FinishedMove(Move):
-    """Move that ended within the last day. `state` is `DONE`, or `FAILED` for a move for balance."""
+    """Move that ended within the last day. It is `DONE`, or it was for balance and is `FAILED`."""
 
     at: Annotated[float, Field(ge=0, lt=1 << 36)]
     """When the host reported the end: seconds since the epoch, by the servers' clock."""
@@ -297,7 +296,7 @@ class Orders(FleetRecord):
     epoch: int = 0
     moves: Annotated[tuple[Move, ...], Field(max_length=MOST_MOVES), FailFast()] = ()
     entries: Mapping[HostName, str] = Field(default_factory=dict)
-    """Signed entries of the destinations, because a coordinator must not name another address."""
+    """Signed entries of the destinations, which keep a coordinator from choosing other addresses."""
     finished: Annotated[tuple[FinishedMove, ...], Field(max_length=MOST_TOLD), FailFast()] = ()
 
     def of(self, guest: str) -> Move | None:

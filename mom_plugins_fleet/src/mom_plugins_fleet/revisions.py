@@ -25,7 +25,7 @@ WHAT: Final = "the file of the fleet's revisions that this host has used"
 LOSS: Final = "an outdated record with an operator's signature would be accepted again"
 
 AHEAD_SECONDS: Final = 86_400.0
-"""Limit ahead of the clock. Otherwise a stolen key could sign the last possible revision."""
+"""How far ahead of the clock a revision may be. Without a limit, a stolen key could sign the last possible revision."""
 
 REMOVED: Final = "removed"
 """Digest of a removed record."""
@@ -123,11 +123,11 @@ class SeenRevisions:
         return self._known(bucket, key, trusted)[0]
 
     def stood(self, bucket: str, key: str, trusted: Collection[str]) -> bool:
-        """Return whether a record existed when it was last read."""
+        """Return whether a record existed at its last reading."""
         return self._known(bucket, key, trusted)[1] not in ("", REMOVED)
 
     def is_new(self, bucket: str, key: str) -> bool:
-        """Return whether this run saw a record first."""
+        """Return whether this record was first seen in this run."""
         return f"{bucket} {key}" in self._noted
 
     def made(self, bucket: str, key: str) -> None:
@@ -154,7 +154,7 @@ class SeenRevisions:
             raise
 
     def note(self, moves: Collection[OrderProgress]) -> None:
-        """Record moves' progress. Raise `StateError` on failure; then no move must start."""
+        """Record moves' progress. After a `StateError`, no move must start."""
         before = self._moves
         if set(moves) != set(before):
             self._moves = tuple(moves)
@@ -170,7 +170,7 @@ class SeenRevisions:
             self.save()
 
     def save(self) -> None:
-        """Write to disk. Raise `StateError` on failure."""
+        """Write to disk."""
         if self._file is not None and not self._is_saved:
             self._file.write(asdict(RevisionsContent(self._newest, self._moves)))
         self._is_saved = True

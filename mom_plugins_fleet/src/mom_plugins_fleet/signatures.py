@@ -18,7 +18,7 @@ from mom_core import MomError
 from mom_plugins_fleet.records import LARGEST_RECORD, FleetRecord, Kind, PublicKey, read
 
 LARGEST_HEADER: Final = 400
-"""Most bytes of the signature line."""
+"""Maximum length of the signature line, in bytes."""
 
 _KEY_BYTES: Final = 35
 """Decoded public key: type, 32 bytes of Ed25519, two bytes of checksum."""

@@ -53,12 +53,12 @@ def is_deleted(headers: Mapping[str, str]) -> bool:
 
 
 def subject(bucket: str, key: str) -> str:
-    """Return a key's subject."""
+    """Return the subject of messages that set a key."""
     return f"$KV.{bucket}.{key}"
 
 
 def direct(bucket: str, key: str) -> str:
-    """Return the request subject for a key."""
+    """Return the subject of the request that reads a key."""
     return f"$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{key}"
 
 

@@ -72,7 +72,7 @@ class HttpPlugin:
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """Report unknown groups and unusable files. The caller, or `mom_doctor`, reports missing files."""
+        """Report unknown groups and unusable files. Missing files are left to the caller and `mom_doctor`."""
         subject = f"control socket {self._path}"
         yield from (Finding(Severity.ERROR, subject, error.message, error.hint) for error in self._groups()[1])
         for error in self._file_errors():

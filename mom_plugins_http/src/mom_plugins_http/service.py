@@ -35,7 +35,7 @@ _CLOSE_SECONDS: Final = 0.3
 """All plugins together have 0.4 s to stop."""
 
 _NEWS_SECONDS: Final = 0.5
-"""Longest wait of a report for other plugins' news."""
+"""How long a report waits for other plugins' news."""
 
 
 class Service:
@@ -112,7 +112,7 @@ class Service:
             return None
 
     def start(self) -> None:
-        """Listen and serve. Raise `MomError` on failure."""
+        """Listen and serve."""
         self._server.start(self._context.name)
         self._context.log.info(
             "the API is served on %s%s", self._path, f" and on {self._settings.tcp.listen}" if self._settings.tcp else ""
@@ -134,7 +134,7 @@ class Service:
         return () if self._gathering is not None else call.result()
 
     def prepare_tcp(self) -> Callable[[], None] | None:
-        """Read certificate and tokens, and return a function that activates them. Raise `MomError` if unusable."""
+        """Read certificate and tokens, and return a function that activates them. Raise `MomError` if they are unusable."""
         tcp = self._settings.tcp
         if tcp is None:
             return None
@@ -173,7 +173,7 @@ def _no_password() -> str:
 
 
 def tokens_of(tcp: TcpSettings) -> Tokens:
-    """Read the tokens. Raise `MomError` if unusable."""
+    """Read the tokens. Raise `MomError` if they are unusable."""
     files = {Right.READ: tcp.read_token, Right.CHANGE: tcp.change_token}
     tokens = {right: read_token(path) for right, path in files.items() if path is not None}
     if not tokens:

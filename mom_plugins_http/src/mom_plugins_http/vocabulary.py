@@ -3,4 +3,4 @@
 from typing import Final
 
 MOST_ITEMS: Final = 1000
-"""Most items of a list."""
+"""Maximum number of items in a list."""

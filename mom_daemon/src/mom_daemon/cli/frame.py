@@ -25,10 +25,10 @@ from mom_daemon.cli.verbs import VerbGroup, what_it_lacks
 EXIT_NO: Final = 1
 EXIT_MISUSE: Final = 2
 EXIT_BROKEN: Final = 70
-"""A bug in mom or a plugin: EX_SOFTWARE of sysexits.h."""
+"""Exit code for a bug in mom or a plugin: EX_SOFTWARE in sysexits.h."""
 EXIT_INTERRUPTED: Final = 130
 EXIT_NO_READER: Final = 141
-"""As after SIGPIPE: 128 + 13."""
+"""Exit code if the reader of the output, such as `head`, has exited: 128 + SIGPIPE."""
 
 ENDING_SECONDS: Final = 1.0
 
@@ -48,7 +48,7 @@ class _Mom(VerbGroup):
 
 
 class _NoReaderError(Exception):
-    """The output's reader has exited, as `head` does."""
+    """Closed pipe at the output."""
 
 
 @click.group(
@@ -103,7 +103,7 @@ def run(arguments: Sequence[str] | None = None, command: click.Command | None = 
 
 
 def run_program(command: click.Command) -> int:
-    """Run this process's command line, then end the process soon."""
+    """Run this process's command line. Threads that remain get a second before the process ends."""
     code = run(None, command)
     if _left():
         threading.Thread(target=_end, args=(code,), daemon=True).start()

@@ -1,4 +1,4 @@
-"""Adds `-c FILE` and mom's path to commands in advice."""
+"""Commands in advice, completed with `-c FILE` and mom's path."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Given:
 
 
 def begin(command: click.Command) -> None:
-    """Store this process's command; forget any configuration."""
+    """Store this process's command, and forget an earlier configuration file."""
     _Given.command, _Given.config = command, None
 
 
@@ -32,7 +32,7 @@ def note_config(path: str | None) -> None:
 
 
 def with_config(text: str) -> str:
-    """Complete the commands in `text`."""
+    """Add `-c FILE` and mom's path to the commands in `text`."""
     return _COMMAND.sub(_complete, text) if "`mom " in text else text
 
 

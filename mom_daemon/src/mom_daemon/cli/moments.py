@@ -14,7 +14,7 @@ EXAMPLES = "2026-11-20T08:00, 10:32 or 5m ago"
 
 
 def moment(text: str, option: str, now: float | None = None) -> float:
-    """Return seconds since the epoch. A time of day means its last occurrence. Raise `click.UsageError`."""
+    """Parse a time into seconds since the epoch. A time of day means its last occurrence. Raise `click.UsageError` if invalid."""
     present = clock.time() if now is None else now
     try:
         seconds = _seconds(text.strip(), present)

@@ -50,7 +50,7 @@ class ExistingPath(click.Path):
 
 
 class KeptPath(ExistingPath):
-    """File of a running or past mom. Root switches to the file's owner before the verb reads it."""
+    """File that a mom has written. A verb that runs as root switches to the file's owner before it reads the file."""
 
 
 def as_caller(function: Function) -> Function:
@@ -70,7 +70,7 @@ def runs_as_caller(context: click.Context) -> bool:
 
 
 def named_config(context: click.Context) -> str | None:
-    """Return the operator's configuration file; None for the default file."""
+    """Return the configuration file that the operator specified; None for the default file."""
     above: click.Context | None = context
     while above is not None:
         named = above.params.get("config_file") or above.params.get("config_path")

@@ -20,7 +20,7 @@ def mark(severity: Severity) -> str:
 
 
 def terminal_columns(*, err: bool = False) -> int | None:
-    """Return the terminal's width; None without a terminal."""
+    """Return the terminal's width; None if the output is not a terminal."""
     stream = sys.stderr if err else sys.stdout
     if stream is None or not stream.isatty():
         return None
@@ -28,12 +28,12 @@ def terminal_columns(*, err: bool = False) -> int | None:
 
 
 def brief(text: str, limit: int) -> str:
-    """Make untrusted text safe on one line, shortened on a terminal."""
+    """Make untrusted text safe to print on one line. On a terminal, shorten it to `limit` characters."""
     return printable(text, sys.maxsize if terminal_columns() is None else limit)
 
 
 def print_prose(text: str, hang: int = 0, *, err: bool = False) -> None:
-    """Print lines, wrapped on a terminal. `hints` completes the commands in them.
+    """Print lines, wrapped on a terminal. Commands in them are completed by `with_config`.
 
     :param hang: indent of continuation lines
     """

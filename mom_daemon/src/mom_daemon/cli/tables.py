@@ -18,7 +18,7 @@ PROSE_LEAST: Final = 32
 
 
 class TableColumn(NamedTuple):
-    """Column of a table. A narrow terminal omits the highest ranks first, never rank 0, and wraps columns of `prose`."""
+    """Column of a table. A narrow terminal omits the highest ranks first, never rank 0. Only `prose` is wrapped."""
 
     heading: str
     rank: int = 0

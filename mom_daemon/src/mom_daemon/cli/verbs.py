@@ -31,7 +31,7 @@ COMES_WITH: Final[Mapping[str, str]] = {
     "plugin.check": "mom-devkit",
     "plugin.new": "mom-devkit",
 }
-"""Packages of mom's own verbs, in the order of help."""
+"""Package of each of mom's own verbs, in the order in which help lists the verbs."""
 
 _OF_POLICIES: Final = ("history", "list", "remove", "reset", "rollback", "set", "show")
 
@@ -45,10 +45,9 @@ PLUGINS_VERBS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("admit", "events", "history", "hook", "page", "reserve", "top"), "mom-plugins-http"),
     **{f"policy.{verb}": "mom-plugins-http" for verb in _OF_POLICIES},
 }
-"""Packages of plugins' verbs, for messages about missing verbs."""
+"""Package of each plugin's verb, for messages about missing verbs."""
 
 HEADINGS: Final = ("Commands", "Look", "Change", "Try", "Account", "Operate", "Write plugins")
-"""Headings in help."""
 
 OTHERS: Final = "Commands of other packages"
 
@@ -245,7 +244,7 @@ def _load(entries: Sequence[AvailablePlugin], use: Callable[[Verb | click.Comman
 
 
 def what_it_lacks(error: BaseException) -> tuple[str, str] | None:
-    """Return a message and advice about a missing package of mom, or None."""
+    """Return a message and advice if one of mom's packages is missing, otherwise None."""
     from mom_core.plugins.discovery import how_to_install, own_distributions
 
     name = (error.name or "").partition(".")[0].replace("_", "-") if isinstance(error, ModuleNotFoundError) else ""

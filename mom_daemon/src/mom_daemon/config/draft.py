@@ -33,11 +33,11 @@ SCHEMA_FILE: Final = "mom.schema.json"
 
 @dataclass(slots=True)
 class Draft:
-    """Configuration for a host: its text, and what became of the installed plugins.
+    """Configuration for a host: its text, and the installed plugins, enabled or not.
 
     :param enabled: suggestions of the enabled plugins, in order
     :param left_out: reason for each plugin that is not enabled
-    :param unasked: plugins that suggest nothing
+    :param unasked: plugins without a suggestion
     :param missing: packages of the usual set that are not installed
     """
 
@@ -72,7 +72,7 @@ def draft_config(root: Path, *, observe: bool = True) -> Draft:
 
 
 def fitting(config: Config) -> dict[str, str]:
-    """Return the plugins that fit this host but are not enabled, keyed by name, with the reason."""
+    """Return why plugins that are not enabled fit this host, keyed by plugin name."""
     return {name: suggestion.reason for name, suggestion in _fitting(config.root, config.plugins).enabled.items()}
 
 

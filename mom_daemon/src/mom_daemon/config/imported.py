@@ -20,14 +20,14 @@ Setting: TypeAlias = "str | int | float | bool | list[str] | Mapping[str, str | 
 
 @dataclass(slots=True)
 class ImportedSection:
-    """Settings of a plugin or of a pattern of guests, with reasons."""
+    """Settings of a plugin or of a guest pattern. `reasons` is keyed by setting."""
 
     settings: dict[str, Setting] = field(default_factory=dict)
     why: list[str] = field(default_factory=list)
     reasons: dict[str, str] = field(default_factory=dict)
 
     def set(self, name: str, value: Setting, reason: str = "") -> None:
-        """Set a setting. The reason names its source."""
+        """Set a setting. The reason says where its value comes from."""
         self.settings[name] = value
         if reason:
             self.reasons[name] = reason
@@ -35,7 +35,7 @@ class ImportedSection:
 
 @dataclass(slots=True)
 class Imported:
-    """Imported configuration. `notes` list settings that mom lacks. `files` has further files, keyed by path."""
+    """Imported configuration. `notes` list settings without an equivalent in mom. `files` has further files, keyed by path."""
 
     heading: str
     top: ImportedSection = field(default_factory=ImportedSection)
@@ -52,7 +52,7 @@ class Imported:
         return section
 
     def guest(self, pattern: str) -> ImportedSection:
-        """Return the section of a pattern of guests."""
+        """Return the section of a guest pattern."""
         return self.guests.setdefault(pattern, ImportedSection())
 
     def settings(self) -> dict[str, object]:
@@ -84,7 +84,7 @@ class Importer:
 
     :param what: short description of the files
     :param convert: converts the files' contents, keyed by path; raises `ConfigError` with all faults
-    :param several: pattern of the files, such as `*.conf`; empty for a single file
+    :param several: pattern of the files' names, such as `*.conf`; empty if there is only one file
     :param assumed: true for the default kind
     """
 

@@ -52,7 +52,7 @@ def importer_of(kind: str | None) -> Importer:
 
 
 def texts_of(importer: Importer, named: Sequence[Path]) -> Mapping[str, str]:
-    """Return the contents of files, keyed by path, or raise `MomError`."""
+    """Return the contents of the named files, or of the importer's files in the named folders, keyed by path."""
     paths = list(named)
     if importer.several:
         paths = [file for path in named for file in (sorted(path.glob(importer.several)) if path.is_dir() else [path])]

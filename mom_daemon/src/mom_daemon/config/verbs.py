@@ -99,7 +99,7 @@ def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
 @config_option
 @as_caller
 def grant_command(user: str, config_path: str | None) -> None:
-    """Let USER, whom mom runs as, read the configuration and the files that it names.
+    """Let USER, the user that mom runs as, read the configuration and the files that it names.
 
     Root stays the owner, and USER's group gets read access. Files that every user can read do not change. The packages run this command if
     an earlier version of mom ran as root.
@@ -117,9 +117,9 @@ def grant_command(user: str, config_path: str | None) -> None:
 @config_option
 @as_caller
 def hand_over_command(folder: Path, config_path: str | None) -> None:
-    """Hand the ledger of a mom that ran as root to the helper, which keeps original values in FOLDER.
+    """Copy original values from the ledger of a mom that ran as root to mom-helper's FOLDER.
 
-    For packages, when mom first runs without root: only until then can the helper trust the ledger.
+    Packages run this command before mom first runs without root. Later, mom-helper could not trust the ledger.
     """
     from mom_core import load_config
     from mom_daemon.look.handed_over import hand_over

@@ -11,13 +11,13 @@ from mom_core.plugins.registry import Plugin
 
 DESCRIBED_IN_A_LOOK: Final = 100
 MOST_LOOKS: Final = 30
-"""Maximum number of guests per reading, and of readings."""
+"""Maximum number of readings. One reading describes at most `DESCRIBED_IN_A_LOOK` guests."""
 
 PATTERNS_SHOWN: Final = 10
 
 
 def guests_of(owner: Plugin, hypervisor: Hypervisor, config: Config) -> Sequence[Guest]:
-    """Return the hypervisor's guests. Raise the plugin's errors."""
+    """Return the hypervisor's guests. Errors of its plugin are raised."""
     by_property = {number for number, rule in enumerate(config.guests) if "=" in rule.pattern}
     looks = 0
     while True:

@@ -13,7 +13,7 @@ from mom_core import ControlSpec, Decision, Declarations, Guest, Outcome, Report
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """Sentence under the heading `topic`. Sentences with the same `place` keep the order of the plugins."""
+    """Sentence under the heading `topic`. Sentences are sorted by `place`, then in the order of the plugins."""
 
     HARM: ClassVar = 0  #: harm to the guest, and its fix
     PRESENT: ClassVar = 10  #: the guest's state and need
@@ -71,7 +71,7 @@ class About:
         return as_number(self.report.snapshot.host.properties.get("interval")) or None
 
     def number(self, name: str) -> float | None:
-        """Return a field if it is a number."""
+        """Return a guest's field; None if it is not a number."""
         return self.guest.number(name)
 
     def wanted_of(self, control: str) -> ExplainedDecision | None:
@@ -89,9 +89,9 @@ class About:
 
 
 class Explainer:
-    """Explanation of one plugin, from reports alone.
+    """Base class of a plugin's explainer, which explains guests from reports alone.
 
-    `take` gets reports in order, if there are several. `part` explains a guest of the last report. An explainer must not wait or touch the
+    mom passes each report to `take`, in order. `part` explains a guest of the last report. An explainer must not wait or touch the
     host.
     """
 
@@ -113,7 +113,7 @@ class Explainer:
         """Take in a finished cycle."""
 
     def sentences(self, about: About) -> Iterable[str]:
-        """Return this plugin's sentences about a guest; none for a guest that the plugin does not concern."""
+        """Return this plugin's sentences about a guest; none if the plugin does not affect the guest."""
         return ()
 
     def part(self, about: About) -> ExplanationPart:

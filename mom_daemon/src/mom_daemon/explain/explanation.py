@@ -38,7 +38,7 @@ class Explainers:
         self.use(made_by or {})
 
     def use(self, made_by: Mapping[str, Callable[[], object]]) -> None:
-        """Replace the plugins, but keep the explainers of remaining plugins."""
+        """Replace the plugins, but keep the explainers of plugins that remain."""
         if made_by == self._made_by:
             return
         with self._lock:
@@ -53,7 +53,7 @@ class Explainers:
         return {spec.name: explainer for explainer in self._explainers.values() for spec in explainer.controls}
 
     def take(self, report: Report) -> None:
-        """Pass a finished cycle to explainers that keep facts of it."""
+        """Pass a finished cycle's report to the explainers."""
         keeping = {name: explainer for name, explainer in self._explainers.items() if type(explainer).take is not Explainer.take}
         with self._lock:
             self._answers("take", {name: partial(explainer.take, report) for name, explainer in keeping.items()})

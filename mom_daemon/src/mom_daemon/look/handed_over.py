@@ -12,7 +12,7 @@ from mom_helper.before import Before
 
 
 def hand_over(config: Config, folder: Path) -> Iterator[tuple[str, int]]:
-    """Write the ledger's original values of host files to the helper's folder. Yield path and value.
+    """Write the ledger's original values of host files to the helper's folder. Yield each file's path, and its original value.
 
     :raises MomError: another user could have written the ledger
     """

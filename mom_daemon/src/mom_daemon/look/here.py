@@ -31,7 +31,7 @@ SIGNS: Final[Mapping[str, tuple[str, ...]]] = {
     "Proxmox VE": ("etc/pve/qemu-server",),
     "libvirt": ("run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock"),
 }
-"""Paths that identify the manager of the guests. The first manager found counts."""
+"""Paths that identify the program that manages the guests. The first match counts."""
 
 WATCH: Final = (("status", "the host and mom's last cycle"), ("guests", "all guests with their memory"))
 
@@ -40,8 +40,8 @@ WATCH: Final = (("status", "the host and mom's last cycle"), ("guests", "all gue
 class HostSight:
     """Host at a glance; None means unknown.
 
-    `managed` has managers of guests with their paths. `observes` is where to set `mode: enforce`; empty if it is set. `unit` is true if
-    systemd has a unit for mom. `left` counts the changes that were not undone.
+    `managed` lists the programs that manage guests, with their paths. `observes` is the place where `mode: enforce` must be set, or empty.
+    `unit` is true if systemd has a unit for mom. `left` counts the changes that were not undone.
     """
 
     kvm: bool = False

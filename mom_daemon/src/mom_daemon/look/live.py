@@ -1,4 +1,4 @@
-"""One reading of a host without a running mom."""
+"""Single reading of the host, without a running mom."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class NoSuchGuest(MomError):
-    """Unknown name or id; the hint has similar names."""
+    """No guest, or more than one, has this name or id. The hint lists similar names."""
 
 
 class NotRunning(MomError):
@@ -47,8 +47,8 @@ _COMPARED_NAMES: Final = 2000
 def find_guest(guests: Mapping[str, Guest], wanted: str, unknown: Condition | None = None) -> Guest:
     """Return the guest with this id or name.
 
-    :raises NoSuchGuest: with similar names
-    :raises MomError: the guests are `unknown`
+    :raises NoSuchGuest: no guest, or more than one, has this name; the hint lists similar names or the ids
+    :raises MomError: mom does not know its guests, for the reason in `unknown`
     """
     if unknown is not None:
         raise MomError(unknown.message, hint=unknown.cure)

@@ -1,4 +1,4 @@
-"""Sources of verbs: running mom, status file, or recording."""
+"""Sources that verbs read: the running mom, its status file, or a recording."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def ask(config: Config, question: Callable[[RunningMom], Found], *, otherwise: s
 
 
 def told(config: Config) -> RunningStatus | None:
-    """Return the running mom's status; None if no mom is running. Raise `MomError` if unknown."""
+    """Return the running mom's status; None if no mom is running. Raise `MomError` if the status is unknown."""
     answer = ask(config, lambda running: running.report(), otherwise=instead(config.run_directory))
     if answer is not None:
         content, where = answer
@@ -71,7 +71,7 @@ def _of_file_in_time(config: Config) -> RunningStatus | None:
 
 
 def recording(config: Config | None, path: Path | None) -> PastCycles:
-    """Return the recording at a path; without a path, the recording of the configured mom. Raise `MomError` without one."""
+    """Return the recording at a path, or of the configured mom if the path is None. Raise `MomError` if there is none."""
     if config is not None and (enabled := _of_enabled(PastCycles, config, path)) is not None:
         return enabled
     if path is None:
@@ -105,7 +105,7 @@ def _source(
 
 
 def newest(recorded: PastCycles, count: int, *, until: float = math.inf) -> Sequence[PastCycle]:
-    """Return the last `count` cycles, oldest first, without reading all. Raise `MomError` if unreadable."""
+    """Return the last `count` cycles, oldest first, without reading all. Raise `MomError` if the recording is unreadable."""
     end = min(time.time(), until)
     for seconds in (*_BACKWARDS, math.inf):
         cycles = deque(recorded.cycles(end - seconds, until), maxlen=count)

@@ -64,13 +64,13 @@ class RunningStatus:
 
     @property
     def verdict(self) -> Verdict:
-        """Return the verdict, with the reason for old content first."""
+        """Return the verdict. If the content is old, the first condition says why."""
         reported_verdict = verdict_of(self.content) or Verdict()
         return reported_verdict if self.trouble is None else Verdict((self.trouble, *reported_verdict.conditions))
 
 
 def expect_format(content: ReportDocument, where: str) -> None:
-    """Raise `MomError` for another mom version's format."""
+    """Raise `MomError` if another version of mom wrote the report, in another format."""
     if content["format"] != REPORT_FORMAT:
         hint = "restart the daemon after an upgrade"
         raise MomError(f"the report from {where} has format {content['format']}, but this mom reads format {REPORT_FORMAT}", hint=hint)

@@ -30,7 +30,7 @@ def declared_by(config: Config, left_out: list[PluginError] | None = None) -> di
 def declarations_of(config: Config | None = None) -> Declarations:
     """Return fields, controls and default policies without setting up plugins.
 
-    :param config: None for all usable plugins with default settings. Of equal declarations, the first counts
+    :param config: None for all usable plugins, with default settings; if two declare the same name, the first declaration counts
     """
     errors: list[PluginError] = []
     with constructed(replace(config or everything_installed()[0], state_directory=_EMPTY), errors) as plugins:

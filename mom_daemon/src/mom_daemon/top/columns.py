@@ -38,7 +38,7 @@ def short(kib: float | None) -> str:
 
 
 def age(seconds: float) -> str:
-    """Format a time in four characters, such as 12s, 90m, 3h, 12d."""
+    """Format a duration in four characters, such as 12s, 90m, 3h, 12d."""
     for unit, length, most in (("s", 1, 100), ("m", 60, 100), ("h", 3600, 72)):
         if seconds / length < most:
             return f"{seconds / length:.0f}{unit}"
@@ -46,7 +46,7 @@ def age(seconds: float) -> str:
 
 
 def percent(value: float) -> str:
-    """Format a share of time in four characters."""
+    """Format a percentage in four characters, without a percent sign."""
     return f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
 
 
@@ -64,7 +64,7 @@ _WRITTEN: Final[dict[str, Callable[[float], str]]] = {Unit.KIB: short, Unit.KIB_
 def fitting(
     columns: Sequence[GuestColumnModel], screen: int, longest: int, note_least: int
 ) -> tuple[int, list[tuple[GuestColumnModel, int]], int]:
-    """Return the width of names, the fitting columns, and the width for notes."""
+    """Return the width of names, the columns that fit with their widths, and the width of notes."""
     shown = [(column, max(len(column["name"]), _WIDTHS.get(column["unit"], _OTHER_WIDTH))) for column in columns]
     while shown and _left(shown, screen) < _NAME_LEAST + note_least and (rank := max(column["rank"] for column, _ in shown)):
         del shown[max(n for n, (column, _) in enumerate(shown) if column["rank"] == rank)]
@@ -78,7 +78,7 @@ def _left(shown: Sequence[tuple[GuestColumnModel, int]], screen: int) -> int:
 
 
 def sparkline(values: Sequence[float | None], *, others: Sequence[float | None] = ()) -> str:
-    """Draw bars between the least and the largest value. `others` is another line of the same scale."""
+    """Draw a bar for each value. The scale runs from the least to the largest of `values` and `others`."""
     numbers = [value for value in (*values, *others) if value is not None]
     if not numbers:
         return ""

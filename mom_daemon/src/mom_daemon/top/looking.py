@@ -15,7 +15,7 @@ LONGEST_FILTER: Final = 60
 
 
 class Listing(Protocol):
-    """Watched list."""
+    """List of rows that the user watches."""
 
     @property
     def columns(self) -> Sequence[GuestColumnModel]:
@@ -31,7 +31,7 @@ class Looking:
     """State of the view; `press` changes it.
 
     :param name: kind of the rows, such as `guest`; also the heading of their names, and the view of a single row
-    :param views: views on the Tab key, each with its own key, the list first
+    :param views: views and their keys, in the order in which Tab selects them; the first one is the list
     """
 
     name: str

@@ -38,7 +38,7 @@ def too_small(size: tuple[int, int]) -> list[Line]:
 def below_head(
     look: Looking, listing: Listing, width: int, lines: int, text: Callable[[], Sequence[Line]], nothing: str, more_keys: str = ""
 ) -> list[Line]:
-    """Return the list or text, and the keys. `nothing` replaces an empty list."""
+    """Return the lines below the head: the list or the text, and the keys. If the list is empty, show `nothing`."""
     if look.view == look.overview:
         rows = look.listed(listing)
         shown, foot = list_lines(look, listing, rows, width, lines, nothing), _list_foot(look, len(rows), width, lines, more_keys)
@@ -48,7 +48,7 @@ def below_head(
 
 
 def list_lines(look: Looking, listing: Listing, rows: Sequence[Row], width: int, lines: int, nothing: str) -> list[Line]:
-    """Return headings and visible rows. `nothing` replaces an empty list."""
+    """Return headings and visible rows. If there are no rows, show `nothing`."""
     marked = look.place(rows, lines)
     name, columns, note = fitting(listing.columns, width, max((prose.cells(row.name) for row in listing.rows), default=0), look.note_least)
     arrow = "↓" if look.falling else "↑"
@@ -91,7 +91,7 @@ def _text_foot(look: Looking, width: int) -> Line:
 
 
 def help_lines(look: Looking, listing: Listing, width: int, why: str = "", more: Sequence[tuple[str, str]] = ()) -> list[Line]:
-    """Return keys, and the meanings of columns. `why` is what an opened row shows."""
+    """Return the keys and the meanings of the columns. `why` ends the description of the Enter key."""
     rows = [(keys, text.format(name=look.name, why=why)) for keys, text in KEYS]
     out: list[Line] = [heading("keys", width)]
     out += [[(cell(keys, 24), "cyan"), (text, "")] for keys, text in (*rows[:-2], *more, *rows[-2:])]
@@ -127,7 +127,7 @@ def in_lines(text: str, width: int, hang: int = 0) -> list[str]:
 
 
 def memory_line(total: float | None, available: float | None, style: str, width: int, more: str = "") -> Line:
-    """Return a bar and a text for the available memory (KiB; None if unknown). `more` replaces the share."""
+    """Return a bar and a text for the available memory (KiB; None if unknown). `more` replaces the percentage."""
     if not total or available is None:
         return [("memory ", ""), ("unknown", "yellow")]
     share = max(0.0, min(1.0, available / total))

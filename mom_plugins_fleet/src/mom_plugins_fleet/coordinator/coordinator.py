@@ -36,10 +36,10 @@ LOOK_SECONDS: Final = 2.0
 """Time between two decisions. A move takes at least this long."""
 
 BALANCE_SECONDS: Final = 600.0
-"""Time between two moves for balance: the destination needs minutes to measure a working set."""
+"""Time between two moves for balance in a group, because the destination needs minutes to measure a working set."""
 
 BLIND_SECONDS: Final = 2 * LEASE_SECONDS
-"""Time limit for work without a current view."""
+"""After this time without a current view, a coordinator gives up its lease."""
 
 
 class Coordinator:
@@ -89,7 +89,7 @@ class Coordinator:
         return time.monotonic() < self._sure_until
 
     async def work(self, store: Store) -> None:
-        """Take a free lease, and work until it is lost. Raise `LinkError` on failure."""
+        """Take a free lease, and work until it is lost."""
         self.save()
         self._check()
         if not await self.acquire(store):
@@ -180,7 +180,7 @@ class Coordinator:
                 await self.change(store, host, lambda orders: orders.model_copy(update={"epoch": self.epoch}))
 
     async def change(self, store: Store, host: str, edit: Callable[[Orders], Orders]) -> None:
-        """Edit a host's orders. The next decision retries a conflict."""
+        """Edit a host's orders. If another client has just changed the orders, leave the edit to the next decision."""
         view = self.view
         kept = await store.read(ORDERS, host)
         view.orders.take(host, kept)

@@ -15,7 +15,7 @@ RESERVE_MOST_KIB: Final = 16 << 20
 """Memory to keep free on a destination, because a new guest may fill its memory faster than mom reclaims."""
 
 SMALLEST: Final = 100
-"""Number of smallest guests to list. They fit where the largest do not."""
+"""Number of the smallest guests to list, which fit where the largest guests do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +23,10 @@ class TargetHost:
     """Host that can take guests.
 
     :param coming: memory of incoming guests
-    :param within: name of the hosts that its mover can reach, such as a cluster; empty for all hosts
+    :param within: name of the cluster that its mover is limited to; empty if there is no limit
     :param arrived: memory of the guests that arrived in the last day
     :param works: sum of its guests' working sets; None if unknown
-    :param promisable: memory that it can promise; None if all
+    :param promisable: memory that it can promise; None for all of its memory
     """
 
     name: str
@@ -61,7 +61,7 @@ class TargetHost:
 
 
 def rank(places: Iterable[TargetHost], group: str, within: str = "") -> list[TargetHost]:
-    """Return a group's reachable hosts, most room first."""
+    """Return a group's hosts, most room first. `within` limits them to a cluster."""
     reachable = (place for place in places if place.group == group and within in ("", place.within))
     return sorted(reachable, key=lambda place: (place.room, place.name), reverse=True)
 
@@ -69,7 +69,7 @@ def rank(places: Iterable[TargetHost], group: str, within: str = "") -> list[Tar
 def choose(
     needs: int, guarantee: int, ranked: Iterable[TargetHost], group: str, avoid: Collection[str] = (), within: str = ""
 ) -> TargetHost | str:
-    """Return the roomiest host that can keep the promise, or why there is none.
+    """Return the host with the most room that can keep the promise, or why there is none.
 
     :param needs: memory that the guest needs on arrival
     :param avoid: hosts where an attempt failed

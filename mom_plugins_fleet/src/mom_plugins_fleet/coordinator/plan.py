@@ -13,25 +13,24 @@ from mom_plugins_fleet.records import MOST_TOLD, FinishedMove, HostedGuest, Host
 from mom_plugins_fleet.view import ARRIVES_SECONDS, FleetView, ended
 
 AT_ONCE: Final = 2
-"""Most guests that leave a host at a time. One live migration fills a 10 Gbit/s link; a second uses its pauses."""
+"""Maximum number of guests that leave a host at a time. One live migration fills a 10 Gbit/s link; a second uses its pauses."""
 
 ARRIVING_AT_ONCE: Final = 2
-"""Most guests that move to a host at a time."""
 
 ATTEMPTS: Final = 3
 """Attempts per guest. Then the operator must act."""
 
 BOOKS_SECONDS: Final = 86_400.0
-"""How long a moved guest counts at its destination, unless another host reports the guest. A malicious host may hide guests."""
+"""How long a moved guest counts at its destination even if that host does not report it. A malicious host may hide guests."""
 
 LOST_SECONDS: Final = 900.0
-"""After this silence, a host is no longer moving guests: moves end after 600 s by default. Also the time limit for accepting an order."""
+"""A host that is silent for this time is no longer moving guests: moves end after 600 s by default. Also the time to accept an order."""
 
 OPEN: Final = (MoveState.ORDERED, MoveState.ACCEPTED)
 
 
 def places(view: FleetView) -> dict[str, TargetHost]:
-    """Return hosts that can take guests, with their incoming guests."""
+    """Return hosts that can take guests, keyed by name. Their incoming guests are counted."""
     hosts = {name: place_of(view, name) for name in view.members.records}
     targets = {name: place for name, place in hosts.items() if isinstance(place, TargetHost)}
     all_lost = lost_hosts(view)
@@ -73,7 +72,7 @@ def lost_hosts(view: FleetView) -> Collection[str]:
 
 
 def may_go(move: Move) -> bool:
-    """Return whether a move is open, and accepted or younger than `LOST_SECONDS`."""
+    """Return whether the guest may still leave: the move has not ended, and was accepted or ordered within `LOST_SECONDS`."""
     return move.state in OPEN and not _is_unanswered(move)
 
 
@@ -82,7 +81,7 @@ def _is_unanswered(move: Move) -> bool:
 
 
 def place_of(view: FleetView, name: str) -> TargetHost | str:
-    """Return a host, not counting its incoming guests, or why it can take no guests."""
+    """Return a host without its incoming guests, or why it can take no guests."""
     member, state = view.members.get(name), view.states.get(name)
     if member is None:
         return "it is not in the fleet"
@@ -139,7 +138,7 @@ def needs_of(guest: HostedGuest) -> int | None:
 
 
 def expect(targets: dict[str, TargetHost], move: Move, leaves: str, *, reported: int = 0) -> None:
-    """Count a guest at its destination.
+    """Count a guest that is expected at its destination.
 
     :param leaves: source host while it sends the guest, otherwise empty
     :param reported: promise that the destination already reports for it
@@ -247,7 +246,7 @@ def _way_out(
 
 
 def new_move(guest: HostedGuest, needs: int, place: TargetHost, mover: MoverState, number: int) -> Move:
-    """Make a move. Even if the mover chooses another destination, at least `place` can keep all promises."""
+    """Return a move to `place`. A mover that chooses destinations itself may choose another host."""
     return Move(
         guest=guest.id,
         name=guest.name,

@@ -30,7 +30,7 @@ RESYNC_SECONDS: Final = 30.0
 HEARTBEAT_SECONDS: Final = 30.0
 
 CLOSING_SECONDS: Final = 0.3
-"""Time limit for closing the connection: plugins have 0.4 s."""
+"""Time limit for closing the connection. All plugins together have 0.4 s to stop."""
 
 AGAIN_SECONDS: Final = 10.0
 """Pause after an error, before mom asks the servers again."""

@@ -67,7 +67,7 @@ class GroupPolicies:
             return
 
     async def follow(self, store: Store, group: str, revisions: SeenRevisions) -> None:
-        """Apply the group's newest record. Raise `LinkError` on failure."""
+        """Apply the group's newest record."""
         data = (await store.read(Group.bucket, group)).data
         if data is None:
             return  # no record: keep the current policies
@@ -108,7 +108,7 @@ class GroupPolicies:
             ) from error
 
     def apply(self, group: str, opened: Opened[Group], data: bytes | None) -> None:
-        """Apply a record; store its signed data, if any. Raise `MomError` on failure."""
+        """Apply a record, and store its signed data, if any."""
         policies = self._context.service(PolicyTexts)
         if policies is None:
             raise MomError("no plugin on this host accepts policies", hint="enable the policy plugin")

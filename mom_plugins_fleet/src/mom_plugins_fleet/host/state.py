@@ -12,7 +12,7 @@ from mom_plugins_fleet.coordinator.placement import listed
 from mom_plugins_fleet.records import LARGEST_KIB, DayTotals, HostedGuest, HostState, MoverState
 
 GRAIN_KIB: Final = 16 << 10
-"""Rounding of sizes. Smaller changes are not reported."""
+"""Sizes are rounded to this unit, so that small changes are not reported."""
 
 
 def host_state(report: Report, promises: Promises, mover: GuestMoves | None, stays: Mapping[str, str], **more: Any) -> HostState:

@@ -21,7 +21,6 @@ from mom_plugins_fleet.signatures import Opened, next_revision, opened
 from mom_plugins_fleet.verbs.where import Where
 
 _ATTEMPTS: Final = 20
-"""Attempts: other clients may change the same record."""
 
 
 def named(key: str) -> str:
@@ -39,7 +38,7 @@ async def change(
     wanted: Callable[[Kind | None], Mapping[str, object]],
     agreed: Kind | None = None,
 ) -> int:
-    """Change and sign a record. Return the new revision. Raise `MomError` on failure or refusal.
+    """Change and sign a record. Return the new revision.
 
     :param wanted: returns the fields to change
     :param agreed: record already passed to `agree`
@@ -116,7 +115,7 @@ def who() -> str:
 
 
 def agree(where: Where, key: str, before: Opened[Kind] | None, after: Kind) -> None:
-    """Show a record to sign. If this machine has not seen it before, ask for confirmation. Raise `MomError` on refusal."""
+    """Show a record to sign. If this machine has not seen it before, ask for confirmation."""
     is_new = where.anew or where.revisions.is_new(after.bucket, key)
     show(key, None if before is None or is_new else before.record, after)
     if before is not None and is_new:
@@ -130,7 +129,7 @@ def show(key: str, before: FleetRecord | None, after: FleetRecord) -> None:
 
 
 def ask_a_person(question: str) -> None:
-    """Ask for confirmation at a terminal. Raise `MomError` on refusal."""
+    """Ask for confirmation at a terminal. Raise `MomError` if the answer is no."""
     if sys.stdin.isatty() and not click.confirm(question, err=True):
         raise MomError("nothing was signed")
 

@@ -111,7 +111,7 @@ def top_command(where: Where) -> None:
 def init_command(where: Where, names: tuple[str, ...], replicas: int, store: Path, no_start: bool) -> None:
     """Start a fleet: make its keys and certificates, and run a NATS server on this machine. Hosts reach it as NAME or NAME:PORT.
 
-    Without NAME, or when repeated: create missing buckets in the servers. With the root key, also send all hosts' accounts to the servers:
+    Without NAME, or when repeated: create missing buckets on the servers. With the root key, also send all hosts' accounts to the servers:
     new servers need them.
     """
     unit = where.home / server_setup.UNIT

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from mom_plugins_fleet.verbs.where import Where
 
 _NAMED: Final = 5
-"""Most guests named per reason for staying."""
 
 
 @click.command("plan")

@@ -59,7 +59,7 @@ WantedBy=multi-user.target
 
 
 def make_server(home: Path, names: Sequence[str], store: Path) -> None:
-    """Make the first server's missing files. Raise `MomError` on failure.
+    """Make the first server's missing files.
 
     :param names: host names of the server, with a port unless 4222
     """

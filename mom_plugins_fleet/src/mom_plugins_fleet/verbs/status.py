@@ -80,7 +80,7 @@ def holder_of(view: FleetView) -> str:
 
 
 def host_rows(view: FleetView) -> dict[str, dict[str, Any]]:
-    """Return hosts' states. Unknown values are None."""
+    """Return the hosts' rows, keyed by name. Unknown values are None."""
     draining = any(member.draining for _, member in view.members.records.values())
     stay = leaving(view, places(view))[1] if draining else []
     return {name: _host_row(view, name, [each[1:] for each in stay if each[0] == name]) for name in sorted(view.members.records)}
@@ -158,7 +158,7 @@ def written(row: Mapping[str, Any], column: GuestColumnModel) -> str:
 
 
 def more_of(row: Mapping[str, Any]) -> Iterator[str]:
-    """Yield more lines about a host, to follow its name."""
+    """Yield further lines about a host, without its name at the beginning."""
     if row["damaged"]:
         yield f" sends reports that cannot be read: {brief(row['damaged'], 400)}"
     if row["refused"]:

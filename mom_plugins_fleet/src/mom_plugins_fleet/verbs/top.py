@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from mom_daemon.report_models import GuestColumnModel
 
 LOOK_SECONDS: Final = 2.0
-"""Hosts report every 5 s by default."""
 
 AGAIN_SECONDS: Final = 1.0
 
@@ -147,7 +146,6 @@ class FleetFeed:
 
 
 _SILENT: Final = logging.Logger("mom.fleet.top", logging.CRITICAL + 1)
-"""Logger without output, because log lines would spoil the screen."""
 
 
 def watch_fleet(where: Where) -> None:

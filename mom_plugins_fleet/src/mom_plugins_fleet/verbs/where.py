@@ -126,7 +126,7 @@ class Where:
         return FleetRoot(self.root_file)
 
     def give(self, *accounts: str) -> None:
-        """Push accounts to the servers. Raise `MomError` on failure."""
+        """Push accounts to the servers."""
 
         async def give_all(store: Store) -> None:
             for account in accounts:

@@ -22,10 +22,10 @@ _NO_SOCKET: Final = "start mom with the http plugin enabled; if mom is running w
 _AGAIN_SECONDS: Final = 0.02
 
 ANSWER_SECONDS: Final = 30.0
-"""Longest silence during a change, which may wait for others and then compile."""
+"""Longest silence during a change, which may wait for earlier changes and then compile policies."""
 
 READ_SECONDS: Final = 10.0
-"""Longest silence. mom answers within milliseconds, on a full host within seconds."""
+"""Longest silence during a query. mom answers within milliseconds, on a full host within seconds."""
 
 _LARGEST_ANSWER: Final = 256 << 20
 """Limit in bytes."""

@@ -39,7 +39,7 @@ _OF_GUEST: Final = (
     "balloon_cur", "balloon_target", "mem_usable", "rss", "swap_in", "swap_out", "major_fault", "host_cpu_usage", "host_swap",
     "balloon_reason", "sweep_end", "stats_age",
 )  # fmt: skip
-"""First fields of a guest; others follow by name."""
+"""Fields that come first in a guest's table; others follow, sorted by name."""
 
 _SHOWN_PAST: Final = 20
 

@@ -67,8 +67,9 @@ def show_command(name: str, as_json: bool, config_path: str | None) -> None:
 def set_command(client: Client, name: str, file: Any, only_check: bool, version: str | None) -> Shown:
     """Set the policy NAME of the running mom to the text in FILE (`-` is standard input), from the next cycle on.
 
-    mom first checks the policy together with all others. If there is an error, nothing changes. The text replaces a file or default of the
-    same name until `mom policy reset` or `remove`. With `keep_changes: true` of the policy plugin, the text also survives restarts.
+    mom first checks the policy together with all others. If there is an error, nothing changes. Until `mom policy reset` or `remove`, the
+    text replaces the policy of the same name from a file or from the defaults. With `keep_changes: true` of the policy plugin, the text
+    also survives restarts.
     """
     try:
         text = file.read(_LONGEST_TEXT).decode("utf-8")
@@ -99,7 +100,7 @@ def _remarks(result: Any) -> Iterator[str]:
 @_version_option
 @running_verb
 def remove_command(client: Client, name: str, version: str | None) -> Shown:
-    """Remove the policy NAME, even a file or a default, from the running mom until `mom policy reset`."""
+    """Remove the policy NAME from the running mom until `mom policy reset`, even if it comes from a file or is a default."""
     return _change(client, "DELETE", f"/v1/policies/{coded(name)}", None, version)
 
 

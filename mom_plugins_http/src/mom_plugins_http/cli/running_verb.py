@@ -25,7 +25,7 @@ class Shown(NamedTuple):
 
 
 def common_options(function: Function) -> Function:
-    """Add the common options of verbs for a running mom, which need no right of root's."""
+    """Add the common options of verbs that query a running mom. They keep their caller's rights."""
     return as_caller(config_option(json_option(function)))
 
 

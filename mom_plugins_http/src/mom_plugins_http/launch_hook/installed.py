@@ -47,7 +47,7 @@ _PLACES: Final = {
     Platform.LIBVIRT: ("etc/libvirt", "etc/libvirt/hooks/qemu.d/mom"),
     Platform.PROXMOX: (_DEFINITIONS, "var/lib/vz/snippets/mom-launch"),
 }
-"""Folder that identifies the platform, and path of the program. libvirt 6.5 and later run all programs in the program's folder."""
+"""Folder that identifies the platform, and path of the program. libvirt 6.5 and later runs all programs in that folder."""
 
 
 class HookState(StrEnum):
@@ -120,7 +120,7 @@ class Hook:
         return HookState.CURRENT if content == self.text().encode() and status.st_mode & stat.S_IXUSR else HookState.OTHER
 
     def finding(self) -> Finding:
-        """Return whether the platform asks mom before a guest starts."""
+        """Return a finding that says whether the platform asks mom before a guest starts."""
         try:
             severity, text, cure = _ABOUT[self.state()]
         except MomError as error:
@@ -165,7 +165,7 @@ class Hook:
         return True
 
     def users(self) -> list[str]:
-        """Return the numbers of Proxmox VE guests that name the program."""
+        """Return the IDs of Proxmox VE guests whose configuration names the program."""
         if self.platform is not Platform.PROXMOX:
             return []
         entry = f"snippets/{self.path.name}"

@@ -21,7 +21,7 @@ STEP_GAP_SECONDS: Final = 60.0
 """Longest time between two steps of an act, unless cycles are slower."""
 
 LONGEST: Final = 400
-"""Most characters."""
+"""Maximum length of a text, in characters."""
 
 
 @described
@@ -37,10 +37,10 @@ class ActModel(TypedDict):
     first: list[EntityModel]
     """First guests of the act, or the host."""
     who: str
-    """Guests in words; otherwise `policies` or `reserved`."""
+    """Guests as text; otherwise `policies` or `reserved`."""
     text: str
     status: str
-    """Empty for a change of policies or reservations, like `control`."""
+    """Status of the outcome; like `control`, empty for a change of policies or reservations."""
     control: str
     source: SourceModel | None
     """Source of the decision; null for a change of policies or reservations."""

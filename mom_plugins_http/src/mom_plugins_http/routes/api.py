@@ -147,7 +147,7 @@ class Api:
 
     @Route("GET", "/v1/openapi.json", Mapping[str, Any])
     async def describe(self, call: ApiCall) -> object:
-        """Return this description."""
+        """Return the OpenAPI description of this API."""
         return description(self.routes)
 
     async def _no_route(self, request: Request, error: Exception) -> Response:

@@ -34,7 +34,7 @@ from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.server import Worker
 
 NAMED: Final = 10
-"""Most guests named in a problem; `/v1/report` names all."""
+"""Maximum number of guests named in a problem; `/v1/report` names all."""
 
 
 class HostHistoryQuery(FieldsQuery, LimitQuery):
@@ -42,27 +42,27 @@ class HostHistoryQuery(FieldsQuery, LimitQuery):
 
 
 class RecordedQuery(Query):
-    """Query for past days."""
+    """Query for the recorded past."""
 
     seconds: Annotated[int, Field(ge=60, le=366 * 86_400)] = 86_400
     """Length of the span, in seconds."""
     until: Annotated[int, Field(ge=0, le=1 << 40)] = 0
     """End of the span, in seconds since the epoch; default: now."""
     limit: Annotated[int, Field(ge=2, le=1000)] = 300
-    """How many items at most, evenly spaced."""
+    """Maximum number of items, which are evenly spaced."""
     guest: Text = None
     """Current guest, by id or name: returns its fields instead of the host's."""
 
 
 class ActsQuery(NewestQuery):
-    """Query for changes in words."""
+    """Query for recent changes."""
 
     together: Annotated[int, Field(ge=0, le=1)] = 0
     """1: join the same change of several guests for the same reason."""
 
 
 MOST_ASKED: Final = 8
-"""Most waiting requests. Each reads for seconds, in a separate process."""
+"""Maximum number of waiting requests. Each reads for seconds, in a separate process."""
 
 
 class ClientModel(TypedDict):
@@ -115,7 +115,7 @@ class RecordedModel(TypedDict):
     seconds: Seconds
     """Length of the span; 0 for one cycle."""
     least: Mapping[str, Any]
-    """Least values of the host's fields and, as `guests.FIELD`, of sums over guests."""
+    """Smallest values of the host's fields and, as `guests.FIELD`, of sums over guests."""
     mean: Mapping[str, Any]
     most: Mapping[str, Any]
     guest: Annotated[Mapping[str, Any] | None, Field(description="null if the guest did not exist, or the query names no guest.")]
@@ -139,7 +139,7 @@ class CommonProblemModel(TypedDict):
     first: list[EntityModel]
     """First affected guests, or the host."""
     who: str
-    """Affected guests in words."""
+    """Affected guests as text."""
     message: str
     hint: str
     """If hints differ, the hint for the first guest, with its name."""
@@ -206,7 +206,7 @@ class CycleRoutes:
 
     @Route("GET", "/v1/recorded", Items[RecordedModel], query=RecordedQuery)
     async def recorded(self, call: ApiCall) -> Items[RecordedModel]:
-        """List past days that the record plugin keeps, oldest first: the host up to a few minutes ago, or cycles of one guest."""
+        """List the past that the record plugin has recorded, oldest first: the host up to a few minutes ago, or cycles of one guest."""
         recorder = offered(self._published.context, RecordedPoints, "records", "record")
         query: RecordedQuery = call.query
         guest = "" if query.guest is None else guest_of(self._published.view(), query.guest).id

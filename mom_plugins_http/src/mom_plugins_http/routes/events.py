@@ -30,7 +30,7 @@ Fields = tuple[str, ...] | None
 
 
 MOST_LISTS: Final = 8
-"""Most different lists of fields; mom keeps a report for each list."""
+"""Maximum number of different field lists, because mom keeps a report for each list."""
 
 
 @dataclass(slots=True)

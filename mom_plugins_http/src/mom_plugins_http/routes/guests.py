@@ -49,7 +49,7 @@ class GuestModel(TypedDict):
     id: str
     name: str
     blocked: Mapping[str, str]
-    """Mapping from control to why mom cannot set it."""
+    """Reasons why mom cannot set controls, keyed by control."""
     columns: Mapping[str, AnyValue]
     """Figures with the names and units of the report's `guest_columns`; null is unknown."""
     fields: Mapping[str, Any]
@@ -90,7 +90,7 @@ class IdentityModel(TypedDict):
 
 
 class SentenceModel(TypedDict):
-    """Sentence, for display below a heading for its topic."""
+    """Sentence, to be shown under a heading for its topic."""
 
     topic: str
     text: str

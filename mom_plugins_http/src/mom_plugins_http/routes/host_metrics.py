@@ -38,7 +38,7 @@ SCALES: Final[Mapping[Unit, Scale]] = {
     Unit.PER_SECOND: Scale("_per_second"),
     Unit.BYTES_PER_SECOND: Scale("_bytes_per_second"),
 }
-"""Units except strings and lists. KSM counters stay in pages, as in the kernel and node_exporter."""
+"""Scales of all units except text and lists. KSM counters stay in pages, as in the kernel and node_exporter."""
 
 NAMES: Final[Mapping[str, str]] = {
     "anon_pages": "mom_host_memory_anonymous_bytes",
@@ -56,7 +56,7 @@ NAMES: Final[Mapping[str, str]] = {
     "numa_node_count": "mom_host_numa_nodes",
     "swap_usage": "mom_host_swap_used_bytes",
 }
-"""Metric names for fields whose names mislead, or that share a metric. MOM's `mem_available` is the total."""
+"""Metric names for fields whose own names mislead, or that share a metric. MOM's field `mem_available` is the total memory."""
 
 _UNIT_WORDS: Final = re.compile(r"_(?:kib|kb|mib|mb|bytes|percent|rate|ratio|seconds|secs|millisecs|milliseconds|msecs|ms|usecs|us)$")
 """Unit in a field's name. The metric's unit replaces it."""

@@ -25,7 +25,7 @@ from mom_plugins_http.server.server import Worker
 Result = TypeVar("Result")
 
 MOST_REQUESTS: Final = 64
-"""Most waiting requests. Each examines all guests: milliseconds for a thousand."""
+"""Maximum number of waiting requests. Each examines all guests: milliseconds for a thousand."""
 
 
 _LOOK_SECONDS: Final = 0.1
@@ -38,12 +38,12 @@ _DESCRIPTIONS: Final = "application/xml, text/plain or application/json"
 
 
 class AdmissionQuery(Query):
-    """Query for more guests."""
+    """Query whether more guests fit."""
 
     memory: str = ""
     """Maximum memory of each guest, such as 8GiB."""
     sla_class: Annotated[str, Field(alias="class")] = ""
-    """Service class; default: the class of guests without one."""
+    """Service class; default: the class of guests that name no class."""
     count: Annotated[int, Field(ge=1, le=10_000)] = 1
     """How many guests."""
 
@@ -54,7 +54,7 @@ class LaunchQuery(Query):
     patience: Annotated[int, Field(ge=0, le=600)] = 300
     """Longest wait for the decision, in seconds. A hook waits a little longer than the longest configurable wait, 300 s."""
     id: str = ""
-    """The platform's id of the guest, if its description has none: Proxmox VE's number."""
+    """Id that the platform gives the guest, such as Proxmox VE's VMID, if the description contains none."""
 
 
 class StartingGuestModel(StrictModel):
@@ -76,7 +76,7 @@ class ReservationRequestModel(StrictModel):
     memory: Annotated[Size, size_schema(minimum=LEAST_KIB, maximum=MOST_KIB)]
     deadline: Annotated[Span, span_schema("Duration from now, with a unit, such as `10m`.", minimum=1, maximum=86400)]
     name: Annotated[str, Field(json_schema_extra={"maxLength": 200})] = ""
-    """Pattern for the name or id of the guest that may use it, such as `db-*`."""
+    """Pattern for the name or id of guests that may use the reservation, such as `db-*`."""
 
 
 @described

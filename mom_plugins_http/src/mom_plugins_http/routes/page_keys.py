@@ -33,7 +33,7 @@ MOST: Final = 64
 """Limit of keys, and of sessions."""
 
 PREFIX: Final = "key-"
-"""Distinguishes keys from tokens, for the page."""
+"""First characters of a key, which distinguish it from a token."""
 
 
 class PageKeyQuery(Query):

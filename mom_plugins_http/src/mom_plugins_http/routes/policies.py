@@ -23,10 +23,10 @@ from mom_plugins_http.server.server import Worker
 Result = TypeVar("Result")
 
 LONGEST_NAME: Final = 128
-"""Most characters."""
+"""Maximum length of a policy's name, in characters."""
 
 MOST_JOBS: Final = 64
-"""Most waiting changes, and most waiting checks. A compilation takes hundredths of a second, at most seconds."""
+"""Maximum number of waiting changes, and of waiting checks. A compilation takes hundredths of a second, at most seconds."""
 
 _AGAIN: Final = "read the present policies, and decide again"
 

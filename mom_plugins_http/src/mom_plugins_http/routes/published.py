@@ -21,7 +21,7 @@ from mom_plugins_http.server.problems import ProblemError
 T = TypeVar("T")
 
 KEPT_CYCLES: Final = 720
-"""An hour of cycles of 5 s, some 10 MiB with 100 fields."""
+"""Past cycles to keep: an hour of cycles of 5 s, some 10 MiB with 100 fields."""
 
 KEPT_GUEST_SAMPLES: Final = 60_000
 """Samples of all guests together: 60 cycles with 1,000 guests."""
@@ -47,16 +47,16 @@ SUMMED: Final = (*GUEST_HISTORY[:6], "cold")
 KEPT_OUTCOMES: Final = 1000
 
 MOST_COUNTED: Final = 1000
-"""Most counters; mom has some thirty controls."""
+"""Maximum number of counters; mom has some thirty controls."""
 
 OUTCOMES_OF_A_CYCLE: Final = 100
-"""Most outcomes of a cycle: a thousand guests must not push out other cycles."""
+"""Maximum number of outcomes kept of a cycle. A cycle with a thousand outcomes must not push out other cycles."""
 
 _WAITING_EVENTS: Final = 16
-"""Most waiting events. mom disconnects slower clients."""
+"""Maximum number of events that wait for a client. mom disconnects slower clients."""
 
 _WAITING_BYTES: Final = 16 << 20
-"""Most waiting bytes, unless a single event is larger: four cycles with 10,000 guests."""
+"""The same in bytes, unless a single event is larger: four cycles with 10,000 guests."""
 
 _KEPT_ANSWERS: Final = 32
 

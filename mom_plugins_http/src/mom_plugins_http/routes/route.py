@@ -21,10 +21,10 @@ from mom_plugins_http.settings import HttpSettings
 from mom_plugins_http.vocabulary import MOST_ITEMS
 
 MOST_ARRIVING: Final = 32 << 20
-"""Most bytes of all bodies, half reserved for clients with the right to change."""
+"""Limit of all bodies together, in bytes. Half is reserved for clients with the right to change."""
 
 _DRAINED: Final = 16 << 20
-"""Most bytes of a refused body to read and drop, so that the client reads the error."""
+"""How many bytes of a refused body to read and drop, so that the client reads the error."""
 
 _DRAIN_SECONDS: Final = 1.0
 
@@ -67,7 +67,7 @@ Model = TypeVar("Model", bound=StrictModel)
 
 
 def validated(model: type[Model], validate: Callable[[], Model], whole: str) -> Model:
-    """Return a query or body. Raise `ProblemError` if it is invalid. `whole` names it in the error."""
+    """Return a query or body. Raise `ProblemError` if it is invalid. Errors call it `whole`."""
     try:
         return validate()
     except ValidationError as error:
@@ -116,7 +116,7 @@ class Arriving:
 
 @dataclass(frozen=True, slots=True)
 class ApiCall:
-    """Request with its sender and its query, a model of the route's.
+    """Request with its sender and its query, an instance of the route's query model.
 
     :param held: counts the body from the first byte until the answer
     :param still_allowed: returns whether the token or session is still valid

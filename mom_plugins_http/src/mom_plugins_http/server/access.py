@@ -28,7 +28,7 @@ _GROUP_BYTES: Final = 1024
 """Longest socket option that Python reads: 256 groups. For more, mom asks the user database."""
 
 SHORTEST_TOKEN: Final = 16
-"""Least characters; a shorter token can be guessed."""
+"""Minimum length in characters; a shorter token can be guessed."""
 
 _LONGEST_TOKEN_FILE: Final = 4096
 
@@ -72,7 +72,7 @@ class Shares:
         return holder.right, -self._held[holder.right, holder.user]
 
     def yields(self, holder: Peer, newcomer: Peer) -> bool:
-        """Return whether a newcomer replaces a holder: with a higher right, or with an equal right and, even then, fewer places."""
+        """Return whether a newcomer replaces a holder: with a higher right, or with an equal right and two places fewer."""
         held, own = (self._held[each.right, each.user] for each in (holder, newcomer))
         return holder.right < newcomer.right or (holder.right == newcomer.right and held > own + 1)
 
@@ -119,7 +119,7 @@ def has_access_lists(folder: Path) -> bool:
 
 
 def may_give_to(groups: Set[int]) -> bool:
-    """Return whether mom may change its files to these groups: root to any, others to their own."""
+    """Return whether mom may give files to these groups. Root may use any group, other users only their own."""
     return os.geteuid() == 0 or groups <= {os.getegid(), *os.getgroups()}
 
 
@@ -154,7 +154,7 @@ def token_digest(token: str) -> bytes:
 
 
 def read_token(path: Path) -> str:
-    """Return the token in a file that only owner and group can read. Raise `MomError` if unusable."""
+    """Return the token in a file. Raise `MomError` if other users can read the file, or if it contains no valid token."""
     make = f"make a token: openssl rand -hex 32 > {path}"
     token = read_secret(path, "the token", make, group=True, largest=_LONGEST_TOKEN_FILE + 1).decode("ascii", "replace").strip()
     if not SHORTEST_TOKEN <= len(token) <= _LONGEST_TOKEN_FILE or not token.isascii() or not token.isprintable() or " " in token:

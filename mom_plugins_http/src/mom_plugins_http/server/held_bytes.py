@@ -9,10 +9,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 MOST_BYTES: Final = 64 << 20
-"""Most bytes of all bodies together."""
+"""Limit of all bodies together, in bytes."""
 
 PIECE: Final = 64 << 10
-"""Most bytes sent to a connection at once."""
+"""Maximum number of bytes sent to a connection at once."""
 
 
 class Holder(Protocol):

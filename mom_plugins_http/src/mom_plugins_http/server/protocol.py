@@ -19,7 +19,7 @@ from mom_plugins_http.server.access import LocalAccess, Peer, Right
 from mom_plugins_http.server.problems import MEDIA_TYPE, problem_body
 
 LONGEST_HEAD: Final = 16 << 10
-"""Most bytes of request line and headers; clients send some hundreds."""
+"""Maximum length of request line and headers, in bytes; clients send some hundreds."""
 
 IDLE_SECONDS: Final = 60
 """Longest wait for the next request."""
@@ -89,7 +89,7 @@ class HttpConnection(H11Protocol):
         return self.busy and not self.cycle.more_body and self.peer.right is not Right.NOTHING
 
     def data_received(self, data: bytes) -> None:
-        """Note when a request starts to arrive."""
+        """Record when a request starts to arrive."""
         if not self.busy and self._head_began is None:
             self._head_began = self.loop.time()
         super().data_received(data)
@@ -97,7 +97,7 @@ class HttpConnection(H11Protocol):
             self._head_began = None
 
     def on_response_complete(self) -> None:
-        """Note when the client becomes silent."""
+        """Record when the client becomes silent."""
         self.since = self.loop.time()
         super().on_response_complete()
 

@@ -33,7 +33,7 @@ _LOOK_SECONDS: Final = 1.0
 _REST_SECONDS: Final = 5.0
 
 _HANDSHAKES: Final = 32
-"""Most TLS handshakes at a time; they take at most half of all connections."""
+"""Maximum number of TLS handshakes at a time. They take at most half of all connections."""
 
 
 @dataclass(frozen=True, slots=True)

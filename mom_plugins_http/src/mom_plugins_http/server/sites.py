@@ -57,7 +57,7 @@ def _name(text: str) -> str | None:
 
 
 def same_site(host: str, origin: str | None, names: Collection[str]) -> bool:
-    """Return whether a TCP request addresses this server, and no other site's page sent it.
+    """Return True if a TCP request addresses this server, and cannot come from another site's page.
 
     :param origin: the header `Origin`; None without it
     """
