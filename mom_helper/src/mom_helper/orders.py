@@ -36,9 +36,8 @@ class OrderNumber(IntEnum):
     """
 
     LIST = 1
-    """Return, as the answer's text, the file number `a` that mom may write: the path of a knob, or the name of a file in control groups.
-    ENOENT if there is no such file.
-    """
+    """Return the file with number `a` that mom may write: the path of a knob, or the name of a file in control groups. It is the answer's
+    text. ENOENT if there is no such file."""
     SET = 2
     """Write `b` to the file with number `a`: a knob, or a file of the control group `c`, `d`."""
     OPEN = 3

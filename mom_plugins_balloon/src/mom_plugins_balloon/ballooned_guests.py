@@ -53,7 +53,6 @@ class BalloonedGuests:
         self._described: DescribedGuests | None = None
         self._facts = CycleFacts()
         self._replays = replays
-        """Whether mom replays a recording."""
         self._statistics_made: dict[str, float] = {}
         """In a replay: times of the last statistics, keyed by guest ID."""
 

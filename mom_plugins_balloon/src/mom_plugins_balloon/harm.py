@@ -13,7 +13,7 @@ from mom_plugins_balloon.names import KILLED, SUFFERS, UNHEALTHY
 from mom_plugins_balloon.states import MemoryState
 
 KILLED_SECONDS: Final = 600.0
-"""Seconds. A kill is reported this long, so that an operator who was woken by an alert still sees it."""
+"""Seconds for which a kill is reported."""
 
 KILLS: Final = "guest_oom_kills"
 """Field: programs killed since the guest's boot."""

@@ -19,7 +19,7 @@ LATE_SECONDS: Final = 3.0
 """Seconds. Statistics may be this much older than reported: guests send them every 2 s, hypervisors up to 1 s late."""
 
 PROCESS_KIB: Final = 64 * 1024.0
-"""KiB. Assumed memory of QEMU itself until mom has learned it: 48 MiB with KVM, more without. Too small a value costs one useless sweep."""
+"""KiB. Assumed memory of QEMU itself until mom has learned it: 48 MiB with KVM, more without."""
 
 QEMU_HOLDS_SHARE: Final = 0.5
 QEMU_HOLDS_KIB: Final = 40 * 1024.0
@@ -30,8 +30,7 @@ STRAY_KIB: Final = 16 * 1024.0
 
 STALL_STEP_KIB: Final = 32 * 1024.0
 STALL_STEP_SHARE: Final = 0.25
-"""KiB, and ratio of usable memory; the larger counts. After a stall, the floor rises by this: two steps of the policy, or a quarter for
-caches of many GiB."""
+"""KiB, and ratio of usable memory; the larger counts. After a stall, the floor rises by this amount."""
 
 KILLED_SHARE: Final = 0.5
 """Ratio of the memory by which a guest was below its maximum when programs were killed. The guest then keeps this much more."""
@@ -44,8 +43,8 @@ BETWEEN_BURSTS_SECONDS: Final = 5.0
 """Seconds. An older peak belongs to another burst."""
 
 GROWTH_WINDOW_SECONDS: Final = 3.0
-"""s from a guest's growth until mom has reclaimed memory elsewhere: 1 s for statistics, 0.5 s for a cycle, 0.5 s for a sweep of 0.5 GiB;
-times 1.5."""
+"""Seconds from a guest's growth until mom has reclaimed memory elsewhere: 1.5 times 1 s for statistics, 0.5 s for a cycle and 0.5 s for
+a sweep of 0.5 GiB."""
 
 
 class LastStatistics(NamedTuple):

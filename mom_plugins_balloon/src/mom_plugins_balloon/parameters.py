@@ -84,8 +84,7 @@ class LawParameters(StrictModel):
     """Ratio of a guest's maximum: limit of the headroom that a sweep leaves for one burst. Linux refuses allocations larger than free
     memory, but allocations of more than half the memory are rare."""
     sweep_statistics_age: Annotated[Duration, Field(gt=0, le=60)] = 3.0
-    """Maximum age of statistics for choosing a guest to sweep. Guests report every one or two seconds. The sweep itself waits for
-    statistics of at most a second."""
+    """Maximum age of statistics for choosing a guest to sweep. The sweep itself waits for statistics of at most a second."""
     sweep_wait: Annotated[Duration, Field(gt=0, le=60)] = 3.0
     """Time limit of a sweep, in addition to the time that a slow balloon needs."""
     sweep_rest: Annotated[Duration, Field(ge=0, le=3600)] = 5.0

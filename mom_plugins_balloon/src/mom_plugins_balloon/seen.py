@@ -49,7 +49,7 @@ class DescribedGuests(NamedTuple):
 def describe(snapshot: Snapshot, pasts: Sequence[Remembered], facts: CycleFacts, new: Sequence[bool]) -> DescribedGuests:
     """Build the memory of all guests of a snapshot.
 
-    :param new: whether each guest has just started, and gives nothing yet
+    :param new: whether each guest has just started
     """
     guests, now, promises = snapshot.listed, snapshot.monotonic, facts.promises
     requests = [past.request for past in pasts]

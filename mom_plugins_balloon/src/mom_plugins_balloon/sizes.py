@@ -20,7 +20,7 @@ ASKED_AGAIN_SECONDS = 30.0
 """Seconds. mom repeats a request after this time, in which a virtio balloon moves 26 GiB."""
 
 SIZES_SECONDS = 120.0
-"""Seconds. mom remembers sizes for this time. It ignores older statistics anyway."""
+"""Seconds. mom remembers sizes for this time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +103,7 @@ PATIENCE_AGAIN_SECONDS = 8.0
 PROGRESS_KIB = 1024
 PROGRESS_SHARE = 0.02
 PROGRESS_MOST_KIB = 256 * 1024
-"""Least progress: KiB, ratio of the missing memory, and its limit in KiB. Smaller changes do not count: otherwise, mom would
-wait forever for a guest that gives a MiB at a time."""
+"""Least progress: KiB, ratio of the missing memory, and its limit in KiB. Smaller changes do not count."""
 
 FIRST_REST_SECONDS = 60.0
 LAST_REST_SECONDS = 1800.0

@@ -13,7 +13,7 @@ GIB = 1 << 20
 
 SCALE = ((4 * GIB, 0.06), (8 * GIB, 0.04), (16 * GIB, 0.02), (float("inf"), 0.01))
 """Least memory that a host keeps: 6 % of its first 4 GiB, 4 % of the next 8, 2 % of the next 16, 1 % of the rest, like VMware ESX
-(`Mem.MinFreePct`): 0.8 GiB of 24. Short-term demand grows with the host, but more slowly."""
+(`Mem.MinFreePct`): 0.8 GiB of 24."""
 
 HARD_SHARE = 0.5
 LOW_SHARE = 0.25
@@ -37,8 +37,8 @@ GROWTH_SHARE = {StateGoal.DENSITY: 1.0, StateGoal.BALANCED: 1.5, StateGoal.SAFE:
 
 UNSEEN_SHARE = 0.03
 UNSEEN_MOST_KIB = 10 * GIB
-"""Ratio of the host, and KiB: growth to expect before any was observed. Reading data at 150 MiB/s takes 750 MiB in a cycle of 5 s, 2.3 % of
-32 GiB. 10 GiB are thirty guests that fill memory at 320 MiB/s for a second."""
+"""Ratio of the host, and KiB: growth to expect before any was observed. The limit is for thirty guests
+that fill memory at 320 MiB/s for a second."""
 
 ROOM_SHARE = {StateGoal.DENSITY: 0.0, StateGoal.BALANCED: 0.1, StateGoal.SAFE: 1.0, StateGoal.TRUTHFUL: 0.1}
 """Ratios of the memory that guests could still take. The host keeps at least this much available."""

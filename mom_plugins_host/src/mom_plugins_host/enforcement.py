@@ -70,7 +70,7 @@ class Enforcement:
     set since, or that another evaluator decides. A state file keeps the keys of values to restore, until the ledger forgets the guest.
 
     :param controls: controls of guests. Lists have a `key`, and each item is set and restored by itself
-    :param hindrance: function that returns why a guest's control cannot be set, or an empty string
+    :param hindrance: returns why a guest's control cannot be set, or an empty string
     """
 
     def __init__(self, context: PluginContext, controls: Iterable[ControlSpec], hindrance: Callable[[Guest, str], str] = _blocked) -> None:
@@ -84,7 +84,6 @@ class Enforcement:
         self._set: set[_Key] = set()
         """Keys of values that are not restored yet."""
         self._undoing: dict[_Key, Value] = {}
-        """Values being restored."""
         self._overruled: Set[_Key] = frozenset()
         """Keys in `_undoing` that another evaluator decides differently."""
         self.problems: Sequence[Problem] = ()

@@ -92,7 +92,7 @@ class KsmKnobs:
     """Access to KSM's knobs.
 
     :param page_size: in bytes
-    :param spare_kib: returns the KiB that unmerging may take, or None if that is unknown. Without this function, the hypervisor checks
+    :param spare_kib: returns the KiB that unmerging may take, None if unknown. Without it, the hypervisor checks the memory
     :param folder: the kernel's files; None if the hypervisor has its own KSM
     :param unmerging: file that keeps the former value of `run` while mom unmerges everything
     """

@@ -15,11 +15,11 @@ from mom_plugins_ksm.sysfs import ADVISOR_CURE
 VIRT_HANDLER: Final = "virt-handler"
 
 _WITHIN_SECONDS: Final = 900.0
-"""s. If mom's values are replaced twice within this time, a program replaces them: virt-handler writes every three minutes, ksmtuned every
+"""Seconds. If mom's values are replaced twice within this time, a program replaces them: virt-handler every three minutes, ksmtuned every
 minute."""
 
 _ALONE_SECONDS: Final = 86_400.0
-"""s for which mom then stops writing. If the other program still runs afterwards, mom detects it again within minutes."""
+"""Seconds for which mom then stops writing."""
 
 
 class AnotherHand:

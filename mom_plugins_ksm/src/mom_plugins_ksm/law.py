@@ -46,7 +46,7 @@ class KsmParameters(StrictModel):
     start_large: Size = 32 << 30
     """Upper limit of the threshold, together with `start_large_share`: 800 GiB available of 4,096 GiB are not short."""
     start_large_share: Share = 0.05
-    """Share of the host's memory, added to `start_large`. The sum is 57.6 GiB on a host of 512 GiB, and 237 GiB on 4,096 GiB."""
+    """Share of the host's memory, added to `start_large`."""
     stop_factor: Annotated[float, Field(ge=1, le=10)] = 1.5
     """Memory is no longer short when the threshold times this factor is available. The margin is for the launch of another guest."""
     sold_share: Annotated[float, Field(ge=0, le=10)] = 0.80
@@ -67,7 +67,7 @@ class KsmParameters(StrictModel):
 
     cpu_share: Annotated[float, Field(gt=0, le=1)] = 0.125
     """Share of all CPUs for ksmd while half of the threshold for a shortage is available, or less. ksmd takes CPU time from the guests, and
-    locks their memory: on two CPUs, a quarter of one tripled the p99 of Redis."""
+    locks their memory."""
     cpu_ceiling: Percent = 70.0
     """Upper limit in percent of one CPU, as in the kernel's advisor."""
     cpu_gentle: Percent = 5.0
@@ -103,8 +103,7 @@ class KsmParameters(StrictModel):
     """Minimum ratio of a rest to the look before: looks take at most a tenth of the time."""
     rest_pause: Share = 0.25
     """First part of a rest after a look that has not paid off. In this part, growth and loss do not end the rest, because guests with
-    bursts always grow. After two such looks, new guests do not end the rest either, because some hosts start a guest each minute. Freeing
-    KSM's data after a look takes 0.4 s for 12 GiB."""
+    bursts always grow. After two such looks, new guests do not end the rest either, because some hosts start a guest each minute."""
 
 
 CPUS_GUESS: Final = 2.0
@@ -329,7 +328,6 @@ def _changed(value: float | None, suggested: float) -> int | None:
 
 
 def _odds(percent: float) -> float:
-    """Return ksmd's ratio of work to sleep."""
     share = max(0.1, min(95.0, percent))
     return share / (100 - share)
 

@@ -13,7 +13,7 @@ from mom_plugins_sla.classes import ServiceClass
 from mom_plugins_sla.fairness import used_kib
 
 START_SHARE: Final = 0.25
-"""Fraction of its memory that a guest uses soon after its start. Idle guests use 13 to 25 % in the simulator, as in reports of clouds."""
+"""Fraction of its memory that a guest uses soon after its start. Idle guests use 13 to 25 % in the simulator."""
 
 MOST_COUNTED: Final = 10_000
 """Most new guests. Without this limit, any number of guests without a guarantee would fit."""

@@ -29,7 +29,7 @@ PAUSE_SECONDS: Final = 0.02
 
 AT_WORK: Final = 0.08
 """Ratio of one CPU. A guest that uses more over `QUIET_SECONDS` or `DOUBT_SECONDS` is busy. Idle guests use 0.02 to 0.04, a program that
-fills memory at 320 MiB/s 0.15. Slower growth fits into the headroom that a sweep leaves."""
+fills memory at 320 MiB/s 0.15."""
 
 STILL_MOVES: Final = 0.25
 """Ratio of one CPU over `POLL_SECONDS` or `PAUSE_SECONDS` above which a guest is busy, or its balloon moves."""
@@ -54,7 +54,7 @@ USUAL_SHARE: Final = 0.75
 HOLLOW_SHARE: Final = 0.25
 HOLLOW_SLICES: Final = 2
 """Ratio of a slice, and number of slices. A slice with a smaller gain is hollow. This many hollow slices beyond the known hollow memory end
-the sweep: the guest swaps in as much, or QEMU uses more than estimated."""
+the sweep."""
 
 GOT_SHARE: Final = 0.97
 """Ratio of the planned gain that suffices. RSS varies by some MiB."""

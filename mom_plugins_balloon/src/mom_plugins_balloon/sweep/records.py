@@ -121,7 +121,7 @@ REST_SECONDS: Final = {
 SHOWN_SECONDS: Final = 60.0
 
 MISSED_SECONDS: Final = 600.0
-"""Seconds for which mom does not sweep for missed memory: the balloon cannot reach it, or QEMU uses it."""
+"""Seconds for which mom does not sweep for memory that a sweep has missed."""
 
 IN_VAIN_SHARE: Final = 0.25
 IN_VAIN_SECONDS: Final = 120.0

@@ -15,7 +15,7 @@ _STEP_SHARE: Final = 0.05
 _LEAST_STEP_KIB: Final = 16 << 10
 _MOST_STEP_KIB: Final = 256 << 10
 """In one cycle, mom lowers a limit at most this far below the guest's memory: 5 % of it, or 16 MiB if that is more, but 256 MiB at most.
-Pressure then reveals a wrong limit before the next step. A usual disk swaps out one step in a quarter of a second."""
+Pressure then reveals a wrong limit before the next step."""
 
 _STALL_PERCENT: Final = 0.1
 """mom lowers no limit of a guest that waits for memory for this share of time. Meta's senpai keeps containers below this share."""

@@ -65,8 +65,7 @@ _TOLD_SECONDS: Final = 0.5
 def can_limit(group: GuestGroup | None, fields: Mapping[str, Value]) -> bool:
     """Return whether mom may limit the growth of a guest.
 
-    :param group: control group; None for a simulated guest
-    :param fields: fields of the group
+    :param group: None for a simulated guest
     """
     return MEMORY_HIGH in fields and (group is None or _PODS not in group.folder)
 
@@ -122,8 +121,7 @@ class GrowthCredit:
     def update(self, snapshot: Snapshot, promised: Callable[[Guest], int], overhead_kib: int) -> None:
         """Pass this cycle's figures to the limiter.
 
-        :param promised: function that returns the memory promised to a guest in KiB, including QEMU's own memory
-        :param overhead_kib: QEMU's own memory
+        :param promised: returns the memory promised to a guest in KiB, including QEMU's own memory
         """
         host = snapshot.host
         total, high, low = (host.number(name) for name in ("mem_available", "mem_watermark_high", "mem_watermark_low"))

@@ -32,7 +32,7 @@ class KernelGroups:
     """`GrowthControl` of real guests.
 
     :param root: folder that contains /proc
-    :param write: function that writes files of control groups, and returns an error or None for each, in order
+    :param write: writes files of control groups, and returns an error or None for each, in order
     """
 
     def __init__(self, root: Path, write: Callable[[Sequence[GroupWrite]], Sequence[HypervisorError | None]], log: logging.Logger) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 LEAST_KIB: Final = 16 << 10
-"""Growth that mom expects of every guest, so that a guest at rest can start a program. An idle Linux guest grows less in a second."""
+"""Growth that mom expects of every guest, so that a guest at rest can start a program."""
 
 ORDINARY_PRIORITY: Final = 50.0
 """Priority of a guest without a service class."""

@@ -20,8 +20,7 @@ REST_SECONDS: Final = 1.0
 """Time between two looks while the host has plenty of memory."""
 
 LIFT_SHARE: Final = 0.1
-"""Share of the high watermark. mom lifts limits only when available memory is this far above the level at which mom sets them, because
-available memory always varies."""
+"""Share of the high watermark. mom lifts limits only when available memory is this far above the level at which mom sets them."""
 
 SLACK_SHARE: Final = 0.125
 """mom rewrites a limit only if it is wrong by more than this share of the allowance. The law hands out that much less memory."""

@@ -27,8 +27,7 @@ from mom_plugins_host.host.cpu_lists import CpuLists
 _MICROSECONDS = 1_000_000
 
 WINDOW_SECONDS = 1.0
-"""Window in which stalls are counted. The kernel allows 0.5 to 10 s, and reports at most once per window. A guest should get help within
-one window."""
+"""Window in which stalls are counted. The kernel allows 0.5 to 10 s, and reports at most once per window."""
 
 _CURES = {
     errno.ENOENT: "this kernel has no pressure stall information",
@@ -91,8 +90,7 @@ class StallTrigger:
 
 FIRST_GAP_SECONDS = 1.0
 LONGEST_GAP_SECONDS = 30.0
-"""While tasks keep stalling, the gap between two wake-ups doubles, up to the longest gap. If the first cycles did not help, more cycles
-will not."""
+"""While tasks keep stalling, the gap between two wake-ups doubles, up to the longest gap."""
 
 _MEMINFO_BYTES = 256
 """MemTotal, MemFree and MemAvailable are the first three lines of 28 characters."""
@@ -223,8 +221,6 @@ class HostWatch:
 
     def update(self, available: int | None, total: int | None, target: int | None = None, collected: int | None = None) -> None:
         """Record a cycle's memory figures, in KiB.
-
-        If the host is itself a VM, its memory may have changed since the cycle.
 
         :param total: the host's memory according to the snapshot, which another plugin may have collected
         :param target: desired available memory

@@ -90,7 +90,7 @@ _NODE = re.compile(r"node([0-9]{1,4})")
 class NumaNode:
     """NUMA node. Sizes are in KiB. `distances` lists the distance to each node, in order; 10 is local.
 
-    `available` is free memory and half of the page cache. The kernel itself estimates available memory only for the whole host.
+    `available` is free memory and half of the page cache.
     """
 
     number: int

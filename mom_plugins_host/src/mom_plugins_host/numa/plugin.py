@@ -111,7 +111,7 @@ class NumaPlugin:
         """Shortest time between two readings of a guest's memory and vCPUs. It is longer if readings would exceed `look_share`."""
 
         look_share: Annotated[float, Field(gt=0, le=1)] = 0.02
-        """Share of one CPU for these readings. The kernel walks all page tables of a guest to locate its memory."""
+        """Largest share of one CPU for reading guests' memory and vCPUs."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._context = context

@@ -16,9 +16,8 @@ class OffloadSettings(PluginSettings):
     ahead: bool = False
     """Move cold memory even if the host has the desired available memory."""
     stall: Annotated[Duration, Field(gt=0, le=0.5)] = 0.02
-    """Longest time in each second that a guest may wait for memory. When it waits longer, mom moves no more of its memory. 20 ms cost a
-    guest at most 2 % of its work. While the host has less than 70 % of the desired available memory, up to four times as much is allowed,
-    because balloons would then hurt more."""
+    """Longest time in each second that a guest may wait for memory. When it waits longer, mom moves no more of its memory. While the host
+    has less than 70 % of the desired available memory, up to four times as much is allowed."""
     cpu_share: Annotated[float, Field(gt=0, le=1)] = 0.25
     """Share of one CPU for reclaim and compression. It doubles while the host has less than 70 % of the desired available memory. A CPU
     moves 100 to 300 MiB in a second."""

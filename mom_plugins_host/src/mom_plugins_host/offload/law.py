@@ -35,7 +35,7 @@ KEPT_SHARE: Final = 0.10
 
 MERGED_SHARE: Final = 0.05
 """Where KSM has merged more than this share of a guest's memory, mom leaves merged pages out. A control group's reclaim takes them too, and
-each guest then reads a copy of its own back: nine guests lost 1.5 of 1.9 GiB of merged memory."""
+each guest then reads a copy of its own back."""
 
 LEAST_KIB: Final = 256
 """Smallest amount that mom takes. The kernel reclaims in batches of 32 pages."""
@@ -51,8 +51,7 @@ RECENT_SECONDS: Final = 10.0
 """Time constant of the short average of stalls, like that of the kernel's avg10."""
 
 HARM_SECONDS: Final = WARM_SECONDS
-"""Time constant of the long average of stalls, which shows lasting harm. If every burst counted, mom would take little from twelve guests
-whose memory is half cold (benchmarks/squeeze, mix `cold`)."""
+"""Time constant of the long average of stalls, which shows lasting harm."""
 
 FIRST_PAUSE_SECONDS: Final = 10.0
 """Long enough for wrongly reclaimed pages to return."""
@@ -237,7 +236,7 @@ AHEAD: Final = "mem_rise_ahead"
 """Field with the memory that guests will soon allocate, according to the balloon law."""
 
 _ENOUGH: Final = 1.1
-"""Multiple of the target at which this reclaim ends. It starts below the target. Reclaim that costs guests more starts lower."""
+"""Multiple of the target at which this reclaim ends. It starts below the target."""
 
 _PATIENT: Final = 0.85
 """Multiple of the target above which mom is patient: halfway between the target and `_TIGHT`."""
@@ -246,8 +245,7 @@ _TIGHT: Final = 0.7
 """Multiple of the target below which the balloon policy takes margins."""
 
 _MOST_URGENT: Final = 4.0
-"""Highest urgency, reached at a sixth of the target, where the balloon takes memory without which guests may die. A guest that waits for
-memory 8 % of the time still works."""
+"""Highest urgency, reached at a sixth of the target, where the balloon takes memory without which guests may die."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,7 +150,7 @@ class ReclaimRequest:
 def follow(requests: Sequence[ReclaimRequest], ask: Callable[[Order], Answer], seconds: float, cpu_seconds: float) -> None:
     """Process requests. Guests take turns piece by piece, so that a slow store delays each guest only a little.
 
-    :param ask: function that returns the worker's answer to an order, or raises `OSError` if the worker has ended
+    :param ask: returns the worker's answer, or raises `OSError` if the worker has ended
     :param seconds: time limit for all requests together
     :param cpu_seconds: limit of CPU time for all requests together
     """
