@@ -38,8 +38,6 @@ def read_at(folder: int, name: str) -> bytes:
 class Allowance:
     """Rate limit that saves up unused amounts of the last seconds.
 
-    Child processes share it without a lock, so two of them may take a little more.
-
     :param rate: amount per second
     :param seconds: how many seconds' worth can be saved up
     """

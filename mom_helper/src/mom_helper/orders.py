@@ -22,7 +22,7 @@ NO_LIMIT: Final = -1
 """Value that stands for `max` in a file of a control group."""
 
 PROCESS_FILES: Final = ("smaps", "maps", "numa_maps", "ksm_stat", "ksm_merging_pages")
-"""Files of guests' processes that mom may read. They contain sizes and addresses, but nothing of what is in the memory."""
+"""Files of guests' processes that mom may read. They contain sizes and addresses, but no contents of memory."""
 
 MOST_PIECE_KIB: Final = 4 << 10
 """Maximum memory that one request moves. With compression, this takes 10 ms."""

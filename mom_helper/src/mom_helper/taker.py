@@ -1,7 +1,6 @@
 """Reclaim worker. It has the kernel swap memory of guests out and in, piece by piece, so that neither mom nor other requests wait.
 
-mom-helper connects a mom without root with this worker. A mom that runs as root starts `mom_helper taker` itself. The worker changes no
-setting of the kernel, so a crash leaves no limit behind.
+mom-helper connects a mom without root with this worker. A mom that runs as root starts `mom_helper taker` itself.
 """
 
 from __future__ import annotations

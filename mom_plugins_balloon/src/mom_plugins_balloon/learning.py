@@ -22,7 +22,7 @@ KEPT_SECONDS: Final = 60.0
 """Seconds. A guest that ran out keeps the memory that it got for this time."""
 
 FASTEST_GROWTH: Final = 2.0
-"""Ratio of a guest's fastest growth to its mean between two statistics, 2 s apart (a burst of 700 MiB)."""
+"""Ratio of a guest's fastest growth to its mean between two statistics, 2 s apart."""
 
 _RAN_OUT: Final = frozenset({ReasonCode.RUNS_OUT, ReasonCode.FORECAST})
 

@@ -1,7 +1,7 @@
 """Guests that are about to be moved: mom sweeps them, so that QEMU does not send freed memory, and returns the memory taken from them.
 
-A guest keeps its size when it moves. The new host might not know the original size, so mom restores it before the move. A plugin that
-knows of a move sets the field `give_back`. mom then returns the guest's memory, and keeps the guest's size until the field is empty.
+A guest keeps its size when it moves. The new host might not know the original size, so mom restores it before the move. If a plugin sets
+the field `give_back`, mom returns the guest's memory, and keeps its size until the field is empty.
 """
 
 from __future__ import annotations

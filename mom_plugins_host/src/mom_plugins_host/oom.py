@@ -1,4 +1,4 @@
-"""Plugin `oom`: when the host's kernel must kill a guest, it kills a guest of a low service class first, whatever the guest's size."""
+"""Plugin `oom`: when the host's kernel must kill a guest, it kills a guest of a low service class first."""
 
 from __future__ import annotations
 

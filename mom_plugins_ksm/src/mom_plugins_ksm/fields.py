@@ -154,7 +154,7 @@ class CpuUsage:
 
 
 _PAGE_SECONDS = 3e-6
-"""Assumed CPU time per page if ksmd's CPU time is unknown: a checksum and two tree lookups. benchmarks/ksm measured 2 to 3 µs."""
+"""Assumed CPU time per page if ksmd's CPU time is unknown. benchmarks/ksm measured 2 to 3 µs."""
 
 _LEAST_SECONDS = 0.05
 """CPU seconds of the shortest scan that mom judges: /proc counts in hundredths of a second."""

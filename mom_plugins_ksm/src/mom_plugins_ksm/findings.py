@@ -81,7 +81,6 @@ def knobs_finding(folder: Path, *, present: bool, writes: bool, observes: bool) 
 
     :param present: KSM's file `run` is readable
     :param writes: mom writes the files itself, instead of the hypervisor
-    :param observes: mom only observes
     """
     if not present:
         cure = "use a kernel built with CONFIG_KSM=y, or remove the ksm plugin from the configuration"

@@ -16,7 +16,7 @@ START_SHARE: Final = 0.25
 """Fraction of its memory that a guest uses soon after its start. Idle guests use 13 to 25 % in the simulator."""
 
 MOST_COUNTED: Final = 10_000
-"""Most new guests. Without this limit, any number of guests without a guarantee would fit."""
+"""Maximum number of new guests."""
 
 LEAST_KIB: Final = 1024
 MOST_KIB: Final = 1 << 40

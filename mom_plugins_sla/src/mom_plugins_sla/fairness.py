@@ -16,7 +16,7 @@ from mom_core import Guest, Portion, Snapshot
 from mom_kvm import Promises
 
 HEADROOM_SHARE, HEADROOM_KIB = 0.25, 80 << 10
-"""Headroom above used memory, as in the default balloon policy. Without it, every burst stalls."""
+"""Headroom above used memory, as in the default balloon policy."""
 
 KEPT_SHARE, KEPT_KIB = 0.05, 32 << 10
 """Reserve above used memory, the larger of the two, as in the balloon plugin."""

@@ -29,8 +29,8 @@ class SlaSettings(PluginSettings):
     """The class of all other guests. Unset: no class and no guarantee."""
 
     host_keeps: SizeOrShare | None = None
-    """Available memory below which the host counts as short for `fair_share`. Unset: `mem_watermark_hard` of the `balloon` plugin, at which
-    the balloon policy begins to reclaim memory that guests may miss. Without that plugin: 5 % of the host's memory."""
+    """Available memory below which the host counts as short for `fair_share`. Unset: `mem_watermark_hard` of the `balloon` plugin. Without
+    that plugin: 5 % of the host's memory."""
 
     idle_tax: float = Field(default=0.75, ge=0, lt=1)
     """How much idle memory costs compared to used memory, for `fair_share`. With 0.75, a guest gets a quarter as much idle memory as used

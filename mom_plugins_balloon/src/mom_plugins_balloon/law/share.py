@@ -52,7 +52,7 @@ ChangeKind: TypeAlias = Callable[[Sequence[WeighedGuest], Changes, Balance, LawC
 
 
 def unbacked_memory(guest: GuestMemory) -> float:
-    """Return the memory that a guest could still take from the host. Other guests give at most this amount for this guest."""
+    """Return the memory that a guest could still take from the host."""
     backed, maximum = guest.backed, guest.maximum
     return math.inf if backed is None or maximum is None else max(0.0, maximum - backed)
 

@@ -9,7 +9,7 @@ LEAST_SLICE_KIB: Final = 16 * 1024.0
 smaller ones need more commands. The first slice measures the speed."""
 
 SLICE_SECONDS: Final = 0.25
-"""Seconds. Target time of a slice, from the speed of the previous slice. Longer slices show growth late on a busy host."""
+"""Seconds. Target time of a slice, from the speed of the previous slice."""
 
 POLL_SECONDS: Final = 0.01
 """Seconds. Interval of checks of the guest's CPU time while its balloon moves."""

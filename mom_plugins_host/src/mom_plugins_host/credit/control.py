@@ -53,7 +53,7 @@ DECLARED: Final = (
 
 _HIGH_SHARE: Final = 0.1
 _RESERVE_SHARE: Final = 0.02
-"""High and low watermark, as shares of the host's memory, without the balloon plugin. The low watermark is the same as in that plugin."""
+"""High and low watermark, as shares of the host's memory, without the balloon plugin."""
 
 _PODS: Final = "/kubepods"
 """Part of the path of a pod's control group. The kubelet sets the limits of pods."""

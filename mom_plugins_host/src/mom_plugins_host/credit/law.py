@@ -34,7 +34,7 @@ class Borrower:
     :param held: memory that the guest's control group holds
     :param promised: memory that the guest may always hold, including QEMU's own memory; 0: no promise
     :param most: most memory that the guest can hold, including QEMU's own memory
-    :param priority: priority of the guest's service class, 0 to 100
+    :param priority: of the guest's service class, 0 to 100
     :param held_before: memory that the guest held in the last cycle
     :param burst: growth to expect within a cycle, from earlier growth
     :param limit: present limit; None: no limit

@@ -36,7 +36,7 @@ FADES: Final = 0.9
 class GrowthLimiter:
     """Limits of all guests on credit. Thread-safe.
 
-    Guests have limits as soon as they could together use up the host's remaining memory, however long that would take. If a look is late,
+    Guests have limits as soon as they could together use up the host's remaining memory. If a look is late,
     guests may be delayed, but they cannot exhaust the host.
     """
 

@@ -117,8 +117,7 @@ class HostSettings(PluginSettings):
     """Start a cycle if less memory than this is available. Unset: `mem_watermark_high` of the plugin balloon. Without that plugin, a fifth
     of the host's memory, capped at 32 GiB."""
     watch_stall: Annotated[Duration, Field(gt=0, le=WINDOW_SECONDS)] = 0.05
-    """Start a cycle if tasks have waited this long for memory within one second (PSI). A host with enough memory stays near 0; at 50 ms,
-    programs lose a twentieth of their time."""
+    """Start a cycle if tasks have waited this long for memory within one second (PSI). A host with enough memory stays near 0."""
     take_back: bool = True
     """While less than twice the desired memory is available, make CPUs release the free memory in their per-CPU lists. Linux 6.7 and newer
     do not count this memory as available, and CPUs release it only within minutes."""

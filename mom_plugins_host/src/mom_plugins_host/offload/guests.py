@@ -29,7 +29,6 @@ class MemoryWay:
 
     :param name: `v2` or `v1`: through a control group of this version; `process`: through QEMU's process; empty: impossible
     :param started: start time of the process, to recognize another process with the same PID
-    :param why_not: why reclaim is impossible
     :param swaps_in: folder of the control group (v2) that limits the guest's swap
     :param top: folder that contains all control groups
     """

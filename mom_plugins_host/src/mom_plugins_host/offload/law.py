@@ -31,7 +31,7 @@ FIRST_SHARE: Final = 0.00125
 """First pace. It doubles with each step: the fourth step has the fastest pace."""
 
 KEPT_SHARE: Final = 0.10
-"""Share of a guest's memory that mom never takes: the guest's kernel, and the memory that it needs first after a week of idleness."""
+"""Share of a guest's memory that mom never takes: its kernel, and memory that it needs first after long idleness."""
 
 MERGED_SHARE: Final = 0.05
 """Where KSM has merged more than this share of a guest's memory, mom leaves merged pages out. A control group's reclaim takes them too, and

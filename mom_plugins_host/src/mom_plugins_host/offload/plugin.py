@@ -46,10 +46,10 @@ _LONGEST_SWEEP_SECONDS: Final = 30.0
 (benchmarks/squeeze, mix `cold`)."""
 
 _PATIENT_SWEEP_SECONDS: Final = 300.0
-"""Longest wait while the host is far from using balloons that hurt guests. Sweeps of twelve guests met the need for 100 s (mix `hot`)."""
+"""Longest wait while the host is far from using balloons that hurt guests."""
 
 _URGENT_SWEEP_SECONDS: Final = 10.0
-"""Longest wait when the balloon already takes guests' margins. A sweep takes 3 s. Longer waits used up the host's memory (mix `hot`)."""
+"""Longest wait when the balloon already takes guests' margins. A sweep takes 3 s."""
 
 _MOST_OF_CYCLE: Final = 0.8
 """Share of a cycle that the worker may use, so that it answers before the next decision."""

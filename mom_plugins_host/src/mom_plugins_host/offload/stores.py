@@ -17,8 +17,7 @@ from mom_plugins_host.offload.guests import way_to
 from mom_plugins_host.offload.law import LEAST_KIB
 
 KEPT_SHARE: Final = 0.05
-"""Share of swap that stays free for the kernel, which swaps between cycles, and kills a process if it cannot. Of 6 GiB, this is 300 MiB:
-one burst of a guest."""
+"""Share of swap that stays free for the kernel, which swaps between cycles, and kills a process if it cannot."""
 
 LEAST_RATIO: Final = 1.25
 """Below this compression ratio, the host gains less than a fifth of the memory that it compresses."""

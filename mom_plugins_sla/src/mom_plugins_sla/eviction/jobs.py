@@ -233,8 +233,7 @@ class Jobs:
         return self._progress[job.guest].unanswered or self._age(job) >= self.seconds
 
     def may_pause(self, guest: str) -> bool:
-        """Return whether an unanswered pause may still take effect. It uses the wall clock, because
-        `mom restore`, another process, asks too."""
+        """Return whether an unanswered pause may still take effect."""
         job = self._jobs.get(guest)
         if job is None or job.step is not Step.PAUSE or job.state is not JobState.BEGUN:
             return False

@@ -12,7 +12,7 @@ from mom_plugins_sla.eviction.movers.mover_plugin import DONE, RUNNING, UNKNOWN,
 from mom_plugins_sla.eviction.protocols import MigrationControl, MoveJob, MoveReport
 
 AFTER_SECONDS: Final = 60.0
-"""Seconds after the time limit. A guest that is still here then has not moved, even if an earlier mom process began its move."""
+"""Seconds after the time limit. A guest that is still here then has not moved."""
 
 
 class HypervisorMover:
