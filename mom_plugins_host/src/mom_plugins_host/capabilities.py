@@ -22,7 +22,7 @@ class CpuTuneControl(Protocol):
         """Return limits keyed by guest id, read in bulk. Omit unknown or vanished guests."""
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
-        """Set the given limits together. Raise `NotSupported` with the bounds."""
+        """Set the given limits together. If one is out of range, raise `NotSupported` with the bounds."""
 
 
 @runtime_checkable
@@ -55,7 +55,7 @@ class CpuPinControl(Protocol):
         """Return each vCPU's host CPUs, keyed by guest id."""
 
     def set_cpu_pin(self, guest: Entity, vcpu: int, cpus: AbstractSet[int]) -> None:
-        """Restrict a vCPU (counted from 0)."""
+        """Pin a vCPU (counted from 0) to these host CPUs."""
 
 
 @runtime_checkable

@@ -14,10 +14,10 @@ from mom_plugins_host.capabilities import GrowthControl
 from mom_plugins_host.credit.law import LEAST_KIB, Borrower, credit
 
 LOOK_SECONDS: Final = 0.1
-"""Time between two looks while the host is short of memory. A guest that reaches its limit causes a look immediately."""
+"""Time between two updates of limits while the host is short of memory. A guest at its limit causes an update immediately."""
 
 REST_SECONDS: Final = 1.0
-"""Time between two looks while the host has plenty of memory."""
+"""Time between two updates of limits while the host has plenty of memory."""
 
 LIFT_SHARE: Final = 0.1
 """Share of the high watermark. mom lifts limits only when available memory is this far above the level at which mom sets them."""
@@ -36,7 +36,7 @@ FADES: Final = 0.9
 class GrowthLimiter:
     """Limits of all guests on credit. Thread-safe.
 
-    Guests have limits as soon as they could together use up the host's remaining memory. If a look is late,
+    Guests have limits as soon as they could together use up the host's remaining memory. If an update is late,
     guests may be delayed, but they cannot exhaust the host.
     """
 
@@ -50,7 +50,7 @@ class GrowthLimiter:
     _looked_at: float = 0.0
 
     def update(self, guests: Mapping[str, Borrower], high: float | None, reserve: float, unlimited: Container[str] = ()) -> None:
-        """Use a cycle's figures from the next look on.
+        """Use a cycle's figures from the next call of `look` on.
 
         :param guests: sizes, promise and priority of each guest on credit. Other guests lose their limits
         :param high: watermark in KiB: with less available memory, the host is short, and guests have limits; None: unknown

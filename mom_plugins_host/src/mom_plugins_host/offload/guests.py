@@ -94,7 +94,7 @@ def _held_in_place(process: str) -> str:
 def faults_of(way: MemoryWay, root: Path) -> int | None:
     """Return the pages read back from swap since the guest's start; None if not counted.
 
-    Counts of a process lack pages that kernel threads read for a vCPU.
+    The count of a process lacks pages that kernel threads read for a vCPU.
     """
     if way.folder:
         counts = _FAULTS.findall(read_kernel_file(f"{way.folder}/memory.stat"))
@@ -207,7 +207,7 @@ class FollowedGuest:
             self.may_offload, self.class_heard = permission, True
 
     def note_moved(self, kib: int, why: str, now: float) -> None:
-        """Record a request's result. mom pauses with a guest that released nothing."""
+        """Record a request's result. If the guest released nothing, mom leaves it out for a while."""
         self.moved_kib += kib
         self.offloaded_kib += kib
         if kib:
@@ -219,7 +219,7 @@ class FollowedGuest:
                 self.vain_pause = min(2 * self.vain_pause, LONGEST_PAUSE_SECONDS)
 
     def why_left_out(self, now: float) -> str:
-        """Return why mom pauses with this guest, or an empty string."""
+        """Return why mom leaves this guest out for a while, or an empty string."""
         return f"{self.vain}; tried again in {self.vain_until - now:.0f} s" if now < self.vain_until else ""
 
     def collect(self, root: Path | None, now: float) -> dict[str, Value]:

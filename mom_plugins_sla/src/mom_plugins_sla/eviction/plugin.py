@@ -204,8 +204,8 @@ class EvictionPlugin:
 
     def _warning(self, announcement: Announced, guest: Guest) -> Problem:
         clock = time.strftime("%H:%M:%S", time.localtime(announcement.at))  # a constant text counts as one problem
-        verb = "announced" if self._enforces else "mom only observes; otherwise announced"
-        text = f"{verb} for {clock}, unless it is no longer necessary then: {announcement.step}"
+        verb = "announced" if self._enforces else "mom only observes, but would announce"
+        text = f"{verb}: {announcement.step} at {clock}, if it is still necessary then"
         return Problem(self._source, text, guest.entity, Severity.WARNING, "make room on the host, or move the guest away")
 
     @hookimpl
@@ -390,7 +390,7 @@ class EvictionPlugin:
             text = "no plugin gives guests a class that permits steps, so no guest will leave"
             yield Finding(Severity.WARNING, subject, text, "enable a plugin with classes, such as sla")
         elif settings.destination is None:
-            text = "mom stops guests whose class allows it when the host stays full, but moves no guests"
+            text = "when the host stays full, mom stops guests whose class allows it, but moves none"
             yield Finding(Severity.OK, subject, text, "to move guests whose class allows it, set `destination`")
         else:
             yield Finding(Severity.OK, subject, "when the host stays full, mom stops or moves guests whose class allows it")
