@@ -348,8 +348,8 @@ def test_init_takes_one_hypervisor_of_several_and_orders_plugins_as_they_ask_for
     acme('return Suggestion("here", order=10)', name="z")
     code, out, _ = mom("config", "init", "-o", file)
     assert code == 0
-    assert "without second: third knows the guests of this host" in out
-    assert "without first: third knows the guests of this host" in out
+    assert "without second: third already lists the guests of this host" in out
+    assert "without first: third already lists the guests of this host" in out
     assert list(load_config(file).plugins) == ["z", "third"]
 
 

@@ -24,4 +24,4 @@ def test_a_node_with_kubevirt_gets_its_plugin_and_not_that_of_a_libvirt_beside_i
     draft = draft_config(tmp_path)
     assert list(draft.enabled)[:2] == ["kubevirt", "balloon"]
     assert "# kubevirt: there is /var/run/kubevirt: this is a node of KubeVirt" in draft.text
-    assert draft.left_out["libvirt"] == "kubevirt knows the guests of this host"
+    assert draft.left_out["libvirt"] == "kubevirt already lists the guests of this host"

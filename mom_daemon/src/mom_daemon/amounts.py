@@ -8,7 +8,7 @@ from typing import Any
 from mom_core import Unit, format_kib, printable
 
 LIST_SHOWN = 100
-"""Maximum length of a list, in characters; `--json` prints all of it."""
+"""Maximum length of a list, in characters."""
 
 _LABELS = frozenset({"name", "path"})
 

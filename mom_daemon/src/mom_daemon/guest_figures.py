@@ -1,4 +1,4 @@
-"""Statistics of guests for `mom guests`, `mom top`, the web page and the metrics."""
+"""Statistics of guests, as columns of a table."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Owner(NamedTuple):
 
 
 def become_owner_for(context: click.Context) -> None:
-    """Switch root to the owner of the verb's files, or of the configured mom's folders, or raise `MomError`."""
+    """Switch root to the owner of the verb's files, or of the configured mom's folders."""
     if os.geteuid() != 0 or runs_as_caller(context):
         return
     kept = [path for parameter in context.command.params if isinstance(parameter.type, KeptPath) for path in _paths(context, parameter)]
@@ -74,7 +74,7 @@ def _folders_of(path: str | Path | None) -> tuple[Path, Path] | None:
 
 
 def load_as_owner(config_path: str | Path | None) -> Config:
-    """Load a configuration as the caller, then switch to its folders' owner. Raise `MomError` if either fails."""
+    """Load a configuration as the caller, then switch to its folders' owner."""
     from mom_core import load_config  # takes most of a second on a slow host, and not every verb needs it
 
     config = load_config(config_path)

@@ -1,4 +1,4 @@
-"""Report of one cycle as a document, for the API, the status file, verbs and views."""
+"""Report of one cycle as a document."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Document of one cycle as records and in words, for `mom status`, `mom guests`, `mom doctor` and `mom top`."""
+"""Document of one cycle, as records and as text."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def verdict_of(content: ReportDocument) -> Verdict | None:
 
 
 def guests_unknown(content: ReportDocument) -> Condition | None:
-    """Return the condition that no guests are listed because their list is unknown, or None."""
+    """Return the condition that the list of guests is unknown, or None."""
     verdict = None if content["guests"]["rows"] else verdict_of(content)
     return None if verdict is None else verdict.guests_unknown
 
@@ -88,7 +88,6 @@ def guests_unknown(content: ReportDocument) -> Condition | None:
 NAMED: Final = 3
 
 LONGEST_HINT: Final = 400
-"""Maximum length in characters."""
 
 
 @dataclass(frozen=True, slots=True)

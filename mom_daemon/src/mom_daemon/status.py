@@ -22,7 +22,6 @@ LOG = logging.getLogger("mom.status")
 STATUS_FILE: Final = "status.json"
 
 LARGEST_STATUS: Final = 128 << 20
-"""Maximum size in bytes."""
 
 
 class StatusFile:

@@ -1,4 +1,4 @@
-"""Messages to mom's supervisor, and files for `mom restore` and the next start of mom."""
+"""Messages to mom's supervisor, and files for `mom restore`."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ FLEET_ACCOUNT: Final = "MOM"
 
 _UNLIMITED: Final = {"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": True, "conn": -1, "leaf": -1}
 _OF_A_HOST: Final = {**_UNLIMITED, "conn": 8, "leaf": 0, "exports": 0}
-"""A host needs only one connection, but servers may notice late that its previous connection is lost."""
+"""A host needs one connection, but servers may notice its loss late."""
 
 _STORAGE: Final = {"mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1}
 
@@ -147,7 +147,7 @@ class FleetRoot:
     def ended(self, host: str, revision: int) -> str:
         """Return the account of a removed host: no connections are allowed.
 
-        :param revision: last revision of the host's entry
+        :param revision: last revision of its entry
         """
         claims = {"limits": {**_OF_A_HOST, "conn": 0}, "revocations": {"*": _LAST}}
         return self._account(public(self.host_keys(host)), f"{FLEET_ACCOUNT}-ended", claims, revision + 1)

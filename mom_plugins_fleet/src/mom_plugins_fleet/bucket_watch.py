@@ -29,7 +29,7 @@ MAKE_SECONDS: Final = 2.0
 """Time limit for the start of a watch, because NATS may choose a server that has hung."""
 
 LEADER_SECONDS: Final = 0.2
-"""Pause between requests for the leader. An election takes seconds."""
+"""Pause between requests for the leader."""
 
 _LAST_SENT: Final = "Nats-Last-Consumer"
 _LAST_LOOKED_AT: Final = "Nats-Last-Stream"
@@ -159,7 +159,7 @@ class BucketWatch:
 
 
 async def given_up_at_once(request: Coroutine[Any, Any, Result]) -> Result:
-    """Await a request, and give up at once when cancelled. Before Python 3.12, the library may lose a cancellation."""
+    """Await a request, and give up at once when cancelled."""
     task = asyncio.create_task(request)
     try:
         await asyncio.wait([task])

@@ -18,22 +18,21 @@ from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 from mom_core import printable
 
 LARGEST_MESSAGE: Final = 1 << 20
-"""Limit in bytes. Records are smaller, and nats-server's default limit is the same."""
+"""Limit in bytes, also nats-server's default."""
 
 LARGEST_LINE: Final = 64 << 10
-"""Limit in bytes. The longest protocol line lists all servers of a cluster."""
+"""Limit in bytes."""
 
 SPEAKS_SECONDS: Final = 1.0
 """A `tls://` server silent for this long is waiting for TLS (`handshake_first`)."""
 
 GOODBYE_SECONDS: Final = 1.0
-"""Time limit for the TLS close message. A hung server sends none."""
+"""Time limit for the TLS close message."""
 
 _NONCE: Final = re.compile(r"[A-Za-z0-9_-]{11,64}")
 """Only random base64 strings are signed, never records."""
 
 _KNOWS_TLS: Final = b'"tls_'
-"""Part of a TLS server's first line."""
 
 _NOT_LET_IN: Final = (
     "the servers refuse this key: it was revoked or replaced, or belongs to another fleet; "

@@ -44,7 +44,7 @@ WAITING_BYTES: Final = 8 << 20
 """Limit of queued messages about changes, in bytes. The library drops further messages, and mom reads their keys later."""
 
 PATIENCE_SECONDS: Final = 60.0
-"""Time limit for a command. The records of 10,000 hosts are about 100 MiB."""
+"""Time limit for a command."""
 
 _WRONG_REVISION: Final = 10071
 """JetStream's error code for a write whose expected revision is out of date."""

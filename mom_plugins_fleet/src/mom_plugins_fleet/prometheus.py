@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from mom_plugins_fleet.coordinator.coordinator import Coordinator
 
 WRITE_SECONDS: Final = 15.0
-"""Time between two writes. Prometheus scrapes once or twice a minute."""
 
 LOOK_SECONDS: Final = 1.0
 

@@ -18,7 +18,7 @@ from mom_plugins_fleet.signatures import Opened, opened
 Result = TypeVar("Result")
 
 DISK_SECONDS: Final = 30.0
-"""Time limit for writing files. A host that waits for its disk still reports its state."""
+"""Time limit for writing files."""
 
 FILE: Final = "revisions.json"
 WHAT: Final = "the file of the fleet's revisions that this host has used"

@@ -21,7 +21,7 @@ ARRIVES_SECONDS: Final = 120.0
 """Time for a moved guest to appear in the destination's reports, and to disappear from the source's: two reports."""
 
 SETTLES_SECONDS: Final = 60.0
-"""During this time, reported available memory might not yet include an arrived guest. Hosts report at least every 30 s."""
+"""During this time, reported available memory might not yet include an arrived guest."""
 
 AGAIN_SECONDS: Final = 1.0
 

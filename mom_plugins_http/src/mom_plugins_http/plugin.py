@@ -1,4 +1,4 @@
-"""Plugin `http`: hooks between engine and server. The server is imported late."""
+"""Plugin `http`: hooks between engine and server."""
 
 from __future__ import annotations
 
@@ -61,7 +61,6 @@ class HttpPlugin:
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Publish the report. Clients and cycles never wait for each other."""
         if self._service is not None:
             self._service.take(report)
 

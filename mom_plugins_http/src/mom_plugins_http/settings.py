@@ -11,7 +11,6 @@ from mom_core import Duration, ExistingFile, PluginSettings, Size, StrictModel
 from mom_kvm import Address
 
 SOCKET: Final = "mom.sock"
-"""Default name, in mom's run directory."""
 
 
 def _check_path(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Command line: `frame` runs verbs (subcommands of `mom`); the other modules help verbs."""
+"""Command line: `frame` runs verbs (subcommands of `mom`)."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class _Given:
 
 
 def begin(command: click.Command) -> None:
-    """Store this process's command, and forget an earlier configuration file."""
+    """Store this process's command."""
     _Given.command, _Given.config = command, None
 
 

@@ -1,4 +1,4 @@
-"""Tables: fitted to a terminal, and full lines elsewhere, for grep and cut."""
+"""Tables: fitted to a terminal, and full lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from mom_daemon.cli.prose import cells, print_prose, terminal_columns
 GAP: Final = 2
 
 PROSE_LEAST: Final = 32
-"""Least width of a column of prose."""
 
 
 class TableColumn(NamedTuple):

@@ -28,7 +28,6 @@ from mom_daemon.plugins.declared import check_plugins
 HOW_TO_ACT: Final = "`mom status` shows what mom would do. To make mom act, write enforce here, then: systemctl reload mom"
 
 SCHEMA_FILE: Final = "mom.schema.json"
-"""JSON Schema beside the configuration, for editors."""
 
 
 @dataclass(slots=True)
@@ -56,7 +55,7 @@ def draft_config(root: Path, *, observe: bool = True) -> Draft:
     lines = [
         f"# yaml-language-server: $schema={SCHEMA_FILE}",
         "# The configuration of mom, the memory overcommitment manager.",
-        "# Written by `mom config init` for what it found on this host; lines behind a # show the defaults.",
+        "# Written by `mom config init` for this host. Settings that are commented out show the defaults.",
         "#   mom config check   is it right?          mom config show   what is in force?",
         "#   mom doctor         will it work here?    mom run --observe   decide and report, touch nothing",
         "",
@@ -85,7 +84,7 @@ def _fitting(root: Path, configured: Mapping[str, ConfiguredPlugin] = MappingPro
     hypervisors = [name for name, plugin_class in classes.items() if hasattr(plugin_class, "mom_hypervisor")]
     for name in hypervisors[1:]:
         draft.enabled.pop(name, None)
-        draft.left_out[name] = f"{hypervisors[0]} knows the guests of this host"
+        draft.left_out[name] = f"{hypervisors[0]} already lists the guests of this host"
     _drop_what_does_not_go_together(draft, root, configured)
     return draft
 
@@ -161,7 +160,7 @@ def _settings(model: type[BaseModel], indent: str, values: Mapping[str, object],
             example = next((text for word, text in _EXAMPLES.items() if default == "null" and kind.startswith(word)), default)
             without = "; not set by default" if example != default else ""
             if isinstance(setting.annotation, type) and issubclass(setting.annotation, BaseModel):
-                example, without = "{}", f"; docs/settings.md has all {len(setting.annotation.model_fields)} settings in it"
+                example, without = "{}", f"; docs/settings.md lists its {len(setting.annotation.model_fields)} settings"
             meaning = (_first_sentence(texts[name]) or kind) + without
             yield f"{indent}{f'# {name}: {example}':<32} # {meaning}"
 

@@ -35,7 +35,7 @@ def installed_importers() -> Mapping[str, tuple[Importer, str]]:
 
 
 def importer_of(kind: str | None) -> Importer:
-    """Return the importer of a kind; None means the default kind. Raise `click.UsageError`."""
+    """Return the importer of a kind; None means the default kind."""
     brought = installed_importers()
     meant = [importer for name, (importer, _) in brought.items() if (importer.assumed if kind is None else name == kind)]
     if len(meant) == 1:

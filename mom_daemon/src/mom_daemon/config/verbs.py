@@ -61,7 +61,7 @@ def check_command(config_path: str | None, as_json: bool) -> None:
     every, plugins = format_duration(config.interval), ", ".join(config.plugins)
     print_prose(f"{config.file} is fine: mode {config.mode}, every {every}, with the plugins {plugins}", 2)
     if config.mode == "observe":
-        print_prose(f"with it, mom changes nothing; {how_to_act(config)}", 2)
+        print_prose(f"in this mode, mom changes nothing; {how_to_act(config)}", 2)
     if config.guests:
         print_prose(f"and {len(config.guests)} pattern{'s' * (len(config.guests) > 1)} for guests", 2)
     for name, warning in warnings:
@@ -161,7 +161,7 @@ def show_command(config_path: str | None, of_running: bool, as_json: bool) -> No
         rows = [(name, value, origin.replace(f"{config.file}:", "line ")) for name, value, origin in rows]
     print_table(("setting", TableColumn("value", prose=True), "from"), [(name, _shown(value), origin) for name, value, origin in rows])
     if terminal_columns() is not None:
-        print_prose(f"line numbers are of {config.file}", 2)
+        print_prose(f"line numbers refer to {config.file}", 2)
 
 
 def _show_running(config: Config, *, as_json: bool) -> None:

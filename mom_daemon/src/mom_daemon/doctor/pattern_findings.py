@@ -11,7 +11,7 @@ from mom_core.plugins.registry import Plugin
 
 DESCRIBED_IN_A_LOOK: Final = 100
 MOST_LOOKS: Final = 30
-"""Maximum number of readings. One reading describes at most `DESCRIBED_IN_A_LOOK` guests."""
+"""Maximum number of readings."""
 
 PATTERNS_SHOWN: Final = 10
 
@@ -51,5 +51,5 @@ def _cure_of_pattern(pattern: GuestPattern, guests: Sequence[Guest]) -> str:
         return "correct the pattern if it should match guests"
     names = sorted({name for guest in guests for name, value in guest.properties.items() if isinstance(value, str | list | tuple)})
     meant = suggestion(pattern.property, names)
-    instead = f"did you mean {meant}?" if meant else f"there are: {', '.join(names)}"
+    instead = f"did you mean {meant}?" if meant else f"known properties: {', '.join(names)}"
     return f"no guest here has the property {pattern.property} ({instead}); properties come from a plugin of the platform, such as nova"

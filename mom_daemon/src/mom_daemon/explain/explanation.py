@@ -245,7 +245,7 @@ def _change(explained: ExplainedDecision, guest: Guest, spec: ControlSpec | None
     if present is None or value is None:
         return ""
     if abs(value - present) < 1:
-        return ", which the guest has"
+        return ", which the guest already has"
     return f", {amount(abs(value - present), explained.unit)} {'more' if value > present else 'less'} than the guest has"
 
 

@@ -1,4 +1,4 @@
-"""Writer thread, so that no other thread waits for a disk, a pipe or the journal."""
+"""Writer thread, so that no other thread waits for the log."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[t
         yield from ((f"{mom} {verb}", effect) for verb, effect in WATCH)
         if acts:
             yield f"{sudo}systemctl reload mom" if sight.unit else f"{sudo}kill -HUP {sight.pid}", f"lets mom act{acts}"
-        yield f"{mom} doctor", "lists faults of this host for mom, each with its fix"
+        yield f"{mom} doctor", "lists faults of this host, each with its fix"
         return
     if sight.left:
         yield f"{mom} restore", f"undoes {sight.left} changes that an earlier run of mom left"
@@ -146,7 +146,7 @@ def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[t
     if not sight.configured:
         option = "" if sight.file == DEFAULT_CONFIG else f" -o {sight.file}"
         yield f"{mom} config init{option}", f"writes a commented {sight.file} for this host"
-    yield f"{mom} doctor", "lists faults of this host for mom, each with its fix"
+    yield f"{mom} doctor", "lists faults of this host, each with its fix"
     yield f"{mom} run --observe", "decides and reports until Ctrl-C; changes nothing"
     if sight.unit:
         effect = f"manages this host from now on{acts}; systemctl disable --now mom restores everything"

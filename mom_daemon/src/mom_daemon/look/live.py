@@ -12,7 +12,6 @@ from mom_core.plugins.registry import build_plugins
 from mom_daemon.report_models import ReportDocument, report_document
 
 LOOK_SECONDS: Final = 10.0
-"""Time limit of a reading."""
 
 
 def look(config: Config) -> tuple[ReportDocument, list[Problem]]:

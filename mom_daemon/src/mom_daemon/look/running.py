@@ -1,4 +1,4 @@
-"""Queries to the running mom, which plugins answer (`mom_source`), and guests by name."""
+"""Queries to the running mom, and guests by name."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _COMPARED_NAMES: Final = 2000
 def find_guest(guests: Mapping[str, Guest], wanted: str, unknown: Condition | None = None) -> Guest:
     """Return the guest with this id or name.
 
-    :raises NoSuchGuest: no guest, or more than one, has this name; the hint lists similar names or the ids
+    :raises NoSuchGuest: no guest, or more than one, has this name
     :raises MomError: mom does not know its guests, for the reason in `unknown`
     """
     if unknown is not None:

@@ -1,4 +1,4 @@
-"""Sources that verbs read: the running mom, its status file, or a recording."""
+"""Sources of data: the running mom, its status file, or a recording."""
 
 from __future__ import annotations
 

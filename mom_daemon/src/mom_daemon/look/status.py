@@ -99,7 +99,7 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
 def _mode(mode: str, config: Config) -> str:
     if mode != "observe":
         return mode
-    how = how_to_act(config) if config.mode == mode else "its file says enforce: systemctl reload mom, or start it without --observe"
+    how = how_to_act(config) if config.mode == mode else "the file has mode enforce: systemctl reload mom, or omit --observe"
     return f"observe (mom changes nothing; {how})"
 
 

@@ -37,7 +37,6 @@ class Looking:
     name: str
     views: Mapping[str, str]
     note_least: int = 16
-    """Least width of a note."""
     view: str = ""
     sort: str = HARM
     falling: bool = True

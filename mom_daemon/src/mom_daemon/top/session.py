@@ -15,7 +15,6 @@ Picture = TypeVar("Picture", bound=Listing)
 Shown_co = TypeVar("Shown_co", bound=Listing, covariant=True)
 
 TICK_SECONDS: Final = 1.0
-"""Longest time between two drawings."""
 
 
 class Watched(Protocol[Shown_co]):

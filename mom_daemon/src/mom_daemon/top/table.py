@@ -1,4 +1,4 @@
-"""Lines of a screen with a list or a text. All functions are pure."""
+"""Lines of a screen with a list or a text."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def list_lines(look: Looking, listing: Listing, rows: Sequence[Row], width: int,
 
 def _list_foot(look: Looking, rows: int, width: int, lines: int, more: str = "") -> Line:
     if look.typing:
-        return [("filter: ", "bold"), (look.pattern, ""), ("█", ""), ("  Enter: keep  Esc: as before", "dim")]
+        return [("filter: ", "bold"), (look.pattern, ""), ("█", ""), ("  Enter: keep  Esc: cancel", "dim")]
     shown = f"filter {look.pattern!r}  " if look.pattern else ""
     visible = f"{look.first + 1} to {min(rows, look.first + lines)} of {rows}, " if rows > lines else ""
     order = f"sufferers {'first' if look.falling else 'last'}" if look.sort == HARM else f"by {look.sort}"

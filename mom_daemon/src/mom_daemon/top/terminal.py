@@ -149,7 +149,7 @@ def cell(text: str, width: int, *, right: bool = False) -> str:
 
 
 def shortened(name: str, width: int) -> str:
-    """Shorten a name in its middle, where similar names differ least."""
+    """Shorten a name in its middle."""
     if cells(name) <= width:
         return name
     end, begin = (width - 1) // 2, width - 1 - (width - 1) // 2

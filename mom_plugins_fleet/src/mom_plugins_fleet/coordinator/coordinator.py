@@ -33,7 +33,7 @@ SURE_SECONDS: Final = 0.6 * LEASE_SECONDS
 """How long the holder relies on a renewal. Other coordinators see the renewal later."""
 
 LOOK_SECONDS: Final = 2.0
-"""Time between two decisions. A move takes at least this long."""
+"""Time between two decisions."""
 
 BALANCE_SECONDS: Final = 600.0
 """Time between two moves for balance in a group, because the destination needs minutes to measure a working set."""

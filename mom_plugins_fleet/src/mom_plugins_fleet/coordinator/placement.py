@@ -15,7 +15,7 @@ RESERVE_MOST_KIB: Final = 16 << 20
 """Memory to keep free on a destination, because a new guest may fill its memory faster than mom reclaims."""
 
 SMALLEST: Final = 100
-"""Number of the smallest guests to list, which fit where the largest guests do not."""
+"""Number of the smallest guests to list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def choose(
 
 
 def listed(guests: Iterable[HostedGuest]) -> tuple[HostedGuest, ...]:
-    """Return the guests that would leave first, and the smallest guests."""
+    """Return the guests that would leave first, and `SMALLEST` small guests."""
     ordered = sorted(guests, key=leaving_order)
     if len(ordered) <= MOST_TOLD:
         return tuple(ordered)

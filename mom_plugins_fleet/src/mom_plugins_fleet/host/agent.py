@@ -25,7 +25,7 @@ from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, ROSTER, STATES
 
 RESYNC_SECONDS: Final = 30.0
-"""Time between reads of all records, in case a message was lost. 10,000 hosts make 1,000 reads/s."""
+"""Time between reads of all records, in case a message was lost."""
 
 HEARTBEAT_SECONDS: Final = 30.0
 

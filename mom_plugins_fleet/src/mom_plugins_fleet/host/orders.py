@@ -46,7 +46,6 @@ class HostOrders:
         self._member: Member | None = None
         self.draining = False
         self.balance = False
-        """Whether guests may move away for balance."""
 
     @property
     def progress(self) -> Collection[OrderProgress]:

@@ -61,7 +61,7 @@ def enroll_command(
         raise MomError("a token needs servers with TLS", hint="give the servers' addresses as tls://HOST, or use --new-key")
     for host in hosts:
         token = _enroll(where, host, {"group": group, **values_given}, key_file, by_token=by_token)
-        print_prose(f"{host} is in the group {group}." + (f" Copy {key_file} to it." if key_file else ""), 2)
+        print_prose(f"{host} is in the group {group}." + (f" Copy {key_file} to {host}." if key_file else ""), 2)
         if token is not None:
             click.echo(f"Within an hour, on {host}:\n  mom fleet join {where.access().servers[0].removeprefix('tls://')} {token}")
 

@@ -284,7 +284,7 @@ _flag(
 @click.pass_obj
 def balance_command(where: Where, host: str, off: bool) -> None:
     """Let guests leave HOST for less full hosts of its group: at most one per group in ten minutes. `mom fleet plan` shows the next one."""
-    _mark(where, host, "keeps its guests." if off else "loses guests to hosts of its group that are less full.", balance=not off)
+    _mark(where, host, "keeps its guests." if off else "may move guests to less full hosts of its group.", balance=not off)
 
 
 _LONGEST_LINE = 2000

@@ -90,7 +90,7 @@ def leaving(view: FleetView, targets: dict[str, TargetHost]) -> tuple[list[dict[
 
 
 def staying(guests: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Yield a line for each reason in the (name, reason) pairs, to follow the host's name."""
+    """Yield a line for each reason, from (name, reason) pairs."""
     by_reason: dict[str, list[str]] = {}
     for name, why in guests:
         by_reason.setdefault(why, []).append(name)

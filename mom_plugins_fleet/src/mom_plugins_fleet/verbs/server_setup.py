@@ -21,7 +21,6 @@ ROOT, OPERATOR, CA, SERVERS, ACCOUNTS, UNIT = "root.key", "operator.key", "ca.pe
 STORE: Final = Path("/var/lib/mom-nats")
 
 _NATS: Final = "nats"
-"""User of nats-server in Debian's package."""
 
 _IP: Final = re.compile(r"[0-9.]+|.*:.*")
 

@@ -45,7 +45,7 @@ COLUMNS: Final[Sequence[GuestColumnModel]] = [
         ("heard", "age_s", Unit.SECONDS, 1, SILENT_SECONDS, "time since the host's last report"),
     )
 ]
-"""Columns of `mom fleet status` and `mom fleet top`. `key` is the name in JSON."""
+"""Columns of `mom fleet status` and `mom fleet top`."""
 
 
 @click.command("status")
@@ -158,7 +158,7 @@ def written(row: Mapping[str, Any], column: GuestColumnModel) -> str:
 
 
 def more_of(row: Mapping[str, Any]) -> Iterator[str]:
-    """Yield further lines about a host, without its name at the beginning."""
+    """Yield lines about a host, without its name."""
     if row["damaged"]:
         yield f" sends reports that cannot be read: {brief(row['damaged'], 400)}"
     if row["refused"]:

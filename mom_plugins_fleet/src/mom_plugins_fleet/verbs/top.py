@@ -43,10 +43,8 @@ AGAIN_SECONDS: Final = 1.0
 CLOSING_SECONDS: Final = 2.0
 
 NOTE_LEAST: Final = 25
-"""Least width of the notes: the time of the last contact must fit."""
 
 _HEAD: Final = 4
-"""Lines above a view: three about the fleet, one of headings."""
 
 
 @dataclass(frozen=True, slots=True)

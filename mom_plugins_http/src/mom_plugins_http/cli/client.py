@@ -1,4 +1,4 @@
-"""Client of the control socket. It uses only the standard library, so that commands start fast."""
+"""Client of the control socket, with only the standard library."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ ANSWER_SECONDS: Final = 30.0
 """Longest silence during a change, which may wait for earlier changes and then compile policies."""
 
 READ_SECONDS: Final = 10.0
-"""Longest silence during a query. mom answers within milliseconds, on a full host within seconds."""
+"""Longest silence during a query."""
 
 _LARGEST_ANSWER: Final = 256 << 20
-"""Limit in bytes."""
 
 
 def coded(name: str) -> str:

@@ -11,7 +11,6 @@ from mom_core import MomError
 from mom_plugins_http.cli.client import Client, UnixConnection, no_answer, refusal
 
 _LARGEST_LINE: Final = 256 << 20
-"""Limit in bytes; a line may be a whole report."""
 
 
 class EventStream:

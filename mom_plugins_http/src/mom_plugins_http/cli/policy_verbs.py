@@ -1,4 +1,4 @@
-"""`mom policy list`, `show`, `set`, `remove`, `reset`, `rollback` and `history`, for a running mom."""
+"""`mom policy`: policies of a running mom."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from mom_plugins_http.cli.running_verb import Shown, common_options, running_ver
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _LONGEST_TEXT: Final = 64 << 20
-"""Limit in bytes; the server accepts less."""
 
 
 def _version_option(function: Function) -> Function:

@@ -25,7 +25,7 @@ class Shown(NamedTuple):
 
 
 def common_options(function: Function) -> Function:
-    """Add the common options of verbs that query a running mom. They keep their caller's rights."""
+    """Add the common options of verbs that query a running mom."""
     return as_caller(config_option(json_option(function)))
 
 

@@ -26,7 +26,6 @@ _MODULES_MARK: Final = "<!--modules-->"
 
 
 _COMMENTS: Final = re.compile(r"^ *(?://[^\n]*|/\*\*(?:(?!\*/).)*\*/)\n", re.MULTILINE | re.DOTALL)
-"""Comments, a fifth of the modules' bytes, which mom does not send."""
 
 
 class Part(NamedTuple):

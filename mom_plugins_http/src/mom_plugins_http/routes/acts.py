@@ -1,4 +1,4 @@
-"""Recent changes in words, for the web page and `mom top`."""
+"""Recent changes as text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ STEP_GAP_SECONDS: Final = 60.0
 """Longest time between two steps of an act, unless cycles are slower."""
 
 LONGEST: Final = 400
-"""Maximum length of a text, in characters."""
 
 
 @described

@@ -1,4 +1,4 @@
-"""Answers about one cycle, cached from the first request until the next cycle."""
+"""Answers about one cycle, cached until the next cycle."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.server import Worker
 
 NAMED: Final = 10
-"""Maximum number of guests named in a problem; `/v1/report` names all."""
+"""Maximum number of guests named in a problem."""
 
 
 class HostHistoryQuery(FieldsQuery, LimitQuery):
@@ -62,7 +62,7 @@ class ActsQuery(NewestQuery):
 
 
 MOST_ASKED: Final = 8
-"""Maximum number of waiting requests. Each reads for seconds, in a separate process."""
+"""Maximum number of waiting requests."""
 
 
 class ClientModel(TypedDict):

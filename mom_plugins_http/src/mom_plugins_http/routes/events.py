@@ -30,7 +30,7 @@ Fields = tuple[str, ...] | None
 
 
 MOST_LISTS: Final = 8
-"""Maximum number of different field lists, because mom keeps a report for each list."""
+"""Maximum number of different field lists: mom keeps a report for each."""
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ _PREFIX: Final = "mom_host_"
 
 
 class Scale(NamedTuple):
-    """Conversion to a base unit: suffix of the metric's name, factor, and divisor (a factor of 0.01 would be inexact)."""
+    """Conversion to a base unit: suffix of the metric's name, factor, and divisor."""
 
     suffix: str
     factor: float = 1

@@ -25,7 +25,7 @@ from mom_plugins_http.server.server import Worker
 Result = TypeVar("Result")
 
 MOST_REQUESTS: Final = 64
-"""Maximum number of waiting requests. Each examines all guests: milliseconds for a thousand."""
+"""Maximum number of waiting requests."""
 
 
 _LOOK_SECONDS: Final = 0.1
@@ -230,7 +230,7 @@ class LaunchRoutes:
             if reservation.id == identity:
                 return reservation
         ids = ", ".join(each.id for each in listed if each.state.lasts)
-        raise ProblemError(404, f"there is no reservation {printable(identity)}", f"there are: {ids or 'none'}")
+        raise ProblemError(404, f"there is no reservation {printable(identity)}", f"known reservations: {ids or 'none'}")
 
     @Route("DELETE", "/v1/reservations/{id}", Reservation, Right.CHANGE)
     async def release_reservation(self, call: ApiCall) -> object:

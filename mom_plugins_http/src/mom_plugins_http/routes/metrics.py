@@ -153,7 +153,7 @@ def _host(view: ReportView) -> Iterator[_Family]:
 def _sums(view: ReportView) -> Iterator[_Family]:
     guests = view.report.snapshot.guests.values()
     yield _one("mom_guests", "Guests that mom sees.", len(guests))
-    yield _one("mom_guests_blocked", "Guests on which some control cannot be applied now.", sum(1 for guest in guests if guest.blocked))
+    yield _one("mom_guests_blocked", "Guests with a control that cannot be set now.", sum(1 for guest in guests if guest.blocked))
     if reclaimed := _differences(view.report.snapshot, "balloon_max", "balloon_cur"):
         yield _one("mom_reclaimed_bytes", "Memory in the balloons of all guests together.", max(0, sum(reclaimed)) * 1024)
     if distances := _differences(view.report.snapshot, "balloon_target", "balloon_cur"):

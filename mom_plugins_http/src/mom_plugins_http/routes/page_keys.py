@@ -1,7 +1,6 @@
 """Keys for the web page. Each works once; the browser exchanges it for a session.
 
 Through `ssh -L`, every user of the workstation can reach a forwarded socket. So the page has its own socket, where clients need a session.
-mom stores only digests, in memory.
 """
 
 from __future__ import annotations

@@ -23,10 +23,9 @@ from mom_plugins_http.server.server import Worker
 Result = TypeVar("Result")
 
 LONGEST_NAME: Final = 128
-"""Maximum length of a policy's name, in characters."""
 
 MOST_JOBS: Final = 64
-"""Maximum number of waiting changes, and of waiting checks. A compilation takes hundredths of a second, at most seconds."""
+"""Maximum number of waiting changes, and of waiting checks."""
 
 _AGAIN: Final = "read the present policies, and decide again"
 
@@ -243,7 +242,7 @@ def _json(content: object, headers: Mapping[str, str] | None = None) -> Response
 
 
 def _no_policy(name: str, state: PolicyState) -> ProblemError:
-    return ProblemError(404, f"there is no policy {printable(name)}", f"there are: {', '.join(state.texts)[:1000] or 'none'}")
+    return ProblemError(404, f"there is no policy {printable(name)}", f"known policies: {', '.join(state.texts)[:1000] or 'none'}")
 
 
 def _check_name(name: str) -> None:

@@ -47,10 +47,10 @@ SUMMED: Final = (*GUEST_HISTORY[:6], "cold")
 KEPT_OUTCOMES: Final = 1000
 
 MOST_COUNTED: Final = 1000
-"""Maximum number of counters; mom has some thirty controls."""
+"""Maximum number of counters."""
 
 OUTCOMES_OF_A_CYCLE: Final = 100
-"""Maximum number of outcomes kept of a cycle. A cycle with a thousand outcomes must not push out other cycles."""
+"""Maximum number of outcomes kept of a cycle."""
 
 _WAITING_EVENTS: Final = 16
 """Maximum number of events that wait for a client. mom disconnects slower clients."""
@@ -205,7 +205,7 @@ class Subscriber:
 
 
 class Published:
-    """Newest report and past cycles. `take` runs in the plugin's thread, everything else in the server's."""
+    """Newest report and past cycles. Only `take` runs in the plugin's thread."""
 
     def __init__(self, context: PluginContext) -> None:
         self.context = context

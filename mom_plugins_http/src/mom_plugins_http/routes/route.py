@@ -74,7 +74,7 @@ def validated(model: type[Model], validate: Callable[[], Model], whole: str) -> 
         first = error.errors(include_url=False, include_input=False)[0]
         where = f"`{printable(str(first['loc'][0]))}`" if first["loc"] else whole
         members = sorted(field.alias or name for name, field in model.model_fields.items())
-        hint = f"there are: {', '.join(members) or 'none'}; GET /v1/openapi.json describes them"
+        hint = f"known members: {', '.join(members) or 'none'}; GET /v1/openapi.json describes them"
         raise ProblemError(400, f"{where}: {printable(first['msg'].removeprefix('Value error, '), 300)}", hint) from None
 
 

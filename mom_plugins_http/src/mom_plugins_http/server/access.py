@@ -25,10 +25,9 @@ _SO_PEERGROUPS: Final = 59
 """Socket option for supplementary groups (asm-generic/socket.h, Linux 4.13)."""
 
 _GROUP_BYTES: Final = 1024
-"""Longest socket option that Python reads: 256 groups. For more, mom asks the user database."""
+"""Longest socket option that Python reads: 256 groups."""
 
 SHORTEST_TOKEN: Final = 16
-"""Minimum length in characters; a shorter token can be guessed."""
 
 _LONGEST_TOKEN_FILE: Final = 4096
 

@@ -12,7 +12,6 @@ MOST_BYTES: Final = 64 << 20
 """Limit of all bodies together, in bytes."""
 
 PIECE: Final = 64 << 10
-"""Maximum number of bytes sent to a connection at once."""
 
 
 class Holder(Protocol):

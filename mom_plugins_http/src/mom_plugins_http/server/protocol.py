@@ -19,13 +19,12 @@ from mom_plugins_http.server.access import LocalAccess, Peer, Right
 from mom_plugins_http.server.problems import MEDIA_TYPE, problem_body
 
 LONGEST_HEAD: Final = 16 << 10
-"""Maximum length of request line and headers, in bytes; clients send some hundreds."""
+"""Maximum length of request line and headers, in bytes."""
 
 IDLE_SECONDS: Final = 60
 """Longest wait for the next request."""
 
 _QUIET: Final = logging.Logger("connection")
-"""Disabled logger: errors of clients could fill the disk."""
 _QUIET.disabled = True
 
 UNKNOWN_PEER: Final = Peer("unknown", Right.NOTHING, local=False)

@@ -33,7 +33,7 @@ _LOOK_SECONDS: Final = 1.0
 _REST_SECONDS: Final = 5.0
 
 _HANDSHAKES: Final = 32
-"""Maximum number of TLS handshakes at a time. They take at most half of all connections."""
+"""Maximum number of TLS handshakes at a time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ def same_site(host: str, origin: str | None, names: Collection[str]) -> bool:
 def same_site_locally(host: str, origin: str | None, fetch_site: str | None, *, opens_page: bool) -> bool:
     """Return True if a request to a unix socket cannot come from the page of another site.
 
-    With `ssh -L`, every page in the operator's browser can send requests to this socket.
+    With `ssh -L`, pages in the operator's browser reach this socket.
 
     :param fetch_site: the header `Sec-Fetch-Site`; None without it
     :param opens_page: the request only opens the web page; links on other sites may do that

@@ -14,12 +14,11 @@ from mom_plugins_http.cli.client import ApiRefusedError, Client, coded
 from mom_plugins_http.top.picture import HARMS, Drill, Picture, picture_of
 
 ANSWER_SECONDS: Final = 5.0
-"""Longest wait for an answer; mom usually answers at once."""
 
 MOST_ACTS: Final = 100
 
 PAST_CYCLES: Final = 240
-"""Cycles in a graph; few terminals have more columns."""
+"""Cycles in a graph."""
 
 _REPORT: Final = "/v1/report?fields=" + ",".join(f"{name}?" for name in HARMS)  # `?` makes the fields optional
 

@@ -32,7 +32,6 @@ from mom_plugins_http.top.feed import Feed
 from mom_plugins_http.top.picture import Drill, Json, Picture
 
 _HEAD: Final = 5
-"""Lines: four on the host, one of headings."""
 
 _SEVERE: Final = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.OK: "dim", None: ""}
 _MARKS: Final = {Severity.ERROR: "WRONG: ", Severity.WARNING: "warning: ", Severity.OK: "", None: "  "}
@@ -45,7 +44,7 @@ _ACTS: Final = 5
 
 
 def body_lines(size: tuple[int, int], picture: Picture | None = None) -> int:
-    """Return how many guests fit below the verdict. `size` is columns and lines."""
+    """Return how many guests fit below the verdict."""
     width, height = size
     above = [] if picture is None else [*brief_verdict(picture, width, height), *_last_acts(picture, width, height)]
     return max(1, height - _HEAD - 1 - len(above))
@@ -123,7 +122,7 @@ def _mom_line(picture: Picture, look: Looking, now: float) -> Line:
     cycle = picture.report["cycle"]
     mode = picture.report["mode"]
     since = max(0.0, now - picture.received)
-    skipped = f", {cycle['skipped']} left out" if cycle["skipped"] else ""
+    skipped = f", {cycle['skipped']} skipped" if cycle["skipped"] else ""
     woken = f", woken by {printable(str(cycle['woken_by']), 30)}" if cycle["woken_by"] else ""
     return [
         (f"mom {picture.report['version']} on {printable(picture.report['host']['name'], 30)}  ", "bold"),
