@@ -26,7 +26,7 @@ def test_a_pattern_of_a_property_that_no_guest_has_says_which_there_are(tmp_path
     config.write_text(f"{directories}plugins:\n  sim: {{}}\n  balloon: {{}}\nguests:\n{patterns}")
     result = CliRunner().invoke(doctor_command, ["-c", str(config), "--json"])
     said = [(one["message"], one["cure"]) for one in json.loads(result.stdout) if (one["plugin"], one["subject"]) == ("core", "guests")]
-    known = "there are: mem_guarantee, name, uuid"
+    known = "known properties: mem_guarantee, name, uuid"
     of_platform = "properties come from a plugin of the platform, such as nova"
     assert said == [
         ("line 8: flavor=m1.* matches no guest here", f"no guest here has the property flavor ({known}); {of_platform}"),
