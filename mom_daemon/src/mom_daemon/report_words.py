@@ -94,7 +94,7 @@ LONGEST_HINT: Final = 400
 class CommonProblem:
     """Problem, and all guests that it concerns; safe to print. `since` is in seconds since the epoch.
 
-    `about` is empty without an entity. `hint` is the hint for the first guest.
+    `about` lists these guests, or the host; it may be empty. `hint` is the hint for the first guest.
     """
 
     severity: Severity
@@ -214,7 +214,7 @@ def known_columns(rows: Sequence[Mapping[str, Any]], columns: Sequence[GuestColu
 
 
 def guest_note(row: Mapping[str, Any], columns: Sequence[GuestColumnModel], shared: Collection[str] = ()) -> str:
-    """Return a row's reasons, remarks and last change. `shared` reasons are left out."""
+    """Return why a guest's controls are blocked, its remarks and its last change. Texts in `shared` are left out."""
     of_plugins = [str(row.get(column["key"]) or "") for column in columns if column["name"] == GuestColumn.REMARKS]
     notes = [note for note in (*row["blocked"].values(), *of_plugins, *row["remarks"]) if note and note not in shared]
     if (last := row["last"]) is not None and last["status"] not in NOTHING_DONE:

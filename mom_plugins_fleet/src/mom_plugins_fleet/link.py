@@ -245,7 +245,7 @@ async def linked(
     """Connect, and yield a store. The NATS library reconnects.
 
     :param patient: wait for unreachable servers, instead of raising `LinkError`
-    :param cannot: called with the first obstacle
+    :param cannot: called with the reason if the first attempt fails
     """
     client = FleetClient(access.tls(), access.certificate)
     store = Store(client)

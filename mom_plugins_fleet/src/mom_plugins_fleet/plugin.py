@@ -215,7 +215,7 @@ class FleetPlugin:
     # --- called in the agent's thread ------------------------------------------------------------------------------------------
 
     def accepts(self, move: Move) -> str | None:
-        """Return why a guest stays now; empty if it leaves; None if not known yet."""
+        """Return why a guest must stay for now; empty if it may leave, None if that is not known yet."""
         report, mover = self._report, self._context.service(GuestMoves)
         guest = None if report is None else report.snapshot.guests.get(move.guest)
         # A guest that moves now may follow orders that the servers have lost.

@@ -205,7 +205,7 @@ class OrderProgress:
 
 
 class GroupStatus(FleetRecord):
-    """Use of the group's record by a host."""
+    """State of the group's record on a host."""
 
     revision: int = 0
     """Revision of the applied record; 0 if none."""

@@ -53,7 +53,7 @@ OTHERS: Final = "Commands of other packages"
 
 
 class Verb(NamedTuple):
-    """`module:attribute` of the command, summary and heading. Help hides a verb without a summary."""
+    """Reference to a command as `module:attribute`, with its summary and heading. Help hides a verb without a summary."""
 
     target: str
     summary: str

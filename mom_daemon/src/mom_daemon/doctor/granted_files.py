@@ -21,7 +21,7 @@ _POLICIES: Final = {".policy", ".py"}
 
 
 def grant(config: Config, user: str) -> Iterator[tuple[Path, str]]:
-    """Give unreadable files to the user's group. Yield each path, with the reason if its group did not change."""
+    """Give unreadable files to the user's group. Yield each path, and why its group did not change (empty if it did)."""
     try:
         account = pwd.getpwnam(user)
     except KeyError:

@@ -26,7 +26,7 @@ class RunningMom(Protocol):
 
     @property
     def where(self) -> str:
-        """Return a name for people, such as a socket's path."""
+        """Return the connection's name in messages, such as the socket's path."""
 
     def report(self) -> ReportDocument:
         """Return the newest cycle in the status file's form."""

@@ -299,7 +299,7 @@ export class Chart {
       : [this.marks.some((mark) => !mark.top) && h("li", null, "▲ mom acted"), this.marks.some((mark) => mark.top) && h("li", { class: "bad" }, "▼ programs killed")];
     const now = this.live && !this.together.part;
     renew(this.legend, h("li", { class: "faint" }, index < 0 && now ? "now" : this.when(this.times[n])), entries, happened);
-    this.svg.setAttribute("aria-label", `${this.caption}. ${now ? "Now" : "At last"}: ${this.inWords(this.times.length - 1)}. The arrow keys read out earlier times, + zooms in, - zooms out.`);
+    this.svg.setAttribute("aria-label", `${this.caption}. ${now ? "Now" : "Last"}: ${this.inWords(this.times.length - 1)}. The arrow keys read out earlier times, + zooms in, - zooms out.`);
   }
 
   /** Stacked areas, interrupted where no layer has a known value. @param {Layer[]} layers @param {(n: number) => number} x @param {(value: number) => number} y */

@@ -17,7 +17,7 @@ export class DecisionsView {
     this.title = "Decisions";
     /** @type {Api.Act[]} */
     this.acts = [];
-    this.search = h("input", { type: "search", placeholder: "a guest, a control, or a word of why", "aria-label": "Filter decisions", autocomplete: "off",
+    this.search = h("input", { type: "search", placeholder: "a guest, a control, or a word of the reason", "aria-label": "Filter decisions", autocomplete: "off",
       spellcheck: "false", oninput: () => { looked.text = this.search.value; this.show(); } });
     this.search.value = looked.text;
     this.outcomes = h("select", { "aria-label": "Outcome", onchange: () => { looked.outcome = this.outcomes.value; this.show(); } },

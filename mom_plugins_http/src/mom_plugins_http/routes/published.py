@@ -178,7 +178,7 @@ class Subscriber:
         self._events: asyncio.Queue[bytes] = asyncio.Queue(_WAITING_EVENTS)
         self._waiting = 0
         self.ended = False
-        """Whether the client was too slow, or lost its place."""
+        """Whether the client was too slow, or lost its place to another client."""
 
     def offer(self, event: bytes) -> None:
         """Add an event, or end the stream if too many events are waiting."""
