@@ -249,7 +249,7 @@ def test_numbers_that_no_float_can_hold_are_checked_like_any() -> None:
         ("(debug host.mem_free)", "did you mean Host?"), ('(Host.control "ksm_run" 1)', "did you mean Control?"),
         ("(debug mem_free)", 'the field is Host.mem_free; write the name in quotes: "mem_free"'), ("(IF 1 2 3)", "did you mean if?"),
         ('(g.Control "ksm_run" 1)', "there is no g here: (with Guests g …)"),
-        ("(debug (+ 1 'a'))", "the operands of + have types that never fit"),
+        ("(debug (+ 1 'a'))", "the operands of + have incompatible types"),
     ],
 )  # fmt: skip
 def test_a_remark_names_what_was_written_and_what_to_write(text: str, said: str) -> None:

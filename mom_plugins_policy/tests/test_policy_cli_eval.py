@@ -51,7 +51,7 @@ def test_errors_have_a_place_a_caret_a_guest_and_values_and_exit_code_1(tmp_path
     done = mom_policy("eval", path, "--snapshot", small)
     assert done.code == 1
     assert done.err.splitlines() == [
-        f"{path}:3:2: type: operands of these types do not fit in (+ g.balloon_cur 1): g.balloon_cur is nil (guest vm2)",
+        f"{path}:3:2: type: incompatible operand types in (+ g.balloon_cur 1): g.balloon_cur is nil (guest vm2)",
         "    \t(+ g.balloon_cur 1))",
         "    \t^",
     ]

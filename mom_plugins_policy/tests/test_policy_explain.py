@@ -107,7 +107,7 @@ def test_errors_about_it_are_shown_and_exit_code_is_1(tmp_path: Path, files: lis
     (tmp_path / "50_test.policy").write_text("(with Guests g (+ 1 g.balloon_cur))")
     done = mom_policy("explain", *files, "--guest", "vm3")
     assert done.code == 1
-    assert "1:16: type: operands of these types do not fit" in done.out
+    assert "1:16: type: incompatible operand types" in done.out
     assert "no decision for vm3 is applied in this cycle" in done.out
     assert mom_policy("explain", *files, "--guest", "vm1").code == 0
 

@@ -289,7 +289,7 @@ def test_text_is_asked_for_of_a_control_that_takes_text_and_of_no_other(tmp_path
 def test_a_guests_trouble_is_a_problem_of_that_guest(tmp_path: Path) -> None:
     text = '(with Guests g { (if (== g.size 100) (- 1 (g.Prop "name")) 0) })'
     _, (error,) = found(running(tmp_path, {"a.policy": text}))
-    assert (error.severity, error.message) == ("error", 'type: operands of these types do not fit in (- 1 (g.Prop "name"))')
+    assert (error.severity, error.message) == ("error", 'type: incompatible operand types in (- 1 (g.Prop "name"))')
     it = running(tmp_path, {"a.policy": '(with Guests g (g.Control "balloon_target" (- g.size 1)))'})
     decisions, (problem,) = found(it)
     assert decisions == {("a", "balloon_target"): 99}
@@ -319,7 +319,7 @@ def test_policies_with_which_mom_would_not_start_are_found_by_the_check_of_the_c
 def test_a_configuration_in_which_nothing_is_decided_is_warned_of(tmp_path: Path) -> None:
     it = plugin(tmp_path, directory=folder(tmp_path, {}))
     (one,) = it.mom_check()
-    said = f"no policy decides: {tmp_path}/policy.d holds no file *.policy"
+    said = f"no policy decides: {tmp_path}/policy.d contains no file *.policy"
     assert (one.severity, one.message) == (Severity.WARNING, said)
     (tmp_path / "policy.d/60_a.policy").write_text("(+ 1 2)")
     assert list(it.mom_check()) == []

@@ -41,7 +41,7 @@ class Overlay:
         return {name: text for name, text in sorted(merged.items()) if text is not None}
 
     def changed(self, changes: Mapping[str, str | None], who: str, base: Mapping[str, PolicyText], *, replace_all: bool) -> Overlay:
-        """Return the overlay with more changes."""
+        """Return this overlay with these changes added. With `replace_all`, drop all other policies."""
         alone = self.alone or replace_all
         texts: dict[str, PolicyText | None] = {} if replace_all else dict(self.texts)
         texts.update({name: None if text is None else PolicyText(text, f"set by {who}") for name, text in changes.items()})
@@ -62,7 +62,7 @@ class Version:
 
 
 DIFFED_LINES: Final = 2000
-"""With more old and new lines together, no diff is computed."""
+"""Maximum number of old and new lines together for a diff. Longer policies get a summary."""
 
 SHOWN_LINES: Final = 1000
 
@@ -126,7 +126,6 @@ class ChangingPolicies:
         self._lock = threading.Lock()
         self._base: Mapping[str, PolicyText] = {}
         self._declared = context.declarations
-        """Declarations in force."""
         self._versions: deque[Version] = deque(maxlen=REMEMBERED_CHANGES)
         self._count = 0
         self._at_load = Overlay()
@@ -157,7 +156,7 @@ class ChangingPolicies:
                 self._take_up(read, kept, at_start)
 
     def check_files(self) -> Policy:
-        """Compile files and defaults. Raise `ConfigError` if one is invalid."""
+        """Compile files and defaults. Raise `ConfigError` if a policy is invalid."""
         return self._compiled(self._read(), Overlay(), to_work=False)
 
     def prepare(self) -> Callable[[], None]:
@@ -189,7 +188,7 @@ class ChangingPolicies:
         return self._current().state
 
     def remarks(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
-        """Return the remarks on changed policies, and new remarks on others."""
+        """Return the remarks on the changed policies, and the remarks that the change adds to other policies."""
         now = self.policy
         with self._lock:
             texts = texts_of(self._overlay.changed(changes, "", self._base, replace_all=replace_all).over(self._base))
@@ -233,7 +232,7 @@ class ChangingPolicies:
         return self._announced(made)
 
     def reset(self, *, who: str, expected_version: str | None = None) -> PolicyState:
-        """Reread files; drop run-time changes."""
+        """Drop all run-time changes, and read the files again."""
         with self._lock:
             self._expect(expected_version)
             read = self._read()
@@ -252,7 +251,7 @@ class ChangingPolicies:
             return tuple(version.change for version in self._versions)
 
     def roll_back(self, version: str, *, who: str, expected_version: str | None = None) -> PolicyState:
-        """Restore the exact texts of a version."""
+        """Restore all policies to the exact texts of an earlier version."""
         with self._lock:
             self._expect(expected_version)
             target = next((each for each in self._versions if each.change.version == version), None)
@@ -273,7 +272,7 @@ class ChangingPolicies:
         return self._announced(made)
 
     def keep_first(self) -> None:
-        """Write changes just before the first evaluation."""
+        """Save the run-time changes just before the first evaluation."""
         if self._kept is None:
             return
         with self._lock:
@@ -290,7 +289,7 @@ class ChangingPolicies:
         self._closed = True
 
     def keep_again(self) -> None:
-        """Write the changes again if the last write failed."""
+        """Save the run-time changes again if the last attempt failed."""
         if self._kept is None or not self._kept.write_error:  # common case: an evaluation must not wait for the lock
             return
         with self._lock:
@@ -409,7 +408,7 @@ def description_of(changes: Mapping[str, str | None], *, replace_all: bool = Fal
 
 
 def texts_of(policies: Mapping[str, PolicyText]) -> dict[str, str]:
-    """Return only the texts."""
+    """Return the policies' texts, keyed by name."""
     return {name: policy.text for name, policy in policies.items()}
 
 
@@ -422,7 +421,7 @@ DEFAULT: Final = "default"
 
 
 def where_from(name: str, policy: PolicyText | None) -> str:
-    """Return a policy's file for messages; without a file, its name."""
+    """Return a policy's file for messages, or the policy's name if it has no file."""
     if policy is None or policy.origin == DEFAULT:
         return f"default policy {name}"
     return printable(policy.origin if policy.origin.startswith("/") else f"policy {name} ({policy.origin})", 400)

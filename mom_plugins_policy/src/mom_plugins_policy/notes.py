@@ -57,8 +57,8 @@ def _size(value: Any) -> int:
 class NoteStore:
     """Notes in memory and in a state file, with a limit on their total size.
 
-    A guest's notes are dropped when it restarts with another `incarnation`, or an hour after it is gone (immediately if its incarnation is
-    unknown).
+    A guest's notes are dropped when the guest restarts with another `incarnation`, or an hour after it is gone (immediately if its
+    incarnation is unknown).
 
     :param context: context of the plugin whose folder holds the file; None to keep notes in memory
     :param whose: owner of the notes for messages, such as `policies in Python`
@@ -85,7 +85,7 @@ class NoteStore:
         self._size = sum(notes.size for notes in self._kept.values())
 
     def memory(self) -> dict[str, Value]:
-        """Return notes in the form of `set_memory`."""
+        """Return all notes, in the form that `set_memory` accepts."""
         return {identity: {"incarnation": notes.incarnation, "values": notes.values} for identity, notes in list(self._kept.items())}
 
     def set_memory(self, memory: Value) -> None:
@@ -128,7 +128,7 @@ class NoteStore:
             after = KeptNotes(self._incarnations[identity], values)
             growth = after.size - (0 if before is None else before.size)
             if growth > max(self.LARGEST - self._size, 0):
-                message = f"these notes are not saved, and the old notes stay: all notes together have more than {self.LARGEST >> 20} MiB"
+                message = f"these notes are not saved, and the old notes stay: all notes together take more than {self.LARGEST >> 20} MiB"
                 guest = self._guests.get(identity)
                 entity = None if guest is None else guest.entity
                 refused.append(Problem(self._source, message, entity, hint="store less in notes, or delete notes"))

@@ -255,8 +255,8 @@ class PolicyPlugin:
     def _none(self) -> str:
         folder = self._settings.directory
         if folder is None:
-            return "no file or folder of policies is named, and no default policy is used"
-        return f"{folder} {'holds no file *.policy' if folder.is_dir() else 'is not there'}"
+            return "no file or folder of policies is configured, and no default policy is used"
+        return f"{folder} {'contains no file *.policy' if folder.is_dir() else 'is not there'}"
 
     def _say_loaded(self) -> None:
         policy = self._policies.policy

@@ -18,7 +18,7 @@ _SHOWN: Final = 5  # errors of one evaluation
 
 
 class Shadow:
-    """Trial of a folder's policies. In the trial, each of them replaces the policy of the same name that is in force.
+    """Trial of a folder's policies. In the trial, each of them replaces the policy in force with the same name.
 
     :param limits: limits of the policies in force
     """

@@ -65,7 +65,7 @@ def _ours(path: Path, problems: list[ConfigProblem]) -> bool:
 
 
 def read_paths(paths: Iterable[Path], longest: int) -> Texts:
-    """Return policies named after their files."""
+    """Read policies from files and folders. Each policy has the name of its file."""
     result = Texts()
     for path in paths:
         for file in files_in(path, result.problems, SUFFIX):

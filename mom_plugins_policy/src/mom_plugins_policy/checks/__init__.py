@@ -17,14 +17,14 @@ from mom_plugins_policy.language.policy import Code, Policy
 __all__ = ["RULES", "check", "check_policy"]
 
 _last: WeakKeyDictionary[Code, tuple[Declarations | None, list[PolicyProblem]]] = WeakKeyDictionary()
-"""Cached remarks."""
+"""Cached remarks, with the declarations on which they are based."""
 
 
 def check(texts: Mapping[str, str], declarations: Declarations | None = None, limits: PolicyLimits = DEFAULT_LIMITS) -> list[PolicyProblem]:
     """Return remarks on the policies, sorted by policy name and position.
 
     :param texts: policies keyed by name
-    :param declarations: those of the enabled plugins, including their default policies; None accepts every field and control
+    :param declarations: declarations and default policies of the enabled plugins; None accepts every field and control
     """
     beside = {} if declarations is None else declarations.policies
     try:

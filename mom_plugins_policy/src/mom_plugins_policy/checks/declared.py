@@ -54,7 +54,7 @@ class DeclaredNames:
         return self._suggested.get(key, "")
 
     def meant(self, name: str) -> str:
-        """Return a hint for a name that was written without its owner or its quotes; an empty string without one."""
+        """Return a hint if a name lacks its owner or its quotes; otherwise an empty string."""
         owned = [f"{_OWNERS[scope]}.{name}" for scope in Scope if (scope, name) in self._fields]
         hints = [f"the field is {' or '.join(owned)}"] if owned else []
         if owned or name in self._controls:
@@ -62,11 +62,11 @@ class DeclaredNames:
         return "; ".join(hints)
 
     def declares(self, scope: Scope, name: str) -> bool:
-        """Return whether a field can be read."""
+        """Return whether policies may read this field."""
         return self._everything_goes or (scope, name) in self._fields
 
     def value_of(self, field: FieldKey) -> Value:
-        """Return types and unit of a field."""
+        """Return the types and the unit of a field's value."""
         spec = self._fields.get((field.entity.scope, field.name))
         unit: Dimension = UNKNOWN if spec is None else dimension_of_unit(spec.unit)
         if spec is None:
@@ -111,7 +111,7 @@ class DeclaredNames:
             self._say("unknown-field", place, f"no plugin declares the field {printable(name, 60)}", hint)
 
     def average(self, place: Form, name: str) -> None:
-        """Remark on the mean of a field that may be unknown."""
+        """Remark on the average of a field whose value may be unknown."""
         shown = printable(name, 60)
         message = f"the average of {shown} is 0.0 for a guest without a known value"
         self._say("average-of-nothing", place, message, f"use it inside of (if (valid guest.{shown}) … …)", about=name)

@@ -37,11 +37,11 @@ class Value:
     """Knowledge about a value before the evaluation.
 
     :param doubt: field (or `nil`) that may make this value nil
-    :param if_true: other values that cannot be nil if this one is true
-    :param if_false: the same if this one is false
-    :param if_there: the same if this one is not nil
+    :param if_true: other values that cannot be nil if this value is true
+    :param if_false: other values that cannot be nil if this value is false
+    :param if_there: other values that cannot be nil if this value is not nil
     :param zero: values that this value compares with 0
-    :param held: function or method that this value is
+    :param held: name of the function or method, if this value is one
     """
 
     types: int
@@ -58,7 +58,7 @@ class Value:
 
     @property
     def identity(self) -> Hashable:
-        """Key shared by all reads of one value."""
+        """Key that all reads of the same value share."""
         return self if self.key is None else self.key
 
     def can_be(self, truth: bool) -> bool:
@@ -81,7 +81,7 @@ NOT_BOUND: Final = Value(UNBOUND)
 
 
 def constant(value: object) -> Value:
-    """Return a constant."""
+    """Return the knowledge about a constant."""
     if value is None:
         return NIL_VALUE
     types = INT if isinstance(value, int) else FLOAT if isinstance(value, float) else STRING if isinstance(value, str) else LIST
@@ -89,7 +89,8 @@ def constant(value: object) -> Value:
 
 
 def either(then: Value, otherwise: Value, if_true: Keys = NO_KEYS, if_false: Keys = NO_KEYS) -> Value:
-    """Combine the values of two branches. In the first branch `if_true` is not nil, in the second `if_false`."""
+    """Combine the values of two branches. Values in `if_true` are not nil in the first branch; values in `if_false` are not nil in the
+    second."""
     if then is otherwise or (then.constant is not None and (then.types, then.constant) == (otherwise.types, otherwise.constant)):
         return then
 
@@ -117,11 +118,11 @@ def bound(value: Value) -> Value:
 
 
 Key: TypeAlias = "tuple[str, Hashable] | tuple[str, Hashable, str]"
-"""Key of a fact. It begins with `variable` and the scope, `function`, `note` and the entity, or `not nil` and the value's key."""
+"""Key of a fact. It begins with `variable` and the scope; `function`; `note` and the entity; or `not nil` and the value's key."""
 
 
 class Facts(dict[Key, Any]):
-    """Facts by key. `begin` and `end` enclose a branch."""
+    """Facts keyed by `Key`. `begin` and `end` enclose a branch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -213,7 +214,7 @@ class Knowledge:
         return result
 
     def narrowed(self, value: Value) -> Value:
-        """Return the value; without nil among its types if it cannot be nil here."""
+        """Return the value. If it cannot be nil here, leave nil out of its types."""
         if value.types & NIL and value.types != NIL and self.is_known(value):
             return replace(value, types=value.types & ~NIL, doubt=None, key=value.identity)
         return value

@@ -24,7 +24,7 @@ _WARNINGS = (
 )  # fmt: skip
 
 RULES: Mapping[str, Severity] = {**dict.fromkeys(_ERRORS, Severity.ERROR), **dict.fromkeys(_WARNINGS, Severity.WARNING)}
-"""Severity by rule. `docs/policy-checks.md` describes the rules. The rule for an error has the name of the evaluation error."""
+"""Severities keyed by rule, as described in `docs/policy-checks.md`. A rule that predicts an evaluation error has the error's name."""
 
 
 def remark(rule: str, form: Form, message: str, hint: str = "", *, severity: Severity | None = None) -> PolicyProblem:

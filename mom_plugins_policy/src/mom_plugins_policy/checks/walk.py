@@ -43,7 +43,7 @@ _LARGEST_BITS: Final = 4096  # of a computed integer
 _LONGEST: Final = 4096  # characters of a computed string
 
 _OF_VALUES: Final = frozenset({"type", "possible-nil", "zero-division", "range", "control-bounds", "not-callable"})
-"""Kinds that are not reported in a branch that a constant disables."""
+"""Rules that the checks skip in a branch that a constant condition disables."""
 
 _OF_NAMES: Final = frozenset({"unknown-field", "undefined-symbol", "unknown-variable", "unknown-function"})
 
@@ -116,7 +116,7 @@ class Walk:
     # --- remarks -------------------------------------------------------------------------------------------------------------------
 
     def say(self, rule: str, form: Form, message: str, hint: str = "", *, about: object = None) -> None:
-        """Remark on a form. Of a rule's remarks with equal `about` in one policy, only one appears."""
+        """Add a remark on a form. If a policy gets several remarks with the same rule and `about`, only one appears."""
         if self._switched_off and rule in _OF_VALUES:
             return
         key = (rule, form.index, None) if about is None else (rule, -1, (form.text.name, about))
@@ -510,7 +510,7 @@ class Walk:
         return NIL_VALUE if ENTITY_METHODS[method].writes else replace(self._unknown)
 
 
-_CERTAIN: Final = {"type": "the operands of {} have types that never fit", "zero-division": "division by zero"}
+_CERTAIN: Final = {"type": "the operands of {} have incompatible types", "zero-division": "division by zero"}
 
 _FORMS: Final[Mapping[str, Callable[[Walk, Form, Sequence[Form]], Value]]] = {
     "eval": Walk._in_order, "if": Walk._choice, "cond": Walk._choice, "let": Walk._let, "def": Walk._def, "defun": Walk._def,

@@ -80,11 +80,11 @@ class PolicyInputs:
 def policies_for(
     paths: Sequence[Path], config_path: str | None, *, defaults: bool = False, needed: bool = True, live: bool = False
 ) -> PolicyInputs:
-    """Return the policies in `paths`; without paths, those of the configuration; without a configuration, the default policies.
+    """Return the policies in `paths`. If it is empty, return the configured policies, or the default policies if there is no configuration.
 
     :param defaults: add the default policies to those in `paths`
     :param needed: False to return no policies if `paths` is empty
-    :param live: without files, use the policies in force in a running mom
+    :param live: if `paths` is empty, use the policies in force in a running mom
     :raises MomError: unreadable files, or a configuration without policies
     """
     from mom_daemon import declarations_of

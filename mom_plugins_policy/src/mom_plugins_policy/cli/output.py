@@ -24,7 +24,7 @@ def written_value(value: Any) -> str:
 
 
 def amount(value: Value) -> str:
-    """Return a decided value, with grouped digits."""
+    """Return a decided value as text, with its digits in groups of three."""
     if isinstance(value, list) and all(isinstance(item, Mapping) for item in value):
         limits = [(item.get("name"), {key: kib for key, kib in item.items() if key not in {"name", "path"}}) for item in value]
         return "; ".join(
@@ -72,7 +72,7 @@ def located(name: str, line: int, column: int, files: Mapping[str, str]) -> str:
 
 
 def excerpt(text: str, line: int, column: int) -> str:
-    """Return the line, and a caret below the column (1-based)."""
+    """Return a line of the text, with a caret below the column. Line and column are 1-based."""
     lines = text.split("\n")
     if not 0 < line <= len(lines):
         return ""

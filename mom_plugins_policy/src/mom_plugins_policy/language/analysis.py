@@ -20,7 +20,7 @@ _METHODS = frozenset(ENTITY_METHODS) | frozenset(DISK_METHODS)
 
 @dataclass(eq=False, slots=True)
 class Definition:
-    """A function's `def`, with the names that the function's body assigns and calls."""
+    """Definition of a function, with the names that its body assigns and calls."""
 
     form: Form
     name: str
@@ -52,7 +52,7 @@ class Program:
 
     forms: Sequence[Form]
     words: Mapping[str, Word] = field(default_factory=lambda: WORDS)
-    """Words of the language, without the extensions that the program replaces by its own definitions."""
+    """Words of the language, without the extensions that the program redefines."""
     bindings: list[tuple[Binding, bool]] = field(default_factory=list)
     """Bound names, each with True if it is bound at top level."""
     bound: set[str] = field(default_factory=set)
@@ -61,9 +61,9 @@ class Program:
     called: set[str] = field(default_factory=set)
     definitions: dict[str, list[Definition]] = field(default_factory=dict)
     ineffective: list[Form] = field(default_factory=list)
-    """Names of definitions that do nothing, because they are words of the language."""
+    """Names of definitions that have no effect, because the names are words of the language."""
     set_notes: NoteNames = field(default_factory=NoteNames)
-    """Notes of an evaluation that the policies set."""
+    """Notes that the policies set for one evaluation."""
     kept_notes: NoteNames = field(default_factory=NoteNames)
     """Notes that the policies keep or recall."""
     guarded: dict[str, set[str]] = field(default_factory=dict)
@@ -110,7 +110,7 @@ class Program:
                 todo.extend(callee for definition in self.definitions[name] for callee in definition.calls)
 
     def fields(self) -> Set[tuple[Scope, str]]:
-        """Return the fields of the host, and of guests in loops over `Guests`, that the policies mention."""
+        """Return the fields that the policies mention, of the host and of guests in loops over `Guests`."""
         fields: set[tuple[Scope, str]] = set()
         owners = self._owners()
         for form in all_in(self.forms):

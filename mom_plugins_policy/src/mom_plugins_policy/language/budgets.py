@@ -67,7 +67,7 @@ class Budgets(ABC):
             self.refill()
 
     def enter_steps(self, guests: int) -> int | None:
-        """Begin a loop over guests. Return the steps that remain after it; None inside of another guest's step."""
+        """Begin a loop over guests. Return the steps left for the code after the loop, or None if the loop is inside another such loop."""
         if self._in_step:
             return None
         self._in_step = True
@@ -86,17 +86,17 @@ class Budgets(ABC):
     # --- sizes -----------------------------------------------------------------------------------------------------------------
 
     def build(self, size: int) -> None:
-        """Count bytes of a new value. Raise `Trouble` if all values exceed `MEMORY`."""
+        """Count the bytes of a new value. Raise `Trouble` if all values together exceed `MEMORY`."""
         self._until_count -= size
         if self._until_count < 0:
             self.look()
             held = self._held()
             if held > MEMORY:
-                raise Trouble("limit", f"strings, lists and large integers of more than {MEMORY >> 20} MiB", fatal=True)
+                raise Trouble("limit", f"strings, lists and large integers take more than {MEMORY >> 20} MiB", fatal=True)
             self._until_count = max(MEMORY - held, MEMORY >> 2)
 
     def grown(self, value: Any_) -> Any_:
-        """Count a new value, and return it. Raise `Trouble` if the value is too large."""
+        """Count the size of a new value, and return the value. Raise `Trouble` if it is too large."""
         kind = value.__class__
         if kind is int:
             if value.bit_length() > self.limits.integer_bits:
@@ -138,7 +138,7 @@ class Budgets(ABC):
         return values
 
     def compare(self, values: Sequence[Any_]) -> None:
-        """Count steps for a comparison of lists, which takes as many as the shorter list has elements."""
+        """Count the steps for comparing lists. Their number grows with the shorter list."""
         lists = [value for value in values if value.__class__ is list]
         if len(lists) > 1:
             weights = [self._weigh(item) for item in lists]

@@ -41,19 +41,19 @@ class RequestCondition:
     fields: Sequence[FieldRead]
 
     def text_for(self, entity: Host | Guest, host: Host) -> str:
-        """Describe the condition with its fields' values."""
+        """Describe the condition, with the values of the fields that it reads."""
         values = ", ".join(f"{read.text} is {show((host if read.of_host else entity).fields.get(read.name))}" for read in self.fields)
         return f"{self.text} is {'true' if self.truth else 'false'}" + (f" ({values})" if values else "")
 
 
 def reason_of(conditions: Sequence[RequestCondition], identity: str, snapshot: Snapshot) -> str:
-    """Return the conditions of a request as text, the outermost first; an empty string without conditions."""
+    """Return a request's conditions as text, the outermost first, or an empty string if there are none."""
     entity = snapshot.host if identity == HOST_ID else snapshot.guests[identity]
     return printable("; ".join(condition.text_for(entity, snapshot.host) for condition in conditions), _LONGEST)
 
 
 def conditions_in(program: Program) -> Mapping[int, Sequence[RequestCondition]]:
-    """Return requests' conditions, the outermost first, keyed by the form's index."""
+    """Return the conditions of each request, the outermost first, keyed by the index of the request's form."""
     return _Outline(program).conditions
 
 

@@ -55,7 +55,7 @@ class Fault:
 
 
 class PolicyError(MomError):
-    """Error that makes policies unusable. `faults` contains all faults; `kind` to `message` describe the first of them."""
+    """Error that makes policies unusable. `faults` contains all faults; the other attributes describe the first fault."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
@@ -96,7 +96,7 @@ def kind_of(error: Exception) -> str:
 
 
 _PYTHON_ERRORS: tuple[tuple[str, tuple[type[Exception], ...], str], ...] = (
-    ("type", (TypeError,), "operands of these types do not fit"),
+    ("type", (TypeError,), "incompatible operand types"),
     ("zero-division", (ZeroDivisionError,), "division by zero"),
     ("range", (OverflowError, ValueError), "a number is too large, or negative where it must not be"),
     ("recursion", (RecursionError,), "nested too deep"),

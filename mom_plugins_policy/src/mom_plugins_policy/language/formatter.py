@@ -1,8 +1,9 @@
 """Layout of policies.
 
-The formatter keeps line breaks, and one of several blank lines. Inside brackets, a line is indented four columns deeper than the line
-with the innermost opening bracket, plus four for each further bracket that this line opens, except `{`. A closing bracket is indented
-like the line with its opening bracket. One space separates tokens, except after `(` and before `)`. At least two spaces precede a comment.
+The formatter keeps line breaks, and reduces several blank lines to one. A line inside brackets is indented four columns deeper than the
+line that opened the innermost bracket, plus four for each further bracket that the same line opened, except `{`. A closing bracket is
+indented like the line with its opening bracket. One space separates tokens, except after `(` and before `)`. At least two spaces precede a
+comment.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def formatted(name: str, text: str) -> str:
 
 
 def tokens(text: str) -> Iterator[tuple[str, str]]:
-    """Yield tokens and comments as pairs: the white space before it, and the text."""
+    """Yield each token or comment as a pair: the white space before it, and its text."""
     text = text.removeprefix("\ufeff")
     space, position = "", 0
     while (match := TOKEN.match(text, position)) is not None:

@@ -35,7 +35,7 @@ class Result:
         self.errors: Sequence[Fault] = tuple(run.faults)
         self.stopped = stopped
         self.unsaved: Sequence[Problem] = ()
-        """Problems of notes for which there is no room."""
+        """Problems with notes that were not saved for lack of room."""
         self.run = run
         self.policy = policy
         self._lost = {*run.failed, HOST_ID} if stopped else run.failed
@@ -113,9 +113,9 @@ class _Reason(NamedTuple):
 
 
 class Code:
-    """Program with its executable code, for policies with equal texts and limits.
+    """Program with its executable code, shared by policies with equal texts and limits.
 
-    :param empty: names of texts without code
+    :param empty: names of policies that contain no code
     """
 
     def __init__(self, program: Program, empty: Sequence[str] = ()) -> None:
@@ -163,7 +163,7 @@ class Policy:
         return frozenset(name for name, spec in controls.items() if spec.unit is Unit.TEXT)
 
     def takes(self, control: str) -> tuple[Scope | None, bool]:
-        """Return a control's scope (None if any), and whether its values become integers."""
+        """Return a control's scope (None for any scope), and whether its values become integers."""
         spec = None if self.declarations is None else self.declarations.controls.get(control)
         return (None, False) if spec is None else (spec.scope, spec.unit.is_whole)
 

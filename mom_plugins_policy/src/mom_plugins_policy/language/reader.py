@@ -1,4 +1,4 @@
-"""Reader from text to forms: linear time, no recursion."""
+"""Reader that turns text into forms, in linear time and without recursion."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _literal(group: int | None, token: str, source: SourceText, start: int, limi
         if (len(token) - 2) * 4 <= limits.integer_bits:
             return int(token, 16)
     elif "8" in token or "9" in token:
-        raise _refusal("bad-literal", source, start, f"{printable(token, 30)} is octal, and has a digit 8 or 9")
+        raise _refusal("bad-literal", source, start, f"{printable(token, 30)} is octal, but has a digit 8 or 9")
     elif (len(token) - 2) * 3 <= limits.integer_bits:
         return int(token, 8)
     raise _refusal("range", source, start, f"an integer of more than {limits.integer_bits} bits")

@@ -158,7 +158,7 @@ class Evaluation(Budgets):
 
     @staticmethod
     def located(error: Exception, form: Form, parts: Sequence[Form] = (), values: Sequence[Any_] = ()) -> Trouble:
-        """Return an error with the form that failed. An error that already has an inner form keeps it.
+        """Return the error as a `Trouble` with the form that failed. An error that already has an inner form keeps that form.
 
         :param parts: forms of `values`, for the message
         """
@@ -201,7 +201,7 @@ class Evaluation(Budgets):
     # --- entities --------------------------------------------------------------------------------------------------------------
 
     def attribute(self, value: Any_, name: str) -> Any_:
-        """Return `a.b` for any type."""
+        """Return a value's attribute. Raise `Trouble` if there is none."""
         result = self.lookup(value, name)
         if result is UNBOUND:
             scope = {Host: "host", Guest: "guest"}.get(value.__class__)
@@ -212,7 +212,7 @@ class Evaluation(Budgets):
         return result
 
     def lookup(self, value: Any_, name: str) -> Any_:
-        """Return `a.b` for any type; `UNBOUND` if there is no such attribute."""
+        """Return a value's attribute, or `UNBOUND` if there is none."""
         kind = value.__class__
         if kind is Guest or kind is Host:
             if name in ENTITY_METHODS:

@@ -27,7 +27,7 @@ UNBOUND: Final = object()
 
 @dataclass(slots=True, eq=False)
 class Function:
-    """Callable in a variable: `abs`, `debug`, or a method.
+    """Function as a value: `abs`, `debug`, or a method.
 
     :param call: takes the evaluation, the arguments, and the form of the call
     """
@@ -74,7 +74,7 @@ class Record(dict[str, Any_]):
 
 
 def record(value: Any_) -> Record:
-    """Return a hypervisor's limits as a record, or an empty record."""
+    """Return a mapping as a record. For any other value, return an empty record."""
     return Record(value) if isinstance(value, Mapping) else Record()
 
 
@@ -95,7 +95,7 @@ class Disk:
 
 
 def show(value: Any_) -> str:
-    """Return short text in policy syntax."""
+    """Return a value as short text in policy syntax."""
     if value is None:
         return "nil"
     if value is True or value is False:
@@ -121,7 +121,7 @@ def show(value: Any_) -> str:
 
 
 def requested(value: Any_, *, takes_text: bool = False) -> Any_:
-    """Return a requested value: nil, a number, or a string if `takes_text`. Raise `Trouble` for others."""
+    """Return a requested value: nil, a number, or a string if `takes_text`. Raise `Trouble` for any other value."""
     kind = value.__class__
     if kind is int or value is None or (takes_text and kind is str):
         return value
@@ -137,5 +137,5 @@ def requested(value: Any_, *, takes_text: bool = False) -> Any_:
 
 
 def empty(value: Any_) -> bool:
-    """Implement `null`."""
+    """Return whether a value is nil or empty: the function `null`."""
     return value is None or (isinstance(value, str | list | tuple | Guests) and not value)

@@ -29,7 +29,7 @@ CAN_BE_KEPT: Final = TypeAdapter(Notes)
 
 
 class PolicyMistake(Exception):
-    """Mistake of the policy that does not depend on the guest."""
+    """Mistake in a policy, independent of any guest."""
 
 
 class PolicyCycle(NamedTuple):
@@ -82,7 +82,7 @@ class _ReadableEntity:
         self.name, self.entity, self.unknown = entity.name, entity.entity, dict[str, None]()
 
     def number(self, field: str) -> float | None:
-        """Return a numeric field, in the unit of `mom fields`; None while unknown."""
+        """Return a numeric field, in the unit that `mom fields` shows; None while unknown."""
         return self._read(field, self._entity.number)
 
     def text(self, field: str) -> str | None:
@@ -124,7 +124,7 @@ class _ReadableEntity:
         return noted[identity]
 
     def set(self, control: str, value: Value, *, because: str, least: float | None = None, most: float | None = None) -> Decision:
-        """Return a decision on a control, in the unit of `mom plugin info`. It has no effect without `yield`.
+        """Return a decision on a control, in the unit that `mom plugin info` shows. It has no effect without `yield`.
 
         :param because: reason for `mom explain`, without a full stop
         :param least: lower bound of the value

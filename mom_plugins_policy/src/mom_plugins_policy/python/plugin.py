@@ -65,7 +65,7 @@ class PypolicyPlugin:
         except ConfigError as error:
             return [Finding(Severity.ERROR, "pypolicy", str(problem)) for problem in error.problems]
         return (
-            [] if policies else [Finding(Severity.WARNING, "pypolicy", f"no policy is in {self._settings.directory}", "put a *.py there")]
+            [] if policies else [Finding(Severity.WARNING, "pypolicy", f"no policy is in {self._settings.directory}", "add a *.py file")]
         )
 
 

@@ -49,10 +49,10 @@ class FormWord(Word):
     """Special form."""
 
     parts: Callable[[Form], Parts | None]
-    """Returns the parts if their number is valid; None if one is malformed."""
+    """Function that splits a form with a valid number of arguments into parts, or returns None if an argument is malformed."""
     shape: str = ""
     flaws: Callable[[Form, Parts | None], Iterable[tuple[Form, str]]] | None = None
-    """Yields the mistakes for which mom rejects a policy. Other mistakes show only during evaluation."""
+    """Function that yields the mistakes for which mom rejects a policy. Other mistakes show only during evaluation."""
     plain: bool = False
     """Whether all parts are evaluated in order."""
 

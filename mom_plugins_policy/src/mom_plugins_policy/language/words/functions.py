@@ -31,7 +31,7 @@ class FunctionWord(Word):
     compute: Callable[..., Any]
     unit: Callable[[Sequence[Measured]], Dimension]
     types: Callable[[Sequence[int]], int]
-    """Returns the types of the result; 0 if it always fails."""
+    """Function from the arguments' types to the result's types; 0 if the call always fails."""
     strict: int | None = 1
     """With this many arguments or more, a nil argument is an error. None: nil is never an error."""
     mixing: str = ""

@@ -1,4 +1,4 @@
-"""Dimensions of numbers, and the dimensions that the results of computations have."""
+"""Dimensions of numbers and of the results of computations."""
 
 from __future__ import annotations
 
