@@ -22,7 +22,7 @@ class WritableFile(NamedTuple):
     name: str
     values: Container[int]
     unlimited: bool
-    """Whether mom may write `max`, for which -1 stands here."""
+    """Whether mom may write `max`, which is -1 in requests."""
 
     def allows(self, value: int) -> bool:
         """Return whether this value may be written."""

@@ -43,7 +43,7 @@ class StartedSize(NamedTuple):
         return self.size < self.maximum - SAME_SIZE_KIB
 
     def had(self, kib: float) -> bool:
-        """Return whether the guest started with this size or maximum."""
+        """Return whether `kib` is the guest's size or maximum at its start."""
         return abs(kib - self.size) < SAME_SIZE_KIB or abs(kib - self.maximum) < SAME_SIZE_KIB
 
     def must_follow(self, size: float | None, maximum: float | None, age: float | None) -> bool:

@@ -44,7 +44,7 @@ _STARTS_WHOLE: Final = (
 
 @runtime_checkable
 class GuestFields(Protocol):
-    """Hypervisor with fields of the last listed guests."""
+    """Hypervisor that provides fields of the guests that it listed last."""
 
     def fields(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
         """Return guests' fields keyed by guest ID."""

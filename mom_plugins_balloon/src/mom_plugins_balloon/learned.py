@@ -72,8 +72,8 @@ class KernelMemory(NamedTuple):
     def after(
         self, last: LastStatistics, total: float, size: float | None, size_before: float | None, made: float, request: SizeRequest | None
     ) -> KernelMemory:
-        """Return the record after new statistics. Its `total` is None if only one of balloon and total has moved, or if the new total
-        is impossible."""
+        """Return the record after new statistics. Its `total` is None if the new total exceeds the size or has not
+        followed the balloon."""
         stays, reserved, counts = last.total == total, self.reserved, self.counts_balloon
         if size is not None and stays and last.size == size and size >= total:
             reserved = size - total  # the balloon has not moved between two statistics
@@ -126,7 +126,7 @@ class StallFloor(NamedTuple):
         return StallFloor(floor, seen_at, stalls, killed)
 
     def after_kills(self, usable: float, lacked: float, now: float) -> StallFloor:
-        """Return the record after kills. The need is unknown, so a part of the missing memory counts."""
+        """Return the record after kills. The need is unknown, so a part of the missing memory counts as needed."""
         needed = usable + max(STALL_STEP_KIB, KILLED_SHARE * lacked)
         return StallFloor(max(self.usable or 0.0, needed), now, self.stalling, max(self.killed or 0.0, needed))
 
@@ -300,7 +300,7 @@ class LearnedHabits(NamedTuple):
         return self._replace(process=self.process._replace(rss=None, growth_counted=0.0))
 
     def after_plug(self, kib: float) -> LearnedHabits:
-        """Return the record after memory was plugged in. The guest's kernel counts it later or never."""
+        """Return the record after memory was plugged in. The guest's kernel counts this memory later or never."""
         kernel = self.usage.kernel
         if kernel.reserved is None:
             return self

@@ -81,7 +81,7 @@ class LawParameters(StrictModel):
     """Growth per second of a guest that mom has known for less than `remember_bursts`; one program that fills memory grows this fast. A
     sweep leaves memory for this growth, except with autodeflate or below the low watermark."""
     sweep_least: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Ratio of a guest's maximum: limit of the headroom that a sweep leaves for one burst. Linux refuses allocations larger than free
+    """Largest headroom that a sweep leaves for one burst, as a ratio of the guest's maximum. Linux refuses allocations larger than free
     memory, but allocations of more than half the memory are rare."""
     sweep_statistics_age: Annotated[Duration, Field(gt=0, le=60)] = 3.0
     """Maximum age of statistics for choosing a guest to sweep. The sweep itself waits for statistics of at most a second."""
@@ -147,9 +147,9 @@ class BalloonSettings(PluginSettings):
     """
 
     goal: StateGoal = StateGoal.BALANCED
-    """`density` (the host keeps memory for the largest recent growth of its guests), `safe` (for all memory that guests could take), or
-    `balanced`. `truthful` is like `balanced`, but guests keep their full sizes while the host is above its hard watermark: mom only
-    sweeps them."""
+    """`density`: the host keeps memory for the largest recent growth of its guests. `safe`: for all memory that guests could
+    take. `balanced`: in between. `truthful` is like `balanced`, but guests keep their full sizes while the host is above its hard
+    watermark: mom only sweeps them."""
 
     remember_bursts: Annotated[Duration, Field(gt=0)] = 900.0
     """Time for which a guest's largest use counts in full. After the same time again, a third of the excess counts."""

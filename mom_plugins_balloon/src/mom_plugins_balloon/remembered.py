@@ -144,7 +144,7 @@ class Remembered(NamedTuple):
         return f"its balloon may still be moving: its original size is known in {rests:.1f} s" if rests > 0 else ""
 
     def most_since(self, moment: float, now: float) -> float | None:
-        """Return the largest size that the guest may have had since that time."""
+        """Return the largest size that the guest may have had since `moment`."""
         request, largest = self.request, self.sizes.largest_since(moment)
         if request is None or request.arrived or largest is None or now - request.at > ASKED_AGAIN_SECONDS:
             return largest

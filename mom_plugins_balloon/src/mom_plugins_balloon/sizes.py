@@ -98,7 +98,7 @@ PATIENCE_SECONDS = 20.0
 """Seconds. A guest without progress for this time does not cooperate."""
 
 PATIENCE_AGAIN_SECONDS = 8.0
-"""Seconds. The same limit for a guest that was set aside before."""
+"""Seconds. The same for a guest that mom has set aside before."""
 
 PROGRESS_KIB = 1024
 PROGRESS_SHARE = 0.02

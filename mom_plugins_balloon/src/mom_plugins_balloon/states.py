@@ -78,7 +78,7 @@ def host_minimum_kib(total: float) -> float:
 
 
 def hard_kib(total: float) -> float:
-    """Return the hard watermark for this size."""
+    """Return the hard watermark of a host with this much memory."""
     return HARD_SHARE * host_minimum_kib(total)
 
 
@@ -114,7 +114,7 @@ class HostWatermarks:
         self.state = MemoryState.HIGH
 
     def see(self, host: Host, growth: float, room: float) -> None:
-        """Record a cycle; for the figures see `HostWanted.reserve`."""
+        """Record a cycle. `HostWanted.reserve` explains the figures."""
         total, available = host.number("mem_available"), host.number("mem_really_available")
         if total is not None and available is not None:
             self.reserve = self.wanted.reserve(total, growth, room, host.number(STOPPED_BELOW) or 0.0)

@@ -53,7 +53,7 @@ class OomPlugin:
         self._context, self._source = context, Source(context.name)
         self._guests: Mapping[str, Guest] = {}
         self._scores: dict[tuple[str, str], int] = {}
-        """Last known scores, keyed by guest id and incarnation. No other program changes the score of a running QEMU."""
+        """Last known scores, keyed by guest id and incarnation."""
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:

@@ -118,7 +118,7 @@ def _is_number(value: object) -> TypeGuard[int]:
 
 
 _LEAST_BETWEEN = 1.0
-"""Seconds of a measurement. The kernel counts CPU time in hundredths of a second, so a shorter one would be inaccurate."""
+"""Seconds of a measurement. The kernel counts CPU time in hundredths of a second."""
 
 
 class CpuUsage:

@@ -109,7 +109,7 @@ ClassName = Annotated[str, AfterValidator(_class_name)]
 
 
 def safest(classes: Mapping[str, ServiceClass]) -> str:
-    """Return the class that permits least, for unknown classes."""
+    """Return the class that permits least. It replaces unknown classes."""
 
     def safety(name: str) -> tuple[bool, bool, float, int, float, int, str]:
         terms = classes[name]

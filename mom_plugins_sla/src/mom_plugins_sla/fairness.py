@@ -91,7 +91,8 @@ class Claim(NamedTuple):
 def fair_shares(claims: Sequence[Claim], room: float, idle_tax: float = 0.75) -> list[float]:
     """Return fair shares in KiB, in the order of the claims.
 
-    Shares lie between guarantee and maximum, and add up to `room` or all maxima. Guarantees above `room` shrink by the same ratio.
+    Shares lie between guarantee and maximum, and add up to `room` if the maxima allow that. If the guarantees exceed `room`, all shrink
+    by the same ratio.
 
     :param room: in KiB
     :param idle_tax: from 0 (idle memory counts like used memory) to below 1

@@ -90,7 +90,7 @@ def headroom_returns(host: HostMemory, parameters: LawParameters) -> bool:
 
 
 class Floors(NamedTuple):
-    """Usable memory that a guest keeps, in KiB. Page cache, margins and headroom each have a floor, at which mom stops taking."""
+    """Usable memory that a guest keeps, in KiB. Page cache, margins and headroom each have a floor, at which mom stops taking more."""
 
     stall: float
     """With less, the guest has stalled before, or its kernel has killed programs. 0 if neither has happened."""

@@ -42,7 +42,7 @@ class Offer(NamedTuple):
 
     @property
     def harmless(self) -> float:
-        """Gain from memory that the guest will not miss."""
+        """Host's gain from memory that the guest will not miss."""
         return self.empty + self.cache
 
 

@@ -22,7 +22,7 @@ ALL_ASKED_SECONDS: Final = 60.0
 """Seconds in which the law asks every guest once to give memory for expected growth."""
 
 LEAST_ASKED: Final = 64
-"""Minimum number of guests asked in a cycle. Asking thousands would dominate the law's CPU time."""
+"""Minimum number of guests asked in a cycle."""
 
 
 class WeighedGuest(NamedTuple):
@@ -48,7 +48,7 @@ Changes: TypeAlias = Mapping[int, SizeChange]
 """Keyed by the guest's index."""
 
 ChangeKind: TypeAlias = Callable[[Sequence[WeighedGuest], Changes, Balance, LawContext], Changes]
-"""Computes its changes from guests, earlier changes, balance and context."""
+"""Returns the changes of one kind, from guests, earlier changes, balance and context."""
 
 
 def unbacked_memory(guest: GuestMemory) -> float:

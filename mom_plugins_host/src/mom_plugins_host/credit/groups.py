@@ -19,7 +19,7 @@ _EVENT_BYTES: Final = 4096
 _HIGH: Final = re.compile(rb"^high ([0-9]{1,19})$", re.MULTILINE)
 
 _LOOK_SHARE: Final = 0.1
-"""Share of a CPU for updates of limits. A guest for which no memory is left reaches its limit again and again."""
+"""Share of a CPU for updates of limits."""
 
 _SWAP_SHARE: Final = 0.01
 """Share of the host's memory. Less free swap counts as none."""

@@ -74,7 +74,7 @@ def credit(available: float, reserve: float, guests: Mapping[str, Borrower], *, 
     :param available: the host's available memory in KiB
     :param reserve: part of the available memory that is for the host itself, in KiB
     :param slips: guests can grow beyond their limits, because the kernel cannot reclaim their memory and only delays them. Limits are
-        then lower: a little at first, and more when less than twice the reserve is available. At the reserve, delays are the longest
+        then lower: a little at first, and more when less than twice the reserve is available.
     """
     owed = sum(guest.owed for guest in guests.values())
     shared = max(0.0, available - reserve - owed)

@@ -49,7 +49,7 @@ NET: Final = "offload_net"
 WRITTEN: Final = "offload_written"
 
 RISES_IN: Final = "mem_rises_in"
-"""Field with the time until a guest's memory use rises; unknown: not soon."""
+"""Field with the time until a guest's memory use rises; unknown if it does not rise soon."""
 
 MAY_OFFLOAD: Final = "may_offload"
 """Field with the permission of the guest's service class."""

@@ -152,8 +152,8 @@ def swept_first(guest: Guest, away_kib: float) -> str:
 
 _IN_TURN: Final = 100
 _LOOK_SECONDS: Final = 30.0
-"""Time after which mom examines a process again, because a new device may pin the guest's memory. Each examination takes 200 us, so mom
-examines at most `_IN_TURN` processes per cycle."""
+"""Time after which mom examines a process again, because a new device may pin the guest's memory. mom examines at
+most `_IN_TURN` processes per cycle."""
 
 _FAULTS_SECONDS: Final = 1.0
 """Shortest time between two readings of a group's counters, because the kernel must sum them up."""

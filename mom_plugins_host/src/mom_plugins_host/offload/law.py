@@ -28,7 +28,7 @@ MADVISE_SHARE: Final = 0.0025
 """Fastest pace where the kernel reclaims hot pages along with cold ones."""
 
 FIRST_SHARE: Final = 0.00125
-"""First pace. It doubles with each step: the fourth step has the fastest pace."""
+"""First pace. It doubles with each step."""
 
 KEPT_SHARE: Final = 0.10
 """Share of a guest's memory that mom never takes: its kernel, and memory that it needs first after long idleness."""

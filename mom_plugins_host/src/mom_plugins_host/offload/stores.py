@@ -23,7 +23,7 @@ LEAST_RATIO: Final = 1.25
 """Below this compression ratio, the host gains less than a fifth of the memory that it compresses."""
 
 _JUDGED_KIB: Final = 32 << 10
-"""Least content from which mom measures compression: the first pages may come from a single guest."""
+"""Least content from which mom measures compression."""
 
 _USUAL_RATIO: Final = 2.5
 """Compression assumed at first: lzo and lz4 reach 2 to 3, zstd 3 to 4."""

@@ -21,7 +21,7 @@ MOST_BANDWIDTH_KIB = (1 << 32) - 1
 NO_QUOTA = -1
 
 USUAL_PERIOD_US = 100_000
-"""Default of the kernel and of oVirt: a guest that has used up its quota waits only briefly."""
+"""Default of the kernel and of oVirt."""
 
 DIRECTIONS = ("inbound", "outbound")
 BANDWIDTH = ("average", "peak", "burst", "floor")
@@ -147,7 +147,7 @@ class Bandwidth(StrictModel):
     peak: _Bandwidth | None = None
     """Highest rate during a burst."""
     burst: _Bandwidth | None = None
-    """Most data at the peak rate."""
+    """Maximum amount of data at the peak rate."""
 
     @model_validator(mode="after")
     def _in_kib(self) -> Bandwidth:

@@ -23,7 +23,7 @@ from mom_plugins_sla.eviction.recent_steps import COUNTS_SECONDS, RecentSteps
 from mom_plugins_sla.eviction.steps import TERMS, Step
 
 AT_ONCE: Final = 4
-"""Maximum number of steps in progress, and of abandoned calls of a mover. More steps would slow each other down."""
+"""Maximum number of steps in progress, and of abandoned calls of a mover."""
 
 CALL_SECONDS: Final = 30.0
 
@@ -194,7 +194,7 @@ class Jobs:
 
     @property
     def calls(self) -> Sequence[Future[Any]]:
-        """Running calls."""
+        """Running calls of hypervisors and movers."""
         return [call.future for call in self._calls.values()]
 
     @property
@@ -204,7 +204,7 @@ class Jobs:
 
     @property
     def leaving(self) -> int:
-        """Number of moves, without drained guests. Lost moves count for an hour."""
+        """Number of moves in progress, except those of drained guests. Lost moves count for an hour."""
         moves = [job for job in self._jobs.values() if job.is_move and not job.drained]
         return sum(not move.lost or self._age(move) < COUNTS_SECONDS for move in moves)
 

@@ -96,7 +96,7 @@ class Mover(Protocol):
 
     @property
     def abilities(self) -> MoverAbilities:
-        """Abilities now."""
+        """Present abilities of the mover."""
 
     def why_not(self, destination: Destination) -> str:
         """Return why the mover cannot move guests there; empty if it can."""

@@ -118,7 +118,7 @@ class HostPressure:
 
 
 DEFAULT_WARNING: Final = 30.0
-"""Seconds, for guests without a class."""
+"""Warning time in seconds for guests without a class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ def warning_of(guest: Guest) -> float:
 def needs_of(guest: Guest, step: Step, host_swapped: float | None = None) -> float | None:
     """Return the memory (KiB) that a guest needs on return; None if unknown.
 
-    A restored guest needs its host memory and swap, a booting guest up to its maximum.
+    A restored guest needs the memory and swap that it had on the host. A booting guest needs up to its maximum.
 
     :param host_swapped: used swap of the host, an upper bound for unknown guest swap
     """

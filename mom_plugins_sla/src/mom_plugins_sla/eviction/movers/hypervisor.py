@@ -40,7 +40,7 @@ class HypervisorMover:
         return ""
 
     def look(self, job: MoveJob) -> MoveReport:
-        """Return the call's state; after `TimeoutError` it is unknown."""
+        """Return the state of the move; unknown after a `TimeoutError`."""
         with self._lock:
             call = self._calls.get(job.id)
         if call is None:
