@@ -64,9 +64,7 @@ class PypolicyPlugin:
             policies = read_policies(self._settings.directory)
         except ConfigError as error:
             return [Finding(Severity.ERROR, "pypolicy", str(problem)) for problem in error.problems]
-        return (
-            [] if policies else [Finding(Severity.WARNING, "pypolicy", f"no policy is in {self._settings.directory}", "add a *.py file")]
-        )
+        return [] if policies else [Finding(Severity.WARNING, "pypolicy", f"no policy is in {self._settings.directory}", "add a *.py file")]
 
 
 def _evaluate(policy: PythonPolicy, cycle: PolicyCycle, until: float) -> list[Decision | Problem]:
