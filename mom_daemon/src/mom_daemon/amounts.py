@@ -8,7 +8,6 @@ from typing import Any
 from mom_core import Unit, format_kib, printable
 
 LIST_SHOWN = 100
-"""Maximum length of a list, in characters."""
 
 _LABELS = frozenset({"name", "path"})
 

@@ -36,7 +36,6 @@ from mom_kvm import platform_properties
 Model = TypeVar("Model")
 
 REPORT_FORMAT: Final = 3
-"""Version of the document's format."""
 
 described = with_config(ConfigDict(use_attribute_docstrings=True))
 """Use the text below a member as its description."""
@@ -349,7 +348,7 @@ def _guest_table(snapshot: Snapshot, columns: Mapping[str, GuestColumn], fields:
 
 
 def standing_problems(report: Report, state: EngineState) -> Sequence[Problem]:
-    """Return the standing problems, and further problems of the report."""
+    """Return the standing problems, and the report's other problems."""
     if not report.problems:
         return state.problems
     noted = {(problem.source, problem.entity, problem.message) for problem in state.problems}

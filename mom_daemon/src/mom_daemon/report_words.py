@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 NOTHING_DONE: Final = frozenset({Status.UNCHANGED, Status.OBSERVED})
 
 LONGEST: Final = 400
-"""Maximum length of a guest's remark, in characters."""
 
 
 # --- the document as records ---------------------------------------------------------------------------------------------------

@@ -164,7 +164,7 @@ def _become_whom_it_runs_as(config: Config) -> str:
 
 
 def spare_the_garbage_collector() -> None:
-    """Collect garbage less often, and skip objects of the start."""
+    """Collect garbage less often, and skip objects created at startup."""
     # With 10,000 guests, a threshold of 700 new objects took a third of a cycle; a threshold of 20,000 takes a twentieth, and at most 20
     # MiB.
     gc.collect()

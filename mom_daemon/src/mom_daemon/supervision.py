@@ -20,7 +20,7 @@ KEEP: Final = "keep"
 """File that keeps mom's changes for the next start of mom. `mom restore --if-unclean` removes it."""
 
 MARGIN_SECONDS: Final = 5.0
-"""Margin that is added to the time limits of the watchdog and of systemd."""
+"""Margin of the time limits for the watchdog and systemd."""
 
 RELOAD_SECONDS: Final = 60.0
 """Watchdog period of a reload, in addition to the time to restore values."""

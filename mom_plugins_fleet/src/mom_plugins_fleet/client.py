@@ -21,7 +21,6 @@ LARGEST_MESSAGE: Final = 1 << 20
 """Limit in bytes, also nats-server's default."""
 
 LARGEST_LINE: Final = 64 << 10
-"""Limit in bytes."""
 
 SPEAKS_SECONDS: Final = 1.0
 """A `tls://` server silent for this long is waiting for TLS (`handshake_first`)."""

@@ -90,7 +90,6 @@ class FleetPlugin:
         """None in commands that only read."""
         self._report: Report | None = None
         self._undecided = False
-        """Whether the agent is waiting for an answer about a guest."""
         self._empty = 0
         self._begun: dict[str, int] = {}
         """Cycle that decided each unfinished move, keyed by guest id."""

@@ -18,7 +18,6 @@ from mom_plugins_fleet.signatures import Opened, opened
 Result = TypeVar("Result")
 
 DISK_SECONDS: Final = 30.0
-"""Time limit for writing files."""
 
 FILE: Final = "revisions.json"
 WHAT: Final = "the file of the fleet's revisions that this host has used"
@@ -28,7 +27,6 @@ AHEAD_SECONDS: Final = 86_400.0
 """How far ahead of the clock a revision may be. Without a limit, a stolen key could sign the last possible revision."""
 
 REMOVED: Final = "removed"
-"""Digest of a removed record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ FORM: Final = TypeAdapter(RevisionsContent)
 
 
 def off_clock(servers: float) -> str:
-    """Return the local clock's deviation; empty if hosts accept its signatures.
+    """Return how far the local clock is off, as text; empty if hosts accept signatures with its time.
 
     :param servers: the servers' time, in seconds since the epoch
     """
@@ -92,8 +90,8 @@ class SeenRevisions:
     def open(self, kind: type[Kind], key: str, data: bytes, trusted: Collection[str]) -> Opened[Kind]:
         """Open a record; store its revision first.
 
-        Raise `MomError` if the record is unsigned, outdated, far ahead of the clock, different from the known record with its revision, or
-        not storable.
+        Raise `MomError` if the record is unsigned, outdated or far ahead of the clock, differs from the known record of the same revision,
+        or cannot be stored.
         """
         record, bucket = opened(kind, key, data, trusted), kind.bucket
         newest, digest = self._known(bucket, key, trusted)

@@ -11,7 +11,6 @@ from mom_core.plugins.registry import Plugin
 
 DESCRIBED_IN_A_LOOK: Final = 100
 MOST_LOOKS: Final = 30
-"""Maximum number of readings."""
 
 PATTERNS_SHOWN: Final = 10
 

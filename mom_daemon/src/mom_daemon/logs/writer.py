@@ -41,7 +41,7 @@ class Writer(QueueHandler):
         return self._thread is not None and self._thread.is_alive()
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """Format a copy now, because arguments may change later."""
+        """Format a copy of the record now, because its arguments may change."""
         prepared = copy.copy(record)
         prepared.msg, prepared.args, prepared.exc_info, prepared.exc_text = text_of(record), None, None, None
         if cycle := self.cycle():

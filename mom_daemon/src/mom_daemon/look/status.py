@@ -155,7 +155,6 @@ def status_parts(plugin: LoadedPlugin, report: Report) -> list[StatusPart]:
 
 
 SHOWN = 10
-"""Maximum number of lines with changes and refusals."""
 
 
 def _who(entity: EntityModel) -> str:

@@ -15,7 +15,6 @@ RESERVE_MOST_KIB: Final = 16 << 20
 """Memory to keep free on a destination, because a new guest may fill its memory faster than mom reclaims."""
 
 SMALLEST: Final = 100
-"""Number of the smallest guests to list."""
 
 
 @dataclass(frozen=True, slots=True)

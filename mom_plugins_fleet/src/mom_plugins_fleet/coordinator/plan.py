@@ -81,7 +81,7 @@ def _is_unanswered(move: Move) -> bool:
 
 
 def place_of(view: FleetView, name: str) -> TargetHost | str:
-    """Return a host without its incoming guests, or why it can take no guests."""
+    """Return a host, without counting its incoming guests, or why it can take no guests."""
     member, state = view.members.get(name), view.states.get(name)
     if member is None:
         return "it is not in the fleet"

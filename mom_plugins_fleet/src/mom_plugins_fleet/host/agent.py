@@ -33,7 +33,6 @@ CLOSING_SECONDS: Final = 0.3
 """Time limit for closing the connection. All plugins together have 0.4 s to stop."""
 
 AGAIN_SECONDS: Final = 10.0
-"""Pause after an error, before mom asks the servers again."""
 
 _POLL_SECONDS: Final = 0.2
 

@@ -33,7 +33,6 @@ _OF_HOST: Final = {
     "ksm_pages_sharing": "pages shared",
     "ksmd_cpu_usage": "ksmd",
 }
-"""Host fields in the table."""
 
 _OF_GUEST: Final = (
     "balloon_cur", "balloon_target", "mem_usable", "rss", "swap_in", "swap_out", "major_fault", "host_cpu_usage", "host_swap",

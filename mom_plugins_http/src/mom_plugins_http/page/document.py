@@ -94,7 +94,7 @@ HEADERS: Final = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
     "cache-control": "no-cache",
 }
-"""Forbid a browser to load or frame anything else, and to contact other servers."""
+"""Forbid a browser to load or frame anything else."""
 
 
 def _answer(call: ApiCall, part: Part) -> Response:

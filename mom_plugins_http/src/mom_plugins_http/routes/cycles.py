@@ -62,7 +62,6 @@ class ActsQuery(NewestQuery):
 
 
 MOST_ASKED: Final = 8
-"""Maximum number of waiting requests."""
 
 
 class ClientModel(TypedDict):

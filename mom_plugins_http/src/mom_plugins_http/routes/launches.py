@@ -25,7 +25,6 @@ from mom_plugins_http.server.server import Worker
 Result = TypeVar("Result")
 
 MOST_REQUESTS: Final = 64
-"""Maximum number of waiting requests."""
 
 
 _LOOK_SECONDS: Final = 0.1

@@ -47,7 +47,6 @@ SUMMED: Final = (*GUEST_HISTORY[:6], "cold")
 KEPT_OUTCOMES: Final = 1000
 
 MOST_COUNTED: Final = 1000
-"""Maximum number of counters."""
 
 OUTCOMES_OF_A_CYCLE: Final = 100
 """Maximum number of outcomes kept of a cycle."""
@@ -63,7 +62,7 @@ _KEPT_ANSWERS: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class PastGuests:
-    """Guests' `GUEST_HISTORY` in a past cycle; None is unknown. Fields without values have no column."""
+    """Guests' values of the `GUEST_HISTORY` fields in a past cycle; None is unknown. Fields without values have no column."""
 
     places: Mapping[str, int]
     """Column index, keyed by guest id."""

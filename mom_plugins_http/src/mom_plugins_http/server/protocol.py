@@ -101,7 +101,7 @@ class HttpConnection(H11Protocol):
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse malformed HTTP, unless an answer is in progress, and disconnect."""
+        """Disconnect a client that sends malformed HTTP. Tell it why, unless an answer is in progress."""
         if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
             self.transport.close()
             return

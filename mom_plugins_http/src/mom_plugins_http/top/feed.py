@@ -18,7 +18,6 @@ ANSWER_SECONDS: Final = 5.0
 MOST_ACTS: Final = 100
 
 PAST_CYCLES: Final = 240
-"""Cycles in a graph."""
 
 _REPORT: Final = "/v1/report?fields=" + ",".join(f"{name}?" for name in HARMS)  # `?` makes the fields optional
 
