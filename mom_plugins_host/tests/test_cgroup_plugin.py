@@ -107,7 +107,7 @@ def test_a_limit_below_use_or_promise_is_dropped_with_the_amount(bench: Bench, p
     [
         ({"mem_usable": None}, "its limit is not lowered: its statistics are missing"),
         ({"stats_age": 99.0}, "its limit is not lowered: its statistics are 99 s old"),
-        ({"stats_age": None}, "its limit is not lowered: its statistics have no age"),
+        ({"stats_age": None}, "its limit is not lowered: the age of its statistics is unknown"),
     ],
 )
 def test_without_statistics_a_limit_may_go_up_and_not_down(bench: Bench, fields: Any, reason: str) -> None:

@@ -354,7 +354,7 @@ def test_one_that_was_asked_counts_as_about_to_stop_and_is_not_let_go_on_as_it_r
     bench = asked(tmp_path)
     bench.ordinary = MAY_ALL
     assert len(applied(bench.cycles(60, *every("guest_save")))) == 1, "two of eight may be stopped"
-    assert "mom asked it to shut down, and it still runs" in mom_eviction(tmp_path, "undo", "vm1")[1]
+    assert "mom asked it to shut down, but it still runs" in mom_eviction(tmp_path, "undo", "vm1")[1]
     assert "vm1: shut down" in bench.remembered
 
 

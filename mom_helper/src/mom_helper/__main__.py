@@ -81,11 +81,11 @@ def main(verb: str, words: Sequence[str]) -> int:
             sys.stderr.write(f"libvirt's Python module cannot be loaded: {error}; install python3-libvirt\n")
             return 2
 
-        log(f"requests of user {user.pw_name} about guests of {options['--uri']}: {len(declared.destinations)} declared destinations")
+        log(f"serving user {user.pw_name} for guests of {options['--uri']}: {len(declared.destinations)} declared destinations")
         guest_work = GuestWork(declared, options["--uri"], options["--state"], log, user.pw_uid)
         serve(_listener(options["--socket"], user.pw_gid), guest_work, _MOST_OF_LIBVIRT)
         return 0
-    log(f"requests of user {user.pw_name}: {len(declared.files)} declared files, {len(declared.rules)} rules for guests")
+    log(f"serving user {user.pw_name}: {len(declared.files)} declared files, {len(declared.rules)} rules for guests")
     serve(_listener(options["--socket"], user.pw_gid), Work(declared, Before(options["--state"]), log, user.pw_uid))
     return 0
 

@@ -253,7 +253,7 @@ class ProcessPast(NamedTuple):
 
 
 class KeptHeadroom(NamedTuple):
-    """Usable memory of a guest after it ran out."""
+    """Usable memory of a guest after it ran out of memory."""
 
     usable: float
     at: float
@@ -307,7 +307,7 @@ class LearnedHabits(NamedTuple):
         return self._replace(usage=self.usage._replace(kernel=kernel._replace(reserved=kernel.reserved + kib)))
 
     def after_running_out(self, usable: float, now: float, seconds: float) -> LearnedHabits:
-        """Return the record after the guest ran out."""
+        """Return the record after the guest ran out of memory."""
         kept = self.kept_headroom
         most = max(usable, kept.usable) if kept is not None and now - kept.at < seconds else usable
         return self._replace(kept_headroom=KeptHeadroom(most, now))

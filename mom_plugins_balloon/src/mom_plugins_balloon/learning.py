@@ -19,7 +19,7 @@ FREED_SECONDS: Final = 60.0
 """Seconds. Memory freed longer ago does not matter: free pages have been reported by then."""
 
 KEPT_SECONDS: Final = 60.0
-"""Seconds for which a guest that ran out keeps the memory that it got."""
+"""Seconds for which a guest that ran out of memory keeps what it got then."""
 
 FASTEST_GROWTH: Final = 2.0
 """Ratio of a guest's fastest growth to its mean between two statistics, 2 s apart."""

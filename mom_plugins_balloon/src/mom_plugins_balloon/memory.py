@@ -150,7 +150,9 @@ class Habits(NamedTuple):
     freed_age: Annotated[Number, own("mem_freed_age", "time since the guest last freed memory, if that was recently", _S)] = None
     hollow: Annotated[Number, own("mem_hollow", "memory that the host reclaimed, and that the guest has not touched since")] = None
     """The balloon usually takes this memory first."""
-    kept_headroom: Annotated[Number, own("mem_kept_headroom", "usable memory that the guest got when it ran out in the last minute")] = None
+    kept_headroom: Annotated[
+        Number, own("mem_kept_headroom", "usable memory that the guest got when it ran out of memory in the last minute")
+    ] = None
 
 
 class SweepState(NamedTuple):

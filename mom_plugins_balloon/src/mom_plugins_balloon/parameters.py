@@ -56,7 +56,7 @@ class LawParameters(StrictModel):
     runs_out: Ratio = 0.2
     """Multiple of the margin: with less usable memory, a guest runs out of memory."""
     grows_to: Ratio = 1.5
-    """Multiple of the margin: least headroom after growth of a guest that ran out."""
+    """Multiple of the margin: least headroom after growth of a guest that ran out of memory."""
     exhausted: Ratio = 0.1
     """Multiple of the margin: with less usable memory, a guest needs more than its past shows."""
     grows_share: Annotated[float, Field(ge=0, le=1)] = 0.5

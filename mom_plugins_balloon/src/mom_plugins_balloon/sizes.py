@@ -17,7 +17,7 @@ SETTLES_SECONDS = 3.0
 """Seconds. A balloon rests after this time without change."""
 
 ASKED_AGAIN_SECONDS = 30.0
-"""Seconds. mom repeats a request after this time, in which a virtio balloon moves 26 GiB."""
+"""Seconds. mom repeats a request after this time."""
 
 SIZES_SECONDS = 120.0
 """Seconds. mom remembers sizes for this time."""

@@ -72,7 +72,7 @@ class KsmControl(Protocol):
     def ksm_read(self) -> Mapping[str, Value]:
         """Return settings and counters, keyed by file name in /sys/kernel/mm/ksm.
 
-        If known, add `ksmd_cpu_seconds`, and `shareable_kib`, guests' memory that KSM may merge.
+        If known, add `ksmd_cpu_seconds`, and guests' memory that KSM may merge as `shareable_kib`.
         """
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:

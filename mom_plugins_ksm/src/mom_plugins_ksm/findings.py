@@ -19,7 +19,7 @@ _WITHIN_SECONDS: Final = 900.0
 minute."""
 
 _ALONE_SECONDS: Final = 86_400.0
-"""Seconds for which mom then stops writing."""
+"""Seconds for which mom stops writing after it has noticed another program."""
 
 
 class AnotherHand:

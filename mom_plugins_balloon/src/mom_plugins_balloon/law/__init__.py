@@ -14,7 +14,7 @@ The law takes memory in this order:
 The law does not oscillate, because
 
 - there are gaps between the watermarks;
-- a guest that stalled keeps the memory that it got back, and a guest that ran out keeps its headroom for a minute;
+- a guest that stalled keeps the memory that it got back, and a guest that ran out of memory keeps its headroom for a minute;
 - a guest is swept again only after it has freed more memory;
 - no guest shrinks and grows at the same amount of usable memory.
 

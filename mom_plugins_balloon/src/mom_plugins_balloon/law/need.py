@@ -97,13 +97,14 @@ class Floors(NamedTuple):
     killed: float
     """With less, the guest's kernel has killed programs, so it grows at once. 0 while the host is below its hard watermark."""
     headroom: float
-    """Target headroom, or memory kept after the guest ran out: floor for taking page cache."""
+    """Target headroom, or memory kept after the guest ran out of memory: floor for taking page cache."""
     tight: float
     """Floor while the host is above its hard watermark: the larger of one burst and the stall floor."""
     margin: float
     """Floor for taking margins: `tight`, or less for a launch."""
     least: float
-    """Floor for taking headroom for bursts: part of the margin, or memory kept after the guest ran out or its kernel killed programs."""
+    """Floor for taking headroom for bursts: part of the margin, or memory kept after the guest ran out of memory or its kernel
+    killed programs."""
 
 
 class Need(NamedTuple):

@@ -18,7 +18,7 @@ _MOST_STEP_KIB: Final = 256 << 10
 Pressure then reveals a wrong limit before the next step."""
 
 _STALL_PERCENT: Final = 0.1
-"""mom lowers no limit of a guest that waits for memory for this share of time. Meta's senpai keeps containers below this share."""
+"""mom does not lower the limit of a guest that waits for memory for this share of time."""
 
 _PROTECTED_SHARE: Final = 0.8
 """Largest share of the host's memory that memory.min of all guests together may protect. The kernel needs the rest to avoid OOM kills."""
@@ -49,7 +49,7 @@ def need_of(guest: Guest, guaranteed_kib: float | None, overhead_kib: int, stale
     if size is None or usable is None:
         return GroupNeed(None, promised, "its statistics are missing")
     if age is None or age > stale_after:
-        return GroupNeed(None, promised, "its statistics have no age" if age is None else f"its statistics are {age:.0f} s old")
+        return GroupNeed(None, promised, "the age of its statistics is unknown" if age is None else f"its statistics are {age:.0f} s old")
     return GroupNeed(max(promised, int(max(0, size - usable)) + overhead_kib), promised, "")
 
 

@@ -54,7 +54,7 @@ HARM_SECONDS: Final = WARM_SECONDS
 """Time constant of the long average of stalls, which shows lasting harm."""
 
 FIRST_PAUSE_SECONDS: Final = 10.0
-"""Long enough for wrongly reclaimed pages to return."""
+"""First pause after harm: long enough for wrongly reclaimed pages to return."""
 
 LONGEST_PAUSE_SECONDS: Final = 640.0
 """mom notices a changed working set within ten minutes."""

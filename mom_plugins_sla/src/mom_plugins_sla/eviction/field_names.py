@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class EvictionField(StrEnum):
-    """Fields for how a guest may leave its host."""
+    """Fields that say how a guest may leave its host."""
 
     MAY_MIGRATE = "may_migrate"  #: 1: may be moved to another host
     MAY_SAVE = "may_save"  #: 1: may be saved to disk

@@ -210,7 +210,7 @@ class Jobs:
 
     @property
     def are_moving(self) -> bool:
-        """Whether the result of any move is open."""
+        """Whether the result of any move is still unknown."""
         return any(job.is_move for job in self._jobs.values())
 
     def activity(self, guest: str) -> str:

@@ -56,7 +56,7 @@ def undo(above: str | None, guest: str, config_path: str | None, timeout: float)
     job = _named(_jobs(folder), guest)
     name = printable(job.name)
     if job.state is JobState.BEGUN:
-        reason = f"it is {job.activity}" if job.step is not Step.SHUT_DOWN else "mom asked it to shut down, and it still runs"
+        reason = f"it is {job.activity}" if job.step is not Step.SHUT_DOWN else "mom asked it to shut down, but it still runs"
         raise MomError(f"guest {name} does not resume: {reason}", hint="try again when the step has ended")
     if config.mode != "enforce" and not job.lost:
         raise MomError(f"guest {name} does not resume: mom only observes", hint="set `mode: enforce`, or start the guest as you usually do")

@@ -27,7 +27,7 @@ _UUID: Final = re.compile(r"(?:^|,)uuid=([0-9A-Fa-f-]{36})(?:,|$)")
 _FORM: Final = "application/x-www-form-urlencoded"
 
 _NO_ANSWER: Final = frozenset({408, 429, 502, 503, 504, 595, 596, 599})
-"""Codes 595 to 599 are pveproxy's: it cannot reach a node."""
+"""With codes 595 to 599, pveproxy reports that it cannot reach a node."""
 
 _MAKE: Final = "pveum user token add mom@pve mover; write USER@REALM!TOKENID=SECRET into the file, chmod 600"
 
