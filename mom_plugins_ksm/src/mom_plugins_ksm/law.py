@@ -50,7 +50,8 @@ class KsmParameters(StrictModel):
     stop_factor: Annotated[float, Field(ge=1, le=10)] = 1.5
     """Memory is no longer short when the threshold times this factor is available. The margin is for the launch of another guest."""
     sold_share: Annotated[float, Field(ge=0, le=10)] = 0.80
-    """If all guests together may use less than this share of the host's memory, memory cannot get short, and KSM need not merge in advance."""
+    """If all guests together may use less than this share of the host's memory, memory cannot get short, and KSM need not merge in
+    advance."""
 
     # --- worth
 
