@@ -163,7 +163,7 @@ class TestWhatIsSaid:
         ratio = math.ceil(100 * (pod + 400 - assumed) / pod) / 100
         assert host.qemu == QemuMemory(3, 100 * 1024, 400 * 1024, ratio, 400 - assumed)
         assert f"{ratio:.2f}" in {possible for _, name, possible, _ in rows(host) if name == "additionalGuestMemoryOverheadRatio"}
-        assert "QEMU itself holds 100 MiB (median) to 400 MiB beside a guest's memory, as measured for 3 guests" in lines_of(host, 0.01)
+        assert "QEMU itself holds 100 MiB (median) to 400 MiB on top of a guest's memory, as measured for 3 guests" in lines_of(host, 0.01)
         assert json.loads(json.dumps(as_json([host], 0.01)))["hosts"][0]["qemu"]["reserved_mib"] == 400 - assumed
         calm = sold_on(of_host([guests[0]]), 0.01).qemu
         assert calm is not None

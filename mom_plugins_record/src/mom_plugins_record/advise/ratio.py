@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 from mom_plugins_record.forecast.past import PastGuest
 
 LEAST_DAYS: Final = 14
-"""Days that mom must have learned. In fewer days, no working day and no weekend has repeated."""
+"""Days that mom must have learned, so that each day of the week has occurred twice."""
 
 MONTH_DAYS: Final = 30.0
 
@@ -33,7 +33,7 @@ BOOTSTRAPS: Final = 200
 MOST_FILLED: Final = 40
 LEAST_FILLED: Final = 8
 FILLED_GUESTS: Final = 1600
-"""Bounds of how many times mom fills the host, and guests to draw in total."""
+"""mom fills the host until it has drawn this many guests in total, but `LEAST_FILLED` to `MOST_FILLED` times."""
 
 STEP: Final = 0.02
 """Step between two amounts tried, as a fraction of the memory for guests."""
@@ -45,7 +45,7 @@ HOPELESS: Final = 1.5
 """mom stops filling the host when the mean peak exceeds this multiple of the memory for guests."""
 
 FEWEST_OF_A_KIND: Final = 4
-"""Days. With fewer working days or other days, all count as one kind."""
+"""Number of days. If fewer working days or fewer other days are known, all days count as one kind."""
 
 DAYS_OF_A_WEEK: Final = 7
 WORKING_DAYS: Final = 5
@@ -61,12 +61,11 @@ BESIDE_KIB: Final = 64 << 10
 
 
 class SoldAtRisk(NamedTuple):
-    """Memory in KiB that a host can sell if the risk that some guest lacks memory within a month must not exceed a limit.
+    """Memory in KiB that a host can sell at an accepted risk that some guest lacks memory within a month.
 
-    :param sold: amount with the confidence `CONFIDENCE`
+    :param sold: amount with a confidence of `CONFIDENCE`
     :param middle: median, which has a confidence of 50 %
-    :param days: number of days on which the result is based
-    :param guests: number of guests on which the result is based
+    :param days: number of days on which the result is based; likewise `guests`
     :param complete: False if `middle` is the largest amount tried
     """
 
@@ -111,7 +110,7 @@ def days_of(guests: Sequence[PastGuest]) -> list[int]:
 
 
 def is_known(used: Sequence[float | None]) -> bool:
-    """Return whether the use in at least half of a day is known."""
+    """Return whether at least half of a day's values are known."""
     return len(used) > 0 and 2 * sum(item is not None for item in used) >= len(used)
 
 
@@ -182,7 +181,7 @@ def _largest(peaks: Sequence[Sequence[float]], kinds: Sequence[Sequence[int]], r
 def month_risk(kinds: Sequence[Sequence[float]]) -> float:
     """Return the probability that a daily peak exceeds the capacity within a month.
 
-    :param kinds: peaks as fractions of the capacity, either of working days and of other days, or of all days
+    :param kinds: daily peaks as fractions of the capacity: a list for working days and a list for other days, or one list for all days
     """
     works = WORKING_DAYS / DAYS_OF_A_WEEK
     expected = 0.0

@@ -79,7 +79,7 @@ class QemuMemory(NamedTuple):
     overhead_ratio: float
     """KubeVirt's additionalGuestMemoryOverheadRatio, rounded up; at least 1."""
     reserved_mib: int
-    """Harvester's reserved memory of a guest with a ratio of 1, rounded up."""
+    """Reserved memory to set for a guest in Harvester if the ratio is 1, rounded up."""
 
 
 def qemu_memory_of(guests: Sequence[PastGuest]) -> QemuMemory | None:
@@ -99,10 +99,10 @@ def _assumed_kib(guest: PastGuest) -> float:
 
 
 HOST_RESERVE_SHARE: Final = 0.05
-"""Fraction of its memory that a host keeps for itself, if that is unknown: the default of the balloon plugin."""
+"""Assumed fraction of a host's memory that is not for guests, if unknown: the balloon plugin's default."""
 
 PRESENT_DAYS: Final = 2
-"""Number of last days. A guest without a known day among them is gone."""
+"""A guest whose use is unknown on this many last days counts as gone."""
 
 
 class HostSold(NamedTuple):
@@ -158,7 +158,7 @@ def lines_of(host: HostSold, risk: float) -> Iterator[str]:
     yield from _sold_lines(host, risk)
     if host.qemu is not None:
         sizes = f"{format_kib(host.qemu.median_kib)} (median) to {format_kib(host.qemu.largest_kib)}"
-        yield f"QEMU itself holds {sizes} beside a guest's memory, as measured for {host.qemu.guests} guests"
+        yield f"QEMU itself holds {sizes} on top of a guest's memory, as measured for {host.qemu.guests} guests"
 
 
 def _sold_lines(host: HostSold, risk: float) -> Iterator[str]:
@@ -171,7 +171,7 @@ def _sold_lines(host: HostSold, risk: float) -> Iterator[str]:
     yield (
         f"{where}{format_kib(result.sold)}{more} can be sold; {format_kib(host.capacity)} are for guests, a ratio of {host.ratio:.2f}: "
         f"the risk that some guest lacks memory within a month is at most {percent(risk)} ({100 * CONFIDENCE:.0f} % confidence; "
-        f"with 50 %: {format_kib(result.middle)})"
+        f"with 50 % confidence, {format_kib(result.middle)} can be sold)"
     )
     yield f"{today}; learned: {result.days} days of {result.guests} guests"
 
@@ -182,7 +182,7 @@ def percent(share: float) -> str:
 
 
 def rows(host: HostSold) -> Sequence[Sequence[str]]:
-    """Return the settings of each platform: platform, name, new value and today's value."""
+    """Return a row for each platform's setting: platform, name, new value and today's value."""
     return (*_sold_rows(host), *_qemu_rows(host))
 
 

@@ -21,7 +21,7 @@ class TimeIsOver(Exception):
 
 @dataclass(slots=True)
 class TriedCount:
-    """Runs with a number of new guests. `harm` is the harm in the last run; empty if there was none."""
+    """Runs with the same number of new guests. `harm` is the harm in the last run; empty if there was none."""
 
     count: int
     runs: int = 0
@@ -103,7 +103,7 @@ CLASSES: Final = "sla"
 
 @dataclass(slots=True)
 class TrialRun:
-    """Course of one run. Sizes in KiB.
+    """Figures collected during one run. Sizes in KiB.
 
     :param killed: OOM kills after the run has settled
     :param swapped: memory swapped out for lack of memory after the run has settled
@@ -127,15 +127,15 @@ class TrialRun:
     def remark(self) -> str:
         """Harm in a run without new guests, or an empty string."""
         if self.killed:
-            return f"guests' kernels kill programs {self.killed:.0f} times"
+            return f"there are {self.killed:.0f} OOM kills in guests"
         if self.swapped > SWAPPED_KIB:
-            return f"the host swaps {format_kib(self.swapped)}"
+            return f"the host swaps out {format_kib(self.swapped)}"
         worst = max(self.lost.values(), default=0.0)
         return f"a guest loses {100 * worst:.1f} % of its work" if worst > WORK else ""
 
     @property
     def lost(self) -> dict[str, float]:
-        """Share of its work that a guest lost, keyed by guest id."""
+        """Fraction of its work that each guest lost, keyed by guest id."""
         return {
             identity: (self._lost[identity][1] - lost) / (self._lost[identity][0] - since)
             for identity, (_, since, lost) in self._since.items()
@@ -143,7 +143,7 @@ class TrialRun:
         }
 
     def add(self, report: Report, before: TrialRun | None) -> str:
-        """Evaluate a cycle. Return harm that ends the run, or an empty string.
+        """Add a cycle. Return harm that ends the run, or an empty string.
 
         :param before: run without new guests, whose harm does not count; None for that run itself
         """
@@ -175,7 +175,7 @@ class TrialRun:
         return ""
 
     def slowed_down(self, without: TrialRun) -> str:
-        """Return the name and loss of the guest whose loss exceeds its limit most, or an empty string."""
+        """Return the name and the loss of the guest that exceeds its allowed loss most, or an empty string if none does."""
         shares, before = self.lost, without.lost
         beyond = {i: share - (before[i] + WORK if i in before else NEWCOMERS_WORK) for i, share in shares.items()}
         worst = max(beyond, key=beyond.__getitem__, default="")
@@ -191,7 +191,7 @@ class Trials:
 
     :param sla_class: service class of the new guests
     :param memory_kib: size of each new guest; None for the recorded guests' sizes
-    :param beat: function called with the number of guests, the seed, and the finished share. An exception from it ends the run
+    :param beat: function that is called with the number of guests, the seed, and the finished fraction. Its exceptions end the run
     :param before: run without new guests
     """
 

@@ -267,7 +267,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def plain(values: Sequence[Value], kind: Kind) -> Sequence[int | float | str | None]:
-    """Convert a column's values to types of the standard library."""
+    """Convert a column's values to Python's built-in types."""
     if kind is Kind.NUMBER:
         return [_number(value) for value in values]
     if kind is Kind.FLAG:

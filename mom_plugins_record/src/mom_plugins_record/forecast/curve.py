@@ -48,7 +48,7 @@ def local_offset(moment: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Calendar:
-    """Division of time: seconds of a day, and days of a week.
+    """Division of time into slots, days and weeks.
 
     Slots follow the local clock: a day of 23 hours lacks four slots.
     """
@@ -76,7 +76,7 @@ class Calendar:
         return self.slot_seconds - (moment + self.offset(moment)) % self.slot_seconds
 
     def of_week(self, index: int) -> int:
-        """Return the slot of the week."""
+        """Return the place of this slot in the week."""
         shift = _MONDAY if self.week_days == 7 else 0  # real days of a week
         return (index + shift * SLOTS) % self.week_slots
 
@@ -85,10 +85,10 @@ UNKNOWN: Final = math.nan
 
 DAY_RATE: Final = 0.2
 WEEK_RATE: Final = 0.4
-"""Weights of a new value in the averages by day and by week. About five days, and two or three weeks, count."""
+"""Weights of a new value in the averages by day and by week, which cover about five days, and two or three weeks."""
 
 LIMIT: Final = 3.0
-"""Multiple of the usual error. A larger error counts as this multiple."""
+"""Multiple of the usual error at which errors are capped."""
 
 USUAL_RATE: Final = 1 / 96
 """Weight of a new error. The usual error is an average over about a day."""
@@ -110,11 +110,12 @@ LEAST_SHARE: Final = 0.005
 
 PEAK_RISE: Final = 0.5
 PEAK_FALL: Final = 0.1
-"""Fractions by which the learned maximum within a slot follows a higher and a lower value."""
+"""Fractions of the difference by which the learned maximum in a slot moves towards a higher and a lower value."""
 
 COVERAGE: Final = 0.95
 QUANTILE_STEP: Final = 0.3
-"""Share of slots in which the use stays within the expected maximum, and how much the margin grows otherwise, in usual errors."""
+"""Fraction of slots in which the use should not exceed the maximum plus the margin, and step of the margin as a multiple of recent
+errors."""
 
 BETTER: Final = 0.9
 """A guest has a pattern if the forecast's errors are less than this fraction of the errors of expecting no change, or the average."""
@@ -190,7 +191,7 @@ class GuestDays:
     :param by_day: use in each slot of a day, averaged over days
     :param by_week: use in each slot of a week, averaged over weeks
     :param last: use in each slot of the last day
-    :param excess: maximum within the slot, less the average
+    :param excess: maximum in each slot of a day, less the average
     :param growth: fastest growth in each slot of a day, in KiB/s
     :param hour_errors: error of forecasts of the next hour, by hour of the day
     :param usual: usual difference between a slot and `by_day`

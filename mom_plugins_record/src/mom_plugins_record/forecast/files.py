@@ -30,14 +30,14 @@ TITLE: Final = "the file of guests' daily memory use"
 LOSS: Final = "mom learns the daily memory use again, and `mom advise --risk` has an answer again after two weeks"
 
 LOOKS_EVERY: Final = 60.0
-"""s between looks at the files."""
+"""s between two checks of the files."""
 
 PATIENCE: Final = 5.0
 """s that the plugin waits for the disk when it stops. When mom itself stops, it waits less."""
 
 
 def leave(folder: Path, days: HostDays) -> None:
-    """Write learned days, merged with days written earlier, for the mom with this state folder. Raise `MomError` on failure."""
+    """Write learned days for the mom that uses this state folder. Merge days written earlier. Raise `MomError` on failure."""
     file = _at(folder / LEARNED)
     before = file.look()
     if before is not None and before.calendar == days.calendar:
@@ -115,7 +115,7 @@ class DaysKeeper:
     def see(self, snapshot: Snapshot, *, due: bool) -> None:
         """Learn from a cycle, and merge files that were read meanwhile.
 
-        :param due: begin to write everything
+        :param due: whether to begin writing all days
         """
         with self._lock:
             self._days.see(snapshot)
@@ -142,7 +142,7 @@ class DaysKeeper:
     def close(self, *, keep: bool) -> None:
         """End the thread.
 
-        :param keep: write all learned days before
+        :param keep: whether to write all learned days first
         """
         if keep:
             with suppress(StateError):  # for example too many open files; mom's own days are written anyway

@@ -40,17 +40,17 @@ SUMMED_EVERY: Final = 100
 """Guests per cycle between two sums: with 200 guests, mom computes the sum in every second cycle."""
 
 CLOSE_WITHIN: Final = 0.3
-"""First part of a slot, as a share. In this time, mom closes the last slot of all guests, one by one."""
+"""Fraction of a slot within which mom closes the previous slot of all guests, one by one."""
 
 KEPT_WEEKS: Final = 5
 
 MOST_GUESTS: Final = 5000
-"""Most guests with stored days, 8 KiB each. Of more guests, mom forgets those that have been absent for longest."""
+"""Maximum number of guests with stored days, 8 KiB each. Beyond it, mom forgets the guests that have been absent for longest."""
 
 LONGEST_NAME: Final = 256
 
 ROOM_GUESTS: Final = 1000
-"""mom drops guests only when their number exceeds the limit by this, because a search takes 5 ms."""
+"""mom drops guests only when they exceed `MOST_GUESTS` by this number, because a search takes 5 ms."""
 
 SURE_DAYS: Final = 14
 """Number of days without a jump after which the wall clock counts as right."""
@@ -59,7 +59,7 @@ JUMP_SECONDS: Final = 5.0
 """s. Smaller drift of the wall clock in a cycle is not a jump."""
 
 STEP_KEPT: Final = 0.9
-"""Factor per cycle by which the usual time between cycles decays. It follows the longest recent time: plugins may wake mom early."""
+"""Factor per cycle by which the usual time between cycles decays. The longest recent time counts, because plugins may wake mom early."""
 
 RISE_KIB: Final = 16 * 1024.0
 RISE_SHARE: Final = 0.05
@@ -115,7 +115,7 @@ class KnownGuest:
         return bool(self.days.slots or self.past.ordinals)
 
     def sample(self, used: float, monotonic: float) -> None:
-        """Add the present use to the present slot; NaN if unknown."""
+        """Add the present use (NaN if unknown) to the present slot."""
         if math.isnan(used):
             self.used = math.nan
             return

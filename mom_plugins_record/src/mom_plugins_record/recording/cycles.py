@@ -1,4 +1,4 @@
-"""One cycle as a line of JSON, and back to a `Report`. Format: docs/recordings.md."""
+"""Conversion of a cycle to a line of JSON, and back to a `Report`. Format: docs/recordings.md."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _AS_THEY_ARE: Final = ("time", "mode", "duration", "lag", "skipped", "woken_by",
 
 
 def json_text(value: object) -> bytes:
-    """Return compact JSON, perhaps with NaN and Infinity. Lone surrogates become `?`."""
+    """Return compact JSON, which may contain NaN and Infinity. Lone surrogates become `?`."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=_plain).encode("utf-8", "replace")
 
 

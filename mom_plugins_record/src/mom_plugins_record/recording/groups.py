@@ -83,8 +83,8 @@ def checksum(text: bytes) -> str:
 
 
 class RecordingFile:
-    """File of a recording, open for reading up to its present end. Raises `OSError`, `NoRecording` for another kind of file, and `MomError`
-    for another version.
+    """File of a recording, open for reading up to its present end. Opening raises `OSError`, `NoRecording` for another kind of file, and
+    `MomError` for another version.
 
     `cut_off` is true if the last group has no end.
     """

@@ -115,7 +115,7 @@ class RecordPlugin:
     def recorded_points(
         self, since: float, until: float, most: int, *, guest: str = "", guest_fields: Sequence[str] = ()
     ) -> Sequence[RecordedPoint]:
-        """Return points of this recording or its accounts."""
+        """Return points of past days: of a guest from the recording, or of the host from the accounts."""
         from mom_plugins_record.recording.points import points_of
         from mom_plugins_record.report.accounts_file import NAME, read_minutes
 

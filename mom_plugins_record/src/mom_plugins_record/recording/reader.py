@@ -37,7 +37,7 @@ class RecordedCycle(PastCycle):
 
 
 def follows(before: RecordedCycle, recorded: RecordedCycle) -> bool:
-    """Return whether no cycle is missing between the two, and the same plugins decided in both."""
+    """Return whether `recorded` directly follows `before`, with the same settings of plugins and guests."""
     if recorded.gap or recorded.report.number != before.report.number + 1:
         return False
     then, now = before.session.configuration, recorded.session.configuration
@@ -54,7 +54,7 @@ def must_fit(recorded: RecordedCycle, cycles: int) -> None:
 
 @dataclass(slots=True)
 class Damage:
-    """Damage of a recording: lost cycles, files without an end, and the first damaged places."""
+    """Damage to a recording: lost cycles, files without an end, and the first damaged places."""
 
     cycles: int = 0
     cut_off: list[str] = field(default_factory=list)
@@ -182,7 +182,7 @@ def rarely_collected() -> Iterator[None]:
 
 
 def ending_after(paths: Sequence[Path], since: float) -> Sequence[Path]:
-    """Return the files that may contain cycles after `since`: all but the first files, unless the clock was set back."""
+    """Return the files that may contain cycles after `since`: leave out the first files that end earlier, unless the clock was set back."""
     moment = datetime.fromtimestamp(max(since, 0.0), UTC) if since < FARTHEST else datetime.max.replace(tzinfo=UTC)
     for first, (own, following) in enumerate(pairwise(map(start_of, paths))):
         if own is None or following is None or not own <= following <= moment:

@@ -17,7 +17,7 @@ USUAL_INTERVAL: Final = 5.0
 
 USUAL_HISTORY: Final = 10
 LONGEST_HISTORY: Final = 1000
-"""Cycles of history if the configuration has no valid number, and the largest valid number."""
+"""Number of cycles of history if the configuration has no valid number, and the largest valid number."""
 
 MOST_DECLARED: Final = 4096
 """Most declarations of fields, and of controls. mom's own plugins declare about 200."""
@@ -29,7 +29,7 @@ SESSION: Final = b'{"session":'
 class RecordedSession:
     """Settings and declarations of several cycles.
 
-    `configuration` has the form for `load_config`, with secrets masked. `policies` are texts keyed by name.
+    `configuration` suits `load_config`; its secrets are masked. `policies` are texts keyed by name.
     """
 
     version: str

@@ -137,11 +137,11 @@ SHOWN_PROBLEMS: Final = 10
 
 @dataclass(slots=True)
 class DecisionDifference:
-    """Control that is decided differently now: the first case, and the number of cycles.
+    """Difference between decisions on one control: the first case, and the number of cycles.
 
     :param then: recorded value; None for no decision
     :param now: value in the replay; None for no decision
-    :param then_from: source of the recorded decision; likewise `now_from`
+    :param then_from: source of the recorded decision; `now_from`: of the new decision
     """
 
     entity: str

@@ -23,7 +23,7 @@ _COLLECTING: Final = ("mom_collect_host", "mom_collect_guests")
 class RecordedEngine:
     """mom's engine as at the start of a recorded session. It only decides.
 
-    Its plugins are those of the session that decide. `left_out` contains missing plugins with reasons. Their decisions are not compared.
+    Its plugins are the session's deciding plugins. `left_out` contains the reasons for missing plugins, whose decisions are not compared.
 
     :param policies: texts keyed by name, instead of the recorded policies
     :raises MomError: no deciding plugin is installed, or its evaluators refuse the policies

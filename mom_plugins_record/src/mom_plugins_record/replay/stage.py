@@ -150,8 +150,8 @@ class RecordedStage:
         """Yield the reports of a simulation with these policies.
 
         :param name: name of the setup
-        :param sim: more settings of the `sim` plugin
-        :param guests: more entries of the section `guests`
+        :param sim: additional settings of the `sim` plugin
+        :param guests: additional entries of the section `guests`
         """
         settings: dict[str, Value] = {"recording": str(self.path), "begins": self.begins, "ends": self.ends, **(sim or {})}
         setup = SimulationSetup(name, plugins=self.plugins, texts=policies, guests={**self.guests, **(guests or {})})

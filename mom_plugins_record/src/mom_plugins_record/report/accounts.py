@@ -21,13 +21,13 @@ LONGEST_GAP: Final = 90.0
 """s. A longer time between two cycles counts as unknown. A restarted mom needs less."""
 
 NOTICEABLE_KIB: Final = 16 * 1024.0
-"""KiB. A guest's stalls count as mom's only if mom holds back more memory than this: the smallest step of the balloon law."""
+"""KiB. mom counts as the cause of a guest's stalls only if it holds back more memory than this: the smallest step of the balloon law."""
 
 FAULT_SECONDS: Final = 130e-6
 """s. Stall of a major fault, if a guest reports no stalls. Measured with swap on an SSD (docs/simulator.md)."""
 
 LATE_SHARE: Final = 0.05
-"""A burst grew late if the guest stalled for this share of the time. senpai and oomd aim at a tenth of this share."""
+"""A burst counts as late if the guest stalled for this fraction of the time. senpai and oomd aim at a tenth of it."""
 
 EVICTIONS: Final = frozenset({"guest_migrate", "guest_pause", "guest_save", "guest_shutdown"})
 
@@ -224,7 +224,6 @@ def _add_memory(row: AccountedHour, host: Host, elapsed: float) -> None:
 
 
 _Get = Callable[[str], Any]
-"""The engine drops values of a wrong type."""
 
 
 _SIZES: Final = tuple(f"{name}_kib_seconds" for name in (*SOLD, *GIVEN_BACK))

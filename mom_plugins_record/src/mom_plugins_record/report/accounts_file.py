@@ -153,7 +153,7 @@ class AccountsFile:
     """File of accounts, as the running mom writes it. Not thread-safe.
 
     :param keep: seconds for which guests' rows are kept
-    :param largest: most bytes of the file
+    :param largest: maximum size of the file in bytes
     :param run: number that distinguishes rows of this mom process from rows of the previous process
     """
 

@@ -22,7 +22,7 @@ BINS_EACH_DOUBLING: Final = 16
 _PER_NATURAL: Final = BINS_EACH_DOUBLING / math.log(2)
 
 SOLD: Final = ("sold", "had", "held", "swapped", "ballooned", "untaken", "beyond")
-"""Sold memory of guests, and where it is: with the guest (`had`), resident, in the host's swap, in the balloon, or backed by nothing.
+"""Memory of guests: sold, left by the balloon (`had`), resident (`held`), in the host's swap, in the balloon, and not backed (`untaken`).
 
 `beyond` is memory of processes beyond the guests' sizes, such as QEMU's own.
 """
@@ -38,7 +38,7 @@ OF_GUESTS: Final = (
 
 
 def bin_of(kib: float) -> int:
-    """Return the bin of a size."""
+    """Return the number of the bin for a size."""
     return int(math.log(kib) * _PER_NATURAL) if kib > 1 else 0
 
 
@@ -64,7 +64,7 @@ def percentile(spread: Mapping[int, float], share: float) -> float | None:
 
 
 def new_sums(known: Mapping[str, float] | Iterable[tuple[str, float]] = ()) -> defaultdict[str, float]:
-    """Return sums that begin at 0."""
+    """Return a mapping with the sums in `known`. Any other sum is 0."""
     return defaultdict(float, known)
 
 
@@ -114,7 +114,7 @@ class AccountedHour:
         self.spreads[f"{name}_spread"][bin_of(kib)] += seconds
 
     def add_share(self, name: str, percent: float | None, seconds: float) -> None:
-        """Add a share of time; None if it is unknown."""
+        """Add a percentage (None if unknown) that applied for some time."""
         if percent is not None:
             self.sums[f"{name}_seconds"] += seconds * percent / 100
             self.sums[f"{name}_known_seconds"] += seconds

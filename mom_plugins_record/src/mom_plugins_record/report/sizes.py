@@ -42,7 +42,7 @@ def growth_of(days: Sequence[tuple[float, float]], limit: float | None, last: fl
     """Return the growth of the needed memory.
 
     :param days: number of each day, and its maximum in KiB
-    :param limit: needed memory in KiB with which the host is full; None if unknown
+    :param limit: needed memory in KiB at which the host is full; None if unknown
     :param last: end of the last day, in seconds since the epoch
     """
     count = len(days)

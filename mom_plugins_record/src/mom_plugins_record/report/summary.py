@@ -86,9 +86,9 @@ class ReportSummary:
     host: Figures | None
     growth: Growth | None
     days: Sequence[Figures]
-    """Averages by day (UTC) from `begins` on, in seconds since the epoch, and the host's maximum use."""
+    """Averages of each day (UTC), and the host's maximum use. `begins` is in seconds since the epoch."""
     hours: Sequence[Figures]
-    """The same by hours; empty for a long period."""
+    """The same figures of each hour; empty for a long period."""
     remarks: Sequence[str] = ()
     forecast: Figures | None = None
 
