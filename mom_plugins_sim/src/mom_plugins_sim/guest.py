@@ -10,15 +10,10 @@ from mom_plugins_sim.workload import COLD_RATE, Workload
 MIB = 1024
 
 BALLOON_RATE = 0.86 * 1024 * MIB
-"""KiB/s of a virtio balloon, measured on QEMU with KVM.
-
-Without KVM (benchmarks/simulator/measure_guests.py balloon), it inflates by 1.34 GiB/s into free memory and by 0.96 GiB/s into page cache,
-and deflates by 2.7 GiB/s.
-"""
+"""KiB/s of a virtio balloon, measured on QEMU with KVM. docs/simulator.md lists the measurements."""
 
 GROWTH_RATE = 320 * MIB
-"""KiB/s at which a program fills fresh memory. Median on a busy machine without KVM; the range was 144 to 736 MiB/s
-(benchmarks/simulator/measure_guests.py killer)."""
+"""KiB/s at which a program fills fresh memory. Median of measurements."""
 
 SWAP_RATE = 200 * MIB
 """KiB/s to and from a guest's swap: a virtual disk on an SSD, 4 KiB pages."""
@@ -28,15 +23,14 @@ PAGE = 4
 STARVING_SECONDS = 0.15
 """s. A program waits this long for memory, without free swap, before the OOM killer acts.
 
-Median; the range was 0.09 to 0.49 s (benchmarks/simulator/measure_guests.py killer). While swap has room, the kernel only stalls the
-program: guests of 1 GiB survived waits of 4.8 s.
+Median of measurements. While swap has room, the kernel only stalls the program.
 """
 
 RESTART_SECONDS = 30.0
 """s from an OOM kill until the program has restarted and read its data."""
 
 FAULT_SECONDS = 100e-6
-"""s. Time to read a page from a virtual disk on an SSD. Measured: 2.5 s for about 19,000 faults, 130 us each."""
+"""s. Time to read a page from a virtual disk on an SSD. Measured: 130 us."""
 
 HUGE_PAGES_FROM = 512 * MIB
 """KiB. With less memory, Linux disables transparent huge pages (mm/huge_memory.c, hugepage_init)."""
@@ -142,8 +136,8 @@ class SimulatedGuestMemory:
 def kernel_reserved(maximum: float) -> float:
     """Return the memory that a guest never sees: its kernel's text and data, and 64 bytes of memory map per page (1.6 %).
 
-    Measured (benchmarks/simulator/measure_guests.py kernel): 37.6, 42.0, 50.7 and 68.2 MiB in guests of 192, 512, 1024 and 2048 MiB. The
-    formula assumes smaller kernels in much smaller guests.
+    Measured in guests of 192 to 2048 MiB (benchmarks/simulator/measure_guests.py kernel). Much smaller guests are assumed to have smaller
+    kernels.
     """
     return 0.0165 * maximum + min(34 * MIB, maximum / 5)
 
@@ -151,7 +145,7 @@ def kernel_reserved(maximum: float) -> float:
 def kernel_size(maximum: float) -> float:
     """Return all memory of a guest's kernel: the reserved part, slab, page tables and daemons.
 
-    Measured as above, without the reserved part: 25.0, 26.5, 35.3 and 36.5 MiB.
+    Measured like the reserved part: 25 to 36.5 MiB.
     """
     return kernel_reserved(maximum) + min(25 * MIB + min(0.01 * maximum, 10 * MIB), maximum / 6)
 
@@ -160,8 +154,7 @@ def low_watermark(maximum: float) -> float:
     """Return a guest's low watermark: the min watermark plus a quarter (mm/page_alloc.c, __setup_per_zone_wmarks).
 
     The min watermark is the square root of 16 times the managed KiB (init_per_zone_wmark_min). In guests of 512 MiB or more, huge pages
-    raise the min watermark to 22 MiB per zone, capped at a twentieth of memory (set_recommended_min_free_kbytes). Measured: guests of 192,
-    512, 1024 and 2048 MiB cannot use 1.2, 5.7, 70.7 and 74.6 MiB.
+    raise the min watermark to 22 MiB per zone, capped at a twentieth of memory (set_recommended_min_free_kbytes). Measured in guests of 192 to 2048 MiB.
     """
     managed = maximum - kernel_reserved(maximum)
     least = math.sqrt(16 * managed)
@@ -275,7 +268,7 @@ def _make_room(guest: SimulatedGuestMemory, growth: float, inflation: float, tim
 def _reclaim(guest: SimulatedGuestMemory, over: float, back: float, dt: float) -> tuple[float, float, float, bool]:
     """Drop cache and swap out until `over` KiB fit, including `back` KiB of swap-in.
 
-    Return the KiB that still do not fit, the KiB swapped in and the KiB swapped out. The last value is whether dropping cache was not
+    Return the KiB that still do not fit, the KiB swapped in and the KiB swapped out. The last value is True if dropping cache was not
     enough.
     """
     dropped = min(over, guest.cache)
@@ -312,7 +305,7 @@ def _kill(guest: SimulatedGuestMemory, time: float) -> None:
 
 
 def _autodeflate(guest: SimulatedGuestMemory, over: float) -> float:
-    """Deflate by up to `over` KiB, and make the new size the target (virtio_balloon_oom_notify). Return the KiB."""
+    """Deflate by up to `over` KiB, and make the new size the target (virtio_balloon_oom_notify). Return by how many KiB."""
     deflation = min(over, guest.maximum - guest.size)
     guest.size += deflation
     guest.target = guest.size
@@ -332,8 +325,7 @@ def _report_free_pages(guest: SimulatedGuestMemory, free: float, dt: float) -> N
 def _inflate(guest: SimulatedGuestMemory, inflation: float) -> None:
     """Move free pages to the balloon, the most recently freed first: backed pages come before untouched ones.
 
-    Measured (benchmarks/simulator/measure_guests.py balloon): in guests of 2 GiB with 1648, 1024, 512 and 0 MiB freed, an inflation by 1
-    GiB returned 1023, 988, 484 and 16 MiB.
+    docs/simulator.md has the measurements.
     """
     touched_free = max(0.0, guest.touched - (guest.kernel + guest.anon + guest.cache))
     guest.size -= inflation

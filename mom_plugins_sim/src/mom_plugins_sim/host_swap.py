@@ -13,7 +13,7 @@ from mom_plugins_sim.guest import MIB, PAGE, SimulatedGuestMemory
 from mom_plugins_sim.workload import COLD_RATE
 
 MISTAKEN_SHARE: Final = 0.05
-"""Fraction of memory being swapped out that is hot although colder memory is resident. Assumed."""
+"""Assumed fraction of swapped-out memory that is hot although colder memory is resident."""
 
 IDLE_SHARE: Final = 0.5
 """Fraction of the memory of a guest's kernel and process that is cold after boot.
@@ -40,12 +40,12 @@ class SwapDevice:
 
 
 def disk(size: float) -> SwapDevice:
-    """Return an SSD: written in clusters, read page by page on faults."""
+    """Return swap on an SSD, which is written in clusters and read page by page."""
     return SwapDevice(size, 300.0 * MIB, 60.0 * MIB, 100e-6, 4.0)
 
 
 def compressed(size: float) -> SwapDevice:
-    """Return a zram device. Measured: one CPU compressed 512 MiB in 0.6 s."""
+    """Return swap on a zram device. Measured: one CPU compressed 512 MiB in 0.6 s."""
     return SwapDevice(size, 850.0 * MIB, 400.0 * MIB, 12e-6, 1.5, ratio=0.2)
 
 
@@ -93,7 +93,7 @@ class SwappedGuest:
         return self.free + self.cold + self.hot
 
     def follow(self, before: Held, now: Held, memory: SimulatedGuestMemory, dt: float) -> None:
-        """Apply a step of the guest: memory that the guest returned leaves the swap, and memory that it uses becomes due."""
+        """Apply a step of the guest: memory that the guest returned leaves the swap, and memory that it uses must be swapped in (`due`)."""
         returned = before.free + before.cold + before.hot - (now.free + now.cold + now.hot)
         if returned > 0 and before.free > 0:  # the balloon returns pages in swap and in memory alike
             self.free *= 1 - min(1.0, returned / before.free)
@@ -141,7 +141,7 @@ class SwappedGuest:
 
 
 def swap_out(guests: Sequence[tuple[Held, SwappedGuest]], kib: float) -> float:
-    """Swap out up to this many KiB, the coldest memory first, from guests in proportion to how much they have. Return the KiB."""
+    """Swap out up to this many KiB, the coldest memory first, from guests in proportion to their resident memory. Return the KiB."""
     resident = [tuple(max(0.0, size - out) for size, out in zip(held, swapped.levels, strict=True)) for held, swapped in guests]
     free, cold, hot = (sum(levels[index] for levels in resident) for index in range(3))
     mistaken = min(MISTAKEN_SHARE * kib, hot)

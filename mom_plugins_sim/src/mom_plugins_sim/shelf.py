@@ -77,7 +77,7 @@ class Shelf:
                 LOG.error("%s; the guest is ignored", error)
 
     def move(self, identity: str, destination: Destination) -> None:
-        """Move a guest to another host. Raise `NotSupported` for an unknown host, `HypervisorError` if it has a guest of the same id."""
+        """Move a guest to another host. Raise `NotSupported` for an unknown host, or `HypervisorError` if that host has this guest's id."""
         name = destination.host
         target = self._folder / name
         if name == self.host or not (target / _STOCKED).exists():

@@ -13,8 +13,7 @@ MIB = 1024  # KiB
 DAY = 86_400.0  # s
 
 TOUCH_RATE = 10_000 * 4.0
-"""KiB/s that a program touches, page by page and at random. A real program with 8 % of its memory in swap waited for 600 to 890 pages a
-second (docs/simulator.md)."""
+"""KiB/s that a program touches, page by page and at random. docs/simulator.md has the measurements."""
 
 COLD_RATE = 200 * 4.0
 """KiB/s of cold memory that a program touches: the same rate as in benchmarks/squeeze."""

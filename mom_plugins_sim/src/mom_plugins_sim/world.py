@@ -24,7 +24,7 @@ LOOKS = 10
 """Calls of `World.look` per step. A real mom looks every 0.1 s while it limits growth, and sooner when a guest reaches its limit."""
 
 LONGEST_JUMP = 600.0
-"""s. Longest pause between two reads that the world simulates in full: a constant load settles within ten minutes."""
+"""s. Longest pause between two reads that the world simulates in full. A constant load settles within it."""
 
 WAITING_SHARE = 0.5
 """Fraction of the host's swap-out stalls that affects each guest: "full" pressure is about half of "some"."""
@@ -51,7 +51,7 @@ ten times as fast as a named tuple."""
 
 @dataclass(slots=True)
 class SimulatedGuest:
-    """Guest with its memory and statistics. By a fault, a guest `hangs`, or is `mute` and sends no statistics."""
+    """Guest with its memory and statistics. A fault can make the guest hang, or make it `mute`: it sends no statistics."""
 
     listed: Guest
     scene: GuestScene
@@ -254,7 +254,8 @@ class World:
         return GuestState.OFF if isinstance(stopped, GuestScene) else GuestState.SAVED
 
     def request_state(self, identity: str, state: GuestState) -> None:
-        """Request a state, for when time advances or mom lists guests: the order of actions in a cycle does not matter."""
+        """Request a state. The guest enters it when time advances or mom lists guests, so that the order of actions in a cycle does not
+        matter."""
         self._requested[identity] = state
 
     def apply_requests(self) -> None:

@@ -1,6 +1,6 @@
 """Scene made from a recording: each guest demands as much memory as the recorded guest used.
 
-For a guest that was short of memory, this is too little: it demanded more than it used.
+A guest that was short of memory demanded more than it used, so its simulated demand is too low.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ SILENT_SHARE = 0.9
 """Assumed memory use of a guest without statistics, as a fraction of its size."""
 
 READ_RATE = 4 << 10
-"""KiB/s. Assumed rate at which guests read files. Recordings do not contain the rate."""
+"""KiB/s. Assumed rate at which guests read files, which recordings do not contain."""
 
 COLD_SHARE = 0.5
 """Fraction of a guest's average recorded cold memory that is cold in the simulation."""
 
 SWAP_SHARE = 0.25
-"""Assumed swap of a guest that swapped, as a fraction of its memory. Recordings do not contain the size."""
+"""Assumed swap size of a guest that swapped, as a fraction of its memory. Recordings do not contain the size."""
 
 _CLOCK = ("year", "month", "day", "hour", "minute", "second")
 

@@ -19,7 +19,7 @@ SETUPS: Final[Mapping[str, SimulationSetup]] = {
     "no-offload": SimulationSetup("no-offload", plugins={name: {} for name in SimulationSetup.CONTROLLERS}),
     "credit": SimulationSetup("credit", plugins={**{name: {} for name in SimulationSetup.CONTROLLERS}, "cgroup": {"credit": True}}),
 }
-"""Names that `--compare` accepts besides policies.
+"""Setups that `--compare` accepts by name.
 
 - `nothing`: mom only observes.
 - `defaults`: the default policies.
