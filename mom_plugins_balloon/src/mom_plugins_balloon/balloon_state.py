@@ -107,7 +107,7 @@ class KeptReservation:
 
 @dataclass(frozen=True, slots=True)
 class KeptReservations:
-    """Reservations, and incarnations of all guests keyed by ID, since the host's boot."""
+    """Reservations, and incarnations of all guests keyed by ID. Valid until the host reboots."""
 
     boot: str
     monotonic: _Moment

@@ -214,7 +214,7 @@ class LeavingGuests:
     def failed(self, identity: str, why: str, *, later: bool) -> None:
         """Record that the request failed.
 
-        :param later: the sweep waits for other sweeps
+        :param later: whether the sweep only waits for other sweeps
         """
         request = self._requests.get(identity)
         if request is not None:

@@ -92,7 +92,7 @@ class Resizer:
     # --- read ---------------------------------------------------------------------------------------------------------------------
 
     def read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition]:
-        """Return guests' sizes. While a guest moves to mom's target, any size counts as mom's."""
+        """Return guests' sizes. While a balloon moves to mom's target, any size counts as set by mom."""
         sizes = capable(hypervisor, BalloonControl, "resize guests").balloon_sizes([target.entity for target in targets])
         self.see_at_restore(hypervisor)
         plugged = self.started.plugged(self.guests.snapshot.guests, sizes, self.guests.tolerance)

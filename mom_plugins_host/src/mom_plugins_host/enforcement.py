@@ -77,7 +77,7 @@ class Enforcement:
         self._context, self._source = context, Source(context.name)
         self._specs = {spec.name: spec for spec in controls}
         self._hindrance = hindrance
-        loss = "mom does not restore values whose settings are removed now"
+        loss = "if a setting is removed now, mom does not restore the original value"
         self._file = context.state_file("enforced.json", f"the file of values that settings of {context.name} have set", _FORM, loss=loss)
         self._saved: Set[_Key] | None = None
         """Content of the state file; None if it is not read yet."""
@@ -156,7 +156,7 @@ class Enforcement:
         return Problem(self._source, message, guests[0] if len(guests) == 1 else None, Severity.WARNING, "see mom doctor")
 
     def hear(self, decisions: Iterable[Decision]) -> None:
-        """Record a cycle's decisions, in `mom_review`. mom does not restore a control that another evaluator decides."""
+        """Record the decisions that `mom_review` gets. mom does not restore a control that another evaluator decides."""
         foreign = (decision for decision in decisions if decision.source.name != self._source.name)
         theirs = {(decision.entity.id, decision.control): decision.value for decision in foreign}
         self._overruled = {

@@ -58,7 +58,7 @@ class ServiceClass(StrictModel):
     """Time between announcement and step, so that the operator can act first."""
 
     comes_back: bool = True
-    """Whether mom resumes, restores or starts the guest after the host has had enough memory for long."""
+    """Whether mom resumes, restores or starts the guest once the host has had enough memory for some time."""
 
     @property
     def may_leave(self) -> bool:

@@ -24,7 +24,7 @@ EARLY: Final = 2.0
 """Multiple of the hard watermark below which mom reads processes."""
 
 LOOK_SECONDS: Final = 10.0
-"""Time between two readings of processes. Each process takes 10 µs of CPU time."""
+"""Time between two readings of processes."""
 
 MOST: Final = 20_000
 """Most processes that mom reads, lowest PIDs first, so that a fork bomb does not block the plugin."""
