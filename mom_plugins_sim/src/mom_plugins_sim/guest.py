@@ -154,7 +154,7 @@ def low_watermark(maximum: float) -> float:
     """Return a guest's low watermark: the min watermark plus a quarter (mm/page_alloc.c, __setup_per_zone_wmarks).
 
     The min watermark is the square root of 16 times the managed KiB (init_per_zone_wmark_min). In guests of 512 MiB or more, huge pages
-    raise the min watermark to 22 MiB per zone, capped at a twentieth of memory (set_recommended_min_free_kbytes). Measured in guests of 192 to 2048 MiB.
+    raise the min watermark to 22 MiB per zone, capped at a twentieth of memory (set_recommended_min_free_kbytes). Measured.
     """
     managed = maximum - kernel_reserved(maximum)
     least = math.sqrt(16 * managed)

@@ -18,8 +18,7 @@ MISTAKEN_SHARE: Final = 0.05
 IDLE_SHARE: Final = 0.5
 """Fraction of the memory of a guest's kernel and process that is cold after boot.
 
-Twelve fully used guests did 98 % of their work with 90 MiB each in swap (benchmarks/squeeze, mix `hot`). Their kernels and processes held
-150 to 180 MiB.
+Measured with twelve fully used guests (benchmarks/squeeze, mix `hot`).
 """
 
 

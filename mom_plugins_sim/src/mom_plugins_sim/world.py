@@ -32,8 +32,8 @@ WAITING_SHARE = 0.5
 SWAPS_BELOW_SHARE = 0.0025
 """Fraction of the host's memory that is still available when its kernel begins to swap: 60 MiB of 24 GiB.
 
-With 100 MiB available, 46 to 190 MiB were in compressed swap of 6 GiB (benchmarks/squeeze, mix `cold`). For swap on a disk, which was not
-measured, the simulated kernel begins to swap when nothing is available.
+Measured with compressed swap (benchmarks/squeeze, mix `cold`). With swap on a disk, which was not measured, the simulated kernel begins to
+swap when nothing is available.
 """
 
 CLASS = "sla_class"
@@ -45,8 +45,7 @@ CPUS = 32
 
 
 CycleView: TypeAlias = tuple[float, float, float, SentFigures]
-"""A guest as of the last cycle: size and usable memory in KiB, time of the statistics in seconds, and the statistics. A plain tuple is
-ten times as fast as a named tuple."""
+"""A guest as of the last cycle: size and usable memory in KiB, time of the statistics in seconds, and the statistics."""
 
 
 @dataclass(slots=True)

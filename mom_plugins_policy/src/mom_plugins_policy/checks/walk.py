@@ -53,7 +53,6 @@ _INSTEAD: Final = {
     "kib": "write the number alone: memory is in KiB", "mib": "memory is in KiB: 512 MiB is 524288",
     "gib": "memory is in KiB: 2 GiB is 2097152",
 }  # fmt: skip
-"""Hints for names from other languages, in lower case."""
 
 
 class _Fails(Exception):

@@ -21,7 +21,6 @@ KINDS = frozenset({
 class Fault:
     """Error of a policy. `line` and `column` are 1-based; 0 if unknown.
 
-    :param entity: guest at which a loop failed; None outside of loops
     :param values: operands, such as `g.balloon_cur is nil`
     """
 

@@ -32,7 +32,6 @@ _CURES = {
     "&": "write (and … …)", "|": "write (or … …)", "\u201c": 'enclose text in "', "\u201d": 'enclose text in "',
     "\u2018": "enclose text in '", "\u2019": "enclose text in '",
 }  # fmt: skip
-"""Hints for characters from other languages and word processors."""
 _BITS_PER_DIGIT = 3.32  # slightly less than log2(10)
 
 

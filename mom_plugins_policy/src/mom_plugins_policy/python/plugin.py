@@ -70,8 +70,7 @@ class PypolicyPlugin:
 def _evaluate(policy: PythonPolicy, cycle: PolicyCycle, until: float) -> list[Decision | Problem]:
     """Evaluate a policy.
 
-    If the policy fails at a guest in a loop, evaluate it again without that guest. After any other error, the policy decides nothing: half
-    of its decisions may be worse than none.
+    If the policy fails at a guest in a loop, evaluate it again without that guest. After any other error, the policy decides nothing.
     """
     left_out: dict[str, Problem] = {}
     while True:

@@ -79,7 +79,6 @@ class KnownGuest:
     :param present_at: last time that the guest was present, in seconds since the epoch; accurate to a slot
     :param index: present slot; -1 for none
     :param whole: the guest has run for the whole slot
-    :param pinned: the guest's use does not change the host's memory
     :param used: use at the last sample; NaN if unknown
     :param first: slot of the first item of `expected`
     :param weight: weight of the guest's forecast

@@ -33,7 +33,6 @@ FARTHEST: Final = 6e10
 """Seconds since the epoch to the year 3871. Later times cannot be shown as dates."""
 
 _AS_THEY_ARE: Final = ("time", "mode", "duration", "lag", "skipped", "woken_by", "problems", "plugins", "verdict")
-"""Attributes of a report that the JSON contains unchanged."""
 
 
 def json_text(value: object) -> bytes:
@@ -104,7 +103,7 @@ Place: TypeAlias = NonNegativeInt
 def checked(kind: type | tuple[type, ...], items: type | tuple[type, ...] = object) -> AfterValidator:
     """Return a validator for a mapping's values, and for items of lists in it.
 
-    It stops at the first error. Pydantic would collect a gigabyte of errors for a million values.
+    It stops at the first error, because pydantic would collect a gigabyte of errors.
     """
 
     def check(mapping: dict[str, Any]) -> dict[str, Any]:

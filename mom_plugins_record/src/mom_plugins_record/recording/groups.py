@@ -38,7 +38,7 @@ LARGEST_GROUP: Final = 64 << 20
 
 UNPACKED: Final = 64 << 20
 UNPACKED_RATIO: Final = 512
-"""A file may unpack to this many bytes plus this multiple of its size. Starts of groups are read twice, and count twice. A recording
+"""A file may unpack to this many bytes plus this multiple of its size. A recording
 unpacks to 20 times its size, or to 300 times if only ages of statistics change. A zstd bomb unpacks to 30,000 times its size."""
 
 SLICE: Final = 1024

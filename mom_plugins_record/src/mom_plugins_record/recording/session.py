@@ -20,7 +20,7 @@ LONGEST_HISTORY: Final = 1000
 """Number of cycles of history if the configuration has no valid number, and the largest valid number."""
 
 MOST_DECLARED: Final = 4096
-"""Most declarations of fields, and of controls. mom's own plugins declare about 200."""
+"""Maximum number of declared fields, and of declared controls."""
 
 SESSION: Final = b'{"session":'
 

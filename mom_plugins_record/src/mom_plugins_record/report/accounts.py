@@ -1,4 +1,4 @@
-"""Accounts of mom's gain and cost by hour. docs/report.md defines every number.
+"""Accounts of mom's gain and cost by hour.
 
 A sample of a guest counts for the seconds since its previous sample. Sizes are in KiB.
 """
@@ -27,7 +27,7 @@ FAULT_SECONDS: Final = 130e-6
 """s. Stall of a major fault, if a guest reports no stalls. Measured with swap on an SSD (docs/simulator.md)."""
 
 LATE_SHARE: Final = 0.05
-"""A burst counts as late if the guest stalled for this fraction of the time. senpai and oomd aim at a tenth of it."""
+"""A burst counts as late if the guest stalled for this fraction of the time."""
 
 EVICTIONS: Final = frozenset({"guest_migrate", "guest_pause", "guest_save", "guest_shutdown"})
 

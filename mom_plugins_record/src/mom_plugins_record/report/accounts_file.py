@@ -115,7 +115,6 @@ _TABLES: Final[Mapping[str, _Columns]] = {
 _CREATE_MINUTES: Final = """CREATE TABLE minutes (
     minute INTEGER NOT NULL, series TEXT NOT NULL, least REAL NOT NULL, mean REAL NOT NULL, most REAL NOT NULL, PRIMARY KEY (minute, series)
 ) WITHOUT ROWID"""
-"""Ten series take half a MiB a day."""
 
 _ADD_MINUTE: Final = """INSERT INTO minutes VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE
     SET least = min(least, excluded.least), mean = excluded.mean, most = max(most, excluded.most)"""
@@ -123,7 +122,6 @@ _ADD_MINUTE: Final = """INSERT INTO minutes VALUES (?, ?, ?, ?, ?) ON CONFLICT D
 _PROPERTIES: Final = TypeAdapter(Annotated[dict[str, Any], checked((str, list), str)])
 
 _read_properties: Final = lru_cache(maxsize=4096)(_PROPERTIES.validate_json)
-"""Cached, because guests of the same project and flavor have the same properties."""
 
 _SQL_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
 """Errors from a damaged file. SQLite's messages may contain bytes of the file that are not text."""
@@ -298,7 +296,7 @@ def read_hosts(path: Path, since: float, until: float) -> list[AccountedHour]:
 
 
 def read_guests(path: Path, since: float, until: float) -> Iterator[GuestHour]:
-    """Yield the guests' hours, oldest first; perhaps a million. Raise `AccountsError` if they are unreadable."""
+    """Yield the guests' hours, oldest first. Raise `AccountsError` if they are unreadable."""
     return _read(path, "guest_hours", GuestHour, since, until)
 
 
