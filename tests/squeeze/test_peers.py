@@ -15,26 +15,23 @@ def guest(size: float, unused: float, maximum: float = 1024, least: float = 0) -
     return GuestSeen(size * MIB, maximum * MIB, unused * MIB, least * MIB)
 
 
-def test_mom_shrinks_every_guest_by_a_twentieth_when_less_than_a_fifth_of_the_host_is_free() -> None:
-    assert peers.mom_targets([(host(4 * GIB), {"a": guest(1000, 800)})]) == {"a": pytest.approx(950 * MIB)}
-
-
-def test_mom_stops_at_what_a_guest_uses_and_as_large_a_part_of_its_size_as_the_host_has_free() -> None:
-    assert peers.mom_targets([(host(2.4 * GIB), {"a": guest(1000, 120)})]) == {"a": pytest.approx(980 * MIB)}
-
-
-def test_mom_takes_what_guests_use_when_the_host_has_less_than_a_twentieth_free() -> None:
-    targets = peers.mom_targets([(host(0.24 * GIB), {"a": guest(1000, 0)})])
-    assert targets["a"] == pytest.approx(960 * MIB)
-
-
-def test_mom_grows_nobody_while_the_host_lacks_memory_whatever_a_guest_wants() -> None:
-    assert peers.mom_targets([(host(4 * GIB), {"a": guest(500, 0)})]) == {}
-
-
-def test_mom_grows_every_guest_by_a_twentieth_when_the_host_has_enough_and_never_above_its_maximum() -> None:
-    targets = peers.mom_targets([(host(6 * GIB), {"a": guest(500, 400), "b": guest(1020, 900), "c": guest(1024, 900)})])
-    assert targets == {"a": pytest.approx(525 * MIB), "b": 1024 * MIB}
+@pytest.mark.parametrize(
+    ("free", "guests", "targets"),
+    [
+        pytest.param(4 * GIB, {"a": guest(1000, 800)}, {"a": 950}, id="a twentieth of each guest with less than a fifth of the host free"),
+        pytest.param(2.4 * GIB, {"a": guest(1000, 120)}, {"a": 980}, id="to what a guest uses and the same free part as the host has"),
+        pytest.param(0.24 * GIB, {"a": guest(1000, 0)}, {"a": 960}, id="what guests use with less than a twentieth of the host free"),
+        pytest.param(4 * GIB, {"a": guest(500, 0)}, {}, id="nobody grows while the host lacks memory"),
+        pytest.param(
+            6 * GIB,
+            {"a": guest(500, 400), "b": guest(1020, 900), "c": guest(1024, 900)},
+            {"a": 525, "b": 1024},
+            id="each guest by a twentieth with enough on the host, up to its maximum",
+        ),
+    ],
+)
+def test_mom_as_it_was(free: float, guests: dict[str, GuestSeen], targets: dict[str, float]) -> None:
+    assert peers.mom_targets([(host(free), guests)]) == pytest.approx({name: size * MIB for name, size in targets.items()})
 
 
 def test_mom_believes_averages_so_that_a_burst_of_now_counts_little() -> None:

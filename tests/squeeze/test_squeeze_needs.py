@@ -84,27 +84,24 @@ def test_details_of_a_guest_need_all_figures() -> None:
     assert inside_of(incomplete, SMAPS, 829, program) is None
 
 
-def test_moving_balloon_does_not_change_the_kernels_need() -> None:
-    assert kernel([REST]) == 92
-    swept_meanwhile = replace(REST, size=600)
-    assert kernel([REST, REST, swept_meanwhile]) == 92
+SWAPPED = replace(REST, swap=50, unused=820)
+KEEPS_FREED = replace(REST, unused=REST.unused - 47)
 
 
-def test_freed_pages_on_cpu_lists_are_not_the_kernels_need() -> None:
-    keeps = replace(REST, unused=REST.unused - 47, backed=700)
-    assert kernel([keeps, keeps, keeps, keeps, BURST]) == 92
-
-
-def test_memory_that_the_host_has_not_backed_is_not_the_kernels_need() -> None:
-    keeps = replace(REST, unused=REST.unused - 47, backed=240)
-    assert kernel([keeps]) == 90
-
-
-def test_sample_of_a_guest_that_has_swapped_counts_if_there_is_no_other() -> None:
-    swapped = replace(REST, swap=50, unused=820)
-    assert kernel([REST, swapped]) == 92
-    assert kernel([swapped]) == 104
-    assert kernel([replace(swapped, backed=190)]) == 90
+@pytest.mark.parametrize(
+    ("samples", "mib"),
+    [
+        ([REST], 92),
+        ([REST, REST, replace(REST, size=600)], 92),  # a balloon that moved meanwhile
+        ([replace(KEEPS_FREED, backed=700)] * 4 + [BURST], 92),  # freed pages on lists of CPUs
+        ([replace(KEEPS_FREED, backed=240)], 90),  # memory that the host has not backed
+        ([REST, SWAPPED], 92),
+        ([SWAPPED], 104),  # it counts where there is no other
+        ([replace(SWAPPED, backed=190)], 90),
+    ],
+)
+def test_kernels_need_is_what_it_keeps_itself(samples: list[Inside], mib: float) -> None:
+    assert kernel(samples) == mib
 
 
 def test_needs_are_the_peak_of_programs_kernels_and_processes_less_merged_memory() -> None:
