@@ -96,7 +96,7 @@ class ChangingPolicies:
     """Policies in force. Implements `PolicyTexts` for the evaluator.
 
     :param kept: file that keeps run-time changes across restarts; None to lose them
-    :param changed: called after a run-time change
+    :param changed: function to call after a run-time change
     :param refuse_failing: while policies are in force, refuse new policies that are certain to fail
     """
 

@@ -23,7 +23,7 @@ class Texts:
     problems: list[ConfigProblem] = field(default_factory=list)
 
     def usable(self) -> Texts:
-        """Return these texts. Raise `ConfigError` for any problem."""
+        """Return these texts. Raise `ConfigError` if there was a problem while reading them."""
         if self.problems:
             raise ConfigError(sorted(self.problems))
         return self

@@ -13,7 +13,7 @@ PAGE = 4  # KiB
 SECONDS_PER_PAGE = 2.7e-6
 """s of CPU time to scan one page: a checksum of 4 KiB and two tree walks.
 
-Measured: 2.6 to 2.8 us on real guests (docs/ksm-law.md). New pages take less time, and many merges take more.
+Measured: 2.6 to 2.8 us on real guests (docs/ksm-law.md).
 """
 
 VISITS = 2.0

@@ -447,7 +447,7 @@ class Walk:
         for around in self._together:
             if arg.identity in around.keys:
                 cure = f"write (if {abridged(around.form.items[1], 30)} … …) around it"
-                self._say_not_kept(around, place, f"that `{head}` gets nil: {shown} may be nil", cure)
+                self._say_not_kept(around, place, f"`{head}` from getting nil: {shown} may be nil", cure)
                 return
         if isinstance(arg.doubt, FieldKey):
             (scope, _), name = arg.doubt

@@ -1,7 +1,7 @@
 """Layout of policies.
 
-The formatter keeps line breaks, and reduces several blank lines to one. A line inside brackets is indented four columns deeper than the
-line that opened the innermost bracket, plus four for each further bracket that the same line opened, except `{`. A closing bracket is
+The formatter keeps line breaks, and reduces several blank lines to one. Inside brackets, a line is indented four columns deeper than the
+line that opened the innermost bracket. Each further bracket that the same line opened, except `{`, adds four columns. A closing bracket is
 indented like the line with its opening bracket. One space separates tokens, except after `(` and before `)`. At least two spaces precede a
 comment.
 """

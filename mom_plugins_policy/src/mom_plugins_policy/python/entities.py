@@ -178,7 +178,7 @@ class Guest(_ReadableEntity):
 
 
 class Guests(tuple[Guest, ...]):
-    """Guests of one cycle, in name order. Records the loops over them, to find the guest at which an error occurs."""
+    """Guests of one cycle, in name order."""
 
     def __iter__(self) -> Iterator[Guest]:
         if self:

@@ -86,10 +86,9 @@ def advise(
     mom advise --days a/days.json --days b/days.json    for several hosts, whose files were copied here
     mom advise RECORDING --class gold          by simulation
 
-    Without RECORDING: for each learned day, mom calculates how full the host would be with its guests and copies of them. Daily peaks
-    follow Gumbel's distribution of extreme values, and a bootstrap over days gives the confidence. The risk is that some guest lacks memory
-    within a month. The answer includes settings of OpenStack, KubeVirt, CloudStack and Proxmox VE. mom needs two weeks of learned days, and
-    ignores swap and merged pages.
+    Without RECORDING: for each learned day, mom calculates how full the host would be with its guests and copies of them. The risk is that
+    some guest lacks memory within a month. The answer includes settings of OpenStack, KubeVirt, CloudStack and Proxmox VE. mom needs two
+    weeks of learned days, and ignores swap and merged pages.
 
     With RECORDING: mom simulates the recorded host with more and more guests, each number several times. The new guests repeat recorded
     guests at another time. These count as harm: more memory promised than the host has, a broken promise, an OOM kill, a swapping host, a

@@ -102,7 +102,7 @@ def sold_at_risk(guests: Sequence[PastGuest], capacity: float, *, risk: float = 
 
 
 def days_of(guests: Sequence[PastGuest]) -> list[int]:
-    """Return the ordinals of days on which the use of at least half of the guests is known, without an unfinished last day."""
+    """Return the ordinals of days on which the use of at least half of the guests is known. Leave out an unfinished last day."""
     counted = Counter(ordinal for guest in guests for ordinal, used in guest.days.items() if is_known(used))
     days = sorted(ordinal for ordinal, count in counted.items() if 2 * count >= len(guests))
     ends = (guest.days.get(days[-1], ())[-1:] for guest in guests if days)

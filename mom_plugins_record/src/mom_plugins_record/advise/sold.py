@@ -120,12 +120,12 @@ class HostSold(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """Memory that can be sold, as a multiple of the part for guests, rounded down; 0 if unknown."""
+        """Memory that can be sold, divided by the host's memory for guests, rounded down; 0 if unknown."""
         return 0.0 if self.advice is None else self.advice.ratio
 
     @property
     def ratio_today(self) -> float:
-        """Memory sold today, as a multiple of the part for guests."""
+        """Memory sold today, divided by the host's memory for guests."""
         return round(self.today / self.capacity, 2) if self.capacity else 0.0
 
 

@@ -87,7 +87,7 @@ SWAPPED_KIB: Final = 64 << 10
 """KiB in swap, beyond those at the start, that count as harm. Every host swaps a little."""
 
 WORK, NEWCOMERS_WORK = 0.01, 0.05
-"""Share of its work that a recorded guest may lose in addition to its loss without new guests, and that a new guest may lose in total."""
+"""Fractions of their work that guests may lose: a recorded guest beyond its loss without new guests, and a new guest in total."""
 
 SETTLED_SECONDS: Final = 120.0
 """First seconds of a run, in which guests' losses do not count: unlike real guests, all guests start at the same time."""

@@ -85,7 +85,7 @@ UNKNOWN: Final = math.nan
 
 DAY_RATE: Final = 0.2
 WEEK_RATE: Final = 0.4
-"""Weights of a new value in the averages by day and by week, which cover about five days, and two or three weeks."""
+"""Weights of a new value in the averages by day and by week. The averages cover about five days, and two or three weeks."""
 
 LIMIT: Final = 3.0
 """Multiple of the usual error at which errors are capped."""
@@ -114,11 +114,12 @@ PEAK_FALL: Final = 0.1
 
 COVERAGE: Final = 0.95
 QUANTILE_STEP: Final = 0.3
-"""Fraction of slots in which the use should not exceed the maximum plus the margin, and step of the margin as a multiple of recent
-errors."""
+"""`COVERAGE` is the fraction of slots in which the use should not exceed the maximum plus the margin. `QUANTILE_STEP` is the step of the
+margin, as a multiple of recent errors."""
 
 BETTER: Final = 0.9
-"""A guest has a pattern if the forecast's errors are less than this fraction of the errors of expecting no change, or the average."""
+"""A guest has a pattern if the forecast's errors are below this fraction of the errors of both simple forecasts: no change, and the
+average."""
 
 EVIDENCE: Final = 32.0
 """Number of slots with known errors before a guest can have a pattern: eight hours."""

@@ -258,7 +258,7 @@ class HostDays:
             self.forget(now)
 
     def forget(self, now: float) -> None:
-        """Drop guests that have been absent for long, the least valuable guests if there are too many, and days in the future.
+        """Drop guests that have been absent for long, and days in the future. If there are too many guests, drop the least valuable.
 
         A wrong clock must not drop everything: age counts only after a day without a jump of the clock. If most days are in the future,
         they stay for `SURE_DAYS`.

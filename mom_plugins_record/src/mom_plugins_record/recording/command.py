@@ -46,7 +46,7 @@ def show_command(recording: Path | None, config_path: str | None, as_json: bool)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), default="mom-export", show_default=True, metavar="FOLDER", help="Folder to write to."
 )
-@click.option("--guest", "guests", multiple=True, metavar="PATTERN", help="Only guests with such names, like 'db-*'; may be repeated.")
+@click.option("--guest", "guests", multiple=True, metavar="PATTERN", help="Only matching guests, like 'db-*'; may be repeated.")
 @click.option("--from", "since", metavar="TIME", help="Start, such as 2026-11-20T08:00 (UTC, unless it has another zone).")
 @config_option
 def export_command(

@@ -38,8 +38,8 @@ LARGEST_GROUP: Final = 64 << 20
 
 UNPACKED: Final = 64 << 20
 UNPACKED_RATIO: Final = 512
-"""A file may unpack to this many bytes plus this multiple of its size. A recording
-unpacks to 20 times its size, or to 300 times if only ages of statistics change. A zstd bomb unpacks to 30,000 times its size."""
+"""A file may unpack to `UNPACKED` bytes plus this multiple of its size. A recording unpacks to 20 times its size, or to 300 times if only
+ages of statistics change. A zstd bomb unpacks to 30,000 times its size."""
 
 SLICE: Final = 1024
 """Bytes to unpack at a time. They result in at most 32 MiB."""
@@ -48,7 +48,7 @@ CHUNK: Final = 1 << 20
 """Bytes to read at a time."""
 
 PARAMETERS: Final = zstandard.ZstdCompressionParameters.from_level(1, window_log=22, hash_log=18)
-"""A window of 4 MiB covers several similar cycles of 1,000 guests. A hash of 18 bits saves a tenth."""
+"""A window of 4 MiB covers several similar cycles of 1,000 guests."""
 
 WINDOW: Final = 1 << 23
 

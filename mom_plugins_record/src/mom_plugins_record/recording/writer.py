@@ -70,11 +70,7 @@ def start_of(path: Path) -> datetime | None:
 
 
 class RecordingWriter:
-    """Writer that appends cycles to the files in a folder. Each cycle has reached the kernel when `cycle` returns.
-
-    :param wall: function that returns the seconds since the epoch
-    :param monotonic: function that returns seconds that never jump
-    """
+    """Writer that appends cycles to the files in a folder. Each cycle has reached the kernel when `cycle` returns."""
 
     def __init__(
         self, folder: Path, limits: RecordingLimits, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic

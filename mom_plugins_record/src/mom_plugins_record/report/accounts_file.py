@@ -211,7 +211,7 @@ class AccountsFile:
         return f"{self.path} was damaged ({printable(reason, 100)}) and was renamed to {aside.name}: mom starts new accounts"
 
     def touched(self, now: float) -> dict[str, GuestHour]:
-        """Return each guest's last hour within two days, with the largest size of its process in that time, keyed by guest id.
+        """Return each guest's last hour in the past two days, keyed by guest id. Its `touched_kib` is the largest of that time.
 
         Raise `AccountsError` if the file is unreadable.
         """
