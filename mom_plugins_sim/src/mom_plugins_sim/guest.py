@@ -55,8 +55,7 @@ QEMU_OVERHEAD = 48 * MIB
 
 @dataclass(frozen=True, slots=True)
 class GuestTraits:
-    """Constant properties of a guest's balloon and process. `balloon_rate` is in KiB/s. `small_pieces` is the fraction of freed memory
-    that free page reporting skips."""
+    """Constant properties of a guest's balloon and process. `balloon_rate` is in KiB/s."""
 
     balloon_rate: float = BALLOON_RATE
     qemu_overhead: float = QEMU_OVERHEAD
@@ -145,7 +144,7 @@ def kernel_reserved(maximum: float) -> float:
 def kernel_size(maximum: float) -> float:
     """Return all memory of a guest's kernel: the reserved part, slab, page tables and daemons.
 
-    Measured like the reserved part: 25 to 36.5 MiB.
+    The part that is not reserved was measured: 25 to 36.5 MiB.
     """
     return kernel_reserved(maximum) + min(25 * MIB + min(0.01 * maximum, 10 * MIB), maximum / 6)
 

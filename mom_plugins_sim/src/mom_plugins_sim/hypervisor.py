@@ -40,7 +40,7 @@ class SimHypervisor:
         """Guests that have requested a cycle since the last cycle."""
         self._gauge = AvailableGauge()
         self._shrinking: dict[str, float] = {}
-        """Targets in KiB, keyed by guest id."""
+        """Balloon targets of shrinking guests in KiB, keyed by guest id."""
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -104,7 +104,7 @@ class SimHypervisor:
             self.world.leave(guest.id)
 
     def news(self) -> str:
-        """Return why mom should begin a cycle early; an empty string if it need not. Of guests, only sent statistics count."""
+        """Return why mom should begin a cycle early, or an empty string. A guest's shortage counts once its statistics show it."""
         with self._lock:
             self.world.advance_to(self._clock())
             if self.world.away:
@@ -144,7 +144,7 @@ class SimHypervisor:
             return [_listed(guest, self.world.time) for guest in self.world.guests.values()]
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Set a balloon target. Raise `NotSupported` without a balloon device or above the maximum."""
+        """Set a balloon target. Raise `NotSupported` if the guest has no balloon device, or if the target exceeds its maximum."""
         with self._lock:  # `_locked` would take longer than the work, and a cycle may resize every guest
             self._catch_up()
             resized = self._find(guest)
@@ -183,7 +183,7 @@ class SimHypervisor:
             return [SwapStore("/dev/zram0", SwapStore.Kind.ZRAM, int(swap.size), free, held, int(host.swapped * swap.ratio))]
 
     def offload_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
-        """Move the guest's coldest memory to the host's swap. Raise `NotSupported` without swap."""
+        """Move the guest's coldest memory to the host's swap. Raise `NotSupported` if the host has no swap."""
         with self._locked_guest(guest):
             if not self.world.host.swap.size:
                 raise NotSupported("the simulated host has no swap")

@@ -34,7 +34,6 @@ class GuestScene:
     :param refusing: the guest's balloon does not move
     :param size: size at its arrival; None: all of `memory`
     :param sold_as: service class
-    :param properties: properties that the platform sets
     """
 
     identity: str

@@ -81,7 +81,6 @@ class KnownGuest:
     :param whole: the guest has run for the whole slot
     :param used: use at the last sample; NaN if unknown
     :param first: slot of the first item of `expected`
-    :param weight: weight of the guest's forecast
     :param middles: expected use from this slot on; empty without a forecast
     :param rises: slot of an expected rise
     """

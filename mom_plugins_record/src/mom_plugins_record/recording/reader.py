@@ -182,7 +182,7 @@ def rarely_collected() -> Iterator[None]:
 
 
 def ending_after(paths: Sequence[Path], since: float) -> Sequence[Path]:
-    """Return the files that may contain cycles after `since`: leave out the first files that end earlier, unless the clock was set back."""
+    """Return the files that may contain cycles after `since`. Leave out files that end earlier, unless the clock was set back."""
     moment = datetime.fromtimestamp(max(since, 0.0), UTC) if since < FARTHEST else datetime.max.replace(tzinfo=UTC)
     for first, (own, following) in enumerate(pairwise(map(start_of, paths))):
         if own is None or following is None or not own <= following <= moment:
