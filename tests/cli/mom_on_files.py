@@ -1,6 +1,5 @@
 """A host of files, plugins of the tests' own in a distribution of their own, and `mom` as a process."""
 
-import io
 import json
 import os
 import signal
@@ -8,14 +7,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
+from everywhere import Shelf
 from host_files import ksm_host
+from shorter_waits import mom_with
+from verbs_in_process import run_verb
 
-from mom_daemon.cli import frame
 from mom_devkit import wait_until
 
 MOM = Path(sys.executable).parent / "mom"
@@ -84,15 +84,10 @@ class Rereads(Base):
             raise ValueError("line 3 of the rules is wrong")
 '''
 
-ENTRY_POINTS = """[mom.plugins]
-merge = mom_test_plugins:MergeAlways
-hangs = mom_test_plugins:Hangs
-hangs_in_setup = mom_test_plugins:HangsInSetup
-rereads = mom_test_plugins:Rereads
-sticks = mom_test_plugins:Sticks
-dies = mom_test_plugins:Dies
-secretive = mom_test_plugins:Secretive
-"""
+NAMES = {
+    "merge": "MergeAlways", "hangs": "Hangs", "hangs_in_setup": "HangsInSetup", "rereads": "Rereads", "sticks": "Sticks", "dies": "Dies",
+    "secretive": "Secretive",
+}  # fmt: skip
 
 
 class Mom:
@@ -105,20 +100,19 @@ class Mom:
         self.config = directory / "mom.yaml"
         self.log = directory / "mom.log"
         self.started: list[subprocess.Popen[bytes]] = []
+        self.waits: dict[str, float] = {}
+        """Of the daemon: constants with other values."""
         path = filter(None, [str(self.site), os.environ.get("PYTHONPATH")])
         self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "COLUMNS": "200"}
         ksm_host(self.root)
         (self.root / "proc/pressure").mkdir()
-        self.install("plugins", PLUGINS, ENTRY_POINTS)
+        self.install("plugins", PLUGINS, **NAMES)
         self.configure("merge: {}")
 
-    def install(self, name: str, source: str, entry_points: str = "") -> None:
-        """Put a module, with a class `Plugin` unless its entry points name others, and its metadata where pip would."""
-        metadata = self.site / f"mom_test_{name}-1.dist-info"
-        metadata.mkdir(parents=True)
-        (self.site / f"mom_test_{name}.py").write_text(source)
-        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: mom-test-{name}\nVersion: 1\n")
-        (metadata / "entry_points.txt").write_text(entry_points or f"[mom.plugins]\n{name} = mom_test_{name}:Plugin\n")
+    def install(self, name: str, source: str, **plugins: str) -> None:
+        """Install a module with a class `Plugin`, or with these plugins and their classes."""
+        entries = {plugin: f"mom_test_{name}:{made}" for plugin, made in (plugins or {name: "Plugin"}).items()}
+        Shelf(self.site).add(f"mom-test-{name}", entries, {f"mom_test_{name}": source})
 
     def configure(self, *plugins: str, **settings: str) -> None:
         """Write a configuration with host, ksm and these lines of the section `plugins`."""
@@ -143,8 +137,9 @@ class Mom:
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start the daemon; its log is appended to `log`."""
+        program = mom_with(self.waits) if self.waits else [str(MOM)]
         with self.log.open("ab") as log:
-            process = subprocess.Popen([MOM, "run", "-c", self.config], stderr=log, stdout=log, env=self.environment)
+            process = subprocess.Popen([*program, "run", "-c", self.config], stderr=log, stdout=log, env=self.environment)
         self.started.append(process)
         return process
 
@@ -166,16 +161,8 @@ class Mom:
         assert self.started[-1].wait(60) == 0
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a verb with this configuration, in this process: another one would import all of mom first."""
-        words = [*arguments, "-c", str(self.config)]
-        with (
-            patch.dict(os.environ, self.environment, clear=True),
-            patch.object(sys, "path", [str(self.site), *sys.path]),
-            redirect_stdout(io.StringIO()) as out,
-            redirect_stderr(io.StringIO()) as err,
-        ):
-            code = frame.run(words)
-        return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
+        """Run a verb with this configuration, in this process."""
+        return run_verb(*arguments, "-c", str(self.config), site=self.site, **self.environment)
 
     def process(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """The same as a process of its own."""

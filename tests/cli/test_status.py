@@ -14,18 +14,11 @@ def told_by(verdict: dict[str, Any]) -> set[str]:
     return {plugin for condition in verdict["conditions"] for plugin in condition["plugins"]}
 
 
-HURRIED = """
-from mom_core.engine import verdict
-verdict.GAP_SECONDS /= 10
-"""
-"""In each process that the test starts: what is over has been so for six seconds instead of a minute."""
-
-
 def test_a_host_that_is_full_is_said_first_in_words_and_by_the_exit_code(mom: Mom) -> None:
     pressure, meminfo = mom.root / "proc/pressure/memory", mom.root / "proc/meminfo"
     pressure.write_text(CALM)
     mom.configure("balloon: {}", "http: {}")
-    (mom.site / "sitecustomize.py").write_text(HURRIED)
+    mom.waits["mom_core.engine.verdict.GAP_SECONDS"] = 3.0
     mom.begin()
     fine = mom("status")
     assert fine.returncode == 0, fine.stdout + fine.stderr

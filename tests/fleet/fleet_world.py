@@ -1,7 +1,6 @@
 """A fleet for tests: a real nats-server, real moms on simulated guests as hosts, and coordinators, each in a process of its own."""
 
 import asyncio
-import io
 import json
 import logging
 import os
@@ -12,14 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, TypeVar
 
 from real_guests import not_here
+from shorter_waits import mom_with
+from verbs_in_process import run_verb
 
 from mom_core import MomError
-from mom_daemon.cli.frame import run
 from mom_devkit import wait_until
 from mom_plugins_fleet.access import Access
 from mom_plugins_fleet.link import Store, ask
@@ -32,6 +31,7 @@ NATS_SERVER = shutil.which("nats-server") or "/usr/sbin/nats-server"
 
 SHORTER: dict[str, float] = {
     "link.AGAIN_SECONDS": 0.2,
+    "link.ANSWER_SECONDS": 2.0,
     "host.agent.AGAIN_SECONDS": 1.0,
     "host.agent.HEARTBEAT_SECONDS": 3.0,
     "host.agent.RESYNC_SECONDS": 3.0,
@@ -41,16 +41,6 @@ SHORTER: dict[str, float] = {
     "coordinator.coordinator.LOOK_SECONDS": 0.5,
 }
 """Waits of hosts and coordinators, which are longer where nobody waits for a test."""
-
-PROGRAM = """
-import sys
-from importlib import import_module
-from mom_daemon.cli import main
-for name, value in {}.items():
-    module, _, constant = name.rpartition(".")
-    setattr(import_module("mom_plugins_fleet." + module), constant, value)
-sys.exit(main())
-"""
 
 START_SECONDS = 120.0
 """How long a process may take until it is there: on a busy machine a mom takes seconds to import everything."""
@@ -228,11 +218,8 @@ class FleetWorld:
 
     @staticmethod
     def _run(*arguments: str) -> tuple[int, str, str]:
-        """A verb in this process: tests type hundreds, and each process would import mom before it does anything."""
-        out, err = io.StringIO(), io.StringIO()
-        with redirect_stdout(out), redirect_stderr(err):
-            code = run(arguments)
-        return code, out.getvalue(), err.getvalue()
+        done = run_verb(*arguments)
+        return done.returncode, done.stdout, done.stderr
 
     # --- what stands in the servers ----------------------------------------------------------------------------------------------------
 
@@ -265,7 +252,8 @@ class FleetWorld:
     # --- processes ---------------------------------------------------------------------------------------------------------------------
 
     def start_mom(self, name: str, *arguments: str) -> None:
-        self.start_program(name, [sys.executable, "-c", PROGRAM.format(self.shorter), *arguments])
+        waits = {f"mom_plugins_fleet.{wait}": seconds for wait, seconds in self.shorter.items()}
+        self.start_program(name, [*mom_with(waits), *arguments])
 
     def start_program(self, name: str, command: list[str]) -> None:
         log = (self.folder / f"{name}.log").open("ab")

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ class MomRun:
 
     folder: Path
     process: subprocess.Popen[bytes] | None = None
+    program: Sequence[str | Path] = (Path(sys.executable).parent / "mom",)
 
     @property
     def config(self) -> Path:
@@ -82,7 +83,7 @@ class MomRun:
         """Start it, and wait for its first cycle; what one before it has left does not count."""
         before = self._written()
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen([Path(sys.executable).parent / "mom", "run", "-c", self.config], stdout=log, stderr=log)
+            self.process = subprocess.Popen([*self.program, "run", "-c", self.config], stdout=log, stderr=log)
         wait_until(lambda: self._written() != before or self._ended(), "mom has done a cycle", 120)
         assert not self._ended(), self.log
 

@@ -4,21 +4,28 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from xmlrpc.client import ServerProxy
 
 import pytest
 from host_files import ksm_host, meminfo
 from mom_run import MomRun
-from momd_process import asked, end
+from shorter_waits import mom_with
 from vdsm_peer import Vdsm
 from vdsm_pki import Ca, write_pki
 
 from mom_devkit import wait_until
+from mom_kvm import Address
+from mom_plugins_vdsm.rpc_client import SocketTransport
 
 POLICIES = Path(__file__).parents[2] / "examples/policies/vdsm"
 GIB = 1 << 20  # in KiB
+
+ANSWER_SECONDS = 9.0
+"""vdsm waits for 2 s. Not so here, where processes fight for a processor; but less than mom waits for vdsm, which it must not do here."""
 
 SHORT, ROOMY = (meminfo(16 * GIB, kib, MemFree=kib, Cached=0, AnonPages=14_000_000) for kib in (1_677_721, 12 * GIB))
 """A host with a tenth of its memory left, and with three quarters of it."""
@@ -30,11 +37,18 @@ ONE = {"id": "11111111-0000-4000-8000-000000000001", "name": "one", "user_limit"
 TWO = {"id": "11111111-0000-4000-8000-000000000002", "name": "two", "guaranteed": 4 * GIB}
 
 
+@contextmanager
+def asked(path: Path) -> Iterator[Any]:
+    """mom as vdsm calls it: a connection for each call, some seconds for each operation, nil allowed."""
+    with ServerProxy("http://2F72756E/RPC2", transport=SocketTransport(Address.parse(str(path)), ANSWER_SECONDS), allow_none=True) as proxy:
+        yield proxy
+
+
 class Daemon(MomRun):
     """A host of files with a vdsm, and mom on it."""
 
     def __init__(self, folder: Path, ca: Ca) -> None:
-        super().__init__(folder)
+        super().__init__(folder, program=mom_with({"mom_plugins_ksm.sysfs._SEARCH_SECONDS": 1.0}))
         self.socket = folder / "mom.sock"
         # Where not even the kernel's own thread is seen, processes are hidden, and what may be merged is unknown.
         ksmd = {"proc/37/comm": "ksmd\n", "proc/37/stat": KSMD}
@@ -74,8 +88,10 @@ class Daemon(MomRun):
         self.wait(taken)
 
     def end(self) -> None:
+        """As long as vdsm is there, so that mom can put back what it has changed."""
         if self.process is not None:
-            end(self.process)
+            self.process.terminate()
+            self.process.wait(120)
         self.vdsm.end()
 
 

@@ -2,13 +2,15 @@
 
 import contextlib
 import fcntl
+import re
 import shutil
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Any
 import httpx
 import pytest
 from real_browser import browsing
+from shorter_waits import mom_with
 
 from mom_devkit import wait_until
 
@@ -36,63 +39,55 @@ DRAWN = """(() => {
 """How many cycles the page's first chart has, in JavaScript: an area has two corners for each, and parts where a cycle came late."""
 
 
-class Tunnel:
+class Tunnel(socketserver.ThreadingTCPServer):
     """What `ssh -L PORT:SOCKET` does: a TCP port of the loopback that leads to a unix socket."""
 
+    daemon_threads = True
+    request_queue_size = 128
+
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
+        super().__init__(("127.0.0.1", 0), _Carrier)
+        self.path, self.port = path, int(self.server_address[1])
         self.url = f"http://localhost:{self.port}"
         self.carried = 0
         """Bytes, in both directions."""
-        self._open: set[socket.socket] = set()
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
-        self._threads[0].start()
+        self.ends: list[socket.socket] = []
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                near, _ = self._listener.accept()
-            except OSError:
-                return
-            far = socket.socket(socket.AF_UNIX)
-            try:
-                far.connect(str(self._path))
-            except OSError:  # mom is not there: so says the end of the connection
-                near.close()
-                far.close()
-                continue
-            self._open |= {near, far}
-            for source, sink in ((near, far), (far, near)):
-                self._threads.append(threading.Thread(target=self._carry, args=(source, sink), daemon=True))
-                self._threads[-1].start()
-
-    def _carry(self, source: socket.socket, sink: socket.socket) -> None:
+    def carry(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while part := source.recv(1 << 16):
                 sink.sendall(part)
                 self.carried += len(part)
-        for each in (source, sink):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+        _hang_up(source, sink)
 
     def close(self) -> None:
-        if self._listener.fileno() < 0:
-            return
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for each in self._open:
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(2)
-        for each in self._open:
-            each.close()
+        self.shutdown()
+        self.server_close()
+        _hang_up(*self.ends)
+
+
+class _Carrier(socketserver.BaseRequestHandler):
+    server: Tunnel
+
+    def handle(self) -> None:
+        with socket.socket(socket.AF_UNIX) as far, contextlib.suppress(OSError):  # mom is not there: so says the end of the connection
+            far.connect(str(self.server.path))
+            self.server.ends += [self.request, far]
+            back = threading.Thread(target=self.server.carry, args=(far, self.request), daemon=True)
+            back.start()
+            self.server.carry(self.request, far)
+            back.join()
+
+
+def _hang_up(*ends: socket.socket) -> None:
+    for end in ends:
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
 
 
 class Daemon:
-    """`mom run` on a simulated host; further lines of the configuration may be given."""
+    """`mom run` on a simulated host; further lines of the configuration, and shorter waits of mom itself, may be given."""
 
     def __init__(
         self,
@@ -106,13 +101,16 @@ class Daemon:
         ksm: bool = True,
         host_memory: str = "",
         sim: str = "",
+        waits: Mapping[str, float] | None = None,
     ) -> None:
+        self._program = mom_with(waits) if waits else [str(MOM)]
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.config = folder / "mom.yaml"
         self.socket = folder / "run/mom.sock"
         memory = host_memory or f"{guests * 4 // 3 + 4}GiB"
-        usual = f"{{guests: {guests}, host_memory: {memory}, silent: 0.2, load: {guests // 2 + 2}GiB, load_after: 3s, load_for: 1h}}"
+        load = f"load: {guests // 2 + 2}GiB, load_after: 2s, load_growth: 4GiB, load_for: 1h"
+        usual = f"{{guests: {guests}, host_memory: {memory}, silent: 0.2, statistics_period: 1s, {load}}}"
         self.config.write_text(
             f"interval: {interval}\nmode: {mode}\nstate_directory: {folder}/state\nrun_directory: {folder}/run\nplugins:\n"
             f"  sim: {sim or usual}\n"
@@ -122,7 +120,7 @@ class Daemon:
 
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen([MOM, "run", "-c", self.config], stdout=log, stderr=log)
+            self.process = subprocess.Popen([*self._program, "run", "-c", self.config], stdout=log, stderr=log)
         wait_until(self.answers, (self.folder / "log").read_text)
 
     def answers(self) -> bool:
@@ -217,6 +215,33 @@ def tunnel() -> Iterator[Callable[[Path], Tunnel]]:
             return made
 
         yield dig
+
+
+@pytest.fixture
+def visit(browser: Any, tunnel: Callable[[Path], Tunnel]) -> Iterator[Callable[..., Any]]:
+    """Opens a mom's page at a view, or an address. Whatever the browser complains about fails the test, unless it is like `but`."""
+    contexts, complaints = [], list[str]()
+
+    def opened(where: Daemon | Path | str, view: str = "", *, but: str = "", width: int = 1280, height: int = 900, **settings: Any) -> Any:
+        def note(text: str) -> None:
+            if not but or not re.search(but, text):
+                complaints.append(text)
+
+        url = where if isinstance(where, str) else f"{tunnel(where if isinstance(where, Path) else where.socket).url}/#/{view}"
+        context = browser.new_context(viewport={"width": width, "height": height}, locale="en-GB", **settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(40_000)
+        page.on("pageerror", lambda error: note(str(error)))
+        page.on("console", lambda message: note(message.text) if message.type == "error" else None)
+        page.on("dialog", lambda dialog: dialog.accept())
+        page.goto(url)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert complaints == []
 
 
 @pytest.fixture(scope="session")

@@ -16,11 +16,18 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import MOM, Tunnel
+from conftest import Tunnel
+from everywhere import Shelf
+from host_files import meminfo
 from prometheus_process import Prometheus, running_prometheus
 from runbooks import Shown, commands
+from shorter_waits import mom_with
+from verbs_in_process import run_verb
 
-from mom_devkit import host_of, wait_until
+from mom_core.engine import verdict
+from mom_core.plugins import invoker
+from mom_devkit import wait_until
+from mom_plugins_balloon import harm, problems, sizes
 
 pytestmark = [pytest.mark.processes, pytest.mark.waits]
 
@@ -30,35 +37,36 @@ FASTER = 120
 
 GIB = 1 << 20
 
-PLUGINS = f'''
-import importlib, json, time
-from mom_core import Condition, FieldSpec, Guest, HypervisorError, Scope, Severity, Unit, hookimpl
+WAITS = {
+    f"{module.__name__}.{name}": getattr(module, name) / FASTER
+    for module, names in (
+        (verdict, ("GAP_SECONDS", "PATIENCE_SECONDS")),
+        (invoker, ("FIRST_RETRY_SECONDS", "LONGEST_RETRY_SECONDS")),
+        (sizes, ("PATIENCE_SECONDS", "FIRST_REST_SECONDS", "LAST_REST_SECONDS")),
+        (harm, ("KILLED_SECONDS",)),
+        (problems, ("RECLAIM_SECONDS",)),
+    )
+    for name in names
+}
 
-for module, names in {{
-    "mom_core.engine.verdict": ("GAP_SECONDS", "PATIENCE_SECONDS"),
-    "mom_core.plugins.invoker": ("FIRST_RETRY_SECONDS", "LONGEST_RETRY_SECONDS"),
-    "mom_plugins_balloon.sizes": ("PATIENCE_SECONDS", "FIRST_REST_SECONDS", "LAST_REST_SECONDS"),
-    "mom_plugins_balloon.harm": ("KILLED_SECONDS",),
-    "mom_plugins_balloon.problems": ("RECLAIM_SECONDS",),
-}}.items():
-    found = importlib.import_module(module)
-    for name in names:
-        setattr(found, name, getattr(found, name) / {FASTER})
+PLUGINS = '''
+import json, time
+from mom_core import Condition, FieldSpec, Guest, HypervisorError, Scope, Severity, Unit, hookimpl
 
 
 class World:
     """Guests that a folder tells of. They go at once to the size that is asked of them, unless they are stuck, or their QEMU refuses."""
 
     def __init__(self, folder):
-        self.uri, self._folder, self._asked = "world:///", folder, {{}}
+        self.uri, self._folder, self._asked = "world:///", folder, {}
 
     def told(self):
         if not self._folder.is_dir():
             raise HypervisorError("libvirtd does not answer")
-        return {{path.stem: json.loads(path.read_text()) for path in self._folder.glob("*.json")}}
+        return {path.stem: json.loads(path.read_text()) for path in self._folder.glob("*.json")}
 
     def guests(self):
-        return [Guest(name, name, properties={{"name": name, "uuid": name}}) for name in self.told()]
+        return [Guest(name, name, properties={"name": name, "uuid": name}) for name in self.told()]
 
     def set_balloon(self, guest, target_kib):
         if self.told()[guest.name].get("refuses"):
@@ -67,7 +75,7 @@ class World:
 
     def balloon_sizes(self, guests):
         told = self.told()
-        return {{guest.id: self.size(guest.name, told[guest.name]) for guest in guests if guest.name in told}}
+        return {guest.id: self.size(guest.name, told[guest.name]) for guest in guests if guest.name in told}
 
     def size(self, name, one):
         size = one.get("size", one["maximum"])
@@ -91,12 +99,12 @@ class WorldPlugin:
 
     @hookimpl
     def mom_collect_guests(self, guests):
-        found, told = {{}}, self._world.told()
+        found, told = {}, self._world.told()
         for guest in guests:
             one = told[guest.name]
             size = self._world.size(guest.name, one)
-            figures = {{"balloon_max": one["maximum"], "mem_available": size, "mem_usable": size - one["used"], "stats_age": 0.0}}
-            found[guest.id] = {{"balloon_cur": size, "guest_oom_kills": one.get("killed", 0), "rss": one.get("rss"), **figures}}
+            figures = {"balloon_max": one["maximum"], "mem_available": size, "mem_usable": size - one["used"], "stats_age": 0.0}
+            found[guest.id] = {"balloon_cur": size, "guest_oom_kills": one.get("killed", 0), "rss": one.get("rss"), **figures}
         return found
 
 
@@ -112,7 +120,7 @@ class Probe:
             raise OSError("the sensor has gone")
         if (self._root / "slow").exists():
             time.sleep(4)
-        return {{}}
+        return {}
 
     @hookimpl
     def mom_problems(self):
@@ -121,11 +129,6 @@ class Probe:
         if (self._root / "hot").exists():
             yield Condition("heat", "the host is hot", severity=Severity.WARNING)
 '''
-
-ENTRY_POINTS = """[mom.plugins]
-world = mom_test_world:WorldPlugin
-probe = mom_test_world:Probe
-"""
 
 
 def hurried(rules: str) -> str:
@@ -154,9 +157,8 @@ class Host:
         self.folder, self.root = folder, folder / "root"
         for name in ("root/guests", "root/proc/pressure"):
             (folder / name).mkdir(parents=True)
-        about = {"METADATA": "Metadata-Version: 2.1\nName: mom-test-world\nVersion: 1\n", "entry_points.txt": ENTRY_POINTS}
-        host_of(folder / "site/mom_test_world-1.dist-info", about)
-        (folder / "site/mom_test_world.py").write_text(PLUGINS)
+        entries = {"world": "mom_test_world:WorldPlugin", "probe": "mom_test_world:Probe"}
+        Shelf(folder / "site").add("mom-test-world", entries, {"mom_test_world": PLUGINS})
         plugins = {"host": {}, "world": {}, "probe": {"deadline": "60s"}, "balloon": {}, "policy": {}, "http": {}}
         folders = {"root": "root", "state_directory": "state", "run_directory": "run"}
         config = {
@@ -171,16 +173,14 @@ class Host:
         self.guest("calm", GIB)
         self.guest("growing", GIB, rss=GIB // 8)
 
-        self._environment = {**os.environ, "PYTHONPATH": str(folder / "site"), "COLUMNS": "200"}
-
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
-            self.mom = subprocess.Popen([MOM, "run", "-c", self.folder / "mom.yaml"], stdout=log, stderr=log, env=self._environment)
+            command = [*mom_with(WAITS), "run", "-c", self.folder / "mom.yaml"]
+            environment = {**os.environ, "PYTHONPATH": str(self.folder / "site")}
+            self.mom = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
 
     def prints(self, *words: str) -> str:
-        command = [str(MOM), *words, "-c", str(self.folder / "mom.yaml")]
-        printed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=self._environment).stdout
-        return printed.replace(str(MOM), "mom")  # which is not on the PATH here
+        return run_verb(*words, "-c", str(self.folder / "mom.yaml"), site=self.folder / "site", COLUMNS="200").stdout
 
     def shows(self, *alerts: str, guest: str = "", again: Callable[[], None] = lambda: None) -> None:
         """Wait until mom prints what the pages of these alerts show.
@@ -218,8 +218,7 @@ class Host:
         beside.replace(self.root / path)
 
     def memory(self, available: int) -> None:
-        figures = {"MemTotal": 8 * GIB, "MemFree": available, "MemAvailable": available, "Buffers": 0, "Cached": 0, "AnonPages": GIB}
-        self._write("proc/meminfo", "".join(f"{name}: {kib} kB\n" for name, kib in {**figures, "SwapTotal": 0, "SwapFree": 0}.items()))
+        self._write("proc/meminfo", meminfo(8 * GIB, available, MemFree=available, Cached=0, AnonPages=GIB))
 
     def pressure(self, stalled: float) -> None:
         lines = (f"{kind} avg10={stalled:.2f} avg60={stalled:.2f} avg300=0.00 total=1\n" for kind in ("some", "full"))

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Daemon, Start, Tunnel, client
-from playwright.sync_api import Browser, Page, expect
+from conftest import Daemon, client, starting
+from playwright.sync_api import Page, expect
 
 from mom_devkit import wait_until
 
@@ -28,6 +28,7 @@ PLUGINS = '  sla: {}\n  record: {reserve: "0"}\nguests:\n  "web-*": {guarantee: 
 
 WRONG = ".now .notice >> nth=0"
 
+Visit = Callable[..., Page]
 Place = tuple[str, str]
 """A selector, and a pattern of what stands there."""
 
@@ -60,38 +61,29 @@ expect.set_options(timeout=40_000)
 
 
 @pytest.fixture(scope="module")
-def full(shared: Start, tmp_path_factory: pytest.TempPathFactory) -> Daemon:
+def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """A mom whose host is full for long enough that programs were killed."""
+    waits = {"mom_plugins_balloon.problems.RECLAIM_SECONDS": 3.0}
     scenario = tmp_path_factory.mktemp("scenario") / "short.yaml"
     scenario.write_text(SCENARIO)
-    mom = shared(interval="500ms", ksm=False, sim=f"{{scenario: {scenario}}}", more=PLUGINS)
-    with client(mom) as one:
+    with starting(tmp_path_factory) as start:
+        mom = start(interval="500ms", ksm=False, sim=f"{{scenario: {scenario}}}", more=PLUGINS, waits=waits)
+        with client(mom) as one:
 
-        def happened() -> bool:
-            report = one.get("/v1/report?fields=").json()
-            host, conditions = report["host"]["fields"], (report["verdict"] or {"conditions": []})["conditions"]
-            names = [each["name"] for each in conditions if each["severity"] == "error"]
-            return bool(host.get("killed_today") and host.get("promise_broken_today") and "memory" in names)
+            def happened() -> bool:
+                report = one.get("/v1/report?fields=").json()
+                host, conditions = report["host"]["fields"], (report["verdict"] or {"conditions": []})["conditions"]
+                names = [each["name"] for each in conditions if each["severity"] == "error"]
+                return bool(host.get("killed_today") and host.get("promise_broken_today") and "memory" in names)
 
-        wait_until(happened, lambda: one.get("/v1/report?fields=").text[:3000], 90)
-    return mom
+            wait_until(happened, lambda: one.get("/v1/report?fields=").text[:3000], 90)
+        yield mom
 
 
-@pytest.fixture
-def screen(browser: Browser, full: Daemon, tunnel: Callable[[Path], Tunnel]) -> Iterator[Callable[[int, int], Page]]:
-    """The first screen in a window of this size."""
-    contexts = []
-
-    def opened(width: int, height: int) -> Page:
-        contexts.append(browser.new_context(viewport={"width": width, "height": height}, locale="en-GB"))
-        page = contexts[-1].new_page()
-        page.goto(f"{tunnel(full.socket).url}/")
-        expect(page.locator("figure").first.locator("polygon").first).to_be_attached()
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
+def first_screen(visit: Visit, full: Daemon, width: int) -> Page:
+    page = visit(full, width=width, height=800)
+    expect(page.locator("figure").first.locator("polygon").first).to_be_attached()
+    return page
 
 
 SEEN = """one => {
@@ -113,17 +105,17 @@ def unanswered(page: Page, questions: dict[str, list[Place]]) -> list[str]:
     return lacking
 
 
-def test_ten_questions_are_answered_on_the_first_screen_where_the_documents_say(screen: Callable[[int, int], Page]) -> None:
+def test_ten_questions_are_answered_on_the_first_screen_where_the_documents_say(visit: Visit, full: Daemon) -> None:
     table = DOCUMENT.read_text().partition("### What the first screen answers")[2].partition("###")[0]
     assert re.findall(r"^\| ([A-Z].*?\?) \|", table, re.MULTILINE) == list(ANSWERS)
-    page = screen(1280, 800)
+    page = first_screen(visit, full, 1280)
     assert unanswered(page, ANSWERS) == []
     if folder := os.environ.get("MOM_SCREENSHOTS"):
         page.screenshot(path=f"{folder}/web-page-full.png")
 
 
-def test_on_a_phone_what_is_left_who_suffers_and_what_to_do_come_first(screen: Callable[[int, int], Page]) -> None:
-    page = screen(400, 800)
+def test_on_a_phone_what_is_left_who_suffers_and_what_to_do_come_first(visit: Visit, full: Daemon) -> None:
+    page = first_screen(visit, full, 400)
     assert unanswered(page, {question: places for question, places in ANSWERS.items() if question not in AFTER_SCROLLING}) == []
     if folder := os.environ.get("MOM_SCREENSHOTS"):
         page.screenshot(path=f"{folder}/narrow-full.png")

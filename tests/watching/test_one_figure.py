@@ -1,12 +1,11 @@
 """What a guest is guaranteed is the same figure wherever it is shown: what holds of all that it is promised."""
 
 import json
-import subprocess
 from functools import partial
-from typing import Any
 
-from conftest import MOM, Daemon, Start, client
+from conftest import Daemon, Start, client
 from prometheus_client.parser import text_string_to_metric_families
+from verbs_in_process import run_verb
 
 from mom_devkit import wait_until
 
@@ -21,10 +20,6 @@ guests:
 """Promises of a class, of a class that are larger than the operator's own, and the operator's own."""
 
 
-def asked(daemon: Daemon, *verb: str) -> Any:
-    return json.loads(subprocess.run([MOM, *verb, "--json", "-c", daemon.config], capture_output=True, timeout=60, check=True).stdout)
-
-
 def surfaces(daemon: Daemon) -> tuple[dict[str, Figures], dict[str, float]]:
     """What each surface says of each guest in KiB, by the guest's name, and the metrics that have no labels."""
     with client(daemon) as asks:
@@ -37,6 +32,7 @@ def surfaces(daemon: Daemon) -> tuple[dict[str, Figures], dict[str, float]]:
             for one in family.samples
             if family.name[:3] == "mom"
         ]
+    listed_by_verb = json.loads(run_verb("guests", "--json", "-c", str(daemon.config)).stdout)
     written = json.loads((daemon.folder / "run/status.json").read_text())["guests"]
     rows = [dict(zip(written["columns"], row, strict=True)) for row in written["rows"]]
     found = {
@@ -44,7 +40,7 @@ def surfaces(daemon: Daemon) -> tuple[dict[str, Figures], dict[str, float]]:
         "API, some fields": listed,
         "explain": {name: explained.get(name) for name in api},
         "status file": {row["name"]: row["column.guarantee"] for row in rows},
-        "mom guests": {row["name"]: row["column.guarantee"] for row in asked(daemon, "guests")},
+        "mom guests": {row["name"]: row["column.guarantee"] for row in listed_by_verb},
         "metrics": dict.fromkeys(api)
         | {one.labels["domain"]: one.value / 1024 for one in samples if one.name == "mom_guest_guaranteed_bytes"},
     }
@@ -53,12 +49,13 @@ def surfaces(daemon: Daemon) -> tuple[dict[str, Figures], dict[str, float]]:
 
 def knows_what_holds(daemon: Daemon) -> bool:
     """It is known from the cycle before."""
-    return bool(asked(daemon, "status")["cycle"]["number"] > 2)
+    with client(daemon) as asks:
+        return bool(asks.get("/v1/status").json()["cycle"]["number"] > 2)
 
 
 def test_every_surface_says_the_same_of_what_a_guest_is_guaranteed(daemon: Start) -> None:
     moms = {
-        oversold: daemon(guests=8, more=PROMISES.replace("WEB", sla_class), interval="5s", host_memory="8GiB")
+        oversold: daemon(guests=8, more=PROMISES.replace("WEB", sla_class), interval="1s", host_memory="8GiB")
         for sla_class, oversold in (("compute", False), ("platinum", True))
     }
     for oversold, mom in moms.items():

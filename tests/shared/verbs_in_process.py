@@ -1,0 +1,27 @@
+"""Verbs of mom in the test's own process: another process would import all of mom first."""
+
+import io
+import os
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from unittest.mock import patch
+
+from mom_daemon.cli import frame
+
+
+def run_verb(*words: str, site: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Return the exit code and output of a verb, as of a process.
+
+    :param site: folder with further distributions
+    :param environment: further variables
+    """
+    with (
+        patch.dict(os.environ, environment),
+        patch.object(sys, "path", [*([str(site)] if site else []), *sys.path]),
+        redirect_stdout(io.StringIO()) as out,
+        redirect_stderr(io.StringIO()) as err,
+    ):
+        code = frame.run(words)
+    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
