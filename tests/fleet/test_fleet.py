@@ -11,6 +11,8 @@ from mom_plugins_fleet.records import Group
 from mom_plugins_fleet.signatures import next_revision
 from mom_plugins_fleet.subjects import GROUPS
 
+pytestmark = pytest.mark.waits
+
 
 @pytest.fixture(scope="module")
 def two(fleet: FleetWorld) -> FleetWorld:

@@ -21,7 +21,9 @@ def bystander(fleet: FleetWorld) -> Iterator[None]:
 
 def answers(fleet: FleetWorld, key: Path) -> str:
     """What an operator with that key is told; empty: all is well."""
-    return fleet.tried("--operator", fleet.operator, "status", key=key)[1]
+    with pytest.MonkeyPatch.context() as soon:  # a server answers nothing to what it refuses
+        soon.setattr("mom_plugins_fleet.link.ANSWER_SECONDS", 1.5)
+        return fleet.tried("--operator", fleet.operator, "status", key=key)[1]
 
 
 def test_a_host_joins_changes_its_group_leaves_and_comes_back_without_a_start(fleet: FleetWorld) -> None:

@@ -2,54 +2,34 @@
 
 import signal
 import subprocess
-from contextlib import closing
-from typing import Any
+from collections.abc import Callable
 
-from fleet_world import FleetWorld, free_port, port_of
+from fleet_world import FleetWorld
 from prometheus_process import running_prometheus
 
-TOKEN = "read" * 8
 
+def test_prometheus_finds_and_scrapes_all_hosts_that_serve_metrics_by_a_file(fleet: FleetWorld, unused_port: Callable[[], int]) -> None:
+    token, targets = fleet.folder / "token", fleet.folder / "mom-fleet.json"
+    token.touch(0o600)
+    token.write_text("read" * 8)
+    by = {"authorization": {"type": "Bearer", "credentials_file": str(token)}, "tls_config": {"ca_file": str(fleet.ca)}}
+    found = [{"files": [str(targets)], "refresh_interval": "1s"}]
+    config = {"scrape_configs": [{"job_name": "mom", "scrape_interval": "1s", "file_sd_configs": found, **by}]}
+    keys = {"certificate": str(fleet.home / "server.pem"), "key": str(fleet.home / "server-key.pem"), "read_token": str(token)}
+    http = {"tcp": {"listen": f"0.0.0.0:{unused_port()}", "hosts": ["localhost"], **keys}}
 
-class Monitoring:
-    """A Prometheus that reads the hosts from a file."""
+    def write_targets() -> None:
+        new = targets.with_suffix(".new")
+        new.write_text(fleet.fleet("targets"))
+        new.replace(targets)
 
-    def __init__(self, fleet: FleetWorld) -> None:
-        self.fleet = fleet
-        self.token = fleet.folder / "token"
-        self.token.touch(0o600)
-        self.token.write_text(TOKEN)
-        self._place = free_port()
-        self._targets = fleet.folder / "mom-fleet.json"
-        by = {"authorization": {"type": "Bearer", "credentials_file": str(self.token)}, "tls_config": {"ca_file": str(fleet.ca)}}
-        found = [{"files": [str(self._targets)], "refresh_interval": "1s"}]
-        self.config = {"scrape_configs": [{"job_name": "mom", "scrape_interval": "1s", "file_sd_configs": found, **by}]}
-
-    def write_targets(self) -> None:
-        new = self._targets.with_suffix(".new")
-        new.write_text(self.fleet.fleet("targets"))
-        new.replace(self._targets)
-
-    def http_settings(self) -> dict[str, Any]:
-        tcp = {
-            "certificate": str(self.fleet.home / "server.pem"),
-            "key": str(self.fleet.home / "server-key.pem"),
-            "read_token": str(self.token),
-        }
-        return {"tcp": {"listen": f"0.0.0.0:{port_of(self._place)}", "hosts": ["localhost"], **tcp}}
-
-    def close(self) -> None:
-        self._place.close()
-
-
-def test_prometheus_finds_and_scrapes_all_hosts_that_serve_metrics_by_a_file(fleet: FleetWorld, free_port: int) -> None:
-    with closing(Monitoring(fleet)) as monitoring, running_prometheus(fleet.folder, monitoring.config, free_port) as prometheus:
+    with running_prometheus(fleet.folder, config, unused_port()) as prometheus:
         fleet.enroll("h1", "g1", "--metrics-host", "localhost")
         fleet.enroll("h2", "g2")
-        fleet.start_host("h1", 1, guests=1, http=monitoring.http_settings())
+        fleet.start_host("h1", 1, guests=1, http=http)
         fleet.start_host("h2", 2, guests=1)
         fleet.until(lambda: all(row["guests"] is not None for row in fleet.status()["hosts"]), "both are heard")
-        monitoring.write_targets()
+        write_targets()
         fleet.start_coordinator("c1", "--metrics", str(fleet.folder / "mom-fleet.prom"))
         fleet.until(lambda: prometheus.has('up{job="mom", host="h1", group="g1"} == 1'), "it scrapes the host that has metrics")
         fleet.until(lambda: prometheus.has('mom_host_memory_total_bytes{host="h1"}'), "and has its metrics")
@@ -64,5 +44,5 @@ def test_prometheus_finds_and_scrapes_all_hosts_that_serve_metrics_by_a_file(fle
         fleet.kill("h1")
         fleet.until(lambda: prometheus.has('up{job="mom", host="h1"} == 0'), "its silence is seen")
         fleet.fleet("remove", "h1")
-        monitoring.write_targets()
+        write_targets()
         fleet.until(lambda: not prometheus.ask('up{job="mom", host="h1"}'), "it is looked for no more")

@@ -56,8 +56,8 @@ FORGED = Orders(
 
 def test_another_hosts_keys_are_refused_and_that_is_said_plainly(fleet: FleetWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     filled(fleet)
-    monkeypatch.setattr(link, "ANSWER_SECONDS", 3.0)  # a server answers nothing to what it refuses
     before = everything(fleet)
+    monkeypatch.setattr(link, "ANSWER_SECONDS", 1.0)  # a server answers nothing to what it refuses
     stolen = fleet.access(fleet.folder / "h1.key")
     written = [(STATES, "h2"), (ORDERS, "h2"), (ORDERS, "h1"), (ROSTER, "h1"), (GROUPS, "g1"), (AUTHORIZED, COORDINATORS)]
     asked = [(STATES, "h2"), (ORDERS, "h2"), (ROSTER, "h2")]
@@ -132,11 +132,16 @@ def test_buckets_that_were_made_with_less_care_are_made_safe_by_another_init(fle
     assert "--replicas 1" in fleet.refused("init", "--replicas", "3")
 
 
-def test_a_key_of_a_host_and_one_of_nobody_change_nothing_and_that_is_said_plainly(fleet: FleetWorld) -> None:
+def test_a_key_of_a_host_and_one_of_nobody_change_nothing_and_that_is_said_plainly(
+    fleet: FleetWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = fleet.folder / "x.policy"
     file.write_text("(defvar x 1)")
-    for command in (["policy", "set", "g7", "60_fleet_x", str(file)], ["drain", "h2"], ["enroll", "h7", "--group", "g1"], ["remove", "h2"]):
-        fleet.refused(*command, key=fleet.folder / "h1.key")
+    commands = (["policy", "set", "g7", "60_fleet_x", str(file)], ["drain", "h2"], ["enroll", "h7", "--group", "g1"], ["remove", "h2"])
+    with monkeypatch.context() as soon:
+        soon.setattr(link, "ANSWER_SECONDS", 1.0)
+        for command in commands:
+            fleet.refused(*command, key=fleet.folder / "h1.key")
     assert {row["host"]: row["draining"] for row in fleet.status()["hosts"]} == {"h1": False, "h2": False}
     assert json.loads(fleet.fleet("policy", "show", "g7", "--json"))["policies"] == {}
     key = fleet.folder / "other.key"

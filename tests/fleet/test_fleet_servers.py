@@ -20,6 +20,14 @@ from mom_plugins_fleet.signatures import Signer, next_revision
 from mom_plugins_fleet.subjects import ROSTER, STATES
 from mom_plugins_fleet.view import FleetView
 
+pytestmark = pytest.mark.waits
+
+
+@pytest.fixture(autouse=True)
+def tries_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the wait for servers that choose a leader meanwhile, and do not answer."""
+    monkeypatch.setattr("mom_plugins_fleet.link.ANSWER_SECONDS", 1.0)
+
 
 @pytest.fixture
 def three(tmp_path: Path) -> Iterator[NatsServers]:

@@ -171,7 +171,7 @@ def test_a_list_that_does_not_come_is_an_error_and_the_next_one_is_good(vdsm, hy
     vdsm.add(A)
     vdsm.fault("Host.getAllVmStats", **fault)
     patient = hypervisor.settings
-    monkeypatch.setattr(hypervisor, "settings", replace(patient, answer_timeout=2.0))
+    monkeypatch.setattr(hypervisor, "settings", replace(patient, answer_timeout=0.5))
     with pytest.raises(HypervisorError) as caught:
         hypervisor.guests()
     monkeypatch.setattr(hypervisor, "settings", patient)
