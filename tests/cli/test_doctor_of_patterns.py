@@ -8,27 +8,28 @@ from click.testing import CliRunner
 from mom_daemon.doctor.verb import doctor_command
 
 
-def test_patterns_that_match_no_guest_are_named_with_their_lines(tmp_path: Path) -> None:
-    config = tmp_path / "mom.yaml"
-    directories = f"state_directory: {tmp_path}/state\nrun_directory: {tmp_path}/run\n"
-    missing = "".join(f'  "no-{number}": {{guarantee: 1GiB}}\n' for number in range(12))
-    config.write_text(f'{directories}plugins:\n  sim: {{}}\n  balloon: {{}}\nguests:\n  "*": {{guarantee: 10MiB}}\n{missing}')
+def said_of(folder: Path, hypervisor: str, guests: str) -> list[tuple[str, str]]:
+    """What doctor says of these lines of the section, of which the first is line 8 of the file, with what to do."""
+    config = folder / "mom.yaml"
+    directories = f"state_directory: {folder}/state\nrun_directory: {folder}/run\n"
+    config.write_text(f"{directories}plugins:\n  {hypervisor}: {{}}\n  balloon: {{}}\n\nguests:\n{guests}")
     result = CliRunner().invoke(doctor_command, ["-c", str(config), "--json"])
-    said = [one["message"] for one in json.loads(result.stdout) if (one["plugin"], one["subject"]) == ("core", "guests")]
+    found = [one for one in json.loads(result.stdout) if (one["plugin"], one["subject"]) == ("core", "guests")]
+    return [(one["message"], one["cure"]) for one in found]
+
+
+def test_patterns_that_match_no_guest_are_named_with_their_lines(tmp_path: Path) -> None:
+    missing = "".join(f'  "no-{number}": {{guarantee: 1GiB}}\n' for number in range(12))
+    said = said_of(tmp_path, "sim", f'{missing}  "*": {{guarantee: 10MiB}}\n')
     lines = [f"line {8 + number}: no-{number} matches no guest here" for number in range(10)]
-    assert said == [*lines, "2 more patterns match no guest here"]
+    assert [message for message, _ in said] == [*lines, "2 more patterns match no guest here"]
 
 
 def test_a_pattern_of_a_property_that_no_guest_has_says_which_there_are(tmp_path: Path) -> None:
-    config = tmp_path / "mom.yaml"
-    directories = f"state_directory: {tmp_path}/state\nrun_directory: {tmp_path}/run\n"
-    patterns = '  "uuid=*": {guarantee: 10MiB}\n  "flavor=m1.*": {guarantee: 1GiB}\n  "uuids=x": {}\n  "name=nobody": {}\n'
-    config.write_text(f"{directories}plugins:\n  sim: {{}}\n  balloon: {{}}\nguests:\n{patterns}")
-    result = CliRunner().invoke(doctor_command, ["-c", str(config), "--json"])
-    said = [(one["message"], one["cure"]) for one in json.loads(result.stdout) if (one["plugin"], one["subject"]) == ("core", "guests")]
+    patterns = '  "flavor=m1.*": {guarantee: 1GiB}\n  "uuids=x": {}\n  "name=nobody": {}\n  "uuid=*": {guarantee: 10MiB}\n'
     known = "known properties: mem_guarantee, name, uuid"
     of_platform = "properties come from a plugin of the platform, such as nova"
-    assert said == [
+    assert said_of(tmp_path, "sim", patterns) == [
         ("line 8: flavor=m1.* matches no guest here", f"no guest here has the property flavor ({known}); {of_platform}"),
         ("line 9: uuids=x matches no guest here", f"no guest here has the property uuids (did you mean uuid?); {of_platform}"),
         ("line 10: name=nobody matches no guest here", "correct the pattern if it should match guests"),
@@ -53,12 +54,5 @@ def mom_hypervisor(self):
 
 def test_patterns_of_properties_are_judged_when_all_descriptions_are_read(shelf, tmp_path):
     shelf.add_plugin("slow", SLOW, before="from mom_core import Guest")
-    config = tmp_path / "mom.yaml"
-    directories = f"state_directory: {tmp_path}/state\nrun_directory: {tmp_path}/run\n"
-    config.write_text(
-        f'{directories}plugins:\n  slow: {{}}\n  balloon: {{}}\nguests:\n  "flavor=m1": {{}}\n  "name=g249": {{}}\n  "flavor=m2": {{}}\n'
-    )
-    result = CliRunner().invoke(doctor_command, ["-c", str(config), "--json"])
-    said = [one for one in json.loads(result.stdout) if (one["plugin"], one["subject"]) == ("core", "guests")]
-    shown = [(one["message"], one["cure"]) for one in said]
-    assert shown == [("line 9: flavor=m2 matches no guest here", "correct the pattern if it should match guests")]
+    said = said_of(tmp_path, "slow", '  "flavor=m1": {}\n  "name=g249": {}\n  "flavor=m2": {}\n')
+    assert said == [("line 10: flavor=m2 matches no guest here", "correct the pattern if it should match guests")]
