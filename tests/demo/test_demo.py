@@ -97,12 +97,6 @@ def test_every_picture_fits_into_a_terminal_of_80_by_24() -> None:
         assert max(len(text) for text in texts) <= 80
 
 
-def test_a_mistake_on_the_command_line_is_told() -> None:
-    result = subprocess.run([MOM, "demo", "--seconds", "-1"], capture_output=True, text=True, check=False, timeout=300)
-    assert result.returncode == 2
-    assert "--seconds" in result.stderr
-
-
 def test_it_leaves_a_recording_behind(shown: tuple[str, Path]) -> None:
     text, folder = shown
     assert f"recorded in {folder / 'recording'}" in text

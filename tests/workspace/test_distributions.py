@@ -96,11 +96,6 @@ def test_a_distribution_has_the_same_layout_as_all_others(folder: str) -> None:
     assert list((ROOT / folder / "tests").glob("test_*.py"))
 
 
-@pytest.mark.parametrize("folder", [*DISTRIBUTIONS, EXAMPLE])
-def test_a_distribution_carries_the_licence(folder: str) -> None:
-    assert (ROOT / folder / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
-
-
 @pytest.mark.parametrize("folder", DISTRIBUTIONS)
 def test_a_pyproject_has_the_same_shape_as_all_others(folder: str) -> None:
     mine, core = pyproject(folder), pyproject("mom_core")

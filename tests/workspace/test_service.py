@@ -54,16 +54,6 @@ def test_a_unit_starts_a_command_that_exists(path: Path) -> None:
     assert path.name != "mom.service" or (ROOT / "packaging" / unit(path)["Unit"]["OnFailure"]).is_file()
 
 
-@pytest.mark.parametrize("name", ["mom", "mom-restore"])
-def test_what_parses_has_no_power(name: str) -> None:
-    service = unit(ROOT / f"packaging/{name}.service")["Service"]
-    assert (service["User"], service["Group"], service["CapabilityBoundingSet"]) == ("mom", "mom", "")
-    assert "AmbientCapabilities" not in service
-    assert (service["ProtectSystem"], service["RestrictAddressFamilies"], service["IPAddressDeny"]) == ("strict", "AF_UNIX", "any")
-    assert (service["ProtectKernelTunables"], service["ProtectControlGroups"], service["PrivateDevices"]) == ("yes", "yes", "yes")
-    assert "ReadWritePaths" not in service
-
-
 def test_the_helper_is_asked_at_the_socket_that_plugins_ask_at_by_moms_user_only() -> None:
     found = unit(ROOT / "packaging/mom-helper.socket")["Socket"]
     assert (found["ListenSequentialPacket"], found["SocketMode"], found["SocketGroup"]) == (SOCKET, "0660", "mom")
