@@ -505,7 +505,7 @@ class LedgerEntry(NamedTuple):
         return self._replace(attempted=_others(self.attempted, self.applied), found=rounded, in_doubt=False)
 
     def resolved(self, present: Value) -> LedgerEntry:
-        """Return the entry with its doubt resolved by the present value. None means that the value cannot be compared."""
+        """Return the entry without the doubt whether mom's change was made: `present` shows that. It is None if it cannot be compared."""
         if not self.explains(present):
             return self._replace(in_doubt=False)
         was_not_set = present not in (self.applied, None) and present in (self.found, self.earlier, self.before, *self.attempted)

@@ -119,7 +119,7 @@ class Cgroups:
         ) == {pid}
 
     def limit(self, groups: Mapping[str, str]) -> GroupLimit | None:
-        """Return the memory limit with the least headroom, also of shared cgroups; None without a visible limit."""
+        """Return the memory limit that leaves the least headroom, shared cgroups included; None if no limit is visible."""
         folder = self._folder(Hierarchies.UNIFIED, groups)
         top = None if folder is None else self._hierarchies.top(Hierarchies.UNIFIED, folder)
         return None if folder is None or top is None else GroupLimit.of_memory(folder, top)

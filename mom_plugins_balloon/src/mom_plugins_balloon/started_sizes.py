@@ -67,7 +67,7 @@ class StartedSizes:
         return started if started is not None and started.incarnation == guest.incarnation else None
 
     def kib_of(self, guest: Guest, maximum: float | None) -> float | None:
-        """Return the promise `start` in KiB: the same share of the maximum after memory was plugged in. None if unknown."""
+        """Return the promise `start` in KiB; None if unknown. After memory was plugged in, it is the same share of the new maximum."""
         started = self.of(guest)
         if started is None:
             return None

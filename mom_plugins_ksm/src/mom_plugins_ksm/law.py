@@ -158,7 +158,7 @@ class KsmState(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KsmMemory:
-    """The law's memory between two cycles. Unknown values are None, and unknown times 0."""
+    """What the law remembers from cycle to cycle. Unknown values are None, and unknown times are 0."""
 
     short: bool | None = None
     looks: bool | None = None  #: True: look or work; False: rest

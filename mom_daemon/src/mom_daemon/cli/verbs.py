@@ -61,7 +61,7 @@ class Verb(NamedTuple):
 
 
 class VerbContext(click.Context):
-    """Context that switches root to the owner of mom's folders."""
+    """Context in which a command of root runs as the owner of mom's folders."""
 
     def invoke(self, callback: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Call the verb. Raise `MomError` if root cannot switch."""

@@ -36,7 +36,7 @@ def about_enabled(config: Config) -> Iterator[Finding]:
         text = f"several plugins provide a hypervisor: {names}; mom uses the first available one, and sees no guests of the others"
         yield Finding(Severity.WARNING, "hypervisors", text, f"enable only one of them; at present {first} takes precedence")
     for subject, message, hook in lacking(config):
-        yield Finding(Severity.WARNING, subject, message, f"enable a plugin that does: {', '.join(having(hook)) or 'none is installed'}")
+        yield Finding(Severity.WARNING, subject, message, f"plugins that do: {', '.join(having(hook)) or 'none is installed'}")
     if len(evaluators) > 1:
         order = ", then ".join(evaluators)
         text = f"several plugins decide: {order}; if two of them set one control, only the first counts, even without a decision"

@@ -60,7 +60,7 @@ def unbacked_memory(guest: GuestMemory) -> float:
 def level_of(parts: Sequence[tuple[float, float]], amount: float) -> float:
     """Return the level at which all parts together give `amount`.
 
-    Each part gives `part * min(1, level / cost)`, so cheap parts are used up first.
+    Each part gives `kib * min(1, level / cost)`, so cheap parts are used up first.
 
     :param parts: cost and KiB of each part
     """

@@ -413,7 +413,9 @@ def _check_files(path: Path) -> None:
                 raise AccountsError(f"{item} is not a regular file", hint=f"give the path of a recording's folder, or of its file {NAME}")
     with suppress(OSError), journal.open("rb") as file:
         if file.seek(0, os.SEEK_END) >= len(_JOURNAL) and file.seek(-len(_JOURNAL), os.SEEK_END) and file.read() == _JOURNAL:
-            raise AccountsError(f"{journal} is not mom's: it names another file", hint="find out who put it there, and delete it")
+            raise AccountsError(
+                f"mom did not write {journal}: it contains the name of another file", hint="find out who put it there, and delete it"
+            )
 
 
 def _unreadable(path: Path, error: Exception, hint: str) -> AccountsError:

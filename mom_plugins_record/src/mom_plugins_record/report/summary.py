@@ -192,7 +192,7 @@ def total_of(hosts: Iterable[AccountedHour], total: AccountedHour | None = None)
 
 
 def without(by: str) -> str:
-    """Return the name of the line for guests without a class or this property."""
+    """Return the name of the line for guests without a class, or without the property `by`."""
     return f"without a {by}"
 
 

@@ -182,7 +182,9 @@ def with_newcomers(scene: Scene, count: int, memory_kib: float | None, seed: int
     """
     models = [guest for guest in scene.guests if not guest.silent and isinstance(guest.workload.demand, Trace)]
     if not models:
-        raise MomError("no guest of the recording reports its memory use", hint="record guests with memory statistics")
+        raise MomError(
+            "no guest of the recording reports its memory use", hint="make a new recording, with guests that report memory statistics"
+        )
     source = random.Random(seed)  # noqa: S311  # the simulation must be repeatable
     newcomers = [_copy(source.choice(models), number, memory_kib, source) for number in range(1, count + 1)]
     return replace(scene, guests=[*scene.guests, *newcomers])
