@@ -64,8 +64,8 @@ class Failure(StrEnum):
 class Visit:
     """Queries to one monitor, and then the `answers` or the `failure`.
 
-    `expected` is the only PID that mom may query, `started` is its start time in clock ticks, and `process` is the PID that listens. Each is
-    0 if unknown.
+    `expected` is the only PID that mom may query, `started` is its start time in clock ticks, and `process` is the PID that listens. Each
+    is 0 if unknown.
     """
 
     path: str
