@@ -99,5 +99,5 @@ from .plugin_of_guests import PluginOfGuests as PluginOfGuests
 from .seen_guests import Resizes as Resizes
 from .seen_guests import SeenGuest as SeenGuest, SeenGuests as SeenGuests
 from .statistics import StatisticsRecord as StatisticsRecord
-from .watch import WatchedMemory as WatchedMemory
+from .watch import TAKEN_KIB as TAKEN_KIB, WatchedMemory as WatchedMemory
 from .doctor import named_guests as named_guests

@@ -217,7 +217,7 @@ class SeenGuest(ABC):
 
     def balloon_fields(self, monotonic: float) -> dict[str, Value]:
         """Return the statistics period, the smallest size, and why mom must give memory back, where they are known."""
-        fields = {
+        fields: dict[str, Value] = {
             GuestField.PERIOD: self.period,
             GuestField.LEAST: self.least_kib,
             GuestField.GIVE_BACK: self.why_give_back(monotonic) or None,
