@@ -175,7 +175,7 @@ class Host:
 
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
-            command = [*mom_with(WAITS), "run", "-c", self.folder / "mom.yaml"]
+            command = [*mom_with(WAITS), "run", "-c", str(self.folder / "mom.yaml")]
             environment = {**os.environ, "PYTHONPATH": str(self.folder / "site")}
             self.mom = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
 
