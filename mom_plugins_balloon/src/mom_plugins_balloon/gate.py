@@ -1,4 +1,4 @@
-"""Gate: checks every decision on a guest's size, from any plugin."""
+"""Gate: checks every decision on a guest's size, from any plugin. A restore of the original size is limited in `resizer.py`."""
 
 from __future__ import annotations
 
