@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import click
 from pydantic import BaseModel
@@ -513,7 +513,7 @@ def _protocols() -> str:
         for name, kind in _public(dataclasses.is_dataclass)
     ]
     enumerations = [
-        (f"`{name}`", ", ".join(f"`{member.name}`" for member in cast("type[enum.Enum]", kind)), _summary(kind))
+        (f"`{name}`", ", ".join(f"`{member.name}`" for member in kind), _summary(kind))
         for name, kind in [*_public(lambda kind: True), *_nested()]
         if issubclass(kind, enum.Enum)
     ]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mom_core import Clock, Condition, Engine, PluginSettings, Severity, Snapshot, Verdict, hookimpl
-from mom_core.engine.verdict import GAP_SECONDS, PAST_SECONDS, HeldConditions, Said, judged
+from mom_core.engine.verdict import GAP_SECONDS, PAST_SECONDS, HeldConditions, ReportedCondition, judged
 from mom_daemon.look.status_file import RunningStatus
 from mom_daemon.status import status_of
 from mom_devkit import config_of
@@ -34,7 +34,7 @@ def test_the_worst_condition_comes_first_and_causes_precede_effects(held: HeldCo
 
 
 def test_what_several_plugins_say_under_one_name_is_one_alert() -> None:
-    verdict = judged([Said("host", STALLED, 2.0, 5.0), Said("balloon", FULL, 3.0, 5.0)], 5.0, 1000.0)
+    verdict = judged([ReportedCondition("host", STALLED, 2.0, 5.0), ReportedCondition("balloon", FULL, 3.0, 5.0)], 5.0, 1000.0)
     (condition,) = verdict.conditions
     assert condition.message == "the host is full; processes wait for memory"
     assert condition.why == "guests are promised too much"
@@ -46,9 +46,11 @@ def test_what_several_plugins_say_under_one_name_is_one_alert() -> None:
 
 def test_an_error_is_a_warning_at_first() -> None:
     patient = Condition("memory", "the host is full", after=30.0)
-    assert judged([Said("balloon", patient, 0.0, 29.9)], 29.9, 1000.0).severity is Severity.WARNING
-    assert judged([Said("balloon", patient, 0.0, 30.0)], 30.0, 1000.0).severity is Severity.ERROR
-    assert judged([Said("balloon", patient, 0.0, 29.0)], 40.0, 1000.0).severity is Severity.WARNING, "it was not said for so long"
+    assert judged([ReportedCondition("balloon", patient, 0.0, 29.9)], 29.9, 1000.0).severity is Severity.WARNING
+    assert judged([ReportedCondition("balloon", patient, 0.0, 30.0)], 30.0, 1000.0).severity is Severity.ERROR
+    assert judged([ReportedCondition("balloon", patient, 0.0, 29.0)], 40.0, 1000.0).severity is Severity.WARNING, (
+        "it was not said for so long"
+    )
 
 
 # --- held over time --------------------------------------------------------------------------------------------------------------

@@ -117,7 +117,9 @@ class BulkStatistics:
         # A pod's tenant controls its daemon, which may answer with other tenants' guests.
         return records if uuids is None else [record for record in records if record.uuid in uuids]
 
-    def _ask(self, live: OpenConnection, groups: int, uuids: Collection[str] | None, flags: int) -> Sequence[tuple[Domain]]:
+    def _ask(
+        self, live: OpenConnection, groups: int, uuids: Collection[str] | None, flags: int
+    ) -> Sequence[tuple[Domain, StatisticsRecord]]:
         ids, active = None if uuids is None else frozenset(uuids), self.module.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
         if ids is not None and live.domains.keys() >= ids:
             return live.connection.domainListGetStats([live.domains[uuid] for uuid in ids], groups, flags) if ids else ()
@@ -127,7 +129,7 @@ class BulkStatistics:
             handles = self._handles(live, known_ids - blocked)
             return live.connection.domainListGetStats(handles, groups, flags | active) if handles else ()
         # Handles of single guests come from calls for all guests.
-        answer: Sequence[tuple[Domain]] = live.connection.getAllDomainStats(groups, flags | active)
+        answer: Sequence[tuple[Domain, StatisticsRecord]] = live.connection.getAllDomainStats(groups, flags | active)
         live.domains = {domain.UUIDString(): domain for domain, _ in answer}
         self._listed, self.events = set(live.domains), 0
         return answer

@@ -24,7 +24,7 @@ PATIENCE_SECONDS: Final = 30.0
 LONGEST: Final = 400
 
 
-class Said(NamedTuple):
+class ReportedCondition(NamedTuple):
     """Reported condition, with its first and last report in monotonic seconds, and its position for sorting."""
 
     plugin: str
@@ -34,13 +34,13 @@ class Said(NamedTuple):
     place: int = 0
 
 
-def judged(reports: Iterable[Said], now: float, time: float) -> Verdict:
+def judged(reports: Iterable[ReportedCondition], now: float, time: float) -> Verdict:
     """Return conditions joined by name: the worst first, present conditions before past ones, imminent errors before warnings.
 
     :param now: monotonic seconds
     :param time: seconds since the epoch
     """
-    alike: dict[str, list[Said]] = {}
+    alike: dict[str, list[ReportedCondition]] = {}
     for report in reports:
         alike.setdefault(report.condition.name, []).append(report)
     ranked: list[tuple[tuple[int, bool, int, int], Condition]] = []
@@ -54,7 +54,7 @@ def judged(reports: Iterable[Said], now: float, time: float) -> Verdict:
 _WORST_FIRST: Final = (Severity.ERROR, Severity.WARNING, Severity.OK)
 
 
-def _joined(name: str, several: Sequence[Said], now: float, time: float) -> Condition:
+def _joined(name: str, several: Sequence[ReportedCondition], now: float, time: float) -> Condition:
     last = max(report.last for report in several)
     present = [report for report in several if last - report.last <= GAP_SECONDS]
     bad = any(report.condition.severity is Severity.ERROR and report.last - report.begun >= report.condition.after for report in present)
@@ -83,7 +83,7 @@ class HeldConditions:
     """Conditions kept from cycle to cycle."""
 
     def __init__(self) -> None:
-        self._held: dict[tuple[str, str], Said] = {}
+        self._held: dict[tuple[str, str], ReportedCondition] = {}
         self._taken = -math.inf
         self._was_bad = False
 
@@ -102,7 +102,7 @@ class HeldConditions:
             previous = self._held.get((plugin, condition.name))
             goes_on = previous is not None and (previous.last == self._taken or now - previous.last <= GAP_SECONDS)
             begun = previous.begun if previous is not None and goes_on else now
-            self._held[plugin, condition.name] = Said(plugin, condition, begun, now, place)
+            self._held[plugin, condition.name] = ReportedCondition(plugin, condition, begun, now, place)
         self._taken = now
         verdict = judged(self._held.values(), now, time)
         self._log(verdict)
