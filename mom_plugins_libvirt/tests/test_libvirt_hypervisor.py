@@ -263,27 +263,6 @@ def test_memory_that_virtio_mem_has_not_plugged_in_is_none_and_what_it_has_is_no
 _VIRTIO_MEM = "<memory model='virtio-mem'><target><size unit='KiB'>262144</size><current unit='KiB'>{}</current></target></memory>"
 
 
-def test_while_memory_is_being_plugged_in_that_is_told_and_no_longer_than_it_moves(guest, hypervisor, clock):
-    def said():
-        return hypervisor.fields([listed(hypervisor, guest)])[guest.uuid].get("give_back")
-
-    def plugged(kib):
-        guest.devices = _VIRTIO_MEM.format(kib).replace("<current", f"<requested unit='KiB'>{256 << 10}</requested><current")
-        guest.maximum, guest.current = 448 << 10, (192 << 10) + kib
-
-    plugged(0)
-    assert said() == "virtio-mem is plugging or unplugging its memory"
-    clock.now += 50
-    plugged(128 << 10)
-    assert said()
-    clock.now += 50
-    assert said(), "there was more of it meanwhile"
-    clock.now += 20
-    assert said() is None, "it does not finish that"
-    plugged(256 << 10)
-    assert said() is None
-
-
 def test_what_a_guest_is_asked_to_give_up_beside_a_full_balloon_is_soon_known(guest, hypervisor, clock):
     """It may have to wait for what the balloon holds; libvirt has no event for it."""
     guest.maximum, guest.current = 448 << 10, 300 << 10
