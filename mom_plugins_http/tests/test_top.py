@@ -38,7 +38,7 @@ def picture_with(report: Report = NOTHING_NEW, **members: object) -> Picture:
 
 
 def picture(*rows: Row, **members: object) -> Picture:
-    return replace(picture_with(**members), columns=[column("size"), column("max")], rows=rows)
+    return replace(picture_with(NOTHING_NEW, **members), columns=[column("size"), column("max")], rows=rows)
 
 
 def guests(columns: dict[str, str], *rows: list[Any]) -> Picture:
