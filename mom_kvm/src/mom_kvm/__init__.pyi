@@ -1,11 +1,6 @@
 from .bounded_server import BoundedServer as BoundedServer, ServerDoor as ServerDoor
 from .callers import CallPatience as CallPatience, Callers as Callers
-from .capabilities import (
-    NodeTune as NodeTune,
-    Offloaded as Offloaded,
-    GuestState as GuestState,
-    SwapStore as SwapStore,
-)
+from .capabilities import NodeTune as NodeTune, Offloaded as Offloaded, GuestState as GuestState, SwapStore as SwapStore
 from .cgroup_mounts import Hierarchies as Hierarchies
 from .destination import Destination as Destination
 from .guest_cgroup import GroupLimit as GroupLimit, kib_in as kib_in
@@ -55,12 +50,7 @@ from .services.eviction import (
     MoveProgress as MoveProgress,
     MoverAbilities as MoverAbilities,
 )
-from .services.launches import (
-    LaunchReader as LaunchReader,
-    Launch as Launch,
-    LaunchedGuest as LaunchedGuest,
-    Launches as Launches,
-)
+from .services.launches import LaunchReader as LaunchReader, Launch as Launch, LaunchedGuest as LaunchedGuest, Launches as Launches
 from .services.metrics import HostMetrics as HostMetrics
 from .services.platforms import (
     GuestDescription as GuestDescription,
