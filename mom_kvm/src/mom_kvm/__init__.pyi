@@ -22,6 +22,7 @@ from .hypervisors import (
     tune_named as tune_named,
 )
 from .kernel_files import (
+    cure_by_lines as cure_by_lines,
     PAGE_KIB as PAGE_KIB,
     Pressure as Pressure,
     ProcessStat as ProcessStat,

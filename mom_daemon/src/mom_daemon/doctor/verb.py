@@ -32,8 +32,7 @@ from mom_daemon.look.status_file import read_status
 from mom_daemon.plugins.declared import findings_in
 from mom_daemon.plugins.enabled import about_enabled
 from mom_daemon.report_words import headline
-from mom_kvm import Helper, helper_declaration, root_cure
-from mom_kvm.kernel_files import cure_by_lines
+from mom_kvm import Helper, cure_by_lines, helper_declaration, root_cure
 
 Said: TypeAlias = "tuple[str, Finding]"
 
