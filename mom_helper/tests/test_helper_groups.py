@@ -89,7 +89,7 @@ def test_a_guest_that_has_left_the_guests_groups_is_none_any_more(group: Group) 
     with closing(Group(f"mom-test-other.slice/guests-{os.getpid()}.scope")) as elsewhere:
         (elsewhere.folder / "cgroup.procs").write_text(str(pid))
         elsewhere.started.append(group.started.pop())
-        with pytest.raises(ProcessLookupError, match="another group now"):
+        with pytest.raises(ProcessLookupError, match="another control group now"):
             guest.group(UNIFIED)
         with pytest.raises(PermissionError, match="the process is not a guest"):
             guests.find(pid, started)

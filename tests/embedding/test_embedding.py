@@ -108,7 +108,7 @@ def test_it_starts_sets_policies_tells_statistics_and_restarts(tmp_path: Path, p
         assert not engine.is_running
         assert not (tmp_path / "rpc.sock").exists()
         assert {thread.name for thread in threading.enumerate()} == before[0]
-    assert descriptors() == before[1]
+    assert descriptors() <= before[1]
     assert signal_handlers() == before[2]
     assert logging.getLogger("mom").handlers == before[3]
     assert any("policies changed by my program" in line for line in program.lines)
