@@ -11,7 +11,7 @@ import os
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -57,8 +57,7 @@ class Relay:
                 door = os.open(f"{folder}/s", os.O_PATH | os.O_CLOEXEC)  # the socket also works without a name
             listener.listen(1)
             listener.setblocking(False)
-            loop = self._running()
-            asyncio.run_coroutine_threadsafe(_serve(listener, pod, refuse), loop).add_done_callback(close)  # also if the task never began
+            self._begin(lambda: _serve(listener, pod, refuse), close)
         except BaseException:
             close()
             raise
@@ -70,12 +69,14 @@ class Relay:
     def stop(self, seconds: float) -> None:
         """End all connections, and refuse new ones."""
         with self._lock:
-            self._stopped, loop, thread = True, self._loop, self._thread
-        if loop is not None and thread is not None:
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join(seconds)
+            self._stopped = True
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._loop.stop)
+        if self._thread is not None:
+            self._thread.join(seconds)
 
-    def _running(self) -> asyncio.AbstractEventLoop:
+    def _begin(self, serve: Callable[[], Coroutine[None, None, None]], ended: Callable[[object], None]) -> None:
+        # Under the lock, so that no task is left behind a stopped loop. `ended` is called even if the task never began.
         with self._lock:
             if self._stopped:
                 raise OSError(errno.ESHUTDOWN, "mom is stopping")
@@ -83,7 +84,7 @@ class Relay:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(target=_run, args=(self._loop,), name="kubevirt-relay", daemon=True)
                 self._thread.start()
-            return self._loop
+            asyncio.run_coroutine_threadsafe(serve(), self._loop).add_done_callback(ended)
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
