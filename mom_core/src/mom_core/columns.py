@@ -12,7 +12,7 @@ from mom_core.values import Value
 class Columns(Mapping[str, Sequence[Value]]):
     """Values of several guests keyed by field name, in the order of the guests; None if unknown. Immutable and thread-safe.
 
-    :param unknown: indices of guests whose collector reported None, keyed by field name; other guests lack the field
+    :param unknown: for each field name, the indices of guests whose collector reported None. Other guests with None lack the field
     """
 
     __slots__ = ("_columns", "_types", "_unknown")

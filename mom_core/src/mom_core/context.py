@@ -71,7 +71,7 @@ class PluginContext:
     run_directory: Path = RUN_DIRECTORY
     """Folder for sockets and files that need not survive a reboot."""
     declarations: Declarations = field(default_factory=Declarations)
-    """Complete from `mom_setup` on. A reload replaces this attribute and the next four."""
+    """Complete from `mom_setup` on. A reload replaces this, `offers`, `interval`, `guest_settings` and `configuration`."""
     offers: Mapping[Any, Sequence[Any]] = field(default_factory=dict)
     """Services keyed by protocol, for `service` and `services`."""
     interval: float = 5.0

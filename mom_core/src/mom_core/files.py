@@ -29,7 +29,7 @@ def read_file(path: Path, most: int) -> bytes:
 
 
 def is_there(path: Path) -> bool:
-    """Return whether the path exists. Unlike `Path.exists` since Python 3.14, raise `OSError` if the answer is unknown."""
+    """Return whether the path exists. Raise `OSError` if that is unknown."""
     try:
         path.stat()
     except OSError as error:

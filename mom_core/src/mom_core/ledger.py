@@ -128,7 +128,7 @@ class Ledger:
         self._recorded = recorded
 
     def settle(self, outcomes: Iterable[Outcome]) -> None:
-        """Record the results of changes. Call this at once: later, mom could mistake another process's value for its own rounded one."""
+        """Record the results of changes. Call this right after them: later, mom could mistake another process's value for its own."""
         settled, recorded = dict(self._entries), self._recorded
         applied, failed, unchanged, refused = Status.APPLIED, Status.FAILED, Status.UNCHANGED, Status.REFUSED
         changed = False

@@ -167,7 +167,7 @@ class Snapshot:
 
     @property
     def listed(self) -> Sequence[Guest]:
-        """Guests in order, possibly without fields. Fast."""
+        """Guests in order, possibly without fields; faster than `guests`."""
         return self.guests.listed if isinstance(self.guests, GuestTable) else tuple(self.guests.values())
 
     @property
@@ -192,7 +192,7 @@ class Snapshot:
 
 
 class Metric(StrEnum):
-    """Type of a host field in monitoring. A NONE field is not exported, because its value has a meaning only in its cycle."""
+    """Metric type with which mom exports a host field. NONE fields are not exported."""
 
     GAUGE = "gauge"
     COUNTER = "counter"
@@ -203,7 +203,8 @@ class Metric(StrEnum):
 class FieldSpec:
     """Declaration of a field.
 
-    `source` is the origin, for example `/proc/meminfo MemFree`. `reason` names the field that explains a suggestion.
+    `source` is the origin, for example `/proc/meminfo MemFree`. If the field is a suggestion, `reason` names the text field that explains
+    it.
     """
 
     name: str
@@ -230,13 +231,13 @@ class ControlSpec:
     :param maximum: mom lowers larger values to this value; None if unbounded
     :param choices: allowed values if they are codes rather than amounts (0 stop, 1 run, 2 unmerge). The unit flag implies 0 and 1
     :param tolerance: largest difference between numbers that count as equal
-    :param key: key of the items of a list, for example `name`. mom judges and restores each item separately,
+    :param key: key that identifies an item of a list, for example `name`. mom judges and restores each item separately,
         and leaves alone the items that a list omits
     :param gradual: smallest step that counts as movement, for a control that moves slowly. 0 for a control that changes immediately. 1 for
-        an act that takes time, for example a migration. The controller decides whether to send a command
+        an act that takes time, for example a migration. The controller decides whether a command is needed
     :param renewed: mom writes the value in every cycle, even if it is unchanged
-    :param file: path of a host control's only kernel file, or its name in the guest's control group. For an unprivileged mom, mom-helper
-        writes it, if a declaration that root installed lists it
+    :param file: path of a host control's only kernel file, or the file's name in the guest's control group. For an unprivileged mom,
+        mom-helper writes this file if a declaration installed by root lists it
 
     Values are integers unless `unit` is text, ratio, percent, seconds or list (of mappings). The controller checks limits that depend on
     the guest.
@@ -284,8 +285,8 @@ class GuestColumn:
     :param place: position; smaller comes first
     :param rank: the highest ranks disappear first on narrow screens; rank 0 stays. None for a metric without a column
     :param metric: metric name in base units; empty without a metric
-    :param mark_from: values from here on are highlighted
-    :param made: computes the value from a guest's fields; without it, the value is the first known field
+    :param mark_from: smallest value that is highlighted
+    :param made: function that computes the value from a guest's fields; if None, the value is the first known field
     """
 
     REMARKS: ClassVar[str] = "remarks"
@@ -303,7 +304,7 @@ class GuestColumn:
 
     @property
     def key(self) -> str:
-        """The field, or a name that no field can have."""
+        """The name of the field whose values are shown unchanged, or a name that no field can have."""
         return self.fields[0] if self.made is None and len(self.fields) == 1 else f"column.{self.name}"
 
     def value(self, fields: Mapping[str, Value]) -> Value:
@@ -328,7 +329,7 @@ Declaration: TypeAlias = FieldSpec | ControlSpec | DefaultPolicy | GuestColumn
 
 
 class Source(NamedTuple):
-    """Origin of a decision: a policy with line and column from 1, or a plugin with 0 and 0."""
+    """Origin of a decision: a policy with its line and column, counted from 1, or a plugin with 0 and 0."""
 
     name: str
     line: int = 0
@@ -505,7 +506,7 @@ class LedgerEntry(NamedTuple):
         return self._replace(attempted=_others(self.attempted, self.applied), found=rounded, in_doubt=False)
 
     def resolved(self, present: Value) -> LedgerEntry:
-        """Return the entry without the doubt whether mom's change was made: `present` shows that. It is None if it cannot be compared."""
+        """Return the entry with `in_doubt` cleared: `present` shows whether mom made its change. None means not comparable."""
         if not self.explains(present):
             return self._replace(in_doubt=False)
         was_not_set = present not in (self.applied, None) and present in (self.found, self.earlier, self.before, *self.attempted)
@@ -520,7 +521,7 @@ class LedgerEntry(NamedTuple):
     def explains(self, found: Value, tolerance: float = 0.0) -> bool:
         """Return whether mom may have caused this value.
 
-        The kernel may have rounded `applied`: `found` must be nearer to it than the previous value.
+        An entry in doubt also explains values nearer to `applied` than the previous value is: the kernel may round.
         """
         if found is not None and found == self.applied:
             return True  # fast path
@@ -556,7 +557,7 @@ class Condition:
     """Fault of the whole host, with its cause (`why`) and advice (`cure`). A plugin returns it in every cycle while it lasts.
 
     :param name: constant, for example `memory`; mom joins conditions of this name from several plugins
-    :param severity: WARNING, or ERROR for a bad verdict, with exit code 1 of `mom status`
+    :param severity: WARNING, or ERROR, which makes the verdict bad and `mom status` exit with 1
     :param after: seconds for which an ERROR counts as a WARNING, while mom may still fix it
 
     In a verdict, the core sets the `plugins` that reported it, its age `lasted` in seconds, and its start `since` in seconds since the
@@ -576,7 +577,7 @@ class Condition:
 
 
 GUESTS: Final = "guests"
-"""Name of the condition for an unknown list of guests."""
+"""Name of the condition that the list of guests is unknown."""
 
 CORE: Final = "core"
 """Name that stands for mom itself among the names of plugins."""
@@ -647,8 +648,8 @@ class Report:
 
     :param decisions: by evaluators, before review
     :param outcomes: after review
-    :param lag: delay of the start in s
-    :param skipped: number of cycles skipped since the start, because an earlier cycle took too long
+    :param lag: delay of the cycle's start in seconds
+    :param skipped: cycles skipped since mom's start because earlier cycles took too long
     :param woken_by: reason of an unscheduled cycle
     :param considered: decisions on trial; None without a trial
     """
@@ -675,7 +676,7 @@ class Report:
         return None if self.snapshot.guests or self.verdict is None else self.verdict.guests_unknown
 
     def differences(self) -> list[tuple[Entity, str, Value, Value]]:
-        """Return decisions that differ on trial: entity, control, decided value, and value on trial; None for no decision."""
+        """Return where a trial decides differently: entity, control, decided value, and value on trial. None means no decision."""
         if self.considered is None:
             return []
         decided = {(decision.entity, decision.control): decision.value for decision in self.decisions}

@@ -74,7 +74,7 @@ def advice_when_denied(path: Path, folder: Path) -> str:
 
 
 def user_name(uid: int) -> str:
-    """Return the name of a user, else the number."""
+    """Return the user's name, or the user ID if it has no name."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -84,7 +84,7 @@ def user_name(uid: int) -> str:
 def fault(path: Path, status: os.stat_result, *, inside: bool = False) -> str:
     """Return why another user could change this path; empty if none can. Its parents are not checked.
 
-    :param inside: the path is the file or folder to protect, not a parent of it. A sticky bit protects only what a parent contains
+    :param inside: True for the protected file or folder, False for its parents, which may have a sticky bit
     """
     if status.st_uid not in {0, os.geteuid()}:
         return f"{path} belongs to the user {status.st_uid}, who is neither root nor the user of this process"

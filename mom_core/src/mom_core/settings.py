@@ -78,7 +78,7 @@ def _describe(schema: dict[str, Any], model: type[BaseModel]) -> None:
 
 
 class StrictModel(BaseModel):
-    """Base of settings, files and requests: frozen and strict. Unknown keys are errors; strings and NaN are no numbers."""
+    """Base of settings, files and requests: frozen and strict. Unknown keys are errors; strings and NaN are not numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra=_describe, defer_build=True)
 

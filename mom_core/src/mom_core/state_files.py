@@ -1,11 +1,11 @@
-"""State files survive a restart of mom; damaged files are renamed, not lost.
+"""State files, which survive a restart of mom.
 
 A state file is one line of JSON:
 
     {"state":"ledger","version":1,"crc32":"0a1b2c3d","content":…}
 
-The checksum covers kind, version and the content's bytes. Later versions of mom must keep this frame. Each change of the content increases
-`version`.
+The checksum covers kind, version and the content's bytes. Later versions of mom must keep this frame. Each change of the content's
+format increases `version`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class StateFile(Generic[Content]):
     """State file. Not thread-safe.
 
     A damaged file, or the file of a newer mom, is renamed (`NAME.damaged-1`, `NAME.later-1`, …), never overwritten. The log and `damage`
-    say why, and the owner continues without the content.
+    say why.
 
     :param path: its name up to the first dot is the kind
     :param what: for messages: "the file of reservations"
@@ -84,7 +84,7 @@ class StateFile(Generic[Content]):
         self.write_error = ""
         """Why the content is not on disk; empty if it is."""
         self.left = False
-        """Refuse late writes: the file belongs to a successor. Any thread may set it."""
+        """True to refuse late writes, because the file belongs to a successor. Any thread may set this."""
         self._what = what
         self._form = form
         self.loss = loss

@@ -15,7 +15,7 @@ NUMBER_LIMIT: Final = 2.0**63
 
 
 def are_within_bounds(numbers: Iterable[Any]) -> bool:
-    """Return whether all numbers are within bounds; fast for many."""
+    """Return whether all magnitudes add up to less than 2**63: a fast check that each number is valid."""
     try:
         return float(sum(map(abs, numbers))) < NUMBER_LIMIT  # also false for NaN
     except OverflowError:  # an integer beyond all floats
@@ -36,7 +36,7 @@ def why_unfit(value: object, unit: Unit) -> str:
 
 
 def is_usual_number(value: object) -> bool:
-    """Return whether every format can store this number."""
+    """Return whether this is a number between -1e18 and 1e18, and no boolean."""
     return type(value) in (int, float) and -1e18 < value < 1e18  # type: ignore[operator]  # a number here
 
 

@@ -1,4 +1,4 @@
-"""Functions with which tests set and restore a plugin's controls as the engine does."""
+"""Functions for tests: set and restore a plugin's controls as the engine does."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ LONGEST_BYTES: Final = 1 << 20
 
 
 def mirror_host(folder: Path) -> Path:
-    """Copy this host's usual files of /proc and /sys into a folder, writable. Return the folder."""
+    """Copy this host's usual files of /proc and /sys into a folder, make them writable, and return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for pattern in USUAL.split():
         for path in sorted(Path("/").glob(pattern)):

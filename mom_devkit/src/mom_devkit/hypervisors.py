@@ -1,4 +1,4 @@
-"""Fake hypervisor. It has all capabilities by which controllers change running guests."""
+"""Fake hypervisor with every capability that changes running guests."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class FakeHypervisor:
     # BalloonControl
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Set the guest's size. The guest has it immediately."""
+        """Set the guest's size immediately."""
         fake = self.guest(guest)
         if not 0 < target_kib <= fake.maximum_kib:
             raise NotSupported(f"{target_kib} KiB is not within 1 and {fake.maximum_kib}")
@@ -177,9 +177,9 @@ class FakePromises:
         self._guaranteed, self._promised = guaranteed, promised or guaranteed
 
     def guaranteed_kib(self, guest: Guest) -> float | None:
-        """Return the field's value."""
+        """Return the guarantee; None if unknown."""
         return guest.number(self._guaranteed)
 
     def promised_kib(self, guest: Guest) -> float | None:
-        """Return the field's value."""
+        """Return the promise; None if unknown."""
         return guest.number(self._promised)

@@ -1,4 +1,4 @@
-"""Wait for threads and processes. A fixed time would fail on a busy machine."""
+"""Waits for threads and processes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Final, TypeVar
 Value = TypeVar("Value")
 
 LONGEST_PAUSE_SECONDS: Final = 0.05
-"""Longest pause between two calls of `look`, each of which may start a program."""
+"""Longest pause between two calls of `look`."""
 
 LONGEST_STEP_SECONDS: Final = 10.0
-"""Most seconds that count between two calls of `look`. A virtual machine may pause for minutes while its clock continues."""
+"""Maximum time counted between two calls of `look`: a virtual machine may pause while its clock continues."""
 
 
 def wait_until(look: Callable[[], Value | None], explain: object = "it did not happen", seconds: float = 120.0) -> Value:

@@ -31,10 +31,10 @@ KINDS: Final[Mapping[str, tuple[str, ...]]] = {
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
 
 LONGEST_NAME: Final = 30
-"""Most characters of a plugin's name. Tables show names in a column."""
+"""Maximum characters of a plugin's name."""
 
 RESERVED: Final = frozenset({"core", "devkit", "guest", "guests", "mom", "momd", "plugin", "plugins", "test", "testing", "example"})
-"""Names that a plugin cannot have, because mom uses them or they would mislead."""
+"""Names that a plugin cannot have."""
 
 
 @click.command("new")

@@ -15,7 +15,7 @@ from mom_core.plugins.discovery import LoadedPlugin
 from mom_devkit.hosts import host_of
 
 NEW_YEAR = 1_767_225_600.0
-"""Wall-clock time at which every run begins, in seconds since the epoch: midnight of 1 January 2026, UTC."""
+"""Wall-clock time at which every run begins: 1 January 2026, 00:00 UTC."""
 
 
 @dataclass
@@ -54,11 +54,10 @@ def config_of(
 ) -> Config:
     """Return a configuration that keeps all state below `directory`. Raise `ConfigError` if it is invalid.
 
-    :param plugins: plugins in order. For an installed plugin, its name and its section; otherwise any name and the plugin's class
+    :param plugins: as in `run_plugins`
     :param settings: sections of the plugins that are given as classes, keyed by name
     :param guests: the section `guests`, for installed plugins
     :param interval: seconds between cycles
-    :param root: folder that contains /proc and /sys
     """
     classes = {name: item for name, item in plugins.items() if isinstance(item, type)}
     installed = {name: item for name, item in plugins.items() if not isinstance(item, type)}

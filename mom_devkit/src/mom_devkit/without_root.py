@@ -21,7 +21,7 @@ from mom_devkit.patience import wait_until
 from mom_kvm import Helper, Hierarchies
 
 USER: Final = "nobody"
-"""User as which mom runs in tests. Every host has this user."""
+"""User as which mom runs in tests."""
 
 LIBVIRT_HELPER_SOCKET_VARIABLE: Final = "MOM_LIBVIRT_HELPER_SOCKET"
 
@@ -91,7 +91,7 @@ class HelperProcess:
         return pids
 
     def put_back(self) -> subprocess.CompletedProcess[str]:
-        """Run `mom_helper put-back`, which restores original values, as mom-helper's unit does after a stop."""
+        """Run `mom_helper put-back`, which restores original values."""
         command = [*self._seeing_groups(), *self._command("put-back", "--state", str(self.folder / "state"))]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd="/")
 
@@ -163,8 +163,7 @@ def _hierarchies() -> Hierarchies:
 class MomPower:
     """Permission to write to the host, either as root or through a mom-helper.
 
-    Call it with declarations, and run mom's code in the context that it returns. The code's files must be in a folder to which other users
-    have access, such as `mom_open_folder`.
+    The files of mom's code must be in a folder to which other users have access, such as `mom_open_folder`.
     """
 
     def __init__(self, *, by_helper: bool) -> None:
@@ -173,7 +172,7 @@ class MomPower:
         self._connection: Helper | None = None
 
     def __call__(self, declarations: str = "", groups: Path | None = None) -> AbstractContextManager[None]:
-        """Return the context. The first call starts the helper with these arguments."""
+        """Return the context in which to run mom's code. The first call starts the helper with these arguments."""
         return self._with_helper(declarations, groups) if self.by_helper else nullcontext()
 
     @contextmanager

@@ -31,13 +31,13 @@ from mom_core.plugins.registry import NOTHING_DECLARED, PluginSet, Rebuilt, buil
 LOG = logging.getLogger("mom.engine")
 
 TEARDOWN_SECONDS = 0.4
-"""Part of `stop_timeout` that is reserved for the plugins' teardown."""
+"""Part of `stop_timeout` reserved for the plugins' teardown."""
 
 
 LOGGED = 20
 
 EXIT_SECONDS = 0.3
-"""Part of `stop_timeout` that is reserved for the exit of the process."""
+"""Part of `stop_timeout` reserved for the exit of the process."""
 
 BROKEN_CYCLES = 3
 """After this number of consecutive failures of the core itself, mom undoes all changes and exits."""
@@ -63,7 +63,7 @@ class Engine:
     :param serve: False to open no sockets, for an engine beside a running mom
     :param on_progress: called in the engine's thread every few seconds, for a watchdog
     :param declared: fields and controls that replace those of plugins
-    :param threaded: False to call plugins without threads and deadlines, so that a simulation is fast and repeatable
+    :param threaded: False to call plugins without threads and deadlines, for fast and repeatable simulations
     """
 
     def __init__(

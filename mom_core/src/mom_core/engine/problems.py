@@ -15,7 +15,6 @@ from mom_core.plugins.bounded import located
 LOG = logging.getLogger("mom.engine")
 
 REMEMBERED = 1000
-"""Maximum number of remembered problems."""
 
 ROOM_FOR_EACH = 20
 
@@ -30,7 +29,7 @@ FORGOTTEN_AFTER_CYCLES = 10
 
 
 _FREE_NUMBERS = re.compile(r"(?<!\w)(?<!\w-)\d+(?:\.\d+)?")
-"""Numbers outside names: messages with `5.1 s` and `6.8 s` are the same problem."""
+"""Numbers outside names. Messages that differ only in these numbers are one problem."""
 
 _NOT_SET = frozenset({Status.FAILED, Status.REFUSED})
 

@@ -223,7 +223,7 @@ def _as(number: float, bound: float) -> float:
 def apply_revisions(
     decisions: Sequence[Decision], revisions: Iterable[Revision], plugin: str, snapshot: Snapshot, declarations: Declarations
 ) -> tuple[list[Decision], list[Revision]]:
-    """Apply revisions in order; return decisions and revisions. Raise `ValueError` for a revision that makes no sense."""
+    """Apply revisions in order; return decisions and revisions. Raise `ValueError` if a revision is invalid."""
     original = {_target_key(decision): decision for decision in decisions}
     standing = dict(original)
     accepted: list[Revision] = []

@@ -35,7 +35,7 @@ class ReportedCondition(NamedTuple):
 
 
 def judged(reports: Iterable[ReportedCondition], now: float, time: float) -> Verdict:
-    """Return conditions joined by name: the worst first, present conditions before past ones, imminent errors before warnings.
+    """Return conditions joined by name: the worst first, present before past ones, warnings that may become errors before others.
 
     :param now: monotonic seconds
     :param time: seconds since the epoch

@@ -28,7 +28,7 @@ LONGEST_CALL_SECONDS: Final = 20.0
 
 
 def attempt(work: Callable[[], T]) -> CallResult[T]:
-    """Call plugin code in its own thread, because it may raise anything or hang."""
+    """Call plugin code in a new thread with a time limit. Return its result or exception."""
     result: CallResult[T] = CallResult()
 
     def run() -> None:

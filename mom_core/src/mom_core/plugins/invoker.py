@@ -23,7 +23,7 @@ FIRST_RETRY_SECONDS = 5.0
 LONGEST_RETRY_SECONDS = 60.0
 
 LONGEST_TRACEBACK = 10_000
-"""In characters; mom logs the last ones."""
+"""Maximum characters of a logged traceback; mom logs its end."""
 
 _SLICE_SECONDS = 0.05
 
@@ -42,7 +42,6 @@ class Call:
     seconds: float = 0.0
     abandoned: bool = False
     asked: bool = False
-    """The operator requested the call; a failure does not count."""
 
 
 @dataclass(slots=True)
@@ -196,7 +195,7 @@ class PluginWorker:
         return True
 
     def reset_failures(self) -> None:
-        """End pauses: mom always tries a restore."""
+        """End all pauses, because mom must try each restore."""
         self._health.clear()
 
     def close(self, until: float) -> bool:

@@ -16,7 +16,7 @@ from mom_core.model import Value
 MASK: Final = "**********"
 
 SHORTEST: Final = 4
-"""Shorter secrets occur in ordinary words."""
+"""Minimum length of a masked secret: shorter ones occur in ordinary words."""
 
 _SHORTEST_PART: Final = 12
 
@@ -82,7 +82,7 @@ class SecretMask:
         self.learn(settings)
 
     def learn(self, settings: Iterable[object]) -> None:
-        """Mask these secrets too; earlier ones may still be valid."""
+        """Mask these secrets too."""
         secrets = {secret for model in settings for secret in secrets_in(model) if len(secret) >= SHORTEST}
         spelled = {json.dumps(secret)[1:-1] for secret in secrets}
         # Longest first: a secret may contain another.

@@ -44,10 +44,10 @@ from mom_devkit.hypervisors import FakeGuest, FakeHypervisor
 from mom_kvm import Destination
 
 CYCLES: Final = 3
-"""Number of cycles in a check. With three, a plugin can compute rates, and a failure of `mom_report` shows."""
+"""Cycles per check: enough for a plugin to compute rates, and to show a failure of `mom_report`."""
 
 ENGINE_SAYS: Final = re.compile(r"mom_\w+|it collects|its (host|guest) field")
-"""Matches the beginning of a problem that the engine reports about a plugin. The plugin itself reports all other problems."""
+"""Matches the beginning of a problem that the engine, not the plugin, reports."""
 
 
 def _troubles(subject: ExaminedPlugin, report: Report, when: str = "") -> Iterator[Finding]:

@@ -19,7 +19,7 @@ from mom_devkit.runs import plugin_settings
 LOADING: Final = "loading"
 
 SLOW_IMPORT_SECONDS: Final = 10.0
-"""If importing the plugin takes longer, its module does work that belongs in mom_setup."""
+"""Time limit of importing the plugin."""
 
 
 def steps(name: str, settings: Mapping[str, object], host: str | None, may_touch: bool) -> Iterator[tuple[str, Sequence[Finding] | None]]:

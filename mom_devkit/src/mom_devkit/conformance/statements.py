@@ -33,7 +33,7 @@ PLUGIN_NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
 SECRET_NAMES: Final = re.compile(r"password|passwd|passphrase|secret|token|credential|api_?key|private_?key")
 
 CONSTRUCTION_SECONDS: Final = 2.0
-"""Longest time that a constructor may take, even on a machine that swaps. It should only store its arguments."""
+"""Time limit of a constructor, even on a machine that swaps."""
 
 
 # --- packaging -----------------------------------------------------------------------------------------------------------------
@@ -64,7 +64,7 @@ def packaging(subject: ExaminedPlugin) -> Iterator[Finding]:
 
 @cache
 def entry_of(plugin_class: type) -> EntryPoint | None:
-    """Return the entry point of a plugin's class, if any. It is cached, because the search reads all metadata."""
+    """Return the entry point of a plugin's class, if any."""
     for entry in entry_points(group=GROUP):
         module, _, name = entry.value.partition(":")
         if getattr(sys.modules.get(module.strip()), name.strip(), None) is plugin_class:
