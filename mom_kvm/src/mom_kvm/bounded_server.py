@@ -21,7 +21,7 @@ _AGAIN_SECONDS: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class ServerDoor:
-    """Address of a server.
+    """Address at which a server listens.
 
     :param open_listener: starts to listen; raises `OccupiedByOurselvesError` while the plugin that a reload replaces is still listening
     """
@@ -77,7 +77,7 @@ class BoundedServer(ABC, Generic[Door]):
         return thread
 
     def close(self) -> None:
-        """Stop listening, end connections and thread."""
+        """Stop listening, close all connections, and end the thread."""
         thread, self._thread = self._thread, None
         if thread is not None and self._ending is not None:
             self.call_soon(self._ending.set)
@@ -105,7 +105,7 @@ class BoundedServer(ABC, Generic[Door]):
 
     @abstractmethod
     async def connect(self, door: Door, sock: socket.socket) -> None:
-        """Serve the client; close its non-blocking socket."""
+        """Serve the client, then close its non-blocking socket."""
 
     def takes(self, door: Door) -> bool:
         """Return whether this door accepts another client."""

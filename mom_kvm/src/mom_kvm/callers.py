@@ -102,10 +102,9 @@ def make(future: Future[T], function: Callable[[], T]) -> None:
 class CallPatience:
     """Timeout for calls that concern a single guest. Thread-safe.
 
-    Each recent timeout halves the next one, so guests that hang cost a cycle about two timeouts in all.
+    Each call that timed out recently halves the next timeout. So all guests that hang cost a cycle about two timeouts.
 
     :param lasts: seconds for which a timed-out call counts as recent
-    :param least: shortest timeout in seconds
     """
 
     def __init__(
@@ -117,13 +116,13 @@ class CallPatience:
         """For each call that timed out recently: the time, and a function that returns whether the call has returned since then."""
 
     def given_up(self, came_back: Callable[[], bool] = lambda: False) -> None:
-        """Count a timed-out call until `came_back()`."""
+        """Count a timed-out call as recent until `came_back()` returns True."""
         with self._lock:
             self._forget_old()
             self._given_up.append((self._monotonic(), came_back))
 
     def seconds(self, call_timeout: float) -> float:
-        """Return the next call's timeout in seconds, `call_timeout` at most."""
+        """Return the next call's timeout in seconds, capped at `call_timeout`."""
         with self._lock:
             self._forget_old()
             patience = math.ldexp(call_timeout, -len(self._given_up))

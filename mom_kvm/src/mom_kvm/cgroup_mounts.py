@@ -15,10 +15,10 @@ from mom_core import Guest
 from mom_kvm.kernel_files import read_kernel_file
 
 BELIEVED_SECONDS = 60.0
-"""How long mom uses the list of mounts before it reads it again."""
+"""How long mom uses the list of mounts before reading it again."""
 
 _MOST_SEARCHED: Final = 20_000
-"""Most cgroups that are searched for mom's own."""
+"""Maximum number of cgroups to search for mom's own."""
 
 _PROCESSES_BYTES: Final = 256 << 10
 
@@ -85,7 +85,7 @@ class Hierarchies:
 
     @staticmethod
     def paths_of(process: str) -> Mapping[str, str]:
-        """Return the paths of a process's cgroups, keyed by controller, without libvirt's subgroups; empty if it has exited."""
+        """Return a process's cgroup paths, keyed by controller, without libvirt's subgroups; empty if the process has exited."""
         return _paths(read_kernel_file(f"{process}/cgroup", _CGROUP_BYTES))
 
     def keep_fresh(self) -> None:
@@ -112,7 +112,7 @@ class Hierarchies:
     def top(self, controller: str, folder: str = "") -> str | None:
         """Return the folder of the controller's root cgroup; None if the controller is not mounted.
 
-        :param folder: if several mounts have the controller, the cgroup that the mount shows
+        :param folder: if several mounts have the controller, a cgroup that the chosen mount must show
         """
         tops = (self._top_of(mount) for mount in self.mounts if controller in mount.controllers)
         return next((top for top in tops if not folder or f"{folder}/".startswith(f"{top}/")), None)

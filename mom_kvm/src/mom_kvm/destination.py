@@ -1,6 +1,6 @@
 """Destinations of migrations.
 
-A URI can make libvirt's client run programs, read files, or skip checks of certificates. So mom accepts only URIs whose parts it knows.
+A URI can make libvirt's client run programs, read files, or skip certificate checks. So mom accepts only URIs whose parts it knows.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pydantic_core.core_schema import CoreSchema
 
 _HYPERVISOR: Final = "qemu"
-"""Other drivers do not migrate KVM guests, and some read the path's file."""
+"""Other drivers do not migrate KVM guests, and some read the file at the URI's path."""
 
 _NAMED: Final = "host"
 """Scheme of a destination that is a host's name, for a `Mover` that knows the host."""
@@ -33,7 +33,7 @@ _PARAMETERS: Final = frozenset({"mode=auto", "mode=direct", "mode=legacy", "no_t
 """`mode` selects libvirt's daemon; `no_tty` prevents prompts by ssh."""
 
 _LONGEST: Final = 600
-"""Most characters of a destination."""
+"""Maximum length of a destination."""
 
 _HOST: Final = r"(\[(?P<address>[^\]/?#@]*:[^\]/?#@]*)\]|(?P<host>[^/?#@:\[\]]*))(:(?P<port>[1-9][0-9]{0,4}))?"
 _URI: Final = re.compile(

@@ -1,4 +1,4 @@
-"""Findings of `mom doctor` about guests that are the same for all hypervisors."""
+"""Findings of `mom doctor` about guests, common to all hypervisors."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Cures(NamedTuple):
     ) -> Iterable[Finding]:
         """Yield findings about missing features and unreadable descriptions.
 
-        :param acts: whether mom may change their settings
+        :param acts: whether mom may change the guests' settings
         """
         fields = hypervisor.fields(listed)
         for reason in dict.fromkeys(guest.garbled for guest in guests if guest.garbled):

@@ -14,8 +14,8 @@ _LEAST_STALE_SECONDS: Final = 10.0
 def stale_seconds(period: float, setting: float | None = None) -> float:
     """Return the age in seconds above which readings are stale.
 
-    :param period: in seconds
-    :param setting: age that the operator has set
+    :param period: time between two readings in seconds
+    :param setting: the operator's setting; None for the default
     """
     return max(_LEAST_STALE_SECONDS, _STALE_PERIODS * period) if setting is None else setting
 

@@ -1,4 +1,4 @@
-"""Reader of the cgroup of a guest: its path, headroom below limits, pressure, and CPU time."""
+"""Reader of a guest's cgroup: path, headroom below limits, pressure, and CPU time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mom_kvm.cgroup_mounts import Hierarchies
 from mom_kvm.kernel_files import Pressure, read_kernel_file
 
 _MOST_LEVELS: Final = 32
-"""Most levels of cgroups that are searched for limits."""
+"""Maximum number of cgroup levels to search for limits."""
 
 _INACTIVE_FILE: Final = re.compile(rb"^inactive_file ([0-9]{1,19})$", re.MULTILINE)
 
@@ -34,11 +34,9 @@ class GroupLimit(NamedTuple):
 
     @classmethod
     def of_memory(cls, folder: str, top: str) -> GroupLimit | None:
-        """Return the `memory.max` with the least headroom, of a cgroup or its parents; None without a visible limit.
+        """Return the `memory.max` that leaves the least headroom, of a cgroup and its parents; None if no limit is visible.
 
         Inactive page cache does not count as used: the kernel reclaims it first.
-
-        :param top: mount point of the hierarchy
         """
         return cls._tightest(folder, top, "memory.max", "memory.current", spared=_INACTIVE_FILE)
 
@@ -82,7 +80,6 @@ _IN_POD = re.compile(r"pod[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}(?:\.
 """Matches the path of a container's cgroup in a pod, or of a cgroup below it."""
 
 _MOST_IN_CONTAINER = 64
-"""Most processes in the cgroup of a guest's container."""
 
 
 class CpuCounters(NamedTuple):
@@ -99,7 +96,7 @@ class Cgroups:
         self._hierarchies = hierarchies
 
     def own(self, pid: int, groups: Mapping[str, str], guests: Collection[int] = ()) -> dict[str, str]:
-        """Return the cgroups that belong to this guest alone, such as the cgroup of its container in Kubernetes.
+        """Return, by controller, the cgroups that belong to this guest alone, such as its container's in Kubernetes.
 
         :param guests: PIDs of all guests
         """

@@ -41,7 +41,7 @@ class HealthLimits:
 
 
 _STALE_SECONDS: Final = 15.0
-"""Statistics that are older count as unknown."""
+"""Older statistics count as unknown."""
 
 _PRESSURES: Final = ("guest_psi_memory_some_avg10", "host_psi_memory_some_avg10")
 

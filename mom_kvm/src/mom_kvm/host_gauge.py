@@ -8,14 +8,14 @@ from mom_core import format_kib
 
 LOW_SHARE: Final = 0.2
 _LOW_MOST_KIB: Final = 32 << 20
-"""Upper limit of the default level, which is a fraction of the host's memory."""
+"""Upper limit of the default level."""
 
 _REARM_SHARE: Final = 0.01
 """Available memory must rise this far above the level before another fall below it counts."""
 
 
 class AvailableGauge:
-    """Comparison of available KiB with the last cycle's."""
+    """Gauge of the host's available memory, compared with the last cycle's."""
 
     FALL_SHARE: Final = 0.05
     """A fall by this fraction, and by at least `FALL_KIB`, needs a cycle."""
@@ -32,11 +32,11 @@ class AvailableGauge:
 
     @staticmethod
     def usual_low(total_kib: float) -> float:
-        """Return the default level in KiB for a host with this much memory."""
+        """Return the default low-memory level in KiB for a host of this size."""
         return min(LOW_SHARE * total_kib, _LOW_MOST_KIB)
 
     def saw(self, available: float, low: float) -> None:
-        """Note the value that a cycle uses."""
+        """Record the available KiB that a cycle uses."""
         self._seen = available
         self._armed |= available >= low * (1 + _REARM_SHARE)
         self._asked = False

@@ -22,7 +22,7 @@ NEVER: Final = "never"
 _HUGE_PAGES_MODE: Final = re.compile(rb"\[([a-z]{1,16})\]")
 
 _IN_TURN = 100
-"""Number of close looks in each sample. Each takes 60 to 90 µs: a second for ten thousand guests."""
+"""Number of guests that are read closely in each sample. Each takes 60 to 90 µs."""
 
 _OPENING_SECONDS = 0.5
 """Time in each sample for opening files that only root may read."""
@@ -47,7 +47,7 @@ class _Process:
     group_throttled: GrowthRate = UNKNOWN_RATE
     closely: dict[str, Value] = field(default_factory=dict)
     fits: int | None = None
-    """Headroom in KiB below the limits of its cgroups; None without a limit."""
+    """Headroom in KiB below the cgroups' limits; None without a limit."""
     walk: TableWalk = field(default_factory=lambda: TableWalk(""))
     merged: MergedPages = field(default_factory=lambda: MergedPages(""))
 
@@ -55,9 +55,9 @@ class _Process:
 class HostSide:
     """Reader of the QEMU processes of the guests on this host. Not thread-safe.
 
-    If there are more than 100, they take turns in being read closely (swap, merged pages, cgroup).
+    If there are more than 100, each sample reads only 100 of them closely (swap, merged pages, cgroup), in turn.
 
-    :param find: returns the PID of the guest with this name and UUID; None if it is not certain
+    :param find: returns the PID of the guest with this name and UUID; None if uncertain
     """
 
     def __init__(self, find: Callable[[str, str], int | None], root: Path, monotonic: Callable[[], float]) -> None:
@@ -110,7 +110,7 @@ class HostSide:
         return {"pid": process.pid, "cgroups": process.cgroups} if process.cgroups else {"pid": process.pid}
 
     def fields(self, maxima: Mapping[str, Value]) -> dict[str, dict[str, Value]]:
-        """Return the fields of these guests, keyed by UUID.
+        """Return the fields of the guests in `maxima`, keyed by UUID.
 
         :param maxima: the guests' largest memory in KiB, keyed by UUID; None if unknown
         """

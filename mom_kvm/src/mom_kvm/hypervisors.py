@@ -63,7 +63,7 @@ def tune_named(guest: Entity, kind: str, name: str, tunes: Iterable[Tune]) -> Tu
 
 
 def set_each(changes: Iterable[Change], set_one: Callable[[Change], object]) -> dict[Target, HypervisorError]:
-    """Make changes in order. Return the errors as `mom_write` must, keyed by target.
+    """Make changes in order. Return the errors of failed changes, keyed by target, like `mom_write`.
 
     :param set_one: makes a change, or raises `HypervisorError`
     """

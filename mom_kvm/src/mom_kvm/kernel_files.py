@@ -227,7 +227,7 @@ def boot_id(proc: Path) -> str:
 
 
 def parse_meminfo(content: bytes) -> dict[str, int]:
-    """Return the values in /proc/meminfo, keyed by name: KiB or counts."""
+    """Return the values in /proc/meminfo (KiB or counts), keyed by name."""
     return {name.decode(): int(number) for name, number in _MEMORY_LINE.findall(content)}
 
 
@@ -328,12 +328,12 @@ class ProcessStat(NamedTuple):
 
     @classmethod
     def of(cls, process: Path | str) -> ProcessStat | None:
-        """Return the process whose folder in /proc this is; None if it does not exist."""
+        """Return the process with this folder in /proc; None if it does not exist."""
         return cls.parse(read_kernel_file(f"{process}/stat"))
 
     @classmethod
     def running(cls, process: Path | str) -> ProcessStat | None:
-        """Return the process like `of`; None also for a zombie."""
+        """Return the process as `of` does, but None for a zombie."""
         stat = cls.of(process)
         return None if stat is None or stat.state in {"Z", "X"} else stat
 

@@ -9,10 +9,10 @@ from mom_core import hookimpl
 
 
 def late_hook(target: str, argument: Literal["", "report"] = "") -> Any:
-    """Return a hook in another module, which may import `mom_daemon`.
+    """Return a hook whose code is in another module. That module may import `mom_daemon`.
 
-    :param target: such as `mom_acme.explanation:AcmeExplainer`
-    :param argument: the hook's argument, such as `report`
+    :param target: the other code, such as `mom_acme.explanation:AcmeExplainer`
+    :param argument: the hook's argument; empty if it has none
     """
 
     def hook() -> object:

@@ -1,4 +1,4 @@
-"""Threads that look at something again and again."""
+"""Thread that looks at something repeatedly."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from pydantic import AfterValidator
 from mom_core import format_duration
 
 _FAILED_SECONDS: Final = 1.0
-"""Pause after a look that failed."""
 
 _SHORTEST_PAUSE_SECONDS: Final = 0.01
 
 
 class LookThread:
-    """Thread that calls `look`, again after the seconds that `look` returns. It contains exceptions, because memory may be short.
+    """Thread that calls `look` repeatedly. `look` returns the seconds until the next call. Exceptions in `look` are logged.
 
     :param purpose: for the log, such as `reading the host's memory`
-    :param share: largest share of one CPU for these calls. mom pauses after each call, whatever happens
+    :param share: largest share of one CPU for these calls; below 1, mom pauses after each call
     """
 
     def __init__(self, name: str, purpose: str, look: Callable[[], float], log: logging.Logger, share: float = 1.0) -> None:
@@ -53,7 +52,7 @@ class LookThread:
         self._thread = thread
 
     def stop(self, seconds: float) -> None:
-        """End the thread, and wait for it at most this long. A thread that hangs in a look keeps its files open."""
+        """End the thread, and wait for it at most `seconds`. A thread that hangs in a look keeps its files open."""
         thread, self._thread = self._thread, None
         self._ended.set()
         if thread is not None:
@@ -74,7 +73,7 @@ class LookThread:
         return AfterValidator(check)
 
     def listen(self, file: int, events: int, heard: Callable[[int], object]) -> None:
-        """Call `heard` with the file's events of `epoll`, and then look immediately."""
+        """Call `heard` with the events that `epoll` reports for the file, and then look immediately."""
         self._heard[file] = heard
         self._poll.register(file, events)
 

@@ -83,10 +83,10 @@ class ReportingHypervisor(Hypervisor, Protocol):
         """Return, by guest ID, why the guest's description is unreadable."""
 
     def stats_period(self, guest: Entity) -> int:
-        """Return the guest's statistics period in seconds; 0: off. Raise `HypervisorError` on failure."""
+        """Return the guest's statistics period in seconds; 0 if off. Raise `HypervisorError` on failure."""
 
     def set_stats_period(self, guest: Entity, seconds: int) -> None:
-        """Set the guest's statistics period in seconds; 0: off. Raise `HypervisorError` on failure."""
+        """Set the guest's statistics period in seconds; 0 switches statistics off. Raise `HypervisorError` on failure."""
 
 
 H = TypeVar("H", bound=ReportingHypervisor)

@@ -17,7 +17,7 @@ _WALKS_SECONDS: Final = 0.02
 """Time for page-table walks in each sample. A GiB takes 3 ms in huge pages, or 15 to 40 ms in small pages (benchmarks/hugepages)."""
 
 _WALKS_SHARE: Final = 0.005
-"""Share of one CPU. 200 guests of 16 GiB take half an hour, or 2 to 7 hours in pages of 4 KiB."""
+"""Share of one CPU for page-table walks. 200 guests of 16 GiB take half an hour, or 2 to 7 hours in pages of 4 KiB."""
 
 _AGAIN_SECONDS: Final = 60.0
 """Shortest time between two walks of a process whose RSS does not change much."""
@@ -26,8 +26,7 @@ _CHANGED_KIB: Final = 32 << 10
 """A process whose RSS has changed by this much is walked before others."""
 
 _LARGEST_KIB: Final = 18 << 20
-"""Largest walked process: a guest of 16 GiB and QEMU. It takes a quarter of a second in pages of 4 KiB, or up to 0.7 s, and the cycle
-waits."""
+"""Largest process that is walked: QEMU with a guest of 16 GiB. In pages of 4 KiB, this takes 0.25 to 0.7 s, and the cycle waits."""
 
 _MOST_BYTES: Final = 8 << 20
 """Maximum bytes of smaps: 700 for each mapping. QEMU has a few hundred mappings."""
@@ -100,10 +99,7 @@ class MappedMemory(NamedTuple):
 
 @dataclass(slots=True)
 class TableWalk:
-    """Last walk of a process's page tables, with its result (`memory`) and its monotonic time (`at`).
-
-    :param folder: the process's folder in /proc
-    """
+    """Last walk of a process's page tables, with its result (`memory`) and its monotonic time (`at`)."""
 
     folder: str
     rss: int = 0
@@ -119,7 +115,7 @@ class TableWalk:
 
 
 class TableWalks:
-    """Scheduler that walks page tables within a limited time. Of the processes that have changed, it walks the longest-waiting first."""
+    """Scheduler that walks page tables within a limited time: changed processes first, then those with the oldest walks."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
@@ -157,7 +153,7 @@ class Merged(NamedTuple):
 
 
 def swapped_kib(process: str) -> int | None:
-    """Return a process's KiB in the host's swap; None if unreadable, or if memory is shared (not in VmSwap)."""
+    """Return a process's KiB in the host's swap; None if unreadable, or if its memory is shared, which VmSwap leaves out."""
     sizes = ProcessStat.sizes(process)
     return None if sizes.get("RssShmem", 0) >= _SHARED_KIB else sizes.get("VmSwap")
 

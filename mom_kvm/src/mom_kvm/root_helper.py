@@ -1,4 +1,4 @@
-"""Client of mom-helper, which does what needs root for a mom without root."""
+"""Client of mom-helper, which performs the operations that need root if mom runs without root."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Helper:
     # --- declared files ----------------------------------------------------------------------------------------------------------
 
     def declared(self) -> Collection[str]:
-        """Return paths of knobs, and names of files in guests' cgroups, that mom-helper may write as root and mom's packages declare."""
+        """Return the paths of knobs and the names of cgroup files that mom-helper may write, according to root and mom's packages."""
         with self._turn():
             return self._list().keys()
 

@@ -57,7 +57,6 @@ class ClassSummary:
 
     guests: set[str] = field(default_factory=set)
     seconds: float = 0.0
-    """Length of the run."""
     sold: float = 0.0
     known: float = 0.0
     had: float = 0.0
@@ -68,7 +67,7 @@ class ClassSummary:
     killed: dict[str, float] = field(default_factory=dict)
 
     def add(self, guest: Guest, elapsed: float) -> None:
-        """Add a guest's cycle."""
+        """Add a guest's values from a cycle that lasted `elapsed` seconds."""
         fields = guest.fields
         size = as_number(fields.get("balloon_cur"))
         most, promised = (field_number(fields, name) for name in ("balloon_max", "mem_promised"))
@@ -137,7 +136,7 @@ class Deficit:
     kib_seconds: float = 0.0
     guest_seconds: float = 0.0
     longest: float = 0.0
-    """Longest time in seconds for which a guest had less without interruption."""
+    """Longest uninterrupted time in seconds for which a guest was below its full size."""
     _last: float | None = None
     _since: dict[str, float] = field(default_factory=dict)
 
@@ -238,7 +237,7 @@ class RunSummary:
 
     @property
     def work_done(self) -> float:
-        """Work that the programs in the guests have done, as a fraction of the work that they wanted to do."""
+        """See `ClassSummary.work_done`; here, for all guests."""
         return 1.0 - min(1.0, self.lost_seconds / self.guest_seconds) if self.guest_seconds else 1.0
 
     def rows(self) -> list[tuple[str, str]]:

@@ -96,7 +96,7 @@ _DRIVER_GRACE_SECONDS: Final = 60.0
 
 _DRIVER_SILENT_SECONDS: Final = 30.0
 _DRIVER_SILENT_STALE: Final = 3
-"""A driver counts as silent after this many seconds, and after this many times the age at which its statistics are stale."""
+"""A driver counts as silent after the longer of so many seconds and so many times the age at which its statistics are stale."""
 
 _PLUGGING_SECONDS: Final = 60.0
 """If virtio-mem makes no progress for this long, mom no longer waits for it."""
@@ -137,7 +137,6 @@ class SeenGuest(ABC):
     fields: dict[str, Value] = field(default_factory=dict)
     reading: Reading | None = None
     fresh: bool = False
-    """Whether the guest's statistics are not stale."""
     plugging_kib: int = 0
     plugging_since: float | None = None
     """KiB that virtio-mem still had to plug or unplug at the last query, and since when this number is unchanged."""
@@ -206,7 +205,7 @@ class SeenGuest(ABC):
             self.plugging_kib, self.plugging_since = kib, monotonic if kib else None
 
     def why_give_back(self, monotonic: float) -> str:
-        """Return why mom must give the guest its memory back, if it must."""
+        """Return why mom must give the guest its memory back; empty if it need not."""
         plugs = self.plugging_since is not None and monotonic - self.plugging_since < _PLUGGING_SECONDS and not self.without_balloon
         return "virtio-mem is plugging or unplugging its memory" if plugs else ""
 
@@ -324,7 +323,7 @@ class SeenGuests(ABC, Generic[G]):
         return {GuestField.BALLOON: obstacle} if obstacle else {}
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-        """Return the guests' fields at the last call of `guests`, keyed by guest ID."""
+        """See `ReportingHypervisor`."""
         with self._lock:
             present = {guest.id: seen for guest in guests if (seen := self._seen.get(guest.id)) is not None}
             maxima = {identity: seen.fields.get("balloon_max") for identity, seen in present.items()}
@@ -337,16 +336,16 @@ class SeenGuests(ABC, Generic[G]):
         return "" if self._host_side is None else self._host_side.huge_pages
 
     def silent(self) -> Mapping[str, str]:
-        """Return, by guest ID, why the guest's statistics are overdue."""
+        """See `ReportingHypervisor`."""
         now = self._monotonic()
         return {seen.id: why for seen in self.seen() if (why := seen.silence(now, self._stale_after))}
 
     def impossible(self) -> Mapping[str, Sequence[str]]:
-        """Return, by guest ID, the names of fields whose values are impossible."""
+        """See `ReportingHypervisor`."""
         return {seen.id: seen.reading.impossible for seen in self.seen() if seen.fresh and seen.reading and seen.reading.impossible}
 
     def garbled(self) -> Mapping[str, str]:
-        """Return, by guest ID, why the guest's description is unreadable."""
+        """See `ReportingHypervisor`."""
         return {seen.id: f"{_UNINTELLIGIBLE}: {seen.garbled}" for seen in self.seen() if seen.garbled}
 
     def seen(self, guests: Sequence[Entity] | None = None) -> Sequence[G]:

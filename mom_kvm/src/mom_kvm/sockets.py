@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from asyncio.trsock import TransportSocket
 
 _KNOCK_SECONDS: Final = 1.0
-"""Time limit of a test connection: a served socket accepts at once."""
+"""Time limit of a test connection."""
 
 _BACKLOG: Final = 1024
 

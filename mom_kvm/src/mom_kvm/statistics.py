@@ -13,7 +13,7 @@ StatisticsRecord: TypeAlias = Mapping[str, object]
 """Statistics of a guest, keyed by libvirt's names. Sizes are in KiB, `cpu.time` in ns, `balloon.last-update` in seconds since the epoch."""
 
 _LARGEST = 1 << 62
-"""Numbers that are larger are invalid."""
+"""Larger numbers are invalid."""
 
 _ALL_ONES = (1 << 64) - 1
 """Value with which the balloon driver marks a statistic as unknown."""
@@ -25,7 +25,6 @@ _CLOCK_SLACK_SECONDS = 2.0
 """How far in the future `last-update` may be."""
 
 _SHORTEST_SECONDS = 0.5
-"""Shortest time over which growth is measured."""
 
 _NEVER_FRESH = 1e9
 """Age in seconds that counts as stale under any setting: thirty years."""
@@ -93,7 +92,7 @@ def convert(
 
     One impossible statistic makes all statistics of the guest's report unknown.
 
-    :param record: by the names of libvirt's `getAllDomainStats`; may be partial
+    :param record: keyed by the names of libvirt's `getAllDomainStats`; may be partial
     :param wall: seconds since the epoch; used only for the first sample, and after a time without an answer
     """
     fields: dict[str, Value] = {}

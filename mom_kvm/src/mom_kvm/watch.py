@@ -42,12 +42,10 @@ _SOON_SECONDS = 2.5
 """How long a forecast is valid."""
 
 _FAILURE_SECONDS = 5.0
-"""Pause after a failed call. The next cycle reports the failure."""
 
 _STALE_SECONDS = 10.0
 
 _JOIN_SECONDS = 0.1
-"""Time allowed for the thread to end."""
 
 
 TAKEN_KIB: Final = 8 << 10
@@ -70,7 +68,7 @@ class WatchedMemory(NamedTuple):
     """Whether it is certain that the guest had this size when it sent the statistics."""
 
     def why_wake(self, before: WatchedMemory) -> str:
-        """Return why the guest needs a cycle since it had the memory `before`; empty if it needs none."""
+        """Return why the guest's change since `before` needs a cycle; empty if it needs none."""
         if _runs_out(self.usable, self) and not _runs_out(before.usable, before):
             return f"{format_kib(self.usable)} usable of {format_kib(self.size)}"
         if self.soon is not None and _runs_out(self.soon, self) and not _runs_out(before.usable, before):
@@ -203,7 +201,7 @@ class GuestWatch:
                 self._watched[guest.id] = watched
 
     def forecasts(self, guests: Sequence[Guest]) -> dict[str, int]:
-        """Return the KiB usable soon, keyed by guest ID, where they are less than now."""
+        """Return the KiB that will be usable soon, keyed by guest ID, for guests whose usable memory is falling."""
         now = self.monotonic()
         with self._lock:
             made = {(uuid, watched.incarnation): watched.soon for uuid, watched in self._watched.items()}

@@ -33,17 +33,16 @@ T = TypeVar("T")
 
 _SOCKETS_AT_ONCE = 256
 _DOUBTFUL_SOCKETS_AT_ONCE = 64
-"""Most open sockets to guests that answered the last query, and to other guests. A process has 1,024 descriptors by default."""
+"""Maximum numbers of open sockets: to guests that answered the last query, and to other guests."""
 
 _CALLS_AT_ONCE = 4
 _DOUBTFUL_CALLS_AT_ONCE = 2
-"""Most simultaneous calls through the hypervisor, likewise. Each call occupies a thread here, and one of libvirtd's twenty threads."""
+"""The same limits for calls through the hypervisor. Each call occupies a thread here, and one of libvirtd's twenty threads."""
 
 _LONGEST_WAIT_SECONDS = 120.0
-"""The pause before the next query of a silent agent doubles up to this limit: somebody may install an agent."""
+"""The pause before the next query of a silent agent doubles up to this limit."""
 
 _SPREAD = 0.1
-"""Fraction by which the guests' periods vary, so that queries are spread over time."""
 
 _SHORT_PERIODS = 3
 _LONGEST_SHORT_PERIOD_SECONDS = MOST_SHORT_SECONDS / _SHORT_PERIODS
@@ -54,7 +53,7 @@ _FACTS_PERIODS = 3
 
 @dataclass(frozen=True, slots=True)
 class AgentTarget:
-    """Guest with the addresses of its agents, the preferred first. When `incarnation` changes, mom discards the guest's state."""
+    """Guest with the addresses of its agents, the preferred address first. When `incarnation` changes, mom discards the guest's state."""
 
     guest: Entity
     incarnation: str
@@ -152,7 +151,7 @@ class AgentCollector:
     def learn(self, maxima: Mapping[str, int], known: AbstractSet[str], short: AbstractSet[str] = frozenset()) -> None:
         """Record the hypervisor's view of guests.
 
-        :param maxima: largest memory in KiB
+        :param maxima: the guests' largest memory in KiB, keyed by ID
         :param known: guests with fresh balloon statistics; if mom reaches them through the hypervisor, it queries them less often
         :param short: guests to tell that the host is short of memory
         """
@@ -162,11 +161,11 @@ class AgentCollector:
             self._loop.call_soon_threadsafe(self._hurry, new)
 
     def states(self) -> Mapping[str, AgentState]:
-        """Return the states, keyed by guest id."""
+        """Return the states, keyed by guest ID."""
         return self._guests
 
     def fields(self, identities: Sequence[str], of_driver: AbstractSet[str] = frozenset()) -> dict[str, dict[str, Value]]:
-        """Return fresh fields, keyed by guest id. For guests in `of_driver`, leave out the fields that the balloon driver reports."""
+        """Return fresh fields, keyed by guest ID. For guests in `of_driver`, leave out the fields that the balloon driver reports."""
         guests = self._guests
         followed = (identity for identity in identities if identity in guests)
         return {identity: self._fields(guests[identity], STATISTICS if identity in of_driver else frozenset()) for identity in followed}

@@ -22,14 +22,13 @@ _MOST: Final = {Unit.PERCENT: 100.0, Unit.RATIO: 1e6}
 """Limits, keyed by unit. No guest has a million running tasks."""
 
 _MOST_GROWTH: Final = {Unit.KIB_PER_SECOND: 1 << 30, Unit.PER_SECOND: 1e10}
-"""Limits, keyed by unit. No machine swaps 1 TiB/s."""
+"""Limits for rates. No machine swaps 1 TiB/s."""
 
 _GROWTH_OF: Final = {spec.name: _MOST_GROWTH[spec.unit] for spec in FIGURES if spec.unit in _MOST_GROWTH}
 
 _KILLS: Final = "guest_oom_kills"
 _MOST_KILLS: Final = 1000.0
-"""Most kills per second: a kernel searches all tasks before each kill. mom adds up kills for weeks, so an impossible jump would stay
-visible for weeks."""
+"""Maximum OOM kills per second: a kernel searches all tasks before each kill."""
 
 _LEAST_SECONDS: Final = 0.5
 """Shortest time for a reliable rate."""

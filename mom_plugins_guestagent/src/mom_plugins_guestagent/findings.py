@@ -34,7 +34,7 @@ def examined(guests: Sequence[Guest], states: Mapping[str, AgentState], *, tells
     """Yield findings about agents.
 
     :param states: of the agents that mom can reach and has queried, keyed by guest ID
-    :param tells: mom tells guests when the host is short of memory
+    :param tells: whether mom tells guests when the host is short of memory
     """
     wrong = {text: [guest for guest in guests if _fault(states.get(guest.id)) == text] for text in _WRONG}
     kinds = Counter(str(states[guest.id].by) for guest in guests if not _fault(states.get(guest.id)))

@@ -57,7 +57,7 @@ MOST_LINE_BYTES = 256
 MOST_CLIENTS = 8
 IDLE_SECONDS = 60.0
 STALL_SECONDS = 10.0
-"""Maximum number of TCP clients. Seconds after which a client that sends no request, or does not read the answer, is disconnected."""
+"""Limits of TCP clients: their number, seconds without a request, and seconds without reading the answer."""
 
 FRESH_SECONDS = 0.1
 """Time between two reads of statistics, to limit the CPU time that clients can cause."""
@@ -219,7 +219,7 @@ class ReportingOrder:
         _wake_reporting()
 
     def put_back(self) -> bool:
-        """Restore the original order, unless the owner has changed it since. Return False to ask for another try."""
+        """Restore the original order, unless the owner has changed it since. Return False if the caller must try again."""
         if not self._kept.exists():
             return True
         before, _, ours = _read(self._kept).strip().partition(" ")
@@ -526,7 +526,7 @@ class Clients(socketserver.ThreadingTCPServer):
     """Server of TCP clients at one address, a thread each.
 
     :param allowed: networks whose clients are answered; empty for all
-    :param places: limit of the clients at all addresses together
+    :param places: limit for the clients at all addresses together
     """
 
     allow_reuse_address = True

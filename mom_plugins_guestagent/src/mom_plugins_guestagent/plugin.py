@@ -41,7 +41,6 @@ _STOP_SECONDS = 0.3
 """A plugin has 0.4 s to stop."""
 
 _MOST_PROBLEMS = 20
-"""Limit per cycle."""
 
 _DOCTOR_STEP_SECONDS = 0.05
 

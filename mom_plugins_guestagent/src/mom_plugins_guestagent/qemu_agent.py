@@ -34,16 +34,14 @@ MOST_ANSWER_BYTES = 256 << 10
 """The longest real answer, the list of commands, has a few KiB."""
 
 _MOST_BYTES = 1 << 20
-"""Most bytes per query."""
 
 _SENTINEL = b"\xff"
 """Byte that restarts the agent's parser. No UTF-8 string contains this byte."""
 
 _MOST_STALE_LINES = 1000
-"""Most lines from an earlier query."""
 
 _MOST_LEFT_OPEN = 16
-"""Most files of earlier queries that mom closes: a guest may claim any number of open files."""
+"""Maximum number of files of earlier queries that mom closes."""
 _LARGEST_HANDLE = (1 << 63) - 1
 
 _READ_BYTES = 16 << 10
@@ -64,7 +62,7 @@ class RawAgent:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self.left: list[int] = []
-        """Handles of files that an earlier query left open, according to late answers. The agent refuses to close a wrong handle."""
+        """Handles of files that an earlier query left open, according to late answers."""
 
     @staticmethod
     def wire(place: AgentAddress) -> Wire:
@@ -72,7 +70,7 @@ class RawAgent:
         return Wire(place.address, most_line=MOST_ANSWER_BYTES, most_bytes=_MOST_BYTES, process=place.process)
 
     async def synchronise(self) -> None:
-        """Make the agent discard half a command, and skip answers to another program."""
+        """Make the agent discard an incomplete command, and skip its answers to other programs."""
         number = secrets.randbits(40)
         await self._wire.send(_SENTINEL + _text(("guest-sync-delimited", {"id": number})).encode())
         for _ in range(_MOST_STALE_LINES):
@@ -110,7 +108,7 @@ class AgentBehindHypervisor:
     """Monotonic time after which no command is sent."""
 
     async def ask(self, *commands: Command, answers: Answers | None = None) -> Answers:
-        """Send one command after the other. Otherwise like `RawAgent.ask`."""
+        """Send the commands one after the other. Otherwise like `RawAgent.ask`."""
         received = [] if answers is None else answers
 
         def ask_all() -> Answers:

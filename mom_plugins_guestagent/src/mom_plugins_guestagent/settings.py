@@ -11,7 +11,7 @@ from mom_plugins_guestagent.ways import AgentKind, parse_address
 
 _STALE_PERIODS: Final = 3
 _STALE_LONG_PERIODS: Final = 2
-"""Periods, and long periods, after which statistics are stale: one query may fail."""
+"""Statistics are stale after so many periods, or long periods."""
 
 
 def _addresses(text: str) -> str:
@@ -58,7 +58,7 @@ class AgentSettings(PluginSettings):
         """Return the age in seconds at which statistics become stale.
 
         :param by: how mom got the statistics
-        :param by_hypervisor: the hypervisor has fresh balloon statistics of the guest
+        :param by_hypervisor: whether the hypervisor has fresh balloon statistics of the guest
         """
         if self.stale_after is not None:
             return self.stale_after

@@ -30,13 +30,13 @@ _HEART_BEAT_MS = 24_000
 """Heart-beat interval that mom requests from vdsm. mom promises no heart-beat: vdsm disconnects a client whose beat is slightly late."""
 
 _HEART_BEAT_GRACE_SECONDS = 6.0
-"""How late a heart-beat may be. vdsm's own client gives up after 30 s of silence, too."""
+"""How late a heart-beat may be."""
 
 _PING_SECONDS = 2.0
 """Timeout of the ping that mom sends after an unanswered call."""
 
 _MOST_LATE_CALLS = 40
-"""With so many unanswered calls, mom closes the connection. It is half of the length of vdsm's queue."""
+"""With so many unanswered calls, mom closes the connection. vdsm's queue is twice as long."""
 
 _FAREWELL_SECONDS = 0.1
 """How long mom waits for vdsm to confirm that it disconnects. A plugin has 0.4 s to stop."""

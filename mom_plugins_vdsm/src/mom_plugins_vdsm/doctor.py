@@ -15,7 +15,6 @@ from mom_plugins_vdsm.vdsm_conf import VdsmConf
 SUBJECT = "vdsm"
 
 _EXPIRES_SOON_SECONDS = 30 * 86400.0
-"""How long before its expiry mom warns about a certificate. Operators renew certificates in a maintenance window."""
 
 
 def configured(conf: VdsmConf) -> Iterable[Finding]:
@@ -25,7 +24,7 @@ def configured(conf: VdsmConf) -> Iterable[Finding]:
 
 
 def examined(hypervisor: VdsmHypervisor) -> Iterable[Finding]:
-    """Yield findings about connection, certificates and guests."""
+    """Yield findings about the connection, the certificates and the guests."""
     connection, settings = hypervisor.connection, hypervisor.connection.settings
     try:
         connection.call("Host.ping2", {}, hypervisor.settings.call_timeout, "ping")

@@ -18,13 +18,13 @@ _ALL_CONTROLS = "*"
 _BALLOON_CONTROL = "balloon_target"
 
 MOST_GUESTS = 10_000
-"""Most guests that mom manages: ten times oVirt's limit for a host."""
+"""Maximum number of guests that mom manages."""
 
 _SILENT = "vdsm has not answered the last call about the guest"
 _SAME_SILENT = "vdsm has not answered the last identical call"
 
 _LOST_SECONDS = 60.0
-"""After this time without an answer to a call about a guest, mom may call again. vdsm's own client waits as long."""
+"""After this time without an answer to a call about a guest, mom may call again."""
 
 _LEAST_PATIENCE_SECONDS = 0.2
 
@@ -49,8 +49,7 @@ class HypervisorSettings:
 class VdsmHypervisor:
     """Guests of this host's vdsm. Implements `BalloonControl`, `CpuTuneControl`, `IoTuneControl` and `KsmWriter`. Thread-safe.
 
-    After an unanswered call about a guest, mom makes no further call about this guest for a minute. Each unanswered call occupies one of
-    vdsm's eight workers.
+    After an unanswered call about a guest, mom makes no further call about this guest for a minute.
     """
 
     connection: VdsmConnection
@@ -157,7 +156,7 @@ class VdsmHypervisor:
     # --- balloons ----------------------------------------------------------------------------------------------------------------
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Set the balloon target. Raise `NotSupported` without a working balloon."""
+        """Set the balloon target. Raise `NotSupported` if the guest has no working balloon."""
         vm = self._vm(guest)
         maximum = vm.fields.get("balloon_max")
         check_size(target_kib, maximum if isinstance(maximum, int) else None, str(guest))

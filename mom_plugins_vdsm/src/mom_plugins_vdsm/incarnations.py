@@ -52,9 +52,8 @@ class Incarnations:
 
     file: StateFile[KeptIncarnations]
     boot: str
-    """ID of the current boot. Marks of an earlier boot are dropped, because no guest survives a reboot."""
+    """ID of the current boot. Marks of an earlier boot are dropped."""
     since_boot: Callable[[], float]
-    """Returns the seconds since boot."""
     changes: Callable[[], Collection[LedgerEntry]] = tuple
     """Returns mom's changes that are not undone yet."""
     keep: bool = True

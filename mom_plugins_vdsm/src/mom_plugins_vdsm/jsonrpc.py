@@ -16,7 +16,7 @@ from typing import NamedTuple
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, printable
 
 LONGEST_LINE = 16 << 10
-"""Most bytes of a line. vdsm's lines have less than 100."""
+"""Maximum bytes of a line. vdsm's lines have less than 100."""
 
 MOST_HEADERS = 64
 """Most headers of a frame. vdsm sends four."""

@@ -19,7 +19,7 @@ _MAX_ELEMENTS: Final = 1000
 _LARGEST: Final = sys.float_info.max
 
 _NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Matches a character that XML 1.0 forbids. A single one would make the whole answer unreadable."""
+"""Matches a character that XML 1.0 forbids."""
 
 
 class RefusedRequestError(Exception):
@@ -109,7 +109,7 @@ def _unknown(value: object) -> bool:
 def write_answer(value: object, *, nil: bool) -> bytes:
     """Return the answer to a call.
 
-    :param nil: send unknown values as nil; otherwise omit them from structs, and send empty strings
+    :param nil: send unknown values as nil; otherwise omit them from structs, and send empty strings elsewhere
     """
     return _response(f"<params>\n<param>\n{_xml(value, nil)}\n</param>\n</params>\n")
 

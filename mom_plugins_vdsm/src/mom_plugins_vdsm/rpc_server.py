@@ -1,4 +1,4 @@
-"""HTTP part of the RPC server, with limits of time and size."""
+"""HTTP part of the RPC server, with limits on time and size."""
 
 from __future__ import annotations
 
@@ -40,7 +40,6 @@ class _RefusedError(Exception):
 class RpcServer(BoundedServer[ServerDoor]):
     """XML-RPC server in a thread.
 
-    :param open_listener: raises `OccupiedByOurselvesError` while the plugin that a reload replaces is still listening
     :param patience: timeout in seconds for receiving a call, and again for sending the answer
     :param largest: maximum size of a call in bytes
     """

@@ -32,7 +32,7 @@ _ALL_POLICIES: Final = ""
 """Key in `Verbs._refused` for a refused call that sets all policies together."""
 
 _MOST_REFUSED: Final = 20
-"""Most refused policies that mom remembers. Clients can invent any number of names."""
+"""Maximum number of refused policies that mom remembers."""
 
 _MOST_LEFT_OUT: Final = 10
 """How often mom tries again without the invalid lines of a policy. One error can hide another."""
@@ -92,7 +92,7 @@ class Verbs:
         self._report = report
 
     def is_change(self, body: bytes) -> bool:
-        """Return whether the call may change policies, which takes time."""
+        """Return whether the call may change policies. Such calls take time."""
         return any(name in body for name in (b"setPolicy", b"setNamedPolicy", b"resetPolicies"))
 
     def refused(self) -> Iterable[tuple[str, str]]:

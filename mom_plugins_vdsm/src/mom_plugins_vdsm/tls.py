@@ -20,7 +20,7 @@ _ENROLL_HINT = "let the engine issue new certificates for this host: Installatio
 _NO_TLS_HINT = "set tls: false for the vdsm plugin, if vdsm's own configuration has ssl = false in its section [vars]"
 
 _LARGEST_FILE = 1 << 20
-"""Most bytes that mom reads of a file. A certificate has 2 KiB, a large CA bundle some hundred KiB."""
+"""Maximum bytes of a file. A large CA bundle has some hundred KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def _read(path: Path) -> bytes:
 
 
 def own_certificate_problem(files: TlsFiles) -> str:
-    """Return why a peer with the same CA would reject mom's certificate, according to a handshake in memory."""
+    """Return why a peer with the same CA would reject mom's certificate; empty if a handshake in memory succeeds."""
     try:
         accepting, presenting = context_of(files, ssl.PROTOCOL_TLS_SERVER), context_of(files)
     except HypervisorError as error:
@@ -92,7 +92,7 @@ def own_certificate_problem(files: TlsFiles) -> str:
 def refused_handshake(error: OSError | None, files: TlsFiles, peer: str) -> HypervisorError:
     """Return the error to raise after a handshake has failed, or vdsm has closed the connection without an answer.
 
-    :param error: None if the connection ended without one, as if vdsm rejects mom's certificate
+    :param error: None if the connection ended without an error, as it may when vdsm rejects mom's certificate
     """
     if isinstance(error, ssl.SSLCertVerificationError):
         return HypervisorError(f"the certificate of {peer} {_verdict(error, files)}", hint=_ENROLL_HINT)

@@ -104,7 +104,7 @@ class ReservationRefused(MomError):
 class Reservations(Protocol):
     """Service that reserves memory of this host. Thread-safe.
 
-    No guest is shrunk below its guarantee or need for a reservation. Calls raise `MomError` while the host's memory is unknown.
+    To reserve memory, mom shrinks no guest below its guarantee or its need. Calls raise `MomError` while the host's memory is unknown.
     """
 
     def room(self) -> Room:
@@ -126,7 +126,7 @@ class Reservations(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LaunchedGuest:
-    """Guest that is about to start. `why_none` says why no memory must be made available for it, for example because of huge pages."""
+    """Guest that is about to start. `why_none` says why it needs no memory made available, for example because of huge pages."""
 
     name: str
     memory_kib: int
@@ -164,7 +164,6 @@ class Launches(Protocol):
         """Begin to make memory available for a guest. If the guest's memory is unknown, the guest may start.
 
         :param patience: seconds for which the caller waits for the decision
-        :param who: caller for the log, such as `user root, process 812`
         """
 
     def look(self, launch: Launch) -> Launch:
@@ -174,7 +173,7 @@ class Launches(Protocol):
 class LaunchReader(Protocol):
     """Reader of a guest's description before the guest runs. Thread-safe; does not wait.
 
-    libvirt answers no bulk query about a guest during the guest's hook, so callers report delayed starts.
+    While a guest's hook runs, libvirt answers no bulk query about the guest. So callers report starts that they delay.
     """
 
     def read(self, description: str, identity: str) -> LaunchedGuest | None:

@@ -84,7 +84,7 @@ class PolicyTexts(Protocol):
         """Return the policies in force."""
 
     def remarks(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
-        """Return the problems for which `change` would refuse these changes, failures that are certain, and warnings."""
+        """Return the problems of these changes: errors for which `change` would refuse them, certain failures, and warnings."""
 
     def change(
         self, changes: Mapping[str, str | None], *, who: str, replace_all: bool = False, expected_version: str | None = None
@@ -97,13 +97,13 @@ class PolicyTexts(Protocol):
         """
 
     def reset(self, *, who: str, expected_version: str | None = None) -> PolicyState:
-        """Drop run-time changes; read the files again."""
+        """Drop run-time changes, and read the files again."""
 
     def history(self) -> Sequence[PolicyChange]:
         """Return the last changes, oldest first."""
 
     def roll_back(self, version: str, *, who: str, expected_version: str | None = None) -> PolicyState:
-        """Restore a version. Raises `MomError` for an unknown version."""
+        """Restore a version. Raise `MomError` if the version is unknown."""
 
     def memory(self) -> Value:
         """Return the notes that policies keep, as a JSON value for a recording."""

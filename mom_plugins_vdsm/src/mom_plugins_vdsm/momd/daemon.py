@@ -78,10 +78,6 @@ def _overrides(log: str | None, verbosity: str | None, plot_dir: str | None, **p
 
 
 def _config(momd: Momd, path: Path) -> Config:
-    """Return mom's configuration, checked.
-
-    :param path: file of the old configuration, which error messages mention
-    """
     settings = momd.imported.settings()
     for name, variable, beside_vdsm in (
         ("state_directory", "STATE_DIRECTORY", _VDSM_STATE),

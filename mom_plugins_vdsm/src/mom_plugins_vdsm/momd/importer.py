@@ -13,7 +13,7 @@ from mom_daemon import Imported, Importer
 
 
 class IniOption(NamedTuple):
-    """Option's value and line number; 0 if not in a file."""
+    """Value of an option, and its line number; 0 if the option is not from a file."""
 
     text: str
     line: int = 0
@@ -41,7 +41,7 @@ HYPERVISORS: Final[Mapping[str, str]] = {
     "libvirt": "libvirt",
     **dict.fromkeys(("vdsm", "vdsmxmlrpc", "vdsmxmlrpcbulk", "vdsmjsonrpc", "vdsmjsonrpcbulk", "vdsmrpc", "vdsmjsonrpcclient"), VDSM),
 }
-"""Plugin for each value of hypervisor-interface. The old values for vdsm differ only in the protocol."""
+"""Plugin for each value of hypervisor-interface."""
 
 HOST_COLLECTORS: Final[Mapping[str, str]] = {"HostMemory": "host", "HostCpu": "host", "HostTime": "host", "HostKSM": "ksm"}
 
@@ -88,7 +88,7 @@ DEFAULTS: Final[Mapping[str, Mapping[str, str]]] = {
     "guest": {"collectors": "GuestQemuProc, GuestLibvirt"},
     VDSM: dict.fromkeys(("host", "port", "pki-dir", "key-file", "cert-file", "ca-cert-file", "request-timeout"), ""),
 }
-"""Defaults of the old daemon. Those of [vdsm] are empty, because it never read that section."""
+"""Defaults of the old daemon. It never read the section [vdsm], so those defaults are empty."""
 
 _VDSM_SETTINGS: Final = {"host": "host", "pki-dir": "pki_directory", "key-file": "key", "cert-file": "certificate", "ca-cert-file": "ca"}
 """Settings of the vdsm plugin, keyed by options of [vdsm]. Options that are numbers are converted elsewhere."""
