@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 _LONGEST_PERIOD_SECONDS: Final = 3600
 
 _SWITCHED_PER_CYCLE: Final = 50
-"""Most guests whose statistics mom switches on in one cycle."""
+"""Maximum number of guests whose statistics mom switches on in one cycle."""
 
 _SHORTEST_WATCH_SECONDS: Final = 0.05
 """Shortest interval that `watch` may have. Guests send statistics only once a second."""

@@ -142,7 +142,7 @@ _HIGHEST_KEPT_SHARE = 0.5
 """Fraction of mom's limit of open files that may stay open for KSM's statistics."""
 
 _SHARED_KIB = 64 << 10
-"""Most shared memory that QEMU itself needs. If it has more, the guest's memory is shared (virtiofs, vhost-user: memfd)."""
+"""Shared memory that QEMU itself may need. If it has more, the guest's memory is shared (virtiofs, vhost-user: memfd)."""
 
 
 class Merged(NamedTuple):
@@ -159,7 +159,7 @@ def swapped_kib(process: str) -> int | None:
 
 
 class MergedPages:
-    """Reader of KSM's statistics of a process. It keeps their file open.
+    """Reader of a process's KSM statistics. It keeps the file open.
 
     :param process: folder of the process in /proc
     """

@@ -26,7 +26,7 @@ _KNOCK_SECONDS: Final = 1.0
 _BACKLOG: Final = 1024
 
 _LONGEST_PATH: Final = 107
-"""Most bytes of a socket's path."""
+"""Maximum bytes of a socket's path."""
 
 _ACL: Final = "system.posix_acl_access"
 _ACL_HEAD: Final = struct.Struct("<I")

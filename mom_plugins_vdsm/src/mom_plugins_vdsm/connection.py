@@ -39,7 +39,7 @@ _MOST_LATE_CALLS = 40
 """With so many unanswered calls, mom closes the connection. vdsm's queue is twice as long."""
 
 _FAREWELL_SECONDS = 0.1
-"""How long mom waits for vdsm to confirm that it disconnects. A plugin has 0.4 s to stop."""
+"""How long mom waits for vdsm to confirm that it disconnects."""
 
 _SLACK_SECONDS = 5.0
 """If a call lasts longer than its timeout plus this, the caller considers the connection's thread dead."""

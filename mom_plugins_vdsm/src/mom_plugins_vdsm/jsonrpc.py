@@ -19,7 +19,7 @@ LONGEST_LINE = 16 << 10
 """Maximum bytes of a line. vdsm's lines have less than 100."""
 
 MOST_HEADERS = 64
-"""Most headers of a frame. vdsm sends four."""
+"""Maximum number of headers of a frame. vdsm sends four."""
 
 _SERVER_COMMANDS = frozenset({"CONNECTED", "MESSAGE", "RECEIPT", "ERROR"})
 
@@ -128,7 +128,7 @@ RECOVERING = 99
 _QUEUE_FULL = 1100
 
 _MOST_VALUES = 1_000_000
-"""Most JSON values in a message, enough for thousands of guests. Without this limit, 60 MB of `[],` would need 1.6 GB of memory."""
+"""Maximum number of values in a message, enough for thousands of guests. Without this limit, 60 MB of `[],` would need 1.6 GB of memory."""
 
 _KINDS: dict[int, type[HypervisorError]] = {
     _NO_SUCH_VERB: NotSupported,

@@ -14,7 +14,7 @@ MAX_DEPTH: Final = 32
 """Deepest nesting of XML elements in a call. A call with a string has four levels."""
 
 _MAX_ELEMENTS: Final = 1000
-"""Most XML elements in a call. A call with two strings has nine."""
+"""Maximum number of XML elements in a call. A call with two strings has nine."""
 
 _LARGEST: Final = sys.float_info.max
 

@@ -18,13 +18,12 @@ from mom_kvm import BoundedServer, Listener, PeerCredentials, ServerDoor
 from mom_plugins_vdsm.rpc_verbs import Verbs
 
 LONGEST_HEAD: Final = 16 << 10
-"""Most bytes of a request's first line and headers. vdsm sends about 300."""
+"""Maximum bytes of a request's first line and headers. vdsm sends about 300."""
 
 _PIECE: Final = 64 << 10
 
 _MOST_AFTER: Final = 1 << 20
-"""Most bytes that the server still reads from a client after answering. If it closed the connection earlier, the client could lose the
-answer."""
+"""Maximum bytes that the server still reads from a client after answering. Without this reading, the client could lose the answer."""
 
 _LENGTH: Final = re.compile("[0-9]{1,9}")
 

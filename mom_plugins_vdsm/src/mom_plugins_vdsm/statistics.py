@@ -93,7 +93,7 @@ class Vm:
     """A guest as vdsm's last answer describes it.
 
     `sampled`: vdsm has sampled the guest twice; before that, many values are missing. `changed` is the monotonic time when mom first saw
-    `sample`, and `age_then` its largest possible age at that time.
+    `sample`, and `age_then` the sample's largest possible age then.
     """
 
     id: str

@@ -58,7 +58,7 @@ class GuestMoves(Protocol):
 
 
 class HostDrain(Protocol):
-    """Drains that an operator has ordered; they need no class that allows moves. Thread-safe; does not wait."""
+    """Drains that an operator has ordered; they need no service class that allows moves. Thread-safe; does not wait."""
 
     def is_ordered(self, decision: Decision) -> bool:
         """Return whether an operator has ordered exactly this decision."""
