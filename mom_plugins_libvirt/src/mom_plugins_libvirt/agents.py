@@ -30,11 +30,10 @@ _SLACK_SECONDS = 1.0
 
 _MOST_CHANNELS = 32
 _LONGEST_TEXT = 256
-"""Most characters of a channel's name or path."""
 
 
 def channels_of(devices: ElementTree.Element | None) -> Mapping[str, str]:
-    """Return the path of QEMU's unix socket for each agent channel; an empty path if only libvirt can connect."""
+    """Return the paths of QEMU's unix sockets, keyed by agent channel. A path is empty if only libvirt can connect."""
     channels: dict[str, str] = {}
     for channel in [] if devices is None else devices.findall("channel"):
         target, source = channel.find("target"), channel.find("source")
@@ -62,7 +61,7 @@ class SpareConnections:
 
     @contextmanager
     def borrowed(self, doing: str, patience: float, call_timeout: float) -> Iterator[Connection]:
-        """Lend a connection for one call. Raise `GuestBusy` after `patience` seconds, `HypervisorError` if the pool is closed."""
+        """Lend a connection for one call. Raise `GuestBusy` if none is free within `patience` seconds, `HypervisorError` if all are closed."""
         connection = self._free(doing, patience)
         connection.settings = replace(self._main.settings, call_timeout=call_timeout)
         try:
@@ -103,12 +102,11 @@ class AgentCommands(SpareConnections):
     """Sender of commands to agents in guests. Uses its own connections."""
 
     most = 8
-    """Maximum number of concurrent calls."""
 
     def command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
         """Send a JSON command to the guest's agent; return the answer.
 
-        This may take twice the timeout and a second: libvirt counts whole seconds, and first synchronises.
+        The call may take twice the timeout (in whole seconds) plus a second, because libvirt first synchronizes with the agent.
         """
         doing = f"querying the agent of {guest}"
         seconds = min(_LONGEST_SECONDS, max(1, math.ceil(timeout_seconds)))

@@ -55,7 +55,7 @@ _CODES: Final = {
 
 
 class OpenedLibvirt(NamedTuple):
-    """Connection, the helper that changes guests (None if mom itself does), and why neither can."""
+    """Connection to libvirt. `helper` changes guests; None if mom itself changes them. `why_not` says why neither can."""
 
     connection: Any
     helper: GuestOrders | None = None
@@ -106,7 +106,7 @@ class GuestOrders:
 
     @classmethod
     def reached(cls, uri: str) -> GuestOrders | None:
-        """Return the helper; None if mom needs none for this URI, or its socket does not exist."""
+        """Return the helper for this URI. Return None if mom needs no helper, or has no access to its socket."""
         path = os.environ.get(HELPER_SOCKET_VARIABLE, orders.SOCKET)
         is_systems = is_local(uri) and urlsplit(uri).path == "/system"
         return cls(path) if is_systems and os.geteuid() != 0 and os.access(path, os.W_OK) else None
@@ -147,7 +147,7 @@ class GuestOrders:
         return text
 
     def destinations(self) -> Sequence[str]:
-        """Return migration destinations that root declares."""
+        """Return the migration destinations that root has declared."""
         declared: list[str] = []
         while True:
             try:

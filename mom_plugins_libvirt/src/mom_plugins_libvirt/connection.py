@@ -1,7 +1,7 @@
 """Connection to one libvirtd. mom opens it on demand, abandons it when a call hangs, and reopens it with back-off.
 
-It serves one call at a time, without keepalive: libvirt's client before 10.3 corrupts its memory if a second thread, or keepalive,
-interrupts a waiting call (CVE-2024-4418).
+It serves one call at a time, without keepalive. In libvirt's client before 10.3, a second thread or keepalive can corrupt memory
+(CVE-2024-4418).
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _OPEN_SECONDS = 30.0
 """Timeout of an attempt to connect."""
 
 _FIRST_ATTEMPT, _SECOND_ATTEMPT, _LAST_ATTEMPT = 1.0, 1.6, 2.0
-"""When each attempt of a bulk call ends, in call timeouts since the start of the first attempt."""
+"""End of each attempt of a bulk call, counted in call timeouts from the start of the first attempt."""
 
 _HOOK_POLL_SECONDS = 0.1
 
 _NO_ANSWER_CURE = "find out why libvirtd has hung (journalctl -u libvirtd), or restart it: guests continue to run"
 
 _CLOSE_SECONDS = 0.15
-"""Time allowed for closing the connection, and again for the event loop."""
+"""Time allowed for closing the connection, and as much for stopping the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class ConnectionSettings:
     """URI of libvirtd, and timeouts in seconds."""
 
     uri: str = "qemu:///system"
-    """libvirtd's URI. Messages identify libvirtd by this URI."""
+    """libvirtd's URI, also for messages."""
     readonly: bool = False
     call_timeout: float = 2.0
     way: Callable[[], AbstractContextManager[str]] | None = None
@@ -60,7 +60,7 @@ class ConnectionSettings:
     most_opening: int = 3
     """How many attempts to connect may hang at the same time."""
     most_events: int | None = None
-    """How many events libvirtd may send between two bulk calls. After more, mom abandons the connection. None for no limit."""
+    """Most events that libvirtd may send between two bulk calls. After more events, mom abandons the connection. None for no limit."""
     lost_level: int = logging.WARNING
     """Log level for an abandoned connection."""
 
@@ -125,11 +125,11 @@ class Connection:
         self._loop.start()
 
     def join(self, loop: EventLoop) -> None:
-        """Receive events through another connection's event loop. The connection reconnects on `reach`, or with a call."""
+        """Receive events through a shared event loop. The connection then reconnects only on `reach` or a call."""
         self._loop = loop
 
     def reach(self) -> None:
-        """Start to connect if the pause is over; do not wait for the result."""
+        """Start to connect if the pause after a failure is over. Do not wait for the result."""
         with self._changed, suppress(HypervisorError):
             if self._live is None and not self._closed:
                 self._begin_to_open()
@@ -189,9 +189,9 @@ class Connection:
     ) -> T:
         """Call `function` with the guest's domain, within one call timeout.
 
-        Raise `HypervisorError` on failure. After `GuestBusy`, the call may still take effect, and `late` receives it.
+        Raise `HypervisorError` on failure. After `GuestBusy`, the call may still take effect, and `late` receives its future.
 
-        :param number: libvirt's domain ID, which is new at each start; `GuestGone` after another start
+        :param number: libvirt's domain ID, which is new at each start. If it has changed, the method raises `GuestGone`
         """
 
         def ask(live: OpenConnection) -> T:

@@ -10,7 +10,7 @@ from mom_kvm import Cures
 from mom_plugins_libvirt import LibvirtHypervisor
 
 _REPORTING_FROM = 6_009_000
-"""First version of libvirt with freePageReporting, which also needs QEMU 5.1, and Linux 5.7 in the guest."""
+"""First version of libvirt with freePageReporting."""
 
 SUBJECT: Final = "libvirt"
 

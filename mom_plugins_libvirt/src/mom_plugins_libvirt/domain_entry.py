@@ -66,7 +66,7 @@ def has_come(state: int, reason: int) -> bool:
 
 
 def job_name(statistics: Mapping[str, object]) -> str:
-    """Return libvirt's job in `jobStats` that forbids changes; empty if there is none."""
+    """Return the job in libvirt's `jobStats` if it forbids changes; otherwise an empty string."""
     operation = statistics.get("operation")
     return _JOBS.get(operation, "") if statistics.get("type") and isinstance(operation, int) else ""
 
@@ -89,7 +89,7 @@ class DomainEntry(SeenGuest):
     """Monotonic time at which mom reads the description again even without an event."""
     prompt: bool = False
     doubted: bool | None = None
-    """True after a migration to this host: until the balloon moves, libvirt might report an old size. None if not in doubt."""
+    """True after a migration to this host: until the balloon moves, libvirt might report an old size. None without a migration."""
     untunable: str = ""
     untunable_since: float = 0.0
     """Monotonic time when reading the limits of CPU time failed."""

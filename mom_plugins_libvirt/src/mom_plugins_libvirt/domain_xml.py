@@ -132,7 +132,7 @@ def _pinning_devices(devices: ElementTree.Element | None) -> Iterator[str]:
 
 
 def memory_of(domain: ElementTree.Element) -> int:
-    """Return the guest's size at its start in KiB, 0 if unknown. Memory that its balloon holds from the start usually does not count."""
+    """Return the guest's size in KiB at its start; 0 if unknown. Usually, this excludes memory that the balloon holds from the start."""
     memory, devices = _kib(domain.find("memory")), _virtio_mem(domain)
     plugged = sum(min(max(device.current, device.requested or 0), device.size) for device in devices)
     own = max(0, memory - sum(device.size for device in devices) - _no_ram_kib(domain))

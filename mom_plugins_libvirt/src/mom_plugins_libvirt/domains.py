@@ -80,7 +80,7 @@ class Domains(SeenGuests[DomainEntry]):
         super().__init__(settings.stale_after, context.monotonic, host_side, context.root / "proc" if self._local else None)
         self._opened = 0
         self._late: dict[str, Future[Any]] = {}
-        """Last timed-out call, keyed by guest id."""
+        """Last timed-out calls, keyed by guest ID."""
         self._on_demand_seconds = settings.on_demand_seconds
         self._events = EventBook(self._resizes, lambda what: self.wake(what))  # noqa: PLW0108  # `wake` is set later
         connection.on_event = self._events.heard
@@ -104,7 +104,7 @@ class Domains(SeenGuests[DomainEntry]):
         self._ask_sizes(min(end, self._monotonic() + SIZES_SECONDS))
 
     def unanswered(self) -> None:
-        """Keep the last statistics, and let them age, after a bulk call without an answer."""
+        """Let the last statistics age, because a bulk call had no answer."""
         wall, monotonic = self._settings.wall(), self._monotonic()
         with self._lock:
             for entry in self._seen.values():
@@ -279,7 +279,7 @@ class Domains(SeenGuests[DomainEntry]):
     def ready(self, guest: Entity) -> DomainEntry:
         """Return the guest for a change.
 
-        Raise `GuestGone`, or `GuestBusy` if an earlier call for the guest is unanswered, or `PermissionDenied`.
+        Raise `GuestGone` if it has stopped, `GuestBusy` if an earlier call for it is unanswered, or `PermissionDenied`.
         """
         self._look_first()
         self.check_writable()
@@ -302,11 +302,11 @@ class Domains(SeenGuests[DomainEntry]):
         return self._seen_guest(guest).start
 
     def ask(self, entry: DomainEntry, doing: str, function: Callable[[Domain], T], number: Hashable = None) -> T:
-        """Call the guest like `Connection.call`. StatisticsRecord a timeout."""
+        """Make a call on the guest like `Connection.call`. Record the call if it times out."""
         return self.connection.call(doing, entry.id, function, partial(self.note_open_call, entry.id), number)
 
     def note_open_call(self, identity: str, call: Future[Any]) -> None:
-        """StatisticsRecord a call that has timed out."""
+        """Record a call that has timed out."""
         with self._lock:
             self._late[identity] = call
 

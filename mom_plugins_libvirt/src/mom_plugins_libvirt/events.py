@@ -143,7 +143,7 @@ class EventBook:
             self._tell(f"guest {printable(event.name)} {news}")
 
     def changed(self, active: Collection[str]) -> set[str]:
-        """Return the IDs of guests to read again, and forget them."""
+        """Return and forget the IDs of guests to read again."""
         with self._lock:
             changed, self._changed = self._changed, set()
         self._resizes.keep(active)

@@ -123,7 +123,7 @@ class LibvirtHypervisor(GuestTuning, GuestLifecycle):
     # --- agents inside guests ----------------------------------------------------------------------------------------------------
 
     def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
-        """Return the sockets' paths of agent channels, keyed by UUID and channel; an empty path if mom cannot connect."""
+        """Return the socket paths of agent channels, keyed by UUID and channel. A path is empty if mom cannot connect."""
         by_guest = {entry.id: entry.description.channels for entry in self.seen(guests) if entry.description is not None}
         return {uuid: channels if self._local else dict.fromkeys(channels, "") for uuid, channels in by_guest.items() if channels}
 

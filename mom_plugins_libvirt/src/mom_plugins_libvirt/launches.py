@@ -33,7 +33,7 @@ class LibvirtLaunches:
             return self._blocked_in_start_hook.keys() | set()
 
     def read(self, description: str, identity: str) -> LaunchedGuest | None:
-        """Return the guest of a libvirt hook's domain XML; None if invalid."""
+        """Return the guest that a hook's domain XML describes; None if invalid."""
         domain = parsed(description)
         if domain is None:
             return None

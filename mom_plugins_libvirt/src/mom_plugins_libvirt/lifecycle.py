@@ -40,7 +40,6 @@ class LongJobs(SpareConnections):
     """Long calls on guests. When mom exits, libvirt aborts a running migration."""
 
     most = 4
-    """Maximum number of concurrent jobs."""
 
     def do(self, doing: str, guest: Entity, timeout_seconds: float, function: Callable[[Domain], object], number: Hashable = None) -> None:
         """Make a long call on the guest. After the timeout, abort libvirt's job and raise `GuestBusy`."""
@@ -102,14 +101,14 @@ class LongJobs(SpareConnections):
 
 
 class GuestLifecycle(Domains):
-    """`LifecycleControl` and `MigrationControl`."""
+    """Implementation of `LifecycleControl` and `MigrationControl`."""
 
     def __init__(self, connection: Connection, settings: SamplingSettings, context: PluginContext) -> None:
         super().__init__(connection, settings, context)
         self._jobs = LongJobs(connection)
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
-        """Return the guests' states, keyed by ID. Each guest takes one call."""
+        """Return the guests' states, keyed by ID. mom makes one call for each guest."""
         standings: dict[str, GuestState] = {}
         for guest in guests:
             if self.has_open_call(guest.id):

@@ -11,7 +11,6 @@ from mom_core import PluginContext, PluginSettings, Suggestion, hookimpl
 from mom_kvm import GuestDescription, GuestPlatform
 
 _NAMESPACES: Final = tuple(f"http://openstack.org/xmlns/libvirt/nova/{version}" for version in ("1.1", "1.0"))
-"""Namespaces of current and older versions of nova."""
 
 _TEXTS: Final = {
     "display_name": ("name", ""),
@@ -25,7 +24,6 @@ _TEXTS: Final = {
 """Element under `<nova:instance>`, and its attribute (empty for the element's text), keyed by the guest's property."""
 
 _SIGNS: Final = ("var/lib/nova/instances", "etc/nova/nova-compute.conf", "etc/kolla/nova-compute", "etc/nova/nova.conf")
-"""Files on hosts with nova-compute: general, Debian and Ubuntu, Kolla."""
 
 
 class NovaPlugin:

@@ -23,7 +23,7 @@ class GuestRecord(NamedTuple):
 
 
 class OpenConnection:
-    """Open connection. Except for `domains`, the lock of `Connection` protects it."""
+    """Open connection to libvirtd. The lock of `Connection` protects everything except `domains`."""
 
     def __init__(self, connection: Any, callbacks: Sequence[int], helper: GuestOrders | None) -> None:
         self.connection = connection
@@ -38,7 +38,7 @@ class OpenConnection:
         self._callbacks = callbacks
 
     def changeable(self, uuid: str, start: Hashable) -> Domain:
-        """Return the guest's handle for changes, by the helper if there is one."""
+        """Return a handle for changing the guest, through the helper if there is one."""
         domain = self.domain(uuid)
         if self.helper is None:
             return domain
@@ -97,7 +97,7 @@ class BulkStatistics:
         """UUIDs of the guests in the last call for all guests, and of guests started since then; None before the first call."""
 
     def started(self, uuid: str) -> None:
-        """Add a started guest."""
+        """Record that a guest has started."""
         if self._listed is not None:
             self._listed.add(uuid)
 

@@ -15,7 +15,7 @@ _AS_IN_XML: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': 
 
 
 def pid_of(folder: Path, proc: Path, name: str, uuid: str) -> int | None:
-    """Return the PID of the guest's QEMU process, or None. The UUID decides: the PID file may belong to another guest."""
+    """Return the PID of the guest's QEMU process; None if not found. The process's command line must contain the UUID."""
     for file_name in dict.fromkeys((name, name.translate(_AS_IN_XML))):
         pid = _pid_in(folder, file_name)
         if pid is not None and _was_started_for(proc, pid, uuid):

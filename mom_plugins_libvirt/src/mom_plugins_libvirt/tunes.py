@@ -16,15 +16,14 @@ _MOST_QUOTA_US = (1 << 44) - 1
 """Largest quota that libvirt accepts (src/util/vircgroup.h). Larger values mean that there is no quota."""
 
 _READ_SECONDS = 0.5
-"""Time in a cycle for reading CPU limits, less than a millisecond each."""
+"""Time in a cycle for reading CPU limits. Each reading takes less than a millisecond."""
 
 _ASK_AGAIN_SECONDS = 300.0
-"""Pause before mom reads the CPU limits again of a guest without a CPU cgroup, or on a host without the CPU controller."""
+"""Pause before mom reads CPU limits again, if the guest has no CPU cgroup or the host has no CPU controller."""
 
 
 class GuestTuning(Domains):
-    """`CpuTuneControl`, `IoTuneControl`, `NetTuneControl`, `CpuPinControl` and `NodeTuneControl`. Setters raise `HypervisorError` on
-    failure."""
+    """Implementation of `CpuTuneControl`, `IoTuneControl`, `NetTuneControl`, `CpuPinControl` and `NodeTuneControl`."""
 
     _untunable_since = 0.0
     """Monotonic time at which reading CPU limits last failed for lack of support on this host."""
@@ -79,7 +78,7 @@ class GuestTuning(Domains):
     # --- disks -------------------------------------------------------------------------------------------------------------------
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """Return the limits of disks, keyed by guest ID, without calling libvirt."""
+        """Return the disks' limits from the guests' descriptions, keyed by guest ID."""
         return {entry.id: entry.tuning.disks for entry in self.described(guests)}
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
@@ -93,7 +92,7 @@ class GuestTuning(Domains):
     # --- network -----------------------------------------------------------------------------------------------------------------
 
     def net_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[NetTune]]:
-        """Return the limits of network interfaces, keyed by guest ID, without a call."""
+        """Return the network interfaces' limits, keyed by guest ID."""
         return {entry.id: entry.tuning.interfaces for entry in self.described(guests)}
 
     def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
@@ -149,7 +148,7 @@ class GuestTuning(Domains):
         self.change(entry, f"pinning vCPU {vcpu} of {guest}", lambda domain, live: domain.pinVcpuFlags(vcpu, chosen, live))
 
     def node_tunes(self, guests: Sequence[Entity]) -> Mapping[str, NodeTune]:
-        """Return the NUMA nodes, keyed by guest ID, without a call."""
+        """Return the NUMA nodes of the guests' memory, keyed by guest ID."""
         return {entry.id: entry.tuning.nodes for entry in self.described(guests)}
 
     def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:

@@ -11,7 +11,6 @@ from mom_core import DiskTune, NetTune
 from mom_kvm import NodeTune, parse_number_list
 
 _OVIRT_TUNE = "http://ovirt.org/vm/tune/1.0"
-"""Namespace of oVirt's limits."""
 
 BANDWIDTH = ("average", "peak", "burst", "floor")
 
@@ -21,10 +20,9 @@ _NO_LIMIT_PERCENT = 100.0
 _REMOVABLE = frozenset({"cdrom", "floppy"})
 
 _LONGEST_NUMBER = 18
-"""Most digits of a number."""
 
 _ANY_NODE = NodeTune("strict", frozenset())
-"""Memory may be allocated on any node. This is libvirt's default."""
+"""libvirt's default: memory may be allocated on any node."""
 
 
 @dataclass(frozen=True, slots=True)
