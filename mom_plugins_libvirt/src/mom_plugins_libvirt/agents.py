@@ -61,7 +61,10 @@ class SpareConnections:
 
     @contextmanager
     def borrowed(self, doing: str, patience: float, call_timeout: float) -> Iterator[Connection]:
-        """Lend a connection for one call. Raise `GuestBusy` if none is free within `patience` seconds, `HypervisorError` if all are closed."""
+        """Lend a connection for one call.
+
+        Raise `GuestBusy` if none is free within `patience` seconds, `HypervisorError` if all are closed.
+        """
         connection = self._free(doing, patience)
         connection.settings = replace(self._main.settings, call_timeout=call_timeout)
         try:

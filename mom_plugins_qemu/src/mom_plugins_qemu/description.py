@@ -29,7 +29,7 @@ class ThrottledDisk(NamedTuple):
 
 
 def disks_of(answer: Answer) -> dict[str, ThrottledDisk]:
-    """Return the disks in the answer to `query-block`, keyed by name, without removable disks. Raise `WireError` if it is invalid."""
+    """Return the disks in the answer to `query-block`, keyed by name, without removable disks."""
     if not isinstance(answer, list):
         raise WireError("QEMU does not report the disks of the guest")
     disks: dict[str, ThrottledDisk] = {}
@@ -96,7 +96,7 @@ STATISTICS: Final = {
     "stat-major-faults": ("balloon.major_fault", 0),
     "stat-minor-faults": ("balloon.minor_fault", 0),
 }
-"""Name of each of QEMU's statistics in records, and the right shift that converts bytes to the record's unit."""
+"""For each of QEMU's statistics: its name in records, and the right shift from bytes to the record's unit."""
 
 _UNKNOWN: Final = (-1, (1 << 64) - 1)
 """Values with which the balloon driver marks a statistic as unknown."""
@@ -200,10 +200,7 @@ def _why_pinned(kinds: Sequence[str], confidential: Answer) -> str:
 
 
 def with_held_memory(description: Description, memory: HeldMemory) -> Description:
-    """Return the description, with the kernel's reasons why the host cannot use the guest's memory.
-
-    The kernel counts memory that VFIO pins as locked.
-    """
+    """Return the description, with the kernel's reasons why the host cannot use the guest's memory."""
     if memory.pool_kib:
         return replace(description, pinned="the guest's memory is in huge pages: nothing else can use them", immovable=True)
     if not description.pinned and 0 < description.fixed_kib <= memory.locked_kib:

@@ -28,7 +28,7 @@ _FAILURE_SECONDS: Final = 10.0
 _LONGEST_BYTES: Final = 64 << 10
 
 _MOST_MESSAGES: Final = 250
-"""Most messages per second that mom reads from one monitor, for less than 1 % of a CPU."""
+"""Most messages per second that mom reads from one monitor. This takes less than 1 % of a CPU."""
 
 _JOIN_SECONDS: Final = 0.15
 """Time allowed for the thread to stop. A plugin has 0.4 s in all."""
@@ -47,7 +47,7 @@ class EventMonitors:
     """Thread that stays connected to all monitors that match `patterns`.
 
     :param heard: called for events, with the process's PID and a text
-    :param resized: called for balloon sizes, with the PID and bytes
+    :param resized: called for each new balloon size, with the PID and the size in bytes
     :param users: IDs of trusted users; mom ignores the monitors of other users
     """
 

@@ -1,4 +1,4 @@
-"""Parts of `mom explain`, on the device that resizes a guest, and of `mom status`, on guests that keep all their memory."""
+"""Parts of `mom explain` about the device that resizes a guest, and of `mom status` about guests that keep all their memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class WayExplainer(Explainer):
 
 
 def status_parts(report: Report) -> Iterator[StatusPart]:
-    """Report guests of Proxmox VE without Minimum memory, from which mom takes nothing."""
+    """Report guests of Proxmox VE that have no Minimum memory. mom takes nothing from them."""
     names = [guest.name for guest in report.snapshot.guests.values() if guest.text(KEEPS_ALL)]
     if names:
         yield StatusPart(

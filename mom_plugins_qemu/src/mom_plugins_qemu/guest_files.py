@@ -1,4 +1,4 @@
-"""Definitions of guests that the operator writes, in one file for each guest, on hosts without a management system."""
+"""Guest definitions that the operator writes on hosts without a management system, one file for each guest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mom_core import ConfigError, GuestSettings, HypervisorError, Size, SizeOrSh
 
 _SUFFIX: Final = ".yaml"
 _HIDDEN: Final = "."
-"""mom ignores files whose names begin like this, such as an editor's temporary files."""
+"""mom ignores files whose names begin with this, such as an editor's temporary files."""
 
 _MOST_FILES: Final = 10_000
 _HOLDS: Final = "this folder contains the guests' definitions"

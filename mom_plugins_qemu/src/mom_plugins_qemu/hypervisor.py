@@ -165,7 +165,7 @@ class QemuHypervisor(Sampler):
     # --- agents ------------------------------------------------------------------------------------------------------------------
 
     def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
-        """Return the sockets of agent channels, keyed by guest ID and channel, without the management system's."""
+        """Return the socket paths of agent channels, keyed by guest ID and channel. Leave out the management system's channel."""
         self._look_first()
         by_guest = ((guest.id, dict(guest.identity.channels)) for guest in self.seen(guests))
         sockets = {
@@ -206,7 +206,7 @@ class QemuHypervisor(Sampler):
             monitored.status = status
 
     def save(self, guest: Entity, timeout_seconds: float) -> None:
-        """Raise `NotSupported`: QEMU alone cannot find a saved guest again."""
+        """Raise `NotSupported`: nothing could start the saved guest again."""
         raise NotSupported(f"saving {guest}: without libvirt, nothing could start the saved guest again")
 
     def shut_down(self, guest: Entity) -> None:
@@ -215,7 +215,7 @@ class QemuHypervisor(Sampler):
         raise NotSupported(f"shutting down {guest}: without libvirt, nothing could start it again", hint=hint)
 
     def start(self, guest: Entity, timeout_seconds: float) -> None:
-        """Raise `NotSupported`: mom does not know how to start QEMU here."""
+        """Raise `NotSupported`: mom can start guests only through libvirt."""
         raise NotSupported(f"starting {guest}: mom can start guests only through libvirt")
 
     # --- events ------------------------------------------------------------------------------------------------------------------

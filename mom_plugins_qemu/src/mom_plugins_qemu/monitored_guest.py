@@ -1,4 +1,4 @@
-"""Guests of QEMU according to the last answers of their monitors. Guests may lack a UUID, or claim the same one."""
+"""Guests of QEMU according to the last answers of their monitors. Guests may lack a UUID, or claim the same UUID."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mom_plugins_qemu.visits import Failure, Visit
 
 
 class GuestIndex(NamedTuple):
-    """Guests, keyed by ID. `duplicates` is keyed by the paths of monitors that claim another guest's ID, and says which guest's."""
+    """Guests, keyed by ID. `duplicates` contains messages about monitors that claim another guest's ID, keyed by monitor path."""
 
     guests: dict[str, MonitoredGuest]
     duplicates: Mapping[str, str]
@@ -95,7 +95,6 @@ class Retry:
     """When to query a monitor again after failures. Monotonic times."""
 
     asked: float = 0.0
-    """Time of the last query."""
     due: float = 0.0
     pause: float = FIRST_RETRY_SECONDS
 
@@ -192,7 +191,7 @@ class MonitoredGuest(SeenGuest):
         return virtio_mem_sizing(self.description, self.virtio_mem, None if self.defined is None else self.defined.guest)
 
     def with_maximum(self, record: StatisticsRecord) -> StatisticsRecord:
-        """Return the record; if virtio-mem resizes the guest, with the largest size that this allows."""
+        """Return the record. If virtio-mem resizes the guest, replace the maximum by the assigned memory."""
         sizing, size = self.sizing, record.get("balloon.current")
         if sizing is None or not isinstance(size, int):
             return record

@@ -101,7 +101,7 @@ _OWN_IT: Final = (
 
 
 def listeners_of(proc: Path, paths: Set[str], users: Set[int]) -> dict[str, int]:
-    """Return the PIDs of these users' processes that listen on the paths, keyed by path. This reads all of their open files."""
+    """Search the open files of all processes of `users`. Return the PIDs that listen on the paths, keyed by path."""
     sockets = {f"socket:[{number}]": path for number, path in _listening_sockets(proc, paths).items()}
     processes: dict[str, int] = {}
     for process in ProcessStat.ids(proc) or () if sockets else ():

@@ -81,7 +81,6 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Create the hypervisor without a query, and start the thread for events."""
         # Late import: commands that only list plugins must be fast.
         from mom_plugins_qemu.events import EventMonitors
         from mom_plugins_qemu.hypervisor import QemuHypervisor

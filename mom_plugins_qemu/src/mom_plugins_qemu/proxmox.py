@@ -1,4 +1,4 @@
-"""Reader of the files that define guests of Proxmox VE. qm.conf(5) describes them. mom never writes these files."""
+"""Reader of Proxmox VE's guest definitions (qm.conf(5)). mom never writes these files."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class GuestDefinition(NamedTuple):
 
     @property
     def is_resized_by_proxmox(self) -> bool:
-        """Whether pvestatd resizes the guest, to reach the node's target of memory usage."""
+        """Whether pvestatd, if it is running, resizes the guest."""
         return bool(self.balloon_mib) and self.shares != 0 and (self.memory_mib is None or (self.balloon_mib or 0) < self.memory_mib)
 
     @property
@@ -62,7 +62,7 @@ class GuestDefinition(NamedTuple):
 
     @property
     def assigned_mib(self) -> int:
-        """Memory, Proxmox VE's default included."""
+        """Assigned memory; Proxmox VE's default if unset."""
         return DEFAULT_MEMORY_MIB if self.memory_mib is None else self.memory_mib
 
     @property
@@ -92,7 +92,7 @@ class GuestDefinition(NamedTuple):
 
     @property
     def reclaim_cost(self) -> float | None:
-        """Cost of shrinking the guest, from its shares; 1 is ordinary. None for default shares, or 0."""
+        """Cost of shrinking the guest, from its shares; 1 is ordinary. None if the shares are 0 or the default."""
         return self.shares / ORDINARY_SHARES if self.shares not in {0, ORDINARY_SHARES} else None
 
 
@@ -146,7 +146,7 @@ def parsed(text: str, platforms: PlatformProperties | None = None) -> GuestDefin
 
 
 def number_in(name: str, text: str) -> int | None:
-    """Return the number in an option of `LARGEST`; None if invalid. Memory may be `4096`, or `current=4096` of newer versions."""
+    """Return the number in an option of `LARGEST`; None if invalid. Memory may be `4096`, or `current=4096` in newer versions."""
     if name == "memory":
         text = dict(part.partition("=")[::2] for part in text.split(",")).get("current", text)
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= LARGEST[name] else None

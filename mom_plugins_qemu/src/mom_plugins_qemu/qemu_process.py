@@ -29,7 +29,7 @@ class Identity(NamedTuple):
 
 
 def identity_of(proc: Path, pid: int) -> Identity:
-    """Return the guest that a process runs; empty if it is unreadable or not QEMU."""
+    """Return the identity of a process's guest; empty if the process is unreadable or not QEMU."""
     return identity_in(read_kernel_file(f"{proc}/{pid}/cmdline", _COMMAND_BYTES)) if pid > 0 else Identity()
 
 

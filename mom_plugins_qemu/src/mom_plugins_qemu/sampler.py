@@ -96,7 +96,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         self.duplicates: Mapping[str, str] = {}
         """See `GuestIndex`."""
         self.foreign: dict[str, str] = {}
-        """For each monitor of an untrusted user in the last sample, a text with the user. Keyed by path."""
+        """Texts that name the untrusted users of monitors in the last sample, keyed by monitor path."""
         self.proxmox_resizes = False
 
     # --- one sample --------------------------------------------------------------------------------------------------------------
@@ -367,7 +367,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
                 self._longest_stay = max(self._longest_stay, longest)
 
     def longest_stay(self) -> float:
-        """Return for how many seconds at most mom has occupied a monitor since the last call."""
+        """Return the longest time in seconds for which mom occupied a monitor since the last call."""
         with self._visiting:
             longest, self._longest_stay = self._longest_stay, 0.0
         return longest

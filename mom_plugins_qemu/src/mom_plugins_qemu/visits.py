@@ -36,8 +36,7 @@ _ROUND_SECONDS: Final = 0.9
 """Longest duration of a round. The next cycle begins with the monitors for which there was no time."""
 
 _MOST_OPEN: Final = 64
-"""Most connections at a time. With 64 connections, 744 of 1,000 busy test monitors answered in a round, with 256 only 343
-(benchmarks/qemu)."""
+"""Most connections at a time. With 256, fewer busy monitors answer in a round (benchmarks/qemu)."""
 
 _SWEEP_SECONDS: Final = 0.01
 """Pause between checks for timeouts."""
@@ -204,7 +203,7 @@ def _connected(visit: Visit, users: Set[int] | None) -> socket.socket | None:
 
 
 _SO_PEERPIDFD: Final = 77
-"""Socket option of Linux 6.5 that returns a pidfd of the peer. Python's socket module has no name for it yet."""
+"""Socket option of Linux 6.5 that returns a pidfd of the peer."""
 
 
 def _who_listens(sock: socket.socket, peer: PeerCredentials, visit: Visit) -> Failure | None:
