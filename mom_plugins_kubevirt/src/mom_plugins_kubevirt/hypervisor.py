@@ -1,6 +1,6 @@
 """The guests of all virt-launcher pods of a node.
 
-The guest of a pod that has hung stays listed, but unchanged. The pod delays no other guest.
+If a pod hangs, its guest stays listed, but unchanged. The pod delays no other guest.
 """
 
 from __future__ import annotations
@@ -48,10 +48,7 @@ class PodGuest:
 
 
 class KubevirtHypervisor:
-    """Guests of a node's pods. Implements `Hypervisor`, `BalloonControl` and `AgentAccess`. Thread-safe.
-
-    :param means: shared by all connections
-    """
+    """Guests of a node's pods. Implements `Hypervisor`, `BalloonControl` and `AgentAccess`. Thread-safe."""
 
     uri = "kubevirt"
 
@@ -62,9 +59,9 @@ class KubevirtHypervisor:
         self._scanning = threading.Lock()
         self._lock = threading.Lock()
         self._libvirts: dict[str, PodLibvirt] = {}
-        """The pods' libvirts, keyed by pod UID. Hold the lock to replace the mapping."""
+        """The pods' libvirts, keyed by pod UID."""
         self._held: dict[str, PodGuest] = {}
-        """Guests keyed by ID. Hold the lock to replace the mapping."""
+        """Guests keyed by ID. Hold the lock to replace either mapping."""
         self._troubles: dict[str, str] = {}
         self._looked = False
         self._watcher: LookThread | None = None
@@ -130,7 +127,7 @@ class KubevirtHypervisor:
             return {guest.id: held.libvirt.pod for guest in guests if (held := self._held.get(guest.id)) is not None}
 
     def troubles(self) -> Mapping[str, str]:
-        """Return why mom cannot manage a pod, keyed by the pod's NAMESPACE/NAME. Pods that mom manages are missing."""
+        """Return, by NAMESPACE/NAME, why mom cannot manage a pod. Pods that mom manages are missing."""
         with self._lock:
             return dict(self._troubles)
 
@@ -268,7 +265,7 @@ class KubevirtHypervisor:
         return {identity: of_guests[own] for identity, (of_guests, own) in reports.items() if own in of_guests}
 
     def seen(self) -> Sequence[SeenGuest]:
-        """Return the guests of the last list."""
+        """Return the guests that `guests` listed last."""
         guests = []
         for held in self._current().values():
             for guest in map(copy.copy, held.libvirt.hypervisor.seen([held.own.entity])):
@@ -342,7 +339,7 @@ class KubevirtHypervisor:
     # --- agents inside guests ----------------------------------------------------------------------------------------------------
 
     def agent_channels(self, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, str]]:
-        """Return the agent channels without their sockets' paths, keyed by guest ID."""
+        """Return empty socket paths, keyed by guest ID and agent channel."""
         # The sockets' paths would be valid only inside the pod.
         channels_by_guest: dict[str, Mapping[str, str]] = {}
         for identity, held in self._held_guests(guest.id for guest in guests).items():

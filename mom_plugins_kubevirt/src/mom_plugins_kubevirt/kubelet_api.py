@@ -78,7 +78,7 @@ class KubeletDoor:
     """Address of the kubelet, with credentials.
 
     :param trusted: file with the certificate of the kubelet or of its signer; None for plain HTTP
-    :param names: required name in the certificate; empty if `trusted` is the kubelet's own
+    :param names: required name in the certificate; empty if `trusted` is the kubelet's own certificate
     :param certificate: file with mom's client certificate and key
     """
 
@@ -97,7 +97,7 @@ class KubeletDoor:
     def get(self, path: str, model: type[M], seconds: float) -> M:
         """Return the answer. Raise `KubeletError` if it is missing or invalid.
 
-        :param seconds: longest silence of the kubelet
+        :param seconds: longest time without data from the kubelet
         """
         try:
             status, content = self._answer(path, seconds)
@@ -146,7 +146,7 @@ class KubeletDoor:
 
 
 def first_answer(doors: Sequence[KubeletDoor], path: str, model: type[M], seconds: float) -> tuple[KubeletDoor, M]:
-    """Return the first door that answers, and its answer. Raise `KubeletError` with all errors."""
+    """Return the first door that answers, and its answer. If none answers, raise `KubeletError` with all errors."""
     errors: list[KubeletError] = []
     for door in doors:
         try:

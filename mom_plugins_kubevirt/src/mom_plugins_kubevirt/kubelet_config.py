@@ -39,7 +39,7 @@ _FLAGS: Final = {
     "port": "port", "read-only-port": "readOnlyPort", "tls-cert-file": "tlsCertFile", "cert-dir": "certificates",
     "hostname-override": "node",
 }  # fmt: skip
-"""Settings, keyed by flag. Flags take precedence over files."""
+"""Settings, keyed by flag."""
 
 _OWN: Final = ("evictionHard", "evictionSoft", "enforceNodeAllocatable")
 """Settings that mom takes from the kubelet's own answer."""
@@ -57,7 +57,7 @@ class Threshold(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Threshold | None:
-        """Parse a threshold such as `100Mi` or `5%`; None if invalid, or switched off by 0 or 100 %."""
+        """Parse a threshold such as `100Mi` or `5%`. Return None if it is invalid, or if 0 or 100 % switches it off."""
         if text.strip().endswith("%"):
             try:
                 percent = float(text.strip()[:-1])
@@ -69,9 +69,9 @@ class Threshold(NamedTuple):
 
 
 class KubeletConfig(BaseModel):
-    """The part of the kubelet's configuration that mom needs. `by` says where it comes from.
+    """The part of the kubelet's configuration that mom needs. `by` is the source.
 
-    `certificate` is a path on the node; empty if the kubelet signs its own. `authority` signs its clients.
+    `certificate` is a path on the node; empty if the kubelet signs its own certificate. `authority` is the path of the CA for clients.
     """
 
     model_config = ConfigDict(frozen=True, populate_by_name=True, coerce_numbers_to_str=True)
@@ -102,7 +102,7 @@ class KubeletConfig(BaseModel):
 
     @property
     def holds_pods(self) -> bool:
-        """Whether the kubelet also checks all pods together."""
+        """Whether the kubelet also applies `hard` to all pods together."""
         return self.enforced is None or "pods" in self.enforced
 
 
@@ -114,9 +114,9 @@ class KubeletProcess(NamedTuple):
 
 
 def running(root: Path) -> KubeletProcess:
-    """Find the kubelet's process; without one, return the root folder and no flags.
+    """Return the kubelet's process. If there is none, return the root folder and no flags.
 
-    It must run as root, in no pod, in the node's process namespace.
+    The process must run as root, outside pods, in the node's process namespace.
     """
     proc = root / "proc"
     nodes = _process_ids_of(proc / "1")

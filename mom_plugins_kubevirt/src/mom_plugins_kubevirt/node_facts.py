@@ -47,8 +47,8 @@ class KubeletMemory(NamedTuple):
 class EvictionRoom(NamedTuple):
     """Memory in KiB that is left until the kubelet evicts pods.
 
-    `room` is negative during an eviction. `evicts_below` is the kernel's available memory at which one begins. If `pods`, `threshold` and
-    `available` concern all pods together.
+    `room` is negative during an eviction. `evicts_below` is the kernel's available memory at which evictions begin. If `pods` is True,
+    `threshold` and `available` concern all pods together.
     """
 
     room: float
@@ -60,8 +60,6 @@ class EvictionRoom(NamedTuple):
 
 def memory_of(root: Path, tops: Iterable[str]) -> KubeletMemory | None:
     """Return the memory as the kubelet counts it; None if unreadable.
-
-    Older kubelets count all kernel memory of the pods as used. mom calculates both ways, and returns the smaller available memory.
 
     :param tops: possible mount points of cgroup v2
     """
@@ -116,13 +114,13 @@ LEAVES: Final = "the guest is about to be migrated (its pod is being evicted)"
 
 _STATE: Final = "host_memory_state"
 _SHORT: Final = frozenset({"hard", "low"})
-"""States of the host in which no guest may grow. The balloon plugin uses the same."""
+"""States of the host in which no guest may grow. The balloon plugin uses the same states."""
 
 _READ_ALREADY: Final = "host_psi_memory_some_avg10"
 """If a guest has this field, another plugin has read its cgroups."""
 
 _CONTROL_GROUPS: Final = ("proc/1/root/sys/fs/cgroup", "sys/fs/cgroup")
-"""Paths of the node's cgroups, as seen from a container in the node's process namespace, and as seen from the node."""
+"""The node's cgroups, seen from a container in the node's process namespace, and from the node."""
 
 
 class NodeFacts:
@@ -189,7 +187,7 @@ class NodeFacts:
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
     def conditions(self) -> Iterator[Condition]:
-        """Yield a condition of a present or near eviction."""
+        """Yield a condition during an eviction, or if one is near."""
         return conditions(self._room)
 
     @property

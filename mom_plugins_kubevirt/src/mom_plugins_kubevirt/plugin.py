@@ -39,10 +39,9 @@ if TYPE_CHECKING:
     from mom_plugins_kubevirt.node_facts import NodeFacts
 
 _SIGNS: Final = ("var/run/kubevirt", "var/lib/kubevirt")
-"""Folders that virt-handler creates on its nodes."""
 
 _FILES: Final = 65536
-"""Limit of open files that mom sets for itself. It opens six files for each pod, and the usual limit is 1024."""
+"""Limit of open files that mom sets for itself. mom opens six files for each pod, and the usual limit is 1024."""
 
 _MOST_PROBLEMS: Final = 10
 
@@ -141,7 +140,6 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """Switch on statistics. Give guests that are about to be migrated all of their memory back."""
         yield from super().mom_act(snapshot)
         if self._facts is not None:
             yield from self._facts.decisions(snapshot, Source(self._context.name))

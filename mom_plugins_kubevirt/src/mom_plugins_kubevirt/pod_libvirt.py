@@ -1,4 +1,4 @@
-"""The libvirt of one pod. Keeps its guest, and decides whether mom trusts libvirt's answers."""
+"""Record of one pod's libvirt and guest, which decides whether mom trusts libvirt's answers."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ class PodLibvirt:
                 self._rest = _FIRST_REST_SECONDS
 
     def judge(self, why: str) -> None:
-        """Distrust all statistics for the reason `why`, until the next call of this method. Trust them if `why` is empty."""
+        """Distrust all statistics for the reason `why`. Trust them if `why` is empty."""
         self._distrusted = why
         self.trouble = why or self.trouble
 
@@ -198,7 +198,7 @@ class PodLibvirt:
 
 
 def is_domain_of(pod: LauncherPod, domain: str) -> bool:
-    """Return whether a domain called NAMESPACE_NAME can belong to the pod. The pod is called virt-launcher-NAME-…, with a long NAME cut."""
+    """Return whether a domain called NAMESPACE_NAME can belong to the pod, which is called virt-launcher-NAME-…. A long NAME is cut."""
     namespace, underscore, name = domain.partition("_")
     launcher = f"{LAUNCHER}{name}-" if len(name) <= _WHOLE_NAME else f"{LAUNCHER}{name[:_CUT_NAME]}"
     return bool(underscore and name) and namespace == pod.namespace and pod.name.startswith(launcher)

@@ -18,7 +18,7 @@ from mom_plugins_kubevirt.pods import RIGHTS, LauncherPod
 from mom_plugins_kubevirt.relay import Relay
 
 _SYS_OPENAT2: Final = 437
-"""Number of the system call, which Linux has since 5.6. It is the same on all architectures."""
+"""Number of the system call (Linux 5.6), which is the same on all architectures."""
 
 _RESOLVE_NO_MAGICLINKS: Final = 0x02
 _RESOLVE_IN_ROOT: Final = 0x10

@@ -21,7 +21,6 @@ _DAEMONS: Final[Mapping[bytes, str]] = {b"virtqemud": "var/run/libvirt/virtqemud
 """Names of libvirt's daemons in a pod, with the paths of their sockets. The daemon of newer versions comes first."""
 
 _QEMU: Final = b"qemu"
-"""Prefix of QEMU's process names."""
 
 _POD: Final = re.compile(r"pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12})(?:\.slice)?")
 """Name of a pod's cgroup: `pod<uid>` with the kubelet's cgroupfs driver, `…-pod<uid>.slice` with its systemd driver."""
@@ -29,10 +28,10 @@ _POD: Final = re.compile(r"pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _YOUNG_SECONDS: Final = 5.0
-"""Each scan reads a process again that is younger than this, because it may still execute another program."""
+"""Each scan reads processes younger than this again, because they may still execute another program."""
 
 _MOST_LOOKED_AT: Final = 3000
-"""Most processes that one scan reads, in 30 ms."""
+"""Most processes that one scan reads. This takes 30 ms."""
 
 _IN_TURN: Final = 20
 """How many of the known daemons each scan checks."""
@@ -47,7 +46,7 @@ _LOGS_AGAIN_SECONDS: Final = 1.0
 """Pause between searches for pods' names."""
 
 _NODE: Final = ("proc/1/root", "")
-"""Path of the node's root folder, as seen from a container in the node's process namespace, and as seen from the node."""
+"""The node's root folder, seen from a container in the node's process namespace, and from the node."""
 
 _CGROUPS: Final = ("sys/fs/cgroup", "sys/fs/cgroup/unified")
 LAUNCHER: Final = "virt-launcher-"
@@ -76,9 +75,8 @@ class LauncherPod:
     socket: str
     """Path of libvirt's socket in the pod's own root folder."""
     namespace: str = ""
-    """Namespace, from the name of the pod's log folder."""
     name: str = ""
-    """Name, from the name of the pod's log folder: `virt-launcher-NAME-…`."""
+    """`virt-launcher-NAME-…`. Namespace and name come from the pod's log folder."""
 
 
 @dataclass(slots=True)
@@ -97,7 +95,7 @@ class Pods:
         self._cgroups = [root / node / cgroups for node in _NODE for cgroups in _CGROUPS]
         self._monotonic = monotonic
         self._read_until: dict[int, float] = {}
-        """Monotonic time until which scans read a process again, keyed by PID; 0 if they need not."""
+        """Monotonic time until which scans read a process again, keyed by PID; 0 if they need not read it."""
         self._processes: dict[str, _Processes] = {}
         self._turn = 0
         self._where: dict[int, str] = {}
@@ -107,7 +105,6 @@ class Pods:
         self.pods: Mapping[str, LauncherPod] = {}
         """Pods, keyed by UID. If pods change, a scan replaces the whole mapping."""
         self._denied = False
-        """Whether mom lacked the permission to read a log folder."""
         self._unread = False
         """Whether no log folder was readable."""
         self.nameless: Collection[str] = ()

@@ -1,6 +1,6 @@
 """Relay between libvirt's client and pods' libvirts.
 
-It limits the size of messages: the client accepts 32 MiB, for which it needs 50 times as much memory.
+It limits the size of messages, because the client would accept 32 MiB, and then need 50 times as much memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BYTES_A_SECOND: Final = 4 << 20
 _CONNECT_SECONDS: Final = 5.0
 _CHUNK_BYTES: Final = 64 << 10
 _HEAD_BYTES: Final = 4
-"""Bytes of the length with which each message begins. The length includes these bytes (src/rpc/virnetprotocol.x)."""
+"""Size of the length field with which each message begins. The length includes this field (src/rpc/virnetprotocol.x)."""
 
 
 class Relay:
@@ -38,7 +38,7 @@ class Relay:
 
     @contextmanager
     def to(self, path: str, refuse: Callable[[str], None]) -> Iterator[str]:
-        """Yield the path of a socket for one connection, which is forwarded to `path`. Raise `OSError` if that is unreachable.
+        """Yield the path of a socket for one connection, which the relay forwards to `path`. Raise `OSError` if `path` is unreachable.
 
         :param refuse: called with the reason, in the relay's thread, when a bad message ends the connection
         """

@@ -43,8 +43,8 @@ COMPUTE: Final = "compute"
 
 _MIB: Final = 1024.0
 _FIXED_MIB: Final = 25 + 75 + 17 + 33 + 30 + 8
-"""Fixed overhead in the KubeVirt versions with the least: virt-launcher-monitor, virt-launcher, virtlogd, libvirt's daemon, QEMU itself,
-and QEMU's I/O thread. In newer versions it is 220 MiB."""
+"""Smallest fixed overhead of all KubeVirt versions: virt-launcher-monitor, virt-launcher, virtlogd, libvirt's daemon, QEMU itself, and
+QEMU's I/O thread. In newer versions it is 220 MiB."""
 
 _VCPU_MIB: Final = 8
 _PAGE_TABLE_SHARE: Final = 1 / 512
@@ -70,7 +70,7 @@ class PodPromise(NamedTuple):
 
 
 def requests_in(pods: Iterable[Pod]) -> dict[str, PodRequest]:
-    """Return the pods with a container `compute`, keyed by uid."""
+    """Return the pods with a container `compute`, keyed by UID."""
     requests: dict[str, PodRequest] = {}
     for pod in pods:
         for container in pod.spec.containers:
@@ -116,7 +116,7 @@ def protected_kib(pod_group: str, container_group: str = "") -> float | None:
 def vouched_kib(request: float | None, pod_group: str, process: str, node_kib: int | None) -> float | None:
     """Return the most memory in KiB that the node keeps for a pod; None if unknown.
 
-    If the request is unknown, it follows from the OOM score: 1000 minus the request in thousandths of the node's memory
+    If the request is unknown, mom derives it from the OOM score, which is 1000 minus the request in thousandths of the node's memory
     (pkg/kubelet/qos/policy.go). A process can only raise its score.
     """
     if request is not None:

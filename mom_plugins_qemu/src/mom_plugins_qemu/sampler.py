@@ -61,7 +61,6 @@ class QemuHypervisorSettings:
     stale_after: float | None = None
     readonly: bool = False
     users: Set[int] = field(default_factory=lambda: trusted_users(()))
-    """IDs of trusted users."""
     definitions: Path | None = None
     guest_files: Path | None = None
 

@@ -75,7 +75,6 @@ class Visit:
     answers: Sequence[Answer] | None = None
     failure: Failure | None = None
     why: str = ""
-    """Details for the log."""
     stays: list[tuple[float, float]] = field(default_factory=list)
     """Periods in which other clients had to wait for mom: monotonic times of their beginning and end."""
     _kept: list[Answer] = field(default_factory=list)
