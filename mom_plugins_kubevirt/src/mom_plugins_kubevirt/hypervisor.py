@@ -228,7 +228,7 @@ class KubevirtHypervisor:
         return None if held is None else self.node.guest_process(held.libvirt.pod.pod_uid, held.own.id)
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-        """Return the guests' fields, keyed by guest ID and name."""
+        """Return the guests' fields, keyed by guest ID and field name."""
         # The memory of the guest's process comes from the kernel, because a tenant controls libvirt's answers.
         held_guests = self._held_guests(guest.id for guest in guests)
         of_pods = {identity: held.libvirt.fields(held.own) for identity, held in held_guests.items()}

@@ -43,7 +43,6 @@ _MOST_PROCESSES: Final = 16
 """Most QEMU processes that mom records for one pod."""
 
 _LOGS_AGAIN_SECONDS: Final = 1.0
-"""Pause between searches for pods' names."""
 
 _NODE: Final = ("proc/1/root", "")
 """The node's root folder, seen from a container in the node's process namespace, and from the node."""

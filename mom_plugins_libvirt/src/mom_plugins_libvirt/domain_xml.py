@@ -34,7 +34,7 @@ class DomainDescription:
     """Guest's devices and metadata. Sizes in KiB.
 
     `balloon` is the balloon's model; empty without a balloon. `stats_period` is in seconds; 0 if off. `pinned` is why the host cannot use
-    ballooned memory. `resizable_kib` is the total of virtio-mem devices, `no_ram_kib` that of memory devices such as an NVDIMM.
+    ballooned memory. `resizable_kib` is the total of virtio-mem devices, `no_ram_kib` that of devices such as NVDIMMs, which are not RAM.
     """
 
     balloon: str

@@ -17,7 +17,6 @@ from mom_plugins_qemu.monitors import find_monitors
 from mom_plugins_qemu.wire import WireError, message, request
 
 _SEARCH_SECONDS: Final = 1.0
-"""Pause between searches for new monitors."""
 
 _RETRY_SECONDS: Final = 10.0
 """Pause before mom connects again to a monitor that failed."""
