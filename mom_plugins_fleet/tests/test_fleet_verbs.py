@@ -246,7 +246,7 @@ def test_by_a_clock_that_is_off_nothing_is_signed_and_no_account_given(servers: 
         ["countersign", operator_of(servers)],
         ["enroll", "h2", "--group", "g1", "--new-key", str(servers.folder / "h2.key")],
     ):
-        assert "the clock here is 1 d 1 h ahead of the servers' clock: nothing is signed" in str(servers.typed(*words))
+        assert "nothing is signed, because the clock here is 1 d 1 h ahead of the servers' clock" in str(servers.typed(*words))
     assert servers.done == []
 
 

@@ -261,7 +261,7 @@ class HostReservations:
     def _current(self) -> Snapshot:
         snapshot = seen_lately(self._snapshot, self.context, "mom cannot reserve memory")
         if snapshot.host.number("mem_really_available") is None:
-            raise MomError("the host's available memory is unknown", hint="enable a plugin that collects it, such as host")
+            raise MomError("the host's available memory is unknown", hint="enable a plugin that collects it, such as `host`")
         if self.settings.host_keeps is None and snapshot.host.number("mem_available") is None:
             raise MomError("the host's total memory is unknown, so its own share is unknown too", hint="set reservations.host_keeps")
         return snapshot

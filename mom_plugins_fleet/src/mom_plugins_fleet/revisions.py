@@ -98,7 +98,7 @@ class SeenRevisions:
         if record.revision < newest:
             raise MomError(
                 f"the record is rejected: its revision {record.revision} is older than revision {newest}, which was in force here",
-                hint=f"if an operator wants this record, change {bucket} {key} again with `mom fleet`; else the servers sent an old one",
+                hint=f"the servers may have sent an old one; if an operator wants it, change {bucket} {key} again with `mom fleet`",
             )
         if record.revision == newest and record.digest != digest:
             was = "it was removed" if digest == REMOVED else f"a different record with revision {newest} was in force here"

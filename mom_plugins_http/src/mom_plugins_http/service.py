@@ -164,7 +164,7 @@ def tls_of(tcp: TcpSettings) -> ssl.SSLContext:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         message = f"the certificate {tcp.certificate} with the key {tcp.key} cannot be used: {reason}"
-        raise MomError(message, hint="both are PEM files that mom's user can read, the key without a password") from error
+        raise MomError(message, hint="both must be PEM files that mom's user can read, and the key must have no password") from error
     return context
 
 

@@ -57,7 +57,7 @@ class Held(NamedTuple):
 
 
 def held_by(memory: SimulatedGuestMemory, time: float) -> Held:
-    """Return a guest's memory on the host, broken down by use. The guest's own swap contains its coldest memory, which does not count."""
+    """Return a guest's memory on the host, broken down by use. Memory in the guest's own swap, its coldest, is not included."""
     used = min(memory.touched, memory.kernel + memory.anon + memory.cache)
     cold = max(0.0, min(memory.workload.cold_at(time) - memory.swapped, memory.anon)) + _idle(memory)
     return Held(memory.touched - used, cold, used + memory.traits.qemu_overhead - cold)

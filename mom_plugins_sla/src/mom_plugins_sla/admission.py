@@ -91,7 +91,7 @@ def figures_of(snapshot: Snapshot, service: Reservations | None, promises: Promi
     host = snapshot.host
     promisable, available = host.number("mem_promisable"), host.number("mem_really_available")
     if promisable is None or available is None:
-        hint = "wait for the second cycle; enable the balloon plugin and a plugin that reads the host's memory, such as host"
+        hint = "wait for the second cycle; enable the balloon plugin and a plugin that reads the host's memory, such as `host`"
         raise MomError("the memory that the host can promise is unknown", hint=hint)
     promised = sum([_promised_kib(guest, promises) for guest in snapshot.guests.values()])  # listed guests have no fields
     undescribed = sum([guest.blocked.get("*") == UNDESCRIBED for guest in snapshot.listed])

@@ -187,4 +187,4 @@ class LaunchReader(Protocol):
         """Record that the caller delays the start of this guest."""
 
     def launched(self, guest: LaunchedGuest) -> None:
-        """Record that the start is no longer delayed."""
+        """Record that this guest was let through, so that its start is no longer delayed."""

@@ -174,7 +174,7 @@ def _sweep_order(candidate: WeighedGuest) -> tuple[float, bool, int, float, int]
 
 
 class Taking(NamedTuple):
-    """Memory that one means takes from each donor."""
+    """Memory taken from each donor by one of `TRIMS`."""
 
     means: TrimMeans
     share: float

@@ -51,7 +51,7 @@ class SweepCost:
         return cpu_seconds > constants.MORE_WORK * kib * usual + constants.WORK_SECONDS
 
     def learn(self, kib: float, gained: float, cpu_seconds: float) -> SweepCost:
-        """Return the cost after one more slice. Partly hollow slices do not count."""
+        """Return the cost after one more slice. Slices that were partly hollow do not count."""
         if gained > constants.USUAL_SHARE * kib:
             return replace(self, backed=min(self.backed, cpu_seconds / kib))
         return replace(self, hollow=min(self.hollow, cpu_seconds / kib)) if gained < constants.HOLLOW_SHARE * kib else self

@@ -79,7 +79,9 @@ class HostOrders:
         try:
             await self._revisions.on_disk(self._accept)
         except MomError as error:
-            raise LinkError(f"mom moves no more guests, because it cannot accept this host's orders: {shown(error)}") from None
+            raise LinkError(
+                f"mom moves no more guests, because it cannot accept the coordinator's orders for this host: {shown(error)}"
+            ) from None
 
     def _opened(self, kind: type[Kind], key: str, data: bytes | None, trusted: Collection[str] = ()) -> Kind | None:
         return None if data is None else self._revisions.open(kind, key, data, self.operators | {*trusted}).record

@@ -70,7 +70,8 @@ async def check_clock(store: Store) -> None:
     off = off_clock(await store.clock())
     if off:
         raise MomError(
-            f"the clock here is {off} the servers' clock: nothing is signed", hint="check the clocks of this machine and of the servers"
+            f"nothing is signed, because the clock here is {off} the servers' clock",
+            hint="check the clocks of this machine and of the servers",
         )
 
 

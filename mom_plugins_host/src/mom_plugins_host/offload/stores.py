@@ -137,7 +137,7 @@ def ratio_of(stores: Sequence[SwapStore]) -> float | None:
 
 
 def net_share(stores: Sequence[SwapStore]) -> float:
-    """Return the host's gain for each KiB swapped out next: 1 with a disk; with compression in memory, 1 minus the compressed size."""
+    """Return the host's gain in KiB for each further KiB in swap: 1 if it goes to a disk; if compressed in memory, 1 minus its new size."""
     first = next((store for store in stores if _free(store)), None)
     if first is None or first.kind in {SwapStore.Kind.DISK, SwapStore.Kind.ROTATING}:
         return 1.0
