@@ -102,6 +102,32 @@ def test_a_guest_that_says_it_has_more_memory_than_it_can_have_is_not_believed_a
     assert unknown["mem_available"] == 9999999, "how much it can have is not known"
 
 
+def test_a_guest_has_a_balloon_device_none_once_it_was_sampled_or_one_that_is_switched_off() -> None:
+    assert vm(without=("balloonInfo",)).balloon is False
+    assert vm(without=("balloonInfo", "vcpuCount")).balloon is None
+    assert (vm().balloon, vm().ballooning) == (True, True)
+    assert not vm(balloonInfo={"balloon_cur": "5", "ballooning_enabled": False}).ballooning
+    assert vm(balloonInfo={"balloon_cur": "5"}).ballooning
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        ("Up", ""),
+        ("Powering up", "the guest is starting"),
+        ("Powering down", "the guest is shutting down"),
+        ("RebootInProgress", "the guest reboots"),
+        ("Paused", "the guest is paused (EIO)"),
+        ("Migration Source", "the guest is being migrated"),
+        ("Levitating", "the guest is 'Levitating' according to vdsm"),
+    ],
+)
+def test_a_guest_in_another_status_than_up_is_left_alone(status: str, reason: str) -> None:
+    found = vm(status=status, pauseCode="EIO")
+    assert found.here
+    assert found.blocked == reason
+
+
 def test_the_last_phase_of_a_migration_looks_like_a_pause() -> None:
     assert vm(status="Paused", migrationProgress=99).blocked == "the guest is being migrated"
 

@@ -1,6 +1,7 @@
 """`mom run` under vdsm as its users run it: a process, TLS, vdsm's configuration, certificates and kind of policies, and its socket."""
 
 import os
+import random
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -205,6 +206,61 @@ def test_what_took_effect_though_its_answer_was_lost_is_put_back(daemon: Daemon)
     assert restored.returncode == 0, restored.stdout + restored.stderr
     assert daemon.machine(ONE)["target"] == 4 * GIB
     assert "another process" not in daemon.log
+
+
+FAULTS: tuple[dict[str, Any], ...] = (
+    {"how": "never"},
+    {"how": "twice"},
+    {"how": "unknown id"},
+    {"how": "error", "code": 99},
+    {"how": "error", "code": 1100},
+    {"how": "error", "code": 1},
+    {"how": "result", "result": [{}, 7]},
+    {"how": "result", "result": None},
+    {"how": "body", "body": "{"},
+    {"how": "body", "body": '{"id": "ID"}'},
+    {"how": "wire", "bytes": "GARBAGE\n\n\0"},
+    {"how": "partial"},
+    {"how": "drop"},
+    {"seconds": 0.5},
+)
+VERBS = (
+    "Host.getAllVmStats", "Host.getAllVmIoTunePolicies", "VM.setBalloonTarget", "VM.setCpuTuneQuota", "VM.setIoTune", "Host.setKsmTune",
+)  # fmt: skip
+
+
+def test_whatever_goes_wrong_mom_goes_on_and_puts_everything_back(daemon: Daemon) -> None:
+    chance = random.Random(20260620)  # noqa: S311  # no secret
+    vdsm = daemon.vdsm
+    more = [{**ONE, "id": f"11111111-0000-4000-8000-0000000001{number:02}", "name": f"more-{number}"} for number in range(10)]
+    vdsm.add(*more)
+    daemon.start()
+    daemon.wait(daemon.socket.exists)
+    daemon.parameters(balloonEnabled=True)
+    for _ in range(40):
+        vdsm.fault(chance.choice(VERBS), **chance.choice(FAULTS))
+        vdsm.piece = chance.choice((0, 0, 500))
+        vdsm.change(str(chance.choice(more)["id"]), status=chance.choice(("Up", "Up", "Paused", "Migration Source", "Levitating")))
+        time.sleep(0.1)
+        assert daemon.process is not None
+        assert daemon.process.poll() is None
+    vdsm.answers.clear()
+    vdsm.piece = 0
+    for machine in more:
+        vdsm.change(str(machine["id"]), status="Up")
+    vdsm.calls()
+    # What failed again and again is tried again after a minute only.
+    daemon.wait(lambda: len(vdsm.calls("Host.getAllVmStats")) > 0 and daemon.machine(more[0])["target"] < 4 * GIB, 240)
+    daemon.stop()
+    # A guest whose last answer was lost is not asked again for a while: it stays in the ledger.
+    restored = daemon.verb("restore")
+    assert restored.returncode == 0, restored.stdout + restored.stderr
+    assert {machine["target"] for machine in vdsm.machines().values()} == {4 * GIB}
+    assert {machine["quota"] for machine in vdsm.machines().values()} <= {None, -1}
+    assert "Traceback" not in daemon.log
+    wire = vdsm.wire()
+    assert not wire["dead"]
+    assert wire["drops"] == [], "vdsm never had a reason to drop mom"
 
 
 def test_the_doctor_and_config_init_know_vdsm(daemon: Daemon, tmp_path: Path, ca: Ca) -> None:
