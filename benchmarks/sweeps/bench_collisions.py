@@ -217,7 +217,7 @@ def report(bursts: Sequence[Burst]) -> str:
         f"{len(swept)} sweeps of real guests without swap and without autodeflate, whose bursts fill 700 MiB at 320 MiB/s. "
         f"Programs killed: {sum(burst['killed'] for burst in bursts)}. "
         f"The slowest burst took {worst:.2f} s, and without a sweep {usual:.2f} s. "
-        f"A guest lacked its headroom for at most {max(burst['seconds'] for burst in begun):.2f} s, and gave up to "
+        f"A guest lacked its headroom for at most {max(burst['seconds'] for burst in begun):.2f} s, and gave at most "
         f"{max(burst['gave'] for burst in begun) / KIB:.0f} MiB in that time.\n\n{table(head, rows)}"
     )
 

@@ -62,7 +62,7 @@ def test_collisions_are_grouped_by_begin_of_the_burst() -> None:
     lines = bench_collisions.report(found).splitlines()
     assert lines[0].startswith("3 sweeps of real guests")
     assert "Programs killed: 1. The slowest burst took inf s, and without a sweep 2.20 s." in lines[0]
-    assert "at most 1.20 s, and gave up to 500 MiB" in lines[0]
+    assert "at most 1.20 s, and gave at most 500 MiB" in lines[0]
     assert lines[-2:] == [
         "| before the sweep | 1 | 0 | 2.20 | 2.20 | `at-work` 1 |",
         "| 0.3 to 0.6 s after the sweep began | 2 | 400 | inf | inf | `grew` 2 |",
