@@ -12,7 +12,7 @@ from mom_daemon.report_models import GuestColumnModel
 from mom_daemon.top import Looking, Row, age, cell, percent, short
 from mom_daemon.top.columns import fitting
 from mom_daemon.top.rows import chosen, ordered
-from mom_daemon.top.table import list_lines
+from mom_daemon.top.table import in_lines, list_lines
 
 
 @dataclass(frozen=True)
@@ -99,3 +99,11 @@ def test_the_marked_row_stays_marked_when_the_order_changes() -> None:
         look.press(key, look.listed(shown), 18)
     assert (look.sort, look.marked) == ("size", "30")
     assert any("g30" in line for line in text_of(look, shown))
+
+
+def test_a_long_path_is_broken_instead_of_cut() -> None:
+    path = "/sys/fs/cgroup/machine.slice/" + "x" * 100 + "/memory.high"
+    lines = in_lines(f"cannot write {path}: no permission", 60, 2)
+    assert all(cell_len(line) <= 60 for line in lines)
+    assert path in "".join(line.strip() for line in lines)
+    assert in_lines("", 60) == [""]

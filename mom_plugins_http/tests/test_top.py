@@ -289,3 +289,12 @@ def test_what_is_unknown_is_neither_none_nor_zero() -> None:
     assert "there are no guests on this host" in text_of(looking(), picture())
     sizes = guests({"size": "KiB", "max": "KiB"}, ["a", None, 4096], ["b", None, None])
     assert any(line.startswith("2 guests have - of 4M") for line in text_of(looking(), sizes))
+
+
+@pytest.mark.parametrize("controls", [["cpu_limit", "balloon_target"], ["balloon_target", "cpu_limit"]])
+def test_in_observe_mode_the_target_is_the_one_that_mom_would_set_whatever_else_it_would_do(controls: list[str]) -> None:
+    table = {"columns": ["id", "name", "blocked", "target"], "rows": [["1", "web-1", {}, None]]}
+    entity = {"scope": "guest", "id": "1", "name": "web-1"}
+    outcomes = [{"entity": entity, "control": name, "value": 4096, "status": "observed", "reason": "", "source": ""} for name in controls]
+    (row,) = picture_with(guests=table, guest_columns=[column("target")], outcomes=outcomes).rows
+    assert row.values["target"] == 4096

@@ -56,18 +56,14 @@ def _become_configured_owner(config_path: str | None) -> Owner | None:
     return become_owner(*(_folders_of(config_path) or (STATE_DIRECTORY, RUN_DIRECTORY)))
 
 
-def _folders_of(path: str | Path | None) -> tuple[Path, Path] | None:
+def _folders_of(path: str | None) -> tuple[Path, Path] | None:
     # None if the file is unreadable or invalid, or if another user could have written it.
     file = DEFAULT_CONFIG if path is None else Path(path)
     try:
         if untrusted(file):
             return None
-        text = read_file(file, MAX_BYTES).decode("utf-8", "replace")
-    except OSError:
-        return None
-    try:
-        settings = Document.parse(text, str(file)).value
-    except ConfigError:
+        settings = Document.parse(read_file(file, MAX_BYTES).decode("utf-8", "replace"), str(file)).value
+    except (OSError, ConfigError):
         return None
     named = settings if isinstance(settings, Mapping) else {}
     return Path(str(named.get("state_directory") or STATE_DIRECTORY)), Path(str(named.get("run_directory") or RUN_DIRECTORY))

@@ -183,7 +183,7 @@ def plugin_lines(content: ReportDocument) -> Iterator[Said]:
     for plugin in content["plugins"]:
         took, failed = sum(plugin["durations_seconds"].values()) * 1e3, plugin["failures"]
         retry = f", tried again in {plugin['retry_in_seconds']:.0f} s" if plugin["retry_in_seconds"] else ""
-        trouble = f", {failed} of {plugin['calls']} calls failed, last: {printable(plugin['last_error'], 160)}" if failed else ""
+        trouble = f", {failed} of {plugin['calls']} calls failed, last: {printable(plugin['last_error'], LONGEST)}" if failed else ""
         severity = None if plugin["state"] == PluginReport.State.OK else Severity.ERROR
         yield Said(f"{printable(plugin['name']):<12} {plugin['state']:<9} {took:6.1f} ms{retry}{trouble}", severity)
 

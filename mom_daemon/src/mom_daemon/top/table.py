@@ -7,6 +7,8 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Final
 
+from rich.cells import chop_cells
+
 from mom_core import Unit, format_kib
 from mom_daemon.cli import prose
 from mom_daemon.top.columns import fitting, text_of
@@ -122,8 +124,9 @@ def wrapped(text: str, width: int, style: str = "") -> list[Line]:
 
 
 def in_lines(text: str, width: int, hang: int = 0) -> list[str]:
-    """Wrap a text. All lines except the first are indented by `hang`."""
-    return prose.wrapped(text, max(20, width), hang)
+    """Wrap a text, and break longer words. All lines except the first are indented by `hang`."""
+    room = max(20, width)
+    return [part for line in prose.wrapped(text, room, hang) for part in chop_cells(line, room) or [""]]
 
 
 def memory_line(total: float | None, available: float | None, style: str, width: int, more: str = "") -> Line:

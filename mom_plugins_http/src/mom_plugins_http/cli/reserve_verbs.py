@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 from mom_core import MomError, UnitError, format_duration, format_kib, parse_duration, parse_size, printable
-from mom_daemon import as_caller, print_prose
+from mom_daemon import print_prose
 from mom_kvm import Room
 from mom_plugins_http.cli.client import ANSWER_SECONDS, ApiRefusedError, Client, coded
 from mom_plugins_http.cli.running_verb import Shown, running_verb
@@ -38,7 +38,6 @@ class _ReserveGroup(click.Group):
 
 
 @click.group("reserve", cls=_ReserveGroup, short_help="Reserve memory for a launch.")
-@as_caller
 def reserve_command() -> None:
     """Reserve memory of the host for the launch of a guest.
 

@@ -1,4 +1,4 @@
-"""Answers about one cycle, cached until the next cycle."""
+"""Parts of answers that several routes share."""
 
 from __future__ import annotations
 

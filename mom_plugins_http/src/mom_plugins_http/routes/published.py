@@ -24,7 +24,7 @@ KEPT_CYCLES: Final = 720
 """Past cycles to keep: an hour of cycles of 5 s, some 10 MiB with 100 fields."""
 
 KEPT_GUEST_SAMPLES: Final = 60_000
-"""Samples of all guests together: 60 cycles with 1,000 guests."""
+"""Samples of all guests together: 60 cycles with 1,000 guests, at most some 30 MiB."""
 
 GUEST_HISTORY: Final = (
     "balloon_cur",

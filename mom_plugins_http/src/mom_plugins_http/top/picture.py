@@ -73,14 +73,17 @@ class Drill:
 def picture_of(report: ReportDocument, acts: Sequence[Json] = ()) -> Picture:
     """Return the picture of a report."""
     columns, guests = report["guest_columns"], words.guest_rows(report)
-    rows = [_row(guest, columns) for guest in guests]
+    outcomes = (each for each in report["outcomes"] if (each["status"], each["control"]) == (Status.OBSERVED, "balloon_target"))
+    observed = {each["entity"]["id"]: each["value"] for each in outcomes}
+    rows = [_row(guest, columns, observed.get(guest["id"])) for guest in guests]
     verdict, problems = list(words.verdict_lines(words.verdict_of(report))), list(words.problem_lines(report))
     return Picture(report, words.known_columns(guests, columns), by_name(rows), verdict, problems, acts)
 
 
-def _row(guest: Mapping[str, Any], columns: Sequence[GuestColumnModel]) -> Row:
+def _row(guest: Mapping[str, Any], columns: Sequence[GuestColumnModel], observed: Any) -> Row:
+    # `observed` is the target that mom would have set, if it acted.
     values = {column["name"]: guest[column["key"]] for column in columns}
-    if (last := guest["last"]) is not None and (last["status"], last["control"]) == (Status.OBSERVED, "balloon_target"):
-        values["target"] = last["value"]  # the target that mom would have set
+    if observed is not None:
+        values["target"] = observed
     harm = 0.5 + (guest.get("killed_lately") or 0) if guest.get("suffers") else 0.0
     return Row(guest["id"], printable(guest["name"], 200), values, words.guest_note(guest, columns), harm)
