@@ -159,10 +159,9 @@ class BalloonFile:
         self._file.left = True
 
     def change(self, **parts: Any) -> None:
-        """Replace and write parts of the state."""
+        """Replace parts of the state in memory; `save` writes them."""
         with self._lock:
             self._state, self.is_written = replace(self.state, **parts), False
-            self.save()
 
     def save(self) -> None:
         """Write unsaved changes. mom reports errors; the next call tries again."""

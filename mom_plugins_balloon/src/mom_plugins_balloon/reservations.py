@@ -255,6 +255,7 @@ class HostReservations:
                     kept, boot = tuple(self._kept.values()), boot_id(self.context.root / "proc")
                     content = KeptReservations(boot, self.context.monotonic(), self.guests.incarnations(), kept) if kept else None
                     self.file.change(reservations=content)
+                    self.file.save()
 
     # --- inside: the lock is held -------------------------------------------------------------------------------------------------------
 

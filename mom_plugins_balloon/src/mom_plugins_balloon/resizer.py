@@ -245,6 +245,7 @@ class Resizer:
             notes[identity] = note._replace(before=max(earlier.before, note.before), sweeps=earlier.sweeps or note.sweeps)
         if notes != before or not self.file.is_written:
             self.file.change(requests=notes)
+            self.file.save()
 
     def _is_missing(self, identity: str, incarnation: str) -> bool:
         past = self.guests.of(identity)

@@ -31,7 +31,7 @@ class Reservation:
         @property
         def lasts(self) -> bool:
             """Whether memory is still reserved in this state."""
-            return self.value in {"making", "ready", "taken"}
+            return self in {Reservation.State.MAKING, Reservation.State.READY, Reservation.State.TAKEN}
 
     id: str
     memory_kib: int
