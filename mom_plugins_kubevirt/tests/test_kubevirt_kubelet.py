@@ -11,7 +11,7 @@ from stand_in_kubelet import TOKEN, Behaviour, StandInKubelet, kubelet, pod
 
 from mom_core import PluginContext
 from mom_devkit import host_of, wait_until
-from mom_plugins_kubevirt.kubelet_config import KubeletConfig, KubeletProcess
+from mom_plugins_kubevirt.kubelet_config import KubeletConfig, KubeletProcess, config_of
 from mom_plugins_kubevirt.kubelet_settings import KubeletSettings
 from mom_plugins_kubevirt.kubelet_watch import KubeletWatch, doors_of
 from mom_plugins_kubevirt.requests import PodRequest
@@ -165,6 +165,7 @@ def test_the_read_only_port_is_asked_where_the_kubelet_says_that_it_has_one(tmp_
 @pytest.mark.parametrize(
     ("behaviour", "why"),
     [
+        pytest.param(Behaviour.DRIP, "no complete answer within 1 s", marks=pytest.mark.long),
         (Behaviour.GARBAGE, "/pods: the answer is invalid"),
         (Behaviour.FORBIDDEN, "refuses /pods (403)"),
         (Behaviour.HUGE, "exceeds 16 MiB"),
@@ -173,7 +174,8 @@ def test_the_read_only_port_is_asked_where_the_kubelet_says_that_it_has_one(tmp_
     ],
 )
 def test_after_an_invalid_answer_the_earlier_one_stays(own: StandInKubelet, behaviour: Behaviour, why: str) -> None:
-    found = watch(own)
+    settings: dict[str, Any] = {"timeout": "1s"} if behaviour is Behaviour.DRIP else {}
+    found = watch(own, **settings)
 
     def answers() -> bool:
         """A kubelet that is well is late, too, on a busy machine."""
@@ -189,6 +191,23 @@ def test_after_an_invalid_answer_the_earlier_one_stays(own: StandInKubelet, beha
     own.pods = [pod(UID, "3Gi")]
     wait_until(answers, lambda: found.state.error, 60)
     assert found.state.pods[UID].memory == 3 * GIB
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [None, 7, {"metadata": {"uid": 7}, "spec": {"containers": [{"name": "compute"}]}}, pod("odd", "1Gi") | {"spec": {"containers": None}}],
+)
+def test_an_invalid_pod_costs_no_other_guest_its_request(own: StandInKubelet, odd: Any) -> None:
+    own.pods = [odd, pod(UID, "2Gi")]
+    told = asked(own).state
+    assert (told.error, {identity: request.memory for identity, request in told.pods.items()}) == ("", {UID: 2 * GIB})
+
+
+@pytest.mark.parametrize("flags", [{"port": "no number"}, {"port": ""}])
+def test_an_invalid_value_costs_no_other_value_of_the_configuration(flags: dict[str, str]) -> None:
+    process = KubeletProcess(Path("/nowhere"), flags)
+    config = config_of(process.root, process, {"evictionHard": {"memory.available": "2Gi"}})
+    assert (config.port, config.hard_thresholds) == (10250, {"memory.available": "2Gi"})
 
 
 def test_it_is_not_asked_where_the_operator_says_so(own: StandInKubelet) -> None:

@@ -205,10 +205,11 @@ class FakeHost:
             return
         guest.writers.append(writer)
         writer.write(GREETING if guest.says is None else guest.says)
-        while guest.without_end:
-            writer.write(guest.without_end * 1000)
+        piece = guest.without_end * max(1, (64 << 10) // max(1, len(guest.without_end)))
+        while piece:
+            writer.write(piece)
             await writer.drain()
-            guest.sent += 1000 * len(guest.without_end)
+            guest.sent += len(piece)
         while line := await reader.readline():
             command = json.loads(line)
             await asyncio.sleep(guest.slow)

@@ -3,6 +3,7 @@
 import logging
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from mom_plugins_qemu.monitors import trusted_users
 
 SECONDS = 2.0
 STOPPED = b'{"event": "STOP", "timestamp": {"seconds": 1, "microseconds": 2}}\r\n'
-FLOODS = {"events": STOPPED, "small-messages": b"{}\n", "a-line-without-end": b"x"}
+LONG = b'{"event": "X", "data": [' + b"[]," * 20_000 + b"0]}\n"
+FLOODS = {"events": STOPPED, "small-messages": b"{}\n", "long-messages": LONG, "a-line-without-end": b"x"}
 
 
 def listener(host: FakeHost, told: list[str]) -> EventMonitors:
@@ -61,3 +63,26 @@ def test_after_a_failure_the_search_goes_on(host: FakeHost, caplog: pytest.LogCa
     finally:
         listening.stop()
     assert caplog.messages == ["searching for monitors failed"]
+
+
+def test_after_an_unexpected_failure_a_monitor_is_read_again(
+    host: FakeHost, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really, tries = events.message, []
+
+    def failing(line: bytes) -> Mapping[str, Any]:
+        tries.append(1)
+        return really(line) if len(tries) > 1 else {"event": 1 // 0}
+
+    host.add("web")
+    told: list[str] = []
+    monkeypatch.setattr(events, "_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(events, "_SEARCH_SECONDS", 0.05)
+    monkeypatch.setattr(events, "message", failing)
+    listening = listener(host, told)
+    listening.start()
+    try:
+        wait_until(lambda: told.count("has a monitor now") > 1, "it was not connected to again", 10)
+    finally:
+        listening.stop()
+    assert "reading events from" in caplog.text

@@ -27,6 +27,7 @@ class Behaviour(StrEnum):
     """How it answers."""
 
     WELL = "well"
+    DRIP = "drip"  #: a byte now and then, without an end
     GARBAGE = "garbage"  #: what is no JSON
     FORBIDDEN = "forbidden"
     HUGE = "huge"  #: more than anybody should read
@@ -115,7 +116,9 @@ class StandInKubelet:
         known = {"/pods": {"kind": "PodList", "items": list(self.pods)}, "/configz": {"kubeletconfig": dict(self.config)}}
         if self.behaviour is Behaviour.CLOSED:
             return
-        if self.behaviour is Behaviour.HUGE:
+        if self.behaviour is Behaviour.DRIP:
+            self._drip(request)
+        elif self.behaviour is Behaviour.HUGE:
             self._flood(request)
         elif self.behaviour is Behaviour.FORBIDDEN or not self._lets_in(request):
             self.say(request, 403, b"Forbidden (user=system:serviceaccount:mom:mom, verb=get, resource=nodes, subresource=proxy)")
@@ -138,6 +141,13 @@ class StandInKubelet:
         request.send_header("Content-Length", str(len(content)))
         request.end_headers()
         request.wfile.write(content[: len(content) // 2] if cut else content)
+
+    def _drip(self, request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Length", "1000000")
+        request.end_headers()
+        while not self.over.wait(0.05):
+            request.wfile.write(b" ")
 
     def _flood(self, request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import http.client
 import re
+import socket
 import ssl
+import threading
+import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from mom_core import MomError, printable, read_file
 
@@ -58,10 +61,17 @@ class Pod(BaseModel):
     spec: _PodSpec
 
 
-class PodList(BaseModel):
-    """Answer to `/pods`. Kubelets that have just started answer null."""
+def _pod_or_none(value: object, validate: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return validate(value)
+    except ValidationError:
+        return None
 
-    items: list[Pod] | None = None
+
+class PodList(BaseModel):
+    """Answer to `/pods`. Kubelets that have just started answer null. Invalid pods are None."""
+
+    items: list[Annotated[Pod | None, WrapValidator(_pod_or_none)]] | None = None
 
 
 class Configz(BaseModel):
@@ -97,7 +107,7 @@ class KubeletDoor:
     def get(self, path: str, model: type[M], seconds: float) -> M:
         """Return the answer. Raise `KubeletError` if it is missing or invalid.
 
-        :param seconds: longest time without data from the kubelet
+        :param seconds: time limit for the whole answer
         """
         try:
             status, content = self._answer(path, seconds)
@@ -119,20 +129,37 @@ class KubeletDoor:
             raise KubeletError(f"{self}: {path}: the answer is invalid: {printable(error.errors()[0]['msg'], 200)}") from None
 
     def _answer(self, path: str, seconds: float) -> tuple[int, bytes]:
-        headers = {} if self.token is None else {"Authorization": f"Bearer {_token(self.token)}"}
+        until = time.monotonic() + seconds
         connection = http.client.HTTPConnection(self.host, self.port, timeout=seconds)
         with closing(connection):
             connection.connect()
             if self.trusted is not None:
-                connection.sock = self._context(self.trusted).wrap_socket(connection.sock, server_hostname=self.names or None)
-            connection.request("GET", path, headers=headers)
-            with closing(connection.getresponse()) as answer:
-                content = answer.read(MOST_BYTES + 1)
-                if len(content) > MOST_BYTES:
-                    raise ValueError(f"its answer to {path} exceeds {MOST_BYTES >> 20} MiB")
-                if answer.length:
-                    raise ValueError("its answer ended too soon")
-                return answer.status, content
+                context = self._context(self.trusted)
+                connection.sock = context.wrap_socket(connection.sock, server_hostname=self.names or None, do_handshake_on_connect=False)
+            # A socket's timeout applies to each read. The timer limits the whole answer.
+            cut = threading.Timer(max(0.0, until - time.monotonic()), _shut, [connection.sock])
+            cut.daemon = True
+            cut.start()
+            try:
+                return self._asked(connection, path)
+            except (OSError, ValueError, http.client.HTTPException):
+                if time.monotonic() >= until:
+                    raise TimeoutError from None
+                raise
+            finally:
+                cut.cancel()
+
+    def _asked(self, connection: http.client.HTTPConnection, path: str) -> tuple[int, bytes]:
+        if isinstance(connection.sock, ssl.SSLSocket):
+            connection.sock.do_handshake()
+        connection.request("GET", path, headers={} if self.token is None else {"Authorization": f"Bearer {_token(self.token)}"})
+        with closing(connection.getresponse()) as answer:
+            content = answer.read(MOST_BYTES + 1)
+            if len(content) > MOST_BYTES:
+                raise ValueError(f"its answer to {path} exceeds {MOST_BYTES >> 20} MiB")
+            if answer.length:
+                raise ValueError("its answer ended too soon")
+            return answer.status, content
 
     def _context(self, trusted: Path) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -156,6 +183,11 @@ def first_answer(doors: Sequence[KubeletDoor], path: str, model: type[M], second
     if not errors:
         raise KubeletError("mom cannot ask the kubelet: mom has no certificate to verify it, and it has no read-only port")
     raise KubeletError("; ".join(error.message for error in errors), hint=next((error.hint for error in errors if error.hint), ""))
+
+
+def _shut(stream: socket.socket) -> None:
+    with suppress(OSError):  # already closed
+        stream.shutdown(socket.SHUT_RDWR)
 
 
 def _token(path: Path) -> str:

@@ -152,7 +152,7 @@ def flags_of(command: bytes) -> dict[str, str]:
 
 
 def config_of(root: Path, process: KubeletProcess, answer: Mapping[str, Any] | None = None) -> KubeletConfig:
-    """Return the kubelet's configuration in force; its defaults if a file is invalid."""
+    """Return the kubelet's configuration in force; its defaults for values that are invalid."""
     document, sources = _of_files(root, process)
     by_flags = _of_flags(process.flags)
     document |= by_flags
@@ -165,8 +165,10 @@ def config_of(root: Path, process: KubeletProcess, answer: Mapping[str, Any] | N
         document["mergeDefaultEvictionSettings"] = False
     try:
         return KubeletConfig.model_validate({**document, "by": " and ".join(sources)})
-    except ValidationError:
-        return KubeletConfig()
+    except ValidationError as error:
+        for problem in error.errors():
+            document.pop(str(problem["loc"][0]), None)
+        return KubeletConfig.model_validate({**document, "by": " and ".join(sources)})
 
 
 def _of_flags(flags: Mapping[str, str]) -> dict[str, Any]:

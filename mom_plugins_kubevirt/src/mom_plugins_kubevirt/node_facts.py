@@ -146,10 +146,11 @@ class NodeFacts:
             pod = pods.get(identity)
             if pod is None:
                 continue
-            request, group = requests.get(pod.pod_uid), container_group(pod, self._proc)
-            if _READ_ALREADY not in guest_fields:
-                guest_fields.update({**group_fields(group or pod.cgroup), **guest_fields})
+            request, is_unread = requests.get(pod.pod_uid), _READ_ALREADY not in guest_fields
             memory = None if request is None else request.memory
+            group = container_group(pod, self._proc) if is_unread or memory is None else ""
+            if is_unread:
+                guest_fields.update({**group_fields(group or pod.cgroup), **guest_fields})
             protected = protected_kib(pod.cgroup, group) if memory is None else None
             most, vcpus = as_number(guest_fields.get("balloon_max")), as_number(guest_fields.get("vcpu_count"))
             size = as_number(guest_fields.get("balloon_cur")) if pod.pod_uid in awaited else None

@@ -69,10 +69,10 @@ class PodPromise(NamedTuple):
     by: str
 
 
-def requests_in(pods: Iterable[Pod]) -> dict[str, PodRequest]:
+def requests_in(pods: Iterable[Pod | None]) -> dict[str, PodRequest]:
     """Return the pods with a container `compute`, keyed by UID."""
     requests: dict[str, PodRequest] = {}
-    for pod in pods:
+    for pod in filter(None, pods):
         for container in pod.spec.containers:
             if container.name == COMPUTE:
                 memory = quantity_kib(container.resources.requests.get("memory", ""))

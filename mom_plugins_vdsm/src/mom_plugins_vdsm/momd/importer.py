@@ -195,7 +195,7 @@ def import_momd(text: str, file: str, overrides: Mapping[tuple[str, str], str] |
     """Convert an old configuration to mom's.
 
     :param overrides: values from the command line, keyed by section and option
-    :raises ConfigError: with all errors
+    :raises ConfigError: with all errors, or the first if the file is not in INI syntax
     """
     imported = Imported(
         f"Made by `mom config import` from {file}, a configuration of MOM's old daemon. Comments show the old options. "
