@@ -54,6 +54,11 @@ def _size(value: Any) -> int:
     return _SCALAR + (value.bit_length() // 3 if value.__class__ is int and not -_LARGE < value < _LARGE else 0)
 
 
+def _length(values: Mapping[str, Any]) -> int:
+    items = (item for value in values.values() for item in (value if isinstance(value, list) else [value]))
+    return sum(len(item) for item in items if isinstance(item, str))
+
+
 class NoteStore:
     """Notes in memory and in a state file, with a limit on their total size.
 
@@ -125,15 +130,17 @@ class NoteStore:
             old = {} if before is None else before.values
             if values == old and repr(values) == repr(old):  # 1, 1.0 and True are equal
                 continue
-            after = KeptNotes(self._incarnations[identity], values)
-            growth = after.size - (0 if before is None else before.size)
-            if growth > max(self.LARGEST - self._size, 0):
+            size_before = 0 if before is None else before.size
+            room = max(self.LARGEST - self._size, 0) + size_before
+            # The exact size takes long for many large texts.
+            after = None if _length(values) > room else KeptNotes(self._incarnations[identity], values)
+            if after is None or after.size > room:
                 message = f"these notes are not saved, and the old notes stay: all notes together take more than {self.LARGEST >> 20} MiB"
                 guest = self._guests.get(identity)
                 entity = None if guest is None else guest.entity
                 refused.append(Problem(self._source, message, entity, hint="store less in notes, or delete notes"))
                 continue
-            self._size += growth
+            self._size += after.size - size_before
             self._kept.pop(identity, None)
             if values:
                 self._kept[identity] = after

@@ -55,8 +55,8 @@ class PypolicyPlugin:
     def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Problem]:
         cycle = PolicyCycle(snapshot, history, self._context.declarations, self._notes.begin(snapshot), {})
         until = time.monotonic() + self._settings.deadline / 2  # the other half is for the last attempt
-        result = [*self._refused, *(item for policy in self._policies for item in _evaluate(policy, cycle, until))]
-        return [*result, *self._notes.keep(cycle.notes)]
+        decided = (item for policy in self._policies for item in _evaluate(policy, cycle, until))
+        return [*self._refused, *decided, *self._notes.keep(cycle.notes)]
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
