@@ -27,6 +27,7 @@ from mom_plugins_fleet.host.orders import HostOrders
 from mom_plugins_fleet.link import LinkError, Store
 from mom_plugins_fleet.records import (
     LARGEST_RECORD,
+    MOST_TOLD,
     AuthorizedKeys,
     FleetRecord,
     Group,
@@ -37,6 +38,7 @@ from mom_plugins_fleet.records import (
     Move,
     MoverState,
     MoveState,
+    OrderProgress,
     Orders,
     lease_holder,
 )
@@ -188,6 +190,21 @@ async def test_moves_under_way_are_not_forgotten_where_the_servers_have_lost_the
     await c1.fence(store)
     assert c1.is_active
     assert orders_of(store, "h1") == Orders(epoch=c1.epoch, moves=(MOVE,), finished=(came,))
+
+
+async def test_a_takeover_writes_no_more_finished_moves_than_a_record_can_have(store, c1):
+    await store.put(ROSTER, "h1", OPERATOR.signed("h1", Member(group="g", draining=True), 1))
+    past = [ended(MOVE.model_copy(update={"guest": f"g{n}"}), MoveState.DONE, time.time()) for n in range(MOST_TOLD)]
+    moves = (MOVE, MOVE.model_copy(update={"guest": "last"}))
+    await store.put(ORDERS, "h1", OPERATOR.signed("h1", Orders(epoch=1, moves=moves, finished=tuple(past)), 5))
+    progress = OrderProgress("last", MOVE.order, MoveState.DONE)
+    await store.put(STATES, "h1", HostState(mode="enforce", moves=(progress,)).packed())
+    assert await c1.acquire(store)
+    await c1.view.load(store)
+    await c1.fence(store)
+    written = orders_of(store, "h1")
+    assert [move.guest for move in written.moves] == [MOVE.guest]
+    assert [move.guest for move in written.finished] == [*(move.guest for move in past[1:]), "last"]
 
 
 async def test_a_coordinator_works_only_while_an_operator_authorizes_it(monkeypatch):

@@ -312,6 +312,18 @@ def test_a_host_is_as_old_as_its_report_by_the_servers_clock(monkeypatch: pytest
     assert not view.is_fresh("h1")
 
 
+def test_a_wrong_time_of_the_servers_counts_until_the_next_report_only() -> None:
+    view, now = FleetView(), time.time()
+    view.members.records["h1"] = (1, Member(group="g"))
+    view.states.complete()
+    view.states.take("h1", StoredEntry(1, state("h1"), now + 3 * 86_400))
+    view.states.take("h2", StoredEntry(2, state("h2"), -1e9))
+    view.states.take("h1", StoredEntry(3, state("h1"), now))
+    assert view.newest == now
+    assert view.is_fresh("h1")
+    assert "h2" not in view.states.set_at
+
+
 def test_a_watch_that_is_cancelled_while_the_servers_answer_ends() -> None:
     running: list[asyncio.Task[Any]] = []
 

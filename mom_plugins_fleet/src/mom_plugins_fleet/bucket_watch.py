@@ -47,7 +47,7 @@ class BucketWatch:
         self._client, self._jetstream, self._bucket = client, jetstream, bucket
         self._begin = subject(bucket.kind.bucket, "")
         self._received = 0
-        self._first_end = self._needed = self._reached = 0
+        self._needed = self._reached = 0
         self._news = asyncio.Event()
         self._at = time.monotonic()
         self._broken: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -55,7 +55,7 @@ class BucketWatch:
     async def run(self, *, once: bool = False) -> None:
         """Watch until an error: `WatchBroken`, or an error of the library. With `once`, end when the bucket is complete."""
         stream = f"KV_{self._bucket.kind.bucket}"
-        self._first_end = self._needed = await self._last(stream)
+        self._needed = await self._last(stream)
         inbox = self._client.new_inbox()
         self._bucket.begins()
         subscription = await self._client.subscribe(inbox, cb=self._take)
@@ -107,7 +107,7 @@ class BucketWatch:
     async def _complete(self, stream: str) -> None:
         # Keys set during the load move to the end, so the end is read twice.
         try:
-            await self._wait_for(self._first_end)
+            await self._wait_for(self._needed)
             await self._wait_for(await self._last(stream))
             self._bucket.complete()
         except Exception as error:  # noqa: BLE001  # invalid answers and mistakes alike end the watch: no caller sees them

@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic
+from typing import Final, Generic
 
 from mom_core import MomError
 from mom_plugins_fleet.records import Kind, read
 from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.subjects import StoredEntry
+
+_LATEST: Final = 1 << 36
+"""Seconds since the epoch: the largest time in a record. Servers that report a later one are wrong."""
 
 
 @dataclass(slots=True)
@@ -62,10 +65,11 @@ class Bucket(Generic[Kind]):
             for by_key in (self.damaged, self.set_at, self.records, self.stored):
                 by_key.pop(key, None)
             return
-        if kept.at:
-            self.set_at[key] = kept.at
-        if kept.at > self.newest:
-            self.newest, self.newest_heard = kept.at, time.monotonic()
+        if 0 < kept.at < _LATEST:
+            set_before, self.set_at[key] = self.set_at.get(key), kept.at
+            was_wrong = self.current and set_before == self.newest and kept.at < set_before  # restored servers may have older entries
+            if kept.at > self.newest or was_wrong:
+                self.newest, self.newest_heard = max(self.set_at.values()), time.monotonic()
         if self.trusted is not None:
             before = self.stored.get(key)
             self.stored[key] = kept

@@ -9,6 +9,7 @@ import base64
 import hashlib
 import os
 import struct
+import time
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Annotated, Any, Final
@@ -58,8 +59,11 @@ class Token:
 
     @staticmethod
     def made(host: str, account: Any, issued: int, certificate: bytes) -> Token:
-        """Create a token, valid from `issued` (seconds since the epoch). `account` is the key pair of the host's account."""
-        secret, ends = os.urandom(32), issued + INVITED_SECONDS
+        """Create a token, valid for an hour from now, or from `issued` (seconds since the epoch) if that is later.
+
+        :param account: key pair of the host's account
+        """
+        secret, ends = os.urandom(32), max(issued, int(time.time())) + INVITED_SECONDS
         jwt = ticket(account, public(pair(seed_of(secret))), host, ends)
         return Token(host, ends, secret, public(account), base64.urlsafe_b64decode(jwt.rpartition(".")[2] + "=="), certificate)
 

@@ -16,9 +16,10 @@ from typing import Final
 from mom_core import MomError, printable
 from mom_plugins_fleet.access import Access
 from mom_plugins_fleet.coordinator.balance import for_balance
+from mom_plugins_fleet.coordinator.placement import TargetHost
 from mom_plugins_fleet.coordinator.plan import next_orders, places
 from mom_plugins_fleet.link import ConflictError, LinkError, Store, linked
-from mom_plugins_fleet.records import Lease, MoveState, Orders, lease_holder, shown
+from mom_plugins_fleet.records import MOST_TOLD, Lease, MoveState, Orders, lease_holder, shown
 from mom_plugins_fleet.revisions import SeenRevisions, off_clock
 from mom_plugins_fleet.signatures import Signer, next_revision
 from mom_plugins_fleet.subjects import COORDINATOR, LEASES, ORDERS, StoredEntry
@@ -207,14 +208,15 @@ class Coordinator:
         plain = {"state": MoveState.ORDERED, "error": ""}
         moves = tuple(move.model_copy(update={**plain, "order": move.order or revision}) for move in orders.moves)
         entries = {to: signed for to in sorted({move.to for move in moves}) if (signed := self.view.members.signed(to))}
-        return orders.model_copy(update={"moves": moves, "entries": entries})
+        return orders.model_copy(update={"moves": moves, "entries": entries, "finished": orders.finished[-MOST_TOLD:]})
 
     def _log_moves(self, host: str, before: Orders, after: Orders, revision: int) -> None:
         for move in after.moves:
             if move.order == revision:
                 self._log.info("guest %s will move from %s to %s", printable(move.name), host, move.to)
         for finished in after.finished:
-            if finished.state is MoveState.DONE and before.of(finished.guest) is not None and after.of(finished.guest) is None:
+            earlier = before.of(finished.guest)
+            if finished.state is MoveState.DONE and earlier is not None and earlier.order == finished.order:
                 self._log.info("guest %s has moved from %s to %s", printable(finished.name), host, finished.to)
 
     @contextmanager
@@ -239,7 +241,10 @@ class Coordinator:
         targets = places(view) if concerned else {}  # reads all hosts, so only when needed
         for host in sorted(concerned):
             with self._contained(f"the orders of {host} do not change"):
-                await self.change(store, host, lambda _, host=host: next_orders(view, host, self.epoch, targets)[0])  # type: ignore[misc]  # mypy infers no type
+                await self._decide_host(store, host, targets)
+
+    async def _decide_host(self, store: Store, host: str, targets: dict[str, TargetHost]) -> None:
+        await self.change(store, host, lambda _: next_orders(self.view, host, self.epoch, targets)[0])
 
     async def balance(self, store: Store) -> None:
         """Order at most one move per group every `BALANCE_SECONDS`."""

@@ -9,7 +9,7 @@ from typing import Final
 
 from mom_kvm import Destination
 from mom_plugins_fleet.coordinator.placement import TargetHost, choose, leaving_order, rank
-from mom_plugins_fleet.records import MOST_TOLD, FinishedMove, HostedGuest, HostState, Move, MoverState, MoveState, Orders
+from mom_plugins_fleet.records import FinishedMove, HostedGuest, HostState, Move, MoverState, MoveState, Orders
 from mom_plugins_fleet.view import ARRIVES_SECONDS, FleetView, ended
 
 AT_ONCE: Final = 2
@@ -163,7 +163,7 @@ def next_orders(
         # The host may be about to accept an order: keep it until refused or unanswered.
         going = tuple(move for move in open_or_failed if move.state is not MoveState.FAILED and not _is_unanswered(move))
         finished += [ended(move, MoveState.FAILED, view.newest) for move in open_or_failed if move.balance and move not in going]
-        return Orders(epoch=epoch, moves=going, finished=tuple(finished[-MOST_TOLD:])), {}
+        return Orders(epoch=epoch, moves=going, finished=tuple(finished)), {}
     if not view.is_fresh(host):  # order these again when the host reports again
         open_or_failed = tuple(move for move in open_or_failed if not _is_unanswered(move))
     left = {move.guest for move in finished if move.state is MoveState.DONE and view.reported_after(host, move) < ARRIVES_SECONDS}
@@ -188,7 +188,7 @@ def next_orders(
                 under_way += 1
                 expect(targets, move, host)
                 ranked = rank(targets.values(), member.group, mover.within)
-    return Orders(epoch=epoch, moves=tuple(kept.values()), finished=tuple(finished[-MOST_TOLD:])), stuck
+    return Orders(epoch=epoch, moves=tuple(kept.values()), finished=tuple(finished)), stuck
 
 
 def _blocked(view: FleetView, host: str, kept: Mapping[str, Move]) -> Callable[[HostedGuest], str]:

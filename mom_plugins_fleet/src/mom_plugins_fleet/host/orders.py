@@ -87,12 +87,13 @@ class HostOrders:
         return None if data is None else self._revisions.open(kind, key, data, self.operators | {*trusted}).record
 
     def _accept(self) -> None:
-        member, balanced_at = self._member, self._balanced_at
-        if self._orders is None or member is None:
+        # In the disk's thread: `read` may replace all of these meanwhile.
+        data, keys, member, balanced_at = self._orders, self._authorized, self._member, self._balanced_at
+        if data is None or member is None:
             return
         try:
-            authorized = self._opened(AuthorizedKeys, COORDINATORS, self._authorized) or AuthorizedKeys()
-            orders = self._opened(Orders, self._host, self._orders, authorized.keys) or Orders()
+            authorized = self._opened(AuthorizedKeys, COORDINATORS, keys) or AuthorizedKeys()
+            orders = self._opened(Orders, self._host, data, authorized.keys) or Orders()
             before = self._revisions.moves
             steps = [self._step(move, before, member, orders, authorized.removed) for move in orders.moves]
             progress = tuple(step for step in steps if step is not None)

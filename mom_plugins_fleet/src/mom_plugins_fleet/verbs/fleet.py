@@ -129,8 +129,8 @@ def init_command(where: Where, names: tuple[str, ...], replicas: int, store: Pat
         if not where.root_file:
             return []
         members = (await where.view(store)).members.records.items()
-        keyed = [(name, each.group, each.key_issued, revision) for name, (revision, each) in members if each.key_issued]
-        return [where.root().host_account(*account) for account in keyed]
+        root = where.root()
+        return [root.host_account(name, each.group, each.key_issued, revision) for name, (revision, each) in members if each.key_issued]
 
     accounts = where.ask(made, patient=bool(names))
     if where.root_file:

@@ -18,6 +18,7 @@ from mom_plugins_fleet.subjects import COORDINATORS
 from mom_plugins_fleet.verbs import server_setup
 from mom_plugins_fleet.verbs.changes import ask_a_person, change, check_clock, show
 from mom_plugins_fleet.verbs.where import Where, checked_key
+from mom_plugins_fleet.view import FleetView
 
 
 @click.command("key")
@@ -75,8 +76,9 @@ def countersign_command(where: Where, key: str) -> None:
 
     async def signed(store: Store) -> int:
         await check_clock(store)
-        signer, trusted, view, records = where.signer(), where.operators() | {key}, await where.view(store), []
+        signer, trusted, view, records = where.signer(), where.operators() | {key}, FleetView(), []
         for bucket in (view.members, view.groups, view.authorized):
+            await store.load(bucket)
             for name, kept in bucket.stored.items():
                 with suppress(MomError):  # another operator's record
                     records.append((name, kept.revision, opened(bucket.kind, name, kept.data or b"", {key})))
