@@ -273,7 +273,7 @@ class AgentCollector:
         # Do not replace a fresh sample that has memory statistics by one without them.
         before = state.sample
         if sample is not None and (sample.of_memory or before is None or not before.of_memory or not self._is_fresh(state, before)):
-            state.sample, state.by = sample, by
+            state.by, state.sample = by, sample  # another thread reads `by` after `sample`
         if facts_due and answered:
             state.facts, state.facts_at = facts, time.monotonic()
         state.failures += not answered and not resting

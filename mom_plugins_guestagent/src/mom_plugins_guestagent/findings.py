@@ -36,8 +36,9 @@ def examined(guests: Sequence[Guest], states: Mapping[str, AgentState], *, tells
     :param states: of the agents that mom can reach and has queried, keyed by guest ID
     :param tells: whether mom tells guests when the host is short of memory
     """
-    wrong = {text: [guest for guest in guests if _fault(states.get(guest.id)) == text] for text in _WRONG}
-    kinds = Counter(str(states[guest.id].by) for guest in guests if not _fault(states.get(guest.id)))
+    faults = [(guest, _fault(states.get(guest.id))) for guest in guests]  # once: states change meanwhile
+    wrong = {text: [guest for guest, fault in faults if fault == text] for text in _WRONG}
+    kinds = Counter(str(states[guest.id].by) for guest, fault in faults if not fault)
     if kinds:
         how = ", ".join(f"{count} by {kind}" for kind, count in sorted(kinds.items()))
         yield Finding(Severity.OK, SUBJECT, f"{_count(kinds.total())} reported statistics: {how}")

@@ -110,10 +110,11 @@ class GuestAgentPlugin:
         if self._collector is None:
             return
         states = self._collector.states()
-        unbelieved = (guest for guest in snapshot.guests.values() if guest.id in states and states[guest.id].complaint)
-        for _, guest in zip(range(_MOST_PROBLEMS), unbelieved, strict=False):
+        complaints = ((guest, states[guest.id].complaint) for guest in snapshot.guests.values() if guest.id in states)
+        unbelieved = ((guest, complaint) for guest, complaint in complaints if complaint)
+        for _, (guest, complaint) in zip(range(_MOST_PROBLEMS), unbelieved, strict=False):
             # Put the fault into the hint: a new fault in each cycle must not make a new problem in each cycle.
-            hint = f"{states[guest.id].complaint}: check the agent, or find out which program answers in its place"
+            hint = f"{complaint}: check the agent, or find out which program answers in its place"
             message = "the guest's agent reports impossible statistics, which mom ignores"
             yield Problem(Source(self._context.name), message, guest.entity, Severity.WARNING, hint)
 
