@@ -271,7 +271,7 @@ class _KeptPast(BaseModel):
     ordinals: Annotated[list[Annotated[int, Field(gt=0, le=LAST_DAY)]], Field(max_length=MOST_DAYS), PlainSerializer(list)]
     sold: Annotated[list[_Kib], PlainSerializer(lambda sold: [*map(round, sold)])]
     used: Annotated[Any, PlainValidator(partial(base64.b64decode, validate=True)), PlainSerializer(_base64)]
-    qemu_kib: NonNegativeInt
+    qemu_kib: Annotated[int, Field(ge=0, le=int(LARGEST_KIB))]
     vcpus: Annotated[int, Field(ge=0, le=MOST_VCPUS)]
 
     @model_validator(mode="after")

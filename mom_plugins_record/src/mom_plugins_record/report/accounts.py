@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from mom_core import FieldSpec, Guest, Host, Metric, Report, Scope, Status, Unit, Value
@@ -65,8 +65,7 @@ class Accounts:
     def __init__(self, touched: Mapping[str, GuestHour] | None = None) -> None:
         self._guests: dict[str, _TrackedGuest] = {}
         self._gone = {
-            identity: _TrackedGuest(replace(row, hour=-1), touched=row.latest["touched_kib"], hours_gone=1)
-            for identity, row in (touched or {}).items()
+            identity: _TrackedGuest(row, touched=row.latest["touched_kib"], hours_gone=1) for identity, row in (touched or {}).items()
         }
         self._over: list[Hour] = []
         self._host: AccountedHour | None = None
@@ -106,8 +105,8 @@ class Accounts:
             return {}
         parts = [guest.given_back for guest in self._guests.values() if guest.given_back is not None]
         known = self._listed and (parts or not self._guests)
-        sums = map(math.fsum, zip(*parts, strict=True)) if parts else [0.0] * len(GIVEN_BACK)
-        return {**(dict(zip(GIVEN_BACK, sums, strict=True)) if known else dict.fromkeys(GIVEN_BACK)), "given_back_ksm": self._ksm}
+        sums = {name: math.fsum(part[place] for part in parts) if known else None for place, name in enumerate(GIVEN_BACK)}
+        return {**sums, "given_back_ksm": self._ksm}
 
     def current(self) -> Hour | None:
         """Return the present hour so far; None before the first cycle."""

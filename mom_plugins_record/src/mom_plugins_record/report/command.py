@@ -8,7 +8,7 @@ import io
 import json
 import math
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -142,7 +142,7 @@ def _settings(path: Path | None, config_path: str | None) -> tuple[Path, Price]:
 
 FORMAT: Final = 3
 
-_NAMES: Final = {"since": "from", "until": "to", "service_class": "class"}
+_NAMES: Final = {"since": "from", "until": "to"}
 
 _MOMENTS: Final = {
     **dict.fromkeys(("since", "until", "begins"), "%Y-%m-%dT%H:%M:%SZ"),
@@ -154,7 +154,7 @@ _MOMENTS: Final = {
 def document(summary: ReportSummary) -> dict[str, Any]:
     """Return the report as JSON content."""
     lines = [_row(line) for line in summary.lines]
-    return {"format": FORMAT, **_plain({**asdict(summary), "whole": _row(summary.whole), "lines": lines})}
+    return {"format": FORMAT, **_plain({**asdict(replace(summary, lines=())), "whole": _row(summary.whole), "lines": lines})}
 
 
 def table(summary: ReportSummary) -> str:

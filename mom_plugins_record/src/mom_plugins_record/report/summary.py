@@ -318,6 +318,7 @@ def _spans(hours: Iterable[AccountedHour], each: int) -> list[Figures]:
         {
             "begins": begins,
             **_memory(total.sums, total, total.sums["seconds"], "guests_"),
+            "given_back_ksm_gib": _known(total.average("ksm") / KIB_PER_GIB, total.sums["ksm_known_seconds"]),
             "used_most_gib": _known(total.most["used_most_kib"] / KIB_PER_GIB, total.latest["total_kib"]),
             "total_gib": total.latest["total_kib"] / KIB_PER_GIB or None,
         }
