@@ -126,7 +126,7 @@ class BoundedServer(ABC, Generic[Door]):
 
     def _run(self, listeners: Sequence[Listener | None], ready: Future[None]) -> None:
         try:
-            with asyncio.Runner() as runner:  # it may fail, so create tasks afterwards
+            with asyncio.Runner() as runner:  # may fail, so create no task before
                 runner.run(self._serve(listeners, ready))
         except BaseException as error:
             if ready.done():
@@ -167,7 +167,7 @@ class BoundedServer(ABC, Generic[Door]):
                 await asyncio.sleep(_AGAIN_SECONDS)
                 continue
             full = self.clients >= self._most
-            if not self.takes(door) or (full and not self.make_room(door, sock)):  # no room for a client that is refused
+            if not self.takes(door) or (full and not self.make_room(door, sock)):  # close no client for a refused one
                 sock.close()
                 continue
             sock.setblocking(False)
@@ -175,7 +175,7 @@ class BoundedServer(ABC, Generic[Door]):
 
 
 async def accepted(listener: socket.socket) -> socket.socket:
-    """Return the next connection. A cancelled wait loses no connection."""
+    """Return the next connection. A cancelled call loses no connection."""
     while True:
         await _readable(listener)
         with contextlib.suppress(BlockingIOError):  # the client disconnected before the accept

@@ -102,9 +102,10 @@ def make(future: Future[T], function: Callable[[], T]) -> None:
 class CallPatience:
     """Timeout for calls that concern a single guest. Thread-safe.
 
-    Each call that timed out recently halves the next timeout. So all guests that hang cost a cycle about two timeouts.
+    Each call that timed out recently halves the next timeout. So all hung guests together delay a cycle by about two timeouts.
 
     :param lasts: seconds for which a timed-out call counts as recent
+    :param least: shortest timeout in seconds
     """
 
     def __init__(

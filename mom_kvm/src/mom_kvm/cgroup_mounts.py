@@ -112,7 +112,7 @@ class Hierarchies:
     def top(self, controller: str, folder: str = "") -> str | None:
         """Return the folder of the controller's root cgroup; None if the controller is not mounted.
 
-        :param folder: if several mounts have the controller, a cgroup that the chosen mount must show
+        :param folder: cgroup that the mount must show; empty for any mount
         """
         tops = (self._top_of(mount) for mount in self.mounts if controller in mount.controllers)
         return next((top for top in tops if not folder or f"{folder}/".startswith(f"{top}/")), None)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pydantic_core.core_schema import CoreSchema
 
 _HYPERVISOR: Final = "qemu"
-"""Other drivers do not migrate KVM guests, and some read the file at the URI's path."""
+"""Only driver that mom accepts. Other drivers do not migrate KVM guests, and some read the file at the URI's path."""
 
 _NAMED: Final = "host"
 """Scheme of a destination that is a host's name, for a `Mover` that knows the host."""
@@ -74,7 +74,7 @@ class Destination:
 
     @classmethod
     def parse(cls, text: object) -> Destination:
-        """Parse `qemu+tls://h2/system`, or `qemu+tls://h2/system tcp://10.0.0.2`. Raise `DestinationError` for a forbidden part."""
+        """Parse `qemu+tls://h2/system`, or `qemu+tls://h2/system tcp://10.0.0.2`. Raise `DestinationError` if a part is invalid."""
         if isinstance(text, Destination):
             return text
         if text == _ANYWHERE:
@@ -141,7 +141,7 @@ def _problem_of_hypervisor(parts: re.Match[str], way: str) -> str:
 
 def _problem_of_name(parts: re.Match[str], way: str) -> str:
     if way or any(parts[name] for name in ("transport", "user", "port", "path", "query")):
-        return f"a destination of the driver {_NAMED} can contain only a host's name"
+        return f"after {_NAMED}://, a destination can contain only a host's name"
     return "" if _short_host(parts) else "the host name in the destination is missing or invalid"
 
 

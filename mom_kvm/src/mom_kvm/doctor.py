@@ -17,9 +17,9 @@ _MOSTLY_HUGE: Final = 80.0
 """Percentage of QEMU's RSS in huge pages above which no advice is given."""
 
 _REBUILT_BY: Final = (
-    "for more: in /sys/kernel/mm/transparent_hugepage/khugepaged, set scan_sleep_millisecs to 100, so that the kernel needs minutes instead"
-    " of hours, and max_ptes_none to 64, or the kernel refills memory that balloons have reclaimed; enable free page reporting, because"
-    " memory returns from a balloon in pages of 4 KiB"
+    "to get more huge pages within minutes instead of hours, set scan_sleep_millisecs to 100 in"
+    " /sys/kernel/mm/transparent_hugepage/khugepaged; also set max_ptes_none to 64, or the kernel refills memory that balloons have"
+    " reclaimed; enable free page reporting, because memory returns from a balloon in pages of 4 KiB"
 )
 """Measured in docs/guests.md."""
 
@@ -27,7 +27,7 @@ NamedFields: TypeAlias = tuple[str, Mapping[str, Value]]
 
 
 class Cures(NamedTuple):
-    """Fixes for missing features of guests; empty if there is none. `{}` in `statistics` stands for the seconds."""
+    """Hints for features that guests lack; empty without a hint. `{}` in `statistics` stands for the period in seconds."""
 
     plugin: str
     balloon: str
@@ -70,7 +70,7 @@ class Cures(NamedTuple):
         yield from _in_huge_pages([(guest.name, fields.get(guest.id, {})) for guest in guests], hypervisor.huge_pages, self.unmerged)
         waiting = [guest.name for guest in guests if guest.reports and not guest.fresh]
         if waiting:
-            cure = "unless the guests are booting or paused, load virtio_balloon (Windows: the balloon driver and service of virtio-win)"
+            cure = "unless the guests are booting or paused, load virtio_balloon in them (Windows: the balloon driver and service of virtio-win)"
             yield Finding(Severity.WARNING, "guest statistics", named_guests(waiting, " without an answer"), cure)
 
 
@@ -80,13 +80,13 @@ def _could_have(guests: Sequence[NamedFields], reporting_by: str, autodeflate_by
     if silent and reporting_by:
         held_kib = sum(_held_for_nothing(fields) for _, fields in silent)
         now = f"; these guests hold up to {held_kib >> 10} MiB of freed memory" if held_kib >= _WORTH_MENTION_KIB else ""
-        gain = f"with it, memory that a guest frees returns to the host (of 450 MiB, about 420 MiB in 10 s){now}"
+        gain = f"with it, memory that a guest frees returns to the host (measured: 420 of 450 MiB in 10 s){now}"
         cure = f"to enable it: {reporting_by}; takes effect at the guest's next start; needs QEMU 5.1, and Linux 5.7 in the guest"
         yield Finding(Severity.OK, "free page reporting", f"off for {named_guests([name for name, _ in silent])}; {gain}", cure)
     stiff = [guest for guest in guests if guest[1].get(GuestField.AUTODEFLATE) == 0]
     if stiff and autodeflate_by:
         gain = "with it, the balloon deflates within a second when the guest runs out of memory, and no program is killed"
-        cure = f"to enable it: {autodeflate_by}; takes effect at the guest's next start; not for guests that must never exceed mom's size"
+        cure = f"to enable it: {autodeflate_by}; takes effect at the guest's next start; not for guests that must never exceed the size set by mom"
         yield Finding(Severity.OK, "autodeflate", f"off for {named_guests([name for name, _ in stiff])}; {gain}", cure)
 
 
@@ -106,7 +106,7 @@ def _in_huge_pages(guests: Sequence[NamedFields], mode: str, unmerged_by: str) -
     if merged_kib >= _WORTH_MENTION_KIB:
         text = f"KSM has merged {merged_kib / 1024:.0f} MiB of guests' memory, and splits each huge page in which it merges a page"
         left_out = f"; for a guest whose speed matters more than saved memory: {unmerged_by}, then restart the guest" if unmerged_by else ""
-        cure = f"to merge only while memory is short, set law: {{sold_share: 10}} of the ksm plugin{left_out}"
+        cure = f"to merge only while memory is short, set law: {{sold_share: 10}} in the ksm plugin's section{left_out}"
         yield Finding(Severity.OK, "huge pages and KSM", text, cure)
 
 

@@ -34,7 +34,7 @@ class GroupLimit(NamedTuple):
 
     @classmethod
     def of_memory(cls, folder: str, top: str) -> GroupLimit | None:
-        """Return the `memory.max` that leaves the least headroom, of a cgroup and its parents; None if no limit is visible.
+        """Among a cgroup and its parents, return the `memory.max` that leaves the least headroom; None without a visible limit.
 
         Inactive page cache does not count as used: the kernel reclaims it first.
         """
@@ -96,7 +96,7 @@ class Cgroups:
         self._hierarchies = hierarchies
 
     def own(self, pid: int, groups: Mapping[str, str], guests: Collection[int] = ()) -> dict[str, str]:
-        """Return, by controller, the cgroups that belong to this guest alone, such as its container's in Kubernetes.
+        """Return the cgroups that belong to this guest alone, keyed by controller. In Kubernetes, this is its container's cgroup.
 
         :param guests: PIDs of all guests
         """

@@ -25,11 +25,11 @@ class HealthLimits:
     pages per second cost a program about 1 % of its time."""
 
     MAJOR_FAULTS: Final = 200.0
-    """Major faults per second of an unhealthy guest. With more, its page cache is too small."""
+    """Major faults per second. A guest with more is unhealthy: its page cache is too small."""
 
     PRESSURE_PERCENT: Final = 10.0
-    """Percentage of time in which some tasks of an unhealthy guest wait for memory. For comparison, systemd-oomd acts at 60 % (of all
-    tasks), and senpai's target is below 0.1 %."""
+    """Percentage of time in which some tasks wait for memory. A guest above it is unhealthy. For comparison, systemd-oomd acts at 60 % (of
+    all tasks), and senpai's target is below 0.1 %."""
 
     BROKEN_KIB: Final = 1024
     """How far a guest may be below its promise before the promise counts as broken. Balloons move in pages, some of 2 MiB."""
@@ -53,7 +53,7 @@ def field_number(fields: Mapping[str, Value], name: str, unknown: float = 0.0) -
 
 
 def pages_kib(fields: Mapping[str, Value], name: str, unknown: float = 0.0) -> float:
-    """Return a field's pages in KiB; `unknown` without a number."""
+    """Convert a field's number of pages to KiB. Return `unknown` without a number."""
     product = field_number(fields, name, math.nan) * field_number(fields, "page_size", math.nan)
     return unknown if math.isnan(product) else product
 

@@ -8,20 +8,20 @@ from mom_core import format_kib
 
 LOW_SHARE: Final = 0.2
 _LOW_MOST_KIB: Final = 32 << 20
-"""Upper limit of the default level."""
+"""Upper limit of the default low-memory level."""
 
 _REARM_SHARE: Final = 0.01
-"""Available memory must rise this far above the level before another fall below it counts."""
+"""Available memory must rise above the level by this fraction before another fall below the level counts."""
 
 
 class AvailableGauge:
-    """Gauge of the host's available memory, compared with the last cycle's."""
+    """Gauge that compares the host's available memory with the last cycle's."""
 
     FALL_SHARE: Final = 0.05
     """A fall by this fraction, and by at least `FALL_KIB`, needs a cycle."""
     FALL_KIB: Final = 64 << 10
     ALLOCATED_KIB: Final = 2 << 20
-    """KiB that each CPU can allocate in a second. According to measurements, the kernel clears 1.8 GiB/s of pages."""
+    """KiB that each CPU can allocate in a second. Measured: the kernel clears 1.8 GiB/s of pages."""
     FALL_BELOW: Final = 2.0
     """Falls count only below this multiple of the level."""
 
@@ -36,7 +36,7 @@ class AvailableGauge:
         return min(LOW_SHARE * total_kib, _LOW_MOST_KIB)
 
     def saw(self, available: float, low: float) -> None:
-        """Record the available KiB that a cycle uses."""
+        """Record the available memory of a cycle, and the low-memory level, in KiB."""
         self._seen = available
         self._armed |= available >= low * (1 + _REARM_SHARE)
         self._asked = False

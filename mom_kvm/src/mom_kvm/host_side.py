@@ -103,7 +103,7 @@ class HostSide:
         process.cgroups = self._cgroups.own(pid, Hierarchies.paths_of(f"{self._proc}/{pid}"), self._pids)
 
     def properties(self, uuid: str) -> dict[str, Value]:
-        """Return the guest's properties `pid` and `cgroups`: its own cgroups, keyed by controller. Unknown properties are missing."""
+        """Return the guest's properties `pid` and `cgroups` (own cgroups, keyed by controller). Unknown properties are missing."""
         process = self._processes.get(uuid)
         if process is None or not process.pid:
             return {}

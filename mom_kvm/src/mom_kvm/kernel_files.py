@@ -92,7 +92,7 @@ def write_file(path: Path | str, value: Value) -> None:
 
 
 def write_group_files(writes: Sequence[GroupWrite]) -> Sequence[HypervisorError | None]:
-    """Write to files of guests' cgroups, directly or through mom-helper. Return each write's error in order, or None."""
+    """Write to files of guests' cgroups, directly or through mom-helper. Return each write's error in order; None on success."""
     failures = [_failure_to(write) for write in writes]
     refused = [place for place, failure in enumerate(failures) if failure is not None and failure.errno in _REFUSED]
     helper = Helper.reached() if refused else None
@@ -151,7 +151,7 @@ def unwritable_finding(path: Path | str, subject: str, effect: str, *, observes:
     if hindrance is None:
         return None
     if observes:
-        return Finding(Severity.WARNING, subject, f"{path} is not writable; mom needs that only when it acts", hindrance.hint)
+        return Finding(Severity.WARNING, subject, f"{path} is not writable; mom writes to it only when it acts", hindrance.hint)
     return Finding(Severity.ERROR, subject, f"{path} is not writable: {effect}", hindrance.hint)
 
 
@@ -171,7 +171,7 @@ def read_process_file(process: Path | str, name: str, most: int = MOST_BYTES) ->
     try:
         with os.fdopen(open_process_file(process, name), "rb") as file:
             return file.read(most)
-    except (OSError, ValueError):  # ValueError: as above
+    except (OSError, ValueError):  # ValueError: invalid path
         return b""
 
 
@@ -199,7 +199,7 @@ def root_cure(path: Path | str = "", number: int | None = errno.EACCES) -> str:
 
 
 def cure_by_lines(declaration: str) -> str:
-    """Return the hint for an undeclared file. `declaration` is from `helper_declaration`."""
+    """Return the hint for a file that mom-helper may not write yet. `declaration` is from `helper_declaration`."""
     lines = ", ".join(f"`{line}`" for line in declaration.splitlines())
     return f"to allow it, write the lines {lines} to a file {DECLARATIONS_FOLDER}/NAME.conf as root, then: systemctl restart mom-helper"
 
@@ -344,7 +344,7 @@ class ProcessStat(NamedTuple):
 
     @staticmethod
     def mapped_kib(process: Path | str, host_kib: int | None) -> int:
-        """Return a process's mapped KiB, capped at the host's memory; 0 if unreadable."""
+        """Return a process's virtual memory in KiB, capped at `host_kib`; 0 if unreadable."""
         pages = read_kernel_file(f"{process}/statm").partition(b" ")[0]
         mapped = int(pages) * PAGE_KIB if pages.isdigit() else 0
         return mapped if host_kib is None else min(mapped, host_kib)

@@ -1,4 +1,4 @@
-"""Base for plugins that set controls of the host, each by one file or call."""
+"""Base class of plugins that set each control of the host by one file or call."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from mom_kvm.kernel_files import read_number, write_file
 class Knob:
     """Control of the host, with functions to read and write it. Its field has the same name.
 
-    :param read: returns None if unknown. Raises `HypervisorError`, such as `NotSupported` if the host lacks the control
+    :param read: returns the value; None if unknown. Raises `HypervisorError`, such as `NotSupported` if the host lacks the control
     :param write: sets the value, or raises `HypervisorError`
-    :param source: such as `/proc/sys/vm/swappiness`
+    :param source: source of the value, such as `/proc/sys/vm/swappiness`
     """
 
     control: ControlSpec
@@ -54,7 +54,7 @@ class Knob:
 
 
 def helper_declaration(control: ControlSpec) -> str:
-    """Return a control's lines for /etc/mom/helper.d. Raise `ValueError` if it has no file or no bounds."""
+    """Return the lines that allow mom-helper to set a control (/etc/mom/helper.d). Raise `ValueError` without a file or bounds."""
     if control.scope is Scope.GUEST and control.file:  # the kernel's bounds depend on the guest
         return f"[group {control.file}]\nleast = 0\nmax = yes"
     if not control.file or control.minimum is None or control.maximum is None:
@@ -64,7 +64,7 @@ def helper_declaration(control: ControlSpec) -> str:
 
 
 class KnobPlugin:
-    """Base of plugins with knobs. Override a hook to extend its result."""
+    """Base class of plugins with knobs. Override a hook to extend its result."""
 
     knobs: Sequence[Knob] = ()
     """Knobs of the plugin. The constructor of the subclass sets them."""

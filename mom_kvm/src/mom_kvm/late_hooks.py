@@ -11,7 +11,7 @@ from mom_core import hookimpl
 def late_hook(target: str, argument: Literal["", "report"] = "") -> Any:
     """Return a hook whose code is in another module. That module may import `mom_daemon`.
 
-    :param target: the other code, such as `mom_acme.explanation:AcmeExplainer`
+    :param target: function or class to call, such as `mom_acme.explanation:AcmeExplainer`
     :param argument: the hook's argument; empty if it has none
     """
 

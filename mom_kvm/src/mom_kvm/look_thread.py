@@ -1,4 +1,4 @@
-"""Thread that looks at something repeatedly."""
+"""Thread that calls a function repeatedly."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LookThread:
     """Thread that calls `look` repeatedly. `look` returns the seconds until the next call. Exceptions in `look` are logged.
 
     :param purpose: for the log, such as `reading the host's memory`
-    :param share: largest share of one CPU for these calls; below 1, mom pauses after each call
+    :param share: largest share of one CPU for these calls. If it is below 1, the thread pauses after each call
     """
 
     def __init__(self, name: str, purpose: str, look: Callable[[], float], log: logging.Logger, share: float = 1.0) -> None:
@@ -35,7 +35,7 @@ class LookThread:
         self._bell: int
 
     def start(self, seconds: float = 0.0) -> None:
-        """Start the thread, unless it runs or was stopped. Raise `RuntimeError` if the system has no thread left.
+        """Start the thread, unless it is running or was stopped. Raise `RuntimeError` if the system allows no further thread.
 
         :param seconds: seconds until the first look
         """
@@ -52,7 +52,7 @@ class LookThread:
         self._thread = thread
 
     def stop(self, seconds: float) -> None:
-        """End the thread, and wait for it at most `seconds`. A thread that hangs in a look keeps its files open."""
+        """End the thread, and wait for it at most `seconds`. If the thread hangs in `look`, its files stay open."""
         thread, self._thread = self._thread, None
         self._ended.set()
         if thread is not None:
@@ -63,7 +63,7 @@ class LookThread:
 
     @staticmethod
     def interval(shortest: float) -> AfterValidator:
-        """Return the validator of a setting for the time between two looks: 0 for no looks, or at least `shortest` seconds."""
+        """Return the validator of a setting for the seconds between two looks. It accepts 0 (no looks), or at least `shortest`."""
 
         def check(seconds: float) -> float:
             if 0 < seconds < shortest:
@@ -95,7 +95,7 @@ class LookThread:
                 if self._ended.is_set():
                     return
                 seconds = self._look()
-            except Exception as error:  # noqa: BLE001  # anything may fail without memory, when a look is most important
+            except Exception as error:  # noqa: BLE001  # without memory, anything may fail, but looks matter most
                 self._log.warning("%s failed: %r", self._purpose, error)
                 seconds = _FAILED_SECONDS
             if self._share < 1:

@@ -52,7 +52,7 @@ _SWITCHED_PER_CYCLE: Final = 50
 _SHORTEST_WATCH_SECONDS: Final = 0.05
 """Shortest interval that `watch` may have. Guests send statistics only once a second."""
 
-_SILENT_CURE: Final = "check whether the guest has hung; load virtio_balloon (Windows: the balloon driver and service of virtio-win)"
+_SILENT_CURE: Final = "check whether the guest has hung; load virtio_balloon in it (Windows: the balloon driver and service of virtio-win)"
 
 
 def _whole_seconds(seconds: float) -> float:
@@ -74,13 +74,13 @@ class ReportingHypervisor(Hypervisor, Protocol):
         """
 
     def silent(self) -> Mapping[str, str]:
-        """Return, by guest ID, why the guest's statistics are overdue."""
+        """Return why guests' statistics are overdue, keyed by guest ID."""
 
     def impossible(self) -> Mapping[str, Sequence[str]]:
-        """Return, by guest ID, the names of fields whose values in the last statistics were impossible."""
+        """Return the names of fields with impossible values in the last statistics, keyed by guest ID."""
 
     def garbled(self) -> Mapping[str, str]:
-        """Return, by guest ID, why the guest's description is unreadable."""
+        """Return why guests' descriptions are unreadable, keyed by guest ID."""
 
     def stats_period(self, guest: Entity) -> int:
         """Return the guest's statistics period in seconds; 0 if off. Raise `HypervisorError` on failure."""
@@ -120,7 +120,7 @@ class PluginOfGuests(Generic[H]):
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
         description = f"period of the guest's balloon statistics, up to {_LONGEST_PERIOD_SECONDS} s; 0: off"
-        # No bounds: mom would raise a negative period to 0, which means never. `mom_write` refuses it.
+        # Without bounds, `mom_write` refuses a negative period. With bounds, mom would raise it to 0, which switches statistics off.
         return (
             ControlSpec(GuestField.PERIOD, Unit.SECONDS, Scope.GUEST, description, GuestField.PERIOD),
             FieldSpec("guests_silent", Unit.COUNT, Scope.HOST, "guests whose balloon driver does not answer", "guests' statistics"),
@@ -166,7 +166,7 @@ class PluginOfGuests(Generic[H]):
             return
         reports = [(uuid, message, _SILENT_CURE) for uuid, message in self._hypervisor.silent().items()]
         for uuid, names in self._hypervisor.impossible().items():
-            # Name the fields in the hint: in the message, a change of them would count as a new problem.
+            # The hint names the fields. In the message, other names would count as a new problem.
             hint = f"its balloon driver is broken or reports false values: {', '.join(names)}"
             reports.append((uuid, "the guest reports impossible statistics; mom ignores all its statistics", hint))
         reports += [(uuid, message, self._garbled_cure) for uuid, message in self._hypervisor.garbled().items()]
@@ -207,7 +207,7 @@ class PluginOfGuests(Generic[H]):
         def set_one(change: Change) -> None:
             period = as_whole(change.value)
             if period is None or not 0 <= period <= _LONGEST_PERIOD_SECONDS:
-                raise Refused(f"not a number of whole seconds from 0 to {_LONGEST_PERIOD_SECONDS}")
+                raise Refused(f"the period must be a whole number of seconds from 0 to {_LONGEST_PERIOD_SECONDS}")
             own.set_stats_period(change.entity, period)
 
         return set_each(changes, set_one)

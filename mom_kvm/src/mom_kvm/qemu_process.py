@@ -14,27 +14,29 @@ from mom_core import Value
 from mom_kvm.kernel_files import PAGE_KIB, ProcessStat, open_process_file, read_process_file
 
 _WALKS_SECONDS: Final = 0.02
-"""Time for page-table walks in each sample. A GiB takes 3 ms in huge pages, or 15 to 40 ms in small pages (benchmarks/hugepages)."""
+"""A sample starts no page-table walk after this time. A GiB takes 3 ms in huge pages, or 15 to 40 ms in pages of 4 KiB
+(benchmarks/hugepages)."""
 
 _WALKS_SHARE: Final = 0.005
-"""Share of one CPU for page-table walks. 200 guests of 16 GiB take half an hour, or 2 to 7 hours in pages of 4 KiB."""
+"""Share of one CPU for page-table walks. With this share, mom walks 200 guests of 16 GiB in half an hour (huge pages) or in 2 to 7 hours
+(pages of 4 KiB)."""
 
 _AGAIN_SECONDS: Final = 60.0
-"""Shortest time between two walks of a process whose RSS does not change much."""
+"""Shortest time between two walks of a process, unless its RSS has changed by `_CHANGED_KIB`."""
 
 _CHANGED_KIB: Final = 32 << 10
-"""A process whose RSS has changed by this much is walked before others."""
+"""A process whose RSS has changed by this much since its last walk has priority."""
 
 _LARGEST_KIB: Final = 18 << 20
-"""Largest process that is walked: QEMU with a guest of 16 GiB. In pages of 4 KiB, this takes 0.25 to 0.7 s, and the cycle waits."""
+"""Largest RSS of a process that mom walks: QEMU with a guest of 16 GiB. In pages of 4 KiB, the walk delays the cycle by 0.25 to 0.7 s."""
 
 _MOST_BYTES: Final = 8 << 20
-"""Maximum bytes of smaps: 700 for each mapping. QEMU has a few hundred mappings."""
+"""Maximum bytes of smaps. Each mapping takes 700 bytes, and QEMU has a few hundred mappings."""
 
 _LINE: Final = re.compile(rb"^(?:(Size|Rss|Swap|AnonHugePages|ShmemPmdMapped): +([0-9]{1,15}) kB|VmFlags:(.*))$", re.MULTILINE)
 
 _OF_GUEST: Final = frozenset({b"wr", b"dc"})
-"""Flags of QEMU's RAM blocks: writable, and not copied by a fork. The code cache of an emulator (`ex`) may be as large."""
+"""Flags of QEMU's RAM blocks: writable, and not copied by a fork. Executable mappings (`ex`) do not count: they are TCG's code cache."""
 
 
 class RamBlock(NamedTuple):
@@ -55,7 +57,7 @@ class MappedMemory(NamedTuple):
 
     @staticmethod
     def of(process: str) -> MappedMemory | None:
-        """Return the memory of a process; None if it is unreadable.
+        """Return the memory of a process; None if its smaps file is unreadable or too large.
 
         :param process: folder of the process in /proc
         """
@@ -64,7 +66,7 @@ class MappedMemory(NamedTuple):
 
     @staticmethod
     def parse(smaps: bytes) -> MappedMemory | None:
-        """Parse an smaps file; None if it has no mapping (proc_pid_smaps(5))."""
+        """Parse an smaps file (proc_pid_smaps(5)). Return None if it contains no mapping."""
         mappings = held = huge = 0
         blocks: list[RamBlock] = []
         kib: dict[bytes, int] = {}
@@ -82,8 +84,13 @@ class MappedMemory(NamedTuple):
         return MappedMemory(held, huge, sorted(blocks, reverse=True)) if mappings else None
 
     def outside(self, maximum: Value) -> int | None:
-        """Return QEMU's KiB outside of the guest's memory; None if unclear, for example with virtio-mem."""
-        # The guest's memory is one block, or several: one for each NUMA node or DIMM. Their sizes add up to its largest memory.
+        """Return the KiB that QEMU holds outside of the guest's memory.
+
+        Return None if the guest's RAM blocks cannot be identified, for example with virtio-mem.
+
+        :param maximum: the guest's largest memory in KiB
+        """
+        # The guest's memory is one block, or one for each NUMA node or DIMM. The sizes add up to `maximum`.
         if not isinstance(maximum, int) or maximum <= 0:
             return None
         left_kib, guests, foreign = maximum, list[RamBlock](), list[RamBlock]()
@@ -99,7 +106,7 @@ class MappedMemory(NamedTuple):
 
 @dataclass(slots=True)
 class TableWalk:
-    """Last walk of a process's page tables, with its result (`memory`) and its monotonic time (`at`)."""
+    """Last walk of a process's page tables: result (`memory`), monotonic time (`at`), and RSS in KiB (`rss_then`)."""
 
     folder: str
     rss: int = 0
@@ -110,7 +117,7 @@ class TableWalk:
 
     @property
     def has_changed(self) -> bool:
-        """Whether the process has grown or shrunk a lot since the walk."""
+        """Whether the RSS has changed by `_CHANGED_KIB` since the walk."""
         return abs(self.rss - self.rss_then) >= _CHANGED_KIB
 
 
@@ -122,7 +129,7 @@ class TableWalks:
         self._next = 0.0
 
     def renew(self, walks: Iterable[TableWalk]) -> None:
-        """Walk the page tables of processes whose last walk is old."""
+        """Walk the page tables of processes that have changed, or whose last walk is old."""
         now = self._monotonic()
         if now < self._next:
             return
@@ -139,27 +146,27 @@ class TableWalks:
 _STAT_BYTES = 4096
 
 _HIGHEST_KEPT_SHARE = 0.5
-"""Fraction of mom's limit of open files that may stay open for KSM's statistics."""
+"""Fraction of mom's limit of open files. KSM's statistics stay open only with a lower descriptor."""
 
 _SHARED_KIB = 64 << 10
-"""Shared memory that QEMU itself may need. If it has more, the guest's memory is shared (virtiofs, vhost-user: memfd)."""
+"""Shared memory that QEMU itself may need. A process with more shares the guest's memory, for example by memfd for virtiofs."""
 
 
 class Merged(NamedTuple):
-    """KiB that KSM has merged, and KiB saved after KSM's own costs (may be negative)."""
+    """KiB of a process that KSM has merged, and KiB saved minus KSM's own memory (may be negative; None if unknown)."""
 
     kib: int
     profit_kib: int | None
 
 
 def swapped_kib(process: str) -> int | None:
-    """Return a process's KiB in the host's swap; None if unreadable, or if its memory is shared, which VmSwap leaves out."""
+    """Return a process's KiB in the host's swap. Return None if unreadable, or if the memory is shared: VmSwap leaves shared memory out."""
     sizes = ProcessStat.sizes(process)
     return None if sizes.get("RssShmem", 0) >= _SHARED_KIB else sizes.get("VmSwap")
 
 
 class MergedPages:
-    """Reader of a process's KSM statistics. It keeps the file open.
+    """Reader of a process's KSM statistics that keeps the file open.
 
     :param process: folder of the process in /proc
     """

@@ -41,7 +41,7 @@ class Helper:
     - `ENOTCONN` without a helper; the next request connects again
     - `EAGAIN` for too many pressure triggers
     - `ESRCH` if the guest has ended
-    - `EPERM` if root does not allow it
+    - `EPERM` if root does not allow the request
     """
 
     SOCKET_VARIABLE: Final = "MOM_HELPER_SOCKET"
@@ -97,7 +97,7 @@ class Helper:
             with self._turn():
                 for first in range(0, len(writes), orders.MOST_AT_ONCE):
                     self._set_several(first, writes[first : first + orders.MOST_AT_ONCE], errors)
-        except OSError as error:  # no answer: do not wait again for each of the others
+        except OSError as error:  # no answer: do not wait again for each further write
             errors[first:] = [failure or error for failure in errors[first:]]
         return errors
 
@@ -115,7 +115,7 @@ class Helper:
             errors[answer.id] = _refusal(answer) if answer.error else None
 
     def open_of_guest(self, pid: int, started: int, name: str) -> int:
-        """Open a file in /proc/PID of a guest. Raise `PermissionError` if `name` is not in `PROCESS_FILES`."""
+        """Open a file in /proc/PID of a guest. Return the descriptor. Raise `PermissionError` if `name` is not in `PROCESS_FILES`."""
         if name not in orders.PROCESS_FILES:
             raise PermissionError(errno.EPERM, f"mom-helper does not open {name} of guests")
         with self._turn():
@@ -209,7 +209,7 @@ class Helper:
         try:
             if descriptors:
                 socket.send_fds(connection, [message], list(descriptors))
-            else:  # most requests have no descriptors, which would double their time
+            else:  # `send_fds` takes twice as long
                 connection.send(message)
             reply, received, _, _ = socket.recv_fds(connection, len(message) + orders.MOST_TEXT, 1)
             if not reply:  # answers are never empty
@@ -248,7 +248,7 @@ class Helper:
             raise OSError(errno.ENOTCONN, f"mom-helper cannot be reached at {self._path}: {error.strerror or error}") from error
         self._connection, self._declared = connection, None
         self._ended = select.poll()
-        self._ended.register(connection, select.POLLIN)  # between two requests, only the end of the connection is readable
+        self._ended.register(connection, select.POLLIN)  # between requests, readable means that the connection has ended
 
     def _close(self) -> None:
         connection, self._connection, self._declared = self._connection, None, None

@@ -51,8 +51,8 @@ def _work(share: float) -> str:
 class ClassSummary:
     """Sums over the guests of a service class. Memory is in KiB times seconds.
 
-    `sold` is assigned memory, and `had` is the memory that guests actually had. `known` is the part of `sold` from the time in which the
-    guest's size was known.
+    `sold` is the memory with empty balloons, and `had` is the actual memory. `known` is the part of `sold` from times at which the guest's
+    size was known.
     """
 
     guests: set[str] = field(default_factory=set)
@@ -91,7 +91,7 @@ class ClassSummary:
         return 1.0 - min(1.0, sum(self.lost.values()) / self.guest_seconds) if self.guest_seconds else 1.0
 
     def as_json(self) -> dict[str, Value]:
-        """Return the sums as JSON."""
+        """Return the values of the class as JSON."""
         return {row.key: row.value(self) for row in _CLASS_ROWS}
 
 
@@ -232,21 +232,21 @@ class RunSummary:
 
     @staticmethod
     def problems_of_decisions(report: Report) -> list[Problem]:
-        """Return the problems that come from policies, and from hooks that decide."""
+        """Return the problems of policies, and of hooks that make decisions."""
         return [problem for problem in report.problems if problem.source.line > 0 or problem.message.startswith(_DECIDING)]
 
     @property
     def work_done(self) -> float:
-        """See `ClassSummary.work_done`; here, for all guests."""
+        """Work that the programs in all guests have done, as a fraction of the work that they wanted to do."""
         return 1.0 - min(1.0, self.lost_seconds / self.guest_seconds) if self.guest_seconds else 1.0
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return rows of names and amounts."""
+        """Return the labels and values of the summary, as text."""
         return [(row.label, row.cell(self)) for row in _ROWS]
 
     @staticmethod
     def side_by_side(summaries: Sequence[RunSummary]) -> list[str]:
-        """Return a table of several runs."""
+        """Return the lines of a table with a column for each run."""
         columns = [dict(summary.rows()) for summary in summaries]
         widths = [max(len(summary.name), *map(len, column.values())) for summary, column in zip(summaries, columns, strict=True)]
         first = max(map(len, columns[0]))
@@ -256,14 +256,14 @@ class RunSummary:
         return [f"  {label:<{first}}  " + "  ".join(map(str.rjust, cells, widths)) for label, cells in rows]
 
     def failure_lines(self) -> list[str]:
-        """Return a line for each failure of policies."""
+        """Return a line for each failure of a policy."""
         return [
             f"{self.name}: a policy failed in {count} of {self.cycles} cycles, and its decisions were lost: {printable(text, 300)}"
             for text, count in self.failures.items()
         ]
 
     def class_rows(self) -> list[tuple[str, ...]]:
-        """Return headings and a row for each service class; empty without classes."""
+        """Return the headings, and a row for each service class; empty without classes."""
         ordered = sorted(self.classes.items(), key=lambda item: -item[1].least)
         rows = [(name, *(row.cell(summary) for row in _CLASS_ROWS)) for name, summary in ordered]
         return [("class", *(row.label for row in _CLASS_ROWS)), *rows] if rows else []

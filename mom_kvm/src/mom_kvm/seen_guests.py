@@ -96,7 +96,7 @@ _DRIVER_GRACE_SECONDS: Final = 60.0
 
 _DRIVER_SILENT_SECONDS: Final = 30.0
 _DRIVER_SILENT_STALE: Final = 3
-"""A driver counts as silent after the longer of so many seconds and so many times the age at which its statistics are stale."""
+"""A driver counts as silent after 30 s, or after 3 times the age of stale statistics, whichever is longer."""
 
 _PLUGGING_SECONDS: Final = 60.0
 """If virtio-mem makes no progress for this long, mom no longer waits for it."""
@@ -133,13 +133,13 @@ class SeenGuest(ABC):
     garbled: str = ""
     """Why the description is unreadable; empty otherwise. mom then changes neither the guest's balloon nor its statistics period."""
     period: int | None = None
-    """Statistics period of the balloon driver in seconds; 0 if statistics are off, None if there is no balloon, or if it is unknown."""
+    """Statistics period of the balloon driver in seconds; 0 if statistics are off, None without a balloon, or if the period is unknown."""
     fields: dict[str, Value] = field(default_factory=dict)
     reading: Reading | None = None
     fresh: bool = False
     plugging_kib: int = 0
     plugging_since: float | None = None
-    """KiB that virtio-mem still had to plug or unplug at the last query, and since when this number is unchanged."""
+    """KiB that virtio-mem still had to plug or unplug at the last query, and the monotonic time of this number's last change."""
 
     @property
     def balloon(self) -> bool:
@@ -215,7 +215,7 @@ class SeenGuest(ABC):
         return self.plugged_kib + _LEFT_KIB if self.plugged_kib and self.balloon and not self.without_balloon else None
 
     def balloon_fields(self, monotonic: float) -> dict[str, Value]:
-        """Return the statistics period, the smallest size, and why mom must give memory back, where they are known."""
+        """Return the known fields: statistics period, smallest size, and why mom must give memory back."""
         fields: dict[str, Value] = {
             GuestField.PERIOD: self.period,
             GuestField.LEAST: self.least_kib,
@@ -284,7 +284,7 @@ class SeenGuests(ABC, Generic[G]):
         return size if isinstance(size, int) else None
 
     def _moved_by(self, seen: G) -> str:
-        """Return the other program that resizes the guest, as text. Call this with the lock held."""
+        """Return a text about another program that resizes the guest; empty without one. Call this with the lock held."""
         return ""
 
     def _fields_of(self, seen: G, process: Mapping[str, Value]) -> dict[str, Value]:
@@ -323,7 +323,7 @@ class SeenGuests(ABC, Generic[G]):
         return {GuestField.BALLOON: obstacle} if obstacle else {}
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-        """See `ReportingHypervisor`."""
+        """Return the guests' fields as of the last call of `guests`, keyed by guest ID and name."""
         with self._lock:
             present = {guest.id: seen for guest in guests if (seen := self._seen.get(guest.id)) is not None}
             maxima = {identity: seen.fields.get("balloon_max") for identity, seen in present.items()}
@@ -332,24 +332,24 @@ class SeenGuests(ABC, Generic[G]):
 
     @property
     def huge_pages(self) -> str:
-        """See `ReportingHypervisor`."""
+        """Mode of the host's transparent huge pages; empty if unknown."""
         return "" if self._host_side is None else self._host_side.huge_pages
 
     def silent(self) -> Mapping[str, str]:
-        """See `ReportingHypervisor`."""
+        """Return why guests' statistics are overdue, keyed by guest ID."""
         now = self._monotonic()
         return {seen.id: why for seen in self.seen() if (why := seen.silence(now, self._stale_after))}
 
     def impossible(self) -> Mapping[str, Sequence[str]]:
-        """See `ReportingHypervisor`."""
+        """Return the names of fields with impossible values, keyed by guest ID."""
         return {seen.id: seen.reading.impossible for seen in self.seen() if seen.fresh and seen.reading and seen.reading.impossible}
 
     def garbled(self) -> Mapping[str, str]:
-        """See `ReportingHypervisor`."""
+        """Return why guests' descriptions are unreadable, keyed by guest ID."""
         return {seen.id: f"{_UNINTELLIGIBLE}: {seen.garbled}" for seen in self.seen() if seen.garbled}
 
     def seen(self, guests: Sequence[Entity] | None = None) -> Sequence[G]:
-        """Return those of `guests` that the last query listed; all of them if None."""
+        """Return the guests of the last query that are in `guests`; all guests of the last query if None."""
         with self._lock:
             if guests is None:
                 return tuple(self._seen.values())

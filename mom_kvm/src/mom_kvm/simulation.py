@@ -14,7 +14,7 @@ from typing import ClassVar, Final, Protocol, runtime_checkable
 from mom_core import Clock, Engine, MomError, PluginError, Report, Value, load_config
 
 LOOK_SECONDS: Final = 1.0
-"""Simulated seconds between checks whether a guest needs an early cycle."""
+"""Simulated seconds between two checks for guests that need an early cycle."""
 
 _SIMULATOR: Final = "sim"
 
@@ -28,14 +28,15 @@ class SimulatedHost(Protocol):
     """Simulated hypervisor that can ask for early cycles."""
 
     def news(self) -> str:
-        """Return why a cycle is needed; empty if none is needed."""
+        """Return why an early cycle is needed; empty if none is needed."""
 
 
 @dataclass(frozen=True, slots=True)
 class SimulationSetup:
-    """Setup of mom that a simulation runs.
+    """Setup of mom for a simulation.
 
-    `policies` are added to the default policies; `texts` replaces all policies. `plugins` are the plugins that change guests and host.
+    `policies` are files that are added to the default policies. `texts`, keyed by name, replaces all policies. `plugins` contains the
+    settings of the plugins that change guests and host; None stands for `CONTROLLERS`.
     """
 
     BEGINS: ClassVar[float] = 1_767_225_600.0
@@ -50,8 +51,9 @@ class SimulationSetup:
     guests: Mapping[str, Value] | None = None
 
     def run(self, sim: Mapping[str, Value], interval: float, lasts: float, record: Path | None = None) -> Generator[Report, None, None]:
-        """Run a simulation, and yield each cycle's report, reproducibly. Raise `MomError` if it cannot run.
+        """Run a reproducible simulation, and yield each cycle's report. Raise `MomError` on failure.
 
+        :param sim: settings of the plugin `sim`
         :param interval: simulated seconds between cycles
         :param lasts: duration in simulated seconds
         :param record: empty or missing folder for a recording

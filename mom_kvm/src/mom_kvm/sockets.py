@@ -75,14 +75,14 @@ class Address:
         """Listen on this address with a non-blocking socket.
 
         :param mode: permissions of a unix socket's file; clients need write permission
-        :param second_group: group with the same permissions, by an access control list; without ACLs, all users get them
-        :param ours: whether a plugin that a reload is about to end may still serve the port
+        :param second_group: further group with the group's permissions, by an ACL. On a file system without ACLs, all users get them
+        :param ours: whether a plugin of this process may still serve the port until a reload ends it
         :raises MomError: the address cannot be used
         :raises OccupiedByOurselvesError: try again after the reload
         """
         try:
             return _listen_at_path(Path(self.path), mode, group, second_group) if self.path else _listen_at_port(self, ours=ours)
-        except OSError as error:  # no socket at all, such as too many open files
+        except OSError as error:  # the socket was not created, for example because of too many open files
             raise MomError(
                 f"cannot listen on {self}: {error.strerror}", hint="if mom has too many open files, raise LimitNOFILE of its unit"
             ) from error
@@ -205,7 +205,7 @@ def _listen_at_port(address: Address, *, ours: bool) -> Listener:
         sock.close()
         if error.errno == errno.EADDRINUSE and ours:
             raise OccupiedByOurselvesError from None
-        message = "another program listens there, or mom itself does until it is restarted"
+        message = "stop the other program that listens on this port; if it is mom itself, restart mom"
         hint = message if error.errno == errno.EADDRINUSE else "specify an address of this host"
         raise MomError(f"cannot listen on {address}: {error.strerror}", hint=hint) from error
     return Listener(sock)
@@ -217,7 +217,7 @@ def _advice(path: Path, error: OSError) -> str:
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         return f"mom's user needs write access to {path.parent}, and must be a member of the socket's group"
     if error.errno == errno.EADDRINUSE:
-        return "another program has just started to listen there"
+        return "another program has just started to listen on this path"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Conversion of statistics to fields. No guest can cause errors or impossible values."""
+"""Conversion of a guest's statistics to fields. False statistics cause neither errors nor impossible values."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _ALL_ONES = (1 << 64) - 1
 """Value with which the balloon driver marks a statistic as unknown."""
 
 _FASTEST = 1 << 30
-"""A counter that grows faster per second is impossible: 1 TiB of swap, or a billion faults."""
+"""Largest possible growth of a counter per second: 1 TiB of swap, or a billion faults."""
 
 _CLOCK_SLACK_SECONDS = 2.0
-"""How far in the future `last-update` may be."""
+"""How far `last-update` may be ahead of the host's clock."""
 
 _SHORTEST_SECONDS = 0.5
 
@@ -40,7 +40,7 @@ class GrowthRate(NamedTuple):
     per_second: float | None = None
 
     def until(self, counted: float | None, now: float, *, falls: bool = False) -> GrowthRate:
-        """Return the growth until the value `counted` at the time `now`.
+        """Return the growth from this value to the value `counted` at the time `now`. Return this growth if less than 0.5 s have passed.
 
         :param falls: whether the value may fall; otherwise a fall means a restarted counter
         """
@@ -53,7 +53,7 @@ class GrowthRate(NamedTuple):
 
     @property
     def percent(self) -> float | None:
-        """Growth of a counter of seconds as a percentage."""
+        """Growth in percent, for a counter of seconds such as CPU time; None if unknown."""
         return None if self.per_second is None else round(self.per_second * 100, 2)
 
 
@@ -88,12 +88,12 @@ class Reading(NamedTuple):
 def convert(
     record: StatisticsRecord, previous: Reading | None, *, wall: float, monotonic: float, stale_after: float
 ) -> tuple[dict[str, Value], Reading]:
-    """Return the fields of a record, and the state to pass as `previous` with the next one.
+    """Return the fields of a record, and the state to pass as `previous` with the next record.
 
     One impossible statistic makes all statistics of the guest's report unknown.
 
     :param record: keyed by the names of libvirt's `getAllDomainStats`; may be partial
-    :param wall: seconds since the epoch; used only for the first sample, and after a time without an answer
+    :param wall: seconds since the epoch. It dates new statistics, but never before the previous record
     """
     fields: dict[str, Value] = {}
     size = _number(record, "balloon.current") or None  # 0 is impossible
@@ -119,7 +119,7 @@ def convert(
     if age is not None:
         fields["stats_age"] = round(age, 3)
         fields["stats_rejected"] = reading.rejected
-        if updated and age <= stale_after and not (lies or reading.impossible):  # a guest may report several times a second
+        if updated and age <= stale_after and not (lies or reading.impossible):  # a guest may report twice in the same second
             fields.update(memory)
             fields.update(reading.rates)
         if reading.rebooted is not None:
@@ -136,7 +136,7 @@ def usable_memory(record: StatisticsRecord) -> tuple[int, int] | None:
 def _next_reading(
     record: StatisticsRecord, previous: Reading | None, updated: int | None, lies: tuple[str, ...], wall: float, monotonic: float
 ) -> Reading:
-    looked_before = previous.looked if previous else None  # a busy guest's record has no time, so statistics may be newer than it
+    looked_before = previous.looked if previous else None  # a busy guest's record has no `last-update`, and does not count as a look
     looked = looked_before if updated is None else monotonic
     if previous is not None and previous.updated and updated in {None, 0, previous.updated}:  # no new statistics
         return previous._replace(looked=looked)
@@ -155,7 +155,7 @@ def _next_reading(
 
 
 def _age_at_first_sight(age: float, looked_before: float | None, monotonic: float) -> float:
-    # Use the wall clock only for the first statistics; statistics from the future are infinitely old.
+    # Later statistics are at most as old as the last look. First statistics from the future are infinitely old.
     if looked_before is not None:
         return min(max(age, 0.0), max(0.0, monotonic - looked_before))
     return max(age, 0.0) if age >= -_CLOCK_SLACK_SECONDS else _NEVER_FRESH

@@ -1,4 +1,4 @@
-"""Watch over shrunk guests between cycles. It starts a cycle when a guest runs low on memory, for which hypervisors send no event."""
+"""Watch over shrunk guests between cycles. It starts a cycle when a guest runs low on memory: hypervisors send no event for this."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from mom_kvm.statistics import Reading, StatisticsRecord, convert
 
 RUNS_OUT_SHARE = 0.125
 _RUNS_OUT_KIB = 40 << 10
-"""A guest is running out of memory if its usable memory is less than 40 MiB plus this fraction of its used memory."""
+"""A guest is running out of memory if its usable memory is less than 40 MiB plus `RUNS_OUT_SHARE` of its used memory."""
 
 _USED_UP_SHARE = 0.25
 _USED_UP_KIB = 16 << 10
-"""A guest needs a cycle when it has used up this fraction of its usable memory, and at least 16 MiB, since the last cycle."""
+"""A guest needs a cycle when it has used up a quarter of its usable memory, and at least 16 MiB, since the last cycle."""
 
 _FREED_KIB = 128 << 10
 """While the host is short of memory, a cycle starts when a guest has freed this much."""
@@ -36,7 +36,7 @@ _LARGEST_SHARE = 0.05
 """Largest fraction of time that the watch spends in calls to the hypervisor."""
 
 _ACTING_SECONDS = 0.5
-"""Time from a guest's statistics to mom's command."""
+"""Expected time from a guest's statistics to mom's command to the balloon."""
 
 _SOON_SECONDS = 2.5
 """How long a forecast is valid."""
@@ -49,11 +49,11 @@ _JOIN_SECONDS = 0.1
 
 
 TAKEN_KIB: Final = 8 << 10
-"""A guest from which mom has reclaimed less is not watched, because mom could return too little."""
+"""If mom has reclaimed less from a guest, the watch ignores the guest: mom could return too little memory."""
 
 
 class WatchedMemory(NamedTuple):
-    """Memory of a guest: sizes in KiB, swapping in KiB/s, faults per second; None if unknown."""
+    """Memory of a guest: sizes in KiB, swapping in KiB/s, faults per second; None if unknown. `soon` is the expected usable memory."""
 
     size: float
     usable: float
@@ -72,8 +72,8 @@ class WatchedMemory(NamedTuple):
         if _runs_out(self.usable, self) and not _runs_out(before.usable, before):
             return f"{format_kib(self.usable)} usable of {format_kib(self.size)}"
         if self.soon is not None and _runs_out(self.soon, self) and not _runs_out(before.usable, before):
-            return f"{format_kib(self.usable)} usable of {format_kib(self.size)}, and {format_kib(self.soon)} soon"
-        used_up = before.usable - self.usable - max(0.0, before.size - self.size)  # memory that the balloon took was not used
+            return f"{format_kib(self.usable)} usable of {format_kib(self.size)}, and {format_kib(self.soon)} expected soon"
+        used_up = before.usable - self.usable - max(0.0, before.size - self.size)  # the guest did not use up what the balloon took
         if used_up >= max(_USED_UP_KIB, _USED_UP_SHARE * before.usable):
             return f"{format_kib(used_up)} used up since the last cycle, {format_kib(self.usable)} usable"
         if (self.swap_in or 0.0) > HealthLimits.SWAP_KIB >= (before.swap_in or 0.0):
@@ -93,7 +93,7 @@ def _runs_out(usable: float, memory: WatchedMemory) -> bool:
 
 
 def usable_soon(before: WatchedMemory, now: WatchedMemory) -> float:
-    """Return how many KiB will probably be usable at the time when mom can act on the guest's next statistics."""
+    """Return how many KiB will probably be usable when mom can act on the guest's next statistics."""
     # Changes of usable memory by the balloon do not count. With autodeflate, a forecast is possible only if the balloon does not move.
     seconds = now.updated - before.updated
     if seconds <= 0:
@@ -127,12 +127,12 @@ class _Watched:
     """Smaller size in KiB that mom has requested. None once the guest has reached it, or if there is no such request."""
     reading: Reading | None = None
     news: WatchedMemory | None = None
-    """New memory state for which the watch has not decided yet whether it needs a cycle."""
+    """New statistics for which the watch has not yet decided whether the guest needs a cycle."""
     statistics: WatchedMemory | None = None
     unsteady: int = 1
     """How many new statistics must arrive before the size counts as steady."""
     soon: tuple[float, int] | None = None
-    """Forecast that is below the present usable memory: its monotonic time, and the KiB. None without such a forecast."""
+    """Monotonic time and KiB of a forecast below the present usable memory; None without a forecast."""
 
     def forecast(self, fields: Mapping[str, Value], updated: int, now: float) -> WatchedMemory | None:
         memory, before = _memory(fields), self.statistics
@@ -153,7 +153,7 @@ class _Watched:
 
 @dataclass(slots=True, eq=False)
 class GuestWatch:
-    """Thread that reads statistics between cycles, and calls `wake` with the reason when memory runs low."""
+    """Thread that reads statistics between cycles, and calls `wake` with the reason when a guest needs a cycle."""
 
     balloons: BalloonStatistics
     """Source of the statistics. Its calls must end within a limited time."""
@@ -180,7 +180,7 @@ class GuestWatch:
         self._thread.stop(_JOIN_SECONDS)
 
     def follow(self, report: Report) -> None:
-        """Watch guests below their maximum size, or with a lower target."""
+        """Watch the guests of this report whose size or target is below their maximum size."""
         applied = (outcome.decision for outcome in report.outcomes if outcome.status is Status.APPLIED)
         targets = {decision.entity.id: decision.value for decision in applied if decision.control == GuestField.BALLOON}
         state = report.snapshot.host.fields.get(STATE_FIELD)
@@ -232,7 +232,8 @@ class GuestWatch:
                 reasons.append(f"guest {printable(guest.name)} has reached its smaller size")
             updated = record.get("balloon.last-update")
             if before is not None and updated in {None, 0, before.updated}:  # no new statistics, the usual case
-                guest.reading = before if updated is None else before._replace(looked=now)  # a busy guest may have new statistics
+                # A busy guest's record has no `last-update`: new statistics may exist already.
+                guest.reading = before if updated is None else before._replace(looked=now)
             else:
                 fields, guest.reading = convert(record, before, wall=wall, monotonic=now, stale_after=_STALE_SECONDS)
                 guest.news = guest.forecast(fields, guest.reading.updated, now)
@@ -255,13 +256,13 @@ class GuestWatch:
             return True
 
     def _judged(self, guest: _Watched) -> str:
-        # A running cycle may have older statistics, so judge after it.
+        # After a request, keep new statistics until the cycle is over: the cycle may have used older ones.
         with self._lock:
             now = guest.news
             if now is None or guest.asked:
                 return ""
             guest.news = None
-            if now.usable == guest.seen.usable:  # the cycle had the same statistics, but perhaps no forecast
+            if now.usable == guest.seen.usable:  # the last cycle had the same statistics, but perhaps no forecast
                 if now.soon is None:
                     return ""
                 now = guest.expected._replace(soon=now.soon + guest.expected.usable - guest.seen.usable)

@@ -1,4 +1,4 @@
-"""Service that says whether another guest fits on the host."""
+"""Services of the plugin that knows the service classes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from mom_core import Entity
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Whether new guests fit, and why. Sizes in KiB.
+    """Whether `count` new guests fit, and why. Sizes in KiB.
 
-    `fits` is capped at 10,000. `donors` would give up memory beyond their need, or parts of guarantees.
+    `fits` is the number of new guests that fit, capped at 10,000. `donors` would give up memory that they do not need, or parts of
+    their guarantees.
     """
 
     @dataclass(frozen=True, slots=True)
     class Donor:
-        """Guest that would have to give up memory; if `promise`, a part of its guarantee."""
+        """Guest that would have to give up memory. If `promise`, this memory is a part of its guarantee."""
 
         guest: Entity
         kib: int

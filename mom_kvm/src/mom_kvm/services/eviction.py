@@ -1,4 +1,4 @@
-"""Services for moves of guests to other hosts by a hypervisor, a cluster's management, or an operator's command."""
+"""Services that move guests to other hosts, by a hypervisor, a cluster manager, or an operator's command."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class MoverAbilities:
 
     :param live: whether guests run during the move; None if unknown
     :param chooses: whether the mover accepts `Destination.ANYWHERE`
-    :param within: such as a cluster's name: guests move only between hosts with the same text; empty for all hosts
+    :param within: group of hosts between which guests move, such as a cluster's name; empty for all hosts
     """
 
     live: bool | None = None
@@ -58,7 +58,7 @@ class GuestMoves(Protocol):
 
 
 class HostDrain(Protocol):
-    """Drains that an operator has ordered; they need no service class that allows moves. Thread-safe; does not wait."""
+    """Service that knows the moves that an operator has ordered. They need no permission of a service class. Thread-safe; does not wait."""
 
     def is_ordered(self, decision: Decision) -> bool:
-        """Return whether an operator has ordered exactly this decision."""
+        """Return whether an operator has ordered exactly this move."""

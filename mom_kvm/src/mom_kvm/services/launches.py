@@ -1,4 +1,4 @@
-"""Services for launches: make memory available, reserve it, read descriptions."""
+"""Services for launches of guests: reserve memory, make it available, read guests' descriptions."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from mom_core import Entity, MomError, format_kib
 class Reservation:
     """Memory reserved for a launch. Sizes are in KiB. `created_at` is in seconds since the epoch.
 
-    `name` is a pattern for the guest's name or ID; empty for the first new guest that fits. `kept_kib` falls while `guest` touches its
-    memory. `there_kib` is free now. `expected_kib` must still come from guests.
+    `name` is a pattern for the guest's name or ID; empty for the first new guest that fits. `kept_kib` is still reserved: it falls while
+    `guest` touches its memory. `there_kib` is the part that is free now. mom expects `expected_kib` from other guests.
     """
 
     class State(StrEnum):
@@ -57,9 +57,9 @@ class Room:
     :param reserved_kib: part of `available_kib` for reservations
     :param can_free_kib: memory that guests can give up within their guarantees and needs
     :param why: why guests can give up little or nothing
-    :param can_offload_kib: further gain from offloading cold memory
-    :param returning_kib: memory kept for guests' memory that may return from swap
-    :param rising_kib: memory kept for guests' expected growth
+    :param can_offload_kib: further gain from moving cold memory to swap
+    :param returning_kib: memory kept free because guests' memory may return from swap
+    :param rising_kib: memory kept free for guests' expected growth
     """
 
     available_kib: int
@@ -111,7 +111,7 @@ class Reservations(Protocol):
         """Return the memory that can be reserved now."""
 
     def reserve(self, memory_kib: int, seconds: float, *, name: str = "", who: str = "") -> Reservation:
-        """Reserve memory for `seconds`. Raise `ReservationRefused` if that is impossible.
+        """Reserve memory for `seconds`. Raise `ReservationRefused` if mom cannot make it available.
 
         :param name: pattern for the guest's name or ID, such as `db-*`
         :param who: caller for the log, such as `user root, process 812`
@@ -126,7 +126,7 @@ class Reservations(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LaunchedGuest:
-    """Guest that is about to start. `why_none` says why it needs no memory made available, for example because of huge pages."""
+    """Guest that is about to start. `why_none` says why mom need not make memory available, for example because of huge pages."""
 
     name: str
     memory_kib: int
@@ -138,8 +138,8 @@ class LaunchedGuest:
 class Launch:
     """Guest that is about to start, and whether it may start.
 
-    `reservation` is an ID. `until` is the latest monotonic time of the decision. `note` says why the guest is refused, or starts without
-    all of its memory.
+    `reservation` is an ID. mom decides by the monotonic time `until`. `note` says why mom refuses the guest, or lets it start without all
+    of its memory.
     """
 
     class State(StrEnum):
@@ -173,7 +173,7 @@ class Launches(Protocol):
 class LaunchReader(Protocol):
     """Reader of a guest's description before the guest runs. Thread-safe; does not wait.
 
-    While a guest's hook runs, libvirt answers no bulk query about the guest. So callers report starts that they delay.
+    While a guest's start hook runs, libvirt's bulk queries wait if they include the guest. So callers report starts that they delay.
     """
 
     def read(self, description: str, identity: str) -> LaunchedGuest | None:
@@ -187,4 +187,4 @@ class LaunchReader(Protocol):
         """Record that the caller delays the start of this guest."""
 
     def launched(self, guest: LaunchedGuest) -> None:
-        """Record that this guest was let through, so that its start is no longer delayed."""
+        """Record that the caller no longer delays the start of this guest."""

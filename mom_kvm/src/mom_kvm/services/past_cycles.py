@@ -1,4 +1,4 @@
-"""Recordings of a host, and forecasts learned from them."""
+"""Services that read recordings of a host."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from mom_core import Report, Value
 
 @dataclass(frozen=True, slots=True)
 class PastCycle:
-    """Recorded report, and the policies' texts, keyed by name."""
+    """Recorded cycle: its report, and its policies' texts, keyed by name."""
 
     report: Report
     policies: Mapping[str, str]
 
 
 class PastCycles(Protocol):
-    """Reader of a recording. Methods raise `MomError` if its data is unreadable."""
+    """Reader of a recording. Methods raise `MomError` if the recording is unreadable."""
 
     @property
     def where(self) -> str:
-        """How messages refer to the recording, such as its folder."""
+        """Name of the recording for messages, such as its folder."""
 
     def cycles(self, since: float, until: float) -> Iterator[PastCycle]:
         """Yield the cycles between two times (seconds since the epoch), in recorded order."""
@@ -35,7 +35,7 @@ class PastCycles(Protocol):
 class RecordedPoint:
     """Values of a host over a span of time, or of one guest in a recorded cycle. Unknown values are missing.
 
-    `time` is the middle of the span. The sum of a field over all guests is `guests.FIELD`.
+    `time` is the middle of the span, in seconds since the epoch. The key `guests.FIELD` contains the sum of a field over all guests.
     """
 
     time: float
@@ -56,5 +56,6 @@ class RecordedPoints(Protocol):
 
         The call takes seconds, so make it in a separate thread. Times are in seconds since the epoch.
 
-        :param guest: ID of a guest to include; empty for none
+        :param most: maximum number of points
+        :param guest: ID of the guest to read; empty to read the host
         """

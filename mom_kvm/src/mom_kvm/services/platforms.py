@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 from mom_core import Guest, GuestPattern, PluginContext, printable
 
 _MOST_PROPERTIES: Final = 32
-"""Limit for each guest: a guest's owner may influence the properties."""
+"""Maximum number of a guest's properties, because the guest's owner may influence them."""
 
 _LONGEST_TEXT: Final = 256
 """Names of OpenStack and Kubernetes have up to 255 characters."""
@@ -18,7 +18,7 @@ _LONGEST_TEXT: Final = 256
 RESERVED: Final = frozenset(
     {"name", "uuid", "state", "pid", "cgroups", "pinned", "sized_by", "tags", "interval", "sla_class", "mem_guarantee"}
 )
-"""Names of properties that platforms cannot set, because hypervisors set them or they contain promises."""
+"""Properties that platforms cannot set: hypervisors set them, or the properties contain promises."""
 
 _OTHERS: Final = RESERVED - {"tags"}
 
@@ -82,7 +82,7 @@ class PlatformProperties:
 
     def _is_property(self, name: str, text: str) -> bool:
         if not GuestPattern.is_property(name) or name in RESERVED:
-            self._tell(f"a platform returns an invalid property of a guest: {printable(repr(name), 80)}")
+            self._tell(f"a platform returns a guest property with an invalid or reserved name: {printable(repr(name), 80)}")
             return False
         return bool(text.strip())
 

@@ -76,15 +76,17 @@ class PolicyChange:
 class PolicyTexts(Protocol):
     """Policies of an evaluator. Thread-safe.
 
-    Policies set here override files and default policies. Changes raise `PolicyRefused`, or `PolicyConflict` if another version than
-    `expected_version` is in force (None allows any). `who` is for the log.
+    Policies set through this service override files and default policies. Methods that change policies raise `PolicyRefused`. They raise
+    `PolicyConflict` if `expected_version` is not in force (None allows any version). `who` is for the log.
     """
 
     def state(self) -> PolicyState:
         """Return the policies in force."""
 
     def remarks(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
-        """Return the problems of these changes: errors for which `change` would refuse them, certain failures, and warnings."""
+        """Return the problems of these changes: reasons for which `change` would refuse them, certain failures during evaluation,
+        and warnings.
+        """
 
     def change(
         self, changes: Mapping[str, str | None], *, who: str, replace_all: bool = False, expected_version: str | None = None
@@ -103,7 +105,7 @@ class PolicyTexts(Protocol):
         """Return the last changes, oldest first."""
 
     def roll_back(self, version: str, *, who: str, expected_version: str | None = None) -> PolicyState:
-        """Restore a version. Raise `MomError` if the version is unknown."""
+        """Restore the policies of a version. Raise `MomError` if the version is unknown."""
 
     def memory(self) -> Value:
         """Return the notes that policies keep, as a JSON value for a recording."""

@@ -8,13 +8,13 @@ from mom_core import Guest
 
 
 class Promises(Protocol):
-    """Promises to a guest in a snapshot. mom asks for each guest in each cycle, from any thread, so do not wait."""
+    """Promises to a guest in a snapshot. mom calls this for each guest in each cycle, from any thread. Return without waiting."""
 
     def guaranteed_kib(self, guest: Guest) -> float | None:
-        """Return the guest's guarantee in KiB, below which mom does not shrink it. None without a promise, or if it is unknown."""
+        """Return the guarantee in KiB: mom does not shrink the guest below it. None without a guarantee, or if it is unknown."""
 
     def promised_kib(self, guest: Guest) -> float | None:
-        """Return the largest promise to the guest in KiB, even if the host cannot keep it. None without a promise, or if it is unknown."""
+        """Return the largest promise to the guest in KiB, even if the host cannot keep it. None without a promise, or if unknown."""
 
 
 class _Unknown:
