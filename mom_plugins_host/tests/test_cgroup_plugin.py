@@ -141,7 +141,7 @@ def test_a_limit_comes_down_on_what_a_guest_holds_in_steps_and_stops_when_the_gu
     assert values == [1900 * MIB, 1805 * MIB, pytest.approx(1714.75 * MIB, abs=4), 1700 * MIB]
     bench.hypervisor.known["a"].fields["host_psi_memory_some_avg10"] = 1.0
     done = bench.cycle((guest, HIGH, 1500 * MIB))
-    assert done.reasons == ["its limit is not lowered: it waits for memory 1 % of the time"]
+    assert done.reasons == ["its limit is not lowered: the guest waits for memory 1 % of the time"]
 
 
 def test_limits_for_which_a_cycle_has_no_time_are_left_to_the_next_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,7 +275,7 @@ def test_all_guests_together_cannot_lock_up_the_host(bench: Bench) -> None:
     bench.cycle()
     done = bench.cycle((first, MIN, 30 << 20), (second, MIN, 30 << 20))
     assert done.outcomes["a", MIN].status is Status.APPLIED
-    assert done.reasons == ["all guests' memory.min is limited to 80 % of the host's memory: 21.20 GiB are left; use cgroup_memory_low"]
+    assert done.reasons == ["the sum of all memory.min is limited to 80 % of the host's memory: 21.20 GiB are left; use cgroup_memory_low"]
     assert bench.cycle((second, MIN, 20 << 20)).outcomes["b", MIN].status is Status.APPLIED
 
 
@@ -286,7 +286,7 @@ def test_a_guest_that_is_protected_whatever_it_holds_counts_with_all_that_it_can
     bench.cycle()
     done = bench.cycle(*[(guest, MIN, -1) for guest in guests])
     assert set(done.decided) == {("a", MIN)}
-    assert done.reasons == ["all guests' memory.min is limited to 80 % of the host's memory: 11.20 GiB are left; use cgroup_memory_low"]
+    assert done.reasons == ["the sum of all memory.min is limited to 80 % of the host's memory: 11.20 GiB are left; use cgroup_memory_low"]
 
 
 # --- setting ---------------------------------------------------------------------------------------------------------------------------

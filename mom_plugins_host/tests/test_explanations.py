@@ -43,9 +43,9 @@ COLD: dict[str, Value] = {
         (
             ColdExplainer, None, COLD,
             [
-                "It used 300 MiB of its memory 5 s ago; a further 500 MiB are cold.",
-                "400 MiB of it are in the host's swap; mom has moved 410 MiB there since it first saw the guest.",
-                "mom moves none of it to swap now: other guests' cold memory costs less, and is enough.",
+                "Its working set was 300 MiB when measured 5 s ago; another 500 MiB are cold.",
+                "400 MiB of its memory are in the host's swap; mom has moved 410 MiB there since mom first saw the guest.",
+                "mom moves none of its memory to swap now: other guests' cold memory costs less, and is enough.",
             ],
         ),
     ],

@@ -1,4 +1,4 @@
-"""Plugins for the host's kernel: `host`, `cgroup`, `numa`, `qos` and `offload`, a folder each."""
+"""Plugins for the host's kernel: `host`, `cgroup`, `numa`, `qos`, `offload` and `oom`."""
 
 from mom_plugins_host.capabilities import ColdMemoryControl as ColdMemoryControl
 from mom_plugins_host.capabilities import CpuPinControl as CpuPinControl

@@ -1,7 +1,7 @@
-"""Capabilities of hypervisors that these plugins use, tested with `isinstance`.
+"""Optional capabilities of hypervisors. These plugins test for them with `isinstance`.
 
-Calls come from several threads, take limited time, and raise `GuestGone` for a guest that has ended. Unknown guests are absent from
-mappings.
+Several threads call the methods. A method takes limited time, and raises `GuestGone` for a guest that has ended. Returned mappings omit
+unknown guests.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class CpuTuneControl(Protocol):
         """Return limits keyed by guest id, read in bulk. Omit unknown or vanished guests."""
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
-        """Set the given limits together. If one is out of range, raise `NotSupported` with the bounds."""
+        """Set all limits except None together. If one is out of range, raise `NotSupported` with the bounds."""
 
 
 @runtime_checkable
@@ -33,7 +33,7 @@ class IoTuneControl(Protocol):
         """Return limits keyed by guest id, read in bulk. Omit unknown or vanished guests."""
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
-        """Set the given limits and keep the others, or raise `NotSupported`."""
+        """Set these limits and keep the disk's other limits, or raise `NotSupported`."""
 
 
 @runtime_checkable
@@ -44,7 +44,7 @@ class NetTuneControl(Protocol):
         """Return limits keyed by guest id, read in bulk. Omit unknown or vanished guests."""
 
     def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
-        """Set both directions; an empty mapping removes the limit."""
+        """Set the limits of both directions. An empty mapping removes a direction's limits."""
 
 
 @runtime_checkable
@@ -52,7 +52,7 @@ class CpuPinControl(Protocol):
     """Pinning of vCPUs to host CPUs."""
 
     def cpu_pins(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[AbstractSet[int]]]:
-        """Return each vCPU's host CPUs, keyed by guest id."""
+        """Return the host CPUs that each vCPU may use, keyed by guest id."""
 
     def set_cpu_pin(self, guest: Entity, vcpu: int, cpus: AbstractSet[int]) -> None:
         """Pin a vCPU (counted from 0) to these host CPUs."""
@@ -71,7 +71,7 @@ class NodeTuneControl(Protocol):
 
 @runtime_checkable
 class ColdMemoryControl(Protocol):
-    """Hypervisor with its own offload to swap."""
+    """Hypervisor that itself moves guests' memory to swap."""
 
     def swap_stores(self) -> Sequence[SwapStore]:
         """Return all active swap areas."""
@@ -88,7 +88,7 @@ class ColdMemoryControl(Protocol):
 
 @runtime_checkable
 class GrowthControl(Protocol):
-    """Limits of guests' growth: a guest at its limit is slowed down, and no program is killed."""
+    """Limits of guests' growth. A guest at its limit slows down; no program is killed."""
 
     def available_kib(self) -> float | None:
         """Return the host's available memory in KiB; None if unknown."""
@@ -103,7 +103,7 @@ class GrowthControl(Protocol):
         """Return how often a limit has slowed each guest down so far."""
 
     def limit_growth(self, limits: Mapping[str, int | None]) -> Mapping[str, HypervisorError]:
-        """Set limits in KiB, keyed by guest id, in this order; None lifts a limit. Return the failures."""
+        """Set the limits (KiB, keyed by guest id) in the given order. None lifts a limit. Return the failures."""
 
     def watch_growth(self, look: Callable[[], float] | None) -> None:
         """Call `look` when a guest reaches its limit, and after the seconds that `look` returns. None ends these calls."""

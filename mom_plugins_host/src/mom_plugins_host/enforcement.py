@@ -37,9 +37,9 @@ _NOTHING: Final[Mapping[str, Mapping[str, Value]]] = MappingProxyType({})
 
 
 class _Key(NamedTuple):
-    """A guest's control, set by settings (`_SET`) or by a policy (`_AGREED`).
+    """Control of a guest, and who set it: settings (`_SET`) or a policy (`_AGREED`).
 
-    `item` names a list item; empty for a control without items.
+    `item` names one item of a list; it is empty for other controls.
     """
 
     guest: str
@@ -53,7 +53,7 @@ _FORM: Final = TypeAdapter(set[_Key])
 
 
 class SetValue(NamedTuple):
-    """Value from settings, and the reason for it. If the value is unknown in this cycle (None), the control stays unchanged."""
+    """Value that settings demand, and the reason. None: the value is unknown in this cycle, and the control stays unchanged."""
 
     value: Value
     reason: str = "set for this guest in the YAML file"
@@ -66,10 +66,10 @@ def _blocked(guest: Guest, control: str) -> str:
 class Enforcement:
     """Decisions for values from settings, and for restoring original values.
 
-    In each cycle, mom decides every value whose control has a known present value. mom does not restore a control that another process has
-    set since, or that another evaluator decides. A state file keeps the keys of values to restore, until the ledger forgets the guest.
+    In each cycle, mom sets every control whose present value is known. mom does not restore a control that another process or evaluator
+    has set since. A state file lists the values to restore, until the ledger forgets the guest.
 
-    :param controls: controls of guests. Lists have a `key`, and each item is set and restored by itself
+    :param controls: controls of guests. A control that is a list has a `key`, and mom sets and restores each item separately
     :param hindrance: returns why a guest's control cannot be set, or an empty string
     """
 
@@ -85,9 +85,9 @@ class Enforcement:
         """Keys of values that are not restored yet."""
         self._undoing: dict[_Key, Value] = {}
         self._overruled: Set[_Key] = frozenset()
-        """Keys in `_undoing` that another evaluator decides differently."""
+        """Keys in `_undoing` that another evaluator sets to other values."""
         self.problems: Sequence[Problem] = ()
-        """One problem for each reason."""
+        """Values that cannot be set: one problem for each control and reason."""
 
     def decide(
         self, snapshot: Snapshot, wanted: Mapping[str, Mapping[str, SetValue]], agreed: Mapping[str, Mapping[str, Value]] = _NOTHING
@@ -95,7 +95,7 @@ class Enforcement:
         """Return the decisions for all guests.
 
         :param wanted: values from settings, keyed by guest id and control
-        :param agreed: agreed values that policies set, keyed likewise; this class only restores them
+        :param agreed: agreed limits that policies set, keyed likewise; this class only restores the original values
         """
         if self._saved is None:
             self._load()
@@ -105,7 +105,7 @@ class Enforcement:
                 own = self._keys(snapshot.guests[identity], control, value, _AGREED)
                 self._set |= own
                 keys |= own
-        # A control that a policy has set, and that settings set now, keeps its value.
+        # If settings now set a control that a policy had set, mom does not restore it.
         self._set -= {key for key in self._set - keys if key._replace(by=_SET) in keys}
         self._restore(snapshot, self._set - keys, decisions)
         self._save()
@@ -118,7 +118,7 @@ class Enforcement:
 
     def _save(self) -> None:
         if self._context.serves and self._saved != self._set:
-            with suppress(StateError):  # mom reports an unwritable folder because of its ledger
+            with suppress(StateError):  # the ledger reports an unwritable folder
                 self._file.write(sorted(self._set))
                 self._saved = set(self._set)
 
@@ -145,18 +145,18 @@ class Enforcement:
     def _keys(self, guest: Guest, control: str, value: Value, by: str) -> set[_Key]:
         key = self._specs[control].key
         whole = _Key(guest.id, guest.incarnation, control, "", by)
-        if value is None:  # unknown in this cycle: keep what is set
+        if value is None:  # unknown in this cycle: keep its keys
             return {other for other in self._set if other._replace(item="") == whole}
         return {whole._replace(item=str(item[key])) for item in as_items(value) or () if key in item} if key else {whole}
 
     def _problem(self, control: str, reason: str, guests: Sequence[Entity]) -> Problem:
-        # Few names: a list that changes with each guest would make a new problem and log line each time.
+        # With all names, each change of a guest would make a new problem and log line.
         whom = first_names([guest.name for guest in guests], _NAMED) if len(guests) <= _NAMED else f"{len(guests)} guests"
         message = f"{control} is set in the YAML file, but cannot be applied to {whom}: {reason}"
         return Problem(self._source, message, guests[0] if len(guests) == 1 else None, Severity.WARNING, "see mom doctor")
 
     def hear(self, decisions: Iterable[Decision]) -> None:
-        """Record the decisions that `mom_review` gets. mom does not restore a control that another evaluator decides."""
+        """Record the decisions that `mom_review` receives. mom does not restore a control that another evaluator sets."""
         foreign = (decision for decision in decisions if decision.source.name != self._source.name)
         theirs = {(decision.entity.id, decision.control): decision.value for decision in foreign}
         self._overruled = {
@@ -175,7 +175,7 @@ class Enforcement:
         entries = self._original_entries() if removed else {}
         for key in sorted(removed, reverse=True):
             guest, entry = snapshot.guests.get(key.guest), entries.get(key[:3])
-            if guest is None and entry is not None:  # it may be listed again
+            if guest is None and entry is not None:  # the guest may return
                 continue
             original = None
             if guest is not None and entry is not None and guest.incarnation == key.incarnation:
@@ -216,7 +216,7 @@ def _common(value: Value, other: Value) -> Value:
 
 
 def _agrees(present: Value, wanted: Value) -> bool:
-    """Return whether two values, or all limits that both items contain, are equal. A missing item agrees with every item."""
+    """Return whether two values are equal. In items, compare only limits that both contain. A missing item equals every item."""
     if isinstance(wanted, Mapping):
         return not isinstance(present, Mapping) or all(present[name] == limit for name, limit in wanted.items() if name in present)
     return present == wanted

@@ -26,13 +26,13 @@ _ALL_CPUS_PERCENT: Final = 100
 
 
 class GroupExplainer(Explainer):
-    """Memory that the host holds for the guest, and the limits of its control group."""
+    """Explanation of a guest's memory on the host, and of its control group's limits."""
 
     controls = groups.CONTROLS
     topic, place = "group", Sentence.PRESENT + 1
 
     def sentences(self, about: About) -> Iterator[str]:
-        """Yield the sentences."""
+        """Yield sentences about the control group."""
         held, swapped = about.number(groups.CURRENT), about.number(groups.SWAP)
         if held is not None:
             swap = f", and {format_kib(swapped)} of it in its swap" if swapped else ""
@@ -42,20 +42,20 @@ class GroupExplainer(Explainer):
         if limits:
             yield f"Limits of its control group: {'; '.join(limits)}."
         if about.number(CREDIT) and (high := about.number(groups.MEMORY_HIGH)) is not None and high > 0:
-            yield f"So that guests cannot exhaust the host, it may grow to {format_kib(high)} for now."
+            yield f"For now, it may grow to {format_kib(high)}, so that guests cannot exhaust the host's memory."
         if delay := about.number(DELAY):
             available = about.report.snapshot.host.number("mem_really_available")
             yield f"Its growth was delayed by {delay:.1f} s{'' if available is None else f': the host had {format_kib(available)} left'}."
 
 
 class NodesExplainer(Explainer):
-    """NUMA nodes that hold the guest's memory, and nodes that may hold it."""
+    """Explanation of NUMA nodes that hold, or may hold, the guest's memory."""
 
     controls = nodes.CONTROLS
     topic, place = "nodes", Sentence.PRESENT + 2
 
     def sentences(self, about: About) -> Iterator[str]:
-        """Yield the sentences."""
+        """Yield sentences about NUMA nodes."""
         if about.report.snapshot.host.fields.get("numa_node_count") == 1:
             return
         sizes = nodes.memory_by_node(about.guest)
@@ -67,13 +67,13 @@ class NodesExplainer(Explainer):
 
 
 class LimitsExplainer(Explainer):
-    """Current and agreed limits of a guest."""
+    """Explanation of a guest's limits of CPU time and disk I/O."""
 
     controls = CONTROLS
     topic, place = "limits", Sentence.PROMISED
 
     def sentences(self, about: About) -> Iterator[str]:
-        """Yield the sentences."""
+        """Yield sentences about limits."""
         yield from _cpu_sentences(about)
         yield from _disk_sentences(about.guest.items(DISKS_NOW) or ())
 
@@ -94,7 +94,7 @@ def _disk_sentences(disks: Sequence[Mapping[str, Value]]) -> Iterator[str]:
 
 
 class ColdExplainer(Explainer):
-    """The guest's working set, its memory in swap, and why no more of it goes to swap."""
+    """Explanation of a guest's working set and memory in swap."""
 
     controls = fields.CONTROLS
     nouns: Mapping[str, str] = MappingProxyType({fields.OFFLOAD: "cold memory to swap at"})
@@ -102,14 +102,14 @@ class ColdExplainer(Explainer):
     topic, place = "cold memory", Sentence.PRESENT + 2
 
     def sentences(self, about: About) -> Iterator[str]:
-        """Yield the sentences."""
+        """Yield sentences about cold memory, and why none of it goes to swap now."""
         working_set, age, cold = (about.number(name) for name in (fields.WORKING_SET, fields.WORKING_SET_AGE, fields.COLD))
         if working_set is not None and age is not None and cold is not None:
-            yield f"It used {format_kib(working_set)} of its memory {lasting(age)} ago; a further {format_kib(cold)} are cold."
+            yield f"Its working set was {format_kib(working_set)} when measured {lasting(age)} ago; another {format_kib(cold)} are cold."
         swapped, moved = about.number("host_swap"), about.number(fields.OFFLOADED)
         if swapped or moved:
-            by_mom = f"; mom has moved {format_kib(moved)} there since it first saw the guest" if moved else ""
-            yield f"{format_kib(swapped or 0)} of it are in the host's swap{by_mom}."
+            by_mom = f"; mom has moved {format_kib(moved)} there since mom first saw the guest" if moved else ""
+            yield f"{format_kib(swapped or 0)} of its memory are in the host's swap{by_mom}."
         why = about.guest.fields.get(fields.STATE)
         if isinstance(why, str) and why:
-            yield f"mom moves none of it to swap now: {printable(why, 200)}."
+            yield f"mom moves none of its memory to swap now: {printable(why, 200)}."

@@ -41,7 +41,7 @@ _DESCRIPTION: Final = "score of the guest's process: if memory runs out, the ker
 
 
 def scores(priorities: Mapping[str, float]) -> dict[str, int]:
-    """Return a score for each guest: 1000 for the lowest of the priorities, 0 for the highest. Empty if all are equal."""
+    """Return each guest's score: 1000 for the lowest priority, 0 for the highest. Empty if all priorities are equal."""
     ranks = {priority: rank for rank, priority in enumerate(sorted(set(priorities.values()), reverse=True))}
     return {name: _HIGHEST * ranks[priority] // (len(ranks) - 1) for name, priority in priorities.items()} if len(ranks) > 1 else {}
 
@@ -75,7 +75,7 @@ class OomPlugin:
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterator[Decision]:
-        """Return decisions for scores that must change. A score other than 0 that mom has not set stays."""
+        """Return decisions for scores that must change. Keep scores that another program has set (other than 0)."""
         priorities = {name: priority for name, guest in snapshot.guests.items() if (priority := guest.number(PRIORITY)) is not None}
         targets = scores(priorities)
         ours = {entry.entity.id for entry in self._context.engine_state().changes if entry.control == SCORE} if targets else ()

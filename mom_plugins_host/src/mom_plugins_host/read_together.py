@@ -12,7 +12,7 @@ def read_together(
 ) -> dict[Target, Value | HypervisorError]:
     """Read several controls for `mom_read`.
 
-    :param readers: names of controls, and a function that returns values, keyed by entity id and control
+    :param readers: names of controls, each with a function that returns their values, keyed by entity id and control
     """
     results: dict[Target, Value | HypervisorError] = {}
     for controls, read in readers:

@@ -70,7 +70,7 @@ FIELDS: Final = (
     *(_field(name, description, file) for name, (file, description) in KNOBS.items()),
 )
 
-# The controls have no bounds: mom refuses an impossible limit, because a bound in its place would not be the intended limit.
+# The controls have no bounds: mom refuses an impossible limit, rather than set a bound that nobody intended.
 CONTROLS: Final = tuple(
     ControlSpec(name, Unit.KIB, Scope.GUEST, description, name, file=file) for name, (file, description) in KNOBS.items()
 )
@@ -136,7 +136,7 @@ def _kib(text: str) -> int | None:
 
 
 SUBJECT = "control groups"
-_NO_GROUP_CURE = "run the guests under qemu:///system, with the controller memory among cgroup_controllers in /etc/libvirt/qemu.conf"
+_NO_GROUP_CURE = "run the guests under qemu:///system, and list memory in cgroup_controllers in /etc/libvirt/qemu.conf"
 
 
 def findings(hierarchies: Hierarchies, hypervisor: Hypervisor | None, *, observes: bool) -> Iterable[Finding]:
@@ -189,5 +189,5 @@ def _about_protection(hierarchies: Hierarchies, guests: Sequence[Guest]) -> Iter
             parent = folder.removeprefix(top)
             message = f"memory.low of {printable(parent)} is 0: memory.low and memory.min of guests in it have no effect"
             unit = parent.rpartition("/")[2]
-            slice_cure = f"systemctl set-property {unit} MemoryLow=… (as much as its guests together)"
-            yield Finding(Severity.WARNING, SUBJECT, message, slice_cure if unit.endswith(".slice") else "set this memory.low too")
+            slice_cure = f"systemctl set-property {unit} MemoryLow=… (at least the sum of its guests' limits)"
+            yield Finding(Severity.WARNING, SUBJECT, message, slice_cure if unit.endswith(".slice") else "raise this memory.low")

@@ -1,4 +1,4 @@
-"""Plugin `cgroup`: reads, limits and protects guests' control groups."""
+"""Plugin `cgroup`: limits and protects memory of guests' control groups."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ _AT_ONCE: Final = 32
 """Maximum number of files in one batch of writes. Batches grow while a batch takes less than `_SOON`."""
 
 _SOON: Final = 0.02
-"""Seconds. Newer kernels accept 32 limits in 5 ms. Older kernels reclaim memory during each write, for up to 0.1 s."""
+"""Duration of a fast batch, in seconds. Newer kernels accept 32 limits in 5 ms. Older kernels reclaim up to 0.1 s in each write."""
 
 _NO_GROUP: Final = "the guest has no control group (v2) of its own with the memory controller"
 
@@ -130,7 +130,7 @@ class CgroupPlugin:
         self._hierarchies.keep_fresh()
         own_groups = {guest.id: cgroup.group_of(guest, self._hierarchies) for guest in guests}
         self._groups = {identity: group for identity, group in own_groups.items() if group is not None}
-        if isinstance(hypervisor, GrowthControl):  # a simulated one
+        if isinstance(hypervisor, GrowthControl):  # the simulator
             fields: dict[str, dict[str, Value]] = {}
             limits = self._credit.limiter.limits()
             for identity, kib in hypervisor.held_kib([guest.id for guest in guests]).items():
@@ -185,8 +185,8 @@ class CgroupPlugin:
         yield from reviewed(snapshot, [decision for decision in decisions if all(decision is not item.before for item in refused)], host)
 
     def _swap_limits_of(self, guest: Guest) -> Sequence[GroupLimit]:
-        # Return the tightest swap limit on the way up, then the tightest above that group, and so on. Other limits leave more room,
-        # because fewer guests share them.
+        # Return the tightest swap limit of the group and its parents, then the tightest above that group, and so on. Other limits leave
+        # more room, and fewer guests share them.
         group, top = self._groups.get(guest.id), self._hierarchies.top(Hierarchies.UNIFIED)
         limits: list[GroupLimit] = []
         folder = "" if group is None or top is None else group.folder
@@ -215,7 +215,7 @@ class CgroupPlugin:
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Write the values. Stop writing new values of `memory.high` after half of the deadline."""
+        """Write the values. After half of the deadline, write no new values of `memory.high`."""
         began, count = time.monotonic(), 1
         until = began + self._settings.deadline / 2
         groups = self._groups_of(hypervisor, {change.entity.id for change in changes})

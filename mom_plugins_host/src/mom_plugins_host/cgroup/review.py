@@ -14,11 +14,11 @@ from mom_plugins_host.cgroup.groups import NO_LIMIT
 _STEP_SHARE: Final = 0.05
 _LEAST_STEP_KIB: Final = 16 << 10
 _MOST_STEP_KIB: Final = 256 << 10
-"""In one cycle, mom lowers a limit at most this far below the guest's memory: 5 % of it, or 16 MiB if that is more, but 256 MiB at most.
-Pressure then reveals a wrong limit before the next step."""
+"""How far below the guest's memory one cycle sets a limit: 5 % of that memory, but at least 16 MiB and at most 256 MiB. Pressure then
+reveals a wrong limit before the next step."""
 
 _STALL_PERCENT: Final = 0.1
-"""mom does not lower the limit of a guest that waits for memory for this share of time."""
+"""mom does not lower the limit of a guest that waits for memory for this percentage of time."""
 
 _PROTECTED_SHARE: Final = 0.8
 """Largest share of the host's memory that memory.min of all guests together may protect. The kernel needs the rest to avoid OOM kills."""
@@ -57,7 +57,7 @@ def need_of(guest: Guest, guaranteed_kib: float | None, overhead_kib: int, stale
 class HostBounds:
     """The host's memory and free swap in KiB (None: unknown), and functions that return a guest's need and swap limits.
 
-    :param swap_taken: KiB of swap that earlier decisions of this cycle use, keyed by the folder of the limiting group
+    :param swap_taken: KiB of swap that earlier decisions of this cycle use, keyed by folder of the group with the limit
     """
 
     total_kib: int | None
@@ -76,7 +76,7 @@ def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], host: HostBounds
         if decision.control == cgroup.SWAP_MAX and isinstance(decision.value, int) and decision.value >= 0
     }
     highs: dict[str, int] = {}
-    swap_free = host.swap_free_kib  # below, swap for guests whose limits fall is subtracted from `host`
+    swap_free = host.swap_free_kib  # the loop subtracts swap for lowered limits from `host` only
     for decision in sorted(decisions, key=lambda decision: decision.control == cgroup.SWAP_MAX):  # swap.max depends on memory.high
         guest, limit = snapshot.guests.get(decision.entity.id), decision.value
         if guest is None or decision.control not in cgroup.KNOBS:
@@ -105,7 +105,7 @@ def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], host: HostBounds
 
 
 def _high(guest: Guest, limit: int, host: HostBounds, swap_max: int | None) -> tuple[int, str, str]:
-    """Return the limit for this cycle, why it is refused, and why it differs from the decision.
+    """Return the limit for this cycle, the reason to refuse it, and the reason for a changed limit. Reasons may be empty.
 
     :param swap_max: swap limit in KiB from another decision of this cycle
     """
@@ -130,7 +130,7 @@ def _high(guest: Guest, limit: int, host: HostBounds, swap_max: int | None) -> t
     stall = guest.number(cgroup.STALL)
     if stall is None or stall >= _STALL_PERCENT:
         share = "an unknown share" if stall is None else f"{stall:g} %"
-        return limit, f"its limit is not lowered: it waits for memory {share} of the time", ""
+        return limit, f"its limit is not lowered: the guest waits for memory {share} of the time", ""
     free = _free_swap(guest, host)
     if swap_max is not None:
         free = min(free, max(0, swap_max - int(guest.number(cgroup.SWAP) or 0)))
@@ -234,7 +234,7 @@ class _Protected:
             left_kib = max(0, int(host.total_kib * _PROTECTED_SHARE) - (self._all - now))
             if protects > left_kib:
                 left = format_kib(left_kib)
-                return f"all guests' memory.min is limited to 80 % of the host's memory: {left} are left; use cgroup_memory_low"
+                return f"the sum of all memory.min is limited to 80 % of the host's memory: {left} are left; use cgroup_memory_low"
         self._kib[guest.id] = protects
         self._all += protects - now
         return ""

@@ -1,1 +1,1 @@
-"""Growth on credit: together, guests cannot outgrow the memory that the host has left."""
+"""Growth on credit: limits that keep guests from using up the host's remaining memory."""

@@ -53,10 +53,10 @@ DECLARED: Final = (
 
 _HIGH_SHARE: Final = 0.1
 _RESERVE_SHARE: Final = 0.02
-"""High and low watermark, as shares of the host's memory, without the balloon plugin."""
+"""High and low watermark as shares of the host's memory, used without the balloon plugin."""
 
 _PODS: Final = "/kubepods"
-"""Part of the path of a pod's control group. The kubelet sets the limits of pods."""
+"""Part of the path of a pod's control group. The kubelet, not mom, limits pods."""
 
 _TOLD_SECONDS: Final = 0.5
 """Shortest delay in a cycle that mom reports. Shorter delays are usual while limits follow growth."""
@@ -103,7 +103,7 @@ class GrowthCredit:
         self._on_credit = {name for name in self._on_credit if name in before and before[name] == self._incarnations.get(name)}
         if not self._is_wanted and not self._on_credit:
             return
-        # If an earlier mom set a limit, mom lifts it before the guest is on credit again.
+        # If an earlier mom process set a limit, mom lifts it first.
         ours = {(entry.entity.id, entry.incarnation) for entry in self._context.engine_state().changes if entry.control == CREDIT}
         delays = self.limiter.delays()
         for name, own in fields.items():
@@ -113,7 +113,7 @@ class GrowthCredit:
                 own[CREDIT] = 0
 
     def decisions(self, snapshot: Snapshot, limited: Container[str]) -> Iterator[Decision]:
-        """Yield a decision for each guest that is not on credit yet. `limited`: ids of guests whose settings have a limit."""
+        """Yield a decision for each guest that is not on credit yet. `limited`: ids of guests whose settings contain a limit."""
         for guest in snapshot.guests.values() if self._is_wanted else ():
             if guest.fields.get(CREDIT) == 0 and guest.id not in limited:
                 yield Decision(guest.entity, CREDIT, 1, "the setting `credit`", self._source)
@@ -155,21 +155,21 @@ class GrowthCredit:
         without = [guest.name for guest in snapshot.guests.values() if self._is_wanted and guest.fields.get(CREDIT) is None]
         if without:
             message = f"mom cannot limit the growth of {first_names(without)}"
-            hint = "each needs its own control group (v2) with the controller memory, outside of pods, whose memory.high is max"
+            hint = "each guest needs its own control group (v2) with the memory controller and memory.high=max; pods cannot be limited"
             yield Problem(self._source, message, None, Severity.WARNING, hint)
 
     # --- control -------------------------------------------------------------------------------------------------------------------
 
     def read(self, name: str, high: int | None) -> int | NotSupported:
         """Return 1 if a guest is on credit, else 0. `high` is the limit of the guest's group."""
-        # Before the first cycle, a limit means that an earlier mom put the guest on credit.
+        # Before the first cycle, a limit means that an earlier mom process put the guest on credit.
         if high is None and isinstance(self.limiter.control, KernelGroups):
             return NotSupported("its control group has no memory.high")
         return int(name in self._on_credit or (self._incarnations is None and high not in {None, NO_LIMIT}))
 
     def write(self, changes: Iterable[Change]) -> Mapping[Target, HypervisorError]:
-        """Put guests on credit, or take them off it."""
-        # In both cases, the guest begins without a limit.
+        """Put guests on credit or end their credit. Return the failures."""
+        # In both cases, first lift the limit.
         targets = {change.entity.id: change.target for change in changes}
         failures = self.limiter.lift(targets)
         self._on_credit -= targets.keys() - failures.keys()

@@ -19,10 +19,10 @@ _EVENT_BYTES: Final = 4096
 _HIGH: Final = re.compile(rb"^high ([0-9]{1,19})$", re.MULTILINE)
 
 _LOOK_SHARE: Final = 0.1
-"""Share of a CPU for updates of limits."""
+"""Largest share of a CPU for updates of limits."""
 
 _SWAP_SHARE: Final = 0.01
-"""Share of the host's memory. Less free swap counts as none."""
+"""Free swap below this share of the host's memory counts as none."""
 
 _JOIN_SECONDS: Final = 0.2
 """Longest wait for the thread to end. A plugin has 0.4 s to stop."""
@@ -38,7 +38,7 @@ class KernelGroups:
     def __init__(self, root: Path, write: Callable[[Sequence[GroupWrite]], Sequence[HypervisorError | None]], log: logging.Logger) -> None:
         self._root, self._write, self._log = root, write, log
         self.groups: Mapping[str, GuestGroup] = {}
-        """Control groups keyed by guest id. The plugin sets them in each cycle."""
+        """Control groups keyed by guest id. The plugin replaces this mapping in each cycle."""
         self._files: dict[str, int] = {}
         """Open files `memory.events` of limited guests: `poll` returns the files that have changed since mom read them."""
         self._thread: LookThread | None = None
@@ -78,7 +78,7 @@ class KernelGroups:
         return failures
 
     def watch_growth(self, look: Callable[[], float] | None) -> None:
-        """Call `look` again and again in a thread of its own. None ends the thread."""
+        """Call `look` repeatedly in a separate thread. None ends the thread."""
         if self._thread is not None:
             self._thread.stop(_JOIN_SECONDS)
             self._thread = None
@@ -91,7 +91,7 @@ class KernelGroups:
         if bool(folder) == (name in self._files):
             return
         if folder and self._thread is not None:
-            with suppress(OSError):  # without events, the next look is later
+            with suppress(OSError):  # without events, mom looks later
                 file = self._files[name] = os.open(f"{folder}/memory.events", os.O_RDONLY | os.O_CLOEXEC)
                 _read_events(file)
                 self._thread.listen(file, select.EPOLLPRI, lambda _: _read_events(file))

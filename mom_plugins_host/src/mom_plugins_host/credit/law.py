@@ -14,29 +14,30 @@ ORDINARY_PRIORITY: Final = 50.0
 """Priority of a guest without a service class."""
 
 _PRIORITY_BASE: Final = 10.0
-"""Added to priorities of 0 to 100: the highest priority gets eleven times the allowance of the lowest, and every guest gets some."""
+"""Added to priorities of 0 to 100, so that every guest gets an allowance. Priority 100 gets eleven times the allowance of priority 0."""
 
 _SLIP: Final = 0.0125
-"""Share of the limit by which a group grows beyond the limit unhindered: the kernel leaves out delays of less than 10 ms."""
+"""A group exceeds its limit by this share without delay, because the kernel skips delays of less than 10 ms."""
 
 _SLIP_KIB: Final = 24.0
-"""Beyond that, growth slows down. When the excess is `x` times the limit, the kernel delays a thread by 64 s * x^2 for each 256 KiB. So x^3
-grows by 12 KiB / limit each second. Limits leave room for two seconds, because mom may be late."""
+"""Beyond `_SLIP`, growth slows down. If the excess is `x` times the limit, the kernel delays a thread by 64 s * x^2 for each 256 KiB. So
+x^3 grows by 12 KiB / limit each second. Limits leave room for two seconds of growth, because mom may be late."""
 
 _STOP: Final = 0.2
-"""Maximum of these shares. From 18 % above the limit on, the kernel delays a group for as long as it can: 2 s for each 64 pages."""
+"""Largest excess that mom expects, as a share of the limit. From 18 % above the limit on, the kernel's delay is longest: 2 s for
+each 64 pages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Borrower:
-    """Guest that grows on credit. KiB and seconds.
+    """Guest that grows on credit. Units are KiB and seconds.
 
     :param held: memory that the guest's control group holds
     :param promised: memory that the guest may always hold, including QEMU's own memory; 0: no promise
     :param most: most memory that the guest can hold, including QEMU's own memory
     :param priority: of the guest's service class, 0 to 100
     :param held_before: memory that the guest held in the last cycle
-    :param burst: growth to expect within a cycle, from earlier growth
+    :param burst: growth within a cycle that earlier growth suggests
     :param limit: present limit; None: no limit
     :param slowed: how often the limit has slowed the guest down
     :param waits: whether the guest wants more memory than its limit
@@ -61,20 +62,20 @@ class Borrower:
 
     @property
     def weight(self) -> float:
-        """Weight of the guest when mom divides the allowances among guests."""
+        """Weight of the guest when mom divides available memory among guests."""
         return max(self.burst, LEAST_KIB) * (_PRIORITY_BASE + self.priority)
 
 
 def credit(available: float, reserve: float, guests: Mapping[str, Borrower], *, slips: bool = False) -> dict[str, int]:
     """Return the limit of each guest in KiB: the memory that the guest holds, plus its allowance.
 
-    Promises come first, then likely growth. Together, the allowances do not exceed `available - reserve`, unless more is promised. More
-    available memory lowers no limit. Memory that a guest holds beyond its limit does not raise the limit.
+    Promised memory comes first, then likely growth. All allowances together exceed `available - reserve` only if more is promised. More
+    available memory never lowers a limit. Memory beyond a guest's limit raises the limit only if `slips`.
 
     :param available: the host's available memory in KiB
     :param reserve: part of the available memory that is for the host itself, in KiB
-    :param slips: guests can grow beyond their limits, because the kernel cannot reclaim their memory and only delays them. Limits are
-        then lower: a little at first, and more when less than twice the reserve is available.
+    :param slips: guests can exceed their limits, because the kernel only delays them and cannot reclaim their memory. Limits are
+        then a little lower, and still lower when less than twice the reserve is available.
     """
     owed = sum(guest.owed for guest in guests.values())
     shared = max(0.0, available - reserve - owed)

@@ -1,4 +1,4 @@
-"""Keeps guests' limits up to date: a guest that reaches its limit gets the next part of the memory that the host has left."""
+"""Updates of guests' limits. A guest that reaches its limit gets a further share of the host's remaining memory."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ REST_SECONDS: Final = 1.0
 """Time between two updates of limits while the host has plenty of memory."""
 
 LIFT_SHARE: Final = 0.1
-"""Share of the high watermark. mom lifts limits only when available memory is this far above the level at which mom sets them."""
+"""mom lifts limits when available memory exceeds the level that sets limits by this share of the high watermark."""
 
 SLACK_SHARE: Final = 0.125
-"""mom rewrites a limit only if it is wrong by more than this share of the allowance. The law hands out that much less memory."""
+"""mom rewrites a limit only if its error exceeds this share of the allowance. To allow for the error, mom grants that much less."""
 
 SLACK_KIB: Final = 1 << 10
-"""Smallest difference that matters. The kernel counts a group's memory in batches of 256 KiB for each CPU."""
+"""mom ignores smaller errors of a limit. The kernel counts a group's memory in batches of 256 KiB for each CPU."""
 
 FADES: Final = 0.9
-"""Factor for a burst per cycle: after half a minute of cycles of 5 s, half of the burst counts."""
+"""Factor by which a burst shrinks per cycle. With cycles of 5 s, half of it is left after 30 s."""
 
 
 @dataclass(eq=False)
@@ -50,10 +50,10 @@ class GrowthLimiter:
     _looked_at: float = 0.0
 
     def update(self, guests: Mapping[str, Borrower], high: float | None, reserve: float, unlimited: Container[str] = ()) -> None:
-        """Use a cycle's figures from the next call of `look` on.
+        """Store a cycle's figures for later calls of `look`.
 
         :param guests: sizes, promise and priority of each guest on credit. Other guests lose their limits
-        :param high: watermark in KiB: with less available memory, the host is short, and guests have limits; None: unknown
+        :param high: watermark in KiB, below which the host is short of memory, and guests have limits; None: unknown
         :param reserve: KiB for the host itself
         :param unlimited: guests whose groups have no limit in this cycle, because systemd resets limits when it reloads units
         """
@@ -64,7 +64,7 @@ class GrowthLimiter:
             for name, now in guests.items():
                 before = previous.get(name, now)
                 burst = max(before.burst * FADES, float(now.held - (before.held_before or now.held)))
-                # With 0, the next look sets or lifts the limit. The limit may have been set after this cycle's reading.
+                # 0 makes the next look set or lift the limit. mom may have set it after this cycle's reading.
                 limit = 0 if before.limit is not None and name in unlimited else before.limit
                 self._guests[name] = replace(now, held_before=now.held, burst=burst, limit=limit, slowed=before.slowed, waits=before.waits)
 
@@ -97,7 +97,7 @@ class GrowthLimiter:
             reserve = self._reserve + SLACK_SHARE * max(0.0, available - self._reserve)
             limits = credit(available, reserve, self._guests, slips=self.control.slips())
             changed = [name for name, limit in limits.items() if _is_off(self._guests[name], limit)]
-            # Lowered limits come first: other guests get the memory that they free.
+            # Lower limits first: other guests get the memory that this frees.
             changed.sort(key=lambda name: limits[name] - (self._guests[name].limit or math.inf))
             self._set({name: limits[name] for name in changed})
             for name, guest in self._guests.items():
