@@ -368,8 +368,8 @@ def headlines(runs: Mapping[str, Sequence[Run]]) -> Mapping[str, str]:
         "runs mom": str(len(mine)),
         "burst unsqueezed": f"{unsqueezed:.1f} s",
         "burst worst": f"{max(run['burst_worst'] for run in mine):.1f} s",
-        "moving picture": "A host of twelve guests over ten minutes: without a manager and under oVirt MOM's laws"
-        f" {nothing} and {original} GiB could be taken, under mom {mom}",
+        "moving picture": f"Memory taken from a host of twelve guests in ten minutes: {nothing} GiB without a manager,"
+        f" {original} GiB under oVirt MOM, {mom} GiB under mom",
     }
 
 
