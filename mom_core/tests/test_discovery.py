@@ -165,7 +165,7 @@ def test_an_import_that_hangs_does_not_affect_other_plugins(shelf, monkeypatch):
     shelf.add_plugin("fine")
     loaded, errors = load_plugins(["stuck", "fine"])
     assert list(loaded) == ["fine"]
-    assert "it did not end within 2 s" in errors[0].message
+    assert "the call did not end within 2 s" in errors[0].message
 
 
 # --- shape ---------------------------------------------------------------------------------------------------------------------

@@ -315,7 +315,7 @@ def rounding_plugin(machine: Machine, on_set: Callable[[], None] = lambda: None)
     [
         (53, 48, 104, ""),
         # farther off than what stood there, so it may be another process's
-        (103, 96, 96, "mom was interrupted while it set 103: if no other process has changed it since, set it to 104 by hand"),
+        (103, 96, 96, "mom was interrupted while it set 103: if no other process has changed the value since, set 104 by hand"),
     ],
 )
 def test_an_interrupted_change_is_restored_only_if_it_is_surely_moms(
@@ -761,7 +761,7 @@ def test_a_plugin_that_hangs_costs_one_deadline_and_is_then_left_out(tmp_path: P
         second = engine.cycle()
         assert not [p.message for p in second.problems if "DeadlineExceeded" in p.message]
         unheard = {p.message for p in (*first.problems, *second.problems) if "calls" in p.message}
-        assert unheard == {"mom calls none of its hooks for now: its call of mom_collect_host has not returned"}
+        assert unheard == {"mom calls no hook of this plugin for now: its call of mom_collect_host has not returned"}
         assert calls == ["mom_collect_host"]
         assert {p.name: p.state for p in second.plugins}["bad"] is PluginReport.State.HUNG
         release.set()

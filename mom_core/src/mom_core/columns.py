@@ -1,4 +1,4 @@
-"""Columns of fields, for speed with thousands of guests."""
+"""Field values in columns: fast with thousands of guests."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from mom_core.values import Value
 
 
 class Columns(Mapping[str, Sequence[Value]]):
-    """Values of several guests keyed by field name, in the order of the guests; None if unknown. Immutable and thread-safe.
+    """One value per guest for each field name, in the order of the guests. Immutable and thread-safe.
 
-    :param unknown: for each field name, the indices of guests whose collector reported None. Other guests with None lack the field
+    :param unknown: for each field name, indices of the guests whose collector reported None. Elsewhere, None means no value
     """
 
     __slots__ = ("_columns", "_types", "_unknown")
@@ -26,7 +26,7 @@ class Columns(Mapping[str, Sequence[Value]]):
 
     @classmethod
     def of_rows(cls, rows: Sequence[Mapping[str, Value]]) -> Columns:
-        """Build columns from a mapping per guest."""
+        """Build columns from each guest's mapping of field names to values."""
         names = dict.fromkeys(chain.from_iterable(rows))
         columns = {name: tuple(fields.get(name) for fields in rows) for name in names}
         with_none = [name for name, column in columns.items() if None in column]
@@ -64,7 +64,7 @@ class Columns(Mapping[str, Sequence[Value]]):
 
 
 class GuestRow(Mapping[str, Value]):
-    """One guest's fields."""
+    """View of one guest's fields."""
 
     __slots__ = ("_columns", "_place")
 

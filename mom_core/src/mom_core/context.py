@@ -25,7 +25,7 @@ Service = TypeVar("Service")
 
 @dataclass(frozen=True, slots=True)
 class Declarations:
-    """Declarations of all enabled plugins; the first plugin in file order wins.
+    """Declarations of all enabled plugins. If plugins declare the same name, the first in file order wins.
 
     :param control_owners: name of the declaring plugin, keyed by control
     :param field_owners: name of the declaring plugin, keyed by field
@@ -41,7 +41,7 @@ class Declarations:
     guest_columns: Sequence[GuestColumn] = ()
 
     def derived(self, snapshot: Snapshot) -> Snapshot:
-        """Return a hand-made snapshot with derived fields added. The snapshot's own fields take precedence."""
+        """Add derived fields to a hand-made snapshot. The snapshot's own fields take precedence."""
         for derive in self.derivations:
             derived = derive(snapshot)
             rows: Sequence[Mapping[str, Value]]
@@ -60,7 +60,7 @@ class Declarations:
 class PluginContext:
     """Argument of a plugin's constructor. Tests may create one without arguments.
 
-    `wake(reason)` requests a cycle, from any thread; the rate is limited.
+    `wake(reason)` requests an early cycle. Any thread may call it; mom limits the rate.
     """
 
     name: str = "plugin"
@@ -71,14 +71,14 @@ class PluginContext:
     run_directory: Path = RUN_DIRECTORY
     """Folder for sockets and files that need not survive a reboot."""
     declarations: Declarations = field(default_factory=Declarations)
-    """Complete from `mom_setup` on. A reload replaces this, `offers`, `interval`, `guest_settings` and `configuration`."""
+    """Complete from `mom_setup` on. A reload replaces `declarations`, `offers`, `interval`, `guest_settings` and `configuration`."""
     offers: Mapping[Any, Sequence[Any]] = field(default_factory=dict)
     """Services keyed by protocol, for `service` and `services`."""
     interval: float = 5.0
     guest_settings: Callable[[Guest], GuestSettings] = lambda _: GuestSettings()
     """Returns a guest's settings for this plugin, merged from all matching patterns in file order."""
     configuration: Callable[[], Mapping[str, Value]] = dict
-    """Returns all settings as in YAML, with masked secrets."""
+    """Returns all settings as in the YAML file, with masked secrets."""
     serves: bool = True
     """False for commands that only inspect, such as `mom doctor`: then do not listen on sockets."""
     engine_state: Callable[[], EngineState] = EngineState
@@ -98,12 +98,12 @@ class PluginContext:
         """The plugin's logger, `mom.plugin.NAME`."""
         return logging.getLogger(f"mom.plugin.{self.name}")
 
-    # `Callable` instead of `type[Service]`: type checkers refuse abstract classes for the latter.
+    # Not `type[Service]`: type checkers refuse abstract classes there.
     def service(self, kind: Callable[..., Service]) -> Service | None:
         """Return the first service of this protocol, such as `context.service(PolicyTexts)`; None if no plugin offers one.
 
-        Callable from any thread, from `mom_setup` on. Do not store the service: a reload may replace it. A service raises `MomError` before
-        its plugin's `mom_setup`.
+        Callable from any thread, from `mom_setup` on. Do not store the service: a reload may replace it. Before its plugin's `mom_setup`, a
+        service raises `MomError`.
         """
         return next(iter(self.services(kind)), None)
 
@@ -112,7 +112,7 @@ class PluginContext:
         return self.offers.get(kind, ())
 
     def state_file(self, name: str, what: str, form: TypeAdapter[Content] | Callable[[Any], Content], **how: Any) -> StateFile[Content]:
-        """Create a `StateFile` whose read and write errors mom reports.
+        """Create a `StateFile`. mom reports its read and write errors.
 
         :param name: name of the file, for example `highest.json`
         """

@@ -1,4 +1,4 @@
-"""Errors: a base class, and a subclass for each reaction of callers."""
+"""Errors: a base class, and a subclass for each way in which callers react."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class PluginError(MomError):
 
 
 class DeadlineExceeded(MomError):
-    """A plugin exceeded its deadline. mom calls it again after this call has returned."""
+    """A plugin exceeded its deadline. mom calls the plugin again after the late call has returned."""
 
 
 class StateError(MomError):

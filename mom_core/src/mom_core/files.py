@@ -19,7 +19,7 @@ RUN_DIRECTORY = Path("/run/mom")
 def read_file(path: Path, most: int) -> bytes:
     """Return the content of a regular file. Raise `OSError` for any other kind of file.
 
-    :param most: maximum size; of a larger file, `most` + 1 bytes are returned, which shows that it is too large
+    :param most: maximum size. Of a larger file, return `most` + 1 bytes, so that the caller notices
     """
     # For a folder, `os.fdopen` would leak the descriptor.
     with open(path, "rb", opener=lambda _, flags: os.open(path, flags | os.O_NONBLOCK)) as file:

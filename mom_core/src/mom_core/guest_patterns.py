@@ -77,7 +77,7 @@ def _texts(value: Value) -> tuple[str, ...]:
 
 
 class GuestPatterns:
-    """List of guest patterns. Thread-safe. Raises the errors of `GuestPattern.of`."""
+    """List of guest patterns. Thread-safe. The constructor raises the errors of `GuestPattern.of`."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
         # Generated files may name thousands of guests: look up plain names, and try only real patterns in turn.

@@ -100,8 +100,8 @@ def mom_setup(context: PluginContext) -> None:
 def mom_reload() -> Callable[[], None] | None:
     """Read this plugin's own files again; return a function that puts them in force.
 
-    Called at a reload that does not change this plugin's settings. If all plugins could reload, mom calls the function in the plugin's
-    thread, within its deadline. An exception refuses the reload for all plugins.
+    Called at a reload that does not change this plugin's settings. If this hook raises, no plugin is reloaded. If no plugin raises, mom
+    calls the returned function in the plugin's thread, within its deadline.
     """
 
 
@@ -109,8 +109,8 @@ def mom_reload() -> Callable[[], None] | None:
 def mom_teardown() -> None:
     """Close everything, within 0.4 s. Called once, after mom undid its changes; also called if `mom_setup` failed.
 
-    Plugins with a hypervisor come last. A hung plugin gets this call after its other call has returned; a new instance may already be
-    running.
+    Plugins with a hypervisor come last. If the plugin has hung, this call follows when the hung call returns; a new instance may already
+    be running.
     """
 
 
@@ -154,8 +154,8 @@ def mom_derive(snapshot: Snapshot, history: Sequence[Snapshot]) -> Derived:  # t
 def mom_evaluate(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | ShadowDecisions | Problem]:  # type: ignore[empty-body]  # a specification has no body
     """Return decisions, decisions on trial, and problems that prevented a decision.
 
-    A control of an entity belongs to the first evaluator in file order that has decided its value since the configuration was read. mom
-    drops other evaluators' decisions on the control, even in cycles without a decision by the owner. Use `mom_act` for occasional acts.
+    If several evaluators decide the same control of an entity, the first in file order owns it until the configuration is read again. mom
+    drops the others' decisions, even in cycles in which the owner decides nothing. Use `mom_act` for occasional acts.
 
     :param history: snapshots before this one, oldest first, up to the configured number
     """
@@ -165,8 +165,8 @@ def mom_evaluate(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[De
 def mom_act(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision]:  # type: ignore[empty-body]  # a specification has no body
     """Return acts: decisions that are independent of the evaluators.
 
-    Examples: migrate a guest, restore its guarantee, set a base value for policies. An act neither claims a control nor respects claims. It
-    yields only to an earlier plugin in file order that sets the same control in the same cycle.
+    Examples: migrate a guest, restore its guarantee, set a base value for policies. An act ignores which evaluator owns the control. It
+    yields only to an earlier plugin in file order that decides the same control in the same cycle.
 
     Called after all evaluators.
     """
@@ -216,7 +216,8 @@ def mom_read(hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Targe
 def mom_write(hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError | str] | None:
     """Set these controls, in any order. Return the reason for each failed change; omit successes.
 
-    The ledger already has the original values. Afterwards the engine calls `mom_read` and judges the result. Not called in observe mode.
+    The ledger already contains the original values. Afterwards the engine calls `mom_read` and judges the result. Not called in observe
+    mode.
     Return for a target:
 
     - `Refused` or `NotSupported`: nothing was sent.

@@ -28,7 +28,7 @@ class Hypervisor(Protocol):
 
 
 class NoHypervisor:
-    """Stand-in for a hypervisor, without guests."""
+    """Placeholder for a hypervisor; has no guests."""
 
     uri = "none"
 

@@ -30,11 +30,11 @@ Key = tuple[str, str]
 
 
 class Ledger:
-    """Entries in memory and in a state file."""
+    """Ledger entries in memory and in a state file."""
 
     def __init__(self, path: Path, *, look: bool = False) -> None:
         self.boot = ""
-        """Boot id; empty if unknown."""
+        """Boot id of the kernel; empty if unknown."""
         loss = "mom cannot restore the values in it"
         self.file = StateFile(path, "the ledger", _from_json, loss=loss, log=LOG, sets_aside=not look)
         self._entries: dict[Key, LedgerEntry] = {}
@@ -46,7 +46,7 @@ class Ledger:
     def open(cls, directory: Path, *, look: bool = False) -> Ledger:
         """Open the ledger. It is empty if the file is missing or damaged.
 
-        :param look: do not rename a damaged file
+        :param look: change nothing on disk: do not even rename a damaged file
         :raises StateError: the file is unreadable, or a newer mom wrote it
         """
         ledger = cls(directory / FILE, look=look)
@@ -93,9 +93,9 @@ class Ledger:
         return self._entries
 
     def resolve(self, present: Callable[[LedgerEntry], Value]) -> None:
-        """Resolve entries in doubt from an earlier run.
+        """Settle entries that an interrupted mom left in doubt.
 
-        :param present: returns the present value; None if unknown, then the entry stays in doubt
+        :param present: returns a control's present value. If it is None (unknown), the entry stays in doubt
         """
         doubtful = {key: entry for key, entry in self._entries.items() if entry.in_doubt}
         if not doubtful:
@@ -128,7 +128,7 @@ class Ledger:
         self._recorded = recorded
 
     def settle(self, outcomes: Iterable[Outcome]) -> None:
-        """Record the results of changes. Call this right after them: later, mom could mistake another process's value for its own."""
+        """Record results right after the changes: later, mom could mistake another process's value for its own."""
         settled, recorded = dict(self._entries), self._recorded
         applied, failed, unchanged, refused = Status.APPLIED, Status.FAILED, Status.UNCHANGED, Status.REFUSED
         changed = False
@@ -200,7 +200,7 @@ def changes_left(directory: Path) -> int:
 
 
 def can_be_kept(value: Value) -> bool:
-    """Return whether a value is JSON, and not too large."""
+    """Return whether the ledger can store a value: JSON of at most `LARGEST_VALUE` characters."""
     if is_usual_number(value):
         return True  # fast path: JSON takes ten times as long
     if isinstance(value, str) and len(value) > LARGEST_VALUE:

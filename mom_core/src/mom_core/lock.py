@@ -1,6 +1,6 @@
-"""Lock for one mom per host; the kernel releases it when the holder dies.
+"""Lock that allows one mom per host. The kernel releases it when its holder dies.
 
-Only mom's user may read the file, because readers could lock it.
+Only mom's user may read the file, because any reader could lock it.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class RunLock:
 
 
 def _make_run_directory(path: Path) -> None:
-    # Ignore the umask: groups must reach its sockets.
+    # Ignore the umask: groups must reach the sockets in this folder.
     with suppress(FileExistsError):
         path.mkdir(parents=True)
         path.chmod(0o755)
@@ -130,7 +130,7 @@ def open_lock(path: Path) -> int:
 
 
 def locked_by(path: Path, locks: Path = Path("/proc/locks")) -> int:
-    """Return the PID of the process with a lock on this file, from /proc/locks; 0 if there is none, or if it is unknown."""
+    """Return the PID of the process that holds an exclusive lock on this file, from /proc/locks; 0 if none or unknown."""
     try:
         status = path.stat()
         lines = locks.read_text(errors="replace").splitlines()

@@ -1,6 +1,6 @@
 """Records of a cycle, from the snapshot to the report. All are frozen.
 
-Numbers are in the unit of their `FieldSpec` or `ControlSpec`. A missing field, or None, means unknown; never 0.
+Numbers are in the unit of their `FieldSpec` or `ControlSpec`. A missing field, or None, means unknown, not 0.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ HOST_ID = "host"
 class Host(Readable):
     """Host in one snapshot: measured `fields`, and `properties` (`name`, `interval` in s).
 
-    Read fields by type, None if unknown: `host.number("mem_free")`, `whole`, `text`, `items`.
+    Methods read a field as one type, None if unknown: `host.number("mem_free")`, `whole`, `text`, `items`.
     """
 
     name: str = HOST_ID
@@ -177,14 +177,14 @@ class Snapshot:
         return guests.columns if isinstance(guests, GuestTable) else Columns.of_rows([guest.fields for guest in guests.values()])
 
     def column(self, name: str) -> Sequence[Value]:
-        """Return a field of all guests in order; None if unknown."""
+        """Return one field's values for all guests, in order; None where unknown."""
         guests = self.guests
         if not isinstance(guests, GuestTable):
             return [guest.fields.get(name) for guest in guests.values()]
         return guests.columns[name] if name in guests.columns else (None,) * len(guests)
 
     def numbers(self, name: str) -> Sequence[float | None]:
-        """Return a field of all guests, converted by `as_number`."""
+        """Return one field's values for all guests, converted by `as_number`."""
         values, guests = self.column(name), self.guests
         # Fast path: check the types of the whole column at once.
         types = guests.columns.types(name) if isinstance(guests, GuestTable) and name in guests.columns else set(map(type, values))
@@ -226,7 +226,7 @@ class FieldSpec:
 class ControlSpec:
     """Declaration of a control: a setting that mom can change.
 
-    :param field: field with the present value. While this value is unknown, mom does not set the control: it could not restore it
+    :param field: field with the present value. While this value is unknown, mom does not set the control, because it could not restore it
     :param minimum: mom raises smaller values to this value; None if unbounded
     :param maximum: mom lowers larger values to this value; None if unbounded
     :param choices: allowed values if they are codes rather than amounts (0 stop, 1 run, 2 unmerge). The unit flag implies 0 and 1
@@ -234,7 +234,7 @@ class ControlSpec:
     :param key: key that identifies an item of a list, for example `name`. mom judges and restores each item separately,
         and leaves alone the items that a list omits
     :param gradual: smallest step that counts as movement, for a control that moves slowly. 0 for a control that changes immediately. 1 for
-        an act that takes time, for example a migration. The controller decides whether a command is needed
+        an act that takes time, for example a migration. The controller, not mom, decides whether a command is needed
     :param renewed: mom writes the value in every cycle, even if it is unchanged
     :param file: path of a host control's only kernel file, or the file's name in the guest's control group. For an unprivileged mom,
         mom-helper writes this file if a declaration installed by root lists it
@@ -280,10 +280,10 @@ class DefaultPolicy:
 class GuestColumn:
     """Column of the guest table. If columns have the same name, the first plugin's column is shown.
 
-    :param fields: inputs of the values; no column if no plugin declares any of them
+    :param fields: inputs of the values. mom omits the column if no plugin declares any of these fields
     :param about: description, as a sentence without its full stop
     :param place: position; smaller comes first
-    :param rank: the highest ranks disappear first on narrow screens; rank 0 stays. None for a metric without a column
+    :param rank: on narrow screens, the highest ranks disappear first; rank 0 stays. None for a metric without a column
     :param metric: metric name in base units; empty without a metric
     :param mark_from: smallest value that is highlighted
     :param made: function that computes the value from a guest's fields; if None, the value is the first known field
@@ -304,7 +304,7 @@ class GuestColumn:
 
     @property
     def key(self) -> str:
-        """The name of the field whose values are shown unchanged, or a name that no field can have."""
+        """Name of the field that the column shows unchanged; for a computed column, a name that no field can have."""
         return self.fields[0] if self.made is None and len(self.fields) == 1 else f"column.{self.name}"
 
     def value(self, fields: Mapping[str, Value]) -> Value:
@@ -329,7 +329,7 @@ Declaration: TypeAlias = FieldSpec | ControlSpec | DefaultPolicy | GuestColumn
 
 
 class Source(NamedTuple):
-    """Origin of a decision: a policy with its line and column, counted from 1, or a plugin with 0 and 0."""
+    """Origin of a decision: a policy with line and column, counted from 1, or a plugin, with 0 for both."""
 
     name: str
     line: int = 0
@@ -438,7 +438,7 @@ class InTransition(NamedTuple):
 class Change(NamedTuple):
     """Request to a controller: change a control from `found` (None if unknown) to `value`.
 
-    `back` marks a restore; a controller may try harder then.
+    `back` marks a restore, for which a controller may try harder.
     """
 
     target: Target
@@ -506,7 +506,7 @@ class LedgerEntry(NamedTuple):
         return self._replace(attempted=_others(self.attempted, self.applied), found=rounded, in_doubt=False)
 
     def resolved(self, present: Value) -> LedgerEntry:
-        """Return the entry with `in_doubt` cleared: `present` shows whether mom made its change. None means not comparable."""
+        """Clear `in_doubt`: the `present` value shows whether mom made its change. None if mom cannot compare the value."""
         if not self.explains(present):
             return self._replace(in_doubt=False)
         was_not_set = present not in (self.applied, None) and present in (self.found, self.earlier, self.before, *self.attempted)
@@ -514,7 +514,7 @@ class LedgerEntry(NamedTuple):
 
     @property
     def ours(self) -> tuple[Value, ...]:
-        """Values that mom may have set, and `before`."""
+        """Values that mom may have set, and `before`, the original value."""
         values = (self.applied, self.found, self.earlier, *reversed(self.attempted), self.before)
         return tuple(value for value in values if value is not None)
 
@@ -560,8 +560,8 @@ class Condition:
     :param severity: WARNING, or ERROR, which makes the verdict bad and `mom status` exit with 1
     :param after: seconds for which an ERROR counts as a WARNING, while mom may still fix it
 
-    In a verdict, the core sets the `plugins` that reported it, its age `lasted` in seconds, and its start `since` in seconds since the
-    epoch. A condition that ended `over` seconds ago has severity OK. Texts in a verdict are safe to print.
+    In a verdict, the core sets the reporting `plugins`, the duration `lasted` in seconds, and the start `since` in seconds since the epoch.
+    A condition that ended `over` seconds ago has severity OK. Texts in a verdict are safe to print.
     """
 
     name: str
@@ -601,7 +601,7 @@ class Verdict:
 
     @property
     def guests_unknown(self) -> Condition | None:
-        """Condition that the list of guests is unknown, or None. It may outlast the failure."""
+        """Condition that the list of guests is unknown, or None. The condition may outlast the failure."""
         return next((each for each in self.conditions if each.name == GUESTS and CORE in each.plugins and not each.over), None)
 
 
@@ -646,8 +646,8 @@ class PluginReport:
 class Report:
     """Record of one cycle.
 
-    :param decisions: by evaluators, before review
-    :param outcomes: after review
+    :param decisions: decisions and acts before review
+    :param outcomes: results of the reviewed decisions
     :param lag: delay of the cycle's start in seconds
     :param skipped: cycles skipped since mom's start because earlier cycles took too long
     :param woken_by: reason of an unscheduled cycle
@@ -672,11 +672,11 @@ class Report:
 
     @property
     def guests_unknown(self) -> Condition | None:
-        """Condition that explains why no guests are listed; None if guests are listed, or if there are none."""
+        """Condition that explains why no guests are listed; None if guests are listed, or the host has none."""
         return None if self.snapshot.guests or self.verdict is None else self.verdict.guests_unknown
 
     def differences(self) -> list[tuple[Entity, str, Value, Value]]:
-        """Return where a trial decides differently: entity, control, decided value, and value on trial. None means no decision."""
+        """Return where a trial decides differently: entity, control, decided value, trial's value. A value None means no decision."""
         if self.considered is None:
             return []
         decided = {(decision.entity, decision.control): decision.value for decision in self.decisions}
@@ -687,7 +687,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class EngineState:
-    """State of an engine besides its reports.
+    """State of an engine, in addition to its reports.
 
     :param started_at: seconds since the epoch
     :param file: None if the configuration comes from a program

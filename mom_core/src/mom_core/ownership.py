@@ -21,7 +21,7 @@ MOST_LINKS: Final = 40
 def untrusted(path: Path, look: Look = os.lstat) -> str:
     """Return why another user could control the content of a path; empty if none can. A missing file is untrusted.
 
-    Only root or this user may own and write the path, its parents and all links; a parent may have the sticky bit.
+    Only root or this user may own and write the path, its parents and all links. A parent with the sticky bit may be writable by others.
     """
     todo = list(path.absolute().parts[1:])
     at = Path("/")
@@ -57,7 +57,7 @@ def refuse_untrusted(directory: Path, setting: str) -> None:
 
 
 def advice_when_denied(path: Path, folder: Path) -> str:
-    """Return advice if this user is not allowed to access mom's files."""
+    """Return advice for a user who may not access mom's files."""
     me = user_name(os.geteuid())
     for at in (path, *path.parents):
         try:
@@ -82,9 +82,9 @@ def user_name(uid: int) -> str:
 
 
 def fault(path: Path, status: os.stat_result, *, inside: bool = False) -> str:
-    """Return why another user could change this path; empty if none can. Its parents are not checked.
+    """Return why another user could change this path; empty if none can. Do not check its parents.
 
-    :param inside: True for the protected file or folder, False for its parents, which may have a sticky bit
+    :param inside: True for the protected file or folder itself; False for a parent, which may have the sticky bit
     """
     if status.st_uid not in {0, os.geteuid()}:
         return f"{path} belongs to the user {status.st_uid}, who is neither root nor the user of this process"
@@ -103,7 +103,7 @@ def read_secret(path: Path, what: str, cure: str, *, group: bool = False, larges
     """Read a secret that no other user can read, or raise `MomError`.
 
     :param what: content, for errors: "the token"
-    :param group: the file's group may read it, for files of root
+    :param group: True to let the file's group read a file of root
     """
     try:
         with path.open("rb") as file:

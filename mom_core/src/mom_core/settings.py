@@ -1,4 +1,4 @@
-"""Base of plugins' settings, and types for them."""
+"""Base classes and types for plugins' settings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Duration = Annotated[
     PlainSerializer(format_duration, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "pattern": r"^[0-9.]+ *(us|ms|s|m|min|h|d|w)$", "examples": ["5s"]}),
 ]
-"""Seconds, written with a unit: `5s`, `500ms`, `10m`. Defaults are plain seconds."""
+"""Seconds, written in YAML with a unit: `5s`, `500ms`, `10m`. Defaults in code are plain seconds."""
 
 Size = Annotated[
     int,
@@ -28,7 +28,7 @@ Size = Annotated[
     PlainSerializer(format_size, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "pattern": r"^[0-9.]+ *([KMGTP]i?B|kB|B)$", "examples": ["64MiB"]}),
 ]
-"""Bytes, written with a unit: `64MiB`, `2GiB`. Defaults are plain bytes."""
+"""Bytes, written in YAML with a unit: `64MiB`, `2GiB`. Defaults in code are plain bytes."""
 
 SizeOrShare = Annotated[
     Portion,
@@ -41,7 +41,7 @@ SizeOrShare = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class FileMustExist:
-    """Mark of a path that must exist, for `mom config check`."""
+    """Mark of a path: `mom config check` reports it unless it exists."""
 
 
 ExistingFile = Annotated[Path, FileMustExist()]
@@ -84,7 +84,7 @@ class StrictModel(BaseModel):
 
 
 class PluginSettings(StrictModel):
-    """Settings that all plugins have: base of their inner class `Settings`."""
+    """Settings that all plugins share: base of a plugin's inner class `Settings`."""
 
     deadline: Annotated[Duration, Field(gt=0, le=300)] = 5.0
     """Time limit for each call of this plugin; a cycle continues without a late result."""

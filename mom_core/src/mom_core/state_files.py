@@ -55,13 +55,13 @@ class StateFile(Generic[Content]):
     A damaged file, or the file of a newer mom, is renamed (`NAME.damaged-1`, `NAME.later-1`, …), never overwritten. The log and `damage`
     say why.
 
-    :param path: its name up to the first dot is the kind
-    :param what: for messages: "the file of reservations"
+    :param path: path, whose name up to the first dot is the file's kind
+    :param what: name in messages, such as "the file of reservations"
     :param form: strict pydantic `TypeAdapter`, or a function that converts the JSON value and raises if it is invalid
-    :param loss: for messages: "all reservations have ended"
+    :param loss: consequence of damage, such as "all reservations have ended"
     :param version: version of the content; other versions are not read
     :param largest: maximum size in bytes
-    :param sets_aside: a read renames damaged files; if False, only a write does
+    :param sets_aside: True if a read renames a damaged file; False if only a write does
     """
 
     def __init__(
@@ -101,9 +101,7 @@ class StateFile(Generic[Content]):
         return self.path.name.partition(".")[0]
 
     def read(self) -> Content | None:
-        """Return the content; None without a usable file (see `damage`). After a `StateError`, try later: file descriptors or memory are
-        short.
-        """
+        """Return the content; None without a usable file (see `damage`). Raise `StateError` if file descriptors or memory are short."""
         self.damage = self._in_the_way = ""
         try:
             return self.look()
@@ -163,7 +161,7 @@ class StateFile(Generic[Content]):
         self.write_json(lambda: self.as_json(content), durable=durable)
 
     def write_json(self, body: Callable[[], str], *, durable: bool = True) -> None:
-        """Replace the content with JSON from `body`, which may raise `OSError`."""
+        """Replace the content with the JSON that `body` returns. Turn its `OSError` into a `StateError`."""
         self._refuse_if_left()
         try:
             framed = self._framed(body())
@@ -202,7 +200,7 @@ class StateFile(Generic[Content]):
         self.write_error = ""
 
     def refuse(self, reason: str) -> None:
-        """Set aside an unusable file; `reason` becomes `damage`."""
+        """Rename a file that mom cannot use; `damage` quotes the reason."""
         self._put_out_of_the_way("unused", StateError(f"{self._what} {self.path} is not used: {reason}", hint=ADVICE))
 
     # --- inside ----------------------------------------------------------------------------------------------------------------
@@ -210,8 +208,8 @@ class StateFile(Generic[Content]):
     def _refuse_if_left(self) -> None:
         if self.left:
             raise StateError(
-                f"{self._what} {self.path} is not written: another plugin instance has replaced its writer",
-                hint="find out what the writer waited for",
+                f"{self._what} {self.path} is not written: a reload has replaced the plugin that writes it",
+                hint="find out what the old plugin waited for",
             )
 
     def _framed(self, body: str) -> Sequence[bytes]:

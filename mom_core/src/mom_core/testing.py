@@ -30,7 +30,7 @@ def snapshot(
 
     :param host: newest fields; the value None means collected as unknown
     :param guests: newest fields, keyed by guest name
-    :param properties: keyed by guest name, and by `host`; missing `name` and `uuid` are added
+    :param properties: properties keyed by guest name, or `host`; `name` and `uuid` are added if missing
     :param history: older samples, oldest first, `interval` seconds apart
     """
     properties_by_name = properties or {}

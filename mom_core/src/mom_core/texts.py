@@ -1,4 +1,4 @@
-"""Untrusted text, safe to print."""
+"""Makes untrusted text safe to print."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def shown(value: object, limit: int = 60) -> str:
 
 
 def first_names(names: Sequence[str], most: int = 5) -> str:
-    """Join the first untrusted names, and say how many others there are."""
+    """Join the first `most` untrusted names, and count the others."""
     shown = ", ".join(printable(name) for name in names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 

@@ -37,7 +37,7 @@ class Unit(StrEnum):
 
     @property
     def is_whole(self) -> bool:
-        """True if controls of this unit take integers; fractions are cut off."""
+        """True if controls of this unit accept only integers. mom cuts off fractions."""
         return self not in _NOT_WHOLE
 
 
@@ -73,12 +73,12 @@ def _quantity(text: object, units: dict[str, float] | dict[str, int], example: s
 
 
 def parse_duration(text: object) -> float:
-    """Return the seconds of `5s`, `500ms`, `10m`, `2h` or `7d`. Raise `UnitError` if it is invalid; only 0 needs no unit."""
+    """Convert `5s`, `500ms`, `10m`, `2h` or `7d` to seconds. Raise `UnitError` for an invalid text; only 0 needs no unit."""
     return _quantity(text, _SECONDS, "5s")
 
 
 def parse_size(text: object) -> int:
-    """Return the bytes of `64MiB`, `1.5GiB` or `2GB`. Raise `UnitError` if it is invalid; only 0 needs no unit."""
+    """Convert `64MiB`, `1.5GiB` or `2GB` to bytes. Raise `UnitError` for an invalid text; only 0 needs no unit."""
     return round(_quantity(text, _BYTES, "64MiB"))
 
 
@@ -94,7 +94,7 @@ class Portion:
 
     @classmethod
     def parse(cls, text: object) -> Portion:
-        """Parse `6GiB` or `75%`. Raise `UnitError` if it is invalid or above 100%; only 0 needs no unit."""
+        """Parse `6GiB` or `75%`. Raise `UnitError` for an invalid text or more than 100%; only 0 needs no unit."""
         if isinstance(text, cls):
             return text
         if not isinstance(text, str) or not text.strip().endswith("%"):
@@ -109,7 +109,7 @@ class Portion:
         return cls(share=percent / 100)
 
     def kib_of(self, whole_kib: float | None) -> float | None:
-        """Return the portion in KiB; None for a share of an unknown size."""
+        """Return the portion in KiB; None for a share if `whole_kib` is unknown."""
         if self.size is not None:
             return self.size / 1024
         return None if whole_kib is None or self.share is None else self.share * whole_kib

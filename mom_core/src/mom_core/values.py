@@ -9,7 +9,7 @@ from mom_core.texts import shown
 from mom_core.units import Unit
 
 Value: TypeAlias = "int | float | str | bool | None | Sequence[Value] | Mapping[str, Value]"
-"""Value of a field. None means collected as unknown."""
+"""Value of a field. None means unknown."""
 
 NUMBER_LIMIT: Final = 2.0**63
 
@@ -41,7 +41,7 @@ def is_usual_number(value: object) -> bool:
 
 
 def as_number(value: Value) -> float | None:
-    """Return a finite number below 2**63, else None, also for booleans."""
+    """Return a number between -2**63 and 2**63; None for other values, NaN and booleans."""
     kind = type(value)  # hot path: exact types first, and the limit as a literal
     if kind is int or kind is float:
         return value if -(2.0**63) < value < 2.0**63 else None  # type: ignore[operator,return-value]  # mypy does not narrow by `kind`
@@ -51,20 +51,20 @@ def as_number(value: Value) -> float | None:
 
 
 def as_whole(value: Value) -> int | None:
-    """Return a whole number, also for 2.0; None as for `as_number`, or for a fraction."""
+    """Return a whole number; 2.0 counts as 2. Return None for fractions, and where `as_number` does."""
     number = as_number(value)
     return int(number) if number is not None and number == int(number) else None
 
 
 def as_items(value: Value) -> Sequence[Mapping[str, Value]] | None:
-    """Return the mappings of a list, for example one per disk. None if unknown or not a list."""
+    """Return the mappings in a list, for example one per disk; None if the value is unknown or no list."""
     if not isinstance(value, Sequence) or isinstance(value, str):
         return None
     return [item for item in value if isinstance(item, Mapping)]
 
 
 class Readable:
-    """Base of host and guest: reads a field as one type; None if unknown."""
+    """Base of `Host` and `Guest`: methods read a field as one type and return None if it is unknown."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""Configuration: one YAML file; all its mistakes are reported together."""
+"""Configuration in one YAML file. mom reports all mistakes together."""
 
 import lazy_loader
 

@@ -42,7 +42,7 @@ class GuestRule:
     settings: Mapping[str, object]
 
     def settings_for(self, model: type[BaseModel]) -> dict[str, object]:
-        """Return the settings that belong to this model."""
+        """Return the settings that are fields of `model`."""
         return {key: value for key, value in self.settings.items() if key in model.model_fields}
 
 
@@ -50,7 +50,7 @@ class GuestRule:
 class Config:
     """Valid configuration; times are in seconds.
 
-    :param file: None if the configuration comes from a program
+    :param file: path; None if a program passed the configuration
     :param given: content of the file, including secrets
     """
 
@@ -71,7 +71,7 @@ class Config:
     given: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
 
     def having(self, hook: str) -> KeysView[str]:
-        """Return the names of the plugins with this hook, in file order."""
+        """Return the names of the plugins that implement this hook, in file order."""
         return {name: plugin for name, plugin in self.plugins.items() if hasattr(plugin.loaded.plugin_class, hook)}.keys()
 
     def with_only(self, names: Collection[str]) -> Config:
@@ -79,7 +79,7 @@ class Config:
         return replace(self, plugins={name: plugin for name, plugin in self.plugins.items() if name in names})
 
     def guest_settings(self, plugin: str) -> Callable[[Guest], GuestSettings]:
-        """Return a thread-safe function that returns a guest's settings and never raises."""
+        """Return a function that looks up a guest's settings for this plugin. It is thread-safe and never raises."""
         configured = self.plugins.get(plugin)
         model = configured.loaded.guest_settings_class if configured else None
         if model is None:
@@ -88,7 +88,7 @@ class Config:
         return _lookup(model, self.guests)
 
     def in_force(self) -> dict[str, Value]:
-        """Return all settings as in YAML, including defaults. Secrets are masked."""
+        """Return all settings as in the YAML file, including defaults. Mask secrets."""
         core = CoreSettings.model_construct(**{name: getattr(self, name) for name in CoreSettings.model_fields})
         settings: dict[str, Value] = dict(written(core))
         settings["plugins"] = {plugin.name: masked(written(plugin.settings)) for plugin in self.plugins.values()}

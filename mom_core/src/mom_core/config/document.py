@@ -1,4 +1,4 @@
-"""Parses YAML into plain values with positions; limits protect against malicious files.
+"""Parses YAML into plain values and their positions. Limits protect against malicious files.
 
 Scalars follow YAML 1.2: `0123` is 123; `yes`, `1:30` and `2024-01-01` are strings.
 """
@@ -44,7 +44,7 @@ NOWHERE: Final = Place(0, 0)
 
 @dataclass(slots=True)
 class Document:
-    """Parsed YAML: values, positions of `keys` and `values`, and all mistakes."""
+    """Parsed YAML: its value, the positions of `keys` and `values`, and all mistakes."""
 
     file: str
     value: object = None
@@ -56,7 +56,7 @@ class Document:
 
     @classmethod
     def parse(cls, text: str, file: str) -> Document:
-        """Parse a YAML string. Problems show `file` as its name."""
+        """Parse YAML text. Problems show `file` as the file's name."""
         root = _compose(text, file)
         document = Document(file)
         if root is None:
@@ -66,7 +66,7 @@ class Document:
         return document
 
     def complain(self, path: KeyPath, message: str, hint: str = "", *, at_key: bool = False) -> None:
-        """Record a problem that concerns a value, or its key if `at_key`."""
+        """Record a problem of a value, or of its key if `at_key`. Ignore problems inside unreadable values."""
         if any(path[:length] in self.unreadable for length in range(len(path) + 1)) and not at_key:
             return
         self.note(self.place(path, at_key=at_key), f"{dotted(path)}: {message}" if path else message, hint)
@@ -81,7 +81,7 @@ class Document:
         self.unreadable.add(path)
 
     def place(self, path: KeyPath, *, at_key: bool = False) -> Place:
-        """Return the position of a value or key, else of its nearest parent."""
+        """Return the position of a value or key. If that is unknown, return its nearest parent's."""
         if not at_key and path in self.values:
             return self.values[path]
         while path:
@@ -105,7 +105,7 @@ def dotted(path: Sequence[str | int]) -> str:
 
 
 def read_document(path: Path) -> Document:
-    """Read a file. Raise `ConfigError` only if the file is unreadable."""
+    """Read a file. Raise `ConfigError` if it is unreadable or not YAML; `problems` lists other mistakes."""
     file = str(path)
     raw = _read(path)
     try:
@@ -125,7 +125,7 @@ def _end_of(text: str) -> Place:
 
 
 def mapping_document(mapping: Mapping[str, object], name: str = "configuration") -> Document:
-    """Wrap values from a program; problems show `name` in place of a file."""
+    """Wrap values that a program passes. Problems show `name` instead of a file name."""
     return Document(name, _plain(mapping))
 
 

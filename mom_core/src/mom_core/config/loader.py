@@ -27,7 +27,7 @@ _NO_PLUGIN: Final = ("no plugin is enabled", "enable at least one, such as `host
 def load_config(source: Path | str | Mapping[str, object] | None = None) -> Config:
     """Read a configuration and import the enabled plugins. Raise `ConfigError` with all mistakes.
 
-    :param source: file, or mapping with its content; None for `/etc/mom/mom.yaml`
+    :param source: path of the file, or its content as a mapping; None for `/etc/mom/mom.yaml`
     """
     if isinstance(source, Mapping):
         file, document = None, mapping_document(source)
@@ -43,13 +43,13 @@ def load_config(source: Path | str | Mapping[str, object] | None = None) -> Conf
 
 
 def read_settings(source: Path | Document, model: type[Model]) -> Model:
-    """Return the validated settings of another YAML file, or of a document. Raise `ConfigError` with all mistakes."""
+    """Return the validated settings in any YAML file or document. Raise `ConfigError` with all mistakes."""
     document = source if isinstance(source, Document) else read_document(source)
     return settings_in(document, model, document.file)
 
 
 def settings_in(document: Document, model: type[Model], owner: str) -> Model:
-    """Return a document's settings, validated. Raise `ConfigError` with all mistakes."""
+    """Return the validated settings in a document. Raise `ConfigError` with all mistakes."""
     value = document.value
     settings: Model | None = None
     if isinstance(value, Mapping):

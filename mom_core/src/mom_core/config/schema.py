@@ -76,7 +76,7 @@ def validated(model: type[Model], settings: Mapping[str, object]) -> Model:
 
 
 def written(settings: BaseModel) -> dict[str, JsonValue]:
-    """Return the settings as in YAML, with masked secrets."""
+    """Return the settings as in the YAML file, with masked secrets."""
     try:
         return settings.model_dump(mode="json", warnings=False)
     except Exception:  # noqa: BLE001  # a plugin's own type may not serialize; show the other settings

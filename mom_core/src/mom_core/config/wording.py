@@ -1,4 +1,4 @@
-"""pydantic's errors as messages for operators."""
+"""Turns pydantic's errors into messages for operators."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def complain(
 ) -> None:
     """Add pydantic's errors as problems.
 
-    :param elsewhere: hints about where misplaced settings belong, keyed by setting
+    :param elsewhere: for each misplaced setting, a hint that says where it belongs
     """
     groups: dict[tuple[KeyPath, bool], list[tuple[str, str]]] = {}
     for error in errors:
@@ -113,7 +113,7 @@ def _walk(value: object, loc: tuple[int | str, ...]) -> KeyPath:
 
 
 def _model_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:
-    for step in loc:  # other steps are keys and indices of containers
+    for step in loc:  # steps that name no field are keys and indices of containers
         field = model.model_fields.get(str(step))
         model = model if field is None else next(_models(field.annotation), model)
     return model

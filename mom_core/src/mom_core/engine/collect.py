@@ -63,7 +63,7 @@ class Collector:
         return Snapshot(host, guests, time, monotonic, number), problems
 
     def derived(self, snapshot: Snapshot, history: Sequence[Snapshot], problems: list[Problem]) -> Snapshot:
-        """Add derived fields."""
+        """Return the snapshot with derived fields. Append faults to `problems`."""
         hook = "mom_derive"
         if not self._plugins.having(hook):
             return snapshot
@@ -200,12 +200,12 @@ def _unlisted(source: Source, why: str, cure: str = "") -> Problem:
 
 def not_called(plugin: Plugin, hook: str) -> Problem:
     """Return a problem that says why the hook cannot be called now."""
-    message = "mom calls none of its hooks for now" if plugin.worker.hung else f"{hook} is paused"
+    message = "mom calls no hook of this plugin for now" if plugin.worker.hung else f"{hook} is paused"
     return Problem(Source(plugin.name), f"{message}: {_settled(plugin.worker.why_not(hook))}", severity=Severity.WARNING)
 
 
 def describe_error(error: BaseException) -> str:
-    """Describe a hypervisor's error with its advice, and any other error with its type and place."""
+    """Describe a hypervisor's error with its hint, and any other error with its type and place."""
     return printable(str(error), 300) if isinstance(error, HypervisorError) else located(error)
 
 
@@ -258,7 +258,8 @@ _PLAIN_OR_NONE = frozenset({int, float}) | _NO_VALUE
 
 def _fits(value: object, name: str, unit: Unit | None, plugin: Plugin, scope: Scope, problems: list[Problem]) -> TypeGuard[Value]:
     if unit is None:
-        problems.append(Problem(Source(plugin.name), f"it collects a {scope} field {printable(str(name))!r} that it did not declare"))
+        message = f"the plugin collects a {scope} field {printable(str(name))!r} that it did not declare"
+        problems.append(Problem(Source(plugin.name), message))
         return False
     if value is None:
         return True

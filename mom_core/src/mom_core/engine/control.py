@@ -49,7 +49,7 @@ def apply(
     if stopping.is_set():
         return plan.outcomes, owners.problems
     written = owners.write(plan.due)
-    # If mom's write failed, a value that another process set still counts as that process's.
+    # If mom's write failed, the value still belongs to the other process that set it.
     failed = plan.foreign and {target_of(outcome.decision) for outcome in written if outcome.status is Status.FAILED} & plan.foreign
     ledger.settle(_noted(owners.specs[outcome.decision.control], outcome, failed) for outcome in written)
     return [*plan.outcomes, *written], owners.problems
@@ -169,8 +169,8 @@ def _was_given_back(spec: ControlSpec, noted: LedgerEntry, current: Value) -> bo
 
 
 def _next(spec: ControlSpec, noted: LedgerEntry, value: Value, stands: Value) -> LedgerEntry:
-    # mom still owns omitted items that it has set. The original value of an item that mom has not set, or has restored, is its present
-    # value.
+    # mom still owns items that it has set and now omits. For an item that mom has not set, or has restored, the present value is the
+    # original.
     entry = noted.next(value)
     if spec.gradual and _is_near(spec, stands, noted.earlier) and not _is_near(spec, stands, noted.applied):
         # The control reached `applied` and returned by itself, as a balloon does after a sweep.
@@ -194,7 +194,7 @@ def _is_near(spec: ControlSpec, first: Value, second: Value) -> bool:
 
 
 def _noted(spec: ControlSpec, outcome: Outcome, foreign: Collection[Target]) -> Outcome:
-    # Leave out another process's value.
+    # Do not record a value that another process set.
     if foreign and target_of(outcome.decision) in foreign:
         return replace(outcome, after=None)
     return replace(outcome, after=named_items(spec, outcome.decision.value, outcome.after)) if spec.key else outcome

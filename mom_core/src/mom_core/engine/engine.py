@@ -52,7 +52,7 @@ PUT_BACK_AGAIN_SECONDS = 30.0
 
 
 class Engine:
-    """Manager of one host, in the caller's thread (`run`, `cycle`) or its own (`start`, `stop`). Installs no signal handlers.
+    """Manager of one host. Runs in the caller's thread (`run`, `cycle`) or its own (`start`, `stop`). Installs no signal handlers.
 
     ::
 
@@ -172,7 +172,7 @@ class Engine:
                     self._one(tick)
                     broken = 0
                 except Exception:
-                    # A bug in the core: faults of plugins do not arrive here. A late cycle is better than none.
+                    # A bug in the core, because plugins' errors are caught earlier. A late cycle is better than none.
                     LOG.exception("cycle %d failed", self.number)
                     broken += 1
                     if broken >= BROKEN_CYCLES:
@@ -224,7 +224,7 @@ class Engine:
     def cycle(self, woken_by: str = "", snapshot: Snapshot | None = None) -> Report:
         """Run one cycle now. Do not call this during `run` or `start`.
 
-        :param snapshot: None to collect one
+        :param snapshot: snapshot to use; None to collect one
         """
         if self._cycle is None:
             self._forget_stop()
@@ -238,7 +238,7 @@ class Engine:
     def reload(self, config: Config, timeout: float | None = None) -> None:
         """Change the configuration between two cycles. On any error, change nothing.
 
-        :param timeout: seconds to wait for another thread's cycle, then raise `MomError`; None to return immediately and log errors
+        :param timeout: seconds to wait if another thread runs cycles; then raise `MomError`. None: return immediately and log errors
         """
         thread = self._thread if self.is_running else self._runs_in
         if thread is None or thread is threading.current_thread():
@@ -297,7 +297,7 @@ class Engine:
         return max(longest, self.config.stop_timeout) if self.config.mode == "observe" else longest
 
     def problems(self) -> list[Problem]:
-        """Return the present problems, each with its start and its number of cycles."""
+        """Return the present problems, each with its start and the number of cycles in which it occurred."""
         return self._problems.standing()
 
     @property

@@ -1,4 +1,4 @@
-"""Results of changes and restores. Runs in the controller's thread, within its deadline."""
+"""Judges the results of changes and restores. Runs in the controlling plugin's thread, within the plugin's deadline."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ STILL_STANDS: Final = "did not change"
 SOURCE: Final = Source("restore")
 
 WATCH_SECONDS: Final = 0.3
-"""How long mom watches an unexplained value of a gradual control."""
+"""Pause before mom reads an unknown or unexplained value again."""
 
 READS_OF_UNKNOWN: Final = 3
-"""Number of repeated reads of an unknown value."""
+"""Maximum number of repeated reads of an unknown value."""
 
 POLL_SECONDS: Final = 0.1
 POLLS: Final = 5
-"""Number of reads of gradual controls after a restore."""
+"""Maximum number of reads of gradual controls after a restore."""
 
 
 class NotListed(GuestGone):
-    """Guest that is not listed, but not reported as gone."""
+    """The hypervisor neither lists the guest nor reports it as gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Controller:
     sleep: Callable[[float], None] = time.sleep
 
     def read(self, targets: Iterable[Target]) -> dict[Target, Found]:
-        """Return present values, or why they are unknown. Raise `TypeError` if the answer is not a mapping."""
+        """Return present values, or why they are unknown. Raise `TypeError` if `mom_read` does not return a mapping."""
         requested = tuple(targets)
         return dict(zip(requested, self._each(requested), strict=True))
 
@@ -178,7 +178,7 @@ class Controller:
         return incarnations, ""
 
     def _read_unknown_again(self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found], *, waited: bool) -> dict[Target, Found]:
-        # There is no next cycle, so read again after a pause.
+        # A restore has no next cycle: read again after a pause.
         later: dict[Target, Found] = {}
         unknown = [target for target in map(target_of, entries) if _is_unknown(found[target])]
         for look in range(READS_OF_UNKNOWN):
@@ -191,7 +191,7 @@ class Controller:
         return later
 
     def _watch_unexplained(self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found]) -> dict[Target, Found]:
-        # Read unexplained values again: mom has changed a value that moves towards mom's setting.
+        # Read unexplained values again. If one moves towards mom's setting, mom has changed it.
         doubtful: dict[Target, tuple[LedgerEntry, float]] = {}
         for entry in entries:
             spec, first = self.specs[entry.control], found[target_of(entry)]
@@ -254,7 +254,7 @@ _PLAIN: Final = frozenset({int, float, _NONE})
 
 
 def target_of(about: Decision | LedgerEntry) -> Target:
-    """Return the target."""
+    """Return the control and entity of a decision or entry."""
     return Target(about.entity, about.control)
 
 
@@ -306,7 +306,7 @@ def _rounded_to(spec: ControlSpec, decision: Decision, found: Value, entry: Ledg
 
 
 def change_result(spec: ControlSpec, change: Change, after: Found, answer: Answer) -> tuple[Status, Value, str]:
-    """Return status, value afterwards (None if unknown), and message."""
+    """Return a change's status, the value afterwards (None if unknown), and a message."""
     stands = known(after)
     if isinstance(answer, NoChangeNeeded):
         return Status.UNCHANGED, change.found, str(answer)
@@ -378,13 +378,13 @@ def judged(spec: ControlSpec, entry: LedgerEntry, found: Found) -> Judgement:
 
 
 def _late_and_rounded(spec: ControlSpec, entry: LedgerEntry, found: Value) -> bool:
-    """Return whether an unanswered command may have set `found`."""
-    # The kernel rounds to multiples of a grain: at most the greatest common divisor of all values read. The value 0 proves nothing.
+    # An unanswered command may have set `found`. The kernel rounds to multiples of a grain, such as the page size. The grain is at most
+    # the greatest common divisor of all values read. The value 0 proves nothing.
     if spec.choices or spec.gradual or not isinstance(found, int):
         return False
     known_to_have_stood = (entry.before, entry.found, None if entry.applied in entry.attempted else entry.applied)
     read = [value for value in known_to_have_stood if isinstance(value, int) and value > 0]  # -1 means no limit
-    grain = math.gcd(found, *read) if read else found & -found  # else the largest power of two that divides `found`, like a page size
+    grain = math.gcd(found, *read) if read else found & -found  # else the largest power of two that divides `found`
     return any(isinstance(request, int | float) and abs(found - request) < grain for request in entry.attempted)
 
 
@@ -410,7 +410,7 @@ def _judged_by_item(spec: ControlSpec, entry: LedgerEntry, found: Value) -> Judg
 
 
 def restore_result(spec: ControlSpec, change: Change, after: Found, answer: Answer) -> tuple[Status, Value, str]:
-    """Return the result of a restore, as `change_result` does."""
+    """Return the result of a restore in the form of `change_result`."""
     stands = known(after)
     if isinstance(answer, NoChangeNeeded):
         return Status.LEFT_ALONE, stands, str(answer)

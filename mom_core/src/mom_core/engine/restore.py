@@ -27,8 +27,8 @@ def restore(
 ) -> list[Outcome]:
     """Restore all plugins' values in parallel; remove finished entries.
 
-    :param seconds: time limit; late entries stay
-    :param only: entries to restore; None for all
+    :param seconds: time limit; late entries stay in the ledger
+    :param only: keys of the entries to restore; None for all
     """
     entries = [entry for key, entry in ledger.entries.items() if only is None or key in only]
     until = time.monotonic() + seconds
@@ -64,7 +64,7 @@ def _start_restores(
         if plugin.worker.wait_until_free(until):
             plugin.worker.reset_failures()
             controller = Controller(plugin.controls, plugin.hooks, plugins.hypervisor, sleep)
-            # Omit entries for controls that the plugin no longer has: these fail.
+            # Entries for controls that the plugin no longer declares fail: omit them here.
             work = partial(controller.put_back, [entry for entry in shares[plugin] if entry.control in plugin.controls])
             call = plugin.worker.begin("mom_write", work)
             if call is not None:
@@ -73,7 +73,7 @@ def _start_restores(
 
 
 def forget(ledger: Ledger, keys: Sequence[Key]) -> None:
-    """Remove entries. Only log a disk error: the next attempt removes them."""
+    """Remove entries. Log a disk error: the next attempt removes them."""
     try:
         ledger.forget(keys)
     except StateError as error:
@@ -122,5 +122,5 @@ def _with_advice(entry: LedgerEntry, outcome: Outcome) -> Outcome:
     if outcome.status is not Status.LEFT_ALONE or not entry.in_doubt:
         return outcome
     applied, before = (printable(str(value)) for value in (entry.applied, entry.before))
-    doubt = f"mom was interrupted while it set {applied}: if no other process has changed it since, set it to {before} by hand"
+    doubt = f"mom was interrupted while it set {applied}: if no other process has changed the value since, set {before} by hand"
     return replace(outcome, error=f"{outcome.error}; {doubt}" if outcome.error else doubt)

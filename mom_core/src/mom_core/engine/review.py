@@ -19,9 +19,9 @@ _ROOM: Final = 1000
 
 
 class Claims:
-    """Owner of each control: the first evaluator in file order that has decided its value since the configuration was read.
+    """Owners of controls: of all evaluators that have decided a control since mom read the configuration, the first in file order.
 
-    Decisions of other evaluators are dropped. Acts are exempt.
+    mom drops other evaluators' decisions. Acts are exempt.
     """
 
     def __init__(self, order: Sequence[str] = ()) -> None:
@@ -31,7 +31,7 @@ class Claims:
         self._contested: set[tuple[str, str, str]] = set()
 
     def owner_before(self, plugin: str, decision: Decision) -> str:
-        """Return the control's owner if it precedes this evaluator, else an empty string."""
+        """Return the control's owner if it precedes this evaluator in file order, else an empty string."""
         if not self._may_clash:
             return ""
         owner = self._owners.get((decision.entity.id, decision.control), "")
@@ -78,7 +78,7 @@ class Proposal(NamedTuple):
 def review(
     snapshot: Snapshot, proposals: Iterable[Proposal], declarations: Declarations, claims: Claims | None = None
 ) -> tuple[list[Decision], list[Revision], list[Problem]]:
-    """Return remaining decisions, the core's revisions, and problems. Per control and entity, the first decision remains."""
+    """Return the remaining decisions, the core's revisions, and problems. For each control of an entity, the first decision remains."""
     core = _CoreReview(snapshot, declarations, claims or Claims())
     for proposal in proposals:
         for item in proposal.items:

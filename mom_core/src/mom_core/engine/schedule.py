@@ -12,7 +12,7 @@ SHORTEST_GAP_SECONDS = 0.5
 
 
 BEAT_SECONDS = 5.0
-"""Time between progress calls during a wait."""
+"""Time between calls of `on_progress` during a wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Clock:
     wall: Callable[[], float] = time.time
 
     def sleep(self, seconds: float) -> None:
-        """Sleep, unless a simulated clock stands still."""
+        """Sleep; return at once if the clock is simulated."""
         if self.monotonic is time.monotonic:
             time.sleep(seconds)
 
@@ -38,7 +38,7 @@ class Tick:
 
 
 class Schedule:
-    """Cycles at `start + n * interval`; requested cycles do not move this grid. A long cycle delays or skips the next ones."""
+    """Schedule of cycles at `start + n * interval`. Requested cycles do not move this grid. A long cycle delays or skips later ones."""
 
     def __init__(self, interval: float) -> None:
         self.interval = interval

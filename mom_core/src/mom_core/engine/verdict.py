@@ -35,7 +35,7 @@ class ReportedCondition(NamedTuple):
 
 
 def judged(reports: Iterable[ReportedCondition], now: float, time: float) -> Verdict:
-    """Return conditions joined by name: the worst first, present before past ones, warnings that may become errors before others.
+    """Join conditions by name, and sort them: worst first, present before past, warnings that may become errors before others.
 
     :param now: monotonic seconds
     :param time: seconds since the epoch
@@ -90,7 +90,7 @@ class HeldConditions:
     def take(self, reports: Mapping[str, Sequence[Condition] | None], now: float, time: float) -> Verdict:
         """Take in the conditions of a cycle, and return the verdict.
 
-        :param reports: keyed by plugin, in file order; None if a plugin did not answer: its old conditions persist
+        :param reports: conditions keyed by plugin, in file order. None if the plugin did not answer: its old conditions persist
         """
         for key, held in list(self._held.items()):
             if held.plugin not in reports or now - held.last > PAST_SECONDS:

@@ -42,7 +42,7 @@ def attempt(work: Callable[[], T]) -> CallResult[T]:
     except OSError as error:
         return CallResult(error=error)
     thread.join(LONGEST_CALL_SECONDS)
-    return CallResult(error=DeadlineExceeded(f"it did not end within {LONGEST_CALL_SECONDS:g} s")) if thread.is_alive() else result
+    return CallResult(error=DeadlineExceeded(f"the call did not end within {LONGEST_CALL_SECONDS:g} s")) if thread.is_alive() else result
 
 
 def started(thread: threading.Thread) -> threading.Thread:

@@ -32,7 +32,7 @@ log = logging.getLogger("mom.discovery")
 GROUP: Final = "mom.plugins"
 
 CLONE_CONSTRAINTS: Final = "packaging/clone.txt"
-"""Constraints file of `pip install` for mom from a clone."""
+"""Constraints file for `pip install` in a clone of mom."""
 
 MOST_SUGGESTED: Final = 50
 
@@ -41,7 +41,7 @@ _FOLDER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._]*)-([^-]+)\.dist-info")
 
 @dataclass(frozen=True, slots=True)
 class AvailablePlugin:
-    """Entry point of a distribution, not imported."""
+    """Installed plugin: entry point of a distribution, not imported."""
 
     point: EntryPoint
     distribution: str
@@ -58,7 +58,7 @@ class AvailablePlugin:
         return self.point.value
 
     def error(self, what: str, hint: str = "", cause: BaseException | None = None) -> PluginError:
-        """Return an error that names this plugin. By default, advise to ask the authors."""
+        """Return an error that names this plugin. By default, the hint refers to its authors."""
         message = f"plugin '{printable(self.name)}' of {self.distribution} {self.version} {what}"
         hint = hint or f"upgrade {self.distribution}, or report it to its authors"
         error = PluginError(message, plugin=self.name, distribution=self.distribution, hint=hint)
@@ -68,7 +68,7 @@ class AvailablePlugin:
 
 @dataclass(frozen=True, slots=True)
 class LoadedPlugin:
-    """Plugin with a valid class, not constructed."""
+    """Imported plugin with a valid class, not constructed."""
 
     name: str
     distribution: str
@@ -118,7 +118,7 @@ def absent(extra: str = "all") -> list[str]:
 
 def how_to_install(*names: str) -> str:
     """Return the command that installs these distributions, or a sentence if no command is known."""
-    # They come from a clone: at an index, anyone could register mom's names.
+    # Install from a clone only: on PyPI, anyone could register these names.
     clone = Path(_origin("mom-core")).parent
     if clone.is_absolute() and (clone / CLONE_CONSTRAINTS).is_file() and all((clone / name.replace("-", "_")).is_dir() for name in names):
         return f"`cd {shlex.quote(str(clone))} && {pip_install()} -c {CLONE_CONSTRAINTS} {' '.join(names)}`"
@@ -140,7 +140,7 @@ def _origin(name: str) -> str:
 
 
 def load_plugins(names: Sequence[str]) -> tuple[dict[str, LoadedPlugin], list[PluginError]]:
-    """Import the named plugins. Return valid plugins, and errors."""
+    """Import the named plugins. Return valid plugins by name, and the errors of the others."""
     names = list(dict.fromkeys(names))
     present = installed(GROUP)
     results: dict[str, LoadedPlugin | PluginError] = {}
@@ -173,7 +173,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """Entry points and distributions, keyed by name, and faults of unreadable distributions."""
+    """Entry points keyed by name, names of distributions, and faults of unreadable distributions."""
 
     entries: Mapping[str, list[AvailablePlugin]]
     distributions: Collection[str]

@@ -155,7 +155,7 @@ class PluginWorker:
         return CallResult(call.result)
 
     def log_failure(self, hook: str, error: BaseException) -> None:
-        """Log an error with its traceback, unless it repeats the last one."""
+        """Log an error with its traceback, unless it repeats the hook's last error."""
         text = located(error)
         if error.__traceback__ is None or self._logged.get(hook) == text:
             return
@@ -187,7 +187,7 @@ class PluginWorker:
         self._queue.put(Call(hook, logged, self.deadline))
 
     def wait_until_free(self, until: float) -> bool:
-        """Return whether an abandoned call returned by `until` (monotonic)."""
+        """Wait for an abandoned call. Return whether it returned by `until` (monotonic seconds)."""
         current = self._current
         if current is not None and not current.done.wait(max(0.0, until - time.monotonic())):
             return False
@@ -199,7 +199,7 @@ class PluginWorker:
         self._health.clear()
 
     def close(self, until: float) -> bool:
-        """End the thread; return whether it ended by `until` (monotonic)."""
+        """End the thread; return whether it ended by `until` (monotonic seconds)."""
         if self._thread is None:
             return True
         self._queue.put(None)

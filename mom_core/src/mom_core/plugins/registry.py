@@ -46,7 +46,7 @@ SETUP_SECONDS = 10.0
 
 
 USERS_SHARE: Final = 0.75
-"""Part of the teardown time for plugins that may use another plugin's hypervisor."""
+"""Share of the teardown time for plugins that may use another plugin's hypervisor."""
 
 
 @dataclass(slots=True, eq=False)
@@ -68,11 +68,11 @@ class Plugin:
         return self.configured.name
 
     def declared_as(self, kind: type[Spec]) -> list[Spec]:
-        """Return its declarations of one kind."""
+        """Return the plugin's declarations of one kind."""
         return [declaration for declaration in self.declared if isinstance(declaration, kind)]
 
     def units(self, scope: Scope) -> Mapping[str, Unit]:
-        """Return the units of the fields that it collects."""
+        """Return the units of the fields that the plugin collects."""
         return {spec.name: spec.unit for spec in self.declared_as(FieldSpec) if spec.scope is scope and spec.collected}
 
     def error(self, message: str, hint: str | None = None) -> PluginError:
@@ -90,7 +90,7 @@ class Plugin:
 
 
 def materialize(result: object) -> object:
-    """Exhaust a generator, which runs plugin code."""
+    """Turn generators into lists, because iterating runs plugin code. Return other results unchanged."""
     if isinstance(result, Iterable) and not isinstance(result, (str, bytes, list, tuple, Mapping, Hypervisor)):
         return list(result)
     return result
@@ -108,9 +108,9 @@ class PluginSet:
     hypervisor_owner: Plugin | None
 
     def having(self, hook: str) -> list[Plugin]:
-        """Return the plugins with a hook, ordered by `tryfirst`, then as in the file."""
+        """Return the plugins that implement a hook: those with `tryfirst` first, then in file order."""
         named = {plugin.name: plugin for plugin in self.plugins}
-        caller = getattr(self.manager.hook, hook, None)  # None: a hook of commands without implementations
+        caller = getattr(self.manager.hook, hook, None)  # None: a hook for commands that no plugin implements
         return [] if caller is None else [named[implementation.plugin_name] for implementation in reversed(caller.get_hookimpls())]
 
     def owner(self, control: str) -> Plugin | None:
@@ -132,7 +132,7 @@ def close_plugins(plugins: Iterable[Plugin], seconds: float) -> list[str]:
 
 
 def stop_writing_state(plugins: Iterable[Plugin]) -> None:
-    """Stop late calls from overwriting a successor's state files."""
+    """Keep late calls of these plugins from overwriting their successors' state files."""
     for plugin in plugins:
         for file in plugin.context.state_files:
             file.left = True
@@ -253,7 +253,7 @@ class HookManager(pluggy.PluginManager):
         self._specs = specs.__name__
 
     def register(self, plugin: object, name: str | None = None) -> str | None:
-        """Register a plugin. Raise `MomError` for an invalid hook."""
+        """Register a plugin. Raise `MomError` if a hook is invalid."""
         try:
             return super().register(plugin, name)
         except pluggy.PluginValidationError as error:
@@ -265,7 +265,7 @@ class HookManager(pluggy.PluginManager):
 
 
 def register(manager: HookManager, instance: object, name: str) -> Hooks:
-    """Register a plugin. Raise `MomError` for an invalid hook."""
+    """Register a plugin and return its hooks. Raise `MomError` if a hook is invalid."""
     manager.register(instance, name)
     hooks: dict[str, Callable[[Mapping[str, object]], object]] = {}
     for caller in manager.get_hookcallers(instance) or ():
@@ -317,7 +317,7 @@ def _new(
 
 
 def guarded(errors: list[PluginError], plugin: Plugin, step: Callable[[Plugin], None]) -> bool:
-    """Return whether a step succeeds; append its error if not."""
+    """Run a step. Return whether it succeeded; if not, append its error."""
     try:
         step(plugin)
     except PluginError as error:
@@ -373,7 +373,7 @@ def _declare(plugin: Plugin) -> None:
 
 
 def joined(plugins: Iterable[Plugin], errors: list[PluginError], declared: Declarations = NOTHING_DECLARED) -> Declarations:
-    """Join declarations; those in `declared` win. Append conflicts to `errors`."""
+    """Join the plugins' declarations; those in `declared` win. Append conflicts to `errors`."""
     fields = dict(declared.fields)
     controls = dict(declared.controls)
     owners: dict[str, Plugin] = {}

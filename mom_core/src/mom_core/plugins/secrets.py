@@ -59,7 +59,7 @@ def masked(settings: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def secrets_in(value: object) -> Iterator[str]:
-    """Yield declared secrets in settings, and the paths and queries of secret URLs."""
+    """Yield the declared secrets in settings. Of a secret URL, also yield path and query."""
     if isinstance(value, BaseModel):
         value = {name: getattr(value, name) for name in type(value).model_fields}
     if isinstance(value, Mapping | list | tuple | set | frozenset):
@@ -82,7 +82,7 @@ class SecretMask:
         self.learn(settings)
 
     def learn(self, settings: Iterable[object]) -> None:
-        """Mask these secrets too."""
+        """Mask the secrets of these settings too."""
         secrets = {secret for model in settings for secret in secrets_in(model) if len(secret) >= SHORTEST}
         spelled = {json.dumps(secret)[1:-1] for secret in secrets}
         # Longest first: a secret may contain another.
