@@ -72,7 +72,7 @@ def test_a_guest_that_works_on_what_was_taken_is_left_alone_and_may_have_it_back
     assert offer.state.wants_back
     later = next_offer(replace(seen, refaults_kib=0.0, stall=0.0), offer.state, 0.0, LIMIT, 100.0 + FIRST_PAUSE_SECONDS / 2)
     assert later.pace_kib == 0
-    assert "tried again in" in later.reason
+    assert "next try in" in later.reason
     assert not later.state.wants_back
     forgotten = 100.0 + FIRST_PAUSE_SECONDS + RECENT_SECONDS
     assert next_offer(replace(seen, refaults_kib=0.0, stall=0.0), later.state, 0.0, LIMIT, forgotten).pace_kib > 0

@@ -151,7 +151,7 @@ def test_nothing_goes_of_a_guest_before_the_plugin_of_classes_has_said_anything_
     bench.classes_answer = False
     guests = {"vm1": COLD, "vm2": COLD}
     assert takers(bench, SHORT, guests) == set()
-    assert bench.state("vm1") == "it is not known yet whether its class forbids it"
+    assert bench.state("vm1") == "mom does not know yet whether its class forbids it"
     bench.allowed = {"vm2"}
     assert takers(bench, SHORT, guests) == {"vm2"}, "its own settings allow it"
     bench.classes_answer = True
@@ -172,7 +172,7 @@ def test_a_guest_that_gives_nothing_keeps_no_other_one_from_giving() -> None:
     bench.hypervisor.barren = {"stuck": "Operation not permitted"}
     bench.cycle({**LITTLE, "mem_really_available": 2 * GIB - 1}, GUESTS)  # taking begins below what the host is to have
     assert asked(bench, 9) == [{"vm1"}] * 9
-    assert bench.fields[bench.hypervisor.known["stuck"].id]["offload_state"] == "Operation not permitted; tried again in 2 s"
+    assert bench.fields[bench.hypervisor.known["stuck"].id]["offload_state"] == "Operation not permitted; next try in 2 s"
     assert asked(bench, 22) == [{"stuck"}, *[{"vm1"}] * 19, {"stuck"}, {"vm1"}], "twice as long each time"
     bench.hypervisor.barren.clear()
     assert asked(bench, 40)[-1] == {"stuck"}, "it gives again"

@@ -87,7 +87,7 @@ def memory() -> bytearray:
 
 
 @pytest.mark.parametrize(
-    ("way", "words"), [("process", "the kernel found no more memory to reclaim"), ("recall", "no more of it was in swap")]
+    ("way", "words"), [("process", "the kernel found no more memory to reclaim"), ("recall", "no more of its memory was in swap")]
 )
 def test_a_walk_goes_through_all_large_areas_once_from_where_the_last_one_ended(memory: bytearray, way: str, words: str) -> None:
     areas = areas_of("/proc/self")

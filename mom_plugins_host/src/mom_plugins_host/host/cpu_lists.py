@@ -21,13 +21,13 @@ REFRESH = "proc/sys/vm/stat_refresh"
 """Kernel file that empties the lists."""
 
 LEAST_GAP_SECONDS = 1.0
-"""Shortest time between two attempts: the kernel's own interval (vm.stat_interval)."""
+"""Shortest time between two attempts to empty the lists: the kernel's own interval (vm.stat_interval)."""
 
 LONGEST_SECONDS = 0.1
 """Longest time of one attempt: enough for 800 MiB on two CPUs."""
 
 VAIN_WRITES = 20
-"""Number of writes without effect after which mom stops."""
+"""Number of writes without effect that ends an attempt."""
 
 _LIST = re.compile(r"^ +count: +([0-9]{1,18})\n +high: +[0-9]+\n +batch: +[0-9]+\n(?: +high_min: +([0-9]{1,18})\n)?", re.MULTILINE)
 """The counts are in base pages. `high_min` is the list's limit in quiet times."""
@@ -90,7 +90,7 @@ class CpuLists:
         return "" if (denied := why_not_writable(self._refresh)) is None else denied.message
 
     def take_back(self, least_kib: float) -> None:
-        """Empty the lists, in a thread, if the excess is at least `least_kib`. A busy CPU may delay the kernel."""
+        """Empty the lists if the excess is at least `least_kib`. Use a thread, because a busy CPU may delay the kernel."""
         now = self._monotonic()
         if now < self._next or (self._thread is not None and self._thread.is_alive()):
             return
@@ -103,7 +103,7 @@ class CpuLists:
         self._thread = thread  # after the start, because `wait` cannot join a thread that did not start
 
     def wait(self, seconds: float = 10.0) -> None:
-        """Wait until the thread ends."""
+        """Wait up to `seconds` until the thread ends."""
         if self._thread is not None:
             self._thread.join(seconds)
 

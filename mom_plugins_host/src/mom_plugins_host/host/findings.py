@@ -10,7 +10,7 @@ from mom_plugins_host.host.cpu_lists import KeptByCpus
 from mom_plugins_host.host.readings import RESOURCES
 
 STALLED_PERCENT: Final = 60.0
-"""Share of time that tasks wait for memory, averaged over a minute. systemd-oomd kills above it (DefaultMemoryPressureLimit)."""
+"""mom warns when tasks wait for memory for this share of a minute. systemd-oomd kills at the same limit (DefaultMemoryPressureLimit)."""
 
 PLENTY_SHARE: Final = 0.1
 """If at least this share of the host's memory is available, stalls come from the limit of a control group."""
@@ -74,13 +74,13 @@ def watch_finding(how: str, why_not: str) -> Finding:
 
 
 def cpu_lists_findings(kept: KeptByCpus | None, why_not: str, *, enabled: bool) -> Iterator[Finding]:
-    """Yield how the host gets back free memory in per-CPU lists; nothing for small amounts."""
+    """Yield a finding: how the host regains free memory in per-CPU lists. Ignore small amounts."""
     if kept is None or kept.excess < _KEPT_KIB:
         return
     subject = "free memory in per-CPU lists"
     amount = f"per-CPU lists hold {format_kib(kept.total)} of free memory, which the kernel does not count as available"
     if not enabled:
-        yield Finding(Severity.OK, subject, f"{amount}; the kernel returns it within minutes (the watch or take_back is off)")
+        yield Finding(Severity.OK, subject, f"{amount}; the kernel returns it within minutes (the setting watch or take_back is off)")
     elif why_not:
         message = f"{amount}; mom cannot empty them: {why_not}"
         yield Finding(Severity.WARNING, subject, message, "no action needed: the kernel returns this memory within minutes")

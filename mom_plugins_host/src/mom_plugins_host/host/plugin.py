@@ -90,5 +90,5 @@ class HostPlugin:
         yield from findings.cpu_lists_findings(lists.kept(), lists.why_not(), enabled=settings.take_back and settings.watch > 0)
         yield findings.pressure_finding(fields)
         yield findings.watch_finding(self._watch.how, self._watch.why_not)
-        if not isinstance(hypervisor, ColdMemoryControl):  # such guests use another host's swap
+        if not isinstance(hypervisor, ColdMemoryControl):  # simulated guests use another swap
             yield findings.swap_finding(fields)

@@ -27,7 +27,7 @@ LOOK_SECONDS: Final = 10.0
 """Time between two readings of processes."""
 
 MOST: Final = 20_000
-"""Most processes that mom reads, lowest PIDs first, so that a fork bomb does not block the plugin."""
+"""Maximum number of processes to read, lowest PIDs first, so that a fork bomb does not block the plugin."""
 
 NAMED: Final = 3
 NAMED_KIB: Final = 64 << 10
@@ -145,7 +145,7 @@ class SwapActivity:
         for name, counter, _ in _COUNTERS:
             if (count := counts.get(counter)) is None:
                 continue
-            before, since = self._last.get(counter, (count + 1, now))  # unknown, as if it had decreased
+            before, since = self._last.get(counter, (count + 1, now))  # a new counter gives no field
             self._last[counter] = (count, now)
             if count >= before:
                 fields[name] = count - before

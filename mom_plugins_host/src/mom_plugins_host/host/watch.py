@@ -255,7 +255,7 @@ class HostWatch:
         return self._rest(headroom)
 
     def _rest(self, headroom: float) -> float:
-        # In this time, all CPUs together could allocate `headroom` KiB.
+        # All CPUs together need this long to allocate `headroom` KiB.
         return max(self.settings.watch, min(_LONGEST_REST_SECONDS, headroom / self._most_kib))
 
     def _judge(self, seconds: float) -> None:

@@ -206,7 +206,7 @@ FIELDS = (
     *(FieldSpec(name, unit, Scope.GUEST, about, source) for name, unit, about, source in _GUEST),
 )
 
-# The controls have no bounds: mom refuses nodes that the host does not have, because a bound would choose another node.
+# The controls have no bounds: mom refuses missing nodes, because a bound would choose another node.
 _PINS_ABOUT = "let the vCPUs run on these CPUs of the host only: one list for all, such as 0-3, or one for each: 0-1;2-3"
 _NODESET_ABOUT = (
     "take memory from these NUMA nodes only; libvirt supports this in the modes strict and restrictive, and moves all memory immediately"
@@ -219,7 +219,7 @@ CONTROLS = (
 
 
 def pins_text(pins: Sequence[AbstractSet[int]]) -> str:
-    """Format the CPUs of all vCPUs: a single list if they are the same."""
+    """Format the host CPUs of all vCPUs: a single list if all vCPUs have the same."""
     each = [_cpus_text(frozenset(cpus)) for cpus in pins]
     return each[0] if len(set(each)) == 1 else ";".join(each)
 
@@ -246,7 +246,7 @@ RESERVE_KIB = 512 << 10
 """Memory that stays available on a node after mom has bound guests to it: the larger of the two amounts."""
 
 OLDEST_SECONDS = 180.0
-"""Maximum age of a sample: three turns of the sampler."""
+"""Maximum age of a sample: three default intervals of the sampler."""
 
 _Nodes = Mapping[int, Mapping[str, Value]]
 
@@ -263,7 +263,7 @@ def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], promises: Promis
         if refusal:
             yield Revision(decision, None, refusal)
         elif text != decision.value:
-            yield Revision(decision, replace(decision, value=text), "written in the form in which mom reads values")
+            yield Revision(decision, replace(decision, value=text), "rewritten in the format that mom reads")
 
 
 def _pins(decision: Decision, nodes: _Nodes) -> tuple[str, str]:
@@ -272,7 +272,7 @@ def _pins(decision: Decision, nodes: _Nodes) -> tuple[str, str]:
         return f"{decision.value!r:.60} is not a list of CPUs, such as 0-3 or 0-1;2-3", ""
     online = frozenset().union(*(_cpus_of(item) for item in nodes.values()))
     if nodes and any(not cpus & online for cpus in pins):
-        return f"none of these CPUs is online; online are {format_list(online)}", ""
+        return f"no CPU for a vCPU is online; online are {format_list(online)}", ""
     return "", pins_text(pins)
 
 
@@ -282,7 +282,7 @@ def _cpus_of(item: Mapping[str, Value]) -> frozenset[int]:
 
 
 def _nodeset(decision: Decision, guest: Guest, nodes: _Nodes, used_kib: dict[int, float], promises: Promises) -> tuple[str, str]:
-    """Return why the nodes are refused, or an empty string, and the nodes as text. Add the guest's need to `used_kib`."""
+    """Return why the nodes are refused (empty: accepted), and the nodes as text. Add the guest's need to `used_kib`."""
     nodeset = parse_number_list(str(decision.value))
     if not nodeset:
         return f"{decision.value!r:.60} is not a list of nodes, such as 0 or 0-1", ""
@@ -377,11 +377,11 @@ def _pin(hypervisor: Hypervisor, change: Change) -> None:
 
 
 def is_between(pinned: str, entry: LedgerEntry) -> bool:
-    """Return whether pins are a mix of the original value and mom's, because mom was killed while it set them."""
+    """Return whether `pinned` mixes original pins and mom's, because mom was killed while it set pins."""
     now, ours = parse_pins(pinned), [pins for value in entry.ours if (pins := parse_pins(str(value)))]
     if entry.explains(pinned) or not now or not ours:
         return False
-    count = max(map(len, [now, *ours]))  # one list stands for equal vCPUs
+    count = max(map(len, [now, *ours]))  # a single list applies to all vCPUs
     current, *versions = [pins * count if len(pins) == 1 else pins for pins in [now, *ours]]
     return all(any(pins[vcpu : vcpu + 1] == [cpus] for pins in versions) for vcpu, cpus in enumerate(current))
 

@@ -19,7 +19,7 @@ from mom_kvm import LookThread, ProcessStat, open_process_file, parse_number_lis
 from mom_plugins_host.numa.nodes import format_list, remote_share, shares
 
 MOST_MAPS = 64 << 20
-"""Bytes of numa_maps: ten times 100 bytes for each of 65,530 areas (vm.max_map_count)."""
+"""Most bytes of numa_maps to read: ten times 100 bytes for each of 65,530 areas (vm.max_map_count)."""
 
 _AREA = re.compile(rb"^[0-9a-f]{1,16} .*?( N[0-9]+=[0-9].*)$", re.MULTILINE)
 _ON_NODE = re.compile(rb" N([0-9]{1,4})=([0-9]{1,15})")
@@ -94,7 +94,7 @@ _IDLE_SECONDS = 1.0
 """Longest rest while no guest is due."""
 
 _LEAST_CPU_SECONDS = 0.02
-"""Two ticks of the kernel. Less CPU time than this shows nothing."""
+"""Two ticks of the kernel. With less CPU time, vCPUs count as idle."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""State of guests that lasts from cycle to cycle: how to reclaim their memory, refaults, pressure, and the law's state."""
+"""State of guests between cycles: how to reclaim their memory, refaults, pressure, and the law's state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mom_plugins_host.offload.law import FIRST_PAUSE_SECONDS, LEAST_KIB, LONGEST
 from mom_plugins_host.offload.requests import OUT_OF_TIME
 
 _LOCKED_KIB: Final = 64 << 10
-"""QEMU itself locks only queues and stacks. If more is locked, all memory of the guest is locked (VFIO) or pinned (iommufd;
+"""QEMU itself locks less, for queues and stacks. If more is locked, all memory of the guest is locked (VFIO) or pinned (iommufd;
 drivers/iommu/iommufd/pages.c)."""
 
 _FAULTS: Final = re.compile(rb"^(?:total_)?pgmajfault ([0-9]{1,20})$", re.MULTILINE)
@@ -25,7 +25,7 @@ _FAULTS: Final = re.compile(rb"^(?:total_)?pgmajfault ([0-9]{1,20})$", re.MULTIL
 
 @dataclass(frozen=True, slots=True)
 class MemoryWay:
-    """How to reclaim a guest's memory.
+    """Method to reclaim a guest's memory.
 
     :param name: `v2` or `v1`: through a control group of this version; `process`: through QEMU's process; empty: impossible
     :param started: start time of the process, to recognize another process with the same PID
@@ -112,11 +112,11 @@ _PAGE_IN_SECONDS: Final = {
     SwapStore.Kind.DISK: 200e-6,
     SwapStore.Kind.ROTATING: 10e-3,
 }
-"""Wait of a vCPU for a page: 5 us for the fault, and 5 to 20 us for decompression or an SSD."""
+"""Time that a vCPU waits for a page. In compressed memory: 5 us for the fault, and 5 to 20 us for decompression."""
 
 _SWEPT_KIB: Final = 48 << 10
 _SWEPT_SHARE: Final = 0.03
-"""A sweep takes freed memory above `_SWEPT_KIB` and this share of the guest's size, as in the balloon policy."""
+"""mom sweeps freed memory that exceeds `_SWEPT_KIB` and this share of the guest's size, as in the balloon policy."""
 
 
 def stall_of(guest: Guest, refaults_kib: float, stores: Sequence[SwapStore]) -> float:
@@ -127,7 +127,7 @@ def stall_of(guest: Guest, refaults_kib: float, stores: Sequence[SwapStore]) -> 
 
 
 def own_pressure(guest: Guest) -> str:
-    """Return how the guest itself is short of memory; empty if it is not, or unknown."""
+    """Return a message if the guest itself is short of memory; empty if not, or if unknown."""
     swap_in = guest.number("swap_in") or 0.0
     if swap_in > HealthLimits.SWAP_KIB:
         return f"it is short of memory: it reads {swap_in:.0f} KiB/s back from its own swap"
@@ -163,7 +163,7 @@ _FAULTS_SECONDS: Final = 1.0
 class FollowedGuest:
     """State of a guest from cycle to cycle. Times are monotonic seconds.
 
-    :param by_process: whether mom reclaims through QEMU's process, because that leaves merged pages out or no control group can be used
+    :param by_process: whether mom reclaims through QEMU's process, to spare merged pages or because no control group is usable
     :param moved_kib: KiB moved since the last decision
     :param offloaded_kib: KiB moved since mom first saw the guest
     :param at: next step of the walk through the process's memory
@@ -220,7 +220,7 @@ class FollowedGuest:
 
     def why_left_out(self, now: float) -> str:
         """Return why mom leaves this guest out for a while, or an empty string."""
-        return f"{self.vain}; tried again in {self.vain_until - now:.0f} s" if now < self.vain_until else ""
+        return f"{self.vain}; next try in {self.vain_until - now:.0f} s" if now < self.vain_until else ""
 
     def collect(self, root: Path | None, now: float) -> dict[str, Value]:
         """Start a new cycle and return the fields. A pace expires unless the last cycle renewed it.

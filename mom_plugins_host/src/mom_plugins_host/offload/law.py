@@ -19,7 +19,7 @@ COLD_SECONDS: Final = 120.0
 """Pages that stay in swap for longer on average were cold."""
 
 WARM_SECONDS: Final = 60.0
-"""Pages that return sooner on average were warm, and mom pauses. Between the two limits, mom takes nothing."""
+"""Pages that return sooner on average were warm, and mom pauses. Between this and `COLD_SECONDS`, mom takes nothing."""
 
 MOST_SHARE: Final = 0.01
 """Fastest pace, as a share of the guest's memory per second. If mom takes the wrong 1 %, that memory returns within a second."""
@@ -34,8 +34,8 @@ KEPT_SHARE: Final = 0.10
 """Share of a guest's memory that mom never takes: its kernel, and memory that it needs first after long idleness."""
 
 MERGED_SHARE: Final = 0.05
-"""Where KSM has merged more than this share of a guest's memory, mom leaves merged pages out. A control group's reclaim takes them too, and
-each guest then reads a copy of its own back."""
+"""If KSM has merged more than this share of a guest's memory, mom spares merged pages. Reclaim through a control group takes them too,
+and each guest then reads back its own copy."""
 
 LEAST_KIB: Final = 256
 """Smallest amount that mom takes. The kernel reclaims in batches of 32 pages."""
@@ -57,13 +57,13 @@ FIRST_PAUSE_SECONDS: Final = 10.0
 """First pause after harm: long enough for wrongly reclaimed pages to return."""
 
 LONGEST_PAUSE_SECONDS: Final = 640.0
-"""mom notices a changed working set within ten minutes."""
+"""Longest pause after harm: mom notices a changed working set within about ten minutes."""
 
 CALM_STEPS: Final = 20
 """Number of steps without harm after which the next pause is short again."""
 
 _PRICE_SECONDS: Final = 3600.0
-"""Memory in swap for an hour on average costs twice as much as memory that never returns."""
+"""Memory that returns after an hour on average costs twice as much as memory that never returns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class ObservedGuest:
     :param away_kib: memory in swap
     :param refaults_kib: KiB/s read back since the last step
     :param stall: fraction of time that the guest waited for memory
-    :param hold: why mom must take nothing; empty if it may
+    :param hold: why mom must take nothing; empty if mom may
     :param suffers: how the guest itself is short of memory; empty if it is not
     :param cost: relative cost of this guest's memory, from its service class
     :param most_share: fastest pace, as a share of the guest's memory per second
@@ -149,7 +149,7 @@ def next_offer(seen: ObservedGuest, state: ReclaimState, reclaimed_kib: float, l
     :param reclaimed_kib: KiB/s reclaimed since the last step
     :param limit: fraction of time that the guest may wait for memory
     :param now: monotonic seconds
-    :param urgency: factor that raises this limit while the host is short of memory; otherwise 1
+    :param urgency: factor that raises `limit` while the host is short of memory; otherwise 1
     """
     limit, cold_seconds, warm_seconds = limit * urgency, COLD_SECONDS / urgency, WARM_SECONDS / urgency
     state = replace(state, wants_back=False)
@@ -169,7 +169,7 @@ def next_offer(seen: ObservedGuest, state: ReclaimState, reclaimed_kib: float, l
     if seen.hold or seen.suffers:
         return _nothing(state, seen.hold or seen.suffers)
     if pauses:
-        return _nothing(state, f"{state.reason}; tried again in {state.until - now:.0f} s")
+        return _nothing(state, f"{state.reason}; next try in {state.until - now:.0f} s")
     if harm_now:
         share, until = max(FIRST_SHARE, state.share / 2), now + FIRST_PAUSE_SECONDS
         state = replace(state, until=until, share=share, reason=harm_now, working_set=seen.resident_kib, learnt=now, wants_back=True)
@@ -224,7 +224,7 @@ def _harm(away_kib: float, size_kib: float, average: StallAverage, limit: float,
     if average.stall >= limit:
         return f"it waits for memory {average.stall:.1%} of the time, and {limit:.1%} is the limit"
     if away < warm_seconds:
-        return f"it uses the swapped memory: it reads it back after {away:.0f} s on average"
+        return f"it uses the swapped memory, and reads that back after {away:.0f} s on average"
     return ""
 
 
@@ -242,10 +242,10 @@ _PATIENT: Final = 0.85
 """Multiple of the target above which mom is patient: halfway between the target and `_TIGHT`."""
 
 _TIGHT: Final = 0.7
-"""Multiple of the target below which the balloon policy takes margins."""
+"""Multiple of the target below which the balloon policy takes guests' margins."""
 
 _MOST_URGENT: Final = 4.0
-"""Highest urgency, reached at a sixth of the target, where the balloon takes memory without which guests may die."""
+"""Highest urgency, reached at a sixth of the target, where ballooning takes memory that guests need to survive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +253,7 @@ class HostNeed:
     """KiB that the host lacks, and KiB that it has beyond its target.
 
     :param words: explanation; empty if the host's memory is unknown
-    :param urgency: 1 to 4; multiplies the stalls that a guest may have, because balloons would hurt the guest more
+    :param urgency: 1 to 4; multiplies a guest's permitted stalls, because ballooning would hurt the guest more
     :param patient: whether the host is far from using balloons that hurt guests
     """
 

@@ -39,7 +39,7 @@ from mom_plugins_host.offload.requests import ReclaimRequest, ReclaimWorker
 from mom_plugins_host.offload.stores import WriteBudget, findings, net_share, ratio_of, room_of, stores_of
 
 _CYCLES_IN_FORCE: Final = 1
-"""The pace of reclaim expires unless the next cycle renews the pace."""
+"""Number of cycles after which a pace of reclaim expires, unless renewed."""
 
 _LONGEST_SWEEP_SECONDS: Final = 30.0
 """Longest wait for a sweep of a guest, because the sweep may never come. With two minutes, balloons hurt other guests first
@@ -276,7 +276,7 @@ class OffloadPlugin:
         if own is False:
             return "its settings forbid it (offload: false)"
         if own is None and not entry.class_heard:
-            return "it is not known yet whether its class forbids it"
+            return "mom does not know yet whether its class forbids it"
         return "its class forbids it (offload: false)" if own is None and entry.may_offload == 0 else ""
 
     def _longest_sweep(self, need: law.HostNeed) -> float:
@@ -318,13 +318,13 @@ class OffloadPlugin:
                 if not allowed:
                     yield Revision(decision, None, "other guests' memory fills the room in the host's swap")
                 elif allowed < pace:
-                    why = "limited to its present pace" if allowed == offer.pace_kib else "limited to the room in the host's swap"
+                    why = "limited to the guest's present pace" if allowed == offer.pace_kib else "limited to the room in the host's swap"
                     yield Revision(decision, replace(decision, value=allowed), why)
             elif pace < 0:
                 allowed = min(-pace, spare)
                 spare -= allowed
                 if not allowed:
-                    yield Revision(decision, None, "the host has no spare memory for reading it back")
+                    yield Revision(decision, None, "the host has no spare memory for the swapped memory")
                 elif allowed < -pace:
                     yield Revision(decision, replace(decision, value=-allowed), "limited to the host's spare memory")
 

@@ -25,7 +25,7 @@ from mom_helper.orders import MOST_PIECE_KIB, ORDER, Answer, Order, OrderNumber
 from mom_kvm import Helper, Hierarchies, open_process_file
 
 LEAST_AREA_KIB: Final = 16 << 10
-"""Areas of a process that are larger hold the guest's memory. QEMU's own are smaller, except for translated code, which is executable."""
+"""Larger areas of a process contain the guest's memory. QEMU's own areas are smaller, except for translated code, which is executable."""
 
 _MOST_AREAS: Final = 10_000
 
@@ -33,7 +33,7 @@ _STEP: Final = MOST_PIECE_KIB << 10
 
 
 def areas_of(process: str) -> Sequence[tuple[int, int]]:
-    """Return the bounds of large writable data areas of the process with this folder in /proc. Raise `OSError` if unreadable."""
+    """Return bounds of the large writable data areas of `process`, a folder in /proc. Raise `OSError` if unreadable."""
     areas: list[tuple[int, int]] = []
     with os.fdopen(open_process_file(process, "maps"), "rb") as file:
         for line in file:
@@ -45,8 +45,8 @@ def areas_of(process: str) -> Sequence[tuple[int, int]]:
 
 
 def steps_of(areas: Sequence[tuple[int, int]], at: int) -> Iterator[tuple[int, int]]:
-    """Yield each step (address, length in bytes) once, beginning at `at`, which counts the steps of all walks."""
-    # Steps are computed, not listed, because a process may reserve terabytes of addresses.
+    """Yield each step (address, length in bytes) once. `at` counts the steps of earlier walks, and selects the first."""
+    # Do not list all steps: a process may reserve terabytes of addresses.
     steps = [range(first, last, _STEP) for first, last in areas]
     ends = list(accumulate(map(len, steps)))
     count = ends[-1] if ends else 0
@@ -60,12 +60,12 @@ def steps_of(areas: Sequence[tuple[int, int]], at: int) -> Iterator[tuple[int, i
 _PROGRAM: Final = Path(mom_helper.__file__).parent
 
 MOST_REQUESTS: Final = 10_000
-"""One request for each guest of the largest host."""
+"""Enough for each guest of the largest host."""
 
 FIRST_PIECE_SECONDS: Final = 0.01
 LEAST_PIECE_SECONDS: Final = 0.002
 LONGEST_PIECE_SECONDS: Final = 0.1
-"""Time for a piece, where the kernel does not accept an amount to reclaim."""
+"""Times for a piece if the kernel accepts no amount to reclaim."""
 
 _END_SECONDS: Final = 0.15
 
@@ -105,7 +105,7 @@ class ReclaimRequest:
 
     @property
     def _no_more(self) -> str:
-        return "no more of it was in swap" if self.way == "recall" else "the kernel found no more memory to reclaim"
+        return "no more of its memory was in swap" if self.way == "recall" else "the kernel found no more memory to reclaim"
 
     def move_piece(self, ask: Callable[[Order], Answer], until: float) -> int:
         """Move a piece of the memory, and return the CPU time in microseconds. Raise `OSError` if the worker has ended."""

@@ -17,7 +17,7 @@ from mom_plugins_host.offload.guests import way_to
 from mom_plugins_host.offload.law import LEAST_KIB
 
 KEPT_SHARE: Final = 0.05
-"""Share of swap that stays free for the kernel, which swaps between cycles, and kills a process if it cannot."""
+"""Share of swap that mom leaves to the kernel, which swaps between cycles, and kills a process if swap is full."""
 
 LEAST_RATIO: Final = 1.25
 """Below this compression ratio, the host gains less than a fifth of the memory that it compresses."""
@@ -29,7 +29,7 @@ _USUAL_RATIO: Final = 2.5
 """Compression assumed at first: lzo and lz4 reach 2 to 3, zstd 3 to 4."""
 
 _POOL_PERCENT: Final = {"max_pool_percent": 20, "accept_threshold_percent": 90}
-"""Defaults of the kernel (mm/zswap.c): zswap's share of memory, and the share of that below which a full pool accepts pages again."""
+"""Defaults of the kernel (mm/zswap.c): zswap's share of memory, and the share of its pool below which a full pool accepts pages again."""
 
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 _MOST_BYTES: Final = 1 << 20
@@ -137,7 +137,7 @@ def ratio_of(stores: Sequence[SwapStore]) -> float | None:
 
 
 def net_share(stores: Sequence[SwapStore]) -> float:
-    """Return the host's gain in KiB for each further KiB in swap: 1 if it goes to a disk; if compressed in memory, 1 minus its new size."""
+    """Return the host's gain in KiB for each further KiB in swap: 1 on a disk; in memory, 1 minus the compressed size."""
     first = next((store for store in stores if _free(store)), None)
     if first is None or first.kind in {SwapStore.Kind.DISK, SwapStore.Kind.ROTATING}:
         return 1.0
@@ -230,12 +230,12 @@ _FILE: Final = (
     " '/swapfile none swap defaults 0 0'"
 )
 _ZSWAP: Final = (
-    "for a compressed cache in front of it: echo zstd > /sys/module/zswap/parameters/compressor; echo 20 >"
-    " /sys/module/zswap/parameters/max_pool_percent; echo Y > /sys/module/zswap/parameters/enabled; to keep it: zswap.enabled=1"
+    "for a compressed cache in front of this disk: echo zstd > /sys/module/zswap/parameters/compressor; echo 20 >"
+    " /sys/module/zswap/parameters/max_pool_percent; echo Y > /sys/module/zswap/parameters/enabled; to keep the cache: zswap.enabled=1"
     " zswap.compressor=zstd on the kernel's command line"
 )
 
-_LARGER_POOL: Final = "make it larger, or enlarge the zswap pool in front of it: raise /sys/module/zswap/parameters/max_pool_percent"
+_LARGER_POOL: Final = "enlarge this swap, or the zswap pool in front of it: raise /sys/module/zswap/parameters/max_pool_percent"
 
 
 def findings(root: Path, hierarchies: Hierarchies, hypervisor: Hypervisor | None) -> Iterator[Finding]:
@@ -275,7 +275,7 @@ def _about_stores(stores: Sequence[SwapStore]) -> Iterable[Finding]:
                 "use an algorithm that compresses better (zstd), or set `offload: false` for guests with encrypted memory",
             )
         elif store.free_kib <= KEPT_SHARE * store.size_kib:
-            cure = _LARGER_POOL if store.kind is SwapStore.Kind.ZSWAP else "make it larger"
+            cure = _LARGER_POOL if store.kind is SwapStore.Kind.ZSWAP else "enlarge this swap"
             yield Finding(Severity.WARNING, SUBJECT, f"{size}: only the reserve for the kernel is free", cure)
         else:
             compressed = f"; its content compresses to 1/{ratio:.1f}" if ratio is not None else ""

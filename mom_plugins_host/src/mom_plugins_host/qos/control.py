@@ -86,7 +86,7 @@ def completed_disks(value: Value, present: Sequence[Item]) -> list[Item]:
 
 
 def completed_interfaces(value: Value, present: Sequence[Item]) -> list[Item]:
-    """Return interfaces, as `completed_disks` does. An empty direction has no limit."""
+    """Return a decision's interfaces with all limits, like `completed_disks`. An empty direction has no limit."""
     interfaces, named = [dict(item) for item in present], set()
     for item in as_items(value) or ():
         interface = _match(item, interfaces, ("name",), "network interface")
@@ -235,7 +235,7 @@ CPU_CONTROLS = (QUOTA, PERIOD, CPU_SHARES)
 
 _DIRECTIONS = "`inbound` and `outbound` with `average`, `peak` (KiB/s) and `burst` (KiB)"
 
-# The controls have no bounds: mom refuses an impossible quota or period, because a bound in its place would be another limit.
+# The controls have no bounds: mom refuses an impossible quota or period, rather than set a bound that nobody intended.
 _CONTROLS = (
     (QUOTA, Unit.MICROSECONDS, f"CPU time that each vCPU may use in every period: {QUOTA_US[0]} to {QUOTA_US[1]}, or -1 for no limit"),
     (PERIOD, Unit.MICROSECONDS, f"period of vcpu_quota: {PERIOD_US[0]} to {PERIOD_US[1]}"),

@@ -35,7 +35,7 @@ from mom_plugins_host.qos.settings import CPU_SHARES, DIRECTIONS, PERIOD, QUOTA,
 
 
 def limits_of(guest: Guest, settings: QosGuestSettings, host_cpus: float | None) -> dict[str, Value]:
-    """Return a guest's configured limits, keyed by control; None if unknown now."""
+    """Return a guest's configured limits, keyed by control. A limit is None if unknown now."""
     limits: dict[str, Value] = {}
     vcpus = guest.number(control.VCPUS)
     if settings.cpu_limit is not None:
@@ -64,7 +64,7 @@ def _is_agreed(maximum: Value) -> bool:
 
 
 def _limited(interface: Mapping[str, Value], limit: NetLimits) -> Mapping[str, Value]:
-    # Keep the interface's floor, which is a promise.
+    # Keep the interface's floor, which is guaranteed.
     limited = dict(interface)
     for direction in DIRECTIONS:
         present = interface.get(direction)
@@ -107,7 +107,7 @@ _CURE = (
 
 
 def findings(hypervisor: Hypervisor | None) -> Iterable[Finding]:
-    """Yield limits that this hypervisor can set, and why it cannot set others."""
+    """Yield findings: limits that the hypervisor can set, and why it cannot set others."""
     if hypervisor is None:
         yield Finding(Severity.WARNING, SUBJECT, "not checked: mom reached no hypervisor")
         return

@@ -68,7 +68,7 @@ def check_bandwidth(interface: str, direction: str, limits: dict[str, int]) -> N
 
 
 def quota_and_period(percent: float, host_cpus: float, vcpus: float) -> tuple[int, int]:
-    """Return quota and period, in µs, that limit all vCPUs to `percent` of all the host's CPUs.
+    """Return quota and period, in µs, that limit all vCPUs together to `percent` of the host's CPUs.
 
     A guest with too few vCPUs to reach its limit gets no quota.
     """
@@ -81,7 +81,7 @@ def quota_and_period(percent: float, host_cpus: float, vcpus: float) -> tuple[in
 
 
 def parse_percent(text: object) -> float:
-    """Parse a text like `50%`. Raise `ValueError`."""
+    """Parse a text like `50%`. Raise `ValueError` for other texts."""
     if not isinstance(text, str) or not text.strip().endswith("%"):
         raise ValueError("must be a percentage, such as 50%")
     try:
@@ -130,7 +130,7 @@ class DiskLimits(StrictModel):
         return self
 
     def limits(self) -> dict[str, int]:
-        """Return the limits by name. A limit of bytes sets the other limits of bytes to 0; limits of operations do the same."""
+        """Return the limits by name. If one limit of bytes is set, the others are 0 unless set. The same applies to operations."""
         limits = {key: value for key, value in self if value is not None}
         for kind in ("bytes", "iops"):
             names = [f"{part}_{kind}_sec" for part in ("total", "read", "write")]
