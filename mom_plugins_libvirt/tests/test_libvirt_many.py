@@ -103,7 +103,7 @@ def test_a_crowd_where_there_is_room_for_one_is_not_looked_into(libvirtd: FakeLi
     only = libvirtd.add("only")
     assert [found.id for found in hypervisor.guests()] == [only.uuid]
     libvirtd.add("another")
-    with pytest.raises(ImpossibleAnswer, match="2 guests are listed, but mom accepts at most 1"):
+    with pytest.raises(ImpossibleAnswer, match="libvirtd lists 2 guests, but mom accepts at most 1"):
         hypervisor.guests()
 
 

@@ -44,7 +44,7 @@ def test_limits_are_read_once_for_each_description_however_often_they_are_looked
         (lambda h, g: h.set_cpu_pin(g, 0, {2}), "has CPUs 0 to 1"),
         (lambda h, g: h.set_cpu_pin(g, 0, set()), "has CPUs 0 to 1"),
         (lambda h, g: h.set_cpu_pin(g, 0, {-1, 0}), "has CPUs 0 to 1"),
-        (lambda h, g: h.set_node_tune(g, set()), "specify all nodes"),
+        (lambda h, g: h.set_node_tune(g, set()), "list all nodes"),
     ],
 )
 def test_what_the_guest_or_the_host_has_not_is_refused_before_the_call(hypervisor, guest, call, said):

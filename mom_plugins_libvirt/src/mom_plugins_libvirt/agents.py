@@ -20,13 +20,13 @@ from mom_plugins_libvirt.changes import OrderedDomain
 from mom_plugins_libvirt.connection import Connection
 
 _LIBVIRTS_OWN = "org.qemu.guest_agent.0"
-"""libvirt itself is connected to this channel, and QEMU serves one client at a time."""
+"""Channel that libvirt itself uses. QEMU serves only one client of a channel."""
 
 _LONGEST_SECONDS = 60
 """Longest timeout that mom requests from libvirtd for an agent command."""
 
 _SLACK_SECONDS = 1.0
-"""How much longer than libvirtd's own timeouts mom waits for the answer."""
+"""How long mom waits for the answer after libvirtd's own timeouts."""
 
 _MOST_CHANNELS = 32
 _LONGEST_TEXT = 256
@@ -47,7 +47,7 @@ def channels_of(devices: ElementTree.Element | None) -> Mapping[str, str]:
 
 
 class SpareConnections:
-    """Pool of connections like the main connection, opened on demand."""
+    """Pool of extra connections with the main connection's settings, opened on demand."""
 
     most: int
     """Maximum number of concurrent calls."""

@@ -7,14 +7,14 @@ from typing import Any, Final, TypeAlias
 
 from mom_core import HypervisorError, NotSupported
 
-_WITHOUT_BINDING: Final = "install python3-libvirt for the system's Python; for another Python, pip builds libvirt-python"
+_WITHOUT_BINDING: Final = "install python3-libvirt for the system's Python, or libvirt-python with pip for another Python"
 
 Domain: TypeAlias = Any
-"""libvirt's handle of a guest. `name`, `UUIDString` and `ID` do not call libvirtd."""
+"""libvirt's handle of a guest. Its methods `name`, `UUIDString` and `ID` do not call libvirtd."""
 
 
 def binding() -> Any:
-    """Return the libvirt module, and stop it from printing errors to stderr. Raise `HypervisorError` if it is missing."""
+    """Return the libvirt module, silenced on stderr. Raise `HypervisorError` if the module is missing."""
     try:
         import libvirt  # type: ignore[import-untyped]  # the binding has no types
     except ImportError as error:
@@ -24,7 +24,7 @@ def binding() -> Any:
 
 
 def qemu_binding(doing: str) -> Any:
-    """Return the module libvirt_qemu. Raise `NotSupported` if it is missing."""
+    """Return the module libvirt_qemu. If it is missing, raise `NotSupported`; the message begins with `doing`."""
     try:
         return importlib.import_module("libvirt_qemu")
     except ImportError as error:

@@ -37,9 +37,9 @@ from mom_plugins_libvirt.uri import is_local
 HELPER_SOCKET_VARIABLE: Final = "MOM_LIBVIRT_HELPER_SOCKET"
 """Environment variable that overrides the path of the helper's socket."""
 
-HELPER_CURE: Final = "find out why it is not running: systemctl status mom-libvirt-helper.socket mom-libvirt-helper"
+HELPER_CURE: Final = "find out why the helper is not running: systemctl status mom-libvirt-helper.socket mom-libvirt-helper"
 
-_START_HELPER: Final = "start it (systemctl enable --now mom-libvirt-helper.socket) and restart mom, or run mom as root"
+_START_HELPER: Final = "start the helper (systemctl enable --now mom-libvirt-helper.socket) and restart mom, or run mom as root"
 
 _READ_ONLY: Final = "the connection to libvirt is read-only"
 _NO_HELPER: Final = "libvirt gives mom read access only, and mom-libvirt-helper is not running"
@@ -55,7 +55,7 @@ _CODES: Final = {
 
 
 class OpenedLibvirt(NamedTuple):
-    """Connection to libvirt. `helper` changes guests; None if mom itself changes them. `why_not` says why neither can."""
+    """Connection to libvirt. `helper` changes guests; None if mom itself changes them. `why_not` says why neither can; empty if one can."""
 
     connection: Any
     helper: GuestOrders | None = None
@@ -245,7 +245,7 @@ class OrderedDomain:
         handle = re.search(r'"handle": (\d+)', command)
         form = command if handle is None else command.replace(handle[1], "%d", 1)
         if form not in orders.AGENT_COMMANDS:
-            raise PermissionDenied(f"mom-libvirt-helper does not send agents the command {command!r:.80}")
+            raise PermissionDenied(f"mom-libvirt-helper does not allow the agent command {command!r:.80}")
         return self._order(Number.AGENT, orders.AGENT_COMMANDS.index(form), int(handle[1]) if handle else 0, seconds)
 
 

@@ -1,7 +1,7 @@
 """Connection to one libvirtd. mom opens it on demand, abandons it when a call hangs, and reopens it with back-off.
 
-It serves one call at a time, without keepalive. In libvirt's client before 10.3, a second thread or keepalive can corrupt memory
-(CVE-2024-4418).
+The connection makes one call at a time, without keepalive. In libvirt's client before 10.3, a second thread or keepalive can corrupt
+memory (CVE-2024-4418).
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _OPEN_SECONDS = 30.0
 """Timeout of an attempt to connect."""
 
 _FIRST_ATTEMPT, _SECOND_ATTEMPT, _LAST_ATTEMPT = 1.0, 1.6, 2.0
-"""End of each attempt of a bulk call, counted in call timeouts from the start of the first attempt."""
+"""When each attempt of a bulk call ends, in call timeouts after the start of the first attempt."""
 
 _HOOK_POLL_SECONDS = 0.1
 
 _NO_ANSWER_CURE = "find out why libvirtd has hung (journalctl -u libvirtd), or restart it: guests continue to run"
 
 _CLOSE_SECONDS = 0.15
-"""Time allowed for closing the connection, and as much for stopping the event loop."""
+"""Timeout for closing the connection, and for stopping the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,8 @@ class ConnectionSettings:
 class Connection:
     """Connection to one libvirtd. Thread-safe.
 
-    :param blocked_in_start_hook: returns the IDs of guests whose start is delayed by a hook
-    :param callers: threads shared with other connections, which `close` leaves running
+    :param blocked_in_start_hook: returns the IDs of guests whose start a hook delays
+    :param callers: threads shared with other connections; `close` does not stop them
     :param patience: call timeouts shared with other connections
     """
 
@@ -91,7 +91,7 @@ class Connection:
         self.on_event: Callable[[GuestEvent], None] | None = None
         """Called for each event, in libvirt's thread. The function must not call libvirt. Set it before the connection is used."""
         self.on_return: Callable[[], None] | None = None
-        """Called when libvirtd is reachable again after a failure. The rules of `on_event` apply."""
+        """Called when libvirtd is reachable again after a failure. Like `on_event`, it must not call libvirt."""
         self.on_open: Callable[[], None] | None = None
         """Called each time the connection is opened, after `on_return`."""
         self._too_many = f"libvirtd has not answered {settings.most_open_calls} earlier calls"
@@ -135,7 +135,7 @@ class Connection:
                 self._begin_to_open()
 
     def close(self) -> None:
-        """Close the connection and all threads within half a second, except threads that hang."""
+        """Close the connection, and stop its threads within half a second. Threads that hang continue."""
         with self._changed:
             self._closed = True
             live, self._live = self._live, None
@@ -158,7 +158,7 @@ class Connection:
     def statistics(self, groups: int, uuids: Collection[str] | None = None, fallback: int = 0) -> Sequence[GuestRecord]:
         """Return the statistics of the guests in `uuids`, or of all active guests if None, within two call timeouts.
 
-        The last attempt reads only the groups in `fallback`, which need no answers from guests.
+        `groups` holds VIR_DOMAIN_STATS flags. The last attempt reads only those in `fallback`, which need no answer from QEMU.
         """
         # A QEMU that has hung blocks the first attempt, but not the second.
         doing = f"reading the guests from {self.settings.uri}"
@@ -177,7 +177,7 @@ class Connection:
                 return self._made(ask, doing, began + end * timeout, late, single=uuids is not None, about_all=about_all)
             except GuestBusy as error:
                 busy = error
-        raise HypervisorError(busy.message, hint="if libvirtd answers, but slowly, increase call_timeout of the libvirt plugin") from busy
+        raise HypervisorError(busy.message, hint="if libvirtd is only slow, increase call_timeout of the libvirt plugin") from busy
 
     def call(
         self,
@@ -189,9 +189,9 @@ class Connection:
     ) -> T:
         """Call `function` with the guest's domain, within one call timeout.
 
-        Raise `HypervisorError` on failure. After `GuestBusy`, the call may still take effect, and `late` receives its future.
+        Raise `HypervisorError` on failure. After `GuestBusy`, the call may still take effect. `late` then receives the call's future.
 
-        :param number: libvirt's domain ID, which is new at each start. If it has changed, the method raises `GuestGone`
+        :param number: libvirt's domain ID, which is new at each start. If the ID has changed, the method raises `GuestGone`
         """
 
         def ask(live: OpenConnection) -> T:
@@ -312,7 +312,7 @@ class Connection:
         except RuntimeError as error:
             why = "mom cannot start another thread"
             raise HypervisorError(
-                f"{self.settings.uri} cannot be reached: {why}", hint="check TasksMax of mom's unit, and pids.max"
+                f"{self.settings.uri} cannot be reached: {why}", hint="increase TasksMax of mom's unit, or pids.max"
             ) from error
         self._opening_since = now
         self._opening += 1
@@ -381,7 +381,7 @@ class Connection:
         self.by_helper = helper is not None
         callbacks = () if self.on_event is None else register_events(module, connection, self._told)
         if self._loop is not None:
-            with suppress(module.libvirtError):  # a driver inside the library has no server
+            with suppress(module.libvirtError):  # drivers without a daemon do not support this
                 connection.registerCloseCallback(self._lost, None)
         return OpenConnection(connection, callbacks, helper)
 
@@ -402,7 +402,7 @@ class Connection:
         self._changed.notify_all()
 
     def _lost(self, connection: object, reason: int, opaque: object) -> None:
-        # libvirt calls this, so it must not call libvirt.
+        # libvirt calls this method, so mom must not call libvirt in it.
         with self._changed:
             live = self._live
             if live is not None and live.connection is connection:
@@ -426,5 +426,5 @@ class Connection:
             self._bulk.started(domain.UUIDString())
         try:
             self.on_event(GuestEvent(kind, domain.UUIDString(), domain.name(), code, detail))
-        except Exception:  # such as a name that is not UTF-8; no caller in libvirt's thread handles it
+        except Exception:  # such as a name that is not UTF-8; libvirt's thread would not catch it
             self.log.exception("cannot process an event of a guest")

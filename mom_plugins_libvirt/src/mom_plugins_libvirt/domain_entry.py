@@ -25,7 +25,7 @@ _PAUSED = {
     13: "its migration (post-copy) has failed", 14: "after a libvirt call failed",
 }  # fmt: skip
 
-_RUNNING = {10: "being migrated in (post-copy)", 11: "being migrated in (post-copy), which has failed"}
+_RUNNING = {10: "being migrated in (post-copy)", 11: "being migrated in, but post-copy has failed"}
 """Reasons that forbid changes: memory is still on another host, so ballooned pages would be lost."""
 
 _MOVED, _STARTING_UP = 2, 11
@@ -77,7 +77,7 @@ CPU_CONTROLS = ("vcpu_quota", "vcpu_period", "cpu_shares")
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class DomainEntry(SeenGuest):
-    """One run of a guest. Hold the hypervisor's lock while you use it."""
+    """Record of one run of a guest. Hold the hypervisor's lock while you use the record."""
 
     status: int = 0
     reason: int = 0
@@ -89,7 +89,7 @@ class DomainEntry(SeenGuest):
     """Monotonic time at which mom reads the description again even without an event."""
     prompt: bool = False
     doubted: bool | None = None
-    """True after a migration to this host: until the balloon moves, libvirt might report an old size. None without a migration."""
+    """Whether libvirt may report an old size because the guest migrated to this host. None without a migration."""
     untunable: str = ""
     untunable_since: float = 0.0
     """Monotonic time when reading the limits of CPU time failed."""
@@ -98,7 +98,7 @@ class DomainEntry(SeenGuest):
 
     @property
     def tuning(self) -> Tuning:
-        """Limits that the description sets."""
+        """Limits in the description."""
         return UNTUNED if self.description is None else self.description.tuning
 
     @property
@@ -136,5 +136,5 @@ class DomainEntry(SeenGuest):
             self.fields["balloon_cur"] = size
 
     def left_alone(self) -> str:
-        """Return why libvirt's state forbids changes."""
+        """Return why libvirt's state forbids changes; empty if it allows them."""
         return why_left_alone(self.status, self.reason)

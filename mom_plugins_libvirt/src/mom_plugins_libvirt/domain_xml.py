@@ -11,7 +11,7 @@ from mom_plugins_libvirt.agents import channels_of
 from mom_plugins_libvirt.tuning_xml import UNTUNED, Tuning, natural_number, tuning_of
 
 LONGEST_XML = 8 << 20
-"""Most characters of a domain XML."""
+"""Longest accepted domain XML, in characters."""
 
 _KIB = {"b": 1 / 1024, "bytes": 1 / 1024, "KB": 1000 / 1024, "k": 1, "KiB": 1, "MiB": 1 << 10, "M": 1 << 10, "GiB": 1 << 20, "G": 1 << 20}
 
@@ -26,15 +26,16 @@ _PROPERTIES: Mapping[str, str] = {"class": "sla_class", "guarantee": "mem_guaran
 """Mapping from the element's attributes to the guest's properties."""
 
 _LONGEST_PROMISE = 100
-"""Most characters of a class or guarantee."""
+"""Longest class or guarantee, in characters; mom cuts off the rest."""
 
 
 @dataclass(frozen=True, slots=True)
 class DomainDescription:
     """Guest's devices and metadata. Sizes in KiB.
 
-    `balloon` is the balloon's model; empty without a balloon. `stats_period` is in seconds; 0 if off. `pinned` is why the host cannot use
-    ballooned memory. `resizable_kib` is the total of virtio-mem devices, `no_ram_kib` that of devices such as NVDIMMs, which are not RAM.
+    `balloon` is the balloon's model; empty without a balloon. `stats_period` is in seconds; 0 if off. `pinned` says why the host cannot
+    reclaim ballooned memory. `resizable_kib` is the total of virtio-mem devices. `no_ram_kib` is the total of devices that are not RAM,
+    such as NVDIMMs.
     """
 
     balloon: str
@@ -152,7 +153,7 @@ def _promises_of(domain: ElementTree.Element) -> Mapping[str, str]:
 
 
 class _VirtioMem(NamedTuple):
-    """Sizes of a device in KiB."""
+    """Sizes of a virtio-mem device in KiB."""
 
     size: int
     current: int

@@ -39,7 +39,7 @@ _DESCRIBE_AGAIN_SECONDS = 150.0
 """mom reads a description again after one to two times this period."""
 
 _RESIZABLE_AGAIN_SECONDS = 10.0
-"""The same period for guests with virtio-mem and an inflated balloon."""
+"""Like `_DESCRIBE_AGAIN_SECONDS`, for guests with virtio-mem and an inflated balloon."""
 
 SILENT = "the guest has not answered libvirt's last call"
 
@@ -95,7 +95,7 @@ class Domains(SeenGuests[DomainEntry]):
         asks_guests |= module.VIR_DOMAIN_STATS_VCPU if self._settings.counts_vcpus else 0
         records = self.connection.statistics(asks_nobody | asks_guests, fallback=asks_nobody)
         if self._settings.most_guests is not None and len(records) > self._settings.most_guests:
-            raise ImpossibleAnswer(f"{len(records)} guests are listed, but mom accepts at most {self._settings.most_guests}")
+            raise ImpossibleAnswer(f"libvirtd lists {len(records)} guests, but mom accepts at most {self._settings.most_guests}")
         self._take(records)
         with self._lock:
             due = [entry for entry in self._seen.values() if entry.describe]
@@ -159,8 +159,8 @@ class Domains(SeenGuests[DomainEntry]):
             entry.doubted = True
         age = entry.reading.age(monotonic) if entry.reading else None
         prompt = age is not None and age <= _DUE_SECONDS + _DUE_PERIODS * (entry.period or 0)
-        # Read the description again if statistics started, stopped or are late, a job may have ended, or the maximum, or the size with
-        # pluggable memory, has changed.
+        # Read the description again if statistics started, stopped or are late, or a job may have ended. Also read it again if the
+        # maximum, or the size with virtio-mem, has changed.
         entry.describe |= (
             fresh != entry.fresh
             or (entry.prompt and not prompt)
@@ -181,7 +181,7 @@ class Domains(SeenGuests[DomainEntry]):
             except GuestGone:
                 with self._lock:
                     self._seen.pop(entry.id, None)
-            except HypervisorError as error:  # only this guest fails: the bulk call raises other errors
+            except HypervisorError as error:  # affects only this guest: the bulk call raises other errors
                 self._log.debug("%s", error)
 
     def read_description(self, entry: DomainEntry) -> None:
@@ -277,7 +277,7 @@ class Domains(SeenGuests[DomainEntry]):
             raise PermissionDenied(self.connection.why_no_changes, hint=self.connection.cure_of_no_changes)
 
     def ready(self, guest: Entity) -> DomainEntry:
-        """Return the guest for a change.
+        """Return the guest if mom can change it.
 
         Raise `GuestGone` if it has stopped, `GuestBusy` if an earlier call for it is unanswered, or `PermissionDenied`.
         """
@@ -289,7 +289,7 @@ class Domains(SeenGuests[DomainEntry]):
         return entry
 
     def ready_described(self, guest: Entity) -> DomainEntry:
-        """Return the guest for a change, after reading its description if necessary. Raise errors like `ready`."""
+        """Return the guest if mom can change it, and read a missing description. Raise the same errors as `ready`."""
         entry = self.ready(guest)
         if entry.description is None:
             self.read_description(entry)
@@ -318,7 +318,7 @@ class Domains(SeenGuests[DomainEntry]):
     def change(self, entry: DomainEntry, doing: str, function: Callable[[Domain, int], T]) -> T:
         """Change the guest by one call. Raise `GuestBusy` during a migration or another long job, and `GuestGone` after a restart.
 
-        :param function: gets libvirt's flag for the running guest as its second argument
+        :param function: called with the guest's handle and VIR_DOMAIN_AFFECT_LIVE
         """
 
         def unless_busy(domain: Domain) -> T:

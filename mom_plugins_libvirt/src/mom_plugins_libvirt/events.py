@@ -90,7 +90,7 @@ EVENT_KINDS: Mapping[str, str] = {
 """Names of libvirt's constants without `VIR_DOMAIN_EVENT_ID_`, keyed by mom's kinds."""
 
 _ACTIVE = {2: "started", 3: "suspended", 4: "resumed", 5: "stopped", 6: "shut down", 7: "suspended", 8: "crashed"}
-"""Values of virDomainEventType that concern running guests, with the news for messages."""
+"""Texts for messages, keyed by those values of virDomainEventType that concern running guests."""
 
 _DETAILS = {
     (2, 1): "migrated here",
@@ -115,7 +115,7 @@ _RESIZED = {BALLOON: "was resized by another process", "memory-size-change": "ga
 
 
 class GuestEvent(NamedTuple):
-    """Event of a guest. `kind` is one of `EVENT_KINDS`; `code` and `detail` are libvirt's, 0 if the kind has none."""
+    """Event of a guest. `kind` is one of `EVENT_KINDS`; `code` and `detail` are libvirt's numbers; 0 if the kind has none."""
 
     kind: str
     uuid: str
@@ -143,7 +143,7 @@ class EventBook:
             self._tell(f"guest {printable(event.name)} {news}")
 
     def changed(self, active: Collection[str]) -> set[str]:
-        """Return and forget the IDs of guests to read again."""
+        """Return and forget the IDs of changed guests. Forget resizes of guests that are not in `active`."""
         with self._lock:
             changed, self._changed = self._changed, set()
         self._resizes.keep(active)

@@ -1,4 +1,4 @@
-"""Converts libvirt's errors to mom's."""
+"""Conversion of libvirt's errors to mom's."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DENIED = (errno.EACCES, errno.EPERM)
 def kind_of(code: int, system_error: int = 0, *, running: bool | None = None) -> type[HypervisorError]:
     """Return the class of mom's error for libvirt's error `code`.
 
-    :param running: whether the guest is running, if known. libvirt's `operation invalid` means a stopped guest or a missing device
+    :param running: whether the guest runs; None if unknown. libvirt's `operation invalid` can mean a missing device or a stopped guest
     """
     if code == OPERATION_INVALID and running is not None:
         return NotSupported if running else GuestGone
@@ -46,7 +46,7 @@ def translated(error: Exception, doing: str, *, running: bool | None = None, hin
 
 
 def error_numbers(error: Exception) -> tuple[int, int]:
-    """Return the code and the `errno` of libvirt's error, each 0 if it has none."""
+    """Return libvirt's code and the `errno` of an error; 0 if missing."""
     code = getattr(error, "get_error_code", lambda: 0)()
     number = getattr(error, "get_int1", lambda: 0)()
     return code if isinstance(code, int) else 0, number if isinstance(number, int) else 0
@@ -56,7 +56,7 @@ _START_LIBVIRT: Final = "start libvirt: systemctl start libvirtd, or virtqemud.s
 
 
 def cure_for(code: int, system_error: int = 0, uri: str = "") -> str:
-    """Return the hint for a failed connection, or an empty string if there is none."""
+    """Return how to mend a failed connection; an empty string if unknown."""
     elsewhere = cure_for_transport(uri)
     if elsewhere:
         return elsewhere
@@ -66,5 +66,5 @@ def cure_for(code: int, system_error: int = 0, uri: str = "") -> str:
     if system_error in {errno.ENOENT, errno.ECONNREFUSED}:
         return _START_LIBVIRT
     if kind is NotSupported or code == NO_CONNECT:
-        return "check the plugin's uri; usually it is qemu:///system"
+        return "check the setting uri; usually it is qemu:///system"
     return ""

@@ -18,7 +18,7 @@ from mom_plugins_libvirt.tunes import GuestTuning
 
 
 class LibvirtHypervisor(GuestTuning, GuestLifecycle):
-    """Guests of one libvirtd: `BalloonControl`, `AgentAccess`, limits and states. Thread-safe.
+    """Guests of one libvirtd. Implements `BalloonControl`, `AgentAccess`, limits and states. Thread-safe.
 
     Methods that change guests raise `HypervisorError` on failure. After `GuestBusy`, the change may still take effect.
     """
@@ -95,12 +95,12 @@ class LibvirtHypervisor(GuestTuning, GuestLifecycle):
         return {uuid: size for uuid, record in records.items() if (size := whole(record.get("balloon.current")))}
 
     def size_now(self, guest: Entity) -> float | None:
-        """Return the present size in KiB."""
-        # QEMU is asked: libvirt learns of a moving balloon only once a second.
+        """Return the present size in KiB; None if unknown."""
+        # Ask QEMU: libvirt updates the size of a moving balloon only once a second.
         return self._size_by_qemu(self.ready(guest))
 
     def of(self, guests: Set[str]) -> Mapping[str, StatisticsRecord]:
-        """Return balloon statistics with correct sizes, keyed by UUID."""
+        """Return balloon statistics, keyed by UUID, with doubtful sizes corrected."""
         records, end = self.connection.of(guests), self._monotonic() + SIZES_SECONDS
         doubted = [entry for entry in self.seen() if entry.id in records and entry.is_doubtful]
         return {**records, **{entry.id: {**records[entry.id], "balloon.current": self._true_size(entry, end)} for entry in doubted}}

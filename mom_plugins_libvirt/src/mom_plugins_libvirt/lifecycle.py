@@ -42,7 +42,7 @@ class LongJobs(SpareConnections):
     most = 4
 
     def do(self, doing: str, guest: Entity, timeout_seconds: float, function: Callable[[Domain], object], number: Hashable = None) -> None:
-        """Make a long call on the guest. After the timeout, abort libvirt's job and raise `GuestBusy`."""
+        """Make a long call on the guest. After the timeout, abort libvirt's job and raise `GuestBusy`. Without `number`, do not abort."""
         given_up, over = threading.Event(), threading.Event()
         left: list[Future[Any]] = []
         timer = threading.Timer(timeout_seconds, self._give_up, (doing, guest, number, given_up, over))
@@ -58,7 +58,7 @@ class LongJobs(SpareConnections):
             if left:
                 raise _Unanswered(error.message, left[0]) from error
             if given_up.is_set():
-                raise GuestBusy(f"{doing}: mom aborted it, because it took longer than {timeout_seconds:g} s") from error
+                raise GuestBusy(f"{doing}: not finished within {timeout_seconds:g} s; mom aborted it") from error
             raise
         finally:
             over.set()
@@ -79,7 +79,7 @@ class LongJobs(SpareConnections):
             over.wait(_AGAIN_SECONDS)
 
     def reach(self, destination: Destination, doing: str) -> Any:
-        """Connect to another libvirt. Raise `HypervisorError` on failure."""
+        """Connect to the destination's libvirt; return the connection. Raise `HypervisorError` on failure."""
         module, uri = self._main.module, without_questions(destination.uri)
         call = self._main.callers.start(lambda: module.open(uri))
         if not Callers.came_back(call, _REACH_SECONDS):
@@ -90,9 +90,9 @@ class LongJobs(SpareConnections):
             raise translated(error, doing) from error
 
     def part_from(self, reached: Any, after: Future[Any] | None) -> None:
-        """Close a connection to another libvirt in a thread, because closing may hang.
+        """Close a connection to a destination in a thread, because closing may hang.
 
-        :param after: call that still uses the connection: closing the connection earlier would crash libvirt's client and lose the guest
+        :param after: call that still uses the connection. Closing earlier would crash libvirt's client and lose the guest
         """
         if after is None:
             self._main.callers.start(lambda: _closed(reached))
@@ -165,7 +165,7 @@ class GuestLifecycle(Domains):
         left: Future[Any] | None = None
         try:
             self._jobs.do(doing, guest, timeout_seconds, move, number)
-        except _Unanswered as error:  # not a HypervisorError: those mean that the guest is still here
+        except _Unanswered as error:  # TimeoutError, because HypervisorError means that the guest is still here
             left = error.call
             raise TimeoutError(error.message) from error
         finally:

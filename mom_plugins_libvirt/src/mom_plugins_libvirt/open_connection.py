@@ -1,4 +1,4 @@
-"""One open connection to libvirtd, with handles of guests, and bulk calls: statistics of many guests in one answer."""
+"""Open connection to libvirtd, and bulk calls, which read the statistics of many guests at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mom_plugins_libvirt.failures import INVALID_ARGUMENT, error_numbers
 
 
 class GuestRecord(NamedTuple):
-    """Guest in a bulk call's answer. `number` is libvirt's domain ID, new at each start."""
+    """One guest's part of a bulk call's answer. `number` is libvirt's domain ID, which is new at each start of the guest."""
 
     uuid: str
     name: str
@@ -23,7 +23,7 @@ class GuestRecord(NamedTuple):
 
 
 class OpenConnection:
-    """Open connection to libvirtd. The lock of `Connection` protects everything except `domains`."""
+    """Open connection to libvirtd. `Connection`'s lock protects all attributes except `domains`."""
 
     def __init__(self, connection: Any, callbacks: Sequence[int], helper: GuestOrders | None) -> None:
         self.connection = connection
@@ -67,7 +67,7 @@ class OpenConnection:
 
 
 def register_events(module: Any, connection: Any, callback: Callable[..., None]) -> Sequence[int]:
-    """Register a callback for all events that libvirt and mom know. Return the callback IDs."""
+    """Register a callback for all events that both libvirt and mom know. Return the callback IDs."""
     callbacks = []
     for kind, constant in EVENT_KINDS.items():
         number = getattr(module, f"VIR_DOMAIN_EVENT_ID_{constant}", None)  # old bindings lack some events
@@ -86,7 +86,7 @@ def is_running(module: Any, domain: Domain) -> bool:
 
 
 class BulkStatistics:
-    """Reader of statistics by bulk calls. Leaves out guests whose start is delayed by a hook."""
+    """Reader of statistics by bulk calls. Leaves out guests whose start a hook delays."""
 
     def __init__(self, module: Any, blocked_in_start_hook: Callable[[], Set[str]]) -> None:
         self.module = module
@@ -114,7 +114,7 @@ class BulkStatistics:
             answer = self._ask(live, groups, uuids, nowait)
         live.nowait = nowait != 0
         records = [GuestRecord(domain.UUIDString(), domain.name(), domain.ID(), record) for domain, record in answer]
-        # A pod's tenant controls its daemon, which may answer with other tenants' guests.
+        # A tenant controls libvirtd in its pod. This libvirtd may list other tenants' guests.
         return records if uuids is None else [record for record in records if record.uuid in uuids]
 
     def _ask(
@@ -128,7 +128,7 @@ class BulkStatistics:
         if blocked and known_ids is not None:
             handles = self._handles(live, known_ids - blocked)
             return live.connection.domainListGetStats(handles, groups, flags | active) if handles else ()
-        # Handles of single guests come from calls for all guests.
+        # Later calls for single guests use this answer's handles.
         answer: Sequence[tuple[Domain, StatisticsRecord]] = live.connection.getAllDomainStats(groups, flags | active)
         live.domains = {domain.UUIDString(): domain for domain, _ in answer}
         self._listed, self.events = set(live.domains), 0

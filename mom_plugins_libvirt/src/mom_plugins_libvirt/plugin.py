@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mom_plugins_libvirt import Connection, LibvirtHypervisor
 
 _PATIENT_SHARE = 0.45
-"""Fraction of the deadline that a command, such as `mom doctor`, allows for each of two attempts."""
+"""Timeout of one call in commands, such as `mom doctor`, as a fraction of `deadline`."""
 
 _SOCKETS = ("run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock")
 
@@ -45,7 +45,7 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
         @model_validator(mode="after")
         def _calls_fit_into_the_deadline(self) -> LibvirtPlugin.Settings:
             if 2 * self.call_timeout >= self.deadline:
-                raise ValueError(f"call_timeout must be less than half of deadline, which is {format_duration(self.deadline)}")
+                raise ValueError(f"call_timeout must be less than half of deadline (deadline: {format_duration(self.deadline)})")
             return self
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:

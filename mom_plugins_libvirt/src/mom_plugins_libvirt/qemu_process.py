@@ -11,11 +11,11 @@ _PID_FILE_BYTES = 32
 _COMMAND_BYTES = 256 << 10
 
 _AS_IN_XML: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&apos;"})
-"""The standard library's `escape` is slow to import."""
+"""XML escapes. The standard library's `escape` is slow to import."""
 
 
 def pid_of(folder: Path, proc: Path, name: str, uuid: str) -> int | None:
-    """Return the PID of the guest's QEMU process; None if not found. The process's command line must contain the UUID."""
+    """Return the PID of the guest's QEMU process. Return None unless a process with the UUID in its command line is found."""
     for file_name in dict.fromkeys((name, name.translate(_AS_IN_XML))):
         pid = _pid_in(folder, file_name)
         if pid is not None and _was_started_for(proc, pid, uuid):

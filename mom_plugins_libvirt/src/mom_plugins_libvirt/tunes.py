@@ -56,7 +56,7 @@ class GuestTuning(Domains):
         except NotSupported as error:
             entry.untunable, entry.untunable_since = f"CPU time cannot be limited: {_reason(error)}", self._monotonic()
             return None
-        except HypervisorError:  # only this guest fails: the bulk call raises other errors
+        except HypervisorError:  # affects only this guest: the bulk call raises other errors
             return None
         entry.untunable = self.cpu_untunable = ""
         self._tunable = True
@@ -82,7 +82,7 @@ class GuestTuning(Domains):
         return {entry.id: entry.tuning.disks for entry in self.described(guests)}
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
-        """Set limits of a disk. Its other limits stay."""
+        """Set limits of a disk. Keep its other limits."""
         entry = self.ready_described(guest)
         # libvirt sets missing limits to 0 if another limit of the same kind is present.
         all_limits = {**tune_named(guest, "disk", disk, entry.tuning.disks).current, **limits}
@@ -106,7 +106,7 @@ class GuestTuning(Domains):
         except (GuestGone, GuestBusy):
             raise
         except HypervisorError:
-            # If a step fails, libvirt leaves a part of the limit, but reports no limit.
+            # If a step fails, libvirt keeps a part of the limit, but reports no limit.
             with suppress(HypervisorError):
                 self.change(entry, doing, lambda domain, live: domain.setInterfaceParameters(interface, before, live))
             raise
@@ -114,13 +114,13 @@ class GuestTuning(Domains):
     # --- CPUs and NUMA nodes -----------------------------------------------------------------------------------------------------
 
     def cpu_pins(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[AbstractSet[int]]]:
-        """Return each vCPU's host CPUs, keyed by guest ID."""
+        """Return the host CPUs allowed to each vCPU, keyed by guest ID."""
         end = self._monotonic() + _READ_SECONDS
         pins_by_guest = {}
         for entry in self.described(guests):
             pins = entry.pins
             if pins is None and not self.has_open_call(entry.id) and self._monotonic() < end:
-                with suppress(HypervisorError):  # only this guest fails, as above
+                with suppress(HypervisorError):  # affects only this guest
                     pins = self._read_pins(entry)
             if pins is not None:
                 pins_by_guest[entry.id] = [frozenset(cpu for cpu, allowed in enumerate(row) if allowed) for row in pins]
@@ -152,9 +152,9 @@ class GuestTuning(Domains):
         return {entry.id: entry.tuning.nodes for entry in self.described(guests)}
 
     def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
-        """Have the guest's new memory allocated on these nodes. Only guests in the mode strict or restrictive support this."""
+        """Allocate the guest's new memory on these nodes. Only guests with numatune mode strict or restrictive support this."""
         if not nodes:
-            raise NotSupported("specify all nodes instead of none: libvirt cannot remove the restriction")
+            raise NotSupported("the list of nodes is empty; to lift the restriction, list all nodes")
         entry = self.ready(guest)
         nodeset = ",".join(str(node) for node in sorted(nodes))
         doing = f"setting the NUMA nodes of {guest}"

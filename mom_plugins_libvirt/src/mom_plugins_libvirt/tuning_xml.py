@@ -15,7 +15,7 @@ _OVIRT_TUNE = "http://ovirt.org/vm/tune/1.0"
 BANDWIDTH = ("average", "peak", "burst", "floor")
 
 _NO_LIMIT_PERCENT = 100.0
-"""Percentage that MOM's policies treat as no limit."""
+"""Percentage that oVirt MOM's policies treat as no limit."""
 
 _REMOVABLE = frozenset({"cdrom", "floppy"})
 
@@ -112,6 +112,6 @@ def _nodes(memory: Element | None) -> NodeTune:
 
 
 def natural_number(text: str | None) -> int | None:
-    """Return the number in this string, or None."""
+    """Return the text as a number if it consists of digits; otherwise None."""
     text = (text or "").strip()
     return int(text) if 0 < len(text) <= _LONGEST_NUMBER and text.isascii() and text.isdigit() else None

@@ -1,4 +1,4 @@
-"""libvirt's URIs in the plugin's settings. All transports and parameters are allowed."""
+"""Checks of libvirt URIs. All transports and parameters are allowed."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ def checked_uri(uri: str) -> str:
     except ValueError as error:
         raise ValueError(f"{uri!r:.80} is not a libvirt URI: {error}") from error
     if parts.scheme.startswith("qemu") and parts.netloc in {"system", "session"} and not parts.path.strip("/"):
-        raise ValueError(f"a slash is missing: {parts.scheme}:///{parts.netloc} (two slashes would be followed by a host's name)")
+        raise ValueError(f"a slash is missing: {parts.scheme}:///{parts.netloc} (libvirt takes a name after two slashes for a host)")
     if (parts.hostname or "").startswith("-"):
         raise ValueError("a host's name must not begin with a hyphen")
     return uri
 
 
 def is_local(uri: str) -> bool:
-    """Return whether the guests of this libvirt run on this host."""
+    """Return whether the guests behind this URI run on this host."""
     parts = urlsplit(uri)
     return not parts.netloc and _transport(parts) != "ext"
 
 
 def without_questions(uri: str) -> str:
-    """Return the URI with options that prevent prompts by ssh."""
+    """Return the URI. With transport ssh, add `no_tty=1` to prevent prompts."""
     parts = urlsplit(uri)
     if _transport(parts) != "ssh" or "no_tty=" in parts.query:
         return uri
@@ -37,16 +37,16 @@ def without_questions(uri: str) -> str:
 
 
 def cure_for_transport(uri: str) -> str:
-    """Return the hint for another host whose libvirt cannot be reached; an empty string for this host."""
+    """Return how to make libvirt on another host reachable; an empty string for this host."""
     parts = urlsplit(uri)
     transport = _transport(parts)
     if not parts.netloc:
         return ""
     if transport in {"ssh", "libssh", "libssh2"}:
-        return f"mom's user must be able to log in there without a prompt; try: ssh {parts.netloc} true"
+        return f"mom's user must be able to log in to that host without a prompt; try: ssh {parts.netloc} true"
     if transport in {"", "tls"}:
-        return "libvirtd there must listen for TLS, and this host needs a certificate that libvirtd there trusts"
-    return "check whether libvirtd listens there"
+        return "libvirtd on that host must listen for TLS, and must trust this host's certificate"
+    return "check whether libvirtd on that host listens"
 
 
 def _transport(parts: SplitResult) -> str:
