@@ -256,7 +256,7 @@ def test_init_writes_a_commented_file_by_which_mom_only_observes_and_that_says_h
     assert "    step: 128MiB" in text
     assert "# period: 30s" in text
     assert "default secret" not in text
-    (missing,) = [line for line in lines if "# of the usual set, not installed: " in line]
+    (missing,) = [line for line in lines if "# for KVM hosts, but not installed: " in line]
     assert "mom-plugins-balloon, mom-plugins-host" in missing
     assert load_config(file).plugins["acme"].settings.step == 128 << 20  # type: ignore[attr-defined]  # of the test's own plugin
     assert f"{file} is fine: mode observe" in " ".join(mom("config", "check", "-c", file)[1].split())
@@ -446,7 +446,7 @@ def test_every_importer_of_this_project_has_its_distribution():
 def test_a_file_that_the_assumed_importer_cannot_read_may_be_another_programs(mom, only_shelf, tmp_path):
     (tmp_path / "old").write_text("")
     only_shelf.add_plugin("acme", REFUSING, before="from mom_daemon import Importer\nfrom mom_core import ConfigError, ConfigProblem")
-    said = "read as what Acme has; for a file of another program, use --from KIND"
+    said = "read as what Acme has; for another program's file, use --from KIND"
     code, _, err = mom("config", "import", tmp_path / "old")
     assert (code, said in err, "old:1:1: no line of Acme's" in err) == (2, True, True)
     assert said not in mom("config", "import", "--from", "acme", tmp_path / "old")[2]

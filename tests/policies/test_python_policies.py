@@ -121,7 +121,7 @@ def test_config_check_and_doctor_say_which_evaluator_wins(tmp_path: Path, one: s
         f"state_directory: {tmp_path}/state\nrun_directory: {tmp_path}/run\n"
         f"mode: enforce\nplugins:\n  sim: {{}}\n  {one}: {settings[one]}\n  {other}: {settings[other]}\n  balloon: {{}}\n"
     )
-    said = f"several plugins decide: {one}, then {other}; if two of them set one control, only the first counts"
+    said = f"several plugins decide: {one}, then {other}; if two of them set the same control, mom ignores the later one"
     for verb in (["config", "check", str(tmp_path / "mom.yaml")], ["doctor", "-c", str(tmp_path / "mom.yaml")]):
         done = CliRunner().invoke(mom, verb)
         assert said in " ".join(done.output.split()), done.output

@@ -1,4 +1,4 @@
-"""Values of controls as text for people."""
+"""Formats values of controls for people."""
 
 from __future__ import annotations
 

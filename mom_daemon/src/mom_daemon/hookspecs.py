@@ -3,7 +3,7 @@
 These hooks extend `mom_core.hookspecs`. A running mom calls only `mom_explainer`, for its control socket.
 
 All hooks except `mom_doctor` are static methods: `mom` calls them on the class, without settings. Import `mom_daemon` inside the method,
-because a plugin must also load without mom-daemon. `late_hook` of `mom_kvm` does so.
+because a plugin must also load without mom-daemon. `mom_kvm.late_hook` does so.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def mom_explainer() -> Explainer | None:
 def mom_suggest(root: Path) -> Suggestion | None:
     """Return initial settings for the host whose files are below `root`, for `mom config init`.
 
-    Change nothing. Return None if the plugin does not fit this host, or if the operator must decide. If several hypervisors fit, the
-    first one in `order` is enabled.
+    Change nothing. Return None if the plugin does not fit this host, or if the operator must decide. If several hypervisors fit, mom
+    enables the first one in `order`.
     """
 
 
@@ -70,6 +70,6 @@ def mom_source(
     Connect and open files at the first query, not here.
 
     :param kind: `mom_daemon.RunningMom` for a connection to a running mom, or `mom_kvm.PastCycles` for its recording
-    :param settings: None without a configuration, or if it does not enable this plugin
+    :param settings: this plugin's settings; None unless a configuration enables the plugin
     :param path: the recording that the operator specified; None for the configured one
     """

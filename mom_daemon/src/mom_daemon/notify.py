@@ -57,7 +57,7 @@ class Notifier:
             self.alive()
 
     def needs(self, seconds: float) -> None:
-        """Extend the watchdog period for a long step; never shorten it."""
+        """Set the watchdog period to these seconds, but never below systemd's own."""
         longest = max(seconds, self._watchdog)
         if self.watchdog_seconds and longest != self.watchdog_seconds:
             self.watchdog_seconds = longest

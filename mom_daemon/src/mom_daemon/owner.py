@@ -1,6 +1,6 @@
 """Drop root's rights before a verb reads files of another user's mom.
 
-The process never becomes root again, because an attacker who controls that mom could prepare links or a ledger.
+The process never becomes root again, because an attacker who controls that mom could have prepared links or a ledger.
 """
 
 from __future__ import annotations
@@ -79,9 +79,9 @@ def load_as_owner(config_path: str | Path | None) -> Config:
 
 
 def become_owner(*folders: Path, made: Path | None = None) -> Owner | None:
-    """Switch to these folders' owner for good. Return None if this process already runs as that user.
+    """Switch to these folders' owner for good, and return it. Return None if `other_owner` does.
 
-    :param made: folder that root creates for that user
+    :param made: folder that root first creates for that user
     """
     owner = other_owner(*folders)
     if owner is not None and made is not None:

@@ -98,7 +98,7 @@ class ConditionModel(TypedDict):
     since: Time
     lasted_seconds: Seconds
     over_seconds: Seconds
-    """Time since its last report; 0 if the condition is present. A cleared condition remains for a minute, with severity ok."""
+    """Time since the condition's last report; 0 if present. After a minute its severity is ok; after ten minutes it disappears."""
 
 
 @described
@@ -219,14 +219,14 @@ class GuestColumnModel(TypedDict):
     name: str
     """Heading."""
     key: str
-    """Column of the table of guests that holds its values."""
+    """Column of the table of guests with the values."""
     unit: str
     about: str
     """Meaning, as a sentence without a full stop."""
     rank: int
     """A narrow screen omits columns with the highest rank first, never those with rank 0."""
     mark_from: float | None
-    """Least value that is marked; null if none is."""
+    """Smallest value that is highlighted; null if none is."""
 
 
 @described

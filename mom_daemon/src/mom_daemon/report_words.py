@@ -1,4 +1,4 @@
-"""Document of one cycle, as records and as text."""
+"""Converts the document of one cycle to records and text."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def _become_whom_it_runs_as(config: Config) -> str:
     owner = become_owner(config.state_directory, config.run_directory, made=config.run_directory)
     if owner is not None:
         return f"runs as {owner.name}, the owner of its folders; mom-helper makes the changes that need root"
-    return "runs as root, which is not necessary: the service is an unprivileged user, and mom-helper makes the changes that need root"
+    return "runs as root without need: the service runs as an unprivileged user, and mom-helper makes the changes that need root"
 
 
 def spare_the_garbage_collector() -> None:
@@ -193,7 +193,7 @@ def _after_cycle(engine: Engine, status: StatusFile, report: Report, supervision
     acted = any(outcome.status not in {Status.UNCHANGED, Status.OBSERVED} for outcome in report.outcomes)
     level = logging.INFO if acted or over else logging.DEBUG
     if LOG.isEnabledFor(level):
-        ended = "".join(f"; over, after {problem.cycles} cycles: {described(problem)}" for problem in over[:MOST_NAMED])
+        ended = "".join(f"; ended after {problem.cycles} cycles: {described(problem)}" for problem in over[:MOST_NAMED])
         more = f"; and {len(over) - MOST_NAMED} other problems" if len(over) > MOST_NAMED else ""
         counts = Counter(str(outcome.status) for outcome in report.outcomes)
         fields = {"guests": len(report.snapshot.guests), "duration_ms": round(report.duration * 1e3), **counts}

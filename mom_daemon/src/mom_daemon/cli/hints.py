@@ -1,4 +1,4 @@
-"""Commands in advice, completed with `-c FILE` and mom's path."""
+"""Completes commands in advice with `-c FILE` and mom's path."""
 
 from __future__ import annotations
 

@@ -50,17 +50,17 @@ class ExistingPath(click.Path):
 
 
 class KeptPath(ExistingPath):
-    """File that a mom has written. A verb that runs as root switches to the file's owner before it reads the file."""
+    """File that mom has written. A verb that runs as root switches to the file's owner before it reads the file."""
 
 
 def as_caller(function: Function) -> Function:
-    """Keep root's rights for a verb. The verb must not read mom's folders."""
+    """Let a verb keep root's rights. The verb must not read mom's folders."""
     function.__dict__[_AS_CALLER] = True
     return function
 
 
 def runs_as_caller(context: click.Context) -> bool:
-    """Return whether a verb or its group has `as_caller`."""
+    """Return whether `as_caller` marks a verb or its group."""
     above: click.Context | None = context
     while above is not None:
         if hasattr(above.command.callback, _AS_CALLER):

@@ -44,7 +44,7 @@ def print_prose(text: str, hang: int = 0, *, err: bool = False) -> None:
 
 
 def wrapped(line: str, width: int, hang: int = 0) -> list[str]:
-    """Wrap between words. A wider word gets its own line."""
+    """Wrap a line between words. A word wider than `width` gets its own line."""
     if cells(line) <= width:
         return [line]
     parts: list[str] = []

@@ -1,6 +1,6 @@
 """Verbs (subcommands of `mom`), imported when used: mom's own, and other packages' entry points `mom.commands`.
 
-An entry point's name is the verb, after its group and a dot (`policy.set`). Its value is a click command, or a `Verb`.
+An entry point's name is the verb; in a group, `GROUP.VERB` (`policy.set`). The object is a click command, or a `Verb`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Verb(NamedTuple):
 
 
 class VerbContext(click.Context):
-    """Context in which a command of root runs as the owner of mom's folders."""
+    """Context in which a command that root starts runs as the owner of mom's folders."""
 
     def invoke(self, callback: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Call the verb. Raise `MomError` if root cannot switch."""

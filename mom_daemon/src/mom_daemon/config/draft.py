@@ -37,7 +37,7 @@ class Draft:
     :param enabled: suggestions of the enabled plugins, in order
     :param left_out: reason for each plugin that is not enabled
     :param unasked: plugins without a suggestion
-    :param missing: packages of the usual set that are not installed
+    :param missing: packages for KVM hosts that are not installed
     """
 
     plugins: Mapping[str, LoadedPlugin]
@@ -195,7 +195,7 @@ def _other_lines(draft: Draft) -> Iterator[str]:
         yield f"  # {yaml_value(name) + ': {}':<20} # installed: {printable(reason, 200)}"
     yield from _comment(f"also installed, but not enabled: {', '.join(draft.unasked)}" if draft.unasked else "", "  ")
     if draft.missing:
-        yield f"  # of the usual set, not installed: {', '.join(draft.missing)}"
+        yield f"  # for KVM hosts, but not installed: {', '.join(draft.missing)}"
     if left_out or draft.missing or draft.unasked:
         yield ""
 

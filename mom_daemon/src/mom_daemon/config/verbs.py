@@ -266,7 +266,7 @@ def init_command(output: str, force: bool, observe: bool | None, root: str) -> N
         _write(path.with_name(SCHEMA_FILE), _schema(), replace=True)
     except Exception as error:  # noqa: BLE001  # types of plugins may have no schema; the configuration is more important
         print_prose(
-            f"mom: warning: {path.with_name(SCHEMA_FILE)}, with which editors check {path.name}, could not be written: {error}", 2, err=True
+            f"mom: warning: cannot write {path.with_name(SCHEMA_FILE)}, which editors use to check {path.name}: {error}", 2, err=True
         )
     _tell_what_next(path, draft, observe=observe)
 
@@ -297,7 +297,7 @@ def import_command(old: tuple[Path, ...], kind: str | None, output: str, force: 
         imported = importer.convert(texts_of(importer, old))
     except ConfigError:
         if kind is None:
-            remark = f"mom: read as {importer.what}; for a file of another program, use --from KIND (see docs/coming-from.md)"
+            remark = f"mom: this file was read as {importer.what}; for another program's file, use --from KIND (see docs/coming-from.md)"
             print_prose(remark, 2, err=True)
         raise
     observe = imported.top.settings.get("mode") != "enforce" if observe is None else observe
@@ -362,7 +362,7 @@ def _tell_what_next(path: Path, draft: Draft, *, observe: bool) -> None:
     if draft.unasked:
         print_prose(f"also installed, but not enabled: {', '.join(draft.unasked)}", 2)
     if draft.missing:
-        print_prose(f"to install the rest of the usual set: {how_to_install(*draft.missing)}", 2)
+        print_prose(f"to install the other packages for KVM hosts: {how_to_install(*draft.missing)}", 2)
     option = _naming(path)
     if observe:
         _tell_how_to_act(path)

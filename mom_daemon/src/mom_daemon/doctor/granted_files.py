@@ -1,4 +1,4 @@
-"""Read access for mom's user to root's files."""
+"""Grants mom's user read access to root's files."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def file_faults(config: Config) -> Iterator[tuple[KeyPath, str, str]]:
 
 
 def named_files(config: Config) -> Iterator[tuple[KeyPath, Path]]:
-    """Yield settings that need a file, with the file."""
+    """Yield each setting that needs an existing file, with its path."""
     for name, plugin in config.plugins.items():
         yield from _named(plugin.settings, ("plugins", name))
 

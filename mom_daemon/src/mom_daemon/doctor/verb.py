@@ -126,8 +126,8 @@ def _daemon(config: Config, pid: int) -> Iterable[Finding]:
                 cure = condition.cure.removesuffix(SEE_DOCTOR).removesuffix("; ")  # this is `mom doctor`
                 yield Finding(condition.severity, "verdict", f"{headline(condition)}{why}", cure)
     if not _is_watched(pid):
-        text = "mom was started without a watchdog: if it hangs or dies, its changes are not undone"
-        yield Finding(Severity.WARNING, "watchdog", text, "start it as a service, or call `mom restore --if-unclean` when mom has exited")
+        text = "mom was started without a watchdog: if mom hangs or dies, nothing undoes its changes"
+        yield Finding(Severity.WARNING, "watchdog", text, "start mom as a service, or call `mom restore --if-unclean` when it has exited")
 
 
 def _is_watched(pid: int) -> bool:

@@ -67,7 +67,7 @@ class About:
 
     @property
     def interval(self) -> float | None:
-        """Return the seconds between two cycles."""
+        """Return the seconds between two cycles; None if unknown."""
         return as_number(self.report.snapshot.host.properties.get("interval")) or None
 
     def number(self, name: str) -> float | None:
@@ -79,7 +79,7 @@ class About:
         return next((explained for explained in self.wanted if explained.decision.control == control), None)
 
     def ago(self, time: float) -> str:
-        """Format a time and its age at the cycle."""
+        """Format a time, and how long before this cycle it was."""
         return f"{self.at(time)}, {lasting(self.report.time - time)} before this cycle" if time < self.report.time else self.at(time)
 
     def at(self, time: float) -> str:
@@ -121,5 +121,5 @@ class Explainer:
         return ExplanationPart([Sentence(self.topic, text, self.place) for text in self.sentences(about)])
 
     def reason(self, report: Report, guest: Guest, control: str) -> str:
-        """Return the law's reason for a control, or an empty string."""
+        """Return the control law's reason for a control's value, or an empty string."""
         return ""

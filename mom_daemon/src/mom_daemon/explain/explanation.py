@@ -67,7 +67,7 @@ class Explainers:
         declarations: Declarations | None = None,
         zone: tzinfo | None = None,
     ) -> dict[str, Any]:
-        """Explain a guest of the last report as JSON. `texts` are policies, keyed by name."""
+        """Explain a guest of the last report, as a JSON object. `texts` are policies, keyed by name."""
         declared = declarations or Declarations()
         specs = {spec.name: spec for explainer in self._explainers.values() for spec in explainer.controls} | dict(declared.controls)
         decided = [decision.control for decision in report.decisions if decision.entity.id == guest.id]
@@ -217,7 +217,7 @@ def _decided(about: About, specs: Mapping[str, ControlSpec], nouns: Mapping[str,
         yield Sentence("wanted", "No policy wants to change the guest in this cycle.", here)
     for explained in about.wanted:
         decision = explained.decision
-        # The reason of a policy without conditions is its form, which is shown below.
+        # Without conditions, a policy's reason quotes the policy line, which is shown below.
         own = decision.reason and not explained.why and not (decision.source.line and str(decision.source) in decision.reason)
         reason = f", because {printable(decision.reason, LONGEST_REASON)}" if own else ""
         noun = nouns.get(decision.control, decision.control)

@@ -28,7 +28,7 @@ from mom_daemon.look.status_file import LATE_CYCLES
 from mom_kvm import PastCycle, PastCycles
 
 LOOKED_BACK_SECONDS: Final = 1800.0
-"""How much of the recording before the requested time is read."""
+"""How far before the requested time the recording is read."""
 
 GAP_CYCLES: Final = 3
 LEAST_GAP_SECONDS: Final = 10.0

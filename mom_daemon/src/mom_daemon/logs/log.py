@@ -17,7 +17,7 @@ LOG: Final = logging.getLogger("mom")
 
 
 class StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # generic in the type of standard error
-    """Handler for standard error that does not hide its errors."""
+    """Handler for standard error that raises write errors."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the name that logging calls
         """Raise the present error again."""
@@ -38,7 +38,7 @@ class Log:
         logging.getLogger().addHandler(self._writer)
 
     def learn(self, config: Config) -> None:
-        """Hide this configuration's secrets, even if mom refuses it later."""
+        """Hide this configuration's secrets, even if mom later refuses the configuration."""
         self.hide.learn(plugin.settings for plugin in config.plugins.values())
 
     def use(self, config: Config) -> None:

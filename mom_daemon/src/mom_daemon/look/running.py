@@ -1,4 +1,4 @@
-"""Queries to the running mom, and guests by name."""
+"""Queries to the running mom, and lookup of guests."""
 
 from __future__ import annotations
 

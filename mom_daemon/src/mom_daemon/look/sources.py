@@ -30,7 +30,7 @@ def running_mom(config: Config) -> RunningMom | None:
 def ask(config: Config, question: Callable[[RunningMom], Found], *, otherwise: str = "") -> tuple[Found, str] | None:
     """Ask the running mom. Return its answer and address; None without a connection, or if no mom is running.
 
-    :param otherwise: the verb's other source, used with a warning if mom does not answer
+    :param otherwise: name of the verb's other source. If mom does not answer, warn and return None
     """
     try:
         running = running_mom(config)
@@ -63,7 +63,7 @@ def told(config: Config) -> RunningStatus | None:
 
 
 def _of_file_in_time(config: Config) -> RunningStatus | None:
-    # Ignore a late file. The plugin that answered may be suspended.
+    # The plugin that answered late may be suspended: use the file unless it is late, too.
     with suppress(MomError):
         status = read_status(config.run_directory)
         return None if status is None or status.late else status

@@ -18,7 +18,7 @@ class StatusPart:
 
     @classmethod
     def of_fields(cls, report: Report, heading: str, *fields: tuple[str, str, Unit, int]) -> Iterator[StatusPart]:
-        """Yield parts with known numeric host fields.
+        """Yield a part for each of these host fields that is a known number.
 
         :param fields: name, text around the value (`available {}`), unit, and place of each field
         """

@@ -41,7 +41,7 @@ def offered(plugin: LoadedPlugin, hook: str, *, each: type = object, **arguments
 
 
 def registered(plugin_class: type, name: str) -> HookManager:
-    """Return a manager with a class's hooks. Raise `MomError` for an invalid hook."""
+    """Return a manager with a class's hooks. Raise `MomError` if a hook is invalid."""
     manager = HookManager(hookspecs)
     manager.register(plugin_class, name)
     return manager

@@ -36,9 +36,9 @@ def about_enabled(config: Config) -> Iterator[Finding]:
         text = f"several plugins provide a hypervisor: {names}; mom uses the first available one, and sees no guests of the others"
         yield Finding(Severity.WARNING, "hypervisors", text, f"enable only one of them; at present {first} takes precedence")
     for subject, message, hook in lacking(config):
-        yield Finding(Severity.WARNING, subject, message, f"plugins that do: {', '.join(having(hook)) or 'none is installed'}")
+        yield Finding(Severity.WARNING, subject, message, f"installed plugins for this task: {', '.join(having(hook)) or 'none'}")
     if len(evaluators) > 1:
         order = ", then ".join(evaluators)
-        text = f"several plugins decide: {order}; if two of them set one control, only the first counts, even without a decision"
+        text = f"several plugins decide: {order}; if two of them set the same control, mom ignores the later one from then on"
         cure = "disable plugins that you do not need, or list the one with precedence first in `plugins`"
         yield Finding(Severity.WARNING, "evaluators", text, cure)

@@ -82,7 +82,7 @@ def _show_list(rows: Sequence[Mapping[str, Any]], enabled: Sequence[str] | None)
     else:
         print_prose("No plugins are installed.", 2)
     if missing := absent("kvm"):
-        print_prose(f"To install the rest of the usual set for a KVM host: {how_to_install(*missing)}", 2)
+        print_prose(f"To install the other packages for KVM hosts: {how_to_install(*missing)}", 2)
 
 
 # --- info ----------------------------------------------------------------------------------------------------------------------

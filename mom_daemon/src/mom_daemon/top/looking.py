@@ -62,14 +62,14 @@ class Looking:
         return next(iter(self.views))
 
     def listed(self, listing: Listing | None) -> Sequence[Row]:
-        """Return the selected rows in the selected order."""
+        """Return the rows that match the filter, sorted."""
         if listing is None:
             return []
         self.columns = (self.name, *(column["name"] for column in listing.columns), HARM)
         return ordered(chosen(listing.rows, self.pattern), self.sort, falling=self.falling)
 
     def place(self, rows: Sequence[Row], lines: int) -> int:
-        """Return the marked row's index, and keep it visible."""
+        """Return the marked row's index, and scroll until the row is visible."""
         index = next((n for n, row in enumerate(rows) if row.id == self.marked), None) if self.marked else 0
         if index is None:
             index = min(self.first, max(0, len(rows) - 1))
@@ -78,7 +78,7 @@ class Looking:
         return index
 
     def press(self, key: str, rows: Sequence[Row], lines: int) -> None:
-        """Handle a key, for the visible `lines` of a list."""
+        """Apply a key. `lines` is the number of visible lines."""
         if self.typing:
             self._type(key)
         elif key == "quit" or (key == "q" and self.view in self.views):

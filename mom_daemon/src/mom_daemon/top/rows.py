@@ -35,7 +35,7 @@ def chosen(rows: Sequence[Row], pattern: str) -> list[Row]:
 
 
 def ordered(rows: Sequence[Row], column: str, *, falling: bool) -> list[Row]:
-    """Sort rows, already sorted by name, by a column; unknown values are last."""
+    """Sort rows by a column, unknown values last. The rows must be sorted by name already."""
     if column == HARM:
         return sorted(rows, key=lambda row: row.harm, reverse=falling)
     values = [(row.values.get(column), row) for row in rows]

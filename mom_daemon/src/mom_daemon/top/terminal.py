@@ -102,7 +102,7 @@ class Terminal:
         return (terminal.columns or 80, terminal.lines or 24)
 
     def keys(self, seconds: float) -> list[str]:
-        """Return the pressed keys; none after `seconds` or `wake`. Raise `EndedError`."""
+        """Wait for keys and return them; return none after `seconds` or `wake`. Raise `EndedError` on a signal."""
         ready, _, _ = select.select([sys.stdin, self._wake_in], [], [], seconds)
         if self._wake_in in ready:
             os.read(self._wake_in, 4096)
