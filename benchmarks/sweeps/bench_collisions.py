@@ -50,10 +50,10 @@ PROCESS_KIB = 80 * KIB
 RESULTS = Path(__file__).with_name("results") / "collisions.jsonl"
 GROUPS = [
     ("before the sweep", -math.inf, 0.0),
-    ("while the guest was watched, 0.2 s", 0.1, 0.2),
+    ("in the first 0.2 s, while mom only watched the guest", 0.1, 0.2),
     ("0.3 to 0.6 s after the sweep began", 0.3, 0.6),
-    ("0.7 to 1.0 s after it began", 0.7, 1.0),
-    ("1.1 to 1.5 s after it began, or had ended", 1.1, math.inf),
+    ("0.7 to 1.0 s after the sweep began", 0.7, 1.0),
+    ("1.1 to 1.5 s after the sweep began, or after its end", 1.1, math.inf),
 ]
 """s from the begin of a sweep to the begin of the burst, at least and at most."""
 
@@ -212,13 +212,13 @@ def report(bursts: Sequence[Burst]) -> str:
         if group:
             gave = statistics.median(burst["gave"] / KIB for burst in group)
             rows.append([name, str(len(group)), f"{gave:.0f}", f"{statistics.median(filled):.2f}", f"{max(filled):.2f}", counts])
-    head = ["the burst began", "sweeps", "gave, MiB", "filled in, s", "at worst", "how the sweeps ended"]
+    head = ["the burst began", "sweeps", "memory given, median MiB", "burst time, median s", "slowest, s", "how the sweeps ended"]
     return (
-        f"{len(swept)} sweeps of real guests without swap and without autodeflate, whose bursts fill 700 MiB at 320 MiB/s. "
+        f"{len(swept)} sweeps of real guests without swap and without autodeflate. Each burst fills 700 MiB at 320 MiB/s. "
         f"Programs killed: {sum(burst['killed'] for burst in bursts)}. "
         f"The slowest burst took {worst:.2f} s, and without a sweep {usual:.2f} s. "
-        f"A guest lacked its headroom for at most {max(burst['seconds'] for burst in begun):.2f} s, and gave at most "
-        f"{max(burst['gave'] for burst in begun) / KIB:.0f} MiB in that time.\n\n{table(head, rows)}"
+        f"During a sweep, a guest lacked its headroom for at most {max(burst['seconds'] for burst in begun):.2f} s, and gave at most "
+        f"{max(burst['gave'] for burst in begun) / KIB:.0f} MiB.\n\n{table(head, rows)}"
     )
 
 
