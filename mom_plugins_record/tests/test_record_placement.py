@@ -21,7 +21,7 @@ GIB = 1 << 20
         (64 * GIB, 60 * GIB, 90 * GIB, PlacementAdvice("kvm-07", 65_536, 4096, 92_160, 1.5)),
         (64 * GIB, 60.9995 * GIB, 90 * GIB, PlacementAdvice("kvm-07", 65_536, 3073, 92_160, 1.47)),
         (None, 60 * GIB, 90 * GIB, "no ratio: the host's memory (host plugin) was not recorded"),
-        (64 * GIB, None, 90 * GIB, "no ratio: the memory that it can promise (balloon plugin) was not recorded"),
+        (64 * GIB, None, 90 * GIB, "no ratio: the memory that the host can promise (balloon plugin) was not recorded"),
         (64 * GIB, 0.0, 90 * GIB, "no ratio: the host has no memory for guests"),
         (64 * GIB, 60 * GIB, 0.0, "no ratio: there are no guests"),
     ],
@@ -76,7 +76,7 @@ def test_placement_is_written_to_a_file_or_as_json(tmp_path: Path) -> None:
     file = tmp_path / "placement.sh"
     assert str(file) in run("--placement", str(file))
     assert "MEMORY_MB:allocation_ratio=0.70" in file.read_text()
-    assert "1 or more more guests of class gold fit" in file.read_text()
+    assert "at least 1 more guests of class gold fit" in file.read_text()
     assert os.access(file, os.X_OK)
     placement = json.loads(run("--placement", "-", "--json"))["placement"]
     assert placement.pop("host")

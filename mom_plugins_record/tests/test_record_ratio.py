@@ -141,7 +141,7 @@ class TestWhatIsSaid:
         assert (host.ratio_today, host.guests) == (round(40 / 60, 2), 10)
         assert host.result is not None
         could = format_kib(host.result.sold)
-        assert f"kvm-07: {could} can be sold; 60.00 GiB are for guests, a ratio of {ratio:.2f}: " in "".join(lines_of(host, 0.01))
+        assert f"kvm-07: {could} can be sold, {ratio:.2f} times the 60.00 GiB for guests: " in "".join(lines_of(host, 0.01))
         assert "at most 1 % (95 % confidence" in "".join(lines_of(host, 0.01))
         assert [(where, most, today) for where, _, most, today in rows(host)] == [
             ("OpenStack nova", f"{ratio:.2f}", "0.67"), ("KubeVirt", f"{100 * ratio:.0f}", "67"),

@@ -95,7 +95,7 @@ def test_stale_nfs_file_is_begun_anew(tmp_path: Path, reports: list[Report], mon
     [
         (b"", "is not a recording"),
         (b"hello, world, this is no recording", "is not a recording"),
-        (MARK.replace(b"3\n", b"99\n"), "has version 99"),
+        (MARK.replace(b"3\n", b"99\n"), "has format 99"),
     ],
 )
 def test_a_file_that_is_no_recording_is_refused(tmp_path, content, message):
@@ -181,7 +181,7 @@ def test_the_doctor_says_that_there_is_no_room_to_record(tmp_path: Path) -> None
     (found,) = RecordPlugin(settings, PluginContext(state_directory=tmp_path, serves=False)).mom_doctor(None)
     assert found.severity is Severity.ERROR
     assert "nothing is recorded: only " in found.message
-    assert "free space, or reduce the setting reserve" in found.cure
+    assert "free space, or set `reserve`" in found.cure
 
 
 def test_unwritable_accounts_are_a_problem_with_a_hint(tmp_path: Path, reports: list[Report]) -> None:
@@ -192,7 +192,7 @@ def test_unwritable_accounts_are_a_problem_with_a_hint(tmp_path: Path, reports: 
     plugin.mom_report(reports[0])
     (problem,) = plugin.mom_problems(reports[0].snapshot)
     assert "is not a file of accounts" in problem.message
-    assert problem.hint == "move it away; mom then starts new accounts"
+    assert problem.hint == "move the file away; mom then starts new accounts"
     (tmp_path / "accounts.sqlite3").rename(tmp_path / "theirs")
     plugin.mom_teardown()
     assert not plugin.mom_problems(reports[0].snapshot)

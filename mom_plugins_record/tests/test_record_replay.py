@@ -233,7 +233,7 @@ def test_bounds_are_those_of_the_control_and_of_the_guest(value: float, out: boo
 )
 def test_guests_need_what_they_use_or_are_guaranteed_up_to_their_size(fields: dict[str, Any], need: str | None) -> None:
     cases = judged([300], **fields).of(Complaint.BELOW_NEED)
-    assert [case.example for case in cases] == ([] if need is None else [f"300 KiB, while it {need}"])
+    assert [case.example for case in cases] == ([] if need is None else [f"300 KiB, but the guest {need}"])
 
 
 # --- estimates ------------------------------------------------------------------------------------------------------------------
@@ -273,7 +273,7 @@ def test_another_policy_shows_in_the_estimate(calm: Path, tmp_path: Path) -> Non
     assert shown["estimated"]["then"]["reclaimed_kib"] > 1 << 20
     assert shown["estimated"]["now"]["work_done"] < shown["estimated"]["then"]["work_done"]
     text = run(calm, "--policy", other, "--to", "2026-01-01T00:03").output
-    assert text.index("Exact, for the recorded state") < text.index("Estimated: both simulated")
+    assert text.index("Exact, for the recorded state") < text.index("Estimated: both policies simulated")
     assert "Estimated" not in run(calm, "--policy", other, "--to", "2026-01-01T00:03", "--no-estimate").output
 
 

@@ -179,7 +179,7 @@ def test_file_of_another_format_stays(path: Path) -> None:
     keeper.write()
     assert (path.read_bytes(), keeper.damage) == (before, "")
     assert "has the format 99" in keeper.write_error
-    assert keeper.write_hint == "move it away; mom then starts new accounts"
+    assert keeper.write_hint == "move the file away; mom then starts new accounts"
     path.rename(path.with_name("theirs"))
     keeper.write()
     assert (len(read_hosts(path, 0, float("inf"))), keeper.write_error) == (1, "")

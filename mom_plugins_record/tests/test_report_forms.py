@@ -229,9 +229,9 @@ def test_stalls_and_kills_state_the_known_share(tmp_path: Path) -> None:
     silent = [guest(FIRST, f"b{number}", 4, 1, waiting_known_seconds=0.0) for number in range(9)]
     file.write([(host(FIRST), [tells, *silent])])
     said = " ".join(run(tmp_path).output.split())
-    assert "10 % of guests' time waited because of mom, at most; known for 10 % of their time" in said
-    assert "waited because of mom, at most 360.0 s (10 % of guests' time; known for 10 % of their time)" in said
-    assert "1 programs killed in guests for lack of memory, 1 of them in gold; known for 10 % of their time" in said
+    assert "10 % of guests' time, at most, spent waiting because of mom; known for 10 % of guests' time" in said
+    assert "waited because of mom, at most 360.0 s (10 % of guests' time; known for 10 % of guests' time)" in said
+    assert "1 programs killed in guests for lack of memory, 1 of them in gold; known for 10 % of guests' time" in said
     whole = told(tmp_path)["whole"]
     assert (whole["waiting_known_guest_hours"], whole["killed_known_guest_hours"], whole["seen_guest_hours"]) == (1, 1, 10)
 

@@ -1,4 +1,4 @@
-"""Subcommands of `mom --help`, imported when they run."""
+"""Subcommands that `mom --help` lists. mom imports their code only to run them."""
 
 from typing import Final
 

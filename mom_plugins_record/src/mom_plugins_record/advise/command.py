@@ -124,7 +124,7 @@ class _Request(NamedTuple):
     most: int
     seeds: int
     ends: float
-    """Monotonic seconds."""
+    """Time limit in monotonic seconds."""
 
 
 def _search(stage: RecordedStage, request: _Request, *, shown: bool) -> tuple[Trials, CapacitySearch, int | None]:
@@ -222,13 +222,13 @@ def _result_lines(search: CapacitySearch, fits: int | None, sla_class: str, seco
         summary = [f"no guest of class {sla_class} fits: even without new guests, {why}"]
     else:
         runs = search.counts[fits].runs
-        most = " or more" if fits == search.most else ""
+        least = "at least " if fits == search.most else ""
         summary = [
-            f"{fits}{most} more guests of class {sla_class} fit: no harm in {runs} runs of {format_duration(round(seconds))},"
+            f"{least}{fits} more guests of class {sla_class} fit: no harm in {runs} runs of {format_duration(round(seconds))},"
             f" so a risk of at most {100 * risk_of(runs):.0f} % (95 % confidence)"
         ]
     if not search.complete:
-        summary.append("the time limit was reached before all numbers were tried: increase --time, or reduce --hours and --seeds")
+        summary.append("the time limit ended the search early: increase --time, or reduce --hours and --seeds")
     return summary, [
         f"  {'more':>5}  {'runs':>4}  harm",
         *(f"  {item.count:>5}  {item.runs:>4}  {item.harm or 'none'}" for item in search.tried),

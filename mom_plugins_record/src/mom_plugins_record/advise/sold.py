@@ -31,7 +31,7 @@ class PlacementAdvice(NamedTuple):
 def placement_of(host: str, total_kib: float | None, promisable_kib: float | None, sold_kib: float) -> PlacementAdvice | str:
     """Return the advice, or why there is none."""
     if not total_kib or promisable_kib is None:
-        missing = "the host's memory (host plugin)" if not total_kib else "the memory that it can promise (balloon plugin)"
+        missing = "the host's memory (host plugin)" if not total_kib else "the memory that the host can promise (balloon plugin)"
         return f"no ratio: {missing} was not recorded"
     total, reserved = int(total_kib / MIB), math.ceil((total_kib - promisable_kib) / MIB)
     sold = int(sold_kib / MIB)
@@ -43,13 +43,13 @@ def placement_of(host: str, total_kib: float | None, promisable_kib: float | Non
 def script(advice: PlacementAdvice, summary: Sequence[str]) -> str:
     """Return a script for the operator to read and run."""
     lines = [
-        f"For OpenStack's placement service, from `mom advise` on {time.strftime('%Y-%m-%d', time.gmtime())}. mom does not run it.",
+        f"Script for OpenStack's placement service, by `mom advise` on {time.strftime('%Y-%m-%d', time.gmtime())}. mom does not run it.",
         *(printable(line, 300) for line in summary),
         f"{advice.sold_mib} MiB can be sold; the host has {advice.total_mib} - {advice.reserved_mib} MiB for guests.",
-        "Placement counts MiB, and ignores classes: it may also place guests with larger guarantees here. Keep them on other hosts.",
-        "In nova.conf of the host, set this line, and no ram_allocation_ratio, which would overwrite the ratio:",
+        "Placement ignores service classes, and may place guests with larger guarantees here. Keep such guests on other hosts.",
+        "In the host's nova.conf, remove ram_allocation_ratio, which would overwrite the ratio, and set:",
         f"  reserved_host_memory_mb = {advice.reserved_mib}",
-        "If the provider has another name: openstack resource provider list. To test first: add --dry-run.",
+        "If the provider has another name, find it with: openstack resource provider list. To test first, add --dry-run.",
     ]
     name = shlex.quote(printable(advice.host, 253))
     commands = [
@@ -102,7 +102,7 @@ HOST_RESERVE_SHARE: Final = 0.05
 """Assumed fraction of a host's memory that is not for guests, if unknown: the balloon plugin's default."""
 
 PRESENT_DAYS: Final = 2
-"""A guest whose use is unknown on this many last days counts as gone."""
+"""A guest whose use is unknown on the last so many days counts as gone."""
 
 
 class HostSold(NamedTuple):
@@ -130,7 +130,7 @@ class HostSold(NamedTuple):
 
 
 def sold_on(past: PastHost, risk: float) -> HostSold:
-    """Return how much to sell on this host. Raise `MomError` if its memory is unknown."""
+    """Return how much to sell on this host. Raise `MomError` if the host's memory is unknown."""
     guests, name = past.guests, printable(past.host, 253)
     total = past.host_kib
     if total is None:
@@ -169,7 +169,7 @@ def _sold_lines(host: HostSold, risk: float) -> Iterator[str]:
         return
     result, more = host.result, "" if host.result.complete else " or more"
     yield (
-        f"{where}{format_kib(result.sold)}{more} can be sold; {format_kib(host.capacity)} are for guests, a ratio of {host.ratio:.2f}: "
+        f"{where}{format_kib(result.sold)}{more} can be sold, {host.ratio:.2f} times the {format_kib(host.capacity)} for guests: "
         f"the risk that some guest lacks memory within a month is at most {percent(risk)} ({100 * CONFIDENCE:.0f} % confidence; "
         f"with 50 % confidence, {format_kib(result.middle)} can be sold)"
     )

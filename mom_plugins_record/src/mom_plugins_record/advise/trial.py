@@ -16,7 +16,7 @@ from mom_plugins_record.replay.stage import RecordedStage
 
 
 class TimeIsOver(Exception):
-    """Raised by a run at the time limit."""
+    """Error: a run has reached the time limit."""
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ class CapacitySearch:
     complete: bool = False
 
     def largest(self) -> int | None:
-        """Return the largest number; None if there is harm even without new guests, or if the time is too short."""
+        """Return the largest number without harm; None if there is harm even without new guests, or if the time is too short."""
         try:
             result = self._largest()
             self.complete = True
@@ -54,7 +54,7 @@ class CapacitySearch:
 
     @property
     def tried(self) -> list[TriedCount]:
-        """The numbers of guests that were tried, the smallest first."""
+        """Tried numbers of guests, the smallest first."""
         return sorted((count for count in self.counts.values() if count.runs), key=lambda one: one.count)
 
     def _largest(self) -> int | None:
@@ -84,7 +84,7 @@ class CapacitySearch:
 
 
 SWAPPED_KIB: Final = 64 << 10
-"""KiB in swap, beyond those at the start, that count as harm. Every host swaps a little."""
+"""Growth of swap during a run, in KiB, above which swapping counts as harm. Every host swaps a little."""
 
 WORK, NEWCOMERS_WORK = 0.01, 0.05
 """Fractions of their work that guests may lose: a recorded guest beyond its loss without new guests, and a new guest in total."""
@@ -168,7 +168,7 @@ class TrialRun:
         for guest in snapshot.guests.values():
             size, holds, lost = (field_number(guest.fields, name) for name in ("balloon_cur", "mem_promised", "sim_lost"))
             if settled and HealthLimits.breaks(size, holds):
-                return f"{printable(guest.name)} has {format_kib(size)} and is promised {format_kib(holds)}"
+                return f"{printable(guest.name)} has only {format_kib(size)}, but was promised {format_kib(holds)}"
             if not settled or guest.id not in self._since:
                 self._since[guest.id] = guest.name, now, lost
             self._lost[guest.id] = now, lost
@@ -224,7 +224,7 @@ class Trials:
 
 
 def stage_of(path: Path, config: Path | None, seconds: float | None) -> RecordedStage:
-    """Return a recording as the stage of simulations. Raise `MomError` if it is unreadable or too short.
+    """Return a recorded host, to be simulated. Raise `MomError` if the recording is unreadable or too short.
 
     :param config: configuration that replaces the recorded one
     :param seconds: length of the period from the first cycle; None for the whole recording

@@ -33,7 +33,7 @@ WITHOUT_UNIT: Final = frozenset({Unit.COUNT, Unit.FLAG, Unit.TEXT, Unit.LIST})
 
 
 class Kind(Enum):
-    """Kind of a column. `TIME` is in microseconds since the epoch; `WHOLE` is never unknown."""
+    """Kind of a column. `TIME` is in microseconds since the epoch. `WHOLE` is an integer that is never unknown."""
 
     TIME = "time"
     WHOLE = "whole"
@@ -83,7 +83,7 @@ def kind_of(unit: Unit) -> Kind:
 
 @dataclass(slots=True)
 class Tables:
-    """Columns of all sessions, and rows of each cycle.
+    """Columns for the fields of all sessions, and rows for each cycle.
 
     :param patterns: patterns of guests' names to include; empty for all guests
     :param columns: fields of all sessions, filled by `declare`
@@ -111,7 +111,7 @@ class Tables:
         }
 
     def columns_of(self, recorded: RecordedCycle) -> Mapping[str, Sequence[Sequence[Value]]]:
-        """Return a cycle's rows as columns, keyed by table."""
+        """Return the columns of a cycle's rows, keyed by table."""
         session = recorded.session
         if session is not self._session:
             self._session = session
@@ -291,14 +291,14 @@ def _number(value: Value) -> int | float | None:
 
 
 def cell(value: object) -> object:
-    """Return a CSV cell, with an apostrophe before text that may be a formula: owners of guests choose names."""
+    """Return a CSV cell. Text that may be a formula gets an apostrophe, because guests' owners choose names."""
     return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value
 
 
 FILES: Final[Mapping[str, type[ParquetFile | CsvFile]]] = {"parquet": ParquetFile, "csv": CsvFile}
 
 ROWS: Final = 50_000
-"""Rows in memory: 25 MiB with 60 fields."""
+"""Most rows of a table in memory: 25 MiB with 60 fields."""
 
 
 def export(
@@ -307,8 +307,8 @@ def export(
     """Write the tables, and print how many rows each has. After a `MomError`, no files remain.
 
     :param kind: one of `FILES`
-    :param guests: patterns of names; no pattern for all guests
-    :param since: seconds since the epoch
+    :param guests: patterns of guests' names; empty for all guests
+    :param since: seconds since the epoch, like `until`
     """
     if kind == "parquet" and find_spec("pyarrow") is None:
         raise MomError(

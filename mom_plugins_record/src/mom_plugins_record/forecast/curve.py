@@ -32,7 +32,7 @@ HOUR_SLOTS: Final = SLOTS // HOURS
 SHORTEST_DAY: Final = 60.0
 LONGEST_DAY: Final = 7 * 86_400.0
 LONGEST_WEEK: Final = 31
-"""Bounds of settings, in seconds and days."""
+"""Bounds of the settings `day` (s) and `week` (days)."""
 
 _MONDAY: Final = 3
 """Days from Monday to 1970-01-01, a Thursday."""
@@ -59,7 +59,7 @@ class Calendar:
 
     @property
     def slot_seconds(self) -> float:
-        """Seconds of a slot."""
+        """Length of a slot in seconds."""
         return self.day_seconds / SLOTS
 
     @property
@@ -77,7 +77,7 @@ class Calendar:
 
     def of_week(self, index: int) -> int:
         """Return the place of this slot in the week."""
-        shift = _MONDAY if self.week_days == 7 else 0  # real days of a week
+        shift = _MONDAY if self.week_days == 7 else 0  # a real week begins on Monday
         return (index + shift * SLOTS) % self.week_slots
 
 
@@ -125,13 +125,13 @@ EVIDENCE: Final = 32.0
 """Number of slots with known errors before a guest can have a pattern: eight hours."""
 
 FITS: Final = 3.0
-"""Multiple of the usual error above which a slot is not part of a usual day."""
+"""Multiple of the usual error above which a slot's error shows an unusual day."""
 
 RECOVERY: Final = 1 / 24
 """Fraction of a forecast's lost weight that returns per slot. Six hours without large errors restore two thirds of that weight."""
 
 LEAST_WEIGHT: Final = 0.5
-"""mom ignores a forecast with less weight."""
+"""mom ignores a forecast with a smaller weight."""
 
 PRIOR: Final = (1.0, 1.0, 0.25)
 """Weights of the curves before any errors are known. Yesterday is a single day, perhaps a holiday."""
@@ -230,7 +230,7 @@ class GuestDays:
     def close(self, index: int, seen: SlotSeen | None) -> None:
         """Learn from a slot that has ended.
 
-        :param index: from `Calendar.index`
+        :param index: slot number from `Calendar.index`
         :param seen: use in the slot; None if unknown
         """
         forecasts = self._forecasts
@@ -245,7 +245,7 @@ class GuestDays:
         self._note_forecast(index, seen.used, residuals)
 
     def interrupt(self) -> None:
-        """Record that the next slot does not follow the last one directly."""
+        """Note that slots are missing before the next slot."""
         self._forecasts.clear()
 
     def _judge(self, index: int, seen: SlotSeen) -> None:

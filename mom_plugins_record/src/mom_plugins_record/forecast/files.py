@@ -37,7 +37,7 @@ PATIENCE: Final = 5.0
 
 
 def leave(folder: Path, days: HostDays) -> None:
-    """Write learned days for the mom that uses this state folder. Merge days written earlier. Raise `MomError` on failure."""
+    """Write learned days into a state folder, for the mom that uses it. Add days left there earlier. Raise `MomError` on failure."""
     file = _at(folder / LEARNED)
     before = file.look()
     if before is not None and before.calendar == days.calendar:
@@ -187,7 +187,7 @@ class DaysKeeper:
             if content is not None or file is self._file:  # an unusable file that cannot be set aside is not read again
                 self._merged[file.path] = version
             if content is not None and file is self._learned:
-                self._due = True  # then the learned file can go
+                self._due = True  # after the write, mom removes the learned file
 
 
 def _version(path: Path) -> _Version | None:
@@ -309,7 +309,7 @@ def content_of(days: HostDays) -> Mapping[str, Any]:
 
 
 def head_of(days: HostDays) -> Mapping[str, Any]:
-    """Return all days as JSON content, except for the guests."""
+    """Return everything except the guests as JSON content."""
     own = {name: getattr(days, name) for name in ("margin", "usual", "host_kib", "promisable_kib")}
     return {**own, "day": days.calendar.day_seconds, "week": days.calendar.week_days, "host": days.host_name}
 
@@ -325,7 +325,7 @@ def _kept(kind: type[BaseModel], record: object) -> Mapping[str, Any]:
 
 
 def days_from(content: Any) -> HostDays:
-    """Return stored days, with the calendar from the file. Raise `ValueError` for content that is not from `content_of`."""
+    """Return the days in a file's content, with the file's calendar. Raise `ValueError` for content that is not from `content_of`."""
     kept = _KeptHost.model_validate(content)
     calendar = Calendar(kept.day, kept.week)
     result = HostDays(calendar, calendar.slot_seconds)

@@ -37,10 +37,10 @@ LEAST_REFRESHED: Final = 12
 """Number of guests whose figures mom refreshes in each cycle, although their slot has not ended."""
 
 SUMMED_EVERY: Final = 100
-"""Guests per cycle between two sums: with 200 guests, mom computes the sum in every second cycle."""
+"""Number of guests summed per cycle, on average: with 200 guests, mom computes the sum in every second cycle."""
 
 CLOSE_WITHIN: Final = 0.3
-"""Fraction of a slot within which mom closes the previous slot of all guests, one by one."""
+"""Fraction of a slot within which mom closes the previous slot of all guests, some in each cycle."""
 
 KEPT_WEEKS: Final = 5
 
@@ -82,7 +82,7 @@ class KnownGuest:
     :param used: use at the last sample; NaN if unknown
     :param first: slot of the first item of `expected`
     :param middles: expected use from this slot on; empty without a forecast
-    :param rises: slot of an expected rise
+    :param rises: slot of an expected rise; None if no rise is expected
     """
 
     id: str
@@ -156,7 +156,7 @@ class HostDays:
         """The host's memory; `promisable_kib` is the part that mom can promise to guests."""
         self.promisable_kib: float | None = None
         self.margin = 0.0
-        """KiB added to all guests' expected growth."""
+        """KiB added to the expected growth of all guests together."""
         self.usual = 0.0
         """KiB. Usual error of the expected growth of all guests."""
         self._ids: list[str] = []
@@ -176,7 +176,7 @@ class HostDays:
         self._sum: _ExpectedSum | None = None
 
     def see(self, snapshot: Snapshot) -> None:
-        """Sample some guests, and refresh the figures of others."""
+        """Learn from a cycle: sample some guests, and refresh the figures of others."""
         self._advance(snapshot)
         self._update_list(snapshot.listed, snapshot.time)
         self._see_host(snapshot.host)
@@ -224,7 +224,7 @@ class HostDays:
             guest = self._present[place]
             if guest.index != self._index:
                 if not closes:
-                    continue  # a later cycle closes its slot; this sample belongs to the next one
+                    continue  # a later cycle closes the guest's slot; this sample belongs to the next slot
                 closes -= guest.index >= 0
                 self._next_slot(guest, place, snapshot.listed[place], self._index, covered)
             guest.sample(_used(totals[place], usables[place], sizes[place]), snapshot.monotonic)
@@ -407,7 +407,7 @@ class HostDays:
         return Columns(dict(zip(GUEST_FIELDS, columns, strict=True)))
 
     def host_fields(self) -> Mapping[str, Value]:
-        """Return the host's fields."""
+        """Return the values of the host's fields, keyed by name."""
         return self._host
 
     def _sum_up(self) -> Mapping[str, Value]:

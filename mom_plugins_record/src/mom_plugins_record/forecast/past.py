@@ -51,8 +51,8 @@ class GuestPast:
     def take_in(self, index: int, most: float, sold: float | None) -> None:
         """Add the maximum use in a past slot, in KiB.
 
-        :param index: from `Calendar.index`
-        :param sold: KiB; None to learn nothing
+        :param index: slot number from `Calendar.index`
+        :param sold: sold size in KiB; with None, nothing is added
         """
         ordinal, slot = FIRST_DAY + index // SLOTS, index % SLOTS
         if not is_size(sold) or ordinal > LAST_DAY:  # `date` cannot hold ordinals of short artificial days

@@ -85,7 +85,7 @@ class ForecastPlugin:
 
         @property
         def calendar(self) -> Calendar:
-            """Division of time."""
+            """Division of time into slots, days and weeks."""
             return Calendar(self.day, self.week)
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:

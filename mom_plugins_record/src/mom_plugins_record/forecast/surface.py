@@ -11,7 +11,7 @@ from mom_plugins_record.forecast.host_days import GUEST_FIELDS
 
 
 def forecast_parts(report: Report) -> Iterator[StatusPart]:
-    """Yield the guests whose daily pattern is known, and their expected growth."""
+    """Yield the number of guests with a known daily pattern, and their expected growth."""
     host = report.snapshot.host
     count, rise = host.number("guests_forecast"), host.number("host_rise_expected")
     if count:
@@ -33,11 +33,11 @@ class ForecastExplainer(Explainer):
 def _sentences(about: About) -> Iterator[str]:
     expected, soon, rises_in, weight, error = map(about.number, GUEST_FIELDS)
     if weight is None:
-        yield "It has no known daily pattern, so there is no forecast of it."
+        yield "It has no known daily pattern, so mom has no forecast for it."
         return
     if expected is None or soon is None:
         if weight < LEAST_WEIGHT:
-            yield f"This day differs from earlier days: its forecast has a weight of {weight:.0%}, and mom does not use it."
+            yield f"This day differs from earlier days: mom does not use the forecast, which has a weight of {weight:.0%}."
         return
     errors = "" if error is None else f"; the recent error of its one-hour forecasts is {format_kib(error)}"
     yield f"According to earlier days, it usually uses {format_kib(expected)} at this time{errors}."
@@ -46,4 +46,4 @@ def _sentences(about: About) -> Iterator[str]:
         return
     more = soon - (min(total, size or total) - usable)
     if rises_in is not None and more > 0:
-        yield f"At {about.at(about.report.time + rises_in)} it usually takes up to {format_kib(more)} more."
+        yield f"At {about.at(about.report.time + rises_in)} it usually uses up to {format_kib(more)} more."

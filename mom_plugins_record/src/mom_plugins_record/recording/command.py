@@ -60,7 +60,7 @@ def export_command(
 
     formats, times = [text for text in to if text in FORMATS], [text for text in to if text not in FORMATS]
     if len(formats) != 1 or len(times) > 1:
-        raise click.UsageError(f"--to needs one of {', '.join(FORMATS)}, and at most one time")
+        raise click.UsageError(f"give one --to with a format ({', '.join(FORMATS)}), and at most one with a time")
     begins = moment_of(since, "--from", float("-inf"))
     ends = moment_of(times[0] if times else None, f"--to (one of {', '.join(FORMATS)}, or a time)", float("inf"))
     export(recording or _configured(config_path), output, formats[0], guests, begins, ends)
@@ -98,7 +98,7 @@ class Contents:
 
 
 def contents_of(path: Path) -> Contents:
-    """Read all of a recording. Raise `MomError` if it is unreadable."""
+    """Return the summary of a whole recording. Raise `MomError` if the recording is unreadable."""
     recording = Recording(path)
     result = Contents(str(path), len(recording.files), sum(file.stat().st_size for file in recording.files if file.exists()))
     session = None
@@ -134,7 +134,7 @@ def print_contents(contents: Contents, *, as_json: bool) -> None:
         lines += [("from", f"{format_time(contents.begins)} UTC"), ("to", f"{format_time(contents.ends)} UTC, {lasts} later")]
     lines += [
         ("cycles", f"{contents.cycles}, with up to {contents.most_guests} guests{each}"),
-        ("decided", f"{contents.decisions}, of which {contents.applied} were applied"),
+        ("decisions", f"{contents.decisions}, of which {contents.applied} were applied"),
         ("problems", str(contents.problems)),
         ("host", ", ".join(map(printable, contents.hosts)) or "unknown"),
         ("policies", ", ".join(map(printable, contents.policies)) or "none"),

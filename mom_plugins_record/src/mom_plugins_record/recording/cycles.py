@@ -30,7 +30,7 @@ from mom_core import (
 from mom_plugins_record.recording.groups import Corrupt
 
 FARTHEST: Final = 6e10
-"""Seconds since the epoch to the year 3871. Later times cannot be shown as dates."""
+"""s. Largest distance from the epoch: the years 68 to 3871. `datetime` begins with the year 1."""
 
 _AS_THEY_ARE: Final = ("time", "mode", "duration", "lag", "skipped", "woken_by", "problems", "plugins", "verdict")
 
@@ -57,9 +57,9 @@ def _fields_of(value: Any) -> dict[str, Any]:
 def cycle_line(report: Report, session: str, place: int, memory: Value = None) -> bytes:
     """Return a cycle as JSON.
 
-    :param session: checksum of the session's line
+    :param session: checksum of the line from `session_line`
     :param place: number of earlier cycles in the file
-    :param memory: memory of policies
+    :param memory: what policies remember; None except in the first cycle of a group
     """
     snapshot = report.snapshot
     guests, columns = snapshot.listed, snapshot.columns
@@ -101,9 +101,9 @@ Place: TypeAlias = NonNegativeInt
 
 
 def checked(kind: type | tuple[type, ...], items: type | tuple[type, ...] = object) -> AfterValidator:
-    """Return a validator for a mapping's values, and for items of lists in it.
+    """Return a validator for the types of a mapping's values, and of the items of its lists.
 
-    It stops at the first error, because pydantic would collect a gigabyte of errors.
+    The validator stops at the first error. pydantic would collect a gigabyte of errors.
     """
 
     def check(mapping: dict[str, Any]) -> dict[str, Any]:
@@ -121,7 +121,7 @@ class _FailFast(FailFast):
 
 Item = TypeVar("Item")
 Items: TypeAlias = Annotated[list[Item], _FailFast()]
-"""List that is read up to its first invalid item."""
+"""List whose validation stops at the first invalid item."""
 
 
 class _Strict(BaseModel):
@@ -221,9 +221,9 @@ class CycleRead:
 
     :param report: report without the state of plugins
     :param decisions: decisions of the report, followed by those of reviews and trials
-    :param columns: guests' fields keyed by name, with None for a guest that lacks the field
-    :param memory: memory of policies
-    :param session: checksum of the session's line
+    :param columns: values of guests keyed by field, with None for a guest that lacks the field
+    :param memory: what policies remember; None except in the first cycle of a group
+    :param session: checksum of the line from `session_line`
     :param place: number of earlier cycles in the file
     """
 
@@ -236,7 +236,7 @@ class CycleRead:
 
 
 def read_cycle(text: bytes) -> CycleRead:
-    """Read a line that `cycle_line` has written. Raise `Corrupt` if it is invalid."""
+    """Return the cycle in a line from `cycle_line`. Raise `Corrupt` if the line is invalid."""
     try:
         content = _Cycle.model_validate_json(text)
         decisions = [Decision(**dict(decision)) for decision in content.decisions]
@@ -247,7 +247,7 @@ def read_cycle(text: bytes) -> CycleRead:
 
 
 def why_not(error: Exception) -> str:
-    """Return the first error in a line, as text."""
+    """Return an error as text. Of several validation errors, return only the first."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         return printable(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", 200)

@@ -1,6 +1,6 @@
 """File of a recording: groups of lines. Each line is a checksum and JSON. Each group is a zstd stream.
 
-After damage, the rest of the group is lost. A line is in the file as soon as it is written.
+Damage makes the rest of its group unreadable. Each line reaches the file without delay.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ MARK: Final = _FRAME + b"%d\n" % VERSION
 """First bytes of each group: a skippable zstd frame (RFC 8878, 3.1.2)."""
 
 LARGEST_LINE: Final = 16 << 20
-"""Bytes of the longest line, enough for 20,000 guests. Limits the reader's memory."""
+"""Most bytes of a line: enough for 20,000 guests. This limits the reader's memory."""
 
 MOST_CELLS: Final = 4 << 20
 """Most values in a line: 10,000 guests with 400 each. A value may take two bytes in the file, but 64 in memory."""
 
 MOST_NAMES: Final = 1 << 19
-"""Most names in a line, counted by colons: 20,000 guests with 26 each. A million would take 300 MiB."""
+"""Most JSON keys in a line, counted by colons: 26 for each of 20,000 guests. A million keys would take 300 MiB."""
 
 LARGEST_GROUP: Final = 64 << 20
 """Most bytes of a group in the file. 20,000 guests need 12 MiB."""
 
 UNPACKED: Final = 64 << 20
 UNPACKED_RATIO: Final = 512
-"""A file may unpack to `UNPACKED` bytes plus this multiple of its size. A recording unpacks to 20 times its size, or to 300 times if only
-ages of statistics change. A zstd bomb unpacks to 30,000 times its size."""
+"""A file may unpack to `UNPACKED` bytes plus `UNPACKED_RATIO` times its size. A recording unpacks to 20 times its size, or to 300 times if
+its cycles are almost equal. A zstd bomb unpacks to 30,000 times its size."""
 
 SLICE: Final = 1024
-"""Bytes to unpack at a time. They result in at most 32 MiB."""
+"""Packed bytes to unpack at a time, into at most 32 MiB."""
 
 CHUNK: Final = 1 << 20
 """Bytes to read at a time."""
@@ -54,11 +54,11 @@ WINDOW: Final = 1 << 23
 
 
 class Corrupt(MomError):
-    """Content that no recorder has written."""
+    """Error: content that mom's recorder has not written."""
 
 
 class NoRecording(MomError, ValueError):
-    """Path without a recording."""
+    """Error: path without a recording."""
 
 
 class GroupPacker:
@@ -68,7 +68,7 @@ class GroupPacker:
         self._stream = zstandard.ZstdCompressor(compression_params=PARAMETERS).compressobj()
 
     def line(self, text: bytes) -> bytes:
-        """Return a line as bytes for the file."""
+        """Return the bytes to append to the file for a line."""
         line = b"%s %b\n" % (checksum(text).encode(), text)
         return self._stream.compress(line) + self._stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
 
@@ -78,15 +78,15 @@ class GroupPacker:
 
 
 def checksum(text: bytes) -> str:
-    """Return the CRC-32. It detects damage, not forgery."""
+    """Return the CRC-32 in hexadecimal. It detects damage, not forgery."""
     return f"{zlib.crc32(text):08x}"
 
 
 class RecordingFile:
-    """File of a recording, open for reading up to its present end. Opening raises `OSError`, `NoRecording` for another kind of file, and
-    `MomError` for another version.
+    """File of a recording, open for reading. What mom appends later is not read.
 
-    `cut_off` is true if the last group has no end.
+    Opening raises `OSError`, `NoRecording` for another kind of file, and `MomError` for another version of the format. `cut_off` becomes
+    true if the last group, when read, has no end.
     """
 
     def __init__(self, path: Path) -> None:
@@ -98,7 +98,7 @@ class RecordingFile:
             self.close()
             raise NoRecording(f"{path} is not a recording of mom", hint="give the path of a file or folder that the record plugin wrote")
         self.rubbish = self._places[0] if self._places else 0
-        """Bytes before the first group."""
+        """Number of bytes before the first group."""
         self._places.append(size)
         self._left = UNPACKED + UNPACKED_RATIO * size
 
@@ -108,7 +108,7 @@ class RecordingFile:
         return len(self._places) - 1
 
     def at(self, group: int) -> int:
-        """Return the offset of a group."""
+        """Return the offset of a group in the file."""
         return self._places[group]
 
     def close(self) -> None:
@@ -131,7 +131,7 @@ class RecordingFile:
             except zstandard.ZstdError as error:
                 raise Corrupt(f"a group cannot be unpacked: {error}") from error
             self._left -= len(text) - size
-            while (end := text.find(b"\n", max(line, size))) >= 0:  # none before `size`
+            while (end := text.find(b"\n", max(line, size))) >= 0:  # no newline before `size`
                 yield _checked_line(bytes(text[line:end]))
                 line = end + 1
             del text[:line]
@@ -145,13 +145,13 @@ class RecordingFile:
             self.cut_off = True
 
     def _only_begun(self, size: int) -> bool:
-        # The writer could not write a whole mark.
+        # Whether the file has only a part of the first group's mark.
         self._source.seek(0)
         start = self._source.read(len(MARK) + 8)
         other = re.match(re.escape(_FRAME) + rb"(\d+)\n", start)
         if other:
             self.close()
-            message = f"{self.path} has version {int(other[1])}, but this mom reads {VERSION}"
+            message = f"{self.path} has format {int(other[1])}, but this mom reads format {VERSION}"
             raise MomError(message, hint="use the version of mom that wrote it")
         self.cut_off = 0 < size < len(MARK) and MARK.startswith(start)
         return self.cut_off
@@ -170,7 +170,7 @@ def why_too_large(text: bytes) -> str:
     """Return why a line is too large to write or read, or an empty string if it is not."""
     if len(text) > LARGEST_LINE:
         return f"is larger than {format_kib(LARGEST_LINE / 1024)}"
-    # Each value takes a byte, so a shorter line cannot have too many.
+    # Each value takes a byte, so a shorter line cannot have too many values.
     if len(text) > MOST_CELLS and sum(map(text.count, (b",", b"[", b"{"))) > MOST_CELLS:
         return f"has more than {MOST_CELLS} values"
     if len(text) > MOST_NAMES and text.count(b":") > MOST_NAMES:
@@ -179,8 +179,8 @@ def why_too_large(text: bytes) -> str:
 
 
 def _open(path: Path) -> BinaryIO:
-    # Other files, such as pipes, raise `NoRecording`.
-    number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # without waiting for the writer of a pipe
+    # Raise `NoRecording` for other files, such as pipes.
+    number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # does not wait for a pipe's writer
     if stat.S_ISREG(os.fstat(number).st_mode):
         return os.fdopen(number, "rb")
     os.close(number)

@@ -1,4 +1,4 @@
-"""Plugin `record`: writes every cycle to disk, and keeps the accounts."""
+"""Plugin `record`: writes every cycle to disk, and keeps accounts of mom's gain and cost."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class RecordPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Open the recording and the accounts, or fail. Only the running mom may write them: a second writer would delete old files."""
+        """Open the recording and the accounts, but only in the running mom: a second writer would delete old files."""
         if not self._context.serves:
             return
         # Imported here, because commands that only ask a running mom must start fast.
@@ -115,7 +115,7 @@ class RecordPlugin:
     def recorded_points(
         self, since: float, until: float, most: int, *, guest: str = "", guest_fields: Sequence[str] = ()
     ) -> Sequence[RecordedPoint]:
-        """Return points of past days: of a guest from the recording, or of the host from the accounts."""
+        """Return about `most` points of past days: a guest's from the recording, or without `guest` the host's from the accounts."""
         from mom_plugins_record.recording.points import points_of
         from mom_plugins_record.report.accounts_file import NAME, read_minutes
 
@@ -141,7 +141,7 @@ class RecordPlugin:
     def mom_report(self, report: Report) -> None:
         """Record a cycle. Raise an error if the disk is full; mom tries again in the next cycle."""
         writer, accounts, context = self._writer, self._accounts, self._context
-        if writer is None or accounts is None:  # without a recorder
+        if writer is None or accounts is None:  # not the running mom
             return
         accounts.add(report, time.process_time())
         texts_in_force = context.service(PolicyTexts)
@@ -191,7 +191,7 @@ class RecordPlugin:
         accounts = self.folder / NAME
         if aside := sorted(path.name for path in self.folder.glob(f"{NAME}.damaged-*")):
             result.append(Finding(Severity.WARNING, "accounts", f"earlier accounts were damaged: {', '.join(aside)} in {self.folder}",
-                                 "check the disk; delete files that are not needed"))  # fmt: skip
+                                 "check the disk; delete the damaged files"))  # fmt: skip
         elif accounts.exists():
             text = f"{format_kib(accounts.stat().st_size / 1024)} in {accounts}: `mom report` reads them"
             result.append(Finding(Severity.OK, "accounts", text))
@@ -202,7 +202,7 @@ class RecordPlugin:
     def mom_source(
         kind: type, settings: PluginSettings | None, run_directory: Path, state_directory: Path, path: Path | None
     ) -> PastCycles | None:
-        """Return the recording at `path`, or the recording of the mom with these settings."""
+        """Return the recording at `path`, or else that of the mom with these settings; None without both."""
         if kind is not PastCycles:
             return None
         from mom_plugins_record.recording.reader import Recording
@@ -213,9 +213,9 @@ class RecordPlugin:
 
 
 def configured_recorder(config: Config) -> RecordPlugin.Settings:
-    """Return this plugin's configured settings. Raise `MomError` if it is not enabled."""
+    """Return the configured settings of this plugin. Raise `MomError` if the plugin is not enabled."""
     for plugin in config.plugins.values():
         if isinstance(plugin.settings, RecordPlugin.Settings):
             return plugin.settings
-    hint = "add `record: {}` to `plugins`, or give the path of a folder or file"
+    hint = "add `record: {}` to `plugins`, or give the path of a recording"
     raise MomError("the configuration does not enable the record plugin, which writes recordings and accounts", hint=hint)

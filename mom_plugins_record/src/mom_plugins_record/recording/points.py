@@ -1,4 +1,4 @@
-"""Points of a guest's past days, read in a separate process because unpacking a recording takes seconds."""
+"""Values of a guest's past days, read in a separate process because unpacking a recording takes seconds."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ _NICE: Final = 10
 
 
 def points_of(folder: Path, since: float, until: float, most: int, guest: str, fields: Sequence[str]) -> Sequence[RecordedPoint]:
-    """Return about `most` points of a guest (its id) in order of time. Raise `MomError` if the recording is unreadable or too long.
+    """Return about `most` points of a guest, the oldest first. Raise `MomError` if reading them fails or takes too long.
 
-    :param since: seconds since the epoch
+    :param since: seconds since the epoch, like `until`
+    :param guest: the guest's id
     """
     request = json.dumps([str(folder), since, until, most, guest, list(fields)])
     try:
@@ -48,7 +49,7 @@ def _point(report: Report, identity: str, fields: Sequence[str]) -> RecordedPoin
 
 
 def main() -> None:
-    """Answer a request from standard input on standard output."""
+    """Read a request from standard input, and write points to standard output."""
     os.nice(_NICE)
     folder, *period, guest, fields = json.load(sys.stdin)
     try:

@@ -29,7 +29,7 @@ MOST_REMEMBERED: Final = 16 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedCycle(PastCycle):
-    """Recorded cycle with its session. `gap` is the number of cycles that are lost before this cycle."""
+    """Recorded cycle with its session. `gap` is the number of cycles lost directly before this cycle."""
 
     cycle: CycleRead
     session: RecordedSession
@@ -45,7 +45,7 @@ def follows(before: RecordedCycle, recorded: RecordedCycle) -> bool:
 
 
 def must_fit(recorded: RecordedCycle, cycles: int) -> None:
-    """Raise `MomError` if this many such cycles do not fit into memory."""
+    """Raise `MomError` if `cycles` cycles of this size do not fit into memory."""
     columns = recorded.cycle.columns
     if sum(map(len, columns.values())) * cycles > MOST_REMEMBERED:
         guests = len(recorded.report.snapshot.guests)
@@ -54,7 +54,7 @@ def must_fit(recorded: RecordedCycle, cycles: int) -> None:
 
 @dataclass(slots=True)
 class Damage:
-    """Damage to a recording: lost cycles, files without an end, and the first damaged places."""
+    """Damage to a recording: number of lost cycles, files without an end, and the first damaged places."""
 
     cycles: int = 0
     cut_off: list[str] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Damage:
         return bool(self.cycles or self.places)
 
     def note(self, path: Path, at: int, what: str) -> None:
-        """Record damage at a byte of a file."""
+        """Add damage at byte `at` of a file."""
         if len(self.places) < MOST_PLACES:
             self.places.append(f"{path}, byte {at}: {what}")
 
@@ -79,7 +79,7 @@ class Damage:
 class Recording:
     """`PastCycles` of a recording: all files of a folder, or a single file.
 
-    `damage` is complete after `cycles` has ended.
+    `damage` is complete after all of `cycles` is read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -96,15 +96,15 @@ class Recording:
             )
 
     def cycles(self, since: float = -math.inf, until: float = math.inf) -> Iterator[RecordedCycle]:
-        """Yield all cycles of that period (seconds since the epoch), in the order of recording. Raise `MomError` if one is unreadable."""
+        """Yield the intact cycles of a period (seconds since the epoch) as recorded. Raise `MomError` if a file is unreadable."""
         self.damage = Damage()
         for path in ending_after(self.files, since):
             yield from self._cycles_of_file(path, since, until)
 
     def sparse(self, since: float, until: float, most: int) -> Iterator[CycleRead]:
-        """Yield about `most` intact cycles of that period, evenly spread.
+        """Yield about `most` intact cycles of a period, evenly spread.
 
-        If the period has more than `most` groups, read only the first cycle of each group.
+        If the period has more than `most` groups, read only the first cycle of some groups.
         """
         selected = [(path, _groups_of(file, since, until)) for path in ending_after(self.files, since) for file in _open_readable(path)]
         step = -(-sum(len(groups) for _, groups in selected) * GROUP // max(1, most)) or 1
@@ -114,7 +114,7 @@ class Recording:
                     yield from (item for item in _some_of(file, group, step) if since <= item.report.time <= until)
 
     def sessions(self) -> Iterator[RecordedSession]:
-        """Yield the sessions of all files, with repetitions."""
+        """Yield the sessions of all files, some repeatedly."""
         for path in self.files:
             for file in _open_readable(path):
                 yield from _heads(file)[0].values()
@@ -165,7 +165,7 @@ class Recording:
             except Corrupt as error:
                 broken = True
                 damage.note(file.path, file.at(group), f"cycles are lost: {error}")
-        damage.cycles += broken  # at least one: only the next group could tell how many
+        damage.cycles += broken  # at least one cycle; only the next group tells how many
         if file.cut_off:
             damage.cut_off.append(str(file.path))
 
@@ -196,7 +196,7 @@ def _open_readable(path: Path) -> Iterator[RecordingFile]:
 
 
 def _heads(file: RecordingFile) -> tuple[Mapping[str, RecordedSession], Sequence[float | None]]:
-    # Sessions are keyed by checksum. The times are those of groups' first cycles, with a last None.
+    # Return sessions keyed by checksum, and the time of each group's first cycle (None if unreadable). The last time is None.
     sessions: dict[str, RecordedSession] = {}
     times: list[float | None] = []
     for group in range(file.groups):
@@ -215,7 +215,7 @@ def _head(file: RecordingFile, group: int, sessions: dict[str, RecordedSession])
 
 
 def _groups_of(file: RecordingFile, since: float, until: float) -> range:
-    # The groups are complete only if no clock has jumped.
+    # After a jump of the clock, groups may be missing.
 
     def begins(group: int) -> float:
         heads = (_head(file, item, {}) for item in range(group, file.groups))

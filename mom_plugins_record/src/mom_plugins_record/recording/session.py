@@ -27,9 +27,9 @@ SESSION: Final = b'{"session":'
 
 @dataclass(frozen=True, slots=True)
 class RecordedSession:
-    """Settings and declarations of several cycles.
+    """Configuration, policies and declarations of several cycles.
 
-    `configuration` suits `load_config`; its secrets are masked. `policies` are texts keyed by name.
+    `load_config` accepts `configuration`, in which secrets are masked. `policies` are texts keyed by name.
     """
 
     version: str
@@ -73,7 +73,7 @@ class _SessionLine(BaseModel):
 
 
 def session_line(session: RecordedSession) -> bytes:
-    """Return a session as JSON."""
+    """Return a session as a line of JSON."""
     fields = [[f.name, f.unit, f.scope, f.description, f.source, f.reason] for f in session.fields]
     controls = [[c.name, c.unit, c.scope, c.description, c.field, c.minimum, c.maximum, list(c.choices)] for c in session.controls]
     names = ("version", "host", "configuration", "policies")
@@ -81,7 +81,7 @@ def session_line(session: RecordedSession) -> bytes:
 
 
 def read_session(text: bytes) -> RecordedSession:
-    """Read a line that `session_line` has written. Raise `Corrupt` if it is invalid."""
+    """Return the session in a line from `session_line`. Raise `Corrupt` if the line is invalid."""
     try:
         session = _SessionLine.model_validate_json(text).session
     except ValidationError as error:

@@ -8,7 +8,7 @@ from mom_daemon import moment
 
 
 def moment_of(text: str | None, option: str, default: float) -> float:
-    """Return an option's time in seconds since the epoch; `default` without the option."""
+    """Return the time in `text`, in seconds since the epoch; `default` if `text` is None."""
     return default if text is None else moment(text, option)
 
 

@@ -18,11 +18,11 @@ from mom_plugins_record.recording.groups import MARK, SUFFIX, GroupPacker, check
 from mom_plugins_record.recording.session import RecordedSession, session_line
 
 GROUP = 30
-"""Number of cycles in a group: 2.5 minutes at 5 s. The first cycle of a group takes ten times as much space as the others."""
+"""Number of cycles in a group: 2.5 minutes at an interval of 5 s. A group's first cycle takes ten times the space of another cycle."""
 
 SESSION_EVERY = 20
-"""Number of groups between two copies of the session: 50 minutes at 5 s. The second group has a copy too, so that one damaged place does
-not make a file useless."""
+"""Number of groups after which mom writes the session again: 50 minutes at an interval of 5 s. The next group also has a copy, so that one
+damaged place does not make a file useless."""
 
 FILES = 8
 """Number of files that share the allowed size. mom frees space one file at a time."""
@@ -34,7 +34,7 @@ LONGEST_FILE_SECONDS = 86_400.0
 """s. One file covers at most a day, so that `keep` is exact to the day."""
 
 MOST_FORGOTTEN = 3
-"""Most files that mom deletes because of their age when it begins a new file. A clock that is ahead must not delete all files."""
+"""Most files that mom deletes for their age when it begins a new file. With a wrong clock, mom must not delete all files."""
 
 _NAME = re.compile(r"([0-9]{6,})-([0-9]{8}T[0-9]{6}Z)\.momrec")
 _LOCK = ".lock"
@@ -51,11 +51,11 @@ class RecordingLimits:
 
 
 class RecordingFull(MomError):
-    """Error: the disk is full, or the folder refuses writes."""
+    """Error: mom cannot write the recording, such as on a full disk."""
 
 
 def files_of(folder: Path) -> list[Path]:
-    """Return a recording's files, oldest first: by number, because clocks jump."""
+    """Return a recording's files, oldest first, sorted by number because clocks jump."""
     numbered = [(int(match[1]), path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
     return [path for _, path in sorted(numbered)]
 
@@ -105,7 +105,10 @@ class RecordingWriter:
             self._in_group, self._groups = GROUP, 0
 
     def cycle(self, report: Report, memory: Callable[[], Value] | None = None) -> None:
-        """Append a cycle. Raise `RecordingFull`, and leave the file unchanged, if that fails."""
+        """Append a cycle. On failure, raise `RecordingFull`, and leave the file unchanged.
+
+        :param memory: function that returns what policies remember; called once for each group
+        """
         self._check_space()
         if self._file is None or self._is_long() or self._is_away():
             self._next_file()
@@ -143,7 +146,7 @@ class RecordingWriter:
             _close_quietly(file)
             if not self._size:
                 with suppress(OSError):
-                    self._path.unlink(missing_ok=True)  # each attempt would leave an empty file
+                    self._path.unlink(missing_ok=True)  # otherwise each attempt would leave an empty file
         self._packer = None
 
     def _append(self, content: bytes) -> None:
@@ -189,12 +192,12 @@ class RecordingWriter:
         self._forget(older)
 
     def _lock_folder(self) -> None:
-        # Other users cannot open this file: if they could open it, they could lock it.
+        # Other users must not open this file, because they could then lock it.
         self._lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RecordingFull(f"nothing is recorded: another mom records in {self.folder}", hint="set a different path") from error
+            raise RecordingFull(f"nothing is recorded: another mom records in {self.folder}", hint="set another `path`") from error
 
     def _forget(self, older: list[Path]) -> None:
         files = list(_statuses(older))
@@ -222,7 +225,7 @@ def _close_quietly(file: int) -> None:
 
 
 def lack_of_room(folder: Path, reserve: int) -> RecordingFull | None:
-    """Return an error if fewer than `reserve` bytes are free on the disk; None if enough are free, or if that is unknown."""
+    """Return an error if fewer than `reserve` bytes are free on the disk, or None. None also if the free space is unknown."""
     if not reserve:
         return None
     try:
@@ -234,7 +237,7 @@ def lack_of_room(folder: Path, reserve: int) -> RecordingFull | None:
         return None
     return RecordingFull(
         f"nothing is recorded: only {format_kib(free / 1024)} are free on the disk of {folder}",
-        hint=f"free space, or reduce the setting reserve of {format_kib(reserve / 1024)}",
+        hint=f"free space, or set `reserve` to less than {format_kib(reserve / 1024)}",
     )
 
 
@@ -245,7 +248,7 @@ def _statuses(paths: Iterable[Path]) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def _write_error(path: Path, error: OSError) -> RecordingFull:
-    return RecordingFull(f"nothing is recorded: {path}: {error.strerror}", hint="free space, or change the path")
+    return RecordingFull(f"nothing is recorded: {path}: {error.strerror}", hint="free space, or change `path`")
 
 
 def sizes_of(folder: Path) -> Sequence[int]:

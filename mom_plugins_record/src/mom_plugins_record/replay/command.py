@@ -115,7 +115,7 @@ def _lines(result: Comparison, *, other: bool) -> Iterator[str]:
         yield f"  all decisions are identical, {result.now.decisions} of them"
     else:
         differing = result.compared - result.identical
-        yield f"  {differing} of {result.compared} cycles differ; {result.then.decisions} decisions then, {result.now.decisions} now"
+        yield f"  {differing} of {result.compared} cycles differ; {result.then.decisions} recorded decisions, {result.now.decisions} now"
         yield from (
             f"    {difference.entity} {difference.control}: in {difference.cycles} cycles, first {_first_case(difference)}"
             for difference in result.most_different[:SHOWN]
@@ -125,7 +125,7 @@ def _lines(result: Comparison, *, other: bool) -> Iterator[str]:
     for title, verdict in (("then", result.then), ("now", result.now)) if other else (("", result.now),):
         yield from _verdict_lines(title, verdict)
     if other:
-        yield "  This leaves out the effect of other decisions on later cycles."
+        yield "  These results leave out the effect of other decisions on later cycles."
 
 
 LONGEST_LINE = 2000
@@ -149,7 +149,7 @@ def _verdict_lines(title: str, verdict: Complaints) -> Iterator[str]:
 
 def _estimate_lines(estimated: Estimate) -> Iterator[str]:
     yield ""
-    yield "Estimated: both simulated from the recorded state; the recorded values show the simulator's error:"
+    yield "Estimated: both policies simulated from the recorded state; the recorded values show the simulator's error:"
     yield from (f"  not simulated: {name}" for name in estimated.left_out)
     yield from RunSummary.side_by_side((estimated.recorded, estimated.then, estimated.now))
 

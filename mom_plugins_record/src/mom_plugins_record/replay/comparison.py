@@ -22,7 +22,7 @@ REVERSALS: Final = 4
 """Changes of direction that make an oscillation: up, down, up, down. A burst has two."""
 
 WINDOW_SECONDS: Final = 600.0
-"""s. Time in which these changes must occur. Under constant load, a working law settles within this time."""
+"""s within which `REVERSALS` changes make an oscillation. Under constant load, a working law settles within this time."""
 
 SMALLEST_SWING: Final = 0.02
 """Fraction of a value. Smaller changes do not count: they are below the dead band of any memory law."""
@@ -38,7 +38,7 @@ class Complaint(StrEnum):
 
 @dataclass(slots=True)
 class ComplaintCount:
-    """Complaints about one control: number, first time, and worst case."""
+    """Complaints of one kind about one control of an entity: number, first time, and worst case."""
 
     complaint: Complaint
     entity: str
@@ -129,7 +129,8 @@ class Complaints:
     def _check_need(self, snapshot: Snapshot, decision: Decision, value: float, guest: Guest) -> None:
         need, why = need_of(guest)
         if need is not None and value < need:
-            self._note(Complaint.BELOW_NEED, snapshot, decision, need - value, f"{format_kib(value)}, while it {why} {format_kib(need)}")
+            example = f"{format_kib(value)}, but the guest {why} {format_kib(need)}"
+            self._note(Complaint.BELOW_NEED, snapshot, decision, need - value, example)
 
 
 SHOWN_PROBLEMS: Final = 10
@@ -159,7 +160,7 @@ class DecisionDifference:
 class Comparison:
     """Outcome of a replay. Times are seconds since the epoch.
 
-    :param warming: number of cycles that were not compared, because the memory of evaluators was unknown
+    :param warming: number of cycles that were not compared, because memory or history of evaluators was incomplete
     :param then: complaints about the recorded decisions
     :param now: complaints about the new decisions
     :param left_out: plugins that are not replayed, with the reasons
@@ -205,7 +206,7 @@ def compare(
     with ExitStack() as engines:
         for recorded in recording.cycles(_warms_from(recording, since), until):
             if run is None or not follows(run.last, recorded):
-                engines.close()  # close the engine of the last part
+                engines.close()  # of the last part
                 run = _Run(recorded, policies, since, result)
                 engines.callback(run.engine.close)
             run.take(recorded)
@@ -222,7 +223,7 @@ def _warms_from(recording: Recording, since: float) -> float:
 
 
 class _Run:
-    # No cycle is missing in this part of the recording.
+    # Evaluation of a part of the recording in which no cycle is missing.
 
     def __init__(self, first: RecordedCycle, policies: Mapping[str, str] | None, since: float, result: Comparison) -> None:
         self.last = first
@@ -230,7 +231,7 @@ class _Run:
         self._policies, self._since, self._result = policies, since, result
         self._begins = since - (GROUP + engine.history + 2) * first.session.interval  # so that the first compared cycle has all its history
         self._knows = self._whole = first.report.number == 1
-        """Whether the policies' memory is known, and whether all cycles that they look back at are present."""
+        """Whether the policies' memory is known, and whether no cycle is missing that policies look back at."""
         self._looked_back = 0
         result.left_out.update(engine.left_out)
         for verdict in (result.then, result.now):

@@ -21,9 +21,9 @@ _COLLECTING: Final = ("mom_collect_host", "mom_collect_guests")
 
 
 class RecordedEngine:
-    """mom's engine as at the start of a recorded session. It only decides.
+    """mom's engine with a recorded session's settings. It makes decisions, but applies none.
 
-    Its plugins are the session's deciding plugins. `left_out` contains the reasons for missing plugins, whose decisions are not compared.
+    It runs the session's plugins that decide. `left_out` names plugins that cannot run, with reasons. Their decisions are not compared.
 
     :param policies: texts keyed by name, instead of the recorded policies
     :raises MomError: no deciding plugin is installed, or its evaluators refuse the policies
@@ -114,7 +114,7 @@ class RecordedEngine:
             if hasattr(plugin.plugin_class, "mom_hypervisor"):
                 self.left_out[name] = "a replay uses no hypervisor"
             elif _needs_results(plugin.plugin_class):
-                self.left_out[name] = "it needs the results of its own changes, and a replay makes none"
+                self.left_out[name] = "it needs the results of its own changes, and a replay makes no changes"
             else:
                 result[name] = plugin
         return result

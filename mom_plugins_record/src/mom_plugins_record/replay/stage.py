@@ -26,7 +26,10 @@ class Estimate:
 
 
 def estimate(recording: Recording, policies: Mapping[str, str], since: float, until: float) -> Estimate:
-    """Simulate the period (seconds since the epoch) with the recorded policies and with these. Raise `MomError` if it has no cycle."""
+    """Simulate a period with the recorded policies and with these. Raise `MomError` if the period has no cycle.
+
+    :param since: seconds since the epoch, like `until`
+    """
     was = RunSummary("recorded")
 
     def summed() -> Iterator[RecordedCycle]:
@@ -93,7 +96,7 @@ SIMULATED: Final = ("balloon", "ksm", "offload", "sla")
 class RecordedStage:
     """Part of a recording, to be simulated. Times are seconds since the epoch.
 
-    Plugins, settings of guests and policies are those in force when this part began. `left_out`: plugins that are not simulated.
+    Plugins, settings of guests and policies are those at the beginning of this part. `left_out`: plugins that are not simulated.
     """
 
     path: Path

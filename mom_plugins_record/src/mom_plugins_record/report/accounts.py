@@ -1,6 +1,6 @@
 """Accounts of mom's gain and cost by hour.
 
-A sample of a guest counts for the seconds since its previous sample. Sizes are in KiB.
+A sample of a guest counts for the seconds since the guest's previous sample. Sizes are in KiB.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from mom_kvm import HealthLimits, pages_kib, platform_properties
 from mom_plugins_record.report.hours import GIVEN_BACK, HOUR, SOLD, AccountedHour, GuestHour, bin_of, new_sums
 
 LOOKS_EACH_CYCLE: Final = 250
-"""Guests sampled in each cycle, in turn: 1,000 guests cost 2 ms of a cycle instead of 3 to 7."""
+"""Most guests sampled in one cycle. mom samples more guests in turn: 1,000 guests then cost 2 ms of a cycle instead of 3 to 7."""
 
 LONGEST_GAP: Final = 90.0
-"""s. A longer time between two cycles counts as unknown. A restarted mom needs less."""
+"""s. A longer time between two cycles counts as unknown. A restart of mom takes less."""
 
 NOTICEABLE_KIB: Final = 16 * 1024.0
-"""KiB. mom counts as the cause of a guest's stalls only if it holds back more memory than this: the smallest step of the balloon law."""
+"""KiB: the smallest step of the balloon law. mom counts as the cause of a guest's stalls only if mom withholds more memory than this."""
 
 FAULT_SECONDS: Final = 130e-6
-"""s. Stall of a major fault, if a guest reports no stalls. Measured with swap on an SSD (docs/simulator.md)."""
+"""s. Assumed stall per major fault of a guest that reports no stalls. Measured with swap on an SSD (docs/simulator.md)."""
 
 LATE_SHARE: Final = 0.05
-"""A burst counts as late if the guest stalled for this fraction of the time."""
+"""A burst of a limited guest counts as late if the guest stalls for this fraction of the time."""
 
 EVICTIONS: Final = frozenset({"guest_migrate", "guest_pause", "guest_save", "guest_shutdown"})
 
@@ -35,7 +35,7 @@ _HOURS_REMEMBERED: Final = 2
 """Hours for which mom remembers the touched size of a departed guest."""
 
 Hour = tuple[AccountedHour, list[GuestHour]]
-"""Host and guests in one hour."""
+"""Accounts of the host, and of its guests, for one hour."""
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class _TrackedGuest:
     late: bool = False
     limited: bool = False
     given_back: Sequence[float] | None = None
-    """KiB given back at the last sample by each means; None if unknown."""
+    """KiB given back at the last sample, for each of `GIVEN_BACK`; None if unknown."""
     hours_gone: int = 0
 
     def begin(self, hour: int) -> None:
@@ -100,7 +100,7 @@ class Accounts:
             self._add_guests(host, snapshot.host, snapshot.guests, now)
 
     def given_back(self) -> Mapping[str, float | None]:
-        """Return the memory given back in the last cycle by each means, in KiB; None if unknown. Empty before the first cycle."""
+        """Return the KiB given back in the last cycle, keyed by means; None if unknown. Empty before the first cycle."""
         if self._host is None:
             return {}
         parts = [guest.given_back for guest in self._guests.values() if guest.given_back is not None]
@@ -125,7 +125,7 @@ class Accounts:
         if (current := self.current()) is not None:
             self._over.append(current)
         self._host = AccountedHour(hour)
-        if self._listed_in_hour:  # in an hour without lists, no guest could come back
+        if self._listed_in_hour:  # without a list of guests, mom could not see a guest return
             self._gone = {identity: item for identity, item in self._gone.items() if item.hours_gone < _HOURS_REMEMBERED}
             for guest in self._gone.values():
                 guest.hours_gone += 1
@@ -229,8 +229,8 @@ _SIZES: Final = tuple(f"{name}_kib_seconds" for name in (*SOLD, *GIVEN_BACK))
 
 
 def _sizes(guest: _TrackedGuest, get: _Get, seconds: float, swap_share: float, gain: float) -> dict[str, float] | None:
-    # `swap_share` is the guest's swap as a fraction of its held memory, if its swap is not reported. `gain` is the fraction of cold memory
-    # that the host gains: less than 1 with compression in memory.
+    # `swap_share`: assumed swap of a guest that reports none, as a fraction of its held memory. `gain`: fraction of cold memory that the
+    # host gains, less than 1 with compression in memory.
     row = guest.row
     sold, size, held = get("balloon_max"), get("balloon_cur"), get("rss")
     if sold is None or size is None or held is None:
@@ -312,9 +312,10 @@ FIELDS: Final = tuple(
 
 
 def values_of(now: Mapping[str, float | None], today: AccountedHour) -> Mapping[str, Value]:
-    """Return the accounts' fields; unknown fields are None or absent.
+    """Return the values of `FIELDS`, keyed by name. Unknown values are None or absent.
 
-    :param now: memory given back in the last cycle by each means, in KiB
+    :param now: from `Accounts.given_back`
+    :param today: sums since midnight, UTC
     """
     values: dict[str, Value] = {name: None if kib is None else int(kib) for name, kib in now.items()}
     sums = today.sums

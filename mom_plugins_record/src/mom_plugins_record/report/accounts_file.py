@@ -42,17 +42,17 @@ CHECKED_WHOLE: Final = 128 << 20
 """Bytes of the largest file whose pages mom checks at the start (10 ms per MiB)."""
 
 HOST_KEPT: Final = 400 * 86_400.0
-"""s for which the host's rows are kept. A year is 3 MiB."""
+"""s for which mom keeps the host's rows. A year takes 3 MiB."""
 
 MOST_SET_ASIDE: Final = 3
 """Most damaged files that mom keeps. A further damaged file replaces the last of them."""
 
-START_ANEW: Final = "move it away; mom then starts new accounts"
+START_ANEW: Final = "move the file away; mom then starts new accounts"
 
 _FREE_SPACE: Final = "free space, or repair the disk"
 
 _LONGEST_VALUE: Final = 4 << 20
-"""Bytes of the longest text or row that a reader accepts: 100 times what the largest platform needs."""
+"""Bytes of the longest text or row that a reader accepts: 100 times the need of the largest platform."""
 
 _KNOWN: Final = ("kib_seconds", "known_seconds")
 
@@ -130,7 +130,7 @@ _NOT_DAMAGE: Final = (sqlite3.OperationalError, OSError, OverflowError)
 """Errors that are not due to the file's content, such as a lock or a full disk."""
 
 _JOURNAL: Final = bytes.fromhex("d9d505f920a163d7")
-"""First bytes of any journal, and also last bytes of a journal that names another file."""
+"""First bytes of any SQLite journal. A journal that names another file also ends in them."""
 
 Row = TypeVar("Row", bound=AccountedHour)
 
@@ -163,7 +163,7 @@ class AccountsFile:
         self._is_checked = False
 
     def open(self) -> str:
-        """Create or check the file. If it is damaged, rename it, create a new file, and return a message; else return an empty string.
+        """Create or check the file, and return an empty string. Rename a damaged file, create a new one, and return a message about that.
         Raise `AccountsError` if no file can be used."""
         try:
             if not self.is_away():
@@ -194,7 +194,7 @@ class AccountsFile:
                 self._is_checked = True
 
     def is_away(self) -> bool:
-        """Return whether the file was moved or deleted."""
+        """Return whether the file is missing; False if unknown."""
         with suppress(OSError):  # the write reports the error
             return not is_there(self.path)
         return False
@@ -211,7 +211,7 @@ class AccountsFile:
         return f"{self.path} was damaged ({printable(reason, 100)}) and was renamed to {aside.name}: mom starts new accounts"
 
     def touched(self, now: float) -> dict[str, GuestHour]:
-        """Return each guest's last hour in the past two days, keyed by guest id. Its `touched_kib` is the largest of that time.
+        """Return each guest's last hour in the past two days, keyed by guest id. `touched_kib` is the largest since the guest's last start.
 
         Raise `AccountsError` if the file is unreadable.
         """
@@ -226,7 +226,7 @@ class AccountsFile:
     def write(self, hours: Iterable[Hour], minutes: Iterable[MinuteRow] = ()) -> None:
         """Replace rows of these hours, add minutes, and delete old rows. Raise `AccountsError` on failure.
 
-        Each write deletes at most one hour by age: a clock that is ahead must not delete everything.
+        Each write deletes at most one hour for its age: with a wrong clock, mom must not delete everything.
         """
         run, last = self._run, self._last
         try:
@@ -234,7 +234,7 @@ class AccountsFile:
                 newest = 0
                 for host, guests in hours:
                     newest = max(newest, host.hour)
-                    if host.hour < last:  # the clock stepped back: later rows must not replace others
+                    if host.hour < last:  # the clock was set back: new rows must not replace old ones
                         run += 1
                     last = host.hour
                     _put(connection, "host_hours", run, [host])
@@ -247,7 +247,7 @@ class AccountsFile:
                 self._bound(connection, newest)
         except (*_SQL_ERRORS, OSError, OverflowError) as error:
             self._is_checked = self._is_checked and isinstance(error, _NOT_DAMAGE)
-            hint = "stop the program that reads it" if "locked" in str(error) else _FREE_SPACE
+            hint = "stop the program that reads the file" if "locked" in str(error) else _FREE_SPACE
             raise AccountsError(f"{self.path} cannot be written: {_reason(error)}", hint=hint) from error
         self._run, self._last = run, last
 
@@ -288,20 +288,20 @@ class AccountsFile:
 
 
 def read_hosts(path: Path, since: float, until: float) -> list[AccountedHour]:
-    """Return the host's hours, oldest first. Raise `AccountsError` if they are unreadable.
+    """Return the host's hours, oldest first. Raise `AccountsError` if the file is unreadable.
 
-    :param since: seconds since the epoch
+    :param since: seconds since the epoch, like `until`
     """
     return list(_read(path, "host_hours", AccountedHour, since, until))
 
 
 def read_guests(path: Path, since: float, until: float) -> Iterator[GuestHour]:
-    """Yield the guests' hours, oldest first. Raise `AccountsError` if they are unreadable."""
+    """Yield the guests' hours, oldest first. Raise `AccountsError` if the file is unreadable."""
     return _read(path, "guest_hours", GuestHour, since, until)
 
 
 def read_minutes(path: Path, since: float, until: float, most: int) -> Sequence[RecordedPoint]:
-    """Return up to `most` points of the host, each for whole minutes. Raise `AccountsError` if they are unreadable."""
+    """Return up to `most` points of the host, each for equally many minutes. Raise `AccountsError` if the file is unreadable."""
     first, last = int(since // MINUTE), int(until // MINUTE)
     width = max(1, -(-(last - first + 1) // most))
     query = """SELECT (minute - :first) / :width AS part, json_group_object(series, least), json_group_object(series, mean),
@@ -318,7 +318,7 @@ def read_minutes(path: Path, since: float, until: float, most: int) -> Sequence[
 
 
 def check(path: Path) -> None:
-    """Raise `AccountsError` for damaged pages, which may have lost rows."""
+    """Raise `AccountsError` if the file is unreadable, or has damaged pages, which may have lost rows."""
     try:
         with closing(_connect(path)) as connection:
             _check_pages(path, connection)
@@ -408,7 +408,7 @@ def _check_files(path: Path) -> None:
     # https://www.sqlite.org/fileformat.html).
     journal = path.with_name(f"{path.name}-journal")
     for item in (path, journal):
-        with suppress(OSError):  # the file does not exist, or SQLite reports the error
+        with suppress(OSError):  # a missing file, or SQLite reports the error
             if not stat.S_ISREG(item.stat().st_mode):
                 raise AccountsError(f"{item} is not a regular file", hint=f"give the path of a recording's folder, or of its file {NAME}")
     with suppress(OSError), journal.open("rb") as file:

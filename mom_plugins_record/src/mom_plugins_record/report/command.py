@@ -71,7 +71,7 @@ def report(
         verb = "is named" if pattern.property == "name" else "matches"
         raise MomError(f"no guest in that period {verb} {printable(tenant)}", hint="use --by guest without --tenant to list all guests")
     if by_property and all(line.name == without(by) for line in summary.lines):
-        hint = "`mom guests --json` lists the properties of present guests; older accounts have none"
+        hint = "`mom guests --json` lists the properties of present guests; older accounts have no properties"
         raise MomError(f"no guest in that period has the property {by}", hint=hint)
     if as_json:
         click.echo(json.dumps(document(summary), indent=2))
@@ -158,7 +158,7 @@ def document(summary: ReportSummary) -> dict[str, Any]:
 
 
 def table(summary: ReportSummary) -> str:
-    """Return CSV with a row for each line and a row for the sum."""
+    """Return the report as CSV: a row for each line, then one for all together."""
     rows = [_plain(_row(line)) for line in (*summary.lines, summary.whole)]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")

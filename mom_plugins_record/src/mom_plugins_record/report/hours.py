@@ -1,6 +1,6 @@
-"""Records of one hour in the accounts, for the host and for each guest, and of the host's minutes. docs/report.md defines every number.
+"""Records of the accounts: hours of the host and of each guest, and minutes of the host. docs/report.md defines every number.
 
-A sum is a size or a state times the seconds that it lasted. Sizes are in KiB. All names are also columns of the file of accounts.
+A sum is a size or a state times its seconds. Sizes are in KiB. All names are also columns of the file of accounts.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ OF_GUESTS: Final = (
     "waited_seconds", "waited_for_mom_seconds", "waiting_known_seconds", "late_bursts", "killed", "killed_known_seconds",
     "promise_kept_seconds", "promise_broken_seconds",
 )  # fmt: skip
-"""Sums of a guest that the host's hours contain for all guests together, as `guests_*`."""
+"""Sums of a guest. The host's hours contain each sum for all guests together, as `guests_*`."""
 
 
 def bin_of(kib: float) -> int:
@@ -74,8 +74,9 @@ def _spreads() -> defaultdict[str, defaultdict[int, float]]:
 
 @dataclass(slots=True)
 class AccountedHour:
-    """Host or guest in one hour.
+    """Accounts of the host or of one guest for one hour.
 
+    :param hour: number of the hour since the epoch
     :param sums: values that are added up over hours
     :param most: largest values
     :param latest: latest known values
@@ -90,7 +91,7 @@ class AccountedHour:
     spreads: defaultdict[str, defaultdict[int, float]] = field(default_factory=_spreads)
 
     def add(self, more: Self) -> None:
-        """Add another hour."""
+        """Add another hour to this record."""
         self.hour, self.name = more.hour or self.hour, more.name or self.name
         for name, value in more.sums.items():
             self.sums[name] += value
@@ -127,7 +128,7 @@ class AccountedHour:
 
 @dataclass(slots=True)
 class GuestHour(AccountedHour):
-    """Guest in one hour. `properties` are those that the platform has set."""
+    """Accounts of a guest for one hour. The platform has set the `properties`."""
 
     id: str = ""
     service_class: str = ""
@@ -135,7 +136,7 @@ class GuestHour(AccountedHour):
     properties: Mapping[str, str | list[str]] = field(default_factory=dict)
 
     def add(self, more: Self) -> None:
-        """Add another hour."""
+        """Add another hour to this record."""
         AccountedHour.add(self, more)
         self.service_class, self.properties = more.service_class or self.service_class, more.properties or self.properties
 
@@ -154,7 +155,7 @@ TOGETHER: Final = ("rss", "cold")
 
 
 class MinuteRow(NamedTuple):
-    """Figure in one minute, counted from the epoch. The series of a sum over guests is `guests.` and the field's name."""
+    """Values of a series in one minute (number since the epoch). A series is a host field, or `guests.` and a field summed over guests."""
 
     minute: int
     series: str

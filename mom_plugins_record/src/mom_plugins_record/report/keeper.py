@@ -15,7 +15,7 @@ from mom_plugins_record.report.hours import AccountedHour, MinuteRow, Minutes
 from mom_plugins_record.report.summary import total_of
 
 WRITES_EVERY: Final = 300.0
-"""s. A crash loses this much. 1,000 guests take 40 ms each time."""
+"""s between writes, which a crash loses. A write of 1,000 guests takes 40 ms."""
 
 FIRST_AFTER: Final = 60.0
 """s from the start to the first write: new users soon ask for a report."""
@@ -24,7 +24,7 @@ MOST_UNWRITTEN: Final = 48
 """Most hours in memory while the disk is full. Beyond that, mom drops the oldest hours."""
 
 MOST_UNWRITTEN_MINUTES: Final = 10_000
-"""Most figures of minutes in memory, likewise: about a day."""
+"""Most rows of minutes in memory while the disk is full: 17 hours."""
 
 DAY: Final = 86_400.0
 
@@ -67,7 +67,7 @@ class AccountsKeeper:
             self._note_write_error(error)
 
     def add(self, report: Report, cpu_seconds: float | None) -> None:
-        """Add a cycle, and write if a write is due. Errors of the file are stored in `write_error`."""
+        """Add a cycle, and write the accounts if a write is due. Store an error of the file in `write_error`."""
         if not self._opened:
             self.open(report.time)
         self._accounts.add(report, cpu_seconds)
@@ -76,7 +76,7 @@ class AccountsKeeper:
         over = self._accounts.take()
         if day != self._day:
             self._day, self._earlier = day, AccountedHour(0)
-            with suppress(AccountsError):  # a clock that was wrong returns to a day with past hours
+            with suppress(AccountsError):  # after a correction of the clock, this day may have past hours
                 self._earlier = total_of(read_hosts(self._file.path, day * DAY, report.time))
         total_of((host for host, _ in over if host.hour // 24 == day), self._earlier)
         self._unwritten = [*self._unwritten, *over][-MOST_UNWRITTEN:]
@@ -103,7 +103,7 @@ class AccountsKeeper:
         self.write_error = ""
 
     def given_back(self) -> Mapping[str, float | None]:
-        """Return the memory given back in the last cycle by each means."""
+        """Return the KiB given back in the last cycle, keyed by means; None if unknown."""
         return self._accounts.given_back()
 
     def today(self) -> AccountedHour:
@@ -122,6 +122,6 @@ class AccountsKeeper:
 
     def _note_write_error(self, error: AccountsError) -> None:
         if not self.write_error:
-            self._log.warning("%s; %s; until then mom keeps them in memory, up to %d hours", error.message, error.hint, MOST_UNWRITTEN)
+            self._log.warning("%s; %s; mom keeps up to %d hours of accounts in memory", error.message, error.hint, MOST_UNWRITTEN)
         self.write_error, self.write_hint = error.message, error.hint
         self._file_opened = False  # the file may be damaged or replaced: the next write opens it again

@@ -87,7 +87,7 @@ _MOODS: Final = {"too small": _BAD, "too large": ' class="good"'}
 
 
 def page(summary: ReportSummary, minutes: Sequence[RecordedPoint] = ()) -> str:
-    """Return the page. Raise `MomError` if matplotlib is missing.
+    """Return the report as an HTML page. Raise `MomError` if matplotlib is missing.
 
     :param minutes: points of the host, for a report of less than two hours
     """
@@ -164,7 +164,7 @@ def _table(summary: ReportSummary) -> str:
         rows.append(f"<tr>{''.join(cells)}</tr>")
     table = f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     left = len(summary.lines) - len(rows)
-    more = f" {left} more are in --csv." if left else ""
+    more = f" {left} more rows: --csv." if left else ""
     return f'<div class="wide">{table}</div><p class="soft">Sizes in GiB.{more}</p>'
 
 

@@ -26,7 +26,7 @@ _STUDENT: Final = (
 class Growth:
     """Growth of the needed memory with 95 % bounds, and when the host will be full (seconds since the epoch).
 
-    None if unknown (`why_unknown`), or more than two years away.
+    Values are None if unknown (`why_unknown`), or more than two years away.
     """
 
     days: int = 0
@@ -41,7 +41,7 @@ class Growth:
 def growth_of(days: Sequence[tuple[float, float]], limit: float | None, last: float) -> Growth:
     """Return the growth of the needed memory.
 
-    :param days: number of each day, and its maximum in KiB
+    :param days: each day's number and largest need in KiB
     :param limit: needed memory in KiB at which the host is full; None if unknown
     :param last: end of the last day, in seconds since the epoch
     """
@@ -119,7 +119,7 @@ NO_ADVICE: Final = SizeAdvice()
 
 
 def risk_of(hours: int) -> float:
-    """Return the largest share of hours that may exceed all known hours, with 95 % confidence."""
+    """Return the largest probability, with 95 % confidence, that an hour exceeds all of `hours` known hours."""
     return float(1 - (1 - CONFIDENCE) ** (1 / hours))
 
 

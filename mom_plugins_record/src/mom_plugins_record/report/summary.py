@@ -41,14 +41,14 @@ class Price:
 Figures: TypeAlias = Mapping[str, float | None]
 """Numbers keyed by their names in JSON and CSV; None if unknown.
 
-`*_gib` is an average over the known time, of all guests together; `*_gib_hours` is a sum. Hours of guests are guests times time.
+`*_gib` is an average over the known time, of all guests together; `*_gib_hours` is a sum. `*_guest_hours` is a sum over guests.
 Percentiles are of single guests, and at most 4.4 % too high.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class ReportLine:
-    """One guest, the guests of a class or property, or all guests of the report."""
+    """Line of a report: one guest, the guests of a class or property, or all guests."""
 
     name: str
     id: str
@@ -60,7 +60,7 @@ class ReportLine:
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """Worth of the memory given back: in GiB months, in money with a price, and in hosts of this size."""
+    """Worth of the memory given back: in GiB months, in money if a price is set, and in hosts of this size."""
 
     gib_months: float
     price_per_gib_month: float | None
@@ -158,7 +158,7 @@ class _GuestTotals:
     members: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     known_hours: Counter[str] = field(default_factory=Counter)
     needs: defaultdict[int, float] = field(default_factory=lambda: defaultdict(float))
-    """KiB times seconds, keyed by hour."""
+    """Memory that guests needed, in KiB times seconds, keyed by hour."""
 
     @classmethod
     def of(cls, rows: Iterable[GuestHour], by: str, tenant: str) -> _GuestTotals:
@@ -184,7 +184,7 @@ class _GuestTotals:
 
 
 def total_of(hosts: Iterable[AccountedHour], total: AccountedHour | None = None) -> AccountedHour:
-    """Return the sum of these hours, added to a total if there is one."""
+    """Return the sum of these hours. Add them to `total` if given."""
     total = total or AccountedHour(0)
     for row in hosts:
         total.add(row)
@@ -205,7 +205,7 @@ def _guest_line(total: GuestHour, hours: int) -> ReportLine:
 
 
 def spare_of(line: ReportLine) -> float:
-    """Return the memory sold beyond the advised size, in GiB. Unknown sizes sort last."""
+    """Return the memory sold beyond the advised size, in GiB; -1e18 if unknown, to sort last."""
     sold = line.figures["sold_gib"]
     return -1e18 if line.size.would_do_gib is None or sold is None else sold - line.size.would_do_gib
 
@@ -261,7 +261,7 @@ def _percent(seconds: float, of: float) -> float | None:
 
 def _percentiles(name: str, hour: AccountedHour, average: float, most: float | None) -> Figures:
     ranks = {f"p{share}": percentile(hour.spreads[f"{name}_spread"], share / 100) for share in (50, 95, 99)}
-    bounded = [kib if kib is None or most is None else min(kib, most) for kib in ranks.values()]  # the edge of a bin may be beyond
+    bounded = [kib if kib is None or most is None else min(kib, most) for kib in ranks.values()]  # the edge of a bin may exceed it
     known = None not in ranks.values()
     return {
         f"{name}_{rank}_gib": kib / KIB_PER_GIB if known and kib is not None else None

@@ -58,12 +58,12 @@ def print_report(summary: ReportSummary) -> None:
             [[column.of(line) for column in columns] for line in summary.lines],
         )
         of_guests = "; reasons for the sizes, and all other figures: --html, --json, --csv; definitions: docs/report.md"
-        of_classes = f", summed over all guests of the {summary.by}; KSM: the part known to be theirs; --by guest lists each guest"
+        of_classes = f", summed over all guests of the {summary.by}; KSM only where known per guest; --by guest lists each guest"
         print_prose(f"sizes in GiB{of_guests if summary.by == 'guest' else of_classes}", 2)
 
 
 def title(summary: ReportSummary) -> str:
-    """Return the title: the host or the tenant."""
+    """Return the title, which names the host or the tenant."""
     return f"Memory of {printable(f'guests {summary.tenant}' if summary.tenant else summary.host_name, 40)}"
 
 
@@ -93,9 +93,9 @@ def headline(summary: ReportSummary) -> Iterator[HeadlineFigure]:
         yield HeadlineFigure(f"{killed:,}", f"programs killed in guests for lack of memory{most}{known_share}", killed > 0)
     if kept is not None:
         beside = ", though programs were killed" if killed else ""
-        yield HeadlineFigure(f"{kept:.5g} %", f"of the time guests had the memory that they were promised{beside}", kept < 100)
+        yield HeadlineFigure(f"{kept:.5g} %", f"of the time, guests had their promised memory{beside}", kept < 100)
     if waited is not None:
-        meaning = f"of guests' time waited because of mom, at most{_known_share('waiting', whole)}"
+        meaning = f"of guests' time, at most, spent waiting because of mom{_known_share('waiting', whole)}"
         yield HeadlineFigure(f"{waited:.2g} %", meaning)
     if (sold := whole["sold_gib"]) is not None:
         times = f", {sold / total:.2f} times the host" if total else ""
@@ -105,7 +105,7 @@ def headline(summary: ReportSummary) -> Iterator[HeadlineFigure]:
     if (given_back := whole["given_back_at_least_gib"]) is not None:
         yield HeadlineFigure(size(given_back), "given back on average, at least")
     if worth is not None and worth.money is not None:
-        yield HeadlineFigure(f"{worth.money:,.0f} {printable(worth.currency, 10)}".strip(), "worth, at the configured price")
+        yield HeadlineFigure(f"{worth.money:,.0f} {printable(worth.currency, 10)}".strip(), "worth of that memory, at the configured price")
     elif worth is not None and worth.hosts is not None and worth.hosts >= LEAST_HOSTS:
         yield HeadlineFigure(f"{worth.hosts:.2g} hosts", "of this size saved, by memory alone")
     if summary.growth is not None and summary.growth.full_on is not None:
@@ -223,7 +223,7 @@ def _cost_rows(summary: ReportSummary) -> Iterator[Row]:
 
 def _known_share(name: str, line: Figures) -> str:
     share = (line[f"{name}_known_guest_hours"] or 0.0) / (line["seen_guest_hours"] or 1.0)
-    return "" if share > 0.995 or not line["seen_guest_hours"] else f"; known for {100 * share:.2g} % of their time"
+    return "" if share > 0.995 or not line["seen_guest_hours"] else f"; known for {100 * share:.2g} % of guests' time"
 
 
 def _limit_rows(summary: ReportSummary, host: Figures) -> Iterator[Row]:
