@@ -468,7 +468,7 @@ def test_a_guest_that_says_later_that_it_is_another_one_stays_what_it_was(host: 
     clock.now += 400.0  # it is described again
     (web,) = hypervisor.guests()
     assert (web.id, web.incarnation) == (first.id, first.incarnation)
-    assert web.blocked == {"*": f"its monitor says that it is {guest.uuid}, but it said {first.id} before"}
+    assert web.blocked == {"*": f"its monitor says that the guest is {guest.uuid}, but it said {first.id} before"}
 
 
 @pytest.mark.parametrize("claimed", [1 << 51, 900 << 20], ids=["more than is mapped", "mapped, and more than the host has"])

@@ -54,7 +54,7 @@ def test_guests_of_one_name_are_promised_the_most_that_any_of_them_is(order: int
 def test_shares_are_said_as_what_they_cost_by_a_class() -> None:
     text = GUEST.replace("\n\n", "\nshares: 2500\n\n")
     (note,) = (note for note in import_proxmox({"/q/1.conf": text}).notes if note.startswith("shares: "))
-    assert note.startswith("shares: web 2500 (2.5): in brackets, the cost of taking memory from the guest (reclaim_cost;")
+    assert note.startswith("shares: web 2500 (2.5). In brackets: the cost of taking memory from the guest (reclaim_cost;")
     definition = parsed(text)
     assert definition is not None
     assert definition.reclaim_cost == 2.5, "as the plugin has it of the guest's file"

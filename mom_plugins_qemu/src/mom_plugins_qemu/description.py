@@ -21,7 +21,7 @@ _BURSTS: Final = (
 
 
 class ThrottledDisk(NamedTuple):
-    """Disk with its limits, its address in QEMU's commands, and settings to repeat."""
+    """Disk with its limits, its address in QEMU's commands, and settings that each change must repeat."""
 
     tune: DiskTune
     address: Mapping[str, str]
@@ -116,7 +116,7 @@ class VirtioMem(NamedTuple):
 class Description:
     """Guest's devices and memory. Sizes in KiB.
 
-    `balloon` is the device's path in QEMU's object tree. `pinned` is the reason why the host cannot use ballooned memory; if `immovable`,
+    `balloon` is the balloon device's path in QEMU's object tree. `pinned` says why the host cannot use ballooned memory. If `immovable`,
     the host cannot use unplugged memory either. `fixed_kib` is the memory without virtio-mem.
     """
 
@@ -160,7 +160,7 @@ class Description:
 
 
 class Look(NamedTuple):
-    """Guest in one cycle. `period` is in seconds. `again`: the description must be read again."""
+    """State of a guest in one cycle. `period` is the statistics period in seconds. If `again`, mom must read the description again."""
 
     status: str
     migration: str
@@ -253,7 +253,7 @@ def size_record(description: Description, answers: Sequence[Answer]) -> Mapping[
 
 
 def _with_devices(description: Description, listed: Answer) -> tuple[Description, tuple[VirtioMem, ...]]:
-    # QEMU sends no event for a DIMM, and mom would shrink to the old maximum.
+    # QEMU sends no event for a new DIMM. mom would shrink the guest to the old maximum.
     dimms, virtio_mem = memory_devices(listed)
     more_kib = (dimms >> 10) - description.dimms_kib
     return replace(description, fixed_kib=description.fixed_kib + more_kib, dimms_kib=dimms >> 10), virtio_mem

@@ -15,7 +15,7 @@ from mom_plugins_qemu.sampler import LIES
 SUBJECT: Final = "qemu"
 
 _SHOWN: Final = 10
-"""Most guests without Minimum memory that get a finding each. One finding lists the others."""
+"""Number of guests without Minimum memory that get a finding each. One finding lists the others."""
 
 _CURES: Final = Cures(
     SUBJECT,
@@ -26,7 +26,7 @@ _CURES: Final = Cures(
 )
 
 
-_LET_READ: Final = "let mom's user read the definitions: usermod -aG www-data mom, then systemctl restart mom; otherwise see qm config"
+_LET_READ: Final = "let mom's user read the definitions: usermod -aG www-data mom, then systemctl restart mom; or check them: qm config VMID"
 
 
 def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float) -> Iterable[Finding]:
@@ -38,7 +38,7 @@ def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float)
         yield Finding(Severity.WARNING, "monitor", text, "if that user runs QEMU here, add the user to `users` of the qemu plugin")
     if not guests:
         cure = "start guests with -qmp unix:PATH,server=on,wait=off, and add PATH to `sockets` of the qemu plugin"
-        yield Finding(Severity.WARNING, SUBJECT, f"no guest's monitor is found at {hypervisor.uri.removeprefix('qmp:')}", cure)
+        yield Finding(Severity.WARNING, SUBJECT, f"mom found no guest's monitor at {hypervisor.uri.removeprefix('qmp:')}", cure)
         return
     answering = [guest for guest in monitored if not guest.failure]
     yield Finding(Severity.OK, SUBJECT, f"{len(answering)} of {len(guests)} guests answer on their monitors")
@@ -86,5 +86,5 @@ def _keeping_all(guests: Sequence[MonitoredGuest], fields: Mapping[str, Mapping[
         )
     if len(keeping) > _SHOWN:
         yield Finding(
-            Severity.WARNING, "Proxmox VE", f"{named_guests([guest.name for guest, _, _ in keeping[_SHOWN:]])} without Minimum memory, too"
+            Severity.WARNING, "Proxmox VE", named_guests([guest.name for guest, _, _ in keeping[_SHOWN:]], " also without Minimum memory")
         )

@@ -113,5 +113,5 @@ class GuestFiles:
                 return stamp, FileDefinition(before[1].guest, wrong)
             if not self._were_valid:
                 raise HypervisorError(f"a guest's definition is invalid: {wrong}", hint="correct or remove the file") from error
-            self.undefined = FileDefinition(GuestFile(monitor="/"), f"{wrong} (this guest has no other definition)")
+            self.undefined = FileDefinition(GuestFile(monitor="/"), f"{wrong} (this file may define the guest)")
             return None

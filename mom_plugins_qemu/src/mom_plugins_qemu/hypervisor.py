@@ -24,8 +24,9 @@ _DISKS: Final = prepared((Question("query-block"),))
 class QemuHypervisor(Sampler):
     """Guests of QEMU processes with monitors. Thread-safe.
 
-    Implements `BalloonControl`, `IoTuneControl` and `BalloonStatistics`, the pausing of `LifecycleControl`, and the sockets of
-    `AgentAccess`. Methods that change guests raise `HypervisorError` on failure. After `GuestBusy`, the command may still take effect.
+    Implements `BalloonControl`, `IoTuneControl` and `BalloonStatistics`. Implements of `LifecycleControl` only pausing, and of
+    `AgentAccess` only sockets. Methods that change guests raise `HypervisorError` on failure. After `GuestBusy`, the command may still
+    take effect.
     """
 
     # --- the guests --------------------------------------------------------------------------------------------------------------
@@ -150,7 +151,7 @@ class QemuHypervisor(Sampler):
         return self._answers(questions, lambda _, answers: [disk.tune for disk in disks_of(answers[0]).values()])
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
-        """Set limits of a disk. Its other limits stay."""
+        """Set limits of a disk. Keep its other limits."""
         monitored, _ = self._ready(guest)
         disks = self._read(monitored, guest, "reading the limits of the disks", "query-block", disks_of)
         present = tune_named(guest, "disk", disk, [throttled.tune for throttled in disks.values()]).current

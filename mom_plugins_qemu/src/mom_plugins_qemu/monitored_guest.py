@@ -85,7 +85,7 @@ def assign_definitions(guests: Collection[MonitoredGuest], files: Mapping[str, F
 
 FIRST_RETRY_SECONDS: Final = 0.5
 LAST_RETRY_SECONDS: Final = 10.0
-"""Longest pause after a monitor did not answer. Each pause is twice as long as the one before. A backup occupies a monitor for minutes."""
+"""Longest pause after a monitor did not answer. Each pause is twice as long as the last. A backup occupies a monitor for minutes."""
 
 PAUSED: Final = "paused"
 
@@ -105,7 +105,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class VirtioMemSizing:
-    """How virtio-mem resizes a guest: the guest's size is `fixed_kib` plus the plugged memory."""
+    """How virtio-mem resizes a guest. The size is `fixed_kib` plus the plugged memory. `sold_kib` is the assigned memory."""
 
     device: VirtioMem
     fixed_kib: int
@@ -125,7 +125,7 @@ class VirtioMemSizing:
 def virtio_mem_sizing(description: Description | None, devices: Sequence[VirtioMem], guest: GuestFile | None) -> VirtioMemSizing | None:
     """Return how virtio-mem resizes a guest; None if it does not.
 
-    The guest's file must contain `memory`: an earlier run of mom may have unplugged memory.
+    The guest's file must contain `memory`, because an earlier run of mom may have unplugged memory.
     """
     # mom prefers a working balloon, because virtio-mem needs whole blocks of movable pages.
     if description is None or description.balloon_works or description.immovable or len(devices) != 1:
@@ -178,7 +178,7 @@ class MonitoredGuest(SeenGuest):
         return sum(device.size_kib for device in self.virtio_mem)
 
     def visit(self, questions: tuple[bytes, int]) -> Visit:
-        """Return a visit that makes these queries, and only to this guest's process."""
+        """Return a visit that makes these queries only to this guest's process."""
         return Visit(self.path, questions, self.process, self.started)
 
     def left_alone(self) -> str:
@@ -225,7 +225,7 @@ class MonitoredGuest(SeenGuest):
         return self.failure or why_left_alone(status, "" if while_migrating else self.migration)
 
     def all_fields(self, monotonic: float) -> dict[str, Value]:
-        """Return the fields from monitor and definitions."""
+        """Return the guest's fields, from its monitor and definitions."""
         fields = {**self.fields, **(self.switches or {})}
         if not self.failure:
             fields |= self.balloon_fields(monotonic) | self._sizing_fields()

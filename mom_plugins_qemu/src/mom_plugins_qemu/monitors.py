@@ -24,7 +24,7 @@ def check_patterns(patterns: Sequence[str]) -> Sequence[str]:
         if not pattern.startswith("/") or "\0" in pattern:
             raise ValueError(f"{pattern!r} is not a path that begins with /, such as /run/qemu/*.qmp")
         if "**" in pattern:
-            raise ValueError(f"{pattern!r}: list the folders, because ** would search all of them in each cycle")
+            raise ValueError(f"{pattern!r}: ** would search all folders in each cycle; name the folders instead")
     return patterns
 
 
@@ -36,7 +36,7 @@ def trusted_users(names: Sequence[str]) -> Set[int]:
             users.add(pwd.getpwnam(name).pw_uid)
         except KeyError as error:
             raise MomError(
-                f"there is no user {printable(name)}", hint="`users` of the qemu plugin are the users who run QEMU here"
+                f"there is no user {printable(name)}", hint="`users` of the qemu plugin lists the users who run QEMU here"
             ) from error
     return users
 

@@ -137,7 +137,7 @@ def parsed(text: str, platforms: PlatformProperties | None = None) -> GuestDefin
     options = {name: option.text for name, option in options_in(text).by_name.items()}
     numbers = {name: number_in(name, options[name]) for name in LARGEST if name in options}
     if None in numbers.values():
-        return None  # an unreadable guarantee must not become smaller
+        return None  # an unreadable number must not reduce the guarantee
     shares, of_platform = numbers.get("shares"), {} if platforms is None else platforms.of(GuestDescription(options=options))
     return GuestDefinition(
         options.get("name", ""), numbers.get("memory"), numbers.get("balloon"), ORDINARY_SHARES if shares is None else shares,
@@ -159,7 +159,7 @@ class ProxmoxLaunches:
     """`LaunchReader` for guests of Proxmox VE."""
 
     def read(self, description: str, identity: str) -> LaunchedGuest | None:
-        """Return the guest that a definition describes; None if invalid. Such a guest starts with all its memory."""
+        """Return the guest that a definition describes; None if invalid. Guests of Proxmox VE start with all their memory."""
         if not (identity.isascii() and identity.isdigit()) or description.lstrip().startswith("<"):
             return None
         definition, options = parsed(description), options_in(description).by_name
@@ -193,7 +193,7 @@ class Definitions:
 
     def read(self, monitors: Iterable[str]) -> dict[str, ProxmoxGuest]:
         """Return Proxmox VE's guests among these monitors, keyed by monitor path."""
-        # Other platform plugins may return other properties.
+        # Changed platform plugins may return other properties.
         before: _Stamped = {} if self._platforms.have_changed() else self._stamped
         self._stamped = {}
         vmids = ((monitor, self._vmid(monitor)) for monitor in monitors)

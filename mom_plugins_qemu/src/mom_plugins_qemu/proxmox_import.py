@@ -18,7 +18,7 @@ def import_proxmox(texts: Mapping[str, str]) -> Imported:
     """
     imported = Imported(
         "Made by `mom config import --from proxmox`. On the node itself, the qemu plugin also reads the guests' files, and these "
-        "guarantees override theirs. On another host, give the guests the same names. "
+        "guarantees override those in the files. On another host, give the guests the same names. "
         "Proxmox VE takes memory from guests while more than 80 % of the host's memory is used; mom's default policy decides according "
         "to the available memory that the kernel reports."
     )
@@ -37,13 +37,13 @@ def import_proxmox(texts: Mapping[str, str]) -> Imported:
         if len(section.why) > 1:
             imported.notes.append(
                 f"{printable(' and '.join(section.why), 1000)} have the same name {printable(pattern, 60)}: each gets the largest of "
-                "their guarantees here, until their names differ"
+                "their guarantees, until you rename them"
             )
     if shares:
         shares_text = ", ".join(f"{name} {share} ({share / ORDINARY_SHARES:g})" for name, share in shares.items())
         imported.notes.append(
-            f"shares: {printable(shares_text, 1000)}: in brackets, the cost of taking memory from the guest (reclaim_cost; 1: normal). "
-            "On the node itself, the qemu plugin reads it from the guests' files; on another host, set it in a class of the sla plugin"
+            f"shares: {printable(shares_text, 1000)}. In brackets: the cost of taking memory from the guest (reclaim_cost; 1: normal). "
+            "On the node itself, the qemu plugin reads the cost from the guests' files; elsewhere, set it in a class of the sla plugin"
         )
     return imported
 

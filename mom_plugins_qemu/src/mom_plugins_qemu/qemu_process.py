@@ -19,7 +19,7 @@ _SERVES: Final = frozenset({"server", "server=on", "server=yes", "server=true", 
 class Identity(NamedTuple):
     """Guest according to QEMU's command line. Unknown texts are empty.
 
-    `channels` are pairs of an agent channel and its socket. `monitored`: QEMU has a monitor.
+    `channels` are pairs of an agent channel and its socket. `monitored` is true if QEMU has a monitor.
     """
 
     name: str = ""
@@ -65,7 +65,7 @@ def identity_in(command: bytes) -> Identity:
 
 
 def _options_of(text: str, first: str) -> dict[str, str]:
-    # `,,` is a comma in a value.
+    # In a value, `,,` means one comma.
     options = {}
     for number, part in enumerate(_parts(text)):
         key, equals, value = part.partition("=")
@@ -81,7 +81,7 @@ def _parts(text: str) -> list[str]:
 
 
 def canonical(text: str) -> str:
-    """Return a UUID in its usual form; empty for other strings and for zeros."""
+    """Return a UUID in lower case with hyphens; empty for other strings and for the zero UUID."""
     try:
         uuid = UUID(text)
     except ValueError:
@@ -90,13 +90,13 @@ def canonical(text: str) -> str:
 
 
 class HeldMemory(NamedTuple):
-    """Memory that ballooning cannot free: in the host's pool of huge pages, and locked."""
+    """Memory that ballooning cannot free: huge pages from the host's pool, and locked memory."""
 
     pool_kib: int = 0
     locked_kib: int = 0
 
 
 def held_memory(process: str) -> HeldMemory:
-    """Return a process's unreclaimable memory. Memory that VFIO pins counts as locked."""
+    """Return the unreclaimable memory of the process with this /proc folder. Memory that VFIO pins counts as locked."""
     sizes = ProcessStat.sizes(process)
     return HeldMemory(sizes.get("HugetlbPages", 0), sizes.get("VmLck", 0))

@@ -93,7 +93,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         """The operator's definitions, keyed by monitor path."""
         self._undefined: FileDefinition | None = None
         self.duplicates: Mapping[str, str] = {}
-        """See `GuestIndex`."""
+        """`duplicates` of `GuestIndex`."""
         self.foreign: dict[str, str] = {}
         """Texts that name the untrusted users of monitors in the last sample, keyed by monitor path."""
         self.proxmox_resizes = False
@@ -118,7 +118,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
             self._index()
 
     def garbled(self) -> Mapping[str, str]:
-        """Return, by guest ID, why the answers of the guest's monitor are invalid or impossible."""
+        """Return why monitors' answers are invalid or impossible, keyed by guest ID."""
         return {guest.id: guest.failure for guest in self.seen() if guest.failure.startswith((Failure.GARBLED, LIES))}
 
     def _run_rounds(self, due: _Visits, first: int) -> None:
@@ -271,10 +271,10 @@ class Sampler(SeenGuests[MonitoredGuest]):
     def _describe(self, guest: MonitoredGuest, description: Description) -> None:
         claimed = printable(description.uuid) or "without a UUID"
         if guest.identity.uuid and description.uuid != guest.identity.uuid:
-            raise FalseAnswer(f"{LIES} it is {claimed}, but QEMU was started as {guest.identity.uuid}")
+            raise FalseAnswer(f"{LIES} the guest is {claimed}, but QEMU was started as {guest.identity.uuid}")
         identity = description.uuid or id_by_process(guest, self._guests.values())
         if guest.id and not guest.guessed and identity != guest.id:
-            raise FalseAnswer(f"{LIES} it is {claimed}, but it said {guest.id} before")
+            raise FalseAnswer(f"{LIES} the guest is {claimed}, but it said {guest.id} before")
         guest.id, guest.guessed = identity, False
         guest.own_name = description.name or guest.identity.name or Path(guest.path).stem
         too_large = self._why_too_large(guest, description.fixed_kib)
@@ -304,7 +304,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         too_large = self._why_too_large(guest, guest.fields.get("balloon_max"), guest.size)
         if (too_large or guest.contradicts(look.record)) and now - guest.described_at > _DOUBT_SECONDS:
             self._update(guest, {})
-            guest.reading, guest.description = before, None  # statistics are impossible only compared with a fresh description
+            guest.reading, guest.description = before, None  # compare statistics with a fresh description
             return
         if too_large:
             raise FalseAnswer(too_large)

@@ -1,4 +1,4 @@
-"""QEMU's states of a guest."""
+"""Guest states that QEMU reports."""
 
 from __future__ import annotations
 

@@ -30,10 +30,10 @@ _STAY_SECONDS: Final = 0.05
 """Longest time for which mom occupies a monitor. Other clients should wait 100 ms at most."""
 
 HOLD_SECONDS: Final = 0.4
-"""Longest time for all answers of one monitor, from the first connection."""
+"""Longest time from the first connection to a monitor until its last answer."""
 
 _ROUND_SECONDS: Final = 0.9
-"""Longest duration of a round. The next cycle begins with the monitors for which there was no time."""
+"""Longest duration of a round. The next cycle begins with the skipped monitors."""
 
 _MOST_OPEN: Final = 64
 """Most connections at a time. With 256, fewer busy monitors answer in a round (benchmarks/qemu)."""
@@ -61,10 +61,10 @@ class Failure(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class Visit:
-    """Queries to one monitor, and then the `answers` or the `failure`.
+    """Queries to one monitor, and later their `answers` or the `failure`.
 
-    `expected` is the only PID that mom may query, `started` is its start time in clock ticks, and `process` is the PID that listens. Each
-    is 0 if unknown.
+    `expected` is the only PID that mom may query. `started` is this process's start time in clock ticks. `process` is the PID that
+    listens. Each is 0 if unknown.
     """
 
     path: str
@@ -105,7 +105,7 @@ class Visit:
 
 
 def prepared(questions: Sequence[Question]) -> tuple[bytes, int]:
-    """Return queries as bytes, and their number. Several visits can share the result."""
+    """Return queries as bytes, and the number of queries. Several visits can share the result."""
     return request(questions), len(questions)
 
 
@@ -127,7 +127,7 @@ class _Open:
 
 
 def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.monotonic, users: Set[int] | None = None) -> None:
-    """Make the visits, which start in order and run concurrently. Store answers or failures in them.
+    """Make the visits, which start in order and run concurrently. Each visit stores its answers or its failure.
 
     :param users: IDs of the users whose QEMU processes mom may query; None for all users
     """
@@ -207,9 +207,9 @@ _SO_PEERPIDFD: Final = 77
 
 def _who_listens(sock: socket.socket, peer: PeerCredentials, visit: Visit) -> Failure | None:
     """Return why it is uncertain that the peer called listen(); None if it certainly did."""
-    # The PID may have been reused. Linux before 6.5 has no pidfds of peers. Then the process must have the peer's user or have been started
-    # as root, and must be older than the socket's file or have the socket open. If the listener is already known, the age of the file is
-    # not checked, because it depends on the wall clock.
+    # The PID may have been reused. Linux before 6.5 has no pidfds of peers, so mom makes two checks. The peer's user must be root or the
+    # process's user. The process must be older than the socket's file, or have the socket open. For a known listener, mom skips the
+    # second check, because a file's age depends on the wall clock.
     if not peer.process:  # outside mom's container
         return Failure.UNKNOWN
     try:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
 
 MOST_BYTES: Final = 1 << 20
-"""Most bytes of one conversation. A guest with 256 CPUs and 64 disks needs a quarter of it."""
+"""Most bytes of one conversation. A guest with 256 CPUs and 64 disks needs a quarter of them."""
 
 
 class WireError(Exception):
@@ -51,8 +51,9 @@ def request(questions: Sequence[Question]) -> bytes:
 
 
 class Conversation:
-    """Parser of what QEMU sends: a greeting, and an answer for each query.
+    """Parser of QEMU's output: a greeting, and an answer to each query.
 
+    :param expected: number of queries
     :param before: number of answers in earlier conversations of the visit
     """
 
@@ -67,7 +68,7 @@ class Conversation:
         self._bytes = 0
 
     def feed(self, data: bytes) -> bool:
-        """Add received bytes, and return whether all answers are complete. Raise `WireError` if invalid."""
+        """Add received bytes, and return whether all answers are complete. Raise `WireError` for invalid data."""
         self._bytes += len(data)
         if self._bytes > MOST_BYTES:
             raise WireError(f"it sent more than {MOST_BYTES >> 10} KiB")
@@ -83,7 +84,7 @@ class Conversation:
 
     @property
     def _next(self) -> int:
-        # The answer with number 0 is that of the command that begins a conversation.
+        # Answer 0 is that of `qmp_capabilities`, which begins a conversation.
         return len(self.answers) + self._before if self.answers else 0
 
     def _take(self, content: Mapping[str, Any]) -> None:
