@@ -50,7 +50,7 @@ class FakeHypervisor:
     """Implementation of `Hypervisor`, `BalloonControl`, `CpuTuneControl`, `IoTuneControl`, `NetTuneControl`, `CpuPinControl` and
     `NodeTuneControl`.
 
-    :param guests: None for three guests of 1 GiB each. `known` contains the guests, keyed by name; a guest removed from it has ended
+    :param guests: None for three guests of 1 GiB each. `known` contains the guests, keyed by name; to end a guest, remove it there
     """
 
     uri = "fake:///test"
@@ -59,7 +59,7 @@ class FakeHypervisor:
         fakes = [FakeGuest(f"vm{number}") for number in (1, 2, 3)] if guests is None else guests
         self.known = {fake.name: fake for fake in fakes}
         self.ended: list[FakeGuest] = []
-        """Guests that `guests` still lists, but that have ended before any other call."""
+        """Guests that `guests` still lists, although they have ended."""
 
     def guests(self) -> Sequence[Guest]:
         """Return all guests."""

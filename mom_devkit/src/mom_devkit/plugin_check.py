@@ -80,7 +80,7 @@ def _check(request: dict[str, Any], plugin: AvailablePlugin) -> dict[str, Any]:
         ended = f"its process exited with code {child.exitcode}" if child.exitcode else ""
     child.kill()
     if ended:
-        cure = "a plugin never ends its process (os._exit, a crash in C code), and never waits without a limit"
+        cure = "a plugin must not end its process (os._exit, a crash in C code) or wait without a limit"
         findings.append(Finding(Severity.ERROR, current, ended, cure))
     about = {"name": plugin.name, "distribution": plugin.distribution, "version": plugin.version}
     passed = not any(finding.severity is Severity.ERROR for finding in findings)

@@ -70,7 +70,7 @@ def _refuse_bad_name(name: str) -> None:
     if len(name) > LONGEST_NAME:
         raise click.BadParameter(f"it has {len(name)} characters; at most {LONGEST_NAME} are allowed", param_hint="NAME")
     if keyword.iskeyword(name) or keyword.issoftkeyword(name) or name in sys.stdlib_module_names:
-        raise click.BadParameter(f"{name!r} is a Python keyword: use another name", param_hint="NAME")
+        raise click.BadParameter(f"{name!r} is a keyword or module of Python: use another name", param_hint="NAME")
 
 
 def _refuse_taken_name(name: str) -> None:

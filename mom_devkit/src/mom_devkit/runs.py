@@ -55,7 +55,7 @@ def config_of(
     """Return a configuration that keeps all state below `directory`. Raise `ConfigError` if it is invalid.
 
     :param plugins: as in `run_plugins`
-    :param settings: sections of the plugins that are given as classes, keyed by name
+    :param settings: sections for the classes in `plugins`, keyed by name
     :param guests: the section `guests`, for installed plugins
     :param interval: seconds between cycles
     """

@@ -1,1 +1,1 @@
-"""Program that runs as root, and does for mom what needs root. It uses only the standard library."""
+"""Program that runs as root and performs mom's privileged operations. Apart from libvirt's module, it uses only the standard library."""

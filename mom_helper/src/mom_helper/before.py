@@ -14,7 +14,7 @@ from mom_helper.kernel import FOLDER, opened
 from mom_helper.orders import NO_LIMIT
 
 _LONGEST_WRITE_SECONDS: Final = 0.1
-"""How long the kernel may reclaim memory while a new limit is being written. Then a signal ends the reclaim, but the limit stays in force
+"""How long the kernel may reclaim memory during the write of a new limit. Then a signal ends the reclaim, but the limit stays in force
 (mm/memcontrol.c)."""
 
 UNCERTAIN: Final = "?"

@@ -40,7 +40,7 @@ class Declared:
     """All declarations in the files `*.conf`.
 
     `orders` and `reclaim_bytes` are rates per second. `destinations` are URIs of hypervisors to which mom may move guests. A space and the
-    migration URI may follow. Malformed entries are ignored, and so are files that users other than root can write.
+    migration URI may follow. mom-helper ignores malformed entries, and files that users other than root can write.
     """
 
     def __init__(self, folders: Iterable[str], log: Callable[[str], None]) -> None:

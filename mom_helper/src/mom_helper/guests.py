@@ -36,7 +36,7 @@ class Guests:
         self._kept: dict[tuple[int, int | None], Guest] = {}
 
     def find(self, pid: int, started: int | None) -> Guest:
-        """Return the running guest with this PID. Its process, user and control groups must be the same as in the first call for it.
+        """Return the running guest with this PID. Its process, user and control groups must be as in the first call with this PID.
 
         :param started: start time in clock ticks since boot; None for any process with this PID
         :raises ProcessLookupError: the process has exited, or another process has its PID

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, Self
 from uuid import UUID
 
 SOCKET: Final = "/run/mom-libvirt-helper/socket"
-"""Path of the socket, which is of the type SOCK_SEQPACKET. Answers are as in `mom_helper.orders`. `a` and `b` contain libvirt's error."""
+"""Path of the socket (SOCK_SEQPACKET). Answers are as in `mom_helper.orders`; `a` and `b` contain the codes of libvirt's error."""
 
 NOT_GIVEN: Final = -(1 << 63)  # this value stays unchanged
 ANY_START: Final = -1  # any start of the guest

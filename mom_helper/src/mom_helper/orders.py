@@ -13,10 +13,10 @@ ORDER: Final = struct.Struct("<IIqqqq")
 """Format of a request, and of an answer. Text may follow an answer: the name of a file."""
 
 MOST_AT_ONCE: Final = 16
-"""Most `SET` requests in one message. For each of them, the kernel may reclaim memory for 0.1 s."""
+"""Maximum number of `SET` requests in one message. For each of them, the kernel may reclaim memory for 0.1 s."""
 
 MOST_TEXT: Final = 4096
-"""Most bytes of the text after an answer, which is a path."""
+"""Maximum bytes of the text after an answer. The text is a path."""
 
 NO_LIMIT: Final = -1
 """Value that stands for `max` in a file of a control group."""
@@ -36,8 +36,8 @@ class OrderNumber(IntEnum):
     """
 
     LIST = 1
-    """Return the file with number `a` that mom may write: the path of a knob, or the name of a file in control groups. It is the answer's
-    text. ENOENT if there is no such file."""
+    """Return number `a` of the files that mom may write, as the answer's text: the path of a knob, or the name of a file in control groups.
+    ENOENT if there is no such file."""
     SET = 2
     """Write `b` to the file with number `a`: a knob, or a file of the control group `c`, `d`."""
     OPEN = 3
@@ -54,12 +54,12 @@ class OrderNumber(IntEnum):
     """Reclaim `a` KiB from the control group of the guest `c`, `d`, in at most `b` µs. The answer contains the reclaimed KiB, whether more
     is left, and the CPU time in µs. ENODATA if the control group has too little memory."""
     TAKE_V1 = 9
-    """Reclaim like `TAKE_V2`, but from a control group of v1. The kernel takes no amount there, and reclaims as much as possible in the
+    """Reclaim like `TAKE_V2`, but from a control group of v1. The kernel ignores the amount, and reclaims as much as possible in the
     time."""
     TAKE_PROCESS = 10
     """Reclaim `a` KiB of the guest `c`, `d`, beginning at the address `b`. The answer is as for `TAKE_V2`."""
     RECALL = 11
-    """Read the part of such an area that is in swap back into memory. Values and answer are as for `TAKE_PROCESS`."""
+    """Read the swapped part of a guest's area back into memory. Values and answer are as for `TAKE_PROCESS`."""
     SCORE = 12
     """Set `oom_score_adj` of the guest `c`, `d` to `a`, from 0 to 1000. The kernel kills guests with a higher score first. mom restores the
     score itself.

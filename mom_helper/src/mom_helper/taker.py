@@ -1,6 +1,6 @@
-"""Reclaim worker. It has the kernel swap memory of guests out and in, piece by piece, so that neither mom nor other requests wait.
+"""Reclaim worker. It makes the kernel swap memory of guests out and in, piece by piece, so that neither mom nor other requests wait.
 
-mom-helper connects a mom without root with this worker. A mom that runs as root starts `mom_helper taker` itself.
+mom-helper connects an unprivileged mom to this worker. A mom that runs as root starts `mom_helper taker` itself.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ from mom_kvm import Destination
 CYCLES: Final = 3
 """Cycles per check: enough for a plugin to compute rates, and to show a failure of `mom_report`."""
 
-ENGINE_SAYS: Final = re.compile(r"mom_\w+|it collects|its (host|guest) field")
+ENGINE_SAYS: Final = re.compile(r"mom_\w+|the plugin collects|its (host|guest) field")
 """Matches the beginning of a problem that the engine, not the plugin, reports."""
 
 
@@ -63,11 +63,11 @@ def _troubles(subject: ExaminedPlugin, report: Report, when: str = "") -> Iterat
     deadline = subject.read_settings().deadline
     for hook, seconds in own.durations.items():
         if seconds > deadline / 2:
-            yield subject.remark(f"{hook} took {seconds:.2f} s of a deadline of {deadline:g} s", "recipes: a slow source")
+            yield subject.remark(f"{hook} took {seconds:.2f} s of a deadline of {deadline:g} s", "see the recipe for a slow source")
 
 
 def results(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """Its hooks return values of the declared types, nothing fails, and each call ends well within the deadline."""
+    """The plugin's hooks return values of the declared types, no call fails, and each ends well within the deadline."""
     with alive(subject) as life:
         for _ in range(CYCLES):
             report = life.cycle()
@@ -120,7 +120,7 @@ def _shown_by_verbs(subject: ExaminedPlugin, life: Life, report: Report) -> Iter
 
 
 def changing_guests(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """On a host without files or guests, and when guests end, start or restart during a cycle, it works without errors."""
+    """The plugin works on a host without files or guests, and when guests end, start or restart during a cycle."""
     bench = subject.new_bench()
     hypervisor = bench.hypervisor
     if not isinstance(hypervisor, FakeHypervisor):
@@ -150,7 +150,7 @@ def changing_guests(subject: ExaminedPlugin) -> Iterator[Finding]:
 
 
 def observing(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """In observe mode, it changes nothing on the host, and no guest."""
+    """In observe mode, the plugin changes neither the host nor guests."""
     bench = subject.new_bench()
     before, guests = _content(bench.root), _guests_of(bench.hypervisor)
     with alive(subject, bench, mode="observe") as life:
@@ -218,7 +218,7 @@ CHANGES: Final[Sequence[tuple[str, tuple[object, ...]]]] = (
 
 
 def hypervisor(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """Its hypervisor lists distinct guests, and raises `GuestGone` for an unknown guest."""
+    """The plugin's hypervisor lists distinct guests, and raises `GuestGone` for an unknown guest."""
     if not hasattr(subject.plugin_class, "mom_hypervisor"):
         return
     with alive(subject) as life:
@@ -289,7 +289,7 @@ SECRET: Final = "conformance-3b1f0c9e"  # noqa: S105  # planted to find leaks
 
 
 def traces(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """After its end, no threads or open files are left. It changes no state of the process, and shows no secret from its settings."""
+    """The plugin leaves no threads or open files, changes no state of the process, and shows no secret from its settings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield from _secrets(subject)  # files opened once per process are no leak

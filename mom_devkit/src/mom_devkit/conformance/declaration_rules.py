@@ -1,4 +1,4 @@
-"""Rules for declarations and services that mom does not check while it runs."""
+"""Rules for declarations and services. A running mom does not check these rules."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ METRIC: Final = re.compile(r"(?!mom_(?!guest_))[a-zA-Z_:][a-zA-Z0-9_:]*")
 """Matches a Prometheus metric name that cannot collide with mom's own metrics."""
 
 Rule: TypeAlias = "tuple[Callable[[Any], object], str, str]"
-"""Function that returns whether a declaration has a fault, the text of the fault, and its fix."""
+"""Test for a fault of a declaration, text of the fault, and fix."""
 
 
 def _bounds(control: ControlSpec) -> list[float]:

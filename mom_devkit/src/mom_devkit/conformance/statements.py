@@ -40,7 +40,7 @@ CONSTRUCTION_SECONDS: Final = 2.0
 
 
 def packaging(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """Its distribution has the plugin's entry point and a description, and requires mom-core. Its code imports only public names."""
+    """The distribution has the plugin's entry point and a description, and requires mom-core. The code imports only public names."""
     if not PLUGIN_NAME.fullmatch(subject.name):
         yield subject.fault(f"its name {subject.name!r:.60} is not easily written in YAML", "use lower case words joined by _ or -")
     entry = entry_of(subject.plugin_class)
@@ -103,7 +103,7 @@ def _private_imports(text: str) -> Iterator[tuple[int, str, str]]:
 
 
 def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """Its constructor needs no host. Its hooks, settings, fields, controls and default policies are valid and described."""
+    """The constructor needs no host. Hooks, settings, fields, controls and default policies are valid and described."""
     faults = list(_settings(subject))
     yield from faults
     instance = None if faults else (yield from _constructed(subject))
@@ -116,7 +116,7 @@ def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
         yield subject.fault(error.message, error.hint)
         return
     if not hooks:
-        yield subject.fault("it implements no hook", "mark methods with @hookimpl; docs: hooks")
+        yield subject.fault("it implements no hook", "mark methods with @hookimpl; see docs/hooks.md")
     if not (subject.plugin_class.__doc__ or "").strip():
         yield subject.fault("its class has no docstring", "`mom plugin info` shows it: say in one sentence what the plugin does")
     useless = [found for spec in subject.declared if (found := fault_of(spec))]
@@ -181,7 +181,7 @@ def _settings(subject: ExaminedPlugin) -> Iterator[Finding]:
     models = (subject.settings_class, getattr(subject.plugin_class, "GuestSettings", PluginSettings))
     for model in models:
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            yield subject.fault("its inner Settings is no subclass of mom_core.PluginSettings", "derive it")
+            yield subject.fault("its inner Settings is no subclass of mom_core.PluginSettings", "derive it from this class")
             continue
         texts = descriptions(model)
         for name, field in model.model_fields.items():

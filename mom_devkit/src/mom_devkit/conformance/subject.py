@@ -69,7 +69,7 @@ class ExaminedPlugin:
         return cast("type[PluginSettings]", getattr(self.plugin_class, "Settings", PluginSettings))
 
     def read_settings(self, settings: Mapping[str, object] | None = None) -> PluginSettings:
-        """Validate these settings, or those of the test if None. Raise `ConfigError` if they are invalid."""
+        """Validate these settings; if None, the test's. Raise `ConfigError` if they are invalid."""
         return plugin_settings(self.settings if settings is None else settings, self.name, self.settings_class)
 
     def new_folder(self, purpose: str) -> Path:
@@ -108,7 +108,7 @@ class ExaminedPlugin:
         return Finding(Severity.ERROR, self.name, message, cure)
 
     def remark(self, message: str, cure: str = "") -> Finding:
-        """Return a finding to consider, or about a check that was impossible."""
+        """Return a finding to consider, or a note that a check was impossible."""
         return Finding(Severity.WARNING, self.name, message, cure)
 
 
@@ -150,7 +150,7 @@ def alive(
 
     :param bench: test host; None for a new one
     :param put_back: False to leave all changes, as after a crash
-    :param settings: None for those of the test
+    :param settings: settings of the plugin; None for the test's
     """
     decisions: list[Decision] = []
     if hasattr(subject.plugin_class, "mom_hypervisor") and not subject.may_touch:
