@@ -20,7 +20,7 @@ def a_guest(**known):
 STOPPED = "the shrink in progress is stopped"
 PERMITTED = {
     "a shrink to more than the need is left as it is": (GIB, {}, GIB, ""),
-    "one below the need ends at the need and the reserve": (100 * MIB, {}, 664 * MIB, "the guest needs 664 MiB with its reserve"),
+    "one below the need ends at the need and the reserve": (100 * MIB, {}, 664 * MIB, "the guest needs 664 MiB, including a reserve"),
     "a guest with nothing to spare is left alone": (GIB, {"usable": 50 * MIB}, None, "nothing to spare"),
     "a shrink under way is stopped when the statistics fail": (GIB, {"usable": None, "target": GIB, "on_its_way": True}, 2 * GIB, STOPPED),
     "no guest grows above its maximum": (3 * GIB, {"size": GIB}, 2 * GIB, "above the guest's maximum of 2.00 GiB"),

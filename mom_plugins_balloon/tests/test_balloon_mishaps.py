@@ -336,7 +336,7 @@ class TestPluggedMemory:
         host.hypervisor.sizes["a"] = 1812 * MIB
         host.cycle(balloon_max=2560 * MIB)
         said = host.restores(2 * GIB, 1812 * MIB)
-        assert said == "memory was plugged into the guest since then: mom requested 2.50 GiB"
+        assert said == "memory was plugged into the guest after mom resized it: mom requested 2.50 GiB"
         assert host.hypervisor.commands[-1] == ("a", 2560 * MIB)
         after = host.again()
         looks = LooksAt(host.hypervisor, after.snapshot(balloon_max=2560 * MIB))

@@ -77,7 +77,7 @@ class TestControl:
         return outcomes_by_guest(apply_decisions(plugin, decisions, hypervisor, snapshot))
 
     @pytest.mark.parametrize(
-        ("size", "why"), [(600 * MIB, "the guest needs 632 MiB with its reserve"), (3 * GIB, "above the guest's maximum of 2.00 GiB")]
+        ("size", "why"), [(600 * MIB, "the guest needs 632 MiB, including a reserve"), (3 * GIB, "above the guest's maximum of 2.00 GiB")]
     )
     def test_write_passes_the_same_gate(self, plugin, hypervisor, seen_by, size, why):
         seen = seen_by(hypervisor)

@@ -93,7 +93,7 @@ def test_a_policy_that_does_not_go_by_it_makes_no_room(served: Served) -> None:
     assert served.put("50_balloon").status_code == 200
     assert (
         served.get("/v1/reservations")["room"]["why"]
-        == "no policy in force reads balloon_suggested, which the balloon law suggests, or Host.mem_reserved"
+        == "no policy in force reads balloon_suggested (the balloon law's suggestions) or Host.mem_reserved"
     )
 
 

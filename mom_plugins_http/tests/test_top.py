@@ -164,7 +164,7 @@ def act(who: str, text: str, about: int = 1) -> dict[str, object]:
     return {"time": 0.0, "about": about, "first": first, "who": who, "text": text, "status": status, "source": source}
 
 
-SHRUNK = "shrunk in 5 steps, 4.00 → 1.86 GiB: the host is full, so its reserve for bursts was taken"
+SHRUNK = "shrunk in 5 steps, 4.00 → 1.86 GiB: the host is full, so the guest's headroom for bursts was taken"
 
 
 def test_what_mom_did_is_told_in_sentences_with_where_it_was_decided_on_a_narrow_terminal_too() -> None:

@@ -70,7 +70,7 @@ class Cures(NamedTuple):
         yield from _in_huge_pages([(guest.name, fields.get(guest.id, {})) for guest in guests], hypervisor.huge_pages, self.unmerged)
         waiting = [guest.name for guest in guests if guest.reports and not guest.fresh]
         if waiting:
-            cure = "unless the guests are booting or paused, load virtio_balloon in them (Windows: the balloon driver and service of virtio-win)"
+            cure = "unless they are booting or paused, load virtio_balloon in them (Windows: the balloon driver and service of virtio-win)"
             yield Finding(Severity.WARNING, "guest statistics", named_guests(waiting, " without an answer"), cure)
 
 
@@ -86,7 +86,7 @@ def _could_have(guests: Sequence[NamedFields], reporting_by: str, autodeflate_by
     stiff = [guest for guest in guests if guest[1].get(GuestField.AUTODEFLATE) == 0]
     if stiff and autodeflate_by:
         gain = "with it, the balloon deflates within a second when the guest runs out of memory, and no program is killed"
-        cure = f"to enable it: {autodeflate_by}; takes effect at the guest's next start; not for guests that must never exceed the size set by mom"
+        cure = f"to enable it: {autodeflate_by}; takes effect at the guest's next start; not for guests that must never exceed their size"
         yield Finding(Severity.OK, "autodeflate", f"off for {named_guests([name for name, _ in stiff])}; {gain}", cure)
 
 

@@ -21,7 +21,7 @@ MOST_KIB: Final = 1 << 40
 """KiB, 1 MiB to 1 PiB. Other sizes of reservations are mistakes in the unit."""
 
 MOST_RESERVATIONS: Final = 256
-"""A management system that requests more has an error."""
+"""A management system that requests more reservations has an error."""
 
 Kib = Annotated[int, Field(gt=0, lt=1 << 53)]
 
@@ -175,7 +175,7 @@ class BalloonFile:
                 self.is_written = True
 
     def read_again(self) -> None:
-        """Load changes that the replaced plugin wrote until the reload took effect."""
+        """Load changes that the plugin before the reload wrote until the reload took effect."""
         with self._lock, suppress(StateError):
             if self.is_written:
                 self._state = self._file.look() or BalloonState()

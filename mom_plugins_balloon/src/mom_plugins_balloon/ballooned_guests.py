@@ -24,6 +24,7 @@ class BalloonedGuests:
     :param dead_band: KiB; a guest this close to its target has reached it
     :param start_rest: seconds in which mom takes no memory from a new guest
     :param age_of: returns the age of a guest's process in seconds
+    :param replays: whether requests come from a recording
     """
 
     def __init__(
@@ -70,12 +71,12 @@ class BalloonedGuests:
             self._pasts[identity] = past
 
     def expect(self, identity: str, incarnation: str) -> None:
-        """Keep a record of a guest that ran before mom started, even if the first lists do not contain the guest."""
+        """Create the record of a guest that ran before mom started, even if the first lists do not contain the guest."""
         if incarnation:
             self._pasts[identity] = Remembered(incarnation)
 
     def of_all(self, guests: Sequence[Guest]) -> Sequence[Remembered]:
-        """Return the records of these guests, in order. Remember these guests as the last list.
+        """Return the records of these guests, in order, and store the guests as the last list.
 
         A restarted guest has a new record. An empty list changes nothing, because it means that the hypervisor did not answer.
         """
@@ -164,8 +165,8 @@ class BalloonedGuests:
                 self._pasts[identity] = past._replace(learned=past.learned.after_absence())
 
     def columns(self, guests: Sequence[Guest], now: float) -> dict[str, Sequence[Value]]:
-        """Return the fields, keyed by name, about last requests and reasons against a shrink."""
-        # A new guest may report statistics at once, and the law uses them in this cycle.
+        """Return the fields about last requests and reasons against a shrink, keyed by name."""
+        # A new guest needs its record now, because the law may use its first statistics in this cycle.
         pasts = self._met(guests, now)
         requests, states = [past.request for past in pasts], [past.cooperation for past in pasts]
         ages = [None if request is None else max(0.0, now - request.at) for request in requests]

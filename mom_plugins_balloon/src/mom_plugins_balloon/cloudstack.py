@@ -38,7 +38,7 @@ _LARGEST_BYTES: Final = 1 << 18
 
 _STARTS_WHOLE: Final = (
     "have CloudStack start instances with all memory: vm.min.memory.equals.memory.divided.by.mem.overprovisioning.factor = false,"
-    ' stop and start them, and set "i-*-VM": {guarantee: 50%} under `guests:` in mom.yaml, where mem.overprovisioning.factor is 2'
+    ' stop and start them, and, for mem.overprovisioning.factor = 2, set "i-*-VM": {guarantee: 50%} under `guests:` in mom.yaml'
 )
 
 
@@ -54,7 +54,7 @@ def is_here(root: Path) -> bool:
     """Return whether CloudStack's agent is configured on this host."""
     try:
         return is_there(root / AGENT)
-    except PermissionError:  # of its directory: the agent is installed
+    except PermissionError:  # its directory exists, so the agent is installed
         return True
 
 
@@ -65,7 +65,7 @@ def findings(root: Path, hypervisor: Hypervisor | None, guarantees: Guarantees, 
     try:
         listed = hypervisor.guests()
         fields = hypervisor.fields(listed)
-    except HypervisorError:  # the findings of memory balloons report it
+    except HypervisorError:  # the findings on memory balloons report this error
         return
     guests = [replace(guest, fields=fields.get(guest.id, {})) for guest in listed]
     instances = [guest for guest in guests if _INSTANCE.fullmatch(guest.name)]
@@ -103,7 +103,7 @@ def _sizes(instances: Sequence[Guest], guarantees: Guarantees, started: StartedS
         yield Finding(severity, SUBJECT, text, cure)
     if whole:
         text = f"{_count(whole)} started with all memory and a guarantee of this size: mom takes nothing from {first_names(whole, 3)}"
-        cure = f'to reclaim their unused memory, guarantee a share: "{_pattern(whole)}": {{guarantee: 50%}} for a factor of 2'
+        cure = f'to reclaim their unused memory, guarantee a share; for a factor of 2: "{_pattern(whole)}": {{guarantee: 50%}}'
         yield Finding(Severity.OK, SUBJECT, text, cure)
 
 

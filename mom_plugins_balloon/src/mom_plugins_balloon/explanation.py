@@ -26,10 +26,10 @@ _OVERSOLD: Final = "the host cannot keep all promises, and the lowest priority l
 LONGEST_LINE: Final = 200
 
 NEAR_TARGET_KIB: Final = 8192
-"""KiB. Distance to the target at which a guest has arrived."""
+"""A guest this close to its target has reached it."""
 
 _PROMISES: Final = ("balloon_min", "mem_guarantee", "mem_promised", "guest_guarantee")
-"""Fields of promises: by the operator or the management system, by the class, and the largest."""
+"""Fields of promises: of the operator or the management system, of the class, the largest promise, and the guarantee."""
 
 _NEEDED: Final = {
     "balloon_cur": "its size", "balloon_max": "its maximum", "mem_usable": "its usable memory", "stats_age": "the age of its statistics",
@@ -94,7 +94,7 @@ class GuestHistory:
         applied = self.applied
         if applied is not None and _is_on_the_way(as_number(applied.decision.value), before, size):
             return SizeSince(now, "mom", as_number(applied.before), applied.decision.source)
-        # No decision ends a sweep.
+        # A sweep ends without a decision.
         return SizeSince(now, "mom" if _is_on_the_way(guest.number(CONTROL), before, size) else "somebody-else", before)
 
 
@@ -106,7 +106,7 @@ def _is_on_the_way(target: float | None, before: float, size: float) -> bool:
 
 
 def histories(before: Mapping[str, GuestHistory], report: Report) -> dict[str, GuestHistory]:
-    """Return all histories after one more cycle, keyed by guest ID. An empty report forgets no guest: the hypervisor did not answer."""
+    """Return all histories after one more cycle, keyed by guest ID. Without guests, forget no guest: the hypervisor did not answer."""
     guests = report.snapshot.guests
     outcomes = {outcome.decision.entity.id: outcome for outcome in report.outcomes if outcome.decision.control == CONTROL}
     kept = {identity: history for identity, history in before.items() if history.missing < LISTS_UNTIL_GONE}
@@ -140,7 +140,7 @@ class BalloonExplainer(Explainer):
         self._histories = histories(self._histories, report)
 
     def reason(self, report: Report, guest: Guest, control: str) -> str:
-        """Return the law's reason if the decision followed the law's suggestion, otherwise an empty string."""
+        """Return the law's reason if the decision followed the law's suggestion; otherwise empty."""
         code = guest.text(REASON)
         if control != CONTROL or code is None:
             return ""
@@ -177,7 +177,7 @@ class BalloonExplainer(Explainer):
 
 
 def _memory_after(about: About) -> tuple[GuestMemory, float | None]:
-    # The results are the memory after the cycle's decision, and the need at the time of the statistics.
+    # Returns the memory after the cycle's decision, and the need at the time of the statistics.
     (memory,) = guest_memories(replace(about.report.snapshot, guests={about.guest.id: about.guest}))
     need = None if memory.size is None else need_kib(memory)
     memory, decision = memory._replace(maximum=about.number("balloon_max")), about.wanted_of(CONTROL)
@@ -284,7 +284,7 @@ def _guaranteed(size: float | None, about: About) -> str:
             else "It has no guarantee; mom leaves it the memory that it needs, and a reserve."
         )
     by, why = _who_promised(about.guest, promised or guarantee, about.declarations), f", as {_OVERSOLD}" if of else ""
-    lacks = "" if size is None or size >= guarantee - SAME_SIZE_KIB else f": it has {format_kib(guarantee - size)} less than that"
+    lacks = "" if size is None or size >= guarantee - SAME_SIZE_KIB else f": it has {format_kib(guarantee - size)} less than its guarantee"
     return f"It is guaranteed {format_kib(guarantee)}{of}{f' ({by})' if by else ''}{why}{lacks}."
 
 

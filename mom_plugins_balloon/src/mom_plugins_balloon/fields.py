@@ -66,7 +66,7 @@ FIELDS: Final = (
 )  # fmt: skip
 
 MOVED_KIB: Final = 512
-"""KiB. A guest that approached its target by this much while being watched is moving."""
+"""A guest is moving if it approached its target by this much while mom watched."""
 
 TARGET: Final = ControlSpec(
     CONTROL, Unit.KIB, Scope.GUEST, "size of the guest's memory, set by its balloon", field="balloon_cur", minimum=MINIMUM_KIB,

@@ -12,7 +12,7 @@ from mom_kvm import HealthLimits
 from mom_plugins_balloon.memory import GuestMemory, guaranteed_size, size_then
 
 MINIMUM_KIB = 1024
-"""KiB. No guest runs in 1 MiB: a smaller target is an error in a policy."""
+"""No guest runs in 1 MiB: a smaller target is an error in a policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class Limit(Enum):
     MAXIMUM_UNKNOWN = "the guest's maximum is unknown"
     GUARANTEE = "below the guarantee of {guarantee}"
     REACH = "below {least}, the smallest size that the guest's balloon can reach: a balloon cannot take memory of virtio-mem devices"
-    NEED = "the guest needs {floor} with its reserve"
-    NOTHING_TO_SPARE = "the guest has nothing to spare: it needs {floor} with its reserve"
+    NEED = "the guest needs {floor}, including a reserve"
+    NOTHING_TO_SPARE = "the guest has nothing to spare: it needs {floor}, including a reserve"
     PAUSED = "{pause}"
     HELD = "{held}"
     USABLE_UNKNOWN = "the guest's spare memory is unknown"
@@ -56,7 +56,7 @@ class Limit(Enum):
 
 
 class GateResult(NamedTuple):
-    """Permitted size in KiB (None for no change), and the limit that the wanted size violates."""
+    """Permitted size in KiB (None: no change), and the limit that the wanted size violates. `stops`: a running shrink must stop."""
 
     size: int | None
     limit: Limit | None = None
@@ -66,7 +66,7 @@ class GateResult(NamedTuple):
 
 
 def gate(wanted: int, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
-    """Return the permitted size for a guest of known size that should get `wanted` KiB.
+    """Return the permitted size for a guest of known size whose wanted size is `wanted` KiB.
 
     A guest grows at most to its maximum. It shrinks only with recent statistics, and not below its guarantee, its balloon's reach, or its
     floor. If a running shrink must stop, the result is the present size.

@@ -49,7 +49,7 @@ class RecentKills:
         self._seen_at = -math.inf
 
     def see(self, records: BalloonedGuests, state: MemoryState = MemoryState.HIGH) -> None:
-        """Record the last snapshot, once."""
+        """Record the kills in the last snapshot, once for each snapshot."""
         snapshot, now, short = records.snapshot, records.snapshot.monotonic, state in {MemoryState.LOW, MemoryState.HARD}
         if now == self._seen_at:
             return
@@ -60,7 +60,7 @@ class RecentKills:
         self.kills, self._seen_at = kills, now
 
     def lately(self) -> Mapping[str, int]:
-        """Return recent kills keyed by guest ID."""
+        """Return the number of recent kills, keyed by guest ID."""
         lately = Counter[str]()
         for kill in self.kills:
             lately[kill.guest.id] += kill.programs

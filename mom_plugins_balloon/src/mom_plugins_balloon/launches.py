@@ -16,13 +16,13 @@ from mom_plugins_balloon.parameters import LaunchSettings, WhenShort
 from mom_plugins_balloon.reservations import HostReservations
 
 COME_SECONDS: Final = 60.0
-"""Seconds. After the wait, mom keeps the memory this long for a guest that starts slowly."""
+"""After the wait, mom keeps the memory this long for a guest that starts slowly."""
 
 MOST_WAITING: Final = 8
 """Maximum number of waiting launches. Each occupies one of libvirtd's 20 threads."""
 
 _LOOK_SECONDS: Final = 0.5
-"""Seconds. A launch ends if its caller has not polled for this long after the wait."""
+"""A launch that its caller has abandoned counts as waiting until this long after the wait."""
 
 _ENDED: Final = {Reservation.State.RELEASED, Reservation.State.EXPIRED}
 
@@ -61,7 +61,7 @@ class HostLaunches:
             return launch
         kept = next((kept for kept in self.reservations.reservations() if kept.id == launch.reservation), None)
         if kept is None and not self.reservations.loaded and self.context.monotonic() < launch.until:
-            return launch  # after a reload, before reservations were read
+            return launch  # after a reload, mom has not read the reservations yet
         return self._judged(launch, kept)
 
     def _observed(self, guest: LaunchedGuest) -> Launch:
@@ -77,7 +77,7 @@ class HostLaunches:
         if self.settings.when_short is WhenShort.REFUSE:
             return self._refuse(launch)
         left, free, gives = max(0.0, launch.until - self.context.monotonic()), room.unreserved_kib, room.can_free_kib
-        # Try in this order: all memory; without cold memory; half of the guests' spare memory; none of it; only an earlier reservation.
+        # Try in this order: all memory; no cold memory; half of the guests' spare memory; free memory only; only an earlier reservation.
         parts = [min(part, launch.guest.memory_kib) for part in (room.most_kib, free + gives, free + gives // 2, free, 0)]
         for part in dict.fromkeys(parts):
             with contextlib.suppress(MomError):

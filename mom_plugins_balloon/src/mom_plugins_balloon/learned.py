@@ -1,6 +1,6 @@
 """Habits that mom learns from one guest's past. Records are frozen; `after` returns the next record.
 
-Sizes are KiB, times monotonic seconds. A peak counts in full for `memory_seconds`. After the same time again, a third is left.
+Sizes are KiB, times monotonic seconds. A peak counts in full for `memory_seconds`. In the same time again, its excess falls to a third.
 """
 
 from __future__ import annotations
@@ -13,38 +13,38 @@ from mom_plugins_balloon.sizes import CLOCK_SLACK_SECONDS, SizeRequest
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome
 
 SAME_STATISTICS_SECONDS: Final = 0.5
-"""Seconds. Statistics whose times differ by less are the same."""
+"""Statistics whose times differ by less are the same."""
 
 LATE_SECONDS: Final = 3.0
-"""Seconds. Statistics may be this much older than reported: guests send them every 2 s, hypervisors up to 1 s late."""
+"""Statistics may be this much older than reported: guests send them every 2 s, hypervisors up to 1 s late."""
 
 PROCESS_KIB: Final = 64 * 1024.0
-"""KiB. Assumed memory of QEMU itself until mom has learned it: 48 MiB with KVM, more without."""
+"""Assumed memory of QEMU itself until mom has learned it: 48 MiB with KVM, more without."""
 
 QEMU_HOLDS_SHARE: Final = 0.5
 QEMU_HOLDS_KIB: Final = 40 * 1024.0
-"""Ratio, and KiB. If a sweep yields less than half of the idle memory, QEMU itself holds the rest."""
+"""If a sweep yields less than this ratio of the idle memory, QEMU itself holds the rest. Less idle memory does not count."""
 
 STRAY_KIB: Final = 16 * 1024.0
-"""KiB. An RSS varies by this much from one cycle to the next."""
+"""An RSS varies by this much from one cycle to the next."""
 
 STALL_STEP_KIB: Final = 32 * 1024.0
 STALL_STEP_SHARE: Final = 0.25
-"""KiB, and ratio of usable memory; the larger counts. After a stall, the floor rises by this amount."""
+"""Step by which `StallFloor` rises after a stall: KiB, or a ratio of usable memory; the larger counts."""
 
 KILLED_SHARE: Final = 0.5
-"""Ratio of the memory by which a guest was below its maximum when programs were killed. The guest then keeps this much more."""
+"""A guest whose kernel killed programs keeps more: this ratio of the memory by which it was below its maximum."""
 
 BASELINE_SHARE: Final = 0.6
 BURST_SHARE: Final = 0.8
-"""Ratios of the peak. A burst has come again when the use was below the first ratio and rises above the second."""
+"""Ratios of the peak. A burst has come again when the use was below `BASELINE_SHARE` and rises above `BURST_SHARE`."""
 
 BETWEEN_BURSTS_SECONDS: Final = 5.0
-"""Seconds. An older peak belongs to another burst."""
+"""A peak that is older than this belongs to another burst."""
 
 GROWTH_WINDOW_SECONDS: Final = 3.0
-"""Seconds from a guest's growth until mom has reclaimed memory elsewhere: 1.5 times 1 s for statistics, 0.5 s for a cycle and 0.5 s for
-a sweep of 0.5 GiB."""
+"""Time from a guest's growth until mom has reclaimed memory elsewhere: 1.5 times the sum of 1 s for statistics, 0.5 s for a cycle, and
+0.5 s for a sweep of 0.5 GiB."""
 
 
 class LastStatistics(NamedTuple):
@@ -90,7 +90,7 @@ class KernelMemory(NamedTuple):
 
 
 class Peak(NamedTuple):
-    """Largest recent use."""
+    """Largest recent memory use of a guest."""
 
     use: float
     seen_at: float
@@ -111,7 +111,7 @@ class StallFloor(NamedTuple):
     seen_at: float = 0.0
     stalling: bool = False
     killed: float | None = None
-    """Part of `usable` below which its kernel killed programs."""
+    """Usable memory below which the kernel killed programs; at most `usable`."""
 
     def after(self, usable: float, made: float, passed: float, memory_seconds: float, *, stalls: bool) -> StallFloor:
         """Return the record after new statistics. A single stall is ignored, because a starting program also waits for its pages."""
@@ -132,7 +132,7 @@ class StallFloor(NamedTuple):
 
 
 class Burst(NamedTuple):
-    """Rise of a guest's use to near its peak that came more than once recently."""
+    """Recently repeated rise of a guest's use to near its peak."""
 
     rise: float | None = None
     seen_at: float = -math.inf
@@ -161,7 +161,7 @@ class Usage(NamedTuple):
     growth_rate: float
     """KiB/s. Largest recent mean between two statistics."""
     cache_share: float
-    """Largest recent fraction of usable memory that is page cache."""
+    """Largest recent fraction of usable memory that was page cache."""
     peak: Peak
     burst: Burst = Burst()
     stall_floor: StallFloor = StallFloor()
@@ -218,7 +218,7 @@ class ProcessPast(NamedTuple):
     rss: float | None = None
     qemu_overhead: float = PROCESS_KIB
     measured: float | None = None
-    """Last measured `qemu_overhead`. A sweep in vain corrects it until the next measurement."""
+    """Last measured `qemu_overhead`. Until the next measurement, sweeps in vain may correct `qemu_overhead`."""
     held: float | None = None
     """Memory that the guest used in its last statistics."""
     stored: float = 0.0
@@ -290,7 +290,7 @@ class LearnedHabits(NamedTuple):
         if rss_before is not None and rss is not None and rss_before - rss > STRAY_KIB:
             freed_at = now
         if self.process.measured is None and process.measured is not None and usage.peak.seen_at == self.first_report:
-            # Until now, memory of QEMU itself beyond the assumed amount counted as used by the guest.
+            # Until now, QEMU's own memory above the assumed amount counted as used by the guest.
             use = max(usage.statistics.used, usage.peak.use - max(0.0, process.measured - PROCESS_KIB))
             usage = usage._replace(peak=usage.peak._replace(use=use))
         return LearnedHabits(self.first_report, usage, process, size, freed_at, self.kept_headroom)

@@ -16,10 +16,10 @@ from mom_plugins_balloon.names import PINNED, REASON, SUGGESTED
 from mom_plugins_balloon.remembered import Remembered
 
 FREED_SECONDS: Final = 60.0
-"""Seconds. Memory freed longer ago does not matter: free pages have been reported by then."""
+"""Memory freed longer ago does not matter: free pages have been reported by then."""
 
 KEPT_SECONDS: Final = 60.0
-"""Seconds for which a guest that ran out of memory keeps what it got then."""
+"""Time for which a guest that ran out of memory keeps the memory that it got."""
 
 FASTEST_GROWTH: Final = 2.0
 """Ratio of a guest's fastest growth to its mean between two statistics, 2 s apart."""
@@ -43,7 +43,7 @@ class Learning:
         """Memory that guests could still take from the host: their sizes minus backed memory."""
 
     def see(self, records: BalloonedGuests) -> None:
-        """Record the last snapshot. If it is empty, the hypervisor did not answer, and its guests still count."""
+        """Record the last snapshot. If it contains no guest, the hypervisor did not answer, and its guests still count."""
         snapshot, now = records.snapshot, records.snapshot.monotonic
         grown = 0.0
         if snapshot.guests:
@@ -93,7 +93,7 @@ class Learning:
         unseen_rate = self._unseen_rate if now - learned.first_report < self._seconds else 0.0
         has_process = process.rss is not None
         return Habits(
-            peak=int(usage.peak.use + kernel.ballooned),  # as the guest's kernel counts, because it is compared with its use
+            peak=int(usage.peak.use + kernel.ballooned),  # in the kernel's terms, for comparison with its figures
             used_before=int(usage.statistics.used),
             cache_share=round(usage.cache_share * 1000) / 1000,  # a third of the time of round(…, 3)
             kernel_reserved=None if kernel.reserved is None else int(kernel.reserved),

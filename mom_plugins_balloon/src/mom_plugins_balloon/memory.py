@@ -21,7 +21,7 @@ STALL_PERCENT: Final = 2.0
 """Percent of time that programs waited for memory (PSI, 10 s). A moving balloon alone causes 1 %."""
 
 FREE_SHARE: Final = 0.5
-"""Ratio of usable memory. If more is free, faults only read files for the first time."""
+"""Ratio of usable memory. If more than this is free, page faults only read files for the first time."""
 
 
 class HostMemory(NamedTuple):
@@ -36,7 +36,7 @@ class HostMemory(NamedTuple):
     """Watermark, at most `hard`: below it, no guest grows beyond its guarantee."""
     reserved: float = 0.0
     cold: float = 0.0
-    """Gain from cold memory in the last cycle."""
+    """Host memory gained in the last cycle by moving cold memory to swap."""
     interval: float = 5.0
     backs_bursts: bool = False
     """Whether headroom for bursts must be available on the host (goal `safe`)."""
@@ -231,10 +231,10 @@ def _facts() -> Iterator[tuple[str, FieldSpec | str]]:
 
 
 FIELDS: Final[Mapping[str, str]] = {name: fact if isinstance(fact, str) else fact.name for name, fact in _facts()}
-"""Fields of a snapshot keyed by attribute."""
+"""Names of a snapshot's fields, keyed by attribute."""
 
 FACTS: Final[Sequence[FieldSpec]] = [fact for _, fact in _facts() if isinstance(fact, FieldSpec)]
-"""Declarations of these fields."""
+"""Declarations by `own` and `read`."""
 
 
 def guaranteed_size(guest: GuestMemory) -> float:

@@ -28,7 +28,7 @@ from mom_plugins_balloon.states import HostWanted
 from mom_plugins_balloon.sweep.sweeper import LeavingSweep
 
 BACK_SECONDS: Final = 9.0
-"""Seconds from the end of a sweep until the guest has its headroom back, with repeated commands (6 s), and then its memory (3 s)."""
+"""Time from the end of a sweep until the guest has its headroom (6 s, with repeated commands) and then its memory back (3 s)."""
 
 SWEPT: Final = "it will be moved: a sweep reclaims memory that it has freed, and then returns its headroom"
 GIVEN_BACK: Final = "it will be moved: mom returns the memory taken from it"
@@ -49,7 +49,7 @@ class _Preparation:
     gain: float = 0.0
     begun: bool = False
     swept: str = ""
-    """Outcome of the sweep, or why there is none; empty before."""
+    """Outcome of the sweep, or why there is none; empty until then."""
     returned: int | None = None
     problem: str = "the time was too short"
     answer: str = ""
@@ -122,7 +122,7 @@ class LeavingGuests:
             yield from self._given_back(snapshot, reasons, requests, source)
 
     def _decide_sweep(self, snapshot: Snapshot, guest: Guest, request: _Preparation) -> str:
-        # Returns why the guest is not swept, if so.
+        # Returns why the guest is not swept; empty if it is.
         if request.size is not None:
             request.swept = DROPPED
             return DROPPED
@@ -192,11 +192,11 @@ class LeavingGuests:
         return request if request is not None and target >= (request.size or 0) else None
 
     def sweeps(self, identity: str, target: int) -> bool:
-        """Return whether the guest shrinks for a sweep before a move."""
+        """Return whether a change to `target` KiB is the sweep before the guest's move."""
         return self._sweep_to(identity, target) is not None
 
     def sweep(self, identity: str, target: int) -> LeavingSweep | None:
-        """Return the sweep before the guest's move, if any."""
+        """Return the sweep before the guest's move; None without a sweep."""
         request = self._sweep_to(identity, target)
         if request is None:
             return None

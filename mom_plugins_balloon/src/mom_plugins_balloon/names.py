@@ -25,8 +25,8 @@ EXPECTED: Final = "mem_used_expected"
 EXPECTED_SOON: Final = "mem_used_expected_soon"
 RISES_IN: Final = "mem_rises_in"
 WEIGHT: Final = "mem_expected_weight"
-"""Fields of a forecasting plugin. Of all guests: the expected growth. Of each guest: its usual use, its largest use soon, the seconds until
-it grows, and the weight of the forecast."""
+"""Fields of a forecasting plugin: the expected growth of all guests together, and, for each guest, its usual use, its largest use soon, the
+seconds until it grows, and the weight of the forecast."""
 
 STOPPED_BELOW: Final = "mem_evicts_below"
 """Host field: with less available memory, a platform such as Kubernetes evicts guests."""
@@ -35,7 +35,7 @@ GROUP_ROOM: Final = "host_limit_room"
 """Field: memory that a guest can still take within the limits of its control groups."""
 
 REACH: Final = "balloon_least"
-"""Field: smallest size that a guest's balloon can reach; unknown if it can reach any."""
+"""Field: smallest size that a guest's balloon can reach; unknown without a limit."""
 
 GIVE_BACK: Final = "give_back"
 """Field: why mom returns the guest's memory and then keeps its size."""

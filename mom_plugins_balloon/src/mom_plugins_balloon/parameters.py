@@ -13,14 +13,14 @@ from mom_plugins_balloon.states import StateGoal
 Ratio = Annotated[float, Field(ge=0, le=100)]
 
 BALLOON_KIB_PER_SECOND: Final = 900_000.0
-"""KiB/s of a virtio balloon. Limits a step to one cycle."""
+"""Speed of a virtio balloon. mom asks for no more than a balloon moves in one cycle."""
 
 SLOW_BALLOON_KIB_PER_SECOND: Final = 450_000.0
-"""KiB/s of a slow balloon; limits how long mom waits for a guest."""
+"""Speed of a slow balloon. It decides how long mom waits for a guest."""
 
 UNKNOWN_REACTION_SECONDS: Final = 0.5
-"""Seconds. Assumed time to notice growth during a sweep and return the headroom, until measured. At most 0.45 s without KVM on a busy host
-(benchmarks/sweeps/bench_collisions.py)."""
+"""Time that mom assumes, until measured, to notice growth during a sweep and return the headroom. Measured without KVM on a busy host: at
+most 0.45 s (benchmarks/sweeps/bench_collisions.py)."""
 
 
 class LawParameters(StrictModel):

@@ -183,7 +183,7 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """Return reserved memory now, and the last cycle's other figures."""
+        """Return the memory reserved now, and other figures of the last cycle."""
         self._reservations.load()
         return {
             **self._guarantees.standing.fields(),
@@ -228,7 +228,7 @@ class BalloonPlugin:
             self._started.see(self._guests)
             promises, moving = self._guarantees.look(snapshot), self._leaving.moving(snapshot)
             self._guests.describe(CycleFacts(promises, moving, restores=not self._context.observes))
-        self._looked = snapshot  # only without an error: otherwise the review must fail too, and drop all decisions
+        self._looked = snapshot  # not after an error: then the review must fail too, and drop all decisions
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
@@ -250,7 +250,7 @@ class BalloonPlugin:
             yield Problem(source, lacks, severity=Severity.WARNING, hint=_DECLARE)
         for reservation in self._reservations.follow():
             message = f"reservation {reservation.id}: {reservation.note}"
-            yield Problem(source, message, severity=Severity.WARNING, hint="`mom reserve list`")
+            yield Problem(source, message, severity=Severity.WARNING, hint="see `mom reserve list`")
         yield from promise_problems(standing, source)
         policies = self._context.service(PolicyTexts)
         yield from conditions(snapshot, self._host.state, standing, lambda: _why_policies_take_none(policies))
@@ -262,7 +262,7 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        """Check every decision on a size with the gate."""
+        """Check every decision on a guest's size (`gate.py`)."""
         self._see(snapshot)
         limits = self._limits()
         sizes = [decision for decision in decisions if decision.control == CONTROL and decision.entity.id in snapshot.guests]
@@ -308,7 +308,7 @@ class BalloonPlugin:
 def _why_policies_take_none(policies: PolicyTexts | None) -> str:
     if policies is None or policies_reserve(policy.text for policy in policies.state().texts.values()):
         return ""
-    return f"no policy in force reads {SUGGESTED}, which the balloon law suggests, or Host.{RESERVED}"
+    return f"no policy in force reads {SUGGESTED} (the balloon law's suggestions) or Host.{RESERVED}"
 
 
 def _kib(size: int | None) -> float | None:

@@ -16,7 +16,7 @@ PROMISES: Final = "promises"
 GROWTH: Final = "growth"
 
 RECLAIM_SECONDS: Final = 30.0
-"""Seconds. A host that is short for longer is full: memory of a burst returns within some cycles."""
+"""A host that is short of memory for longer is full. After a burst, memory returns within some cycles."""
 
 FINDINGS_SHOWN: Final = 10
 
@@ -47,12 +47,12 @@ def conditions(
         message = f"guests may grow by {format_kib(growth or 0.0)} within 3 s, more than is available"
         yield Condition(GROWTH, message, "" if short else why, cure, Severity.WARNING, after=RECLAIM_SECONDS)
     if oversold:
-        cure = f"{_OVERSOLD}; memory of host_reserve (balloon plugin) cannot be promised to guests"
+        cure = f"{_OVERSOLD}; mom does not promise the memory of host_reserve (balloon plugin)"
         yield Condition(PROMISES, oversold, standing.losers(), cure, Severity.WARNING)
 
 
 def _cause(snapshot: Snapshot, oversold: str) -> tuple[str, str]:
-    # The results are the cause of a shortage and its cure.
+    # Returns the cause of a shortage and the cure.
     total, size, used = (snapshot.host.number(name) for name in ("mem_available", "swap_total", "swap_usage"))
     largest = consumers(snapshot)
     large = ([consumer for consumer in largest if consumer.kib >= NAMED_SHARE * (total or 0.0)] or largest[:1])[:NAMED]
@@ -80,7 +80,7 @@ def promise_problems(standing: PromisesKept, source: Source) -> Iterable[Problem
 
 
 def findings(hypervisor: Hypervisor | None, guarantees: Guarantees) -> Iterable[Finding]:
-    """Yield findings about resizable guests and guarantees of all memory."""
+    """Yield findings about guests that mom can or cannot resize."""
     subject = "memory balloons"
     if hypervisor is not None and not isinstance(hypervisor, BalloonControl):
         cure = "enable a hypervisor plugin that can resize guests, such as libvirt; or remove balloon from the configuration"

@@ -21,7 +21,7 @@ GUARANTEE_SHARE = "mem_guarantee_share"
 """Fields of promises by class: in KiB, and as a ratio of the guest's maximum. The larger promise counts."""
 
 PLATFORMS_GUARANTEE = "balloon_min"
-"""Field: promise of the management system in KiB, or that of the YAML file and the metadata."""
+"""Field: promise of the management system, or of the YAML file and the metadata, in KiB."""
 
 HOLDS = "guest_guarantee"
 
@@ -43,7 +43,7 @@ METADATA = "mem_guarantee"
 AT_START: Final = "start"
 
 Guaranteed: TypeAlias = Portion | Literal["start"]
-"""As an operator writes it: a size, a share of the maximum, or `start`."""
+"""Promise as an operator writes it: a size, a share of the maximum, or `start`."""
 
 
 class GuestPromise(NamedTuple):
@@ -56,7 +56,7 @@ class GuestPromise(NamedTuple):
     """Part of the promise that does not depend on figures from the guest itself."""
     priority: float
     beyond: float | None = None
-    """Largest promise if it exceeds the guest's maximum."""
+    """Largest promise if it exceeds the guest's maximum; otherwise None."""
     guarantee: int = 0
 
 
@@ -65,7 +65,7 @@ def with_guarantees(promises: Sequence[GuestPromise], room_kib: float | None) ->
 
     If promises exceed the room, parts that are not firm shrink first, then those of the lowest priority. Equal parts shrink in proportion.
 
-    :param room_kib: if None (unknown), every promise holds
+    :param room_kib: memory that the host can promise; if None (unknown), every promise holds
     """
     ranks = defaultdict[tuple[bool, float], dict[str, int]](dict)
     for promise in promises:
@@ -121,7 +121,7 @@ class PromisesKept:
         return {} if self.room is None else {PROMISED: math.ceil(self.total), "mem_promisable": int(self.room)}
 
     def oversold_by(self) -> str:
-        """Return the message that promises exceed the host's memory, or an empty string if they do not."""
+        """Return the message that promises exceed the host's memory; empty if they do not."""
         if not self.shrunk or self.room is None:
             return ""
         return f"guests are promised {format_kib(self.total)}, but this host can promise only {format_kib(self.room)}"
@@ -135,13 +135,13 @@ class PromisesKept:
 
 
 def guaranteed_kib(fields: Mapping[str, Value]) -> float | None:
-    """Return the guarantee from a guest's fields; the largest promise while guarantees are unknown."""
+    """Return the guarantee from a guest's fields in KiB; the largest promise while guarantees are unknown."""
     holds = as_number(fields.get(HOLDS))
     return promised_kib(fields) if holds is None else holds
 
 
 def promised_kib(fields: Mapping[str, Value]) -> float | None:
-    """Return the largest promise from a guest's fields. 0 is no promise."""
+    """Return the largest promise from a guest's fields in KiB; None without a promise, or for a promise of 0."""
     promises = [as_number(fields.get(name)) for name in _PROMISES]
     maximum, share = as_number(fields.get("balloon_max")), as_number(fields.get(GUARANTEE_SHARE))
     if maximum is not None and share is not None:
@@ -253,7 +253,7 @@ class Guarantees:
         return GuestPromise(guest, kib, firm, ORDINARY_PRIORITY if priority is None else priority, largest if kib < largest else None)
 
     def own(self, guests: Sequence[Guest]) -> Mapping[str, float]:
-        """Return the promises of the YAML file and the metadata in KiB keyed by guest ID: 0 for no promise, no key if unknown."""
+        """Return the promises of the YAML file and the metadata in KiB, keyed by guest ID: 0 without a promise, no key if unknown."""
         promised: dict[str, float] = {}
         for identity, entry in self._own(guests).items():
             maximum = self._known_of(entry.guest).maximum

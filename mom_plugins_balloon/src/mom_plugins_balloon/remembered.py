@@ -1,4 +1,4 @@
-"""Past of one guest. `remember` returns the next record after each cycle; other methods return the next record after an event.
+"""Record of one guest's past. `remember` returns the next record after each cycle, and methods return it after an event.
 
 Sizes are KiB, times monotonic seconds.
 """
@@ -28,28 +28,29 @@ from mom_plugins_balloon.sizes import (
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepHistory, SweepOutcome
 
 BOOT_FACTOR: Final = 3.0
-"""Factor. A guest whose start mom has seen counts as new for this many times as long."""
+"""Factor for `start_rest`, the time for which a guest counts as new. It applies if mom has seen the guest's start."""
 
 
 class GuestArrival(NamedTuple):
-    """Start of a guest, if mom knows it."""
+    """Start of a guest, as far as mom knows it."""
 
     came: bool = False
     started: float | None = None
-    """Time of the start, if mom has seen it and the guest has taken no reservation."""
+    """Time of the start; None if mom has not seen it, or if the guest has claimed a reservation."""
     old_at: float = -math.inf
     """Time from which the guest is no longer new, even without statistics."""
     rebooted_at: float | None = None
 
     def after_reboot(self, at: float, now: float, start_rest: float) -> GuestArrival:
-        """Return the arrival after a reboot: the guest is new again."""
+        """Return the record after a reboot at the time `at`: the guest is new again."""
         is_known = self.rebooted_at is not None and self.rebooted_at + CLOCK_SLACK_SECONDS >= at
         return self if is_known or at + start_rest <= now else GuestArrival(True, self.started, at + start_rest, at)
 
 
 def arrival_of(now: float, age: float | None, start_rest: float, *, came: bool, had_guests: bool) -> GuestArrival:
-    """Return the arrival of a guest that mom sees for the first time.
+    """Return the record of a guest that mom sees for the first time.
 
+    :param age: age of the guest's process; None if unknown
     :param came: whether the guest started after mom
     :param had_guests: whether mom has seen other guests before
     """
@@ -69,7 +70,7 @@ class KilledPrograms(NamedTuple):
     new: int = 0
     """Programs killed between the last two reports."""
     lacked: float = 0.0
-    """The larger `lacks` of these reports: the guest may have got memory back since the kill."""
+    """The larger `lacks` of these two reports: the guest may have got memory back since the kill."""
 
     def after(self, total: float, lacks: float) -> KilledPrograms:
         """Return the record after one more report."""
@@ -95,7 +96,7 @@ class Remembered(NamedTuple):
 
     @property
     def pending(self) -> int | None:
-        """Target that the guest has not reached; None if it has arrived."""
+        """Target that the guest has not reached yet; None without one."""
         return None if self.request is None or self.request.arrived else self.request.target
 
     @property
@@ -108,7 +109,10 @@ class Remembered(NamedTuple):
         return self.arrival is not None and self.arrival.started is not None and self.arrival.started > moment
 
     def start_rest(self, seconds: float, now: float) -> float:
-        """Return the time until mom takes memory from a new guest; 0 if it may now."""
+        """Return the time until mom may take memory from a new guest; 0 if mom may take it now.
+
+        :param seconds: rest after the guest's first statistics
+        """
         arrival = self.arrival
         if arrival is None or arrival.old_at <= now:
             return 0.0
@@ -116,14 +120,14 @@ class Remembered(NamedTuple):
         return max(0.0, min(arrival.old_at, reported + seconds) - now)
 
     def gave_by(self, made: float) -> bool:
-        """Return whether statistics of this time caused a shrink. They overstate spare memory since then."""
+        """Return whether statistics made at the time `made` caused the last shrink. After it, they overstate spare memory."""
         request = self.request
         if request is None or request.statistics_made is None or request.target >= request.began_at:
             return False
         return abs(made - request.statistics_made) < SAME_STATISTICS_SECONDS
 
     def why_not_send(self, target: int, memory: GuestMemory, now: float, dead_band: float) -> str:
-        """Return why a request for `target` KiB is not worth a command, or an empty string if it is.
+        """Return why a request for `target` KiB is not worth a command; empty if it is.
 
         Growth to the maximum, or towards the guarantee, is always worth a command.
         """
@@ -137,7 +141,7 @@ class Remembered(NamedTuple):
         return "" if worth or heading < memory.guarantee <= target else why
 
     def why_origin_unknown(self, size: float | None, maximum: float | None, now: float) -> str:
-        """Return why the original size is still unknown, or an empty string if it is known."""
+        """Return why the original size is still unknown; empty if it is known."""
         if self.resized or size is None or (maximum is not None and size > maximum - SAME_SIZE_KIB):
             return ""
         rests = SETTLES_SECONDS - self.sizes.rested_for(now)
@@ -158,9 +162,9 @@ class Remembered(NamedTuple):
         return self._replace(resized=True, request=self.request if keeps else request)
 
     def with_recorded_request(self, target: float | None, at: float, statistics_made: float | None) -> Remembered:
-        """Return the record with a recorded request.
+        """Return the record with a request from a recording.
 
-        :param target: KiB; None if no size was requested
+        :param target: KiB; None if the recording contains no request
         """
         request = self.request
         if target is None:
@@ -175,11 +179,11 @@ class Remembered(NamedTuple):
         return self._replace(request=None, resized=False)
 
     def without_start(self) -> Remembered:
-        """Return the record of a guest that can take no other reservation."""
+        """Return the record of a guest that can claim no further reservation."""
         return self if self.arrival is None else self._replace(arrival=self.arrival._replace(started=None))
 
     def after_sweep(self, outcome: SweepOutcome, now: float) -> Remembered:
-        """Return the record after a sweep. A guest that lacks its headroom still counts as swept."""
+        """Return the record after a sweep. If the guest still lacks its headroom, the sweep's request remains."""
         request = self.request
         if request is not None and request.sweeps and request.target == outcome.plan.bottom and outcome.is_back:
             is_gone = outcome.end is SweepEnd.GONE
@@ -190,7 +194,7 @@ class Remembered(NamedTuple):
 
 
 def remember(before: Remembered, guest: Guest, seen: Sequence[float | None], now: float, dead_band: float, start_rest: float) -> Remembered:
-    """Return a guest's record after one more cycle, without new habits.
+    """Return a guest's record after one more cycle. `Learning` adds new habits.
 
     :param seen: size, maximum, seconds since the last reboot, and programs killed since the boot
     """

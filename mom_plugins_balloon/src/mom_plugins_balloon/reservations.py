@@ -26,7 +26,7 @@ from mom_plugins_balloon.sweep.qemu_process import QemuProcess
 
 LEAST_SECONDS: Final = 1.0
 LONGEST_SECONDS: Final = 86400.0
-"""Seconds. Longest reservation. The setting `host_free` keeps memory for longer."""
+"""Longest reservation. The setting `host_free` keeps memory for longer."""
 
 _LONGEST_NAME: Final = 200
 
@@ -34,16 +34,16 @@ _ENDED: Final = 100
 """Number of ended reservations kept."""
 
 TOUCHED_KIB: Final = 16384
-"""KiB. A guest that has touched all but this much has used its reservation."""
+"""A guest that has touched all but this much has used its reservation."""
 
 SHORT_SECONDS: Final = 30.0
-"""Seconds. Missing memory is reported after this time, because spare memory is not exact while guests shrink."""
+"""Missing memory is reported after this time, because spare memory is not exact while guests shrink."""
 
 LISTED_BEFORE_SECONDS: Final = 10.0
-"""Seconds. libvirt may list a guest this long before the guest's hook asks mom."""
+"""How long before its hook asks mom libvirt may list a guest."""
 
 AWAY_SECONDS: Final = 600.0
-"""Seconds without listed guests after which a host has none. Before that, its hypervisor might not answer."""
+"""Time without listed guests after which the host has none. Until then, its hypervisor might only not answer."""
 
 
 @dataclass(eq=False)
@@ -57,7 +57,7 @@ class HostReservations:
     file: BalloonFile
     limits: Callable[[], ShrinkLimits]
     why_none_gives: Callable[[], str]
-    """Returns why no guest gives memory, for example because mom only observes; an empty string if guests are shrunk."""
+    """Returns why no guest gives memory, for example because mom only observes; empty if guests give memory."""
     loaded: bool = False
     """Whether `load` was called. Until then, reservations of the previous run are unknown."""
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -95,10 +95,11 @@ class HostReservations:
         return made
 
     def keep_for(self, guest: LaunchedGuest, seconds: float, *, part_kib: int, who: str = "") -> Reservation:
-        """Reserve memory for a guest that is about to start. Raises the errors of `reserve`. A matching reservation is used, and enlarged
-        if necessary.
+        """Use a matching reservation for a guest that is about to start, and enlarge it if necessary; otherwise make one.
 
-        :param part_kib: memory in addition to an earlier reservation
+        Raise the errors of `reserve`.
+
+        :param part_kib: maximum memory to reserve in addition to a matching reservation
         """
         with self._up_to_date(changes=True):
             now = self.context.monotonic()
@@ -125,7 +126,7 @@ class HostReservations:
         if memory_kib > room.most_kib:
             raise too_large(memory_kib, room)
         admissions, answer = self.context.service(Admissions), None
-        with contextlib.suppress(MomError):  # without an answer, nothing is refused
+        with contextlib.suppress(MomError):  # without an answer, do not refuse
             answer = None if admissions is None else admissions.admission(memory_kib)
         if answer is not None and not answer.admitted:
             message = f"cannot reserve {format_kib(memory_kib)}: a guest of that size would break promises to other guests"
@@ -313,7 +314,7 @@ class HostReservations:
         return ended
 
     def _described(self) -> dict[str, Reservation]:
-        # Available memory counts for the oldest reservation first.
+        # The oldest reservation gets available memory first.
         if not self._kept:
             return {}
         try:

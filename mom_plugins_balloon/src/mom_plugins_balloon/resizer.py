@@ -1,4 +1,4 @@
-"""Reads, sets, stops and restores guests' sizes through the hypervisor."""
+"""Access to guests' sizes through the hypervisor: read, set, stop, restore."""
 
 from __future__ import annotations
 
@@ -45,11 +45,12 @@ _REBOOTED: Final = "it has rebooted: it gets its original size until its program
 
 
 def restored_size(had: int, size: float | None, maximum: float | None, memory: GuestMemory | None, limits: ShrinkLimits) -> tuple[int, str]:
-    """Return the size that a guest had before mom, or more if it uses more, and a note for the operator.
+    """Return the size for a restore, and a note for the operator: the original size, or more if the guest uses more.
 
     Raises `Refused` or `NoChangeNeeded` if the guest keeps its size.
 
-    :param size: None if unknown, or being swept
+    :param had: original size
+    :param size: present size; None if unknown, or during a sweep
     :param maximum: guest's maximum without the limit of its control group
     """
     if size is not None and had < size and (why := _why_unknown(memory, limits)):
@@ -92,7 +93,7 @@ class Resizer:
     # --- read ---------------------------------------------------------------------------------------------------------------------
 
     def read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition]:
-        """Return guests' sizes. While a balloon moves to mom's target, any size counts as set by mom."""
+        """Return guests' sizes. Sizes on the way to mom's target count as set by mom."""
         sizes = capable(hypervisor, BalloonControl, "resize guests").balloon_sizes([target.entity for target in targets])
         self.see_at_restore(hypervisor)
         plugged = self.started.plugged(self.guests.snapshot.guests, sizes, self.guests.tolerance)
@@ -161,7 +162,7 @@ class Resizer:
         return is_sweep(guest, target) or self.leaving.sweeps(guest.id, target)
 
     def permitting(self, identity: str, target: Value) -> GuestMemory | None:
-        """Return the guest's record for the gate, without `pause` if the size is for a sweep before the guest's move."""
+        """Return the guest's memory for the gate; None if unknown. For a sweep before the guest's move, `pause` is empty."""
         memory = self.guests.memory_of(identity)
         swept = memory is not None and memory.pause and isinstance(target, int) and self.leaving.sweeps(identity, target)
         return memory._replace(pause="") if memory is not None and swept else memory
@@ -211,7 +212,7 @@ class Resizer:
         maximum = None if guest is None else guest.number("balloon_max")  # not limited by its group, which held this memory before mom
         was_swept = self.sweeps.take_over(identity)
         size = None if was_swept else as_number(change.found)
-        if memory is not None:  # fresh statistics are not required here, and no other reason keeps the size
+        if memory is not None:  # the statistics are older now, and an obstacle does not prevent a restore
             age, passed = memory.statistics.age, self.context.monotonic() - self.guests.snapshot.monotonic
             statistics = memory.statistics._replace(age=None if age is None else age + passed)
             memory = memory._replace(statistics=statistics, obstacle="")
@@ -223,7 +224,7 @@ class Resizer:
         hypervisor.set_balloon(change.entity, restored)
         self.guests.forget_request(identity)
         plugged = had > before and not note
-        return f"memory was plugged into the guest since then: mom requested {format_kib(had)}" if plugged else note
+        return f"memory was plugged into the guest after mom resized it: mom requested {format_kib(had)}" if plugged else note
 
     # --- requests under way -------------------------------------------------------------------------------------------------------
 
@@ -241,7 +242,7 @@ class Resizer:
             if request is not None and not request.arrived and 0 < request.target < request.began_at:
                 notes[guest.id] = UnfinishedRequest(guest.incarnation, int(request.began_at), request.target, request.sweeps)
         for identity, note in asked.items():
-            earlier = notes.get(identity, note)  # it still holds if the new request fails
+            earlier = notes.get(identity, note)  # if the new request fails, the earlier one holds
             notes[identity] = note._replace(before=max(earlier.before, note.before), sweeps=earlier.sweeps or note.sweeps)
         if notes != before or not self.file.is_written:
             self.file.change(requests=notes)
@@ -282,7 +283,7 @@ class Resizer:
                 # arrived and has more than its guarantee, another process has resized it.
                 reason = f"its guarantee is {format_kib(guarantee)} now; mom returns memory up to this size"
                 yield Decision(guest.entity, CONTROL, guarantee, reason, source)
-            elif size - target >= self.guests.dead_band and (request is None or not request.arrived):  # otherwise another process did it
+            elif size - target >= self.guests.dead_band and (request is None or not request.arrived):  # else another process did it
                 memory = self.guests.memory_of(guest.id)
                 limit = None if memory is None else never_shrunk(memory, limits)
                 if memory is not None and limit is not None:

@@ -26,7 +26,7 @@ COUNTED_SHARE: Final = 0.5
 """Ratio of a guest's cold memory that counts. The guest may use some of it again."""
 
 OLDEST_SECONDS: Final = 600.0
-"""Seconds. Maximum age of a working set."""
+"""Maximum age of a working set."""
 
 RETURNING_SHARE: Final = 0.1
 """Fraction of guests' swapped memory for which the host keeps memory free."""
@@ -44,8 +44,9 @@ class Spare(NamedTuple):
     cold: float = 0.0
     """Additional gain from cold memory that goes to swap."""
     cold_pace: float = 0.0
-    """KiB/s."""
+    """KiB/s of `cold`."""
     largest: float = 0.0
+    """Largest part of `total` from one guest."""
 
 
 def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits, interval: float = 5.0) -> Spare:
@@ -61,7 +62,7 @@ def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits,
         total += gives
         sure += max(0.0, gives - max(not_asked, left))
         largest = max(largest, gives)
-        beyond = _counted_kib(guest) - gives  # memory that the balloon takes counts only once
+        beyond = _counted_kib(guest) - gives  # memory that a balloon takes counts only once
         if beyond > 0:
             cold += beyond
             holders += guest.number("rss") or 0.0
@@ -70,7 +71,7 @@ def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits,
 
 
 def _spare_kib(guest: Guest, memory: GuestMemory, context: LawContext) -> tuple[float, float]:
-    # The first result is the host's gain, the second the remainder that is not worth a trim.
+    # Returns the host's gain, and the remainder that is not worth a trim.
     size, usable, need, least = memory.size, memory.statistics.usable, need_kib(memory), least_kib(memory, context.limits)
     if size is None or usable is None or need is None or least is None:
         return 0.0, 0.0
@@ -114,7 +115,7 @@ def _gained_kib(kib: float, host: Host, back: float = 0.0) -> float:
 
 
 def seconds_to_free(wanted_kib: float, spare: Spare, cycle_seconds: float, law: LawParameters) -> float | None:
-    """Return the time that guests need to give this much memory; None if they have less."""
+    """Return the seconds that guests need to give this much memory; None if they can give only less."""
     if wanted_kib <= 0:
         return 0.0
     by_balloons = min(wanted_kib, spare.total)
@@ -135,7 +136,7 @@ def room_of(snapshot: Snapshot, last_with_guests: Snapshot, spare: Spare, host_k
     """Return the host's room for reservations.
 
     :param last_with_guests: last snapshot with guests, which run on while the hypervisor does not answer
-    :param host_keeps_kib: None for the larger of a value for the host's size, and the largest growth of its guests
+    :param host_keeps_kib: None for the larger of the hard watermark for the host's size, and its guests' largest growth
     """
     host = snapshot.host
     if host_keeps_kib is None:
@@ -153,7 +154,7 @@ def room_of(snapshot: Snapshot, last_with_guests: Snapshot, spare: Spare, host_k
 
 
 def too_large(memory_kib: int, room: Room) -> ReservationRefused:
-    """Return the refusal of a reservation that lacks memory."""
+    """Return the refusal of a reservation for which memory is missing."""
     why = f" ({room.why})" if room.why else ""
     parts = [f"{format_kib(room.available_kib)} are available", f"guests can release {format_kib(room.can_free_kib)}{why}"]
     if room.can_offload_kib:
@@ -168,7 +169,7 @@ def too_large(memory_kib: int, room: Room) -> ReservationRefused:
 
 
 def too_late(memory_kib: int, seconds: float, expected: float | None, room: Room) -> ReservationRefused:
-    """Return the refusal of a reservation that would be late."""
+    """Return the refusal of a reservation whose memory would come too late."""
     when = "at an unknown time" if expected is None else f"in about {expected:.0f} s"
     message = f"cannot reserve {format_kib(memory_kib)}: it would be available {when}, after the deadline in {format_duration(seconds)}"
     return ReservationRefused(message, room=room, hint=f"{format_kib(room.free_kib)} can be reserved now; or set a later deadline")

@@ -1,4 +1,4 @@
-"""Builds the records of the host and all guests in each cycle."""
+"""Functions that build the records of the host and all guests in each cycle."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class CycleFacts(NamedTuple):
     """Facts of one cycle from other parts of the plugin."""
 
     promises: PromisesKept | None = None
-    """None to use guarantees in the snapshot's fields."""
+    """None: the snapshot's fields contain the guarantees."""
     moving: Mapping[str, str] = MappingProxyType({})
     """Why moving guests must not shrink, keyed by guest ID."""
     restores: bool = False
@@ -89,7 +89,7 @@ def _origin_unknown(snapshot: Snapshot, pasts: Sequence[Remembered], facts: Cycl
 
 
 def obstacle(guest: Guest, past: Remembered, promises: PromisesKept | None) -> str:
-    """Return why a resizable guest must not be shrunk, or an empty string if it may."""
+    """Return why mom must not shrink a resizable guest; empty if mom may."""
     pinned = guest.properties.get(PINNED)
     if isinstance(pinned, str) and pinned:
         return pinned
@@ -105,6 +105,7 @@ class Suggested(NamedTuple):
 
     sizes: Sequence[SizeSuggestion]
     ahead: float = 0.0
+    """KiB to keep available for guests' expected growth."""
 
 
 def suggestions(
@@ -118,7 +119,7 @@ def suggestions(
 ) -> Suggested:
     """Return the law's suggestions.
 
-    :param guests: None to build them from the snapshot alone
+    :param guests: memory of the guests, in order; None: built from the snapshot alone
     """
     host, guests = host_memory(snapshot, wanted, interval), guest_memories(snapshot) if guests is None else guests
     if law.rise_share <= 0:
@@ -157,7 +158,7 @@ def guest_memories(snapshot: Snapshot, remembered: Mapping[str, Iterable[object]
     maximum, room = own_maximum, snapshot.numbers(names.GROUP_ROOM)
     if any(kib is not None for kib in room):  # true for few guests
         maximum = [*map(most_kib, own_maximum, size, room, rss, numbers["qemu_overhead"])]
-    if snapshot.host.number("swap_usage") == 0:  # otherwise an unreported swap is unknown
+    if snapshot.host.number("swap_usage") == 0:  # then an unreported swap is 0
         numbers["host_swap"] = [kib or 0.0 for kib in numbers["host_swap"]]
     promises = [[kib or 0.0 for kib in snapshot.numbers(name)] for name in ("balloon_min", "guest_guarantee")]
     columns: dict[str, Iterable[object]] = {

@@ -8,19 +8,19 @@ from typing import Final, NamedTuple
 from mom_core import format_duration, format_kib
 
 SAME_SIZE_KIB = 1024
-"""KiB. Sizes that differ by less are equal."""
+"""Sizes that differ by less are equal."""
 
 CLOCK_SLACK_SECONDS = 1.0
-"""Seconds. Times of statistics are in whole seconds."""
+"""Times of statistics are in whole seconds."""
 
 SETTLES_SECONDS = 3.0
-"""Seconds. A balloon rests after this time without change."""
+"""A balloon rests after this time without change."""
 
 ASKED_AGAIN_SECONDS = 30.0
-"""Seconds. mom repeats a request after this time."""
+"""Time after which mom repeats a request."""
 
 SIZES_SECONDS = 120.0
-"""Seconds. mom remembers sizes for this time."""
+"""Time for which mom remembers sizes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class SizeRequest:
     sweeps: bool = False
     """Whether this is a sweep, and the guest does not have its headroom back yet."""
     in_doubt: bool = False
-    """Whether the command was not answered, and may have taken effect."""
+    """Whether the command got no answer, and may have taken effect."""
 
 
 class BalloonSettling(NamedTuple):
@@ -95,19 +95,19 @@ class SizeHistory(NamedTuple):
 
 
 PATIENCE_SECONDS = 20.0
-"""Seconds. A guest without progress for this time does not cooperate."""
+"""A guest without progress for this time does not cooperate."""
 
 PATIENCE_AGAIN_SECONDS = 8.0
-"""Seconds. The same for a guest that mom has set aside before."""
+"""`PATIENCE_SECONDS` for a guest that mom has set aside before."""
 
 PROGRESS_KIB = 1024
 PROGRESS_SHARE = 0.02
 PROGRESS_MOST_KIB = 256 * 1024
-"""Least progress: KiB, ratio of the missing memory, and its limit in KiB. Smaller changes do not count."""
+"""Least progress: the larger of `PROGRESS_KIB` and a ratio of the missing memory, which has a limit."""
 
 FIRST_REST_SECONDS = 60.0
 LAST_REST_SECONDS = 1800.0
-"""Seconds. First and longest time for which mom sets a guest aside. The time doubles each time the guest gives nothing,
+"""First and longest time for which mom sets a guest aside. The time doubles each time the guest gives nothing,
 and starts again at the first value after the guest gave a part."""
 
 
@@ -115,7 +115,7 @@ class Cooperation(NamedTuple):
     """Cooperation of a guest with mom's requests. Sizes are KiB, times monotonic seconds."""
 
     owing: float | None = None
-    """Size when the balloon last inflated; None if the guest has reached its target."""
+    """Size after the balloon last inflated; None if the guest has reached its target."""
     since: float = 0.0
     """Time since which the guest has that size."""
     gave: bool = False
@@ -131,7 +131,7 @@ class Cooperation(NamedTuple):
     ) -> tuple[Cooperation, SizeRequest | None]:
         """Return the next record, and the request if it remains valid.
 
-        :param excused: the guest cannot be resized now
+        :param excused: whether the guest cannot be resized now
         """
         state = self._replace(why_aside="") if self.why_aside and now >= self.until else self
         if request is None or size is None:

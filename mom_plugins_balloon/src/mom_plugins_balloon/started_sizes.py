@@ -49,7 +49,7 @@ class StartedSizes:
                 # mom has resized the guest before its balloon rested: memory may have been plugged in since.
                 first_maximum = maximum if record.settling is None else record.settling.maximum or maximum
                 starts[guest.id] = StartedSize(guest.incarnation, int(of_ledger or 0), int(first_maximum or 0))
-            elif not started.maximum or of_ledger is None:  # otherwise the original size belongs to the maximum at that time
+            elif not started.maximum or of_ledger is None:  # otherwise the ledger's size belongs to the old maximum
                 size_then = maximum if started.maximum else started.size
                 starts[guest.id] = StartedSize(guest.incarnation, int(size_then or 0), int(maximum or 0))
         if starts != self._file.state.starts:
@@ -58,7 +58,7 @@ class StartedSizes:
             self._file.change(starts=starts)
 
     def columns(self, guests: Sequence[Guest]) -> dict[str, Sequence[Value]]:
-        """Return sizes of guests that started below their maximum."""
+        """Return guests' sizes at their start; None if a guest started with its maximum, or if unknown."""
         return {STARTED: [started.size if (started := self.of(guest)) is not None and started.is_below else None for guest in guests]}
 
     def of(self, guest: Guest) -> StartedSize | None:

@@ -17,10 +17,10 @@ SCALE = ((4 * GIB, 0.06), (8 * GIB, 0.04), (16 * GIB, 0.02), (float("inf"), 0.01
 
 HARD_SHARE = 0.5
 LOW_SHARE = 0.25
-"""Ratios of the least memory: hard and low watermark."""
+"""Hard and low watermark, as ratios of the least memory."""
 
 GAP = 1.05
-"""Ratio. A state ends when available memory exceeds its watermark by this, because available memory varies by tens of MiB."""
+"""A state ends when available memory exceeds this multiple of its watermark: available memory varies by tens of MiB."""
 
 
 class StateGoal(StrEnum):
@@ -33,15 +33,15 @@ class StateGoal(StrEnum):
 
 
 GROWTH_SHARE = {StateGoal.DENSITY: 1.0, StateGoal.BALANCED: 1.5, StateGoal.SAFE: 3.0, StateGoal.TRUTHFUL: 1.5}
-"""Ratios of the growth until mom has reclaimed memory. The host keeps this much available."""
+"""Memory that the host keeps available, as ratios of guests' growth until mom has reclaimed memory."""
 
 UNSEEN_SHARE = 0.03
 UNSEEN_MOST_KIB = 10 * GIB
-"""Ratio of the host, and KiB: growth to expect before any was observed. The limit is for thirty guests
-that fill memory at 320 MiB/s for a second."""
+"""Expected growth before any was observed: ratio of the host's memory, and its limit. In a second, thirty guests that fill memory at
+320 MiB/s grow by this limit."""
 
 ROOM_SHARE = {StateGoal.DENSITY: 0.0, StateGoal.BALANCED: 0.1, StateGoal.SAFE: 1.0, StateGoal.TRUTHFUL: 0.1}
-"""Ratios of the memory that guests could still take. The host keeps at least this much available."""
+"""Least memory that the host keeps available, as ratios of the memory that guests could still take."""
 
 
 class MemoryState(StrEnum):
@@ -69,7 +69,7 @@ class Reserve(NamedTuple):
 
 
 def host_minimum_kib(total: float) -> float:
-    """Return the least memory that must stay available on a host with this much memory."""
+    """Return the least memory that must stay available on a host with `total` memory."""
     least, left = 0.0, total
     for part, share in SCALE:
         least += share * min(left, part)
@@ -78,12 +78,12 @@ def host_minimum_kib(total: float) -> float:
 
 
 def hard_kib(total: float) -> float:
-    """Return the hard watermark of a host with this much memory."""
+    """Return the hard watermark of a host with `total` memory."""
     return HARD_SHARE * host_minimum_kib(total)
 
 
 class HostWanted(NamedTuple):
-    """Operator's goal, and high and hard watermark in KiB; None to compute them."""
+    """Operator's goal, and the high and hard watermarks in KiB; mom computes a watermark that is None."""
 
     goal: StateGoal = StateGoal.BALANCED
     high: float | None = None
@@ -114,14 +114,14 @@ class HostWatermarks:
         self.state = MemoryState.HIGH
 
     def see(self, host: Host, growth: float, room: float) -> None:
-        """Record a cycle. `HostWanted.reserve` explains the figures."""
+        """Record a cycle. `HostWanted.reserve` explains the parameters."""
         total, available = host.number("mem_available"), host.number("mem_really_available")
         if total is not None and available is not None:
             self.reserve = self.wanted.reserve(total, growth, room, host.number(STOPPED_BELOW) or 0.0)
             self.state = self.reserve.state(available, self.state)
 
     def fields(self, growth: float) -> Mapping[str, Value]:
-        """Return the last cycle's fields, with present growth."""
+        """Return the host's fields of the last cycle, with the present growth."""
         if self.reserve is None:
             return {}
         watermarks = {f"mem_watermark_{name}": int(kib) for name, kib in self.reserve._asdict().items()}

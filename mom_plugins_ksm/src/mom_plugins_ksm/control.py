@@ -33,7 +33,7 @@ RUN, MERGE_ACROSS_NODES, SLEEP, PAGES_TO_SCAN = "run", "merge_across_nodes", "sl
 STOPPED, MERGING, UNMERGED = 0, 1, 2
 
 _MOST_PAGES = 1_000_000
-"""Scanning 4 GiB takes some seconds of one CPU."""
+"""Largest batch: 4 GiB, which ksmd scans in some seconds."""
 
 _MOST_SLEEP_MS = 60_000
 """A longer sleep would stop KSM in effect. With 0, ksmd never sleeps and keeps a CPU busy."""
@@ -92,7 +92,7 @@ class KsmKnobs:
     """Access to KSM's knobs.
 
     :param page_size: in bytes
-    :param spare_kib: returns the KiB that unmerging may take, None if unknown. Without it, the hypervisor checks the memory
+    :param spare_kib: returns the KiB that unmerging may take, None if unknown. If `spare_kib` is None, the hypervisor checks the memory
     :param folder: the kernel's files; None if the hypervisor has its own KSM
     :param unmerging: file that keeps the former value of `run` while mom unmerges everything
     """

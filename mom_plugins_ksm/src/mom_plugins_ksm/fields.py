@@ -118,7 +118,7 @@ def _is_number(value: object) -> TypeGuard[int]:
 
 
 _LEAST_BETWEEN = 1.0
-"""Seconds of a measurement. The kernel counts CPU time in hundredths of a second."""
+"""Shortest measurement in seconds. The kernel counts CPU time in hundredths of a second."""
 
 
 class CpuUsage:

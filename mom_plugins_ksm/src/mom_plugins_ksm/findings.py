@@ -15,7 +15,7 @@ from mom_plugins_ksm.sysfs import ADVISOR_CURE
 VIRT_HANDLER: Final = "virt-handler"
 
 _WITHIN_SECONDS: Final = 900.0
-"""Seconds. If mom's values are replaced twice within this time, a program replaces them: virt-handler every three minutes, ksmtuned every
+"""If mom's values are replaced twice within this time, a program replaces them: virt-handler every three minutes, ksmtuned every
 minute."""
 
 _ALONE_SECONDS: Final = 86_400.0
@@ -33,7 +33,7 @@ class AnotherHand:
         self._who = self._what = ""
 
     def set_by_mom(self, knob: str, value: int | None) -> None:
-        """Record a value that mom has set; None if it is unknown or restored."""
+        """Record a value that mom has set; None if the value is unknown or restored."""
         if value is None:
             self._set.pop(knob, None)
         elif knob in {RUN, PAGES_TO_SCAN, SLEEP}:
@@ -57,7 +57,7 @@ class AnotherHand:
 
     @property
     def why_left(self) -> str:
-        """Why mom does not set the knobs, or an empty string if it does."""
+        """Why mom does not set the knobs; empty if it does."""
         if self._until is None:
             return ""
         return f"{self._who} also sets KSM's knobs ({self._what}): mom does not set them for {format_duration(_ALONE_SECONDS)}"
@@ -79,8 +79,8 @@ ONE_OF_TWO = (
 def knobs_finding(folder: Path, *, present: bool, writes: bool, observes: bool) -> Finding:
     """Report whether mom can set KSM's knobs.
 
-    :param present: KSM's file `run` is readable
-    :param writes: mom writes the files itself, instead of the hypervisor
+    :param present: whether KSM's file `run` is readable
+    :param writes: whether mom writes the files, not the hypervisor
     """
     if not present:
         cure = "use a kernel built with CONFIG_KSM=y, or remove the ksm plugin from the configuration"
@@ -109,8 +109,8 @@ def scanner_findings(values: Mapping[str, Value], proc: Path) -> Iterator[Findin
 
 
 def law_findings(declarations: Declarations, *, evaluated: bool) -> Iterator[Finding]:
-    """Report fields that the law reads and no plugin collects. `evaluated`: a plugin evaluates the default policy."""
+    """Report fields that the law reads and no plugin collects, if a plugin evaluates the default policy (`evaluated`)."""
     missing = [name for name in _LAW_READS if (Scope.HOST, name) not in declarations.fields]
     if missing and evaluated:
-        message = f"the KSM law reads {', '.join(missing)}, which no enabled plugin collects: it suggests nothing"
+        message = f"the KSM law reads {', '.join(missing)}, which no enabled plugin collects: the law suggests nothing"
         yield Finding(Severity.ERROR, "KSM law", message, "enable the host plugin")

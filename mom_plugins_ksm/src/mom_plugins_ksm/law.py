@@ -2,13 +2,13 @@
 
 The law is a pure function: its memory is an argument and a result. Sizes are in KiB, times in seconds.
 
-  when  available < start                     short: faster the less is available, even for a small gain
-        guests may outgrow the host           gently: memory may get short, and merging takes minutes
-        neither                               off; merged pages stay merged
+  when  available < start             memory is short: the less is available, the faster ksmd scans, even for a small gain
+        guests may outgrow the host   ksmd scans slowly: memory may get short, and merging takes minutes
+        neither                       KSM is off; merged pages stay merged
 
-  how   look  several full scans at the limit: ksmd merges a page at its second visit
-        work  speed by the worth of the last scan, in KiB per CPU second
-        rest  nearly no scans. If KSM's own data exceeds the savings by far, KSM is stopped, which frees the data
+  how   look  several full scans at the CPU limit: ksmd merges a page at its second visit
+        work  the speed follows the worth of the last scan, in KiB per CPU second
+        rest  nearly no scans. If KSM's own data exceeds the savings by far, mom stops KSM, which frees the data
         New guests, growth of guests, loss of merged memory, and time end a rest.
 
 KSM does not flap: memory stays short until far more than `start` is available, and KSM's savings do not count as available. With unknown
@@ -158,7 +158,7 @@ class KsmState(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KsmMemory:
-    """What the law remembers from cycle to cycle. Unknown values are None, and unknown times are 0."""
+    """Memory of the law from cycle to cycle. Unknown values are None, and unknown times are 0."""
 
     short: bool | None = None
     looks: bool | None = None  #: True: look or work; False: rest
@@ -218,7 +218,7 @@ def _is_short(now: KsmState, memory: KsmMemory, p: KsmParameters) -> bool:
 
 
 def _awaited(now: KsmState, memory: KsmMemory) -> tuple[bool, KsmMemory]:
-    """Return whether to wait for guests that have all just vanished, and the law's memory."""
+    # Returns whether to wait for the guests, because all have just vanished, and the law's memory.
     if now.guests or memory.held <= 0:
         return False, replace(memory, alone=None)
     if memory.alone is None or now.clock < memory.alone:

@@ -16,13 +16,13 @@ FORM: Final = TypeAdapter(KsmMemory)
 
 
 class KsmSuggestions:
-    """The KSM law, applied cycle by cycle. Repeated calls for one snapshot count once."""
+    """KSM law, applied in each cycle. Repeated calls for one snapshot count once."""
 
     def __init__(self, parameters: KsmParameters, file: StateFile[KsmMemory]) -> None:
         self._parameters = parameters
         self._file = file
         self._before: KsmMemory | None = None
-        """None if not read yet."""
+        """None until mom has read the file."""
         self._after = self._written = KsmMemory()
         self._at: float | None = None
         self._sizes: Mapping[str, Sequence[float | None]] = {}

@@ -97,7 +97,7 @@ class Floors(NamedTuple):
     killed: float
     """With less, the guest's kernel has killed programs, so it grows at once. 0 while the host is below its hard watermark."""
     headroom: float
-    """Target headroom, or memory kept after the guest ran out of memory: floor for taking page cache."""
+    """Floor for taking page cache: target headroom, or memory kept after the guest ran out of memory."""
     tight: float
     """Floor while the host is above its hard watermark: the larger of one burst and the stall floor."""
     margin: float
@@ -124,8 +124,8 @@ class Need(NamedTuple):
     full: float
     """Size up to which the guest grows at no cost to the host."""
     leaves_empty: bool
-    """Whether the guest keeps its full size and is only swept: it leaves headroom empty, so that headroom costs the host nothing, or the
-    goal is `truthful`. Other guests fill headroom with page cache."""
+    """Whether the guest keeps its full size, and mom only sweeps it: it leaves headroom empty (at no cost to the host), or the goal is
+    `truthful`. Other guests fill headroom with page cache."""
     keeps_full: bool
     """Whether the guest keeps its full size even below the hard watermark, because it leaves headroom empty and its growth is limited."""
     growing: bool

@@ -57,7 +57,7 @@ class Balance(NamedTuple):
     relief: float
     """Wanted by guests that stall."""
     lacks: float
-    """Shortage below the high watermark, plus urgent and relief."""
+    """Memory missing below the high watermark, plus `urgent` and `relief`."""
     demand: float
     """`lacks`, plus memory that guests are expected to take."""
     ahead: float
@@ -165,8 +165,8 @@ def offer_of(guest: GuestMemory, need: Need, size: float, give: GiveLimits, cont
 
 
 def _sweep_of(guest: GuestMemory, need: Need, memory: MemoryUse, size: float, give: GiveLimits, context: LawContext) -> tuple[float, float]:
-    # The results are the host's gain and the inflation for that gain. Memory that earlier sweeps missed counts only below the low
-    # watermark, where sweeps go deeper.
+    # Returns the host's gain and the inflation for that gain. Memory that earlier sweeps missed counts only below the low watermark,
+    # where sweeps go deeper.
     missed = 0.0 if context.below_low else guest.sweeps.missed or 0.0
     least = give.worth + missed
     if memory.freed < least or give.calm < least:
@@ -234,7 +234,7 @@ def _sweepable(guest: GuestMemory, need: Need, freed: float, context: LawContext
 def _trims_of(
     need: Need, unused: float, untouched: float, give: GiveLimits, context: LawContext
 ) -> tuple[float, float, float, float] | None:
-    # The results are the KiB taken in one cycle by each means and all means before it: empty memory, page cache, margin, burst.
+    # Returns the KiB taken in one cycle by each means and all means before it: empty memory, page cache, margin, burst.
     floors, empty, part = need.floors, 0.0, context.p.shrink_share
     # Below the hard watermark, a guest that waits for its disk gives empty memory, not the page cache that it waits for.
     beyond = min(need.usable - floors.headroom, give.most if context.below_hard else give.calm)

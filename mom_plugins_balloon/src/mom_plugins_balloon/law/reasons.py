@@ -47,7 +47,7 @@ class ReasonCode(StrEnum):
     # The guest grows, or should grow.
     HEADROOM_GROWING = (
         "headroom-growing",
-        "its use grows, so it gets its headroom back; that costs the host nothing until the guest uses it",
+        "its memory use grows, so it gets its headroom back; that costs the host nothing until the guest uses it",
     )
     HEADROOM_BACK = (
         "headroom-back",
@@ -86,14 +86,14 @@ PHRASES: Final[Mapping[str, str]] = MappingProxyType(
         ReasonCode.SWEEP: "the host needs memory, and the guest had freed this memory",
         ReasonCode.TRIM_EMPTY: "the host needs memory, and this memory was unused",
         ReasonCode.TRIM_CACHE: "the host needs memory, and this memory was page cache",
-        ReasonCode.TRIM_MARGIN: "the host is short of memory, so its margin was taken",
-        ReasonCode.TRIM_BURST: "the host is full, so its reserve for bursts was taken",
+        ReasonCode.TRIM_MARGIN: "the host is short of memory, so the guest's margin was taken",
+        ReasonCode.TRIM_BURST: "the host is full, so the guest's headroom for bursts was taken",
     }
 )
 
 
 def sentence(code: str, guest: Guest, host: Host) -> str:
-    """Return the reason for a suggested size, or an empty string for an unknown code."""
+    """Return the reason for a suggested size; empty for an unknown code."""
     reason = next((reason for reason in ReasonCode if reason == code), None)
     return "" if reason is None else reason.sentence.format(ReasonFigures(guest, host))
 
@@ -154,7 +154,7 @@ class ReasonFigures:
 
     @property
     def fills(self) -> str:
-        """Return why a guest that fills memory with page cache grows, or does not."""
+        """Describe whether a guest that fills memory with page cache grows, and why."""
         return ", so it gets memory that the host can spare" if self._change > 0 else f", but {self.has} and should have {self.high}"
 
 

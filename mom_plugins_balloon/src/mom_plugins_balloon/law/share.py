@@ -97,7 +97,7 @@ def relieve(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, c
 
 
 def _grown(crowd: Sequence[WeighedGuest], demands: Sequence[float], supply: float, step: float) -> dict[int, SizeChange]:
-    # Each gets the same amount, but no more than it wants.
+    # Each guest gets the same amount, but no more than it wants.
     most = level_of([(kib, kib) for kib in demands], max(0.0, supply)) if demands else 0.0  # a part gives `min(part, level)`
     changes = {}
     for candidate, demand in zip(crowd, demands, strict=True):
@@ -341,7 +341,7 @@ def _left_if_all_grow(host: HostMemory, guests: Sequence[GuestMemory], parameter
 
 
 def sweep_of(host: HostMemory, guest: GuestMemory, parameters: LawParameters, limits: ShrinkLimits) -> SizeSuggestion:
-    """Return the size to which a sweep before a guest's migration inflates the balloon; a target of None if no sweep is needed.
+    """Return the size to which a sweep before its migration shrinks a guest; a target of None if no sweep is needed.
 
     :param host: `interval` is the time in which the balloon may inflate
     """

@@ -40,9 +40,9 @@ def no_change(code: ReasonCode | None = None) -> Ask:
 
 
 def ask_of(guest: GuestMemory, context: LawContext, *, spares_rising: bool = False) -> Ask:
-    """Return a guest's ask.
+    """Return the memory that a guest wants and can give.
 
-    :param spares_rising: guests that are expected to use more give nothing
+    :param spares_rising: whether guests that are expected to use more give nothing
     """
     size, maximum, usable, age = guest.size, guest.maximum, guest.statistics.usable, guest.statistics.age
     if guest.sweeps.under_way:  # the sweep ends by itself, before statistics could show that the guest wants its headroom
@@ -112,7 +112,7 @@ def _urgent(guest: GuestMemory, need: Need, missing: float, unkept: float, conte
     if missing <= 0:
         return no_change()
     p, margin, usable, peak = context.p, need.margin, need.usable, guest.habits.peak
-    # The guest's past does not show how much it wants.
+    # If so, the guest's past does not show how much it wants.
     is_new = peak is None or guest.statistics.total is None or need.used > peak + context.step or usable < p.exhausted * margin
     headroom = max(p.grows_to * margin, need.burst + margin, need.floors.killed) - usable
     growth = max(headroom, p.grows_share * missing if is_new else 0.0, unkept)
@@ -168,7 +168,7 @@ def _needs_relief(guest: GuestMemory, need: Need) -> bool:
 def _relief(guest: GuestMemory, need: Need, missing: float, context: LawContext) -> tuple[ReasonCode | None, float]:
     swaps, waits, target = guest.statistics.swaps_in, guest.statistics.waits_for_disk, need.floors.stall
     if need.usable >= target:
-        # While the host takes margins, it would take more than this back from a guest that waits for its disk.
+        # While the host takes margins, it would take back memory above `tight` from a guest that waits for its disk.
         target = need.floors.tight if waits and not swaps and context.takes_margins else need.floors.headroom
     growth = min(missing, target - need.usable)
     if growth < context.step:

@@ -5,27 +5,27 @@ from typing import Final
 SLICE_KIB: Final = 128 * 1024.0
 FIRST_SLICE_KIB: Final = 64 * 1024.0
 LEAST_SLICE_KIB: Final = 16 * 1024.0
-"""KiB. Largest, first and smallest slice: inflation between two checks of the guest, 0.15 s for 128 MiB. Larger slices show growth later;
+"""Largest, first and smallest slice: inflation between two checks of the guest, 0.15 s for 128 MiB. Larger slices show growth later;
 smaller ones need more commands. The first slice measures the speed."""
 
 SLICE_SECONDS: Final = 0.25
-"""Seconds. Target time of a slice, from the speed of the previous slice."""
+"""Target time of a slice, from the speed of the previous slice."""
 
 POLL_SECONDS: Final = 0.01
-"""Seconds. Interval of checks of the guest's CPU time while its balloon moves."""
+"""Interval of checks of the guest's CPU time while its balloon moves."""
 
 FRESH_SECONDS: Final = 1.0
-"""Seconds. Maximum age of the statistics when a sweep begins: a program may have allocated memory since."""
+"""Maximum age of the statistics when a sweep begins: a program may have allocated memory since."""
 
 NEXT_STATISTICS_SECONDS: Final = 2.5
 ASK_SECONDS: Final = 0.1
-"""Seconds. Longest wait for new statistics, and interval of queries."""
+"""Longest wait for new statistics, and interval of the queries during the wait."""
 
 QUIET_SECONDS: Final = 0.2
-"""Seconds. A guest must be idle this long before a sweep. A program that fills memory in slots of 100 ms pauses for 50 ms."""
+"""A guest must be idle this long before a sweep. A program that fills memory in slots of 100 ms pauses for 50 ms."""
 
 PAUSE_SECONDS: Final = 0.02
-"""Seconds. A guest must be idle this long after each slice."""
+"""A guest must be idle this long after each slice."""
 
 AT_WORK: Final = 0.08
 """Ratio of one CPU. A guest that uses more over `QUIET_SECONDS` or `DOUBT_SECONDS` is busy. Idle guests use 0.02 to 0.04, a program that
@@ -43,7 +43,7 @@ FAR_MORE_WORK: Final = 2.0
 certainly is."""
 
 DOUBT_SECONDS: Final = 0.1
-"""Seconds. A guest must be idle this long after a slice above the first ratio. A program that fills memory pauses less."""
+"""A guest must be idle this long after a slice above `MORE_WORK`. A program that fills memory pauses less."""
 
 WORK_SECONDS: Final = 0.015
 """Seconds of CPU time. Allowance for timers and services in each slice."""
@@ -60,19 +60,19 @@ GOT_SHARE: Final = 0.97
 """Ratio of the planned gain that suffices. RSS varies by some MiB."""
 
 SLICE_WAIT_SECONDS: Final = 1.0
-"""Seconds. Time limit of a slice: the balloon is stuck, or the guest gets no CPU."""
+"""Time limit of a slice: the balloon is stuck, or the guest gets no CPU."""
 
 ARRIVED_KIB: Final = 1024.0
-"""KiB. Distance to the target at which a balloon has arrived: hypervisors round to MiB."""
+"""Distance to the target at which a balloon has arrived: hypervisors round to MiB."""
 
 BACK_AGAIN_SECONDS: Final = (0.1, 0.3, 1.0, 2.0)
-"""Seconds. Pauses before each new attempt to deflate. Then the next cycle handles the guest."""
+"""Pauses before each new attempt to deflate. After the last attempt, the next cycle deflates the balloon."""
 
 RELEASE_SECONDS: Final = 0.1
 """Seconds from the deflate command until the guest has memory back. A balloon deflates at 2 GiB/s."""
 
 TAKEN_OVER_SECONDS: Final = 5.0
-"""Seconds. Longest wait of another resize for a sweep whose command hangs."""
+"""Longest time that another resize waits for a sweep whose command hangs."""
 
 STOP_SECONDS: Final = 0.3
-"""Seconds. Longest wait for the end of all sweeps at shutdown."""
+"""Longest wait for the end of all sweeps at shutdown."""

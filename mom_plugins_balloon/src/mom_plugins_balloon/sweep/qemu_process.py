@@ -1,4 +1,4 @@
-"""Reads a guest's QEMU process: CPU time, RSS and page faults."""
+"""Reader of a guest's QEMU process: CPU time, RSS and page faults."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class QemuProcess:
     def __init__(self, pid: int, proc: Path) -> None:
         self._folder = proc / str(pid)
         self._started = None if (stat := ProcessStat.of(self._folder)) is None else stat.started
-        # The id of a process's CPU clock, as clock_getcpuclockid(3) computes it. It refers to this system, wherever `proc` is.
+        # ID of the process's CPU clock, as clock_getcpuclockid(3) computes it. It is valid only with this system's /proc.
         self._clock = (~pid << 3) | 2 if proc == Path("/proc") else None
 
     def read(self) -> ProcessReading | None:
@@ -64,7 +64,7 @@ class ProcessWatch:
 
     @property
     def gained(self) -> float:
-        """Host's gain since the first reading."""
+        """Host's gain since the first reading: by how many KiB the RSS has fallen."""
         return 0.0 if self.first is None else self.first - self.resident
 
     def read(self) -> ProcessReading:

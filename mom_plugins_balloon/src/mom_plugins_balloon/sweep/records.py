@@ -42,11 +42,11 @@ class SweepCost:
     hollow: float = math.inf  #: for hollow memory; the guest's kernel may have to zero it first
 
     def limit(self, kib: float, *, hollow: bool) -> float:
-        """Return the CPU seconds of a slice above which another program is running."""
+        """Return the CPU seconds above which another program has run during a slice of `kib`."""
         return constants.FAR_MORE_WORK * kib * _at_most(max(self.backed, self.hollow) if hollow else self.backed) + constants.WORK_SECONDS
 
     def is_doubtful(self, kib: float, gained: float, cpu_seconds: float) -> bool:
-        """Return whether another program may have run."""
+        """Return whether another program may have run during a slice."""
         usual = _at_most(self.backed if gained > constants.HOLLOW_SHARE * kib else self.hollow)
         return cpu_seconds > constants.MORE_WORK * kib * usual + constants.WORK_SECONDS
 
@@ -150,7 +150,7 @@ class SweepHistory:
     def after(self, outcome: SweepOutcome, now: float, *, explained: bool) -> SweepHistory:
         """Return the history after one more sweep.
 
-        :param explained: mom will not plan for the missed memory again
+        :param explained: whether mom will not plan for the missed memory again
         """
         pause, since = REST_SECONDS.get(outcome.end, 0.0), self.in_vain_since
         if outcome.gave > IN_VAIN_SHARE * outcome.plan.gain:

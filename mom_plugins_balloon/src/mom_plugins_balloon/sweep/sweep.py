@@ -65,7 +65,7 @@ class Sweep:
     def perform(self, turns: threading.Semaphore | None = None) -> SweepOutcome:
         """Inflate until the host has its memory or the guest is busy, then deflate.
 
-        :param turns: mom acquires it while the balloon inflates
+        :param turns: semaphore that the sweep holds while the balloon inflates
         """
         end, error = self._inflate_safely(turns or threading.Semaphore())
         deflating, lacks = self.clock(), ""
@@ -177,7 +177,7 @@ class Sweep:
             self.balloon.resize(size)
 
     def _await_arrival(self, before: int, cpu_limit: float) -> None:
-        # A balloon that waits for CPU looks idle, so the hypervisor's size counts. If it reports none, an idle guest is watched twice.
+        # A balloon that waits for CPU looks idle, so the hypervisor's size counts. Without that size, watch an idle guest twice.
         began = self.clock()
         while True:
             activity, size = self._watch.watch(constants.POLL_SECONDS), None

@@ -1,4 +1,4 @@
-"""Plans sweeps, runs each in its own thread, and records outcomes."""
+"""Planner and runner of sweeps, each in its own thread, with a record of the outcomes."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ GAVE, LASTED, ENDED = "sweep_gave", "sweep_seconds", "sweep_end"
 REACTION = "balloon_reaction"
 
 LATELY_SECONDS: Final = 15.0
-"""Seconds. The slowest reaction and the smallest slice within this time count."""
+"""mom uses the slowest reaction and the smallest slice of this time."""
 
 OWN_SWEEP_REACTION_SECONDS: Final = 0.35
-"""Seconds. Reaction of a hypervisor that performs sweeps itself: the slowest real guest (benchmarks/sweeps/bench_collisions.py)."""
+"""Reaction of a hypervisor that performs sweeps itself: the slowest real guest (benchmarks/sweeps/bench_collisions.py)."""
 
 RESIZE_SLACK_KIB: Final = 16 * 1024
-"""KiB. libvirt and QEMU round sizes."""
+"""Tolerance, because libvirt and QEMU round sizes."""
 
 
 @runtime_checkable
@@ -262,5 +262,5 @@ class SweptGuests:
             if request.target - RESIZE_SLACK_KIB <= size <= request.began_at - self._records.dead_band:
                 why = "mom was interrupted while it swept the guest: the guest gets its headroom back"
                 yield Decision(guest.entity, CONTROL, int(request.began_at), why, source)
-            else:  # otherwise the request would explain later sizes of the guest, too
+            else:  # the request must not explain later sizes of the guest
                 self._records.put(guest.id, past._replace(request=None))
