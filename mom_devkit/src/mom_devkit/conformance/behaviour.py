@@ -67,7 +67,7 @@ def _troubles(subject: ExaminedPlugin, report: Report, when: str = "") -> Iterat
 
 
 def results(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """The plugin's hooks return values of the declared types, no call fails, and each ends well within the deadline."""
+    """Each hook returns values of the declared types. No call fails, and each ends well within the deadline."""
     with alive(subject) as life:
         for _ in range(CYCLES):
             report = life.cycle()
@@ -120,7 +120,7 @@ def _shown_by_verbs(subject: ExaminedPlugin, life: Life, report: Report) -> Iter
 
 
 def changing_guests(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """The plugin works on a host without files or guests, and when guests end, start or restart during a cycle."""
+    """On a host without files or guests, and when guests end, start or restart during a cycle, the plugin works without errors."""
     bench = subject.new_bench()
     hypervisor = bench.hypervisor
     if not isinstance(hypervisor, FakeHypervisor):
@@ -218,7 +218,7 @@ CHANGES: Final[Sequence[tuple[str, tuple[object, ...]]]] = (
 
 
 def hypervisor(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """The plugin's hypervisor lists distinct guests, and raises `GuestGone` for an unknown guest."""
+    """Its hypervisor lists distinct guests, and raises `GuestGone` for an unknown guest."""
     if not hasattr(subject.plugin_class, "mom_hypervisor"):
         return
     with alive(subject) as life:
@@ -289,7 +289,7 @@ SECRET: Final = "conformance-3b1f0c9e"  # noqa: S105  # planted to find leaks
 
 
 def traces(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """The plugin leaves no threads or open files, changes no state of the process, and shows no secret from its settings."""
+    """No thread or open file of the plugin is left. It changes no state of the process, and shows no secret from its settings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield from _secrets(subject)  # files opened once per process are no leak

@@ -40,7 +40,7 @@ CONSTRUCTION_SECONDS: Final = 2.0
 
 
 def packaging(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """The distribution has the plugin's entry point and a description, and requires mom-core. The code imports only public names."""
+    """Its distribution has the plugin's entry point and a description, and requires mom-core. The code imports only public names."""
     if not PLUGIN_NAME.fullmatch(subject.name):
         yield subject.fault(f"its name {subject.name!r:.60} is not easily written in YAML", "use lower case words joined by _ or -")
     entry = entry_of(subject.plugin_class)
@@ -103,7 +103,7 @@ def _private_imports(text: str) -> Iterator[tuple[int, str, str]]:
 
 
 def declarations(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """The constructor needs no host. Hooks, settings, fields, controls and default policies are valid and described."""
+    """Without a host, the constructor works. Hooks, settings, fields, controls and default policies are valid and described."""
     faults = list(_settings(subject))
     yield from faults
     instance = None if faults else (yield from _constructed(subject))
