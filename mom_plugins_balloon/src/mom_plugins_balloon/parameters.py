@@ -29,7 +29,8 @@ class LawParameters(StrictModel):
     # --- the host
 
     return_above: Annotated[float, Field(ge=1, le=100)] = 1.5
-    """Multiple of the high watermark: with more available memory, guests get memory back. The gap prevents a new shortage."""
+    """Multiple of the high watermark: with more available memory, guests get memory back. The gap above the watermark prevents a new
+    shortage."""
     tight_below: Annotated[float, Field(ge=0, le=1)] = 0.7
     """Multiple of the high watermark: with less available memory, mom takes part of guests' margins."""
     bursts_above: Annotated[float, Field(ge=1, le=100)] = 1.25
@@ -37,14 +38,14 @@ class LawParameters(StrictModel):
     slack: Annotated[float, Field(ge=0, le=1)] = 0.02
     """Multiple of the high watermark: for a smaller shortage, mom takes no page cache and no margins."""
     rise_share: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Ratio of the growth that the `forecast` plugin expects. mom makes this much memory available in advance, without harm to guests. 0
+    """Share of the growth that the `forecast` plugin expects. mom makes this share available in advance, without harm to guests. 0: mom
     ignores forecasts."""
 
     # --- a guest's own memory
 
     margin: Size = 80 << 20
-    """Memory that a guest keeps above its need. With bursts of 450 MiB in guests of 1 GiB, kernels killed programs at 40 MiB and 10 %, but
-    not at 80 MiB and 25 %."""
+    """Memory that a guest keeps above its need. In tests with bursts of 450 MiB in guests of 1 GiB, kernels killed programs at 40 MiB and a
+    `margin_percent` of 10, but not at 80 MiB and 25."""
     margin_percent: Annotated[float, Field(ge=0, le=1000)] = 25.0
     """Percentage of the need, added to `margin`."""
     target_headroom: Ratio = 2.0
@@ -56,14 +57,14 @@ class LawParameters(StrictModel):
     runs_out: Ratio = 0.2
     """Multiple of the margin: with less usable memory, a guest runs out of memory."""
     grows_to: Ratio = 1.5
-    """Multiple of the margin: least headroom after growth of a guest that ran out of memory."""
+    """Multiple of the margin: a guest that ran out of memory grows to at least this headroom."""
     exhausted: Ratio = 0.1
-    """Multiple of the margin: with less usable memory, a guest needs more than its past shows."""
+    """Multiple of the margin: with less usable memory, mom assumes that a guest needs more memory than ever before."""
     grows_share: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Ratio of the memory taken from a guest. The guest grows by this much if it needs more than its past shows."""
+    """Share of the memory taken from a guest. The guest gets this share back if it needs more memory than ever before."""
 
     fills: Annotated[float, Field(ge=0, le=1)] = 0.25
-    """Ratio of usable memory. A guest with more page cache than this fills new memory with page cache."""
+    """Share of usable memory. mom expects a guest with more page cache than this to use new memory as page cache."""
 
     # --- how memory moves
 
@@ -74,34 +75,34 @@ class LawParameters(StrictModel):
     sweep_step: Annotated[Size, Field(ge=1 << 20)] = 48 << 20
     """Smallest gain that is worth a sweep, which needs two changes of the balloon."""
     sweep_step_share: Annotated[float, Field(ge=0, le=1)] = 0.03
-    """The smallest gain as a ratio of the guest's size; the larger of both counts."""
+    """`sweep_step` as a share of the guest's size; the larger of both counts."""
     sweep_keeps: Size = 32 << 20
     """Memory that a sweep leaves to a guest above its need and page cache."""
     growth_rate: Size = 320 << 20
-    """Growth per second of a guest that mom has known for less than `remember_bursts`; one program that fills memory grows this fast. A
-    sweep leaves memory for this growth, except with autodeflate or below the low watermark."""
+    """Assumed growth per second of a guest that mom has known for less than `remember_bursts`: one program that fills memory grows this
+    fast. A sweep leaves memory for this growth, except with autodeflate or below the low watermark."""
     sweep_least: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Largest headroom that a sweep leaves for one burst, as a ratio of the guest's maximum. Linux refuses allocations larger than free
-    memory, but allocations of more than half the memory are rare."""
+    """A sweep leaves memory for one burst, but at most this share of the guest's maximum. Linux refuses allocations larger than free
+    memory, but allocations of more than half of the memory are rare."""
     sweep_statistics_age: Annotated[Duration, Field(gt=0, le=60)] = 3.0
-    """Maximum age of statistics for choosing a guest to sweep. The sweep itself waits for statistics of at most a second."""
+    """Maximum age of a guest's statistics when mom chooses the guest for a sweep. The sweep waits for statistics of the last second."""
     sweep_wait: Annotated[Duration, Field(gt=0, le=60)] = 3.0
     """Time limit of a sweep, in addition to the time that a slow balloon needs."""
     sweep_rest: Annotated[Duration, Field(ge=0, le=3600)] = 5.0
-    """After a change of its size, a guest is not swept for this time, unless the host is below its hard watermark."""
+    """mom does not sweep a guest for this time after a change of its size, unless the host is below its hard watermark."""
     reporting_settles: Annotated[Duration, Field(ge=0, le=600)] = 5.0
-    """A guest with free page reporting is swept after this time without freed memory. Linux reports every 2 s, and has finished after two
-    rounds without any."""
+    """mom sweeps a guest with free page reporting after this time without freed memory. Linux reports freed memory every 2 s, and has
+    finished after two rounds without any."""
     start_rest: Annotated[Duration, Field(ge=0, le=3600)] = 60.0
     """mom takes no memory from a new guest for this time after its first statistics, unless the host is below its hard watermark. A new
-    guest's use does not show the need of its programs yet. A guest whose process is older is not new."""
+    guest's use does not show the need of its programs yet. A guest whose process has run for longer is not new."""
     return_share: Annotated[float, Field(gt=0, le=1)] = 0.10
-    """Ratio of a guest's maximum that mom returns in one cycle, or a `step` if that is more. Returns are slower than reclaim, because
-    touched memory must be reclaimed again."""
+    """Share of a guest's maximum that mom returns in one cycle, but at least `step`. Returns are slower than reclaim, because mom may have
+    to reclaim the memory again."""
     untouched_share: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Ratio of returned, untouched memory that counts as used before stalling guests grow."""
+    """Share of returned memory that guests have not touched yet. mom counts it as used before it lets stalling guests grow."""
     statistics_age: Annotated[Duration, Field(gt=0, le=600)] | None = None
-    """mom ignores older statistics. Unset: 1.6 cycles, at least 2 s, because ages are in whole seconds."""
+    """Maximum age of statistics for the law. Unset: 1.6 cycles, at least 2 s, because ages are in whole seconds."""
 
 
 class WhenShort(StrEnum):
@@ -117,19 +118,19 @@ class LaunchSettings(StrictModel):
     wait: Annotated[Duration, Field(ge=0, le=300)] = 10.0
     """Longest delay of a guest's start until its memory is available. After an increase, run `mom hook install` again."""
     when_short: WhenShort = WhenShort.WARN
-    """If the memory is not available in time: `warn` starts the guest, `refuse` does not."""
+    """If the memory is not available in time, `warn` starts the guest anyway; `refuse` does not start it."""
 
 
 class ReservationSettings(StrictModel):
     """Settings of reservations for launches."""
 
     host_keeps: Size | None = None
-    """Memory that the host keeps available in addition to reservations. Unset: the larger of half of the least memory for the host's size
-    (0.4 GiB of 24 GiB), and the largest growth of all guests within 3 s. The policy must keep more than this available."""
+    """Memory that the host keeps available in addition to reservations. Unset: the default of `host_hard`, or the largest growth of all
+    guests within 3 s if that is more. Policies must keep more than this available."""
     settle: Annotated[Duration, Field(ge=0, le=3600)] = 60.0
-    """Longest time that mom keeps the reservation of an arrived guest, until it has touched all its memory."""
+    """After a guest has arrived, mom keeps its reservation until the guest has touched all its memory, but no longer than this."""
     launches: LaunchSettings = LaunchSettings()
-    """Launches for which a hook asks mom."""
+    """Launches for which a hypervisor's hook asks mom."""
 
 
 class BalloonSettings(PluginSettings):
@@ -143,8 +144,8 @@ class BalloonSettings(PluginSettings):
     growth."""
 
     host_hard: Size | None = None
-    """Hard watermark: with less available memory, mom also takes headroom for bursts. Unset: half of the least memory for the host's size.
-    """
+    """Hard watermark: with less available memory, mom also takes headroom for bursts. Unset: computed from the host's size, for example 0.4
+    GiB of 24 GiB."""
 
     goal: StateGoal = StateGoal.BALANCED
     """`density`: the host keeps memory for the largest recent growth of its guests. `safe`: for all memory that guests could
@@ -152,7 +153,7 @@ class BalloonSettings(PluginSettings):
     watermark: mom only sweeps them."""
 
     remember_bursts: Annotated[Duration, Field(gt=0)] = 900.0
-    """Time for which a guest's largest use counts in full. After the same time again, a third of the excess counts."""
+    """Time for which a guest's largest use counts in full. After twice this time, a third of the excess counts."""
 
     reserve: Size = 32 << 20
     """Memory that a shrunk guest keeps above its need, so that it can start processes."""
@@ -161,13 +162,13 @@ class BalloonSettings(PluginSettings):
     """`reserve` as a percentage of the guest's need; the larger of both counts."""
 
     dead_band: Annotated[Size, Field(ge=0)] = 8 << 20
-    """Smaller changes are not worth a command: guests' use varies by as much."""
+    """mom does not make smaller changes: guests' use varies by as much."""
 
     host_reserve: SizeOrShare = Portion(share=0.05)
     """Memory for the host's own programs and for QEMU, which mom does not promise to guests."""
 
     stale_after: Duration | None = None
-    """A guest with older statistics is not shrunk. Unset: three cycles, at least 10 s."""
+    """mom does not shrink a guest with older statistics. Unset: three cycles, at least 10 s."""
 
     reservations: ReservationSettings = ReservationSettings()
     """Reservations of memory for launches."""
@@ -177,5 +178,5 @@ class BalloonGuestSettings(GuestSettings):
     """Promise to a guest."""
 
     guarantee: SizeOrShare | Literal["start"] | None = None
-    """The guest is never shrunk below this: `6GiB`, `75%` of its maximum, or `start`, its size at its start (the same share of the maximum
-    after memory was plugged in)."""
+    """mom never shrinks the guest below this: `6GiB`, `75%` of its maximum, or `start`, its size at its start. If memory is plugged in
+    later, `start` grows in proportion."""

@@ -76,7 +76,7 @@ class FleetPlugin:
         Unset: the host only reports its state."""
 
         publish: Annotated[Duration, Field(ge=1, le=30)] = 5.0
-        """Least time between two reports of this host's state. An unchanged state is sent every 30 s."""
+        """Shortest time between two reports of this host's state. An unchanged state is sent every 30 s."""
 
         leave: bool = True
         """Whether guests may be moved away when an operator drains this host."""

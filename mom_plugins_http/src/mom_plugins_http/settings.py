@@ -40,7 +40,7 @@ class TcpSettings(StrictModel):
     listen: Annotated[str, AfterValidator(_check_port)]
     """Listening address, as `host:port`."""
     certificate: ExistingFile
-    """Certificate with its chain, as PEM. A reload reads this and the next three files again."""
+    """Certificate with its chain, as PEM. A reload reads certificate, key and tokens again."""
     key: ExistingFile
     """Private key, as PEM."""
     read_token: ExistingFile | None = None
@@ -48,7 +48,7 @@ class TcpSettings(StrictModel):
     change_token: ExistingFile | None = None
     """File with the token for reading and changing."""
     hosts: list[Annotated[str, AfterValidator(_canonical_name)]] = Field(default_factory=list)
-    """Further names and addresses of this server, without a port, besides the host's name and `listen`."""
+    """Names and addresses of this server, without a port, in addition to the host's name and `listen`."""
 
 
 OPEN_TO_ALL: Final = "every user can connect, because its file system has no access control lists; mom itself rejects users without a right"
@@ -69,13 +69,13 @@ class HttpSettings(PluginSettings):
     page: bool = True
     """Serve the web page, with its own socket for `mom page`."""
     clients: Annotated[int, Field(ge=8, le=1000)] = 256
-    """Limit of connections. A new connection replaces one with the lowest right: one with an incomplete request, or one of the user who
-    holds most. At most a quarter may listen to events; the same rule applies."""
+    """Maximum number of connections. At this limit, a new connection replaces one with the lowest right: with an incomplete request, or of
+    the user with most connections. At most a quarter may be event streams; the same rule applies."""
     patience: Annotated[Duration, Field(gt=0, le=60)] = 5.0
     """Longest time for a request to arrive, and for a client to read an answer."""
     largest: Annotated[Size, Field(ge=1024, le=64 << 20)] = 4 << 20
     """Largest body of a request."""
     metrics_guests: Annotated[int, Field(ge=0, le=100_000)] = 10_000
-    """Limit of guests with their own metrics, sorted by name; 0 for only sums. A guest has some 15 time series."""
+    """Maximum number of guests with their own metrics, in name order. 0: only sums. A guest has some 15 time series."""
     metrics_leave_out: list[str] = Field(default_factory=list)
     """Patterns for names of guests without their own metrics, such as `ci-*`."""

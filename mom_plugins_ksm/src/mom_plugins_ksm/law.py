@@ -40,11 +40,11 @@ class KsmParameters(StrictModel):
     start_share: Share = 0.20
     """Memory is short if less than this share of the host's memory is available. ksmtuned uses a fifth, too."""
     start_least: Size = 2 << 30
-    """Minimum of the threshold for a shortage: room for one more guest. Limited by `start_least_share`."""
+    """Minimum of the threshold for a shortage: room for one more guest. `start_least_share` limits this."""
     start_least_share: Share = 0.25
     """Limit of `start_least` as a share of the host's memory, for small hosts."""
     start_large: Size = 32 << 30
-    """Upper limit of the threshold, together with `start_large_share`: 800 GiB available of 4,096 GiB are not short."""
+    """Upper limit of the threshold, together with `start_large_share`: a host of 4,096 GiB with 800 GiB available is not short."""
     start_large_share: Share = 0.05
     """Share of the host's memory, added to `start_large`."""
     stop_factor: Annotated[float, Field(ge=1, le=10)] = 1.5
@@ -71,7 +71,7 @@ class KsmParameters(StrictModel):
     cpu_ceiling: Percent = 70.0
     """Upper limit in percent of one CPU, as in the kernel's advisor."""
     cpu_gentle: Percent = 5.0
-    """Percent of one CPU while memory is not short: nothing waits for the result. From there, ksmd's CPU time grows with the shortage."""
+    """ksmd's CPU time in percent of one CPU, while memory is not short. The CPU time grows with the shortage."""
     sleep_ms: Annotated[int, Field(ge=1, le=1000)] = 20
     """ms between batches of a scan: the kernel's default."""
     pages_least: Annotated[int, Field(ge=1)] = 64
@@ -82,7 +82,7 @@ class KsmParameters(StrictModel):
     # --- look and rest
 
     look_scans: Annotated[int, Field(ge=1, le=100)] = 3
-    """Scans of a look: the current scan misses a new guest, the next one records its pages, and the third merges them."""
+    """Scans of a look, a search for equal pages. The current scan misses a new guest, the next records its pages, the third merges them."""
     look_most: Annotated[int, Field(ge=1, le=1000)] = 9
     """Maximum scans of a look. New or growing guests extend a look, but guests that always grow must not make it endless."""
     books_most: Size = 16 << 20
@@ -90,11 +90,11 @@ class KsmParameters(StrictModel):
     gain_least: Size = 16 << 20
     """A look has paid off if it saved this much. Less is noise."""
     grown_least: Size = 64 << 20
-    """Growth of all guests that may end a rest."""
+    """Total growth of all guests that may end a rest."""
     grown_share: Share = 0.02
     """`grown_least` as a share of the memory that guests use. The larger of both counts."""
     lost_share: Share = 0.10
-    """Share of the savings. A larger loss of merged memory may end a rest."""
+    """Loss of merged memory, as a share of the savings, that may end a rest."""
     rest_least: Annotated[Duration, Field(gt=0)] = 600.0
     """Shortest rest, and the rest after a look that has paid off."""
     rest_most: Annotated[Duration, Field(gt=0)] = 7200.0

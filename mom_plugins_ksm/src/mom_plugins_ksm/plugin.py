@@ -49,7 +49,7 @@ class KsmPlugin:
         """Settings of the KSM law."""
 
         law: KsmParameters = KsmParameters()
-        """Parameters of the KSM law: when memory is short, the value of ksmd's CPU time, its speed, its rests."""
+        """Parameters of the KSM law: when memory is short, the worth of ksmd's CPU time, ksmd's speed, and its rests."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._context = context

@@ -37,8 +37,8 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
         readonly: bool = False
         """Connect read-only: mom can observe, but change nothing."""
         call_timeout: Annotated[Duration, Field(gt=0, le=60)] = 2.0
-        """Timeout of one call to libvirtd. It must be less than half of `deadline`. When the QEMU of a guest hangs, one cycle is delayed by
-        two to three timeouts."""
+        """Timeout of one call to libvirtd. It must be less than half of `deadline`. A guest whose QEMU hangs delays one cycle by two to
+        three timeouts."""
         pid_directory: str = "/run/libvirt/qemu"
         """Folder with libvirt's pid files."""
 

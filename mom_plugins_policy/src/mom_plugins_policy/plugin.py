@@ -57,12 +57,11 @@ class PolicyPlugin:
         """Location and limits of the policies."""
 
         directory: Path | None = None
-        """A folder whose *.policy files are used, in name order. It may be empty."""
+        """Folder of policies. mom uses its *.policy files in name order. The folder may be empty."""
         file: ExistingFile | None = None
-        """The file of a single policy, used instead of the default policies. The policy's name is 50_main_."""
+        """File with a single policy, which replaces all default policies. The policy's name is 50_main_."""
         defaults: bool | None = None
-        """Use the plugins' default policies. A policy of yours replaces the default policy of the same name. Unset: yes, unless `file` is
-        set."""
+        """Use the plugins' default policies. Your policy replaces the default policy of the same name. Unset: yes, unless `file` is set."""
         keep_changes: bool = False
         """Save the policies that a client, for example vdsm, sets while mom is running. They then survive a restart of mom and a change of
         these settings."""
@@ -70,10 +69,10 @@ class PolicyPlugin:
         """While mom is running, reject new policies that are certain to fail: they call a function or set a variable that does not exist.
         The current policies stay in force. MOM accepts such policies, and then decides nothing."""
         ignore: list[str] = Field(default_factory=list)
-        """Controls for which mom ignores the policies' decisions. Use it to disable a part of policies that you should not edit."""
+        """Controls for which mom ignores the policies' decisions. Use this to disable parts of policies that you cannot edit."""
         shadow: Path | None = None
-        """A folder of policies on trial. mom evaluates a second time, with these policies in place of those with the same names. It only
-        reports the result."""
+        """Folder of policies on trial, which replace policies of the same name in a second evaluation. mom only reports the result of this
+        evaluation."""
         limits: PolicyLimits = PolicyLimits()
         """Limits of the policies."""
 

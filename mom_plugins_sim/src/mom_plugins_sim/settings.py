@@ -17,16 +17,16 @@ class SimSettings(PluginSettings):
     """Name of a scenario that comes with mom, or path of a YAML file. It replaces all other settings except `seed`."""
 
     recording: str | None = None
-    """Recording whose host and guests are simulated. Guests demand as much memory as they used in the recording."""
+    """Folder of a recording. mom simulates its host and guests. Guests demand as much memory as they used in the recording."""
 
     begins: float | None = None
-    """Start within the recording, in seconds since the epoch."""
+    """Start of the simulated part of the recording, in seconds since the epoch."""
 
     ends: float | None = None
-    """End within the recording, in seconds since the epoch."""
+    """End of the simulated part of the recording, in seconds since the epoch."""
 
     more: Annotated[int, Field(ge=0, le=10_000)] = 0
-    """Number of guests added to the recording. Each repeats the work of a recorded guest at another time."""
+    """Number of guests added to those of the recording. Each repeats the work of a recorded guest at another time."""
 
     more_memory: Size | None = None
     """Memory of each added guest; unset: as much as the recorded guest has."""
@@ -59,13 +59,13 @@ class SimSettings(PluginSettings):
     """Share of guests without a balloon device."""
 
     cold: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the memory that guests always use that is cold: 0.2 to 0.4 in real programs (TMO, ASPLOS 2022)."""
+    """Cold share of the memory that guests always use: 0.2 to 0.4 in real programs (TMO, ASPLOS 2022)."""
 
     shelf: Path | None = None
     """Folder that several simulated hosts share, so that guests can migrate between them; unset: guests cannot migrate."""
 
     host: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")] = "host"
-    """Name of this host on the shelf. For a migration to this host, the destination is `qemu+tls://NAME/system`. Give each host its own
+    """Name of this host in `shelf`. For a migration to this host, the destination is `qemu+tls://NAME/system`. Give each host its own
     `seed`: the same seed draws the same guest ids, and a guest cannot migrate to a host that has a guest with the same id."""
 
     load: Size = 0

@@ -37,7 +37,7 @@ class ServiceClass(StrictModel):
     """Priority of the guarantee when guarantees exceed the host's memory: guarantees with a lower priority are reduced first."""
 
     reclaim_cost: Annotated[float, Field(ge=0.001, le=1000)] = 1.0
-    """Relative cost of reclaimed memory. mom reclaims half as much from a guest of twice the cost."""
+    """Relative cost of reclaimed memory. mom reclaims half as much from a guest with twice the cost."""
 
     offload: bool = True
     """Whether cold memory may go to the host's swap, if the `offload` plugin is enabled."""

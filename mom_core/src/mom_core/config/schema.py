@@ -35,7 +35,7 @@ class CoreSettings(StrictModel):
     """`observe`: decide and report, but change nothing. `enforce`: apply decisions."""
 
     history: Annotated[int, Field(ge=1, le=1000)] = 10
-    """Number of older samples that policies can use."""
+    """Number of earlier samples that policies can use."""
 
     root: AbsolutePath = Path("/")
     """Folder that contains /proc and /sys."""
@@ -50,10 +50,10 @@ class CoreSettings(StrictModel):
     """Lowest severity that is logged."""
 
     log_format: Literal["text", "json"] = "text"
-    """Lines of text, or a JSON object per line."""
+    """`text`: lines of text. `json`: a JSON object per line."""
 
     stop_timeout: Annotated[Duration, Field(ge=0.5, le=600)] = 2.0
-    """Time limit of a stop, including the restore. `mom restore` undoes the remaining changes."""
+    """Time limit for stopping mom, including the restore. `mom restore` undoes any remaining changes."""
 
     on_stop: Literal["restore", "keep"] = "restore"
     """On SIGTERM, `restore` undoes all changes; `keep` leaves them for the next start of mom. SIGUSR2 always keeps them."""

@@ -111,16 +111,16 @@ class HostSettings(PluginSettings):
     """Settings of the watch between two cycles."""
 
     watch: Annotated[Duration, Field(ge=0, le=10), LookThread.interval(_SHORTEST_WATCH_SECONDS)] = 0.2
-    """How often mom checks whether the host runs low on memory. If so, a cycle starts immediately. `0s`: never. With plenty of memory, mom
-    checks less often, down to once a second, but always before all CPUs together could allocate that memory."""
+    """Time between two checks whether the host runs low on memory. If it does, a cycle starts immediately. `0s`: no checks. With plenty of
+    available memory, mom checks less often: once a second, or before all CPUs together could allocate this memory."""
     watch_available: Size | None = None
-    """Start a cycle if less memory than this is available. Unset: `mem_watermark_high` of the plugin balloon. Without that plugin, a fifth
-    of the host's memory, capped at 32 GiB."""
+    """Start a cycle if less memory than this is available. Unset: `mem_watermark_high` of the `balloon` plugin. Without that plugin, a
+    fifth of the host's memory, capped at 32 GiB."""
     watch_stall: Annotated[Duration, Field(gt=0, le=WINDOW_SECONDS)] = 0.05
     """Start a cycle if tasks have waited this long for memory within one second (PSI). A host with enough memory stays near 0."""
     take_back: bool = True
-    """While less than twice the desired memory is available, make CPUs release the free memory in their per-CPU lists. Linux 6.7 and newer
-    do not count this memory as available, and CPUs release it only within minutes."""
+    """While less than twice `watch_available` is available, make CPUs release the free memory in their per-CPU lists. Linux 6.7 and newer
+    do not count this memory as available, and CPUs release it only after minutes."""
 
 
 class StallGauge:

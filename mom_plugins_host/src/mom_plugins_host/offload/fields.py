@@ -14,13 +14,13 @@ class OffloadSettings(PluginSettings):
     """Limits for moving guests' cold memory to swap."""
 
     ahead: bool = False
-    """Move cold memory even if the host has the desired available memory."""
+    """Move cold memory even while more than `mem_watermark_high` is available."""
     stall: Annotated[Duration, Field(gt=0, le=0.5)] = 0.02
-    """Longest time in each second that a guest may wait for memory. When it waits longer, mom moves no more of its memory. While the host
-    has less than 70 % of the desired available memory, up to four times as much is allowed."""
+    """Longest time in each second that a guest may wait for memory. If the guest waits longer, mom moves no more of its memory. While less
+    than 70 % of `mem_watermark_high` is available, the limit is up to four times as high."""
     cpu_share: Annotated[float, Field(gt=0, le=1)] = 0.25
-    """Share of one CPU for reclaim and compression. It doubles while the host has less than 70 % of the desired available memory. A CPU
-    moves 100 to 300 MiB in a second."""
+    """Share of one CPU for reclaim and compression. The share doubles while less than 70 % of `mem_watermark_high` is available. A CPU
+    moves 100 to 300 MiB per second."""
     disk_writes: Size = 32 << 30
     """Limit of disk writes per day, because they wear out SSDs: 32 GiB are a tenth of the rating of a usual 1 TB disk. 0: no writes."""
 

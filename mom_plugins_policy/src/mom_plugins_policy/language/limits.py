@@ -27,7 +27,7 @@ class PolicyLimits(StrictModel):
     guest_steps: Annotated[int, Field(ge=1)] = 100_000
     """Maximum number of forms evaluated for each guest in a loop over Guests."""
     seconds: Annotated[float, Field(gt=0, le=300)] = 2.0
-    """Maximum duration of an evaluation in seconds. Keep it below the plugin's deadline, so that the evaluation can report the reason."""
+    """Maximum duration of an evaluation in seconds. Keep it below the plugin's deadline, so that mom can report the slow policy."""
     depth: Annotated[int, Field(ge=1, le=400)] = 200
     """Maximum depth of nested function calls. MOM fails at about 100."""
     integer_bits: Annotated[int, Field(ge=64, le=8192)] = 4096

@@ -24,7 +24,7 @@ class PypolicyPlugin:
         """Location of the policies."""
 
         directory: Path = Path("/etc/mom/pypolicy.d")
-        """A folder that only root and mom's user can write. Every *.py in it is a policy; mom evaluates them in name order."""
+        """Folder that only root and mom's user can write. Every *.py in it is a policy; mom evaluates the policies in name order."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings, self._context, self._policies = settings, context, list[PythonPolicy]()

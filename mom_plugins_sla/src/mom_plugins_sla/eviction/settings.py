@@ -18,13 +18,13 @@ class EvictionSettings(PluginSettings):
     decisions, such as an operator's drain in a fleet."""
 
     full: Annotated[float, Field(gt=0, le=100)] = 10.0
-    """Percent: the host is full when all its tasks wait for memory for more than this share of ten seconds."""
+    """The host is full when all its tasks wait for memory for more than this percentage of ten seconds."""
 
     least: Annotated[float, Field(gt=0, lt=0.5)] = 0.02
     """The host is also full when less than this share of its memory is available."""
 
     calm: Annotated[float, Field(gt=0, lt=1)] = 0.15
-    """A guest may come back when this share of the host's memory is available with the guest included."""
+    """A guest may come back when this share of the host's memory would still be available with the guest."""
 
     after: Annotated[Duration, Field(ge=5, le=3600)] = 60.0
     """How long the host must be full before the first step. Ballooning and KSM need time to help."""
@@ -33,11 +33,11 @@ class EvictionSettings(PluginSettings):
     """Time between two steps. A step needs this long to show its effect."""
 
     calm_for: Annotated[Duration, Field(ge=10, le=86_400)] = 600.0
-    """How long there must be room before a guest comes back."""
+    """How long this memory must be available before a guest comes back."""
 
     share: Annotated[float, Field(gt=0, le=0.9)] = 0.25
     """Largest share of the guests that may be stopped at once and, counted separately, that may move away within an hour. At least one
-    guest may, but never all. With 0.25, half of the guests may leave in total. The limit holds for all decisions."""
+    guest may leave, but never all. With 0.25, half of the guests may leave in total. The limit holds for all decisions."""
 
     destination: Destination | None = None
     """Destination of guests: a libvirt URI with TLS or ssh, such as `qemu+tls://spare/system`. If needed, the network path follows after a

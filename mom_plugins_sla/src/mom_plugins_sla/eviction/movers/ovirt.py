@@ -41,7 +41,7 @@ class OvirtMoverPlugin(MoverPlugin):
         ca: ExistingFile | None = None
         """Certificates of the engine's authority, as PEM. Unset: the system's certificates."""
         chooses: bool = True
-        """Whether the engine chooses the host. Then destinations are `anywhere`, otherwise `host://` and the host's name or id."""
+        """Whether the engine chooses the host. If so, destinations are `anywhere`; otherwise, `host://` and the host's name or id."""
         within: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "ovirt"
         """Name of the cluster: in a fleet, guests move between hosts with the same value."""
 
