@@ -138,7 +138,7 @@ def test_no_token_goes_to_one_that_cannot_be_known(own: StandInKubelet, tmp_path
     for name in ("var/lib/kubelet/pki/kubelet.crt", "var/run/secrets/kubernetes.io/serviceaccount/ca.crt"):
         (own.folder / name).unlink()
     own.configure(f"port: {own.port}\n")
-    assert asked(own).state.error.startswith("mom cannot ask the kubelet")
+    assert asked(own).state.error.startswith("mom cannot query the kubelet")
     assert own.asked == []
 
 

@@ -243,10 +243,10 @@ def test_doctor_says_how_the_kubelet_is_asked_and_at_what_it_evicts(node: Node) 
     node.kubelet.config = {"evictionHard": {"memory.available": "100Mi"}, "evictionSoft": {"memory.available": "5%"}}
     well = [(one.severity, one.message) for one in node.facts().findings([node.pod])]
     assert [severity for severity, _ in well] == [Severity.OK, Severity.OK]
-    assert well[0][1].startswith("the kubelet reports the requests of 1 pods, by port ")
+    assert well[0][1].startswith("the kubelet reports the requests of 1 pods through port ")
     assert well[0][1].endswith("; 1 guests' pods are missing")
     limits = "100 MiB available (immediately) or 5.0% of the node available (after a grace period)"
-    assert well[1][1] == f"the kubelet evicts pods with less than {limits}, according to the kubelet"
+    assert well[1][1] == f"the kubelet evicts pods when the node has less than {limits}, according to the kubelet"
     node.kubelet.behaviour = Behaviour.FORBIDDEN
     ill = next(iter(node.facts().findings([node.pod])))
     assert ill.severity is Severity.WARNING
@@ -261,17 +261,17 @@ def test_doctor_says_how_the_kubelet_is_asked_and_at_what_it_evicts(node: Node) 
     [
         (
             {"balloon_min": 2 * GIB, "pod_request": 2 * GIB + 240 * MIB, "pod_request_by": "the kubelet"},
-            "Its pod requests 2.23 GiB according to the kubelet, 240 MiB of it for KubeVirt's own programs: 2.00 GiB are guaranteed.",
+            "The pod requests 2.23 GiB according to the kubelet, 240 MiB of it for KubeVirt's own programs: 2.00 GiB are guaranteed.",
         ),
         (
             {"balloon_min": GIB, "pod_request_by": "the setting memory_overcommit_percentage"},
-            "According to the setting memory_overcommit_percentage, 1.00 GiB are guaranteed; its pod's request is unknown.",
+            "According to the setting memory_overcommit_percentage, 1.00 GiB are guaranteed; the pod's request is unknown.",
         ),
         (
             {"balloon_min": GIB, "pod_request_by": ASKING},
-            "mom is asking the kubelet for its pod's request; until then, all of the guest's 1.00 GiB are guaranteed.",
+            "mom asks the kubelet for the pod's request; until then, all of the guest's 1.00 GiB are guaranteed.",
         ),
-        ({}, "Its pod's request is unknown, so the guest has no guarantee; it keeps the memory that it uses."),
+        ({}, "The pod's request is unknown, so the guest has no guarantee, but keeps the memory that it uses."),
     ],
 )
 def test_explain_says_what_is_promised_and_who_says_so(fields: dict[str, Value], words: str) -> None:

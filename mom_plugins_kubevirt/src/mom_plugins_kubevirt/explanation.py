@@ -1,4 +1,4 @@
-"""Part of `mom explain` that concerns a guest's pod."""
+"""Part of `mom explain` about a guest's pod."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class PodExplainer(Explainer):
             return
         promised, request, by = about.number(PROMISE), about.number(REQUEST), about.guest.text(PROMISED_BY)
         if promised is None or not by:
-            yield "Its pod's request is unknown, so the guest has no guarantee; it keeps the memory that it uses."
+            yield "The pod's request is unknown, so the guest has no guarantee, but keeps the memory that it uses."
         elif by == ASKING:
-            yield f"mom is asking the kubelet for its pod's request; until then, all of the guest's {format_kib(promised)} are guaranteed."
+            yield f"mom asks the kubelet for the pod's request; until then, all of the guest's {format_kib(promised)} are guaranteed."
         elif request is None:
-            yield f"According to {printable(by, 60)}, {format_kib(promised)} are guaranteed; its pod's request is unknown."
+            yield f"According to {printable(by, 60)}, {format_kib(promised)} are guaranteed; the pod's request is unknown."
         else:
             own = request - promised
             overhead = f", {format_kib(own)} of it for KubeVirt's own programs" if own > 0 else ""
-            requests = f"Its pod requests {format_kib(request)} according to {printable(by, 60)}{overhead}"
+            requests = f"The pod requests {format_kib(request)} according to {printable(by, 60)}{overhead}"
             yield f"{requests}: {format_kib(promised)} are guaranteed."

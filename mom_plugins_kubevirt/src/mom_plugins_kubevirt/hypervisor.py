@@ -1,6 +1,6 @@
-"""The guests of all virt-launcher pods of a node.
+"""Guests of all virt-launcher pods of a node.
 
-If a pod hangs, its guest stays listed, but unchanged. The pod delays no other guest.
+If a pod hangs, mom still lists its guest, but does not change the guest. The pod delays no other guest.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ POD: Final = "kubevirt.pod"
 _NO_PROCESS: Final = "the guest's process is not found in its pod"
 
 _KEPT: Final = ("state", "pinned")
-"""Properties that mom takes from a pod's libvirt. It ignores others, such as guarantees, because the tenant could write them."""
+"""Properties that mom takes from a pod's libvirt. mom ignores others, such as guarantees, because the tenant could write them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class KubevirtHypervisor:
         self._libvirts: dict[str, PodLibvirt] = {}
         """The pods' libvirts, keyed by pod UID."""
         self._held: dict[str, PodGuest] = {}
-        """Guests keyed by ID. Hold the lock to replace either mapping."""
+        """Guests keyed by ID. Hold the lock to replace `_libvirts` or `_held`."""
         self._troubles: dict[str, str] = {}
         self._looked = False
         self._watcher: LookThread | None = None
@@ -127,7 +127,7 @@ class KubevirtHypervisor:
             return {guest.id: held.libvirt.pod for guest in guests if (held := self._held.get(guest.id)) is not None}
 
     def troubles(self) -> Mapping[str, str]:
-        """Return, by NAMESPACE/NAME, why mom cannot manage a pod. Pods that mom manages are missing."""
+        """Return why mom cannot manage pods, keyed by NAMESPACE/NAME."""
         with self._lock:
             return dict(self._troubles)
 
@@ -215,10 +215,10 @@ class KubevirtHypervisor:
             return replace(guest, incarnation=f"{stat.started}.{pod_uid}@{self._boot}")
         if before is not None and before.libvirt.pod.pod_uid == pod_uid:
             return replace(guest, incarnation=before.guest.incarnation, blocked={"*": _NO_PROCESS, **guest.blocked})
-        return None  # libvirt's count of starts would be another incarnation
+        return None  # without the process, the guest's incarnation would change
 
     def _unreported(self, libvirt: PodLibvirt) -> Sequence[Guest]:
-        # An earlier mom may have shrunk the guest of a pod that has not answered yet.
+        # An earlier mom may have shrunk the guest of a pod that has not answered yet, so list the guest.
         uuid = "" if libvirt.lies or not libvirt.trouble else self.node.guest_of(libvirt.pod.pod_uid)
         name = libvirt.pod.name.removeprefix(LAUNCHER).rpartition("-")[0]
         return [Guest(uuid, f"{libvirt.pod.namespace}_{name}", properties={"uuid": uuid, "state": "unknown"})] if uuid else ()
@@ -249,15 +249,15 @@ class KubevirtHypervisor:
         return self._host_side.huge_pages
 
     def silent(self) -> Mapping[str, str]:
-        """Return, by guest ID, why the guest's statistics are overdue."""
+        """Return why guests' statistics are overdue, keyed by guest ID."""
         return self._reports(LibvirtHypervisor.silent)
 
     def impossible(self) -> Mapping[str, Sequence[str]]:
-        """Return, by guest ID, the names of fields whose values are impossible."""
+        """Return the names of fields with impossible values, keyed by guest ID."""
         return self._reports(LibvirtHypervisor.impossible)
 
     def garbled(self) -> Mapping[str, str]:
-        """Return, by guest ID, why the guest's description is unreadable."""
+        """Return why guests' descriptions are unreadable, keyed by guest ID."""
         return self._reports(LibvirtHypervisor.garbled)
 
     def _reports(self, read: Callable[[LibvirtHypervisor], Mapping[str, T]]) -> dict[str, T]:
@@ -314,7 +314,7 @@ class KubevirtHypervisor:
         return libvirt.usable_memory(own)
 
     def size_now(self, guest: Entity) -> float | None:
-        """Return the present size in KiB."""
+        """Return the present size in KiB; None if unknown."""
         libvirt, own = self._libvirt_of(guest)
         return libvirt.size_now(own)
 

@@ -55,7 +55,7 @@ class _PodSpec(BaseModel):
 
 
 class Pod(BaseModel):
-    """The part of a pod that mom reads."""
+    """Part of a pod that mom reads."""
 
     metadata: _Metadata
     spec: _PodSpec
@@ -105,24 +105,24 @@ class KubeletDoor:
         return f"port {self.port}{plain}{login}"
 
     def get(self, path: str, model: type[M], seconds: float) -> M:
-        """Return the answer. Raise `KubeletError` if it is missing or invalid.
+        """Request `path`; return the answer. Raise `KubeletError` if the answer is missing or invalid.
 
         :param seconds: time limit for the whole answer
         """
         try:
             status, content = self._answer(path, seconds)
         except ssl.SSLCertVerificationError as error:
-            raise KubeletError(f"{self}: its certificate is not the node's: {printable(error.verify_message, 200)}") from None
+            raise KubeletError(f"{self}: the certificate is not the node's: {printable(error.verify_message, 200)}") from None
         except TimeoutError:
             raise KubeletError(f"{self}: no complete answer within {seconds:g} s") from None
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise KubeletError(f"{self}: {printable(str(error) or type(error).__name__, 200)}") from None
         if status in {401, 403}:
             raise KubeletError(
-                f"{self}: it refuses {path} ({status})", hint="allow mom's service account to get nodes/pods and nodes/configz"
+                f"{self}: the kubelet refuses {path} ({status})", hint="allow mom's service account to get nodes/pods and nodes/configz"
             )
         if status != 200:
-            raise KubeletError(f"{self}: it answers {status} to {path}")
+            raise KubeletError(f"{self}: the kubelet answers {status} to {path}")
         try:
             return model.model_validate_json(content)
         except ValidationError as error:
@@ -181,7 +181,7 @@ def first_answer(doors: Sequence[KubeletDoor], path: str, model: type[M], second
         except KubeletError as error:
             errors.append(error)
     if not errors:
-        raise KubeletError("mom cannot ask the kubelet: mom has no certificate to verify it, and it has no read-only port")
+        raise KubeletError("mom cannot query the kubelet: mom has no certificate to verify it, and the kubelet has no read-only port")
     raise KubeletError("; ".join(error.message for error in errors), hint=next((error.hint for error in errors if error.hint), ""))
 
 

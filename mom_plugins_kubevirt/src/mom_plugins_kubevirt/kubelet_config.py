@@ -52,7 +52,7 @@ class Threshold(NamedTuple):
     share: float = 0.0
 
     def of(self, whole_kib: float) -> float:
-        """Return the threshold of a node in KiB."""
+        """Return the threshold in KiB for a node with this much memory."""
         return self.kib + self.share * whole_kib
 
     @classmethod
@@ -69,7 +69,7 @@ class Threshold(NamedTuple):
 
 
 class KubeletConfig(BaseModel):
-    """The part of the kubelet's configuration that mom needs. `by` is the source.
+    """Part of the kubelet's configuration that mom needs. `by` is the source.
 
     `certificate` is a path on the node; empty if the kubelet signs its own certificate. `authority` is the path of the CA for clients.
     """

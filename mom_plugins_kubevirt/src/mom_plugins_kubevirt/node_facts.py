@@ -35,7 +35,7 @@ _EVICTION_CURE: Final = (
 
 
 class KubeletMemory(NamedTuple):
-    """Memory in KiB as the kubelet counts it, and the kernel's available memory. None: the pods together have no limit."""
+    """Memory in KiB as the kubelet counts it, and the kernel's available memory. Fields are None if the pods together have no limit."""
 
     total: float
     available: float
@@ -206,7 +206,7 @@ class NodeFacts:
         if state.error:
             yield Finding(Severity.WARNING, subject, f"{self.why_unknown}; {self._fallback()}", state.hint or _CURE)
         elif state.door:
-            text = f"the kubelet reports the requests of {len(state.pods)} pods, by {state.door}"
+            text = f"the kubelet reports the requests of {len(state.pods)} pods through {state.door}"
             yield Finding(Severity.OK, subject, text if not unknown else f"{text}; {len(unknown)} guests' pods are missing")
         config = state.config
         limits = [
@@ -220,7 +220,7 @@ class NodeFacts:
             else " (the kubelet's default, because mom found no configuration of it)"
         )
         if limits:
-            yield Finding(Severity.OK, "eviction", f"the kubelet evicts pods with less than {' or '.join(limits)}{by}")
+            yield Finding(Severity.OK, "eviction", f"the kubelet evicts pods when the node has less than {' or '.join(limits)}{by}")
         else:
             yield Finding(Severity.OK, "eviction", f"the kubelet does not evict pods for lack of memory{by}")
 

@@ -70,7 +70,7 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
         @model_validator(mode="after")
         def _calls_fit_into_the_deadline(self) -> KubevirtPlugin.Settings:
             if 2 * self.call_timeout >= self.deadline:
-                raise ValueError(f"call_timeout must be less than half of deadline, which is {format_duration(self.deadline)}")
+                raise ValueError(f"call_timeout must be less than half of deadline (deadline: {format_duration(self.deadline)})")
             return self
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
@@ -92,7 +92,7 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
 
     @hookimpl
     def mom_setup(self) -> None:
-        # Commands that run once need no thread: they search when they list the guests.
+        # Commands that run once need no thread: they search for pods when they list the guests.
         # Late import: commands that only list plugins do not need libvirt.
         from mom_plugins_kubevirt.hypervisor import KubevirtHypervisor
         from mom_plugins_kubevirt.node_facts import NodeFacts

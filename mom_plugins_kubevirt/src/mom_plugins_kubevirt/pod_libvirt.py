@@ -1,4 +1,4 @@
-"""Record of one pod's libvirt and guest, which decides whether mom trusts libvirt's answers."""
+"""Record of one pod's libvirt and guest, and whether mom trusts libvirt's answers."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _LONGEST_NAME: Final = 63 + 1 + 253
 
 _WHOLE_NAME: Final = 30
 _CUT_NAME: Final = 16
-"""KubeVirt cuts a guest's name in its pod's name, because Kubernetes limits that to 63 characters. mom compares 30-character names
-whole, and longer names up to character 16."""
+"""KubeVirt cuts a guest's name in its pod's name, because Kubernetes limits pods' names to 63 characters. mom compares names of up to
+30 characters whole, and longer names up to character 16."""
 
 _FIRST_REST_SECONDS: Final = 1.0
 _LAST_REST_SECONDS: Final = 60.0
-"""Longest pause after an invalid answer. Each pause is twice as long as the one before."""
+"""Longest pause after an invalid answer. Each pause is twice as long as the last."""
 
 _MOST_EVENTS: Final = 500
 """Most events that a pod's libvirt may send between two queries. Continuous resizing causes five events each second."""
@@ -121,7 +121,7 @@ class PodLibvirt:
         if self.open_call is not None:
             if not self.open_call.done():
                 return False
-            self.hangs = self.open_call.exception() is not None  # mom waits again after a late answer
+            self.hangs = self.open_call.exception() is not None  # after a late answer, mom waits for it again
             self.open_call = None
         return time.monotonic() >= self._rest_until
 

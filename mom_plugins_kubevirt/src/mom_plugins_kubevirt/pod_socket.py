@@ -1,4 +1,4 @@
-"""Opener of the socket of a pod's libvirt. It stays within the pod's root folder: links in the pod cannot lead mom elsewhere."""
+"""Opener of the socket of a pod's libvirt. Links in the pod cannot lead mom out of the pod's root folder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @contextmanager
 def reached(proc: Path, pod: LauncherPod, relay: Relay, refuse: Callable[[str], None] = lambda why: None) -> Iterator[str]:
-    """Yield a URI for one connection to the pod's libvirt. Raise `HypervisorError` if it cannot be reached."""
+    """Yield a URI for one connection to the pod's libvirt. Raise `HypervisorError` if this libvirt cannot be reached."""
     handles: list[int] = []
     try:
         user = _enter(proc, pod, handles)

@@ -133,7 +133,7 @@ class Pods:
         problem = f"the names of {len(self.nameless)} pods with a libvirt are unknown, so mom leaves them alone"
         if self._denied:
             return f"{problem}: mom has no permission to read {self._logs[0]}", RIGHTS
-        return f"{problem}: they have no log folder on this node", "set pod_logs to kubelet's podLogsDir"
+        return f"{problem}: they have no log folder on this node", "set pod_logs to the kubelet's podLogsDir"
 
     @property
     def all_nameless(self) -> bool:
@@ -235,7 +235,7 @@ class Pods:
         self._names_at, self._denied, self._unread = now, False, True
         for folder in self._logs:
             try:
-                names = os.listdir(folder)  # noqa: PTH208  # too slow with a Path for each of hundreds
+                names = os.listdir(folder)  # noqa: PTH208  # a Path for each of hundreds is too slow
             except OSError as error:
                 self._denied |= isinstance(error, PermissionError)
                 continue

@@ -1,6 +1,6 @@
 """Relay between libvirt's client and pods' libvirts.
 
-It limits the size of messages, because the client would accept 32 MiB, and then need 50 times as much memory.
+The relay limits the size of messages, because the client would accept 32 MiB, and then need 50 times as much memory.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Relay:
             self._thread.join(seconds)
 
     def _begin(self, serve: Callable[[], Coroutine[None, None, None]], ended: Callable[[object], None]) -> None:
-        # Under the lock, so that no task is left behind a stopped loop. `ended` is called even if the task never began.
+        # Under the lock, so that no task is added to a stopped loop. asyncio calls `ended` even if the task never began.
         with self._lock:
             if self._stopped:
                 raise OSError(errno.ESHUTDOWN, "mom is stopping")

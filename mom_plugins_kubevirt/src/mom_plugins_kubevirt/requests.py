@@ -55,7 +55,7 @@ EVICTED: Final = "descheduler.alpha.kubernetes.io/eviction-in-progress"
 
 
 class PodRequest(NamedTuple):
-    """A pod as the kubelet reports it. `memory` is the request of the container `compute` in KiB. `leaves`: its guest must move."""
+    """Pod as the kubelet reports it. `memory` is the request of the container `compute` in KiB. If `leaves`, the guest must move."""
 
     memory: float | None
     leaves: bool = False
@@ -102,7 +102,7 @@ def promise_by_request(request_kib: float, guest_kib: float | None, vcpus: float
 
 
 def protected_kib(pod_group: str, container_group: str = "") -> float | None:
-    """Return the memory in KiB that the kernel protects for a pod (kubelet's MemoryQoS).
+    """Return the memory in KiB that the kernel protects for a pod (kubelet's MemoryQoS); None if there is none.
 
     :param container_group: folder of the container's cgroup; empty if unknown
     """
@@ -139,7 +139,7 @@ def promise_of(
 
     :param protected: KiB that the kernel protects for the pod's cgroup
     :param percentage: `memoryOvercommitPercentage` according to the operator
-    :param size_kib: the guest's size until the kubelet has answered, because all of it may be guaranteed
+    :param size_kib: the guest's size before the kubelet's first answer, because all of it may be guaranteed; afterwards None
     """
     if pod is not None and pod.memory is not None:
         return PodPromise(promise_by_request(pod.memory, guest_kib, vcpus), pod.memory, "the kubelet")

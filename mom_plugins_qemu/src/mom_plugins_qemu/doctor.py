@@ -26,7 +26,7 @@ _CURES: Final = Cures(
 )
 
 
-_LET_READ: Final = "let mom's user read the definitions: usermod -aG www-data mom, then systemctl restart mom; or check them: qm config VMID"
+_LET_READ: Final = "let mom's user read the definitions: usermod -aG www-data mom, then systemctl restart mom; or check them: qm config"
 
 
 def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float) -> Iterable[Finding]:
