@@ -1,7 +1,7 @@
 """Optional capabilities of hypervisors. These plugins test for them with `isinstance`.
 
 Several threads call the methods. A method takes limited time, and raises `GuestGone` for a guest that has ended. Returned mappings omit
-unknown guests.
+unknown and vanished guests.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class CpuTuneControl(Protocol):
     """Limits of vCPUs' CPU time."""
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
-        """Return limits keyed by guest id, read in bulk. Omit unknown or vanished guests."""
+        """Return limits keyed by guest id, read in bulk."""
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
         """Set all limits except None together. If one is out of range, raise `NotSupported` with the bounds."""
@@ -30,7 +30,7 @@ class IoTuneControl(Protocol):
     """Limits of guests' disk I/O."""
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """Return limits keyed by guest id, read in bulk. Omit unknown or vanished guests."""
+        """Return limits keyed by guest id, read in bulk."""
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
         """Set these limits and keep the disk's other limits, or raise `NotSupported`."""
@@ -41,7 +41,7 @@ class NetTuneControl(Protocol):
     """Limits of guests' network bandwidth."""
 
     def net_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[NetTune]]:
-        """Return limits keyed by guest id, read in bulk. Omit unknown or vanished guests."""
+        """Return limits keyed by guest id, read in bulk."""
 
     def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
         """Set the limits of both directions. An empty mapping removes a direction's limits."""
@@ -97,7 +97,7 @@ class GrowthControl(Protocol):
         """Return whether guests can slowly grow beyond their limits."""
 
     def held_kib(self, guests: Collection[str]) -> Mapping[str, int]:
-        """Return the KiB that guests hold, keyed by id. Omit vanished guests."""
+        """Return the KiB that guests hold, keyed by guest id."""
 
     def slowed(self, guests: Collection[str]) -> Mapping[str, int]:
         """Return how often a limit has slowed each guest down so far."""

@@ -176,7 +176,6 @@ class CgroupPlugin:
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        """Refuse impossible limits, and limits below a guest's need."""
         self._enforcement.hear(decisions)
         memory = read_meminfo(self._context.root)
         host = HostBounds(memory.get("MemTotal"), memory.get("SwapFree"), self._need_of, self._swap_limits_of)

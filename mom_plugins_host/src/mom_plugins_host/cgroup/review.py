@@ -1,4 +1,4 @@
-"""Review of decisions on control groups, in pure functions."""
+"""Review of decisions on control groups."""
 
 from __future__ import annotations
 

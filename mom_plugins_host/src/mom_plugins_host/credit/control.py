@@ -1,4 +1,4 @@
-"""The part of the plugin `cgroup` that lets guests grow on credit: fields, control, problems and decisions."""
+"""Growth on credit in the plugin `cgroup`: fields, control, problems and decisions."""
 
 from __future__ import annotations
 
@@ -93,7 +93,6 @@ class GrowthCredit:
 
     def add_fields(self, hypervisor: Hypervisor, guests: Iterable[Guest], fields: Mapping[str, dict[str, Value]]) -> None:
         """Add the fields of growth on credit to `fields`, for guests whose limit is known."""
-        # In the first cycle, mom begins to look at guests between cycles.
         if isinstance(hypervisor, GrowthControl):
             self.limiter.control = hypervisor
         if self._is_wanted and self._context.serves and self._incarnations is None:

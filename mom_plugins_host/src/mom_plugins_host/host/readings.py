@@ -1,4 +1,4 @@
-"""Fields from the host's /proc, in functions that are pure except for the time zone and the reading of processes."""
+"""Fields from the host's /proc."""
 
 from __future__ import annotations
 

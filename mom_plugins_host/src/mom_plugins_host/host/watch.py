@@ -165,7 +165,7 @@ class Patience:
 
 @dataclass(eq=False)
 class HostWatch:
-    """Thread that starts a cycle if the host's memory runs low."""
+    """Watch of the host's memory between cycles."""
 
     settings: HostSettings
     context: PluginContext

@@ -1,4 +1,4 @@
-"""NUMA nodes of the host, from /sys/devices/system/node, and the pins and nodes of guests: fields, review, reading and writing."""
+"""NUMA nodes of the host, and guests' pins and nodes: fields, review, reading and writing."""
 
 from __future__ import annotations
 

@@ -170,7 +170,6 @@ class NumaPlugin:
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        """Refuse to bind a guest to nodes without enough memory."""
         return nodes.reviewed(snapshot, decisions, self._context.service(Promises) or NO_PROMISES)
 
     @hookimpl

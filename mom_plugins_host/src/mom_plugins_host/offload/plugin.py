@@ -107,7 +107,6 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Stop the worker. Memory stays in swap until guests touch it."""
         self._worker.close()
 
     # --- collect -----------------------------------------------------------------------------------------------------------------
@@ -167,7 +166,7 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """Decide whose cold memory goes to swap, and whose comes back."""
+        """Decide which guests' cold memory goes to swap or comes back."""
         self._plan = self._planned(snapshot)
         for identity, pace in self._plan.paces.items():
             guest = snapshot.guests[identity]

@@ -195,7 +195,6 @@ class QosPlugin:
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """Decide single guests' configured limits, and restore values where a limit was removed."""
         listed = snapshot.guests.values() if self._settings.io_limits else ()
         agreed = {guest.id: {control.DISKS: agreed_of(guest)} for guest in listed}
         return self._enforcement.decide(snapshot, limits_of_all(snapshot, self._own_settings(snapshot)), agreed)
@@ -210,7 +209,6 @@ class QosPlugin:
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        """Refuse invalid limits, naming the allowed range, and add missing limits to lists."""
         self._enforcement.hear(decisions)
         return control.reviewed(snapshot, decisions)
 
