@@ -85,7 +85,7 @@ def test_sockets_whose_files_are_deleted_have_them_again_and_clients_stay(served
 @pytest.mark.parametrize(
     ("made", "said"),
     [
-        (False, "these policies are no longer in force: nothing has changed"),
+        (False, "these policies are no longer in force: the change was not made"),
         (True, "mom was reloaded meanwhile: this change may or may not be in force"),
     ],
 )

@@ -198,7 +198,7 @@ def test_what_is_changed_in_policies_while_a_reload_replaces_them_is_taken_over_
     else:
         before.policies.change({"30": "(defvar x 1)"}, who="vdsm")
     before.plugin.mom_teardown()
-    with pytest.raises(MomError, match="no longer in force: nothing has changed"):
+    with pytest.raises(MomError, match="no longer in force: the change was not made"):
         before.policies.change({"40": "(defvar x 1)"}, who="vdsm")
     after.decided()
     told = ["10_default"] if resets else ["10_default", "20", "30"]

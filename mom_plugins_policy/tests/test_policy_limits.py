@@ -160,7 +160,7 @@ def test_of_very_many_errors_the_first_thousand_are_told_and_that_there_are_more
     text = "(with Guests g (/ g.n 0)) (with Guests g (/ g.n 0)) (with Guests g (g.Control 'x' 1))"
     result = Policy.compile({"p": text}, limits=PolicyLimits(seconds=60)).evaluate(snapshot(guests=guests))
     assert [error.kind for error in result.errors] == ["zero-division"] * 1000 + ["limit"]
-    assert "more than 1,000 errors; further errors are not reported" in result.errors[-1].message
+    assert "more than 1,000 errors: this error and further errors are not reported" in result.errors[-1].message
     assert (result.decisions, result.stopped) == ((), False)
 
 

@@ -133,7 +133,7 @@ def test_the_limits_of_a_text_can_be_set() -> None:
 @pytest.mark.parametrize(
     ("text", "cure"),
     [
-        ("; note", "a comment begins with #"), ("5.", "write 5.0"), ("010", "leave out the zeros"), ("[+ 1", "a ] is missing"),
+        ("; note", "a comment begins with #"), ("5.", "write 5.0"), ("010", "leave out the leading zeros"), ("[+ 1", "a ] is missing"),
     ],
 )  # fmt: skip
 def test_syntax_of_other_languages_is_refused_with_a_hint(text: str, cure: str) -> None:

@@ -83,5 +83,5 @@ def test_notes_of_a_trial_that_are_not_saved_are_reported(tmp_path: Path, monkey
     monkeypatch.setattr(NoteStore, "LARGEST", 10)
     _, considered, (problem,) = split(plugin(tmp_path, **{"10_rule": NOTING}))
     assert considered == [1]
-    assert problem.message.startswith("these notes are not saved")
+    assert problem.message.startswith("new notes are not saved")
     assert (problem.severity, problem.source.name.partition(" ")[0]) == ("warning", "shadow")

@@ -342,7 +342,7 @@ def test_notes_that_are_too_large_together_are_said_and_what_was_noted_stays(fol
     text = "def decide(host, guests):\n    for guest in guests:\n        guest.notes['n'] = 2 if guest.name == 'a' else 'x' * 100\n"
     _, problems = folder.decide(text)
     assert [(problem.entity.name, problem.message) for problem in problems if problem.entity] == [
-        ("c", "these notes are not saved, and the old notes stay: all notes together take more than 0 MiB")
+        ("c", "new notes are not saved, and the old notes stay: all notes together take more than 0 MiB")
     ]
     text = "def decide(host, guests):\n    return [guest.set('size', 5, because='x') for guest in guests if guest.notes['n'] == 1]\n"
     assert folder.decide(text)[0] == {("c", "size"): 5}

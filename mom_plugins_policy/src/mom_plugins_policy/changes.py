@@ -144,7 +144,7 @@ class ChangingPolicies:
     # --- files ----------------------------------------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Compile everything, except stored changes that no longer fit. Raise `ConfigError` if a file or default policy is invalid."""
+        """Compile all policies. Skip saved changes that no longer fit. Raise `ConfigError` if a file or default policy is invalid."""
         with self._lock:
             read = self._read()
             self._base, self._declared = read.texts, read.declared
@@ -196,7 +196,7 @@ class ChangingPolicies:
         return problems if policy is None else (*self._news(self.checked(policy), now, changes), *self._not_kept())
 
     def checked(self, policy: Policy) -> Sequence[PolicyProblem]:
-        """Return remarks on compiled policies."""
+        """Return the checks' remarks on compiled policies."""
         from mom_plugins_policy.checks import check_policy  # not needed by a mom whose policies never change
 
         try:
@@ -237,7 +237,7 @@ class ChangingPolicies:
             self._expect(expected_version)
             read = self._read()
             if read.declared is not self._declared:
-                raise MomError("mom is reloading its configuration: nothing has changed", hint="ask again in a moment")
+                raise MomError("mom is reloading its configuration: the policies stay unchanged", hint="ask again in a moment")
             if read.problems:
                 raise PolicyRefused(
                     [PolicyProblem(problem.file, problem.line, problem.column, "file", problem.message) for problem in read.problems]
@@ -314,7 +314,7 @@ class ChangingPolicies:
         try:
             policy = self._compiled(read, kept, to_work=bool(kept.texts or kept.alone))
         except ConfigError as error:
-            self._unfit = f"they no longer match the files: {error.problems[0]}"
+            self._unfit = f"its policies no longer fit the files: {error.problems[0]}"
             return
         self._versions.clear()  # a rollback to an earlier version would delete all stored changes
         self._put(policy, kept, "mom", f"{event}, with the saved changes")
@@ -350,7 +350,7 @@ class ChangingPolicies:
     def _change_to(
         self, overlay: Overlay, who: str, event: str, base: Mapping[str, PolicyText] | None = None
     ) -> tuple[PolicyState, Policy | None]:
-        # If it raises `PolicyRefused`, nothing has changed.
+        # `PolicyRefused` is raised before any change.
         current = self._current()
         based_on = self._base if base is None else base
         effective = overlay.over(based_on)
@@ -361,7 +361,7 @@ class ChangingPolicies:
         if policy is None or problems:
             raise PolicyRefused(problems, hint="the previous policies stay in force")
         if self._closed:
-            raise MomError("these policies are no longer in force: nothing has changed", hint=_DECIDE_AGAIN)
+            raise MomError("these policies are no longer in force: the change was not made", hint=_DECIDE_AGAIN)
         self._base = based_on
         self._keep(overlay)
         state = self._put(policy, overlay, who, event)
@@ -402,7 +402,7 @@ class ChangingPolicies:
 
 
 def description_of(changes: Mapping[str, str | None], *, replace_all: bool = False) -> str:
-    """Describe a change."""
+    """Describe a change, such as `set a, removed b`."""
     parts = [("removed " if text is None else "set ") + printable(name, 128) for name, text in changes.items()]
     return ", ".join((["removed all others"] if replace_all else []) + parts) or "nothing"
 

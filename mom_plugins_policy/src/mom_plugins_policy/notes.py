@@ -70,7 +70,7 @@ class NoteStore:
     """
 
     LARGEST: ClassVar[int] = 8 << 20
-    """Maximum size as JSON in bytes."""
+    """Maximum size of all notes as JSON, in bytes."""
 
     def __init__(self, context: PluginContext | None = None, file: str = "notes.json", whose: str = "policies") -> None:
         self._file: StateFile[dict[str, KeptNotes]] | None = None
@@ -85,7 +85,7 @@ class NoteStore:
         self._unwritten = False
 
     def load(self) -> None:
-        """Read the file."""
+        """Read the notes from the file."""
         self._kept = (self._file.read() if self._file is not None else None) or {}
         self._size = sum(notes.size for notes in self._kept.values())
 
@@ -132,10 +132,10 @@ class NoteStore:
                 continue
             size_before = 0 if before is None else before.size
             room = max(self.LARGEST - self._size, 0) + size_before
-            # The exact size takes long for many large texts.
+            # Compare lengths first: the exact size of large texts takes long.
             after = None if _length(values) > room else KeptNotes(self._incarnations[identity], values)
             if after is None or after.size > room:
-                message = f"these notes are not saved, and the old notes stay: all notes together take more than {self.LARGEST >> 20} MiB"
+                message = f"new notes are not saved, and the old notes stay: all notes together take more than {self.LARGEST >> 20} MiB"
                 guest = self._guests.get(identity)
                 entity = None if guest is None else guest.entity
                 refused.append(Problem(self._source, message, entity, hint="store less in notes, or delete notes"))

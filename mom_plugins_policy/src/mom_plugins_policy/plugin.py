@@ -44,9 +44,9 @@ _NIL_FIELD = re.compile(r"[A-Za-z_][\w-]*\.([A-Za-z_]\w*) is nil")
 """Matches an operand that a fault shows as nil, such as `guest.rss is nil`. The group is the field's name."""
 
 USUAL_FOLDER: Final = Path("/etc/mom/policy.d")
-"""Folder written by `mom config init`; it may be empty."""
+"""Folder that `mom config init` configures; it may be absent."""
 
-_ERRORS = 30  # at most so many errors of the checks are logged at load
+_ERRORS = 30  # most errors of the checks to log at load
 _CHANGES: Final = "changes.json"
 
 
@@ -108,7 +108,6 @@ class PolicyPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Suggest the plugin: without an evaluator mom decides nothing."""
         return Suggestion("it decides with the plugins' default policies and your own", {"directory": str(USUAL_FOLDER)}, order=60)
 
     @hookimpl
@@ -123,7 +122,6 @@ class PolicyPlugin:
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """Save changed policies again if the last attempt failed."""
         self._policies.close()
         if self._is_in_force:  # after a rejected reload, the file belongs to another plugin
             self._policies.keep_again()
@@ -218,7 +216,7 @@ class PolicyPlugin:
             (settings.shadow, "shadow", "no policies are on trial"),
         ):
             if folder is not None and folder != USUAL_FOLDER and not folder.is_dir():
-                message = f"{folder} is {'not a folder' if folder.exists() else 'not there'}: {lost}"
+                message = f"{folder} is {'not a folder' if folder.exists() else 'missing'}: {lost}"
                 hint = f"create the folder, or change `{setting}`"
                 yield Problem(Source(self._context.name), printable(message, 400), severity=Severity.WARNING, hint=hint)
 
@@ -255,7 +253,7 @@ class PolicyPlugin:
         folder = self._settings.directory
         if folder is None:
             return "no file or folder of policies is configured, and no default policy is used"
-        return f"{folder} {'contains no file *.policy' if folder.is_dir() else 'is not there'}"
+        return f"{folder} {'contains no file *.policy' if folder.is_dir() else 'is missing'}"
 
     def _say_loaded(self) -> None:
         policy = self._policies.policy

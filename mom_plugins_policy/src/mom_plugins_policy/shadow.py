@@ -32,7 +32,7 @@ class Shadow:
         self._trouble: Sequence[Problem] = ()
 
     def read(self) -> Callable[[], None]:
-        """Read the folder; return a function that activates it. Raise `ConfigError` if a policy is invalid."""
+        """Read the folder; return a function that activates its policies. Raise `ConfigError` if a policy is invalid."""
         policies = read_policies(self._folder, None, self._limits).usable()
 
         def commit() -> None:

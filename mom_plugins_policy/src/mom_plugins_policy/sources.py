@@ -42,7 +42,7 @@ def read_folder(directory: Path, suffix: str, longest: int, ignored: str = "") -
     """Return a folder's files that only root and mom's user can write. The folder may be absent.
 
     :param longest: size limit of a file in bytes
-    :param ignored: first characters of names to ignore, besides `.`
+    :param ignored: ignore names that begin with one of these characters, or with `.`
     """
     result = Texts()
     if _ours(directory, result.problems):
@@ -147,7 +147,7 @@ def _problem(path: Path, message: str, hint: str = "") -> ConfigProblem:
 
 
 def files_refused(plugin: str, error: ConfigError) -> Problem:
-    """Return the problem that reports policy files that were refused at a reload."""
+    """Return a problem for policy files that a reload refused."""
     message = f"the policy files were refused at the reload: {printable(str(replace(error.problems[0], hint='')), 400)}"
     hint = "the previous policies stay in force; correct the files (`mom config check` lists all errors), then reload mom"
     return Problem(Source(plugin), message, hint=hint)

@@ -20,7 +20,7 @@ _OWNERS: Final = {Scope.HOST: "Host", Scope.GUEST: "guest"}
 # With these limits, lookups of similar names take at most half a second.
 _MOST: Final = 10  # lookups of unknown names
 _COMPARED: Final = 400  # names compared per lookup
-_LONGEST: Final = 40  # characters of a compared name; time grows faster than quadratically
+_LONGEST: Final = 40  # characters of a compared name: longer comparisons are slow
 
 _WHOLE: Final = frozenset({Unit.KIB, Unit.PAGES, Unit.COUNT, Unit.FLAG, Unit.MILLISECONDS, Unit.BYTES})
 

@@ -28,5 +28,5 @@ RULES: Mapping[str, Severity] = {**dict.fromkeys(_ERRORS, Severity.ERROR), **dic
 
 
 def remark(rule: str, form: Form, message: str, hint: str = "", *, severity: Severity | None = None) -> PolicyProblem:
-    """Return a remark on a form. `severity` overrides the rule's."""
+    """Return a remark on a form. `severity` overrides the rule's severity."""
     return PolicyProblem(*form.source, rule, message, str(severity or RULES[rule]), hint)

@@ -153,7 +153,7 @@ class Walk:
             self.declared.field(form, value.entity.scope, name, attribute=True)
             return self.declared.value_of(FieldKey(value.entity, name))
         if not value.types & (ENTITY | OTHER):
-            raise self._wrong(form, "undefined-symbol", f"this value has no {name}")
+            raise self._wrong(form, "undefined-symbol", f"this value has no attribute {name}")
         return replace(self._unknown)
 
     # --- forms ---------------------------------------------------------------------------------------------------------------------

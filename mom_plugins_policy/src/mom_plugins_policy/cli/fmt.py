@@ -56,7 +56,7 @@ def _write(path: Path, before: str, after: str, problems: list[ConfigProblem]) -
         print_text(after)
     elif after != before:
         try:
-            # Atomic, with the same permissions: after a crash or on a full disk, half a policy could be valid.
+            # Replace atomically: half a policy, after a crash or on a full disk, could be valid.
             status = path.stat()
             replace_file(path.resolve(), after, durable=True, mode=stat.S_IMODE(status.st_mode), owner=(status.st_uid, status.st_gid))
         except OSError as error:

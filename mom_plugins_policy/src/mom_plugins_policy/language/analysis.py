@@ -134,7 +134,7 @@ class Program:
         return owners
 
     def changes(self, form: Form) -> bool:
-        """Return whether a form can have effects."""
+        """Return whether a form can set variables, controls, or notes of this evaluation."""
         if self._changing is None:
             self._changing = self._find_changing()
         return any(self._does(item) or _head(item) in self._changing for item in all_in([form]))
@@ -174,7 +174,7 @@ class _Survey:
         self.program = program
         self._suspicions: list[tuple[str, Fault]] = []
         self._numbers = count()
-        # (form, function around it, whether it is evaluated in any case)
+        # (form, enclosing function, whether the form is always evaluated)
         self._todo: list[tuple[Form, Definition | None, bool]] = []
         self._push(program.forms, None, always=True)
         while self._todo:

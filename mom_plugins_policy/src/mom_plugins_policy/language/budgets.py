@@ -29,7 +29,7 @@ class Budgets(ABC):
     def __init__(self, limits: PolicyLimits) -> None:
         self.limits = limits
         self.left = 0
-        """Steps that are left until `refill` must be called."""
+        """Steps until `refill` must be called."""
         self._weights: dict[int, tuple[Sequence[Any_], int]] = {}
         self._deadline = time.monotonic() + limits.seconds
         self._until_count = MEMORY
@@ -138,7 +138,7 @@ class Budgets(ABC):
         return values
 
     def compare(self, values: Sequence[Any_]) -> None:
-        """Count the steps for comparing lists. Their number grows with the shorter list."""
+        """Count steps for comparing lists, in proportion to the shorter list."""
         lists = [value for value in values if value.__class__ is list]
         if len(lists) > 1:
             weights = [self._weigh(item) for item in lists]

@@ -24,7 +24,7 @@ _COMPARES: Final = "are compared"
 def code_of(program: Program) -> Sequence[Code]:
     """Return the code of each top-level form."""
     coder = _Coder(program)
-    for form in reversed([*all_in(program.forms)]):  # parts come before the forms around them
+    for form in reversed([*all_in(program.forms)]):  # compile parts before the forms around them
         coder.codes[form.index] = coder.code(form)
     return [coder.codes[form.index] for form in program.forms]
 
@@ -54,7 +54,7 @@ def _name(form: Form) -> Code:
         try:
             for part in parts:
                 value = run.attribute(value, part)
-        except Exception as error:  # noqa: BLE001  # `located` tells kinds of errors apart
+        except Exception as error:  # noqa: BLE001  # `located` classifies errors
             raise run.located(error, form) from None
         return value
 
@@ -85,7 +85,7 @@ class _Coder:
         if head.kind is FormKind.OPERATOR:
             return self.function(form, BUILTINS[OPERATORS[head.name]])
         if head.kind is not FormKind.NAME:
-            return _failing(form, "not-callable", "a list begins with a name or an operator; this")
+            return _failing(form, "not-callable", "the list does not begin with a name or an operator")
         code = self.word(form, head.name)
         if "." in head.name or head.name in PREDEFINED or head.name in self.program.bound:
             return self.variable_call(form, head.name, code)
@@ -115,10 +115,10 @@ class _Coder:
         def call(run: Evaluation) -> Any_:
             values = []
             for code in codes:
-                values.append(code(run))  # noqa: PERF401  # a comprehension would hide the values
+                values.append(code(run))  # noqa: PERF401  # a comprehension hides values
             try:
                 return run.computed(compute, values, compares=compares)
-            except Exception as error:  # noqa: BLE001  # `located` tells kinds of errors apart
+            except Exception as error:  # noqa: BLE001  # `located` classifies errors
                 raise run.located(error, form, parts, values) from None
 
         return call
@@ -137,7 +137,7 @@ class _Coder:
                 raise Trouble("arity", f"{name} takes {number} argument{'s' if number != 1 else ''}, not {len(codes)}", form)
             values = []
             for code in codes:
-                values.append(code(run))  # noqa: PERF401  # a comprehension would hide the values
+                values.append(code(run))  # noqa: PERF401  # a comprehension hides values
             names, outer, scope, depth = run.names, run.scope, dict[str, Any_](), run.depth
             try:
                 run.charge(1)
@@ -147,7 +147,7 @@ class _Coder:
                 for parameter, value in zip(parameters, values, strict=True):
                     run.bind(parameter, value)
                 return body(run)
-            except Exception as error:  # noqa: BLE001  # `located` tells kinds of errors apart
+            except Exception as error:  # noqa: BLE001  # `located` classifies errors
                 raise run.located(error, form) from None
             finally:
                 for key in scope:  # without a call, which could fail where nesting is too deep
@@ -176,10 +176,10 @@ class _Coder:
                 return otherwise(run)
             values = []
             for code in codes:
-                values.append(code(run))  # noqa: PERF401  # a comprehension would hide the values
+                values.append(code(run))  # noqa: PERF401  # a comprehension hides values
             try:
                 return run.called(head, values, form)
-            except Exception as error:  # noqa: BLE001  # `located` tells kinds of errors apart
+            except Exception as error:  # noqa: BLE001  # `located` classifies errors
                 raise run.located(error, form, parts, values) from None
 
         return call
@@ -259,7 +259,7 @@ class _Coder:
                 if remaining is not None:
                     run.leave_steps(remaining)
                 return run.collected(values)
-            except Exception as error:  # noqa: BLE001  # `located` tells kinds of errors apart
+            except Exception as error:  # noqa: BLE001  # `located` classifies errors
                 raise run.located(error, form) from None
 
         return loop

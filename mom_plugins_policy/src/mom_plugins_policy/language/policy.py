@@ -99,7 +99,7 @@ def _written_in(form: Form) -> str:
 
 
 class _Reason(NamedTuple):
-    """Reason of a decision: a suggested one, else the conditions, else the form's text."""
+    """Reason of a decision: a plugin's suggestion, else the conditions, else the form's text."""
 
     source: Source
     suggested: Mapping[str, Value]
@@ -194,7 +194,7 @@ class Policy:
         """Evaluate with the notes in `store`. Store new notes there; delete notes that no policy mentions."""
         before = store.begin(snapshot)
         kept, named = self.program.kept_notes, self.program.kept_notes.names
-        if kept.all_known:  # unnamed notes would use memory forever
+        if kept.all_known:  # notes without a reader would use memory forever
             unnamed = [identity for identity, values in before.items() if not values.keys() <= named]
             remaining = {identity: {name: value for name, value in before[identity].items() if name in named} for identity in unnamed}
             store.keep(remaining)

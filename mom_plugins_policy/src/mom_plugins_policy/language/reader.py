@@ -132,7 +132,7 @@ def _no_token(source: SourceText, position: int) -> PolicyError:
         if shown and re.fullmatch("-?[0-9]+[.]", shown.group()):
             message += f": write {shown.group()}0"
         elif shown and re.fullmatch("-?0[0-9]+", shown.group()):
-            message += ": leave out the zeros before it"
+            message += ": leave out the leading zeros"
     else:
         message = f"{printable(character)} (U+{ord(character):04X}) is not valid here"
         message += f": {_CURES[character]}" if character in _CURES else ""

@@ -29,7 +29,7 @@ _CHARACTER: Final = 80  # bytes of a non-ASCII character as an element: Python s
 _MOST_FAULTS: Final = 1000  # reported per evaluation; each takes 20 us and 1 KiB
 
 _CODE: Final = __file__.replace("runtime.py", "code.py")
-"""File of the functions that hold values while a program is evaluated."""
+"""File whose functions hold the values of an evaluation."""
 
 Notes: TypeAlias = Mapping[str, Mapping[str, Any]]
 """Notes keyed by entity ID and name."""
@@ -187,7 +187,7 @@ class Evaluation(Budgets):
         if place not in self._faults_seen:
             self._faults_seen.add(place)
             if len(self.faults) == _MOST_FAULTS:
-                message = f"more than {_MOST_FAULTS:,} errors; further errors are not reported, only the place of the next one"
+                message = f"more than {_MOST_FAULTS:,} errors: this error and further errors are not reported"
                 error = Trouble("limit", message, error.form)
             self.faults.append(self.fault(error, guest.entity))
 
@@ -252,7 +252,7 @@ class Evaluation(Budgets):
         return self.disks_of[guest.id]
 
     def do_prop(self, entity: Host | Guest, name: Any_, *default: Any_) -> Any_:
-        """Implement `Prop`."""
+        """Return a property, or the default."""
         try:
             return entity.properties[name]
         except KeyError:
@@ -261,14 +261,14 @@ class Evaluation(Budgets):
             raise Trouble("missing-property", f"{show(entity)} has no property {show(name)}") from None
 
     def do_stat(self, entity: Host | Guest, field: Any_, default: Any_ = None) -> Any_:
-        """Implement `Stat`."""
+        """Return a field's newest value, or the default."""
         self._declared(entity, field)
         if field == "io_tune" and entity.__class__ is Guest and field in self._fields(entity):
             return self.disks(entity)
         return self._fields(entity).get(field, default)
 
     def do_statavg(self, entity: Host | Guest, field: Any_) -> float:
-        """Implement `StatAvg`. A guest's average begins at the guest's start."""
+        """Return the mean of a field's known values, for a guest since its start; 0.0 without values."""
         self._declared(entity, field)
         samples: Iterable[Host | Guest] = self._hosts
         if isinstance(entity, Guest):
@@ -294,25 +294,25 @@ class Evaluation(Budgets):
         return stored[name]
 
     def do_control(self, entity: Host | Guest, name: Any_, value: Any_, form: Form) -> None:
-        """Implement `Control`."""
+        """Request a control's value."""
         value = requested(value, takes_text=name in self.takes_text)
         self._of_name(self.controls, name, "controls")[_id(entity)] = (entity, value, form)
 
     def do_getcontrol(self, entity: Host | Guest, name: Any_) -> Any_:
-        """Implement `GetControl`."""
+        """Return the value requested last, or None."""
         request = self.controls.get(name, {}).get(_id(entity))
         return None if request is None else request[1]
 
     def do_setvar(self, entity: Host | Guest, name: Any_, value: Any_) -> None:
-        """Implement `SetVar`."""
+        """Set a note for this evaluation."""
         self._of_name(self.variables, name, "notes")[_id(entity)] = value
 
     def do_getvar(self, entity: Host | Guest, name: Any_) -> Any_:
-        """Implement `GetVar`."""
+        """Return a note of this evaluation, or None."""
         return self.variables.get(name, {}).get(_id(entity))
 
     def do_remember(self, entity: Host | Guest, name: Any_, value: Any_) -> None:
-        """Implement `Remember`."""
+        """Set a note that mom keeps."""
         _check_note(name)
         if not _keepable(value):
             raise Trouble("type", f"{show(value)} cannot be kept: only numbers, strings, nil and flat lists of these can")
@@ -328,7 +328,7 @@ class Evaluation(Budgets):
         notes[name] = value
 
     def do_recall(self, entity: Host | Guest, name: Any_, default: Any_ = None) -> Any_:
-        """Implement `Recall`."""
+        """Return a kept note, or the default."""
         _check_note(name)
         value = self._note(_id(entity), name)
         return default if value is None else value

@@ -43,7 +43,7 @@ class PolicyCycle(NamedTuple):
 
 
 _TIMES: Final = 4  # decisions per control and guest: later decisions replace earlier decisions
-_SPARE: Final = 1000  # for hosts with few guests
+_SPARE: Final = 1000  # more decisions, for hosts with few guests
 
 
 class PythonEvaluation:
@@ -94,7 +94,7 @@ class _ReadableEntity:
         return deepcopy(self._read(field, self._entity.items))
 
     def average(self, field: str) -> float | None:
-        """Return the mean of a numeric field over the kept cycles (setting `history`), for a guest since its start; None if unknown."""
+        """Return a numeric field's mean over the kept cycles (setting `history`); for guests, since their start. None: unknown."""
         self.number(field)
         snapshots = [*self._evaluation.cycle.history, self._evaluation.cycle.snapshot]
         samples: list[mom_core.Host | mom_core.Guest] = [snapshot.host for snapshot in snapshots]

@@ -55,6 +55,6 @@ def _decide_in(path: Path, text: str) -> Callable[[Any, Any], object]:
 
 
 def line_of(error: BaseException, path: Path) -> int:
-    """Return the number of the line in `path` that raised the error; 0 if no line of this file is involved."""
+    """Return the number of the line in `path` that raised the error; 0 if there is none."""
     lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == str(path)]
     return lines[-1] if lines else getattr(error, "lineno", None) or 0

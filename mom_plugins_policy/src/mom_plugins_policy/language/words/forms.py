@@ -22,7 +22,7 @@ class Binding(NamedTuple):
 
 
 class Clause(NamedTuple):
-    """Clause of a choice. The last one has no condition; if it is empty, its value is nil."""
+    """Clause of a choice. The last clause has no condition; if its body is empty, its value is nil."""
 
     condition: Form | None
     body: Sequence[Form]

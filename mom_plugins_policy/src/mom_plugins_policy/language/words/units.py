@@ -110,7 +110,7 @@ def _only_scales(value: object) -> bool:
 
 
 def joined(left: Dimension, right: Dimension) -> Dimension:
-    """Return the dimension of two values; `UNKNOWN` if theirs differ."""
+    """Return the common dimension of two values; `UNKNOWN` if their dimensions differ."""
     if left in (ANY, right):
         return right
     return left if right == ANY else UNKNOWN
