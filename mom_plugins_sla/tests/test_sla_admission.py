@@ -125,7 +125,7 @@ def test_what_would_make_room_are_promises_of_lesser_guests() -> None:
 def test_it_does_not_where_the_memory_cannot_be_had_now() -> None:
     found = asked(available=5)
     assert not found.admitted
-    assert found.reasons[0].startswith("memory now: 5.00 GiB are available, so 5.00 GiB are possible; one guest of class gold")
+    assert found.reasons[0].startswith("memory now: 5.00 GiB are available, so 5.00 GiB are available; one guest of class gold")
 
 
 def test_guests_give_the_cheapest_first_what_they_neither_use_nor_are_promised() -> None:
@@ -142,7 +142,7 @@ def test_what_guests_hardly_touch_counts_and_what_they_may_want_back_is_kept() -
     room = replace(room, can_offload_kib=12 * GIB, returning_kib=1 * GIB)
     said = " ".join(asked(promisable=99, kept=kept_for(room)).reasons)
     assert "12.00 GiB of cold memory can go to swap, 1.00 GiB are kept for swap-in" in said
-    assert "so 13.00 GiB are possible" in said
+    assert "so 13.00 GiB are available" in said
 
 
 def test_what_is_reserved_counts_until_its_guest_has_come() -> None:

@@ -20,7 +20,7 @@ MOST_COUNTED: Final = 10_000
 
 LEAST_KIB: Final = 1024
 MOST_KIB: Final = 1 << 40
-"""1 MiB to 1 PiB. Other values are mistakes in the unit."""
+"""Sizes of guests: 1 MiB to 1 PiB. Other values are mistakes in the unit."""
 
 DONORS_SHOWN: Final = 20
 
@@ -93,7 +93,7 @@ def figures_of(snapshot: Snapshot, service: Reservations | None, promises: Promi
     if promisable is None or available is None:
         hint = "wait for the second cycle; enable the balloon plugin and a plugin that reads the host's memory, such as `host`"
         raise MomError("the memory that the host can promise is unknown", hint=hint)
-    promised = sum([_promised_kib(guest, promises) for guest in snapshot.guests.values()])  # listed guests have no fields
+    promised = sum([_promised_kib(guest, promises) for guest in snapshot.guests.values()])  # other listed guests have no fields
     undescribed = sum([guest.blocked.get("*") == UNDESCRIBED for guest in snapshot.listed])
     # A guest that has claimed its reservation counts with its own promise.
     reserved = sum(reservation.kept_kib for reservation in reservations if reservation.state.lasts and reservation.guest is None)
@@ -146,7 +146,7 @@ def _about_promises(new: NewGuests, figures: Figures, left: float) -> str:
         also += f", {format_kib(figures.returning)} to guests that mom has stopped and that come back"
     if figures.reserved:
         also += f" and {format_kib(figures.reserved)} are reserved for launches"
-    balance = f"{format_kib(left)} are left" if left > 0 else f"{format_kib(-left)} too much" if left < 0 else "nothing is left"
+    balance = f"{format_kib(left)} are left" if left > 0 else f"that is {format_kib(-left)} too much" if left < 0 else "nothing is left"
     return (
         f"promises: the host can promise {format_kib(figures.promisable)}, {format_kib(figures.promised)} are promised to guests{also},"
         f" {balance}; {new} would be promised {format_kib(total) if total else 'nothing'}"
@@ -166,7 +166,7 @@ def _about_memory(new: NewGuests, figures: Figures, at_once: float) -> str:
         if room.rise:
             sources += f", {room.rise}"
     return (
-        f"memory now: {sources}, so {format_kib(max(0.0, at_once))} are possible; {new} would need"
+        f"memory now: {sources}, so {format_kib(max(0.0, at_once))} are available; {new} would need"
         f" {format_kib(new.count * new.start_kib)} at once"
     )
 
@@ -189,7 +189,7 @@ def about_moving(snapshot: Snapshot, moves: GuestMoves) -> str:
 
 
 def _spare(snapshot: Snapshot, promises: Promises) -> Iterator[tuple[float, float, Entity]]:
-    # Each guest has its cost, and its memory (KiB) that is neither used nor guaranteed.
+    # Yield each guest's cost, and its memory (KiB) that is neither used nor guaranteed.
     for guest in snapshot.guests.values():
         size = guest.number("balloon_cur")
         if size is not None and "balloon_target" not in guest.blocked and "*" not in guest.blocked:
@@ -198,7 +198,7 @@ def _spare(snapshot: Snapshot, promises: Promises) -> Iterator[tuple[float, floa
 
 
 def _lesser_promises(snapshot: Snapshot, promises: Promises, new: NewGuests) -> Iterator[tuple[float, float, Entity]]:
-    # Each guest has its priority and its promise (KiB).
+    # Yield each guest's priority and promise (KiB).
     for guest in snapshot.guests.values():
         priority = guest.number("priority")
         priority = 50.0 if priority is None else priority
@@ -207,7 +207,7 @@ def _lesser_promises(snapshot: Snapshot, promises: Promises, new: NewGuests) -> 
 
 
 def _donors(offers: Iterable[tuple[float, float, Entity]], missing: float, *, promise: bool) -> list[Admission.Donor]:
-    # The lowest cost or priority comes first, then the largest.
+    # The lowest cost or priority comes first, then the largest amount.
     donors: list[Admission.Donor] = []
     for _, kib, entity in sorted((offer for offer in offers if offer[1] > 0), key=lambda offer: (offer[0], -offer[1]))[:DONORS_SHOWN]:
         if missing >= 1:

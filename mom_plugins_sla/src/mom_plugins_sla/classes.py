@@ -18,7 +18,7 @@ NOTHING: Final = Portion(size=0)
 ORDINARY: Final = 100
 
 ALLOWED: Final[Mapping[str, str]] = {terms.allowed_by: terms.participle for terms in TERMS.values()}
-"""Fields that permit a step, with descriptions. All are off by default."""
+"""Fields that permit a step, with a participle for messages. All are off by default."""
 
 
 class ServiceClass(StrictModel):
@@ -109,7 +109,7 @@ ClassName = Annotated[str, AfterValidator(_class_name)]
 
 
 def safest(classes: Mapping[str, ServiceClass]) -> str:
-    """Return the class that permits least. It replaces unknown classes."""
+    """Return the class that permits least. mom uses this class for unknown classes."""
 
     def safety(name: str) -> tuple[bool, bool, float, int, float, int, str]:
         terms = classes[name]
@@ -120,7 +120,7 @@ def safest(classes: Mapping[str, ServiceClass]) -> str:
 
 
 class ClassesFile(StrictModel):
-    """Content of the file."""
+    """Content of a file with classes."""
 
     classes: dict[ClassName, ServiceClass] = Field(default_factory=dict)
 
@@ -138,7 +138,7 @@ class SharedClasses:
         """Whether the file is missing. A missing file has no classes, which is valid."""
 
     def look(self) -> bool:
-        """Read a changed file. Return whether classes changed."""
+        """Read the file if it changed. Return whether classes changed."""
         before, version, self._version = self.classes, self._version, None  # after an error, read the file again
         try:
             status = self._path.stat()

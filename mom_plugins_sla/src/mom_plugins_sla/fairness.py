@@ -19,7 +19,7 @@ HEADROOM_SHARE, HEADROOM_KIB = 0.25, 80 << 10
 """Headroom above used memory, as in the default balloon policy."""
 
 KEPT_SHARE, KEPT_KIB = 0.05, 32 << 10
-"""Reserve above used memory, the larger of the two, as in the balloon plugin."""
+"""Reserve above used memory: the larger of these two, as in the balloon plugin."""
 
 _SIZE, _OBSTACLE = "balloon_target", "balloon_obstacle"
 """Control of a guest's size, and field that says why it cannot shrink."""

@@ -101,7 +101,7 @@ class SlaPlugin:
         """Return why the classes in the file `path` are not applied, or an empty string (`ClassFiles`)."""
         shared = self._shared
         if shared is None or self._settings.classes_file != path:
-            return f"no plugin reads them: the {self._context.name} plugin needs `classes_file: {path}`"
+            return f"no plugin reads the file: the {self._context.name} plugin needs `classes_file: {path}`"
         return f"there is no {path}" if shared.absent else self._wrong_file()
 
     @hookimpl

@@ -26,7 +26,7 @@ class ClassExplainer(Explainer):
     topic, place = "class", Sentence.KIND
 
     def sentences(self, about: About) -> Iterator[str]:
-        """Yield the sentences."""
+        """Yield sentences about the class."""
         name, source = about.guest.text("sla_class"), about.guest.text("sla_class_by")
         if not name:
             if any(guest.fields.get("sla_class") for guest in about.report.snapshot.guests.values()):
@@ -51,7 +51,7 @@ class EvictionExplainer(Explainer):
     topic, place = "eviction", Sentence.NEXT
 
     def sentences(self, about: About) -> Iterator[str]:
-        """Yield the sentences."""
+        """Yield sentences about the step."""
         if step := about.guest.text(EVICTED):
             yield f"The host stays full. Step in progress or announced: {printable(step, 200)}."
         if error := about.guest.text(EVICTION_ERROR):

@@ -50,7 +50,7 @@ class SlaSettings(PluginSettings):
 
     @property
     def all_classes(self) -> dict[str, ServiceClass]:
-        """Built-in classes, replaced and extended by the operator's."""
+        """Built-in classes, replaced and extended by the operator's classes."""
         return {**READY, **self.classes}
 
     @field_validator("classes_file")
@@ -89,6 +89,6 @@ SlaGuestSettings: type[GuestSettings] = create_model("SlaGuestSettings", **_MODE
 
 
 def class_in(settings: GuestSettings) -> str | None:
-    """Return the configured class."""
+    """Return the class in a guest's settings; None if unset."""
     name = getattr(settings, "class", None)
     return name if isinstance(name, str) else None

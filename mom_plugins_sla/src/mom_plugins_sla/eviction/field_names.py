@@ -12,9 +12,9 @@ class EvictionField(StrEnum):
     MAY_SAVE = "may_save"  #: 1: may be saved to disk
     MAY_PAUSE = "may_pause"  #: 1: may be paused
     MAY_POWER_OFF = "may_power_off"  #: 1: may be shut down
-    WARNING = "leave_warning"  #: seconds of warning before a shutdown
-    COMES_BACK = "comes_back"  #: 0: stays away when the host has memory again
-    ANSWERS = "mem_guarantee_share"  #: present for each guest if the plugin works; may be unknown
+    WARNING = "leave_warning"  #: seconds between announcement and step
+    COMES_BACK = "comes_back"  #: 0: does not return when the host has memory again
+    ANSWERS = "mem_guarantee_share"  #: each guest has it if the plugin for classes works; the value may be unknown
     CLASS = "sla_class"
     PRIORITY = "priority"  #: 0 to 100; the lowest leaves first
     COST = "reclaim_cost"  #: within a priority, the cheapest guest leaves first

@@ -126,7 +126,7 @@ class _Call:
 
 @dataclass(slots=True)
 class _Progress:
-    """Progress in this run. Times are monotonic."""
+    """Progress of a job in this run of mom. Times are monotonic."""
 
     since: float
     absent: int = 0
@@ -155,7 +155,7 @@ class Jobs:
         self._unwritten = False
 
     def load(self) -> None:
-        """Read an earlier run's jobs, or the ledger's paused guests."""
+        """Read an earlier run's jobs. Without their file, make jobs of the ledger's paused guests."""
         jobs = self._file.read()
         if jobs is None:
             paused = [
@@ -182,7 +182,7 @@ class Jobs:
 
     @property
     def stopped(self) -> Sequence[Job]:
-        """Stopped guests' jobs: failed resumes first, then the oldest."""
+        """Stopped guests' jobs: first jobs with failed resumes, then the oldest."""
         jobs = [job for job in self._jobs.values() if not job.is_move]
         return sorted(jobs, key=lambda job: -self._progress[job.guest].returns_failed)
 
@@ -291,7 +291,7 @@ class Jobs:
 
     @contextmanager
     def _recorded(self, job: Job) -> Iterator[None]:
-        # The record precedes the step, and is forgotten if the step cannot begin.
+        # Record the job before the step. Forget the job if the step cannot begin.
         if job.guest in self._jobs:
             raise MomError(f"the guest is already {self.activity(job.guest) or 'stopped or moved'}")
         if self.under_way >= AT_ONCE:
@@ -346,7 +346,7 @@ class Jobs:
                         self._check_state(job, state)
 
     def check_moves(self, present: Collection[str], movers: Sequence[Mover]) -> None:
-        """Follow the moves. `present` contains the ids of the listed guests."""
+        """Update all moves. `present` contains the ids of the listed guests."""
         self._errors = {guest: error for guest, error in self._errors.items() if guest in present}
         by_name = {mover.name: mover for mover in reversed(movers)}
         for job in list(self._jobs.values()):
@@ -368,7 +368,7 @@ class Jobs:
                 self._store({**self._jobs, job.guest: replace(job, reference=printable(str(call.future.result()), 400))})
         elif call.kind in {"ask", "save"} and isinstance(error, GuestBusy):
             self._unanswered(job, message)
-        elif call.kind == "save" and error:  # the save may continue; the next state shows it
+        elif call.kind == "save" and error:  # the save may continue; the next state shows its result
             self._fail(job, message)
             self._progress[job.guest].since = float("-inf")
         elif call.kind != "cancel" and error:
@@ -378,7 +378,7 @@ class Jobs:
 
     def _take_report(self, job: Job, report: MoveReport) -> None:
         progress = self._progress[job.guest]
-        if report.standing is MoveStanding.DONE and progress.done_since is None:  # only a claim: the guest has moved when it is gone
+        if report.standing is MoveStanding.DONE and progress.done_since is None:  # only a claim: the guest has moved once it is gone
             progress.done_since = self._context.monotonic()
         elif report.standing is MoveStanding.FAILED:
             self._failed(job, report.error or f"the mover {job.mover} reports a failure")

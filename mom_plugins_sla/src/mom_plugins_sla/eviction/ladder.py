@@ -1,4 +1,4 @@
-"""Timing of the ladder: pressure must last; mom announces a step, waits for its effect, and undoes it later."""
+"""Timing of steps (the ladder): pressure must last; mom announces a step, waits for its effect, and undoes the step later."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def climb(
     busy: bool = False,
     held: Mapping[str, float] | None = None,
 ) -> Job | None:
-    """Set `ladder.chosen` to the step to announce. Return the job of a guest that can return now.
+    """Set `ladder.chosen` to the step to announce. Return the job of a guest that can return now, or None.
 
-    :param stopped: the oldest first
+    :param stopped: stopped guests' jobs, oldest first
     :param held: resident KiB of recently returned guests keyed by id
     """
     if busy:

@@ -156,7 +156,7 @@ class EvictionPlugin:
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """Take at most one step up or down."""
+        """Decide at most one step, or resume one guest."""
         now, guests = snapshot.monotonic, snapshot.guests
         if not guests:
             self._check_last_moves()

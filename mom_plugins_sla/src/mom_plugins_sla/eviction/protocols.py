@@ -1,6 +1,6 @@
-"""Capabilities of hypervisors for evictions, tested with `isinstance`, and movers.
+"""Movers, and optional capabilities of hypervisors for evictions, tested with `isinstance`.
 
-Calls come from several threads, take limited time, and raise `GuestGone` for a guest that has ended.
+Several threads call the methods. A method takes limited time, and raises `GuestGone` for a guest that has ended.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class LifecycleControl(Protocol):
         """Continue a paused guest."""
 
     def save(self, guest: Entity, timeout_seconds: float) -> None:
-        """Save the guest to disk. After the timeout (`GuestBusy`), it continues to run."""
+        """Save the guest to disk. After the timeout (`GuestBusy`), the guest continues to run."""
 
     def shut_down(self, guest: Entity) -> None:
-        """Request a shutdown. Some guests ignore it."""
+        """Request a shutdown. Some guests ignore this request."""
 
     def start(self, guest: Entity, timeout_seconds: float) -> None:
         """Boot a guest, or continue a saved one."""
@@ -70,7 +70,7 @@ class MoveReport:
 class MoveJob:
     """Move of a guest.
 
-    :param id: never reused
+    :param id: unique, never reused
     :param seconds: timeout
     :param time: start, in seconds since the epoch
     :param reference: result of the mover's `begin`; empty if there is none yet, or lost

@@ -54,7 +54,7 @@ class RecentSteps:
         self._note([_MOVED], move)
 
     def spare(self, guest: str, steps: Iterable[Step]) -> None:
-        """Do not take these steps on the guest for some time."""
+        """Exclude the guest from these steps for some time."""
         self._note(steps, guest)
 
     def write_again(self) -> None:
@@ -69,7 +69,7 @@ class RecentSteps:
         self._notes = {key: since for key, since in self._notes.items() if self._counts(*key)}
         with suppress(StateError):
             content = [(*key, since + ahead) for key, since in self._notes.items()]
-            self._file.write(content, durable=False)  # no guest outlives the host
+            self._file.write(content, durable=False)  # a crash of the host ends all guests
 
     def _counts(self, kind: str, guest: str) -> bool:
         since = self._notes.get((kind, guest))

@@ -90,7 +90,7 @@ class HostPressure:
     def is_hard(self, limits: EvictionSettings, already: bool = False) -> bool | None:
         """Return whether the host is full; None if unknown.
 
-        :param already: whether it was full before (hysteresis)
+        :param already: whether the host was full before (hysteresis)
         """
         share = self.share
         if share is None:
@@ -105,11 +105,11 @@ class HostPressure:
         return self.full is not None and self.full > limits.full * (STALL_RATIO if confirmed else 1.0)
 
     def has_time(self, limits: EvictionSettings) -> bool:
-        """Return whether a move can wait some seconds. It can if figures are unknown."""
+        """Return whether a move can wait some seconds; also if figures are unknown."""
         return self.state != URGENT and (self.share is None or self.share >= limits.least)
 
     def is_calm(self, limits: EvictionSettings, needs: float) -> bool:
-        """Return whether the host stays calm with `needs` more KiB and all reservations."""
+        """Return whether the host stays calm with `needs` more KiB in use, and all reservations."""
         if self.share is None or self.available is None or self.total is None or self.state in ("hard", "low"):
             return False
         if self.full is not None and self.full > 0.1 * limits.full:

@@ -1,6 +1,6 @@
 """Mover that runs an operator's program as mom's user, without a shell.
 
-Placeholders replace whole arguments, so guest names cannot add options or arguments.
+A placeholder is a whole argument, so guests' names cannot add options or arguments.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class CommandMoverPlugin(MoverPlugin):
         return f"the command of {self.name} {reason}"
 
     def begin(self, job: MoveJob) -> str:
-        """Start the program. Raise `HypervisorError` if impossible."""
+        """Start the program; return PID and start time. Raise `HypervisorError` if impossible."""
         arguments = arguments_of(self._command, job)
         _refuse_foreign(arguments[0])
         try:

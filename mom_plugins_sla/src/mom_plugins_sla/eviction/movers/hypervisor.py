@@ -12,7 +12,7 @@ from mom_plugins_sla.eviction.movers.mover_plugin import DONE, RUNNING, UNKNOWN,
 from mom_plugins_sla.eviction.protocols import MigrationControl, MoveJob, MoveReport
 
 AFTER_SECONDS: Final = 60.0
-"""Seconds after the time limit. A guest that is still here then has not moved."""
+"""After a restart of mom, a move has failed if the guest is still here this long after the time limit."""
 
 
 class HypervisorMover:

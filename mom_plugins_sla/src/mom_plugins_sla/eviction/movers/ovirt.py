@@ -25,7 +25,7 @@ _MAKE: Final = "write USER@PROFILE:PASSWORD into the file, such as mom@internal:
 class OvirtMoverPlugin(MoverPlugin):
     """Plugin that moves guests with oVirt's engine.
 
-    If the engine returns a job, the job shows the move's state; otherwise the VM's status does.
+    If the engine returns a job, the job shows the move's state; otherwise the VM shows it.
     """
 
     subject = "oVirt's engine"
@@ -72,7 +72,7 @@ class OvirtMoverPlugin(MoverPlugin):
         return identity if isinstance(identity, str) and _UUID.fullmatch(identity) else ""
 
     def look(self, job: MoveJob) -> MoveReport:
-        """Return the state of the job, or else of the machine."""
+        """Return the move's state, from the job, or without a job, from the VM."""
         if _UUID.fullmatch(job.reference):
             return self._by_job(job)
         machine = self._api.ask("GET", self._machine(job))

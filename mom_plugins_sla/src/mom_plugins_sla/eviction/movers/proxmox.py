@@ -27,7 +27,7 @@ _UUID: Final = re.compile(r"(?:^|,)uuid=([0-9A-Fa-f-]{36})(?:,|$)")
 _FORM: Final = "application/x-www-form-urlencoded"
 
 _NO_ANSWER: Final = frozenset({408, 429, 502, 503, 504, 595, 596, 599})
-"""With codes 595 to 599, pveproxy reports that it cannot reach a node."""
+"""Statuses without a clear result. pveproxy returns 595 to 599 if it cannot reach a node."""
 
 _MAKE: Final = "pveum user token add mom@pve mover; write USER@REALM!TOKENID=SECRET into the file, chmod 600"
 
@@ -110,7 +110,6 @@ class ProxmoxMoverPlugin(MoverPlugin):
     # --- identification of the guest ------------------------------------------------------------------------------------------------------
 
     def _vmid(self, job: MoveJob) -> int:
-        # Name and UUID must match.
         listed = self._api.ask("GET", self._guests).get("data")
         named = (
             [item for item in listed if isinstance(item, dict) and item.get("name") == job.guest.name] if isinstance(listed, list) else []

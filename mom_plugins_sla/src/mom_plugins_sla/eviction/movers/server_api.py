@@ -42,7 +42,7 @@ WebUrl = Annotated[str, AfterValidator(_server_url)]
 
 
 class UnclearAnswerError(MomError):
-    """Raised if it is unknown whether the server has acted."""
+    """Error: it is unknown whether the server has acted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,8 @@ class ServerApi:
     def ask(self, method: str, path: str, content: bytes = b"", kind: str = "") -> Mapping[str, Any]:
         """Return the answer's JSON object, or an empty object if the answer is no object or too large.
 
-        :param path: under the URL, from validated parts
-        :raises HypervisorError: nothing has happened
+        :param path: path below the URL, built from validated parts
+        :raises HypervisorError: the server has not acted
         :raises UnclearAnswerError: the server may have acted
         """
         import httpx
@@ -97,7 +97,7 @@ class ServerApi:
         if 200 <= status < 300:
             return _object(answer)
         if status in self.no_answer:
-            raise UnclearAnswerError(f"{self.name} answers {status}")
+            raise UnclearAnswerError(f"{self.name} answers with status {status}")
         raise HypervisorError(f"{self.name} refuses ({status}): {_why(_object(answer))}")
 
     async def _answer(self, method: str, url: str, headers: Mapping[str, str], content: bytes, verify: ssl.SSLContext) -> tuple[int, bytes]:
