@@ -114,7 +114,7 @@ def test_what_no_longer_matters_is_accepted_and_said() -> None:
         "foo of [main] (line 6): there is no such option",
         "[Collector: GuestQemuAgent] socket_path: /x",
         "[odd] (line 11): there is no such section",
-        "[vdsm]: the guests do not come from vdsm",
+        "[vdsm]: not used, because the guests do not come from vdsm",
         "[MAIN] (line 15): there is no such section",
     ):
         assert part in told

@@ -36,7 +36,7 @@ _PING_SECONDS = 2.0
 """Timeout of the ping that mom sends after an unanswered call."""
 
 _MOST_LATE_CALLS = 40
-"""With so many unanswered calls, mom closes the connection. vdsm's queue is twice as long."""
+"""With more unanswered calls, mom closes the connection. vdsm's queue is twice as long."""
 
 _FAREWELL_SECONDS = 0.1
 """How long mom waits for vdsm to confirm that it disconnects."""
@@ -59,7 +59,7 @@ class VdsmConnectionSettings:
 
     @property
     def peer(self) -> str:
-        """How messages refer to vdsm."""
+        """Name of vdsm in messages."""
         return f"vdsm at {self.address}"
 
 
@@ -68,7 +68,7 @@ class _Session:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     destination: str = field(default_factory=lambda: f"mom-{uuid.uuid4()}")
-    """STOMP address to which vdsm sends the answers. It is new for each connection, because all subscribers of an address get them."""
+    """STOMP address to which vdsm sends the answers. Each connection has its own, because all subscribers of an address get its messages."""
     silence_limit: float | None = _OPEN_SECONDS
     """Seconds of silence after which vdsm counts as dead; None if vdsm promised no heart-beat."""
     sent: dict[str, asyncio.Future[object]] = field(default_factory=dict)
@@ -272,7 +272,7 @@ class VdsmConnection:
             raise HypervisorError(f"{settings.peer} cannot be reached: {reason}", hint=hint) from error
         try:
             async with asyncio.timeout(_OPEN_SECONDS):
-                # Without a name: the certificate is for the host's network name, but mom connects to localhost.
+                # Check no name: the certificate is for the host's network name, but mom connects to localhost.
                 server_name = None if context is None else ""
                 reader, writer = await asyncio.open_connection(sock=sock, ssl=context, server_hostname=server_name, limit=LONGEST_LINE)
         except BaseException as error:

@@ -37,7 +37,7 @@ def examined(hypervisor: VdsmHypervisor) -> Iterable[Finding]:
         up = [vm for vm in hypervisor.vms() if vm.status == UP]
         cure = "enable the memory balloon device for them in the engine, and restart them"
         yield from _without("balloon device", [vm.name for vm in up if vm.balloon is False], cure)
-        cure = "load virtio_balloon in them (Windows: the balloon driver and service of virtio-win), unless they are starting"
+        cure = "load virtio_balloon in these guests (Windows: the balloon driver and service of virtio-win), unless they are starting"
         yield from _without("guest statistics", [vm.name for vm in up if vm.balloon and not vm.reports], cure)
     if settings.tls is not None:
         problem = own_certificate_problem(settings.tls)
@@ -57,4 +57,4 @@ def examined(hypervisor: VdsmHypervisor) -> Iterable[Finding]:
 def _without(what: str, names: Sequence[str], cure: str) -> Iterable[Finding]:
     if names:
         named = f"{len(names)} guest{'' if len(names) == 1 else 's'} ({first_names(names)})"
-        yield Finding(Severity.WARNING, what, f"{named} without it", cure)
+        yield Finding(Severity.WARNING, what, f"{named} without {what}", cure)

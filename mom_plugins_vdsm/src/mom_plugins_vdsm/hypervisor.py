@@ -166,7 +166,7 @@ class VdsmHypervisor:
         self._set(guest, "VM.setBalloonTarget", {"target": target_kib}, "setting the balloon")
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """Return the guests' sizes in KiB, keyed by ID. They come from vdsm's last samples."""
+        """Return the guests' sizes in KiB from vdsm's last samples, keyed by ID."""
         sizes = ((identity, vm.fields.get("balloon_cur")) for identity, vm in self._vms_of(guests).items())
         return {identity: size for identity, size in sizes if isinstance(size, int)}
 
@@ -177,7 +177,7 @@ class VdsmHypervisor:
         return {identity: vm.cpu for identity, vm in self._vms_of(guests).items()}
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
-        """Set the quota, then the period. vdsm cannot set shares."""
+        """Set the quota, then the period. Raise `NotSupported` for shares."""
         # vdsm has a verb for each value.
         if shares is not None:
             raise NotSupported("vdsm has no verb for CPU shares")
@@ -219,7 +219,7 @@ class VdsmHypervisor:
             return self._disks
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
-        """Set limits of a disk. Its other limits stay."""
+        """Set limits of a disk. Keep its other limits."""
         self._vm(guest)
         with self._lock:
             recent = self._disks.get(guest.id, ()) if self._disks_are_recent() else ()
@@ -263,7 +263,7 @@ class VdsmHypervisor:
             if once:
                 return self._call_once(method, method, {}, timeout, doing, f"{doing}: {_SAME_SILENT}")
             return self.connection.call(method, {}, timeout, doing)
-        except GuestBusy as error:  # the call is about no guest
+        except GuestBusy as error:  # the call concerns all guests
             raise HypervisorError(error.message, hint="if vdsm works, increase answer_timeout of the vdsm plugin") from error
 
     def _set(self, guest: Entity, method: str, params: Mapping[str, object], doing: str) -> None:

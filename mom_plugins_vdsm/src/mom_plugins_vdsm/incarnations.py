@@ -18,8 +18,7 @@ from mom_core import LedgerEntry, StateError, StateFile
 from mom_plugins_vdsm.statistics import Vm
 
 _SLACK_SECONDS = 30.0
-"""A guest that seems to have started later than before by no more than this counts as the same run. Clocks get adjusted, and vdsm caches
-answers."""
+"""How much later a guest's calculated start may become during one run. Clocks get adjusted, and vdsm caches answers."""
 
 _KEPT_SECONDS = 600.0
 """How long mom keeps the mark of a guest that vdsm does not list. After a restart, vdsm may not list all guests for a moment."""
@@ -114,7 +113,7 @@ class Incarnations:
         return {entry.entity.id: entry for entry in changes if entry.incarnation}
 
     def _mark_in_ledger(self, vm: Vm, changed: LedgerEntry | None) -> str:
-        # The mark is empty if the guest has started after mom's change. If vdsm reports no running time, it counts as the same run.
+        # The mark is empty if the guest has started after mom's change. If vdsm reports no running time, the run counts as the same.
         if changed is None or (vm.elapsed is not None and self.wall() - vm.elapsed > changed.time + _SLACK_SECONDS):
             return ""
         return changed.incarnation

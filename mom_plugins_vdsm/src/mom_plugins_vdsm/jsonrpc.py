@@ -51,7 +51,7 @@ class StompFrame:
 async def read_frame(reader: asyncio.StreamReader, largest_body: int, silence: float | None) -> StompFrame:
     """Return the next frame.
 
-    :param reader: its limit, `LONGEST_LINE`, applies to lines, and to bodies without a length
+    :param reader: stream with the limit `LONGEST_LINE` for lines, and for bodies without a length
     :param largest_body: maximum size of a body in bytes
     :param silence: timeout in seconds of each line and body; None for no timeout
     :raises FrameError: the frame is invalid
@@ -182,7 +182,7 @@ def parsed(body: bytes) -> JsonRpcAnswer | Event:
     # A comma or an opening bracket precedes each value except the first. Commas in strings also count, but there are few.
     values = body.count(b",") + body.count(b"[") + body.count(b"{")
     if values > _MOST_VALUES:
-        raise AnswerError(f"a message has about {values:,} values; at most {_MOST_VALUES:,} are read")
+        raise AnswerError(f"a message has about {values:,} values; mom reads at most {_MOST_VALUES:,}")
     try:
         message = json.loads(body)
     except (ValueError, RecursionError) as error:  # ValueError: also bad UTF-8 and too long integers
@@ -193,7 +193,7 @@ def parsed(body: bytes) -> JsonRpcAnswer | Event:
     if isinstance(method, str):
         return Event(method, params if isinstance(params, dict) else {})
     if not isinstance(identity, str):
-        identity = ""  # not a request of mom
+        identity = ""  # not mom's request
     if "error" in message and message["error"] is not None:
         return JsonRpcAnswer(identity, error=_refused(message["error"]))
     if "result" not in message:

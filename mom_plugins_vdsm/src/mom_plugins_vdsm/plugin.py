@@ -39,7 +39,7 @@ _STATISTICS_PER_CYCLE = 0.5
 """How long mom reuses statistics, as a fraction of the interval between cycles."""
 
 _ANSWERS_OF_DEADLINE = 0.8
-"""Fraction of the plugin's deadline for which it waits for vdsm's answers."""
+"""Fraction of its deadline for which the plugin waits for vdsm's answers."""
 
 
 _SOURCES = {

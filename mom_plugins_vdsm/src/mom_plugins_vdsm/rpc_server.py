@@ -58,7 +58,7 @@ class RpcServer(BoundedServer[ServerDoor]):
     # --- in the loop's thread ------------------------------------------------------------------------------------------------------
 
     def make_room(self, door: ServerDoor, sock: socket.socket | None) -> bool:
-        """Disconnect the client that has been sending or receiving for longest, if any."""
+        """Disconnect the client that has been sending or receiving for longest. Return whether there is one."""
         silent = next(iter(self._waiting), None)
         if silent is None:
             return False
@@ -160,4 +160,4 @@ def _peer(client: socket.socket) -> str:
         host, port, *_ = client.getpeername()
         return f"{printable(str(host))} port {port}"
     except OSError:
-        return "a client that is gone"
+        return "a disconnected client"

@@ -17,13 +17,13 @@ _MAIN_POLICY: Final = "50_main_"
 """Name that MOM gives to a policy that is set without a name."""
 
 _NEEDED_BY_VDSM: Final = ("ksm_run", "ksm_merge_across_nodes", "ksm_pages_to_scan", "ksm_pages_sharing", "ksmd_cpu_usage")
-"""Host fields that vdsm needs to answer its engine. An unknown field is sent as 0."""
+"""Host fields that vdsm needs to answer its engine. mom sends unknown fields as 0."""
 
 GUEST_FIELDS: Final = (
     "balloon_cur", "balloon_max", "balloon_min", "mem_available", "mem_unused", "swap_in", "swap_out", "major_fault", "minor_fault",
     "swap_total", "swap_usage", "vcpu_quota", "vcpu_period", "vcpu_user_limit", "vcpu_count", "io_tune", "io_tune_current",
 )  # fmt: skip
-"""Guest fields of MOM. Clients may expect each of them, so an unknown field is sent as nil instead of being left out."""
+"""Guest fields of MOM. Clients may expect each of them, so mom sends unknown fields as nil."""
 
 LEVELS: Final = ("critical", "error", "warn", "info", "debug")
 """Names of log levels. MOM's clients may also use numbers; the first level is 1."""
@@ -88,7 +88,7 @@ class Verbs:
         """Method for each verb, with the verb's number of parameters."""
 
     def note(self, report: Report) -> None:
-        """Store the newest report. Answers with statistics come from it."""
+        """Store the newest report, which the statistics in answers come from."""
         self._report = report
 
     def is_change(self, body: bytes) -> bool:
@@ -147,7 +147,7 @@ class Verbs:
         return {"host": host, "guests": guests}
 
     def _works(self) -> bool:
-        """Return vdsm's `momStatus`: whether the last evaluation succeeded."""
+        """Return vdsm's `momStatus`: whether the last evaluation of policies succeeded."""
         evaluated = self._context.service(PolicyTexts)
         return evaluated is None or not evaluated.failure()
 

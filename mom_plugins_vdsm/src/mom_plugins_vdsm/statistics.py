@@ -90,10 +90,10 @@ _UNSET_CPU = {"vcpuQuota": NO_LIMIT, "vcpuPeriod": _UNSET_PERIOD_US, "vcpuUserLi
 
 @dataclass(frozen=True, slots=True)
 class Vm:
-    """A guest as vdsm's last answer describes it.
+    """Guest as vdsm's last answer describes it.
 
-    `sampled`: vdsm has sampled the guest twice; before that, many values are missing. `changed` is the monotonic time when mom first saw
-    `sample`, and `age_then` the sample's largest possible age then.
+    `sampled` is true after vdsm has sampled the guest twice; before that, many values are missing. `changed` is the monotonic time when
+    mom first saw `sample`. `age_then` is the sample's largest possible age at that time.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""TLS as vdsm's own clients use it. They verify that vdsm's CA signed the certificate, but not its host name: they connect to localhost."""
+"""TLS as in vdsm's own clients. mom verifies that vdsm's CA signed the certificate, but no host name: mom connects to localhost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _OTHER_CA = frozenset({2, 7, 18, 19, 20, 21})
 
 _READABLE_HINT = "run mom as user vdsm with group kvm"
 _NAMED_HINT = (
-    "the engine creates it when it installs the host; for another file, set the vdsm plugin's settings, or the section [vdsm] of mom.conf"
+    "the engine creates this file when it installs the host; for another file, set the vdsm plugin's settings, or [vdsm] in mom.conf"
 )
 _ENROLL_HINT = "let the engine issue new certificates for this host: Installation, Enroll Certificate"
 _NO_TLS_HINT = "set tls: false for the vdsm plugin, if vdsm's own configuration has ssl = false in its section [vars]"
@@ -25,7 +25,7 @@ _LARGEST_FILE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """PEM files: mom's key and certificate (usually vdsm's own), and the certificate of the CA that signed mom's and vdsm's."""
+    """PEM files: mom's key and certificate (usually vdsm's), and the certificate of the CA that signed mom's and vdsm's certificates."""
 
     key: Path
     certificate: Path
@@ -45,7 +45,7 @@ def context_of(files: TlsFiles, protocol: int = ssl.PROTOCOL_TLS_CLIENT) -> ssl.
         raise HypervisorError(f"{files.ca} contains no CA certificate: {_reason(error)}") from error
     damaged = f"{files.certificate} and its key {files.key} cannot be used"
     try:
-        # For a password, OpenSSL would wait for the terminal.
+        # Otherwise, OpenSSL would ask for a password on the terminal.
         context.load_cert_chain(files.certificate, files.key, password=lambda: b"")
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":

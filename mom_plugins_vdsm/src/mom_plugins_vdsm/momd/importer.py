@@ -1,4 +1,4 @@
-"""Importer that converts the INI file of MOM's old daemon. It remembers the line of each option for messages."""
+"""Importer that converts the INI file of MOM's old daemon, and remembers each option's line for messages."""
 
 from __future__ import annotations
 
@@ -309,7 +309,7 @@ def _policies(reader: _Reader, hypervisor: str, idle: list[str]) -> None:
             reader.note(f"policy-dir: {folder}: not used, because `policy` takes precedence")
     elif folder:
         section.set("directory", folder, "policy-dir")
-    section.set("defaults", False, "MOM had no default policies; true: use mom's, except those that have the name of one of yours")
+    section.set("defaults", False, "MOM had no default policies; with true, mom's also apply, except those with the name of one of yours")
     if hypervisor == VDSM:
         section.set("keep_changes", True, "keep vdsm's policies over a restart of mom, because vdsm does not send them again")
     if idle:
@@ -327,7 +327,7 @@ def _rpc(reader: _Reader) -> None:
     except ValueError:
         port = 1 << 16
     if port > 65535:
-        reader.wrong("rpc-port", "main", "neither a port nor a path that begins with /", "-1 switches it off")
+        reader.wrong("rpc-port", "main", "neither a port nor a path that begins with /", "-1 switches the server off")
     elif port > 0:
         section = reader.imported.plugin("xmlrpc")
         section.set("listen", f"127.0.0.1:{port}", f"rpc-port: {port}")
@@ -338,7 +338,7 @@ def _rpc(reader: _Reader) -> None:
 
 
 def _mode(reader: _Reader, controllers: Sequence[str]) -> None:
-    # MOM acts with a controller, and a policy, or a client that may set one.
+    # MOM acts only with a controller, and with a policy or a client that may set one.
     has_clients = "xmlrpc" in reader.imported.plugins
     policy = {"file", "directory"} & reader.imported.plugins["policy"].settings.keys()
     acts = bool(controllers) and bool(policy or has_clients)
@@ -367,7 +367,7 @@ def _other_options(reader: _Reader) -> None:
         elif section not in DEFAULTS:
             reader.note(f"[{section}] (line {reader.lines.get((section, ''), 0)}): there is no such section")
         elif section == VDSM and VDSM not in reader.imported.plugins:
-            reader.note("[vdsm]: the guests do not come from vdsm")
+            reader.note("[vdsm]: not used, because the guests do not come from vdsm")
         for name in options if section in DEFAULTS else ():
             if name not in DEFAULTS[section]:
                 reader.note(f"{name} of [{section}] (line {reader.option(name, section).line}): there is no such option")
