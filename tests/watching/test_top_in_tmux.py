@@ -68,7 +68,7 @@ def test_a_guest_is_found_among_many_and_explained(daemon: Start, screen: Screen
     screen.keys("!")
     screen.shows("plugins", "ms")
     screen.keys("?")
-    screen.shows("sort by", "its memory at the present balloon size")
+    screen.shows("sort by", "memory at the present balloon size")
     screen.keys("C-c")
     screen.is_as_before()
 

@@ -51,28 +51,28 @@ _PRESSURE: Final = ("guest_psi_memory_some_avg10", "host_psi_memory_some_avg10")
 _OLD: Final = stale_seconds(5.0)
 
 USUAL: Final = (
-    GuestColumn("size", ("balloon_cur",), Unit.KIB, "its memory at the present balloon size", 20, metric="mom_guest_memory_bytes"),
-    GuestColumn("max", ("balloon_max",), Unit.KIB, "its memory with an empty balloon", 21, 1, "mom_guest_memory_maximum_bytes"),
-    GuestColumn("used", ("balloon_cur", "mem_usable"), Unit.KIB, "its size minus its usable memory", 22, made=_used),
-    GuestColumn("usable", ("mem_usable",), Unit.KIB, "memory it could free without swapping", 23, 1, "mom_guest_memory_available_bytes"),
-    GuestColumn("held", ("rss",), Unit.KIB, "host memory that its process holds", 23, 4, "mom_guest_resident_bytes"),
-    GuestColumn("swapped", ("host_swap",), Unit.KIB, "its memory in the host's swap", 23, 5, "mom_guest_host_swap_bytes"),
+    GuestColumn("size", ("balloon_cur",), Unit.KIB, "memory at the present balloon size", 20, metric="mom_guest_memory_bytes"),
+    GuestColumn("max", ("balloon_max",), Unit.KIB, "memory with an empty balloon", 21, 1, "mom_guest_memory_maximum_bytes"),
+    GuestColumn("used", ("balloon_cur", "mem_usable"), Unit.KIB, "size minus usable memory", 22, made=_used),
+    GuestColumn("usable", ("mem_usable",), Unit.KIB, "memory available without swapping", 23, 1, "mom_guest_memory_available_bytes"),
+    GuestColumn("held", ("rss",), Unit.KIB, "host memory that the guest's process uses", 23, 4, "mom_guest_resident_bytes"),
+    GuestColumn("swapped", ("host_swap",), Unit.KIB, "guest memory in the host's swap", 23, 5, "mom_guest_host_swap_bytes"),
     GuestColumn("huge pages", _HUGE, Unit.PERCENT, "part of `held` in transparent huge pages", 23, 6, made=_in_huge_pages),
-    GuestColumn("swap", _SWAPS, Unit.KIB_PER_SECOND, "traffic to and from its own swap", 24, 1, mark_from=_SWAPS_FROM, made=_swapping),
+    GuestColumn("swap", _SWAPS, Unit.KIB_PER_SECOND, "traffic of the guest's own swap", 24, 1, mark_from=_SWAPS_FROM, made=_swapping),
     GuestColumn("target", ("balloon_target",), Unit.KIB, "the size that mom last set", 26, 2, "mom_guest_balloon_target_bytes"),
-    GuestColumn("pressure", _PRESSURE, Unit.PERCENT, "share of the last 10 s that it waited for memory", 46, 1, mark_from=_WAITS_FROM),
-    GuestColumn("age", ("stats_age",), Unit.SECONDS, "age of its statistics", 47, 2, "mom_guest_statistics_age_seconds", _OLD),
-    GuestColumn("vcpus", ("vcpu_count",), Unit.COUNT, "its virtual CPUs", 48, 6, "mom_guest_vcpus"),
+    GuestColumn("pressure", _PRESSURE, Unit.PERCENT, "share of the last 10 s spent waiting for memory", 46, 1, mark_from=_WAITS_FROM),
+    GuestColumn("age", ("stats_age",), Unit.SECONDS, "age of the guest's statistics", 47, 2, "mom_guest_statistics_age_seconds", _OLD),
+    GuestColumn("vcpus", ("vcpu_count",), Unit.COUNT, "virtual CPUs", 48, 6, "mom_guest_vcpus"),
     *(
         GuestColumn(name, (name,), unit, about, rank=None, metric=metric)
         for name, unit, metric, about in (
-            ("host_huge_pages", Unit.KIB, "mom_guest_huge_pages_bytes", "memory that its process holds in transparent huge pages"),
-            ("mem_available", Unit.KIB, "mom_guest_memory_total_bytes", "all memory that its kernel manages"),
-            ("mem_unused", Unit.KIB, "mom_guest_memory_free_bytes", "memory that it does not use"),
-            ("mem_disk_caches", Unit.KIB, "mom_guest_memory_cached_bytes", "its page cache"),
-            ("swap_in", Unit.KIB_PER_SECOND, "mom_guest_swap_in_bytes_per_second", "memory read back from its own swap"),
-            ("swap_out", Unit.KIB_PER_SECOND, "mom_guest_swap_out_bytes_per_second", "memory written to its own swap"),
-            ("major_fault", Unit.PER_SECOND, "mom_guest_major_faults_per_second", "page faults in it that needed I/O"),
+            ("host_huge_pages", Unit.KIB, "mom_guest_huge_pages_bytes", "memory of the guest's process in transparent huge pages"),
+            ("mem_available", Unit.KIB, "mom_guest_memory_total_bytes", "all memory that the guest's kernel manages"),
+            ("mem_unused", Unit.KIB, "mom_guest_memory_free_bytes", "memory that the guest does not use"),
+            ("mem_disk_caches", Unit.KIB, "mom_guest_memory_cached_bytes", "page cache in the guest"),
+            ("swap_in", Unit.KIB_PER_SECOND, "mom_guest_swap_in_bytes_per_second", "memory read back from the guest's own swap"),
+            ("swap_out", Unit.KIB_PER_SECOND, "mom_guest_swap_out_bytes_per_second", "memory written to the guest's own swap"),
+            ("major_fault", Unit.PER_SECOND, "mom_guest_major_faults_per_second", "page faults in the guest that needed I/O"),
         )
     ),
 )

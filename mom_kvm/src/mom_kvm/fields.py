@@ -56,7 +56,7 @@ COUNTERS: Final = (
 _SAID: Final = (
     ("balloon_cur", Unit.KIB, "the guest's present memory", "balloon.current"),
     ("balloon_max", Unit.KIB, "the guest's memory with an empty balloon", "balloon.maximum"),
-    (GuestField.LEAST, Unit.KIB, "smallest size that the guest's balloon can reach, because it cannot reclaim memory plugged by virtio-mem;"
+    (GuestField.LEAST, Unit.KIB, "smallest size that the balloon can reach, because a balloon cannot take memory plugged by virtio-mem;"
      " unknown without a limit", GuestField.LEAST),
     (GuestField.GIVE_BACK, Unit.TEXT, "reason why mom must return the guest's memory and then keep its size, such as an imminent migration;"
      " unknown without a reason", GuestField.GIVE_BACK),
@@ -67,8 +67,8 @@ _SAID: Final = (
      GuestField.AUTODEFLATE),
     ("rss", Unit.KIB, "host memory that the guest's QEMU process holds", "balloon.rss"),
     *MEMORY,
-    ("mem_usable_soon", Unit.KIB, "expected `mem_usable` when mom can act on the guest's next statistics, if memory use grows as fast as"
-     " between the last two; known only for watched guests whose memory use grows", "balloon.usable, twice"),
+    ("mem_usable_soon", Unit.KIB, "expected `mem_usable` when mom can act on the next statistics, if memory use keeps growing as between"
+     " the last two; known only for watched guests whose memory use grows", "balloon.usable, twice"),
     *COUNTERS,
     ("stats_age", Unit.SECONDS, "age of the guest's own statistics", "balloon.last-update"),
     (GuestField.REBOOT_AGE, Unit.SECONDS, "time since the guest's last reboot; unknown if mom has seen no reboot", "balloon.minor_fault"),
@@ -87,13 +87,13 @@ _SEEN: Final = (
     _process("host_ksm_merged", Unit.KIB, "memory of the guest that KSM has merged", "ksm_stat ksm_merging_pages"),
     _process("host_ksm_profit", Unit.KIB, "guest memory that KSM saves, minus KSM's own memory for it; may be negative",
              "ksm_stat ksm_process_profit"),
-    FieldSpec(GuestField.LIMIT_ROOM, Unit.KIB, Scope.GUEST, "memory that the guest's cgroup can still use until its limit, or a parent"
-              " cgroup's limit, where the kernel kills processes; unknown without a limit",
+    FieldSpec(GuestField.LIMIT_ROOM, Unit.KIB, Scope.GUEST, "memory that the guest's cgroup can still take before the kernel kills"
+              " processes at the limit of this or a parent cgroup; unknown without a limit",
               "memory.max, memory.current and memory.stat inactive_file of the guest's cgroups"),
     FieldSpec(GuestField.HUGE_PAGES, Unit.KIB, Scope.GUEST, "host memory that the guest's QEMU process holds in transparent huge pages",
               "memory.stat anon_thp of the guest's cgroup, or /proc/PID/smaps AnonHugePages of its QEMU process"),
-    _process(GuestField.QEMU_OVERHEAD, Unit.KIB, "host memory and swap of the QEMU process outside of the guest's memory, measured now and"
-             " then; unknown if it was not measured", "smaps Rss and Swap"),
+    _process(GuestField.QEMU_OVERHEAD, Unit.KIB, "host memory and swap of the QEMU process outside of the guest's memory, measured"
+             " occasionally; unknown until measured", "smaps Rss and Swap"),
     _group("host_cgroup_cpu_usage", "CPU time of the guest's cgroup: QEMU and its helpers; 100 is one host CPU",
            "cpu.stat usage_usec, or cpuacct.usage"),
     _group("host_cgroup_throttled", "time that a CPU quota throttled the guest's cgroup; more than 100 if it throttled several CPUs",

@@ -17,7 +17,7 @@ _MOM = "mom"
 
 _FIELDS: Final = (
     (names.RESERVED, _KIB, _H, "memory reserved for launches and not touched yet", _MOM),
-    ("balloon_min", _KIB, _G, "promise to this guest; 0 if there is none, unknown until it is read", _OWN),
+    ("balloon_min", _KIB, _G, "promise to this guest; 0 if there is none, unknown until mom has read it", _OWN),
     (HOLDS, _KIB, _G, "guarantee: the part of the guest's promise that the host can keep; from the last cycle", _ALL),
     (PROMISED, _KIB, _G, "largest promise to the guest; from the last cycle", _ALL),
     (PROMISED, _KIB, _H, "sum of the promises to all guests; from the last cycle", _ALL),
@@ -30,14 +30,14 @@ _FIELDS: Final = (
     ("balloon_goal", _TEXT, _H, "density, balanced, safe or truthful: the plugin's setting goal", _MOM),
     ("mem_growth_peak", _KIB, _H, "largest recent growth of all guests together within 3 s", _MOM),
     (names.AHEAD, _KIB, _H, "memory made available for the expected growth of guests", _MOM),
-    (names.SUGGESTED, _KIB, _G, "size that the balloon law suggests; unknown where the guest keeps its size", _MOM),
+    (names.SUGGESTED, _KIB, _G, "size that the balloon law suggests; unknown if the guest keeps its size", _MOM),
     (names.REASON, _TEXT, _G, "code of the law's reason, such as sweep or runs-out", _MOM),
     (names.GAIN, _KIB, _G, "memory that the host gains by the suggested sweep", _MOM),
     (GAVE, _KIB, _G, "memory that the host gained by the guest's last sweep; shown for a minute", _MOM),
-    (LASTED, _S, _G, "time without headroom in the guest's last sweep", _MOM),
+    (LASTED, _S, _G, "time for which the guest had no headroom during its last sweep", _MOM),
     (ENDED, _TEXT, _G, "reason for the end of the guest's last sweep: arrived, grew, nothing-more, at-work, slow, late or another", _MOM),
     (REACTION, _S, _H, "time until a guest that grows during its sweep has its headroom again", _MOM),
-    ("guests_set_aside", Unit.COUNT, _H, "guests whose balloons did not inflate when mom last requested it", _MOM),
+    ("guests_set_aside", Unit.COUNT, _H, "guests whose balloons did not inflate at mom's last request", _MOM),
     (names.OBSTACLE, _TEXT, _G, "why mom takes no memory from the guest; unknown if mom may take memory", _MOM),
     (names.RESTS, _S, _G, "time until mom tries again to shrink a guest whose balloon did not inflate; unknown if mom need not wait", _MOM),
     (UNHEALTHY, _TEXT, _G, "why the guest is unhealthy, such as `short of memory`; empty if it is healthy", _MOM),
@@ -75,12 +75,12 @@ TARGET: Final = ControlSpec(
 
 COLUMNS: Final = (
     GuestColumn(
-        "guarantee", SOURCES, Unit.KIB, "guarantee: mom never makes the guest smaller than this", 30, 2,
+        "guarantee", SOURCES, Unit.KIB, "guarantee: the size below which mom never shrinks the guest", 30, 2,
         metric="mom_guest_guaranteed_bytes", made=guaranteed_kib,
     ),
     GuestColumn(
         "promise", SOURCES, Unit.KIB, "promise, including the part that the host cannot keep", 31, 4, "mom_guest_promised_bytes",
         made=promised_kib,
     ),
-    GuestColumn(GuestColumn.REMARKS, (OBSTACLE,), Unit.TEXT, "why mom takes no memory from it"),
+    GuestColumn(GuestColumn.REMARKS, (OBSTACLE,), Unit.TEXT, "why mom takes no memory from the guest"),
 )  # fmt: skip

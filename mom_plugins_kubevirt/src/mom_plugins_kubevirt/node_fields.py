@@ -30,5 +30,5 @@ FIELDS: Final = (
     FieldSpec(EVICTS_BELOW, _KIB, _H, "available memory (`mem_really_available`) below which the kubelet evicts pods; unknown if it never"
               " evicts pods for lack of memory", _EVICTION),
     FieldSpec(ROOM, _KIB, _H, "memory left until the kubelet evicts pods; negative if it is evicting", _EVICTION),
-    FieldSpec(THRESHOLD, _KIB, _H, "available memory, as calculated by the kubelet, below which it evicts pods", _EVICTION),
+    FieldSpec(THRESHOLD, _KIB, _H, "available memory, as the kubelet calculates it, below which the kubelet evicts pods", _EVICTION),
 )  # fmt: skip

@@ -75,4 +75,4 @@ HOST_FIELDS: Final = (
 
 WAY: Final = GuestColumn("way", (SIZED_BY,), Unit.TEXT, "device that sets the guest's size: its balloon or virtio-mem", 22, 4)
 
-COLUMNS: Final = (GuestColumn(GuestColumn.REMARKS, (KEEPS_ALL,), Unit.TEXT, "all of its memory is guaranteed"), WAY)
+COLUMNS: Final = (GuestColumn(GuestColumn.REMARKS, (KEEPS_ALL,), Unit.TEXT, "why all memory of the guest is guaranteed"), WAY)

@@ -18,7 +18,7 @@ class SlaSettings(PluginSettings):
     """Classes keyed by name. They extend or replace `platinum`, `gold`, `compute` and `vapor`."""
 
     classes_file: Path | None = None
-    """A file with more classes under its key `classes`. They take precedence over the classes of this section. The file may change at any
+    """A file with more classes under its key `classes`. These take precedence over the classes of this section. The file may change at any
     time, and may be missing. A fleet's file is `/var/lib/mom/fleet/classes.yaml`."""
 
     patterns: dict[str, str] = Field(default_factory=dict)

@@ -63,7 +63,7 @@ class GroupLimits(StrictModel):
     memory_high: _Limit | None = None
     """Above this, the kernel reclaims memory of the guest and slows it down. mom does not go below the guest's need."""
     memory_low: _Limit | None = None
-    """Below this, the kernel reclaims memory of the guest only if no other group has any to reclaim."""
+    """Below this, the kernel reclaims memory of the guest only if other groups have no reclaimable memory."""
     memory_min: _Limit | None = None
     """Below this, the kernel never reclaims memory of the guest."""
     swap_max: _Limit | None = None

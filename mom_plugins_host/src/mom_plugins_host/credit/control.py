@@ -46,14 +46,14 @@ DECLARED: Final = (
     FieldSpec.reads("priority", Unit.COUNT, Scope.GUEST),
     ControlSpec(CREDIT, Unit.FLAG, Scope.GUEST, "1: limit how fast the guest grows while guests could exhaust the host", CREDIT),
     GuestColumn(
-        "held back", (DELAY,), Unit.SECONDS, "time in the last cycle in which it could not grow because the host had no memory left", 29, 2,
+        "held back", (DELAY,), Unit.SECONDS, "time in the last cycle without growth because the host had no memory left", 29, 2,
         "mom_guest_held_back_seconds", mark_from=0.1,
     ),
 )  # fmt: skip
 
 _HIGH_SHARE: Final = 0.1
 _RESERVE_SHARE: Final = 0.02
-"""High and low watermark as shares of the host's memory, used without the balloon plugin."""
+"""High (`_HIGH_SHARE`) and low watermark as shares of the host's memory, used without the balloon plugin."""
 
 _PODS: Final = "/kubepods"
 """Part of the path of a pod's control group. The kubelet, not mom, limits pods."""
@@ -71,7 +71,7 @@ def can_limit(group: GuestGroup | None, fields: Mapping[str, Value]) -> bool:
 
 
 class GrowthCredit:
-    """Growth on credit, for all guests.
+    """Growth on credit: limits on how fast guests grow.
 
     :param is_wanted: the setting `credit`
     """

@@ -181,12 +181,12 @@ _HOST = (
     ("numa_node_count", Unit.COUNT, "NUMA nodes with memory", "meminfo"),
     ("numa_nodes", Unit.LIST, _NODES_ABOUT, "meminfo, cpulist, distance"),
     ("numa_imbalance", Unit.PERCENT, "difference between the used shares of the fullest and the emptiest NUMA node", "meminfo"),
-    ("numa_available_least", Unit.KIB, "available memory of the NUMA node that has the least", _AVAILABLE),
+    ("numa_available_least", Unit.KIB, "available memory of the NUMA node with the least available memory", _AVAILABLE),
 )
 
 _CPUS_ABOUT = "one entry for each NUMA node: `node`, and the `share` (0 to 1) of the guest's CPU time spent there, over a few samples"
 _VCPUS_ABOUT = "one entry for each vCPU: `vcpu`, the `cpu` and `node` where it last ran, and the `cpus` and `nodes` where it may run"
-_REMOTE_ABOUT = "share of the guest's memory accesses that go to another NUMA node, assuming that it uses all its memory equally"
+_REMOTE_ABOUT = "share of the guest's memory accesses that go to another NUMA node, assuming equal use of all its memory"
 _PINNED_ABOUT = "the host's CPUs on which the guest's vCPUs may run, such as 0-3; where they differ, for each vCPU: 0-1;2-3"
 
 _GUEST = (
@@ -243,7 +243,7 @@ def nodeset_text(tune: NodeTune, every: AbstractSet[int]) -> str | None:
 
 RESERVE_SHARE = 0.05
 RESERVE_KIB = 512 << 10
-"""Memory that stays available on a node after mom has bound guests to it: the larger of the two amounts."""
+"""Memory that stays available on a node after mom has bound guests to it: `RESERVE_SHARE` of the node, or this size if larger."""
 
 OLDEST_SECONDS = 180.0
 """Maximum age of a sample: three default intervals of the sampler."""

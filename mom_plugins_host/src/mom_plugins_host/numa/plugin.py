@@ -108,7 +108,7 @@ class NumaPlugin:
         """Settings of the sampler."""
 
         look_every: Annotated[Duration, Field(ge=1, le=86_400)] = 60.0
-        """Shortest time between two readings of a guest's memory and vCPUs. It is longer if readings would exceed `look_share`."""
+        """Shortest time between two readings of a guest's memory and vCPUs. The time is longer if readings would exceed `look_share`."""
 
         look_share: Annotated[float, Field(gt=0, le=1)] = 0.02
         """Largest share of one CPU for reading guests' memory and vCPUs."""

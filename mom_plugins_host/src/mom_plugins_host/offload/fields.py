@@ -66,16 +66,16 @@ def _host(name: str, unit: Unit, description: str, source: str = "mom") -> Field
 
 
 FIELDS: Final = (
-    _guest(WORKING_SET, Unit.KIB, "the guest's memory in use (working set) when mom last measured it; it may need less"),
+    _guest(WORKING_SET, Unit.KIB, "the guest's memory in use (working set) when mom last measured it; the guest may need less"),
     _guest(WORKING_SET_AGE, Unit.SECONDS, "time since working_set was measured"),
     _guest(COLD, Unit.KIB, "memory of the guest beyond its working_set, in the host's swap or about to go there"),
     _guest(REFAULTS, Unit.KIB_PER_SECOND, "memory that the guest reads back from the host's swap", "memory.stat pgmajfault"),
     _guest(OFFLOAD, Unit.KIB_PER_SECOND, "rate at which mom moves the guest's cold memory to the host's swap; negative: back from swap"),
     _guest(OFFLOADED, Unit.KIB, "cold memory that mom has moved to the host's swap since it first saw the guest"),
     _guest(STATE, Unit.TEXT, "reason why no memory of the guest goes to swap now; unknown if some does"),
-    _host(ROOM, Unit.KIB, "guests' memory that still fits into the host's swap, less a twentieth that stays free", "/proc/swaps"),
+    _host(ROOM, Unit.KIB, "guests' memory that still fits into the host's swap, except a twentieth that stays free", "/proc/swaps"),
     _host(RATIO, Unit.RATIO, "compression ratio of guests' memory in swap; unknown while swap holds little", "mm_stat"),
-    _host(NET, Unit.KIB, "host memory gained in the last cycle: moved memory, less memory read back and the compressed copy"),
+    _host(NET, Unit.KIB, "host memory gained in the last cycle: moved memory minus memory read back and the compressed copy"),
     _host(WRITTEN, Unit.KIB, "cold memory written to disks in the last day"),
     FieldSpec.reads(RISES_IN, Unit.SECONDS, Scope.GUEST),
 )
@@ -98,7 +98,7 @@ COLUMNS: Final = (
     GuestColumn(
         "cold", (COLD,), Unit.KIB, "untouched memory, in the host's memory or in its swap", 45, 3, metric="mom_guest_cold_bytes"
     ),
-    GuestColumn("learnt", (WORKING_SET_AGE,), Unit.SECONDS, "time since cold was measured", 45, 5, "mom_guest_working_set_age_seconds"),
+    GuestColumn("learnt", (WORKING_SET_AGE,), Unit.SECONDS, "time since mom measured `cold`", 45, 5, "mom_guest_working_set_age_seconds"),
     GuestColumn(
         "working set", (WORKING_SET,), Unit.KIB, "memory in use when mom last measured it", rank=None,
         metric="mom_guest_working_set_bytes",

@@ -69,7 +69,7 @@ def exposition(view: ReportView, selection: GuestSelection) -> bytes:
     if listed:
         _guests(view, selection, lines)
     failed = [outcome for outcome in report.outcomes if outcome.status is Status.FAILED]
-    _one("mom_outcomes_failed", "Decisions of the last cycle that could not be applied.", len(failed)).write(lines)
+    _one("mom_outcomes_failed", "Decisions of the last cycle that mom could not apply.", len(failed)).write(lines)
     lines.append("")
     return "\n".join(lines).encode("utf-8", "backslashreplace")
 
@@ -110,9 +110,9 @@ def _cycle(view: ReportView) -> Iterator[_Family]:
     report, totals = view.report, view.totals
     yield _Family("mom_info", "The version of mom, and its mode.", [(_labels(version=__version__, mode=report.mode), 1)])
     yield _one("mom_cycles_total", "Cycles since the start.", totals.cycles)
-    yield _one("mom_cycles_skipped_total", "Scheduled cycles that were skipped because a cycle took too long.", report.skipped)
+    yield _one("mom_cycles_skipped_total", "Scheduled cycles that mom skipped because an earlier cycle took too long.", report.skipped)
     yield _one("mom_cycles_woken_total", "Cycles started early by an event.", totals.woken)
-    yield _one("mom_cycle_timestamp_seconds", "When the last cycle's snapshot was taken, in seconds since the epoch.", report.time)
+    yield _one("mom_cycle_timestamp_seconds", "Time of the last cycle's snapshot, in seconds since the epoch.", report.time)
     interval = report.snapshot.host.properties.get("interval")
     if isinstance(interval, int | float):
         yield _one("mom_interval_seconds", "The time from one scheduled cycle to the next.", interval)
@@ -153,7 +153,7 @@ def _host(view: ReportView) -> Iterator[_Family]:
 def _sums(view: ReportView) -> Iterator[_Family]:
     guests = view.report.snapshot.guests.values()
     yield _one("mom_guests", "Guests that mom sees.", len(guests))
-    yield _one("mom_guests_blocked", "Guests with a control that cannot be set now.", sum(1 for guest in guests if guest.blocked))
+    yield _one("mom_guests_blocked", "Guests with a control that mom cannot set now.", sum(1 for guest in guests if guest.blocked))
     if reclaimed := _differences(view.report.snapshot, "balloon_max", "balloon_cur"):
         yield _one("mom_reclaimed_bytes", "Memory in the balloons of all guests together.", max(0, sum(reclaimed)) * 1024)
     if distances := _differences(view.report.snapshot, "balloon_target", "balloon_cur"):
@@ -182,7 +182,7 @@ def _measured(view: ReportView) -> list[GuestColumn]:
 def _totals(totals: Totals) -> Iterator[_Family]:
     for name, text, counts in (
         ("mom_decisions_total", "Decisions of evaluators.", totals.decisions),
-        ("mom_revisions_total", "Decisions that review changed or dropped.", totals.revisions),
+        ("mom_revisions_total", "Decisions that mom's review changed or dropped.", totals.revisions),
     ):
         yield _Family(name, text, [(_labels(control=control), count) for control, count in sorted(counts.items())])
     outcomes = [(_labels(control=control, status=status), count) for (control, status), count in sorted(totals.outcomes.items())]
@@ -198,7 +198,7 @@ def _plugins(report: Report) -> Iterator[_Family]:
     named = [(_labels(plugin=plugin.name), plugin) for plugin in plugins]
     yield _Family("mom_plugin_calls_total", "Calls of a plugin.", [(label, plugin.calls) for label, plugin in named])
     yield _Family("mom_plugin_failures_total", "Calls of a plugin that failed.", [(label, plugin.failures) for label, plugin in named])
-    text = "Time until a plugin that is set aside is tried again; 0 if it is not set aside."
+    text = "Time until mom calls a repeatedly failing plugin again; 0 for other plugins."
     yield _Family("mom_plugin_retry_seconds", text, [(label, plugin.retry_in) for label, plugin in named])
 
 
@@ -206,7 +206,7 @@ def _trial(report: Report) -> Iterator[_Family]:
     if report.considered is None:
         return
     yield _one("mom_trial_decisions", "Decisions of policies on trial.", len(report.considered))
-    yield _one("mom_trial_differences", "Decisions in which policies on trial differ from those in force.", len(report.differences()))
+    yield _one("mom_trial_differences", "Decisions in which policies on trial differ from policies in force.", len(report.differences()))
 
 
 def _guests(view: ReportView, selection: GuestSelection, lines: list[str]) -> None:

@@ -49,7 +49,7 @@ FIELDS: Final = (
             ("guests_forecast", Unit.COUNT, _H, "number of guests with a pattern: their forecast is better than expecting no change"),
             ("host_rise_expected", Unit.KIB, _H, "expected growth soon of all guests with a pattern together; 0 if no rise is expected"),
             ("forecast_error", Unit.KIB, _H, "recent error of forecasts of the next hour, summed over guests"),
-            ("forecast_error_unlearned", Unit.KIB, _H, "the error that forecasts of no change would have had"),
+            ("forecast_error_unlearned", Unit.KIB, _H, "error that forecasts of no change would have had"),
         )
     ),
     *(FieldSpec.reads(name, Unit.KIB, _G) for name in (*USED_FIELDS, GuestField.QEMU_OVERHEAD)),
@@ -61,9 +61,9 @@ COLUMNS: Final = (
                 "mom_guest_memory_expected_bytes"),
     GuestColumn("expected soon", ("mem_used_expected_soon",), Unit.KIB, "largest expected use soon", 25, None,
                 "mom_guest_memory_expected_soon_bytes"),
-    GuestColumn("forecast error", ("mem_expected_error",), Unit.KIB, "recent error of forecasts of its next hour", 26, None,
+    GuestColumn("forecast error", ("mem_expected_error",), Unit.KIB, "recent error of forecasts of the next hour", 26, None,
                 "mom_guest_forecast_error_bytes"),
-    GuestColumn("forecast weight", ("mem_expected_weight",), Unit.RATIO, "weight of its forecast: less on an unusual day", 27, None,
+    GuestColumn("forecast weight", ("mem_expected_weight",), Unit.RATIO, "weight of the forecast: less on an unusual day", 27, None,
                 "mom_guest_forecast_weight_ratio"),
 )  # fmt: skip
 

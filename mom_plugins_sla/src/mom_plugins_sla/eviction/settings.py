@@ -45,8 +45,8 @@ class EvictionSettings(PluginSettings):
     Unset: only the operator of a fleet moves guests."""
 
     timeout: Annotated[Duration, Field(ge=5, le=7200)] = 600.0
-    """Time limit for saving, moving or shutting down one guest. After it, mom cancels the step, and the guest continues to run. A guest
-    that still shuts down within the next half hour also comes back."""
+    """Time limit for saving, moving or shutting down one guest. Then mom cancels the step, and the guest continues to run. A guest that
+    still shuts down within the next half hour also comes back."""
 
     sweep: Annotated[Duration, Field(ge=0, le=60)] = 10.0
     """Time limit for the `balloon` plugin to sweep a guest before a move, so that freed memory is not sent. 0 moves at once. A host with
