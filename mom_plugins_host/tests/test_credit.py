@@ -181,7 +181,7 @@ def test_a_guest_on_credit_gets_no_other_limit(on_credit: Bench) -> None:
     short(on_credit, a=500 * MIB)
     guest = next(guest.entity for guest in on_credit.hypervisor.guests())
     for kib in (900 * MIB, 1 * MIB):  # the second is impossible, too
-        assert cycle(on_credit, (guest, MEMORY_HIGH, kib)).reasons == ["the guest grows on credit: set memory_credit to 0 first"]
+        assert cycle(on_credit, (guest, MEMORY_HIGH, kib)).reasons == ["mom limits the guest's growth: set memory_credit to 0 first"]
     cycle(on_credit, (guest, CREDIT, 0))
     assert limit(on_credit, "a") is None
 

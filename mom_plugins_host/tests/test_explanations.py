@@ -27,7 +27,7 @@ COLD: dict[str, Value] = {
         (
             GroupExplainer, None, GROUP,
             [
-                "The host holds 2.00 GiB for it, QEMU and caches included, and 1.00 GiB of it in its swap.",
+                "The host holds 2.00 GiB for it, including QEMU and caches, and another 1.00 GiB in swap.",
                 "Limits of its control group: above 3.00 GiB, the kernel reclaims its memory and slows it down;"
                 " below 1.00 GiB, the kernel never reclaims its memory.",
             ],

@@ -177,7 +177,7 @@ def test_what_guests_bound_in_one_cycle_take_counts_for_those_after_them() -> No
         ("numa_nodeset", "x", "'x' is not a list of nodes, such as 0 or 0-1"),
         ("vcpu_pins", "0-3", ""),
         ("vcpu_pins", "3,2,1,0", "now 0-3"),
-        ("vcpu_pins", "99", "no CPU for a vCPU is online; online are 0-7"),
+        ("vcpu_pins", "99", "a list contains no online CPU; online are 0-7"),
         ("vcpu_pins", "", "'' is not a list of CPUs, such as 0-3 or 0-1;2-3"),
     ],
 )

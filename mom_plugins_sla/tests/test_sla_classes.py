@@ -13,7 +13,7 @@ from mom_plugins_sla.classes import READY, ServiceClass, safest
 from mom_plugins_sla.settings import SlaGuestSettings, SlaSettings
 
 GIB = 1 << 20
-IN_YAML, IN_METADATA = "guests: in the YAML file", "the guest's metadata"
+IN_YAML, IN_METADATA = "the section guests of the YAML file", "the guest's metadata"
 
 
 def written(name: str | None) -> GuestSettings:
@@ -25,7 +25,7 @@ def written(name: str | None) -> GuestSettings:
     [
         ("gold", "vapor", Assigned("gold", IN_YAML)),
         (None, "vapor", Assigned("vapor", IN_METADATA)),
-        (None, None, Assigned("compute", "patterns of the sla plugin (db-*)")),
+        (None, None, Assigned("compute", "the patterns of the sla plugin (db-*)")),
         ("silver", "vapor", Assigned("platinum", IN_YAML, "silver")),
         (None, "Gold", Assigned("platinum", IN_METADATA, "Gold")),
         (None, "", Assigned("platinum", IN_METADATA, "an empty name")),
@@ -40,7 +40,7 @@ def test_yaml_comes_before_metadata_and_metadata_before_patterns(in_yaml: str | 
 
 def test_the_default_is_for_those_of_whom_nothing_tells_and_without_one_they_have_no_class() -> None:
     assert ClassAssignment(READY, {"db-*": "gold"}, "vapor").of(Guest("1", "web"), written(None)) == Assigned(
-        "vapor", "default of the sla plugin"
+        "vapor", "the default of the sla plugin"
     )
     assert ClassAssignment(READY, {"db-*": "gold"}, None).of(Guest("1", "web"), written(None)) is None
 
@@ -62,7 +62,7 @@ def test_guests_have_the_fields_of_their_class() -> None:
     assert list(plugin.mom_problems(snapshot)) == []
     fields = plugin.mom_collect_guests(guests)
     assert fields["1"] == {
-        "sla_class": "gold", "sla_class_by": "default of the sla plugin", "mem_guarantee": 6 * GIB, "mem_guarantee_share": 0.75,
+        "sla_class": "gold", "sla_class_by": "the default of the sla plugin", "mem_guarantee": 6 * GIB, "mem_guarantee_share": 0.75,
         "priority": 70, "reclaim_cost": 4.0, "may_offload": 1, "cpu_share": 200, "io_share": 1.0,
         "may_pause": 0, "may_save": 0, "may_power_off": 0, "may_migrate": 1, "leave_warning": 30.0, "comes_back": 1,
     }  # fmt: skip

@@ -22,7 +22,7 @@ class CpuTuneControl(Protocol):
         """Return limits keyed by guest id, read in bulk."""
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
-        """Set all limits except None together. If one is out of range, raise `NotSupported` with the bounds."""
+        """Set the limits that are not None, in one call. If one is out of range, raise `NotSupported` with the bounds."""
 
 
 @runtime_checkable
@@ -66,7 +66,7 @@ class NodeTuneControl(Protocol):
         """Return the present NUMA nodes of each guest's memory, keyed by guest id."""
 
     def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
-        """Allocate new memory on these nodes. Raises `NotSupported` if the mode cannot be changed at run time."""
+        """Allocate new memory on these nodes. Raises `NotSupported` if the guest's NUMA mode forbids changes at run time."""
 
 
 @runtime_checkable

@@ -31,7 +31,7 @@ _NAMED: Final = 5
 
 _SET: Final = "set"
 _AGREED: Final = "agreed"
-_WHY_UNDONE: Final = {_SET: "no longer set for this guest in the YAML file", _AGREED: "no longer agreed for this guest"}
+_WHY_UNDONE: Final = {_SET: "no longer set for this guest in the YAML file", _AGREED: "the limit is no longer agreed for this guest"}
 
 _NOTHING: Final[Mapping[str, Mapping[str, Value]]] = MappingProxyType({})
 
@@ -66,8 +66,8 @@ def _blocked(guest: Guest, control: str) -> str:
 class Enforcement:
     """Decisions for values from settings, and for restoring original values.
 
-    In each cycle, mom sets every control whose present value is known. mom does not restore a control that another process or evaluator
-    has set since. A state file lists the values to restore, until the ledger forgets the guest.
+    In each cycle, mom sets every configured control whose present value is known. mom does not restore a control that another process or
+    evaluator has set since. A state file lists the values to restore, until the ledger forgets the guest.
 
     :param controls: controls of guests. A control that is a list has a `key`, and mom sets and restores each item separately
     :param hindrance: returns why a guest's control cannot be set, or an empty string

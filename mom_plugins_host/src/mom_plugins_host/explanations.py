@@ -19,7 +19,7 @@ _GROUP_LIMITS: Final = {
     groups.MEMORY_HIGH: "above {}, the kernel reclaims its memory and slows it down",
     groups.MEMORY_LOW: "below {}, the kernel reclaims its memory only as a last resort",
     groups.MEMORY_MIN: "below {}, the kernel never reclaims its memory",
-    groups.SWAP_MAX: "at most {} of it may be in the host's swap",
+    groups.SWAP_MAX: "at most {} of its memory may be in the host's swap",
 }
 
 _ALL_CPUS_PERCENT: Final = 100
@@ -35,8 +35,8 @@ class GroupExplainer(Explainer):
         """Yield sentences about the control group."""
         held, swapped = about.number(groups.CURRENT), about.number(groups.SWAP)
         if held is not None:
-            swap = f", and {format_kib(swapped)} of it in its swap" if swapped else ""
-            yield f"The host holds {format_kib(held)} for it, QEMU and caches included{swap}."
+            swap = f", and another {format_kib(swapped)} in swap" if swapped else ""
+            yield f"The host holds {format_kib(held)} for it, including QEMU and caches{swap}."
         sizes = ((words, about.number(name)) for name, words in _GROUP_LIMITS.items())
         limits = [words.format(format_kib(kib)) for words, kib in sizes if kib is not None and kib > 0]
         if limits:

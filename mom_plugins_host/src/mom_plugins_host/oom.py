@@ -47,7 +47,7 @@ def scores(priorities: Mapping[str, float]) -> dict[str, int]:
 
 
 class OomPlugin:
-    """Controller of guests' scores, by the priorities of their service classes. It changes nothing while all priorities are equal."""
+    """Controller of guests' OOM scores, by the priorities of their classes. It changes nothing while all priorities are equal."""
 
     def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
         self._context, self._source = context, Source(context.name)

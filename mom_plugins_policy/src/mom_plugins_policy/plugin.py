@@ -91,7 +91,7 @@ class PolicyPlugin:
         self._refused: tuple[Problem, ...] = ()
         self._remarked: frozenset[PolicyProblem] = frozenset()
         self._notes = NoteStore(context)
-        lost = "the policies are those of the files and defaults"
+        lost = "only the policies of files and defaults are in force"
         kept = context.state_file(_CHANGES, "the file of policies that were set while mom was running", OVERLAY, mode=0o600, loss=lost)
         self._policies = ChangingPolicies(
             context,

@@ -125,7 +125,7 @@ def text_of(path: Path, longest: int, hint: str) -> str:
             content = read_file(path, longest)
             after = path.stat()
             if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
-                advice = "try again; write a new file and rename it to make a change in one step"
+                advice = "try again; to change a file in one step, write a new file and rename it"
                 raise ConfigError([_problem(path, "was changed while it was read", advice)])
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "not a valid file name"

@@ -109,7 +109,7 @@ def _promised_kib(guest: Guest, promises: Promises) -> float:
 
 
 def admission_of(new: NewGuests, figures: Figures, snapshot: Snapshot) -> Admission:
-    """Decide whether the new guests fit."""
+    """Return whether the new guests fit, with reasons."""
     left = figures.promisable - figures.promised - figures.reserved - figures.returning
     at_once = figures.available if figures.room is None else float(figures.room.most_kib)
     by_promises = _fits(left, new.guarantee_kib)
@@ -172,7 +172,7 @@ def _about_memory(new: NewGuests, figures: Figures, at_once: float) -> str:
 
 
 def about_moving(snapshot: Snapshot, moves: GuestMoves) -> str:
-    """Describe the memory that moves would free."""
+    """Return a sentence about the memory that moving guests away would free."""
     mover = moves.mover()
     if mover is None:
         return "moving guests away: no plugin on this host can move them"

@@ -22,7 +22,7 @@ class Assigned(NamedTuple):
 
     @property
     def explanation(self) -> str:
-        """Source, and the replacement of an unknown class."""
+        """Source of the class, and why mom replaced an unknown class."""
         return (
             f"{self.source}, which names the class {self.unknown}: that class does not exist, so mom uses the safest class"
             if self.unknown
@@ -37,15 +37,15 @@ class ClassAssignment:
         self._classes, self._safest = classes, safest(classes)
         self._patterns = GuestPatterns(list(patterns))
         self._by_pattern = [
-            self._existing(name, f"patterns of the sla plugin ({printable(pattern, 60)})") for pattern, name in patterns.items()
+            self._existing(name, f"the patterns of the sla plugin ({printable(pattern, 60)})") for pattern, name in patterns.items()
         ]
-        self._default = None if default is None else self._existing(default, "default of the sla plugin")
+        self._default = None if default is None else self._existing(default, "the default of the sla plugin")
 
     def of(self, guest: Guest, settings: GuestSettings) -> Assigned | None:
         """Return the guest's class, if any."""
         configured, metadata = class_in(settings), guest.properties.get(METADATA)
         if configured is not None:
-            return self._existing(configured, "guests: in the YAML file")
+            return self._existing(configured, "the section guests of the YAML file")
         if isinstance(metadata, str):
             return self._existing(metadata, "the guest's metadata")
         matching = self._patterns.matching(guest)

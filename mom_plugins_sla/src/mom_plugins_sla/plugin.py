@@ -133,7 +133,6 @@ class SlaPlugin:
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
-        """Report unknown classes; record maximum sizes and fair shares."""
         maxima = ((identity, guest.number("balloon_max")) for identity, guest in snapshot.guests.items())
         self._maxima = {identity: maximum for identity, maximum in maxima if maximum is not None}
         self._fairness = Fairness()  # unknown if the promises fail
@@ -147,7 +146,6 @@ class SlaPlugin:
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Keep the snapshot for admission, unless its guests are unknown."""
         if not report.guests_unknown:
             self._snapshot = report.snapshot
 

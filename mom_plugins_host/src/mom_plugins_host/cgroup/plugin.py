@@ -153,8 +153,7 @@ class CgroupPlugin:
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """Return decisions for configured values, in every cycle."""
-        # systemd resets the values when it reloads units.
+        # Decide in every cycle, because systemd resets the values when it reloads units.
         values = {guest.id: self._values_for(guest) for guest in snapshot.guests.values()}
         yield from self._enforcement.decide(snapshot, values)
         yield from self._credit.decisions(snapshot, {name for name, own in values.items() if MEMORY_HIGH in own})
@@ -237,7 +236,7 @@ class CgroupPlugin:
             batch, pending = pending[:count], pending[count:]
             if now > until:
                 late = {change.target for change in batch if change.control == MEMORY_HIGH and not change.back}
-                errors |= {target: Refused("this cycle had no time left for this write") for target in late}
+                errors |= {target: Refused("no time was left in this cycle to write this value") for target in late}
                 batch = [change for change in batch if change.target not in late]
             targets = [change.target for change in batch]
             for target, error in zip(targets, self.write([writes[target] for target in targets]), strict=True):

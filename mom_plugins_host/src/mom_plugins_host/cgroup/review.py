@@ -14,8 +14,8 @@ from mom_plugins_host.cgroup.groups import NO_LIMIT
 _STEP_SHARE: Final = 0.05
 _LEAST_STEP_KIB: Final = 16 << 10
 _MOST_STEP_KIB: Final = 256 << 10
-"""How far below the guest's memory one cycle sets a limit: 5 % of that memory, but at least 16 MiB and at most 256 MiB. Pressure then
-reveals a wrong limit before the next step."""
+"""In one cycle, mom sets a limit at most this far below the guest's memory: 5 % of that memory, but at least 16 MiB and at most 256 MiB.
+Pressure then reveals a wrong limit before the next step."""
 
 _STALL_PERCENT: Final = 0.1
 """mom does not lower the limit of a guest that waits for memory for this percentage of time."""

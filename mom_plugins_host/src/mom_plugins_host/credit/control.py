@@ -141,7 +141,7 @@ class GrowthCredit:
         """Refuse decisions on `memory.high` of guests on credit."""
         for decision in decisions:
             if decision.control == MEMORY_HIGH and decision.entity.id in self._on_credit:
-                yield Revision(decision, None, f"the guest grows on credit: set {CREDIT} to 0 first")
+                yield Revision(decision, None, f"mom limits the guest's growth: set {CREDIT} to 0 first")
 
     def problems(self, snapshot: Snapshot) -> Iterator[Problem]:
         """Yield problems: guests whose growth was delayed, and guests that mom cannot limit."""

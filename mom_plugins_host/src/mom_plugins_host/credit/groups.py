@@ -59,7 +59,7 @@ class KernelGroups:
         return {name: kib for name, kib in sizes.items() if kib is not None}
 
     def slowed(self, guests: Collection[str]) -> dict[str, int]:
-        """Return the kernel's counts of allocations above the limits."""
+        """Return the kernel's counts of allocations above the limits, keyed by guest id."""
         groups = self.groups
         counts = {name: _HIGH.search(read_kernel_file(f"{groups[name].folder}/memory.events")) for name in guests if name in groups}
         return {name: int(count[1]) for name, count in counts.items() if count is not None}

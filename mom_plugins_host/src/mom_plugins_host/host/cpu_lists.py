@@ -30,7 +30,7 @@ VAIN_WRITES = 20
 """Number of writes without effect that ends an attempt."""
 
 _LIST = re.compile(r"^ +count: +([0-9]{1,18})\n +high: +[0-9]+\n +batch: +[0-9]+\n(?: +high_min: +([0-9]{1,18})\n)?", re.MULTILINE)
-"""The counts are in base pages. `high_min` is the list's limit in quiet times."""
+"""Entry of a per-CPU list. Counts are in base pages; `high_min` is the list's limit in quiet times."""
 
 
 def read_text(path: Path) -> str:

@@ -31,7 +31,7 @@ MOST: Final = 20_000
 
 NAMED: Final = 3
 NAMED_KIB: Final = 64 << 10
-"""Maximum number of processes in `largest_processes`, and their minimum memory."""
+"""`largest_processes` names at most `NAMED` processes with at least this memory."""
 
 PROCESS_FIELDS: Final = (
     FieldSpec(

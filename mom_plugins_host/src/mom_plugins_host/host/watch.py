@@ -33,7 +33,7 @@ _CURES = {
     errno.ENOENT: "this kernel has no pressure stall information",
     errno.EOPNOTSUPP: "pressure stall information is switched off",
     errno.EINVAL: "windows of less than 2 s need CAP_SYS_RESOURCE, or mom-helper",
-    errno.EPERM: "it needs CAP_SYS_RESOURCE, or mom-helper",
+    errno.EPERM: "a trigger needs CAP_SYS_RESOURCE, or mom-helper",
 }
 
 
@@ -93,7 +93,7 @@ LONGEST_GAP_SECONDS = 30.0
 """While tasks keep stalling, the gap between two wake-ups doubles, up to the longest gap."""
 
 _MEMINFO_BYTES = 256
-"""MemTotal, MemFree and MemAvailable are the first three lines of 28 characters."""
+"""Bytes to read: the first three lines (MemTotal, MemFree, MemAvailable) have 28 each."""
 
 _TOTAL = re.compile(rb"^MemTotal: +([0-9]{1,18}) kB$", re.MULTILINE)
 _AVAILABLE = re.compile(rb"^MemAvailable: +([0-9]{1,18}) kB$", re.MULTILINE)

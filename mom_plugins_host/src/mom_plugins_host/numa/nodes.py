@@ -272,7 +272,7 @@ def _pins(decision: Decision, nodes: _Nodes) -> tuple[str, str]:
         return f"{decision.value!r:.60} is not a list of CPUs, such as 0-3 or 0-1;2-3", ""
     online = frozenset().union(*(_cpus_of(item) for item in nodes.values()))
     if nodes and any(not cpus & online for cpus in pins):
-        return f"no CPU for a vCPU is online; online are {format_list(online)}", ""
+        return f"a list contains no online CPU; online are {format_list(online)}", ""
     return "", pins_text(pins)
 
 

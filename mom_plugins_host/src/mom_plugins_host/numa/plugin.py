@@ -42,7 +42,7 @@ SUBJECT = "NUMA"
 
 
 def findings(hypervisor: Hypervisor | None, root: Path) -> Iterable[Finding]:
-    """Yield findings about the nodes, the program that places guests on nodes, and missing capabilities and rights."""
+    """Yield findings about nodes, placement of guests, and missing capabilities and rights."""
     present = nodes.with_memory(nodes.read_nodes(root))
     if not present:
         yield Finding(Severity.WARNING, SUBJECT, "the kernel shows no NUMA nodes (/sys/devices/system/node)")

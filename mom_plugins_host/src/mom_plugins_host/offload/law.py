@@ -42,7 +42,7 @@ LEAST_KIB: Final = 256
 
 LEAST_REFAULTS_KIB: Final = 128.0
 LEAST_REFAULTS_SHARE: Final = 0.0005
-"""Fewer refaults per second are noise: 32 pages are one or two readaheads."""
+"""Refaults per second below either limit are noise: 32 pages are one or two readaheads."""
 
 REFAULTED_SHARE: Final = 0.5
 """If this share of the reclaimed memory returns, more reclaim is futile."""
@@ -236,7 +236,7 @@ AHEAD: Final = "mem_rise_ahead"
 """Field with the memory that guests will soon allocate, according to the balloon law."""
 
 _ENOUGH: Final = 1.1
-"""Multiple of the target at which this reclaim ends. It starts below the target."""
+"""Reclaim starts below the target, and ends at this multiple of it."""
 
 _PATIENT: Final = 0.85
 """Multiple of the target above which mom is patient: halfway between the target and `_TIGHT`."""

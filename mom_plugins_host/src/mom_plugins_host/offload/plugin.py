@@ -42,7 +42,7 @@ _CYCLES_IN_FORCE: Final = 1
 """Number of cycles after which a pace of reclaim expires, unless renewed."""
 
 _LONGEST_SWEEP_SECONDS: Final = 30.0
-"""Longest wait for a sweep of a guest, because the sweep may never come. With two minutes, balloons hurt other guests first
+"""Longest wait for a sweep of a guest, because the sweep may never come. If mom waited two minutes, balloons would hurt other guests first
 (benchmarks/squeeze, mix `cold`)."""
 
 _PATIENT_SWEEP_SECONDS: Final = 300.0
@@ -166,7 +166,6 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        """Decide which guests' cold memory goes to swap or comes back."""
         self._plan = self._planned(snapshot)
         for identity, pace in self._plan.paces.items():
             guest = snapshot.guests[identity]
@@ -323,7 +322,7 @@ class OffloadPlugin:
                 allowed = min(-pace, spare)
                 spare -= allowed
                 if not allowed:
-                    yield Revision(decision, None, "the host has no spare memory for the swapped memory")
+                    yield Revision(decision, None, "the host has no spare memory to read swapped memory back")
                 elif allowed < -pace:
                     yield Revision(decision, replace(decision, value=-allowed), "limited to the host's spare memory")
 

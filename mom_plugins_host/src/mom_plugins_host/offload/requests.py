@@ -60,12 +60,12 @@ def steps_of(areas: Sequence[tuple[int, int]], at: int) -> Iterator[tuple[int, i
 _PROGRAM: Final = Path(mom_helper.__file__).parent
 
 MOST_REQUESTS: Final = 10_000
-"""Enough for each guest of the largest host."""
+"""Enough for one request per guest of the largest host."""
 
 FIRST_PIECE_SECONDS: Final = 0.01
 LEAST_PIECE_SECONDS: Final = 0.002
 LONGEST_PIECE_SECONDS: Final = 0.1
-"""Times for a piece if the kernel accepts no amount to reclaim."""
+"""First, shortest and longest time for a piece, if the kernel accepts no amount to reclaim."""
 
 _END_SECONDS: Final = 0.15
 

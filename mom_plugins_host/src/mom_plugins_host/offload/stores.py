@@ -291,7 +291,7 @@ def _about_guests(root: Path, hierarchies: Hierarchies, guests: Sequence[Guest])
         if way.name in {"v1", "v2"}:
             reachable += 1
             continue
-        without = "they have no control group of their own: the kernel cannot tell cold memory from hot, so mom moves it slowly"
+        without = "they have no control group of their own: the kernel cannot tell cold memory from hot, so mom moves memory slowly"
         by_reason.setdefault(way.why_not or without, []).append(guest.name)
     if reachable:
         yield Finding(Severity.OK, SUBJECT, f"the kernel finds the cold memory of {reachable} of {len(guests)} guests")

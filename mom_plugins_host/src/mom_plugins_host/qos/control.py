@@ -228,7 +228,7 @@ def _reviewed_list(snapshot: Snapshot, decision: Decision) -> Revision | None:
         return Revision(decision, replace(decision, value=completed) if completed else None, "; ".join(complaints))
     if completed == decision.value:
         return None
-    return Revision(decision, replace(decision, value=completed), "completed with the present values")
+    return Revision(decision, replace(decision, value=completed), "completed with the device's present limits")
 
 
 CPU_CONTROLS = (QUOTA, PERIOD, CPU_SHARES)

@@ -54,7 +54,7 @@ class DeclaredNames:
         return self._suggested.get(key, "")
 
     def meant(self, name: str) -> str:
-        """Return a hint if a name lacks its owner or its quotes; otherwise an empty string."""
+        """Return a hint if a name lacks its entity (`guest.`) or quotes; otherwise an empty string."""
         owned = [f"{_OWNERS[scope]}.{name}" for scope in Scope if (scope, name) in self._fields]
         hints = [f"the field is {' or '.join(owned)}"] if owned else []
         if owned or name in self._controls:

@@ -27,7 +27,7 @@ TOKEN = re.compile(
 _SKIP, _OPEN, _CLOSE, _NAME, _STRING, _FLOAT, _HEX, _OCTAL, _INTEGER, _OPERATOR = range(1, 11)
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 _CURES = {
-    ";": "a comment begins with #", ",": "white space separates, without commas", "%": "write 50 % as 0.5",
+    ";": "a comment begins with #", ",": "separate items with white space, not commas", "%": "write 50 % as 0.5",
     "=": "== compares, and (set NAME VALUE) gives a variable another value", "!": "write (not …), or != between two values",
     "&": "write (and … …)", "|": "write (or … …)", "\u201c": 'enclose text in "', "\u201d": 'enclose text in "',
     "\u2018": "enclose text in '", "\u2019": "enclose text in '",

@@ -23,7 +23,7 @@ class Announced:
 
 @dataclass(slots=True)
 class Ladder:
-    """State of the ladder. Times are monotonic seconds.
+    """Timing of steps on guests. Times are monotonic seconds.
 
     :param calm_since: time since which each guest could return
     :param returned: need (KiB) and time of recently returned guests

@@ -359,7 +359,6 @@ class EvictionPlugin:
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Do not repeat a guest's failed or refused steps for some time."""
         for outcome in report.outcomes:
             step = STEP_OF.get(outcome.decision.control)
             if step is not None and outcome.status in (Status.FAILED, Status.REFUSED):

@@ -15,7 +15,7 @@ from mom_plugins_sla.eviction.settings import EvictionSettings
 
 
 class Step(StrEnum):
-    """Rungs of the ladder, in order.
+    """Steps on guests, the preferred step first.
 
     Shutting down is last, because programs lose their work.
     """
@@ -50,7 +50,7 @@ STEP_OF: Final[Mapping[str, Step]] = {step.control: step for step in Step}
 
 
 STALL_RATIO: Final = 0.5
-"""Fraction of the setting `full` that suffices if the host was full before, or is short according to the balloon plugin."""
+"""Fraction of the setting `full` at which the host is full, if it was full before or is short according to the balloon plugin."""
 
 URGENT: Final = "low"
 """`host_memory_state` of a host that cannot wait."""
@@ -167,7 +167,7 @@ def needs_of(guest: Guest, step: Step, host_swapped: float | None = None) -> flo
 def choose(candidates: Sequence[EvictionCandidate], lacks: float) -> tuple[EvictionCandidate, Step] | None:
     """Return the next guest and its step.
 
-    Order: lowest permitted rung, cheapest class, then the smallest guest that frees the memory that the host `lacks`, or else the largest.
+    Order: first permitted `Step`, cheapest class, then the smallest guest that frees the memory that the host `lacks`, or else the largest.
     """
     for step in Step:
         able = [candidate for candidate in candidates if step in candidate.allowed]

@@ -181,7 +181,7 @@ class CommandMoverPlugin(MoverPlugin):
             raise MomError("the setting `command` is missing", hint="set `command: [/PATH/TO/PROGRAM, ARGUMENT, ...]`")
 
     def check(self) -> str:
-        """Raise `MomError` if the program cannot run, or users other than root can change it."""
+        """Return how guests move. Raise `MomError` if the program cannot run, or users other than root can change it."""
         program = self._command[0]
         _refuse_foreign(program)
         if not os.access(program, os.X_OK):

@@ -19,7 +19,7 @@ from mom_plugins_sla.eviction.protocols import MoveJob, MoveReport
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
-_MAKE: Final = "write USER@PROFILE:PASSWORD into the file, such as mom@internal:SECRET; chmod 600"
+_MAKE: Final = "write USER@PROFILE:PASSWORD into the file, such as mom@internal:SECRET; chmod 600 the file"
 
 
 class OvirtMoverPlugin(MoverPlugin):

@@ -29,7 +29,7 @@ _FORM: Final = "application/x-www-form-urlencoded"
 _NO_ANSWER: Final = frozenset({408, 429, 502, 503, 504, 595, 596, 599})
 """Statuses without a clear result. pveproxy returns 595 to 599 if it cannot reach a node."""
 
-_MAKE: Final = "pveum user token add mom@pve mover; write USER@REALM!TOKENID=SECRET into the file, chmod 600"
+_MAKE: Final = "pveum user token add mom@pve mover; write USER@REALM!TOKENID=SECRET into the file; chmod 600 the file"
 
 
 class ProxmoxMoverPlugin(MoverPlugin):
