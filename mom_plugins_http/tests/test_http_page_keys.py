@@ -41,7 +41,7 @@ def test_a_key_works_once_and_for_two_minutes(clock: HandClock) -> None:
 def test_keys_are_given_through_the_control_socket_only(peer: Peer) -> None:
     """Else a token or session that is taken away could have been made one that lasts."""
     keys = PageKeys("/run/mom/mom-page.sock")
-    with pytest.raises(ProblemError, match="the control socket only"):
+    with pytest.raises(ProblemError, match="only through the control socket"):
         asyncio.run(keys.give_page_key(cast(ApiCall, SimpleNamespace(peer=peer))))
 
 

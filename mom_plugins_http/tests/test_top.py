@@ -222,7 +222,7 @@ def test_each_cycle_is_a_new_picture_and_a_guest_is_explained_or_said_to_be_gone
         assert all(act["who"] == guest.name for act in drill.acts)
         assert len(drill.past) == 4
         feed.want("nobody")
-        wait_until(lambda: feed.drill is not None and feed.drill.trouble.startswith("there is no guest nobody. It may have been stopped"))
+        wait_until(lambda: feed.drill is not None and feed.drill.trouble.startswith("there is no guest nobody. The guest may have"))
         unlisted = Verdict([Condition("guests", "the guests are unknown: no answer", plugins=("core",))])
         served.tell(replace(NOTHING_NEW, number=9, verdict=unlisted))
         wait_until(lambda: feed.drill is not None and feed.drill.trouble == "the guests are unknown: no answer")

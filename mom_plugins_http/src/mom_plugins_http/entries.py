@@ -1,4 +1,4 @@
-"""Subcommands in `mom --help`, each imported when used."""
+"""Subcommands that `mom --help` lists. mom imports their code only to run them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _CLI: Final = "mom_plugins_http.cli"
 
 ADMIT: Final = Verb(f"{_CLI}.admit_verb:admit_command", "Check whether more guests fit on this host.", "Look")
 EVENTS: Final = Verb(f"{_CLI}.looking_verbs:events_command", "Show the last cycle, its outcomes, or the next events.", "Look")
-HISTORY: Final = Verb(f"{_CLI}.looking_verbs:history_command", "Show a guest, or the host, in the last cycles.", "Look")
+HISTORY: Final = Verb(f"{_CLI}.looking_verbs:history_command", "Show data of a guest or the host in the last cycles.", "Look")
 HOOK: Final = Verb(f"{_CLI}.hook_verbs:hook_command", "Make the hypervisor ask mom before it starts a guest.", "Change")
 PAGE: Final = Verb(f"{_CLI}.page_verb:page_command", "Open the web page in one browser, through ssh.", "Look")
 RESERVE: Final = Verb(f"{_CLI}.reserve_verbs:reserve_command", "Reserve memory for a launch.", "Change")
@@ -25,6 +25,6 @@ POLICY_HISTORY: Final = _of_policies("history", "Show the last changes of the po
 POLICY_LIST: Final = _of_policies("list", "List the policies in force.")
 POLICY_REMOVE: Final = _of_policies("remove", "Remove policies.")
 POLICY_RESET: Final = _of_policies("reset", "Drop all changes made at run time, and read the files again.")
-POLICY_ROLLBACK: Final = _of_policies("rollback", "Restore an earlier version.")
+POLICY_ROLLBACK: Final = _of_policies("rollback", "Restore an earlier version of all policies.")
 POLICY_SET: Final = _of_policies("set", "Set policies.")
 POLICY_SHOW: Final = _of_policies("show", "Print a policy in force.")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mom_plugins_http.service import Service
 
 _KNOCK_SECONDS: Final = 1.0
-"""Time limit of a test connection; the kernel accepts it even if mom has hung."""
+"""Time limit of a test connection, which the kernel accepts even if mom has hung."""
 
 
 class HttpPlugin:
@@ -71,7 +71,7 @@ class HttpPlugin:
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """Report unknown groups and unusable files. Missing files are left to the caller and `mom_doctor`."""
+        """Report unknown groups and unusable files. The caller and `mom_doctor` report missing files."""
         subject = f"control socket {self._path}"
         yield from (Finding(Severity.ERROR, subject, error.message, error.hint) for error in self._groups()[1])
         for error in self._file_errors():

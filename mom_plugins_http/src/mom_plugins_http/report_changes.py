@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final, NotRequired, TypeVar, cast
 
-from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
+from typing_extensions import TypedDict
 
 from mom_daemon.report_models import CycleModel, OutcomeModel, ReportDocument, described
 
@@ -46,7 +46,7 @@ _KEYED: Final = ("guests", "outcomes")
 
 
 def changes_between(before: ReportDocument, now: ReportDocument) -> Mapping[str, Any] | None:
-    """Return `ReportChanges`; None if the columns of guests differ."""
+    """Return the changes as `ReportChanges`; None if the guests' columns differ."""
     if before["guests"]["columns"] != now["guests"]["columns"]:
         return None
     changes: dict[str, Any] = {
@@ -62,7 +62,7 @@ def changes_between(before: ReportDocument, now: ReportDocument) -> Mapping[str,
 
 
 def with_changes(before: ReportDocument, changes: Mapping[str, Any]) -> ReportDocument:
-    """Apply changes to a document."""
+    """Return the report after these changes."""
     now = {**before, **{name: value for name, value in changes.items() if name not in _KEYED}}
     if "guests" in changes:
         rows = _joined(before["guests"]["rows"], changes["guests"]["rows"], changes["guests"]["gone"], _guest)

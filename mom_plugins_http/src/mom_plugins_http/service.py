@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from mom_plugins_http.settings import HttpSettings, TcpSettings
 
 _CLOSE_SECONDS: Final = 0.3
-"""All plugins together have 0.4 s to stop."""
+"""s. Longest wait for threads at the end. All plugins together have 0.4 s to stop."""
 
 _NEWS_SECONDS: Final = 0.5
-"""How long a report waits for other plugins' news."""
+"""s that a report waits for other plugins' news."""
 
 
 class Service:
@@ -93,8 +93,8 @@ class Service:
         return doors
 
     def _listen(self, path: Path, access: LocalAccess) -> Listener:
-        # The socket belongs to the group that may change; an access control list admits readers. If mom has no permission to change the
-        # file's group, the list admits both groups.
+        # The socket belongs to the group that may change policies; an access control list admits readers. If mom is not permitted to change
+        # the file's group, the list admits both groups.
         group = access.read if access.change is None else access.change
         second = None if access.read == group else access.read
         listener = Address(str(path)).listen(mode=0o600 if group is None else 0o660, group=group, second_group=second)
@@ -112,7 +112,7 @@ class Service:
             return None
 
     def start(self) -> None:
-        """Listen and serve."""
+        """Start to listen and serve."""
         self._server.start(self._context.name)
         self._context.log.info(
             "the API is served on %s%s", self._path, f" and on {self._settings.tcp.listen}" if self._settings.tcp else ""
@@ -120,7 +120,7 @@ class Service:
 
     def take(self, report: Report) -> None:
         """Publish a finished cycle, with other plugins' news."""
-        news = self._gather()  # first, so that clients with this cycle get all later news
+        news = self._gather()  # first: a client that already has this cycle then gets all later news
         self._published.notes = self._news.notes
         self._published.take(report, self._context.declarations, self._news.policies, self._context.engine_state())
         self._server.call_soon(lambda: self._events.tell(news))
@@ -181,5 +181,5 @@ def tokens_of(tcp: TcpSettings) -> Tokens:
             "no client could use the API through TCP: there is no token", hint="set `read_token` or `change_token`, or leave `tcp` out"
         )
     if len(set(tokens.values())) < len(tokens):
-        raise MomError("read_token and change_token hold the same token", hint="make another token: openssl rand -hex 32")
+        raise MomError("read_token and change_token contain the same token", hint="make another token: openssl rand -hex 32")
     return Tokens(tokens)

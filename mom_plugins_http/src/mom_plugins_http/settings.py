@@ -52,7 +52,7 @@ class TcpSettings(StrictModel):
 
 
 OPEN_TO_ALL: Final = "every user can connect, because its file system has no access control lists; mom itself rejects users without a right"
-OPEN_TO_ALL_FIX: Final = "set `socket` of the http plugin to a path on tmpfs, or only one group, of which mom's user is a member"
+OPEN_TO_ALL_FIX: Final = "set `socket` of the http plugin to a path on tmpfs, or set only one group, of which mom's user is a member"
 
 
 class HttpSettings(PluginSettings):

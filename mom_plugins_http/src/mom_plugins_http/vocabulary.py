@@ -1,4 +1,4 @@
-"""Constant for routes and subcommands, which import no server."""
+"""Constant of routes and subcommands, in its own module because subcommands import no server."""
 
 from typing import Final
 

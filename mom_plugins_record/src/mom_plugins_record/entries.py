@@ -11,5 +11,5 @@ ADVISE: Final = Verb(
 )
 REPLAY: Final = Verb("mom_plugins_record.replay.command:replay", "Evaluate a recording again, with its own or other policies.", "Try")
 FORECAST: Final = Verb(
-    "mom_plugins_record.forecast.verbs:forecast", "Show what guests usually use by time of day, and learn it from recordings.", "Look"
+    "mom_plugins_record.forecast.verbs:forecast", "Show guests' usual memory use by time of day, and learn it from recordings.", "Look"
 )

@@ -41,6 +41,6 @@ def _lines(answer: Any) -> list[str]:
     if answer["donors"]:
         lines.append("guests that would have to shrink:" if answer["admitted"] else "to make room, these guests would have to shrink:")
         for donor in answer["donors"]:
-            part = "of its guarantee" if donor["promise"] else "of memory that it neither uses nor is guaranteed"
+            part = "of its guarantee" if donor["promise"] else "of memory that is neither used nor guaranteed"
             lines.append(f"  {printable(donor['guest']['name'])}: {format_kib(donor['kib'])} {part}")
     return lines

@@ -31,7 +31,7 @@ _LARGEST_ANSWER: Final = 256 << 20
 
 
 def coded(name: str) -> str:
-    """Encode a name for a path. Raise `ApiMisusedError` for an empty name."""
+    """Return a name encoded for a URL's path. Raise `ApiMisusedError` if the name is empty."""
     if not name:
         raise ApiMisusedError(400, "the name is empty", "")
     return quote(name, safe="", errors="surrogateescape")
@@ -61,7 +61,7 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class ApiRefusedError(MomError):
-    """Refusal by mom, with the HTTP status."""
+    """Error: mom refuses a request, with this HTTP status."""
 
     def __init__(self, status: int, message: str, hint: str) -> None:
         super().__init__(message, hint=hint)
@@ -69,7 +69,7 @@ class ApiRefusedError(MomError):
 
 
 class ApiMisusedError(ApiRefusedError, ValueError):
-    """Refusal of an invalid request."""
+    """Error: mom refuses an invalid request."""
 
 
 class Client:
@@ -94,13 +94,13 @@ class Client:
         )
 
     def get(self, path: str) -> Any:
-        """Return an answer as JSON."""
+        """Return the JSON content that `GET` returns for this path."""
         return self.ask("GET", path)
 
     def ask(self, method: str, path: str, body: Mapping[str, object] | None = None, *, seen: str = "") -> Any:
-        """Return an answer as JSON.
+        """Send a request, and return the answer's JSON content.
 
-        :param seen: entity tag of the version to change
+        :param seen: entity tag of the policies' version that the request changes
         :raises ApiRefusedError: mom refuses the request
         :raises PolicyRefused: mom refuses the policies
         :raises NotRunning: mom is not running
@@ -130,7 +130,7 @@ class Client:
                 f"this user must not connect to {self.path}", hint="run this as root, or as a member of the socket's group"
             ) from None
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise MomError(f"unexpected answer on {self.path}: {error or type(error).__name__}", hint="see mom's log") from error
+            raise MomError(f"unexpected answer from {self.path}: {error or type(error).__name__}", hint="see mom's log") from error
         finally:
             connection.close()
         if response.status >= 400:
@@ -143,7 +143,7 @@ def no_answer(connection: UnixConnection, seconds: float) -> MomError:
     if stopped := _stopped(connection):
         return stopped
     pid, process = _peer(connection)
-    who, hint = "", "mom has hung, or the host has"
+    who, hint = "", "mom or the host has hung"
     if process is not None:
         who, hint = f" (process {pid})", f"{hint}: systemd restarts a mom that has hung; to restart it now, systemctl restart mom"
     return MomError(f"mom{who} did not answer on {connection.path} within {seconds:g} s", hint=f"{hint}; {_LAST}")
@@ -169,7 +169,7 @@ def _peer(connection: UnixConnection) -> tuple[int, ProcessStat | None]:
 
 
 def refusal(status: int, body: bytes) -> MomError:
-    """Return the error in a problem document."""
+    """Return the error that a problem document describes."""
     try:
         content = json.loads(body)
     except ValueError:

@@ -14,7 +14,7 @@ _LARGEST_LINE: Final = 256 << 20
 
 
 class EventStream:
-    """Events until `close`. Raise `MomError` if mom does not answer.
+    """Stream of events until `close`. The constructor raises `MomError` if mom does not answer.
 
     :param silence: longest time without any byte after the first answer, in seconds
     """
@@ -65,4 +65,4 @@ class EventStream:
 
 
 def _ended(error: BaseException) -> MomError:
-    return MomError(f"the connection to mom has ended: {error or type(error).__name__}", hint="ask again in a moment; see mom's log")
+    return MomError(f"the connection to mom has ended: {error or type(error).__name__}", hint="try again in a moment; see mom's log")

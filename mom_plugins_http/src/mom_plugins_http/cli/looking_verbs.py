@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mom_daemon.report_models import ReportDocument
 
 SILENCE_SECONDS: Final = 60.0
-"""Longest silence; mom sends a keep-alive every 15 s."""
+"""Longest time without data; mom sends a keep-alive every 15 s."""
 
 _OF_HOST: Final = {
     "mem_available": "memory",
@@ -48,7 +48,7 @@ _SHOWN_PAST: Final = 20
 @click.option("-n", "--cycles", type=click.IntRange(1, MOST_ITEMS), default=_SHOWN_PAST, show_default=True, help="How many cycles to show.")
 @common_options
 def history_command(whose: str, cycles: int, as_json: bool, config_path: str | None) -> None:
-    """Show a guest, or the host, in the last cycles, newest first. mom keeps about an hour of cycles; `mom record` keeps more."""
+    """Show data of a guest or the host in the last cycles, newest first. mom keeps about an hour of cycles; recordings keep more."""
     client = Client.configured(config_path)
     path = "/v1/host/history" if whose == HOST_ID else f"/v1/guests/{coded(whose)}/history"
     samples = client.get(f"{path}?limit={cycles}")["items"]
@@ -62,13 +62,10 @@ def history_command(whose: str, cycles: int, as_json: bool, config_path: str | N
     columns = [
         name for name in (_OF_HOST if whose == HOST_ID else dict.fromkeys((*_OF_GUEST, *sorted(known_fields)))) if name in known_fields
     ]
-    heads = _OF_HOST if whose == HOST_ID else {"mem_available": "memory"}  # in MOM, this field is the total
+    heads = _OF_HOST if whose == HOST_ID else {"mem_available": "memory"}  # in oVirt MOM, this field is the total
     rows = [[_time(past["time"]), *(_amount(past["fields"].get(name), units.get(name, "")) for name in columns)] for past in samples]
     print_table(("time", *(TableColumn(heads.get(name, name), rank) for rank, name in enumerate(columns))), rows)
     print_prose(f"from {client.path}")
-
-
-# --- events ----------------------------------------------------------------------------------------------------------------------
 
 
 @click.command("events")
@@ -147,9 +144,6 @@ def _cycle_line(report: Mapping[str, Any]) -> str:
         f"{_time(cycle['time'])} cycle {cycle['number']}: {guests}, {changes or 'nothing done'}{host}{problems}, "
         f"{cycle['duration_seconds'] * 1e3:.0f} ms{woken}"
     )
-
-
-# --- for all -----------------------------------------------------------------------------------------------------------------------
 
 
 def _time(seconds: float) -> str:

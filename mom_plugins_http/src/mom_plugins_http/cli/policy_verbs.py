@@ -111,12 +111,12 @@ def reset_command(client: Client, version: str | None) -> Shown:
     return _change(client, "POST", "/v1/policy-reset", None, version)
 
 
-@click.command("rollback", short_help="Restore an earlier version.")
+@click.command("rollback", short_help="Restore an earlier version of all policies.")
 @click.argument("to", required=False, metavar="[VERSION]")
 @_version_option
 @running_verb
 def rollback_command(client: Client, to: str | None, version: str | None) -> Shown:
-    """Restore the policies of VERSION, or those before the last change."""
+    """Restore all policies of VERSION, or without VERSION, all policies before the last change."""
     if to is None:
         history = client.get("/v1/policy-history")["items"]
         if len(history) < 2:
@@ -127,7 +127,7 @@ def rollback_command(client: Client, to: str | None, version: str | None) -> Sho
     return _change(client, "POST", "/v1/policy-rollback", {"version": to}, version)
 
 
-@click.command("history", short_help="List the last changes.")
+@click.command("history", short_help="List the last changes of policies.")
 @click.option("--diff", "with_diff", is_flag=True, help="Also show the changed lines.")
 @running_verb
 def history_command(client: Client, with_diff: bool) -> Shown:

@@ -22,7 +22,7 @@ _POLL_SECONDS: Final = 1.0
 _MAKE: Final = "memory"
 
 _NO_ANSWER_SECONDS: Final = 20.0
-"""Longest silence while a user waits; mom may be restarting."""
+"""Longest time without an answer while a user waits; mom may be restarting."""
 
 
 class _ReserveGroup(click.Group):

@@ -1,4 +1,4 @@
-"""Verbs that ask a running mom."""
+"""Decorators for subcommands that query a running mom."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Shown(NamedTuple):
-    """Answer of a verb: JSON, the same as lines for people, and whether the answer is yes (otherwise exit code 1)."""
+    """Answer of a subcommand as JSON, and as lines for people. Without `good`, the exit code is 1."""
 
     answer: Any
     lines: Iterable[str]
@@ -25,12 +25,12 @@ class Shown(NamedTuple):
 
 
 def common_options(function: Function) -> Function:
-    """Add the common options of verbs that query a running mom."""
+    """Add the common options of subcommands that query a running mom."""
     return as_caller(config_option(json_option(function)))
 
 
 def running_verb(function: Callable[..., Shown]) -> Callable[..., None]:
-    """Give a verb the client of the configured mom, and print its answer as JSON or lines."""
+    """Return a subcommand that calls `function` with a client of the configured mom, and prints the answer as JSON or lines."""
 
     @common_options
     @wraps(function)

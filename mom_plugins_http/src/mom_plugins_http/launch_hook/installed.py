@@ -136,7 +136,7 @@ class Hook:
         if not self.is_needed:
             raise MomError(f"this host has no {self.platform}: there is no /{_PLACES[self.platform][0]}")
         if self.state() is HookState.FOREIGN:
-            raise MomError(f"{self.path} is not mom's, and was not changed", hint="move it away, if nothing needs it")
+            raise MomError(f"{self.path} is not mom's, and was not changed", hint="move the file away if nothing needs it")
         needs_reload = self.platform is Platform.LIBVIRT and not self._libvirt_has_hooks()
         with _as_root(f"write {self.path}"):
             self.path.parent.mkdir(parents=True, exist_ok=True)

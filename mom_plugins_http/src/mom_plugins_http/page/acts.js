@@ -51,7 +51,7 @@ export const headline = ({ message }) => message.split(": ")[0];
 const withShortNames = (text, names) => text.replace(/[^\s,;:()]+/g, (word) => (names.has(word) ? shortened(word, NAME) : word));
 
 /**
- * Conditions of the host as a whole, with start, reason and fix. The first and all errors are unfolded; cleared ones come last.
+ * Conditions of the host as a whole, with start, reason and fix. The first condition and all errors are unfolded; cleared conditions come last.
  * @param {Api.ReportDocument} report
  */
 export function conditionItems({ verdict, guests }) {

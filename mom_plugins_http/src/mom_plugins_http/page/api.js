@@ -1,4 +1,4 @@
-// Requests to mom, each with a time limit, and with an error that has a hint.
+// Requests to mom, with a time limit, and with hints in errors.
 
 import { send } from "./connection.js";
 
@@ -12,7 +12,7 @@ const ANSWER_MS = 15000;
  * @property {() => Promise<unknown>} [start] starts mom, if the page can
  */
 
-/** mom refuses, or cannot be reached. */
+/** Error: mom refuses, or cannot be reached. */
 export class Refused extends Error {
   /** @param {number} status @param {{ detail?: string, hint?: string, problems?: Api.PolicyProblem[] }} problem @param {Instead} [instead] */
   constructor(status, problem, instead) {
@@ -24,7 +24,7 @@ export class Refused extends Error {
   }
 }
 
-/** The connection failed. */
+/** Error: the connection failed. */
 export class Unreached extends TypeError {}
 
 /** Text of an error. @param {unknown} error */

@@ -1,4 +1,4 @@
-// Charts as SVG. Mouse and arrow keys move a cursor, with its values in words; dragging zooms.
+// Charts as SVG. Mouse and arrow keys move a cursor, whose values the chart shows as text. Dragging zooms.
 
 import { drawn, h, renew, write } from "./elements.js";
 import { clock, isNumber, kib, moment } from "./figures.js";
@@ -6,9 +6,9 @@ import { clock, isNumber, kib, moment } from "./figures.js";
 const WIDTH = 900; // pixels, before the layout
 const MARGIN = { left: 62, right: 8, top: 8, bottom: 20 };
 const MARK = 5; // pixels from the middle of a mark to its points
-const TOLD = 4; // most marks in words at one place
+const TOLD = 4; // most marks that the text describes at one place
 const DRAGGED = 6; // fewer pixels are a click
-const CLOSEST = 10; // seconds
+const CLOSEST = 10; // seconds, the shortest period to zoom to
 const DAY = 86400;
 const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, DAY, 2 * DAY, 5 * DAY, 10 * DAY, 30 * DAY]; // seconds between round times
 
@@ -18,11 +18,11 @@ const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10
 /**
  * @typedef {object} Layer
  * @property {string} label
- * @property {string} look its class in the style
+ * @property {string} look CSS class
  * @property {Figure[]} values one for each time
- * @property {[Figure[], Figure[]]} [range] the least and the most around each
+ * @property {[Figure[], Figure[]]} [range] smallest and largest values
  * @property {boolean} [line] a line across the areas
- * @property {Figure[]} [told] values for the text, if they differ from the drawn ones
+ * @property {Figure[]} [told] values for the text, if not those drawn
  */
 
 /**
@@ -43,7 +43,7 @@ export class Together {
     /** @type {number | null} */
     this.at = null; // time of the cursor
     /** @type {Time[]} */
-    this.parts = []; // each within the one before
+    this.parts = []; // zoomed periods, each within the previous
   }
 
   get part() { return this.parts.at(-1) ?? null; }
@@ -76,11 +76,11 @@ export class Chart {
    * @param {string} caption
    * @param {Together} together
    * @param {object} [options]
-   * @param {"areas" | "lines" | "bars"} [options.kind] areas on top of each other, lines, or how many there were since the time before
+   * @param {"areas" | "lines" | "bars"} [options.kind] stacked areas, lines, or counts since the previous time
    * @param {number} [options.height]
-   * @param {(value: Figure) => string} [options.text] a value in words
-   * @param {number} [options.thousand] of what round values are powers
-   * @param {number} [options.least] the axis reaches to this at least
+   * @param {(value: Figure) => string} [options.text] a value as text
+   * @param {number} [options.thousand] base of round values
+   * @param {number} [options.least] the axis reaches at least this value
    */
   constructor(caption, together, { kind = "lines", height = 150, text = kib, thousand = 1024, least = 0 } = {}) {
     this.caption = caption;
@@ -128,8 +128,8 @@ export class Chart {
    * @param {number[]} times oldest first @param {Layer[]} layers
    * @param {object} [more]
    * @param {Mark[]} [more.marks]
-   * @param {Time | null} [more.span] the time that is shown, also where nothing is known of it
-   * @param {number} [more.gap] seconds between two times from which on nothing is known of those between
+   * @param {Time | null} [more.span] period to show, even without data
+   * @param {number} [more.gap] seconds between two times from which on lines are interrupted
    */
   show(times, layers, { marks = [], span = null, gap = Infinity } = {}) {
     const [from, to] = this.together.part ?? span ?? [times[0], times[times.length - 1]];
@@ -358,7 +358,7 @@ export function rounds(most, thousand, height = 260) {
   return Array.from({ length: Math.floor(most / step) + 1 }, (_, n) => n * step);
 }
 
-/** A path through known values; it is broken where a value is unknown. @param {Figure[]} values @param {(n: number) => number} x @param {(value: number) => number} y */
+/** A path through known values, interrupted where a value is unknown. @param {Figure[]} values @param {(n: number) => number} x @param {(value: number) => number} y */
 export function trail(values, x, y) {
   let d = "";
   let on = false;

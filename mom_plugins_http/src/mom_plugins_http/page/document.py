@@ -94,7 +94,7 @@ HEADERS: Final = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
     "cache-control": "no-cache",
 }
-"""Forbid a browser to load or frame anything else."""
+"""Headers that forbid a browser to load anything else, or to frame the page."""
 
 
 def _answer(call: ApiCall, part: Part) -> Response:

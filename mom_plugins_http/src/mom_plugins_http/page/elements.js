@@ -3,7 +3,7 @@
 const UNSEEN = /(?![\n\t])[\p{Cc}\p{Cf}\p{Co}\p{Zl}\p{Zp}]/gu; // invisible characters, and those that change the direction of text
 const READ = ["title", "aria-label", "placeholder"]; // attributes that people read
 
-/** A string as it is drawn: invisible characters are shown, as on a terminal, so that no name can pose as another. @param {unknown} text */
+/** Text whose invisible characters are made visible, so that no name can pose as another. @param {unknown} text */
 export const seen = (text) => String(text).replace(UNSEEN, (one) => `\\u{${(one.codePointAt(0) ?? 0).toString(16)}}`);
 
 /** @typedef {Node | string | number | null | undefined | false} Child */
@@ -62,8 +62,8 @@ export function write(element, text) {
 }
 
 /**
- * Make these the children of an element, and change only differences, so that focus, scroll position and selection stay. A child with
- * `data-key` updates the child with that key, any other the child at its place. Existing listeners stay.
+ * Make these the children of an element, and change only differences, so that focus, scroll position and selection stay. A new child
+ * with `data-key` updates the child with that key; any other new child updates the child at its place. Existing listeners stay.
  * @param {Element} parent
  * @param {...(Child | Child[])} children
  */

@@ -56,13 +56,13 @@ export class GuestView {
       this.show(guest, explanation, fields);
     } catch (error) {
       this.trouble.hidden = false;
-      write(this.trouble, error instanceof Refused && error.status === 404 ? `${error.message}. It may have been stopped, or moved to another host.` : said(error));
+      write(this.trouble, error instanceof Refused && error.status === 404 ? `${error.message}. The guest may have been stopped, or moved to another host.` : said(error));
     } finally {
       this.asking = false;
     }
   }
 
-  /** Number of cycles since the last request. */
+  /** Load the guest's cycles since the last request. */
   async goOn() {
     const last = this.past.at(-1);
     const begun = last && last.time >= this.mom.report.started_at;

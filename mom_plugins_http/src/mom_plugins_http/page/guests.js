@@ -11,9 +11,9 @@ import { whyUnlisted } from "./known.js";
 /** @typedef {{ id: string, guest: null, name: string, guests: Guest[] }} Group */
 
 const ROW = 32; // pixels, as in the style
-const OTHERS = 30; // width of name, sparkline and remarks, as in the style
+const OTHERS = 30; // rem: width of name, sparkline and remarks, as in the style
 
-const NARROW = 760; // pixels, as the style has it
+const NARROW = 760; // pixels, as in the style
 const WIDE = 1900; // pixels: from here on, all columns of a terminal fit
 const MOST_RANK = 3; // columns of a higher rank are for wide terminals
 const WIDTHS = /** @type {Record<string, number>} */ ({ KiB: 5.2, "KiB/s": 5.6, s: 4.4 }); // in em, by unit
@@ -44,12 +44,12 @@ const STORE = "mom-guests";
 try {
   const kept = JSON.parse(localStorage.getItem(STORE) ?? "{}");
   for (const name of KEPT) if (typeof kept?.[name] === typeof list[name]) Object.assign(list, { [name]: kept[name] });
-} catch { /* nothing is kept here, or something else */ }
+} catch { /* no storage, or invalid content */ }
 
 function keep() {
   try {
     localStorage.setItem(STORE, JSON.stringify(Object.fromEntries(KEPT.map((name) => [name, list[name]]))));
-  } catch { /* it is for this time only, then */ }
+  } catch { /* then the choice lasts only until a reload */ }
 }
 
 /** @param {Guest[]} guests @param {string} pattern */
@@ -109,7 +109,7 @@ function together(column, guests) {
 /** @param {Column} column */
 const widthOf = (column) => Math.max(WIDTHS[column.unit] ?? 5.6, 1.4 + 0.6 * column.name.length);
 
-/** The requested columns, and those of the others that fit in the window, the most important first. @param {Column[]} all */
+/** The requested columns, and as many others as fit in the window, by importance. @param {Column[]} all */
 function fitting(all) {
   const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
   let room = innerWidth / rem - OTHERS - 3;
@@ -204,7 +204,7 @@ export class GuestsView {
       onchange: (/** @type {Event & { target: HTMLInputElement }} */ event) => { list.columns[one.name] = event.target.checked; keep(); again(); } }), ` ${one.name}`));
     const chooser = h("details", { class: "chooser", open: list.choosing, ontoggle: () => { list.choosing = chooser.open; } }, h("summary", null, "Columns"), h("div", null, chosen));
     const remarked = this.heading(SUFFERING, "Remarks", "what the guest suffers from, or why it cannot release memory", "minor");
-    this.heads = [this.heading(NAME, "Guest", "its name", ""), ...this.columns.map((one) => this.heading(one.key, one.name[0].toUpperCase() + one.name.slice(1), one.about, one.rank ? "number minor" : "number", widthOf(one))), remarked];
+    this.heads = [this.heading(NAME, "Guest", "the guest's name", ""), ...this.columns.map((one) => this.heading(one.key, one.name[0].toUpperCase() + one.name.slice(1), one.about, one.rank ? "number minor" : "number", widthOf(one))), remarked];
     this.spaces = [h("td"), h("td")]; // one column only: further columns would take width in a narrow window
     this.above = h("tr", { class: "space", "aria-hidden": "true" }, this.spaces[0]);
     this.below = h("tr", { class: "space", "aria-hidden": "true" }, this.spaces[1]);
@@ -281,7 +281,7 @@ export class GuestsView {
     const last = Math.min(this.shown.length, first + Math.ceil((this.box.clientHeight || 600) / ROW) + 16);
     const focused = focusedGuest();
     const wantedIds = new Set(this.shown.slice(first, last).map((one) => one.id));
-    // The arrow keys go on from there. Focus first: a layout halfway through the changes would scroll elsewhere.
+    // The table takes the focus, so that arrow keys still work. Do this first: a layout halfway through the changes would scroll elsewhere.
     if (focused && this.rows.has(focused) && !wantedIds.has(focused)) this.box.focus({ preventScroll: true });
     for (const [id, row] of this.rows) {
       if (wantedIds.has(id)) continue;

@@ -11,7 +11,7 @@ import { PastDays } from "./recorded.js";
 /** @import { Guest, Mom, Sample } from "./known.js" */
 
 const SMALL = 110; // pixels
-const NAMED = 6; // most suffering guests beside the chart
+const NAMED = 6; // limit of suffering guests beside the chart
 const ACTS = 5; // on the first screen
 const MARKED = 100; // acts in the chart
 

@@ -33,7 +33,7 @@ export class Mom {
     /** @type {Api.CommonProblem[]} */
     this.problems = [];
     /** @type {unknown} */
-    this.problemsOf = null; // the part of the report behind `problems`
+    this.problemsOf = null; // the report's problems when `problems` was loaded
   }
 
   /** Newest report; it exists before any view. @returns {Api.ReportDocument} */

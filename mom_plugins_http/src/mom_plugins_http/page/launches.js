@@ -6,7 +6,7 @@ import { coded, kib, moment, span } from "./figures.js";
 
 /** @import { Mom } from "./known.js" */
 
-const LOOK_MS = 5000; // between two looks: progress sends no event
+const LOOK_MS = 5000; // between two updates: mom sends no events about progress
 
 export class LaunchesView {
   /** @param {Mom} mom */
@@ -34,7 +34,7 @@ export class LaunchesView {
     const deadline = h("input", { required: true, value: "10m", size: 6, autocomplete: "off" });
     const name = h("input", { placeholder: "db-*", maxlength: 200, size: 14, autocomplete: "off" });
     return form("Reserve", () => this.reserve(memory.value, deadline.value, name.value),
-      h("label", null, "Memory ", memory), h("label", null, "for ", deadline), h("label", null, "for the guest (a pattern, or nothing) ", name));
+      h("label", null, "Memory ", memory), h("label", null, "for ", deadline), h("label", null, "for the guest (a pattern; empty for any) ", name));
   }
 
   admissionForm() {
@@ -42,7 +42,7 @@ export class LaunchesView {
     const count = h("input", { type: "number", min: 1, max: 10000, value: 1, required: true });
     const kind = h("input", { size: 10, autocomplete: "off" });
     return form("Ask", () => this.admit(memory.value, count.value, kind.value),
-      h("label", null, "Guests ", count), h("label", null, "of at most ", memory), h("label", null, "of the class (or nothing) ", kind));
+      h("label", null, "Guests ", count), h("label", null, "of at most ", memory), h("label", null, "of the class (empty for the default) ", kind));
   }
 
   async update() {
@@ -86,7 +86,7 @@ export class LaunchesView {
     return h("td", null, h("button", { type: "button", "aria-label": `Release the reservation for ${one.name || one.id}`, onclick: () => this.release(one) }, "Release"));
   }
 
-  /** @param {() => Promise<string>} what does the work, and returns its result in words */
+  /** @param {() => Promise<string>} what makes the change, and returns its result as text */
   async change(what) {
     this.message.hidden = false;
     try {

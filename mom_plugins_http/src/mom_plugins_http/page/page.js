@@ -98,7 +98,7 @@ function hear(report) {
 
 async function look() {
   try {
-    if (document.hidden) return; // the next cycle after it is shown updates it
+    if (document.hidden) return; // once visible, the next cycle updates it
     lookedAt = performance.now();
     mom.look();
     const first = !view;
@@ -258,7 +258,7 @@ function turnTheme() {
   const next = dark() ? "light" : "dark";
   try {
     localStorage.setItem(THEME, next);
-  } catch { /* only for this visit, then */ }
+  } catch { /* then the choice lasts only until a reload */ }
   theme(next);
 }
 
@@ -300,7 +300,7 @@ byId("login-form").addEventListener("submit", (event) => {
   event.preventDefault();
   const given = tokenField.value.trim();
   if (!/^[\x21-\x7e]+$/.test(given)) {
-    write(byId("login-problem"), "A token is ASCII characters without spaces.");
+    write(byId("login-problem"), "A token has only ASCII characters, and no spaces.");
     return;
   }
   if (given.startsWith("key-")) {

@@ -7,7 +7,7 @@ import { coded, moment } from "./figures.js";
 /** @import { Mom } from "./known.js" */
 
 const CHECK_MS = 400;
-const LINE = 19; // pixels, as the style has it
+const LINE = 19; // pixels, as in the style
 
 /** Drafts by name, each with the version that it replaces; they outlive the view. @type {Map<string, { text: string, tag: string }>} */
 export const drafts = new Map();
@@ -17,7 +17,7 @@ export const drafts = new Map();
 /** @param {Api.PolicyChange} one */
 const tagOf = (one) => `"${one.version}"`;
 
-/** Base drafts for the version `over` on `now`: nobody else has changed anything in between. @param {string} over @param {string} now */
+/** Rebase drafts from version `over` to `now`, between which nobody else has changed anything. @param {string} over @param {string} now */
 function goOn(over, now) {
   for (const draft of drafts.values()) if (draft.tag === over) draft.tag = now;
 }
@@ -86,7 +86,7 @@ export class PoliciesView {
     }
   }
 
-  /** Take the policies in force; equal drafts are dropped. @param {{ content: any, tag: string }} known */
+  /** Keep the policies in force, and drop drafts that equal them. @param {{ content: any, tag: string }} known */
   take({ content, tag }) {
     this.items = content.items;
     this.tag = tag;
@@ -105,7 +105,7 @@ export class PoliciesView {
       this.list();
       if (!drafts.has(this.name)) this.open();
       await this.past();
-    } catch { /* the banner tells of it */ }
+    } catch { /* the banner shows the error */ }
   }
 
   list() {

@@ -10,7 +10,7 @@ import { coded } from "./figures.js";
 const AGAIN_MS = 300000; // between two requests: as often as the recorder writes
 const POINTS = 700;
 const MINUTE = 60; // seconds: resolution of a host's past days
-const GROUP = 30; // cycles: past days of a guest may contain one of this many
+const GROUP = 30; // past days of a guest may contain only one cycle in this many
 
 /** @type {[string, string][]} */
 const SPANS = [["", "the last cycles"], ["3600", "an hour"], ["21600", "6 hours"], ["86400", "a day"], ["604800", "a week"], ["2592000", "30 days"], ["chosen", "from … to …"]];
@@ -48,7 +48,7 @@ export class PastDays extends Together {
     return chosen.span ? [now - Number(chosen.span), now] : null;
   }
 
-  /** Options of a chart for its time. */
+  /** Period and gap for `Chart.show`. */
   get shown() {
     const { items, span } = this;
     const [from, to] = this.part ?? span ?? [0, 0];
@@ -86,7 +86,7 @@ export class PastDays extends Together {
     if (performance.now() - this.asked < AGAIN_MS) return;
     const asked = performance.now();
     this.asked = asked;
-    if (!this.items) write(this.said, "The recording is being read …");
+    if (!this.items) write(this.said, "Reading the recording …");
     try {
       const [from, to] = part ?? span;
       const { items } = await get(`v1/recorded?seconds=${Math.max(MINUTE, Math.ceil(to - from))}&until=${Math.ceil(to)}&limit=${POINTS}${this.guest && `&guest=${coded(this.guest)}`}`);

@@ -3,7 +3,7 @@
 import { Refused } from "./api.js";
 import { send } from "./connection.js";
 
-const SILENCE_MS = 40000; // without cycles there is a keep-alive every 15 s
+const SILENCE_MS = 40000; // mom sends a keep-alive every 15 s
 
 /** Wait until the tab is visible. Browsers limit connections to six, so a hidden tab has no stream. */
 export async function shown() {
@@ -11,7 +11,7 @@ export async function shown() {
 }
 
 /**
- * Report after changes: whole members, except guests and outcomes, which have only differences.
+ * Report after these changes, which contain whole members, but of guests and outcomes only the differences.
  * @param {Api.ReportDocument} report
  * @param {Api.ReportChanges} changes
  * @returns {Api.ReportDocument}
@@ -44,10 +44,10 @@ function joined(before, items, gone, key) {
 
 /**
  * @typedef {object} Listener
- * @property {string} fields of guests for the stream
- * @property {(report: Api.ReportDocument) => void} hear of each cycle
- * @property {(name: string, content: any) => void} tell of other events
- * @property {(error: unknown) => "stop" | "again"} lost the connection has ended; error: null if the server has ended it
+ * @property {string} fields guests' fields in the stream
+ * @property {(report: Api.ReportDocument) => void} hear called for each cycle
+ * @property {(name: string, content: any) => void} tell called for other events
+ * @property {(error: unknown) => "stop" | "again"} lost called when the connection has ended; error: null if the server has ended it
  * @property {() => Promise<void>} back called after the first report of a connection, to load missed data; a failure ends
  *   the connection
  */

@@ -1,1 +1,1 @@
-"""Answers of the API: each resource has a file with its models."""
+"""Operations of the API: each resource has a file with its models."""

@@ -1,4 +1,4 @@
-"""Recent changes as text."""
+"""Acts: recent changes as text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
+from typing_extensions import TypedDict
 
 from mom_core import Entity, Outcome, Scope, Status, Unit, Value, as_number, first_names, format_kib, printable
 from mom_daemon import Explainer, amount
@@ -18,7 +18,7 @@ from mom_plugins_http.routes.published import PastNote, PastOutcome
 NAMED: Final = 3
 
 STEP_GAP_SECONDS: Final = 60.0
-"""Longest time between two steps of an act, unless cycles are slower."""
+"""s. Longest time between two steps of an act, unless cycles are slower."""
 
 LONGEST: Final = 400
 

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
-from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
+from typing_extensions import TypedDict
 
 from mom_core import HOST_ID, Declarations, Entity, Guest, MomError, PluginContext, Scope, Source, first_names
 from mom_daemon import find_guest
@@ -37,7 +37,7 @@ class PastModel(TypedDict):
 
 
 def as_object(value: object) -> Any:
-    """Return a service's data class for JSON, with all members."""
+    """Return a service's data class as JSON content, with all members."""
     if isinstance(value, Entity | Source):
         return value._asdict()
     if is_dataclass(value) and not isinstance(value, type):
@@ -46,7 +46,7 @@ def as_object(value: object) -> Any:
 
 
 def offered(context: PluginContext, kind: Callable[..., Service], lack: str, plugin: str) -> Service:
-    """Return an enabled plugin's service. Raise `ProblemError` if missing.
+    """Return the service that an enabled plugin offers. Raise `ProblemError` if none does.
 
     :param lack: predicate for the error, such as `has policies`
     """
@@ -57,7 +57,7 @@ def offered(context: PluginContext, kind: Callable[..., Service], lack: str, plu
 
 
 def guest_of(view: ReportView, name: str) -> Guest:
-    """Return the guest with this id or name. Raise `ProblemError` if missing."""
+    """Return the guest with this id or name. Raise `ProblemError` without such a guest."""
     try:
         return find_guest(listed_guests(view), name)
     except MomError as error:
@@ -65,7 +65,7 @@ def guest_of(view: ReportView, name: str) -> Guest:
 
 
 def listed_guests(view: ReportView) -> Mapping[str, Guest]:
-    """Return the guests. Raise `ProblemError` if their list is unknown."""
+    """Return the guests, keyed by id. Raise `ProblemError` if their list is unknown."""
     if unknown := view.report.guests_unknown:
         raise ProblemError(503, unknown.message, unknown.cure, headers={"retry-after": "1"})
     return view.report.snapshot.guests
@@ -87,7 +87,7 @@ def past_cycles(published: Published, call: ApiCall, values: Callable[[CycleSamp
 
 
 def queried_fields(call: ApiCall, declarations: Declarations, of: Scope = Scope.GUEST) -> tuple[str, ...] | None:
-    """Return the fields in the query, sorted; None for all fields."""
+    """Return the fields in the query, sorted; None for all fields. Raise `ProblemError` for an undeclared field."""
     if call.query.fields is None:
         return None
     names = [name.strip() for name in call.query.fields.split(",") if name.strip()]

@@ -81,8 +81,6 @@ class Api:
             return response
         return Sending(response, self._unread, request.scope["state"]["end_connection"])
 
-    # --- who may ---------------------------------------------------------------------------------------------------------------------
-
     def _admit(self, request: Request, route: Route) -> Peer:
         peer: Peer = request.scope["state"]["peer"]
         self._refuse_other_sites(request, route, peer)
@@ -125,7 +123,7 @@ class Api:
         return peer.right, peer.name
 
     def _unknown(self, request: Request, peer: Peer) -> ProblemError:
-        # The page first tries without a token.
+        # The page's first request has no token.
         noun, hint = "token", "send `Authorization: Bearer TOKEN` with one of the tokens in the http plugin's settings"
         if peer.keyed:
             noun, hint = "session of the page", "open the address that `mom page` prints on the host"
@@ -142,8 +140,6 @@ class Api:
             return "this request needs the token to change (`change_token`)"
         group = "read_group or change_group" if right is Right.READ else "change_group"
         return f"root may do this, and members of the group that `{group}` of the http plugin names; a new member must log in again"
-
-    # --- what else -------------------------------------------------------------------------------------------------------------------
 
     @Route("GET", "/v1/openapi.json", Mapping[str, Any])
     async def describe(self, call: ApiCall) -> object:

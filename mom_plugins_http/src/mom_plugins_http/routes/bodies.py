@@ -17,7 +17,7 @@ JSON: Final = "application/json"
 
 
 async def read_body(call: ApiCall, model: type[Model], media_types: str = JSON) -> Model:
-    """Return the body as this model. Raise `ProblemError` if invalid."""
+    """Return the body as this model. Raise `ProblemError` if the body is invalid."""
     if call.media_type != JSON:
         raise ProblemError(415, f"a body of type {printable(call.media_type) or 'unknown'} is not supported", f"send {media_types}")
     body = await call.body()
@@ -31,10 +31,7 @@ def text_of(body: bytes) -> str:
     try:
         return body.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ProblemError(400, f"byte {error.start} of the body is not UTF-8", "send it in UTF-8") from None
-
-
-# --- members -----------------------------------------------------------------------------------------------------------------------------
+        raise ProblemError(400, f"byte {error.start} of the body is not UTF-8", "send the body in UTF-8") from None
 
 
 _MOST_SECONDS: Final = 1_000_000_000

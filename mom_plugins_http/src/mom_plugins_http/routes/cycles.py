@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
 from pydantic import Field
-from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
+from typing_extensions import TypedDict
 
 from mom_core import Scope, Severity
 from mom_daemon.report_models import (
@@ -51,7 +51,7 @@ class RecordedQuery(Query):
     limit: Annotated[int, Field(ge=2, le=1000)] = 300
     """Maximum number of items, which are evenly spaced."""
     guest: Text = None
-    """Current guest, by id or name: returns its fields instead of the host's."""
+    """Current guest, by id or name, whose fields to return instead of the host's."""
 
 
 class ActsQuery(NewestQuery):
@@ -103,7 +103,7 @@ class PastHostModel(PastModel):
 
     fields: Mapping[str, Any]
     guests_together: Mapping[str, Any]
-    """Sums over the guests with the field; null if no guest has it."""
+    """Sums over the guests with the field; null if no guest has the field."""
 
 
 @described

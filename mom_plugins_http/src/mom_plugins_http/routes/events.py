@@ -1,4 +1,4 @@
-"""`/v1/events`: server-sent events. The first event has the whole report; later ones have changes."""
+"""`/v1/events`: server-sent events. The first event has the whole report; later events have changes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mom_plugins_http.server.problems import ProblemError
 MEDIA_TYPE: Final = "text/event-stream"
 
 BEAT_SECONDS: Final = 15.0
-"""Time between keep-alive comments: proxies stay connected, and mom detects lost clients."""
+"""s between keep-alive comments: proxies stay connected, and mom detects lost clients."""
 
 Fields = tuple[str, ...] | None
 """Guest fields for a client; None for all."""
@@ -51,7 +51,7 @@ _EVENTS: Final = {"report": ReportDocument, "cycle": ReportChanges, "reservation
 
 
 class Events:
-    """Event stream, in the server's thread."""
+    """Source of the event streams. All methods run in the server's thread."""
 
     def __init__(self, published: Published, most: int) -> None:
         self._published = published
@@ -59,7 +59,7 @@ class Events:
         self._sent: dict[Fields, _SentReport] = {}
 
     def tell(self, news: Sequence[Item]) -> None:
-        """Send a cycle's end and other news to all clients."""
+        """Send the last cycle's changes and other news to all clients."""
         view, subscribers = self._published.newest, self._published.subscribers
         before, self._sent = self._sent, {}  # forget lists of fields without a client
         if view is None or not subscribers:
@@ -82,7 +82,7 @@ class Events:
         return now.whole() if changes is None else _event("cycle", now.number, changes)
 
     def _make_room(self, newcomer: Subscriber) -> None:
-        # If all places are taken, streams of the user who has most of them end.
+        # If all places are taken, end streams of the user who has most.
         later = {"retry-after": "10"}
         listening = self._published.subscribers
         if len(listening) >= self._most and not self._end_some([[each] for each in listening], newcomer):
@@ -94,7 +94,7 @@ class Events:
                 raise ProblemError(503, f"clients already use {MOST_LISTS} different lists of fields", hint, headers=later)
 
     def _end_some(self, groups: Sequence[Sequence[Subscriber]], newcomer: Subscriber) -> bool:
-        # The user with the fewest streams represents a group. Returns False if the newcomer must not replace any group.
+        # A group's user with the highest right, then the fewest streams, represents it. Return False if the newcomer may replace no group.
         streams = Shares(each.peer for group in groups for each in group)
         owners = [max((each.peer for each in group), key=streams.order) for group in groups]
         shares = Shares(owners)

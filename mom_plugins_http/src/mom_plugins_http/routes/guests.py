@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
-from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
+from typing_extensions import TypedDict
 
 from mom_core import Guest, GuestColumn, printable
 from mom_daemon import guest_columns

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Annotated, Final, TypeVar
 
 from pydantic import Field
-from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
+from typing_extensions import TypedDict
 
 from mom_core import MomError, PluginContext, StrictModel, UnitError, parse_size, printable
 from mom_daemon.report_models import described, told
@@ -61,9 +61,9 @@ class StartingGuestModel(StrictModel):
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     memory: Annotated[Size, size_schema(minimum=LEAST_KIB, maximum=MOST_KIB)]
-    """Memory at its start."""
+    """Memory at the guest's start."""
     id: Annotated[str, Field(max_length=200)] = ""
-    """Its id, such as libvirt's UUID."""
+    """Id, such as libvirt's UUID."""
 
 
 _DESCRIBED_GUEST: Final = {"application/xml": str, "text/plain": str, JSON: StartingGuestModel}
@@ -103,7 +103,7 @@ class RoomModel(TypedDict):
 
 @described
 class ReservationsModel(TypedDict):
-    """Reservations, and memory for further ones."""
+    """Reservations, and memory for more reservations."""
 
     room: RoomModel | None
     """Memory available for reservations; null if unknown."""
@@ -133,7 +133,7 @@ class LaunchRoutes:
 
     @Route("POST", "/v1/launches", Launch, Right.CHANGE, LaunchQuery, body=_DESCRIBED_GUEST)
     async def launch(self, call: ApiCall) -> object:
-        """Make memory available for a guest, and answer when it may start. Status 409 with `state` `refused`: it must not start."""
+        """Make memory available for a guest, and answer when the guest may start. Status 409 with `state` `refused`: it must not start."""
         launches = offered(self._context, Launches, "makes room for launches", "balloon")
         readers = self._context.services(LaunchReader)
         guest = await self._launched(call, readers)
@@ -212,7 +212,7 @@ class LaunchRoutes:
 
     @Route("POST", "/v1/reservations", Reservation, Right.CHANGE, body={JSON: ReservationRequestModel}, status=201)
     async def reserve(self, call: ApiCall) -> object:
-        """Reserve memory for a launch; status 409 at once, with all figures, if there is too little."""
+        """Reserve memory for a launch. If there is too little, answer at once with status 409 and all figures."""
         body = await read_body(call, ReservationRequestModel)
         reserve = partial(self._reservations().reserve, body.memory, body.deadline, name=body.name, who=call.peer.name)
         return as_object(await self._refusing(self._worker.run(reserve), body.memory))

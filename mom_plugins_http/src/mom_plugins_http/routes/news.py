@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
+from typing_extensions import TypedDict
 
 from mom_core import MomError, PluginContext, format_kib
 from mom_kvm import PolicyChange, PolicyState, PolicyTexts, Reservation, Reservations
@@ -49,7 +49,7 @@ class News:
         self._failure = ""
 
     def gather(self) -> Sequence[Item]:
-        """Return the changes since the last call."""
+        """Return the changes since the last call, as events."""
         items: list[Item] = []
         failure = ""
         for changes in (self._reservations, self._policies):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Final
 
 from pydantic import Field
-from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
+from typing_extensions import TypedDict
 
 from mom_core import StrictModel
 from mom_daemon.report_models import Seconds, described
@@ -92,9 +92,9 @@ class PageKeys:
 
     @Route("POST", "/v1/page-keys", PageKeyModel, query=PageKeyQuery, status=201)
     async def give_page_key(self, call: ApiCall) -> PageKeyModel:
-        """Give a key for the web page that works once."""
+        """Return a key for the web page. The key works once."""
         if not call.peer.local or call.peer.keyed:
-            raise ProblemError(403, "keys are given through the control socket only", "ask on the host: mom page")
+            raise ProblemError(403, "mom gives keys only through the control socket", "run on the host: mom page")
         if not self._socket:
             hint = "in the settings of the http plugin, set `page: true` and a shorter path for `socket`"
             raise ProblemError(409, "this mom has no socket for the page", hint)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import AfterValidator, Field
 from starlette.responses import Response
-from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
+from typing_extensions import TypedDict
 
 from mom_core import PluginContext, StrictModel, printable
 from mom_daemon import json_text
@@ -93,7 +93,7 @@ class ChangedModel(TypedDict):
 
 @described
 class CheckedModel(TypedDict):
-    """Errors in changes."""
+    """Result of a check."""
 
     good: bool
     """Whether mom would accept the changes, perhaps with warnings."""
@@ -102,7 +102,7 @@ class CheckedModel(TypedDict):
 
 
 class PolicyRoutes:
-    """Operations with separate threads for compilation and reading. Each change is atomic."""
+    """Operations on policies, with separate threads for compilation and reading. Each change is atomic."""
 
     def __init__(self, context: PluginContext, worker: Worker, reading: Worker) -> None:
         self._context = context
@@ -110,11 +110,11 @@ class PolicyRoutes:
         self._reading = reading
 
     def texts(self) -> PolicyTexts:
-        """Return the evaluator's policies. Raise `ProblemError` if missing."""
+        """Return the service for policies. Raise `ProblemError` if no plugin offers it."""
         return offered(self._context, PolicyTexts, "has policies", "policy")
 
     async def run(self, job: Callable[[PolicyTexts], Result]) -> Result:
-        """Run a change after all earlier changes."""
+        """Run a change after all earlier changes, and return its result."""
 
         def change() -> Result:
             texts = self.texts()
@@ -217,7 +217,7 @@ class PolicyRoutes:
             raise ProblemError(428, "a change must say which version of the policies it changes", hint)
         if header == "*":
             return None
-        # Any other form than one strong tag, such as a weak tag, never matches.
+        # Only a single strong tag can match.
         return header[1:-1] if len(header) > 2 and header[0] == header[-1] == '"' else header
 
 

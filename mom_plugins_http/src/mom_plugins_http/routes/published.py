@@ -65,11 +65,11 @@ class PastGuests:
     """Guests' values of the `GUEST_HISTORY` fields in a past cycle; None is unknown. Fields without values have no column."""
 
     places: Mapping[str, int]
-    """Column index, keyed by guest id."""
+    """Index into each column, keyed by guest id."""
     columns: Mapping[str, Sequence[float | None]]
 
     def fields(self, guest: str) -> Mapping[str, float | None] | None:
-        """Return a guest's fields; None without this guest."""
+        """Return a guest's fields; None if the guest did not exist."""
         return {name: self.field(name, guest) for name in GUEST_HISTORY} if guest in self.places else None
 
     def field(self, name: str, guest: str) -> float | None:
@@ -143,7 +143,7 @@ def _count(counts: Counter[T], names: Sequence[T]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ReportView:
-    """Report. Only `answers` changes, in the server's thread."""
+    """Report of one cycle. Only `answers` changes, in the server's thread."""
 
     report: Report
     declarations: Declarations
@@ -155,7 +155,7 @@ class ReportView:
     answers: dict[object, bytes] = field(default_factory=dict)
 
     def document(self, interval: float, fields: Sequence[str] | None = None) -> ReportDocument:
-        """Return one document with these guest fields; None for all."""
+        """Return the report as a document with these guest fields; None for all."""
         return report_document(self.report, self.declarations, self.state, interval, monotonic=self.monotonic, fields=fields)
 
     def answer(self, key: object, make: Callable[[], bytes]) -> bytes:
@@ -194,7 +194,7 @@ class Subscriber:
             self._events.put_nowait(b"")
 
     async def next(self, seconds: float) -> bytes | None:
-        """Return the next event; None after this time."""
+        """Return the next event; None if it does not come in time."""
         try:
             event = await asyncio.wait_for(self._events.get(), seconds)
         except TimeoutError:
@@ -209,7 +209,7 @@ class Published:
     def __init__(self, context: PluginContext) -> None:
         self.context = context
         self.newest: ReportView | None = None
-        """Replaced as a whole; None before the first report."""
+        """Newest report, replaced as a whole; None before the first report."""
         self.subscribers: set[Subscriber] = set()
         self.explainers = Explainers()
         self._totals = Totals()

@@ -67,7 +67,7 @@ Model = TypeVar("Model", bound=StrictModel)
 
 
 def validated(model: type[Model], validate: Callable[[], Model], whole: str) -> Model:
-    """Return a query or body. Raise `ProblemError` if it is invalid. Errors call it `whole`."""
+    """Return a valid query or body. Raise `ProblemError` for an invalid one, which `whole` names in the error."""
     try:
         return validate()
     except ValidationError as error:
@@ -227,7 +227,7 @@ class Route:
         return method
 
     def read_query(self, text: str) -> Query:
-        """Return the parameters. Raise `ProblemError` if invalid."""
+        """Return the parameters. Raise `ProblemError` for invalid parameters."""
         members = parse_qsl(text, keep_blank_values=True)
         check_members(members)
         return validated(self.query, lambda: self.query.model_validate_strings(dict(members)), "the query")

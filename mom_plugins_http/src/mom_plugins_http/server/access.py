@@ -33,7 +33,7 @@ _LONGEST_TOKEN_FILE: Final = 4096
 
 
 class Right(IntEnum):
-    """Rights of clients. Each includes the lower ones."""
+    """Rights of clients. Each right includes the lower rights."""
 
     NOTHING = 0
     READ = 1
@@ -61,13 +61,13 @@ class Peer:
 
 
 class Shares:
-    """Number of places that each user holds. When all are taken, the user who holds most loses one to a newcomer."""
+    """Number of places that each user has. When all places are taken, the user who has most loses a place to a newcomer."""
 
     def __init__(self, holders: Iterable[Peer]) -> None:
         self._held = Counter((holder.right, holder.user) for holder in holders)
 
     def order(self, holder: Peer) -> tuple[Right, int]:
-        """Return the sort key: the lowest right loses its place first, then the user who holds most."""
+        """Return the sort key: the lowest right loses its place first, then the user who has most places."""
         return holder.right, -self._held[holder.right, holder.user]
 
     def yields(self, holder: Peer, newcomer: Peer) -> bool:
@@ -84,13 +84,13 @@ class LocalAccess:
     change: int | None = None
 
     def right(self, user: int, groups: Set[int]) -> Right:
-        """Return a user's right."""
+        """Return the right of a user in these groups."""
         if user in {0, os.geteuid()} or self.change in groups:
             return Right.CHANGE
         return Right.READ if self.read in groups else Right.NOTHING
 
     def peer(self, sock: socket.socket | TransportSocket) -> Peer:
-        """Return the peer of a unix socket. Raise `OSError` if it is gone."""
+        """Return the peer of a unix socket. Raise `OSError` if the peer is gone."""
         process, user, group = PeerCredentials.of(sock)
         try:
             groups = set(array("I", sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUP_BYTES)))
@@ -101,7 +101,7 @@ class LocalAccess:
 
 
 def group_id(name: str) -> int:
-    """Return a group's id. Raise `MomError` if it does not exist."""
+    """Return a group's id. Raise `MomError` if the group does not exist."""
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:

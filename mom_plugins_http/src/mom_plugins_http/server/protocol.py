@@ -131,7 +131,7 @@ class HttpConnection(H11Protocol):
 
 
 def peer_of(sock: socket.socket | TransportSocket | None, access: LocalAccess | None) -> Peer:
-    """Return the peer; `UNKNOWN_PEER` if it is gone. `access` is None for TCP."""
+    """Return the peer of a socket; `UNKNOWN_PEER` if the peer is gone. `access` is None for TCP."""
     try:
         if sock is None:
             return UNKNOWN_PEER

@@ -28,7 +28,7 @@ from mom_plugins_http.settings import HttpSettings
 Result = TypeVar("Result")
 
 _LOOK_SECONDS: Final = 1.0
-"""A fifth of the default `patience`."""
+"""s between checks of connections: a fifth of the default `patience`."""
 
 _REST_SECONDS: Final = 5.0
 
@@ -61,8 +61,6 @@ class Server(BoundedServer[Door]):
         self._handshakes = 0
         self._came = asyncio.Event()
         self._listening: dict[Door, asyncio.Task[None]] = {}
-
-    # --- in the server's thread ----------------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
         """Start to check connections."""
@@ -175,7 +173,7 @@ class Worker:
 
     @property
     def full(self) -> bool:
-        """Return whether too many jobs are waiting."""
+        """Return whether no further job may wait."""
         return self._waiting >= self._most
 
     async def run(self, job: Callable[[], Result], user: str = "") -> Result:

@@ -23,7 +23,7 @@ _REPORT: Final = "/v1/report?fields=" + ",".join(f"{name}?" for name in HARMS)  
 
 
 class Feed:
-    """Newest picture. `changed` is called from the feed's thread after each answer.
+    """Source of the newest picture. The feed's thread calls `changed` after each answer.
 
     :param refresh: seconds between two readings
     """
@@ -107,7 +107,7 @@ class Feed:
             explanation = self._client.get(f"{path}/explanation")
             acts = self._client.get(f"/v1/acts?limit={MOST_ACTS}&guest={coded(guest)}")["items"]
         except NoSuchGuest as error:
-            return Drill(guest, trouble=f"{error.message}. It may have been stopped, or moved to another host")
+            return Drill(guest, trouble=f"{error.message}. The guest may have been stopped, or moved to another host")
         except ApiRefusedError as error:
             return Drill(guest, trouble=error.message)
         return Drill(guest, explanation, fields, past[::-1], acts)

@@ -66,9 +66,6 @@ def screen(look: Looking, feed: Feed, picture: Picture | None, size: tuple[int, 
     return [*head, *below_head(look, picture, width, lines, lambda: _text(look, feed, picture, width), nothing, keys)]
 
 
-# --- the verdict --------------------------------------------------------------------------------------------------------------------
-
-
 def brief_verdict(picture: Picture, width: int, height: int) -> list[Line]:
     """Return the present conditions, then reason and fix of the worst, in at most a third of the lines."""
     said = [*takewhile(lambda line: line.severity is not Severity.OK, picture.verdict)]  # cleared conditions are last
@@ -96,9 +93,6 @@ def _last_acts(picture: Picture, width: int, height: int) -> list[Line]:
     if height < TALL or not picture.acts:
         return []
     return [[("what mom did last", "bold"), (" (d: all)", "dim")], *(_act_line(act, width) for act in picture.acts[:_ACTS])]
-
-
-# --- the host -----------------------------------------------------------------------------------------------------------------------
 
 
 def _host_lines(picture: Picture | None, look: Looking, feed: Feed, width: int, now: float) -> list[Line]:
@@ -198,16 +192,13 @@ def _sum(values: Sequence[float | None]) -> float | None:
     return sum(numbers) if numbers or not values else None
 
 
-# --- texts --------------------------------------------------------------------------------------------------------------------------
-
-
 def _text(look: Looking, feed: Feed, picture: Picture, width: int) -> list[Line]:
     if look.view == "changes":
         return _changes(picture.acts, width)
     if look.view == "problems":
         return _problems(picture, width)
     if look.view == "help":
-        more = [("d ! g Tab", "decisions; problems and plugins; guests; the next")]
+        more = [("d ! g Tab", "decisions; problems and plugins; guests; the next view")]
         return help_lines(look, picture, width, ": why it has its size", more)
     return _one_guest(look, feed.drill, picture, width)
 

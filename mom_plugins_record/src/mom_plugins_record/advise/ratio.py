@@ -1,7 +1,7 @@
 """How much memory a host can sell at a stated risk, from the learned daily use of its guests. Pure functions.
 
-The same days count for all guests, to keep common movements such as Monday morning. The largest total need on a day is the day's peak, and
-the largest peak of a month counts.
+The needs of all guests are added day by day, to keep common movements such as Monday morning. The largest total need on a day is the day's
+peak, and the largest peak of a month counts.
 
 Peaks follow Gumbel's distribution of extreme values (Coles, An Introduction to Statistical Modeling of Extreme Values, 2001, chapter 3),
 separately for working days and other days. The confidence comes from a bootstrap (Efron, Bootstrap Methods, 1979) over copies and days.
@@ -33,7 +33,7 @@ BOOTSTRAPS: Final = 200
 MOST_FILLED: Final = 40
 LEAST_FILLED: Final = 8
 FILLED_GUESTS: Final = 1600
-"""mom fills the host `FILLED_GUESTS` / guests times, but at least `LEAST_FILLED` and at most `MOST_FILLED` times."""
+"""mom fills a simulated host `FILLED_GUESTS` / (number of guests) times, but `LEAST_FILLED` to `MOST_FILLED` times."""
 
 STEP: Final = 0.02
 """Step between two amounts tried, as a fraction of the memory for guests."""

@@ -29,7 +29,7 @@ class PlacementAdvice(NamedTuple):
 
 
 def placement_of(host: str, total_kib: float | None, promisable_kib: float | None, sold_kib: float) -> PlacementAdvice | str:
-    """Return the advice, or why there is none."""
+    """Return an inventory for OpenStack placement, or why there is none."""
     if not total_kib or promisable_kib is None:
         missing = "the host's memory (host plugin)" if not total_kib else "the memory that the host can promise (balloon plugin)"
         return f"no ratio: {missing} was not recorded"
@@ -102,7 +102,7 @@ HOST_RESERVE_SHARE: Final = 0.05
 """Assumed fraction of a host's memory that is not for guests, if unknown: the balloon plugin's default."""
 
 PRESENT_DAYS: Final = 2
-"""A guest whose use is unknown on the last so many days counts as gone."""
+"""A guest counts as gone if its use is unknown on the last `PRESENT_DAYS` days."""
 
 
 class HostSold(NamedTuple):

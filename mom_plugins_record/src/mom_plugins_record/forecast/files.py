@@ -202,7 +202,7 @@ LARGEST_NUMBER: Final = 1e30
 """Bound of any stored number. The largest are sums of squares of sizes."""
 
 _MIDDLE: Final = 0x8000
-"""Replacement for the lower two bytes of a float: their middle, so that repeated saving loses nothing more."""
+"""Value of the lower two bytes of a float, which are not stored. It is the middle, so that repeated saving loses nothing more."""
 
 
 def _packed(curve: array[float]) -> str:

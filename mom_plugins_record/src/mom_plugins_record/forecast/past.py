@@ -111,7 +111,7 @@ class PastGuest:
     qemu_kib: float = 0.0
     """Largest measured memory of QEMU itself; 0 if unknown."""
     vcpus: int = 0
-    """0 if unknown."""
+    """Number of vCPUs; 0 if unknown."""
 
 
 @dataclass(frozen=True, slots=True)

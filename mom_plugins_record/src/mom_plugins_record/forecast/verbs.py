@@ -83,7 +83,7 @@ def _known(values: Iterable[float]) -> tuple[float | None, ...]:
 
 @click.group("forecast", context_settings={"help_option_names": ["-h", "--help"]})
 def forecast() -> None:
-    """Show what guests usually use by time of day and week, and learn it from recordings."""
+    """Show guests' usual memory use by time of day and week, and learn it from recordings."""
 
 
 @forecast.command("show")

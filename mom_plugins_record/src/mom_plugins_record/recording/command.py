@@ -22,7 +22,7 @@ _RECORDING = click.argument("recording", required=False, type=KeptPath())
 
 @click.group()
 def record() -> None:
-    """Look at recordings of the `record` plugin."""
+    """Show and export recordings of the `record` plugin."""
 
 
 @record.command("show")

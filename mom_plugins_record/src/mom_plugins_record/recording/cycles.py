@@ -59,7 +59,7 @@ def cycle_line(report: Report, session: str, place: int, memory: Value = None) -
 
     :param session: checksum of the line from `session_line`
     :param place: number of earlier cycles in the file
-    :param memory: what policies remember; None except in the first cycle of a group
+    :param memory: values that policies remember; None except in the first cycle of a group
     """
     snapshot = report.snapshot
     guests, columns = snapshot.listed, snapshot.columns
@@ -222,7 +222,7 @@ class CycleRead:
     :param report: report without the state of plugins
     :param decisions: decisions of the report, followed by those of reviews and trials
     :param columns: values of guests keyed by field, with None for a guest that lacks the field
-    :param memory: what policies remember; None except in the first cycle of a group
+    :param memory: values that policies remember; None except in the first cycle of a group
     :param session: checksum of the line from `session_line`
     :param place: number of earlier cycles in the file
     """

@@ -83,7 +83,7 @@ def checksum(text: bytes) -> str:
 
 
 class RecordingFile:
-    """File of a recording, open for reading. What mom appends later is not read.
+    """File of a recording, open for reading. Lines that mom appends later are not read.
 
     Opening raises `OSError`, `NoRecording` for another kind of file, and `MomError` for another version of the format. `cut_off` becomes
     true if the last group, when read, has no end.

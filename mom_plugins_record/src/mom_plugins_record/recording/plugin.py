@@ -59,7 +59,7 @@ class RecordPlugin:
         """Free space to leave on the disk. With less free space, recording pauses."""
 
         accounts_keep: Annotated[Duration, Field(ge=86_400)] = 40 * 86_400.0
-        """Maximum age of the accounts for `mom report`. The host's accounts are kept for 400 days."""
+        """Maximum age of the accounts for `mom report`. mom keeps the host's accounts for 400 days."""
 
         accounts_size: Annotated[Size, Field(ge=1 << 20)] = 512 << 20
         """Maximum size of the accounts; mom deletes the oldest day first."""
@@ -115,7 +115,7 @@ class RecordPlugin:
     def recorded_points(
         self, since: float, until: float, most: int, *, guest: str = "", guest_fields: Sequence[str] = ()
     ) -> Sequence[RecordedPoint]:
-        """Return about `most` points of past days: a guest's from the recording, or without `guest` the host's from the accounts."""
+        """Return about `most` past points: of `guest` (an id) from the recording, or else of the host from the accounts."""
         from mom_plugins_record.recording.points import points_of
         from mom_plugins_record.report.accounts_file import NAME, read_minutes
 
@@ -202,7 +202,7 @@ class RecordPlugin:
     def mom_source(
         kind: type, settings: PluginSettings | None, run_directory: Path, state_directory: Path, path: Path | None
     ) -> PastCycles | None:
-        """Return the recording at `path`, or else that of the mom with these settings; None without both."""
+        """Return the recording at `path`, or else that of the mom with these settings; None for other kinds of source."""
         if kind is not PastCycles:
             return None
         from mom_plugins_record.recording.reader import Recording

@@ -107,7 +107,7 @@ class RecordingWriter:
     def cycle(self, report: Report, memory: Callable[[], Value] | None = None) -> None:
         """Append a cycle. On failure, raise `RecordingFull`, and leave the file unchanged.
 
-        :param memory: function that returns what policies remember; called once for each group
+        :param memory: function that returns the values that policies remember; called once for each group
         """
         self._check_space()
         if self._file is None or self._is_long() or self._is_away():

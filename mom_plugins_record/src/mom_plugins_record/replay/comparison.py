@@ -29,7 +29,7 @@ SMALLEST_SWING: Final = 0.02
 
 
 class Complaint(StrEnum):
-    """Kind of complaint."""
+    """Kind of complaint about decisions."""
 
     BELOW_NEED = "below-need"
     OSCILLATION = "oscillation"
@@ -229,7 +229,7 @@ class _Run:
         self.last = first
         self.engine = engine = RecordedEngine(first.session, policies)
         self._policies, self._since, self._result = policies, since, result
-        self._begins = since - (GROUP + engine.history + 2) * first.session.interval  # so that the first compared cycle has all its history
+        self._begins = since - (GROUP + engine.history + 2) * first.session.interval
         self._knows = self._whole = first.report.number == 1
         """Whether the policies' memory is known, and whether no cycle is missing that policies look back at."""
         self._looked_back = 0

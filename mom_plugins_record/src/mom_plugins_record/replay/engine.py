@@ -59,11 +59,11 @@ class RecordedEngine:
 
     @property
     def memory(self) -> Value:
-        """Memory of the policies; None if no evaluator has any."""
+        """Values that policies remember; None without such values."""
         return None if self._texts is None else self._texts.memory()
 
     def remember(self, memory: Value) -> None:
-        """Set the recorded memory of the policies."""
+        """Set the values that policies remember."""
         if self._texts is not None:
             self._texts.set_memory(memory)
 

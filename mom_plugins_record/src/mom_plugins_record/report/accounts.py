@@ -100,7 +100,7 @@ class Accounts:
             self._add_guests(host, snapshot.host, snapshot.guests, now)
 
     def given_back(self) -> Mapping[str, float | None]:
-        """Return the KiB given back in the last cycle, keyed by means; None if unknown. Empty before the first cycle."""
+        """Return the KiB given back in the last cycle, keyed by host field; None if unknown. Empty before the first cycle."""
         if self._host is None:
             return {}
         parts = [guest.given_back for guest in self._guests.values() if guest.given_back is not None]
@@ -302,9 +302,9 @@ FIELDS: Final = tuple(
         ("given_back_balloon", Unit.KIB, f"memory that guests once held, now in balloons, {_NOW}"),
         ("given_back_sweeps", Unit.KIB, f"memory that guests once held, returned by sweeps or free page reporting, {_NOW}"),
         ("given_back_ksm", Unit.KIB, f"memory that KSM saves, without empty pages, {_NOW}"),
-        ("given_back_cold", Unit.KIB, f"cold memory of guests that mom moved to swap, less its compressed size, {_NOW}"),
+        ("given_back_cold", Unit.KIB, f"cold memory of guests that mom moved to swap, minus its compressed size, {_NOW}"),
         ("given_back_today", Unit.KIB, "average memory given back since midnight, UTC, by all means together"),
-        ("waited_today", Unit.SECONDS, "time that guests waited because of mom since midnight, UTC, at most, summed over guests"),
+        ("waited_today", Unit.SECONDS, "upper limit of the time that guests waited because of mom since midnight, UTC, summed over guests"),
         ("promise_broken_today", Unit.SECONDS, "time in which promises were broken since midnight, UTC, summed over guests"),
         ("killed_today", Unit.COUNT, "OOM kills in guests since midnight, UTC"),
     )

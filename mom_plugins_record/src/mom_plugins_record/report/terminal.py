@@ -113,7 +113,7 @@ def headline(summary: ReportSummary) -> Iterator[HeadlineFigure]:
 
 
 def sections(summary: ReportSummary) -> Iterator[tuple[str, list[Row]]]:
-    """Yield sections with headings and rows."""
+    """Yield each section's heading and rows."""
     yield "Given back to the host", list(_given_back_rows(summary))
     yield "Worth", list(_worth_rows(summary.worth))
     yield "Memory sold to guests, and its place", list(_sold_rows(summary.whole.figures))
