@@ -1,6 +1,6 @@
-"""Writes the reference pages of this folder from the code, so that they cannot be wrong: `python docs/generate.py`.
+"""Generates the reference pages of this folder from the code: `python docs/generate.py`.
 
-A test compares what stands in the folder with what this would write.
+A test compares the files with the generated text.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ CAPABILITIES_IN = (mom_plugins_guestagent, mom_plugins_host, mom_plugins_ksm, mo
 
 
 def pages() -> dict[str, str]:
-    """All generated pages: file name to text."""
+    """Return the generated pages, keyed by file name."""
     plugins = _plugins()
     return {
         "hooks.md": _hooks(),
@@ -93,7 +93,7 @@ def pages() -> dict[str, str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the pages that have changed; with `--check`, only say which those are, and fail."""
+    """Write changed pages. With `--check`, only list them, and return 1 if there are any."""
     paths = {(FOLDER / name).resolve(): text for name, text in pages().items()}
     changed = [(path, text) for path, text in paths.items() if not path.exists() or path.read_text() != text]
     for path, text in changed:
@@ -129,7 +129,7 @@ def _plugins() -> Mapping[str, LoadedPlugin]:
 
 
 def _hooks() -> str:
-    """Return the page of hooks: the core's, and those of verbs."""
+    """Return the page of hooks of the core and of subcommands."""
     introduction = (inspect.getdoc(hookspecs) or "").split("\n\n", 1)[1]
     parts = []
     for specs in (hookspecs, verb_hookspecs):
@@ -181,7 +181,7 @@ def _fields(plugins: Mapping[str, LoadedPlugin]) -> str:
     return _page(
         "Fields",
         "Policies read fields as `Host.mem_free` or `guest.balloon_cur`. An absent field is unknown, never 0. If several plugins have a "
-        "value, the first in the YAML file wins. `mom fields` prints this list for enabled plugins; `--json` adds the sources.",
+        "field, the first plugin in the YAML file wins. `mom fields` prints this list for enabled plugins; `--json` adds the sources.",
         parts,
     )
 
@@ -202,7 +202,7 @@ def _api() -> str:
             operations.append((f"`{method.upper()} {path}`", one["summary"], query, body, answer))
     parts = [
         "## Requests\n\n" + _table(("request", "what it does", "query", "body", "answer"), operations),
-        "## Types\n\nA member in *italics* may be missing. `/v1/openapi.json` describes each.",
+        "## Types\n\nA member in *italics* may be missing. `/v1/openapi.json` describes each member.",
     ]
     for name, kind in described["components"]["schemas"].items():
         needed = kind.get("required", ())
@@ -213,14 +213,14 @@ def _api() -> str:
         parts.append(f"### {name}\n\n{_first_sentence(kind.get('description', ''))}\n\n{', '.join(members)}")
     return _page(
         "The API of the control socket",
-        "The `http` plugin answers on a unix socket (`curl --unix-socket /run/mom/mom.sock http://mom/v1/report`), and with TLS. "
-        "Absent fields and null are unknown. A refusal is a [Problem](#problem), with advice in `hint`.",
+        "The `http` plugin answers on a unix socket (`curl --unix-socket /run/mom/mom.sock http://mom/v1/report`), and over TCP with TLS. "
+        "An absent field or null means unknown. Every error is a [Problem](#problem), with advice in `hint`.",
         parts,
     )
 
 
 def _shapes(content: Mapping[str, Mapping[str, Any]]) -> str:
-    """Of a body, for each media type."""
+    """Describe a body, for each media type."""
     return ", or ".join(
         _shape(one["schema"]) if media_type == "application/json" else f"`{media_type}`" for media_type, one in content.items()
     )
@@ -268,27 +268,27 @@ def _metrics(plugins: Mapping[str, LoadedPlugin]) -> str:
     of_fields = ("metric", "type", "field", "what it says")
     parts = (
         "Prometheus needs the setting `tcp` of the `http` plugin. `packaging/prometheus` has scrape settings and alert rules, "
-        "`packaging/grafana` a dashboard. An unknown value has no sample: a missing metric is never 0.",
+        "`packaging/grafana` a dashboard. mom exports no sample for an unknown value, never 0.",
         "## Of mom, and of all guests together\n\n" + _table(("metric", "type", "labels", "what it says"), _own_metrics()),
-        "`mom_guests_guaranteed_bytes` sums `mom_guest_guaranteed_bytes` over all guests, also those without their own metrics. "
+        "`mom_guests_guaranteed_bytes` sums `mom_guest_guaranteed_bytes` over all guests, including guests without their own metrics. "
         "`mom_guests_promised_bytes` is larger only if the host cannot keep all promises.",
         "## Of each guest\n\n"
-        "The label `domain` is the guest's name, as in libvirt's exporters. A second guest of the same name has its id after the name. "
+        "The label `domain` is the guest's name, as in libvirt's exporters. For a second guest of the same name, the id follows the name. "
         "`metrics_guests` and `metrics_leave_out` of the `http` plugin select guests.\n\n" + _table(of_fields, guest),
         "## Of the host\n\n"
-        "`mom_host_*` has every number that an enabled plugin declares for the host; [fields.md](fields.md) describes them. A plugin marks "
+        "`mom_host_*` are all numeric host fields of enabled plugins; [fields.md](fields.md) describes them. A plugin marks "
         "counters with `FieldSpec(…, metric=Metric.COUNTER)`, and excludes fields with `Metric.NONE`.\n\n"
         + _table(("metric", "type", "field"), host),
     )
     introduction = (
-        "mom serves these metrics at `/metrics`, with Prometheus' [conventions](https://prometheus.io/docs/practices/naming/): base units "
-        "(bytes, seconds, ratios from 0 to 1) end a name, and `_total` marks counters."
+        "mom serves these metrics at `/metrics`. By Prometheus' [conventions](https://prometheus.io/docs/practices/naming/), a name "
+        "ends with the base unit (bytes, seconds, ratio from 0 to 1), and `_total` marks counters."
     )
     return _page("Metrics", introduction, parts)
 
 
 def _own_metrics() -> Iterator[tuple[str, str, str, str]]:
-    """Those that are neither the host's nor a guest's, from a made-up cycle in which everything happened."""
+    """Yield the metrics of mom and of all guests together, from an artificial cycle with every kind of event."""
     declared = declarations_of(None)
     guest: dict[str, Value] = {name: 1 for scope, name in declared.fields if scope is Scope.GUEST}
     taken = snapshot(guests={"vm": guest}, properties={"host": {"interval": 5.0}})
@@ -316,9 +316,9 @@ def _controls(plugins: Mapping[str, LoadedPlugin]) -> str:
             rows.append((f"`{spec.name}`", spec.scope.value, spec.unit.value, bounds, name, f"`{spec.field}`", spec.description))
     return _page(
         "Controls",
-        'Policies set controls: `(Host.Control "ksm_run" 1)`, `(guest.Control "vcpu_pins" "0-3")`. The field has the present value. While '
-        "that value is unknown, mom does not set the control. Only plugins and Python policies set controls whose unit is list; `io_tune` "
-        "also has setters of a guest's disks.",
+        'Policies set controls: `(Host.Control "ksm_run" 1)`, `(guest.Control "vcpu_pins" "0-3")`. The column `field` names the field with '
+        "the present value. While this value is unknown, mom does not set the control. Only plugins and Python policies set controls with "
+        "the unit list; for `io_tune`, policies can also use setters of a guest's disks.",
         [_table(("control", "scope", "unit", "bounds", "plugin", "field", "what it does"), sorted(rows))],
     )
 
@@ -372,7 +372,7 @@ def _settings(plugins: Mapping[str, LoadedPlugin]) -> str:
     ]
     parts.append(
         "## `guests:`\n\nWrite these settings under a pattern of guest names, such as `db-*`, or of a "
-        "[guest property](guests.md#properties-of-its-platform), such as `flavor=m1.*`. If several patterns match, later ones win.\n\n"
+        "[guest property](guests.md#properties-of-its-platform), such as `flavor=m1.*`. Later patterns override earlier ones.\n\n"
         + _table(("setting", "type", "default", "plugin", "what it does"), guests)
     )
     return _page(
@@ -448,15 +448,15 @@ def _words() -> str:
         ]),
         "## Predefined variables\n\n" + _table(head, [
             ("`Host`", "", "the host"),
-            ("`Guests`", "", "all guests with data, in the order of their names"),
+            ("`Guests`", "", "all listed guests, sorted by name"),
             *((f"`{name}`", _count(word.counted), word.meaning) for name, word in CALLABLES.items()),
         ]),
         "## Methods of `Host` and of guests\n\n" + _table(head, methods),
-        "## Methods of a guest's disks\n\nOf the elements of a guest's field `io_tune`.\n\n" + _table(head, disks),
+        "## Methods of a guest's disks\n\nThe elements of a guest's field `io_tune` are disks.\n\n" + _table(head, disks),
     ]  # fmt: skip
     return _page(
         "Words of the policy language",
-        "[The language](policy-language.md) explains their use. Policies read [fields](fields.md) and set [controls](controls.md).",
+        "[The language](policy-language.md) explains the words. Policies read [fields](fields.md) and set [controls](controls.md).",
         parts,
     )
 
@@ -479,7 +479,7 @@ def _editors() -> dict[str, str]:
 
 
 def _count(arguments: str) -> str:
-    """How many, without the word for what."""
+    """Return the number of arguments, without the noun."""
     return arguments.rpartition(" ")[0]
 
 
@@ -487,7 +487,7 @@ def _count(arguments: str) -> str:
 
 
 def _names() -> list[tuple[str, object]]:
-    """Public names of `mom_core`, of the library for plugins, and of plugins for others, with their module before them."""
+    """Return public names of `mom_core` and `mom_kvm`, and protocols of plugins, with their objects. Names include the module."""
     core = [(name, getattr(mom_core, name)) for name in dir(mom_core)]
     library = [(f"mom_kvm.{name}", getattr(mom_kvm, name)) for name in dir(mom_kvm)]
     of_plugins = [(module, name) for module in CAPABILITIES_IN for name in dir(module) if not name.endswith("Plugin")]
@@ -496,12 +496,12 @@ def _names() -> list[tuple[str, object]]:
 
 
 def _public(wanted: Callable[[type], bool]) -> list[tuple[str, type]]:
-    """Return the public classes of some kind, by name."""
+    """Return the public classes for which `wanted` is true, with their names."""
     return [(name, thing) for name, thing in _names() if isinstance(thing, type) and wanted(thing)]
 
 
 def _nested() -> list[tuple[str, type]]:
-    """Return the classes inside public classes, by name."""
+    """Return classes inside public classes, with their names."""
     public = _public(lambda kind: True)
     return [(f"{name}.{inner}", thing) for name, kind in public for inner, thing in vars(kind).items() if isinstance(thing, type)]
 
@@ -524,8 +524,8 @@ def _protocols() -> str:
     values = [(f"`{name}`", _first_sentence(_said_below(name))) for name, thing in _names() if _is_value(thing)]
     return _page(
         "Protocols and types",
-        "Public names of `mom_core` and `mom_kvm`, and protocols of plugins that others implement, without [hooks](../hooks.md) and "
-        "[errors](errors.md). Docstrings say more: `python -m pydoc mom_core.Snapshot`. "
+        "Public names of `mom_core` and `mom_kvm`, and protocols that other plugins implement. [Hooks](../hooks.md) and "
+        "[errors](errors.md) have their own pages. `python -m pydoc mom_core.Snapshot` prints full docstrings. "
         "A controller tests for a capability with `isinstance(hypervisor, BalloonControl)`.",
         [
             "## Protocols",
@@ -555,14 +555,14 @@ def _field(field: dataclasses.Field[object]) -> str:
 
 
 def _members(kind: type) -> list[str]:
-    """Public methods and fields of a class."""
+    """Return public methods and fields of a class."""
     fields = getattr(kind, "_fields", ())
     callables = [member for member, value in vars(kind).items() if inspect.isfunction(value) or isinstance(value, classmethod)]
     return [*fields, *(f"{member}()" for member in callables if not member.startswith("_"))]
 
 
 def _signature(function: Callable[..., object]) -> str:
-    """Names of the parameters that a caller gives, with their defaults."""
+    """Return the parameters without `self` and types, with their defaults."""
     signature = inspect.signature(function)
     parameters = [each.replace(annotation=inspect.Parameter.empty) for each in signature.parameters.values() if each.name != "self"]
     return _unquoted(str(signature.replace(parameters=parameters, return_annotation=inspect.Signature.empty)))
@@ -578,7 +578,7 @@ def _first_sentence(text: str) -> str:
 
 
 def _is_plain_class(kind: type) -> bool:
-    """Return whether a class is of none of the other kinds."""
+    """Return whether a class is no protocol, record, enumeration or exception."""
     return not (getattr(kind, "_is_protocol", False) or dataclasses.is_dataclass(kind) or issubclass(kind, enum.Enum | BaseException))
 
 
@@ -602,7 +602,7 @@ def _said_below(name: str) -> str:
 
 
 def _module_of(library: ModuleType, name: str) -> str:
-    """Return the module of a public name, by the list of names."""
+    """Return the module that defines a public name, from the library's .pyi file."""
     listed = ast.parse(Path(str(library.__file__)).with_suffix(".pyi").read_text("utf-8")).body
     imports = [statement for statement in listed if isinstance(statement, ast.ImportFrom)]
     return next((str(line.module) for line in imports if name in [alias.name for alias in line.names]), "_version")
@@ -665,9 +665,9 @@ def _cli() -> str:
     parts.append("## All commands\n\n" + _table(("command", "what it does", "arguments and options"), commands))
     return _page(
         "Command line",
-        "`mom SUBCOMMAND --help` explains each option. Every reading subcommand has `--json`. Exit codes: 0 success, 1 the answer is no, "
-        "2 an invalid command line or configuration. The configuration is `/etc/mom/mom.yaml` unless `-c FILE` "
-        "or `$MOM_CONFIG` names another.",
+        "`mom SUBCOMMAND --help` explains each option. Every subcommand that shows data has `--json`. Exit codes: 0 success, 1 failure or "
+        "a negative answer, 2 an invalid command line or configuration. The configuration is `/etc/mom/mom.yaml`, unless `-c FILE` "
+        "or `$MOM_CONFIG` names another file.",
         parts,
     )
 

@@ -42,21 +42,21 @@ UNKNOWN: Final = "The changes of an earlier run of mom are unknown."
 @click.command("restore")
 @config_argument
 @click.option("--dry-run", is_flag=True, help="Only show the changes to undo; works also while mom is running.")
-@click.option("--timeout", type=FiniteRange(1, 3600), default=60.0, show_default=True, help="Longest wait, in seconds.")
+@click.option("--timeout", type=FiniteRange(1, 3600), default=60.0, show_default=True, help="Time limit in seconds.")
 @click.option("--if-unclean", is_flag=True, help="Restore only if no mom is running, and none is about to take over.")
 @click.option(
     "--as-left",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="Use the configuration last in force, if this run directory has a copy of it.",
+    help="Use the last configuration that was in force, if this run directory contains a copy.",
 )
 @json_option
 @as_caller  # until the owner of the changes is known
 def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_unclean: bool, as_left: Path | None, as_json: bool) -> None:
-    """Restore the values that an earlier run changed and left: after a crash, a kill -9 or a power failure.
+    """Restore the values that an earlier run of mom changed and did not restore, such as after a crash or power failure.
 
     --if-unclean is for a supervisor that runs this command whenever mom has exited. If mom had completed a cycle, or was told to keep its
-    changes, they stay for the next start of mom. If that mom exits before it completes a cycle, all values are restored.
+    changes, the changes stay for the next start of mom. If the next mom exits before it completes a cycle, the command restores all values.
 
     Exit code 1 if a value could not be restored; the value stays in the ledger for the next attempt.
     """

@@ -38,7 +38,7 @@ MOST_NAMED: Final = 3
 
 @click.command("run")
 @config_argument
-@click.option("--observe", is_flag=True, help="Decide and report, but change nothing, whatever mode the configuration has.")
+@click.option("--observe", is_flag=True, help="Decide and report, but change nothing, even if the configuration has mode enforce.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Log level instead of the configured one.")
 @as_caller
 def run_command(config_path: str | None, observe: bool, log_level: str | None) -> None:
@@ -110,7 +110,7 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
             raise
         LOG.info("stopped during setup")
     finally:
-        engine.close()  # `run` closes it too; this is for a failing `opened`, which must leave no socket
+        engine.close()  # for a failing `opened`, which must leave no socket
         if engine.started_at:
             status.remove()
             supervision.ended(engine)
@@ -149,7 +149,7 @@ def _tell_lacks(config: Config) -> None:
 
 def tell_of_faults() -> None:
     """Print all threads' stacks on faults and on a watchdog's SIGABRT."""
-    # Python would flush a file first, and could wait for the log's thread: pass the descriptor.
+    # Pass the descriptor: Python would flush a file first, and could wait for the log's thread.
     with suppress(OSError, ValueError, AttributeError):
         faulthandler.enable(sys.stderr.fileno())
 
@@ -165,8 +165,7 @@ def _become_whom_it_runs_as(config: Config) -> str:
 
 def spare_the_garbage_collector() -> None:
     """Collect garbage less often, and skip objects created at startup."""
-    # With 10,000 guests, a threshold of 700 new objects took a third of a cycle; a threshold of 20,000 takes a twentieth, and at most 20
-    # MiB.
+    # With 10,000 guests, collections at the default threshold took a third of a cycle.
     gc.collect()
     gc.freeze()
     gc.set_threshold(200_000, 10, 50)

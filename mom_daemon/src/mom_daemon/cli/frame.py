@@ -56,7 +56,7 @@ class _NoReaderError(Exception):
     cls=_Mom,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
-    epilog="Exit codes: 0 success, 1 the answer is no, 2 an invalid command line or configuration. MOM_DEBUG=1 shows tracebacks.",
+    epilog="Exit codes: 0 success, 1 failure or a negative answer, 2 invalid command line or configuration. MOM_DEBUG=1 shows tracebacks.",
 )
 @click.version_option(__version__, "--version", message="mom %(version)s")
 @click.pass_context
@@ -160,7 +160,7 @@ def _run(arguments: Sequence[str] | None, command: click.Command) -> int:
         _tell(f"mom: a bug in mom or in a plugin, at {where}: {describe(error)} (MOM_DEBUG=1 shows more)")
         _tell_traceback(error)
         return EXIT_BROKEN
-    # click returns the exit code if a command exits through its context, otherwise the command's return value.
+    # After `ctx.exit`, click returns the exit code, otherwise the command's return value.
     return result if isinstance(result, int) and not isinstance(result, bool) else 0
 
 

@@ -40,7 +40,7 @@ def config_command() -> None:
 @config_command.command("check")
 @config_argument
 @json_option
-@as_caller  # until the configuration is read; it may be a file of the caller
+@as_caller  # until the configuration, possibly the caller's, is read
 def check_command(config_path: str | None, as_json: bool) -> None:
     """Check the configuration and its plugins, and print all errors.
 
@@ -264,7 +264,7 @@ def init_command(output: str, force: bool, observe: bool | None, root: str) -> N
     _write(path, draft.text, replace=force)
     try:
         _write(path.with_name(SCHEMA_FILE), _schema(), replace=True)
-    except Exception as error:  # noqa: BLE001  # types of plugins may have no schema; the configuration is more important
+    except Exception as error:  # noqa: BLE001  # plugins' types may have no schema
         print_prose(
             f"mom: warning: cannot write {path.with_name(SCHEMA_FILE)}, which editors use to check {path.name}: {error}", 2, err=True
         )
@@ -276,7 +276,7 @@ def init_command(output: str, force: bool, observe: bool | None, root: str) -> N
 
 @config_command.command("import")
 @click.argument("old", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--from", "kind", metavar="KIND", help="Kind of the file OLD. If this option is missing but required, mom lists the kinds.")
+@click.option("--from", "kind", metavar="KIND", help="Kind of the file OLD. If mom needs this option, it lists the kinds.")
 @click.option("-o", "--output", metavar="FILE", default="-", show_default=True, help="File to write; - is standard output.")
 @click.option("--force", is_flag=True, help="Replace existing files.")
 @_mode_option

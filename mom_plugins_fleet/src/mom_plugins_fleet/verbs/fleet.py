@@ -54,8 +54,8 @@ from mom_plugins_fleet.verbs.where import LOG, Where
 @click.option(
     "--anew",
     is_flag=True,
-    help="Accept that the servers lack records, or have outdated ones. Use it if another operator removed records, the servers are new, or"
-    " they were restored from a backup.",
+    help="Accept that the servers lack records, or have outdated ones. Use this if another operator removed records, the servers are new,"
+    " or the servers were restored from a backup.",
 )
 @click.option(
     "--home",
@@ -64,7 +64,7 @@ from mom_plugins_fleet.verbs.where import LOG, Where
     default="/etc/mom/fleet",
     show_default=True,
     metavar="DIR",
-    help="Folder that `mom fleet init` has made; used without --server.",
+    help="Folder that `mom fleet init` has made, for use without --server.",
 )
 @click.option("-c", "--config", envvar="MOM_CONFIG", metavar="FILE", help="Configuration whose fleet plugin names the servers.")
 @click.pass_context
@@ -170,7 +170,7 @@ def join_command(where: Where, address: str, token: str, no_restart: bool) -> No
 @click.argument("host")
 @click.pass_obj
 def remove_command(where: Where, host: str) -> None:
-    """Remove HOST from the fleet. It keeps its policies and its guests."""
+    """Remove HOST from the fleet. The host keeps its policies and its guests."""
 
     entry = where.ask(lambda store: standing(where, store, Member, named(host)))
     if entry is not None and entry.record.key_issued:
@@ -283,7 +283,7 @@ _flag(
 @click.option("--off", is_flag=True, help="Stop balancing: guests stay on HOST.")
 @click.pass_obj
 def balance_command(where: Where, host: str, off: bool) -> None:
-    """Let guests leave HOST for less full hosts of its group: at most one per group in ten minutes. `mom fleet plan` shows the next one."""
+    """Move guests from HOST to less full hosts of its group: one guest per group in ten minutes. `mom fleet plan` shows the next move."""
     _mark(where, host, "keeps its guests." if off else "may move guests to less full hosts of its group.", balance=not off)
 
 

@@ -49,7 +49,7 @@ def _first_sentence(text: str) -> str:
 
 
 @click.command("snapshot")
-@click.option("--example", is_flag=True, help="Print the example that is used where no snapshot is given.")
+@click.option("--example", is_flag=True, help="Print the example snapshot, which mom uses without --snapshot.")
 @config_option
 def snapshot_command(example: bool, config_path: str | None) -> None:
     """Print the data that the configured plugins collect from this host now, as JSON, for --snapshot and for tests of policies.

@@ -43,11 +43,11 @@ def eviction(context: click.Context, config_path: str | None, as_json: bool) -> 
 @eviction.command("undo")
 @click.argument("guest")
 @config_option
-@click.option("--timeout", type=FiniteRange(1, 7200), default=60.0, show_default=True, help="Seconds to wait at most.")
+@click.option("--timeout", type=FiniteRange(1, 7200), default=60.0, show_default=True, help="Time limit in seconds.")
 @click.pass_obj
 def undo(above: str | None, guest: str, config_path: str | None, timeout: float) -> None:
-    """Resume GUEST (name or id) now, even without room for the guest. For a guest with a lost move, confirm that the move is over. Check
-    the mover first.
+    """Resume GUEST (name or id) now, even without room for the guest. If mom does not know how a move ended, this command
+    confirms that the move is over. Check the mover first.
 
     Exit code 1 if the guest does not resume.
     """

@@ -142,14 +142,14 @@ _DEFINES = "`def` takes a name, a list of parameters and a body"
 _SETS = "`set` takes a name and a value"
 
 _FORMS = (
-    FormWord(name="if", least=3, most=3, meaning="evaluates the condition, then one branch only", parts=_if,
+    FormWord(name="if", least=3, most=3, meaning="evaluates the condition, then one of two branches", parts=_if,
              named="a condition, a form for true, and a form for false: nil for nothing"),
     FormWord(name="let", least=2, most=None, meaning="binds names one after the other in a new scope; returns the last form's value",
              parts=_let, shape="`let` takes a list of pairs of a name and a value", flaws=_invalid_names),
     FormWord(name="def", least=3, most=3, meaning="defines a function: name, parameters, one body form", parts=_def, shape=_DEFINES,
              flaws=_invalid_parameters),
     FormWord(name="defun", least=3, most=3, meaning="the same as def", parts=_def, shape=_DEFINES, flaws=_invalid_parameters),
-    FormWord(name="defvar", least=2, most=2, meaning="binds a name in the innermost scope, unless it is bound there already", parts=_defvar,
+    FormWord(name="defvar", least=2, most=2, meaning="binds a name in the innermost scope, unless already bound there", parts=_defvar,
              shape="`defvar` takes a name and a value", flaws=_invalid_names),
     FormWord(name="set", least=2, most=2, meaning="assigns a value to the nearest binding of a name", parts=_set, shape=_SETS),
     FormWord(name="setq", least=2, most=2, meaning="the same as set", parts=_set, shape=_SETS),
@@ -158,7 +158,7 @@ _FORMS = (
     FormWord(name="eval", least=0, most=None, meaning="evaluates forms in order, as in `{ }`; returns the last form's value",
              parts=lambda form: Parts(form.items[1:]), plain=True),
     FormWord(name="cond", extension=True, least=1, most=100, parts=_cond,
-        meaning="the first clause `(condition form …)` with a true condition; the last may begin with `else`; nil if no condition is true",
+        meaning="evaluates the first clause `(condition form …)` whose condition is true or `else`; nil without such a clause",
         shape="each clause of `cond` is a list of a condition and forms"),
 )  # fmt: skip
 

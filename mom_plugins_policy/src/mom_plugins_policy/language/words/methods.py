@@ -19,10 +19,10 @@ class MethodWord(Word):
 
 
 _METHODS = (
-    MethodWord(name="Prop", least=1, most=2, meaning="a property, such as the name; the second argument if there is no such property"),
+    MethodWord(name="Prop", least=1, most=2, meaning="a property, such as the name; the second argument if the property is absent"),
     MethodWord(name="Stat", least=1, most=2, meaning="the newest value of a field; the second argument if the newest sample lacks it"),
-    MethodWord(name="StatAvg", least=1, most=1, meaning="the mean of a field over the samples that are kept; 0.0 if there is no value"),
-    MethodWord(name="Control", least=2, most=2, meaning="requests a value of a control", store="control", writes=True),
+    MethodWord(name="StatAvg", least=1, most=1, meaning="the mean of a field over the kept samples; 0.0 if no value is known"),
+    MethodWord(name="Control", least=2, most=2, meaning="requests a value for a control", store="control", writes=True),
     MethodWord(name="GetControl", least=1, most=1, meaning="the value requested in this evaluation, else nil", store="control"),
     MethodWord(name="SetVar", least=2, most=2, meaning="sets a note on the entity for this evaluation", store="note", writes=True),
     MethodWord(name="GetVar", least=1, most=1, meaning="a note of this evaluation, else nil", store="note"),
