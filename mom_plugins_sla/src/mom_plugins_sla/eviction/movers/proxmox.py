@@ -26,7 +26,7 @@ _UUID: Final = re.compile(r"(?:^|,)uuid=([0-9A-Fa-f-]{36})(?:,|$)")
 
 _FORM: Final = "application/x-www-form-urlencoded"
 
-_NO_ANSWER: Final = frozenset({408, 429, 502, 503, 504, 595, 596, 599})
+_NO_ANSWER: Final = frozenset({408, 429, 502, 503, 504, *range(595, 600)})
 """Statuses without a clear result. pveproxy returns 595 to 599 if it cannot reach a node."""
 
 _MAKE: Final = "pveum user token add mom@pve mover; write USER@REALM!TOKENID=SECRET into the file; chmod 600 the file"
