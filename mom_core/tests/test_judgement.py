@@ -171,8 +171,8 @@ def a_change(spec: ControlSpec, found: Value, wanted: Value) -> Change:
         (SIZE, 5, 399, HypervisorError("lost"), (Status.FAILED, None, "lost")),  # it may be on its way
         (COUNT, 5, 399, "slowly", (Status.APPLIED, 399, "slowly")),
         (COUNT, 5, None, "slowly", (Status.APPLIED, None, "slowly")),
-        (COUNT, 5, None, None, (Status.APPLIED, None, "mom set it, but its present value is unknown")),
-        (COUNT, 5, HypervisorError("busy"), None, (Status.APPLIED, None, "mom set it, but its present value is unknown: busy")),
+        (COUNT, 5, None, None, (Status.APPLIED, None, "mom set the control, but its present value is unknown")),
+        (COUNT, 5, HypervisorError("busy"), None, (Status.APPLIED, None, "mom set the control, but its present value is unknown: busy")),
         (COUNT, None, 392, None, (Status.APPLIED, 392, "")),
         (COUNT, 399, 399, None, (Status.APPLIED, 399, "")),
         (RENEWED, 399, 399, None, (Status.UNCHANGED, 399, "")),

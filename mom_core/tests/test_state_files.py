@@ -98,7 +98,7 @@ def test_what_is_damaged_is_set_aside_and_said_and_replaced(kept: StateFile[Use]
     again = file(tmp_path)
     assert again.read() is None
     aside = kept.path.with_name("use.json.damaged-1")
-    why = f"the file of use {kept.path} is damaged: it is not a state file, or incomplete; it is set aside as {aside}"
+    why = f"the file of use {kept.path} is damaged: it is not a state file, or incomplete; mom has renamed it to {aside}"
     assert again.damage == f"{why}; it is measured anew"
     assert again.damage in caplog.text
     assert aside.read_text() == "{"
@@ -162,7 +162,7 @@ def test_what_cannot_be_set_aside_is_not_overwritten(kept: StateFile[Use], monke
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", refuse)
         assert kept.read() is None
-        assert "it cannot be set aside: Operation not permitted" in kept.damage
+        assert "mom cannot rename it: Operation not permitted" in kept.damage
         with pytest.raises(StateError, match="cannot be written"):
             kept.write(CONTENT)
     assert kept.path.read_text() == "{"

@@ -44,7 +44,7 @@ def test_a_size_has_its_unit_and_one_that_was_read_right_after_the_change_is_not
     assert code == 0
     assert "size was set to 1.00 GiB by mom (1.67 GiB right after that), and would be restored to 2.00 GiB" in out
     assert " is at " not in out
-    assert "size gone; nothing to restore, its original value was 2.00 GiB" in mom("restore")[1]
+    assert "size no longer exists; its original value was 2.00 GiB" in mom("restore")[1]
 
 
 def test_a_list_that_was_set_is_shown(config: Config, mom: Verb) -> None:

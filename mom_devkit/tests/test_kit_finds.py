@@ -236,7 +236,7 @@ def test_a_controller_that_writes_nothing_is_wrong() -> None:
     def writes(self: Knob, changes: Sequence[Change]) -> None:
         """Nothing."""
 
-    assert "knob was never set (45: failed mom set it, but its value 60 did not change" in said(wrong(mom_write=writes), "undo")
+    assert "knob was never set (45: failed mom set the control, but its value 60 did not change" in said(wrong(mom_write=writes), "undo")
 
 
 def test_a_control_that_could_not_be_tried_is_told_not_passed_over() -> None:

@@ -82,7 +82,7 @@ class PluginContext:
     serves: bool = True
     """False for commands that only inspect, such as `mom doctor`: then do not listen on sockets."""
     engine_state: Callable[[], EngineState] = EngineState
-    """Returns the engine's state. Callable from any thread."""
+    """Returns the engine's state. Thread-safe."""
     wake: Callable[[str], None] = lambda _: None
     monotonic: Callable[[], float] = time.monotonic
     """Clock of the engine in seconds; it runs fast in a simulation."""

@@ -80,7 +80,7 @@ class GuestPatterns:
     """List of guest patterns. Thread-safe. The constructor raises the errors of `GuestPattern.of`."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
-        # Generated files may name thousands of guests: look up plain names, and try only real patterns in turn.
+        # A file may name thousands of guests: look up plain names, and try only patterns in turn.
         self._exact: dict[tuple[str, str], list[int]] = {}
         self._tried: list[tuple[int, str, Callable[[str], object]]] = []
         properties = {NAME: 0}

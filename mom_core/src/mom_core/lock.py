@@ -99,7 +99,7 @@ def _make_run_directory(path: Path) -> None:
 
 
 def holder(directory: Path) -> int:
-    """Return the PID of the mom that uses this run directory; 0 if there is none."""
+    """Return the PID of the mom that uses this run directory; 0 if none."""
     path = directory / "mom.lock"
     try:
         with open(path, "rb", opener=_without_waiting) as lock:

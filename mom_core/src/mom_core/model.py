@@ -313,7 +313,7 @@ class GuestColumn:
             return next((value for name in self.fields if (value := fields.get(name)) is not None), None)
         try:
             return self.made(fields)
-        except Exception:  # noqa: BLE001  # a plugin's function may raise anything; show the other columns
+        except Exception:  # noqa: BLE001  # a plugin's function may raise anything
             return None
 
     def values(self, snapshot: Snapshot) -> Sequence[Value]:

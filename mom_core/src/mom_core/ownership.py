@@ -70,7 +70,7 @@ def advice_when_denied(path: Path, folder: Path) -> str:
             f"{at} belongs to {owner}, but this command runs as {me}: run it as {owner}; "
             f"or, if mom should run as {me}, chown -R {me}: {folder}"
         )
-    return f"run it as mom's user, not as {me}"
+    return f"run this command as mom's user, not as {me}"
 
 
 def user_name(uid: int) -> str:
@@ -89,7 +89,7 @@ def fault(path: Path, status: os.stat_result, *, inside: bool = False) -> str:
     if status.st_uid not in {0, os.geteuid()}:
         return f"{path} belongs to the user {status.st_uid}, who is neither root nor the user of this process"
     if stat.S_ISLNK(status.st_mode):
-        return ""  # a symlink's mode means nothing; only its owner counts
+        return ""  # only the owner of a symlink counts
     if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX and not inside:
         return ""
     if status.st_mode & stat.S_IWOTH:

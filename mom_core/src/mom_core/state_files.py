@@ -33,7 +33,7 @@ LARGEST_BYTES: Final = 64 << 20
 
 MOST_SET_ASIDE: Final = 10
 
-ADVICE: Final = "read the file, correct by hand whatever depends on it, then delete it; if this happens again, free space or check the disk"
+ADVICE: Final = "read the file, correct the effects of its loss by hand, then delete it; if this recurs, free space or check the disk"
 
 _SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
@@ -227,9 +227,9 @@ class StateFile(Generic[Content]):
         aside = ""
         if self._sets_aside:
             try:
-                aside = f"; it is set aside as {self._move_aside()}"
+                aside = f"; mom has renamed it to {self._move_aside()}"
             except OSError as refused:
-                aside = f"; it cannot be set aside: {refused.strerror}"
+                aside = f"; mom cannot rename it: {refused.strerror}"
         self.damage = error.message + aside + (f"; {self.loss}" if self.loss else "")
         if self._sets_aside:
             self._log.error("%s", self.damage)

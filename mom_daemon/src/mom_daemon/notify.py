@@ -21,7 +21,7 @@ class Notifier:
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         address = environment.get("NOTIFY_SOCKET", "")
-        # A path, or a name in the abstract namespace after @. Other forms (vsock:) are for virtual machines.
+        # A path, or @ and an abstract name. Other forms (vsock:) are for virtual machines.
         self._address = f"\0{address[1:]}" if address.startswith("@") else address if address.startswith("/") else ""
         self._watchdog = 0.0
         with suppress(ValueError):

@@ -71,7 +71,7 @@ def _folders_of(path: str | None) -> tuple[Path, Path] | None:
 
 def load_as_owner(config_path: str | Path | None) -> Config:
     """Load a configuration as the caller, then switch to its folders' owner."""
-    from mom_core import load_config  # takes most of a second on a slow host, and not every verb needs it
+    from mom_core import load_config  # slow to import
 
     config = load_config(config_path)
     become_owner(config.state_directory, config.run_directory)

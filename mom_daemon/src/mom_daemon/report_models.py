@@ -224,7 +224,7 @@ class GuestColumnModel(TypedDict):
     about: str
     """Meaning, as a sentence without a full stop."""
     rank: int
-    """A narrow screen omits columns with the highest rank first, never those with rank 0."""
+    """A narrow screen omits the highest ranks first, never rank 0."""
     mark_from: float | None
     """Smallest value that is highlighted; null if none is."""
 

@@ -196,7 +196,7 @@ def _show_entries(config: Config, entries: list[LedgerEntry], as_json: bool) -> 
         declared = joined((plugin for plugin in plugins if plugin.declared), [])
     for entry in entries:
         unit = _unit(declared, entry.control)
-        # The value right after a change is not the current one: a balloon moves for a while.
+        # `found` may not be current: a balloon moves for a while.
         then = "" if entry.found is None or entry.found == entry.applied else f" ({amount(entry.found, unit)} right after that)"
         doubt = " (mom exited before it recorded the result)" if entry.in_doubt else ""
         applied, before = amount(entry.applied, unit), amount(entry.before, unit)
@@ -215,7 +215,7 @@ def _show_outcomes(outcomes: list[Outcome], declared: Declarations, as_json: boo
     words = {
         Status.APPLIED: "restored to",
         Status.UNCHANGED: "already has its original value",
-        Status.GONE: "gone; nothing to restore, its original value was",
+        Status.GONE: "no longer exists; its original value was",
         Status.LEFT_ALONE: "not restored, because another process has changed it since; its original value was",
     }
     for outcome in outcomes:

@@ -36,7 +36,7 @@ class StatusFile:
         self._failing = ""
 
     def write(self, engine: Engine, report: Report) -> None:
-        """Replace the file."""
+        """Write this cycle's status."""
         try:
             replace_file(self.path, self._hide(json_text(status_of(engine, report)).decode("ascii")), durable=False)
         except Exception as error:  # noqa: BLE001  # a plugin's value may raise anything when printed

@@ -73,7 +73,7 @@ class Supervision:
         self._notifier.stopping(config.stop_timeout + MARGIN_SECONDS, "keeping its changes" if keep else "restoring all values")
 
     def ended(self, engine: Engine) -> None:
-        """Report the end."""
+        """Remove files that `mom restore` no longer needs."""
         if self._puts_back:  # a cycle may have created the file just before the signal
             self._keep(engine.config, wanted=False)
         copy = engine.config.run_directory / IN_FORCE

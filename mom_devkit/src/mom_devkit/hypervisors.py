@@ -95,13 +95,13 @@ class FakeHypervisor:
         fake.balloon_kib = target_kib
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """Return the guests' sizes in KiB, keyed by ID."""
+        """Return sizes in KiB, keyed by guest ID."""
         return {fake.id: fake.balloon_kib for fake in self._running(guests)}
 
     # CpuTuneControl
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
-        """Return the CPU limits of the guests, keyed by ID."""
+        """Return CPU limits, keyed by guest ID."""
         return {fake.id: fake.cpu for fake in self._running(guests)}
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
@@ -117,7 +117,7 @@ class FakeHypervisor:
     # IoTuneControl
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """Return the limits of disks, keyed by guest ID."""
+        """Return limits of disks, keyed by guest ID."""
         return {fake.id: fake.disks for fake in self._running(guests)}
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
@@ -130,7 +130,7 @@ class FakeHypervisor:
     # NetTuneControl
 
     def net_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[NetTune]]:
-        """Return the limits of network interfaces, keyed by guest ID."""
+        """Return limits of network interfaces, keyed by guest ID."""
         return {fake.id: fake.interfaces for fake in self._running(guests)}
 
     def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:

@@ -18,7 +18,7 @@ from mom_daemon import as_caller, brief, json_option, print_prose
 from mom_devkit.conformance.child import check_in_child
 
 CHECK_SECONDS: Final = 180.0
-"""Time limit for all checks of one plugin together."""
+"""Time limit for all checks of a plugin."""
 
 
 @click.command("check")

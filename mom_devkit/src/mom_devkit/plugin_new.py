@@ -112,7 +112,7 @@ def files_of(name: str, kind: str) -> dict[str, str]:
         "PACKAGE": package,
         "CLASS": class_name,
         "FIELD": name.replace("-", "_"),
-        # Supported releases of mom-core: this one and later ones with the same major version.
+        # this release of mom-core, and later ones with the same major version
         "CORE": f">={major}.{minor},<{int(major) + 1}",
     }
 

@@ -1,4 +1,4 @@
-"""Fixtures for pytest. They import what they need only when a test uses them."""
+"""Fixtures for pytest. Each imports its modules when first used."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from mom_core.plugins.discovery import LoadedPlugin
 from mom_devkit.hosts import host_of
 
 NEW_YEAR = 1_767_225_600.0
-"""Wall-clock time at which every run begins: 1 January 2026, 00:00 UTC."""
+"""Wall-clock time at which each run begins: 2026-01-01 00:00 UTC."""
 
 
 @dataclass

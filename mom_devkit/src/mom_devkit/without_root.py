@@ -132,7 +132,7 @@ class LibvirtHelperProcess(HelperProcess):
 
 
 def why_not_another_user() -> str:
-    """Return why this process cannot become another user."""
+    """Return why this process cannot become another user; empty if it can."""
     if os.geteuid() != 0:
         return "only root can become another user"
     closed = next((path for path in (_PROGRAM, *_PROGRAM.parents) if not path.stat().st_mode & stat.S_IXOTH), None)

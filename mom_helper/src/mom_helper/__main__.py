@@ -151,7 +151,7 @@ def _runs(child: int) -> bool:
 def _listener(path: str, group: int) -> socket.socket:
     # Use the socket from systemd. Without it, make one for root and the group of mom's user.
     if os.environ.get("LISTEN_PID") == str(os.getpid()):
-        return socket.socket(fileno=3)  # the first socket from systemd
+        return socket.socket(fileno=3)
     with suppress(FileNotFoundError):
         os.unlink(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

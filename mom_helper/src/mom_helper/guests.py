@@ -116,7 +116,7 @@ class Guest:
 
 
 def _paths(content: bytes) -> Mapping[str, str]:
-    # The control group of the whole guest is the parent of those that libvirt makes for parts of it.
+    # libvirt makes child groups for parts of a guest: use their parent.
     paths: dict[str, str] = {}
     for line in filter(None, content.decode(errors="surrogateescape").split("\n")):  # a group's name may contain other line breaks
         _, controllers, path = line.split(":", 2)

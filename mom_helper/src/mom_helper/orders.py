@@ -1,4 +1,4 @@
-"""Format of mom's requests. They contain only whole numbers and at most one descriptor, and neither paths nor texts."""
+"""Format of mom's requests: only whole numbers and at most one descriptor, neither paths nor texts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import IntEnum
 from typing import Final, NamedTuple
 
 SOCKET: Final = "/run/mom-helper/socket"
-"""Path of the socket, which is of the type SOCK_SEQPACKET: a message arrives as a whole or not at all."""
+"""Path of the socket (SOCK_SEQPACKET): a message arrives as a whole or not at all."""
 
 ORDER: Final = struct.Struct("<IIqqqq")
 """Format of a request, and of an answer. Text may follow an answer: the name of a file."""

@@ -115,7 +115,7 @@ def _lookup(model: type[GuestSettings], rules: tuple[GuestRule, ...]) -> Callabl
             settings.update(matched_rules[number][1])
         try:
             return validated(model, settings)
-        except Exception as error:  # noqa: BLE001  # validators of a plugin may raise anything; keep the settings of other guests
+        except Exception as error:  # noqa: BLE001  # a plugin's validators may raise anything
             # Each pattern alone is valid; together they violate a rule of the plugin.
             last, alone = matched_rules[matching[-1]]
             together = ", ".join(printable(matched_rules[number][0].pattern) for number in matching)

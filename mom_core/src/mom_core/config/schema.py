@@ -79,5 +79,5 @@ def written(settings: BaseModel) -> dict[str, JsonValue]:
     """Return the settings as in the YAML file, with masked secrets."""
     try:
         return settings.model_dump(mode="json", warnings=False)
-    except Exception:  # noqa: BLE001  # a plugin's own type may not serialize; show the other settings
+    except Exception:  # noqa: BLE001  # a plugin's own type may not serialize
         return {name: str(value) for name, value in settings}

@@ -73,7 +73,7 @@ def complain(
         else:
             groups.setdefault((path, False), []).append(_wording(error, model.model_fields.get(outermost)))
     for (path, at_key), wordings in groups.items():
-        # pydantic reports an error for each member of a union, but it is one mistake.
+        # pydantic reports one mistake for each member of a union.
         messages = dict.fromkeys(message for message, _ in wordings)
         hint = next((hint for _, hint in wordings if hint), "")
         document.complain(path, "; or it ".join(messages), hint, at_key=at_key)

@@ -36,7 +36,7 @@ _PluginColumns: TypeAlias = "tuple[Plugin, _Units, Columns]"
 
 
 class Collector:
-    """Collects snapshots from one set of plugins."""
+    """Collector of snapshots from one set of plugins."""
 
     def __init__(self, plugins: PluginSet, interval: float, on_progress: Callable[[], None] = lambda: None) -> None:
         self._plugins = plugins

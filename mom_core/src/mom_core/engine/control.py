@@ -112,7 +112,7 @@ class _Owners:
         if noted is None and current == value:
             return Outcome(decision, value, value, Status.UNCHANGED)
         if uncalled is not None:
-            # Do not note an attempt: the ledger keeps only a few attempts, and must not lose values that the plugin did set.
+            # Note no attempt: the ledger keeps only a few, and must not lose values that the plugin did set.
             return _failed(decision, self._message_of(uncalled))
         if noted is not None and noted.applied == value:
             return None

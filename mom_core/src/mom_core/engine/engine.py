@@ -249,7 +249,7 @@ class Engine:
             try:
                 done.result(timeout)
             except TimeoutError as error:
-                hint = "it applies the configuration in its next cycle"
+                hint = "the engine applies it in the next cycle"
                 raise MomError("the engine did not apply the new configuration in time", hint=hint) from error
 
     def request_reload(self, load: Callable[[], Config]) -> Future[None]:
@@ -302,7 +302,7 @@ class Engine:
 
     @property
     def problems_over(self) -> list[Problem]:
-        """Problems that ended with the last cycle."""
+        """Problems that count as ended since the last cycle."""
         return self._problems.over
 
     # --- inside ---------------------------------------------------------------------------------------------------------------

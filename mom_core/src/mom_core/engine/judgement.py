@@ -260,7 +260,7 @@ def target_of(about: Decision | LedgerEntry) -> Target:
 
 def back(entry: LedgerEntry) -> Decision:
     """Return the decision to restore the original value."""
-    return Decision(entry.entity, entry.control, entry.before, "to restore the value from before mom", SOURCE)
+    return Decision(entry.entity, entry.control, entry.before, "to restore the value from before mom's change", SOURCE)
 
 
 def known(found: Found) -> Value:
@@ -324,16 +324,16 @@ def change_result(spec: ControlSpec, change: Change, after: Found, answer: Answe
     note = answer or ""
     if stands is None:
         why = f": {after}" if isinstance(after, HypervisorError) else ""
-        return Status.APPLIED, None, note or f"mom set it, but its present value is unknown{why}"
+        return Status.APPLIED, None, note or f"mom set the control, but its present value is unknown{why}"
     if spec.renewed and change.value == change.found == stands:
         return Status.UNCHANGED, stands, ""
     if spec.gradual or same(spec, change.value, stands):
         return Status.APPLIED, stands, note
     shown = printable(str(stands), 200)
     if change.found is not None and same(spec, change.found, stands):
-        return Status.FAILED, stands, f"mom set it, but its value {shown} {STILL_STANDS}"
+        return Status.FAILED, stands, f"mom set the control, but its value {shown} {STILL_STANDS}"
     if spec.choices or spec.key:
-        return Status.FAILED, stands, f"mom set it, but its value is {shown}"
+        return Status.FAILED, stands, f"mom set the control, but its value is {shown}"
     return Status.APPLIED, stands, note  # the kernel has rounded or reformatted it
 
 
@@ -421,7 +421,7 @@ def restore_result(spec: ControlSpec, change: Change, after: Found, answer: Answ
     if status is Status.REFUSED:
         return Status.FAILED, stands, text
     if status is Status.APPLIED and not spec.gradual and not _nearer(stands, change):
-        return Status.FAILED, stands, f"mom set it, but its value is {stands}"
+        return Status.FAILED, stands, f"mom set the control, but its value is {stands}"
     return status, stands, text
 
 

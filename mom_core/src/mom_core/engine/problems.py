@@ -107,8 +107,8 @@ class ProblemLog:
             self._standing[key] = replace(standing, cycles=standing.cycles + 1), cycle
 
     def standing(self) -> list[Problem]:
-        """Return the present problems, oldest first. Callable from any thread."""
-        return [problem for problem, _ in list(self._standing.values())]  # list() copies at once, as the engine's thread may change it
+        """Return the present problems, oldest first. Thread-safe."""
+        return [problem for problem, _ in list(self._standing.values())]  # a copy, because the engine's thread may change it
 
 
 def described(problem: Problem) -> str:

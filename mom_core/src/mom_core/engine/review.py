@@ -19,7 +19,7 @@ _ROOM: Final = 1000
 
 
 class Claims:
-    """Owners of controls: of all evaluators that have decided a control since mom read the configuration, the first in file order.
+    """Owners of controls. If several evaluators decided a control since the last reload, the first in file order owns the control.
 
     mom drops other evaluators' decisions. Acts are exempt.
     """
@@ -189,7 +189,7 @@ def check(snapshot: Snapshot, decision: Decision, declarations: Declarations) ->
 
 def _why_not_now(snapshot: Snapshot, decision: Decision, spec: ControlSpec) -> str:
     if decision.entity.scope is not spec.scope:
-        return f"it is a control of the {spec.scope}"
+        return f"this is a control of the {spec.scope}"
     if spec.scope is Scope.HOST:
         return ""
     guest = snapshot.guests.get(decision.entity.id)

@@ -60,7 +60,6 @@ def _joined(name: str, several: Sequence[ReportedCondition], now: float, time: f
     bad = any(report.condition.severity is Severity.ERROR and report.last - report.begun >= report.condition.after for report in present)
     begun = min(report.begun for report in present)
     newest = [report for report in present if report.last == last]
-    # Reports with a cause come first.
     worst_first = sorted(newest, key=lambda report: (_WORST_FIRST.index(report.condition.severity), not report.condition.why))
     return Condition(
         name=printable(name),
@@ -88,7 +87,7 @@ class HeldConditions:
         self._was_bad = False
 
     def take(self, reports: Mapping[str, Sequence[Condition] | None], now: float, time: float) -> Verdict:
-        """Take in the conditions of a cycle, and return the verdict.
+        """Record the conditions of a cycle, and return the verdict.
 
         :param reports: conditions keyed by plugin, in file order. None if the plugin did not answer: its old conditions persist
         """

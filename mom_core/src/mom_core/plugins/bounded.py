@@ -34,7 +34,7 @@ def attempt(work: Callable[[], T]) -> CallResult[T]:
     def run() -> None:
         try:
             result.value = work()
-        except BaseException as error:  # noqa: BLE001  # also SystemExit: it would end only this thread, and the caller would wait for a result
+        except BaseException as error:  # noqa: BLE001  # also SystemExit, which would end only this thread
             result.error = error
 
     try:

@@ -161,7 +161,7 @@ def load_plugins(names: Sequence[str]) -> tuple[dict[str, LoadedPlugin], list[Pl
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return the known name that was probably meant, if any."""
+    """Return the known name that was probably meant; empty if none."""
     if len(name) > 60:  # no misspelling, and slow to compare
         return ""
     close = difflib.get_close_matches(name.lower(), list(known), n=1)
@@ -189,7 +189,7 @@ def installed(group: str) -> Installed:
     for candidate in distributions():
         folder_name = _FOLDER.fullmatch(getattr(getattr(candidate, "_path", None), "name", ""))
         try:
-            # The folder's name is enough: parsing METADATA takes ten times as long as everything else here.
+            # Parsing METADATA would take ten times as long as everything else here.
             name = folder_name[1].replace("_", "-") if folder_name else str(candidate.metadata["Name"])
             normalised = re.sub(r"[-_.]+", "-", name).lower()
             if normalised in names:
@@ -200,7 +200,7 @@ def installed(group: str) -> Installed:
                 continue
             version = folder_name[2] if folder_name else candidate.version
             points = list(candidate.entry_points.select(group=group))
-        except Exception as error:  # noqa: BLE001  # importlib.metadata raises anything on broken metadata; list the other distributions
+        except Exception as error:  # noqa: BLE001  # broken metadata may raise anything
             unreadable[folder_name[1].replace("_", "-") if folder_name else "a distribution without a name"] = describe(error)
             continue
         for point in points:
@@ -245,7 +245,7 @@ def _built_for_another_core(available: AvailablePlugin) -> PluginError | None:
             if applies and not requirement.specifier.contains(__version__, prereleases=True):
                 what = f"was built for another mom-core: it requires {requirement}, and this is mom-core {__version__}"
                 return available.error(what, f"install versions of mom-core and {available.distribution} that fit")
-    except Exception as error:  # noqa: BLE001  # metadata may be broken in any way; the check of its hooks follows
+    except Exception as error:  # noqa: BLE001  # broken metadata may raise anything
         log.debug("the requirements of %s are unknown: %s", available.distribution, describe(error))
     return None
 
@@ -292,7 +292,7 @@ def _missing(name: str, present: Installed, *, suggest: bool) -> PluginError:
     elif suggest and (meant := suggestion(name, own)):
         hint = f"did you mean {meant!r}? It comes with {own[meant].distribution}: {how_to_install(own[meant].distribution)}"
     else:
-        hint = f"no distribution in {sys.prefix} lists it in its entry points {GROUP!r}; `mom plugin list` shows the installed plugins"
+        hint = f"no distribution in {sys.prefix} has such an entry point in {GROUP!r}; `mom plugin list` shows the installed plugins"
     broken = ", ".join(present.unreadable)
     if broken:
         hint += f"; the plugins of {broken} are unknown, because its metadata cannot be read: install {broken} again"

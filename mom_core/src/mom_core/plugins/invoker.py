@@ -91,7 +91,7 @@ class PluginWorker:
 
     @property
     def hung_in(self) -> str:
-        """Hook of the abandoned call; empty if there is none."""
+        """Hook of the abandoned call; empty if none."""
         call = self._current
         return call.hook if call is not None and call.abandoned and not call.done.is_set() else ""
 

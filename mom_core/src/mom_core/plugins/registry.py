@@ -220,7 +220,7 @@ def build_plugins(
 
 
 def _put_in_force(plugins: Iterable[Plugin], config: Config, declarations: Declarations, offers: Mapping[object, tuple[Any, ...]]) -> None:
-    configuration = cache(config.in_force)  # plugins call it in each cycle; with many guest patterns it is slow
+    configuration = cache(config.in_force)  # called in each cycle, and slow with many guest patterns
     new = PluginContext(declarations=declarations, offers=offers, interval=config.interval, configuration=configuration)
     for plugin in plugins:
         _update_in_place(plugin.context, replace(new, guest_settings=config.guest_settings(plugin.name)))
@@ -338,7 +338,7 @@ def called(plugin: Plugin, hook: str, work: Callable[[], object], what: str, sec
         return plugin.worker.call(hook, work, seconds, asked=True)
     except MomError as error:
         raise plugin.error(f"{what}: {error.message}", error.hint) from error
-    except BaseException as error:  # a plugin may raise anything; the operator needs the plugin's name, not a traceback
+    except BaseException as error:  # a plugin may raise anything
         LOG.debug("plugin %s: %s", plugin.name, what, exc_info=error)
         raise plugin.error(f"{what}: {located(error)}") from error
 

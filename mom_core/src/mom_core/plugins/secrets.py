@@ -75,7 +75,7 @@ def secrets_in(value: object) -> Iterator[str]:
 
 
 class SecretMask:
-    """Mask for known secrets in a text. Callable from any thread."""
+    """Mask for known secrets in a text. Thread-safe."""
 
     def __init__(self, settings: Iterable[object] = ()) -> None:
         self._secrets: tuple[str, ...] = ()

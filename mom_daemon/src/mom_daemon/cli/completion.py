@@ -17,5 +17,5 @@ def completion_command(shell: str) -> None:
         raise click.UsageError(f"the installed version of click has no completion for {shell}")
     command = click.get_current_context().find_root().command
     completion = kind(command, {}, "mom", "_MOM_COMPLETE")
-    # Not `source()`: it checks the bash version of this host, but the script may be for another host.
+    # `source()` would check this host's bash version, but the script may be for another host.
     click.echo(completion.source_template % completion.source_vars())

@@ -31,7 +31,7 @@ COMES_WITH: Final[Mapping[str, str]] = {
     "plugin.check": "mom-devkit",
     "plugin.new": "mom-devkit",
 }
-"""Package of each of mom's own verbs, in the order in which help lists the verbs."""
+"""Package of each of mom's own verbs, in the order of `mom --help`."""
 
 _OF_POLICIES: Final = ("history", "list", "remove", "reset", "rollback", "set", "show")
 

@@ -40,7 +40,7 @@ Said: TypeAlias = "tuple[str, Finding]"
 @click.command("doctor")
 @config_argument
 @json_option
-@as_caller  # until the configuration is read; it may be a file of the caller
+@as_caller  # until the configuration, possibly the caller's, is read
 def doctor_command(config_path: str | None, as_json: bool) -> None:
     """Examine this host and print its faults with their fixes. Exit code 1 for any fault. Changes nothing."""
     findings = _examine(config_path)
@@ -85,7 +85,7 @@ def _to_add(config: Config) -> Iterable[Finding]:
     fits = {} if config.file is None else fitting(config)
     if fits:
         named = ", ".join(f"{name} ({reason})" for name, reason in fits.items())
-        cure = "`mom config init -o -` shows their lines for `plugins`; then systemctl reload mom"
+        cure = "add their lines from `mom config init -o -` to `plugins`, then: systemctl reload mom"
         yield Finding(Severity.OK, "plugins", f"plugins that fit this host, but are not enabled: {named}", cure)
     yield from about_enabled(config)
 
@@ -140,12 +140,12 @@ def _is_watched(pid: int) -> bool:
 def _ledger(config: Config, *, running: bool) -> Iterable[Finding]:
     for path in set_aside_below(config.state_directory):
         if path.name.startswith(f"{LEDGER}."):
-            text = f"a ledger was set aside as {path}"
+            text = f"mom could not use a ledger, and renamed it to {path}"
             yield Finding(
                 Severity.WARNING, "ledger", text, "find mom's changes in it, restore the original values by hand, then delete the file"
             )
         else:
-            yield Finding(Severity.WARNING, "state", f"a state file was set aside as {path}", ADVICE)
+            yield Finding(Severity.WARNING, "state", f"mom could not use a state file, and renamed it to {path}", ADVICE)
     try:
         ledger = Ledger.open(config.state_directory, look=True)
     except MomError as error:
@@ -230,7 +230,7 @@ def _of_plugins(plugins: PluginSet, config: Config) -> Iterable[Said]:
         for plugin in plugins.having(hook):
             try:
                 answer = plugin.worker.call(hook, plugin.work(hook, **arguments), 30.0)
-            except BaseException as error:  # noqa: BLE001  # any error of the plugin is the finding
+            except BaseException as error:  # noqa: BLE001  # any error is a finding
                 yield plugin.name, Finding(Severity.ERROR, "plugin", f"{hook} failed: {describe(error)}")
             else:
                 yield from ((plugin.name, item) for item in findings_in(hook, answer))

@@ -110,7 +110,7 @@ class Explainer:
     """Place of `sentences`."""
 
     def take(self, report: Report) -> None:
-        """Take in a finished cycle."""
+        """Receive the report of a finished cycle."""
 
     def sentences(self, about: About) -> Iterable[str]:
         """Return this plugin's sentences about a guest; none if the plugin does not affect the guest."""

@@ -66,7 +66,7 @@ class Writer(QueueHandler):
         super().close()
 
     def _started(self) -> bool:
-        # After a fork, start the thread again: a fork copies no threads.
+        # A fork copies no threads: start the thread again.
         self.queue = self._records = SimpleQueue()
         thread = threading.Thread(target=self._write, args=(self._records,), name="log", daemon=True)
         try:

@@ -42,7 +42,7 @@ def ask(config: Config, question: Callable[[RunningMom], Found], *, otherwise: s
     except NoSuchGuest:
         raise
     except MomError as error:
-        from mom_core.engine.collect import GUESTS_UNKNOWN  # import only on errors: verbs start faster
+        from mom_core.engine.collect import GUESTS_UNKNOWN  # slow to import
 
         if not otherwise or error.message.startswith(GUESTS_UNKNOWN):  # this is mom's answer; its status file has the same
             raise
@@ -63,7 +63,7 @@ def told(config: Config) -> RunningStatus | None:
 
 
 def _of_file_in_time(config: Config) -> RunningStatus | None:
-    # The plugin that answered late may be suspended: use the file unless it is late, too.
+    # The plugin that answered may be suspended: use the file, unless it is late, too.
     with suppress(MomError):
         status = read_status(config.run_directory)
         return None if status is None or status.late else status
@@ -88,7 +88,7 @@ def _of_enabled(kind: Callable[..., Kind], config: Config, path: Path | None = N
     return next((offer for offer in offers if offer is not None), None)
 
 
-# Typed as a callable: type checkers reject an abstract class as `type[Kind]`.
+# Not `type[Kind]`: type checkers refuse abstract classes there.
 def _source(
     kind: Callable[..., Kind], plugin: LoadedPlugin, config: Config, settings: PluginSettings | None, path: Path | None = None
 ) -> Kind | None:

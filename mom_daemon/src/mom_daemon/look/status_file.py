@@ -50,13 +50,13 @@ class RunningStatus:
             stopped = self._is_stopped
             how = "is stopped" if stopped else "has hung"
             message = f"mom {how}: its last cycle ended {lasting(self.age)} ago, and the data below is that old"
-            cure = f"see its log; if it does not recover: kill -9 {self.pid}, then `mom restore`"
+            cure = f"see mom's log; if mom does not recover: kill -9 {self.pid}, then `mom restore`"
             if stopped:
                 cure = f"kill -CONT {self.pid} resumes it"
             name, severity = "late", Severity.ERROR
         elif self.unwritten:
             message = f"mom works, but cannot write its status; the data below is from {lasting(self.age)} ago"
-            cure = "its log says why; on a full disk, free space in the run directory"
+            cure = "mom's log says why; on a full disk, free space in the run directory"
             name, severity = "status", Severity.WARNING
         else:
             return None
@@ -103,7 +103,7 @@ def read_status(directory: Path) -> RunningStatus | None:
         if pid:
             raise MomError(
                 f"mom runs as process {pid} and has not finished its first cycle yet",
-                hint="ask again in a moment; its log shows the reason",
+                hint="ask again in a moment; mom's log shows the reason",
             ) from None
         return None
     except OSError as error:

@@ -40,5 +40,5 @@ def about_enabled(config: Config) -> Iterator[Finding]:
     if len(evaluators) > 1:
         order = ", then ".join(evaluators)
         text = f"several plugins decide: {order}; if two of them set the same control, mom ignores the later one from then on"
-        cure = "disable plugins that you do not need, or list the one with precedence first in `plugins`"
+        cure = "disable plugins that you do not need, or list the preferred plugin first in `plugins`"
         yield Finding(Severity.WARNING, "evaluators", text, cure)

@@ -25,7 +25,7 @@ class Watched(Protocol[Shown_co]):
 
     @property
     def picture(self) -> Shown_co | None:
-        """Return the newest picture; None before the first picture."""
+        """Return the newest data; None before the first."""
 
     def start(self) -> None:
         """Start the threads."""

@@ -114,7 +114,7 @@ def _scrolled(text: Sequence[Line], look: Looking, lines: int) -> list[Line]:
 
 
 def heading(text: str, width: int) -> Line:
-    """Return the first line of a text."""
+    """Return a heading as a line."""
     return [(cell(f" {text}", width - 1), "reverse")]
 
 

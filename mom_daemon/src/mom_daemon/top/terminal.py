@@ -88,7 +88,7 @@ class Terminal:
         self.wake()
 
     def wake(self) -> None:
-        """Make `keys` return immediately. Callable from any thread."""
+        """Make `keys` return immediately. Thread-safe."""
         with suppress(OSError):  # already woken, or ended
             os.write(self._wake_out, b".")
 

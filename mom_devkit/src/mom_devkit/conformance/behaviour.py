@@ -86,7 +86,7 @@ def _findings(subject: ExaminedPlugin, life: Life) -> Iterator[Finding]:
     for hook, arguments in [(hook, arguments) for hook, arguments in calls if hook in plugin.hooks]:
         try:
             _, fault = sorted_out(hook, plugin.worker.call(hook, plugin.work(hook, **arguments)))
-        except BaseException as error:  # noqa: BLE001  # any error of the plugin is the finding
+        except BaseException as error:  # noqa: BLE001  # any error is a finding
             yield subject.fault(f"{hook} failed: {located(error)}", "report faults of the host or the configuration as a Finding")
         else:
             if fault:
@@ -99,7 +99,7 @@ def _columns(subject: ExaminedPlugin, report: Report) -> Iterator[Finding]:
             if column.made is not None:
                 for guest in report.snapshot.guests.values():
                     column.made(guest.fields)
-        except Exception as error:  # noqa: BLE001  # any error of the plugin is the finding
+        except Exception as error:  # noqa: BLE001  # any error is a finding
             yield subject.fault(f"its column {column.name} raises {describe(error)}", "return None for an unknown value")
 
 
@@ -257,7 +257,7 @@ def _readings_of_ghost(subject: ExaminedPlugin, tested: Hypervisor) -> Iterator[
     for name in [name for name in READINGS if hasattr(tested, name)]:
         try:
             answer = getattr(tested, name)([GHOST])
-        except Exception as error:  # noqa: BLE001  # any error of the hypervisor is the finding
+        except Exception as error:  # noqa: BLE001  # any error is a finding
             message = f"{name} of a guest that is gone raises {describe(error)}"
             yield subject.fault(message, "omit the guest, and return the others")
             continue
@@ -273,7 +273,7 @@ def _changes_of_ghost(subject: ExaminedPlugin, tested: Hypervisor) -> Iterator[F
             continue
         except HypervisorError as error:
             yield subject.remark(f"{name} of a guest that is gone raises {type(error).__name__}", "raise GuestGone")
-        except Exception as error:  # noqa: BLE001  # any error of the hypervisor is the finding
+        except Exception as error:  # noqa: BLE001  # any error is a finding
             yield subject.fault(f"{name} of a guest that is gone raises {describe(error)}", "raise GuestGone")
         else:
             yield subject.fault(f"{name} of a guest that is gone has no effect and raises nothing", "raise GuestGone")

@@ -48,7 +48,7 @@ RULES: Final[Mapping[type, Sequence[Rule]]] = {
         (lambda spec: spec.minimum is not None and spec.minimum == spec.maximum, "can have only one value", "widen its bounds"),
     ),
     DefaultPolicy: (
-        (lambda spec: not POLICY_NAME.fullmatch(spec.name), "has a name without a number", "name it 10_… to 90_…, for its place"),
+        (lambda spec: not POLICY_NAME.fullmatch(spec.name), "has a name without a number", "name it 10_… to 90_…, to define the order"),
         (lambda spec: not spec.text.strip(), "has no text", ""),
     ),
     GuestColumn: (

@@ -14,7 +14,7 @@ from mom_devkit.hypervisors import FakeHypervisor
 
 
 class ConformanceTests:
-    """Base class for tests of a plugin. It contains a test for each check of the kit.
+    """Base class for tests of a plugin, with a test for each check of the kit.
 
     ::
 

@@ -67,7 +67,7 @@ def _set(
         _, shown = _present(life.cycle().snapshot, spec)
         if shown is not None and not _same(spec, shown, present):
             yield subject.fault(
-                f"{spec.name} was set to {present}, and its field {spec.field} says {shown}", "collect what the control sets"
+                f"{spec.name} was set to {present}, and its field {spec.field} says {shown}", "collect the value that the control sets"
             )
         again = outcome_of(life.cycle(applied).outcomes, applied)
         if again is not None and again.status is Status.APPLIED and _same(spec, present, applied.value):
@@ -91,7 +91,7 @@ def _present(snapshot: Snapshot, spec: ControlSpec) -> tuple[Entity | None, Valu
 
 
 def _candidates(subject: ExaminedPlugin, spec: ControlSpec, before: Value) -> list[Value]:
-    # Try values near the present value first, because extreme values could harm a real host.
+    # Try values near the present value first: extreme ones could harm a real host.
     values = subject.values.get(spec.name, spec.choices or None)
     if values is not None:
         return [value for value in values if value != before]
