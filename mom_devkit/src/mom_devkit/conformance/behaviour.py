@@ -120,7 +120,7 @@ def _shown_by_verbs(subject: ExaminedPlugin, life: Life, report: Report) -> Iter
 
 
 def changing_guests(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """On a host without files or guests, and when guests end, start or restart during a cycle, the plugin works without errors."""
+    """On a host without files or guests, and when guests end, start or restart during a cycle, the plugin works."""
     bench = subject.new_bench()
     hypervisor = bench.hypervisor
     if not isinstance(hypervisor, FakeHypervisor):

@@ -19,7 +19,7 @@ from mom_devkit.runs import plugin_settings
 LOADING: Final = "loading"
 
 SLOW_IMPORT_SECONDS: Final = 10.0
-"""Time limit of importing the plugin."""
+"""Time limit for the import."""
 
 
 def steps(name: str, settings: Mapping[str, object], host: str | None, may_touch: bool) -> Iterator[tuple[str, Sequence[Finding] | None]]:
