@@ -289,5 +289,5 @@ def test_doctor_warns_of_classes_without_sla(tmp_path: Path) -> None:
     path = write(tmp_path, SOLD)
     plugin = SimPlugin(SimPlugin.Settings(scenario=str(path)), PluginContext())
     assert [finding.message for finding in plugin.mom_doctor()][1:] == [
-        "guests have the classes cheap, gold, but no plugin handles classes: these guests have no guarantee"
+        "guests have the classes cheap, gold, but no plugin defines classes: these guests have no guarantee"
     ]

@@ -46,7 +46,7 @@ _SPREAD = 0.1
 
 _SHORT_PERIODS = 3
 _LONGEST_SHORT_PERIOD_SECONDS = MOST_SHORT_SECONDS / _SHORT_PERIODS
-"""After a message that the host is short of memory, a guest helps for this many periods. Guests accept at most `MOST_SHORT_SECONDS`."""
+"""After a message that the host is short of memory, a guest helps for `_SHORT_PERIODS`. Guests accept at most `MOST_SHORT_SECONDS`."""
 
 _FACTS_PERIODS = 3
 
@@ -92,7 +92,7 @@ class AgentState:
 
     @property
     def spread(self) -> float:
-        """Factor of this guest's periods, so that queries are spread over time."""
+        """Factor of this guest's periods, to spread queries over time."""
         return 1 + _SPREAD * (2 * crc32(self.target.guest.id.encode()) / (1 << 32) - 1)
 
 
@@ -239,7 +239,7 @@ class AgentCollector:
             try:
                 await self._round(state)
             except Exception:  # noqa: BLE001  # containment: an error with one guest must not end the queries of that guest
-                self._log.log(logging.DEBUG if state.surprised else logging.ERROR, "asking %s", state.target.guest, exc_info=True)
+                self._log.log(logging.DEBUG if state.surprised else logging.ERROR, "querying %s failed", state.target.guest, exc_info=True)
                 state.surprised = True
             # Wait for the next period, and until at least one way may be tried again.
             wait = max(began + period, min((way.not_before for way in state.ways), default=0.0)) - self._loop.time()

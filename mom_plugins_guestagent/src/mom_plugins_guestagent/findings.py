@@ -33,7 +33,7 @@ _WITHOUT, _DISABLED, _SPEECHLESS, _SILENT = _WRONG
 def examined(guests: Sequence[Guest], states: Mapping[str, AgentState], *, tells: bool = False) -> Iterable[Finding]:
     """Yield findings about agents.
 
-    :param states: of the agents that mom can reach and has queried, keyed by guest ID
+    :param states: states of the agents that mom has reached and queried, keyed by guest ID
     :param tells: whether mom tells guests when the host is short of memory
     """
     faults = [(guest, _fault(states.get(guest.id))) for guest in guests]  # once: states change meanwhile
@@ -51,11 +51,11 @@ def examined(guests: Sequence[Guest], states: Mapping[str, AgentState], *, tells
     unasked = [guest for guest in guests if guest not in able and _order(states.get(guest.id)) > USUAL_ORDER]
     if unasked:
         message = f"{_count(len(unasked))} could report smaller blocks of free memory while the host is short of memory: {_names(unasked)}"
-        cure = "if their owners agree: mom-guestd --reporting-order --trim there, and tell_short: true for the guestagent plugin"
+        cure = "if their owners agree, run mom-guestd --reporting-order --trim there, and set tell_short: true for the guestagent plugin"
         yield Finding(Severity.OK, SUBJECT, message, cure)
     if able and not tells:
         are = "is" if len(able) == 1 else "are"
-        message = f"{_count(len(able))} would help while the host is short of memory, but {are} not told: {_names(able)}"
+        message = f"{_count(len(able))} would help while the host is short of memory, but {are} not told of it: {_names(able)}"
         yield Finding(Severity.OK, SUBJECT, message, "set tell_short: true for the guestagent plugin")
     liars = [guest for guest in guests if guest.id in states and states[guest.id].complaint]
     if liars:

@@ -52,7 +52,7 @@ PLAIN_STATS = ("mem_available", "mem_unused", "swap_in", "swap_out", "major_faul
 """Answer to `stats` without a token, in order: the protocol of oVirt MOM's guest daemon."""
 
 MOST_LINE_BYTES = 256
-"""Longer lines are skipped; a request is shorter than 50 bytes."""
+"""mom-guestd skips longer lines. Requests are shorter than 50 bytes."""
 
 MOST_CLIENTS = 8
 IDLE_SECONDS = 60.0
@@ -89,7 +89,7 @@ LEAST_ORDER, USUAL_ORDER, MOST_ORDER = 1, 2, 10
 LEAST_TRIM_SECONDS, USUAL_TRIM_SECONDS = 60, 600
 
 RECLAIM = "sys/fs/cgroup/memory.reclaim"
-"""File of the root control group: a written number of bytes is reclaimed (Linux 5.19). Since Linux 6.11, `swappiness=0` may follow."""
+"""File of the root control group. The kernel reclaims the written number of bytes (Linux 5.19). Linux 6.11 also allows `swappiness=0`."""
 
 TRIM_KIB = 16 << 10
 TRIM_EACH_SECONDS = 1.0
@@ -200,7 +200,7 @@ class ReportingOrder:
         return int(text) if re.fullmatch("[0-9]{1,4}", text, re.ASCII) else None
 
     def lower(self, order: int) -> None:
-        """Make the kernel also report blocks of this order."""
+        """Make the kernel also report free blocks of this order."""
         if not self.put_back():  # otherwise the original order would be lost
             return
         before = self.now()
@@ -295,7 +295,7 @@ class CacheTrim:
         self._own_us = self._own_us_before = 0
         self._not_before = 0.0
         self.why_not = self._lacks()
-        """Why page cache is never trimmed; empty if it may be."""
+        """Why mom-guestd never trims page cache; empty if it may."""
         self.trimmed_kib = 0
 
     def _lacks(self) -> str:

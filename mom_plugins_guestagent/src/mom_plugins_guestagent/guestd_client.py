@@ -92,7 +92,7 @@ class GuestdWay(Way):
                 try:
                     async with asyncio.timeout(self._seconds * _TOKEN_PATIENCE if may_be_plain else None), self._wire() as wire:
                         statistics, *properties = await ask(wire, *(("stats", "props") if facts else ("stats",)))
-                        # Only a daemon whose guest may help understands the request `short`.
+                        # Only daemons that may help the host understand the request `short`.
                         if _SHORT_LEFT in statistics and (seconds := self._short()):
                             statistics.update(*await ask(wire, f"short {seconds}"))
                     return VisitAnswer(statistics, _facts(properties[0]) if properties else {})
@@ -103,7 +103,7 @@ class GuestdWay(Way):
             async with self._wire() as wire:
                 statistics = await ask_plainly(wire, "stats")
             self._plain = True
-        # It is unknown since when such a daemon counts: use only sizes.
+        # Daemons without tokens may count from any time: use only sizes.
         return VisitAnswer({name: value for name, value in statistics.items() if name.startswith("mem_")}, {})
 
     def _wire(self) -> Wire:

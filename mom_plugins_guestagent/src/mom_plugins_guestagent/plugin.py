@@ -56,7 +56,7 @@ class GuestAgentPlugin:
         self._context = context
         self._collector: AgentCollector | None = None
         self._without: Mapping[str, tuple[str, bool]] | None = None
-        """Guests without balloon statistics in the last report: incarnation, and whether statistics are expected. None before a report."""
+        """Incarnations of guests without balloon statistics in the last report, and whether mom expects any. None before a report."""
 
     # --- declare -----------------------------------------------------------------------------------------------------------------
 
@@ -77,7 +77,6 @@ class GuestAgentPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Start the thread. The first cycle tells it which guests to query."""
         from mom_plugins_guestagent.collector import AgentCollector
 
         self._collector = AgentCollector(self._settings, self._context.log)
@@ -92,7 +91,6 @@ class GuestAgentPlugin:
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Return fresh statistics, without waiting for any guest."""
         if self._collector is None:
             return {}
         self._collector.follow(self._targets(hypervisor, guests))

@@ -53,7 +53,7 @@ _MOST_COMMANDS = 1000
 FILE_COMMANDS = ("guest-file-open", "guest-file-read", "guest-file-close")
 SYSTEM_COMMAND = "guest-get-osinfo"
 LOAD_COMMAND, LOADS_FILE = "guest-get-load", "loadavg"
-"""Command for load averages. It replaces three file commands if the agent has it."""
+"""Command for load averages. If the agent has it, it replaces three file commands."""
 
 
 class RawAgent:

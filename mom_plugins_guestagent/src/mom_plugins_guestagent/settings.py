@@ -11,7 +11,7 @@ from mom_plugins_guestagent.ways import AgentKind, parse_address
 
 _STALE_PERIODS: Final = 3
 _STALE_LONG_PERIODS: Final = 2
-"""Statistics are stale after so many periods, or long periods."""
+"""Numbers of periods, and of long periods, after which statistics are stale."""
 
 
 def _addresses(text: str) -> str:

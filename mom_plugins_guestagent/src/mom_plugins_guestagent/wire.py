@@ -1,4 +1,4 @@
-"""Connection to a possibly malicious peer, limited in bytes and lines, not in time."""
+"""Connection to a possibly malicious peer, with limits on bytes and lines, not on time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RefusedByAgent(MomError):
 
 
 class Misbehaves(MomError):
-    """Invalid answer. mom drops all of it, and reports it."""
+    """Invalid answer. mom drops the whole answer, and reports the fault."""
 
 
 class Wire:

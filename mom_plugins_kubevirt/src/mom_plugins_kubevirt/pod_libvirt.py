@@ -30,8 +30,8 @@ _LONGEST_NAME: Final = 63 + 1 + 253
 
 _WHOLE_NAME: Final = 30
 _CUT_NAME: Final = 16
-"""KubeVirt cuts a guest's name in its pod's name, because Kubernetes limits pods' names to 63 characters. mom compares names of up to
-30 characters whole, and longer names up to character 16."""
+"""A pod's name contains its guest's name, cut to fit into 63 characters. mom compares names of up to 30 characters whole, and longer
+names up to character 16."""
 
 _FIRST_REST_SECONDS: Final = 1.0
 _LAST_REST_SECONDS: Final = 60.0

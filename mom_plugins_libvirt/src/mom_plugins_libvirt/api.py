@@ -24,7 +24,7 @@ def binding() -> Any:
 
 
 def qemu_binding(doing: str) -> Any:
-    """Return the module libvirt_qemu. If it is missing, raise `NotSupported`; the message begins with `doing`."""
+    """Return the module libvirt_qemu. If missing, raise `NotSupported` with a message that begins with `doing`."""
     try:
         return importlib.import_module("libvirt_qemu")
     except ImportError as error:

@@ -34,7 +34,7 @@ _OPEN_SECONDS = 30.0
 """Timeout of an attempt to connect."""
 
 _FIRST_ATTEMPT, _SECOND_ATTEMPT, _LAST_ATTEMPT = 1.0, 1.6, 2.0
-"""When each attempt of a bulk call ends, in call timeouts after the start of the first attempt."""
+"""Ends of a bulk call's attempts, in call timeouts after its start."""
 
 _HOOK_POLL_SECONDS = 0.1
 
@@ -60,7 +60,7 @@ class ConnectionSettings:
     most_opening: int = 3
     """How many attempts to connect may hang at the same time."""
     most_events: int | None = None
-    """Most events that libvirtd may send between two bulk calls. After more events, mom abandons the connection. None for no limit."""
+    """Most events between two bulk calls. After more events, mom abandons the connection. None for no limit."""
     lost_level: int = logging.WARNING
     """Log level for an abandoned connection."""
 
@@ -89,7 +89,7 @@ class Connection:
         self.by_helper = False
         self.opened = 0
         self.on_event: Callable[[GuestEvent], None] | None = None
-        """Called for each event, in libvirt's thread. The function must not call libvirt. Set it before the connection is used."""
+        """Called for each event, in libvirt's thread. The function must not call libvirt. Set it before you use the connection."""
         self.on_return: Callable[[], None] | None = None
         """Called when libvirtd is reachable again after a failure. Like `on_event`, it must not call libvirt."""
         self.on_open: Callable[[], None] | None = None

@@ -72,7 +72,7 @@ def job_name(statistics: Mapping[str, object]) -> str:
 
 
 CPU_CONTROLS = ("vcpu_quota", "vcpu_period", "cpu_shares")
-"""Controls of CPU time. Their names are libvirt's."""
+"""Controls of CPU time, with libvirt's names."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

@@ -94,7 +94,7 @@ class BulkStatistics:
         self.events = 0
         """Number of events since the last call for all guests."""
         self._listed: set[str] | None = None
-        """UUIDs of the guests in the last call for all guests, and of guests started since then; None before the first call."""
+        """UUIDs of the guests in the last call for all guests, and of guests started since; None before the first call."""
 
     def started(self, uuid: str) -> None:
         """Record that a guest has started."""

@@ -1,4 +1,4 @@
-"""Hypervisor that uses QEMU's monitors. It lists guests, sets balloons and disk limits, and pauses guests."""
+"""Hypervisor that uses QEMU's monitors."""
 
 from __future__ import annotations
 

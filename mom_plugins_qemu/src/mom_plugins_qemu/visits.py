@@ -24,10 +24,10 @@ from mom_plugins_qemu.monitors import listens
 from mom_plugins_qemu.wire import Answer, Conversation, Question, WireError, request
 
 _GREETING_SECONDS: Final = 0.25
-"""Longest time for which mom waits in a socket's backlog for QEMU's greeting."""
+"""How long mom waits in a socket's backlog for QEMU's greeting."""
 
 _STAY_SECONDS: Final = 0.05
-"""Longest time for which mom occupies a monitor. Other clients should wait 100 ms at most."""
+"""How long mom may occupy a monitor. Other clients should wait 100 ms at most."""
 
 HOLD_SECONDS: Final = 0.4
 """Longest time from the first connection to a monitor until its last answer."""

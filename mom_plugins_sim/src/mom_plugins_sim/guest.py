@@ -21,30 +21,30 @@ SWAP_RATE = 200 * MIB
 PAGE = 4
 
 STARVING_SECONDS = 0.15
-"""s. A program waits this long for memory, without free swap, before the OOM killer acts.
+"""How long a program waits for memory, without free swap, before the OOM killer acts.
 
 Median of measurements. While swap has room, the kernel only stalls the program.
 """
 
 RESTART_SECONDS = 30.0
-"""s from an OOM kill until the program has restarted and read its data."""
+"""Time from an OOM kill until the program has restarted and read its data."""
 
 FAULT_SECONDS = 100e-6
-"""s. Time to read a page from a virtual disk on an SSD. Measured: 130 us."""
+"""Time to read a page from a virtual disk on an SSD. Measured: 130 us."""
 
 HUGE_PAGES_FROM = 512 * MIB
-"""KiB. With less memory, Linux disables transparent huge pages (mm/huge_memory.c, hugepage_init)."""
+"""Memory in KiB below which Linux disables transparent huge pages (mm/huge_memory.c, hugepage_init)."""
 
 DMA32_ENDS = 3 * 1024 * MIB
-"""KiB. Larger guests of QEMU's usual machines have a third zone."""
+"""Memory in KiB above which guests of QEMU's usual machines have a third zone."""
 
 MIN_SHARE, HIGH_SHARE = 1 / 1.25, 1.5 / 1.25
 """The min and the high watermark, as multiples of the low watermark."""
 
 REPORTED_RATE = 64 * MIB
 REPORTED_SHARE = 1 / 32
-"""KiB/s, and fraction of free memory per second. The larger of the two amounts is the limit of free page reporting: every 2 s, Linux
-reports 32 blocks of 4 MiB or a sixteenth of the free blocks (page_reporting_cycle)."""
+"""Limits of free page reporting: KiB/s, and fraction of free memory per second. The larger amount applies. Every 2 s, Linux reports 32
+blocks of 4 MiB or a sixteenth of the free blocks (page_reporting_cycle)."""
 
 SMALL_PIECES = 0.07
 """Fraction of freed memory that free page reporting does not return. Measured on 450 MiB freed by a program (docs/reporting.md)."""
@@ -304,7 +304,7 @@ def _kill(guest: SimulatedGuestMemory, time: float) -> None:
 
 
 def _autodeflate(guest: SimulatedGuestMemory, over: float) -> float:
-    """Deflate by up to `over` KiB, and make the new size the target (virtio_balloon_oom_notify). Return by how many KiB."""
+    """Deflate by up to `over` KiB, and make the new size the target (virtio_balloon_oom_notify). Return the KiB deflated."""
     deflation = min(over, guest.maximum - guest.size)
     guest.size += deflation
     guest.target = guest.size

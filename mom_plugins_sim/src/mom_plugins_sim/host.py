@@ -11,7 +11,7 @@ from mom_plugins_sim.host_swap import SwapDevice
 from mom_plugins_sim.workload import HostLoad, Trace
 
 WINDOWS = (10, 60, 300)
-"""s over which the kernel averages pressure."""
+"""Seconds over which the kernel averages pressure."""
 
 
 class SwapStep(NamedTuple):

@@ -98,7 +98,7 @@ class SwappedGuest:
             self.free *= 1 - min(1.0, returned / before.free)
         grown = min(now.cold + now.hot - before.cold - before.hot, before.free)
         due = 0.0
-        if grown > 0:  # its kernel allocates free pages and cannot see that some are in swap
+        if grown > 0:  # the guest's kernel allocates free pages and cannot see that some are in swap
             due = self.free * grown / before.free
             self.free -= due
             self.hot += due
@@ -140,7 +140,7 @@ class SwappedGuest:
 
 
 def swap_out(guests: Sequence[tuple[Held, SwappedGuest]], kib: float) -> float:
-    """Swap out up to this many KiB, the coldest memory first, from guests in proportion to their resident memory. Return the KiB."""
+    """Swap out up to this many KiB, the coldest memory first, from guests in proportion to their resident memory. Return the sum."""
     resident = [tuple(max(0.0, size - out) for size, out in zip(held, swapped.levels, strict=True)) for held, swapped in guests]
     free, cold, hot = (sum(levels[index] for levels in resident) for index in range(3))
     mistaken = min(MISTAKEN_SHARE * kib, hot)

@@ -23,7 +23,7 @@ class SimHypervisor:
 
     Methods for one guest raise `GuestGone` if the guest is gone.
 
-    :param clock: monotonic seconds; the simulation begins at its first reading
+    :param clock: returns monotonic seconds; the simulation begins at the first call
     :param shelf: other hosts that guests can migrate to
     """
 
@@ -217,7 +217,7 @@ class SimHypervisor:
         with self._locked():
             self.world.ksm.write(knobs)
 
-    # `GrowthControl`. These methods take no lock: the lock is held when the world calls `look`.
+    # `GrowthControl`. These methods take no lock, because `look` calls them with the lock held.
 
     def available_kib(self) -> float:
         """Return the host's available memory in KiB."""

@@ -11,7 +11,7 @@ from mom_core import NotSupported, Value
 PAGE = 4  # KiB
 
 SECONDS_PER_PAGE = 2.7e-6
-"""s of CPU time to scan one page: a checksum of 4 KiB and two tree walks.
+"""CPU time to scan one page: a checksum of 4 KiB and two tree walks.
 
 Measured: 2.6 to 2.8 us on real guests (docs/ksm-law.md).
 """

@@ -64,7 +64,7 @@ class SimPlugin:
         yield Finding(Severity.WARNING, "simulation", message, "enable a real hypervisor's plugin, such as libvirt, instead of sim")
         classes = {guest.sold_as for guest in self.hypervisor.world.scene.guests if guest.sold_as is not None}
         if classes and (Scope.GUEST, CLASS) not in self._context.declarations.fields:
-            message = f"guests have the classes {', '.join(sorted(classes))}, but no plugin handles classes: these guests have no guarantee"
+            message = f"guests have the classes {', '.join(sorted(classes))}, but no plugin defines classes: these guests have no guarantee"
             yield Finding(Severity.WARNING, "simulation", printable(message, 200), "enable the sla plugin")
 
 

@@ -74,7 +74,7 @@ class Shelf:
             try:
                 yield self._read(identity)
             except StateError as error:
-                LOG.error("%s; the guest is ignored", error)
+                LOG.error("%s; mom ignores the guest", error)
 
     def move(self, identity: str, destination: Destination) -> None:
         """Move a guest to another host. Raise `NotSupported` for an unknown host, or `HypervisorError` if that host has this guest's id."""

@@ -18,13 +18,13 @@ from mom_plugins_sim.scene import FOREVER, FaultKind, GuestScene, Scene, SceneFa
 from mom_plugins_sim.statistics import SentFigures, SentStatistics
 
 TICK = 1.0
-"""s per step. A balloon moves 0.86 GiB per step, and a program fills 320 MiB."""
+"""Seconds per step. A balloon moves 0.86 GiB per step, and a program fills 320 MiB."""
 
 LOOKS = 10
 """Calls of `World.look` per step. A real mom looks every 0.1 s while it limits growth, and sooner when a guest reaches its limit."""
 
 LONGEST_JUMP = 600.0
-"""s. Longest pause between two reads that the world simulates in full. A constant load settles within it."""
+"""Longest pause in seconds that the world simulates in full. A constant load settles within it."""
 
 WAITING_SHARE = 0.5
 """Fraction of the host's swap-out stalls that affects each guest: "full" pressure is about half of "some"."""
@@ -50,7 +50,7 @@ CycleView: TypeAlias = tuple[float, float, float, SentFigures]
 
 @dataclass(slots=True)
 class SimulatedGuest:
-    """Guest with its memory and statistics. A fault can make the guest hang, or make it `mute`: it sends no statistics."""
+    """Guest with its memory and statistics. A fault can make the guest hang, or make it `mute`, so that it sends no statistics."""
 
     listed: Guest
     scene: GuestScene

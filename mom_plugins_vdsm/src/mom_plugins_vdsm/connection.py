@@ -68,7 +68,7 @@ class _Session:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     destination: str = field(default_factory=lambda: f"mom-{uuid.uuid4()}")
-    """STOMP address to which vdsm sends the answers. Each connection has its own, because all subscribers of an address get its messages."""
+    """STOMP address to which vdsm sends the answers. Each connection has its own, because all subscribers of an address get the answers."""
     silence_limit: float | None = _OPEN_SECONDS
     """Seconds of silence after which vdsm counts as dead; None if vdsm promised no heart-beat."""
     sent: dict[str, asyncio.Future[object]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Hypervisor that uses vdsm. It lists guests, and sets balloons, CPU and I/O limits, and KSM."""
+"""Hypervisor that uses vdsm."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ _ALL_CONTROLS = "*"
 _BALLOON_CONTROL = "balloon_target"
 
 MOST_GUESTS = 10_000
-"""Maximum number of guests that mom manages."""
 
 _SILENT = "vdsm has not answered the last call about the guest"
 _SAME_SILENT = "vdsm has not answered the last identical call"

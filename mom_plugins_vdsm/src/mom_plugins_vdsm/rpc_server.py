@@ -23,14 +23,12 @@ LONGEST_HEAD: Final = 16 << 10
 _PIECE: Final = 64 << 10
 
 _MOST_AFTER: Final = 1 << 20
-"""Maximum bytes that the server still reads from a client after answering. Without this reading, the client could lose the answer."""
+"""Maximum bytes that the server reads after its answer. Without this reading, the client could lose the answer."""
 
 _LENGTH: Final = re.compile("[0-9]{1,9}")
 
 
 class _RefusedError(Exception):
-    """Request that gets an HTTP error."""
-
     def __init__(self, status: HTTPStatus, reason: str = "") -> None:
         super().__init__(reason or status.phrase)
         self.status = status
@@ -52,7 +50,7 @@ class RpcServer(BoundedServer[ServerDoor]):
         self._verbs = verbs
         self._patience, self._largest = patience, largest
         self._waiting: dict[asyncio.StreamWriter, None] = {}
-        """Clients that are sending or receiving now. The client that has been doing so for the longest time comes first."""
+        """Clients that are sending or receiving now, in the order in which they began."""
         self._changing = asyncio.Lock()
 
     # --- in the loop's thread ------------------------------------------------------------------------------------------------------

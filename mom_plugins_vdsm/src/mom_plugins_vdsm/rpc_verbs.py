@@ -32,7 +32,6 @@ _ALL_POLICIES: Final = ""
 """Key in `Verbs._refused` for a refused call that sets all policies together."""
 
 _MOST_REFUSED: Final = 20
-"""Maximum number of refused policies that mom remembers."""
 
 _MOST_LEFT_OUT: Final = 10
 """How often mom tries again without the invalid lines of a policy. One error can hide another."""

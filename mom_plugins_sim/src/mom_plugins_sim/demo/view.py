@@ -19,7 +19,7 @@ GUEST_BAR = 30
 
 GIB = 1 << 20
 SHOWN_KIB = 1024
-"""KiB. Smaller amounts of swapped memory are not shown."""
+"""The picture omits smaller amounts of swapped memory."""
 
 USED, PROGRAM, SWAPPED, SPARE, TAKEN = "█▓▚▒·"
 """Glyphs of bars: memory in use, memory of the program, compressed swap, spare memory, ballooned memory."""

@@ -21,7 +21,7 @@ MILLISECONDS_FROM: Final = 1e11
 """The archive's timestamps are seconds, although the column's name says milliseconds. Timestamps from here on must be milliseconds."""
 
 SMALLEST: Final = 64 * MIB
-"""KiB. Machines with less memory are skipped: the archive contains machines without any."""
+"""Memory in KiB below which mom skips a machine: the archive contains machines without memory."""
 
 LARGEST: Final = 1e12
 """Larger sizes (KiB) and times (s) are errors."""

@@ -26,7 +26,7 @@ SILENT_SHARE = 0.9
 """Assumed memory use of a guest without statistics, as a fraction of its size."""
 
 READ_RATE = 4 << 10
-"""KiB/s. Assumed rate at which guests read files, which recordings do not contain."""
+"""Assumed rate in KiB/s at which guests read files. Recordings do not contain the rate."""
 
 COLD_SHARE = 0.5
 """Fraction of a guest's average recorded cold memory that is cold in the simulation."""
@@ -62,7 +62,7 @@ def recording_at(path: Path) -> PastCycles:
 
 
 def scene_of_recording(recording: PastCycles, since: float, until: float) -> Scene:
-    """Return the scene of the period (seconds since the epoch). Raise `MomError` if the recording has no cycle in it."""
+    """Return the scene of the period (seconds since the epoch). Raise `MomError` if the recording has no cycle in this period."""
     recorded_guests: dict[str, _RecordedGuest] = {}
     host_times: list[float] = []
     host_used: list[float] = []

@@ -18,7 +18,7 @@ from mom_plugins_sim.workload import Demand, HostLoad, Trace, Workload
 KIB: Final = 1024
 
 GRAIN: Final = 1024
-"""KiB. The memory of each guest is a multiple of it."""
+"""Each guest's memory is a multiple of this size in KiB."""
 
 LONGEST_TRACE: Final = 1_000_000
 """Most lines of a trace: one per second for 11 days."""
@@ -107,7 +107,7 @@ def _read_trace(path: Path) -> Trace:
         times.append(time)
         values.append(value)
         if len(times) > LONGEST_TRACE:
-            raise MomError(f"{path}: more than {LONGEST_TRACE} lines")
+            raise MomError(f"{path}: the trace has more than {LONGEST_TRACE} lines")
     if not times:
         raise MomError(f"{path}: the trace is empty")
     return Trace(times, values)

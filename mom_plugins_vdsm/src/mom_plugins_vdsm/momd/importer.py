@@ -24,7 +24,7 @@ _FAULTS: Final = {
     configparser.DuplicateSectionError: ("the section {section} occurs twice", "merge both sections"),
     configparser.DuplicateOptionError: ("the option {option} of {section} occurs twice", "remove one of them"),
 }
-"""Message and fix for each error of the parser, in the order in which they are tried."""
+"""Message and fix for each error of the parser, tried in this order."""
 
 
 def _problem(error: configparser.Error, file: str) -> ConfigProblem:
