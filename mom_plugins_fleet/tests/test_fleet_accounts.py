@@ -100,7 +100,7 @@ def test_the_servers_configuration_holds_no_secret(root: FleetRoot, tmp_path: Pa
 def test_a_file_that_holds_no_root_key_is_said(tmp_path: Path, text: str) -> None:
     (tmp_path / "root.key").touch(0o600)
     (tmp_path / "root.key").write_text(text)
-    with pytest.raises(MomError, match="holds no root key"):
+    with pytest.raises(MomError, match="contains no root key"):
         FleetRoot(tmp_path / "root.key")
 
 

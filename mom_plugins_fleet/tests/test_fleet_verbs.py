@@ -306,12 +306,12 @@ def test_a_host_whose_words_cannot_be_read_is_not_called_unreachable(capsys):
     view.states.take("h1", StoredEntry(1, b'{"mode": 7}', now))
     view.states.set_at["h1"] = view.states.newest = time.time() - 3
     row = host_rows(view)["h1"]
-    assert (row["silent"], row["damaged"]) == (True, "a HostState cannot be read: mode: Input should be a valid string")
+    assert (row["silent"], row["damaged"]) == (True, "invalid HostState record: mode: Input should be a valid string")
     print_hosts([row])
     said = capsys.readouterr().out
     assert "not reachable" not in said
     assert said.splitlines()[1].endswith("  its report cannot be read")
-    assert "h1 sends reports that cannot be read: a HostState cannot be read: mode: " in said
+    assert "h1 sends reports that cannot be read: invalid HostState record: mode: " in said
 
 
 @pytest.mark.parametrize(("ago", "holder"), [(3 * 86_400.0 + 3600.0, None), (10.0, "c1"), (-3600.0, "c1")])

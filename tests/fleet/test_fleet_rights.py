@@ -156,7 +156,7 @@ def test_a_mom_with_another_hosts_key_says_so_and_goes_on_alone(fleet: FleetWorl
     (fleet.folder / "h2.key").write_text((fleet.folder / "h1.key").read_text())
     fleet.start_host("h2", 2)
     fleet.until(lambda: "the fleet's servers do not allow that with this key" in fleet.log("h2"), "it is said")
-    assert "is it the right key?" in fleet.log("h2")
+    assert "is this the right key?" in fleet.log("h2")
     config = str(fleet.folder / "h2" / "mom.yaml")
 
     def cycle() -> int:

@@ -77,13 +77,13 @@ def credentials_of(key: Path | NatsCredentials | None) -> NatsCredentials | None
 
 
 def signing_seed(key: Path) -> str | None:
-    """Return the seed that signs records; None if the key is a host's."""
+    """Return the seed that signs records; None for a host's key."""
     seeds, jwt = _read_key(key)
     return None if jwt and len(seeds) == 1 else seeds[0]
 
 
 def _read_key(key: Path) -> tuple[list[str], str]:
-    # The first seed signs records, the second connects.
+    # The first seed signs records; the second is for the connection.
     make = "`mom fleet key` and `mom fleet enroll` make one"
     seeds = read_secret(key, "the key", make).decode("ascii", "replace").split()
     jwt = seeds.pop() if seeds and _JWT.fullmatch(seeds[-1]) else ""

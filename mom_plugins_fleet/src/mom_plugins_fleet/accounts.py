@@ -40,7 +40,7 @@ _UPDATE: Final = "$SYS.REQ.CLAIMS.UPDATE"
 _ANSWER_SECONDS: Final = 5.0
 
 _LAST: Final = 253_402_300_799
-"""End of the year 9999. Servers keep the newest account, so this one is final."""
+"""End of the year 9999. Servers keep the newest account, so an account with this time is final."""
 
 _STEP: Final = 50 * 365 * 86_400
 
@@ -50,7 +50,7 @@ SYNC_SECONDS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class RootFile:
-    """File of the root key. `revoked` maps each revoked key to the time, in seconds since the epoch."""
+    """File of the root key. `revoked`: time of revocation in seconds since the epoch, keyed by public key."""
 
     operator: str
     system: str
@@ -70,7 +70,7 @@ class FleetRoot:
             self._kept = _FORM.validate_json(read_secret(path, "the fleet's root key", "`mom fleet init` makes one"))
             self._operator, self._system, self._fleet = (pair(seed) for seed in (self._kept.operator, self._kept.system, self._kept.fleet))
         except (ValidationError, ValueError, nkeys.NkeysError):
-            raise MomError(f"{path} holds no root key of a fleet", hint="`mom fleet init` makes one") from None
+            raise MomError(f"{path} contains no root key of a fleet", hint="`mom fleet init` makes one") from None
 
     @staticmethod
     def make(path: Path) -> None:
@@ -111,7 +111,7 @@ class FleetRoot:
         return pair(self._derived("account of the host " + host, ACCOUNT))
 
     def host_credentials(self, host: str, issued: int) -> NatsCredentials:
-        """Make credentials of a host. `issued` is in seconds since the epoch."""
+        """Return new credentials of a host. `issued` is in seconds since the epoch."""
         seed = new_seed(USER)
         # These permissions make servers report a refusal. `*`: the host's group may change.
         may = {"pub": {"allow": used(host, "*")}, "sub": {"allow": [*heard(host, "*"), f"{inbox(host)}.>"]}}
@@ -120,7 +120,7 @@ class FleetRoot:
     def operator(self, key: str, name: str) -> NatsCredentials:
         """Return credentials of an operator or coordinator.
 
-        They contain a second key, derived from `key`, because servers choose the strings that this key signs.
+        They contain a second key, derived from `key`, because servers choose the strings that a connecting key signs.
         """
         seed = self._connects(key)
         return NatsCredentials(seed, _jwt(self._fleet, public(pair(seed)), name, _USER))
@@ -133,21 +133,21 @@ class FleetRoot:
 
     def revoke(self, key: str) -> None:
         """Revoke a key in the file and in `fleet_account`."""
-        # Also the signing key: its owner may have made credentials from it.
+        # Also revoke the signing key: its owner may have made credentials from it.
         revoked = dict.fromkeys((key, public(pair(self._connects(key)))), int(time.time()))
         kept = replace(self._kept, revoked={**self._kept.revoked, **revoked})
         replace_file(self.path, _FORM.dump_json(kept), durable=True, mode=0o600)
         self._kept = kept
 
     def system_user(self) -> NatsCredentials:
-        """Make a user that may push accounts."""
+        """Return new credentials that may push accounts."""
         seed = new_seed(USER)
         return NatsCredentials(seed, _jwt(self._system, public(pair(seed)), "mom fleet", _USER))
 
     def ended(self, host: str, revision: int) -> str:
         """Return the account of a removed host: no connections are allowed.
 
-        :param revision: last revision of its entry
+        :param revision: last revision of the host's entry
         """
         claims = {"limits": {**_OF_A_HOST, "conn": 0}, "revocations": {"*": _LAST}}
         return self._account(public(self.host_keys(host)), f"{FLEET_ACCOUNT}-ended", claims, revision + 1)
@@ -181,7 +181,7 @@ def new_seed(kind: int) -> str:
 
 
 def write_secret(path: Path, data: bytes) -> None:
-    """Write a new file for its owner only. Raise `MomError` if it exists."""
+    """Write a new file that only its owner may read. Raise `MomError` if the file exists."""
     try:
         replace_file(path, data + b"\n", durable=True, mode=0o600, replace=False)
     except OSError as error:
@@ -189,7 +189,7 @@ def write_secret(path: Path, data: bytes) -> None:
 
 
 async def give(store: Store, account: str) -> None:
-    """Push an account to the servers. Raise `MomError` if they reject it."""
+    """Push an account (a JWT) to the servers. Raise `MomError` if they reject the account."""
     answer = await store.request(_UPDATE, account.encode(), _ANSWER_SECONDS)
     try:
         result = json.loads(answer)

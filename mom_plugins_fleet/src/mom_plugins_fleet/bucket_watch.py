@@ -37,7 +37,7 @@ _STALLED: Final = "Nats-Consumer-Stalled"
 
 
 class WatchBroken(MomError):
-    """End of a watch. Later changes are unknown."""
+    """Error: a watch has ended, and later changes are unknown."""
 
 
 class BucketWatch:

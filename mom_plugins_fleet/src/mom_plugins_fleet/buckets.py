@@ -13,7 +13,7 @@ from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.subjects import StoredEntry
 
 _LATEST: Final = 1 << 36
-"""Seconds since the epoch: the largest time in a record. Servers that report a later one are wrong."""
+"""Seconds since the epoch: the largest time in a record. Servers that report a later time are wrong."""
 
 
 @dataclass(slots=True)
@@ -106,5 +106,5 @@ class Bucket(Generic[Kind]):
         return "" if kept is None or kept.data is None or key not in self.records else kept.data.decode()
 
     def get(self, key: str) -> Kind | None:
-        """Return a key's record."""
+        """Return a key's record; None if missing or damaged."""
         return self.records[key][1] if key in self.records else None

@@ -29,7 +29,7 @@ GOODBYE_SECONDS: Final = 1.0
 """Time limit for the TLS close message."""
 
 _NONCE: Final = re.compile(r"[A-Za-z0-9_-]{11,64}")
-"""Only random base64 strings are signed, never records."""
+"""For servers, mom signs only random base64 strings, never records."""
 
 _KNOWS_TLS: Final = b'"tls_'
 

@@ -1,4 +1,4 @@
-"""Invitation of a host: its key, stored encrypted on the servers, and the token that decrypts it.
+"""Invitation of a host: the host's key, stored encrypted on the servers, and the token that decrypts the key.
 
 The token fetches one message, once and within an hour. Servers never see the key, and cannot add operators.
 """
@@ -34,7 +34,7 @@ _NONCE: Final = bytes(nkeys.nacl.bindings.crypto_secretbox_NONCEBYTES)
 
 
 class Invitation(FleetRecord):
-    """Everything that a host needs to join."""
+    """Everything that a host needs to join a fleet."""
 
     key: str
     operators: Annotated[tuple[PublicKey, ...], Field(max_length=64), FailFast()]
@@ -69,7 +69,7 @@ class Token:
 
     @staticmethod
     def parse(text: str) -> Token:
-        """Parse a token. Raise `MomError` if invalid."""
+        """Parse a token. Raise `MomError` if the text is invalid."""
         try:
             encoded = text.removeprefix(_BEGIN)
             data = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)

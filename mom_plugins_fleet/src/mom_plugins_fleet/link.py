@@ -50,22 +50,22 @@ _WRONG_REVISION: Final = 10071
 """JetStream's error code for a write whose expected revision is out of date."""
 
 _MISSING: Final = "`mom fleet init` makes them"
-_REFUSED: Final = "a host's key may use only the host's own records: is it the right key?"
+_REFUSED: Final = "a host's key may use only the host's own records: is this the right key?"
 _UNCERTAIN: Final = "the change may have been made: check before you try again"
 
 Answer = TypeVar("Answer")
 
 
 class LinkError(MomError):
-    """Missing answer or refusal from the fleet's servers."""
+    """Error: the fleet's servers do not answer, or refuse."""
 
 
 class UnansweredError(LinkError):
-    """Missing or interrupted answer. Another attempt may succeed."""
+    """Error: an answer is missing or interrupted. Another attempt may succeed."""
 
 
 class ConflictError(LinkError):
-    """Concurrent change of a record. Nothing was written."""
+    """Error: another client has changed the record. Nothing was written."""
 
 
 class Store:
@@ -147,7 +147,7 @@ class Store:
         await self._ask(f"listen to {bucket}", listening)
 
     async def watch(self, bucket: Bucket[Any], *, once: bool = False) -> None:
-        """Keep a bucket current until the watch fails with a `LinkError`. With `once`, end when all of it is read."""
+        """Keep a bucket current until the watch fails with a `LinkError`. With `once`, end when the whole bucket is read."""
         try:
             await self._ask(f"watch {bucket.kind.bucket}", BucketWatch(self.client, self._jetstream, bucket).run(once=once))
         finally:
@@ -312,7 +312,7 @@ async def _connect(store: Store, servers: Sequence[str], name: str, options: Map
 
 
 def ask(access: Access, name: str, log: logging.Logger, work: Callable[[Store], Awaitable[Answer]], *, patient: bool = False) -> Answer:
-    """Connect, do the work, and disconnect.
+    """Connect, do the work, disconnect, and return the result of `work`.
 
     :param patient: wait for servers that were just started
     """

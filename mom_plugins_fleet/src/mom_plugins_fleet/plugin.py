@@ -94,8 +94,6 @@ class FleetPlugin:
         self._begun: dict[str, int] = {}
         """Cycle that decided each unfinished move, keyed by guest id."""
 
-    # --- life ------------------------------------------------------------------------------------------------------------------
-
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:
         return [FieldSpec("fleet_connected", Unit.FLAG, Scope.HOST, "whether the fleet's servers can be reached", "the connection to NATS")]
@@ -139,8 +137,6 @@ class FleetPlugin:
         from mom_plugins_fleet.access import Access
 
         return Access(self._settings.servers, self._settings.ca, self._settings.key)
-
-    # --- the cycle -------------------------------------------------------------------------------------------------------------
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
@@ -217,7 +213,7 @@ class FleetPlugin:
         """Return why a guest must stay for now; empty if it may leave, None if that is not known yet."""
         report, mover = self._report, self._context.service(GuestMoves)
         guest = None if report is None else report.snapshot.guests.get(move.guest)
-        # A guest that moves now may follow orders that the servers have lost.
+        # A guest that is moving may follow orders that the servers have lost.
         if report is None or self._is_blind(report) or (guest is not None and mover is not None and _is_moving(guest, mover)):
             self._undecided = True
             return None
@@ -244,8 +240,6 @@ class FleetPlugin:
         if not self._settings.leave:
             return LEAVES_NONE
         return guest.blocked.get("*") or NO_MOVER if mover is None else mover.why_stays(guest)
-
-    # --- for people ------------------------------------------------------------------------------------------------------------
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:

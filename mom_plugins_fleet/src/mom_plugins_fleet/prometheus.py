@@ -67,7 +67,7 @@ def _address(view: FleetView, name: str) -> tuple[str, str]:
 def metrics(view: FleetView, active_until: float) -> str:
     """Return a coordinator's metrics as text.
 
-    :param active_until: end of its lease, in seconds since the epoch; 0 if it is not active
+    :param active_until: end of the coordinator's lease, in seconds since the epoch; 0 without a lease
     """
     labels = [entry["labels"] for entry in targets(view)]
     hosts = [{"host": entry["host"], "group": entry["group"]} for entry in labels]

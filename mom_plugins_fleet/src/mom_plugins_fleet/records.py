@@ -18,7 +18,7 @@ from mom_core import MomError, StrictModel, printable
 from mom_kvm import Destination
 
 NAME: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
-"""Host name labels, which are also single tokens of NATS subjects."""
+"""Names of hosts and groups: host name labels, which are also single tokens of NATS subjects."""
 
 FLEET_POLICY: Final = re.compile(r"^[0-9]{2}_fleet_[a-z0-9_]{1,48}\Z")
 """Names of fleet policies, which never replace a host's own policies."""
@@ -34,7 +34,7 @@ MOST_TOLD: Final = 300
 MOST_MOVES: Final = 2 * MOST_TOLD
 
 MOST_REMOVED: Final = 1000
-"""Maximum number of removed hosts, because hosts read the record often."""
+"""Maximum number of removed hosts in a record, which all hosts read often."""
 
 
 def _policy_name(name: str) -> str:
@@ -51,7 +51,7 @@ def _a_host(name: str) -> str:
 
 
 def whole_key(key: str) -> str:
-    """Check a public NKEY. Raise `ValueError`."""
+    """Return a public NKEY. Raise `ValueError` if the key is invalid."""
     if not re.fullmatch(r"U[A-Z2-7]{55}", key):
         raise ValueError("not a public key of a user: such a key has 56 characters and begins with U")
     raw = base64.b32decode(key)
@@ -62,7 +62,7 @@ def whole_key(key: str) -> str:
 
 
 def a_server(address: str) -> str:
-    """Check a server address. Raise `ValueError` if invalid, or unencrypted and remote."""
+    """Return a server address. Raise `ValueError` if the address is invalid, or remote without encryption."""
     name = printable(address)
     try:
         parts = urlsplit(address)
@@ -89,15 +89,15 @@ Count = Annotated[int, Field(ge=0, le=LARGEST_KIB)]
 
 
 class FleetRecord(StrictModel):
-    """Record of a bucket. Unknown keys, of newer versions, are ignored."""
+    """Record of a bucket. mom ignores unknown keys, which newer versions may write."""
 
     model_config = ConfigDict(extra="ignore")
 
     bucket: ClassVar[str] = ""
-    """Bucket of such records; empty for parts of records."""
+    """Bucket that stores these records; empty for parts of records."""
 
     def packed(self) -> bytes:
-        """Return JSON. Raise `MomError` if too large."""
+        """Return the record as JSON. Raise `MomError` if the record is too large."""
         data = self.model_dump_json(exclude_defaults=True).encode()
         if len(data) > LARGEST_RECORD:
             raise MomError(
@@ -112,11 +112,11 @@ Kind = TypeVar("Kind", bound=FleetRecord)
 def read(kind: type[Kind], data: bytes) -> Kind:
     """Parse a record. Raise `MomError` with the first error."""
     if len(data) > LARGEST_RECORD:
-        raise MomError(f"a {kind.__name__} of {len(data)} bytes is too large")
+        raise MomError(f"a {kind.__name__} record of {len(data)} bytes is too large")
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
-        raise MomError(f"a {kind.__name__} cannot be read: {first_wrong(error)}") from None
+        raise MomError(f"invalid {kind.__name__} record: {first_wrong(error)}") from None
 
 
 def first_wrong(error: ValidationError) -> str:
@@ -126,15 +126,15 @@ def first_wrong(error: ValidationError) -> str:
 
 
 class Member(FleetRecord):
-    """Host as enrolled by an operator."""
+    """Entry of a host that an operator has enrolled."""
 
     bucket = "mom-roster"
 
     group: GroupName
     address: Destination | None = None
-    """Address of its hypervisor for incoming guests; None if it takes none."""
+    """Address of the host's hypervisor for incoming guests; None if the host accepts no guests."""
     key_issued: Annotated[int, Field(ge=0, lt=1 << 62)] = 0
-    """When its NATS key was issued, in seconds since the epoch; earlier keys are revoked. 0: without a key."""
+    """When the host's NATS key was issued, in seconds since the epoch; earlier keys are revoked. 0: no key."""
     metrics_host: Annotated[str, AfterValidator(_a_host)] | None = None
     """Name or address for Prometheus; None to use the host in `address`."""
     cordoned: bool = False
@@ -169,11 +169,11 @@ class HostedGuest(FleetRecord):
     size: Kib | None = None
     maximum: Kib | None = None
     held: Kib | None = None
-    """Its memory on the host: RAM and swap."""
+    """The guest's memory on the host: RAM and swap."""
     working: Kib | None = None
     guarantee: Kib = 0
     stays: str = ""
-    """Why it cannot move; empty if it can."""
+    """Why the guest cannot move; empty if it can."""
 
 
 class MoverState(FleetRecord):
@@ -219,9 +219,9 @@ class DayTotals(FleetRecord):
     given_back: Kib | None = None
     """Average memory given back."""
     waited: Annotated[float, Field(ge=0, le=1e12)] | None = None
-    """Longest wait because of mom, in seconds."""
+    """Seconds that guests waited because of mom, at most, summed over guests."""
     promise_broken: Annotated[float, Field(ge=0, le=1e12)] | None = None
-    """Seconds with broken promises."""
+    """Seconds with broken promises, summed over guests."""
     killed: Count | None = None
     """Processes killed by guest kernels."""
 
@@ -235,7 +235,7 @@ class HostState(FleetRecord):
     total: Kib | None = None
     available: Kib | None = None
     promisable: Kib | None = None
-    """Memory that it can promise; None if unknown, or without balloon plugin."""
+    """Memory that the host can promise; None if unknown, or without balloon plugin."""
     reserved: Kib = 0
     holds_promises: bool = False
     """Whether a plugin keeps promises. Then `promisable` must be known."""
@@ -250,9 +250,9 @@ class HostState(FleetRecord):
     moves: Annotated[tuple[OrderProgress, ...], Field(max_length=MOST_MOVES), FailFast()] = ()
     group: GroupStatus = GroupStatus()
     mover: MoverState | None = None
-    """None if nothing can move its guests."""
+    """None if no plugin can move the host's guests."""
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    """HTTPS port of its metrics; None if none."""
+    """HTTPS port of the host's metrics; None without metrics."""
     today: DayTotals = DayTotals()
 
     @cached_property
@@ -300,7 +300,7 @@ class Orders(FleetRecord):
     finished: Annotated[tuple[FinishedMove, ...], Field(max_length=MOST_TOLD), FailFast()] = ()
 
     def of(self, guest: str) -> Move | None:
-        """Return this guest's move."""
+        """Return this guest's move; None without one."""
         return next((move for move in self.moves if move.guest == guest), None)
 
 

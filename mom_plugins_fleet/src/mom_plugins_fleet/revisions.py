@@ -41,7 +41,7 @@ FORM: Final = TypeAdapter(RevisionsContent)
 
 
 def off_clock(servers: float) -> str:
-    """Return how far the local clock is off, as text; empty if hosts accept signatures with its time.
+    """Return how far the local clock is off, as text; empty if hosts accept signatures with this clock's time.
 
     :param servers: the servers' time, in seconds since the epoch
     """
@@ -64,7 +64,7 @@ class SeenRevisions:
         self._caller = Callers("mom fleet disk", 1)
 
     async def on_disk(self, call: Callable[[], Result]) -> Result:
-        """Call a function that uses files in a thread. Raise `MomError` after `DISK_SECONDS`; the call may still succeed later."""
+        """Call a function that uses files, in a thread. Raise `MomError` after `DISK_SECONDS`; the call may still succeed later."""
         future = asyncio.wrap_future(self._caller.start(call))
         await asyncio.wait([future], timeout=DISK_SECONDS)
         if not future.done():
@@ -88,7 +88,7 @@ class SeenRevisions:
         return {(step.guest, step.order): step for step in self._moves}
 
     def open(self, kind: type[Kind], key: str, data: bytes, trusted: Collection[str]) -> Opened[Kind]:
-        """Open a record; store its revision first.
+        """Return a verified record, after storing its revision.
 
         Raise `MomError` if the record is unsigned, outdated or far ahead of the clock, differs from the known record of the same revision,
         or cannot be stored.
@@ -98,7 +98,7 @@ class SeenRevisions:
         if record.revision < newest:
             raise MomError(
                 f"the record is rejected: its revision {record.revision} is older than revision {newest}, which was in force here",
-                hint=f"the servers may have sent an old one; if an operator wants it, change {bucket} {key} again with `mom fleet`",
+                hint=f"the servers may have sent an old record; if an operator wants it, change {bucket} {key} again with `mom fleet`",
             )
         if record.revision == newest and record.digest != digest:
             was = "it was removed" if digest == REMOVED else f"a different record with revision {newest} was in force here"

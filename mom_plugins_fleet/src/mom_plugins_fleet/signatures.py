@@ -52,19 +52,19 @@ class Signer:
         self.public: str = self._pair.public_key.decode()
 
     def signed(self, key: str, record: FleetRecord, revision: int) -> bytes:
-        """Sign a record. Raise `MomError` if too large."""
+        """Return a record with its signature. Raise `MomError` if the record is too large."""
         data = record.packed()
         signature = base64.b64encode(self._pair.sign(_what(record.bucket, key, revision, data))).decode()
         return Signature(by=self.public, revision=revision, signature=signature).packed() + b"\n" + data
 
 
 def next_revision(before: int) -> int:
-    """Return a revision later than `before`. It follows the clock, so that reinstalled servers accept it."""
+    """Return a revision later than `before`. Revisions follow the clock, so that reinstalled servers accept them."""
     return max(before + 1, int(time.time()))
 
 
 def opened(kind: type[Kind], key: str, data: bytes, trusted: Collection[str]) -> Opened[Kind]:
-    """Verify a record. Raise `MomError` unless a trusted key signed it for this key."""
+    """Return a verified record. Raise `MomError` unless a trusted NKEY has signed the record for this bucket key."""
     header, line_end, record = data[: LARGEST_HEADER + LARGEST_RECORD + 2].partition(b"\n")
     if not line_end or len(header) > LARGEST_HEADER:
         raise MomError("it is not signed", hint="ask an operator to sign it with `mom fleet`")
@@ -77,7 +77,7 @@ def opened(kind: type[Kind], key: str, data: bytes, trusted: Collection[str]) ->
 
 
 def _what(bucket: str, key: str, revision: int, record: bytes) -> bytes:
-    # Servers have clients sign strings, and no string contains the first byte.
+    # No string contains the first byte. Clients sign strings for servers, but none of those signatures fits a record.
     return b"\xff" + json.dumps(["mom fleet", bucket, key, revision]).encode() + b"\n" + record
 
 

@@ -15,7 +15,7 @@ from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.subjects import COORDINATOR, COORDINATORS, LEASES, StoredEntry
 
 SILENT_SECONDS: Final = 75.0
-"""Two missed heartbeats by the reader's clock; then a host counts as lost."""
+"""A host counts as lost after this time: two missed heartbeats, by the reader's clock."""
 
 ARRIVES_SECONDS: Final = 120.0
 """Time for a moved guest to appear in the destination's reports, and to disappear from the source's: two reports."""
@@ -124,7 +124,7 @@ class FleetView:
         return self.operators | {*(() if authorized is None else authorized.keys)}
 
     def ordered(self, host: str) -> Orders | None:
-        """Return a host's orders, with the progress that the host reported. A move that is done is finished."""
+        """Return a host's orders, with the progress that the host reported. `finished` includes moves that are done."""
         orders, state = self.orders.get(host), self.states.get(host)
         if orders is None or state is None:
             return orders
@@ -171,7 +171,7 @@ class FleetView:
         return self.reported_after(move.to, move) <= ARRIVES_SECONDS
 
     def is_settling(self, move: FinishedMove) -> bool:
-        """Return whether available memory might not include a new guest yet."""
+        """Return whether the destination's available memory might not include a new guest yet."""
         arrived = move.state is MoveState.DONE and move.guest in self.guests(move.to)
         return arrived and self.reported_after(move.to, move) < SETTLES_SECONDS
 

@@ -68,7 +68,7 @@ class Coordinator:
         self._sure_until = float("-inf")
 
     async def run(self) -> None:
-        """Work whenever the lease is free."""
+        """Take the lease whenever it is free, and work."""
         self._log.info("connecting to the fleet's servers: %s", printable(", ".join(self._access.servers), 400))
         async with linked(self._access, "coordinator", self._log, patient=True, cannot=self._log.warning) as store:
             self._log.info("connected; reading the fleet's records")
@@ -90,7 +90,7 @@ class Coordinator:
         return time.monotonic() < self._sure_until
 
     async def work(self, store: Store) -> None:
-        """Take a free lease, and work until it is lost."""
+        """Take a free lease, and work until the lease is lost."""
         self.save()
         self._check()
         if not await self.acquire(store):

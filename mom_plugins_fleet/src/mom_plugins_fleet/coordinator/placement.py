@@ -22,10 +22,10 @@ class TargetHost:
     """Host that can take guests.
 
     :param coming: memory of incoming guests
-    :param within: name of the cluster that its mover is limited to; empty if there is no limit
+    :param within: name of the cluster that the host's mover is limited to; empty if there is no limit
     :param arrived: memory of the guests that arrived in the last day
-    :param works: sum of its guests' working sets; None if unknown
-    :param promisable: memory that it can promise; None for all of its memory
+    :param works: sum of the guests' working sets; None if unknown
+    :param promisable: memory that the host can promise; None for all of its memory
     """
 
     name: str
@@ -49,7 +49,7 @@ class TargetHost:
 
     @property
     def unpromised(self) -> int:
-        """Memory that it can still promise; may be negative."""
+        """Memory that the host can still promise; may be negative."""
         return (self.has if self.promisable is None else min(self.has, self.promisable)) - self.promised
 
     @property

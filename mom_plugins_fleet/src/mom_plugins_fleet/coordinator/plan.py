@@ -110,7 +110,7 @@ def place_of(view: FleetView, name: str) -> TargetHost | str:
 
 
 def mover_of(state: HostState | None) -> MoverState:
-    """Return a host's mover; nameless if there is none."""
+    """Return a host's mover, or a mover with an empty name."""
     return MoverState(name="") if state is None or state.mover is None else state.mover
 
 
@@ -131,7 +131,7 @@ def _where_guests_are(view: FleetView) -> dict[str, set[str]]:
 def needs_of(guest: HostedGuest) -> int | None:
     """Return the memory that a guest needs on arrival; None if unknown.
 
-    This is its memory on the host (if unknown, its maximum), but at least its working set and promise.
+    This is the guest's memory on the host (if unknown, its maximum), but at least its working set and promise.
     """
     brings = guest.held if guest.held is not None else guest.maximum or guest.size
     return None if brings is None else max(brings, guest.working or 0, guest.guarantee)

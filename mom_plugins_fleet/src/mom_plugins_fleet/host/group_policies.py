@@ -36,7 +36,7 @@ class GroupInForce:
 
 
 class GroupPolicies:
-    """The group's record on this host. An agent calls `resume`, `follow` and `reported` in its thread."""
+    """Record of the group on this host. The agent calls `resume`, `follow` and `reported` in its thread."""
 
     def __init__(self, context: PluginContext, operators: Collection[str]) -> None:
         self._context, self._operators = context, operators
@@ -152,7 +152,7 @@ class GroupPolicies:
     def remembered(self) -> tuple[str, Opened[Group]] | None:
         """Return the previous group and record; None without a readable file.
 
-        If the record's key is no longer trusted, the record is empty, so its policies end.
+        If the key that signed the record is no longer trusted, return an empty record, so that its policies end.
         """
         from mom_plugins_fleet.signatures import Opened, opened
 

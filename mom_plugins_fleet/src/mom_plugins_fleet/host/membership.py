@@ -89,7 +89,7 @@ def _another(token: Token) -> str:
 
 
 def with_fleet(config: Path, settings: Mapping[str, object]) -> str:
-    """Add the fleet plugin's section. Raise `MomError` if that is impossible."""
+    """Return the configuration's text with a section for the fleet plugin. Raise `MomError` if that is impossible."""
     load_config(config)  # reports existing errors first
     text = config.read_text("utf-8-sig")
     document, lines = Document.parse(text, str(config)), text.splitlines()

@@ -63,8 +63,8 @@ class HostOrders:
             self._results[guest] = (state, error)
 
     async def read(self, store: Store) -> Member | None:
-        """Read the records of this host, for `follow`. Return its entry, if any."""
-        # The entry last: it must not be older than the orders, which may count only while the host is drained.
+        """Read the records of this host, for `follow`. Return the host's entry, if any."""
+        # Read the entry last: it must not be older than the orders, which may count only while the host is drained.
         keys = ((ORDERS, self._host), (AUTHORIZED, COORDINATORS), (ROSTER, self._host))
         self._orders, self._authorized, entry = [(await store.read(*key)).data for key in keys]
         try:

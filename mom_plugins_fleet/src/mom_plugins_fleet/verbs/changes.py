@@ -24,7 +24,7 @@ _ATTEMPTS: Final = 20
 
 
 def named(key: str) -> str:
-    """Check a name. Raise `MomError` if invalid."""
+    """Return the name of a host or group. Raise `MomError` if invalid."""
     if not re.fullmatch(NAME, key):
         raise MomError(f"{printable(key)} is not a valid name of a host or group", hint="use at most 63 small letters, digits and -")
     return key

@@ -67,7 +67,7 @@ def enroll_command(
 
 
 def _enroll(where: Where, host: str, given: Mapping[str, object], key_file: Path | None, *, by_token: bool) -> Token | None:
-    # First the entry: of two operators at a time, one fails. The account has the entry's revision, so a repetition completes it.
+    # Write the entry first: of two operators at a time, one then fails. The account has the entry's revision, so a repetition completes it.
     where.signer()  # raises without a key, before any change
     entry = where.ask(lambda store: _look(where, store, host))
     before = None if entry is None else entry.record
@@ -79,7 +79,7 @@ def _enroll(where: Where, host: str, given: Mapping[str, object], key_file: Path
     def changed(now: Member | None) -> Mapping[str, object]:
         if _identity(now) != _identity(before):
             message = f"another operator has enrolled or removed {host} meanwhile: nothing was changed"
-            raise MomError(message, hint="see `mom fleet status`, then enroll it again with its group")
+            raise MomError(message, hint="see `mom fleet status`, then enroll the host again with its group")
         return {**given, "key_issued": issued}
 
     agreed = edited(Member, before, changed)
@@ -100,7 +100,7 @@ def _enroll(where: Where, host: str, given: Mapping[str, object], key_file: Path
 
 
 async def _look(where: Where, store: Store, host: str) -> Opened[Member] | None:
-    await check_clock(store)  # also accounts have revisions
+    await check_clock(store)  # accounts have revisions, too
     return await standing(where, store, Member, host)
 
 

@@ -92,9 +92,6 @@ def top_command(where: Where) -> None:
     watch_fleet(where)
 
 
-# --- the fleet itself ------------------------------------------------------------------------------------------------------------------
-
-
 @fleet.command("init")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--replicas", type=click.IntRange(1, 5), default=1, show_default=True, help="Number of servers that store each record.")
@@ -242,9 +239,6 @@ def targets_command(where: Where) -> None:
     for labels in (group["labels"] for group in groups):
         if WHY in labels:
             print_prose(f"{printable(labels['host'])}: {labels[WHY]}", 2, err=True)
-
-
-# --- hosts -------------------------------------------------------------------------------------------------------------------------------
 
 
 def _flag(name: str, doc: str, said: str, **changes: bool) -> click.Command:

@@ -63,7 +63,7 @@ def authorize_command(where: Where, key: str, remove: bool) -> None:
         return {"keys": remaining if remove else (*remaining, key)}
 
     where.ask(lambda store: change(where, store, AuthorizedKeys, COORDINATORS, changed))
-    print_prose(f"Hosts {'no longer ' if remove else ''}follow its orders.", 2)
+    print_prose(f"Hosts {'no longer ' if remove else ''}follow this coordinator's orders.", 2)
 
 
 @click.command("countersign")

@@ -102,7 +102,7 @@ def write_accounts(root: FleetRoot) -> Path:
 
 
 def make_operator(path: Path, root: FleetRoot | None) -> str:
-    """Make a key. Return the public key.
+    """Write an operator's new key to a file. Return the public key.
 
     :param root: None for servers without keys
     """

@@ -176,7 +176,7 @@ def more_of(row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def remarks_of(row: Mapping[str, Any]) -> str:
-    """Describe a host's condition."""
+    """Return remarks about a host's condition."""
     lost = row["silent"] and row["age_s"]
     at = time.strftime("%H:%M" if lost < _DAY else "%Y-%m-%d %H:%M", time.localtime(time.time() - lost)) if lost else ""
     state = row["memory_state"]

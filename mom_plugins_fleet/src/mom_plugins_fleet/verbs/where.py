@@ -57,7 +57,7 @@ class Where:
             self.root_file = self.root_file or (kept if os.access(kept, os.R_OK) else None)
 
     def access(self) -> Access:
-        """Return access to the servers. Raise `MomError` if none is named."""
+        """Return access to the servers. Raise `MomError` if no server is named."""
         servers, ca = list(self.servers), None if self.ca is None else Path(self.ca)
         if not servers:
             settings = self._settings()
@@ -145,8 +145,8 @@ class Where:
 
 
 def checked_key(key: str) -> str:
-    """Check a public key. Raise `MomError` if invalid."""
+    """Return a public key. Raise `MomError` if the key is invalid."""
     try:
         return whole_key(key)
     except ValueError as error:
-        raise MomError(f"{printable(key)} is {error}", hint="copy it as `mom fleet key` has printed it") from None
+        raise MomError(f"{printable(key)} is {error}", hint="copy the key that `mom fleet key` printed") from None

@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 
 class Items(TypedDict, Generic[Item]):
-    """List."""
+    """List of items."""
 
     items: list[Item]
 

@@ -55,7 +55,7 @@ _WAITING_EVENTS: Final = 16
 """Maximum number of events that wait for a client. mom disconnects slower clients."""
 
 _WAITING_BYTES: Final = 16 << 20
-"""The same in bytes, unless a single event is larger: four cycles with 10,000 guests."""
+"""Maximum size of waiting events in bytes, unless a single event is larger: four cycles with 10,000 guests."""
 
 _KEPT_ANSWERS: Final = 32
 
@@ -216,7 +216,7 @@ class Published:
         self._samples: deque[CycleSample] = deque(maxlen=KEPT_CYCLES)
         self._outcomes: deque[PastOutcome] = deque(maxlen=KEPT_OUTCOMES)
         self.notes: Sequence[PastNote] = ()
-        """Newest first; replaced as a whole."""
+        """Notes, newest first; replaced as a whole."""
 
     def take(self, report: Report, declarations: Declarations, policies: PolicyState | None, state: EngineState) -> None:
         """Publish a finished cycle."""

@@ -36,7 +36,7 @@ class Feed:
         self._guest: str | None = None
         self._ended = False
         self.picture: Picture | None = None
-        """Replaced as a whole."""
+        """Newest picture, replaced as a whole."""
         self.drill: Drill | None = None
         self.trouble: tuple[str, str] | None = ("waiting for mom", "")
         """Error and fix; None while mom answers."""
