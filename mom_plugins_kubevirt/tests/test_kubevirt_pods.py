@@ -159,7 +159,7 @@ def test_all_are_nameless_only_where_names_cannot_be_read_and_none_is_known(node
     node.process("virtqemud", in_container(uid))
     pods.scan()
     assert pods.all_nameless, "there is no folder of logs"
-    why = "the names of 1 pods with a libvirt are unknown, so mom leaves them alone: "
+    why = "the names of 1 pods with a libvirt are unknown, so mom does not manage them: "
     assert pods.why_nameless == (f"{why}they have no log folder on this node", "set pod_logs to the kubelet's podLogsDir")
     with monkeypatch.context() as denied:
         denied.setattr("os.listdir", not_allowed)

@@ -1,6 +1,6 @@
 """Filter of implausible statistics, and conversion of counts into rates.
 
-Pure functions. Whatever an agent answers, they do not raise, and their results are finite and not negative.
+Pure functions. Whatever an agent answers, they raise nothing, and their results are finite and not negative.
 """
 
 from __future__ import annotations

@@ -118,7 +118,6 @@ class GuestAgentPlugin:
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Record guests' maximum sizes, guests with fresh balloon statistics, and guests to tell about a shortage."""
         guests = report.snapshot.guests.values()
         ages = {guest.id: guest.number("stats_age") for guest in guests}
         applied = (

@@ -57,7 +57,7 @@ class Threshold(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Threshold | None:
-        """Parse a threshold such as `100Mi` or `5%`. Return None if it is invalid, or if 0 or 100 % switches it off."""
+        """Parse a threshold such as `100Mi` or `5%`. Return None if invalid, and for 0 and 100 %, which mean no threshold."""
         if text.strip().endswith("%"):
             try:
                 percent = float(text.strip()[:-1])
@@ -152,7 +152,7 @@ def flags_of(command: bytes) -> dict[str, str]:
 
 
 def config_of(root: Path, process: KubeletProcess, answer: Mapping[str, Any] | None = None) -> KubeletConfig:
-    """Return the kubelet's configuration in force; its defaults for values that are invalid."""
+    """Return the kubelet's configuration in force, with defaults instead of invalid values."""
     document, sources = _of_files(root, process)
     by_flags = _of_flags(process.flags)
     document |= by_flags

@@ -35,7 +35,7 @@ _EVICTION_CURE: Final = (
 
 
 class KubeletMemory(NamedTuple):
-    """Memory in KiB as the kubelet counts it, and the kernel's available memory. Fields are None if the pods together have no limit."""
+    """Memory in KiB as the kubelet counts it, and the kernel's available memory. The last two are None if pods have no common limit."""
 
     total: float
     available: float
@@ -183,7 +183,7 @@ class NodeFacts:
         for guest in snapshot.listed:
             why, size, most = guest.text(GuestField.GIVE_BACK), guest.number("balloon_cur"), guest.number("balloon_max")
             if why and size is not None and most is not None and size < most and guest.id not in taken_here:
-                yield Decision(guest.entity, GuestField.BALLOON, int(most), f"{printable(why, 100)}: it gets all of its memory", source)
+                yield Decision(guest.entity, GuestField.BALLOON, int(most), f"{printable(why, 100)}: the guest gets all its memory", source)
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 

@@ -130,7 +130,7 @@ class Pods:
         """Why the names of some pods are unknown, and the fix. Both are empty if all names are known."""
         if not self.nameless:
             return "", ""
-        problem = f"the names of {len(self.nameless)} pods with a libvirt are unknown, so mom leaves them alone"
+        problem = f"the names of {len(self.nameless)} pods with a libvirt are unknown, so mom does not manage them"
         if self._denied:
             return f"{problem}: mom has no permission to read {self._logs[0]}", RIGHTS
         return f"{problem}: they have no log folder on this node", "set pod_logs to the kubelet's podLogsDir"

@@ -122,7 +122,7 @@ class GuestOrders:
         try:
             message = order.packed()
         except struct.error as error:
-            raise OrderRefused("a number is out of range", ARGUMENT_UNSUPPORTED) from error
+            raise OrderRefused("a number is out of range for mom-libvirt-helper", ARGUMENT_UNSUPPORTED) from error
         if self._connection is not None and self._ended.poll(0):  # between two requests, a readable socket means a closed connection
             self.close()
         try:

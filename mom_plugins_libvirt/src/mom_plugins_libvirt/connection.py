@@ -49,7 +49,6 @@ class ConnectionSettings:
     """URI of libvirtd, and timeouts in seconds."""
 
     uri: str = "qemu:///system"
-    """libvirtd's URI, also for messages."""
     readonly: bool = False
     call_timeout: float = 2.0
     way: Callable[[], AbstractContextManager[str]] | None = None

@@ -123,7 +123,7 @@ class DomainEntry(SeenGuest):
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether the size is in doubt, and QEMU can report it."""
+        """Whether libvirt's size is in doubt, and QEMU can report the true size."""
         return bool(self.doubted) and self.balloon and not may_come(self.status, self.reason)
 
     def see_size(self, size: int | None) -> None:

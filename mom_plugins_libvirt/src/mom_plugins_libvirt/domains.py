@@ -279,7 +279,7 @@ class Domains(SeenGuests[DomainEntry]):
     def ready(self, guest: Entity) -> DomainEntry:
         """Return the guest if mom can change it.
 
-        Raise `GuestGone` if it has stopped, `GuestBusy` if an earlier call for it is unanswered, or `PermissionDenied`.
+        Raise `GuestGone` if it has stopped, `GuestBusy` if an earlier call for it is unanswered, `PermissionDenied` if mom lacks access.
         """
         self._look_first()
         self.check_writable()

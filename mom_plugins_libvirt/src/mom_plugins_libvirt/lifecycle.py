@@ -1,4 +1,4 @@
-"""States of guests, and changes of them: pause, shut down, save, start, migrate. Long calls have their own connections."""
+"""States of guests, and changes of states: pause, shut down, save, start, migrate."""
 
 from __future__ import annotations
 

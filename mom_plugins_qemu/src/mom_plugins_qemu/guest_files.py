@@ -16,7 +16,7 @@ _HIDDEN: Final = "."
 """mom ignores files whose names begin with this, such as an editor's temporary files."""
 
 _MOST_FILES: Final = 10_000
-_HOLDS: Final = "this folder contains the guests' definitions"
+_HOLDS: Final = "this folder must contain the guests' definitions"
 _MISSING: Final = f"{_HOLDS}: create it, or remove `guest_files` of the qemu plugin"
 
 Stamp = tuple[int, int, int, int]

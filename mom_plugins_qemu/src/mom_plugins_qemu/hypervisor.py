@@ -24,9 +24,8 @@ _DISKS: Final = prepared((Question("query-block"),))
 class QemuHypervisor(Sampler):
     """Guests of QEMU processes with monitors. Thread-safe.
 
-    Implements `BalloonControl`, `IoTuneControl` and `BalloonStatistics`. Implements of `LifecycleControl` only pausing, and of
-    `AgentAccess` only sockets. Methods that change guests raise `HypervisorError` on failure. After `GuestBusy`, the command may still
-    take effect.
+    Implements `BalloonControl`, `IoTuneControl`, `BalloonStatistics`, the pausing of `LifecycleControl`, and the sockets of `AgentAccess`.
+    Methods that change guests raise `HypervisorError` on failure. After `GuestBusy`, the command may still take effect.
     """
 
     # --- the guests --------------------------------------------------------------------------------------------------------------

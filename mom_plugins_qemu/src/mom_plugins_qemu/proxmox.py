@@ -104,7 +104,7 @@ class ProxmoxGuest(NamedTuple):
 
 
 class Option(NamedTuple):
-    """Option's value and line."""
+    """Value of an option, and its line number."""
 
     line: int
     text: str

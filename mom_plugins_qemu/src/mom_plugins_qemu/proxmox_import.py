@@ -66,7 +66,7 @@ def _guest(
     name = definition.name or (f"vm{vmid}" if vmid.isdigit() else vmid)  # Proxmox VE's default name
     memory, balloon = definition.assigned_mib, definition.assigned_mib if definition.balloon_mib is None else definition.balloon_mib
     if balloon > memory:
-        message = f"balloon: {balloon} is more than memory, which is {memory}"
+        message = f"balloon: {balloon} is more than memory: {memory}"
         problems.append(ConfigProblem(file, options["balloon"].line, 1, message))
     pattern = GuestPattern.of_name(name)
     section = imported.guest(pattern)

@@ -26,7 +26,7 @@ _STATES: Final = {
     "guest-panicked": ("crashed", "the guest is crashed"),
     "internal-error": ("crashed", "the guest is crashed, after an internal error of QEMU"),
     "debug": ("paused", "the guest is paused, by a debugger"),
-    "colo": ("paused", "the guest is being mirrored"),
+    "colo": ("paused", "the guest is being mirrored (COLO)"),
 }
 """For each RunState of QEMU: a readable name, and why the state forbids changes (empty if it permits them)."""
 

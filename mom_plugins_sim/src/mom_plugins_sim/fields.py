@@ -85,7 +85,7 @@ FIELDS = (
 
 
 class HostSampler:
-    """Reader of the host's fields. It keeps the last counters to compute rates."""
+    """Reader of the host's fields. Keeps the last counters to compute rates."""
 
     def __init__(self) -> None:
         self._last: tuple[float, float, float] | None = None

@@ -134,7 +134,7 @@ class SimHypervisor:
 
     @property
     def uri(self) -> str:
-        """`sim:///` and the host's name on the shelf, or the seed."""
+        """`sim:///`, followed by the host's name on the shelf; without a shelf, by the seed."""
         return f"sim:///{self.world.scene.seed if self._shelf is None else self._shelf.host}"
 
     def guests(self) -> Sequence[Guest]:
@@ -161,7 +161,7 @@ class SimHypervisor:
                 resized.view = (target_kib, max(0.0, usable + target_kib - size), at, figures)
 
     def sweep_balloon(self, guest: Entity, bottom_kib: int) -> int:
-        """Sweep a guest down to `bottom_kib`. Return the KiB that the host gains."""
+        """Reclaim a guest's freed memory, down to a size of `bottom_kib`. Return the KiB that the host gains."""
         with self._locked_guest(guest):
             return int(self.world.sweep(guest.id, bottom_kib))
 

@@ -81,7 +81,7 @@ class SceneFault:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Complete scene. The same scene gives the same simulation. Memory is in KiB; `host_zram` is swap compressed in memory."""
+    """Complete scene. Memory is in KiB; `host_zram` is swap compressed in memory."""
 
     host_memory: float
     guests: Sequence[GuestScene]

@@ -35,7 +35,7 @@ _STATUS_EVENT = "|virt|VM_status|"
 
 @dataclass(frozen=True, slots=True)
 class HypervisorSettings:
-    """Settings of `VdsmHypervisor`. Times are in seconds. Statistics and disks' limits are reused for `statistics_kept`."""
+    """Settings of `VdsmHypervisor`. Times are in seconds. mom reuses statistics and disks' limits for `statistics_kept`."""
 
     answer_timeout: float = 10.0
     call_timeout: float = 2.0

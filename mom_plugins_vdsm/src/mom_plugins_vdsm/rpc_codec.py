@@ -46,7 +46,7 @@ def read_call(body: bytes) -> tuple[str, tuple[object, ...]]:
         depth += 1
         elements += 1
         if depth > MAX_DEPTH or elements > _MAX_ELEMENTS:
-            raise RefusedRequestError(f"more than {MAX_DEPTH} levels or {_MAX_ELEMENTS} elements")
+            raise RefusedRequestError(f"the call has more than {MAX_DEPTH} levels or {_MAX_ELEMENTS} elements")
         target.start(tag, attributes)
 
     def end(tag: str) -> None:

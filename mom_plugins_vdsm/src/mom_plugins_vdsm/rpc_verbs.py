@@ -72,7 +72,7 @@ class Verbs:
         self._statistics: tuple[Report | None, bytes] | None = None
         self._marshalling = threading.Lock()
         self._refused: dict[str, tuple[str, str]] = {}
-        """Refused policies, keyed by name. For each: the problem, and what is in force instead."""
+        """Results of `refused`, keyed by policy."""
         self._verbs: Mapping[str, tuple[Callable[..., object], int]] = {
             "ping": (lambda peer: self._works(), 0),
             "getStatistics": (lambda peer: self._newest(), 0),
@@ -87,7 +87,7 @@ class Verbs:
         """Method for each verb, with the verb's number of parameters."""
 
     def note(self, report: Report) -> None:
-        """Store the newest report, which the statistics in answers come from."""
+        """Store the newest report, the source of statistics in answers."""
         self._report = report
 
     def is_change(self, body: bytes) -> bool:
