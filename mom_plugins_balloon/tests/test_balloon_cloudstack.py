@@ -100,7 +100,7 @@ class TestDoctor:
         assert found.severity is Severity.WARNING
         assert "2 instances started with less than the maximum: i-2-7-VM with 1.00 GiB of 4.00 GiB" in found.message
         assert "1 without a guarantee" in found.message
-        assert found.cure == 'under `guests:` in mom\'s file: "i-*-VM": {guarantee: start}'
+        assert found.cure == 'write under `guests:` in mom.yaml: "i-*-VM": {guarantee: start}'
 
     @pytest.mark.parametrize(("wanted", "by_class"), [(START, False), ({"*": {"guarantee": "1GiB"}}, False), ({}, True)])
     def test_promised_instances_need_no_cure(self, host, wanted, by_class):

@@ -76,7 +76,7 @@ def test_a_missing_field_of_the_law_is_a_lasting_problem(tmp_path: Path, microvm
     del microvm.FIELDS["mem_usable"]
     plugins = {"host": HostPlugin, "microvm": microvm.MicrovmPlugin, "policy": PolicyPlugin, "balloon": BalloonPlugin}
     config = config_of(tmp_path, plugins, {"host": {"watch": "0s"}}, root=tmp_path / "root")
-    said = "the law suggests no sizes: no plugin declares guest.mem_usable"
+    said = "the balloon law suggests no sizes: no plugin declares guest.mem_usable"
     checked = check_plugins(config)
     assert checked.errors == []
     ((name, finding),) = checked.findings

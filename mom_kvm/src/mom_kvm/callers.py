@@ -114,7 +114,7 @@ class CallPatience:
         self._monotonic, self._lasts, self._least = monotonic, lasts, least
         self._lock = threading.Lock()
         self._given_up: list[tuple[float, Callable[[], bool]]] = []
-        """For each call that timed out recently: the time, and a function that returns whether the call has returned since then."""
+        """For each call that timed out recently: the time, and a function that returns whether the call has ended."""
 
     def given_up(self, came_back: Callable[[], bool] = lambda: False) -> None:
         """Count a timed-out call as recent until `came_back()` returns True."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pydantic_core.core_schema import CoreSchema
 
 _HYPERVISOR: Final = "qemu"
-"""Only driver that mom accepts. Other drivers do not migrate KVM guests, and some read the file at the URI's path."""
+"""Other drivers do not migrate KVM guests, and some read the file at the URI's path."""
 
 _NAMED: Final = "host"
 """Scheme of a destination that is a host's name, for a `Mover` that knows the host."""
@@ -33,7 +33,6 @@ _PARAMETERS: Final = frozenset({"mode=auto", "mode=direct", "mode=legacy", "no_t
 """`mode` selects libvirt's daemon; `no_tty` prevents prompts by ssh."""
 
 _LONGEST: Final = 600
-"""Maximum length of a destination."""
 
 _HOST: Final = r"(\[(?P<address>[^\]/?#@]*:[^\]/?#@]*)\]|(?P<host>[^/?#@:\[\]]*))(:(?P<port>[1-9][0-9]{0,4}))?"
 _URI: Final = re.compile(
@@ -132,7 +131,7 @@ def _problem_of_hypervisor(parts: re.Match[str], way: str) -> str:
         (transport == "tcp" and not _is_this_host(host), "tcp is neither encrypted nor authenticated; use it on this host only"),
         (
             not _PARAMETERS.issuperset(parameters) or len(names) < len(parameters),
-            f"a destination cannot have the parameter {_quoted('&'.join(parameters))}, only mode and no_tty=1, once each",
+            f"a destination cannot have the parameter {_quoted('&'.join(parameters))}; use only mode and no_tty=1, once each",
         ),
         (way and not _short_way(way), f"the migration URI {_quoted(way)} must be tcp:// or rdma:// with a valid host and port"),
     )

@@ -43,7 +43,7 @@ MEMORY: Final = (
     ("mem_usable", Unit.KIB, "memory that the guest can release without swapping", "balloon.usable"),
     ("mem_disk_caches", Unit.KIB, "memory that the guest uses as disk cache", "balloon.disk_caches"),
 )
-"""Statistics from the guest's kernel. None of them can exceed the first."""
+"""Statistics from the guest's kernel. None can exceed `mem_available`."""
 
 COUNTERS: Final = (
     ("swap_in", Unit.KIB_PER_SECOND, "memory read back from the guest's swap", "balloon.swap_in"),

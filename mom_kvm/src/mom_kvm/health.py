@@ -8,8 +8,6 @@ from typing import Final
 
 from mom_core import Snapshot, Value, as_number
 
-# --- when a guest is unhealthy --------------------------------------------------------------------------------------------------------
-
 
 class HealthLimits:
     """Limits beyond which a guest is unhealthy."""
@@ -18,7 +16,7 @@ class HealthLimits:
     """A guest with less usable memory is unhealthy. By default, the balloon plugin leaves each guest at least this amount (`reserve`)."""
 
     SHORT_SHARE: Final = 0.025
-    """The same limit as a fraction of the guest's size. The larger of the two limits counts."""
+    """`SHORT_KIB` as a fraction of the guest's size. The larger limit counts."""
 
     SWAP_KIB: Final = 256.0
     """KiB/s of swap traffic. A guest that reads more is unhealthy, and mom never shrinks a guest that reads or writes more. On an SSD, 64
@@ -28,8 +26,8 @@ class HealthLimits:
     """Major faults per second. A guest with more is unhealthy: its page cache is too small."""
 
     PRESSURE_PERCENT: Final = 10.0
-    """Percentage of time in which some tasks wait for memory. A guest above it is unhealthy. For comparison, systemd-oomd acts at 60 % (of
-    all tasks), and senpai's target is below 0.1 %."""
+    """Percentage of time in which some tasks wait for memory. A guest above it is unhealthy. systemd-oomd acts at 60 % (of all tasks), and
+    senpai's target is below 0.1 %."""
 
     BROKEN_KIB: Final = 1024
     """How far a guest may be below its promise before the promise counts as broken. Balloons move in pages, some of 2 MiB."""

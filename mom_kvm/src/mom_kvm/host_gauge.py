@@ -11,7 +11,7 @@ _LOW_MOST_KIB: Final = 32 << 20
 """Upper limit of the default low-memory level."""
 
 _REARM_SHARE: Final = 0.01
-"""Available memory must rise above the level by this fraction before another fall below the level counts."""
+"""Available memory must rise this far above the low-memory level before another fall below it counts."""
 
 
 class AvailableGauge:
@@ -23,7 +23,7 @@ class AvailableGauge:
     ALLOCATED_KIB: Final = 2 << 20
     """KiB that each CPU can allocate in a second. Measured: the kernel clears 1.8 GiB/s of pages."""
     FALL_BELOW: Final = 2.0
-    """Falls count only below this multiple of the level."""
+    """Falls count only below this multiple of the low-memory level."""
 
     def __init__(self) -> None:
         self._seen: float | None = None

@@ -29,7 +29,7 @@ UNDESCRIBED: Final = "the guest's description has not been read yet"
 """Reason in `Guest.blocked`, under `*`, while the guest's guarantee is unknown."""
 
 PROMISED_NOTHING: Final[Mapping[str, Value]] = MappingProxyType({"mem_guarantee": "0KiB"})
-"""Property of a guest whose definition contains no promise. A guest without this property counts as one whose promise is unknown."""
+"""Property of a guest whose definition contains no promise. Without this property, a guest's promise counts as unknown."""
 
 
 def capable(hypervisor: Hypervisor, capability: Callable[..., Capability], what: str) -> Capability:

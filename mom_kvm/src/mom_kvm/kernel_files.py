@@ -19,7 +19,6 @@ MOST_BYTES: Final = 64 << 10
 
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") >> 10
-"""Size of a memory page, in KiB."""
 
 
 _KERNEL_THREAD: Final = 0x00200000
@@ -121,7 +120,7 @@ def _as_of_guest(failure: OSError | None, write: GroupWrite) -> OSError | None:
 
 
 def _write(path: Path | str, text: str, *, wait: bool = True) -> None:
-    # O_TRUNC is for tests with plain files; it has no effect on the kernel's files.
+    # O_TRUNC is for tests with plain files; the kernel's files ignore it.
     flags = os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | (0 if wait else os.O_NONBLOCK)
     file = os.open(path, flags)
     try:
@@ -291,7 +290,7 @@ def pid_of(guest: Guest) -> int | None:
 
 
 class ProcessStat(NamedTuple):
-    """Process according to /proc/PID/stat. `started` is in clock ticks since boot. It distinguishes processes that had the same PID."""
+    """Process according to /proc/PID/stat. `started` (clock ticks since boot) distinguishes processes that had the same PID."""
 
     name: str
     state: str

@@ -15,7 +15,7 @@ from mom_kvm.kernel_files import read_number, write_file
 class Knob:
     """Control of the host, with functions to read and write it. Its field has the same name.
 
-    :param read: returns the value; None if unknown. Raises `HypervisorError`, such as `NotSupported` if the host lacks the control
+    :param read: returns the value, or None if unknown; raises `HypervisorError`, such as `NotSupported` on a host without the control
     :param write: sets the value, or raises `HypervisorError`
     :param source: source of the value, such as `/proc/sys/vm/swappiness`
     """
@@ -67,7 +67,7 @@ class KnobPlugin:
     """Base class of plugins with knobs. Override a hook to extend its result."""
 
     knobs: Sequence[Knob] = ()
-    """Knobs of the plugin. The constructor of the subclass sets them."""
+    """Knobs of the plugin. The subclass's constructor sets them."""
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:

@@ -23,7 +23,7 @@ class LookThread:
     """Thread that calls `look` repeatedly. `look` returns the seconds until the next call. Exceptions in `look` are logged.
 
     :param purpose: for the log, such as `reading the host's memory`
-    :param share: largest share of one CPU for these calls. If it is below 1, the thread pauses after each call
+    :param share: largest share of one CPU for these calls; below 1, the thread pauses after each call
     """
 
     def __init__(self, name: str, purpose: str, look: Callable[[], float], log: logging.Logger, share: float = 1.0) -> None:
@@ -63,7 +63,7 @@ class LookThread:
 
     @staticmethod
     def interval(shortest: float) -> AfterValidator:
-        """Return the validator of a setting for the seconds between two looks. It accepts 0 (no looks), or at least `shortest`."""
+        """Return the validator of a setting for the seconds between two looks: 0 (no looks), or at least `shortest`."""
 
         def check(seconds: float) -> float:
             if 0 < seconds < shortest:
@@ -78,7 +78,7 @@ class LookThread:
         self._poll.register(file, events)
 
     def ignore(self, file: int) -> None:
-        """Listen to this file no longer."""
+        """Stop listening to this file."""
         if self._heard.pop(file, None) is not None:
             self._poll.unregister(file)
 

@@ -115,12 +115,10 @@ class PluginOfGuests(Generic[H]):
         self._hypervisor: H | None = None
         self._watch: GuestWatch | None = None
 
-    # --- declare and end ---------------------------------------------------------------------------------------------------------
-
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
         description = f"period of the guest's balloon statistics, up to {_LONGEST_PERIOD_SECONDS} s; 0: off"
-        # Without bounds, `mom_write` refuses a negative period. With bounds, mom would raise it to 0, which switches statistics off.
+        # `mom_write` refuses a negative period. With bounds, mom would raise it to 0, which switches statistics off.
         return (
             ControlSpec(GuestField.PERIOD, Unit.SECONDS, Scope.GUEST, description, GuestField.PERIOD),
             FieldSpec("guests_silent", Unit.COUNT, Scope.HOST, "guests whose balloon driver does not answer", "guests' statistics"),
@@ -140,8 +138,6 @@ class PluginOfGuests(Generic[H]):
     def _stop_watching(self) -> None:
         if self._watch is not None:
             self._watch.stop()
-
-    # --- collect and act ---------------------------------------------------------------------------------------------------------
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
@@ -186,8 +182,6 @@ class PluginOfGuests(Generic[H]):
         )
         for guest in islice(off, _SWITCHED_PER_CYCLE):
             yield Decision(guest.entity, GuestField.PERIOD, period, "the guest's balloon statistics are off", Source(self._context.name))
-
-    # --- control -----------------------------------------------------------------------------------------------------------------
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:

@@ -14,18 +14,16 @@ from mom_core import Value
 from mom_kvm.kernel_files import PAGE_KIB, ProcessStat, open_process_file, read_process_file
 
 _WALKS_SECONDS: Final = 0.02
-"""A sample starts no page-table walk after this time. A GiB takes 3 ms in huge pages, or 15 to 40 ms in pages of 4 KiB
-(benchmarks/hugepages)."""
+"""A sample starts no walk after this time. A GiB takes 3 ms in huge pages, or 15 to 40 ms in pages of 4 KiB (benchmarks/hugepages)."""
 
 _WALKS_SHARE: Final = 0.005
-"""Share of one CPU for page-table walks. With this share, mom walks 200 guests of 16 GiB in half an hour (huge pages) or in 2 to 7 hours
-(pages of 4 KiB)."""
+"""Share of one CPU for page-table walks. 200 guests of 16 GiB take half an hour in huge pages, or 2 to 7 hours in pages of 4 KiB."""
 
 _AGAIN_SECONDS: Final = 60.0
 """Shortest time between two walks of a process, unless its RSS has changed by `_CHANGED_KIB`."""
 
 _CHANGED_KIB: Final = 32 << 10
-"""A process whose RSS has changed by this much since its last walk has priority."""
+"""A process whose RSS has changed by this much has priority."""
 
 _LARGEST_KIB: Final = 18 << 20
 """Largest RSS of a process that mom walks: QEMU with a guest of 16 GiB. In pages of 4 KiB, the walk delays the cycle by 0.25 to 0.7 s."""
@@ -36,7 +34,7 @@ _MOST_BYTES: Final = 8 << 20
 _LINE: Final = re.compile(rb"^(?:(Size|Rss|Swap|AnonHugePages|ShmemPmdMapped): +([0-9]{1,15}) kB|VmFlags:(.*))$", re.MULTILINE)
 
 _OF_GUEST: Final = frozenset({b"wr", b"dc"})
-"""Flags of QEMU's RAM blocks: writable, and not copied by a fork. Executable mappings (`ex`) do not count: they are TCG's code cache."""
+"""Flags of QEMU's RAM blocks: writable, and not copied by a fork. Executable mappings (`ex`) are TCG's code cache."""
 
 
 class RamBlock(NamedTuple):
@@ -84,13 +82,11 @@ class MappedMemory(NamedTuple):
         return MappedMemory(held, huge, sorted(blocks, reverse=True)) if mappings else None
 
     def outside(self, maximum: Value) -> int | None:
-        """Return the KiB that QEMU holds outside of the guest's memory.
+        """Return the KiB that QEMU holds outside of the guest's memory; None if unclear, for example with virtio-mem.
 
-        Return None if the guest's RAM blocks cannot be identified, for example with virtio-mem.
-
-        :param maximum: the guest's largest memory in KiB
+        :param maximum: size of the guest's memory in KiB
         """
-        # The guest's memory is one block, or one for each NUMA node or DIMM. The sizes add up to `maximum`.
+        # The guest's memory is one block, or one per NUMA node or DIMM: `maximum` in total.
         if not isinstance(maximum, int) or maximum <= 0:
             return None
         left_kib, guests, foreign = maximum, list[RamBlock](), list[RamBlock]()
@@ -160,7 +156,7 @@ class Merged(NamedTuple):
 
 
 def swapped_kib(process: str) -> int | None:
-    """Return a process's KiB in the host's swap. Return None if unreadable, or if the memory is shared: VmSwap leaves shared memory out."""
+    """Return a process's KiB in the host's swap; None if unreadable, or if the memory is shared: VmSwap omits shared memory."""
     sizes = ProcessStat.sizes(process)
     return None if sizes.get("RssShmem", 0) >= _SHARED_KIB else sizes.get("VmSwap")
 

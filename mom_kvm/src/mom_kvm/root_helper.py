@@ -19,7 +19,7 @@ from mom_helper.orders import Answer, Order, OrderNumber
 ANSWER_SECONDS: Final = 2.0
 
 DECLARATIONS_FOLDER: Final = "/etc/mom/helper.d"
-"""Folder in which root declares further files that mom-helper may write, besides those that mom's packages declare."""
+"""Folder in which root allows mom-helper to write further files, besides those of mom's packages."""
 
 _MOST_DECLARED: Final = 1000
 
@@ -37,7 +37,7 @@ class Helper:
 
     Requests raise `OSError`:
 
-    - `ETIMEDOUT`
+    - `ETIMEDOUT` without an answer in time
     - `ENOTCONN` without a helper; the next request connects again
     - `EAGAIN` for too many pressure triggers
     - `ESRCH` if the guest has ended
@@ -75,14 +75,10 @@ class Helper:
         with self._lock:
             self._close()
 
-    # --- declared files ----------------------------------------------------------------------------------------------------------
-
     def declared(self) -> Collection[str]:
-        """Return the paths of knobs and the names of cgroup files that mom-helper may write, according to root and mom's packages."""
+        """Return the paths of knobs and the names of cgroup files that root and mom's packages allow mom-helper to write."""
         with self._turn():
             return self._list().keys()
-
-    # --- requests ------------------------------------------------------------------------------------------------------------------
 
     def set_knob(self, path: Path | str, text: str) -> None:
         """Write a whole number to a knob."""
@@ -159,8 +155,6 @@ class Helper:
         """Have mom-helper restore all original values. Return the number of failures."""
         with self._turn():
             return self._ask(Order(OrderNumber.PUT_BACK))[0].b
-
-    # --- the connection ------------------------------------------------------------------------------------------------------------
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

@@ -24,7 +24,7 @@ S = TypeVar("S")
 
 
 class _Row(NamedTuple, Generic[S]):
-    # A value of a summary: its label in tables, its key in JSON (empty if it has none), and its form in tables.
+    # Value of a summary: label in tables, key in JSON (empty for none), and form in tables.
     label: str
     key: str
     value: Callable[[S], float | None]
@@ -51,8 +51,7 @@ def _work(share: float) -> str:
 class ClassSummary:
     """Sums over the guests of a service class. Memory is in KiB times seconds.
 
-    `sold` is the memory with empty balloons, and `had` is the actual memory. `known` is the part of `sold` from times at which the guest's
-    size was known.
+    `sold` is the memory with empty balloons, `had` the actual memory, and `known` the part of `sold` while the size was known.
     """
 
     guests: set[str] = field(default_factory=set)
@@ -87,11 +86,11 @@ class ClassSummary:
 
     @property
     def work_done(self) -> float:
-        """Work that the programs in the guests have done, as a fraction of the work that they wanted to do."""
+        """Work done by the programs in the guests, as a fraction of the work that they wanted to do."""
         return 1.0 - min(1.0, sum(self.lost.values()) / self.guest_seconds) if self.guest_seconds else 1.0
 
     def as_json(self) -> dict[str, Value]:
-        """Return the values of the class as JSON."""
+        """Return the values as JSON."""
         return {row.key: row.value(self) for row in _CLASS_ROWS}
 
 
@@ -141,7 +140,7 @@ class Deficit:
     _since: dict[str, float] = field(default_factory=dict)
 
     def add(self, missing: Mapping[str, float], now: float) -> float:
-        """Add what each guest lacks in KiB at the time `now` in seconds. Return the total in KiB, without negligible amounts."""
+        """Add the KiB that each guest lacks at the time `now` (seconds). Return the total without negligible amounts."""
         lacking = {name: kib for name, kib in missing.items() if kib >= NOTICEABLE_KIB}
         elapsed = 0.0 if self._last is None else max(0.0, now - self._last)
         self._last = now
@@ -237,7 +236,7 @@ class RunSummary:
 
     @property
     def work_done(self) -> float:
-        """Work that the programs in all guests have done, as a fraction of the work that they wanted to do."""
+        """Work done by the programs in all guests, as a fraction of the work that they wanted to do."""
         return 1.0 - min(1.0, self.lost_seconds / self.guest_seconds) if self.guest_seconds else 1.0
 
     def rows(self) -> list[tuple[str, str]]:

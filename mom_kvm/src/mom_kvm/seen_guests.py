@@ -1,4 +1,4 @@
-"""Guests as they were at the last query, and mom's own resizes of them. The libvirt and qemu plugins build on this module."""
+"""Guests at the last query, and mom's own resizes of them. The libvirt and qemu plugins build on this module."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ _LEFT_KIB: Final = 1024
 
 
 class Devices(Protocol):
-    """The part of a guest's description that decides how mom can resize the guest."""
+    """Part of a guest's description that decides how mom can resize the guest."""
 
     @property
     def balloon(self) -> str:
@@ -133,13 +133,13 @@ class SeenGuest(ABC):
     garbled: str = ""
     """Why the description is unreadable; empty otherwise. mom then changes neither the guest's balloon nor its statistics period."""
     period: int | None = None
-    """Statistics period of the balloon driver in seconds; 0 if statistics are off, None without a balloon, or if the period is unknown."""
+    """Statistics period of the balloon driver in seconds; 0 if statistics are off, None if unknown or without a balloon."""
     fields: dict[str, Value] = field(default_factory=dict)
     reading: Reading | None = None
     fresh: bool = False
     plugging_kib: int = 0
     plugging_since: float | None = None
-    """KiB that virtio-mem still had to plug or unplug at the last query, and the monotonic time of this number's last change."""
+    """KiB that virtio-mem still had to plug or unplug at the last query, and when this number last changed."""
 
     @property
     def balloon(self) -> bool:
@@ -173,7 +173,7 @@ class SeenGuest(ABC):
         return self.balloon and bool(self.period)
 
     def silence(self, monotonic: float, stale_after: float | None) -> str:
-        """Return a message if statistics are overdue, or an empty string."""
+        """Return a message if statistics are overdue; otherwise empty."""
         if self.reading is None or self.fresh or not self.reports or self.left_alone():
             return ""
         age = self.reading.age(monotonic)
@@ -215,7 +215,7 @@ class SeenGuest(ABC):
         return self.plugged_kib + _LEFT_KIB if self.plugged_kib and self.balloon and not self.without_balloon else None
 
     def balloon_fields(self, monotonic: float) -> dict[str, Value]:
-        """Return the known fields: statistics period, smallest size, and why mom must give memory back."""
+        """Return the known fields: statistics period, smallest size, and reason to give memory back."""
         fields: dict[str, Value] = {
             GuestField.PERIOD: self.period,
             GuestField.LEAST: self.least_kib,
@@ -284,13 +284,11 @@ class SeenGuests(ABC, Generic[G]):
         return size if isinstance(size, int) else None
 
     def _moved_by(self, seen: G) -> str:
-        """Return a text about another program that resizes the guest; empty without one. Call this with the lock held."""
+        """Return which other program resizes the guest; empty if none does. Call this with the lock held."""
         return ""
 
     def _fields_of(self, seen: G, process: Mapping[str, Value]) -> dict[str, Value]:
         return {**seen.fields, **process}
-
-    # --- guests -----------------------------------------------------------------------------------------------------------
 
     def guests(self) -> Sequence[Guest]:
         """List the active guests. Raise `HypervisorError`."""
@@ -323,7 +321,7 @@ class SeenGuests(ABC, Generic[G]):
         return {GuestField.BALLOON: obstacle} if obstacle else {}
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-        """Return the guests' fields as of the last call of `guests`, keyed by guest ID and name."""
+        """Return the guests' fields as of the last query, keyed by guest ID and name."""
         with self._lock:
             present = {guest.id: seen for guest in guests if (seen := self._seen.get(guest.id)) is not None}
             maxima = {identity: seen.fields.get("balloon_max") for identity, seen in present.items()}
@@ -332,7 +330,7 @@ class SeenGuests(ABC, Generic[G]):
 
     @property
     def huge_pages(self) -> str:
-        """Mode of the host's transparent huge pages; empty if unknown."""
+        """Mode of transparent huge pages; empty if unknown."""
         return "" if self._host_side is None else self._host_side.huge_pages
 
     def silent(self) -> Mapping[str, str]:
@@ -349,7 +347,7 @@ class SeenGuests(ABC, Generic[G]):
         return {seen.id: f"{_UNINTELLIGIBLE}: {seen.garbled}" for seen in self.seen() if seen.garbled}
 
     def seen(self, guests: Sequence[Entity] | None = None) -> Sequence[G]:
-        """Return the guests of the last query that are in `guests`; all guests of the last query if None."""
+        """Return the guests of the last query that are in `guests`; all if None."""
         with self._lock:
             if guests is None:
                 return tuple(self._seen.values())

@@ -35,8 +35,8 @@ class SimulatedHost(Protocol):
 class SimulationSetup:
     """Setup of mom for a simulation.
 
-    `policies` are files that are added to the default policies. `texts`, keyed by name, replaces all policies. `plugins` contains the
-    settings of the plugins that change guests and host; None stands for `CONTROLLERS`.
+    `policies` are files added to the default policies. `texts`, keyed by name, replaces all policies. `plugins` contains the settings of
+    plugins that change guests and host (None: `CONTROLLERS`).
     """
 
     BEGINS: ClassVar[float] = 1_767_225_600.0

@@ -75,14 +75,14 @@ class Address:
         """Listen on this address with a non-blocking socket.
 
         :param mode: permissions of a unix socket's file; clients need write permission
-        :param second_group: further group with the group's permissions, by an ACL. On a file system without ACLs, all users get them
+        :param second_group: further group with the group's permissions, by an ACL; without ACLs, all users get them
         :param ours: whether a plugin of this process may still serve the port until a reload ends it
         :raises MomError: the address cannot be used
         :raises OccupiedByOurselvesError: try again after the reload
         """
         try:
             return _listen_at_path(Path(self.path), mode, group, second_group) if self.path else _listen_at_port(self, ours=ours)
-        except OSError as error:  # the socket was not created, for example because of too many open files
+        except OSError as error:  # no socket was created, for example: too many open files
             raise MomError(
                 f"cannot listen on {self}: {error.strerror}", hint="if mom has too many open files, raise LimitNOFILE of its unit"
             ) from error

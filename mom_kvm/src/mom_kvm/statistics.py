@@ -40,7 +40,7 @@ class GrowthRate(NamedTuple):
     per_second: float | None = None
 
     def until(self, counted: float | None, now: float, *, falls: bool = False) -> GrowthRate:
-        """Return the growth from this value to the value `counted` at the time `now`. Return this growth if less than 0.5 s have passed.
+        """Return the growth from this value to the value `counted` at the time `now`; unchanged within 0.5 s.
 
         :param falls: whether the value may fall; otherwise a fall means a restarted counter
         """

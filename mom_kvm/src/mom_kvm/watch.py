@@ -21,7 +21,7 @@ _RUNS_OUT_KIB = 40 << 10
 
 _USED_UP_SHARE = 0.25
 _USED_UP_KIB = 16 << 10
-"""A guest needs a cycle when it has used up a quarter of its usable memory, and at least 16 MiB, since the last cycle."""
+"""A guest needs a cycle if, since the last cycle, it used up a quarter of its usable memory, and at least 16 MiB."""
 
 _FREED_KIB = 128 << 10
 """While the host is short of memory, a cycle starts when a guest has freed this much."""
@@ -36,7 +36,7 @@ _LARGEST_SHARE = 0.05
 """Largest fraction of time that the watch spends in calls to the hypervisor."""
 
 _ACTING_SECONDS = 0.5
-"""Expected time from a guest's statistics to mom's command to the balloon."""
+"""Time from a guest's statistics to mom's command to its balloon."""
 
 _SOON_SECONDS = 2.5
 """How long a forecast is valid."""
@@ -124,7 +124,7 @@ class _Watched:
     expected: WatchedMemory
     asked: bool = False
     owes: float | None = None
-    """Smaller size in KiB that mom has requested. None once the guest has reached it, or if there is no such request."""
+    """Smaller size in KiB that mom has requested and the guest has not reached yet; None without one."""
     reading: Reading | None = None
     news: WatchedMemory | None = None
     """New statistics for which the watch has not yet decided whether the guest needs a cycle."""

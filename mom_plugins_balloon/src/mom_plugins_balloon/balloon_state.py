@@ -18,7 +18,7 @@ from mom_plugins_balloon.sizes import SAME_SIZE_KIB
 
 LEAST_KIB: Final = 1024
 MOST_KIB: Final = 1 << 40
-"""KiB, 1 MiB to 1 PiB. Other sizes of reservations are mistakes in the unit."""
+"""Limits of a reservation, 1 MiB and 1 PiB. Other sizes are mistakes in the unit."""
 
 MOST_RESERVATIONS: Final = 256
 """A management system that requests more reservations has an error."""
@@ -71,7 +71,7 @@ class KeptReservation:
     id: str
     memory_kib: Annotated[int, Field(ge=LEAST_KIB, le=MOST_KIB)]
     name: str
-    """Pattern of a guest's name or id, or an empty string for any guest that fits."""
+    """Pattern of a guest's name or ID; empty for any guest that fits."""
     who: str
     created: _Moment
     made: _Moment
@@ -81,10 +81,10 @@ class KeptReservation:
     incarnation: str = ""
     taken_at: _Moment | None = None
     launch: str = ""
-    """Id or name of the only guest that may use the reservation before `launch_until`."""
+    """ID or name of the only guest that may use the reservation before `launch_until`."""
     launch_until: _Moment = 0.0
     before: KeptReservation | None = None
-    """Earlier reservation that the launch took over; None if there was none."""
+    """Earlier reservation that the launch took over, if any."""
 
     @property
     def is_of_launch(self) -> bool:

@@ -19,7 +19,7 @@ LISTS_UNTIL_GONE: Final = 3
 
 
 class BalloonedGuests:
-    """Records of all guests, and the last snapshot.
+    """Records of all guests, including missing guests, and the last snapshot.
 
     :param dead_band: KiB; a guest this close to its target has reached it
     :param start_rest: seconds in which mom takes no memory from a new guest
@@ -37,10 +37,10 @@ class BalloonedGuests:
     ) -> None:
         self.dead_band, self._start_rest, self._age_of = dead_band, start_rest, age_of
         self.tolerance = 2 * dead_band
-        """KiB. A size this close to mom's target counts as set by mom."""
+        """A size this close to mom's target (KiB) counts as set by mom."""
         self.snapshot = Snapshot()
         self.changed_before: Container[tuple[str, str]] = ()
-        """Ids and incarnations of guests that mom resized before its restart or reload."""
+        """IDs and incarnations of guests that mom resized before its restart or reload."""
         self.asked_before: dict[str, UnfinishedRequest] = {}
         """Unfinished requests from before the restart or reload, keyed by guest ID."""
         self.earlier: Mapping[str, str] | None = None
@@ -49,7 +49,7 @@ class BalloonedGuests:
         self._below_hard = False
         """Whether the host is below its hard watermark, so that new guests shrink too."""
         self._pasts: dict[str, Remembered] = {}
-        """Records keyed by guest ID, including guests missing from the last lists."""
+        """Keyed by guest ID."""
         self._listed: Sequence[Guest] = ()
         self._described: DescribedGuests | None = None
         self._facts = CycleFacts()
@@ -58,7 +58,7 @@ class BalloonedGuests:
         """In a replay: times of the last statistics, keyed by guest ID."""
 
     def incarnations(self) -> dict[str, str]:
-        """Return incarnations keyed by guest ID, including missing guests."""
+        """Return incarnations keyed by guest ID."""
         return {identity: past.incarnation for identity, past in self._pasts.copy().items()}  # any thread may call this
 
     def of(self, identity: str) -> Remembered | None:
@@ -78,7 +78,7 @@ class BalloonedGuests:
     def of_all(self, guests: Sequence[Guest]) -> Sequence[Remembered]:
         """Return the records of these guests, in order, and store the guests as the last list.
 
-        A restarted guest has a new record. An empty list changes nothing, because it means that the hypervisor did not answer.
+        A restarted guest has a new record. An empty list changes nothing: the hypervisor did not answer.
         """
         pasts, listed = self._pasts, self._listed  # the engine passes the same guests in several sequences
         if guests and guests is not listed and (len(guests) != len(listed) or not all(map(is_, guests, listed))):
@@ -88,7 +88,7 @@ class BalloonedGuests:
                     pasts[guest.id] = Remembered(guest.incarnation)
                 elif past.missed_lists:
                     pasts[guest.id] = past._replace(missed_lists=0)
-            if len(pasts) > len(guests):  # without an incarnation, a missing guest could not be recognised later
+            if len(pasts) > len(guests):  # without its incarnation, mom cannot recognise a missing guest later
                 present = {guest.id for guest in guests}
                 self._pasts = pasts = {identity: past for identity, past in pasts.items() if past.incarnation or identity in present}
             self._listed = guests

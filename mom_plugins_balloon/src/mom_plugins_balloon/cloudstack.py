@@ -99,7 +99,7 @@ def _sizes(instances: Sequence[Guest], guarantees: Guarantees, started: StartedS
         severity, cure = Severity.OK, ""
         if unpromised:
             text += f"; {len(unpromised)} without a guarantee of their size at the start"
-            severity, cure = Severity.WARNING, f'under `guests:` in mom\'s file: "{_pattern(unpromised)}": {{guarantee: {AT_START}}}'
+            severity, cure = Severity.WARNING, f'write under `guests:` in mom.yaml: "{_pattern(unpromised)}": {{guarantee: {AT_START}}}'
         yield Finding(severity, SUBJECT, text, cure)
     if whole:
         text = f"{_count(whole)} started with all memory and a guarantee of this size: mom takes nothing from {first_names(whole, 3)}"

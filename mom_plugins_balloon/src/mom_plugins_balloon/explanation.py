@@ -29,15 +29,12 @@ NEAR_TARGET_KIB: Final = 8192
 """A guest this close to its target has reached it."""
 
 _PROMISES: Final = ("balloon_min", "mem_guarantee", "mem_promised", "guest_guarantee")
-"""Fields of promises: of the operator or the management system, of the class, the largest promise, and the guarantee."""
+"""Fields of promises: of the operator or management system, of the class, the largest, and the guarantee."""
 
 _NEEDED: Final = {
     "balloon_cur": "its size", "balloon_max": "its maximum", "mem_usable": "its usable memory", "stats_age": "the age of its statistics",
     "swap_in": "whether it swaps",
 }  # fmt: skip
-
-
-# --- history --------------------------------------------------------------------------------------------------------------------------
 
 
 class SizeSince(NamedTuple):
@@ -106,7 +103,7 @@ def _is_on_the_way(target: float | None, before: float, size: float) -> bool:
 
 
 def histories(before: Mapping[str, GuestHistory], report: Report) -> dict[str, GuestHistory]:
-    """Return all histories after one more cycle, keyed by guest ID. Without guests, forget no guest: the hypervisor did not answer."""
+    """Return all histories after one more cycle, keyed by guest ID. A report without guests removes none: the hypervisor did not answer."""
     guests = report.snapshot.guests
     outcomes = {outcome.decision.entity.id: outcome for outcome in report.outcomes if outcome.decision.control == CONTROL}
     kept = {identity: history for identity, history in before.items() if history.missing < LISTS_UNTIL_GONE}
@@ -118,9 +115,6 @@ def histories(before: Mapping[str, GuestHistory], report: Report) -> dict[str, G
             history = kept[guest.id] = GuestHistory(guest.incarnation)
         history.see(guest, outcomes.get(guest.id), report.time)
     return kept
-
-
-# --- explanation ----------------------------------------------------------------------------------------------------------------------
 
 
 class BalloonExplainer(Explainer):
@@ -207,9 +201,6 @@ def host_parts(report: Report) -> Iterator[StatusPart]:
         yield StatusPart("host", f"wanted {format_kib(high)}{means}", 20)
     if reserved:
         yield StatusPart("host", f"reserved for launches {format_kib(reserved)}", 40)
-
-
-# --- in words -------------------------------------------------------------------------------------------------------------------------
 
 
 def _harm(about: About, history: GuestHistory) -> Iterator[str]:

@@ -22,7 +22,7 @@ class ShrinkLimits:
     reserve_kib: float
     """Memory that a guest keeps above its need."""
     reserve_share: float
-    """The same memory as a ratio of the need; the larger of both counts."""
+    """`reserve_kib` as a ratio of the need; the larger counts."""
     stale_after: float
     """Maximum age of statistics in seconds."""
 
@@ -68,7 +68,7 @@ class GateResult(NamedTuple):
 def gate(wanted: int, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
     """Return the permitted size for a guest of known size whose wanted size is `wanted` KiB.
 
-    A guest grows at most to its maximum. It shrinks only with recent statistics, and not below its guarantee, its balloon's reach, or its
+    A guest grows at most to its maximum. It shrinks only with recent statistics, not below its guarantee, its balloon's reach, or its
     floor. If a running shrink must stop, the result is the present size.
     """
     guarantee, current, maximum = _guarantee(guest), guest.size or 0.0, guest.maximum

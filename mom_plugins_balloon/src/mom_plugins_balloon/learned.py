@@ -23,7 +23,7 @@ PROCESS_KIB: Final = 64 * 1024.0
 
 QEMU_HOLDS_SHARE: Final = 0.5
 QEMU_HOLDS_KIB: Final = 40 * 1024.0
-"""If a sweep yields less than this ratio of the idle memory, QEMU itself holds the rest. Less idle memory does not count."""
+"""If a sweep of `QEMU_HOLDS_KIB` or more idle memory yields less than `QEMU_HOLDS_SHARE` of it, QEMU itself holds the rest."""
 
 STRAY_KIB: Final = 16 * 1024.0
 """An RSS varies by this much from one cycle to the next."""
@@ -43,8 +43,8 @@ BETWEEN_BURSTS_SECONDS: Final = 5.0
 """A peak that is older than this belongs to another burst."""
 
 GROWTH_WINDOW_SECONDS: Final = 3.0
-"""Time from a guest's growth until mom has reclaimed memory elsewhere: 1.5 times the sum of 1 s for statistics, 0.5 s for a cycle, and
-0.5 s for a sweep of 0.5 GiB."""
+"""Time from a guest's growth until mom has reclaimed memory elsewhere: 1.5 times the sum of 1 s (statistics), 0.5 s (cycle) and 0.5 s
+(sweep of 0.5 GiB)."""
 
 
 class LastStatistics(NamedTuple):
@@ -72,8 +72,7 @@ class KernelMemory(NamedTuple):
     def after(
         self, last: LastStatistics, total: float, size: float | None, size_before: float | None, made: float, request: SizeRequest | None
     ) -> KernelMemory:
-        """Return the record after new statistics. Its `total` is None if the new total exceeds the size or has not
-        followed the balloon."""
+        """Return the record after new statistics. `total` is None if the new total exceeds the size or has not followed the balloon."""
         stays, reserved, counts = last.total == total, self.reserved, self.counts_balloon
         if size is not None and stays and last.size == size and size >= total:
             reserved = size - total  # the balloon has not moved between two statistics
@@ -159,7 +158,7 @@ class Usage(NamedTuple):
     statistics: LastStatistics
     kernel: KernelMemory
     growth_rate: float
-    """KiB/s. Largest recent mean between two statistics."""
+    """Largest recent mean growth between two statistics, in KiB/s."""
     cache_share: float
     """Largest recent fraction of usable memory that was page cache."""
     peak: Peak
@@ -296,7 +295,7 @@ class LearnedHabits(NamedTuple):
         return LearnedHabits(self.first_report, usage, process, size, freed_at, self.kept_headroom)
 
     def after_absence(self) -> LearnedHabits:
-        """Return the record after a cycle without guests: growth in that period did not happen at once."""
+        """Return the record after a cycle without guests: growth during this time is not sudden."""
         return self._replace(process=self.process._replace(rss=None, growth_counted=0.0))
 
     def after_plug(self, kib: float) -> LearnedHabits:

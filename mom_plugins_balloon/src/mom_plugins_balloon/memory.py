@@ -1,7 +1,7 @@
 """Records of the host's and of one guest's memory: input of the law, the gate and the sweeps. `seen.py` builds them.
 
-Sizes are KiB, times seconds, None is unknown. Each line of a record names the field of a snapshot that holds the fact.
-`own` also declares a field of this plugin, and `read` a field of another plugin. A fact in `Habits` needs its value in `learning.py`, too.
+Sizes are KiB, times seconds, None is unknown. Each line of a record names the snapshot's field for a fact. `own` also declares the field
+for this plugin, `read` for another plugin. `learning.py` sets the facts in `Habits`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from mom_plugins_balloon.names import CONTROL, MISSED, REACH, REST, START_REST, 
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS
 
 STALL_FAULTS: Final = 50.0
-"""Major faults per second. At 100 us each, they take 0.5 % of a guest's time."""
+"""A guest with more major faults per second stalls: at 100 us each, they take 0.5 % of its time."""
 
 STALL_PERCENT: Final = 2.0
-"""Percent of time that programs waited for memory (PSI, 10 s). A moving balloon alone causes 1 %."""
+"""A guest stalls if programs wait for memory for more percent of the time (PSI, 10 s). A moving balloon alone causes 1 %."""
 
 FREE_SHARE: Final = 0.5
 """Ratio of usable memory. If more than this is free, page faults only read files for the first time."""
@@ -105,7 +105,7 @@ class KernelStatistics(NamedTuple):
 
     @property
     def swaps_in(self) -> bool:
-        """Whether the guest reads so much from its swap that it lacks memory."""
+        """Whether the guest lacks memory, because it reads much from its swap."""
         return (self.swap_in or 0.0) > HealthLimits.SWAP_KIB
 
     @property
@@ -142,16 +142,16 @@ class Habits(NamedTuple):
     kill_floor: Annotated[Number, own("mem_kill_floor", "usable memory below which programs were killed")] = None
     """Never above `stall_floor`."""
     counts_balloon: Annotated[
-        Number, own("kernel_counts_balloon", "1 if the total of its kernel includes the memory in its balloon", _FLAG)
+        Number, own("kernel_counts_balloon", "1 if the total of the guest's kernel includes memory in the balloon", _FLAG)
     ] = None
     """1 for Windows guests, and with autodeflate."""
     growth_rate: Annotated[Number, own("mem_growth_rate", "memory that the guest may take from the host in a second", _RATE)] = None
-    burst: Annotated[Number, own("mem_burst", "repeated recent rise of the guest's use to near its peak")] = None
+    burst: Annotated[Number, own("mem_burst", "size of recent, repeated rises of the guest's use to near its peak")] = None
     freed_age: Annotated[Number, own("mem_freed_age", "time since the guest last freed memory, if that was recently", _S)] = None
     hollow: Annotated[Number, own("mem_hollow", "memory that the host reclaimed, and that the guest has not touched since")] = None
     """The balloon usually takes this memory first."""
     kept_headroom: Annotated[
-        Number, own("mem_kept_headroom", "usable memory that the guest got when it ran out of memory in the last minute")
+        Number, own("mem_kept_headroom", "usable memory that mom gave the guest after it ran out of memory in the last minute")
     ] = None
 
 
@@ -196,11 +196,11 @@ class GuestMemory(NamedTuple):
     rise: Number = None
     """Expected growth; None without a forecast."""
     obstacle: str = ""
-    """Why the guest must not shrink, whatever it reports; an empty string if it may."""
+    """Why the guest must not shrink, whatever it reports; empty if it may."""
     pause: str = ""
-    """Why no new shrink may begin now, although a running shrink continues; an empty string if one may."""
+    """Why no new shrink may begin now, although a running shrink continues; empty if one may."""
     origin_unknown: str = ""
-    """Why the guest's original size is unknown, so that its size must not change yet; an empty string if it is known."""
+    """Why the guest's original size is unknown, so that its size must not change yet; empty if known."""
 
     @property
     def backed(self) -> float | None:
@@ -210,7 +210,7 @@ class GuestMemory(NamedTuple):
 
     @property
     def recent_growth(self) -> float:
-        """The larger growth: of the guest's use since the previous statistics, or of its RSS since the previous cycle."""
+        """Growth of the guest's use since the previous statistics, or of its RSS since the previous cycle; the larger counts."""
         habits, total, usable, rss = self.habits, self.statistics.total, self.statistics.usable, self.process.rss
         by_kernel = by_process = 0.0
         if habits.used_before is not None and habits.peak is not None and total is not None and usable is not None:
@@ -245,8 +245,8 @@ def guaranteed_size(guest: GuestMemory) -> float:
 def size_then(guest: GuestMemory) -> float:
     """Return the guest's size when its statistics were made, or more.
 
-    Hypervisors report sizes up to a second late, so the kernel's total counts. If the total includes the balloon or is unknown, the largest
-    size since then counts.
+    Hypervisors report sizes up to a second late, so the kernel's total counts. If it includes the balloon or is unknown, the largest size
+    since then counts.
     """
     total, reserved = guest.statistics.total, guest.habits.kernel_reserved
     if total is not None and reserved is not None and not guest.habits.counts_balloon:

@@ -1,7 +1,7 @@
-"""Guests that are about to be moved: mom sweeps them, so that QEMU does not send freed memory, and returns the memory taken from them.
+"""Guests that are about to be moved. mom sweeps them, so that QEMU does not send freed memory, and returns the memory taken from them.
 
-A guest keeps its size when it moves. The new host might not know the original size, so mom restores it before the move. If a plugin sets
-the field `give_back`, mom returns the guest's memory, and keeps its size until the field is empty.
+A guest keeps its size when it moves. The new host might not know the original size, so mom restores it before the move. While a plugin
+sets the field `give_back`, mom returns the guest's memory, and then keeps its size.
 """
 
 from __future__ import annotations
@@ -93,8 +93,6 @@ class LeavingGuests:
                 del self._requests[guest.id]
         return request.answer
 
-    # --- in each cycle -------------------------------------------------------------------------------------------------------------------
-
     def decisions(self, snapshot: Snapshot, source: Source) -> Iterator[Decision]:
         """Yield sizes for guests that are about to be moved, or must get their memory back."""
         with self._lock:
@@ -171,8 +169,6 @@ class LeavingGuests:
             return None
         before = self.started.without_mom(guest, before)
         return int(before) if before > (size if pending is None else pending) + tolerance else None
-
-    # --- around each write ---------------------------------------------------------------------------------------------------------------
 
     def moving(self, snapshot: Snapshot) -> Mapping[str, str]:
         """Return why moving guests must not shrink, keyed by guest ID."""

@@ -16,7 +16,7 @@ SWEPT_NOW, REST, MISSED = "sweep_under_way", "sweep_rest", "sweep_missed"
 GAIN: Final = "sweep_gain"
 
 RESERVED: Final = "mem_reserved"
-"""Host field: memory reserved for launches. Policies read it."""
+"""Host field: memory reserved for launches."""
 
 AHEAD: Final = "mem_rise_ahead"
 
@@ -25,8 +25,8 @@ EXPECTED: Final = "mem_used_expected"
 EXPECTED_SOON: Final = "mem_used_expected_soon"
 RISES_IN: Final = "mem_rises_in"
 WEIGHT: Final = "mem_expected_weight"
-"""Fields of a forecasting plugin: the expected growth of all guests together, and, for each guest, its usual use, its largest use soon, the
-seconds until it grows, and the weight of the forecast."""
+"""Fields of a forecasting plugin: expected growth of all guests together; and for each guest, usual use, largest use soon, seconds until
+it grows, and weight of the forecast."""
 
 STOPPED_BELOW: Final = "mem_evicts_below"
 """Host field: with less available memory, a platform such as Kubernetes evicts guests."""

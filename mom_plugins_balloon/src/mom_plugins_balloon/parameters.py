@@ -19,8 +19,8 @@ SLOW_BALLOON_KIB_PER_SECOND: Final = 450_000.0
 """Speed of a slow balloon. It decides how long mom waits for a guest."""
 
 UNKNOWN_REACTION_SECONDS: Final = 0.5
-"""Time that mom assumes, until measured, to notice growth during a sweep and return the headroom. Measured without KVM on a busy host: at
-most 0.45 s (benchmarks/sweeps/bench_collisions.py)."""
+"""Assumed time, until measured, to notice growth during a sweep and return the headroom. Without KVM on a busy host, it was at most 0.45 s
+(benchmarks/sweeps/bench_collisions.py)."""
 
 
 class LawParameters(StrictModel):

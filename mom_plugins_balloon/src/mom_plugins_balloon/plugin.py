@@ -117,8 +117,6 @@ class BalloonPlugin:
             return Suggestion(f"{reason}, for Apache CloudStack", {}, 40, cloudstack.FOR_GUESTS, cloudstack.WHY)
         return Suggestion(reason, order=40)
 
-    # --- declare ---------------------------------------------------------------------------------------------------------------
-
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
         policy = files("mom_plugins_balloon").joinpath("balloon.policy").read_text(encoding="utf-8")
@@ -157,9 +155,7 @@ class BalloonPlugin:
 
     def _lacks(self) -> str:
         missing = [f"{scope}.{name}" for scope, name in NEEDED if (scope, name) not in self._context.declarations.fields]
-        return f"the law suggests no sizes: no plugin declares {', '.join(missing)}" if missing else ""
-
-    # --- suggest ---------------------------------------------------------------------------------------------------------------
+        return f"the balloon law suggests no sizes: no plugin declares {', '.join(missing)}" if missing else ""
 
     @hookimpl
     def mom_derive(self, snapshot: Snapshot) -> Derived:
@@ -179,11 +175,8 @@ class BalloonPlugin:
             columns[GAIN] = [None if size.gain is None else int(size.gain) for size in suggested]
         return Derived({**harm.host_fields(snapshot, self._killed), **({AHEAD: int(ahead)} if ahead else {})}, Columns(columns))
 
-    # --- collect ---------------------------------------------------------------------------------------------------------------
-
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
-        """Return the memory reserved now, and other figures of the last cycle."""
         self._reservations.load()
         return {
             **self._guarantees.standing.fields(),
@@ -216,8 +209,6 @@ class BalloonPlugin:
     def _guarantee_of(self, guest: Guest) -> Guaranteed | None:
         settings = self._context.guest_settings(guest)
         return settings.guarantee if isinstance(settings, BalloonGuestSettings) else None
-
-    # --- act and review ----------------------------------------------------------------------------------------------------------
 
     def _see(self, snapshot: Snapshot) -> None:
         looked = self._looked
@@ -262,7 +253,6 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        """Check every decision on a guest's size (`gate.py`)."""
         self._see(snapshot)
         limits = self._limits()
         sizes = [decision for decision in decisions if decision.control == CONTROL and decision.entity.id in snapshot.guests]
@@ -283,8 +273,6 @@ class BalloonPlugin:
         stale_after = stale_seconds(self._context.interval, settings.stale_after)
         return ShrinkLimits(settings.reserve / 1024, settings.reserve_percent / 100, stale_after)
 
-    # --- control ---------------------------------------------------------------------------------------------------------------
-
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition | HypervisorError]:
         return self._resizer.read(hypervisor, targets)
@@ -292,8 +280,6 @@ class BalloonPlugin:
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError | str]:
         return self._resizer.write(hypervisor, changes)
-
-    # --- surface ---------------------------------------------------------------------------------------------------------------
 
     mom_status = late_hook("mom_plugins_balloon.explanation:host_parts", "report")
 

@@ -106,17 +106,15 @@ def _cure(reason: str) -> str:
     return "see docs/guests.md for what mom does with each kind of guest"
 
 
-# --- consumers of the host's memory ---------------------------------------------------------------------------------------------------
-
 NAMED_SHARE: Final = 0.1
-"""Ratio of the host's memory below which a consumer is not named."""
+"""Smallest ratio of the host's memory at which a message names a consumer."""
 
 NAMED: Final = 3
 
 CURED: Final = 2
 
 _FULL_SWAP: Final = 0.95
-"""Ratio. The kernel leaves a few slots of a swap area unused."""
+"""Used ratio of a full swap: the kernel leaves a few slots unused."""
 
 MOVE_GUESTS: Final = "move guests away or shut some down"
 

@@ -63,7 +63,7 @@ class GuestPromise(NamedTuple):
 def with_guarantees(promises: Sequence[GuestPromise], room_kib: float | None) -> Mapping[str, GuestPromise]:
     """Return the promises with their guarantees, keyed by guest ID.
 
-    If promises exceed the room, parts that are not firm shrink first, then those of the lowest priority. Equal parts shrink in proportion.
+    If promises exceed the room, parts that are not firm shrink first, then the lowest priority. Equal parts shrink in proportion.
 
     :param room_kib: memory that the host can promise; if None (unknown), every promise holds
     """
@@ -117,7 +117,7 @@ class PromisesKept:
         return sum(promise.promised for promise in self.guests.values())
 
     def fields(self) -> Mapping[str, Value]:
-        """Return the host's fields."""
+        """Return the host's fields about promises."""
         return {} if self.room is None else {PROMISED: math.ceil(self.total), "mem_promisable": int(self.room)}
 
     def oversold_by(self) -> str:
@@ -141,7 +141,7 @@ def guaranteed_kib(fields: Mapping[str, Value]) -> float | None:
 
 
 def promised_kib(fields: Mapping[str, Value]) -> float | None:
-    """Return the largest promise from a guest's fields in KiB; None without a promise, or for a promise of 0."""
+    """Return the largest promise from a guest's fields in KiB; None if there is none, or 0."""
     promises = [as_number(fields.get(name)) for name in _PROMISES]
     maximum, share = as_number(fields.get("balloon_max")), as_number(fields.get(GUARANTEE_SHARE))
     if maximum is not None and share is not None:

@@ -28,7 +28,7 @@ from mom_plugins_balloon.sizes import (
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepHistory, SweepOutcome
 
 BOOT_FACTOR: Final = 3.0
-"""Factor for `start_rest`, the time for which a guest counts as new. It applies if mom has seen the guest's start."""
+"""Factor for `start_rest` if mom has seen the guest's start: the guest counts as new for longer."""
 
 
 class GuestArrival(NamedTuple):
@@ -109,9 +109,9 @@ class Remembered(NamedTuple):
         return self.arrival is not None and self.arrival.started is not None and self.arrival.started > moment
 
     def start_rest(self, seconds: float, now: float) -> float:
-        """Return the time until mom may take memory from a new guest; 0 if mom may take it now.
+        """Return the time until mom may take memory from a new guest; 0 for other guests.
 
-        :param seconds: rest after the guest's first statistics
+        :param seconds: rest after its first statistics
         """
         arrival = self.arrival
         if arrival is None or arrival.old_at <= now:
@@ -154,8 +154,6 @@ class Remembered(NamedTuple):
             return largest
         return max(largest, float(request.target))
 
-    # --- events ------------------------------------------------------------------------------------------------------------------
-
     def after_request(self, request: SizeRequest) -> Remembered:
         """Return the record after a request. An unconfirmed request does not replace a request for a smaller size."""
         keeps = request.in_doubt and self.pending is not None and request.target >= self.pending
@@ -175,7 +173,7 @@ class Remembered(NamedTuple):
         return self._replace(resized=True, request=SizeRequest(int(target), began_at, at, statistics_made=statistics_made))
 
     def without_request(self) -> Remembered:
-        """Return the record without a request: the guest is gone, or another process has set its size."""
+        """Return the record without a request: the guest is gone, or another process resized it."""
         return self._replace(request=None, resized=False)
 
     def without_start(self) -> Remembered:

@@ -1,4 +1,4 @@
-"""Memory reserved for launches. Policies read it as the host field `mem_reserved`, so that guests shrink for it."""
+"""Memory reserved for launches. Policies that read the host field `mem_reserved` shrink guests for it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LONGEST_SECONDS: Final = 86400.0
 _LONGEST_NAME: Final = 200
 
 _ENDED: Final = 100
-"""Number of ended reservations kept."""
+"""Ended reservations to keep."""
 
 TOUCHED_KIB: Final = 16384
 """A guest that has touched all but this much has used its reservation."""
@@ -40,10 +40,10 @@ SHORT_SECONDS: Final = 30.0
 """Missing memory is reported after this time, because spare memory is not exact while guests shrink."""
 
 LISTED_BEFORE_SECONDS: Final = 10.0
-"""How long before its hook asks mom libvirt may list a guest."""
+"""libvirt may list a guest this long before the guest's hook asks mom."""
 
 AWAY_SECONDS: Final = 600.0
-"""Time without listed guests after which the host has none. Until then, its hypervisor might only not answer."""
+"""Time without listed guests after which the host has none. Until then, its hypervisor might not answer."""
 
 
 @dataclass(eq=False)
@@ -69,8 +69,6 @@ class HostReservations:
     _snapshot: Snapshot | None = None
     _with_guests: Snapshot | None = None
 
-    # --- Reservations -----------------------------------------------------------------------------------------------------------------
-
     def room(self) -> Room:
         """Return the present room for reservations."""
         with self._up_to_date():
@@ -95,9 +93,7 @@ class HostReservations:
         return made
 
     def keep_for(self, guest: LaunchedGuest, seconds: float, *, part_kib: int, who: str = "") -> Reservation:
-        """Use a matching reservation for a guest that is about to start, and enlarge it if necessary; otherwise make one.
-
-        Raise the errors of `reserve`.
+        """Use a matching reservation for a guest that is about to start, and enlarge it if necessary. Otherwise, `reserve` memory.
 
         :param part_kib: maximum memory to reserve in addition to a matching reservation
         """
@@ -162,8 +158,6 @@ class HostReservations:
             elif kept is not None and kept.is_of_launch:
                 self.release(identity, who=who)
 
-    # --- once in each cycle -------------------------------------------------------------------------------------------------------------
-
     def reserved_kib(self) -> int:
         """Return reserved memory that no guest has touched."""
         with self._up_to_date():
@@ -213,8 +207,6 @@ class HostReservations:
                     self.guests.put(identity, arrived.pop(identity).without_start())
                     yield kept, guest
                     break
-
-    # --- on disk ------------------------------------------------------------------------------------------------------------------------
 
     def load(self) -> None:
         """Load the previous run's reservations, once, unless the host has rebooted."""

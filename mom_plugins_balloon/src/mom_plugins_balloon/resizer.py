@@ -45,7 +45,7 @@ _REBOOTED: Final = "it has rebooted: it gets its original size until its program
 
 
 def restored_size(had: int, size: float | None, maximum: float | None, memory: GuestMemory | None, limits: ShrinkLimits) -> tuple[int, str]:
-    """Return the size for a restore, and a note for the operator: the original size, or more if the guest uses more.
+    """Return the size for a restore (the original size, or more if the guest uses more), and a note for the operator.
 
     Raises `Refused` or `NoChangeNeeded` if the guest keeps its size.
 
@@ -90,8 +90,6 @@ class Resizer:
     limits: Callable[[], ShrinkLimits]
     see: Callable[[Snapshot], None]
 
-    # --- read ---------------------------------------------------------------------------------------------------------------------
-
     def read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition]:
         """Return guests' sizes. Sizes on the way to mom's target count as set by mom."""
         sizes = capable(hypervisor, BalloonControl, "resize guests").balloon_sizes([target.entity for target in targets])
@@ -115,7 +113,7 @@ class Resizer:
         return InTransition(size) if low - tolerance <= size <= high + tolerance else size
 
     def see_at_restore(self, hypervisor: Hypervisor) -> None:
-        """Record the hypervisor's fields for `mom restore`. Without them, no guest is shrunk."""
+        """Record the hypervisor's fields for `mom restore`. Without them, mom shrinks no guest."""
         if self.guests.snapshot.guests or not isinstance(hypervisor, cloudstack.GuestFields):
             return
         try:
@@ -124,8 +122,6 @@ class Resizer:
             self.see(Snapshot(guests={guest.id: replace(guest, fields=fields.get(guest.id, {})) for guest in guests}, monotonic=now))
         except Exception as error:  # noqa: BLE001  # the hypervisor's fields are a help: without them all guests are still restored
             self.context.log.warning("the memory that guests use is unknown: %s", error)
-
-    # --- write --------------------------------------------------------------------------------------------------------------------
 
     def write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError | str]:
         """Request each guest's size. Return errors and notes."""
@@ -226,8 +222,6 @@ class Resizer:
         plugged = had > before and not note
         return f"memory was plugged into the guest after mom resized it: mom requested {format_kib(had)}" if plugged else note
 
-    # --- requests under way -------------------------------------------------------------------------------------------------------
-
     def note_requests(self, asked: Mapping[str, UnfinishedRequest] = MappingProxyType({})) -> None:
         """Write the running shrinks and sweeps for the next run of mom, if they have changed.
 
@@ -279,8 +273,8 @@ class Resizer:
             if pinned and maximum is not None and target < maximum:
                 yield Decision(guest.entity, CONTROL, int(maximum), f"{pinned}; mom returns the memory taken from it", source)
             elif target < guarantee and (size < guarantee or past.pending is not None):
-                # The guarantee has grown since: by a new promise, a larger maximum, or because other guests have left. If a guest has
-                # arrived and has more than its guarantee, another process has resized it.
+                # The guarantee has grown: by a new promise, a larger maximum, or because other guests have left. If an arrived guest has
+                # more than its guarantee, another process resized it.
                 reason = f"its guarantee is {format_kib(guarantee)} now; mom returns memory up to this size"
                 yield Decision(guest.entity, CONTROL, guarantee, reason, source)
             elif size - target >= self.guests.dead_band and (request is None or not request.arrived):  # else another process did it

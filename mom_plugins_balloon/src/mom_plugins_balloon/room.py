@@ -136,7 +136,7 @@ def room_of(snapshot: Snapshot, last_with_guests: Snapshot, spare: Spare, host_k
     """Return the host's room for reservations.
 
     :param last_with_guests: last snapshot with guests, which run on while the hypervisor does not answer
-    :param host_keeps_kib: None for the larger of the hard watermark for the host's size, and its guests' largest growth
+    :param host_keeps_kib: None for the larger of `hard_kib` and the guests' largest growth
     """
     host = snapshot.host
     if host_keeps_kib is None:
@@ -154,7 +154,7 @@ def room_of(snapshot: Snapshot, last_with_guests: Snapshot, spare: Spare, host_k
 
 
 def too_large(memory_kib: int, room: Room) -> ReservationRefused:
-    """Return the refusal of a reservation for which memory is missing."""
+    """Return the refusal of a reservation that exceeds the room."""
     why = f" ({room.why})" if room.why else ""
     parts = [f"{format_kib(room.available_kib)} are available", f"guests can release {format_kib(room.can_free_kib)}{why}"]
     if room.can_offload_kib:

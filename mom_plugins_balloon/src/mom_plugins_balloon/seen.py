@@ -151,7 +151,7 @@ def host_memory(snapshot: Snapshot, wanted: HostWanted, interval: float) -> Host
 def guest_memories(snapshot: Snapshot, remembered: Mapping[str, Iterable[object]] = MappingProxyType({})) -> Sequence[GuestMemory]:
     """Return the memory of all guests, in order.
 
-    :param remembered: columns that the plugin knows itself, keyed by attribute; all other attributes come from the snapshot's fields
+    :param remembered: columns from the plugin itself, keyed by attribute; other attributes come from the snapshot's fields
     """
     numbers = {name: snapshot.numbers(field) for name, field in FIELDS.items()}
     size, own_maximum, rss = numbers["size"], snapshot.numbers("balloon_max"), numbers["rss"]

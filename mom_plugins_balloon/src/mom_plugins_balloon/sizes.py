@@ -11,7 +11,7 @@ SAME_SIZE_KIB = 1024
 """Sizes that differ by less are equal."""
 
 CLOCK_SLACK_SECONDS = 1.0
-"""Times of statistics are in whole seconds."""
+"""Tolerance: times of statistics are in whole seconds."""
 
 SETTLES_SECONDS = 3.0
 """A balloon rests after this time without change."""
@@ -107,8 +107,8 @@ PROGRESS_MOST_KIB = 256 * 1024
 
 FIRST_REST_SECONDS = 60.0
 LAST_REST_SECONDS = 1800.0
-"""First and longest time for which mom sets a guest aside. The time doubles each time the guest gives nothing,
-and starts again at the first value after the guest gave a part."""
+"""First and longest time for which mom sets a guest aside. The time doubles whenever the guest gives nothing. It starts again at the
+first value after the guest gave a part."""
 
 
 class Cooperation(NamedTuple):
@@ -117,14 +117,14 @@ class Cooperation(NamedTuple):
     owing: float | None = None
     """Size after the balloon last inflated; None if the guest has reached its target."""
     since: float = 0.0
-    """Time since which the guest has that size."""
+    """Time since which the guest has the size `owing`."""
     gave: bool = False
     """Whether the guest gave a part of the requested memory."""
     aside_for: float = 0.0
     """Seconds for which the guest was last set aside; 0 if it has cooperated since."""
     until: float = 0.0
     why_aside: str = ""
-    """Reason; empty if the guest is not set aside."""
+    """Why mom has set the guest aside; empty if it has not."""
 
     def after(
         self, request: SizeRequest | None, size: float | None, now: float, dead_band: float, *, excused: bool
@@ -161,8 +161,8 @@ class Cooperation(NamedTuple):
             return state._without_debt(), None
         seconds = min(2 * state.aside_for, LAST_REST_SECONDS) if state.aside_for and not state.gave else FIRST_REST_SECONDS
         why = (
-            f"not shrunk for {format_duration(seconds)}: its balloon target was {format_kib(request.target)}, but it stayed at "
-            f"{format_kib(size)} for {patience:.0f} s"
+            f"no shrinks for {format_duration(seconds)}, because its balloon target was {format_kib(request.target)}, but its size "
+            f"stayed at {format_kib(size)} for {patience:.0f} s"
         )
         return Cooperation(aside_for=seconds, until=now + seconds, why_aside=why), request
 

@@ -1,7 +1,7 @@
 """Sizes of guests at their start, for `guarantee: start`, kept across restarts of mom.
 
-No interface reports this size. A guest boots with its maximum, until its driver has inflated the balloon. So mom waits for the
-first statistics and a resting balloon before it requests another size.
+No interface reports this size. A guest boots with its maximum, until its driver has inflated the balloon. So before mom requests another
+size, it waits for the first statistics and a resting balloon.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class StartedSizes:
             self._file.change(starts=starts)
 
     def columns(self, guests: Sequence[Guest]) -> dict[str, Sequence[Value]]:
-        """Return guests' sizes at their start; None if a guest started with its maximum, or if unknown."""
+        """Return guests' sizes at their start; None for the maximum, or if unknown."""
         return {STARTED: [started.size if (started := self.of(guest)) is not None and started.is_below else None for guest in guests]}
 
     def of(self, guest: Guest) -> StartedSize | None:

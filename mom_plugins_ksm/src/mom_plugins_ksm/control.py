@@ -53,7 +53,7 @@ CONTROLS = (
 
 _BUSY_TRIES = 10
 _BUSY_PAUSE = 0.05
-"""Number of attempts, and seconds between them: after unmerging, the kernel may briefly hold a few shared pages."""
+"""Attempts to change `merge_across_nodes`, and seconds between them: after unmerging, the kernel may briefly hold some shared pages."""
 
 
 UNMERGING: Final = TypeAdapter(Annotated[int, Field(ge=STOPPED, le=UNMERGED)])
@@ -76,7 +76,7 @@ class KsmControl(Protocol):
         """
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:
-        """Write these settings."""
+        """Write these settings, keyed by file name."""
 
 
 @runtime_checkable
@@ -92,7 +92,7 @@ class KsmKnobs:
     """Access to KSM's knobs.
 
     :param page_size: in bytes
-    :param spare_kib: returns the KiB that unmerging may take, None if unknown. If `spare_kib` is None, the hypervisor checks the memory
+    :param spare_kib: returns the KiB that unmerging may take, or None if unknown; None if the hypervisor itself checks the memory
     :param folder: the kernel's files; None if the hypervisor has its own KSM
     :param unmerging: file that keeps the former value of `run` while mom unmerges everything
     """
@@ -200,7 +200,7 @@ class KsmKnobs:
                     self.unmerging.remove()
 
     def end_unmerging(self) -> int | None:
-        """Restore `run` after a crash during unmerging. Return its value; None if nothing was restored. Raise `MomError` on failure."""
+        """Restore `run` after a crash during unmerging. Return the restored value; None if there is none. Raise `MomError` on failure."""
         former = None if self.unmerging is None else self.unmerging.read()
         if self.unmerging is None or former is None:
             return None

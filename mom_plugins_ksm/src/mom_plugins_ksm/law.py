@@ -1,4 +1,4 @@
-"""The KSM law: it derives values for KSM's knobs, and the reason for them, from the state of the host and its guests.
+"""KSM law: derives values for KSM's knobs, and the reason, from the state of the host and its guests.
 
 The law is a pure function: its memory is an argument and a result. Sizes are in KiB, times in seconds.
 
@@ -11,8 +11,8 @@ The law is a pure function: its memory is an argument and a result. Sizes are in
         rest  nearly no scans. If KSM's own data exceeds the savings by far, mom stops KSM, which frees the data
         New guests, growth of guests, loss of merged memory, and time end a rest.
 
-KSM does not flap: memory stays short until far more than `start` is available, and KSM's savings do not count as available. With unknown
-values, the law suggests nothing. The operator sets `merge_across_nodes` and `use_zero_pages`.
+KSM does not flap: memory stays short until far more than `start` is available without KSM's savings. With unknown values, the law
+suggests nothing. The operator sets `merge_across_nodes` and `use_zero_pages`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pydantic import Field
 from mom_core import Duration, Size, StrictModel
 
 _BYTES: Final = 1024
-"""Bytes of a KiB. Settings are in bytes."""
+"""Bytes of a KiB."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Percent = Annotated[float, Field(gt=0, lt=100)]

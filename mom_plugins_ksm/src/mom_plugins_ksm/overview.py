@@ -36,7 +36,7 @@ class KsmExplainer(Explainer):
 
 
 def ksm_parts(report: Report) -> Iterator[StatusPart]:
-    """Yield the part of `mom status` about KSM: on or off, shared pages, and the reason."""
+    """Yield KSM's part of `mom status`: on or off, shared pages, and the reason."""
     fields = report.snapshot.host.fields
     run, shared = fields.get("ksm_run"), fields.get("ksm_pages_sharing")
     if run is not None:

@@ -37,7 +37,7 @@ class KsmSuggestions:
             self._at, self._before = snapshot.monotonic, self._after
         if snapshot.guests:  # an empty list may mean an unreachable hypervisor
             sizes, now = sizes_in(snapshot, self._sizes), snapshot.monotonic
-            # One of several hypervisors might not answer. Its guests are not new when they return, and have not grown.
+            # Guests of a hypervisor that did not answer for a while are not new when they return, and have not grown.
             self._unlisted = {guest: self._unlisted.get(guest, now) for guest in self._sizes.keys() - sizes.keys()}
             expected = [guest for guest, since in self._unlisted.items() if now - since < AWAY_SECONDS]
             self._sizes = {**{guest: self._sizes[guest] for guest in expected}, **sizes}

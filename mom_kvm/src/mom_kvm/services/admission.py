@@ -14,13 +14,12 @@ from mom_core import Entity
 class Admission:
     """Whether `count` new guests fit, and why. Sizes in KiB.
 
-    `fits` is the number of new guests that fit, capped at 10,000. `donors` would give up memory that they do not need, or parts of
-    their guarantees.
+    `fits` is the number that fits, capped at 10,000. `donors` would give up memory that they do not need, or parts of their guarantees.
     """
 
     @dataclass(frozen=True, slots=True)
     class Donor:
-        """Guest that would have to give up memory. If `promise`, this memory is a part of its guarantee."""
+        """Guest that would have to give up memory. If `promise`, the memory is a part of its guarantee."""
 
         guest: Entity
         kib: int

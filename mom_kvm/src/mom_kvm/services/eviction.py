@@ -25,7 +25,7 @@ class MoverAbilities:
 class MovePreparation(Protocol):
     """Service that prepares a guest for a move, for example by reclaiming unused memory.
 
-    mom abandons a call that takes half a minute longer than `seconds`, and moves the guest in any case.
+    mom abandons a call half a minute after `seconds`, and moves the guest in any case.
     """
 
     def prepare(self, guest: Entity, seconds: float) -> str:
@@ -48,7 +48,7 @@ class GuestMoves(Protocol):
         """Name of the control that moves a guest. Its value is a `Destination` as a string."""
 
     def mover(self) -> tuple[str, MoverAbilities] | None:
-        """Return the first mover's name and abilities; None if there is none, or if it is not known yet."""
+        """Return the first mover's name and abilities; None without a mover, or if it is not known yet."""
 
     def why_stays(self, guest: Guest) -> str:
         """Return why the guest would stay if the host were drained; empty if it would be moved."""
@@ -58,7 +58,7 @@ class GuestMoves(Protocol):
 
 
 class HostDrain(Protocol):
-    """Service that knows the moves that an operator has ordered. They need no permission of a service class. Thread-safe; does not wait."""
+    """Service that knows the moves ordered by an operator. These need no permission of a service class. Thread-safe; does not wait."""
 
     def is_ordered(self, decision: Decision) -> bool:
         """Return whether an operator has ordered exactly this move."""

@@ -14,8 +14,8 @@ from mom_core import Entity, MomError, format_kib
 class Reservation:
     """Memory reserved for a launch. Sizes are in KiB. `created_at` is in seconds since the epoch.
 
-    `name` is a pattern for the guest's name or ID; empty for the first new guest that fits. `kept_kib` is still reserved: it falls while
-    `guest` touches its memory. `there_kib` is the part that is free now. mom expects `expected_kib` from other guests.
+    `name` is a pattern for the guest's name or ID; empty for the first new guest that fits. `kept_kib` is still reserved, and falls while
+    `guest` touches its memory. `there_kib` of it is free now. Other guests must still free `expected_kib`.
     """
 
     class State(StrEnum):
@@ -138,8 +138,7 @@ class LaunchedGuest:
 class Launch:
     """Guest that is about to start, and whether it may start.
 
-    `reservation` is an ID. mom decides by the monotonic time `until`. `note` says why mom refuses the guest, or lets it start without all
-    of its memory.
+    `reservation` is an ID. mom decides by the monotonic time `until`. `note` says why mom refuses the guest, or starts it with less memory.
     """
 
     class State(StrEnum):

@@ -28,14 +28,11 @@ class PastCycles(Protocol):
         """Yield the cycles between two times (seconds since the epoch), in recorded order."""
 
 
-# --- points of past days, for programs that draw them ---------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class RecordedPoint:
     """Values of a host over a span of time, or of one guest in a recorded cycle. Unknown values are missing.
 
-    `time` is the middle of the span, in seconds since the epoch. The key `guests.FIELD` contains the sum of a field over all guests.
+    `time` is the middle of the span. The key `guests.FIELD` is for the sum of a field over all guests.
     """
 
     time: float
@@ -57,5 +54,5 @@ class RecordedPoints(Protocol):
         The call takes seconds, so make it in a separate thread. Times are in seconds since the epoch.
 
         :param most: maximum number of points
-        :param guest: ID of the guest to read; empty to read the host
+        :param guest: ID of a guest; empty for the host
         """

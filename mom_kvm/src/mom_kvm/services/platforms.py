@@ -18,7 +18,7 @@ _LONGEST_TEXT: Final = 256
 RESERVED: Final = frozenset(
     {"name", "uuid", "state", "pid", "cgroups", "pinned", "sized_by", "tags", "interval", "sla_class", "mem_guarantee"}
 )
-"""Properties that platforms cannot set: hypervisors set them, or the properties contain promises."""
+"""Properties that platforms cannot set: hypervisors set them, or they contain promises."""
 
 _OTHERS: Final = RESERVED - {"tags"}
 
@@ -38,7 +38,7 @@ class GuestPlatform(Protocol):
         """Return properties such as `{"flavor": "m1.small"}`; none for a guest of another platform. Return without waiting.
 
         Operators match properties in the section `guests` (`"flavor=m1.*"`), and policies read them (`(guest.Prop "flavor" "")`). A name
-        must begin with a letter, and contain only letters, digits, `_`, `.` and `-`. mom drops other names, and reserved names.
+        must begin with a letter, and contain only letters, digits, `_`, `.` and `-`. mom drops other and reserved names.
         """
 
 

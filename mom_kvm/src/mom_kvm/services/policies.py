@@ -76,17 +76,15 @@ class PolicyChange:
 class PolicyTexts(Protocol):
     """Policies of an evaluator. Thread-safe.
 
-    Policies set through this service override files and default policies. Methods that change policies raise `PolicyRefused`. They raise
-    `PolicyConflict` if `expected_version` is not in force (None allows any version). `who` is for the log.
+    Policies set here override files and default policies. Changes raise `PolicyRefused`, or `PolicyConflict` if `expected_version` is not
+    in force (None allows any version). `who` is for the log.
     """
 
     def state(self) -> PolicyState:
         """Return the policies in force."""
 
     def remarks(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
-        """Return the problems of these changes: reasons for which `change` would refuse them, certain failures during evaluation,
-        and warnings.
-        """
+        """Return errors for which `change` would refuse these changes, certain failures during evaluation, and warnings."""
 
     def change(
         self, changes: Mapping[str, str | None], *, who: str, replace_all: bool = False, expected_version: str | None = None

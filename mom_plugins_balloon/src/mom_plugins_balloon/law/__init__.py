@@ -1,10 +1,10 @@
 """Balloon law: computes each guest's size, with the reason.
 
-The law is pure: it reads no clock and no file. Read the files in this order: `memory.py` (input), `need.py` (memory that a guest must
-keep), `want.py` (memory that a guest wants), `offer.py` (memory that a guest can give), `share.py` (the host's decision), `reasons.py`.
+The law is pure: it reads no clock and no file. Read the files in this order: `memory.py` (input), `need.py` (memory that a guest keeps),
+`want.py` (memory that it wants), `offer.py` (memory that it can give), `share.py` (the host's decision), `reasons.py`.
 
-The law takes memory by sweeps, and then by the means of `offer.TRIMS`, in their order. Below the low watermark it uses all of them
-together, and no guest grows beyond its guarantee.
+The law takes memory by sweeps, then by the means of `offer.TRIMS`, in order. Below the low watermark it uses all means together, and no
+guest grows beyond its guarantee.
 
 The law does not oscillate, because
 
@@ -13,6 +13,6 @@ The law does not oscillate, because
 - a guest is swept again only after it has freed more memory;
 - no guest shrinks and grows at the same amount of usable memory.
 
-A guest's expected growth (`GuestMemory.rise`) decides when mom takes harmless memory, and from which guests. If harmless memory is not
-enough, the law ignores it.
+Expected growth of guests (`GuestMemory.rise`) decides when mom takes harmless memory, and from which guests. If harmless memory is not
+enough, the law ignores this growth.
 """

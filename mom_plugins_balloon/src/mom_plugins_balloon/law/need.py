@@ -54,7 +54,7 @@ def context_of(
     host: HostMemory, parameters: LawParameters, limits: ShrinkLimits, *, no_reclaim: bool = False, depth: float = math.inf
 ) -> LawContext:
     """Return the context of one cycle."""
-    # A copy with plain attributes: reading attributes of a pydantic model takes ten times as long.
+    # A copy with plain attributes: those of a pydantic model take ten times as long to read.
     p = cast(LawParameters, SimpleNamespace(**vars(parameters)))
     return LawContext(
         host,
@@ -93,9 +93,9 @@ class Floors(NamedTuple):
     """Usable memory that a guest keeps, in KiB. Page cache, margins and headroom each have a floor, at which mom stops taking more."""
 
     stall: float
-    """With less, the guest has stalled before, or its kernel has killed programs. 0 if neither has happened."""
+    """With less usable memory, the guest stalled before, or its kernel killed programs. 0 if neither happened."""
     killed: float
-    """With less, the guest's kernel has killed programs, so it grows at once. 0 while the host is below its hard watermark."""
+    """With less usable memory, its kernel killed programs, so the guest grows at once. 0 while the host is below its hard watermark."""
     headroom: float
     """Floor for taking page cache: target headroom, or memory kept after the guest ran out of memory."""
     tight: float
@@ -127,7 +127,7 @@ class Need(NamedTuple):
     """Whether the guest keeps its full size, and mom only sweeps it: it leaves headroom empty (at no cost to the host), or the goal is
     `truthful`. Other guests fill headroom with page cache."""
     keeps_full: bool
-    """Whether the guest keeps its full size even below the hard watermark, because it leaves headroom empty and its growth is limited."""
+    """Whether the guest keeps its full size even below the hard watermark: it leaves headroom empty, and mom limits its growth."""
     growing: bool
 
 

@@ -28,7 +28,7 @@ class Offer(NamedTuple):
     cache: float = 0.0
     """Page cache beyond the target headroom."""
     margin: float = 0.0
-    """Part of the margin. The guest is not expected to use it soon."""
+    """Part of the margin that the guest is not expected to use soon."""
     burst: float = 0.0
     """Headroom for bursts, and page cache that the guest will read again."""
     cost: float = 1.0
@@ -53,9 +53,9 @@ class Balance(NamedTuple):
     """Memory that guests want and the host lacks, in KiB."""
 
     urgent: float
-    """Wanted by guests that run out of memory."""
+    """Memory for guests that run out of memory."""
     relief: float
-    """Wanted by guests that stall."""
+    """Memory for guests that stall."""
     lacks: float
     """Memory missing below the high watermark, plus `urgent` and `relief`."""
     demand: float
@@ -148,7 +148,7 @@ def offer_of(guest: GuestMemory, need: Need, size: float, give: GiveLimits, cont
     memory = held_memory(guest, need)
     gain, depth = _sweep_of(guest, need, memory, size, give, context)
     cost = guest.cost if guest.cost is not None and guest.cost > 0 else 1.0
-    # With goal `safe`, the host keeps memory for all empty memory, so that it gains from all of it.
+    # With goal `safe`, the host keeps memory for all empty memory, and gains from all of it.
     is_known = need.then_is_known and not context.host.backs_bursts
     untouched = max(0.0, memory.unused - memory.freed) if is_known else 0.0
     # Below the hard watermark, guests that leave headroom empty are trimmed, too, unless their growth is limited.

@@ -45,10 +45,10 @@ class SizeChange(NamedTuple):
 
 
 Changes: TypeAlias = Mapping[int, SizeChange]
-"""Keyed by the guest's index."""
+"""Changes of size, keyed by the guest's index."""
 
 ChangeKind: TypeAlias = Callable[[Sequence[WeighedGuest], Changes, Balance, LawContext], Changes]
-"""Returns the changes of one kind, from guests, earlier changes, balance and context."""
+"""Function that returns the changes of one kind."""
 
 
 def unbacked_memory(guest: GuestMemory) -> float:
@@ -151,8 +151,8 @@ def _in_turn(share: float, demand: float, step: float, left: float) -> float:
 def sweep(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
     """Sweep as few guests as the shortage needs, the cheapest first.
 
-    Among equal costs, guests whose sweep yields more than a trim come first, then guests without expected growth, then the guest that freed
-    memory most recently. The law skips offers below half of the largest.
+    Among equal costs, guests whose sweep yields more than a trim come first, then guests without expected growth, then the most recent
+    frees. The law skips offers below half of the largest.
     """
     demand = balance.demand - sum([candidate.offer.backed for candidate in crowd if candidate.offer.trims])
     able = [candidate for candidate in crowd if candidate.offer.sweep and candidate.place not in changes]
@@ -186,8 +186,7 @@ def trim(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, cont
     """Trim guests by each means of `TRIMS`, until the host has enough.
 
     If all shares are smaller than a step, the guests with the most spare memory give one step each. A guest that gives page cache also
-    gives its unbacked memory, because its balloon takes that first. When the law takes margins, all donors
-    give their unbacked memory.
+    gives its unbacked memory: its balloon takes that first. When the law takes margins, all donors give their unbacked memory.
     """
     donors, step = [candidate for candidate in crowd if candidate.offer.trims], context.step
     takings = _takings([donor.offer for donor in donors], crowd, balance, context)
@@ -307,9 +306,6 @@ def _why_unchanged(candidate: WeighedGuest, code: ReasonCode, balance: Balance, 
     if code is ReasonCode.NOTHING_TO_GIVE and 0 < guest.guarantee > size - step:
         return ReasonCode.GUARANTEED
     return ReasonCode.OUT_OF_REACH if code is ReasonCode.NOTHING_TO_GIVE and (guest.reach or 0.0) > size - step else code
-
-
-# --- the law ---------------------------------------------------------------------------------------------------------------------------
 
 
 def decide(host: HostMemory, guests: Sequence[GuestMemory], parameters: LawParameters, limits: ShrinkLimits) -> list[SizeSuggestion]:

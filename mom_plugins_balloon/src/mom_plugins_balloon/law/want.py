@@ -19,15 +19,15 @@ class Ask(NamedTuple):
     keeps_size: bool = False
     """Whether the guest keeps its size, however much memory the host has."""
     full: float = 0.0
-    """Size that the guest gets at once, because the growth costs nothing. 0 if there is none."""
+    """Size to which the guest grows at once, at no cost; 0 if it does not."""
     urgent: float = 0.0
-    """Wanted at once."""
+    """Memory wanted at once."""
     relief: float = 0.0
-    """Wanted if the host has memory."""
+    """Memory wanted if the host has memory to spare."""
     cache_refill: float = 0.0
-    """Wanted if the host has more than its high watermark."""
+    """Memory wanted if the host is above its high watermark."""
     give_back: float = 0.0
-    """Returned to the guest while the host has plenty."""
+    """Memory that mom returns while the host has plenty."""
     untouched: float = 0.0
     """Part of the guest's untouched memory that counts as used."""
     offer: Offer = NO_OFFER
@@ -82,7 +82,7 @@ def is_rising(guest: GuestMemory, context: LawContext) -> bool:
 
 
 def ready_memory(guest: GuestMemory, context: LawContext) -> float:
-    """Return how much of the expected growth (KiB) needs no more host memory: the guest has freed memory that the host still backs."""
+    """Return the part of the expected growth (KiB) for which the guest has freed memory that the host still backs."""
     rise, total, unused, reserved = guest.rise, guest.statistics.total, guest.statistics.unused, guest.habits.kernel_reserved
     if not rise or total is None or reserved is None:
         return 0.0

@@ -39,7 +39,7 @@ GROWN_KIB: Final = 4 * 1024.0
 
 MORE_WORK: Final = 1.4
 FAR_MORE_WORK: Final = 2.0
-"""Ratios of a slice's CPU time to the cheapest slice. Above the first, another program may be running; above the second, one
+"""Ratios of a slice's CPU time to the cheapest slice. Above `MORE_WORK`, another program may be running; above `FAR_MORE_WORK`, it
 certainly is."""
 
 DOUBT_SECONDS: Final = 0.1
@@ -53,8 +53,7 @@ USUAL_SHARE: Final = 0.75
 
 HOLLOW_SHARE: Final = 0.25
 HOLLOW_SLICES: Final = 2
-"""Ratio of a slice, and number of slices. A slice with a smaller gain is hollow. This many hollow slices beyond the known hollow memory end
-the sweep."""
+"""A slice whose gain is below `HOLLOW_SHARE` is hollow. A sweep ends after `HOLLOW_SLICES` beyond the known hollow memory."""
 
 GOT_SHARE: Final = 0.97
 """Ratio of the planned gain that suffices. RSS varies by some MiB."""

@@ -64,7 +64,7 @@ class ProcessWatch:
 
     @property
     def gained(self) -> float:
-        """Host's gain since the first reading: by how many KiB the RSS has fallen."""
+        """Host's gain in KiB since the first reading."""
         return 0.0 if self.first is None else self.first - self.resident
 
     def read(self) -> ProcessReading:

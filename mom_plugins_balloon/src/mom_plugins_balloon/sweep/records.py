@@ -28,7 +28,7 @@ class SweepEnd(StrEnum):
 
 
 class SweepOver(Exception):
-    """Raised to end the inflation."""
+    """Error that ends the inflation."""
 
     def __init__(self, end: SweepEnd) -> None:
         self.end = end
@@ -116,7 +116,7 @@ REST_SECONDS: Final = {
     SweepEnd.AT_WORK: 2.0, SweepEnd.GREW: 10.0, SweepEnd.LATE: 60.0, SweepEnd.SLOW: 10.0, SweepEnd.UNSEEN: 600.0, SweepEnd.FAILED: 60.0,
     SweepEnd.NOTHING_MORE: 10.0,
 }  # fmt: skip
-"""Seconds until the next sweep. Bursts and CPU shortage last seconds, a stuck balloon much longer."""
+"""Time until the next sweep. Bursts and CPU shortage last seconds, a stuck balloon much longer."""
 
 SHOWN_SECONDS: Final = 60.0
 
@@ -125,7 +125,7 @@ MISSED_SECONDS: Final = 600.0
 
 IN_VAIN_SHARE: Final = 0.25
 IN_VAIN_SECONDS: Final = 120.0
-"""Ratio of the planned gain, and seconds. A guest whose sweeps yield less for this time rests for the same time."""
+"""A guest whose sweeps yield less than `IN_VAIN_SHARE` of the planned gain for this time rests for the same time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Planner and runner of sweeps, each in its own thread, with a record of the outcomes."""
+"""Planner, runner and recorder of sweeps, each in its own thread."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GAVE, LASTED, ENDED = "sweep_gave", "sweep_seconds", "sweep_end"
 REACTION = "balloon_reaction"
 
 LATELY_SECONDS: Final = 15.0
-"""mom uses the slowest reaction and the smallest slice of this time."""
+"""mom uses the slowest reaction and the smallest slice within this time."""
 
 OWN_SWEEP_REACTION_SECONDS: Final = 0.35
 """Reaction of a hypervisor that performs sweeps itself: the slowest real guest (benchmarks/sweeps/bench_collisions.py)."""
@@ -85,8 +85,6 @@ class SweptGuests:
         self._most = max(1, (os.cpu_count() or 1) // 2)
         """Maximum number of balloons that inflate at the same time: each keeps a CPU busy."""
         self._turns = threading.Semaphore(self._most)
-
-    # --- running sweeps -------------------------------------------------------------------------------------------------------------------
 
     def start(self, sweep: Sweep) -> None:
         """Start a sweep in its own thread. Raises `NoChangeNeeded` if the sweep has to wait, and `Refused` if it cannot start."""
@@ -156,8 +154,6 @@ class SweptGuests:
             sweep.on_end(outcome)
         if last and outcome.gave > SLICE_KIB:
             self._context.wake("guests were swept")
-
-    # --- in each cycle -------------------------------------------------------------------------------------------------------------------
 
     def begin(
         self, hypervisor: BalloonControl, guest: Guest, past: Remembered, memory: GuestMemory, target: int, leaving: LeavingSweep | None
@@ -235,7 +231,7 @@ class SweptGuests:
 
     @property
     def reaction(self) -> float:
-        """Seconds until a guest that grows during its sweep has its headroom back: the slowest recent sweep."""
+        """Seconds until a guest that grows during its sweep has its headroom back, in the slowest recent sweep."""
         return max((outcome.reaction for outcome in self._recent()), default=UNKNOWN_REACTION_SECONDS)
 
     def columns(self, guests: Sequence[Guest], records: Sequence[Remembered], now: float) -> dict[str, Sequence[Value]]:
