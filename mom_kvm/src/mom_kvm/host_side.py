@@ -55,7 +55,7 @@ class _Process:
 class HostSide:
     """Reader of the QEMU processes of the guests on this host. Not thread-safe.
 
-    If there are more than 100, each sample reads only 100 of them closely (swap, merged pages, cgroup), in turn.
+    Each sample reads at most 100 of them closely (swap, merged pages, cgroup), in turn.
 
     :param find: returns the PID of the guest with this name and UUID; None if uncertain
     """

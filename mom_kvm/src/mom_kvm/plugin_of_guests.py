@@ -118,7 +118,7 @@ class PluginOfGuests(Generic[H]):
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
         description = f"period of the guest's balloon statistics, up to {_LONGEST_PERIOD_SECONDS} s; 0: off"
-        # `mom_write` refuses a negative period. With bounds, mom would raise it to 0, which switches statistics off.
+        # With bounds, mom would raise a negative period to 0, which means off. `mom_write` refuses it.
         return (
             ControlSpec(GuestField.PERIOD, Unit.SECONDS, Scope.GUEST, description, GuestField.PERIOD),
             FieldSpec("guests_silent", Unit.COUNT, Scope.HOST, "guests whose balloon driver does not answer", "guests' statistics"),

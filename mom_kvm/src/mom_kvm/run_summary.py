@@ -170,7 +170,7 @@ class RunSummary:
     reclaimed: Figure = field(default_factory=Figure)
     """Guest memory in balloons."""
     unbacked: Figure = field(default_factory=Figure)
-    """Guest memory without host memory behind it: in balloons, swept, or never touched. Guests whose memory is unknown do not count."""
+    """Guest memory without host memory behind it: in balloons, swept, or never touched. Guests with unknown memory do not count."""
     deficit: Deficit = field(default_factory=Deficit)
     merged: Figure = field(default_factory=Figure)
     available: Figure = field(default_factory=Figure)

@@ -143,7 +143,7 @@ class Listener:
 
     def close(self) -> None:
         """Stop listening."""
-        # Remove the file first: later, another server may have created a file with the same inode.
+        # Remove the file first: another server may later create one with the same inode.
         if self._path is not None and self._identity is not None and _identity(self._path) == self._identity:
             with contextlib.suppress(OSError):  # if the file stays, the next server finds that no program serves it
                 self._path.unlink(missing_ok=True)

@@ -162,7 +162,7 @@ def _age_at_first_sight(age: float, looked_before: float | None, monotonic: floa
 
 
 def _count_anew(before: Mapping[str, int], after: Mapping[str, int]) -> bool:
-    # The guest has rebooted if counters fall and none rises. If some of them rise, the others may have overflowed.
+    # The guest has rebooted if counters fall and none rises. If some rise, the others may have overflowed.
     names = before.keys() & after.keys()
     return any(after[name] < before[name] for name in names) and not any(after[name] > before[name] for name in names)
 

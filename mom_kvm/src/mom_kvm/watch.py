@@ -94,7 +94,7 @@ def _runs_out(usable: float, memory: WatchedMemory) -> bool:
 
 def usable_soon(before: WatchedMemory, now: WatchedMemory) -> float:
     """Return how many KiB will probably be usable when mom can act on the guest's next statistics."""
-    # Changes of usable memory by the balloon do not count. With autodeflate, a forecast is possible only if the balloon does not move.
+    # Changes by the balloon do not count. With autodeflate, a forecast is possible only while the balloon rests.
     seconds = now.updated - before.updated
     if seconds <= 0:
         return now.usable

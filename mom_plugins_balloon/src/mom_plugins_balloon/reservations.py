@@ -276,7 +276,7 @@ class HostReservations:
         return None if kept.taken_at is None else self._takers.get(kept.guest)
 
     def _kept_kib(self, kept: KeptReservation, *, now: bool = False) -> int:
-        # Returns the part that the guest has not touched. With `now`, this reads the RSS: a booting guest touches gigabytes between cycles.
+        # Returns the part that the guest has not touched. With `now`, reads the RSS: a booting guest touches gigabytes between cycles.
         guest = self._taker(kept)
         if guest is None:
             return kept.memory_kib

@@ -120,7 +120,7 @@ class Resizer:
             guests = hypervisor.guests()
             fields, now = hypervisor.fields(guests), self.context.monotonic()
             self.see(Snapshot(guests={guest.id: replace(guest, fields=fields.get(guest.id, {})) for guest in guests}, monotonic=now))
-        except Exception as error:  # noqa: BLE001  # the hypervisor's fields are a help: without them all guests are still restored
+        except Exception as error:  # noqa: BLE001  # without these fields, mom still restores all guests
             self.context.log.warning("the memory that guests use is unknown: %s", error)
 
     def write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError | str]:
@@ -141,7 +141,7 @@ class Resizer:
             return self._restore(hypervisor, change) if change.back else self._ask(hypervisor, change)
         except HypervisorError as failure:
             error = failure
-        except Exception as failure:  # noqa: BLE001  # a hypervisor may raise anything for one guest: the others are still resized
+        except Exception as failure:  # noqa: BLE001  # any error for one guest: mom still resizes the others
             error = HypervisorError(f"{type(failure).__name__}: {failure}")
         if isinstance(error, GuestGone):
             self.guests.forget_request(identity)

@@ -305,7 +305,7 @@ def _resting(now: KsmState, p: KsmParameters) -> KsmSuggestion:
         return KsmSuggestion(KsmReason.BOOKS)
     pages, sleep_ms = _changed(now.pages, p.pages_least), _changed(now.sleep_ms, SLEEP_REST_MS)
     if now.saved is not None and now.saved < -p.books_most / _BYTES:
-        # Slow down as well: mom refuses to unmerge if memory is too short, and ksmd must not continue at full speed.
+        # Also slow down, because mom refuses to unmerge if memory is too short.
         return KsmSuggestion(KsmReason.BOOKS, 2, pages, sleep_ms)
     return KsmSuggestion(KsmReason.REST, None, pages, sleep_ms)
 
@@ -316,7 +316,7 @@ def _scanning(now: KsmState, percent: float, reason: KsmReason, p: KsmParameters
         return KsmSuggestion(reason, _changed(now.run, 1))
     pages = _expected(percent, p)
     if now.pages is not None and now.cpu_usage is not None and now.run == 1 and now.sleep_ms == p.sleep_ms:
-        # Correct once per measurement, because cycles may be faster: otherwise the batch would oscillate.
+        # Correct once per measurement: cycles may be faster, and the batch would oscillate.
         measured = now.cpu_pages is None or now.cpu_pages == now.pages
         pages = _corrected(percent, now.pages, now.cpu_usage, p) if measured else now.pages
     within = max(p.pages_least, min(p.pages_most, pages))
