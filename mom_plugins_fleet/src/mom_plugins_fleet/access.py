@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import nkeys  # type: ignore[import-untyped]  # it has no types
+import nkeys  # type: ignore[import-untyped]  # untyped library
 
 from mom_core import MomError, read_secret
 from mom_plugins_fleet.records import a_server

@@ -1,7 +1,7 @@
 """NATS accounts of the fleet: JSON Web Tokens signed with its root key (github.com/nats-io/jwt, version 2).
 
-Each host has its own account. In a shared account, a host could request a reply to the subject of another host's record, and so overwrite
-that record.
+Each host has its own account. In a shared account, a host could overwrite another host's record by requesting a reply to that record's
+subject.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-import nkeys  # type: ignore[import-untyped]  # it has no types
+import nkeys  # type: ignore[import-untyped]  # untyped library
 from pydantic import TypeAdapter, ValidationError
 
 from mom_core import MomError, printable, read_secret, replace_file
@@ -92,7 +92,7 @@ class FleetRoot:
         # Servers refuse tokens issued before this time. With the present time, a server whose clock is behind would admit the key.
         more = {"revocations": dict.fromkeys(self._kept.revoked, _LAST)} if self._kept.revoked else {}
         claims = {"limits": _UNLIMITED | _STORAGE, "exports": exports, **more}
-        at = min(_LAST, int(time.time()) + _STEP * len(self._kept.revoked))  # revocations make the account newer by any clock
+        at = min(_LAST, int(time.time()) + _STEP * len(self._kept.revoked))  # each revocation makes the account newer
         return self._account(public(self._fleet), FLEET_ACCOUNT, claims, at)
 
     def host_account(self, host: str, group: str, key_issued: int, revision: int) -> str:
@@ -189,7 +189,7 @@ def write_secret(path: Path, data: bytes) -> None:
 
 
 async def give(store: Store, account: str) -> None:
-    """Push an account (a JWT) to the servers. Raise `MomError` if they reject the account."""
+    """Push an account to the servers. Raise `MomError` if they reject the account."""
     answer = await store.request(_UPDATE, account.encode(), _ANSWER_SECONDS)
     try:
         result = json.loads(answer)

@@ -97,7 +97,7 @@ class BucketWatch:
         ends = time.monotonic() + LOST_SECONDS
         while True:
             info = await given_up_at_once(self._jetstream.stream_info(stream))
-            # During an election any server answers, even one that was offline and lacks messages.
+            # During an election, even a server that lacks messages answers.
             if info.cluster is None or info.cluster.leader:
                 return info.state.last_seq if info.state.messages else 0
             if time.monotonic() > ends:

@@ -89,7 +89,7 @@ class _Transport(TcpTransport):
     # Nothing goes to `tls://` addresses before the TLS handshake.
 
     def __init__(self, tls: ssl.SSLContext | None, wanted: bytes) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # the library's transport has no types
+        super().__init__()  # type: ignore[no-untyped-call]  # untyped library
         self._tls, self._wanted = tls, wanted
         self.certificate = b""
         self._first = b""
@@ -105,7 +105,7 @@ class _Transport(TcpTransport):
             except ssl.SSLCertVerificationError:
                 raise
             except (OSError, TimeoutError) as error:
-                self.close()  # type: ignore[no-untyped-call]  # it has no types
+                self.close()  # type: ignore[no-untyped-call]  # untyped library
                 name = printable(uri.hostname or "", 200)
                 if isinstance(error, TimeoutError) and (not self._first or _KNOWS_TLS in self._first):
                     raise nats.errors.Error(f"{name} did not answer within {connect_timeout} s") from error
@@ -130,14 +130,14 @@ class _Transport(TcpTransport):
     async def readline(self) -> bytes:
         first, self._first = self._first, b""
         try:
-            return first or await super().readline()  # type: ignore[no-untyped-call]  # it has no types
+            return first or await super().readline()  # type: ignore[no-untyped-call]  # untyped library
         except ValueError:
             raise nats.errors.ProtocolError from None
 
     async def wait_closed(self) -> None:
         # Errors while the connection closes would replace the reason for closing.
         with suppress(OSError):
-            await super().wait_closed()  # type: ignore[no-untyped-call]  # it has no types
+            await super().wait_closed()  # type: ignore[no-untyped-call]  # untyped library
 
     def __bool__(self) -> bool:
         return True  # otherwise the library replaces this transport

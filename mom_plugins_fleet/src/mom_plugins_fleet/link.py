@@ -257,7 +257,7 @@ async def linked(
         store.complaint = time.monotonic(), why
         log.debug("the fleet's servers: %s", why)
         if not client.is_connected:
-            _hang_up(client)  # the library leaves failed sockets open; a server that has hung would exhaust the file descriptors
+            _hang_up(client)  # the library leaves failed sockets open, which would exhaust the file descriptors
         if waits:
             waits = False
             cannot(f"the fleet's servers cannot be reached: {why}")
@@ -346,4 +346,4 @@ def _text(error: Exception) -> str:
 
 def _hang_up(client: FleetClient) -> None:
     if client._transport is not None:
-        client._transport.close()  # type: ignore[no-untyped-call]  # it has no types
+        client._transport.close()  # type: ignore[no-untyped-call]  # untyped library

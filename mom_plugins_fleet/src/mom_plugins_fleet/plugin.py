@@ -175,7 +175,7 @@ class FleetPlugin:
                 yield Decision(guest.entity, mover.control, str(move.destination), reason, Source(self._context.name))
 
     def _look_at(self, guest: Guest, number: int, agent: FleetAgent, mover: GuestMoves) -> None:
-        passed = number - self._begun[guest.id]  # the snapshot of the cycle that decided the move is older than the move
+        passed = number - self._begun[guest.id]  # the snapshot with the decision is older than the move
         progress = mover.progress(guest)
         if passed < 1 or progress is None or progress.moving or (not progress.error and passed < STILL_HERE_CYCLES):
             return

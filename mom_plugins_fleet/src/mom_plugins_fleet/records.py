@@ -18,7 +18,7 @@ from mom_core import MomError, StrictModel, printable
 from mom_kvm import Destination
 
 NAME: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
-"""Names of hosts and groups: host name labels, which are also single tokens of NATS subjects."""
+"""Pattern of host name labels, which are also single tokens of NATS subjects."""
 
 FLEET_POLICY: Final = re.compile(r"^[0-9]{2}_fleet_[a-z0-9_]{1,48}\Z")
 """Names of fleet policies, which never replace a host's own policies."""
@@ -55,14 +55,14 @@ def whole_key(key: str) -> str:
     if not re.fullmatch(r"U[A-Z2-7]{55}", key):
         raise ValueError("not a public key of a user: such a key has 56 characters and begins with U")
     raw = base64.b32decode(key)
-    # An NKEY ends with the CRC-16 (XMODEM) of its other bytes. The library does not check it.
+    # An NKEY ends with the CRC-16 (XMODEM) of its other bytes, which the library ignores.
     if binascii.crc_hqx(raw[:-2], 0) != int.from_bytes(raw[-2:], "little"):
         raise ValueError("not a public key of a user: its checksum does not match, so it has a typing error")
     return key
 
 
 def a_server(address: str) -> str:
-    """Return a server address. Raise `ValueError` if the address is invalid, or remote without encryption."""
+    """Return a server address. Raise `ValueError` if invalid, or remote without encryption."""
     name = printable(address)
     try:
         parts = urlsplit(address)
@@ -97,7 +97,7 @@ class FleetRecord(StrictModel):
     """Bucket that stores these records; empty for parts of records."""
 
     def packed(self) -> bytes:
-        """Return the record as JSON. Raise `MomError` if the record is too large."""
+        """Return JSON. Raise `MomError` if the record is too large."""
         data = self.model_dump_json(exclude_defaults=True).encode()
         if len(data) > LARGEST_RECORD:
             raise MomError(

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Generic
 
-import nkeys  # type: ignore[import-untyped]  # it has no types
+import nkeys  # type: ignore[import-untyped]  # untyped library
 from pydantic import Field, StringConstraints
 
 from mom_core import MomError
@@ -64,7 +64,7 @@ def next_revision(before: int) -> int:
 
 
 def opened(kind: type[Kind], key: str, data: bytes, trusted: Collection[str]) -> Opened[Kind]:
-    """Return a verified record. Raise `MomError` unless a trusted NKEY has signed the record for this bucket key."""
+    """Return a verified record. Raise `MomError` unless a trusted NKEY signed it for this bucket key."""
     header, line_end, record = data[: LARGEST_HEADER + LARGEST_RECORD + 2].partition(b"\n")
     if not line_end or len(header) > LARGEST_HEADER:
         raise MomError("it is not signed", hint="ask an operator to sign it with `mom fleet`")
@@ -77,7 +77,7 @@ def opened(kind: type[Kind], key: str, data: bytes, trusted: Collection[str]) ->
 
 
 def _what(bucket: str, key: str, revision: int, record: bytes) -> bytes:
-    # No string contains the first byte. Clients sign strings for servers, but none of those signatures fits a record.
+    # Servers make clients sign strings. No string contains the first byte, so no such signature fits a record.
     return b"\xff" + json.dumps(["mom fleet", bucket, key, revision]).encode() + b"\n" + record
 
 

@@ -1,4 +1,4 @@
-"""Subcommands that `mom --help` lists. mom imports their code only to run them."""
+"""Subcommands for `mom --help`, whose code is imported when they run."""
 
 from __future__ import annotations
 

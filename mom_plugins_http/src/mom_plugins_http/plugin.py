@@ -51,7 +51,7 @@ class HttpPlugin:
 
     @property
     def metrics_port(self) -> int | None:
-        """Return the TCP port; None if only this host can connect."""
+        """TCP port; None if only this host can connect."""
         address = None if self._settings.tcp is None else Address.parse(self._settings.tcp.listen)
         return None if address is None or address.is_local else address.port
 

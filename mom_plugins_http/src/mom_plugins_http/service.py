@@ -76,7 +76,7 @@ class Service:
 
     @property
     def routes(self) -> Sequence[Route]:
-        """Return all operations."""
+        """All operations."""
         return self._api.routes
 
     def _doors(self) -> list[Door]:
@@ -93,8 +93,8 @@ class Service:
         return doors
 
     def _listen(self, path: Path, access: LocalAccess) -> Listener:
-        # The socket belongs to the group that may change policies; an access control list admits readers. If mom is not permitted to change
-        # the file's group, the list admits both groups.
+        # The socket belongs to the group that may change policies; an access control list admits readers, or both groups if mom may not
+        # change the file's group.
         group = access.read if access.change is None else access.change
         second = None if access.read == group else access.read
         listener = Address(str(path)).listen(mode=0o600 if group is None else 0o660, group=group, second_group=second)

@@ -1,4 +1,4 @@
-"""Constant of routes and subcommands, in its own module because subcommands import no server."""
+"""Constant of routes and subcommands; the latter import no server."""
 
 from typing import Final
 

@@ -225,7 +225,7 @@ class Coordinator:
             yield
         except LinkError:  # the servers failed, not this host
             raise
-        except Exception as error:  # noqa: BLE001  # includes bugs in mom: one host's report must not stop all coordinators
+        except Exception as error:  # noqa: BLE001  # also a bug: one host's report must not stop all coordinators
             if subject not in self._failing:
                 self._log.error("%s: %s", subject, shown(error), exc_info=not isinstance(error, MomError))
             self._failing.add(subject)
@@ -235,10 +235,10 @@ class Coordinator:
     async def decide(self, store: Store) -> None:
         """Update the orders of hosts that are drained or have orders."""
         view = self.view
-        # Include damaged orders: an unauthorized coordinator may have signed them, and their hosts would report the damage forever.
+        # Include damaged orders, perhaps of an unauthorized coordinator: their hosts would report the damage forever.
         moving = {host for host, (_, orders) in view.orders.records.items() if orders.moves} | view.orders.damaged.keys()
         concerned = [host for host, (_, member) in view.members.records.items() if member.draining or host in moving]
-        targets = places(view) if concerned else {}  # reads all hosts, so only when needed
+        targets = places(view) if concerned else {}  # slow: reads all hosts
         for host in sorted(concerned):
             with self._contained(f"the orders of {host} do not change"):
                 await self._decide_host(store, host, targets)

@@ -38,7 +38,7 @@ _POLL_SECONDS: Final = 0.2
 
 
 class FleetAgent:
-    """Agent of a host in a fleet. Runs in its own thread; public methods are thread-safe.
+    """Agent of a host in a fleet, with its own thread for `run`, `follow` and `report`. Other methods are thread-safe.
 
     :param state: returns the host's state; None if unknown
     """
@@ -64,8 +64,6 @@ class FleetAgent:
         self._dirty = asyncio.Event()
         self._ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="mom fleet", daemon=True)
-
-    # --- from other threads ----------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start the thread."""
@@ -97,8 +95,6 @@ class FleetAgent:
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(call)
-
-    # --- in the agent's thread -------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         with suppress(asyncio.CancelledError):

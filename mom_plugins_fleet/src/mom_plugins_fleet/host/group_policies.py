@@ -80,7 +80,7 @@ class GroupPolicies:
 
         try:
             self._in_force, self.refused = (group, await revisions.on_disk(put)), ""
-        except MomError as error:  # retried with each look: the host's own policies may be the cause
+        except MomError as error:  # retried: the host's own policies may be the cause
             self.refused = shown(error)
         if (self._in_force, self.refused) == before:
             return

@@ -64,7 +64,7 @@ class HostOrders:
 
     async def read(self, store: Store) -> Member | None:
         """Read the records of this host, for `follow`. Return the host's entry, if any."""
-        # Read the entry last: it must not be older than the orders, which may count only while the host is drained.
+        # Read the entry last: the orders, which may count only during a drain, must not be newer.
         keys = ((ORDERS, self._host), (AUTHORIZED, COORDINATORS), (ROSTER, self._host))
         self._orders, self._authorized, entry = [(await store.read(*key)).data for key in keys]
         try:

@@ -67,7 +67,7 @@ def enroll_command(
 
 
 def _enroll(where: Where, host: str, given: Mapping[str, object], key_file: Path | None, *, by_token: bool) -> Token | None:
-    # Write the entry first: of two operators at a time, one then fails. The account has the entry's revision, so a repetition completes it.
+    # Write the entry first: of two simultaneous operators, one then fails. A repetition of the command completes the account.
     where.signer()  # raises without a key, before any change
     entry = where.ask(lambda store: _look(where, store, host))
     before = None if entry is None else entry.record

@@ -147,7 +147,7 @@ def _make_certificate(path: Path, days: int, extensions: Sequence[str], by: Sequ
 
 
 def systemd_does(*commands: str) -> str:
-    """Run systemctl commands. Return the error; empty if there is none."""
+    """Run systemctl commands. Return the error, or an empty string."""
     try:
         for command in commands:
             _run(["systemctl", *command.split()])

@@ -121,7 +121,7 @@ def rollback_command(client: Client, to: str | None, version: str | None) -> Sho
         history = client.get("/v1/policy-history")["items"]
         if len(history) < 2:
             raise MomError("there is no earlier version to restore", hint="`mom policy reset` restores the policies from the files")
-        # A reload makes a version with the same texts: restore the last version that differs.
+        # A reload makes a version with equal texts: restore the last different version.
         changes = next((index for index, change in enumerate(history[:-1]) if change["diff"]), 0)
         version, to = version or history[0]["version"], history[changes + 1]["version"]
     return _change(client, "POST", "/v1/policy-rollback", {"version": to}, version)

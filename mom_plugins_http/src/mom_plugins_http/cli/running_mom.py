@@ -21,7 +21,7 @@ class SocketMom:
 
     @property
     def where(self) -> str:
-        """Return the socket's path."""
+        """Socket's path."""
         return str(self._client.path)
 
     def explanation(self, guest: str) -> Mapping[str, Any]:

@@ -1,1 +1,1 @@
-"""Program that asks mom for memory before a hypervisor starts a guest."""
+"""Launch hook: program that asks mom for memory before a guest starts."""

@@ -1,4 +1,4 @@
-"""Installation of the launch hook, which asks mom before a guest starts."""
+"""Installation of the launch hook."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ _PLACES: Final = {
 class HookState(StrEnum):
     """State of an installed program."""
 
-    ABSENT = "absent"  #: not installed
+    ABSENT = "absent"
     CURRENT = "current"  #: as this mom would install it
     OTHER = "other"  #: from another version of mom, for other settings, or not executable
-    FOREIGN = "foreign"  #: not mom's
+    FOREIGN = "foreign"
 
 
 _ABOUT: Final = {
@@ -86,12 +86,12 @@ class Hook:
 
     @property
     def path(self) -> Path:
-        """Return the program's path."""
+        """Program's path."""
         return self.root / _PLACES[self.platform][1]
 
     @property
     def is_needed(self) -> bool:
-        """Return whether this host has the platform."""
+        """Whether this host has the platform."""
         return (self.root / _PLACES[self.platform][0]).is_dir()
 
     def text(self) -> str:

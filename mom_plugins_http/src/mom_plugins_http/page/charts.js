@@ -1,4 +1,4 @@
-// Charts as SVG. Mouse and arrow keys move a cursor, whose values the chart shows as text. Dragging zooms.
+// Charts as SVG. Mouse and arrow keys move a cursor; its values appear as text. Dragging zooms.
 
 import { drawn, h, renew, write } from "./elements.js";
 import { clock, isNumber, kib, moment } from "./figures.js";

@@ -43,7 +43,7 @@ class WebPage:
 
     @cached_property
     def document(self) -> Part:
-        """Return the document. All its addresses are relative."""
+        """Document. All its addresses are relative."""
         modules = [name for name in self.parts if name.endswith(".js") and name != BEGINS]
         links = [f'<link rel="modulepreload" fetchpriority="low" href="page/{name}">' for name in modules]
         begins = f'<script type="module" src="page/{BEGINS}"></script>'
@@ -51,7 +51,7 @@ class WebPage:
 
     @cached_property
     def parts(self) -> dict[str, Part]:
-        """Return modules and style sheet, keyed by file name."""
+        """Modules and style sheet, keyed by file name."""
         names = sorted(file.name for file in files(_HERE).iterdir() if file.name.endswith(tuple(_MEDIA_TYPES)))
         return {name: _part(_text(name).encode(), _MEDIA_TYPES[name[name.rindex(".") :]]) for name in names}
 

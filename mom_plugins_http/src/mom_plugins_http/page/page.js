@@ -31,7 +31,6 @@ const THEME = "mom-theme";
 const mom = new Mom();
 const connection = { trouble: "", since: 0, lost: false, failed: "" };
 
-// --- views ---
 
 /** @type {[string, string, (detail: string) => View][]} */
 const VIEWS = [
@@ -81,7 +80,6 @@ function complain(error) {
   else if (!(error instanceof Unreached)) console.error(error); // the stream fails, too, and reports it
 }
 
-// --- event stream ---
 
 let lookedAt = 0;
 let looking = 0;
@@ -191,7 +189,6 @@ function banner() {
   write(byId("state"), `${text ? "not live" : "live"}: cycle ${newest.cycle.number} at ${clock(newest.cycle.time)}`);
 }
 
-// --- sign-in ---
 
 const login = /** @type {HTMLDialogElement} */ (byId("login"));
 const tokenField = /** @type {HTMLInputElement} */ (byId("token"));
@@ -215,7 +212,6 @@ async function exchange(key) {
   keepToken(content.token);
 }
 
-// --- start ---
 
 async function begin(key = "") {
   await shown();

@@ -80,17 +80,17 @@ class Act:
 
     @property
     def last(self) -> Outcome:
-        """Return the newest step."""
+        """Newest step."""
         return self.steps[0].outcome
 
     @property
     def before(self) -> Value:
-        """Return the value before the first step."""
+        """Value before the first step."""
         return self.steps[-1].outcome.before
 
     @property
     def rises(self) -> bool | None:
-        """Return whether the value rose; None if unchanged or not a number."""
+        """Whether the value rose; None if unchanged or not a number."""
         return _rises(self.before, self.last.decision.value)
 
 
@@ -113,7 +113,7 @@ def acts(outcomes: Sequence[PastOutcome], notes: Sequence[PastNote], words: Word
 
 
 def folded(outcomes: Sequence[PastOutcome], gap: float) -> list[Act]:
-    """Group the changes of each value that have the same direction and outcome and are at most `gap` seconds apart."""
+    """Group changes of one value with the same direction and outcome, at most `gap` seconds apart."""
     groups: list[list[PastOutcome]] = []
     newest: dict[tuple[Scope, str, str], list[PastOutcome]] = {}
     for past in outcomes:
@@ -129,7 +129,7 @@ def folded(outcomes: Sequence[PastOutcome], gap: float) -> list[Act]:
 
 
 def joined(single: Sequence[Act], words: Words, gap: float) -> list[list[Act]]:
-    """Group different guests' acts that differ only in sizes and are at most `gap` seconds apart."""
+    """Group different guests' acts that differ only in sizes, at most `gap` seconds apart."""
     groups: list[dict[Entity, Act]] = []
     newest: dict[tuple[object, ...], dict[Entity, Act]] = {}
     begins: dict[tuple[object, ...], float] = {}

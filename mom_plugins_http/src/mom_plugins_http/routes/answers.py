@@ -72,7 +72,7 @@ def listed_guests(view: ReportView) -> Mapping[str, Guest]:
 
 
 def about(call: ApiCall, view: ReportView, items: Sequence[Item], entity_of: Callable[[Item], Entity | None]) -> Sequence[Item]:
-    """Return the items about the guest or host that the query names, or all items if it names neither."""
+    """Return the items about the guest or host in the query, or all items without either."""
     if (name := call.query.guest) is None:
         return items
     identity = HOST_ID if name == HOST_ID else guest_of(view, name).id
@@ -80,7 +80,7 @@ def about(call: ApiCall, view: ReportView, items: Sequence[Item], entity_of: Cal
 
 
 def past_cycles(published: Published, call: ApiCall, values: Callable[[CycleSample], Mapping[str, object] | None]) -> object:
-    """Return past cycles, newest first. `values` returns a cycle's additional members, or None to omit the cycle."""
+    """Return past cycles, newest first. `values` returns a cycle's other members, or None to omit the cycle."""
     samples = ((sample, values(sample)) for sample in reversed(published.history()))
     items = ({"cycle": one.number, "time": one.time, "duration_seconds": one.duration, **more} for one, more in samples if more is not None)
     return {"items": list(islice(items, call.query.limit))}

@@ -70,7 +70,7 @@ class Api:
             return error.response()
         except MomError as error:
             return ProblemError(400 if isinstance(error, ValueError) else 409, error.message, error.hint).response()
-        except Exception:  # a bug in mom or a plugin: log it, and hide the details from the client
+        except Exception:  # a bug in mom or a plugin: hide the details from the client
             self._context.log.exception("%s %s failed", route.method, route.path)
             return ProblemError(
                 500, "mom or one of its plugins failed while answering this request", "see mom's log, and please report the error"
@@ -103,7 +103,7 @@ class Api:
             good = same_site_locally(host, origin, headers.get("sec-fetch-site"), opens_page=route.path == "/")
             hint = f"use one of these host names: {', '.join(LOCAL_NAMES)}; without a browser, also {TOOL_NAME}"
         else:
-            # The address of the connection is also a valid name: no configuration knows the addresses of pods.
+            # The connection's address is also valid: no configuration knows pods' addresses.
             good = same_site(host, origin, (*self._hosts, reached_at(request.scope)))
             hint = f"use one of mom's host names: {', '.join(self._hosts)}; add others to `hosts` of the http plugin"
         if not good:

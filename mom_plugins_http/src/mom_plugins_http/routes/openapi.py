@@ -101,7 +101,7 @@ class _Generator(GenerateJsonSchema):
 
 @cache
 def _schemas(models: tuple[Any, ...]) -> tuple[Callable[[object], Schema], Schema]:
-    # The result is cached, because each call grows caches of `typing`.
+    # Cached, because each call grows caches of `typing`.
     adapters: list[tuple[int, JsonSchemaMode, TypeAdapter[Any]]] = [(n, "validation", TypeAdapter(model)) for n, model in enumerate(models)]
     schemas, shared = TypeAdapter.json_schemas(adapters, ref_template=_REFERENCE + "{model}", schema_generator=_Generator)
     kinds = shared.get("$defs", {})

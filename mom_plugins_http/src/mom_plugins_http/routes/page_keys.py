@@ -86,7 +86,7 @@ class PageKeys:
         self._proc = proc
         self._socket = socket
         self._clock = clock
-        # Keyed by digest, so that lookup times reveal nothing about the secrets of 192 bits.
+        # Keyed by digest: lookup times reveal nothing about the secrets.
         self._keys: dict[bytes, _Granted] = {}
         self._sessions: dict[bytes, _Granted] = {}
 
@@ -146,7 +146,7 @@ class PageKeys:
         return None if stat is None or stat.state in {"Z", "X"} else stat.started
 
     def _keep(self, kept: dict[bytes, _Granted], secret: str, granted: _Granted) -> None:
-        # At the limit, a key or session of the lowest right is dropped: the oldest of the user who holds most.
+        # At the limit, drop the oldest with the lowest right, of the user who has most.
         if len(kept) >= MOST:
             for digest in [digest for digest, each in kept.items() if not self._lasts(each)]:
                 del kept[digest]

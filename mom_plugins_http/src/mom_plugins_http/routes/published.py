@@ -137,7 +137,7 @@ class Totals:
 
 
 def _count(counts: Counter[T], names: Sequence[T]) -> None:
-    # A policy may invent controls in each cycle, so names beyond the limit do not count.
+    # A policy may invent controls in each cycle: the number of names is limited.
     counts.update(names if len(counts) < MOST_COUNTED else [name for name in names if name in counts])
 
 

@@ -24,7 +24,7 @@ MOST_ARRIVING: Final = 32 << 20
 """Limit of all bodies together, in bytes. Half is reserved for clients with the right to change."""
 
 _DRAINED: Final = 16 << 20
-"""How many bytes of a refused body to read and drop, so that the client reads the error."""
+"""Bytes of a refused body to read and drop, so that the client reads the error."""
 
 _DRAIN_SECONDS: Final = 1.0
 
@@ -67,7 +67,7 @@ Model = TypeVar("Model", bound=StrictModel)
 
 
 def validated(model: type[Model], validate: Callable[[], Model], whole: str) -> Model:
-    """Return a valid query or body. Raise `ProblemError` for an invalid one, which `whole` names in the error."""
+    """Return a valid query or body. Raise `ProblemError` if invalid. `whole` is its name in errors."""
     try:
         return validate()
     except ValidationError as error:
@@ -132,13 +132,13 @@ class ApiCall:
 
     @property
     def path(self) -> Mapping[str, str]:
-        """Return the variable parts of the path."""
+        """Variable parts of the path."""
         parts: dict[str, str] = self.request.path_params
         return {name: part.replace(SLASH, "/") for name, part in parts.items()}
 
     @property
     def media_type(self) -> str:
-        """Return the media type, without parameters."""
+        """Media type, without parameters."""
         return self.request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     async def body(self) -> bytes:
@@ -196,7 +196,7 @@ Handler = TypeVar("Handler", bound=Callable[..., Awaitable[object]])
 
 
 async def _not_bound(call: ApiCall) -> object:
-    raise NotImplementedError  # a class declares its routes; only `operations_of` binds them to the methods of an object
+    raise NotImplementedError  # only `operations_of` binds routes to an object's methods
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,18 +56,18 @@ class Peer:
 
     @property
     def user(self) -> str:
-        """Return the user or TCP address, without the process."""
+        """User or TCP address, without the process."""
         return self.name.partition(",")[0]
 
 
 class Shares:
-    """Number of places that each user has. When all places are taken, the user who has most loses a place to a newcomer."""
+    """Number of places of each user. When all are taken, the user with most places loses one to a newcomer."""
 
     def __init__(self, holders: Iterable[Peer]) -> None:
         self._held = Counter((holder.right, holder.user) for holder in holders)
 
     def order(self, holder: Peer) -> tuple[Right, int]:
-        """Return the sort key: the lowest right loses its place first, then the user who has most places."""
+        """Return the sort key: the lowest right loses its place first, then the user with most places."""
         return holder.right, -self._held[holder.right, holder.user]
 
     def yields(self, holder: Peer, newcomer: Peer) -> bool:

@@ -19,7 +19,7 @@ class Holder(Protocol):
 
     @property
     def body(self) -> bytes | bytearray | memoryview:
-        """Return the bytes so far."""
+        """Bytes so far."""
 
 
 class HeldBytes:
@@ -58,7 +58,7 @@ class HeldBytes:
 
     @property
     def size(self) -> int:
-        """Return the bytes of all bodies."""
+        """Bytes of all bodies."""
         return sum({id(each.body): len(each.body) for each in self._held}.values())
 
 

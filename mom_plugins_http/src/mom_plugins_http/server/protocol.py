@@ -79,12 +79,12 @@ class HttpConnection(H11Protocol):
 
     @property
     def busy(self) -> bool:
-        """Return whether mom has a request's headers but has not finished the answer."""
+        """Whether mom has a request's headers but has not finished the answer."""
         return self.cycle is not None and not self.cycle.response_complete
 
     @property
     def answering(self) -> bool:
-        """Return whether mom is answering a complete request from a peer that has any right."""
+        """Whether mom is answering a complete request from a peer that has any right."""
         return self.busy and not self.cycle.more_body and self.peer.right is not Right.NOTHING
 
     def data_received(self, data: bytes) -> None:

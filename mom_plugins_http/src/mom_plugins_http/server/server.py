@@ -41,7 +41,7 @@ class Door(ServerDoor):
     """Listening socket, and its rules.
 
     :param tls: returns the TLS context for a new connection
-    :param keyed: every client needs a session of the web page, that is, must have logged in
+    :param keyed: every client needs a session of the web page
     """
 
     path: Path | None = None
@@ -173,13 +173,13 @@ class Worker:
 
     @property
     def full(self) -> bool:
-        """Return whether no further job may wait."""
+        """Whether no further job may wait."""
         return self._waiting >= self._most
 
     async def run(self, job: Callable[[], Result], user: str = "") -> Result:
         """Return the job's result, or raise its error. Raise `ProblemError` if too many jobs are waiting.
 
-        :param user: the user who asks, if the job needs no special right. Users take turns, and none may take more places than remain free
+        :param user: who asks, if the job needs no special right. Users take turns, and none may take more places than remain free
         """
         if self.full or (user and self._own[user] >= self._most - self._waiting):
             raise ProblemError(503, f"too many {self._what} are waiting", "ask again in a moment", headers={"retry-after": "1"})

@@ -37,18 +37,18 @@ class Picture:
 
     @property
     def host(self) -> Json:
-        """Return the host's fields."""
+        """Host's fields."""
         return self.report["host"]["fields"]
 
     @property
     def guests_unknown(self) -> str:
-        """Return why the list of guests is unknown, or an empty string."""
+        """Why the list of guests is unknown, or an empty string."""
         unknown = words.guests_unknown(self.report)
         return unknown.message if unknown else ""
 
     @property
     def memory_severity(self) -> str:
-        """Return the severity of the host's lack of memory."""
+        """Severity of the host's lack of memory."""
         conditions = (self.report["verdict"] or {"conditions": []})["conditions"]
         return next((condition["severity"] for condition in conditions if condition["name"] == "memory"), "ok")
 

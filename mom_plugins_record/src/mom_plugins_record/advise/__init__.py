@@ -1,1 +1,1 @@
-"""Subcommand `mom advise`: how much memory can be sold, or how many more guests fit."""
+"""Subcommand `mom advise`."""

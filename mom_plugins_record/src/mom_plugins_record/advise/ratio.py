@@ -45,7 +45,7 @@ HOPELESS: Final = 1.5
 """mom stops filling the host when the mean peak exceeds this multiple of the memory for guests."""
 
 FEWEST_OF_A_KIND: Final = 4
-"""Number of days. If fewer working days or fewer other days are known, all days count as one kind."""
+"""If fewer working days or other days than this are known, all days count as one kind."""
 
 DAYS_OF_A_WEEK: Final = 7
 WORKING_DAYS: Final = 5
@@ -115,9 +115,9 @@ def is_known(used: Sequence[float | None]) -> bool:
 
 
 def needs_on(guest: PastGuest, days: Sequence[int]) -> list[float] | None:
-    """Return a guest's need in each slot of these days, in KiB; None if the guest's use is known on too few of them.
+    """Return a guest's need in each slot of these days, in KiB; None if the guest's use is known on too few days.
 
-    An unknown slot counts as the worst slot of its day, and an unknown day as the nearest known day of the same kind.
+    An unknown slot counts as its day's worst slot, and an unknown day as the nearest known day of the same kind.
     """
     known_days = {ordinal: used for ordinal in days if is_known(used := guest.days.get(ordinal, ()))}
     if len(known_days) < min(LEAST_DAYS, len(days)) // 2 or not known_days:

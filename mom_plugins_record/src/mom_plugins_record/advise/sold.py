@@ -62,7 +62,7 @@ def script(advice: PlacementAdvice, summary: Sequence[str]) -> str:
 
 _QEMU_KIB: Final = (30 + 8 + 32) * MIB
 _VCPU_KIB: Final = 8 * MIB
-"""Memory that KubeVirt assumes for QEMU with its I/O thread and video memory, and for each vCPU (GetMemoryOverhead in
+"""Memory that KubeVirt assumes for QEMU with I/O thread and video memory, and for each vCPU (GetMemoryOverhead in
 launcherhypervisorresources.go)."""
 
 _POD_KIB: Final = (25 + 100 + 25 + 40) * MIB

@@ -21,7 +21,7 @@ class TimeIsOver(Exception):
 
 @dataclass(slots=True)
 class TriedCount:
-    """Runs with the same number of new guests. `harm` is the harm in the last run; empty if there was none."""
+    """Runs with the same number of new guests. `harm` is the last run's harm, or empty."""
 
     count: int
     runs: int = 0
@@ -32,7 +32,7 @@ class TriedCount:
 class CapacitySearch:
     """Search for the largest number of new guests without harm, by doubling and bisection.
 
-    :param run: function that simulates a number of guests with a seed, and returns the harm or an empty string; raises `TimeIsOver`
+    :param run: simulates a number of guests with a seed, and returns the harm or an empty string; raises `TimeIsOver`
     :param seeds: number of runs for each number of guests
     :param most: largest number of guests to try
     """
@@ -90,7 +90,7 @@ WORK, NEWCOMERS_WORK = 0.01, 0.05
 """Fractions of their work that guests may lose: a recorded guest beyond its loss without new guests, and a new guest in total."""
 
 SETTLED_SECONDS: Final = 120.0
-"""First seconds of a run, in which guests' losses do not count: unlike real guests, all guests start at the same time."""
+"""First seconds of a run, in which losses do not count: unlike real guests, all guests start at the same time."""
 
 
 NAME: Final = "advised"
@@ -175,7 +175,7 @@ class TrialRun:
         return ""
 
     def slowed_down(self, without: TrialRun) -> str:
-        """Return the name and the loss of the guest that exceeds its allowed loss most, or an empty string if none does."""
+        """Return the name and loss of the guest that exceeds its allowed loss most, or an empty string."""
         shares, before = self.lost, without.lost
         beyond = {i: share - (before[i] + WORK if i in before else NEWCOMERS_WORK) for i, share in shares.items()}
         worst = max(beyond, key=beyond.__getitem__, default="")
@@ -191,7 +191,7 @@ class Trials:
 
     :param sla_class: service class of the new guests
     :param memory_kib: size of each new guest; None for the recorded guests' sizes
-    :param beat: function that is called with the number of guests, the seed, and the finished fraction. Its exceptions end the run
+    :param beat: called with the number of guests, the seed, and the finished fraction. Its exceptions end the run
     :param before: run without new guests
     """
 

@@ -291,7 +291,7 @@ def _number(value: Value) -> int | float | None:
 
 
 def cell(value: object) -> object:
-    """Return a CSV cell. Text that may be a formula gets an apostrophe, because guests' owners choose names."""
+    """Return a CSV cell. Text that may be a formula gets an apostrophe: guests' owners choose names."""
     return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value
 
 
@@ -308,7 +308,7 @@ def export(
 
     :param kind: one of `FILES`
     :param guests: patterns of guests' names; empty for all guests
-    :param since: seconds since the epoch, like `until`
+    :param since: seconds since the epoch
     """
     if kind == "parquet" and find_spec("pyarrow") is None:
         raise MomError(

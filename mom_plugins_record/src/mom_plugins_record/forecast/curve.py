@@ -1,15 +1,14 @@
 """Memory use of one guest by time of day and week, learned slot by slot, and its forecast. Pure: no clock, no file.
 
 Three curves forecast the use in a slot: the average at this time of day, the average at this time of the week, and yesterday's use. This is
-exponential smoothing with two seasons and an error correction (J. W. Taylor, "Short-term electricity demand forecasting using double
-seasonal exponential smoothing", Journal of the Operational Research Society 54 (2003), 799-805). The forecast for k slots later is the
-weighted value of the curves in that slot, plus the last error times persistence ** k.
+exponential smoothing with two seasons and an error correction (Taylor, "Short-term electricity demand forecasting using double seasonal
+exponential smoothing", Journal of the Operational Research Society 54, 2003). The forecast for k slots later is the weighted value of the
+curves in that slot, plus the last error times persistence ** k.
 
-Errors are limited before an average includes them, so that a single odd day has little effect (S. Gelper, R. Fried, C. Croux, "Robust
-forecasting with exponential and Holt-Winters smoothing", Journal of Forecasting 29 (2010), 285-300). Each curve's weight follows from its
-recent errors (M. Herbster, M. K. Warmuth, "Tracking the best expert", Machine Learning 32 (1998), 151-178). The margin is a tracked
-quantile, which the use exceeds in one slot of twenty (I. Gibbs, E. Candès, "Adaptive conformal inference under distribution shift",
-NeurIPS 2021).
+Errors are limited before an average includes them, so that a single odd day has little effect (Gelper, Fried, Croux, "Robust forecasting
+with exponential and Holt-Winters smoothing", Journal of Forecasting 29, 2010). Each curve's weight follows from its recent errors
+(Herbster, Warmuth, "Tracking the best expert", Machine Learning 32, 1998). The margin is a tracked quantile, which the use exceeds in one
+slot of twenty (Gibbs, Candès, "Adaptive conformal inference under distribution shift", NeurIPS 2021).
 """
 
 from __future__ import annotations
@@ -114,8 +113,8 @@ PEAK_FALL: Final = 0.1
 
 COVERAGE: Final = 0.95
 QUANTILE_STEP: Final = 0.3
-"""`COVERAGE` is the fraction of slots in which the use should not exceed the maximum plus the margin. `QUANTILE_STEP` is the step of the
-margin, as a multiple of recent errors."""
+"""`COVERAGE`: fraction of slots in which the use should not exceed the maximum plus the margin. `QUANTILE_STEP`: step of the margin, as a
+multiple of recent errors."""
 
 BETTER: Final = 0.9
 """A guest has a pattern if the forecast's errors are below this fraction of the errors of both simple forecasts: no change, and the
@@ -198,7 +197,7 @@ class GuestDays:
     :param usual: usual difference between a slot and `by_day`
     :param losses: errors of each curve in the last hours
     :param week_losses: errors of each curve in the last week
-    :param wrong: four decaying sums: errors of the forecast, of expecting no change, and of expecting the average; and number of slots
+    :param wrong: decaying sums of errors of the forecast, of expecting no change, and of expecting the average; and of slots
     :param lasting: decaying sums for the persistence of errors
     :param margin: addition to the expected maximum
     :param weight: weight of the forecast, 0 to 1

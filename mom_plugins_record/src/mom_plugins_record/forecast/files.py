@@ -131,7 +131,7 @@ class DaysKeeper:
             self._due = is_written = False
             self._write = self._callers.start(self._save)
         if self._reads is None:
-            # After a reload, the former plugin may write its file after this plugin has read it.
+            # After a reload, the former plugin may still write its file.
             files = [self._file] if is_written else []
             if self._context.monotonic() - self._looked >= LOOKS_EVERY:
                 self._looked = self._context.monotonic()
@@ -145,7 +145,7 @@ class DaysKeeper:
         :param keep: whether to write all learned days first
         """
         if keep:
-            with suppress(StateError):  # for example too many open files; mom's own days are written anyway
+            with suppress(StateError):  # such as too many open files; own days are written anyway
                 self._take_in(self._read(self._left([self._file])))
             if not Callers.came_back(self._callers.start(self._save), PATIENCE):
                 self._context.log.error("mom cannot save the learned days, because the disk does not respond")
@@ -202,7 +202,7 @@ LARGEST_NUMBER: Final = 1e30
 """Bound of any stored number. The largest are sums of squares of sizes."""
 
 _MIDDLE: Final = 0x8000
-"""Value of the lower two bytes of a float, which are not stored. It is the middle, so that repeated saving loses nothing more."""
+"""Value for the lower two bytes of a float, which are not stored: the middle, so that repeated saving loses nothing more."""
 
 
 def _packed(curve: array[float]) -> str:
@@ -218,7 +218,7 @@ def _unpacked(text: str) -> array[float]:
     if sys.byteorder == "big":
         halves.byteswap()
     curve = array("f", array("I", [half << 16 | _MIDDLE for half in halves]).tobytes())
-    # NaN is an unknown size. Infinite or negative sizes were never stored.
+    # Infinite or negative sizes were never stored; NaN is unknown.
     if any(item < 0 or item > LARGEST_KIB for item in curve):
         raise ValueError("a curve contains an invalid size")
     return curve

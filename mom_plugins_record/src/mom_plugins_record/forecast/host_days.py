@@ -76,7 +76,7 @@ PINNED: Final = "pinned"
 class KnownGuest:
     """Guest whose daily memory use mom learns.
 
-    :param present_at: last time that the guest was present, in seconds since the epoch; accurate to a slot
+    :param present_at: when the guest was last present, in seconds since the epoch; accurate to a slot
     :param index: present slot; -1 for none
     :param whole: the guest has run for the whole slot
     :param used: use at the last sample; NaN if unknown
@@ -251,7 +251,7 @@ class HostDays:
         self._columns = [[None] * len(ids) for _ in GUEST_FIELDS]
         for place, guest in enumerate(self._present):
             self._update_figures(guest, place)
-        count = max(1, len(ids))  # continue in turn, so that the last guests are sampled however often the list changes
+        count = max(1, len(ids))  # continue in turn: the last guests are sampled however often the list changes
         self._visit, self._refresh = self._visit % count, self._refresh % count
         if len(self.known) > MOST_GUESTS + ROOM_GUESTS:
             self.forget(now)
@@ -259,8 +259,8 @@ class HostDays:
     def forget(self, now: float) -> None:
         """Drop guests that have been absent for long, and days in the future. If there are too many guests, drop the least valuable.
 
-        A wrong clock must not drop everything: age counts only after a day without a jump of the clock. If most days are in the future,
-        they stay for `SURE_DAYS`.
+        A wrong clock must not drop everything: age counts only after a day without a jump. If most days are in the future, they stay for
+        `SURE_DAYS`.
         """
         day = self.calendar.day_seconds
         steady = (self._now[1] - self._steady) / day
@@ -275,7 +275,7 @@ class HostDays:
                 del self.known[guest.id]
 
     def _forget_future(self, now: float, *, only_few: bool) -> None:
-        # Days in the future were learned while the clock was ahead. With `only_few`, drop them only if they are at most half of all days.
+        # With `only_few`, drop days in the future only if they are at most half of all days.
         today = FIRST_DAY + self.calendar.index(now) // SLOTS
         pasts = [guest.past for guest in self.known.values()]
         ahead = sum(len(past.ordinals) - bisect_right(past.ordinals, today) for past in pasts)
@@ -390,7 +390,7 @@ class HostDays:
         # A slot without learned use has no forecast, whatever the pattern.
         usable = [(guest, forecast) for guest, forecast in forecasts if not isnan(guest.used + forecast.middle)]
         self._sum = _ExpectedSum(index, [guest for guest, _ in usable], sum(forecast.middle for _, forecast in usable)) if usable else None
-        if usable:  # the joint error is at most the sum of single errors, without those of guests that are gone
+        if usable:  # the joint error is at most the sum of present guests' errors
             self.margin = min(self.margin, sum(forecast.most + forecast.margin - forecast.middle for _, forecast in usable))
 
     def columns(self, guests: Sequence[Guest]) -> Columns | None:

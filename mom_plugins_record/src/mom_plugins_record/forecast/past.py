@@ -68,7 +68,7 @@ class GuestPast:
             self.used = self.used[PARTS * oldest : PARTS * day] + bytes(PARTS) + self.used[PARTS * day :]
             day -= oldest
         before = self.sold[day]
-        if sold > 1.0001 * before:  # memory was plugged in, so old use is a smaller part (four bytes are exact to 0.01 %)
+        if sold > 1.0001 * before:  # memory was plugged in: old use is a smaller part (floats are exact to 0.01 %)
             self.sold[day] = sold
             for item in range(PARTS * day, PARTS * (day + 1)):
                 self.used[item] = self.used[item] and 1 + math.ceil((self.used[item] - 1) * before / sold)

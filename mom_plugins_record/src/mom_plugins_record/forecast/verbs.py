@@ -72,7 +72,7 @@ def days_json(guest: KnownGuest) -> dict[str, Any]:
 
 
 def _expected(guest: KnownGuest, first: int, count: int) -> tuple[Sequence[float | None], Sequence[float | None]]:
-    # Return the usual use and the usual maximum in `count` slots.
+    # Usual use and usual maximum in `count` slots.
     usual = [guest.days.expected(index) for index in range(first, first + count)]
     return _known(usual), _known(value + guest.days.excess_of(first + place) for place, value in enumerate(usual))
 
@@ -197,7 +197,7 @@ def _print_guest(guest: KnownGuest) -> None:
 
 
 def _today(guest: KnownGuest) -> tuple[int, int]:
-    # Return the present slot, and the first slot of this day.
+    # Present slot, and first slot of this day.
     now = guest.days.calendar.index(time.time())
     return now, now - now % SLOTS
 

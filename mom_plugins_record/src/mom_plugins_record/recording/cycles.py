@@ -59,7 +59,7 @@ def cycle_line(report: Report, session: str, place: int, memory: Value = None) -
 
     :param session: checksum of the line from `session_line`
     :param place: number of earlier cycles in the file
-    :param memory: values that policies remember; None except in the first cycle of a group
+    :param memory: values that policies remember, in a group's first cycle
     """
     snapshot = report.snapshot
     guests, columns = snapshot.listed, snapshot.columns
@@ -222,7 +222,7 @@ class CycleRead:
     :param report: report without the state of plugins
     :param decisions: decisions of the report, followed by those of reviews and trials
     :param columns: values of guests keyed by field, with None for a guest that lacks the field
-    :param memory: values that policies remember; None except in the first cycle of a group
+    :param memory: values that policies remember; None except in a group's first cycle
     :param session: checksum of the line from `session_line`
     :param place: number of earlier cycles in the file
     """
@@ -247,7 +247,7 @@ def read_cycle(text: bytes) -> CycleRead:
 
 
 def why_not(error: Exception) -> str:
-    """Return an error as text. Of several validation errors, return only the first."""
+    """Return an error, or the first of several validation errors, as text."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         return printable(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", 200)

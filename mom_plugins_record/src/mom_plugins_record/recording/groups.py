@@ -38,8 +38,8 @@ LARGEST_GROUP: Final = 64 << 20
 
 UNPACKED: Final = 64 << 20
 UNPACKED_RATIO: Final = 512
-"""A file may unpack to `UNPACKED` bytes plus `UNPACKED_RATIO` times its size. A recording unpacks to 20 times its size, or to 300 times if
-its cycles are almost equal. A zstd bomb unpacks to 30,000 times its size."""
+"""A file may unpack to `UNPACKED` bytes plus `UNPACKED_RATIO` times its size. A recording unpacks to 20 times its size, or 300 times if its
+cycles are almost equal; a zstd bomb, to 30,000 times its size."""
 
 SLICE: Final = 1024
 """Packed bytes to unpack at a time, into at most 32 MiB."""
@@ -85,8 +85,8 @@ def checksum(text: bytes) -> str:
 class RecordingFile:
     """File of a recording, open for reading. Lines that mom appends later are not read.
 
-    Opening raises `OSError`, `NoRecording` for another kind of file, and `MomError` for another version of the format. `cut_off` becomes
-    true if the last group, when read, has no end.
+    Opening raises `OSError`, `NoRecording` for another kind of file, and `MomError` for another format. `cut_off` becomes true if the last
+    group, when read, has no end.
     """
 
     def __init__(self, path: Path) -> None:
@@ -167,7 +167,7 @@ def _checked_line(line: bytes) -> bytes:
 
 
 def why_too_large(text: bytes) -> str:
-    """Return why a line is too large to write or read, or an empty string if it is not."""
+    """Return why a line is too large to write or read; empty if it is not."""
     if len(text) > LARGEST_LINE:
         return f"is larger than {format_kib(LARGEST_LINE / 1024)}"
     # Each value takes a byte, so a shorter line cannot have too many values.

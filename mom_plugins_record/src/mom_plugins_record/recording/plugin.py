@@ -92,7 +92,7 @@ class RecordPlugin:
         """Open the recording and the accounts, but only in the running mom: a second writer would delete old files."""
         if not self._context.serves:
             return
-        # Imported here, because commands that only ask a running mom must start fast.
+
         from mom_plugins_record.report.accounts_file import NAME, AccountsFile
         from mom_plugins_record.report.keeper import AccountsKeeper
 
@@ -147,7 +147,7 @@ class RecordPlugin:
         texts_in_force = context.service(PolicyTexts)
         policies = None if texts_in_force is None else texts_in_force.state()
         in_force = (context.declarations, context.configuration, policies.version if policies else "")
-        # A reload replaces the first two objects. Comparing identity is faster than comparing content.
+        # A reload replaces the first two objects; identity is compared faster than content.
         if self._in_force is None or any(now is not then and now != then for now, then in zip(in_force, self._in_force, strict=True)):
             texts = {name: policy.text for name, policy in policies.texts.items()} if policies else context.declarations.policies
             declared = context.declarations

@@ -16,16 +16,15 @@ from mom_kvm import RecordedPoint
 from mom_plugins_record.recording.reader import Recording
 
 SECONDS: Final = 12.0
-"""s. Time limit of a request. Clients wait longer than that for an answer."""
+"""s. Time limit of a request; clients wait longer."""
 
 _NICE: Final = 10
 
 
 def points_of(folder: Path, since: float, until: float, most: int, guest: str, fields: Sequence[str]) -> Sequence[RecordedPoint]:
-    """Return about `most` points of a guest, the oldest first. Raise `MomError` if reading them fails or takes too long.
+    """Return about `most` points of a guest (its id), the oldest first. Raise `MomError` if reading them fails or takes too long.
 
-    :param since: seconds since the epoch, like `until`
-    :param guest: the guest's id
+    :param since: seconds since the epoch
     """
     request = json.dumps([str(folder), since, until, most, guest, list(fields)])
     try:

@@ -24,7 +24,7 @@ from mom_plugins_record.recording.writer import GROUP, files_of, start_of
 MOST_PLACES: Final = 20
 
 MOST_REMEMBERED: Final = 16 << 20
-"""Most values of guests' fields in memory: ten cycles of 10,000 guests with 160 fields take 2 GiB."""
+"""Limit of guests' values in memory: ten cycles of 10,000 guests with 160 fields take 2 GiB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +196,7 @@ def _open_readable(path: Path) -> Iterator[RecordingFile]:
 
 
 def _heads(file: RecordingFile) -> tuple[Mapping[str, RecordedSession], Sequence[float | None]]:
-    # Return sessions keyed by checksum, and the time of each group's first cycle (None if unreadable). The last time is None.
+    # Return sessions keyed by checksum, and times of groups' first cycles (None if unreadable), with a final None.
     sessions: dict[str, RecordedSession] = {}
     times: list[float | None] = []
     for group in range(file.groups):

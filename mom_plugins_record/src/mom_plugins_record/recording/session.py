@@ -17,7 +17,7 @@ USUAL_INTERVAL: Final = 5.0
 
 USUAL_HISTORY: Final = 10
 LONGEST_HISTORY: Final = 1000
-"""Number of cycles of history if the configuration has no valid number, and the largest valid number."""
+"""Cycles of history if the configuration has no valid number, and the largest valid number."""
 
 MOST_DECLARED: Final = 4096
 """Maximum number of declared fields, and of declared controls."""

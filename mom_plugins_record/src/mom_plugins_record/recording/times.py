@@ -1,4 +1,4 @@
-"""Times on the command line and in output. They are UTC, because recordings are often read on other machines."""
+"""Times on the command line and in output: UTC, because recordings are often read on other machines."""
 
 from __future__ import annotations
 

@@ -18,11 +18,11 @@ from mom_plugins_record.recording.groups import MARK, SUFFIX, GroupPacker, check
 from mom_plugins_record.recording.session import RecordedSession, session_line
 
 GROUP = 30
-"""Number of cycles in a group: 2.5 minutes at an interval of 5 s. A group's first cycle takes ten times the space of another cycle."""
+"""Cycles in a group: 2.5 minutes at an interval of 5 s. A group's first cycle takes ten times the space of another cycle."""
 
 SESSION_EVERY = 20
-"""Number of groups after which mom writes the session again: 50 minutes at an interval of 5 s. The next group also has a copy, so that one
-damaged place does not make a file useless."""
+"""Number of groups between two copies of the session: 50 minutes at an interval of 5 s. The next group has a copy, too: one damaged place
+does not make a file useless."""
 
 FILES = 8
 """Number of files that share the allowed size. mom frees space one file at a time."""
@@ -107,7 +107,7 @@ class RecordingWriter:
     def cycle(self, report: Report, memory: Callable[[], Value] | None = None) -> None:
         """Append a cycle. On failure, raise `RecordingFull`, and leave the file unchanged.
 
-        :param memory: function that returns the values that policies remember; called once for each group
+        :param memory: returns the values that policies remember; called once for each group
         """
         self._check_space()
         if self._file is None or self._is_long() or self._is_away():
@@ -158,7 +158,7 @@ class RecordingWriter:
             while remaining:
                 remaining = remaining[os.write(file, remaining) :]
         except OSError as error:
-            # Remove what a partial write has left.
+            # Undo a partial write.
             with suppress(OSError):
                 os.ftruncate(file, self._size)
             self._close_file()
@@ -192,7 +192,7 @@ class RecordingWriter:
         self._forget(older)
 
     def _lock_folder(self) -> None:
-        # Other users must not open this file, because they could then lock it.
+        # Other users must not open this file: they could lock it.
         self._lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -225,7 +225,7 @@ def _close_quietly(file: int) -> None:
 
 
 def lack_of_room(folder: Path, reserve: int) -> RecordingFull | None:
-    """Return an error if fewer than `reserve` bytes are free on the disk, or None. None also if the free space is unknown."""
+    """Return an error if fewer than `reserve` bytes are free on the disk; otherwise None, also if the free space is unknown."""
     if not reserve:
         return None
     try:

@@ -160,12 +160,12 @@ class DecisionDifference:
 class Comparison:
     """Outcome of a replay. Times are seconds since the epoch.
 
-    :param warming: number of cycles that were not compared, because memory or history of evaluators was incomplete
+    :param warming: number of cycles not compared, because evaluators' memory or history was incomplete
     :param then: complaints about the recorded decisions
     :param now: complaints about the new decisions
     :param left_out: plugins that are not replayed, with the reasons
     :param failures: number of cycles in which a policy failed
-    :param lost: number of cycles that are lost because of damage
+    :param lost: number of cycles lost by damage
     """
 
     evaluated: int = 0
@@ -223,7 +223,7 @@ def _warms_from(recording: Recording, since: float) -> float:
 
 
 class _Run:
-    # Evaluation of a part of the recording in which no cycle is missing.
+    # Part of the recording in which no cycle is missing.
 
     def __init__(self, first: RecordedCycle, policies: Mapping[str, str] | None, since: float, result: Comparison) -> None:
         self.last = first

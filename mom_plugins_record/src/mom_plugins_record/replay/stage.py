@@ -28,7 +28,7 @@ class Estimate:
 def estimate(recording: Recording, policies: Mapping[str, str], since: float, until: float) -> Estimate:
     """Simulate a period with the recorded policies and with these. Raise `MomError` if the period has no cycle.
 
-    :param since: seconds since the epoch, like `until`
+    :param since: seconds since the epoch
     """
     was = RunSummary("recorded")
 
@@ -49,7 +49,7 @@ def estimate(recording: Recording, policies: Mapping[str, str], since: float, un
 
 
 SOURCES: Final = frozenset({"directory", "file", "shadow"})
-"""Settings that specify where policies come from. A replay ignores them: the recording contains the texts, and files may have changed."""
+"""Settings for the sources of policies. A replay ignores them, because the recording contains the texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ class RecordedStage:
     ) -> Generator[Report, None, None]:
         """Yield the reports of a simulation with these policies.
 
-        :param name: name of the setup
+
         :param sim: additional settings of the `sim` plugin
         :param guests: additional entries of the section `guests`
         """

@@ -15,13 +15,13 @@ from mom_kvm import HealthLimits, pages_kib, platform_properties
 from mom_plugins_record.report.hours import GIVEN_BACK, HOUR, SOLD, AccountedHour, GuestHour, bin_of, new_sums
 
 LOOKS_EACH_CYCLE: Final = 250
-"""Most guests sampled in one cycle. mom samples more guests in turn: 1,000 guests then cost 2 ms of a cycle instead of 3 to 7."""
+"""Limit of guests sampled per cycle, in turn: 1,000 guests cost 2 ms of a cycle instead of 3 to 7."""
 
 LONGEST_GAP: Final = 90.0
 """s. A longer time between two cycles counts as unknown. A restart of mom takes less."""
 
 NOTICEABLE_KIB: Final = 16 * 1024.0
-"""KiB: the smallest step of the balloon law. mom counts as the cause of a guest's stalls only if mom withholds more memory than this."""
+"""KiB. mom counts as the cause of a guest's stalls only if it withholds more than this: the smallest step of the balloon law."""
 
 FAULT_SECONDS: Final = 130e-6
 """s. Assumed stall per major fault of a guest that reports no stalls. Measured with swap on an SSD (docs/simulator.md)."""
@@ -195,7 +195,7 @@ class Accounts:
         _add_memory(row, host, elapsed)
         self._ksm = host.number("ksm_saved")
         if self._ksm is not None:
-            # Zero pages that KSM has replaced no longer belong to a process, so guests do not hold them.
+            # Guests do not hold zero pages that KSM has replaced.
             self._ksm -= pages_kib(host.fields, "ksm_zero_pages")
             row.add_size("ksm", self._ksm, elapsed)
         row.add_share("stalled", host.number("psi_memory_some_avg10"), elapsed)
@@ -229,8 +229,8 @@ _SIZES: Final = tuple(f"{name}_kib_seconds" for name in (*SOLD, *GIVEN_BACK))
 
 
 def _sizes(guest: _TrackedGuest, get: _Get, seconds: float, swap_share: float, gain: float) -> dict[str, float] | None:
-    # `swap_share`: assumed swap of a guest that reports none, as a fraction of its held memory. `gain`: fraction of cold memory that the
-    # host gains, less than 1 with compression in memory.
+    # `swap_share`: assumed swap, if unknown, as a fraction of held memory. `gain`: fraction of cold memory that the host gains, less than 1
+    # with compression in memory.
     row = guest.row
     sold, size, held = get("balloon_max"), get("balloon_cur"), get("rss")
     if sold is None or size is None or held is None:

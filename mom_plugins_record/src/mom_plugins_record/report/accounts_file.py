@@ -27,7 +27,6 @@ from mom_plugins_record.report.accounts import Hour
 from mom_plugins_record.report.hours import HOUR, MINUTE, OF_GUESTS, AccountedHour, GuestHour, MinuteRow, new_sums
 
 NAME: Final = "accounts.sqlite3"
-"""Name of the file in the folder of the recording."""
 
 FORMAT: Final = 5
 """Version of the tables: SQLite's `user_version`."""
@@ -52,13 +51,13 @@ START_ANEW: Final = "move the file away; mom then starts new accounts"
 _FREE_SPACE: Final = "free space, or repair the disk"
 
 _LONGEST_VALUE: Final = 4 << 20
-"""Bytes of the longest text or row that a reader accepts: 100 times the need of the largest platform."""
+"""Longest text or row that a reader accepts, in bytes: 100 times the largest need."""
 
 _KNOWN: Final = ("kib_seconds", "known_seconds")
 
 
 class _Columns(NamedTuple):
-    # Columns of a table: names of the record's own fields, and of the items of its mappings.
+    # Columns of a table: the record's own fields, and items of its mappings.
     key: str
     own: Sequence[str]
     sums: Sequence[str]
@@ -152,7 +151,7 @@ class AccountsFile:
 
     :param keep: seconds for which guests' rows are kept
     :param largest: maximum size of the file in bytes
-    :param run: number that distinguishes rows of this mom process from rows of the previous process
+    :param run: number that distinguishes rows of this mom process from earlier rows
     """
 
     def __init__(self, path: Path, *, keep: float, largest: int, run: int | None = None) -> None:
@@ -163,7 +162,8 @@ class AccountsFile:
         self._is_checked = False
 
     def open(self) -> str:
-        """Create or check the file, and return an empty string. Rename a damaged file, create a new one, and return a message about that.
+        """Create or check the file, and return an empty string. Rename a damaged file, create a new one, and return a message.
+
         Raise `AccountsError` if no file can be used."""
         try:
             if not self.is_away():
@@ -290,7 +290,7 @@ class AccountsFile:
 def read_hosts(path: Path, since: float, until: float) -> list[AccountedHour]:
     """Return the host's hours, oldest first. Raise `AccountsError` if the file is unreadable.
 
-    :param since: seconds since the epoch, like `until`
+    :param since: seconds since the epoch
     """
     return list(_read(path, "host_hours", AccountedHour, since, until))
 
@@ -358,7 +358,7 @@ def _put(connection: sqlite3.Connection, table: str, run: int, rows: Iterable[Ac
 
 
 def _delete(connection: sqlite3.Connection, table: str, column: str, oldest: int, most: int = 1) -> None:
-    # Only the first `most` hours or minutes of the table are deleted.
+    # Delete only the first `most` hours or minutes.
     query = f"DELETE FROM {table} WHERE {column} < ? AND {column} < (SELECT min({column}) FROM {table}) + ?"  # noqa: S608  # names of this module only
     connection.execute(query, (oldest, most))
 

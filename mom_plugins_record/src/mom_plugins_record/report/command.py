@@ -106,7 +106,7 @@ def find_accounts(path: Path, last: float) -> AccountedHours:
     if not hosts:
         raise MomError(f"{accounts} is still empty", hint="mom writes the first accounts a minute after its start")
     past = [row for row in hosts if row.hour <= time.time() // HOUR]
-    if past and len(past) < len(hosts):  # if all hours are in the future, they are from another machine's clock
+    if past and len(past) < len(hosts):  # hours that are all in the future come from another machine's clock
         remarks.append(f"{len(hosts) - len(past)} hours in the future are ignored: a clock was ahead")
         hosts = past
     until = max(row.latest["ended"] for row in hosts)
@@ -158,7 +158,7 @@ def document(summary: ReportSummary) -> dict[str, Any]:
 
 
 def table(summary: ReportSummary) -> str:
-    """Return the report as CSV: a row for each line, then one for all together."""
+    """Return the report as CSV, with a last row for all lines together."""
     rows = [_plain(_row(line)) for line in (*summary.lines, summary.whole)]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")

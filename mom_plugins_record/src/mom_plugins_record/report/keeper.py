@@ -1,4 +1,4 @@
-"""Keeper of a running mom's accounts. It adds each cycle, and writes the accounts every few minutes."""
+"""Accounts of a running mom, written every few minutes."""
 
 from __future__ import annotations
 
@@ -124,4 +124,4 @@ class AccountsKeeper:
         if not self.write_error:
             self._log.warning("%s; %s; mom keeps up to %d hours of accounts in memory", error.message, error.hint, MOST_UNWRITTEN)
         self.write_error, self.write_hint = error.message, error.hint
-        self._file_opened = False  # the file may be damaged or replaced: the next write opens it again
+        self._file_opened = False  # it may be damaged or replaced: the next write opens it again

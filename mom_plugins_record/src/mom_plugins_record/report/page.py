@@ -39,7 +39,7 @@ def plot(title: str, times: Sequence[float], areas: Mapping[str, Sequence[float]
 
     :param times: seconds since the epoch
     """
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # the user mom has no home for matplotlib's cache, which causes a warning
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # hide a warning: the user mom has no home for the cache
     try:
         from matplotlib import rc_context
         from matplotlib.dates import AutoDateLocator, ConciseDateFormatter

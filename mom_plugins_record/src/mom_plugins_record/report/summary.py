@@ -104,7 +104,7 @@ class AccountedHours:
     remarks: Sequence[str] = ()
     forecast: Figures | None = None
     minutes: Sequence[RecordedPoint] = ()
-    """Figures of the host by minutes, for a period that is too short for plots by hours."""
+    """Figures of the host by minutes, for periods too short for plots by hours."""
 
 
 def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", price: Price = Price()) -> ReportSummary:
@@ -235,8 +235,8 @@ def _line(total: GuestHour, guests: int, seconds: float, ksm: AccountedHour, siz
 
 
 def _memory(sums: Mapping[str, float], ksm: AccountedHour, seconds: float, prefix: str = "") -> Figures:
-    # Averages over `seconds` and sums of the sold memory's parts, and of the memory given back by each means; None without `seconds`.
-    # `at_most` also counts memory that guests have never touched.
+    # Averages over `seconds`, and sums, of sold memory's parts and of memory given back; None without `seconds`. `at_most` also counts
+    # memory that guests have never touched.
     parts: dict[str, float | None] = {name: sums[f"{prefix}{name}_kib_seconds"] for name in (*SOLD, *GIVEN_BACK)}
     merged = parts["given_back_ksm"] = ksm.sums["ksm_kib_seconds"] if ksm.sums["ksm_known_seconds"] else None
     at_least, at_most = (
@@ -301,7 +301,7 @@ def _host_figures(host: AccountedHour) -> Figures:
 
 
 def _needed_by_day(hours: Sequence[AccountedHour], needs: Mapping[int, float]) -> list[tuple[float, float]]:
-    # Return the number of each complete day, and its largest need in KiB.
+    # Number and largest need (KiB) of each complete day.
     days: defaultdict[int, list[float]] = defaultdict(list)
     for hour in hours:
         seconds = hour.sums["seconds"]

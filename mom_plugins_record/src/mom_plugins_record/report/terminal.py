@@ -138,13 +138,13 @@ def _guests(count: float | None) -> str:
 
 
 def counted_until(summary: ReportSummary) -> str:
-    """Return, as text, the end of the time that the report covers."""
+    """Return the end of the covered time as text."""
     age = time.time() - summary.until
     return f"data until {format_time(summary.until)} UTC" + (f", {lasting(age)} ago" if age >= 1 else "")
 
 
 def watched_share(summary: ReportSummary) -> str:
-    """Return, as text, the share of time in which mom was running."""
+    """Return the share of time in which mom ran, as text."""
     if not summary.seen_hours:
         return "mom was not running in this period"
     share = 100 * summary.seen_hours / (summary.seen_hours + summary.unknown_hours)
@@ -251,7 +251,7 @@ def _limit_rows(summary: ReportSummary, host: Figures) -> Iterator[Row]:
 
 
 def growth_text(growth: Growth, last: float) -> str:
-    """Return, as text, when the host will be full.
+    """Return when the host will be full, as text.
 
     :param last: end of the known time, in seconds since the epoch
     """
