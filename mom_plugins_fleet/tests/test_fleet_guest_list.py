@@ -125,7 +125,7 @@ def test_no_guest_comes_to_a_host_that_does_not_know_yet_what_it_can_promise() -
     view.states.set_at["h1"] = view.states.newest = time.time()
     view.states.records["h1"] = (1, state_of({}, promisable=None))
     assert places(view) == {}
-    assert place_of(view, "h1") == "the memory that it can promise is unknown"
+    assert place_of(view, "h1") == "the memory that the host can promise is unknown"
     view.states.records["h1"] = (1, HostState(mode="enforce", total=GIB, available=GIB))
     assert places(view)["h1"].unpromised == GIB, "without a plugin that holds promises, all of its memory counts"
 

@@ -128,14 +128,14 @@ def test_a_promise_must_hold_from_the_first_moment_on_though_the_guest_holds_les
 def test_promises_to_guests_on_their_way_count_where_they_go(fleet):
     fleet.host("a", [guest(name, 30, held=5, guarantee=30) for name in "xy"], draining=True)
     fleet.host("b", [guest("own", 60, held=5, guarantee=60)], total=100, available=95)
-    assert "can promise it 30.00 GiB" in fleet.decide("a")["y"]
+    assert "can promise 30.00 GiB to the guest" in fleet.decide("a")["y"]
     assert fleet.moves("a") == [("x", "b")]
 
 
 def test_a_host_is_promised_no_more_than_it_can_promise_itself(fleet):
     fleet.host("a", [guest(name, 20, held=5, guarantee=20) for name in "xy"], draining=True)
     fleet.host("b", [guest("own", 60, held=5, guarantee=60)], total=100, available=95, promisable=95)
-    assert "can promise it 20.00 GiB" in fleet.decide("a")["y"], "100 GiB of 100 are more than 95"
+    assert "can promise 20.00 GiB to the guest" in fleet.decide("a")["y"], "100 GiB of 100 are more than 95"
     assert fleet.moves("a") == [("x", "b")]
 
 
@@ -147,7 +147,7 @@ def test_a_promise_counts_where_its_guest_has_gone_before_that_host_tells_of_it_
     assert [name for name, _ in fleet.moves("a")] == ["x", "y"]
     going = fleet.orders.records["a"]
     fleet.end("a", MoveState.DONE)
-    assert "can promise it" in fleet.decide("a")["z"]
+    assert "can promise " in fleet.decide("a")["z"]
     assert places(fleet)["b"].promised == 120 * GIB
     fleet.orders.records["a"] = going
     fleet.host("b", [own, leaving[0]], total=130, available=120)
@@ -332,7 +332,7 @@ def test_guests_go_only_where_their_mover_moves_them(fleet):
     pve = MoverState(name="proxmox_mover", live=True, within="rack1")
     fleet.host("a", [guest("1")], draining=True, mover=pve)
     fleet.host("b", available=60, mover=MoverState(name="proxmox_mover", live=True, within="rack2"), address="host://b")
-    assert "its mover moves guests only within rack1" in fleet.decide("a")["1"]
+    assert "the host's mover moves guests only within rack1" in fleet.decide("a")["1"]
     fleet.host("c", available=20, mover=pve, address="host://c")
     fleet.decide("a")
     assert fleet.moves("a") == [("1", "c")]

@@ -155,7 +155,7 @@ def test_what_a_server_has_while_none_leads_is_not_taken_for_all(monkeypatch: py
     monkeypatch.setattr("mom_plugins_fleet.bucket_watch.LOST_SECONDS", 0.02)
     sender, told = Sender(last=1), Told()
     sender.leader = ""
-    with pytest.raises(UnansweredError, match="its servers have no leader"):
+    with pytest.raises(UnansweredError, match="the servers have no leader"):
         asyncio.run(Store(cast(Any, sender)).watch(told))
     assert not sender.made
 

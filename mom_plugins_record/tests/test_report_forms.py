@@ -289,7 +289,7 @@ def test_too_little_evidence_gives_no_advice() -> None:
     assert advise(4 * GIB, GIB, 24, 0, 3600, 0).fit is Fit.LARGE
 
 
-@pytest.mark.parametrize(("killed", "for_mom", "why"), [(1, 0.0, "its kernel killed programs"), (0, 900.0, "mom had taken")])
+@pytest.mark.parametrize(("killed", "for_mom", "why"), [(1, 0.0, "the guest's kernel killed programs"), (0, 900.0, "mom had taken")])
 def test_guest_short_of_memory_gets_no_smaller_size(killed: int, for_mom: float, why: str) -> None:
     lacked = advise(8 * GIB, GIB, 24, 0.0, 86_400.0, killed, for_mom)
     assert (lacked.fit, lacked.would_do_gib, lacked.risk) == (Fit.UNKNOWN, None, None)

@@ -101,7 +101,7 @@ class BucketWatch:
             if info.cluster is None or info.cluster.leader:
                 return info.state.last_seq if info.state.messages else 0
             if time.monotonic() > ends:
-                raise WatchBroken("its servers have no leader")
+                raise WatchBroken("the servers have no leader")
             await asyncio.sleep(LEADER_SECONDS)
 
     async def _complete(self, stream: str) -> None:

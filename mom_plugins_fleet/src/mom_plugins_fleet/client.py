@@ -124,7 +124,7 @@ class _Transport(TcpTransport):
             self.certificate = hashlib.sha256(transport.get_extra_info("ssl_object").getpeercert(binary_form=True)).digest()
             if self._wanted not in (b"", self.certificate):
                 transport.abort()
-                raise nats.errors.Error(f"{name} has a different certificate than the token says; mom sent it nothing")
+                raise nats.errors.Error(f"{name} has a different certificate than the token says; mom sent nothing to it")
             self._io_reader, self._io_writer = reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
     async def readline(self) -> bytes:

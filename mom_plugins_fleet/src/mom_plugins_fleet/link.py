@@ -132,7 +132,7 @@ class Store:
         return await _of_several_attempts(self._clock)
 
     async def _clock(self) -> float:
-        # The answer about a new consumer contains the servers' time. The servers delete unused consumers.
+        # The answer for a new consumer contains the servers' time. Servers delete unused consumers.
         unused = ConsumerConfig(ack_policy=AckPolicy.NONE, inactive_threshold=1.0, mem_storage=True, num_replicas=1)
         making = self._jetstream.add_consumer(f"KV_{STATES}", unused, timeout=MAKE_SECONDS)
         return (await self._ask("ask for the time", given_up_at_once(making))).created.timestamp()
@@ -341,7 +341,7 @@ async def _end_tasks(client: FleetClient) -> None:
 
 def _text(error: Exception) -> str:
     # The library's timeouts have no message.
-    return str(error) or ("they did not answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
+    return str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
 
 
 def _hang_up(client: FleetClient) -> None:

@@ -67,7 +67,7 @@ def opened(kind: type[Kind], key: str, data: bytes, trusted: Collection[str]) ->
     """Return a verified record. Raise `MomError` unless a trusted NKEY signed it for this bucket key."""
     header, line_end, record = data[: LARGEST_HEADER + LARGEST_RECORD + 2].partition(b"\n")
     if not line_end or len(header) > LARGEST_HEADER:
-        raise MomError("it is not signed", hint="ask an operator to sign it with `mom fleet`")
+        raise MomError("it is not signed", hint="ask an operator to sign the record with `mom fleet`")
     signature = read(Signature, header)
     if signature.by not in trusted:
         raise MomError(f"it is signed with the key {signature.by}, which is not trusted", hint="see `operators` of the fleet plugin")

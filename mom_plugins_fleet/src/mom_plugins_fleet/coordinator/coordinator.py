@@ -130,8 +130,8 @@ class Coordinator:
             )
         off = off_clock(view.newest) if view.newest else ""
         if off:
-            hint = "check the clock here; if it is right, no host has reported for that long"
-            raise LinkError(f"the clock here is {off} the newest report (servers' clock): no orders are given", hint=hint)
+            hint = "check the clock here; if the clock is right, no host has reported for that long"
+            raise LinkError(f"the clock here is {off} the newest report (servers' clock), so this coordinator gives no orders", hint=hint)
         if view.members.damaged and not view.members.records:
             host, why = min(view.members.damaged.items())
             hint = "list the keys of the fleet's operators with `mom fleet --operator KEY coordinator`"

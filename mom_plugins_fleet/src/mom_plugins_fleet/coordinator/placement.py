@@ -84,9 +84,9 @@ def choose(
             room = format_kib(max(0, place.room))
             return f"it needs {format_kib(needs)}, but {place.name}, which has the most room in the group {group}, has only {room}"
     if available:
-        return f"no host of the group {group} can promise it {format_kib(guarantee)}"
+        return f"no host of the group {group} can promise {format_kib(guarantee)} to the guest"
     if within:
-        return f"its mover moves guests only within {within}, and no other host there can accept guests now"
+        return f"the host's mover moves guests only within {within}, and no other host there can accept guests now"
     return f"no other host of the group {group} can accept guests now"
 
 

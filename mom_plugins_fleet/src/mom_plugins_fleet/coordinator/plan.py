@@ -94,7 +94,7 @@ def place_of(view: FleetView, name: str) -> TargetHost | str:
     if state.total is None or state.available is None:
         return "its memory, or its available memory, is unknown"
     if state.holds_promises and state.promisable is None:
-        return "the memory that it can promise is unknown"
+        return "the memory that the host can promise is unknown"
     return TargetHost(
         name,
         member.group,

@@ -85,7 +85,8 @@ class GroupPolicies:
         if (self._in_force, self.refused) == before:
             return
         if self.refused:
-            self._context.log.error("the policies of the group %s are refused: %s; the previous ones stay in force", group, self.refused)
+            text = "the policies of the group %s are refused: %s; the previous policies stay in force"
+            self._context.log.error(text, group, self.refused)
         elif self._in_force is not None:
             self._context.log.info("the policies of the group %s are in force, revision %d", group, self._in_force[1].revision)
 
@@ -104,7 +105,7 @@ class GroupPolicies:
         except Exception as error:  # another plugin's code failed; the host stays in its fleet
             self._context.log.debug("the group's record cannot be applied", exc_info=True)
             raise MomError(
-                f"a plugin on this host failed: {type(error).__name__}: {error}", hint="report it to the plugin's authors"
+                f"a plugin on this host failed: {type(error).__name__}: {error}", hint="report the error to the plugin's authors"
             ) from error
 
     def apply(self, group: str, opened: Opened[Group], data: bytes | None) -> None:

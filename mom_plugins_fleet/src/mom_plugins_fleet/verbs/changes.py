@@ -98,7 +98,7 @@ def opened_by(where: Where, kind: type[Kind], key: str, data: bytes | None) -> O
         if "trusted" in error.message:
             hint = "give the operator's key with `mom fleet --operator KEY`; if that key was revoked, run `mom fleet countersign KEY`"
         elif newest and "ahead of the clock" not in error.message:
-            hint = "use `mom fleet --anew` if the servers were restored from a backup; otherwise they sent an outdated record"
+            hint = "use `mom fleet --anew` if the servers were restored from a backup; otherwise the servers sent an outdated record"
         raise MomError(f"{bucket} {key}: {error.message}", hint=hint) from None
 
 

@@ -63,7 +63,7 @@ def enroll_command(
         token = _enroll(where, host, {"group": group, **values_given}, key_file, by_token=by_token)
         print_prose(f"{host} is in the group {group}." + (f" Copy {key_file} to {host}." if key_file else ""), 2)
         if token is not None:
-            click.echo(f"Within an hour, on {host}:\n  mom fleet join {where.access().servers[0].removeprefix('tls://')} {token}")
+            click.echo(f"Within an hour, run on {host}:\n  mom fleet join {where.access().servers[0].removeprefix('tls://')} {token}")
 
 
 def _enroll(where: Where, host: str, given: Mapping[str, object], key_file: Path | None, *, by_token: bool) -> Token | None:

@@ -17,7 +17,7 @@ from mom_kvm import PeerCredentials, PolicyProblem, PolicyRefused, ProcessStat
 
 CONNECT_SECONDS: Final = 5.0
 
-_NO_SOCKET: Final = "start mom with the http plugin enabled; if mom is running without the plugin, systemctl reload mom"
+_NO_SOCKET: Final = "start mom with the http plugin enabled; if mom runs without the plugin, run: systemctl reload mom"
 
 _AGAIN_SECONDS: Final = 0.02
 
@@ -127,7 +127,7 @@ class Client:
             raise no_answer(connection, seconds) from None
         except PermissionError:
             raise MomError(
-                f"this user must not connect to {self.path}", hint="run this as root, or as a member of the socket's group"
+                f"this user is not allowed to connect to {self.path}", hint="run this as root, or as a member of the socket's group"
             ) from None
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise MomError(f"unexpected answer from {self.path}: {error or type(error).__name__}", hint="see mom's log") from error

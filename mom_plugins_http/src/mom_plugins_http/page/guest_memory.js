@@ -19,8 +19,8 @@ export const PARTS = /** @type {const} */ ([
 /** @typedef {(typeof PARTS)[number][0]} PartName */
 
 /**
- * Parts from the guest's own statistics and from the host's. The host cannot see what a guest uses a page for. So swapped, cold and merged
- * pages are subtracted from used memory first, then from cache, then from free memory.
+ * Parts from the guest's own statistics and from the host's. The host cannot see a page's use, so swapped, cold and merged pages are
+ * subtracted from used memory first, then from cache, then from free memory.
  * @param {Record<string, any>} fields in KiB
  * @returns {Record<PartName, Kib>}
  */

@@ -281,7 +281,7 @@ export class GuestsView {
     const last = Math.min(this.shown.length, first + Math.ceil((this.box.clientHeight || 600) / ROW) + 16);
     const focused = focusedGuest();
     const wantedIds = new Set(this.shown.slice(first, last).map((one) => one.id));
-    // The table takes the focus, so that arrow keys still work. Do this first: a layout halfway through the changes would scroll elsewhere.
+    // Focus the table, so that arrow keys still work. Do this first: a layout during the changes would scroll elsewhere.
     if (focused && this.rows.has(focused) && !wantedIds.has(focused)) this.box.focus({ preventScroll: true });
     for (const [id, row] of this.rows) {
       if (wantedIds.has(id)) continue;

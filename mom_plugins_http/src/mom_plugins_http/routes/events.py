@@ -120,7 +120,7 @@ class Events:
             if fields not in self._sent:
                 self._sent[fields] = _SentReport(view.document(self._published.context.interval, fields))
             subscriber.offer(self._sent[fields].whole())
-        self._published.subscribers.add(subscriber)  # before any `await`: otherwise simultaneous clients would not count each other
+        self._published.subscribers.add(subscriber)  # before any `await`: simultaneous clients must count each other
         return _Stream(_stream_of(subscriber, call), headers, lambda: self._published.subscribers.discard(subscriber))
 
 

@@ -154,7 +154,7 @@ class PageKeys:
             shares = Shares(each.owner for each in kept.values())
             weakest = min(kept, key=lambda digest: shares.order(kept[digest].owner))
             if kept[weakest].owner.right > granted.owner.right:
-                cure = "end one of the sessions: press Ctrl-C in the terminal where its `mom page` runs"
+                cure = "end one of the sessions: press Ctrl-C in a terminal where `mom page` runs"
                 raise ProblemError(503, "all sessions of the page are in use", cure)
             del kept[weakest]
         kept[token_digest(secret)] = granted

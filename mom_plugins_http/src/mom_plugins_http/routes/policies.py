@@ -214,7 +214,7 @@ class PolicyRoutes:
         header = call.request.headers.get("if-match", "").strip()
         if not header:
             hint = "send `If-Match` with the ETag of the policies that you read, or `If-Match: *` for any version"
-            raise ProblemError(428, "a change must say which version of the policies it changes", hint)
+            raise ProblemError(428, "the request does not name the version of the policies that it changes", hint)
         if header == "*":
             return None
         # Only a single strong tag can match.

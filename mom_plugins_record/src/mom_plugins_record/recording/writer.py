@@ -231,7 +231,7 @@ def lack_of_room(folder: Path, reserve: int) -> RecordingFull | None:
     try:
         disk = os.statvfs(folder)
     except OSError:
-        return None  # the file may still be open; otherwise opening a new one reports the error
+        return None  # an open file still works; opening a new one reports the error
     free = disk.f_bavail * disk.f_frsize
     if free >= reserve:
         return None

@@ -135,20 +135,20 @@ def advise(
     :param waited_for_mom: stall seconds while mom held memory back
     """
     if not (hours or most):
-        return SizeAdvice(Fit.UNKNOWN, why="it does not report its memory use")
+        return SizeAdvice(Fit.UNKNOWN, why="the guest does not report its memory use")
     if hours < LEAST_HOURS:
         return SizeAdvice(Fit.UNKNOWN, hours=hours, why=f"{LEAST_HOURS} hours of data are needed, and {hours} are known")
     would_do = math.ceil((most * (1 + MARGIN_SHARE) + MARGIN_KIB) / STEP_KIB) * STEP_KIB
     risk = risk_of(hours)
 
     def advice(fit: Fit, kib: float, why: str = "") -> SizeAdvice:
-        return SizeAdvice(fit, kib / KIB_PER_GIB, None if why else risk, hours, f"{why}; its real need is unknown" if why else "")
+        return SizeAdvice(fit, kib / KIB_PER_GIB, None if why else risk, hours, f"{why}; the real need is unknown" if why else "")
 
     if seconds and waited_besides >= WAITING_SHARE * seconds:
-        return advice(Fit.SMALL, max(would_do, sold + STEP_KIB), "it waits for memory although it has all its memory")
+        return advice(Fit.SMALL, max(would_do, sold + STEP_KIB), "the guest waits for memory although mom withholds none")
     if killed and would_do > sold:
-        return advice(Fit.SMALL, would_do, "its kernel killed programs")
+        return advice(Fit.SMALL, would_do, "the guest's kernel killed programs")
     if killed or (seconds and waited_for_mom >= WAITING_SHARE * seconds):  # with more memory, it would have used more
-        why = "its kernel killed programs" if killed else "it waited for memory that mom had taken"
-        return SizeAdvice(Fit.UNKNOWN, hours=hours, why=f"{why}; its real need is unknown")
+        why = "the guest's kernel killed programs" if killed else "the guest waited for memory that mom had taken"
+        return SizeAdvice(Fit.UNKNOWN, hours=hours, why=f"{why}; the real need is unknown")
     return advice(Fit.LARGE, would_do) if would_do <= LARGE_SHARE * sold else advice(Fit.FITS, min(would_do, sold))
