@@ -379,8 +379,7 @@ def _sql_value(value: object) -> object:
 
 def _connect(path: Path, *, write: bool = False, checked: bool = True) -> sqlite3.Connection:
     # SQL that is stored in the file must not run.
-    # Readers also open the file for writing: only a writer can roll back the transaction of a killed mom. Without permission, SQLite opens
-    # the file for reading.
+    # Readers also open the file for writing: only a writer can roll back a killed mom's transaction. Without permission, SQLite only reads.
     _check_files(path)
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=WAITS_SECONDS)
     try:
