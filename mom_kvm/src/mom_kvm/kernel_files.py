@@ -19,6 +19,7 @@ MOST_BYTES: Final = 64 << 10
 
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") >> 10
+"""Size of a memory page, in KiB."""
 
 
 _KERNEL_THREAD: Final = 0x00200000
