@@ -129,7 +129,7 @@ def test_where_what_is_asked_before_has_no_clear_answer_nothing_was_begun(
     server: Server, cluster: Cluster, mover: ProxmoxMoverPlugin, unclear: str
 ) -> None:
     server.answer = lambda request: (502, b"") if urlsplit(request.path).path.endswith(unclear) else cluster.answer(request)
-    with pytest.raises(HypervisorError, match="answers 502"):
+    with pytest.raises(HypervisorError, match="answers with status 502"):
         mover.begin(JOB)
     assert "POST" not in {method for method, _ in server.asked}
 

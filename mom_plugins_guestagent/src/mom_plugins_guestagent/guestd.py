@@ -177,7 +177,6 @@ def _read(path: Path) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write in one call, as the kernel requires."""
     with path.open("wb", buffering=0) as file:
         file.write(text.encode())
 

@@ -145,7 +145,6 @@ def _answer(line: bytes) -> Json | RefusedByAgent:
 
 
 def _returned(line: bytes) -> Json:
-    """Return the result in an answer. Raise `RefusedByAgent` or `Misbehaves`."""
     try:
         answer = json.loads(line, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:

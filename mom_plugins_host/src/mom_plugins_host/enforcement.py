@@ -205,7 +205,6 @@ def _value_to_restore(spec: ControlSpec, entry: LedgerEntry, now: Value, name: s
 
 
 def _item(spec: ControlSpec, value: Value, name: str) -> Value:
-    """Return the list item with this name, or None; without a name, return the value."""
     if not name:
         return value
     return next((dict(item) for item in as_items(value) or () if str(item.get(spec.key)) == name), None)

@@ -35,7 +35,6 @@ class SwapStep(NamedTuple):
 class SimulatedHostMemory:
     """Memory of the host; `step` advances it.
 
-    :param base: memory of the host's own system
     :param reserve: memory that the host's kernel keeps free
     :param cache: page cache that the host would like to have
     :param loads: programs outside the guests; `other` is their memory

@@ -146,7 +146,6 @@ class Verbs:
         return {"host": host, "guests": guests}
 
     def _works(self) -> bool:
-        """Return vdsm's `momStatus`: whether the last evaluation of policies succeeded."""
         evaluated = self._context.service(PolicyTexts)
         return evaluated is None or not evaluated.failure()
 

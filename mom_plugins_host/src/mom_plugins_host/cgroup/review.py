@@ -196,7 +196,6 @@ def _less_swap(host: HostBounds, guest: Guest, kib: int) -> HostBounds:
 
 
 def _to_swap(guest: Guest, limit: int, value: int) -> int:
-    """Return the KiB that must be swapped out until the guest fits the decided `limit`."""
     # `value` is the limit of this cycle, on the way to `limit`.
     current = guest.number(cgroup.CURRENT)
     if limit == NO_LIMIT or current is None or value >= current:

@@ -107,7 +107,6 @@ class GrowthLimiter:
             return LOOK_SECONDS if available < self._high else REST_SECONDS
 
     def _needed(self, high: float) -> float:
-        """Return the available memory above which no limits are needed."""
         can_grow = sum(max(0.0, guest.most - guest.held) for guest in self._guests.values())
         return max(high, self._reserve + can_grow) + LIFT_SHARE * high * self._is_on
 
@@ -135,5 +134,4 @@ def _is_used_up(guest: Borrower) -> bool:
 
 
 def _is_off(guest: Borrower, limit: int) -> bool:
-    """Return whether the present limit differs enough from `limit` to write it."""
     return guest.limit is None or abs(limit - guest.limit) > max(SLACK_KIB, SLACK_SHARE * (limit - guest.held))

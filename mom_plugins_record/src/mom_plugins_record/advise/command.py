@@ -93,10 +93,8 @@ def advise(
     With RECORDING: mom simulates the recorded host with more and more guests, each number several times. The new guests repeat recorded
     guests at another time. These count as harm: more memory promised than the host has, a broken promise, an OOM kill, a swapping host, a
     recorded guest that loses 1 % more of its work than it would without new guests, and a new guest that loses 5 %. If the recording has
-    the offload plugin, half of a guest's recorded cold memory goes to swap, which does not count as harm. The command changes nothing on
-    the host. Exit code 1 if not even one guest fits.
-
-    --placement writes a script for the operator of an OpenStack cloud, which sets the host's memory allocation ratio. mom does not run it.
+    the offload plugin, half of a guest's recorded cold memory goes to swap, which does not count as harm.
+    Exit code 1 if not even one guest fits.
     """
     if recording is None:
         if sla_class is not None or memory is not None or hours is not None:
