@@ -99,7 +99,7 @@ def main_table(runs: Sequence[Run], mix: str, limits: Sequence[Bound] = ()) -> s
     return table(["manager", *MAIN], rows)
 
 
-NEEDED = "nothing left that no guest needs"
+NEEDED = "upper bound: all memory that no guest needs"
 
 
 def bound_cells(limits: Sequence[Bound]) -> tuple[str, str]:
