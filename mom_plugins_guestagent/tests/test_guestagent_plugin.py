@@ -301,7 +301,7 @@ def test_doctor_says_who_could_help(make, hypervisor, helping, servers, tmp_path
         plugin = make(timeout="5s", deadline="1m", tell_short=tells)
         found = [finding.message for finding in plugin.mom_doctor(hypervisor)]
         assert "1 guest could report smaller blocks of free memory while the host is short of memory: b" in found
-        assert ("1 guest would help while the host is short of memory, but is not told: a" in found) is not tells
+        assert ("mom does not tell 1 guest that could help while the host is short of memory: a" in found) is not tells
 
 
 # --- the collector by itself -----------------------------------------------------------------------------------------------------

@@ -288,7 +288,7 @@ def test_what_is_unknown_is_neither_none_nor_zero() -> None:
     assert not any("no guests" in line or "0 guests" in line for line in lines)
     assert "there are no guests on this host" in text_of(looking(), picture())
     sizes = guests({"size": "KiB", "max": "KiB"}, ["a", None, 4096], ["b", None, None])
-    assert any(line.startswith("2 guests have - of 4M") for line in text_of(looking(), sizes))
+    assert any(line.startswith("2 guests with - of 4M") for line in text_of(looking(), sizes))
 
 
 @pytest.mark.parametrize("controls", [["cpu_limit", "balloon_target"], ["balloon_target", "cpu_limit"]])

@@ -243,8 +243,8 @@ def test_doctor_says_how_the_kubelet_is_asked_and_at_what_it_evicts(node: Node) 
     node.kubelet.config = {"evictionHard": {"memory.available": "100Mi"}, "evictionSoft": {"memory.available": "5%"}}
     well = [(one.severity, one.message) for one in node.facts().findings([node.pod])]
     assert [severity for severity, _ in well] == [Severity.OK, Severity.OK]
-    assert well[0][1].startswith("the kubelet reports the requests of 1 pods through port ")
-    assert well[0][1].endswith("; 1 guests' pods are missing")
+    assert well[0][1].startswith("the kubelet reports the requests of 1 pod through port ")
+    assert well[0][1].endswith("; pods of 1 guest are missing")
     limits = "100 MiB available (immediately) or 5.0% of the node available (after a grace period)"
     assert well[1][1] == f"the kubelet evicts pods when the node has less than {limits}, according to the kubelet"
     node.kubelet.behaviour = Behaviour.FORBIDDEN

@@ -220,7 +220,7 @@ def test_doctor_states_the_size(tmp_path: Path) -> None:
     plugin = RecordPlugin(RecordPlugin.Settings(path=str(tmp_path)), PluginContext(state_directory=tmp_path, serves=False))
     (tmp_path / "000001-20260101T000000Z.momrec").write_bytes(bytes(496_950))
     (found,) = plugin.mom_doctor(None)
-    assert found.message.startswith("485 KiB in 1 files in ")
+    assert found.message.startswith("485 KiB in 1 file in ")
 
 
 def test_recording_can_be_read_again_from_earlier(tmp_path: Path, reports: list[Report]) -> None:

@@ -125,7 +125,7 @@ def test_what_would_make_room_are_promises_of_lesser_guests() -> None:
 def test_it_does_not_where_the_memory_cannot_be_had_now() -> None:
     found = asked(available=5)
     assert not found.admitted
-    assert found.reasons[0].startswith("memory now: 5.00 GiB are available, so 5.00 GiB are available; one guest of class gold")
+    assert found.reasons[0].startswith("memory now: 5.00 GiB are available, so 5.00 GiB are available; 1 guest of class gold")
 
 
 def test_guests_give_the_cheapest_first_what_they_neither_use_nor_are_promised() -> None:

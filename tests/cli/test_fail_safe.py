@@ -58,10 +58,10 @@ def test_a_mom_that_is_killed_leaves_its_changes_to_one_successor_which_takes_th
         assert "ksm_run was set to 1 by mom, and would be restored to 0" in listed, "to look changes nothing"
     left = killed(*IF_UNCLEAN)
     assert left.returncode == 0
-    assert left.stdout.startswith("1 changes are kept for the next start of mom; `mom restore -c /")
+    assert left.stdout.startswith("mom keeps 1 change for its next start; `mom restore -c /")
     assert killed.knob() == 1
     start(killed)
-    assert killed.logged("took over 1 changes of an earlier run")
+    assert killed.logged("took over 1 change of an earlier run")
     # A mom that was killed may have left it in doubt whether its change was made; its successor has seen that it was.
     assert entries(killed) == [{**entry, "in_doubt": False} for entry in before], "what stood there before mom is still known"
     killed.stop()
@@ -82,7 +82,7 @@ def test_a_mom_that_works_is_left_alone_and_its_changes_are_listed_and_counted_w
     process.wait()
     said = mom("status")
     assert said.returncode == 1
-    assert "The ledger lists 1 changes of an earlier run of mom" in said.stdout
+    assert "The ledger lists 1 change of an earlier run of mom" in said.stdout
     assert "`mom restore -c /" in said.stdout
     assert json.loads(mom("status", "--json").stdout) == {"running": False, "to_put_back": 1}
     assert "kept for the next start of mom" in mom(*IF_UNCLEAN).stdout
@@ -127,7 +127,7 @@ def test_what_was_put_back_is_not_said_to_stand_where_the_ledger_could_not_be_wr
     ledger.mkdir()  # refuses to be replaced, as a full disk does
     mom.stop()
     assert mom.knob() == 0
-    assert mom.logged("undid 1 of 1 changes")
+    assert mom.logged("undid 1 of 1 change")
     assert mom.logged("ended; the ledger lists 1 changes: the next start of mom takes them over")
     assert not mom.logged("changes stand")
 

@@ -86,7 +86,7 @@ def test_doctor_says_whose_eyes_it_looks_with(place: Place) -> None:
     done = place.mom("doctor", "--json")
     said = {one["subject"]: one["message"] for one in json.loads(done.stdout) if one["plugin"] == "core"}
     assert said["user"] == "mom's folders belong to nobody: mom doctor now runs as nobody"
-    assert said["ledger"] == "1 changes of an earlier run were not undone"
+    assert said["ledger"] == "not undone: 1 change of an earlier run"
 
 
 def test_mom_that_root_starts_there_runs_as_that_user(place: Place) -> None:

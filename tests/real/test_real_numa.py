@@ -85,7 +85,7 @@ def test_a_real_guest_is_seen_where_it_is_and_with_one_node_nothing_is_decided(m
     assert [outcome for outcome in mom.status()["outcomes"] if outcome["control"].startswith(("numa", "vcpu"))] == []
     doctor = mom.verb("doctor").stdout
     assert "the host has one NUMA node: nothing to do" in doctor
-    assert "mom sees the nodes of all 1 guests" in doctor
+    assert "mom sees the nodes of 1 guest" in doctor
     mom.stop()
 
 

@@ -29,7 +29,7 @@ def top(screen: Screen, mom: Daemon, before: str = "") -> None:
 def test_host_and_guests_fit_on_the_smallest_usual_terminal(mom: Daemon, screen: Screen) -> None:
     screen.start()
     top(screen, mom)
-    text = screen.shows("5 guests have", "web-01", "usable", "?:help", "q:end")
+    text = screen.shows("5 guests with", "web-01", "usable", "?:help", "q:end")
     lines = text.splitlines()
     head = next(number for number, line in enumerate(lines) if line.startswith("mom "))  # below the verdict, if the host is full by now
     assert "available" in lines[head + 1]
@@ -40,7 +40,7 @@ def test_host_and_guests_fit_on_the_smallest_usual_terminal(mom: Daemon, screen:
     screen.keys("q")
     screen.is_as_before()
     top(screen, mom, "TERM=nobody-knows-it ")
-    screen.shows("5 guests have", "q:end")
+    screen.shows("5 guests with", "q:end")
     screen.keys("q")
     screen.is_as_before()
 
@@ -49,7 +49,7 @@ def test_a_guest_is_found_among_many_and_explained(daemon: Start, screen: Screen
     mom = daemon(guests=200, interval="1s")
     screen.start(200, 50)
     top(screen, mom)
-    screen.shows("200 guests have", "usable")
+    screen.shows("200 guests with", "usable")
     screen.keys(">", ">", ">", ">")
     screen.shows("↓used")
     screen.keys("/")
@@ -77,14 +77,14 @@ def test_the_screen_follows_the_window(daemon: Start, screen: Screen) -> None:
     mom = daemon(guests=60)
     screen.start()
     top(screen, mom)
-    screen.shows("60 guests have")
+    screen.shows("60 guests with")
     before = screen.text().count("G ")
     screen.tmux("resize-window", "-x", "200", "-y", "50")
     wait_until(lambda: screen.text().count("G ") > before + 20, screen.text)
     screen.tmux("resize-window", "-x", "30", "-y", "8")
     screen.shows("it needs 40 x 10")
     screen.tmux("resize-window", "-x", "80", "-y", "24")
-    screen.shows("60 guests have")
+    screen.shows("60 guests with")
 
 
 def test_a_mom_that_goes_and_comes_back_is_told_of(daemon: Start, screen: Screen) -> None:
@@ -94,7 +94,7 @@ def test_a_mom_that_goes_and_comes_back_is_told_of(daemon: Start, screen: Screen
     top(screen, mom)
     screen.shows("No process serves", "Start mom", "Retrying every second")
     mom.start()
-    screen.shows("5 guests have")
+    screen.shows("5 guests with")
     mom.stop(signal.SIGKILL)
     screen.shows("NOT REACHED", "web-01")
     mom.start()
@@ -111,7 +111,7 @@ def test_a_mom_that_goes_and_comes_back_is_told_of(daemon: Start, screen: Screen
 def test_a_pause_holds_the_picture(shared: Start, screen: Screen) -> None:
     screen.start()
     top(screen, shared())
-    screen.shows("5 guests have")
+    screen.shows("5 guests with")
     screen.keys("p")
     screen.shows("PAUSED")
     number = screen.text().split("cycle ")[1].split()[0]
@@ -125,7 +125,7 @@ def test_a_pause_holds_the_picture(shared: Start, screen: Screen) -> None:
 def test_whatever_ends_it_the_terminal_is_in_order(mom: Daemon, screen: Screen, number: int, tmp_path: Path) -> None:
     screen.start()
     screen.run(f"sh -c 'echo $$ > {tmp_path}/pid; exec {MOM} top -c {mom.config}'")
-    screen.shows("5 guests have")
+    screen.shows("5 guests with")
     assert screen.flag("alternate_on") == "1"
     os.kill(int((tmp_path / "pid").read_text()), number)
     screen.is_as_before()
@@ -137,12 +137,12 @@ def test_it_can_be_suspended(mom: Daemon, screen: Screen) -> None:
     screen.keys("Enter")
     screen.run("PS1='ready> '")
     top(screen, mom)
-    screen.shows("5 guests have")
+    screen.shows("5 guests with")
     screen.keys("C-z")
     screen.shows("Stopped")
     assert screen.flag("alternate_on") == "0"
     screen.run("fg")
-    screen.shows("5 guests have", "?:help")
+    screen.shows("5 guests with", "?:help")
     screen.keys("q")
     screen.is_as_before()
 
@@ -150,14 +150,14 @@ def test_it_can_be_suspended(mom: Daemon, screen: Screen) -> None:
 def test_a_terminal_gets_only_colours_and_signs_that_it_has(mom: Daemon, screen: Screen) -> None:
     screen.start(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     top(screen, mom, "NO_COLOR=1 ")
-    text = screen.shows("5 guests have", "###", "vnote")
+    text = screen.shows("5 guests with", "###", "vnote")
     assert text.isascii()
     shown = screen.tmux("capture-pane", "-p", "-e")
     assert not any(f"[{number}m" in shown or f";{number}m" in shown for number in range(30, 38))
     screen.keys("q")
     screen.at_the_shell()
     top(screen, mom)
-    screen.shows("5 guests have")
+    screen.shows("5 guests with")
     assert any(f"[{number}m" in screen.tmux("capture-pane", "-p", "-e") for number in range(30, 38))
 
 

@@ -72,7 +72,7 @@ from .settings import (
     Size as Size,
     SizeOrShare as SizeOrShare,
 )
-from .texts import first_names as first_names, printable as printable
+from .texts import count_of as count_of, first_names as first_names, printable as printable
 from .state_files import StateFile as StateFile
 from .units import (
     Portion as Portion,

@@ -22,6 +22,11 @@ def first_names(names: Sequence[str], most: int = 5) -> str:
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
+def count_of(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun, such as `1 guest` or `2 guests`."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
 def printable_lines(text: str) -> str:
     """Escape control characters, except line ends and tabs."""
     return _escaped(text, "\n\t")

@@ -24,6 +24,7 @@ from mom_core import (
     Source,
     Status,
     Verdict,
+    count_of,
     lasting,
     printable,
 )
@@ -123,7 +124,7 @@ class CommonProblem:
 
     def lasted(self, now: float) -> str:
         """Format how long, and in how many cycles, the problem has lasted."""
-        return f"for {lasting(max(0.0, now - self.since))}, in {self.cycles} {'cycle' if self.cycles == 1 else 'cycles'}"
+        return f"for {lasting(max(0.0, now - self.since))}, in {count_of(self.cycles, 'cycle')}"
 
 
 def common_problems(problems: Iterable[Problem]) -> list[CommonProblem]:

@@ -23,6 +23,7 @@ from mom_core import (
     PluginContext,
     PluginError,
     Status,
+    count_of,
     is_there,
     load_config,
 )
@@ -127,7 +128,7 @@ def _why_not(config: Config, *, look: bool) -> str:
     left = changes_left(config.state_directory)
     if not left:
         return NOTHING
-    return f"{left} changes are kept for the next start of mom; `mom restore` restores the original values now." if kept else ""
+    return f"mom keeps {count_of(left, 'change')} for its next start; `mom restore` restores the original values now." if kept else ""
 
 
 def set_up(config: Config, entries: Collection[LedgerEntry], template: PluginContext) -> PluginSet:

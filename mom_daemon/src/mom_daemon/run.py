@@ -19,7 +19,7 @@ from typing import Final
 
 import click
 
-from mom_core import Config, Engine, MomError, Report, Status, load_config
+from mom_core import Config, Engine, MomError, Report, Status, count_of, load_config
 from mom_core.engine.problems import described
 from mom_daemon import as_caller, become_owner
 from mom_daemon.cli.hints import with_config
@@ -136,8 +136,8 @@ def _stop_on_signals(engine: Engine, supervision: Supervision) -> Sequence[int]:
 def _log_end(left: int) -> None:
     if left:  # this includes restored entries if the ledger could not be written
         restore = with_config("`mom restore`")
-        message = "ended; the ledger lists %d changes: the next start of mom takes them over, or %s restores the original values"
-        LOG.info(message, left, restore)
+        message = "ended; the ledger lists %s: the next start of mom takes them over, or %s restores the original values"
+        LOG.info(message, count_of(left, "change"), restore)
     else:
         LOG.info("ended")
 
@@ -203,7 +203,7 @@ def _summary(report: Report) -> str:
     counts = Counter(outcome.status for outcome in report.outcomes)
     outcomes = ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
     wrong = f"; {report.verdict.conditions[0].message}" if report.verdict is not None and report.verdict.is_bad else ""
-    return f"{len(report.snapshot.guests)} guests, {outcomes or 'nothing done'}, {report.duration * 1e3:.0f} ms{wrong}"
+    return f"{count_of(len(report.snapshot.guests), 'guest')}, {outcomes or 'nothing done'}, {report.duration * 1e3:.0f} ms{wrong}"
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
-from mom_core import Finding, Guest, Severity, Value, as_number, first_names, format_duration
+from mom_core import Finding, Guest, Severity, Value, as_number, count_of, first_names, format_duration
 from mom_kvm.fields import GuestField
 from mom_kvm.host_side import NEVER
 from mom_kvm.plugin_of_guests import ReportingHypervisor
@@ -100,7 +100,8 @@ def _in_huge_pages(guests: Sequence[NamedFields], mode: str, unmerged_by: str) -
     if mode == NEVER or not sizes:
         return
     share = 100 * min(1.0, sum(huge for huge, _ in sizes) / sum(held for _, held in sizes))
-    text = f"{share:.0f} % of the resident memory of {_count_of(sizes)} is in transparent huge pages (the host's setting is {mode})"
+    whose = count_of(len(sizes), "guest")
+    text = f"{share:.0f} % of the resident memory of {whose} is in transparent huge pages (the host's setting is {mode})"
     yield Finding(Severity.OK, "huge pages", text, _REBUILT_BY if share < _MOSTLY_HUGE else "")
     merged_kib = sum(as_number(fields.get("host_ksm_merged")) or 0 for _, fields in guests)
     if merged_kib >= _WORTH_MENTION_KIB:
@@ -117,10 +118,6 @@ def _held_for_nothing(fields: Mapping[str, Value]) -> int:
     return max(0, min(unused, rss - (size - unused)))
 
 
-def _count_of(guests: Sequence[object]) -> str:
-    return f"{len(guests)} guest" + ("" if len(guests) == 1 else "s")
-
-
 def named_guests(names: Sequence[str], how: str = "") -> str:
     """Return text such as `2 guests without a balloon: web, db`."""
-    return f"{_count_of(names)}{how}: {first_names(names)}"
+    return f"{count_of(len(names), 'guest')}{how}: {first_names(names)}"

@@ -9,7 +9,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
-from mom_core import Finding, Guest, Hypervisor, HypervisorError, Severity, Value, first_names, format_kib, is_there, printable, read_file
+from mom_core import (
+    Finding,
+    Guest,
+    Hypervisor,
+    HypervisorError,
+    Severity,
+    Value,
+    count_of,
+    first_names,
+    format_kib,
+    is_there,
+    printable,
+    read_file,
+)
 from mom_plugins_balloon.promises import AT_START, Guarantees
 from mom_plugins_balloon.sizes import SAME_SIZE_KIB
 from mom_plugins_balloon.started_sizes import StartedSizes
@@ -70,7 +83,8 @@ def findings(root: Path, hypervisor: Hypervisor | None, guarantees: Guarantees, 
     guests = [replace(guest, fields=fields.get(guest.id, {})) for guest in listed]
     instances = [guest for guest in guests if _INSTANCE.fullmatch(guest.name)]
     system_vms = sum(_SYSTEM_VM.fullmatch(guest.name) is not None for guest in guests)
-    yield Finding(Severity.OK, SUBJECT, f"its agent is on this host (/{AGENT}); {_count(instances)} and {system_vms} system VMs active")
+    active = f"{count_of(len(instances), 'instance')} and {count_of(system_vms, 'system VM')} active"
+    yield Finding(Severity.OK, SUBJECT, f"its agent is on this host (/{AGENT}); {active}")
     if _without_balloons(root):
         cure = "set it to false, restart cloudstack-agent, and stop and start the instances"
         yield Finding(Severity.WARNING, SUBJECT, f"vm.memballoon.disable=true in /{AGENT}: instances start without a balloon", cure)
@@ -95,14 +109,16 @@ def _sizes(instances: Sequence[Guest], guarantees: Guarantees, started: StartedS
         elif AT_START in promises:
             whole.append(guest.name)
     if below:
-        text = f"{_count(below)} started with less than the maximum: {first_names(below, 3)}; mom lets such guests grow on demand"
+        some = count_of(len(below), "instance")
+        text = f"{some} started with less than the maximum: {first_names(below, 3)}; mom lets such guests grow on demand"
         severity, cure = Severity.OK, ""
         if unpromised:
             text += f"; {len(unpromised)} without a guarantee of their size at the start"
             severity, cure = Severity.WARNING, f'write under `guests:` in mom.yaml: "{_pattern(unpromised)}": {{guarantee: {AT_START}}}'
         yield Finding(severity, SUBJECT, text, cure)
     if whole:
-        text = f"{_count(whole)} started with all memory and a guarantee of this size: mom takes nothing from {first_names(whole, 3)}"
+        some = count_of(len(whole), "instance")
+        text = f"{some} started with all memory and a guarantee of this size: mom takes nothing from {first_names(whole, 3)}"
         cure = f'to reclaim their unused memory, guarantee a share; for a factor of 2: "{_pattern(whole)}": {{guarantee: 50%}}'
         yield Finding(Severity.OK, SUBJECT, text, cure)
 
@@ -114,13 +130,9 @@ def _to_be_plugged(instances: Sequence[Guest]) -> Iterator[Finding]:
         if maximum is not None and limit is not None and maximum < limit - SAME_SIZE_KIB:
             partial.append(f"{printable(guest.name, 40)} {format_kib(maximum)} of {format_kib(limit)}")
     if partial:
-        text = f"{_count(partial)} with only a part of their memory: {first_names(partial, 3)}"
+        text = f"{count_of(len(partial), 'instance')} with only a part of their memory: {first_names(partial, 3)}"
         text += "; CloudStack plugs in the rest when it scales them; a balloon cannot add it"
         yield Finding(Severity.OK, SUBJECT, text, f"if the cluster is over-provisioned, {_STARTS_WHOLE}")
-
-
-def _count(instances: Sequence[object]) -> str:
-    return f"{len(instances)} instance" + ("" if len(instances) == 1 else "s")
 
 
 def _pattern(names: Sequence[str]) -> str:

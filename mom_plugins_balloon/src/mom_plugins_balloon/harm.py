@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from mom_core import Condition, Entity, GuestColumn, Severity, Snapshot, Unit, Value, first_names
+from mom_core import Condition, Entity, GuestColumn, Severity, Snapshot, Unit, Value, count_of, first_names
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.names import KILLED, SUFFERS, UNHEALTHY
 from mom_plugins_balloon.states import MemoryState
@@ -83,7 +83,7 @@ def guest_columns(snapshot: Snapshot, unhealthy: Sequence[str | None], killed: R
 def _suffers(killed: Value, unhealthy: str | None) -> str | None:
     if not killed:
         return unhealthy
-    programs = f"{killed} program{'' if killed == 1 else 's'} killed"
+    programs = f"{count_of(int(killed), 'program')} killed"
     return f"{unhealthy}, {programs}" if unhealthy else programs
 
 
@@ -112,7 +112,7 @@ def _fare(names: str, count: int, unhealthy: str) -> str:
 
 def _killed(kills: Sequence[Kill]) -> Condition:
     count, names = sum(kill.programs for kill in kills), _named(kills)
-    message = f"{count} program{'' if count == 1 else 's'} killed in 10 min: {names} ran out of memory"
+    message = f"{count_of(count, 'program')} killed in 10 min: {names} ran out of memory"
     shrunk = [kill for kill in kills if kill.shrunk]
     if not shrunk:
         why, cure = "these guests had their maximum memory already", "give these guests more memory: raise their maximum"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from mom_core import Finding, Guest, Severity, as_number, first_names, printable
+from mom_core import Finding, Guest, Severity, as_number, count_of, first_names, printable
 from mom_plugins_guestagent.collector import AgentState
 from mom_plugins_guestagent.fields import REPORTING_ORDER
 from mom_plugins_guestagent.guestd import USUAL_ORDER
@@ -41,26 +41,28 @@ def examined(guests: Sequence[Guest], states: Mapping[str, AgentState], *, tells
     kinds = Counter(str(states[guest.id].by) for guest, fault in faults if not fault)
     if kinds:
         how = ", ".join(f"{count} by {kind}" for kind, count in sorted(kinds.items()))
-        yield Finding(Severity.OK, SUBJECT, f"{_count(kinds.total())} reported statistics: {how}")
+        yield Finding(Severity.OK, SUBJECT, f"{count_of(kinds.total(), 'guest')} reported statistics: {how}")
     for text, named in wrong.items():
         if named:
             silence = states[named[0].id].silence if text == _SILENT else ""
             why = f" ({printable(silence, 200)})" if silence else ""
-            yield Finding(Severity.WARNING, SUBJECT, text.format(_count(len(named)), _names(named)) + why, _WRONG[text])
+            yield Finding(Severity.WARNING, SUBJECT, text.format(count_of(len(named), "guest"), _names(named)) + why, _WRONG[text])
     able = [guest for guest in guests if guest.id in states and states[guest.id].helps]
     unasked = [guest for guest in guests if guest not in able and _order(states.get(guest.id)) > USUAL_ORDER]
     if unasked:
-        message = f"{_count(len(unasked))} could report smaller blocks of free memory while the host is short of memory: {_names(unasked)}"
+        some = count_of(len(unasked), "guest")
+        message = f"{some} could report smaller blocks of free memory while the host is short of memory: {_names(unasked)}"
         cure = "if their owners agree, run mom-guestd --reporting-order --trim there, and set tell_short: true for the guestagent plugin"
         yield Finding(Severity.OK, SUBJECT, message, cure)
     if able and not tells:
-        are = "is" if len(able) == 1 else "are"
-        message = f"{_count(len(able))} would help while the host is short of memory, but {are} not told of it: {_names(able)}"
+        message = f"mom does not tell {count_of(len(able), 'guest')} that could help while the host is short of memory: {_names(able)}"
         yield Finding(Severity.OK, SUBJECT, message, "set tell_short: true for the guestagent plugin")
     liars = [guest for guest in guests if guest.id in states and states[guest.id].complaint]
     if liars:
         complaint = states[liars[0].id].complaint
-        yield Finding(Severity.WARNING, SUBJECT, f"mom rejects statistics from {_count(len(liars))}: {_names(liars)} ({complaint})")
+        yield Finding(
+            Severity.WARNING, SUBJECT, f"mom rejects statistics from {count_of(len(liars), 'guest')}: {_names(liars)} ({complaint})"
+        )
 
 
 def _fault(state: AgentState | None) -> str:
@@ -74,10 +76,6 @@ def _fault(state: AgentState | None) -> str:
 def _order(state: AgentState | None) -> float:
     fields = {} if state is None or state.sample is None else state.sample.fields
     return as_number(fields.get(REPORTING_ORDER)) or 0
-
-
-def _count(number: int) -> str:
-    return f"{number} guest" + ("" if number == 1 else "s")
 
 
 def _names(guests: Sequence[Guest]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
-from mom_core import Finding, Severity, Value, as_number, printable
+from mom_core import Finding, Severity, Value, as_number, count_of, printable
 from mom_kvm import Cures, named_guests
 from mom_plugins_kubevirt.hypervisor import KubevirtHypervisor
 from mom_plugins_kubevirt.node_fields import PROMISE, REQUEST
@@ -26,7 +26,9 @@ _CURES: Final = Cures(
 def examined(hypervisor: KubevirtHypervisor, *, readonly: bool, stats_period: float) -> Iterable[Finding]:
     """Yield findings about pods and guests."""
     guests = hypervisor.guests()
-    yield Finding(Severity.OK, SUBJECT, f"{len(hypervisor.node.pods)} pods of KubeVirt; {len(guests)} active guests")
+    yield Finding(
+        Severity.OK, SUBJECT, f"{count_of(len(hypervisor.node.pods), 'pod')} of KubeVirt; {count_of(len(guests), 'active guest')}"
+    )
     if readonly:
         yield Finding(Severity.WARNING, SUBJECT, "mom can observe guests, but change nothing", "set readonly to false")
     troubles = hypervisor.troubles()

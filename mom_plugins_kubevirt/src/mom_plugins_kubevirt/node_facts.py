@@ -11,7 +11,20 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from mom_core import Condition, Decision, Finding, PluginContext, Severity, Snapshot, Source, Value, as_number, format_kib, printable
+from mom_core import (
+    Condition,
+    Decision,
+    Finding,
+    PluginContext,
+    Severity,
+    Snapshot,
+    Source,
+    Value,
+    as_number,
+    count_of,
+    format_kib,
+    printable,
+)
 from mom_kvm import GroupLimit, GuestField, read_meminfo
 from mom_plugins_kubevirt.kubelet_config import KubeletConfig
 from mom_plugins_kubevirt.kubelet_settings import KubeletSettings
@@ -206,8 +219,8 @@ class NodeFacts:
         if state.error:
             yield Finding(Severity.WARNING, subject, f"{self.why_unknown}; {self._fallback()}", state.hint or _CURE)
         elif state.door:
-            text = f"the kubelet reports the requests of {len(state.pods)} pods through {state.door}"
-            yield Finding(Severity.OK, subject, text if not unknown else f"{text}; {len(unknown)} guests' pods are missing")
+            text = f"the kubelet reports the requests of {count_of(len(state.pods), 'pod')} through {state.door}"
+            yield Finding(Severity.OK, subject, text if not unknown else f"{text}; pods of {count_of(len(unknown), 'guest')} are missing")
         config = state.config
         limits = [
             f"{format_kib(threshold.kib) if threshold.kib else f'{threshold.share:.1%} of the node'} {when}"

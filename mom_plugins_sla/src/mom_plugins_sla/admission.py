@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mom_core import Entity, Guest, MomError, Snapshot, UnitError, format_kib, printable
+from mom_core import Entity, Guest, MomError, Snapshot, UnitError, count_of, format_kib, printable
 from mom_kvm import UNDESCRIBED, Admission, GuestMoves, Promises, Reservations, Room
 from mom_plugins_sla.classes import ServiceClass
 from mom_plugins_sla.fairness import used_kib
@@ -60,8 +60,7 @@ class NewGuests:
         return max(self.guarantee_kib, START_SHARE * self.memory_kib)
 
     def __str__(self) -> str:
-        guests = "one guest" if self.count == 1 else f"{self.count} guests"
-        return f"{guests} of class {self.class_name or 'none'} with {format_kib(self.memory_kib)}"
+        return f"{count_of(self.count, 'guest')} of class {self.class_name or 'none'} with {format_kib(self.memory_kib)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from mom_core import Finding, HypervisorError, Severity, first_names
+from mom_core import Finding, HypervisorError, Severity, count_of, first_names
 from mom_plugins_vdsm.hypervisor import VdsmHypervisor
 from mom_plugins_vdsm.statistics import UP
 from mom_plugins_vdsm.tls import own_certificate_problem
@@ -33,7 +33,7 @@ def examined(hypervisor: VdsmHypervisor) -> Iterable[Finding]:
         yield Finding(Severity.ERROR, SUBJECT, error.message, error.hint)
     else:
         way = "over TLS" if settings.tls else "without TLS"
-        yield Finding(Severity.OK, SUBJECT, f"{settings.peer} answers {way}; {len(guests)} guest{'' if len(guests) == 1 else 's'} here")
+        yield Finding(Severity.OK, SUBJECT, f"{settings.peer} answers {way}; {count_of(len(guests), 'guest')} here")
         up = [vm for vm in hypervisor.vms() if vm.status == UP]
         cure = "enable the memory balloon device for them in the engine, and restart them"
         yield from _without("balloon device", [vm.name for vm in up if vm.balloon is False], cure)
@@ -56,5 +56,5 @@ def examined(hypervisor: VdsmHypervisor) -> Iterable[Finding]:
 
 def _without(what: str, names: Sequence[str], cure: str) -> Iterable[Finding]:
     if names:
-        named = f"{len(names)} guest{'' if len(names) == 1 else 's'} ({first_names(names)})"
+        named = f"{count_of(len(names), 'guest')} ({first_names(names)})"
         yield Finding(Severity.WARNING, what, f"{named} without {what}", cure)

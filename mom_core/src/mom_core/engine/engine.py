@@ -27,6 +27,7 @@ from mom_core.lock import RESTORE_SECONDS, RunLock
 from mom_core.model import EngineState, Outcome, Problem, Report, Scope, Snapshot, Status
 from mom_core.plugins.bounded import located
 from mom_core.plugins.registry import NOTHING_DECLARED, PluginSet, Rebuilt, build_plugins, close_plugins, stop_writing_state
+from mom_core.texts import count_of
 
 LOG = logging.getLogger("mom.engine")
 
@@ -123,7 +124,7 @@ class Engine:
         if self._serve and self.config.mode == "observe":  # the first cycle restores, after the hypervisor listed its guests
             self._not_back, self._put_back_at = set(ledger.entries), -math.inf
         if ledger.entries:
-            LOG.info("took over %d changes of an earlier run", len(ledger.entries))
+            LOG.info("took over %s of an earlier run", count_of(len(ledger.entries), "change"))
 
     def close(self, *, put_back: bool = True) -> list[Outcome]:
         """Undo all changes and tear down the plugins, within `stop_timeout`. Ledger entries stay if their restore failed."""
@@ -403,8 +404,8 @@ class Engine:
                 "%s of %s was not restored: %s %s", decision.control, decision.entity, outcome.status, outcome.error, extra={"mom": about}
             )
         if len(not_back) > LOGGED:
-            LOG.warning("%d more changes were not undone", len(not_back) - LOGGED)
-        LOG.info("undid %d of %d changes", len(outcomes) - len(not_back), len(outcomes))
+            LOG.warning("not undone: %s more", count_of(len(not_back) - LOGGED, "change"))
+        LOG.info("undid %d of %s", len(outcomes) - len(not_back), count_of(len(outcomes), "change"))
 
 
 def _listed(plugins: PluginSet, seconds: float) -> Set[tuple[str, str]]:

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import click
 
-from mom_core import Config, ControlSpec, Finding, MomError, PluginError, Scope, Severity, StateError, load_config
+from mom_core import Config, ControlSpec, Finding, MomError, PluginError, Scope, Severity, StateError, count_of, load_config
 from mom_core.engine.collect import SEE_DOCTOR
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.ledger import FILE as LEDGER
@@ -156,7 +156,7 @@ def _ledger(config: Config, *, running: bool) -> Iterable[Finding]:
             Severity.ERROR, "ledger", ledger.file.damage, "find mom's changes in the ledger, and restore the original values by hand"
         )
     if ledger.entries and not running:
-        text = f"{len(ledger.entries)} changes of an earlier run were not undone"
+        text = f"not undone: {count_of(len(ledger.entries), 'change')} of an earlier run"
         yield Finding(Severity.WARNING, "ledger", text, "`mom restore` undoes them")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mom_core import Config, GuestColumn, MomError, Report, Scope, Severity, Source, Unit, load_config, printable
+from mom_core import Config, GuestColumn, MomError, Report, Scope, Severity, Source, Unit, count_of, load_config, printable
 from mom_core.ledger import changes_left
 from mom_core.plugins.discovery import LoadedPlugin
 from mom_daemon import StatusPart, amount, brief, json_option, print_prose
@@ -49,7 +49,7 @@ def status_command(config_path: str | None, as_json: bool) -> None:
             print_prose(f"mom is not running on this host. Start it with: {how_to_start(config_path)}", 2)
             if left:
                 later = "the next start of mom takes them over, or `mom restore` restores the original values"
-                print_prose(f"The ledger lists {left} changes of an earlier run of mom: {later}", 2)
+                print_prose(f"The ledger lists {count_of(left, 'change')} of an earlier run of mom: {later}", 2)
             if unknown:
                 print_prose(f"The changes of an earlier run of mom are unknown: {unknown}", 2)
         sys.exit(1)
@@ -125,8 +125,8 @@ def _show(config: Config, status: RunningStatus) -> None:
     took = f"{cycle['duration_seconds'] * 1e3:.0f} ms{woken}{left_out}"
     print_prose(f"cycle {cycle['number']} ended {status.age:.1f} s ago and took {took} (from {status.where})", 2)
     counts = ", ".join(f"{count} {name}" for name, count in content["outcome_counts"].items() if count) or "nothing"
-    guests = "guests unknown" if words.guests_unknown(content) else f"{len(content['guests']['rows'])} guests"
-    print_prose(f"{guests}; decided: {counts}; {content['to_put_back']} changes to undo when mom stops", 2)
+    guests = "guests unknown" if words.guests_unknown(content) else count_of(len(content["guests"]["rows"]), "guest")
+    print_prose(f"{guests}; decided: {counts}; {count_of(content['to_put_back'], 'change')} to undo when mom stops", 2)
     for heading, text in _parts(config, words.reported(content)).items():
         print_prose(f"{heading}: {text}", len(heading) + 2)
     for heading, lines in (("plugins:", words.plugin_lines(content)), ("problems:", words.problem_lines(content))):

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from mom_core import MomError, StateError, format_kib, printable
+from mom_core import MomError, StateError, count_of, format_kib, printable
 from mom_daemon import brief
 from mom_daemon.top import (
     Line,
@@ -70,7 +70,7 @@ def picture_of(view: FleetView) -> FleetPicture:
 
 
 def _note(row: Mapping[str, Any]) -> str:
-    moves = f"{len(row['moves'])} guests are leaving" if row["moves"] else ""
+    moves = f"{count_of(len(row['moves']), 'guest')} leaving" if row["moves"] else ""
     return brief(", ".join(filter(None, (remarks_of(row), moves))), 400)
 
 
@@ -188,7 +188,7 @@ def _head(look: Looking, picture: FleetPicture, width: int, trouble: str) -> lis
     total, available, back = (sum(row[name] or 0 for row in reporting) for name in ("total_kib", "available_kib", "given_back_today_kib"))
     short, unhealthy = sum(map(_is_short, reporting)), sum(row["unhealthy"] or 0 for row in hosts)
     first: Line = [
-        (f"mom fleet: {len(hosts)} hosts, {sum(row['guests'] or 0 for row in hosts)} guests", "bold"),
+        (f"mom fleet: {count_of(len(hosts), 'host')}, {count_of(sum(row['guests'] or 0 for row in hosts), 'guest')}", "bold"),
         *([("  PAUSED", "bold reverse")] if look.paused else []),
         (f"  coordinator: {brief(picture.holder, 60)}" if picture.holder else "  no coordinator is active", ""),
     ]

@@ -29,6 +29,7 @@ from mom_core import (
     Suggestion,
     Target,
     Value,
+    count_of,
     first_names,
     format_kib,
     hookimpl,
@@ -98,7 +99,7 @@ def _about_guests(guests: Sequence[Guest], root: Path) -> Iterable[Finding]:
         message = f"the vCPU threads of guests {first_names(nameless)} have no names, so mom cannot see where they run"
         yield Finding(Severity.WARNING, SUBJECT, message, "start QEMU with -name …,debug-threads=on, as libvirt does")
     if guests and not (without or unreadable or nameless):
-        yield Finding(Severity.OK, SUBJECT, f"mom sees the nodes of all {len(guests)} guests")
+        yield Finding(Severity.OK, SUBJECT, f"mom sees the nodes of {count_of(len(guests), 'guest')}")
 
 
 class NumaPlugin:

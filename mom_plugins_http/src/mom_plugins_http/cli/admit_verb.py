@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 import click
 
-from mom_core import UnitError, format_kib, parse_size, printable
+from mom_core import UnitError, count_of, format_kib, parse_size, printable
 from mom_plugins_http.cli.client import Client
 from mom_plugins_http.cli.running_verb import Shown, running_verb
 
@@ -34,8 +34,7 @@ def admit_command(client: Client, memory: str, sla_class: str, count: int) -> Sh
 
 def _lines(answer: Any) -> list[str]:
     count, fits = answer["count"], answer["fits"]
-    guests = "1 guest" if count == 1 else f"{count} guests"
-    subject = f"{guests} of {format_kib(answer['memory_kib'])}, class {printable(answer['sla_class'] or 'none')}"
+    subject = f"{count_of(count, 'guest')} of {format_kib(answer['memory_kib'])}, class {printable(answer['sla_class'] or 'none')}"
     lines = [f"yes: {subject} would fit" if answer["admitted"] else f"no: {subject} would not fit" + (f"; {fits} would" if fits else "")]
     lines += [f"  {printable(reason, 400)}" for reason in answer["reasons"]]
     if answer["donors"]:

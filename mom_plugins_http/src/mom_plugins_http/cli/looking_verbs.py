@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import click
 
-from mom_core import HOST_ID, MomError, Source, Status, Value, format_kib, printable
+from mom_core import HOST_ID, MomError, Source, Status, Value, count_of, format_kib, printable
 from mom_daemon import TableColumn, amount, brief, print_prose, print_table
 from mom_daemon.report_words import guests_unknown
 from mom_plugins_http.cli.client import Client, coded
@@ -137,9 +137,9 @@ def _cycle_line(report: Mapping[str, Any]) -> str:
     woken = f", woken by {printable(cycle['woken_by'])}" if cycle["woken_by"] else ""
     available = report["host"]["fields"].get("mem_really_available")
     host = "" if available is None else f", {format_kib(available)} available on the host"
-    problems = f", {len(report['problems'])} problems" if report["problems"] else ""
+    problems = f", {count_of(len(report['problems']), 'problem')}" if report["problems"] else ""
     rows = report["guests"]["rows"]
-    guests = "guests unknown" if guests_unknown(cast("ReportDocument", report)) else f"{len(rows)} guests"
+    guests = "guests unknown" if guests_unknown(cast("ReportDocument", report)) else count_of(len(rows), "guest")
     return (
         f"{_time(cycle['time'])} cycle {cycle['number']}: {guests}, {changes or 'nothing done'}{host}{problems}, "
         f"{cycle['duration_seconds'] * 1e3:.0f} ms{woken}"

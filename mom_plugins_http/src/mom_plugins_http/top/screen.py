@@ -9,7 +9,7 @@ from typing import Final
 
 from rich.cells import cell_len
 
-from mom_core import Severity, Source, Status, printable
+from mom_core import Severity, Source, Status, count_of, printable
 from mom_daemon.report_words import Said, plugin_lines
 from mom_daemon.top import (
     Line,
@@ -171,15 +171,15 @@ def _health_line(picture: Picture) -> Line:
     sick = [f"{printable(plugin['name'])} {plugin['state']}" for plugin in picture.report["plugins"] if plugin["state"] != "ok"]
     rows, problems = picture.rows, picture.problems
     size, most = (_sum([row.values.get(name) for row in rows]) for name in ("size", "max"))
-    text = "the guests are unknown" if picture.guests_unknown else f"{len(rows)} guests have {short(size)} of {short(most)}"
+    text = "the guests are unknown" if picture.guests_unknown else f"{count_of(len(rows), 'guest')} with {short(size)} of {short(most)}"
     line: list[tuple[str, str]] = [(text, "bold red" if picture.guests_unknown else "")]
     suffer = sum(1 for row in rows if row.harm)
     line += [(f", {suffer} suffer{'s' if suffer == 1 else ''}", "red")] if suffer else []
     changes = sum(count for name, count in picture.report["outcome_counts"].items() if name != Status.UNCHANGED)
-    line.append((f", {changes} change{'' if changes == 1 else 's'}" if changes else ", nothing changed", ""))
+    line.append((f", {count_of(changes, 'change')}" if changes else ", nothing changed", ""))
     if problems:
         worst = Severity.ERROR if any(problem.severity is Severity.ERROR for problem in problems) else Severity.WARNING
-        line.append((f"  {len(problems)} problem{'s' if len(problems) > 1 else ''} (!)", _SEVERE[worst]))
+        line.append((f"  {count_of(len(problems), 'problem')} (!)", _SEVERE[worst]))
     if sick:
         line.append((f"  plugins: {', '.join(sick)}", "bold red"))
     elif not problems and picture.memory_severity == "ok" and not suffer:

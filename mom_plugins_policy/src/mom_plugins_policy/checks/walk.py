@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
-from mom_core import Declarations, Scope, Severity
+from mom_core import Declarations, Scope, Severity, count_of
 from mom_kvm import PolicyProblem
 from mom_plugins_policy.checks.declared import DeclaredNames
 from mom_plugins_policy.checks.knowledge import (
@@ -353,8 +353,7 @@ class Walk:
         fitting = [candidate for candidate in candidates if len(candidate.parameters) == len(arguments)]
         if not fitting:
             number = len(candidates[-1].parameters)
-            s = "" if number == 1 else "s"
-            raise self._wrong(form, "arity", f"{name} takes {number} argument{s}, not {len(arguments)}")
+            raise self._wrong(form, "arity", f"{name} takes {count_of(number, 'argument')}, not {len(arguments)}")
         values = [self._value(argument) for argument in arguments]
         if len(fitting) == 1:
             return self._body(fitting[0], values)

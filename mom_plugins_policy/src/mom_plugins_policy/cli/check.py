@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from mom_core import Severity, printable
+from mom_core import Severity, count_of, printable
 from mom_daemon import as_caller, config_option, json_option
 from mom_kvm import PolicyProblem
 from mom_plugins_policy.checks import check
@@ -50,12 +50,8 @@ def _show(errors: Sequence[PolicyProblem], warnings: Sequence[PolicyProblem], in
         click.echo(with_excerpt(item.source, f"{item.severity}: {item.message} [{item.kind}]", inputs.texts, inputs.files))
         if item.hint:
             click.echo(f"    {printable(item.hint, 500)}")
-    counts = [_count(len(several), word) for several, word in ((errors, "error"), (warnings, "warning")) if several]
-    click.echo(f"{_count(len(inputs.texts), 'policy', 'policies')}: {', '.join(counts) or 'no errors, no warnings'}")
-
-
-def _count(number: int, singular: str, plural: str = "") -> str:
-    return f"{number} {singular if number == 1 else plural or singular + 's'}"
+    counts = [count_of(len(several), word) for several, word in ((errors, "error"), (warnings, "warning")) if several]
+    click.echo(f"{count_of(len(inputs.texts), 'policy', 'policies')}: {', '.join(counts) or 'no errors, no warnings'}")
 
 
 def _as_json(errors: Sequence[PolicyProblem], warnings: Sequence[PolicyProblem], inputs: PolicyInputs) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import click
 
-from mom_core import Guest, MomError, format_kib, load_config, printable
+from mom_core import Guest, MomError, count_of, format_kib, load_config, printable
 from mom_daemon import (
     ExistingPath,
     KeptPath,
@@ -133,7 +133,7 @@ def learn_command(recordings: Sequence[Path], config_path: str | None) -> None:
     leave(folder, days)
     patterns = sum(item.days.has_pattern for item in learned_guests)
     most = max(item.days.slots for item in learned_guests) / SLOTS
-    learned = f"Learned {most:.1f} days of {len(learned_guests)} guests, of which {patterns} have a pattern."
+    learned = f"Learned {most:.1f} days of {count_of(len(learned_guests), 'guest')}, of which {patterns} have a pattern."
     print_prose(f"{learned} A running mom merges them within a minute.", 2)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from mom_core import Status, format_duration, format_kib, printable
+from mom_core import Status, count_of, format_duration, format_kib, printable
 from mom_daemon import KeptPath, brief, config_option, json_option, print_prose
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.times import format_time, moment_of
@@ -140,7 +140,7 @@ def print_contents(contents: Contents, *, as_json: bool) -> None:
         ("policies", ", ".join(map(printable, contents.policies)) or "none"),
     ]
     if contents.lost or contents.damaged:
-        lines.append(("damaged", f"{contents.lost} cycles are lost"))
+        lines.append(("damaged", f"{count_of(contents.lost, 'cycle')} lost"))
     lines.extend(("", printable(place, 300)) for place in contents.damaged)
     lines.extend(("cut off", f"{path} has no end: mom is still writing it, or was killed") for path in contents.cut_off)
     for name, text in lines:

@@ -26,6 +26,7 @@ from mom_core import (
     Source,
     Value,
     __version__,
+    count_of,
     format_duration,
     format_kib,
     hookimpl,
@@ -184,7 +185,7 @@ class RecordPlugin:
             cure = "run `mom doctor` as the user that mom runs as" if isinstance(error, PermissionError) else "`mom run` creates it"
             return [Finding(Severity.WARNING, "recording", f"{self.folder}: {error.strerror}", cure)]
         limits = f"{format_kib(settings.size / 1024)} and {format_duration(settings.keep)}"
-        text = f"{format_kib(sum(sizes) / 1024)} in {len(sizes)} files in {self.folder}; limits: {limits}"
+        text = f"{format_kib(sum(sizes) / 1024)} in {count_of(len(sizes), 'file')} in {self.folder}; limits: {limits}"
         result = [Finding(Severity.OK, "recording", text)]
         if (full := lack_of_room(self.folder, settings.reserve)) is not None:
             result = [Finding(Severity.ERROR, "recording", f"{full.message}; {text}", full.hint)]

@@ -14,7 +14,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Final
 
-from mom_core import MomError, printable
+from mom_core import MomError, count_of, printable
 from mom_kvm import PastCycle
 from mom_plugins_record.recording.cycles import FARTHEST, CycleRead, read_cycle
 from mom_plugins_record.recording.groups import SUFFIX, Corrupt, NoRecording, RecordingFile, checksum
@@ -72,7 +72,7 @@ class Damage:
         """Return the damage in one line, or an empty string."""
         if not self:
             return ""
-        lost = f"{self.cycles} cycles are lost: " if self.cycles else ""
+        lost = f"{count_of(self.cycles, 'cycle')} lost: " if self.cycles else ""
         return f"{lost}the recording is damaged" + (f" ({printable(self.places[0], 300)})" if self.places else "")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mom_core import count_of
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Word:
@@ -30,7 +32,7 @@ class Word:
         if self.most is None:
             return f"{self.least} or more arguments"
         if self.most == self.least:
-            return "no arguments" if self.least == 0 else "1 argument" if self.least == 1 else f"{self.least} arguments"
+            return count_of(self.least, "argument") if self.least else "no arguments"
         return f"{self.least} to {self.most} arguments"
 
     @property
