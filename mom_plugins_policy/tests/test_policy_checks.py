@@ -74,16 +74,16 @@ def test_a_remark_says_which_units_are_mixed_and_which_name_is_meant(text: str, 
 def test_a_control_is_named_with_what_it_takes() -> None:
     assert rules("(Host.Control 'anything' (+ 1 Host.whatever))", None) == [], "without declarations every field and control is good"
     (named,) = check({"p": "(Host.Control 'ksm_run' 7)"}, DECLARED)
-    assert named.message == "ksm_run accepts only 0, 1, 2, but this is 7: this has no effect"
+    assert named.message == "ksm_run accepts only 0, 1, 2, but the value is 7: the request has no effect"
     (bounded,) = check({"p": "(Host.Control 'ksm_sleep_millisecs' 70000)"}, DECLARED)
-    assert bounded.message == "ksm_sleep_millisecs is never set above 60000, but this is 70000"
+    assert bounded.message == "mom never sets ksm_sleep_millisecs above 60000, but the value is 70000"
 
 
 @pytest.mark.parametrize("text", ["", "\ufeff", "\r\n", "# a script that writes policies has failed\n"])
 def test_a_policy_in_which_nothing_is_is_told_and_so_is_that_it_takes_the_place_of_a_default(text: str) -> None:
     (found,) = remarks_on(text)
     assert (found.kind, found.severity) == ("empty-policy", "warning")
-    assert found.message == "it contains only comments, so it decides nothing"
+    assert found.message == "the policy contains only comments, so it decides nothing"
     declared = Declarations(DECLARED.fields, DECLARED.controls, {}, {"50_test": "(Host.Control 'ksm_run' 1)"})
     (replacing,) = remarks_on(text, declared)
     assert replacing.message.endswith(", and the default policy of this name is not used")
@@ -237,9 +237,9 @@ def test_what_is_certain_to_fail_never_comes_to_a_value(seed: int, done: set[Sou
 
 def test_numbers_that_no_float_can_hold_are_checked_like_any() -> None:
     (found,) = remarks_on('(Host.Control "ksm_run" (<< 1 2000))')
-    assert "but this is an integer of 2001 bits: this has no effect" in found.message
+    assert "but the value is an integer of 2001 bits: the request has no effect" in found.message
     (found,) = remarks_on(in_loop('(guest.Control "balloon_target" (- 0 (<< 1 2000)))'))
-    assert "is never set below 1024, but this is an integer of 2001 bits" in found.message
+    assert "below 1024, but the value is an integer of 2001 bits" in found.message
 
 
 @pytest.mark.parametrize(

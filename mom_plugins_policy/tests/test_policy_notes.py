@@ -153,7 +153,7 @@ def test_notes_are_no_larger_than_a_string_each_and_8_mib_together(tmp_path: Pat
     for _ in range(2):  # in the second cycle there is no room any more, and what was remembered before stays
         items = [item for item in it.mom_evaluate(guests(*names), ()) if isinstance(item, Decision | Problem)]
         problems = [item for item in items if isinstance(item, Problem)]
-        refused = [one for one in problems if "all notes together take more than 8 MiB" in one.message]
+        refused = [one for one in problems if "all notes would take more than 8 MiB" in one.message]
         memory: Any = it.mom_services()[PolicyTexts].memory()
         assert len(refused) + len(memory) == len(names)
         assert all(one.source.name == "policy" and one.entity for one in refused)

@@ -142,7 +142,7 @@ def test_remarks_are_logged_when_policies_are_loaded_and_not_in_each_cycle(tmp_p
     error, warning = logged(caplog)
     path = tmp_path / "policy.d/60_own.policy"
     unknown = "no plugin has the control knub (did you mean knob?) [unknown-control]"
-    assert warning == ("WARNING", f"{path}:1:15: {unknown}; and 1 more: `mom policy check`")
+    assert warning == ("WARNING", f"{path}:1:15: {unknown}; `mom policy check` shows 1 more")
     assert error[0] == "ERROR"
     assert error[1].startswith(f"{path}:2:22: there is no function nope (")
     caplog.clear()

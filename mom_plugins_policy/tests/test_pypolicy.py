@@ -241,7 +241,7 @@ def test_an_error_elsewhere_costs_the_policy_this_cycle_and_no_other_policy(fold
     decided, problems = folder.decide(text)
     assert [name for name, _ in decided] == ["a", "b", "c"]
     (problem,) = problems
-    assert problem.message.startswith("it decides nothing in this cycle: ")
+    assert problem.message.startswith("the policy decides nothing in this cycle: ")
     assert problem.source.line == text.count("\n") or "SystemExit" in problem.message or "Recursion" in problem.message
 
 
@@ -275,7 +275,7 @@ def test_a_policy_that_gives_without_end_decides_nothing_and_is_soon_told(folder
     begun = time.monotonic()
     decided, (problem,) = folder.decide(f"def decide(host, guests):\n    {loop}\n")
     assert decided == {}
-    assert problem.message == "it decides nothing in this cycle: it makes more than 1,048 decisions; does a loop never end?"
+    assert problem.message == "the policy decides nothing in this cycle: the policy makes more than 1,048 decisions; does a loop never end?"
     assert time.monotonic() - begun < 1
 
 
@@ -330,7 +330,7 @@ def test_what_cannot_be_kept_is_said_and_what_was_noted_stays(folder: Folder, va
     text = f"def decide(host, guests):\n    for guest in guests:\n        guest.notes['n'] = 2 if guest.name == 'a' else {value}\n"
     _, problems = folder.decide(text)
     assert [problem.entity.name for problem in problems if problem.entity] == ["b", "c"]
-    said = "its notes are not saved, and the old notes stay: 'n' is not a number, string or list of these"
+    said = "new notes are not saved, and the old notes stay: 'n' is not a number, string or list of these"
     assert {problem.message for problem in problems} == {said}
     text = "def decide(host, guests):\n    return [guest.set('size', guest.notes['n'], because='x') for guest in guests]\n"
     assert folder.decide(text)[0] == {("a", "size"): 2, ("b", "size"): 1, ("c", "size"): 1}
@@ -342,7 +342,7 @@ def test_notes_that_are_too_large_together_are_said_and_what_was_noted_stays(fol
     text = "def decide(host, guests):\n    for guest in guests:\n        guest.notes['n'] = 2 if guest.name == 'a' else 'x' * 100\n"
     _, problems = folder.decide(text)
     assert [(problem.entity.name, problem.message) for problem in problems if problem.entity] == [
-        ("c", "new notes are not saved, and the old notes stay: all notes together take more than 0 MiB")
+        ("c", "new notes are not saved, and the old notes stay: all notes would take more than 0 MiB")
     ]
     text = "def decide(host, guests):\n    return [guest.set('size', 5, because='x') for guest in guests if guest.notes['n'] == 1]\n"
     assert folder.decide(text)[0] == {("c", "size"): 5}

@@ -173,4 +173,4 @@ def test_the_way_is_explained_and_stands_beside_the_guest() -> None:
     has = "virtio-mem has plugged 128 MiB of 512 MiB."
     assert said(None) == [""]
     assert said("virtio-mem") == ["virtio-mem", f"The guest is sized by virtio-mem, because a balloon cannot reclaim its memory; {has}"]
-    assert said("balloon") == ["balloon", f"The guest is sized by its balloon, which works, and not by virtio-mem; {has}"]
+    assert said("balloon") == ["balloon", f"The guest is sized by its balloon and not by virtio-mem, because the balloon works; {has}"]

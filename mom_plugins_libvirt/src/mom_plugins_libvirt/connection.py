@@ -34,7 +34,7 @@ _OPEN_SECONDS = 30.0
 """Timeout of an attempt to connect."""
 
 _FIRST_ATTEMPT, _SECOND_ATTEMPT, _LAST_ATTEMPT = 1.0, 1.6, 2.0
-"""Ends of a bulk call's attempts, in call timeouts after its start."""
+"""When a bulk call's attempts end, as multiples of the call timeout."""
 
 _HOOK_POLL_SECONDS = 0.1
 
@@ -69,7 +69,7 @@ class Connection:
 
     :param blocked_in_start_hook: returns the IDs of guests whose start a hook delays
     :param callers: threads shared with other connections; `close` does not stop them
-    :param patience: call timeouts shared with other connections
+    :param patience: timeout of calls about one guest, shared with other connections
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Connection:
         self._open_calls: list[Future[Any]] = []
         """Timed-out calls that may still run."""
         self._open_fallback: Future[Any] | None = None
-        """Last timed-out call for the groups that need no answers from guests."""
+        """Last timed-out call for `fallback` of `statistics`."""
         self._refusal: HypervisorError | None = None
         self._retry_at = 0.0
         self._retry_after = _FIRST_RETRY_SECONDS

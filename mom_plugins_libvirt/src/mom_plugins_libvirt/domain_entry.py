@@ -26,19 +26,19 @@ _PAUSED = {
 }  # fmt: skip
 
 _RUNNING = {10: "being migrated in (post-copy)", 11: "being migrated in, but post-copy has failed"}
-"""Reasons that forbid changes: memory is still on another host, so ballooned pages would be lost."""
+"""States of running guests that forbid changes: memory is still on another host, so ballooned pages would be lost."""
 
 _MOVED, _STARTING_UP = 2, 11
 """2 is virDomainRunningReason `migrated` and virDomainPausedReason `migration`. 11 is the paused reason `starting up`."""
 
 MOVES_AWAY = "being migrated out"
-"""Job of a guest that is migrating to another host, and still runs here."""
+"""Text for the job of a guest that is migrating to another host, and still runs here."""
 
 _JOBS = {
     1: "being started", 2: "being saved", 3: "being restored", 4: "being migrated in", 5: MOVES_AWAY, 6: "being snapshotted",
     7: "being reverted to a snapshot", 8: "being dumped",
 }  # fmt: skip
-"""Values of virDomainJobOperation that forbid changes. Backups allow changes."""
+"""Texts for values of virDomainJobOperation that forbid changes. Backups allow changes."""
 
 
 def state_name(state: int) -> str:
@@ -61,7 +61,7 @@ def may_come(state: int, reason: int) -> bool:
 
 
 def has_come(state: int, reason: int) -> bool:
-    """Return whether the guest has migrated to this host, and was not paused since then."""
+    """Return whether the guest has migrated to this host, and has not been paused since."""
     return state == RUNNING and reason == _MOVED
 
 

@@ -108,10 +108,10 @@ _DETAILS = {
 """Details for messages, keyed by virDomainEventType and the matching virDomainEvent…DetailType."""
 
 _WORTH_A_CYCLE = {"device-added": "has a new device", "device-removed": "lost a device", "job-completed": "finished a job"}
-"""Kinds of events that start a cycle."""
+"""Kinds of events that start a cycle, with texts for messages."""
 
 _RESIZED = {BALLOON: "was resized by another process", "memory-size-change": "gained or lost memory"}
-"""Kinds that start only a limited number of cycles."""
+"""The same for kinds that start only a limited number of cycles."""
 
 
 class GuestEvent(NamedTuple):

@@ -8,13 +8,13 @@ from mom_core import FieldSpec, Scope, Unit
 from mom_kvm import GuestField, guest_fields
 
 PLUG_LIMIT: Final = "mem_plug_limit"
-_PLUG_LIMIT: Final = "largest memory that the guest can have by hotplug, which mom never does; unknown without hotplug"
+_PLUG_LIMIT: Final = "largest memory that the guest can reach by hotplug; mom itself never hotplugs memory; unknown without hotplug"
 
 _DESCRIBED: Final = {
-    **dict.fromkeys((GuestField.PERIOD, GuestField.REPORTING, GuestField.AUTODEFLATE), "the domain XML"),
+    **dict.fromkeys((GuestField.PERIOD, GuestField.REPORTING, GuestField.AUTODEFLATE), "domain XML"),
     "balloon.maximum": "balloon.maximum minus unplugged virtio-mem and memory devices that are not RAM",
-    GuestField.LEAST: "the domain XML's virtio-mem",
-    GuestField.GIVE_BACK: "the domain XML's virtio-mem; its platform's report",
+    GuestField.LEAST: "domain XML's virtio-mem",
+    GuestField.GIVE_BACK: "domain XML's virtio-mem, or a report of the guest's platform",
 }
 
 
@@ -22,4 +22,4 @@ def _source(record: str) -> str:
     return f"libvirt {_DESCRIBED.get(record, record)}"
 
 
-GUEST_FIELDS = (*guest_fields(_source), FieldSpec(PLUG_LIMIT, Unit.KIB, Scope.GUEST, _PLUG_LIMIT, "libvirt the domain XML's maxMemory"))
+GUEST_FIELDS = (*guest_fields(_source), FieldSpec(PLUG_LIMIT, Unit.KIB, Scope.GUEST, _PLUG_LIMIT, "libvirt domain XML's maxMemory"))

@@ -62,7 +62,7 @@ class Version:
 
 
 DIFFED_LINES: Final = 2000
-"""Maximum number of old and new lines together for a diff. Longer policies get a summary."""
+"""Maximum number of lines, old plus new, for a diff. Longer policies get a summary."""
 
 SHOWN_LINES: Final = 1000
 
@@ -160,7 +160,7 @@ class ChangingPolicies:
         return self._compiled(self._read(), Overlay(), to_work=False)
 
     def prepare(self) -> Callable[[], None]:
-        """Compile the files; return a function that activates them. Both raise `ConfigError` if a policy is invalid."""
+        """Compile the files; return a function that activates them. Each of these steps raises `ConfigError` if a policy is invalid."""
         with self._lock:
             read = self._read()
             overlay = self._overlay

@@ -135,7 +135,7 @@ class NoteStore:
             # Compare lengths first: the exact size of large texts takes long.
             after = None if _length(values) > room else KeptNotes(self._incarnations[identity], values)
             if after is None or after.size > room:
-                message = f"new notes are not saved, and the old notes stay: all notes together take more than {self.LARGEST >> 20} MiB"
+                message = f"new notes are not saved, and the old notes stay: all notes would take more than {self.LARGEST >> 20} MiB"
                 guest = self._guests.get(identity)
                 entity = None if guest is None else guest.entity
                 refused.append(Problem(self._source, message, entity, hint="store less in notes, or delete notes"))

@@ -67,7 +67,7 @@ class PolicyPlugin:
         these settings."""
         refuse_failing: bool = True
         """While mom is running, reject new policies that are certain to fail: they call a function or set a variable that does not exist.
-        The current policies stay in force. MOM accepts such policies, and then decides nothing."""
+        The current policies stay in force. oVirt MOM accepts such policies, and then decides nothing."""
         ignore: list[str] = Field(default_factory=list)
         """Controls for which mom ignores the policies' decisions. Use this to disable parts of policies that you cannot edit."""
         shadow: Path | None = None
@@ -274,7 +274,7 @@ class PolicyPlugin:
             for remark in shown:
                 where = f"{where_from(remark.name, state.texts.get(remark.name))}:{remark.line}:{remark.column}"
                 advice = f" ({remark.hint})" if remark.hint else ""
-                further = f"; and {len(more)} more: `mom policy check`" if more and remark is shown[-1] else ""
+                further = f"; `mom policy check` shows {len(more)} more" if more and remark is shown[-1] else ""
                 text = printable(where, 400), printable(remark.message, 400), printable(advice, 400), remark.kind, further
                 self._context.log.log(level, "%s: %s%s [%s]%s", *text)
 

@@ -33,7 +33,7 @@ LONGEST: Final = 64 << 20
 """Maximum size of a file in bytes. 10,000 guests with 60 fields each take a third of it."""
 
 EXAMPLE: Final = Path(__file__).with_name("example.json")
-"""Host short of memory: one guest can spare memory, one runs out, one reports nothing."""
+"""Snapshot of a host short of memory: one guest can spare memory, one runs out, one reports nothing."""
 
 
 def _finite(value: Any) -> Any:
@@ -91,7 +91,7 @@ class SnapshotForm(SampleForm):
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """Return a hint with a similar name, if any."""
+    """Return a hint with the most similar of `names`, or an empty string."""
     close = get_close_matches(name, list(names), 1)
     return f"did you mean {close[0]}?" if close else ""
 

@@ -39,7 +39,7 @@ def read_policies(directory: Path | None, file: Path | None, limits: PolicyLimit
 
 
 def read_folder(directory: Path, suffix: str, longest: int, ignored: str = "") -> Texts:
-    """Return a folder's files that only root and mom's user can write. The folder may be absent.
+    """Return a folder's texts. Files that other users than root and mom's can write become problems. The folder may be absent.
 
     :param longest: size limit of a file in bytes
     :param ignored: ignore names that begin with one of these characters, or with `.`

@@ -15,13 +15,13 @@ from mom_plugins_qemu.sampler import LIES
 SUBJECT: Final = "qemu"
 
 _SHOWN: Final = 10
-"""Number of guests without Minimum memory that get a finding each. One finding lists the others."""
+"""Most guests without Minimum memory (Proxmox VE) that get separate findings. One finding lists the others."""
 
 _CURES: Final = Cures(
     SUBJECT,
     balloon="start them with -device virtio-balloon-pci",
-    reporting="free-page-reporting=on for the guest's -device virtio-balloon-pci",
-    autodeflate="deflate-on-oom=on for the guest's -device virtio-balloon-pci",
+    reporting="add free-page-reporting=on to the guest's -device virtio-balloon-pci",
+    autodeflate="add deflate-on-oom=on to the guest's -device virtio-balloon-pci",
     unmerged="-machine mem-merge=off",
 )
 

@@ -27,7 +27,7 @@ _FAILURE_SECONDS: Final = 10.0
 _LONGEST_BYTES: Final = 64 << 10
 
 _MOST_MESSAGES: Final = 250
-"""Most messages of 1 KiB per second that mom reads from one monitor. This takes some 1 % of a CPU."""
+"""Most messages that mom reads from one monitor per second, with some 1 % of a CPU. Each KiB counts."""
 
 _JOIN_SECONDS: Final = 0.15
 """Time allowed for the thread to stop. A plugin has 0.4 s in all."""
@@ -45,7 +45,7 @@ _RESIZED: Final = "BALLOON_CHANGE"
 class EventMonitors:
     """Thread that stays connected to all monitors that match `patterns`.
 
-    :param heard: called for events, with the process's PID and a text
+    :param heard: called to start a cycle, with the process's PID and a text
     :param resized: called for each new balloon size, with the PID and the size in bytes
     :param users: IDs of trusted users; mom ignores the monitors of other users
     """

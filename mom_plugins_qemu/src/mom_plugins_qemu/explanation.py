@@ -21,11 +21,11 @@ class WayExplainer(Explainer):
         if way == VIRTIO_MEM:
             yield f"The guest is sized by virtio-mem, because a balloon cannot reclaim its memory{has}."
         elif way is not None:
-            yield f"The guest is sized by its balloon, which works, and not by virtio-mem{has}."
+            yield f"The guest is sized by its balloon and not by virtio-mem, because the balloon works{has}."
 
 
 def status_parts(report: Report) -> Iterator[StatusPart]:
-    """Report guests of Proxmox VE that have no Minimum memory. mom takes nothing from them."""
+    """Yield the guests of Proxmox VE without Minimum memory, from which mom takes nothing."""
     names = [guest.name for guest in report.snapshot.guests.values() if guest.text(KEEPS_ALL)]
     if names:
         yield StatusPart(

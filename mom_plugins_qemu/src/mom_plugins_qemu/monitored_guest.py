@@ -164,7 +164,7 @@ class MonitoredGuest(SeenGuest):
     failure: str = ""
     """Why the last query failed; empty if it was answered."""
     possible_kib: int = 0
-    """Largest size that the process and the host allowed at the last check."""
+    """Largest size that the process and the host have allowed so far."""
     retry: Retry = field(default_factory=Retry)
 
     @property

@@ -36,7 +36,7 @@ def trusted_users(names: Sequence[str]) -> Set[int]:
             users.add(pwd.getpwnam(name).pw_uid)
         except KeyError as error:
             raise MomError(
-                f"there is no user {printable(name)}", hint="correct `users` of the qemu plugin, the users who run QEMU here"
+                f"there is no user {printable(name)}", hint="correct `users` of the qemu plugin: it lists the users who run QEMU here"
             ) from error
     return users
 

@@ -89,4 +89,4 @@ def _guest(
 
 def importers() -> list[Importer]:
     """Return the importers of `mom config import`."""
-    return [Importer("proxmox", "guests of Proxmox VE, /etc/pve/qemu-server or files in it", import_proxmox, several="*.conf")]
+    return [Importer("proxmox", "guests of Proxmox VE: /etc/pve/qemu-server or files in it", import_proxmox, several="*.conf")]

@@ -53,4 +53,4 @@ def _remarks_on_nothing(policy: Policy) -> Iterator[PolicyProblem]:
     for name in policy.code.empty:
         lost = ", and the default policy of this name is not used" if name in defaults else ""
         hint = "write a policy, or `nil` for a policy that does nothing"
-        yield PolicyProblem(name, 0, 0, "empty-policy", f"it contains only comments, so it decides nothing{lost}", "warning", hint)
+        yield PolicyProblem(name, 0, 0, "empty-policy", f"the policy contains only comments, so it decides nothing{lost}", "warning", hint)

@@ -44,7 +44,7 @@ class DeclaredNames:
         self.notes_read: list[tuple[Form, str]] = []
 
     def like(self, kind: str, name: str, names: Callable[[], Collection[str]]) -> str:
-        """Return a hint with a similar name, or an empty string."""
+        """Return a hint with the most similar of `names`, or an empty string."""
         key = (kind, name)
         if key not in self._suggested and len(self._suggested) < _MOST and len(name) <= _LONGEST:
             # `names` contains this very name if it is bound elsewhere.
@@ -145,7 +145,7 @@ class DeclaredNames:
             return
         if entity is not None and entity.scope is not spec.scope:
             whose = "each guest" if spec.scope is Scope.GUEST else "the host"
-            self._say("wrong-scope", places[0], f"{name} is a control of {whose}, not of the {entity.scope}: this has no effect")
+            self._say("wrong-scope", places[0], f"{name} is a control of {whose}, not of the {entity.scope}: the request has no effect")
             return
         if len(values) < 2:
             return
@@ -159,11 +159,11 @@ class DeclaredNames:
         shown = show(number) if isinstance(number, int) else f"{number:g}"
         if spec.choices and number not in spec.choices:
             has = ", ".join(map(str, spec.choices))
-            self._say("control-bounds", place, f"{name} accepts only {has}, but this is {shown}: this has no effect")
+            self._say("control-bounds", place, f"{name} accepts only {has}, but the value is {shown}: the request has no effect")
         elif spec.minimum is not None and number < spec.minimum:
-            self._say("control-bounds", place, f"{name} is never set below {spec.minimum:.15g}, but this is {shown}")
+            self._say("control-bounds", place, f"mom never sets {name} below {spec.minimum:.15g}, but the value is {shown}")
         elif spec.maximum is not None and number > spec.maximum:
-            self._say("control-bounds", place, f"{name} is never set above {spec.maximum:.15g}, but this is {shown}")
+            self._say("control-bounds", place, f"mom never sets {name} above {spec.maximum:.15g}, but the value is {shown}")
 
     def _requested(self, value: Value, place: Form, *, takes_text: bool) -> None:
         try:

@@ -118,7 +118,7 @@ def bound(value: Value) -> Value:
 
 
 Key: TypeAlias = "tuple[str, Hashable] | tuple[str, Hashable, str]"
-"""Key of a fact. It begins with `variable` and the scope; `function`; `note` and the entity; or `not nil` and the value's key."""
+"""(`variable`, scope, name), (`function`, name), (`note`, entity, name), or (`not nil`, key of a value)."""
 
 
 class Facts(dict[Key, Any]):
@@ -167,7 +167,7 @@ class Knowledge:
         return ("not nil", value.identity) in self.store
 
     def join(self, first: Mapping[Key, Any], second: Mapping[Key, Any], if_true: Keys, if_false: Keys) -> None:
-        """Merge the changes of two branches."""
+        """Merge the facts that two branches changed."""
         for key in {**first, **second}:
             now = self.store.get(key)
             then, otherwise = first.get(key, now), second.get(key, now)
@@ -281,4 +281,4 @@ CONDITIONS: Final[Mapping[str, Callable[[Knowledge, Value, Sequence[Value]], Val
     "valid": _valid, "null": _null, "eq": _equal, "neq": lambda now, value, args: _not(now, value, [_equal(now, value, args)]),
     "not": _not, "and": _and, "or": _or, "lt": _ordered, "gt": _ordered, "lte": _ordered, "gte": _ordered,
 }  # fmt: skip
-"""Functions whose result shows which values are not nil."""
+"""Rules that derive knowledge from the results of functions, keyed by function name."""

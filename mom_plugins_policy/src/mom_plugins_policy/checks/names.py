@@ -22,12 +22,12 @@ def remarks_on_names(program: Program) -> Iterator[PolicyProblem]:
         form = definition.form.items[1]
         earlier = first.setdefault((form.text.name, form.name), form) if definition.unconditional else form
         if earlier is not form:
-            message = f"{form.name} is already defined in line {earlier.source.line}; from here on, this definition is used"
+            message = f"{form.name} is already defined in line {earlier.source.line}; from here on, the new definition is used"
             yield remark("duplicate-function", form, message)
         if form.name in PREDEFINED:
             yield remark("def-of-builtin", form, f"{form.name} is a variable of the language, which hides this function")
     for form in program.ineffective:
-        yield remark("def-of-builtin", form, f"{form.name} is a word of the language, which cannot be redefined: this has no effect")
+        yield remark("def-of-builtin", form, f"{form.name} is a word of the language: the definition has no effect")
     for (form, _), _ in program.bindings:
         if form.name in _TAKEN or form.name in PREDEFINED:
             yield remark("shadowed-word", form, f"{form.name} is a word of the language", "give the variable another name")

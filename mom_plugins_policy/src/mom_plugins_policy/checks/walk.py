@@ -278,8 +278,8 @@ class Walk:
         key = (self._now.chain[-1], name.name)
         before = self._now.store.get(("variable", *key))
         if before is not None and not before.types & UNBOUND and self._bound_in.get(key) == name.text.name:
-            message = f"{name.name} is bound in this scope already and keeps its value: this has no effect"
-            self.say("duplicate-variable", name, message, "use set to change it")
+            message = f"{name.name} is bound in this scope already and keeps its value: the new value has no effect"
+            self.say("duplicate-variable", name, message, "use `set` to change the value")
         self._bound_in.setdefault(key, name.text.name)
         return self._now.bind(name.name, value)
 

@@ -24,7 +24,7 @@ from mom_plugins_policy.language.policy import Result
 from mom_plugins_policy.sources import text_of
 
 EXPRESSION = "~expression"
-"""Policy name of an expression. It sorts last, so expressions can use the files' definitions."""
+"""Name of the policy made from expressions. It sorts last, so expressions can use the files' definitions."""
 
 
 @click.command("eval")

@@ -42,7 +42,7 @@ defaults_option = click.option(
 
 def snapshot_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options `--snapshot FILE` and `--live`."""
-    about = "Read this host through the configured plugins for a second. Nothing on the host is changed."
+    about = "Use data that the configured plugins collect from this host within a second. Nothing on the host is changed."
     live = click.option("--live", is_flag=True, help=about)
     about = "A snapshot as JSON; - is standard input.  [default: a small example]"
     file = click.option("--snapshot", "snapshot_path", metavar="FILE", default=None, type=click.Path(path_type=Path), help=about)

@@ -40,7 +40,7 @@ class NoteNames:
     all_known: bool = True
 
     def add(self, arguments: Sequence[Form]) -> None:
-        """Add the first argument of a method that uses a note."""
+        """Add the note's name: the first of a method's arguments."""
         name = arguments[0].value if arguments and arguments[0].kind is FormKind.LITERAL else None
         self.all_known &= isinstance(name, str)
         self.names.add(str(name))
@@ -80,7 +80,7 @@ class Program:
             yield from several
 
     def libraries(self) -> set[str]:
-        """Return the names of policies that only bind and define names."""
+        """Return the names of policies that only bind variables and define functions."""
         parts = [(form.text.name, self.parts.get(form.index)) for form in self.forms]
         acting = {name for name, of in parts if of is None or not (of.defined or of.assigned or (of.bindings and not of.scope))}
         return {name for name, _ in parts} - acting
@@ -110,7 +110,7 @@ class Program:
                 todo.extend(callee for definition in self.definitions[name] for callee in definition.calls)
 
     def fields(self) -> Set[tuple[Scope, str]]:
-        """Return the fields that the policies mention, of the host and of guests in loops over `Guests`."""
+        """Return the mentioned fields of the host, and of guests in loops over `Guests`."""
         fields: set[tuple[Scope, str]] = set()
         owners = self._owners()
         for form in all_in(self.forms):

@@ -38,7 +38,7 @@ class Budgets(ABC):
 
     @abstractmethod
     def _held(self) -> int:
-        """Return the bytes that the evaluation's values take now."""
+        """Return how many bytes the evaluation's values take now."""
 
     # --- time and steps --------------------------------------------------------------------------------------------------------
 
@@ -132,7 +132,7 @@ class Budgets(ABC):
         return weight
 
     def collected(self, values: list[Any_]) -> list[Any_]:
-        """Count the size of a list built by `with`."""
+        """Count the size of a list built by `with`, and return the list."""
         self._weigh(values)
         self.build(_ELEMENT * len(values))
         return values

@@ -21,7 +21,7 @@ KINDS = frozenset({
 class Fault:
     """Error of a policy. `line` and `column` are 1-based; 0 if unknown.
 
-    :param values: operands, such as `g.balloon_cur is nil`
+    :param values: operands with their values, such as `g.balloon_cur is nil`
     """
 
     kind: str

@@ -21,7 +21,7 @@ class PolicyLimits(StrictModel):
     name: Annotated[int, Field(ge=1, le=1000)] = 200
     """Maximum length of a name in characters."""
     nesting: Annotated[int, Field(ge=1, le=1000)] = 500
-    """Maximum depth of nested brackets. MOM fails at about 330."""
+    """Maximum depth of nested brackets. oVirt MOM fails at about 330."""
     steps: Annotated[int, Field(ge=1)] = 1_000_000
     """Maximum number of forms evaluated outside of loops over Guests."""
     guest_steps: Annotated[int, Field(ge=1)] = 100_000
@@ -29,7 +29,7 @@ class PolicyLimits(StrictModel):
     seconds: Annotated[float, Field(gt=0, le=300)] = 2.0
     """Maximum duration of an evaluation in seconds. Keep it below the plugin's deadline, so that mom can report the slow policy."""
     depth: Annotated[int, Field(ge=1, le=400)] = 200
-    """Maximum depth of nested function calls. MOM fails at about 100."""
+    """Maximum depth of nested function calls. oVirt MOM fails at about 100."""
     integer_bits: Annotated[int, Field(ge=64, le=8192)] = 4096
     """Maximum size of an integer in bits."""
     string: Annotated[int, Field(ge=1, le=1 << 24)] = 1 << 16

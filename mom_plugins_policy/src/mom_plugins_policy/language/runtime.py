@@ -29,7 +29,7 @@ _CHARACTER: Final = 80  # bytes of a non-ASCII character as an element: Python s
 _MOST_FAULTS: Final = 1000  # reported per evaluation; each takes 20 us and 1 KiB
 
 _CODE: Final = __file__.replace("runtime.py", "code.py")
-"""File whose functions hold the values of an evaluation."""
+"""File whose functions hold an evaluation's values in local variables."""
 
 Notes: TypeAlias = Mapping[str, Mapping[str, Any]]
 """Notes keyed by entity ID and name."""
@@ -294,12 +294,12 @@ class Evaluation(Budgets):
         return stored[name]
 
     def do_control(self, entity: Host | Guest, name: Any_, value: Any_, form: Form) -> None:
-        """Request a control's value."""
+        """Request a value for a control."""
         value = requested(value, takes_text=name in self.takes_text)
         self._of_name(self.controls, name, "controls")[_id(entity)] = (entity, value, form)
 
     def do_getcontrol(self, entity: Host | Guest, name: Any_) -> Any_:
-        """Return the value requested last, or None."""
+        """Return the control's last requested value, or None."""
         request = self.controls.get(name, {}).get(_id(entity))
         return None if request is None else request[1]
 

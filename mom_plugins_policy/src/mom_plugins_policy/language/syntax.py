@@ -76,7 +76,7 @@ def all_in(forms: Sequence[Form]) -> Iterator[Form]:
 
 
 def written_string(value: str) -> str:
-    """Write a string in policy syntax, or in Python's if it ends in a backslash."""
+    """Return a string in policy syntax, or in Python's if it ends in a backslash."""
     for quote in "\"'":
         if re.fullmatch(rf"[^{quote}\\]*(?:\\.[^{quote}\\]*)*", value):
             return f"{quote}{value}{quote}"

@@ -63,7 +63,7 @@ class PythonEvaluation:
 
     def too_many(self) -> PolicyMistake:
         """Return the error for too many decisions."""
-        return PolicyMistake(f"it makes more than {self.most:,} decisions; does a loop never end?")
+        return PolicyMistake(f"the policy makes more than {self.most:,} decisions; does a loop never end?")
 
 
 @dataclass(slots=True, eq=False)

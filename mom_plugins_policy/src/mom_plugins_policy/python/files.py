@@ -14,7 +14,7 @@ from mom_core import ConfigProblem, printable
 from mom_plugins_policy.sources import read_folder
 
 _LONGEST: Final = 1 << 20  # bytes of a policy
-_HINT: Final = "a policy defines `def decide(host, guests):`, which yields decisions; the policies in force stay"
+_HINT: Final = "a policy defines `def decide(host, guests):`, which yields decisions; a failed reload keeps the old policies"
 
 
 class PythonPolicy(NamedTuple):

@@ -89,7 +89,7 @@ def _evaluate(policy: PythonPolicy, cycle: PolicyCycle, until: float) -> list[De
             guest = None if isinstance(error, PolicyMistake) else _blamed(error, evaluation)
             if guest is None or time.monotonic() > until:
                 message = str(error) if isinstance(error, PolicyMistake) else f"{type(error).__name__}: {error}"
-                return [Problem(source, printable(f"it decides nothing in this cycle: {message}", 400))]
+                return [Problem(source, printable(f"the policy decides nothing in this cycle: {message}", 400))]
             left_out[guest.entity.id] = _left_out(source, guest, error)
             continue
         problems = [*left_out.values(), *_problems(decisions_made, evaluation)]
@@ -122,7 +122,7 @@ def _problems(yielded: list[Decision], evaluation: PythonEvaluation) -> Iterator
     for source, control in dict.fromkeys(
         (decision.source, decision.control) for decision, _ in evaluation.made if id(decision) not in yielded_ids
     ):
-        yield Problem(source, f"sets {control} but does not yield it, so it has no effect", hint="write `yield` before it")
+        yield Problem(source, f"a decision on {control} has no effect, because it is not yielded", hint="write `yield` before `set`")
     for identity, notes in list(evaluation.notes.items()):
         try:
             CAN_BE_KEPT.validate_python(notes, strict=True)
@@ -130,5 +130,5 @@ def _problems(yielded: list[Decision], evaluation: PythonEvaluation) -> Iterator
             del evaluation.notes[identity]
             guest, first = evaluation.cycle.snapshot.guests.get(identity), error.errors()[0]
             which = f"{first['loc'][0]!r:.60} is not a number, string or list of these" if first["loc"] else first["msg"]
-            message = f"its notes are not saved, and the old notes stay: {which}"
+            message = f"new notes are not saved, and the old notes stay: {which}"
             yield Problem(Source(evaluation.policy.path.name), printable(message, 400), guest.entity if guest else None)

@@ -22,7 +22,7 @@ class Binding(NamedTuple):
 
 
 class Clause(NamedTuple):
-    """Clause of a choice. The last clause has no condition; if its body is empty, its value is nil."""
+    """Clause of an `if` or `cond`. The last clause is the `else`, without a condition; an empty body means nil."""
 
     condition: Form | None
     body: Sequence[Form]
@@ -33,7 +33,7 @@ class Parts(NamedTuple):
 
     evaluated: Sequence[Form]
     bindings: Sequence[Binding] = ()
-    """Names that the form binds. Each is bound as soon as its value is known."""
+    """Names that the form binds, each before the next value is evaluated."""
     scope: bool = False
     """Whether the bindings have their own scope."""
     assigned: str = ""
@@ -143,7 +143,7 @@ _SETS = "`set` takes a name and a value"
 
 _FORMS = (
     FormWord(name="if", least=3, most=3, meaning="evaluates the condition, then one of two branches", parts=_if,
-             named="a condition, a form for true, and a form for false: nil for nothing"),
+             named="a condition, a form for true, and a form for false: nil to do nothing"),
     FormWord(name="let", least=2, most=None, meaning="binds names one after the other in a new scope; returns the last form's value",
              parts=_let, shape="`let` takes a list of pairs of a name and a value", flaws=_invalid_names),
     FormWord(name="def", least=3, most=3, meaning="defines a function: name, parameters, one body form", parts=_def, shape=_DEFINES,
