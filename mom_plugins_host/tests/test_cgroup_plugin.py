@@ -229,7 +229,7 @@ def test_a_limit_that_cannot_be_reached_any_more_is_raised_instead_of_left(bench
     (folder / "memory.swap.max").write_text("0\n")
     bench.cycle()
     done = bench.cycle((guest, HIGH, wanted))
-    assert done.reasons == ["raised above the guest's memory: swap and page cache do not suffice to reclaim the excess"]
+    assert done.reasons == ["raised above the guest's memory: too little swap and page cache to reclaim memory above the limit"]
     assert bench.kernel.value(bench.path("a"), "memory.high") == str(2100 << 20)
 
 
@@ -262,7 +262,7 @@ def test_swap_in_which_a_limited_guest_has_to_be_is_not_taken_away(bench: Bench)
     folder = bench.kernel.folder(bench.path("a"))
     (folder / "memory.high").write_text(f"{1900 << 20}\n")
     (folder / "memory.swap.current").write_text(f"{500 << 20}\n")
-    reason = "400 MiB of the guest must fit into swap, as memory.high limits it to 1.86 GiB"
+    reason = "400 MiB of the guest's memory must fit into swap, because memory.high limits the guest to 1.86 GiB"
     assert bench.cycle((guest, SWAP_MAX, 300 * MIB)).reasons == [reason]
     assert bench.cycle((guest, SWAP_MAX, 400 * MIB)).outcomes["a", SWAP_MAX].status is Status.APPLIED
     both = bench.cycle((guest, SWAP_MAX, 0), (guest, HIGH, -1))
@@ -342,6 +342,6 @@ def test_the_doctor_tells_what_there_is_and_what_is_missing(bench: Bench) -> Non
 def test_the_doctor_of_a_host_without_cgroups_v2_says_what_that_means(bench: Bench) -> None:
     bench.add("a")
     bench.kernel.host("proc/self/mountinfo", "31 24 0:31 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n")
-    assert said(bench)["memory is a controller of cgroups v1, mounted at /sys/fs/cgroup/memory: limits need cgroups v2"] is Severity.ERROR
+    assert said(bench)["the memory controller uses cgroups v1 (/sys/fs/cgroup/memory), but limits need cgroups v2"] is Severity.ERROR
     bench.kernel.host("proc/self/mountinfo", "")
     assert said(bench)["no cgroup file system is mounted"] is Severity.ERROR

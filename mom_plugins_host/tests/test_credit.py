@@ -181,7 +181,8 @@ def test_a_guest_on_credit_gets_no_other_limit(on_credit: Bench) -> None:
     short(on_credit, a=500 * MIB)
     guest = next(guest.entity for guest in on_credit.hypervisor.guests())
     for kib in (900 * MIB, 1 * MIB):  # the second is impossible, too
-        assert cycle(on_credit, (guest, MEMORY_HIGH, kib)).reasons == ["mom limits the guest's growth: set memory_credit to 0 first"]
+        expected = "mom itself limits the guest's growth with memory.high: set memory_credit to 0 first"
+        assert cycle(on_credit, (guest, MEMORY_HIGH, kib)).reasons == [expected]
     cycle(on_credit, (guest, CREDIT, 0))
     assert limit(on_credit, "a") is None
 

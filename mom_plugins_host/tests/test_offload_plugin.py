@@ -234,7 +234,7 @@ def test_what_a_guest_had_used_and_freed_is_left_to_its_balloon_for_a_while(avai
     bench = Bench(["vm1"])
     short: dict[str, Value] = {**SHORT, "mem_really_available": available}
     assert bench.cycle(short, {"vm1": FREED}) == []
-    assert "ballooning reclaims that first" in str(bench.state("vm1"))
+    assert "ballooning reclaims this memory first" in str(bench.state("vm1"))
     bench.clock.now += patience - 4
     assert bench.cycle(short, {"vm1": FREED}) == []
     bench.clock.now += 4

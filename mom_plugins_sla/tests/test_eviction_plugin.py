@@ -480,8 +480,8 @@ def test_a_policy_cannot_do_what_the_class_forbids(tmp_path: Path) -> None:
     bench = Bench(tmp_path, fields={"vm1": VAPOR, "vm2": {**VAPOR, "may_save": 0}})
     reports = bench.cycles(100, ("vm1", "guest_shutdown", 1), ("vm2", "guest_save", 1), ("vm3", "guest_pause", 1))
     assert applied(reports) == []
-    assert any("class vapor does not allow it (may_power_off)" in reason for reason in refusals(reports))
-    assert any("no class that allows it" in reason for reason in refusals(reports))
+    assert any("class vapor does not allow this step (may_power_off)" in reason for reason in refusals(reports))
+    assert any("no class that allows this step" in reason for reason in refusals(reports))
 
 
 def test_what_a_policy_does_not_want_any_more_is_called_off(tmp_path: Path) -> None:
@@ -520,10 +520,10 @@ def test_a_drain_moves_no_guest_of_which_the_plugin_of_classes_is_silent(tmp_pat
 @pytest.mark.parametrize(
     ("destination", "said"),
     [
-        (" qemu+ext:///system?command=/tmp/evil.sh", "not the URI"),
+        (" qemu+ext:///system?command=/tmp/evil.sh", "not a valid URI"),
         ("qemu+ssh://h/system?command=/bin/sh", "cannot have the parameter 'command=/bin/sh'"),
         ("qemu+tls://h/system?no_verify=1", "cannot have the parameter 'no_verify=1'"),
-        ("", "not the URI"),
+        ("", "not a valid URI"),
         (1, "a destination must be a string"),
     ],
 )

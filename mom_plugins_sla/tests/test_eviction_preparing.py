@@ -97,7 +97,7 @@ def _is_platinum(bench: PreparedBench) -> None:
 
 @pytest.mark.parametrize(
     ("happens", "error"),
-    [(_observes, "mom only observes now"), (_is_platinum, "the guest's class platinum does not allow it (may_migrate)")],
+    [(_observes, "mom only observes now"), (_is_platinum, "the guest's class platinum does not allow this step (may_migrate)")],
 )
 def test_a_guest_that_must_not_be_moved_by_the_time_it_is_prepared_stays(
     bench: PreparedBench, happens: Callable[[PreparedBench], None], error: str

@@ -31,7 +31,7 @@ def test_an_explanation_names_the_class_its_source_and_the_permitted_steps() -> 
         sla_class="vapor", sla_class_by="the guest's metadata", may_pause=1, may_save=1, may_migrate=0, leave_warning=60.0
     ) == (
         "Its service class is vapor, according to the guest's metadata."
-        " When the host stays full, its class allows it to be saved to disk or paused, 1 min after the announcement."
+        " Its class allows it to be saved to disk or paused when the host stays full, 1 min after the announcement."
     )
 
 

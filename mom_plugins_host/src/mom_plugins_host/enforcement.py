@@ -215,7 +215,7 @@ def _common(value: Value, other: Value) -> Value:
 
 
 def _agrees(present: Value, wanted: Value) -> bool:
-    """Return whether two values are equal. In items, compare only limits that both contain. A missing item equals every item."""
+    """Return whether values are equal. Of two items, compare only limits that exist in both. A missing item equals every item."""
     if isinstance(wanted, Mapping):
         return not isinstance(present, Mapping) or all(present[name] == limit for name, limit in wanted.items() if name in present)
     return present == wanted

@@ -32,7 +32,7 @@ class GroupExplainer(Explainer):
     topic, place = "group", Sentence.PRESENT + 1
 
     def sentences(self, about: About) -> Iterator[str]:
-        """Yield sentences about the control group."""
+        """Yield the sentences."""
         held, swapped = about.number(groups.CURRENT), about.number(groups.SWAP)
         if held is not None:
             swap = f", and another {format_kib(swapped)} in swap" if swapped else ""
@@ -55,7 +55,7 @@ class NodesExplainer(Explainer):
     topic, place = "nodes", Sentence.PRESENT + 2
 
     def sentences(self, about: About) -> Iterator[str]:
-        """Yield sentences about NUMA nodes."""
+        """Yield the sentences."""
         if about.report.snapshot.host.fields.get("numa_node_count") == 1:
             return
         sizes = nodes.memory_by_node(about.guest)
@@ -73,7 +73,7 @@ class LimitsExplainer(Explainer):
     topic, place = "limits", Sentence.PROMISED
 
     def sentences(self, about: About) -> Iterator[str]:
-        """Yield sentences about limits."""
+        """Yield the sentences."""
         yield from _cpu_sentences(about)
         yield from _disk_sentences(about.guest.items(DISKS_NOW) or ())
 
@@ -102,7 +102,7 @@ class ColdExplainer(Explainer):
     topic, place = "cold memory", Sentence.PRESENT + 2
 
     def sentences(self, about: About) -> Iterator[str]:
-        """Yield sentences about cold memory, and why none of it goes to swap now."""
+        """Yield the sentences."""
         working_set, age, cold = (about.number(name) for name in (fields.WORKING_SET, fields.WORKING_SET_AGE, fields.COLD))
         if working_set is not None and age is not None and cold is not None:
             yield f"Its working set was {format_kib(working_set)} when measured {lasting(age)} ago; another {format_kib(cold)} are cold."

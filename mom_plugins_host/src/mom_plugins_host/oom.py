@@ -75,7 +75,7 @@ class OomPlugin:
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterator[Decision]:
-        """Return decisions for scores that must change. Keep scores that another program has set (other than 0)."""
+        """Keep scores other than 0 that another program has set."""
         priorities = {name: priority for name, guest in snapshot.guests.items() if (priority := guest.number(PRIORITY)) is not None}
         targets = scores(priorities)
         ours = {entry.entity.id for entry in self._context.engine_state().changes if entry.control == SCORE} if targets else ()

@@ -67,8 +67,8 @@ class NewGuests:
 class Figures:
     """Memory of the host, in KiB.
 
-    :param reserved: promised to launches
-    :param returning: promised to stopped guests
+    :param reserved: memory promised to guests about to start
+    :param returning: memory promised to stopped guests
     :param room: memory that the balloon plugin can free at once; None to use `available`
     :param undescribed: number of guests with unknown guarantees, which count with all of their memory
     """
@@ -166,7 +166,7 @@ def _about_memory(new: NewGuests, figures: Figures, at_once: float) -> str:
             sources += f", {room.rise}"
     return (
         f"memory now: {sources}, so {format_kib(max(0.0, at_once))} are available; {new} would need"
-        f" {format_kib(new.count * new.start_kib)} at once"
+        f" {format_kib(new.count * new.start_kib)} immediately"
     )
 
 
@@ -183,7 +183,7 @@ def about_moving(snapshot: Snapshot, moves: GuestMoves) -> str:
     chooses = "; the mover chooses the host" if abilities.chooses else ""
     return (
         f"moving guests away: {name} can move {len(movable)} of {len(snapshot.guests)} guests, {how},"
-        f" with {least}{format_kib(sum(held))}{chooses}; in a fleet, `mom fleet plan --drain` shows where they would go"
+        f" which hold {least}{format_kib(sum(held))}{chooses}; in a fleet, `mom fleet plan --drain` shows where they would go"
     )
 
 

@@ -34,7 +34,7 @@ class Fairness:
 
 
 KEEPS_SHARE = 0.05
-"""Fraction of the host's memory below which Linux begins to swap."""
+"""Linux begins to swap if less than this fraction of the host's memory is available."""
 
 
 def fairness_of(snapshot: Snapshot, host_keeps: Portion | None, idle_tax: float, promises: Promises) -> Fairness:
@@ -94,7 +94,7 @@ def fair_shares(claims: Sequence[Claim], room: float, idle_tax: float = 0.75) ->
     Shares lie between guarantee and maximum, and add up to `room` if the maxima allow that. If the guarantees exceed `room`, all shrink
     by the same ratio.
 
-    :param room: in KiB
+    :param room: memory to share, in KiB
     :param idle_tax: from 0 (idle memory counts like used memory) to below 1
     """
     guarantees = [min(claim.guarantee, claim.most) for claim in claims]

@@ -10,7 +10,7 @@ from mom_plugins_sla.classes import ALLOWED, ServiceClass
 _CLASS = "the guest's class"
 _SOURCES = "YAML file, metadata, patterns, default"
 _WRONG = "why the classes of classes_file are not in force; empty if they are in force, unknown without classes_file"
-_LACK = "shortage of available memory below host_keeps in the last cycle"
+_LACK = "how far available memory was below host_keeps in the last cycle"
 
 
 def _guest(name: str, unit: Unit, description: str, source: str = _CLASS) -> FieldSpec:
@@ -22,7 +22,7 @@ FIELDS = (
     _guest("sla_class_by", Unit.TEXT, "source of sla_class, and if this is not the configured class, the reason", _SOURCES),
     _guest("mem_guarantee", Unit.KIB, "memory that the class guarantees; for a share, computed from the guest's maximum in the last cycle"),
     _guest("mem_guarantee_share", Unit.RATIO, "mem_guarantee as a share of the guest's maximum, if the class guarantees a share"),
-    _guest("priority", Unit.COUNT, "priority of the guarantee, 0 to 100; if memory is short, mom reduces the lowest priority first"),
+    _guest("priority", Unit.COUNT, "priority of the guarantee, 0 to 100; if memory is short, mom reduces guarantees of low priority first"),
     _guest("reclaim_cost", Unit.RATIO, "relative cost of reclaiming memory from the guest; 1 is normal"),
     _guest("cpu_share", Unit.COUNT, "the guest's weight when CPUs are short; 100 is normal"),
     _guest("io_share", Unit.RATIO, "share of its disks' agreed limits that the guest may use while disks are short"),

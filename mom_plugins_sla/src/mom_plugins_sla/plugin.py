@@ -106,7 +106,7 @@ class SlaPlugin:
 
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """Collect classes and guarantees. Each guest gets all fields, because a missing field means a failure."""
+        """Give each guest all fields, because a missing field means a failure."""
         # With these values, the policies for CPUs and disks release a guest that no longer has a class.
         unclassed: dict[str, Value] = {"mem_guarantee_share": None}
         unclassed |= {"cpu_share": ORDINARY} if self._settings.cpu else {}

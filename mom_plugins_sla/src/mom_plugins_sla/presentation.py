@@ -26,7 +26,7 @@ class ClassExplainer(Explainer):
     topic, place = "class", Sentence.KIND
 
     def sentences(self, about: About) -> Iterator[str]:
-        """Yield sentences about the class."""
+        """Yield the sentences."""
         name, source = about.guest.text("sla_class"), about.guest.text("sla_class_by")
         if not name:
             if any(guest.fields.get("sla_class") for guest in about.report.snapshot.guests.values()):
@@ -37,7 +37,7 @@ class ClassExplainer(Explainer):
         if steps:
             warning = about.number("leave_warning")
             when = "" if warning is None else f", {lasting(warning)} after the announcement"
-            yield f"When the host stays full, its class allows it to be {_either(steps)}{when}."
+            yield f"Its class allows it to be {_either(steps)} when the host stays full{when}."
 
 
 def _either(words: Sequence[str]) -> str:
@@ -51,7 +51,7 @@ class EvictionExplainer(Explainer):
     topic, place = "eviction", Sentence.NEXT
 
     def sentences(self, about: About) -> Iterator[str]:
-        """Yield sentences about the step."""
+        """Yield the sentences."""
         if step := about.guest.text(EVICTED):
             yield f"The host stays full. Step in progress or announced: {printable(step, 200)}."
         if error := about.guest.text(EVICTION_ERROR):

@@ -1,3 +1,3 @@
-"""Plugin `cgroup`: memory limits and protection of guests' control groups."""
+"""Plugin `cgroup`."""
 
 from mom_plugins_host.cgroup.plugin import CgroupPlugin as CgroupPlugin

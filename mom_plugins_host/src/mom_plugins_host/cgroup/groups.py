@@ -46,7 +46,7 @@ MEMORY_MIN: Final = "cgroup_memory_min"
 SWAP_MAX: Final = "cgroup_swap_max"
 
 NO_LIMIT: Final = -1
-"""`max` in the kernel's files."""
+"""Value that stands for `max` in the kernel's files."""
 
 KNOBS: Final = {
     MEMORY_HIGH: ("memory.high", "above this, the kernel reclaims memory of the guest and slows it down; -1: no limit"),
@@ -93,7 +93,7 @@ def group_of(guest: Guest, hierarchies: Hierarchies) -> GuestGroup | None:
 
 
 def group_fields(folder: str) -> dict[str, Value]:
-    """Return a control group's known memory and limits in KiB."""
+    """Return those memory sizes and limits of a control group that are known, in KiB."""
     stat = dict(line.split(" ", 1) for line in _text(folder, "memory.stat").splitlines() if " " in line)
     sizes = {name: _kib(stat.get(word, "")) for name, word in _STAT.items()}
     sizes |= {name: _kib(_text(folder, file)) for name, file in ((CURRENT, "memory.current"), (SWAP, "memory.swap.current"))}
@@ -108,7 +108,7 @@ def limit_of(control: str, folder: str) -> int | None:
 
 
 def limit_write(control: str, kib: int, group: GuestGroup) -> GroupWrite:
-    """Return the write that sets a control."""
+    """Return the write to a file that sets a control."""
     return GroupWrite(f"{group.folder}/{KNOBS[control][0]}", "max" if kib == NO_LIMIT else str(kib << 10), group.pid)
 
 
@@ -136,7 +136,7 @@ def _kib(text: str) -> int | None:
 
 
 SUBJECT = "control groups"
-_NO_GROUP_CURE = "run the guests under qemu:///system, and list memory in cgroup_controllers in /etc/libvirt/qemu.conf"
+_NO_GROUP_CURE = "run the guests under qemu:///system, and add 'memory' to cgroup_controllers in /etc/libvirt/qemu.conf"
 
 
 def findings(hierarchies: Hierarchies, hypervisor: Hypervisor | None, *, observes: bool) -> Iterable[Finding]:
@@ -154,7 +154,7 @@ def findings(hierarchies: Hierarchies, hypervisor: Hypervisor | None, *, observe
 def _about_mounts(hierarchies: Hierarchies) -> Finding:
     mount, memory = hierarchies.mount_of(Hierarchies.UNIFIED), hierarchies.mount_of("memory")
     if memory is not None:
-        message = f"memory is a controller of cgroups v1, mounted at {memory.folder}: limits need cgroups v2"
+        message = f"the memory controller uses cgroups v1 ({memory.folder}), but limits need cgroups v2"
         return Finding(Severity.ERROR, SUBJECT, message, "boot with systemd.unified_cgroup_hierarchy=1")
     if mount is None:
         return Finding(Severity.ERROR, SUBJECT, "no cgroup file system is mounted", "mount -t cgroup2 cgroup2 /sys/fs/cgroup")

@@ -61,13 +61,13 @@ class GroupLimits(StrictModel):
     """Values of a guest's control group. Unset values stay unchanged."""
 
     memory_high: _Limit | None = None
-    """Above this, the kernel reclaims memory of the guest and slows it down. mom does not go below the guest's need."""
+    """Above this, the kernel reclaims memory of the guest and slows it down. mom sets no less than the guest needs."""
     memory_low: _Limit | None = None
     """Below this, the kernel reclaims memory of the guest only if other groups have no reclaimable memory."""
     memory_min: _Limit | None = None
     """Below this, the kernel never reclaims memory of the guest."""
     swap_max: _Limit | None = None
-    """Most memory of the guest in the host's swap."""
+    """Maximum size of the guest's memory in the host's swap."""
 
 
 class CgroupSettings(PluginSettings):
@@ -213,7 +213,7 @@ class CgroupPlugin:
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Write the values. After half of the deadline, write no new values of `memory.high`."""
+        """After half of the deadline, write no new values of `memory.high`."""
         began, count = time.monotonic(), 1
         until = began + self._settings.deadline / 2
         groups = self._groups_of(hypervisor, {change.entity.id for change in changes})

@@ -14,11 +14,11 @@ from mom_plugins_host.cgroup.groups import NO_LIMIT
 _STEP_SHARE: Final = 0.05
 _LEAST_STEP_KIB: Final = 16 << 10
 _MOST_STEP_KIB: Final = 256 << 10
-"""In one cycle, mom sets a limit at most this far below the guest's memory: 5 % of that memory, but at least 16 MiB and at most 256 MiB.
+"""In each cycle, mom sets a limit at most one step below the guest's memory: 5 % of it, but at least 16 MiB and at most 256 MiB.
 Pressure then reveals a wrong limit before the next step."""
 
 _STALL_PERCENT: Final = 0.1
-"""mom does not lower the limit of a guest that waits for memory for this percentage of time."""
+"""mom does not lower the limit of a guest that waits for memory for at least this percentage of time."""
 
 _PROTECTED_SHARE: Final = 0.8
 """Largest share of the host's memory that memory.min of all guests together may protect. The kernel needs the rest to avoid OOM kills."""
@@ -159,7 +159,7 @@ def _raised(guest: Guest, limit: int, host: HostBounds) -> tuple[int, str, str] 
     need = host.need_of(guest)
     # One step above its current memory; otherwise the kernel delays the next page.
     least = max(need.promised, need.kib or 0, int(current) + _step(current))
-    return _whole_pages(least), "", "raised above the guest's memory: swap and page cache do not suffice to reclaim the excess"
+    return _whole_pages(least), "", "raised above the guest's memory: too little swap and page cache to reclaim memory above the limit"
 
 
 def _strands(guest: Guest, swap_max: int, high: float | None) -> str:
@@ -172,7 +172,7 @@ def _strands(guest: Guest, swap_max: int, high: float | None) -> str:
     above = int(current + (guest.number(cgroup.SWAP) or 0) - high)
     if above <= _reclaimable(guest, 0) + swap_max:
         return ""
-    return f"{format_kib(above)} of the guest must fit into swap, as memory.high limits it to {format_kib(high)}"
+    return f"{format_kib(above)} of the guest's memory must fit into swap, because memory.high limits the guest to {format_kib(high)}"
 
 
 def _step(current: float) -> int:

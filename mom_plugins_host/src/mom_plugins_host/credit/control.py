@@ -46,20 +46,21 @@ DECLARED: Final = (
     FieldSpec.reads("priority", Unit.COUNT, Scope.GUEST),
     ControlSpec(CREDIT, Unit.FLAG, Scope.GUEST, "1: limit how fast the guest grows while guests could exhaust the host", CREDIT),
     GuestColumn(
-        "held back", (DELAY,), Unit.SECONDS, "time in the last cycle without growth because the host had no memory left", 29, 2,
+        "held back", (DELAY,), Unit.SECONDS,
+        "time in the last cycle for which the guest could not grow, because the host had no memory left", 29, 2,
         "mom_guest_held_back_seconds", mark_from=0.1,
     ),
 )  # fmt: skip
 
 _HIGH_SHARE: Final = 0.1
 _RESERVE_SHARE: Final = 0.02
-"""High (`_HIGH_SHARE`) and low watermark as shares of the host's memory, used without the balloon plugin."""
+"""High (`_HIGH_SHARE`) and low (`_RESERVE_SHARE`) watermark as shares of the host's memory, used without the balloon plugin."""
 
 _PODS: Final = "/kubepods"
 """Part of the path of a pod's control group. The kubelet, not mom, limits pods."""
 
 _TOLD_SECONDS: Final = 0.5
-"""Shortest delay in a cycle that mom reports. Shorter delays are usual while limits follow growth."""
+"""mom reports a guest that was delayed for at least this long in a cycle. Shorter delays are usual while limits follow growth."""
 
 
 def can_limit(group: GuestGroup | None, fields: Mapping[str, Value]) -> bool:
@@ -82,7 +83,7 @@ class GrowthCredit:
         self._incarnations: Mapping[str, str] | None = None
         """Incarnations of the guests in the last cycle, keyed by guest id; None before the first cycle."""
         self._on_credit: set[str] = set()
-        """Ids of guests whose control is 1."""
+        """Ids of guests on credit (`memory_credit` is 1)."""
 
     def stop(self) -> None:
         """Lift all limits: without mom, nobody would raise them."""
@@ -141,7 +142,7 @@ class GrowthCredit:
         """Refuse decisions on `memory.high` of guests on credit."""
         for decision in decisions:
             if decision.control == MEMORY_HIGH and decision.entity.id in self._on_credit:
-                yield Revision(decision, None, f"mom limits the guest's growth: set {CREDIT} to 0 first")
+                yield Revision(decision, None, f"mom itself limits the guest's growth with memory.high: set {CREDIT} to 0 first")
 
     def problems(self, snapshot: Snapshot) -> Iterator[Problem]:
         """Yield problems: guests whose growth was delayed, and guests that mom cannot limit."""

@@ -14,7 +14,7 @@ ORDINARY_PRIORITY: Final = 50.0
 """Priority of a guest without a service class."""
 
 _PRIORITY_BASE: Final = 10.0
-"""Added to priorities of 0 to 100, so that every guest gets an allowance. Priority 100 gets eleven times the allowance of priority 0."""
+"""Added to priorities of 0 to 100, so that every guest gets an allowance."""
 
 _SLIP: Final = 0.0125
 """A group exceeds its limit by this share without delay, because the kernel skips delays of less than 10 ms."""
@@ -34,10 +34,10 @@ class Borrower:
 
     :param held: memory that the guest's control group holds
     :param promised: memory that the guest may always hold, including QEMU's own memory; 0: no promise
-    :param most: most memory that the guest can hold, including QEMU's own memory
+    :param most: maximum memory that the guest can hold, including QEMU's own memory
     :param priority: of the guest's service class, 0 to 100
     :param held_before: memory that the guest held in the last cycle
-    :param burst: growth within a cycle that earlier growth suggests
+    :param burst: expected growth within a cycle, estimated from earlier growth
     :param limit: present limit; None: no limit
     :param slowed: how often the limit has slowed the guest down
     :param waits: whether the guest wants more memory than its limit
@@ -70,7 +70,7 @@ def credit(available: float, reserve: float, guests: Mapping[str, Borrower], *, 
     """Return the limit of each guest in KiB: the memory that the guest holds, plus its allowance.
 
     Promised memory comes first, then likely growth. All allowances together exceed `available - reserve` only if more is promised. More
-    available memory never lowers a limit. Memory beyond a guest's limit raises the limit only if `slips`.
+    available memory never lowers a limit. Memory that a guest holds beyond its limit counts only if `slips`.
 
     :param available: the host's available memory in KiB
     :param reserve: part of the available memory that is for the host itself, in KiB

@@ -27,7 +27,7 @@ LONGEST_SECONDS = 0.1
 """Longest time of one attempt: enough for 800 MiB on two CPUs."""
 
 VAIN_WRITES = 20
-"""Number of writes without effect that ends an attempt."""
+"""mom ends an attempt after this many successive writes without effect."""
 
 _LIST = re.compile(r"^ +count: +([0-9]{1,18})\n +high: +[0-9]+\n +batch: +[0-9]+\n(?: +high_min: +([0-9]{1,18})\n)?", re.MULTILINE)
 """Entry of a per-CPU list. Counts are in base pages; `high_min` is the list's limit in quiet times."""

@@ -73,7 +73,7 @@ class HostPlugin:
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem | Condition]:
-        """Report missing fields and memory stalls. Also pass the cycle's figures to the watch."""
+        """Report problems, and pass the cycle's figures to the watch."""
         total, available, target = (snapshot.host.whole(name) for name in ("mem_available", "mem_really_available", AVAILABLE_TARGET))
         self._watch.update(available, total, target, self._collected_kib)
         self._processes.update(snapshot, self._context.root / "proc")

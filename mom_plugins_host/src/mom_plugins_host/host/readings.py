@@ -21,7 +21,7 @@ SHORT_SHARE: Final = 0.1
 """A host without watermarks is short of memory if less than this share of its memory is available."""
 
 EARLY: Final = 2.0
-"""Multiple of the hard watermark below which mom reads processes."""
+"""mom reads processes if available memory is below this multiple of the hard watermark."""
 
 LOOK_SECONDS: Final = 10.0
 """Time between two readings of processes."""

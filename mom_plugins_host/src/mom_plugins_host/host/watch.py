@@ -90,7 +90,7 @@ class StallTrigger:
 
 FIRST_GAP_SECONDS = 1.0
 LONGEST_GAP_SECONDS = 30.0
-"""While tasks keep stalling, the gap between two wake-ups doubles, up to the longest gap."""
+"""While tasks keep stalling, the gap between two wake-ups doubles, up to this length."""
 
 _MEMINFO_BYTES = 256
 """Bytes to read: the first three lines (MemTotal, MemFree, MemAvailable) have 28 each."""
@@ -104,7 +104,7 @@ _LONGEST_REST_SECONDS = 1.0
 _JOIN_SECONDS = 0.3
 
 _SHORTEST_WATCH_SECONDS = 0.01
-"""A reading takes 10 µs, so this is 0.1 % of a CPU."""
+"""Least value of `watch`. A reading takes 10 µs, so readings use 0.1 % of a CPU."""
 
 
 class HostSettings(PluginSettings):
@@ -112,7 +112,7 @@ class HostSettings(PluginSettings):
 
     watch: Annotated[Duration, Field(ge=0, le=10), LookThread.interval(_SHORTEST_WATCH_SECONDS)] = 0.2
     """Time between two checks whether the host runs low on memory. If it does, a cycle starts immediately. `0s`: no checks. With plenty of
-    available memory, mom checks less often: once a second, or before all CPUs together could allocate this memory."""
+    available memory, mom checks less often: once a second, or sooner if all CPUs together could use up this memory earlier."""
     watch_available: Size | None = None
     """Start a cycle if less memory than this is available. Unset: `mem_watermark_high` of the `balloon` plugin. Without that plugin, a
     fifth of the host's memory, capped at 32 GiB."""

@@ -130,7 +130,7 @@ def cpus_to_nodes(nodes: Sequence[NumaNode]) -> dict[int, int]:
 
 
 def with_memory(nodes: Sequence[NumaNode]) -> list[NumaNode]:
-    """Return the nodes that have memory. Nodes of accelerators may have none."""
+    """Return the nodes that have memory."""
     return [node for node in nodes if node.total > 0]
 
 
@@ -209,7 +209,8 @@ FIELDS = (
 # The controls have no bounds: mom refuses missing nodes, because a bound would choose another node.
 _PINS_ABOUT = "let the vCPUs run on these CPUs of the host only: one list for all, such as 0-3, or one for each: 0-1;2-3"
 _NODESET_ABOUT = (
-    "take memory from these NUMA nodes only; libvirt supports this in the modes strict and restrictive, and moves all memory immediately"
+    "place the guest's memory on these NUMA nodes only;"
+    " libvirt supports this in the modes strict and restrictive, and moves all memory immediately"
 )
 CONTROLS = (
     ControlSpec(PINS, Unit.TEXT, Scope.GUEST, _PINS_ABOUT, PINS),

@@ -52,7 +52,7 @@ RISES_IN: Final = "mem_rises_in"
 """Field with the time until a guest's memory use rises; unknown if it does not rise soon."""
 
 MAY_OFFLOAD: Final = "may_offload"
-"""Field with the permission of the guest's service class."""
+"""Field that says whether the guest's service class permits offload."""
 
 _MOST_PACE: Final = 1 << 30
 
@@ -73,7 +73,7 @@ FIELDS: Final = (
     _guest(OFFLOAD, Unit.KIB_PER_SECOND, "rate at which mom moves the guest's cold memory to the host's swap; negative: back from swap"),
     _guest(OFFLOADED, Unit.KIB, "cold memory that mom has moved to the host's swap since it first saw the guest"),
     _guest(STATE, Unit.TEXT, "reason why no memory of the guest goes to swap now; unknown if some does"),
-    _host(ROOM, Unit.KIB, "guests' memory that still fits into the host's swap, except a twentieth that stays free", "/proc/swaps"),
+    _host(ROOM, Unit.KIB, "room for guests' memory in the host's swap; a twentieth of the swap must stay free", "/proc/swaps"),
     _host(RATIO, Unit.RATIO, "compression ratio of guests' memory in swap; unknown while swap holds little", "mm_stat"),
     _host(NET, Unit.KIB, "host memory gained in the last cycle: moved memory minus memory read back and the compressed copy"),
     _host(WRITTEN, Unit.KIB, "cold memory written to disks in the last day"),

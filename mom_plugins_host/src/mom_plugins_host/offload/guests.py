@@ -17,7 +17,7 @@ from mom_plugins_host.offload.law import FIRST_PAUSE_SECONDS, LEAST_KIB, LONGEST
 from mom_plugins_host.offload.requests import OUT_OF_TIME
 
 _LOCKED_KIB: Final = 64 << 10
-"""QEMU itself locks less, for queues and stacks. If more is locked, all memory of the guest is locked (VFIO) or pinned (iommufd;
+"""QEMU itself locks less than this, for queues and stacks. If more is locked, all memory of the guest is locked (VFIO) or pinned (iommufd;
 drivers/iommu/iommufd/pages.c)."""
 
 _FAULTS: Final = re.compile(rb"^(?:total_)?pgmajfault ([0-9]{1,20})$", re.MULTILINE)
@@ -116,7 +116,7 @@ _PAGE_IN_SECONDS: Final = {
 
 _SWEPT_KIB: Final = 48 << 10
 _SWEPT_SHARE: Final = 0.03
-"""mom sweeps freed memory that exceeds `_SWEPT_KIB` and this share of the guest's size, as in the balloon policy."""
+"""mom sweeps freed memory that exceeds `_SWEPT_KIB` and this share of the guest's size."""
 
 
 def stall_of(guest: Guest, refaults_kib: float, stores: Sequence[SwapStore]) -> float:
@@ -147,7 +147,7 @@ def swept_first(guest: Guest, away_kib: float) -> str:
     idle = rss + away_kib - qemu_overhead - (kernel_reserved + available - unused)
     if idle < max(_SWEPT_KIB, _SWEPT_SHARE * size):
         return ""
-    return f"it has freed {format_kib(idle)} that the host still backs: ballooning reclaims that first"
+    return f"it has freed {format_kib(idle)} that the host still holds for it: ballooning reclaims this memory first"
 
 
 _IN_TURN: Final = 100

@@ -1,9 +1,9 @@
 """Control law of cold memory, based on feedback alone: how much memory to take from each guest, and how much the host needs.
 
 By Little's law, a page stays in swap on average for T = (memory in swap) / (memory returning per second). Memory untouched for 120 s is
-cold (Lagar-Cavilla et al., Software-Defined Far Memory in Warehouse-Scale Computers, ASPLOS 2019). mom takes more while T is longer than
-120 s, and limits the guest's stall time, as Meta's senpai does (Weiner et al., TMO, ASPLOS 2022). When half of the reclaimed memory
-returns, the kernel is reclaiming memory in use: the guest's resident memory is then its working set.
+cold (Lagar-Cavilla et al., ASPLOS 2019). mom takes more while T is longer than 120 s, and limits the guest's stall time, as Meta's
+senpai does (Weiner et al., TMO, ASPLOS 2022). When half of the reclaimed memory returns, the kernel is reclaiming memory in use: the
+guest's resident memory is then its working set.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ LEAST_KIB: Final = 256
 
 LEAST_REFAULTS_KIB: Final = 128.0
 LEAST_REFAULTS_SHARE: Final = 0.0005
-"""Refaults per second below either limit are noise: 32 pages are one or two readaheads."""
+"""Refaults below `LEAST_REFAULTS_KIB` or this share of the guest's memory, per second, are noise: 32 pages are one or two readaheads."""
 
 REFAULTED_SHARE: Final = 0.5
 """If this share of the reclaimed memory returns, more reclaim is futile."""
@@ -74,7 +74,7 @@ class ObservedGuest:
     :param away_kib: memory in swap
     :param refaults_kib: KiB/s read back since the last step
     :param stall: fraction of time that the guest waited for memory
-    :param hold: why mom must take nothing; empty if mom may
+    :param hold: why mom must not take memory; empty if mom may
     :param suffers: how the guest itself is short of memory; empty if it is not
     :param cost: relative cost of this guest's memory, from its service class
     :param most_share: fastest pace, as a share of the guest's memory per second
@@ -239,7 +239,7 @@ _ENOUGH: Final = 1.1
 """Reclaim starts below the target, and ends at this multiple of it."""
 
 _PATIENT: Final = 0.85
-"""Multiple of the target above which mom is patient: halfway between the target and `_TIGHT`."""
+"""Multiple of the target above which mom is patient."""
 
 _TIGHT: Final = 0.7
 """Multiple of the target below which the balloon policy takes guests' margins."""

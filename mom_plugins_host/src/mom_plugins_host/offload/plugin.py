@@ -316,7 +316,11 @@ class OffloadPlugin:
                 if not allowed:
                     yield Revision(decision, None, "other guests' memory fills the room in the host's swap")
                 elif allowed < pace:
-                    why = "limited to the guest's present pace" if allowed == offer.pace_kib else "limited to the room in the host's swap"
+                    why = (
+                        "limited to the pace at which the guest can release memory now"
+                        if allowed == offer.pace_kib
+                        else "limited to the room in the host's swap"
+                    )
                     yield Revision(decision, replace(decision, value=allowed), why)
             elif pace < 0:
                 allowed = min(-pace, spare)

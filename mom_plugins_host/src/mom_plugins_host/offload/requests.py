@@ -25,7 +25,8 @@ from mom_helper.orders import MOST_PIECE_KIB, ORDER, Answer, Order, OrderNumber
 from mom_kvm import Helper, Hierarchies, open_process_file
 
 LEAST_AREA_KIB: Final = 16 << 10
-"""Larger areas of a process contain the guest's memory. QEMU's own areas are smaller, except for translated code, which is executable."""
+"""Areas of a process above this size contain the guest's memory. QEMU's own areas are smaller, except for translated code, which is
+executable."""
 
 _MOST_AREAS: Final = 10_000
 
@@ -45,7 +46,7 @@ def areas_of(process: str) -> Sequence[tuple[int, int]]:
 
 
 def steps_of(areas: Sequence[tuple[int, int]], at: int) -> Iterator[tuple[int, int]]:
-    """Yield each step (address, length in bytes) once. `at` counts the steps of earlier walks, and selects the first."""
+    """Yield each step (address, length in bytes) once, beginning with number `at`, modulo the number of steps."""
     # Do not list all steps: a process may reserve terabytes of addresses.
     steps = [range(first, last, _STEP) for first, last in areas]
     ends = list(accumulate(map(len, steps)))
@@ -60,12 +61,12 @@ def steps_of(areas: Sequence[tuple[int, int]], at: int) -> Iterator[tuple[int, i
 _PROGRAM: Final = Path(mom_helper.__file__).parent
 
 MOST_REQUESTS: Final = 10_000
-"""Enough for one request per guest of the largest host."""
+"""Maximum number of requests at a time: one per guest of the largest host."""
 
 FIRST_PIECE_SECONDS: Final = 0.01
 LEAST_PIECE_SECONDS: Final = 0.002
 LONGEST_PIECE_SECONDS: Final = 0.1
-"""First, shortest and longest time for a piece, if the kernel accepts no amount to reclaim."""
+"""First, shortest and longest time to move a piece, where mom cannot tell the kernel how much to reclaim."""
 
 _END_SECONDS: Final = 0.15
 

@@ -20,10 +20,10 @@ KEPT_SHARE: Final = 0.05
 """Share of swap that mom leaves to the kernel, which swaps between cycles, and kills a process if swap is full."""
 
 LEAST_RATIO: Final = 1.25
-"""Below this compression ratio, the host gains less than a fifth of the memory that it compresses."""
+"""mom moves nothing to swap with a lower compression ratio: the host would gain less than a fifth of the memory."""
 
 _JUDGED_KIB: Final = 32 << 10
-"""Least content from which mom measures compression."""
+"""mom measures the compression of swap that holds at least this much."""
 
 _USUAL_RATIO: Final = 2.5
 """Compression assumed at first: lzo and lz4 reach 2 to 3, zstd 3 to 4."""

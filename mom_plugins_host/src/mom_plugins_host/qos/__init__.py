@@ -1,3 +1,3 @@
-"""Plugin `qos`: CPU, disk and network limits of guests."""
+"""Plugin `qos`."""
 
 from mom_plugins_host.qos.plugin import QosPlugin as QosPlugin

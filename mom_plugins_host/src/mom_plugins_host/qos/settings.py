@@ -21,7 +21,7 @@ MOST_BANDWIDTH_KIB = (1 << 32) - 1
 NO_QUOTA = -1
 
 USUAL_PERIOD_US = 100_000
-"""Default of the kernel and of oVirt."""
+"""Default `vcpu_period` of the kernel and of oVirt."""
 
 DIRECTIONS = ("inbound", "outbound")
 BANDWIDTH = ("average", "peak", "burst", "floor")

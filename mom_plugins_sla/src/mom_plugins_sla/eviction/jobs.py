@@ -155,7 +155,7 @@ class Jobs:
         self._unwritten = False
 
     def load(self) -> None:
-        """Read an earlier run's jobs. Without their file, make jobs of the ledger's paused guests."""
+        """Read an earlier run's jobs. Without their file, create jobs for the ledger's paused guests."""
         jobs = self._file.read()
         if jobs is None:
             paused = [
@@ -182,7 +182,7 @@ class Jobs:
 
     @property
     def stopped(self) -> Sequence[Job]:
-        """Stopped guests' jobs: first jobs with failed resumes, then the oldest."""
+        """Stopped guests' jobs, sorted by failed attempts to resume (most first), then by age (oldest first)."""
         jobs = [job for job in self._jobs.values() if not job.is_move]
         return sorted(jobs, key=lambda job: -self._progress[job.guest].returns_failed)
 
@@ -323,7 +323,7 @@ class Jobs:
     # --- each cycle ----------------------------------------------------------------------------------------------------------------
 
     def check_stopped(self, hypervisor: Hypervisor) -> None:
-        """Record results, and guests that others have resumed or stopped."""
+        """Record results, and guests that somebody else has resumed or stopped."""
         if self._unwritten:
             self._store(self._jobs)
         for guest, call in list(self._calls.items()):

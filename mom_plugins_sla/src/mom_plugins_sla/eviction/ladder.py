@@ -12,7 +12,7 @@ from mom_plugins_sla.eviction.steps import EvictionCandidate, HostPressure, Step
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """Step that mom takes at `due` (monotonic; `at` since the epoch) if cycles still request it then."""
+    """Step that mom takes at `due` (monotonic; the same time since the epoch: `at`) if cycles still request it then."""
 
     identity: str
     name: str

@@ -37,13 +37,13 @@ class Permissions:
         field = TERMS[step].allowed_by
         allowed = guest.fields.get(field)
         if allowed is None and not (drains and self._settings.move_unclassed):
-            return f"the guest has no class that allows it ({field})"
+            return f"the guest has no class that allows this step ({field})"
         if allowed is None:
             answers = EvictionField.ANSWERS
             silent = (Scope.GUEST, answers) in self._context.declarations.fields and answers not in guest.fields
             return "the guest's class is unknown now: the plugin that assigns classes has not answered" if silent else ""
         name = printable(str(guest.fields.get(EvictionField.CLASS)), 40)
-        return "" if allowed == 1 else f"the guest's class {name} does not allow it ({field})"
+        return "" if allowed == 1 else f"the guest's class {name} does not allow this step ({field})"
 
     # --- movers ----------------------------------------------------------------------------------------------------------------
 

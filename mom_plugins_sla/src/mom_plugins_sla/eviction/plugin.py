@@ -57,7 +57,7 @@ NEED_UNKNOWN: Final = "the memory that the guest needs when it comes back is unk
 
 
 class EvictionPlugin:
-    """Plugin that stops and moves guests of a full host."""
+    """Plugin `eviction`."""
 
     Settings = EvictionSettings
 
@@ -144,7 +144,9 @@ class EvictionPlugin:
                 self._recent.spare(guest, Step)
                 self.jobs.resume(hypervisor, job, "the operator requests it")
             else:
-                self._context.log.warning("mom ignores the request for the guest %s: mom has not stopped it, or only observes", guest)
+                self._context.log.warning(
+                    "mom ignores the request to resume the guest %s: mom did not stop this guest, or mom only observes", guest
+                )
 
     # --- evaluate and review -----------------------------------------------------------------------------------------------------
 
@@ -327,7 +329,7 @@ class EvictionPlugin:
 
     def _undo(self, hypervisor: Hypervisor, change: Change) -> None:
         if change.control != Step.PAUSE.control or not isinstance(hypervisor, LifecycleControl):
-            raise NoChangeNeeded("mom does not undo this step when it stops")
+            raise NoChangeNeeded("mom does not undo this step when mom stops")
         if hypervisor.standings([change.entity]).get(change.entity.id) is GuestState.PAUSED:
             hypervisor.resume(change.entity)
             self.jobs.forget(change.entity.id)

@@ -73,7 +73,7 @@ class MoveJob:
     :param id: unique, never reused
     :param seconds: timeout
     :param time: start, in seconds since the epoch
-    :param reference: result of the mover's `begin`; empty if there is none yet, or lost
+    :param reference: result of the mover's `begin`; empty if there is none yet, or if it was lost
     """
 
     guest: Entity

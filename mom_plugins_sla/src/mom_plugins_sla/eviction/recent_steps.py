@@ -16,13 +16,13 @@ AGAIN_SECONDS: Final = 1800.0
 """How long mom does not repeat a failed step on a guest, and takes no step on a guest that the operator resumed."""
 
 COUNTS_SECONDS: Final = 3600.0
-"""How long a moved guest counts for the limits."""
+"""How long a moved guest counts towards the limit on moves."""
 
 _MOVED: Final = "moved"
 """Kind of a note about a move. Other kinds are the steps that mom must not take."""
 
 _FORM: Final = TypeAdapter(tuple[tuple[str, str, float], ...])
-"""Kind, guest or move, and seconds since the epoch."""
+"""Notes: kind, id of a guest or move, and seconds since the epoch."""
 
 
 class RecentSteps:
@@ -33,7 +33,7 @@ class RecentSteps:
         loss = "guests that have left within the last hour do not count for `share`, and a step that has just failed may be tried again"
         self._file = context.state_file("recent.json", "the file of recent steps", _FORM, loss=loss)
         self._notes: Mapping[tuple[str, str], float] = {}
-        """Monotonic times keyed by kind and guest."""
+        """Monotonic times keyed by kind, and id of a guest or move."""
 
     def load(self) -> None:
         """Read the file. Future times count as now."""

@@ -33,7 +33,7 @@ class EvictionSettings(PluginSettings):
     """Time between two steps. A step needs this long to show its effect."""
 
     calm_for: Annotated[Duration, Field(ge=10, le=86_400)] = 600.0
-    """How long this memory must be available before a guest comes back."""
+    """How long the memory of `calm` must be available before a guest comes back."""
 
     share: Annotated[float, Field(gt=0, le=0.9)] = 0.25
     """Largest share of the guests that may be stopped at once and, counted separately, that may move away within an hour. At least one

@@ -198,7 +198,7 @@ class Quota(NamedTuple):
     moved: int
 
     def with_one(self, step: Step) -> Quota:
-        """Count another step."""
+        """Return a copy that counts another step."""
         return self._replace(moved=self.moved + 1) if step is Step.MIGRATE else self._replace(stopped=self.stopped + 1)
 
     def why_reached(self, step: Step) -> str:

@@ -1,4 +1,4 @@
-"""Built-in mover: the hypervisor migrates the guest, such as libvirt to libvirt."""
+"""Built-in mover: the hypervisor migrates the guest, such as from libvirt to libvirt."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class OvirtMoverPlugin(MoverPlugin):
             return "" if destination == Destination.ANYWHERE else f"for {self.name} the engine chooses the host: use `anywhere`"
         if destination.driver == "host":
             return ""
-        return f"{self.name} moves guests to hosts by their names or ids in the engine, `host://NAME`, not to {destination}"
+        return f"{self.name} moves guests only to a host of the engine, written as `host://NAME` or `host://ID`, not to {destination}"
 
     def begin(self, job: MoveJob) -> str:
         """Start the move. Return the engine's job id, if any."""
@@ -72,7 +72,7 @@ class OvirtMoverPlugin(MoverPlugin):
         return identity if isinstance(identity, str) and _UUID.fullmatch(identity) else ""
 
     def look(self, job: MoveJob) -> MoveReport:
-        """Return the move's state, from the job, or without a job, from the VM."""
+        """Return the move's state."""
         if _UUID.fullmatch(job.reference):
             return self._by_job(job)
         machine = self._api.ask("GET", self._machine(job))

@@ -50,7 +50,7 @@ class ProxmoxMoverPlugin(MoverPlugin):
         node: Annotated[str, StringConstraints(pattern=NODE)] | None = None
         """This node's name. Unset: the system's name, up to the first dot."""
         local_disks: bool = False
-        """Whether to move guests with disks on this node only: copying their disks takes long."""
+        """Whether to move guests with disks that exist only on this node: copying their disks takes long."""
         within: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "proxmox"
         """Name of the cluster: in a fleet, guests move between hosts with the same value."""
 
@@ -68,7 +68,7 @@ class ProxmoxMoverPlugin(MoverPlugin):
     def why_not(self, destination: Destination) -> str:
         """Return why the destination is not another node's name, or an empty string if it is."""
         if destination.driver != "host" or re.fullmatch(NODE, destination.host) is None:
-            return f"{self.name} moves guests to other nodes by their names, `host://NODE`, not to {destination}"
+            return f"{self.name} moves guests only to another node, written as `host://NODE`, not to {destination}"
         return "the guest is on that node already" if destination.host == self._node else ""
 
     def begin(self, job: MoveJob) -> str:
