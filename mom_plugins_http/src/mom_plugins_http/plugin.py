@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mom_plugins_http.service import Service
 
 _KNOCK_SECONDS: Final = 1.0
-"""Time limit of a test connection, which the kernel accepts even if mom has hung."""
+"""Time limit of the check whether mom listens. The kernel accepts the connection even if mom has hung."""
 
 
 class HttpPlugin:
@@ -34,7 +34,7 @@ class HttpPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        return Suggestion("it serves an API for programs, policy changes at run time, and metrics", order=80)
+        return Suggestion("it serves metrics, and an API for programs and for policy changes at run time", order=80)
 
     @hookimpl
     def mom_setup(self) -> None:

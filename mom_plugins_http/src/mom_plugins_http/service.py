@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from mom_plugins_http.settings import HttpSettings, TcpSettings
 
 _CLOSE_SECONDS: Final = 0.3
-"""s. Longest wait for threads at the end. All plugins together have 0.4 s to stop."""
+"""Longest wait for threads at the end, in seconds. All plugins together have 0.4 s to stop."""
 
 _NEWS_SECONDS: Final = 0.5
-"""s that a report waits for other plugins' news."""
+"""Seconds that a report waits for other plugins' news."""
 
 
 class Service:

@@ -51,7 +51,9 @@ class TcpSettings(StrictModel):
     """Names and addresses of this server, without a port, in addition to the host's name and `listen`."""
 
 
-OPEN_TO_ALL: Final = "every user can connect, because its file system has no access control lists; mom itself rejects users without a right"
+OPEN_TO_ALL: Final = (
+    "every user can connect, because the socket's file system has no access control lists; mom itself rejects users without a right"
+)
 OPEN_TO_ALL_FIX: Final = "set `socket` of the http plugin to a path on tmpfs, or set only one group, of which mom's user is a member"
 
 
@@ -70,7 +72,7 @@ class HttpSettings(PluginSettings):
     """Serve the web page, with its own socket for `mom page`."""
     clients: Annotated[int, Field(ge=8, le=1000)] = 256
     """Maximum number of connections. At this limit, a new connection replaces one with the lowest right: with an incomplete request, or of
-    the user with most connections. At most a quarter may be event streams; the same rule applies."""
+    the user with most connections. At most a quarter may be event streams, which replace each other by the same rule."""
     patience: Annotated[Duration, Field(gt=0, le=60)] = 5.0
     """Longest time for a request to arrive, and for a client to read an answer."""
     largest: Annotated[Size, Field(ge=1024, le=64 << 20)] = 4 << 20
@@ -78,4 +80,4 @@ class HttpSettings(PluginSettings):
     metrics_guests: Annotated[int, Field(ge=0, le=100_000)] = 10_000
     """Maximum number of guests with their own metrics, in name order. 0: only sums. A guest has some 15 time series."""
     metrics_leave_out: list[str] = Field(default_factory=list)
-    """Patterns for names of guests without their own metrics, such as `ci-*`."""
+    """Guests whose names match these patterns, such as `ci-*`, get no metrics of their own."""

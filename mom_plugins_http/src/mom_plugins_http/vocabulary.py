@@ -1,4 +1,4 @@
-"""Constant of routes and subcommands; the latter import no server."""
+"""Constant that routes and subcommands share. Subcommands import no server."""
 
 from typing import Final
 

@@ -20,8 +20,8 @@ from mom_plugins_http.cli.running_verb import Shown, running_verb
 def admit_command(client: Client, memory: str, sla_class: str, count: int) -> Shown:
     """Check whether more guests fit on this host without breaking a promise, and which guests would have to shrink.
 
-    The running mom needs the sla and http plugins. Memory reserved for launches is not free. To keep the memory, use `mom reserve`. Exit
-    code 1 if the guests do not fit, or if mom cannot tell.
+    The running mom needs the sla and http plugins. Memory reserved for launches does not count as free. This command reserves nothing;
+    `mom reserve` does. Exit code 1 if the guests do not fit, or if mom cannot tell.
     """
     try:
         parse_size(memory)

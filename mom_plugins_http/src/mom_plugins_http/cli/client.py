@@ -22,10 +22,10 @@ _NO_SOCKET: Final = "start mom with the http plugin enabled; if mom runs without
 _AGAIN_SECONDS: Final = 0.02
 
 ANSWER_SECONDS: Final = 30.0
-"""Longest silence during a change, which may wait for earlier changes and then compile policies."""
+"""A change fails after this many seconds of silence. mom may first finish earlier changes, then compile policies."""
 
 READ_SECONDS: Final = 10.0
-"""Longest silence during a query."""
+"""A query fails after this many seconds of silence."""
 
 _LARGEST_ANSWER: Final = 256 << 20
 

@@ -47,7 +47,7 @@ def install_command(platform: str, root: Path, config_path: str | None) -> None:
     """Install or update the hook of PLATFORM, and print the next steps. A file that is not mom's stays unchanged."""
     hook = _hook(platform, root, config_path)
     needs_reload = hook.install()
-    print_prose(f"{hook.path} asks mom before a guest starts, at {hook.socket}.", 2)
+    print_prose(f"Before a guest starts, {hook.path} asks mom at {hook.socket}.", 2)
     if hook.platform is Platform.PROXMOX:
         print_prose("For each guest: qm set VMID --hookscript local:snippets/mom-launch", 2)
         print_prose("The storage `local` must accept snippets: pvesm set local --content iso,vztmpl,backup,snippets", 2)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mom_daemon.report_models import ReportDocument
 
 SILENCE_SECONDS: Final = 60.0
-"""Longest time without data; mom sends a keep-alive every 15 s."""
+"""The stream fails after this many seconds without data. mom sends a keep-alive every 15 s."""
 
 _OF_HOST: Final = {
     "mem_available": "memory",

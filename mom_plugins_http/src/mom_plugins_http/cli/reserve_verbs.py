@@ -22,7 +22,7 @@ _POLL_SECONDS: Final = 1.0
 _MAKE: Final = "memory"
 
 _NO_ANSWER_SECONDS: Final = 20.0
-"""Longest time without an answer while a user waits; mom may be restarting."""
+"""`--wait` fails after this many seconds without an answer; mom may be restarting."""
 
 
 class _ReserveGroup(click.Group):
@@ -109,7 +109,7 @@ def _wait(client: Client, reservation: Any, *, quiet: bool) -> Any:
 
 def _missing(reservation: Any) -> str:
     when = reservation["expected_in_seconds"]
-    text = "the time for the rest is unknown" if when is None else f"the rest is expected in about {max(when, 1):.0f} s"
+    text = "it is unknown when the rest becomes free" if when is None else f"the rest is expected in about {max(when, 1):.0f} s"
     return text + (f"; {printable(reservation['note'], 300)}" if reservation["note"] else "")
 
 

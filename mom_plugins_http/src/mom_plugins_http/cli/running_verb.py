@@ -17,7 +17,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Shown(NamedTuple):
-    """Answer of a subcommand as JSON, and as lines for people. Without `good`, the exit code is 1."""
+    """Answer of a subcommand as JSON, and as lines for people. If `good` is False, the exit code is 1."""
 
     answer: Any
     lines: Iterable[str]

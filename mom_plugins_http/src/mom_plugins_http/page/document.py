@@ -1,4 +1,4 @@
-"""Web page, with a content security policy that blocks everything else."""
+"""Web page, with a content security policy that blocks content from elsewhere."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ HEADERS: Final = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
     "cache-control": "no-cache",
 }
-"""Headers that forbid a browser to load anything else, or to frame the page."""
+"""Headers that forbid a browser to load content from elsewhere, or to frame the page."""
 
 
 def _answer(call: ApiCall, part: Part) -> Response:

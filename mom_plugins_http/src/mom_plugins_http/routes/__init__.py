@@ -1,1 +1,1 @@
-"""Operations of the API: each resource has a file with its models."""
+"""Operations of the API."""

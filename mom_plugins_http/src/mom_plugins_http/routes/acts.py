@@ -18,7 +18,7 @@ from mom_plugins_http.routes.published import PastNote, PastOutcome
 NAMED: Final = 3
 
 STEP_GAP_SECONDS: Final = 60.0
-"""s. Longest time between two steps of an act, unless cycles are slower."""
+"""Longest time between two steps of an act, in seconds, unless cycles are slower."""
 
 LONGEST: Final = 400
 
@@ -34,9 +34,9 @@ class ActModel(TypedDict):
     about: int
     """Number of guests, or 1 for the host; 0 for policies or reservations."""
     first: list[EntityModel]
-    """First guests of the act, or the host."""
+    """The first ten guests by name, or the host."""
     who: str
-    """Guests as text; otherwise `policies` or `reserved`."""
+    """Guests or host as text; otherwise `policies` or `reserved`."""
     text: str
     status: str
     """Status of the outcome; like `control`, empty for a change of policies or reservations."""

@@ -72,7 +72,7 @@ def listed_guests(view: ReportView) -> Mapping[str, Guest]:
 
 
 def about(call: ApiCall, view: ReportView, items: Sequence[Item], entity_of: Callable[[Item], Entity | None]) -> Sequence[Item]:
-    """Return the items about the guest or host in the query, or all items without either."""
+    """Return the items about the guest or host that the query names; all items if it names none."""
     if (name := call.query.guest) is None:
         return items
     identity = HOST_ID if name == HOST_ID else guest_of(view, name).id

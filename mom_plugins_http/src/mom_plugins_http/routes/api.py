@@ -39,7 +39,7 @@ class Api:
         self._page_keys = page_keys
         self._unread = HeldBytes()
         self._arriving = {right: HeldBytes(MOST_ARRIVING // 2) for right in (Right.READ, Right.CHANGE)}
-        """Keyed by right, so that bodies from readers and strangers leave room for changes."""
+        """Bodies being received, keyed by right, so that readers and strangers leave room for changes."""
         self.routes = [route for owner in (self, *operations, page_keys) for route in operations_of(owner)]
         by_path: dict[str, dict[str, Route]] = {}
         for route in self.routes:
@@ -137,7 +137,7 @@ class Api:
 
     def _needed(self, right: Right, *, local: bool) -> str:
         if not local:
-            return "this request needs the token to change (`change_token`)"
+            return "this request needs the token for changes (`change_token`)"
         group = "read_group or change_group" if right is Right.READ else "change_group"
         return f"root may do this, and members of the group that `{group}` of the http plugin names; a new member must log in again"
 

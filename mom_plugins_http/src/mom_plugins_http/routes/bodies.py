@@ -38,7 +38,7 @@ _MOST_SECONDS: Final = 1_000_000_000
 """30 years. Python cannot convert huge integers to floats."""
 
 MOST_KIB: Final = 1 << 40
-"""1 PiB. Python cannot convert huge integers to floats."""
+"""1 PiB."""
 
 
 def _seconds(value: Any) -> Any:

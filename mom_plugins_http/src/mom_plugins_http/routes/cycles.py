@@ -103,7 +103,7 @@ class PastHostModel(PastModel):
 
     fields: Mapping[str, Any]
     guests_together: Mapping[str, Any]
-    """Sums over the guests with the field; null if no guest has the field."""
+    """Sum of each field over the guests that have it; null if none has it."""
 
 
 @described
@@ -117,7 +117,9 @@ class RecordedModel(TypedDict):
     """Smallest values of the host's fields and, as `guests.FIELD`, of sums over guests."""
     mean: Mapping[str, Any]
     most: Mapping[str, Any]
-    guest: Annotated[Mapping[str, Any] | None, Field(description="null if the guest did not exist, or the query names no guest.")]
+    guest: Annotated[
+        Mapping[str, Any] | None, Field(description="The guest's fields; null if the guest did not exist, or the query names no guest.")
+    ]
 
 
 class RecentOutcomeModel(OutcomeModel):
@@ -136,12 +138,12 @@ class CommonProblemModel(TypedDict):
     about: int
     """Number of affected guests, or 1 for the host; 0 if neither."""
     first: list[EntityModel]
-    """First affected guests, or the host."""
+    """The first ten affected guests, or the host."""
     who: str
     """Affected guests as text."""
     message: str
     hint: str
-    """If hints differ, the hint for the first guest, with its name."""
+    """The fix. If fixes differ, the first guest's, with its name."""
     since: Time
     cycles: int
     """Number of cycles with the problem."""

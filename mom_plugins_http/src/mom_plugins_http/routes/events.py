@@ -1,4 +1,4 @@
-"""`/v1/events`: server-sent events. The first event has the whole report; later events have changes."""
+"""`/v1/events`: server-sent events."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mom_plugins_http.server.problems import ProblemError
 MEDIA_TYPE: Final = "text/event-stream"
 
 BEAT_SECONDS: Final = 15.0
-"""s between keep-alive comments: proxies stay connected, and mom detects lost clients."""
+"""Seconds between keep-alive comments: proxies stay connected, and mom detects lost clients."""
 
 Fields = tuple[str, ...] | None
 """Guest fields for a client; None for all."""

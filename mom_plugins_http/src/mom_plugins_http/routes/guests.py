@@ -39,7 +39,7 @@ class HistoriesQuery(Query):
     field: str = GUEST_HISTORY[0]
     """Field with a history."""
     limit: Annotated[int, Field(ge=1, le=120)] = 60
-    """How many of the newest cycles."""
+    """Number of newest cycles to return."""
 
 
 @described
@@ -102,7 +102,7 @@ class ExplanationModel(TypedDict):
 
     guest: IdentityModel
     properties: Mapping[str, Any]
-    """Properties from its platform."""
+    """Properties of the guest from its platform."""
     cycle: int
     time: Time
     mode: Mode

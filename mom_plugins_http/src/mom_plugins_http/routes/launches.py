@@ -37,7 +37,7 @@ _DESCRIPTIONS: Final = "application/xml, text/plain or application/json"
 
 
 class AdmissionQuery(Query):
-    """Query whether more guests fit."""
+    """Query about room for more guests."""
 
     memory: str = ""
     """Maximum memory of each guest, such as 8GiB."""
@@ -51,7 +51,7 @@ class LaunchQuery(Query):
     """Query for a launch."""
 
     patience: Annotated[int, Field(ge=0, le=600)] = 300
-    """Longest wait for the decision, in seconds. A hook waits a little longer than the longest configurable wait, 300 s."""
+    """Longest wait for the decision, in seconds. More than 300 is for hooks, which wait a little longer than configured."""
     id: str = ""
     """Id that the platform gives the guest, such as Proxmox VE's VMID, if the description contains none."""
 
@@ -113,7 +113,7 @@ class ReservationsModel(TypedDict):
 
 
 class LaunchRoutes:
-    """Operations on launches, in separate threads."""
+    """Operations on launches."""
 
     def __init__(self, context: PluginContext, worker: Worker, reading: Worker) -> None:
         self._context = context

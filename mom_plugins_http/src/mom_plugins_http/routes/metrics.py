@@ -157,7 +157,7 @@ def _sums(view: ReportView) -> Iterator[_Family]:
     if reclaimed := _differences(view.report.snapshot, "balloon_max", "balloon_cur"):
         yield _one("mom_reclaimed_bytes", "Memory in the balloons of all guests together.", max(0, sum(reclaimed)) * 1024)
     if distances := _differences(view.report.snapshot, "balloon_target", "balloon_cur"):
-        text = "Sum over all guests of the difference between the size and the size that mom last set."
+        text = "Sum over all guests of the difference between the guest's size and the size that mom last set."
         yield _one("mom_balloon_distance_bytes", text, sum(map(abs, distances)) * 1024)
     for column in _measured(view):
         figures = [value for value in column.values(view.report.snapshot) if isinstance(value, int | float)]

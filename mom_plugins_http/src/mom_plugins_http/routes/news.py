@@ -1,4 +1,4 @@
-"""Changes of reservations and policies since the last cycle."""
+"""Further news for the event stream."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Item(NamedTuple):
 
 
 class News:
-    """Changes of reservations and policies since the last call."""
+    """Changes of reservations and policies since the last `gather`."""
 
     def __init__(self, context: PluginContext) -> None:
         self._context = context

@@ -82,7 +82,7 @@ def _operation(route: Route, schema: Callable[[object], Schema]) -> Schema:
     run = route.run
     operation: Schema = {"operationId": getattr(run, "__name__", ""), "summary": run.__doc__ or "", "responses": answers}
     if route.right is Right.CHANGE:
-        operation["description"] = "For root, `change_group`, and the token to change."
+        operation["description"] = "For root, members of `change_group`, and clients with the token for changes."
     if parameters:
         operation["parameters"] = parameters
     if route.events:

@@ -23,13 +23,13 @@ from mom_plugins_http.server.access import Peer, Right, Shares, bearer_digest, t
 from mom_plugins_http.server.problems import ProblemError
 
 KEY_SECONDS: Final = 120.0
-"""Lifetime of a key, which the browser uses at once."""
+"""Lifetime of a key."""
 
 SESSION_SECONDS: Final = 12 * 3600.0
-"""Lifetime of a session: a working day."""
+"""Lifetime of a session."""
 
 MOST: Final = 64
-"""Limit of keys, and of sessions."""
+"""Maximum number of keys, and of sessions."""
 
 PREFIX: Final = "key-"
 """First characters of a key, which distinguish it from a token."""
@@ -57,7 +57,7 @@ class PageKeyModel(TypedDict):
     seconds: Seconds
     """Lifetime."""
     socket: str
-    """Unix socket to forward."""
+    """Unix socket for `ssh -L`."""
 
 
 @described
@@ -92,11 +92,11 @@ class PageKeys:
 
     @Route("POST", "/v1/page-keys", PageKeyModel, query=PageKeyQuery, status=201)
     async def give_page_key(self, call: ApiCall) -> PageKeyModel:
-        """Return a key for the web page. The key works once."""
+        """Return a single-use key for the web page."""
         if not call.peer.local or call.peer.keyed:
-            raise ProblemError(403, "mom gives keys only through the control socket", "run on the host: mom page")
+            raise ProblemError(403, "mom gives keys for the page only through the control socket", "run on the host: mom page")
         if not self._socket:
-            hint = "in the settings of the http plugin, set `page: true` and a shorter path for `socket`"
+            hint = "in the settings of the http plugin, set `page: true`; if it is set, set `socket` to a shorter path"
             raise ProblemError(409, "this mom has no socket for the page", hint)
         key = self.key_for(call.peer, tied=bool(call.query.tied))
         return {"key": key, "seconds": KEY_SECONDS, "socket": self._socket}

@@ -102,7 +102,7 @@ class CheckedModel(TypedDict):
 
 
 class PolicyRoutes:
-    """Operations on policies, with separate threads for compilation and reading. Each change is atomic."""
+    """Operations on policies. Each change is atomic."""
 
     def __init__(self, context: PluginContext, worker: Worker, reading: Worker) -> None:
         self._context = context

@@ -177,7 +177,7 @@ class Subscriber:
         self._events: asyncio.Queue[bytes] = asyncio.Queue(_WAITING_EVENTS)
         self._waiting = 0
         self.ended = False
-        """Whether the client was too slow, or lost its place to another client."""
+        """Whether the stream must end: the client is too slow, or has lost its place."""
 
     def offer(self, event: bytes) -> None:
         """Add an event, or end the stream if too many events are waiting."""

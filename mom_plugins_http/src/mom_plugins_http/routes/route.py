@@ -21,7 +21,7 @@ from mom_plugins_http.settings import HttpSettings
 from mom_plugins_http.vocabulary import MOST_ITEMS
 
 MOST_ARRIVING: Final = 32 << 20
-"""Limit of all bodies together, in bytes. Half is reserved for clients with the right to change."""
+"""Limit of all request bodies together, in bytes. Half is reserved for clients with the right to change."""
 
 _DRAINED: Final = 16 << 20
 """Bytes of a refused body to read and drop, so that the client reads the error."""
@@ -206,7 +206,7 @@ class Route:
     :param body: models, keyed by media type; empty if there is no body
     :param versioned: needs `If-Match` with a version of policies
     :param events: models of a stream's events, keyed by name
-    :param run: handler; returns a response, a JSON body, or an object for it. Its name is the `operationId`, its docstring the summary
+    :param run: handler; returns a response, JSON, or an object to encode as JSON. Its name is the `operationId`, its docstring the summary
     """
 
     method: str

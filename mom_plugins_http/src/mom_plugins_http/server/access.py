@@ -61,7 +61,7 @@ class Peer:
 
 
 class Shares:
-    """Number of places of each user. When all are taken, the user with most places loses one to a newcomer."""
+    """Number of places, such as connections, per user. When all are taken, the user with most loses one to a newcomer."""
 
     def __init__(self, holders: Iterable[Peer]) -> None:
         self._held = Counter((holder.right, holder.user) for holder in holders)
@@ -109,7 +109,7 @@ def group_id(name: str) -> int:
 
 
 def has_access_lists(folder: Path) -> bool:
-    """Return whether files here may have access control lists; True for a missing folder."""
+    """Return whether files in this folder may have access control lists; True if it is missing."""
     try:
         os.getxattr(folder, "system.posix_acl_access")
     except OSError as error:

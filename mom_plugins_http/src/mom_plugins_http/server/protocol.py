@@ -106,7 +106,7 @@ class HttpConnection(H11Protocol):
             self.transport.close()
             return
         status, detail = 400, "this is not an HTTP/1.1 request, or its headers are too long"
-        hint = f"request line and headers have at most {LONGEST_HEAD} bytes"
+        hint = f"request line and headers may have at most {LONGEST_HEAD} bytes"
         if isinstance(self.conn, _Parser) and self.conn.chunked:
             status, detail, hint = 411, "chunked bodies are not supported", "send the body's length: `Content-Length`"
         body = problem_body(status, detail, hint)

@@ -28,7 +28,7 @@ from mom_plugins_http.settings import HttpSettings
 Result = TypeVar("Result")
 
 _LOOK_SECONDS: Final = 1.0
-"""s between checks of connections: a fifth of the default `patience`."""
+"""Seconds between checks of connections: a fifth of the default `patience`."""
 
 _REST_SECONDS: Final = 5.0
 
@@ -113,7 +113,7 @@ class Server(BoundedServer[Door]):
         for door, task in list(self._listening.items()):
             if door.path is not None and not os.path.lexists(door.path) and os.access(door.path.parent, os.W_OK):
                 if not task.done():
-                    self.log.warning("the file of the socket %s was deleted: binding it again", door.path)
+                    self.log.warning("the file of the socket %s was deleted: mom creates it again", door.path)
                 task.cancel()
                 self.keep(self._listen(door, None))
 
@@ -121,7 +121,7 @@ class Server(BoundedServer[Door]):
         return [each for each in self._state.connections if isinstance(each, HttpConnection)]
 
     def make_room(self, door: Door, sock: socket.socket | None) -> bool:
-        """End a connection with the lowest right: one with an incomplete request, or one of the user who holds most.
+        """End a connection with the lowest right: one with an incomplete request, or one of the user with most connections.
 
         Requests without a right always count as incomplete, so that strangers cannot block places.
         """
@@ -179,7 +179,7 @@ class Worker:
     async def run(self, job: Callable[[], Result], user: str = "") -> Result:
         """Return the job's result, or raise its error. Raise `ProblemError` if too many jobs are waiting.
 
-        :param user: who asks, if the job needs no special right. Users take turns, and none may take more places than remain free
+        :param user: who asks, if the job needs no special right. Users take turns, and none may have more jobs than there are free places
         """
         if self.full or (user and self._own[user] >= self._most - self._waiting):
             raise ProblemError(503, f"too many {self._what} are waiting", "ask again in a moment", headers={"retry-after": "1"})

@@ -38,7 +38,7 @@ _MARKS: Final = {Severity.ERROR: "WRONG: ", Severity.WARNING: "warning: ", Sever
 _STATUSES: Final = {"failed": "bold red", "refused": "yellow", "gone": "yellow", "observed": "cyan"}
 
 TALL: Final = 40
-"""Least number of lines with which the last acts are above the guests."""
+"""Screens with at least this many lines show the last acts above the guests."""
 
 _ACTS: Final = 5
 
