@@ -190,7 +190,7 @@ def test_a_host_whose_hypervisor_does_not_answer_is_silent_and_not_taken_for_an_
     told = [guests_of(report) for report in reports]
     assert told[:4] == [3, None, None, 3]
     assert (told[6], told[7], told[11]) == (0, None, 0), "and one that is empty is that again a little later"
-    assert [seen(reports[number])[1] for number in (0, 1, 3, 6)] == ["", None, "", "the guest is not here"]
+    assert [seen(reports[number])[1] for number in (0, 1, 3, 6)] == ["", None, "", "the guest is not on the host"]
 
 
 def test_a_host_whose_mom_does_not_look_any_more_is_silent(mom_run: Callable[..., PluginRun]) -> None:

@@ -129,7 +129,7 @@ def test_a_guest_that_has_moved_may_be_listed_a_little_longer_but_not_for_ever(h
         host.cycle()
         assert host.result is None
     host.cycle()
-    assert host.result == (MoveState.FAILED, "the guest is still here")
+    assert host.result == (MoveState.FAILED, "the guest is still on the host")
 
 
 @pytest.mark.parametrize("wrong", ["", "the classes stay as they were: classes.yaml:3: they make no sense"])
@@ -204,7 +204,7 @@ def test_a_guest_that_is_moved_already_is_not_taken_for_one_that_goes_where_the_
     assert host.plugin.accepts(move) is None, "orders that the servers have lost, or an operator, have begun that"
     host.cycle(there=False)
     assert host.agent.looks == 1
-    assert host.plugin.accepts(move) == "the guest is not here"
+    assert host.plugin.accepts(move) == "the guest is not on the host"
 
 
 @pytest.mark.parametrize(("leave", "why"), [(False, "the host's configuration says leave: false"), (True, NO_MOVER)])

@@ -220,7 +220,7 @@ def test_a_guest_that_still_comes_to_a_host_that_is_drained_meanwhile_leaves_it_
     fleet.decide("a")
     fleet.end("a", MoveState.ACCEPTED)
     fleet.host("b", [guest("1")], draining=True)
-    assert fleet.decide("b") == {"1": "it is still being moved here from a"}
+    assert fleet.decide("b") == {"1": "it is still arriving from a"}
     assert fleet.moves("b") == []
     fleet.states.set_at["a"] = now - LOST_SECONDS - 1
     assert fleet.decide("b") == {}, "whoever was to let it go says nothing any more"

@@ -29,7 +29,7 @@ MAKE_SECONDS: Final = 2.0
 """Time limit for the start of a watch, because NATS may choose a server that has hung."""
 
 LEADER_SECONDS: Final = 0.2
-"""Pause between requests for the leader."""
+"""Pause between requests while a bucket has no leader."""
 
 _LAST_SENT: Final = "Nats-Last-Consumer"
 _LAST_LOOKED_AT: Final = "Nats-Last-Stream"

@@ -41,7 +41,7 @@ class Bucket(Generic[Kind]):
     stored: dict[str, StoredEntry] = field(default_factory=dict)
     """Signed entries, kept to verify them again when the trusted keys change."""
     _revisions: dict[str, int] = field(default_factory=dict)
-    """Newest revision of each key since the watch began. A later answer may be older."""
+    """Newest revision of each key since the watch began. A later answer may contain an older one."""
 
     def begins(self) -> None:
         """Forget the servers' revisions, because servers restored from a backup count from a lower number."""

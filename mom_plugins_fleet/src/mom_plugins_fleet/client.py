@@ -62,7 +62,7 @@ class FleetClient(Client):
     def _connect_command(self) -> bytes:
         nonce = self._server_info.get("nonce", "")
         if nonce and not (isinstance(nonce, str) and _NONCE.fullmatch(nonce)):
-            raise nats.errors.Error("the server asked for a signature of data that is not a NATS nonce: refused")
+            raise nats.errors.Error("mom did not sign the data that the server sent, because it is not a NATS nonce")
         return super()._connect_command()
 
     async def _process_connect_init(self) -> None:

@@ -45,7 +45,7 @@ EMPTY_CYCLES: Final = 3
 """Cycles without guests after which the last guest counts as gone. A failing hypervisor lists no guests either."""
 
 STILL_HERE_CYCLES: Final = 5
-"""A guest still listed after so many cycles without an error has not moved."""
+"""A move that reports no error has failed if the guest is still listed after so many cycles."""
 
 NO_MOVER: Final = "no plugin on the host can move guests"
 LEAVES_NONE: Final = "the host's configuration says leave: false"
@@ -179,7 +179,7 @@ class FleetPlugin:
         progress = mover.progress(guest)
         if passed < 1 or progress is None or progress.moving or (not progress.error and passed < STILL_HERE_CYCLES):
             return
-        self._end(agent, guest.id, MoveState.FAILED, progress.error or "the guest is still here")
+        self._end(agent, guest.id, MoveState.FAILED, progress.error or "the guest is still on the host")
 
     def _end(self, agent: FleetAgent, identity: str, state: MoveState, error: str = "") -> None:
         self._begun.pop(identity, None)
@@ -219,7 +219,7 @@ class FleetPlugin:
             return None
         if report.mode != "enforce":
             return "the host only observes"
-        return "the guest is not here" if guest is None else self._why_stays(guest, mover)
+        return "the guest is not on the host" if guest is None else self._why_stays(guest, mover)
 
     def _is_blind(self, report: Report) -> bool:
         age = self._context.monotonic() - report.snapshot.monotonic - report.duration

@@ -48,7 +48,7 @@ def targets(view: FleetView) -> Sequence[Mapping[str, Any]]:
 
 
 def _address(view: FleetView, name: str) -> tuple[str, str]:
-    """Return why a host has no metrics (empty if it has metrics), and `HOST:PORT`."""
+    # Returns why a host has no metrics (empty if it has metrics), and `HOST:PORT`.
     member, state = view.members.get(name), view.states.get(name)
     if member is None:
         return f"its entry in the fleet is not trusted: {printable(view.members.damaged[name], 200)}", ""

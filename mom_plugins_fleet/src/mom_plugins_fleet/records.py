@@ -140,7 +140,7 @@ class Member(FleetRecord):
     cordoned: bool = False
     draining: bool = False
     balance: bool = False
-    """Whether guests may leave for less full hosts of the group."""
+    """Whether guests may move to less full hosts of the group."""
     memory: Kib | None = None
     """Memory of the host according to the operator, which limits incoming guests; None to use the reported memory."""
     by: str = ""
@@ -217,9 +217,9 @@ class DayTotals(FleetRecord):
     """Totals of a host since midnight UTC."""
 
     given_back: Kib | None = None
-    """Average memory given back."""
+    """Average memory given back to the host."""
     waited: Annotated[float, Field(ge=0, le=1e12)] | None = None
-    """Seconds that guests waited because of mom, at most, summed over guests."""
+    """Upper limit of the seconds that guests waited because of mom, summed over guests."""
     promise_broken: Annotated[float, Field(ge=0, le=1e12)] | None = None
     """Seconds with broken promises, summed over guests."""
     killed: Count | None = None

@@ -152,7 +152,7 @@ class SeenRevisions:
             raise
 
     def note(self, moves: Collection[OrderProgress]) -> None:
-        """Record moves' progress. After a `StateError`, no move must start."""
+        """Record moves' progress. After a `StateError`, start no move."""
         before = self._moves
         if set(moves) != set(before):
             self._moves = tuple(moves)

@@ -21,7 +21,7 @@ ARRIVES_SECONDS: Final = 120.0
 """Time for a moved guest to appear in the destination's reports, and to disappear from the source's: two reports."""
 
 SETTLES_SECONDS: Final = 60.0
-"""During this time, reported available memory might not yet include an arrived guest."""
+"""For this long after a move, the destination's reported available memory may not reflect the guest yet."""
 
 AGAIN_SECONDS: Final = 1.0
 
@@ -171,7 +171,7 @@ class FleetView:
         return self.reported_after(move.to, move) <= ARRIVES_SECONDS
 
     def is_settling(self, move: FinishedMove) -> bool:
-        """Return whether the destination's available memory might not include a new guest yet."""
+        """Return whether the destination's reported available memory may not reflect a new guest yet."""
         arrived = move.state is MoveState.DONE and move.guest in self.guests(move.to)
         return arrived and self.reported_after(move.to, move) < SETTLES_SECONDS
 

@@ -1,1 +1,1 @@
-"""Coordinator of the fleet: chooses destinations for guests."""
+"""Coordinator of the fleet."""

@@ -11,10 +11,10 @@ from mom_plugins_fleet.records import Move, Orders
 from mom_plugins_fleet.view import FleetView
 
 BALANCE_BAND: Final = 0.15
-"""Least difference between the fill levels of two hosts. Below it, a move costs more than it gains."""
+"""Balancing begins only if the fill levels of two hosts differ at least this much. Below that, a move costs more than it gains."""
 
 BALANCE_FULL: Final = 0.70
-"""Least fill level of the fullest host. Below it, no guest would run better elsewhere."""
+"""Balancing begins only if the fullest host is at least this full. Below that, no guest would run better elsewhere."""
 
 
 def for_balance(view: FleetView, targets: Mapping[str, TargetHost], group: str) -> tuple[str, Move] | str:
@@ -48,7 +48,7 @@ def for_balance(view: FleetView, targets: Mapping[str, TargetHost], group: str) 
         if after < high and (best is None or after < best[0]):
             best = after, new_move(guest, needs, target, mover, 1).model_copy(update={"balance": True})
     if best is None:
-        needed = "a guest must be movable, not have moved for a day, fit on another host, and lower the highest load by its move"
+        needed = "it must be movable, must not have moved for a day, must fit on another host, and its move must lower the highest load"
         return f"{compared}; no guest of {fullest} qualifies: {needed}"
     move = best[1]
     return (fullest, move) if member.balance else f"{compared}: `mom fleet balance {fullest}` allows the move of {move.name} to {move.to}"

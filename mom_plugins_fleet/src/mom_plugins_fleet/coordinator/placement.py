@@ -68,7 +68,7 @@ def rank(places: Iterable[TargetHost], group: str, within: str = "") -> list[Tar
 def choose(
     needs: int, guarantee: int, ranked: Iterable[TargetHost], group: str, avoid: Collection[str] = (), within: str = ""
 ) -> TargetHost | str:
-    """Return the host with the most room that can keep the promise, or why there is none.
+    """Return the host with the most room that can promise `guarantee` to the guest, or why there is none.
 
     :param needs: memory that the guest needs on arrival
     :param avoid: hosts where an attempt failed
@@ -91,7 +91,7 @@ def choose(
 
 
 def listed(guests: Iterable[HostedGuest]) -> tuple[HostedGuest, ...]:
-    """Return the guests that would leave first, and `SMALLEST` small guests."""
+    """Return the guests that would leave first, and the `SMALLEST` smallest others that can move."""
     ordered = sorted(guests, key=leaving_order)
     if len(ordered) <= MOST_TOLD:
         return tuple(ordered)

@@ -18,13 +18,13 @@ AT_ONCE: Final = 2
 ARRIVING_AT_ONCE: Final = 2
 
 ATTEMPTS: Final = 3
-"""Attempts per guest. Then the operator must act."""
+"""Attempts to move a guest. Then the operator must act."""
 
 BOOKS_SECONDS: Final = 86_400.0
 """How long a moved guest counts at its destination even if that host does not report it. A malicious host may hide guests."""
 
 LOST_SECONDS: Final = 900.0
-"""A host that is silent for this time is no longer moving guests: moves end after 600 s by default. Also the time to accept an order."""
+"""Moves end after 600 s by default, so a host that is silent for this time moves no guests. Unaccepted orders expire, too."""
 
 OPEN: Final = (MoveState.ORDERED, MoveState.ACCEPTED)
 
@@ -110,7 +110,7 @@ def place_of(view: FleetView, name: str) -> TargetHost | str:
 
 
 def mover_of(state: HostState | None) -> MoverState:
-    """Return a host's mover, or a mover with an empty name."""
+    """Return a host's mover; if there is none, a mover with an empty name."""
     return MoverState(name="") if state is None or state.mover is None else state.mover
 
 
@@ -129,10 +129,7 @@ def _where_guests_are(view: FleetView) -> dict[str, set[str]]:
 
 
 def needs_of(guest: HostedGuest) -> int | None:
-    """Return the memory that a guest needs on arrival; None if unknown.
-
-    This is the guest's memory on the host (if unknown, its maximum), but at least its working set and promise.
-    """
+    """Return the memory that a guest needs on arrival; None if unknown."""
     brings = guest.held if guest.held is not None else guest.maximum or guest.size
     return None if brings is None else max(brings, guest.working or 0, guest.guarantee)
 
@@ -204,7 +201,7 @@ def _blocked(view: FleetView, host: str, kept: Mapping[str, Move]) -> Callable[[
         if state is not None and state.mode != "enforce":
             return "the host only observes"
         if guest.id in coming:
-            return f"it is still being moved here from {coming[guest.id]}"
+            return f"it is still arriving from {coming[guest.id]}"
         return earlier.error or "its moves failed too often" if earlier is not None and earlier.number >= ATTEMPTS else ""
 
     return why

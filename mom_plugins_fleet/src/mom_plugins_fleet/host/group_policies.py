@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mom_plugins_fleet.signatures import Opened
 
 READY_ATTEMPTS: Final = 50
-"""Attempts while plugins start, which takes up to 10 s."""
+"""Attempts to apply the stored record. Plugins may need 10 s to start."""
 
 _POLL_SECONDS: Final = 0.2
 
@@ -29,7 +29,7 @@ _LOSS = "the group's policies are not in force until the fleet's servers answer"
 
 @dataclass(frozen=True, slots=True)
 class GroupInForce:
-    """File with a group's signed record."""
+    """Group's signed record, as stored in a file."""
 
     group: GroupName
     signed: str

@@ -70,7 +70,7 @@ class HostOrders:
         try:
             self._member = await self._revisions.on_disk(lambda: self._opened(Member, self._host, entry))
         except MomError as error:
-            raise LinkError(f"this host's entry in the fleet: {shown(error)}") from None
+            raise LinkError(f"this host's entry in the fleet cannot be used: {shown(error)}") from None
         self.draining, self.balance = (False, False) if self._member is None else (self._member.draining, self._member.balance)
         return self._member
 
@@ -134,7 +134,7 @@ class HostOrders:
         try:
             entry = self._revisions.open(Member, move.to, orders.entries.get(move.to, "").encode(), self.operators)
         except MomError as error:
-            return f"the entry of {move.to}: {shown(error)}"
+            return f"the entry of {move.to} cannot be used: {shown(error)}"
         target = entry.record
         if entry.revision <= removed.get(move.to, 0):
             return f"an operator has removed {move.to} from the fleet"

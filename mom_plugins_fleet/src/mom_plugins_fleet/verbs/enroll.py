@@ -1,4 +1,4 @@
-"""`mom fleet enroll`: admit a host, or change its group, address, memory or key."""
+"""`mom fleet enroll`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ from mom_plugins_fleet.verbs.where import Where
 @click.option("--group", required=True, help="The group whose policies the hosts follow.")
 @click.option("--address", metavar="URI", help="URI at which other hosts reach this host's hypervisor, such as qemu+tls://HOST/system.")
 @click.option(
-    "--memory", metavar="SIZE", help="Memory of each host, such as 256GiB. Limits its guests, even if the host reports more memory."
+    "--memory",
+    metavar="SIZE",
+    help="Memory of each host, such as 256GiB. Limits the guests that move there, even if the host reports more memory.",
 )
 @click.option("--metrics-host", metavar="NAME", help="The host's name for Prometheus, if it is not the host in --address.")
 @click.option(

@@ -265,7 +265,7 @@ _flag("cordon", "Move no guests to HOST.", "accepts no more guests.", cordoned=T
 _flag("uncordon", "Allow moves of guests to HOST again, and end a drain.", "accepts guests.", cordoned=False, draining=False)
 _flag(
     "drain",
-    "Move all guests away from HOST. `mom fleet status` shows the progress, and `mom fleet uncordon` ends it.",
+    "Move all guests away from HOST. `mom fleet status` shows the progress, and `mom fleet uncordon` ends the drain.",
     "is being drained: `mom fleet status` shows its progress.",
     cordoned=True,
     draining=True,

@@ -30,7 +30,7 @@ COLUMNS: Final[Sequence[GuestColumnModel]] = [
         ("group", "group", Unit.TEXT, 4, None, "group whose policies the host follows"),
         ("avail", "available_kib", Unit.KIB, 0, None, "memory available on the host"),
         ("of", "total_kib", Unit.KIB, 3, None, "the host's total memory"),
-        ("back", "given_back_today_kib", Unit.KIB, 5, None, "memory given back since midnight, UTC, on average"),
+        ("back", "given_back_today_kib", Unit.KIB, 5, None, "memory given back to the host since midnight, UTC, on average"),
         ("guests", "guests", Unit.COUNT, 0, None, "number of guests"),
         (
             "unhealthy",
@@ -45,7 +45,6 @@ COLUMNS: Final[Sequence[GuestColumnModel]] = [
         ("heard", "age_s", Unit.SECONDS, 1, SILENT_SECONDS, "time since the host's last report"),
     )
 ]
-"""Columns of `mom fleet status` and `mom fleet top`."""
 
 
 @click.command("status")
@@ -137,7 +136,7 @@ def print_hosts(hosts: list[dict[str, Any]]) -> None:
     reclaimed = [row["given_back_today_kib"] for row in hosts if row["given_back_today_kib"] is not None]
     if reclaimed:
         total = format_kib(sum(reclaimed))
-        print_prose(f"memory given back since midnight, UTC, on average: {total} on {len(reclaimed)} of {len(hosts)} hosts", 2)
+        print_prose(f"memory given back to the host since midnight, UTC, on average: {total} on {len(reclaimed)} of {len(hosts)} hosts", 2)
     for row in hosts:
         for line in more_of(row):
             print_prose(f"{brief(row['host'], 80)}{line}", 4)

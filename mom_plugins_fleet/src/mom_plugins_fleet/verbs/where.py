@@ -30,7 +30,7 @@ WHAT: Final = "the file of the fleet's revisions that this key has seen"
 
 @dataclass
 class Where:
-    """Servers, keys and operators of a command."""
+    """Servers that a command connects to, its keys, and the operators that it trusts."""
 
     servers: Sequence[str] = ()
     key: str | None = None
@@ -83,7 +83,7 @@ class Where:
         seed = signing_seed(Path(self.key))
         if seed is None:
             raise MomError(
-                f"{self.key} only connects to the servers, and this command needs an operator's key to sign records",
+                f"the key in {self.key} only connects to the servers, but this command needs an operator's key to sign records",
                 hint="`mom fleet --root FILE key FILE` makes both keys",
             )
         return Signer(seed)
