@@ -48,7 +48,7 @@ def test_an_honest_guest_is_believed_and_every_field_is_declared() -> None:
 
 
 def test_kills_that_leap_are_not_believed_until_the_guest_is_booted_anew_and_those_of_a_bad_moment_are() -> None:
-    leap = "its count of OOM kills grows faster than is possible"
+    leap = "the guest's count of OOM kills grows faster than is possible"
     known = judge({**HONEST, "oom_kills": 3}, 100.0)
     many = judge({**HONEST, "oom_kills": 503}, 110.0, known)
     assert (many.fields["guest_oom_kills"], many.lies) == (503, ())
@@ -71,7 +71,7 @@ def test_figures_that_contradict_each_other_are_all_dropped_and_the_rest_is_kept
         assert judged.lies, (name, wrong)
         assert not MEMORY & judged.fields.keys(), (name, wrong)
         assert judged.fields["swap_total"] == 200000
-    assert judge(HONEST, 1.0, maximum_kib=999_999).lies == ("it reports more memory than the guest's maximum",)
+    assert judge(HONEST, 1.0, maximum_kib=999_999).lies == ("the agent reports more memory than the guest's maximum",)
     assert judge({**HONEST, "swap_usage": 200001}, 1.0).lies
     assert judge({**HONEST, "psi_memory_some_avg10": 100.01}, 1.0).lies
     assert judge({**HONEST, "load_5": 1e9}, 1.0).lies

@@ -131,7 +131,7 @@ def test_of_two_pods_that_claim_one_guest_neither_is_managed(node: PodsNode) -> 
     before = node.guests()[identity]
     node.start("db", suffix="q9m4z", claims=identity)
     pods = ["prod/virt-launcher-db-x7k2p", "prod/virt-launcher-db-q9m4z"]
-    why = f"{', '.join(pods)} claim to be the same guest: mom manages none of them"
+    why = f"{', '.join(pods)} claim to run the same guest: mom manages none of them"
     for _ in range(2):
         guests = node.guests()
         assert guests[other].blocked == {}

@@ -20,10 +20,10 @@ GIB = 1 << 20
     [
         (64 * GIB, 60 * GIB, 90 * GIB, PlacementAdvice("kvm-07", 65_536, 4096, 92_160, 1.5)),
         (64 * GIB, 60.9995 * GIB, 90 * GIB, PlacementAdvice("kvm-07", 65_536, 3073, 92_160, 1.47)),
-        (None, 60 * GIB, 90 * GIB, "no ratio: the host's memory (host plugin) was not recorded"),
-        (64 * GIB, None, 90 * GIB, "no ratio: the memory that the host can promise (balloon plugin) was not recorded"),
-        (64 * GIB, 0.0, 90 * GIB, "no ratio: the host has no memory for guests"),
-        (64 * GIB, 60 * GIB, 0.0, "no ratio: there are no guests"),
+        (None, 60 * GIB, 90 * GIB, "no ratio for placement: the host's memory (host plugin) was not recorded"),
+        (64 * GIB, None, 90 * GIB, "no ratio for placement: the memory that the host can promise (balloon plugin) was not recorded"),
+        (64 * GIB, 0.0, 90 * GIB, "no ratio for placement: the host has no memory for guests"),
+        (64 * GIB, 60 * GIB, 0.0, "no ratio for placement: there are no guests"),
     ],
 )
 def test_placement_ratio_excludes_the_hosts_reserve(

@@ -273,7 +273,7 @@ def test_another_policy_shows_in_the_estimate(calm: Path, tmp_path: Path) -> Non
     assert shown["estimated"]["then"]["reclaimed_kib"] > 1 << 20
     assert shown["estimated"]["now"]["work_done"] < shown["estimated"]["then"]["work_done"]
     text = run(calm, "--policy", other, "--to", "2026-01-01T00:03").output
-    assert text.index("Exact, for the recorded state") < text.index("Estimated: both policies simulated")
+    assert text.index("Exact results, for the recorded state") < text.index("Estimated: both policies simulated")
     assert "Estimated" not in run(calm, "--policy", other, "--to", "2026-01-01T00:03", "--no-estimate").output
 
 

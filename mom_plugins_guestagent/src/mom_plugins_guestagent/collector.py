@@ -33,11 +33,11 @@ T = TypeVar("T")
 
 _SOCKETS_AT_ONCE = 256
 _DOUBTFUL_SOCKETS_AT_ONCE = 64
-"""Maximum numbers of open sockets: to guests that answered the last query, and to other guests."""
+"""Maximum numbers of open sockets: `_SOCKETS_AT_ONCE` to guests that answered the last query, and this many to others."""
 
 _CALLS_AT_ONCE = 4
 _DOUBTFUL_CALLS_AT_ONCE = 2
-"""The same limits for calls through the hypervisor. Each call occupies a thread here, and one of libvirtd's twenty threads."""
+"""Limits of calls through the hypervisor, like those of sockets. Each call occupies a thread of mom, and one of libvirtd's twenty."""
 
 _LONGEST_WAIT_SECONDS = 120.0
 """The pause before the next query of a silent agent doubles up to this limit."""
@@ -46,7 +46,7 @@ _SPREAD = 0.1
 
 _SHORT_PERIODS = 3
 _LONGEST_SHORT_PERIOD_SECONDS = MOST_SHORT_SECONDS / _SHORT_PERIODS
-"""After a message that the host is short of memory, a guest helps for `_SHORT_PERIODS`. Guests accept at most `MOST_SHORT_SECONDS`."""
+"""Longest time between messages that the host is short of memory. Each has effect for `_SHORT_PERIODS`, at most `MOST_SHORT_SECONDS`."""
 
 _FACTS_PERIODS = 3
 
@@ -92,7 +92,7 @@ class AgentState:
 
     @property
     def spread(self) -> float:
-        """Factor of this guest's periods, to spread queries over time."""
+        """Factor for the time between this guest's queries, to spread all guests' queries."""
         return 1 + _SPREAD * (2 * crc32(self.target.guest.id.encode()) / (1 << 32) - 1)
 
 

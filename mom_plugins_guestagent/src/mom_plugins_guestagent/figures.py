@@ -31,7 +31,7 @@ _MOST_KILLS: Final = 1000.0
 """Maximum OOM kills per second: a kernel searches all tasks before each kill."""
 
 _LEAST_SECONDS: Final = 0.5
-"""Shortest time for a reliable rate."""
+"""Shortest time between two samples for a reliable rate."""
 
 _NUMBER: Final = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,6})?")
 
@@ -77,11 +77,11 @@ def judge(said: Mapping[str, object], monotonic: float, previous: AgentSample | 
             numbers = {name: number for name, number in numbers.items() if not name.startswith(kind)}
     growth = {} if previous is None else _growth(previous, counts, monotonic)
     if any(rate > _GROWTH_OF[name] for name, rate in growth.items()):
-        lies.append("its counters grow faster than is possible")
+        lies.append("the guest's counters grow faster than is possible")
         growth = {}
     kills = None if previous is None else previous.kills
     if previous is not None and kills is not None and numbers.get(_KILLS, 0) - kills > _MOST_KILLS * (monotonic - previous.monotonic):
-        lies.append("its count of OOM kills grows faster than is possible")
+        lies.append("the guest's count of OOM kills grows faster than is possible")
         del numbers[_KILLS]
     of_memory = any(not name.startswith("load_") for name in said)
     return AgentSample(monotonic, {**numbers, **growth}, counts, of_memory, tuple(lies), numbers.get(_KILLS, kills))
@@ -105,9 +105,9 @@ def _lie_of_memory(numbers: Mapping[str, float], maximum_kib: int | None) -> str
     if not sizes:
         return ""
     if not 0 < total < _LARGEST:
-        return "it reports no valid total of its memory"
+        return "the agent reports no valid total of the guest's memory"
     if maximum_kib is not None and total > maximum_kib:
-        return "it reports more memory than the guest's maximum"
+        return "the agent reports more memory than the guest's maximum"
     if above := [name for name, size in sizes.items() if size > total]:
         return f"{above[0]} is larger than the guest's total memory"
     return "mem_unused is larger than mem_free" if sizes.get("mem_free", total) < sizes.get("mem_unused", 0) else ""
@@ -115,7 +115,7 @@ def _lie_of_memory(numbers: Mapping[str, float], maximum_kib: int | None) -> str
 
 def _lie_of_swap(numbers: Mapping[str, float]) -> str:
     total = numbers.get("swap_total", 0)
-    return "its swap statistics are impossibly large" if total >= _LARGEST or numbers.get("swap_usage", 0) > total else ""
+    return "the guest's swap statistics are impossibly large" if total >= _LARGEST or numbers.get("swap_usage", 0) > total else ""
 
 
 def _growth(previous: AgentSample, counts: Mapping[str, float], monotonic: float) -> dict[str, float]:

@@ -52,15 +52,15 @@ PLAIN_STATS = ("mem_available", "mem_unused", "swap_in", "swap_out", "major_faul
 """Answer to `stats` without a token, in order: the protocol of oVirt MOM's guest daemon."""
 
 MOST_LINE_BYTES = 256
-"""mom-guestd skips longer lines. Requests are shorter than 50 bytes."""
+"""mom-guestd rejects longer lines. Requests are shorter than 50 bytes."""
 
 MOST_CLIENTS = 8
 IDLE_SECONDS = 60.0
 STALL_SECONDS = 10.0
-"""Limits of TCP clients: their number, seconds without a request, and seconds without reading the answer."""
+"""Limits of TCP clients: their number, and seconds until mom-guestd drops a client that sends no request, or reads no answer."""
 
 FRESH_SECONDS = 0.1
-"""Time between two reads of statistics, to limit the CPU time that clients can cause."""
+"""Shortest time between two reads of statistics, to limit the CPU time that clients can cause."""
 
 HANGUP_SECONDS = 0.5
 """Time between checks whether the host has opened the channel. Until then, each read returns immediately."""
@@ -71,17 +71,17 @@ REOPEN_SECONDS = 5.0
 FILES = ("meminfo", "vmstat", "pressure/memory", "loadavg")
 
 MOST_SHORT_SECONDS = 300
-"""Longest effect of a message about a shortage: if the host vanishes, the guest must not stay changed."""
+"""Longest effect of a message that the host is short of memory: if the host vanishes, the guest must not stay changed."""
 
 REPORTING = "sys/module/page_reporting/parameters/page_reporting_order"
-"""Smallest order of free memory (2^order pages) reported to the host (Linux 5.14); -1 without a driver."""
+"""File with the smallest order of free memory (2^order pages) reported to the host (Linux 5.14); -1 without a driver."""
 
 WAKING_BYTES = (64 << 10) - 1
-"""Buffer size. The kernel adds a zero byte and allocates a block of 16 pages. Freed smaller blocks, and huge pages, would go to per-CPU
-lists, which do not wake free page reporting."""
+"""Size of a read that wakes free page reporting: the kernel adds a zero byte, and frees a block of 16 pages. Smaller blocks, and
+huge pages, would go to per-CPU lists instead."""
 
 KEPT = "run/mom-guestd/reporting-order"
-"""File with the original order and the order that mom-guestd has set. A boot resets /run, and the order as well."""
+"""File with the original order of free page reporting, and the order that mom-guestd has set. A boot resets the file and the order."""
 
 RETRY_SECONDS = 10.0
 
@@ -123,7 +123,7 @@ _SUMS = (
     ("oom_kills", "oom_kill"),
 )
 _DIFFERENCES = (("swap_usage", "SwapTotal", "SwapFree"), ("minor_fault", "pgfault", "pgmajfault"))
-"""Statistics, and their parts in meminfo (KiB) and vmstat (counts)."""
+"""Statistics that are the difference of two values in meminfo (KiB) or vmstat (counts)."""
 
 
 def figures(text: str, page_kib: int | None = None) -> dict[str, int | float]:
@@ -280,7 +280,7 @@ def unused_since(then: CacheCounts, now: CacheCounts) -> int:
 class CacheTrim:
     """Trimmer that drops long unused page cache in small steps, while no task stalls on memory.
 
-    :param unused_seconds: keep cache that was read or used in this period
+    :param unused_seconds: keep cache that was read or used within this time
     """
 
     def __init__(self, root: str, unused_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -421,7 +421,7 @@ class Relief:
         return max(0.0, self._until - self._clock())
 
     def figures(self) -> dict[str, int]:
-        """Return the state of the help, for an answer."""
+        """Return statistics about the help, for an answer."""
         order = self._order.now()
         values = {} if order is None else {"reporting_order": order}
         if self.allowed:
@@ -522,7 +522,7 @@ def converse(guest: GuestFigures, lines: io.BufferedIOBase, send: Callable[[byte
 
 
 class Clients(socketserver.ThreadingTCPServer):
-    """Server of TCP clients at one address, a thread each.
+    """Server of TCP clients at one address, with a thread for each client.
 
     :param allowed: networks whose clients are answered; empty for all
     :param places: limit for the clients at all addresses together

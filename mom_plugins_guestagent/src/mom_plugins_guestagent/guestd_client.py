@@ -15,7 +15,7 @@ from mom_plugins_guestagent.wire import Misbehaves, NoAnswer, Wire
 
 _MOST_LINE_BYTES = 512
 _MOST_BYTES = 64 << 10
-"""Maximum bytes per query. An answer has about thirty lines of thirty bytes; earlier answers to another program may precede it."""
+"""Maximum bytes per query. Earlier answers to another program may precede an answer of about 1 KiB."""
 
 _MOST_LINES = 256
 

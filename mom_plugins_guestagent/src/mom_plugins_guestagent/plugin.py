@@ -38,7 +38,7 @@ BALLOON, PERIOD = "balloon_target", "balloon_stats_period"
 """Controls of other plugins: the guest's size, and the period of its balloon statistics in seconds."""
 
 _STOP_SECONDS = 0.3
-"""A plugin has 0.4 s to stop."""
+"""Time limit for stopping the queries. A plugin has 0.4 s in all."""
 
 _MOST_PROBLEMS = 20
 
@@ -56,7 +56,7 @@ class GuestAgentPlugin:
         self._context = context
         self._collector: AgentCollector | None = None
         self._without: Mapping[str, tuple[str, bool]] | None = None
-        """Incarnations of guests without balloon statistics in the last report, and whether mom expects any. None before a report."""
+        """Guests without balloon statistics in the last report: incarnation, and whether mom expects such. None before a report."""
 
     # --- declare -----------------------------------------------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ Answers: TypeAlias = "list[Json | RefusedByAgent]"
 Call: TypeAlias = "Callable[[Callable[[], Answers]], asyncio.Future[Answers]]"
 
 MOST_ANSWER_BYTES = 256 << 10
-"""The longest real answer, the list of commands, has a few KiB."""
+"""Longest answer that mom accepts. The list of commands, the longest real answer, has a few KiB."""
 
 _MOST_BYTES = 1 << 20
 
@@ -45,7 +45,7 @@ _MOST_LEFT_OPEN = 16
 _LARGEST_HANDLE = (1 << 63) - 1
 
 _READ_BYTES = 16 << 10
-"""/proc/vmstat, the longest file, has 6 KiB."""
+"""Bytes to read of a file. /proc/vmstat, the longest, has 6 KiB."""
 
 _LONGEST_TEXT = 120
 _MOST_COMMANDS = 1000
@@ -53,7 +53,7 @@ _MOST_COMMANDS = 1000
 FILE_COMMANDS = ("guest-file-open", "guest-file-read", "guest-file-close")
 SYSTEM_COMMAND = "guest-get-osinfo"
 LOAD_COMMAND, LOADS_FILE = "guest-get-load", "loadavg"
-"""Command for load averages. If the agent has it, it replaces three file commands."""
+"""Command for load averages, which replaces three file commands. Some agents lack it."""
 
 
 class RawAgent:

@@ -32,11 +32,11 @@ class AgentSettings(PluginSettings):
     """Which agents to query, how often, and the timeouts."""
 
     period: Annotated[Duration, Field(ge=1, le=3600)] = 10.0
-    """Time between two queries of each guest, in the background. After failures, this time grows to 2m."""
+    """Time between two queries of each guest, in the background; up to 2m after failures."""
     hypervisor_period: Annotated[Duration, Field(ge=1, le=3600)] = 60.0
-    """Replaces `period` for guests that have balloon statistics and that mom queries through the hypervisor, with a dozen commands each."""
+    """Replaces `period` for guests with balloon statistics that mom queries through the hypervisor: a query takes a dozen commands."""
     stale_after: Annotated[Duration, Field(gt=0)] | None = None
-    """Age at which statistics become unknown. Unset: the timeout plus three periods, or plus two of `hypervisor_period`."""
+    """Age at which statistics become unknown. Unset: the timeout plus three of `period`, or two of `hypervisor_period` if that applies."""
     timeout: Annotated[Duration, Field(ge=0.1, le=60)] = 3.0
     """Timeout of one query."""
     facts_period: Annotated[Duration, Field(ge=10, le=86400)] = 300.0

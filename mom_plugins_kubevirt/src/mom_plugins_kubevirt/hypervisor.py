@@ -164,7 +164,7 @@ class KubevirtHypervisor:
     def _merge(self, libvirts: Sequence[PodLibvirt]) -> None:
         held, disputes = self._one_pod_each(libvirts)
         claims = {
-            identity: f"{', '.join(pods)} claim to be the same guest: mom manages none of them" for identity, pods in disputes.items()
+            identity: f"{', '.join(pods)} claim to run the same guest: mom manages none of them" for identity, pods in disputes.items()
         }
         troubles = {_label(libvirt.pod): libvirt.trouble for libvirt in libvirts if libvirt.trouble}
         for identity, why in claims.items():

@@ -55,7 +55,7 @@ class _PodSpec(BaseModel):
 
 
 class Pod(BaseModel):
-    """Part of a pod that mom reads."""
+    """Pod with the parts that mom reads."""
 
     metadata: _Metadata
     spec: _PodSpec

@@ -39,7 +39,7 @@ _FLAGS: Final = {
     "port": "port", "read-only-port": "readOnlyPort", "tls-cert-file": "tlsCertFile", "cert-dir": "certificates",
     "hostname-override": "node",
 }  # fmt: skip
-"""Settings, keyed by flag."""
+"""The kubelet's settings, keyed by command-line flag."""
 
 _OWN: Final = ("evictionHard", "evictionSoft", "enforceNodeAllocatable")
 """Settings that mom takes from the kubelet's own answer."""
@@ -71,7 +71,7 @@ class Threshold(NamedTuple):
 class KubeletConfig(BaseModel):
     """Part of the kubelet's configuration that mom needs. `by` is the source.
 
-    `certificate` is a path on the node; empty if the kubelet signs its own certificate. `authority` is the path of the CA for clients.
+    `certificate` is the path of the kubelet's certificate; empty if the kubelet signs it. `authority` is the path of the CA for clients.
     """
 
     model_config = ConfigDict(frozen=True, populate_by_name=True, coerce_numbers_to_str=True)

@@ -36,7 +36,7 @@ from mom_plugins_kubevirt.requests import container_group, group_fields, promise
 EVICTION: Final = "eviction"
 
 _SOON_KIB: Final = 64 << 10
-"""How far above the threshold mom begins to warn. A guest can use up as much in a fifth of a second."""
+"""mom begins to warn when this much is left until an eviction. A guest can use it up in a fifth of a second."""
 
 _PODS: Final = ("kubepods.slice", "kubepods")
 """Cgroup of all pods, with the kubelet's systemd driver and without it."""
@@ -48,7 +48,10 @@ _EVICTION_CURE: Final = (
 
 
 class KubeletMemory(NamedTuple):
-    """Memory in KiB as the kubelet counts it, and the kernel's available memory. The last two are None if pods have no common limit."""
+    """Memory in KiB as the kubelet counts it, and the kernel's available memory.
+
+    `allocatable` and `pods_available` are None if pods have no common limit.
+    """
 
     total: float
     available: float
@@ -240,7 +243,7 @@ class NodeFacts:
     def _fallback(self) -> str:
         if self._percentage is not None:
             return "guarantees come from control groups, or from memory_overcommit_percentage"
-        return "without control groups that show requests, guests have no guarantee, and keep the memory that they use"
+        return "guests whose control groups show no request have no guarantee, and keep the memory that they use"
 
 
 _CURE: Final = (

@@ -23,15 +23,15 @@ _LONGEST_RETRY_SECONDS: Final = 1.0
 
 _MOST_OPEN_CALLS: Final = 2
 _MOST_OPENING: Final = 1
-"""Most calls and attempts to connect that may hang. Each blocks one of mom's threads."""
+"""Most calls to a pod's libvirt, and attempts to connect to it, that may hang. Each blocks one of mom's threads."""
 
 _LONGEST_NAME: Final = 63 + 1 + 253
 """Most characters of a domain's name, NAMESPACE_NAME: the sum of Kubernetes' limits."""
 
 _WHOLE_NAME: Final = 30
 _CUT_NAME: Final = 16
-"""A pod's name contains its guest's name, cut to fit into 63 characters. mom compares names of up to 30 characters whole, and longer
-names up to character 16."""
+"""A pod's name contains its guest's name, cut to fit into 63 characters. mom compares names of up to 30 characters whole, and only the
+first 16 characters of longer names."""
 
 _FIRST_REST_SECONDS: Final = 1.0
 _LAST_REST_SECONDS: Final = 60.0

@@ -55,7 +55,7 @@ EVICTED: Final = "descheduler.alpha.kubernetes.io/eviction-in-progress"
 
 
 class PodRequest(NamedTuple):
-    """Pod as the kubelet reports it. `memory` is the request of the container `compute` in KiB. If `leaves`, the guest must move."""
+    """Pod as the kubelet reports it. `memory` is the request of the container `compute` in KiB. `leaves`: whether the guest must move."""
 
     memory: float | None
     leaves: bool = False

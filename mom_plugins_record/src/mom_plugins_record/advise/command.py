@@ -44,7 +44,11 @@ from mom_plugins_record.report.sizes import risk_of
     "--risk", metavar="SHARE", help=f"Without RECORDING: accepted risk per month that some guest lacks memory.  [default: {100 * RISK:g}%]"
 )
 @click.option(
-    "--days", type=KeptPath(), multiple=True, metavar="FILE", help="Without RECORDING: days.json of this or another host; may be repeated."
+    "--days",
+    type=KeptPath(),
+    multiple=True,
+    metavar="FILE",
+    help="Without RECORDING: learned days (days.json) of this or another host; may be repeated.",
 )
 @click.option("--class", "sla_class", metavar="CLASS", help="With RECORDING: service class of the new guests.")
 @click.option("--memory", metavar="SIZE", help="Memory of each new guest, such as 4GiB.  [default: the recorded guests' sizes]")

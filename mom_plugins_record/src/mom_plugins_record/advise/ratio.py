@@ -28,7 +28,7 @@ RISK: Final = 0.01
 CONFIDENCE: Final = 0.95
 
 BOOTSTRAPS: Final = 200
-"""Number of bootstrap results. Their 5 % quantile is the tenth smallest."""
+"""Number of bootstrap results."""
 
 MOST_FILLED: Final = 40
 LEAST_FILLED: Final = 8
@@ -54,7 +54,7 @@ EULER: Final = 0.5772156649015329
 
 RESERVE_KIB: Final = 32 << 10
 RESERVE_SHARE: Final = 0.05
-"""A guest's reserve, in KiB and as a fraction of its use. The larger counts, as in the balloon plugin."""
+"""A guest's reserve, in KiB and as a fraction of its use. The larger value applies, as in the balloon plugin."""
 
 BESIDE_KIB: Final = 64 << 10
 """KiB of QEMU's own memory, as the balloon plugin assumes before the first sweep."""

@@ -32,11 +32,11 @@ def placement_of(host: str, total_kib: float | None, promisable_kib: float | Non
     """Return an inventory for OpenStack placement, or why there is none."""
     if not total_kib or promisable_kib is None:
         missing = "the host's memory (host plugin)" if not total_kib else "the memory that the host can promise (balloon plugin)"
-        return f"no ratio: {missing} was not recorded"
+        return f"no ratio for placement: {missing} was not recorded"
     total, reserved = int(total_kib / MIB), math.ceil((total_kib - promisable_kib) / MIB)
     sold = int(sold_kib / MIB)
     if reserved >= total or sold <= 0:
-        return "no ratio: the host has no memory for guests" if sold else "no ratio: there are no guests"
+        return "no ratio for placement: the host has no memory for guests" if sold else "no ratio for placement: there are no guests"
     return PlacementAdvice(host, total, reserved, sold, math.floor(100 * sold / (total - reserved)) / 100)
 
 

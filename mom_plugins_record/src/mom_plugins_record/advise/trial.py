@@ -121,7 +121,7 @@ class TrialRun:
     _since: dict[str, tuple[str, float, float]] = field(default_factory=dict)
     """Keyed by guest: name, time from which losses count, and lost seconds until then."""
     _lost: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """Keyed by guest: last time, and lost seconds until then. The guest may leave before the end."""
+    """Keyed by guest: time of its last cycle, and lost seconds until then. The guest may leave before the end."""
 
     @property
     def remark(self) -> str:

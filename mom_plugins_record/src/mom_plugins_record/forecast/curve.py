@@ -2,13 +2,13 @@
 
 Three curves forecast the use in a slot: the average at this time of day, the average at this time of the week, and yesterday's use. This is
 exponential smoothing with two seasons and an error correction (Taylor, "Short-term electricity demand forecasting using double seasonal
-exponential smoothing", Journal of the Operational Research Society 54, 2003). The forecast for k slots later is the weighted value of the
-curves in that slot, plus the last error times persistence ** k.
+exponential smoothing", 2003). The forecast for k slots later is the weighted value of the curves in that slot, plus the last
+error times persistence ** k.
 
 Errors are limited before an average includes them, so that a single odd day has little effect (Gelper, Fried, Croux, "Robust forecasting
-with exponential and Holt-Winters smoothing", Journal of Forecasting 29, 2010). Each curve's weight follows from its recent errors
-(Herbster, Warmuth, "Tracking the best expert", Machine Learning 32, 1998). The margin is a tracked quantile, which the use exceeds in one
-slot of twenty (Gibbs, Candès, "Adaptive conformal inference under distribution shift", NeurIPS 2021).
+with exponential and Holt-Winters smoothing", 2010). Each curve's weight follows from its recent errors
+(Herbster, Warmuth, "Tracking the best expert", 1998). The margin is a tracked quantile, which the use exceeds in one
+slot of twenty (Gibbs, Candès, "Adaptive conformal inference under distribution shift", 2021).
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ FITS: Final = 3.0
 """Multiple of the usual error above which a slot's error shows an unusual day."""
 
 RECOVERY: Final = 1 / 24
-"""Fraction of a forecast's lost weight that returns per slot. Six hours without large errors restore two thirds of that weight."""
+"""Fraction of a forecast's lost weight that returns per slot."""
 
 LEAST_WEIGHT: Final = 0.5
 """mom ignores a forecast with a smaller weight."""
@@ -197,7 +197,7 @@ class GuestDays:
     :param usual: usual difference between a slot and `by_day`
     :param losses: errors of each curve in the last hours
     :param week_losses: errors of each curve in the last week
-    :param wrong: decaying sums of errors of the forecast, of expecting no change, and of expecting the average; and of slots
+    :param wrong: decaying sums over slots: errors of the forecast, of expecting no change, and of expecting the average; number of slots
     :param lasting: decaying sums for the persistence of errors
     :param margin: addition to the expected maximum
     :param weight: weight of the forecast, 0 to 1

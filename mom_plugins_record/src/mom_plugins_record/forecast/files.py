@@ -30,14 +30,14 @@ TITLE: Final = "the file of guests' daily memory use"
 LOSS: Final = "mom learns the daily memory use again, and `mom advise --risk` has an answer again after two weeks"
 
 LOOKS_EVERY: Final = 60.0
-"""s between two checks of the files."""
+"""Seconds between two checks of the files."""
 
 PATIENCE: Final = 5.0
-"""s that the plugin waits for the disk when it stops. When mom itself stops, it waits less."""
+"""Seconds that the stopping plugin waits for the disk. If mom itself stops, this wait is shorter."""
 
 
 def leave(folder: Path, days: HostDays) -> None:
-    """Write learned days into a state folder, for the mom that uses it. Add days left there earlier. Raise `MomError` on failure."""
+    """Add learned days to a state folder, for the mom that uses this folder. Raise `MomError` on failure."""
     file = _at(folder / LEARNED)
     before = file.look()
     if before is not None and before.calendar == days.calendar:

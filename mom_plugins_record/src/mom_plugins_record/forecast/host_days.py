@@ -45,7 +45,8 @@ CLOSE_WITHIN: Final = 0.3
 KEPT_WEEKS: Final = 5
 
 MOST_GUESTS: Final = 5000
-"""Maximum number of guests with stored days, 8 KiB each. Beyond it, mom forgets the guests that have been absent for longest."""
+"""Maximum number of guests with stored days, 8 KiB each. Beyond it, mom forgets absent guests: those without a whole learned
+day first, then those absent for longest."""
 
 LONGEST_NAME: Final = 256
 
@@ -56,14 +57,14 @@ SURE_DAYS: Final = 14
 """Number of days without a jump after which the wall clock counts as right."""
 
 JUMP_SECONDS: Final = 5.0
-"""s. Smaller drift of the wall clock in a cycle is not a jump."""
+"""Smallest drift of the wall clock in a cycle, in seconds, that counts as a jump."""
 
 STEP_KEPT: Final = 0.9
 """Factor per cycle by which the usual time between cycles decays. The longest recent time counts, because plugins may wake mom early."""
 
 RISE_KIB: Final = 16 * 1024.0
 RISE_SHARE: Final = 0.05
-"""KiB, and fraction of a guest's use. Smaller rises do not count."""
+"""An expected rise counts if it exceeds both `RISE_KIB` and this fraction of the guest's use."""
 
 USED_FIELDS: Final = ("mem_available", "mem_usable", "balloon_cur")
 """Fields from which mom calculates a guest's use: its kernel's total, capped at the balloon's size, minus the usable memory."""
@@ -158,10 +159,10 @@ class HostDays:
         self.margin = 0.0
         """KiB added to the expected growth of all guests together."""
         self.usual = 0.0
-        """KiB. Usual error of the expected growth of all guests."""
+        """Usual error of the expected growth of all guests, in KiB."""
         self._ids: list[str] = []
         self._columns: list[list[int | float | None]] = [[] for _ in GUEST_FIELDS]
-        """Values of guests, a list for each of `GUEST_FIELDS`. For an expected rise, the value is its first slot."""
+        """Values of guests, a list for each of `GUEST_FIELDS`. For an expected rise, the value is the rise's first slot."""
         self._present: list[KnownGuest] = []
         self._visit = self._refresh = self._cycles = 0
         self._clock: float | None = None
@@ -257,7 +258,7 @@ class HostDays:
             self.forget(now)
 
     def forget(self, now: float) -> None:
-        """Drop guests that have been absent for long, and days in the future. If there are too many guests, drop the least valuable.
+        """Drop guests that have been absent for long, and days in the future. If there are too many, drop more, as for `MOST_GUESTS`.
 
         A wrong clock must not drop everything: age counts only after a day without a jump. If most days are in the future, they stay for
         `SURE_DAYS`.
@@ -285,7 +286,7 @@ class HostDays:
             past.forget_after(today)
 
     def to_keep(self) -> Sequence[KnownGuest]:
-        """Return the guests to store, the most valuable first."""
+        """Return the guests to store: those with a whole learned day first, then by the time of their last presence."""
         known = [guest for guest in self.known.values() if guest.is_known]
         return sorted(known, key=self._worth, reverse=True)[:MOST_GUESTS]
 

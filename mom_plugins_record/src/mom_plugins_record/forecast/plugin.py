@@ -42,12 +42,12 @@ FIELDS: Final = (
         FieldSpec(name, unit, scope, description, "guests' daily memory use, learned by mom")
         for name, unit, scope, description in (
             ("mem_used_expected", Unit.KIB, _G, "usual memory use at this time of day and week; unknown without a pattern"),
-            ("mem_used_expected_soon", Unit.KIB, _G, "largest expected use soon, plus the usual error of the forecast"),
+            ("mem_used_expected_soon", Unit.KIB, _G, "largest memory use expected soon, plus the usual error of the forecast"),
             ("mem_rises_in", Unit.SECONDS, _G, "time until the guest's use is expected to rise; unknown if no rise is expected soon"),
-            ("mem_expected_weight", Unit.RATIO, _G, "weight of the guest's forecast, 0 to 1: less on an unusual day"),
+            ("mem_expected_weight", Unit.RATIO, _G, "weight of the guest's forecast, 0 to 1: lower on an unusual day"),
             ("mem_expected_error", Unit.KIB, _G, "recent error of forecasts of the guest's next hour"),
             ("guests_forecast", Unit.COUNT, _H, "number of guests with a pattern: their forecast is better than expecting no change"),
-            ("host_rise_expected", Unit.KIB, _H, "expected growth soon of all guests with a pattern together; 0 if no rise is expected"),
+            ("host_rise_expected", Unit.KIB, _H, "growth expected soon of all guests with a pattern together; 0 if no rise is expected"),
             ("forecast_error", Unit.KIB, _H, "recent error of forecasts of the next hour, summed over guests"),
             ("forecast_error_unlearned", Unit.KIB, _H, "error that forecasts of no change would have had"),
         )
@@ -57,13 +57,13 @@ FIELDS: Final = (
 )
 
 COLUMNS: Final = (
-    GuestColumn("expected", ("mem_used_expected",), Unit.KIB, "usual use at this time of day and week", 24, 5,
+    GuestColumn("expected", ("mem_used_expected",), Unit.KIB, "usual memory use at this time of day and week", 24, 5,
                 "mom_guest_memory_expected_bytes"),
-    GuestColumn("expected soon", ("mem_used_expected_soon",), Unit.KIB, "largest expected use soon", 25, None,
+    GuestColumn("expected soon", ("mem_used_expected_soon",), Unit.KIB, "largest memory use expected soon", 25, None,
                 "mom_guest_memory_expected_soon_bytes"),
     GuestColumn("forecast error", ("mem_expected_error",), Unit.KIB, "recent error of forecasts of the next hour", 26, None,
                 "mom_guest_forecast_error_bytes"),
-    GuestColumn("forecast weight", ("mem_expected_weight",), Unit.RATIO, "weight of the forecast: less on an unusual day", 27, None,
+    GuestColumn("forecast weight", ("mem_expected_weight",), Unit.RATIO, "weight of the forecast: lower on an unusual day", 27, None,
                 "mom_guest_forecast_weight_ratio"),
 )  # fmt: skip
 
@@ -132,7 +132,7 @@ class ForecastPlugin:
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """Report an interval that is longer than a slot, because mom could not learn."""
+        """Report an interval that is longer than a slot: with it, mom could not learn."""
         slot, interval = self._days.calendar.slot_seconds, self._context.interval
         if interval > slot:
             text = f"mom learns nothing: a slot of the day is {format_duration(slot)}, but the interval is {format_duration(interval)}"

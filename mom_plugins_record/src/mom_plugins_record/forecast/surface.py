@@ -11,7 +11,7 @@ from mom_plugins_record.forecast.host_days import GUEST_FIELDS
 
 
 def forecast_parts(report: Report) -> Iterator[StatusPart]:
-    """Yield the number of guests with a known daily pattern, and their expected growth."""
+    """Yield the number of guests with a known daily pattern, and the expected growth of these guests together."""
     host = report.snapshot.host
     count, rise = host.number("guests_forecast"), host.number("host_rise_expected")
     if count:

@@ -32,7 +32,7 @@ from mom_plugins_record.forecast.host_days import HostDays, KnownGuest
 from mom_plugins_record.forecast.plugin import configured_days
 
 BARS: Final = 48
-"""One bar for each half hour: these and the names fit in 80 columns."""
+"""Number of bars, one for each half hour: with the names, they fit into 80 columns."""
 
 PROGRESS_EVERY: Final = 500
 """Number of cycles between two progress reports."""
@@ -190,7 +190,7 @@ def _print_guest(guest: KnownGuest) -> None:
         print_prose(f"It has no pattern {learned}: its forecast is no better than expecting no change, and mom does not use it.", 2)
         return
     wrong = f"The recent error of its one-hour forecasts is {format_kib(days.error)}"
-    print_prose(f"{wrong}; of forecasts of no change, {format_kib(days.now_error)}.", 2)
+    print_prose(f"{wrong}; the error of expecting no change is {format_kib(days.now_error)}.", 2)
     if days.weight < 1:
         why = "this day differs from earlier days" if days.weight < LEAST_WEIGHT else "a recent day differed"
         print_prose(f"Its forecast now has a weight of {days.weight:.0%}: {why}.", 2)

@@ -30,7 +30,7 @@ from mom_core import (
 from mom_plugins_record.recording.groups import Corrupt
 
 FARTHEST: Final = 6e10
-"""s. Largest distance from the epoch: the years 68 to 3871. `datetime` begins with the year 1."""
+"""Largest distance from the epoch in seconds: the years 68 to 3871. `datetime` begins with the year 1."""
 
 _AS_THEY_ARE: Final = ("time", "mode", "duration", "lag", "skipped", "woken_by", "problems", "plugins", "verdict")
 

@@ -31,7 +31,7 @@ MOST_CELLS: Final = 4 << 20
 """Most values in a line: 10,000 guests with 400 each. A value may take two bytes in the file, but 64 in memory."""
 
 MOST_NAMES: Final = 1 << 19
-"""Most JSON keys in a line, counted by colons: 26 for each of 20,000 guests. A million keys would take 300 MiB."""
+"""Most JSON keys in a line, counted by colons: 26 for each of 20,000 guests."""
 
 LARGEST_GROUP: Final = 64 << 20
 """Most bytes of a group in the file. 20,000 guests need 12 MiB."""

@@ -203,7 +203,7 @@ class RecordPlugin:
     def mom_source(
         kind: type, settings: PluginSettings | None, run_directory: Path, state_directory: Path, path: Path | None
     ) -> PastCycles | None:
-        """Return the recording at `path`, or else that of the mom with these settings; None for other kinds of source."""
+        """Return the recording at `path`, or without a path, the one of a mom with these settings; None for other kinds of source."""
         if kind is not PastCycles:
             return None
         from mom_plugins_record.recording.reader import Recording

@@ -16,7 +16,7 @@ from mom_kvm import RecordedPoint
 from mom_plugins_record.recording.reader import Recording
 
 SECONDS: Final = 12.0
-"""s. Time limit of a request; clients wait longer."""
+"""Time limit of a request, in seconds; clients wait longer."""
 
 _NICE: Final = 10
 

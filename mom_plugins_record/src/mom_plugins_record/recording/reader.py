@@ -172,7 +172,7 @@ class Recording:
 
 @contextmanager
 def rarely_collected() -> Iterator[None]:
-    """Make Python collect garbage rarely. With thousands of cycles, this saves a fifth of the time."""
+    """Make Python collect garbage rarely, to save time."""
     usual = gc.get_threshold()
     gc.set_threshold(100_000, *usual[1:])
     try:

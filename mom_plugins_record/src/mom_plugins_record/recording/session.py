@@ -13,11 +13,11 @@ from mom_plugins_record.recording.cycles import Items, checked, json_text, why_n
 from mom_plugins_record.recording.groups import Corrupt
 
 USUAL_INTERVAL: Final = 5.0
-"""Interval in s, if the configuration has none."""
+"""Interval in seconds if the configuration has none."""
 
 USUAL_HISTORY: Final = 10
 LONGEST_HISTORY: Final = 1000
-"""Cycles of history if the configuration has no valid number, and the largest valid number."""
+"""Numbers of cycles of history: the default without a valid setting, and the largest valid number."""
 
 MOST_DECLARED: Final = 4096
 """Maximum number of declared fields, and of declared controls."""

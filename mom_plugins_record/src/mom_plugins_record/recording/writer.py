@@ -18,11 +18,11 @@ from mom_plugins_record.recording.groups import MARK, SUFFIX, GroupPacker, check
 from mom_plugins_record.recording.session import RecordedSession, session_line
 
 GROUP = 30
-"""Cycles in a group: 2.5 minutes at an interval of 5 s. A group's first cycle takes ten times the space of another cycle."""
+"""Cycles in a group: 2.5 minutes at an interval of 5 s."""
 
 SESSION_EVERY = 20
-"""Number of groups between two copies of the session: 50 minutes at an interval of 5 s. The next group has a copy, too: one damaged place
-does not make a file useless."""
+"""Number of groups between two copies of the session: 50 minutes at an interval of 5 s. The group after each has a copy, too: one damaged
+place does not make a file useless."""
 
 FILES = 8
 """Number of files that share the allowed size. mom frees space one file at a time."""
@@ -31,7 +31,7 @@ LARGEST_FILE = 128 << 20
 """Largest file in bytes: a person can still copy and send such a file."""
 
 LONGEST_FILE_SECONDS = 86_400.0
-"""s. One file covers at most a day, so that `keep` is exact to the day."""
+"""Most seconds that one file covers: a day, so that `keep` is exact to the day."""
 
 MOST_FORGOTTEN = 3
 """Most files that mom deletes for their age when it begins a new file. With a wrong clock, mom must not delete all files."""

@@ -98,7 +98,7 @@ def _lines(result: Comparison, *, other: bool) -> Iterator[str]:
     span = f", {format_time(result.begins)} to {format_time(result.ends)}" if result.begins is not None and result.ends is not None else ""
     yield f"{result.compared} cycles compared{span}"
     if result.warming:
-        yield f"{result.warming} more were evaluated but not compared: they depend on earlier cycles that the recording lacks"
+        yield f"{result.warming} more cycles were evaluated but not compared: they depend on earlier cycles that the recording lacks"
     if result.damage:
         yield result.damage
     for name, reason in result.left_out.items():
@@ -107,7 +107,7 @@ def _lines(result: Comparison, *, other: bool) -> Iterator[str]:
         yield f"{result.apart} recorded decisions are not compared, because they come from plugins that are not replayed"
     yield from (f"problem, {count} times: {printable(message, 200)}" for message, count in result.problems.items())
     yield ""
-    yield "Exact, for the recorded state:"
+    yield "Exact results, for the recorded state:"
     if not result.compared:
         yield "  unknown: no cycle could be compared"
         return

@@ -22,7 +22,7 @@ REVERSALS: Final = 4
 """Changes of direction that make an oscillation: up, down, up, down. A burst has two."""
 
 WINDOW_SECONDS: Final = 600.0
-"""s within which `REVERSALS` changes make an oscillation. Under constant load, a working law settles within this time."""
+"""Seconds within which `REVERSALS` changes make an oscillation. Under constant load, a working law settles within this time."""
 
 SMALLEST_SWING: Final = 0.02
 """Fraction of a value. Smaller changes do not count: they are below the dead band of any memory law."""

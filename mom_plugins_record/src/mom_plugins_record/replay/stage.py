@@ -26,7 +26,7 @@ class Estimate:
 
 
 def estimate(recording: Recording, policies: Mapping[str, str], since: float, until: float) -> Estimate:
-    """Simulate a period with the recorded policies and with these. Raise `MomError` if the period has no cycle.
+    """Simulate a period with the recorded policies, and with `policies`. Raise `MomError` if the period has no cycle.
 
     :param since: seconds since the epoch
     """

@@ -18,21 +18,21 @@ LOOKS_EACH_CYCLE: Final = 250
 """Limit of guests sampled per cycle, in turn: 1,000 guests cost 2 ms of a cycle instead of 3 to 7."""
 
 LONGEST_GAP: Final = 90.0
-"""s. A longer time between two cycles counts as unknown. A restart of mom takes less."""
+"""More seconds between two cycles count as unknown. A restart of mom takes less."""
 
 NOTICEABLE_KIB: Final = 16 * 1024.0
-"""KiB. mom counts as the cause of a guest's stalls only if it withholds more than this: the smallest step of the balloon law."""
+"""mom counts as the cause of a guest's stalls only if it withholds more KiB than this: the smallest step of the balloon law."""
 
 FAULT_SECONDS: Final = 130e-6
-"""s. Assumed stall per major fault of a guest that reports no stalls. Measured with swap on an SSD (docs/simulator.md)."""
+"""Assumed stall in seconds per major fault of a guest that reports no stalls. Measured with swap on an SSD (docs/simulator.md)."""
 
 LATE_SHARE: Final = 0.05
-"""A burst of a limited guest counts as late if the guest stalls for this fraction of the time."""
+"""A burst counts as late if the guest stalls for this fraction of the time while mom withholds memory."""
 
 EVICTIONS: Final = frozenset({"guest_migrate", "guest_pause", "guest_save", "guest_shutdown"})
 
 _HOURS_REMEMBERED: Final = 2
-"""Hours for which mom remembers the touched size of a departed guest."""
+"""Hours for which mom remembers the `touched` size of a guest that has left."""
 
 Hour = tuple[AccountedHour, list[GuestHour]]
 """Accounts of the host, and of its guests, for one hour."""
@@ -303,9 +303,9 @@ FIELDS: Final = tuple(
         ("given_back_sweeps", Unit.KIB, f"memory that guests once held, returned by sweeps or free page reporting, {_NOW}"),
         ("given_back_ksm", Unit.KIB, f"memory that KSM saves, without empty pages, {_NOW}"),
         ("given_back_cold", Unit.KIB, f"cold memory of guests that mom moved to swap, minus its compressed size, {_NOW}"),
-        ("given_back_today", Unit.KIB, "average memory given back since midnight, UTC, by all means together"),
-        ("waited_today", Unit.SECONDS, "upper limit of the time that guests waited because of mom since midnight, UTC, summed over guests"),
-        ("promise_broken_today", Unit.SECONDS, "time in which promises were broken since midnight, UTC, summed over guests"),
+        ("given_back_today", Unit.KIB, "average memory given back since midnight, UTC: balloons, sweeps, KSM and swap together"),
+        ("waited_today", Unit.SECONDS, "upper limit of guests' waiting time because of mom since midnight, UTC, summed over guests"),
+        ("promise_broken_today", Unit.SECONDS, "time since midnight, UTC, in which promises were broken, summed over guests"),
         ("killed_today", Unit.COUNT, "OOM kills in guests since midnight, UTC"),
     )
 )

@@ -35,13 +35,13 @@ APPLICATION: Final = 0x4D4F4D52
 """SQLite's `application_id`: MOMR."""
 
 WAITS_SECONDS: Final = 2.0
-"""s. Longest wait for a reader's lock. After that, mom tries again at the next write."""
+"""Longest wait for a reader's lock, in seconds. After that, mom tries again at the next write."""
 
 CHECKED_WHOLE: Final = 128 << 20
 """Bytes of the largest file whose pages mom checks at the start (10 ms per MiB)."""
 
 HOST_KEPT: Final = 400 * 86_400.0
-"""s for which mom keeps the host's rows. A year takes 3 MiB."""
+"""Seconds for which mom keeps the host's rows."""
 
 MOST_SET_ASIDE: Final = 3
 """Most damaged files that mom keeps. A further damaged file replaces the last of them."""
@@ -129,7 +129,7 @@ _NOT_DAMAGE: Final = (sqlite3.OperationalError, OSError, OverflowError)
 """Errors that are not due to the file's content, such as a lock or a full disk."""
 
 _JOURNAL: Final = bytes.fromhex("d9d505f920a163d7")
-"""First bytes of any SQLite journal. A journal that names another file also ends in them."""
+"""First bytes of any SQLite journal. A journal that names another file also ends with these bytes."""
 
 Row = TypeVar("Row", bound=AccountedHour)
 

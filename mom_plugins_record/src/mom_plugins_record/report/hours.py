@@ -78,8 +78,6 @@ class AccountedHour:
 
     :param hour: number of the hour since the epoch
     :param sums: values that are added up over hours
-    :param most: largest values
-    :param latest: latest known values
     :param spreads: seconds keyed by bin of a size
     """
 

@@ -15,10 +15,10 @@ from mom_plugins_record.report.hours import AccountedHour, MinuteRow, Minutes
 from mom_plugins_record.report.summary import total_of
 
 WRITES_EVERY: Final = 300.0
-"""s between writes, which a crash loses. A write of 1,000 guests takes 40 ms."""
+"""Seconds between writes. A crash loses what was recorded since the last write."""
 
 FIRST_AFTER: Final = 60.0
-"""s from the start to the first write: new users soon ask for a report."""
+"""Seconds from the start to the first write: new users soon ask for a report."""
 
 MOST_UNWRITTEN: Final = 48
 """Most hours in memory while the disk is full. Beyond that, mom drops the oldest hours."""

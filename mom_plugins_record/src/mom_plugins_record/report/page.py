@@ -27,7 +27,7 @@ _SECONDS_A_DAY: Final = 86_400
 
 
 class Curve(NamedTuple):
-    """Line in front of the areas, with a gap where a value is None (unknown)."""
+    """Line of a plot, in front of the areas, with a gap where a value is None (unknown)."""
 
     label: str
     values: Sequence[float | None]
@@ -129,7 +129,7 @@ def _plots(summary: ReportSummary) -> list[str]:
     times, given_back = amounts("begins"), {label: amounts(f"given_back_{name}_gib") for name, label in MEANS.items()}
     held = [max(0.0, gib - merged) for gib, merged in zip(amounts("held_gib"), amounts("given_back_ksm_gib"), strict=True)]
     areas = {HELD: held, **{label: values for label, values in given_back.items() if any(values)}}
-    used = f"used on the host, at most in the {often}"
+    used = f"used on the host, maximum of the {often}"
     return [
         plot(f"Memory of guests, average of each {often}, GiB", times, areas, [Curve("sold", amounts("sold_gib"))]),
         plot("Used on the host, GiB", times, {}, [
@@ -147,7 +147,7 @@ def _plot_by_minutes(minutes: Sequence[RecordedPoint]) -> list[str]:
     total = [minute.most.get("mem_available", nan) / KIB_PER_GIB for minute in minutes]
     available = [minute.least.get("mem_really_available", nan) / KIB_PER_GIB for minute in minutes]
     curves = [
-        Curve("used on the host, at most in the minute", [of - free for of, free in zip(total, available, strict=True)]),
+        Curve("used on the host, maximum of the minute", [of - free for of, free in zip(total, available, strict=True)]),
         Curve("the host's memory", total, dashed=True),
     ]
     return [plot("Memory of the host by minutes, GiB", [minute.time for minute in minutes], {HELD: held}, curves)]
@@ -164,7 +164,7 @@ def _table(summary: ReportSummary) -> str:
         rows.append(f"<tr>{''.join(cells)}</tr>")
     table = f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     left = len(summary.lines) - len(rows)
-    more = f" {left} more rows: --csv." if left else ""
+    more = f" {left} more rows with --csv." if left else ""
     return f'<div class="wide">{table}</div><p class="soft">Sizes in GiB.{more}</p>'
 
 

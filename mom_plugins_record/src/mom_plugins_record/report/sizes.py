@@ -13,7 +13,7 @@ LEAST_DAYS: Final = 7
 """Days of data needed. In fewer days, the rhythm of a week looks like growth."""
 
 FARTHEST_DAYS: Final = 730.0
-"""Two years. A few weeks of data do not allow later dates."""
+"""mom names no date further ahead for a full host: a few weeks of data do not allow it."""
 
 # Student's t at 97.5 % by minimal degrees of freedom.
 _STUDENT: Final = (
@@ -73,7 +73,7 @@ MARGIN_KIB: Final = 80 * 1024.0
 kills."""
 
 STEP_KIB: Final = 256 * 1024.0
-"""KiB. Advised sizes are multiples of this size."""
+"""Advised sizes are multiples of this size in KiB."""
 
 LEAST_HOURS: Final = 24
 """Hours of data needed for advice. Work repeats after a day at the earliest."""
@@ -86,7 +86,7 @@ LARGE_SHARE: Final = 0.75
 """A guest is too large, and worth a restart, if at most this share of its sold memory is sufficient."""
 
 WAITING_SHARE: Final = 0.01
-"""A guest is too small if it stalls for this share of its time although mom holds nothing back."""
+"""A guest is too small if it stalls for at least this share of its time although mom holds nothing back."""
 
 
 class Fit(StrEnum):
@@ -104,7 +104,6 @@ class SizeAdvice:
 
     :param would_do_gib: sufficient size
     :param risk: largest share of hours that may need more, with 95 % confidence
-    :param hours: hours of data
     :param why: why the size is too small, or why the fit is unknown
     """
 

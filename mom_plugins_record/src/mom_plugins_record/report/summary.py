@@ -1,4 +1,4 @@
-"""Figures of a report, summed up from the accounts. docs/report.md defines every number.
+"""Figures of a report, summed up from the accounts.
 
 Field names are those of JSON and CSV.
 """
@@ -21,7 +21,7 @@ HOURS_A_MONTH: Final = 730.0
 DAY_HOURS: Final = 24
 
 SHORT: Final = 3 * 86_400.0
-"""s. A report of a shorter period has plots by hours instead of days."""
+"""A report of fewer seconds has plots by hours instead of days."""
 
 WHOLE_DAY_HOURS: Final = 20
 """Hours of a day that must be known for the day to count. A morning alone would look like less need."""

@@ -107,7 +107,7 @@ def headline(summary: ReportSummary) -> Iterator[HeadlineFigure]:
     if worth is not None and worth.money is not None:
         yield HeadlineFigure(f"{worth.money:,.0f} {printable(worth.currency, 10)}".strip(), "worth of that memory, at the configured price")
     elif worth is not None and worth.hosts is not None and worth.hosts >= LEAST_HOSTS:
-        yield HeadlineFigure(f"{worth.hosts:.2g} hosts", "of this size saved, by memory alone")
+        yield HeadlineFigure(f"{worth.hosts:.2g} hosts", "of this size saved, counting only memory")
     if summary.growth is not None and summary.growth.full_on is not None:
         yield HeadlineFigure(format_time(summary.growth.full_on)[:10], "the host will be full, at this growth")
 
@@ -273,7 +273,7 @@ def _signed(gib: float) -> str:
 
 
 class ReportColumn(NamedTuple):
-    """Column of the table of guests or groups. A narrow terminal drops the highest ranks first."""
+    """Column of the table of guests or groups. A narrow terminal drops columns of the highest ranks first."""
 
     heading: str
     rank: int
