@@ -82,7 +82,7 @@ def test_a_guest_whose_answers_cannot_be_used_is_a_problem_that_names_it(make: M
     seen(plugin)
     before, web = guest.uuid, next(one for one in of(plugin).guests() if one.name == "web")
     if how == "no QMP":
-        guest.says, said = b"hello\n", "its monitor does not speak QMP: it is not JSON"
+        guest.says, said = b"hello\n", "its monitor does not speak QMP: an answer is not JSON"
     else:
         guest.memory, said = 1 << 50, "its monitor says that the guest has up to"
         hypervisor = of(plugin)

@@ -75,7 +75,7 @@ class SpareConnections:
                 self._changed.notify()
 
     def close(self) -> Sequence[threading.Thread]:
-        """Close each connection in a thread. Return the threads, which end within a fifth of a second."""
+        """Close the connections in threads. Return the threads, which end within a fifth of a second."""
         with self._changed:
             self._closed = True
             connections = tuple(self._all)

@@ -266,7 +266,7 @@ class Domains(SeenGuests[DomainEntry]):
     # --- one call on one guest ---------------------------------------------------------------------------------------------------
 
     def described(self, guests: Sequence[Entity]) -> list[DomainEntry]:
-        """Return those guests whose descriptions are known. Read missing descriptions first, if there is time."""
+        """Return the guests with known descriptions. Read missing descriptions first, if there is time."""
         self._look_first()
         self._describe_asked(self.seen(guests))
         return [entry for entry in self.seen(guests) if entry.description is not None]
@@ -296,7 +296,7 @@ class Domains(SeenGuests[DomainEntry]):
         return entry
 
     def start_of(self, guest: Entity) -> Hashable:
-        """Return libvirt's domain ID, which is new at each start of the guest. Raise `GuestGone` or `PermissionDenied`."""
+        """Return libvirt's domain ID, which is new at each start. Raise `GuestGone` or `PermissionDenied`."""
         self._look_first()
         self.check_writable()
         return self._seen_guest(guest).start

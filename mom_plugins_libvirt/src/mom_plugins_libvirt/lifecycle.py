@@ -42,7 +42,10 @@ class LongJobs(SpareConnections):
     most = 4
 
     def do(self, doing: str, guest: Entity, timeout_seconds: float, function: Callable[[Domain], object], number: Hashable = None) -> None:
-        """Make a long call on the guest. After the timeout, abort libvirt's job and raise `GuestBusy`. Without `number`, do not abort."""
+        """Make a long call on the guest. After the timeout, abort libvirt's job and raise `GuestBusy`.
+
+        :param number: libvirt's domain ID; None to abort nothing
+        """
         given_up, over = threading.Event(), threading.Event()
         left: list[Future[Any]] = []
         timer = threading.Timer(timeout_seconds, self._give_up, (doing, guest, number, given_up, over))

@@ -14,7 +14,7 @@ from mom_plugins_libvirt.failures import INVALID_ARGUMENT, error_numbers
 
 
 class GuestRecord(NamedTuple):
-    """One guest's part of a bulk call's answer. `number` is libvirt's domain ID, which is new at each start of the guest."""
+    """One guest's part of a bulk call's answer. `number` is libvirt's domain ID, which is new at each start."""
 
     uuid: str
     name: str

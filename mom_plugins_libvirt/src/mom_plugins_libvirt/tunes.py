@@ -16,7 +16,7 @@ _MOST_QUOTA_US = (1 << 44) - 1
 """Largest quota that libvirt accepts (src/util/vircgroup.h). Larger values mean that there is no quota."""
 
 _READ_SECONDS = 0.5
-"""Time in a cycle for reading CPU limits. Each reading takes less than a millisecond."""
+"""Time in a cycle for reading CPU limits."""
 
 _ASK_AGAIN_SECONDS = 300.0
 """Pause before mom reads CPU limits again, if the guest has no CPU cgroup or the host has no CPU controller."""

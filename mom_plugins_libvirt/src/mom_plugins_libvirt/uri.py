@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import SplitResult, urlsplit
 
-_EXAMPLES = "qemu:///system, or qemu+ssh://root@HOST/system and qemu+tls://HOST/system for another host"
+_EXAMPLES = "qemu:///system or, for another host, qemu+ssh://root@HOST/system or qemu+tls://HOST/system"
 
 
 def checked_uri(uri: str) -> str:

@@ -23,7 +23,7 @@ from mom_plugins_policy.language.policy import Policy, Result
 from mom_plugins_policy.notes import NoteStore
 
 REMEMBERED_CHANGES: Final = 50
-"""Number of versions kept. They share unchanged texts; with the largest policies they take 50 MiB."""
+"""Number of versions kept. They share unchanged texts, and take up to 50 MiB."""
 
 _DECIDE_AGAIN: Final = "read the policies in force, then repeat the change if you still want it"
 
@@ -188,7 +188,7 @@ class ChangingPolicies:
         return self._current().state
 
     def remarks(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
-        """Return the remarks on the changed policies, and the remarks that the change adds to other policies."""
+        """Check changes without making them. Return remarks on the changed policies, and new remarks on others."""
         now = self.policy
         with self._lock:
             texts = texts_of(self._overlay.changed(changes, "", self._base, replace_all=replace_all).over(self._base))
@@ -272,7 +272,7 @@ class ChangingPolicies:
         return self._announced(made)
 
     def keep_first(self) -> None:
-        """Save the run-time changes just before the first evaluation."""
+        """Take up changes made during a reload, and save all run-time changes, before the first evaluation."""
         if self._kept is None:
             return
         with self._lock:
@@ -314,7 +314,7 @@ class ChangingPolicies:
         try:
             policy = self._compiled(read, kept, to_work=bool(kept.texts or kept.alone))
         except ConfigError as error:
-            self._unfit = f"its policies no longer fit the files: {error.problems[0]}"
+            self._unfit = f"the saved policies no longer fit the files: {error.problems[0]}"
             return
         self._versions.clear()  # a rollback to an earlier version would delete all stored changes
         self._put(policy, kept, "mom", f"{event}, with the saved changes")

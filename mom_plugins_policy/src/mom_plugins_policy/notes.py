@@ -104,7 +104,7 @@ class NoteStore:
         self._unwritten = True
 
     def begin(self, snapshot: Snapshot) -> dict[str, dict[str, Any]]:
-        """Return notes keyed by entity id and name. Drop notes of gone or restarted guests."""
+        """Return notes keyed by entity id and name. Drop notes of restarted or long gone guests."""
         self._guests = snapshot.guests
         self._incarnations = {HOST_ID: "", **{guest.id: guest.incarnation for guest in snapshot.listed}}
         current: dict[str, dict[str, Any]] = {}

@@ -30,7 +30,7 @@ _MOST_MESSAGES: Final = 250
 """Most messages that mom reads from one monitor per second, with some 1 % of a CPU. Each KiB counts."""
 
 _JOIN_SECONDS: Final = 0.15
-"""Time allowed for the thread to stop. A plugin has 0.4 s in all."""
+"""Time for the thread to stop. The plugin has 0.4 s in all."""
 
 _WORTH_A_CYCLE: Final = {
     "SHUTDOWN": "is shutting down", "RESET": "was reset", "STOP": "was paused", "RESUME": "was resumed", "SUSPEND": "was suspended",

@@ -15,7 +15,7 @@ class WayExplainer(Explainer):
     topic, place = "way", Sentence.KIND
 
     def sentences(self, about: About) -> Iterator[str]:
-        """Yield the sentences."""
+        """Say what resizes the guest."""
         way, plugged, most = about.guest.fields.get(SIZED_BY), about.number(PLUGGED), about.number(PLUGGED_MAXIMUM)
         has = "" if plugged is None or most is None else f"; virtio-mem has plugged {format_kib(plugged)} of {format_kib(most)}"
         if way == VIRTIO_MEM:

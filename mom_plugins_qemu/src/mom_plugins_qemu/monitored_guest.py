@@ -85,14 +85,14 @@ def assign_definitions(guests: Collection[MonitoredGuest], files: Mapping[str, F
 
 FIRST_RETRY_SECONDS: Final = 0.5
 LAST_RETRY_SECONDS: Final = 10.0
-"""Longest pause after a monitor did not answer. Each pause is twice as long as the last. A backup occupies a monitor for minutes."""
+"""Longest pause after a monitor did not answer. Each pause is twice as long as the one before."""
 
 PAUSED: Final = "paused"
 
 
 @dataclass(slots=True)
 class Retry:
-    """When to query a monitor again after failures. Monotonic times."""
+    """Monotonic times of queries to a monitor: the last, and the next after a failure."""
 
     asked: float = 0.0
     due: float = 0.0
@@ -112,7 +112,7 @@ class VirtioMemSizing:
     sold_kib: int
 
     def plugged_for(self, target_kib: int) -> int:
-        """Return the KiB that must be plugged for a target size, rounded up to whole blocks."""
+        """Return how many KiB must be plugged for a target size: whole blocks, rounded up."""
         step = max(1, self.device.block_kib)
         return min(-(-max(target_kib - self.fixed_kib, 0) // step) * step, self.device.maximum_kib)
 

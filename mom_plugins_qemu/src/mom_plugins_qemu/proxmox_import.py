@@ -23,7 +23,7 @@ def import_proxmox(texts: Mapping[str, str]) -> Imported:
         "to the available memory that the kernel reports."
     )
     imported.plugin("host")
-    imported.plugin("qemu", "or libvirt, if the guests move to a host with libvirt").set("sockets", ["/run/qemu-server/*.qmp"])
+    imported.plugin("qemu", "use libvirt instead if the guests move to a host with libvirt").set("sockets", ["/run/qemu-server/*.qmp"])
     imported.plugin("balloon", "`balloon:` of the guests' files")
     imported.plugin("policy").set("directory", "/etc/mom/policy.d")
     problems: list[ConfigProblem] = []

@@ -91,7 +91,7 @@ class Visit:
         return b"".join((begin, *questions[len(self._kept) :]))
 
     def keep(self, answers: Sequence[Answer]) -> None:
-        """Store the first answers. The missing answers must come from the same process."""
+        """Store the answers so far. The missing answers must come from the same process."""
         self._kept += answers
         self.expected = self.process
 

@@ -71,7 +71,7 @@ class Conversation:
         """Add received bytes, and return whether all answers are complete. Raise `WireError` for invalid data."""
         self._bytes += len(data)
         if self._bytes > MOST_BYTES:
-            raise WireError(f"it sent more than {MOST_BYTES >> 10} KiB")
+            raise WireError(f"QEMU sent more than {MOST_BYTES >> 10} KiB")
         *lines, self._held = (self._held + data).split(b"\n")
         for line in lines:
             if line and line != b"\r":
@@ -113,9 +113,9 @@ def message(line: bytes) -> Mapping[str, Any]:
         if not text[end:].isspace() and end != len(text):
             raise WireError("a line holds more than one message")
     except (ValueError, RecursionError) as error:  # RecursionError: a thousand levels
-        raise WireError("it is not JSON") from error
+        raise WireError("an answer is not JSON") from error
     if type(content) is not dict:
-        raise WireError("it is not a JSON object")
+        raise WireError("an answer is not a JSON object")
     return content
 
 

@@ -89,8 +89,7 @@ def constant(value: object) -> Value:
 
 
 def either(then: Value, otherwise: Value, if_true: Keys = NO_KEYS, if_false: Keys = NO_KEYS) -> Value:
-    """Combine the values of two branches. Values in `if_true` are not nil in the first branch; values in `if_false` are not nil in the
-    second."""
+    """Combine the values of two branches. Values in `if_true` are not nil in the first branch, those in `if_false` in the second."""
     if then is otherwise or (then.constant is not None and (then.types, then.constant) == (otherwise.types, otherwise.constant)):
         return then
 

@@ -388,7 +388,7 @@ class Walk:
         try:
             for argument in arguments:
                 if values and self.program.changes(argument):
-                    message = f"this is evaluated regardless of the earlier arguments: `{word.name}` evaluates all its arguments"
+                    message = f"this argument is evaluated regardless of the earlier arguments: `{word.name}` evaluates all its arguments"
                     instead = "(if a b a)" if word.name == "and" else "(if a a b)"
                     self.say("no-short-circuit", argument, message, f"write {instead} where b depends on a")
                 value = self._value(argument)

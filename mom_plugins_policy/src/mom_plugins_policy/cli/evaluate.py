@@ -81,4 +81,4 @@ def _show(result: Result, inputs: PolicyInputs, *, only_values: bool) -> None:
     for fault in result.errors:
         click.echo(inputs.excerpt(fault), err=True)
     if result.stopped:
-        click.echo("mom: the evaluation stopped here: no decisions for the host", err=True)
+        click.echo("mom: the evaluation stopped here, so there are no decisions for the host", err=True)

@@ -25,7 +25,7 @@ _SHOWN: Final = 70  # characters of a condition
 
 @dataclass(frozen=True, slots=True)
 class FieldRead:
-    """Field that a condition reads, of the host or of the entity whose control is requested."""
+    """Field that a condition reads: of the host, or of the entity whose control is requested."""
 
     text: str
     name: str
@@ -41,7 +41,7 @@ class RequestCondition:
     fields: Sequence[FieldRead]
 
     def text_for(self, entity: Host | Guest, host: Host) -> str:
-        """Describe the condition, with the values of the fields that it reads."""
+        """Describe the condition, with its fields' values."""
         values = ", ".join(f"{read.text} is {show((host if read.of_host else entity).fields.get(read.name))}" for read in self.fields)
         return f"{self.text} is {'true' if self.truth else 'false'}" + (f" ({values})" if values else "")
 

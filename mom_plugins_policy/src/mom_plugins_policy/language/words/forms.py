@@ -58,7 +58,7 @@ class FormWord(Word):
 
 
 ELSE: Final = "else"
-"""Word that may stand in place of the condition in the last clause of a `cond`."""
+"""Word that may replace the condition in a `cond`'s last clause."""
 
 
 def _if(form: Form) -> Parts:

@@ -11,7 +11,7 @@ from mom_core import count_of
 class Word:
     """Word of the language. `most` is None if the number of arguments has no upper limit.
 
-    If a policy defines a function with the name of an `extension`, the function replaces the extension in all policies.
+    A policy's function with the name of an `extension` replaces the extension in all policies.
     """
 
     name: str
