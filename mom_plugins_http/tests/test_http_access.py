@@ -92,7 +92,7 @@ def test_one_group_may_read_another_may_change_and_a_stranger_cannot_even_connec
     status, text = ask(served.path, [READERS], "PUT", "/v1/policies/60_mine")
     assert status == 403
     assert "`change_group` of the http plugin" in text
-    assert "refused to user nobody" in caplog.text
+    assert "refused a request of user nobody" in caplog.text
 
 
 @as_another_user
@@ -196,7 +196,7 @@ def test_tcp_needs_tls_a_token_and_the_right_name(serve, tmp_path, free_port, ca
         client.headers["authorization"] = f"Bearer {'change' * 8}"
         assert over_tcp.put("60_mine").status_code == 200
     wrong = {one.getMessage() for one in caplog.records if "unknown token" in one.getMessage()}
-    assert wrong in ({"refused to 127.0.0.1: an unknown token"}, {"refused to ::1: an unknown token"})
+    assert wrong in ({"mom refused a request of 127.0.0.1: an unknown token"}, {"mom refused a request of ::1: an unknown token"})
     assert not any(secret in caplog.text for secret in ("nonsense", "s3cret", "read" * 8, "change" * 8))
     with httpx.Client() as plain, pytest.raises(httpx.HTTPError):
         plain.get(f"http://127.0.0.1:{free_port}/v1/status")

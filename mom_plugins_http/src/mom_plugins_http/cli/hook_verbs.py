@@ -49,7 +49,7 @@ def install_command(platform: str, root: Path, config_path: str | None) -> None:
     needs_reload = hook.install()
     print_prose(f"Before a guest starts, {hook.path} asks mom at {hook.socket}.", 2)
     if hook.platform is Platform.PROXMOX:
-        print_prose("For each guest: qm set VMID --hookscript local:snippets/mom-launch", 2)
+        print_prose("For each guest, run: qm set VMID --hookscript local:snippets/mom-launch", 2)
         print_prose("The storage `local` must accept snippets: pvesm set local --content iso,vztmpl,backup,snippets", 2)
         print_prose("In a cluster, install the hook on each node first: a node without the hook does not start such a guest.", 2)
     elif needs_reload:

@@ -145,7 +145,7 @@ def _line(reservation: Any) -> str:
         return f"{start}: all of it is free; {left}"
     if reservation["state"] == "taken":
         guest = printable(reservation["guest"]["name"]) if reservation["guest"] else "a guest"
-        return f"{start}: {guest} has arrived, and has not touched {format_kib(reservation['kept_kib'])} yet; {left}"
+        return f"{start}: {guest} has arrived, and has not touched {format_kib(reservation['kept_kib'])} of it yet; {left}"
     return f"{start}: {reservation['state']}, {printable(reservation['note'], 300)}"
 
 

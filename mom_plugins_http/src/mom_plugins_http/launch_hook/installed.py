@@ -77,7 +77,7 @@ _ABOUT: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """Program of one platform. A guest's start waits at most `wait` seconds."""
+    """Launch hook of one platform. A guest's start waits at most `wait` seconds."""
 
     platform: Platform
     root: Path

@@ -34,7 +34,7 @@ class ActModel(TypedDict):
     about: int
     """Number of guests, or 1 for the host; 0 for policies or reservations."""
     first: list[EntityModel]
-    """The first ten guests by name, or the host."""
+    """The first three guests by name, or the host."""
     who: str
     """Guests or host as text; otherwise `policies` or `reserved`."""
     text: str

@@ -124,7 +124,7 @@ class Api:
 
     def _unknown(self, request: Request, peer: Peer) -> ProblemError:
         # The page's first request has no token.
-        noun, hint = "token", "send `Authorization: Bearer TOKEN` with one of the tokens in the http plugin's settings"
+        noun, hint = "token", "send `Authorization: Bearer TOKEN` with a token from a file in the http plugin's settings"
         if peer.keyed:
             noun, hint = "session of the page", "open the address that `mom page` prints on the host"
         sent = "authorization" in request.headers
@@ -133,7 +133,7 @@ class Api:
 
     def _note_refusal(self, peer: Peer, why: str, level: int = logging.WARNING) -> None:
         # The log never contains the token, and limits repeated lines.
-        self._context.log.log(level, "refused to %s: %s", peer.name, why)
+        self._context.log.log(level, "mom refused a request of %s: %s", peer.name, why)
 
     def _needed(self, right: Right, *, local: bool) -> str:
         if not local:

@@ -114,7 +114,7 @@ class PageKeys:
         """Return a key with this peer's right. If `tied`, key and session end with the peer's process."""
         started = self._started(peer.process) if tied else None
         if tied and started is None:
-            message = "mom cannot see the process that requests the session, and so cannot end the session with that process"
+            message = "mom cannot see the process that requests the session, and so cannot end the session when that process exits"
             raise ProblemError(409, message, "use `mom page --once`")
         key = PREFIX + secrets.token_urlsafe(24)
         process = None if started is None else (peer.process, started)

@@ -78,7 +78,7 @@ class Shares:
 
 @dataclass(frozen=True, slots=True)
 class LocalAccess:
-    """Ids of the groups that may read and change through the unix socket. Root and mom's user may do both."""
+    """Ids of the groups that may `read`, or also `change`, through the unix socket. Root and mom's user may do both."""
 
     read: int | None = None
     change: int | None = None
