@@ -99,7 +99,7 @@ def test_a_host_that_only_observes_uses_up_no_attempt_and_is_drained_once_it_act
     _, acts = view.states.records["a"]
     view.states.records["a"] = (1, acts.model_copy(update={"mode": "observe"}))
     orders, stuck = _orders(view, "a")
-    assert (orders.moves, stuck) == ((), {"1": "the host only observes"})
+    assert (orders.moves, stuck) == ((), {"1": "mom on the host only observes"})
     view.states.records["a"] = (2, acts)
     assert [move.number for move in _orders(view, "a")[0].moves] == [1]
 

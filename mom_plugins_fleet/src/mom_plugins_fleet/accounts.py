@@ -145,7 +145,7 @@ class FleetRoot:
         return NatsCredentials(seed, _jwt(self._system, public(pair(seed)), "mom fleet", _USER))
 
     def ended(self, host: str, revision: int) -> str:
-        """Return the account of a removed host: no connections are allowed.
+        """Return a removed host's account, which allows no connections.
 
         :param revision: last revision of the host's entry
         """

@@ -20,7 +20,7 @@ _LATEST: Final = 1 << 36
 class Bucket(Generic[Kind]):
     """Records of a bucket, with their revisions. `trusted` lists the keys whose signatures count; None for an unsigned bucket.
 
-    A signed bucket uses the signed revisions, and ignores outdated records.
+    In a signed bucket, the signed revisions count, and outdated records are ignored.
     """
 
     kind: type[Kind]

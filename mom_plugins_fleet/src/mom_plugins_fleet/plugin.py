@@ -218,7 +218,7 @@ class FleetPlugin:
             self._undecided = True
             return None
         if report.mode != "enforce":
-            return "the host only observes"
+            return "mom on the host only observes"
         return "the guest is not on the host" if guest is None else self._why_stays(guest, mover)
 
     def _is_blind(self, report: Report) -> bool:

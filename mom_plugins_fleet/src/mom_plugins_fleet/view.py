@@ -124,7 +124,7 @@ class FleetView:
         return self.operators | {*(() if authorized is None else authorized.keys)}
 
     def ordered(self, host: str) -> Orders | None:
-        """Return a host's orders, with the progress that the host reported. `finished` includes moves that are done."""
+        """Return a host's orders, with the progress that the host reported. `finished` includes moves reported as done."""
         orders, state = self.orders.get(host), self.states.get(host)
         if orders is None or state is None:
             return orders
@@ -162,7 +162,7 @@ class FleetView:
         return {} if state is None else state.guests_by_id
 
     def is_coming(self, host: str, move: FinishedMove) -> bool:
-        """Return whether a guest that left `host` has not appeared yet."""
+        """Return whether a guest that left `host` has not appeared elsewhere yet."""
         if move.state is not MoveState.DONE or move.to not in self.members.records or move.guest in self.guests(move.to):
             return False
         elsewhere = (name for name in self.members.records if name != host)

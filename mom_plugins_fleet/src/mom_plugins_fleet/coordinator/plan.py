@@ -199,7 +199,7 @@ def _blocked(view: FleetView, host: str, kept: Mapping[str, Move]) -> Callable[[
         if guest.stays:
             return guest.stays
         if state is not None and state.mode != "enforce":
-            return "the host only observes"
+            return "mom on the host only observes"
         if guest.id in coming:
             return f"it is still arriving from {coming[guest.id]}"
         return earlier.error or "its moves failed too often" if earlier is not None and earlier.number >= ATTEMPTS else ""

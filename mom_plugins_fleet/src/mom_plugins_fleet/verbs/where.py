@@ -135,7 +135,7 @@ class Where:
         ask(replace(self.access(), key=self.root().system_user()), "root", LOG, give_all)
 
     def ask(self, what: Callable[[Store], Awaitable[Answer]], *, patient: bool = False) -> Answer:
-        """Connect, do the work, and save seen revisions if permitted."""
+        """Connect, do the work, and save seen revisions if possible."""
         try:
             return ask(self.access(), "operator", LOG, what, patient=patient)
         finally:
