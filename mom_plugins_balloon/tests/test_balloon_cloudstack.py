@@ -99,7 +99,7 @@ class TestDoctor:
         _, found = said(host, guests, {"i-2-8-VM": {"guarantee": "25%"}})
         assert found.severity is Severity.WARNING
         assert "2 instances started with less than the maximum: i-2-7-VM with 1.00 GiB of 4.00 GiB" in found.message
-        assert "1 without a guarantee" in found.message
+        assert "is missing for 1 of them" in found.message
         assert found.cure == 'write under `guests:` in mom.yaml: "i-*-VM": {guarantee: start}'
 
     @pytest.mark.parametrize(("wanted", "by_class"), [(START, False), ({"*": {"guarantee": "1GiB"}}, False), ({}, True)])

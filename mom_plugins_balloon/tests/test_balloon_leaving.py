@@ -291,7 +291,7 @@ def test_cycles_continue_during_the_sweep(bench: Bench) -> None:
 
 def test_preparation_without_a_cycle_ends_in_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mom_plugins_balloon.moves.BACK_SECONDS", 0.1)
-    assert bench.prepared(0.1, cycle=lambda: None) == "the time was too short"
+    assert bench.prepared(0.1, cycle=lambda: None) == "the time was too short for the preparation"
     bench.cycle()
     assert bench.hypervisor.commands == [], "nor later"
 

@@ -56,7 +56,7 @@ SHORT = "the host has {} available and should have 4.00 GiB, so "
 
 # What the host has available and what of it is reserved, the guest, what becomes of it, and what is said of that, or how it begins.
 SAID: list[tuple[float, float, dict[str, Value], str, str]] = [
-    (7 * GIB, 0, a_guest(), "stays", "the host has 7.00 GiB available, more than the 4.00 GiB that it should have, so mom takes no memory"),
+    (7 * GIB, 0, a_guest(), "stays", "the host has 7.00 GiB available, more than the required 4.00 GiB, so mom takes no memory"),
     (5 * GIB, 0, a_guest(), "stays",
      "the host has 5.00 GiB available and should have 4.00 GiB, so mom takes no memory from this guest, and returns none yet"),
     (3 * GIB, 0, a_guest(**SWEPT), "gives",
@@ -72,8 +72,8 @@ SAID: list[tuple[float, float, dict[str, Value], str, str]] = [
      "the host lacks 256 MiB for its reservations and should have 4.00 GiB, so mom takes "),
     (5 * GIB, 0, small(20 * MIB, **CACHE), "grows", "it runs out of memory, with only 20 MiB usable, so it grows at once"),
     (200 * MIB, 0, small(20 * MIB, **CACHE), "stays",
-     "it runs out of memory, with only 20 MiB usable, but the host has 200 MiB available, and below 256 MiB guests grow only to their "
-     "guarantee"),
+     "it runs out of memory, with only 20 MiB usable, but the host has 200 MiB available, and with less than 256 MiB, guests grow only "
+     "to their guarantee"),
     (5 * GIB, 0, small(400 * MIB, guest_guarantee=int(1.5 * GIB), **CACHE), "grows",
      "it has less than its guarantee of 1.50 GiB, so it grows at once"),
     (5 * GIB, 0, small(200 * MIB, swap_in=2000, **SUFFERS), "grows", "it reads 2,000 KiB/s from its swap, so it grows"),
@@ -82,7 +82,7 @@ SAID: list[tuple[float, float, dict[str, Value], str, str]] = [
     (5 * GIB, 0, small(200 * MIB, mem_stall_floor=300 * MIB, **SUFFERS), "grows",
      "it has only 200 MiB usable; with so little, its programs waited or were killed before, so it grows"),
     (9 * GIB, 0, small(700 * MIB, mem_used_peak=GIB - 800 * MIB, **CACHE), "grows",
-     "the host has 9.00 GiB available, clearly more than the 4.00 GiB that it should have, so this guest gets memory back in small steps"),
+     "the host has 9.00 GiB available, clearly more than the required 4.00 GiB, so this guest gets memory back in small steps"),
     (5 * GIB, 0, small(700 * MIB, **CACHE), "grows", "it has less than its target headroom, and uses new memory as page cache"),
     (3 * GIB, 0, a_guest(stats_age=14.0), "stays", "its statistics are 14 s old, too old to act on, so it keeps its size"),
     (3 * GIB, 0, a_guest(mem_usable=None), "stays", "its kernel does not report usable memory, so it keeps its size"),

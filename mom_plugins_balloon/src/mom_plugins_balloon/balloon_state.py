@@ -18,10 +18,10 @@ from mom_plugins_balloon.sizes import SAME_SIZE_KIB
 
 LEAST_KIB: Final = 1024
 MOST_KIB: Final = 1 << 40
-"""Limits of a reservation, 1 MiB and 1 PiB. Other sizes are mistakes in the unit."""
+"""Smallest and largest reservation (1 MiB, 1 PiB). Other sizes are mistakes in the unit."""
 
 MOST_RESERVATIONS: Final = 256
-"""A management system that requests more reservations has an error."""
+"""Maximum number of reservations: a management system that requests more has an error."""
 
 Kib = Annotated[int, Field(gt=0, lt=1 << 53)]
 
@@ -130,8 +130,8 @@ class BalloonFile:
 
     def __init__(self, context: PluginContext) -> None:
         loss = (
-            "reservations have ended, sizes at the start come from the ledger, and guests whose balloons are still moving count as resized"
-            " by another process"
+            "reservations have ended, guests' sizes at their start come from the ledger, and guests whose balloons are still moving"
+            " count as resized by another process"
         )
         self._file = context.state_file("balloon.json", "the file of the balloon plugin", TypeAdapter(BalloonState), loss=loss)
         self._serves = context.serves
@@ -175,7 +175,7 @@ class BalloonFile:
                 self.is_written = True
 
     def read_again(self) -> None:
-        """Load changes that the plugin before the reload wrote until the reload took effect."""
+        """Load changes that the replaced plugin object wrote until the reload took effect."""
         with self._lock, suppress(StateError):
             if self.is_written:
                 self._state = self._file.look() or BalloonState()

@@ -44,7 +44,7 @@ class BalloonedGuests:
         self.asked_before: dict[str, UnfinishedRequest] = {}
         """Unfinished requests from before the restart or reload, keyed by guest ID."""
         self.earlier: Mapping[str, str] | None = None
-        """Incarnations of guests that ran before mom started, keyed by ID; None for all guests of the first list."""
+        """Incarnations of guests that ran before mom started, keyed by ID. None: all guests of the first list did."""
         self._had_guests = False
         self._below_hard = False
         """Whether the host is below its hard watermark, so that new guests shrink too."""
@@ -154,7 +154,7 @@ class BalloonedGuests:
             self._pasts[guest.id] = past.after_request(request)
 
     def forget_request(self, identity: str) -> None:
-        """Forget the request: the guest is gone, or another process has set its size."""
+        """Forget the last request: the guest is gone, or was restored."""
         if (past := self._pasts.get(identity)) is not None:
             self._pasts[identity] = past.without_request()
 

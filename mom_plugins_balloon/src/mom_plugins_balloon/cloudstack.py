@@ -50,7 +50,7 @@ _LARGEST_BYTES: Final = 1 << 18
 """The agent's default configuration has 20 KB."""
 
 _STARTS_WHOLE: Final = (
-    "have CloudStack start instances with all memory: vm.min.memory.equals.memory.divided.by.mem.overprovisioning.factor = false,"
+    "have CloudStack start instances with all their memory: vm.min.memory.equals.memory.divided.by.mem.overprovisioning.factor = false,"
     ' stop and start them, and, for mem.overprovisioning.factor = 2, set "i-*-VM": {guarantee: 50%} under `guests:` in mom.yaml'
 )
 
@@ -113,7 +113,7 @@ def _sizes(instances: Sequence[Guest], guarantees: Guarantees, started: StartedS
         text = f"{some} started with less than the maximum: {first_names(below, 3)}; mom lets such guests grow on demand"
         severity, cure = Severity.OK, ""
         if unpromised:
-            text += f"; {len(unpromised)} without a guarantee of their size at the start"
+            text += f"; a guarantee of the size at the start is missing for {len(unpromised)} of them"
             severity, cure = Severity.WARNING, f'write under `guests:` in mom.yaml: "{_pattern(unpromised)}": {{guarantee: {AT_START}}}'
         yield Finding(severity, SUBJECT, text, cure)
     if whole:

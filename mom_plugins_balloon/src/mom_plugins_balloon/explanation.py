@@ -21,7 +21,7 @@ from mom_plugins_balloon.seen import guest_memories
 from mom_plugins_balloon.sizes import SAME_SIZE_KIB
 from mom_plugins_balloon.states import MemoryState
 
-_OVERSOLD: Final = "the host cannot keep all promises, and the lowest priority loses first"
+_OVERSOLD: Final = "the host cannot keep all promises, and guests with the lowest priority lose first"
 
 LONGEST_LINE: Final = 200
 
@@ -29,7 +29,7 @@ NEAR_TARGET_KIB: Final = 8192
 """A guest this close to its target has reached it."""
 
 _PROMISES: Final = ("balloon_min", "mem_guarantee", "mem_promised", "guest_guarantee")
-"""Fields of promises: of the operator or management system, of the class, the largest, and the guarantee."""
+"""Fields: promise of the operator or management system, promise of the class, largest promise, and guarantee."""
 
 _NEEDED: Final = {
     "balloon_cur": "its size", "balloon_max": "its maximum", "mem_usable": "its usable memory", "stats_age": "the age of its statistics",
@@ -43,8 +43,8 @@ class SizeSince(NamedTuple):
     `by` is one of:
 
     - `mom`
-    - `maximum`: all its memory, since mom first saw the guest
-    - `unknown`: another size, since mom first saw the guest
+    - `maximum`: nobody: the guest had all its memory when mom first saw it
+    - `unknown`: the guest had another size then
     - `somebody-else`: the size is not mom's target
     """
 
@@ -220,7 +220,7 @@ def _cure(about: About, memory: GuestMemory) -> Iterator[str]:
     if _has_maximum(memory):
         yield "It has its maximum memory: raise the maximum, or check which programs run in it."
     elif about.report.snapshot.host.text("host_memory_state") in {MemoryState.HARD, MemoryState.LOW}:
-        yield "Free memory on the host: it has none to return. `mom status` names the largest consumers. A guarantee does not help."
+        yield "The host has no memory to return, so free memory there. `mom status` names the largest consumers. A guarantee does not help."
     elif about.guest.why_blocked(CONTROL):
         yield "mom cannot return memory to it, because it cannot be resized."
     elif about.report.mode == "observe":

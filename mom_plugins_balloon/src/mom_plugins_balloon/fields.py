@@ -21,7 +21,7 @@ _FIELDS: Final = (
     (HOLDS, _KIB, _G, "guarantee: the part of the guest's promise that the host can keep; from the last cycle", _ALL),
     (PROMISED, _KIB, _G, "largest promise to the guest; from the last cycle", _ALL),
     (PROMISED, _KIB, _H, "sum of the promises to all guests; from the last cycle", _ALL),
-    ("mem_promisable", _KIB, _H, "memory that the host can promise to guests", "its memory less host_reserve"),
+    ("mem_promisable", _KIB, _H, "memory that the host can promise to guests", "the host's memory minus host_reserve"),
     (names.STARTED, _KIB, _G, "size at the guest's start, if that was less than its maximum", _MOM),
     ("mem_watermark_high", _KIB, _H, "high watermark: with less available memory, mom takes memory from guests", _MOM),
     ("mem_watermark_hard", _KIB, _H, "hard watermark: with less available memory, mom also takes guests' headroom for bursts", _MOM),

@@ -12,7 +12,7 @@ from mom_kvm import HealthLimits
 from mom_plugins_balloon.memory import GuestMemory, guaranteed_size, size_then
 
 MINIMUM_KIB = 1024
-"""No guest runs in 1 MiB: a smaller target is an error in a policy."""
+"""No guest runs in 1 MiB: so small a target is an error in a policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +22,13 @@ class ShrinkLimits:
     reserve_kib: float
     """Memory that a guest keeps above its need."""
     reserve_share: float
-    """`reserve_kib` as a ratio of the need; the larger counts."""
+    """`reserve_kib` as a ratio of the need; the larger value applies."""
     stale_after: float
     """Maximum age of statistics in seconds."""
 
 
 class Limit(Enum):
-    """Reason against the wanted size."""
+    """Reason not to permit a wanted size."""
 
     ORIGIN_UNKNOWN = "{origin_unknown}"
     MAXIMUM = "above the guest's maximum of {maximum}"

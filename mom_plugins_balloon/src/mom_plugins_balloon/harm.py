@@ -49,7 +49,7 @@ class RecentKills:
         self._seen_at = -math.inf
 
     def see(self, records: BalloonedGuests, state: MemoryState = MemoryState.HIGH) -> None:
-        """Record the kills in the last snapshot, once."""
+        """Record the kills in the last snapshot, unless already recorded."""
         snapshot, now, short = records.snapshot, records.snapshot.monotonic, state in {MemoryState.LOW, MemoryState.HARD}
         if now == self._seen_at:
             return

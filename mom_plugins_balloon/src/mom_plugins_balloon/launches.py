@@ -16,13 +16,13 @@ from mom_plugins_balloon.parameters import LaunchSettings, WhenShort
 from mom_plugins_balloon.reservations import HostReservations
 
 COME_SECONDS: Final = 60.0
-"""After the wait, mom keeps the memory this long for a guest that starts slowly."""
+"""Seconds for which mom keeps the memory after a launch's wait, because guests may start slowly."""
 
 MOST_WAITING: Final = 8
 """Maximum number of waiting launches. Each occupies one of libvirtd's 20 threads."""
 
 _LOOK_SECONDS: Final = 0.5
-"""A launch that its caller has abandoned counts as waiting until this long after the wait."""
+"""If a caller stops asking, its launch counts as waiting until this many seconds after its time limit."""
 
 _ENDED: Final = {Reservation.State.RELEASED, Reservation.State.EXPIRED}
 
@@ -36,10 +36,10 @@ class HostLaunches:
     context: PluginContext
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _waiting: dict[str, float] = field(default_factory=dict)
-    """Times at which the waits end, keyed by reservation ID."""
+    """Time limits of waiting launches, keyed by reservation ID."""
 
     def begin(self, guest: LaunchedGuest, *, patience: float, who: str = "") -> Launch:
-        """Reserve memory, and return whether the guest may start."""
+        """Reserve memory for a guest, and return the launch with its state."""
         if guest.why_none:
             self.context.log.debug("guest %s needs no reservation: %s", printable(guest.name), guest.why_none)
             return Launch(guest, Launch.State.STARTS)
@@ -69,8 +69,8 @@ class HostLaunches:
             free_kib = self.reservations.room().free_kib
             if free_kib < guest.memory_kib:
                 sizes = format_kib(free_kib), format_kib(guest.memory_kib)
-                self.context.log.info("guest %s starts with %s of its %s available: mom only observes", printable(guest.name), *sizes)
-        return Launch(guest, Launch.State.STARTS, note="mom only observes: nothing was reserved for it")
+                self.context.log.info("guest %s starts with only %s of its %s available: mom only observes", printable(guest.name), *sizes)
+        return Launch(guest, Launch.State.STARTS, note="mom only observes: no memory was reserved for this guest")
 
     def _short(self, launch: Launch, room: Room, who: str) -> Launch:
         # A guest that starts anyway gets the largest possible part.

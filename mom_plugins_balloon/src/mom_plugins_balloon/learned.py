@@ -1,6 +1,7 @@
 """Habits that mom learns from one guest's past. Records are frozen; `after` returns the next record.
 
-Sizes are KiB, times monotonic seconds. A peak counts in full for `memory_seconds`. In the same time again, its excess falls to a third.
+Sizes are KiB, times monotonic seconds. A peak counts in full for `memory_seconds`. In as much time again, its excess over
+present use falls to a third.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ QEMU_HOLDS_KIB: Final = 40 * 1024.0
 """If a sweep of `QEMU_HOLDS_KIB` or more idle memory yields less than `QEMU_HOLDS_SHARE` of it, QEMU itself holds the rest."""
 
 STRAY_KIB: Final = 16 * 1024.0
-"""An RSS varies by this much from one cycle to the next."""
+"""Tolerance: an RSS varies by this much from one cycle to the next."""
 
 STALL_STEP_KIB: Final = 32 * 1024.0
 STALL_STEP_SHARE: Final = 0.25
 """Step by which `StallFloor` rises after a stall: KiB, or a ratio of usable memory; the larger counts."""
 
 KILLED_SHARE: Final = 0.5
-"""A guest whose kernel killed programs keeps more: this ratio of the memory by which it was below its maximum."""
+"""After its kernel killed programs, a guest keeps more memory: this ratio of the distance to its maximum."""
 
 BASELINE_SHARE: Final = 0.6
 BURST_SHARE: Final = 0.8
@@ -72,7 +73,7 @@ class KernelMemory(NamedTuple):
     def after(
         self, last: LastStatistics, total: float, size: float | None, size_before: float | None, made: float, request: SizeRequest | None
     ) -> KernelMemory:
-        """Return the record after new statistics. `total` is None if the new total exceeds the size or has not followed the balloon."""
+        """Return the new record. Its `total` is None if the reported total exceeds the size or has not followed the balloon."""
         stays, reserved, counts = last.total == total, self.reserved, self.counts_balloon
         if size is not None and stays and last.size == size and size >= total:
             reserved = size - total  # the balloon has not moved between two statistics
@@ -219,13 +220,13 @@ class ProcessPast(NamedTuple):
     measured: float | None = None
     """Last measured `qemu_overhead`. Until the next measurement, sweeps in vain may correct `qemu_overhead`."""
     held: float | None = None
-    """Memory that the guest used in its last statistics."""
+    """Memory in use, page cache included, according to the last statistics."""
     stored: float = 0.0
-    """Memory and swap of the host that the process held."""
+    """Host memory and swap that the process held in the last snapshot."""
     stored_most: float = 0.0
     growth: ProcessGrowth = ProcessGrowth()
     growth_counted: float = 0.0
-    """Part of the growth between the last two snapshots that counts."""
+    """Counted part of the growth between the last two snapshots."""
 
     def after(self, guest: GuestMemory, now: float, usage: Usage, request: SizeRequest | None) -> ProcessPast:
         """Return the record after a snapshot whose statistics `usage` includes."""
@@ -266,7 +267,7 @@ class LearnedHabits(NamedTuple):
     process: ProcessPast
     size: float | None
     freed_at: float
-    """Time of the last decrease of use or RSS; the start for a new guest."""
+    """Time of the last decrease of use or RSS; for a new guest, of its first report."""
     kept_headroom: KeptHeadroom | None = None
 
     def after(self, guest: GuestMemory, now: float, request: SizeRequest | None, lacked: float, memory_seconds: float) -> LearnedHabits:

@@ -16,7 +16,7 @@ from mom_plugins_balloon.names import PINNED, REASON, SUGGESTED
 from mom_plugins_balloon.remembered import Remembered
 
 FREED_SECONDS: Final = 60.0
-"""Memory freed longer ago does not matter: free pages have been reported by then."""
+"""Memory freed longer ago than this does not matter: free pages have been reported by then."""
 
 KEPT_SECONDS: Final = 60.0
 """Time for which a guest that ran out of memory keeps the memory that it got."""

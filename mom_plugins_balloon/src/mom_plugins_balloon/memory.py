@@ -18,7 +18,8 @@ STALL_FAULTS: Final = 50.0
 """A guest with more major faults per second stalls: at 100 us each, they take 0.5 % of its time."""
 
 STALL_PERCENT: Final = 2.0
-"""A guest stalls if programs wait for memory for more percent of the time (PSI, 10 s). A moving balloon alone causes 1 %."""
+"""A guest stalls if its programs wait for memory for more than this percentage of the time (PSI, 10 s). A moving balloon alone
+causes 1 %."""
 
 FREE_SHARE: Final = 0.5
 """Ratio of usable memory. If more than this is free, page faults only read files for the first time."""
@@ -105,7 +106,7 @@ class KernelStatistics(NamedTuple):
 
     @property
     def swaps_in(self) -> bool:
-        """Whether the guest lacks memory, because it reads much from its swap."""
+        """Whether the guest lacks memory: it reads much from its swap."""
         return (self.swap_in or 0.0) > HealthLimits.SWAP_KIB
 
     @property
@@ -176,7 +177,7 @@ class GuestMemory(NamedTuple):
     """Largest possible size: the guest's maximum, or less due to the limit of its control group."""
     limited_by_group: bool = False
     guarantee: float = 0.0
-    """Part of the largest promise that the host can keep."""
+    """As much of the guest's largest promise as the host can keep."""
     reach: Annotated[Number, read(REACH)] = None
     """Smallest size that the balloon can reach; None for any size."""
     statistics: KernelStatistics = KernelStatistics()
@@ -184,7 +185,7 @@ class GuestMemory(NamedTuple):
     habits: Habits = Habits()
     sweeps: SweepState = SweepState()
     target: Annotated[Number, own(CONTROL, "last balloon target that mom set for the guest; unknown if mom set none")] = None
-    target_age: Annotated[Number, own("balloon_target_age", "time since mom asked the guest for a size", _S)] = None
+    target_age: Annotated[Number, own("balloon_target_age", "time since mom set the last balloon target", _S)] = None
     on_its_way: bool = False
     largest: Number = None
     """Largest size that the guest may have had since its last statistics."""

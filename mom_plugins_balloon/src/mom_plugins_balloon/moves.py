@@ -34,7 +34,7 @@ SWEPT: Final = "it will be moved: a sweep reclaims memory that it has freed, and
 GIVEN_BACK: Final = "it will be moved: mom returns the memory taken from it"
 KEPT: Final = "it is being moved, or will be: it keeps its size"
 NOTHING: Final = "it has too little freed memory for a sweep"
-DROPPED: Final = "the decision was dropped: `mom explain` says why"
+DROPPED: Final = "mom dropped the decision to sweep the guest: `mom explain` says why"
 
 
 @dataclass(eq=False)
@@ -51,7 +51,7 @@ class _Preparation:
     swept: str = ""
     """Outcome of the sweep, or why there is none; empty until then."""
     returned: int | None = None
-    problem: str = "the time was too short"
+    problem: str = "the time was too short for the preparation"
     answer: str = ""
     over: threading.Event = field(default_factory=threading.Event)
 

@@ -75,7 +75,7 @@ class LawParameters(StrictModel):
     sweep_step: Annotated[Size, Field(ge=1 << 20)] = 48 << 20
     """Smallest gain that is worth a sweep, which needs two changes of the balloon."""
     sweep_step_share: Annotated[float, Field(ge=0, le=1)] = 0.03
-    """`sweep_step` as a share of the guest's size; the larger of both counts."""
+    """`sweep_step` as a share of the guest's size; the larger value applies."""
     sweep_keeps: Size = 32 << 20
     """Memory that a sweep leaves to a guest above its need and page cache."""
     growth_rate: Size = 320 << 20
@@ -91,7 +91,7 @@ class LawParameters(StrictModel):
     sweep_rest: Annotated[Duration, Field(ge=0, le=3600)] = 5.0
     """mom does not sweep a guest for this time after a change of its size, unless the host is below its hard watermark."""
     reporting_settles: Annotated[Duration, Field(ge=0, le=600)] = 5.0
-    """mom sweeps a guest with free page reporting after this time without freed memory. Linux reports freed memory every 2 s, and has
+    """With free page reporting, mom sweeps a guest that has freed no memory for this time. Linux reports freed memory every 2 s, and has
     finished after two rounds without any."""
     start_rest: Annotated[Duration, Field(ge=0, le=3600)] = 60.0
     """mom takes no memory from a new guest for this time after its first statistics, unless the host is below its hard watermark. A new
@@ -100,7 +100,7 @@ class LawParameters(StrictModel):
     """Share of a guest's maximum that mom returns in one cycle, but at least `step`. Returns are slower than reclaim, because mom may have
     to reclaim the memory again."""
     untouched_share: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Share of returned memory that guests have not touched yet. mom counts it as used before it lets stalling guests grow."""
+    """mom counts this share of returned, untouched memory as used before it lets stalling guests grow."""
     statistics_age: Annotated[Duration, Field(gt=0, le=600)] | None = None
     """Maximum age of statistics for the law. Unset: 1.6 cycles, at least 2 s, because ages are in whole seconds."""
 
@@ -113,7 +113,7 @@ class WhenShort(StrEnum):
 
 
 class LaunchSettings(StrictModel):
-    """Launches: a hypervisor's hook, or another program, asks mom before it starts a guest (`mom hook`)."""
+    """Launches: a hypervisor's hook, or another program, asks mom for memory before it starts a guest (`mom hook`)."""
 
     wait: Annotated[Duration, Field(ge=0, le=300)] = 10.0
     """Longest delay of a guest's start until its memory is available. After an increase, run `mom hook install` again."""
@@ -130,7 +130,7 @@ class ReservationSettings(StrictModel):
     settle: Annotated[Duration, Field(ge=0, le=3600)] = 60.0
     """After a guest has arrived, mom keeps its reservation until the guest has touched all its memory, but no longer than this."""
     launches: LaunchSettings = LaunchSettings()
-    """Launches for which a hypervisor's hook asks mom."""
+    """Launches for which a hypervisor's hook asks mom to reserve memory."""
 
 
 class BalloonSettings(PluginSettings):
@@ -153,13 +153,13 @@ class BalloonSettings(PluginSettings):
     watermark: mom only sweeps them."""
 
     remember_bursts: Annotated[Duration, Field(gt=0)] = 900.0
-    """Time for which a guest's largest use counts in full. After twice this time, a third of the excess counts."""
+    """Time for which a guest's largest use counts in full. After twice this time, a third of its excess over present use counts."""
 
     reserve: Size = 32 << 20
     """Memory that a shrunk guest keeps above its need, so that it can start processes."""
 
     reserve_percent: Annotated[float, Field(ge=0, le=100)] = 5.0
-    """`reserve` as a percentage of the guest's need; the larger of both counts."""
+    """`reserve` as a percentage of the guest's need; the larger value applies."""
 
     dead_band: Annotated[Size, Field(ge=0)] = 8 << 20
     """mom does not make smaller changes: guests' use varies by as much."""

@@ -35,7 +35,7 @@ VOUCHED = "mem_vouched"
 
 PRIORITY = "priority"
 ORDINARY_PRIORITY = 50.0
-"""On a scale of 0 to 100."""
+"""Priority of guests without one, from 0 to 100."""
 
 METADATA = "mem_guarantee"
 """Guest property: promise in the guest's definition, as a string."""
@@ -107,7 +107,7 @@ class PromisesKept:
         return sorted(losers, key=lambda promise: (promise.priority, promise.guest.name))
 
     def of(self, guest: Guest) -> GuestPromise | None:
-        """Return a guest's promise; None if it has none, or was restarted since."""
+        """Return a guest's promise; None if the guest has none, or was restarted since the snapshot."""
         promise = self.guests.get(guest.id)
         return promise if promise is not None and promise.guest.incarnation == guest.incarnation else None
 

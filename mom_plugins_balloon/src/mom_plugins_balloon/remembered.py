@@ -70,7 +70,7 @@ class KilledPrograms(NamedTuple):
     new: int = 0
     """Programs killed between the last two reports."""
     lacked: float = 0.0
-    """The larger `lacks` of these two reports: the guest may have got memory back since the kill."""
+    """The larger `lacks` of the last two reports: the guest may have got memory back since the kill."""
 
     def after(self, total: float, lacks: float) -> KilledPrograms:
         """Return the record after one more report."""
@@ -120,7 +120,7 @@ class Remembered(NamedTuple):
         return max(0.0, min(arrival.old_at, reported + seconds) - now)
 
     def gave_by(self, made: float) -> bool:
-        """Return whether statistics made at the time `made` caused the last shrink. After it, they overstate spare memory."""
+        """Return whether statistics made at the time `made` caused the last shrink. Such statistics overstate spare memory."""
         request = self.request
         if request is None or request.statistics_made is None or request.target >= request.began_at:
             return False
@@ -145,7 +145,7 @@ class Remembered(NamedTuple):
         if self.resized or size is None or (maximum is not None and size > maximum - SAME_SIZE_KIB):
             return ""
         rests = SETTLES_SECONDS - self.sizes.rested_for(now)
-        return f"its balloon may still be moving: its original size is known in {rests:.1f} s" if rests > 0 else ""
+        return f"its balloon may still be moving: its original size will be known in {rests:.1f} s" if rests > 0 else ""
 
     def most_since(self, moment: float, now: float) -> float | None:
         """Return the largest size that the guest may have had since `moment`."""
@@ -173,11 +173,11 @@ class Remembered(NamedTuple):
         return self._replace(resized=True, request=SizeRequest(int(target), began_at, at, statistics_made=statistics_made))
 
     def without_request(self) -> Remembered:
-        """Return the record without a request: the guest is gone, or another process resized it."""
+        """Return a copy of this record without the last request."""
         return self._replace(request=None, resized=False)
 
     def without_start(self) -> Remembered:
-        """Return the record of a guest that can claim no further reservation."""
+        """Return a copy of this record whose guest can claim no further reservation."""
         return self if self.arrival is None else self._replace(arrival=self.arrival._replace(started=None))
 
     def after_sweep(self, outcome: SweepOutcome, now: float) -> Remembered:

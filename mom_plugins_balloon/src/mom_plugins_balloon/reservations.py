@@ -26,12 +26,12 @@ from mom_plugins_balloon.sweep.qemu_process import QemuProcess
 
 LEAST_SECONDS: Final = 1.0
 LONGEST_SECONDS: Final = 86400.0
-"""Longest reservation. The setting `host_free` keeps memory for longer."""
+"""Longest reservation. To keep memory for longer, set `host_free`."""
 
 _LONGEST_NAME: Final = 200
 
 _ENDED: Final = 100
-"""Ended reservations to keep."""
+"""Number of ended reservations to keep."""
 
 TOUCHED_KIB: Final = 16384
 """A guest that has touched all but this much has used its reservation."""
@@ -43,7 +43,7 @@ LISTED_BEFORE_SECONDS: Final = 10.0
 """libvirt may list a guest this long before the guest's hook asks mom."""
 
 AWAY_SECONDS: Final = 600.0
-"""Time without listed guests after which the host has none. Until then, its hypervisor might not answer."""
+"""After this time without listed guests, mom assumes that the host has none. Until then, its hypervisor might not answer."""
 
 
 @dataclass(eq=False)
@@ -65,7 +65,7 @@ class HostReservations:
     _ended: deque[Reservation] = field(default_factory=lambda: deque(maxlen=_ENDED))
     _short_since: dict[str, float] = field(default_factory=dict)
     _takers: Mapping[str, Guest] = field(default_factory=dict)
-    """Guests that have arrived for reservations, keyed by ID."""
+    """Guests that use reservations, keyed by ID."""
     _snapshot: Snapshot | None = None
     _with_guests: Snapshot | None = None
 
@@ -257,7 +257,7 @@ class HostReservations:
         if snapshot.host.number("mem_really_available") is None:
             raise MomError("the host's available memory is unknown", hint="enable a plugin that collects it, such as `host`")
         if self.settings.host_keeps is None and snapshot.host.number("mem_available") is None:
-            raise MomError("the host's total memory is unknown, so its own share is unknown too", hint="set reservations.host_keeps")
+            raise MomError("the host's total memory is unknown, and so is the part that it keeps", hint="set reservations.host_keeps")
         return snapshot
 
     def _room(self, snapshot: Snapshot) -> tuple[Room, Spare]:
@@ -353,7 +353,7 @@ def _usual_rise_kib(guest: Guest) -> float:
 
 
 def policies_reserve(texts: Iterable[str]) -> bool:
-    """Return whether a policy uses reserved memory or the law's suggestions."""
+    """Return whether a policy reads `mem_reserved` or the law's suggestions."""
     return any(RESERVED in text or SUGGESTED in text for text in texts)
 
 

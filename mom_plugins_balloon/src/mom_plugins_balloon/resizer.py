@@ -62,7 +62,7 @@ def restored_size(had: int, size: float | None, maximum: float | None, memory: G
     floor = min(math.ceil(max(floor_kib(memory, limits) or 0.0, memory.guarantee)), math.inf if maximum is None else math.floor(maximum))
     wanted, why = had, ""
     if had < floor:
-        wanted, why = int(floor), f"the guest now uses more than its original size of {format_kib(had)}"
+        wanted, why = int(floor), f"the guest now needs or is guaranteed more than its original size of {format_kib(had)}"
         if size is not None and size <= floor:
             raise NoChangeNeeded(f"{why}, and keeps its size")
     if memory.reach is not None and wanted < memory.reach:

@@ -44,7 +44,7 @@ class Spare(NamedTuple):
     cold: float = 0.0
     """Additional gain from cold memory that goes to swap."""
     cold_pace: float = 0.0
-    """KiB/s of `cold`."""
+    """Speed at which `cold` goes to swap, in KiB/s."""
     largest: float = 0.0
     """Largest part of `total` from one guest."""
 
@@ -172,4 +172,4 @@ def too_late(memory_kib: int, seconds: float, expected: float | None, room: Room
     """Return the refusal of a reservation whose memory would come too late."""
     when = "at an unknown time" if expected is None else f"in about {expected:.0f} s"
     message = f"cannot reserve {format_kib(memory_kib)}: it would be available {when}, after the deadline in {format_duration(seconds)}"
-    return ReservationRefused(message, room=room, hint=f"{format_kib(room.free_kib)} can be reserved now; or set a later deadline")
+    return ReservationRefused(message, room=room, hint=f"{format_kib(room.free_kib)} can be reserved now; for more, set a later deadline")

@@ -103,12 +103,12 @@ PATIENCE_AGAIN_SECONDS = 8.0
 PROGRESS_KIB = 1024
 PROGRESS_SHARE = 0.02
 PROGRESS_MOST_KIB = 256 * 1024
-"""Least progress: the larger of `PROGRESS_KIB` and a ratio of the missing memory, which has a limit."""
+"""Least progress that counts: `PROGRESS_SHARE` of the missing memory, but at least `PROGRESS_KIB` and at most `PROGRESS_MOST_KIB`."""
 
 FIRST_REST_SECONDS = 60.0
 LAST_REST_SECONDS = 1800.0
-"""First and longest time for which mom sets a guest aside. The time doubles whenever the guest gives nothing. It starts again at the
-first value after the guest gave a part."""
+"""First and longest time for which mom sets a guest aside. The time doubles whenever the guest gives nothing. The first time
+applies again after the guest gave a part."""
 
 
 class Cooperation(NamedTuple):

@@ -26,7 +26,7 @@ class StartedSizes:
         self._context, self._file = context, file
 
     def see(self, records: BalloonedGuests) -> None:
-        """Record the last snapshot, before any request."""
+        """Record sizes from the last snapshot, before mom requests others."""
         snapshot, guests, now = records.snapshot, records.snapshot.listed, records.snapshot.monotonic
         columns = map(snapshot.numbers, ("balloon_cur", "balloon_max", "stats_age"))
         undecided = [
@@ -58,7 +58,7 @@ class StartedSizes:
             self._file.change(starts=starts)
 
     def columns(self, guests: Sequence[Guest]) -> dict[str, Sequence[Value]]:
-        """Return guests' sizes at their start; None for the maximum, or if unknown."""
+        """Return guests' sizes at their start; None if unknown or the maximum."""
         return {STARTED: [started.size if (started := self.of(guest)) is not None and started.is_below else None for guest in guests]}
 
     def of(self, guest: Guest) -> StartedSize | None:

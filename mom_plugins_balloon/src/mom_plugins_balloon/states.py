@@ -37,8 +37,8 @@ GROWTH_SHARE = {StateGoal.DENSITY: 1.0, StateGoal.BALANCED: 1.5, StateGoal.SAFE:
 
 UNSEEN_SHARE = 0.03
 UNSEEN_MOST_KIB = 10 * GIB
-"""Expected growth before any was observed: ratio of the host's memory, and its limit, the growth of thirty guests that fill memory at
-320 MiB/s for a second."""
+"""Expected growth before any was observed: ratio of the host's memory, and upper limit. Thirty guests that fill 320 MiB/s grow by this
+limit in a second."""
 
 ROOM_SHARE = {StateGoal.DENSITY: 0.0, StateGoal.BALANCED: 0.1, StateGoal.SAFE: 1.0, StateGoal.TRUTHFUL: 0.1}
 """Least memory that the host keeps available, as ratios of the memory that guests could still take."""

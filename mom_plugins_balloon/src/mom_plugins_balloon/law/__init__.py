@@ -13,6 +13,6 @@ The law does not oscillate, because
 - a guest is swept again only after it has freed more memory;
 - no guest shrinks and grows at the same amount of usable memory.
 
-Expected growth of guests (`GuestMemory.rise`) decides when mom takes harmless memory, and from which guests. If harmless memory is not
-enough, the law ignores this growth.
+Expected growth of guests (`GuestMemory.rise`) decides when mom takes memory that guests will not miss, and from which guests. If such
+memory is not enough, the law ignores this growth.
 """

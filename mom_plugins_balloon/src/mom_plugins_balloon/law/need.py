@@ -21,7 +21,7 @@ class LawContext(NamedTuple):
 
     host: HostMemory
     p: LawParameters
-    """Parameters as configured; read only ratios and times from here."""
+    """Configured parameters. Use only their ratios and times, not their sizes."""
     limits: ShrinkLimits
     step: float
     margin: float
@@ -93,9 +93,10 @@ class Floors(NamedTuple):
     """Usable memory that a guest keeps, in KiB. Page cache, margins and headroom each have a floor, at which mom stops taking more."""
 
     stall: float
-    """With less usable memory, the guest stalled before, or its kernel killed programs. 0 if neither happened."""
+    """Usable memory below which the guest stalled before, or its kernel killed programs. 0 if neither happened."""
     killed: float
-    """With less usable memory, its kernel killed programs, so the guest grows at once. 0 while the host is below its hard watermark."""
+    """Usable memory below which the guest grows at once, because its kernel killed programs. 0 while the host is below its hard
+    watermark."""
     headroom: float
     """Floor for taking page cache: target headroom, or memory kept after the guest ran out of memory."""
     tight: float
@@ -124,8 +125,8 @@ class Need(NamedTuple):
     full: float
     """Size up to which the guest grows at no cost to the host."""
     leaves_empty: bool
-    """Whether the guest keeps its full size, and mom only sweeps it: it leaves headroom empty (at no cost to the host), or the goal is
-    `truthful`. Other guests fill headroom with page cache."""
+    """Whether the guest keeps its full size, and mom only sweeps it. Reason: its headroom stays empty (at no cost to the host), or the goal
+    is `truthful`. Other guests fill headroom with page cache."""
     keeps_full: bool
     """Whether the guest keeps its full size even below the hard watermark: it leaves headroom empty, and mom limits its growth."""
     growing: bool

@@ -20,7 +20,7 @@ class Offer(NamedTuple):
     sweep: float = 0.0
     """Host's gain from a sweep."""
     depth: float = 0.0
-    """Inflation of the balloon for that gain, hollow memory included."""
+    """Inflation of the balloon for a sweep, hollow memory included."""
     backed: float = 0.0
     """Empty memory that the host backs, or for which it keeps memory (goal `safe`)."""
     unbacked: float = 0.0
@@ -119,8 +119,8 @@ TRIMS: Final = (
     TrimMeans(ReasonCode.TRIM_MARGIN, _MARGIN, _MARGIN, _for_margins),
     TrimMeans(ReasonCode.TRIM_BURST, _BURST, _BURST, _for_bursts),
 )
-"""Means in the order in which the law uses them. Each must begin no later than the next, because the law
-subtracts the earlier gains from the demand on the next."""
+"""Means in the order in which the law uses them. As a shortage grows, each must begin no later than the next, because the law
+subtracts earlier gains from later demands."""
 
 
 class GiveLimits(NamedTuple):

@@ -31,11 +31,11 @@ class ReasonCode(StrEnum):
     UNKNOWN = "unknown", "its size, its maximum or the age of its statistics is unknown, so it keeps its size"
     SILENT = "silent", "its kernel does not report usable memory, so it keeps its size"
     STALE = "stale", "its statistics are {0.statistics_age} old, too old to act on, so it keeps its size"
-    IN_TRANSITION = "in-transition", "mom set its target to {0[balloon_target]} {0.target_age} ago, and waits until it has this size"
+    IN_TRANSITION = "in-transition", "mom set its target to {0[balloon_target]} {0.target_age} ago, and waits until the guest has this size"
     UNSETTLED = "unsettled", "its size changed {0.target_age} ago, and mom waits for newer statistics"
     BEFORE_UNKNOWN = "before-unknown", "its original size is not known yet, so it keeps its size"
     ENOUGH = "enough", "{0.has} and should have {0.high}, so mom takes no memory from this guest, and returns none yet"
-    PLENTY = "plenty", "{0.has}, more than the {0.high} that it should have, so mom takes no memory"
+    PLENTY = "plenty", "{0.has}, more than the required {0.high}, so mom takes no memory"
     NOTHING_TO_GIVE = "nothing-to-give", "{0.short}, but this guest has no memory to spare"
     GUARANTEED = "guaranteed", "{0.short}, but this guest keeps its guarantee of {0.guarantee}"
     OUT_OF_REACH = "out-of-reach", "{0.short}, but this guest's balloon cannot go below {0[balloon_least]} (virtio-mem)"
@@ -61,7 +61,7 @@ class ReasonCode(StrEnum):
     STALL_FLOOR = "stall-floor", "it has only {0[mem_usable]} usable; with so little, its programs waited or were killed before{0.eases}"
     CACHE_REFILL = "fills", "it has less than its target headroom, and uses new memory as page cache{0.fills}"
     RISES = "rises", "it is expected to use {0.rise} more {0.soon}, so it gets memory that the host can spare"
-    GIVEN_BACK = "given-back", "{0.has}, clearly more than the {0.high} that it should have, so this guest gets memory back in small steps"
+    GIVEN_BACK = "given-back", "{0.has}, clearly more than the required {0.high}, so this guest gets memory back in small steps"
     # The guest gives memory.
     SWEEP = "sweep", "{0.short}, so a sweep reclaims {0.swept} that this guest had used and freed, and then returns its headroom"
     TRIM_EMPTY = "trim-empty", "{0.short}, so mom takes {0.gives} of unused memory from this guest"
@@ -72,7 +72,7 @@ class ReasonCode(StrEnum):
 
 PHRASES: Final[Mapping[str, str]] = MappingProxyType(
     {
-        ReasonCode.HEADROOM_GROWING: "it uses more than a moment ago",
+        ReasonCode.HEADROOM_GROWING: "it uses more memory than a moment ago",
         ReasonCode.HEADROOM_BACK: "it gets its headroom back",
         ReasonCode.PROMISED: "it had less than its guarantee",
         ReasonCode.FORECAST: "it is expected to run out of memory soon",
@@ -81,7 +81,7 @@ PHRASES: Final[Mapping[str, str]] = MappingProxyType(
         ReasonCode.WAITS_FOR_DISK: "it waits for its disk",
         ReasonCode.STALL_FLOOR: "with so little memory, its programs waited or were killed before",
         ReasonCode.CACHE_REFILL: "it uses new memory as page cache",
-        ReasonCode.RISES: "it is expected to use more soon",
+        ReasonCode.RISES: "it is expected to use more memory soon",
         ReasonCode.GIVEN_BACK: "the host has enough again",
         ReasonCode.SWEEP: "the host needs memory, and the guest had freed this memory",
         ReasonCode.TRIM_EMPTY: "the host needs memory, and this memory was unused",
@@ -144,7 +144,7 @@ class ReasonFigures:
     def grows(self) -> str:
         """Describe a guest's urgent growth."""
         if self._change <= 0 and self._low is not None and self._available is not None and self._available < self._low:
-            return f", but {self.has}, and below {format_kib(self._low)} guests grow only to their guarantee"
+            return f", but {self.has}, and with less than {format_kib(self._low)}, guests grow only to their guarantee"
         return ", so it grows at once"
 
     @property

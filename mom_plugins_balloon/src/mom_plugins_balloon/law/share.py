@@ -22,7 +22,7 @@ ALL_ASKED_SECONDS: Final = 60.0
 """Seconds in which the law asks every guest once to give memory for expected growth."""
 
 LEAST_ASKED: Final = 64
-"""Minimum number of guests asked in a cycle."""
+"""Minimum number of guests asked for memory in a cycle."""
 
 
 class WeighedGuest(NamedTuple):
@@ -151,8 +151,8 @@ def _in_turn(share: float, demand: float, step: float, left: float) -> float:
 def sweep(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
     """Sweep as few guests as the shortage needs, the cheapest first.
 
-    Among equal costs, guests whose sweep yields more than a trim come first, then guests without expected growth, then the most recent
-    frees. The law skips offers below half of the largest.
+    Among equal costs, guests whose sweep yields more than a trim come first, then guests without expected growth, then those that
+    freed memory most recently. The law skips offers below half of the largest.
     """
     demand = balance.demand - sum([candidate.offer.backed for candidate in crowd if candidate.offer.trims])
     able = [candidate for candidate in crowd if candidate.offer.sweep and candidate.place not in changes]
@@ -239,7 +239,7 @@ class SizeSuggestion(NamedTuple):
     target: float | None
     code: ReasonCode
     gain: float | None = None
-    """Gain of the host from a sweep to that size, in KiB."""
+    """Host's gain from a sweep to `target`, in KiB."""
 
 
 def share_out(guests: Sequence[GuestMemory], asks: Sequence[Ask], context: LawContext) -> list[SizeSuggestion]:
@@ -337,7 +337,7 @@ def _left_if_all_grow(host: HostMemory, guests: Sequence[GuestMemory], parameter
 
 
 def sweep_of(host: HostMemory, guest: GuestMemory, parameters: LawParameters, limits: ShrinkLimits) -> SizeSuggestion:
-    """Return the size to which a sweep before its migration shrinks a guest; a target of None if no sweep is needed.
+    """Return the size to which a sweep shrinks a guest before its migration; `target` None if no sweep is needed.
 
     :param host: `interval` is the time in which the balloon may inflate
     """

@@ -5,7 +5,7 @@ from typing import Final
 SLICE_KIB: Final = 128 * 1024.0
 FIRST_SLICE_KIB: Final = 64 * 1024.0
 LEAST_SLICE_KIB: Final = 16 * 1024.0
-"""Largest, first and smallest slice: inflation between two checks of the guest, 0.15 s for 128 MiB. Larger slices show growth later;
+"""Largest, first and smallest slice (inflation between two checks of the guest). 128 MiB take 0.15 s. Larger slices show growth later;
 smaller ones need more commands. The first slice measures the speed."""
 
 SLICE_SECONDS: Final = 0.25
@@ -43,23 +43,23 @@ FAR_MORE_WORK: Final = 2.0
 certainly is."""
 
 DOUBT_SECONDS: Final = 0.1
-"""A guest must be idle this long after a slice above `MORE_WORK`. A program that fills memory pauses less."""
+"""A guest must be idle this long after a slice above `MORE_WORK`. A program that fills memory pauses for less time."""
 
 WORK_SECONDS: Final = 0.015
-"""Seconds of CPU time. Allowance for timers and services in each slice."""
+"""CPU seconds that timers and services may use in each slice."""
 
 USUAL_SHARE: Final = 0.75
-"""Ratio of a slice. With a larger gain, the slice was backed memory and shows its CPU cost."""
+"""Ratio of a slice. A slice with a larger gain shows the CPU cost of backed memory."""
 
 HOLLOW_SHARE: Final = 0.25
 HOLLOW_SLICES: Final = 2
 """A slice whose gain is below `HOLLOW_SHARE` is hollow. A sweep ends after `HOLLOW_SLICES` beyond the known hollow memory."""
 
 GOT_SHARE: Final = 0.97
-"""Ratio of the planned gain that suffices. RSS varies by some MiB."""
+"""Ratio of the planned gain that completes a sweep. RSS varies by some MiB."""
 
 SLICE_WAIT_SECONDS: Final = 1.0
-"""Time limit of a slice: the balloon is stuck, or the guest gets no CPU."""
+"""Time limit of a slice: a slower balloon is stuck, or its guest gets no CPU."""
 
 ARRIVED_KIB: Final = 1024.0
 """Distance to the target at which a balloon has arrived: hypervisors round to MiB."""

@@ -116,16 +116,16 @@ REST_SECONDS: Final = {
     SweepEnd.AT_WORK: 2.0, SweepEnd.GREW: 10.0, SweepEnd.LATE: 60.0, SweepEnd.SLOW: 10.0, SweepEnd.UNSEEN: 600.0, SweepEnd.FAILED: 60.0,
     SweepEnd.NOTHING_MORE: 10.0,
 }  # fmt: skip
-"""Time until the next sweep. Bursts and CPU shortage last seconds, a stuck balloon much longer."""
+"""Time until the next sweep, keyed by the last one's end. Bursts and CPU shortage last seconds, a stuck balloon much longer."""
 
 SHOWN_SECONDS: Final = 60.0
 
 MISSED_SECONDS: Final = 600.0
-"""Seconds for which mom does not sweep for memory that a sweep has missed."""
+"""For this many seconds, mom plans no sweep for memory that an earlier sweep missed."""
 
 IN_VAIN_SHARE: Final = 0.25
 IN_VAIN_SECONDS: Final = 120.0
-"""A guest whose sweeps yield less than `IN_VAIN_SHARE` of the planned gain for this time rests for the same time."""
+"""If a guest's sweeps all yield less than `IN_VAIN_SHARE` of the planned gain in this time, they pause as long."""
 
 
 @dataclass(frozen=True, slots=True)

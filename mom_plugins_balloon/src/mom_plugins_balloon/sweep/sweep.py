@@ -63,7 +63,7 @@ class Sweep:
             self._lock.release()
 
     def perform(self, turns: threading.Semaphore | None = None) -> SweepOutcome:
-        """Inflate until the host has its memory or the guest is busy, then deflate.
+        """Inflate until the host has the planned memory or the guest is busy, then deflate.
 
         :param turns: semaphore that the sweep holds while the balloon inflates
         """

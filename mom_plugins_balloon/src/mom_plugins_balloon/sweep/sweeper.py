@@ -29,7 +29,7 @@ GAVE, LASTED, ENDED = "sweep_gave", "sweep_seconds", "sweep_end"
 REACTION = "balloon_reaction"
 
 LATELY_SECONDS: Final = 15.0
-"""mom uses the slowest reaction and the smallest slice within this time."""
+"""mom uses the slowest reaction and the smallest slice of sweeps that ended within this time."""
 
 OWN_SWEEP_REACTION_SECONDS: Final = 0.35
 """Reaction of a hypervisor that performs sweeps itself: the slowest real guest (benchmarks/sweeps/bench_collisions.py)."""
@@ -104,7 +104,7 @@ class SweptGuests:
             self._threads = [*(earlier for earlier in self._threads if earlier.is_alive()), thread]
 
     def take_over(self, identity: str) -> bool:
-        """End a guest's sweep, because the guest gets another size. Return whether it was being swept."""
+        """End a guest's sweep, because the guest gets another size. Return whether a sweep was running."""
         with self._lock:
             sweep = self._under_way.get(identity)
         if sweep is not None:
