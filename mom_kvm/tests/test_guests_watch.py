@@ -157,7 +157,7 @@ def test_a_guest_that_will_have_run_out_wakes_mom_before_it_has(lab: Lab) -> Non
     lab.looks(300, 299, 298)
     assert lab.forecasts() == {"db": int((298 - 1.5) * MIB)}
     lab.looks(190)
-    assert lab.woken == ["guest db is short of memory: 190 MiB usable of 600 MiB, and 28 MiB expected soon"]
+    assert lab.woken == ["guest db is short of memory: 190 MiB usable of 600 MiB, and soon probably only 28 MiB"]
     assert lab.forecasts() == {"db": 28 * MIB}
     lab.starts["db"] = "2"
     assert lab.forecasts() == {}, "that was of the start before"

@@ -274,7 +274,7 @@ def test_what_a_guest_is_asked_to_give_up_beside_a_full_balloon_is_soon_known(gu
         clock.now += 5
         guest.statistics["balloon.last-update"] = int(clock.wall())
         said.append(hypervisor.fields([listed(hypervisor, guest)])[guest.uuid].get("give_back"))
-    assert said[-1] == "virtio-mem is plugging or unplugging its memory"
+    assert said[-1] == "virtio-mem is plugging or unplugging the guest's memory"
 
 
 def test_with_statistics_off_a_silent_driver_proves_nothing(guest, hypervisor, clock):

@@ -133,7 +133,7 @@ def test_while_memory_is_plugged_in_or_out_beside_a_balloon_that_is_told_and_no_
 
     assert said() is None
     named["data"]["requested-size"] = 64 << 20
-    assert said() == "virtio-mem is plugging or unplugging its memory"
+    assert said() == "virtio-mem is plugging or unplugging the guest's memory"
     clock.now += 50
     assert said()
     clock.now += 20

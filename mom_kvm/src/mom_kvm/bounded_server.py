@@ -35,7 +35,7 @@ Door = TypeVar("Door", bound=ServerDoor)
 class BoundedServer(ABC, Generic[Door]):
     """Server that listens from `start` to `close`. A subclass serves the clients.
 
-    :param most: maximum number of concurrent clients; a further client may replace another
+    :param most: maximum number of concurrent clients; a further client may displace a connected one
     """
 
     def __init__(self, doors: Sequence[Door], most: int, log: logging.Logger) -> None:
@@ -50,7 +50,7 @@ class BoundedServer(ABC, Generic[Door]):
         self._thread: threading.Thread | None = None
 
     def start(self, name: str) -> None:
-        """Start to listen and to serve clients. Raise `MomError` if mom cannot listen at a door."""
+        """Start to listen and serve. Raise `MomError` if mom cannot listen at a door."""
         listeners: list[Listener | None] = []
         self.waits = False
         try:
@@ -100,7 +100,7 @@ class BoundedServer(ABC, Generic[Door]):
     def make_room(self, door: Door, sock: socket.socket | None) -> bool:
         """Close a connection to make room for a new client. Return False if no connection may be closed.
 
-        :param sock: None if the new client could not be accepted
+        :param sock: the new client's socket; None if accepting it failed
         """
 
     @abstractmethod

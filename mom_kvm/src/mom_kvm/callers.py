@@ -117,7 +117,7 @@ class CallPatience:
         """For each call that timed out recently: the time, and a function that returns whether the call has ended."""
 
     def given_up(self, came_back: Callable[[], bool] = lambda: False) -> None:
-        """Count a timed-out call as recent until `came_back()` returns True."""
+        """Count a timed-out call as recent for `lasts` seconds, or until `came_back()` returns True."""
         with self._lock:
             self._forget_old()
             self._given_up.append((self._monotonic(), came_back))

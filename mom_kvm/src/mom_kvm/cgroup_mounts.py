@@ -18,7 +18,7 @@ BELIEVED_SECONDS = 60.0
 """How long mom uses the list of mounts before reading it again."""
 
 _MOST_SEARCHED: Final = 20_000
-"""Maximum number of cgroups to search for mom's own."""
+"""Maximum number of cgroups among which mom searches for its own."""
 
 _PROCESSES_BYTES: Final = 256 << 10
 
@@ -112,7 +112,7 @@ class Hierarchies:
     def top(self, controller: str, folder: str = "") -> str | None:
         """Return the folder of the controller's root cgroup; None if the controller is not mounted.
 
-        :param folder: cgroup that the mount must show; empty for any mount
+        :param folder: folder of a cgroup that the mount must contain; empty for any mount
         """
         tops = (self._top_of(mount) for mount in self.mounts if controller in mount.controllers)
         return next((top for top in tops if not folder or f"{folder}/".startswith(f"{top}/")), None)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pydantic_core.core_schema import CoreSchema
 
 _HYPERVISOR: Final = "qemu"
-"""Other drivers do not migrate KVM guests, and some read the file at the URI's path."""
+"""Only hypervisor driver that mom accepts. Others do not migrate KVM guests, and some read the file at the URI's path."""
 
 _NAMED: Final = "host"
 """Scheme of a destination that is a host's name, for a `Mover` that knows the host."""
@@ -27,10 +27,10 @@ _ANYWHERE: Final = "anywhere"
 _PATHS: Final = ("/system", "/session")
 _SSH: Final = ("ssh", "libssh", "libssh2")
 _TRANSPORTS: Final = ("tls", *_SSH, "tcp")
-"""TLS is also the default. `tcp` is unencrypted, and allowed only to this host."""
+"""Accepted transports; the first is the default. `tcp` is unencrypted, and allowed only to this host."""
 
 _PARAMETERS: Final = frozenset({"mode=auto", "mode=direct", "mode=legacy", "no_tty=1"})
-"""`mode` selects libvirt's daemon; `no_tty` prevents prompts by ssh."""
+"""Accepted URI parameters. `mode` selects libvirt's daemon; `no_tty` prevents prompts by ssh."""
 
 _LONGEST: Final = 600
 
@@ -83,7 +83,7 @@ class Destination:
         uri, space, way = text.partition(" ")
         parts = _URI.fullmatch(uri) if text.isascii() else None
         if parts is None or (space and not way):
-            raise DestinationError("the destination is not the URI of another hypervisor", hint=_EXAMPLE)
+            raise DestinationError("the destination is not a valid URI", hint=_EXAMPLE)
         problem = _problem_of_name(parts, way) if parts["driver"] == _NAMED else _problem_of_hypervisor(parts, way)
         if problem:
             raise DestinationError(problem, hint=_EXAMPLE)

@@ -19,9 +19,9 @@ _MOSTLY_HUGE: Final = 80.0
 _REBUILT_BY: Final = (
     "to get more huge pages within minutes instead of hours, set scan_sleep_millisecs to 100 in"
     " /sys/kernel/mm/transparent_hugepage/khugepaged; also set max_ptes_none to 64, or the kernel refills memory that balloons have"
-    " reclaimed; enable free page reporting, because memory returns from a balloon in pages of 4 KiB"
+    " reclaimed; enable free page reporting, too: memory that balloons return is in pages of 4 KiB at first"
 )
-"""Measured in docs/guests.md."""
+"""Hint, with values measured in docs/guests.md."""
 
 NamedFields: TypeAlias = tuple[str, Mapping[str, Value]]
 
@@ -57,7 +57,7 @@ class Cures(NamedTuple):
             yield Finding(Severity.OK, "pinned memory", f"{named_guests(pinned, ' with a fixed size')}: {reason}")
         off = [guest.name for guest in guests if guest.balloon and not guest.period]
         if off and stats_period and acts:
-            text = f"off for {named_guests(off)}; when mom acts, it switches them on, with a period of {format_duration(stats_period)}"
+            text = f"off for {named_guests(off)}; mom switches statistics on when it acts, with a period of {format_duration(stats_period)}"
             cure = self.statistics.format(max(1, round(stats_period)))
             yield Finding(Severity.OK, "guest statistics", text, cure and f"to have statistics while mom only observes: {cure}")
         elif off:
@@ -70,7 +70,7 @@ class Cures(NamedTuple):
         yield from _in_huge_pages([(guest.name, fields.get(guest.id, {})) for guest in guests], hypervisor.huge_pages, self.unmerged)
         waiting = [guest.name for guest in guests if guest.reports and not guest.fresh]
         if waiting:
-            cure = "unless they are booting or paused, load virtio_balloon in them (Windows: the balloon driver and service of virtio-win)"
+            cure = "in these guests, unless booting or paused, load virtio_balloon (Windows: the balloon driver and service of virtio-win)"
             yield Finding(Severity.WARNING, "guest statistics", named_guests(waiting, " without an answer"), cure)
 
 
@@ -86,7 +86,7 @@ def _could_have(guests: Sequence[NamedFields], reporting_by: str, autodeflate_by
     stiff = [guest for guest in guests if guest[1].get(GuestField.AUTODEFLATE) == 0]
     if stiff and autodeflate_by:
         gain = "with it, the balloon deflates within a second when the guest runs out of memory, and no program is killed"
-        cure = f"to enable it: {autodeflate_by}; takes effect at the guest's next start; not for guests that must never exceed their size"
+        cure = f"to enable it: {autodeflate_by}; takes effect at the next start; unsuitable for guests that must never exceed their size"
         yield Finding(Severity.OK, "autodeflate", f"off for {named_guests([name for name, _ in stiff])}; {gain}", cure)
 
 

@@ -43,7 +43,7 @@ MEMORY: Final = (
     ("mem_usable", Unit.KIB, "memory that the guest can release without swapping", "balloon.usable"),
     ("mem_disk_caches", Unit.KIB, "memory that the guest uses as disk cache", "balloon.disk_caches"),
 )
-"""Statistics from the guest's kernel. None can exceed `mem_available`."""
+"""Statistics from the guest's kernel. No value can exceed `mem_available`."""
 
 COUNTERS: Final = (
     ("swap_in", Unit.KIB_PER_SECOND, "memory read back from the guest's swap", "balloon.swap_in"),
@@ -56,7 +56,7 @@ COUNTERS: Final = (
 _SAID: Final = (
     ("balloon_cur", Unit.KIB, "the guest's present memory", "balloon.current"),
     ("balloon_max", Unit.KIB, "the guest's memory with an empty balloon", "balloon.maximum"),
-    (GuestField.LEAST, Unit.KIB, "smallest size that the balloon can reach, because a balloon cannot take memory plugged by virtio-mem;"
+    (GuestField.LEAST, Unit.KIB, "smallest size that the balloon can reach: it cannot take memory plugged by virtio-mem;"
      " unknown without a limit", GuestField.LEAST),
     (GuestField.GIVE_BACK, Unit.TEXT, "reason why mom must return the guest's memory and then keep its size, such as an imminent migration;"
      " unknown without a reason", GuestField.GIVE_BACK),
@@ -67,8 +67,8 @@ _SAID: Final = (
      GuestField.AUTODEFLATE),
     ("rss", Unit.KIB, "host memory that the guest's QEMU process holds", "balloon.rss"),
     *MEMORY,
-    ("mem_usable_soon", Unit.KIB, "expected `mem_usable` when mom can act on the next statistics, if memory use keeps growing as between"
-     " the last two; known only for watched guests whose memory use grows", "balloon.usable, twice"),
+    ("mem_usable_soon", Unit.KIB, "expected `mem_usable` when mom can act on the next statistics, if memory use keeps growing as it did"
+     " between the last two statistics; known only for watched guests whose memory use grows", "balloon.usable, twice"),
     *COUNTERS,
     ("stats_age", Unit.SECONDS, "age of the guest's own statistics", "balloon.last-update"),
     (GuestField.REBOOT_AGE, Unit.SECONDS, "time since the guest's last reboot; unknown if mom has seen no reboot", "balloon.minor_fault"),
@@ -77,7 +77,7 @@ _SAID: Final = (
     ("vcpu_count", Unit.COUNT, "virtual CPUs of the guest", "vcpu.current"),
     ("cpu_usage", Unit.PERCENT, "CPU time of the guest; 100 is one host CPU", "cpu.time"),
 )  # fmt: skip
-"""Name, unit, description, and source in the guest's record."""
+"""Fields from the guest's record: name, unit, description, and source."""
 
 _SEEN: Final = (
     _process("host_minor_faults", Unit.COUNT, "the QEMU process's page faults without I/O since the last sample", "stat"),

@@ -8,7 +8,7 @@ from mom_core import MomError, PluginContext, Snapshot
 
 _STALE_PERIODS: Final = 3
 _LEAST_STALE_SECONDS: Final = 10.0
-"""Readings are stale after two missed periods, and not before 10 s."""
+"""Readings are stale if older than three periods, but never before 10 s."""
 
 
 def stale_seconds(period: float, setting: float | None = None) -> float:

@@ -96,7 +96,7 @@ class Cgroups:
         self._hierarchies = hierarchies
 
     def own(self, pid: int, groups: Mapping[str, str], guests: Collection[int] = ()) -> dict[str, str]:
-        """Return the cgroups of this guest alone (in Kubernetes, its container's), keyed by controller.
+        """Return those of `groups` that contain only this guest (in Kubernetes, its container), keyed by controller.
 
         :param guests: PIDs of all guests
         """

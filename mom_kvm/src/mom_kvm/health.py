@@ -16,7 +16,7 @@ class HealthLimits:
     """A guest with less usable memory is unhealthy. By default, the balloon plugin leaves each guest at least this amount (`reserve`)."""
 
     SHORT_SHARE: Final = 0.025
-    """`SHORT_KIB` as a fraction of the guest's size. The larger limit counts."""
+    """Like `SHORT_KIB`, but as a fraction of the guest's size. The larger limit applies."""
 
     SWAP_KIB: Final = 256.0
     """KiB/s of swap traffic. A guest that reads more is unhealthy, and mom never shrinks a guest that reads or writes more. On an SSD, 64
@@ -26,8 +26,7 @@ class HealthLimits:
     """Major faults per second. A guest with more is unhealthy: its page cache is too small."""
 
     PRESSURE_PERCENT: Final = 10.0
-    """Percentage of time in which some tasks wait for memory. A guest above it is unhealthy. systemd-oomd acts at 60 % (of all tasks), and
-    senpai's target is below 0.1 %."""
+    """Percentage of time in which some tasks wait for memory. A guest above it is unhealthy. systemd-oomd acts at 60 % (of all tasks)."""
 
     BROKEN_KIB: Final = 1024
     """How far a guest may be below its promise before the promise counts as broken. Balloons move in pages, some of 2 MiB."""

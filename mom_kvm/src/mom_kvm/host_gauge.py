@@ -11,19 +11,19 @@ _LOW_MOST_KIB: Final = 32 << 20
 """Upper limit of the default low-memory level."""
 
 _REARM_SHARE: Final = 0.01
-"""Available memory must rise this far above the low-memory level before another fall below it counts."""
+"""Available memory must rise above the low-memory level by this fraction before another fall below the level counts."""
 
 
 class AvailableGauge:
     """Gauge that compares the host's available memory with the last cycle's."""
 
     FALL_SHARE: Final = 0.05
-    """A fall by this fraction, and by at least `FALL_KIB`, needs a cycle."""
+    """If available memory falls by at least this fraction and `FALL_KIB`, a cycle is needed."""
     FALL_KIB: Final = 64 << 10
     ALLOCATED_KIB: Final = 2 << 20
     """KiB that each CPU can allocate in a second. Measured: the kernel clears 1.8 GiB/s of pages."""
     FALL_BELOW: Final = 2.0
-    """Falls count only below this multiple of the low-memory level."""
+    """Falls count only while available memory is below this multiple of the low-memory level."""
 
     def __init__(self) -> None:
         self._seen: float | None = None

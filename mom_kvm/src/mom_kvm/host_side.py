@@ -22,10 +22,10 @@ NEVER: Final = "never"
 _HUGE_PAGES_MODE: Final = re.compile(rb"\[([a-z]{1,16})\]")
 
 _IN_TURN = 100
-"""Number of guests that are read closely in each sample. Each takes 60 to 90 µs."""
+"""Number of guests that each sample reads closely. A guest takes 60 to 90 µs."""
 
 _OPENING_SECONDS = 0.5
-"""Time in each sample for opening files that only root may read."""
+"""Seconds per sample for opening files that only root may read."""
 
 _FIRST_SEARCH_SECONDS = 1.0
 _LAST_SEARCH_SECONDS = 60.0
@@ -67,7 +67,7 @@ class HostSide:
         self._hierarchies = Hierarchies(root)
         self._cgroups = Cgroups(self._hierarchies)
         self.huge_pages = ""
-        """Mode of transparent huge pages at the last sample: `always`, `madvise` or `never`; empty if unknown."""
+        """Mode of transparent huge pages at the last sample; empty if unknown."""
         self._walks = TableWalks(monotonic)
         self._monotonic = monotonic
         self._processes: dict[str, _Process] = {}

@@ -151,7 +151,7 @@ def unwritable_finding(path: Path | str, subject: str, effect: str, *, observes:
     if hindrance is None:
         return None
     if observes:
-        return Finding(Severity.WARNING, subject, f"{path} is not writable; mom writes to it only when it acts", hindrance.hint)
+        return Finding(Severity.WARNING, subject, f"{path} is not writable; this matters only when mom acts", hindrance.hint)
     return Finding(Severity.ERROR, subject, f"{path} is not writable: {effect}", hindrance.hint)
 
 

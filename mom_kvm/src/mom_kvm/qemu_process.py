@@ -14,22 +14,23 @@ from mom_core import Value
 from mom_kvm.kernel_files import PAGE_KIB, ProcessStat, open_process_file, read_process_file
 
 _WALKS_SECONDS: Final = 0.02
-"""A sample starts no walk after this time. A GiB takes 3 ms in huge pages, or 15 to 40 ms in pages of 4 KiB (benchmarks/hugepages)."""
+"""After this time, a sample starts no page-table walk. A GiB takes 3 ms in huge pages, or 15 to 40 ms in 4-KiB pages
+(benchmarks/hugepages)."""
 
 _WALKS_SHARE: Final = 0.005
-"""Share of one CPU for page-table walks. 200 guests of 16 GiB take half an hour in huge pages, or 2 to 7 hours in pages of 4 KiB."""
+"""Share of one CPU for page-table walks. Walking 200 guests of 16 GiB takes 0.5 h in huge pages, or 2 to 7 h in 4-KiB pages."""
 
 _AGAIN_SECONDS: Final = 60.0
 """Shortest time between two walks of a process, unless its RSS has changed by `_CHANGED_KIB`."""
 
 _CHANGED_KIB: Final = 32 << 10
-"""A process whose RSS has changed by this much has priority."""
+"""A process whose RSS has changed by this much is walked first."""
 
 _LARGEST_KIB: Final = 18 << 20
 """Largest RSS of a process that mom walks: QEMU with a guest of 16 GiB. In pages of 4 KiB, the walk delays the cycle by 0.25 to 0.7 s."""
 
 _MOST_BYTES: Final = 8 << 20
-"""Maximum bytes of smaps. Each mapping takes 700 bytes, and QEMU has a few hundred mappings."""
+"""Maximum bytes of smaps. QEMU has a few hundred mappings, of 700 bytes each."""
 
 _LINE: Final = re.compile(rb"^(?:(Size|Rss|Swap|AnonHugePages|ShmemPmdMapped): +([0-9]{1,15}) kB|VmFlags:(.*))$", re.MULTILINE)
 
@@ -142,7 +143,7 @@ class TableWalks:
 _STAT_BYTES = 4096
 
 _HIGHEST_KEPT_SHARE = 0.5
-"""Fraction of mom's limit of open files. KSM's statistics stay open only with a lower descriptor."""
+"""A file of KSM's statistics stays open only if its descriptor is below this fraction of mom's limit of open files."""
 
 _SHARED_KIB = 64 << 10
 """Shared memory that QEMU itself may need. A process with more shares the guest's memory, for example by memfd for virtiofs."""

@@ -86,7 +86,7 @@ class Helper:
             self._ask(Order(OrderNumber.SET, a=self._number_of(str(path)), b=int(text)))
 
     def set_groups(self, writes: Sequence[GroupWrite]) -> Sequence[OSError | None]:
-        """Write to files of cgroups. Return the error of each write in order; None if it succeeded."""
+        """Write to files of cgroups. Return each write's error in order; None on success."""
         errors: list[OSError | None] = [None] * len(writes)
         first = 0
         try:
@@ -113,7 +113,7 @@ class Helper:
     def open_of_guest(self, pid: int, started: int, name: str) -> int:
         """Open a file in /proc/PID of a guest. Return the descriptor. Raise `PermissionError` if `name` is not in `PROCESS_FILES`."""
         if name not in orders.PROCESS_FILES:
-            raise PermissionError(errno.EPERM, f"mom-helper does not open {name} of guests")
+            raise PermissionError(errno.EPERM, f"mom-helper does not open /proc/PID/{name} of guests")
         with self._turn():
             order = Order(OrderNumber.OPEN, a=orders.PROCESS_FILES.index(name), c=pid, d=started)
             return self._with_descriptor(self._ask(order))
@@ -129,7 +129,7 @@ class Helper:
             return self._with_descriptor(self._ask(Order(OrderNumber.PRESSURE, a=stall_us, b=window_us)))
 
     def connect(self, path: Path | str) -> socket.socket:
-        """Connect to a guest's socket. The caller needs access to the folder."""
+        """Connect to a guest's socket. The caller needs access to the socket's folder."""
         file = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             with self._turn():

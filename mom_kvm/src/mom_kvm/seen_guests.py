@@ -1,4 +1,4 @@
-"""Guests at the last query, and mom's own resizes of them. The libvirt and qemu plugins build on this module."""
+"""Guests at the last query, and mom's own resizes of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ _RESIZED_SECONDS: Final = 5.0
 """Shortest time between two cycles that start because another process has resized a guest."""
 
 _SLACK_KIB: Final = 1024
-"""Tolerance when sizes are compared."""
 
 _OVERLAP_SECONDS: Final = 5.0
 """For this time after a new target, sizes on the way to the previous target also count as mom's."""
@@ -92,11 +91,11 @@ class Resizes:
 _UNINTELLIGIBLE: Final = "the guest's description is invalid"
 
 _DRIVER_GRACE_SECONDS: Final = 60.0
-"""Time that a guest has for its first statistics."""
+"""Time within which a guest must send its first statistics."""
 
 _DRIVER_SILENT_SECONDS: Final = 30.0
 _DRIVER_SILENT_STALE: Final = 3
-"""A driver counts as silent after 30 s, or after 3 times the age of stale statistics, whichever is longer."""
+"""A driver counts as silent after 30 s, or 3 times the age of stale statistics if longer."""
 
 _PLUGGING_SECONDS: Final = 60.0
 """If virtio-mem makes no progress for this long, mom no longer waits for it."""
@@ -129,7 +128,7 @@ class SeenGuest(ABC):
     """Monotonic time since which the guest runs with statistics switched on."""
     state: str = "unknown"
     description: Devices | None = None
-    """None if it has not been read yet, or if `garbled` says why it is unreadable."""
+    """None if the description has not been read yet, or is unreadable (see `garbled`)."""
     garbled: str = ""
     """Why the description is unreadable; empty otherwise. mom then changes neither the guest's balloon nor its statistics period."""
     period: int | None = None
@@ -139,7 +138,7 @@ class SeenGuest(ABC):
     fresh: bool = False
     plugging_kib: int = 0
     plugging_since: float | None = None
-    """KiB that virtio-mem still had to plug or unplug at the last query, and when this number last changed."""
+    """When `plugging_kib` last changed: the KiB that virtio-mem still has to plug or unplug; None if it is 0."""
 
     @property
     def balloon(self) -> bool:
@@ -207,7 +206,7 @@ class SeenGuest(ABC):
     def why_give_back(self, monotonic: float) -> str:
         """Return why mom must give the guest its memory back; empty if it need not."""
         plugs = self.plugging_since is not None and monotonic - self.plugging_since < _PLUGGING_SECONDS and not self.without_balloon
-        return "virtio-mem is plugging or unplugging its memory" if plugs else ""
+        return "virtio-mem is plugging or unplugging the guest's memory" if plugs else ""
 
     @property
     def least_kib(self) -> int | None:
@@ -321,7 +320,7 @@ class SeenGuests(ABC, Generic[G]):
         return {GuestField.BALLOON: obstacle} if obstacle else {}
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-        """Return the guests' fields as of the last query, keyed by guest ID and name."""
+        """Return the guests' fields as of the last query."""
         with self._lock:
             present = {guest.id: seen for guest in guests if (seen := self._seen.get(guest.id)) is not None}
             maxima = {identity: seen.fields.get("balloon_max") for identity, seen in present.items()}

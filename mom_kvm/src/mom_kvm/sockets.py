@@ -65,8 +65,8 @@ class Address:
         match = re.fullmatch(r"(?:(?:\[([0-9a-fA-F:.%\w]+)\]|([\w.-]+)):)?([0-9]{1,5})", text)
         written = "" if match is None else match[1] or match[2] or host
         if match is None or not written:
-            port = ", a port," if host else ""
-            raise ValueError(f"specify a path that begins with /{port} or host:port, such as 192.0.2.7:8132 or [::]:8132")
+            port = " a port," if host else ""
+            raise ValueError(f"specify a path that begins with /,{port} or host:port, such as 192.0.2.7:8132 or [::]:8132")
         if not 1 <= int(match[3]) <= 65535:
             raise ValueError("a port is a number from 1 to 65535")
         return cls(host=written, port=int(match[3]))
@@ -75,8 +75,8 @@ class Address:
         """Listen on this address with a non-blocking socket.
 
         :param mode: permissions of a unix socket's file; clients need write permission
-        :param second_group: further group with the group's permissions, by an ACL; without ACLs, all users get them
-        :param ours: whether a plugin of this process may still serve the port until a reload ends it
+        :param second_group: further group that an ACL gives the group's permissions; without ACLs, all users get them
+        :param ours: whether a plugin of this process may still serve the port until a reload stops that plugin
         :raises MomError: the address cannot be used
         :raises OccupiedByOurselvesError: try again after the reload
         """

@@ -27,7 +27,7 @@ _CLOCK_SLACK_SECONDS = 2.0
 _SHORTEST_SECONDS = 0.5
 
 _NEVER_FRESH = 1e9
-"""Age in seconds that counts as stale under any setting: thirty years."""
+"""Age in seconds that counts as stale under any setting."""
 
 _NONE: Mapping[str, int] = MappingProxyType({})
 
@@ -40,7 +40,7 @@ class GrowthRate(NamedTuple):
     per_second: float | None = None
 
     def until(self, counted: float | None, now: float, *, falls: bool = False) -> GrowthRate:
-        """Return the growth from this value to the value `counted` at the time `now`; unchanged within 0.5 s.
+        """Return the growth from this value to the value `counted` at the time `now`. Before 0.5 s have passed, return this object.
 
         :param falls: whether the value may fall; otherwise a fall means a restarted counter
         """
@@ -93,7 +93,7 @@ def convert(
     One impossible statistic makes all statistics of the guest's report unknown.
 
     :param record: keyed by the names of libvirt's `getAllDomainStats`; may be partial
-    :param wall: seconds since the epoch. It dates new statistics, but never before the previous record
+    :param wall: seconds since the epoch, for the age of new statistics: at most the time since the previous record
     """
     fields: dict[str, Value] = {}
     size = _number(record, "balloon.current") or None  # 0 is impossible

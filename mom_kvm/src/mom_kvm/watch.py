@@ -24,7 +24,7 @@ _USED_UP_KIB = 16 << 10
 """A guest needs a cycle if, since the last cycle, it used up a quarter of its usable memory, and at least 16 MiB."""
 
 _FREED_KIB = 128 << 10
-"""While the host is short of memory, a cycle starts when a guest has freed this much."""
+"""While the host is short of memory, a cycle starts when a guest has freed this much since the last cycle."""
 
 STATE_FIELD, STATE_HIGH = "host_memory_state", "high"
 
@@ -49,7 +49,7 @@ _JOIN_SECONDS = 0.1
 
 
 TAKEN_KIB: Final = 8 << 10
-"""If mom has reclaimed less from a guest, the watch ignores the guest: mom could return too little memory."""
+"""If mom has reclaimed less than this from a guest, the watch ignores the guest: mom could return too little memory."""
 
 
 class WatchedMemory(NamedTuple):
@@ -72,7 +72,7 @@ class WatchedMemory(NamedTuple):
         if _runs_out(self.usable, self) and not _runs_out(before.usable, before):
             return f"{format_kib(self.usable)} usable of {format_kib(self.size)}"
         if self.soon is not None and _runs_out(self.soon, self) and not _runs_out(before.usable, before):
-            return f"{format_kib(self.usable)} usable of {format_kib(self.size)}, and {format_kib(self.soon)} expected soon"
+            return f"{format_kib(self.usable)} usable of {format_kib(self.size)}, and soon probably only {format_kib(self.soon)}"
         used_up = before.usable - self.usable - max(0.0, before.size - self.size)  # the guest did not use up what the balloon took
         if used_up >= max(_USED_UP_KIB, _USED_UP_SHARE * before.usable):
             return f"{format_kib(used_up)} used up since the last cycle, {format_kib(self.usable)} usable"
@@ -158,7 +158,7 @@ class GuestWatch:
     balloons: BalloonStatistics
     """Source of the statistics. Its calls must end within a limited time."""
     every: float
-    """Interval in seconds."""
+    """Seconds between queries."""
     wake: Callable[[str], None]
     log: logging.Logger
     wall: Callable[[], float] = time.time

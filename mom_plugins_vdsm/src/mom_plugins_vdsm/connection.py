@@ -1,4 +1,4 @@
-"""Connection to vdsm, opened on demand and reopened with back-off. One thread's event loop does all of the work."""
+"""Connection to vdsm, opened on demand and reopened with back-off. One thread's event loop does all work."""
 
 from __future__ import annotations
 

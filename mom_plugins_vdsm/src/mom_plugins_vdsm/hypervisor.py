@@ -263,7 +263,7 @@ class VdsmHypervisor:
                 return self._call_once(method, method, {}, timeout, doing, f"{doing}: {_SAME_SILENT}")
             return self.connection.call(method, {}, timeout, doing)
         except GuestBusy as error:  # the call concerns all guests
-            raise HypervisorError(error.message, hint="if vdsm works, increase answer_timeout of the vdsm plugin") from error
+            raise HypervisorError(error.message, hint="if vdsm is healthy, increase answer_timeout of the vdsm plugin") from error
 
     def _set(self, guest: Entity, method: str, params: Mapping[str, object], doing: str) -> None:
         try:

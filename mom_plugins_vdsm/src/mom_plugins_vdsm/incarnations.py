@@ -26,7 +26,7 @@ _KEPT_SECONDS = 600.0
 
 @dataclass(slots=True)
 class _GuestRun:
-    """Times in seconds since boot."""
+    """Run of a guest. Times are in seconds since boot."""
 
     mark: str
     started: float

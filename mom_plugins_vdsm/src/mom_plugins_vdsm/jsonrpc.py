@@ -169,7 +169,7 @@ class Event:
 
 
 def request(method: str, params: Mapping[str, object]) -> JsonRpcRequest:
-    """Return a request, which must be sent in its own frame. If a frame contains several requests, vdsm answers none of them."""
+    """Return a request, which must be sent in its own frame. If a frame contains several requests, vdsm answers none."""
     identity = str(uuid.uuid4())
     message: dict[str, object] = {"jsonrpc": "2.0", "method": method, "id": identity}
     if params:

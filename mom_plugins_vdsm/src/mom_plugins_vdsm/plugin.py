@@ -53,7 +53,7 @@ _SOURCES = {
     "swap_out": "memoryStats.swap_out",
     "major_fault": "memoryStats.majflt",
     "minor_fault": "memoryStats.minflt",
-    "stats_age": "its last change, and vm_sample_interval: an upper bound",
+    "stats_age": "time since its statistics changed, and vm_sample_interval: an upper bound",
     "vcpu_count": "vcpuCount",
 }
 """Sources in vdsm of fields that guests also have under libvirt, keyed by field."""
@@ -77,14 +77,13 @@ class VdsmPlugin:
         tls: bool | None = None
         """Use TLS. Unset: vdsm's option `ssl`, usually true."""
         pki_directory: str = "/etc/pki/vdsm"
-        """Folder that contains the files `key`, `certificate` and `ca`."""
+        """Folder of the files in `key`, `certificate` and `ca`, unless their paths are absolute."""
         key: str = "keys/vdsmkey.pem"
-        """File with mom's private key. The default is vdsm's own key. The path is absolute, or relative to `pki_directory`."""
+        """File with mom's private key: an absolute path, or relative to `pki_directory`. The default is vdsm's key."""
         certificate: str = "certs/vdsmcert.pem"
-        """File with mom's certificate. The default is vdsm's own certificate. The path is absolute, or relative to `pki_directory`."""
+        """File with mom's certificate: an absolute path, or relative to `pki_directory`. The default is vdsm's certificate."""
         ca: str = "certs/cacert.pem"
-        """File with the certificate of the CA that signed both vdsm's and mom's certificate. The path is absolute, or relative to
-        `pki_directory`."""
+        """File with the certificate of vdsm's and mom's CA: an absolute path, or relative to `pki_directory`."""
         answer_timeout: Annotated[Duration, Field(gt=0, le=120)] = 10.0
         """Timeout of a call about all guests. mom never waits longer than 80 % of `deadline`."""
         call_timeout: Annotated[Duration, Field(gt=0, le=60)] = 2.0

@@ -32,7 +32,7 @@ class SocketTransport(Transport):
         self._address, self._timeout = address, timeout
 
     def make_connection(self, host: object) -> http.client.HTTPConnection:
-        """Return a connection to the server, and ignore the URL."""
+        """Return a connection to the transport's address, and ignore `host`."""
         self.close()
         connection = http.client.HTTPConnection("localhost")
         self._connection = ("", connection)  # the base class's close() closes it

@@ -117,7 +117,7 @@ class XmlRpcPlugin:
         if address.path:
             if not int(self._settings.mode, 8) & 0o002:
                 return []
-            message = f"its mode {self._settings.mode} lets any account of this host replace all policies"
+            message = f"the socket's mode {self._settings.mode} lets any account of this host replace all policies"
             return [Finding(Severity.WARNING, self._subject, message, 'set mode to "0600", or to "0660" with a dedicated group')]
         who = "any account of this host" if address.is_local else "any program that reaches this address from another host"
         if not self._verbs.read_only:

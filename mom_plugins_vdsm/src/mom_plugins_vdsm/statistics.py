@@ -82,7 +82,7 @@ _LATEST_SAMPLE = 1.2
 
 NO_LIMIT = -1
 _UNSET_PERIOD_US = 100_000
-"""libvirt's default period. vdsm does not report a default."""
+"""libvirt's default CPU period. vdsm does not report a default."""
 
 _UNSET_CPU = {"vcpuQuota": NO_LIMIT, "vcpuPeriod": _UNSET_PERIOD_US, "vcpuUserLimit": 100}
 """Defaults of limits that vdsm does not report. `vcpuUserLimit` 100 stands for all of the host's CPUs."""

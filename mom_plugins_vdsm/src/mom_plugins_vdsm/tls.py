@@ -14,7 +14,7 @@ _OTHER_CA = frozenset({2, 7, 18, 19, 20, 21})
 
 _READABLE_HINT = "run mom as user vdsm with group kvm"
 _NAMED_HINT = (
-    "the engine creates this file when it installs the host; for another file, set the vdsm plugin's settings, or [vdsm] in mom.conf"
+    "the engine creates this file when it installs the host; to use another file, set its path for the vdsm plugin, or in mom.conf"
 )
 _ENROLL_HINT = "let the engine issue new certificates for this host: Installation, Enroll Certificate"
 _NO_TLS_HINT = "set tls: false for the vdsm plugin, if vdsm's own configuration has ssl = false in its section [vars]"

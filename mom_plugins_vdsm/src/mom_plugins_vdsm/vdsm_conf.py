@@ -11,7 +11,7 @@ _DROP_INS = ("usr/lib/vdsm/vdsm.conf.d", "run/vdsm/vdsm.conf.d", "etc/vdsm/vdsm.
 
 PORT = 54321
 _SAMPLE_INTERVAL_SECONDS = 15.0
-"""Defaults that vdsm uses."""
+"""vdsm's own default."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ class Reservation:
     """Memory reserved for a launch. Sizes are in KiB. `created_at` is in seconds since the epoch.
 
     `name` is a pattern for the guest's name or ID; empty for the first new guest that fits. `kept_kib` is still reserved, and falls while
-    `guest` touches its memory. `there_kib` of it is free now. Other guests must still free `expected_kib`.
+    `guest` touches its memory. `there_kib` of `kept_kib` is free now. Other guests must still free `expected_kib`.
     """
 
     class State(StrEnum):
@@ -138,7 +138,8 @@ class LaunchedGuest:
 class Launch:
     """Guest that is about to start, and whether it may start.
 
-    `reservation` is an ID. mom decides by the monotonic time `until`. `note` says why mom refuses the guest, or starts it with less memory.
+    `reservation` is an ID. mom decides at the monotonic time `until` at the latest. `note` says why mom refuses the guest, or starts it
+    with less memory.
     """
 
     class State(StrEnum):
@@ -183,7 +184,7 @@ class LaunchReader(Protocol):
         """
 
     def launches(self, guest: LaunchedGuest) -> None:
-        """Record that the caller delays the start of this guest."""
+        """Record that the caller delays this guest's start."""
 
     def launched(self, guest: LaunchedGuest) -> None:
-        """Record that the caller no longer delays the start of this guest."""
+        """Record that the caller no longer delays this guest's start."""

@@ -13,7 +13,7 @@ _MOST_PROPERTIES: Final = 32
 """Maximum number of a guest's properties, because the guest's owner may influence them."""
 
 _LONGEST_TEXT: Final = 256
-"""Names of OpenStack and Kubernetes have up to 255 characters."""
+"""Maximum length of a property. Names of OpenStack and Kubernetes have up to 255 characters."""
 
 RESERVED: Final = frozenset(
     {"name", "uuid", "state", "pid", "cgroups", "pinned", "sized_by", "tags", "interval", "sla_class", "mem_guarantee"}
@@ -64,7 +64,7 @@ class PlatformProperties:
         self._asked: Sequence[GuestPlatform] = ()
 
     def have_changed(self) -> bool:
-        """Return whether platforms have changed since the last call. Call this from one thread only."""
+        """Return whether the list of platforms has changed since the last call. Call this from one thread only."""
         before, self._asked = self._asked, self._context.services(GuestPlatform)
         return self._asked != before
 

@@ -84,7 +84,7 @@ class PolicyTexts(Protocol):
         """Return the policies in force."""
 
     def remarks(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
-        """Return errors for which `change` would refuse these changes, certain failures during evaluation, and warnings."""
+        """Return errors for which `change` would refuse these changes, inevitable failures during evaluation, and warnings."""
 
     def change(
         self, changes: Mapping[str, str | None], *, who: str, replace_all: bool = False, expected_version: str | None = None
@@ -93,7 +93,6 @@ class PolicyTexts(Protocol):
 
         :param changes: texts keyed by name; None removes the policy
         :param replace_all: remove all other policies, also those from files and defaults, until `reset`
-        :return: the policies now in force
         """
 
     def reset(self, *, who: str, expected_version: str | None = None) -> PolicyState:

@@ -8,7 +8,7 @@ from mom_core import Guest
 
 
 class Promises(Protocol):
-    """Promises to a guest in a snapshot. mom calls this for each guest in each cycle, from any thread. Return without waiting."""
+    """Promises to a guest in a snapshot. mom calls both methods for each guest in each cycle, from any thread. Return without waiting."""
 
     def guaranteed_kib(self, guest: Guest) -> float | None:
         """Return the guarantee in KiB: mom does not shrink the guest below it. None without a guarantee, or if it is unknown."""
@@ -26,4 +26,4 @@ class _Unknown:
 
 
 NO_PROMISES: Final[Promises] = _Unknown()
-"""Used if no plugin offers `Promises`."""
+"""Substitute if no plugin offers `Promises`."""

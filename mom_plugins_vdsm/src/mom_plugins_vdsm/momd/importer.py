@@ -91,7 +91,7 @@ DEFAULTS: Final[Mapping[str, Mapping[str, str]]] = {
 """Defaults of the old daemon. It never read the section [vdsm], so those defaults are empty."""
 
 _VDSM_SETTINGS: Final = {"host": "host", "pki-dir": "pki_directory", "key-file": "key", "cert-file": "certificate", "ca-cert-file": "ca"}
-"""Settings of the vdsm plugin, keyed by options of [vdsm]. Options that are numbers are converted elsewhere."""
+"""Text settings of the vdsm plugin, keyed by options of [vdsm]."""
 
 _ANSWER_SHARE: Final = 0.8
 """`answer_timeout` as a fraction of the plugin's deadline."""
@@ -131,7 +131,7 @@ class _Reader:
         self.overrides, self.imported, self._file = overrides, imported, file
         self.problems: list[ConfigProblem] = []
         self.lines: dict[tuple[str, str], int] = {}
-        """Line numbers, keyed by section and option; without an option, of sections."""
+        """Line numbers, keyed by section and option. For a section's own line, the option is empty."""
         text = text.removeprefix("\ufeff")
         try:
             parser.read_string(text, file)
@@ -205,7 +205,7 @@ def import_momd(text: str, file: str, overrides: Mapping[tuple[str, str], str] |
     hypervisor = _hypervisor(reader)
     _intervals(reader)
     log = _logging(reader)
-    why = "a policy makes one step per interval, as in MOM; otherwise, memory pressure on the host starts the next step earlier"
+    why = "a policy makes one step per interval, as in MOM; without this setting, memory pressure on the host starts the next step earlier"
     imported.plugin("host").set("watch", "0s", why)
     _guests(reader, hypervisor)
     _collectors(reader, hypervisor)
@@ -309,7 +309,7 @@ def _policies(reader: _Reader, hypervisor: str, idle: list[str]) -> None:
             reader.note(f"policy-dir: {folder}: not used, because `policy` takes precedence")
     elif folder:
         section.set("directory", folder, "policy-dir")
-    section.set("defaults", False, "MOM had no default policies; with true, mom's also apply, except those with the name of one of yours")
+    section.set("defaults", False, "MOM had no default policies; with true, mom's also apply, unless a policy of yours has the same name")
     if hypervisor == VDSM:
         section.set("keep_changes", True, "keep vdsm's policies over a restart of mom, because vdsm does not send them again")
     if idle:
@@ -376,7 +376,7 @@ def _other_options(reader: _Reader) -> None:
 def _collector_options(section: str) -> str:
     plugin = {**HOST_COLLECTORS, **GUEST_COLLECTORS}.get(section.partition(":")[2].strip())
     if plugin == "guestagent":
-        return "mom finds agents' channels by itself; see the settings of the guestagent plugin for other places"
+        return "mom finds agents' channels by itself; for channels in other places, see the settings of the guestagent plugin"
     return "mom's plugins do not need these options" if plugin else "there is no such collector"
 
 
