@@ -141,7 +141,7 @@ def test_what_guests_hardly_touch_counts_and_what_they_may_want_back_is_kept() -
     room = Room(available_kib=4 * GIB, host_keeps_kib=2 * GIB, reserved_kib=0, can_free_kib=0, guaranteed_kib=0)
     room = replace(room, can_offload_kib=12 * GIB, returning_kib=1 * GIB)
     said = " ".join(asked(promisable=99, kept=kept_for(room)).reasons)
-    assert "12.00 GiB of cold memory can go to swap, 1.00 GiB are kept for swap-in" in said
+    assert "12.00 GiB of cold memory can go to swap, 1.00 GiB are kept free to read swapped memory back" in said
     assert "so 13.00 GiB are available" in said
 
 
@@ -152,7 +152,7 @@ def test_what_is_reserved_counts_until_its_guest_has_come() -> None:
     over = Reservation("r3", 9 * GIB, Reservation.State.EXPIRED, kept_kib=9 * GIB)
     found = asked(kept=kept_for(room, waiting, come, over))
     assert found.fits == 1
-    assert "20.00 GiB are reserved for launches, 10.00 GiB are left" in " ".join(found.reasons)
+    assert "20.00 GiB are reserved for guests about to start, 10.00 GiB are left" in " ".join(found.reasons)
 
 
 def test_a_class_without_a_promise_is_bounded_by_memory() -> None:

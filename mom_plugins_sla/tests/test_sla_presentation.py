@@ -44,7 +44,7 @@ def test_a_guest_that_has_to_go_is_told_so_and_one_that_stays_is_not() -> None:
     taken = snapshot(guests={"goes": fields, "stays": {"guest_eviction": "", "guest_eviction_error": ""}})
     goes, stays = (EvictionExplainer().part(About(report_of(taken), taken.guests[name])).sentences for name in ("goes", "stays"))
     assert [sentence.text for sentence in goes] == [
-        "The host stays full. Step in progress or announced: saved to disk in 40 s.",
+        "Step in progress or announced: saved to disk in 40 s.",
         "The last step failed: no room on the disk.",
     ]
     assert stays == []

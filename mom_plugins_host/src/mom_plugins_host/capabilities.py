@@ -66,7 +66,7 @@ class NodeTuneControl(Protocol):
         """Return the present NUMA nodes of each guest's memory, keyed by guest id."""
 
     def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
-        """Allocate new memory on these nodes. Raises `NotSupported` if the guest's NUMA mode forbids changes at run time."""
+        """Let the guest's memory come only from these nodes. Raises `NotSupported` if the guest's NUMA mode forbids changes at run time."""
 
 
 @runtime_checkable

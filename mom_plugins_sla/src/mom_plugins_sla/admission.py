@@ -144,7 +144,7 @@ def _about_promises(new: NewGuests, figures: Figures, left: float) -> str:
     if figures.returning:
         also += f", {format_kib(figures.returning)} to guests that mom has stopped and that come back"
     if figures.reserved:
-        also += f" and {format_kib(figures.reserved)} are reserved for launches"
+        also += f" and {format_kib(figures.reserved)} are reserved for guests about to start"
     balance = f"{format_kib(left)} are left" if left > 0 else f"that is {format_kib(-left)} too much" if left < 0 else "nothing is left"
     return (
         f"promises: the host can promise {format_kib(figures.promisable)}, {format_kib(figures.promised)} are promised to guests{also},"
@@ -161,7 +161,7 @@ def _about_memory(new: NewGuests, figures: Figures, at_once: float) -> str:
         if room.can_offload_kib:
             sources += f", {format_kib(room.can_offload_kib)} of cold memory can go to swap"
         if room.returning_kib:
-            sources += f", {format_kib(room.returning_kib)} are kept for swap-in"
+            sources += f", {format_kib(room.returning_kib)} are kept free to read swapped memory back"
         if room.rise:
             sources += f", {room.rise}"
     return (

@@ -31,7 +31,7 @@ class Assigned(NamedTuple):
 
 
 class ClassAssignment:
-    """Rules that assign classes. The first match counts: section `guests`, metadata, patterns, default."""
+    """Rules that assign classes. The first source with a class counts: section `guests`, metadata, patterns, default."""
 
     def __init__(self, classes: Mapping[str, ServiceClass], patterns: Mapping[str, str], default: str | None) -> None:
         self._classes, self._safest = classes, safest(classes)

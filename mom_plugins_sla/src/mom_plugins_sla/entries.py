@@ -5,5 +5,5 @@ from typing import Final
 from mom_daemon import Verb
 
 EVICTION: Final = Verb(
-    "mom_plugins_sla.eviction.verbs:eviction", "Show the guests that mom has stopped or moves, and resume them.", "Change"
+    "mom_plugins_sla.eviction.verbs:eviction", "Show the guests that mom has stopped or is moving; resume guests.", "Change"
 )

@@ -53,6 +53,6 @@ class EvictionExplainer(Explainer):
     def sentences(self, about: About) -> Iterator[str]:
         """Yield the sentences."""
         if step := about.guest.text(EVICTED):
-            yield f"The host stays full. Step in progress or announced: {printable(step, 200)}."
+            yield f"Step in progress or announced: {printable(step, 200)}."
         if error := about.guest.text(EVICTION_ERROR):
             yield f"The last step failed: {printable(error, 300)}."

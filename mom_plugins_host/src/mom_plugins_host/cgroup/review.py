@@ -39,7 +39,7 @@ class GroupNeed(NamedTuple):
 def need_of(guest: Guest, guaranteed_kib: float | None, overhead_kib: int, stale_after: float) -> GroupNeed:
     """Return a guest's need: balloon size less usable memory, or the guarantee if that is more, plus QEMU's overhead.
 
-    :param guaranteed_kib: None if unknown or not promised
+    :param guaranteed_kib: guarantee; None if unknown or not promised
     :param stale_after: age in seconds above which statistics do not count
     """
     promised = max(0, int(guaranteed_kib or 0))

@@ -21,7 +21,7 @@ _SLIP: Final = 0.0125
 
 _SLIP_KIB: Final = 24.0
 """Beyond `_SLIP`, growth slows down. If the excess is `x` times the limit, the kernel delays a thread by 64 s * x^2 for each 256 KiB. So
-x^3 grows by 12 KiB / limit each second. Limits leave room for two seconds of growth, because mom may be late."""
+x^3 grows by 12 KiB / limit each second. Limits leave room for two seconds of growth (24 KiB), because mom may be late."""
 
 _STOP: Final = 0.2
 """Largest excess that mom expects, as a share of the limit. From 18 % above the limit on, the kernel's delay is longest: 2 s for

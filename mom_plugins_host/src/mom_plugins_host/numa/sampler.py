@@ -91,7 +91,7 @@ _NEVER = float("-inf")
 _JOIN_SECONDS = 0.3
 
 _IDLE_SECONDS = 1.0
-"""Longest rest while no guest is due."""
+"""Longest pause while no guest is due for a sample."""
 
 _LEAST_CPU_SECONDS = 0.02
 """Two ticks of the kernel. With less CPU time, vCPUs count as idle."""

@@ -68,7 +68,7 @@ def _host(name: str, unit: Unit, description: str, source: str = "mom") -> Field
 FIELDS: Final = (
     _guest(WORKING_SET, Unit.KIB, "the guest's memory in use (working set) when mom last measured it; the guest may need less"),
     _guest(WORKING_SET_AGE, Unit.SECONDS, "time since working_set was measured"),
-    _guest(COLD, Unit.KIB, "memory of the guest beyond its working_set, in the host's swap or about to go there"),
+    _guest(COLD, Unit.KIB, "memory of the guest beyond its working_set, in the host's memory or in its swap"),
     _guest(REFAULTS, Unit.KIB_PER_SECOND, "memory that the guest reads back from the host's swap", "memory.stat pgmajfault"),
     _guest(OFFLOAD, Unit.KIB_PER_SECOND, "rate at which mom moves the guest's cold memory to the host's swap; negative: back from swap"),
     _guest(OFFLOADED, Unit.KIB, "cold memory that mom has moved to the host's swap since it first saw the guest"),

@@ -74,7 +74,7 @@ OUT_OF_TIME: Final = "the time for the request ran out"
 """Reason of a request that had too little time to show how much the guest can release."""
 
 _STUCK_SECONDS: Final = 60.0
-"""The worker counts as stuck this long after the time limit of its requests. With a busy disk, a piece takes some seconds."""
+"""The worker counts as stuck this long after the time limit of its requests."""
 
 _WAYS: Final = {"v2": OrderNumber.TAKE_V2, "v1": OrderNumber.TAKE_V1, "process": OrderNumber.TAKE_PROCESS, "recall": OrderNumber.RECALL}
 _ENDED: Final = "its process has ended"

@@ -28,7 +28,7 @@ AT_ONCE: Final = 4
 CALL_SECONDS: Final = 30.0
 
 GIVE_UP_SECONDS: Final = 60.0
-"""Time for a mover to cancel a late move, or for a moved guest to disappear."""
+"""mom waits this long for a mover to cancel a late move, or for a moved guest to disappear."""
 
 LOST_LOOK_SECONDS: Final = 30.0
 
@@ -182,7 +182,7 @@ class Jobs:
 
     @property
     def stopped(self) -> Sequence[Job]:
-        """Stopped guests' jobs, sorted by failed attempts to resume (most first), then by age (oldest first)."""
+        """Stopped guests' jobs: most failed resumes first, then oldest first."""
         jobs = [job for job in self._jobs.values() if not job.is_move]
         return sorted(jobs, key=lambda job: -self._progress[job.guest].returns_failed)
 
@@ -204,7 +204,7 @@ class Jobs:
 
     @property
     def leaving(self) -> int:
-        """Number of moves in progress, except those of drained guests. Lost moves count for an hour."""
+        """Number of moves in progress, except those of drained guests. Moves with unknown results count for an hour."""
         moves = [job for job in self._jobs.values() if job.is_move and not job.drained]
         return sum(not move.lost or self._age(move) < COUNTS_SECONDS for move in moves)
 

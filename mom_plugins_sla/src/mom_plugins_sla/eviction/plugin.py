@@ -266,7 +266,7 @@ class EvictionPlugin:
         if step is not Step.MIGRATE and needs_of(guest, step) is None:
             return NEED_UNKNOWN
         if quota is not None and self._recent.is_spared(guest.id, step):
-            return "the step failed recently, or an operator resumed the guest: mom takes no step for half an hour"
+            return "the step failed recently, or an operator resumed the guest: mom does not take this step for half an hour"
         return "" if quota is None else quota.why_reached(step)
 
     def _prepared(self, entity: Entity, seconds: float) -> str:
@@ -384,7 +384,7 @@ class EvictionPlugin:
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
         subject, settings = "guests that leave", self._settings
         if not settings.enabled:
-            yield Finding(Severity.OK, subject, "mom stops and moves no guest by itself (enabled: false)")
+            yield Finding(Severity.OK, subject, "mom itself neither stops nor moves guests (enabled: false)")
         elif hypervisor is not None and not isinstance(hypervisor, LifecycleControl):
             yield Finding(Severity.WARNING, subject, f"{hypervisor.uri} cannot stop guests", "remove `enabled`, or use libvirt")
         elif (Scope.GUEST, EvictionField.MAY_SAVE) not in self._context.declarations.fields:

@@ -37,7 +37,8 @@ class EvictionSettings(PluginSettings):
 
     share: Annotated[float, Field(gt=0, le=0.9)] = 0.25
     """Largest share of the guests that may be stopped at once and, counted separately, that may move away within an hour. At least one
-    guest may leave, but never all. With 0.25, half of the guests may leave in total. The limit holds for all decisions."""
+    guest may leave, but never all. With 0.25, half of the guests may leave in total. The limit holds for all decisions
+    except moves that a fleet orders."""
 
     destination: Destination | None = None
     """Destination of guests: a libvirt URI with TLS or ssh, such as `qemu+tls://spare/system`. If needed, the network path follows after a

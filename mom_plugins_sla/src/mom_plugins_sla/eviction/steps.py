@@ -105,7 +105,7 @@ class HostPressure:
         return self.full is not None and self.full > limits.full * (STALL_RATIO if confirmed else 1.0)
 
     def has_time(self, limits: EvictionSettings) -> bool:
-        """Return whether a move can wait some seconds; also if figures are unknown."""
+        """Return whether a move can wait some seconds; True if figures are unknown."""
         return self.state != URGENT and (self.share is None or self.share >= limits.least)
 
     def is_calm(self, limits: EvictionSettings, needs: float) -> bool:
