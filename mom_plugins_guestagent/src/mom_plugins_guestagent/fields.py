@@ -32,7 +32,7 @@ _LOAD = "load average of the guest over {} min, not divided by the number of CPU
 STATISTICS = frozenset(
     {"mem_available", "mem_unused", "mem_usable", "mem_disk_caches", "swap_in", "swap_out", "major_fault", "minor_fault"}
 )
-"""A balloon driver reports these fields, too. An agent's older values must not appear with the driver's `stats_age`."""
+"""Fields that a balloon driver also reports. An agent's older values must not appear beside the driver's `stats_age`."""
 
 FIGURES = (
     _field("mem_available", Unit.KIB, "all memory that the guest's kernel manages", f"{_MEMINFO} MemTotal"),
@@ -60,7 +60,7 @@ FIGURES = (
     _field(SHORT_LEFT, Unit.SECONDS, _SHORT, "mom-guestd"),
     _field(TRIMMED, Unit.KIB, _TRIMMED, "mom-guestd"),
 )
-"""An agent's answer contains these names without the prefix `guest_`. mom converts counts since boot into rates per second."""
+"""Statistics in agents' answers, there without the prefix `guest_`. mom converts counts since boot into rates per second."""
 
 FIELDS = (
     *FIGURES,

@@ -52,7 +52,7 @@ PLAIN_STATS = ("mem_available", "mem_unused", "swap_in", "swap_out", "major_faul
 """Answer to `stats` without a token, in order: the protocol of oVirt MOM's guest daemon."""
 
 MOST_LINE_BYTES = 256
-"""mom-guestd rejects longer lines. Requests are shorter than 50 bytes."""
+"""mom-guestd rejects longer lines."""
 
 MOST_CLIENTS = 8
 IDLE_SECONDS = 60.0

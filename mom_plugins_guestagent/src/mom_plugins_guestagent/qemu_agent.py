@@ -31,7 +31,7 @@ Answers: TypeAlias = "list[Json | RefusedByAgent]"
 Call: TypeAlias = "Callable[[Callable[[], Answers]], asyncio.Future[Answers]]"
 
 MOST_ANSWER_BYTES = 256 << 10
-"""Longest answer that mom accepts. The list of commands, the longest real answer, has a few KiB."""
+"""Longest answer that mom accepts. The longest real one has a few KiB."""
 
 _MOST_BYTES = 1 << 20
 

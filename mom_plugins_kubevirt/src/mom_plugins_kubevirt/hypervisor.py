@@ -30,7 +30,7 @@ _CLOSE_SECONDS: Final = 0.3
 NAMESPACE: Final = "kubevirt.namespace"
 NAME: Final = "kubevirt.name"
 POD: Final = "kubevirt.pod"
-"""Properties of a guest that the node itself reports."""
+"""Names of guests' properties with values from the node itself."""
 
 _NO_PROCESS: Final = "the guest's process is not found in its pod"
 
@@ -77,7 +77,7 @@ class KubevirtHypervisor:
         self._watcher.start()
 
     def close(self) -> None:
-        """Close all connections within half a second. Connections that hang stay open."""
+        """Close all connections within a second. Connections that hang stay open."""
         if self._watcher is not None:
             self._watcher.stop(_CLOSE_SECONDS)
         with self._lock:

@@ -29,7 +29,7 @@ _SUFFIXES: Final = {
     "n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18,
 }  # fmt: skip
 _LARGEST_QUANTITY: Final = float(1 << 60)
-"""An exbibyte; larger values are invalid."""
+"""Largest valid quantity: an exbibyte."""
 
 
 class KubeletError(MomError):

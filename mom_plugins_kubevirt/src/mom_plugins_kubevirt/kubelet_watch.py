@@ -41,7 +41,7 @@ class KubeletState:
     hint: str = ""
     asked: bool = False
     asked_for: Set[str] = frozenset()
-    """UIDs of the pods that were on the node before the last query. If that query failed, also of pods that started during the query."""
+    """UIDs of the pods that were on the node before the last query. If that query failed, also UIDs of pods that started during it."""
 
 
 class KubeletWatch:

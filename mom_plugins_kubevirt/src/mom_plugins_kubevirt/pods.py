@@ -31,10 +31,10 @@ _YOUNG_SECONDS: Final = 5.0
 """Each scan reads processes younger than this again, because they may still execute another program."""
 
 _MOST_LOOKED_AT: Final = 3000
-"""Most processes that one scan reads. This takes 30 ms."""
+"""Most processes that one scan reads."""
 
 _IN_TURN: Final = 20
-"""How many of the known daemons each scan checks."""
+"""Number of known daemons that each scan checks, in turn."""
 
 MOST_PODS: Final = 1000
 """Most pods that mom manages: twice the limit of a node."""

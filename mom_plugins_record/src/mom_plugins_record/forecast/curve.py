@@ -90,7 +90,7 @@ LIMIT: Final = 3.0
 """Multiple of the usual error at which errors are capped."""
 
 USUAL_RATE: Final = 1 / 96
-"""Weight of a new error. The usual error is an average over about a day."""
+"""Weight of a new error in the usual error, an average over about a day."""
 
 RECENT: Final = 1 - 1 / 16
 """Factor per slot by which a curve's errors decay. They count for about four hours, to detect an unusual day early."""
@@ -105,7 +105,7 @@ SHARPNESS: Final = 4.0
 """Exponent of the curves' weights. A curve with half the error counts 16 times as much."""
 
 LEAST_SHARE: Final = 0.005
-"""Fraction of a guest's use. Smaller errors do not distinguish curves or days."""
+"""Errors below this fraction of a guest's use do not distinguish curves or days."""
 
 PEAK_RISE: Final = 0.5
 PEAK_FALL: Final = 0.1

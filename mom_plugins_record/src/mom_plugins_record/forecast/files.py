@@ -199,7 +199,7 @@ def _version(path: Path) -> _Version | None:
 
 
 LARGEST_NUMBER: Final = 1e30
-"""Bound of any stored number. The largest are sums of squares of sizes."""
+"""Bound of any stored number."""
 
 _MIDDLE: Final = 0x8000
 """Value for the lower two bytes of a float, which are not stored: the middle, so that repeated saving loses nothing more."""

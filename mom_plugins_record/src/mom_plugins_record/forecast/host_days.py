@@ -29,7 +29,7 @@ from mom_plugins_record.forecast.curve import (
 from mom_plugins_record.forecast.past import FIRST_DAY, LARGEST_KIB, GuestPast, is_size
 
 SAMPLES: Final = 30
-"""Number of samples of each guest in a slot. More samples add cost, but no knowledge."""
+"""Number of samples of each guest in a slot."""
 
 LEAST_VISITS: Final = 50
 
@@ -45,8 +45,8 @@ CLOSE_WITHIN: Final = 0.3
 KEPT_WEEKS: Final = 5
 
 MOST_GUESTS: Final = 5000
-"""Maximum number of guests with stored days, 8 KiB each. Beyond it, mom forgets absent guests: those without a whole learned
-day first, then those absent for longest."""
+"""Maximum number of guests with stored days, 8 KiB each. Beyond it, mom forgets absent guests: those without a whole learned day
+first, then those absent for longest."""
 
 LONGEST_NAME: Final = 256
 

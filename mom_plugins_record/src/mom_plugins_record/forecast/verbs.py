@@ -192,7 +192,7 @@ def _print_guest(guest: KnownGuest) -> None:
     wrong = f"The recent error of its one-hour forecasts is {format_kib(days.error)}"
     print_prose(f"{wrong}; the error of expecting no change is {format_kib(days.now_error)}.", 2)
     if days.weight < 1:
-        why = "this day differs from earlier days" if days.weight < LEAST_WEIGHT else "a recent day differed"
+        why = "this day differs from earlier days" if days.weight < LEAST_WEIGHT else "a recent day was unusual"
         print_prose(f"Its forecast now has a weight of {days.weight:.0%}: {why}.", 2)
 
 

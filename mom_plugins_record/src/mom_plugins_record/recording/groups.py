@@ -48,7 +48,7 @@ CHUNK: Final = 1 << 20
 """Bytes to read at a time."""
 
 PARAMETERS: Final = zstandard.ZstdCompressionParameters.from_level(1, window_log=22, hash_log=18)
-"""A window of 4 MiB covers several similar cycles of 1,000 guests."""
+"""zstd with a window of 4 MiB, for several similar cycles of 1,000 guests."""
 
 WINDOW: Final = 1 << 23
 

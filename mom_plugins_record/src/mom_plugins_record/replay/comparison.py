@@ -25,7 +25,7 @@ WINDOW_SECONDS: Final = 600.0
 """Seconds within which `REVERSALS` changes make an oscillation. Under constant load, a working law settles within this time."""
 
 SMALLEST_SWING: Final = 0.02
-"""Fraction of a value. Smaller changes do not count: they are below the dead band of any memory law."""
+"""Changes below this fraction of a value do not count: they are within the dead band of any memory law."""
 
 
 class Complaint(StrEnum):

@@ -100,7 +100,7 @@ class Accounts:
             self._add_guests(host, snapshot.host, snapshot.guests, now)
 
     def given_back(self) -> Mapping[str, float | None]:
-        """Return the KiB given back in the last cycle, keyed by host field; None if unknown. Empty before the first cycle."""
+        """Return the KiB given back to the host as of the last cycle, keyed by field; None if unknown. Empty before the first cycle."""
         if self._host is None:
             return {}
         parts = [guest.given_back for guest in self._guests.values() if guest.given_back is not None]

@@ -34,7 +34,7 @@ OF_GUESTS: Final = (
     "waited_seconds", "waited_for_mom_seconds", "waiting_known_seconds", "late_bursts", "killed", "killed_known_seconds",
     "promise_kept_seconds", "promise_broken_seconds",
 )  # fmt: skip
-"""Sums of a guest. The host's hours contain each sum for all guests together, as `guests_*`."""
+"""Names of a guest's sums. The host's hours contain each sum for all guests together, as `guests_*`."""
 
 
 def bin_of(kib: float) -> int:
@@ -107,7 +107,7 @@ class AccountedHour:
         self.sums[f"{name}_known_seconds"] += seconds
 
     def add_spread(self, name: str, kib: float, seconds: float) -> None:
-        """Add a size that lasted for some time to the sums, the maximum and the spread."""
+        """Add a size to the sums, the maximum and the spread."""
         self.add_size(name, kib, seconds)
         self.most[f"{name}_most_kib"] = max(self.most[f"{name}_most_kib"], kib)
         self.spreads[f"{name}_spread"][bin_of(kib)] += seconds

@@ -103,7 +103,7 @@ class AccountsKeeper:
         self.write_error = ""
 
     def given_back(self) -> Mapping[str, float | None]:
-        """Return the KiB given back in the last cycle, keyed by host field; None if unknown."""
+        """Return the KiB given back to the host as of the last cycle, keyed by host field; None if unknown."""
         return self._accounts.given_back()
 
     def today(self) -> AccountedHour:

@@ -78,7 +78,7 @@ def plot(title: str, times: Sequence[float], areas: Mapping[str, Sequence[float]
 
 
 MOST_ROWS: Final = 2000
-"""Most guests in the table. A larger page is too large for e-mail; --csv prints all guests."""
+"""Most guests in the table, so that the page fits into an e-mail. --csv prints all."""
 
 
 _BAD: Final = ' class="bad"'
