@@ -70,7 +70,7 @@ def check(mom, file):
 def test_a_fine_configuration_is_said_to_be_fine_and_what_nobody_does_is_warned_of(with_acme, file, check):
     code, out, err = check('plugins: {acme: {}}\nguests: {"*": {share: 2}}')
     assert (code, err) == (0, "")
-    assert f"{file} is fine: mode observe, every 5s, with the plugins acme" in out
+    assert f"{file} is fine: mode observe, a cycle every 5s, with the plugins acme" in out
     assert f"write `mode: enforce` in {file}, then: systemctl reload mom" in " ".join(out.split())
     assert "1 pattern for guests" in out
     assert "no enabled plugin provides a hypervisor: mom sees no guests" in out
@@ -244,7 +244,7 @@ def test_init_writes_a_commented_file_by_which_mom_only_observes_and_that_says_h
     code, out, err = mom("config", "init", "-o", file)
     assert (code, err) == (0, "")
     assert "acme  Acme is here" in out
-    assert f"mom status -c {file} shows what it would do" in " ".join(out.split())
+    assert f"mom status -c {file} shows what mom would do" in " ".join(out.split())
     assert f"mom config check -c {file}" in " ".join(out.split())
     text = file.read_text()
     lines = text.splitlines()

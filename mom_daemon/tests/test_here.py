@@ -114,11 +114,11 @@ def test_where_mom_only_observes_it_is_said_and_how_mom_is_made_to_act(tmp_path:
         assert look(tmp_path).observes == where, text
     runs = HostSight(configured=True, observes=line, unit=True, pid=4)
     (said,) = [what for command, what in next_steps(runs, root=True) if command == "systemctl reload mom"]
-    assert f"when `mode: enforce` is in {line}" in said
+    assert f"until `mode: enforce` is in {line}" in said
     assert "kill -HUP 4" in commands(HostSight(configured=True, observes=line, pid=4))
     for unit in (True, False):
         *_, (_, started) = next_steps(HostSight(configured=True, observes=line, unit=unit), root=True)
-        assert f"when `mode: enforce` is in {line}" in started
+        assert f"until `mode: enforce` is in {line}" in started
     assert not [command for command in commands(HostSight(configured=True, unit=True, pid=4)) if "reload" in command]
 
 

@@ -10,7 +10,7 @@ from mom_kvm import HealthLimits, stale_seconds
 
 
 def guest_columns(declarations: Declarations) -> Sequence[GuestColumn]:
-    """Return the usual columns and those of plugins. All remarks share the last column."""
+    """Return the usual columns and those of plugins, with all remarks in the last column."""
     declared = {name for scope, name in declarations.fields if scope is Scope.GUEST}
     columns = [column for column in (*declarations.guest_columns, *USUAL) if declared.intersection(column.fields)]
     found: dict[str, GuestColumn] = {}
@@ -60,7 +60,7 @@ USUAL: Final = (
     GuestColumn("huge pages", _HUGE, Unit.PERCENT, "part of `held` in transparent huge pages", 23, 6, made=_in_huge_pages),
     GuestColumn("swap", _SWAPS, Unit.KIB_PER_SECOND, "traffic of the guest's own swap", 24, 1, mark_from=_SWAPS_FROM, made=_swapping),
     GuestColumn("target", ("balloon_target",), Unit.KIB, "the size that mom last set", 26, 2, "mom_guest_balloon_target_bytes"),
-    GuestColumn("pressure", _PRESSURE, Unit.PERCENT, "share of the last 10 s spent waiting for memory", 46, 1, mark_from=_WAITS_FROM),
+    GuestColumn("pressure", _PRESSURE, Unit.PERCENT, "share of the last 10 s with a task waiting for memory", 46, 1, mark_from=_WAITS_FROM),
     GuestColumn("age", ("stats_age",), Unit.SECONDS, "age of the guest's statistics", 47, 2, "mom_guest_statistics_age_seconds", _OLD),
     GuestColumn("vcpus", ("vcpu_count",), Unit.COUNT, "virtual CPUs", 48, 6, "mom_guest_vcpus"),
     *(

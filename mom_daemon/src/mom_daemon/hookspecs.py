@@ -41,7 +41,7 @@ def mom_status(report: Report) -> Iterable[StatusPart]:  # type: ignore[empty-bo
 
 @hookspec(firstresult=True)
 def mom_explainer() -> Explainer | None:
-    """Return a new explainer of this plugin's part of `mom explain`. A running mom calls this hook too.
+    """Return a new explainer of this plugin's part of `mom explain`.
 
     An explainer runs in any thread, without this plugin's settings or connections. mom logs its exceptions and shows its part as unknown.
     """
@@ -58,7 +58,7 @@ def mom_suggest(root: Path) -> Suggestion | None:
 
 @hookspec
 def mom_importers() -> Iterable[Importer]:  # type: ignore[empty-body]  # a specification
-    """Return importers for `mom config import`. Each converts the configuration of another program to mom's."""
+    """Return importers for `mom config import`."""
 
 
 @hookspec(firstresult=True)

@@ -12,7 +12,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 
 def json_text(value: object) -> bytes:
-    """Encode a value as JSON. ASCII escapes can represent half a surrogate pair. NaN and infinity become null."""
+    """Encode a value as JSON. Use ASCII escapes, which can represent half a surrogate pair. NaN and infinity become null."""
     try:
         made = to_json(value, inf_nan_mode="null", fallback=_plain)
     except PydanticSerializationError:  # a name with half a surrogate pair

@@ -57,7 +57,7 @@ class Notifier:
             self.alive()
 
     def needs(self, seconds: float) -> None:
-        """Set the watchdog period to these seconds, but never below systemd's own."""
+        """Set the watchdog period to this many seconds, but never below systemd's own."""
         longest = max(seconds, self._watchdog)
         if self.watchdog_seconds and longest != self.watchdog_seconds:
             self.watchdog_seconds = longest

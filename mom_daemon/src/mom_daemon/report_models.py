@@ -40,7 +40,7 @@ REPORT_FORMAT: Final = 3
 described = with_config(ConfigDict(use_attribute_docstrings=True))
 """Use the text below a member as its description."""
 
-AnyValue = Annotated[Any, Field(description="In the unit of its field or control; null is unknown.")]
+AnyValue = Annotated[Any, Field(description="Value in the unit of its field or control; null if unknown.")]
 
 Seconds = Annotated[float, Field(json_schema_extra={"x-unit": "s"})]
 
@@ -62,7 +62,7 @@ class EntityModel(TypedDict):
 
 
 class SourceModel(TypedDict):
-    """Line of a policy, or a plugin with line 0."""
+    """Line of a policy. For a plugin, the line is 0."""
 
     name: str
     line: int
@@ -90,15 +90,15 @@ class ConditionModel(TypedDict):
     message: str
     """Current state, on one line."""
     why: str
-    """Reason; may be empty, like `cure`."""
+    """Reason of the condition; may be empty."""
     cure: str
-    """How to fix it."""
+    """How to fix the condition; may be empty."""
     plugins: list[str]
     """Plugins that report the condition."""
     since: Time
     lasted_seconds: Seconds
     over_seconds: Seconds
-    """Time since the condition's last report; 0 if present. After a minute its severity is ok; after ten minutes it disappears."""
+    """Time since a plugin last reported the condition; 0 if present. After a minute its severity is ok; after ten minutes it disappears."""
 
 
 @described
@@ -206,8 +206,8 @@ class GuestTableModel(TypedDict):
     """All guests, one row each."""
 
     columns: list[str]
-    """`id`, `name`, `blocked` (reasons why controls cannot be set), `properties` (from its platform), then the keys of `guest_columns` and
-    the names of fields."""
+    """`id`, `name`, `blocked` (reasons why controls cannot be set), `properties` (from the guest's platform), then the keys of
+    `guest_columns` and the names of fields."""
     rows: list[list[Any]]
     """One value for each column, in its unit; null is unknown."""
 
@@ -219,7 +219,7 @@ class GuestColumnModel(TypedDict):
     name: str
     """Heading."""
     key: str
-    """Column of the table of guests with the values."""
+    """Column with the values, in the table of guests."""
     unit: str
     about: str
     """Meaning, as a sentence without a full stop."""
@@ -269,7 +269,7 @@ class ReportDocument(StatusModel):
     """Units of controls."""
     host: ReportedHostModel
     guest_columns: list[GuestColumnModel]
-    """Columns from left to right."""
+    """Columns of guests' statistics, from left to right."""
     guests: GuestTableModel
     trial: TrialModel | None
     """null if no policies are on trial."""
@@ -348,7 +348,7 @@ def _guest_table(snapshot: Snapshot, columns: Mapping[str, GuestColumn], fields:
 
 
 def standing_problems(report: Report, state: EngineState) -> Sequence[Problem]:
-    """Return the standing problems, and the report's other problems."""
+    """Return the engine's standing problems, then new problems in the report."""
     if not report.problems:
         return state.problems
     noted = {(problem.source, problem.entity, problem.message) for problem in state.problems}

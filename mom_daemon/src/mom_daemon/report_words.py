@@ -208,7 +208,7 @@ def guest_rows(content: ReportDocument) -> list[dict[str, Any]]:
 
 
 def known_columns(rows: Sequence[Mapping[str, Any]], columns: Sequence[GuestColumnModel]) -> list[GuestColumnModel]:
-    """Return the columns with known figures, without remarks."""
+    """Return the columns in which any row has a value, except remarks."""
     figures = [column for column in columns if column["name"] != GuestColumn.REMARKS]
     return [column for column in figures if any(row.get(column["key"]) is not None for row in rows)]
 

@@ -57,7 +57,7 @@ def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_u
     """Restore the values that an earlier run of mom changed and did not restore, such as after a crash or power failure.
 
     --if-unclean is for a supervisor that runs this command whenever mom has exited. If mom had completed a cycle, or was told to keep its
-    changes, the changes stay for the next start of mom. If the next mom exits before it completes a cycle, the command restores all values.
+    changes, the changes stay for the next start of mom. If the next run exits before it completes a cycle, the command restores all values.
 
     Exit code 1 if a value could not be restored; the value stays in the ledger for the next attempt.
     """
@@ -132,7 +132,7 @@ def _why_not(config: Config, *, look: bool) -> str:
 
 
 def set_up(config: Config, entries: Collection[LedgerEntry], template: PluginContext) -> PluginSet:
-    """Set up the plugins that own changed controls, even unconfigured ones, with their hypervisors and collectors.
+    """Set up the plugins (configured or not) that own changed controls, with their hypervisors and collectors.
 
     Omit a plugin whose setup fails.
 

@@ -148,7 +148,7 @@ def _tell_lacks(config: Config) -> None:
 
 
 def tell_of_faults() -> None:
-    """Print all threads' stacks on faults and on a watchdog's SIGABRT."""
+    """Print all threads' stacks on fatal signals, such as a watchdog's SIGABRT."""
     # Pass the descriptor: Python would flush a file first, and could wait for the log's thread.
     with suppress(OSError, ValueError, AttributeError):
         faulthandler.enable(sys.stderr.fileno())
@@ -160,7 +160,7 @@ def _become_whom_it_runs_as(config: Config) -> str:
     owner = become_owner(config.state_directory, config.run_directory, made=config.run_directory)
     if owner is not None:
         return f"runs as {owner.name}, the owner of its folders; mom-helper makes the changes that need root"
-    return "runs as root without need: the service runs as an unprivileged user, and mom-helper makes the changes that need root"
+    return "runs as root, which is unnecessary: mom's service uses an unprivileged user, and mom-helper makes the changes that need root"
 
 
 def spare_the_garbage_collector() -> None:
@@ -208,7 +208,7 @@ def _summary(report: Report) -> str:
 
 @contextmanager
 def daemon_log(handler: logging.Handler | None = None, level: str | None = None) -> Iterator[Log]:
-    """Open a daemon's log. End the process at exit despite threads of plugins."""
+    """Open a daemon's log. At exit, end the process even if threads of plugins remain."""
     log = Log(handler, level)
     try:
         yield log

@@ -17,10 +17,10 @@ IN_FORCE: Final = "in-force.json"
 """Copy of the configuration in force, for `mom restore`."""
 
 KEEP: Final = "keep"
-"""File that keeps mom's changes for the next start of mom. `mom restore --if-unclean` removes it."""
+"""File that tells `mom restore --if-unclean` to leave mom's changes to the next start. The command removes this file."""
 
 MARGIN_SECONDS: Final = 5.0
-"""Margin of the time limits for the watchdog and systemd."""
+"""Seconds that the watchdog and systemd wait beyond mom's own time limits."""
 
 RELOAD_SECONDS: Final = 60.0
 """Watchdog period of a reload, in addition to the time to restore values."""

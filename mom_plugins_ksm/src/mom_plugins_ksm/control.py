@@ -36,7 +36,7 @@ _MOST_PAGES = 1_000_000
 """Largest batch: 4 GiB, which ksmd scans in some seconds."""
 
 _MOST_SLEEP_MS = 60_000
-"""A longer sleep would stop KSM in effect. With 0, ksmd never sleeps and keeps a CPU busy."""
+"""Longest sleep; a longer one would in effect stop KSM. The shortest is 1: with 0, ksmd keeps a CPU busy."""
 
 
 def _control(knob: str, unit: Unit, about: str, most: float | None = None, choices: tuple[int, ...] = ()) -> ControlSpec:
@@ -57,7 +57,7 @@ _BUSY_PAUSE = 0.05
 
 
 UNMERGING: Final = TypeAdapter(Annotated[int, Field(ge=STOPPED, le=UNMERGED)])
-"""Type of the file that keeps the former value of `run`."""
+"""Content of the file that keeps the value of `run` from before unmerging."""
 
 
 def knob_of(control: str) -> str:
@@ -72,7 +72,7 @@ class KsmControl(Protocol):
     def ksm_read(self) -> Mapping[str, Value]:
         """Return settings and counters, keyed by file name in /sys/kernel/mm/ksm.
 
-        If known, add `ksmd_cpu_seconds`, and guests' memory that KSM may merge as `shareable_kib`.
+        If known, add `ksmd_cpu_seconds`, and `shareable_kib`: guests' memory that KSM may merge.
         """
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:
@@ -92,7 +92,7 @@ class KsmKnobs:
     """Access to KSM's knobs.
 
     :param page_size: in bytes
-    :param spare_kib: returns the KiB that unmerging may take, or None if unknown; None if the hypervisor itself checks the memory
+    :param spare_kib: function that returns the KiB that unmerging may take (None if unknown); None if the hypervisor checks the memory
     :param folder: the kernel's files; None if the hypervisor has its own KSM
     :param unmerging: file that keeps the former value of `run` while mom unmerges everything
     """

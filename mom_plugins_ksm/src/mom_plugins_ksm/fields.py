@@ -154,10 +154,10 @@ class CpuUsage:
 
 
 _PAGE_SECONDS = 3e-6
-"""Assumed CPU time per page if ksmd's CPU time is unknown. benchmarks/ksm measured 2 to 3 µs."""
+"""Assumed CPU time per page if ksmd's CPU time is unknown."""
 
 _LEAST_SECONDS = 0.05
-"""CPU seconds of the shortest scan that mom judges: /proc counts in hundredths of a second."""
+"""CPU seconds of the shortest scan that mom judges."""
 
 _LONG_SECONDS = 60.0
 """CPU seconds after which mom judges a scan before its end: a scan of some TiB takes an hour."""

@@ -15,11 +15,11 @@ from mom_plugins_ksm.sysfs import ADVISOR_CURE
 VIRT_HANDLER: Final = "virt-handler"
 
 _WITHIN_SECONDS: Final = 900.0
-"""If mom's values are replaced twice within this time, a program replaces them: virt-handler every three minutes, ksmtuned every
+"""If mom's values are replaced twice within this time, mom assumes another program: virt-handler writes every three minutes, ksmtuned every
 minute."""
 
 _ALONE_SECONDS: Final = 86_400.0
-"""Seconds for which mom stops writing after it has noticed another program."""
+"""mom does not set KSM for this many seconds after it has noticed another program."""
 
 
 class AnotherHand:
@@ -80,7 +80,7 @@ def knobs_finding(folder: Path, *, present: bool, writes: bool, observes: bool) 
     """Report whether mom can set KSM's knobs.
 
     :param present: whether KSM's file `run` is readable
-    :param writes: whether mom writes the files, not the hypervisor
+    :param writes: true if mom writes the files, false if the hypervisor does
     """
     if not present:
         cure = "use a kernel built with CONFIG_KSM=y, or remove the ksm plugin from the configuration"

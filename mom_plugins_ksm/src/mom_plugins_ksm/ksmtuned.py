@@ -17,7 +17,8 @@ _VARIABLES: Final = {
     "KSM_THRES_COEF": (20, 0, 100),
     "KSM_THRES_CONST": (2048, 0, 1 << 30),
 }
-"""ksmtuned's defaults, each with the smallest and the largest value that mom accepts. Units: s, ms, pages, pages, % of all memory, MiB."""
+"""ksmtuned's defaults, each with the smallest and the largest value that mom accepts. Units in this order: s, ms, pages, pages,
+% of all memory, MiB."""
 
 _ASSIGNMENT: Final = re.compile(r"\s*(?:export\s+)?([A-Za-z_]\w*)=[\"']?([^\s#;\"']*)[\"']?\s*(?:[#;].*)?")
 

@@ -1,6 +1,6 @@
 """KSM law: derives values for KSM's knobs, and the reason, from the state of the host and its guests.
 
-The law is a pure function: its memory is an argument and a result. Sizes are in KiB, times in seconds.
+The law is a pure function: its memory (`KsmMemory`) is an argument and a result. Sizes are in KiB, times in seconds.
 
   when  available < start             memory is short: the less is available, the faster ksmd scans, even for a small gain
         guests may outgrow the host   ksmd scans slowly: memory may get short, and merging takes minutes
@@ -33,7 +33,7 @@ Percent = Annotated[float, Field(gt=0, lt=100)]
 
 
 class KsmParameters(StrictModel):
-    """Parameters of the KSM law: when KSM runs, the worth of its CPU time, its speed, and its rests."""
+    """Parameters of the KSM law."""
 
     # --- when
 
@@ -42,9 +42,9 @@ class KsmParameters(StrictModel):
     start_least: Size = 2 << 30
     """Minimum of the threshold for a shortage: room for one more guest. `start_least_share` limits this."""
     start_least_share: Share = 0.25
-    """Limit of `start_least` as a share of the host's memory, for small hosts."""
+    """Upper limit of `start_least` as a share of the host's memory, for small hosts."""
     start_large: Size = 32 << 30
-    """Upper limit of the threshold, together with `start_large_share`: a host of 4,096 GiB with 800 GiB available is not short."""
+    """The threshold is at most this size plus `start_large_share`: a host of 4,096 GiB with 800 GiB available is not short."""
     start_large_share: Share = 0.05
     """Share of the host's memory, added to `start_large`."""
     stop_factor: Annotated[float, Field(ge=1, le=10)] = 1.5
@@ -66,14 +66,14 @@ class KsmParameters(StrictModel):
     # --- how fast
 
     cpu_share: Annotated[float, Field(gt=0, le=1)] = 0.125
-    """Share of all CPUs for ksmd while half of the threshold for a shortage is available, or less. ksmd takes CPU time from the guests, and
-    locks their memory."""
+    """Share of all CPUs that ksmd may use when at most half of the threshold for a shortage is available. ksmd takes CPU time from the
+    guests, and locks their memory."""
     cpu_ceiling: Percent = 70.0
-    """Upper limit in percent of one CPU, as in the kernel's advisor."""
+    """Upper limit of ksmd's CPU time in percent of one CPU, as in the kernel's advisor."""
     cpu_gentle: Percent = 5.0
     """ksmd's CPU time in percent of one CPU, while memory is not short. The CPU time grows with the shortage."""
     sleep_ms: Annotated[int, Field(ge=1, le=1000)] = 20
-    """ms between batches of a scan: the kernel's default."""
+    """Milliseconds between batches of a scan. The default is the kernel's."""
     pages_least: Annotated[int, Field(ge=1)] = 64
     """Minimum batch in pages, as in ksmtuned."""
     pages_most: Annotated[int, Field(ge=1)] = 30_000
@@ -82,27 +82,27 @@ class KsmParameters(StrictModel):
     # --- look and rest
 
     look_scans: Annotated[int, Field(ge=1, le=100)] = 3
-    """Scans of a look, a search for equal pages. The current scan misses a new guest, the next records its pages, the third merges them."""
+    """Scans per look (search for equal pages). The current scan misses a new guest, the next records its pages, the third merges them."""
     look_most: Annotated[int, Field(ge=1, le=1000)] = 9
-    """Maximum scans of a look. New or growing guests extend a look, but guests that always grow must not make it endless."""
+    """Maximum number of scans per look. New or growing guests extend a look, but guests that always grow must not make it endless."""
     books_most: Size = 16 << 20
     """mom stops KSM if KSM's own data exceeds the savings by this much: the data for 1 GiB without equal pages. Stopping frees the data."""
     gain_least: Size = 16 << 20
     """A look has paid off if it saved this much. Less is noise."""
     grown_least: Size = 64 << 20
-    """Total growth of all guests that may end a rest."""
+    """A rest may end when all guests together have grown by this much."""
     grown_share: Share = 0.02
-    """`grown_least` as a share of the memory that guests use. The larger of both counts."""
+    """`grown_least` as a share of the memory that guests use. The larger value applies."""
     lost_share: Share = 0.10
-    """Loss of merged memory, as a share of the savings, that may end a rest."""
+    """A rest may end when KSM has lost this share of its savings."""
     rest_least: Annotated[Duration, Field(gt=0)] = 600.0
     """Shortest rest, and the rest after a look that has paid off."""
     rest_most: Annotated[Duration, Field(gt=0)] = 7200.0
-    """Maximum rest. Each look that has not paid off doubles the rest."""
+    """Longest rest, unless `rest_ratio` requires more. Each look that has not paid off doubles the rest."""
     rest_ratio: Annotated[float, Field(ge=0, le=1000)] = 9.0
-    """Minimum ratio of a rest to the look before: looks take at most a tenth of the time."""
+    """Minimum ratio of a rest's length to that of the previous look: looks take at most a tenth of the time."""
     rest_pause: Share = 0.25
-    """First part of a rest after a look that has not paid off. In this part, growth and loss do not end the rest, because guests with
+    """Initial share of a rest after a look that has not paid off. In this part, growth and loss do not end the rest, because guests with
     bursts always grow. After two such looks, new guests do not end the rest either, because some hosts start a guest each minute."""
 
 
@@ -117,10 +117,10 @@ STEP_LEAST: Final = 0.2
 `STEP_LEAST` changes nothing."""
 
 SLEEP_REST_MS: Final = 200
-"""ms between batches during a rest: 0.1 % of a CPU. ksmd then still frees its data about guests that have ended."""
+"""Milliseconds between batches during a rest. ksmd then uses 0.1 % of a CPU, and still frees its data about guests that have ended."""
 
 AWAY_SECONDS: Final = 60.0
-"""s to wait for guests to return if all vanish at the same time: libvirtd may be restarting."""
+"""Seconds to wait for guests to return if all vanish at the same time: libvirtd may be restarting."""
 
 
 class KsmReason(StrEnum):
@@ -158,7 +158,7 @@ class KsmState(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KsmMemory:
-    """Memory of the law from cycle to cycle. Unknown values are None, and unknown times are 0."""
+    """State that the law keeps from cycle to cycle. Unknown values are None, and unknown times are 0."""
 
     short: bool | None = None
     looks: bool | None = None  #: True: look or work; False: rest

@@ -13,7 +13,7 @@ from mom_kvm import ProcessStat, read_kernel_file, read_meminfo, write_file
 from mom_plugins_ksm.fields import FILES
 
 _LOOK_AGAIN_AFTER = 60.0
-"""s between searches for an invisible ksmd, as in a container: a large host has thousands of processes."""
+"""Seconds between searches for ksmd while it is invisible, as in a container: a large host has thousands of processes."""
 
 
 class Ksmd:
@@ -42,7 +42,7 @@ class Ksmd:
 
 
 _SEARCH_SECONDS = 30.0
-"""s between two sums over all processes: reading the names of thousands of processes takes tens of milliseconds."""
+"""Seconds between two sums over all QEMU processes: reading the names of thousands of processes takes tens of milliseconds."""
 
 
 class QemuProcesses:

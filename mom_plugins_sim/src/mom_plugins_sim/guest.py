@@ -10,7 +10,7 @@ from mom_plugins_sim.workload import COLD_RATE, Workload
 MIB = 1024
 
 BALLOON_RATE = 0.86 * 1024 * MIB
-"""KiB/s of a virtio balloon, measured on QEMU with KVM. docs/simulator.md lists the measurements."""
+"""KiB/s of a virtio balloon, measured on QEMU with KVM."""
 
 GROWTH_RATE = 320 * MIB
 """KiB/s at which a program fills fresh memory. Median of measurements."""
@@ -30,7 +30,7 @@ RESTART_SECONDS = 30.0
 """Time from an OOM kill until the program has restarted and read its data."""
 
 FAULT_SECONDS = 100e-6
-"""Time to read a page from a virtual disk on an SSD. Measured: 130 us."""
+"""Seconds to read a page from a virtual disk on an SSD. Measured: 130 us."""
 
 HUGE_PAGES_FROM = 512 * MIB
 """Memory in KiB below which Linux disables transparent huge pages (mm/huge_memory.c, hugepage_init)."""
@@ -322,10 +322,7 @@ def _report_free_pages(guest: SimulatedGuestMemory, free: float, dt: float) -> N
 
 
 def _inflate(guest: SimulatedGuestMemory, inflation: float) -> None:
-    """Move free pages to the balloon, the most recently freed first: backed pages come before untouched ones.
-
-    docs/simulator.md has the measurements.
-    """
+    """Move free pages to the balloon, the most recently freed first: backed pages come before untouched ones."""
     touched_free = max(0.0, guest.touched - (guest.kernel + guest.anon + guest.cache))
     guest.size -= inflation
     guest.touched = min(guest.touched - min(touched_free, inflation), guest.size)

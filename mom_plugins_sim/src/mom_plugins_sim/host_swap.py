@@ -140,7 +140,7 @@ class SwappedGuest:
 
 
 def swap_out(guests: Sequence[tuple[Held, SwappedGuest]], kib: float) -> float:
-    """Swap out up to this many KiB, the coldest memory first, from guests in proportion to their resident memory. Return the sum."""
+    """Swap out up to this many KiB, the coldest memory first, from guests in proportion to their resident memory. Return the KiB moved."""
     resident = [tuple(max(0.0, size - out) for size, out in zip(held, swapped.levels, strict=True)) for held, swapped in guests]
     free, cold, hot = (sum(levels[index] for levels in resident) for index in range(3))
     mistaken = min(MISTAKEN_SHARE * kib, hot)

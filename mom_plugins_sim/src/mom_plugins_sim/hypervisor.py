@@ -104,7 +104,7 @@ class SimHypervisor:
             self.world.leave(guest.id)
 
     def news(self) -> str:
-        """Return why mom should begin a cycle early, or an empty string. A guest's shortage counts once its statistics show it."""
+        """Return why mom should begin a cycle early, or an empty string. A guest's shortage counts only when its statistics show it."""
         with self._lock:
             self.world.advance_to(self._clock())
             if self.world.away:

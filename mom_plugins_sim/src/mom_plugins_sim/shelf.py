@@ -24,7 +24,7 @@ _STOCKED = "stocked"
 _DRAWN = {"guests", "host_memory", "sold", "seed", "statistics_period", "silent", "rigid", "cold"}
 
 SETTLED_NANOSECONDS = 100_000_000
-"""Age from which a folder's time of change is reliable. File times on Linux are precise to 10 ms or better."""
+"""A folder's time of change is reliable once it is this old. File times on Linux are precise to 10 ms or better."""
 
 
 class Shelf:
@@ -77,11 +77,11 @@ class Shelf:
                 LOG.error("%s; mom ignores the guest", error)
 
     def move(self, identity: str, destination: Destination) -> None:
-        """Move a guest to another host. Raise `NotSupported` for an unknown host, or `HypervisorError` if that host has this guest's id."""
+        """Move a guest to another host. Raise `NotSupported` for an unknown host, or `HypervisorError` if the guest's id exists there."""
         name = destination.host
         target = self._folder / name
         if name == self.host or not (target / _STOCKED).exists():
-            raise NotSupported(f"no other simulated host {destination} on the shelf")
+            raise NotSupported(f"there is no other simulated host {destination} on the shelf")
         if (target / f"{identity}.json").exists():  # renaming would overwrite it
             raise HypervisorError(f"{name} has a guest of the same id: set a different `seed` for each host on the shelf")
         try:

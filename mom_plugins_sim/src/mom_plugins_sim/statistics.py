@@ -24,7 +24,7 @@ class SentFigures(NamedTuple):
 NOTHING: Final = SentFigures()
 
 STALE_PERIODS = 3
-"""Statistics are stale once a guest has missed two periods."""
+"""Statistics older than this many periods are stale."""
 
 GRACE_SECONDS: Final = 60.0
 SILENT_SECONDS: Final = 30.0

@@ -18,13 +18,13 @@ from mom_plugins_sim.scene import FOREVER, FaultKind, GuestScene, Scene, SceneFa
 from mom_plugins_sim.statistics import SentFigures, SentStatistics
 
 TICK = 1.0
-"""Seconds per step. A balloon moves 0.86 GiB per step, and a program fills 320 MiB."""
+"""Seconds per step."""
 
 LOOKS = 10
 """Calls of `World.look` per step. A real mom looks every 0.1 s while it limits growth, and sooner when a guest reaches its limit."""
 
 LONGEST_JUMP = 600.0
-"""Longest pause in seconds that the world simulates in full. A constant load settles within it."""
+"""Of a longer pause, the world simulates only this many seconds. A constant load settles in this time."""
 
 WAITING_SHARE = 0.5
 """Fraction of the host's swap-out stalls that affects each guest: "full" pressure is about half of "some"."""
@@ -68,7 +68,7 @@ class SimulatedGuest:
     """KiB that a sweep has just reclaimed. The guest holds them until time advances, so that the order of actions in a cycle does not
     matter."""
     limit: int | None = None
-    """KiB of the host beyond which the guest does not grow (`memory.high`); None: no limit."""
+    """KiB of host memory beyond which the guest does not grow (`memory.high`); None: no limit."""
     slowed: int = 0
     """Steps in which the guest was at its limit."""
 

@@ -1,4 +1,4 @@
-"""Completes commands in advice with `-c FILE` and mom's path."""
+"""Adds `-c FILE` and mom's path to commands that messages suggest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Given:
 
 
 def begin(command: click.Command) -> None:
-    """Store this process's command."""
+    """Store the root command of this process."""
     _Given.command, _Given.config = command, None
 
 

@@ -60,7 +60,7 @@ def as_caller(function: Function) -> Function:
 
 
 def runs_as_caller(context: click.Context) -> bool:
-    """Return whether `as_caller` marks a verb or its group."""
+    """Return whether `as_caller` marked this verb or its group."""
     above: click.Context | None = context
     while above is not None:
         if hasattr(above.command.callback, _AS_CALLER):

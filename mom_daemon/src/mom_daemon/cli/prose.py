@@ -33,7 +33,7 @@ def brief(text: str, limit: int) -> str:
 
 
 def print_prose(text: str, hang: int = 0, *, err: bool = False) -> None:
-    """Print lines, wrapped on a terminal. Commands in them are completed by `with_config`.
+    """Print lines, wrapped on a terminal. `with_config` completes the commands in them.
 
     :param hang: indent of continuation lines
     """

@@ -17,7 +17,7 @@ PROSE_LEAST: Final = 32
 
 
 class TableColumn(NamedTuple):
-    """Column of a table. A narrow terminal omits the highest ranks first, never rank 0. Only `prose` is wrapped."""
+    """Column of a table. A narrow terminal omits the highest ranks first, never rank 0. Only columns with `prose` are wrapped."""
 
     heading: str
     rank: int = 0

@@ -60,7 +60,7 @@ def safe_streams() -> Iterator[None]:
 
 @contextmanager
 def progress(*, shown: bool) -> Iterator[Callable[[str], None]]:
-    """Show progress on a terminal. Each text replaces the last."""
+    """Show progress on a terminal. Each text replaces the previous one."""
     from rich.console import Console
 
     console = Console(file=sys.__stderr__ or sys.stderr)  # it draws with control characters
@@ -101,7 +101,7 @@ def write_output(path: Path, text: str, mode: int = 0o644) -> None:
         else:
             replace_file(path, text, durable=False, mode=mode)
     except OSError as error:
-        raise MomError(f"cannot write {path}: {error.strerror}", hint="use `-` and redirect the output: > FILE") from error
+        raise MomError(f"cannot write {path}: {error.strerror}", hint="write to `-` (standard output), and redirect it: > FILE") from error
 
 
 def _safe(stream: Any) -> Any:

@@ -64,7 +64,7 @@ class VerbContext(click.Context):
     """Context in which a command that root starts runs as the owner of mom's folders."""
 
     def invoke(self, callback: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Call the verb. Raise `MomError` if root cannot switch."""
+        """Call the verb. Raise `MomError` if root cannot switch users."""
         is_verb = callback is self.command.callback and self.invoked_subcommand is None
         if not is_verb or os.geteuid() != 0:
             return super().invoke(callback, *args, **kwargs)
@@ -99,12 +99,12 @@ class VerbGroup(click.Group):
         return f"{self.name}."
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """List own verbs, mom's other verbs, then other packages' verbs."""
+        """List this group's own verbs, then those of mom's packages, then others."""
         own = [*self.verbs, *sorted(self.commands)]
         return [*own, *(name for name in self._brought() if name not in own)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return the command; own verbs take precedence. Raise `PluginError` if the command does not load."""
+        """Return the command; the group's own verbs take precedence. Raise `PluginError` if the command does not load."""
         if cmd_name in self.verbs:
             command = _imported(self.verbs[cmd_name])
         elif cmd_name in self.commands:

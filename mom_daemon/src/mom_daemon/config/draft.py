@@ -35,8 +35,8 @@ class Draft:
     """Configuration for a host: its text, and the installed plugins, enabled or not.
 
     :param enabled: suggestions of the enabled plugins, in order
-    :param left_out: reason for each plugin that is not enabled
-    :param unasked: plugins without a suggestion
+    :param left_out: why plugins failed or were dropped, keyed by plugin name
+    :param unasked: plugins that returned no suggestion
     :param missing: packages for KVM hosts that are not installed
     """
 
@@ -60,7 +60,7 @@ def draft_config(root: Path, *, observe: bool = True) -> Draft:
         "#   mom doctor         will it work here?    mom run --observe   decide and report, touch nothing",
         "",
         *_core_lines(root, observe=observe),
-        "# The enabled plugins. The order is the order of precedence. Each plugin may also have a `deadline`: a call's time limit (5s).",
+        "# The enabled plugins. The order is the order of precedence. Each may have a `deadline`: the time limit of a call (default 5s).",
         "plugins:",
         *(line for name, suggestion in draft.enabled.items() for line in _plugin_lines(draft.plugins[name], suggestion)),
         *_other_lines(draft),

@@ -20,14 +20,14 @@ Setting: TypeAlias = "str | int | float | bool | list[str] | Mapping[str, str | 
 
 @dataclass(slots=True)
 class ImportedSection:
-    """Settings of a plugin or of a guest pattern. `reasons` is keyed by setting."""
+    """Settings of a plugin or of a guest pattern. `reasons` say where values come from, keyed by setting."""
 
     settings: dict[str, Setting] = field(default_factory=dict)
     why: list[str] = field(default_factory=list)
     reasons: dict[str, str] = field(default_factory=dict)
 
     def set(self, name: str, value: Setting, reason: str = "") -> None:
-        """Set a setting. The reason says where its value comes from."""
+        """Set a setting."""
         self.settings[name] = value
         if reason:
             self.reasons[name] = reason
@@ -35,7 +35,7 @@ class ImportedSection:
 
 @dataclass(slots=True)
 class Imported:
-    """Imported configuration. `notes` list settings without an equivalent in mom. `files` has further files, keyed by path."""
+    """Imported configuration. `notes` list settings without an equivalent in mom. `files` maps paths of further files to contents."""
 
     heading: str
     top: ImportedSection = field(default_factory=ImportedSection)

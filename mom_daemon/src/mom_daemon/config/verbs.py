@@ -1,4 +1,4 @@
-"""`mom config`: write, check and show a configuration."""
+"""`mom config`."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def check_command(config_path: str | None, as_json: bool) -> None:
         click.echo(json.dumps({"fine": True, "problems": [], "warnings": shown}, indent=2))
         return
     every, plugins = format_duration(config.interval), ", ".join(config.plugins)
-    print_prose(f"{config.file} is fine: mode {config.mode}, every {every}, with the plugins {plugins}", 2)
+    print_prose(f"{config.file} is fine: mode {config.mode}, a cycle every {every}, with the plugins {plugins}", 2)
     if config.mode == "observe":
         print_prose(f"in this mode, mom changes nothing; {how_to_act(config)}", 2)
     if config.guests:
@@ -217,7 +217,7 @@ def _schema() -> str:
 
     loaded, errors = load_plugins(list(available_plugins()))
     for error in errors:
-        print_prose(f"mom: warning: not in the schema: {error}", 2, err=True)
+        print_prose(f"mom: warning: the schema lacks the settings of a plugin: {error}", 2, err=True)
     return json.dumps(json_schema(loaded.values()), indent=2) + "\n"
 
 
@@ -276,7 +276,7 @@ def init_command(output: str, force: bool, observe: bool | None, root: str) -> N
 
 @config_command.command("import")
 @click.argument("old", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--from", "kind", metavar="KIND", help="Kind of the file OLD. If mom needs this option, it lists the kinds.")
+@click.option("--from", "kind", metavar="KIND", help="Kind of the file OLD. If this option is necessary, mom lists the kinds.")
 @click.option("-o", "--output", metavar="FILE", default="-", show_default=True, help="File to write; - is standard output.")
 @click.option("--force", is_flag=True, help="Replace existing files.")
 @_mode_option
@@ -372,7 +372,7 @@ def _tell_what_next(path: Path, draft: Draft, *, observe: bool) -> None:
 
 
 def _tell_how_to_act(path: Path | str) -> None:
-    shows = f"mom status{_naming(path)} shows what it would do"
+    shows = f"mom status{_naming(path)} shows what mom would do"
     print_prose(f"with this file, mom changes nothing until you set mode: enforce in it; {shows}", 2)
 
 

@@ -1,4 +1,4 @@
-"""`mom doctor`: examine this host."""
+"""`mom doctor`."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _examine(config_path: str | None) -> list[Said]:
         config = load_config(config_path)
         findings.append(("core", Finding(Severity.OK, "configuration", f"{config.file} is fine")))
         if config.mode == "observe" and config.file is not None:
-            text = f"{config.file} makes mom observe: it decides, and changes nothing"
+            text = f"{config.file} makes mom observe: mom decides, but changes nothing"
             findings.append(("core", Finding(Severity.OK, "mode", text, how_to_act(config))))
     owner = become_owner(config.state_directory, config.run_directory)
     if owner is not None:
@@ -85,7 +85,7 @@ def _to_add(config: Config) -> Iterable[Finding]:
     fits = {} if config.file is None else fitting(config)
     if fits:
         named = ", ".join(f"{name} ({reason})" for name, reason in fits.items())
-        cure = "add their lines from `mom config init -o -` to `plugins`, then: systemctl reload mom"
+        cure = "add the lines that `mom config init -o -` prints for them to `plugins`, then: systemctl reload mom"
         yield Finding(Severity.OK, "plugins", f"plugins that fit this host, but are not enabled: {named}", cure)
     yield from about_enabled(config)
 
@@ -187,7 +187,7 @@ def _undeclared(control: ControlSpec) -> Finding:
         cure = cure_by_lines(helper_declaration(control))
     except ValueError:  # the control has no bounds
         cure = root_cure(control.file)
-    return Finding(Severity.WARNING, control.name, f"it cannot be set: root has not declared {control.file} for mom-helper", cure)
+    return Finding(Severity.WARNING, control.name, f"mom cannot set this: root has not declared {control.file} for mom-helper", cure)
 
 
 def _files_of_state(plugins: PluginSet) -> Iterable[Said]:

@@ -71,7 +71,7 @@ class About:
         return as_number(self.report.snapshot.host.properties.get("interval")) or None
 
     def number(self, name: str) -> float | None:
-        """Return a guest's field; None if it is not a number."""
+        """Return this guest's field; None if it is not a number."""
         return self.guest.number(name)
 
     def wanted_of(self, control: str) -> ExplainedDecision | None:
@@ -97,13 +97,13 @@ class Explainer:
 
     controls: Sequence[ControlSpec] = ()
     nouns: Mapping[str, str] = MappingProxyType({})
-    """Nouns for controls, such as `a size of`. The default is the control's name."""
+    """Words before a control's value, such as `a size of`, keyed by control. The default is the control's name."""
     verbs: Mapping[str, tuple[str, str]] = MappingProxyType({})
-    """Verbs for a rise and a fall, such as `grown` and `shrunk`."""
+    """Participles for a rise and a fall, such as `grown` and `shrunk`, keyed by control."""
     phrases: Mapping[str, str] = MappingProxyType({})
     """Short reasons for changes by this plugin's law, keyed by reason code."""
     main_controls: Sequence[str] = ()
-    """Controls that always appear, even without decisions."""
+    """Controls for which `mom explain` shows the law's reason even without decisions."""
     topic: str = ""
     """Heading of `sentences`."""
     place: int = Sentence.PRESENT

@@ -1,4 +1,4 @@
-"""`mom explain`: reasons for a guest's size."""
+"""`mom explain`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from mom_daemon.look.status_file import LATE_CYCLES
 from mom_kvm import PastCycle, PastCycles
 
 LOOKED_BACK_SECONDS: Final = 1800.0
-"""How far before the requested time the recording is read."""
+"""mom reads the recording from this many seconds before the requested time."""
 
 GAP_CYCLES: Final = 3
 LEAST_GAP_SECONDS: Final = 10.0
@@ -62,7 +62,7 @@ class _FoundExplanation:
     "path",
     metavar="FOLDER|FILE",
     type=KeptPath(),
-    help="Recording to read; without --at, its last cycle.  [default: the running mom's]",
+    help="Recording to read. Without --at, mom explains its last cycle.  [default: the running mom's]",
 )
 @config_option
 @json_option

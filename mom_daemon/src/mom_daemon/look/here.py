@@ -130,11 +130,11 @@ def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[t
     """Yield the next commands with their effects."""
     sudo = "" if root else "sudo "
     mom = f"{sudo}{program()}"
-    acts = f", when `mode: enforce` is in {sight.observes} (until then it changes nothing)" if sight.observes else ""
+    acts = f"; mom changes nothing until `mode: enforce` is in {sight.observes}" if sight.observes else ""
     if sight.pid:
         yield from ((f"{mom} {verb}", effect) for verb, effect in WATCH)
         if acts:
-            yield f"{sudo}systemctl reload mom" if sight.unit else f"{sudo}kill -HUP {sight.pid}", f"lets mom act{acts}"
+            yield f"{sudo}systemctl reload mom" if sight.unit else f"{sudo}kill -HUP {sight.pid}", f"applies the configuration{acts}"
         yield f"{mom} doctor", "lists faults of this host, each with its fix"
         return
     if sight.left:
@@ -165,7 +165,7 @@ def _lines(sight: HostSight) -> Iterator[tuple[str, str]]:
         yield "memory", f"{format_kib(sight.total_kib)}{available}"
     configured = str(sight.file) if sight.configured else f"no {sight.file} yet"
     if sight.observes:
-        configured += " makes mom observe: it changes nothing"
+        configured += " makes mom observe: mom changes nothing"
     yield "mom", (f"runs as process {sight.pid}" if sight.pid else "is not running") + f"; {configured}"
 
 

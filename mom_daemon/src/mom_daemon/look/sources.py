@@ -30,7 +30,7 @@ def running_mom(config: Config) -> RunningMom | None:
 def ask(config: Config, question: Callable[[RunningMom], Found], *, otherwise: str = "") -> tuple[Found, str] | None:
     """Ask the running mom. Return its answer and address; None without a connection, or if no mom is running.
 
-    :param otherwise: name of the verb's other source. If mom does not answer, warn and return None
+    :param otherwise: name of the verb's other source. If it is set and mom does not answer, warn and return None
     """
     try:
         running = running_mom(config)

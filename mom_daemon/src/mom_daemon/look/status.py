@@ -99,7 +99,11 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
 def _mode(mode: str, config: Config) -> str:
     if mode != "observe":
         return mode
-    how = how_to_act(config) if config.mode == mode else "the file has mode enforce: systemctl reload mom, or omit --observe"
+    how = (
+        how_to_act(config)
+        if config.mode == mode
+        else "the file has mode enforce; to apply it: systemctl reload mom, or start mom without --observe"
+    )
     return f"observe (mom changes nothing; {how})"
 
 
@@ -189,7 +193,7 @@ def _trial(content: ReportDocument) -> list[str]:
     if trial is None:
         return []
     if not trial["differing"]:
-        return [f"on trial: the same decisions ({trial['decisions']})"]
+        return [f"on trial: no difference in {trial['decisions']} decisions"]
     lines = [f"on trial: {trial['differing']} of {trial['decisions']} decisions differ"]
     units = content["controls"]
     for difference in trial["differences"][:SHOWN]:

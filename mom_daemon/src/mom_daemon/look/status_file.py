@@ -103,7 +103,7 @@ def read_status(directory: Path) -> RunningStatus | None:
         if pid:
             raise MomError(
                 f"mom runs as process {pid} and has not finished its first cycle yet",
-                hint="ask again in a moment; mom's log shows the reason",
+                hint="ask again in a moment; if this cycle does not end, see mom's log",
             ) from None
         return None
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`mom fields`: fields that policies can read, and controls that they can set."""
+"""`mom fields`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def fields_command(config_path: str | None, all_installed: bool, as_json: bool) 
     unusable: list[PluginError] | None = [] if everything else None
     declared = declared_by(config, unusable)
     for name, error in [*left_out.items(), *((broken.plugin, broken) for broken in unusable or ())]:
-        print_prose(f"mom: warning: the list is without the plugin {name}: {error}", 2, err=True)
+        print_prose(f"mom: warning: the list lacks the plugin {name}: {error}", 2, err=True)
     fields = [(name, spec) for name, specs in declared.items() for spec in specs if isinstance(spec, FieldSpec) and spec.collected]
     controls = [(name, spec) for name, specs in declared.items() for spec in specs if isinstance(spec, ControlSpec)]
     if as_json:

@@ -1,4 +1,4 @@
-"""`mom plugin`: the installed plugins."""
+"""`mom plugin`."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Listing(Protocol):
 class Looking:
     """State of the view; `press` changes it.
 
-    :param name: kind of the rows, such as `guest`; also the heading of their names, and the view of a single row
+    :param name: kind of the rows, such as `guest`; also the heading above their names, and the name of a single row's view
     :param views: views and their keys, in the order in which Tab selects them; the first one is the list
     """
 
@@ -98,7 +98,7 @@ class Looking:
         self.marked, self.view, self.scroll[self.name] = row, self.name, 0
 
     def sort_by(self, column: str) -> None:
-        """Sort by a column, or reverse that order."""
+        """Sort by a column. If it is already selected, reverse the order."""
         self.falling = not self.falling if column == self.sort else column != self.name
         self.sort = column
 

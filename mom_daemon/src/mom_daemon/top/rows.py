@@ -21,7 +21,7 @@ class Row(NamedTuple):
     values: Mapping[str, Any] = MappingProxyType({})
     note: str = ""
     harm: float = 0
-    """How much the row suffers; 0 if it does not."""
+    """How much the guest or host suffers; 0 if it does not."""
 
 
 def chosen(rows: Sequence[Row], pattern: str) -> list[Row]:

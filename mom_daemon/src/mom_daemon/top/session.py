@@ -38,7 +38,7 @@ class Watched(Protocol[Shown_co]):
 
 
 def terminal_for(verb: str, instead: str) -> Terminal:
-    """Return this process's terminal. Otherwise raise `MomError` that recommends the verbs `instead`."""
+    """Return this process's terminal, or raise `MomError` with a hint that begins with `instead`."""
     drawable = os.environ.get("TERM", "dumb") not in {"dumb", "unknown", ""}
     if not (sys.stdin.isatty() and sys.stdout.isatty() and drawable):
         fault = f"a terminal of type {os.environ.get('TERM', '')!r} cannot show {verb}"

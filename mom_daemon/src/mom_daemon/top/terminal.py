@@ -116,7 +116,7 @@ class Terminal:
         return keys
 
     def redraw(self) -> None:
-        """Redraw all lines next time."""
+        """Make the next `draw` redraw all lines."""
         self._screen.clearok(True)
 
     def draw(self, lines: Sequence[Line]) -> None:

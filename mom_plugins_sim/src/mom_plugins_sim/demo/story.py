@@ -115,7 +115,7 @@ class Summary:
             "",
             *RunSummary.side_by_side((self.managed, self.alone)),
             "",
-            f"  returned to the guests afterwards: {self.returned:.0%}",
+            f"  reclaimed memory returned to the guests afterwards: {self.returned:.0%}",
             *(f"  left alone: {printable(name, 20)}, {reason}" for name, reason in sorted(self.left_alone.items())),
         ]
 
@@ -129,7 +129,7 @@ NEXT = (
 
 
 def program(started: Path, on_path: str | None) -> str:
-    """Return the command by which a shell can start the running mom.
+    """Return the command with which a shell starts this mom.
 
     :param on_path: path of the `mom` that a shell finds; None if it finds none
     """

@@ -79,7 +79,7 @@ def frame(moment: Moment) -> Group:
 def _title(moment: Moment, guests: Sequence[Guest]) -> Text:
     sold = sum(field_number(guest.fields, "balloon_max") for guest in guests)
     total = field_number(moment.report.snapshot.host.fields, "mem_available")
-    title = Text(f" mom demo  a host of {size(total)}, {len(guests)} guests with {size(sold)} sold", "bold")
+    title = Text(f" mom demo  a host of {size(total)}, {len(guests)} guests with {size(sold)}", "bold")
     progress = f"{clock(moment.time)} of {clock(INTERVAL * CYCLES)} "
     title.append(progress.rjust(WIDTH - len(title)), "dim")
     return title

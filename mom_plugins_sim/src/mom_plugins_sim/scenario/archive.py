@@ -18,7 +18,8 @@ from mom_plugins_sim.workload import Trace
 COLUMNS: Final = ("Timestamp [ms]", "Memory capacity provisioned [KB]", "Memory usage [KB]")
 
 MILLISECONDS_FROM: Final = 1e11
-"""The archive's timestamps are seconds, although the column's name says milliseconds. Timestamps from here on must be milliseconds."""
+"""The archive's timestamps are seconds, although the column's name says milliseconds. Timestamps of at least this value are read
+as milliseconds."""
 
 SMALLEST: Final = 64 * MIB
 """Memory in KiB below which mom skips a machine: the archive contains machines without memory."""
@@ -37,7 +38,7 @@ class ArchivedMachine:
 
 
 def draw_machines(group: GroupPart, folder: Path, lasts: float, source: random.Random) -> list[ArchivedMachine]:
-    """Draw the group's machines at random. A machine must have memory, and rows for `lasts` seconds from the midnight of the group's day.
+    """Draw the group's machines at random. A machine must have memory, and rows for `lasts` seconds from the beginning of the group's day.
 
     Return an empty list if the workload is not `recorded`. Raise `MomError` for an invalid file, or if too few machines qualify.
     """
@@ -85,7 +86,7 @@ def _read_rows(path: Path) -> Iterator[tuple[float, float, float]]:
     for line, (at, size, use) in read_numbers(path, COLUMNS, ";"):
         at = at / 1000 if at >= MILLISECONDS_FROM else at  # noqa: PLW2901  # the same time in seconds
         if not (before < at < LARGEST and 0 <= size < LARGEST and 0 <= use < LARGEST):
-            raise MomError(f"{path}:{line}: time must grow, and memory must be from 0 to {LARGEST:.0e} KB", hint="remove the file")
+            raise MomError(f"{path}:{line}: time must increase, and memory must be from 0 to {LARGEST:.0e} KB", hint="remove the file")
         before = at
         yield at, size, use
 

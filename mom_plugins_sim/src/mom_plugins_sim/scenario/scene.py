@@ -21,7 +21,7 @@ GRAIN: Final = 1024
 """Each guest's memory is a multiple of this size in KiB."""
 
 LONGEST_TRACE: Final = 1_000_000
-"""Most lines of a trace: one per second for 11 days."""
+"""Maximum number of lines in a trace: one per second for 11 days."""
 
 OF_GUESTS: Final = frozenset({FaultKind.GUEST_HANGS, FaultKind.STATISTICS_STOP, FaultKind.BALLOON_STUCK})
 

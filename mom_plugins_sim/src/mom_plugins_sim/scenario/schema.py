@@ -68,7 +68,7 @@ class DiurnalDemand(StrictModel):
     high: Share
     """Share in use at the busiest time."""
     peak: Annotated[Duration, Field(ge=0, lt=86_400)] = 14 * 3600.0
-    """Busiest time, since midnight. The simulation begins at midnight."""
+    """Busiest time, as the time since midnight. The simulation begins at midnight."""
     spread: Annotated[Duration, Field(ge=0, le=43_200)] = 3600.0
     """Largest deviation of a guest's busiest time from `peak`, in both directions."""
 
@@ -208,7 +208,7 @@ class GroupPart(StrictModel):
     memory: Size | tuple[Size, Size] | None = None
     """Memory of each guest, or the bounds of a random size; unset for recorded virtual machines."""
     process: Size = PROCESS_BYTES
-    """QEMU's own memory on the host."""
+    """QEMU's own memory on the host, for each guest."""
     swap: Share = 0.0
     """Swap of the guest, as a share of its memory."""
     workload: Demands
@@ -264,7 +264,7 @@ class LoadPart(StrictModel):
     memory: Size
     """Memory of the program."""
     growth: Annotated[Size, Field(gt=0)] = 150 << 20
-    """Growth per second."""
+    """Growth per second, up to `memory`."""
 
 
 class HostPart(StrictModel):
@@ -309,7 +309,7 @@ class Scenario(StrictModel):
     lasts: Annotated[Duration, Field(ge=10, le=365 * 86_400)]
     """Simulated time."""
     interval: Annotated[Duration, Field(ge=0.5, le=3600)] = 5.0
-    """mom's interval."""
+    """Time between two cycles of mom."""
     seed: int = 1
     """The same seed gives the same simulation."""
     host: HostPart

@@ -21,11 +21,14 @@ from mom_plugins_sim.simulate.run import SETUPS, run_scenario
 @click.argument("name", metavar="[SCENARIO]", required=False)
 @click.option("--list", "list_them", is_flag=True, help="List the scenarios that come with mom.")
 @click.option("--policy", "policies", multiple=True, type=ExistingPath(), metavar="FILE|FOLDER", help="Policies added to the defaults.")
-@click.option("--compare", nargs=2, metavar="A B", help="Compare A and B: policies, 'defaults', 'credit', 'no-offload' or 'nothing'.")
+@click.option("--compare", nargs=2, metavar="A B", help="Compare A and B: policy files, 'defaults', 'credit', 'no-offload' or 'nothing'.")
 @click.option("--hours", type=FiniteRange(0.01, 24 * 365), help="Simulated time.  [default: the scenario's]")
 @click.option("--seed", type=int, help="Seed of the random guests.  [default: the scenario's]")
 @click.option(
-    "--record", type=click.Path(path_type=Path), metavar="FOLDER", help="Record the run, for mom replay, report and record export."
+    "--record",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Record the run, for `mom replay`, `mom report` and `mom record export`.",
 )
 @json_option
 @quiet(logging.CRITICAL)
