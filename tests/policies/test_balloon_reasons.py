@@ -65,7 +65,7 @@ SAID: list[tuple[float, float, dict[str, Value], str, str]] = [
      "it lacks headroom, as after a sweep, so it gets its headroom back; that costs the host nothing until the guest uses it"),
     (3 * GIB, 0, FULL, "gives", SHORT.format("3.00 GiB") + "mom takes 313 MiB from this guest, page cache included"),
     (3 * GIB, 0, a_guest(kernel_reserved=None, mem_unused=40 * MIB), "stays",
-     "mom does not know yet how much memory its kernel reserves, so it takes no memory from this guest"),
+     "the memory that its kernel reserves is not known yet, so mom takes no memory from this guest"),
     (5 * GIB, 2 * GIB, FULL, "gives",
      "the host has 3.00 GiB available beyond its reservations and should have 4.00 GiB, so mom takes "),
     (GIB, 1.25 * GIB, FULL, "gives",

@@ -61,7 +61,7 @@ class UnfinishedRequest(NamedTuple):
     before: Kib
     target: Kib
     sweeps: bool = False
-    """Whether the request is a sweep: the guest then lacks headroom until it has the size `before` again."""
+    """Whether the request is a sweep: the guest lacks headroom until its size is `before` again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ class BalloonFile:
         return self._file.left
 
     def leave(self) -> None:
-        """Stop writing the file: it has another owner."""
+        """Stop writing the file."""
         self._file.left = True
 
     def change(self, **parts: Any) -> None:

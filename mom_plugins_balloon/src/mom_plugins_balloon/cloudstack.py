@@ -47,7 +47,7 @@ _INSTANCE: Final = re.compile(r"i-\d+-\d+-.+")
 _SYSTEM_VM: Final = re.compile(r"[rsv]-\d+-.+")
 _WITHOUT_BALLOON: Final = re.compile(r"^[ \t]*vm\.memballoon\.disable[ \t]*[=:][ \t]*true[ \t\r]*$", re.MULTILINE | re.IGNORECASE)
 _LARGEST_BYTES: Final = 1 << 18
-"""The agent's default configuration has 20 KB."""
+"""mom reads no more of the agent's configuration (20 KB by default)."""
 
 _STARTS_WHOLE: Final = (
     "have CloudStack start instances with all their memory: vm.min.memory.equals.memory.divided.by.mem.overprovisioning.factor = false,"

@@ -12,7 +12,7 @@ from mom_plugins_balloon.sweep.sweeper import ENDED, GAVE, LASTED, REACTION
 
 _H, _G = Scope.HOST, Scope.GUEST
 _KIB, _S, _TEXT, _RATIO = Unit.KIB, Unit.SECONDS, Unit.TEXT, Unit.RATIO
-_OWN, _ALL = "guests: guarantee in the YAML file, or the guest's metadata", "all promises to the guest"
+_OWN, _ALL = "guarantee under guests in the YAML file, or the guest's metadata", "all promises to the guest"
 _MOM = "mom"
 
 _FIELDS: Final = (

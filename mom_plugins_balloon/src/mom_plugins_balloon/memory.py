@@ -133,8 +133,8 @@ class ProcessMemory(NamedTuple):
 class Habits(NamedTuple):
     """Facts that mom has learned about a guest."""
 
-    peak: Annotated[Number, own("mem_used_peak", "largest recent use by the guest's kernel and programs")] = None
-    used_before: Annotated[Number, own("mem_used_before", "use by the guest's kernel and programs in the previous statistics")] = None
+    peak: Annotated[Number, own("mem_used_peak", "largest recent memory use by the guest's kernel and programs")] = None
+    used_before: Annotated[Number, own("mem_used_before", "memory use by the guest's kernel and programs in the previous statistics")] = None
     cache_share: Annotated[Number, own("mem_cache_share", "recent share of page cache in the guest's usable memory", _RATIO)] = None
     kernel_reserved: Annotated[Number, own("kernel_reserved", "memory that the guest's kernel does not count in its total")] = None
     rss_before: Annotated[Number, own("rss_before", "RSS of the guest's process in the previous cycle")] = None
@@ -143,11 +143,11 @@ class Habits(NamedTuple):
     kill_floor: Annotated[Number, own("mem_kill_floor", "usable memory below which programs were killed")] = None
     """Never above `stall_floor`."""
     counts_balloon: Annotated[
-        Number, own("kernel_counts_balloon", "1 if the total of the guest's kernel includes memory in the balloon", _FLAG)
+        Number, own("kernel_counts_balloon", "1 if the guest's kernel counts memory in the balloon in its total", _FLAG)
     ] = None
     """1 for Windows guests, and with autodeflate."""
     growth_rate: Annotated[Number, own("mem_growth_rate", "memory that the guest may take from the host in a second", _RATE)] = None
-    burst: Annotated[Number, own("mem_burst", "size of recent, repeated rises of the guest's use to near its peak")] = None
+    burst: Annotated[Number, own("mem_burst", "height of the recent, repeated rises of the guest's memory use to near its peak")] = None
     freed_age: Annotated[Number, own("mem_freed_age", "time since the guest last freed memory, if that was recently", _S)] = None
     hollow: Annotated[Number, own("mem_hollow", "memory that the host reclaimed, and that the guest has not touched since")] = None
     """The balloon usually takes this memory first."""
@@ -190,7 +190,7 @@ class GuestMemory(NamedTuple):
     largest: Number = None
     """Largest size that the guest may have had since its last statistics."""
     on_credit: Annotated[Number, read("memory_credit", _FLAG)] = None
-    """1 if mom limits the guest's growth, so that bursts cannot exhaust the host."""
+    """1 if mom limits the guest's growth."""
     start_rest: Annotated[Number, own(START_REST, "time until mom may shrink the guest, which has just started", _S)] = None
     cost: Annotated[Number, read("reclaim_cost", _RATIO)] = None
     """Cost of taking memory, relative to an ordinary guest; None for 1."""

@@ -61,7 +61,7 @@ class LawParameters(StrictModel):
     exhausted: Ratio = 0.1
     """Multiple of the margin: with less usable memory, mom assumes that a guest needs more memory than ever before."""
     grows_share: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Share of the memory taken from a guest. The guest gets this share back if it needs more memory than ever before."""
+    """A guest that needs more memory than ever before gets back this share of the memory taken from it."""
 
     fills: Annotated[float, Field(ge=0, le=1)] = 0.25
     """Share of usable memory. mom expects a guest with more page cache than this to use new memory as page cache."""

@@ -69,7 +69,7 @@ NEEDED = (
     *((Scope.GUEST, name) for name in ("balloon_cur", "balloon_max", "mem_usable", "stats_age")),
 )
 
-_DECLARE = "enable plugins that collect these fields: host, and a hypervisor plugin for the guests' fields"
+_DECLARE = "enable the plugin host, and a hypervisor plugin for the guests' fields"
 
 _UNCOOPERATIVE = "its memory is in use, or its balloon driver does not work"
 
@@ -136,7 +136,7 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """End all sweeps, so that guests get their headroom back."""
+        """End all sweeps."""
         self._sweeps.stop_all()
         self._sweeps.follow()
         self._resizer.note_requests()

@@ -42,7 +42,7 @@ class GuestArrival(NamedTuple):
     rebooted_at: float | None = None
 
     def after_reboot(self, at: float, now: float, start_rest: float) -> GuestArrival:
-        """Return the record after a reboot at the time `at`: the guest is new again."""
+        """Return the record after a reboot: the guest is new again."""
         is_known = self.rebooted_at is not None and self.rebooted_at + CLOCK_SLACK_SECONDS >= at
         return self if is_known or at + start_rest <= now else GuestArrival(True, self.started, at + start_rest, at)
 

@@ -43,7 +43,7 @@ LISTED_BEFORE_SECONDS: Final = 10.0
 """libvirt may list a guest this long before the guest's hook asks mom."""
 
 AWAY_SECONDS: Final = 600.0
-"""After this time without listed guests, mom assumes that the host has none. Until then, its hypervisor might not answer."""
+"""Time without listed guests after which mom assumes that there are none. Earlier, the hypervisor might not answer."""
 
 
 @dataclass(eq=False)
@@ -57,9 +57,9 @@ class HostReservations:
     file: BalloonFile
     limits: Callable[[], ShrinkLimits]
     why_none_gives: Callable[[], str]
-    """Returns why no guest gives memory, for example because mom only observes; empty if guests give memory."""
+    """Returns why no guest gives memory; empty if guests give memory."""
     loaded: bool = False
-    """Whether `load` was called. Until then, reservations of the previous run are unknown."""
+    """Whether `load` has read the previous run's reservations."""
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _kept: dict[str, KeptReservation] = field(default_factory=dict)
     _ended: deque[Reservation] = field(default_factory=lambda: deque(maxlen=_ENDED))

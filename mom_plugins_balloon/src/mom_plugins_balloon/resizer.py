@@ -45,7 +45,7 @@ _REBOOTED: Final = "it has rebooted: it gets its original size until its program
 
 
 def restored_size(had: int, size: float | None, maximum: float | None, memory: GuestMemory | None, limits: ShrinkLimits) -> tuple[int, str]:
-    """Return the size for a restore (the original size, or more if the guest uses more), and a note for the operator.
+    """Return the size for a restore (the original size, or more if the guest needs or is guaranteed more), and a note for the operator.
 
     Raises `Refused` or `NoChangeNeeded` if the guest keeps its size.
 
@@ -121,7 +121,7 @@ class Resizer:
             fields, now = hypervisor.fields(guests), self.context.monotonic()
             self.see(Snapshot(guests={guest.id: replace(guest, fields=fields.get(guest.id, {})) for guest in guests}, monotonic=now))
         except Exception as error:  # noqa: BLE001  # without these fields, mom still restores all guests
-            self.context.log.warning("the memory that guests use is unknown: %s", error)
+            self.context.log.warning("the memory that guests use is unknown, so mom shrinks no guest: %s", error)
 
     def write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError | str]:
         """Request each guest's size. Return errors and notes."""

@@ -115,7 +115,7 @@ def _gained_kib(kib: float, host: Host, back: float = 0.0) -> float:
 
 
 def seconds_to_free(wanted_kib: float, spare: Spare, cycle_seconds: float, law: LawParameters) -> float | None:
-    """Return the seconds that guests need to give this much memory; None if they can give only less."""
+    """Return the seconds that guests need to give this much memory; None if they cannot."""
     if wanted_kib <= 0:
         return 0.0
     by_balloons = min(wanted_kib, spare.total)

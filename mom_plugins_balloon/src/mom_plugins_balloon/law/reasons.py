@@ -40,7 +40,7 @@ class ReasonCode(StrEnum):
     GUARANTEED = "guaranteed", "{0.short}, but this guest keeps its guarantee of {0.guarantee}"
     OUT_OF_REACH = "out-of-reach", "{0.short}, but this guest's balloon cannot go below {0[balloon_least]} (virtio-mem)"
     STARTED = "started", "it has just started, so mom does not shrink it for the next {0.start_rest}"
-    LEARNING = "learning", "mom does not know yet how much memory its kernel reserves, so it takes no memory from this guest"
+    LEARNING = "learning", "the memory that its kernel reserves is not known yet, so mom takes no memory from this guest"
     SPARED = "spared", "{0.short}, but this guest is expected to use {0.rise} more {0.soon}, so mom shrinks other guests"
     UNTOUCHED = "untouched", "{0.short}, but the host does not back this guest's free memory, and would gain nothing from it"
     OTHERS_GIVE = "others-give", "{0.short}, but mom shrinks other guests first"

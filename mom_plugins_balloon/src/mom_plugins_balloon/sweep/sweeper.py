@@ -40,7 +40,7 @@ RESIZE_SLACK_KIB: Final = 16 * 1024
 
 @runtime_checkable
 class SweepControl(Protocol):
-    """Hypervisor that performs sweeps itself, such as the simulated one, which has its own clock."""
+    """Hypervisor that performs sweeps itself, such as the simulated one."""
 
     def sweep_balloon(self, guest: Entity, bottom_kib: int) -> int:
         """Sweep a guest down to this size. Return the KiB that the host gained."""
