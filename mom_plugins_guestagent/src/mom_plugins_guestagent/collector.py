@@ -142,7 +142,7 @@ class AgentCollector:
     # --- from other threads ------------------------------------------------------------------------------------------------------
 
     def follow(self, targets: Sequence[AgentTarget]) -> None:
-        """Query only these guests from now on."""
+        """Query only `targets` from now on."""
         followed = {target.guest.id: target for target in targets}
         if followed != self._targets and not self._stopped:
             self._targets = followed

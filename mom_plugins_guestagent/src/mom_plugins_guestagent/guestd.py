@@ -66,7 +66,7 @@ HANGUP_SECONDS = 0.5
 """Time between checks whether the host has opened the channel. Until then, each read returns immediately."""
 
 REOPEN_SECONDS = 5.0
-"""Time between checks whether the channel exists. It can be plugged in later."""
+"""Time between checks whether the channel exists. The channel can be plugged in later."""
 
 FILES = ("meminfo", "vmstat", "pressure/memory", "loadavg")
 

@@ -54,7 +54,7 @@ ROOM_GUESTS: Final = 1000
 """mom drops guests only when they exceed `MOST_GUESTS` by this number, because a search takes 5 ms."""
 
 SURE_DAYS: Final = 14
-"""Number of days without a jump after which the wall clock counts as right."""
+"""Days without a jump after which the wall clock counts as right."""
 
 JUMP_SECONDS: Final = 5.0
 """Smallest drift of the wall clock in a cycle, in seconds, that counts as a jump."""

@@ -81,7 +81,7 @@ class GuestPast:
         del self.ordinals[count:], self.sold[count:], self.used[PARTS * count :]
 
     def merge(self, other: GuestPast) -> bool:
-        """Add days that `other` knows better. Return whether any day changed."""
+        """Add days that `other` has with fewer unknown values. Return whether any day changed."""
         days = {ordinal: (sold, used) for ordinal, sold, used in self._each()}
         before = dict(days)
         for ordinal, sold, used in other._each():
