@@ -132,7 +132,7 @@ def test_an_import_error_does_not_affect_other_plugins(shelf, raised):
     assert (error.plugin, error.distribution) == ("broken", "acme-broken")
     assert raised.partition("(")[0] in error.message
     assert "acme-broken 1.0" in error.message
-    assert "upgrade acme-broken, or report it to its authors" in error.hint
+    assert "upgrade acme-broken, or report the error to its authors" in error.hint
     assert error.__cause__ is not None
 
 

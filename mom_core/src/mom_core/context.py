@@ -41,7 +41,7 @@ class Declarations:
     guest_columns: Sequence[GuestColumn] = ()
 
     def derived(self, snapshot: Snapshot) -> Snapshot:
-        """Add derived fields to a hand-made snapshot. The snapshot's own fields take precedence."""
+        """Return a copy of a snapshot with derived fields. Existing fields take precedence."""
         for derive in self.derivations:
             derived = derive(snapshot)
             rows: Sequence[Mapping[str, Value]]
@@ -71,7 +71,8 @@ class PluginContext:
     run_directory: Path = RUN_DIRECTORY
     """Folder for sockets and files that need not survive a reboot."""
     declarations: Declarations = field(default_factory=Declarations)
-    """Complete from `mom_setup` on. A reload replaces `declarations`, `offers`, `interval`, `guest_settings` and `configuration`."""
+    """Declarations of all plugins, complete from `mom_setup` on. A reload replaces `declarations`, `offers`, `interval`,
+    `guest_settings` and `configuration`."""
     offers: Mapping[Any, Sequence[Any]] = field(default_factory=dict)
     """Services keyed by protocol, for `service` and `services`."""
     interval: float = 5.0
@@ -102,8 +103,8 @@ class PluginContext:
     def service(self, kind: Callable[..., Service]) -> Service | None:
         """Return the first service of this protocol, such as `context.service(PolicyTexts)`; None if no plugin offers one.
 
-        Callable from any thread, from `mom_setup` on. Do not store the service: a reload may replace it. Before its plugin's `mom_setup`, a
-        service raises `MomError`.
+        Any thread may call this, from `mom_setup` on. Do not store the service: a reload may replace it. A service raises `MomError` before
+        the `mom_setup` of the plugin that offers it.
         """
         return next(iter(self.services(kind)), None)
 
@@ -114,7 +115,7 @@ class PluginContext:
     def state_file(self, name: str, what: str, form: TypeAdapter[Content] | Callable[[Any], Content], **how: Any) -> StateFile[Content]:
         """Create a `StateFile`. mom reports its read and write errors.
 
-        :param name: name of the file, for example `highest.json`
+        :param name: file name, for example `highest.json`
         """
         path = self.state_directory / self.name / name
         file = StateFile(path, what, form, sets_aside=self.serves, log=self.log, **how)

@@ -60,7 +60,7 @@ class PluginError(MomError):
 
     @classmethod
     def of(cls, errors: Sequence[PluginError]) -> PluginError:
-        """Join one or more errors."""
+        """Join one or more errors into one."""
         return errors[0] if len(errors) == 1 else cls("\n".join(map(str, errors)), plugin=errors[0].plugin, errors=errors)
 
 
@@ -69,7 +69,7 @@ class DeadlineExceeded(MomError):
 
 
 class StateError(MomError):
-    """Unusable state file. Without the ledger, mom applies no control."""
+    """Unusable state file. Without a usable ledger, mom makes only changes that it can undo."""
 
 
 class HypervisorError(MomError):

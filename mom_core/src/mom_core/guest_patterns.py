@@ -62,7 +62,7 @@ class GuestPattern:
         return f"{NAME}={escaped}" if "=" in name else escaped
 
     def texts(self, guest: Guest) -> tuple[str, ...]:
-        """Return the strings in the guest's property."""
+        """Return the guest's values of the property, to compare with the pattern."""
         return _texts(guest.name if self.property == NAME else guest.properties.get(self.property))
 
     def matches(self, guest: Guest) -> bool:

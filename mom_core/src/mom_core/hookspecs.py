@@ -48,7 +48,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 """Decorator of a method that implements the hook of the same name."""
 
 OF_VERBS = frozenset({"mom_doctor", "mom_status", "mom_explainer", "mom_suggest", "mom_importers", "mom_source"})
-"""Hooks in `mom_daemon.hookspecs`, which only commands call."""
+"""Hooks in `mom_daemon.hookspecs`, which serve commands."""
 
 
 # --- declare: once, after all plugins are constructed and before any is set up -------------------------------------------------
@@ -58,8 +58,8 @@ OF_VERBS = frozenset({"mom_doctor", "mom_status", "mom_explainer", "mom_suggest"
 def mom_declare() -> Iterable[Declaration]:  # type: ignore[empty-body]  # a specification
     """Return `FieldSpec`, `ControlSpec`, `DefaultPolicy` and `GuestColumn` declarations.
 
-    - Fields that the plugin may collect. `FieldSpec.reads` declares fields of other plugins that it reads if they exist. Plugins may
-      share a field if they agree on its unit. The first plugin in file order with a value wins.
+    - Fields that the plugin may collect. `FieldSpec.reads` declares fields of other plugins that this plugin reads if they exist. Plugins
+      may share a field if they agree on its unit. The first plugin in file order with a value wins.
     - Controls that the plugin reads and writes. Two plugins with the same control are a configuration error.
     - Default policies for its controls.
     - Columns for tables of guests.
@@ -141,7 +141,7 @@ def mom_derive(snapshot: Snapshot, history: Sequence[Snapshot]) -> Derived:  # t
     """Return fields computed from the collected ones, for example the suggestion of a control law.
 
     Called between collection and evaluation, and during replay, where the result replaces the recorded fields. All plugins get the same
-    snapshot, without derived fields. Declare derived fields like others.
+    snapshot, without derived fields. Declare derived fields like collected fields.
 
     :param history: earlier snapshots, oldest first, up to the configured number
     """

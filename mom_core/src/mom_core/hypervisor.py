@@ -39,7 +39,7 @@ class NoHypervisor:
 
 @runtime_checkable
 class BalloonControl(Protocol):
-    """Memory balloons, in KiB of guest memory."""
+    """Control of guests' sizes by memory balloons. Sizes are in KiB."""
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
         """Request a size; return before the guest has reached it."""
@@ -67,7 +67,7 @@ class CpuTune:
 class DiskTune:
     """I/O limits of a guest's disk: `current`, and the agreed `maximum` and `guaranteed` limits (None if there are none).
 
-    Each maps known `LIMITS` to bytes or operations per second; 0 means unlimited. `path` may be empty.
+    Each maps names in `LIMITS`, where known, to bytes or operations per second; 0 means unlimited. `path` may be empty.
     """
 
     LIMITS: ClassVar = ("total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec", "read_iops_sec", "write_iops_sec")

@@ -60,7 +60,7 @@ class Ledger:
             entries = ledger.file.look()
         except OSError as error:
             denied = isinstance(error, PermissionError)
-            hint = advice_when_denied(ledger.file.path, directory) if denied else "repair the file system, or set state_directory"
+            hint = advice_when_denied(ledger.file.path, directory) if denied else "repair the file system, or set another state_directory"
             raise StateError(f"the ledger {ledger.file.path} cannot be read: {error.strerror}", hint=hint) from error
         except LaterVersionError as error:
             raise StateError(error.message, hint="upgrade mom, or run `mom restore` of the later version") from error
@@ -226,9 +226,9 @@ def _from_json(content: Any) -> dict[Key, LedgerEntry]:
 def _entry(record: dict[str, Any]) -> LedgerEntry:
     texts = (record["id"], record["name"], record["control"], record["plugin"], record["incarnation"])
     if not all(type(text) is str for text in texts) or type(record["time"]) not in {int, float}:
-        raise TypeError("an entry contains a value that is neither a string nor a number")
+        raise TypeError("an entry contains a value of a wrong type")
     if type(record["attempted"]) is not list or type(record["in_doubt"]) is not bool:
-        raise TypeError("an entry lacks the attempted values")
+        raise TypeError("`attempted` or `in_doubt` of an entry has a wrong type")
     entity = Entity(Scope(record["scope"]), record["id"], record["name"])
     entry = LedgerEntry(entity, *(record[name] for name in LedgerEntry._fields[1:]))
     return entry._replace(time=float(entry.time), attempted=tuple(entry.attempted))

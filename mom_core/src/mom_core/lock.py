@@ -61,7 +61,7 @@ class RunLock:
             refuse_untrusted(self.path.parent, "run_directory")
             descriptor = open_lock(self.path)
         except OSError as error:
-            raise MomError(f"cannot use {self.path}: {error.strerror}", hint="run as root, or set run_directory") from error
+            raise MomError(f"cannot use {self.path}: {error.strerror}", hint="run as root, or set another run_directory") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             on_disk = self.path.stat()
@@ -130,7 +130,7 @@ def open_lock(path: Path) -> int:
 
 
 def locked_by(path: Path, locks: Path = Path("/proc/locks")) -> int:
-    """Return the PID of the process that holds an exclusive lock on this file, from /proc/locks; 0 if none or unknown."""
+    """Return the PID of the holder of this file's exclusive lock, from /proc/locks; 0 if none or unknown."""
     try:
         status = path.stat()
         lines = locks.read_text(errors="replace").splitlines()

@@ -55,7 +55,7 @@ HOST_ID = "host"
 
 @dataclass(frozen=True, slots=True)
 class Host(Readable):
-    """Host in one snapshot: measured `fields`, and `properties` (`name`, `interval` in s).
+    """Host in one snapshot: measured `fields`, and `properties` (`name`, `interval` in seconds).
 
     Methods read a field as one type, None if unknown: `host.number("mem_free")`, `whole`, `text`, `items`.
     """
@@ -97,7 +97,7 @@ class Guest(Readable):
 
 
 class GuestTable(Mapping[str, Guest]):
-    """Guests of a snapshot, keyed by id and created on first access. Thread-safe."""
+    """`Guest` objects of a snapshot, keyed by id and built on first access. Thread-safe."""
 
     __slots__ = ("_all_made", "_made", "_places", "columns", "listed")
 
@@ -124,11 +124,11 @@ class GuestTable(Mapping[str, Guest]):
         return len(self._places)
 
     def values(self) -> ValuesView[Guest]:
-        """Create all guests at once, and return them."""
+        """Build all `Guest` objects at once, and return them."""
         return self._all().values()
 
     def items(self) -> ItemsView[str, Guest]:
-        """Create all guests at once, and return them with their ids."""
+        """Build all `Guest` objects at once, and return them with their ids."""
         return self._all().items()
 
     def _all(self) -> Mapping[str, Guest]:
@@ -192,7 +192,7 @@ class Snapshot:
 
 
 class Metric(StrEnum):
-    """Metric type with which mom exports a host field. NONE fields are not exported."""
+    """Metric type of an exported host field. NONE fields are not exported."""
 
     GAUGE = "gauge"
     COUNTER = "counter"
@@ -350,7 +350,7 @@ class Decision:
     source: Source = Source("")
 
     def signed(self, plugin: str) -> Decision:
-        """Add the plugin as source if there is none."""
+        """Return this decision, with the plugin as source unless it has a source."""
         return self if self.source.name else replace(self, source=Source(plugin))
 
 
@@ -361,7 +361,7 @@ class ShadowDecisions:
     decisions: Sequence[Decision]
 
     def signed(self, plugin: str) -> ShadowDecisions:
-        """Add the plugin as source to decisions without one."""
+        """Return a copy in which decisions without a source get the plugin as source."""
         return ShadowDecisions(tuple(decision.signed(plugin) for decision in self.decisions))
 
 
@@ -506,7 +506,7 @@ class LedgerEntry(NamedTuple):
         return self._replace(attempted=_others(self.attempted, self.applied), found=rounded, in_doubt=False)
 
     def resolved(self, present: Value) -> LedgerEntry:
-        """Clear `in_doubt`: the `present` value shows whether mom made its change. None if mom cannot compare the value."""
+        """Return the entry without `in_doubt`: `present` (None if incomparable) shows whether mom made its change."""
         if not self.explains(present):
             return self._replace(in_doubt=False)
         was_not_set = present not in (self.applied, None) and present in (self.found, self.earlier, self.before, *self.attempted)
@@ -623,7 +623,7 @@ class Suggestion:
 
 @dataclass(frozen=True, slots=True)
 class PluginReport:
-    """Health of a plugin: seconds per hook in this cycle, calls and failures since the start."""
+    """Health of a plugin: seconds per hook in this cycle, calls and failures since the plugin's start."""
 
     class State(StrEnum):
         """State of a plugin."""
@@ -690,7 +690,7 @@ class EngineState:
     """State of an engine, in addition to its reports.
 
     :param started_at: seconds since the epoch
-    :param file: None if the configuration comes from a program
+    :param file: path of the configuration; None if a program passed it
     :param distributions: distribution and version, keyed by plugin
     :param changes: ledger entries
     """

@@ -52,7 +52,7 @@ def refuse_untrusted(directory: Path, setting: str) -> None:
     """Raise `MomError` if another user could change this folder."""
     reason = untrusted(directory)
     if reason:
-        hint = f"`chown` and `chmod go-w` it, run mom as its owner, or set {setting}"
+        hint = f"`chown` and `chmod go-w` this folder, run mom as its owner, or set another {setting}"
         raise MomError(f"{directory} is not used: {reason}", hint=hint)
 
 
@@ -103,7 +103,7 @@ def read_secret(path: Path, what: str, cure: str, *, group: bool = False, larges
     """Read a secret that no other user can read, or raise `MomError`.
 
     :param what: content, for errors: "the token"
-    :param group: True to let the file's group read a file of root
+    :param group: True to permit access for the file's group
     """
     try:
         with path.open("rb") as file:
@@ -120,6 +120,6 @@ def read_secret(path: Path, what: str, cure: str, *, group: bool = False, larges
         forbidden &= ~stat.S_IRGRP
     if mode & forbidden:
         readers = "every user" if mode & stat.S_IRWXO else "its group"
-        hint = f"chmod 600 {path}; others may have read it, so replace it: {cure}"
+        hint = f"chmod 600 {path}; others may have read {what}, so replace it: {cure}"
         raise MomError(f"{what} in {path} is not secret: {readers} has access to the file (mode {mode:03o})", hint=hint)
     return content

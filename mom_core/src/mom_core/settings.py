@@ -41,7 +41,7 @@ SizeOrShare = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class FileMustExist:
-    """Mark of a path: `mom config check` reports it unless it exists."""
+    """Mark of a path: `mom config check` reports a missing file."""
 
 
 ExistingFile = Annotated[Path, FileMustExist()]

@@ -84,7 +84,7 @@ class StateFile(Generic[Content]):
         self.write_error = ""
         """Why the content is not on disk; empty if it is."""
         self.left = False
-        """True to refuse late writes, because the file belongs to a successor. Any thread may set this."""
+        """True to refuse late writes, because a new instance of the plugin writes the file. Any thread may set this."""
         self._what = what
         self._form = form
         self.loss = loss

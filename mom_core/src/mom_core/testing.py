@@ -13,7 +13,7 @@ Fields = Mapping[str, Value]
 
 
 class Sample(TypedDict, total=False):
-    """Older sample: fields of the host, and of guests, keyed by name."""
+    """Older sample: the host's fields, and each guest's, keyed by its name."""
 
     host: Fields
     guests: Mapping[str, Fields]

@@ -17,11 +17,11 @@ Kind = TypeVar("Kind")
 def apply_decisions(
     plugin: object, decisions: Sequence[Decision], hypervisor: Hypervisor | None = None, snapshot: Snapshot | None = None
 ) -> list[Outcome]:
-    """Apply decisions as the engine does: read values, write them through the plugin, and read them back.
+    """Apply decisions as the engine does: read, write, and read back.
 
     Only bounds are checked; there is no ledger and no deadline. The plugin's errors are raised.
 
-    :param snapshot: source of present values of gradual controls; None to read them, too
+    :param snapshot: source of present values of gradual controls; None to read them through the plugin
     """
     controller = _controller(plugin, hypervisor)
     gradual = [] if snapshot is None else [decision for decision in decisions if controller.specs[decision.control].gradual]
@@ -47,7 +47,7 @@ def apply_decisions(
 
 
 def put_back(plugin: object, entries: Sequence[LedgerEntry], hypervisor: Hypervisor | None = None) -> list[Outcome]:
-    """Restore the original values in these ledger entries, as mom does when it stops."""
+    """Restore the original values in these ledger entries."""
     outcomes = {target_of(outcome.decision): outcome for outcome in _controller(plugin, hypervisor).put_back(entries)}
     return [outcomes[target_of(entry)] for entry in entries]
 

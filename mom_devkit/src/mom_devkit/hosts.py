@@ -1,4 +1,4 @@
-"""Test hosts that consist of files in a folder, for a plugin's `context.root`."""
+"""Test hosts as folders of files, for a plugin's `context.root`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LONGEST_BYTES: Final = 1 << 20
 
 
 def mirror_host(folder: Path) -> Path:
-    """Copy this host's usual files of /proc and /sys into a folder, make them writable, and return the folder."""
+    """Copy this host's usual files of /proc and /sys into a folder. Make them writable; return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for pattern in USUAL.split():
         for path in sorted(Path("/").glob(pattern)):

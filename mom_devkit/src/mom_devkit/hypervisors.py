@@ -15,7 +15,7 @@ USUAL_UNITS: Final[Mapping[str, Unit]] = {
     **dict.fromkeys(("swap_in", "swap_out"), Unit.KIB_PER_SECOND),
     "stats_age": Unit.SECONDS,
 }
-"""Fields of guests that the test host provides, unless the plugin under test collects them."""
+"""Units of guests' fields that the test host provides, unless the plugin under test collects them."""
 
 
 @dataclass(slots=True)
@@ -40,7 +40,7 @@ class FakeGuest:
         self.id = self.id or f"00000000-0000-4000-8000-{sum(map(ord, self.name)):012d}"
 
     def collected(self) -> dict[str, Value]:
-        """Return the fields that a hypervisor's plugin would collect for this guest."""
+        """Return the fields that a plugin would collect."""
         free = self.balloon_kib // 2
         sizes = (self.balloon_kib, self.maximum_kib, 0, self.balloon_kib, free, free, 0, 0, 0.0)
         return {**dict(zip(USUAL_UNITS, sizes, strict=True)), **self.fields}
@@ -91,7 +91,7 @@ class FakeHypervisor:
         """Set the guest's size immediately."""
         fake = self.guest(guest)
         if not 0 < target_kib <= fake.maximum_kib:
-            raise NotSupported(f"{target_kib} KiB is not within 1 and {fake.maximum_kib}")
+            raise NotSupported(f"{target_kib} KiB is not between 1 and {fake.maximum_kib} KiB")
         fake.balloon_kib = target_kib
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
@@ -167,7 +167,7 @@ class FakeHypervisor:
 
 
 class FakePromises:
-    """Promises from guests' fields: `PluginContext(offers={Promises: (FakePromises("x"),)})`.
+    """Implementation of `Promises` that reads guests' fields: `PluginContext(offers={Promises: (FakePromises("x"),)})`.
 
     :param guaranteed: field with the guarantee in KiB
     :param promised: field with the promise in KiB; empty for the same field

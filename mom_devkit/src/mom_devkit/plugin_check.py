@@ -46,7 +46,7 @@ def check_command(name: str | None, settings: str, host: str | None, may_touch: 
         raise click.BadParameter("must be a mapping, such as '{size: 64MiB}'", param_hint="--settings")
     installed = available_plugins()
     if name is not None and name not in installed:
-        hint = f"`mom plugin list` shows the installed plugins; `{pip_install()} -e .` in a project's folder installs it"
+        hint = f"`mom plugin list` shows the installed plugins; `{pip_install()} -e .` in a project's folder installs its plugin"
         raise click.BadParameter(f"{name!r} is not installed ({hint})", param_hint="NAME")
     request = {"settings": document.value or {}, "host": host, "may_touch": may_touch}
     plugins = [plugin for same_name in installed.values() for plugin in same_name if name in {None, plugin.name}]

@@ -52,7 +52,7 @@ def mom_open_folder() -> Iterator[Path]:
 
 @pytest.fixture(params=["as root", pytest.param("by mom-helper", marks=pytest.mark.processes)])
 def mom_power(request: pytest.FixtureRequest) -> Iterator[MomPower]:
-    """Run a test twice: with mom as root, and with mom as another user that uses a real mom-helper.
+    """Run a test twice: with mom as root, and as another user with a real mom-helper.
 
     Run mom's code in `with mom_power(declarations):`. `mom_kvm.helper_declaration` makes declarations. An impossible run is skipped.
     """

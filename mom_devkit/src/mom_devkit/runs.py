@@ -1,4 +1,4 @@
-"""Functions with which tests run a real engine, with a simulated clock."""
+"""Runs of a real engine in tests, with a simulated clock."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mom_core.plugins.discovery import LoadedPlugin
 from mom_devkit.hosts import host_of
 
 NEW_YEAR = 1_767_225_600.0
-"""Wall-clock time at which each run begins: 2026-01-01 00:00 UTC."""
+"""Wall-clock time at each run's start: 2026-01-01 00:00 UTC."""
 
 
 @dataclass
@@ -134,7 +134,7 @@ def run_plugins(
 
     :param folder: folder for all state of the run
     :param plugins: plugins in order. For an installed plugin, its name and its section; otherwise any name and the plugin's class
-    :param interval: seconds between cycles, according to the run's simulated clock
+    :param interval: seconds between cycles in simulated time
     :param guests: the section `guests`
     :param policies: texts for the `policy` plugin, keyed by name
     :param between: called before each cycle with its number, from 1

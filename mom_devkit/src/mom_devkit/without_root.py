@@ -1,4 +1,4 @@
-"""Tools for tests in which mom runs as an unprivileged user, with a real mom-helper."""
+"""Tools for tests of an unprivileged mom with a real mom-helper."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class HelperProcess:
         return pids
 
     def put_back(self) -> subprocess.CompletedProcess[str]:
-        """Run `mom_helper put-back`, which restores original values."""
+        """Run `mom_helper put-back`."""
         command = [*self._seeing_groups(), *self._command("put-back", "--state", str(self.folder / "state"))]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd="/")
 
@@ -141,7 +141,7 @@ def why_not_another_user() -> str:
 
 @contextmanager
 def another_user(name: str = USER) -> Iterator[None]:
-    """Run the `with` block as another user, in all threads. Child processes that start in it cannot become root again."""
+    """Run the `with` block as another user, in all threads. Child processes cannot become root again."""
     user, groups = pwd.getpwnam(name), os.getgroups()
     os.setgroups([])
     os.setresgid(user.pw_gid, user.pw_gid, 0)
@@ -161,7 +161,7 @@ def _hierarchies() -> Hierarchies:
 
 
 class MomPower:
-    """Permission to write to the host, either as root or through a mom-helper.
+    """Permission to write to the host, as root or through a mom-helper.
 
     The files of mom's code must be in a folder to which other users have access, such as `mom_open_folder`.
     """
@@ -195,7 +195,8 @@ class MomPower:
 class StandInGuest:
     """Process that stands in for a guest's QEMU, as another user and in its own control group.
 
-    With `DECLARATION`, mom-helper takes it for a guest. The constructor raises `OSError` if it cannot make control groups.
+    If root's declarations contain `DECLARATION`, mom-helper accepts it as a guest. The constructor raises `OSError` if it cannot make
+    control groups.
 
     :param command: program that exits when its standard input ends
     """

@@ -48,7 +48,7 @@ _MOST_OF_LIBVIRT: Final = 24
 _PR_SET_PDEATHSIG: Final = 1
 
 _FAILED_SECONDS: Final = 0.1
-"""Pause after a failed accept, in which other connections may free descriptors."""
+"""Pause after mom-helper could not accept a connection. Meanwhile, others may free descriptors."""
 
 
 def main(verb: str, words: Sequence[str]) -> int:

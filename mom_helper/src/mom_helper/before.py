@@ -27,7 +27,7 @@ class Before:
 
     If it is uncertain whether the last write took place, any current value counts as written by mom.
 
-    :param folder: only root must have access to it, and it must be empty after a reboot
+    :param folder: accessible only to root, and empty after a reboot
     """
 
     def __init__(self, folder: str) -> None:

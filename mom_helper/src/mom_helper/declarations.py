@@ -17,7 +17,7 @@ _MOST: Final = (1 << 63) - 1
 
 
 class WritableFile(NamedTuple):
-    """File that mom may write, with permitted values: a knob's path, or a file's name in control groups."""
+    """File that mom may write, with permitted values. `name` is a knob's path, or a file's name in control groups."""
 
     name: str
     values: Container[int]

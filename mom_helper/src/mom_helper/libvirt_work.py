@@ -77,7 +77,7 @@ class GuestWork:
         if order.number == Number.LIST:
             return Done(text=numbered(self._destinations, order.values[0]).encode())
         if order.number not in self._ways or descriptors:
-            raise OSError(errno.EINVAL, "there is no such request")
+            raise OSError(errno.EINVAL, "the request is unknown, or has a wrong number of descriptors")
         say = (lambda _: None) if order.number == Number.AGENT else self.log  # do not log: agent commands change nothing
         with self._limited(_SECONDS.get(Number(order.number), 30)):
             try:

@@ -10,13 +10,13 @@ SOCKET: Final = "/run/mom-helper/socket"
 """Path of the socket (SOCK_SEQPACKET): a message arrives as a whole or not at all."""
 
 ORDER: Final = struct.Struct("<IIqqqq")
-"""Format of a request, and of an answer. Text may follow an answer: the name of a file."""
+"""Format of a request or answer. A file's name may follow an answer."""
 
 MOST_AT_ONCE: Final = 16
-"""Maximum number of `SET` requests in one message. For each of them, the kernel may reclaim memory for 0.1 s."""
+"""Maximum number of `SET` requests in one message. For each, the kernel may reclaim memory for 0.1 s."""
 
 MOST_TEXT: Final = 4096
-"""Maximum bytes of the text after an answer. The text is a path."""
+"""Maximum bytes of the text after an answer, a path."""
 
 NO_LIMIT: Final = -1
 """Value that stands for `max` in a file of a control group."""
@@ -36,14 +36,14 @@ class OrderNumber(IntEnum):
     """
 
     LIST = 1
-    """Return number `a` of the files that mom may write, as the answer's text: the path of a knob, or the name of a file in control groups.
-    ENOENT if there is no such file."""
+    """Return the file with number `a` among those that mom may write. The answer's text is the path of a knob, or the name of a file in
+    control groups. ENOENT if there is no such number."""
     SET = 2
     """Write `b` to the file with number `a`: a knob, or a file of the control group `c`, `d`."""
     OPEN = 3
     """Open the file with number `a` in PROCESS_FILES of the guest `c`, `d` for reading. The answer contains the descriptor."""
     PRESSURE = 4
-    """Set a pressure trigger. The answer contains a descriptor that becomes ready when tasks have waited for memory for `a` of `b` µs."""
+    """Set a pressure trigger. The answer contains a descriptor. It becomes ready when tasks wait for memory for `a` of `b` µs."""
     CONNECT = 5
     """Connect to a guest's socket. The request contains a descriptor of the socket's file; the answer contains the connection."""
     PUT_BACK = 6
@@ -61,8 +61,7 @@ class OrderNumber(IntEnum):
     RECALL = 11
     """Read the swapped part of a guest's area back into memory. Values and answer are as for `TAKE_PROCESS`."""
     SCORE = 12
-    """Set `oom_score_adj` of the guest `c`, `d` to `a`, from 0 to 1000. The kernel kills guests with a higher score first. mom restores the
-    score itself.
+    """Set `oom_score_adj` of the guest `c`, `d` to `a`, from 0 to 1000. mom, not the helper, restores the score.
     """
 
 

@@ -29,10 +29,10 @@ NICE: Final = 10
 """Niceness of the worker. On the same CPU, it then gets a tenth of the CPU time of a guest's thread."""
 
 OOM_SCORE: Final = 900
-"""`oom_score_adj` of the worker. The kernel then kills the worker before any guest."""
+"""`oom_score_adj` of the worker, which the kernel then kills before any guest."""
 
 _ADVICE: Final = {OrderNumber.TAKE_PROCESS: 21, OrderNumber.RECALL: 3}
-"""Advice to the kernel for each kind of request: MADV_PAGEOUT, which swaps hot pages out as well as cold pages, or MADV_WILLNEED."""
+"""Advice to the kernel, by kind of request: MADV_PAGEOUT, which swaps out hot pages too, or MADV_WILLNEED."""
 
 _GROUP_FILES: Final = {
     OrderNumber.TAKE_V2: (UNIFIED, "memory.current", "memory.reclaim"),
@@ -105,7 +105,7 @@ def _swapped_kib(pagemap: int, first: int, length: int) -> int:
 
 
 def step_back() -> int:
-    """Give this process a lower CPU priority than guests have, and make it the OOM killer's first choice. Return its niceness."""
+    """Give this process a lower CPU priority than guests, and make it the OOM killer's first choice. Return its niceness."""
     nice = os.nice(NICE)
     for name, value in (("autogroup", NICE), ("oom_score_adj", OOM_SCORE)):
         # With autogroups, only the group's niceness counts. mom and the helper have a low OOM score; this process can be restarted.

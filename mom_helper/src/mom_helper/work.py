@@ -31,7 +31,7 @@ _SCORES: Final = range(1001)
 """Values of `oom_score_adj` that mom may set. Lower values would protect a process from the OOM killer."""
 
 PAUSE_SECONDS: Final = 0.005
-"""Pause before a client that exceeds its rate limit is checked again. It keeps the CPU free."""
+"""Pause before a client that exceeds its rate limit is checked again, to save CPU time."""
 
 File = TypeVar("File")
 
@@ -84,7 +84,7 @@ class Work:
         while not (self._pieces if order.number in WAYS else self._orders).take():
             time.sleep(PAUSE_SECONDS)
         if order.number not in self._ways or len(descriptors) != (order.number == OrderNumber.CONNECT):
-            raise OSError(errno.EINVAL, "there is no such request")
+            raise OSError(errno.EINVAL, "the request is unknown, or has a wrong number of descriptors")
         return self._ways[order.number](order, *descriptors)
 
     def _list(self, order: Order) -> Done:

@@ -52,7 +52,7 @@ class Document:
     values: dict[KeyPath, Place] = field(default_factory=dict)
     problems: list[ConfigProblem] = field(default_factory=list)
     unreadable: set[KeyPath] = field(default_factory=set)
-    """Paths of unreadable values; their other mistakes are not reported."""
+    """Paths of unreadable values. Further mistakes in these values are not reported."""
 
     @classmethod
     def parse(cls, text: str, file: str) -> Document:
@@ -81,7 +81,7 @@ class Document:
         self.unreadable.add(path)
 
     def place(self, path: KeyPath, *, at_key: bool = False) -> Place:
-        """Return the position of a value or key. If that is unknown, return its nearest parent's."""
+        """Return the position of a value or key; if unknown, the position of its nearest known parent."""
         if not at_key and path in self.values:
             return self.values[path]
         while path:

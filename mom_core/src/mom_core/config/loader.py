@@ -1,4 +1,4 @@
-"""Reads a configuration from a file or mapping, and reports all its mistakes."""
+"""Reads a configuration from a file or mapping."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def complain(
     errors: Sequence[ErrorDetails],
     elsewhere: Mapping[str, str] = types.MappingProxyType({}),
 ) -> None:
-    """Add pydantic's errors as problems.
+    """Add pydantic's errors to the document's problems.
 
     :param elsewhere: for each misplaced setting, a hint that says where it belongs
     """

@@ -177,7 +177,7 @@ class Collector:
 
 
 def ask(works: Sequence[tuple[Plugin, Callable[[], object]]], hook: str, problems: list[Problem]) -> list[tuple[Plugin, object]]:
-    """Call a hook of several plugins in parallel. Failures become problems."""
+    """Call a hook of several plugins in parallel. Return answers; failures become problems."""
     answers = []
     begun = [(plugin, plugin.worker.begin(hook, work)) for plugin, work in works]
     for plugin, call in begun:

@@ -1,4 +1,4 @@
-"""Applies decisions after it has written the original values to the ledger."""
+"""Applies decisions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOT_KEPT: Final = f"not JSON of at most {LARGEST_VALUE >> 10} KiB: the ledger ca
 
 
 def observe(snapshot: Snapshot, decisions: Sequence[Decision], plugins: PluginSet) -> list[Outcome]:
-    """Return outcomes, but change nothing."""
+    """Return an outcome for each decision, but change nothing."""
     return [
         Outcome(decision, before, before, Status.OBSERVED) for decision in decisions for before in [present(snapshot, decision, plugins)]
     ]

@@ -140,7 +140,7 @@ class Engine:
                 outcomes = restore(plugins, ledger, seconds, None, self._clock.sleep)
                 self._log_restored(outcomes)
             for name in plugins.close(max(0.1, until - time.monotonic())):
-                LOG.warning("plugin %s did not end in time; mom continues without the plugin", name)
+                LOG.warning("plugin %s did not end in time; mom no longer waits for it", name)
         finally:
             self._cycle = None
             self._lock.release()
@@ -162,7 +162,7 @@ class Engine:
         self.close()
 
     def run(self) -> None:
-        """Run cycles until another thread or a signal handler calls `stop`."""
+        """Run cycles until `stop` is called."""
         self.open()
         self._runs_in = threading.current_thread()
         try:
@@ -192,7 +192,7 @@ class Engine:
         self._thread.start()
 
     def stop(self, *, put_back: bool = True) -> None:
-        """End `run` or `start`, and undo all changes. Safe in signal handlers.
+        """End the cycles of `run` or `start`, and undo all changes. Safe in signal handlers.
 
         After `start`, raise the thread's error, or `MomError` if the thread does not end in time.
 
@@ -239,7 +239,8 @@ class Engine:
     def reload(self, config: Config, timeout: float | None = None) -> None:
         """Change the configuration between two cycles. On any error, change nothing.
 
-        :param timeout: seconds to wait if another thread runs cycles; then raise `MomError`. None: return immediately and log errors
+        :param timeout: seconds to wait if another thread runs cycles; then raise `MomError`, but still apply the change. None: return at
+            once and log errors
         """
         thread = self._thread if self.is_running else self._runs_in
         if thread is None or thread is threading.current_thread():
@@ -298,12 +299,12 @@ class Engine:
         return max(longest, self.config.stop_timeout) if self.config.mode == "observe" else longest
 
     def problems(self) -> list[Problem]:
-        """Return the present problems, each with its start and the number of cycles in which it occurred."""
+        """Return the present problems, each with its start and number of cycles."""
         return self._problems.standing()
 
     @property
     def problems_over(self) -> list[Problem]:
-        """Problems that count as ended since the last cycle."""
+        """Problems that the last cycle counted as ended."""
         return self._problems.over
 
     # --- inside ---------------------------------------------------------------------------------------------------------------
@@ -374,7 +375,7 @@ class Engine:
         self._restore_leaving(old, rebuilt.plugins, observe=config.mode == "observe")
         self._use(config, rebuilt, old.ledger)
         for name in close_plugins(rebuilt.left_over, 1.0):
-            LOG.warning("plugin %s did not end in time; mom continues without the plugin", name)
+            LOG.warning("plugin %s did not end in time; mom no longer waits for it", name)
         stop_writing_state(plugin for plugin in rebuilt.left_over if plugin.name in config.plugins)
         LOG.info("the new configuration is in force: mode %s, plugins %s", mode, ", ".join(config.plugins) or "none")
 

@@ -28,7 +28,7 @@ STILL_STANDS: Final = "did not change"
 SOURCE: Final = Source("restore")
 
 WATCH_SECONDS: Final = 0.3
-"""Pause before mom reads an unknown or unexplained value again."""
+"""Pause before mom rereads a value that is unknown, or that its changes do not explain."""
 
 READS_OF_UNKNOWN: Final = 3
 """Maximum number of repeated reads of an unknown value."""
@@ -264,7 +264,7 @@ def back(entry: LedgerEntry) -> Decision:
 
 
 def known(found: Found) -> Value:
-    """Return the value read; None if unknown."""
+    """Return the value that was read; None if unknown."""
     if isinstance(found, InTransition):
         return found.value
     return None if isinstance(found, HypervisorError) else found
@@ -283,7 +283,7 @@ def _moved(spec: ControlSpec, before: Found, now: Found) -> bool:
 
 
 def without_writing(spec: ControlSpec, decision: Decision, found: Found, entry: LedgerEntry | None) -> Outcome | None:
-    """Return the outcome of a decision that mom does not write; None if mom must write it."""
+    """Return a decision's outcome if a write is impossible or unnecessary; None if mom must write the value."""
     if isinstance(found, HypervisorError):
         status = Status.GONE if isinstance(found, GuestGone) else Status.REFUSED if isinstance(found, Refused) else Status.FAILED
         return Outcome(decision, None, None, status, str(found))
@@ -461,7 +461,7 @@ def named_items(spec: ControlSpec, value: Value, found: Value) -> Value:
 
 
 def joined(spec: ControlSpec, older: Value, newer: Value) -> Value:
-    """Join two lists; the newer items win."""
+    """Join two lists; items of `newer` replace those with equal keys."""
     return list({**items(spec, older), **items(spec, newer)}.values())
 
 

@@ -148,7 +148,7 @@ class _CoreReview:
         if more:
             merged = replace(earlier, value=[*(as_items(earlier.value) or ()), *more])
             self.kept[key] = first, merged
-            self.revisions.append(Revision(earlier, merged, f"with the other items that {plugin} decided", REVIEWER))
+            self.revisions.append(Revision(earlier, merged, f"joined with the other items that {plugin} decided", REVIEWER))
         if not is_lost:
             return
         if not first.acts:
@@ -233,11 +233,11 @@ def apply_revisions(
         drops = after is None and original.get(key) == revision.before  # a drop wins over another revision
         about = f"{revision.before.control} of {revision.before.entity}"
         if before != revision.before and not drops:
-            raise ValueError(f"it revises a decision that does not exist, on {about}")
+            raise ValueError(f"it revises a decision about {about} that does not exist")
         if after is not None and _target_key(after) != key:
             raise ValueError("a revision may change only the value of a decision, not its control or entity")
         if not revision.reason:
-            raise ValueError(f"it revised {about} without giving a reason")
+            raise ValueError(f"it revises the decision about {about} without giving a reason")
         if before is None:
             continue
         if after is not None:

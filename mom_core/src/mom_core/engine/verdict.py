@@ -15,7 +15,7 @@ from mom_core.texts import printable
 LOG = logging.getLogger("mom.engine")
 
 GAP_SECONDS: Final = 60.0
-"""How long a condition lasts without a new report."""
+"""A condition has ended if no plugin has reported it for more than this time."""
 
 PAST_SECONDS: Final = 600.0
 

@@ -46,7 +46,7 @@ def attempt(work: Callable[[], T]) -> CallResult[T]:
 
 
 def started(thread: threading.Thread) -> threading.Thread:
-    """Start the thread and return it. Raise `OSError` if no thread is left."""
+    """Start the thread and return it. Raise `OSError` if the system cannot start it."""
     try:
         thread.start()
     except RuntimeError as error:
@@ -55,11 +55,11 @@ def started(thread: threading.Thread) -> threading.Thread:
 
 
 _SHORTAGES: Final = frozenset({errno.EAGAIN, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.ESTALE})
-"""Temporary shortages, and errors of failing disks and NFS servers."""
+"""Errors that may pass: shortages, and faults of disks and NFS servers."""
 
 
 def may_pass(error: BaseException | None) -> bool:
-    """Return whether an error is temporary: systemd should restart mom."""
+    """Return whether an error is temporary, and systemd should restart mom."""
     if isinstance(error, PluginError) and len(error.errors) > 1:
         return all(map(may_pass, error.errors))
     if isinstance(error, DeadlineExceeded | MemoryError) or (isinstance(error, OSError) and error.errno in _SHORTAGES):
@@ -68,7 +68,7 @@ def may_pass(error: BaseException | None) -> bool:
 
 
 CALLERS: Final = frozenset({"importlib", "lazy_loader", "mom_core", "pluggy", "stevedore"})
-"""Packages that call plugin code, at the top of a traceback."""
+"""Packages whose frames at the top of a traceback are omitted."""
 
 
 def own_traceback(error: BaseException) -> TracebackType | None:

@@ -58,9 +58,9 @@ class AvailablePlugin:
         return self.point.value
 
     def error(self, what: str, hint: str = "", cause: BaseException | None = None) -> PluginError:
-        """Return an error that names this plugin. By default, the hint refers to its authors."""
+        """Return an error that names this plugin."""
         message = f"plugin '{printable(self.name)}' of {self.distribution} {self.version} {what}"
-        hint = hint or f"upgrade {self.distribution}, or report it to its authors"
+        hint = hint or f"upgrade {self.distribution}, or report the error to its authors"
         error = PluginError(message, plugin=self.name, distribution=self.distribution, hint=hint)
         error.__cause__ = cause
         return error
@@ -279,7 +279,7 @@ def _not_usable(available: AvailablePlugin, error: BaseException) -> PluginError
         return error
     hint = ""
     if isinstance(error, ModuleNotFoundError | AttributeError):
-        hint = f"{_again(available.distribution)}, which also installs its dependencies, or report it to its authors"
+        hint = f"{_again(available.distribution)}, which also installs missing dependencies, or report the error to the plugin's authors"
     return available.error(f"cannot be loaded from {available.target}: {located(error)}", hint, error)
 
 

@@ -232,7 +232,9 @@ class PluginWorker:
     def _reap(self) -> None:
         if self._current is not None and self._current.done.is_set():
             if self._current.abandoned:
-                LOG.warning("plugin %s: the call of %s returned after %.1f s", self.plugin, self._current.hook, self._current.seconds)
+                LOG.warning(
+                    "plugin %s: the abandoned call of %s returned after %.1f s", self.plugin, self._current.hook, self._current.seconds
+                )
             self._current = None
 
     def _failed(self, call: Call, error: str) -> None:

@@ -46,7 +46,7 @@ SETUP_SECONDS = 10.0
 
 
 USERS_SHARE: Final = 0.75
-"""Share of the teardown time for plugins that may use another plugin's hypervisor."""
+"""Share of the teardown time for plugins without a hypervisor, which may use another plugin's."""
 
 
 @dataclass(slots=True, eq=False)
@@ -90,7 +90,7 @@ class Plugin:
 
 
 def materialize(result: object) -> object:
-    """Turn generators into lists, because iterating runs plugin code. Return other results unchanged."""
+    """Turn generators into lists in the plugin's thread, because iteration runs plugin code. Return other results unchanged."""
     if isinstance(result, Iterable) and not isinstance(result, (str, bytes, list, tuple, Mapping, Hypervisor)):
         return list(result)
     return result
@@ -182,7 +182,7 @@ def build_plugins(
     for plugin in left_over:
         if plugin.worker.hung_in == "mom_write":
             hint = "find out what the call waits for, or restart mom"
-            raise plugin.error("a change has not ended, and may still take effect: mom cannot replace the plugin now", hint)
+            raise plugin.error("a call of mom_write has not returned, and may still change values: mom cannot replace the plugin now", hint)
     before = [(plugin.context, copy(plugin.context)) for plugin in kept.values()]
     new = partial(_new, config=config, template=template, stopping=stopping, threaded=threaded)
     plugins = [kept.get(name) or new(configured) for name, configured in config.plugins.items()]

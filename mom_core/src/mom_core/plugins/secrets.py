@@ -53,7 +53,7 @@ def without_secrets(text: str) -> str:
 
 
 def masked(settings: Mapping[str, Value]) -> dict[str, Value]:
-    """Mask the values that look like secrets in JSON settings."""
+    """Return a copy of JSON settings. Mask values that look like secrets."""
     shown: dict[str, Value] = json.loads(without_secrets(json.dumps(settings)))
     return shown
 

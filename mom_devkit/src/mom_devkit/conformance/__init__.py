@@ -59,7 +59,9 @@ def examined(
         root = Path(folder, "host")
         if isinstance(host, Path):
             if host.resolve() == Path("/"):
-                raise MomError("a check never works on / itself", hint="omit `host`: the check then copies the usual files of the host")
+                raise MomError(
+                    "a check never uses / itself as the test host", hint="omit `host`: the check then copies this host's usual files"
+                )
             root = host
         elif host is None:
             mirror_host(root)

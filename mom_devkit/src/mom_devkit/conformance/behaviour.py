@@ -63,7 +63,7 @@ def _troubles(subject: ExaminedPlugin, report: Report, when: str = "") -> Iterat
     deadline = subject.read_settings().deadline
     for hook, seconds in own.durations.items():
         if seconds > deadline / 2:
-            yield subject.remark(f"{hook} took {seconds:.2f} s of a deadline of {deadline:g} s", "see the recipe for a slow source")
+            yield subject.remark(f"{hook} took {seconds:.2f} s of a deadline of {deadline:g} s", "see docs/authors/recipes.md")
 
 
 def results(subject: ExaminedPlugin) -> Iterator[Finding]:
@@ -111,7 +111,7 @@ def _shown_by_verbs(subject: ExaminedPlugin, life: Life, report: Report) -> Iter
         if "mom_suggest" in hooks:
             suggested_by(loaded, subject.root)
     except MomError as error:
-        yield subject.fault(error.message, "yield no part for unknown values; return no suggestion for an unsuitable host")
+        yield subject.fault(error.message, "mom_status must omit unknown values; mom_suggest must return None for an unsuitable host")
     explainers = Explainers(explainers_of([loaded]))
     explainers.take(report)
     unknown = {text for guest in report.snapshot.guests.values() for text in explainers.explain(report, guest)["unknown"]}
@@ -285,11 +285,11 @@ END_SECONDS: Final = 2.0
 """Time within which the plugin's threads must end after mom_teardown."""
 
 SECRET: Final = "conformance-3b1f0c9e"  # noqa: S105  # planted to find leaks
-"""Secret that the check puts into settings for which the test specifies none."""
+"""Secret that the check puts into secret settings to which the test gives no value."""
 
 
 def traces(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """No thread or open file of the plugin is left. It changes no state of the process, and shows no secret from its settings."""
+    """No thread or open file is left after teardown. The plugin changes no process state, and shows no secret from its settings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield from _secrets(subject)  # files opened once per process are no leak

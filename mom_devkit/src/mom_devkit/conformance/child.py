@@ -1,4 +1,4 @@
-"""Checks of one installed plugin in a child process, because the plugin may end or block the process."""
+"""Checks of one installed plugin in a child process, which the plugin may end or block."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from mom_devkit.runs import plugin_settings
 LOADING: Final = "loading"
 
 SLOW_IMPORT_SECONDS: Final = 10.0
-"""Time limit for the import."""
+"""A longer import gets a warning."""
 
 
 def steps(name: str, settings: Mapping[str, object], host: str | None, may_touch: bool) -> Iterator[tuple[str, Sequence[Finding] | None]]:
-    """Run all checks. Yield each check's name twice: with None before the check, and with the findings after it."""
+    """Run all checks. Yield each check's name before it with None, and after it with its findings."""
     yield LOADING, None
     plugin, findings = _loaded(name)
     if plugin is not None:
@@ -58,7 +58,7 @@ def _loaded(name: str) -> tuple[LoadedPlugin | None, list[Finding]]:
 
 
 def check_in_child(answer: Connection, request: dict[str, Any]) -> None:
-    """Run the checks of a request, and send each item of `steps` to the parent process."""
+    """Run the requested checks, and send the items of `steps` to the parent process."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the plugin's prints
     for step in steps(**request):
         answer.send(step)

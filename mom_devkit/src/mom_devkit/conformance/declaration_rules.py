@@ -1,4 +1,4 @@
-"""Rules for declarations and services. A running mom does not check these rules."""
+"""Rules for declarations and services that a running mom does not check."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ RULES: Final[Mapping[type, Sequence[Rule]]] = {
         (
             lambda spec: spec.metric and not METRIC.fullmatch(spec.metric),
             "needs a valid Prometheus metric name that mom does not use",
-            "after mom_, write guest_",
+            "a name with mom_ must begin with mom_guest_",
         ),
         (lambda spec: spec.mark_from is not None and not math.isfinite(spec.mark_from), "needs a finite number as mark_from", ""),
     ),

@@ -50,7 +50,7 @@ class ExaminedPlugin:
     """Plugin class under test.
 
     :param root: folder with the host's files, copied before each use
-    :param values: values to try, keyed by control, if bounds are not enough
+    :param values: values to try, keyed by control, if bounds do not yield valid values
     :param may_touch: whether the checks may change the guests of the plugin's own hypervisor
     """
 

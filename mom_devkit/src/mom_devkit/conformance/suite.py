@@ -25,7 +25,7 @@ class ConformanceTests:
     - `plugin_name`: the plugin's name in YAML. The default is the name of its entry point
     - `settings`: the plugin's section of the configuration, validated like YAML
     - `host`: files keyed by path, or a folder to copy. The default is a copy of this host's usual files of /proc and /sys
-    - `values`: values to try, keyed by control, if bounds and present value are not enough
+    - `values`: values to try, keyed by control, if bounds and present value do not yield valid values
     - `may_touch`: whether the plugin may change guests of its own hypervisor, and listen on sockets
     - `skipped`: reasons, keyed by check, for checks that make no sense for this plugin
     """

@@ -19,7 +19,7 @@ def undo(subject: ExaminedPlugin) -> Iterator[Finding]:
     with alive(subject) as life:
         own = life.engine.plugins.hypervisor_owner
     if own is not None and own.name == subject.name and not subject.may_touch:
-        cure = "allow changes of a test's own guests: may_touch"
+        cure = "if these are guests for tests, allow their changes with may_touch"
         yield subject.remark("its controls were not set, because the guests belong to its own hypervisor", cure)
         return
     for spec in controls:
@@ -28,7 +28,7 @@ def undo(subject: ExaminedPlugin) -> Iterator[Finding]:
             entity, before = _present(life.cycle().snapshot, spec)
             if entity is None or before is None:
                 why = "the test host has no guest for it" if entity is None else f"its field {spec.field} is unknown on the test host"
-                yield subject.remark(f"{spec.name} was not set: {why}", "give a `host` with its files, or a `hypervisor`")
+                yield subject.remark(f"{spec.name} was not set: {why}", "give a `host` with the control's files, or a `hypervisor`")
                 continue
             applied = yield from _set(subject, life, spec, entity, before)
             if applied is None:
@@ -54,7 +54,7 @@ def _set(
         report = life.cycle(decision)
         for problem in report.problems:
             if problem.source.name == subject.name and problem.message.startswith(("mom_read", "mom_write")):
-                yield subject.fault(problem.message, "raise a HypervisorError for the target")
+                yield subject.fault(problem.message, "return a HypervisorError for each target that failed")
         outcome = outcome_of(report.outcomes, decision)
         if outcome is None or outcome.status is not Status.APPLIED:
             refused[f"{value}: {outcome.status} {outcome.error}".strip() if outcome else f"{value}: dropped by review"] = None
@@ -75,7 +75,7 @@ def _set(
         return applied
     why = f"{spec.name} was never set ({'; '.join(list(refused)[:3])})"
     if refused and ignored:
-        yield subject.fault(why, "mom_write must write its values, or raise a HypervisorError")
+        yield subject.fault(why, "mom_write must write the value of each change, or raise a HypervisorError")
     else:
         yield subject.remark(why, "pass valid values: values={…}")
     return None
@@ -111,10 +111,11 @@ def _is_back(
 ) -> Iterator[Finding]:
     outcome = outcome_of(outcomes, applied)
     if outcome is None:
-        yield subject.fault(f"{spec.name} was not restored {when}: there is no outcome", "return the present value from mom_read")
+        yield subject.fault(f"{spec.name} was not restored {when}: mom reported no outcome", "return the present value from mom_read")
     elif outcome.status not in BACK:
         yield subject.fault(
-            f"{spec.name} was not restored {when}: {outcome.status} {outcome.error}".strip(), "mom_write must write its values"
+            f"{spec.name} was not restored {when}: {outcome.status} {outcome.error}".strip(),
+            "mom_write must write the value of each change",
         )
     with alive(subject, bench._replace(folder=subject.new_folder("look")), mode="observe") as life:
         snapshot = life.cycle().snapshot
@@ -122,7 +123,9 @@ def _is_back(
     fields = snapshot.host.fields if entity.scope is Scope.HOST else snapshot.guests[entity.id].fields
     now = fields.get(spec.field)
     if not _same(spec, now, before):
-        yield subject.fault(f"{spec.name} is not undone {when}: it was {before}, and is {now}", "mom_write must write its values")
+        yield subject.fault(
+            f"{spec.name} is not undone {when}: it was {before}, and is {now}", "mom_write must write the value of each change"
+        )
 
 
 def _same(spec: ControlSpec, value: Value, other: Value) -> bool:
@@ -132,6 +135,6 @@ def _same(spec: ControlSpec, value: Value, other: Value) -> bool:
 
 
 def outcome_of(outcomes: Sequence[Outcome], decision: Decision) -> Outcome | None:
-    """Return the outcome of a decision, or of restoring its control; None without one."""
+    """Return the outcome of a decision, or of restoring its control; None if missing."""
     target = (decision.entity.id, decision.control)
     return next((outcome for outcome in outcomes if (outcome.decision.entity.id, outcome.decision.control) == target), None)
