@@ -342,7 +342,7 @@ def test_cold_memory_goes_before_guests_are_expected_to_use_more_and_none_feels_
     need = need_of(snapshot(host={**known, "mem_rise_ahead": GIB}).host, working=False)
     assert need.lack_kib >= GIB - 1
     assert (need.urgency, need.patient, need.beyond_kib) == (1.0, True, 0.0)
-    assert "and the 1.00 GiB that guests are expected to need soon" in need.words
+    assert ", plus the 1.00 GiB that guests are expected to need soon" in need.words
     ample = need_of(snapshot(host={**known, "mem_really_available": 8 * GIB, "mem_rise_ahead": GIB}).host, working=False)
     assert ample.beyond_kib == need_of(snapshot(host={**known, "mem_really_available": 7 * GIB}).host, working=False).beyond_kib > 0
 

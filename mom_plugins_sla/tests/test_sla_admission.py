@@ -166,7 +166,7 @@ def test_a_class_without_a_promise_is_bounded_by_memory() -> None:
         ((8 * GIB, "goldd", 1), "there is no class goldd (known classes: platinum, gold, compute, vapor)"),
         ((8, "gold", 1), "memory of 8 KiB is out of range"),
         ((1 << 50, "gold", 1), "KiB is out of range"),
-        ((8 * GIB, "gold", 0), "0 guests are out of range"),
+        ((8 * GIB, "gold", 0), "the number of guests, 0, is out of range"),
         ((8 * GIB, "gold", 1), "mom has not looked at the host yet"),
     ],
 )

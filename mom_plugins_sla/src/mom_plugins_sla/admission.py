@@ -44,7 +44,7 @@ class NewGuests:
         if not LEAST_KIB <= memory_kib <= MOST_KIB:
             raise UnitError(f"memory of {memory_kib} KiB is out of range (1 MiB to 1 PiB)", hint="write it like 8GiB")
         if not 1 <= count <= MOST_COUNTED:
-            raise UnitError(f"{count} guests are out of range (1 to {MOST_COUNTED})")
+            raise UnitError(f"the number of guests, {count}, is out of range (1 to {MOST_COUNTED})")
         if class_name and class_name not in classes:
             raise NoSuchClass(f"there is no class {printable(class_name, 40)}", hint=f"known classes: {', '.join(classes)}")
         return cls(count, memory_kib, class_name, classes.get(class_name) or ServiceClass())

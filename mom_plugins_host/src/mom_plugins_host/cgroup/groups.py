@@ -121,7 +121,7 @@ def explained(error: HypervisorError, write: GroupWrite) -> HypervisorError:
     if number == errno.ESRCH:
         return GuestGone("its process is gone")
     if number in {errno.EAGAIN, errno.EBUSY, errno.EINTR}:
-        return GuestBusy(f"the kernel could not fully apply {text} in {file.name} now")
+        return GuestBusy(f"the kernel could not fully set {file.name} to {text} now")
     if number in {errno.EINVAL, errno.ERANGE, errno.EOPNOTSUPP}:
         return NotSupported(f"the kernel rejects {text} in {file.name}")
     return Refused(error.message, hint=error.hint) if isinstance(error, PermissionDenied) else error

@@ -188,7 +188,7 @@ def next_offer(seen: ObservedGuest, state: ReclaimState, reclaimed_kib: float, l
     spare = seen.resident_kib - seen.merged_kib - KEPT_SHARE * size
     pace = int(min(state.share, seen.most_share) * size * (1 - max(state.recent.stall, state.lasting.stall) / limit))
     if spare < LEAST_KIB or pace < LEAST_KIB:
-        least = "its memory is already at the minimum that mom leaves"
+        least = "its memory is already at the minimum that mom leaves to it"
         return _nothing(state, least if spare < LEAST_KIB else "it already waits for memory as long as the limit allows")
     return ColdOffer(min(pace, int(spare)), seen.cost * (1 + _PRICE_SECONDS / away_seconds), state)
 
@@ -280,7 +280,7 @@ def need_of(host: Host, *, working: bool) -> HostNeed:
     words = f"the host has {format_kib(available)} available, and should have {format_kib(target)}"
     ahead = host.number(AHEAD) or 0.0
     if ahead:
-        words += f" and the {format_kib(ahead)} that guests are expected to need soon"
+        words += f", plus the {format_kib(ahead)} that guests are expected to need soon"
     lack = _ENOUGH * target + ahead - free if free < target + ahead or working else 0.0
     urgency = min(_MOST_URGENT, max(1.0, _TIGHT * target / max(free, 1.0)))
     return HostNeed(max(0.0, lack), max(0.0, free - ahead - _ENOUGH * target), words, urgency, free >= _PATIENT * target)

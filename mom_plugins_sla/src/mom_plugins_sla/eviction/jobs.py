@@ -295,7 +295,7 @@ class Jobs:
         if job.guest in self._jobs:
             raise MomError(f"the guest is already {self.activity(job.guest) or 'stopped or moved'}")
         if self.under_way >= AT_ONCE:
-            raise MomError(f"{AT_ONCE} steps are already in progress")
+            raise MomError(f"{AT_ONCE} steps, the maximum, are already in progress")
         self._write({**self._jobs, job.guest: job})
         self._progress[job.guest] = _Progress(self._context.monotonic())
         try:
