@@ -161,7 +161,7 @@ class TestExpectedRise:
         self.see(host)
         room = host.kept.room()
         assert (room.rising_kib, room.most_kib) == (2 * GIB, 6 * GIB - math.ceil(KEEPS))
-        with pytest.raises(ReservationRefused, match=r"guests are expected to use 2\.00 GiB more soon"):
+        with pytest.raises(ReservationRefused, match=r"guests are expected to soon use 2\.00 GiB more"):
             host.kept.reserve(6 * GIB, 600)
         assert host.kept.reserve(4 * GIB, 600).state is Reservation.State.READY
 

@@ -73,7 +73,7 @@ def asked(
 def test_what_guests_will_take_before_long_is_said_and_does_not_count_as_there() -> None:
     asks = [asked(kept=kept_for(Room(12 * GIB, GIB, 0, 0, 0, rising_kib=rising))) for rising in (0, 10 * GIB)]
     assert [one.admitted for one in asks] == [True, False]
-    assert "guests are expected to use 10.00 GiB more soon" in asks[1].reasons[0]
+    assert "guests are expected to soon use 10.00 GiB more" in asks[1].reasons[0]
 
 
 def test_a_refusal_says_what_moving_guests_away_would_give_by_what_their_mover_can_do() -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pydantic_core.core_schema import CoreSchema
 
 _HYPERVISOR: Final = "qemu"
-"""Only hypervisor driver that mom accepts. Others do not migrate KVM guests, and some read the file at the URI's path."""
+"""Only accepted hypervisor driver. Others do not migrate KVM guests, and some read the file at the URI's path."""
 
 _NAMED: Final = "host"
 """Scheme of a destination that is a host's name, for a `Mover` that knows the host."""

@@ -85,7 +85,7 @@ _SEEN: Final = (
     _process("host_cpu_usage", Unit.PERCENT, "CPU time of the QEMU process with all its threads; 100 is one host CPU", "stat"),
     _process("host_swap", Unit.KIB, "memory of the guest that is in the host's swap", "status VmSwap"),
     _process("host_ksm_merged", Unit.KIB, "memory of the guest that KSM has merged", "ksm_stat ksm_merging_pages"),
-    _process("host_ksm_profit", Unit.KIB, "guest memory that KSM saves, minus KSM's own memory for it; may be negative",
+    _process("host_ksm_profit", Unit.KIB, "memory that KSM saves in the guest, minus the memory for KSM's own data; may be negative",
              "ksm_stat ksm_process_profit"),
     FieldSpec(GuestField.LIMIT_ROOM, Unit.KIB, Scope.GUEST, "memory that the guest's cgroup can still take before the kernel kills"
               " processes at the limit of this or a parent cgroup; unknown without a limit",
@@ -96,7 +96,7 @@ _SEEN: Final = (
              " occasionally; unknown until measured", "smaps Rss and Swap"),
     _group("host_cgroup_cpu_usage", "CPU time of the guest's cgroup: QEMU and its helpers; 100 is one host CPU",
            "cpu.stat usage_usec, or cpuacct.usage"),
-    _group("host_cgroup_throttled", "time that a CPU quota throttled the guest's cgroup; more than 100 if it throttled several CPUs",
+    _group("host_cgroup_throttled", "time that a CPU quota throttled the guest's cgroup; more than 100 % if it throttled several CPUs",
            "cpu.stat throttled_usec"),
     *(_pressure(resource, kind, who, what)
       for resource, what in (("memory", "memory"), ("cpu", "CPU"), ("io", "I/O"))

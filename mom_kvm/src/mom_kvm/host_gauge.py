@@ -18,7 +18,7 @@ class AvailableGauge:
     """Gauge that compares the host's available memory with the last cycle's."""
 
     FALL_SHARE: Final = 0.05
-    """If available memory falls by at least this fraction and `FALL_KIB`, a cycle is needed."""
+    """A fall of available memory by this fraction, and by `FALL_KIB`, needs a cycle."""
     FALL_KIB: Final = 64 << 10
     ALLOCATED_KIB: Final = 2 << 20
     """KiB that each CPU can allocate in a second. Measured: the kernel clears 1.8 GiB/s of pages."""

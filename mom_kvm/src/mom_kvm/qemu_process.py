@@ -143,14 +143,14 @@ class TableWalks:
 _STAT_BYTES = 4096
 
 _HIGHEST_KEPT_SHARE = 0.5
-"""A file of KSM's statistics stays open only if its descriptor is below this fraction of mom's limit of open files."""
+"""A file of KSM's statistics stays open only with a descriptor below this fraction of mom's limit of open files."""
 
 _SHARED_KIB = 64 << 10
 """Shared memory that QEMU itself may need. A process with more shares the guest's memory, for example by memfd for virtiofs."""
 
 
 class Merged(NamedTuple):
-    """KiB of a process that KSM has merged, and KiB saved minus KSM's own memory (may be negative; None if unknown)."""
+    """KiB of a process that KSM has merged, and KiB saved minus KSM's own data (may be negative; None if unknown)."""
 
     kib: int
     profit_kib: int | None

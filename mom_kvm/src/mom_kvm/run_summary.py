@@ -51,7 +51,7 @@ def _work(share: float) -> str:
 class ClassSummary:
     """Sums over the guests of a service class. Memory is in KiB times seconds.
 
-    `sold` sums the sizes with empty balloons, and `had` the actual sizes. `known` is the part of `sold` while the actual size was known.
+    `sold` sums the sizes with empty balloons, and `had` the actual sizes. `known` is `sold` while the actual size was known.
     """
 
     guests: set[str] = field(default_factory=set)

@@ -138,7 +138,7 @@ class SeenGuest(ABC):
     fresh: bool = False
     plugging_kib: int = 0
     plugging_since: float | None = None
-    """When `plugging_kib` last changed: the KiB that virtio-mem still has to plug or unplug; None if it is 0."""
+    """When `plugging_kib`, which virtio-mem must still plug or unplug, last changed; None if 0."""
 
     @property
     def balloon(self) -> bool:

@@ -58,7 +58,7 @@ class Address:
         if text.startswith("/"):
             length = len(os.fsencode(text))
             if "\0" in text:
-                raise ValueError("a path must not contain zero bytes")
+                raise ValueError("a path must not contain a byte with the value 0")
             if length > _LONGEST_PATH:
                 raise ValueError(f"a socket's path can have at most {_LONGEST_PATH} bytes; this path has {length}")
             return cls(path=text)

@@ -35,7 +35,7 @@ def examined(hypervisor: VdsmHypervisor) -> Iterable[Finding]:
         way = "over TLS" if settings.tls else "without TLS"
         yield Finding(Severity.OK, SUBJECT, f"{settings.peer} answers {way}; {count_of(len(guests), 'guest')} here")
         up = [vm for vm in hypervisor.vms() if vm.status == UP]
-        cure = "enable the memory balloon device for them in the engine, and restart them"
+        cure = "enable the memory balloon device for these guests in the engine, and restart the guests"
         yield from _without("balloon device", [vm.name for vm in up if vm.balloon is False], cure)
         cure = "load virtio_balloon in these guests (Windows: the balloon driver and service of virtio-win), unless they are starting"
         yield from _without("guest statistics", [vm.name for vm in up if vm.balloon and not vm.reports], cure)

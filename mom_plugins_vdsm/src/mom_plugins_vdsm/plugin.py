@@ -47,7 +47,7 @@ _SOURCES = {
     "balloon_max": "balloonInfo.balloon_max",
     "mem_available": "memoryStats.mem_total",
     "mem_unused": "memoryStats.mem_unused",
-    "mem_usable": "mem_unused, or mem_free: a lower bound",
+    "mem_usable": "mem_unused, or mem_free if count_page_cache is set: a lower bound",
     "mem_disk_caches": "memoryStats.mem_free - mem_unused",
     "swap_in": "memoryStats.swap_in",
     "swap_out": "memoryStats.swap_out",

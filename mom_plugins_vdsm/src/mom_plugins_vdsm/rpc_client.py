@@ -46,7 +46,7 @@ class SocketTransport(Transport):
 
 
 _WHERE: Final = "PORT|PATH|HOST:PORT"
-_LISTENS: Final = "Address of the daemon: its `rpc-port` or `listen`."
+_LISTENS: Final = "Address of the daemon: its option `rpc-port`, or its setting `listen`."
 
 
 def _address(context: click.Context, parameter: click.Parameter, value: str) -> Address:

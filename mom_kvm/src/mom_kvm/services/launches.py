@@ -75,11 +75,11 @@ class Room:
     @property
     def rise(self) -> str:
         """Expected growth of guests, as text."""
-        return f"guests are expected to use {format_kib(self.rising_kib)} more soon" if self.rising_kib else ""
+        return f"guests are expected to soon use {format_kib(self.rising_kib)} more" if self.rising_kib else ""
 
     @property
     def most_kib(self) -> int:
-        """Largest possible reservation, in KiB."""
+        """Largest possible reservation."""
         return max(0, self.unreserved_kib + self.can_free_kib + self.can_offload_kib)
 
     @property

@@ -26,15 +26,15 @@ _DEFAULT_PID_FILE: Final = Path("/run/momd.pid")
 
 _VDSM_STATE: Final = Path("/var/lib/vdsm/mom")
 _VDSM_RUN: Final = Path("/run/vdsm/mom")
-"""Like `_VDSM_STATE`, a folder that the user vdsm can write. The daemon runs as this user on a host with vdsm."""
+"""Like `_VDSM_STATE`, a folder that the user vdsm can write. On a host with vdsm, the daemon runs as vdsm."""
 
 
 @click.command("momd", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("-c", "--config-file", type=click.Path(path_type=Path), help=f"The configuration.  [default: {_DEFAULT_FILE}, if it exists]")
+@click.option("-c", "--config-file", type=click.Path(path_type=Path), help=f"Configuration file.  [default: {_DEFAULT_FILE}, if it exists]")
 @click.option("-r", "--rules-file", metavar="FILE", help="File with the policy; replaces `policy` and `policy-dir` of the configuration.")
 @click.option("-P", "--policy-dir", metavar="DIR", help="Folder of *.policy files; replaces `policy-dir` and `policy`, too.")
-@click.option("-p", "--plot-dir", metavar="DIR", help="Accepted, but without effect: `mom report --html` draws plots.")
-@click.option("-l", "--log", metavar="FILE", help="Log file; stdio for standard error.")
+@click.option("-p", "--plot-dir", metavar="DIR", help="Has no effect: use `mom report --html` for plots.")
+@click.option("-l", "--log", metavar="FILE", help="Log file, or stdio for standard error.")
 @click.option("-v", "--verbose", "verbosity", metavar="LEVEL", help="Log level: critical, error, warn, info, debug, or 1 to 5.")
 @click.option("-d", "--daemonize", is_flag=True, help="Run in the background.")
 @click.option("--pid-file", type=click.Path(path_type=Path), help=f"Where to write the process id.  [default with -d: {_DEFAULT_PID_FILE}]")
