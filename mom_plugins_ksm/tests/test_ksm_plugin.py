@@ -300,7 +300,7 @@ def test_state_of_the_law_survives_a_restart_and_changes_once_a_snapshot(root: P
         ({"ksm_run": 1, "ksm_pages_sharing": 12345}, ["KSM on, 12,345 pages shared"]),
         ({"ksm_run": 0, "ksm_pages_sharing": None}, ["KSM off"]),
         ({"ksm_run": 2}, ["KSM off"]),
-        ({"ksm_run": 1, "ksm_reason": "look", "ksm_suggested_run": 1}, ["KSM on: it scans for new equal pages"]),
+        ({"ksm_run": 1, "ksm_reason": "look", "ksm_suggested_run": 1}, ["KSM on: KSM scans for new equal pages"]),
         ({"ksm_run": 1, "ksm_reason": "look", "ksm_suggested_run": 0}, ["KSM on"]),
     ],
 )

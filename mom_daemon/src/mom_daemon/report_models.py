@@ -38,7 +38,7 @@ Model = TypeVar("Model")
 REPORT_FORMAT: Final = 3
 
 described = with_config(ConfigDict(use_attribute_docstrings=True))
-"""Use the text below a member as its description."""
+"""Describe members by the texts below."""
 
 AnyValue = Annotated[Any, Field(description="Value in the unit of its field or control; null if unknown.")]
 

@@ -1,4 +1,4 @@
-"""`mom restore`: restore controls after a crash."""
+"""`mom restore`."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ class KsmKnobs:
         return values
 
     def write(self, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Set knobs in one call, as a management system expects. Raise `HypervisorError` if the present values cannot be read.
+        """Set knobs in one call. Raise `HypervisorError` if the present values cannot be read.
 
         If the call is refused, set each knob alone. Do not repeat a call without an answer: it may still take effect.
         """

@@ -104,7 +104,7 @@ def scanner_findings(values: Mapping[str, Value], proc: Path) -> Iterator[Findin
         message = f"{VIRT_HANDLER} is running (pid {pid}), and sets KSM on nodes that ksmConfiguration selects: mom does not set KSM there"
         yield Finding(Severity.WARNING, "KSM and KubeVirt", message, ONE_OF_TWO)
     if "ksmd_cpu_seconds" not in values:
-        message = "ksmd is not visible in /proc, so its CPU time is unknown: policies cannot limit it"
+        message = "ksmd is not visible in /proc, so its CPU time is unknown: policies cannot limit this time"
         yield Finding(Severity.WARNING, "KSM cost", message, "run mom outside of containers, or with the host's PID namespace")
 
 

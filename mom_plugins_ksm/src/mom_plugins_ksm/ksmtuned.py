@@ -36,7 +36,7 @@ def import_ksmtuned(texts: Mapping[str, str]) -> Imported:
     imported.plugin("policy", "applies the KSM law's suggestions")
     imported.notes.append("ksmtuned counts the memory of all QEMU processes; mom uses the available memory that the kernel reports")
     imported.notes.append(
-        "mom sets the speed by the memory saved per second of ksmd's CPU time: law.worth, law.cpu_share and law.cpu_ceiling"
+        "mom sets ksmd's speed by the memory saved per second of its CPU time: see law.worth, law.cpu_share and law.cpu_ceiling"
     )
     return imported
 

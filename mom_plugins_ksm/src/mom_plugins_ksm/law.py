@@ -100,7 +100,7 @@ class KsmParameters(StrictModel):
     rest_most: Annotated[Duration, Field(gt=0)] = 7200.0
     """Longest rest, unless `rest_ratio` requires more. Each look that has not paid off doubles the rest."""
     rest_ratio: Annotated[float, Field(ge=0, le=1000)] = 9.0
-    """Minimum ratio of a rest's length to that of the previous look: looks take at most a tenth of the time."""
+    """Minimum ratio of a rest to the previous look: looks take at most a tenth of the time."""
     rest_pause: Share = 0.25
     """Initial share of a rest after a look that has not paid off. In this part, growth and loss do not end the rest, because guests with
     bursts always grow. After two such looks, new guests do not end the rest either, because some hosts start a guest each minute."""

@@ -14,10 +14,10 @@ from mom_plugins_ksm.law import KsmReason
 REASONS: Final[Mapping[str, str]] = {
     KsmReason.AWAY: "all guests disappeared at the same time",
     KsmReason.AMPLE: "the host has enough memory",
-    KsmReason.LOOK: "it scans for new equal pages",
+    KsmReason.LOOK: "KSM scans for new equal pages",
     KsmReason.WORK: "the last scan was worth its CPU time",
-    KsmReason.REST: "it pauses, because the last scan saved little",
-    KsmReason.BOOKS: "its own data needed more memory than it saved",
+    KsmReason.REST: "KSM pauses, because the last scan saved little",
+    KsmReason.BOOKS: "KSM's own data needed more memory than it saved",
 }
 
 

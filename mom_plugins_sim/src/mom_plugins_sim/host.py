@@ -75,7 +75,7 @@ class SimulatedHostMemory:
 
     @property
     def unused(self) -> float:
-        """Free memory (MemFree): the page cache leaves the kernel's reserve free."""
+        """Free memory (MemFree), including the kernel's reserve."""
         return self.reserve + max(0.0, self.available - self.cache)
 
     @property

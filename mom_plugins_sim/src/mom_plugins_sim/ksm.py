@@ -56,7 +56,7 @@ class Ksm:
     def step(self, mergeable_kib: float, resident_kib: float, dt: float) -> None:
         """Scan for `dt` seconds.
 
-        :param mergeable_kib: resident memory of guests with content that other guests also have
+        :param mergeable_kib: guests' resident memory whose content other guests also have
         """
         self.candidates = resident_kib / PAGE
         most = mergeable_kib / PAGE * MERGEABLE

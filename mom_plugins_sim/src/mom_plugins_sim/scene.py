@@ -21,7 +21,7 @@ GUEST_GRAIN_KIB = 64 * MIB
 """The memory of each guest is a multiple of this size."""
 
 SIZES = (0.5, 0.5, 1.0, 1.0, 1.0, 2.0, 2.0)
-"""Sizes of guests, relative to each other."""
+"""Relative sizes, of which mom draws one for each guest."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ MIB = 1024  # KiB
 DAY = 86_400.0  # s
 
 TOUCH_RATE = 10_000 * 4.0
-"""KiB/s that a program touches, page by page and at random. docs/simulator.md has the measurements."""
+"""KiB/s that a program touches, page by page and at random."""
 
 COLD_RATE = 200 * 4.0
 """KiB/s of cold memory that a program touches: the same rate as in benchmarks/squeeze."""
@@ -166,7 +166,7 @@ class HostLoad:
     begins: float = 0.0
     lasts: float = 0.0
     rate: float = 150.0 * MIB
-    """KiB/s, like a program that reads its input from a disk."""
+    """Growth in KiB/s, like a program that reads its input from a disk."""
 
     def at(self, time: float) -> float:
         """Return the program's memory at that time, in KiB."""

@@ -27,7 +27,7 @@ LONGEST_JUMP = 600.0
 """Of a longer pause, the world simulates only this many seconds. A constant load settles in this time."""
 
 WAITING_SHARE = 0.5
-"""Fraction of the host's swap-out stalls that affects each guest: "full" pressure is about half of "some"."""
+"""Each guest waits during this fraction of the host's swap-out stalls: "full" pressure is about half of "some"."""
 
 SWAPS_BELOW_SHARE = 0.0025
 """Fraction of the host's memory that is still available when its kernel begins to swap: 60 MiB of 24 GiB.

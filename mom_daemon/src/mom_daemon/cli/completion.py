@@ -1,4 +1,4 @@
-"""`mom completion`: shell completion of verbs, options and values."""
+"""`mom completion`."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ _MARKS = {Severity.OK: ("ok   ", "green"), Severity.WARNING: ("warn ", "yellow")
 
 
 def mark(severity: Severity) -> str:
-    """Return a severity's coloured mark. All marks have the same width."""
+    """Return a severity's coloured mark."""
     text, colour = _MARKS[severity]
     return click.style(text, fg=colour, bold=True if severity is Severity.ERROR else None)
 

@@ -105,7 +105,7 @@ def _source(
 
 
 def newest(recorded: PastCycles, count: int, *, until: float = math.inf) -> Sequence[PastCycle]:
-    """Return the last `count` cycles, oldest first, without reading all. Raise `MomError` if the recording is unreadable."""
+    """Return the last `count` cycles, oldest first. Raise `MomError` if the recording is unreadable."""
     end = min(time.time(), until)
     for seconds in (*_BACKWARDS, math.inf):
         cycles = deque(recorded.cycles(end - seconds, until), maxlen=count)

@@ -41,7 +41,7 @@ class ConstantDemand(StrictModel):
 
 
 class BurstyDemand(StrictModel):
-    """Programs with bursts of memory, each guest at its own time."""
+    """Programs whose demand rises in bursts, at other times in each guest."""
 
     base: Share
     """Share in use between bursts."""
