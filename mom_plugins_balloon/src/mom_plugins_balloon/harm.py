@@ -42,7 +42,7 @@ class Kill(NamedTuple):
 
 
 class RecentKills:
-    """Kills by guests' kernels (`guest_oom_kills`) in the last `KILLED_SECONDS`. Their guests may be gone."""
+    """Kills by guests' kernels (`guest_oom_kills`) in the last `KILLED_SECONDS`."""
 
     def __init__(self) -> None:
         self.kills: Sequence[Kill] = ()

@@ -15,14 +15,14 @@ from mom_plugins_balloon.names import CONTROL, MISSED, REACH, REST, START_REST, 
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS
 
 STALL_FAULTS: Final = 50.0
-"""A guest with more major faults per second stalls: at 100 us each, they take 0.5 % of its time."""
+"""A guest with more major faults per second than this stalls: at 100 us each, they take 0.5 % of its time."""
 
 STALL_PERCENT: Final = 2.0
 """A guest stalls if its programs wait for memory for more than this percentage of the time (PSI, 10 s). A moving balloon alone
 causes 1 %."""
 
 FREE_SHARE: Final = 0.5
-"""Ratio of usable memory. If more than this is free, page faults only read files for the first time."""
+"""If more than this ratio of usable memory is free, page faults do not show a shortage: they read new files."""
 
 
 class HostMemory(NamedTuple):
@@ -134,7 +134,7 @@ class Habits(NamedTuple):
     """Facts that mom has learned about a guest."""
 
     peak: Annotated[Number, own("mem_used_peak", "largest recent memory use by the guest's kernel and programs")] = None
-    used_before: Annotated[Number, own("mem_used_before", "memory use by the guest's kernel and programs in the previous statistics")] = None
+    used_before: Annotated[Number, own("mem_used_before", "use by the guest's kernel and programs in the previous statistics")] = None
     cache_share: Annotated[Number, own("mem_cache_share", "recent share of page cache in the guest's usable memory", _RATIO)] = None
     kernel_reserved: Annotated[Number, own("kernel_reserved", "memory that the guest's kernel does not count in its total")] = None
     rss_before: Annotated[Number, own("rss_before", "RSS of the guest's process in the previous cycle")] = None
@@ -199,7 +199,7 @@ class GuestMemory(NamedTuple):
     obstacle: str = ""
     """Why the guest must not shrink, whatever it reports; empty if it may."""
     pause: str = ""
-    """Why no new shrink may begin now, although a running shrink continues; empty if one may."""
+    """Why no shrink may begin now (a running one continues); empty if one may."""
     origin_unknown: str = ""
     """Why the guest's original size is unknown, so that its size must not change yet; empty if known."""
 

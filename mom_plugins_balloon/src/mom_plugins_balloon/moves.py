@@ -208,7 +208,7 @@ class LeavingGuests:
             request.end()
 
     def failed(self, identity: str, why: str, *, later: bool) -> None:
-        """Record that the request failed.
+        """Record that a guest's resize failed.
 
         :param later: whether the sweep only waits for other sweeps
         """

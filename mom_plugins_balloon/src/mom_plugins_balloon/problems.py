@@ -114,7 +114,7 @@ NAMED: Final = 3
 CURED: Final = 2
 
 _FULL_SWAP: Final = 0.95
-"""Used ratio of a full swap: the kernel leaves a few slots unused."""
+"""Swap counts as full at this used ratio: the kernel leaves a few slots unused."""
 
 MOVE_GUESTS: Final = "move guests away or shut some down"
 

@@ -18,7 +18,7 @@ from mom_core import Guest, PluginContext, Portion, Scope, Snapshot, UnitError, 
 
 GUARANTEE = "mem_guarantee"
 GUARANTEE_SHARE = "mem_guarantee_share"
-"""Fields of promises by class: in KiB, and as a ratio of the guest's maximum. The larger promise counts."""
+"""Fields of promises by service class: in KiB, and as a ratio of the guest's maximum. The larger promise counts."""
 
 PLATFORMS_GUARANTEE = "balloon_min"
 """Field: promise of the management system, or of the YAML file and the metadata, in KiB."""

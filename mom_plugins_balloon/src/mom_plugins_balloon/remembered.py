@@ -192,7 +192,7 @@ class Remembered(NamedTuple):
 
 
 def remember(before: Remembered, guest: Guest, seen: Sequence[float | None], now: float, dead_band: float, start_rest: float) -> Remembered:
-    """Return a guest's record after one more cycle. `Learning` adds new habits.
+    """Return a guest's record after one more cycle.
 
     :param seen: size, maximum, seconds since the last reboot, and programs killed since the boot
     """

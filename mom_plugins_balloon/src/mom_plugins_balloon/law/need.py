@@ -90,7 +90,7 @@ def headroom_returns(host: HostMemory, parameters: LawParameters) -> bool:
 
 
 class Floors(NamedTuple):
-    """Usable memory that a guest keeps, in KiB. Page cache, margins and headroom each have a floor, at which mom stops taking more."""
+    """Usable memory that a guest keeps, in KiB: floors at which mom stops taking page cache, margins and headroom."""
 
     stall: float
     """Usable memory below which the guest stalled before, or its kernel killed programs. 0 if neither happened."""
@@ -98,9 +98,9 @@ class Floors(NamedTuple):
     """Usable memory below which the guest grows at once, because its kernel killed programs. 0 while the host is below its hard
     watermark."""
     headroom: float
-    """Floor for taking page cache: target headroom, or memory kept after the guest ran out of memory."""
+    """Floor for taking page cache: the largest of target headroom, burst with margin, stall floor, and memory kept after running out."""
     tight: float
-    """Floor while the host is above its hard watermark: the larger of one burst and the stall floor."""
+    """Floor while the host is above its hard watermark: one burst with part of the margin, or the stall floor if larger."""
     margin: float
     """Floor for taking margins: `tight`, or less for a launch."""
     least: float

@@ -154,7 +154,7 @@ class ReasonFigures:
 
     @property
     def fills(self) -> str:
-        """Describe whether a guest that fills memory with page cache grows, and why."""
+        """Describe the growth of a guest that fills memory with page cache."""
         return ", so it gets memory that the host can spare" if self._change > 0 else f", but {self.has} and should have {self.high}"
 
 

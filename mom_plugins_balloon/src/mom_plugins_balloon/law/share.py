@@ -1,6 +1,6 @@
 """Decision of the host: which guests give memory and which get it.
 
-The law skips guests that keep their size or get headroom at no cost. It then applies the kinds of changes (`KINDS`) in order. A guest
+The law skips guests that keep their size or get headroom at no cost. It then applies the changes of `KINDS` in order. A guest
 changes by the first kind that applies to it.
 """
 

@@ -1,4 +1,4 @@
-"""Constants of sweeps, with unit and reason."""
+"""Constants of sweeps."""
 
 from typing import Final
 
