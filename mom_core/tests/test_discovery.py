@@ -83,7 +83,7 @@ def test_an_unknown_plugin_says_where_plugins_are_found():
     error = only_error("quux")
     assert error.message == "plugin 'quux' is not installed"
     assert error.hint == (
-        f"no distribution in {sys.prefix} has such an entry point in 'mom.plugins'; `mom plugin list` shows the installed plugins"
+        f"no distribution in {sys.prefix} has a 'mom.plugins' entry point of this name; `mom plugin list` shows the installed plugins"
     )
 
 

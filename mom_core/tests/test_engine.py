@@ -851,7 +851,7 @@ def test_a_plugin_is_not_replaced_while_its_write_hangs(tmp_path: Path, machine:
 
     with Engine(config("100ms")) as engine:
         assert statuses(engine.cycle()) == {"a": Status.FAILED}
-        with pytest.raises(PluginError, match="a change has not ended"):
+        with pytest.raises(PluginError, match="a call of mom_write has not returned"):
             engine.reload(config("60s"))
         release.set()
         wait_until(lambda: machine.sizes["a"] == 50)

@@ -352,7 +352,7 @@ def test_a_hypervisor_that_lists_badly_or_ignores_ghosts_is_found() -> None:
 
 
 def test_the_real_root_is_never_worked_on() -> None:
-    with pytest.raises(Exception, match="never works on /"):
+    with pytest.raises(Exception, match="never uses /"):
         check_plugin(Knob, host=Path("/"))
 
 

@@ -12,7 +12,7 @@ LONGEST_PAUSE_SECONDS: Final = 0.05
 """Longest pause between two calls of `look`."""
 
 LONGEST_STEP_SECONDS: Final = 10.0
-"""Maximum time counted between two calls of `look`: a virtual machine may pause while its clock continues."""
+"""Maximum time that counts between two calls of `look`: a virtual machine may pause while its clock continues."""
 
 
 def wait_until(look: Callable[[], Value | None], explain: object = "it did not happen", seconds: float = 120.0) -> Value:

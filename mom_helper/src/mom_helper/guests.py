@@ -99,7 +99,7 @@ class Guest:
                 raise ProcessLookupError(errno.ESRCH, "the process has exited, or is in another control group now")
         folder, path, its_own = self._opened[hierarchy]
         if not its_own and read_at(folder, "cgroup.procs").split() != [b"%d" % self.pid]:
-            raise PermissionError(errno.EPERM, "the control group contains other processes")
+            raise PermissionError(errno.EPERM, "the control group also contains other processes")
         return folder, path
 
     def _keep(self, file: int) -> int:

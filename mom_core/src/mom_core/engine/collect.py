@@ -118,7 +118,7 @@ class Collector:
         wrong: list[Problem] = []
         for guest in answer:
             if not isinstance(guest, Guest):
-                wrong.append(Problem(source, f"the list of guests contains a {type(guest).__name__}"))
+                wrong.append(Problem(source, f"the list of guests contains a {type(guest).__name__} instead of a Guest"))
             elif guest.id in guests:
                 wrong.append(Problem(source, f"the guest id {printable(guest.id)} is listed twice", guest.entity))
             elif not _is_whole(guest.id):
@@ -161,7 +161,7 @@ class Collector:
             if all(len(column) == len(guests) for column in value.values()):
                 yield plugin, units, value
             else:
-                message = f"{hook} returned columns without a value for each of the {len(guests)} guests"
+                message = f"{hook} returned columns that do not have one value for each of the {len(guests)} guests"
                 problems.append(Problem(Source(plugin.name), message))
             return
         if not isinstance(value, Mapping):

@@ -292,7 +292,7 @@ def _missing(name: str, present: Installed, *, suggest: bool) -> PluginError:
     elif suggest and (meant := suggestion(name, own)):
         hint = f"did you mean {meant!r}? It comes with {own[meant].distribution}: {how_to_install(own[meant].distribution)}"
     else:
-        hint = f"no distribution in {sys.prefix} has such an entry point in {GROUP!r}; `mom plugin list` shows the installed plugins"
+        hint = f"no distribution in {sys.prefix} has a {GROUP!r} entry point of this name; `mom plugin list` shows the installed plugins"
     broken = ", ".join(present.unreadable)
     if broken:
         hint += f"; the plugins of {broken} are unknown, because its metadata cannot be read: install {broken} again"

@@ -63,7 +63,7 @@ def _set(
         applied = outcome.decision
         present = applied.value if outcome.after is None else outcome.after
         if outcome.after is None:
-            yield subject.remark(f"{spec.name}: the outcome has no value after the change", "read the value back if possible")
+            yield subject.remark(f"{spec.name}: the outcome has no value after the change", "return the new value from mom_read")
         _, shown = _present(life.cycle().snapshot, spec)
         if shown is not None and not _same(spec, shown, present):
             yield subject.fault(
