@@ -60,7 +60,7 @@ def draft_config(root: Path, *, observe: bool = True) -> Draft:
         "#   mom doctor         will it work here?    mom run --observe   decide and report, touch nothing",
         "",
         *_core_lines(root, observe=observe),
-        "# The enabled plugins. The order is the order of precedence. Each may have a `deadline`: the time limit of a call (default 5s).",
+        "# The enabled plugins. The order is the order of precedence. Each may have a `deadline`: the time limit of a call (usually 5s).",
         "plugins:",
         *(line for name, suggestion in draft.enabled.items() for line in _plugin_lines(draft.plugins[name], suggestion)),
         *_other_lines(draft),
