@@ -56,7 +56,7 @@ def test_what_the_verbs_show_comes_from_the_socket_and_says_so(simulated: Mom) -
     status = simulated("status")
     assert f"(from {simulated.directory}/run/mom.sock" in status.stdout
     assert "on sim:///" in status.stdout
-    assert "changes to undo" in status.stdout
+    assert " to undo when mom stops" in status.stdout
     found = json.loads(simulated("status", "--json").stdout)
     of_file = json.loads((simulated.directory / "run/status.json").read_text())
     assert found.keys() >= of_file.keys()

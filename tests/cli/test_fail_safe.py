@@ -85,7 +85,7 @@ def test_a_mom_that_works_is_left_alone_and_its_changes_are_listed_and_counted_w
     assert "The ledger lists 1 change of an earlier run of mom" in said.stdout
     assert "`mom restore -c /" in said.stdout
     assert json.loads(mom("status", "--json").stdout) == {"running": False, "to_put_back": 1}
-    assert "kept for the next start of mom" in mom(*IF_UNCLEAN).stdout
+    assert "for its next start" in mom(*IF_UNCLEAN).stdout
     done = mom("restore")
     assert (done.returncode, mom.knob()) == (0, 0), done.stderr
     assert "ksm_run restored to 0" in done.stdout
@@ -109,8 +109,8 @@ def test_sigusr2_and_on_stop_keep_for_the_next_mom_whatever_signal_follows(mom: 
     for one in signals:
         process.send_signal(one)
     assert process.wait(60) == 0
-    assert mom.logged("ended; the ledger lists 1 changes: the next start of mom takes them over")
-    assert "kept for the next start of mom" in mom(*IF_UNCLEAN).stdout
+    assert mom.logged("ended; the ledger lists 1 change: the next start of mom takes them over")
+    assert "for its next start" in mom(*IF_UNCLEAN).stdout
     assert mom.knob() == 1
 
 
@@ -128,7 +128,7 @@ def test_what_was_put_back_is_not_said_to_stand_where_the_ledger_could_not_be_wr
     mom.stop()
     assert mom.knob() == 0
     assert mom.logged("undid 1 of 1 change")
-    assert mom.logged("ended; the ledger lists 1 changes: the next start of mom takes them over")
+    assert mom.logged("ended; the ledger lists 1 change: the next start of mom takes them over")
     assert not mom.logged("changes stand")
 
 
