@@ -30,7 +30,7 @@ RESTART_SECONDS = 30.0
 """Time from an OOM kill until the program has restarted and read its data."""
 
 FAULT_SECONDS = 100e-6
-"""Seconds to read a page from a virtual disk on an SSD. Measured: 130 us."""
+"""Seconds to read a page from a virtual disk on an SSD; up to 130 us were measured."""
 
 HUGE_PAGES_FROM = 512 * MIB
 """Memory in KiB below which Linux disables transparent huge pages (mm/huge_memory.c, hugepage_init)."""
