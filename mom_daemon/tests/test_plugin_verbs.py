@@ -99,5 +99,5 @@ def test_declarations_are_known_without_a_setup_and_broken_plugins_are_left_out(
     code, out, err = mom("fields", "--all", "--json")
     assert code == 0
     assert [(field["plugin"], field["name"]) for field in json.loads(out)["fields"]] == [("sizes", "size")]
-    assert "without the plugin broken: " in err
+    assert "the list lacks the plugin broken: " in err
     assert (Scope.GUEST, "size") in declarations_of(load_config({"plugins": {"sizes": {}}})).fields

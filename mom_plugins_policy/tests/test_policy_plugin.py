@@ -155,7 +155,7 @@ def test_remarks_are_logged_when_policies_are_loaded_and_not_in_each_cycle(tmp_p
 def test_not_more_is_logged_than_a_person_reads(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     plugin(tmp_path, directory=folder(tmp_path, {"60.policy": "\n".join(f"(debug Host.no_{number})" for number in range(50))})).mom_setup()
     assert len(logged(caplog)) == 30
-    assert "and 20 more" in logged(caplog)[-1][1]
+    assert "`mom policy check` shows 20 more" in logged(caplog)[-1][1]
 
 
 def test_a_mistake_of_the_checks_stops_no_policy(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:

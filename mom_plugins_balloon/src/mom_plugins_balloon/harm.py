@@ -80,10 +80,10 @@ def guest_columns(snapshot: Snapshot, unhealthy: Sequence[str | None], killed: R
     return {UNHEALTHY: unhealthy, KILLED: counts, SUFFERS: list(map(_suffers, counts, unhealthy))}
 
 
-def _suffers(killed: Value, unhealthy: str | None) -> str | None:
+def _suffers(killed: int | None, unhealthy: str | None) -> str | None:
     if not killed:
         return unhealthy
-    programs = f"{count_of(int(killed), 'program')} killed"
+    programs = f"{count_of(killed, 'program')} killed"
     return f"{unhealthy}, {programs}" if unhealthy else programs
 
 
