@@ -254,7 +254,7 @@ def test_a_mistake_costs_itself_and_is_said_with_its_line(folder: Folder, line: 
     assert decided == ({} if said.startswith("the policy decides nothing") else {("host", "knob"): 1})
     assert problem.message.startswith(said)
     assert str(problem.source) == "p.py:3:1"
-    assert (problem.hint == "write `yield` before it") is ("not yielded" in said)
+    assert (problem.hint == "write `yield` before `set`") is ("not yielded" in said)
 
 
 @pytest.mark.parametrize("given", ["return 3", "return [None]"])

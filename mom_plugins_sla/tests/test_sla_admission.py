@@ -81,7 +81,7 @@ def test_a_refusal_says_what_moving_guests_away_would_give_by_what_their_mover_c
     refused = asked(promisable=24, guests=guests, moves=moved_by(CLUSTER))
     assert not refused.admitted
     assert refused.reasons[-1] == (
-        "moving guests away: cluster can move 2 of 3 guests, while they run, which hold at least 3.00 GiB; the mover chooses the host;"
+        "moving guests away: cluster can move 2 of 3 guests, while they run; these hold at least 3.00 GiB; the mover chooses the host;"
         " in a fleet, `mom fleet plan --drain` shows where they would go"
     )
     assert "no plugin on this host can" in asked(promisable=24, guests=guests, moves=moved_by(None)).reasons[-1]

@@ -60,7 +60,7 @@ def test_a_hostile_server_directs_no_host_and_no_coordinator(fleet: FleetWorld) 
     fleet.until(lambda: "orders for this host: it is signed with the key" in fleet.log("h1"), "it refuses the orders")
     fleet.put(ROSTER, "h1", thief.signed("h1", Member(group="g1", draining=True), revision))
     fleet.put(ROSTER, "h2", thief.signed("h2", Member(group="g1", address=away), revision))
-    fleet.until(lambda: "this host's entry in the fleet cannot be used: it is signed with the key" in fleet.log("h1"), "it refuses the entry")
+    fleet.until(lambda: "this host's entry in the fleet cannot be used: it is signed with the key" in fleet.log("h1"), "refused")
     fleet.until(lambda: {*fleet.status()["unsigned"]} == {"h1", "h2"}, "the operator is told")
     assert "which is not trusted" in fleet.refused("drain", "h1"), "what an operator would build on that is nothing"
     assert sorted(fleet.where("h1")) == before

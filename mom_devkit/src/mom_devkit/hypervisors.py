@@ -170,7 +170,7 @@ class FakePromises:
     """Implementation of `Promises` that reads guests' fields: `PluginContext(offers={Promises: (FakePromises("x"),)})`.
 
     :param guaranteed: field with the guarantee in KiB
-    :param promised: field with the promise in KiB; empty for the same field
+    :param promised: field with the promise in KiB; if empty, `guaranteed`
     """
 
     def __init__(self, guaranteed: str, promised: str = "") -> None:

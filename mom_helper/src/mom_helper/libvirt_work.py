@@ -166,5 +166,5 @@ def _numbers(order: GuestOrder) -> str:
 
 def _defined(domain: Any) -> Any:
     if not domain.isPersistent():
-        raise OSError(errno.EOPNOTSUPP, "the guest is transient: libvirt could not start it again")
+        raise OSError(errno.EOPNOTSUPP, "the guest is transient: once stopped, libvirt cannot start it again")
     return domain

@@ -67,8 +67,8 @@ _SAID: Final = (
      GuestField.AUTODEFLATE),
     ("rss", Unit.KIB, "host memory that the guest's QEMU process holds", "balloon.rss"),
     *MEMORY,
-    ("mem_usable_soon", Unit.KIB, "expected `mem_usable` when mom can act on the next statistics, if memory use keeps growing as it did"
-     " between the last two statistics; known only for watched guests whose memory use grows", "balloon.usable, twice"),
+    ("mem_usable_soon", Unit.KIB, "`mem_usable` expected at the time of the next statistics that mom can act on, if memory use grows as"
+     " between the last two; known only for watched guests whose memory use grows", "balloon.usable, twice"),
     *COUNTERS,
     ("stats_age", Unit.SECONDS, "age of the guest's own statistics", "balloon.last-update"),
     (GuestField.REBOOT_AGE, Unit.SECONDS, "time since the guest's last reboot; unknown if mom has seen no reboot", "balloon.minor_fault"),

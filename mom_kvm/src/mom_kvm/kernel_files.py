@@ -156,7 +156,7 @@ def unwritable_finding(path: Path | str, subject: str, effect: str, *, observes:
 
 
 def open_process_file(process: Path | str, name: str) -> int:
-    """Open a process's file that only its user and root may read, directly or through mom-helper. Raise `OSError` on failure."""
+    """Open, directly or through mom-helper, a file that only a process's user and root may read. Raise `OSError` on failure."""
     try:
         return os.open(f"{process}/{name}", os.O_RDONLY | os.O_CLOEXEC)
     except PermissionError:

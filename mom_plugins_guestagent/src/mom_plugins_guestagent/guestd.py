@@ -421,7 +421,7 @@ class Relief:
         return max(0.0, self._until - self._clock())
 
     def figures(self) -> dict[str, int]:
-        """Return statistics about the help, for an answer."""
+        """Return statistics about this help, for an answer to the host."""
         order = self._order.now()
         values = {} if order is None else {"reporting_order": order}
         if self.allowed:

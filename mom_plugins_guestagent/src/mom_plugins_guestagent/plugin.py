@@ -56,7 +56,7 @@ class GuestAgentPlugin:
         self._context = context
         self._collector: AgentCollector | None = None
         self._without: Mapping[str, tuple[str, bool]] | None = None
-        """Guests without balloon statistics in the last report: incarnation, and whether mom expects such. None before a report."""
+        """Incarnation of each guest without balloon statistics, and whether mom expects some. None before the first report."""
 
     # --- declare -----------------------------------------------------------------------------------------------------------------
 

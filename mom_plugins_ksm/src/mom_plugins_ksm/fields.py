@@ -19,7 +19,7 @@ FILES = (
     ("ksm_full_scans", "full_scans", Unit.COUNT, "complete scans of all mergeable memory"),
     ("ksm_zero_pages", "ksm_zero_pages", Unit.PAGES, "empty pages merged with the kernel's zero page (use_zero_pages)"),
     ("ksm_general_profit", "general_profit", Unit.BYTES, "memory that KSM saves, minus the memory for its own data; may be negative"),
-    ("ksm_advisor_mode", "advisor_mode", Unit.TEXT, "the kernel's active advisor, which sets pages_to_scan (scan-time), or none"),
+    ("ksm_advisor_mode", "advisor_mode", Unit.TEXT, "the kernel's advisor: scan-time, which sets pages_to_scan, or none"),
 )
 _MANAGED = ("pages_shared", "pages_sharing", "pages_unshared", "pages_volatile")
 

@@ -86,7 +86,7 @@ class KsmParameters(StrictModel):
     look_most: Annotated[int, Field(ge=1, le=1000)] = 9
     """Maximum number of scans per look. New or growing guests extend a look, but guests that always grow must not make it endless."""
     books_most: Size = 16 << 20
-    """mom stops KSM if KSM's own data exceeds the savings by this much: the data for 1 GiB without equal pages. Stopping frees the data."""
+    """mom stops KSM, which frees KSM's own data, if this data exceeds the savings by this much. 1 GiB without equal pages needs 16 MiB."""
     gain_least: Size = 16 << 20
     """A look has paid off if it saved this much. Less is noise."""
     grown_least: Size = 64 << 20

@@ -185,7 +185,8 @@ def _standing(domain: Domain) -> GuestState:
 def _only_persistent(domain: Domain, doing: str) -> Domain:
     if not domain.isPersistent():
         raise NotSupported(
-            f"{doing}: the guest is transient: libvirt could not start it again", hint="make the guest persistent: virsh define FILE"
+            f"{doing}: the guest is transient: once stopped, libvirt cannot start it again",
+            hint="make the guest persistent: virsh define FILE",
         )
     return domain
 

@@ -182,8 +182,8 @@ def about_moving(snapshot: Snapshot, moves: GuestMoves) -> str:
     least = "" if len(held) == len(movable) else "at least "
     chooses = "; the mover chooses the host" if abilities.chooses else ""
     return (
-        f"moving guests away: {name} can move {len(movable)} of {len(snapshot.guests)} guests, {how},"
-        f" which hold {least}{format_kib(sum(held))}{chooses}; in a fleet, `mom fleet plan --drain` shows where they would go"
+        f"moving guests away: {name} can move {len(movable)} of {len(snapshot.guests)} guests, {how};"
+        f" these hold {least}{format_kib(sum(held))}{chooses}; in a fleet, `mom fleet plan --drain` shows where they would go"
     )
 
 

@@ -25,7 +25,7 @@ FIELDS = (
     _guest("priority", Unit.COUNT, "priority of the guarantee, 0 to 100; if memory is short, mom reduces guarantees of low priority first"),
     _guest("reclaim_cost", Unit.RATIO, "relative cost of reclaiming memory from the guest; 1 is normal"),
     _guest("cpu_share", Unit.COUNT, "the guest's weight when CPUs are short; 100 is normal"),
-    _guest("io_share", Unit.RATIO, "share of its disks' agreed limits that the guest may use while disks are short"),
+    _guest("io_share", Unit.RATIO, "part of the guest's disk limits that it may use while disks are overloaded"),
     _guest("may_offload", Unit.FLAG, "whether the guest's cold memory may go to the host's swap"),
     *(_guest(name, Unit.FLAG, f"whether the guest may be {step} when the host is full") for name, step in ALLOWED.items()),
     _guest("leave_warning", Unit.SECONDS, "time between announcing and taking a step; unknown if the class permits no step"),

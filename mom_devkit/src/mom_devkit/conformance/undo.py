@@ -20,7 +20,7 @@ def undo(subject: ExaminedPlugin) -> Iterator[Finding]:
         own = life.engine.plugins.hypervisor_owner
     if own is not None and own.name == subject.name and not subject.may_touch:
         cure = "if these are guests for tests, allow their changes with may_touch"
-        yield subject.remark("its controls were not set, because the guests belong to its own hypervisor", cure)
+        yield subject.remark("the plugin's controls were not tried, because its hypervisor may manage real guests", cure)
         return
     for spec in controls:
         bench = subject.new_bench()

@@ -22,7 +22,7 @@ class Offer(NamedTuple):
     depth: float = 0.0
     """Inflation of the balloon for a sweep, hollow memory included."""
     backed: float = 0.0
-    """Empty memory that the host backs, or for which it keeps memory (goal `safe`)."""
+    """Unused memory of the guest that the host backs or, with goal `safe`, keeps memory available for."""
     unbacked: float = 0.0
     """Empty memory that the host does not back. The host gains nothing from it, but the balloon takes it before page cache."""
     cache: float = 0.0

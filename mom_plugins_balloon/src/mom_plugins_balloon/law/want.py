@@ -13,7 +13,7 @@ from mom_plugins_balloon.parameters import SLOW_BALLOON_KIB_PER_SECOND
 
 
 class Ask(NamedTuple):
-    """Memory that one guest wants, and its offer, in KiB."""
+    """Memory that one guest wants, and memory that it can give, in KiB."""
 
     code: ReasonCode | None = None
     keeps_size: bool = False

@@ -74,7 +74,7 @@ def watch_finding(how: str, why_not: str) -> Finding:
 
 
 def cpu_lists_findings(kept: KeptByCpus | None, why_not: str, *, enabled: bool) -> Iterator[Finding]:
-    """Yield a finding: how the host regains free memory in per-CPU lists. Ignore small amounts."""
+    """Yield a finding if per-CPU lists hold much free memory: how the host gets it back."""
     if kept is None or kept.excess < _KEPT_KIB:
         return
     subject = "free memory in per-CPU lists"

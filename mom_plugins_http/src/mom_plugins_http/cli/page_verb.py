@@ -16,7 +16,7 @@ from mom_plugins_http.cli.client import Client
 from mom_plugins_http.cli.running_verb import common_options
 
 
-@click.command("page", short_help="Open the web page in one browser, through ssh.")
+@click.command("page", short_help="Open the web page in a browser on your own computer, through ssh.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8132, show_default=True, help="Port that ssh forwards.")
 @click.option("--once", is_flag=True, help="Print the address and exit; the session stays valid for 12 hours.")
 @common_options

@@ -109,7 +109,7 @@ LEAST_SHARE: Final = 0.005
 
 PEAK_RISE: Final = 0.5
 PEAK_FALL: Final = 0.1
-"""Fractions of the difference by which the learned maximum in a slot moves towards a higher and a lower value."""
+"""A slot's learned maximum moves by this part of its difference to a new value: `PEAK_RISE` up, `PEAK_FALL` down."""
 
 COVERAGE: Final = 0.95
 QUANTILE_STEP: Final = 0.3
