@@ -100,7 +100,7 @@ class HostLaunches:
         except MomError as error:
             return self._start(replace(launch, note=f"the memory available for it is unknown: {error.message}", hint=error.hint))
         expected = kept.expected_in_seconds
-        when = "the time for the rest is unknown" if expected is None else f"the rest is expected in about {max(expected, 1):.0f} s"
+        when = "it is unknown when the rest becomes free" if expected is None else f"the rest is expected in about {max(expected, 1):.0f} s"
         note = f"{format_kib(kept.there_kib)} of its {format_kib(launch.guest.memory_kib)} are available; {when}"
         if crowded:
             note += f"; {MOST_WAITING} other launches are waiting already"

@@ -93,7 +93,7 @@ class SweptGuests:
             if identity in self._under_way:
                 raise NoChangeNeeded("its sweep is still running")
             if len(self._under_way) >= 2 * self._most:
-                raise NoChangeNeeded(f"the maximum number of sweeps is running ({self._most}): this guest has to wait")
+                raise NoChangeNeeded(f"too many sweeps are running or waiting: this guest has to wait")
             thread = threading.Thread(target=self._perform, args=(sweep,), name="mom-sweep", daemon=True)
             self._under_way[identity] = sweep
             try:
