@@ -49,7 +49,7 @@ _JOIN_SECONDS = 0.1
 
 
 TAKEN_KIB: Final = 8 << 10
-"""If mom has reclaimed less than this from a guest, the watch ignores the guest: mom could return too little memory."""
+"""The watch ignores a guest from which mom has reclaimed less than this: returning so little would not help."""
 
 
 class WatchedMemory(NamedTuple):

@@ -33,7 +33,7 @@ class StateGoal(StrEnum):
 
 
 GROWTH_SHARE = {StateGoal.DENSITY: 1.0, StateGoal.BALANCED: 1.5, StateGoal.SAFE: 3.0, StateGoal.TRUTHFUL: 1.5}
-"""Memory that the host keeps available, as ratios of guests' growth until mom has reclaimed memory."""
+"""Memory to keep available, as a multiple of the guests' growth in the time that mom needs to reclaim memory."""
 
 UNSEEN_SHARE = 0.03
 UNSEEN_MOST_KIB = 10 * GIB

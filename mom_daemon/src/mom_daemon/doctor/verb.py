@@ -85,7 +85,7 @@ def _to_add(config: Config) -> Iterable[Finding]:
     fits = {} if config.file is None else fitting(config)
     if fits:
         named = ", ".join(f"{name} ({reason})" for name, reason in fits.items())
-        cure = "add the lines that `mom config init -o -` prints for them to `plugins`, then: systemctl reload mom"
+        cure = "`mom config init -o -` prints lines for these plugins: add the lines below `plugins`, then: systemctl reload mom"
         yield Finding(Severity.OK, "plugins", f"plugins that fit this host, but are not enabled: {named}", cure)
     yield from about_enabled(config)
 
