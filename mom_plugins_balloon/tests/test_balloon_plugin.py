@@ -164,7 +164,7 @@ class TestDoctor:
         assert (last.severity, last.message) == (Severity.OK, "1 of 2 guests can be resized")
         hypervisor.guests = lambda: [Guest("whole", "whole", properties={"mem_guarantee": "100%"}), Guest("b", "b")]
         (last,) = plugin.mom_doctor(hypervisor)
-        assert last.message == "2 of 2 guests can be resized; all memory is promised to 1 of them"
+        assert last.message == "2 of 2 guests can be resized; guests with a guarantee for all of their memory: 1"
 
     def test_unusable_hypervisors_are_reported(self, plugin, hypervisor, no_balloons):
         assert [finding.severity for finding in plugin.mom_doctor(None)] == [Severity.WARNING]

@@ -96,7 +96,7 @@ def findings(hypervisor: Hypervisor | None, guarantees: Guarantees) -> Iterable[
         yield Finding(Severity.WARNING, subject, f"{len(blocked) - FINDINGS_SHOWN} more guests cannot be resized")
     promised = guarantees.written([guest for guest in guests if not guest.why_blocked(CONTROL)])
     whole = sum(Portion(share=1.0) in portions for portions in promised.values())
-    keep = f"; all memory is promised to {whole} of them" if whole else ""
+    keep = f"; guests with a guarantee for all of their memory: {whole}" if whole else ""
     yield Finding(Severity.OK, subject, f"{len(guests) - len(blocked)} of {len(guests)} guests can be resized{keep}")
 
 

@@ -74,7 +74,7 @@ class Store:
     def __init__(self, client: FleetClient) -> None:
         self.client = client
         self.complaint: tuple[float, str] = (float("-inf"), "")
-        """Monotonic time and text of the servers' last error message. Refused requests get no answer."""
+        """Monotonic time and text of the servers' last error message, the only sign of a refused request."""
         self.lost_at = 0.0
         """Last loss of the connection, in seconds since the epoch."""
         self._jetstream = client.jetstream(timeout=ANSWER_SECONDS)

@@ -22,7 +22,7 @@ class KsmSuggestions:
         self._parameters = parameters
         self._file = file
         self._before: KsmMemory | None = None
-        """Law's memory before this cycle; None until mom has read the file."""
+        """What the law remembered before this cycle; None until mom has read it from disk."""
         self._after = self._written = KsmMemory()
         self._at: float | None = None
         self._sizes: Mapping[str, Sequence[float | None]] = {}

@@ -43,7 +43,7 @@ class SlaSettings(PluginSettings):
     """Set the CPU shares of guests from their classes, with the policy 62_sla_cpu. It needs the `qos` plugin."""
 
     cpu_ordinary: int = Field(default=100, ge=2, le=262_144)
-    """CPU weight of an ordinary guest (`cpu_share` 100) in the host's cgroups: 100 with cgroups v2, 1024 with v1."""
+    """CPU weight of an ordinary guest (`cpu_share` 100) in the host's cgroups. Set 1024 on hosts with cgroups v1."""
 
     io: bool = False
     """Limit disks to the I/O shares of their guests while disks are short, with the policy 72_sla_io. It needs the `qos` plugin."""

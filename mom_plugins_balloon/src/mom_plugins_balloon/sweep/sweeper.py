@@ -29,7 +29,7 @@ GAVE, LASTED, ENDED = "sweep_gave", "sweep_seconds", "sweep_end"
 REACTION = "balloon_reaction"
 
 LATELY_SECONDS: Final = 15.0
-"""mom uses the slowest reaction and the smallest slice of sweeps that ended within this time."""
+"""Sweeps that ended within this time count: mom uses their slowest reaction and their smallest slice."""
 
 OWN_SWEEP_REACTION_SECONDS: Final = 0.35
 """Reaction of a hypervisor that performs sweeps itself: the slowest real guest (benchmarks/sweeps/bench_collisions.py)."""
@@ -93,7 +93,7 @@ class SweptGuests:
             if identity in self._under_way:
                 raise NoChangeNeeded("its sweep is still running")
             if len(self._under_way) >= 2 * self._most:
-                raise NoChangeNeeded(f"too many sweeps are running or waiting: this guest has to wait")
+                raise NoChangeNeeded("too many sweeps are running or waiting: this guest has to wait")
             thread = threading.Thread(target=self._perform, args=(sweep,), name="mom-sweep", daemon=True)
             self._under_way[identity] = sweep
             try:

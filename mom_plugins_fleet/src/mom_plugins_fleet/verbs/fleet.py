@@ -118,7 +118,7 @@ def init_command(where: Where, names: tuple[str, ...], replicas: int, store: Pat
         why = "" if no_start else server_setup.systemd_does(f"enable --now {unit}")
         if no_start or why:
             print_prose(f"The server is not running yet{': ' if why else ''}{why}", 2)
-            print_prose(f"Next: 1. start the server, as {unit} does: `nats-server -c {where.home}/nats.conf`  2. `mom fleet init`", 2)
+            print_prose(f"Next: 1. run `nats-server -c {where.home}/nats.conf`, as {unit} would; 2. run `mom fleet init`", 2)
             return
 
     async def made(store: Store) -> list[str]:

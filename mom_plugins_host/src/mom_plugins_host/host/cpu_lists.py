@@ -90,7 +90,7 @@ class CpuLists:
         return "" if (denied := why_not_writable(self._refresh)) is None else denied.message
 
     def take_back(self, least_kib: float) -> None:
-        """Empty the lists if the excess is at least `least_kib`. Call this in a thread of its own, because a busy CPU may delay the kernel."""
+        """Empty the lists if the excess is at least `least_kib`. Call this in its own thread: a busy CPU may delay the kernel."""
         now = self._monotonic()
         if now < self._next or (self._thread is not None and self._thread.is_alive()):
             return

@@ -175,7 +175,7 @@ def balancing_knob(root: Path) -> Knob:
 _BALANCING = balancing_knob(Path("/"))
 
 _NODES_ABOUT = "one entry for each NUMA node: `node`, `total`, `free` and `available` (KiB), `cpus`, and `distances` to all nodes"
-_AVAILABLE = "meminfo MemFree and half of Active(file), Inactive(file)"
+_AVAILABLE = "meminfo MemFree + (Active(file) + Inactive(file)) / 2"
 
 _HOST = (
     ("numa_node_count", Unit.COUNT, "NUMA nodes with memory", "meminfo"),

@@ -125,7 +125,7 @@ def _lines(result: Comparison, *, other: bool) -> Iterator[str]:
     for title, verdict in (("then", result.then), ("now", result.now)) if other else (("", result.now),):
         yield from _verdict_lines(title, verdict)
     if other:
-        yield "  These results leave out the effect of other decisions on later cycles."
+        yield "  These results do not show how changed decisions would have affected later cycles."
 
 
 LONGEST_LINE = 2000

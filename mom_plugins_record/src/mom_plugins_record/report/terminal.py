@@ -57,7 +57,7 @@ def print_report(summary: ReportSummary) -> None:
             [TableColumn(column.heading, column.rank) for column in columns],
             [[column.of(line) for column in columns] for line in summary.lines],
         )
-        of_guests = "; reasons for the sizes, and all other figures: --html, --json, --csv; definitions: docs/report.md"
+        of_guests = "; --html, --json and --csv add reasons and all other figures; docs/report.md defines them"
         of_classes = f", summed over all guests of the {summary.by}; KSM only where known per guest; --by guest lists each guest"
         print_prose(f"sizes in GiB{of_guests if summary.by == 'guest' else of_classes}", 2)
 
@@ -116,7 +116,7 @@ def sections(summary: ReportSummary) -> Iterator[tuple[str, list[Row]]]:
     """Yield each section's heading and rows."""
     yield "Given back to the host", list(_given_back_rows(summary))
     yield "Worth", list(_worth_rows(summary.worth))
-    yield "Memory sold to guests, and its place", list(_sold_rows(summary.whole.figures))
+    yield "Memory sold to guests, and where it is", list(_sold_rows(summary.whole.figures))
     yield "Cost", list(_cost_rows(summary))
     if summary.host is not None:
         yield "Limits of the host", list(_limit_rows(summary, summary.host))

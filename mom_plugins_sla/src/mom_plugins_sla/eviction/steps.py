@@ -109,7 +109,7 @@ class HostPressure:
         return self.state != URGENT and (self.share is None or self.share >= limits.least)
 
     def is_calm(self, limits: EvictionSettings, needs: float) -> bool:
-        """Return whether the host stays calm with `needs` more KiB in use, and all reservations."""
+        """Return whether the host stays calm if `needs` more KiB and all reservations are in use."""
         if self.share is None or self.available is None or self.total is None or self.state in ("hard", "low"):
             return False
         if self.full is not None and self.full > 0.1 * limits.full:
@@ -167,7 +167,8 @@ def needs_of(guest: Guest, step: Step, host_swapped: float | None = None) -> flo
 def choose(candidates: Sequence[EvictionCandidate], lacks: float) -> tuple[EvictionCandidate, Step] | None:
     """Return the next guest and its step.
 
-    Order: first permitted `Step`, cheapest class, then the smallest guest that frees the memory that the host `lacks`, or else the largest.
+    The earliest permitted `Step` comes first, then the cheapest class, then the smallest guest that frees what the host `lacks`.
+    If no guest frees enough, the largest comes first.
     """
     for step in Step:
         able = [candidate for candidate in candidates if step in candidate.allowed]

@@ -46,7 +46,7 @@ class ProxmoxMoverPlugin(MoverPlugin):
         """A file with an API token, as `USER@REALM!TOKENID=SECRET`. Other users must not be able to read it. The token needs VM.Migrate and
         VM.Audit."""
         ca: ExistingFile | None = None
-        """Certificates of the server's authority, as PEM: /etc/pve/pve-root-ca.pem. Unset: the system's certificates."""
+        """File with the certificates of the server's authority, such as /etc/pve/pve-root-ca.pem. Unset: the system's certificates."""
         node: Annotated[str, StringConstraints(pattern=NODE)] | None = None
         """This node's name. Unset: the system's name, up to the first dot."""
         local_disks: bool = False
