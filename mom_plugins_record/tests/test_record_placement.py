@@ -76,7 +76,7 @@ def test_placement_is_written_to_a_file_or_as_json(tmp_path: Path) -> None:
     file = tmp_path / "placement.sh"
     assert str(file) in run("--placement", str(file))
     assert "MEMORY_MB:allocation_ratio=0.70" in file.read_text()
-    assert "at least 1 more guests of class gold fit" in file.read_text()
+    assert "room for at least 1 more guest of class gold" in file.read_text()
     assert os.access(file, os.X_OK)
     placement = json.loads(run("--placement", "-", "--json"))["placement"]
     assert placement.pop("host")

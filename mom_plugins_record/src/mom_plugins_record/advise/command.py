@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import click
 
-from mom_core import UnitError, format_duration, load_config, parse_duration, parse_size, printable
+from mom_core import UnitError, count_of, format_duration, load_config, parse_duration, parse_size, printable
 from mom_daemon import (
     ExistingPath,
     FiniteRange,
@@ -220,13 +220,14 @@ def _hand_out(text: str, file: str, *, printed: bool) -> None:
 def _result_lines(search: CapacitySearch, fits: int | None, sla_class: str, seconds: float) -> tuple[list[str], list[str]]:
     if fits is None:
         baseline = search.counts.get(0)
-        why = baseline.harm if baseline is not None and baseline.harm else "the time was too short for a result"
-        summary = [f"no guest of class {sla_class} fits: even without new guests, {why}"]
+        harm = baseline.harm if baseline is not None else ""
+        why = f"no guest of class {sla_class} fits: even without new guests, {harm}"
+        summary = [why if harm else f"it is unknown how many guests of class {sla_class} fit"]
     else:
         runs = search.counts[fits].runs
         least = "at least " if fits == search.most else ""
         summary = [
-            f"{least}{fits} more guests of class {sla_class} fit: no harm in {runs} runs of {format_duration(round(seconds))},"
+            f"room for {least}{count_of(fits, 'more guest')} of class {sla_class}: no harm in {runs} runs of {format_duration(round(seconds))},"
             f" so a risk of at most {100 * risk_of(runs):.0f} % (95 % confidence)"
         ]
     if not search.complete:
