@@ -225,9 +225,9 @@ def _result_lines(search: CapacitySearch, fits: int | None, sla_class: str, seco
         summary = [why if harm else f"it is unknown how many guests of class {sla_class} fit"]
     else:
         runs = search.counts[fits].runs
-        least = "at least " if fits == search.most else ""
+        more = ("at least " if fits == search.most else "") + count_of(fits, "more guest")
         summary = [
-            f"room for {least}{count_of(fits, 'more guest')} of class {sla_class}: no harm in {runs} runs of {format_duration(round(seconds))},"
+            f"room for {more} of class {sla_class}: no harm in {runs} runs of {format_duration(round(seconds))},"
             f" so a risk of at most {100 * risk_of(runs):.0f} % (95 % confidence)"
         ]
     if not search.complete:
