@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mom_plugins_http.service import Service
 
 _KNOCK_SECONDS: Final = 1.0
-"""Time limit of the check whether mom listens. The kernel accepts the connection even if mom has hung."""
+"""Time limit of connecting to see whether mom listens. Even a mom that has hung passes, because the kernel accepts the connection."""
 
 
 class HttpPlugin:
@@ -51,7 +51,7 @@ class HttpPlugin:
 
     @property
     def metrics_port(self) -> int | None:
-        """TCP port; None if only this host can connect."""
+        """TCP port of the metrics; None if only this host can connect."""
         address = None if self._settings.tcp is None else Address.parse(self._settings.tcp.listen)
         return None if address is None or address.is_local else address.port
 

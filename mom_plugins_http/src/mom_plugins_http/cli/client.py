@@ -22,7 +22,7 @@ _NO_SOCKET: Final = "start mom with the http plugin enabled; if mom runs without
 _AGAIN_SECONDS: Final = 0.02
 
 ANSWER_SECONDS: Final = 30.0
-"""A change fails after this many seconds of silence. mom may first finish earlier changes, then compile policies."""
+"""A change fails after this many seconds of silence. The limit allows for earlier changes and compiling policies."""
 
 READ_SECONDS: Final = 10.0
 """A query fails after this many seconds of silence."""
@@ -61,7 +61,7 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class ApiRefusedError(MomError):
-    """Error: mom refuses a request, with this HTTP status."""
+    """Error: mom refuses a request. `status` is the answer's HTTP status."""
 
     def __init__(self, status: int, message: str, hint: str) -> None:
         super().__init__(message, hint=hint)

@@ -22,7 +22,7 @@ _POLL_SECONDS: Final = 1.0
 _MAKE: Final = "memory"
 
 _NO_ANSWER_SECONDS: Final = 20.0
-"""`--wait` fails after this many seconds without an answer; mom may be restarting."""
+"""`--wait` tolerates this many seconds without an answer, because mom may be restarting."""
 
 
 class _ReserveGroup(click.Group):

@@ -18,7 +18,7 @@ from typing import Final
 from mom_core import Finding, MomError, Severity, UnitError, Value, parse_duration, read_file, replace_file
 
 _FIRST: Final = "#!/bin/sh\n"
-"""First line, which the packaged file lacks because it is not executable."""
+"""First line of installed programs. The packaged file is not executable and lacks it."""
 
 _MARK: Final = "# mom-launch: "
 """A file whose second line starts differently is not mom's."""
@@ -26,7 +26,7 @@ _MARK: Final = "# mom-launch: "
 _LARGEST: Final = 1 << 20
 
 _USUAL_WAIT: Final = 10.0
-"""Longest delay of a guest's start in seconds, unless an enabled plugin sets it."""
+"""A guest's start waits at most this many seconds, unless a plugin's settings say otherwise."""
 
 _BEYOND_SECONDS: Final = 5
 
@@ -47,7 +47,7 @@ _PLACES: Final = {
     Platform.LIBVIRT: ("etc/libvirt", "etc/libvirt/hooks/qemu.d/mom"),
     Platform.PROXMOX: (_DEFINITIONS, "var/lib/vz/snippets/mom-launch"),
 }
-"""Folder that identifies the platform, and path of the program. libvirt 6.5 and later runs all programs in that folder."""
+"""Each platform's folder, which identifies it, and path of the program. libvirt 6.5 and later runs all programs in `qemu.d`."""
 
 
 class HookState(StrEnum):
@@ -195,7 +195,7 @@ def _as_root(what: str) -> Iterator[None]:
 
 
 def longest_wait(in_force: Mapping[str, Value]) -> float:
-    """Return the longest wait before a guest starts, in seconds."""
+    """Return how many seconds a guest's start waits at most under these settings."""
     plugins = in_force.get("plugins")
     for settings in plugins.values() if isinstance(plugins, Mapping) else ():
         value: object = settings

@@ -39,7 +39,7 @@ class Part(NamedTuple):
 
 
 class WebPage:
-    """Operations for the page, which has no secrets."""
+    """Operations for the web page, which needs no right because it has no secrets."""
 
     @cached_property
     def document(self) -> Part:

@@ -80,7 +80,7 @@ def about(call: ApiCall, view: ReportView, items: Sequence[Item], entity_of: Cal
 
 
 def past_cycles(published: Published, call: ApiCall, values: Callable[[CycleSample], Mapping[str, object] | None]) -> object:
-    """Return past cycles, newest first. `values` returns a cycle's other members, or None to omit the cycle."""
+    """Return past cycles, newest first. `values` returns a cycle's members, except number, time and duration; None omits the cycle."""
     samples = ((sample, values(sample)) for sample in reversed(published.history()))
     items = ({"cycle": one.number, "time": one.time, "duration_seconds": one.duration, **more} for one, more in samples if more is not None)
     return {"items": list(islice(items, call.query.limit))}

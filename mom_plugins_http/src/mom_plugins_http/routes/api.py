@@ -31,7 +31,7 @@ class Api:
 
     def __init__(self, context: PluginContext, operations: Sequence[object], page_keys: PageKeys, settings: HttpSettings) -> None:
         self.tokens: Tokens | None = None
-        """Tokens for TCP, replaced by a reload."""
+        """Tokens for TCP. A reload replaces them."""
         self._context = context
         self._settings = settings
         tcp = settings.tcp
@@ -39,7 +39,7 @@ class Api:
         self._page_keys = page_keys
         self._unread = HeldBytes()
         self._arriving = {right: HeldBytes(MOST_ARRIVING // 2) for right in (Right.READ, Right.CHANGE)}
-        """Bodies being received, keyed by right, so that readers and strangers leave room for changes."""
+        """Bodies being received, keyed by right. With separate limits, readers and strangers leave room for changes."""
         self.routes = [route for owner in (self, *operations, page_keys) for route in operations_of(owner)]
         by_path: dict[str, dict[str, Route]] = {}
         for route in self.routes:

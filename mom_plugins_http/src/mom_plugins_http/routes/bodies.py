@@ -35,7 +35,7 @@ def text_of(body: bytes) -> str:
 
 
 _MOST_SECONDS: Final = 1_000_000_000
-"""30 years. Python cannot convert huge integers to floats."""
+"""About 30 years. Larger integers count as infinite, because Python cannot convert huge ones to floats."""
 
 MOST_KIB: Final = 1 << 40
 """1 PiB."""

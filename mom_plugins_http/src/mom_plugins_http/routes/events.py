@@ -23,14 +23,14 @@ from mom_plugins_http.server.problems import ProblemError
 MEDIA_TYPE: Final = "text/event-stream"
 
 BEAT_SECONDS: Final = 15.0
-"""Seconds between keep-alive comments: proxies stay connected, and mom detects lost clients."""
+"""Seconds between comments that keep proxies connected and show mom lost clients."""
 
 Fields = tuple[str, ...] | None
-"""Guest fields for a client; None for all."""
+"""Guest fields that a client wants; None for all."""
 
 
 MOST_LISTS: Final = 8
-"""Maximum number of different field lists: mom keeps a report for each."""
+"""Maximum number of different field lists, because mom keeps a report for each."""
 
 
 @dataclass(slots=True)

@@ -102,7 +102,7 @@ class ExplanationModel(TypedDict):
 
     guest: IdentityModel
     properties: Mapping[str, Any]
-    """Properties of the guest from its platform."""
+    """Guest's properties, as its platform reports them."""
     cycle: int
     time: Time
     mode: Mode

@@ -1,4 +1,4 @@
-"""Further news for the event stream."""
+"""News of reservations and policies, for the event stream."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class News:
         self._states: dict[str, Reservation.State] | None = None
         self._version: str | None = None
         self.notes: Sequence[PastNote] = ()
-        """Notes, newest first."""
+        """Notes on reservations and policy changes, newest first."""
         self.policies: PolicyState | None = None
         self._failure = ""
 

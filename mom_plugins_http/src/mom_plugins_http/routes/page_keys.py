@@ -72,7 +72,7 @@ class PageSessionModel(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class _Granted:
-    """Owner and expiry (monotonic seconds) of a key or session, which also ends when `process` (PID and start time) exits."""
+    """Owner and expiry (monotonic seconds) of a key or session. It also ends when `process` (PID and start time) exits."""
 
     owner: Peer
     until: float

@@ -24,7 +24,7 @@ KEPT_CYCLES: Final = 720
 """Past cycles to keep: an hour of cycles of 5 s, some 10 MiB with 100 fields."""
 
 KEPT_GUEST_SAMPLES: Final = 60_000
-"""Samples of all guests together: 60 cycles with 1,000 guests, at most some 30 MiB."""
+"""Samples to keep of all guests together, such as 60 cycles with 1,000 guests: at most some 30 MiB."""
 
 GUEST_HISTORY: Final = (
     "balloon_cur",
@@ -42,7 +42,7 @@ GUEST_HISTORY: Final = (
 )
 
 SUMMED: Final = (*GUEST_HISTORY[:6], "cold")
-"""Fields with a history of their sum over guests."""
+"""Fields whose sum over guests has a history."""
 
 KEPT_OUTCOMES: Final = 1000
 
@@ -55,7 +55,7 @@ _WAITING_EVENTS: Final = 16
 """Maximum number of events that wait for a client. mom disconnects slower clients."""
 
 _WAITING_BYTES: Final = 16 << 20
-"""Maximum size of waiting events in bytes, unless a single event is larger: four cycles with 10,000 guests."""
+"""Waiting events have at most this many bytes (four cycles with 10,000 guests), unless a single event is larger."""
 
 _KEPT_ANSWERS: Final = 32
 
@@ -177,7 +177,7 @@ class Subscriber:
         self._events: asyncio.Queue[bytes] = asyncio.Queue(_WAITING_EVENTS)
         self._waiting = 0
         self.ended = False
-        """Whether the stream must end: the client is too slow, or has lost its place."""
+        """Whether the stream must end, because the client is too slow or has lost its place."""
 
     def offer(self, event: bytes) -> None:
         """Add an event, or end the stream if too many events are waiting."""

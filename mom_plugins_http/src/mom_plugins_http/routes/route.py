@@ -67,7 +67,7 @@ Model = TypeVar("Model", bound=StrictModel)
 
 
 def validated(model: type[Model], validate: Callable[[], Model], whole: str) -> Model:
-    """Return a valid query or body. Raise `ProblemError` if invalid. `whole` is its name in errors."""
+    """Return a valid query or body. Raise `ProblemError` if invalid. Errors call the query or body `whole`."""
     try:
         return validate()
     except ValidationError as error:
@@ -116,7 +116,7 @@ class Arriving:
 
 @dataclass(frozen=True, slots=True)
 class ApiCall:
-    """Request with its sender and its query, an instance of the route's query model.
+    """Request with its sender and query. The query is an instance of the route's model.
 
     :param held: counts the body from the first byte until the answer
     :param still_allowed: returns whether the token or session is still valid

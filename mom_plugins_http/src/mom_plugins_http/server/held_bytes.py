@@ -19,7 +19,7 @@ class Holder(Protocol):
 
     @property
     def body(self) -> bytes | bytearray | memoryview:
-        """Bytes so far."""
+        """Body's bytes so far."""
 
 
 class HeldBytes:
