@@ -29,7 +29,7 @@ FLEET_ACCOUNT: Final = "MOM"
 
 _UNLIMITED: Final = {"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": True, "conn": -1, "leaf": -1}
 _OF_A_HOST: Final = {**_UNLIMITED, "conn": 8, "leaf": 0, "exports": 0}
-"""A host needs one connection, but servers may still count lost ones."""
+"""Limits of a host's account. A host needs one connection, but servers may still count lost ones."""
 
 _STORAGE: Final = {"mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1}
 
@@ -45,7 +45,7 @@ _LAST: Final = 253_402_300_799
 _STEP: Final = 50 * 365 * 86_400
 
 SYNC_SECONDS: Final = 10
-"""How often servers compare their accounts. A server that was offline may admit a removed host until the next comparison."""
+"""Seconds between two comparisons of servers' accounts. A server that was offline may admit a removed host until the next comparison."""
 
 
 @dataclass(frozen=True, slots=True)

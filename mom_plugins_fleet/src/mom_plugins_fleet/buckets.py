@@ -13,7 +13,7 @@ from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.subjects import StoredEntry
 
 _LATEST: Final = 1 << 36
-"""Seconds since the epoch: the largest time in a record. Servers that report a later time are wrong."""
+"""Largest time in a record, in seconds since the epoch. Servers that report a later time are wrong."""
 
 
 @dataclass(slots=True)

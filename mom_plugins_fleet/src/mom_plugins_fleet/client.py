@@ -18,7 +18,7 @@ from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 from mom_core import printable
 
 LARGEST_MESSAGE: Final = 1 << 20
-"""Limit in bytes, also nats-server's default."""
+"""Limit of a message in bytes, as nats-server's default."""
 
 LARGEST_LINE: Final = 64 << 10
 
@@ -29,7 +29,7 @@ GOODBYE_SECONDS: Final = 1.0
 """Time limit for the TLS close message."""
 
 _NONCE: Final = re.compile(r"[A-Za-z0-9_-]{11,64}")
-"""For servers, mom signs only random base64 strings, never records."""
+"""mom signs servers' strings only if they match, so that it signs no record."""
 
 _KNOWS_TLS: Final = b'"tls_'
 

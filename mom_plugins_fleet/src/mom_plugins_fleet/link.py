@@ -23,14 +23,14 @@ from mom_plugins_fleet.client import FleetClient
 from mom_plugins_fleet.subjects import INVITED_SECONDS, STATES, StoredEntry, buckets, direct, inbox, is_deleted, subject, taken
 
 ANSWER_SECONDS: Final = 5.0
-"""Time limit for an answer. The election of a bucket's leader takes 4 s."""
+"""Time limit for an answer, because the election of a bucket's leader takes 4 s."""
 
 FIRST_SECONDS: Final = 0.5
 FIRST_ATTEMPTS: Final = 6
 """Number of short attempts before a long wait, because a server may have hung."""
 
 LOAD_ATTEMPTS: Final = 10
-"""Attempts to load a bucket. NATS chooses the sending server at random, and that server may have hung."""
+"""Number of attempts to load a bucket, because the server that NATS chooses at random may have hung."""
 
 CONNECT_SECONDS: Final = 3
 
@@ -38,7 +38,7 @@ AGAIN_SECONDS: Final = 1
 
 PING_SECONDS: Final = 5
 LOST_PINGS: Final = 2
-"""Unanswered pings until a connection counts as lost: within 15 s."""
+"""A connection counts as lost after this many unanswered pings, within 15 s."""
 
 WAITING_BYTES: Final = 8 << 20
 """Limit of queued messages about changes, in bytes. The library drops further messages, and mom reads their keys later."""

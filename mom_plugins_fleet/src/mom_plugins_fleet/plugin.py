@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from mom_plugins_fleet.host.agent import FleetAgent
 
 EMPTY_CYCLES: Final = 3
-"""Cycles without guests after which the last guest counts as gone. A failing hypervisor lists no guests either."""
+"""The last guest counts as gone after this many cycles without guests, because a failing hypervisor lists none either."""
 
 STILL_HERE_CYCLES: Final = 5
 """A move that reports no error has failed if the guest is still listed after so many cycles."""

@@ -24,7 +24,7 @@ WRITE_SECONDS: Final = 15.0
 LOOK_SECONDS: Final = 1.0
 
 UNTIL: Final = "mom_fleet_coordinates_until_timestamp_seconds"
-"""Metric with the end of the lease, because a killed coordinator leaves its file behind."""
+"""Metric with the lease's end, which reveals a file that a killed coordinator left behind."""
 
 METRICS_PATH: Final = "/metrics"
 WHY: Final = "__meta_mom_why"

@@ -26,7 +26,7 @@ FLEET_POLICY: Final = re.compile(r"^[0-9]{2}_fleet_[a-z0-9_]{1,48}\Z")
 CLASSES: Final = "classes.yaml"
 
 LARGEST_RECORD: Final = 768 << 10
-"""Limit in bytes. NATS servers take messages of 1 MiB by default."""
+"""Limit of a record in bytes. NATS servers take messages of 1 MiB by default."""
 
 MOST_TOLD: Final = 300
 """Maximum number of guests in a report: 570 KiB with the longest names and reasons."""
@@ -34,7 +34,7 @@ MOST_TOLD: Final = 300
 MOST_MOVES: Final = 2 * MOST_TOLD
 
 MOST_REMOVED: Final = 1000
-"""Maximum number of removed hosts in a record, which all hosts read often."""
+"""Maximum number of removed hosts in a record, because all hosts read it often."""
 
 
 def _policy_name(name: str) -> str:

@@ -152,7 +152,7 @@ class SeenRevisions:
             raise
 
     def note(self, moves: Collection[OrderProgress]) -> None:
-        """Record moves' progress. After a `StateError`, start no move."""
+        """Record moves' progress. After a `StateError`, the caller must start no move."""
         before = self._moves
         if set(moves) != set(before):
             self._moves = tuple(moves)

@@ -15,10 +15,10 @@ from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.subjects import COORDINATOR, COORDINATORS, LEASES, StoredEntry
 
 SILENT_SECONDS: Final = 75.0
-"""A host counts as lost after this time: two missed heartbeats, by the reader's clock."""
+"""A host counts as silent this long after its last report: two missed heartbeats, by the reader's clock."""
 
 ARRIVES_SECONDS: Final = 120.0
-"""Time for a moved guest to appear in the destination's reports, and to disappear from the source's: two reports."""
+"""Within this time (two reports), a moved guest must appear in the destination's reports, and disappear from the source's."""
 
 SETTLES_SECONDS: Final = 60.0
 """For this long after a move, the destination's reported available memory may not reflect the guest yet."""

@@ -35,7 +35,7 @@ _CLOSE_SECONDS: Final = 0.3
 """Longest wait for threads at the end, in seconds. All plugins together have 0.4 s to stop."""
 
 _NEWS_SECONDS: Final = 0.5
-"""Seconds that a report waits for other plugins' news."""
+"""A report waits at most this many seconds for other plugins' news."""
 
 
 class Service:

@@ -1,4 +1,4 @@
-"""Constant that routes and subcommands share. Subcommands import no server."""
+"""Constant that routes and subcommands share, because subcommands import no server."""
 
 from typing import Final
 

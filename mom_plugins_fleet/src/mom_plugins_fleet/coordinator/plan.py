@@ -18,13 +18,13 @@ AT_ONCE: Final = 2
 ARRIVING_AT_ONCE: Final = 2
 
 ATTEMPTS: Final = 3
-"""Attempts to move a guest. Then the operator must act."""
+"""After this many attempts to move a guest, the operator must act."""
 
 BOOKS_SECONDS: Final = 86_400.0
-"""How long a moved guest counts at its destination even if that host does not report it. A malicious host may hide guests."""
+"""For this long, a moved guest counts at its destination even unreported, because a malicious host may hide guests."""
 
 LOST_SECONDS: Final = 900.0
-"""Moves end after 600 s by default, so a host that is silent for this time moves no guests. Unaccepted orders expire, too."""
+"""A host silent for this long moves no guests, because moves end after 600 s by default. Unaccepted orders expire, too."""
 
 OPEN: Final = (MoveState.ORDERED, MoveState.ACCEPTED)
 
@@ -81,7 +81,7 @@ def _is_unanswered(move: Move) -> bool:
 
 
 def place_of(view: FleetView, name: str) -> TargetHost | str:
-    """Return a host, without counting its incoming guests, or why it can take no guests."""
+    """Return a host without its incoming guests, or the reason why it can take no guests."""
     member, state = view.members.get(name), view.states.get(name)
     if member is None:
         return "it is not in the fleet"
@@ -138,7 +138,7 @@ def expect(targets: dict[str, TargetHost], move: Move, leaves: str, *, reported:
     """Count a guest that is expected at its destination.
 
     :param leaves: source host while it sends the guest, otherwise empty
-    :param reported: promise that the destination already reports for it
+    :param reported: promise to the guest that the destination already reports
     """
     place = targets.get(move.to)
     if place is not None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mom_plugins_fleet.signatures import Opened
 
 READY_ATTEMPTS: Final = 50
-"""Attempts to apply the stored record. Plugins may need 10 s to start."""
+"""Number of attempts to apply the stored record, because plugins may need 10 s to start."""
 
 _POLL_SECONDS: Final = 0.2
 

@@ -103,7 +103,7 @@ def opened_by(where: Where, kind: type[Kind], key: str, data: bytes | None) -> O
 
 
 def edited(kind: type[Kind], before: Kind | None, wanted: Callable[[Kind | None], Mapping[str, object]]) -> Kind:
-    """Return the record that `wanted` makes from `before`. Raise `MomError` with its first error."""
+    """Return the record that `wanted` makes from `before`. Raise `MomError` if that is invalid."""
     try:
         return kind.model_validate({**(before.model_dump() if before else {}), **wanted(before), "by": who()})
     except ValidationError as error:

@@ -203,7 +203,7 @@ def remove_command(where: Where, host: str) -> None:
 )
 @click.pass_obj
 def coordinator_command(where: Where, name: str, metrics: Path | None) -> None:
-    """Choose destinations for guests of drained hosts, until SIGTERM. Several may run: one is active, the others are on standby."""
+    """Choose destinations for guests of drained hosts, until SIGTERM. Several coordinators may run, one active, the others on standby."""
     from mom_plugins_fleet.coordinator.coordinator import Coordinator
     from mom_plugins_fleet.prometheus import write_metrics
 

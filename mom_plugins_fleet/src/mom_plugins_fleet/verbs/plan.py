@@ -39,7 +39,7 @@ def plan_command(where: Where, drained: tuple[str, ...], as_json: bool) -> None:
 
 
 def planned(view: FleetView, drained: Collection[str] = ()) -> dict[str, Any]:
-    """Return the plan for JSON. Mark `drained` in `view`. Raise `MomError` for an unknown host."""
+    """Return the plan for JSON. Mark the hosts `drained` in `view`. Raise `MomError` for an unknown host."""
     for name in drained:
         member = view.members.get(name)
         if member is None:

@@ -17,7 +17,7 @@ LOCAL_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 """Host names for the unix socket behind `ssh -L`. DNS cannot map them to another site."""
 
 TOOL_NAME: Final = "mom"
-"""Host name for `curl --unix-socket … http://mom/`. mom refuses it with a port, as from a browser: another machine may have this name."""
+"""Host name for `curl --unix-socket … http://mom/`. mom refuses `mom:PORT`: a browser may mean another machine of this name."""
 
 _HOST: Final = re.compile(r"(?:\[([0-9a-f:.]{2,45})\]|([a-z0-9](?:[a-z0-9.-]{0,252}[a-z0-9])?))(?::([1-9][0-9]{0,4}))?", re.ASCII)
 _LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
