@@ -1,6 +1,6 @@
 """mom: a memory overcommitment manager for KVM hosts.
 
-Plugins import only these names (`__init__.pyi`), and tests also `mom_core.testing`.
+Plugins import only the names in `__init__.pyi`, and their tests also `mom_core.testing`.
 """
 
 import lazy_loader

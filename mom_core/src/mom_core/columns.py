@@ -12,7 +12,7 @@ from mom_core.values import Value
 class Columns(Mapping[str, Sequence[Value]]):
     """One value per guest for each field name, in the order of the guests. Immutable and thread-safe.
 
-    :param unknown: keyed by field name: indices of guests whose collector reported None. For other guests, None means no report
+    :param unknown: for each field name, indices of guests whose collector reported None. For other guests, None means no report
     """
 
     __slots__ = ("_columns", "_types", "_unknown")

@@ -81,12 +81,12 @@ class PluginContext:
     configuration: Callable[[], Mapping[str, Value]] = dict
     """Returns all settings as in the YAML file, with masked secrets."""
     serves: bool = True
-    """False for commands that only inspect, such as `mom doctor`: then do not listen on sockets."""
+    """False in commands that only inspect, such as `mom doctor`. Plugins must then not listen on sockets."""
     engine_state: Callable[[], EngineState] = EngineState
     """Returns the engine's state. Thread-safe."""
     wake: Callable[[str], None] = lambda _: None
     monotonic: Callable[[], float] = time.monotonic
-    """Clock of the engine in seconds; it runs fast in a simulation."""
+    """Engine's clock in seconds; it runs fast in a simulation."""
     state_files: list[StateFile[Any]] = field(default_factory=list)
 
     @property

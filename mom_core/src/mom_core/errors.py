@@ -1,4 +1,4 @@
-"""Errors: a base class, and a subclass for each way in which callers react."""
+"""Errors: a base class, and a subclass for each reaction of callers."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ RUN_DIRECTORY = Path("/run/mom")
 def read_file(path: Path, most: int) -> bytes:
     """Return the content of a regular file. Raise `OSError` for any other kind of file.
 
-    :param most: maximum size. Of a larger file, return `most` + 1 bytes, so that the caller notices
+    :param most: maximum size in bytes. A larger file yields `most` + 1 bytes
     """
     # For a folder, `os.fdopen` would leak the descriptor.
     with open(path, "rb", opener=lambda _, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
@@ -50,7 +50,7 @@ def replace_file(
 ) -> None:
     """Replace a file atomically. On an `OSError`, the old file is untouched.
 
-    :param durable: write so that the file survives a power failure
+    :param durable: True: the file survives a power failure
     :param replace: False to raise `FileExistsError` if the file exists
     :param owner: user and group ID of the new file; None for this process's IDs
     """

@@ -26,7 +26,10 @@ _MAGIC: Final = re.compile(r"[*?\[]")
 
 @dataclass(frozen=True, slots=True)
 class GuestPattern:
-    """Case-sensitive pattern for the whole value of a property: `*`, `?`, `[abc]`. If the value is a list, any item may match."""
+    """Case-sensitive pattern for the whole value of a property.
+
+    `*`, `?` and `[abc]` are wildcards. If the value is a list, any item may match.
+    """
 
     FORM: ClassVar[str] = rf"^([^=]*|{_PROPERTY.pattern}=[\s\S]+)$"
     """Regular expression of valid patterns, for JSON Schema."""
@@ -62,7 +65,7 @@ class GuestPattern:
         return f"{NAME}={escaped}" if "=" in name else escaped
 
     def texts(self, guest: Guest) -> tuple[str, ...]:
-        """Return the guest's values of the property, to compare with the pattern."""
+        """Return the guest's values of the property."""
         return _texts(guest.name if self.property == NAME else guest.properties.get(self.property))
 
     def matches(self, guest: Guest) -> bool:

@@ -222,7 +222,7 @@ def mom_write(hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Targ
 
     - `Refused` or `NotSupported`: nothing was sent.
     - `GuestGone`: the guest does not exist any more.
-    - `NoChangeNeeded`: nothing had to be sent; on restore, why the present value stays.
+    - `NoChangeNeeded`: nothing had to be sent. On restore, the message says why the present value stays.
     - any other `HypervisorError`: the change may have failed, for example without an answer.
     - a string: a remark on a successful change.
 

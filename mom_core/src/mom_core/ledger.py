@@ -95,7 +95,7 @@ class Ledger:
     def resolve(self, present: Callable[[LedgerEntry], Value]) -> None:
         """Settle entries that an interrupted mom left in doubt.
 
-        :param present: returns a control's present value. If it is None (unknown), the entry stays in doubt
+        :param present: returns a control's present value. None means unknown: the entry stays in doubt
         """
         doubtful = {key: entry for key, entry in self._entries.items() if entry.in_doubt}
         if not doubtful:

@@ -130,7 +130,7 @@ def open_lock(path: Path) -> int:
 
 
 def locked_by(path: Path, locks: Path = Path("/proc/locks")) -> int:
-    """Return the PID of the holder of this file's exclusive lock, from /proc/locks; 0 if none or unknown."""
+    """Return the PID that holds this file's exclusive lock; 0 if none or unknown."""
     try:
         status = path.stat()
         lines = locks.read_text(errors="replace").splitlines()

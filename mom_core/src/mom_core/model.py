@@ -229,7 +229,7 @@ class ControlSpec:
     :param field: field with the present value. While this value is unknown, mom does not set the control, because it could not restore it
     :param minimum: mom raises smaller values to this value; None if unbounded
     :param maximum: mom lowers larger values to this value; None if unbounded
-    :param choices: allowed values if they are codes rather than amounts (0 stop, 1 run, 2 unmerge). The unit flag implies 0 and 1
+    :param choices: allowed values if they are codes rather than amounts (0 stop, 1 run, 2 unmerge). The unit `flag` implies 0 and 1
     :param tolerance: largest difference between numbers that count as equal
     :param key: key that identifies an item of a list, for example `name`. mom judges and restores each item separately,
         and leaves alone the items that a list omits
@@ -350,7 +350,7 @@ class Decision:
     source: Source = Source("")
 
     def signed(self, plugin: str) -> Decision:
-        """Return this decision, with the plugin as source unless it has a source."""
+        """Return this decision; if the decision has no source, return a copy with the plugin as source."""
         return self if self.source.name else replace(self, source=Source(plugin))
 
 
@@ -459,7 +459,7 @@ class Change(NamedTuple):
 
 
 ATTEMPTS_KEPT: Final = 8
-"""Maximum number of failed values per ledger entry."""
+"""Maximum number of values, per ledger entry, that mom failed to set."""
 
 
 class LedgerEntry(NamedTuple):
@@ -506,7 +506,7 @@ class LedgerEntry(NamedTuple):
         return self._replace(attempted=_others(self.attempted, self.applied), found=rounded, in_doubt=False)
 
     def resolved(self, present: Value) -> LedgerEntry:
-        """Return the entry without `in_doubt`: `present` (None if incomparable) shows whether mom made its change."""
+        """Return the entry without `in_doubt`. `present` (None if the ledger cannot store it) shows whether mom made its change."""
         if not self.explains(present):
             return self._replace(in_doubt=False)
         was_not_set = present not in (self.applied, None) and present in (self.found, self.earlier, self.before, *self.attempted)
@@ -521,7 +521,7 @@ class LedgerEntry(NamedTuple):
     def explains(self, found: Value, tolerance: float = 0.0) -> bool:
         """Return whether mom may have caused this value.
 
-        An entry in doubt also explains values nearer to `applied` than the previous value is: the kernel may round.
+        An entry in doubt also explains a number nearer to `applied` than the previous value was, because the kernel may round.
         """
         if found is not None and found == self.applied:
             return True  # fast path
@@ -580,7 +580,7 @@ GUESTS: Final = "guests"
 """Name of the condition that the list of guests is unknown."""
 
 CORE: Final = "core"
-"""Name that stands for mom itself among the names of plugins."""
+"""Name of mom itself among the plugins' names."""
 
 
 @dataclass(frozen=True, slots=True)

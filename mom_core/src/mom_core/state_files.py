@@ -79,7 +79,7 @@ class StateFile(Generic[Content]):
     ) -> None:
         self.path = path
         self.damage = ""
-        """Why the file is unusable; empty if it is intact."""
+        """Why the file is unusable; empty if intact."""
         self.cure = ""
         self.write_error = ""
         """Why the content is not on disk; empty if it is."""

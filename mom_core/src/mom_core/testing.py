@@ -13,7 +13,7 @@ Fields = Mapping[str, Value]
 
 
 class Sample(TypedDict, total=False):
-    """Older sample: the host's fields, and each guest's, keyed by its name."""
+    """Older sample: the host's fields, and the guests' fields keyed by guest name."""
 
     host: Fields
     guests: Mapping[str, Fields]

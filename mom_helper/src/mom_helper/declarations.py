@@ -39,8 +39,8 @@ class GuestUsers(NamedTuple):
 class Declared:
     """All declarations in the files `*.conf`.
 
-    `orders` and `reclaim_bytes` are rates per second. `destinations` are URIs of hypervisors to which mom may move guests. A space and the
-    migration URI may follow. mom-helper ignores malformed entries, and files that users other than root can write.
+    `orders` and `reclaim_bytes` are rates per second. `destinations` are URIs of hypervisors to which mom may move guests. After each
+    URI, a space and the migration URI may follow. mom-helper ignores malformed entries, and files that users other than root can write.
     """
 
     def __init__(self, folders: Iterable[str], log: Callable[[str], None]) -> None:

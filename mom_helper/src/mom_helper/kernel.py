@@ -47,7 +47,7 @@ class Allowance:
         self._shared[0], self._shared[1] = self._most, time.monotonic()
 
     def take(self, amount: float = 1.0) -> bool:
-        """Take an amount if anything is left, even if that is less. Return False if nothing is left."""
+        """Take an amount if anything is left, even less than the amount. Return False if nothing is left."""
         now = time.monotonic()
         left: float = min(self._most, self._shared[0] + (now - self._shared[1]) * self._rate)
         if left > 0:

@@ -73,7 +73,7 @@ class GuestOrder(NamedTuple):
 
     @classmethod
     def parsed(cls, message: bytes) -> list[Self]:
-        """Return a list with the order in a message. Raise `struct.error` if it is malformed."""
+        """Return a list with the message's only request. Raise `struct.error` if the message is malformed."""
         number, identity, uuid, start, what, *values = _FORM.unpack(message)
         return [cls(number, identity, uuid, start, what.rstrip(b"\0"), tuple(values))]
 

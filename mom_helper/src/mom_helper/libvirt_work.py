@@ -64,7 +64,7 @@ class GuestWork:
         }
 
     def attend(self, connection: socket.socket) -> None:
-        """Execute the requests of a connection until it ends."""
+        """Execute a connection's requests."""
         signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the default action ends this process, even within a call of libvirt
         fcntl.fcntl(connection, fcntl.F_SETOWN, os.getpid())
         self._peer = connection.fileno()

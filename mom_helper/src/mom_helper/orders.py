@@ -1,4 +1,4 @@
-"""Format of mom's requests: only whole numbers and at most one descriptor, neither paths nor texts."""
+"""Format of mom's requests: only whole numbers and at most one descriptor."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_AT_ONCE: Final = 16
 """Maximum number of `SET` requests in one message. For each, the kernel may reclaim memory for 0.1 s."""
 
 MOST_TEXT: Final = 4096
-"""Maximum bytes of the text after an answer, a path."""
+"""Maximum bytes of the path or name that may follow an answer."""
 
 NO_LIMIT: Final = -1
 """Value that stands for `max` in a file of a control group."""
@@ -43,7 +43,8 @@ class OrderNumber(IntEnum):
     OPEN = 3
     """Open the file with number `a` in PROCESS_FILES of the guest `c`, `d` for reading. The answer contains the descriptor."""
     PRESSURE = 4
-    """Set a pressure trigger. The answer contains a descriptor. It becomes ready when tasks wait for memory for `a` of `b` µs."""
+    """Set a pressure trigger. The answer contains a descriptor. It becomes ready when tasks have waited for
+    memory for `a` µs within `b` µs."""
     CONNECT = 5
     """Connect to a guest's socket. The request contains a descriptor of the socket's file; the answer contains the connection."""
     PUT_BACK = 6
@@ -59,7 +60,7 @@ class OrderNumber(IntEnum):
     TAKE_PROCESS = 10
     """Reclaim `a` KiB of the guest `c`, `d`, beginning at the address `b`. The answer is as for `TAKE_V2`."""
     RECALL = 11
-    """Read the swapped part of a guest's area back into memory. Values and answer are as for `TAKE_PROCESS`."""
+    """Swap `a` KiB of the guest `c`, `d` at the address `b` back in. The answer is as for `TAKE_V2`."""
     SCORE = 12
     """Set `oom_score_adj` of the guest `c`, `d` to `a`, from 0 to 1000. mom, not the helper, restores the score.
     """

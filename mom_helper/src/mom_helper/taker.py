@@ -26,7 +26,7 @@ LEAST_HELD_KIB: Final = 64 << 10
 """Nothing is reclaimed from a control group with less memory, because even an idle guest needs this much to run."""
 
 NICE: Final = 10
-"""Niceness of the worker. On the same CPU, it then gets a tenth of the CPU time of a guest's thread."""
+"""Niceness of the worker. On the same CPU, it gets a tenth of the CPU time of a guest's thread."""
 
 OOM_SCORE: Final = 900
 """`oom_score_adj` of the worker, which the kernel then kills before any guest."""

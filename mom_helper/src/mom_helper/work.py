@@ -22,7 +22,7 @@ from mom_helper.taker import WAYS, move_piece, step_back
 
 PRESSURE_FILE: Final = "/proc/pressure/memory"
 _WINDOW_US: Final = range(500_000, 10_000_001)
-"""Windows that the kernel accepts for a pressure trigger."""
+"""Windows in µs that the kernel accepts for a pressure trigger."""
 
 _LEAST_STALL_US: Final = 10_000
 _TRIGGERS_PER_SECOND: Final = 1 / 30
@@ -31,7 +31,7 @@ _SCORES: Final = range(1001)
 """Values of `oom_score_adj` that mom may set. Lower values would protect a process from the OOM killer."""
 
 PAUSE_SECONDS: Final = 0.005
-"""Pause before a client that exceeds its rate limit is checked again, to save CPU time."""
+"""A client above its rate limit waits this long between checks, to save CPU time."""
 
 File = TypeVar("File")
 
@@ -57,7 +57,7 @@ class OrderServer(Protocol):
     log: Callable[[str], None]
 
     def attend(self, connection: socket.socket) -> None:
-        """Execute the requests of a connection until it ends."""
+        """Execute a connection's requests."""
 
 
 class Work:
@@ -76,7 +76,7 @@ class Work:
         self._ways |= {OrderNumber.PUT_BACK: lambda _: Done(*before.put_back(log)), OrderNumber.STEP_BACK: lambda _: Done(step_back())}
 
     def attend(self, connection: socket.socket) -> None:
-        """Execute the requests of a connection until it ends."""
+        """Execute a connection's requests."""
         attend(connection, self.follow, self.log, parsed)
 
     def follow(self, order: Order, descriptors: list[int]) -> Done:
@@ -147,7 +147,7 @@ def numbered(files: Sequence[File], number: int) -> File:
 
 
 def peer_of(connection: socket.socket) -> tuple[int, int]:
-    """Return the PID and the user ID of a connection's peer."""
+    """Return the PID and user ID of a connection's peer."""
     pid, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
     return pid, user
 

@@ -105,7 +105,7 @@ def dotted(path: Sequence[str | int]) -> str:
 
 
 def read_document(path: Path) -> Document:
-    """Read a file. Raise `ConfigError` if it is unreadable or not YAML; `problems` lists other mistakes."""
+    """Read a file. Raise `ConfigError` if it is unreadable or not YAML. The document's `problems` list other mistakes."""
     file = str(path)
     raw = _read(path)
     try:

@@ -127,7 +127,7 @@ class Engine:
             LOG.info("took over %s of an earlier run", count_of(len(ledger.entries), "change"))
 
     def close(self, *, put_back: bool = True) -> list[Outcome]:
-        """Undo all changes and tear down the plugins, within `stop_timeout`. Ledger entries stay if their restore failed."""
+        """Undo all changes if `put_back`, and tear down the plugins, within `stop_timeout`. The ledger keeps entries of failed restores."""
         if self._cycle is None:
             return []
         until = time.monotonic() + self.config.stop_timeout - EXIT_SECONDS
@@ -239,8 +239,8 @@ class Engine:
     def reload(self, config: Config, timeout: float | None = None) -> None:
         """Change the configuration between two cycles. On any error, change nothing.
 
-        :param timeout: seconds to wait if another thread runs cycles; then raise `MomError`, but still apply the change. None: return at
-            once and log errors
+        :param timeout: if another thread runs cycles, seconds before this raises `MomError`; the engine still applies the change later.
+            None: return at once and log errors
         """
         thread = self._thread if self.is_running else self._runs_in
         if thread is None or thread is threading.current_thread():

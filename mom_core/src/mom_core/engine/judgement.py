@@ -28,7 +28,7 @@ STILL_STANDS: Final = "did not change"
 SOURCE: Final = Source("restore")
 
 WATCH_SECONDS: Final = 0.3
-"""Pause before mom rereads a value that is unknown, or that its changes do not explain."""
+"""Pause before mom rereads a value that is unknown or that mom's changes do not explain."""
 
 READS_OF_UNKNOWN: Final = 3
 """Maximum number of repeated reads of an unknown value."""

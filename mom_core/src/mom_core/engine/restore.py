@@ -73,7 +73,7 @@ def _start_restores(
 
 
 def forget(ledger: Ledger, keys: Sequence[Key]) -> None:
-    """Remove entries. Log a disk error: the next attempt removes them."""
+    """Remove entries. If the disk fails, log the error; the next call removes the entries."""
     try:
         ledger.forget(keys)
     except StateError as error:
@@ -81,14 +81,14 @@ def forget(ledger: Ledger, keys: Sequence[Key]) -> None:
 
 
 CYCLES_UNTIL_GONE = 3
-"""A guest counts as gone if this many consecutive lists of guests lack it. A restarted hypervisor may list only some guests."""
+"""A guest counts as gone if this many consecutive lists lack it. The reason: a restarted hypervisor may list only some guests."""
 
 
 def forget_gone(ledger: Ledger, snapshot: Snapshot, missing: Mapping[str, int]) -> Mapping[str, int]:
     """Remove the entries of guests that are gone or have restarted.
 
     :param missing: result of the previous call
-    :return: number of consecutive lists of guests that lack a guest, keyed by its id
+    :return: for each missing guest's id, the number of consecutive lists without it
     """
     of_guests = [entry for entry in ledger.entries.values() if entry.entity.scope is Scope.GUEST]  # a guest may have the host's id
     absent = {entry.entity.id for entry in of_guests if entry.entity.id not in snapshot.guests}

@@ -21,7 +21,7 @@ _ROOM: Final = 1000
 class Claims:
     """Owners of controls. If several evaluators decided a control since the last reload, the first in file order owns the control.
 
-    mom drops other evaluators' decisions. Acts are exempt.
+    mom drops other evaluators' decisions, but keeps acts.
     """
 
     def __init__(self, order: Sequence[str] = ()) -> None:
@@ -38,7 +38,7 @@ class Claims:
         return owner if owner and self._rank.get(owner, 0) < self._rank.get(plugin, 0) else ""
 
     def claim(self, plugin: str, decision: Decision) -> None:
-        """Make this evaluator the owner."""
+        """Make this evaluator the control's owner."""
         if self._may_clash:
             self._owners[decision.entity.id, decision.control] = plugin
 

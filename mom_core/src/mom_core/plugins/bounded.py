@@ -28,7 +28,7 @@ LONGEST_CALL_SECONDS: Final = 20.0
 
 
 def attempt(work: Callable[[], T]) -> CallResult[T]:
-    """Call plugin code in a new thread with a time limit. Return its result or exception."""
+    """Call plugin code in a new thread. Return its result or exception; `DeadlineExceeded` after `LONGEST_CALL_SECONDS`."""
     result: CallResult[T] = CallResult()
 
     def run() -> None:
@@ -55,11 +55,11 @@ def started(thread: threading.Thread) -> threading.Thread:
 
 
 _SHORTAGES: Final = frozenset({errno.EAGAIN, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.ESTALE})
-"""Errors that may pass: shortages, and faults of disks and NFS servers."""
+"""Temporary errors: shortages, and faults of disks and NFS servers."""
 
 
 def may_pass(error: BaseException | None) -> bool:
-    """Return whether an error is temporary, and systemd should restart mom."""
+    """Return whether an error is temporary, so that systemd should restart mom."""
     if isinstance(error, PluginError) and len(error.errors) > 1:
         return all(map(may_pass, error.errors))
     if isinstance(error, DeadlineExceeded | MemoryError) or (isinstance(error, OSError) and error.errno in _SHORTAGES):

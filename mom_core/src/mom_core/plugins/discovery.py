@@ -1,4 +1,4 @@
-"""Finds installed plugins, also new ones after a reload, and imports the enabled ones."""
+"""Finds installed plugins, anew at each reload, and imports the enabled ones."""
 
 from __future__ import annotations
 

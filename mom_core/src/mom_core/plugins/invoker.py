@@ -54,7 +54,7 @@ class PluginWorker:
     """Thread that runs one plugin's calls. Use it only from the engine's thread.
 
     :param deadline: default time limit in s
-    :param stopping: event that is set at a stop, to end all waits
+    :param stopping: event set at a stop, to end all waits
     :param monotonic: clock for pauses; deadlines are in real time
     """
 

@@ -46,7 +46,7 @@ SETUP_SECONDS = 10.0
 
 
 USERS_SHARE: Final = 0.75
-"""Share of the teardown time for plugins without a hypervisor, which may use another plugin's."""
+"""Plugins without a hypervisor must end within this share of the teardown time. They may use another plugin's hypervisor."""
 
 
 @dataclass(slots=True, eq=False)
@@ -84,7 +84,7 @@ class Plugin:
         return PluginError(text, plugin=self.name, distribution=loaded.distribution, hint=hint)
 
     def work(self, hook: str, **arguments: object) -> Callable[[], object]:
-        """Return a function that calls the hook, for the plugin's thread."""
+        """Return a function that calls the hook; run it in the plugin's thread."""
         function = self.hooks[hook]
         return lambda: materialize(function(arguments))
 
@@ -119,7 +119,7 @@ class PluginSet:
         return next((plugin for plugin in self.plugins if plugin.name == name), None)
 
     def close(self, seconds: float) -> list[str]:
-        """Tear down all plugins."""
+        """Call `close_plugins` on all plugins."""
         return close_plugins(self.plugins, seconds)
 
 
@@ -260,7 +260,7 @@ class HookManager(pluggy.PluginManager):
             raise MomError(" ".join(str(error).split()), hint=f"compare its hooks with {self._specs}") from error
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
-        """Parse only hooks: other attributes may run plugin code."""
+        """Parse only hooks, because reading other attributes may run plugin code."""
         return super().parse_hookimpl_opts(plugin, name) if name.startswith("mom_") else None
 
 

@@ -82,7 +82,7 @@ class SecretMask:
         self.learn(settings)
 
     def learn(self, settings: Iterable[object]) -> None:
-        """Mask the secrets of these settings too."""
+        """From now on, also mask these settings' secrets."""
         secrets = {secret for model in settings for secret in secrets_in(model) if len(secret) >= SHORTEST}
         spelled = {json.dumps(secret)[1:-1] for secret in secrets}
         # Longest first: a secret may contain another.
