@@ -1,6 +1,6 @@
 """The program `mom`: its command line, `mom run` and `mom restore`, and commands that inspect the host.
 
-Plugins may use these names.
+Plugins may import this module's names.
 """
 
 import lazy_loader

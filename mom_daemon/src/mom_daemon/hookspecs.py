@@ -36,7 +36,7 @@ def mom_doctor(hypervisor: Hypervisor | None) -> Iterable[Finding]:  # type: ign
 
 @hookspec
 def mom_status(report: Report) -> Iterable[StatusPart]:  # type: ignore[empty-body]  # a specification
-    """Return short lines for `mom status`, from a running mom's last report. This report lacks decisions and outcomes."""
+    """Return short lines for `mom status`, from a running mom's last report, which lacks decisions and outcomes."""
 
 
 @hookspec(firstresult=True)
@@ -69,7 +69,7 @@ def mom_source(
 
     Connect and open files at the first query, not here.
 
-    :param kind: `mom_daemon.RunningMom` for a connection to a running mom, or `mom_kvm.PastCycles` for its recording
+    :param kind: `mom_daemon.RunningMom` for a connection to a running mom, or `mom_kvm.PastCycles` for a recording
     :param settings: this plugin's settings; None unless a configuration enables the plugin
     :param path: the recording that the operator specified; None for the configured one
     """

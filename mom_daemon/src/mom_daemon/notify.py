@@ -13,7 +13,7 @@ SECONDS: Final = 0.5
 """Longest wait for a busy systemd."""
 
 FEEDS: Final = 8
-"""Maximum number of watchdog messages in a watchdog period."""
+"""Maximum number of messages per watchdog period."""
 
 
 class Notifier:
@@ -39,7 +39,7 @@ class Notifier:
         self._send("READY=1", _status(status))
 
     def reloading(self) -> None:
-        """Report the start of a reload; `ready` follows."""
+        """Report the start of a reload. Call `ready` afterwards."""
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self, seconds: float, status: str = "") -> None:

@@ -70,7 +70,7 @@ def _folders_of(path: str | None) -> tuple[Path, Path] | None:
 
 
 def load_as_owner(config_path: str | Path | None) -> Config:
-    """Load a configuration as the caller, then switch to its folders' owner."""
+    """Load a configuration as the caller, then switch to the owner of mom's folders."""
     from mom_core import load_config  # slow to import
 
     config = load_config(config_path)

@@ -38,7 +38,7 @@ Model = TypeVar("Model")
 REPORT_FORMAT: Final = 3
 
 described = with_config(ConfigDict(use_attribute_docstrings=True))
-"""Describe members by the texts below."""
+"""Decorator: members' docstrings become their descriptions."""
 
 AnyValue = Annotated[Any, Field(description="Value in the unit of its field or control; null if unknown.")]
 
@@ -62,7 +62,7 @@ class EntityModel(TypedDict):
 
 
 class SourceModel(TypedDict):
-    """Line of a policy. For a plugin, the line is 0."""
+    """Line of a policy, or a plugin (then the line is 0)."""
 
     name: str
     line: int
@@ -98,7 +98,7 @@ class ConditionModel(TypedDict):
     since: Time
     lasted_seconds: Seconds
     over_seconds: Seconds
-    """Time since a plugin last reported the condition; 0 if present. After a minute its severity is ok; after ten minutes it disappears."""
+    """Time since plugins last reported the condition; 0 while one does. The condition is ok after a minute, and disappears after ten."""
 
 
 @described
@@ -136,7 +136,7 @@ class StandingProblemModel(TypedDict):
     hint: str
     since: Time
     cycles: int
-    """Number of cycles with the problem."""
+    """Cycles with the problem."""
 
 
 class DecisionModel(TypedDict):
@@ -224,7 +224,7 @@ class GuestColumnModel(TypedDict):
     about: str
     """Meaning, as a sentence without a full stop."""
     rank: int
-    """A narrow screen omits the highest ranks first, never rank 0."""
+    """Narrow screens omit the highest-ranked columns first, never rank 0."""
     mark_from: float | None
     """Smallest value that is highlighted; null if none is."""
 
@@ -236,7 +236,7 @@ class StatusModel(TypedDict):
     format: int
     """Version of the document's format."""
     version: str
-    """Version of mom."""
+    """mom's version."""
     pid: int
     configuration_file: str | None
     mode: Mode
@@ -244,7 +244,7 @@ class StatusModel(TypedDict):
     """Time between two cycles."""
     started_at: Time
     hypervisor: str
-    """URI of the hypervisor."""
+    """Hypervisor's URI."""
     monotonic_seconds: Seconds
     """End of the cycle by the host's CLOCK_MONOTONIC."""
     cycle: CycleModel

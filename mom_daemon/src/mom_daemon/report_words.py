@@ -78,7 +78,7 @@ def verdict_of(content: ReportDocument) -> Verdict | None:
 
 
 def guests_unknown(content: ReportDocument) -> Condition | None:
-    """Return the condition that the list of guests is unknown, or None."""
+    """Return the condition that guests are unknown, or None."""
     verdict = None if content["guests"]["rows"] else verdict_of(content)
     return None if verdict is None else verdict.guests_unknown
 
@@ -214,7 +214,7 @@ def known_columns(rows: Sequence[Mapping[str, Any]], columns: Sequence[GuestColu
 
 
 def guest_note(row: Mapping[str, Any], columns: Sequence[GuestColumnModel], shared: Collection[str] = ()) -> str:
-    """Return why a guest's controls are blocked, its remarks and its last change. Texts in `shared` are left out."""
+    """Return why a guest's controls are blocked, the guest's remarks, and its last change. Texts in `shared` are left out."""
     of_plugins = [str(row.get(column["key"]) or "") for column in columns if column["name"] == GuestColumn.REMARKS]
     notes = [note for note in (*row["blocked"].values(), *of_plugins, *row["remarks"]) if note and note not in shared]
     if (last := row["last"]) is not None and last["status"] not in NOTHING_DONE:

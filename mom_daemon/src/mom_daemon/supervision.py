@@ -20,7 +20,7 @@ KEEP: Final = "keep"
 """File that tells `mom restore --if-unclean` to leave mom's changes to the next start. The command removes this file."""
 
 MARGIN_SECONDS: Final = 5.0
-"""Seconds that the watchdog and systemd wait beyond mom's own time limits."""
+"""Seconds that watchdog and systemd wait beyond mom's time limits."""
 
 RELOAD_SECONDS: Final = 60.0
 """Watchdog period of a reload, in addition to the time to restore values."""

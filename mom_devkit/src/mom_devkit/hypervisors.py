@@ -155,11 +155,11 @@ class FakeHypervisor:
         fake.pins[vcpu] = frozenset(cpus)
 
     def node_tunes(self, guests: Sequence[Entity]) -> Mapping[str, NodeTune]:
-        """Return the NUMA nodes, keyed by guest ID."""
+        """Return NUMA nodes and mode, keyed by guest ID."""
         return {fake.id: fake.nodes for fake in self._running(guests)}
 
     def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
-        """Set the NUMA nodes. Raise `NotSupported` if the mode is fixed."""
+        """Set the guest's NUMA nodes. Raise `NotSupported` unless their mode permits it."""
         fake = self.guest(guest)
         if fake.nodes.mode not in {"strict", "restrictive"}:
             raise NotSupported(f"nodes of mode {fake.nodes.mode} cannot be changed while the guest runs")

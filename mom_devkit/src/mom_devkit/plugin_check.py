@@ -36,8 +36,8 @@ CHECK_SECONDS: Final = 180.0
 def check_command(name: str | None, settings: str, host: str | None, may_touch: bool, as_json: bool) -> None:
     """Check whether the plugin NAME fulfils mom's requirements for plugins. Without NAME, check all installed plugins.
 
-    The checks run the plugin in mom's real engine, with fake guests, on a copy of those files in /proc and /sys of this host that plugins
-    usually read. They change nothing on this host. Exit code 1: a plugin has errors.
+    The checks run the plugin in mom's real engine, with fake guests, on a copy of this host's files in /proc and /sys that
+    plugins usually read. They change nothing on this host. Exit code 1: a plugin has errors.
     """
     document = Document.parse(settings, "--settings")
     if document.problems:

@@ -25,7 +25,7 @@ def mom_host(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def mom_usual_host(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a copy of this host's usual files of /proc and /sys. All tests share it: do not change it."""
+    """Return a copy of this host's usual files of /proc and /sys. Do not change it: tests share it."""
     from mom_devkit.hosts import mirror_host
 
     return mirror_host(tmp_path_factory.mktemp("mom-usual-host"))
@@ -41,7 +41,7 @@ def mom_context(mom_host: Path, tmp_path: Path) -> PluginContext:
 
 @pytest.fixture
 def mom_open_folder() -> Iterator[Path]:
-    """Yield an empty folder to which other users have access."""
+    """Yield an empty folder that other users can access."""
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="mom-open-") as path:

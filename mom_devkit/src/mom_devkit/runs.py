@@ -20,7 +20,7 @@ NEW_YEAR = 1_767_225_600.0
 
 @dataclass
 class HandClock:
-    """Clock that stands still until a test changes `now`, which is in seconds.
+    """Clock that stands still until a test changes `now` (seconds).
 
     Use it as `context.monotonic`, or in an engine's `Clock(clock, clock.wall)`.
     """
@@ -96,13 +96,13 @@ class PluginRun:
         return _values((decision for report in self.reports for decision in report.decisions), control, guest)
 
     def applied(self, control: str, guest: str | None = None) -> list[Value]:
-        """Return all values that mom has applied, like `decided`."""
+        """Return all values that mom has applied; parameters as in `decided`."""
         outcomes = (outcome for report in self.reports for outcome in report.outcomes)
         return _values((outcome.decision for outcome in outcomes if outcome.status is Status.APPLIED), control, guest)
 
     @property
     def problems(self) -> list[str]:
-        """Return all problems once, as `source: message`."""
+        """Return each problem once, as `source: message`."""
         return list(dict.fromkeys(f"{problem.source}: {problem.message}" for report in self.reports for problem in report.problems))
 
     def assert_never_below(self, field: str, least: float | str) -> None:

@@ -29,9 +29,9 @@ _PROGRAM: Final = Path(mom_helper.__file__).parent
 
 
 class HelperProcess:
-    """mom-helper that runs for a test.
+    """mom-helper for a test.
 
-    :param declarations: declarations of files and guests, as in a file in /etc/mom/helper.d
+    :param declarations: of files and guests, as in a file in /etc/mom/helper.d
     :param groups: folder of plain files that stands in for control groups (v2); None for the kernel's control groups
     """
 
@@ -83,7 +83,7 @@ class HelperProcess:
             self._process = None
 
     def processes(self) -> Sequence[int]:
-        """Return all processes of the helper."""
+        """Return the helper's processes."""
         pids = [] if self._process is None else [self._process.pid]
         for pid in pids:
             with suppress(OSError):  # the process has ended
@@ -119,7 +119,7 @@ class HelperProcess:
 
 
 class LibvirtHelperProcess(HelperProcess):
-    """mom-libvirt-helper that runs for a test, for the libvirt at `uri`."""
+    """mom-libvirt-helper for a test, with the libvirt at `uri`."""
 
     _variable = LIBVIRT_HELPER_SOCKET_VARIABLE
 
@@ -163,7 +163,7 @@ def _hierarchies() -> Hierarchies:
 class MomPower:
     """Permission to write to the host, as root or through a mom-helper.
 
-    The files of mom's code must be in a folder to which other users have access, such as `mom_open_folder`.
+    mom's code must be in a folder that other users can access, such as `mom_open_folder`.
     """
 
     def __init__(self, *, by_helper: bool) -> None:
@@ -195,8 +195,8 @@ class MomPower:
 class StandInGuest:
     """Process that stands in for a guest's QEMU, as another user and in its own control group.
 
-    If root's declarations contain `DECLARATION`, mom-helper accepts it as a guest. The constructor raises `OSError` if it cannot make
-    control groups.
+    If root's declarations contain `DECLARATION`, mom-helper accepts the process as a guest. The constructor raises `OSError` if it
+    cannot make control groups.
 
     :param command: program that exits when its standard input ends
     """
@@ -219,7 +219,7 @@ class StandInGuest:
 
     @property
     def pid(self) -> int:
-        """Return the PID of the process."""
+        """Return the process's PID."""
         return self.process.pid
 
     def close(self) -> None:

@@ -52,8 +52,10 @@ CONTROLS = (
 )
 
 _BUSY_TRIES = 10
+"""mom retries `merge_across_nodes` this often: after unmerging, the kernel may briefly hold shared pages."""
+
 _BUSY_PAUSE = 0.05
-"""Attempts to change `merge_across_nodes`, and seconds between them: after unmerging, the kernel may briefly hold some shared pages."""
+"""Seconds between such attempts."""
 
 
 UNMERGING: Final = TypeAdapter(Annotated[int, Field(ge=STOPPED, le=UNMERGED)])
@@ -122,7 +124,7 @@ class KsmKnobs:
     def write(self, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
         """Set knobs in one call. Raise `HypervisorError` if the present values cannot be read.
 
-        If the call is refused, set each knob alone. Do not repeat a call without an answer: it may still take effect.
+        If the call is refused, each knob gets its own call. A call without an answer is not repeated, because it may still take effect.
         """
         files = self.ksm_read()
         due: dict[Target, int] = {}

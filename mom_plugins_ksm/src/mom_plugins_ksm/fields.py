@@ -1,4 +1,4 @@
-"""Fields from KSM's files, ksmd's CPU usage, and the memory saved per second of ksmd's CPU time."""
+"""Fields from KSM's files, ksmd's CPU usage, and the memory saved per CPU second."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ _PAGE_SECONDS = 3e-6
 """Assumed CPU time per page if ksmd's CPU time is unknown."""
 
 _LEAST_SECONDS = 0.05
-"""CPU seconds of the shortest scan that mom judges."""
+"""mom judges full scans once they have used this many CPU seconds."""
 
 _LONG_SECONDS = 60.0
 """CPU seconds after which mom judges a scan before its end: a scan of some TiB takes an hour."""
@@ -173,7 +173,7 @@ class _Mark(NamedTuple):
 
 
 class Yield:
-    """Meter of the memory that full scans save per second of ksmd's CPU time."""
+    """Meter of the memory that full scans save per CPU second of ksmd."""
 
     def __init__(self) -> None:
         self._mark: _Mark | None = None

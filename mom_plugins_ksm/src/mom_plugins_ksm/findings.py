@@ -57,7 +57,7 @@ class AnotherHand:
 
     @property
     def why_left(self) -> str:
-        """Why mom does not set the knobs; empty if it does."""
+        """Return why mom does not set the knobs; empty if it does."""
         if self._until is None:
             return ""
         return f"{self._who} also sets KSM's knobs ({self._what}): mom does not set them for {format_duration(_ALONE_SECONDS)}"

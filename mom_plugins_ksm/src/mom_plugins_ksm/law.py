@@ -1,6 +1,6 @@
 """KSM law: derives values for KSM's knobs, and the reason, from the state of the host and its guests.
 
-The law is a pure function: its memory (`KsmMemory`) is an argument and a result. Sizes are in KiB, times in seconds.
+The law is a pure function: its state (`KsmMemory`) is an argument and a result. Sizes are in KiB, times in seconds.
 
   when  available < start             memory is short: the less is available, the faster ksmd scans, even for a small gain
         guests may outgrow the host   ksmd scans slowly: memory may get short, and merging takes minutes
@@ -11,7 +11,7 @@ The law is a pure function: its memory (`KsmMemory`) is an argument and a result
         rest  nearly no scans. If KSM's own data exceeds the savings by far, mom stops KSM, which frees the data
         New guests, growth of guests, loss of merged memory, and time end a rest.
 
-KSM does not flap: memory stays short until far more than `start` is available without KSM's savings. With unknown values, the law
+KSM does not flap: memory counts as short until far more than `start` is available without KSM's savings. With unknown values, the law
 suggests nothing. The operator sets `merge_across_nodes` and `use_zero_pages`.
 """
 
@@ -112,15 +112,16 @@ PAGE_US: Final = 3.0
 """µs of CPU time to scan a page, until mom has measured it. benchmarks/ksm measured 2.6 µs."""
 
 STEP_MOST: Final = 2.0
+"""A measurement of ksmd's CPU time raises or lowers the batch at most by this factor."""
+
 STEP_LEAST: Final = 0.2
-"""Limits of the factor by which mom corrects the batch after a measurement of ksmd's CPU time. A factor that differs from 1 by less than
-`STEP_LEAST` changes nothing."""
+"""mom leaves the batch unchanged if the correcting factor differs from 1 by less than this."""
 
 SLEEP_REST_MS: Final = 200
 """Milliseconds between batches during a rest. ksmd then uses 0.1 % of a CPU, and still frees its data about guests that have ended."""
 
 AWAY_SECONDS: Final = 60.0
-"""Seconds to wait for guests to return if all vanish at the same time: libvirtd may be restarting."""
+"""Seconds to wait for guests to return if all vanish at once: libvirtd may be restarting."""
 
 
 class KsmReason(StrEnum):
@@ -185,7 +186,7 @@ class KsmSuggestion(NamedTuple):
 
 
 def decide(now: KsmState, memory: KsmMemory, parameters: KsmParameters) -> tuple[KsmSuggestion, KsmMemory]:
-    """Return suggested values, and the law's memory for the next cycle."""
+    """Return suggested values, and the law's state for the next cycle."""
     p, before = parameters, memory
     short = _is_short(now, memory, p)
     away, memory = _awaited(now, replace(memory, short=short))

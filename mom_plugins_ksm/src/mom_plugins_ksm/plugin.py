@@ -104,7 +104,7 @@ class KsmPlugin:
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
-        """Save the law's memory, and report why KSM cannot be used."""
+        """Save the law's state, and report why KSM cannot be used."""
         self._suggested.keep()
         if self._is_foreign:
             return ()

@@ -1,4 +1,4 @@
-"""Suggestions of the KSM law, and the law's memory, which survives restarts of mom."""
+"""Suggestions of the KSM law, and the law's state, which survives restarts of mom."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class KsmSuggestions:
         return {"ksm_reason": suggestion.reason.value, **{name: value for name, value in knobs.items() if value is not None}}
 
     def keep(self) -> None:
-        """Write the law's memory to its file if it has changed."""
+        """Write the law's state to disk if the state has changed."""
         if self._after != self._written:
             with suppress(StateError):  # retried in the next cycle; mom reports the error
                 self._file.write(FORM.dump_python(self._after, mode="json"), durable=False)
@@ -64,7 +64,7 @@ def _taken_up(memory: KsmMemory) -> KsmMemory:
 def sizes_in(snapshot: Snapshot, before: Mapping[str, Sequence[float | None]]) -> Mapping[str, Sequence[float | None]]:
     """Return `balloon_max`, `rss` and `balloon_cur` of each guest, keyed by guest id.
 
-    An unknown value keeps its last known value: 0 would make the law stop KSM.
+    The last known value replaces an unknown one: 0 would make the law stop KSM.
     """
     columns = [snapshot.numbers(name) for name in ("balloon_max", "rss", "balloon_cur")]
     sizes = dict(zip(snapshot.guests, zip(*columns, strict=True), strict=True))

@@ -42,7 +42,7 @@ class Ksmd:
 
 
 _SEARCH_SECONDS = 30.0
-"""Seconds between two sums over all QEMU processes: reading thousands of names takes tens of milliseconds."""
+"""Seconds between two sums of QEMU's address spaces: reading thousands of names takes tens of milliseconds."""
 
 
 class QemuProcesses:

@@ -22,7 +22,7 @@ class _Given:
 
 
 def begin(command: click.Command) -> None:
-    """Store the root command of this process."""
+    """Store this process's top-level command."""
     _Given.command, _Given.config = command, None
 
 

@@ -70,7 +70,7 @@ def runs_as_caller(context: click.Context) -> bool:
 
 
 def named_config(context: click.Context) -> str | None:
-    """Return the configuration file that the operator specified; None for the default file."""
+    """Return the configuration file that the operator specified; None for the default."""
     above: click.Context | None = context
     while above is not None:
         named = above.params.get("config_file") or above.params.get("config_path")

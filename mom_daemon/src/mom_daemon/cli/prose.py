@@ -20,7 +20,7 @@ def mark(severity: Severity) -> str:
 
 
 def terminal_columns(*, err: bool = False) -> int | None:
-    """Return the terminal's width; None if the output is not a terminal."""
+    """Return the terminal's width; None if the output is no terminal."""
     stream = sys.stderr if err else sys.stdout
     if stream is None or not stream.isatty():
         return None

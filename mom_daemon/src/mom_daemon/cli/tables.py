@@ -17,7 +17,7 @@ PROSE_LEAST: Final = 32
 
 
 class TableColumn(NamedTuple):
-    """Column of a table. A narrow terminal omits the highest ranks first, never rank 0. Only columns with `prose` are wrapped."""
+    """Column of a table. Narrow terminals omit the highest-ranked columns first, never rank 0. Only columns with `prose` are wrapped."""
 
     heading: str
     rank: int = 0

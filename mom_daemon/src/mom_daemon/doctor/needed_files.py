@@ -29,7 +29,7 @@ def file_faults(config: Config) -> Iterator[tuple[KeyPath, str, str]]:
 
 
 def named_files(config: Config) -> Iterator[tuple[KeyPath, Path]]:
-    """Yield each setting that needs an existing file, with its path."""
+    """Yield (setting, file) pairs for settings that need an existing file."""
     for name, plugin in config.plugins.items():
         yield from _named(plugin.settings, ("plugins", name))
 

@@ -16,7 +16,7 @@ PATTERNS_SHOWN: Final = 10
 
 
 def guests_of(owner: Plugin, hypervisor: Hypervisor, config: Config) -> Sequence[Guest]:
-    """Return the hypervisor's guests. Raise its plugin's errors."""
+    """Return the hypervisor's guests. Raise errors of the plugin `owner`."""
     by_property = {number for number, rule in enumerate(config.guests) if "=" in rule.pattern}
     looks = 0
     while True:

@@ -22,7 +22,7 @@ _PRIORITIES: Final = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNIN
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, str]:
-    """Return a record's fields, keyed by lower-case name."""
+    """Return a record's plugin (if any) and extra fields, keyed by name."""
     fields: dict[str, str] = {}
     if record.name.startswith(PLUGIN_LOGGER):
         fields["plugin"] = record.name.removeprefix(PLUGIN_LOGGER).partition(".")[0]

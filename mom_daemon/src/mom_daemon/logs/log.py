@@ -42,7 +42,7 @@ class Log:
         self.hide.learn(plugin.settings for plugin in config.plugins.values())
 
     def use(self, config: Config) -> None:
-        """Use these log settings. This ends `toggle_debug`."""
+        """Use this configuration's log settings. This undoes `toggle_debug`."""
         if config is self._used:
             return
         self._used = config

@@ -31,7 +31,7 @@ SIGNS: Final[Mapping[str, tuple[str, ...]]] = {
     "Proxmox VE": ("etc/pve/qemu-server",),
     "libvirt": ("run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock"),
 }
-"""Paths that identify the program that manages the guests."""
+"""Paths that identify programs that manage guests."""
 
 WATCH: Final = (("status", "the host and mom's last cycle"), ("guests", "all guests with their memory"))
 
@@ -40,7 +40,7 @@ WATCH: Final = (("status", "the host and mom's last cycle"), ("guests", "all gue
 class HostSight:
     """Host at a glance; None means unknown.
 
-    `managed` lists the programs that manage guests, with their paths. `observes` is the place where `mode: enforce` must be set, or empty.
+    `managed` lists the programs that manage guests, with their paths. `observes` says where to set `mode: enforce`; it may be empty.
     `unit` is true if systemd has a unit for mom. `left` counts the changes that were not undone.
     """
 

@@ -35,7 +35,7 @@ class RunningStatus:
 
     @property
     def late(self) -> bool:
-        """Return whether mom is stopped, or its last cycle is too old."""
+        """Return whether mom is suspended (SIGSTOP), or its last cycle is too old."""
         return not self.unwritten and (self.age > _limit(self.content) or self._is_stopped)
 
     @property

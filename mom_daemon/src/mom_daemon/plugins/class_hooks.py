@@ -15,7 +15,7 @@ from mom_daemon import hookspecs
 def offered(plugin: LoadedPlugin, hook: str, *, each: type = object, **arguments: object) -> list[Any]:
     """Return the results of a `mom_daemon.hookspecs` hook on a plugin's class.
 
-    :raises MomError: the hook differs from its specification, fails, or returns another type than `each`
+    :raises MomError: the hook differs from its specification, fails, or returns an object of a type other than `each`
     """
 
     if not hasattr(plugin.plugin_class, hook):

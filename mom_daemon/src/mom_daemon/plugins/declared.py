@@ -90,7 +90,7 @@ def findings_in(hook: str, answer: object) -> list[Finding]:
 
 
 def sorted_out(hook: str, answer: object) -> tuple[list[Finding], str]:
-    """Return a hook's findings, and what is wrong with its other results; empty if nothing is wrong."""
+    """Return a hook's findings, and a message about its invalid results; empty if there are none."""
     items = answer if isinstance(answer, list | tuple) else [] if answer is None else [answer]
     wrong = next((type(item).__name__ for item in items if not isinstance(item, Finding)), None)
     return [item for item in items if isinstance(item, Finding)], "" if wrong is None else f"{hook} returned {wrong} instead of Finding"

@@ -23,7 +23,7 @@ from mom_daemon.plugins.declared import declared_by, everything_installed
 def fields_command(config_path: str | None, all_installed: bool, as_json: bool) -> None:
     """List the fields that policies can read and the controls that they can set, with units.
 
-    The list has the enabled plugins, or all installed plugins without a configuration.
+    The list covers the enabled plugins. Without a configuration, it covers all installed plugins.
     """
     everything = all_installed or (config_path is None and not DEFAULT_CONFIG.exists())
     config, left_out = everything_installed() if everything else (load_config(config_path), {})

@@ -34,7 +34,7 @@ def plugin_command() -> None:
 def list_command(config_path: str | None, with_others: bool, as_json: bool) -> None:
     """List the installed plugins, and whether the configuration enables them.
 
-    No plugin is imported. `mom status` shows their state.
+    This command imports no plugin. `mom status` shows plugins' state.
     """
     enabled, trouble = _enabled(Path(config_path or DEFAULT_CONFIG))
     own, installed = catalog(), available_plugins()

@@ -1,6 +1,6 @@
 """Live lists in a terminal, such as `mom top`.
 
-Plugins may use these names.
+Plugins may import this module's names.
 """
 
 import lazy_loader

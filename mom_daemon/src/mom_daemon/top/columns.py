@@ -64,7 +64,7 @@ _WRITTEN: Final[dict[str, Callable[[float], str]]] = {Unit.KIB: short, Unit.KIB_
 def fitting(
     columns: Sequence[GuestColumnModel], screen: int, longest: int, note_least: int
 ) -> tuple[int, list[tuple[GuestColumnModel, int]], int]:
-    """Return the width of names, the fitting columns, each with its width, and the width of notes."""
+    """Return the width of names, the fitting columns with their widths, and the width of notes."""
     shown = [(column, max(len(column["name"]), _WIDTHS.get(column["unit"], _OTHER_WIDTH))) for column in columns]
     while shown and _left(shown, screen) < _NAME_LEAST + note_least and (rank := max(column["rank"] for column, _ in shown)):
         del shown[max(n for n, (column, _) in enumerate(shown) if column["rank"] == rank)]

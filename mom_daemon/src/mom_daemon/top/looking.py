@@ -46,7 +46,7 @@ class Looking:
     marked: str = ""
     """Id of the marked row; empty for the first row."""
     first: int = 0
-    """First visible row of the list. `scroll` is for other views."""
+    """Index of the list's first visible row. `scroll` is for other views."""
     scroll: dict[str, int] = field(default_factory=dict)
     columns: Sequence[str] = ()
     ended: bool = False
@@ -58,7 +58,7 @@ class Looking:
 
     @property
     def overview(self) -> str:
-        """Return the view of all rows."""
+        """Return the name of the list's view."""
         return next(iter(self.views))
 
     def listed(self, listing: Listing | None) -> Sequence[Row]:

@@ -25,7 +25,7 @@ class Row(NamedTuple):
 
 
 def chosen(rows: Sequence[Row], pattern: str) -> list[Row]:
-    """Filter rows by text or `*?` pattern in the name; case is ignored."""
+    """Return rows whose name contains a text or matches a `*?` pattern. Ignore case."""
     text = pattern.strip().lower()
     if not text:
         return list(rows)

@@ -124,7 +124,7 @@ def wrapped(text: str, width: int, style: str = "") -> list[Line]:
 
 
 def in_lines(text: str, width: int, hang: int = 0) -> list[str]:
-    """Wrap a text, and break longer words. All lines except the first are indented by `hang`."""
+    """Wrap a text, and break words longer than a line. All lines except the first are indented by `hang`."""
     room = max(20, width)
     return [part for line in prose.wrapped(text, room, hang) for part in chop_cells(line, room) or [""]]
 

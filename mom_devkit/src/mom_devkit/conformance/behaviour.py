@@ -218,7 +218,7 @@ CHANGES: Final[Sequence[tuple[str, tuple[object, ...]]]] = (
 
 
 def hypervisor(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """Its hypervisor lists distinct guests, and raises `GuestGone` for an unknown guest."""
+    """In the plugin's hypervisor, guests are distinct, and an unknown guest raises `GuestGone`."""
     if not hasattr(subject.plugin_class, "mom_hypervisor"):
         return
     with alive(subject) as life:

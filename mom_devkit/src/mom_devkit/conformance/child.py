@@ -19,11 +19,11 @@ from mom_devkit.runs import plugin_settings
 LOADING: Final = "loading"
 
 SLOW_IMPORT_SECONDS: Final = 10.0
-"""A longer import gets a warning."""
+"""An import that takes longer gets a warning."""
 
 
 def steps(name: str, settings: Mapping[str, object], host: str | None, may_touch: bool) -> Iterator[tuple[str, Sequence[Finding] | None]]:
-    """Run all checks. Yield each check's name before it with None, and after it with its findings."""
+    """Run all checks. Before each check, yield its name and None; afterwards, its name and findings."""
     yield LOADING, None
     plugin, findings = _loaded(name)
     if plugin is not None:

@@ -64,7 +64,7 @@ RULES: Final[Mapping[type, Sequence[Rule]]] = {
 
 
 def fault_of(spec: object) -> tuple[str, str] | None:
-    """Return the first fault of a declaration and its fix; None if it has no fault."""
+    """Return the first fault of a declaration and its fix; None without fault."""
     if type(spec) not in RULES:
         return f"{spec!r:.80} is no FieldSpec, ControlSpec, DefaultPolicy or GuestColumn", ""
     faults = ((fault, cure) for is_broken, fault, cure in RULES[type(spec)] if is_broken(spec))

@@ -40,7 +40,7 @@ CONSTRUCTION_SECONDS: Final = 2.0
 
 
 def packaging(subject: ExaminedPlugin) -> Iterator[Finding]:
-    """Its distribution has the plugin's entry point and a description, and requires mom-core. The code imports only public names."""
+    """For packaging, the distribution has an entry point and a description, and requires mom-core. The code imports only public names."""
     if not PLUGIN_NAME.fullmatch(subject.name):
         yield subject.fault(f"its name {subject.name!r:.60} is not easily written in YAML", "use lower case words joined by _ or -")
     entry = entry_of(subject.plugin_class)
@@ -64,7 +64,7 @@ def packaging(subject: ExaminedPlugin) -> Iterator[Finding]:
 
 @cache
 def entry_of(plugin_class: type) -> EntryPoint | None:
-    """Return the entry point of a plugin's class, if any."""
+    """Return a plugin class's entry point, if any."""
     for entry in entry_points(group=GROUP):
         module, _, name = entry.value.partition(":")
         if getattr(sys.modules.get(module.strip()), name.strip(), None) is plugin_class:
