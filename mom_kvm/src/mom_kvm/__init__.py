@@ -1,4 +1,4 @@
-"""Library that plugins for KVM hosts share. It is not itself a plugin."""
+"""Library that plugins for KVM hosts share; not itself a plugin."""
 
 import lazy_loader
 

@@ -41,7 +41,7 @@ class BoundedServer(ABC, Generic[Door]):
     def __init__(self, doors: Sequence[Door], most: int, log: logging.Logger) -> None:
         self.log = log
         self.waits = False
-        """Whether, at the start, another plugin of this process was still listening at one of the doors."""
+        """Whether another plugin of this process was still listening at a door at the start."""
         self._doors = doors
         self._most = most
         self._tasks: set[asyncio.Task[None]] = set()
@@ -84,7 +84,7 @@ class BoundedServer(ABC, Generic[Door]):
             thread.join()
 
     def call_soon(self, function: Callable[[], object]) -> None:
-        """Call a function in the server's thread, unless this thread has ended. Thread-safe."""
+        """Call a function in the server's thread, unless that thread has ended. Thread-safe."""
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed already
                 self._loop.call_soon_threadsafe(function)

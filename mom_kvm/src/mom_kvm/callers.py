@@ -21,7 +21,7 @@ _IMPATIENT_SECONDS = 5.0
 
 
 class Callers:
-    """Pool of daemon threads. A call that hangs does not block the exit of the process.
+    """Pool of daemon threads. A hung call does not block the process's exit.
 
     :param most: maximum number of threads; None for no limit
     """

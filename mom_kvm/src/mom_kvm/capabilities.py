@@ -1,6 +1,6 @@
 """Records that controllers exchange with hypervisors through optional capabilities.
 
-The protocol of a capability is defined in the plugin that uses it.
+The plugin that uses a capability defines its protocol.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class SwapStore:
 
 @dataclass(frozen=True, slots=True)
 class Offloaded:
-    """Result of moving memory to swap: KiB, seconds, and why less was moved than requested."""
+    """Result of moving memory to swap: KiB moved, seconds taken, and why less was moved than requested."""
 
     kib: int
     seconds: float

@@ -14,14 +14,14 @@ from mom_kvm.seen_guests import SeenGuest
 _WORTH_MENTION_KIB: Final = 64 << 10
 
 _MOSTLY_HUGE: Final = 80.0
-"""Percentage of QEMU's RSS in huge pages above which no advice is given."""
+"""`mom doctor` gives no hint if at least this percentage of QEMU's RSS is in huge pages."""
 
 _REBUILT_BY: Final = (
     "to get more huge pages within minutes instead of hours, set scan_sleep_millisecs to 100 in"
     " /sys/kernel/mm/transparent_hugepage/khugepaged; also set max_ptes_none to 64, or the kernel refills memory that balloons have"
     " reclaimed; enable free page reporting, too: memory that balloons return is in pages of 4 KiB at first"
 )
-"""Hint, with values measured in docs/guests.md."""
+"""Hint for guests with few huge pages. Measurements: docs/guests.md."""
 
 NamedFields: TypeAlias = tuple[str, Mapping[str, Value]]
 

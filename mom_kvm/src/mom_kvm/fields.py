@@ -43,7 +43,7 @@ MEMORY: Final = (
     ("mem_usable", Unit.KIB, "memory that the guest can release without swapping", "balloon.usable"),
     ("mem_disk_caches", Unit.KIB, "memory that the guest uses as disk cache", "balloon.disk_caches"),
 )
-"""Statistics from the guest's kernel. No value can exceed `mem_available`."""
+"""Statistics from the guest's kernel. No value can exceed the guest's total memory, `mem_available`."""
 
 COUNTERS: Final = (
     ("swap_in", Unit.KIB_PER_SECOND, "memory read back from the guest's swap", "balloon.swap_in"),
@@ -77,7 +77,7 @@ _SAID: Final = (
     ("vcpu_count", Unit.COUNT, "virtual CPUs of the guest", "vcpu.current"),
     ("cpu_usage", Unit.PERCENT, "CPU time of the guest; 100 is one host CPU", "cpu.time"),
 )  # fmt: skip
-"""Fields from the guest's record: name, unit, description, and source."""
+"""Fields from the hypervisor: name, unit, description, and text from which `guest_fields` makes the source."""
 
 _SEEN: Final = (
     _process("host_minor_faults", Unit.COUNT, "the QEMU process's page faults without I/O since the last sample", "stat"),
@@ -107,6 +107,6 @@ _SEEN: Final = (
 def guest_fields(source: Callable[[str], str]) -> tuple[FieldSpec, ...]:
     """Return the declarations of the fields of each guest.
 
-    :param source: returns the source of a record's entry, such as `balloon.current`
+    :param source: converts a text such as `balloon.current` to the field's source
     """
     return tuple(FieldSpec(name, unit, Scope.GUEST, description, source(record)) for name, unit, description, record in _SAID) + _SEEN

@@ -33,7 +33,7 @@ class HealthLimits:
 
     @classmethod
     def breaks(cls, size_kib: float, promised_kib: float) -> bool:
-        """Return whether this size breaks a promise, beyond the tolerance."""
+        """Return whether this size is below the promise by more than `BROKEN_KIB`."""
         return size_kib < promised_kib - cls.BROKEN_KIB
 
 

@@ -53,7 +53,7 @@ class _Process:
 
 
 class HostSide:
-    """Reader of the QEMU processes of the guests on this host. Not thread-safe.
+    """Reader of the guests' QEMU processes on this host. Not thread-safe.
 
     Each sample reads at most 100 of them closely (swap, merged pages, cgroup), in turn.
 
@@ -72,7 +72,7 @@ class HostSide:
         self._monotonic = monotonic
         self._processes: dict[str, _Process] = {}
         self._pids: set[int] = set()
-        """PIDs of the guests' processes. The set contains 0 if a PID is unknown."""
+        """PIDs of the guests' processes; also 0 if a PID is unknown."""
         self._turn = 0
         self._opens_until = 0.0
 

@@ -1,4 +1,4 @@
-"""Helper functions for plugins of all hypervisors."""
+"""Helpers for plugins of all hypervisors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Functions that read and write small files of the kernel in /proc and /sys.
+"""Functions for small kernel files in /proc and /sys.
 
 For an unreadable or malformed file, most functions return an empty value.
 """
@@ -176,7 +176,7 @@ def read_process_file(process: Path | str, name: str, most: int = MOST_BYTES) ->
 
 
 def guest_of(process: Path | str) -> tuple[int, int] | None:
-    """Return the PID and the start time that requests to mom-helper need; None if the process has exited."""
+    """Return a process's PID and start time (clock ticks), for requests to mom-helper; None if it has exited."""
     match = _PROCESS.fullmatch(str(process))
     stat = ProcessStat.of(process) if match else None
     return None if match is None or stat is None else (int(match[1]), stat.started)
@@ -234,7 +234,7 @@ def parse_meminfo(content: bytes) -> dict[str, int]:
 def read_meminfo(root: Path) -> dict[str, int]:
     """Return the host's /proc/meminfo, keyed by name.
 
-    `SwapFree` is corrected during a swapoff (mm/swapfile.c, `si_swapinfo`).
+    This function corrects `SwapFree`, which is wrong during a swapoff (mm/swapfile.c).
     """
     lines = parse_meminfo(read_kernel_file(f"{root}/proc/meminfo"))
     total, free = lines.get("SwapTotal", 0), lines.get("SwapFree", 0)
@@ -322,7 +322,7 @@ class ProcessStat(NamedTuple):
 
     @classmethod
     def id_of(cls, name: str, proc: Path) -> int:
-        """Return the lowest PID of a process with this name (at most 15 characters); 0 if there is none."""
+        """Return the lowest PID of a process with this name (at most 15 characters); 0 if none."""
         named = (pid for pid in cls.ids(proc) or () if read_kernel_file(f"{proc}/{pid}/comm").rstrip(b"\n") == name.encode())
         return next(named, 0)
 

@@ -1,4 +1,4 @@
-"""Hooks that import their module only when they are called."""
+"""Hooks that import their module only when called."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mom_core import hookimpl
 
 
 def late_hook(target: str, argument: Literal["", "report"] = "") -> Any:
-    """Return a hook whose code is in another module. That module may import `mom_daemon`.
+    """Return a hook whose code is in another module, which may import `mom_daemon`.
 
     :param target: function or class to call, such as `mom_acme.explanation:AcmeExplainer`
     :param argument: the hook's argument; empty if it has none

@@ -50,7 +50,7 @@ _SWITCHED_PER_CYCLE: Final = 50
 """Maximum number of guests whose statistics mom switches on in one cycle."""
 
 _SHORTEST_WATCH_SECONDS: Final = 0.05
-"""Shortest interval that `watch` may have. Guests send statistics only once a second."""
+"""Minimum of the setting `watch`, except 0. Guests send statistics only once a second."""
 
 _SILENT_CURE: Final = "check whether the guest has hung; load virtio_balloon in it (Windows: the balloon driver and service of virtio-win)"
 
@@ -62,7 +62,7 @@ def _whole_seconds(seconds: float) -> float:
 
 
 class ReportingHypervisor(Hypervisor, Protocol):
-    """Hypervisor that reads guests' statistics when it lists the guests."""
+    """Hypervisor that reads guests' statistics when listing guests."""
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
         """Return the guests' fields as of the last call of `Hypervisor.guests`, keyed by guest ID and name."""

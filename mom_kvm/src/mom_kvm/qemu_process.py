@@ -18,7 +18,7 @@ _WALKS_SECONDS: Final = 0.02
 (benchmarks/hugepages)."""
 
 _WALKS_SHARE: Final = 0.005
-"""Share of one CPU for page-table walks. Walking 200 guests of 16 GiB takes 0.5 h in huge pages, or 2 to 7 h in 4-KiB pages."""
+"""Share of one CPU for page-table walks. At this share, 200 guests of 16 GiB take 0.5 h in huge pages, or 2 to 7 h in 4-KiB pages."""
 
 _AGAIN_SECONDS: Final = 60.0
 """Shortest time between two walks of a process, unless its RSS has changed by `_CHANGED_KIB`."""
@@ -35,11 +35,11 @@ _MOST_BYTES: Final = 8 << 20
 _LINE: Final = re.compile(rb"^(?:(Size|Rss|Swap|AnonHugePages|ShmemPmdMapped): +([0-9]{1,15}) kB|VmFlags:(.*))$", re.MULTILINE)
 
 _OF_GUEST: Final = frozenset({b"wr", b"dc"})
-"""Flags of QEMU's RAM blocks: writable, and not copied by a fork. Executable mappings (`ex`) are TCG's code cache."""
+"""Flags of QEMU's RAM blocks: writable, and not copied by a fork. Executable mappings (`ex`) are TCG's code cache instead."""
 
 
 class RamBlock(NamedTuple):
-    """RAM block of QEMU, such as the guest's memory or its video memory. `size` is in KiB. `held` is the block's RSS plus swap in KiB."""
+    """RAM block of QEMU, such as the guest's memory or its video memory. Sizes are in KiB. `held` is the block's RSS plus swap."""
 
     size: int
     held: int
@@ -83,7 +83,7 @@ class MappedMemory(NamedTuple):
         return MappedMemory(held, huge, sorted(blocks, reverse=True)) if mappings else None
 
     def outside(self, maximum: Value) -> int | None:
-        """Return the KiB that QEMU holds outside of the guest's memory; None if unclear, for example with virtio-mem.
+        """Return the KiB that QEMU holds outside the guest's memory; None if unclear, for example with virtio-mem.
 
         :param maximum: size of the guest's memory in KiB
         """
@@ -143,7 +143,7 @@ class TableWalks:
 _STAT_BYTES = 4096
 
 _HIGHEST_KEPT_SHARE = 0.5
-"""A file of KSM's statistics stays open only with a descriptor below this fraction of mom's limit of open files."""
+"""mom keeps a file of KSM's statistics open only if its descriptor is below this fraction of mom's limit of open files."""
 
 _SHARED_KIB = 64 << 10
 """Shared memory that QEMU itself may need. A process with more shares the guest's memory, for example by memfd for virtiofs."""

@@ -19,7 +19,7 @@ from mom_helper.orders import Answer, Order, OrderNumber
 ANSWER_SECONDS: Final = 2.0
 
 DECLARATIONS_FOLDER: Final = "/etc/mom/helper.d"
-"""Folder in which root allows mom-helper to write further files, besides those of mom's packages."""
+"""Folder in which root allows mom-helper to write files besides those of mom's packages."""
 
 _MOST_DECLARED: Final = 1000
 

@@ -1,4 +1,4 @@
-"""Sums over a run of cycles, which may be live, simulated or recorded."""
+"""Sums over a run of live, simulated or recorded cycles."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _work(share: float) -> str:
 class ClassSummary:
     """Sums over the guests of a service class. Memory is in KiB times seconds.
 
-    `sold` sums the sizes with empty balloons, and `had` the actual sizes. `known` is `sold` while the actual size was known.
+    `sold` sums the sizes with empty balloons, and `had` the actual sizes. `known` is like `sold`, but only while the actual size was known.
     """
 
     guests: set[str] = field(default_factory=set)
@@ -86,7 +86,7 @@ class ClassSummary:
 
     @property
     def work_done(self) -> float:
-        """Work done by the programs in the guests, as a fraction of the work that they wanted to do."""
+        """Work done by the programs in the guests, as a fraction of what they wanted to do."""
         return 1.0 - min(1.0, sum(self.lost.values()) / self.guest_seconds) if self.guest_seconds else 1.0
 
     def as_json(self) -> dict[str, Value]:
@@ -236,7 +236,7 @@ class RunSummary:
 
     @property
     def work_done(self) -> float:
-        """Work done by the programs in all guests, as a fraction of the work that they wanted to do."""
+        """Work done by the programs in all guests, as a fraction of what they wanted to do."""
         return 1.0 - min(1.0, self.lost_seconds / self.guest_seconds) if self.guest_seconds else 1.0
 
     def rows(self) -> list[tuple[str, str]]:

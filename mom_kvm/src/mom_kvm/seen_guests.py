@@ -95,7 +95,7 @@ _DRIVER_GRACE_SECONDS: Final = 60.0
 
 _DRIVER_SILENT_SECONDS: Final = 30.0
 _DRIVER_SILENT_STALE: Final = 3
-"""A driver counts as silent after 30 s, or 3 times the age of stale statistics if longer."""
+"""A driver counts as silent after 30 s, or after this multiple of `stale_seconds` if longer."""
 
 _PLUGGING_SECONDS: Final = 60.0
 """If virtio-mem makes no progress for this long, mom no longer waits for it."""
@@ -109,7 +109,7 @@ class Devices(Protocol):
 
     @property
     def balloon(self) -> str:
-        """Model of the balloon device; empty if there is none."""
+        """Model of the balloon device; empty without one."""
 
     @property
     def pinned(self) -> str:
@@ -138,7 +138,7 @@ class SeenGuest(ABC):
     fresh: bool = False
     plugging_kib: int = 0
     plugging_since: float | None = None
-    """When `plugging_kib`, which virtio-mem must still plug or unplug, last changed; None if 0."""
+    """Monotonic time at which `plugging_kib` last changed; None if that is 0. virtio-mem must still plug or unplug `plugging_kib`."""
 
     @property
     def balloon(self) -> bool:
@@ -160,7 +160,7 @@ class SeenGuest(ABC):
         """Return why mom must not change the guest; empty if it may."""
 
     def add_record(self, record: StatisticsRecord, wall: float, monotonic: float, stale_after: float | None) -> None:
-        """Update the fields from a new record, like `convert`. With an empty record, only the age of the statistics changes."""
+        """Update the fields with `convert` from a new record. With an empty record, only the age of the statistics changes."""
         limit = stale_seconds(self.period or 0, stale_after)
         self.fields, self.reading = convert(record, self.reading, wall=wall, monotonic=monotonic, stale_after=limit)
         age = self.reading.age(monotonic)
@@ -237,7 +237,7 @@ G = TypeVar("G", bound=SeenGuest)
 class SeenGuests(ABC, Generic[G]):
     """Guests of a hypervisor. Thread-safe. Implements `ReportingHypervisor` except `uri` and the statistics periods.
 
-    :param stale_after: age of stale statistics in seconds; None if it depends on the guest's period
+    :param stale_after: age in seconds above which statistics are stale; None if the guest's period decides
     :param host_side: None if the guests run on another host
     :param proc: this host's /proc, to include the boot in incarnations
     """

@@ -1,4 +1,4 @@
-"""Simulation: runs mom's real engine on a simulated host."""
+"""Simulations of mom's real engine on a simulated host."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class SimulatedHost(Protocol):
     """Simulated hypervisor that can ask for early cycles."""
 
     def news(self) -> str:
-        """Return why an early cycle is needed; empty if none is needed."""
+        """Return why an early cycle is needed; empty if none is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class SimulationSetup:
     """
 
     BEGINS: ClassVar[float] = 1_767_225_600.0
-    """Wall-clock time at which each simulation begins, in seconds since the epoch."""
+    """Wall-clock start of each simulation, in seconds since the epoch."""
     CONTROLLERS: ClassVar[Sequence[str]] = ("balloon", "ksm")
 
     name: str

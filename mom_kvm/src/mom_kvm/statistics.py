@@ -93,7 +93,7 @@ def convert(
     One impossible statistic makes all statistics of the guest's report unknown.
 
     :param record: keyed by the names of libvirt's `getAllDomainStats`; may be partial
-    :param wall: seconds since the epoch, for the age of new statistics: at most the time since the previous record
+    :param wall: present time in seconds since the epoch; new statistics count as at most as old as the previous record
     """
     fields: dict[str, Value] = {}
     size = _number(record, "balloon.current") or None  # 0 is impossible

@@ -156,7 +156,7 @@ class GuestWatch:
     """Thread that reads statistics between cycles, and calls `wake` with the reason when a guest needs a cycle."""
 
     balloons: BalloonStatistics
-    """Source of the statistics. Its calls must end within a limited time."""
+    """Source of the statistics. Its calls must take limited time."""
     every: float
     """Seconds between queries."""
     wake: Callable[[str], None]

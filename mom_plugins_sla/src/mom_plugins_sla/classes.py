@@ -18,7 +18,7 @@ NOTHING: Final = Portion(size=0)
 ORDINARY: Final = 100
 
 ALLOWED: Final[Mapping[str, str]] = {terms.allowed_by: terms.participle for terms in TERMS.values()}
-"""Fields that permit a step, with a participle for messages. All are off by default."""
+"""Participles of steps for messages, keyed by the field that permits the step. These fields are off by default."""
 
 
 class ServiceClass(StrictModel):
@@ -31,7 +31,7 @@ class ServiceClass(StrictModel):
     """CPU weight; 100 is ordinary. Applied by the policy 62_sla_cpu, if enabled."""
 
     io_share: Annotated[float, Field(ge=0.001, le=1)] = 1.0
-    """Share of its disk limits that a guest may use while disks are short. Applied by the policy 72_sla_io, if enabled."""
+    """Share of its disk limits that a guest may use while disks are overloaded. Applied by the policy 72_sla_io, if enabled."""
 
     priority: Annotated[int, Field(ge=0, le=100)] = 50
     """Priority of the guarantee when guarantees exceed the host's memory: guarantees with a lower priority are reduced first."""

@@ -1,8 +1,8 @@
 """Fair shares of memory when guests demand more than the host has.
 
-Water-filling gives weighted max-min fairness (D. Bertsekas and R. Gallager, Data Networks, section 6.5.2). Shares rise together from their
+Water-filling gives weighted max-min fairness (Bertsekas and Gallager, Data Networks, section 6.5.2). Shares rise together from their
 guarantees, in proportion to `cost`, until the memory is used up. Above used memory, a share rises more slowly: the idle tax of VMware ESX
-(C. Waldspurger, OSDI 2002, section 5).
+(Waldspurger, OSDI 2002, section 5).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mom_core import Guest, Portion, Snapshot
 from mom_kvm import Promises
 
 HEADROOM_SHARE, HEADROOM_KIB = 0.25, 80 << 10
-"""Headroom above used memory, as in the default balloon policy."""
+"""Headroom above used memory: the sum of these two, as in the default balloon policy."""
 
 KEPT_SHARE, KEPT_KIB = 0.05, 32 << 10
 """Reserve above used memory: the larger of these two, as in the balloon plugin."""

@@ -41,7 +41,7 @@ COLUMNS = (GuestColumn("class", ("sla_class",), Unit.TEXT, "the guest's service 
 
 
 def fields_of(name: str, source: str, terms: ServiceClass, maximum_kib: float | None) -> dict[str, Value]:
-    """Return the fields of a guest."""
+    """Return the fields of a guest with the class `name`."""
     result: dict[str, Value] = {
         "sla_class": name,
         "sla_class_by": source,

@@ -46,11 +46,11 @@ class SlaSettings(PluginSettings):
     """CPU weight of an ordinary guest (`cpu_share` 100) in the host's cgroups. Set 1024 on hosts with cgroups v1."""
 
     io: bool = False
-    """Limit disks to the I/O shares of their guests while disks are short, with the policy 72_sla_io. It needs the `qos` plugin."""
+    """Limit disks to the I/O shares of their guests while disks are overloaded, with the policy 72_sla_io. It needs the `qos` plugin."""
 
     @property
     def all_classes(self) -> dict[str, ServiceClass]:
-        """Built-in classes, replaced and extended by the operator's classes."""
+        """Built-in classes, replaced and extended by the operator's."""
         return {**READY, **self.classes}
 
     @field_validator("classes_file")

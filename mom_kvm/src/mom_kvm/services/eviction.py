@@ -58,7 +58,7 @@ class GuestMoves(Protocol):
 
 
 class HostDrain(Protocol):
-    """Service that knows the moves that a fleet has ordered, for a drain or for balance. Thread-safe; does not wait."""
+    """Service that knows the moves ordered by a fleet, for a drain or balance. Thread-safe; does not wait."""
 
     def is_ordered(self, decision: Decision) -> bool:
         """Return whether the fleet has ordered exactly this move."""

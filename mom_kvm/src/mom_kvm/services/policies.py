@@ -1,4 +1,4 @@
-"""Service of an evaluator whose policies can be changed while mom is running."""
+"""Service of an evaluator whose policies can be changed at run time."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class PolicyRefused(MomError):
 
 
 class PolicyConflict(MomError):
-    """Error: another client has changed the policies in the meantime. `version` is now in force."""
+    """Error: another client has changed the policies. `version` is now in force."""
 
     def __init__(self, message: str, *, version: str, hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -56,7 +56,7 @@ class PolicyText:
 
 @dataclass(frozen=True, slots=True)
 class PolicyState:
-    """All policies in force. Each change makes a new `version`, which is unique even across restarts of mom."""
+    """All policies in force. Each change makes a new `version`, unique even across restarts of mom."""
 
     version: str
     texts: Mapping[str, PolicyText] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class PolicyTexts(Protocol):
         """Return the policies in force."""
 
     def remarks(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
-        """Return errors for which `change` would refuse these changes, inevitable failures during evaluation, and warnings."""
+        """Return problems of these changes: errors for which `change` would refuse them, inevitable evaluation failures, and warnings."""
 
     def change(
         self, changes: Mapping[str, str | None], *, who: str, replace_all: bool = False, expected_version: str | None = None

@@ -23,7 +23,7 @@ from mom_plugins_sla.eviction.recent_steps import COUNTS_SECONDS, RecentSteps
 from mom_plugins_sla.eviction.steps import TERMS, Step
 
 AT_ONCE: Final = 4
-"""Maximum number of steps in progress, and of abandoned calls of a mover."""
+"""Maximum number of steps in progress. Also the maximum number of abandoned calls of each mover."""
 
 CALL_SECONDS: Final = 30.0
 
@@ -33,7 +33,7 @@ GIVE_UP_SECONDS: Final = 60.0
 LOST_LOOK_SECONDS: Final = 30.0
 
 LATE_SECONDS: Final = 1800.0
-"""If a guest stops up to this long after its time limit, mom's step counts as the cause."""
+"""If a guest stops up to this long after a step's time limit, the step counts as the cause."""
 
 GONE_CYCLES: Final = 3
 """Cycles after which a missing guest counts as gone; a hypervisor that just started may list guests late."""
@@ -214,7 +214,7 @@ class Jobs:
         return any(job.is_move for job in self._jobs.values())
 
     def activity(self, guest: str) -> str:
-        """Return the guest's current step, or an empty string."""
+        """Return the guest's current step; empty without one."""
         job, call = self._jobs.get(guest), self._calls.get(guest)
         if job is None:
             return ""
@@ -223,7 +223,7 @@ class Jobs:
         return job.activity if job.state is JobState.BEGUN and not self.is_late(job) else ""
 
     def error(self, guest: str) -> str:
-        """Return the error of the last step."""
+        """Return the error of the last step; empty if none."""
         return self._errors.get(guest, "")
 
     def is_late(self, job: Job) -> bool:

@@ -12,7 +12,7 @@ from mom_plugins_sla.eviction.steps import EvictionCandidate, HostPressure, Step
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """Step that mom takes at `due` (monotonic; the same time since the epoch: `at`) if cycles still request it then."""
+    """Step that mom takes at the monotonic time `due` if cycles still request it then. `at` is the same time since the epoch."""
 
     identity: str
     name: str
@@ -23,7 +23,7 @@ class Announced:
 
 @dataclass(slots=True)
 class Ladder:
-    """Timing of steps on guests. Times are monotonic seconds.
+    """Timing of steps on guests. Times are monotonic seconds. Keys are guest ids.
 
     :param calm_since: time since which each guest could return
     :param returned: need (KiB) and time of recently returned guests
@@ -57,7 +57,7 @@ def climb(
 ) -> Job | None:
     """Set `ladder.chosen` to the step to announce. Return the job of a guest that can return now, or None.
 
-    :param stopped: stopped guests' jobs, oldest first
+    :param stopped: stopped guests' jobs, sorted like `Jobs.stopped`
     :param held: resident KiB of recently returned guests keyed by id
     """
     if busy:

@@ -67,7 +67,7 @@ class Permissions:
         return "no plugin on this host moves guests" if self.hypervisor is None else f"{self.hypervisor.uri} cannot move guests"
 
     def why_not_there(self, guest: Guest, value: Value | Destination, drains: bool) -> str:
-        """Return why the guest must not move there, or an empty string."""
+        """Return why the guest must not move to `value`, or an empty string."""
         try:
             destination = Destination.parse(value)
         except MomError as error:

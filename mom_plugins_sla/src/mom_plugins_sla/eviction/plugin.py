@@ -308,7 +308,7 @@ class EvictionPlugin:
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
         """Start steps; the field guest_eviction shows their progress.
 
-        When mom stops, it resumes only paused guests, because the host may be full.
+        When mom exits, it resumes only paused guests, because the host may be full.
         """
         errors: dict[Target, HypervisorError] = {}
         for change in changes:

@@ -31,7 +31,7 @@ class LifecycleControl(Protocol):
         """Save the guest to disk. After the timeout (`GuestBusy`), the guest continues to run."""
 
     def shut_down(self, guest: Entity) -> None:
-        """Request a shutdown. Some guests ignore this request."""
+        """Request a shutdown, which some guests ignore."""
 
     def start(self, guest: Entity, timeout_seconds: float) -> None:
         """Boot a guest, or continue a saved one."""

@@ -29,11 +29,11 @@ class HypervisorMover:
         self._began = monotonic()
 
     def why_not(self, destination: Destination) -> str:
-        """Return why the destination is not a hypervisor's URI, or an empty string if it is."""
+        """Return why the destination is not a hypervisor's URI; empty if it is."""
         return "" if destination.is_hypervisor else f"the {self.name} moves guests to URIs of hypervisors only, not to {destination}"
 
     def begin(self, job: MoveJob) -> str:
-        """Start the move in another thread."""
+        """Start the move in another thread. Return an empty reference."""
         with self._lock:
             call = self._callers.start(lambda: self.hypervisor.migrate(job.guest, job.destination, job.seconds))
             self._calls[job.id] = call

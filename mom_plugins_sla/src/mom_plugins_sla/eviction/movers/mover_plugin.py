@@ -1,4 +1,4 @@
-"""Hooks shared by all plugins that are movers."""
+"""Hooks shared by all mover plugins."""
 
 from __future__ import annotations
 

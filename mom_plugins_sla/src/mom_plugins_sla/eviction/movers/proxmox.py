@@ -66,7 +66,7 @@ class ProxmoxMoverPlugin(MoverPlugin):
         self._api.check()
 
     def why_not(self, destination: Destination) -> str:
-        """Return why the destination is not another node's name, or an empty string if it is."""
+        """Return why the destination is not another node's name; empty if it is."""
         if destination.driver != "host" or re.fullmatch(NODE, destination.host) is None:
             return f"{self.name} moves guests only to another node, written as `host://NODE`, not to {destination}"
         return "the guest is on that node already" if destination.host == self._node else ""

@@ -72,7 +72,7 @@ class ServerApi:
             raise MomError(f"cannot read the certificates {self.ca}: {error.strerror or error}") from None
 
     def ask(self, method: str, path: str, content: bytes = b"", kind: str = "") -> Mapping[str, Any]:
-        """Return the answer's JSON object, or an empty object if the answer is no object or too large.
+        """Return the answer's JSON object; empty if the answer is no object or too large.
 
         :param path: path below the URL, built from validated parts
         :raises HypervisorError: the server has not acted
