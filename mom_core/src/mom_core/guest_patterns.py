@@ -1,4 +1,4 @@
-"""Patterns for guests: by name (`db-*`) or property (`flavor=m1.*`)."""
+"""Guest patterns: by name (`db-*`) or property (`flavor=m1.*`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""State files, which survive a restart of mom.
+"""State files, which survive restarts of mom.
 
 A state file is one line of JSON:
 

@@ -233,7 +233,7 @@ class Engine:
         return self._one(Tick(0.0, 0, woken_by), snapshot)
 
     def wake(self, reason: str) -> None:
-        """Request a cycle now, from any thread."""
+        """Request an early cycle, from any thread."""
         self._schedule.wake(reason)
 
     def reload(self, config: Config, timeout: float | None = None) -> None:

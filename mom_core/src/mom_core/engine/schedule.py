@@ -49,7 +49,7 @@ class Schedule:
         self._stopped = threading.Event()
 
     def wake(self, reason: str) -> None:
-        """Request a cycle now, from any thread."""
+        """Request an early cycle, from any thread."""
         with self._condition:
             self._reason = self._reason or reason
             self._condition.notify_all()
@@ -61,7 +61,7 @@ class Schedule:
             self._condition.notify_all()
 
     def change(self, interval: float) -> None:
-        """Change the interval. The next cycle is due one new interval from now."""
+        """Change the interval. If it differs, the next cycle is due one interval from now."""
         with self._condition:
             if interval != self.interval:
                 self.interval = interval

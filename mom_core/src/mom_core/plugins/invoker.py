@@ -111,7 +111,7 @@ class PluginWorker:
         """Start a call. Return None if the plugin has hung or the hook is paused.
 
         :param always: ignore the pause
-        :param asked: the operator requested the call: ignore the pause, and do not count a failure
+        :param asked: True for an operator's call: ignore the pause, and do not count failures
         :raises OSError: the system has no more threads
         """
         if self.hung or (not (always or asked) and self.why_not(hook)):
