@@ -73,7 +73,7 @@ class LookThread:
         return AfterValidator(check)
 
     def listen(self, file: int, events: int, heard: Callable[[int], object]) -> None:
-        """Call `heard` with the events that `epoll` reports for the file, and then look immediately."""
+        """Call `heard` with the events that `epoll` reports for the file, then look immediately."""
         self._heard[file] = heard
         self._poll.register(file, events)
 

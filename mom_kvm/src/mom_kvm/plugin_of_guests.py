@@ -65,7 +65,7 @@ class ReportingHypervisor(Hypervisor, Protocol):
     """Hypervisor that reads guests' statistics when listing guests."""
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
-        """Return the guests' fields as of the last call of `Hypervisor.guests`, keyed by guest ID and name."""
+        """Return the guests' fields as of the last call of `Hypervisor.guests`, keyed by guest ID, then field name."""
 
     @property
     def huge_pages(self) -> str:

@@ -174,7 +174,7 @@ class MergedPages:
 
     @property
     def is_open(self) -> bool:
-        """Whether the file is open already."""
+        """Whether the file is open."""
         return self._kept is not None
 
     def read(self) -> Merged | None:

@@ -11,7 +11,7 @@ from mom_core import Report, Value
 
 @dataclass(frozen=True, slots=True)
 class PastCycle:
-    """Recorded cycle: its report, and its policies' texts, keyed by name."""
+    """Recorded cycle: its report, and its policies' texts keyed by name."""
 
     report: Report
     policies: Mapping[str, str]

@@ -323,7 +323,7 @@ class Jobs:
     # --- each cycle ----------------------------------------------------------------------------------------------------------------
 
     def check_stopped(self, hypervisor: Hypervisor) -> None:
-        """Record results, and guests that somebody else has resumed or stopped."""
+        """Record steps' results, and guests that somebody else has resumed or stopped."""
         if self._unwritten:
             self._store(self._jobs)
         for guest, call in list(self._calls.items()):
