@@ -1,4 +1,4 @@
-"""Changes of guests, either through mom-libvirt-helper or, if libvirt permits it, by mom itself."""
+"""Changes of guests, through mom-libvirt-helper or, if libvirt permits, by mom itself."""
 
 # ruff: noqa: D102, N802  # libvirt's names
 

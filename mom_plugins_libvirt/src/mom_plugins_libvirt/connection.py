@@ -59,7 +59,7 @@ class ConnectionSettings:
     most_opening: int = 3
     """How many attempts to connect may hang at the same time."""
     most_events: int | None = None
-    """Most events between two bulk calls. After more events, mom abandons the connection. None for no limit."""
+    """Maximum number of events between two bulk calls. After more events, mom abandons the connection. None for no limit."""
     lost_level: int = logging.WARNING
     """Log level for an abandoned connection."""
 
@@ -84,11 +84,11 @@ class Connection:
     ) -> None:
         self.settings = settings
         self.why_no_changes = self.cure_of_no_changes = ""
-        """Why neither mom nor its helper can change guests; empty if one of them can."""
+        """Why neither mom nor its helper can change guests, and the cure; both empty if one can."""
         self.by_helper = False
         self.opened = 0
         self.on_event: Callable[[GuestEvent], None] | None = None
-        """Called for each event, in libvirt's thread. The function must not call libvirt. Set it before you use the connection."""
+        """Called for each event, in libvirt's thread. The function must not call libvirt. Set it before using the connection."""
         self.on_return: Callable[[], None] | None = None
         """Called when libvirtd is reachable again after a failure. Like `on_event`, it must not call libvirt."""
         self.on_open: Callable[[], None] | None = None
@@ -112,7 +112,7 @@ class Connection:
         self._open_calls: list[Future[Any]] = []
         """Timed-out calls that may still run."""
         self._open_fallback: Future[Any] | None = None
-        """Last timed-out call for `fallback` of `statistics`."""
+        """Last timed-out call in which `statistics` read only `fallback`."""
         self._refusal: HypervisorError | None = None
         self._retry_at = 0.0
         self._retry_after = _FIRST_RETRY_SECONDS

@@ -26,7 +26,7 @@ _PAUSED = {
 }  # fmt: skip
 
 _RUNNING = {10: "being migrated in (post-copy)", 11: "being migrated in, but post-copy has failed"}
-"""States of running guests that forbid changes: memory is still on another host, so ballooned pages would be lost."""
+"""Texts for virDomainRunningReason values that forbid changes. With memory still on another host, ballooned pages would be lost."""
 
 _MOVED, _STARTING_UP = 2, 11
 """2 is virDomainRunningReason `migrated` and virDomainPausedReason `migration`. 11 is the paused reason `starting up`."""
@@ -77,7 +77,7 @@ CPU_CONTROLS = ("vcpu_quota", "vcpu_period", "cpu_shares")
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class DomainEntry(SeenGuest):
-    """Record of one run of a guest. Hold the hypervisor's lock while you use the record."""
+    """Record of one run of a guest. Hold the hypervisor's lock while using the record."""
 
     status: int = 0
     reason: int = 0
@@ -92,7 +92,7 @@ class DomainEntry(SeenGuest):
     """Whether libvirt may report an old size because the guest migrated to this host. None without a migration."""
     untunable: str = ""
     untunable_since: float = 0.0
-    """Monotonic time when reading the limits of CPU time failed."""
+    """Monotonic time of the last failure to read the limits of CPU time."""
     cpu_tune: CpuTune | None = None
     pins: Sequence[Sequence[bool]] | None = None
 

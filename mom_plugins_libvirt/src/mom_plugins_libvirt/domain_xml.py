@@ -58,7 +58,7 @@ class DomainDescription:
 
     @property
     def not_had_kib(self) -> int:
-        """Part of libvirt's maximum, in KiB, that the guest lacks even when its balloon is empty."""
+        """Part of libvirt's maximum that the guest lacks even when its balloon is empty."""
         return self.resizable_kib - self.plugged_kib + self.no_ram_kib
 
 

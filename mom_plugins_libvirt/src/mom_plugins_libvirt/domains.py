@@ -266,7 +266,7 @@ class Domains(SeenGuests[DomainEntry]):
     # --- one call on one guest ---------------------------------------------------------------------------------------------------
 
     def described(self, guests: Sequence[Entity]) -> list[DomainEntry]:
-        """Return the guests with known descriptions. Read missing descriptions first, if there is time."""
+        """Return the guests with known descriptions. Read missing descriptions first, if time permits."""
         self._look_first()
         self._describe_asked(self.seen(guests))
         return [entry for entry in self.seen(guests) if entry.description is not None]

@@ -111,7 +111,7 @@ _WORTH_A_CYCLE = {"device-added": "has a new device", "device-removed": "lost a 
 """Kinds of events that start a cycle, with texts for messages."""
 
 _RESIZED = {BALLOON: "was resized by another process", "memory-size-change": "gained or lost memory"}
-"""The same for kinds that start only a limited number of cycles."""
+"""Kinds of events that start only a limited number of cycles, with texts for messages."""
 
 
 class GuestEvent(NamedTuple):

@@ -1,4 +1,4 @@
-"""Guests that are about to start.
+"""Guests about to start.
 
 While libvirtd runs a guest's hook, it holds the guest's lock. Bulk calls that include the guest then wait.
 """

@@ -21,7 +21,7 @@ _TEXTS: Final = {
     "user": ("owner/user", ""),
     "user_id": ("owner/user", "uuid"),
 }
-"""Element under `<nova:instance>`, and its attribute (empty for the element's text), keyed by the guest's property."""
+"""For each guest property: the element under `<nova:instance>`, and the element's attribute (empty for its text)."""
 
 _SIGNS: Final = ("var/lib/nova/instances", "etc/nova/nova-compute.conf", "etc/kolla/nova-compute", "etc/nova/nova.conf")
 

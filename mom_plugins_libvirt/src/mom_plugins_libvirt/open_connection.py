@@ -1,4 +1,4 @@
-"""Open connection to libvirtd, and bulk calls, which read the statistics of many guests at once."""
+"""Open connection to libvirtd, and bulk calls, which read many guests' statistics at once."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ class GuestTuning(Domains):
         return {entry.id: entry.tuning.nodes for entry in self.described(guests)}
 
     def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
-        """Allocate the guest's new memory on these nodes. Only guests with numatune mode strict or restrictive support this."""
+        """Allocate the guest's new memory on these nodes. Only guests with numatune mode `strict` or `restrictive` support this."""
         if not nodes:
             raise NotSupported("the list of nodes is empty; to lift the restriction, list all nodes")
         entry = self.ready(guest)

@@ -8,7 +8,7 @@ _EXAMPLES = "qemu:///system or, for another host, qemu+ssh://root@HOST/system or
 
 
 def checked_uri(uri: str) -> str:
-    """Return the URI if it is valid. Otherwise raise `ValueError`, with the mistake and how to correct it."""
+    """Return the URI if valid. Otherwise raise `ValueError`, with the mistake and how to correct it."""
     if not uri.isprintable() or " " in uri or "://" not in uri:
         raise ValueError(f"{uri!r:.80} is not a libvirt URI; write {_EXAMPLES}")
     try:

@@ -85,7 +85,7 @@ def difference(before: Mapping[str, str], after: Mapping[str, str]) -> str:
 
 
 class Read(NamedTuple):
-    """Texts keyed by policy name, their declarations, and problems found while reading."""
+    """Texts keyed by policy name, the plugins' declarations, and problems found while reading."""
 
     texts: Mapping[str, PolicyText]
     declared: Declarations
@@ -156,11 +156,11 @@ class ChangingPolicies:
                 self._take_up(read, kept, at_start)
 
     def check_files(self) -> Policy:
-        """Compile files and defaults. Raise `ConfigError` if a policy is invalid."""
+        """Compile files and default policies. Raise `ConfigError` if a policy is invalid."""
         return self._compiled(self._read(), Overlay(), to_work=False)
 
     def prepare(self) -> Callable[[], None]:
-        """Compile the files; return a function that activates them. Each of these steps raises `ConfigError` if a policy is invalid."""
+        """Compile the files; return a function that activates them. Compiling and activating raise `ConfigError` if a policy is invalid."""
         with self._lock:
             read = self._read()
             overlay = self._overlay
@@ -272,7 +272,7 @@ class ChangingPolicies:
         return self._announced(made)
 
     def keep_first(self) -> None:
-        """Take up changes made during a reload, and save all run-time changes, before the first evaluation."""
+        """Take up changes made during a reload, and save all run-time changes. Called before the first evaluation."""
         if self._kept is None:
             return
         with self._lock:

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, TypeAdapter
 from mom_core import HOST_ID, Guest, MomError, PluginContext, Problem, Snapshot, Source, StateError, StateFile, Value, printable
 
 _GONE_SECONDS: Final = 3600.0
-"""How long mom keeps the notes of a guest that is no longer listed: the guest may return from another host."""
+"""mom keeps an unlisted guest's notes for this time, because the guest may return from another host."""
 
 
 def _checked(values: dict[str, Any]) -> dict[str, Any]:

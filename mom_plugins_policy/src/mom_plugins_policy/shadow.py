@@ -19,7 +19,7 @@ _SHOWN: Final = 5  # errors of one evaluation
 
 
 class Shadow:
-    """Trial of a folder's policies. In the trial, each of them replaces the policy in force with the same name."""
+    """Trial of a folder's policies. In the trial, each replaces the policy in force with the same name."""
 
     def __init__(self, folder: Path, context: PluginContext, limits: PolicyLimits) -> None:
         self.notes = NoteStore(context, "shadow-notes.json", "policies on trial")

@@ -30,7 +30,7 @@ from mom_core.testing import snapshot
 from mom_plugins_policy.sources import text_of
 
 LONGEST: Final = 64 << 20
-"""Maximum size of a file in bytes. 10,000 guests with 60 fields each take a third of it."""
+"""Maximum size of a file in bytes. A snapshot of 10,000 guests with 60 fields each takes a third."""
 
 EXAMPLE: Final = Path(__file__).with_name("example.json")
 """Snapshot of a host short of memory: one guest can spare memory, one runs out, one reports nothing."""
@@ -70,7 +70,7 @@ class SnapshotForm(SampleForm):
     interval: Annotated[float, Field(gt=0, lt=1e9)] = 5.0
 
     def misplaced(self) -> Iterator[tuple[tuple[str, ...], str]]:
-        """Yield the keys that lead to each invalid property, and the error."""
+        """Yield the path of keys to each invalid property, and its error."""
         guests = dict.fromkeys(name for item in (self, *self.history) for name in item.guests)
         owners = {name: name for name in guests if "uuid" not in self.properties.get(name, {})}
         for name, properties in self.properties.items():

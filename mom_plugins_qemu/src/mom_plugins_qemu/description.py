@@ -17,7 +17,7 @@ _NAMES: Final = dict(zip(DiskTune.LIMITS, ("bps", "bps_rd", "bps_wr", "iops", "i
 _BURSTS: Final = (
     *(f"{name}_max" for name in _NAMES.values()), *(f"{name}_max_length" for name in _NAMES.values()), "iops_size", "group",
 )  # fmt: skip
-"""Settings of a disk that QEMU resets unless each change of limits repeats them."""
+"""Disk settings that QEMU resets unless each change of limits repeats them."""
 
 
 class ThrottledDisk(NamedTuple):
@@ -81,7 +81,7 @@ _GUESTSTATISTICS: Final = "guest-stats"
 POLLING_INTERVAL: Final = "guest-stats-polling-interval"
 
 _SWITCHES: Final = {GuestField.REPORTING: "free-page-reporting", GuestField.AUTODEFLATE: "deflate-on-oom"}
-"""QEMU's properties of the balloon device, keyed by field; fixed at the guest's start."""
+"""Properties of QEMU's balloon device, keyed by field. Their values are fixed at the guest's start."""
 
 _PINNING: Final = ("vfio-pci", "vhost-vdpa")
 """Devices with direct access to guest memory. With such a device, QEMU gives no ballooned memory back to the host."""

@@ -15,7 +15,7 @@ from mom_plugins_qemu.sampler import LIES
 SUBJECT: Final = "qemu"
 
 _SHOWN: Final = 10
-"""Most guests without Minimum memory (Proxmox VE) that get separate findings. One finding lists the others."""
+"""Maximum number of guests without Minimum memory (Proxmox VE) that get separate findings. One finding lists the others."""
 
 _CURES: Final = Cures(
     SUBJECT,

@@ -22,15 +22,15 @@ _RETRY_SECONDS: Final = 10.0
 """Pause before mom connects again to a monitor that failed."""
 
 _FAILURE_SECONDS: Final = 10.0
-"""Pause of the whole thread after an unexpected error."""
+"""Pause of the thread after an unexpected error."""
 
 _LONGEST_BYTES: Final = 64 << 10
 
 _MOST_MESSAGES: Final = 250
-"""Most messages that mom reads from one monitor per second, with some 1 % of a CPU. Each KiB counts."""
+"""Maximum number of messages per second from one monitor. They take some 1 % of a CPU. Long messages count several times."""
 
 _JOIN_SECONDS: Final = 0.15
-"""Time for the thread to stop. The plugin has 0.4 s in all."""
+"""`stop` waits at most this long for the thread. The plugin has 0.4 s in all."""
 
 _WORTH_A_CYCLE: Final = {
     "SHUTDOWN": "is shutting down", "RESET": "was reset", "STOP": "was paused", "RESUME": "was resumed", "SUSPEND": "was suspended",
@@ -47,7 +47,7 @@ class EventMonitors:
 
     :param heard: called to start a cycle, with the process's PID and a text
     :param resized: called for each new balloon size, with the PID and the size in bytes
-    :param users: IDs of trusted users; mom ignores the monitors of other users
+    :param users: IDs of trusted users; mom ignores other users' monitors
     """
 
     def __init__(

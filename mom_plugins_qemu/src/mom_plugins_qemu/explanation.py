@@ -25,7 +25,7 @@ class WayExplainer(Explainer):
 
 
 def status_parts(report: Report) -> Iterator[StatusPart]:
-    """Yield the guests of Proxmox VE without Minimum memory, from which mom takes nothing."""
+    """Yield a part about Proxmox VE guests that keep all memory, because they lack Minimum memory."""
     names = [guest.name for guest in report.snapshot.guests.values() if guest.text(KEEPS_ALL)]
     if names:
         yield StatusPart(

@@ -1,4 +1,4 @@
-"""Guest definitions that the operator writes on hosts without a management system, one file for each guest."""
+"""Guest definitions that the operator writes on hosts without a management system, one file per guest."""
 
 from __future__ import annotations
 

@@ -92,14 +92,14 @@ PAUSED: Final = "paused"
 
 @dataclass(slots=True)
 class Retry:
-    """Monotonic times of queries to a monitor: the last, and the next after a failure."""
+    """Monotonic times of the last query to a monitor, and of the next after a failure."""
 
     asked: float = 0.0
     due: float = 0.0
     pause: float = FIRST_RETRY_SECONDS
 
     def postpone(self, now: float) -> None:
-        """Record a failed query: the pause before the next one doubles."""
+        """Schedule the next query after a failed one. Each further pause is twice as long."""
         self.due, self.pause = now + self.pause, min(2 * self.pause, LAST_RETRY_SECONDS)
 
 
@@ -147,7 +147,7 @@ class MonitoredGuest(SeenGuest):
     """Start time of the process in clock ticks; 0 if unknown."""
     identity: Identity
     guessed: bool = False
-    """Whether `guess_ids` has assigned the ID, so that the guest's own UUID is still unknown."""
+    """Whether `guess_ids` has assigned the ID, because the guest's own UUID is still unknown."""
     own_name: str = ""
     """The guest's name in QEMU."""
     description: Description | None = None

@@ -15,7 +15,7 @@ from mom_core import HypervisorError, MomError, PermissionDenied, printable, unt
 from mom_kvm import ProcessStat
 
 _MOST_MONITORS: Final = 10_000
-"""Most monitors that mom uses. A pattern may match millions of files."""
+"""Maximum number of monitors that mom uses. A pattern may match millions of files."""
 
 
 def check_patterns(patterns: Sequence[str]) -> Sequence[str]:
@@ -148,7 +148,7 @@ _LISTENS: Final = "00010000"
 """Flag __SO_ACCEPTCON of a listening socket. Accepted connections have the same path, but not this flag."""
 
 _SOCKETS_BYTES: Final = 16 << 20
-"""Most bytes to read of /proc/net/unix, which has 100 bytes per unix socket."""
+"""Maximum number of bytes read of /proc/net/unix, which has 100 bytes per unix socket."""
 
 
 def _folder(pattern: str) -> str:

@@ -30,7 +30,7 @@ DEFAULT_MEMORY_MIB: Final = 512
 """Proxmox VE's default of `memory`."""
 
 LARGEST: Final = {"memory": 1 << 34, "balloon": 1 << 34, "shares": 50_000}
-"""Options that are numbers, with their largest values. Memory is in MiB."""
+"""Options that are numbers, with their largest values. `memory` and `balloon` are in MiB."""
 
 _DAEMON: Final = "pvestatd"
 _DAEMON_FILE: Final = "run/pvestatd.pid"
@@ -67,7 +67,7 @@ class GuestDefinition(NamedTuple):
 
     @property
     def suggested_mib(self) -> int:
-        """Suggested Minimum memory: a quarter of memory."""
+        """Suggested Minimum memory: a quarter of the assigned memory."""
         return max(1, self.assigned_mib // 4)
 
     @property
@@ -177,7 +177,7 @@ class ProxmoxLaunches:
 
 
 _Stamped: TypeAlias = dict[str, tuple[tuple[int, int, int], GuestDefinition | None]]
-"""Definitions, each with a stamp that shows whether its file has changed, keyed by VMID."""
+"""Definitions keyed by VMID, each with a stamp that shows whether its file has changed."""
 
 
 class Definitions:

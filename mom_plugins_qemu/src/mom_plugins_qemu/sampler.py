@@ -37,7 +37,7 @@ _DOUBT_SECONDS: Final = 10.0
 """If statistics contradict a description older than this, mom reads the description again."""
 
 _MOST_ROUNDS: Final = 3
-"""Most rounds in one cycle: one for descriptions, one for statistics, and one more for monitors that served another client."""
+"""Maximum number of rounds per cycle: one for descriptions, one for statistics, one for monitors that served another client."""
 
 _SEE_PROCESSES: Final = "run mom as root, because root can see the host's processes; or restart the guest"
 
@@ -47,7 +47,7 @@ LIES: Final = "its monitor says that"
 _DESCRIBING: Final = prepared(DESCRIBING)
 
 _Visits: TypeAlias = "list[tuple[Visit, MonitoredGuest | None]]"
-"""Visits, each with the guest that the monitor belongs to; None if not known yet."""
+"""Visits, each with the monitor's guest; None if not known yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         self._ask_again_at = 0.0
         self._longest_stay = 0.0
         self._search_at: dict[str, float] = {}
-        """Monotonic time at which mom may search again for the process behind a monitor with a full backlog, keyed by path."""
+        """Monotonic times, keyed by monitor path, at which mom may search again for a monitor's process after a full backlog."""
         self._incomplete: HypervisorError | None = None
         """Why the current sample cannot list all guests."""
         self._visited: set[str] = set()
@@ -366,7 +366,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
                 self._longest_stay = max(self._longest_stay, longest)
 
     def longest_stay(self) -> float:
-        """Return the longest time in seconds for which mom occupied a monitor since the last call."""
+        """Return the longest time in seconds for which mom occupied a monitor since this method's last call."""
         with self._visiting:
             longest, self._longest_stay = self._longest_stay, 0.0
         return longest

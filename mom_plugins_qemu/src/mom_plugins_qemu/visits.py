@@ -1,6 +1,6 @@
 """Queries to many monitors at once, from one thread.
 
-A monitor serves one client at a time; other clients wait. So mom sends nothing before QEMU's greeting, and disconnects after a few
+A monitor serves one client at a time; others wait. So mom sends nothing before QEMU's greeting, and disconnects after a few
 milliseconds. If QEMU is slow, mom reconnects later for the missing answers.
 """
 
@@ -36,7 +36,7 @@ _ROUND_SECONDS: Final = 0.9
 """Longest duration of a round. The next cycle begins with the skipped monitors."""
 
 _MOST_OPEN: Final = 64
-"""Most connections at a time. With 256, fewer busy monitors answer in a round (benchmarks/qemu)."""
+"""Maximum number of connections at a time. With 256, fewer busy monitors answer in a round (benchmarks/qemu)."""
 
 _SWEEP_SECONDS: Final = 0.01
 """Pause between checks for timeouts."""
@@ -127,7 +127,7 @@ class _Open:
 
 
 def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.monotonic, users: Set[int] | None = None) -> None:
-    """Make the visits, which start in order and run concurrently. Each visit stores its answers or its failure.
+    """Make the visits, which start in order and run concurrently. Each visit stores its answers or failure.
 
     :param users: IDs of the users whose QEMU processes mom may query; None for all users
     """
@@ -243,7 +243,7 @@ def _who_listens(sock: socket.socket, peer: PeerCredentials, visit: Visit) -> Fa
 _PROC: Final = Path("/proc")
 
 _SLACK_SECONDS: Final = 2.0
-"""Tolerance when comparing the start of a process with a file's age: start times are rounded, and clocks get adjusted."""
+"""Tolerance when comparing a process's start with a file's age, because start times are rounded and clocks adjusted."""
 
 _CONNECTING: Final = {
     **dict.fromkeys((errno.EACCES, errno.EPERM), Failure.DENIED),

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
 
 MOST_BYTES: Final = 1 << 20
-"""Most bytes of one conversation. A guest with 256 CPUs and 64 disks needs a quarter of them."""
+"""Maximum size of one conversation in bytes. A guest with 256 CPUs and 64 disks needs a quarter."""
 
 
 class WireError(Exception):

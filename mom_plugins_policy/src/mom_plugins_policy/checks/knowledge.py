@@ -192,7 +192,7 @@ class Knowledge:
             self.chain = chain
 
     def bind(self, name: str, value: Value) -> Value:
-        """Bind a name in the innermost scope, unless it is already bound there; return its value."""
+        """Bind a name in the innermost scope, unless it is already bound there; return the name's value."""
         key = ("variable", self.chain[-1], name)
         before = self.store.get(key)
         if before is None or before.types & UNBOUND:
@@ -280,4 +280,4 @@ CONDITIONS: Final[Mapping[str, Callable[[Knowledge, Value, Sequence[Value]], Val
     "valid": _valid, "null": _null, "eq": _equal, "neq": lambda now, value, args: _not(now, value, [_equal(now, value, args)]),
     "not": _not, "and": _and, "or": _or, "lt": _ordered, "gt": _ordered, "lte": _ordered, "gte": _ordered,
 }  # fmt: skip
-"""Rules that derive knowledge from the results of functions, keyed by function name."""
+"""Rules that derive knowledge from functions' results, keyed by function name."""

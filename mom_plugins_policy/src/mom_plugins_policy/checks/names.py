@@ -1,4 +1,4 @@
-"""Remarks on names, independent of control flow: unused, bound twice, or reserved."""
+"""Remarks on unused, twice bound, and reserved names, independent of control flow."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class PolicyInputs:
 def policies_for(
     paths: Sequence[Path], config_path: str | None, *, defaults: bool = False, needed: bool = True, live: bool = False
 ) -> PolicyInputs:
-    """Return the policies in `paths`. Without paths, return the configured policies, or without a configuration, the default policies.
+    """Return the policies in `paths`. Without paths, return the configured policies; without a configuration, the default policies.
 
     :param defaults: add the default policies to those in `paths`
     :param needed: False to return no policies if `paths` is empty

@@ -24,7 +24,7 @@ def written_value(value: Any) -> str:
 
 
 def amount(value: Value) -> str:
-    """Return a decided value as text, with its digits in groups of three."""
+    """Return a decided value as text, with digits in groups of three."""
     if isinstance(value, list) and all(isinstance(item, Mapping) for item in value):
         limits = [(item.get("name"), {key: kib for key, kib in item.items() if key not in {"name", "path"}}) for item in value]
         return "; ".join(

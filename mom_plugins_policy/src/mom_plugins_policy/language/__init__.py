@@ -1,1 +1,1 @@
-"""The policy language: reader, compiler and runtime. `words` describes each word."""
+"""The policy language: reader, compiler and runtime."""

@@ -134,7 +134,7 @@ class Program:
         return owners
 
     def changes(self, form: Form) -> bool:
-        """Return whether a form can set variables, controls, or notes of this evaluation."""
+        """Return whether a form can set variables, controls, or notes for one evaluation."""
         if self._changing is None:
             self._changing = self._find_changing()
         return any(self._does(item) or _head(item) in self._changing for item in all_in([form]))

@@ -79,7 +79,7 @@ class Budgets(ABC):
         self._allow(self.limits.guest_steps)
 
     def leave_steps(self, steps: int) -> None:
-        """End the outermost loop over guests."""
+        """End the outermost loop over guests, with `steps` left."""
         self._in_step = False
         self._allow(steps)
 

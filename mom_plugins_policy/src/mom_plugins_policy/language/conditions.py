@@ -25,7 +25,7 @@ _SHOWN: Final = 70  # characters of a condition
 
 @dataclass(frozen=True, slots=True)
 class FieldRead:
-    """Field that a condition reads: of the host, or of the entity whose control is requested."""
+    """Field that a condition reads from the host, or from the entity whose control is requested."""
 
     text: str
     name: str
@@ -53,7 +53,7 @@ def reason_of(conditions: Sequence[RequestCondition], identity: str, snapshot: S
 
 
 def conditions_in(program: Program) -> Mapping[int, Sequence[RequestCondition]]:
-    """Return the conditions of each request, the outermost first, keyed by the index of the request's form."""
+    """Return requests' conditions (outermost first), keyed by the index of the request's form."""
     return _Outline(program).conditions
 
 

@@ -54,7 +54,7 @@ class Fault:
 
 
 class PolicyError(MomError):
-    """Error that makes policies unusable. `faults` contains all faults; the other attributes describe the first fault."""
+    """Error that makes policies unusable. `faults` contains all faults; the other attributes describe the first."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
@@ -75,7 +75,7 @@ class Trouble(Exception):
     """Error in the evaluation of a form.
 
     :param form: form that failed; None until it is known
-    :param fatal: whether the error ends the whole evaluation, even inside a loop over `Guests`
+    :param fatal: whether the error ends the evaluation, even inside a loop over `Guests`
     """
 
     def __init__(self, kind: str, message: str, form: Form | None = None, *, fatal: bool = False) -> None:

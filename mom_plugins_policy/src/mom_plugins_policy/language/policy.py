@@ -27,7 +27,7 @@ _CODES = 4  # cached programs, each some MiB: the one in force, one checked befo
 class Result:
     """Result of one evaluation, with one Python value per top-level form.
 
-    An error outside of loops over `Guests` stops the evaluation. The decisions that loops have made for guests remain valid.
+    An error outside of loops over `Guests` stops the evaluation. Decisions that loops have made for guests remain valid.
     """
 
     def __init__(self, run: Evaluation, policy: Policy, *, stopped: bool) -> None:
@@ -113,7 +113,7 @@ class _Reason(NamedTuple):
 
 
 class Code:
-    """Program with its executable code, shared by policies with equal texts and limits.
+    """Program with its executable code, shared by `Policy` objects with equal texts and limits.
 
     :param empty: names of policies that contain no code
     """

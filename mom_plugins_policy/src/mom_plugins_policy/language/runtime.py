@@ -50,7 +50,7 @@ class Evaluation(Budgets):
     """One evaluation.
 
     :ivar names: current values of all names; `UNBOUND` for a name whose scope has ended
-    :ivar scope: names bound in the innermost scope, with the values that they had before
+    :ivar scope: names bound in the innermost scope, with their earlier values
     :ivar values: values of the top-level forms
     :ivar controls: requests keyed by control and entity id
     :param takes_text: names of controls that take text
@@ -268,7 +268,7 @@ class Evaluation(Budgets):
         return self._fields(entity).get(field, default)
 
     def do_statavg(self, entity: Host | Guest, field: Any_) -> float:
-        """Return the mean of a field's known values, for a guest since its start; 0.0 without values."""
+        """Return the mean of a field's known values; 0.0 without values. A guest's values count since its start."""
         self._declared(entity, field)
         samples: Iterable[Host | Guest] = self._hosts
         if isinstance(entity, Guest):

@@ -76,7 +76,7 @@ def all_in(forms: Sequence[Form]) -> Iterator[Form]:
 
 
 def written_string(value: str) -> str:
-    """Return a string in policy syntax, or in Python's if it ends in a backslash."""
+    """Return a string in policy syntax if possible, otherwise in Python syntax."""
     for quote in "\"'":
         if re.fullmatch(rf"[^{quote}\\]*(?:\\.[^{quote}\\]*)*", value):
             return f"{quote}{value}{quote}"

@@ -65,7 +65,7 @@ class Guests:
 
 
 class Record(dict[str, Any_]):
-    """Named values, such as the limits of a disk. True even if empty."""
+    """Named values, such as the limits of a disk. An empty record is true."""
 
     __slots__ = ()
 
@@ -137,5 +137,5 @@ def requested(value: Any_, *, takes_text: bool = False) -> Any_:
 
 
 def empty(value: Any_) -> bool:
-    """Return whether a value is nil or empty: the function `null`."""
+    """Return the result of the function `null`: whether a value is nil or empty."""
     return value is None or (isinstance(value, str | list | tuple | Guests) and not value)

@@ -124,7 +124,7 @@ class _ReadableEntity:
         return noted[identity]
 
     def set(self, control: str, value: Value, *, because: str, least: float | None = None, most: float | None = None) -> Decision:
-        """Return a decision on a control, in the unit that `mom plugin info` shows. It has no effect without `yield`.
+        """Return a decision on a control, in the unit that `mom plugin info` shows. The decision has no effect without `yield`.
 
         :param because: reason for `mom explain`, without a full stop
         :param least: lower bound of the value

@@ -1,1 +1,1 @@
-"""Words of the language. The compiler, the checks, the reasons and the documentation use these records."""
+"""Words of the language, as records for the compiler, the checks, the reasons and the documentation."""

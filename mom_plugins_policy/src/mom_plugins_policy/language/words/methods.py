@@ -13,7 +13,7 @@ class MethodWord(Word):
     """Method of entities. `Evaluation` implements it as `do_` plus the name in lower case."""
 
     store: str = ""
-    """What the method's first argument names: a `note` of this evaluation, a note in `memory`, a `control`, or none of these."""
+    """What the method's first argument names: a `note` for one evaluation, a note in `memory`, a `control`, or none of these."""
     writes: bool = False
     """Whether the method writes to the store and returns nil."""
 
