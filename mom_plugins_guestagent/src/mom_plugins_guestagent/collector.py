@@ -1,6 +1,6 @@
 """Queries to all guests in the background, so that no cycle waits for a guest.
 
-One asyncio thread queries all guests over a limited number of connections, and queries silent guests less often.
+One asyncio thread uses a limited number of connections, and queries silent guests less often.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ _DOUBTFUL_SOCKETS_AT_ONCE = 64
 
 _CALLS_AT_ONCE = 4
 _DOUBTFUL_CALLS_AT_ONCE = 2
-"""Limits of calls through the hypervisor, like those of sockets. Each call occupies a thread of mom, and one of libvirtd's twenty."""
+"""Limits of calls through the hypervisor: to guests that answered the last query, and to others. Each occupies a thread of mom, and one of
+libvirtd's twenty."""
 
 _LONGEST_WAIT_SECONDS = 120.0
 """The pause before the next query of a silent agent doubles up to this limit."""
@@ -46,7 +47,8 @@ _SPREAD = 0.1
 
 _SHORT_PERIODS = 3
 _LONGEST_SHORT_PERIOD_SECONDS = MOST_SHORT_SECONDS / _SHORT_PERIODS
-"""Longest time between messages that the host is short of memory. Each has effect for `_SHORT_PERIODS`, at most `MOST_SHORT_SECONDS`."""
+"""Longest time between messages that the host is short of memory. Each has effect for `_SHORT_PERIODS` periods and a timeout, at most
+`MOST_SHORT_SECONDS`."""
 
 _FACTS_PERIODS = 3
 

@@ -57,7 +57,8 @@ MOST_LINE_BYTES = 256
 MOST_CLIENTS = 8
 IDLE_SECONDS = 60.0
 STALL_SECONDS = 10.0
-"""Limits of TCP clients: their number, and seconds until mom-guestd drops a client that sends no request, or reads no answer."""
+"""mom-guestd serves at most `MOST_CLIENTS` TCP clients. It drops those that send no request for `IDLE_SECONDS`, or read no answer for
+`STALL_SECONDS`."""
 
 FRESH_SECONDS = 0.1
 """Shortest time between two reads of statistics, to limit the CPU time that clients can cause."""
@@ -94,7 +95,7 @@ RECLAIM = "sys/fs/cgroup/memory.reclaim"
 TRIM_KIB = 16 << 10
 TRIM_EACH_SECONDS = 1.0
 TRIM_CPU_SHARE = 0.01
-"""Size of a step, shortest time between steps, and the share of a CPU above which steps become rarer."""
+"""Each step drops up to `TRIM_KIB`. Steps follow after `TRIM_EACH_SECONDS`, or later to stay below this share of a CPU."""
 
 TRIM_WATCH_SECONDS = 4.0
 TRIM_STALL_SHARE = 0.005
@@ -522,7 +523,7 @@ def converse(guest: GuestFigures, lines: io.BufferedIOBase, send: Callable[[byte
 
 
 class Clients(socketserver.ThreadingTCPServer):
-    """Server of TCP clients at one address, with a thread for each client.
+    """Server of TCP clients at one address, with a thread for each.
 
     :param allowed: networks whose clients are answered; empty for all
     :param places: limit for the clients at all addresses together
@@ -608,7 +609,7 @@ def find_port(channel: str, root: str = "/") -> str:
 
 
 def parser_of_options() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
+    """Return the command line's parser."""
     parser = argparse.ArgumentParser(prog="mom-guestd", description="Reports this guest's memory to the host.")
     parser.add_argument("--version", action="version", version="mom-guestd " + VERSION)
     parser.add_argument("--channel", default=CHANNEL, help="virtio-serial channel, or the path of its device (default: %(default)s)")

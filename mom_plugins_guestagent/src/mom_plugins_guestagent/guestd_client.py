@@ -76,7 +76,7 @@ def _take(line: bytes, values: dict[str, str]) -> None:
 class GuestdWay(Way):
     """Way to query mom-guestd, or oVirt MOM's daemon over TCP.
 
-    :param short: function that returns how many seconds of memory shortage to announce; 0 for no announcement
+    :param short: returns the seconds of memory shortage to announce; 0 for none
     """
 
     def __init__(self, place: AgentAddress, seconds: float, short: Callable[[], int] = lambda: 0) -> None:

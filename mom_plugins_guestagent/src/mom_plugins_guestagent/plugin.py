@@ -56,7 +56,7 @@ class GuestAgentPlugin:
         self._context = context
         self._collector: AgentCollector | None = None
         self._without: Mapping[str, tuple[str, bool]] | None = None
-        """Incarnation of each guest without balloon statistics, and whether mom expects some. None before the first report."""
+        """Guests without balloon statistics, keyed by ID: incarnation, and whether mom expects statistics. None before the first report."""
 
     # --- declare -----------------------------------------------------------------------------------------------------------------
 

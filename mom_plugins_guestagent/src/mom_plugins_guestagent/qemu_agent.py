@@ -177,7 +177,7 @@ class AgentWay(Way):
         self._refused: set[str] = set()
         """Files that the last query could not open."""
         self._open: list[int] = []
-        """Handles from an interrupted query."""
+        """Handles of files that an interrupted query left open."""
 
     async def visit(self, *, facts: bool) -> VisitAnswer:
         """Query the guest."""

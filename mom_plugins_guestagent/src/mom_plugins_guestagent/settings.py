@@ -36,7 +36,7 @@ class AgentSettings(PluginSettings):
     hypervisor_period: Annotated[Duration, Field(ge=1, le=3600)] = 60.0
     """Replaces `period` for guests with balloon statistics that mom queries through the hypervisor: a query takes a dozen commands."""
     stale_after: Annotated[Duration, Field(gt=0)] | None = None
-    """Age at which statistics become unknown. Unset: the timeout plus three of `period`, or two of `hypervisor_period` if that applies."""
+    """Age at which statistics become unknown. Unset: the timeout plus 3 times `period`, or twice `hypervisor_period` if that applies."""
     timeout: Annotated[Duration, Field(ge=0.1, le=60)] = 3.0
     """Timeout of one query."""
     facts_period: Annotated[Duration, Field(ge=10, le=86400)] = 300.0

@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field, ValidationError, ValidatorFunctionWrapHan
 from mom_core import MomError, printable, read_file
 
 MOST_BYTES: Final = 16 << 20
-"""Longest answer that mom reads: 64 KiB for each of 250 pods, which the largest nodes run."""
+"""Longest answer that mom reads: 64 KiB for each of 250 pods on the largest nodes."""
 
 _MOST_TOKEN: Final = 16 << 10
 

@@ -23,10 +23,10 @@ _LONGEST_RETRY_SECONDS: Final = 1.0
 
 _MOST_OPEN_CALLS: Final = 2
 _MOST_OPENING: Final = 1
-"""Most calls to a pod's libvirt, and attempts to connect to it, that may hang. Each blocks one of mom's threads."""
+"""Maximum numbers of hanging calls to a pod's libvirt, and of hanging attempts to connect to it. Each blocks one of mom's threads."""
 
 _LONGEST_NAME: Final = 63 + 1 + 253
-"""Most characters of a domain's name, NAMESPACE_NAME: the sum of Kubernetes' limits."""
+"""Maximum length of a domain's name, NAMESPACE_NAME: the sum of Kubernetes' limits."""
 
 _WHOLE_NAME: Final = 30
 _CUT_NAME: Final = 16
@@ -38,7 +38,7 @@ _LAST_REST_SECONDS: Final = 60.0
 """Longest pause after an invalid answer. Each pause is twice as long as the last."""
 
 _MOST_EVENTS: Final = 500
-"""Most events that a pod's libvirt may send between two queries. Continuous resizing causes five events each second."""
+"""A pod's libvirt may send at most this many events between two queries. Continuous resizing causes five events each second."""
 
 _MOST_WAKES: Final = 5
 _WAKE_SECONDS: Final = 10.0

@@ -31,16 +31,16 @@ _YOUNG_SECONDS: Final = 5.0
 """Each scan reads processes younger than this again, because they may still execute another program."""
 
 _MOST_LOOKED_AT: Final = 3000
-"""Most processes that one scan reads."""
+"""One scan reads at most this many processes."""
 
 _IN_TURN: Final = 20
 """Number of known daemons that each scan checks, in turn."""
 
 MOST_PODS: Final = 1000
-"""Most pods that mom manages: twice the limit of a node."""
+"""mom manages at most this many pods: twice the limit of a node."""
 
 _MOST_PROCESSES: Final = 16
-"""Most QEMU processes that mom records for one pod."""
+"""mom records at most this many QEMU processes per pod."""
 
 _LOGS_AGAIN_SECONDS: Final = 1.0
 
@@ -56,7 +56,7 @@ _LOG_FOLDER: Final = re.compile(r"([a-z0-9][a-z0-9-]{0,62})_([a-z0-9][a-z0-9.-]{
 
 _COMMAND_BYTES: Final = 256 << 10
 _DEEPEST: Final = 3
-"""Most folders above a pod's cgroup: kubepods.slice, the pod's QoS class, and one more."""
+"""Maximum number of folders above a pod's cgroup: kubepods.slice, the pod's QoS class, and one more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ MOST_BYTES: Final = 256 << 10
 """Longest message that the relay passes on. Statistics have about 2 KiB, a description about 20 KiB."""
 
 _BYTES_A_SECOND: Final = 4 << 20
-"""Most bytes per second that the relay passes on from one pod. Further data waits."""
+"""The relay passes on at most this many bytes per second from one pod. Further data waits."""
 
 _CONNECT_SECONDS: Final = 5.0
 _CHUNK_BYTES: Final = 64 << 10

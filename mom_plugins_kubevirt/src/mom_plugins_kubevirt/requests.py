@@ -1,4 +1,4 @@
-"""Guarantees of KubeVirt's guests, and the memory limits and memory pressure of their pods' cgroups (v2).
+"""Guarantees of KubeVirt's guests, and the memory limits and pressure of their pods' cgroups (v2).
 
 A guarantee is the pod's memory request minus KubeVirt's overhead. The calculation follows kubevirt/kubevirt,
 pkg/virt-controller/services/renderresources.go (`WithMemoryRequests`, `GetMemoryOverhead`).

@@ -16,7 +16,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 AT_ONCE: Final = 16
-"""Most queries that run concurrently, not counting queries older than `_SOON_SECONDS`. More would only compete for the CPUs."""
+"""Maximum number of concurrent queries, not counting those older than `_SOON_SECONDS`. More would only compete for the CPUs."""
 
 _SOON_SECONDS: Final = 0.1
 """After this time, an open query no longer keeps the next query from starting."""

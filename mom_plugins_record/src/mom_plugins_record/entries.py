@@ -1,4 +1,4 @@
-"""Subcommands for `mom --help`, whose code is imported when they run."""
+"""Subcommands for `mom --help`. Their code is imported when they run."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Subcommand `mom advise`: memory that can be sold, from learned daily use, or guests that fit, from a simulated recording."""
+"""Subcommand `mom advise`: how much memory to sell, or how many more guests fit."""
 
 from __future__ import annotations
 

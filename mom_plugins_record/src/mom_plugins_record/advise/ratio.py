@@ -33,7 +33,7 @@ BOOTSTRAPS: Final = 200
 MOST_FILLED: Final = 40
 LEAST_FILLED: Final = 8
 FILLED_GUESTS: Final = 1600
-"""mom fills a simulated host `FILLED_GUESTS` / (number of guests) times, but `LEAST_FILLED` to `MOST_FILLED` times."""
+"""mom fills a simulated host `FILLED_GUESTS` / (number of guests) times, but at least `LEAST_FILLED` and at most `MOST_FILLED` times."""
 
 STEP: Final = 0.02
 """Step between two amounts tried, as a fraction of the memory for guests."""
@@ -54,7 +54,7 @@ EULER: Final = 0.5772156649015329
 
 RESERVE_KIB: Final = 32 << 10
 RESERVE_SHARE: Final = 0.05
-"""A guest's reserve, in KiB and as a fraction of its use. The larger value applies, as in the balloon plugin."""
+"""A guest's reserve is the larger of `RESERVE_KIB` and this fraction of its use, as in the balloon plugin."""
 
 BESIDE_KIB: Final = 64 << 10
 """KiB of QEMU's own memory, as the balloon plugin assumes before the first sweep."""

@@ -41,7 +41,7 @@ def placement_of(host: str, total_kib: float | None, promisable_kib: float | Non
 
 
 def script(advice: PlacementAdvice, summary: Sequence[str]) -> str:
-    """Return a script for the operator to read and run."""
+    """Return a script that applies the advice, for the operator to read and run."""
     lines = [
         f"Script for OpenStack's placement service, by `mom advise` on {time.strftime('%Y-%m-%d', time.gmtime())}. mom does not run it.",
         *(printable(line, 300) for line in summary),
@@ -62,12 +62,12 @@ def script(advice: PlacementAdvice, summary: Sequence[str]) -> str:
 
 _QEMU_KIB: Final = (30 + 8 + 32) * MIB
 _VCPU_KIB: Final = 8 * MIB
-"""Memory that KubeVirt assumes for QEMU with I/O thread and video memory, and for each vCPU (GetMemoryOverhead in
+"""KubeVirt assumes `_QEMU_KIB` for QEMU with I/O thread and video memory, and this much for each vCPU (GetMemoryOverhead in
 launcherhypervisorresources.go)."""
 
 _POD_KIB: Final = (25 + 100 + 25 + 40) * MIB
 _TABLES_SHARE: Final = 1 / 512
-"""Memory that KubeVirt assumes for the other processes of a pod, and fraction of the guest's memory for page tables."""
+"""KubeVirt assumes `_POD_KIB` for a pod's other processes, and this fraction of the guest's memory for page tables."""
 
 
 class QemuMemory(NamedTuple):
@@ -79,7 +79,7 @@ class QemuMemory(NamedTuple):
     overhead_ratio: float
     """KubeVirt's additionalGuestMemoryOverheadRatio, rounded up; at least 1."""
     reserved_mib: int
-    """Reserved memory to set for a guest in Harvester if the ratio is 1, rounded up."""
+    """Reserved memory (rounded up) to set for a guest in Harvester if the ratio is 1."""
 
 
 def qemu_memory_of(guests: Sequence[PastGuest]) -> QemuMemory | None:
@@ -99,7 +99,7 @@ def _assumed_kib(guest: PastGuest) -> float:
 
 
 HOST_RESERVE_SHARE: Final = 0.05
-"""Assumed fraction of a host's memory that is not for guests, if unknown: the balloon plugin's default."""
+"""If `promisable_kib` is unknown, this fraction of a host's memory is not for guests: the balloon plugin's default."""
 
 PRESENT_DAYS: Final = 2
 """A guest counts as gone if its use is unknown on the last `PRESENT_DAYS` days."""

@@ -145,7 +145,7 @@ class TrialRun:
     def add(self, report: Report, before: TrialRun | None) -> str:
         """Add a cycle. Return harm that ends the run, or an empty string.
 
-        :param before: run without new guests, whose harm does not count; None for that run itself
+        :param before: run without new guests; its OOM kills and swapping do not count. None for that run itself
         """
         snapshot = report.snapshot
         host, now = snapshot.host.fields, snapshot.monotonic

@@ -62,7 +62,7 @@ DECISIONS: Final[Schema] = {
     **dict.fromkeys(("source_line", "source_column"), Kind.WHOLE),
     **dict.fromkeys(("stage", "dropped_because"), Kind.TEXT),
 }
-"""`stage` is evaluation, review or trial. `value_json` contains values that are not numbers. No name needs quotes in SQL."""
+"""`stage` is evaluation, review or trial. `value_json` contains values that are not numbers. No column's name needs quotes in SQL."""
 OUTCOMES: Final[Schema] = {
     **ABOUT,
     **{"before": Kind.NUMBER, "before_json": Kind.TEXT, "after": Kind.NUMBER},
@@ -298,7 +298,7 @@ def cell(value: object) -> object:
 FILES: Final[Mapping[str, type[ParquetFile | CsvFile]]] = {"parquet": ParquetFile, "csv": CsvFile}
 
 ROWS: Final = 50_000
-"""Most rows of a table in memory: 25 MiB with 60 fields."""
+"""When this many rows are in memory, mom writes them: 25 MiB with 60 fields."""
 
 
 def export(

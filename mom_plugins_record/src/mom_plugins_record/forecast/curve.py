@@ -63,7 +63,7 @@ class Calendar:
 
     @property
     def week_slots(self) -> int:
-        """Slots of a week."""
+        """Number of slots in a week."""
         return SLOTS * self.week_days
 
     def index(self, moment: float) -> int:
@@ -194,10 +194,10 @@ class GuestDays:
     :param excess: maximum in each slot of a day, less the average
     :param growth: fastest growth in each slot of a day, in KiB/s
     :param hour_errors: error of forecasts of the next hour, by hour of the day
-    :param usual: usual difference between a slot and `by_day`
+    :param usual: usual difference between a slot's use and `by_day`
     :param losses: errors of each curve in the last hours
     :param week_losses: errors of each curve in the last week
-    :param wrong: decaying sums over slots: errors of the forecast, of expecting no change, and of expecting the average; number of slots
+    :param wrong: four decaying sums: errors of the forecast and of two simple ones (no change, average), and the number of slots
     :param lasting: decaying sums for the persistence of errors
     :param margin: addition to the expected maximum
     :param weight: weight of the forecast, 0 to 1

@@ -24,7 +24,7 @@ from mom_plugins_record.forecast.past import LARGEST_KIB, LAST_DAY, LEVELS, MOST
 
 FILE: Final = "days.json"
 LEARNED: Final = "learned.json"
-"""File with the result of `mom forecast learn`. The running mom merges the content, and then removes the file."""
+"""File with the result of `mom forecast learn`. The running mom merges the content, and removes the file."""
 
 TITLE: Final = "the file of guests' daily memory use"
 LOSS: Final = "mom learns the daily memory use again, and `mom advise --risk` has an answer again after two weeks"
@@ -202,7 +202,7 @@ LARGEST_NUMBER: Final = 1e30
 """Bound of any stored number."""
 
 _MIDDLE: Final = 0x8000
-"""Value for the lower two bytes of a float, which are not stored: the middle, so that repeated saving loses nothing more."""
+"""mom does not store the lower two bytes of a float. Reading sets them to this middle value, so repeated saving loses nothing more."""
 
 
 def _packed(curve: array[float]) -> str:

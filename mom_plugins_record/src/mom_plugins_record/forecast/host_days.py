@@ -37,7 +37,7 @@ LEAST_REFRESHED: Final = 12
 """Number of guests whose figures mom refreshes in each cycle, although their slot has not ended."""
 
 SUMMED_EVERY: Final = 100
-"""Number of guests summed per cycle, on average: with 200 guests, mom computes the sum in every second cycle."""
+"""mom sums up all guests once in (number of guests / `SUMMED_EVERY`) cycles: with 200 guests, in every second cycle."""
 
 CLOSE_WITHIN: Final = 0.3
 """Fraction of a slot within which mom closes the previous slot of all guests, some in each cycle."""
@@ -82,7 +82,7 @@ class KnownGuest:
     :param whole: the guest has run for the whole slot
     :param used: use at the last sample; NaN if unknown
     :param first: slot of the first item of `expected`
-    :param middles: expected use from this slot on; empty without a forecast
+    :param middles: expected use from the present slot on; empty if unusable or `pinned`
     :param rises: slot of an expected rise; None if no rise is expected
     """
 
@@ -258,7 +258,7 @@ class HostDays:
             self.forget(now)
 
     def forget(self, now: float) -> None:
-        """Drop guests that have been absent for long, and days in the future. If there are too many, drop more, as for `MOST_GUESTS`.
+        """Drop guests that have been absent for long, and days in the future. Beyond `MOST_GUESTS`, drop more absent guests.
 
         A wrong clock must not drop everything: age counts only after a day without a jump. If most days are in the future, they stay for
         `SURE_DAYS`.
@@ -286,7 +286,7 @@ class HostDays:
             past.forget_after(today)
 
     def to_keep(self) -> Sequence[KnownGuest]:
-        """Return the guests to store: those with a whole learned day first, then by the time of their last presence."""
+        """Return the guests to store: those with a whole learned day first, and within both groups the last present first."""
         known = [guest for guest in self.known.values() if guest.is_known]
         return sorted(known, key=self._worth, reverse=True)[:MOST_GUESTS]
 

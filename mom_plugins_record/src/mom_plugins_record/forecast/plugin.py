@@ -1,4 +1,4 @@
-"""Plugin `forecast`: learns guests' daily memory use from each cycle, and forecasts their use."""
+"""Plugin `forecast`: learns guests' daily memory use from each cycle, and forecasts it."""
 
 from __future__ import annotations
 

@@ -25,16 +25,16 @@ MARK: Final = _FRAME + b"%d\n" % VERSION
 """First bytes of each group: a skippable zstd frame (RFC 8878, 3.1.2)."""
 
 LARGEST_LINE: Final = 16 << 20
-"""Most bytes of a line: enough for 20,000 guests. This limits the reader's memory."""
+"""Maximum length of a line in bytes: enough for 20,000 guests. This limits the reader's memory."""
 
 MOST_CELLS: Final = 4 << 20
-"""Most values in a line: 10,000 guests with 400 each. A value may take two bytes in the file, but 64 in memory."""
+"""Maximum number of values in a line: 10,000 guests with 400 each. A value may take two bytes in the file, but 64 in memory."""
 
 MOST_NAMES: Final = 1 << 19
-"""Most JSON keys in a line, counted by colons: 26 for each of 20,000 guests."""
+"""Maximum number of JSON keys in a line, counted by colons: 26 for each of 20,000 guests."""
 
 LARGEST_GROUP: Final = 64 << 20
-"""Most bytes of a group in the file. 20,000 guests need 12 MiB."""
+"""Maximum size of a group in the file, in bytes. 20,000 guests need 12 MiB."""
 
 UNPACKED: Final = 64 << 20
 UNPACKED_RATIO: Final = 512

@@ -116,7 +116,7 @@ class RecordPlugin:
     def recorded_points(
         self, since: float, until: float, most: int, *, guest: str = "", guest_fields: Sequence[str] = ()
     ) -> Sequence[RecordedPoint]:
-        """Return about `most` past points: of `guest` (an id) from the recording, or else of the host from the accounts."""
+        """Return about `most` past points of `guest` (an id) from the recording; without `guest`, of the host from the accounts."""
         from mom_plugins_record.recording.points import points_of
         from mom_plugins_record.report.accounts_file import NAME, read_minutes
 

@@ -24,7 +24,7 @@ from mom_plugins_record.recording.writer import GROUP, files_of, start_of
 MOST_PLACES: Final = 20
 
 MOST_REMEMBERED: Final = 16 << 20
-"""Limit of guests' values in memory: ten cycles of 10,000 guests with 160 fields take 2 GiB."""
+"""Maximum number of guests' values in memory: ten cycles of 10,000 guests with 160 fields take 2 GiB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ def must_fit(recorded: RecordedCycle, cycles: int) -> None:
 
 @dataclass(slots=True)
 class Damage:
-    """Damage to a recording: number of lost cycles, files without an end, and the first damaged places."""
+    """Damage to a recording: number of lost cycles, names of files without an end, and the first damaged places."""
 
     cycles: int = 0
     cut_off: list[str] = field(default_factory=list)

@@ -17,7 +17,7 @@ USUAL_INTERVAL: Final = 5.0
 
 USUAL_HISTORY: Final = 10
 LONGEST_HISTORY: Final = 1000
-"""Numbers of cycles of history: the default without a valid setting, and the largest valid number."""
+"""Without a valid setting, policies can look back at `USUAL_HISTORY` cycles. The largest valid number is `LONGEST_HISTORY`."""
 
 MOST_DECLARED: Final = 4096
 """Maximum number of declared fields, and of declared controls."""

@@ -21,20 +21,20 @@ GROUP = 30
 """Cycles in a group: 2.5 minutes at an interval of 5 s."""
 
 SESSION_EVERY = 20
-"""Number of groups between two copies of the session: 50 minutes at an interval of 5 s. The group after each has a copy, too: one damaged
-place does not make a file useless."""
+"""Of this many groups (50 minutes at an interval of 5 s), the first two contain the session: one damaged place does not make a file
+useless."""
 
 FILES = 8
 """Number of files that share the allowed size. mom frees space one file at a time."""
 
 LARGEST_FILE = 128 << 20
-"""Largest file in bytes: a person can still copy and send such a file."""
+"""Largest file in bytes: a person can still copy and send it."""
 
 LONGEST_FILE_SECONDS = 86_400.0
-"""Most seconds that one file covers: a day, so that `keep` is exact to the day."""
+"""Seconds that one file covers at most: a day, so that `keep` is exact to the day."""
 
 MOST_FORGOTTEN = 3
-"""Most files that mom deletes for their age when it begins a new file. With a wrong clock, mom must not delete all files."""
+"""mom deletes at most this many files for their age when it begins a new file. With a wrong clock, mom must not delete all files."""
 
 _NAME = re.compile(r"([0-9]{6,})-([0-9]{8}T[0-9]{6}Z)\.momrec")
 _LOCK = ".lock"

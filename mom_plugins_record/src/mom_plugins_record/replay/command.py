@@ -20,7 +20,7 @@ from mom_plugins_record.replay.comparison import Comparison, Complaint, Complain
 from mom_plugins_record.replay.stage import Estimate, estimate
 
 SHOWN: Final = 10
-"""Most differences that the text shows; `--json` shows all."""
+"""The text shows at most this many differences; `--json` shows all."""
 
 FAILURES: Final = ("below-need", "oscillation", "bounds", "difference")
 

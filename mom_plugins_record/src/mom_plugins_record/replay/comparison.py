@@ -1,4 +1,4 @@
-"""Comparison of recorded decisions with new decisions on the same snapshots, in one pass, and complaints about both."""
+"""Comparison of recorded decisions with new decisions on the same snapshots, and complaints about both."""
 
 from __future__ import annotations
 

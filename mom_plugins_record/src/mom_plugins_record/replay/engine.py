@@ -21,9 +21,9 @@ _COLLECTING: Final = ("mom_collect_host", "mom_collect_guests")
 
 
 class RecordedEngine:
-    """mom's engine with a recorded session's settings. It makes decisions, but applies none.
+    """mom's engine with a recorded session's settings. It applies no decisions.
 
-    It runs the session's plugins that decide. `left_out` names plugins that cannot run, with reasons. Their decisions are not compared.
+    It runs the session's deciding plugins. `left_out` names plugins that cannot run, with reasons. Their decisions are not compared.
 
     :param policies: texts keyed by name, instead of the recorded policies
     :raises MomError: no deciding plugin is installed, or its evaluators refuse the policies

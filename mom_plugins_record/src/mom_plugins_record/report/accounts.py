@@ -27,7 +27,7 @@ FAULT_SECONDS: Final = 130e-6
 """Assumed stall in seconds per major fault of a guest that reports no stalls. Measured with swap on an SSD (docs/simulator.md)."""
 
 LATE_SHARE: Final = 0.05
-"""A burst counts as late if the guest stalls for this fraction of the time while mom withholds memory."""
+"""mom reacts late to a burst if the guest stalls for this fraction of the time while mom withholds memory."""
 
 EVICTIONS: Final = frozenset({"guest_migrate", "guest_pause", "guest_save", "guest_shutdown"})
 

@@ -44,7 +44,7 @@ HOST_KEPT: Final = 400 * 86_400.0
 """Seconds for which mom keeps the host's rows."""
 
 MOST_SET_ASIDE: Final = 3
-"""Most damaged files that mom keeps. A further damaged file replaces the last of them."""
+"""mom keeps at most this many damaged files. A further one replaces the last."""
 
 START_ANEW: Final = "move the file away; mom then starts new accounts"
 
@@ -147,7 +147,7 @@ class AccountsDamaged(AccountsError):
 
 
 class AccountsFile:
-    """File of accounts, as the running mom writes it. Not thread-safe.
+    """File of accounts, written by the running mom. Not thread-safe.
 
     :param keep: seconds for which guests' rows are kept
     :param largest: maximum size of the file in bytes
@@ -211,7 +211,7 @@ class AccountsFile:
         return f"{self.path} was damaged ({printable(reason, 100)}) and was renamed to {aside.name}: mom starts new accounts"
 
     def touched(self, now: float) -> dict[str, GuestHour]:
-        """Return each guest's last hour in the past two days, keyed by guest id. `touched_kib` is the largest since the guest's last start.
+        """Return each guest's last hour in the past two days, keyed by guest id. Its `touched_kib` is the maximum since the guest's start.
 
         Raise `AccountsError` if the file is unreadable.
         """

@@ -1,4 +1,4 @@
-"""Subcommand `mom report`: finds the accounts, sums them up, and prints the chosen form."""
+"""Subcommand `mom report`: sums up the accounts, and prints the chosen form."""
 
 from __future__ import annotations
 

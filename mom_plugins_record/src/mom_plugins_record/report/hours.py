@@ -153,7 +153,7 @@ TOGETHER: Final = ("rss", "cold")
 
 
 class MinuteRow(NamedTuple):
-    """Values of a series in one minute (number since the epoch). A series is a host field, or `guests.` and a field summed over guests."""
+    """Values of a series in minute `minute` since the epoch. A series is a host field, or `guests.` and a field summed over guests."""
 
     minute: int
     series: str

@@ -21,10 +21,10 @@ FIRST_AFTER: Final = 60.0
 """Seconds from the start to the first write: new users soon ask for a report."""
 
 MOST_UNWRITTEN: Final = 48
-"""Most hours in memory while the disk is full. Beyond that, mom drops the oldest hours."""
+"""Maximum number of hours in memory while the disk is full. Beyond that, mom drops the oldest."""
 
 MOST_UNWRITTEN_MINUTES: Final = 10_000
-"""Most rows of minutes in memory while the disk is full: 17 hours."""
+"""Maximum number of rows of minutes in memory while the disk is full: 17 hours."""
 
 DAY: Final = 86_400.0
 

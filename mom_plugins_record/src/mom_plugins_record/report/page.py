@@ -1,4 +1,4 @@
-"""Report as one HTML page for e-mail, which loads no other files and runs no scripts."""
+"""Report as one HTML page for e-mail, without other files or scripts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SECONDS_A_DAY: Final = 86_400
 
 
 class Curve(NamedTuple):
-    """Line of a plot, in front of the areas, with a gap where a value is None (unknown)."""
+    """Line of a plot, with a gap where a value is None (unknown)."""
 
     label: str
     values: Sequence[float | None]
@@ -78,7 +78,7 @@ def plot(title: str, times: Sequence[float], areas: Mapping[str, Sequence[float]
 
 
 MOST_ROWS: Final = 2000
-"""Most guests in the table, so that the page fits into an e-mail. --csv prints all."""
+"""Maximum number of guests in the table, so that the page fits into an e-mail. --csv prints all."""
 
 
 _BAD: Final = ' class="bad"'

@@ -13,7 +13,7 @@ LEAST_DAYS: Final = 7
 """Days of data needed. In fewer days, the rhythm of a week looks like growth."""
 
 FARTHEST_DAYS: Final = 730.0
-"""mom names no date further ahead for a full host: a few weeks of data do not allow it."""
+"""If the host will be full later than this, mom names no date: the data cover few weeks."""
 
 # Student's t at 97.5 % by minimal degrees of freedom.
 _STUDENT: Final = (

@@ -1,7 +1,4 @@
-"""Figures of a report, summed up from the accounts.
-
-Field names are those of JSON and CSV.
-"""
+"""Figures of a report, summed up from the accounts."""
 
 from __future__ import annotations
 
@@ -42,7 +39,7 @@ Figures: TypeAlias = Mapping[str, float | None]
 """Numbers keyed by their names in JSON and CSV; None if unknown.
 
 `*_gib` is an average over the known time, of all guests together; `*_gib_hours` is a sum. `*_guest_hours` is a sum over guests.
-Percentiles are of single guests, and at most 4.4 % too high.
+Percentiles are of single guests.
 """
 
 
@@ -60,7 +57,7 @@ class ReportLine:
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """Worth of the memory given back: in GiB months, in money if a price is set, and in hosts of this size."""
+    """Worth of the memory given back: in GiB months, in money if a price is set, and in hosts like this one."""
 
     gib_months: float
     price_per_gib_month: float | None
@@ -88,7 +85,7 @@ class ReportSummary:
     days: Sequence[Figures]
     """Averages of each day (UTC), and the host's maximum use. `begins` is in seconds since the epoch."""
     hours: Sequence[Figures]
-    """The same figures of each hour; empty for a long period."""
+    """Figures like those in `days`, for each hour; empty for a long period."""
     remarks: Sequence[str] = ()
     forecast: Figures | None = None
 
@@ -184,7 +181,7 @@ class _GuestTotals:
 
 
 def total_of(hosts: Iterable[AccountedHour], total: AccountedHour | None = None) -> AccountedHour:
-    """Return the sum of these hours. Add them to `total` if given."""
+    """Add these hours to `total`, or to a new record. Return the sum."""
     total = total or AccountedHour(0)
     for row in hosts:
         total.add(row)

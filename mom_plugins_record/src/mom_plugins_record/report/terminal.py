@@ -63,7 +63,7 @@ def print_report(summary: ReportSummary) -> None:
 
 
 def title(summary: ReportSummary) -> str:
-    """Return the title, which names the host or the tenant."""
+    """Return the title with the host or the tenant."""
     return f"Memory of {printable(f'guests {summary.tenant}' if summary.tenant else summary.host_name, 40)}"
 
 
@@ -81,7 +81,7 @@ class HeadlineFigure(NamedTuple):
 
 
 def headline(summary: ReportSummary) -> Iterator[HeadlineFigure]:
-    """Yield the key figures at the top of the report."""
+    """Yield the key figures."""
     whole, worth = summary.whole.figures, summary.worth
     host = summary.host or {}
     killed, kept, waited, total = whole["killed"], whole["promise_kept_percent"], whole["waited_for_mom_percent"], host.get("total_gib")
