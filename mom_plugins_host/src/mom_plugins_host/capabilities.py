@@ -19,7 +19,7 @@ class CpuTuneControl(Protocol):
     """Limits of vCPUs' CPU time."""
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
-        """Return limits keyed by guest id, read in bulk."""
+        """Return the guests' limits in bulk, keyed by guest id."""
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
         """Set the limits that are not None, in one call. If one is out of range, raise `NotSupported` with the bounds."""
@@ -30,7 +30,7 @@ class IoTuneControl(Protocol):
     """Limits of guests' disk I/O."""
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """Return limits keyed by guest id, read in bulk."""
+        """Return the guests' limits in bulk, keyed by guest id."""
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
         """Set these limits and keep the disk's other limits, or raise `NotSupported`."""
@@ -41,7 +41,7 @@ class NetTuneControl(Protocol):
     """Limits of guests' network bandwidth."""
 
     def net_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[NetTune]]:
-        """Return limits keyed by guest id, read in bulk."""
+        """Return the guests' limits in bulk, keyed by guest id."""
 
     def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
         """Set the limits of both directions. An empty mapping removes a direction's limits."""

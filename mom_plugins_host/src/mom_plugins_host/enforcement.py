@@ -39,7 +39,7 @@ _NOTHING: Final[Mapping[str, Mapping[str, Value]]] = MappingProxyType({})
 class _Key(NamedTuple):
     """Control of a guest, and who set it: settings (`_SET`) or a policy (`_AGREED`).
 
-    `item` names one item of a list; it is empty for other controls.
+    `item` names one item of a list; empty if the control is no list.
     """
 
     guest: str
@@ -53,7 +53,7 @@ _FORM: Final = TypeAdapter(set[_Key])
 
 
 class SetValue(NamedTuple):
-    """Value that settings demand, and the reason. None: the value is unknown in this cycle, and the control stays unchanged."""
+    """Value that settings demand, and the reason. A value of None is unknown now: the control stays unchanged."""
 
     value: Value
     reason: str = "set for this guest in the YAML file"
@@ -67,7 +67,7 @@ class Enforcement:
     """Decisions for values from settings, and for restoring original values.
 
     In each cycle, mom sets every configured control whose present value is known. mom does not restore a control that another process or
-    evaluator has set since. A state file lists the values to restore, until the ledger forgets the guest.
+    evaluator has set since. Until the ledger forgets a guest, a state file lists the values to restore.
 
     :param controls: controls of guests. A control that is a list has a `key`, and mom sets and restores each item separately
     :param hindrance: returns why a guest's control cannot be set, or an empty string
@@ -156,7 +156,7 @@ class Enforcement:
         return Problem(self._source, message, guests[0] if len(guests) == 1 else None, Severity.WARNING, "see mom doctor")
 
     def hear(self, decisions: Iterable[Decision]) -> None:
-        """Record the decisions that `mom_review` receives. mom does not restore a control that another evaluator sets."""
+        """Record the decisions under review, so that mom restores no control that another evaluator sets."""
         foreign = (decision for decision in decisions if decision.source.name != self._source.name)
         theirs = {(decision.entity.id, decision.control): decision.value for decision in foreign}
         self._overruled = {
@@ -215,7 +215,7 @@ def _common(value: Value, other: Value) -> Value:
 
 
 def _agrees(present: Value, wanted: Value) -> bool:
-    """Return whether values are equal. Of two items, compare only limits that exist in both. A missing item equals every item."""
+    """Return whether `present` equals `wanted`. Of two mappings, compare only common limits. If only `wanted` is a mapping, return True."""
     if isinstance(wanted, Mapping):
         return not isinstance(present, Mapping) or all(present[name] == limit for name, limit in wanted.items() if name in present)
     return present == wanted

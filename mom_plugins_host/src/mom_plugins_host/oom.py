@@ -47,7 +47,7 @@ def scores(priorities: Mapping[str, float]) -> dict[str, int]:
 
 
 class OomPlugin:
-    """Controller of guests' OOM scores, by the priorities of their classes. It changes nothing while all priorities are equal."""
+    """Controller of guests' OOM scores, by the priorities of their classes."""
 
     def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
         self._context, self._source = context, Source(context.name)
@@ -75,7 +75,7 @@ class OomPlugin:
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterator[Decision]:
-        """Keep scores other than 0 that another program has set."""
+        """Yield decisions on scores. Keep scores other than 0 that another program has set."""
         priorities = {name: priority for name, guest in snapshot.guests.items() if (priority := guest.number(PRIORITY)) is not None}
         targets = scores(priorities)
         ours = {entry.entity.id for entry in self._context.engine_state().changes if entry.control == SCORE} if targets else ()

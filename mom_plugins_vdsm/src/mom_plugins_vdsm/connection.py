@@ -27,7 +27,7 @@ _OPEN_SECONDS = 10.0
 """Timeout of each step of connecting: the socket, the TLS handshake, and vdsm's frame CONNECTED."""
 
 _HEART_BEAT_MS = 24_000
-"""Heart-beat interval that mom requests from vdsm. mom promises no heart-beat: vdsm disconnects a client whose beat is slightly late."""
+"""Heart-beat interval that mom requests from vdsm. mom promises no beats, because vdsm disconnects a client whose beat is slightly late."""
 
 _HEART_BEAT_GRACE_SECONDS = 6.0
 """How late a heart-beat may be."""

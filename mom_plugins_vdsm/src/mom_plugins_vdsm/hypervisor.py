@@ -67,7 +67,7 @@ class VdsmHypervisor:
     _disks: Mapping[str, Sequence[DiskTune]] = field(default_factory=dict)
     _disks_read_at: float | None = None
     _disk_changes: int = 0
-    """How often mom has changed limits. If this exceeds `_disk_changes_read`, the limits in `_disks` are outdated."""
+    """How often mom has changed disks' limits. If this exceeds `_disk_changes_read`, the limits in `_disks` are outdated."""
     _disk_changes_read: int = 0
     _late: dict[str, tuple[Callable[[], bool], float]] = field(default_factory=dict)
     """Timed-out calls, keyed by guest ID or call. For each: a function that returns whether vdsm has answered, and the time of the call."""

@@ -56,7 +56,7 @@ class RpcServer(BoundedServer[ServerDoor]):
     # --- in the loop's thread ------------------------------------------------------------------------------------------------------
 
     def make_room(self, door: ServerDoor, sock: socket.socket | None) -> bool:
-        """Disconnect the client that has been sending or receiving for longest. Return whether there is one."""
+        """Disconnect the client that has been sending or receiving for longest. Return whether there was one."""
         silent = next(iter(self._waiting), None)
         if silent is None:
             return False

@@ -91,7 +91,7 @@ class Verbs:
         self._report = report
 
     def is_change(self, body: bytes) -> bool:
-        """Return whether the call may change policies. Such calls take time."""
+        """Return whether the call may change policies, which takes time."""
         return any(name in body for name in (b"setPolicy", b"setNamedPolicy", b"resetPolicies"))
 
     def refused(self) -> Iterable[tuple[str, str]]:

@@ -1,4 +1,7 @@
-"""TLS as in vdsm's own clients. mom verifies that vdsm's CA signed the certificate, but no host name: mom connects to localhost."""
+"""TLS as in vdsm's own clients.
+
+mom verifies that vdsm's CA signed the certificate, but no host name, because mom usually connects to localhost.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ _LARGEST_FILE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """PEM files: mom's key and certificate (usually vdsm's), and the certificate of the CA that signed mom's and vdsm's certificates."""
+    """PEM files: mom's key and certificate (usually vdsm's), and the certificate of mom's and vdsm's CA."""
 
     key: Path
     certificate: Path

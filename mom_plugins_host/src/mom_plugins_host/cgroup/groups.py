@@ -1,6 +1,6 @@
 """A guest's control group: fields, controls and files, and findings about control groups.
 
-mom uses the group of the whole guest, above libvirt's groups for the emulator and the vCPUs. Memory protection works only among siblings.
+mom uses the whole guest's group, not libvirt's groups below it, because the kernel protects memory only against sibling groups.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SHMEM: Final = "cgroup_memory_shmem"
 LOCKED: Final = "cgroup_memory_locked"
 SWAP: Final = "cgroup_swap_current"
 STALL: Final = "host_psi_memory_some_avg10"
-"""Share of the last ten seconds in which a task of the guest waited for memory (%)."""
+"""Field with the share of the last ten seconds in which a task of the guest waited for memory (%)."""
 
 MEMORY_HIGH: Final = "cgroup_memory_high"
 MEMORY_LOW: Final = "cgroup_memory_low"
@@ -108,7 +108,7 @@ def limit_of(control: str, folder: str) -> int | None:
 
 
 def limit_write(control: str, kib: int, group: GuestGroup) -> GroupWrite:
-    """Return the write to a file that sets a control."""
+    """Return the file write that sets a control."""
     return GroupWrite(f"{group.folder}/{KNOBS[control][0]}", "max" if kib == NO_LIMIT else str(kib << 10), group.pid)
 
 

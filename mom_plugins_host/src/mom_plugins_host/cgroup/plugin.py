@@ -61,7 +61,7 @@ class GroupLimits(StrictModel):
     """Values of a guest's control group. Unset values stay unchanged."""
 
     memory_high: _Limit | None = None
-    """Above this, the kernel reclaims memory of the guest and slows it down. mom sets no less than the guest needs."""
+    """Above this, the kernel slows the guest down and reclaims its memory. mom sets no less than the guest needs."""
     memory_low: _Limit | None = None
     """Below this, the kernel reclaims memory of the guest only if other groups have no reclaimable memory."""
     memory_min: _Limit | None = None
@@ -94,7 +94,8 @@ _AT_ONCE: Final = 32
 """Maximum number of files in one batch of writes. Batches grow while a batch takes less than `_SOON`."""
 
 _SOON: Final = 0.02
-"""Duration of a fast batch, in seconds. Newer kernels accept 32 limits in 5 ms. Older kernels reclaim up to 0.1 s in each write."""
+"""A batch that takes less than this (in seconds) is fast. Newer kernels accept 32 limits in 5 ms. Older kernels reclaim memory for up to
+0.1 s in each write."""
 
 _NO_GROUP: Final = "the guest has no control group (v2) of its own with the memory controller"
 
@@ -213,7 +214,7 @@ class CgroupPlugin:
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """After half of the deadline, write no new values of `memory.high`."""
+        """Write the changes. After half of the deadline, refuse new values of `memory.high`."""
         began, count = time.monotonic(), 1
         until = began + self._settings.deadline / 2
         groups = self._groups_of(hypervisor, {change.entity.id for change in changes})

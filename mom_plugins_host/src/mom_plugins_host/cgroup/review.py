@@ -14,7 +14,7 @@ from mom_plugins_host.cgroup.groups import NO_LIMIT
 _STEP_SHARE: Final = 0.05
 _LEAST_STEP_KIB: Final = 16 << 10
 _MOST_STEP_KIB: Final = 256 << 10
-"""In each cycle, mom sets a limit at most one step below the guest's memory: 5 % of it, but at least 16 MiB and at most 256 MiB.
+"""In each cycle, mom sets a limit at most one step below the guest's memory. A step is 5 % of this memory, but 16 to 256 MiB.
 Pressure then reveals a wrong limit before the next step."""
 
 _STALL_PERCENT: Final = 0.1
@@ -27,7 +27,7 @@ _PROTECTED_SHARE: Final = 0.8
 class GroupNeed(NamedTuple):
     """Memory that a guest's control group must be able to hold, in KiB.
 
-    :param kib: the whole need; None if unknown, for the reason `why_not`
+    :param kib: the whole need; None if unknown (`why_not` says why)
     :param promised: part of the need that is guaranteed, including QEMU's own memory; 0 without a guarantee
     """
 
@@ -37,7 +37,7 @@ class GroupNeed(NamedTuple):
 
 
 def need_of(guest: Guest, guaranteed_kib: float | None, overhead_kib: int, stale_after: float) -> GroupNeed:
-    """Return a guest's need: balloon size less usable memory, or the guarantee if that is more, plus QEMU's overhead.
+    """Return a guest's need: QEMU's overhead + max(guarantee, balloon size - usable memory).
 
     :param guaranteed_kib: guarantee; None if unknown or not promised
     :param stale_after: age in seconds above which statistics do not count

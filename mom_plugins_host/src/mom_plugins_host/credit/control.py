@@ -54,7 +54,7 @@ DECLARED: Final = (
 
 _HIGH_SHARE: Final = 0.1
 _RESERVE_SHARE: Final = 0.02
-"""High (`_HIGH_SHARE`) and low (`_RESERVE_SHARE`) watermark as shares of the host's memory, used without the balloon plugin."""
+"""Without the balloon plugin, the low watermark is this share of the host's memory, and the high watermark is `_HIGH_SHARE` of it."""
 
 _PODS: Final = "/kubepods"
 """Part of the path of a pod's control group. The kubelet, not mom, limits pods."""

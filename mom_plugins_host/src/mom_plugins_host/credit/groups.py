@@ -40,7 +40,7 @@ class KernelGroups:
         self.groups: Mapping[str, GuestGroup] = {}
         """Control groups keyed by guest id. The plugin replaces this mapping in each cycle."""
         self._files: dict[str, int] = {}
-        """Open files `memory.events` of limited guests: `poll` returns the files that have changed since mom read them."""
+        """Descriptors of limited guests' `memory.events`, keyed by guest id. `epoll` reports changes since the last reading."""
         self._thread: LookThread | None = None
 
     def available_kib(self) -> int | None:

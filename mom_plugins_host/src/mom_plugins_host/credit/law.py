@@ -20,8 +20,8 @@ _SLIP: Final = 0.0125
 """A group exceeds its limit by this share without delay, because the kernel skips delays of less than 10 ms."""
 
 _SLIP_KIB: Final = 24.0
-"""Beyond `_SLIP`, growth slows down. If the excess is `x` times the limit, the kernel delays a thread by 64 s * x^2 for each 256 KiB. So
-x^3 grows by 12 KiB / limit each second. Limits leave room for two seconds of growth (24 KiB), because mom may be late."""
+"""mom expects an excess of `x` times the limit, where x^3 is `_SLIP`^3 + 24 KiB / limit. The kernel delays a thread by 64 s * x^2 for each
+256 KiB. So x^3 grows by 12 KiB / limit each second. 24 KiB allow mom to be two seconds late."""
 
 _STOP: Final = 0.2
 """Largest excess that mom expects, as a share of the limit. From 18 % above the limit on, the kernel's delay is longest: 2 s for
@@ -70,7 +70,7 @@ def credit(available: float, reserve: float, guests: Mapping[str, Borrower], *, 
     """Return the limit of each guest in KiB: the memory that the guest holds, plus its allowance.
 
     Promised memory comes first, then likely growth. All allowances together exceed `available - reserve` only if more is promised. More
-    available memory never lowers a limit. Memory that a guest holds beyond its limit counts only if `slips`.
+    available memory never lowers a limit. Memory that a guest holds beyond its limit raises the new limit only if `slips`.
 
     :param available: the host's available memory in KiB
     :param reserve: part of the available memory that is for the host itself, in KiB

@@ -20,16 +20,16 @@ REST_SECONDS: Final = 1.0
 """Time between two updates of limits while the host has plenty of memory."""
 
 LIFT_SHARE: Final = 0.1
-"""mom sets limits below a certain amount of available memory, and lifts them this share of the high watermark above it."""
+"""mom lifts limits at more available memory than it sets them: the difference is this share of the high watermark."""
 
 SLACK_SHARE: Final = 0.125
-"""mom corrects a limit only if it is wrong by more than this share of the allowance, and grants that much less."""
+"""mom corrects a limit only if the error exceeds this share of the allowance. To compensate, mom grants this share less."""
 
 SLACK_KIB: Final = 1 << 10
 """mom ignores smaller errors of a limit. The kernel counts a group's memory in batches of 256 KiB for each CPU."""
 
 FADES: Final = 0.9
-"""Factor by which a burst shrinks per cycle."""
+"""mom multiplies a guest's burst by this in each cycle."""
 
 
 @dataclass(eq=False)

@@ -90,7 +90,7 @@ class CpuLists:
         return "" if (denied := why_not_writable(self._refresh)) is None else denied.message
 
     def take_back(self, least_kib: float) -> None:
-        """Empty the lists if the excess is at least `least_kib`. Call this in its own thread: a busy CPU may delay the kernel."""
+        """Start a thread that empties the lists, unless the excess is below `least_kib`. A busy CPU may delay this thread."""
         now = self._monotonic()
         if now < self._next or (self._thread is not None and self._thread.is_alive()):
             return
@@ -103,7 +103,7 @@ class CpuLists:
         self._thread = thread  # after the start, because `wait` cannot join a thread that did not start
 
     def wait(self, seconds: float = 10.0) -> None:
-        """Wait up to `seconds` until the thread ends."""
+        """Wait up to `seconds` until the thread of `take_back` ends."""
         if self._thread is not None:
             self._thread.join(seconds)
 

@@ -1,6 +1,6 @@
 """Thread that starts a cycle early if the host's memory runs low.
 
-Available memory falls before tasks stall, so mom watches both: available memory a few times a second, and stalls with a PSI trigger.
+mom reads available memory a few times a second, because it falls before tasks stall. A PSI trigger reports stalls.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ class HostWatch:
     def update(self, available: int | None, total: int | None, target: int | None = None, collected: int | None = None) -> None:
         """Record a cycle's memory figures, in KiB.
 
-        :param total: the host's memory according to the snapshot, which another plugin may have collected
+        :param total: the host's memory in the snapshot, possibly from another plugin
         :param target: desired available memory
         :param collected: the host's memory that this plugin collected for the cycle
         """

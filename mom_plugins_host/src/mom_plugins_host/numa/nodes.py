@@ -238,7 +238,7 @@ def parse_pins(text: str) -> list[frozenset[int]] | None:
 
 
 def nodeset_text(tune: NodeTune, every: AbstractSet[int]) -> str | None:
-    """Format the nodes that a guest may use: `every` node if the tune selects none; None if unknown."""
+    """Format the nodes that a guest may use: all of `every` if the tune selects none; None if unknown."""
     return format_list(tune.nodes or every) or None
 
 
@@ -336,7 +336,7 @@ def _values_of(root: Path, hypervisor: Hypervisor, control: str, entities: Seque
 
 
 def write(root: Path, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-    """Write pins first, so that vCPUs allocate new memory on the right node."""
+    """Write the controls, pins first, so that vCPUs allocate new memory on the right node."""
 
     def apply(change: Change) -> None:
         if change.control == PINS:

@@ -33,7 +33,7 @@ class OffloadGuestSettings(mom_core.GuestSettings):
 
 
 CLASSES_ANSWER: Final = "mem_guarantee_share"
-"""Field that each guest has if the plugin for classes works. Its value may be unknown."""
+"""Field that each guest has if the plugin for service classes works. Its value may be unknown."""
 
 OFFLOAD: Final = "offload"
 STATE: Final = "offload_state"

@@ -1,4 +1,4 @@
-"""State of guests between cycles: how to reclaim their memory, refaults, pressure, and the law's state."""
+"""State of guests between cycles: refaults, pressure, the law's state, and how to reclaim memory."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ _PAGE_IN_SECONDS: Final = {
     SwapStore.Kind.DISK: 200e-6,
     SwapStore.Kind.ROTATING: 10e-3,
 }
-"""Time that a vCPU waits for a page. In compressed memory: 5 us for the fault, and 5 to 20 us for decompression."""
+"""Time that a vCPU waits for a page from each kind of swap. Compressed memory needs 5 us for the fault, and 5 to 20 us to decompress."""
 
 _SWEPT_KIB: Final = 48 << 10
 _SWEPT_SHARE: Final = 0.03
@@ -120,7 +120,7 @@ _SWEPT_SHARE: Final = 0.03
 
 
 def stall_of(guest: Guest, refaults_kib: float, stores: Sequence[SwapStore]) -> float:
-    """Return the fraction of time that a guest waits for swapped memory, calculated from refaults in KiB/s, or PSI if that is higher."""
+    """Return the fraction of time that a guest waits for swapped memory: an estimate from refaults (KiB/s), or PSI if higher."""
     slowest = max((_PAGE_IN_SECONDS[store.kind] for store in stores if store.free_kib < store.size_kib), default=25e-6)
     counted = guest.number("host_psi_memory_some_avg10") or 0.0
     return max(refaults_kib / PAGE_KIB * slowest, counted / 100)

@@ -19,7 +19,7 @@ COLD_SECONDS: Final = 120.0
 """Pages that stay in swap for longer on average were cold."""
 
 WARM_SECONDS: Final = 60.0
-"""Pages that return sooner on average were warm, and mom pauses. Between this and `COLD_SECONDS`, mom takes nothing."""
+"""If pages return sooner on average, they were warm, and mom pauses. Between this and `COLD_SECONDS`, mom takes nothing."""
 
 MOST_SHARE: Final = 0.01
 """Fastest pace, as a share of the guest's memory per second. If mom takes the wrong 1 %, that memory returns within a second."""
@@ -42,7 +42,7 @@ LEAST_KIB: Final = 256
 
 LEAST_REFAULTS_KIB: Final = 128.0
 LEAST_REFAULTS_SHARE: Final = 0.0005
-"""Refaults below `LEAST_REFAULTS_KIB` or this share of the guest's memory, per second, are noise: 32 pages are one or two readaheads."""
+"""Refaults per second are noise below `LEAST_REFAULTS_KIB` (one or two readaheads), or below this share of the guest's memory."""
 
 REFAULTED_SHARE: Final = 0.5
 """If this share of the reclaimed memory returns, more reclaim is futile."""
@@ -239,7 +239,7 @@ _ENOUGH: Final = 1.1
 """Reclaim starts below the target, and ends at this multiple of it."""
 
 _PATIENT: Final = 0.85
-"""Multiple of the target above which mom is patient."""
+"""Above this multiple of the target, mom waits longer for sweeps."""
 
 _TIGHT: Final = 0.7
 """Multiple of the target below which the balloon policy takes guests' margins."""
@@ -267,8 +267,7 @@ class HostNeed:
 def need_of(host: Host, *, working: bool) -> HostNeed:
     """Return the host's need.
 
-    :param working: whether the last cycle reclaimed memory. If so, reclaim goes on until a little more memory is available than when it
-        began
+    :param working: whether the last cycle reclaimed memory. If so, reclaim goes on until `_ENOUGH` times the target is available
     """
     available, total = host.number("mem_really_available"), host.number("mem_available")
     target = host.number("mem_watermark_high")

@@ -25,8 +25,8 @@ from mom_helper.orders import MOST_PIECE_KIB, ORDER, Answer, Order, OrderNumber
 from mom_kvm import Helper, Hierarchies, open_process_file
 
 LEAST_AREA_KIB: Final = 16 << 10
-"""Areas of a process above this size contain the guest's memory. QEMU's own areas are smaller, except for translated code, which is
-executable."""
+"""In a QEMU process, areas of at least this size contain the guest's memory. QEMU's own areas are smaller, except for translated code,
+which is executable."""
 
 _MOST_AREAS: Final = 10_000
 
@@ -66,12 +66,12 @@ MOST_REQUESTS: Final = 10_000
 FIRST_PIECE_SECONDS: Final = 0.01
 LEAST_PIECE_SECONDS: Final = 0.002
 LONGEST_PIECE_SECONDS: Final = 0.1
-"""First, shortest and longest time to move a piece, where mom cannot tell the kernel how much to reclaim."""
+"""Longest time to move a piece. Where mom cannot tell the kernel how much to reclaim, pieces start at `FIRST_PIECE_SECONDS`."""
 
 _END_SECONDS: Final = 0.15
 
 OUT_OF_TIME: Final = "the time for the request ran out"
-"""Reason of a request that had too little time to show how much the guest can release."""
+"""`why` of a request that had too little time to show how much the guest can release."""
 
 _STUCK_SECONDS: Final = 60.0
 """The worker counts as stuck this long after the time limit of its requests."""

@@ -50,7 +50,7 @@ def check_disk(disk: str, limits: dict[str, int]) -> None:
 
 
 def contradiction(limits: Mapping[str, int | None]) -> str:
-    """Return an error text if a total and one of its parts are limited, or an empty string."""
+    """Return an error text if a total and one of its parts are limited; otherwise an empty string."""
     for kind in ("bytes", "iops"):
         if limits.get(f"total_{kind}_sec") and (limits.get(f"read_{kind}_sec") or limits.get(f"write_{kind}_sec")):
             return f"total_{kind}_sec cannot be limited together with read_{kind}_sec or write_{kind}_sec"

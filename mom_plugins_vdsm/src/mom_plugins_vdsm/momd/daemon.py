@@ -39,7 +39,7 @@ _VDSM_RUN: Final = Path("/run/vdsm/mom")
 @click.option("-d", "--daemonize", is_flag=True, help="Run in the background.")
 @click.option("--pid-file", type=click.Path(path_type=Path), help=f"Where to write the process id.  [default with -d: {_DEFAULT_PID_FILE}]")
 def momd(*, config_file: Path | None, daemonize: bool, pid_file: Path | None, **options: str | None) -> None:
-    """Manage this host like MOM's old daemon, with its configuration. `mom config import` converts it for `mom run`.
+    """Manage this host like MOM's old daemon, with its configuration. `mom config import` converts this configuration for `mom run`.
 
     SIGTERM stops the daemon, which undoes all its changes; SIGHUP reads the configuration and the policies again.
     """

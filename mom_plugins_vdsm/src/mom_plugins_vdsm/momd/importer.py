@@ -88,7 +88,7 @@ DEFAULTS: Final[Mapping[str, Mapping[str, str]]] = {
     "guest": {"collectors": "GuestQemuProc, GuestLibvirt"},
     VDSM: dict.fromkeys(("host", "port", "pki-dir", "key-file", "cert-file", "ca-cert-file", "request-timeout"), ""),
 }
-"""Defaults of the old daemon. It never read the section [vdsm], so those defaults are empty."""
+"""Defaults of the old daemon. It never read the section [vdsm], whose defaults are therefore empty."""
 
 _VDSM_SETTINGS: Final = {"host": "host", "pki-dir": "pki_directory", "key-file": "key", "cert-file": "certificate", "ca-cert-file": "ca"}
 """Text settings of the vdsm plugin, keyed by options of [vdsm]."""
@@ -195,7 +195,7 @@ def import_momd(text: str, file: str, overrides: Mapping[tuple[str, str], str] |
     """Convert an old configuration to mom's.
 
     :param overrides: values from the command line, keyed by section and option
-    :raises ConfigError: with all errors, or the first if the file is not in INI syntax
+    :raises ConfigError: with all errors, or only the first if the file is not in INI syntax
     """
     imported = Imported(
         f"Made by `mom config import` from {file}, a configuration of MOM's old daemon. Comments show the old options. "
