@@ -38,7 +38,7 @@ Model = TypeVar("Model")
 REPORT_FORMAT: Final = 3
 
 described = with_config(ConfigDict(use_attribute_docstrings=True))
-"""Decorator: members' docstrings become their descriptions."""
+"""Decorator: members' docstrings become their descriptions in the schema."""
 
 AnyValue = Annotated[Any, Field(description="Value in the unit of its field or control; null if unknown.")]
 
@@ -136,7 +136,7 @@ class StandingProblemModel(TypedDict):
     hint: str
     since: Time
     cycles: int
-    """Cycles with the problem."""
+    """Number of cycles with the problem."""
 
 
 class DecisionModel(TypedDict):

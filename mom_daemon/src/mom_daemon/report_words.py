@@ -78,7 +78,7 @@ def verdict_of(content: ReportDocument) -> Verdict | None:
 
 
 def guests_unknown(content: ReportDocument) -> Condition | None:
-    """Return the condition that guests are unknown, or None."""
+    """Return the condition that reports unknown guests, or None."""
     verdict = None if content["guests"]["rows"] else verdict_of(content)
     return None if verdict is None else verdict.guests_unknown
 

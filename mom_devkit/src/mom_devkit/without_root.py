@@ -31,7 +31,7 @@ _PROGRAM: Final = Path(mom_helper.__file__).parent
 class HelperProcess:
     """mom-helper for a test.
 
-    :param declarations: of files and guests, as in a file in /etc/mom/helper.d
+    :param declarations: declarations of files and guests, as in a file in /etc/mom/helper.d
     :param groups: folder of plain files that stands in for control groups (v2); None for the kernel's control groups
     """
 

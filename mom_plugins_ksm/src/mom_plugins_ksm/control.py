@@ -52,10 +52,10 @@ CONTROLS = (
 )
 
 _BUSY_TRIES = 10
-"""mom retries `merge_across_nodes` this often: after unmerging, the kernel may briefly hold shared pages."""
+"""mom retries to set `merge_across_nodes` this many times, because the kernel may briefly hold shared pages after unmerging."""
 
 _BUSY_PAUSE = 0.05
-"""Seconds between such attempts."""
+"""Seconds between attempts to set `merge_across_nodes`."""
 
 
 UNMERGING: Final = TypeAdapter(Annotated[int, Field(ge=STOPPED, le=UNMERGED)])

@@ -118,7 +118,7 @@ def _is_number(value: object) -> TypeGuard[int]:
 
 
 _LEAST_BETWEEN = 1.0
-"""Shortest measurement in seconds. The kernel counts CPU time in hundredths of a second."""
+"""Shortest measurement in seconds, because the kernel counts CPU time in hundredths of a second."""
 
 
 class CpuUsage:
@@ -160,7 +160,7 @@ _LEAST_SECONDS = 0.05
 """mom judges full scans once they have used this many CPU seconds."""
 
 _LONG_SECONDS = 60.0
-"""CPU seconds after which mom judges a scan before its end: a scan of some TiB takes an hour."""
+"""After this many CPU seconds, mom judges even an unfinished scan, because scans of some TiB take an hour."""
 
 
 class _Mark(NamedTuple):

@@ -19,7 +19,7 @@ _WITHIN_SECONDS: Final = 900.0
 minute."""
 
 _ALONE_SECONDS: Final = 86_400.0
-"""mom does not set KSM for this many seconds after it has noticed another program."""
+"""mom does not set KSM for this many seconds after it noticed another program."""
 
 
 class AnotherHand:

@@ -13,7 +13,7 @@ from mom_kvm import ProcessStat, read_kernel_file, read_meminfo, write_file
 from mom_plugins_ksm.fields import FILES
 
 _LOOK_AGAIN_AFTER = 60.0
-"""Seconds between searches for ksmd while it is invisible, as in a container: a large host has thousands of processes."""
+"""Seconds between searches for an invisible ksmd (as in a container). Searches are slow with thousands of processes."""
 
 
 class Ksmd:
@@ -42,7 +42,7 @@ class Ksmd:
 
 
 _SEARCH_SECONDS = 30.0
-"""Seconds between two sums of QEMU's address spaces: reading thousands of names takes tens of milliseconds."""
+"""Seconds between two sums of QEMU's address spaces, because reading thousands of names is slow."""
 
 
 class QemuProcesses:
@@ -79,7 +79,7 @@ FOLDER = "sys/kernel/mm/ksm"
 ADVISOR_CURE = f"echo none > /{FOLDER}/advisor_mode"
 
 _KEPT_SHARE = 0.05
-"""Part of the host's memory that stays available after unmerging: guests may grow, and near 0 the OOM killer acts."""
+"""Unmerging must leave this share of the host's memory available, because guests may grow. Near 0, the OOM killer acts."""
 
 _COUNT = re.compile(rb"[0-9]{1,20}\n?")
 _SIGNED = re.compile(rb"-?[0-9]{1,20}\n?")

@@ -61,7 +61,7 @@ class Verb(NamedTuple):
 
 
 class VerbContext(click.Context):
-    """Context in which a command that root starts runs as the owner of mom's folders."""
+    """Context that runs a command as the owner of mom's folders if root starts it."""
 
     def invoke(self, callback: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Call the verb. Raise `MomError` if root cannot switch users."""

@@ -107,7 +107,7 @@ class Explainer:
     topic: str = ""
     """Heading of `sentences`."""
     place: int = Sentence.PRESENT
-    """Place of `sentences`."""
+    """Place of `sentences`: the smallest comes first."""
 
     def take(self, report: Report) -> None:
         """Receive the report of a finished cycle."""

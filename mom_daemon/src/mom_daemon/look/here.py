@@ -40,8 +40,8 @@ WATCH: Final = (("status", "the host and mom's last cycle"), ("guests", "all gue
 class HostSight:
     """Host at a glance; None means unknown.
 
-    `managed` lists the programs that manage guests, with their paths. `observes` says where to set `mode: enforce`; it may be empty.
-    `unit` is true if systemd has a unit for mom. `left` counts the changes that were not undone.
+    `managed` lists programs that manage guests, with their paths. `observes` says where to set `mode: enforce`; empty if mom acts or has
+    no configuration. `unit` is true if systemd has a unit for mom. `left` counts the changes that were not undone.
     """
 
     kvm: bool = False

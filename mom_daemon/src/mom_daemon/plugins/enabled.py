@@ -29,7 +29,7 @@ def lacking(config: Config) -> Iterator[Lack]:
 
 
 def about_enabled(config: Config) -> Iterator[Finding]:
-    """Report several hypervisors or evaluators, and missing tasks."""
+    """Report several hypervisors or evaluators, and tasks that no plugin does."""
     hypervisors, evaluators = list(config.having("mom_hypervisor")), config.having("mom_evaluate")
     if len(hypervisors) > 1:
         names, first = ", ".join(hypervisors), hypervisors[0]

@@ -30,7 +30,7 @@ class Listing(Protocol):
 class Looking:
     """State of the view; `press` changes it.
 
-    :param name: kind of the rows, such as `guest`; also the heading above their names, and the name of a single row's view
+    :param name: kind of row, such as `guest`: the heading above names, and the name of a single row's view
     :param views: views and their keys, in the order in which Tab selects them; the first one is the list
     """
 

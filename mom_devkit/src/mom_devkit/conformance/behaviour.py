@@ -285,7 +285,7 @@ END_SECONDS: Final = 2.0
 """Time within which the plugin's threads must end after mom_teardown."""
 
 SECRET: Final = "conformance-3b1f0c9e"  # noqa: S105  # planted to find leaks
-"""Secret that the check puts into secret settings to which the test gives no value."""
+"""Secret that the check puts into secret settings without a value."""
 
 
 def traces(subject: ExaminedPlugin) -> Iterator[Finding]:

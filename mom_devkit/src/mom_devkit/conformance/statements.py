@@ -28,7 +28,7 @@ from mom_devkit.conformance.declaration_rules import fault_of, missing_of
 from mom_devkit.conformance.subject import ExaminedPlugin
 
 PLUGIN_NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
-"""Matches plugin names that are easy to write in YAML and in a shell."""
+"""Matches plugin names that are easy to write in YAML and shells."""
 
 SECRET_NAMES: Final = re.compile(r"password|passwd|passphrase|secret|token|credential|api_?key|private_?key")
 
