@@ -20,7 +20,7 @@ from mom_plugins_libvirt.changes import OrderedDomain
 from mom_plugins_libvirt.connection import Connection
 
 _LIBVIRTS_OWN = "org.qemu.guest_agent.0"
-"""Channel that libvirt itself uses. QEMU serves only one client of a channel."""
+"""mom cannot use libvirt's own channel, because QEMU serves only one client per channel."""
 
 _LONGEST_SECONDS = 60
 """Longest timeout that mom requests from libvirtd for an agent command."""

@@ -23,7 +23,7 @@ from mom_plugins_policy.language.policy import Policy, Result
 from mom_plugins_policy.notes import NoteStore
 
 REMEMBERED_CHANGES: Final = 50
-"""Number of versions kept. They share unchanged texts, and take up to 50 MiB."""
+"""Number of versions kept. They share unchanged texts, and together take up to 50 MiB."""
 
 _DECIDE_AGAIN: Final = "read the policies in force, then repeat the change if you still want it"
 

@@ -66,7 +66,7 @@ class NoteStore:
     incarnation is unknown).
 
     :param context: context of the plugin whose folder holds the file; None to keep notes in memory
-    :param whose: owner of the notes for messages, such as `policies in Python`
+    :param whose: the notes' owner in messages, such as `policies in Python`
     """
 
     LARGEST: ClassVar[int] = 8 << 20

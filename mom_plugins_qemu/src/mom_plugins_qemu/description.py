@@ -96,7 +96,7 @@ STATISTICS: Final = {
     "stat-major-faults": ("balloon.major_fault", 0),
     "stat-minor-faults": ("balloon.minor_fault", 0),
 }
-"""For each of QEMU's statistics: its name in records, and the right shift from bytes to the record's unit."""
+"""For each of QEMU's statistics: its name in records, and how many low bits to drop (10: bytes to KiB)."""
 
 _UNKNOWN: Final = (-1, (1 << 64) - 1)
 """Values with which the balloon driver marks a statistic as unknown."""

@@ -117,7 +117,7 @@ class VirtioMemSizing:
         return min(-(-max(target_kib - self.fixed_kib, 0) // step) * step, self.device.maximum_kib)
 
     def guaranteed_kib(self, guest: GuestFile) -> int:
-        """Return the guest's guarantee in KiB, at least the memory that cannot be unplugged."""
+        """Return the guest's guarantee in KiB, but at least the memory that cannot be unplugged."""
         guarantee = None if guest.guarantee is None else guest.guarantee.kib_of(self.sold_kib)
         return max(self.fixed_kib, int(guarantee or 0))
 

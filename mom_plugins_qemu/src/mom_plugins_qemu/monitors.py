@@ -1,4 +1,4 @@
-"""Search for monitors' sockets that match patterns. mom trusts a socket if it trusts the socket's owner."""
+"""Search for monitors' sockets that match patterns. mom trusts the sockets of trusted users."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def listeners_of(proc: Path, paths: Set[str], users: Set[int]) -> dict[str, int]
 
 
 def listens(proc: Path, process: int, path: str) -> bool | None:
-    """Return whether the process has a socket open that listens on `path`; None if unknown."""
+    """Return whether the process has an open socket that listens on `path`; None if unknown."""
     listening = {f"socket:[{number}]" for number in _listening_sockets(proc, {path})}
     try:
         return not listening.isdisjoint(_open_files(f"{proc}/{process}/fd")) if listening else None

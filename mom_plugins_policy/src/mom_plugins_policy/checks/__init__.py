@@ -17,7 +17,7 @@ from mom_plugins_policy.language.policy import Code, Policy
 __all__ = ["RULES", "check", "check_policy"]
 
 _last: WeakKeyDictionary[Code, tuple[Declarations | None, list[PolicyProblem]]] = WeakKeyDictionary()
-"""Cached declarations, and the remarks based on them."""
+"""Cached remarks, with the declarations on which they depend."""
 
 
 def check(texts: Mapping[str, str], declarations: Declarations | None = None, limits: PolicyLimits = DEFAULT_LIMITS) -> list[PolicyProblem]:
