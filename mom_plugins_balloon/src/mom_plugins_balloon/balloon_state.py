@@ -18,10 +18,10 @@ from mom_plugins_balloon.sizes import SAME_SIZE_KIB
 
 LEAST_KIB: Final = 1024
 MOST_KIB: Final = 1 << 40
-"""Smallest and largest reservation (1 MiB, 1 PiB). Other sizes are mistakes in the unit."""
+"""A reservation below `LEAST_KIB` or above `MOST_KIB` (1 PiB) is a mistake in the unit."""
 
 MOST_RESERVATIONS: Final = 256
-"""Maximum number of reservations: a management system that requests more has an error."""
+"""Maximum number of reservations. More are a management system's error."""
 
 Kib = Annotated[int, Field(gt=0, lt=1 << 53)]
 
@@ -47,7 +47,7 @@ class StartedSize(NamedTuple):
         return abs(kib - self.size) < SAME_SIZE_KIB or abs(kib - self.maximum) < SAME_SIZE_KIB
 
     def must_follow(self, size: float | None, maximum: float | None, age: float | None) -> bool:
-        """Return whether this record must be updated: the maximum became known, or changed while the guest had all its memory."""
+        """Return whether this record needs an update: `maximum` became known, or differs while the guest has all its memory."""
         if not maximum or not self.maximum:
             return bool(maximum)
         has_all = size is not None and size > maximum - SAME_SIZE_KIB and not self.is_below
@@ -61,7 +61,7 @@ class UnfinishedRequest(NamedTuple):
     before: Kib
     target: Kib
     sweeps: bool = False
-    """Whether the request is a sweep: the guest lacks headroom until its size is `before` again."""
+    """Whether the request is a sweep. A swept guest lacks headroom until its size is `before` again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class KeptReservation:
 
     @property
     def specificity(self) -> tuple[bool, int]:
-        """Sort key: named reservations first, then the smallest."""
+        """Sort key: named reservations before unnamed ones, smaller before larger ones."""
         return not self.name, self.memory_kib
 
     def fits(self, guest: Guest | LaunchedGuest, size: float | None, now: float) -> bool:
@@ -107,7 +107,7 @@ class KeptReservation:
 
 @dataclass(frozen=True, slots=True)
 class KeptReservations:
-    """Reservations, and incarnations of all guests keyed by ID. Valid until the host reboots."""
+    """All reservations, and guests' incarnations keyed by ID. Both are valid until the host reboots."""
 
     boot: str
     monotonic: _Moment
@@ -117,7 +117,7 @@ class KeptReservations:
 
 @dataclass(frozen=True, slots=True)
 class BalloonState:
-    """Facts for the next run of mom, keyed by guest ID."""
+    """Facts for the next run of mom. `starts` and `requests` are keyed by guest ID."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")  # a file of another format is refused, not read in part
     starts: Mapping[str, StartedSize] = field(default_factory=dict)
@@ -175,7 +175,7 @@ class BalloonFile:
                 self.is_written = True
 
     def read_again(self) -> None:
-        """Load changes that the replaced plugin object wrote until the reload took effect."""
+        """Load the changes that the previous plugin object wrote during the reload."""
         with self._lock, suppress(StateError):
             if self.is_written:
                 self._state = self._file.look() or BalloonState()

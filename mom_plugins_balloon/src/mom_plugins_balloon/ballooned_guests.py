@@ -19,7 +19,7 @@ LISTS_UNTIL_GONE: Final = 3
 
 
 class BalloonedGuests:
-    """Records of all guests, including missing guests, and the last snapshot.
+    """Records of all guests, and the last snapshot.
 
     :param dead_band: KiB; a guest this close to its target has reached it
     :param start_rest: seconds in which mom takes no memory from a new guest
@@ -44,18 +44,18 @@ class BalloonedGuests:
         self.asked_before: dict[str, UnfinishedRequest] = {}
         """Unfinished requests from before the restart or reload, keyed by guest ID."""
         self.earlier: Mapping[str, str] | None = None
-        """Incarnations of guests that ran before mom started, keyed by ID. None: all guests of the first list did."""
+        """Incarnations of guests that ran before mom started, keyed by ID. None: all guests of the first list."""
         self._had_guests = False
         self._below_hard = False
         """Whether the host is below its hard watermark, so that new guests shrink too."""
         self._pasts: dict[str, Remembered] = {}
-        """Keyed by guest ID."""
+        """Records keyed by guest ID."""
         self._listed: Sequence[Guest] = ()
         self._described: DescribedGuests | None = None
         self._facts = CycleFacts()
         self._replays = replays
         self._statistics_made: dict[str, float] = {}
-        """In a replay: times of the last statistics, keyed by guest ID."""
+        """Times of guests' last statistics, keyed by guest ID. Empty unless mom replays."""
 
     def incarnations(self) -> dict[str, str]:
         """Return incarnations keyed by guest ID."""
@@ -71,7 +71,7 @@ class BalloonedGuests:
             self._pasts[identity] = past
 
     def expect(self, identity: str, incarnation: str) -> None:
-        """Create the record of a guest that ran before mom started, even if the first lists do not contain the guest."""
+        """Create the record of a guest that ran before mom started, even if the first lists lack it."""
         if incarnation:
             self._pasts[identity] = Remembered(incarnation)
 
@@ -154,7 +154,7 @@ class BalloonedGuests:
             self._pasts[guest.id] = past.after_request(request)
 
     def forget_request(self, identity: str) -> None:
-        """Forget the last request: the guest is gone, or was restored."""
+        """Forget the last request to a guest that left or was restored."""
         if (past := self._pasts.get(identity)) is not None:
             self._pasts[identity] = past.without_request()
 
@@ -165,7 +165,7 @@ class BalloonedGuests:
                 self._pasts[identity] = past._replace(learned=past.learned.after_absence())
 
     def columns(self, guests: Sequence[Guest], now: float) -> dict[str, Sequence[Value]]:
-        """Return the fields about last requests and reasons against a shrink, keyed by name."""
+        """Return guests' fields about mom's requests and obstacles to a shrink, keyed by name."""
         # A new guest needs its record now, because the law may use its first statistics in this cycle.
         pasts = self._met(guests, now)
         requests, states = [past.request for past in pasts], [past.cooperation for past in pasts]

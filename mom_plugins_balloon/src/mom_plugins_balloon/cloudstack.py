@@ -47,7 +47,7 @@ _INSTANCE: Final = re.compile(r"i-\d+-\d+-.+")
 _SYSTEM_VM: Final = re.compile(r"[rsv]-\d+-.+")
 _WITHOUT_BALLOON: Final = re.compile(r"^[ \t]*vm\.memballoon\.disable[ \t]*[=:][ \t]*true[ \t\r]*$", re.MULTILINE | re.IGNORECASE)
 _LARGEST_BYTES: Final = 1 << 18
-"""mom reads no more of the agent's configuration (20 KB by default)."""
+"""mom reads only this much of the agent's configuration. The default file has 20 KB."""
 
 _STARTS_WHOLE: Final = (
     "have CloudStack start instances with all their memory: vm.min.memory.equals.memory.divided.by.mem.overprovisioning.factor = false,"
@@ -57,7 +57,7 @@ _STARTS_WHOLE: Final = (
 
 @runtime_checkable
 class GuestFields(Protocol):
-    """Hypervisor that provides fields of the guests that it listed last."""
+    """Hypervisor that provides fields of its last listed guests."""
 
     def fields(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
         """Return guests' fields keyed by guest ID."""

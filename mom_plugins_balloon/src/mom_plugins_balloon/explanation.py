@@ -43,9 +43,9 @@ class SizeSince(NamedTuple):
     `by` is one of:
 
     - `mom`
-    - `maximum`: nobody: the guest had all its memory when mom first saw it
-    - `unknown`: the guest had another size then
-    - `somebody-else`: the size is not mom's target
+    - `maximum`: nobody; mom first saw the guest with all its memory
+    - `unknown`: mom first saw the guest with less memory
+    - `somebody-else`: the change was not towards mom's target
     """
 
     time: float

@@ -1,4 +1,4 @@
-"""Fields and the control that the plugin declares; `memory.py` declares fields of the facts about one guest."""
+"""The plugin's control and fields. `memory.py` declares the fields that hold facts about one guest."""
 
 from typing import Final
 

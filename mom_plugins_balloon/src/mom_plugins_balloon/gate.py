@@ -22,7 +22,7 @@ class ShrinkLimits:
     reserve_kib: float
     """Memory that a guest keeps above its need."""
     reserve_share: float
-    """`reserve_kib` as a ratio of the need; the larger value applies."""
+    """Reserve as a ratio of the need. It applies if larger than `reserve_kib`."""
     stale_after: float
     """Maximum age of statistics in seconds."""
 
@@ -56,7 +56,7 @@ class Limit(Enum):
 
 
 class GateResult(NamedTuple):
-    """Permitted size in KiB (None: no change), and the limit that the wanted size violates. `stops`: a running shrink must stop."""
+    """Permitted size in KiB (None: no change), and the limit that the wanted size violates. `stops`: whether a running shrink must stop."""
 
     size: int | None
     limit: Limit | None = None
@@ -66,7 +66,7 @@ class GateResult(NamedTuple):
 
 
 def gate(wanted: int, guest: GuestMemory, limits: ShrinkLimits) -> GateResult:
-    """Return the permitted size for a guest of known size whose wanted size is `wanted` KiB.
+    """Return the permitted size for a guest of known size that should get `wanted` KiB.
 
     A guest grows at most to its maximum. It shrinks only with recent statistics, not below its guarantee, its balloon's reach, or its
     floor. If a running shrink must stop, the result is the present size.

@@ -39,7 +39,7 @@ class HostLaunches:
     """Time limits of waiting launches, keyed by reservation ID."""
 
     def begin(self, guest: LaunchedGuest, *, patience: float, who: str = "") -> Launch:
-        """Reserve memory for a guest, and return the launch with its state."""
+        """Reserve memory for a guest, and return its launch."""
         if guest.why_none:
             self.context.log.debug("guest %s needs no reservation: %s", printable(guest.name), guest.why_none)
             return Launch(guest, Launch.State.STARTS)

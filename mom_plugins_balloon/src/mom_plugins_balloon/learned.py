@@ -31,10 +31,10 @@ STRAY_KIB: Final = 16 * 1024.0
 
 STALL_STEP_KIB: Final = 32 * 1024.0
 STALL_STEP_SHARE: Final = 0.25
-"""Step by which `StallFloor` rises after a stall: KiB, or a ratio of usable memory; the larger counts."""
+"""At a stall, `StallFloor` exceeds usable memory by `STALL_STEP_SHARE` of it, at least by `STALL_STEP_KIB`."""
 
 KILLED_SHARE: Final = 0.5
-"""After its kernel killed programs, a guest keeps more memory: this ratio of the distance to its maximum."""
+"""After a kernel killed programs, `StallFloor` exceeds usable memory by at least this ratio of the distance to the guest's maximum."""
 
 BASELINE_SHARE: Final = 0.6
 BURST_SHARE: Final = 0.8
@@ -126,7 +126,7 @@ class StallFloor(NamedTuple):
         return StallFloor(floor, seen_at, stalls, killed)
 
     def after_kills(self, usable: float, lacked: float, now: float) -> StallFloor:
-        """Return the record after kills. The need is unknown, so a part of the missing memory counts as needed."""
+        """Return the record after kills. The need is unknown, so part of the missing memory counts as needed."""
         needed = usable + max(STALL_STEP_KIB, KILLED_SHARE * lacked)
         return StallFloor(max(self.usable or 0.0, needed), now, self.stalling, max(self.killed or 0.0, needed))
 
@@ -141,7 +141,7 @@ class Burst(NamedTuple):
     rising: bool = False
 
     def after(self, used: float, made: float, peak: Peak, memory_seconds: float) -> Burst:
-        """Return the record after new statistics, before the peak includes them."""
+        """Return the record after new statistics, which `peak` does not include."""
         if self.rise is not None and made - self.seen_at > memory_seconds:
             return self._replace(rise=None).after(used, made, peak, memory_seconds)
         baseline = self.baseline
@@ -273,7 +273,7 @@ class LearnedHabits(NamedTuple):
     def after(self, guest: GuestMemory, now: float, request: SizeRequest | None, lacked: float, memory_seconds: float) -> LearnedHabits:
         """Return the record after one more snapshot.
 
-        :param lacked: by how many KiB the guest was below its maximum when its kernel killed programs; 0 if it killed none
+        :param lacked: KiB between the guest's size and maximum when its kernel killed programs; 0 without kills
         """
         usage, freed_at, size, maximum = self.usage, self.freed_at, guest.size, guest.maximum
         said, rss, rss_before = guest.statistics, guest.process.rss, self.process.rss
@@ -296,11 +296,11 @@ class LearnedHabits(NamedTuple):
         return LearnedHabits(self.first_report, usage, process, size, freed_at, self.kept_headroom)
 
     def after_absence(self) -> LearnedHabits:
-        """Return the record after a cycle without guests: growth during this time is not sudden."""
+        """Return the record after a cycle without guests. Growth in that cycle does not count as sudden."""
         return self._replace(process=self.process._replace(rss=None, growth_counted=0.0))
 
     def after_plug(self, kib: float) -> LearnedHabits:
-        """Return the record after memory was plugged in. The guest's kernel counts this memory later or never."""
+        """Return the record after memory was plugged in. The guest's kernel counts it later or never."""
         kernel = self.usage.kernel
         if kernel.reserved is None:
             return self

@@ -22,7 +22,7 @@ KEPT_SECONDS: Final = 60.0
 """Time for which a guest that ran out of memory keeps the memory that it got."""
 
 FASTEST_GROWTH: Final = 2.0
-"""Ratio of a guest's fastest growth to its mean between two statistics, 2 s apart."""
+"""Ratio of a guest's fastest growth to its mean growth in the 2 s between statistics."""
 
 _RAN_OUT: Final = frozenset({ReasonCode.RUNS_OUT, ReasonCode.FORECAST})
 
@@ -43,7 +43,7 @@ class Learning:
         """Memory that guests could still take from the host: their sizes minus backed memory."""
 
     def see(self, records: BalloonedGuests) -> None:
-        """Record the last snapshot. If it contains no guest, the hypervisor did not answer, and its guests still count."""
+        """Record the last snapshot. If it contains no guest, the hypervisor did not answer, and earlier guests still count."""
         snapshot, now = records.snapshot, records.snapshot.monotonic
         grown = 0.0
         if snapshot.guests:

@@ -244,7 +244,7 @@ def guaranteed_size(guest: GuestMemory) -> float:
 
 
 def size_then(guest: GuestMemory) -> float:
-    """Return the guest's size when its statistics were made, or more.
+    """Return the guest's size when its statistics were made, or a larger size.
 
     Hypervisors report sizes up to a second late, so the kernel's total counts. If it includes the balloon or is unknown, the largest size
     since then counts.

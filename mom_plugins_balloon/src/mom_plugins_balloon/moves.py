@@ -1,4 +1,4 @@
-"""Guests that are about to be moved. mom sweeps them, so that QEMU does not send freed memory, and returns the memory taken from them.
+"""Guests that are about to be moved. mom sweeps them, so that QEMU does not send freed memory, and returns their memory.
 
 A guest keeps its size when it moves. The new host might not know the original size, so mom restores it before the move. While a plugin
 sets the field `give_back`, mom returns the guest's memory, and then keeps its size.
@@ -45,11 +45,11 @@ class _Preparation:
     returns: bool = False
     """Whether the guest gets memory back after its sweep."""
     size: int | None = None
-    """Smallest size of the sweep, once decided."""
+    """Smallest size of the sweep; None until decided."""
     gain: float = 0.0
     begun: bool = False
     swept: str = ""
-    """Outcome of the sweep, or why there is none; empty until then."""
+    """Outcome of the sweep, or why mom did not sweep; empty while undecided."""
     returned: int | None = None
     problem: str = "the time was too short for the preparation"
     answer: str = ""
@@ -192,7 +192,7 @@ class LeavingGuests:
         return self._sweep_to(identity, target) is not None
 
     def sweep(self, identity: str, target: int) -> LeavingSweep | None:
-        """Return the sweep before the guest's move; None without a sweep."""
+        """Return the sweep before the guest's move; None without one."""
         request = self._sweep_to(identity, target)
         if request is None:
             return None

@@ -29,7 +29,7 @@ WEIGHT: Final = "mem_expected_weight"
 it grows, and weight of the forecast."""
 
 STOPPED_BELOW: Final = "mem_evicts_below"
-"""Host field: with less available memory, a platform such as Kubernetes evicts guests."""
+"""Host field: available memory below which a platform such as Kubernetes evicts guests."""
 
 GROUP_ROOM: Final = "host_limit_room"
 """Field: memory that a guest can still take within the limits of its control groups."""

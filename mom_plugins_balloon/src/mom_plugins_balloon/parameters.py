@@ -19,7 +19,7 @@ SLOW_BALLOON_KIB_PER_SECOND: Final = 450_000.0
 """Speed of a slow balloon. It decides how long mom waits for a guest."""
 
 UNKNOWN_REACTION_SECONDS: Final = 0.5
-"""Assumed time, until measured, to notice growth during a sweep and return the headroom. Without KVM on a busy host, it was at most 0.45 s
+"""Assumed time until a guest that grows during its sweep has its headroom back. Without KVM on a busy host, it was at most 0.45 s
 (benchmarks/sweeps/bench_collisions.py)."""
 
 
@@ -92,7 +92,7 @@ class LawParameters(StrictModel):
     """mom does not sweep a guest for this time after a change of its size, unless the host is below its hard watermark."""
     reporting_settles: Annotated[Duration, Field(ge=0, le=600)] = 5.0
     """With free page reporting, mom sweeps a guest that has freed no memory for this time. Linux reports freed memory every 2 s, and has
-    finished after two rounds without any."""
+    finished after two rounds without freed memory."""
     start_rest: Annotated[Duration, Field(ge=0, le=3600)] = 60.0
     """mom takes no memory from a new guest for this time after its first statistics, unless the host is below its hard watermark. A new
     guest's use does not show the need of its programs yet. A guest whose process has run for longer is not new."""

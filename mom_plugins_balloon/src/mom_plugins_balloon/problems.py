@@ -27,7 +27,7 @@ _START_NO_MORE: Final = "start no more guests"
 def conditions(
     snapshot: Snapshot, state: MemoryState, standing: PromisesKept, why_none_gives: Callable[[], str] = str
 ) -> Iterable[Condition]:
-    """Yield conditions: full, short of memory, too little for a burst, oversold."""
+    """Yield conditions of the host: full, short of memory, without memory for a burst, oversold."""
     total, available = (snapshot.host.number(name) for name in ("mem_available", "mem_really_available"))
     if total is None or available is None:
         return

@@ -63,7 +63,8 @@ class GuestPromise(NamedTuple):
 def with_guarantees(promises: Sequence[GuestPromise], room_kib: float | None) -> Mapping[str, GuestPromise]:
     """Return the promises with their guarantees, keyed by guest ID.
 
-    If promises exceed the room, parts that are not firm shrink first, then the lowest priority. Equal parts shrink in proportion.
+    If promises exceed the room, parts that are not `firm` shrink first; among them, the lowest priority. Parts of
+    equal priority shrink in proportion.
 
     :param room_kib: memory that the host can promise; if None (unknown), every promise holds
     """
@@ -135,13 +136,13 @@ class PromisesKept:
 
 
 def guaranteed_kib(fields: Mapping[str, Value]) -> float | None:
-    """Return the guarantee from a guest's fields in KiB; the largest promise while guarantees are unknown."""
+    """Return the guarantee (KiB) in a guest's fields; the largest promise while guarantees are unknown."""
     holds = as_number(fields.get(HOLDS))
     return promised_kib(fields) if holds is None else holds
 
 
 def promised_kib(fields: Mapping[str, Value]) -> float | None:
-    """Return the largest promise from a guest's fields in KiB; None if there is none, or 0."""
+    """Return the largest promise (KiB) in a guest's fields; None if no promise exceeds 0."""
     promises = [as_number(fields.get(name)) for name in _PROMISES]
     maximum, share = as_number(fields.get("balloon_max")), as_number(fields.get(GUARANTEE_SHARE))
     if maximum is not None and share is not None:
@@ -164,7 +165,7 @@ class _Known(NamedTuple):
     maximum: float | None = None
     vouched: float | None = None
     by_class: tuple[float | None, float | None, float | None] | None = None
-    """Promise by class in KiB and as a share, and its priority; None if the plugin that promises by class has not answered yet."""
+    """Promise by class in KiB and as a share, and its priority; None until the plugin that promises by class answers."""
 
 
 _NOTHING_KNOWN: Final = _Known()
@@ -188,7 +189,7 @@ class Guarantees:
     standing: PromisesKept = field(default_factory=PromisesKept)
     _own_cache: tuple[Sequence[Guest], object, Mapping[str, _OwnPromises]] = ((), None, MappingProxyType({}))
     _known: Mapping[tuple[str, str], _Known] = field(default_factory=dict)
-    """Keyed by guest ID and incarnation."""
+    """Figures keyed by guest ID and incarnation."""
     _host_kib: float | None = None
 
     @property
@@ -264,7 +265,7 @@ class Guarantees:
         return promised
 
     def columns(self, guests: Sequence[Guest]) -> dict[str, Sequence[Value]]:
-        """Return the columns of promises from the last snapshot."""
+        """Return guests' fields about promises in the last snapshot, keyed by name."""
         own, last = self.own(guests), [self.standing.of(guest) for guest in guests]
         if self.standing.shrunk:
             holds = {promise.guest.id: promise.guarantee for promise in last if promise is not None}

@@ -1,4 +1,4 @@
-"""Record of one guest's past. `remember` returns the next record after each cycle, and methods return it after an event.
+"""Record of one guest's past. `remember` returns the next record after each cycle, methods after an event.
 
 Sizes are KiB, times monotonic seconds.
 """
@@ -28,7 +28,7 @@ from mom_plugins_balloon.sizes import (
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepHistory, SweepOutcome
 
 BOOT_FACTOR: Final = 3.0
-"""Factor for `start_rest` if mom has seen the guest's start: the guest counts as new for longer."""
+"""If mom has seen a guest's start, the guest counts as new for this multiple of `start_rest`."""
 
 
 class GuestArrival(NamedTuple):
@@ -120,7 +120,7 @@ class Remembered(NamedTuple):
         return max(0.0, min(arrival.old_at, reported + seconds) - now)
 
     def gave_by(self, made: float) -> bool:
-        """Return whether statistics made at the time `made` caused the last shrink. Such statistics overstate spare memory."""
+        """Return whether statistics made at `made` caused the last shrink. Such statistics overstate spare memory."""
         request = self.request
         if request is None or request.statistics_made is None or request.target >= request.began_at:
             return False
@@ -173,11 +173,11 @@ class Remembered(NamedTuple):
         return self._replace(resized=True, request=SizeRequest(int(target), began_at, at, statistics_made=statistics_made))
 
     def without_request(self) -> Remembered:
-        """Return a copy of this record without the last request."""
+        """Return this record without the last request."""
         return self._replace(request=None, resized=False)
 
     def without_start(self) -> Remembered:
-        """Return a copy of this record whose guest can claim no further reservation."""
+        """Return this record of a guest that can claim no further reservation."""
         return self if self.arrival is None else self._replace(arrival=self.arrival._replace(started=None))
 
     def after_sweep(self, outcome: SweepOutcome, now: float) -> Remembered:

@@ -26,7 +26,7 @@ from mom_plugins_balloon.sweep.qemu_process import QemuProcess
 
 LEAST_SECONDS: Final = 1.0
 LONGEST_SECONDS: Final = 86400.0
-"""Longest reservation. To keep memory for longer, set `host_free`."""
+"""Longest duration of a reservation. To keep memory for longer, set `host_free`."""
 
 _LONGEST_NAME: Final = 200
 
@@ -95,7 +95,7 @@ class HostReservations:
     def keep_for(self, guest: LaunchedGuest, seconds: float, *, part_kib: int, who: str = "") -> Reservation:
         """Use a matching reservation for a guest that is about to start, and enlarge it if necessary. Otherwise, `reserve` memory.
 
-        :param part_kib: maximum memory to reserve in addition to a matching reservation
+        :param part_kib: KiB to reserve; the most to add to a matching reservation
         """
         with self._up_to_date(changes=True):
             now = self.context.monotonic()

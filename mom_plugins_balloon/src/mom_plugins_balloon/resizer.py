@@ -223,9 +223,9 @@ class Resizer:
         return f"memory was plugged into the guest after mom resized it: mom requested {format_kib(had)}" if plugged else note
 
     def note_requests(self, asked: Mapping[str, UnfinishedRequest] = MappingProxyType({})) -> None:
-        """Write the running shrinks and sweeps for the next run of mom, if they have changed.
+        """Write the running shrinks and sweeps for the next run of mom, if changed.
 
-        :param asked: requests that are about to be sent, keyed by guest ID
+        :param asked: requests about to be sent, keyed by guest ID
         """
         guests, before = self.guests.snapshot.listed, self.file.state.requests
         if not self.context.serves or not guests:

@@ -26,7 +26,7 @@ COUNTED_SHARE: Final = 0.5
 """Ratio of a guest's cold memory that counts. The guest may use some of it again."""
 
 OLDEST_SECONDS: Final = 600.0
-"""Maximum age of a working set."""
+"""A working set older than this does not count."""
 
 RETURNING_SHARE: Final = 0.1
 """Fraction of guests' swapped memory for which the host keeps memory free."""
@@ -135,7 +135,7 @@ def seconds_to_free(wanted_kib: float, spare: Spare, cycle_seconds: float, law: 
 def room_of(snapshot: Snapshot, last_with_guests: Snapshot, spare: Spare, host_keeps_kib: float | None, **more: Any) -> Room:
     """Return the host's room for reservations.
 
-    :param last_with_guests: last snapshot with guests, which run on while the hypervisor does not answer
+    :param last_with_guests: last snapshot with guests; guests run on while the hypervisor does not answer
     :param host_keeps_kib: None for the larger of `hard_kib` and the guests' largest growth
     """
     host = snapshot.host

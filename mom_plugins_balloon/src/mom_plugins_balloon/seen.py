@@ -1,4 +1,4 @@
-"""Functions that build the records of the host and all guests in each cycle."""
+"""Builders of the records of the host and all guests."""
 
 from __future__ import annotations
 

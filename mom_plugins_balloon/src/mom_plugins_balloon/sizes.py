@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from mom_core import format_duration, format_kib
 
 SAME_SIZE_KIB = 1024
-"""Sizes that differ by less are equal."""
+"""Sizes that differ by less than this are equal."""
 
 CLOCK_SLACK_SECONDS = 1.0
 """Tolerance: times of statistics are in whole seconds."""
@@ -81,7 +81,7 @@ class SizeHistory(NamedTuple):
         return SizeHistory(sizes)
 
     def rested_for(self, now: float) -> float:
-        """Return the seconds since the size last changed; 0 if no size is known."""
+        """Return the seconds since the size last changed; 0 if unknown."""
         return now - self.sizes[-1].since if self.sizes else 0.0
 
     def largest_since(self, moment: float) -> float | None:
@@ -103,7 +103,7 @@ PATIENCE_AGAIN_SECONDS = 8.0
 PROGRESS_KIB = 1024
 PROGRESS_SHARE = 0.02
 PROGRESS_MOST_KIB = 256 * 1024
-"""Least progress that counts: `PROGRESS_SHARE` of the missing memory, but at least `PROGRESS_KIB` and at most `PROGRESS_MOST_KIB`."""
+"""Least progress that counts: `PROGRESS_SHARE` of the missing memory, at least `PROGRESS_KIB`, at most `PROGRESS_MOST_KIB`."""
 
 FIRST_REST_SECONDS = 60.0
 LAST_REST_SECONDS = 1800.0

@@ -16,7 +16,7 @@ from mom_plugins_balloon.names import CONTROL, STARTED
 from mom_plugins_balloon.sizes import BalloonSettling
 
 GONE_KEPT: Final = 1000
-"""Number of gone guests whose sizes are kept: a hypervisor that does not answer may come back."""
+"""Number of gone guests whose sizes mom keeps, because the hypervisor may answer again."""
 
 
 class StartedSizes:
@@ -58,7 +58,7 @@ class StartedSizes:
             self._file.change(starts=starts)
 
     def columns(self, guests: Sequence[Guest]) -> dict[str, Sequence[Value]]:
-        """Return guests' sizes at their start; None if unknown or the maximum."""
+        """Return guests' sizes at their start; None if unknown, or equal to the maximum."""
         return {STARTED: [started.size if (started := self.of(guest)) is not None and started.is_below else None for guest in guests]}
 
     def of(self, guest: Guest) -> StartedSize | None:
@@ -76,7 +76,7 @@ class StartedSizes:
         return min(maximum, max(float(started.size), started.size * (maximum / started.maximum)))
 
     def without_mom(self, guest: Guest, before: float) -> float:
-        """Return the size that the guest would have without mom: its original size, plus memory plugged in since then."""
+        """Return the size that the guest would have without mom: its original size, plus memory plugged in since."""
         started, maximum = self.of(guest), guest.number("balloon_max")
         if maximum is None:
             return before

@@ -37,8 +37,8 @@ GROWTH_SHARE = {StateGoal.DENSITY: 1.0, StateGoal.BALANCED: 1.5, StateGoal.SAFE:
 
 UNSEEN_SHARE = 0.03
 UNSEEN_MOST_KIB = 10 * GIB
-"""Expected growth before any was observed: ratio of the host's memory, and upper limit. Thirty guests that fill 320 MiB/s grow by this
-limit in a second."""
+"""mom expects a growth of at least `UNSEEN_SHARE` of the host's memory or `UNSEEN_MOST_KIB`, whichever is less. Thirty guests that fill
+320 MiB/s grow by 10 GiB in a second."""
 
 ROOM_SHARE = {StateGoal.DENSITY: 0.0, StateGoal.BALANCED: 0.1, StateGoal.SAFE: 1.0, StateGoal.TRUTHFUL: 0.1}
 """Least memory that the host keeps available, as ratios of the memory that guests could still take."""

@@ -1,6 +1,6 @@
 """Balloon law: computes each guest's size, with the reason.
 
-The law is pure: it reads no clock and no file. Read the files in this order: `memory.py` (input), `need.py` (memory that a guest keeps),
+The law reads no clock and no file. Read in this order: `memory.py` (input), `need.py` (memory that a guest keeps),
 `want.py` (memory that it wants), `offer.py` (memory that it can give), `share.py` (the host's decision), `reasons.py`.
 
 The law takes memory by sweeps, then by the means of `offer.TRIMS`, in order. Below the low watermark it uses all means together, and no

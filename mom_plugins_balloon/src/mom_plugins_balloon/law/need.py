@@ -37,9 +37,9 @@ class LawContext(NamedTuple):
     """Whether the host is so short of memory that mom takes part of the margins."""
     below_low: bool
     no_reclaim: bool
-    """Whether no guest has to give memory, even if all guests grow."""
+    """Whether no guest has to give memory, even if all grow."""
     depth: float = math.inf
-    """Largest inflation for a sweep, hollow memory included."""
+    """Limit to which a sweep inflates a balloon, hollow memory included."""
 
     def margin_above(self, need: float) -> float:
         """Return a guest's margin above this need."""
@@ -79,7 +79,7 @@ def context_of(
 def margins_below(host: HostMemory, p: LawParameters) -> float:
     """Return the available memory below which mom takes some of the guests' margins.
 
-    With a reservation, this is the high watermark, because the reserved memory must be available before the launch.
+    With a reservation, the limit is the high watermark, because the reserved memory must be available before the launch.
     """
     return host.high if host.reserved > 0 else max(host.hard, p.tight_below * host.high)
 
@@ -98,14 +98,14 @@ class Floors(NamedTuple):
     """Usable memory below which the guest grows at once, because its kernel killed programs. 0 while the host is below its hard
     watermark."""
     headroom: float
-    """Floor for taking page cache: the largest of target headroom, burst with margin, stall floor, and memory kept after running out."""
+    """Floor for taking page cache: the largest of target headroom, burst plus margin, `stall`, and kept headroom."""
     tight: float
-    """Floor while the host is above its hard watermark: one burst with part of the margin, or the stall floor if larger."""
+    """Floor while the host is above its hard watermark: one burst plus part of the margin, or `stall` if larger."""
     margin: float
     """Floor for taking margins: `tight`, or less for a launch."""
     least: float
-    """Floor for taking headroom for bursts: part of the margin, or memory kept after the guest ran out of memory or its kernel
-    killed programs."""
+    """Floor for taking headroom for bursts: part of the margin, or more after the guest ran out of memory or its kernel killed
+    programs."""
 
 
 class Need(NamedTuple):
@@ -120,7 +120,7 @@ class Need(NamedTuple):
     floors: Floors
     used: float
     size_then: float
-    """Size when the statistics were made; the present size if that is unknown."""
+    """Size when the statistics were made; if unknown, the present size."""
     then_is_known: bool
     full: float
     """Size up to which the guest grows at no cost to the host."""

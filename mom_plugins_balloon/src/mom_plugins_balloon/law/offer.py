@@ -22,9 +22,9 @@ class Offer(NamedTuple):
     depth: float = 0.0
     """Inflation of the balloon for a sweep, hollow memory included."""
     backed: float = 0.0
-    """Unused memory of the guest that the host backs or, with goal `safe`, keeps memory available for."""
+    """Guest's empty memory that the host backs. With goal `safe`, all the guest's empty memory."""
     unbacked: float = 0.0
-    """Empty memory that the host does not back. The host gains nothing from it, but the balloon takes it before page cache."""
+    """Empty memory that the host does not back. Taking it gains nothing, but the balloon takes it before page cache."""
     cache: float = 0.0
     """Page cache beyond the target headroom."""
     margin: float = 0.0
@@ -50,7 +50,7 @@ NO_OFFER: Final = Offer()
 
 
 class Balance(NamedTuple):
-    """Memory that guests want and the host lacks, in KiB."""
+    """Memory that guests want, and memory that the host lacks, in KiB."""
 
     urgent: float
     """Memory for guests that run out of memory."""
@@ -70,7 +70,7 @@ class TrimMeans(NamedTuple):
     code: ReasonCode
     could_give: Callable[[Offer], float]
     gain: Callable[[Offer], float]
-    """Returns the host's gain from an offer, including sweeps."""
+    """Returns the host's gain from an offer. For empty memory, the gain by a sweep counts if larger."""
     wanted: Callable[[Balance, LawContext], float]
     """Returns how much all means up to this one should give together."""
     hurts: bool = True
@@ -110,7 +110,7 @@ def _for_bursts(balance: Balance, context: LawContext) -> float:
 _BACKED, _EMPTY, _CACHE, _MARGIN, _BURST = map(attrgetter, ("backed", "empty", "cache", "margin", "burst"))
 
 TRIM_UNBACKED: Final = TrimMeans(ReasonCode.TRIM_EMPTY, attrgetter("unbacked"), lambda _: 0.0, _for_margins, hurts=False)
-"""While the host is short of memory, guests must not grow into unbacked memory."""
+"""Trim of unbacked memory, so that guests cannot grow into it during a shortage."""
 
 TRIMS: Final = (
     TrimMeans(ReasonCode.TRIM_EMPTY, _BACKED, _EMPTY, _demand, hurts=False),

@@ -186,7 +186,7 @@ def trim(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, cont
     """Trim guests by each means of `TRIMS`, until the host has enough.
 
     If all shares are smaller than a step, the guests with the most spare memory give one step each. A guest that gives page cache also
-    gives its unbacked memory: its balloon takes that first. When the law takes margins, all donors give their unbacked memory.
+    gives its unbacked memory, which balloons take first. When the law takes margins, all donors give their unbacked memory.
     """
     donors, step = [candidate for candidate in crowd if candidate.offer.trims], context.step
     takings = _takings([donor.offer for donor in donors], crowd, balance, context)

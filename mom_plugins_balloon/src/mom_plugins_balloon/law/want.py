@@ -19,7 +19,7 @@ class Ask(NamedTuple):
     keeps_size: bool = False
     """Whether the guest keeps its size, however much memory the host has."""
     full: float = 0.0
-    """Size to which the guest grows at once, at no cost; 0 if it does not."""
+    """Size to which the guest grows at once, at no cost to the host; otherwise 0."""
     urgent: float = 0.0
     """Memory wanted at once."""
     relief: float = 0.0
@@ -29,7 +29,7 @@ class Ask(NamedTuple):
     give_back: float = 0.0
     """Memory that mom returns while the host has plenty."""
     untouched: float = 0.0
-    """Part of the guest's untouched memory that counts as used."""
+    """Memory that the guest has not touched but mom counts as used."""
     offer: Offer = NO_OFFER
     rises: bool = False
 
@@ -82,7 +82,7 @@ def is_rising(guest: GuestMemory, context: LawContext) -> bool:
 
 
 def ready_memory(guest: GuestMemory, context: LawContext) -> float:
-    """Return the part of the expected growth (KiB) for which the guest has freed memory that the host still backs."""
+    """Return how many KiB of its expected growth the guest can take from freed memory that the host still backs."""
     rise, total, unused, reserved = guest.rise, guest.statistics.total, guest.statistics.unused, guest.habits.kernel_reserved
     if not rise or total is None or reserved is None:
         return 0.0

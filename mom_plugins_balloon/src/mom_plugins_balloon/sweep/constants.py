@@ -19,7 +19,7 @@ FRESH_SECONDS: Final = 1.0
 
 NEXT_STATISTICS_SECONDS: Final = 2.5
 ASK_SECONDS: Final = 0.1
-"""Longest wait for new statistics, and interval of the queries during the wait."""
+"""Longest wait for new statistics, and interval of queries."""
 
 QUIET_SECONDS: Final = 0.2
 """A guest must be idle this long before a sweep. A program that fills memory in slots of 100 ms pauses for 50 ms."""
@@ -32,10 +32,10 @@ AT_WORK: Final = 0.08
 fills memory at 320 MiB/s 0.15."""
 
 STILL_MOVES: Final = 0.25
-"""Ratio of one CPU over `POLL_SECONDS` or `PAUSE_SECONDS` above which a guest is busy, or its balloon moves."""
+"""A guest that uses more than this ratio of one CPU in `POLL_SECONDS` or `PAUSE_SECONDS` is busy, or its balloon moves."""
 
 GROWN_KIB: Final = 4 * 1024.0
-"""KiB of RSS growth or page faults that show growth while the balloon rests. A moving balloon faults too: Linux zeroes pages."""
+"""While the balloon rests, more RSS growth or page faults than this show growth. A moving balloon faults too: Linux zeroes pages."""
 
 MORE_WORK: Final = 1.4
 FAR_MORE_WORK: Final = 2.0
@@ -49,14 +49,14 @@ WORK_SECONDS: Final = 0.015
 """CPU seconds that timers and services may use in each slice."""
 
 USUAL_SHARE: Final = 0.75
-"""Ratio of a slice. A slice with a larger gain shows the CPU cost of backed memory."""
+"""A slice that gains more than this ratio of its size shows the CPU cost of backed memory."""
 
 HOLLOW_SHARE: Final = 0.25
 HOLLOW_SLICES: Final = 2
-"""A slice whose gain is below `HOLLOW_SHARE` is hollow. A sweep ends after `HOLLOW_SLICES` beyond the known hollow memory."""
+"""A slice whose gain is below `HOLLOW_SHARE` of its size is hollow. A sweep ends after `HOLLOW_SLICES` beyond the known hollow memory."""
 
 GOT_SHARE: Final = 0.97
-"""Ratio of the planned gain that completes a sweep. RSS varies by some MiB."""
+"""A sweep is complete at this ratio of the planned gain. RSS varies by some MiB."""
 
 SLICE_WAIT_SECONDS: Final = 1.0
 """Time limit of a slice: a slower balloon is stuck, or its guest gets no CPU."""

@@ -116,7 +116,7 @@ REST_SECONDS: Final = {
     SweepEnd.AT_WORK: 2.0, SweepEnd.GREW: 10.0, SweepEnd.LATE: 60.0, SweepEnd.SLOW: 10.0, SweepEnd.UNSEEN: 600.0, SweepEnd.FAILED: 60.0,
     SweepEnd.NOTHING_MORE: 10.0,
 }  # fmt: skip
-"""Time until the next sweep, keyed by the last one's end. Bursts and CPU shortage last seconds, a stuck balloon much longer."""
+"""Time until the next sweep, keyed by the end of the last sweep. Bursts and CPU shortage last seconds, a stuck balloon much longer."""
 
 SHOWN_SECONDS: Final = 60.0
 
@@ -125,7 +125,7 @@ MISSED_SECONDS: Final = 600.0
 
 IN_VAIN_SHARE: Final = 0.25
 IN_VAIN_SECONDS: Final = 120.0
-"""If a guest's sweeps all yield less than `IN_VAIN_SHARE` of the planned gain in this time, they pause as long."""
+"""If all sweeps of a guest in this time yield less than `IN_VAIN_SHARE` of their planned gain, mom pauses them as long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ class SweepHistory:
     def after(self, outcome: SweepOutcome, now: float, *, explained: bool) -> SweepHistory:
         """Return the history after one more sweep.
 
-        :param explained: whether mom will not plan for the missed memory again
+        :param explained: whether mom has learned that QEMU itself holds the missed memory
         """
         pause, since = REST_SECONDS.get(outcome.end, 0.0), self.in_vain_since
         if outcome.gave > IN_VAIN_SHARE * outcome.plan.gain:

@@ -55,7 +55,7 @@ class Sweep:
         self._stopped.set()
 
     def take_over(self) -> None:
-        """End the sweep without deflating: the guest gets another size. No command follows its return."""
+        """End the sweep without deflating: the guest gets another size. After this method returns, the sweep sends no command."""
         self._stopped.set()
         locked = self._lock.acquire(timeout=constants.TAKEN_OVER_SECONDS)
         self.taken_over = True

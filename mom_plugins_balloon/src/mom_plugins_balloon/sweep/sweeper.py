@@ -32,7 +32,7 @@ LATELY_SECONDS: Final = 15.0
 """Sweeps that ended within this time count: mom uses their slowest reaction and their smallest slice."""
 
 OWN_SWEEP_REACTION_SECONDS: Final = 0.35
-"""Reaction of a hypervisor that performs sweeps itself: the slowest real guest (benchmarks/sweeps/bench_collisions.py)."""
+"""Assumed reaction if the hypervisor performs sweeps itself: that of the slowest real guest (benchmarks/sweeps/bench_collisions.py)."""
 
 RESIZE_SLACK_KIB: Final = 16 * 1024
 """Tolerance, because libvirt and QEMU round sizes."""
@@ -83,7 +83,7 @@ class SweptGuests:
         self._threads: list[threading.Thread] = []
         self._outcomes: list[SweepOutcome] = []
         self._most = max(1, (os.cpu_count() or 1) // 2)
-        """Maximum number of balloons that inflate at the same time: each keeps a CPU busy."""
+        """Maximum number of balloons that inflate at once: each keeps a CPU busy."""
         self._turns = threading.Semaphore(self._most)
 
     def start(self, sweep: Sweep) -> None:
@@ -128,7 +128,7 @@ class SweptGuests:
             thread.join(max(0.0, until - time.monotonic()))
 
     def inflating(self) -> frozenset[str]:
-        """Return the IDs of guests whose sweeps may inflate the balloon now."""
+        """Return the IDs of guests whose sweeps watch them or inflate their balloons now."""
         with self._lock:
             return frozenset(identity for identity, sweep in self._under_way.items() if sweep.inflates)
 
@@ -248,7 +248,7 @@ class SweptGuests:
         }
 
     def ends_of_cut_off(self, source: Source) -> Iterable[Decision]:
-        """Yield decisions that return headroom to guests whose sweeps were cut off."""
+        """Yield decisions that return headroom to guests after interrupted sweeps."""
         snapshot, unreported = self._records.snapshot, self.unreported()
         guests, sizes = snapshot.listed, snapshot.numbers("balloon_cur")
         for guest, past, size in zip(guests, self._records.of_all(guests), sizes, strict=True):
