@@ -23,6 +23,6 @@ VERBS: Final[Mapping[str, Verb]] = {
 def policy_command() -> None:
     """Check policies, evaluate them on snapshots, explain their decisions, and format them.
 
-    The commands change nothing on the host, and need no running mom. Fields, controls and default policies come from the configured
+    Except `fmt`, the commands change nothing. None needs a running mom. Fields, controls and default policies come from the configured
     plugins, or from all installed plugins if there is no configuration.
     """
