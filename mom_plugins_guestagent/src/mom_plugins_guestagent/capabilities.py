@@ -1,4 +1,4 @@
-"""Capability of hypervisors that the plugin uses, tested with `isinstance`. Calls come from several threads."""
+"""Hypervisors' capability that the plugin uses, tested with `isinstance`. Calls come from several threads."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ MOST_ANSWER_BYTES = 256 << 10
 _MOST_BYTES = 1 << 20
 
 _SENTINEL = b"\xff"
-"""Byte that restarts the agent's parser. No UTF-8 string contains this byte."""
+"""Byte that restarts the agent's parser. No UTF-8 string contains it."""
 
 _MOST_STALE_LINES = 1000
 

@@ -34,7 +34,7 @@ class AgentSettings(PluginSettings):
     period: Annotated[Duration, Field(ge=1, le=3600)] = 10.0
     """Time between two queries of each guest, in the background; up to 2m after failures."""
     hypervisor_period: Annotated[Duration, Field(ge=1, le=3600)] = 60.0
-    """Replaces `period` for guests with balloon statistics that mom queries through the hypervisor: a query takes a dozen commands."""
+    """Replaces `period` for queries through the hypervisor to guests with balloon statistics: a query takes a dozen commands."""
     stale_after: Annotated[Duration, Field(gt=0)] | None = None
     """Age at which statistics become unknown. Unset: the timeout plus 3 times `period`, or twice `hypervisor_period` if that applies."""
     timeout: Annotated[Duration, Field(ge=0.1, le=60)] = 3.0

@@ -103,8 +103,8 @@ class SizeAdvice:
     """Advice on the size of a guest. Values are None if unknown.
 
     :param would_do_gib: sufficient size
-    :param risk: largest share of hours that may need more, with 95 % confidence
-    :param why: why the size is too small, or why the fit is unknown
+    :param risk: largest share of hours that may exceed all known hours, with 95 % confidence
+    :param why: why the size is too small, or the fit is unknown
     """
 
     fit: Fit = Fit.UNKNOWN
