@@ -34,7 +34,7 @@ STALL_STEP_SHARE: Final = 0.25
 """At a stall, `StallFloor` exceeds usable memory by `STALL_STEP_SHARE` of it, at least by `STALL_STEP_KIB`."""
 
 KILLED_SHARE: Final = 0.5
-"""After a kernel killed programs, `StallFloor` exceeds usable memory by at least this ratio of the distance to the guest's maximum."""
+"""After kills, `StallFloor` exceeds usable memory by at least this ratio of the distance to the guest's maximum."""
 
 BASELINE_SHARE: Final = 0.6
 BURST_SHARE: Final = 0.8

@@ -28,7 +28,7 @@ from mom_plugins_balloon.states import HostWanted
 from mom_plugins_balloon.sweep.sweeper import LeavingSweep
 
 BACK_SECONDS: Final = 9.0
-"""Time from the end of a sweep until the guest has its headroom (6 s, with repeated commands) and then its memory back (3 s)."""
+"""Time from the end of a sweep until the guest has its memory back. Headroom takes 6 s with repeated commands, memory 3 s more."""
 
 SWEPT: Final = "it will be moved: a sweep reclaims memory that it has freed, and then returns its headroom"
 GIVEN_BACK: Final = "it will be moved: mom returns the memory taken from it"

@@ -25,8 +25,8 @@ EXPECTED: Final = "mem_used_expected"
 EXPECTED_SOON: Final = "mem_used_expected_soon"
 RISES_IN: Final = "mem_rises_in"
 WEIGHT: Final = "mem_expected_weight"
-"""Fields of a forecasting plugin: expected growth of all guests together; and for each guest, usual use, largest use soon, seconds until
-it grows, and weight of the forecast."""
+"""Fields of a forecasting plugin. For all guests together: expected growth. For each guest: usual use, largest use soon, seconds until it
+grows, and weight of the forecast."""
 
 STOPPED_BELOW: Final = "mem_evicts_below"
 """Host field: available memory below which a platform such as Kubernetes evicts guests."""

@@ -254,7 +254,7 @@ class Guarantees:
         return GuestPromise(guest, kib, firm, ORDINARY_PRIORITY if priority is None else priority, largest if kib < largest else None)
 
     def own(self, guests: Sequence[Guest]) -> Mapping[str, float]:
-        """Return the promises of the YAML file and the metadata in KiB, keyed by guest ID: 0 without a promise, no key if unknown."""
+        """Return the promises of the YAML file and the metadata in KiB, keyed by guest ID. 0: no promise. No key: unknown."""
         promised: dict[str, float] = {}
         for identity, entry in self._own(guests).items():
             maximum = self._known_of(entry.guest).maximum

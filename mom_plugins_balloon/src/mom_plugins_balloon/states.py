@@ -12,8 +12,8 @@ from mom_plugins_balloon.names import STOPPED_BELOW
 GIB = 1 << 20
 
 SCALE = ((4 * GIB, 0.06), (8 * GIB, 0.04), (16 * GIB, 0.02), (float("inf"), 0.01))
-"""Least memory that a host keeps: ratios of its first 4 GiB, the next 8, the next 16 and the rest, like VMware ESX
-(`Mem.MinFreePct`): 0.8 GiB of 24."""
+"""Least memory that a host keeps: ratios of its first 4 GiB, the next 8, the next 16 and the rest. The ratios are those
+of VMware ESX (`Mem.MinFreePct`). Of 24 GiB, a host keeps 0.8."""
 
 HARD_SHARE = 0.5
 LOW_SHARE = 0.25

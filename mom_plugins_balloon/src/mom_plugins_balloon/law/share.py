@@ -151,7 +151,7 @@ def _in_turn(share: float, demand: float, step: float, left: float) -> float:
 def sweep(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
     """Sweep as few guests as the shortage needs, the cheapest first.
 
-    Among equal costs, guests whose sweep yields more than a trim come first, then guests without expected growth, then those that
+    Among equal costs, guests whose sweep yields more than a trim come first. Then come guests without expected growth, then those that
     freed memory most recently. The law skips offers below half of the largest.
     """
     demand = balance.demand - sum([candidate.offer.backed for candidate in crowd if candidate.offer.trims])

@@ -32,7 +32,7 @@ AT_WORK: Final = 0.08
 fills memory at 320 MiB/s 0.15."""
 
 STILL_MOVES: Final = 0.25
-"""A guest that uses more than this ratio of one CPU in `POLL_SECONDS` or `PAUSE_SECONDS` is busy, or its balloon moves."""
+"""A guest that uses more of one CPU than this in `POLL_SECONDS` or `PAUSE_SECONDS` is busy, or its balloon moves."""
 
 GROWN_KIB: Final = 4 * 1024.0
 """While the balloon rests, more RSS growth or page faults than this show growth. A moving balloon faults too: Linux zeroes pages."""

@@ -125,7 +125,7 @@ MISSED_SECONDS: Final = 600.0
 
 IN_VAIN_SHARE: Final = 0.25
 IN_VAIN_SECONDS: Final = 120.0
-"""If all sweeps of a guest in this time yield less than `IN_VAIN_SHARE` of their planned gain, mom pauses them as long."""
+"""If a guest's sweeps all gain less than `IN_VAIN_SHARE` of their plans in this time, mom pauses them as long."""
 
 
 @dataclass(frozen=True, slots=True)
