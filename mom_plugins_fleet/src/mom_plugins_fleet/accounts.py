@@ -1,6 +1,6 @@
 """NATS accounts of the fleet: JSON Web Tokens signed with its root key (github.com/nats-io/jwt, version 2).
 
-Each host has its own account. In a shared account, a host could overwrite another host's record by requesting a reply to that record's
+Each host has its own account. In a shared account, a host could overwrite another's record by requesting a reply to the record's
 subject.
 """
 

@@ -26,7 +26,7 @@ PULSE_SECONDS: Final = 2.0
 LOST_SECONDS: Final = 3 * PULSE_SECONDS
 
 MAKE_SECONDS: Final = 2.0
-"""Time limit for the start of a watch, because NATS may choose a server that has hung."""
+"""Time limit for the start of a watch, because NATS may choose a hung server."""
 
 LEADER_SECONDS: Final = 0.2
 """Pause between requests while a bucket has no leader."""

@@ -59,7 +59,7 @@ class Token:
 
     @staticmethod
     def made(host: str, account: Any, issued: int, certificate: bytes) -> Token:
-        """Create a token, valid for an hour from now, or from `issued` (seconds since the epoch) if that is later.
+        """Create a token, valid for an hour from now or, if later, from `issued` (seconds since the epoch).
 
         :param account: key pair of the host's account
         """

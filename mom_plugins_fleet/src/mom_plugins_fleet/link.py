@@ -30,7 +30,7 @@ FIRST_ATTEMPTS: Final = 6
 """Number of short attempts before a long wait, because a server may have hung."""
 
 LOAD_ATTEMPTS: Final = 10
-"""Number of attempts to load a bucket, because the server that NATS chooses at random may have hung."""
+"""Number of attempts to load a bucket, because NATS may choose a hung server."""
 
 CONNECT_SECONDS: Final = 3
 

@@ -210,7 +210,7 @@ class FleetPlugin:
     # --- called in the agent's thread ------------------------------------------------------------------------------------------
 
     def accepts(self, move: Move) -> str | None:
-        """Return why a guest must stay for now; empty if it may leave, None if that is not known yet."""
+        """Return why a guest must stay for now; empty if it may leave, None if not yet known."""
         report, mover = self._report, self._context.service(GuestMoves)
         guest = None if report is None else report.snapshot.guests.get(move.guest)
         # A guest that is moving may follow orders that the servers have lost.

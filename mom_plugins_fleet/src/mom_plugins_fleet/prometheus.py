@@ -28,7 +28,7 @@ UNTIL: Final = "mom_fleet_coordinates_until_timestamp_seconds"
 
 METRICS_PATH: Final = "/metrics"
 WHY: Final = "__meta_mom_why"
-"""Label for the reason why a host has no metrics."""
+"""Label for why a host has no metrics."""
 
 
 def targets(view: FleetView) -> Sequence[Mapping[str, Any]]:

@@ -78,7 +78,7 @@ class FleetView:
     async def follow(self, store: Store, trouble: Callable[[str], None]) -> None:
         """Keep the view current until cancelled. Raise `LinkError` if the servers refuse the key.
 
-        :param trouble: called with the reason for an outdated view, or "" for a current view
+        :param trouble: called with why the view is outdated, or "" if current
         """
         try:
             async with asyncio.TaskGroup() as group:

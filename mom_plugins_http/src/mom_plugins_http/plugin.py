@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mom_plugins_http.service import Service
 
 _KNOCK_SECONDS: Final = 1.0
-"""Time limit of connecting to see whether mom listens. Even a mom that has hung passes, because the kernel accepts the connection."""
+"""Time limit for connecting to mom. A mom that has hung passes, because the kernel accepts the connection."""
 
 
 class HttpPlugin:

@@ -43,8 +43,8 @@ MIN_SHARE, HIGH_SHARE = 1 / 1.25, 1.5 / 1.25
 
 REPORTED_RATE = 64 * MIB
 REPORTED_SHARE = 1 / 32
-"""Limits of free page reporting: KiB/s, and fraction of free memory per second. The larger amount applies. Every 2 s, Linux reports 32
-blocks of 4 MiB or a sixteenth of the free blocks (page_reporting_cycle)."""
+"""Free page reporting returns at most this fraction of free memory per second, or `REPORTED_RATE` KiB/s if larger. Every 2 s, Linux
+reports 32 blocks of 4 MiB or a sixteenth of the free blocks (page_reporting_cycle)."""
 
 SMALL_PIECES = 0.07
 """Fraction of freed memory that free page reporting does not return. Measured on 450 MiB freed by a program (docs/reporting.md)."""
@@ -80,7 +80,7 @@ class SimulatedGuestMemory:
     :param touched: memory that the host backs
     :param demand: memory that the programs demand; `squeezed` is the part that they do not get
     :param lost_seconds: work lost for lack of memory
-    :param killed: number of OOM kills; the programs run again at the time `runs_again`
+    :param killed: number of OOM kills; programs run again at `runs_again`
     :param starved: seconds since the programs last made progress
     :param in_small: free memory in blocks too small for free page reporting
     """

@@ -36,7 +36,7 @@ class SimulatedHostMemory:
     """Memory of the host; `step` advances it.
 
     :param reserve: memory that the host's kernel keeps free
-    :param cache: page cache that the host would like to have
+    :param cache: page cache that the host wants
     :param loads: programs outside the guests; `other` is their memory
     :param swaps_below: the kernel begins to swap when less memory is available
     :param guests: memory that guests have touched, less merged pages

@@ -57,7 +57,7 @@ class Held(NamedTuple):
 
 
 def held_by(memory: SimulatedGuestMemory, time: float) -> Held:
-    """Return a guest's memory on the host, broken down by use. Memory in the guest's own swap, its coldest, is not included."""
+    """Return a guest's memory on the host, broken down by use. Memory in the guest's own swap is not included."""
     used = min(memory.touched, memory.kernel + memory.anon + memory.cache)
     cold = max(0.0, min(memory.workload.cold_at(time) - memory.swapped, memory.anon)) + _idle(memory)
     return Held(memory.touched - used, cold, used + memory.traits.qemu_overhead - cold)
@@ -130,7 +130,7 @@ class SwappedGuest:
         """Count the faults of a step, and return the seconds of work lost.
 
         :param back: KiB swapped in while the host had free memory
-        :param thrashed: KiB swapped in after other pages had to be swapped out
+        :param thrashed: KiB swapped in after other pages were swapped out
         :param queue: demand for swap-in as a multiple of the device's rate
         """
         pages = (back + thrashed) / PAGE

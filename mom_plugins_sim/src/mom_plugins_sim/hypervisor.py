@@ -1,4 +1,4 @@
-"""Hypervisor interface to the simulated world, including its KSM."""
+"""Hypervisor interface to the simulated world, including KSM."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class SimHypervisor:
             return [_listed(guest, self.world.time) for guest in self.world.guests.values()]
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
-        """Set a balloon target. Raise `NotSupported` if the guest has no balloon device, or if the target exceeds its maximum."""
+        """Set a balloon target. Raise `NotSupported` if the guest has no balloon device, or the target exceeds the guest's maximum."""
         with self._lock:  # `_locked` would take longer than the work, and a cycle may resize every guest
             self._catch_up()
             resized = self._find(guest)

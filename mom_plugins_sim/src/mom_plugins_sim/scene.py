@@ -93,7 +93,7 @@ class Scene:
     """Memory of the host's own system in KiB; None for the usual amount."""
     host_zram: float = 0.0
     begins: float = SimulationSetup.BEGINS
-    """Local time on the host at the beginning, in seconds since 1970: midnight, as daily workloads expect."""
+    """Host's local time at the beginning, in seconds since 1970: midnight, as daily workloads expect."""
 
 
 def mixture(settings: SimSettings) -> Scene:

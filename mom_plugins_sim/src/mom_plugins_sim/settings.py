@@ -72,7 +72,7 @@ class SimSettings(PluginSettings):
     """Memory of a temporary program on the host."""
 
     load_after: Annotated[Duration, Field(ge=0)] = 60.0
-    """Start of the temporary program, after the beginning of the simulation."""
+    """Time from the simulation's beginning to the temporary program's start."""
 
     load_for: Annotated[Duration, Field(ge=0)] = 240.0
     """Run time of the temporary program."""

@@ -24,7 +24,7 @@ _STOCKED = "stocked"
 _DRAWN = {"guests", "host_memory", "sold", "seed", "statistics_period", "silent", "rigid", "cold"}
 
 SETTLED_NANOSECONDS = 100_000_000
-"""A folder's time of change is reliable once it is this old. File times on Linux are precise to 10 ms or better."""
+"""A folder's time of change is reliable once this old, because Linux's file times are precise to 10 ms."""
 
 
 class Shelf:

@@ -29,7 +29,7 @@ STALE_PERIODS = 3
 GRACE_SECONDS: Final = 60.0
 SILENT_SECONDS: Final = 30.0
 SILENT_STALE: Final = 3
-"""When mom stops using a balloon whose driver is silent, as in mom_kvm/seen_guests.py.
+"""mom stops using a balloon whose driver is silent for too long, as in mom_kvm/seen_guests.py.
 
 A new driver has `GRACE_SECONDS` for its first answer. Later, silence may last `SILENT_SECONDS`, or `SILENT_STALE` times the age at which
 statistics become stale, whichever is longer.

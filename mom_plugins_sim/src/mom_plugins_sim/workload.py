@@ -135,7 +135,7 @@ KINDS = (
 )
 
 DUPLICATE = (0.10, 0.25)
-"""Fraction of a guest's memory whose content other guests also have (Difference Engine, OSDI 2008; Satori, USENIX ATC 2009)."""
+"""Range of the fraction of a guest's memory whose content other guests also have (Difference Engine, OSDI 2008; Satori, ATC 2009)."""
 
 
 def draw_workload(random_source: random.Random, memory_kib: float, cold: float = 0.0) -> tuple[str, Workload]:

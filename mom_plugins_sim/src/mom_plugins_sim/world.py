@@ -24,7 +24,7 @@ LOOKS = 10
 """Calls of `World.look` per step. A real mom looks every 0.1 s while it limits growth, and sooner when a guest reaches its limit."""
 
 LONGEST_JUMP = 600.0
-"""Of a longer pause, the world simulates only this many seconds. A constant load settles in this time."""
+"""Of a longer pause, the world simulates only this many seconds, because a constant load settles in this time."""
 
 WAITING_SHARE = 0.5
 """Each guest waits during this fraction of the host's swap-out stalls: "full" pressure is about half of "some"."""
@@ -65,8 +65,7 @@ class SimulatedGuest:
     paused: bool = False
     swapped: SwappedGuest = field(default_factory=SwappedGuest)
     swept: float = 0.0
-    """KiB that a sweep has just reclaimed. The guest holds them until time advances, so that the order of actions in a cycle does not
-    matter."""
+    """KiB that a sweep has just reclaimed. The guest holds them until time advances, so that the order of actions does not matter."""
     limit: int | None = None
     """KiB of host memory beyond which the guest does not grow (`memory.high`); None: no limit."""
     slowed: int = 0
@@ -253,8 +252,7 @@ class World:
         return GuestState.OFF if isinstance(stopped, GuestScene) else GuestState.SAVED
 
     def request_state(self, identity: str, state: GuestState) -> None:
-        """Request a state. The guest enters it when time advances or mom lists guests, so that the order of actions in a cycle does not
-        matter."""
+        """Request a state. The guest enters it when time advances or mom lists guests, so that the order of actions does not matter."""
         self._requested[identity] = state
 
     def apply_requests(self) -> None:

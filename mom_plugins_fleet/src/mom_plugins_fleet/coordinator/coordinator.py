@@ -1,7 +1,7 @@
 """Coordinator: chooses destinations for guests of drained hosts and, where operators allow it, of full hosts.
 
-The active coordinator holds a lease: a key that it sets repeatedly. After `LEASE_SECONDS` without a renewal, a standby coordinator takes
-the lease. The new holder raises the epoch in all orders, so that the former holder cannot change orders.
+The active coordinator holds a lease: a key that it sets repeatedly. After `LEASE_SECONDS` without a renewal, a standby takes the lease
+and raises the epoch in all orders. The former holder cannot change orders.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LEASE_SECONDS: Final = 10.0
 
 RENEW_SECONDS: Final = LEASE_SECONDS / 3
 SURE_SECONDS: Final = 0.6 * LEASE_SECONDS
-"""The holder relies on a renewal for this long. Others see it later and wait `LEASE_SECONDS`."""
+"""The holder relies on a renewal for this long, less than others wait."""
 
 LOOK_SECONDS: Final = 2.0
 """Time between two decisions."""

@@ -23,7 +23,7 @@ class HostOrders:
     """Verified orders of a host. `moves` and `finish` are thread-safe; other methods raise `LinkError` for unusable records.
 
     :param operators: public keys of the operators who direct this host; if empty, the host only reports
-    :param accepts: returns why the guest of a move must stay for now; empty if the guest may leave, None if that is not known yet
+    :param accepts: returns why a move's guest must stay for now; empty if it may leave, None if not yet known
     """
 
     def __init__(

@@ -167,7 +167,7 @@ def body_lines(size: tuple[int, int], picture: FleetPicture | None = None) -> in
 def screen(look: Looking, picture: FleetPicture | None, size: tuple[int, int], trouble: str) -> list[Line]:
     """Return a screen's lines.
 
-    :param trouble: why the picture is out of date; empty if it is current
+    :param trouble: why the picture is outdated; empty if current
     """
     width, lines = size[0], body_lines(size)
     if small := too_small(size):

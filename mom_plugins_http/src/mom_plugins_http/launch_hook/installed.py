@@ -47,7 +47,7 @@ _PLACES: Final = {
     Platform.LIBVIRT: ("etc/libvirt", "etc/libvirt/hooks/qemu.d/mom"),
     Platform.PROXMOX: (_DEFINITIONS, "var/lib/vz/snippets/mom-launch"),
 }
-"""Each platform's folder, which identifies it, and path of the program. libvirt 6.5 and later runs all programs in `qemu.d`."""
+"""Each platform's identifying folder, and the program's path. libvirt 6.5 and later runs all programs in `qemu.d`."""
 
 
 class HookState(StrEnum):
@@ -195,7 +195,7 @@ def _as_root(what: str) -> Iterator[None]:
 
 
 def longest_wait(in_force: Mapping[str, Value]) -> float:
-    """Return how many seconds a guest's start waits at most under these settings."""
+    """Return the longest wait of a guest's start, in seconds."""
     plugins = in_force.get("plugins")
     for settings in plugins.values() if isinstance(plugins, Mapping) else ():
         value: object = settings

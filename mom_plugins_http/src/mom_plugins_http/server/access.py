@@ -71,7 +71,7 @@ class Shares:
         return holder.right, -self._held[holder.right, holder.user]
 
     def yields(self, holder: Peer, newcomer: Peer) -> bool:
-        """Return whether a newcomer replaces a holder. It needs a higher right, or an equal right and at least two places fewer."""
+        """Return whether a newcomer replaces a holder. It needs a higher right, or an equal right and two places fewer."""
         held, own = (self._held[each.right, each.user] for each in (holder, newcomer))
         return holder.right < newcomer.right or (holder.right == newcomer.right and held > own + 1)
 

@@ -121,7 +121,7 @@ class Server(BoundedServer[Door]):
         return [each for each in self._state.connections if isinstance(each, HttpConnection)]
 
     def make_room(self, door: Door, sock: socket.socket | None) -> bool:
-        """End a connection with the lowest right: one with an incomplete request, or one of the user with most connections.
+        """End a connection with the lowest right: with an incomplete request, or of the user with most connections.
 
         Requests without a right always count as incomplete, so that strangers cannot block places.
         """
@@ -179,7 +179,7 @@ class Worker:
     async def run(self, job: Callable[[], Result], user: str = "") -> Result:
         """Return the job's result, or raise its error. Raise `ProblemError` if too many jobs are waiting.
 
-        :param user: who asks, if the job needs no special right. Users take turns, and none may have more jobs than there are free places
+        :param user: who asks, if the job needs no special right. Users take turns; none may have more jobs than places are free
         """
         if self.full or (user and self._own[user] >= self._most - self._waiting):
             raise ProblemError(503, f"too many {self._what} are waiting", "ask again in a moment", headers={"retry-after": "1"})

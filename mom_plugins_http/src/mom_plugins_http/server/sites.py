@@ -59,17 +59,17 @@ def _name(text: str) -> str | None:
 def same_site(host: str, origin: str | None, names: Collection[str]) -> bool:
     """Return True if a TCP request addresses this server, and cannot come from another site's page.
 
-    :param origin: the header `Origin`; None without it
+    :param origin: header `Origin`, if any
     """
     return _parse_host(host) in names and origin in {None, f"https://{host.lower()}"}
 
 
 def same_site_locally(host: str, origin: str | None, fetch_site: str | None, *, opens_page: bool) -> bool:
-    """Return True if a request to a unix socket cannot come from the page of another site.
+    """Return True if a request to a unix socket cannot come from another site's page.
 
     With `ssh -L`, pages in the operator's browser reach this socket.
 
-    :param fetch_site: the header `Sec-Fetch-Site`; None without it
+    :param fetch_site: header `Sec-Fetch-Site`, if any
     :param opens_page: the request only opens the web page; links on other sites may do that
     """
     if host in {"", TOOL_NAME}:

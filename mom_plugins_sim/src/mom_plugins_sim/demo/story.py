@@ -131,7 +131,7 @@ NEXT = (
 def program(started: Path, on_path: str | None) -> str:
     """Return the command with which a shell starts this mom.
 
-    :param on_path: path of the `mom` that a shell finds; None if it finds none
+    :param on_path: path of the `mom` that a shell finds, if any
     """
     if started.name != "mom" or not started.exists() or (on_path is not None and Path(on_path).samefile(started)):
         return "mom"

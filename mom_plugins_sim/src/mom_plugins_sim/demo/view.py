@@ -31,7 +31,7 @@ def clock(seconds: float) -> str:
 
 
 def phase(time: float, inflated: float) -> tuple[str, str]:
-    """Return a sentence about the demonstration's phase at `time`, and the sentence's style."""
+    """Return a sentence about the present phase, and the sentence's style. `inflated` is in KiB."""
     if time <= LOAD.begins:
         return "All is calm: memory that guests do not use is free on the host.", "green"
     if LOAD.at(time):

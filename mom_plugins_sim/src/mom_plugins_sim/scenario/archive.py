@@ -18,8 +18,8 @@ from mom_plugins_sim.workload import Trace
 COLUMNS: Final = ("Timestamp [ms]", "Memory capacity provisioned [KB]", "Memory usage [KB]")
 
 MILLISECONDS_FROM: Final = 1e11
-"""The archive's timestamps are seconds, although the column's name says milliseconds. Timestamps of at least this value are read
-as milliseconds."""
+"""Timestamps of at least this value are read as milliseconds. The archive's are seconds, although the column's name says
+milliseconds."""
 
 SMALLEST: Final = 64 * MIB
 """Memory in KiB below which mom skips a machine: the archive contains machines without memory."""
@@ -38,7 +38,7 @@ class ArchivedMachine:
 
 
 def draw_machines(group: GroupPart, folder: Path, lasts: float, source: random.Random) -> list[ArchivedMachine]:
-    """Draw the group's machines at random. A machine must have memory, and rows for `lasts` seconds from the beginning of the group's day.
+    """Draw the group's machines at random. A machine must have memory, and rows for the first `lasts` seconds of the group's day.
 
     Return an empty list if the workload is not `recorded`. Raise `MomError` for an invalid file, or if too few machines qualify.
     """
@@ -92,7 +92,7 @@ def _read_rows(path: Path) -> Iterator[tuple[float, float, float]]:
 
 
 def read_numbers(path: Path, columns: Sequence[str], delimiter: str) -> Iterator[tuple[int, list[float]]]:
-    """Yield, for each row of a CSV file, the line number and the numbers in these columns. Raise `MomError` for an invalid file."""
+    """Yield line number and these columns' numbers for each row of a CSV file. Raise `MomError` for an invalid file."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file, delimiter=delimiter)

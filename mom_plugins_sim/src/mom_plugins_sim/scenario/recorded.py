@@ -177,7 +177,7 @@ NEWCOMER: Final = "advised"
 def with_newcomers(scene: Scene, count: int, memory_kib: float | None, seed: int) -> Scene:
     """Return the scene with `count` more guests. Raise `MomError` if no recorded guest has statistics.
 
-    :param memory_kib: memory of each new guest; None for as much as the recorded guest has
+    :param memory_kib: memory of each new guest; None for the recorded guest's
     :param seed: decides which recorded guest each new guest repeats, and with which time shift
     """
     models = [guest for guest in scene.guests if not guest.silent and isinstance(guest.workload.demand, Trace)]

@@ -29,7 +29,7 @@ OF_GUESTS: Final = frozenset({FaultKind.GUEST_HANGS, FaultKind.STATISTICS_STOP, 
 def scene_of(scenario: Scenario, folder: Path, seed: int | None = None) -> Scene:
     """Draw the scene of a scenario. Raise `MomError` for an invalid trace, or a fault that affects no guest.
 
-    :param folder: folder that relative paths of trace files start from
+    :param folder: folder that relative trace paths start from
     :param seed: replaces the scenario's own seed
     """
     number = scenario.seed if seed is None else seed

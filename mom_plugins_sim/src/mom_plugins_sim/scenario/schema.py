@@ -41,7 +41,7 @@ class ConstantDemand(StrictModel):
 
 
 class BurstyDemand(StrictModel):
-    """Programs whose demand rises in bursts, at other times in each guest."""
+    """Programs whose demand rises in bursts, at different times in each guest."""
 
     base: Share
     """Share in use between bursts."""
@@ -108,7 +108,7 @@ class BatchDemand(StrictModel):
     job: Share
     """Additional share in use during a job."""
     every: Annotated[Duration, Field(gt=0)]
-    """Average time from one job to the next, drawn from an exponential distribution."""
+    """Average time from a job's end to the next job's start, exponentially distributed."""
     lasts: Annotated[Duration, Field(gt=0)]
     """Run time of a job."""
 
