@@ -47,7 +47,8 @@ _REBOOTED: Final = "it has rebooted: it gets its original size until its program
 def restored_size(had: int, size: float | None, maximum: float | None, memory: GuestMemory | None, limits: ShrinkLimits) -> tuple[int, str]:
     """Return the size for a restore, and a note for the operator.
 
-    The size is the original, or more if the guest needs or is guaranteed more. Raises `Refused` or `NoChangeNeeded` if the guest keeps its size.
+    The size is the original, or more if the guest needs or is guaranteed more. Raises `Refused` or `NoChangeNeeded` if the guest keeps its
+    size.
 
     :param had: original size
     :param size: present size; None if unknown, or during a sweep
