@@ -38,7 +38,7 @@ BALLOON, PERIOD = "balloon_target", "balloon_stats_period"
 """Controls of other plugins: the guest's size, and the period of its balloon statistics in seconds."""
 
 _STOP_SECONDS = 0.3
-"""Time limit for stopping the queries. A plugin has 0.4 s in all."""
+"""Time limit for stopping the queries. All plugins together have 0.4 s."""
 
 _MOST_PROBLEMS = 20
 

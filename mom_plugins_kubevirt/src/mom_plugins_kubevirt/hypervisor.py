@@ -25,7 +25,7 @@ _SCAN_SECONDS: Final = 0.25
 """Pause between scans for pods. A scan takes a millisecond for each thousand processes."""
 
 _CLOSE_SECONDS: Final = 0.3
-"""Time allowed for closing all connections. A plugin has 0.4 s in all."""
+"""Longest wait for the thread, and for closing the connections. All plugins together have 0.4 s."""
 
 NAMESPACE: Final = "kubevirt.namespace"
 NAME: Final = "kubevirt.name"
