@@ -142,7 +142,7 @@ class Member(FleetRecord):
     balance: bool = False
     """Whether guests may move to less full hosts of the group."""
     memory: Kib | None = None
-    """Memory of the host according to the operator, which limits incoming guests; None to use the reported memory."""
+    """Limit that the operator sets on the host's memory for incoming guests; None to use the reported memory."""
     by: str = ""
 
 

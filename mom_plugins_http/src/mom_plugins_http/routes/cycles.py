@@ -51,7 +51,7 @@ class RecordedQuery(Query):
     limit: Annotated[int, Field(ge=2, le=1000)] = 300
     """Maximum number of items, which are evenly spaced."""
     guest: Text = None
-    """Current guest, by id or name, whose fields to return instead of the host's."""
+    """Id or name of a current guest, to return its fields instead of the host's."""
 
 
 class ActsQuery(NewestQuery):
