@@ -77,9 +77,9 @@ class WatchedMemory(NamedTuple):
         if used_up >= max(_USED_UP_KIB, _USED_UP_SHARE * before.usable):
             return f"{format_kib(used_up)} used up since the last cycle, {format_kib(self.usable)} usable"
         if (self.swap_in or 0.0) > HealthLimits.SWAP_KIB >= (before.swap_in or 0.0):
-            return f"it reads {format_kib(self.swap_in or 0.0)} a second from its swap"
+            return f"it reads {format_kib(self.swap_in or 0.0)} per second from its swap"
         if (self.major_fault or 0.0) > HealthLimits.MAJOR_FAULTS >= (before.major_fault or 0.0):
-            return f"{self.major_fault:.0f} page faults a second wait for its disk"
+            return f"{self.major_fault:.0f} page faults per second wait for its disk"
         return ""
 
 

@@ -118,7 +118,7 @@ def _sizes(instances: Sequence[Guest], guarantees: Guarantees, started: StartedS
         yield Finding(severity, SUBJECT, text, cure)
     if whole:
         some = count_of(len(whole), "instance")
-        text = f"{some} started with all memory and a guarantee of this size: mom takes nothing from {first_names(whole, 3)}"
+        text = f"{some} started with all memory, and all of it is guaranteed: mom takes nothing from {first_names(whole, 3)}"
         cure = f'to reclaim their unused memory, guarantee a share; for a factor of 2: "{_pattern(whole)}": {{guarantee: 50%}}'
         yield Finding(Severity.OK, SUBJECT, text, cure)
 

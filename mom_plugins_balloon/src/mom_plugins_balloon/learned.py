@@ -68,7 +68,7 @@ class KernelMemory(NamedTuple):
     ballooned: float = 0.0
     """Memory in the balloon that the last total included."""
     total: float | None = None
-    """Last total without the balloon; None if the balloon was moving."""
+    """Last reported total, less `ballooned`; None if the balloon was moving."""
 
     def after(
         self, last: LastStatistics, total: float, size: float | None, size_before: float | None, made: float, request: SizeRequest | None

@@ -51,9 +51,9 @@ class LawParameters(StrictModel):
     target_headroom: Ratio = 2.0
     """Multiple of the margin: headroom that a guest should have."""
     tight_margin: Ratio = 0.6
-    """Multiple of the margin: memory that a guest keeps beyond its burst, unless the host is below its hard watermark."""
+    """Beyond its burst, a guest keeps this multiple of the margin, unless the host is below its hard watermark."""
     least: Ratio = 0.25
-    """Multiple of the margin: memory that a guest always keeps."""
+    """A guest always keeps this multiple of the margin."""
     runs_out: Ratio = 0.2
     """Multiple of the margin: with less usable memory, a guest runs out of memory."""
     grows_to: Ratio = 1.5

@@ -119,7 +119,7 @@ class FleetView:
 
     @property
     def orderers(self) -> frozenset[str]:
-        """Keys whose orders hosts follow."""
+        """Keys that may sign orders to hosts."""
         authorized = self.authorized.get(COORDINATORS)
         return self.operators | {*(() if authorized is None else authorized.keys)}
 

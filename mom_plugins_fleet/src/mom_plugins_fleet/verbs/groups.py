@@ -106,7 +106,11 @@ def _there(policies: Mapping[str, str], group: str, name: str) -> str:
 def _check_policy(name: str, text: str, file: str) -> None:
     # Only hosts know all controls.
     if not entry_points(group="mom.plugins", name="policy"):
-        print_prose("This policy is not checked here, because mom-plugins-policy is not installed: see `mom fleet status`.", 2, err=True)
+        print_prose(
+            "This policy is not checked here, because mom-plugins-policy is not installed. Hosts check it: see `mom fleet status`.",
+            2,
+            err=True,
+        )
         return
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"{name}.policy"

@@ -70,7 +70,7 @@ def credit(available: float, reserve: float, guests: Mapping[str, Borrower], *, 
     """Return the limit of each guest in KiB: the memory that the guest holds, plus its allowance.
 
     Promised memory comes first, then likely growth. All allowances together exceed `available - reserve` only if more is promised. More
-    available memory never lowers a limit. Memory that a guest holds beyond its limit raises the new limit only if `slips`.
+    available memory never lowers a limit. Unless `slips`, memory that a guest holds beyond its present limit does not count as held.
 
     :param available: the host's available memory in KiB
     :param reserve: part of the available memory that is for the host itself, in KiB

@@ -24,7 +24,7 @@ LEAST_GAP_SECONDS = 1.0
 """Shortest time between two attempts to empty the lists: the kernel's own interval (vm.stat_interval)."""
 
 LONGEST_SECONDS = 0.1
-"""Longest time of one attempt: enough for 800 MiB on two CPUs."""
+"""Time limit of one attempt: enough to free 800 MiB from the lists of two CPUs."""
 
 VAIN_WRITES = 20
 """mom ends an attempt after this many successive writes without effect."""

@@ -48,7 +48,7 @@ def as_object(value: object) -> Any:
 def offered(context: PluginContext, kind: Callable[..., Service], lack: str, plugin: str) -> Service:
     """Return the service that an enabled plugin offers. Raise `ProblemError` if none does.
 
-    :param lack: predicate for the error, such as `has policies`
+    :param lack: end of the error message "no enabled plugin …", such as `has policies`
     """
     service = context.service(kind)
     if service is None:

@@ -67,7 +67,7 @@ class Budgets(ABC):
             self.refill()
 
     def enter_steps(self, guests: int) -> int | None:
-        """Begin a loop over guests. Return the steps left for the code after the loop, or None inside another such loop."""
+        """Begin a loop over guests. Return the steps kept for the code after the loop; None if this loop is inside another one."""
         if self._in_step:
             return None
         self._in_step = True
