@@ -109,7 +109,7 @@ class CommandMoverPlugin(MoverPlugin):
         self._runs: dict[str, _Run] = {}
 
     def why_not(self, destination: Destination) -> str:
-        """Return why the command cannot move guests there; empty if it can. A command without a host placeholder accepts only `ANYWHERE`."""
+        """Return why the command cannot move guests there; empty if it can. Without a host placeholder, it accepts only `ANYWHERE`."""
         if self.abilities.chooses is (destination == Destination.ANYWHERE):
             return ""
         reason = "chooses the host: use the destination `anywhere`" if self.abilities.chooses else "needs a host as destination"
