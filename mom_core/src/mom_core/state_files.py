@@ -52,8 +52,8 @@ Content = TypeVar("Content")
 class StateFile(Generic[Content]):
     """State file. Not thread-safe.
 
-    A damaged file, or the file of a newer mom, is renamed (`NAME.damaged-1`, `NAME.later-1`, …), never overwritten. The log and `damage`
-    say why.
+    A damaged file, or the file of a newer mom, is renamed (`NAME.damaged-1`, `NAME.later-1`, …). Of ten such files, the last is
+    overwritten. The log and `damage` say why.
 
     :param path: path, whose name up to the first dot is the file's kind
     :param what: name in messages, such as "the file of reservations"

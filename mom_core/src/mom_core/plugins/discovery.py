@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 from urllib.parse import unquote, urlsplit
 
 from mom_core._version import __version__
-from mom_core.errors import PluginError
+from mom_core.errors import DeadlineExceeded, PluginError
 from mom_core.plugins.bounded import CallResult, attempt, describe, located
 from mom_core.texts import printable
 
@@ -277,7 +277,7 @@ def _again(name: str) -> str:
 def _not_usable(available: AvailablePlugin, error: BaseException) -> PluginError:
     if isinstance(error, PluginError):
         return error
-    hint = ""
+    hint = "start mom again when the host is less busy" if isinstance(error, DeadlineExceeded) else ""
     if isinstance(error, ModuleNotFoundError | AttributeError):
         hint = f"{_again(available.distribution)}, which also installs missing dependencies, or report the error to the plugin's authors"
     return available.error(f"cannot be loaded from {available.target}: {located(error)}", hint, error)
