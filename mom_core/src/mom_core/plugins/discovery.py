@@ -277,8 +277,10 @@ def _again(name: str) -> str:
 def _not_usable(available: AvailablePlugin, error: BaseException) -> PluginError:
     if isinstance(error, PluginError):
         return error
-    hint = "start mom again when the host is less busy" if isinstance(error, DeadlineExceeded) else ""
-    if isinstance(error, ModuleNotFoundError | AttributeError):
+    hint = ""
+    if isinstance(error, DeadlineExceeded):
+        hint = "start mom again when the host is less busy; if this recurs, report it to the plugin's authors"
+    elif isinstance(error, ModuleNotFoundError | AttributeError):
         hint = f"{_again(available.distribution)}, which also installs missing dependencies, or report the error to the plugin's authors"
     return available.error(f"cannot be loaded from {available.target}: {located(error)}", hint, error)
 
