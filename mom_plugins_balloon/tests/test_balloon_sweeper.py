@@ -137,7 +137,7 @@ def test_sweep_waits_for_statistics_beside_another_and_for_its_turn_after_it(mon
     assert watched.wait(10)
     later = Entity(Scope.GUEST, "b", "name-b")
     bench.begin(sweep_of(second, plan_of(second, measured=-2.0), resize=resize("b", second), statistics=statistics, entity=later))
-    with pytest.raises(NoChangeNeeded, match="maximum number of sweeps"):
+    with pytest.raises(NoChangeNeeded, match="too many sweeps"):
         bench.begin(sweep_of(SimulatedGuest(), entity=Entity(Scope.GUEST, "c", "name-c")))
     assert asked.wait(10)
     assert not order
