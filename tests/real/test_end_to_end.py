@@ -177,7 +177,7 @@ def test_what_a_killed_mom_has_left_is_put_back(mom: MomUnderPressure, squad: Sq
         done = mom.verb("restore")
         assert done.returncode == 0, done.stdout + done.stderr
         lines = done.stdout.splitlines()
-        assert any(gone.name in line and "gone" in line for line in lines), done.stdout
+        assert any(gone.name in line and "no longer exists" in line for line in lines), done.stdout
         assert any(resized.name in line and "not restored, because another process" in line for line in lines), done.stdout
         assert resized.size_mib == elsewhere
         rest = Squad([], squad.without_statistics, squad.busy)
