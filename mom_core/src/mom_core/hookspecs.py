@@ -55,7 +55,7 @@ OF_VERBS = frozenset({"mom_doctor", "mom_status", "mom_explainer", "mom_suggest"
 
 
 @hookspec
-def mom_declare() -> Iterable[Declaration]:  # type: ignore[empty-body]  # a specification
+def mom_declare() -> Iterable[Declaration]:
     """Return `FieldSpec`, `ControlSpec`, `DefaultPolicy` and `GuestColumn` declarations.
 
     - Fields that the plugin may collect. `FieldSpec.reads` declares fields of other plugins that this plugin reads if they exist. Plugins
@@ -67,7 +67,7 @@ def mom_declare() -> Iterable[Declaration]:  # type: ignore[empty-body]  # a spe
 
 
 @hookspec
-def mom_services() -> Mapping[type, Any]:  # type: ignore[empty-body]  # a specification
+def mom_services() -> Mapping[type, Any]:
     """Return objects for other plugins, keyed by protocol: `{PolicyTexts: self._texts}`.
 
     Other plugins get them with `context.service(PolicyTexts)`, from any thread. Called before any plugin is set up; a service raises
@@ -76,7 +76,7 @@ def mom_services() -> Mapping[type, Any]:  # type: ignore[empty-body]  # a speci
 
 
 @hookspec
-def mom_check() -> Iterable[Finding]:  # type: ignore[empty-body]  # a specification
+def mom_check() -> Iterable[Finding]:
     """Return mistakes in this plugin's configuration that a single setting does not show, for example a missing declaration.
 
     Called by `mom config check` and `mom doctor` on any machine, without `mom_setup`. `context.declarations` is complete. Read only
@@ -123,12 +123,12 @@ def mom_hypervisor() -> Hypervisor | None:
 
 
 @hookspec
-def mom_collect_host(hypervisor: Hypervisor) -> Mapping[str, Value]:  # type: ignore[empty-body]  # a specification
+def mom_collect_host(hypervisor: Hypervisor) -> Mapping[str, Value]:
     """Return the host's current fields, keyed by name. Omit unknown fields, or set them to None."""
 
 
 @hookspec
-def mom_collect_guests(hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]] | Columns:  # type: ignore[empty-body]  # a specification
+def mom_collect_guests(hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]] | Columns:
     """Return the current fields of all `guests`, keyed by guest id, then by field name.
 
     Omit vanished guests and unknown fields. `Columns` are faster for thousands of guests: a value per guest for each field, None where
@@ -137,7 +137,7 @@ def mom_collect_guests(hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mappi
 
 
 @hookspec
-def mom_derive(snapshot: Snapshot, history: Sequence[Snapshot]) -> Derived:  # type: ignore[empty-body]  # a specification
+def mom_derive(snapshot: Snapshot, history: Sequence[Snapshot]) -> Derived:
     """Return fields computed from the collected ones, for example the suggestion of a control law.
 
     Called between collection and evaluation, and during replay, where the result replaces the recorded fields. All plugins get the same
@@ -151,7 +151,7 @@ def mom_derive(snapshot: Snapshot, history: Sequence[Snapshot]) -> Derived:  # t
 
 
 @hookspec
-def mom_evaluate(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | ShadowDecisions | Problem]:  # type: ignore[empty-body]  # a specification
+def mom_evaluate(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | ShadowDecisions | Problem]:
     """Return decisions, decisions on trial, and problems that prevented a decision.
 
     If several evaluators decide the same control of an entity, the first in file order owns it until the configuration is read again. mom
@@ -162,7 +162,7 @@ def mom_evaluate(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[De
 
 
 @hookspec
-def mom_act(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision]:  # type: ignore[empty-body]  # a specification
+def mom_act(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision]:
     """Return acts: decisions that are independent of the evaluators.
 
     Examples: migrate a guest, restore its guarantee, set a base value for policies. An act ignores which evaluator owns the control. It
@@ -173,7 +173,7 @@ def mom_act(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decisio
 
 
 @hookspec
-def mom_problems(snapshot: Snapshot) -> Iterable[Problem | Condition]:  # type: ignore[empty-body]  # a specification
+def mom_problems(snapshot: Snapshot) -> Iterable[Problem | Condition]:
     """Return faults that this plugin detects in this cycle.
 
     A `Problem` is about single guests or this plugin's part of the host. A `Condition` is about the whole host and enters the verdict.
@@ -184,7 +184,7 @@ def mom_problems(snapshot: Snapshot) -> Iterable[Problem | Condition]:  # type: 
 
 
 @hookspec
-def mom_review(snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:  # type: ignore[empty-body]  # a specification
+def mom_review(snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
     """Return changes to the decisions, each with a reason. Omit unchanged decisions.
 
     Reviewers run in file order, each on the result of the previous reviewer. The core reviews first: it drops decisions with unknown
@@ -197,7 +197,7 @@ def mom_review(snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Re
 
 
 @hookspec
-def mom_read(hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition | HypervisorError]:  # type: ignore[empty-body]  # a specification
+def mom_read(hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition | HypervisorError]:
     """Return the current values of these controls. Change nothing.
 
     Called before and after a write, and on restore, possibly in a process that has not collected anything. Omit unknown values, or set them

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @hookspec
-def mom_doctor(hypervisor: Hypervisor | None) -> Iterable[Finding]:  # type: ignore[empty-body]  # a specification
+def mom_doctor(hypervisor: Hypervisor | None) -> Iterable[Finding]:
     """Report faults of this host that concern this plugin, and important parts that work, for `mom doctor`.
 
     :param hypervisor: None if no hypervisor is reachable
@@ -35,7 +35,7 @@ def mom_doctor(hypervisor: Hypervisor | None) -> Iterable[Finding]:  # type: ign
 
 
 @hookspec
-def mom_status(report: Report) -> Iterable[StatusPart]:  # type: ignore[empty-body]  # a specification
+def mom_status(report: Report) -> Iterable[StatusPart]:
     """Return short lines for `mom status`, from a running mom's last report, which lacks decisions and outcomes."""
 
 
@@ -57,7 +57,7 @@ def mom_suggest(root: Path) -> Suggestion | None:
 
 
 @hookspec
-def mom_importers() -> Iterable[Importer]:  # type: ignore[empty-body]  # a specification
+def mom_importers() -> Iterable[Importer]:
     """Return importers for `mom config import`."""
 
 
