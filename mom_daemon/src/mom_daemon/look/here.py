@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
-from mom_core import MomError, format_kib, is_there
+from mom_core import MomError, count_of, format_kib, is_there
 from mom_core.config.document import Document, KeyPath, Place, read_document
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.ledger import changes_left
@@ -159,7 +159,8 @@ def _lines(sight: HostSight) -> Iterator[tuple[str, str]]:
     yield "KVM", "/dev/kvm exists" if sight.kvm else "no /dev/kvm: guests, if any, are emulated"
     yield from sight.managed
     if sight.guests is not None:
-        yield "guests", f"{sight.guests or 'no'} process{'' if sight.guests == 1 else 'es'} of QEMU"
+        processes = count_of(sight.guests, "process", "processes") if sight.guests else "no processes"
+        yield "guests", f"{processes} of QEMU"
     if sight.total_kib is not None:
         available = "" if sight.available_kib is None else f", {format_kib(sight.available_kib)} available"
         yield "memory", f"{format_kib(sight.total_kib)}{available}"

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import click
 
-from mom_core import lasting, printable
+from mom_core import count_of, lasting, printable
 from mom_daemon import print_prose
 from mom_plugins_record.recording.times import format_time
 from mom_plugins_record.report.sizes import Fit, Growth
@@ -99,7 +99,7 @@ def headline(summary: ReportSummary) -> Iterator[HeadlineFigure]:
         yield HeadlineFigure(f"{waited:.2g} %", meaning)
     if (sold := whole["sold_gib"]) is not None:
         times = f", {sold / total:.2f} times the host" if total else ""
-        yield HeadlineFigure(size(sold), f"sold to {_guests(summary.whole.guests)}, on average{times}")
+        yield HeadlineFigure(size(sold), f"sold to {count_of(summary.whole.guests, 'guest')}, on average{times}")
     if (used := host.get("used_average_gib")) is not None and total:
         yield HeadlineFigure(size(used), f"used of the host's {size(total)}, on average")
     if (given_back := whole["given_back_at_least_gib"]) is not None:
@@ -127,14 +127,10 @@ def sections(summary: ReportSummary) -> Iterator[tuple[str, list[Row]]]:
     yield (
         "Fit of sizes",
         [
-            ("too large", f"{_guests(fits.count(Fit.LARGE))}, by {size(spare)} together"),
-            *((str(fit), _guests(fits.count(fit))) for fit in (Fit.SMALL, Fit.FITS, Fit.UNKNOWN)),
+            ("too large", f"{count_of(fits.count(Fit.LARGE), 'guest')}, by {size(spare)} together"),
+            *((str(fit), count_of(fits.count(fit), "guest")) for fit in (Fit.SMALL, Fit.FITS, Fit.UNKNOWN)),
         ],
     )
-
-
-def _guests(count: float | None) -> str:
-    return "1 guest" if count == 1 else f"{count} guests"
 
 
 def counted_until(summary: ReportSummary) -> str:
@@ -236,7 +232,7 @@ def _limit_rows(summary: ReportSummary, host: Figures) -> Iterator[Row]:
         yield "available, at least", size(host["available_least_gib"]) + reserve
     sold = host["sold_most_gib"]
     times = f", {(sold or 0.0) / total:.2f} times the host" if total else ""
-    yield "sold, at most", f"{size(sold)} to {_guests(host['guests_most'])}{times}"
+    yield "sold, at most", f"{size(sold)} to {count_of(int(host['guests_most'] or 0), 'guest')}{times}"
     if host["promised_most_gib"]:
         yield "promised, at most", f"{size(host['promised_most_gib'])} of {size(host['promisable_gib'])}"
     yield "less available than wanted", seconds_text(host["below_wanted_seconds"])
