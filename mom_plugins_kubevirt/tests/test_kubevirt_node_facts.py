@@ -250,7 +250,7 @@ def test_doctor_says_how_the_kubelet_is_asked_and_at_what_it_evicts(node: Node) 
     node.kubelet.behaviour = Behaviour.FORBIDDEN
     ill = next(iter(node.facts().findings([node.pod])))
     assert ill.severity is Severity.WARNING
-    assert "have no guarantee" in ill.message
+    assert "guests whose control groups show no request have no guarantee" in ill.message
     assert "nodes/pods" in ill.cure
     node.kubelet.behaviour = Behaviour.GARBAGE
     assert "memory_overcommit_percentage of the kubevirt plugin" in next(iter(node.facts().findings([node.pod]))).cure
