@@ -1,6 +1,5 @@
 """How much can be sold at a stated risk, by guests' days."""
 
-import json
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ import pytest
 
 from mom_core import MomError, format_kib
 from mom_plugins_record.advise.ratio import SoldAtRisk, month_risk, needed_kib, sold_at_risk
-from mom_plugins_record.advise.sold import QemuMemory, as_json, lines_of, rows, sold_on
+from mom_plugins_record.advise.sold import PlacementAdvice, lines_of, rows, sold_on
 from mom_plugins_record.forecast.past import PastGuest, PastHost
 
 GIB = 1 << 20
@@ -147,27 +146,7 @@ class TestWhatIsSaid:
             ("OpenStack nova", f"{ratio:.2f}", "0.67"), ("KubeVirt", f"{100 * ratio:.0f}", "67"),
             ("Apache CloudStack", f"{ratio:.2f}", "0.67"), ("Proxmox VE", could, "40.00 GiB"),
         ]  # fmt: skip
-        one = json.loads(json.dumps(as_json([host], 0.01)))["hosts"][0]
-        assert one["settings"]["nova"] == {"ram_allocation_ratio": ratio, "reserved_host_memory_mb": 4096}
-        assert one["settings"]["kubevirt"] == {"memoryOvercommitPercentage": round(100 * ratio)}
-
-    def test_of_qemus_own_memory_and_what_is_to_be_set(self) -> None:
-        sizes, vcpus = [40, 100, 400], [1, 4, 2]
-        guests = [
-            replace(one, qemu_kib=mib * 1024.0, vcpus=count)
-            for one, mib, count in zip(learned(*[always(2)] * 3), sizes, vcpus, strict=True)
-        ]
-        host = sold_on(of_host([*guests, *learned(always(2))]), 0.01)
-        assumed = 30 + 8 + 32 + 2 * 8
-        pod = 4096 / 512 + 25 + 100 + 25 + 40 + assumed
-        ratio = math.ceil(100 * (pod + 400 - assumed) / pod) / 100
-        assert host.qemu == QemuMemory(3, 100 * 1024, 400 * 1024, ratio, 400 - assumed)
-        assert f"{ratio:.2f}" in {possible for _, name, possible, _ in rows(host) if name == "additionalGuestMemoryOverheadRatio"}
-        assert "QEMU itself holds 100 MiB (median) to 400 MiB on top of a guest's memory, as measured for 3 guests" in lines_of(host, 0.01)
-        assert json.loads(json.dumps(as_json([host], 0.01)))["hosts"][0]["qemu"]["reserved_mib"] == 400 - assumed
-        calm = sold_on(of_host([guests[0]]), 0.01).qemu
-        assert calm is not None
-        assert (calm.overhead_ratio, calm.reserved_mib) == (1.0, 0), "less than KubeVirt assumes"
+        assert host.advice == PlacementAdvice("kvm-07", 65_536, 4096, int(host.result.sold / 1024), ratio)
 
     def test_guests_that_are_gone_are_not_sold_today(self) -> None:
         guests = learned(*[always(2)] * 10)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -44,11 +45,12 @@ def test_of_the_host_whose_mom_has_learned_its_guests_days(tmp_path: Path) -> No
     assert missing.exit_code != 0
     assert "there is no daily memory use of guests" in str(missing.exception)
     kept(tmp_path / "state/forecast/days.json", "kvm-07", 0.5)
-    done = asked("-c", config, "--risk", "2%")
+    done = asked("-c", config, "--risk", "2%", "--memory", "4GiB")
     assert done.exit_code == 0, done.output
     assert "kvm-07: " in done.output
     assert "at most 2 % (95 % confidence" in done.output.replace("\n    ", " ")
     assert "24.00 GiB are sold to 6 guests today" in done.output
+    assert re.search(r"^[1-9]\d* more guests of 4.00 GiB can be added$", done.output, re.MULTILINE)
     for words in ("ram_allocation_ratio", "memoryOvercommitPercentage", "mem.overprovisioning.factor", "memory of all guests together"):
         assert words in done.output
     script = tmp_path / "placement.sh"
@@ -60,12 +62,12 @@ def test_of_the_host_whose_mom_has_learned_its_guests_days(tmp_path: Path) -> No
 def test_of_several_hosts_as_json(tmp_path: Path) -> None:
     files = [kept(tmp_path / name / "days.json", name, used) for name, used in (("calm", 0.25), ("full", 0.9))]
     short = kept(tmp_path / "new/days.json", "new", 0.5, days=5)
-    done = asked(*(word for file in (*files, short) for word in ("--days", file)), "--json")
+    done = asked(*(word for file in (*files, short) for word in ("--days", file)), "--memory", "4GiB", "--json")
     assert done.exit_code == 0, done.output
     hosts = {one["host"]: one for one in json.loads(done.output)["hosts"]}
     assert hosts["calm"]["ratio"] > 2
     assert 0.9 < hosts["full"]["ratio"] < 1.2
-    assert hosts["calm"]["settings"]["kubevirt"]["memoryOvercommitPercentage"] == round(100 * hosts["calm"]["ratio"])
+    assert hosts["calm"]["more_guests"] == (hosts["calm"]["sold_kib"] - 24 * GIB) // (4 * GIB) > 0
     assert hosts["full"]["ratio_today"] == round(24 / 22, 2)
     assert hosts["new"]["sold_kib"] is None
     assert "5 days are known" in hosts["new"]["why"]
@@ -80,10 +82,7 @@ def test_of_several_hosts_as_json(tmp_path: Path) -> None:
         (["--risk", "0"], "is not a risk between 0 and 100 %"),
         (["--risk", "150%"], "is not a risk between 0 and 100 %"),
         (["--risk", "little"], "is not a risk between 0 and 100 %"),
-        (["--class", "gold"], "need a RECORDING"),
-        ([".", "--risk", "1%", "--class", "gold"], "leave RECORDING out"),
-        (["."], "--class is missing"),
-        (["nowhere", "--class", "gold"], "there is no file or folder nowhere"),
+        (["--memory", "4"], "--memory: "),
         (["--days", "nowhere"], "there is no file or folder nowhere"),
         (["--days", ".", "--days", ".", "--placement", "-"], "--placement is for one host"),
     ],

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from mom_core import Columns, FieldSpec, Metric, Scope, Unit, Value, format_kib
-from mom_kvm import guest_fields
+from mom_kvm import QEMU_GUEST_FIELDS
 from mom_plugins_sim.guest import PAGE
 from mom_plugins_sim.host import WINDOWS
 from mom_plugins_sim.statistics import SentFigures
@@ -79,7 +79,7 @@ FIELDS = (
         FieldSpec(name, unit, Scope.HOST, text, SOURCE, _METRICS.get(name, Metric.GAUGE))
         for name, unit, text in (*(row[:3] for row in _HOST), *_COUNTED)
     ),
-    *(replace(spec, source=SOURCE) for spec in guest_fields(str) if spec.name in _OF_GUESTS),
+    *(replace(spec, source=SOURCE) for spec in QEMU_GUEST_FIELDS if spec.name in _OF_GUESTS),
     *(FieldSpec(name, unit, Scope.GUEST, text, SOURCE) for name, unit, text in _SIMULATED),
 )
 

@@ -75,13 +75,7 @@ def scene_of_settings(settings: SimSettings) -> Scene:
 
         begins = float("-inf") if settings.begins is None else settings.begins
         ends = float("inf") if settings.ends is None else settings.ends
-        scene = scene_of_recording(recording_at(Path(settings.recording)), begins, ends)
-        if not settings.more:
-            return scene
-        from mom_plugins_sim.scenario.recorded import with_newcomers
-
-        memory = None if settings.more_memory is None else settings.more_memory / 1024
-        return with_newcomers(scene, settings.more, memory, 1 if settings.seed is None else settings.seed)
+        return scene_of_recording(recording_at(Path(settings.recording)), begins, ends)
     if settings.scenario is None:
         return mixture(settings)
     from mom_plugins_sim.scenario.library import find_scenario, read_scenario

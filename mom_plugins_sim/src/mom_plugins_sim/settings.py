@@ -25,12 +25,6 @@ class SimSettings(PluginSettings):
     ends: float | None = None
     """End of the simulated part of the recording, in seconds since the epoch."""
 
-    more: Annotated[int, Field(ge=0, le=10_000)] = 0
-    """Number of guests added to those of the recording. Each repeats the work of a recorded guest at another time."""
-
-    more_memory: Size | None = None
-    """Memory of each added guest; unset: as much as the recorded guest has."""
-
     guests: Annotated[int, Field(ge=0, le=100_000)] = 24
     """Number of guests."""
 
