@@ -180,23 +180,6 @@ def test_the_kernel_may_be_told_to_kill_a_guest_first_but_not_to_spare_it(groupe
     assert grouped.ask(lambda client: client.error(OrderNumber.SCORE, 500, 0, stranger, other)) == EPERM
 
 
-def test_triggers_of_pressure_are_few_and_within_bounds(helper: RunningHelper) -> None:
-    if not Path("/proc/pressure/memory").exists():
-        pytest.skip("the kernel does not count pressure")
-    windows = [
-        (150_000, 2_000_000, 0),
-        (150_000, 100, ERANGE),
-        (-1, 2_000_000, ERANGE),
-        (3_000_000, 2_000_000, ERANGE),
-        (1, 1 << 62, ERANGE),
-    ]
-    told = helper.ask(lambda client: [client.error(OrderNumber.PRESSURE, stall, window) for stall, window, _ in windows])
-    assert told in ([error for *_, error in windows], [EPERM, *[error for *_, error in windows[1:]]])
-    flood = helper.ask(lambda client: [client.error(OrderNumber.PRESSURE, 150_000, 2_000_000) for _ in range(40)])
-    assert flood.count(0) <= 8
-    assert flood[-1] == EAGAIN
-
-
 # --- sockets -------------------------------------------------------------------------------------------------------------------------
 
 

@@ -48,12 +48,10 @@ def host(root: Path, available_kib: int, zoneinfo: str, *, isolated: str = "\n")
     return host_of(root, files)
 
 
-def emptied(
-    root: Path, caplog: pytest.LogCaptureFixture, *, take_back: bool = True, saw: tuple[int, int] | None = None, mode: str = "enforce"
-) -> bool:
+def emptied(root: Path, caplog: pytest.LogCaptureFixture, *, saw: tuple[int, int] | None = None, mode: str = "enforce") -> bool:
     """Return True if one look of the watch empties the lists. `saw`: available and total memory (KiB) of a simulated host."""
     caplog.set_level(logging.DEBUG)
-    settings = HostSettings.model_validate({"watch_available": "1GiB", "take_back": take_back})
+    settings = HostSettings.model_validate({"watch_available": "1GiB"})
     watch = HostWatch(settings, PluginContext(root=root, configuration=lambda: {"mode": mode}), lambda: 100.0)
     if saw is not None:
         watch.update(*saw)
@@ -66,17 +64,16 @@ MANY = ZONE.format(first=40000, second=1000)
 
 
 @pytest.mark.parametrize(
-    ("available_kib", "zoneinfo", "take_back", "asks"),
+    ("available_kib", "zoneinfo", "asks"),
     [
-        (1 << 20, MANY, True, True),
-        (1 << 20, MANY, False, False),
-        (3 << 20, MANY, True, False),  # there is plenty
-        (1 << 20, ZONE.format(first=9000, second=9000), True, False),  # less than 64 MiB
-        (3 << 19, ZONE.format(first=10000, second=10000), True, False),  # less than 5 % of 1.5 GiB
+        (1 << 20, MANY, True),
+        (3 << 20, MANY, False),  # there is plenty
+        (1 << 20, ZONE.format(first=9000, second=9000), False),  # less than 64 MiB
+        (3 << 19, ZONE.format(first=10000, second=10000), False),  # less than 5 % of 1.5 GiB
     ],
 )
-def test_a_host_that_is_short_asks_for_much(tmp_path, caplog, available_kib, zoneinfo, take_back, asks):
-    assert emptied(host(tmp_path, available_kib, zoneinfo), caplog, take_back=take_back) is asks
+def test_a_host_that_is_short_asks_for_much(tmp_path, caplog, available_kib, zoneinfo, asks):
+    assert emptied(host(tmp_path, available_kib, zoneinfo), caplog) is asks
 
 
 def test_mom_need_not_be_root_for_that(mom_open_folder, mom_power, caplog):
@@ -120,7 +117,7 @@ def test_a_simulated_host_is_not_this_one(tmp_path, caplog):
     [
         ("", True, Severity.OK, "mom empties them"),
         ("mom must not disturb CPUs 2-5 (isolated)", True, Severity.WARNING, "CPUs 2-5"),
-        ("", False, Severity.OK, "take_back is off"),
+        ("", False, Severity.OK, "watch is off"),
     ],
 )
 def test_the_doctor_reports_memory_kept_by_cpus_if_it_is_much(why_not, enabled, severity, words):

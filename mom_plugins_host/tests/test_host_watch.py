@@ -1,9 +1,6 @@
 """The watch for memory pressure: what wakes mom and what does not, on plain numbers, on a folder of files, and on the real host."""
 
-import os
-import re
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,11 +10,10 @@ from pydantic import ValidationError
 from mom_core import PluginContext, Problem, Severity
 from mom_core.testing import snapshot
 from mom_devkit import wait_until
-from mom_devkit.without_root import MomPower
 from mom_kvm import AvailableGauge
 from mom_plugins_host.host import HostPlugin
 from mom_plugins_host.host.cpu_lists import CpuLists
-from mom_plugins_host.host.watch import HostSettings, HostWatch, NoTrigger, Patience, StallGauge, StallTrigger
+from mom_plugins_host.host.watch import HostSettings, HostWatch, Patience, StallGauge
 
 GIB = 1 << 20
 LOW = 4 * GIB
@@ -141,16 +137,6 @@ class TestTheThread:
         assert woken.event.wait(60)
         assert woken == ["host memory pressure: tasks waited for memory for 60 ms in the last second"]
 
-    def test_an_ordinary_file_is_not_written_to(self, root: Path, make: MakePlugin) -> None:
-        before = (root / "proc/pressure/memory").read_text()
-        plugin = make(root)
-        assert (root / "proc/pressure/memory").read_text() == before
-        found = {finding.subject: finding.message for finding in plugin.mom_doctor(None)}["host pressure watch"]
-        assert (
-            found
-            == "mom watches memory pressure every 10ms, without a trigger of the kernel: the pressure file is not a file of the kernel"
-        )
-
     def test_a_host_that_gets_or_loses_memory_in_the_midst_of_a_cycle_stays_this_one(
         self, root: Path, make: MakePlugin, woken: Woken
     ) -> None:
@@ -225,63 +211,13 @@ class TestTheThread:
         plugin.mom_teardown()
 
 
-class FakeTrigger:
-    """A descriptor that becomes ready when a test says so, as the kernel's does."""
-
-    events = 1  # POLLIN
-
-    def __init__(self, path: Path, stall_seconds: float) -> None:
-        self.reading, self.writing = os.pipe()
-
-    def fileno(self) -> int:
-        return self.reading
-
-    def close(self) -> None:
-        os.close(self.reading)
-
-
-class TestTheKernelsTrigger:
-    def test_it_wakes_mom_at_once_and_not_again_and_again(self, root: Path, woken: Woken, monkeypatch: pytest.MonkeyPatch) -> None:
-        made: list[FakeTrigger] = []
-
-        def make(path: Path, stall_seconds: float) -> FakeTrigger:
-            made.append(FakeTrigger(path, stall_seconds))
-            return made[0]
-
-        make.events = 1  # type: ignore[attr-defined]  # stands in for a class
-        monkeypatch.setattr("mom_plugins_host.host.watch.StallTrigger", make)
-        watch = HostWatch(HostSettings.model_validate({"watch": "10s"}), PluginContext(root=root, wake=woken), lambda: 0.0)
-        watch.start()
-        try:
-            assert watch.how == "by a trigger of the kernel; available memory is read every 10s"
-            os.write(made[0].writing, b"x")  # stays readable, so that the thread is told over and over
-            assert woken.event.wait(60)
-            time.sleep(0.05)
-            assert woken == ["host memory pressure: tasks waited for memory for 50 ms or more within a second"]
-            os.read(made[0].reading, 1)
-            os.close(made[0].writing)  # hangs up: the kernel has ended it
-            wait_until(lambda: "ended" in watch.how)
-            assert watch.how == "every 10s; the kernel has ended its trigger"
-        finally:
-            watch.stop()
-
-    @pytest.mark.parametrize(("plenty", "rest"), [(-1.0, 0.2), (2.0, 0.5), (100.0, 1.0)])
-    def test_a_host_is_looked_at_before_all_cpus_could_take_what_it_has_to_spare(
-        self, root: Path, woken: Woken, monkeypatch: pytest.MonkeyPatch, plenty: float, rest: float
-    ) -> None:
-        monkeypatch.setattr("mom_plugins_host.host.watch.os.cpu_count", lambda: 2)  # of 2 GiB a second each
-        put(root, available=int((8 + plenty) * GIB))  # falls count below 8 GiB
-        assert HostWatch(HostSettings(), PluginContext(root=root, wake=woken)).look() == rest
-
-    def test_this_kernel_takes_one_or_says_why_not(self, mom_power: MomPower) -> None:
-        why = ""
-        with mom_power():
-            try:
-                StallTrigger(Path("/proc/pressure/memory"), 0.05).close()
-            except NoTrigger as error:
-                why = str(error)
-        short = "windows of less than 2 s need CAP_SYS_RESOURCE, or mom-helper"
-        assert re.fullmatch(f"|this kernel has no pressure stall information|{short}|Permission denied", why)
+@pytest.mark.parametrize(("plenty", "rest"), [(-1.0, 0.2), (2.0, 0.5), (100.0, 1.0)])
+def test_a_host_is_looked_at_before_all_cpus_could_take_what_it_has_to_spare(
+    root: Path, woken: Woken, monkeypatch: pytest.MonkeyPatch, plenty: float, rest: float
+) -> None:
+    monkeypatch.setattr("mom_plugins_host.host.watch.os.cpu_count", lambda: 2)  # of 2 GiB a second each
+    put(root, available=int((8 + plenty) * GIB))  # falls count below 8 GiB
+    assert HostWatch(HostSettings(), PluginContext(root=root, wake=woken)).look() == rest
 
 
 def test_watching_all_the_time_is_refused() -> None:

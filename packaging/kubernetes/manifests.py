@@ -111,7 +111,7 @@ def _daemonset_pairs() -> Pairs:
         ),
         ("configMap: {name: mom}", 'configMap: {name: {{ include "mom.config.name" . }}}'),
         ("secretName: mom-metrics", "secretName: {{ .Values.metrics.secret }}"),
-        ("SYS_RESOURCE]", "SYS_RESOURCE{{ if .Values.offload }}, SYS_NICE{{ end }}]"),
+        ("DAC_OVERRIDE]", "DAC_OVERRIDE{{ if .Values.offload }}, SYS_NICE{{ end }}]"),
         ("mountPath: /host/cgroup, readOnly: true", "mountPath: /host/cgroup, readOnly: {{ not .Values.offload }}"),
     ]
 

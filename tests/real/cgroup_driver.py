@@ -10,7 +10,6 @@ import importlib
 import json
 import os
 import pwd
-import select
 import shutil
 import subprocess
 import sys
@@ -180,11 +179,7 @@ def systemctl(*words: str) -> str:
 def alone(pid: int) -> None:
     """What user mom may not do by itself."""
     high, process = group_of("web") / "memory.high", Path(f"/proc/{pid}")
-    tried = {
-        "limit": lambda: os.close(os.open(high, os.O_WRONLY)),
-        "trigger": lambda: os.write(os.open("/proc/pressure/memory", os.O_RDWR), b"some 100000 1000000\0"),
-        "process": lambda: os.close(os.open(process / "smaps", os.O_RDONLY)),
-    }
+    tried = {"limit": lambda: os.close(os.open(high, os.O_WRONLY)), "process": lambda: os.close(os.open(process / "smaps", os.O_RDONLY))}
     fact("alone", {what: refusal(work) for what, work in tried.items()})
 
 
@@ -269,10 +264,6 @@ def helped(folder: Path) -> None:
     restored(folder, helper)
     with another_user("mom"):
         weighed(web.pid)
-        trigger = helper.pressure(100_000, 1_000_000)
-        poller = select.poll()
-        poller.register(trigger, select.POLLPRI)
-        fact("trigger", [event for _, event in poller.poll(100) if event & select.POLLERR])
         os.close(open_process_file(f"/proc/{web.pid}", "smaps"))
         fact("process file", b"Rss:" in read_process_file(f"/proc/{web.pid}", "smaps"))
         fact("others", [refusal(partial(limit, helper, pid)) for pid in (os.getpid(), stranger.pid)])

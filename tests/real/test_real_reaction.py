@@ -1,12 +1,10 @@
-"""Memory pressure between two cycles, in real guests and on the real host, wakes mom; the kernel's own trigger tells of real stalls."""
+"""Memory pressure between two cycles, in real guests and on the real host, wakes mom."""
 
-import select
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,6 @@ from real_guests import Lab, RealGuest, not_here
 
 from mom_core import Engine, Report, Status
 from mom_devkit import config_of, wait_until
-from mom_plugins_host.host.watch import NoTrigger, StallTrigger
 
 pytestmark = [pytest.mark.real, pytest.mark.alone]
 
@@ -135,64 +132,3 @@ def test_a_mom_that_ends_and_keeps_its_changes_leaves_no_guest_in_the_middle_of_
             mom.kill()
         wait_until(lambda: guest.size_mib == 1024, "it has its room again, and no mom runs", 1.0)
     assert "oom-kill" not in guest.printed
-
-
-def test_the_kernels_trigger_tells_of_tasks_that_wait_for_memory() -> None:
-    """With the shortest window that this process may use: 2 s without CAP_SYS_RESOURCE, for which mom would rather poll itself."""
-    path = Path("/proc/pressure/memory")
-    trigger = None
-    for window in (1.0, 2.0):
-        with suppress(NoTrigger):
-            trigger = StallTrigger(path, 0.0002, window)
-            break
-    if trigger is None:
-        not_here("this kernel takes no pressure triggers")
-    poller = select.poll()
-    poller.register(trigger, StallTrigger.events)
-    try:
-        with a_task_that_waits_for_memory():
-            assert poller.poll(60_000) == [(trigger.fileno(), select.POLLPRI)]
-    finally:
-        trigger.close()
-
-
-_THRASH = """
-import os, sys
-path = sys.argv[1]
-with open(path, "wb") as file:
-    for _ in range(96):
-        file.write(os.urandom(1 << 20))
-    os.fsync(file.fileno())
-while True:
-    with open(path, "r+b", buffering=0) as file:
-        while block := file.read(1 << 20):
-            file.seek(-len(block), 1)
-            file.write(block)
-"""
-
-
-@contextmanager
-def a_task_that_waits_for_memory() -> Iterator[None]:
-    """In a control group of its own that may have 16 MiB, so that nobody else waits."""
-    base = Path("/sys/fs/cgroup/memory")
-    group, limit = base / f"momtest-{time.monotonic_ns()}", "memory.limit_in_bytes"
-    if not base.exists():
-        group, limit = Path("/sys/fs/cgroup") / group.name, "memory.max"
-    try:
-        group.mkdir()
-        (group / limit).write_text(str(16 << 20))
-    except OSError as error:
-        with suppress(OSError):
-            group.rmdir()
-        not_here(f"memory cannot be limited here: {error}")
-    file = Path("/var/tmp") / group.name
-    join = f"import os; open({str(group / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))\n"
-    process = subprocess.Popen([sys.executable, "-c", join + _THRASH, str(file)])
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
-        file.unlink(missing_ok=True)
-        wait_until(lambda: not (group / "cgroup.procs").read_text(), "the group is empty")
-        group.rmdir()

@@ -42,9 +42,6 @@ class OrderNumber(IntEnum):
     """Write `b` to the file with number `a`: a knob, or a file of the control group `c`, `d`."""
     OPEN = 3
     """Open the file with number `a` in PROCESS_FILES of the guest `c`, `d` for reading. The answer contains the descriptor."""
-    PRESSURE = 4
-    """Set a pressure trigger. The answer contains a descriptor. It becomes ready when tasks have waited for
-    memory for `a` µs within `b` µs."""
     CONNECT = 5
     """Connect to a guest's socket. The request contains a descriptor of the socket's file; the answer contains the connection."""
     PUT_BACK = 6

@@ -20,13 +20,6 @@ from mom_helper.libvirt_orders import GuestOrder
 from mom_helper.orders import MOST_AT_ONCE, ORDER, PROCESS_FILES, Order, OrderNumber
 from mom_helper.taker import WAYS, move_piece, step_back
 
-PRESSURE_FILE: Final = "/proc/pressure/memory"
-_WINDOW_US: Final = range(500_000, 10_000_001)
-"""Windows in µs that the kernel accepts for a pressure trigger."""
-
-_LEAST_STALL_US: Final = 10_000
-_TRIGGERS_PER_SECOND: Final = 1 / 30
-
 _SCORES: Final = range(1001)
 """Values of `oom_score_adj` that mom may set. Lower values would protect a process from the OOM killer."""
 
@@ -67,12 +60,10 @@ class Work:
         self._before, self.log, self.user = before, log, user
         self._files, self._rules = list(declared.files.values()), list(declared.rules.values())
         self._orders, self._pieces = Allowance(declared.orders, seconds=3), Allowance(declared.orders, seconds=3)
-        self._triggers = Allowance(_TRIGGERS_PER_SECOND, seconds=240)
         self._guests = Guests(self._rules, HIERARCHIES, Allowance(declared.reclaim_bytes, seconds=2))
         self._ways: dict[int, Callable[..., Done]] = dict.fromkeys(WAYS, lambda order: Done(*move_piece(order, self._guests)))
         self._ways |= {OrderNumber.LIST: self._list, OrderNumber.SET: self._set, OrderNumber.OPEN: self._open}
-        self._ways |= {OrderNumber.PRESSURE: self._watch_pressure, OrderNumber.CONNECT: self._connect}
-        self._ways |= {OrderNumber.SCORE: self._score}
+        self._ways |= {OrderNumber.CONNECT: self._connect, OrderNumber.SCORE: self._score}
         self._ways |= {OrderNumber.PUT_BACK: lambda _: Done(*before.put_back(log)), OrderNumber.STEP_BACK: lambda _: Done(step_back())}
 
     def attend(self, connection: socket.socket) -> None:
@@ -113,16 +104,6 @@ class Work:
             os.write(file, b"%d" % order.a)
         self.log(f"process {order.c}: oom_score_adj {order.a}")
         return Done()
-
-    def _watch_pressure(self, order: Order) -> Done:
-        if order.b not in _WINDOW_US or not _LEAST_STALL_US <= order.a <= order.b:
-            raise OSError(errno.ERANGE, "the kernel does not accept this stall or window")
-        if not self._triggers.take():
-            raise OSError(errno.EAGAIN, "too many triggers")
-        with opened(PRESSURE_FILE, os.O_RDWR) as file:
-            os.write(file, b"some %d %d\0" % (order.a, order.b))
-            self.log(f"{PRESSURE_FILE}: a trigger at {order.a} of {order.b} us")
-            return Done(descriptors=[os.dup(file)])
 
     def _connect(self, _: Order, file: int) -> Done:
         # The socket belongs to QEMU's user. QEMU listens on it, or libvirt as root.

@@ -39,7 +39,6 @@ class Helper:
 
     - `ETIMEDOUT` without an answer in time
     - `ENOTCONN` without a helper; the next request connects again
-    - `EAGAIN` for too many pressure triggers
     - `ESRCH` if the guest has ended
     - `EPERM` if root does not allow the request
     """
@@ -122,11 +121,6 @@ class Helper:
         """Set `oom_score_adj` of a guest's process to a value from 0 to 1000."""
         with self._turn():
             self._ask(Order(OrderNumber.SCORE, a=score, c=pid, d=started))
-
-    def pressure(self, stall_us: int, window_us: int) -> int:
-        """Return the descriptor of a pressure trigger. It fires after `stall_us` of memory stall within `window_us`."""
-        with self._turn():
-            return self._with_descriptor(self._ask(Order(OrderNumber.PRESSURE, a=stall_us, b=window_us)))
 
     def connect(self, path: Path | str) -> socket.socket:
         """Connect to a guest's socket. The caller needs access to the socket's folder."""

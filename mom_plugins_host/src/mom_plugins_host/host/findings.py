@@ -80,7 +80,7 @@ def cpu_lists_findings(kept: KeptByCpus | None, why_not: str, *, enabled: bool) 
     subject = "free memory in per-CPU lists"
     amount = f"per-CPU lists hold {format_kib(kept.total)} of free memory, which the kernel does not count as available"
     if not enabled:
-        yield Finding(Severity.OK, subject, f"{amount}; the kernel returns it within minutes (the setting watch or take_back is off)")
+        yield Finding(Severity.OK, subject, f"{amount}; the kernel returns it within minutes (the setting watch is off)")
     elif why_not:
         message = f"{amount}; mom cannot empty them: {why_not}"
         yield Finding(Severity.WARNING, subject, message, "no action needed: the kernel returns this memory within minutes")

@@ -1,92 +1,30 @@
 """Thread that starts a cycle early if the host's memory runs low.
 
-mom reads available memory a few times a second, because it falls before tasks stall. A PSI trigger reports stalls.
+mom reads available memory and the kernel's counter of stalls (PSI) a few times a second.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-import select
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
 from mom_core import Duration, PluginContext, PluginSettings, Size, format_duration
-from mom_kvm import AvailableGauge, Helper, LookThread, Pressure, read_kernel_file
+from mom_kvm import AvailableGauge, LookThread, Pressure, read_kernel_file
 from mom_plugins_host.host.cpu_lists import CpuLists
 
-_MICROSECONDS = 1_000_000
-
 WINDOW_SECONDS = 1.0
-"""Window in which stalls are counted. The kernel allows 0.5 to 10 s, and reports at most once per window."""
+"""Window in which stalls are counted."""
 
-_CURES = {
-    errno.ENOENT: "this kernel has no pressure stall information",
-    errno.EOPNOTSUPP: "pressure stall information is switched off",
-    errno.EINVAL: "windows of less than 2 s need CAP_SYS_RESOURCE, or mom-helper",
-    errno.EPERM: "a trigger needs CAP_SYS_RESOURCE, or mom-helper",
-}
-
-
-_MEMORY = Path("/proc/pressure/memory")
-
-_UNPRIVILEGED = {errno.EPERM, errno.EACCES, errno.EINVAL}
-"""Errors without CAP_SYS_RESOURCE: older kernels deny the trigger, newer ones reject its window."""
-
-
-class NoTrigger(Exception):
-    """Error: the kernel provides no trigger."""
-
-
-class StallTrigger:
-    """Trigger on a file of /proc/pressure; wait on its `fileno()` for `select.EPOLLPRI`.
-
-    Without CAP_SYS_RESOURCE, the kernel checks only every 2 s (Documentation/accounting/psi.rst). That is too late, so mom-helper, if
-    present, makes the trigger.
-    """
-
-    events = select.EPOLLPRI
-
-    def __init__(self, path: Path, stall_seconds: float, window_seconds: float = WINDOW_SECONDS) -> None:
-        self._fd = -1
-        stall, window = round(stall_seconds * _MICROSECONDS), round(window_seconds * _MICROSECONDS)
-        try:
-            try:
-                self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-                if os.fstat(self._fd).st_size:
-                    raise OSError(
-                        errno.ENOTTY, "the pressure file is not a file of the kernel"
-                    )  # kernel files have no size; mom writes to no other file
-                os.write(self._fd, b"some %d %d\0" % (stall, window))
-            except OSError as error:
-                helper = Helper.reached() if path == _MEMORY and error.errno in _UNPRIVILEGED else None
-                if helper is None:
-                    raise
-                self.close()
-                self._fd = helper.pressure(stall, window)
-        except OSError as error:
-            self.close()
-            raise NoTrigger(_CURES.get(error.errno or 0, error.strerror)) from error
-
-    def fileno(self) -> int:
-        """Return the descriptor for `epoll`."""
-        return self._fd
-
-    def close(self) -> None:
-        """Remove the trigger."""
-        file, self._fd = self._fd, -1
-        with suppress(OSError):
-            os.close(file)
-
+STALL_SECONDS = 0.05
+"""mom starts a cycle if tasks have waited this long for memory within the window. A host with enough memory stays near 0."""
 
 FIRST_GAP_SECONDS = 1.0
 LONGEST_GAP_SECONDS = 30.0
@@ -99,7 +37,7 @@ _TOTAL = re.compile(rb"^MemTotal: +([0-9]{1,18}) kB$", re.MULTILINE)
 _AVAILABLE = re.compile(rb"^MemAvailable: +([0-9]{1,18}) kB$", re.MULTILINE)
 
 _LONGEST_REST_SECONDS = 1.0
-"""Longest time between two readings, while memory is plentiful. Without a trigger, also the window in which stalls are counted."""
+"""Longest time between two readings, while memory is plentiful."""
 
 _JOIN_SECONDS = 0.3
 
@@ -116,11 +54,6 @@ class HostSettings(PluginSettings):
     watch_available: Size | None = None
     """Start a cycle if less memory than this is available. Unset: `mem_watermark_high` of the `balloon` plugin. Without that plugin, a
     fifth of the host's memory, capped at 32 GiB."""
-    watch_stall: Annotated[Duration, Field(gt=0, le=WINDOW_SECONDS)] = 0.05
-    """Start a cycle if tasks have waited this long for memory within one second (PSI). A host with enough memory stays near 0."""
-    take_back: bool = True
-    """While less than twice `watch_available` is available, make CPUs release the free memory in their per-CPU lists. Linux 6.7 and newer
-    do not count this memory as available, and CPUs release it only after minutes."""
 
 
 class StallGauge:
@@ -180,7 +113,6 @@ class HostWatch:
     _patience: Patience = field(default_factory=Patience)
     _other_host: bool = False
     _target_kib: int | None = None
-    _trigger: StallTrigger | None = None
     _thread: LookThread = field(init=False)
 
     def __post_init__(self) -> None:
@@ -198,25 +130,12 @@ class HostWatch:
             self.why_not = f"memory pressure is not watched between cycles: {error}"
             self.context.log.error("%s", self.why_not)
             return
-        every = format_duration(self.settings.watch)
-        try:
-            self._trigger = StallTrigger(self._pressure_path, self.settings.watch_stall)
-            self._thread.listen(self._trigger.fileno(), StallTrigger.events, self._on_trigger)
-            self.how = f"by a trigger of the kernel; available memory is read every {every}"
-        except (NoTrigger, OSError) as error:
-            self._close_trigger()
-            self.how = f"every {every}, without a trigger of the kernel: {error}"
+        self.how = f"every {format_duration(self.settings.watch)}"
         self.context.log.info("memory pressure is watched %s", self.how)
 
     def stop(self) -> None:
         """Stop the thread and wait for it."""
         self._thread.stop(_JOIN_SECONDS)
-        self._close_trigger()
-
-    def _close_trigger(self) -> None:
-        trigger, self._trigger = self._trigger, None
-        if trigger is not None:
-            trigger.close()
 
     def update(self, available: int | None, total: int | None, target: int | None = None, collected: int | None = None) -> None:
         """Record a cycle's memory figures, in KiB.
@@ -244,13 +163,11 @@ class HostWatch:
             if total is not None and available is not None:
                 low = self._low(total)
                 why, headroom = self._available.why(available, low), available - AvailableGauge.FALL_BELOW * low
-        if not why and self._trigger is None:
-            some = Pressure.parse(read_kernel_file(self._pressure_path)).get("some")
-            if some is not None:
-                self._judge(self._stalls.stalled(some.total, self.monotonic()))
+        if not why and (some := Pressure.parse(read_kernel_file(self._pressure_path)).get("some")) is not None:
+            why = self._why_stalled(self._stalls.stalled(some.total, self.monotonic()))
         if why:
             self.context.wake(f"host memory pressure: {why}")
-        if self.settings.take_back and headroom < 0 and not self.context.observes:
+        if headroom < 0 and not self.context.observes:
             self.lists.take_back(max(AvailableGauge.FALL_KIB, AvailableGauge.FALL_SHARE * (available or 0)))
         return self._rest(headroom)
 
@@ -258,25 +175,14 @@ class HostWatch:
         # All CPUs together need this long to allocate `headroom` KiB.
         return max(self.settings.watch, min(_LONGEST_REST_SECONDS, headroom / self._most_kib))
 
-    def _judge(self, seconds: float) -> None:
-        if seconds >= self.settings.watch_stall and self._patience.allows(self.monotonic()):
-            self.context.wake(f"host memory pressure: tasks waited for memory for {seconds * 1000:.0f} ms in the last second")
+    def _why_stalled(self, seconds: float) -> str:
+        stalls = seconds >= STALL_SECONDS and self._patience.allows(self.monotonic())
+        return f"tasks waited for memory for {seconds * 1000:.0f} ms in the last second" if stalls else ""
 
     def _low(self, total: int) -> float:
         if self.settings.watch_available is not None:
             return self.settings.watch_available / 1024
         return AvailableGauge.usual_low(total) if self._target_kib is None else self._target_kib
-
-    def _on_trigger(self, events: int) -> None:
-        if events & (select.EPOLLERR | select.EPOLLHUP):
-            if self._trigger is not None:
-                self._thread.ignore(self._trigger.fileno())
-                self._close_trigger()
-            self.how = f"every {format_duration(self.settings.watch)}; the kernel has ended its trigger"
-            self.context.log.warning("memory pressure is watched %s", self.how)
-        elif not self._other_host and self._patience.allows(self.monotonic()):
-            waited = f"{self.settings.watch_stall * 1000:.0f} ms or more within a second"
-            self.context.wake(f"host memory pressure: tasks waited for memory for {waited}")
 
 
 def _number(pattern: re.Pattern[bytes], text: bytes) -> int | None:
