@@ -49,7 +49,7 @@ class PodsNode:
     def restart(self) -> None:
         """Another mom."""
         context = PluginContext("kubevirt", root=self.node.root, monotonic=lambda: self.now)
-        means = Means(context, self.daemons, None, LONG_SECONDS, False, None, self.callers)
+        means = Means(context, self.daemons, None, LONG_SECONDS, self.callers)
         self.hypervisor = KubevirtHypervisor(Pods(self.node.root, Path("/var/log/pods"), lambda: self.now), means)
 
     def start(self, name: str, namespace: str = "prod", suffix: str = "x7k2p", claims: str = "") -> str:

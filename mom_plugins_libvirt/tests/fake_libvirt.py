@@ -428,7 +428,6 @@ def hypervisor_on(
     folder: Path,
     uri: str = "fake:///system",
     readonly: bool = False,
-    stale_after: float = 0.0,
     platforms: PlatformProperties | None = None,
     on_demand_seconds: float = 0.0,
     longest_xml: int = LONGEST_XML,
@@ -437,7 +436,7 @@ def hypervisor_on(
     log = logging.getLogger("mom.plugin.libvirt")
     connection = Connection(ConnectionSettings(uri, readonly, call_timeout=LONG_SECONDS), log, libvirtd)
     find = partial(pid_of, folder / "pids", folder / "proc")
-    sampling = SamplingSettings(stale_after or None, find, platforms, None, longest_xml, on_demand_seconds, clock.wall)
+    sampling = SamplingSettings(find, platforms, None, longest_xml, on_demand_seconds, clock.wall)
     try:
         yield LibvirtHypervisor(connection, sampling, PluginContext("libvirt", root=folder, monotonic=clock))
     finally:

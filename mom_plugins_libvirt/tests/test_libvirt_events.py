@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from mom_core import Guest, Value
 from mom_devkit import HandClock
-from mom_kvm import Resizes
 from mom_plugins_libvirt.events import BALLOON, EVENT_KINDS, LIFECYCLE, EventBook, GuestEvent
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
+from mom_plugins_libvirt.resizes import Resizes
 
 MIB = 1024
 

@@ -56,7 +56,6 @@ class FakeGuest:
     """Bytes of that."""
     disks: list[dict[str, Any]] = field(default_factory=list)
     throttled: list[dict[str, Any]] = field(default_factory=list)
-    writers: list[asyncio.StreamWriter] = field(default_factory=list)
     asked: Counter[str] = field(default_factory=Counter)
     clients: int = 0
     busy: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -131,11 +130,9 @@ class FakeHost:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
 
-    def hypervisor(
-        self, *, readonly: bool = False, monotonic: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time
-    ) -> QemuHypervisor:
+    def hypervisor(self, *, monotonic: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> QemuHypervisor:
         """The plugin's own, on these monitors."""
-        settings = QemuHypervisorSettings([f"{self.folder}/*.qmp"], readonly=readonly)
+        settings = QemuHypervisorSettings([f"{self.folder}/*.qmp"])
         return QemuHypervisor(settings, PluginContext("qemu", monotonic=monotonic), wall)
 
     def add(self, name: str, **more: Any) -> FakeGuest:
@@ -176,15 +173,6 @@ class FakeHost:
         done: Future[Any] = asyncio.run_coroutine_threadsafe(function(), self._loop)
         return done.result(5)
 
-    def tell(self, guest: FakeGuest, event: str, **more: Any) -> None:
-        """Send an event to all clients of a guest."""
-
-        async def send() -> None:
-            for writer in guest.writers:
-                writer.write(json.dumps({"event": event, "data": more}).encode() + b"\r\n")
-
-        self._do(send)
-
     async def _serve(self, guest: FakeGuest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -203,7 +191,6 @@ class FakeHost:
         if guest.hangs:
             await reader.read()
             return
-        guest.writers.append(writer)
         writer.write(GREETING if guest.says is None else guest.says)
         piece = guest.without_end * max(1, (64 << 10) // max(1, len(guest.without_end)))
         while piece:

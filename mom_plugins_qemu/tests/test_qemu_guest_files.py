@@ -80,7 +80,7 @@ def test_a_file_that_becomes_wrong_has_its_guest_left_alone(host: FakeHost, hype
     with pytest.raises(GuestBusy, match="definition is invalid"):
         hypervisor.set_balloon(found.entity, 800 * MIB)
     assert guest.asked["balloon"] == 0
-    (finding,) = (one for one in examined(hypervisor, readonly=False, stats_period=1.0) if one.subject == "definition")
+    (finding,) = (one for one in examined(hypervisor, stats_period=1.0) if one.subject == "definition")
     assert finding.message.startswith(f"web is left alone: {file}:2:12")
 
 
@@ -105,7 +105,7 @@ def test_a_new_file_that_is_wrong_has_only_guests_left_alone_that_no_other_file_
         assert f"{folder}/db.yaml:2:12" in found[name].blocked["*"]
         with pytest.raises(GuestBusy, match="definition is invalid"):
             hypervisor.set_balloon(found[name].entity, 800 * MIB)
-    said = [one.message for one in examined(hypervisor, readonly=False, stats_period=1.0) if one.subject == "definition"]
+    said = [one.message for one in examined(hypervisor, stats_period=1.0) if one.subject == "definition"]
     assert sorted(one.partition(" is left alone")[0] for one in said) == ["db", "new"]
     with pytest.raises(HypervisorError, match="a guest's definition is invalid"):
         with_files(host, folder).guests()
@@ -170,7 +170,7 @@ def test_a_guest_that_two_files_define_by_two_of_its_monitors_is_left_alone(
     (guest,) = hypervisor.guests()
     said = "two files define the guest, with the monitors " + " and ".join(str(host.guests[name].path) for name in ("a", "b"))
     assert said[:50] in guest.blocked["*"]
-    assert any(said in finding.message for finding in examined(hypervisor, readonly=False, stats_period=1))
+    assert any(said in finding.message for finding in examined(hypervisor, stats_period=1))
     (folder / "b.yaml").unlink()
     (guest,) = hypervisor.guests()
     assert (guest.blocked, guest.properties["mem_guarantee"]) == ({}, "700MiB")

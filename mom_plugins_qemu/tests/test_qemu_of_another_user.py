@@ -1,6 +1,5 @@
 """Monitors of real QEMU processes that belong to another user than mom's: as root, and by mom-helper."""
 
-import logging
 import os
 import pwd
 import shutil
@@ -12,7 +11,6 @@ import pytest
 from mom_core import PermissionDenied, PluginContext
 from mom_devkit import wait_until
 from mom_devkit.without_root import MomPower, StandInGuest, another_user
-from mom_plugins_qemu.events import EventMonitors
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.sampler import QemuHypervisorSettings
 
@@ -56,21 +54,6 @@ def test_a_guest_is_found_by_its_monitor(monitor: tuple[Path, StandInGuest], mom
     with mom_power(process.DECLARATION):
         (guest,) = wait_until(lambda: list(found.guests()), "QEMU does not answer at its monitor", 60)
     assert (guest.name, guest.properties["pid"]) == ("web", process.pid)
-
-
-def test_events_are_heard(monitor: tuple[Path, StandInGuest], mom_power: MomPower) -> None:
-    path, process = monitor
-    heard: list[tuple[int, str]] = []
-    listener = EventMonitors(
-        Path("/"), [str(path)], lambda pid, text: heard.append((pid, text)), lambda *_: None, logging.getLogger("qemu"), USERS
-    )
-    with mom_power(process.DECLARATION):
-        listener.start()
-        try:
-            wait_until(lambda: bool(heard), "nothing was heard of it", 60)
-        finally:
-            listener.stop()
-    assert heard[0] == (process.pid, "has a monitor now")
 
 
 def test_without_a_helper_the_error_says_how_to_start_it(monitor: tuple[Path, StandInGuest]) -> None:

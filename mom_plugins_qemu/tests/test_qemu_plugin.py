@@ -9,7 +9,7 @@ import pytest
 from fake_monitors import MIB, FakeHost
 from pydantic import ValidationError
 
-from mom_core import BalloonControl, PluginContext, Problem, Report, Severity, Snapshot
+from mom_core import PluginContext, Problem, Report, Severity, Snapshot
 from mom_core.hypervisor import Hypervisor
 from mom_devkit import wait_until
 from mom_plugins_qemu import QemuPlugin
@@ -109,30 +109,3 @@ def test_a_host_with_monitors_is_recognized(tmp_path: Path) -> None:
 def test_patterns_that_are_none_are_refused(sockets: object) -> None:
     with pytest.raises(ValidationError):
         QemuPlugin.Settings.model_validate({"sockets": sockets})
-
-
-def test_monitors_that_mom_itself_would_hold_are_refused() -> None:
-    own, both = "/run/mom-qmp/*.qmp", "/run/qemu/*.qmp"
-    QemuPlugin.Settings.model_validate({"event_sockets": [own]})
-    with pytest.raises(ValidationError, match=r"/run/qemu/\*\.qmp is in both event_sockets and sockets"):
-        QemuPlugin.Settings.model_validate({"event_sockets": [own, both]})
-
-
-def test_events_at_a_monitor_of_moms_own_wake_mom_but_for_sizes_that_it_set_itself(make: Make, host: FakeHost, woken: list[str]) -> None:
-    guest = host.add("web")
-    own = host.add("own-web", uuid=guest.uuid)
-    own.path.rename(own.path.with_suffix(".events"))
-    plugin = make(event_sockets=[f"{host.folder}/*.events"], watch="0s")
-    hypervisor = of(plugin)
-    assert isinstance(hypervisor, BalloonControl)
-    (web,) = hypervisor.guests()
-    wait_until(lambda: woken, "it is connected, and mom was told")
-    del woken[:]
-    host.tell(own, "RTC_CHANGE")
-    host.tell(own, "STOP")
-    wait_until(lambda: woken)
-    hypervisor.set_balloon(web.entity, 600 * MIB)
-    for size in (800, 600, 300):
-        host.tell(own, "BALLOON_CHANGE", actual=size * MIB * 1024)
-    wait_until(lambda: woken[1:])
-    assert woken == ["guest web was paused", "guest web was resized by another process"]

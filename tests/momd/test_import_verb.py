@@ -8,8 +8,6 @@ from click.testing import CliRunner
 from mom_core import MomError
 from mom_daemon.cli.frame import mom
 
-GUEST = "name: web\nmemory: 4096\nballoon: 2048\n"
-
 
 def run(*arguments: str) -> tuple[int, str]:
     result = CliRunner().invoke(
@@ -29,10 +27,7 @@ def test_the_verb_prints_or_writes_and_replaces_nothing_unasked(tmp_path: Path) 
     assert run(str(old), "-o", str(new), "--force")[0] == 0
 
 
-def test_a_folder_of_guests_is_read_whole_and_policies_are_shown_as_comments(tmp_path: Path) -> None:
-    (tmp_path / "100.conf").write_text(GUEST)
-    (tmp_path / "101.conf").write_text("memory: 1024\n")
-    assert set(yaml.safe_load(run("--from", "proxmox", str(tmp_path))[1])["guests"]) == {"web", "vm101"}
+def test_ksmtuneds_file_becomes_settings_of_the_law(tmp_path: Path) -> None:
     old = tmp_path / "ksmtuned.conf"
     old.write_text("")
     code, text = run("--from", "ksmtuned", str(old))
@@ -44,7 +39,6 @@ def test_a_folder_of_guests_is_read_whole_and_policies_are_shown_as_comments(tmp
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     assert "no such file" in run(str(tmp_path / "nope"))[1]
     assert "is a directory" in run(str(tmp_path))[1]
-    assert "there is no *.conf" in run("--from", "proxmox", str(tmp_path))[1]
     bad = tmp_path / "bad"
     bad.write_bytes(b"[main]\n\xff")
     assert f"{bad}:2:1: not UTF-8 text" in run(str(bad))[1]

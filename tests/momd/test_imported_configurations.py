@@ -9,7 +9,6 @@ from mom_core import load_config
 from mom_daemon import Imported
 from mom_daemon.plugins.declared import check_plugins
 from mom_plugins_ksm.ksmtuned import import_ksmtuned
-from mom_plugins_qemu.proxmox_import import import_proxmox
 from mom_plugins_vdsm.momd.importer import GUEST_COLLECTORS, HOST_COLLECTORS, HYPERVISORS, import_momd
 
 SHIPPED = Path(__file__).with_name("vdsm_mom.conf").read_text()
@@ -33,7 +32,6 @@ def imports() -> dict[str, Imported]:
         "everything": import_momd(EVERYTHING, "mom.conf").imported,
         "no-controllers": import_momd("[main]\ncontrollers:\n[host]\ncollectors: HostKSM\n", "mom.conf").imported,
         "ksmtuned": import_ksmtuned({"ksmtuned.conf": "KSM_NPAGES_MAX=2000\n"}),
-        "proxmox": import_proxmox({"/q/100.conf": "name: web\nmemory: 4096\nballoon: 1024\n"}),
     }
 
 

@@ -222,7 +222,7 @@ def test_a_guest_whose_kernel_crashes_is_left_alone(mom: LibvirtMom, lab: Lab) -
 
 
 def test_a_driver_that_goes_is_noticed(libvirtd: PrivateLibvirtd, lab: Lab) -> None:
-    with libvirt_mom(libvirtd, stale_after="3s") as mom:
+    with libvirt_mom(libvirtd) as mom:
         goes = lab.start("goes", arguments="momtest.unload=6")
         wait_until(lambda: "mem_usable" in mom.fields(goes), "statistics come", 60)
         wait_until(lambda: "driver gone" in goes.printed, "the driver is gone", 60)

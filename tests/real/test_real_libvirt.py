@@ -74,11 +74,11 @@ def test_a_guests_size_and_its_own_statistics_are_known_and_its_size_is_set_with
 
 
 def test_statistics_are_switched_on_where_they_are_off_and_put_back(make_mom: MakeMom, lab: Lab) -> None:
-    mom = make_mom(stale_after="3s")
+    mom = make_mom()
     guest = lab.start("period", period=0).wait_until_up()
     listed, fields = mom.listed(guest), mom.fields(guest)
     assert fields[PERIOD] == 0
-    wait_until(lambda: "mem_usable" not in mom.fields(guest), "what the driver said when it was loaded is too old")
+    wait_until(lambda: "mem_usable" not in mom.fields(guest), "what the driver said when it was loaded is too old", 30)
 
     snapshot = Snapshot(guests={guest.uuid: Guest(guest.uuid, guest.name, fields, blocked=listed.blocked)})
     (decision,) = list(mom.plugin.mom_act(snapshot))

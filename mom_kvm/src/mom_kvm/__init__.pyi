@@ -84,10 +84,9 @@ from .services.past_cycles import (
 from .simulation import SimulationSetup as SimulationSetup, quiet as quiet
 from .sockets import Address as Address, Listener as Listener, PeerCredentials as PeerCredentials, connect_to_guest as connect_to_guest
 from .doctor import Cures as Cures
-from .fields import GuestField as GuestField, guest_fields as guest_fields
+from .fields import GuestField as GuestField, QEMU_GUEST_FIELDS as QEMU_GUEST_FIELDS
 from .host_side import HostSide as HostSide
 from .plugin_of_guests import PluginOfGuests as PluginOfGuests
-from .seen_guests import Resizes as Resizes
 from .seen_guests import SeenGuest as SeenGuest, SeenGuests as SeenGuests
 from .statistics import StatisticsRecord as StatisticsRecord
 from .watch import TAKEN_KIB as TAKEN_KIB, WatchedMemory as WatchedMemory

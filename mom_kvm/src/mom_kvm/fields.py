@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from mom_core import FieldSpec, Scope, Unit
@@ -57,14 +56,14 @@ _SAID: Final = (
     ("balloon_cur", Unit.KIB, "the guest's present memory", "balloon.current"),
     ("balloon_max", Unit.KIB, "the guest's memory with an empty balloon", "balloon.maximum"),
     (GuestField.LEAST, Unit.KIB, "smallest size that the balloon can reach: it cannot take memory plugged by virtio-mem;"
-     " unknown without a limit", GuestField.LEAST),
+     " unknown without a limit", "virtio-mem devices"),
     (GuestField.GIVE_BACK, Unit.TEXT, "reason why mom must return the guest's memory and then keep its size, such as an imminent migration;"
-     " unknown without a reason", GuestField.GIVE_BACK),
+     " unknown without a reason", "virtio-mem devices, or the guest's platform"),
     ("balloon_rate", Unit.KIB_PER_SECOND, "rate at which the guest's size changes; negative while it shrinks", "balloon.current"),
     (GuestField.REPORTING, Unit.FLAG, "1: free page reporting is on: the guest's kernel (Linux 5.7 or later) returns freed memory; 0: off",
-     GuestField.REPORTING),
+     "balloon device"),
     (GuestField.AUTODEFLATE, Unit.FLAG, "1: the balloon deflates when the guest runs out of memory; 0: it does not",
-     GuestField.AUTODEFLATE),
+     "balloon device"),
     ("rss", Unit.KIB, "host memory that the guest's QEMU process holds", "balloon.rss"),
     *MEMORY,
     ("mem_usable_soon", Unit.KIB, "`mem_usable` expected at the time of the next statistics that mom can act on, if memory use grows as"
@@ -73,11 +72,11 @@ _SAID: Final = (
     ("stats_age", Unit.SECONDS, "age of the guest's own statistics", "balloon.last-update"),
     (GuestField.REBOOT_AGE, Unit.SECONDS, "time since the guest's last reboot; unknown if mom has seen no reboot", "balloon.minor_fault"),
     ("stats_rejected", Unit.COUNT, "impossible statistics from the guest since mom first saw it", "balloon.*"),
-    (GuestField.PERIOD, Unit.SECONDS, "period of the guest's balloon statistics; 0: off", GuestField.PERIOD),
+    (GuestField.PERIOD, Unit.SECONDS, "period of the guest's balloon statistics; 0: off", "balloon device"),
     ("vcpu_count", Unit.COUNT, "virtual CPUs of the guest", "vcpu.current"),
     ("cpu_usage", Unit.PERCENT, "CPU time of the guest; 100 is one host CPU", "cpu.time"),
 )  # fmt: skip
-"""Fields from the hypervisor: name, unit, description, and text from which `guest_fields` makes the source."""
+"""Fields from the hypervisor: name, unit, description and source."""
 
 _SEEN: Final = (
     _process("host_minor_faults", Unit.COUNT, "the QEMU process's page faults without I/O since the last sample", "stat"),
@@ -104,9 +103,5 @@ _SEEN: Final = (
 )  # fmt: skip
 
 
-def guest_fields(source: Callable[[str], str]) -> tuple[FieldSpec, ...]:
-    """Return the declarations of the fields of each guest.
-
-    :param source: converts a text such as `balloon.current` to the field's source
-    """
-    return tuple(FieldSpec(name, unit, Scope.GUEST, description, source(record)) for name, unit, description, record in _SAID) + _SEEN
+QEMU_GUEST_FIELDS: Final = (*(FieldSpec(name, unit, Scope.GUEST, description, source) for name, unit, description, source in _SAID), *_SEEN)
+"""Fields of each guest. Sources such as `balloon.current` are libvirt's names."""

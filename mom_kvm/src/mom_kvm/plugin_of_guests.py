@@ -103,8 +103,6 @@ class PluginOfGuests(Generic[H]):
         stats_period: Annotated[Duration, Field(ge=0, le=_LONGEST_PERIOD_SECONDS), AfterValidator(_whole_seconds)] = 1.0
         """Period of balloon statistics that mom sets for guests whose statistics are off. When mom exits, it switches the statistics off
         again. `0s`: mom sets no period."""
-        stale_after: Annotated[Duration, Field(gt=0)] | None = None
-        """Age above which a guest's statistics count as unknown. Unset: three statistics periods of the guest, but at least 10s."""
         watch: Annotated[Duration, Field(ge=0, le=10), LookThread.interval(_SHORTEST_WATCH_SECONDS)] = 0.25
         """Interval at which mom checks shrunk guests between cycles. If a guest runs low on memory, a cycle starts immediately. `0s`: mom
         does not check guests between cycles."""

@@ -1,11 +1,11 @@
-"""Guests at the last query, and mom's own resizes of them."""
+"""Guests at the last query."""
 
 from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Hashable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -16,77 +16,6 @@ from mom_kvm.host_side import HostSide
 from mom_kvm.hypervisors import UNDESCRIBED, check_size
 from mom_kvm.kernel_files import boot_id
 from mom_kvm.statistics import Reading, StatisticsRecord, convert, usable_memory
-
-_RESIZED_SECONDS: Final = 5.0
-"""Shortest time between two cycles that start because another process has resized a guest."""
-
-_SLACK_KIB: Final = 1024
-
-_OVERLAP_SECONDS: Final = 5.0
-"""For this time after a new target, sizes on the way to the previous target also count as mom's."""
-
-_SETTLED_SECONDS: Final = 2.0
-"""If the size changes this long after it has reached the target, another process has resized the guest."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Resize:
-    """Resize by mom. Sizes in KiB, monotonic times."""
-
-    low: int
-    high: int
-    target: int
-    since: float
-    arrived: float = float("inf")
-
-
-class Resizes:
-    """Record of mom's own resizes of guests. Thread-safe."""
-
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
-        self._lock = threading.Lock()
-        self._resizes: dict[str, _Resize] = {}
-        self._told_at = float("-inf")
-
-    def resizing(self, guest: str, size_kib: int | None, target_kib: int) -> None:
-        """Record that mom is about to resize this guest."""
-        now = self._monotonic()
-        size = target_kib if size_kib is None else size_kib
-        low, high = min(size, target_kib), max(size, target_kib)
-        with self._lock:
-            before = self._resizes.get(guest)
-            if before is not None and now - before.since < _OVERLAP_SECONDS:
-                low, high = min(low, before.low), max(high, before.high)
-            self._resizes[guest] = _Resize(low, high, target_kib, now)
-
-    def keep(self, active: Collection[str]) -> None:
-        """Forget the resizes of all guests except `active`."""
-        with self._lock:
-            for gone in self._resizes.keys() - active:
-                del self._resizes[gone]
-
-    def is_own(self, guest: str, size_kib: int) -> bool:
-        """Return whether mom caused this size."""
-        with self._lock:
-            own = self._resizes.get(guest)
-            if own is None or not own.low - _SLACK_KIB <= size_kib <= own.high + _SLACK_KIB:
-                return False
-            now = self._monotonic()
-            at_target = abs(size_kib - own.target) <= _SLACK_KIB
-            if at_target and own.arrived > now:
-                self._resizes[guest] = replace(own, arrived=now)
-            return at_target or now - own.arrived < _SETTLED_SECONDS
-
-    def may_tell(self) -> bool:
-        """Return whether a resize by another process may start a cycle now."""
-        with self._lock:
-            now = self._monotonic()
-            if now - self._told_at < _RESIZED_SECONDS:
-                return False
-            self._told_at = now
-            return True
-
 
 _UNINTELLIGIBLE: Final = "the guest's description is invalid"
 
@@ -159,9 +88,9 @@ class SeenGuest(ABC):
     def left_alone(self) -> str:
         """Return why mom must not change the guest; empty if it may."""
 
-    def add_record(self, record: StatisticsRecord, wall: float, monotonic: float, stale_after: float | None) -> None:
+    def add_record(self, record: StatisticsRecord, wall: float, monotonic: float) -> None:
         """Update the fields with `convert` from a new record. With an empty record, only the age of the statistics changes."""
-        limit = stale_seconds(self.period or 0, stale_after)
+        limit = stale_seconds(self.period or 0)
         self.fields, self.reading = convert(record, self.reading, wall=wall, monotonic=monotonic, stale_after=limit)
         age = self.reading.age(monotonic)
         self.fresh = age is not None and age <= limit
@@ -171,14 +100,14 @@ class SeenGuest(ABC):
         """Whether mom expects balloon statistics."""
         return self.balloon and bool(self.period)
 
-    def silence(self, monotonic: float, stale_after: float | None) -> str:
+    def silence(self, monotonic: float) -> str:
         """Return a message if statistics are overdue; otherwise empty."""
         if self.reading is None or self.fresh or not self.reports or self.left_alone():
             return ""
         age = self.reading.age(monotonic)
         if age is None:
             return "the guest's balloon driver has never answered" if monotonic - self.since > _DRIVER_GRACE_SECONDS else ""
-        patience = max(_DRIVER_SILENT_SECONDS, _DRIVER_SILENT_STALE * stale_seconds(self.period or 0, stale_after))
+        patience = max(_DRIVER_SILENT_SECONDS, _DRIVER_SILENT_STALE * stale_seconds(self.period or 0))
         return "the guest's balloon driver no longer answers" if min(age, monotonic - self.since) > patience else ""
 
     @property
@@ -237,18 +166,13 @@ G = TypeVar("G", bound=SeenGuest)
 class SeenGuests(ABC, Generic[G]):
     """Guests of a hypervisor. Thread-safe. Implements `ReportingHypervisor` except `uri` and the statistics periods.
 
-    :param stale_after: age in seconds above which statistics are stale; None if the guest's period decides
     :param host_side: None if the guests run on another host
     :param proc: this host's /proc, to include the boot in incarnations
     """
 
-    def __init__(self, stale_after: float | None, monotonic: Callable[[], float], host_side: HostSide | None, proc: Path | None) -> None:
-        self._stale_after = stale_after
+    def __init__(self, monotonic: Callable[[], float], host_side: HostSide | None, proc: Path | None) -> None:
         self._monotonic = monotonic
         self._host_side = host_side
-        self._resizes = Resizes(monotonic)
-        self.wake: Callable[[str], None] = lambda reason: None
-        """Starts a cycle immediately. The argument is the reason."""
         self._looking = threading.Lock()
         self._lock = threading.Lock()
         self._seen: dict[str, G] = {}
@@ -316,7 +240,7 @@ class SeenGuests(ABC, Generic[G]):
             controls = [GuestField.PERIOD] if seen.without_balloon else [GuestField.BALLOON, GuestField.PERIOD]
             return dict.fromkeys(controls, "the guest has no balloon device")
         pinned = "" if seen.is_smaller else seen.pinned
-        obstacle = self._moved_by(seen) or pinned or seen.silence(self._monotonic(), self._stale_after)
+        obstacle = self._moved_by(seen) or pinned or seen.silence(self._monotonic())
         return {GuestField.BALLOON: obstacle} if obstacle else {}
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
@@ -335,7 +259,7 @@ class SeenGuests(ABC, Generic[G]):
     def silent(self) -> Mapping[str, str]:
         """Return why guests' statistics are overdue, keyed by guest ID."""
         now = self._monotonic()
-        return {seen.id: why for seen in self.seen() if (why := seen.silence(now, self._stale_after))}
+        return {seen.id: why for seen in self.seen() if (why := seen.silence(now))}
 
     def impossible(self) -> Mapping[str, Sequence[str]]:
         """Return the names of fields with impossible values, keyed by guest ID."""

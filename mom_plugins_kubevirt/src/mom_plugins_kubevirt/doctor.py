@@ -23,14 +23,12 @@ _CURES: Final = Cures(
 """Fixes that use KubeVirt's API. A change in a pod's libvirt would be lost with the pod."""
 
 
-def examined(hypervisor: KubevirtHypervisor, *, readonly: bool, stats_period: float) -> Iterable[Finding]:
+def examined(hypervisor: KubevirtHypervisor, *, stats_period: float) -> Iterable[Finding]:
     """Yield findings about pods and guests."""
     guests = hypervisor.guests()
     yield Finding(
         Severity.OK, SUBJECT, f"{count_of(len(hypervisor.node.pods), 'pod')} of KubeVirt; {count_of(len(guests), 'active guest')}"
     )
-    if readonly:
-        yield Finding(Severity.WARNING, SUBJECT, "mom can observe guests, but change nothing", "set readonly to false")
     troubles = hypervisor.troubles()
     for pod, why in islice(troubles.items(), _MOST_SHOWN):
         yield Finding(
@@ -44,7 +42,7 @@ def examined(hypervisor: KubevirtHypervisor, *, readonly: bool, stats_period: fl
     nameless, cure = hypervisor.node.why_nameless
     if nameless:
         yield Finding(Severity.WARNING, SUBJECT, nameless, cure)
-    yield from _CURES.examine(hypervisor, guests, hypervisor.seen(), acts=not readonly, stats_period=stats_period)
+    yield from _CURES.examine(hypervisor, guests, hypervisor.seen(), acts=True, stats_period=stats_period)
 
 
 def requested_whole(guests: Sequence[tuple[str, Mapping[str, Value]]]) -> Iterable[Finding]:

@@ -8,13 +8,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from mom_core import (
     Condition,
     Decision,
     Declaration,
-    Duration,
     Finding,
     Guest,
     Hypervisor,
@@ -25,7 +24,6 @@ from mom_core import (
     Source,
     Suggestion,
     Value,
-    format_duration,
     hookimpl,
     printable,
 )
@@ -50,13 +48,8 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
     """Manager of KubeVirt's QEMU guests on this node. Each guest runs under the libvirt of its own pod."""
 
     class Settings(PluginOfGuests.Settings):
-        """Timeouts of pods' libvirts, and sources of pods' names and requests."""
+        """Sources of pods' names and requests."""
 
-        call_timeout: Annotated[Duration, Field(gt=0, le=60)] = 1.0
-        """Timeout of one call to a pod's libvirt. It must be less than half of `deadline`. A libvirt that has hung does not delay calls to
-        others."""
-        readonly: bool = False
-        """Only observe guests."""
         pod_logs: str = "/var/log/pods"
         """The kubelet's folder of pod logs (`podLogsDir`) on the node. mom learns each pod's namespace and name from it."""
 
@@ -66,12 +59,6 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
         """KubeVirt's `memoryOvercommitPercentage`. mom uses it for guests whose pod's request is unknown. Their guarantee is their memory
         divided by this percentage, for example two thirds of it with 150. Unset: they have no guarantee, and keep the memory that they
         use."""
-
-        @model_validator(mode="after")
-        def _calls_fit_into_the_deadline(self) -> KubevirtPlugin.Settings:
-            if 2 * self.call_timeout >= self.deadline:
-                raise ValueError(f"call_timeout must be less than half of deadline (deadline: {format_duration(self.deadline)})")
-            return self
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         super().__init__(settings, context)
@@ -103,7 +90,7 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
         context, settings = self._context, self._settings
         module = binding()
         loop = EventLoop(module) if context.serves else None
-        means = Means(context, module, loop, settings.call_timeout, settings.readonly, settings.stale_after)
+        means = Means(context, module, loop)
         hypervisor = KubevirtHypervisor(Pods(context.root, Path(settings.pod_logs), context.monotonic), means)
         self._facts = facts = NodeFacts(context, settings.kubelet, settings.memory_overcommit_percentage)
         self._hypervisor = hypervisor
@@ -166,7 +153,7 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
     def _examined(self, hypervisor: KubevirtHypervisor) -> Iterable[Finding]:
         from mom_plugins_kubevirt.doctor import examined, requested_whole
 
-        yield from examined(hypervisor, readonly=self._settings.readonly, stats_period=self._settings.stats_period)
+        yield from examined(hypervisor, stats_period=self._settings.stats_period)
         if self._facts is not None:
             yield from self._facts.findings(list(hypervisor.node.pods.values()))
             guests = hypervisor.guests()

@@ -18,6 +18,9 @@ from mom_plugins_kubevirt.pods import LAUNCHER, LauncherPod
 from mom_plugins_kubevirt.relay import Relay
 from mom_plugins_libvirt import Connection, ConnectionSettings, EventLoop, ImpossibleAnswer, LibvirtHypervisor, SamplingSettings
 
+_CALL_SECONDS: Final = 1.0
+"""Timeout of one call to a pod's libvirt. A libvirt that has hung does not delay calls to others."""
+
 _LONGEST_RETRY_SECONDS: Final = 1.0
 """Longest pause between attempts to connect: mom must see a guest within 2 s after its libvirt listens."""
 
@@ -52,9 +55,7 @@ class Means:
     context: PluginContext
     module: Any
     loop: EventLoop | None
-    call_timeout: float
-    readonly: bool
-    stale_after: float | None
+    call_timeout: float = _CALL_SECONDS
     callers: Callers = field(default_factory=lambda: Callers("kubevirt-call"))
     patience: CallPatience = field(default_factory=CallPatience)
     relay: Relay = field(default_factory=Relay)
@@ -66,7 +67,6 @@ class PodLibvirt:
     def __init__(self, pod: LauncherPod, means: Means) -> None:
         settings = ConnectionSettings(
             uri=f"qemu+unix:///session?socket=/proc/{pod.pid}/root/{pod.socket}",
-            readonly=means.readonly,
             call_timeout=means.call_timeout,
             way=partial(reached, means.context.root / "proc", pod, means.relay, self._refuse),
             longest_retry=_LONGEST_RETRY_SECONDS,
@@ -80,7 +80,7 @@ class PodLibvirt:
         self.connection.on_open = self._opened
         if means.loop is not None:
             self.connection.join(means.loop)
-        sampling = SamplingSettings(means.stale_after, most_guests=1, counts_vcpus=False)
+        sampling = SamplingSettings(most_guests=1, counts_vcpus=False)
         self.hypervisor = LibvirtHypervisor(self.connection, sampling, means.context)
         self.hypervisor.wake = self._tell
         self.listed: Sequence[Guest] = ()

@@ -69,7 +69,7 @@ def opened(module: Any, uri: str, *, readonly: bool, found: bool) -> OpenedLibvi
     :param found: whether mom found the URI itself, for example a pod's; the helper does not serve such URIs
     """
     if readonly:
-        return OpenedLibvirt(module.openReadOnly(uri), None, _READ_ONLY, "set readonly to false for the libvirt plugin")
+        return OpenedLibvirt(module.openReadOnly(uri), None, _READ_ONLY, "")
     if not found and (helper := GuestOrders.reached(uri)):
         return OpenedLibvirt(module.openReadOnly(uri), helper)
     try:

@@ -21,6 +21,7 @@ from mom_plugins_libvirt.domain_xml import LONGEST_XML, DomainDescription, descr
 from mom_plugins_libvirt.events import EventBook
 from mom_plugins_libvirt.fields import PLUG_LIMIT
 from mom_plugins_libvirt.open_connection import GuestRecord
+from mom_plugins_libvirt.resizes import Resizes
 from mom_plugins_libvirt.uri import is_local
 
 T = TypeVar("T")
@@ -48,12 +49,10 @@ SILENT = "the guest has not answered libvirt's last call"
 class SamplingSettings:
     """Settings for reading guests.
 
-    :param stale_after: age of stale statistics in seconds; None if it depends on each guest's period
     :param find: returns the PID for a guest's name and UUID
     :param on_demand_seconds: time for reading missing descriptions
     """
 
-    stale_after: float | None = None
     find: Callable[[str, str], int | None] | None = None
     platforms: PlatformProperties | None = None
     most_guests: int | None = None
@@ -77,7 +76,10 @@ class Domains(SeenGuests[DomainEntry]):
         self._local = is_local(self.uri)
         find = settings.find if self._local else None
         host_side = None if find is None else HostSide(find, context.root, context.monotonic)
-        super().__init__(settings.stale_after, context.monotonic, host_side, context.root / "proc" if self._local else None)
+        super().__init__(context.monotonic, host_side, context.root / "proc" if self._local else None)
+        self.wake: Callable[[str], None] = lambda reason: None
+        """Starts a cycle immediately. The argument is the reason."""
+        self._resizes = Resizes(context.monotonic)
         self._opened = 0
         self._late: dict[str, Future[Any]] = {}
         """Last timed-out calls, keyed by guest ID."""
@@ -108,7 +110,7 @@ class Domains(SeenGuests[DomainEntry]):
         wall, monotonic = self._settings.wall(), self._monotonic()
         with self._lock:
             for entry in self._seen.values():
-                entry.add_record({}, wall, monotonic, self._stale_after)
+                entry.add_record({}, wall, monotonic)
 
     def _take(self, records: Sequence[GuestRecord]) -> None:
         wall, monotonic = self._settings.wall(), self._monotonic()
@@ -153,7 +155,7 @@ class Domains(SeenGuests[DomainEntry]):
         entry.state = state_name(entry.status)
         if status == PAUSED != entry.status:
             entry.since = monotonic
-        entry.add_record(record, wall, monotonic, self._stale_after)
+        entry.add_record(record, wall, monotonic)
         entry.fit_sizes()
         if entry.doubted is None and (may_come(entry.status, entry.reason) or has_come(entry.status, entry.reason)):
             entry.doubted = True

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 from mom_core import printable
-from mom_kvm import Resizes
+from mom_plugins_libvirt.resizes import Resizes
 
 _turn = threading.Lock()
 """Lock held by the running event loop: libvirt has one event loop for each process."""

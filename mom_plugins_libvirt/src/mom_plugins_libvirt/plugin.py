@@ -34,8 +34,6 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
 
         uri: Annotated[str, AfterValidator(checked_uri)] = "qemu:///system"
         """libvirt's URI. For another host: `qemu+ssh://root@HOST/system` or `qemu+tls://HOST/system`."""
-        readonly: bool = False
-        """Connect read-only: mom can observe, but change nothing."""
         call_timeout: Annotated[Duration, Field(gt=0, le=60)] = 2.0
         """Timeout of one call to libvirtd. It must be less than half of `deadline`. A guest whose QEMU hangs delays one cycle by two to
         three timeouts."""
@@ -82,8 +80,8 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
         root = self._context.root
         find = partial(pid_of, root / self._settings.pid_directory.lstrip("/"), root / "proc")
         seconds = 0.0 if self._context.serves else _PATIENT_SHARE * self._settings.deadline  # a command has no next cycle
-        sampling = SamplingSettings(self._settings.stale_after, find, PlatformProperties(self._context), on_demand_seconds=seconds)
-        connection = self._connection(self._settings.readonly, self._context.log)
+        sampling = SamplingSettings(find, PlatformProperties(self._context), on_demand_seconds=seconds)
+        connection = self._connection(readonly=False, log=self._context.log)
         hypervisor = LibvirtHypervisor(connection, sampling, self._context)
         hypervisor.wake = self._context.wake
         connection.start()

@@ -29,7 +29,7 @@ _CURES: Final = Cures(
 _LET_READ: Final = "let mom's user read the definitions: usermod -aG www-data mom, then systemctl restart mom; or check them: qm config"
 
 
-def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float) -> Iterable[Finding]:
+def examined(hypervisor: QemuHypervisor, *, stats_period: float) -> Iterable[Finding]:
     """Yield findings about monitors and guests. Raise `HypervisorError` on failure."""
     guests = hypervisor.guests()
     monitored = hypervisor.seen()
@@ -63,9 +63,7 @@ def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float)
         text = f"pvestatd resizes {printable(name)} ({vmid}) every ten seconds: until this stops, mom does not change the guest's balloon"
         yield Finding(Severity.WARNING, "Proxmox VE", text, cure_of_proxmox(vmid))
     yield from _keeping_all([guest for guest in answering if guest.balloon], hypervisor.fields(guests))
-    if readonly:
-        yield Finding(Severity.WARNING, SUBJECT, "readonly is set: mom changes no guest here", "set readonly to false")
-    yield from _CURES.examine(hypervisor, guests, answering, acts=not readonly, stats_period=stats_period)
+    yield from _CURES.examine(hypervisor, guests, answering, acts=True, stats_period=stats_period)
 
 
 def _keeping_all(guests: Sequence[MonitoredGuest], fields: Mapping[str, Mapping[str, Value]]) -> Iterable[Finding]:

@@ -5,35 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from mom_core import FieldSpec, GuestColumn, Scope, Unit
-from mom_kvm import GuestField, guest_fields
-from mom_plugins_qemu.description import STATISTICS
+from mom_kvm import QEMU_GUEST_FIELDS, GuestField
 
 PLUGGED: Final = "plugged_cur"
 PLUGGED_MAXIMUM: Final = "plugged_max"
-
-_SOURCES: Final = {
-    "balloon.current": "query-balloon actual, and virtio-mem's size",
-    "balloon.maximum": "query-memory-size-summary base-memory, DIMMs, and virtio-mem's size",
-    GuestField.LEAST: "query-memory-devices size",
-    GuestField.GIVE_BACK: "query-memory-devices requested-size and size",
-    "balloon.rss": "/proc/PID/stat of the guest's QEMU process",
-    **{record: name for name, (record, _) in STATISTICS.items()},
-    "balloon.usable, twice": "stat-available-memory, twice",
-    "balloon.last-update": "last-update",
-    "balloon.*": "guest-stats",
-    GuestField.PERIOD: "guest-stats-polling-interval",
-    GuestField.REPORTING: "free-page-reporting",
-    GuestField.AUTODEFLATE: "deflate-on-oom",
-    "vcpu.current": "query-cpus-fast",
-    "cpu.time": "/proc/PID/stat of the guest's QEMU process",
-}
-
-
-def _source(record: str) -> str:
-    source = _SOURCES.get(record)
-    if source is None:
-        return f"QEMU has no such statistic: `STATISTICS` lacks {record}"
-    return source if source.startswith("/") else f"QMP {source}"
 
 
 def _field(name: str, unit: Unit, description: str, source: str) -> FieldSpec:
@@ -52,25 +27,13 @@ _VOUCHED: Final = (
 _PLUGGED: Final = "memory plugged by virtio-mem; only for guests with one such device"
 
 GUEST_FIELDS: Final = (
-    *guest_fields(_source),
+    *QEMU_GUEST_FIELDS,
     _field("reclaim_cost", Unit.RATIO, "cost of taking memory from the guest; 1: normal", "Proxmox VE's shares / 1000"),
     _field(GuestField.VOUCHED, Unit.KIB, _VOUCHED, "Proxmox VE's definition, or the guest's file"),
     _field(PLUGGED, Unit.KIB, _PLUGGED, "QMP query-memory-devices size"),
     _field(PLUGGED_MAXIMUM, Unit.KIB, "maximum memory that virtio-mem can plug", "QMP query-memory-devices max-size"),
     _field(SIZED_BY, Unit.TEXT, _SIZED_BY, "the guest's devices"),
     _field(KEEPS_ALL, Unit.TEXT, "why all of the guest's memory is guaranteed, and how to change that", "Proxmox VE's definition"),
-)
-
-LONGEST_STAY: Final = "monitor_stay"
-
-HOST_FIELDS: Final = (
-    FieldSpec(
-        LONGEST_STAY,
-        Unit.SECONDS,
-        Scope.HOST,
-        "longest time, since the last cycle, for which mom occupied a guest's monitor",
-        "mom's own clock",
-    ),
 )
 
 WAY: Final = GuestColumn("way", (SIZED_BY,), Unit.TEXT, "device that sets the guest's size: its balloon or virtio-mem", 22, 4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Final, TypeVar
 
-from mom_core import DiskTune, Entity, GuestBusy, HypervisorError, NotSupported, PermissionDenied, Value, printable
+from mom_core import DiskTune, Entity, GuestBusy, HypervisorError, NotSupported, Value, printable
 from mom_kvm import PROMISED_NOTHING, GuestState, StatisticsRecord, tune_named
 from mom_plugins_qemu.description import POLLING_INTERVAL, Description, disks_of, memory_devices, size_record, throttling
 from mom_plugins_qemu.fields import VIRTIO_MEM
@@ -45,7 +45,7 @@ class QemuHypervisor(Sampler):
         return properties
 
     def _obstacle(self, seen: MonitoredGuest) -> str:
-        return "readonly is set: mom changes no guest here" if self._settings.readonly else seen.obstacle()
+        return seen.obstacle()
 
     def _moved_by(self, seen: MonitoredGuest) -> str:
         vmid = self._resized_vmid(seen)
@@ -84,7 +84,6 @@ class QemuHypervisor(Sampler):
             monitored.balloon_request(target_kib, sizing.fixed_kib + sizing.device.maximum_kib)
             size = {"path": sizing.device.path, "property": "requested-size", "value": sizing.plugged_for(target_kib) << 10}
             question = Question("qom-set", size)
-        self._resizes.resizing(monitored.id, monitored.size, target_kib)
         self._command(monitored, f"setting the size of {guest}", question)
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
@@ -218,22 +217,7 @@ class QemuHypervisor(Sampler):
         """Raise `NotSupported`: mom can start guests only through libvirt."""
         raise NotSupported(f"starting {guest}: mom can start guests only through libvirt")
 
-    # --- events ------------------------------------------------------------------------------------------------------------------
-
-    def heard(self, process: int, event: str) -> None:
-        """Start a cycle because of an event of the guest with this PID."""
-        name = next((guest.name for guest in self.seen() if guest.process == process), "")
-        self.wake(f"guest {printable(name) or f'of process {process}'} {event}")
-
-    def resized(self, process: int, actual: int) -> None:
-        """Start a cycle for a new balloon size in bytes, unless mom itself has set this size."""
-        guest = next((guest for guest in self.seen() if guest.process == process), None)
-        if guest is not None and not self._resizes.is_own(guest.id, (actual >> 10) + guest.plugged_kib) and self._resizes.may_tell():
-            self.heard(process, "was resized by another process")
-
     def _ready(self, guest: Entity, size_kib: int | None = None) -> tuple[MonitoredGuest, Description]:
-        if self._settings.readonly:
-            raise PermissionDenied("readonly is set: mom changes no guest here", hint="set readonly to false for the qemu plugin")
         self._look_first()
         if self._seen_guest(guest).failure:
             self._ask_again()

@@ -179,7 +179,7 @@ class MonitoredGuest(SeenGuest):
 
     def visit(self, questions: tuple[bytes, int]) -> Visit:
         """Return a visit that makes these queries only to this guest's process."""
-        return Visit(self.path, questions, self.process, self.started)
+        return Visit(self.path, questions, self.process)
 
     def left_alone(self) -> str:
         """Return why the monitor or QEMU's status forbids changes; empty if neither does."""

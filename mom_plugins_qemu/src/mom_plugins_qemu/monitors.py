@@ -113,15 +113,6 @@ def listeners_of(proc: Path, paths: Set[str], users: Set[int]) -> dict[str, int]
     return processes
 
 
-def listens(proc: Path, process: int, path: str) -> bool | None:
-    """Return whether the process has an open socket that listens on `path`; None if unknown."""
-    listening = {f"socket:[{number}]" for number in _listening_sockets(proc, {path})}
-    try:
-        return not listening.isdisjoint(_open_files(f"{proc}/{process}/fd")) if listening else None
-    except OSError:
-        return None
-
-
 def _open_files(folder: str) -> Iterator[str]:
     for file in os.listdir(folder):  # noqa: PTH208  # names are enough
         with suppress(OSError):  # closed meanwhile

@@ -52,14 +52,9 @@ _Visits: TypeAlias = "list[tuple[Visit, MonitoredGuest | None]]"
 
 @dataclass(frozen=True, slots=True)
 class QemuHypervisorSettings:
-    """Settings of `QemuHypervisor`.
-
-    `stale_after` is the age in seconds at which statistics are stale; None if it depends on each guest's period.
-    """
+    """Settings of `QemuHypervisor`."""
 
     sockets: Sequence[str] = ()
-    stale_after: float | None = None
-    readonly: bool = False
     users: Set[int] = field(default_factory=lambda: trusted_users(()))
     definitions: Path | None = None
     guest_files: Path | None = None
@@ -71,14 +66,13 @@ class Sampler(SeenGuests[MonitoredGuest]):
     def __init__(self, settings: QemuHypervisorSettings, context: PluginContext, wall: Callable[[], float] = time.time) -> None:
         self._proc = context.root / "proc"
         self._processes = HostSide(self._process_of, context.root, context.monotonic)
-        super().__init__(settings.stale_after, context.monotonic, self._processes, self._proc)
+        super().__init__(context.monotonic, self._processes, self._proc)
         self.uri = "qmp:" + ",".join(settings.sockets)
         self._settings, self._context, self._log, self._wall = settings, context, context.log, wall
         self._visiting = threading.Lock()
         self._guests: dict[str, MonitoredGuest] = {}
         """Guests keyed by monitor path."""
         self._ask_again_at = 0.0
-        self._longest_stay = 0.0
         self._search_at: dict[str, float] = {}
         """Monotonic times, keyed by monitor path, at which mom may search again for a monitor's process after a full backlog."""
         self._incomplete: HypervisorError | None = None
@@ -330,7 +324,6 @@ class Sampler(SeenGuests[MonitoredGuest]):
         guess_ids(guests)
         assign_definitions(guests, self._defined, self._undefined)
         self._seen, self.duplicates = index_guests(guests)
-        self._resizes.keep(self._seen)
         self._processes.follow((guest.id, guest.name, guest.start) for guest in self._seen.values())
 
     def _read_proxmox(self) -> None:
@@ -362,14 +355,6 @@ class Sampler(SeenGuests[MonitoredGuest]):
         if visits:
             with self._visiting:
                 visit_all(visits, self._monotonic, self._settings.users)
-                longest = max((left - came for visit in visits for came, left in visit.stays), default=0.0)
-                self._longest_stay = max(self._longest_stay, longest)
-
-    def longest_stay(self) -> float:
-        """Return the longest time in seconds for which mom occupied a monitor since this method's last call."""
-        with self._visiting:
-            longest, self._longest_stay = self._longest_stay, 0.0
-        return longest
 
     def _started(self, process: int) -> int:
         times = ProcessStat.running(f"{self._proc}/{process}")
@@ -379,7 +364,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         return not guest.started or self._started(guest.process) == guest.started
 
     def _update(self, guest: MonitoredGuest, record: StatisticsRecord) -> None:
-        guest.add_record(record, self._wall(), self._monotonic(), self._stale_after)
+        guest.add_record(record, self._wall(), self._monotonic())
 
     def _process_of(self, name: str, uuid: str) -> int | None:
         guest = self._seen.get(uuid)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import select
 import socket
 import time
@@ -19,8 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from mom_kvm import PeerCredentials, ProcessStat, connect_to_guest
-from mom_plugins_qemu.monitors import listens
+from mom_kvm import PeerCredentials, connect_to_guest
 from mom_plugins_qemu.wire import Answer, Conversation, Question, WireError, request
 
 _GREETING_SECONDS: Final = 0.25
@@ -63,20 +61,16 @@ class Failure(StrEnum):
 class Visit:
     """Queries to one monitor, and later their `answers` or the `failure`.
 
-    `expected` is the only PID that mom may query. `started` is this process's start time in clock ticks. `process` is the PID that
-    listens. Each is 0 if unknown.
+    `expected` is the only PID that mom may query. `process` is the PID that listens. Each is 0 if unknown.
     """
 
     path: str
     questions: tuple[bytes, int]
     expected: int = 0
-    started: int = 0
     process: int = 0
     answers: Sequence[Answer] | None = None
     failure: Failure | None = None
     why: str = ""
-    stays: list[tuple[float, float]] = field(default_factory=list)
-    """Periods in which other clients had to wait for mom: monotonic times of their beginning and end."""
     _kept: list[Answer] = field(default_factory=list)
 
     def conversation(self) -> Conversation:
@@ -120,11 +114,6 @@ class _Open:
     conversation: Conversation
     greeted: float = 0.0
 
-    def close(self, now: float) -> None:
-        self.sock.close()
-        if self.greeted:
-            self.visit.stays.append((self.greeted, now))
-
 
 def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.monotonic, users: Set[int] | None = None) -> None:
     """Make the visits, which start in order and run concurrently. Each visit stores its answers or failure.
@@ -156,14 +145,14 @@ def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.mon
                         connect(waiting.popleft(), now, now)
                 for number, _ in poll.poll(_SWEEP_SECONDS):
                     if _over(open_[number], monotonic):
-                        open_.pop(number).close(monotonic())
+                        open_.pop(number).sock.close()
                 now = monotonic()
                 if now >= sweep_at:
                     sweep_at = now + _SWEEP_SECONDS
                     again, away = away, []
                     for number, connected in list(open_.items()):
                         if _late(connected, now):
-                            open_.pop(number).close(now)
+                            open_.pop(number).sock.close()
                             if connected.visit.failure is Failure.LATE:
                                 again.append((connected.visit, connected.began))
                     for visit, first in again:
@@ -173,7 +162,7 @@ def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.mon
                             connect(visit, now, first)
         finally:
             for connected in open_.values():
-                connected.close(monotonic())
+                connected.sock.close()
 
 
 def _connected(visit: Visit, users: Set[int] | None) -> socket.socket | None:
@@ -189,7 +178,7 @@ def _connected(visit: Visit, users: Set[int] | None) -> socket.socket | None:
         visit.fail(Failure.FOREIGN, f"the socket belongs to user {peer.user}")
         sock.close()
         return None
-    failure = _who_listens(sock, peer, visit)
+    failure = _who_listens(sock, peer)
     visit.process = 0 if failure else peer.process
     if not failure and visit.expected and visit.process != visit.expected:
         failure = Failure.STRANGER
@@ -205,11 +194,8 @@ _SO_PEERPIDFD: Final = 77
 """Socket option of Linux 6.5 that returns a pidfd of the peer."""
 
 
-def _who_listens(sock: socket.socket, peer: PeerCredentials, visit: Visit) -> Failure | None:
-    """Return why it is uncertain that the peer called listen(); None if it certainly did."""
-    # The PID may have been reused. Linux before 6.5 has no pidfds of peers, so mom makes two checks. The peer's user must be root or the
-    # process's user. The process must be older than the socket's file, or have the socket open. For a known listener, mom skips the
-    # second check, because a file's age depends on the wall clock.
+def _who_listens(sock: socket.socket, peer: PeerCredentials) -> Failure | None:
+    """Return why it is uncertain that the peer called listen(); None if it did, or if the kernel is too old to confirm this."""
     if not peer.process:  # outside mom's container
         return Failure.UNKNOWN
     try:
@@ -219,31 +205,12 @@ def _who_listens(sock: socket.socket, peer: PeerCredentials, visit: Visit) -> Fa
         finally:
             os.close(handle)
     except OSError as error:
-        if error.errno not in {errno.ENOPROTOOPT, errno.EINVAL}:
-            return _CONNECTING.get(error.errno or 0, Failure.STRANGER)  # usually the process has exited
-    else:
-        return None if f"\nPid:\t{peer.process}\n".encode() in info else Failure.STRANGER
-    try:
-        users = re.search(rb"^Uid:\t\d+\t(\d+)", (_PROC / str(peer.process) / "status").read_bytes(), re.MULTILINE)
-        stat = ProcessStat.parse((_PROC / str(peer.process) / "stat").read_bytes())
-        listened = time.time() - Path(visit.path).stat().st_mtime
-    except OSError as error:
-        return _CONNECTING.get(error.errno or 0, Failure.STRANGER)  # as above
-    if users is None or stat is None or peer.user not in {0, int(users[1])}:
-        return Failure.STRANGER
-    if visit.started and (peer.process, stat.started) == (visit.expected, visit.started):
-        return None
-    age = stat.age(_PROC)
-    if age is not None and listened <= age + _SLACK_SECONDS:
-        return None
-    has_socket = listens(_PROC, peer.process, visit.path)
-    return Failure.UNKNOWN if has_socket is None else None if has_socket else Failure.STRANGER
+        if error.errno in {errno.ENOPROTOOPT, errno.EINVAL}:
+            return None
+        return _CONNECTING.get(error.errno or 0, Failure.STRANGER)  # usually the process has exited
+    # Another process may have the PID of a listener that has exited.
+    return None if f"\nPid:\t{peer.process}\n".encode() in info else Failure.STRANGER
 
-
-_PROC: Final = Path("/proc")
-
-_SLACK_SECONDS: Final = 2.0
-"""Tolerance when comparing a process's start with a file's age, because start times are rounded and clocks adjusted."""
 
 _CONNECTING: Final = {
     **dict.fromkeys((errno.EACCES, errno.EPERM), Failure.DENIED),
