@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,11 @@ def export(*arguments: object) -> Result:
     return CliRunner().invoke(record, ["export", *map(str, arguments)])
 
 
-def opened(folder: Path, kind: str = "parquet") -> duckdb.DuckDBPyConnection:
+def opened(folder: Path) -> duckdb.DuckDBPyConnection:
     """The tables, each a view of its name."""
     base = duckdb.connect()
     for name in ("host", "guests", "decisions", "outcomes"):
-        file = str(folder / f"{name}.{kind}")
-        read: Any = {"parquet": base.read_parquet, "csv": base.read_csv}[kind]
-        read(file).create_view(name)
+        base.read_csv(str(folder / f"{name}.csv")).create_view(name)
     return base
 
 
@@ -37,13 +34,12 @@ def guest_rows(reports: list[Report], field: str) -> list[tuple[str, Any]]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", ["parquet", "csv"])
-def test_duckdb_reads_the_tables(recording, reports, tmp_path, kind):
+def test_duckdb_reads_the_tables(recording, reports, tmp_path):
     out = tmp_path / "out"
-    done = export(recording, "--to", kind, "-o", out)
+    done = export(recording, "-o", out)
     assert done.exit_code == 0, done.exception
-    assert sorted(file.name for file in out.iterdir()) == [f"{name}.{kind}" for name in ("decisions", "guests", "host", "outcomes")]
-    base = opened(out, kind)
+    assert sorted(file.name for file in out.iterdir()) == [f"{name}.csv" for name in ("decisions", "guests", "host", "outcomes")]
+    base = opened(out)
     for field in ("balloon_cur", "mem_usable"):  # the latter is unknown of some guests
         assert base.sql(f"select guest_name, {field}_kib from guests").fetchall() == guest_rows(reports, field)  # noqa: S608  # of our own names
     ((most,),) = base.sql("select max(mem_available_kib) from host").fetchall()
@@ -60,7 +56,7 @@ def test_duckdb_reads_the_tables(recording, reports, tmp_path, kind):
 
 @pytest.mark.long
 def test_documented_query_works(recording, reports, tmp_path, monkeypatch):
-    export(recording, "--to", "parquet", "-o", tmp_path / "friday")
+    export(recording, "-o", tmp_path / "friday")
     (query,) = re.findall(r"```sql\n(.*?)```", (Path(__file__).parents[2] / "docs/recordings.md").read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     answer = duckdb.connect().sql(query.rstrip().rstrip(";")).project("guest_name, mib, reason").fetchall()  # times would take pytz
@@ -73,9 +69,7 @@ def test_documented_query_works(recording, reports, tmp_path, monkeypatch):
 def test_guests_and_times_are_chosen(recording, reports, tmp_path):
     name = next(o.decision.entity.name for r in reports for o in r.outcomes if o.decision.entity.scope is Scope.GUEST)
     since, until = "2026-01-01T00:01:40", "2026-01-01T00:03:40+00:00"
-    done = export(
-        recording, "--to", "parquet", "--to", until, "--from", since, "--guest", f"{name[:-1]}?", "--guest", name, "-o", tmp_path / "o"
-    )
+    done = export(recording, "--to", until, "--from", since, "--guest", f"{name[:-1]}?", "--guest", name, "-o", tmp_path / "o")
     assert done.exit_code == 0, done.exception
     chosen = [report for report in reports if 1_767_225_700 <= report.time <= 1_767_225_820]
     base = opened(tmp_path / "o")
@@ -97,16 +91,15 @@ def test_nothing_is_left_behind_and_nothing_is_overwritten(recording, tmp_path):
         (tmp_path / "full" / "mine" / "x", (), "cannot write"),
         (tmp_path / "none", ("--guest", "nobody*"), "the recording has no guest named nobody* in that period"),
     ):
-        done = export(recording, "--to", "csv", "-o", output, *arguments)
+        done = export(recording, "-o", output, *arguments)
         assert isinstance(done.exception, MomError)
         assert message in str(done.exception)
     assert [file.name for file in tmp_path.iterdir()] == ["full"]
     assert [file.name for file in (tmp_path / "full").iterdir()] == ["mine"]
 
 
-@pytest.mark.parametrize("arguments", [("--to", "excel"), (), ("--to", "csv", "--to", "parquet"), ("--to", "csv", "--to", "soon")])
-def test_a_format_or_time_that_there_is_not_is_misuse(recording, tmp_path, arguments):
-    done = export(recording, *arguments, "-o", tmp_path / "x")
+def test_a_time_that_is_none_is_misuse(recording, tmp_path):
+    done = export(recording, "--to", "excel", "-o", tmp_path / "x")
     assert done.exit_code == 2
     assert "--to" in done.output
 
@@ -116,23 +109,15 @@ def test_a_damaged_cycle_is_left_out_and_told(recording, reports, tmp_path):
     content = bytearray(file.read_bytes())
     content[-20] ^= 1
     (tmp_path / "damaged.momrec").write_bytes(content)
-    done = export(tmp_path / "damaged.momrec", "--to", "csv", "-o", tmp_path / "out")
+    done = export(tmp_path / "damaged.momrec", "-o", tmp_path / "out")
     assert done.exit_code == 0
     assert "damaged" in done.stderr
     with (tmp_path / "out" / "host.csv").open() as table:
         assert [int(row["cycle"]) for row in csv.DictReader(table)] == [report.number for report in reports[:-1]]
 
 
-def test_csv_works_without_pyarrow(recording, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert export(recording, "--to", "csv", "-o", tmp_path / "text").exit_code == 0
-    done = export(recording, "--to", "parquet", "-o", tmp_path / "out")
-    assert "-m pip install pyarrow" in getattr(done.exception, "hint", "")
-    assert not (tmp_path / "out").exists()
-
-
 def test_whole_numbers_stay_whole_in_csv(recording, reports, tmp_path):
-    export(recording, "--to", "csv", "-o", tmp_path / "out")
+    export(recording, "-o", tmp_path / "out")
     with (tmp_path / "out" / "guests.csv").open(newline="") as file:
         row = next(csv.DictReader(file))
     assert row["balloon_cur_kib"] == str(next(iter(reports[0].snapshot.guests.values())).fields["balloon_cur"])
@@ -146,7 +131,7 @@ def test_what_a_spreadsheet_would_compute_is_text_in_csv(tmp_path, name):
     one = Report(1, 5.0, "enforce", Snapshot(Host(name), {"id": guest}, 5.0, 5.0, 1),
                  (Decision(guest.entity, name, 1, name, Source(name)),), (), (), (), (), 0.1)  # fmt: skip
     written(tmp_path / "r", [one], session=session)
-    done = export(tmp_path / "r", "--to", "csv", "-o", tmp_path / "out")
+    done = export(tmp_path / "r", "-o", tmp_path / "out")
     assert done.exit_code == 0, done.exception
     for table in ("host", "guests", "decisions"):
         with (tmp_path / "out" / f"{table}.csv").open(newline="") as file:
@@ -161,7 +146,7 @@ def test_default_recording_follows_the_configuration(recording, tmp_path):
     config.write_text(f"state_directory: {tmp_path}/moved\nplugins: {{sim: {{}}, record: {{}}}}\n")
     (tmp_path / "moved").mkdir()
     (tmp_path / "moved/recording").symlink_to(recording)
-    assert export("-c", config, "--to", "csv", "-o", tmp_path / "out").exit_code == 0
+    assert export("-c", config, "-o", tmp_path / "out").exit_code == 0
     named = CliRunner().invoke(record, ["show", str(recording), "--json"])
     found = CliRunner().invoke(record, ["show", "--json"], env={"MOM_CONFIG": str(config)})
     assert found.exit_code == 0

@@ -100,7 +100,7 @@ def hypervisor(clock):
     return SimHypervisor(a_world(0), clock)
 
 
-def test_offload_and_recall_show_in_fields(hypervisor, clock):
+def test_offload_shows_in_fields(hypervisor, clock):
     clock.now = 5.0
     guest = hypervisor.guests()[0]
     before = fields_of(hypervisor, [guest])[guest.id]
@@ -116,7 +116,6 @@ def test_offload_and_recall_show_in_fields(hypervisor, clock):
     assert hypervisor.host_fields()["swap_usage"] == 300 * MIB
     clock.now = 15.0
     assert fields_of(hypervisor, [guest])[guest.id]["host_major_faults"] > 0
-    assert hypervisor.recall_memory(guest.entity, GIB, 10.0).kib == pytest.approx(fields["host_swap"], rel=0.1)
 
 
 def test_offload_is_bounded_by_time_and_memory(hypervisor):

@@ -189,11 +189,6 @@ class SimHypervisor:
                 raise NotSupported("the simulated host has no swap")
             return self._moved(kib, seconds, self.world.offload(guest.id, kib, seconds), self.world.host.swap.out_rate)
 
-    def recall_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
-        """Swap a guest's memory back in while the host has room."""
-        with self._locked_guest(guest):
-            return self._moved(kib, seconds, self.world.recall(guest.id, kib, seconds), self.world.host.swap.in_rate)
-
     @staticmethod
     def _moved(kib: int, seconds: float, moved: float, rate: float) -> Offloaded:
         duration = min(seconds, moved / rate)

@@ -339,15 +339,6 @@ class World:
         self.host.swap_out += offloaded
         return offloaded
 
-    def recall(self, identity: str, kib: float, seconds: float) -> float:
-        """Swap in up to this many KiB of a guest while the host has room; return the KiB moved."""
-        host = self.host
-        room = max(0.0, -host.short) / (1 - host.swap.ratio)
-        recalled = self.guests[identity].swapped.swap_in(max(0.0, min(kib, host.swap.in_rate * seconds, room)))
-        host.swapped -= recalled
-        host.swap_in += recalled
-        return recalled
-
 
 def _struck(faults: list[SceneFault], kind: FaultKind, identity: str) -> bool:
     return any(fault.kind is kind and identity in fault.guests for fault in faults)

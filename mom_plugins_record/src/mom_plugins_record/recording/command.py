@@ -13,10 +13,6 @@ from mom_daemon import KeptPath, brief, config_option, json_option, print_prose
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.times import format_time, moment_of
 
-FORMATS = ("parquet", "csv")
-
-_TO = f"{', '.join(FORMATS)}; parquet needs pyarrow. A second --to with a time sets the end."
-
 _RECORDING = click.argument("recording", required=False, type=KeptPath())
 
 
@@ -42,28 +38,24 @@ def show_command(recording: Path | None, config_path: str | None, as_json: bool)
 
 @record.command("export")
 @_RECORDING
-@click.option("--to", multiple=True, required=True, metavar="FORMAT|TIME", help=_TO)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), default="mom-export", show_default=True, metavar="FOLDER", help="Folder to write to."
 )
 @click.option("--guest", "guests", multiple=True, metavar="PATTERN", help="Only matching guests, like 'db-*'; may be repeated.")
 @click.option("--from", "since", metavar="TIME", help="Start, such as 2026-11-20T08:00 (UTC, unless it has another zone).")
+@click.option("--to", "until", metavar="TIME", help="End, in the format of --from.")
 @config_option
 def export_command(
-    recording: Path | None, to: tuple[str, ...], output: Path, guests: tuple[str, ...], since: str | None, config_path: str | None
+    recording: Path | None, output: Path, guests: tuple[str, ...], since: str | None, until: str | None, config_path: str | None
 ) -> None:
-    """Write a recording as tables for other tools: host, guests, decisions and outcomes, with units in the columns' names.
+    """Write a recording as CSV tables for other tools: host, guests, decisions and outcomes, with units in the columns' names.
 
     RECORDING is the folder, or one file of it. The default is mom's own recording on this host. FOLDER must be empty or new.
     """
-    from mom_plugins_record.export.tables import export
+    from mom_plugins_record.recording.tables import export
 
-    formats, times = [text for text in to if text in FORMATS], [text for text in to if text not in FORMATS]
-    if len(formats) != 1 or len(times) > 1:
-        raise click.UsageError(f"give one --to with a format ({', '.join(FORMATS)}), and at most one with a time")
-    begins = moment_of(since, "--from", float("-inf"))
-    ends = moment_of(times[0] if times else None, f"--to (one of {', '.join(FORMATS)}, or a time)", float("inf"))
-    export(recording or _configured(config_path), output, formats[0], guests, begins, ends)
+    begins, ends = moment_of(since, "--from", float("-inf")), moment_of(until, "--to", float("inf"))
+    export(recording or _configured(config_path), output, guests, begins, ends)
 
 
 def _configured(config_path: str | None) -> Path:

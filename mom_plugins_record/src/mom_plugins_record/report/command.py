@@ -16,8 +16,8 @@ import click
 
 from mom_core import GuestPattern, MomError, UnitError, is_there, load_config, parse_duration, printable
 from mom_daemon import KeptPath, config_option, json_option, print_text, write_output
-from mom_plugins_record.export.tables import cell
 from mom_plugins_record.recording.plugin import configured_recorder
+from mom_plugins_record.recording.tables import cell
 from mom_plugins_record.recording.times import format_time
 from mom_plugins_record.report.accounts_file import NAME, check, read_guests, read_hosts, read_minutes
 from mom_plugins_record.report.hours import FORECAST_ERRORS, HOUR

@@ -1,1 +1,0 @@
-"""Export of a recording as tables."""
