@@ -43,7 +43,7 @@ def test_it_sees_libvirt_guests_and_memory(tmp_path: Path) -> None:
 
 
 def test_a_configuration_that_this_user_may_not_look_for_is_not_said_to_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As `mom config grant` leaves a folder that was closed."""
+    """As an operator may close a folder to other users."""
     real = Path.stat
 
     def denied(path: Path, **named: bool) -> os.stat_result:

@@ -14,4 +14,3 @@ DOCTOR: Final = Verb("mom_daemon.doctor.verb:doctor_command", "Examine this host
 FIELDS: Final = Verb("mom_daemon.plugins.fields:fields_command", "List the fields and controls that policies can use.", "Look")
 CONFIG: Final = Verb("mom_daemon.config.verbs:config_command", "Write, check and show the configuration.", "Change")
 PLUGIN: Final = Verb("mom_daemon.plugins.verbs:plugin_command", "List, show, create and check plugins.", "Write plugins")
-COMPLETION: Final = Verb("mom_daemon.cli.completion:completion_command", "")

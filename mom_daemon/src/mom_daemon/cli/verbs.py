@@ -26,7 +26,7 @@ Used = TypeVar("Used")
 
 COMES_WITH: Final[Mapping[str, str]] = {
     **dict.fromkeys(
-        ("run", "restore", "here", "status", "guests", "explain", "doctor", "fields", "config", "plugin", "completion"), "mom-daemon"
+        ("run", "restore", "here", "status", "guests", "explain", "doctor", "fields", "config", "plugin"), "mom-daemon"
     ),
     "plugin.check": "mom-devkit",
     "plugin.new": "mom-devkit",

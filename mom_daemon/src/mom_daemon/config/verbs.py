@@ -16,7 +16,7 @@ import click
 
 from mom_core import ConfigError, ConfigProblem, Finding, MomError, Severity, format_duration, replace_file
 from mom_core.files import DEFAULT_CONFIG
-from mom_daemon import as_caller, brief, config_option, json_option, print_prose, print_text
+from mom_daemon import as_caller, brief, json_option, print_prose, print_text
 from mom_daemon.cli.hints import program
 from mom_daemon.cli.options import config_argument
 from mom_daemon.cli.prose import terminal_columns
@@ -89,43 +89,6 @@ def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
         raise ConfigError(sorted(problems))
     warnings = [("core", finding) for finding in about_enabled(config)]
     return config, warnings + [(name, finding) for name, finding in checked.findings if finding.severity is Severity.WARNING]
-
-
-# --- grant ---------------------------------------------------------------------------------------------------------------------
-
-
-@config_command.command("grant")
-@click.argument("user")
-@config_option
-@as_caller
-def grant_command(user: str, config_path: str | None) -> None:
-    """Let USER, the user that mom runs as, read the configuration and the files that it names.
-
-    Root stays the owner, and USER's group gets read access. Files that every user can read do not change. The packages run this command if
-    an earlier version of mom ran as root.
-    """
-    from mom_core import load_config
-    from mom_daemon.doctor.granted_files import grant
-
-    config = load_config(config_path)
-    for path, why in grant(config, user):
-        print_prose(f"{path}: {why or f'{user} may read it now'}", 2, err=bool(why))
-
-
-@config_command.command("hand-over", hidden=True)
-@click.argument("folder", type=click.Path(path_type=Path))
-@config_option
-@as_caller
-def hand_over_command(folder: Path, config_path: str | None) -> None:
-    """Copy original values from the ledger of a mom that ran as root to mom-helper's FOLDER.
-
-    Packages run this command before mom first runs without root. Later, mom-helper could not trust the ledger.
-    """
-    from mom_core import load_config
-    from mom_daemon.look.handed_over import hand_over
-
-    for path, before in hand_over(load_config(config_path), folder):
-        print_prose(f"{path}: the original value is {before}", 2)
 
 
 # --- show ----------------------------------------------------------------------------------------------------------------------
