@@ -630,7 +630,7 @@ def test_the_taker_takes_of_guests_only(grouped: RunningHelper, group: Group, el
     guest, stranger, other = group.process(GUEST), group.process(STRANGER), elsewhere.process(GUEST)
     root = (1, int(Path("/proc/1/stat").read_text().rpartition(")")[2].split()[19]))
 
-    ways = (OrderNumber.TAKE_V2, OrderNumber.TAKE_V1, OrderNumber.TAKE_PROCESS, OrderNumber.RECALL)
+    ways = (OrderNumber.TAKE_V2, OrderNumber.TAKE_V1, OrderNumber.TAKE_PROCESS)
 
     area = next(line for line in Path(f"/proc/{guest[0]}/maps").read_text().splitlines() if " rw-p " in line)
 
@@ -640,7 +640,7 @@ def test_the_taker_takes_of_guests_only(grouped: RunningHelper, group: Group, el
         return [*told, client.error(OrderNumber.TAKE_PROCESS, 4, int(area.partition("-")[0], 16), *guest)]
 
     *refused, of_guest = grouped.ask(taken)
-    assert refused == [EPERM] * 12
+    assert refused == [EPERM] * 9
     assert of_guest == 0
 
 

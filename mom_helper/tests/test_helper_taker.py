@@ -18,7 +18,7 @@ pytestmark = pytest.mark.processes
 PROGRAM = Path(mom_helper.__file__).parent
 
 ESRCH, EINVAL, EFAULT, ENOMEM = 3, 22, 14, 12
-WAYS = (OrderNumber.TAKE_V2, OrderNumber.TAKE_V1, OrderNumber.TAKE_PROCESS, OrderNumber.RECALL)
+WAYS = (OrderNumber.TAKE_V2, OrderNumber.TAKE_V1, OrderNumber.TAKE_PROCESS)
 
 
 class Taker:
@@ -95,7 +95,7 @@ def test_a_taker_whose_mom_ends_while_it_is_at_work_ends_without_a_word(taker: T
 
 
 def test_the_kernel_ends_it_before_guests_and_not_as_late_as_mom(taker: Taker) -> None:
-    taker.order(OrderNumber.RECALL)
+    taker.order(OrderNumber.TAKE_PROCESS)
     assert Path(f"/proc/{taker.process.pid}/oom_score_adj").read_text() == f"{OOM_SCORE}\n"
     assert (
         os.getpriority(os.PRIO_PROCESS, taker.process.pid) >= os.getpriority(os.PRIO_PROCESS, 0) + 10
@@ -125,7 +125,6 @@ def test_what_an_area_has_in_swap_then_is_told_and_what_it_cost(taker: Taker, ho
     assert (answer.error, answer.b) == (0, 1)
     assert answer.a == in_swap, "without swap, that is nothing"
     assert answer.c > 0
-    assert taker.order(OrderNumber.RECALL, 4 << 10, area_of(holder.pid), *guest)[1:3] == (0, in_swap)
 
 
 @pytest.mark.parametrize(

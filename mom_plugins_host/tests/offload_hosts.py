@@ -41,7 +41,3 @@ class MovingHypervisor(FakeHypervisor):
     def offload_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
         self.moved.append((guest.name, kib))
         return Offloaded(0, 0.001, self.barren[guest.name]) if guest.name in self.barren else Offloaded(kib, 0.001)
-
-    def recall_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
-        self.moved.append((guest.name, -kib))
-        return Offloaded(kib, 0.001)

@@ -90,7 +90,7 @@ def test_the_doctor_says_what_is_missing_with_the_cure(root: Path, file: str, ol
 
 def test_the_doctor_says_nothing_of_this_hosts_swap_where_the_hypervisor_has_its_own(root: Path) -> None:
     class WithSwap(FakeHypervisor):
-        swap_stores = offload_memory = recall_memory = lambda *_: ()
+        swap_stores = offload_memory = lambda *_: ()
 
     assert "host swap" in {finding.subject for finding in plugin(root).mom_doctor(FakeHypervisor([]))}
     assert "host swap" not in {finding.subject for finding in plugin(root).mom_doctor(WithSwap([]))}

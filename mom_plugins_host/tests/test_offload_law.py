@@ -65,15 +65,13 @@ def test_nothing_is_taken_of_a_guest_of_which_something_is_unknown(seen: Observe
     ("seen", "words"),
     [(replace(HALF, refaults_kib=20_000.0), "uses the swapped memory"), (replace(HALF, stall=0.03), "waits for memory 3.0%")],
 )
-def test_a_guest_that_works_on_what_was_taken_is_left_alone_and_may_have_it_back(seen: ObservedGuest, words: str) -> None:
+def test_a_guest_that_works_on_what_was_taken_is_left_alone(seen: ObservedGuest, words: str) -> None:
     offer = next_offer(seen, ReclaimState(), 0.0, LIMIT, 100.0)
     assert offer.pace_kib == 0
     assert words in offer.reason
-    assert offer.state.wants_back
     later = next_offer(replace(seen, refaults_kib=0.0, stall=0.0), offer.state, 0.0, LIMIT, 100.0 + FIRST_PAUSE_SECONDS / 2)
     assert later.pace_kib == 0
     assert "next try in" in later.reason
-    assert not later.state.wants_back
     forgotten = 100.0 + FIRST_PAUSE_SECONDS + RECENT_SECONDS
     assert next_offer(replace(seen, refaults_kib=0.0, stall=0.0), later.state, 0.0, LIMIT, forgotten).pace_kib > 0
 
@@ -95,7 +93,6 @@ def test_a_guest_may_feel_more_while_it_would_be_hurt_otherwise(returns: float, 
 def test_what_comes_back_within_a_second_of_a_step_is_no_harm(returns: float, stall: float) -> None:
     _, state = steps(HALF, 6)
     offer = next_offer(replace(HALF, refaults_kib=returns, stall=stall), state, 0.0, LIMIT, 6.0)
-    assert not offer.state.wants_back
     assert offer.pace_kib > 0
 
 

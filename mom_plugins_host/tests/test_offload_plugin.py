@@ -187,26 +187,6 @@ def test_a_guest_for_which_the_time_was_over_is_asked_again_at_once() -> None:
     assert asked(bench, 3) == [{"stuck"}] * 3
 
 
-def test_what_the_host_has_to_spare_is_not_kept_for_a_guest_to_which_nothing_can_be_brought_back_now() -> None:
-    works: dict[str, Value] = {"rss": GIB // 2, "host_swap": GIB // 2, "host_major_faults": 5000}
-    little: dict[str, Value] = {**PLENTY, "mem_really_available": 2.5 * GIB}
-    (alone,) = Bench(["vm1"]).cycle(little, {"vm1": works})
-    bench = Bench(["paused", "vm1"])
-    bench.paused = {"paused"}
-    (decision,) = bench.cycle(little, {"paused": works, "vm1": works})
-    assert (decision.entity.name, decision.value) == ("vm1", alone.value)
-
-
-def test_a_guest_that_works_on_what_was_taken_gets_it_back_at_once_where_the_host_has_it() -> None:
-    bench = Bench(["vm1"])
-    works: dict[str, Value] = {"rss": GIB // 2, "host_swap": GIB // 2, "host_major_faults": 5000}
-    (decision,) = bench.cycle(PLENTY, {"vm1": works})
-    assert decision.value == -GIB // 2
-    assert "mom reads that memory back" in decision.reason
-    short = Bench(["vm1"])
-    assert short.cycle(SHORT, {"vm1": works}) == []
-
-
 def test_what_comes_back_is_told_where_only_the_hypervisor_counts_it() -> None:
     bench = Bench(["vm1"])
     works: dict[str, Value] = {"rss": GIB // 2, "host_swap": GIB // 2, "host_major_faults": 5000}
@@ -308,16 +288,6 @@ def test_what_a_policy_decides_for_all_guests_together_is_cut_to_what_swap_takes
     assert reviewed(bench, 700) == [700, room - 700, None]
 
 
-def test_what_a_policy_brings_back_is_cut_to_what_the_host_has_to_spare() -> None:
-    guests = dict.fromkeys(("vm1", "vm2", "vm3"), COLD)
-    bench = Bench([*guests])
-    bench.cycle(PLENTY, guests)
-    spare = int(need_of(snapshot(host=PLENTY).host, working=False).beyond_kib)
-    assert reviewed(bench, -spare + 1000) == [-spare + 1000, -1000, None]
-    bench.cycle(SHORT, guests)
-    assert reviewed(bench, -1000) == [None] * 3
-
-
 def test_an_order_lapses_when_it_is_not_renewed() -> None:
     bench = Bench(["vm1"])
     bench.cycle(SHORT, {"vm1": COLD})
@@ -341,10 +311,8 @@ def test_cold_memory_goes_before_guests_are_expected_to_use_more_and_none_feels_
     known = {**SHORT, "mem_really_available": 2 * GIB + 1}
     need = need_of(snapshot(host={**known, "mem_rise_ahead": GIB}).host, working=False)
     assert need.lack_kib >= GIB - 1
-    assert (need.urgency, need.patient, need.beyond_kib) == (1.0, True, 0.0)
+    assert (need.urgency, need.patient) == (1.0, True)
     assert ", plus the 1.00 GiB that guests are expected to need soon" in need.words
-    ample = need_of(snapshot(host={**known, "mem_really_available": 8 * GIB, "mem_rise_ahead": GIB}).host, working=False)
-    assert ample.beyond_kib == need_of(snapshot(host={**known, "mem_really_available": 7 * GIB}).host, working=False).beyond_kib > 0
 
 
 @pytest.mark.parametrize(("share", "urgency"), [(0.7, 1.0), (0.35, 2.0), (0.1, 4.0), (-0.5, 4.0)])

@@ -149,14 +149,6 @@ def test_a_worker_that_is_killed_at_any_instant_leaves_the_limit_as_it_was(group
     assert batch[0].went >= 4 << 10, "a new worker goes on"
 
 
-def test_what_is_in_swap_is_called_back_at_once(grouped: Lab, worker: ReclaimWorker) -> None:
-    (guest,) = started(grouped, "recalled")
-    wait_until(lambda: ordered(worker, order_of(guest, "v1", 32)) and in_swap_mib(guest) >= 64, "some of it is in swap", 60)
-    held = int((guest.group("memory") / "memory.usage_in_bytes").read_text())
-    assert ordered(worker, order_of(guest, "recall", 64)) >= 32 << 10
-    assert int((guest.group("memory") / "memory.usage_in_bytes").read_text()) >= held + (16 << 20)
-
-
 def ordered(worker: ReclaimWorker, request: ReclaimRequest) -> int:
     """What came of one request, in KiB."""
     worker.send([request], 3.0, 3.0)

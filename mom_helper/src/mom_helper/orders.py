@@ -56,8 +56,6 @@ class OrderNumber(IntEnum):
     time."""
     TAKE_PROCESS = 10
     """Reclaim `a` KiB of the guest `c`, `d`, beginning at the address `b`. The answer is as for `TAKE_V2`."""
-    RECALL = 11
-    """Swap `a` KiB of the guest `c`, `d` at the address `b` back in. The answer is as for `TAKE_V2`."""
     SCORE = 12
     """Set `oom_score_adj` of the guest `c`, `d` to `a`, from 0 to 1000. mom, not the helper, restores the score.
     """

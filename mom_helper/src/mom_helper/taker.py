@@ -1,4 +1,4 @@
-"""Reclaim worker. It makes the kernel swap memory of guests out and in, piece by piece, so that neither mom nor other requests wait.
+"""Reclaim worker. It makes the kernel swap memory of guests out, piece by piece, so that neither mom nor other requests wait.
 
 mom-helper connects an unprivileged mom to this worker. A mom that runs as root starts `mom_helper taker` itself.
 """
@@ -31,8 +31,8 @@ NICE: Final = 10
 OOM_SCORE: Final = 900
 """`oom_score_adj` of the worker, which the kernel then kills before any guest."""
 
-_ADVICE: Final = {OrderNumber.TAKE_PROCESS: 21, OrderNumber.RECALL: 3}
-"""Advice to the kernel, by kind of request: MADV_PAGEOUT, which swaps out hot pages too, or MADV_WILLNEED."""
+_MADV_PAGEOUT: Final = 21
+"""Advice to the kernel, which swaps out hot pages too."""
 
 _GROUP_FILES: Final = {
     OrderNumber.TAKE_V2: (UNIFIED, "memory.current", "memory.reclaim"),
@@ -40,7 +40,7 @@ _GROUP_FILES: Final = {
 }
 """For each kind of request: the hierarchy, the file with the used memory, and the file to write. While `memory.force_empty` is written, the
 kernel reclaims memory until a signal ends the write."""
-WAYS: Final = _ADVICE.keys() | _GROUP_FILES.keys()
+WAYS: Final = {OrderNumber.TAKE_PROCESS, *_GROUP_FILES}
 _SYS_PROCESS_MADVISE: Final = 440
 _SWAPPED: Final = 1 << 62
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
@@ -54,7 +54,7 @@ def move_piece(order: Order, guests: Guests) -> tuple[int, int, int]:
         time.sleep(0.01)
     began = time.process_time()
     guest = guests.find(order.c, order.d)
-    went, more = (_by_advice if order.number in _ADVICE else _by_group)(order, guest)
+    went, more = (_by_advice if order.number == OrderNumber.TAKE_PROCESS else _by_group)(order, guest)
     guests.allowance.take(went << 10)
     return went, int(more), int((time.process_time() - began) * 1e6)
 
@@ -88,9 +88,8 @@ def _by_advice(order: Order, guest: Guest) -> tuple[int, bool]:
     with opened("pagemap", folder=guest.folder) as pagemap:
         before = _swapped_kib(pagemap, first, length)
         area = struct.pack("PN", first, length)  # the kernel's `struct iovec`
-        _call(libc.syscall, _SYS_PROCESS_MADVISE, guest.handle, area, ctypes.c_size_t(1), _ADVICE[OrderNumber(order.number)], 0)
-        # Until recalled memory is used for the first time, the kernel still counts it as swapped.
-        return before if order.number == OrderNumber.RECALL else max(0, _swapped_kib(pagemap, first, length) - before), True
+        _call(libc.syscall, _SYS_PROCESS_MADVISE, guest.handle, area, ctypes.c_size_t(1), _MADV_PAGEOUT, 0)
+        return max(0, _swapped_kib(pagemap, first, length) - before), True
 
 
 def _call(function: Callable[..., int], *arguments: object) -> None:

@@ -82,9 +82,6 @@ class ColdMemoryControl(Protocol):
         The result counts KiB before compression. Raises `NotSupported` with the reason.
         """
 
-    def recall_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
-        """Read `kib` KiB back from swap, within `seconds`."""
-
 
 @runtime_checkable
 class GrowthControl(Protocol):

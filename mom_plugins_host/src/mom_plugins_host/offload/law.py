@@ -117,7 +117,6 @@ class ReclaimState:
     :param working_set: working set in KiB, learned at the time `learnt`
     :param recent: short average of stalls until the time `seen`
     :param lasting: long average of stalls until the time `seen`
-    :param wants_back: whether memory may come back from swap, because the last step found harm
     """
 
     until: float = 0.0
@@ -130,7 +129,6 @@ class ReclaimState:
     recent: StallAverage = StallAverage()
     lasting: StallAverage = StallAverage()
     seen: float | None = None
-    wants_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +150,6 @@ def next_offer(seen: ObservedGuest, state: ReclaimState, reclaimed_kib: float, l
     :param urgency: factor that raises `limit` while the host is short of memory; otherwise 1
     """
     limit, cold_seconds, warm_seconds = limit * urgency, COLD_SECONDS / urgency, WARM_SECONDS / urgency
-    state = replace(state, wants_back=False)
     if seen.resident_kib is None or seen.away_kib is None or seen.refaults_kib is None:
         missing = "its memory on the host" if seen.resident_kib is None else "its memory in swap" if seen.away_kib is None else ""
         return _nothing(state, seen.hold or f"{missing or 'its rate of refaults'} is unknown")
@@ -164,7 +161,7 @@ def next_offer(seen: ObservedGuest, state: ReclaimState, reclaimed_kib: float, l
     if harm:
         pause = min(2 * state.pause, LONGEST_PAUSE_SECONDS)
         until, held = now + state.pause, seen.resident_kib
-        state = ReclaimState(until, pause, 0, FIRST_SHARE, harm, held, now, state.recent, seen=now, wants_back=True)
+        state = ReclaimState(until, pause, 0, FIRST_SHARE, harm, held, now, state.recent, seen=now)
         return _nothing(state, harm)
     if seen.hold or seen.suffers:
         return _nothing(state, seen.hold or seen.suffers)
@@ -172,7 +169,7 @@ def next_offer(seen: ObservedGuest, state: ReclaimState, reclaimed_kib: float, l
         return _nothing(state, f"{state.reason}; next try in {state.until - now:.0f} s")
     if harm_now:
         share, until = max(FIRST_SHARE, state.share / 2), now + FIRST_PAUSE_SECONDS
-        state = replace(state, until=until, share=share, reason=harm_now, working_set=seen.resident_kib, learnt=now, wants_back=True)
+        state = replace(state, until=until, share=share, reason=harm_now, working_set=seen.resident_kib, learnt=now)
         return _nothing(state, harm_now)
     away_seconds = _time_away(seen.away_kib, max(state.recent.refaults_kib, state.lasting.refaults_kib), size)
     if away_seconds < cold_seconds:
@@ -250,7 +247,7 @@ _MOST_URGENT: Final = 4.0
 
 @dataclass(frozen=True, slots=True)
 class HostNeed:
-    """KiB that the host lacks, and KiB that it has beyond its target.
+    """KiB that the host lacks.
 
     :param words: explanation; empty if the host's memory is unknown
     :param urgency: 1 to 4; multiplies a guest's permitted stalls, because ballooning would hurt the guest more
@@ -258,7 +255,6 @@ class HostNeed:
     """
 
     lack_kib: float
-    beyond_kib: float
     words: str
     urgency: float = 1.0
     patient: bool = False
@@ -274,7 +270,7 @@ def need_of(host: Host, *, working: bool) -> HostNeed:
     if target is None and total is not None:
         target = min(_TARGET_SHARE * total, _MOST_TARGET_KIB)
     if available is None or target is None:
-        return HostNeed(0.0, 0.0, "")
+        return HostNeed(0.0, "")
     free = available - (host.number("mem_reserved") or 0.0)
     words = f"the host has {format_kib(available)} available, and should have {format_kib(target)}"
     ahead = host.number(AHEAD) or 0.0
@@ -282,7 +278,7 @@ def need_of(host: Host, *, working: bool) -> HostNeed:
         words += f", plus the {format_kib(ahead)} that guests are expected to need soon"
     lack = _ENOUGH * target + ahead - free if free < target + ahead or working else 0.0
     urgency = min(_MOST_URGENT, max(1.0, _TIGHT * target / max(free, 1.0)))
-    return HostNeed(max(0.0, lack), max(0.0, free - ahead - _ENOUGH * target), words, urgency, free >= _PATIENT * target)
+    return HostNeed(max(0.0, lack), words, urgency, free >= _PATIENT * target)
 
 
 def chosen(offers: Mapping[str, ColdOffer], most_kib: float, seconds: float, spared: Collection[str] = ()) -> dict[str, int]:

@@ -61,12 +61,9 @@ _WILL_GROW: Final = "its daily pattern predicts that it will soon use more, perh
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    # `paces` are in KiB/s; a negative pace returns memory.
-
-    paces: Mapping[str, int] = field(default_factory=dict)
+    paces: Mapping[str, int] = field(default_factory=dict)  #: in KiB/s
     offers: Mapping[str, law.ColdOffer] = field(default_factory=dict)
     words: str = ""
-    spare_kib: float = 0.0
 
 
 def _will_grow(guest: Guest) -> bool:
@@ -146,8 +143,7 @@ class OffloadPlugin:
             entry = self._followed.get(request.guest)
             if entry is not None:
                 entry.at = request.at
-                if request.way != "recall":
-                    self._note_moved(entry, request.went, request.why)
+                self._note_moved(entry, request.went, request.why)
 
     def _note_moved(self, entry: FollowedGuest, kib: int, why: str) -> None:
         now = self._context.monotonic()
@@ -169,11 +165,7 @@ class OffloadPlugin:
         self._plan = self._planned(snapshot)
         for identity, pace in self._plan.paces.items():
             guest = snapshot.guests[identity]
-            words = (
-                f"it uses the swapped memory, and {self._plan.words}: mom reads that memory back"
-                if pace < 0
-                else f"{self._plan.words}: mom swaps out memory that the guest has not touched for long, before it reclaims memory in use"
-            )
+            words = f"{self._plan.words}: mom swaps out memory that the guest has not touched for long, before it reclaims memory in use"
             yield Decision(guest.entity, OFFLOAD, pace, words, self._source)
 
     def _planned(self, snapshot: Snapshot) -> _Plan:
@@ -205,8 +197,7 @@ class OffloadPlugin:
         for identity in offers:
             alternative = f"{_WILL_GROW}, and {other_guests}" if identity in spared else f"{other_guests} costs less, and"
             self._followed[identity].reason = "" if identity in paces else why or f"{alternative} is enough"
-        paces.update(self._recall_paces(snapshot, need, cycle))
-        return _Plan(paces, offers, need.words or "mom moves cold memory ahead of need", need.beyond_kib)
+        return _Plan(paces, offers, need.words or "mom moves cold memory ahead of need")
 
     def _within_swap_limit(self, entry: FollowedGuest, offer: law.ColdOffer, cycle: float) -> law.ColdOffer | None:
         limit = None if self._moves_itself else entry.way.swap_limit
@@ -225,20 +216,6 @@ class OffloadPlugin:
         if not need.words:
             return 0.0, "the host's available memory, or its target, is unknown"
         return (min(need.lack_kib / net, room_kib), "") if need.lack_kib > 0 else (0.0, f"{need.words}: there is no need to reclaim memory")
-
-    def _recall_paces(self, snapshot: Snapshot, need: law.HostNeed, cycle: float) -> dict[str, int]:
-        paces: dict[str, int] = {}
-        spare = need.beyond_kib
-        for identity, guest in snapshot.guests.items():
-            entry = self._followed.get(identity)
-            if entry is None or guest.why_blocked(OFFLOAD):
-                continue
-            away = entry.observed.away_kib if entry.observed is not None and entry.state.wants_back else None
-            back = min(away or 0.0, spare)
-            if back >= law.LEAST_KIB * cycle:
-                paces[identity] = -int(back / cycle)
-                spare -= back
-        return paces
 
     def _observed(self, guest: Guest, entry: FollowedGuest, seconds: float, now: float, need: law.HostNeed) -> law.ObservedGuest:
         faults = guest.number("host_major_faults")
@@ -295,15 +272,15 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        """Limit decisions to the guests' offers, to the room in swap, and to the host's spare memory."""
+        """Limit decisions to the guests' offers, and to the room in swap."""
         room = room_of(self._stores, self._budget.left(snapshot.monotonic))
         cycle = max(_SHORTEST_SECONDS, self._seconds)
-        left, spare = int(room.kib / cycle), int(self._plan.spare_kib / cycle)
+        left = int(room.kib / cycle)
         for decision in decisions:
             if decision.control != OFFLOAD or decision.entity.id not in snapshot.guests:
                 continue
             pace, offer = as_whole(decision.value), self._plan.offers.get(decision.entity.id)
-            if pace is None:
+            if pace is None or pace < 0:
                 yield Revision(decision, None, "invalid pace: use a whole number of KiB per second")
             elif pace > 0 and offer is None:
                 entry = self._followed.get(decision.entity.id)
@@ -322,13 +299,6 @@ class OffloadPlugin:
                         else "limited to the room in the host's swap"
                     )
                     yield Revision(decision, replace(decision, value=allowed), why)
-            elif pace < 0:
-                allowed = min(-pace, spare)
-                spare -= allowed
-                if not allowed:
-                    yield Revision(decision, None, "the host has no spare memory to read swapped memory back")
-                elif allowed < -pace:
-                    yield Revision(decision, replace(decision, value=-allowed), "limited to the host's spare memory")
 
     # --- control -----------------------------------------------------------------------------------------------------------------
 
@@ -350,10 +320,10 @@ class OffloadPlugin:
             if entry is None:
                 continue
             entry.pace, entry.left = pace, _CYCLES_IN_FORCE
-            kib = int(abs(pace) * self._seconds)
+            kib = int(pace * self._seconds)
             if kib and not change.back:
                 targets[change.entity.id] = change.target
-                way = "recall" if pace < 0 else "process" if entry.by_process else entry.way.name
+                way = "process" if entry.by_process else entry.way.name
                 requests.append(ReclaimRequest(change.entity.id, way, kib, entry.way.pid, entry.way.started, entry.at))
         seconds, cpu = _MOST_OF_CYCLE * self._seconds, self._settings.cpu_share * self._seconds * (2 if self._urgent else 1)
         try:
@@ -372,11 +342,8 @@ class OffloadPlugin:
         for request in requests:
             target = targets[request.guest]
             try:
-                if request.way == "recall":
-                    hypervisor.recall_memory(target.entity, request.left, seconds)
-                else:
-                    result = hypervisor.offload_memory(target.entity, request.left, seconds / len(requests))
-                    self._note_moved(self._followed[request.guest], result.kib, result.why)
+                result = hypervisor.offload_memory(target.entity, request.left, seconds / len(requests))
+                self._note_moved(self._followed[request.guest], result.kib, result.why)
             except HypervisorError as error:
                 errors[target] = error
         return errors

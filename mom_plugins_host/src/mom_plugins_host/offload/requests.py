@@ -76,8 +76,9 @@ OUT_OF_TIME: Final = "the time for the request ran out"
 _STUCK_SECONDS: Final = 60.0
 """The worker counts as stuck this long after the time limit of its requests."""
 
-_WAYS: Final = {"v2": OrderNumber.TAKE_V2, "v1": OrderNumber.TAKE_V1, "process": OrderNumber.TAKE_PROCESS, "recall": OrderNumber.RECALL}
+_WAYS: Final = {"v2": OrderNumber.TAKE_V2, "v1": OrderNumber.TAKE_V1, "process": OrderNumber.TAKE_PROCESS}
 _ENDED: Final = "its process has ended"
+_NO_MORE: Final = "the kernel found no more memory to reclaim"
 _ERRORS: Final = {errno.ESRCH: _ENDED, errno.ENODATA: "its control group has too little memory"}
 
 
@@ -85,7 +86,7 @@ _ERRORS: Final = {errno.ESRCH: _ENDED, errno.ENODATA: "its control group has too
 class ReclaimRequest:
     """Request to move memory of a guest, and its result.
 
-    :param way: `MemoryWay.name`, or `recall` to read memory back
+    :param way: `MemoryWay.name`
     :param left: KiB still to move
     :param at: next step of the walk through the process's memory
     :param went: KiB moved
@@ -104,15 +105,11 @@ class ReclaimRequest:
     _rate: float = 0.0
     _steps: Iterator[tuple[int, int]] | None = None
 
-    @property
-    def _no_more(self) -> str:
-        return "no more of its memory was in swap" if self.way == "recall" else "the kernel found no more memory to reclaim"
-
     def move_piece(self, ask: Callable[[Order], Answer], until: float) -> int:
         """Move a piece of the memory, and return the CPU time in microseconds. Raise `OSError` if the worker has ended."""
         began = time.monotonic()
         piece: tuple[int, int] | None = (self.left, int(self._piece_seconds(until - began) * 1e6))
-        if self.way in {"process", "recall"}:
+        if self.way == "process":
             self._steps = self._steps or self._walk()
             piece = next(self._steps, None)
         if piece is None:
@@ -124,7 +121,7 @@ class ReclaimRequest:
         if answer.error:
             self.why = _ERRORS.get(answer.error) or os.strerror(answer.error)
         elif not answer.b and self.left > 0:
-            self.why = self._no_more
+            self.why = _NO_MORE
         return answer.c
 
     def _piece_seconds(self, left: float) -> float:
@@ -145,7 +142,7 @@ class ReclaimRequest:
             for address, length in steps_of(areas, self.at):
                 self.at += 1
                 yield length >> 10, address
-            self.why = self._no_more if areas else "its process has no large memory area"
+            self.why = _NO_MORE if areas else "its process has no large memory area"
 
 
 def follow(requests: Sequence[ReclaimRequest], ask: Callable[[Order], Answer], seconds: float, cpu_seconds: float) -> None:
