@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import glob
-import io
 import json
 import math
 import time
@@ -15,15 +13,13 @@ from typing import Any, Final
 import click
 
 from mom_core import GuestPattern, MomError, UnitError, is_there, load_config, parse_duration, printable
-from mom_daemon import KeptPath, config_option, json_option, print_text, write_output
+from mom_daemon import KeptPath, config_option, json_option, write_output
 from mom_plugins_record.recording.plugin import configured_recorder
-from mom_plugins_record.recording.tables import cell
 from mom_plugins_record.recording.times import format_time
-from mom_plugins_record.report.accounts_file import NAME, check, read_guests, read_hosts, read_minutes
-from mom_plugins_record.report.hours import FORECAST_ERRORS, HOUR
+from mom_plugins_record.report.accounts_file import NAME, check, read_guests, read_hosts
+from mom_plugins_record.report.hours import HOUR
 from mom_plugins_record.report.page import page
-from mom_plugins_record.report.sizes import KIB_PER_GIB
-from mom_plugins_record.report.summary import AccountedHours, Figures, Price, ReportLine, ReportSummary, summary_of, without
+from mom_plugins_record.report.summary import AccountedHours, Price, ReportLine, ReportSummary, summary_of, without
 from mom_plugins_record.report.terminal import print_report
 
 
@@ -38,13 +34,10 @@ from mom_plugins_record.report.terminal import print_report
     help="One line for each class, guest, host, or value of a guest's property, such as project.",
 )
 @click.option("--tenant", default="", metavar="PATTERN", help="Only these guests, such as 'acme-*' or 'project=acme', without the host.")
-@click.option("--csv", "as_csv", is_flag=True, help="Print a table for spreadsheets.")
 @click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write one page with plots, such as for e-mail; - prints it.")
 @config_option
 @json_option
-def report(
-    path: Path | None, last: str, by: str, tenant: str, as_csv: bool, html: Path | None, config_path: str | None, as_json: bool
-) -> None:
+def report(path: Path | None, last: str, by: str, tenant: str, html: Path | None, config_path: str | None, as_json: bool) -> None:
     """Report the gain and cost of mom: memory given back by each means and its worth, advised sizes, stalls, and promises.
 
     FILE is the folder of a recording, or its file of accounts. The default is mom's own accounts on this host. The report marks unknown
@@ -62,11 +55,10 @@ def report(
         except MomError as error:
             raise click.UsageError(f"{option}: {error}") from None
     by_property = by not in {"class", "guest", "host"}
-    if as_json + as_csv + (html is not None) > 1:
-        raise click.UsageError("choose one of --json, --csv and --html")
+    if as_json and html is not None:
+        raise click.UsageError("choose one of --json and --html")
     path, price = _settings(path, config_path)
-    account = find_accounts(path, seconds)
-    summary = summary_of(account, by, tenant, price)
+    summary = summary_of(find_accounts(path, seconds), by, tenant, price)
     if tenant and not summary.whole.guests:
         verb = "is named" if pattern.property == "name" else "matches"
         raise MomError(f"no guest in that period {verb} {printable(tenant)}", hint="use --by guest without --tenant to list all guests")
@@ -75,17 +67,12 @@ def report(
         raise MomError(f"no guest in that period has the property {by}", hint=hint)
     if as_json:
         click.echo(json.dumps(document(summary), indent=2))
-    elif as_csv:
-        print_text(table(summary))
     elif html is not None:
-        write_output(html, page(summary, () if tenant else account.minutes))
+        write_output(html, page(summary))
         if str(html) != "-":
             click.echo(str(html), err=html.is_symlink() or not html.is_file())  # an irregular file may be standard output itself
     else:
         print_report(summary)
-
-
-_MOST_MINUTES: Final = 120
 
 
 def find_accounts(path: Path, last: float) -> AccountedHours:
@@ -105,28 +92,16 @@ def find_accounts(path: Path, last: float) -> AccountedHours:
     hosts = read_hosts(accounts, 0.0, math.inf)
     if not hosts:
         raise MomError(f"{accounts} is still empty", hint="mom writes the first accounts a minute after its start")
-    past = [row for row in hosts if row.hour <= time.time() // HOUR]
-    if past and len(past) < len(hosts):  # hours that are all in the future come from another machine's clock
-        remarks.append(f"{len(hosts) - len(past)} hours in the future are ignored: a clock was ahead")
-        hosts = past
+    hosts = [row for row in hosts if row.hour <= time.time() // HOUR] or hosts  # later hours are from a clock that was ahead
     until = max(row.latest["ended"] for row in hosts)
     since = min(round((until - last) / HOUR), math.ceil(until / HOUR) - 1) * HOUR  # in whole hours, as near as possible
-    if last < HOUR:
-        remarks.append("accounts are kept by the hour: this report covers a whole hour")
     begins = min(row.latest["began"] for row in hosts)
     if begins > since:
         remarks.append(f"the accounts begin {format_time(begins)[:16]} UTC")
         since = begins
     of_that_time = [row for row in hosts if row.hour >= int(since // HOUR)]
     guests = read_guests(accounts, since, until)
-    minutes = read_minutes(accounts, since, until, _MOST_MINUTES) if until - since < 2 * HOUR else ()
-    return AccountedHours(of_that_time, guests, since, until, remarks, _forecast(accounts, since, until), minutes)
-
-
-def _forecast(accounts: Path, since: float, until: float) -> Figures | None:
-    means = [point.mean for point in read_minutes(accounts, since, until, 1)]
-    wrong, as_now = ([mean[name] / KIB_PER_GIB for mean in means if name in mean] for name in FORECAST_ERRORS)
-    return {"wrong_by_gib": wrong[0], "as_now_wrong_by_gib": as_now[0]} if wrong and as_now else None
+    return AccountedHours(of_that_time, guests, since, until, remarks)
 
 
 def _settings(path: Path | None, config_path: str | None) -> tuple[Path, Price]:
@@ -155,16 +130,6 @@ def document(summary: ReportSummary) -> dict[str, Any]:
     """Return the report as JSON content."""
     lines = [_row(line) for line in summary.lines]
     return {"format": FORMAT, **_plain({**asdict(replace(summary, lines=())), "whole": _row(summary.whole), "lines": lines})}
-
-
-def table(summary: ReportSummary) -> str:
-    """Return the report as CSV, with a last row for all lines together."""
-    rows = [_plain(_row(line)) for line in (*summary.lines, summary.whole)]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
-    return text.getvalue()
 
 
 def _row(line: ReportLine) -> dict[str, Any]:

@@ -141,11 +141,8 @@ class GuestHour(AccountedHour):
 
 MINUTE: Final = 60.0
 
-FORECAST_ERRORS: Final = ("forecast_error", "forecast_error_unlearned")
-"""Host fields: errors of the forecast, and of expecting no change."""
-
 HOST: Final = (
-    "mem_available", "mem_really_available", "ksm_saved", "swap_usage", "psi_memory_some_avg10", "killed_today", *FORECAST_ERRORS,
+    "mem_available", "mem_really_available", "ksm_saved", "swap_usage", "psi_memory_some_avg10", "killed_today",
 )  # fmt: skip
 
 TOGETHER: Final = ("rss", "cold")

@@ -7,15 +7,12 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
-from math import nan
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from mom_core import MomError, printable
-from mom_kvm import RecordedPoint
-from mom_plugins_record.report.sizes import KIB_PER_GIB
 from mom_plugins_record.report.summary import ReportSummary
-from mom_plugins_record.report.terminal import MEANS, columns_of, counted_until, headline, sections, span, title, watched_share
+from mom_plugins_record.report.terminal import MEANS, columns_of, counted_until, sections, span, title, watched_share
 
 HELD: Final = "held by guests"
 
@@ -78,28 +75,19 @@ def plot(title: str, times: Sequence[float], areas: Mapping[str, Sequence[float]
 
 
 MOST_ROWS: Final = 2000
-"""Maximum number of guests in the table, so that the page fits into an e-mail. --csv prints all."""
+"""Maximum number of guests in the table, so that the page fits into an e-mail. --json prints all."""
 
 
-_BAD: Final = ' class="bad"'
-
-_MOODS: Final = {"too small": _BAD, "too large": ' class="good"'}
+_MOODS: Final = {"too small": ' class="bad"', "too large": ' class="good"'}
 
 
-def page(summary: ReportSummary, minutes: Sequence[RecordedPoint] = ()) -> str:
-    """Return the report as an HTML page. Raise `MomError` if matplotlib is missing.
-
-    :param minutes: points of the host, for a report of less than two hours
-    """
-    first = "".join(
-        f"<div><b{_BAD if item.is_bad else ''}>{_text(item.text)}</b><span>{_text(item.meaning)}</span></div>" for item in headline(summary)
-    )
+def page(summary: ReportSummary) -> str:
+    """Return the report as an HTML page. Raise `MomError` if matplotlib is missing."""
     parts = [
         f"<h1>{_text(title(summary))}</h1>",
         f'<p class="soft">{span(summary)}. {_text(watched_share(summary))}; {_text(counted_until(summary))}.</p>',
         *(f'<p class="soft">{_text(remark)}</p>' for remark in summary.remarks),
-        f'<div class="first">{first}</div>' if first else "",
-        *(_plots(summary) or _plot_by_minutes(minutes)),
+        *_plots(summary),
     ]
     for heading, rows in sections(summary):
         terms = "".join(f"<dt>{_text(name)}</dt><dd>{_text(_in_a_line(text))}</dd>" for name, text in rows)
@@ -139,20 +127,6 @@ def _plots(summary: ReportSummary) -> list[str]:
     ]  # fmt: skip
 
 
-def _plot_by_minutes(minutes: Sequence[RecordedPoint]) -> list[str]:
-    if len(minutes) < 2:
-        return []
-
-    held = [(minute.mean.get("guests.rss", nan) - minute.mean.get("ksm_saved", 0.0)) / KIB_PER_GIB for minute in minutes]
-    total = [minute.most.get("mem_available", nan) / KIB_PER_GIB for minute in minutes]
-    available = [minute.least.get("mem_really_available", nan) / KIB_PER_GIB for minute in minutes]
-    curves = [
-        Curve("used on the host, maximum of the minute", [of - free for of, free in zip(total, available, strict=True)]),
-        Curve("the host's memory", total, dashed=True),
-    ]
-    return [plot("Memory of the host by minutes, GiB", [minute.time for minute in minutes], {HELD: held}, curves)]
-
-
 def _table(summary: ReportSummary) -> str:
     if not summary.lines:
         return ""
@@ -164,7 +138,7 @@ def _table(summary: ReportSummary) -> str:
         rows.append(f"<tr>{''.join(cells)}</tr>")
     table = f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     left = len(summary.lines) - len(rows)
-    more = f" {left} more rows with --csv." if left else ""
+    more = f" {left} more rows with --json." if left else ""
     return f'<div class="wide">{table}</div><p class="soft">Sizes in GiB.{more}</p>'
 
 

@@ -9,7 +9,6 @@ from itertools import groupby
 from typing import Final, TypeAlias
 
 from mom_core import Guest, GuestPattern
-from mom_kvm import RecordedPoint
 from mom_plugins_record.report.hours import GIVEN_BACK, HOUR, SOLD, AccountedHour, GuestHour, percentile
 from mom_plugins_record.report.sizes import KIB_PER_GIB, NO_ADVICE, Growth, SizeAdvice, advise, growth_of
 
@@ -87,7 +86,6 @@ class ReportSummary:
     hours: Sequence[Figures]
     """Figures like those in `days`, for each hour; empty for a long period."""
     remarks: Sequence[str] = ()
-    forecast: Figures | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +97,6 @@ class AccountedHours:
     since: float
     until: float
     remarks: Sequence[str] = ()
-    forecast: Figures | None = None
-    minutes: Sequence[RecordedPoint] = ()
-    """Figures of the host by minutes, for periods too short for plots by hours."""
 
 
 def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", price: Price = Price()) -> ReportSummary:
@@ -144,7 +139,6 @@ def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", pri
         [] if tenant else _spans(hours, DAY_HOURS),
         _spans(hours, 1) if until - since < SHORT and not tenant else [],
         account.remarks,
-        None if tenant else account.forecast,
     )
 
 

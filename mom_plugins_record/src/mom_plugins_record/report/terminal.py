@@ -1,4 +1,4 @@
-"""Report for a terminal of 80 columns: results first, then cost, then guests and classes."""
+"""Report for a terminal of 80 columns."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from mom_core import count_of, lasting, printable
 from mom_daemon import print_prose
 from mom_plugins_record.recording.times import format_time
 from mom_plugins_record.report.sizes import Fit, Growth
-from mom_plugins_record.report.summary import Figures, ReportLine, ReportSummary, Worth, spare_of, without
+from mom_plugins_record.report.summary import Figures, ReportLine, ReportSummary, Worth, spare_of
 
 UNKNOWN: Final = "unknown"
 
 NAME_WIDTH: Final = 32
-
-FIGURE_WIDTH: Final = 12
 
 GROUP_WIDTH: Final = 24
 
@@ -39,12 +37,6 @@ def print_report(summary: ReportSummary) -> None:
     print_prose(f"{watched_share(summary)}; {counted_until(summary)}", 2)
     for remark in summary.remarks:
         print_prose(printable(remark, 300), 2)
-    figures = list(headline(summary))
-    if figures:
-        click.echo()
-    for figure in figures:
-        text = f"{figure.text:>{FIGURE_WIDTH}}"
-        print_prose(f"  {click.style(text, fg='red', bold=True) if figure.is_bad else text}  {figure.meaning}", FIGURE_WIDTH + 4)
     for heading, rows in sections(summary):
         click.echo()
         click.echo(click.style(heading, bold=True))
@@ -57,7 +49,7 @@ def print_report(summary: ReportSummary) -> None:
             [TableColumn(column.heading, column.rank) for column in columns],
             [[column.of(line) for column in columns] for line in summary.lines],
         )
-        of_guests = "; --html, --json and --csv add reasons and all other figures; docs/report.md defines them"
+        of_guests = "; --html and --json add reasons and all other figures; docs/report.md defines them"
         of_classes = f", summed over all guests of the {summary.by}; KSM only where known per guest; --by guest lists each guest"
         print_prose(f"sizes in GiB{of_guests if summary.by == 'guest' else of_classes}", 2)
 
@@ -72,52 +64,12 @@ def span(summary: ReportSummary) -> str:
     return f"{format_time(summary.since)[:16]} to {format_time(summary.until)[:16]} UTC"
 
 
-class HeadlineFigure(NamedTuple):
-    """Key figure at the top of the report, with its meaning."""
-
-    text: str
-    meaning: str
-    is_bad: bool = False
-
-
-def headline(summary: ReportSummary) -> Iterator[HeadlineFigure]:
-    """Yield the key figures."""
-    whole, worth = summary.whole.figures, summary.worth
-    host = summary.host or {}
-    killed, kept, waited, total = whole["killed"], whole["promise_kept_percent"], whole["waited_for_mom_percent"], host.get("total_gib")
-    if killed is not None:
-        worst = max(summary.lines, key=lambda line: line.figures["killed"] or 0, default=summary.whole)
-        kind = "guests " if worst.name == without(summary.by) else ""
-        most = f", {count:,} of them in {kind}{printable(worst.name, 40)}" if summary.lines and (count := worst.figures["killed"]) else ""
-        known_share = _known_share("killed", whole)
-        yield HeadlineFigure(f"{killed:,}", f"programs killed in guests for lack of memory{most}{known_share}", killed > 0)
-    if kept is not None:
-        beside = ", though programs were killed" if killed else ""
-        yield HeadlineFigure(f"{kept:.5g} %", f"of the time, guests had their promised memory{beside}", kept < 100)
-    if waited is not None:
-        meaning = f"of guests' time, at most, spent waiting because of mom{_known_share('waiting', whole)}"
-        yield HeadlineFigure(f"{waited:.2g} %", meaning)
-    if (sold := whole["sold_gib"]) is not None:
-        times = f", {sold / total:.2f} times the host" if total else ""
-        yield HeadlineFigure(size(sold), f"sold to {count_of(summary.whole.guests, 'guest')}, on average{times}")
-    if (used := host.get("used_average_gib")) is not None and total:
-        yield HeadlineFigure(size(used), f"used of the host's {size(total)}, on average")
-    if (given_back := whole["given_back_at_least_gib"]) is not None:
-        yield HeadlineFigure(size(given_back), "given back on average, at least")
-    if worth is not None and worth.money is not None:
-        yield HeadlineFigure(f"{worth.money:,.0f} {printable(worth.currency, 10)}".strip(), "worth of that memory, at the configured price")
-    elif worth is not None and worth.hosts is not None and worth.hosts >= LEAST_HOSTS:
-        yield HeadlineFigure(f"{worth.hosts:.2g} hosts", "of this size saved, counting only memory")
-    if summary.growth is not None and summary.growth.full_on is not None:
-        yield HeadlineFigure(format_time(summary.growth.full_on)[:10], "the host will be full, at this growth")
-
-
 def sections(summary: ReportSummary) -> Iterator[tuple[str, list[Row]]]:
     """Yield each section's heading and rows."""
+    yield "Cost", list(_cost_rows(summary))
     yield "Given back to the host", list(_given_back_rows(summary))
     yield "Worth", list(_worth_rows(summary.worth))
     yield "Memory sold to guests, and where it is", list(_sold_rows(summary.whole.figures))
-    yield "Cost", list(_cost_rows(summary))
     if summary.host is not None:
         yield "Limits of the host", list(_limit_rows(summary, summary.host))
     if summary.by != "guest":
@@ -241,9 +193,6 @@ def _limit_rows(summary: ReportSummary, host: Figures) -> Iterator[Row]:
     yield "tasks waited for memory", seconds_text(host["stalled_seconds"])
     if summary.growth is not None:
         yield "full, at this growth", growth_text(summary.growth, summary.until)
-    if (forecast := summary.forecast) is not None:
-        as_now = f"without forecasts: {size(forecast['as_now_wrong_by_gib'])}"
-        yield "forecasts of the next hour", f"error {size(forecast['wrong_by_gib'])}, summed over guests; {as_now}"
 
 
 def growth_text(growth: Growth, last: float) -> str:
