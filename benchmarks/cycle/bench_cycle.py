@@ -8,7 +8,6 @@ plugin's threads. Three states are measured:
 
 calm        nothing is decided
 pressure    a program takes half of the host: all guests are shrunk, and then held
-storm       the most expensive state: nearly all guests are resized in every cycle, in small steps
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mom_core import Config
@@ -37,13 +36,10 @@ WARM_UP = 6
 LOAD_AFTER = 400.0
 """Simulated seconds until the pressure begins, after the calm cycles."""
 
-STORM: Mapping[str, object] = {"law": {"shrink_share": 0.04, "step": "8MiB"}}
-"""Settings of the balloon plugin. A guest of 2 GiB that can spare half of it gives 40 MiB and less in each of the measured cycles."""
-
 MEMORY_A_GUEST_MIB = 1638
 """Host memory for a guest that was sold 2 GiB on average."""
 
-STATES = ("calm", "pressure", "storm")
+STATES = ("calm", "pressure")
 
 TARGETS_MS = {("calm", 1000): 10.0, ("pressure", 1000): 30.0, ("calm", 10_000): 100.0, ("pressure", 10_000): 300.0}
 TARGET_RSS_MIB = {1000: 60.0}
@@ -99,27 +95,26 @@ def timed(hook: Hook, into: dict[str, float], name: str) -> Hook:
     return call
 
 
-def configuration(guests: int, folder: str, *, storm: bool) -> Config:
+def configuration(guests: int, folder: str) -> Config:
     """Return the configuration of a simulated host whose files are in a folder."""
     from mom_core import load_config
 
     host_mib = max(8192, MEMORY_A_GUEST_MIB * guests)
     sim = {"guests": guests, "host_memory": f"{host_mib}MiB", "host_swap": "8GiB", "sold": 1.25}
     load = {"load": f"{host_mib // 2}MiB", "load_after": f"{LOAD_AFTER:g}s", "load_for": "1d", "load_growth": f"{host_mib}MiB"}
-    balloon = {**STORM, "host_free": f"{host_mib // 10}MiB"} if storm else {}
     return load_config(
         {
             "interval": f"{INTERVAL:g}s",
             "state_directory": f"{folder}/state",
             "run_directory": f"{folder}/run",
             "mode": "enforce",
-            "plugins": {"sim": sim | load, "host": {}, "ksm": {}, "balloon": balloon, "policy": {}},
+            "plugins": {"sim": sim | load, "host": {}, "ksm": {}, "balloon": {}, "policy": {}},
         }
     )
 
 
-def measure(guests: int, cycles: int, *, storm: bool) -> Result:
-    """Measure the calm state, and pressure or a storm, in this process."""
+def measure(guests: int, cycles: int) -> Result:
+    """Measure both states in this process."""
     from mom_core import Clock as EngineClock
     from mom_core import Engine, Severity
     from mom_daemon.run import give_free_memory_back, share_one_heap, spare_the_garbage_collector
@@ -130,7 +125,7 @@ def measure(guests: int, cycles: int, *, storm: bool) -> Result:
     parts: dict[str, float] = defaultdict(float)
     with (
         tempfile.TemporaryDirectory(prefix="mom-bench-") as folder,
-        Engine(configuration(guests, folder, storm=storm), EngineClock(clock, clock)) as engine,
+        Engine(configuration(guests, folder), EngineClock(clock, clock)) as engine,
     ):
         for plugin in engine.plugins.plugins:
             plugin.hooks = {hook: timed(call, parts, f"{plugin.name} {hook}") for hook, call in plugin.hooks.items()}
@@ -163,7 +158,7 @@ def measure(guests: int, cycles: int, *, storm: bool) -> Result:
         calm = state()
         while clock.now < LOAD_AFTER:
             cycle_once()
-        return Result(guests, rss_mib(), {"calm": calm, "storm" if storm else "pressure": state()})
+        return Result(guests, rss_mib(), {"calm": calm, "pressure": state()})
 
 
 def rss_mib() -> float:
@@ -174,13 +169,9 @@ def rss_mib() -> float:
 
 def measure_apart(guests: int, cycles: int) -> Result:
     """Measure in processes of their own, so that memory is that of this number of guests only."""
-    answers: list[dict[str, Any]] = []
-    for storm in ([], ["--storm"]):
-        command = [sys.executable, __file__, "--one", str(guests), "--cycles", str(cycles), *storm]
-        answers.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))
-    usual, storms = answers
-    states = {**usual["states"], "storm": storms["states"]["storm"]}
-    return Result(guests, usual["rss_mib"], {name: State(**state) for name, state in states.items()})
+    command = [sys.executable, __file__, "--one", str(guests), "--cycles", str(cycles)]
+    answer = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    return Result(guests, answer["rss_mib"], {name: State(**state) for name, state in answer["states"].items()})
 
 
 def show(results: Sequence[Result]) -> bool:
@@ -195,7 +186,7 @@ def show(results: Sequence[Result]) -> bool:
         print(f"{result.guests:>7,} {result.rss_mib:>5.0f} MiB{cells}{states[0].world_ms:>12.1f}")
     for result in results:
         print(f"\n{f'{result.guests:,} guests, mean ms of a cycle by part':<48}" + "".join(f"{name:>12}" for name in STATES))
-        for name, _ in sorted(result.states["storm"].parts_ms.items(), key=lambda part: -part[1]):
+        for name, _ in sorted(result.states["pressure"].parts_ms.items(), key=lambda part: -part[1]):
             parts = [result.states[state].parts_ms.get(name, 0.0) for state in STATES]
             if max(parts) >= 0.05:
                 print(f"  {name:<46}" + "".join(f"{part:>12.2f}" for part in parts))
@@ -226,10 +217,9 @@ def main() -> int:
     parser.add_argument("--guests", default="100,1000,3000,10000", help="numbers of guests, with commas")
     parser.add_argument("--cycles", type=int, default=20, help="cycles to measure in each state")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--storm", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one is not None:
-        json.dump(asdict(measure(arguments.one, arguments.cycles, storm=arguments.storm)), sys.stdout)
+        json.dump(asdict(measure(arguments.one, arguments.cycles)), sys.stdout)
         return 0
     results = [measure_apart(int(guests), arguments.cycles) for guests in arguments.guests.split(",")]
     return 0 if show(results) else 1

@@ -57,7 +57,7 @@ def test_largest_guest_and_cold_guests_set_the_pace() -> None:
 
 def test_cold_memory_comes_later_than_balloon_memory() -> None:
     spare = Spare(1000.0, 1000.0, cold=600.0, cold_pace=10.0)
-    assert seconds_to_free(900, spare, 5, NO_MARGIN) == seconds_to_free(900, Spare(1000.0, 1000.0), 5, NO_MARGIN)
-    assert seconds_to_free(1600, spare, 5, NO_MARGIN) == 65.0
-    assert seconds_to_free(1601, spare, 5, NO_MARGIN) is None
-    assert seconds_to_free(100, Spare(0.0, 0.0, cold=600.0, cold_pace=10.0), 5, NO_MARGIN) == 15.0
+    assert seconds_to_free(900, spare, 5) == seconds_to_free(900, Spare(1000.0, 1000.0), 5)
+    assert seconds_to_free(1600, spare, 5) == 65.0
+    assert seconds_to_free(1601, spare, 5) is None
+    assert seconds_to_free(100, Spare(0.0, 0.0, cold=600.0, cold_pace=10.0), 5) == 15.0

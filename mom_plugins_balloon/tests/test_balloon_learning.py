@@ -7,12 +7,11 @@ from guest_facts import MIB
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mom_core import Entity, Guest, Host, Scope, Snapshot, Value
+from mom_core import Guest, Host, Snapshot, Value
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.learned import PROCESS_KIB
 from mom_plugins_balloon.learning import Learning
 from mom_plugins_balloon.sizes import SizeRequest
-from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome, SweepPlan
 
 TOTAL = 1000 * MIB
 HIDDEN = 24 * MIB
@@ -105,14 +104,6 @@ def test_kill_with_an_unknown_figure_sets_no_floor(guest: Watched, unknown: str)
     assert "mem_stall_floor" in guest.says(100 * MIB, **(known | {"guest_oom_kills": 2}))
 
 
-@pytest.mark.parametrize(("swap_usage", "overhead"), [(0, 40 * MIB), (900 * MIB, PROCESS_KIB), (None, PROCESS_KIB)])
-def test_unknown_host_swap_leaves_qemu_overhead(guest: Watched, swap_usage: int | None, overhead: float) -> None:
-    guest.host = {"swap_usage": swap_usage}
-    for _ in range(3):
-        known = guest.says(600 * MIB, rss=HIDDEN + 640 * MIB, host_swap=None)
-    assert known["qemu_overhead"] == overhead, "what is small may be what is left of it, and no later sight would say so"
-
-
 def test_measured_qemu_overhead_counts_from_the_first_report(guest: Watched) -> None:
     known: dict[str, Any] = {"rss": HIDDEN + 700 * MIB}
     first = guest.says(100 * MIB, **known, host_qemu_overhead=500 * MIB)
@@ -175,7 +166,6 @@ def test_counted_balloon_is_not_use() -> None:
         known = guest.has(whole)
     assert known["mem_used_peak"] == before["mem_used_peak"]
     assert known["mem_cache_share"] == before["mem_cache_share"]
-    assert known["qemu_overhead"] == 50 * MIB, "or it would be swept in vain again and again"
     assert guest.has(whole, used=600 * MIB)["mem_used_peak"] == 600 * MIB
 
 
@@ -238,30 +228,6 @@ def test_growth_rate_has_a_minimum_for_new_guests(guest: Watched) -> None:
     for _ in range(500):
         known = guest.says(100 * MIB, after=10)
     assert known["mem_growth_rate"] < 20 * MIB
-
-
-@pytest.mark.parametrize("measured", [None, PROCESS_KIB], ids=["learned", "measured"])
-@pytest.mark.parametrize(("lowest", "learns"), [(300, True), (800, False)], ids=["all that seemed idle", "a part of it"])
-def test_vain_sweep_of_all_idle_memory_teaches_qemu_overhead(guest: Watched, lowest: int, learns: bool, measured: float | None) -> None:
-    for _ in range(3):
-        known = guest.says(100 * MIB, rss=1000 * MIB, host_qemu_overhead=measured)
-    held = HIDDEN + 100 * MIB
-    back = TOTAL + HIDDEN
-    idle = 1000 * MIB - PROCESS_KIB - held
-    hollow = back - (1000 * MIB - PROCESS_KIB)
-    bottom = int(back - idle - hollow) if learns else back - lowest * MIB // 8
-    plan = SweepPlan(size=back, bottom=bottom, gain=idle, hollow=hollow, wait=3.0)
-    outcome = SweepOutcome(
-        guest=Entity(Scope.GUEST, "a", "a"), incarnation="1", plan=plan, end=SweepEnd.NOTHING_MORE, ended=guest.now,
-        lowest=bottom, gave=0.0, seconds=1.0, reaction=0.3, resident=1000 * MIB,
-    )  # fmt: skip
-    memory = guest.records.of("a")
-    assert memory is not None
-    guest.records.put("a", memory.after_sweep(outcome, guest.now))
-    after = guest.says(100 * MIB, rss=1000 * MIB, host_qemu_overhead=measured)
-    assert (after["qemu_overhead"] == 1000 * MIB - held) is learns
-    assert guest.says(100 * MIB, rss=1000 * MIB, host_qemu_overhead=80 * MIB)["qemu_overhead"] == 80 * MIB
-    assert known["qemu_overhead"] == PROCESS_KIB
 
 
 def test_time_of_freed_memory_is_remembered_for_a_minute(guest: Watched) -> None:

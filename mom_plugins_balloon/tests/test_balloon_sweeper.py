@@ -8,7 +8,6 @@ from swept_guest import SIZE, SimulatedGuest, plan_of, sweep_of
 
 from mom_core import Entity, HypervisorError, NoChangeNeeded, PluginContext, Refused, Scope
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
-from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome
 from mom_plugins_balloon.sweep.sweeper import SweptGuests
 
@@ -17,7 +16,7 @@ class Bench:
     """A sweeper in real time."""
 
     def __init__(self) -> None:
-        self.sweeper = SweptGuests(PluginContext("balloon"), LawParameters(), BalloonedGuests(8192))
+        self.sweeper = SweptGuests(PluginContext("balloon"), BalloonedGuests(8192))
         self.begin = self.sweeper.start
 
 

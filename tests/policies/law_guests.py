@@ -1,7 +1,6 @@
 """Guests as the balloon law sees them, and the law itself, for its tests."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from mom_core import Value
@@ -63,11 +62,9 @@ def law_on(
     goal: Value = "balanced",
     limits: ShrinkLimits = LIMITS,
     interval: float = 5.0,
-    cycle: int = 0,
 ) -> Suggested:
     """Return what the law suggests for guests, in the order of their names."""
-    taken = replace(snapshot(host=host, guests=guests), number=cycle)
-    return suggestions(taken, law, HostWanted(StateGoal(str(goal))), limits, interval=interval)
+    return suggestions(snapshot(host=host, guests=guests), law, HostWanted(StateGoal(str(goal))), limits, interval=interval)
 
 
 def sizes_on(host: Fields, guests: Mapping[str, Fields], *args: Any, **more: Any) -> dict[str, SizeSuggestion]:

@@ -13,7 +13,6 @@ from mom_core import Value
 from mom_core.testing import snapshot
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.law.share import SizeSuggestion
-from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.seen import guest_memories
 
 NEED: Final = 512 * MIB
@@ -78,17 +77,6 @@ class TestRoomBeforeTheRise:
         assert sizes(host, small=small)["small"].code is ReasonCode.GIVEN_BACK
         assert sizes(host | {"host_rise_expected": 2 * GIB}, small=small)["small"].target is None
 
-    def test_of_many_guests_some_give_in_each_cycle_and_within_a_minute_all_have_been_asked(self) -> None:
-        crowd = {"rising": a_known_guest() | rises(64 * GIB), **{f"g{number:03}": idle() for number in range(199)}}
-        host = {"host_rise_expected": 200 * GIB, "mem_really_available": 40 * GIB}
-        gave = []
-        for cycle in range(12):
-            found = law_on({**HOST, **host}, crowd, cycle=cycle).sizes
-            gave.append({place for place, one in enumerate(found) if one.code is ReasonCode.SWEEP})
-            assert found[-1].code is ReasonCode.SPARED
-        assert all(0 < len(some) < 100 for some in gave)
-        assert set.union(*gave) == set(range(199))
-
 
 class TestWhoIsAboutToUseMore:
     def test_it_is_left_what_it_has_used_and_freed_while_others_can_give(self) -> None:
@@ -133,14 +121,6 @@ class TestWhoIsAboutToUseMore:
         found = sizes(host | {"host_rise_expected": 1200 * MIB}, calm=lean, rising=lean | rises(1200 * MIB))
         assert (found["calm"].target, found["rising"].code) == (None, ReasonCode.RISES)
         assert (found["rising"].target or 0) > GIB
-
-
-def test_an_operator_can_have_nothing_go_by_what_is_expected() -> None:
-    crowd = {"rising": idle(900 * MIB) | rises(GIB), "calm": idle()}
-    for available in (WANTED + GIB, WANTED - 500 * MIB):
-        host = {"mem_really_available": available, "host_rise_expected": 4 * GIB}
-        plain = sizes(host | {"host_rise_expected": None}, rising=idle(900 * MIB), calm=idle())
-        assert sizes_on({**HOST, **host}, crowd, LawParameters(rise_share=0)) == plain
 
 
 FORECAST: Final = (

@@ -404,7 +404,7 @@ class TestParameters:
     def test_settings_change_them(self) -> None:
         assert targets(ROOM, a=a_guest()) == {}
         assert targets(ROOM, host_free=20 * GIB, a=a_guest()).keys() == {"a"}
-        tight = targets(0, parameters=LawParameters(margin=0, margin_percent=0, sweep_keeps=0), a=a_guest())
+        tight = targets(0, parameters=LawParameters(margin=0, margin_percent=0), a=a_guest())
         assert tight == {"a": 544 * MIB}, "what the gate keeps above its need, it keeps"
 
     def test_of_ten_thousand_guests_as_many_give_as_it_takes(self) -> None:

@@ -1,7 +1,7 @@
 """The balloon law, one host beside another: what must follow for a guest when one thing differs."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import pytest
 from hypothesis import given, settings
@@ -47,15 +47,11 @@ class TestMemoryThatHoldsNothing:
 
 
 class TestWhatIsGivenBack:
-    @pytest.mark.parametrize(
-        ("size", "law"),
-        [(128 * MIB, {}), (2 * GIB, {"return_share": 0.005}), (2 * GIB, {"step": "256MiB"})],
-        ids=["small", "slow", "coarse"],
-    )
-    def test_a_guest_gets_all_back_however_small_it_is_and_whatever_the_law_calls_a_step(self, size: int, law: Mapping[str, Any]) -> None:
-        parameters, has = LawParameters.model_validate(law), int(0.7 * size)
+    @pytest.mark.parametrize("size", [128 * MIB, 2 * GIB])
+    def test_a_guest_gets_all_back_however_small_it_is(self, size: int) -> None:
+        has = int(0.7 * size)
         for cycle in range(100):
-            found = targets(ROOM + 5 * GIB, parameters=parameters, a=a_guest(has, size / 16, balloon_max=size, mem_cache_share=1.0))
+            found = targets(ROOM + 5 * GIB, a=a_guest(has, size / 16, balloon_max=size, mem_cache_share=1.0))
             assert (found.get("a", has) == has) == (has == size), cycle
             has = found.get("a", has)
         assert has == size
@@ -73,13 +69,6 @@ class TestWhatIsGivenBack:
 
 # --- whatever the numbers are ------------------------------------------------------------------------------------------------------------
 
-SIZES: Final = {
-    "balloon_cur", "balloon_max", "balloon_min", "guest_guarantee", "mem_usable", "mem_unused", "mem_available", "kernel_reserved",
-    "mem_used_peak", "mem_used_before", "mem_stall_floor", "rss", "rss_before", "qemu_overhead", "host_swap", "mem_growth_rate",
-    "mem_really_available", "mem_watermark_high", "mem_watermark_hard", "mem_watermark_low", "mem_reserved", "offload_net",
-}  # fmt: skip
-SCALED: Final = ("margin", "step", "sweep_step", "sweep_keeps", "growth_rate")
-
 
 def decided(
     host: Fields, crowd: list[dict[str, Value]], parameters: LawParameters, limits: ShrinkLimits = LIMITS, interval: float = 5.0
@@ -87,26 +76,6 @@ def decided(
     crowd_by_name, goal = {f"g{place:03}": one for place, one in enumerate(crowd)}, host["balloon_goal"]
     found = sizes_on({**host, "balloon_goal": None}, crowd_by_name, parameters, limits=limits, interval=interval, goal=goal)
     return [(one.target, one.code) for one in found.values()]
-
-
-@pytest.mark.long
-@given(host=hosts(), crowd=crowds, times=st.sampled_from([2, 64, 2048]))
-@settings(max_examples=80, deadline=None)
-def test_when_all_sizes_are_so_many_times_as_large_so_are_those_of_guests(
-    host: dict[str, Value], crowd: list[dict[str, Value]], times: int
-) -> None:
-    def larger(fields: Fields) -> dict[str, Value]:
-        return {name: times * value if name in SIZES and isinstance(value, int) else value for name, value in fields.items()}
-
-    for fields in crowd:  # how long a balloon is waited for does not depend on sizes alone
-        fields.update(balloon_target=None, balloon_target_age=None, mem_growth_rate=0)
-    plain = LawParameters.model_validate({"statistics_age": "8s"})
-    scaled = plain.model_copy(update={name: times * getattr(plain, name) for name in SCALED})
-    limits = ShrinkLimits(times * LIMITS.reserve_kib, LIMITS.reserve_share, LIMITS.stale_after)
-    ones, others = decided(host, crowd, plain), decided(larger(host), [larger(one) for one in crowd], scaled, limits, 5.0 * times)
-    for (one, code), (other, same) in zip(ones, others, strict=True):
-        assert code is same
-        assert other == (None if one is None else pytest.approx(times * one, abs=2 * times))
 
 
 WORSE: Final[Mapping[str, Callable[[Fields], dict[str, Value]]]] = {
@@ -128,10 +97,8 @@ def test_a_guest_of_which_less_may_be_taken_is_left_no_less(host: dict[str, Valu
 
 
 ENDS: Final[Mapping[str, tuple[object, object]]] = {
-    "margin": ("0B", "1TiB"), "margin_percent": (0, 1000), "target_headroom": (0, 100), "tight_margin": (0, 100), "least": (0, 100),
-    "runs_out": (0, 100), "grows_to": (0, 100), "exhausted": (0, 100), "grows_share": (0, 1), "fills": (0, 1), "shrink_share": (0.01, 1),
-    "step": ("1MiB", "1TiB"), "sweep_step": ("1MiB", "1TiB"), "sweep_keeps": ("0B", "1TiB"), "return_share": (0.01, 1), "slack": (0, 1),
-    "return_above": (1, 100), "tight_below": (0, 1), "bursts_above": (1, 100), "untouched_share": (0, 1), "sweep_rest": ("0s", "1h"),
+    "margin": ("0B", "1TiB"), "margin_percent": (0, 1000), "target_headroom": (0, 100), "sweep_step": ("1MiB", "1TiB"),
+    "growth_rate": ("0B", "1TiB"), "return_above": (1, 100), "tight_below": (0, 1),
 }  # fmt: skip
 
 

@@ -42,7 +42,7 @@ WAITS = {
     for module, names in (
         (verdict, ("GAP_SECONDS", "PATIENCE_SECONDS")),
         (invoker, ("FIRST_RETRY_SECONDS", "LONGEST_RETRY_SECONDS")),
-        (sizes, ("PATIENCE_SECONDS", "FIRST_REST_SECONDS", "LAST_REST_SECONDS")),
+        (sizes, ("PATIENCE_SECONDS", "ASIDE_SECONDS")),
         (harm, ("KILLED_SECONDS",)),
         (problems, ("RECLAIM_SECONDS",)),
     )

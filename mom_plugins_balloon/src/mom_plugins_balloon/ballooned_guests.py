@@ -184,7 +184,7 @@ class BalloonedGuests:
     @property
     def set_aside(self) -> int:
         """Number of guests that do not cooperate."""
-        return sum(bool(past.cooperation.aside_for) for past in self._pasts.values())
+        return sum(bool(past.cooperation.until) for past in self._pasts.values())
 
     @property
     def described(self) -> DescribedGuests:

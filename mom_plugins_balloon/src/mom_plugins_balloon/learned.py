@@ -10,8 +10,7 @@ import math
 from typing import Final, NamedTuple
 
 from mom_plugins_balloon.memory import GuestMemory
-from mom_plugins_balloon.sizes import CLOCK_SLACK_SECONDS, SizeRequest
-from mom_plugins_balloon.sweep.records import SweepEnd, SweepOutcome
+from mom_plugins_balloon.sizes import SizeRequest
 
 SAME_STATISTICS_SECONDS: Final = 0.5
 """Statistics whose times differ by less are the same."""
@@ -21,10 +20,6 @@ LATE_SECONDS: Final = 3.0
 
 PROCESS_KIB: Final = 64 * 1024.0
 """Assumed memory of QEMU itself until mom has learned it: 48 MiB with KVM, more without."""
-
-QEMU_HOLDS_SHARE: Final = 0.5
-QEMU_HOLDS_KIB: Final = 40 * 1024.0
-"""If a sweep of `QEMU_HOLDS_KIB` or more idle memory yields less than `QEMU_HOLDS_SHARE` of it, QEMU itself holds the rest."""
 
 STRAY_KIB: Final = 16 * 1024.0
 """Tolerance: an RSS varies by this much from one cycle to the next."""
@@ -218,9 +213,7 @@ class ProcessPast(NamedTuple):
     rss: float | None = None
     qemu_overhead: float = PROCESS_KIB
     measured: float | None = None
-    """Last measured `qemu_overhead`. Until the next measurement, sweeps in vain may correct `qemu_overhead`."""
-    held: float | None = None
-    """Memory in use, page cache included, according to the last statistics."""
+    """`qemu_overhead` as last measured."""
     stored: float = 0.0
     """Host memory and swap that the process held in the last snapshot."""
     stored_most: float = 0.0
@@ -228,28 +221,17 @@ class ProcessPast(NamedTuple):
     growth_counted: float = 0.0
     """Counted part of the growth between the last two snapshots."""
 
-    def after(self, guest: GuestMemory, now: float, usage: Usage, request: SizeRequest | None) -> ProcessPast:
-        """Return the record after a snapshot whose statistics `usage` includes."""
-        rss, host_swap, said, kernel = guest.process.rss, guest.process.host_swap, guest.statistics, usage.kernel
+    def after(self, guest: GuestMemory, now: float) -> ProcessPast:
+        """Return the record after a snapshot."""
+        rss, growth, counted = guest.process.rss, self.growth, 0.0
         if rss is None:
             return self._replace(rss=None, growth_counted=0.0)
-        overhead, measured, held, growth, counted = self.qemu_overhead, guest.process.measured_overhead, self.held, self.growth, 0.0
-        if measured is None:
-            measured = self.measured
-        elif measured != self.measured:
-            overhead = measured
+        measured = self.measured if guest.process.measured_overhead is None else guest.process.measured_overhead
         if self.rss is not None and rss > self.rss:
             growth, counted = growth.after(now, self.rss, rss)
-        stored = rss + (host_swap or 0.0)
-        known = None not in {guest.size, said.usable, said.age}
-        if known and kernel.reserved is not None and said.unused is not None and said.total is not None:
-            held = kernel.reserved + (said.total if kernel.total is None else kernel.total) - said.unused
-            # Memory in the host's swap is backed too. If its size is unknown, the process may only seem small. Statistics from before a
-            # change may count memory as used that is now in the balloon.
-            is_newer = request is None or usage.statistics.made > request.at + CLOCK_SLACK_SECONDS
-            if measured is None and host_swap is not None and kernel.total is not None and is_newer and stored - held < overhead:
-                overhead = max(0.0, stored - held)
-        return ProcessPast(rss, overhead, measured, held, stored, max(stored, self.stored_most), growth, counted)
+        stored = rss + (guest.process.host_swap or 0.0)
+        overhead = PROCESS_KIB if measured is None else measured
+        return ProcessPast(rss, overhead, measured, stored, max(stored, self.stored_most), growth, counted)
 
 
 class KeptHeadroom(NamedTuple):
@@ -286,7 +268,7 @@ class LearnedHabits(NamedTuple):
                     freed_at = now
         if lacked > 0 and usable is not None and size is not None and maximum is not None:
             usage = usage._replace(stall_floor=usage.stall_floor.after_kills(usable, lacked, now))
-        process = self.process.after(guest, now, usage, request)
+        process = self.process.after(guest, now)
         if rss_before is not None and rss is not None and rss_before - rss > STRAY_KIB:
             freed_at = now
         if self.process.measured is None and process.measured is not None and usage.peak.seen_at == self.first_report:
@@ -311,21 +293,6 @@ class LearnedHabits(NamedTuple):
         kept = self.kept_headroom
         most = max(usable, kept.usable) if kept is not None and now - kept.at < seconds else usable
         return self._replace(kept_headroom=KeptHeadroom(most, now))
-
-    def after_sweep(self, outcome: SweepOutcome) -> LearnedHabits | None:
-        """Return the record after a sweep of all idle memory with almost no gain: QEMU itself holds that memory. None in other cases."""
-        held, overhead = self.process.held, self.process.qemu_overhead
-        if outcome.resident is None or held is None:
-            return None
-        size = outcome.plan.size
-        backed = max(0.0, outcome.resident + outcome.gave - overhead)
-        idle, hollow, taken_most = backed - held, max(0.0, size - backed), size - outcome.lowest
-        whole = (
-            outcome.end in {SweepEnd.ARRIVED, SweepEnd.NOTHING_MORE} and idle >= QEMU_HOLDS_KIB and idle + hollow <= taken_most + STRAY_KIB
-        )
-        if not whole or outcome.gave >= QEMU_HOLDS_SHARE * idle:
-            return None
-        return self._replace(process=self.process._replace(qemu_overhead=max(0.0, outcome.resident - held)))
 
 
 def first_learned(guest: GuestMemory, now: float) -> LearnedHabits | None:

@@ -47,7 +47,6 @@ class HostMemory(NamedTuple):
     """Seconds until a guest that grows during its sweep has its headroom back."""
     ahead: float = 0.0
     """Memory to keep available for guests' expected growth."""
-    cycle: int = 0
 
     @property
     def free(self) -> float:

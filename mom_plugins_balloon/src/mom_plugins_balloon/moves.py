@@ -154,7 +154,7 @@ class LeavingGuests:
 
     def _has_room(self, snapshot: Snapshot) -> bool:
         host = host_memory(snapshot, self.host_wanted, self.context.interval)
-        return host is not None and headroom_returns(host, self.law)
+        return host is not None and headroom_returns(host)
 
     def _size_before(self, identity: str, entries: Mapping[str, LedgerEntry] | None = None) -> int | None:
         entry = (self.started.changes() if entries is None else entries).get(identity)

@@ -89,7 +89,7 @@ class BalloonPlugin:
         self._runs = False  # False for a sample of `mom policy eval`
         self._guests = BalloonedGuests(settings.dead_band / 1024, settings.law.start_rest, self._age_of, replays=context.observes)
         self._file = BalloonFile(context)
-        self._sweeps = SweptGuests(context, settings.law, self._guests)
+        self._sweeps = SweptGuests(context, self._guests)
         self._learning = Learning(settings.remember_bursts, settings.law.growth_rate / 1024)
         self._killed = harm.RecentKills()
         self._host = HostWatermarks(HostWanted(settings.goal, _kib(settings.host_free), _kib(settings.host_hard)))

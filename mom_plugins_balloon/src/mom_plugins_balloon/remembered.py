@@ -186,9 +186,7 @@ class Remembered(NamedTuple):
         if request is not None and request.sweeps and request.target == outcome.plan.bottom and outcome.is_back:
             is_gone = outcome.end is SweepEnd.GONE
             request = None if is_gone else SizeRequest(outcome.plan.size, outcome.lowest, outcome.ended)
-        explained = None if self.learned is None else self.learned.after_sweep(outcome)
-        sweeps = self.sweeps.after(outcome, now, explained=explained is not None)
-        return self._replace(request=request, learned=explained or self.learned, sweeps=sweeps)
+        return self._replace(request=request, sweeps=self.sweeps.after(outcome, now))
 
 
 def remember(before: Remembered, guest: Guest, seen: Sequence[float | None], now: float, dead_band: float, start_rest: float) -> Remembered:

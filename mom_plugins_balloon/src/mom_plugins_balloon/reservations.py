@@ -127,7 +127,7 @@ class HostReservations:
         if answer is not None and not answer.admitted:
             message = f"cannot reserve {format_kib(memory_kib)}: a guest of that size would break promises to other guests"
             raise ReservationRefused(message, room=room, hint=answer.reasons[0] if answer.reasons else "see `mom admit`")
-        expected = seconds_to_free(max(0, memory_kib - room.unreserved_kib), spare, self.context.interval, self.law)
+        expected = seconds_to_free(max(0, memory_kib - room.unreserved_kib), spare, self.context.interval)
         if expected is None or expected > seconds:
             raise too_late(memory_kib, seconds, expected, room)
         return room
@@ -268,7 +268,7 @@ class HostReservations:
         host_keeps = None if self.settings.host_keeps is None else self.settings.host_keeps / 1024
         reserved = sum(map(self._kept_kib, self._kept.values()))
         takers = [(kept, guest) for kept in self._kept.values() if (guest := self._taker(kept)) is not None]
-        twice = self.law.rise_share * sum(min(self._kept_kib(kept), _usual_rise_kib(guest)) for kept, guest in takers)
+        twice = sum(min(self._kept_kib(kept), _usual_rise_kib(guest)) for kept, guest in takers)
         rising = max(0, math.ceil((last.host.number(AHEAD) or 0.0) - twice))
         return room_of(snapshot, last, spare, host_keeps, reserved_kib=reserved, why=why, rising_kib=rising), spare
 
@@ -320,7 +320,7 @@ class HostReservations:
             free = max(0, min(left, size))
             left -= size
             missing = -left if free < size else 0
-            expected, note = seconds_to_free(missing, spare, self.context.interval, self.law), ""
+            expected, note = seconds_to_free(missing, spare, self.context.interval), ""
             if expected is not None:
                 self._short_since.pop(identity, None)
             elif now - self._short_since.setdefault(identity, now) >= SHORT_SECONDS:

@@ -17,7 +17,7 @@ from mom_plugins_balloon.law.offer import held_memory, swept_keeps
 from mom_plugins_balloon.law.want import ready_memory
 from mom_plugins_balloon.memory import GuestMemory, HostMemory
 from mom_plugins_balloon.names import OBSTACLE, STOPPED_BELOW
-from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
+from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, SHRINK_SHARE, STEP_KIB, LawParameters
 from mom_plugins_balloon.promises import guaranteed_kib
 from mom_plugins_balloon.seen import host_memory
 from mom_plugins_balloon.states import HostWanted, hard_kib
@@ -56,9 +56,9 @@ def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits,
     host = host_memory(snapshot, HostWanted(), interval) or HostMemory(0.0, 0.0, 0.0, 0.0)
     context = context_of(host, law, limits)
     total = sure = cold = holders = largest = 0.0
-    not_asked = law.step / 1024 / law.shrink_share  # a guest whose share is less than the smallest step gives nothing
+    not_asked = STEP_KIB / SHRINK_SHARE  # a guest whose share is less than the smallest step gives nothing
     for guest, memory in zip(snapshot.guests.values(), described.memories.values(), strict=True):
-        gives, left = _spare_kib(guest, memory if law.rise_share > 0 else memory._replace(rise=None), context)
+        gives, left = _spare_kib(guest, memory, context)
         total += gives
         sure += max(0.0, gives - max(not_asked, left))
         largest = max(largest, gives)
@@ -114,7 +114,7 @@ def _gained_kib(kib: float, host: Host, back: float = 0.0) -> float:
     return max(0.0, min(kib, room) - back) * (1 - 1 / ratio)
 
 
-def seconds_to_free(wanted_kib: float, spare: Spare, cycle_seconds: float, law: LawParameters) -> float | None:
+def seconds_to_free(wanted_kib: float, spare: Spare, cycle_seconds: float) -> float | None:
     """Return the seconds that guests need to give this much memory; None if they cannot."""
     if wanted_kib <= 0:
         return 0.0
@@ -125,7 +125,7 @@ def seconds_to_free(wanted_kib: float, spare: Spare, cycle_seconds: float, law: 
     seconds = cold / spare.cold_pace + cycle_seconds if cold else 0.0
     if by_balloons > 0:
         left = max(1.0, spare.total - by_balloons) / max(1.0, spare.total)
-        steps = math.ceil(math.log(left, 1 - law.shrink_share)) if law.shrink_share < 1 else 1
+        steps = math.ceil(math.log(left, 1 - SHRINK_SHARE))
         # One more cycle, because the host's figures show the last step a cycle later.
         moving = by_balloons / spare.total * spare.largest / BALLOON_KIB_PER_SECOND
         seconds = max(seconds, (max(1, steps) + 1) * cycle_seconds, moving + cycle_seconds)

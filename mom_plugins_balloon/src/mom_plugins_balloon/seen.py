@@ -122,8 +122,6 @@ def suggestions(
     :param guests: memory of the guests, in order; None: built from the snapshot alone
     """
     host, guests = host_memory(snapshot, wanted, interval), guest_memories(snapshot) if guests is None else guests
-    if law.rise_share <= 0:
-        guests = [guest if guest.rise is None else guest._replace(rise=None) for guest in guests]
     if host is None:
         return Suggested([SizeSuggestion(None, ReasonCode.HOST_UNKNOWN)] * len(guests))
     ahead = ahead_of(host, guests, snapshot.host.number(names.RISE) or 0.0, law, limits)
@@ -142,7 +140,7 @@ def host_memory(snapshot: Snapshot, wanted: HostWanted, interval: float) -> Host
     memory = HostMemory(
         available, high, hard=min(high, hard), low=min(high, hard, low), reserved=host.number("mem_reserved") or 0.0,
         cold=host.number("offload_net") or 0.0, interval=interval, backs_bursts=wanted.goal is StateGoal.SAFE,
-        keeps_sizes=wanted.goal is StateGoal.TRUTHFUL, cycle=snapshot.number,
+        keeps_sizes=wanted.goal is StateGoal.TRUTHFUL,
     )  # fmt: skip
     reaction = host.number("balloon_reaction")
     return memory if reaction is None else memory._replace(reaction=reaction)

@@ -97,18 +97,13 @@ class SizeHistory(NamedTuple):
 PATIENCE_SECONDS = 20.0
 """A guest without progress for this time does not cooperate."""
 
-PATIENCE_AGAIN_SECONDS = 8.0
-"""`PATIENCE_SECONDS` for a guest that mom has set aside before."""
+ASIDE_SECONDS = 300.0
+"""Time for which mom sets such a guest aside. Otherwise, other guests would wait for memory that it does not give."""
 
 PROGRESS_KIB = 1024
 PROGRESS_SHARE = 0.02
 PROGRESS_MOST_KIB = 256 * 1024
 """Least progress that counts: `PROGRESS_SHARE` of the missing memory, at least `PROGRESS_KIB`, at most `PROGRESS_MOST_KIB`."""
-
-FIRST_REST_SECONDS = 60.0
-LAST_REST_SECONDS = 1800.0
-"""First and longest time for which mom sets a guest aside. The time doubles whenever the guest gives nothing. The first time
-applies again after the guest gave a part."""
 
 
 class Cooperation(NamedTuple):
@@ -118,11 +113,8 @@ class Cooperation(NamedTuple):
     """Size after the balloon last inflated; None if the guest has reached its target."""
     since: float = 0.0
     """Time since which the guest has the size `owing`."""
-    gave: bool = False
-    """Whether the guest gave a part of the requested memory."""
-    aside_for: float = 0.0
-    """Seconds for which the guest was last set aside; 0 if it has cooperated since."""
     until: float = 0.0
+    """End of the time for which mom last set the guest aside; 0 if the guest has cooperated since."""
     why_aside: str = ""
     """Why mom has set the guest aside; empty if it has not."""
 
@@ -137,7 +129,7 @@ class Cooperation(NamedTuple):
         if request is None or size is None:
             return state._without_debt(), request
         if excused or request.sweeps:  # a sweep may wait for its turn
-            return state._replace(owing=size, since=now, gave=False), request
+            return state._replace(owing=size, since=now), request
         if not request.arrived and size - request.target >= dead_band:
             return state._after_owing(request, size, now)
         not_grown = request.in_doubt and not request.arrived and now - request.at >= PATIENCE_SECONDS
@@ -145,26 +137,23 @@ class Cooperation(NamedTuple):
         return COOPERATIVE if gave else state._without_debt(), None if not_grown else request
 
     def _without_debt(self) -> Cooperation:
-        return self._replace(owing=None, gave=False) if self.aside_for else COOPERATIVE
+        return self._replace(owing=None) if self.until else COOPERATIVE
 
     def _after_owing(self, request: SizeRequest, size: float, now: float) -> tuple[Cooperation, SizeRequest | None]:
-        state, owing = self, self.owing
+        owing, since = self.owing, self.since
         if owing is None:
-            owing = max(size, request.began_at)
-            state = self._replace(owing=owing, since=request.at, gave=False)
+            owing, since = max(size, request.began_at), request.at
         if size <= owing - max(PROGRESS_KIB, min(PROGRESS_SHARE * (owing - request.target), PROGRESS_MOST_KIB)):
-            state = state._replace(owing=size, since=now, gave=True)
-        patience = PATIENCE_AGAIN_SECONDS if state.aside_for else PATIENCE_SECONDS
-        if now - state.since < patience:
-            return state, request
+            owing, since = size, now
+        if now - since < PATIENCE_SECONDS:
+            return self._replace(owing=owing, since=since), request
         if request.in_doubt:  # the command had no effect
-            return state._without_debt(), None
-        seconds = min(2 * state.aside_for, LAST_REST_SECONDS) if state.aside_for and not state.gave else FIRST_REST_SECONDS
+            return self._without_debt(), None
         why = (
-            f"no shrinks for {format_duration(seconds)}, because its balloon target was {format_kib(request.target)}, but its size "
-            f"stayed at {format_kib(size)} for {patience:.0f} s"
+            f"no shrinks for {format_duration(ASIDE_SECONDS)}, because its balloon target was {format_kib(request.target)}, but its size "
+            f"stayed at {format_kib(size)} for {PATIENCE_SECONDS:.0f} s"
         )
-        return Cooperation(aside_for=seconds, until=now + seconds, why_aside=why), request
+        return Cooperation(until=now + ASIDE_SECONDS, why_aside=why), request
 
 
 COOPERATIVE: Final = Cooperation()

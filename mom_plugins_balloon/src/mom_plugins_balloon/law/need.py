@@ -6,31 +6,47 @@ The need is memory in use that a guest could give up only by swapping. Above it,
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 from mom_plugins_balloon.gate import ShrinkLimits
 from mom_plugins_balloon.memory import GuestMemory, HostMemory, size_then
-from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
+from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, STEP_KIB, LawParameters
 
 BYTES: Final = 1024
+
+BURSTS_ABOVE: Final = 1.25
+"""Multiple of the hard watermark: with more available memory, guests get their headroom for bursts back."""
+
+TIGHT_MARGIN: Final = 0.6
+"""Beyond its burst, a guest keeps this multiple of the margin, unless the host is below its hard watermark."""
+
+LEAST_MARGIN: Final = 0.25
+"""A guest always keeps this multiple of the margin."""
+
+CACHE_FILLS: Final = 0.25
+"""Ratio of usable memory. A guest with more page cache than this is expected to use new memory as page cache."""
+
+SWEEP_STEP_SHARE: Final = 0.03
+"""A sweep is worth this ratio of the guest's size, or `sweep_step` if larger."""
 
 
 class LawContext(NamedTuple):
     """Host and parameters of the law; sizes in KiB."""
 
     host: HostMemory
-    p: LawParameters
-    """Configured parameters. Use only their ratios and times, not their sizes."""
     limits: ShrinkLimits
-    step: float
     margin: float
     margin_share: float
+    target_headroom: float
+    """Multiple of the margin: headroom that a guest should have."""
+    return_above: float
+    """Multiple of the high watermark: with more available memory, guests get memory back."""
+    margins_below: float
+    """Available memory below which mom takes some of the guests' margins."""
     moves: float
     """Memory that a balloon moves in one cycle."""
     oldest_statistics: float
     sweep_worth: float
-    sweep_keeps: float
     growth_rate: float
     below_hard: bool
     takes_margins: bool
@@ -47,46 +63,38 @@ class LawContext(NamedTuple):
 
     def worth(self, size: float) -> float:
         """Return the smallest amount that is worth taking from a guest of this size."""
-        return max(self.sweep_worth, min(self.p.sweep_step_share * size, 0.5 * self.moves))  # large balloons move a smaller share
+        return max(self.sweep_worth, min(SWEEP_STEP_SHARE * size, 0.5 * self.moves))  # large balloons move a smaller share
 
 
 def context_of(
     host: HostMemory, parameters: LawParameters, limits: ShrinkLimits, *, no_reclaim: bool = False, depth: float = math.inf
 ) -> LawContext:
     """Return the context of one cycle."""
-    # A copy with plain attributes: those of a pydantic model take ten times as long to read.
-    p = cast(LawParameters, SimpleNamespace(**vars(parameters)))
+    # With a reservation, the limit is the high watermark, because the reserved memory must be available before the launch.
+    margins_below = host.high if host.reserved > 0 else max(host.hard, parameters.tight_below * host.high)
     return LawContext(
         host,
-        p,
         limits,
-        step=p.step / BYTES,
-        margin=p.margin / BYTES,
-        margin_share=p.margin_percent / 100,
+        margin=parameters.margin / BYTES,
+        margin_share=parameters.margin_percent / 100,
+        target_headroom=parameters.target_headroom,
+        return_above=parameters.return_above,
+        margins_below=margins_below,
         moves=BALLOON_KIB_PER_SECOND * host.interval,
-        oldest_statistics=p.statistics_age or max(2.0, 1.6 * host.interval),
-        sweep_worth=p.sweep_step / BYTES,
-        sweep_keeps=p.sweep_keeps / BYTES,
-        growth_rate=p.growth_rate / BYTES,
+        oldest_statistics=max(2.0, 1.6 * host.interval),  # ages are in whole seconds
+        sweep_worth=parameters.sweep_step / BYTES,
+        growth_rate=parameters.growth_rate / BYTES,
         below_hard=host.available < host.hard,
-        takes_margins=host.available < margins_below(host, p),
+        takes_margins=host.available < margins_below,
         below_low=host.available < host.low,
         no_reclaim=no_reclaim,
         depth=depth,
     )
 
 
-def margins_below(host: HostMemory, p: LawParameters) -> float:
-    """Return the available memory below which mom takes some of the guests' margins.
-
-    With a reservation, the limit is the high watermark, because the reserved memory must be available before the launch.
-    """
-    return host.high if host.reserved > 0 else max(host.hard, p.tight_below * host.high)
-
-
-def headroom_returns(host: HostMemory, parameters: LawParameters) -> bool:
+def headroom_returns(host: HostMemory) -> bool:
     """Return whether the host has enough memory to return headroom for bursts."""
-    return host.available >= parameters.bursts_above * host.hard
+    return host.available >= BURSTS_ABOVE * host.hard
 
 
 class Floors(NamedTuple):
@@ -137,22 +145,22 @@ def need_of(guest: GuestMemory, maximum: float, reported: float, context: LawCon
 
     :param reported: usable memory according to its statistics
     """
-    total, peak, step = guest.statistics.total, guest.habits.peak, context.step
+    total, peak = guest.statistics.total, guest.habits.peak
     used = to_peak = 0.0
     if peak is not None and total is not None:
         used = total - reported
         to_peak = peak - used if peak > used else 0.0
-    usable = reported if guest.statistics.usable_soon is None else _usable_soon(guest, reported, to_peak, step)
+    usable = reported if guest.statistics.usable_soon is None else _usable_soon(guest, reported, to_peak)
     burst = to_peak - (reported - usable) if to_peak > reported - usable else 0.0
     then, then_is_known = size_then(guest), total is not None and guest.habits.kernel_reserved is not None
     need = then - usable if then > usable else 0.0
     margin = context.margin_above(need)
     floors = _floors(guest, margin, None if peak is None or total is None else burst, context)
     cached = guest.habits.cache_share
-    fills_nothing = then_is_known and cached is not None and not context.host.backs_bursts and cached <= context.p.fills
+    fills_nothing = then_is_known and cached is not None and not context.host.backs_bursts and cached <= CACHE_FILLS
     leaves_empty = fills_nothing or context.host.keeps_sizes
     full = maximum if leaves_empty else min(maximum, need + floors.tight)
-    growing = usable + step < reported or guest.recent_growth > step
+    growing = usable + STEP_KIB < reported or guest.recent_growth > STEP_KIB
     return Need(
         need=need, usable=usable, margin=margin, burst=burst, floors=floors, used=used, size_then=then, then_is_known=then_is_known,
         full=full, leaves_empty=leaves_empty, keeps_full=fills_nothing and bool(guest.on_credit), growing=growing,
@@ -166,26 +174,26 @@ def statistics_are_new(guest: GuestMemory) -> bool:
 
 
 def _floors(guest: GuestMemory, margin: float, burst: float | None, context: LawContext) -> Floors:
-    p, habits = context.p, guest.habits
+    habits = guest.habits
     stall, killed, taken = habits.stall_floor or 0.0, habits.kill_floor or 0.0, burst or 0.0
     in_burst = margin + context.margin_share * taken  # margin of the need in a burst
-    tight = max(stall, margin if burst is None else burst + p.tight_margin * in_burst)
+    tight = max(stall, margin if burst is None else burst + TIGHT_MARGIN * in_burst)
     kept = habits.kept_headroom or 0.0
-    least = max(p.least * margin, kept, 0.0 if context.below_low else killed)
+    least = max(LEAST_MARGIN * margin, kept, 0.0 if context.below_low else killed)
     # A launch may take more of the margin, but never memory below the stall floor.
     for_launch = min(max(margin, stall), tight)
     return Floors(
         stall=stall,
         killed=0.0 if context.below_hard else killed,
-        headroom=max(p.target_headroom * margin, taken + margin + context.margin_share * taken, stall, kept),
+        headroom=max(context.target_headroom * margin, taken + margin + context.margin_share * taken, stall, kept),
         tight=tight,
         margin=max(tight if context.host.reserved <= 0 else for_launch, least),
         least=least,
     )
 
 
-def _usable_soon(guest: GuestMemory, reported: float, to_peak: float, step: float) -> float:
+def _usable_soon(guest: GuestMemory, reported: float, to_peak: float) -> float:
     soon = guest.statistics.usable_soon
     if soon is None:
         return reported
-    return min(reported, max(soon, reported - to_peak) if to_peak > step else soon)
+    return min(reported, max(soon, reported - to_peak) if to_peak > STEP_KIB else soon)

@@ -9,9 +9,27 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Final, NamedTuple
 
-from mom_plugins_balloon.law.need import LawContext, Need, margins_below
+from mom_plugins_balloon.law.need import LawContext, Need
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.memory import GuestMemory
+from mom_plugins_balloon.parameters import SHRINK_SHARE, STEP_KIB, SWEEP_KEEPS_KIB
+
+SLACK: Final = 0.02
+"""Multiple of the high watermark: for a smaller shortage, mom takes no page cache and no margins."""
+
+SWEEP_LEAST: Final = 0.5
+"""A sweep leaves memory for one burst, but at most this ratio of the guest's maximum. Linux refuses allocations larger than free memory,
+but allocations of more than half of the memory are rare."""
+
+SWEEP_STATISTICS_SECONDS: Final = 3.0
+"""Maximum age of a guest's statistics when mom chooses the guest for a sweep. The sweep waits for statistics of the last second."""
+
+SWEEP_REST_SECONDS: Final = 5.0
+"""A guest is not swept for this time after a change of its size, unless the host is below its hard watermark."""
+
+REPORTING_SETTLES_SECONDS: Final = 5.0
+"""With free page reporting, a guest is swept after it has freed no memory for this time. Linux reports freed memory every 2 s, and has
+finished after two rounds without freed memory."""
 
 
 class Offer(NamedTuple):
@@ -87,8 +105,8 @@ class TrimMeans(NamedTuple):
         :param gained: KiB that the host gains from all guests by all earlier means
         """
         lacks, host = self.wanted(balance, context) - gained, context.host
-        worth = max(context.step, context.p.slack * host.high) if self.hurts else 0.0
-        if supply <= 0 or lacks <= 0 or lacks < worth or (not self.hurts and balance.demand < context.step):
+        worth = max(STEP_KIB, SLACK * host.high) if self.hurts else 0.0
+        if supply <= 0 or lacks <= 0 or lacks < worth or (not self.hurts and balance.demand < STEP_KIB):
             return 0.0
         return 1.0 if self.hurts and host.available < host.low else min(1.0, lacks / supply)
 
@@ -99,7 +117,7 @@ def _demand(balance: Balance, _: LawContext) -> float:
 
 def _for_margins(balance: Balance, context: LawContext) -> float:
     host = context.host
-    return margins_below(host, context.p) + balance.urgent + balance.relief - host.free - host.cold
+    return context.margins_below + balance.urgent + balance.relief - host.free - host.cold
 
 
 def _for_bursts(balance: Balance, context: LawContext) -> float:
@@ -204,7 +222,7 @@ def freed_memory(guest: GuestMemory, held: float) -> float:
 def swept_keeps(guest: GuestMemory, need: Need, held: float, context: LawContext) -> float:
     """Return the size that a sweep leaves to the guest."""
     uses = held if held > need.need else need.need
-    keeps = uses + context.sweep_keeps
+    keeps = uses + SWEEP_KEEPS_KIB
     if context.below_low or guest.sweeps.autodeflate:
         return keeps
     rate = context.growth_rate if guest.habits.growth_rate is None else guest.habits.growth_rate
@@ -213,19 +231,25 @@ def swept_keeps(guest: GuestMemory, need: Need, held: float, context: LawContext
         return keeps
     # A burst may be one large allocation. Linux refuses it if it exceeds free memory and swap.
     burst = (guest.habits.burst or 0.0) + (guest.habits.kernel_reserved or 0.0)
-    return max(keeps, min(burst, context.p.sweep_least * guest.maximum))
+    return max(keeps, min(burst, SWEEP_LEAST * guest.maximum))
 
 
 def _sweepable(guest: GuestMemory, need: Need, freed: float, context: LawContext) -> float:
-    p, age, changed = context.p, guest.statistics.age, guest.target_age
+    age, changed = guest.statistics.age, guest.target_age
     # Below its hard watermark, the host takes memory from all guests in each cycle. With a rest, no guest would ever be swept.
-    rest_seconds = 0.0 if context.below_hard else p.sweep_rest
-    if need.growing or guest.sweeps.rest or age is None or age > p.sweep_statistics_age or (changed is not None and changed < rest_seconds):
+    rest_seconds = 0.0 if context.below_hard else SWEEP_REST_SECONDS
+    if (
+        need.growing
+        or guest.sweeps.rest
+        or age is None
+        or age > SWEEP_STATISTICS_SECONDS
+        or (changed is not None and changed < rest_seconds)
+    ):
         return 0.0
     if not guest.sweeps.reporting:
         return freed
     # With free page reporting, the kernel returns most memory by itself. The remainder is known later.
-    if guest.habits.freed_age is not None and guest.habits.freed_age < p.reporting_settles:
+    if guest.habits.freed_age is not None and guest.habits.freed_age < REPORTING_SETTLES_SECONDS:
         return 0.0
     # While the host has room, leave memory for the next burst: to fault it in again takes time.
     return freed if context.below_hard else freed - (guest.habits.burst or 0.0)
@@ -235,11 +259,11 @@ def _trims_of(
     need: Need, unused: float, untouched: float, give: GiveLimits, context: LawContext
 ) -> tuple[float, float, float, float] | None:
     # Returns the KiB taken in one cycle by each means and all means before it: empty memory, page cache, margin, burst.
-    floors, empty, part = need.floors, 0.0, context.p.shrink_share
+    floors, empty, part = need.floors, 0.0, SHRINK_SHARE
     # Below the hard watermark, a guest that waits for its disk gives empty memory, not the page cache that it waits for.
     beyond = min(need.usable - floors.headroom, give.most if context.below_hard else give.calm)
     if beyond >= give.worth:
-        empty = min(context.moves, beyond, unused - context.sweep_keeps)
+        empty = min(context.moves, beyond, unused - SWEEP_KEEPS_KIB)
         empty = empty if empty >= give.worth else 0.0
     above, most = min(need.usable - floors.margin, give.calm), min(need.usable - floors.least, give.most)
     # A balloon takes untouched memory first. A guest gives all of it, and `part` of the rest.
@@ -247,4 +271,4 @@ def _trims_of(
     cache = max(empty, sure + part * beyond if give.calm and give.worth <= beyond > untouched else 0.0)
     margin = max(cache, sure + part * above if above >= give.worth else 0.0)
     burst = min(context.moves, max(margin, sure + part * most))
-    return (empty, min(cache, burst), min(margin, burst), burst) if burst >= context.step else None
+    return (empty, min(cache, burst), min(margin, burst), burst) if burst >= STEP_KIB else None

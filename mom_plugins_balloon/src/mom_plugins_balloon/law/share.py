@@ -11,18 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from mom_plugins_balloon.gate import ShrinkLimits, gate
-from mom_plugins_balloon.law.need import BYTES, LawContext, context_of
+from mom_plugins_balloon.law.need import LawContext, context_of
 from mom_plugins_balloon.law.offer import NO_OFFER, TRIM_UNBACKED, TRIMS, Balance, Offer, TrimMeans
 from mom_plugins_balloon.law.reasons import ReasonCode
-from mom_plugins_balloon.law.want import Ask, ask_of, is_rising, ready_memory
+from mom_plugins_balloon.law.want import Ask, ask_of, ready_memory
 from mom_plugins_balloon.memory import GuestMemory, HostMemory, guaranteed_size
-from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
-
-ALL_ASKED_SECONDS: Final = 60.0
-"""Seconds in which the law asks every guest once to give memory for expected growth."""
-
-LEAST_ASKED: Final = 64
-"""Minimum number of guests asked for memory in a cycle."""
+from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, STEP_KIB, LawParameters
 
 
 class WeighedGuest(NamedTuple):
@@ -78,7 +72,7 @@ def level_of(parts: Sequence[tuple[float, float]], amount: float) -> float:
 def grow_urgently(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
     """Grow urgent guests from memory above the host's low watermark. Without such memory, still grow guests up to their guarantee."""
     urgent = [candidate for candidate in crowd if candidate.ask.urgent]
-    grown = _grown(urgent, [candidate.ask.urgent for candidate in urgent], context.host.available - context.host.low, context.step)
+    grown = _grown(urgent, [candidate.ask.urgent for candidate in urgent], context.host.available - context.host.low)
     for place, guest, ask, _ in urgent:
         if ask.code is ReasonCode.PROMISED:
             lacks = guaranteed_size(guest) - (guest.size or 0.0)
@@ -93,15 +87,15 @@ def relieve(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, c
     untouched = sum([candidate.ask.untouched for candidate in crowd])
     supply = host.free - (untouched + balance.urgent + host.hard) if balance.relief else 0.0
     supply = max(supply, host.free - (balance.urgent + host.high))
-    return _grown(stalling, [candidate.ask.relief for candidate in stalling], supply, context.step) if supply > 0 else {}
+    return _grown(stalling, [candidate.ask.relief for candidate in stalling], supply) if supply > 0 else {}
 
 
-def _grown(crowd: Sequence[WeighedGuest], demands: Sequence[float], supply: float, step: float) -> dict[int, SizeChange]:
+def _grown(crowd: Sequence[WeighedGuest], demands: Sequence[float], supply: float) -> dict[int, SizeChange]:
     # Each guest gets the same amount, but no more than it wants.
     most = level_of([(kib, kib) for kib in demands], max(0.0, supply)) if demands else 0.0  # a part gives `min(part, level)`
     changes = {}
     for candidate, demand in zip(crowd, demands, strict=True):
-        amount = _in_turn(most, demand, step, supply)
+        amount = _in_turn(most, demand, supply)
         supply -= min(amount, unbacked_memory(candidate.guest)) if amount else 0.0
         changes[candidate.place] = SizeChange(amount)
     return changes
@@ -109,13 +103,13 @@ def _grown(crowd: Sequence[WeighedGuest], demands: Sequence[float], supply: floa
 
 def refill_cache(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
     """Give back headroom for page cache while the host is above its high watermark."""
-    supply, total, step = _beyond(balance, context), sum([candidate.ask.cache_refill for candidate in crowd]), context.step
+    supply, total = _beyond(balance, context), sum([candidate.ask.cache_refill for candidate in crowd])
     left, changed = supply, {}
     for candidate in crowd:
         demand, kept = candidate.ask.cache_refill, 0.0 if candidate.ask.rises else balance.ahead
-        if candidate.place in changes or demand < step:
+        if candidate.place in changes or demand < STEP_KIB:
             continue
-        if amount := _in_turn(_ratio(supply - kept, total) * demand, demand, step, left - kept):
+        if amount := _in_turn(_ratio(supply - kept, total) * demand, demand, left - kept):
             left -= amount
             changed[candidate.place] = SizeChange(amount)
     return changed
@@ -124,12 +118,12 @@ def refill_cache(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balan
 def give_back_memory(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
     """Give memory back to trimmed guests if the host has plenty."""
     host, refilled = context.host, min(_beyond(balance, context), sum([candidate.ask.cache_refill for candidate in crowd]))
-    supply = host.free - (balance.urgent + balance.relief + refilled + balance.ahead + context.p.return_above * host.high)
+    supply = host.free - (balance.urgent + balance.relief + refilled + balance.ahead + context.return_above * host.high)
     ratio = _ratio(supply, sum([candidate.ask.give_back for candidate in crowd]))
     changed = {}
     for candidate in crowd:
         demand = candidate.ask.give_back
-        if demand and candidate.place not in changes and (amount := _in_turn(ratio * demand, demand, context.step, supply)):
+        if demand and candidate.place not in changes and (amount := _in_turn(ratio * demand, demand, supply)):
             supply -= amount
             changed[candidate.place] = SizeChange(amount, ReasonCode.GIVEN_BACK)
     return changed
@@ -143,9 +137,9 @@ def _ratio(supply: float, demand: float) -> float:
     return min(1.0, max(0.0, supply) / demand) if demand > 0 else 0.0
 
 
-def _in_turn(share: float, demand: float, step: float, left: float) -> float:
-    amount = min(max(share, step), demand, left)
-    return amount if amount >= min(demand, step) else 0.0
+def _in_turn(share: float, demand: float, left: float) -> float:
+    amount = min(max(share, STEP_KIB), demand, left)
+    return amount if amount >= min(demand, STEP_KIB) else 0.0
 
 
 def sweep(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, context: LawContext) -> Changes:
@@ -159,7 +153,7 @@ def sweep(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, con
     worth = 0.5 * max([candidate.offer.sweep for candidate in able], default=0.0)
     changed = {}
     for candidate in sorted([candidate for candidate in able if candidate.offer.sweep >= worth], key=_sweep_order):
-        if demand < context.step:
+        if demand < STEP_KIB:
             break
         offer = candidate.offer
         changed[candidate.place] = SizeChange(-offer.depth, ReasonCode.SWEEP, offer.sweep)
@@ -188,7 +182,7 @@ def trim(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, cont
     If all shares are smaller than a step, the guests with the most spare memory give one step each. A guest that gives page cache also
     gives its unbacked memory, which balloons take first. When the law takes margins, all donors give their unbacked memory.
     """
-    donors, step = [candidate for candidate in crowd if candidate.offer.trims], context.step
+    donors = [candidate for candidate in crowd if candidate.offer.trims]
     takings = _takings([donor.offer for donor in donors], crowd, balance, context)
     if not takings:
         return {}
@@ -201,8 +195,8 @@ def trim(crowd: Sequence[WeighedGuest], changes: Changes, balance: Balance, cont
     for donor, amount, kib, weighed in zip(donors, amounts, could_give, by_cost, strict=True):
         if donor.place in changes:
             continue
-        gives = left > 0 and (amount >= step or (kib >= step and weighed >= average))
-        loss = max(amount, step) if gives else 0.0
+        gives = left > 0 and (amount >= STEP_KIB or (kib >= STEP_KIB and weighed >= average))
+        loss = max(amount, STEP_KIB) if gives else 0.0
         left -= loss
         unbacked = donor.offer.unbacked if last.hurts and (gives or context.takes_margins) else 0.0
         changed[donor.place] = SizeChange(-loss - unbacked, last.code)
@@ -285,49 +279,38 @@ def _goes_by_forecast(crowd: Sequence[WeighedGuest], lacks: float, context: LawC
     if context.below_hard or not (host.ahead or any(candidate.ask.rises for candidate in crowd)):
         return False
     harmless = sum([candidate.offer.harmless for candidate in crowd if not candidate.ask.rises and candidate.offer is not NO_OFFER])
-    return lacks < context.step or lacks <= host.cold + harmless
+    return lacks < STEP_KIB or lacks <= host.cold + harmless
 
 
 def _generic_code(balance: Balance, context: LawContext) -> ReasonCode:
-    if balance.lacks >= context.step:
+    if balance.lacks >= STEP_KIB:
         return ReasonCode.NOTHING_TO_GIVE
-    return ReasonCode.ENOUGH if context.host.free < context.p.return_above * context.host.high else ReasonCode.PLENTY
+    return ReasonCode.ENOUGH if context.host.free < context.return_above * context.host.high else ReasonCode.PLENTY
 
 
 def _why_unchanged(candidate: WeighedGuest, code: ReasonCode, balance: Balance, context: LawContext) -> ReasonCode:
-    guest, offer, size, step = candidate.guest, candidate.offer, candidate.guest.size or 0.0, context.step
-    if balance.lacks >= step and (offer.harmless >= step or (offer.trims and context.takes_margins)):
+    guest, offer, size = candidate.guest, candidate.offer, candidate.guest.size or 0.0
+    if balance.lacks >= STEP_KIB and (offer.harmless >= STEP_KIB or (offer.trims and context.takes_margins)):
         return ReasonCode.OTHERS_GIVE
-    if balance.lacks >= step and offer.unbacked >= step:
+    if balance.lacks >= STEP_KIB and offer.unbacked >= STEP_KIB:
         return ReasonCode.UNTOUCHED
-    is_spared = offer is not candidate.ask.offer or (candidate.ask.rises and balance.lacks < step)
-    if balance.demand >= step and candidate.ask.code is None and is_spared:
+    is_spared = offer is not candidate.ask.offer or (candidate.ask.rises and balance.lacks < STEP_KIB)
+    if balance.demand >= STEP_KIB and candidate.ask.code is None and is_spared:
         return ReasonCode.SPARED
-    if code is ReasonCode.NOTHING_TO_GIVE and 0 < guest.guarantee > size - step:
+    if code is ReasonCode.NOTHING_TO_GIVE and 0 < guest.guarantee > size - STEP_KIB:
         return ReasonCode.GUARANTEED
-    return ReasonCode.OUT_OF_REACH if code is ReasonCode.NOTHING_TO_GIVE and (guest.reach or 0.0) > size - step else code
+    return ReasonCode.OUT_OF_REACH if code is ReasonCode.NOTHING_TO_GIVE and (guest.reach or 0.0) > size - STEP_KIB else code
 
 
 def decide(host: HostMemory, guests: Sequence[GuestMemory], parameters: LawParameters, limits: ShrinkLimits) -> list[SizeSuggestion]:
     """Return the suggested size of each guest, in order."""
-    left = _left_if_all_grow(host, guests, parameters)
-    context = context_of(host, parameters, limits, no_reclaim=left > 0)
-    if left <= 0 or left > host.ahead:
-        return share_out(guests, [ask_of(guest, context) for guest in guests], context)
-    # Expected growth is minutes away: ask some guests in this cycle and the others in later cycles.
-    asking, resting = context._replace(no_reclaim=False), context
-    count = max(LEAST_ASKED, math.ceil(len(guests) * host.interval / ALL_ASKED_SECONDS))
-    asks = [
-        ask_of(guest, asking)
-        if (place - count * host.cycle) % len(guests) < count and not is_rising(guest, context)
-        else ask_of(guest, resting, spares_rising=True)
-        for place, guest in enumerate(guests)
-    ]
-    return share_out(guests, asks, asking)
+    no_reclaim = _left_if_all_grow(host, guests) > host.ahead
+    context = context_of(host, parameters, limits, no_reclaim=no_reclaim)
+    return share_out(guests, [ask_of(guest, context) for guest in guests], context)
 
 
-def _left_if_all_grow(host: HostMemory, guests: Sequence[GuestMemory], parameters: LawParameters) -> float:
-    left = host.free + parameters.step / BYTES - host.high
+def _left_if_all_grow(host: HostMemory, guests: Sequence[GuestMemory]) -> float:
+    left = host.free + STEP_KIB - host.high
     for guest in guests:
         if left <= 0:
             break
@@ -357,4 +340,4 @@ def ahead_of(host: HostMemory, guests: Sequence[GuestMemory], rise: float, param
     if rise <= 0:
         return 0.0
     context = context_of(host, parameters, limits)
-    return parameters.rise_share * max(0.0, rise - sum([ready_memory(guest, context) for guest in guests if guest.rise]))
+    return max(0.0, rise - sum([ready_memory(guest, context) for guest in guests if guest.rise]))

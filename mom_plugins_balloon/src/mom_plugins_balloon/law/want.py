@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mom_plugins_balloon.gate import least_kib
 from mom_plugins_balloon.law.need import LawContext, Need, headroom_returns, need_of, statistics_are_new
 from mom_plugins_balloon.law.offer import NO_OFFER, GiveLimits, Offer, freed_memory, offer_of
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.memory import GuestMemory, guaranteed_size
-from mom_plugins_balloon.parameters import SLOW_BALLOON_KIB_PER_SECOND
+from mom_plugins_balloon.parameters import SLOW_BALLOON_KIB_PER_SECOND, STEP_KIB, SWEEP_WAIT_SECONDS
+
+RUNS_OUT: Final = 0.2
+"""Multiple of the margin: with less usable memory, a guest runs out of memory."""
+
+GROWS_TO: Final = 1.5
+"""Multiple of the margin: a guest that ran out of memory grows to at least this headroom."""
+
+EXHAUSTED: Final = 0.1
+"""Multiple of the margin: with less usable memory, a guest is assumed to need more memory than ever before."""
+
+GROWS_SHARE: Final = 0.5
+"""A guest that needs more memory than ever before gets back this ratio of the memory taken from it."""
+
+RETURN_SHARE: Final = 0.1
+"""Ratio of a guest's maximum that mom returns in one cycle. Returns are slower than reclaim, because mom may have to reclaim again."""
+
+UNTOUCHED_SHARE: Final = 0.5
+"""This ratio of returned, untouched memory counts as used before stalling guests grow."""
 
 
 class Ask(NamedTuple):
@@ -39,11 +57,8 @@ def no_change(code: ReasonCode | None = None) -> Ask:
     return Ask(code, keeps_size=True)
 
 
-def ask_of(guest: GuestMemory, context: LawContext, *, spares_rising: bool = False) -> Ask:
-    """Return the memory that a guest wants and can give.
-
-    :param spares_rising: whether guests that are expected to use more give nothing
-    """
+def ask_of(guest: GuestMemory, context: LawContext) -> Ask:
+    """Return the memory that a guest wants and can give."""
     size, maximum, usable, age = guest.size, guest.maximum, guest.statistics.usable, guest.statistics.age
     if guest.sweeps.under_way:  # the sweep ends by itself, before statistics could show that the guest wants its headroom
         return no_change(ReasonCode.IN_TRANSITION)
@@ -57,7 +72,7 @@ def ask_of(guest: GuestMemory, context: LawContext, *, spares_rising: bool = Fal
         return no_change(ReasonCode.BEFORE_UNKNOWN)
     is_new, target = statistics_are_new(guest), guest.target
     if context.no_reclaim and is_new and size >= maximum and (target is None or target >= size):
-        return no_change(ReasonCode.SPARED if spares_rising and is_rising(guest, context) else None)
+        return no_change()
     need = need_of(guest, maximum, usable, context)
     headroom = _headroom_back(guest, need, size, context)
     if headroom is not None:
@@ -65,7 +80,7 @@ def ask_of(guest: GuestMemory, context: LawContext, *, spares_rising: bool = Fal
     if not is_new:
         return no_change(ReasonCode.UNSETTLED)
     promised = guaranteed_size(guest)
-    if need.usable < max(context.p.runs_out * need.margin, need.floors.killed) or size < promised:
+    if need.usable < max(RUNS_OUT * need.margin, need.floors.killed) or size < promised:
         return _urgent(guest, need, maximum - size, promised - size, context)
     return _ask_in_health(guest, need, size, maximum, context)
 
@@ -96,13 +111,13 @@ def ready_memory(guest: GuestMemory, context: LawContext) -> float:
 def _headroom_back(guest: GuestMemory, need: Need, size: float, context: LawContext) -> Ask | None:
     ahead = _size_ahead(guest, size)
     owes = size - ahead
-    if need.full - ahead < context.step:
+    if need.full - ahead < STEP_KIB:
         return None
-    slowest = context.p.sweep_wait + owes / SLOW_BALLOON_KIB_PER_SECOND
+    slowest = SWEEP_WAIT_SECONDS + owes / SLOW_BALLOON_KIB_PER_SECOND
     changed = guest.target_age
-    if need.then_is_known and owes >= context.step and changed is not None and changed < slowest and not need.growing:
+    if need.then_is_known and owes >= STEP_KIB and changed is not None and changed < slowest and not need.growing:
         return no_change(ReasonCode.IN_TRANSITION)
-    if need.keeps_full or (need.leaves_empty and headroom_returns(context.host, context.p)):
+    if need.keeps_full or (need.leaves_empty and headroom_returns(context.host)):
         return Ask(ReasonCode.HEADROOM_GROWING if need.growing else ReasonCode.HEADROOM_BACK, full=need.full)
     return None
 
@@ -111,17 +126,17 @@ def _urgent(guest: GuestMemory, need: Need, missing: float, unkept: float, conte
     # `missing` is the memory below the guest's maximum, `unkept` below its guarantee (KiB).
     if missing <= 0:
         return no_change()
-    p, margin, usable, peak = context.p, need.margin, need.usable, guest.habits.peak
+    margin, usable, peak = need.margin, need.usable, guest.habits.peak
     # If so, the guest's past does not show how much it wants.
-    is_new = peak is None or guest.statistics.total is None or need.used > peak + context.step or usable < p.exhausted * margin
-    headroom = max(p.grows_to * margin, need.burst + margin, need.floors.killed) - usable
-    growth = max(headroom, p.grows_share * missing if is_new else 0.0, unkept)
+    is_new = peak is None or guest.statistics.total is None or need.used > peak + STEP_KIB or usable < EXHAUSTED * margin
+    headroom = max(GROWS_TO * margin, need.burst + margin, need.floors.killed) - usable
+    growth = max(headroom, GROWS_SHARE * missing if is_new else 0.0, unkept)
     if unkept > 0:
         code = ReasonCode.PROMISED
     elif usable < (guest.statistics.usable or 0.0):
         code = ReasonCode.FORECAST
     else:
-        code = ReasonCode.RUNS_OUT if usable < p.runs_out * margin else ReasonCode.STALL_FLOOR
+        code = ReasonCode.RUNS_OUT if usable < RUNS_OUT * margin else ReasonCode.STALL_FLOOR
     return Ask(code, urgent=min(growth, missing))
 
 
@@ -130,15 +145,15 @@ def _ask_in_health(guest: GuestMemory, need: Need, size: float, maximum: float, 
     if maximum > size:
         if _needs_relief(guest, need):
             code, relief = _relief(guest, need, maximum - size, context)
-        elif not need.leaves_empty and need.full - _size_ahead(guest, size) >= context.step:
+        elif not need.leaves_empty and need.full - _size_ahead(guest, size) >= STEP_KIB:
             code, refill = ReasonCode.CACHE_REFILL, max(0.0, need.full - size)
         if rises and not need.leaves_empty and not relief:
             growth = min(maximum, need.full + (guest.rise or 0.0)) - size
-            code, refill = (ReasonCode.RISES, growth) if growth > refill + context.step else (code, refill)
-        if context.host.free > context.p.return_above * context.host.high:
-            give_back = min(maximum - size, max(context.step, context.p.return_share * maximum))
+            code, refill = (ReasonCode.RISES, growth) if growth > refill + STEP_KIB else (code, refill)
+        if context.host.free > context.return_above * context.host.high:
+            give_back = min(maximum - size, max(STEP_KIB, RETURN_SHARE * maximum))
         rss = guest.process.rss
-        untouched = context.p.untouched_share * (size - rss) if rss is not None and size > rss else 0.0
+        untouched = UNTOUCHED_SHARE * (size - rss) if rss is not None and size > rss else 0.0
     spared = None if context.below_hard or context.no_reclaim else _why_new(guest, need)
     offer = NO_OFFER if spared else _offer(guest, need, size, context)
     code = spared if code is None else code
@@ -171,7 +186,7 @@ def _relief(guest: GuestMemory, need: Need, missing: float, context: LawContext)
         # While the host takes margins, it would take back memory above `tight` from a guest that waits for its disk.
         target = need.floors.tight if waits and not swaps and context.takes_margins else need.floors.headroom
     growth = min(missing, target - need.usable)
-    if growth < context.step:
+    if growth < STEP_KIB:
         return None, 0.0
     return (ReasonCode.SWAPS if swaps else ReasonCode.WAITS_FOR_DISK if waits else ReasonCode.STALL_FLOOR), growth
 

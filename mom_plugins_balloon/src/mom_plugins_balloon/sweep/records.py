@@ -91,7 +91,6 @@ class SweepOutcome:
     seconds: float  #: time without headroom
     reaction: float  #: longest time from growth in the guest until it has headroom again
     cost: SweepCost = SweepCost()
-    resident: float | None = None  #: RSS of the guest's process at the end; None if unknown
     next_slice: float = constants.FIRST_SLICE_KIB  #: inflation within `SLICE_SECONDS`, from the last slice
     is_back: bool = True  #: the deflate command was sent, or the balloon never inflated
     error: str = ""
@@ -147,11 +146,8 @@ class SweepHistory:
         """Return the KiB that sweeps missed within `MISSED_SECONDS`."""
         return self.missed if now - self.missed_since < MISSED_SECONDS else 0.0
 
-    def after(self, outcome: SweepOutcome, now: float, *, explained: bool) -> SweepHistory:
-        """Return the history after one more sweep.
-
-        :param explained: whether mom has learned that QEMU itself holds the missed memory
-        """
+    def after(self, outcome: SweepOutcome, now: float) -> SweepHistory:
+        """Return the history after one more sweep."""
         pause, since = REST_SECONDS.get(outcome.end, 0.0), self.in_vain_since
         if outcome.gave > IN_VAIN_SHARE * outcome.plan.gain:
             since = math.inf
@@ -159,7 +155,7 @@ class SweepHistory:
             since = min(since, outcome.ended)
             pause = max(pause, IN_VAIN_SECONDS) if outcome.ended - since >= IN_VAIN_SECONDS else pause
         history = replace(self, last=outcome, cost=outcome.cost, rests_until=outcome.ended + pause, in_vain_since=since)
-        if not outcome.missed or explained:
+        if not outcome.missed:
             return history
         if now - self.missed_since < MISSED_SECONDS:
             return replace(history, missed=self.missed + outcome.missed)

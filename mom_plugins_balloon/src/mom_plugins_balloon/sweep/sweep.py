@@ -81,7 +81,7 @@ class Sweep:
             guest=self.guest, incarnation=self.incarnation, plan=self.plan, end=end, ended=now, lowest=self._lowest,
             gave=max(0.0, self._watch.gained), seconds=now - self._began if inflated else 0.0,
             reaction=self._slowest + constants.PAUSE_SECONDS + (now - deflating) + constants.RELEASE_SECONDS,
-            cost=self._cost, resident=None if self._watch.first is None else self._watch.resident, next_slice=self._slice,
+            cost=self._cost, next_slice=self._slice,
             is_back=not lacks and not (self.taken_over and inflated), error=lacks or error,
         )  # fmt: skip
 

@@ -18,7 +18,7 @@ from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.law.reasons import ReasonCode
 from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.names import CONTROL, GAIN, MISSED, REASON, REST, SUGGESTED, SWEPT_NOW
-from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
+from mom_plugins_balloon.parameters import SWEEP_WAIT_SECONDS, UNKNOWN_REACTION_SECONDS
 from mom_plugins_balloon.remembered import Remembered
 from mom_plugins_balloon.sweep.constants import FIRST_SLICE_KIB, FRESH_SECONDS, SLICE_KIB, STOP_SECONDS
 from mom_plugins_balloon.sweep.qemu_process import QemuProcess
@@ -75,8 +75,8 @@ def is_sweep(guest: Guest, target: Value) -> bool:
 class SweptGuests:
     """Sweeps of this host's guests. The methods about running sweeps are thread-safe."""
 
-    def __init__(self, context: PluginContext, law: LawParameters, records: BalloonedGuests) -> None:
-        self._context, self._law, self._records = context, law, records
+    def __init__(self, context: PluginContext, records: BalloonedGuests) -> None:
+        self._context, self._records = context, records
         self._lately: deque[SweepOutcome] = deque()
         self._lock = threading.RLock()
         self._under_way: dict[str, Sweep] = {}
@@ -191,7 +191,7 @@ class SweptGuests:
         gain = (self._gain_at(guest, target) if leaving is None else leaving.gain) or float(size - target)
         first = min([FIRST_SLICE_KIB, *(outcome.next_slice for outcome in self._recent())])
         return SweepPlan(
-            size=size, bottom=target, gain=gain, hollow=max(0.0, size - target - gain), wait=self._law.sweep_wait,
+            size=size, bottom=target, gain=gain, hollow=max(0.0, size - target - gain), wait=SWEEP_WAIT_SECONDS,
             usable=memory.statistics.usable or 0.0, within=math.inf if leaving is None else leaving.within, first_slice=first,
         )  # fmt: skip
 
@@ -202,12 +202,11 @@ class SweptGuests:
         return 0.0 if gain is None or suggested is None else max(0.0, gain - (target - suggested))
 
     def _swept_by(self, hypervisor: SweepControl, guest: Guest, memory: GuestMemory, target: int) -> SweepOutcome:
-        resident, gave = guest.number("rss"), hypervisor.sweep_balloon(guest.entity, target)
-        plan = SweepPlan(size=int(memory.size or 0.0), bottom=target, gain=gave, wait=self._law.sweep_wait)
+        gave = hypervisor.sweep_balloon(guest.entity, target)
+        plan = SweepPlan(size=int(memory.size or 0.0), bottom=target, gain=gave, wait=SWEEP_WAIT_SECONDS)
         return SweepOutcome(
             guest=guest.entity, incarnation=guest.incarnation, plan=plan, end=SweepEnd.ARRIVED if gave > 0 else SweepEnd.AT_WORK,
             ended=self._context.monotonic(), lowest=target, gave=gave, seconds=1.0, reaction=OWN_SWEEP_REACTION_SECONDS,
-            resident=None if resident is None else resident - gave,
         )  # fmt: skip
 
     def follow(self) -> None:
