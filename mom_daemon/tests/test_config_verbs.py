@@ -380,37 +380,27 @@ IMPORTER = """
 @staticmethod
 @hookimpl
 def mom_importers():
-    def convert(texts):
+    def convert(text, file):
         imported = Imported("From Acme.")
-        imported.plugin("acme", "why").set("step", "64MiB", ", ".join(texts.values()))
-        imported.files["{folder}/acme.txt"] = "a text"
+        imported.plugin("acme", "why").set("step", "64MiB", text)
         return imported
-    return [Importer("acme", "what Acme has", convert{more})]
-"""
-REFUSING = """
-@staticmethod
-@hookimpl
-def mom_importers():
-    def convert(texts):
-        raise ConfigError([ConfigProblem("old", 1, 1, "no line of Acme's", "")])
-    return [Importer("acme", "what Acme has", convert, assumed=True)]
+    return [Importer("acme", "what Acme has", convert)]
 """
 IMPORT_NAMES = "from mom_daemon import Imported, Importer"
 
 
 def test_an_importer_of_a_plugin_is_found_by_its_kind(mom, only_shelf, tmp_path):
-    only_shelf.add_plugin("acme", IMPORTER.format(folder=tmp_path / "out", more=""), before=IMPORT_NAMES)
+    only_shelf.add_plugin("acme", IMPORTER, before=IMPORT_NAMES)
     (tmp_path / "old").write_text("said so")
     code, out, err = mom("config", "import", "--from", "acme", tmp_path / "old")
     assert (code, err) == (0, "")
     assert "step: 64MiB  # said so" in out
-    assert f"# The file {tmp_path}/out/acme.txt:" in out
     assert mom("config", "import", "--from", "acme", tmp_path / "old", "-o", tmp_path / "new")[0] == 0
-    assert (tmp_path / "out/acme.txt").read_text() == "a text"
+    assert (tmp_path / "new").read_text() == out
 
 
 def test_by_an_imported_file_mom_observes_until_the_operator_says_otherwise(mom, only_shelf, tmp_path):
-    only_shelf.add_plugin("acme", IMPORTER.format(folder=tmp_path / "out", more=""), before=IMPORT_NAMES)
+    only_shelf.add_plugin("acme", IMPORTER, before=IMPORT_NAMES)
     (tmp_path / "old").write_text("")
     verb, new = ("config", "import", "--from", "acme", tmp_path / "old"), tmp_path / "new.yaml"
     assert yaml.safe_load(mom(*verb)[1])["mode"] == "observe"
@@ -422,34 +412,20 @@ def test_by_an_imported_file_mom_observes_until_the_operator_says_otherwise(mom,
         assert yaml.safe_load(new.read_text())["mode"] == mode
 
 
-def test_without_a_kind_the_importer_counts_that_is_assumed_and_else_mom_asks(mom, only_shelf, tmp_path):
+def test_an_unknown_kind_is_an_error_that_names_the_importers(mom, only_shelf, tmp_path):
     (tmp_path / "old").write_text("")
-    only_shelf.add_plugin("acme", IMPORTER.format(folder=tmp_path, more=""), before=IMPORT_NAMES)
+    only_shelf.add_plugin("acme", IMPORTER, before=IMPORT_NAMES)
     for kind, said in (
-        ((), "give the kind of the file with --from KIND (momd comes with mom-plugins-vdsm: "),
-        (("--from", "momd"), "no installed plugin imports 'momd' (momd comes with mom-plugins-vdsm: "),
-        (("--from", "other"), "no installed plugin imports 'other' (the installed plugins import: acme, what Acme has (acme-acme))"),
+        ((), "no installed plugin imports 'momd' (momd comes with mom-plugins-vdsm: "),
+        (("--from", "other"), "no installed plugin imports 'other' (the installed plugins import: acme, what Acme has)"),
     ):
         code, _, err = mom("config", "import", *kind, tmp_path / "old")
         assert code == 2, "misuse"
         assert said in " ".join(err.split())
-    only_shelf.add_plugin(
-        "usual", IMPORTER.replace('"acme"', '"usual"').format(folder=tmp_path, more=", assumed=True"), before=IMPORT_NAMES
-    )
-    assert mom("config", "import", tmp_path / "old")[0] == 0
 
 
 def test_every_importer_of_this_project_has_its_distribution():
-    assert {kind: distribution for kind, (_, distribution) in installed_importers().items()} == BROUGHT_BY
-
-
-def test_a_file_that_the_assumed_importer_cannot_read_may_be_another_programs(mom, only_shelf, tmp_path):
-    (tmp_path / "old").write_text("")
-    only_shelf.add_plugin("acme", REFUSING, before="from mom_daemon import Importer\nfrom mom_core import ConfigError, ConfigProblem")
-    said = "read as what Acme has; for another program's file, use --from KIND"
-    code, _, err = mom("config", "import", tmp_path / "old")
-    assert (code, said in err, "old:1:1: no line of Acme's" in err) == (2, True, True)
-    assert said not in mom("config", "import", "--from", "acme", tmp_path / "old")[2]
+    assert installed_importers().keys() == BROUGHT_BY.keys()
 
 
 def test_doctor_names_what_fits_by_now_and_is_not_enabled(mom, acme, file, tmp_path):

@@ -12,7 +12,7 @@ def problems(error: ConfigError) -> list[tuple[int, str]]:
 
 def test_ksmtuned_values_become_parameters_of_the_law_and_the_interval() -> None:
     text = "# comment\nKSM_MONITOR_INTERVAL=30\nKSM_NPAGES_MAX='2000'  # more\nexport KSM_THRES_COEF=\"25\"\n\nDEBUG=1\nFOO=2\nif true\n"
-    imported = import_ksmtuned({"k.conf": text})
+    imported = import_ksmtuned(text, "k.conf")
     assert imported.settings()["interval"] == "30s"
     plugins = imported.settings()["plugins"]
     assert isinstance(plugins, dict)
@@ -27,7 +27,7 @@ def test_ksmtuned_values_become_parameters_of_the_law_and_the_interval() -> None
 
 def test_errors_name_the_lines_of_invalid_values() -> None:
     with pytest.raises(ConfigError) as caught:
-        import_ksmtuned({"k.conf": "KSM_THRES_COEF=200\nKSM_NPAGES_MAX=-50\nKSM_SLEEP_MSEC=$X\n"})
+        import_ksmtuned("KSM_THRES_COEF=200\nKSM_NPAGES_MAX=-50\nKSM_SLEEP_MSEC=$X\n", "k.conf")
     assert [line for line, _ in problems(caught.value)] == [1, 2, 3]
     with pytest.raises(ConfigError, match="KSM_NPAGES_MIN is larger"):
-        import_ksmtuned({"k.conf": "KSM_NPAGES_MIN=5000\n"})
+        import_ksmtuned("KSM_NPAGES_MIN=5000\n", "k.conf")

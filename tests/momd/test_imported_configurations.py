@@ -31,7 +31,7 @@ def imports() -> dict[str, Imported]:
         "empty": import_momd("", "mom.conf").imported,
         "everything": import_momd(EVERYTHING, "mom.conf").imported,
         "no-controllers": import_momd("[main]\ncontrollers:\n[host]\ncollectors: HostKSM\n", "mom.conf").imported,
-        "ksmtuned": import_ksmtuned({"ksmtuned.conf": "KSM_NPAGES_MAX=2000\n"}),
+        "ksmtuned": import_ksmtuned("KSM_NPAGES_MAX=2000\n", "ksmtuned.conf"),
     }
 
 

@@ -22,7 +22,7 @@ import mom_core
 from mom_core.plugins.discovery import CLONE_CONSTRAINTS, catalog
 from mom_core.settings import descriptions
 from mom_daemon.cli.frame import mom
-from mom_daemon.config.importers import installed_importers
+from mom_daemon.config.importers import BROUGHT_BY
 
 ROOT = Path(__file__).parents[2]
 DISTRIBUTIONS = sorted(path.parent.name for path in ROOT.glob("mom_*/pyproject.toml"))
@@ -245,14 +245,12 @@ def test_the_usual_set_brings_every_verb_with_which_the_readme_looks_at_mom_and_
 
 
 def test_the_page_says_what_imports_need_beyond_what_is_installed() -> None:
-    kinds = installed_importers()
     page = (ROOT / "docs/coming-from.md").read_text().partition("\n## ")[0]
     shown = re.findall(r"^(?:    )?mom config import (?:--from (\w+) )?\S+(.*)$", page, re.M)
-    assert len(shown) == len(kinds)
+    assert len(shown) == len(BROUGHT_BY)
     for kind, remark in shown:
-        name = kind or next(name for name, (importer, _) in kinds.items() if importer.assumed)
-        folder = kinds[name][1].replace("-", "_")
-        assert folder in brought_by("kvm") or kinds[name][1] in remark, f"{name} is imported by {folder}"
+        package = BROUGHT_BY[kind or "momd"]
+        assert package.replace("-", "_") in brought_by("kvm") or package in remark, f"{kind} is imported by {package}"
 
 
 def needed_by(folders: set[str]) -> set[str]:

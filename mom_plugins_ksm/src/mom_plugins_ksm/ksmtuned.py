@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Final
 
 from mom_core import ConfigError, ConfigProblem, printable
@@ -23,9 +22,8 @@ _VARIABLES: Final = {
 _ASSIGNMENT: Final = re.compile(r"\s*(?:export\s+)?([A-Za-z_]\w*)=[\"']?([^\s#;\"']*)[\"']?\s*(?:[#;].*)?")
 
 
-def import_ksmtuned(texts: Mapping[str, str]) -> Imported:
+def import_ksmtuned(text: str, file: str) -> Imported:
     """Convert ksmtuned's configuration for mom. Raise a `ConfigError` that lists all mistakes."""
-    ((file, text),) = texts.items()
     imported = Imported(f"Made by `mom config import --from ksmtuned` from {file}. Stop ksmtuned first: both set the same knobs.")
     values = _values(text, file, imported)
     imported.top.set("interval", f"{values['KSM_MONITOR_INTERVAL']}s", "KSM_MONITOR_INTERVAL: time between adjustments of the speed")

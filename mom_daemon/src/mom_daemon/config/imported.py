@@ -20,7 +20,7 @@ Setting: TypeAlias = "str | int | float | bool | list[str] | Mapping[str, str | 
 
 @dataclass(slots=True)
 class ImportedSection:
-    """Settings of a plugin or of a guest pattern. `reasons` say where values come from, keyed by setting."""
+    """Settings of a plugin, or of mom itself. `reasons` say where values come from, keyed by setting."""
 
     settings: dict[str, Setting] = field(default_factory=dict)
     why: list[str] = field(default_factory=list)
@@ -35,14 +35,12 @@ class ImportedSection:
 
 @dataclass(slots=True)
 class Imported:
-    """Imported configuration. `notes` list settings without an equivalent in mom. `files` maps paths of further files to contents."""
+    """Imported configuration. `notes` list settings without an equivalent in mom."""
 
     heading: str
     top: ImportedSection = field(default_factory=ImportedSection)
     plugins: dict[str, ImportedSection] = field(default_factory=dict)
-    guests: dict[str, ImportedSection] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    files: dict[str, str] = field(default_factory=dict)
 
     def plugin(self, name: str, why: str = "") -> ImportedSection:
         """Enable a plugin and return its section."""
@@ -51,26 +49,16 @@ class Imported:
             section.why.append(why)
         return section
 
-    def guest(self, pattern: str) -> ImportedSection:
-        """Return the section of a guest pattern."""
-        return self.guests.setdefault(pattern, ImportedSection())
-
     def settings(self) -> dict[str, object]:
         """Return the configuration as a mapping."""
-        plugins = {name: dict(section.settings) for name, section in self.plugins.items()}
-        guests = {pattern: dict(section.settings) for pattern, section in self.guests.items()}
-        return {**self.top.settings, "plugins": plugins, **({"guests": guests} if guests else {})}
+        return {**self.top.settings, "plugins": {name: dict(section.settings) for name, section in self.plugins.items()}}
 
     def yaml(self) -> str:
         """Return the text of the configuration file."""
         lines = [*_comment(self.heading), ""]
         lines += [*_settings(self.top, ""), *([""] if self.top.settings else []), "plugins:"]
         for name, section in self.plugins.items():
-            lines += _section(name, section, "  ")
-        if self.guests:
-            lines += ["", "guests:"]
-            for pattern, section in self.guests.items():
-                lines += _section(pattern, section, "  ")
+            lines += _section(name, section)
         if self.notes:
             lines += ["", "# Notes:"]
             for note in self.notes:
@@ -83,16 +71,12 @@ class Importer:
     """Converter of one kind of configuration, for `mom config import --from KIND`.
 
     :param what: short description of the files
-    :param convert: converts the files' contents, keyed by path; raises `ConfigError` with all faults
-    :param several: pattern of the files' names, such as `*.conf`; empty if there is only one file
-    :param assumed: true for the default kind
+    :param convert: converts a text; its second argument is the file's path. Raises `ConfigError` with all faults
     """
 
     kind: str
     what: str
-    convert: Callable[[Mapping[str, str]], Imported]
-    several: str = ""
-    assumed: bool = False
+    convert: Callable[[str, str], Imported]
 
     @staticmethod
     def read(path: Path) -> str:
@@ -113,11 +97,11 @@ class Importer:
             raise refused(raw.count(b"\n", 0, error.start) + 1, "not UTF-8 text", "save the file as UTF-8") from None
 
 
-def _section(name: str, section: ImportedSection, indent: str) -> Iterator[str]:
+def _section(name: str, section: ImportedSection) -> Iterator[str]:
     for why in section.why:
-        yield from _comment(why, f"{indent}# ", f"{indent}# ")
-    yield f"{indent}{yaml_value(name)}:" if section.settings else f"{indent}{yaml_value(name)}: {{}}"
-    yield from _settings(section, indent + "  ")
+        yield from _comment(why, "  # ", "  # ")
+    yield f"  {yaml_value(name)}:" if section.settings else f"  {yaml_value(name)}: {{}}"
+    yield from _settings(section, "    ")
 
 
 def _settings(section: ImportedSection, indent: str) -> Iterator[str]:

@@ -238,46 +238,30 @@ def init_command(output: str, force: bool, observe: bool | None, root: str) -> N
 
 
 @config_command.command("import")
-@click.argument("old", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--from", "kind", metavar="KIND", help="Kind of the file OLD. If this option is necessary, mom lists the kinds.")
+@click.argument("old", type=click.Path(path_type=Path))
+@click.option("--from", "kind", metavar="KIND", default="momd", show_default=True, help="Kind of the file OLD, such as ksmtuned.")
 @click.option("-o", "--output", metavar="FILE", default="-", show_default=True, help="File to write; - is standard output.")
-@click.option("--force", is_flag=True, help="Replace existing files.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
 @_mode_option
 @as_caller
-def import_command(old: tuple[Path, ...], kind: str | None, output: str, force: bool, observe: bool | None) -> None:
+def import_command(old: Path, kind: str, output: str, force: bool, observe: bool | None) -> None:
     """Convert the configuration of another program to mom's. Comments explain the result for each setting.
 
     \b
       mom config import --from KIND OLD -o /etc/mom/mom.yaml
-
-    mom writes further files, such as policies, to the paths in the comments. With -o -, it prints them as comments.
     """
     from mom_daemon.config.draft import HOW_TO_ACT
-    from mom_daemon.config.importers import importer_of, texts_of
+    from mom_daemon.config.imported import Importer
+    from mom_daemon.config.importers import importer_of
 
-    importer = importer_of(kind)
-    try:
-        imported = importer.convert(texts_of(importer, old))
-    except ConfigError:
-        if kind is None:
-            remark = f"mom: this file was read as {importer.what}; for another program's file, use --from KIND (see docs/coming-from.md)"
-            print_prose(remark, 2, err=True)
-        raise
+    imported = importer_of(kind).convert(Importer.read(old), str(old))
     observe = imported.top.settings.get("mode") != "enforce" if observe is None else observe
     imported.top.set("mode", "observe" if observe else "enforce", HOW_TO_ACT if observe else "")
     if output == "-":
         print_text(imported.yaml())
-        for name, text in imported.files.items():
-            click.echo(f"\n# The file {name}:\n#")
-            print_text("".join(f"#     {line}".rstrip() + "\n" for line in text.splitlines()))
         return
-    files = {**{Path(name): text for name, text in imported.files.items()}, Path(output): imported.yaml()}
-    for path in files:
-        if not force and os.path.lexists(path):
-            raise _exists(path)
-    for path, text in files.items():
-        _write(path, text, replace=force)
-        print_prose(f"wrote {path}", 2)
+    _write(Path(output), imported.yaml(), replace=force)
+    print_prose(f"wrote {output}", 2)
     for note in imported.notes:
         print_prose(f"note: {note}", 2)
     if observe:

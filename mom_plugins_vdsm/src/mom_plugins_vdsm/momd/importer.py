@@ -380,11 +380,10 @@ def _collector_options(section: str) -> str:
     return "mom's plugins do not need these options" if plugin else "there is no such collector"
 
 
-def _convert(texts: Mapping[str, str]) -> Imported:
-    ((file, text),) = texts.items()
+def _convert(text: str, file: str) -> Imported:
     return import_momd(text, file).for_mom_run()
 
 
 def importers() -> list[Importer]:
     """Return the importers of `mom config import`."""
-    return [Importer("momd", "MOM's old configuration, /etc/momd.conf or /etc/vdsm/mom.conf", _convert, assumed=True)]
+    return [Importer("momd", "MOM's old configuration, /etc/momd.conf or /etc/vdsm/mom.conf", _convert)]
