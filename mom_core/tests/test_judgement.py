@@ -300,7 +300,6 @@ class Guests:
         """What it lists, one after the other; the last one stays."""
         self.written: list[Value] = []
         self.error: HypervisorError | None = None
-        self.waited = 0.0
 
     def guests(self) -> list[Guest]:
         found = self.lists.pop(0) if len(self.lists) > 1 else self.lists[0]
@@ -309,7 +308,6 @@ class Guests:
         return found
 
     def wait(self, seconds: float) -> None:
-        self.waited += seconds
         if isinstance(self.size, int):
             self.size += self.step
 
@@ -328,20 +326,6 @@ def test_an_unexplained_size_is_moms_if_it_moves_to_moms_target(mib_each_time: i
     host = Guests(1500 * MIB, mib_each_time)
     assert (host.put_back(entry(SIZE, 2 * GIB, GIB)).status is Status.APPLIED) is moms
     assert host.written == ([2 * GIB] if moms else [])
-
-
-def test_a_restore_waits_for_a_size_that_moves() -> None:
-    host = Guests(GIB, 300)
-    outcome = host.put_back(entry(SIZE, 2 * GIB, GIB))
-    assert (outcome.status, outcome.after) == (Status.APPLIED, GIB + 5 * 300 * MIB)
-    assert host.waited == pytest.approx(0.5)
-    host = Guests(GIB)
-    assert host.put_back(entry(SIZE, 2 * GIB, GIB)).status is Status.APPLIED
-    assert host.waited == pytest.approx(0.2), "it stands still"
-    host = Guests(GIB)
-    host.error = HypervisorError("no answer")
-    assert host.put_back(entry(SIZE, 2 * GIB, GIB)).status is Status.FAILED
-    assert host.waited == 0.0
 
 
 @pytest.mark.parametrize("lists", [[HypervisorError("libvirtd is away")], [[], HypervisorError("libvirtd is away")]])

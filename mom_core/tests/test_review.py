@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from mom_core import ControlSpec, Decision, Declarations, Guest, Revision, Scope, Snapshot, Source, Unit, Value, as_items
-from mom_core.engine.review import Claims, Proposal, apply_revisions, review
+from mom_core import ControlSpec, Decision, Declarations, Guest, Revision, Scope, Snapshot, Source, Unit, Value
+from mom_core.engine.review import Proposal, apply_revisions, review
 
 GUEST = Guest("a", "a")
 SNAPSHOT = Snapshot(guests={"a": GUEST})
@@ -69,44 +69,15 @@ def test_a_revision_changes_only_the_value_of_a_decision(before: dict[str, Any],
         apply_revisions([decision], [revision], "reviewer", SNAPSHOT, Declarations(controls={"odd": SIZE}))
 
 
-DISKS = replace(LIST, key="name")
-
-
-@pytest.mark.parametrize(
-    ("second", "kept_as", "whats_left"),
-    [
-        ([("b", 7)], [("a", 5), ("b", 7)], "all"),
-        ([("a", 5), ("b", 7)], [("a", 5), ("b", 7)], "all"),
-        ([("a", 9), ("b", 7)], [("a", 5), ("b", 7)], [("b", 7)]),
-        ([("a", 9)], [("a", 5)], None),
-        ([("a", 5)], [("a", 5)], "all"),
-        ([], [("a", 5)], "all"),
-    ],
-)
-@pytest.mark.parametrize("acts", ["first", "second"])
-def test_lists_of_an_evaluator_and_an_act_are_joined(acts: str, second: Any, kept_as: Any, whats_left: Any) -> None:
-    def wants(items: Any) -> Decision:
-        return Decision(GUEST.entity, "odd", [{"name": name, "limit": limit} for name, limit in items])
-
-    def told(decision: Decision) -> list[object]:
-        return [tuple(item.values()) for item in as_items(decision.value) or ()]
-
-    given = [Proposal("first", [wants([("a", 5)])], acts == "first"), Proposal("second", [wants(second)], acts == "second")]
-    (kept,), revisions, problems = review(SNAPSHOT, given, Declarations(controls={"odd": DISKS}), Claims(["first", "second"]))
-    assert told(kept) == kept_as
-    of_second = [one for one in revisions if told(one.before) == second]
-    if whats_left == "all":
-        assert of_second == []
-    else:
-        assert [one.after and told(one.after) for one in of_second] == [whats_left]
-    assert len(problems) == (whats_left != "all" and acts == "second")
-
-
-def test_of_two_evaluators_lists_the_first_has_all() -> None:
-    """Which of them is silent in a cycle would decide on the rest."""
-    first, second = (Decision(GUEST.entity, "odd", [{"name": name}]) for name in "ab")
-    kept, _, _ = review(SNAPSHOT, [Proposal("x", [first]), Proposal("y", [second])], Declarations(controls={"odd": DISKS}))
-    assert [one.value for one in kept] == [first.value]
+def test_of_two_plugins_decisions_the_first_counts() -> None:
+    first, second = (Decision(GUEST.entity, "odd", value) for value in (50, 60))
+    for acts in (False, True):
+        given = [Proposal("x", [first], acts), Proposal("y", [second])]
+        kept, revisions, problems = review(SNAPSHOT, given, Declarations(controls={"odd": SIZE}))
+        assert [one.value for one in kept] == [50]
+        assert [revision.reason for revision in revisions] == ["the x plugin is listed before y and decided this control as well"]
+        assert [problem.message.partition(":")[0] for problem in problems] == ([] if acts else ["x and y both decide odd"])
+    assert review(SNAPSHOT, [Proposal("x", [first]), Proposal("y", [first])], Declarations(controls={"odd": SIZE}))[1:] == ([], [])
 
 
 def test_of_two_decisions_of_one_plugin_the_last_counts() -> None:

@@ -154,8 +154,7 @@ def mom_derive(snapshot: Snapshot, history: Sequence[Snapshot]) -> Derived:
 def mom_evaluate(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | ShadowDecisions | Problem]:
     """Return decisions, decisions on trial, and problems that prevented a decision.
 
-    If several evaluators decide the same control of an entity, the first in file order owns it until the configuration is read again. mom
-    drops the others' decisions, even in cycles in which the owner decides nothing. Use `mom_act` for occasional acts.
+    If several evaluators decide the same control of an entity in one cycle, mom drops all decisions but the first in file order.
 
     :param history: earlier snapshots, oldest first, up to the configured number
     """
@@ -165,8 +164,8 @@ def mom_evaluate(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[De
 def mom_act(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision]:
     """Return acts: decisions that are independent of the evaluators.
 
-    Examples: migrate a guest, restore its guarantee, set a base value for policies. An act ignores which evaluator owns the control. It
-    yields only to an earlier plugin in file order that decides the same control in the same cycle.
+    Examples: migrate a guest, restore its guarantee, set a base value for policies. An act yields only to an earlier plugin in file order
+    that decides the same control in the same cycle.
 
     Called after all evaluators.
     """
@@ -188,8 +187,7 @@ def mom_review(snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Re
     """Return changes to the decisions, each with a reason. Omit unchanged decisions.
 
     Reviewers run in file order, each on the result of the previous reviewer. The core reviews first: it drops decisions with unknown
-    entities, unknown controls or impossible values, and resolves conflicts by file order. If a list from `mom_act` meets an evaluator's
-    list, only items that occur in both lists conflict. At the end the core checks the bounds again.
+    entities, unknown controls or impossible values, and resolves conflicts by file order. At the end the core checks the bounds again.
     """
 
 

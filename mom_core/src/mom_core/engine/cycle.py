@@ -12,7 +12,7 @@ from mom_core.engine import control
 from mom_core.engine.collect import GUESTS_UNKNOWN, SEE_DOCTOR, Collector, ask
 from mom_core.engine.problems import contained, few_of_each
 from mom_core.engine.restore import forget_gone
-from mom_core.engine.review import Claims, Proposal, apply_revisions, review
+from mom_core.engine.review import Proposal, apply_revisions, review
 from mom_core.engine.schedule import Clock, Tick
 from mom_core.engine.verdict import HeldConditions, own_conditions
 from mom_core.ledger import Ledger
@@ -67,10 +67,6 @@ class CycleSteps:
     on_report: Callable[[Report], None]
     on_progress: Callable[[], None]
     missing: Mapping[str, int] = field(default_factory=dict)
-    claims: Claims = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.claims = Claims([plugin.name for plugin in self.plugins.having("mom_evaluate")])
 
     def run(self, number: int, tick: Tick, skipped: int, recorded: Snapshot | None = None) -> Report:
         """Run one cycle. `recorded` is the snapshot to use; None to collect one."""
@@ -189,7 +185,7 @@ class CycleSteps:
         self, snapshot: Snapshot, proposals: Sequence[Proposal], problems: list[Problem]
     ) -> tuple[list[Decision], list[Revision]]:
         plugins = self.plugins
-        decisions, revisions, more = review(snapshot, proposals, plugins.declarations, self.claims)
+        decisions, revisions, more = review(snapshot, proposals, plugins.declarations)
         problems.extend(more)
         for plugin in plugins.having("mom_review"):
             work = plugin.work("mom_review", snapshot=snapshot, decisions=tuple(decisions))

@@ -14,7 +14,7 @@ from types import TracebackType
 
 from mom_core.config import Config
 from mom_core.context import Declarations, PluginContext, Service
-from mom_core.engine.collect import LISTING, Collector
+from mom_core.engine.collect import Collector
 from mom_core.engine.cycle import CycleSteps
 from mom_core.engine.problems import ProblemLog
 from mom_core.engine.restore import restore
@@ -24,7 +24,7 @@ from mom_core.errors import MomError
 from mom_core.hypervisor import Hypervisor
 from mom_core.ledger import Key, Ledger
 from mom_core.lock import RESTORE_SECONDS, RunLock
-from mom_core.model import EngineState, Outcome, Problem, Report, Scope, Snapshot, Status
+from mom_core.model import EngineState, Outcome, Problem, Report, Snapshot, Status
 from mom_core.plugins.bounded import located
 from mom_core.plugins.registry import NOTHING_DECLARED, PluginSet, Rebuilt, build_plugins, close_plugins, stop_writing_state
 from mom_core.texts import count_of
@@ -42,11 +42,6 @@ EXIT_SECONDS = 0.3
 
 BROKEN_CYCLES = 3
 """After this number of consecutive failures of the core itself, mom undoes all changes and exits."""
-
-LISTED_SECONDS = 2.0
-"""During a reload, time limit for the new hypervisor to list its guests."""
-
-LIST_AGAIN_SECONDS = 0.05
 
 PUT_BACK_AGAIN_SECONDS = 30.0
 """Time between retries of failed restores in observe mode."""
@@ -380,13 +375,9 @@ class Engine:
         LOG.info("the new configuration is in force: mode %s, plugins %s", mode, ", ".join(config.plugins) or "none")
 
     def _restore_leaving(self, old: CycleSteps, new: PluginSet, *, observe: bool) -> None:
-        # Restore controls without an owner, and controls of guests that are no longer listed. In observe mode, restore all.
+        # Restore controls without an owner. In observe mode, restore all.
         staying = {} if observe else new.declarations.controls
         leaving: set[Key] = {key for key in old.ledger.entries if key[1] not in staying}
-        if old.plugins.hypervisor.uri != new.hypervisor.uri:
-            listed = _listed(new, LISTED_SECONDS)
-            entries = old.ledger.entries.items()
-            leaving |= {key for key, entry in entries if entry.entity.scope is Scope.GUEST and (key[0], entry.incarnation) not in listed}
         self._not_back = set()
         if leaving:
             self._restore_keys(leaving)
@@ -407,17 +398,3 @@ class Engine:
         if len(not_back) > LOGGED:
             LOG.warning("not undone: %s more", count_of(len(not_back) - LOGGED, "change"))
         LOG.info("undid %d of %s", len(outcomes) - len(not_back), count_of(len(outcomes), "change"))
-
-
-def _listed(plugins: PluginSet, seconds: float) -> Set[tuple[str, str]]:
-    owner, hypervisor = plugins.hypervisor_owner, plugins.hypervisor
-    until = time.monotonic() + seconds
-    while owner is not None:
-        call = owner.worker.begin(LISTING, lambda: frozenset((guest.id, guest.incarnation) for guest in hypervisor.guests()), asked=True)
-        answer = None if call is None else owner.worker.finish(call, until=until)
-        if answer is not None and isinstance(answer.value, frozenset):
-            return answer.value
-        if time.monotonic() >= until:
-            break
-        time.sleep(LIST_AGAIN_SECONDS)
-    return frozenset()

@@ -33,10 +33,6 @@ WATCH_SECONDS: Final = 0.3
 READS_OF_UNKNOWN: Final = 3
 """Maximum number of repeated reads of an unknown value."""
 
-POLL_SECONDS: Final = 0.1
-POLLS: Final = 5
-"""Maximum number of reads of gradual controls after a restore."""
-
 
 class NotListed(GuestGone):
     """The hypervisor neither lists the guest nor reports it as gone."""
@@ -130,7 +126,6 @@ class Controller:
         changes = [Change(target, judgement.value, known(read_values[target]), back=True) for target, (_, judgement) in due.items()]
         errors, each = self._write(changes)
         after = {change.target: now for change, now in zip(changes, each, strict=True)}
-        after |= self._wait_for_gradual([change for change in changes if not isinstance(errors.get(change.target), HypervisorError)], after)
         for change in changes:
             entry, judgement = due[change.target]
             status, stands, error = restore_result(self.specs[entry.control], change, after[change.target], errors.get(change.target))
@@ -208,29 +203,6 @@ class Controller:
                 later[target] = InTransition(now)
         return later
 
-    def _wait_for_gradual(self, changes: Sequence[Change], found: Mapping[Target, Found]) -> dict[Target, Found]:
-        after = dict(found)
-
-        def on_the_way() -> list[Change]:
-            moving = []
-            for change in changes:
-                spec, now, goal = self.specs[change.control], known(after[change.target]), change.value
-                if spec.gradual and isinstance(now, int | float) and isinstance(goal, int | float) and abs(now - goal) > spec.tolerance:
-                    moving.append(change)
-            return moving
-
-        for poll in range(POLLS):
-            waiting = on_the_way()
-            if not waiting:
-                break
-            self.sleep(POLL_SECONDS)
-            now = self.read(change.target for change in waiting)
-            moved = any(_moved(self.specs[target.control], after[target], value) for target, value in now.items())
-            after |= now
-            if poll and not moved:
-                break
-        return after
-
     def _write(self, changes: Sequence[Change]) -> tuple[Mapping[Target, HypervisorError | str], Sequence[Found]]:
         if not changes:
             return {}, ()
@@ -272,11 +244,6 @@ def known(found: Found) -> Value:
 
 def _is_unknown(found: Found) -> bool:
     return found is None or isinstance(found, NotListed)
-
-
-def _moved(spec: ControlSpec, before: Found, now: Found) -> bool:
-    first, second = known(before), known(now)
-    return not (isinstance(first, int | float) and isinstance(second, int | float)) or abs(first - second) >= spec.gradual
 
 
 # --- setting ---------------------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
@@ -11,55 +11,9 @@ from mom_core.engine.problems import contained
 from mom_core.model import ControlSpec, Decision, Problem, Revision, Scope, Severity, Snapshot, Source, Value
 from mom_core.texts import shown
 from mom_core.units import Unit
-from mom_core.values import as_items, why_unfit
+from mom_core.values import why_unfit
 
-REVIEWER = "core"
-
-_ROOM: Final = 1000
-
-
-class Claims:
-    """Owners of controls. If several evaluators decided a control since the last reload, the first in file order owns the control.
-
-    mom drops other evaluators' decisions, but keeps acts.
-    """
-
-    def __init__(self, order: Sequence[str] = ()) -> None:
-        self._rank = {name: rank for rank, name in enumerate(order)}
-        self._may_clash = len(self._rank) > 1
-        self._owners: dict[tuple[str, str], str] = {}
-        self._contested: set[tuple[str, str, str]] = set()
-
-    def owner_before(self, plugin: str, decision: Decision) -> str:
-        """Return the control's owner if it precedes this evaluator in file order, else an empty string."""
-        if not self._may_clash:
-            return ""
-        owner = self._owners.get((decision.entity.id, decision.control), "")
-        return owner if owner and self._rank.get(owner, 0) < self._rank.get(plugin, 0) else ""
-
-    def claim(self, plugin: str, decision: Decision) -> None:
-        """Make this evaluator the control's owner."""
-        if self._may_clash:
-            self._owners[decision.entity.id, decision.control] = plugin
-
-    def contest(self, winner: str, loser: str, decision: Decision) -> None:
-        """Record that the loser's decision was dropped."""
-        self._contested.add((decision.control, winner, loser))
-
-    def problems(self, snapshot: Snapshot) -> Iterable[Problem]:
-        """Yield this cycle's conflicts. Call this once, at the end of the cycle."""
-        contested, self._contested = sorted(self._contested), set()
-        self._forget_gone(snapshot)
-        for control, winner, loser in contested:
-            summary = f"{winner} and {loser} both decide {control}"
-            text = f"{summary}: mom follows {winner}, which is listed first under `plugins`; remove the decisions from one of them"
-            yield Problem(Source("core"), text, severity=Severity.WARNING)
-
-    def _forget_gone(self, snapshot: Snapshot) -> None:
-        controls = len({control for _, control in self._owners})
-        if len(self._owners) > 2 * controls * (len(snapshot.guests) + 1) + _ROOM:
-            present = {*snapshot.guests, snapshot.host.entity.id}
-            self._owners = {key: owner for key, owner in self._owners.items() if key[0] in present}
+REVIEWER: Final = "core"
 
 
 class Proposal(NamedTuple):
@@ -76,15 +30,18 @@ class Proposal(NamedTuple):
 
 
 def review(
-    snapshot: Snapshot, proposals: Iterable[Proposal], declarations: Declarations, claims: Claims | None = None
+    snapshot: Snapshot, proposals: Iterable[Proposal], declarations: Declarations
 ) -> tuple[list[Decision], list[Revision], list[Problem]]:
     """Return the remaining decisions, the core's revisions, and problems. For each control of an entity, the first decision remains."""
-    core = _CoreReview(snapshot, declarations, claims or Claims())
+    core = _CoreReview(snapshot, declarations)
     for proposal in proposals:
         for item in proposal.items:
             with contained(proposal.plugin, proposal.hook, core.problems):
                 core.take(proposal, item)
-    core.problems.extend(core.claims.problems(snapshot))
+    for control, winner, loser in sorted(core.contested):
+        summary = f"{winner} and {loser} both decide {control}"
+        text = f"{summary}: mom follows {winner}, which is listed first under `plugins`; remove the decisions from one of them"
+        core.problems.append(Problem(Source(REVIEWER), text, severity=Severity.WARNING))
     return [decision for _, decision in core.kept.values()], core.revisions, core.problems
 
 
@@ -92,10 +49,10 @@ def review(
 class _CoreReview:
     snapshot: Snapshot
     declarations: Declarations
-    claims: Claims
     kept: dict[tuple[str, str], tuple[Proposal, Decision]] = field(default_factory=dict)
     revisions: list[Revision] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    contested: set[tuple[str, str, str]] = field(default_factory=set)
 
     def take(self, proposal: Proposal, item: object) -> None:
         plugin = proposal.plugin
@@ -111,15 +68,10 @@ class _CoreReview:
             return
         key = (decision.entity.id, decision.control)
         winner = self.kept.get(key)
-        if winner is not None:
-            self._resolve(key, winner, proposal, decision)
-        elif not proposal.acts and (owner := self.claims.owner_before(plugin, decision)):
-            self._drop(decision, f"the {owner} plugin is listed before {plugin} and decided {decision.control} in an earlier cycle")
-            self.claims.contest(owner, plugin, decision)
-        else:
+        if winner is None:
             self.kept[key] = (proposal, decision)
-            if not proposal.acts:
-                self.claims.claim(plugin, decision)
+        else:
+            self._resolve(key, winner, proposal, decision)
 
     def _checked(self, decision: Decision) -> Decision | None:
         checked = check(self.snapshot, decision, self.declarations)
@@ -141,32 +93,9 @@ class _CoreReview:
             return
         if earlier.value == decision.value:
             return
-        more: list[Mapping[str, Value]] = []
-        is_lost = True
-        if first.acts or proposal.acts:
-            more, is_lost = _beside(self.declarations.controls[decision.control], earlier.value, decision.value)
-        if more:
-            merged = replace(earlier, value=[*(as_items(earlier.value) or ()), *more])
-            self.kept[key] = first, merged
-            self.revisions.append(Revision(earlier, merged, f"joined with the other items that {plugin} decided", REVIEWER))
-        if not is_lost:
-            return
         if not first.acts:
-            self.claims.contest(first.plugin, plugin, decision)
-        remaining = replace(decision, value=more) if more else None
-        which = "the other items" if more else "this control as well"
-        reason = f"the {first.plugin} plugin is listed before {plugin} and decided {which}"
-        self.revisions.append(Revision(decision, remaining, reason, REVIEWER))
-
-
-def _beside(spec: ControlSpec, first: Value, second: Value) -> tuple[list[Mapping[str, Value]], bool]:
-    """Return the items that only the second list has, and whether the lists contradict each other."""
-    if not spec.key:
-        return [], True
-    named = {str(item.get(spec.key)): item for item in as_items(first) or ()}
-    second_items = as_items(second) or ()
-    more = [item for item in second_items if spec.key in item and str(item[spec.key]) not in named]
-    return more, any(item not in more and named.get(str(item.get(spec.key))) != item for item in second_items)
+            self.contested.add((decision.control, first.plugin, plugin))
+        self._drop(decision, f"the {first.plugin} plugin is listed before {plugin} and decided this control as well")
 
 
 def check(snapshot: Snapshot, decision: Decision, declarations: Declarations) -> Decision | Revision:

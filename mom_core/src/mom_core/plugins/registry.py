@@ -173,7 +173,7 @@ def build_plugins(
     *,
     threaded: bool = True,
 ) -> Rebuilt:
-    """Construct and set up the plugins of a configuration. If this raises `PluginError`, nothing has changed.
+    """Construct and set up the plugins of a configuration. If this raises `MomError`, nothing has changed.
 
     :param previous: plugins in use. Plugins whose class and settings are unchanged stay, and prepare their reload
     """
@@ -210,6 +210,9 @@ def build_plugins(
             guarded(errors, plugin, partial(_prepare, commits))
         raise_all(errors)
         hypervisor, owner = _find_hypervisor(plugins)
+        if previous is not None and hypervisor.uri != previous.hypervisor.uri:
+            message = f"the hypervisor cannot change from {previous.hypervisor.uri} to {hypervisor.uri} while mom is running"
+            raise MomError(message, hint="restart mom to change it")
     except BaseException:
         stop_writing_state(fresh)
         close_plugins(fresh, 1.0)
