@@ -11,9 +11,8 @@ from stand_in_kubelet import TOKEN, Behaviour, StandInKubelet, kubelet, pod
 
 from mom_core import PluginContext
 from mom_devkit import host_of, wait_until
-from mom_plugins_kubevirt.kubelet_config import KubeletConfig, KubeletProcess, config_of
-from mom_plugins_kubevirt.kubelet_settings import KubeletSettings
-from mom_plugins_kubevirt.kubelet_watch import KubeletWatch, doors_of
+from mom_plugins_kubevirt.kubelet_config import KubeletConfig, config_of
+from mom_plugins_kubevirt.kubelet_watch import KubeletSettings, KubeletWatch, doors_of
 from mom_plugins_kubevirt.requests import PodRequest
 
 GIB = 1 << 20
@@ -28,9 +27,9 @@ def own(tmp_path: Path) -> Iterator[StandInKubelet]:
         yield one
 
 
-def watch(one: StandInKubelet, tell: Callable[[str], None] = lambda what: None, **settings: Any) -> KubeletWatch:
-    made = KubeletSettings.model_validate({"timeout": "30s", **settings})
-    return KubeletWatch(PluginContext("kubevirt", root=one.folder, wake=tell), made)
+def watch(one: StandInKubelet, tell: Callable[[str], None] = lambda what: None, seconds: float = 30.0, **settings: Any) -> KubeletWatch:
+    made = KubeletSettings.model_validate(settings)
+    return KubeletWatch(PluginContext("kubevirt", root=one.folder, wake=tell), made, seconds)
 
 
 def asked(one: StandInKubelet, **settings: Any) -> KubeletWatch:
@@ -82,21 +81,21 @@ def test_a_certificate_that_the_cluster_signed_is_known_by_the_nodes_name(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("settings", "environment", "configured", "door"),
+    ("settings", "environment", "host_name", "door"),
     [
         ({"address": "10.0.0.1", "port": 1, "node": "a"}, {"HOST_IP": "10.0.0.2", "NODE_NAME": "b"}, "c", ("10.0.0.1", 1, "a")),
         ({}, {"HOST_IP": "10.0.0.2", "NODE_NAME": "b"}, "c", ("10.0.0.2", 2, "b")),
         ({}, {}, "c", ("127.0.0.1", 2, "c")),
         ({}, {}, "", None),
     ],
-    ids=["settings", "variables", "the kubelet's own", "nothing says which node it is"],
+    ids=["settings", "variables", "the host's", "nothing says which node it is"],
 )
 def test_where_it_is_and_what_its_certificate_must_say(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     settings: dict[str, Any],
     environment: dict[str, str],
-    configured: str,
+    host_name: str,
     door: tuple[str, int, str] | None,
 ) -> None:
     for name in ("HOST_IP", "NODE_NAME"):
@@ -104,8 +103,8 @@ def test_where_it_is_and_what_its_certificate_must_say(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     account = "var/run/secrets/kubernetes.io/serviceaccount"
-    root = host_of(tmp_path, {f"{account}/token": TOKEN, f"{account}/ca.crt": "of the cluster"})
-    found = doors_of(root, KubeletSettings.model_validate(settings), KubeletConfig(port=2, node=configured), KubeletProcess(root, {}))
+    root = host_of(tmp_path, {f"{account}/token": TOKEN, f"{account}/ca.crt": "of the cluster", "proc/1/root/etc/hostname": host_name})
+    found = doors_of(root, KubeletSettings.model_validate(settings), KubeletConfig(port=2))
     assert [(one.host, one.port, one.names) for one in found] == ([] if door is None else [door])
 
 
@@ -152,16 +151,6 @@ def test_the_nodes_own_certificate_is_tried_where_the_token_is_refused_or_missin
     assert asked(own).state.pods
 
 
-def test_the_read_only_port_is_asked_where_the_kubelet_says_that_it_has_one(tmp_path: Path) -> None:
-    with kubelet(tmp_path, tls=False) as one:
-        one.pods = [pod(UID, "1500M")]
-        told = asked(one).state
-        assert told.pods[UID].memory == 1500e6 / 1024
-        assert "read-only" in told.door
-        one.configure()
-        assert not asked(one).state.pods, "anybody may listen on a port that the kubelet does not use"
-
-
 @pytest.mark.parametrize(
     ("behaviour", "why"),
     [
@@ -174,8 +163,7 @@ def test_the_read_only_port_is_asked_where_the_kubelet_says_that_it_has_one(tmp_
     ],
 )
 def test_after_an_invalid_answer_the_earlier_one_stays(own: StandInKubelet, behaviour: Behaviour, why: str) -> None:
-    settings: dict[str, Any] = {"timeout": "1s"} if behaviour is Behaviour.DRIP else {}
-    found = watch(own, **settings)
+    found = watch(own, seconds=1.0 if behaviour is Behaviour.DRIP else 30.0)
 
     def answers() -> bool:
         """A kubelet that is well is late, too, on a busy machine."""
@@ -203,19 +191,10 @@ def test_an_invalid_pod_costs_no_other_guest_its_request(own: StandInKubelet, od
     assert (told.error, {identity: request.memory for identity, request in told.pods.items()}) == ("", {UID: 2 * GIB})
 
 
-@pytest.mark.parametrize("flags", [{"port": "no number"}, {"port": ""}])
-def test_an_invalid_value_costs_no_other_value_of_the_configuration(flags: dict[str, str]) -> None:
-    process = KubeletProcess(Path("/nowhere"), flags)
-    config = config_of(process.root, process, {"evictionHard": {"memory.available": "2Gi"}})
-    assert (config.port, config.hard_thresholds) == (10250, {"memory.available": "2Gi"})
-
-
-def test_it_is_not_asked_where_the_operator_says_so(own: StandInKubelet) -> None:
-    own.configure("evictionHard: {memory.available: 300Mi}\n")
-    told = asked(own, every="0s").state
-    assert own.asked == []
-    assert told.config.hard is not None
-    assert told.config.hard.kib == 300 << 10
+def test_an_invalid_value_costs_no_other_value_of_the_configuration(own: StandInKubelet) -> None:
+    own.configure("port: no number\nevictionHard: {memory.available: 300Mi}\n")
+    config = config_of(own.folder)
+    assert (config.port, config.hard_thresholds) == (10250, {"memory.available": "300Mi"})
 
 
 def test_its_configuration_is_what_it_says_itself_and_else_what_its_files_say(own: StandInKubelet) -> None:

@@ -18,7 +18,7 @@ from mom_devkit import host_of, wait_until
 from mom_plugins_kubevirt import kubelet_watch
 from mom_plugins_kubevirt.doctor import requested_whole
 from mom_plugins_kubevirt.explanation import PodExplainer
-from mom_plugins_kubevirt.kubelet_settings import KubeletSettings
+from mom_plugins_kubevirt.kubelet_watch import KubeletSettings
 from mom_plugins_kubevirt.node_facts import LEAVES, NodeFacts
 from mom_plugins_kubevirt.node_fields import ASKING
 from mom_plugins_kubevirt.pods import LauncherPod
@@ -36,9 +36,8 @@ class Node:
         host_of(self.root, {"proc/meminfo": MEMINFO})
         self.pod = LauncherPod(1000, 7, UID, str(self.root / "sys/fs/cgroup/pod"), "/run/libvirt/virtqemud-sock")
 
-    def facts(self, percentage: float | None = None, every: str = "1h") -> NodeFacts:
-        settings = KubeletSettings.model_validate({"timeout": "2s", "every": every})
-        return NodeFacts(PluginContext("kubevirt", root=self.root), settings, percentage)
+    def facts(self, percentage: float | None = None) -> NodeFacts:
+        return NodeFacts(PluginContext("kubevirt", root=self.root), KubeletSettings(), percentage)
 
     def guest(self, facts: NodeFacts, **known: Value) -> dict[str, Value]:
         """The guest's fields."""
@@ -135,14 +134,6 @@ def test_a_guest_that_comes_later_keeps_its_size_until_the_kubelet_was_asked_for
         facts.kubelet.stop()
 
 
-def test_a_guest_keeps_nothing_by_a_kubelet_that_is_not_asked(node: Node) -> None:
-    facts = node.facts(every="0s")
-    facts.kubelet.start()
-    assert "balloon_min" not in node.guest(facts, balloon_cur=3 * GIB)
-    facts.kubelet.stop()
-    assert "balloon_min" not in node.guest(node.facts(), balloon_cur=3 * GIB), "of a mom that only takes a look"
-
-
 def test_a_guest_that_is_about_to_be_moved_is_told(node: Node, running: NodeFacts) -> None:
     node.kubelet.pods = [pod(UID, "2300Mi", leaves=True)]
     running.kubelet.ask()
@@ -220,8 +211,9 @@ def test_a_guest_that_came_smaller_from_another_node_gets_all_before_it_is_chang
 
 
 def test_the_line_below_which_the_kubelet_evicts_is_told_in_the_kernels_figure(node: Node) -> None:
+    node.kubelet.behaviour = Behaviour.FORBIDDEN
     node.kubelet.configure("evictionHard: {memory.available: 1Gi}\n")
-    facts = node.facts(every="0s")
+    facts = node.facts()
     list(facts.findings([]))
     assert facts.host_fields() == {"mem_evicts_below": 8 * GIB, "eviction_room": GIB, "eviction_threshold": GIB}
     assert list(facts.conditions()) == []
@@ -230,12 +222,12 @@ def test_the_line_below_which_the_kubelet_evicts_is_told_in_the_kernels_figure(n
     (condition,) = facts.conditions()
     assert (condition.name, condition.severity) == ("eviction", Severity.ERROR)
     node.kubelet.configure("evictionHard: {nodefs.available: 5%}\n")
-    facts = node.facts(every="0s")
+    facts = node.facts()
     list(facts.findings([]))
     assert facts.host_fields() == {}
     assert list(facts.conditions()) == []
     (node.root / "proc/meminfo").unlink()
-    assert node.facts(every="0s").host_fields() == {}
+    assert node.facts().host_fields() == {}
 
 
 def test_doctor_says_how_the_kubelet_is_asked_and_at_what_it_evicts(node: Node) -> None:

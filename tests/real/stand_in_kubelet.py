@@ -99,7 +99,7 @@ def pod(
 
 @dataclass
 class StandInKubelet:
-    """What it serves may change at any time. `allows`: `token`, `certificate` or nothing; without TLS it lets in everybody."""
+    """What it serves may change at any time. `allows`: `token`, `certificate` or nothing."""
 
     folder: Path
     pods: Sequence[Mapping[str, Any]] = ()
@@ -129,8 +129,6 @@ class StandInKubelet:
             self.say(request, 200, content, cut=self.behaviour is Behaviour.CUT)
 
     def _lets_in(self, request: BaseHTTPRequestHandler) -> bool:
-        if not isinstance(request.connection, ssl.SSLSocket):
-            return True
         if "token" in self.allows and request.headers.get("Authorization") == f"Bearer {TOKEN}":
             return True
         return "certificate" in self.allows and bool(request.connection.getpeercert())
@@ -171,7 +169,7 @@ class StandInKubelet:
 
 
 @contextmanager
-def kubelet(folder: Path, *, own_certificate: bool = True, tls: bool = True, name: str = NODE) -> Iterator[StandInKubelet]:
+def kubelet(folder: Path, *, own_certificate: bool = True, name: str = NODE) -> Iterator[StandInKubelet]:
     """One that runs, with the files that a node has of it.
 
     :param own_certificate: it made its certificate itself, and has it in `/var/lib/kubelet/pki`; else the cluster signed it
@@ -196,25 +194,22 @@ def kubelet(folder: Path, *, own_certificate: bool = True, tls: bool = True, nam
 
     server = Server(("127.0.0.1", 0), Handler)
     one.port = server.server_address[1]
-    if tls:
-        signer = itself if own_certificate else cluster
-        certificate, key = signer.issue(name)
-        if own_certificate:
-            one.write("var/lib/kubelet/pki/kubelet.crt", certificate + itself.pem)
-        one.write("var/run/secrets/kubernetes.io/serviceaccount/ca.crt", cluster.pem)
-        one.write("var/run/secrets/kubernetes.io/serviceaccount/token", TOKEN + "\n")
-        one.write("etc/hostname", f"{NODE}\n")
-        shown = one.write("shown.pem", certificate + key)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(shown)
-        context.verify_mode = ssl.CERT_OPTIONAL
-        context.load_verify_locations(cadata=cluster.pem.decode())
-        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-        one.configure(f"port: {one.port}\n")
-        client, client_key = cluster.issue(f"system:node:{NODE}", "system:nodes")
-        one.write("client.pem", client + client_key)
-    else:
-        one.configure(f"readOnlyPort: {one.port}\n")
+    signer = itself if own_certificate else cluster
+    certificate, key = signer.issue(name)
+    if own_certificate:
+        one.write("var/lib/kubelet/pki/kubelet.crt", certificate + itself.pem)
+    one.write("var/run/secrets/kubernetes.io/serviceaccount/ca.crt", cluster.pem)
+    one.write("var/run/secrets/kubernetes.io/serviceaccount/token", TOKEN + "\n")
+    one.write("etc/hostname", f"{NODE}\n")
+    shown = one.write("shown.pem", certificate + key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(shown)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.load_verify_locations(cadata=cluster.pem.decode())
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    one.configure(f"port: {one.port}\n")
+    client, client_key = cluster.issue(f"system:node:{NODE}", "system:nodes")
+    one.write("client.pem", client + client_key)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:

@@ -21,7 +21,7 @@ from mom_plugins_libvirt import LibvirtHypervisor
 
 T = TypeVar("T")
 
-_SCAN_SECONDS: Final = 0.25
+_SCAN_SECONDS: Final = 0.5
 """Pause between scans for pods. A scan takes a millisecond for each thousand processes."""
 
 _CLOSE_SECONDS: Final = 0.3

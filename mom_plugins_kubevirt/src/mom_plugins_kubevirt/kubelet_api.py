@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import http.client
 import re
-import socket
 import ssl
-import threading
 import time
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
@@ -20,6 +18,8 @@ from mom_core import MomError, printable, read_file
 
 MOST_BYTES: Final = 16 << 20
 """Longest answer that mom reads: 64 KiB for each of 250 pods on the largest nodes."""
+
+_PART_BYTES: Final = 64 << 10
 
 _MOST_TOKEN: Final = 16 << 10
 
@@ -87,22 +87,20 @@ M = TypeVar("M", bound=BaseModel)
 class KubeletDoor:
     """Address of the kubelet, with credentials.
 
-    :param trusted: file with the certificate of the kubelet or of its signer; None for plain HTTP
+    :param trusted: file with the certificate of the kubelet or of its signer
     :param names: required name in the certificate; empty if `trusted` is the kubelet's own certificate
     :param certificate: file with mom's client certificate and key
     """
 
     host: str
     port: int
-    trusted: Path | None = None
+    trusted: Path
     names: str = ""
     token: Path | None = None
     certificate: Path | None = None
 
     def __str__(self) -> str:
-        plain = "" if self.trusted is not None else ", read-only"
-        login = f" with the token {self.token}" if self.token else f" with the certificate {self.certificate}" if self.certificate else ""
-        return f"port {self.port}{plain}{login}"
+        return f"port {self.port} with the " + (f"token {self.token}" if self.token else f"certificate {self.certificate}")
 
     def get(self, path: str, model: type[M], seconds: float) -> M:
         """Request `path`; return the answer. Raise `KubeletError` if the answer is missing or invalid.
@@ -133,40 +131,26 @@ class KubeletDoor:
         connection = http.client.HTTPConnection(self.host, self.port, timeout=seconds)
         with closing(connection):
             connection.connect()
-            if self.trusted is not None:
-                context = self._context(self.trusted)
-                connection.sock = context.wrap_socket(connection.sock, server_hostname=self.names or None, do_handshake_on_connect=False)
-            # A socket's timeout applies to each read. The timer limits the whole answer.
-            cut = threading.Timer(max(0.0, until - time.monotonic()), _shut, [connection.sock])
-            cut.daemon = True
-            cut.start()
-            try:
-                return self._asked(connection, path)
-            except (OSError, ValueError, http.client.HTTPException):
-                if time.monotonic() >= until:
-                    raise TimeoutError from None
-                raise
-            finally:
-                cut.cancel()
+            connection.sock = self._context().wrap_socket(connection.sock, server_hostname=self.names or None)
+            connection.request("GET", path, headers={} if self.token is None else {"Authorization": f"Bearer {_token(self.token)}"})
+            with closing(connection.getresponse()) as answer:
+                content = bytearray()
+                while part := answer.read1(_PART_BYTES):
+                    content += part
+                    if len(content) > MOST_BYTES:
+                        raise ValueError(f"its answer to {path} exceeds {MOST_BYTES >> 20} MiB")
+                    if time.monotonic() >= until:  # a socket's timeout applies to each read
+                        raise TimeoutError
+                if answer.length:
+                    raise ValueError("its answer ended too soon")
+                return answer.status, bytes(content)
 
-    def _asked(self, connection: http.client.HTTPConnection, path: str) -> tuple[int, bytes]:
-        if isinstance(connection.sock, ssl.SSLSocket):
-            connection.sock.do_handshake()
-        connection.request("GET", path, headers={} if self.token is None else {"Authorization": f"Bearer {_token(self.token)}"})
-        with closing(connection.getresponse()) as answer:
-            content = answer.read(MOST_BYTES + 1)
-            if len(content) > MOST_BYTES:
-                raise ValueError(f"its answer to {path} exceeds {MOST_BYTES >> 20} MiB")
-            if answer.length:
-                raise ValueError("its answer ended too soon")
-            return answer.status, content
-
-    def _context(self, trusted: Path) -> ssl.SSLContext:
+    def _context(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = bool(self.names)
         if not self.names:
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        context.load_verify_locations(cafile=str(trusted))
+        context.load_verify_locations(cafile=str(self.trusted))
         if self.certificate is not None:
             context.load_cert_chain(str(self.certificate))
         return context
@@ -181,13 +165,8 @@ def first_answer(doors: Sequence[KubeletDoor], path: str, model: type[M], second
         except KubeletError as error:
             errors.append(error)
     if not errors:
-        raise KubeletError("mom cannot query the kubelet: mom has no certificate to verify it, and the kubelet has no read-only port")
+        raise KubeletError("mom cannot query the kubelet: mom has no certificate to verify it, or no login")
     raise KubeletError("; ".join(error.message for error in errors), hint=next((error.hint for error in errors if error.hint), ""))
-
-
-def _shut(stream: socket.socket) -> None:
-    with suppress(OSError):  # already closed
-        stream.shutdown(socket.SHUT_RDWR)
 
 
 def _token(path: Path) -> str:

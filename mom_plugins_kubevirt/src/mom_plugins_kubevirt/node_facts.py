@@ -27,8 +27,7 @@ from mom_core import (
 )
 from mom_kvm import GroupLimit, GuestField, read_meminfo
 from mom_plugins_kubevirt.kubelet_config import KubeletConfig
-from mom_plugins_kubevirt.kubelet_settings import KubeletSettings
-from mom_plugins_kubevirt.kubelet_watch import KubeletWatch
+from mom_plugins_kubevirt.kubelet_watch import KubeletSettings, KubeletWatch
 from mom_plugins_kubevirt.node_fields import EVICTS_BELOW, PROMISE, PROMISED_BY, REQUEST, ROOM, THRESHOLD
 from mom_plugins_kubevirt.pods import LauncherPod
 from mom_plugins_kubevirt.requests import container_group, group_fields, promise_of, protected_kib, vouched_kib

@@ -28,7 +28,7 @@ from mom_core import (
     printable,
 )
 from mom_kvm import PluginOfGuests, late_hook
-from mom_plugins_kubevirt.kubelet_settings import KubeletSettings
+from mom_plugins_kubevirt.kubelet_watch import KubeletSettings
 from mom_plugins_kubevirt.node_fields import FIELDS
 from mom_plugins_libvirt import GUEST_FIELDS
 

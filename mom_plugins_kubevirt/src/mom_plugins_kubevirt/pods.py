@@ -33,18 +33,12 @@ _YOUNG_SECONDS: Final = 5.0
 _MOST_LOOKED_AT: Final = 3000
 """One scan reads at most this many processes."""
 
-_IN_TURN: Final = 20
-"""Number of known daemons that each scan checks, in turn."""
-
-MOST_PODS: Final = 1000
-"""mom manages at most this many pods: twice the limit of a node."""
-
 _MOST_PROCESSES: Final = 16
 """mom records at most this many QEMU processes per pod."""
 
 _LOGS_AGAIN_SECONDS: Final = 1.0
 
-_NODE: Final = ("proc/1/root", "")
+NODE_ROOTS: Final = ("proc/1/root", "")
 """The node's root folder, seen from a container in the node's process namespace, and from the node."""
 
 _CGROUPS: Final = ("sys/fs/cgroup", "sys/fs/cgroup/unified")
@@ -90,13 +84,12 @@ class Pods:
 
     def __init__(self, root: Path, logs: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._proc = str(root / "proc")
-        self._logs = [root / node / str(logs).lstrip("/") for node in _NODE]
-        self._cgroups = [root / node / cgroups for node in _NODE for cgroups in _CGROUPS]
+        self._logs = [root / node / str(logs).lstrip("/") for node in NODE_ROOTS]
+        self._cgroups = [root / node / cgroups for node in NODE_ROOTS for cgroups in _CGROUPS]
         self._monotonic = monotonic
         self._read_until: dict[int, float] = {}
         """Monotonic time until which scans read a process again, keyed by PID; 0 if they need not read it."""
         self._processes: dict[str, _Processes] = {}
-        self._turn = 0
         self._where: dict[int, str] = {}
         """Pod UIDs, keyed by PID."""
         self._names: dict[str, tuple[str, str]] = {}
@@ -115,7 +108,7 @@ class Pods:
         if ids is None:
             return False
         now, running = self._monotonic(), set(ids)
-        ended = {pid for pid in self._daemons_in_turn() if not self._still_runs(pid)}
+        ended = {pid for processes in self._processes.values() for pid in processes.daemons if not self._still_runs(pid)}
         for gone in (self._where.keys() - running) | ended:
             self._forget(gone)
         self._read_until = {pid: until for pid, until in self._read_until.items() if pid in running}
@@ -156,12 +149,6 @@ class Pods:
             if option and _UUID.fullmatch(uuid) and self._pod_of(pid)[0] == pod_uid:
                 yield pid, uuid
 
-    def _daemons_in_turn(self) -> list[int]:
-        daemons = [pid for processes in self._processes.values() for pid in processes.daemons]
-        first = self._turn % len(daemons) if daemons else 0
-        self._turn = first + _IN_TURN
-        return daemons[first : first + _IN_TURN]
-
     def _still_runs(self, pid: int) -> bool:
         # A reused pid or a zombie does not count.
         stat, pod = ProcessStat.running(f"{self._proc}/{pid}"), self._processes[self._where[pid]].daemons[pid]
@@ -174,7 +161,7 @@ class Pods:
             return False
         uid, group = self._pod_of(pid)
         stat = ProcessStat.running(f"{self._proc}/{pid}")
-        if not uid or stat is None or (uid not in self._processes and len(self._processes) >= MOST_PODS):
+        if not uid or stat is None:
             return False
         processes = self._processes.setdefault(uid, _Processes())
         if socket is not None and len(processes.daemons) < _MOST_PROCESSES:
