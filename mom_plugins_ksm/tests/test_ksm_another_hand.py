@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import pytest
 from ksm_files import HOST_FILES
 
 from mom_core import Decision, Entity, HypervisorError, LedgerEntry, PluginContext, Scope, Source
@@ -13,7 +12,6 @@ from mom_plugins_ksm import KsmPlugin
 
 MINUTES = 60.0
 HOST = Entity(Scope.HOST, "host", "host")
-HANDLER = {"proc/900/comm": "virt-handler\n"}
 
 
 class LosesAnswers(FakeHypervisor):
@@ -33,8 +31,8 @@ class LosesAnswers(FakeHypervisor):
 class Node:
     """Plugin on files, with a policy that wants 500 pages per batch."""
 
-    def __init__(self, root: Path, **more: str) -> None:
-        self.root, self.clock = host_of(root, {**HOST_FILES, **more}), HandClock(1000.0)
+    def __init__(self, root: Path) -> None:
+        self.root, self.clock = host_of(root, HOST_FILES), HandClock(1000.0)
         self.plugin = KsmPlugin(KsmPlugin.Settings(), PluginContext("ksm", root=root, monotonic=self.clock, state_directory=root / "state"))
         self.hypervisor: LosesAnswers | None = None
 
@@ -78,17 +76,8 @@ def test_knobs_are_left_to_a_program_that_keeps_changing_them(tmp_path: Path) ->
     assert node.stands("pages_to_scan") == "500"
 
 
-def test_one_change_is_enough_where_virt_handler_runs(tmp_path: Path) -> None:
-    node = Node(tmp_path, **HANDLER)
-    assert node.cycle() == []
-    node.other_sets(100)
-    (said,) = node.cycle()
-    assert said.startswith("KubeVirt's virt-handler also sets KSM's knobs")
-    assert node.stands("pages_to_scan") == "100"
-
-
 def test_changes_by_mom_and_the_kernels_advisor_are_not_another_program(tmp_path: Path) -> None:
-    node = Node(tmp_path, **HANDLER)
+    node = Node(tmp_path)
     for pages in (500, 600, 700):
         assert node.cycle(pages) == []
     node.other_sets(5000)
@@ -96,9 +85,8 @@ def test_changes_by_mom_and_the_kernels_advisor_are_not_another_program(tmp_path
     assert node.cycle() == []
 
 
-@pytest.mark.parametrize("more", [{}, HANDLER], ids=["without", "with virt-handler"])
-def test_changes_by_mom_without_an_answer_are_not_another_program(tmp_path: Path, more: dict[str, str]) -> None:
-    node = Node(tmp_path, **more)
+def test_changes_by_mom_without_an_answer_are_not_another_program(tmp_path: Path) -> None:
+    node = Node(tmp_path)
     node.hypervisor = LosesAnswers(tmp_path / "sys/kernel/mm/ksm")
     for pages in (500, 600, 700, 800, 900):
         assert node.cycle(pages) == []
@@ -107,7 +95,7 @@ def test_changes_by_mom_without_an_answer_are_not_another_program(tmp_path: Path
 
 
 def test_run_left_by_a_failed_restore_is_not_another_program(tmp_path: Path) -> None:
-    node = Node(tmp_path, **HANDLER)
+    node = Node(tmp_path)
     node.other_sets(0, "run")
     node.other_sets(0, "merge_across_nodes")
     apply_decisions(node.plugin, [Decision(HOST, "ksm_run", 1)])
@@ -119,9 +107,8 @@ def test_run_left_by_a_failed_restore_is_not_another_program(tmp_path: Path) -> 
     assert node.cycle() == []
 
 
-@pytest.mark.parametrize("more", [{}, HANDLER], ids=["without", "with virt-handler"])
-def test_restores_by_mom_are_not_another_program(tmp_path: Path, more: dict[str, str]) -> None:
-    node = Node(tmp_path, **more)
+def test_restores_by_mom_are_not_another_program(tmp_path: Path) -> None:
+    node = Node(tmp_path)
     before = int(node.stands("pages_to_scan"))
     for _ in range(3):  # enforce, observe
         assert node.cycle() == []

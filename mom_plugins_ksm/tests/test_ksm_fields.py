@@ -45,17 +45,6 @@ def test_yield_is_unknown_after_a_restart_of_ksm_or_without_counters() -> None:
     assert found.kib_per_second(scan(4, 1000, ksmd_cpu_seconds=4.0), 4096) is None, "what was saved before it was unknown is old"
 
 
-def test_time_of_a_hidden_ksmd_is_estimated_from_scanned_pages() -> None:
-    newer, older = Yield(), Yield()
-    newer.kib_per_second(scan(0, 0, pages_scanned=0), 4096)
-    assert newer.kib_per_second(scan(1, 3000, pages_scanned=1_000_000), 4096) == 1000  # 3 us a page
-    counters: dict[str, Value] = {"pages_unshared": 999_940}
-    older.kib_per_second(scan(0, 0, **counters), 4096)
-    assert older.kib_per_second(scan(1, 3000, **counters), 4096) == pytest.approx(1000, rel=0.01)
-    assert older.kib_per_second(scan(1, 9000, **counters), 4096) == pytest.approx(1000, rel=0.01), "a scan that is not over costs nothing"
-    assert older.kib_per_second(scan(3, 6000, **counters), 4096) == pytest.approx(500, rel=0.01)
-
-
 def test_usage_belongs_to_one_scan_speed() -> None:
     usage = CpuUsage()
     usage.percent(10.0, 100.0, pages=1000)
@@ -64,3 +53,12 @@ def test_usage_belongs_to_one_scan_speed() -> None:
     assert (usage.percent(10.7, 101.9, pages=500), usage.pages) == (50.0, 1000)
     assert usage.percent(10.8, 102.2, pages=500) == pytest.approx(25.0)
     assert usage.pages == 500
+
+
+def test_time_of_a_hidden_ksmd_is_estimated_from_whole_scans() -> None:
+    counters: dict[str, Value] = {"pages_unshared": 999_940}
+    hidden = Yield()
+    hidden.kib_per_second(scan(0, 0, **counters), 4096)
+    assert hidden.kib_per_second(scan(1, 3000, **counters), 4096) == pytest.approx(1000, rel=0.01)
+    assert hidden.kib_per_second(scan(1, 9000, **counters), 4096) == pytest.approx(1000, rel=0.01), "a scan that is not over costs nothing"
+    assert hidden.kib_per_second(scan(3, 6000, **counters), 4096) == pytest.approx(500, rel=0.01)

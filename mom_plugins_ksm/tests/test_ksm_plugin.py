@@ -17,7 +17,6 @@ from mom_core import (
     Decision,
     Declarations,
     Entity,
-    FieldSpec,
     HypervisorError,
     LedgerEntry,
     NotSupported,
@@ -26,13 +25,12 @@ from mom_core import (
     Scope,
     Severity,
     Status,
-    Unit,
     Value,
 )
 from mom_core.testing import snapshot
 from mom_devkit import ConformanceTests, FakeHypervisor, apply_decisions, declared, host_of, put_back
 from mom_devkit.without_root import MomPower
-from mom_kvm import PolicyTexts, helper_declaration
+from mom_kvm import helper_declaration
 from mom_plugins_ksm import KsmPlugin
 from mom_plugins_ksm.overview import ksm_parts
 from mom_plugins_ksm.sysfs import SysfsKsm
@@ -257,17 +255,6 @@ def test_the_doctor_finds_ksmtuned(root: Path) -> None:
 def test_doctor_reports_a_hidden_ksmd(root: Path) -> None:
     (root / "proc/37/stat").unlink()
     assert [f.subject for f in plugin(root).mom_doctor(None) if f.severity is Severity.WARNING] == ["KSM cost"]
-
-
-def test_doctor_reports_missing_fields_of_the_policy(root: Path) -> None:
-    spec = FieldSpec("mem_available", Unit.KIB, Scope.HOST, "")
-    declared = Declarations({(Scope.HOST, spec.name): spec})
-    looked = plugin(root, declared)
-    assert not [f for f in looked.mom_doctor(None) if f.severity is Severity.ERROR], "nobody evaluates it"
-    looked._context.offers = {PolicyTexts: [object()]}
-    (finding,) = (f for f in looked.mom_doctor(None) if f.severity is Severity.ERROR)
-    assert "mem_really_available" in finding.message
-    assert "host" in finding.cure
 
 
 def test_plugin_is_suggested_if_the_kernel_has_ksm(root: Path, tmp_path: Path) -> None:

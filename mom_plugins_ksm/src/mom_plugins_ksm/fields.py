@@ -164,12 +164,9 @@ _LONG_SECONDS = 60.0
 
 
 class _Mark(NamedTuple):
-    # CPU seconds from different sources cannot be compared.
-
     saved_kib: int
     full_scans: int
-    source: str
-    seconds: float
+    cpu_seconds: float
 
 
 class Yield:
@@ -186,22 +183,20 @@ class Yield:
         if saved is None or looked_at is None or not is_count(scans):
             self._mark = self._last = None
             return None
-        now, mark = _Mark(saved, scans, *self._spent(files, scans, looked_at * 1024 // page_size)), self._mark
-        if mark is None or scans < mark.full_scans or now.source != mark.source or now.seconds < mark.seconds or files.get("run") == 2:
+        seconds = self._spent(files, scans, looked_at * 1024 // page_size)
+        now, mark = _Mark(saved, scans, seconds), self._mark
+        if mark is None or scans < mark.full_scans or seconds < mark.cpu_seconds or files.get("run") == 2:
             self._mark, self._last = now, None
             return None
-        used = now.seconds - mark.seconds
+        used = seconds - mark.cpu_seconds
         if (scans > mark.full_scans and used >= _LEAST_SECONDS) or used >= _LONG_SECONDS:
             self._last, self._mark = round((saved - mark.saved_kib) / used, 1), now
         return self._last
 
-    def _spent(self, files: Mapping[str, Value], scans: int, pages: int) -> tuple[str, float]:
-        # The source is /proc, or else the count of scanned pages, or else the count of full scans.
-        seconds, scanned = files.get("ksmd_cpu_seconds"), files.get("pages_scanned")
+    def _spent(self, files: Mapping[str, Value], scans: int, pages: int) -> float:
+        seconds = files.get("ksmd_cpu_seconds")
         if isinstance(seconds, int | float):
-            return ("its account", float(seconds))
-        if is_count(scanned):
-            return ("pages scanned", scanned * _PAGE_SECONDS)
+            return float(seconds)
         self._estimated += max(0, scans - self._scans) * pages * _PAGE_SECONDS
         self._scans = scans
-        return ("whole scans", self._estimated)
+        return self._estimated

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from mom_core import Declarations, Finding, Scope, Severity, Value, format_duration
+from mom_core import Finding, Severity, Value, format_duration
 from mom_kvm import ProcessStat, unwritable_finding
 from mom_plugins_ksm.control import PAGES_TO_SCAN, RUN, SLEEP
 from mom_plugins_ksm.fields import is_count
@@ -25,12 +25,11 @@ _ALONE_SECONDS: Final = 86_400.0
 class AnotherHand:
     """Detector of another program that replaces the values set by mom. Times in monotonic seconds."""
 
-    def __init__(self, proc: Path) -> None:
-        self._proc = proc
+    def __init__(self) -> None:
         self._set: dict[str, int] = {}
-        self._replaced: list[float] = []
-        self._until: float | None = None
-        self._who = self._what = ""
+        self._replaced_at = self._until = float("-inf")
+        self.why_left = ""
+        """Why mom does not set the knobs; empty if it does."""
 
     def set_by_mom(self, knob: str, value: int | None) -> None:
         """Record a value that mom has set; None if the value is unknown or restored."""
@@ -41,34 +40,22 @@ class AnotherHand:
 
     def see(self, files: Mapping[str, Value], now: float) -> None:
         """Compare the present values with those set by mom."""
-        if self._until is not None and now >= self._until:
-            self._until, self._replaced = None, []
+        if now >= self._until:
+            self.why_left = ""
         changed = [knob for knob, value in self._set.items() if is_count(files.get(knob)) and files.get(knob) != value]
         if files.get("advisor_mode", "none") != "none":  # the advisor sets pages_to_scan itself
             changed = [knob for knob in changed if knob != PAGES_TO_SCAN]
         if not changed:
             return
-        self._what = ", ".join(f"{knob} {files.get(knob)} instead of {self._set[knob]}" for knob in changed)
-        self._set = {knob: value for knob, value in self._set.items() if knob not in changed}
-        self._replaced = [*(moment for moment in self._replaced if now - moment <= _WITHIN_SECONDS), now]
-        self._who, times = ("KubeVirt's virt-handler", 1) if virt_handler_in(self._proc) else ("another program", 2)
-        if len(self._replaced) >= times:
+        if now - self._replaced_at <= _WITHIN_SECONDS:
+            values = ", ".join(f"{knob} {files.get(knob)} instead of {self._set[knob]}" for knob in changed)
+            period = format_duration(_ALONE_SECONDS)
+            self.why_left = f"another program also sets KSM's knobs ({values}): mom does not set them for {period}"
             self._until = now + _ALONE_SECONDS
+        self._replaced_at = now
+        for knob in changed:
+            del self._set[knob]
 
-    @property
-    def why_left(self) -> str:
-        """Return why mom does not set the knobs; empty if it does."""
-        if self._until is None:
-            return ""
-        return f"{self._who} also sets KSM's knobs ({self._what}): mom does not set them for {format_duration(_ALONE_SECONDS)}"
-
-
-def virt_handler_in(proc: Path) -> int:
-    """Return the PID of virt-handler; 0 if it is not running. The search is too slow for each cycle."""
-    return ProcessStat.id_of(VIRT_HANDLER, proc)
-
-
-_LAW_READS = ("mem_available", "mem_really_available", "mem_free", "cpu_count")
 
 ONE_OF_TWO = (
     "let only one program set KSM: remove the ksm plugin from mom's configuration, "
@@ -100,17 +87,9 @@ def scanner_findings(values: Mapping[str, Value], proc: Path) -> Iterator[Findin
     if pid := ProcessStat.id_of("ksmtuned", proc):
         message = f"ksmtuned is running (pid {pid}) and sets the same knobs as mom: each would overwrite the other's values"
         yield Finding(Severity.ERROR, "KSM and ksmtuned", message, "systemctl disable --now ksmtuned")
-    if pid := virt_handler_in(proc):
+    if pid := ProcessStat.id_of(VIRT_HANDLER, proc):
         message = f"{VIRT_HANDLER} is running (pid {pid}), and sets KSM on nodes that ksmConfiguration selects: mom does not set KSM there"
         yield Finding(Severity.WARNING, "KSM and KubeVirt", message, ONE_OF_TWO)
     if "ksmd_cpu_seconds" not in values:
         message = "ksmd is not visible in /proc, so its CPU time is unknown: policies cannot limit this time"
         yield Finding(Severity.WARNING, "KSM cost", message, "run mom outside of containers, or with the host's PID namespace")
-
-
-def law_findings(declarations: Declarations, *, evaluated: bool) -> Iterator[Finding]:
-    """Report fields that the law reads and no plugin collects, if a plugin evaluates the default policy (`evaluated`)."""
-    missing = [name for name in _LAW_READS if (Scope.HOST, name) not in declarations.fields]
-    if missing and evaluated:
-        message = f"the KSM law reads {', '.join(missing)}, which no enabled plugin collects: the law suggests nothing"
-        yield Finding(Severity.ERROR, "KSM law", message, "enable the host plugin")

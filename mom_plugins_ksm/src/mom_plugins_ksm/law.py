@@ -23,7 +23,7 @@ from typing import Annotated, Final, NamedTuple
 
 from pydantic import Field
 
-from mom_core import Duration, Size, StrictModel
+from mom_core import Size, StrictModel
 
 _BYTES: Final = 1024
 """Bytes of a KiB."""
@@ -35,8 +35,6 @@ Percent = Annotated[float, Field(gt=0, lt=100)]
 class KsmParameters(StrictModel):
     """Parameters of the KSM law."""
 
-    # --- when
-
     start_share: Share = 0.20
     """Memory is short if less than this share of the host's memory is available. ksmtuned uses a fifth, too."""
     start_least: Size = 2 << 30
@@ -47,31 +45,21 @@ class KsmParameters(StrictModel):
     """The threshold is at most this size plus `start_large_share`: a host of 4,096 GiB with 800 GiB available is not short."""
     start_large_share: Share = 0.05
     """Share of the host's memory, added to `start_large`."""
-    stop_factor: Annotated[float, Field(ge=1, le=10)] = 1.5
-    """Memory is no longer short when the threshold times this factor is available. The margin is for the launch of another guest."""
     sold_share: Annotated[float, Field(ge=0, le=10)] = 0.80
     """If all guests together may use less than this share of the host's memory, memory cannot get short, and KSM need not merge in
     advance."""
-
-    # --- worth
 
     worth: Annotated[Size, Field(gt=0)] = 4 << 20
     """Memory that a scan must save per CPU second of ksmd, which scans 1,500 MiB in that time. The default assumes that a CPU costs as much
     as 8 GiB of memory, and that a page stays merged for half an hour: 8 GiB / 1,800 s."""
     worth_short: Annotated[Size, Field(gt=0)] = 512 << 10
     """`worth` while memory is short. Memory is worth more then, because guests or the host would swap."""
-    rest_below: Share = 0.25
-    """A rest follows a scan that saved less than this share of `worth`. Slower scans would find as little."""
-
-    # --- how fast
 
     cpu_share: Annotated[float, Field(gt=0, le=1)] = 0.125
     """Share of all CPUs that ksmd may use when at most half of the threshold for a shortage is available. ksmd takes CPU time from the
     guests, and locks their memory."""
     cpu_ceiling: Percent = 70.0
     """Upper limit of ksmd's CPU time in percent of one CPU, as in the kernel's advisor."""
-    cpu_gentle: Percent = 5.0
-    """ksmd's CPU time in percent of one CPU, while memory is not short. The CPU time grows with the shortage."""
     sleep_ms: Annotated[int, Field(ge=1, le=1000)] = 20
     """Milliseconds between batches of a scan. The default is the kernel's."""
     pages_least: Annotated[int, Field(ge=1)] = 64
@@ -79,32 +67,49 @@ class KsmParameters(StrictModel):
     pages_most: Annotated[int, Field(ge=1)] = 30_000
     """Maximum batch in pages, as in the kernel's advisor."""
 
-    # --- look and rest
 
-    look_scans: Annotated[int, Field(ge=1, le=100)] = 3
-    """Scans per look (search for equal pages). The current scan misses a new guest, the next records its pages, the third merges them."""
-    look_most: Annotated[int, Field(ge=1, le=1000)] = 9
-    """Maximum number of scans per look. New or growing guests extend a look, but guests that always grow must not make it endless."""
-    books_most: Size = 16 << 20
-    """mom stops KSM, which frees KSM's own data, if this data exceeds the savings by this much. 1 GiB without equal pages needs 16 MiB."""
-    gain_least: Size = 16 << 20
-    """A look has paid off if it saved this much. Less is noise."""
-    grown_least: Size = 64 << 20
-    """A rest may end when all guests together have grown by this much."""
-    grown_share: Share = 0.02
-    """`grown_least` as a share of the memory that guests use. The larger value applies."""
-    lost_share: Share = 0.10
-    """A rest may end when KSM has lost this share of its savings."""
-    rest_least: Annotated[Duration, Field(gt=0)] = 600.0
-    """Shortest rest, and the rest after a look that has paid off."""
-    rest_most: Annotated[Duration, Field(gt=0)] = 7200.0
-    """Longest rest, unless `rest_ratio` requires more. Each look that has not paid off doubles the rest."""
-    rest_ratio: Annotated[float, Field(ge=0, le=1000)] = 9.0
-    """Minimum ratio of a rest to the previous look: looks take at most a tenth of the time."""
-    rest_pause: Share = 0.25
-    """Initial share of a rest after a look that has not paid off. In this part, growth and loss do not end the rest, because guests with
-    bursts always grow. After two such looks, new guests do not end the rest either, because some hosts start a guest each minute."""
+STOP_FACTOR: Final = 1.5
+"""Memory is no longer short when the threshold times this factor is available. The margin is for the launch of another guest."""
 
+REST_BELOW: Final = 0.25
+"""A rest follows a scan that saved less than this share of `worth`. Slower scans would find as little."""
+
+CPU_GENTLE: Final = 5.0
+"""ksmd's CPU time in percent of one CPU, while memory is not short. The CPU time grows with the shortage."""
+
+LOOK_SCANS: Final = 3
+"""Scans per look (search for equal pages). The current scan misses a new guest, the next records its pages, the third merges them."""
+
+LOOK_MOST: Final = 9
+"""Maximum number of scans per look. New or growing guests extend a look, but guests that always grow must not make it endless."""
+
+BOOKS_MOST: Final = 16 << 10
+"""mom stops KSM, which frees KSM's own data, if this data exceeds the savings by this much. 1 GiB without equal pages needs 16 MiB."""
+
+GAIN_LEAST: Final = 16 << 10
+"""A look has paid off if it saved this much. Less is noise."""
+
+GROWN_LEAST: Final = 64 << 10
+"""A rest may end when all guests together have grown by this much."""
+
+GROWN_SHARE: Final = 0.02
+"""`GROWN_LEAST` as a share of the memory that guests use. The larger value applies."""
+
+LOST_SHARE: Final = 0.10
+"""A rest may end when KSM has lost this share of its savings."""
+
+REST_LEAST: Final = 600.0
+"""Shortest rest, and the rest after a look that has paid off."""
+
+REST_MOST: Final = 7200.0
+"""Longest rest, unless `REST_RATIO` requires more. Each look that has not paid off doubles the rest."""
+
+REST_RATIO: Final = 9.0
+"""Minimum ratio of a rest to the previous look: looks take at most a tenth of the time."""
+
+REST_PAUSE: Final = 0.25
+"""Initial share of a rest after a look that has not paid off. In this part, growth and loss do not end the rest, because guests with
+bursts always grow. After two such looks, new guests do not end the rest either, because some hosts start a guest each minute."""
 
 CPUS_GUESS: Final = 2.0
 
@@ -213,7 +218,7 @@ def _is_short(now: KsmState, memory: KsmMemory, p: KsmParameters) -> bool:
     start = start_kib(now.total, p)
     if now.available < start:
         return True
-    if now.saved is not None and now.available - max(0.0, now.saved) > p.stop_factor * start:
+    if now.saved is not None and now.available - max(0.0, now.saved) > STOP_FACTOR * start:
         return False
     return now.run == 1 if memory.short is None else memory.short
 
@@ -229,18 +234,18 @@ def _awaited(now: KsmState, memory: KsmMemory) -> tuple[bool, KsmMemory]:
 
 def _merge(now: KsmState, scans: int, memory: KsmMemory, p: KsmParameters, *, begins: bool, short: bool) -> tuple[KsmSuggestion, KsmMemory]:
     # `begins`: memory has just become short.
-    looks_anew = begins or memory.looks is None or (not memory.looks and _is_rested(now, memory, p))
+    looks_anew = begins or memory.looks is None or (not memory.looks and _is_rested(now, memory))
     # The kernel resets its count of scans when it unmerges everything.
-    if looks_anew or (memory.looks and memory.until - scans > p.look_scans):
-        memory = _look_begun(now, scans, memory, p)
-    if memory.looks and (_is_new(now, memory) or _has_grown(now, memory, p)):
-        until = min(scans + p.look_scans, memory.begun + p.look_most)
+    if looks_anew or (memory.looks and memory.until - scans > LOOK_SCANS):
+        memory = _look_begun(now, scans, memory)
+    if memory.looks and (_is_new(now, memory) or _has_grown(now, memory)):
+        until = min(scans + LOOK_SCANS, memory.begun + LOOK_MOST)
         # A guest that starts too late for this look counts as new after the look.
-        looked_at = memory.seen if until < scans + p.look_scans else now.guests
+        looked_at = memory.seen if until < scans + LOOK_SCANS else now.guests
         memory = replace(memory, until=until, held=now.held, seen=looked_at)
-    if now.held + p.grown_least / _BYTES < memory.held:  # count released memory as growth when guests use it again
+    if now.held + GROWN_LEAST < memory.held:  # count released memory as growth when guests use it again
         memory = replace(memory, held=now.held)
-    limit = _cpu_limit(now, p) if short else min(p.cpu_ceiling, p.cpu_gentle)
+    limit = _cpu_limit(now, p) if short else min(p.cpu_ceiling, CPU_GENTLE)
     worth = (p.worth_short if short else p.worth) / _BYTES
     value = 1.0 if now.yielded is None else min(1.0, now.yielded / worth)
     if memory.looks and scans < memory.until:
@@ -248,12 +253,12 @@ def _merge(now: KsmState, scans: int, memory: KsmMemory, p: KsmParameters, *, be
     elif memory.looks:
         if memory.took is None:
             memory = replace(memory, took=now.clock - memory.since)
-        if value < p.rest_below:
-            memory = _rested(now, memory, p)
+        if value < REST_BELOW:
+            memory = _rested(now, memory)
         elif _is_new(now, memory):
-            memory = _look_begun(now, scans, memory, p)
+            memory = _look_begun(now, scans, memory)
     if not memory.looks:
-        return _resting(now, p), memory
+        return _resting(now, p.pages_least), memory
     looking = scans < memory.until
     reason = KsmReason.LOOK if looking else KsmReason.WORK
     return _scanning(now, limit if looking else limit * value, reason, p), memory
@@ -262,50 +267,50 @@ def _merge(now: KsmState, scans: int, memory: KsmMemory, p: KsmParameters, *, be
 def _cpu_limit(now: KsmState, p: KsmParameters) -> float:
     most = min(p.cpu_ceiling, 100 * p.cpu_share * (CPUS_GUESS if now.cpu_count is None else now.cpu_count))
     shortage = min(1.0, max(0.0, 2 - 2 * now.available / start_kib(now.total, p)))
-    return min(most, p.cpu_gentle + shortage * (most - p.cpu_gentle))
+    return min(most, CPU_GENTLE + shortage * (most - CPU_GENTLE))
 
 
-def _look_begun(now: KsmState, scans: int, memory: KsmMemory, p: KsmParameters) -> KsmMemory:
-    return _begun(now, replace(memory, looks=True, begun=scans, until=scans + p.look_scans, seen=now.guests))
+def _look_begun(now: KsmState, scans: int, memory: KsmMemory) -> KsmMemory:
+    return _begun(now, replace(memory, looks=True, begun=scans, until=scans + LOOK_SCANS, seen=now.guests))
 
 
 def _begun(now: KsmState, memory: KsmMemory) -> KsmMemory:
     return replace(memory, since=now.clock, base=now.saved or 0.0, held=now.held)
 
 
-def _rested(now: KsmState, memory: KsmMemory, p: KsmParameters) -> KsmMemory:
+def _rested(now: KsmState, memory: KsmMemory) -> KsmMemory:
     # Each look that did not pay doubles the rest.
-    paid = (now.saved or 0.0) - memory.base >= p.gain_least / _BYTES
-    rest = p.rest_least if paid else min(p.rest_most, max(p.rest_least, 2 * memory.rest))
-    return _begun(now, replace(memory, looks=False, rest=rest, paid=paid, wait=max(rest, p.rest_ratio * (memory.took or 0.0))))
+    paid = (now.saved or 0.0) - memory.base >= GAIN_LEAST
+    rest = REST_LEAST if paid else min(REST_MOST, max(REST_LEAST, 2 * memory.rest))
+    return _begun(now, replace(memory, looks=False, rest=rest, paid=paid, wait=max(rest, REST_RATIO * (memory.took or 0.0))))
 
 
-def _is_rested(now: KsmState, memory: KsmMemory, p: KsmParameters) -> bool:
+def _is_rested(now: KsmState, memory: KsmMemory) -> bool:
     rested = now.clock - memory.since
     if rested < 0 or rested >= memory.wait or now.run == 0:
         return True
-    if not memory.paid and rested < p.rest_pause * memory.wait:
+    if not memory.paid and rested < REST_PAUSE * memory.wait:
         # After two looks that did not pay, a new guest each minute must not keep ksmd scanning.
-        return _is_new(now, memory) and memory.rest <= p.rest_least
+        return _is_new(now, memory) and memory.rest <= REST_LEAST
     lost = 0.0 if now.saved is None else memory.base - now.saved
-    return _is_new(now, memory) or _has_grown(now, memory, p) or lost > max(p.gain_least / _BYTES, p.lost_share * memory.base)
+    return _is_new(now, memory) or _has_grown(now, memory) or lost > max(GAIN_LEAST, LOST_SHARE * memory.base)
 
 
 def _is_new(now: KsmState, memory: KsmMemory) -> bool:
     return bool(now.guests - memory.seen)
 
 
-def _has_grown(now: KsmState, memory: KsmMemory, p: KsmParameters) -> bool:
-    return now.held - memory.held > max(p.grown_least / _BYTES, p.grown_share * now.held)
+def _has_grown(now: KsmState, memory: KsmMemory) -> bool:
+    return now.held - memory.held > max(GROWN_LEAST, GROWN_SHARE * now.held)
 
 
-def _resting(now: KsmState, p: KsmParameters) -> KsmSuggestion:
+def _resting(now: KsmState, pages_least: int) -> KsmSuggestion:
     if now.advised:
         return KsmSuggestion(KsmReason.REST)
     if now.run == 2:
         return KsmSuggestion(KsmReason.BOOKS)
-    pages, sleep_ms = _changed(now.pages, p.pages_least), _changed(now.sleep_ms, SLEEP_REST_MS)
-    if now.saved is not None and now.saved < -p.books_most / _BYTES:
+    pages, sleep_ms = _changed(now.pages, pages_least), _changed(now.sleep_ms, SLEEP_REST_MS)
+    if now.saved is not None and now.saved < -BOOKS_MOST:
         # Also slow down, because mom refuses to unmerge if memory is too short.
         return KsmSuggestion(KsmReason.BOOKS, 2, pages, sleep_ms)
     return KsmSuggestion(KsmReason.REST, None, pages, sleep_ms)

@@ -33,10 +33,10 @@ from mom_core import (
     as_whole,
     hookimpl,
 )
-from mom_kvm import PolicyTexts, late_hook
+from mom_kvm import late_hook
 from mom_plugins_ksm.control import CONTROLS, MERGE_ACROSS_NODES, RUN, UNMERGING, KsmControl, KsmKnobs, KsmWriter, knob_of
 from mom_plugins_ksm.fields import FIELDS, LAW_FIELDS, CpuUsage, Yield, is_count, ksm_fields
-from mom_plugins_ksm.findings import ONE_OF_TWO, AnotherHand, knobs_finding, law_findings, scanner_findings
+from mom_plugins_ksm.findings import ONE_OF_TWO, AnotherHand, knobs_finding, scanner_findings
 from mom_plugins_ksm.law import KsmParameters
 from mom_plugins_ksm.suggested import FORM, KsmSuggestions
 from mom_plugins_ksm.sysfs import FOLDER, QemuProcesses, SysfsKsm
@@ -64,7 +64,7 @@ class KsmPlugin:
         self._unmerging = context.state_file("unmerging.json", "the file with KSM's mode before the unmerging", UNMERGING, loss=stopped)
         self._may_be_cut_off = True
         self._is_foreign = self._is_written_by_another = False
-        self._other = AnotherHand(context.root / "proc")
+        self._other = AnotherHand()
 
     @staticmethod
     @hookimpl
@@ -165,7 +165,7 @@ class KsmPlugin:
         findings = [self._finding(present="run" in values)]
         if "run" in values:
             findings += scanner_findings(values, self._context.root / "proc")
-        return [*findings, *law_findings(self._context.declarations, evaluated=self._context.service(PolicyTexts) is not None)]
+        return findings
 
     def _finding(self, *, present: bool) -> Finding:
         writes, observes = not self._is_written_by_another, self._context.observes

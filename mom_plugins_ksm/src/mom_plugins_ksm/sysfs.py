@@ -84,7 +84,6 @@ _KEPT_SHARE = 0.05
 _COUNT = re.compile(rb"[0-9]{1,20}\n?")
 _SIGNED = re.compile(rb"-?[0-9]{1,20}\n?")
 _NUMBERS = {file: _SIGNED if unit is Unit.BYTES else _COUNT for _, file, unit, _ in FILES if unit is not Unit.TEXT}
-_NUMBERS["pages_scanned"] = _COUNT  # since Linux 6.6
 _CHOSEN = re.compile(rb"\[([A-Za-z0-9_-]{1,40})\]")
 
 
