@@ -14,8 +14,3 @@ def test_each_verb_that_takes_one_file_takes_it_as_argument_and_option(verb, way
     file.write_text("interval: never\n")
     assert run([*verb, *way, str(file)]) == 2
     assert f"{file}:1:11" in capsys.readouterr().err
-
-
-def test_two_configurations_are_one_too_many(capsys):
-    assert run(["config", "check", "a.yaml", "-c", "b.yaml"]) == 2
-    assert "given twice" in capsys.readouterr().err

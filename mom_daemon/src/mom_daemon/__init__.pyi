@@ -1,13 +1,6 @@
 from .cli.frame import run_program as run_program
 from .cli.moments import moment as moment
-from .cli.options import (
-    ExistingPath as ExistingPath,
-    FiniteRange as FiniteRange,
-    KeptPath as KeptPath,
-    as_caller as as_caller,
-    config_option as config_option,
-    json_option as json_option,
-)
+from .cli.options import KeptPath as KeptPath, as_caller as as_caller, config_option as config_option, json_option as json_option
 from .cli.prose import brief as brief, print_prose as print_prose
 from .cli.terminal import print_text as print_text, progress as progress, write_output as write_output
 from .cli.verbs import Verb as Verb, VerbGroup as VerbGroup

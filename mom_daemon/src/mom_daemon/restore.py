@@ -32,7 +32,7 @@ from mom_core.ledger import FILE, Ledger, changes_left
 from mom_core.lock import RESTORE_SECONDS, RunLock, holder
 from mom_core.plugins.registry import PluginSet, build_plugins, constructed, joined
 from mom_daemon import amount, as_caller, become_owner, brief, json_option, print_prose
-from mom_daemon.cli.options import FiniteRange, config_argument
+from mom_daemon.cli.options import config_argument
 from mom_daemon.supervision import IN_FORCE, config_as_left, take_keep
 
 NOTHING: Final = "Nothing to restore."
@@ -43,7 +43,7 @@ UNKNOWN: Final = "The changes of an earlier run of mom are unknown."
 @click.command("restore")
 @config_argument
 @click.option("--dry-run", is_flag=True, help="Only show the changes to undo; works also while mom is running.")
-@click.option("--timeout", type=FiniteRange(1, 3600), default=60.0, show_default=True, help="Time limit in seconds.")
+@click.option("--timeout", type=click.FloatRange(1, 3600), default=60.0, show_default=True, help="Time limit in seconds.")
 @click.option("--if-unclean", is_flag=True, help="Restore only if no mom is running, and none is about to take over.")
 @click.option(
     "--as-left",

@@ -22,7 +22,6 @@ import click
 from mom_core import Config, Engine, MomError, Report, Status, count_of, load_config
 from mom_core.engine.problems import described
 from mom_daemon import as_caller, become_owner
-from mom_daemon.cli.hints import with_config
 from mom_daemon.cli.options import config_argument
 from mom_daemon.logs import Log
 from mom_daemon.plugins.enabled import lacking
@@ -135,16 +134,15 @@ def _stop_on_signals(engine: Engine, supervision: Supervision) -> Sequence[int]:
 
 def _log_end(left: int) -> None:
     if left:  # this includes restored entries if the ledger could not be written
-        restore = with_config("`mom restore`")
-        message = "ended; the ledger lists %s: the next start of mom takes them over, or %s restores the original values"
-        LOG.info(message, count_of(left, "change"), restore)
+        message = "ended; the ledger lists %s: the next start of mom takes them over, or `mom restore` restores the original values"
+        LOG.info(message, count_of(left, "change"))
     else:
         LOG.info("ended")
 
 
 def _tell_lacks(config: Config) -> None:
     for lack in lacking(config):
-        LOG.warning("%s; %s", lack.message, with_config("`mom doctor` lists the plugins that fit this host"))
+        LOG.warning("%s; `mom doctor` lists the plugins that fit this host", lack.message)
 
 
 def tell_of_faults() -> None:

@@ -17,7 +17,6 @@ import click
 from mom_core import ConfigError, MomError, PluginError, __version__
 from mom_core.plugins.bounded import describe, may_pass
 from mom_daemon.cli import terminal
-from mom_daemon.cli.hints import begin
 from mom_daemon.cli.prose import print_prose
 from mom_daemon.cli.terminal import safe_streams
 from mom_daemon.cli.verbs import VerbGroup, what_it_lacks
@@ -122,7 +121,6 @@ def _end(code: int) -> None:
 
 
 def _run(arguments: Sequence[str] | None, command: click.Command) -> int:
-    begin(command)
     try:
         arguments = None if arguments is None else list(arguments)
         result = command.main(args=arguments, prog_name=command.name, standalone_mode=False, color=_colours())

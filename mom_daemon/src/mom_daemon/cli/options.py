@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from functools import wraps
@@ -11,46 +10,18 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from mom_core import printable
 from mom_core.files import DEFAULT_CONFIG
-from mom_daemon.cli.hints import note_config
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _AS_CALLER: Final = "as_caller"
 
 
-class FiniteRange(click.FloatRange):
-    """Range of numbers that excludes `nan`."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number, or raise click's usage error."""
-        number = float(super().convert(value, param, ctx))
-        if math.isnan(number):
-            self.fail(f"{value!r} is not a number.", param, ctx)
-        return number
-
-
-class ExistingPath(click.Path):
-    """File or folder that must exist. It may be unreadable."""
+class KeptPath(click.Path):
+    """Existing file or folder that mom has written. A verb that runs as root switches to its owner before it reads."""
 
     def __init__(self) -> None:
-        super().__init__(path_type=Path)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path, or raise click's usage error."""
-        path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        try:
-            path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            self.fail(f"there is no file or folder {printable(str(path), 300)}", param, ctx)
-        except OSError:
-            pass  # it may exist: the verb reports the error when it opens the file
-        return path
-
-
-class KeptPath(ExistingPath):
-    """File that mom has written. A verb that runs as root switches to the file's owner before it reads the file."""
+        super().__init__(exists=True, path_type=Path)
 
 
 def as_caller(function: Function) -> Function:
@@ -80,12 +51,6 @@ def named_config(context: click.Context) -> str | None:
     return os.environ.get("MOM_CONFIG") or None
 
 
-def _noted(context: click.Context, _: click.Parameter, path: str | None) -> str | None:
-    if context.get_parameter_source("config_path") is click.core.ParameterSource.COMMANDLINE:
-        note_config(path)
-    return path
-
-
 def config_option(function: Function) -> Function:
     """Add `-c FILE`, the configuration file."""
     return click.option(
@@ -95,7 +60,6 @@ def config_option(function: Function) -> Function:
         metavar="FILE",
         envvar="MOM_CONFIG",
         default=None,
-        callback=_noted,
         help=f"The configuration file.  [default: {DEFAULT_CONFIG}, or $MOM_CONFIG]",
     )(function)
 
@@ -105,12 +69,7 @@ def config_argument(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def with_file(*args: Any, config_file: str | None, config_path: str | None, **given: Any) -> Any:
-        source = click.get_current_context().get_parameter_source("config_path")
-        if config_file is not None and source is click.core.ParameterSource.COMMANDLINE:
-            raise click.UsageError("the configuration file is given twice: omit -c or FILE")
-        if config_file is not None:
-            note_config(config_file)
-        return function(*args, config_path=config_path if config_file is None else config_file, **given)
+        return function(*args, config_path=config_file or config_path, **given)
 
     return click.argument("config_file", metavar="[FILE]", required=False)(config_option(with_file))
 

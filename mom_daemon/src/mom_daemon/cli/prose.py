@@ -8,7 +8,6 @@ import sys
 import click
 
 from mom_core import Severity, printable
-from mom_daemon.cli.hints import with_config
 
 _MARKS = {Severity.OK: ("ok   ", "green"), Severity.WARNING: ("warn ", "yellow"), Severity.ERROR: ("WRONG", "red")}
 
@@ -33,12 +32,12 @@ def brief(text: str, limit: int) -> str:
 
 
 def print_prose(text: str, hang: int = 0, *, err: bool = False) -> None:
-    """Print lines, wrapped on a terminal. `with_config` completes the commands in them.
+    """Print lines, wrapped on a terminal.
 
     :param hang: indent of continuation lines
     """
     width = terminal_columns(err=err)
-    for line in with_config(text).split("\n"):
+    for line in text.split("\n"):
         for part in [line] if width is None else wrapped(line, width, hang):
             click.echo(part, err=err)
 

@@ -140,7 +140,7 @@ class VerbGroup(click.Group):
     def _summaries(self, *, tell: bool = False) -> dict[str, list[tuple[str, str]]]:
         own: dict[str, Verb | click.Command] = {**self.verbs, **dict(sorted(self.commands.items()))}
         summaries = [(name, *_about(verb)) for name, verb in own.items()]
-        for name, entries in self._brought(tell=tell).items():
+        for name, entries in self._brought().items():
             try:
                 summary, heading = _load(entries, _about)
             except PluginError as error:
@@ -155,16 +155,14 @@ class VerbGroup(click.Group):
                 listed.setdefault(heading or HEADINGS[0], []).append((name, summary))
         return listed
 
-    def _brought(self, *, tell: bool = False) -> dict[str, list[AvailablePlugin]]:
+    def _brought(self) -> dict[str, list[AvailablePlugin]]:
         from mom_core.plugins.discovery import installed  # slow to import
 
         prefix, everything = self.prefix(), installed(GROUP)
-        for name, reason in everything.unreadable.items() if tell else ():
-            click.echo(f"mom: warning: the commands of {name} are unknown: its entry_points.txt cannot be read: {reason}", err=True)
         order = list(COMES_WITH)
-        names = sorted(everything.entries, key=lambda name: (order.index(name) if name in order else len(order), name))
+        names = sorted(everything, key=lambda name: (order.index(name) if name in order else len(order), name))
         return {
-            name.removeprefix(prefix): sorted(everything.entries[name], key=lambda entry: entry.distribution != COMES_WITH.get(entry.name))
+            name.removeprefix(prefix): sorted(everything[name], key=lambda entry: entry.distribution != COMES_WITH.get(entry.name))
             for name in names
             if name.startswith(prefix) and "." not in name.removeprefix(prefix)
         }

@@ -17,7 +17,6 @@ import click
 from mom_core import ConfigError, ConfigProblem, Finding, MomError, Severity, format_duration, replace_file
 from mom_core.files import DEFAULT_CONFIG
 from mom_daemon import as_caller, brief, json_option, print_prose, print_text
-from mom_daemon.cli.hints import program
 from mom_daemon.cli.options import config_argument
 from mom_daemon.cli.prose import terminal_columns
 from mom_daemon.look.here import how_to_act, how_to_start
@@ -268,7 +267,7 @@ def import_command(old: Path, kind: str, output: str, force: bool, observe: bool
         _tell_how_to_act(output)
     else:
         print_prose("mom changes guests as soon as it starts with this file: stop the other program first, or import with --observe", 2)
-    print_prose(f"next: {program()} config check{_naming(output)}", 2)
+    print_prose(f"next: mom config check{_naming(output)}", 2)
 
 
 # --- files ---------------------------------------------------------------------------------------------------------------------
@@ -313,9 +312,9 @@ def _tell_what_next(path: Path, draft: Draft, *, observe: bool) -> None:
     option = _naming(path)
     if observe:
         _tell_how_to_act(path)
-    runs = () if observe else (f"{program()} run --observe{option}",)
+    runs = () if observe else (f"mom run --observe{option}",)
     starts = how_to_start(None if path == DEFAULT_CONFIG else str(path))
-    print_prose("next: " + "; ".join((f"{program()} config check{option}", f"{program()} doctor{option}", *runs, starts)), 2)
+    print_prose("next: " + "; ".join((f"mom config check{option}", f"mom doctor{option}", *runs, starts)), 2)
 
 
 def _tell_how_to_act(path: Path | str) -> None:

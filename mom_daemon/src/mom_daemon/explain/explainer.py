@@ -22,7 +22,6 @@ class Sentence:
     PAST: ClassVar = 40  #: start and cause of the present state
     HOST: ClassVar = 50
     DECIDED: ClassVar = 60  #: decisions of this cycle
-    LAST_DECIDED: ClassVar = 61  #: earlier decisions
     UNCHANGED: ClassVar = 62  #: reason for no decision
     TRIAL: ClassVar = 70
     PROBLEMS: ClassVar = 80

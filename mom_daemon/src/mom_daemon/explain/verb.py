@@ -18,7 +18,6 @@ from mom_core import Config, MomError, lasting, load_config, printable
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
 from mom_core.plugins.registry import explainers_of
 from mom_daemon import KeptPath, config_option, json_option, moment
-from mom_daemon.cli.hints import with_config
 from mom_daemon.cli.prose import terminal_columns, wrapped
 from mom_daemon.explain.explanation import Explainers
 from mom_daemon.look.here import how_to_start
@@ -182,7 +181,7 @@ def _lines(explanation: _FoundExplanation) -> Iterator[str]:
     when = f"{lasting(explanation.age)} ago" if explanation.age is not None else _shown(content["time"])
     yield from wrapped(f"{click.style(name, bold=True)}, as of cycle {content['cycle']}, {when}, from {explanation.where}", width)
     for remark in explanation.remarks:
-        yield from wrapped(click.style(with_config(remark), fg="yellow"), width)
+        yield from wrapped(click.style(remark, fg="yellow"), width)
     column = max(len(_label(sentence["topic"])) for sentence in content["sentences"]) + 2
     before = ""
     for sentence in content["sentences"]:
@@ -194,7 +193,7 @@ def _lines(explanation: _FoundExplanation) -> Iterator[str]:
         yield from wrapped(head + sentence["text"], width, column)
     # The name of a Python policy has a suffix. `mom policy` evaluates no Python.
     if explanation.steps and any(decision["source"]["line"] and "." not in decision["source"]["name"] for decision in content["decisions"]):
-        yield from wrapped(with_config(f"Each step of the policy: `mom policy explain --live --guest {shlex.quote(name)}`"), width)
+        yield from wrapped(f"Each step of the policy: `mom policy explain --live --guest {shlex.quote(name)}`", width)
 
 
 def _label(topic: str) -> str:

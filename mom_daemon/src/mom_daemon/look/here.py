@@ -18,7 +18,6 @@ from mom_core.files import DEFAULT_CONFIG
 from mom_core.ledger import changes_left
 from mom_core.lock import holder
 from mom_daemon import as_caller, become_owner, print_prose
-from mom_daemon.cli.hints import program
 from mom_kvm import ProcessStat, read_kernel_file, read_meminfo
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ def how_to_start(config_path: str | None, root: Path = Path("/")) -> str:
     """Return the command that starts mom: systemctl if mom's unit uses this configuration."""
     if config_path in {None, str(DEFAULT_CONFIG)} and _has_unit(root) and _exists(root / "run/systemd/system"):
         return "systemctl start mom"
-    return f"{program()} run" if config_path is None else f"{program()} run -c {shlex.quote(config_path)}"
+    return "mom run" if config_path is None else f"mom run -c {shlex.quote(config_path)}"
 
 
 def _where_to_act(file: str, places: Mapping[KeyPath, Place]) -> str:
@@ -129,7 +128,7 @@ def look(root: Path, file: Path = DEFAULT_CONFIG) -> HostSight:
 def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[tuple[str, str]]:
     """Yield the next commands with their effects."""
     sudo = "" if root else "sudo "
-    mom = f"{sudo}{program()}"
+    mom = f"{sudo}mom"
     acts = f"; mom changes nothing until `mode: enforce` is in {sight.observes}" if sight.observes else ""
     if sight.pid:
         yield from ((f"{mom} {verb}", effect) for verb, effect in WATCH)
@@ -142,7 +141,7 @@ def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[t
     if sight.left is None:
         yield f"{mom} status", "says why changes of an earlier run of mom are unknown"
     if not (sight.kvm or sight.managed or sight.guests) and demo:
-        yield f"{program()} demo", "shows a simulated host under memory pressure; changes nothing on this host"
+        yield "mom demo", "shows a simulated host under memory pressure; changes nothing on this host"
     if not sight.configured:
         option = "" if sight.file == DEFAULT_CONFIG else f" -o {sight.file}"
         yield f"{mom} config init{option}", f"writes a commented {sight.file} for this host"

@@ -12,7 +12,7 @@ from typing import Final
 import click
 
 from mom_core import printable
-from mom_daemon import ExistingPath, KeptPath, brief, json_option, print_prose
+from mom_daemon import KeptPath, brief, json_option, print_prose
 from mom_kvm import RunSummary, SimulationSetup
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.times import format_time, moment_of
@@ -25,7 +25,7 @@ SHOWN: Final = 10
 FAILURES: Final = ("below-need", "oscillation", "bounds", "difference")
 
 
-_PATH: Final = ExistingPath()
+_PATH: Final = click.Path(exists=True, path_type=Path)
 _INSTEAD: Final = "Use these policies instead of the recorded ones; may be repeated."
 _STAY: Final = "Keep recorded policies that --policy does not replace."
 _FOLLOWED: Final = "With --policy: also simulate the effects on later cycles."

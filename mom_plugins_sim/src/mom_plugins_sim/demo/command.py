@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from mom_daemon import FiniteRange, as_caller
+from mom_daemon import as_caller
 from mom_kvm import RunSummary, field_number, quiet
 from mom_plugins_sim.demo.story import CYCLES, NEXT, Moment, Summary, play, program, size
 from mom_plugins_sim.demo.view import WIDTH, clock, frame
@@ -41,7 +41,7 @@ def _is_no_verdict(record: logging.LogRecord) -> bool:
 
 
 @click.command()
-@click.option("--seconds", type=FiniteRange(0, 3600), default=20.0, show_default=True, help="Duration; 0 runs as fast as possible.")
+@click.option("--seconds", type=click.FloatRange(0, 3600), default=20.0, show_default=True, help="Duration; 0 runs as fast as possible.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Seed of the random host.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FOLDER", help="Folder for the recording.  [default: a new folder]")
 @quiet(logging.ERROR)

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from mom_core import lasting, printable
-from mom_daemon import ExistingPath, FiniteRange, as_caller, json_option, print_prose, print_table, progress
+from mom_daemon import as_caller, json_option, print_prose, print_table, progress
 from mom_kvm import RunSummary, SimulationSetup, quiet
 from mom_plugins_sim.scenario.library import built_in, find_scenario, read_scenario
 from mom_plugins_sim.scenario.schema import Scenario
@@ -20,9 +20,16 @@ from mom_plugins_sim.simulate.run import SETUPS, run_scenario
 @click.command()
 @click.argument("name", metavar="[SCENARIO]", required=False)
 @click.option("--list", "list_them", is_flag=True, help="List the scenarios that come with mom.")
-@click.option("--policy", "policies", multiple=True, type=ExistingPath(), metavar="FILE|FOLDER", help="Policies added to the defaults.")
+@click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    metavar="FILE|FOLDER",
+    help="Policies added to the defaults.",
+)
 @click.option("--compare", nargs=2, metavar="A B", help="Compare A and B: policy files, 'defaults', 'credit', 'no-offload' or 'nothing'.")
-@click.option("--hours", type=FiniteRange(0.01, 24 * 365), help="Simulated time.  [default: the scenario's]")
+@click.option("--hours", type=click.FloatRange(0.01, 24 * 365), help="Simulated time.  [default: the scenario's]")
 @click.option("--seed", type=int, help="Seed of the random guests.  [default: the scenario's]")
 @click.option(
     "--record",
