@@ -41,11 +41,10 @@ from mom_core.testing import snapshot
 from mom_devkit import FakeGuest, HandClock, apply_decisions, put_back
 from mom_kvm import Destination, GuestMoves, GuestState, HostDrain, Promises
 from mom_plugins_sla import EvictionPlugin
-from mom_plugins_sla.eviction.field_names import EvictionField
 from mom_plugins_sla.eviction.jobs import FORM, TITLE, Job
 from mom_plugins_sla.eviction.requests import request
 from mom_plugins_sla.eviction.settings import EvictionSettings
-from mom_plugins_sla.eviction.steps import Step
+from mom_plugins_sla.eviction.steps import EvictionField, Step
 from mom_plugins_sla.eviction.verbs import eviction
 
 FULL: Mapping[str, Value] = {"mem_available": 1_000_000, "mem_really_available": 5_000, "psi_memory_full_avg10": 60.0}
@@ -804,9 +803,10 @@ def test_a_request_is_done_by_the_mom_that_runs(tmp_path: Path) -> None:
     assert bench.hypervisor.stands[identity] is GuestState.RUNNING
 
 
-def test_a_request_that_nobody_takes_is_taken_back(tmp_path: Path) -> None:
+def test_a_request_that_nobody_takes_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paused(tmp_path)
-    code, text = mom_eviction(tmp_path, "undo", "vm1", "--timeout", "1")
+    monkeypatch.setattr("mom_plugins_sla.eviction.verbs.UNDO_SECONDS", 0.5)
+    code, text = mom_eviction(tmp_path, "undo", "vm1")
     assert code != 0
     assert "mom did not accept the request" in text
     assert [*(tmp_path / "eviction" / "undo").iterdir()] == []

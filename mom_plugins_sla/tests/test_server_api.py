@@ -1,7 +1,5 @@
 """Requests to real servers on this host: ones that hang, drip, talk nonsense, send megabytes and point elsewhere."""
 
-import socket
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -43,12 +41,11 @@ def _drips(first: bytes) -> Writes:
     "writes",
     [
         lambda server, handler: server.over.wait(2 * LONG_SECONDS),
-        _drips(b"HTTP/1.1 200 OK\r\nX-Slow: "),
         _drips(b"HTTP/1.1 200 OK\r\n\r\n"),
         lambda server, handler: handler.wfile.write(b"220 smtp.example.org ESMTP\r\n"),
         lambda server, handler: None,
     ],
-    ids=["hangs", "drips headers", "drips a body", "talks nonsense", "hangs up"],
+    ids=["hangs", "drips a body", "talks nonsense", "hangs up"],
 )
 def test_a_server_that_hangs_drips_or_talks_nonsense_is_given_up_in_time(server: Server, writes: Writes) -> None:
     server.writes = partial(writes, server)
@@ -56,21 +53,6 @@ def test_a_server_that_hangs_drips_or_talks_nonsense_is_given_up_in_time(server:
     with pytest.raises(UnclearAnswerError):
         api(server.url, 0.3).ask("GET", "/")
     assert time.monotonic() - began < LONG_SECONDS / 2
-
-
-def test_a_name_of_which_nobody_knows_the_address_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = threading.Event()
-
-    def unanswered(*arguments: object, **more: object) -> list[object]:
-        answers.wait(LONG_SECONDS)
-        raise OSError("nobody knows")
-
-    monkeypatch.setattr(socket, "getaddrinfo", unanswered)
-    began = time.monotonic()
-    with pytest.raises(UnclearAnswerError, match=r"no answer within 0\.1 s"):
-        api("https://mom.example.org", 0.1).ask("GET", "/")
-    assert time.monotonic() - began < LONG_SECONDS / 2
-    answers.set()
 
 
 def test_an_answer_without_end_is_not_read_to_its_end(server: Server) -> None:
@@ -83,7 +65,8 @@ def test_an_answer_without_end_is_not_read_to_its_end(server: Server) -> None:
             sent.append(1)
 
     server.writes = endless
-    assert api(server.url).ask("GET", "/") == {}
+    with pytest.raises(UnclearAnswerError):
+        api(server.url).ask("GET", "/")
     assert len(sent) < 60_000
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mom_core import Columns, Condition, Entity, Guest, Host, MomError, PluginContext, Report, Scope, Snapshot, Verdict
 from mom_core.model import GuestTable
 from mom_devkit import FakePromises, HandClock
-from mom_kvm import UNDESCRIBED, Admission, Admissions, GuestMoves, MoverAbilities, Promises, Reservation, Reservations, Room, stale_seconds
+from mom_kvm import UNDESCRIBED, Admission, Admissions, Promises, Reservation, Reservations, Room, stale_seconds
 from mom_plugins_sla import SlaPlugin
 from mom_plugins_sla.settings import SlaSettings
 
@@ -32,16 +32,6 @@ def a_guest(name: str, promised: int, size: int = 4, usable: int = 2, **more: ob
     return Guest(name, name, fields)  # type: ignore[arg-type]  # the fields are values
 
 
-def moved_by(mover: object) -> SimpleNamespace:
-    """`GuestMoves`: what moves guests, if anything does; those called stay... stay."""
-    stays = lambda guest: "its class does not allow it" if guest.name.startswith("stay") else ""  # noqa: E731  # of the namespace
-    return SimpleNamespace(mover=lambda: mover, why_stays=stays)
-
-
-CLUSTER = ("cluster", MoverAbilities(live=True, chooses=True))
-"""A `Mover` that moves guests while they run, and chooses the host."""
-
-
 def report_of(snapshot: Snapshot, *conditions: Condition) -> Report:
     return Report(1, 0.0, "enforce", snapshot, (), (), (), (), (), 0.0, verdict=Verdict(conditions))
 
@@ -54,12 +44,11 @@ def table(guests: Sequence[Guest]) -> GuestTable:
 
 def asked(
     memory: float = 8, name: str = "gold", count: int = 1, *, promisable: float = 30, available: float = 12, guests: Sequence[Guest] = (),
-    kept: SimpleNamespace | None = None, default: str | None = None, moves: SimpleNamespace | None = None, returning: float | None = None,
+    kept: SimpleNamespace | None = None, default: str | None = None, returning: float | None = None,
 ) -> Admission:  # fmt: skip
     services: dict[type, Sequence[object]] = {
         Reservations: () if kept is None else (kept,),
         Promises: (FakePromises("guest_guarantee", "mem_promised"),),
-        GuestMoves: () if moves is None else (moves,),
     }
     context = PluginContext(name="sla", monotonic=lambda: 100.0, offers=services)
     plugin = SlaPlugin(SlaSettings(default=default), context)
@@ -74,19 +63,6 @@ def test_what_guests_will_take_before_long_is_said_and_does_not_count_as_there()
     asks = [asked(kept=kept_for(Room(12 * GIB, GIB, 0, 0, 0, rising_kib=rising))) for rising in (0, 10 * GIB)]
     assert [one.admitted for one in asks] == [True, False]
     assert "guests are expected to soon use 10.00 GiB more" in asks[1].reasons[0]
-
-
-def test_a_refusal_says_what_moving_guests_away_would_give_by_what_their_mover_can_do() -> None:
-    guests = [a_guest("web", 8, rss=3 * GIB), a_guest("stays", 8, rss=GIB), a_guest("db", 8)]
-    refused = asked(promisable=24, guests=guests, moves=moved_by(CLUSTER))
-    assert not refused.admitted
-    assert refused.reasons[-1] == (
-        "moving guests away: cluster can move 2 of 3 guests, while they run; these hold at least 3.00 GiB; the mover chooses the host;"
-        " in a fleet, `mom fleet plan --drain` shows where they would go"
-    )
-    assert "no plugin on this host can" in asked(promisable=24, guests=guests, moves=moved_by(None)).reasons[-1]
-    assert not any("moving" in reason for reason in asked(moves=moved_by(CLUSTER)).reasons), "who fits need not know"
-    assert not any("moving" in reason for reason in asked(promisable=24, guests=guests).reasons)
 
 
 def test_a_guest_fits_where_its_promise_and_its_memory_do() -> None:

@@ -25,24 +25,21 @@ def written(name: str | None) -> GuestSettings:
     [
         ("gold", "vapor", Assigned("gold", IN_YAML)),
         (None, "vapor", Assigned("vapor", IN_METADATA)),
-        (None, None, Assigned("compute", "the patterns of the sla plugin (db-*)")),
+        (None, None, Assigned("compute", "the default of the sla plugin")),
         ("silver", "vapor", Assigned("platinum", IN_YAML, "silver")),
         (None, "Gold", Assigned("platinum", IN_METADATA, "Gold")),
         (None, "", Assigned("platinum", IN_METADATA, "an empty name")),
         (None, "\x1b[2J" * 30, Assigned("platinum", IN_METADATA, ("\\x1b[2J" * 30)[:39] + "…")),
     ],
 )
-def test_yaml_comes_before_metadata_and_metadata_before_patterns(in_yaml: str | None, metadata: str | None, found: Assigned) -> None:
-    rules = ClassAssignment(READY, {"*": "gold", "db-*": "compute"}, "vapor")
+def test_yaml_comes_before_metadata_and_metadata_before_the_default(in_yaml: str | None, metadata: str | None, found: Assigned) -> None:
+    rules = ClassAssignment(READY, "compute")
     properties = {} if metadata is None else {"sla_class": metadata}
     assert rules.of(Guest("1", "db-1", properties=properties), written(in_yaml)) == found
 
 
-def test_the_default_is_for_those_of_whom_nothing_tells_and_without_one_they_have_no_class() -> None:
-    assert ClassAssignment(READY, {"db-*": "gold"}, "vapor").of(Guest("1", "web"), written(None)) == Assigned(
-        "vapor", "the default of the sla plugin"
-    )
-    assert ClassAssignment(READY, {"db-*": "gold"}, None).of(Guest("1", "web"), written(None)) is None
+def test_without_a_default_guests_of_whom_nothing_tells_have_no_class() -> None:
+    assert ClassAssignment(READY, None).of(Guest("1", "web"), written(None)) is None
 
 
 def test_the_safest_class_is_the_one_under_which_least_can_be_done() -> None:
@@ -106,7 +103,6 @@ guests:
         ("classes: {a: {priorty: 10}}", ":4:19", "did you mean 'priority'?"),
         ("classes: {a b: {}}", ":", "is not a valid class name"),
         ("default: golden", ":", "there is no class 'golden'"),
-        ('patterns: {"db-*": golden}', ":", "there is no class 'golden' for 'db-*'"),
     ],
 )
 def test_what_contradicts_itself_is_an_error_with_its_place(tmp_path: Path, settings: str, place: str, message: str) -> None:

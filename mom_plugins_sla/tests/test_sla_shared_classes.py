@@ -89,8 +89,8 @@ def test_a_file_that_mom_may_not_read_counts_as_soon_as_it_may(tmp_path: Path, m
     assert host.wrong == ""
 
 
-def test_a_pattern_may_name_a_class_of_the_file_which_may_not_be_there_yet(tmp_path: Path) -> None:
-    host = Host(tmp_path, patterns={"d*": "silver"})
+def test_the_default_may_name_a_class_of_the_file_which_may_not_be_there_yet(tmp_path: Path) -> None:
+    host = Host(tmp_path, default="silver")
     assert host.classes() == {"web": 1.0, "db": 1.0}
     host.write("classes: {silver: {guarantee: 50%}}")
     assert host.classes() == {"web": 0.5, "db": 0.5}

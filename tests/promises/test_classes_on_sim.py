@@ -67,8 +67,7 @@ def test_classes_and_guarantees_go_by_flavor_and_project(tmp_path: Path) -> None
     (tmp_path / "cloud.yaml").write_text(CLOUD)
     sim = {"scenario": str(tmp_path / "cloud.yaml")}
     guests = {"flavor=m1.*": {"class": "gold"}, "flavor=m1.large": {"guarantee": "100%"}, "project=c?": {"guarantee": "512MiB"}}
-    sla = {"patterns": {"flavor=spot.*": "vapor"}}
-    found = run_plugins(tmp_path, {"sim": sim, "balloon": {}, "sla": sla, "policy": {}}, cycles=3, guests=guests)
+    found = run_plugins(tmp_path, {"sim": sim, "balloon": {}, "sla": {"default": "vapor"}, "policy": {}}, cycles=3, guests=guests)
     told = {
         guest.name.rpartition("-")[0]: (guest.fields["sla_class"], field_number(guest.fields, "mem_promised") / GIB)
         for guest in found.reports[-1].snapshot.guests.values()

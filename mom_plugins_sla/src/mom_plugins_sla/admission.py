@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mom_core import Entity, Guest, MomError, Snapshot, UnitError, count_of, format_kib, printable
-from mom_kvm import UNDESCRIBED, Admission, GuestMoves, Promises, Reservations, Room
+from mom_kvm import UNDESCRIBED, Admission, Promises, Reservations, Room
 from mom_plugins_sla.classes import ServiceClass
 from mom_plugins_sla.fairness import used_kib
 
@@ -167,23 +167,6 @@ def _about_memory(new: NewGuests, figures: Figures, at_once: float) -> str:
     return (
         f"memory now: {sources}, so {format_kib(max(0.0, at_once))} are available; {new} would need"
         f" {format_kib(new.count * new.start_kib)} immediately"
-    )
-
-
-def about_moving(snapshot: Snapshot, moves: GuestMoves) -> str:
-    """Return a sentence about the memory that moving guests away would free."""
-    mover = moves.mover()
-    if mover is None:
-        return "moving guests away: no plugin on this host can move them"
-    name, abilities = mover
-    movable = [guest for guest in snapshot.guests.values() if not moves.why_stays(guest)]
-    held = [rss for guest in movable if (rss := guest.number("rss")) is not None]
-    how = "while they run" if abilities.live is True else "perhaps while they are stopped"
-    least = "" if len(held) == len(movable) else "at least "
-    chooses = "; the mover chooses the host" if abilities.chooses else ""
-    return (
-        f"moving guests away: {name} can move {len(movable)} of {len(snapshot.guests)} guests, {how};"
-        f" these hold {least}{format_kib(sum(held))}{chooses}; in a fleet, `mom fleet plan --drain` shows where they would go"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from mom_core import Guest, GuestPatterns, GuestSettings, printable
+from mom_core import Guest, GuestSettings, printable
 from mom_plugins_sla.classes import ServiceClass, safest
 from mom_plugins_sla.settings import class_in
 
@@ -31,14 +31,10 @@ class Assigned(NamedTuple):
 
 
 class ClassAssignment:
-    """Rules that assign classes. The first source with a class counts: section `guests`, metadata, patterns, default."""
+    """Rules that assign classes. The first source with a class counts: section `guests`, metadata, default."""
 
-    def __init__(self, classes: Mapping[str, ServiceClass], patterns: Mapping[str, str], default: str | None) -> None:
+    def __init__(self, classes: Mapping[str, ServiceClass], default: str | None) -> None:
         self._classes, self._safest = classes, safest(classes)
-        self._patterns = GuestPatterns(list(patterns))
-        self._by_pattern = [
-            self._existing(name, f"the patterns of the sla plugin ({printable(pattern, 60)})") for pattern, name in patterns.items()
-        ]
         self._default = None if default is None else self._existing(default, "the default of the sla plugin")
 
     def of(self, guest: Guest, settings: GuestSettings) -> Assigned | None:
@@ -48,8 +44,7 @@ class ClassAssignment:
             return self._existing(configured, "the section guests of the YAML file")
         if isinstance(metadata, str):
             return self._existing(metadata, "the guest's metadata")
-        matching = self._patterns.matching(guest)
-        return self._by_pattern[matching[-1]] if matching else self._default
+        return self._default
 
     def of_all(self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]) -> dict[str, Assigned]:
         """Return classes keyed by guest id."""

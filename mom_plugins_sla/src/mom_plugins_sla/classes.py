@@ -11,8 +11,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field, model_validator
 
 from mom_core import ConfigError, Duration, Portion, SizeOrShare, StrictModel, printable, read_settings
-from mom_plugins_sla.eviction.field_names import EvictionField
-from mom_plugins_sla.eviction.steps import TERMS
+from mom_plugins_sla.eviction.steps import TERMS, EvictionField
 
 NOTHING: Final = Portion(size=0)
 ORDINARY: Final = 100

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import NamedTuple
 
-from mom_core import Guest, Portion, Snapshot
+from mom_core import Guest, Snapshot
 from mom_kvm import Promises
 
 HEADROOM_SHARE, HEADROOM_KIB = 0.25, 80 << 10
@@ -33,20 +33,20 @@ class Fairness:
     lack: float | None = None
 
 
+IDLE_TAX = 0.75
+"""A guest gets a quarter as much idle memory as used memory, as in VMware ESX."""
+
 KEEPS_SHARE = 0.05
 """Linux begins to swap if less than this fraction of the host's memory is available."""
 
 
-def fairness_of(snapshot: Snapshot, host_keeps: Portion | None, idle_tax: float, promises: Promises) -> Fairness:
-    """Return fair shares. Guests that cannot shrink, or whose sizes are unknown, keep their memory and have no share.
-
-    :param host_keeps: memory to keep available; None for the balloon plugin's hard watermark
-    """
+def fairness_of(snapshot: Snapshot, promises: Promises) -> Fairness:
+    """Return fair shares. Guests that cannot shrink, or whose sizes are unknown, keep their memory and have no share."""
     host = snapshot.host
     total, available = host.number("mem_available"), host.number("mem_really_available")
     if total is None or available is None:
         return Fairness()
-    keeps = host.number("mem_watermark_hard") if host_keeps is None else host_keeps.kib_of(total)
+    keeps = host.number("mem_watermark_hard")
     lack = (KEEPS_SHARE * total if keeps is None else keeps) - available
     claims: dict[str, Claim] = {}
     total_size = 0.0
@@ -58,7 +58,7 @@ def fairness_of(snapshot: Snapshot, host_keeps: Portion | None, idle_tax: float,
         # Memory that mom would not reclaim is not distributed: the guest could not shrink to a smaller share.
         least, cost = max(promises.guaranteed_kib(guest) or 0.0, _kept_kib(guest, size)), guest.number("reclaim_cost") or 1.0
         claims[identity] = Claim(least, used_kib(guest, size), maximum, cost)
-    shares = fair_shares(list(claims.values()), max(0.0, total_size - lack), idle_tax)
+    shares = fair_shares(list(claims.values()), max(0.0, total_size - lack))
     return Fairness(dict(zip(claims, shares, strict=True)), max(0.0, lack))
 
 
@@ -88,14 +88,13 @@ class Claim(NamedTuple):
     cost: float = 1.0
 
 
-def fair_shares(claims: Sequence[Claim], room: float, idle_tax: float = 0.75) -> list[float]:
+def fair_shares(claims: Sequence[Claim], room: float) -> list[float]:
     """Return fair shares in KiB, in the order of the claims.
 
     Shares lie between guarantee and maximum, and add up to `room` if the maxima allow that. If the guarantees exceed `room`, all shrink
     by the same ratio.
 
     :param room: memory to share, in KiB
-    :param idle_tax: from 0 (idle memory counts like used memory) to below 1
     """
     guarantees = [min(claim.guarantee, claim.most) for claim in claims]
     left = room - sum(guarantees)
@@ -105,7 +104,7 @@ def fair_shares(claims: Sequence[Claim], room: float, idle_tax: float = 0.75) ->
         return [guarantee * part for guarantee in guarantees]
     if left >= sum(claim.most for claim in claims) - sum(guarantees):
         return [claim.most for claim in claims]
-    keeps = 1.0 - idle_tax
+    keeps = 1.0 - IDLE_TAX
     # Each share is a function of the level: it rises with slope `cost` up to `turns`, then with `cost * keeps` up to `full`.
     turns = [max(0.0, min(claim.used, claim.most) - low) / claim.cost for claim, low in zip(claims, guarantees, strict=True)]
     full = [

@@ -8,9 +8,9 @@ from mom_core import FieldSpec, GuestColumn, Scope, Unit, Value
 from mom_plugins_sla.classes import ALLOWED, ServiceClass
 
 _CLASS = "the guest's class"
-_SOURCES = "YAML file, metadata, patterns, default"
+_SOURCES = "YAML file, metadata, default"
 _WRONG = "why the classes of classes_file are not in force; empty if they are in force, unknown without classes_file"
-_LACK = "how far available memory was below host_keeps in the last cycle"
+_LACK = "memory that the host lacked in the last cycle"
 
 
 def _guest(name: str, unit: Unit, description: str, source: str = _CLASS) -> FieldSpec:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,8 @@ from mom_core import (
     hookimpl,
     printable,
 )
-from mom_kvm import NO_PROMISES, Admission, Admissions, ClassFiles, GuestMoves, Promises, Reservations, late_hook, seen_lately
-from mom_plugins_sla.admission import NewGuests, about_moving, admission_of, figures_of
+from mom_kvm import NO_PROMISES, Admission, Admissions, ClassFiles, Promises, Reservations, late_hook, seen_lately
+from mom_plugins_sla.admission import NewGuests, admission_of, figures_of
 from mom_plugins_sla.assignment import Assigned, ClassAssignment
 from mom_plugins_sla.classes import ORDINARY, ServiceClass, SharedClasses
 from mom_plugins_sla.fairness import Fairness, fairness_of
@@ -44,7 +43,7 @@ class SlaPlugin:
         self._settings = settings
         self._context = context
         self._classes: Mapping[str, ServiceClass] = settings.all_classes
-        self._assignment = ClassAssignment(self._classes, settings.patterns, settings.default)
+        self._assignment = ClassAssignment(self._classes, settings.default)
         self._shared = None if settings.classes_file is None else SharedClasses(settings.classes_file)
         self._maxima: dict[str, float] = {}
         self._fairness = Fairness()
@@ -90,7 +89,7 @@ class SlaPlugin:
         if self._shared is None or not self._shared.look():
             return
         self._classes = {**self._settings.all_classes, **self._shared.classes}
-        self._assignment = ClassAssignment(self._classes, self._settings.patterns, self._settings.default)
+        self._assignment = ClassAssignment(self._classes, self._settings.default)
         self._context.log.info("classes of %s: %s", self._settings.classes_file, ", ".join(self._shared.classes) or "none")
 
     def _wrong_file(self) -> str:
@@ -141,8 +140,7 @@ class SlaPlugin:
             yield Problem(source, wrong, severity=Severity.ERROR, hint="correct the file; in a fleet: `mom fleet policy set`")
         for guest, assigned in self._unknown(list(snapshot.guests.values())):
             yield Problem(source, _complaint(assigned), guest.entity, Severity.ERROR, self._cure())
-        settings, promises = self._settings, self._context.service(Promises) or NO_PROMISES
-        self._fairness = fairness_of(snapshot, settings.host_keeps, settings.idle_tax, promises)
+        self._fairness = fairness_of(snapshot, self._context.service(Promises) or NO_PROMISES)
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
@@ -154,11 +152,7 @@ class SlaPlugin:
         new = NewGuests.of(count, memory_kib, sla_class or self._settings.default or "", self._classes)
         snapshot = seen_lately(self._snapshot, self._context, "admission is unknown")
         promises = self._context.service(Promises) or NO_PROMISES
-        answer = admission_of(new, figures_of(snapshot, self._context.service(Reservations), promises), snapshot)
-        moves = self._context.service(GuestMoves)
-        if answer.admitted or moves is None:
-            return answer
-        return replace(answer, reasons=(*answer.reasons, about_moving(snapshot, moves)))
+        return admission_of(new, figures_of(snapshot, self._context.service(Reservations), promises), snapshot)
 
     def _unknown(self, guests: Sequence[Guest]) -> list[tuple[Guest, Assigned]]:
         assigned = self._assignment.of_all(guests, self._context.guest_settings)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, create_model, field_validator, model_validator
 
-from mom_core import GuestPatterns, GuestSettings, MomError, PluginSettings, SizeOrShare
+from mom_core import GuestSettings, PluginSettings
 from mom_plugins_sla.classes import READY, ClassName, ServiceClass
 
 
@@ -21,20 +21,8 @@ class SlaSettings(PluginSettings):
     """A file with more classes under its key `classes`. These take precedence over the classes of this section. The file may change at any
     time, and may be missing. A fleet's file is `/var/lib/mom/fleet/classes.yaml`."""
 
-    patterns: dict[str, str] = Field(default_factory=dict)
-    """Classes keyed by pattern, for guests without a class in the section `guests` or in their metadata. The patterns have the same form as
-    in that section. The last match counts."""
-
     default: str | None = None
     """The class of all other guests. Unset: no class and no guarantee."""
-
-    host_keeps: SizeOrShare | None = None
-    """Available memory below which the host counts as short for `fair_share`. Unset: `mem_watermark_hard` of the `balloon` plugin. Without
-    that plugin: 5 % of the host's memory."""
-
-    idle_tax: float = Field(default=0.75, ge=0, lt=1)
-    """How much idle memory costs compared to used memory, for `fair_share`. With 0.75, a guest gets a quarter as much idle memory as used
-    memory. With 0, both cost the same."""
 
     fair_share: bool = False
     """Limit guests to their fair shares while the host is short of memory, with the policy 60_fair_share."""
@@ -60,23 +48,11 @@ class SlaSettings(PluginSettings):
             raise ValueError(f"{str(path)!r:.100} is a relative path; write an absolute one")
         return path
 
-    @field_validator("patterns")
-    @classmethod
-    def _can_match(cls, patterns: dict[str, str]) -> dict[str, str]:
-        try:
-            GuestPatterns(list(patterns))
-        except MomError as error:
-            raise ValueError(str(error)) from error
-        return patterns
-
     @model_validator(mode="after")
-    def _names_exist(self) -> SlaSettings:
+    def _default_exists(self) -> SlaSettings:
         classes = self.all_classes
         if self.classes_file is not None:
-            return self  # the file may define the names later; mom reports guests of missing classes
-        for pattern, name in self.patterns.items():
-            if name not in classes:
-                raise ValueError(f"patterns: there is no class {name!r:.50} for {pattern!r:.50}; known classes: {', '.join(classes)}")
+            return self  # the file may define the name later; mom reports guests of missing classes
         if self.default is not None and self.default not in classes:
             raise ValueError(f"default: there is no class {self.default!r:.50}; known classes: {', '.join(classes)}")
         return self

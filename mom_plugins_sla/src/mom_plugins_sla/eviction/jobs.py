@@ -164,11 +164,6 @@ class Jobs:
             jobs = tuple(Job(item.entity.id, item.entity.name, Step.PAUSE, JobState.DONE, item.time) for item in paused)
         self._jobs = {item.guest: item for item in jobs}
         self._progress = {guest: _Progress(self._context.monotonic()) for guest in self._jobs}
-        for entry in jobs:
-            if entry.is_move and not entry.lost:
-                self._context.log.warning(
-                    "guest %s was %s when mom stopped: mom continues to track the move", printable(entry.name), entry.activity
-                )
 
     def close(self) -> None:
         """Start no more calls."""

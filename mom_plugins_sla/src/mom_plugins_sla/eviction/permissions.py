@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 from mom_core import Guest, Hypervisor, MomError, PluginContext, Scope, Value, printable
 from mom_kvm import Destination, MoveProgress, MoverAbilities
-from mom_plugins_sla.eviction.field_names import EvictionField
 from mom_plugins_sla.eviction.jobs import MOVED
 from mom_plugins_sla.eviction.movers.hypervisor import HypervisorMover
 from mom_plugins_sla.eviction.protocols import MigrationControl, Mover
 from mom_plugins_sla.eviction.settings import EVICTED, EVICTION_ERROR, EvictionSettings
-from mom_plugins_sla.eviction.steps import TERMS, Step
+from mom_plugins_sla.eviction.steps import TERMS, EvictionField, Step
 
 
 class Permissions:

@@ -40,7 +40,6 @@ from mom_core import (
     printable,
 )
 from mom_kvm import NO_PROMISES, Destination, GuestMoves, GuestState, HostDrain, MovePreparation, Promises, late_hook
-from mom_plugins_sla.eviction.field_names import EvictionField
 from mom_plugins_sla.eviction.jobs import AT_ONCE, Job, Jobs, JobState, states_of
 from mom_plugins_sla.eviction.ladder import Announced, Ladder, climb
 from mom_plugins_sla.eviction.movers.mover_plugin import why_failed
@@ -49,7 +48,17 @@ from mom_plugins_sla.eviction.protocols import LifecycleControl
 from mom_plugins_sla.eviction.recent_steps import RecentSteps
 from mom_plugins_sla.eviction.requests import take_requests
 from mom_plugins_sla.eviction.settings import CONTROLS, EVICTED, EVICTION_ERROR, FIELDS, EvictionSettings
-from mom_plugins_sla.eviction.steps import STEP_OF, EvictionCandidate, HostPressure, Quota, Step, candidate_of, needs_of, warning_of
+from mom_plugins_sla.eviction.steps import (
+    STEP_OF,
+    EvictionCandidate,
+    EvictionField,
+    HostPressure,
+    Quota,
+    Step,
+    candidate_of,
+    needs_of,
+    warning_of,
+)
 
 REQUESTS: Final = "undo"
 
@@ -390,11 +399,9 @@ class EvictionPlugin:
         elif (Scope.GUEST, EvictionField.MAY_SAVE) not in self._context.declarations.fields:
             text = "no plugin gives guests a class that permits steps, so no guest will leave"
             yield Finding(Severity.WARNING, subject, text, "enable a plugin with classes, such as sla")
-        elif settings.destination is None:
-            text = "when the host stays full, mom stops guests whose class allows it, but moves none"
-            yield Finding(Severity.OK, subject, text, "to move guests whose class allows it, set `destination`")
         else:
-            yield Finding(Severity.OK, subject, "when the host stays full, mom stops or moves guests whose class allows it")
+            steps = "stops" if settings.destination is None else "stops or moves"
+            yield Finding(Severity.OK, subject, f"when the host stays full, mom {steps} guests whose class allows it")
         if settings.destination is not None and hypervisor is not None:
             self._permissions.hypervisor = hypervisor
             mover = self._permissions.mover_to(settings.destination)

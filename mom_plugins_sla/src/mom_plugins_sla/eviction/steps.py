@@ -10,8 +10,22 @@ from typing import Final, NamedTuple
 
 from mom_core import Guest, Snapshot
 from mom_kvm import GuestState
-from mom_plugins_sla.eviction.field_names import EvictionField
 from mom_plugins_sla.eviction.settings import EvictionSettings
+
+
+class EvictionField(StrEnum):
+    """Fields that say how a guest may leave its host."""
+
+    MAY_MIGRATE = "may_migrate"  #: 1: may be moved to another host
+    MAY_SAVE = "may_save"  #: 1: may be saved to disk
+    MAY_PAUSE = "may_pause"  #: 1: may be paused
+    MAY_POWER_OFF = "may_power_off"  #: 1: may be shut down
+    WARNING = "leave_warning"  #: seconds between announcement and step
+    COMES_BACK = "comes_back"  #: 0: does not return when the host has memory again
+    ANSWERS = "mem_guarantee_share"  #: each guest has it if the plugin for classes works; the value may be unknown
+    CLASS = "sla_class"
+    PRIORITY = "priority"  #: 0 to 100; the lowest leaves first
+    COST = "reclaim_cost"  #: within a priority, the cheapest guest leaves first
 
 
 class Step(StrEnum):

@@ -9,11 +9,14 @@ from pathlib import Path
 import click
 
 from mom_core import Config, Guest, MomError, StateFile, format_kib, load_config, printable
-from mom_daemon import FiniteRange, NoSuchGuest, config_option, find_guest, json_option, print_prose, print_table
+from mom_daemon import NoSuchGuest, config_option, find_guest, json_option, print_prose, print_table
 from mom_plugins_sla.eviction.jobs import FILE, FORM, LOSS, TITLE, Job, JobState
 from mom_plugins_sla.eviction.plugin import REQUESTS, EvictionPlugin
 from mom_plugins_sla.eviction.requests import request
 from mom_plugins_sla.eviction.steps import TERMS, Step
+
+UNDO_SECONDS = 60.0
+"""How long the command waits for the guest."""
 
 
 @click.group("eviction", invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -43,9 +46,8 @@ def eviction(context: click.Context, config_path: str | None, as_json: bool) -> 
 @eviction.command("undo")
 @click.argument("guest")
 @config_option
-@click.option("--timeout", type=FiniteRange(1, 7200), default=60.0, show_default=True, help="Time limit in seconds.")
 @click.pass_obj
-def undo(above: str | None, guest: str, config_path: str | None, timeout: float) -> None:
+def undo(above: str | None, guest: str, config_path: str | None) -> None:
     """Resume GUEST (name or id) now, even without room for the guest. If mom does not know how a move ended, this command
     confirms that the move is over. Check the mover first.
 
@@ -60,7 +62,7 @@ def undo(above: str | None, guest: str, config_path: str | None, timeout: float)
         raise MomError(f"guest {name} does not resume: {reason}", hint="try again when the step has ended")
     if config.mode != "enforce" and not job.lost:
         raise MomError(f"guest {name} does not resume: mom only observes", hint="set `mode: enforce`, or start the guest as you usually do")
-    request(folder / REQUESTS, job.guest, lambda: all(item.guest != job.guest for item in _jobs(folder)), timeout)
+    request(folder / REQUESTS, job.guest, lambda: all(item.guest != job.guest for item in _jobs(folder)), UNDO_SECONDS)
     print_prose(f"The move of guest {name} is over." if job.lost else f"Guest {name} has resumed.", 2)
 
 

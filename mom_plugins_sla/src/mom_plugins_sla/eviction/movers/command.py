@@ -6,7 +6,6 @@ A placeholder is a whole argument, so guests' names cannot add options or argume
 from __future__ import annotations
 
 import os
-import pwd
 import re
 import signal
 import subprocess
@@ -222,9 +221,7 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
 
 
 def _environment() -> Mapping[str, str]:
-    with suppress(KeyError):
-        return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": pwd.getpwuid(os.geteuid()).pw_dir}
-    return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/"}
+    return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": str(Path.home())}
 
 
 def _refuse_foreign(program: str) -> None:

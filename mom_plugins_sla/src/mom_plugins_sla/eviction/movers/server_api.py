@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import ssl
-from collections.abc import Callable, Coroutine, Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
 from mom_core import HypervisorError, MomError, printable, read_secret
-
-Result = TypeVar("Result")
 
 ANSWER_SECONDS: Final = 15.0
 
@@ -72,7 +70,7 @@ class ServerApi:
             raise MomError(f"cannot read the certificates {self.ca}: {error.strerror or error}") from None
 
     def ask(self, method: str, path: str, content: bytes = b"", kind: str = "") -> Mapping[str, Any]:
-        """Return the answer's JSON object; empty if the answer is no object or too large.
+        """Return the answer's JSON object; empty if the answer is no object.
 
         :param path: path below the URL, built from validated parts
         :raises HypervisorError: the server has not acted
@@ -87,9 +85,7 @@ class ServerApi:
         except MomError as error:
             raise HypervisorError(f"{self.name}: {error.message}", hint=error.hint) from None
         try:
-            status, answer = _run(self._answer(method, self.url.rstrip("/") + path, headers, content, verify))
-        except TimeoutError:
-            raise UnclearAnswerError(f"{self.name}: no answer within {self.seconds:g} s") from None
+            status, answer = self._answer(method, path, headers, content, verify)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise HypervisorError(f"{self.name}: {printable(str(error) or type(error).__name__, 200)}") from None
         except (httpx.HTTPError, OSError, ValueError) as error:
@@ -100,31 +96,19 @@ class ServerApi:
             raise UnclearAnswerError(f"{self.name} answers with status {status}")
         raise HypervisorError(f"{self.name} refuses ({status}): {_why(_object(answer))}")
 
-    async def _answer(self, method: str, url: str, headers: Mapping[str, str], content: bytes, verify: ssl.SSLContext) -> tuple[int, bytes]:
+    def _answer(self, method: str, path: str, headers: Mapping[str, str], content: bytes, verify: ssl.SSLContext) -> tuple[int, bytes]:
         import httpx
 
-        # httpx limits each read, but a slow answer can have any number of reads.
-        async with (
-            asyncio.timeout(self.seconds),
-            httpx.AsyncClient(timeout=self.seconds, follow_redirects=False, verify=verify, trust_env=False) as client,
-            client.stream(method, url, content=content, headers=headers) as answer,
+        until, body = time.monotonic() + self.seconds, bytearray()
+        with (
+            httpx.Client(timeout=self.seconds, follow_redirects=False, verify=verify, trust_env=False) as client,
+            client.stream(method, self.url.rstrip("/") + path, content=content, headers=headers) as answer,
         ):
-            body = bytearray()
-            async for part in answer.aiter_raw(1024):
+            for part in answer.iter_raw():
                 body += part
-                if len(body) > LARGEST_ANSWER:
-                    return answer.status_code, b""
+                if len(body) > LARGEST_ANSWER or time.monotonic() > until:
+                    raise UnclearAnswerError(f"{self.name}: the answer is too long or too slow")
             return answer.status_code, bytes(body)
-
-
-def _run(work: Coroutine[Any, Any, Result]) -> Result:
-    # After a timeout, asyncio.run would wait half a minute for name servers.
-    loop = asyncio.new_event_loop()
-    try:
-        return loop.run_until_complete(work)
-    finally:
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.close()
 
 
 def _object(content: bytes) -> Mapping[str, Any]:
