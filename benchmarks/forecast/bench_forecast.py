@@ -116,7 +116,7 @@ class _Host:
                 days.close(MONDAY + slot, SlotSeen(guest.used[slot], guest.most[slot]))
         self.listed = [Guest(f"{number:032x}", f"guest-{number}", incarnation="1") for number in range(self.count)]
         tracemalloc.start()
-        self.days = HostDays(CALENDAR, CALENDAR.slot_seconds)
+        self.days = HostDays(CALENDAR)
         for number, one in enumerate(self.listed):
             known = self.days.known[one.id] = KnownGuest(one.id, one.name, deepcopy(kinds[number % len(kinds)]))
             for slot in range(0, MOST_DAYS * SLOTS, SLOTS // 8):

@@ -32,7 +32,7 @@ def no_pattern(day: int, slot: int) -> float:
 
 
 def new_days() -> HostDays:
-    return HostDays(Calendar(DAY, 7, lambda _: 0.0), SLOT)
+    return HostDays(Calendar(DAY, lambda _: 0.0))
 
 
 def snapshots(uses: Mapping[str, Use], days: range, *, step: float = 5.0, incarnation: str = "1") -> Iterator[Snapshot]:

@@ -17,30 +17,26 @@ from mom_core.testing import snapshot as made_snapshot
 from mom_daemon import About
 from mom_devkit import wait_until
 from mom_plugins_record import ForecastPlugin
-from mom_plugins_record.forecast.files import FILE, LEARNED, LOOKS_EVERY, days_from, days_in, leave, past_in
+from mom_plugins_record.forecast.curve import Calendar
+from mom_plugins_record.forecast.files import FILE, LEARNED, days_from, days_in, leave, past_in
 from mom_plugins_record.forecast.surface import ForecastExplainer
 from mom_plugins_record.forecast.verbs import _find_guest, forecast
 
-SETTINGS = ForecastPlugin.Settings.model_validate({"day": f"{DAY:.0f}s"})
 USES = {"desktop": at_eight}
+
+
+@pytest.fixture(autouse=True)
+def _short_days(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_plugins_record.forecast.plugin.CALENDAR", Calendar(DAY))
 
 
 def report(snapshot: Snapshot) -> Report:
     return Report(1, snapshot.time, "enforce", snapshot, (), (), (), (), (), 0.01)
 
 
-class Clock:
-    """Of a mom: seconds."""
-
-    now = FIRST
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def started(folder: Path, clock: Clock | None = None) -> tuple[ForecastPlugin, PluginContext]:
-    context = PluginContext("forecast", state_directory=folder, monotonic=clock or Clock())
-    plugin = ForecastPlugin(SETTINGS, context)
+def started(folder: Path) -> tuple[ForecastPlugin, PluginContext]:
+    context = PluginContext("forecast", state_directory=folder)
+    plugin = ForecastPlugin(ForecastPlugin.Settings(), context)
     plugin.mom_setup()
     return plugin, context
 
@@ -65,16 +61,6 @@ def test_a_damaged_file_is_set_aside_and_days_are_learned_anew(tmp_path: Path) -
         plugin.mom_report(report(one))
     plugin.mom_teardown()
     assert learned_of(started(tmp_path)[0])
-
-
-def test_days_of_another_length_are_set_aside(tmp_path: Path) -> None:
-    lived(tmp_path, range(1))
-    context = PluginContext("forecast", state_directory=tmp_path)
-    plugin = ForecastPlugin(ForecastPlugin.Settings(), context)
-    plugin.mom_setup()
-    assert not learned_of(plugin)
-    assert "differs from the settings" in context.state_files[0].damage
-    assert (tmp_path / "forecast" / f"{FILE}.unused-1").exists()
 
 
 def goes_on(plugin: ForecastPlugin, seen: Callable[[], object]) -> None:
@@ -110,40 +96,21 @@ def past_days(folder: Path) -> int:
 @pytest.mark.parametrize("runs", [False, True])
 def test_result_of_learn_is_merged(tmp_path: Path, runs: bool) -> None:
     lived(tmp_path / "other", range(3))
-    clock = Clock()
-    plugin, _ = started(tmp_path, clock)
+    plugin, _ = started(tmp_path)
     if not runs:
         plugin.mom_teardown()
     file = learned_for(tmp_path, tmp_path / "other")
     if runs:
-        goes_on(plugin, lambda: True)
-        assert not learned_of(plugin), "it looks once a minute"
-        clock.now += LOOKS_EVERY
+        commit = plugin.mom_reload()
+        assert commit is not None
+        commit()
     else:
-        plugin, _ = started(tmp_path, clock)
-    goes_on(plugin, lambda: learned_of(plugin))
+        plugin, _ = started(tmp_path)
     found = plugin._days.known["desktop"].days
     assert found.has_pattern
     goes_on(plugin, lambda: not file.exists())
     assert learned_of(started(tmp_path)[0]) == found.slots, "it is kept"
     assert past_days(tmp_path) == 3
-
-
-@pytest.mark.parametrize("cycles", [True, False])
-def test_reload_keeps_learned_days(tmp_path: Path, cycles: bool) -> None:
-    """It writes when it ends, once the one that takes its place has read the files."""
-    before, _ = started(tmp_path)
-    for one in snapshots(USES, range(2)):
-        before.mom_report(report(one))
-    plugin, _ = started(tmp_path)
-    before.mom_teardown()
-    if cycles:
-        goes_on(plugin, lambda: learned_of(plugin) == learned_of(before))
-    else:
-        plugin.mom_report(report(one_snapshot(USES, FIRST + 2 * DAY)))
-    plugin.mom_teardown()
-    assert learned_of(started(tmp_path)[0]) == learned_of(before) > 150
-    assert past_days(tmp_path) == 2
 
 
 @pytest.mark.parametrize("by_verb", [False, True])
@@ -178,7 +145,7 @@ def test_unwritable_disk_is_reported_and_retried(tmp_path: Path) -> None:
 
 def configured(tmp_path: Path) -> Path:
     path = tmp_path / "mom.yaml"
-    path.write_text(f"state_directory: {tmp_path}\nrun_directory: {tmp_path}/run\nplugins:\n  sim: {{}}\n  forecast: {{day: {DAY:.0f}s}}\n")
+    path.write_text(f"state_directory: {tmp_path}\nrun_directory: {tmp_path}/run\nplugins:\n  sim: {{}}\n  forecast: {{}}\n")
     return path
 
 
@@ -224,14 +191,6 @@ def test_unreadable_days_are_an_error(tmp_path: Path, monkeypatch: pytest.Monkey
     for opened in (days_in, past_in):
         with pytest.raises(MomError, match=f"{tmp_path} cannot be read: Permission denied"):
             opened(tmp_path)
-
-
-def test_a_day_whose_slots_are_shorter_than_cycles_is_refused() -> None:
-    def findings(interval: float) -> list[str]:
-        return [one.message for one in ForecastPlugin(SETTINGS, PluginContext(interval=interval)).mom_check()]
-
-    assert findings(15.0) == []
-    assert findings(20.0) == ["mom learns nothing: a slot of the day is 15s, but the interval is 20s"]
 
 
 def explained(**fields: Value) -> str:

@@ -24,7 +24,7 @@ FIRST = date(2024, 9, 2).toordinal() - date(1970, 1, 1).toordinal()
 
 def kept(file: Path, host: str, used: float, days: int = 28, count: int = 6) -> Path:
     """A file of days of guests of 4 GiB, which use so much of that each day, on a host of 24 GiB."""
-    learned = HostDays(Calendar(), 900.0)
+    learned = HostDays(Calendar())
     learned.host_name, learned.host_kib, learned.promisable_kib = host, 24 * GIB, 22 * GIB
     for number in range(count):
         guest = learned.known[f"u{number}"] = KnownGuest(f"u{number}", f"g{number}", GuestDays(learned.calendar))
@@ -83,7 +83,7 @@ def test_of_several_hosts_as_json(tmp_path: Path) -> None:
         (["--risk", "150%"], "is not a risk between 0 and 100 %"),
         (["--risk", "little"], "is not a risk between 0 and 100 %"),
         (["--memory", "4"], "--memory: "),
-        (["--days", "nowhere"], "there is no file or folder nowhere"),
+        (["--days", "nowhere"], "'--days'"),
         (["--days", ".", "--days", ".", "--placement", "-"], "--placement is for one host"),
     ],
 )

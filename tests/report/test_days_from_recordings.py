@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from mom_core import Clock, Config, Engine, MomError
 from mom_devkit import HandClock, config_of
 from mom_plugins_record.advise.command import advise
+from mom_plugins_record.forecast.curve import Calendar
 from mom_plugins_record.forecast.host_days import HostDays
 from mom_plugins_record.forecast.verbs import forecast
 
@@ -29,12 +30,14 @@ def lived(config: Config, cycles: int, clock: HandClock, step: float = 5.0) -> i
 
 
 @pytest.mark.long
-def test_two_recorded_weeks_give_advice(tmp_path: Path) -> None:
+def test_two_recorded_weeks_give_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As after two weeks in which a mom ran."""
+    for module in ("plugin", "verbs"):
+        monkeypatch.setattr(f"mom_plugins_record.forecast.{module}.CALENDAR", Calendar(1440.0))
     clock = HandClock()
     path = tmp_path / "recording"
     lived(config_of(tmp_path, {"sim": {"guests": 3}, "record": {"reserve": "1MiB", "path": str(path)}}), 15 * 96, clock, SLOT)
-    plugins: dict[str, dict[str, object]] = {"sim": {"guests": 3}, "forecast": {"day": "24min"}}
+    plugins: dict[str, dict[str, object]] = {"sim": {"guests": 3}, "forecast": {}}
     config = config_of(tmp_path, plugins)
     document = tmp_path / "mom.yaml"
     settings = {"state_directory": str(config.state_directory), "run_directory": str(tmp_path / "run"), "plugins": plugins}

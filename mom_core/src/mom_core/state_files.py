@@ -120,7 +120,7 @@ class StateFile(Generic[Content]):
         except OSError as error:
             denied = isinstance(error, PermissionError)
             short = "try again when fewer files are open, or more memory is free" if error.errno in _SHORTAGES else "repair the file system"
-            hint = advice_when_denied(self.path, self.path.parent) if denied else short
+            hint = advice_when_denied(self.path.parent) if denied else short
             raise UnreadableError(f"{self._what} {self.path} cannot be read: {error.strerror}", hint=hint) from error
 
     def decoded(self, data: bytes) -> Content:
@@ -177,14 +177,9 @@ class StateFile(Generic[Content]):
     def as_json(content: object) -> str:
         """Return the content as one line of JSON. Raise `OSError` if JSON cannot express it."""
         try:
-            text = _encode(content)
+            return _encode(content)
         except (ValueError, TypeError, RecursionError) as error:
             raise OSError(errno.EINVAL, f"it cannot be written as JSON ({error})") from error
-        if "\\ud" not in text:
-            return text
-        # Possibly a lone surrogate, which other JSON readers refuse: replace it.
-        whole = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
-        return whole.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
     def remove(self) -> None:
         """Remove the file. Raise `StateError` if that fails."""
@@ -198,10 +193,6 @@ class StateFile(Generic[Content]):
             self.write_error = f"{self._what} {self.path} cannot be removed: {error.strerror}"
             raise StateError(self.write_error, hint="remove it by hand") from error
         self.write_error = ""
-
-    def refuse(self, reason: str) -> None:
-        """Rename a file that mom cannot use; `damage` quotes the reason."""
-        self._put_out_of_the_way("unused", StateError(f"{self._what} {self.path} is not used: {reason}", hint=ADVICE))
 
     # --- inside ----------------------------------------------------------------------------------------------------------------
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import click
 
 from mom_core import UnitError, load_config, parse_size, printable
-from mom_daemon import ExistingPath, KeptPath, TableColumn, json_option, print_prose, print_table, write_output
+from mom_daemon import KeptPath, TableColumn, json_option, print_prose, print_table, write_output
 from mom_plugins_record.advise.ratio import RISK
 from mom_plugins_record.advise.sold import json_of, lines_of, rows, script, sold_on
 from mom_plugins_record.forecast.files import past_in
-from mom_plugins_record.forecast.plugin import configured_days
+from mom_plugins_record.forecast.plugin import days_folder
 
 
 @click.command()
@@ -25,7 +25,14 @@ from mom_plugins_record.forecast.plugin import configured_days
 )
 @click.option("--memory", metavar="SIZE", help="Also print how many more guests of this size fit, such as 4GiB.")
 @click.option("--placement", metavar="FILE", help="Write a script for OpenStack's placement service to FILE; - prints it.")
-@click.option("-c", "--config", "config_path", type=ExistingPath(), metavar="FILE", help="Configuration with the forecast plugin.")
+@click.option(
+    "-c",
+    "--config",
+    "config_path",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="FILE",
+    help="Configuration with the forecast plugin.",
+)
 @json_option
 def advise(
     risk: str | None, days: tuple[Path, ...], memory: str | None, placement: str | None, config_path: Path | None, as_json: bool
@@ -48,7 +55,7 @@ def advise(
         each_kib = None if memory is None else parse_size(memory) / 1024
     except UnitError as error:
         raise click.UsageError(f"--memory: {error}") from None
-    pasts = [past_in(file) for file in days] or [past_in(*configured_days(load_config(config_path or os.environ.get("MOM_CONFIG"))))]
+    pasts = [past_in(file) for file in days] or [past_in(days_folder(load_config(config_path or os.environ.get("MOM_CONFIG"))))]
     hosts = [sold_on(past, share, each_kib) for past in pasts]
     if as_json:
         click.echo(json.dumps(json_of(hosts, share), indent=2))

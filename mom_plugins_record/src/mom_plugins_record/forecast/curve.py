@@ -28,10 +28,8 @@ HOURS: Final = 24
 
 HOUR_SLOTS: Final = SLOTS // HOURS
 
-SHORTEST_DAY: Final = 60.0
-LONGEST_DAY: Final = 7 * 86_400.0
-LONGEST_WEEK: Final = 31
-"""Bounds of the settings `day` (s) and `week` (days)."""
+WEEK_DAYS: Final = 7
+WEEK_SLOTS: Final = SLOTS * WEEK_DAYS
 
 _MONDAY: Final = 3
 """Days from Monday to 1970-01-01, a Thursday."""
@@ -49,22 +47,16 @@ def local_offset(moment: float) -> int:
 class Calendar:
     """Division of time into slots, days and weeks.
 
-    Slots follow the local clock: a day of 23 hours lacks four slots.
+    Slots follow the local clock: a day of 23 hours lacks four slots. Tests have shorter days.
     """
 
     day_seconds: float = 86_400.0
-    week_days: int = 7
     offset: Callable[[float], float] = field(default=local_offset, compare=False)
 
     @property
     def slot_seconds(self) -> float:
         """Length of a slot in seconds."""
         return self.day_seconds / SLOTS
-
-    @property
-    def week_slots(self) -> int:
-        """Number of slots in a week."""
-        return SLOTS * self.week_days
 
     def index(self, moment: float) -> int:
         """Return the number of the slot at that time (seconds since the epoch)."""
@@ -75,9 +67,8 @@ class Calendar:
         return self.slot_seconds - (moment + self.offset(moment)) % self.slot_seconds
 
     def of_week(self, index: int) -> int:
-        """Return the place of this slot in the week."""
-        shift = _MONDAY if self.week_days == 7 else 0  # a real week begins on Monday
-        return (index + shift * SLOTS) % self.week_slots
+        """Return the place of this slot in the week, which begins on Monday."""
+        return (index + _MONDAY * SLOTS) % WEEK_SLOTS
 
 
 UNKNOWN: Final = math.nan
@@ -223,8 +214,8 @@ class GuestDays:
     _forecasts: list[_SlotForecast] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if len(self.by_week) != self.calendar.week_slots:
-            self.by_week = unknown_curve(self.calendar.week_slots)
+        if len(self.by_week) != WEEK_SLOTS:
+            self.by_week = unknown_curve(WEEK_SLOTS)
 
     def close(self, index: int, seen: SlotSeen | None) -> None:
         """Learn from a slot that has ended.

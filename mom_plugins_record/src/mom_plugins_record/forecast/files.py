@@ -7,30 +7,27 @@ import math
 import sys
 import threading
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import AfterValidator, BaseModel, Field, NonNegativeInt, PlainSerializer, PlainValidator, model_validator
 
 from mom_core import MomError, PluginContext, Snapshot, StateError, StateFile
 from mom_kvm import Callers
-from mom_plugins_record.forecast.curve import HOURS, LONGEST_DAY, LONGEST_WEEK, SHORTEST_DAY, SLOTS, Calendar, GuestDays
+from mom_plugins_record.forecast.curve import HOURS, SLOTS, Calendar, GuestDays
 from mom_plugins_record.forecast.host_days import LONGEST_NAME, MOST_GUESTS, HostDays, KnownGuest
 from mom_plugins_record.forecast.past import LARGEST_KIB, LAST_DAY, LEVELS, MOST_DAYS, PARTS, GuestPast, PastGuest, PastHost
 
 FILE: Final = "days.json"
 LEARNED: Final = "learned.json"
-"""File with the result of `mom forecast learn`. The running mom merges the content, and removes the file."""
+"""File with the result of `mom forecast learn`. mom merges the content at its start or reload, and removes the file."""
 
 TITLE: Final = "the file of guests' daily memory use"
 LOSS: Final = "mom learns the daily memory use again, and `mom advise --risk` has an answer again after two weeks"
-
-LOOKS_EVERY: Final = 60.0
-"""Seconds between two checks of the files."""
 
 PATIENCE: Final = 5.0
 """Seconds that the stopping plugin waits for the disk. If mom itself stops, this wait is shorter."""
@@ -40,24 +37,19 @@ def leave(folder: Path, days: HostDays) -> None:
     """Add learned days to a state folder, for the mom that uses this folder. Raise `MomError` on failure."""
     file = _at(folder / LEARNED)
     before = file.look()
-    if before is not None and before.calendar == days.calendar:
+    if before is not None:
         days.merge(before)
     file.write(content_of(days))
 
 
-def days_in(path: Path, calendar: Calendar | None = None) -> HostDays:
-    """Return the learned days in this file, or in all files of this folder together. Raise `MomError` if they are unreadable.
-
-    :param calendar: ignore files with another calendar; None for the first file's calendar
-    """
+def days_in(path: Path) -> HostDays:
+    """Return the learned days in this file, or in all files of this folder together. Raise `MomError` if they are unreadable."""
     result: HostDays | None = None
     for file in (path / FILE, path / LEARNED) if _is_folder(path) else (path,):
         content = _at(file).look()
-        if content is None or content.calendar != (calendar or content.calendar):
-            continue
         if result is None:
-            result, calendar = content, content.calendar
-        else:
+            result = content
+        elif content is not None:
             result.merge(content)
     if result is None:
         hint = "the forecast plugin writes it every hour; `mom forecast learn RECORDING` learns it from a recording"
@@ -75,26 +67,17 @@ def _is_folder(path: Path) -> bool:
     return False
 
 
-def past_in(path: Path, calendar: Calendar | None = None) -> PastHost:
+def past_in(path: Path) -> PastHost:
     """Return the past days of all guests in this file, or in all files of this folder. Raise `MomError` if they are unreadable."""
-    days = days_in(path, calendar)
+    days = days_in(path)
     where = str(path / FILE if _is_folder(path) else path)
     pasts = [guest.past for guest in days.known.values() if guest.past.ordinals]
     guests = [PastGuest(past.sold[-1], past.days()) for past in pasts]
     return PastHost(where, days.host_name or path.parent.name, days.host_kib, days.promisable_kib, guests)
 
 
-_Version = tuple[int, int]
-
-
-class _LeftFile(NamedTuple):
-    file: StateFile[HostDays]
-    version: _Version
-    content: HostDays | None = None
-
-
 class DaysKeeper:
-    """Reader and writer of a running mom's files of learned days, in a separate thread, because a disk may be slow."""
+    """Reader and writer of a running mom's files of learned days. A separate thread writes, because a disk may be slow."""
 
     def __init__(self, context: PluginContext, days: HostDays) -> None:
         self._context = context
@@ -105,54 +88,48 @@ class DaysKeeper:
         self._lock = threading.Lock()
         """Protects the guests' days, which the thread encodes one guest at a time."""
         self._write: Future[None] | None = None
-        self._reads: Future[Sequence[_LeftFile]] | None = None
-        self._merged: dict[Path, _Version] = {}
-        """Versions of the files whose content was merged into the days."""
-        self._looked = context.monotonic()
-        self._due = False
-        self._take_in(self._read(self._left([self._file, self._learned])))
+        self._merged = self._due = False
+        self._merge(self._file)
+        self.take_in()
+
+    def take_in(self) -> None:
+        """Merge the result of `mom forecast learn`. The next write removes its file."""
+        self._due = self._merged = self._merge(self._learned)
+
+    def _merge(self, file: StateFile[HostDays]) -> bool:
+        content = file.read()
+        if content is None:
+            return False
+        with self._lock:
+            count = self._days.merge(content)
+        self._context.log.info("merged the days of %d guests from %s", count, file.path)
+        return True
 
     def see(self, snapshot: Snapshot, *, due: bool) -> None:
-        """Learn from a cycle, and merge files that were read meanwhile.
+        """Learn from a cycle.
 
         :param due: whether to begin writing all days
         """
         with self._lock:
             self._days.see(snapshot)
-            if self._reads is not None and self._reads.done():
-                left, self._reads = self._reads.result(), None
-                self._take_in(left)
-                self._days.forget(snapshot.time)
             if due:
                 self._days.forget(snapshot.time)
         self._due = self._due or due
-        is_written = self._write is None or self._write.done()
-        if is_written and self._due:
-            self._due = is_written = False
+        if self._due and (self._write is None or self._write.done()):
+            self._due = False
             self._write = self._callers.start(self._save)
-        if self._reads is None:
-            # After a reload, the former plugin may still write its file.
-            files = [self._file] if is_written else []
-            if self._context.monotonic() - self._looked >= LOOKS_EVERY:
-                self._looked = self._context.monotonic()
-                files.append(self._learned)
-            if left := self._left(files):
-                self._reads = self._callers.start(partial(self._read, left))
 
     def close(self, *, keep: bool) -> None:
         """End the thread.
 
         :param keep: whether to write all learned days first
         """
-        if keep:
-            with suppress(StateError):  # such as too many open files; own days are written anyway
-                self._take_in(self._read(self._left([self._file])))
-            if not Callers.came_back(self._callers.start(self._save), PATIENCE):
-                self._context.log.error("mom cannot save the learned days, because the disk does not respond")
+        if keep and not Callers.came_back(self._callers.start(self._save), PATIENCE):
+            self._context.log.error("mom cannot save the learned days, because the disk does not respond")
         self._callers.close(0.0)
 
     def _save(self) -> None:
-        days, texts, merged = self._days, list[str](), self._merged.get(self._learned.path)
+        days, texts, merged = self._days, list[str](), self._merged
         with self._lock:
             guests = days.to_keep()
         for guest in guests:
@@ -160,42 +137,9 @@ class DaysKeeper:
                 texts.append(StateFile.as_json(kept_guest(guest)))
         with suppress(StateError):  # the files report the error in each cycle
             self._file.write_json(lambda: f'{StateFile.as_json(head_of(days))[:-1]},"guests":[{",".join(texts)}]}}')
-            if (version := _version(self._file.path)) is not None:
-                self._merged[self._file.path] = version
-            if merged is not None and merged == _version(self._learned.path):
+            if merged:
                 self._learned.remove()
-
-    def _left(self, files: Iterable[StateFile[HostDays]]) -> Sequence[_LeftFile]:
-        versions = ((file, _version(file.path)) for file in files)
-        return [_LeftFile(file, version) for file, version in versions if version not in (None, self._merged.get(file.path))]
-
-    def _read(self, left: Sequence[_LeftFile]) -> Sequence[_LeftFile]:
-        return [item._replace(content=self._usable(item.file)) for item in left]
-
-    def _usable(self, file: StateFile[HostDays]) -> HostDays | None:
-        content = file.read()
-        if content is None or content.calendar == self._days.calendar:
-            return content
-        file.refuse("the length of its days or weeks differs from the settings")
-        return None
-
-    def _take_in(self, left: Sequence[_LeftFile]) -> None:
-        for file, version, content in left:
-            if content is not None:
-                count = self._days.merge(content)
-                self._context.log.info("merged the days of %d guests from %s", count, file.path)
-            if content is not None or file is self._file:  # an unusable file that cannot be set aside is not read again
-                self._merged[file.path] = version
-            if content is not None and file is self._learned:
-                self._due = True  # after the write, mom removes the learned file
-
-
-def _version(path: Path) -> _Version | None:
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_ino, stat.st_mtime_ns
+                self._merged = False
 
 
 LARGEST_NUMBER: Final = 1e30
@@ -291,8 +235,7 @@ class _KeptGuest(BaseModel):
 
 
 class _KeptHost(BaseModel):
-    day: Annotated[float, Field(ge=SHORTEST_DAY, le=LONGEST_DAY)]
-    week: Annotated[int, Field(ge=1, le=LONGEST_WEEK)]
+    day: Annotated[float, Field(ge=60, le=86_400)]
     margin: _Amount
     usual: _Amount
     host: _Name
@@ -309,7 +252,7 @@ def content_of(days: HostDays) -> Mapping[str, Any]:
 def head_of(days: HostDays) -> Mapping[str, Any]:
     """Return everything except the guests as JSON content."""
     own = {name: getattr(days, name) for name in ("margin", "usual", "host_kib", "promisable_kib")}
-    return {**own, "day": days.calendar.day_seconds, "week": days.calendar.week_days, "host": days.host_name}
+    return {**own, "day": days.calendar.day_seconds, "host": days.host_name}
 
 
 def kept_guest(guest: KnownGuest) -> Mapping[str, Any]:
@@ -323,10 +266,10 @@ def _kept(kind: type[BaseModel], record: object) -> Mapping[str, Any]:
 
 
 def days_from(content: Any) -> HostDays:
-    """Return the days in a file's content, with the file's calendar. Raise `ValueError` for content that is not from `content_of`."""
+    """Return the days in a file's content. Raise `ValueError` for content that is not from `content_of`."""
     kept = _KeptHost.model_validate(content)
-    calendar = Calendar(kept.day, kept.week)
-    result = HostDays(calendar, calendar.slot_seconds)
+    calendar = Calendar(kept.day)
+    result = HostDays(calendar)
     result.margin, result.usual = kept.margin, kept.usual
     result.host_name, result.host_kib, result.promisable_kib = kept.host, kept.host_kib, kept.promisable_kib
     for guest in kept.guests:

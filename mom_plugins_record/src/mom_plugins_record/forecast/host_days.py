@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isnan
@@ -13,19 +12,19 @@ from mom_core import Columns, Guest, Host, Snapshot, Value
 from mom_plugins_record.forecast.curve import (
     COVERAGE,
     FITS,
-    HOUR_SLOTS,
     LEAST_SHARE,
     LEAST_WEIGHT,
     QUANTILE_STEP,
     RECOVERY,
     SLOTS,
     UNKNOWN,
+    WEEK_DAYS,
     Calendar,
     GuestDays,
     SlotExpected,
     SlotSeen,
 )
-from mom_plugins_record.forecast.past import FIRST_DAY, LARGEST_KIB, GuestPast, is_size
+from mom_plugins_record.forecast.past import LARGEST_KIB, GuestPast, is_size
 
 SAMPLES: Final = 30
 """Number of samples of each guest in a slot."""
@@ -41,6 +40,9 @@ SUMMED_EVERY: Final = 100
 CLOSE_WITHIN: Final = 0.3
 """Fraction of a slot within which mom closes the previous slot of all guests, some in each cycle."""
 
+REACH: Final = 2
+"""Number of slots that the forecast of each cycle reaches: the present and the next one, so at least 15 minutes."""
+
 KEPT_WEEKS: Final = 5
 
 MOST_GUESTS: Final = 5000
@@ -51,9 +53,6 @@ LONGEST_NAME: Final = 256
 
 ROOM_GUESTS: Final = 1000
 """mom drops guests only when they exceed `MOST_GUESTS` by this number, because a search takes 5 ms."""
-
-SURE_DAYS: Final = 14
-"""Days without a jump after which the wall clock counts as right."""
 
 JUMP_SECONDS: Final = 5.0
 """Smallest drift of the wall clock in a cycle, in seconds, that counts as a jump."""
@@ -142,14 +141,10 @@ class _ExpectedSum(NamedTuple):
 
 
 class HostDays:
-    """Learned days of a host's guests.
+    """Learned days of a host's guests."""
 
-    :param ahead: how far the forecast of each cycle reaches, in seconds
-    """
-
-    def __init__(self, calendar: Calendar, ahead: float) -> None:
+    def __init__(self, calendar: Calendar) -> None:
         self.calendar = calendar
-        self.ahead = ahead
         self.known: dict[str, KnownGuest] = {}
         self.host_name = ""
         self.host_kib: float | None = None
@@ -165,12 +160,9 @@ class HostDays:
         self._present: list[KnownGuest] = []
         self._visit = self._refresh = self._cycles = 0
         self._clock: float | None = None
-        self._steady = 0.0
-        """Monotonic time of the wall clock's last jump."""
         self._host: Mapping[str, Value] = {}
         self._step = self._usual_step = 0.0
         self._index = -1
-        self._reach = 1
         self._per_slot = 1.0
         self._now = (0.0, 0.0)
         self._sum: _ExpectedSum | None = None
@@ -185,9 +177,7 @@ class HostDays:
             self._host = self._sum_up()
             return
         self._index = self.calendar.index(snapshot.time)
-        slot, left = self.calendar.slot_seconds, self.calendar.left(snapshot.time)
-        self._reach = 1 + max(0, math.ceil((self.ahead - left) / slot))
-        self._per_slot = max(1.0, slot / max(self._step, 0.1))
+        self._per_slot = max(1.0, self.calendar.slot_seconds / max(self._step, 0.1))
         self._visit_some(snapshot, count)
         for place in _places(self._refresh, min(count, LEAST_REFRESHED), count):
             self._update_figures(self._present[place], place)
@@ -209,8 +199,6 @@ class HostDays:
         self._clock, clock_before, before, self._now = clock, self._clock, self._now, (now, monotonic)
         self._step = max(0.0, monotonic - before[1]) if before[1] else 0.0
         jumped = clock_before is None or abs(clock - clock_before) > JUMP_SECONDS
-        if jumped:
-            self._steady = monotonic
         if jumped or self._step - self._usual_step > self.calendar.slot_seconds / 2:
             self._interrupt(self._present)
         self._usual_step = max(self._step, STEP_KEPT * self._usual_step)
@@ -257,32 +245,14 @@ class HostDays:
             self.forget(now)
 
     def forget(self, now: float) -> None:
-        """Drop guests that have been absent for long, and days in the future. Beyond `MOST_GUESTS`, drop more absent guests.
-
-        A wrong clock must not drop everything: age counts only after a day without a jump. If most days are in the future, they stay for
-        `SURE_DAYS`.
-        """
-        day = self.calendar.day_seconds
-        steady = (self._now[1] - self._steady) / day
-        oldest = now - KEPT_WEEKS * day * self.calendar.week_days if steady >= 1 else -math.inf
-        if steady >= 1:
-            self._forget_future(now, only_few=steady < SURE_DAYS)
+        """Drop guests that have been absent for long, and beyond `MOST_GUESTS` more absent guests."""
+        oldest = now - KEPT_WEEKS * WEEK_DAYS * self.calendar.day_seconds
         present = set(self._ids)
         absent = sorted((item for item in self.known.values() if item.id not in present), key=self._worth)
         too_many = len(self.known) - MOST_GUESTS
         for place, guest in enumerate(absent):
             if guest.present_at < oldest or place < too_many:
                 del self.known[guest.id]
-
-    def _forget_future(self, now: float, *, only_few: bool) -> None:
-        # With `only_few`, drop days in the future only if they are at most half of all days.
-        today = FIRST_DAY + self.calendar.index(now) // SLOTS
-        pasts = [guest.past for guest in self.known.values()]
-        ahead = sum(len(past.ordinals) - bisect_right(past.ordinals, today) for past in pasts)
-        if only_few and 2 * ahead > sum(len(past.ordinals) for past in pasts):
-            return
-        for past in pasts:
-            past.forget_after(today)
 
     def to_keep(self) -> Sequence[KnownGuest]:
         """Return the guests to store: those with a whole learned day first, and within both groups the last present first."""
@@ -339,13 +309,13 @@ class HostDays:
 
     def _update_forecast(self, guest: KnownGuest, index: int) -> None:
         guest.first = index
-        guest.expected = guest.days.ahead(index, self._reach + 1) if guest.days.has_pattern else ()
+        guest.expected = guest.days.ahead(index, REACH + 1) if guest.days.has_pattern else ()
 
     def _update_figures(self, guest: KnownGuest, place: int) -> None:
         days, columns = guest.days, self._columns
         columns[4][place] = int(days.error) if days.wrong[3] else None
         expected = guest.expected[max(0, self._index - guest.first) :]
-        window = expected[: self._reach]
+        window = expected[:REACH]
         soon = max((item.most + item.margin for item in window), default=UNKNOWN)
         guest.weight = self._weight(guest, window[0]) if window else 0.0
         columns[3][place] = round(guest.weight, 2) if days.has_pattern else None
@@ -424,10 +394,10 @@ class HostDays:
     def _rise_expected(self) -> int:
         usable = [guest for guest in self._present if guest.middles and not isnan(guest.used + sum(guest.middles))]
         rises = [guest.rises - self._index for guest in self._present if guest.middles and guest.rises is not None]
-        first = min(rises, default=self._reach)  # before the first rise, its error is unknown
+        first = min(rises, default=REACH)  # before the first rise, its error is unknown
         used = sum([guest.used for guest in usable])
         sums = [sum(column) for column in zip(*[guest.middles for guest in usable], strict=False)]
-        margins = (self.margin * math.sqrt(min(max(1, place), HOUR_SLOTS)) if place >= first else 0.0 for place in range(self._reach))
+        margins = (self.margin if place >= first else 0.0 for place in range(REACH))
         more = (whole - used + margin for whole, margin in zip(sums, margins, strict=False))
         return max(0, math.ceil(max(more, default=0.0)))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -63,11 +63,6 @@ class GuestPast:
                 self.used[item] = self.used[item] and 1 + math.ceil((self.used[item] - 1) * before / sold)
         place = PARTS * day + slot * PARTS // SLOTS
         self.used[place] = max(self.used[place], 1 + math.ceil(min(1.0, most / self.sold[day]) * LEVELS))
-
-    def forget_after(self, ordinal: int) -> None:
-        """Drop the days after the day with this ordinal."""
-        count = bisect_right(self.ordinals, ordinal)
-        del self.ordinals[count:], self.sold[count:], self.used[PARTS * count :]
 
     def merge(self, other: GuestPast) -> bool:
         """Add days that `other` has with fewer unknown values. Return whether any day changed."""

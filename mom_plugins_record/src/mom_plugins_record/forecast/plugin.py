@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Final
-
-from pydantic import Field
+from typing import Final
 
 from mom_core import (
     Columns,
     Config,
     Declaration,
-    Duration,
     FieldSpec,
     Finding,
     Guest,
@@ -27,13 +24,14 @@ from mom_core import (
     Suggestion,
     Unit,
     Value,
-    format_duration,
     hookimpl,
 )
 from mom_kvm import late_hook
-from mom_plugins_record.forecast.curve import HOUR_SLOTS, LONGEST_DAY, LONGEST_WEEK, SHORTEST_DAY, SLOTS, Calendar
+from mom_plugins_record.forecast.curve import HOUR_SLOTS, Calendar
 from mom_plugins_record.forecast.files import DaysKeeper
 from mom_plugins_record.forecast.host_days import USED_FIELDS, HostDays
+
+CALENDAR: Final = Calendar()
 
 _H, _G = Scope.HOST, Scope.GUEST
 
@@ -70,27 +68,11 @@ COLUMNS: Final = (
 class ForecastPlugin:
     """Forecasts of guests' memory use: usual use by time of day and week, learned from each cycle, and expected use soon."""
 
-    class Settings(PluginSettings):
-        """Length of a day, and range of the forecast."""
+    Settings = PluginSettings
 
-        day: Annotated[Duration, Field(ge=SHORTEST_DAY, le=LONGEST_DAY)] = 86_400.0
-        """Length of a day, for tests with artificial days. A change discards the learned days."""
-
-        week: Annotated[int, Field(ge=1, le=LONGEST_WEEK)] = 7
-        """Number of days after which the same kind of day returns. A change discards the learned days."""
-
-        ahead: Annotated[Duration, Field(gt=0, le=LONGEST_DAY)] | None = None
-        """How far the forecast reaches; capped at a day. Unset: one slot of the day, which is 15 minutes."""
-
-        @property
-        def calendar(self) -> Calendar:
-            """Division of time into slots, days and weeks."""
-            return Calendar(self.day, self.week)
-
-    def __init__(self, settings: Settings, context: PluginContext) -> None:
+    def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
         self._context = context
-        self._ahead = settings.day / SLOTS if settings.ahead is None else min(settings.ahead, settings.day)
-        self._days = HostDays(settings.calendar, self._ahead)
+        self._days = HostDays(CALENDAR)
         self._keeper: DaysKeeper | None = None
         self._written = 0
 
@@ -108,6 +90,10 @@ class ForecastPlugin:
     @hookimpl
     def mom_setup(self) -> None:
         self._keeper = DaysKeeper(self._context, self._days)
+
+    @hookimpl
+    def mom_reload(self) -> Callable[[], None] | None:
+        return None if self._keeper is None else self._keeper.take_in
 
     @hookimpl
     def mom_teardown(self) -> None:
@@ -129,14 +115,6 @@ class ForecastPlugin:
         if self._keeper is not None:
             self._keeper.see(report.snapshot, due=due)
 
-    @hookimpl
-    def mom_check(self) -> Iterable[Finding]:
-        """Report an interval that is longer than a slot: with it, mom could not learn."""
-        slot, interval = self._days.calendar.slot_seconds, self._context.interval
-        if interval > slot:
-            text = f"mom learns nothing: a slot of the day is {format_duration(slot)}, but the interval is {format_duration(interval)}"
-            yield Finding(Severity.ERROR, "forecast", text, "make `day` longer, or `interval` shorter")
-
     mom_status = late_hook("mom_plugins_record.forecast.surface:forecast_parts", "report")
 
     mom_explainer = late_hook("mom_plugins_record.forecast.surface:ForecastExplainer")
@@ -149,9 +127,9 @@ class ForecastPlugin:
         yield Finding(Severity.OK, "forecast", known if days else "mom has learned nothing yet: forecasts need two days")
 
 
-def configured_days(config: Config) -> tuple[Path, Calendar]:
-    """Return the folder with the files of learned days, and their calendar. Raise `MomError` if the plugin is not enabled."""
+def days_folder(config: Config) -> Path:
+    """Return the folder with the files of learned days. Raise `MomError` if the plugin is not enabled."""
     for name, plugin in config.plugins.items():
-        if isinstance(plugin.settings, ForecastPlugin.Settings):
-            return config.state_directory / name, plugin.settings.calendar
+        if plugin.loaded.plugin_class is ForecastPlugin:
+            return config.state_directory / name
     raise MomError("the configuration does not enable the forecast plugin", hint="add `forecast: {}` to `plugins`")

@@ -13,7 +13,6 @@ import click
 
 from mom_core import Guest, MomError, count_of, format_kib, load_config, printable
 from mom_daemon import (
-    ExistingPath,
     KeptPath,
     NoSuchGuest,
     TableColumn,
@@ -26,10 +25,10 @@ from mom_daemon import (
     recording,
 )
 from mom_daemon.top import short, sparkline
-from mom_plugins_record.forecast.curve import HOURS, LEAST_WEIGHT, SLOTS
+from mom_plugins_record.forecast.curve import HOURS, LEAST_WEIGHT, SLOTS, WEEK_DAYS, WEEK_SLOTS
 from mom_plugins_record.forecast.files import days_in, leave
 from mom_plugins_record.forecast.host_days import HostDays, KnownGuest
-from mom_plugins_record.forecast.plugin import configured_days
+from mom_plugins_record.forecast.plugin import CALENDAR, days_folder
 
 BARS: Final = 48
 """Number of bars, one for each half hour: with the names, they fit into 80 columns."""
@@ -49,14 +48,14 @@ def days_json(guest: KnownGuest) -> dict[str, Any]:
     - `errors_by_hour`: errors in each of 24 parts of the day
     """
     days, calendar = guest.days, guest.days.calendar
-    monday = next(index for index in range(calendar.week_slots) if calendar.of_week(index) == 0)
-    expected, most = _expected(guest, monday, calendar.week_slots)
+    monday = next(index for index in range(WEEK_SLOTS) if calendar.of_week(index) == 0)
+    expected, most = _expected(guest, monday, WEEK_SLOTS)
     return {
         "id": guest.id,
         "name": guest.name,
         "slot_seconds": calendar.slot_seconds,
         "slots": SLOTS,
-        "week_days": calendar.week_days,
+        "week_days": WEEK_DAYS,
         "expected": expected,
         "most": most,
         "error_kib": _known([days.error])[0],
@@ -97,7 +96,7 @@ def show_command(guest: str | None, file: Path | None, config_path: str | None, 
 
     Exit code 1 if nothing is learned yet, or nothing about that guest.
     """
-    found = days_in(file) if file is not None else days_in(*configured_days(load_config(config_path)))
+    found = days_in(file or days_folder(load_config(config_path)))
     known = {identity: item for identity, item in found.known.items() if item.days.slots}
     if guest is not None:
         item = _find_guest(known, guest)
@@ -114,16 +113,16 @@ def show_command(guest: str | None, file: Path | None, config_path: str | None, 
 
 
 @forecast.command("learn")
-@click.argument("recordings", nargs=-1, required=True, type=ExistingPath())
+@click.argument("recordings", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @config_option
 def learn_command(recordings: Sequence[Path], config_path: str | None) -> None:
     """Learn guests' daily memory use from RECORDINGS, given in order of time, so that mom need not observe these days first. Forecasts and
     `mom advise --risk` use the result. `mom advise --risk` needs two weeks.
 
-    Within a minute, a running mom merges the result for guests that it knows less well. A stopped mom merges it when it starts.
+    mom merges the result for guests that it knows less well when it starts, or at `systemctl reload mom`.
     """
-    folder, calendar = configured_days(load_config(config_path))
-    days = HostDays(calendar, calendar.slot_seconds)
+    folder = days_folder(load_config(config_path))
+    days = HostDays(CALENDAR)
     with progress(shown=True) as show:
         for path in recordings:
             _learn(days, path, show)
@@ -134,7 +133,7 @@ def learn_command(recordings: Sequence[Path], config_path: str | None) -> None:
     patterns = sum(item.days.has_pattern for item in learned_guests)
     most = max(item.days.slots for item in learned_guests) / SLOTS
     learned = f"Learned {most:.1f} days of {count_of(len(learned_guests), 'guest')}, of which {patterns} have a pattern."
-    print_prose(f"{learned} A running mom merges them within a minute.", 2)
+    print_prose(f"{learned} mom merges them at its start, or at `systemctl reload mom`.", 2)
 
 
 def _learn(days: HostDays, path: Path, show: Callable[[str], None]) -> None:
@@ -168,12 +167,6 @@ def _print_all(guests: Sequence[KnownGuest]) -> None:
          TableColumn("DAYS", 2)],
         rows,
     )  # fmt: skip
-    patterned = [_known(guest.days.hour_errors) for guest in guests if guest.days.has_pattern]
-    if patterned:
-        by_hour = [sum(values) if (values := _without_unknown(errors)) else None for errors in zip(*patterned, strict=True)]
-        click.echo()
-        click.echo(f"{'wrong by':10}{sparkline(_halved(by_hour))}  {_range(by_hour)}, all with a pattern")
-        click.echo(f"{'':10}{_axis()}")
 
 
 def _print_guest(guest: KnownGuest) -> None:
