@@ -119,11 +119,6 @@ RESIZED = [report(1, 1000 * MIB), report(2, 1000 * MIB, asked(800 * MIB, 1000 * 
         ([*RESIZED[:2], report(3, 900 * MIB, balloon_target=700 * MIB)], "next", "Its balloon is still moving to 700 MiB"),
         ([RESIZED[0], report(2, 1000 * MIB, asked(800 * MIB, 1000 * MIB, status=Status.UNCHANGED))], "next", "it keeps this size"),
         (
-            [report(2, 1000 * MIB, asked(800 * MIB, 1000 * MIB, status=Status.FAILED)), report(3, 1000 * MIB)],
-            "wanted",
-            "The last decision was 00:00:10 UTC, 5 s before this cycle: from 1,000 MiB to 800 MiB, failed, according to 50_balloon:2:5.",
-        ),
-        (
             [RESIZED[0], *(report(number, 1000 * MIB, balloon_obstacle="set aside for 1m") for number in (2, 3))],
             "next",
             "mom takes no memory from it (since 00:00:10 UTC, 5 s before this cycle): set aside for 1m.",

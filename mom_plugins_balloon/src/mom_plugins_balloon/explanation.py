@@ -62,8 +62,6 @@ class GuestHistory:
     size: float | None = None
     since: SizeSince | None = None
     applied: Outcome | None = None
-    tried: tuple[Outcome, float] | None = None
-    """Last decision that was applied or failed, and its time."""
     facts: dict[str, tuple[Value, float]] = field(default_factory=dict)
     """Values of some fields, each with the time of its last change."""
     missing: int = 0
@@ -83,9 +81,8 @@ class GuestHistory:
                 self.since = SizeSince(now, "maximum" if maximum is not None and size >= maximum - SAME_SIZE_KIB else "unknown")
             elif abs(size - before) >= SAME_SIZE_KIB:
                 self.since = self._resized(guest, before, size, now)
-        if outcome is not None and outcome.status is not Status.UNCHANGED:
-            self.tried = outcome, now
-            self.applied = outcome if outcome.status is Status.APPLIED else self.applied
+        if outcome is not None and outcome.status is Status.APPLIED:
+            self.applied = outcome
 
     def _resized(self, guest: Guest, before: float, size: float, now: float) -> SizeSince:
         applied = self.applied
@@ -155,7 +152,6 @@ class BalloonExplainer(Explainer):
             ("guaranteed", Sentence.PROMISED, [_guaranteed(memory.size, about)]),
             ("since", Sentence.PAST, [_since(about, history.since)]),
             ("host", Sentence.HOST, _host(about.report.snapshot.host)),
-            ("wanted", Sentence.LAST_DECIDED, _last_tried(about, history)),
             ("next", Sentence.NEXT, _next(about, memory, history)),
         )
         sentences = [Sentence(topic, text, place) for topic, place, texts in topics for text in texts]
@@ -302,14 +298,6 @@ def _host(host: Host) -> Iterator[str]:
         yield f"{format_kib(reserved)} are reserved for launches: mom takes this memory from guests, and does not return it to them."
 
 
-def _last_tried(about: About, history: GuestHistory) -> Iterator[str]:
-    if history.tried is not None and not about.wanted and history.tried[1] < about.report.time:
-        tried, time = history.tried
-        before = "" if tried.before is None else f"from {_size(tried.before)} "
-        change = f"{before}to {_size(tried.decision.value)}, {tried.status}"
-        yield f"The last decision was {about.ago(time)}: {change}, according to {tried.decision.source}."
-
-
 def _next(about: About, memory: GuestMemory, history: GuestHistory) -> Iterator[str]:
     size, target, again_in = memory.size, memory.target, about.number(RESTS)
     if obstacle := about.guest.why_blocked(CONTROL) or about.guest.text(OBSTACLE):
@@ -323,8 +311,3 @@ def _next(about: About, memory: GuestMemory, history: GuestHistory) -> Iterator[
         yield f"Its balloon is still moving to {format_kib(target)}, the target that mom set."
     elif not obstacle:
         yield "If nothing changes, it keeps this size until it needs more, or the host takes or returns memory."
-
-
-def _size(value: Value) -> str:
-    kib = as_number(value)
-    return printable(str(value), LONGEST_LINE) if kib is None else format_kib(kib)

@@ -18,10 +18,9 @@ from mom_kvm import Admissions, LaunchedGuest, Reservation, ReservationRefused, 
 from mom_plugins_balloon.balloon_state import LEAST_KIB, MOST_KIB, MOST_RESERVATIONS, BalloonFile, KeptReservation, KeptReservations
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.gate import ShrinkLimits
-from mom_plugins_balloon.names import AHEAD, EXPECTED, RESERVED, SUGGESTED
+from mom_plugins_balloon.names import AHEAD, RESERVED, SUGGESTED
 from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
 from mom_plugins_balloon.room import Spare, room_of, seconds_to_free, spare_of, too_large, too_late
-from mom_plugins_balloon.seen import used_kib
 from mom_plugins_balloon.sweep.qemu_process import QemuProcess
 
 LEAST_SECONDS: Final = 1.0
@@ -267,9 +266,7 @@ class HostReservations:
         last = snapshot if last is None or snapshot.monotonic - last.monotonic > AWAY_SECONDS else last
         host_keeps = None if self.settings.host_keeps is None else self.settings.host_keeps / 1024
         reserved = sum(map(self._kept_kib, self._kept.values()))
-        takers = [(kept, guest) for kept in self._kept.values() if (guest := self._taker(kept)) is not None]
-        twice = sum(min(self._kept_kib(kept), _usual_rise_kib(guest)) for kept, guest in takers)
-        rising = max(0, math.ceil((last.host.number(AHEAD) or 0.0) - twice))
+        rising = math.ceil(last.host.number(AHEAD) or 0.0)
         return room_of(snapshot, last, spare, host_keeps, reserved_kib=reserved, why=why, rising_kib=rising), spare
 
     def _taker(self, kept: KeptReservation) -> Guest | None:
@@ -345,11 +342,6 @@ def _is_arriving(guest: Guest, before: Guest) -> bool:
     # A guest that cannot be controlled yet, and whose process grows, is being migrated to this host.
     rss, rss_before = guest.number("rss"), before.number("rss")
     return bool(guest.blocked.get("*")) and rss is not None and rss_before is not None and rss > rss_before
-
-
-def _usual_rise_kib(guest: Guest) -> float:
-    expected, used = guest.number(EXPECTED), used_kib(*map(guest.number, ("mem_available", "balloon_cur", "mem_usable")))
-    return 0.0 if expected is None or used is None else max(0.0, expected - used)
 
 
 def policies_reserve(texts: Iterable[str]) -> bool:

@@ -56,11 +56,10 @@ def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits,
     host = host_memory(snapshot, HostWanted(), interval) or HostMemory(0.0, 0.0, 0.0, 0.0)
     context = context_of(host, law, limits)
     total = sure = cold = holders = largest = 0.0
-    not_asked = STEP_KIB / SHRINK_SHARE  # a guest whose share is less than the smallest step gives nothing
     for guest, memory in zip(snapshot.guests.values(), described.memories.values(), strict=True):
-        gives, left = _spare_kib(guest, memory, context)
+        gives = _spare_kib(guest, memory, context)
         total += gives
-        sure += max(0.0, gives - max(not_asked, left))
+        sure += max(0.0, gives - max(STEP_KIB / SHRINK_SHARE, context.worth(memory.size or 0.0)))  # so little is not worth a command
         largest = max(largest, gives)
         beyond = _counted_kib(guest) - gives  # memory that a balloon takes counts only once
         if beyond > 0:
@@ -70,34 +69,22 @@ def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits,
     return Spare(total, sure, _gained_kib(cold, snapshot.host, back), PACE_SHARE * holders, largest)
 
 
-def _spare_kib(guest: Guest, memory: GuestMemory, context: LawContext) -> tuple[float, float]:
-    # Returns the host's gain, and the remainder that is not worth a trim.
+def _spare_kib(guest: Guest, memory: GuestMemory, context: LawContext) -> float:
     size, usable, need, least = memory.size, memory.statistics.usable, need_kib(memory), least_kib(memory, context.limits)
     if size is None or usable is None or need is None or least is None:
-        return 0.0, 0.0
+        return 0.0
     if memory.statistics.waits_for_disk or memory.start_rest or guest.text(OBSTACLE):
-        return 0.0, 0.0
+        return 0.0
     by_law = need_of(memory, memory.maximum or size, usable, context)
     keeps = max(least, need + max(context.margin_above(need), by_law.floors.stall))
     process = memory.process
     if by_law.leaves_empty:  # swept: the guest keeps its page cache and the memory that it may take meanwhile
         if memory.backed is None:
-            return 0.0, 0.0
-        _, held, freed = held_memory(memory, by_law)
-        keeps = max(keeps, swept_keeps(memory, by_law, max(need, held), context)) + _not_swept(memory, freed, size, context)
+            return 0.0
+        held = held_memory(memory, by_law).held
+        keeps = max(keeps, swept_keeps(memory, by_law, max(need, held), context)) + (memory.sweeps.missed or 0.0)
     holds = size if process.rss is None else min(size, process.rss - (memory.habits.qemu_overhead or 0.0))
-    gives = max(0.0, holds - keeps - ready_memory(memory, context))
-    return gives, 0.0 if by_law.leaves_empty else _not_trimmed(size - gives, context)
-
-
-def _not_swept(guest: GuestMemory, freed: float, size: float, context: LawContext) -> float:
-    missed = guest.sweeps.missed or 0.0
-    remainder = max(0.0, freed - missed) % context.moves
-    return missed + (remainder if remainder < context.worth(size) else 0.0)
-
-
-def _not_trimmed(size: float, context: LawContext) -> float:
-    return context.worth(size + context.worth(size))
+    return max(0.0, holds - keeps - ready_memory(memory, context))
 
 
 def _counted_kib(guest: Guest) -> float:
