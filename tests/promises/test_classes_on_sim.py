@@ -40,7 +40,7 @@ def kept(found: PluginRun) -> Mapping[str, float]:
 
 @pytest.mark.parametrize("fair_share", [False, True])
 def test_classes_keep_what_they_are_promised_while_others_pay(tmp_path: Path, fair_share: bool) -> None:
-    found = run(tmp_path, fair_share=fair_share, host_keeps="20%")
+    found = run(tmp_path, fair_share=fair_share)
     found.assert_never_below("balloon_cur", "guest_guarantee")
     shares = kept(found)
     assert shares["platinum"] == 1.0
