@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import ConfigError, FieldSpec, Guest, GuestSettings, Host, PluginContext, Portion, Problem, Severity, Snapshot, load_config
+from mom_core import ConfigError, FieldSpec, Guest, GuestSettings, PluginContext, Portion, Problem, Severity, Snapshot, load_config
 from mom_devkit import declared
-from mom_kvm import Promises
 from mom_plugins_sla import SlaPlugin
 from mom_plugins_sla.assignment import Assigned, ClassAssignment
 from mom_plugins_sla.classes import READY, ServiceClass, safest
@@ -123,21 +122,3 @@ def test_a_class_that_the_section_guests_names_and_that_there_is_not_is_found_by
     (finding,) = SlaPlugin(settings, context).mom_check()
     assert finding.severity is severity
     assert "there is no class nonsense for db*" in finding.message
-
-
-def test_promises_that_fail_make_fair_shares_unknown() -> None:
-    class Failing:
-        def guaranteed_kib(self, guest: Guest) -> float:
-            raise RuntimeError("no")
-
-    offers: dict[object, tuple[object, ...]] = {}
-    plugin = SlaPlugin(SlaSettings(), PluginContext(name="sla", offers=offers))
-    host = Host(fields={"mem_available": 8 << 20, "mem_really_available": 1 << 20})
-    guest = Guest("1", "web", fields={"balloon_cur": 1 << 20, "balloon_max": 2 << 20})
-    snapshot = Snapshot(host, guests={"1": guest})
-    assert not list(plugin.mom_problems(snapshot))
-    assert plugin.mom_collect_host() != {}
-    offers[Promises] = (Failing(),)
-    with pytest.raises(RuntimeError, match="no"):
-        list(plugin.mom_problems(snapshot))
-    assert plugin.mom_collect_host() == {}

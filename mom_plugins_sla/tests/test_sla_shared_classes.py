@@ -26,7 +26,8 @@ class Host:
 
     def classes(self) -> dict[str, object]:
         """What each guest has after a cycle's collection."""
-        self.wrong = self.plugin.mom_collect_host()["classes_file_wrong"]
+        self.plugin.mom_collect_host()
+        self.wrong = self.plugin.why_unused(self.file)
         guests = [Guest("1", "web", properties={"sla_class": "silver"}), Guest("2", "db")]
         shares = {one.name: self.plugin.mom_collect_guests([one])[one.id]["mem_guarantee_share"] for one in guests}
         return {name: share for name, share in shares.items() if share is not None}

@@ -3,16 +3,12 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import pytest
 from click.testing import CliRunner
 
 from mom_core import DefaultPolicy, PluginContext
-from mom_core.testing import snapshot
 from mom_devkit import PluginRun, declared, run_plugins
 from mom_kvm import field_number
-from mom_plugins_policy import Policy
 from mom_plugins_record.report.command import report
 from mom_plugins_sla import SlaPlugin
 from mom_plugins_sla.settings import SlaSettings
@@ -38,17 +34,14 @@ def kept(found: PluginRun) -> Mapping[str, float]:
     return shares
 
 
-@pytest.mark.parametrize("fair_share", [False, True])
-def test_classes_keep_what_they_are_promised_while_others_pay(tmp_path: Path, fair_share: bool) -> None:
-    found = run(tmp_path, fair_share=fair_share)
+def test_classes_keep_what_they_are_promised_while_others_pay(tmp_path: Path) -> None:
+    found = run(tmp_path)
     found.assert_never_below("balloon_cur", "guest_guarantee")
     shares = kept(found)
     assert shares["platinum"] == 1.0
     assert shares["gold"] >= 0.75
     assert min(shares.values()) < 0.75, "somebody pays"
-    for guest in found.reports[-1].snapshot.guests.values():
-        assert 0 <= field_number(guest.fields, "fair_share", -1) <= field_number(guest.fields, "balloon_max")
-    assert not [problem for problem in found.problems if "policy" in problem or "60_fair" in problem]
+    assert not [problem for problem in found.problems if "policy" in problem]
 
 
 CLOUD = """
@@ -92,38 +85,3 @@ def default_policies(**settings: object) -> dict[str, str]:
 
 def test_without_switches_there_are_no_policies() -> None:
     assert default_policies() == {}
-
-
-def asked(policy: Policy, host: Mapping[str, Any], **guest: Any) -> dict[str, Any]:
-    result = policy.evaluate(snapshot(host=host, guests={"vm": guest}))
-    assert list(result.errors) == []
-    return {one.control: one.value for one in result.decisions}
-
-
-GUEST = {"balloon_cur": 4 << 20, "balloon_max": 8 << 20, "balloon_reason": None}
-
-
-@pytest.mark.parametrize(
-    ("lack", "share", "law", "wanted"),
-    [
-        (1 << 20, 2 << 20, None, 3 << 20),  # half of what it has too much
-        (1 << 20, 2 << 20, 1 << 20, 3 << 20),  # the law wants more of it
-        (1 << 20, 2 << 20, 5 << 20, 5 << 20),  # it runs out of memory
-        (1 << 20, 4 << 20, 3 << 20, 4 << 20),  # it has its fair share, and gives nothing
-        (1 << 20, 4 << 20, None, None),
-        (0, 2 << 20, 3 << 20, 3 << 20),  # nothing is short: the law decides
-        (None, 2 << 20, None, None),
-    ],
-)
-def test_guests_are_held_to_fair_shares_while_the_host_is_short(lack: int | None, share: int, law: int | None, wanted: int | None) -> None:
-    texts = default_policies(fair_share=True)
-    first = {} if law is None else {"50_law": f'(with Guests g (g.Control "balloon_target" {law}))'}
-    found = asked(Policy.compile({**first, **texts}), {"fair_share_lack": lack}, **GUEST, fair_share=share)
-    assert found == ({} if wanted is None else {"balloon_target": wanted})
-
-
-@pytest.mark.parametrize(("reason", "wanted"), [("sweep", 3 << 20), ("trim-empty", 3 << 20), ("trim-cache", 4 << 20), (None, 4 << 20)])
-def test_a_guest_below_its_fair_share_gives_only_what_holds_nothing(reason: str | None, wanted: int) -> None:
-    texts = {"50_law": f'(with Guests g (g.Control "balloon_target" {3 << 20}))', **default_policies(fair_share=True)}
-    found = asked(Policy.compile(texts), {"fair_share_lack": 1 << 20}, **{**GUEST, "balloon_reason": reason}, fair_share=5 << 20)
-    assert found == {"balloon_target": wanted}

@@ -10,7 +10,6 @@ from typing import Final
 from mom_core import Entity, Guest, MomError, Snapshot, UnitError, count_of, format_kib, printable
 from mom_kvm import UNDESCRIBED, Admission, Promises, Reservations, Room
 from mom_plugins_sla.classes import ServiceClass
-from mom_plugins_sla.fairness import used_kib
 
 START_SHARE: Final = 0.25
 """Fraction of its memory that a guest uses soon after its start. Idle guests use 13 to 25 % in the simulator."""
@@ -23,6 +22,9 @@ MOST_KIB: Final = 1 << 40
 """Sizes of guests: 1 MiB to 1 PiB. Other values are mistakes in the unit."""
 
 DONORS_SHOWN: Final = 20
+
+HEADROOM_SHARE: Final = 0.25
+HEADROOM_KIB: Final = 80 << 10
 
 
 class NoSuchClass(MomError, ValueError):
@@ -170,12 +172,18 @@ def _about_memory(new: NewGuests, figures: Figures, at_once: float) -> str:
     )
 
 
+def _used_kib(guest: Guest, size: float) -> float:
+    # Used memory plus headroom, as in the default balloon policy. Without statistics, it is the guest's size.
+    usable = guest.number("mem_usable")
+    return size if usable is None else max(0.0, size - usable) * (1 + HEADROOM_SHARE) + HEADROOM_KIB
+
+
 def _spare(snapshot: Snapshot, promises: Promises) -> Iterator[tuple[float, float, Entity]]:
     # Yield each guest's cost, and its memory (KiB) that is neither used nor guaranteed.
     for guest in snapshot.guests.values():
         size = guest.number("balloon_cur")
         if size is not None and "balloon_target" not in guest.blocked and "*" not in guest.blocked:
-            spare = size - max(promises.guaranteed_kib(guest) or 0.0, used_kib(guest, size))
+            spare = size - max(promises.guaranteed_kib(guest) or 0.0, _used_kib(guest, size))
             yield guest.number("reclaim_cost") or 1.0, spare, guest.entity
 
 

@@ -9,8 +9,6 @@ from mom_plugins_sla.classes import ALLOWED, ServiceClass
 
 _CLASS = "the guest's class"
 _SOURCES = "YAML file, metadata, default"
-_WRONG = "why the classes of classes_file are not in force; empty if they are in force, unknown without classes_file"
-_LACK = "memory that the host lacked in the last cycle"
 
 
 def _guest(name: str, unit: Unit, description: str, source: str = _CLASS) -> FieldSpec:
@@ -31,10 +29,6 @@ FIELDS = (
     _guest("leave_warning", Unit.SECONDS, "time between announcing and taking a step; unknown if the class permits no step"),
     _guest("comes_back", Unit.FLAG, "whether a stopped guest comes back later; unknown if the class permits no step"),
     FieldSpec.reads("mem_promised_stopped", Unit.KIB, Scope.HOST),
-    FieldSpec.reads("balloon_reason", Unit.TEXT, Scope.GUEST),
-    FieldSpec("classes_file_wrong", Unit.TEXT, Scope.HOST, _WRONG, "classes_file"),
-    FieldSpec("fair_share_lack", Unit.KIB, Scope.HOST, _LACK, "mem_really_available"),
-    _guest("fair_share", Unit.KIB, "the guest's fair share of the guests' total memory in the last cycle", "all guests' needs"),
 )
 
 COLUMNS = (GuestColumn("class", ("sla_class",), Unit.TEXT, "the guest's service class", 10, 1),)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -28,7 +27,6 @@ from mom_kvm import NO_PROMISES, Admission, Admissions, ClassFiles, Promises, Re
 from mom_plugins_sla.admission import NewGuests, admission_of, figures_of
 from mom_plugins_sla.assignment import Assigned, ClassAssignment
 from mom_plugins_sla.classes import ORDINARY, ServiceClass, SharedClasses
-from mom_plugins_sla.fairness import Fairness, fairness_of
 from mom_plugins_sla.fields import COLUMNS, FIELDS, fields_of
 from mom_plugins_sla.settings import SlaGuestSettings, SlaSettings
 
@@ -46,7 +44,6 @@ class SlaPlugin:
         self._assignment = ClassAssignment(self._classes, settings.default)
         self._shared = None if settings.classes_file is None else SharedClasses(settings.classes_file)
         self._maxima: dict[str, float] = {}
-        self._fairness = Fairness()
         self._snapshot: Snapshot | None = None
 
     @hookimpl
@@ -74,8 +71,8 @@ class SlaPlugin:
         return {Admissions: self, ClassFiles: self}
 
     def _policies(self) -> Mapping[str, str]:
-        # Policies for CPUs and disks need the qos plugin.
-        switches = {"60_fair_share": self._settings.fair_share, "62_sla_cpu": self._settings.cpu, "72_sla_io": self._settings.io}
+        # They need the qos plugin.
+        switches = {"62_sla_cpu": self._settings.cpu, "72_sla_io": self._settings.io}
         folder = files("mom_plugins_sla")
         texts = {name: folder.joinpath(f"{name[3:]}.policy").read_text("utf-8") for name, is_on in switches.items() if is_on}
         if "62_sla_cpu" in texts:
@@ -114,33 +111,22 @@ class SlaPlugin:
         for identity, assigned in self._assignment.of_all(guests, self._context.guest_settings).items():
             terms = self._classes[assigned.name]
             fields[identity] = fields_of(assigned.name, assigned.explanation, terms, self._maxima.get(identity))
-        for guest in guests:
-            share = self._fairness.shares.get(guest.id)
-            if share is not None:
-                fields.setdefault(guest.id, {})["fair_share"] = math.floor(share)
         return fields
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
         self._read_shared_classes()
-        lack, fields = self._fairness.lack, dict[str, Value]()
-        if lack is not None:
-            fields["fair_share_lack"] = math.ceil(lack)
-        if (path := self._settings.classes_file) is not None:
-            fields["classes_file_wrong"] = self.why_unused(path)
-        return fields
+        return {}
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem]:
         maxima = ((identity, guest.number("balloon_max")) for identity, guest in snapshot.guests.items())
         self._maxima = {identity: maximum for identity, maximum in maxima if maximum is not None}
-        self._fairness = Fairness()  # unknown if the promises fail
         source = Source(self._context.name)
         if wrong := self._wrong_file():
             yield Problem(source, wrong, severity=Severity.ERROR, hint="correct the file; in a fleet: `mom fleet policy set`")
         for guest, assigned in self._unknown(list(snapshot.guests.values())):
             yield Problem(source, _complaint(assigned), guest.entity, Severity.ERROR, self._cure())
-        self._fairness = fairness_of(snapshot, self._context.service(Promises) or NO_PROMISES)
 
     @hookimpl
     def mom_report(self, report: Report) -> None:

@@ -24,9 +24,6 @@ class SlaSettings(PluginSettings):
     default: str | None = None
     """The class of all other guests. Unset: no class and no guarantee."""
 
-    fair_share: bool = False
-    """Limit guests to their fair shares while the host is short of memory, with the policy 60_fair_share."""
-
     cpu: bool = False
     """Set the CPU shares of guests from their classes, with the policy 62_sla_cpu. It needs the `qos` plugin."""
 
