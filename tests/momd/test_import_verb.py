@@ -27,15 +27,6 @@ def test_the_verb_prints_or_writes_and_replaces_nothing_unasked(tmp_path: Path) 
     assert run(str(old), "-o", str(new), "--force")[0] == 0
 
 
-def test_ksmtuneds_file_becomes_settings_of_the_law(tmp_path: Path) -> None:
-    old = tmp_path / "ksmtuned.conf"
-    old.write_text("")
-    code, text = run("--from", "ksmtuned", str(old))
-    assert code == 0
-    assert set(yaml.safe_load(text)["plugins"]) == {"host", "ksm", "policy"}
-    assert yaml.safe_load(text)["plugins"]["ksm"]["law"]["pages_most"] == 1250
-
-
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     assert "no such file" in run(str(tmp_path / "nope"))[1]
     assert "is a directory" in run(str(tmp_path))[1]

@@ -8,7 +8,6 @@ import yaml
 from mom_core import load_config
 from mom_daemon import Imported
 from mom_daemon.plugins.declared import check_plugins
-from mom_plugins_ksm.ksmtuned import import_ksmtuned
 from mom_plugins_vdsm.momd.importer import GUEST_COLLECTORS, HOST_COLLECTORS, HYPERVISORS, import_momd
 
 SHIPPED = Path(__file__).with_name("vdsm_mom.conf").read_text()
@@ -31,7 +30,6 @@ def imports() -> dict[str, Imported]:
         "empty": import_momd("", "mom.conf").imported,
         "everything": import_momd(EVERYTHING, "mom.conf").imported,
         "no-controllers": import_momd("[main]\ncontrollers:\n[host]\ncollectors: HostKSM\n", "mom.conf").imported,
-        "ksmtuned": import_ksmtuned("KSM_NPAGES_MAX=2000\n", "ksmtuned.conf"),
     }
 
 

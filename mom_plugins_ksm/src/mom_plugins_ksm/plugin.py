@@ -151,8 +151,6 @@ class KsmPlugin:
                     "restored ksm_run to %d: mom had told KSM to unmerge all pages for a moment, and was interrupted", run
                 )
 
-    mom_importers = late_hook("mom_plugins_ksm.ksmtuned:importers")
-
     mom_explainer = late_hook("mom_plugins_ksm.overview:KsmExplainer")
     mom_status = late_hook("mom_plugins_ksm.overview:ksm_parts", "report")
 

@@ -13,7 +13,7 @@ from mom_daemon import print_prose
 from mom_daemon.config.imported import Importer
 from mom_daemon.plugins.class_hooks import offered
 
-BROUGHT_BY: Final[Mapping[str, str]] = {"ksmtuned": "mom-plugins-ksm", "momd": "mom-plugins-vdsm"}
+BROUGHT_BY: Final[Mapping[str, str]] = {"momd": "mom-plugins-vdsm"}
 """mom's packages with importers, keyed by kind."""
 
 

@@ -238,7 +238,7 @@ def init_command(output: str, force: bool, observe: bool | None, root: str) -> N
 
 @config_command.command("import")
 @click.argument("old", type=click.Path(path_type=Path))
-@click.option("--from", "kind", metavar="KIND", default="momd", show_default=True, help="Kind of the file OLD, such as ksmtuned.")
+@click.option("--from", "kind", metavar="KIND", default="momd", show_default=True, help="Kind of the file OLD.")
 @click.option("-o", "--output", metavar="FILE", default="-", show_default=True, help="File to write; - is standard output.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @_mode_option
