@@ -374,7 +374,6 @@ class FakeLibvirtd:
         self.none_answers: threading.Event | None = None
         """All bulk calls wait for it."""
         self.knows_nowait = True
-        self.version = 9_000_000
         self.opened_uris: list[str] = []
 
     def add(self, name: str, uuid: str = "") -> FakeGuest:
@@ -390,9 +389,6 @@ class FakeLibvirtd:
 
     def count(self, call: str) -> None:
         self.calls[call] += 1
-
-    def getVersion(self) -> int:
-        return self.version
 
     def open(self, uri: str) -> FakeConnection:
         return self.openReadOnly(uri)

@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import pytest
-from fake_libvirt import LONG_SECONDS, FakeError, FakeGuest, FakeLibvirtd, NoLoop, impatient
+from fake_libvirt import LONG_SECONDS, FakeError, FakeGuest, FakeLibvirtd, impatient
 
 import mom_plugins_libvirt.connection as module
 from mom_core import GuestBusy, HypervisorError
@@ -151,35 +151,6 @@ def test_an_attempt_to_connect_that_hangs_for_long_is_not_the_last(libvirtd, mak
     wait_until(lambda: len(libvirtd.connections) == 3 and connection.opened == 1)
     assert connection.statistics(BALLOON) == []
     wait_until(lambda: sum(not connection.closed for connection in libvirtd.connections) == 1)
-
-
-@pytest.fixture
-def with_loop(make: Make, monkeypatch: pytest.MonkeyPatch) -> Connection:
-    """A connection that was started."""
-    connection = make()
-    for name in ("_loop", "_own_loop"):
-        monkeypatch.setattr(connection, name, NoLoop())
-    return connection
-
-
-def test_a_connection_that_is_lost_comes_back_without_being_asked(libvirtd, with_loop):
-    returns: list[str] = []
-    with_loop.on_return = lambda: returns.append("returned")
-    with_loop.on_event = lambda event: None
-    with_loop.statistics(BALLOON)
-    libvirtd.connections[0].lose()
-    wait_until(lambda: with_loop.opened == 2)
-    assert libvirtd.connections[1].callbacks, "events are heard"
-    wait_until(lambda: libvirtd.connections[0].closed)
-    assert returns == [], "nothing was amiss"
-
-
-def test_nothing_comes_back_after_the_end(libvirtd, with_loop):
-    with_loop.statistics(BALLOON)
-    callback = libvirtd.connections[0].close_callback
-    with_loop.close()
-    callback(libvirtd.connections[0], 1, None)
-    assert libvirtd.calls["open"] == 1
 
 
 def test_only_one_call_is_made_at_a_time(libvirtd, connection, guest):

@@ -26,4 +26,4 @@ def test_a_cure_fits_the_error() -> None:
     assert "unix_sock_ro_perms" in cure_for(failures.AUTH_UNAVAILABLE)
     assert "uri" in cure_for(failures.NO_CONNECT)
     assert cure_for(failures.NO_DOMAIN) == ""
-    assert "ssh root@other true" in cure_for(failures.SYSTEM_ERROR, errno.ECONNRESET, "qemu+ssh://root@other/system")
+    assert "virsh -c 'qemu+ssh://root@other/system'" in cure_for(failures.SYSTEM_ERROR, errno.ECONNRESET, "qemu+ssh://root@other/system")

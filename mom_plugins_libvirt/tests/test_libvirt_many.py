@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from fake_libvirt import LONG_SECONDS, FakeGuest, FakeLibvirtd, NoLoop, impatient
+from fake_libvirt import LONG_SECONDS, FakeGuest, FakeLibvirtd, impatient
 
 from mom_core import HypervisorError, PluginContext
 from mom_devkit import wait_until
@@ -54,10 +54,9 @@ def test_one_can_be_reached_without_being_asked_and_says_when_it_was(libvirtd: F
     assert libvirtd.calls["open"] == 1
 
 
-def test_the_end_of_one_leaves_threads_and_loop_to_the_others(make: Make) -> None:
+def test_the_end_of_one_leaves_threads_to_the_others(make: Make) -> None:
     callers = Callers("test")
     one, other = make(callers), make(callers)
-    one.join(NoLoop())  # type: ignore[arg-type]  # it has what is called of one
     one.statistics(BALLOON)
     one.close()
     assert other.statistics(BALLOON) == []

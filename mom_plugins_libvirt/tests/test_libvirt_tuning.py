@@ -74,32 +74,9 @@ def test_disks_of_a_guest_that_libvirt_could_not_describe_are_looked_for_before_
     assert guest.tuned
 
 
-def test_without_a_cpu_controller_the_controls_are_blocked_and_libvirt_is_not_asked_again(libvirtd, hypervisor, guest, clock):
-    other = libvirtd.add("two")
-    guest.scheduler = other.scheduler = None
-    for _ in range(3):
-        found = hypervisor.guests()
-        assert hypervisor.cpu_tunes([one.entity for one in found]) == dict.fromkeys(
-            (guest.uuid, other.uuid), CpuTune(user_limit_percent=100.0)
-        )
-        clock.now += 5
-    reason = "CPU time cannot be limited: Requested operation is not valid: cgroup CPU controller is not mounted"
-    assert {found.blocked["vcpu_quota"] for found in hypervisor.guests()} == {reason}
-    late = libvirtd.add("late")
-    late.scheduler = None
-    hypervisor.cpu_tunes([one.entity for one in hypervisor.guests()])
-    assert {found.blocked["vcpu_quota"] for found in hypervisor.guests()} == {reason}, "also for one that has come since"
-    assert libvirtd.calls["schedulerParametersFlags"] == 2
-    other.scheduler = guest.scheduler = {"cpu_shares": 1, "vcpu_period": 2, "vcpu_quota": 3}
-    clock.now += 300
-    hypervisor.cpu_tunes([one.entity for one in hypervisor.guests()])
-    assert "vcpu_quota" not in hypervisor.guests()[0].blocked
-
-
-@pytest.mark.parametrize("with_group_first", [True, False])
-def test_a_guest_without_a_cpu_group_is_its_own_matter(libvirtd, hypervisor, guest, clock, with_group_first):
+def test_without_a_cpu_group_the_controls_are_blocked_and_libvirt_is_not_asked_again_soon(libvirtd, hypervisor, guest, clock):
     guest.scheduler = None
-    entities = [libvirtd.add("two").entity, guest.entity] if with_group_first else [guest.entity, libvirtd.add("two").entity]
+    entities = [guest.entity, libvirtd.add("two").entity]
     for _ in range(3):
         found = {one.id: one for one in hypervisor.guests()}
         tunes = hypervisor.cpu_tunes(entities)

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from mom_plugins_libvirt import LibvirtPlugin
-from mom_plugins_libvirt.uri import cure_for_transport, is_local, without_questions
+from mom_plugins_libvirt.uri import is_local, without_questions
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,6 @@ from mom_plugins_libvirt.uri import cure_for_transport, is_local, without_questi
         ("qemu://my host/system", "not a libvirt URI"),
         ("qemu://[::1/system", "Invalid IPv6"),
         ("qemu://system", "a slash is missing: qemu:///system"),
-        ("qemu+ssh://-oProxyCommand=reboot/system", "hyphen"),
     ],
 )
 def test_nonsense_is_refused_with_what_could_be_meant(uri, said):
@@ -24,19 +23,16 @@ def test_nonsense_is_refused_with_what_could_be_meant(uri, said):
 
 
 @pytest.mark.parametrize(
-    ("uri", "local", "opened", "cure"),
+    ("uri", "local", "opened"),
     [
-        ("qemu:///system", True, "", ""),
-        ("qemu+ext:///system?command=/x", False, "", ""),
-        ("qemu+ssh://root@other/system", False, "?no_tty=1", "ssh root@other true"),
-        ("qemu+ssh://other/system?keyfile=/k", False, "&no_tty=1", "ssh other true"),
-        ("qemu+ssh://other/system?no_tty=0", False, "", "ssh other true"),
-        ("qemu://other/system", False, "", "certificate"),
-        ("qemu+tcp://other/system", False, "", "listens"),
+        ("qemu:///system", True, ""),
+        ("qemu+ext:///system?command=/x", False, ""),
+        ("qemu+ssh://root@other/system", False, "?no_tty=1"),
+        ("qemu+ssh://other/system?keyfile=/k", False, "&no_tty=1"),
+        ("qemu+ssh://other/system?no_tty=0", False, ""),
+        ("qemu+tcp://other/system", False, ""),
     ],
 )
-def test_only_local_guests_have_processes_here_only_ssh_asks_questions_and_each_transport_has_its_cure(uri, local, opened, cure):
+def test_only_local_guests_have_processes_here_and_only_ssh_asks_questions(uri, local, opened):
     assert is_local(uri) is local
     assert without_questions(uri) == uri + opened
-    assert cure in cure_for_transport(uri)
-    assert bool(cure_for_transport(uri)) == bool(cure)

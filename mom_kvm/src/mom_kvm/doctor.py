@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from mom_core import Finding, Guest, Severity, Value, as_number, count_of, first_names, format_duration
+from mom_core import Finding, Guest, Severity, Value, count_of, first_names, format_duration
 from mom_kvm.fields import GuestField
-from mom_kvm.host_side import NEVER
 from mom_kvm.plugin_of_guests import ReportingHypervisor
 from mom_kvm.seen_guests import SeenGuest
-
-_WORTH_MENTION_KIB: Final = 64 << 10
-
-_MOSTLY_HUGE: Final = 80.0
-"""`mom doctor` gives no hint if at least this percentage of QEMU's RSS is in huge pages."""
-
-_REBUILT_BY: Final = (
-    "to get more huge pages within minutes instead of hours, set scan_sleep_millisecs to 100 in"
-    " /sys/kernel/mm/transparent_hugepage/khugepaged; also set max_ptes_none to 64, or the kernel refills memory that balloons have"
-    " reclaimed; enable free page reporting, too: memory that balloons return is in pages of 4 KiB at first"
-)
-"""Hint for guests with few huge pages. Measurements: docs/guests.md."""
 
 NamedFields: TypeAlias = tuple[str, Mapping[str, Value]]
 
@@ -34,7 +21,6 @@ class Cures(NamedTuple):
     statistics: str = ""
     reporting: str = ""
     autodeflate: str = ""
-    unmerged: str = ""
 
     def examine(
         self, hypervisor: ReportingHypervisor, listed: Sequence[Guest], guests: Sequence[SeenGuest], *, acts: bool, stats_period: float
@@ -67,7 +53,6 @@ class Cures(NamedTuple):
             (guest.name, fields.get(guest.id, {})) for guest in guests if guest.balloon and not (guest.pinned or guest.without_balloon)
         ]
         yield from _could_have(workable, self.reporting, self.autodeflate)
-        yield from _in_huge_pages([(guest.name, fields.get(guest.id, {})) for guest in guests], hypervisor.huge_pages, self.unmerged)
         waiting = [guest.name for guest in guests if guest.reports and not guest.fresh]
         if waiting:
             cure = "in these guests, unless booting or paused, load virtio_balloon (Windows: the balloon driver and service of virtio-win)"
@@ -78,9 +63,7 @@ def _could_have(guests: Sequence[NamedFields], reporting_by: str, autodeflate_by
     # docs/reporting.md measures the effects of these features.
     silent = [guest for guest in guests if guest[1].get(GuestField.REPORTING) == 0]
     if silent and reporting_by:
-        held_kib = sum(_held_for_nothing(fields) for _, fields in silent)
-        now = f"; these guests hold up to {held_kib >> 10} MiB of freed memory" if held_kib >= _WORTH_MENTION_KIB else ""
-        gain = f"with it, memory that a guest frees returns to the host (measured: 420 of 450 MiB in 10 s){now}"
+        gain = "with it, memory that a guest frees returns to the host (measured: 420 of 450 MiB in 10 s)"
         cure = f"to enable it: {reporting_by}; takes effect at the guest's next start; needs QEMU 5.1, and Linux 5.7 in the guest"
         yield Finding(Severity.OK, "free page reporting", f"off for {named_guests([name for name, _ in silent])}; {gain}", cure)
     stiff = [guest for guest in guests if guest[1].get(GuestField.AUTODEFLATE) == 0]
@@ -88,34 +71,6 @@ def _could_have(guests: Sequence[NamedFields], reporting_by: str, autodeflate_by
         gain = "with it, the balloon deflates within a second when the guest runs out of memory, and no program is killed"
         cure = f"to enable it: {autodeflate_by}; takes effect at the next start; unsuitable for guests that must never exceed their size"
         yield Finding(Severity.OK, "autodeflate", f"off for {named_guests([name for name, _ in stiff])}; {gain}", cure)
-
-
-def _in_huge_pages(guests: Sequence[NamedFields], mode: str, unmerged_by: str) -> Iterable[Finding]:
-    if mode == NEVER and guests:
-        text = "transparent_hugepage is set to never on this host: all guests' memory is in pages of 4 KiB, so memory access is slower"
-        cure = "to enable huge pages: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled; takes effect for guests that start later"
-        yield Finding(Severity.OK, "huge pages", text, cure)
-    kib_of_guests = [(as_number(fields.get(GuestField.HUGE_PAGES)), as_number(fields.get("rss"))) for _, fields in guests]
-    sizes = [(huge, held) for huge, held in kib_of_guests if huge is not None and held]
-    if mode == NEVER or not sizes:
-        return
-    share = 100 * min(1.0, sum(huge for huge, _ in sizes) / sum(held for _, held in sizes))
-    whose = count_of(len(sizes), "guest")
-    text = f"{share:.0f} % of the resident memory of {whose} is in transparent huge pages (the host's setting is {mode})"
-    yield Finding(Severity.OK, "huge pages", text, _REBUILT_BY if share < _MOSTLY_HUGE else "")
-    merged_kib = sum(as_number(fields.get("host_ksm_merged")) or 0 for _, fields in guests)
-    if merged_kib >= _WORTH_MENTION_KIB:
-        text = f"KSM has merged {merged_kib / 1024:.0f} MiB of guests' memory, and splits each huge page in which it merges a page"
-        left_out = f"; for a guest whose speed matters more than saved memory: {unmerged_by}, then restart the guest" if unmerged_by else ""
-        cure = f"to merge only while memory is short, set law: {{sold_share: 10}} in the ksm plugin's section{left_out}"
-        yield Finding(Severity.OK, "huge pages and KSM", text, cure)
-
-
-def _held_for_nothing(fields: Mapping[str, Value]) -> int:
-    rss, size, unused = fields.get("rss"), fields.get("balloon_cur"), fields.get("mem_unused")
-    if not (isinstance(rss, int) and isinstance(size, int) and isinstance(unused, int)):
-        return 0
-    return max(0, min(unused, rss - (size - unused)))
 
 
 def named_guests(names: Sequence[str], how: str = "") -> str:

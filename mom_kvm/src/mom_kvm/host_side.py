@@ -16,9 +16,6 @@ from mom_kvm.kernel_files import ProcessStat, read_kernel_file
 from mom_kvm.qemu_process import MergedPages, TableWalk, TableWalks, swapped_kib
 from mom_kvm.statistics import UNKNOWN_RATE, GrowthRate
 
-NEVER: Final = "never"
-"""Mode in which the kernel makes no transparent huge pages."""
-
 _HUGE_PAGES_MODE: Final = re.compile(rb"\[([a-z]{1,16})\]")
 
 _IN_TURN = 100
@@ -66,8 +63,8 @@ class HostSide:
         self._proc = root / "proc"
         self._hierarchies = Hierarchies(root)
         self._cgroups = Cgroups(self._hierarchies)
-        self.huge_pages = ""
-        """Mode of transparent huge pages at the last sample; empty if unknown."""
+        self._has_huge_pages = False
+        """Whether the kernel makes transparent huge pages."""
         self._walks = TableWalks(monotonic)
         self._monotonic = monotonic
         self._processes: dict[str, _Process] = {}
@@ -120,17 +117,13 @@ class HostSide:
         close = self._whose_turn()
         self._pids = {process.pid for process in self._processes.values()}
         mode = _HUGE_PAGES_MODE.search(read_kernel_file(f"{self._root}/sys/kernel/mm/transparent_hugepage/enabled", 64))
-        self.huge_pages = mode[1].decode() if mode else ""
+        self._has_huge_pages = mode is not None and mode[1] != b"never"
         for uuid in maxima:
             process = self._processes.get(uuid)
             if process is not None and process.pid:
                 rows[uuid] = self._fields_of(uuid, process, uuid in close, now)
         self._walk(rows, maxima)
         return rows
-
-    @property
-    def _has_huge_pages(self) -> bool:
-        return self.huge_pages not in {NEVER, ""}
 
     def _walk(self, rows: Mapping[str, dict[str, Value]], maxima: Mapping[str, Value]) -> None:
         alive = [(uuid, fields, self._processes[uuid].walk) for uuid, fields in rows.items() if fields]

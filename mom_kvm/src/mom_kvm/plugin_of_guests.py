@@ -67,12 +67,6 @@ class ReportingHypervisor(Hypervisor, Protocol):
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
         """Return the guests' fields as of the last call of `Hypervisor.guests`, keyed by guest ID, then field name."""
 
-    @property
-    def huge_pages(self) -> str:
-        """Mode of the host's transparent huge pages: `always`, `madvise` or `never`; empty if unknown, or if the guests are on another
-        host.
-        """
-
     def silent(self) -> Mapping[str, str]:
         """Return why guests' statistics are overdue, keyed by guest ID."""
 

@@ -251,11 +251,6 @@ class SeenGuests(ABC, Generic[G]):
             processes = {} if self._host_side is None else self._host_side.fields(maxima)
             return {identity: self._fields_of(seen, processes.get(identity, {})) for identity, seen in present.items()}
 
-    @property
-    def huge_pages(self) -> str:
-        """Mode of transparent huge pages; empty if unknown."""
-        return "" if self._host_side is None else self._host_side.huge_pages
-
     def silent(self) -> Mapping[str, str]:
         """Return why guests' statistics are overdue, keyed by guest ID."""
         now = self._monotonic()

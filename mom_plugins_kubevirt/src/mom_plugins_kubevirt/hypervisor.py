@@ -243,11 +243,6 @@ class KubevirtHypervisor:
             return ""
         return f"its libvirt says that the guest has up to {most} KiB, but its process and the host have room for only {possible} KiB"
 
-    @property
-    def huge_pages(self) -> str:
-        """Mode of transparent huge pages; empty if unknown."""
-        return self._host_side.huge_pages
-
     def silent(self) -> Mapping[str, str]:
         """Return why guests' statistics are overdue, keyed by guest ID."""
         return self._reports(LibvirtHypervisor.silent)

@@ -78,8 +78,6 @@ class PodLibvirt:
         self.pod = pod
         self.connection = Connection(settings, means.context.log, means.module, callers=means.callers, patience=means.patience)
         self.connection.on_open = self._opened
-        if means.loop is not None:
-            self.connection.join(means.loop)
         sampling = SamplingSettings(most_guests=1, counts_vcpus=False)
         self.hypervisor = LibvirtHypervisor(self.connection, sampling, means.context)
         self.hypervisor.wake = self._tell

@@ -89,10 +89,8 @@ class Connection:
         self.opened = 0
         self.on_event: Callable[[GuestEvent], None] | None = None
         """Called for each event, in libvirt's thread. The function must not call libvirt. Set it before using the connection."""
-        self.on_return: Callable[[], None] | None = None
-        """Called when libvirtd is reachable again after a failure. Like `on_event`, it must not call libvirt."""
         self.on_open: Callable[[], None] | None = None
-        """Called each time the connection is opened, after `on_return`."""
+        """Called each time the connection is opened. Like `on_event`, it must not call libvirt."""
         self._too_many = f"libvirtd has not answered {settings.most_open_calls} earlier calls"
         self.log = log
         self.module = module
@@ -103,12 +101,10 @@ class Connection:
         self._own_callers = self.callers if callers is None else None
         self._patience = patience or CallPatience(monotonic)
         self._shares_patience = patience is not None
-        self._loop: EventLoop | None = None
         self._own_loop: EventLoop | None = None
         self._live: OpenConnection | None = None
         self._opening_since: float | None = None
         self._opening = 0
-        self._coming_back = False
         self._open_calls: list[Future[Any]] = []
         """Timed-out calls that may still run."""
         self._open_fallback: Future[Any] | None = None
@@ -119,13 +115,9 @@ class Connection:
         self._closed = False
 
     def start(self) -> None:
-        """Start the event loop. The connection then reconnects by itself."""
-        self._loop = self._own_loop = EventLoop(self.module)
-        self._loop.start()
-
-    def join(self, loop: EventLoop) -> None:
-        """Receive events through a shared event loop. The connection then reconnects only on `reach` or a call."""
-        self._loop = loop
+        """Start an event loop, unless another connection has started one."""
+        self._own_loop = EventLoop(self.module)
+        self._own_loop.start()
 
     def reach(self) -> None:
         """Start to connect if the pause after a failure is over. Do not wait for the result."""
@@ -319,24 +311,9 @@ class Connection:
     def _pause(self) -> float:
         return 0.0 if self._refusal is None else self._retry_at - self._monotonic()
 
-    def _return(self) -> None:
-        if self._own_loop is None or self._closed or self._coming_back:
-            return
-        self._coming_back = True
-        self.callers.start(self._come_back)
-
-    def _come_back(self) -> None:
-        with self._changed:
-            while self._live is None and not self._closed:
-                with suppress(HypervisorError):  # during the pause, or while an attempt hangs
-                    self._begin_to_open()
-                self._changed.wait(max(_FIRST_RETRY_SECONDS, self._pause()) if self._opening_since is None else _FIRST_RETRY_SECONDS)
-            self._coming_back = False
-
     def _open(self, since: float) -> None:
         uri = self.settings.uri
         live: OpenConnection | None = None
-        returned = False
         refusal = HypervisorError(f"{uri} cannot be reached")
         try:
             live = self._opened()
@@ -354,9 +331,7 @@ class Connection:
                     self._refusal = refusal
                     self._retry_at = self._monotonic() + self._retry_after
                     self._retry_after = min(self._retry_after * 2, self.settings.longest_retry)
-                    self._return()
                 elif is_needed:
-                    returned = self._refusal is not None or self._monotonic() - since > self.settings.call_timeout
                     self._refusal = None
                     self._retry_after = _FIRST_RETRY_SECONDS
                     self._live = live
@@ -365,8 +340,6 @@ class Connection:
                 self._changed.notify_all()
         if live is not None and not is_needed:
             live.close()
-        if returned and self.on_return is not None:
-            self.on_return()
         if is_needed and self.on_open is not None:
             self.on_open()
 
@@ -379,9 +352,6 @@ class Connection:
             )
         self.by_helper = helper is not None
         callbacks = () if self.on_event is None else register_events(module, connection, self._told)
-        if self._loop is not None:
-            with suppress(module.libvirtError):  # drivers without a daemon do not support this
-                connection.registerCloseCallback(self._lost, None)
         return OpenConnection(connection, callbacks, helper)
 
     def _give_up(self, live: OpenConnection, why: str) -> None:
@@ -394,18 +364,10 @@ class Connection:
         live.given_up = True
         if self._live is live:
             self._live = None
-            self._return()
             self.log.log(self.settings.lost_level, "mom abandons the connection to %s: %s", self.settings.uri, why)
         if not live.busy and not self._closed:
             self.callers.start(live.close)
         self._changed.notify_all()
-
-    def _lost(self, connection: object, reason: int, opaque: object) -> None:
-        # libvirt calls this method, so mom must not call libvirt in it.
-        with self._changed:
-            live = self._live
-            if live is not None and live.connection is connection:
-                self._forget(live, "libvirtd has closed it")
 
     def _are_too_many(self) -> bool:
         self._bulk.events += 1
@@ -420,10 +382,10 @@ class Connection:
         *details, kind = details_and_kind
         if self.on_event is None or self._are_too_many():
             return
-        code, detail, *_ = [*(number for number in details if isinstance(number, int)), 0, 0]
+        code = next((number for number in details if isinstance(number, int)), 0)
         if kind == LIFECYCLE and code == STARTED:
             self._bulk.started(domain.UUIDString())
         try:
-            self.on_event(GuestEvent(kind, domain.UUIDString(), domain.name(), code, detail))
+            self.on_event(GuestEvent(kind, domain.UUIDString(), domain.name(), code))
         except Exception:  # such as a name that is not UTF-8; libvirt's thread would not catch it
             self.log.exception("cannot process an event of a guest")

@@ -26,10 +26,6 @@ from mom_plugins_libvirt.uri import is_local
 
 T = TypeVar("T")
 
-_DUE_SECONDS = 1.0
-_DUE_PERIODS = 1.5
-"""Statistics are late after this number of periods, plus `_DUE_SECONDS`."""
-
 _DESCRIBE_SECONDS = 0.5
 """Time in a cycle for reading descriptions."""
 
@@ -72,7 +68,6 @@ class Domains(SeenGuests[DomainEntry]):
     def __init__(self, connection: Connection, settings: SamplingSettings, context: PluginContext) -> None:
         self.uri = connection.settings.uri
         self.connection, self._settings, self._log = connection, settings, context.log
-        self.cpu_untunable = ""
         self._local = is_local(self.uri)
         find = settings.find if self._local else None
         host_side = None if find is None else HostSide(find, context.root, context.monotonic)
@@ -86,8 +81,6 @@ class Domains(SeenGuests[DomainEntry]):
         self._on_demand_seconds = settings.on_demand_seconds
         self._events = EventBook(self._resizes, lambda what: self.wake(what))  # noqa: PLW0108  # `wake` is set later
         connection.on_event = self._events.heard
-        # The new cycle reads all changes since the last one.
-        connection.on_return = lambda: self.wake(f"{printable(self.uri)} can be reached again")
 
     def _look(self) -> None:
         module = self.connection.module
@@ -159,18 +152,14 @@ class Domains(SeenGuests[DomainEntry]):
         entry.fit_sizes()
         if entry.doubted is None and (may_come(entry.status, entry.reason) or has_come(entry.status, entry.reason)):
             entry.doubted = True
-        age = entry.reading.age(monotonic) if entry.reading else None
-        prompt = age is not None and age <= _DUE_SECONDS + _DUE_PERIODS * (entry.period or 0)
-        # Read the description again if statistics started, stopped or are late, or a job may have ended. Also read it again if the
-        # maximum, or the size with virtio-mem, has changed.
+        # Read the description again if statistics started or stopped, or a job may have ended. Also read it again if the maximum, or the
+        # size with virtio-mem, has changed.
         entry.describe |= (
             fresh != entry.fresh
-            or (entry.prompt and not prompt)
             or (before is not None and entry.reading is not None and entry.reading.maximum != before.maximum)
             or bool(entry.job)
             or (entry.resizable and entry.size != size)
         )
-        entry.prompt = prompt
 
     def _describe(self, due: Sequence[DomainEntry], end: float) -> None:
         for entry in due:
@@ -262,8 +251,7 @@ class Domains(SeenGuests[DomainEntry]):
         return why or ("none of the guest's CPUs is online" if seen.fields.get("vcpu_count") == 0 else "")
 
     def _blocked(self, seen: DomainEntry) -> dict[str, str]:
-        why = seen.untunable or self.cpu_untunable
-        return {**(dict.fromkeys(CPU_CONTROLS, why) if why else {}), **super()._blocked(seen)}
+        return {**(dict.fromkeys(CPU_CONTROLS, seen.untunable) if seen.untunable else {}), **super()._blocked(seen)}
 
     # --- one call on one guest ---------------------------------------------------------------------------------------------------
 

@@ -92,21 +92,6 @@ EVENT_KINDS: Mapping[str, str] = {
 _ACTIVE = {2: "started", 3: "suspended", 4: "resumed", 5: "stopped", 6: "shut down", 7: "suspended", 8: "crashed"}
 """Texts for messages, keyed by those values of virDomainEventType that concern running guests."""
 
-_DETAILS = {
-    (2, 1): "migrated here",
-    (2, 2): "restored",
-    (2, 3): "from a snapshot",
-    (3, 1): "for migration",
-    (3, 2): "after an I/O error",
-    (3, 7): "for post-copy migration",
-    (4, 1): "after migration",
-    (5, 2): "crashed",
-    (5, 3): "migrated away",
-    (5, 4): "saved",
-    (5, 5): "failed",
-}
-"""Details for messages, keyed by virDomainEventType and the matching virDomainEvent…DetailType."""
-
 _WORTH_A_CYCLE = {"device-added": "has a new device", "device-removed": "lost a device", "job-completed": "finished a job"}
 """Kinds of events that start a cycle, with texts for messages."""
 
@@ -115,13 +100,12 @@ _RESIZED = {BALLOON: "was resized by another process", "memory-size-change": "ga
 
 
 class GuestEvent(NamedTuple):
-    """Event of a guest. `kind` is one of `EVENT_KINDS`; `code` and `detail` are libvirt's numbers; 0 if the kind has none."""
+    """Event of a guest. `kind` is one of `EVENT_KINDS`; `code` is libvirt's number, 0 if the kind has none."""
 
     kind: str
     uuid: str
     name: str
     code: int = 0
-    detail: int = 0
 
 
 class EventBook:
@@ -151,8 +135,7 @@ class EventBook:
 
     def _worth_a_cycle(self, event: GuestEvent) -> str:
         if event.kind == LIFECYCLE:
-            news, detail = _ACTIVE.get(event.code, ""), _DETAILS.get((event.code, event.detail), "")
-            return f"{news}, {detail}" if news and detail else news
+            return _ACTIVE.get(event.code, "")
         if event.kind not in _RESIZED:
             return _WORTH_A_CYCLE.get(event.kind, "")
         if event.kind == BALLOON and self._resizes.is_own(event.uuid, event.code):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 from collections.abc import Mapping
 from typing import Final
+from urllib.parse import urlsplit
 
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, printable
-from mom_plugins_libvirt.uri import cure_for_transport
 
 # virErrorNumber of libvirt/virterror.h, part of libvirt's stable interface. Copied here so that neither this
 # module nor its tests need the binding.
@@ -57,9 +57,8 @@ _START_LIBVIRT: Final = "start libvirt: systemctl start libvirtd, or virtqemud.s
 
 def cure_for(code: int, system_error: int = 0, uri: str = "") -> str:
     """Return how to mend a failed connection; an empty string if unknown."""
-    elsewhere = cure_for_transport(uri)
-    if elsewhere:
-        return elsewhere
+    if urlsplit(uri).netloc:
+        return f"check as mom's user, which cannot answer prompts: virsh -c '{uri}' list"
     kind = kind_of(code, system_error)
     if kind is PermissionDenied:
         return "run mom as root, or give its user read access: unix_sock_ro_perms and auth_unix_ro in libvirtd.conf or virtqemud.conf"

@@ -58,8 +58,6 @@ class OpenConnection:
             with suppress(Exception):  # no longer needed
                 self.connection.domainEventDeregisterAny(callback)
         self.domains = {}
-        with suppress(Exception):  # as above; there may be no callback
-            self.connection.unregisterCloseCallback()
         if self.helper is not None:
             self.helper.close()
         with suppress(Exception):  # as above

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
-from mom_core import Declaration, Duration, Finding, PluginContext, Suggestion, format_duration, hookimpl
-from mom_kvm import LaunchReader, PlatformProperties, PluginOfGuests
+from mom_core import Declaration, Duration, Finding, PluginContext, Severity, Suggestion, format_duration, hookimpl
+from mom_kvm import Cures, LaunchReader, PlatformProperties, PluginOfGuests
 from mom_plugins_libvirt.fields import GUEST_FIELDS
 from mom_plugins_libvirt.launches import LibvirtLaunches
 from mom_plugins_libvirt.uri import checked_uri
@@ -24,6 +24,17 @@ _PATIENT_SHARE = 0.45
 """Timeout of one call in commands, such as `mom doctor`, as a fraction of `deadline`."""
 
 _SOCKETS = ("run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock")
+
+
+_SWITCHING = "virt-xml GUEST --edit --memballoon {0}=on, or {0}='on' in <memballoon> (virsh edit)"
+
+_CURES = Cures(
+    plugin="libvirt",
+    balloon="add <memballoon model='virtio'/> to their devices (virsh edit), then stop and start them",
+    statistics="virsh dommemstat GUEST --period {} --live",
+    reporting=_SWITCHING.format("freePageReporting"),
+    autodeflate=_SWITCHING.format("autodeflate"),
+)
 
 
 class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
@@ -109,6 +120,9 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
     # --- surface ---------------------------------------------------------------------------------------------------------
 
     def _examined(self, hypervisor: LibvirtHypervisor) -> Iterable[Finding]:
-        from mom_plugins_libvirt.doctor import examined
-
-        return examined(hypervisor, stats_period=self._settings.stats_period)
+        guests = hypervisor.guests()
+        yield Finding(Severity.OK, "libvirt", f"{hypervisor.uri} answers; {len(guests)} active guests")
+        changes = hypervisor.examined_changes()
+        yield changes
+        acts = changes.severity is Severity.OK
+        yield from _CURES.examine(hypervisor, guests, hypervisor.seen(), acts=acts, stats_period=self._settings.stats_period)

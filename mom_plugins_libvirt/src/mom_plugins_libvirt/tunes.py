@@ -25,27 +25,19 @@ _ASK_AGAIN_SECONDS = 300.0
 class GuestTuning(Domains):
     """Implementation of `CpuTuneControl`, `IoTuneControl`, `NetTuneControl`, `CpuPinControl` and `NodeTuneControl`."""
 
-    _untunable_since = 0.0
-    """Monotonic time at which reading CPU limits last failed for lack of support on this host."""
-    _tunable = False
-
     # --- CPU time ----------------------------------------------------------------------------------------------------------------
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
         """Return the limits of CPU time, keyed by guest ID."""
         now = self._monotonic()
         end = now + _READ_SECONDS
-        none_has = bool(self.cpu_untunable) and now - self._untunable_since < _ASK_AGAIN_SECONDS
-        tunes, read = {}, []
+        tunes = {}
         for entry in self.described(guests):
             tune = entry.cpu_tune  # another thread may clear it
-            has_none = none_has or (entry.untunable and now - entry.untunable_since < _ASK_AGAIN_SECONDS)
+            has_none = entry.untunable and now - entry.untunable_since < _ASK_AGAIN_SECONDS
             if tune is None and not has_none and not self.has_open_call(entry.id) and self._monotonic() < end:
                 entry.cpu_tune = tune = self._read_cpu_tune(entry)
-                read.append(entry)
             tunes[entry.id] = CpuTune(user_limit_percent=entry.tuning.user_limit_percent) if tune is None else tune
-        if read and not self._tunable and all(entry.untunable for entry in read):
-            self.cpu_untunable, self._untunable_since = read[0].untunable, now
         return tunes
 
     def _read_cpu_tune(self, entry: DomainEntry) -> CpuTune | None:
@@ -58,8 +50,7 @@ class GuestTuning(Domains):
             return None
         except HypervisorError:  # affects only this guest: the bulk call raises other errors
             return None
-        entry.untunable = self.cpu_untunable = ""
-        self._tunable = True
+        entry.untunable = ""
         quota = whole(answer.get("vcpu_quota"))
         if quota is not None and not 0 < quota < _MOST_QUOTA_US:  # the value for "no limit" depends on the cgroup version
             quota = NO_QUOTA

@@ -17,8 +17,6 @@ def checked_uri(uri: str) -> str:
         raise ValueError(f"{uri!r:.80} is not a libvirt URI: {error}") from error
     if parts.scheme.startswith("qemu") and parts.netloc in {"system", "session"} and not parts.path.strip("/"):
         raise ValueError(f"a slash is missing: {parts.scheme}:///{parts.netloc} (libvirt takes a name after two slashes for a host)")
-    if (parts.hostname or "").startswith("-"):
-        raise ValueError("a host's name must not begin with a hyphen")
     return uri
 
 
@@ -34,19 +32,6 @@ def without_questions(uri: str) -> str:
     if _transport(parts) != "ssh" or "no_tty=" in parts.query:
         return uri
     return f"{uri}{'&' if parts.query else '?'}no_tty=1"
-
-
-def cure_for_transport(uri: str) -> str:
-    """Return how to make libvirt on another host reachable; an empty string for this host."""
-    parts = urlsplit(uri)
-    transport = _transport(parts)
-    if not parts.netloc:
-        return ""
-    if transport in {"ssh", "libssh", "libssh2"}:
-        return f"mom's user must be able to log in to that host without a prompt; try: ssh {parts.netloc} true"
-    if transport in {"", "tls"}:
-        return "libvirtd on that host must listen for TLS, and must trust this host's certificate"
-    return "check whether libvirtd on that host listens"
 
 
 def _transport(parts: SplitResult) -> str:

@@ -22,7 +22,6 @@ _CURES: Final = Cures(
     balloon="start them with -device virtio-balloon-pci",
     reporting="add free-page-reporting=on to the guest's -device virtio-balloon-pci",
     autodeflate="add deflate-on-oom=on to the guest's -device virtio-balloon-pci",
-    unmerged="-machine mem-merge=off",
 )
 
 
