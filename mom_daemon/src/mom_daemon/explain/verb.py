@@ -22,8 +22,7 @@ from mom_daemon.cli.prose import terminal_columns, wrapped
 from mom_daemon.explain.explanation import Explainers
 from mom_daemon.look.here import how_to_start
 from mom_daemon.look.running import find_guest
-from mom_daemon.look.sources import ask, newest, recording, running_mom, told
-from mom_daemon.look.status_file import LATE_CYCLES
+from mom_daemon.look.sources import ask, newest, recording, running_mom
 from mom_kvm import PastCycle, PastCycles
 
 LOOKED_BACK_SECONDS: Final = 1800.0
@@ -98,10 +97,7 @@ def _now(guest: str, config_path: str | None) -> _FoundExplanation:
         raise MomError("mom is not running on this host", hint=hint)
     content, where = answer
     age = max(0.0, time.time() - float(content["time"]))
-    interval = content["interval_seconds"]
-    status = told(config) if interval and age > LATE_CYCLES * interval + 1.0 else None
-    remarks = [f"{status.trouble.message}."] if status is not None and status.trouble is not None else []
-    return _FoundExplanation(content, where, remarks, age, "sim" not in config.plugins)
+    return _FoundExplanation(content, where, (), age, "sim" not in config.plugins)
 
 
 # --- from a recording ----------------------------------------------------------------------------------------------------------

@@ -6,15 +6,13 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
 from mom_core import Config, MomError, PluginSettings
 from mom_core.plugins.discovery import LoadedPlugin
-from mom_daemon import print_prose
-from mom_daemon.look.running import NoSuchGuest, NotRunning, RunningMom
-from mom_daemon.look.status_file import RunningStatus, expect_format, instead, read_status
+from mom_daemon.look.running import NotRunning, RunningMom
+from mom_daemon.look.status_file import RunningStatus, read_status
 from mom_daemon.plugins.class_hooks import having, offered
 from mom_kvm import PastCycle, PastCycles
 
@@ -27,47 +25,26 @@ def running_mom(config: Config) -> RunningMom | None:
     return _of_enabled(RunningMom, config)
 
 
-def ask(config: Config, question: Callable[[RunningMom], Found], *, otherwise: str = "") -> tuple[Found, str] | None:
-    """Ask the running mom. Return its answer and address; None without a connection, or if no mom is running.
-
-    :param otherwise: name of the verb's other source. If it is set and mom does not answer, warn and return None
-    """
+def ask(config: Config, question: Callable[[RunningMom], Found]) -> tuple[Found, str] | None:
+    """Ask the running mom. Return its answer and address; None without a connection, or if no mom is running."""
+    running = running_mom(config)
     try:
-        running = running_mom(config)
-        if running is None:
-            return None
-        return question(running), running.where
+        return None if running is None else (question(running), running.where)
     except NotRunning:
-        return None
-    except NoSuchGuest:
-        raise
-    except MomError as error:
-        from mom_core.engine.collect import GUESTS_UNKNOWN  # slow to import
-
-        if not otherwise or error.message.startswith(GUESTS_UNKNOWN):  # this is mom's answer; its status file has the same
-            raise
-        print_prose(f"mom: {error}; the data below is from {otherwise}", 2, err=True)
         return None
 
 
 def told(config: Config) -> RunningStatus | None:
     """Return the running mom's status; None if no mom is running. Raise `MomError` if the status is unknown."""
-    answer = ask(config, lambda running: running.report(), otherwise=instead(config.run_directory))
-    if answer is not None:
-        content, where = answer
-        expect_format(content, where)
-        age = max(0.0, time.monotonic() - float(content["monotonic_seconds"]))
-        answered = RunningStatus(content, int(content["pid"]), age, where)
-        return (answered.late and _of_file_in_time(config)) or answered
-    return read_status(config.run_directory)
-
-
-def _of_file_in_time(config: Config) -> RunningStatus | None:
-    # The plugin that answered may be suspended: use the file, unless it is late, too.
-    with suppress(MomError):
-        status = read_status(config.run_directory)
-        return None if status is None or status.late else status
-    return None
+    try:
+        return read_status(config.run_directory)
+    except MomError as error:
+        if not isinstance(error.__cause__, PermissionError):
+            raise
+        answer = ask(config, lambda running: running.report())  # for users who may only read the socket
+        if answer is None:
+            raise
+        return RunningStatus.of(*answer)
 
 
 def recording(config: Config | None, path: Path | None) -> PastCycles:

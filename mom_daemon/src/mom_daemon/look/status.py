@@ -75,7 +75,7 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
         content = status.content
         if unknown := words.guests_unknown(content):
             raise MomError(unknown.message, hint=unknown.cure)
-        late = ", because mom has hung" if status.late else ", because mom cannot write its status" if status.unwritten else ""
+        late = ", because mom has hung, or cannot write its status" if status.late else ""
         origin = f"as of {status.age:.1f} s ago{late}, from {status.where}"
     else:
         from mom_daemon.look.live import look  # slow to import
