@@ -15,8 +15,9 @@ from random_programs import Writer, program
 from mom_core import Declarations, Severity, Source
 from mom_core.testing import snapshot
 from mom_kvm import PolicyProblem
-from mom_plugins_policy import Fault, Policy, PolicyError, PolicyLimits
+from mom_plugins_policy import Fault, Policy, PolicyError
 from mom_plugins_policy.checks import RULES, check
+from mom_plugins_policy.language import limits
 from mom_plugins_policy.language.code import _Coder
 from mom_plugins_policy.language.runtime import Code, Evaluation
 from mom_plugins_policy.language.syntax import Form
@@ -123,12 +124,6 @@ def test_a_function_that_nothing_calls_yet_may_use_the_names_of_a_caller_that_co
     assert Severity.ERROR in {one.severity for one in remarks_on(f"(def helper () {body}) (helper)")}
 
 
-# --- remarks themselves ----------------------------------------------------------------------------------------------------------
-
-
-# --- random programs
-
-
 LARGE = {
     "calls double": "\n".join(f"(def f{n} (x) (+ (f{n - 1} x) (f{n - 1} (+ x 1))))" for n in range(1, 40))
     + "(def f0 (x) x) (debug (f39 Host.mem_free))",
@@ -208,14 +203,16 @@ def outside_of_functions(forms: Sequence[Form], around: Form | None = None) -> I
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(4))
-def test_what_is_certain_to_fail_never_comes_to_a_value(seed: int, done: set[Source]) -> None:
+def test_what_is_certain_to_fail_never_comes_to_a_value(seed: int, done: set[Source], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "STEPS", 20_000)
+    monkeypatch.setattr(limits, "GUEST_STEPS", 20_000)
     choose = random.Random(seed)  # noqa: S311  # programs are no secrets
     claims = 0
     for _ in range(150):
         text = "(with Guests a {" + " ".join(Writer(choose.randrange).form(3) for _ in range(2)) + "})\n" + program(choose.randrange)
         if faults_of(text):
             continue
-        policy = Policy.compile({"p": text}, limits=PolicyLimits(steps=20_000, guest_steps=20_000))
+        policy = Policy.compile({"p": text})
         places = {form.source: (form, around) for form, around in outside_of_functions(policy.program.forms)}
         certain = [remark for remark in check({"p": text}) if remark.severity == Severity.ERROR and remark.source in places]
         claims += len(certain)
@@ -245,9 +242,9 @@ def test_numbers_that_no_float_can_hold_are_checked_like_any() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("(< 1 2 3)", "< takes 2 arguments, not 3"), ("(- 5)", "(- 0 x)"), ("(min 2GiB 3)", "2 GiB is 2097152"),
+        ("(< 1 2 3)", "< takes 2 arguments, not 3"), ("(- 5)", "(- 0 x)"),
         ("(debug host.mem_free)", "did you mean Host?"), ('(Host.control "ksm_run" 1)', "did you mean Control?"),
-        ("(debug mem_free)", 'the field is Host.mem_free; write the name in quotes: "mem_free"'), ("(IF 1 2 3)", "did you mean if?"),
+        ("(IF 1 2 3)", "did you mean if?"),
         ('(g.Control "ksm_run" 1)', "there is no g here: (with Guests g …)"),
         ("(debug (+ 1 'a'))", "the operands of + have incompatible types"),
     ],

@@ -1,7 +1,6 @@
 """`mom policy eval`, `snapshot` and `defaults`: values, decisions and errors, and what is wrong with what they are given."""
 
 import json
-import resource
 from pathlib import Path
 from typing import Any
 
@@ -192,50 +191,6 @@ def test_default_policies_are_printed_and_listed_with_the_sentence_that_says_wha
     assert listed["70_io_limits"].startswith("Holds disks to the limits that were agreed for them")  # a remark stands before it
 
 
-# --- fmt -------------------------------------------------------------------------------------------------------------------------------
-
-
-def test_fmt_replaces_files_and_says_which(tmp_path: Path) -> None:
-    (tmp_path / "kept").mkdir()
-    path, fine, link = policy(tmp_path / "kept", "( f   1 )"), policy(tmp_path, "(f 1)\n", "60_fine.policy"), tmp_path / "50_link.policy"
-    path.chmod(0o640)
-    link.symlink_to(path)
-    assert mom_policy("fmt", tmp_path) == (0, f"formatted {link}\n", "")
-    assert path.read_text() == fine.read_text() == "(f 1)\n"
-    assert (link.is_symlink(), path.stat().st_mode & 0o777) == (True, 0o640)
-    assert list(path.parent.iterdir()) == [path], "no temporary file is left"
-
-
-def test_fmt_leaves_a_policy_as_it_was_where_the_disk_takes_no_more(tmp_path: Path) -> None:
-    path = policy(tmp_path, "( f   1 )\n" * 100)
-    allowed = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, allowed[1]))  # bytes of a file
-    try:
-        done = mom_policy("fmt", path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, allowed)
-    assert done.code == 2
-    assert "cannot be written: File too large" in done.err
-    assert path.read_text() == "( f   1 )\n" * 100
-    assert list(tmp_path.iterdir()) == [path], "nothing is left behind"
-
-
-def test_fmt_checks_without_writing(tmp_path: Path) -> None:
-    path = policy(tmp_path, "( f   1 )")
-    assert mom_policy("fmt", "--check", path) == (1, "", f"would format {path}\n")
-    assert path.read_text() == "( f   1 )"
-    path.write_text("(f 1)\n")
-    assert mom_policy("fmt", "--check", path) == (0, "", "")
-
-
-def test_fmt_reads_standard_input() -> None:
-    assert mom_policy("fmt", "-", given="( f   1 )") == (0, "(f 1)\n", "")
-    done = mom_policy("fmt", "-", given="( f ")
-    assert (done.code, done.out) == (2, "")
-    assert "standard input:1:1: syntax: ( is never closed" in done.err
-    assert mom_policy("fmt", "-", given=b"\xff").code == 2
-
-
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -247,6 +202,14 @@ def test_fmt_reads_standard_input() -> None:
 def test_what_cannot_be_meant_is_told(arguments: tuple[str, ...], code: int, said: str) -> None:
     done = mom_policy(*arguments)
     assert (done.code, said in done.err) == (code, True)
+
+
+def test_fmt_prints_a_file_or_the_standard_input(tmp_path: Path) -> None:
+    assert mom_policy("fmt", policy(tmp_path, "( f   1 )")) == (0, "(f 1)\n", "")
+    assert mom_policy("fmt", "-", given="( f   1 )") == (0, "(f 1)\n", "")
+    done = mom_policy("fmt", "-", given="( f ")
+    assert (done.code, done.out) == (2, "")
+    assert "standard input:1:1: syntax: ( is never closed" in done.err
 
 
 def test_forms_are_read_from_the_standard_input() -> None:

@@ -11,7 +11,7 @@ from policy_verbs import mom_policy
 from random_programs import program
 
 from mom_core.testing import snapshot
-from mom_plugins_policy import Policy, PolicyError, PolicyLimits
+from mom_plugins_policy import Policy, PolicyError
 
 SNAPSHOT = snapshot(
     host={"mem_free": 300, "mem_available": 1000},
@@ -60,10 +60,10 @@ def test_a_function_that_is_called_twice_gives_only_its_own_conditions() -> None
 def test_every_decision_has_a_reason_of_at_most_600_characters(data: st.DataObject) -> None:
     text = program(lambda count: data.draw(st.integers(0, count - 1)))
     try:
-        policy = Policy.compile({"p": text}, limits=PolicyLimits(steps=3000, guest_steps=1000, depth=30))
+        policy = Policy.compile({"p": text})
     except PolicyError:
         return
-    result = policy.evaluate(fixture())
+    result = policy.evaluate(fixture(), seconds=0.1)
     assert all(0 < len(decision.reason) <= 600 for decision in result.decisions)
     assert "internal" not in {error.kind for error in result.errors}
 
@@ -118,13 +118,7 @@ def test_it_must_be_said_whom_it_is_about(files: list[Path | str]) -> None:
     done = mom_policy("explain", *files, "--guest", "vm4")
     assert done.code == 1
     assert "there is no guest vm4 in the snapshot /" in done.err
-    assert "taken.json (did you mean vm3 or vm1? --live reads this host)" in done.err
-
-
-def test_a_guest_of_this_host_is_not_looked_for_in_the_example_without_a_word() -> None:
-    done = mom_policy("explain", "--guest", "router")
-    assert done.err == "mom: there is no guest router in the example (it has db, quiet, web; --live reads this host)\n"
-    assert "no guest web-1 in the example (did you mean web? --live" in mom_policy("explain", "--guest", "web-1").err
+    assert "taken.json (did you mean vm3 or vm1?" in done.err
 
 
 def test_the_default_policies_explain_themselves() -> None:

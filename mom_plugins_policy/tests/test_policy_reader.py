@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mom_plugins_policy import PolicyError, PolicyLimits
+from mom_plugins_policy import PolicyError
 from mom_plugins_policy.language.reader import read
 from mom_plugins_policy.language.syntax import Form, FormKind, written
 
@@ -120,14 +120,13 @@ def test_long_texts_are_answered_at_once(name: str) -> None:
     assert time.thread_time() - began < 20  # 0.1 s on a quiet machine; what is not linear takes minutes
 
 
-def test_the_limits_of_a_text_can_be_set() -> None:
-    for limits, text in ((PolicyLimits(text=3), "1234"), (PolicyLimits(forms=3), "1 2 3 4"), (PolicyLimits(name=3), "abcd")):
-        with pytest.raises(PolicyError) as caught:
-            read("p", text, limits)
-        assert caught.value.kind == "limit"
+@pytest.mark.parametrize(
+    ("text", "kind"), [("1 " * 50_001, "limit"), ("a" * 201, "limit"), ("(" * 501, "recursion")], ids=["forms", "name", "nesting"]
+)
+def test_a_text_beyond_the_limits_is_refused(text: str, kind: str) -> None:
     with pytest.raises(PolicyError) as caught:
-        read("p", "((()))", PolicyLimits(nesting=2))
-    assert caught.value.kind == "recursion"
+        read("p", text)
+    assert caught.value.kind == kind
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,8 @@ from typing import Any
 import pytest
 from policy_fixture import fixture
 
-from mom_core import Declarations, FieldSpec, Scope, Unit
 from mom_core.testing import snapshot
 from mom_plugins_policy import Policy
-from mom_plugins_policy.checks import check
-from mom_plugins_policy.language.formatter import formatted
-from mom_plugins_policy.language.words.forms import SPECIAL_FORMS, FormWord
 from mom_plugins_policy.language.words.functions import BUILTINS, FUNCTIONS, FunctionWord
 from mom_plugins_policy.language.words.types import FLOAT, INT, LIST, NIL, STRING
 
@@ -83,40 +79,8 @@ class TestFunctions:
                     break
 
 
-@pytest.mark.parametrize("word", SPECIAL_FORMS.values(), ids=lambda word: word.name)
-class TestForms:
-    def test_it_is_laid_out_and_stays_the_same_program(self, word: FormWord) -> None:
-        assert formatted("p", EXAMPLES[word.name])  # it compares the programs itself
-
-
-EXAMPLES = {
-    "if": "(if (< 1 2) 3 4)",
-    "let": "(let ((a 1) (b (+ a 1))) a (+ a b))",
-    "def": "(def f (x) (+ x 1)) (f 2)",
-    "defun": "(defun f (x) (+ x 1)) (f 2)",
-    "defvar": "(defvar a (+ 1 2)) a",
-    "set": "(defvar a 1) (set a (+ a 1))",
-    "setq": "(defvar a 1) (setq a (+ a 1))",
-    "with": "(with Guests g (+ 1 2))",
-    "eval": "(eval 1 (+ 1 2))",
-    "cond": "(cond ((< 2 1) 3) ((< 1 2) (+ 1 1) 4) (else 5))",
-}
-
-
 def test_extensions_alone_yield_to_functions_of_policies() -> None:
     for name in BUILTINS:
         result = Policy.compile({"p": f'(def {name} () "mine") ({name})'}).evaluate(fixture())
         mine = list(result.values) == [name, "mine"]
         assert mine is BUILTINS[name].extension, name
-
-
-def test_a_function_has_the_units_of_its_arguments_in_the_checks() -> None:
-    declared = Declarations(
-        fields={(Scope.HOST, name): FieldSpec(name, Unit.KIB, Scope.HOST, "") for name in ("mem_free", "mem_available")}, controls={}
-    )
-    remarks = check({"p": "(+ (sqrt (* Host.mem_free Host.mem_available)) Host.mem_free)"}, declared)
-    assert not [one for one in remarks if one.kind == "units"]
-    remarks = check({"p": "(+ (sqrt Host.mem_free) (/ Host.mem_free Host.mem_available))"}, declared)
-    assert not [one for one in remarks if one.kind == "units"], "of half a power nothing can be said"
-    remarks = check({"p": "(+ (sqrt (* Host.mem_free Host.mem_available)) (* Host.mem_free Host.mem_free))"}, declared)
-    assert [one.kind for one in remarks if one.kind == "units"] == ["units"]

@@ -1,7 +1,6 @@
 """Policies in Python: what they are given, what comes of what they give, and what their mistakes cost."""
 
 import textwrap
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -264,21 +263,6 @@ def test_what_is_given_and_is_no_decision_is_said(folder: Folder, given: str) ->
     assert "it must yield `guest.set(…)`" in problem.message
 
 
-ENDLESS = ("one = host.set('knob', 1, because='x')\n    while True:\n        yield one",
-           "while True:\n        yield host.set('knob', 1, because='x')",
-           "while True:\n        host.set('knob', 1, because='x')",
-           "while True:\n        yield None")  # fmt: skip
-
-
-@pytest.mark.parametrize("loop", ENDLESS)
-def test_a_policy_that_gives_without_end_decides_nothing_and_is_soon_told(folder: Folder, loop: str) -> None:
-    begun = time.monotonic()
-    decided, (problem,) = folder.decide(f"def decide(host, guests):\n    {loop}\n")
-    assert decided == {}
-    assert problem.message == "the policy decides nothing in this cycle: the policy makes more than 1,048 decisions; does a loop never end?"
-    assert time.monotonic() - begun < 1
-
-
 def test_a_policy_may_decide_anew_what_it_has_decided_of_each_guest(folder: Folder) -> None:
     many = guests(**{f"g{number}": {"used": 1} for number in range(500)})
     text = """
@@ -324,7 +308,7 @@ def test_a_guest_that_is_left_out_is_counted_once_in_the_notes(folder: Folder) -
     assert folder.again()[0] == {("a", "size"): 2, ("c", "size"): 2, ("host", "knob"): 2}
 
 
-@pytest.mark.parametrize("value", ["float('nan')", "10 ** 30", "'x' * 10_000", "[[1]]", "[0] * 2000"])
+@pytest.mark.parametrize("value", ["float('nan')", "'x' * 70_000", "[[1]]", "[0] * 2000"])
 def test_what_cannot_be_kept_is_said_and_what_was_noted_stays(folder: Folder, value: str) -> None:
     folder.decide("def decide(host, guests):\n    for guest in guests:\n        guest.notes['n'] = 1\n")
     text = f"def decide(host, guests):\n    for guest in guests:\n        guest.notes['n'] = 2 if guest.name == 'a' else {value}\n"
@@ -338,7 +322,7 @@ def test_what_cannot_be_kept_is_said_and_what_was_noted_stays(folder: Folder, va
 
 def test_notes_that_are_too_large_together_are_said_and_what_was_noted_stays(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.decide("def decide(host, guests):\n    for guest in guests:\n        guest.notes['n'] = 1\n")
-    monkeypatch.setattr(NoteStore, "LARGEST", 300)
+    monkeypatch.setattr(NoteStore, "LARGEST", 500)
     text = "def decide(host, guests):\n    for guest in guests:\n        guest.notes['n'] = 2 if guest.name == 'a' else 'x' * 100\n"
     _, problems = folder.decide(text)
     assert [(problem.entity.name, problem.message) for problem in problems if problem.entity] == [

@@ -527,7 +527,7 @@ def test_a_policy_is_checked_while_it_is_typed_saved_and_taken_back(mom: Daemon,
 def test_what_is_hardly_meant_is_shown_and_keeps_nobody_from_saving(mom: Daemon, visit: Visit) -> None:
     page = visit(mom, "policies")
     editor = new_policy(page, "60_warned")
-    text = '# mine\n\n(with Guests guest (+ guest.swap_in 1))\n(with Guests guest\n    (guest.GetVar "nobody sets it"))\n'
+    text = '# mine\n\n(with Guests guest (+ guest.swap_in 1))\n(with Guests guest\n    (guest.Prop "nam"))\n'
     editor.fill(text)
     expect(page.locator("#verdict")).to_contain_text("valid with all other policies: the policy can be saved; 2 warnings")
     expect(page.locator("#verdict")).to_have_class("warn")
@@ -535,7 +535,7 @@ def test_what_is_hardly_meant_is_shown_and_keeps_nobody_from_saving(mom: Daemon,
     expect(page.locator(".gutter .mark:not(.hint)")).to_have_count(0)
     told = page.locator("#verdict + ul li")
     expect(told).to_have_count(2)
-    expect(told.nth(1)).to_contain_text("5:19 warning: unset-note: nothing sets the note nobody sets it: it is always nil")
+    expect(told.nth(1)).to_contain_text("5:17 warning: unknown-property: a guest has no property nam")
     shot(page, "policy-warned")
     told.nth(1).get_by_role("button").click()
     assert editor.evaluate("e => e.value.slice(0, e.selectionStart).split('\\n').length") == 5

@@ -9,7 +9,7 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Final, NamedTuple
 
@@ -18,7 +18,6 @@ from pydantic import TypeAdapter
 from mom_core import ConfigError, ConfigProblem, Declarations, MomError, PluginContext, StateError, StateFile, printable
 from mom_kvm import PolicyChange, PolicyConflict, PolicyProblem, PolicyRefused, PolicyState, PolicyText
 from mom_plugins_policy.language.errors import PolicyError
-from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy, Result
 from mom_plugins_policy.notes import NoteStore
 
@@ -62,26 +61,22 @@ class Version:
 
 
 DIFFED_LINES: Final = 2000
-"""Maximum number of lines, old plus new, for a diff. Longer policies get a summary."""
-
-SHOWN_LINES: Final = 1000
+"""Maximum number of lines, old plus new, for a diff. Longer changes get a summary."""
 
 
 def difference(before: Mapping[str, str], after: Mapping[str, str]) -> str:
     """Return a unified diff of all policies, in name order."""
-    lines: list[str] = []
-    for name in sorted({*before, *after}):
-        old, new = (None if text is None else text.splitlines() for text in (before.get(name), after.get(name)))
-        if before.get(name) == after.get(name):
-            continue
-        of, to = ("/dev/null" if text is None else name for text in (old, new))
-        old, new = old or [], new or []
-        small = len(old) + len(new) <= DIFFED_LINES
-        summary = [f"--- {of}", f"+++ {to}", f"{len(old)} lines became {len(new)}"]
-        lines += difflib.unified_diff(old, new, of, to, lineterm="") if small else summary
-    if len(lines) > SHOWN_LINES:
-        lines[SHOWN_LINES:] = [f"and {len(lines) - SHOWN_LINES} more lines"]
-    return "".join(f"{line}\n" for line in lines)
+    changed = [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
+    lines = {name: (before.get(name, "").splitlines(), after.get(name, "").splitlines()) for name in changed}
+    if sum(len(old) + len(new) for old, new in lines.values()) > DIFFED_LINES:
+        return "".join(f"{name}: {len(old)} lines became {len(new)}\n" for name, (old, new) in lines.items())
+    return "".join(
+        f"{line}\n"
+        for name, (old, new) in lines.items()
+        for line in difflib.unified_diff(
+            old, new, name if name in before else "/dev/null", name if name in after else "/dev/null", lineterm=""
+        )
+    )
 
 
 class Read(NamedTuple):
@@ -103,7 +98,6 @@ class ChangingPolicies:
     def __init__(
         self,
         context: PluginContext,
-        limits: PolicyLimits,
         read: Callable[[], Read],
         kept: StateFile[Overlay] | None,
         changed: Callable[[Policy, PolicyState], None],
@@ -117,7 +111,6 @@ class ChangingPolicies:
         self.memory = notes.memory
         self.set_memory = notes.set_memory
         self._context = context
-        self._limits = limits
         self._read = read
         self._kept = kept
         self._changed = changed
@@ -129,17 +122,16 @@ class ChangingPolicies:
         self._versions: deque[Version] = deque(maxlen=REMEMBERED_CHANGES)
         self._count = 0
         self._at_load = Overlay()
-        self._unfit = ""
         self._closed = False
 
     def _judged(
         self, texts: Mapping[str, str], declared: Declarations, *, to_work: bool = True
     ) -> tuple[Policy | None, Sequence[PolicyProblem]]:
         try:
-            policy = Policy.compile(texts, declared, self._limits)
+            policy = Policy.compile(texts, declared)
         except PolicyError as error:
             return None, error.problems
-        return policy, self._failing(policy, texts) if to_work else ()
+        return policy, self._failing(policy) if to_work else ()
 
     # --- files ----------------------------------------------------------------------------------------------------------------------
 
@@ -188,12 +180,11 @@ class ChangingPolicies:
         return self._current().state
 
     def remarks(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
-        """Check changes without making them. Return remarks on the changed policies, and new remarks on others."""
-        now = self.policy
+        """Check changes without making them. Return the remarks that they would add."""
         with self._lock:
             texts = texts_of(self._overlay.changed(changes, "", self._base, replace_all=replace_all).over(self._base))
         policy, problems = self._judged(texts, self._declared, to_work=False)
-        return problems if policy is None else (*self._news(self.checked(policy), now, changes), *self._not_kept())
+        return problems if policy is None else (*self._news(self.checked(policy)), *self._not_kept())
 
     def checked(self, policy: Policy) -> Sequence[PolicyProblem]:
         """Return the checks' remarks on compiled policies."""
@@ -205,20 +196,14 @@ class ChangingPolicies:
             self._log.exception("the policies could not be checked")
             return []
 
-    def _news(self, remarks: Sequence[PolicyProblem], now: Policy | None, changed: Container[str]) -> tuple[PolicyProblem, ...]:
-        if now is None or all(item.name in changed for item in remarks):
-            return tuple(remarks)
-        old = set(self.checked(now))
-        return tuple(item for item in remarks if item.name in changed or item not in old)
+    def _news(self, remarks: Sequence[PolicyProblem]) -> Sequence[PolicyProblem]:
+        before = set(self.checked(self.policy)) if remarks and self.policy is not None else ()
+        return tuple(item for item in remarks if item not in before)
 
-    def _failing(self, policy: Policy, texts: Mapping[str, str]) -> tuple[PolicyProblem, ...]:
+    def _failing(self, policy: Policy) -> Sequence[PolicyProblem]:
         if not self._refuse_failing:
             return ()
-        errors = [item for item in self.checked(policy) if item.severity == "error"]
-        if not errors:
-            return ()
-        now = texts_of(self._versions[-1].state.texts) if self._versions else {}
-        return self._news(errors, self.policy, {name for name, text in texts.items() if now.get(name) != text})
+        return self._news([item for item in self.checked(policy) if item.severity == "error"])
 
     def change(
         self, changes: Mapping[str, str | None], *, who: str, replace_all: bool = False, expected_version: str | None = None
@@ -252,23 +237,19 @@ class ChangingPolicies:
 
     def roll_back(self, version: str, *, who: str, expected_version: str | None = None) -> PolicyState:
         """Restore all policies to the exact texts of an earlier version."""
+        who = printable(who, 200)
         with self._lock:
             self._expect(expected_version)
             target = next((each for each in self._versions if each.change.version == version), None)
             if target is None:
                 versions = ", ".join(each.change.version for each in self._versions)
                 raise MomError(f"there is no version {printable(version)} of the policies", hint=f"existing versions: {versions}")
-            if target.overlay.alone:
-                overlay = target.overlay
-            else:
-                then = target.state.texts
-                texts: dict[str, PolicyText | None] = {name: None for name in self._base if name not in then}
-                # No file or default holds this text now, so it needs another origin.
-                origin = f"rolled back to {version} by {printable(who, 200)}"
-                again = {name: text if text.origin.startswith("set by ") else PolicyText(text.text, origin) for name, text in then.items()}
-                texts.update({name: text for name, text in again.items() if self._base.get(name) != then[name]})
-                overlay = Overlay(texts)
-            made = self._change_to(overlay, printable(who, 200), f"rolled back to {version}")
+            then = target.state.texts
+            texts: dict[str, PolicyText | None] = {name: None for name in self._base if name not in then}
+            # The files and defaults may have changed since then.
+            texts.update({name: PolicyText(text.text, f"set by {who}") for name, text in then.items() if self._base.get(name) != text})
+            overlay = target.overlay if target.overlay.alone else Overlay(texts)
+            made = self._change_to(overlay, who, f"rolled back to {version}")
         return self._announced(made)
 
     def keep_first(self) -> None:
@@ -314,7 +295,7 @@ class ChangingPolicies:
         try:
             policy = self._compiled(read, kept, to_work=bool(kept.texts or kept.alone))
         except ConfigError as error:
-            self._unfit = f"the saved policies no longer fit the files: {error.problems[0]}"
+            self._log.error("the saved policies are dropped, because they no longer fit the files: %s", error.problems[0])
             return
         self._versions.clear()  # a rollback to an earlier version would delete all stored changes
         self._put(policy, kept, "mom", f"{event}, with the saved changes")
@@ -384,9 +365,6 @@ class ChangingPolicies:
         # The changes are in force even if the write fails.
         if self._kept is None:
             return
-        if self._unfit:
-            self._kept.refuse(self._unfit)
-            self._unfit = ""
         failed_before = self._kept.write_error
         try:
             if overlay.texts or overlay.alone:

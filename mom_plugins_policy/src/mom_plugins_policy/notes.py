@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Final
@@ -15,17 +16,38 @@ _GONE_SECONDS: Final = 3600.0
 """mom keeps an unlisted guest's notes for this time, because the guest may return from another host."""
 
 
+_LONGEST_LIST: Final = 1000  # elements
+_LONGEST_TEXT: Final = 1 << 16  # characters of a note
+
+
+def keepable(value: Any) -> bool:
+    """Return whether a note can have this value: nil, a number, a string, or a flat list of these."""
+    items = value if isinstance(value, list) else [value]
+    if len(items) > _LONGEST_LIST or sum(len(item) for item in items if isinstance(item, str)) > _LONGEST_TEXT:
+        return False
+    return all(item is None or isinstance(item, int | str) or (isinstance(item, float) and math.isfinite(item)) for item in items)
+
+
 def _checked(values: dict[str, Any]) -> dict[str, Any]:
     # Stops at the first invalid value: pydantic would collect all errors of a forged file.
     for name, value in values.items():
-        if not all(item is None or isinstance(item, bool | int | float | str) for item in (value if isinstance(value, list) else [value])):
+        if not keepable(value):
             raise ValueError(f"{printable(name)} contains a value that a policy cannot keep")
     return values
 
 
+def _size(value: Any) -> int:
+    if isinstance(value, list):
+        return 24 + sum(map(_size, value))
+    return 24 + (3 * len(value) if isinstance(value, str) else value.bit_length() // 3 if isinstance(value, int) else 0)
+
+
 @dataclass(slots=True)
 class KeptNotes:
-    """Notes on one entity. `absent` is the monotonic time when a guest vanished from the list; None while listed. `size` is in bytes."""
+    """Notes on one entity. `absent` is the monotonic time when a guest vanished from the list; None while listed.
+
+    `size` estimates the notes' size as JSON in bytes.
+    """
 
     incarnation: str
     values: Annotated[dict[str, Any], AfterValidator(_checked)]
@@ -36,27 +58,8 @@ class KeptNotes:
         self.size = sum(_size(name) + _size(value) for name, value in self.values.items())
 
 
-_SCALAR: Final = 24
-
-_LARGE: Final = 1 << 63
-
 _NOTES: Final = TypeAdapter(dict[str, KeptNotes])
 _ENTITY: Final = TypeAdapter(KeptNotes)
-
-
-def _size(value: Any) -> int:
-    if isinstance(value, str):
-        if value.isascii() and value.isprintable():
-            return _SCALAR + len(value) + value.count('"') + value.count("\\")
-        return _SCALAR + 3 * len(value.encode("utf-16-le", "surrogatepass"))
-    if isinstance(value, list):
-        return _SCALAR + sum(map(_size, value))
-    return _SCALAR + (value.bit_length() // 3 if value.__class__ is int and not -_LARGE < value < _LARGE else 0)
-
-
-def _length(values: Mapping[str, Any]) -> int:
-    items = (item for value in values.values() for item in (value if isinstance(value, list) else [value]))
-    return sum(len(item) for item in items if isinstance(item, str))
 
 
 class NoteStore:
@@ -70,7 +73,7 @@ class NoteStore:
     """
 
     LARGEST: ClassVar[int] = 8 << 20
-    """Maximum size of all notes as JSON, in bytes."""
+    """Maximum size of all notes, in bytes."""
 
     def __init__(self, context: PluginContext | None = None, file: str = "notes.json", whose: str = "policies") -> None:
         self._file: StateFile[dict[str, KeptNotes]] | None = None
@@ -131,10 +134,8 @@ class NoteStore:
             if values == old and repr(values) == repr(old):  # 1, 1.0 and True are equal
                 continue
             size_before = 0 if before is None else before.size
-            room = max(self.LARGEST - self._size, 0) + size_before
-            # Compare lengths first: the exact size of large texts takes long.
-            after = None if _length(values) > room else KeptNotes(self._incarnations[identity], values)
-            if after is None or after.size > room:
+            after = KeptNotes(self._incarnations[identity], values)
+            if after.size > max(self.LARGEST - self._size, 0) + size_before:
                 message = f"new notes are not saved, and the old notes stay: all notes would take more than {self.LARGEST >> 20} MiB"
                 guest = self._guests.get(identity)
                 entity = None if guest is None else guest.entity

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,27 +33,24 @@ from mom_core import (
 from mom_kvm import PolicyProblem, PolicyState, PolicyText, PolicyTexts
 from mom_plugins_policy.changes import DEFAULT, OVERLAY, ChangingPolicies, Read, where_from
 from mom_plugins_policy.language.errors import Fault, PolicyError
-from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy, Result
 from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.shadow import Shadow
 from mom_plugins_policy.sources import files_refused, read_policies
 
-_NIL_FIELD = re.compile(r"[A-Za-z_][\w-]*\.([A-Za-z_]\w*) is nil")
-"""Matches an operand that a fault shows as nil, such as `guest.rss is nil`. The group is the field's name."""
-
 USUAL_FOLDER: Final = Path("/etc/mom/policy.d")
 """Folder that `mom config init` configures; it may be absent."""
 
-_ERRORS = 30  # most errors of the checks to log at load
+_LOGGED: Final = 30  # most remarks of the checks to log at load
 _CHANGES: Final = "changes.json"
+_EVALUATION, _TRIAL = 0.4, 0.2  # time limits as parts of the deadline, so that mom can report the slow policy
 
 
 class PolicyPlugin:
     """Evaluator of policies in the MOM policy language."""
 
     class Settings(PluginSettings):
-        """Location and limits of the policies."""
+        """Location of the policies, and what clients may do with them."""
 
         directory: Path | None = None
         """Folder of policies. mom uses its *.policy files in name order. The folder may be empty."""
@@ -65,16 +61,11 @@ class PolicyPlugin:
         keep_changes: bool = False
         """Save the policies that a client, for example vdsm, sets while mom is running. They then survive a restart of mom and a change of
         these settings."""
-        refuse_failing: bool = True
-        """While mom is running, reject new policies that are certain to fail: they call a function or set a variable that does not exist.
-        The current policies stay in force. oVirt MOM accepts such policies, and then decides nothing."""
         ignore: list[str] = Field(default_factory=list)
         """Controls for which mom ignores the policies' decisions. Use this to disable parts of policies that you cannot edit."""
         shadow: Path | None = None
         """Folder of policies on trial, which replace policies of the same name in a second evaluation. mom only reports the result of this
         evaluation."""
-        limits: PolicyLimits = PolicyLimits()
-        """Limits of the policies."""
 
         @property
         def wants_defaults(self) -> bool:
@@ -95,15 +86,14 @@ class PolicyPlugin:
         kept = context.state_file(_CHANGES, "the file of policies that were set while mom was running", OVERLAY, mode=0o600, loss=lost)
         self._policies = ChangingPolicies(
             context,
-            settings.limits,
             self._read,
             kept if keeps else None,
             self._changed,
             self._notes,
             # Commands, for example on a recording, also evaluate failing policies.
-            refuse_failing=settings.refuse_failing and context.serves,
+            refuse_failing=context.serves,
         )
-        self._shadow = None if settings.shadow is None else Shadow(settings.shadow, context, settings.limits)
+        self._shadow = None if settings.shadow is None else Shadow(settings.shadow, context, _TRIAL * settings.deadline)
 
     @staticmethod
     @hookimpl
@@ -158,10 +148,15 @@ class PolicyPlugin:
         policy = self._policies.policy
         if policy is None:
             return self._not_read
-        result = policy.evaluate_with(self._notes, snapshot, history)
+        result = policy.evaluate_with(self._notes, snapshot, history, _EVALUATION * self._settings.deadline)
         ignored = self._settings.ignore
         decisions = [decision for decision in result.decisions if decision.control not in ignored] if ignored else result.decisions
-        report: list[Decision | ShadowDecisions | Problem] = [*_problems(result, snapshot), *self._not_read, *self._refused]
+        report: list[Decision | ShadowDecisions | Problem] = [
+            *(_problem(fault, result) for fault in result.errors),
+            *result.unsaved,
+            *self._not_read,
+            *self._refused,
+        ]
         if self._shadow is not None:
             report.extend(self._shadow.evaluate(snapshot, history, self._policies.state()))
         self._policies.newest = result
@@ -202,7 +197,7 @@ class PolicyPlugin:
 
     def _read(self) -> Read:
         settings = self._settings
-        own = read_policies(settings.directory, settings.file, settings.limits)
+        own = read_policies(settings.directory, settings.file)
         declared = self._context.declarations
         texts, left_out = self._usable_defaults(own.texts, declared) if settings.wants_defaults else ({}, [])
         self._not_read = (*self._absent_folders(), *left_out)
@@ -229,7 +224,7 @@ class PolicyPlugin:
                 continue
             undeclared: Collection[tuple[Scope, str]] = ()
             with contextlib.suppress(PolicyError):  # compiling all policies together reports the error
-                undeclared = Policy.compile({name: text}, declared, self._settings.limits).undeclared
+                undeclared = Policy.compile({name: text}, declared).undeclared
             if undeclared:
                 names = ", ".join(f"{scope}.{field}" for scope, field in sorted(undeclared))
                 message = f"the default policy {name} is not used: no plugin declares {names}"
@@ -268,40 +263,14 @@ class PolicyPlugin:
     def _log_remarks(self, policy: Policy, state: PolicyState) -> None:
         remarks = self._policies.checked(policy)
         old, self._remarked = self._remarked, frozenset(remarks)
-        new = [remark for remark in remarks if remark not in old]
-        errors, warnings = ([item for item in new if (item.severity == Severity.ERROR) is serious] for serious in (True, False))
-        for level, shown, more in ((logging.ERROR, errors[:_ERRORS], errors[_ERRORS:]), (logging.WARNING, warnings[:1], warnings[1:])):
-            for remark in shown:
-                where = f"{where_from(remark.name, state.texts.get(remark.name))}:{remark.line}:{remark.column}"
-                advice = f" ({remark.hint})" if remark.hint else ""
-                further = f"; `mom policy check` shows {len(more)} more" if more and remark is shown[-1] else ""
-                text = printable(where, 400), printable(remark.message, 400), printable(advice, 400), remark.kind, further
-                self._context.log.log(level, "%s: %s%s [%s]%s", *text)
-
-
-def _problems(result: Result, snapshot: Snapshot) -> Iterator[Problem]:
-    left_out: dict[str, list[Fault]] = {}
-    for fault in result.errors:
-        if fault.entity is not None and _unknown_fields(fault, snapshot):
-            left_out.setdefault(fault.entity.id, []).append(fault)
-        else:
-            yield _problem(fault, result)
-    for faults in left_out.values():
-        names = ", ".join(dict.fromkeys(fault.name for fault in faults))
-        fields = list(dict.fromkeys(field for fault in faults for field in _unknown_fields(fault, snapshot)))
-        verb = "is" if len(fields) == 1 else "are"
-        message = f"left out by {names}, because {', '.join(fields)} {verb} unknown"
-        hint = "test the field with (valid …) first; then the policy can decide the rest"
-        yield Problem(faults[0].source, message, faults[0].entity, Severity.WARNING, hint)
-    yield from result.unsaved
-
-
-def _unknown_fields(fault: Fault, snapshot: Snapshot) -> list[str]:
-    guest = None if fault.entity is None else snapshot.guests.get(fault.entity.id)
-    if guest is None or fault.kind != "type":
-        return []
-    fields = [match[1] for value in fault.values if (match := _NIL_FIELD.fullmatch(value))]
-    return fields if all(guest.fields.get(field) is None for field in fields) else []
+        new = sorted((remark for remark in remarks if remark not in old), key=lambda remark: remark.severity)  # errors first
+        for remark in new[:_LOGGED]:
+            where = f"{where_from(remark.name, state.texts.get(remark.name))}:{remark.line}:{remark.column}"
+            advice = f" ({remark.hint})" if remark.hint else ""
+            text = printable(where, 400), printable(remark.message, 400), printable(advice, 400), remark.kind
+            self._context.log.log(logging.ERROR if remark.severity == Severity.ERROR else logging.WARNING, "%s: %s%s [%s]", *text)
+        if len(new) > _LOGGED:
+            self._context.log.warning("`mom policy check` shows %d more remarks on the policies", len(new) - _LOGGED)
 
 
 _WRITE_SOME: Final = "enable plugins with default policies, such as balloon and ksm, without `defaults: false`; or write your own policies"
@@ -313,6 +282,13 @@ _COLLECTORS: Final = {
 
 
 def _problem(fault: Fault, result: Result) -> Problem:
+    unknown = [value.removesuffix(" is nil") for value in fault.values if value.endswith(" is nil")]
+    if fault.entity is not None and unknown and fault.kind == "type":
+        verb = "is" if len(unknown) == 1 else "are"
+        hint = "test the field with (valid …) first; then the policy can decide the rest"
+        return Problem(
+            fault.source, f"left out by {fault.name}, because {', '.join(unknown)} {verb} unknown", fault.entity, Severity.WARNING, hint
+        )
     # Values change in each cycle. In the hint, unlike in the message, a change does not count as a new problem.
     hints = [", ".join(fault.values)] if fault.values else []
     if fault.entity is None:

@@ -10,7 +10,6 @@ from typing import Final
 from mom_core import PluginContext, Problem, Severity, ShadowDecisions, Snapshot, Source, printable
 from mom_kvm import PolicyState
 from mom_plugins_policy.language.errors import PolicyError
-from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy
 from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.sources import read_policies
@@ -19,13 +18,16 @@ _SHOWN: Final = 5  # errors of one evaluation
 
 
 class Shadow:
-    """Trial of a folder's policies. In the trial, each replaces the policy in force with the same name."""
+    """Trial of a folder's policies. In the trial, each replaces the policy in force with the same name.
 
-    def __init__(self, folder: Path, context: PluginContext, limits: PolicyLimits) -> None:
+    :param seconds: time limit of an evaluation
+    """
+
+    def __init__(self, folder: Path, context: PluginContext, seconds: float) -> None:
         self.notes = NoteStore(context, "shadow-notes.json", "policies on trial")
         self._folder = folder
         self._context = context
-        self._limits = limits.model_copy(update={"seconds": limits.seconds / 2})  # the real decisions wait for the trial
+        self._seconds = seconds
         self._texts: Mapping[str, str] = {}
         self._policy: Policy | None = None
         self._beside = ""
@@ -33,7 +35,7 @@ class Shadow:
 
     def read(self) -> Callable[[], None]:
         """Read the folder; return a function that activates its policies. Raise `ConfigError` if a policy is invalid."""
-        policies = read_policies(self._folder, None, self._limits).usable()
+        policies = read_policies(self._folder, None).usable()
 
         def commit() -> None:
             self._texts, self._beside = policies.texts, ""
@@ -46,7 +48,7 @@ class Shadow:
             self._compile(in_force)
         if self._policy is None:
             return [*self._trouble]
-        result = self._policy.evaluate_with(self.notes, snapshot, history)
+        result = self._policy.evaluate_with(self.notes, snapshot, history, self._seconds)
         report: list[ShadowDecisions | Problem] = [ShadowDecisions(result.decisions)]
         for fault in result.errors[:_SHOWN]:
             source = fault.source._replace(name=f"shadow {fault.source.name}")
@@ -60,7 +62,7 @@ class Shadow:
         self._beside, self._trouble = in_force.version, ()
         texts = {**{name: policy.text for name, policy in in_force.texts.items()}, **self._texts}
         try:
-            self._policy = Policy.compile(texts, self._context.declarations, self._limits)
+            self._policy = Policy.compile(texts, self._context.declarations)
         except PolicyError as error:
             self._policy = None
             message = f"the shadow policies cannot be used: {printable(str(error.faults[0]), 300)}"

@@ -12,20 +12,7 @@ from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from mom_core import (
-    HOST_ID,
-    ConfigError,
-    ConfigProblem,
-    Document,
-    Guest,
-    Host,
-    Scope,
-    Snapshot,
-    StrictModel,
-    Value,
-    printable,
-    read_settings,
-)
+from mom_core import HOST_ID, ConfigError, ConfigProblem, Document, Guest, Snapshot, StrictModel, Value, printable, read_settings
 from mom_core.testing import snapshot
 from mom_plugins_policy.sources import text_of
 
@@ -148,14 +135,3 @@ def as_json(source: Snapshot) -> dict[str, Any]:
 
 def _fields_of(guests: Iterable[Guest]) -> dict[str, dict[str, Value]]:
     return {guest.name: dict(guest.fields) for guest in guests}
-
-
-def fields_in(source: Snapshot) -> dict[tuple[Scope, str], Host | Guest]:
-    """Return all fields by scope and name, each with the first entity that has it."""
-    result: dict[tuple[Scope, str], Host | Guest] = {}
-    entities: list[Host | Guest] = [source.host, *source.guests.values()]
-    for entity in entities:
-        scope = entity.entity.scope
-        for name in entity.fields:
-            result.setdefault((scope, name), entity)
-    return result

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mom_core import ConfigError, ConfigProblem, Problem, Source, is_there, printable, read_file, untrusted
-from mom_plugins_policy.language.limits import PolicyLimits
+from mom_plugins_policy.language import limits
 
 SUFFIX = ".policy"
 SINGLE = "50_main_"
@@ -29,26 +29,24 @@ class Texts:
         return self
 
 
-def read_policies(directory: Path | None, file: Path | None, limits: PolicyLimits) -> Texts:
+def read_policies(directory: Path | None, file: Path | None) -> Texts:
     """Return the operator's policies. The folder may be absent."""
-    longest = 4 * limits.text  # bytes: UTF-8 has up to four per character
-    result = Texts() if directory is None else read_folder(directory, SUFFIX, longest)
+    result = Texts() if directory is None else read_folder(directory, SUFFIX)
     if file is not None and _ours(file, result.problems):
-        _read(file, SINGLE, result, longest)
+        _read(file, SINGLE, result)
     return result
 
 
-def read_folder(directory: Path, suffix: str, longest: int, ignored: str = "") -> Texts:
+def read_folder(directory: Path, suffix: str, ignored: str = "") -> Texts:
     """Return a folder's texts. Files that other users than root and mom's can write become problems. The folder may be absent.
 
-    :param longest: size limit of a file in bytes
     :param ignored: ignore names that begin with one of these characters, or with `.`
     """
     result = Texts()
     if _ours(directory, result.problems):
-        for path in _listed(directory, result.problems, (suffix,)):
+        for path in _listed(directory, result.problems, suffix):
             if path.name[0] not in ignored and _ours(path, result.problems):
-                _read(path, path.name.partition(suffix)[0], result, longest)
+                _read(path, path.name.partition(suffix)[0], result)
     return result
 
 
@@ -64,28 +62,27 @@ def _ours(path: Path, problems: list[ConfigProblem]) -> bool:
     return not reason
 
 
-def read_paths(paths: Iterable[Path], longest: int) -> Texts:
+def read_paths(paths: Iterable[Path]) -> Texts:
     """Read policies from files and folders. Each policy has the name of its file."""
     result = Texts()
     for path in paths:
-        for file in files_in(path, result.problems, SUFFIX):
+        for file in _files_in(path, result.problems):
             name = (file.name.partition(SUFFIX)[0] if file.name.endswith(SUFFIX) else "") or file.name
-            _read(file, name, result, longest)
+            _read(file, name, result)
     return result
 
 
-def files_in(path: Path, problems: list[ConfigProblem], *suffixes: str) -> list[Path]:
-    """Return a folder's files with these suffixes in name order; `path` itself if it is a file."""
+def _files_in(path: Path, problems: list[ConfigProblem]) -> list[Path]:
     if not path.is_dir():
         return [path]
     before = len(problems)
-    files = list(_listed(path, problems, suffixes))
+    files = list(_listed(path, problems, SUFFIX))
     if not files and len(problems) == before:
-        problems.append(_problem(path, f"holds no file whose name ends with {' or '.join(suffixes)}"))
+        problems.append(_problem(path, f"holds no file whose name ends with {SUFFIX}"))
     return files
 
 
-def _listed(directory: Path, problems: list[ConfigProblem], suffixes: tuple[str, ...]) -> Iterable[Path]:
+def _listed(directory: Path, problems: list[ConfigProblem], suffix: str) -> Iterable[Path]:
     try:
         names = sorted(path.name for path in directory.iterdir())
     except FileNotFoundError:
@@ -93,10 +90,10 @@ def _listed(directory: Path, problems: list[ConfigProblem], suffixes: tuple[str,
     except OSError as error:
         problems.append(_problem(directory, f"cannot be listed: {error.strerror}", "use a folder that mom's user can read"))
         return []
-    return [directory / name for name in names if name.endswith(suffixes) and not name.startswith(".")]
+    return [directory / name for name in names if name.endswith(suffix) and not name.startswith(".")]
 
 
-def _read(path: Path, name: str, result: Texts, longest: int) -> None:
+def _read(path: Path, name: str, result: Texts) -> None:
     if name in result.files:
         if Path(result.files[name]) != path:
             message = f"has the same policy name as {result.files[name]}: {printable(name)}"
@@ -104,12 +101,12 @@ def _read(path: Path, name: str, result: Texts, longest: int) -> None:
         return
     result.files[name] = str(path)
     try:
-        result.texts[name] = text_of(path, longest, "a policy is a text file; limits.text limits its length")
+        result.texts[name] = text_of(path)
     except ConfigError as error:
         result.problems += error.problems
 
 
-def text_of(path: Path, longest: int, hint: str) -> str:
+def text_of(path: Path, longest: int = limits.TEXT_BYTES, hint: str = "a policy is a text file") -> str:
     """Read a file (`-`: standard input). Raise `ConfigError` if it cannot be read as text.
 
     :param longest: size limit in bytes
@@ -121,12 +118,7 @@ def text_of(path: Path, longest: int, hint: str) -> str:
             named = Path("standard input")
             content = b"" if sys.stdin is None else sys.stdin.buffer.read(longest + 1)
         else:
-            before = path.stat()
             content = read_file(path, longest)
-            after = path.stat()
-            if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
-                advice = "try again; to change a file in one step, write a new file and rename it"
-                raise ConfigError([_problem(path, "was changed while it was read", advice)])
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "not a valid file name"
         advice = "check the path" if isinstance(error, FileNotFoundError) else hint

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from weakref import WeakKeyDictionary
 
 from mom_core import Declarations
 from mom_kvm import PolicyProblem
@@ -11,16 +10,12 @@ from mom_plugins_policy.checks.names import remarks_on_names
 from mom_plugins_policy.checks.remarks import RULES
 from mom_plugins_policy.checks.walk import Walk
 from mom_plugins_policy.language.errors import PolicyError
-from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
-from mom_plugins_policy.language.policy import Code, Policy
+from mom_plugins_policy.language.policy import Policy
 
 __all__ = ["RULES", "check", "check_policy"]
 
-_last: WeakKeyDictionary[Code, tuple[Declarations | None, list[PolicyProblem]]] = WeakKeyDictionary()
-"""Cached remarks, with the declarations on which they depend."""
 
-
-def check(texts: Mapping[str, str], declarations: Declarations | None = None, limits: PolicyLimits = DEFAULT_LIMITS) -> list[PolicyProblem]:
+def check(texts: Mapping[str, str], declarations: Declarations | None = None) -> list[PolicyProblem]:
     """Return remarks on the policies, sorted by policy name and position.
 
     :param texts: policies keyed by name
@@ -28,7 +23,7 @@ def check(texts: Mapping[str, str], declarations: Declarations | None = None, li
     """
     beside = {} if declarations is None else declarations.policies
     try:
-        policy = Policy.compile({**beside, **texts}, declarations, limits)
+        policy = Policy.compile({**beside, **texts}, declarations)
     except PolicyError as error:
         return sorted(error.problems)
     return [item for item in check_policy(policy) if item.name in texts]
@@ -36,21 +31,14 @@ def check(texts: Mapping[str, str], declarations: Declarations | None = None, li
 
 def check_policy(policy: Policy) -> list[PolicyProblem]:
     """Return remarks on compiled policies."""
-    declarations, result = _last.get(policy.code, (None, None))
-    if result is None or declarations is not policy.declarations:
-        program = policy.program
-        walk = Walk(program, policy.declarations)
-        walk.walk()
-        if program.set_notes.all_known:
-            walk.declared.unset_notes(program.set_notes.names)
-        result = sorted([*walk.remarks.values(), *remarks_on_names(program), *_remarks_on_nothing(policy)])
-        _last[policy.code] = (policy.declarations, result)
-    return list(result)
+    walk = Walk(policy.program, policy.declarations)
+    walk.walk()
+    return sorted([*walk.remarks.values(), *remarks_on_names(policy.program), *_remarks_on_nothing(policy)])
 
 
 def _remarks_on_nothing(policy: Policy) -> Iterator[PolicyProblem]:
     defaults = {} if policy.declarations is None else policy.declarations.policies
-    for name in policy.code.empty:
+    for name in policy.empty:
         lost = ", and the default policy of this name is not used" if name in defaults else ""
         hint = "write a policy, or `nil` for a policy that does nothing"
         yield PolicyProblem(name, 0, 0, "empty-policy", f"the policy contains only comments, so it decides nothing{lost}", "warning", hint)

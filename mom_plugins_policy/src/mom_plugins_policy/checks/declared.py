@@ -13,10 +13,8 @@ from mom_plugins_policy.language.syntax import Form
 from mom_plugins_policy.language.values import requested, show
 from mom_plugins_policy.language.words.functions import FunctionWord
 from mom_plugins_policy.language.words.types import DATA, INT, LIST, NIL, NUMBER, STRING
-from mom_plugins_policy.language.words.units import ANY, UNKNOWN, Dimension, conversion, differ, dimension_of_unit, written
 
 _PROPERTIES: Final = {Scope.HOST: ("name", "interval"), Scope.GUEST: ("name", "uuid", "pid")}
-_OWNERS: Final = {Scope.HOST: "Host", Scope.GUEST: "guest"}
 # With these limits, lookups of similar names take at most half a second.
 _MOST: Final = 10  # lookups of unknown names
 _COMPARED: Final = 400  # names compared per lookup
@@ -41,7 +39,6 @@ class DeclaredNames:
         self._fields, self._controls = names.fields, names.controls
         self._say = say
         self._suggested: dict[tuple[str, str], str] = {}
-        self.notes_read: list[tuple[Form, str]] = []
 
     def like(self, kind: str, name: str, names: Callable[[], Collection[str]]) -> str:
         """Return a hint with the most similar of `names`, or an empty string."""
@@ -53,14 +50,6 @@ class DeclaredNames:
             self._suggested[key] = f"did you mean {close[0]}?" if close else ""
         return self._suggested.get(key, "")
 
-    def meant(self, name: str) -> str:
-        """Return a hint if a name lacks its entity (`guest.`) or quotes; otherwise an empty string."""
-        owned = [f"{_OWNERS[scope]}.{name}" for scope in Scope if (scope, name) in self._fields]
-        hints = [f"the field is {' or '.join(owned)}"] if owned else []
-        if owned or name in self._controls:
-            hints.append(f'write the name in quotes: "{name}"')
-        return "; ".join(hints)
-
     def declares(self, scope: Scope, name: str) -> bool:
         """Return whether policies may read this field."""
         return self._everything_goes or (scope, name) in self._fields
@@ -68,7 +57,7 @@ class DeclaredNames:
     def value_of(self, field: FieldKey) -> Value:
         """Return the types and the unit of a field's value."""
         spec = self._fields.get((field.entity.scope, field.name))
-        unit: Dimension = UNKNOWN if spec is None else dimension_of_unit(spec.unit)
+        unit = "" if spec is None else _written(spec.unit)
         if spec is None:
             types = DATA
         elif spec.unit in (Unit.TEXT, Unit.LIST):
@@ -92,11 +81,9 @@ class DeclaredNames:
         self._say("unknown-field", form, f"no plugin declares the {scope} field {printable(name, 60)}", hint)
 
     def method(self, entity: EntityKey | None, method: str, name: str, values: Sequence[Value], places: Sequence[Form]) -> None:
-        """Check a method call whose first argument is the name of a field, property, control or note."""
+        """Check a method call whose first argument is the name of a field, property or control."""
         place = places[0]
-        if method == "GetVar":
-            self.notes_read.append((place, name))
-        elif method in ("Stat", "StatAvg"):
+        if method in ("Stat", "StatAvg"):
             self._statistic(entity, name, place)
         elif method == "Prop" and entity is not None:
             self._property(entity.scope, name, place)
@@ -124,13 +111,6 @@ class DeclaredNames:
         elif hint := self.like("property", name, lambda: _PROPERTIES[scope]):
             self._say("unknown-property", place, f"a {scope} has no property {printable(name, 60)}", hint)
 
-    def unset_notes(self, noted: Collection[str]) -> None:
-        """Remark on notes that are read but never set."""
-        for place, name in self.notes_read:
-            if name not in noted:
-                hint = self.like("note", name, lambda: noted)
-                self._say("unset-note", place, f"nothing sets the note {printable(name, 60)}: it is always nil", hint)
-
     # --- controls and comparisons ---
 
     def _control(self, entity: EntityKey | None, name: str, values: Sequence[Value], places: Sequence[Form]) -> None:
@@ -150,9 +130,8 @@ class DeclaredNames:
         if len(values) < 2:
             return
         value, place = values[1], places[1]
-        dimension = dimension_of_unit(spec.unit)
-        if differ(dimension, value.unit):
-            self._say("units", place, f"{name} is in {spec.unit}, but this is {written(value.unit)}", conversion(dimension, value.unit))
+        if value.unit and value.unit != _written(spec.unit):
+            self._say("units", place, f"{name} is in {spec.unit}, but this is {value.unit}")
         number = value.constant[0] if value.constant is not None else None
         if not isinstance(number, int | float) or spec.unit is Unit.TEXT:
             return
@@ -176,12 +155,15 @@ class DeclaredNames:
 
     def units(self, word: FunctionWord, args: Sequence[Value], places: Sequence[Form]) -> None:
         """Check that the values that a function adds or compares have the same unit."""
-        first: Dimension | None = None
+        first = ""
         for arg, place in zip(args, places, strict=True):
-            if arg.unit in (ANY, UNKNOWN):
-                continue
-            if first is None:
-                first = arg.unit
-            elif arg.unit != first:
-                self._say("units", place, f"{written(first)} and {written(arg.unit)} {word.mixing}", conversion(first, arg.unit))
+            first = first or arg.unit
+            if arg.unit and arg.unit != first:
+                self._say("units", place, f"{first} and {arg.unit} {word.mixing}")
                 return
+
+
+def _written(unit: Unit) -> str:
+    if unit in (Unit.TEXT, Unit.LIST):
+        return ""
+    return "a ratio or count" if unit in (Unit.COUNT, Unit.RATIO, Unit.FLAG) else unit.value

@@ -9,8 +9,6 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from mom_core import Scope
 from mom_plugins_policy.language.words.types import ENTITY, FLOAT, FUNCTION, INT, LIST, NIL, NUMBER, OTHER, STRING, UNBOUND
-from mom_plugins_policy.language.words.units import ANY as ANY_UNIT
-from mom_plugins_policy.language.words.units import UNKNOWN, Dimension, joined
 
 Keys = frozenset[Hashable]
 """Identities of values that are not nil."""
@@ -37,15 +35,15 @@ class Value:
     """Knowledge about a value before the evaluation.
 
     :param doubt: field (or `nil`) that may make this value nil
+    :param unit: unit of a number; empty if it has none, or if it is not known
     :param if_true: other values that cannot be nil if this value is true
     :param if_false: other values that cannot be nil if this value is false
     :param if_there: other values that cannot be nil if this value is not nil
-    :param zero: values that this value compares with 0
     :param held: name of the function or method, if this value is one
     """
 
     types: int
-    unit: Dimension = UNKNOWN
+    unit: str = ""
     constant: tuple[object] | None = None
     entity: EntityKey | None = None
     doubt: FieldKey | str | None = None
@@ -54,7 +52,6 @@ class Value:
     if_true: Keys = NO_KEYS
     if_false: Keys = NO_KEYS
     if_there: Keys = NO_KEYS
-    zero: Keys = NO_KEYS
 
     @property
     def identity(self) -> Hashable:
@@ -76,7 +73,7 @@ class Value:
         return self.if_there | frozenset((self.identity,)) if self.types & NIL else self.if_there
 
 
-NIL_VALUE: Final = Value(NIL, ANY_UNIT, (None,), doubt="nil")
+NIL_VALUE: Final = Value(NIL, constant=(None,), doubt="nil")
 NOT_BOUND: Final = Value(UNBOUND)
 
 
@@ -85,7 +82,7 @@ def constant(value: object) -> Value:
     if value is None:
         return NIL_VALUE
     types = INT if isinstance(value, int) else FLOAT if isinstance(value, float) else STRING if isinstance(value, str) else LIST
-    return Value(types, ANY_UNIT, (value,))
+    return Value(types, constant=(value,))
 
 
 def either(then: Value, otherwise: Value, if_true: Keys = NO_KEYS, if_false: Keys = NO_KEYS) -> Value:
@@ -102,7 +99,7 @@ def either(then: Value, otherwise: Value, if_true: Keys = NO_KEYS, if_false: Key
 
     return Value(
         then.types | otherwise.types,
-        joined(then.unit, otherwise.unit),
+        common_unit((then, otherwise)),
         entity=then.entity if then.entity == otherwise.entity else None,
         doubt=then.doubt or otherwise.doubt,
         if_true=where(True),
@@ -111,13 +108,19 @@ def either(then: Value, otherwise: Value, if_true: Keys = NO_KEYS, if_false: Key
     )
 
 
+def common_unit(values: Sequence[Value]) -> str:
+    """Return the unit of all values that have one; empty if there is none, or if they differ."""
+    units = {value.unit for value in values if value.unit}
+    return units.pop() if len(units) == 1 else ""
+
+
 def bound(value: Value) -> Value:
     """Return a variable's value on the assumption that the variable is bound."""
     return replace(value, types=value.types & ~UNBOUND) if value.types & UNBOUND else value
 
 
 Key: TypeAlias = "tuple[str, Hashable] | tuple[str, Hashable, str]"
-"""(`variable`, scope, name), (`function`, name), (`note`, entity, name), or (`not nil`, key of a value)."""
+"""(`variable`, scope, name), (`function`, name), or (`not nil`, key of a value)."""
 
 
 class Facts(dict[Key, Any]):
@@ -177,8 +180,7 @@ class Knowledge:
             elif kind == "function":
                 self.store.learn(key, tuple(dict.fromkeys((*(then or ()), *(otherwise or ())))))
             else:
-                missing = NOT_BOUND if kind == "variable" else NIL_VALUE
-                self.store.learn(key, either(then or missing, otherwise or missing, if_true, if_false))
+                self.store.learn(key, either(then or NOT_BOUND, otherwise or NOT_BOUND, if_true, if_false))
 
     @contextlib.contextmanager
     def scoped(self) -> Iterator[None]:
@@ -242,18 +244,14 @@ def _equal(now: Knowledge, value: Value, args: Sequence[Value]) -> Value:
     if constant_arg.constant == (None,):
         return replace(value, if_false=value_arg.existing())
     otherwise = value_arg.keys(True) if constant_arg.constant == (0,) and not value_arg.types & NIL else NO_KEYS
-    return replace(value, if_true=value_arg.existing(), if_false=otherwise, zero=_compared_with_zero(args))
+    return replace(value, if_true=value_arg.existing(), if_false=otherwise)
 
 
 def _not(now: Knowledge, value: Value, args: Sequence[Value]) -> Value:
     (arg,) = args
     if arg.constant is not None:
         return constant(not arg.constant[0])
-    return replace(value, if_true=arg.keys(False), if_false=arg.keys(True), zero=arg.zero)
-
-
-def _ordered(now: Knowledge, value: Value, args: Sequence[Value]) -> Value:
-    return replace(value, zero=_compared_with_zero(args))
+    return replace(value, if_true=arg.keys(False), if_false=arg.keys(True))
 
 
 def _and(now: Knowledge, value: Value, args: Sequence[Value]) -> Value:
@@ -271,13 +269,8 @@ def _constant_last(args: Sequence[Value]) -> Sequence[Value]:
     return args if args[0].constant is None else args[::-1]
 
 
-def _compared_with_zero(args: Sequence[Value]) -> Keys:
-    arg, constant_arg = _constant_last(args)
-    return frozenset((arg.identity,)) if constant_arg.constant is not None and constant_arg.constant[0] == 0 else NO_KEYS
-
-
 CONDITIONS: Final[Mapping[str, Callable[[Knowledge, Value, Sequence[Value]], Value]]] = {
     "valid": _valid, "null": _null, "eq": _equal, "neq": lambda now, value, args: _not(now, value, [_equal(now, value, args)]),
-    "not": _not, "and": _and, "or": _or, "lt": _ordered, "gt": _ordered, "lte": _ordered, "gte": _ordered,
+    "not": _not, "and": _and, "or": _or,
 }  # fmt: skip
 """Rules that derive knowledge from functions' results, keyed by function name."""

@@ -18,7 +18,7 @@ _ERRORS = (
 
 _WARNINGS = (
     # Legal, but suspicious.
-    "empty-policy", "unknown-control", "unknown-property", "unset-note", "wrong-scope", "control-bounds", "units", "possible-nil",
+    "empty-policy", "unknown-control", "unknown-property", "wrong-scope", "control-bounds", "units", "possible-nil",
     "average-of-nothing", "no-short-circuit", "unused-variable", "unused-function", "duplicate-function", "duplicate-variable",
     "shadowed-word", "def-of-builtin",
 )  # fmt: skip

@@ -22,6 +22,7 @@ from mom_plugins_policy.checks.knowledge import (
     Keys,
     Knowledge,
     Value,
+    common_unit,
     constant,
     either,
 )
@@ -33,7 +34,6 @@ from mom_plugins_policy.language.words.forms import DEFINING, WORDS, Clause, For
 from mom_plugins_policy.language.words.functions import BUILTINS, CALLABLES, FUNCTIONS, OPERATORS, PREDEFINED, FunctionWord
 from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
 from mom_plugins_policy.language.words.types import ANY, ENTITY, FLOAT, FUNCTION, LIST, NIL, OTHER, STRING, UNBOUND
-from mom_plugins_policy.language.words.units import Measured
 from mom_plugins_policy.language.words.word import Word
 
 _STEPS: Final = 12_000  # visited lists: some tenths of a second
@@ -48,11 +48,6 @@ _OF_VALUES: Final = frozenset({"type", "possible-nil", "zero-division", "range",
 _OF_NAMES: Final = frozenset({"unknown-field", "undefined-symbol", "unknown-variable", "unknown-function"})
 
 _ELSEWHERE: Final = "if another policy defines it, check both together"
-_INSTEAD: Final = {
-    "true": "write 1", "false": "write 0", "none": "write nil", "else": "`else` may only begin the last clause of cond",
-    "kib": "write the number alone: memory is in KiB", "mib": "memory is in KiB: 512 MiB is 524288",
-    "gib": "memory is in KiB: 2 GiB is 2097152",
-}  # fmt: skip
 
 
 class _Fails(Exception):
@@ -68,7 +63,6 @@ class _Together:
     form: Form
     word: str
     keys: Keys = NO_KEYS
-    zero: Keys = NO_KEYS
 
 
 class Walk:
@@ -139,8 +133,7 @@ class Walk:
         first, *parts = form.name.split(".")
         value = self._now.lookup(first)
         if value is None:
-            alike = self.declared.like("variable", first, lambda: {*self.program.bound, *PREDEFINED})
-            hint = _INSTEAD.get(first.lower()) or self.declared.meant(first) or alike or _ELSEWHERE
+            hint = self.declared.like("variable", first, lambda: {*self.program.bound, *PREDEFINED}) or _ELSEWHERE
             raise self._wrong(form, "undefined-symbol", f"there is no variable {first}", hint=hint)
         for part in parts:
             value = self._attribute(form, value, part)
@@ -325,7 +318,7 @@ class Walk:
         before = set(self._now.store)
         _, learnt = self._branch(step, NO_KEYS)  # a failure ends only one guest's step
         self._loops -= 1
-        changed = {key: value for key, value in learnt.items() if key in before or key[0] in ("function", "note")}
+        changed = {key: value for key, value in learnt.items() if key in before or key[0] == "function"}
         self._now.join(changed, {}, NO_KEYS, NO_KEYS)
         return Value(LIST)
 
@@ -394,7 +387,6 @@ class Walk:
                 value = self._value(argument)
                 values.append(value)
                 around.keys |= value.keys(word.name == "and")
-                around.zero |= value.zero
         finally:
             self._together.pop()
         return self._function(form, word, values, arguments)
@@ -405,10 +397,6 @@ class Walk:
                 self._look_for_nil(form, arg, place)
         if word.mixing and len(args) > 1:
             self.declared.units(word, args, places)
-        if word.name == "div" and args[1].constant is None:
-            for around in self._together:
-                if args[1].identity in around.zero:
-                    self._say_not_kept(around, places[1], "this division by zero", "put the division into an `if`")
         value = self._computed(form, word, args)
         if word.strict is not None and len(args) >= word.strict:
             for arg in args:
@@ -434,7 +422,7 @@ class Walk:
             raise self._wrong(form, "type", _CERTAIN["type"].format(form.items[0].name))
         if word.name == "div" and args[1].constant is not None and args[1].constant[0] == 0:
             raise self._wrong(form, "zero-division", _CERTAIN["zero-division"])
-        unit = word.unit([Measured(arg.unit, arg.constant[0] if arg.constant else None) for arg in args])
+        unit = common_unit(args) if word.keeps_unit else ""
         tell = CONDITIONS.get(word.name)
         value = Value(types & ~NIL if word.strict is not None else types, unit)
         return value if tell is None else tell(self._now, value, args)
@@ -445,8 +433,9 @@ class Walk:
         shown, head = abridged(place, 40), form.items[0].name
         for around in self._together:
             if arg.identity in around.keys:
-                cure = f"write (if {abridged(around.form.items[1], 30)} … …) around it"
-                self._say_not_kept(around, place, f"`{head}` from getting nil: {shown} may be nil", cure)
+                failure = f"`{head}` from getting nil: {shown} may be nil"
+                message = f"`{around.word}` evaluates all its arguments, so an earlier argument does not prevent {failure}"
+                self.say("no-short-circuit", place, message, f"write (if {abridged(around.form.items[1], 30)} … …) around it")
                 return
         if isinstance(arg.doubt, FieldKey):
             (scope, _), name = arg.doubt
@@ -460,10 +449,6 @@ class Walk:
             self.say("possible-nil", place, message, f"use it inside of (if (valid {tested}) … …)", about=(scope, name))
         else:
             self.say("possible-nil", place, f"{shown} may be nil here, and `{head}` fails on nil", f"test it with (valid {shown}) before")
-
-    def _say_not_kept(self, around: _Together, place: Form, failure: str, cure: str) -> None:
-        message = f"`{around.word}` evaluates all its arguments, so an earlier argument does not prevent {failure}"
-        self.say("no-short-circuit", place, message, cure)
 
     # --- methods -------------------------------------------------------------------------------------------------------------------
 
@@ -500,11 +485,6 @@ class Walk:
         if method == "Stat" and entity is not None:
             value = self._now.narrowed(self.declared.value_of(FieldKey(entity, name)))
             return value if len(values) == 1 else replace(either(value, values[1]), doubt=None)
-        if method == "SetVar":
-            self._now.store.learn(("note", entity, name), values[1])
-        stored: Value | None = self._now.store.get(("note", entity, name)) if method == "GetVar" and entity is not None else None
-        if stored is not None:  # unknown type: a nested loop may set this note through another variable for the same guest
-            return replace(self._unknown, unit=stored.unit, if_there=stored.existing())
         return NIL_VALUE if ENTITY_METHODS[method].writes else replace(self._unknown)
 
 

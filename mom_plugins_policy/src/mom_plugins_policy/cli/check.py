@@ -34,7 +34,7 @@ def check_command(
     suspicious. Exit code 1: errors (with --strict, also warnings). Exit code 2: the policies cannot be read.
     """
     inputs = policies_for(paths, config_path, defaults=with_default_policies)
-    remarks = check(inputs.texts, inputs.declarations, inputs.limits)
+    remarks = check(inputs.texts, inputs.declarations)
     errors = [remark for remark in remarks if remark.severity == Severity.ERROR]
     warnings = [remark for remark in remarks if remark.severity != Severity.ERROR]
     if as_json:

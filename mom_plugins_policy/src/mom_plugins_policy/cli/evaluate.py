@@ -19,7 +19,6 @@ from mom_plugins_policy.cli.inputs import (
     snapshot_options,
 )
 from mom_plugins_policy.cli.output import amount, plain, written_value
-from mom_plugins_policy.language.limits import DEFAULT_LIMITS
 from mom_plugins_policy.language.policy import Result
 from mom_plugins_policy.sources import text_of
 
@@ -50,7 +49,7 @@ def eval_command(
     if Path("-") in paths:
         if snapshot_path == Path("-"):
             raise click.UsageError("policies and the snapshot cannot both come from the standard input: give one of them as a file")
-        expressions = (*expressions, text_of(Path("-"), 4 * DEFAULT_LIMITS.text, "a policy is a text file"))
+        expressions = (*expressions, text_of(Path("-")))
         paths = tuple(path for path in paths if path != Path("-"))
     inputs = policies_for(paths, config_path, defaults=with_default_policies, needed=not expressions, live=live)
     if expressions:

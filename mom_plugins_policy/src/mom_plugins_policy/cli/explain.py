@@ -6,11 +6,10 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 import click
 
-from mom_core import Decision, Entity, Guest, Host, Scope, first_names, printable
+from mom_core import Decision, Entity, Guest, Host, Scope, printable
 from mom_daemon import NoSuchGuest, as_caller, config_option, find_guest, json_option, print_prose
 from mom_plugins_policy.cli.inputs import (
     EXIT_NO,
@@ -24,8 +23,6 @@ from mom_plugins_policy.cli.inputs import (
 from mom_plugins_policy.cli.output import amount, located, plain
 from mom_plugins_policy.language.errors import Fault
 from mom_plugins_policy.language.policy import Policy
-
-_SHOWN_GUESTS: Final = 10
 
 
 @click.command("explain")
@@ -54,12 +51,8 @@ def explain_command(
     try:
         entity: Host | Guest = snapshot.host if about_host else find_guest(snapshot.guests, guest_name or "")
     except NoSuchGuest as error:
-        if live:
-            raise
-        where = f"the snapshot {snapshot_path}" if snapshot_path is not None else "the example"
-        names = first_names([printable(guest.name) for guest in snapshot.guests.values()], _SHOWN_GUESTS) or "no guest"
-        advice = error.hint if error.hint.startswith("did you") else f"it has {names};"
-        raise NoSuchGuest(f"{error.message} in {where}", hint=f"{advice} --live reads this host") from None
+        where = "on this host" if live else "in the example" if snapshot_path is None else f"in the snapshot {snapshot_path}"
+        raise NoSuchGuest(f"{error.message} {where}", hint=error.hint) from None
     policy = inputs.compiled(snapshot)
     result = policy.evaluate(snapshot)
     decisions = [decision for decision in result.decisions if decision.entity == entity.entity]

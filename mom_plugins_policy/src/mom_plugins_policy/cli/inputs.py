@@ -18,9 +18,8 @@ from mom_core import Declarations, FieldSpec, MomError, Snapshot, Unit, printabl
 from mom_daemon import become_owner, brief, print_prose
 from mom_plugins_policy.cli.output import with_excerpt
 from mom_plugins_policy.language.errors import Fault, PolicyError
-from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
-from mom_plugins_policy.language.policy import Policy
-from mom_plugins_policy.snapshots import EXAMPLE, did_you_mean, fields_in, read_snapshot
+from mom_plugins_policy.language.policy import Policy, fields_in
+from mom_plugins_policy.snapshots import EXAMPLE, did_you_mean, read_snapshot
 from mom_plugins_policy.sources import Texts, read_paths, read_policies
 
 if TYPE_CHECKING:
@@ -51,12 +50,11 @@ def snapshot_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @dataclass(slots=True)
 class PolicyInputs:
-    """Policies for a subcommand, with declarations and limits. `texts` and `files` are keyed by policy name."""
+    """Policies for a subcommand, with declarations. `texts` and `files` are keyed by policy name."""
 
     texts: dict[str, str]
     files: dict[str, str]
     declarations: Declarations
-    limits: PolicyLimits
 
     def compiled(self, sample: Snapshot) -> Policy:
         """Compile the policies to one program. If there are mistakes, print them and exit with 2.
@@ -64,7 +62,7 @@ class PolicyInputs:
         :param sample: snapshot; all its fields count as declared
         """
         try:
-            return Policy.compile(self.texts, with_fields_of(sample, self.declarations), self.limits)
+            return Policy.compile(self.texts, with_fields_of(sample, self.declarations))
         except PolicyError as error:
             for fault in error.faults[:100]:
                 click.echo(self.excerpt(fault), err=True)
@@ -92,29 +90,28 @@ def policies_for(
     config = configured(config_path)
     declarations = declarations_of(config)
     settings: Any = config.plugins["policy"].settings if config is not None and "policy" in config.plugins else None
-    limits: PolicyLimits = DEFAULT_LIMITS if settings is None else settings.limits
     policies, beside = Texts(), defaults
     if paths:
-        policies = read_paths(paths, 4 * limits.text)
+        policies = read_paths(paths)
     elif needed and live and config is not None and (running := _in_force(config)) is not None:
         texts = {name: policy.text for name, policy in running.items()}
         files = {name: policy.origin for name, policy in running.items() if policy.origin.startswith("/")}
         policies, beside = Texts(texts, files), False
     elif needed and settings is not None:
         become_owner(*(path for path in (settings.directory, settings.file) if path is not None))
-        policies, beside = read_policies(settings.directory, settings.file, limits), settings.wants_defaults
+        policies, beside = read_policies(settings.directory, settings.file), settings.wants_defaults
     elif needed and config is not None and not defaults:
         message = f"{config.file} does not enable the policy plugin, so mom uses no policies"
         raise MomError(message, hint="give the path of a policy file, or use --defaults for the plugins' default policies")
     elif needed:
         beside = True
-    return PolicyInputs({**(declarations.policies if beside else {}), **policies.usable().texts}, policies.files, declarations, limits)
+    return PolicyInputs({**(declarations.policies if beside else {}), **policies.usable().texts}, policies.files, declarations)
 
 
 def _in_force(config: Config) -> Mapping[str, PolicyText] | None:
     from mom_daemon import ask
 
-    answer = ask(config, lambda running: running.policies(), otherwise="the files and defaults")
+    answer = ask(config, lambda running: running.policies())
     if answer is None:
         return None
     policies, where = answer
@@ -131,7 +128,7 @@ def configured(path: str | None) -> Config | None:
 
 def with_fields_of(sample: Snapshot, declarations: Declarations) -> Declarations:
     """Return the declarations, with all fields of a snapshot and its history added."""
-    occurring = [field for item in (sample, *sample.history) for field in fields_in(item)]
+    occurring = fields_in((sample, *sample.history))
     fields = {(scope, name): FieldSpec(name, Unit.TEXT, scope, "in the snapshot") for scope, name in occurring}
     return dataclasses.replace(declarations, fields={**fields, **declarations.fields})
 
@@ -146,7 +143,7 @@ def snapshot_for(path: Path | None, config_path: str | None, declarations: Decla
     if live:
         return live_snapshot(config_path)
     sample = read_snapshot(path or EXAMPLE)
-    for (scope, name), entity in fields_in(sample).items() if path is not None else ():
+    for (scope, name), entity in fields_in((sample,)).items() if path is not None else ():
         if (scope, name) not in declarations.fields:
             hint = did_you_mean(name, [each for of, each in declarations.fields if of == scope])
             advice = f" ({hint})" if hint else ""

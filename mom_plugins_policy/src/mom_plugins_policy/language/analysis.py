@@ -32,20 +32,6 @@ class Definition:
     calls: set[str] = field(default_factory=set)
 
 
-@dataclass(slots=True)
-class NoteNames:
-    """Names of notes. `all_known` is False if a policy computes the name of a note."""
-
-    names: set[str] = field(default_factory=set)
-    all_known: bool = True
-
-    def add(self, arguments: Sequence[Form]) -> None:
-        """Add the note's name: the first of a method's arguments."""
-        name = arguments[0].value if arguments and arguments[0].kind is FormKind.LITERAL else None
-        self.all_known &= isinstance(name, str)
-        self.names.add(str(name))
-
-
 @dataclass(eq=False, slots=True)
 class Program:
     """All policies as one program, with the results of the survey."""
@@ -62,17 +48,12 @@ class Program:
     definitions: dict[str, list[Definition]] = field(default_factory=dict)
     ineffective: list[Form] = field(default_factory=list)
     """Names of definitions that have no effect, because the names are words of the language."""
-    set_notes: NoteNames = field(default_factory=NoteNames)
-    """Notes that the policies set for one evaluation."""
-    kept_notes: NoteNames = field(default_factory=NoteNames)
-    """Notes that the policies keep or recall."""
     guarded: dict[str, set[str]] = field(default_factory=dict)
     """Host fields that a policy tests for nil, keyed by the policy's name."""
     callables: bool = False
     faults: list[Fault] = field(default_factory=list)
     parts: dict[int, Parts] = field(default_factory=dict)
     """Parts of well-formed special forms, keyed by form index."""
-    _changing: set[str] | None = None
 
     def functions(self) -> Iterator[Definition]:
         """Yield all definitions."""
@@ -134,29 +115,12 @@ class Program:
         return owners
 
     def changes(self, form: Form) -> bool:
-        """Return whether a form can set variables, controls, or notes for one evaluation."""
-        if self._changing is None:
-            self._changing = self._find_changing()
-        return any(self._does(item) or _head(item) in self._changing for item in all_in([form]))
+        """Return whether a form sets variables, controls, or notes for one evaluation by itself, not by a function that it calls."""
+        return any(map(self._does, all_in([form])))
 
     def _does(self, form: Form) -> bool:
         parts, method = self.parts.get(form.index), ENTITY_METHODS.get(_head(form).rpartition(".")[2])
-        return (parts is not None and bool(parts.assigned)) or (method is not None and method.writes and method.store != "memory")
-
-    def _find_changing(self) -> set[str]:
-        callers: dict[str, list[str]] = {}
-        result: set[str] = set()
-        for definition in self.functions():
-            if any(map(self._does, all_in([definition.body]))):
-                result.add(definition.name)
-            for callee in definition.calls:
-                callers.setdefault(callee, []).append(definition.name)
-        todo = [*result]
-        while todo:
-            new = {*callers.pop(todo.pop(), ())} - result
-            result |= new
-            todo += new
-        return result
+        return (parts is not None and bool(parts.assigned)) or (method is not None and method.writes)
 
 
 def _head(form: Form) -> str:
@@ -190,8 +154,6 @@ class _Survey:
             first, *parts = form.name.split(".")
             self.program.read.add(first)
             self.program.callables |= first in CALLABLES or not _METHODS.isdisjoint((first, *parts))
-            if parts:
-                self._method(parts[-1], ())
         elif form.kind is FormKind.BLOCK:
             self._push(form.items, owner, always=always)
         elif form.items and form.items[0].kind is FormKind.NAME:
@@ -199,21 +161,10 @@ class _Survey:
         elif form.items and form.items[0].kind is FormKind.OPERATOR:
             self._push(form.items[1:], owner)
 
-    def _method(self, name: str, arguments: Sequence[Form]) -> None:
-        if (method := ENTITY_METHODS.get(name)) is None:
-            return
-        if method.store == "memory":
-            self.program.kept_notes.add(arguments)
-        elif method.store == "note" and method.writes:
-            self.program.set_notes.add(arguments)
-
     def _list(self, form: Form, owner: Definition | None, always: bool) -> None:
         program, name, arguments = self.program, form.items[0].name, form.items[1:]
-        first, _, last = name.rpartition(".")
         program.called.add(name)
         program.read.add(name.partition(".")[0])
-        if first:
-            self._method(last, arguments)
         if name in ("valid", "null"):
             tested = {argument.name[5:] for argument in arguments if argument.name.startswith("Host.")}
             program.guarded.setdefault(form.text.name, set()).update(tested)

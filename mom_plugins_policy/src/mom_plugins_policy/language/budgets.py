@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Final
 
+from mom_plugins_policy.language import limits
 from mom_plugins_policy.language.errors import Trouble
-from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.syntax import Form
 from mom_plugins_policy.language.values import Any_
 
@@ -17,35 +16,28 @@ _SLICE: Final = 1000  # steps between two looks at the clock: a millisecond with
 SMALL: Final = 1 << 63
 """Integers below this need no size check."""
 
-MEMORY: Final = 48 << 20
-"""Bytes that strings, lists and integers may take in one evaluation."""
-
 _ELEMENT: Final = 36  # bytes of an element in a list that `with` builds: a pointer and a number
 
 
-class Budgets(ABC):
+class Budgets:
     """Remaining time, steps and memory."""
 
-    def __init__(self, limits: PolicyLimits) -> None:
-        self.limits = limits
+    def __init__(self, seconds: float) -> None:
         self.left = 0
         """Steps until `refill` must be called."""
         self._weights: dict[int, tuple[Sequence[Any_], int]] = {}
-        self._deadline = time.monotonic() + limits.seconds
-        self._until_count = MEMORY
+        self._seconds = seconds
+        self._deadline = time.monotonic() + seconds
+        self._memory = limits.MEMORY
         self._in_step = False
-        self._allow(limits.steps)
-
-    @abstractmethod
-    def _held(self) -> int:
-        """Return how many bytes the evaluation's values take now."""
+        self._allow(limits.STEPS)
 
     # --- time and steps --------------------------------------------------------------------------------------------------------
 
     def look(self, form: Form | None = None) -> None:
         """Raise `Trouble` if the evaluation has used up its time."""
         if time.monotonic() > self._deadline:
-            raise Trouble("limit", f"the evaluation takes longer than {self.limits.seconds:g} s", form, fatal=True)
+            raise Trouble("limit", f"the evaluation takes longer than {self._seconds:g} s", form, fatal=True)
 
     def _allow(self, steps: int) -> None:
         self.left = min(_SLICE, steps)
@@ -56,7 +48,7 @@ class Budgets(ABC):
         self.look()
         self._reserve += self.left
         if self._reserve < 0:
-            allowed = self.limits.guest_steps if self._in_step else self.limits.steps
+            allowed = limits.GUEST_STEPS if self._in_step else limits.STEPS
             raise Trouble("limit", f"more than {allowed:,} steps")
         self._allow(self._reserve)
 
@@ -76,7 +68,7 @@ class Budgets(ABC):
     def next_step(self) -> None:
         """Begin the evaluation for the next guest, with a new budget."""
         self.look()
-        self._allow(self.limits.guest_steps)
+        self._allow(limits.GUEST_STEPS)
 
     def leave_steps(self, steps: int) -> None:
         """End the outermost loop over guests, with `steps` left."""
@@ -86,26 +78,22 @@ class Budgets(ABC):
     # --- sizes -----------------------------------------------------------------------------------------------------------------
 
     def build(self, size: int) -> None:
-        """Count the bytes of a new value. Raise `Trouble` if all values together exceed `MEMORY`."""
-        self._until_count -= size
-        if self._until_count < 0:
-            self.look()
-            held = self._held()
-            if held > MEMORY:
-                raise Trouble("limit", f"strings, lists and large integers take more than {MEMORY >> 20} MiB", fatal=True)
-            self._until_count = max(MEMORY - held, MEMORY >> 2)
+        """Count the bytes of a new value. Raise `Trouble` if all values together exceed the limit."""
+        self._memory -= size
+        if self._memory < 0:
+            raise Trouble("limit", f"strings, lists and large integers take more than {limits.MEMORY >> 20} MiB", fatal=True)
 
     def grown(self, value: Any_) -> Any_:
         """Count the size of a new value, and return the value. Raise `Trouble` if it is too large."""
         kind = value.__class__
         if kind is int:
-            if value.bit_length() > self.limits.integer_bits:
-                raise Trouble("range", f"an integer of more than {self.limits.integer_bits} bits")
+            if value.bit_length() > limits.INTEGER_BITS:
+                raise Trouble("range", f"an integer of more than {limits.INTEGER_BITS} bits")
             self.charge(value.bit_length() >> 8)
             self.build(value.__sizeof__())
         elif kind is str:
-            if len(value) > self.limits.string:
-                raise Trouble("limit", f"a string of more than {self.limits.string:,} characters")
+            if len(value) > limits.STRING:
+                raise Trouble("limit", f"a string of more than {limits.STRING:,} characters")
             self.charge(len(value) >> 6)
             self.build(value.__sizeof__())
         elif kind is list or kind is tuple:
@@ -125,8 +113,8 @@ class Budgets(ABC):
             if item.__class__ is list or item.__class__ is tuple:
                 nested = True
                 weight += weights[id(item)][1] if id(item) in weights else len(item)
-        if weight > self.limits.list:
-            raise Trouble("limit", f"a list of more than {self.limits.list:,} elements")
+        if weight > limits.LIST:
+            raise Trouble("limit", f"a list of more than {limits.LIST:,} elements")
         if nested:
             self._weights[id(value)] = (value, weight)
         return weight

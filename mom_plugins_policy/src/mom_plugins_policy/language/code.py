@@ -1,8 +1,7 @@
 """Executable code of a program: one function per form.
 
 Scope is dynamic: a function sees its callers' names. So a name has one value at a time, in `Evaluation.names`. A scope stores the earlier
-values of the names that it binds, and restores them when it ends. The functions here hold all values in local variables, where
-`Evaluation` finds and measures them.
+values of the names that it binds, and restores them when it ends.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from mom_plugins_policy.language import limits
 from mom_plugins_policy.language.analysis import Program
 from mom_plugins_policy.language.errors import Trouble
 from mom_plugins_policy.language.runtime import Code, Evaluation
@@ -115,7 +115,7 @@ class _Coder:
         def call(run: Evaluation) -> Any_:
             values = []
             for code in codes:
-                values.append(code(run))  # noqa: PERF401  # a comprehension hides values
+                values.append(code(run))  # noqa: PERF401  # a comprehension needs a frame of its own in Python 3.11
             try:
                 return run.computed(compute, values, compares=compares)
             except Exception as error:  # noqa: BLE001  # `located` classifies errors
@@ -137,12 +137,12 @@ class _Coder:
                 raise Trouble("arity", f"{name} takes {number} argument{'s' if number != 1 else ''}, not {len(codes)}", form)
             values = []
             for code in codes:
-                values.append(code(run))  # noqa: PERF401  # a comprehension hides values
+                values.append(code(run))  # noqa: PERF401  # a comprehension needs a frame of its own in Python 3.11
             names, outer, scope, depth = run.names, run.scope, dict[str, Any_](), run.depth
             try:
                 run.charge(1)
-                if depth >= run.limits.depth:
-                    raise Trouble("recursion", f"more than {run.limits.depth} nested calls")
+                if depth >= limits.DEPTH:
+                    raise Trouble("recursion", f"more than {limits.DEPTH} nested calls")
                 run.depth, run.scope = depth + 1, scope
                 for parameter, value in zip(parameters, values, strict=True):
                     run.bind(parameter, value)
@@ -176,7 +176,7 @@ class _Coder:
                 return otherwise(run)
             values = []
             for code in codes:
-                values.append(code(run))  # noqa: PERF401  # a comprehension hides values
+                values.append(code(run))  # noqa: PERF401  # a comprehension needs a frame of its own in Python 3.11
             try:
                 return run.called(head, values, form)
             except Exception as error:  # noqa: BLE001  # `located` classifies errors

@@ -12,7 +12,7 @@ from mom_plugins_policy.language.syntax import Form
 
 KINDS = frozenset({
     "syntax", "empty-policy", "undefined-symbol", "unknown-function", "not-callable", "arity", "malformed", "empty-form", "bad-literal",
-    "recursion", "type", "zero-division", "range", "unknown-field", "missing-property", "no-data", "limit", "internal",
+    "recursion", "type", "zero-division", "range", "unknown-field", "missing-property", "limit", "internal",
 })  # fmt: skip
 """Kinds of errors. `limit`: too many steps, too much time or too large a value; `internal`: a bug in this package."""
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import cached_property, lru_cache
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
-from mom_core import HOST_ID, Decision, Declarations, Guest, Problem, Scope, Snapshot, Source, Unit, Value
+from mom_core import HOST_ID, Decision, Declarations, Guest, Host, Problem, Scope, Snapshot, Source, Unit, Value
+from mom_plugins_policy.language import limits
 from mom_plugins_policy.language.analysis import Program, analyse
 from mom_plugins_policy.language.code import code_of
 from mom_plugins_policy.language.conditions import RequestCondition, conditions_in, reason_of
 from mom_plugins_policy.language.errors import Fault, PolicyError
-from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.language.reader import read
 from mom_plugins_policy.language.runtime import Evaluation, Notes
 from mom_plugins_policy.language.syntax import Form, abridged, all_in
@@ -20,8 +20,6 @@ from mom_plugins_policy.language.values import Guests
 from mom_plugins_policy.notes import NoteStore
 
 _FIELD = re.compile(r"\.(\w+)")
-_FIELDS = 1000  # cached answers of `declares` in an evaluation: policies may make up names
-_CODES = 4  # cached programs, each some MiB: the one in force, one checked before a change, one on trial, and the replaced one
 
 
 class Result:
@@ -70,7 +68,7 @@ class Result:
         return tuple(result)
 
     def _reason(self, form: Form) -> _Reason:
-        return _Reason(form.source, self._suggested_because(form), self.policy.code.conditions.get(form.index, ()), _written_in(form))
+        return _Reason(form.source, self._suggested_because(form), self.policy.conditions.get(form.index, ()), _written_in(form))
 
     def _suggested_because(self, form: Form) -> Mapping[str, Value]:
         declared = {} if self.policy.declarations is None else self.policy.declarations.fields
@@ -90,8 +88,8 @@ class Result:
             if identity in run.failed:
                 continue
             disks = [disk for disk in run.disks_of[identity] if getattr(disk, "changed", False)]
-            limits = [{"name": disk.attributes["name"], "path": disk.attributes["path"], **disk.current} for disk in disks]
-            yield Decision(disks[0].guest.entity, "io_tune", limits, _written_in(form), form.source)
+            tunes = [{"name": disk.attributes["name"], "path": disk.attributes["path"], **disk.current} for disk in disks]
+            yield Decision(disks[0].guest.entity, "io_tune", tunes, _written_in(form), form.source)
 
 
 def _written_in(form: Form) -> str:
@@ -112,31 +110,20 @@ class _Reason(NamedTuple):
         return reason_of(self.conditions, identity, snapshot) or self.text
 
 
-class Code:
-    """Program with its executable code, shared by `Policy` objects with equal texts and limits.
+class Policy:
+    """Compiled policies; create with `compile`. Immutable and thread-safe."""
 
-    :param empty: names of policies that contain no code
-    """
-
-    def __init__(self, program: Program, empty: Sequence[str] = ()) -> None:
+    def __init__(self, program: Program, empty: Sequence[str], declarations: Declarations | None) -> None:
         self.program = program
         self.empty = empty
-        self.run = code_of(program)
+        """Names of policies that contain no code."""
+        self.declarations = declarations
+        self._code = code_of(program)
 
     @cached_property
     def conditions(self) -> Mapping[int, Sequence[RequestCondition]]:
         """Conditions of requests, keyed by form index."""
         return conditions_in(self.program)
-
-
-class Policy:
-    """Compiled policies; create with `compile`. Immutable and thread-safe."""
-
-    def __init__(self, code: Code, declarations: Declarations | None, limits: PolicyLimits) -> None:
-        self.code = code
-        self.program = code.program
-        self.declarations = declarations
-        self.limits = limits
 
     @property
     def undeclared(self) -> Collection[tuple[Scope, str]]:
@@ -144,17 +131,45 @@ class Policy:
         return [] if self.declarations is None else [field for field in self.program.fields() if field not in self.declarations.fields]
 
     @classmethod
-    def compile(cls, texts: Mapping[str, str], declarations: Declarations | None = None, limits: PolicyLimits = DEFAULT_LIMITS) -> Policy:
-        """Compile policies in name order as one program. Recent results are cached.
+    def compile(cls, texts: Mapping[str, object], declarations: Declarations | None = None) -> Policy:
+        """Compile policies in name order as one program.
 
         :param declarations: None accepts all controls, and all fields in a snapshot or its history
         :raises PolicyError: with all faults
         """
-        for name, text in texts.items():
-            for item, role in ((name, "a policy's name"), (text, "a policy")):
-                if not isinstance(item, str):
-                    raise PolicyError([Fault("type", str(name), 0, 0, f"{role} must be a string, not {type(item).__name__}")])
-        return cls(_code(tuple(sorted(texts.items())), limits), declarations, limits)
+        if len(texts) > limits.POLICIES:
+            message = f"there are {len(texts):,} policies, but only {limits.POLICIES:,} are allowed"
+            raise PolicyError([Fault("limit", max(texts), 0, 0, message)])
+        faults: list[Fault] = []
+        forms: list[Form] = []
+        empty: list[str] = []
+        size = index = 0
+        for name in sorted(texts):
+            text = texts[name]
+            if wrong := _wrong_name(name):
+                faults.append(Fault("malformed", name, 0, 0, wrong))
+                continue
+            if not isinstance(text, str):
+                faults.append(Fault("type", name, 0, 0, "a policy must be a string"))
+                continue
+            size += len(text)
+            if size > limits.TEXT:
+                faults.append(Fault("limit", name, 0, 0, f"the policies have more than {limits.TEXT:,} characters"))
+                break
+            try:
+                read_forms = read(name, text, first_index=index)
+            except PolicyError as error:
+                faults.extend(error.faults)
+                continue
+            index += sum(1 for _ in all_in(read_forms))
+            forms.extend(read_forms)
+            if not read_forms:
+                empty.append(name)
+        program = analyse(forms)
+        faults.extend(program.faults)
+        if faults:
+            raise PolicyError(sorted(faults, key=lambda fault: (fault.name, fault.line, fault.column)))
+        return cls(program, empty, declarations)
 
     @cached_property
     def text_controls(self) -> frozenset[str]:
@@ -167,21 +182,19 @@ class Policy:
         spec = None if self.declarations is None else self.declarations.controls.get(control)
         return (None, False) if spec is None else (spec.scope, spec.unit.is_whole)
 
-    def evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot] | None = None, notes: Notes | None = None) -> Result:
+    def evaluate(
+        self, snapshot: Snapshot, history: Sequence[Snapshot] | None = None, notes: Notes | None = None, seconds: float = limits.SECONDS
+    ) -> Result:
         """Evaluate the policies. `Result.errors` contains their mistakes.
 
         :param history: older snapshots, oldest first; None for the snapshot's own history
+        :param seconds: time limit
         """
         older = snapshot.history if history is None else history
-        declared = self.declarations.fields if self.declarations is not None else None
-
-        @lru_cache(maxsize=_FIELDS)
-        def declares(scope: Scope, name: str) -> bool:
-            return (scope, name) in declared if declared is not None else occurs(scope, name, snapshot, older)
-
-        run = Evaluation(snapshot, older, self.limits, declares, notes, self.text_controls)
+        declared = {*fields_in((snapshot, *older))} if self.declarations is None else self.declarations.fields
+        run = Evaluation(snapshot, older, declared, notes or {}, self.text_controls, seconds)
         stopped = False
-        for form, code in zip(self.program.forms, self.code.run, strict=True):
+        for form, code in zip(self.program.forms, self._code, strict=True):
             try:
                 run.values.append(code(run))
             except Exception as error:  # noqa: BLE001  # a policy may cause any error
@@ -190,62 +203,25 @@ class Policy:
                 break
         return Result(run, self, stopped=stopped)
 
-    def evaluate_with(self, store: NoteStore, snapshot: Snapshot, history: Sequence[Snapshot]) -> Result:
-        """Evaluate with the notes in `store`. Store new notes there; delete notes that no policy mentions."""
+    def evaluate_with(self, store: NoteStore, snapshot: Snapshot, history: Sequence[Snapshot], seconds: float = limits.SECONDS) -> Result:
+        """Evaluate with the notes in `store`, and store new notes there."""
         before = store.begin(snapshot)
-        kept, named = self.program.kept_notes, self.program.kept_notes.names
-        if kept.all_known:  # notes without a reader would use memory forever
-            unnamed = [identity for identity, values in before.items() if not values.keys() <= named]
-            remaining = {identity: {name: value for name, value in before[identity].items() if name in named} for identity in unnamed}
-            store.keep(remaining)
-            before.update(remaining)
-        result = self.evaluate(snapshot, history, before)
+        result = self.evaluate(snapshot, history, before, seconds)
         after = {identity: {**before.get(identity, {}), **values} for identity, values in result.notes.items()}
         new = {identity: {name: value for name, value in values.items() if value is not None} for identity, values in after.items()}
         result.unsaved = store.keep(new)
         return result
 
 
-@lru_cache(maxsize=_CODES)
-def _code(texts: Sequence[tuple[str, str]], limits: PolicyLimits) -> Code:
-    if len(texts) > limits.policies:
-        raise PolicyError(
-            [Fault("limit", texts[-1][0], 0, 0, f"there are {len(texts):,} policies, but only {limits.policies:,} are allowed")]
-        )
-    faults: list[Fault] = []
-    forms: list[Form] = []
-    empty: list[str] = []
-    size = 0
-    index = 0
-    for name, text in texts:
-        if wrong := _wrong_name(name):
-            faults.append(Fault("malformed", name, 0, 0, wrong))
-            continue
-        size += len(text)
-        if size > limits.text:
-            faults.append(Fault("limit", name, 0, 0, f"the policies have more than {limits.text:,} characters (the setting limits.text)"))
-            break
-        try:
-            read_forms = read(name, text, limits, first_index=index)
-        except PolicyError as error:
-            faults.extend(error.faults)
-            continue
-        index += sum(1 for _ in all_in(read_forms))
-        forms.extend(read_forms)
-        if not read_forms:
-            empty.append(name)
-    program = analyse(forms)
-    faults.extend(program.faults)
-    if faults:
-        raise PolicyError(sorted(faults, key=lambda fault: (fault.name, fault.line, fault.column)))
-    return Code(program, empty)
-
-
-def occurs(scope: Scope, name: str, snapshot: Snapshot, older: Sequence[Snapshot]) -> bool:
-    """Return whether the snapshot or its history contains a field."""
-    if scope is Scope.HOST:
-        return any(name in item.host.fields for item in (snapshot, *older))
-    return any(name in guest.fields for item in (snapshot, *older) for guest in item.guests.values())
+def fields_in(snapshots: Iterable[Snapshot]) -> dict[tuple[Scope, str], Host | Guest]:
+    """Return all fields by scope and name, each with the first entity that has it."""
+    result: dict[tuple[Scope, str], Host | Guest] = {}
+    for item in snapshots:
+        entities: list[Host | Guest] = [item.host, *item.guests.values()]
+        for entity in entities:
+            for name in entity.fields:
+                result.setdefault((entity.entity.scope, name), entity)
+    return result
 
 
 def _wrong_name(name: str) -> str:

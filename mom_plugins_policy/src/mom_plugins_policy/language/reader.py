@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from mom_core import printable
+from mom_plugins_policy.language import limits
 from mom_plugins_policy.language.errors import Fault, PolicyError
-from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.language.syntax import Form, FormKind, SourceText
 
 TOKEN = re.compile(
@@ -35,13 +35,13 @@ _CURES = {
 _BITS_PER_DIGIT = 3.32  # slightly less than log2(10)
 
 
-def read(name: str, text: str, limits: PolicyLimits = DEFAULT_LIMITS, *, first_index: int = 0) -> list[Form]:
+def read(name: str, text: str, *, first_index: int = 0) -> list[Form]:
     """Read the top-level forms.
 
     :param first_index: `index` of the first form
     :raises PolicyError: its `kind` is `syntax`, `bad-literal`, `range`, `recursion` or `limit`
     """
-    source = _accepted(name, text, limits)
+    source = SourceText(name, text)
     top: list[Form] = []
     here = top
     open_forms: list[Form] = []
@@ -66,18 +66,18 @@ def read(name: str, text: str, limits: PolicyLimits = DEFAULT_LIMITS, *, first_i
             here.append(form)
             open_forms.append(form)
             here = form.items
-            if len(open_forms) > limits.nesting:
-                raise _refusal("recursion", source, start, f"more than {limits.nesting} brackets are open here")
+            if len(open_forms) > limits.NESTING:
+                raise _refusal("recursion", source, start, f"more than {limits.NESTING} brackets are open here")
         elif group in (_NAME, _OPERATOR):
-            if position - start > limits.name:
-                raise _refusal("limit", source, start, f"a name of more than {limits.name} characters")
+            if position - start > limits.NAME:
+                raise _refusal("limit", source, start, f"a name of more than {limits.NAME} characters")
             kind = FormKind.NAME if group == _NAME else FormKind.OPERATOR
             here.append(Form(kind, token.group(), source, start, position, index))
         else:
-            here.append(Form(FormKind.LITERAL, _literal(group, token.group(), source, start, limits), source, start, position, index))
+            here.append(Form(FormKind.LITERAL, _literal(group, token.group(), source, start), source, start, position, index))
         index += 1
-        if index > limits.forms:
-            raise _refusal("limit", source, start, f"more than {limits.forms:,} atoms and lists (the setting limits.forms)")
+        if index > limits.FORMS:
+            raise _refusal("limit", source, start, f"more than {limits.FORMS:,} atoms and lists")
     if open_forms:
         form = open_forms[-1]
         raise _refusal("syntax", source, form.start, f"{text[form.start]} is never closed: a {_CLOSING[text[form.start]]} is missing")
@@ -96,29 +96,22 @@ def _close(open_forms: list[Form], source: SourceText, start: int) -> None:
     form.end = start + 1
 
 
-def _literal(group: int | None, token: str, source: SourceText, start: int, limits: PolicyLimits) -> int | float | str:
+def _literal(group: int | None, token: str, source: SourceText, start: int) -> int | float | str:
     if group == _STRING:
         return token[1:-1]
     if group == _FLOAT:
         return float(token)
     if group == _INTEGER:
-        if len(token) * _BITS_PER_DIGIT < limits.integer_bits + 8 and (number := int(token)).bit_length() <= limits.integer_bits:
+        if len(token) * _BITS_PER_DIGIT < limits.INTEGER_BITS + 8 and (number := int(token)).bit_length() <= limits.INTEGER_BITS:
             return number
     elif group == _HEX:
-        if (len(token) - 2) * 4 <= limits.integer_bits:
+        if (len(token) - 2) * 4 <= limits.INTEGER_BITS:
             return int(token, 16)
     elif "8" in token or "9" in token:
         raise _refusal("bad-literal", source, start, f"{printable(token, 30)} is octal, but has a digit 8 or 9")
-    elif (len(token) - 2) * 3 <= limits.integer_bits:
+    elif (len(token) - 2) * 3 <= limits.INTEGER_BITS:
         return int(token, 8)
-    raise _refusal("range", source, start, f"an integer of more than {limits.integer_bits} bits")
-
-
-def _accepted(name: str, text: str, limits: PolicyLimits) -> SourceText:
-    if len(text) > limits.text:
-        message = f"the text has {len(text):,} characters; at most {limits.text:,} are read (the setting limits.text)"
-        raise _refusal("limit", SourceText(name, ""), 0, message)
-    return SourceText(name, text)
+    raise _refusal("range", source, start, f"an integer of more than {limits.INTEGER_BITS} bits")
 
 
 def _no_token(source: SourceText, position: int) -> PolicyError:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import logging
-import math
 import operator
-import sys
 from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from functools import cached_property, reduce
-from types import FrameType
 from typing import Any, Final, TypeAlias
 
 from mom_core import HOST_ID, Entity, Guest, Host, Scope, Snapshot, Value
-from mom_plugins_policy.language.budgets import MEMORY, SMALL, Budgets
+from mom_plugins_policy.language import limits
+from mom_plugins_policy.language.budgets import SMALL, Budgets
 from mom_plugins_policy.language.errors import PYTHON_MESSAGES, Fault, Trouble, kind_of
-from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.syntax import Form, FormKind, abridged
 from mom_plugins_policy.language.values import UNBOUND, Any_, Disk, Function, Guests, requested, show
 from mom_plugins_policy.language.words.functions import CALLABLES, FunctionWord
 from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
 from mom_plugins_policy.language.words.word import Word
+from mom_plugins_policy.notes import keepable
 
 _log = logging.getLogger("mom.policy")
 
@@ -28,13 +26,8 @@ _FUNCTION: Final = 400  # bytes of a method as a value
 _CHARACTER: Final = 80  # bytes of a non-ASCII character as an element: Python shares only ASCII characters
 _MOST_FAULTS: Final = 1000  # reported per evaluation; each takes 20 us and 1 KiB
 
-_CODE: Final = __file__.replace("runtime.py", "code.py")
-"""File whose functions hold an evaluation's values in local variables."""
-
 Notes: TypeAlias = Mapping[str, Mapping[str, Any]]
 """Notes keyed by entity ID and name."""
-
-Declares: TypeAlias = Callable[[Scope, str], bool]
 
 Code: TypeAlias = "Callable[[Evaluation], Any_]"
 
@@ -53,6 +46,7 @@ class Evaluation(Budgets):
     :ivar scope: names bound in the innermost scope, with their earlier values
     :ivar values: values of the top-level forms
     :ivar controls: requests keyed by control and entity id
+    :param declared: fields that policies may read
     :param takes_text: names of controls that take text
     """
 
@@ -60,26 +54,26 @@ class Evaluation(Budgets):
         self,
         snapshot: Snapshot,
         history: Sequence[Snapshot],
-        limits: PolicyLimits,
-        declares: Declares,
-        notes: Notes | None,
-        takes_text: Container[Hashable] = (),
+        declared: Container[tuple[Scope, str]],
+        notes: Notes,
+        takes_text: Container[Hashable],
+        seconds: float,
     ) -> None:
-        super().__init__(limits)
+        super().__init__(seconds)
         self.snapshot = snapshot
         self.guests = Guests(snapshot.listed)
         self.names: dict[str, Any_] = {"Host": snapshot.host, "Guests": self.guests, **_PREDEFINED}
         self.scope: dict[str, Any_] = dict(self.names)
         self.functions: dict[str, tuple[Sequence[str], Code]] = {}
         self.depth = 0
-        self.declares = declares
+        self.declared = declared
         self.takes_text = takes_text
         self.controls: dict[Hashable, dict[str, tuple[Host | Guest, Any_, Form]]] = {}
         self.variables: dict[Hashable, dict[str, Any_]] = {}
         self.values: list[Any_] = []
         self.faults: list[Fault] = []
         self.failed: set[str] = set()
-        self.notes: Notes = notes or {}
+        self.notes = notes
         self.noted: dict[str, dict[str, Any_]] = {}
         self.disks_of: dict[str, Any_] = {}
         self.disk_requests: dict[str, Form] = {}
@@ -87,33 +81,6 @@ class Evaluation(Budgets):
         self._older = [older.guests for older in history]
         self._columns: dict[str, Sequence[Value]] = {}
         self._faults_seen: set[tuple[int, str]] = set()
-
-    def _held(self) -> int:
-        todo: list[Iterable[Any_]] = [notes.values() for notes in (*self.variables.values(), *self.noted.values())]
-        todo += [[value for _, value, _ in requests.values()] for requests in self.controls.values()]
-        todo += [[self.names, self.values], [value for value, _ in self._weights.values()]]
-        frame: FrameType | None = sys._getframe()
-        while frame is not None:
-            if frame.f_code.co_filename == _CODE:
-                todo.append(frame.f_locals.values())
-            frame = frame.f_back
-        size, ids = 0, set[int]()
-        while todo and size <= MEMORY:
-            for value in todo.pop():
-                kind = value.__class__
-                if kind is list or kind is dict or (kind is str and len(value) > _CHARACTER):
-                    if id(value) in ids:
-                        continue
-                    ids.add(id(value))
-                if kind is list:
-                    todo.append(value)
-                elif kind is dict:  # names of a scope
-                    todo.append(value.values())
-                if kind is list or kind is str or kind is int or kind is float:
-                    size += value.__sizeof__()
-                elif kind is Function:
-                    size += _FUNCTION
-        return size
 
     # --- names and calls -------------------------------------------------------------------------------------------------------
 
@@ -217,7 +184,7 @@ class Evaluation(Budgets):
         if kind is Guest or kind is Host:
             if name in ENTITY_METHODS:
                 return _method(value, name)
-            if not self.declares(Scope.GUEST if kind is Guest else Scope.HOST, name):
+            if (Scope.GUEST if kind is Guest else Scope.HOST, name) not in self.declared:
                 return UNBOUND
             return self.disks(value) if name == "io_tune" and kind is Guest else self.field(value, name)
         if kind is Disk:
@@ -281,15 +248,15 @@ class Evaluation(Budgets):
 
     def _declared(self, entity: Host | Guest, field: Any_) -> None:
         scope = Scope.GUEST if entity.__class__ is Guest else Scope.HOST
-        if not isinstance(field, str) or len(field) > self.limits.name or not self.declares(scope, field):
+        if not isinstance(field, str) or (scope, field) not in self.declared:
             raise Trouble("unknown-field", f"no plugin declares {'a guest' if scope is Scope.GUEST else 'a host'} field {show(field)}")
 
     def _of_name(self, stored: dict[Hashable, dict[str, Any_]], name: Hashable, kind: str) -> dict[str, Any_]:
         if name not in stored:
-            if isinstance(name, str) and len(name) > self.limits.name:
-                raise Trouble("limit", f"a name of more than {self.limits.name} characters")
-            if len(stored) >= self.limits.names:
-                raise Trouble("limit", f"more than {self.limits.names} different {kind}")
+            if isinstance(name, str) and len(name) > limits.NAME:
+                raise Trouble("limit", f"a name of more than {limits.NAME} characters")
+            if len(stored) >= limits.NAMES:
+                raise Trouble("limit", f"more than {limits.NAMES} different {kind}")
             stored[name] = {}
         return stored[name]
 
@@ -314,17 +281,16 @@ class Evaluation(Budgets):
     def do_remember(self, entity: Host | Guest, name: Any_, value: Any_) -> None:
         """Set a note that mom keeps."""
         _check_note(name)
-        if not _keepable(value):
-            raise Trouble("type", f"{show(value)} cannot be kept: only numbers, strings, nil and flat lists of these can")
-        if len(name) > self.limits.name:
-            raise Trouble("limit", f"a name of more than {self.limits.name} characters")
-        if sum(len(item) for item in (value if isinstance(value, list) else [value]) if isinstance(item, str)) > self.limits.string:
-            raise Trouble("limit", f"a note of more than {self.limits.string:,} characters")
+        if not keepable(value):
+            message = f"{show(value)} cannot be kept: only numbers, strings of 65,536 characters, nil, and flat lists of 1,000 of these can"
+            raise Trouble("type", message)
+        if len(name) > limits.NAME:
+            raise Trouble("limit", f"a name of more than {limits.NAME} characters")
         identity = _id(entity)
         notes = self.noted.setdefault(identity, {})
         kept = self.notes.get(identity, {})
-        if name not in notes and name not in kept and len(kept.keys() | notes.keys()) >= self.limits.names:
-            raise Trouble("limit", f"more than {self.limits.names} notes on {show(entity)}; set unused notes to nil")
+        if name not in notes and name not in kept and len(kept.keys() | notes.keys()) >= limits.NAMES:
+            raise Trouble("limit", f"more than {limits.NAMES} notes on {show(entity)}; set unused notes to nil")
         notes[name] = value
 
     def do_recall(self, entity: Host | Guest, name: Any_, default: Any_ = None) -> Any_:
@@ -368,12 +334,3 @@ def _setter(disk: Disk, name: str) -> Function:
         run.disk_requests[disk.guest.id] = form
 
     return Function(name, call, _SETTER)
-
-
-_KEPT = 1000  # elements of a remembered list
-
-
-def _keepable(value: Any_) -> bool:
-    if isinstance(value, list):
-        return len(value) <= _KEPT and all(not isinstance(item, list) and _keepable(item) for item in value)
-    return value is None or isinstance(value, int | str) or (isinstance(value, float) and math.isfinite(value))

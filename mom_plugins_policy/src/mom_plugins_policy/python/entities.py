@@ -5,15 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import Annotated, Final, NamedTuple, TypeVar
-
-from pydantic import Field, TypeAdapter
+from typing import Any, NamedTuple, TypeVar
 
 import mom_core
-from mom_core import Decision, Declarations, Snapshot, Source, Value, as_number
+from mom_core import Decision, Declarations, Snapshot, Source, Value
 from mom_plugins_policy.python.files import PythonPolicy
+from mom_plugins_policy.snapshots import did_you_mean
 
 T = TypeVar("T")
 
@@ -21,11 +18,7 @@ T = TypeVar("T")
 KiB, MiB, GiB, TiB = 1, 1 << 10, 1 << 20, 1 << 30
 
 
-_Text = Annotated[str, Field(max_length=4096)]
-_Scalar = bool | Annotated[int, Field(gt=-(1 << 63), lt=1 << 63)] | Annotated[float, Field(gt=-(2.0**63), lt=2.0**63)] | _Text
-Notes = Annotated[dict[_Text, _Scalar | Annotated[list[_Scalar], Field(max_length=1000)]], Field(max_length=1000)]
-
-CAN_BE_KEPT: Final = TypeAdapter(Notes)
+Notes = dict[str, Any]
 
 
 class PolicyMistake(Exception):
@@ -42,36 +35,18 @@ class PolicyCycle(NamedTuple):
     decided: dict[tuple[str, str], Value]
 
 
-_TIMES: Final = 4  # decisions per control and guest: later decisions replace earlier decisions
-_SPARE: Final = 1000  # more decisions, for hosts with few guests
-
-
 class PythonEvaluation:
     """One evaluation of one policy.
 
-    :ivar made: all decisions, each with its fault or an empty string
-    :ivar loops: unfinished loops over the guests, oldest first
+    :ivar made: all decisions, yielded or not
+    :ivar loops: the guest of each unfinished loop over the guests, oldest loop first
     """
 
     def __init__(self, policy: PythonPolicy, cycle: PolicyCycle) -> None:
         self.policy, self.cycle = policy, cycle
-        self.made: list[tuple[Decision, str]] = []
+        self.made: list[Decision] = []
         self.notes: dict[str, Notes] = {}
-        self.loops: list[Loop] = []
-        self.most = _SPARE + _TIMES * len(cycle.declared.controls) * (1 + len(cycle.snapshot.guests))
-        """Maximum number of decisions, yielded or not."""
-
-    def too_many(self) -> PolicyMistake:
-        """Return the error for too many decisions."""
-        return PolicyMistake(f"the policy makes more than {self.most:,} decisions; does a loop never end?")
-
-
-@dataclass(slots=True, eq=False)
-class Loop:
-    """Loop over the guests. If the loop ended early, `place` contains the frame's ID and the line."""
-
-    guest: Guest
-    place: tuple[int, int] | None = None
+        self.loops: list[list[Guest]] = []
 
 
 class _ReadableEntity:
@@ -130,33 +105,22 @@ class _ReadableEntity:
         :param least: lower bound of the value
         :param most: upper bound of the value, which overrides `least`
         """
-        if len(self._evaluation.made) >= self._evaluation.most:
-            raise self._evaluation.too_many()
-        fault = self._fault(control, value, [bound for bound in (least, most) if bound is not None])
-        if not fault and isinstance(value, int | float):
+        if isinstance(value, int | float):
             value = value if least is None else max(value, least)
             value = value if most is None else min(value, most)
-            if isinstance(value, float) and self._evaluation.cycle.declared.controls[control].unit.is_whole:
+            spec = self._evaluation.cycle.declared.controls.get(control)
+            if isinstance(value, float) and spec is not None and spec.unit.is_whole:
                 value = int(value)  # as in the policy language: a fraction in a computed size is no mistake
         decision = Decision(self.entity, control, value, str(because)[:600], self._place())
-        self._evaluation.made.append((decision, fault))
+        self._evaluation.made.append(decision)
         return decision
-
-    def _fault(self, control: str, value: Value, bounds: Sequence[Value]) -> str:
-        controls, scope = self._evaluation.cycle.declared.controls, self.entity.scope
-        if control not in controls or controls[control].scope is not scope:
-            meant = _meant(control, [name for name, spec in controls.items() if spec.scope is scope])
-            return f"no enabled plugin has a control {control!r:.60} of the {scope}{meant}"
-        if bounds and None in map(as_number, [value, *bounds]):
-            return f"the value or a bound of {control} is not a finite number: {[value, *bounds]!r:.120}"
-        fits = as_number(value) is not None or isinstance(value, str | bool | list | tuple)
-        return "" if fits else f"{control} is set to {value!r:.40}, a {type(value).__name__}, which no control accepts"
 
     def _read(self, field: str, read: Callable[[str], T | None]) -> T | None:
         declared, scope = self._evaluation.cycle.declared.fields, self.entity.scope
         if (scope, field) not in declared:
-            meant = _meant(field, [name for of, name in declared if of is scope])
-            raise PolicyMistake(f"no enabled plugin declares the field {field!r:.60} of the {scope}{meant}")
+            advice = did_you_mean(field, [name for of, name in declared if of is scope])
+            message = f"no enabled plugin declares the field {field!r:.60} of the {scope}"
+            raise PolicyMistake(f"{message}; {advice}" if advice else message)
         value = read(field)
         if value is None:
             self.unknown[field] = None
@@ -182,17 +146,9 @@ class Guests(tuple[Guest, ...]):
 
     def __iter__(self) -> Iterator[Guest]:
         if self:
-            loops, loop = self[0]._evaluation.loops, Loop(self[0])
+            loops, loop = self[0]._evaluation.loops, list[Guest]()
             loops.append(loop)
-            for loop.guest in super().__iter__():
-                try:
-                    yield loop.guest
-                except GeneratorExit:
-                    around = sys._getframe(1)
-                    loop.place = (id(around), around.f_lineno)
-                    raise
+            for guest in super().__iter__():
+                loop[:] = [guest]
+                yield guest
             loops.remove(loop)
-
-
-def _meant(name: object, names: Sequence[str]) -> str:
-    return "".join(f"; did you mean {near}?" for near in get_close_matches(str(name), names, 1))

@@ -13,7 +13,6 @@ from typing import Any, Final, NamedTuple
 from mom_core import ConfigProblem, printable
 from mom_plugins_policy.sources import read_folder
 
-_LONGEST: Final = 1 << 20  # bytes of a policy
 _HINT: Final = "a policy defines `def decide(host, guests):`, which yields decisions; a failed reload keeps the old policies"
 
 
@@ -29,7 +28,7 @@ def read_policies(directory: Path) -> list[PythonPolicy]:
 
     :raises ConfigError: with all errors by file and line
     """
-    sources = read_folder(directory, ".py", _LONGEST, ignored="_")
+    sources = read_folder(directory, ".py", ignored="_")
     policies = list[PythonPolicy]()
     for name, text in sources.texts.items():
         path = Path(sources.files[name])

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
-from traceback import walk_tb
-
-from pydantic import ValidationError
 
 from mom_core import ConfigError, Decision, Finding, PluginContext, PluginSettings, Problem, Severity, Snapshot, Source, hookimpl, printable
-from mom_plugins_policy.notes import NoteStore
-from mom_plugins_policy.python.entities import CAN_BE_KEPT, Guest, Guests, Host, PolicyCycle, PolicyMistake, PythonEvaluation
+from mom_plugins_policy.notes import NoteStore, keepable
+from mom_plugins_policy.python.entities import Guest, Guests, Host, PolicyCycle, PolicyMistake, PythonEvaluation
 from mom_plugins_policy.python.files import PythonPolicy, line_of, read_policies
 from mom_plugins_policy.sources import files_refused
 
@@ -79,32 +75,21 @@ def _evaluate(policy: PythonPolicy, cycle: PolicyCycle, until: float) -> list[De
         try:
             made = policy.decide(Host(cycle.snapshot.host, evaluation), guests)
             several = made if isinstance(made, Iterable) else [] if made is None else [made]
-            decisions_made = list(islice(several, evaluation.most + 1))
-            if len(decisions_made) > evaluation.most:
-                raise evaluation.too_many()
-            for wrong in (item for item in decisions_made if not isinstance(item, Decision)):
+            decisions = list(several)
+            for wrong in (item for item in decisions if not isinstance(item, Decision)):
                 raise PolicyMistake(f"decide yields a {type(wrong).__name__}; it must yield `guest.set(…)`")
         except (Exception, SystemExit) as error:  # noqa: BLE001  # the operator's code may raise anything
             source = Source(policy.path.name, line_of(error, policy.path), 1)
-            guest = None if isinstance(error, PolicyMistake) else _blamed(error, evaluation)
+            guest = None if isinstance(error, PolicyMistake) or not evaluation.loops else evaluation.loops[-1][0]
             if guest is None or time.monotonic() > until:
                 message = str(error) if isinstance(error, PolicyMistake) else f"{type(error).__name__}: {error}"
                 return [Problem(source, printable(f"the policy decides nothing in this cycle: {message}", 400))]
             left_out[guest.entity.id] = _left_out(source, guest, error)
             continue
-        problems = [*left_out.values(), *_problems(decisions_made, evaluation)]
-        faulty = {id(decision) for decision, fault in evaluation.made if fault}
-        decisions = [decision for decision in decisions_made if id(decision) not in faulty]
+        problems = [*left_out.values(), *_problems(decisions, evaluation)]
         cycle.decided.update({(decision.entity.id, decision.control): decision.value for decision in decisions})
         cycle.notes.update(evaluation.notes)
         return [*decisions, *problems]
-
-
-def _blamed(error: BaseException, evaluation: PythonEvaluation) -> Guest | None:
-    lines = {id(frame): line for frame, line in walk_tb(error.__traceback__)}
-    ended = [loop for loop in reversed(evaluation.loops) if loop.place is None or loop.place in lines.items()]
-    maybe = [loop for loop in reversed(evaluation.loops) if loop.place and loop.place[0] in lines]  # a `finally` moved to another line
-    return next((loop.guest for loop in [*ended, *maybe]), None)
 
 
 def _left_out(source: Source, guest: Guest, error: BaseException) -> Problem:
@@ -116,19 +101,13 @@ def _left_out(source: Source, guest: Guest, error: BaseException) -> Problem:
 
 def _problems(yielded: list[Decision], evaluation: PythonEvaluation) -> Iterator[Problem]:
     yielded_ids = set(map(id, yielded))
-    for decision, fault in evaluation.made:
-        if fault and id(decision) in yielded_ids:
-            yield Problem(decision.source, f"not decided: {fault}", decision.entity)
-    for source, control in dict.fromkeys(
-        (decision.source, decision.control) for decision, _ in evaluation.made if id(decision) not in yielded_ids
-    ):
+    lost = [decision for decision in evaluation.made if id(decision) not in yielded_ids]
+    for source, control in dict.fromkeys((decision.source, decision.control) for decision in lost):
         yield Problem(source, f"a decision on {control} has no effect, because it is not yielded", hint="write `yield` before `set`")
     for identity, notes in list(evaluation.notes.items()):
-        try:
-            CAN_BE_KEPT.validate_python(notes, strict=True)
-        except ValidationError as error:
+        wrong = [name for name, value in notes.items() if not (isinstance(name, str) and keepable(value))]
+        if wrong:
             del evaluation.notes[identity]
-            guest, first = evaluation.cycle.snapshot.guests.get(identity), error.errors()[0]
-            which = f"{first['loc'][0]!r:.60} is not a number, string or list of these" if first["loc"] else first["msg"]
-            message = f"new notes are not saved, and the old notes stay: {which}"
+            guest = evaluation.cycle.snapshot.guests.get(identity)
+            message = f"new notes are not saved, and the old notes stay: {wrong[0]!r:.60} is not a number, string or list of these"
             yield Problem(Source(evaluation.policy.path.name), printable(message, 400), guest.entity if guest else None)

@@ -4,7 +4,7 @@ To add a function, add its record here and its rows to the tests. The record dec
 
 - the code, which calls `compute`. The time of a call must not grow with the values. `compute` raises `TypeError` for the error `type`,
   `ZeroDivisionError` for `zero-division`, `OverflowError` or `ValueError` for `range`, and `MemoryError` for `limit`.
-- the checks. They use `unit`, and `types`, which returns every type that the result may have. A `strict` function fails on nil.
+- the checks. They use `keeps_unit`, and `types`, which returns every type that the result may have. A `strict` function fails on nil.
 - the tables of the reference and the editors' grammars (`docs/generate.py`).
 """
 
@@ -19,8 +19,7 @@ from typing import Any, Final
 
 from mom_core import printable
 from mom_plugins_policy.language.values import empty, show
-from mom_plugins_policy.language.words import types, units
-from mom_plugins_policy.language.words.units import Dimension, Measured
+from mom_plugins_policy.language.words import types
 from mom_plugins_policy.language.words.word import Word
 
 
@@ -29,11 +28,12 @@ class FunctionWord(Word):
     """Function of the language. See the module's docstring."""
 
     compute: Callable[..., Any]
-    unit: Callable[[Sequence[Measured]], Dimension]
     types: Callable[[Sequence[int]], int]
     """Function from the arguments' types to the result's types; 0 if the call always fails."""
     strict: int | None = 1
     """With this many arguments or more, a nil argument is an error. None: nil is never an error."""
+    keeps_unit: bool = False
+    """Whether the result has the unit of the arguments."""
     mixing: str = ""
     """Verb phrase for messages, such as `are added`, if the arguments must have the same unit."""
     operator: str = ""
@@ -95,17 +95,15 @@ def _write_to_log(*values: Any) -> Any:
 
 _FUNCTIONS = (
     FunctionWord(name="add", operator="+", least=2, most=2, meaning="sum of numbers; concatenation of strings or lists",
-                 named="for more, nest: (+ a (+ b c))", compute=operator.add, types=types.total, unit=units.same, mixing="are added"),
+                 named="for more, nest: (+ a (+ b c))", compute=operator.add, types=types.total, keeps_unit=True, mixing="are added"),
     FunctionWord(name="sub", operator="-", least=2, most=2, meaning="difference", named="the negative of x is (- 0 x)",
-                 compute=operator.sub, types=types.number, unit=units.same,
-                 mixing="are subtracted"),
+                 compute=operator.sub, types=types.number, keeps_unit=True, mixing="are subtracted"),
     FunctionWord(name="mul", operator="*", least=2, most=2, meaning="product; repetition of a string or list",
-                 named="for more, nest: (* a (* b c))", compute=_product, types=types.product, unit=units.product),
+                 named="for more, nest: (* a (* b c))", compute=_product, types=types.product),
     FunctionWord(name="div", operator="/", least=2, most=2, meaning="quotient, always a float", compute=operator.truediv,
-                 types=types.fraction, unit=units.quotient),
+                 types=types.fraction),
     *(
-        FunctionWord(name=name, operator=sign, least=2, most=2, meaning=meaning, compute=compute, types=types.order, unit=units.unknown,
-                     mixing="are compared")
+        FunctionWord(name=name, operator=sign, least=2, most=2, meaning=meaning, compute=compute, types=types.order, mixing="are compared")
         for name, sign, meaning, compute in (
             ("lt", "<", "less than", operator.lt),
             ("gt", ">", "greater than", operator.gt),
@@ -114,33 +112,32 @@ _FUNCTIONS = (
         )
     ),
     FunctionWord(name="eq", operator="==", least=2, most=2, meaning="equal; never an error", compute=operator.eq, strict=None,
-                 types=types.truth, unit=units.unknown, mixing="are compared"),
+                 types=types.truth, mixing="are compared"),
     FunctionWord(name="neq", operator="!=", least=2, most=2, meaning="not equal; never an error", compute=operator.ne, strict=None,
-                 types=types.truth, unit=units.unknown, mixing="are compared"),
-    FunctionWord(name="shl", operator="<<", least=2, most=2, meaning="shift to the left", compute=_shifted_left, types=types.integer,
-                 unit=units.unknown),
+                 types=types.truth, mixing="are compared"),
+    FunctionWord(name="shl", operator="<<", least=2, most=2, meaning="shift to the left", compute=_shifted_left, types=types.integer),
     FunctionWord(name="shr", operator=">>", least=2, most=2, meaning="arithmetic shift to the right", compute=_shifted_right,
-                 types=types.integer, unit=units.unknown),
+                 types=types.integer),
     FunctionWord(name="and", least=1, most=None, meaning="the first false argument, or else the last; evaluates all arguments",
-                 compute=_first(False), strict=None, types=types.joined, unit=units.same),
+                 compute=_first(False), strict=None, types=types.joined, keeps_unit=True),
     FunctionWord(name="or", least=1, most=None, meaning="the first true argument, or else the last; evaluates all arguments",
-                 compute=_first(True), strict=None, types=types.joined, unit=units.same),
+                 compute=_first(True), strict=None, types=types.joined, keeps_unit=True),
     FunctionWord(name="not", least=1, most=1, meaning="whether the argument is false", compute=operator.not_, strict=None,
-                 types=types.truth, unit=units.unknown),
+                 types=types.truth),
     FunctionWord(name="min", least=1, most=None, meaning="the smallest argument; of equal arguments the first",
-                 compute=lambda *values: min(values), strict=2, types=types.extreme, unit=units.same, mixing="are compared"),
+                 compute=lambda *values: min(values), strict=2, types=types.extreme, keeps_unit=True, mixing="are compared"),
     FunctionWord(name="max", least=1, most=None, meaning="the largest argument; of equal arguments the first",
-                 compute=lambda *values: max(values), strict=2, types=types.extreme, unit=units.same, mixing="are compared"),
+                 compute=lambda *values: max(values), strict=2, types=types.extreme, keeps_unit=True, mixing="are compared"),
     FunctionWord(name="null", least=0, most=None, meaning="whether every argument is nil or empty", compute=_all_nothing, strict=None,
-                 types=types.truth, unit=units.unknown),
+                 types=types.truth),
     FunctionWord(name="valid", least=0, most=None, meaning="whether no argument is nil", compute=_none_missing, strict=None,
-                 types=types.truth, unit=units.unknown),
+                 types=types.truth),
     FunctionWord(name="sqrt", extension=True, least=1, most=1, meaning="square root as a float; an error for a negative number",
-                 compute=math.sqrt, types=types.fraction, unit=units.root),
+                 compute=math.sqrt, types=types.fraction),
     FunctionWord(name="abs", variable=True, least=1, most=1, meaning="absolute value, of the argument's type", compute=abs,
-                 types=types.number, unit=units.same),
+                 types=types.number, keeps_unit=True),
     FunctionWord(name="debug", variable=True, least=1, most=None, meaning="writes its arguments to the debug log; returns the last one",
-                 compute=_write_to_log, strict=None, types=types.joined, unit=units.unknown),
+                 compute=_write_to_log, strict=None, types=types.joined),
 )  # fmt: skip
 
 FUNCTIONS: Mapping[str, FunctionWord] = {word.name: word for word in _FUNCTIONS}

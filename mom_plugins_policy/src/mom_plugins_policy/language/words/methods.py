@@ -12,24 +12,21 @@ from mom_plugins_policy.language.words.word import Word
 class MethodWord(Word):
     """Method of entities. `Evaluation` implements it as `do_` plus the name in lower case."""
 
-    store: str = ""
-    """What the method's first argument names: a `note` for one evaluation, a note in `memory`, a `control`, or none of these."""
     writes: bool = False
-    """Whether the method writes to the store and returns nil."""
+    """Whether the method changes something and returns nil."""
 
 
 _METHODS = (
     MethodWord(name="Prop", least=1, most=2, meaning="a property, such as the name; the second argument if the property is absent"),
     MethodWord(name="Stat", least=1, most=2, meaning="the newest value of a field; the second argument if the newest sample lacks it"),
     MethodWord(name="StatAvg", least=1, most=1, meaning="the mean of a field over the kept samples; 0.0 if no value is known"),
-    MethodWord(name="Control", least=2, most=2, meaning="requests a value for a control", store="control", writes=True),
-    MethodWord(name="GetControl", least=1, most=1, meaning="the value requested in this evaluation, else nil", store="control"),
-    MethodWord(name="SetVar", least=2, most=2, meaning="sets a note on the entity for this evaluation", store="note", writes=True),
-    MethodWord(name="GetVar", least=1, most=1, meaning="a note of this evaluation, else nil", store="note"),
+    MethodWord(name="Control", least=2, most=2, meaning="requests a value for a control", writes=True),
+    MethodWord(name="GetControl", least=1, most=1, meaning="the value requested in this evaluation, else nil"),
+    MethodWord(name="SetVar", least=2, most=2, meaning="sets a note on the entity for this evaluation", writes=True),
+    MethodWord(name="GetVar", least=1, most=1, meaning="a note of this evaluation, else nil"),
     MethodWord(name="Remember", least=2, most=2, meaning="keeps a note on the entity across cycles and restarts; nil deletes it",
-               store="memory", writes=True),
-    MethodWord(name="Recall", least=1, most=2,
-               meaning="the note of this or an earlier evaluation, else the second argument or nil", store="memory"),
+               writes=True),
+    MethodWord(name="Recall", least=1, most=2, meaning="the note of this or an earlier evaluation, else the second argument or nil"),
 )  # fmt: skip
 
 ENTITY_METHODS: Mapping[str, MethodWord] = {word.name: word for word in _METHODS}
