@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
 
-from mom_core import Declarations, Guest, Host, Outcome, Report, Scope, Source, Status, Value, as_number, format_kib, lasting, printable
+from mom_core import Declarations, Guest, Host, Report, Scope, Status, as_number, format_kib, lasting, printable
 from mom_daemon import About, Explainer, ExplanationPart, Sentence, StatusPart
 from mom_kvm import stale_seconds
-from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE
 from mom_plugins_balloon.fields import TARGET
 from mom_plugins_balloon.gate import need_kib
 from mom_plugins_balloon.law.reasons import PHRASES, sentence
@@ -28,6 +27,9 @@ LONGEST_LINE: Final = 200
 NEAR_TARGET_KIB: Final = 8192
 """A guest this close to its target has reached it."""
 
+MOVES_SECONDS: Final = 30.0
+"""A balloon that has not reached its target after this time no longer moves to it."""
+
 _PROMISES: Final = ("balloon_min", "mem_guarantee", "mem_promised", "guest_guarantee")
 """Fields: promise of the operator or management system, promise of the class, largest promise, and guarantee."""
 
@@ -35,83 +37,6 @@ _NEEDED: Final = {
     "balloon_cur": "its size", "balloon_max": "its maximum", "mem_usable": "its usable memory", "stats_age": "the age of its statistics",
     "swap_in": "whether it swaps",
 }  # fmt: skip
-
-
-class SizeSince(NamedTuple):
-    """Time (seconds since the epoch) since which a guest has its size, and who set it.
-
-    `by` is one of:
-
-    - `mom`
-    - `maximum`: nobody; mom first saw the guest with all its memory
-    - `unknown`: mom first saw the guest with less memory
-    - `somebody-else`: the change was not towards mom's target
-    """
-
-    time: float
-    by: str
-    before_kib: float | None = None
-    source: Source | None = None
-
-
-@dataclass(slots=True)
-class GuestHistory:
-    """History of one incarnation of a guest."""
-
-    incarnation: str
-    size: float | None = None
-    since: SizeSince | None = None
-    applied: Outcome | None = None
-    facts: dict[str, tuple[Value, float]] = field(default_factory=dict)
-    """Values of some fields, each with the time of its last change."""
-    missing: int = 0
-
-    def see(self, guest: Guest, outcome: Outcome | None, now: float) -> None:
-        """Record one more cycle."""
-        self.missing = 0
-        facts = {OBSTACLE: guest.fields.get(OBSTACLE), UNHEALTHY: guest.text(UNHEALTHY), KILLED: bool(guest.number(KILLED))}
-        for name, value in facts.items():
-            if name not in self.facts or self.facts[name][0] != value:
-                self.facts[name] = value, now
-        size, before = guest.number("balloon_cur"), self.size
-        if size is not None:
-            self.size = size
-            if before is None:
-                maximum = guest.number("balloon_max")
-                self.since = SizeSince(now, "maximum" if maximum is not None and size >= maximum - SAME_SIZE_KIB else "unknown")
-            elif abs(size - before) >= SAME_SIZE_KIB:
-                self.since = self._resized(guest, before, size, now)
-        if outcome is not None and outcome.status is Status.APPLIED:
-            self.applied = outcome
-
-    def _resized(self, guest: Guest, before: float, size: float, now: float) -> SizeSince:
-        applied = self.applied
-        if applied is not None and _is_on_the_way(as_number(applied.decision.value), before, size):
-            return SizeSince(now, "mom", as_number(applied.before), applied.decision.source)
-        # A sweep ends without a decision.
-        return SizeSince(now, "mom" if _is_on_the_way(guest.number(CONTROL), before, size) else "somebody-else", before)
-
-
-def _is_on_the_way(target: float | None, before: float, size: float) -> bool:
-    if target is None:
-        return False
-    low, high = min(before, target) - NEAR_TARGET_KIB, max(before, target) + NEAR_TARGET_KIB
-    return low <= size <= high and abs(size - target) <= abs(before - target) + NEAR_TARGET_KIB
-
-
-def histories(before: Mapping[str, GuestHistory], report: Report) -> dict[str, GuestHistory]:
-    """Return all histories after one more cycle, keyed by guest ID. A report without guests removes none: the hypervisor did not answer."""
-    guests = report.snapshot.guests
-    outcomes = {outcome.decision.entity.id: outcome for outcome in report.outcomes if outcome.decision.control == CONTROL}
-    kept = {identity: history for identity, history in before.items() if history.missing < LISTS_UNTIL_GONE}
-    for identity in kept.keys() - guests.keys() if guests else ():
-        kept[identity].missing += 1
-    for guest in guests.values():
-        history = kept.get(guest.id)
-        if history is None or history.incarnation != guest.incarnation:
-            history = kept[guest.id] = GuestHistory(guest.incarnation)
-        history.see(guest, outcomes.get(guest.id), report.time)
-    return kept
 
 
 class BalloonExplainer(Explainer):
@@ -122,13 +47,6 @@ class BalloonExplainer(Explainer):
     verbs: Mapping[str, tuple[str, str]] = MappingProxyType({CONTROL: ("grown", "shrunk")})
     phrases = PHRASES
     main_controls = (CONTROL,)
-
-    def __init__(self) -> None:
-        self._histories: Mapping[str, GuestHistory] = {}
-
-    def take(self, report: Report) -> None:
-        """Record one more cycle."""
-        self._histories = histories(self._histories, report)
 
     def reason(self, report: Report, guest: Guest, control: str) -> str:
         """Return the law's reason if the decision followed the law's suggestion; otherwise empty."""
@@ -142,28 +60,26 @@ class BalloonExplainer(Explainer):
     def part(self, about: About) -> ExplanationPart:
         """Return sentences and figures about a guest's size."""
         guest = about.guest
-        history, (memory, need) = self._histories.get(guest.id) or GuestHistory(guest.incarnation), _memory_after(about)
-        harm = [*_harm(about, history)]
+        memory, need = _memory_after(about)
+        harm = [*_harm(about)]
         topics: Sequence[tuple[str, int, Iterable[str]]] = (
             ("harm", Sentence.HARM, harm),
             ("cure", Sentence.HARM, _cure(about, memory) if harm else ()),
             ("now", Sentence.PRESENT, _size_now(memory, guest.number(STARTED))),
             ("needs", Sentence.PRESENT, _needs(memory, need, about)),
             ("guaranteed", Sentence.PROMISED, [_guaranteed(memory.size, about)]),
-            ("since", Sentence.PAST, [_since(about, history.since)]),
+            ("since", Sentence.PAST, _since(about, memory)),
             ("host", Sentence.HOST, _host(about.report.snapshot.host)),
-            ("next", Sentence.NEXT, _next(about, memory, history)),
+            ("next", Sentence.NEXT, _next(about, memory)),
         )
         sentences = [Sentence(topic, text, place) for topic, place, texts in topics for text in texts]
         figures = {
             "size_kib": memory.size, "used_kib": need, "maximum_kib": memory.maximum, "least_kib": memory.reach,
             "usable_kib": memory.statistics.usable, "statistics_age_seconds": memory.statistics.age, "asked_kib": memory.target,
-            "guarantee_kib": guaranteed_kib(guest.fields), "promised_kib": guest.number(PROMISED),
+            "asked_age_seconds": memory.target_age, "guarantee_kib": guaranteed_kib(guest.fields), "promised_kib": guest.number(PROMISED),
         }  # fmt: skip
-        since = history.since
-        past: Value = None if since is None else {"time": since.time, "by": since.by, "before_kib": since.before_kib}
         unknown = [words for name, words in _NEEDED.items() if about.number(name) is None]
-        return ExplanationPart(sentences, {"memory": figures, "since": past}, unknown)
+        return ExplanationPart(sentences, {"memory": figures}, unknown)
 
 
 def _memory_after(about: About) -> tuple[GuestMemory, float | None]:
@@ -199,15 +115,13 @@ def host_parts(report: Report) -> Iterator[StatusPart]:
         yield StatusPart("host", f"reserved for launches {format_kib(reserved)}", 40)
 
 
-def _harm(about: About, history: GuestHistory) -> Iterator[str]:
+def _harm(about: About) -> Iterator[str]:
     killed, unhealthy = about.number(KILLED), about.guest.text(UNHEALTHY)
-    since = {name: about.ago(time) for name, (value, time) in history.facts.items() if value}
     if killed:
         programs = "1 of its programs was" if killed == 1 else f"{killed:.0f} of its programs were"
-        first = f": the first at {since[KILLED]}" if KILLED in since else ""
-        yield f"{programs} killed for lack of memory in the last 10 min{first}."
+        yield f"{programs} killed for lack of memory in the last 10 min."
     if unhealthy:
-        yield f"It is {unhealthy}{f', since {since[UNHEALTHY]}' if UNHEALTHY in since else ''}."
+        yield f"It is {unhealthy}."
 
 
 def _cure(about: About, memory: GuestMemory) -> Iterator[str]:
@@ -275,17 +189,12 @@ def _guaranteed(size: float | None, about: About) -> str:
     return f"It is guaranteed {format_kib(guarantee)}{of}{f' ({by})' if by else ''}{why}{lacks}."
 
 
-def _since(about: About, since: SizeSince | None) -> str:
-    if since is None:
-        return "It is unknown how long it has had this size: earlier cycles are not available."
-    when = about.ago(since.time)
-    if since.by in {"maximum", "unknown"}:
-        by = "it started with this size" if since.by == "maximum" else "the cause of this size is unknown"
-        return f"It has had this size since mom first saw it ({when}): {by}."
-    by = "this is not mom's target: another process resized it, or the guest took memory back by itself"
-    if since.by == "mom":
-        by = f"mom set this size, {f'according to {since.source}' if since.source else 'at the end of a sweep or by an earlier decision'}"
-    return f"Since {when}: {by}.{'' if since.before_kib is None else f' It had {format_kib(since.before_kib)} before.'}"
+def _since(about: About, memory: GuestMemory) -> Iterator[str]:
+    target, age = about.number(CONTROL), memory.target_age
+    if target is None or age is None:
+        yield "mom has set no size for it since mom started."
+    else:
+        yield f"mom last set its size at {about.ago(about.report.time - age)}, to {format_kib(target)}."
 
 
 def _host(host: Host) -> Iterator[str]:
@@ -298,16 +207,16 @@ def _host(host: Host) -> Iterator[str]:
         yield f"{format_kib(reserved)} are reserved for launches: mom takes this memory from guests, and does not return it to them."
 
 
-def _next(about: About, memory: GuestMemory, history: GuestHistory) -> Iterator[str]:
+def _next(about: About, memory: GuestMemory) -> Iterator[str]:
     size, target, again_in = memory.size, memory.target, about.number(RESTS)
     if obstacle := about.guest.why_blocked(CONTROL) or about.guest.text(OBSTACLE):
-        value, time = history.facts.get(OBSTACLE, (None, 0.0))
-        since = "" if value is None else f" (since {about.ago(time)})"
         again = "" if again_in is None else f"; mom tries again in {lasting(again_in)}, at {about.at(about.report.time + again_in)}"
-        yield f"mom takes no memory from it{since}: {printable(obstacle, LONGEST_LINE)}{again}."
+        yield f"mom takes no memory from it: {printable(obstacle, LONGEST_LINE)}{again}."
     if size is None or about.report.mode == "observe":
         return
     if target is not None and abs(target - size) >= NEAR_TARGET_KIB:
-        yield f"Its balloon is still moving to {format_kib(target)}, the target that mom set."
+        moves = memory.target_age is None or memory.target_age < MOVES_SECONDS
+        why = "its balloon is still moving" if moves else "another process resized it, or the guest took memory back by itself"
+        yield f"Its size is not {format_kib(target)}, the target that mom set: {why}."
     elif not obstacle:
         yield "If nothing changes, it keeps this size until it needs more, or the host takes or returns memory."
