@@ -94,7 +94,7 @@ def test_hours_equal_the_sums_of_cycles(tmp_path: Path, seed: int) -> None:
     drawn, clocks, path = random.Random(seed), Clocks(), tmp_path / NAME  # noqa: S311  # no secrets
 
     def begun(run: int) -> AccountsKeeper:
-        file = AccountsFile(path, keep=400 * 86_400.0, largest=1 << 30, run=run)
+        file = AccountsFile(path, keep=400 * 86_400.0, run=run)
         return AccountsKeeper(file, logging.getLogger("test"), lambda: clocks.monotonic)
 
     keeper, before = begun(0), None

@@ -12,15 +12,7 @@ from full_disk import largest_file
 from test_report_accounts import GIB, KNOWN, cycle
 
 from mom_core import Report
-from mom_plugins_record.report.accounts_file import (
-    MOST_SET_ASIDE,
-    AccountsError,
-    AccountsFile,
-    check,
-    read_guests,
-    read_hosts,
-    read_minutes,
-)
+from mom_plugins_record.report.accounts_file import AccountsError, AccountsFile, check, read_guests, read_hosts, read_minutes
 from mom_plugins_record.report.hours import AccountedHour, GuestHour, MinuteRow
 from mom_plugins_record.report.keeper import MOST_UNWRITTEN, AccountsKeeper
 
@@ -28,8 +20,8 @@ EPOCH = 1_000_000 * 3600.0
 LOG = logging.getLogger("test")
 
 
-def file_at(path: Path, **more: int) -> AccountsFile:
-    return AccountsFile(path, keep=40 * 86_400.0, largest=more.get("largest", 1 << 30), run=more.get("run", 1))
+def file_at(path: Path, run: int = 1) -> AccountsFile:
+    return AccountsFile(path, keep=40 * 86_400.0, run=run)
 
 
 def kept(file: AccountsFile, now: float = EPOCH) -> AccountsKeeper:
@@ -107,8 +99,9 @@ def test_clock_ahead_deletes_an_hour_per_write_only(path: Path) -> None:
     assert len(read_minutes(path, EPOCH, EPOCH + 4 * 3600, 1000)) == 3
 
 
-def test_minutes_count_toward_the_size(path: Path) -> None:
-    file = file_at(path, largest=1 << 18)
+def test_minutes_count_toward_the_size(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_plugins_record.report.accounts_file.LARGEST", 1 << 18)
+    file = file_at(path)
     for number in range(0, 24 * 40, 6):
         at = 1_000_000 + number
         file.write([hour(at, 2)], [MinuteRow(at * 60 + minute, f"s{n}", 1.5, 2.5, 3.5) for minute in range(60) for n in range(5)])
@@ -120,8 +113,9 @@ def test_minutes_count_toward_the_size(path: Path) -> None:
     assert points[0].time // 3600 >= hours[0]
 
 
-def test_current_hour_stays_in_a_full_file(path: Path) -> None:
-    file = file_at(path, largest=1 << 16)
+def test_current_hour_stays_in_a_full_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_plugins_record.report.accounts_file.LARGEST", 1 << 16)
+    file = file_at(path)
     for number in range(48):
         file.write([hour(1_000_000 + number, 400)])
     assert {row.hour for row in read_guests(path, 0, float("inf"))} == {1_000_047}
@@ -143,17 +137,9 @@ def test_damaged_file_is_set_aside(path: Path, content: bytes | None) -> None:
     path.write_bytes(damaged)
     file = file_at(path)
     assert "damaged" in file.open()
-    assert path.with_name(f"{path.name}.damaged-1").read_bytes() == damaged
+    assert path.with_name(f"{path.name}.damaged").read_bytes() == damaged
     file.write([hour()])
     assert len(read_hosts(path, 0, float("inf"))) == 1
-
-
-def test_number_of_damaged_files_is_bounded(path: Path) -> None:
-    for number in range(MOST_SET_ASIDE + 1):
-        path.write_text(f"no accounts {number}")
-        assert f"{path.name}.damaged-{min(number + 1, MOST_SET_ASIDE)}" in file_at(path).open()
-    aside = sorted(path.parent.glob("*.damaged-*"))
-    assert [one.read_text()[-1] for one in aside] == ["0", "1", str(MOST_SET_ASIDE)]
 
 
 def test_damage_at_runtime_is_set_aside(path: Path) -> None:
@@ -165,7 +151,7 @@ def test_damage_at_runtime_is_set_aside(path: Path) -> None:
     keeper.add(cycle(60, {"a": KNOWN}), None)
     keeper.write()
     assert keeper.write_error == ""
-    assert f"{path.name}.damaged-1" in keeper.damage
+    assert f"{path.name}.damaged" in keeper.damage
     assert [row.sums["seconds"] for row in read_hosts(path, 0, float("inf"))] == [60]
 
 

@@ -62,9 +62,6 @@ class RecordPlugin:
         accounts_keep: Annotated[Duration, Field(ge=86_400)] = 40 * 86_400.0
         """Maximum age of the accounts for `mom report`. mom keeps the host's accounts for 400 days."""
 
-        accounts_size: Annotated[Size, Field(ge=1 << 20)] = 512 << 20
-        """Maximum size of the accounts; mom deletes the oldest day first."""
-
         price: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
         """Price of a GiB of memory for a month, for `mom report`. Unset: reports show the worth in memory and in hosts."""
 
@@ -100,7 +97,7 @@ class RecordPlugin:
         settings = self._settings
         self._writer = RecordingWriter(self.folder, RecordingLimits(settings.keep, settings.size, settings.reserve))
         self._writer.open()
-        file = AccountsFile(self.folder / NAME, keep=settings.accounts_keep, largest=settings.accounts_size)
+        file = AccountsFile(self.folder / NAME, keep=settings.accounts_keep)
         self._accounts = AccountsKeeper(file, self._context.log)
 
     @hookimpl
@@ -189,13 +186,9 @@ class RecordPlugin:
         result = [Finding(Severity.OK, "recording", text)]
         if (full := lack_of_room(self.folder, settings.reserve)) is not None:
             result = [Finding(Severity.ERROR, "recording", f"{full.message}; {text}", full.hint)]
-        accounts = self.folder / NAME
-        if aside := sorted(path.name for path in self.folder.glob(f"{NAME}.damaged-*")):
-            result.append(Finding(Severity.WARNING, "accounts", f"earlier accounts were damaged: {', '.join(aside)} in {self.folder}",
-                                 "check the disk; delete the damaged files"))  # fmt: skip
-        elif accounts.exists():
-            text = f"{format_kib(accounts.stat().st_size / 1024)} in {accounts}: `mom report` reads them"
-            result.append(Finding(Severity.OK, "accounts", text))
+        if (aside := self.folder / f"{NAME}.damaged").exists():
+            cure = "check the disk; delete the damaged file"
+            result.append(Finding(Severity.WARNING, "accounts", f"earlier accounts were damaged: they are in {aside}", cure))
         return result
 
     @staticmethod

@@ -26,29 +26,31 @@ FAILURES: Final = ("below-need", "oscillation", "bounds", "difference")
 
 
 _PATH: Final = click.Path(exists=True, path_type=Path)
-_INSTEAD: Final = "Use these policies instead of the recorded ones; may be repeated."
-_STAY: Final = "Keep recorded policies that --policy does not replace."
-_FOLLOWED: Final = "With --policy: also simulate the effects on later cycles."
 
 
 @click.command()
 @click.argument("path", metavar="RECORDING", type=KeptPath())
-@click.option("--policy", "policies", multiple=True, type=_PATH, metavar="FILE|FOLDER", help=_INSTEAD)
-@click.option("--defaults/--no-defaults", default=True, show_default=True, help=_STAY)
+@click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    type=_PATH,
+    metavar="FILE|FOLDER",
+    help="Use these policies instead of the recorded ones of the same names.",
+)
 @click.option("--from", "since", metavar="TIME", help="Start, such as 2026-11-20T08:00 (UTC, unless it has another zone).")
 @click.option("--to", "until", metavar="TIME", help="End, in the format of --from.")
 @click.option("--fail-on", metavar="LIST", help=f"Exit with code 1 for any of these, separated by commas: {', '.join(FAILURES)}.")
-@click.option("--estimate/--no-estimate", "simulated", default=True, show_default=True, help=_FOLLOWED)
+@click.option(
+    "--estimate/--no-estimate",
+    "simulated",
+    default=True,
+    show_default=True,
+    help="With --policy: also simulate the effects on later cycles.",
+)
 @json_option
 def replay(
-    path: Path,
-    policies: tuple[Path, ...],
-    defaults: bool,
-    since: str | None,
-    until: str | None,
-    fail_on: str | None,
-    simulated: bool,
-    as_json: bool,
+    path: Path, policies: tuple[Path, ...], since: str | None, until: str | None, fail_on: str | None, simulated: bool, as_json: bool
 ) -> None:
     """Evaluate a recording again, with its own policies or with others, to compare decisions.
 
@@ -61,7 +63,7 @@ def replay(
     begins, ends = moment_of(since, "--from", float("-inf")), moment_of(until, "--to", float("inf"))
     logging.getLogger("mom").addHandler(logging.NullHandler())  # evaluators log for a daemon
     recording = Recording(path)
-    texts = _texts(recording, policies, begins if defaults else None) if policies else None
+    texts = _texts(recording, policies, begins) if policies else None
     result = compare(recording, texts, begins, ends)
     estimated = estimate(recording, texts, begins, ends) if texts is not None and simulated else None
     failed = [failure for failure in failures if _occurs(failure, result)]
@@ -89,8 +91,8 @@ def _occurs(failure: str, result: Comparison) -> bool:
     return bool(result.now.of(Complaint(failure)))
 
 
-def _texts(recording: Recording, policies: Sequence[Path], since: float | None) -> dict[str, str]:
-    first = None if since is None else next(recording.cycles(since), None)
+def _texts(recording: Recording, policies: Sequence[Path], since: float) -> dict[str, str]:
+    first = next(recording.cycles(since), None)
     return {**(first.policies if first is not None else {}), **SimulationSetup.texts_in(policies)}
 
 

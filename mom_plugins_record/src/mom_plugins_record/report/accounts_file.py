@@ -40,11 +40,11 @@ WAITS_SECONDS: Final = 2.0
 CHECKED_WHOLE: Final = 128 << 20
 """Bytes of the largest file whose pages mom checks at the start (10 ms per MiB)."""
 
+LARGEST: Final = 512 << 20
+"""Maximum size of the file in bytes: 40 days of 1,000 guests."""
+
 HOST_KEPT: Final = 400 * 86_400.0
 """Seconds for which mom keeps the host's rows."""
-
-MOST_SET_ASIDE: Final = 3
-"""mom keeps at most this many damaged files. A further one replaces the last."""
 
 START_ANEW: Final = "move the file away; mom then starts new accounts"
 
@@ -150,13 +150,12 @@ class AccountsFile:
     """File of accounts, written by the running mom. Not thread-safe.
 
     :param keep: seconds for which guests' rows are kept
-    :param largest: maximum size of the file in bytes
     :param run: number that distinguishes rows of this mom process from earlier rows
     """
 
-    def __init__(self, path: Path, *, keep: float, largest: int, run: int | None = None) -> None:
+    def __init__(self, path: Path, *, keep: float, run: int | None = None) -> None:
         self.path = path
-        self._keep, self._largest = keep, largest
+        self._keep = keep
         self._run = time.time_ns() if run is None else run
         self._last = 0
         self._is_checked = False
@@ -200,10 +199,9 @@ class AccountsFile:
         return False
 
     def set_aside(self, reason: str) -> str:
-        """Rename the damaged file, create a new one, and return a message. Raise `AccountsError` on failure."""
-        names = [self.path.with_name(f"{self.path.name}.damaged-{number}") for number in range(1, MOST_SET_ASIDE + 1)]
+        """Rename the damaged file, replacing an earlier one; create a new file, and return a message. Raise `AccountsError` on failure."""
+        aside = self.path.with_name(f"{self.path.name}.damaged")
         try:
-            aside = next((name for name in names if not name.exists()), names[-1])
             self.path.replace(aside)
             self._create()
         except (OSError, sqlite3.Error) as error:
@@ -256,7 +254,7 @@ class AccountsFile:
         page_size, pages, free = (
             connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count", "freelist_count")
         )
-        if (pages - free) * page_size <= self._largest:
+        if (pages - free) * page_size <= LARGEST:
             return
         query = "SELECT min(hour) FROM (SELECT min(hour) AS hour FROM guest_hours UNION ALL SELECT min(minute) / 60 FROM minutes)"
         first = connection.execute(query).fetchone()[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import math
 import time
@@ -19,7 +18,7 @@ from mom_plugins_record.recording.times import format_time
 from mom_plugins_record.report.accounts_file import NAME, check, read_guests, read_hosts
 from mom_plugins_record.report.hours import HOUR
 from mom_plugins_record.report.page import page
-from mom_plugins_record.report.summary import AccountedHours, Price, ReportLine, ReportSummary, summary_of, without
+from mom_plugins_record.report.summary import AccountedHours, Price, ReportLine, ReportSummary, summary_of
 from mom_plugins_record.report.terminal import print_report
 
 
@@ -49,12 +48,10 @@ def report(path: Path | None, last: str, by: str, tenant: str, html: Path | None
         raise click.UsageError(f"--last: {error}") from None
     if seconds <= 0:
         raise click.UsageError("--last: must be greater than 0, such as 30d")
-    for option, text in (("--by", f"{by}=*"), ("--tenant", tenant)):
-        try:
-            pattern = GuestPattern.of(text)
-        except MomError as error:
-            raise click.UsageError(f"{option}: {error}") from None
-    by_property = by not in {"class", "guest", "host"}
+    try:
+        pattern = GuestPattern.of(tenant)
+    except MomError as error:
+        raise click.UsageError(f"--tenant: {error}") from None
     if as_json and html is not None:
         raise click.UsageError("choose one of --json and --html")
     path, price = _settings(path, config_path)
@@ -62,9 +59,6 @@ def report(path: Path | None, last: str, by: str, tenant: str, html: Path | None
     if tenant and not summary.whole.guests:
         verb = "is named" if pattern.property == "name" else "matches"
         raise MomError(f"no guest in that period {verb} {printable(tenant)}", hint="use --by guest without --tenant to list all guests")
-    if by_property and all(line.name == without(by) for line in summary.lines):
-        hint = "`mom guests --json` lists the properties of present guests; older accounts have no properties"
-        raise MomError(f"no guest in that period has the property {by}", hint=hint)
     if as_json:
         click.echo(json.dumps(document(summary), indent=2))
     elif html is not None:
@@ -85,9 +79,6 @@ def find_accounts(path: Path, last: float) -> AccountedHours:
     if not exists:
         hint = "give the path of a recording's folder, or of its file of accounts; the record plugin writes both"
         raise MomError(f"there is no {accounts}", hint=hint)
-    remarks = []
-    if aside := sorted(item.name for item in accounts.parent.glob(f"{glob.escape(accounts.name)}.damaged-*")):
-        remarks.append(f"earlier accounts were damaged: they are in {', '.join(aside)}")
     check(accounts)
     hosts = read_hosts(accounts, 0.0, math.inf)
     if not hosts:
@@ -95,7 +86,7 @@ def find_accounts(path: Path, last: float) -> AccountedHours:
     hosts = [row for row in hosts if row.hour <= time.time() // HOUR] or hosts  # later hours are from a clock that was ahead
     until = max(row.latest["ended"] for row in hosts)
     since = min(round((until - last) / HOUR), math.ceil(until / HOUR) - 1) * HOUR  # in whole hours, as near as possible
-    begins = min(row.latest["began"] for row in hosts)
+    begins, remarks = min(row.latest["began"] for row in hosts), []
     if begins > since:
         remarks.append(f"the accounts begin {format_time(begins)[:16]} UTC")
         since = begins

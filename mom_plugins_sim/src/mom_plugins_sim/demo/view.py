@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from rich.console import Group
 from rich.text import Text
 
-from mom_core import Guest, Report, Status, as_number, printable
-from mom_kvm import GuestField, RunSummary, field_number, pages_kib
+from mom_core import Guest, Report, printable
+from mom_kvm import RunSummary, field_number, pages_kib
 from mom_plugins_sim.demo.story import CYCLES, INTERVAL, LOAD, Moment, size
 
 WIDTH = 80
@@ -69,10 +69,8 @@ def frame(moment: Moment) -> Group:
         *_host("without mom", moment.alone, program),
         Text(),
         _legend(),
-        *(_guest(guest, moment) for guest in shown),
+        *map(_guest, shown),
         Text(f" and {len(guests) - len(shown)} more guests" if len(guests) > len(shown) else "", "dim"),
-        Text(),
-        _last_decision(moment),
     )
 
 
@@ -110,7 +108,7 @@ def _legend() -> Text:
     return legend
 
 
-def _guest(guest: Guest, moment: Moment) -> Text:
+def _guest(guest: Guest) -> Text:
     fields = guest.fields
     maximum, current, need = (field_number(fields, name) for name in ("balloon_max", "balloon_cur", "sim_need"))
     parts = ((min(need, current), USED, "blue"), (current - need, SPARE, "green"), (maximum - current, TAKEN, "dim"))
@@ -118,36 +116,4 @@ def _guest(guest: Guest, moment: Moment) -> Text:
     line = Text(f" {printable(guest.name, LABEL - 1):<{LABEL}}")
     line.append_text(bar)
     line.append(f" {current / GIB:5.2f} of {maximum / GIB:.2f} GiB")
-    activity, style = _activity(guest, moment)
-    line.append(f"  {activity}"[: WIDTH - len(line)], style)
     return line
-
-
-def _activity(guest: Guest, moment: Moment) -> tuple[str, str]:
-    for outcome in moment.report.outcomes:
-        resizes = outcome.decision.entity.id == guest.id and outcome.decision.control == GuestField.BALLOON
-        if resizes and outcome.status is Status.APPLIED:
-            target, before = outcome.decision.value, outcome.before
-            if isinstance(target, int) and isinstance(before, int):
-                grows = target > before
-                return f"{'gets' if grows else 'gives'} {size(abs(target - before))}", "cyan" if grows else "yellow"
-    if field_number(guest.fields, "sim_squeezed") > 0:
-        return "grows", "magenta"
-    if guest.blocked:
-        return "no balloon", "dim"
-    if "stats_age" not in guest.fields:
-        return "no statistics", "dim"
-    return "", ""
-
-
-def _last_decision(moment: Moment) -> Text:
-    applied = [outcome for outcome in moment.report.outcomes if outcome.status is Status.APPLIED]
-    if not applied:
-        return Text(" nothing to do in this cycle", "dim")
-    outcome = max(applied, key=lambda change: abs((as_number(change.decision.value) or 0) - (as_number(change.before) or 0)))
-    decision = outcome.decision
-    kib = decision.control == GuestField.BALLOON
-    before, after = (size(value) if kib and isinstance(value, int | float) else str(value) for value in (outcome.before, decision.value))
-    text = f" {decision.control} of {decision.entity}: {before} → {after}, by {decision.source}"
-    more = len(applied) - 1
-    return Text(f"{text}; {more} more" if more else text, "dim")

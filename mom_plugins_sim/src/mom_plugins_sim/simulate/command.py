@@ -55,7 +55,7 @@ def simulate(
     SCENARIO is the name of a scenario that comes with mom, or a YAML file. The same seed gives the same results.
     """
     if list_them:
-        _list_scenarios(as_json=as_json)
+        _list_scenarios()
         return
     if name is None:
         raise click.UsageError("give the name of a scenario; --list shows the scenarios that come with mom")
@@ -101,13 +101,9 @@ def _policy(name: str) -> Path:
     return path
 
 
-def _list_scenarios(*, as_json: bool) -> None:
-    scenarios = {name: read_scenario(path) for name, path in built_in().items()}
-    if as_json:
-        rows = [{"name": name, "title": item.title, "about": item.about, "seconds": item.lasts} for name, item in scenarios.items()]
-        click.echo(json.dumps(rows))
-        return
-    for name, scenario in scenarios.items():
+def _list_scenarios() -> None:
+    for name, path in built_in().items():
+        scenario = read_scenario(path)
         guests = sum(group.count for group in scenario.guests.values())
         print_prose(f"{name:<16} {scenario.title}: {guests} guests, {lasting(scenario.lasts)}", 17)
         print_prose(f"{'':<16} {scenario.about.strip()}", 17)
