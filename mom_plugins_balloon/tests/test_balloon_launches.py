@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from reserving_host import GIB, KEEPS, LIMITS, MIB, KeptReservation, a_guest
+from reserving_host import GIB, KEEPS, LIMITS, KeptReservation, a_guest
 
-from mom_core import Host, Snapshot
+from mom_core import Snapshot
 from mom_kvm import Launch, LaunchedGuest, Reservation
 from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE
 from mom_plugins_balloon.launches import MOST_WAITING, HostLaunches
@@ -52,26 +52,12 @@ def strict(tmp_path: Path) -> LaunchingHost:
 
 
 class TestReservedByName:
-    def test_reservation_is_enlarged_for_a_larger_guest(self, strict: LaunchingHost) -> None:
-        strict.reserved(GIB, name="web", available=8 * GIB)
-        made = strict.launch(launched(kib=3 * GIB))
-        assert made.state is STARTS
-        assert strict.left == [("web", 3 * GIB)]
-        strict.launch(launched(kib=3 * GIB))
-        assert strict.left == [("web", 3 * GIB)], "nothing more when it is tried again"
-        strict.see(8 * GIB, a_guest("id-web", 3 * GIB, rss=GIB // 2))
-        assert sum(one.kept_kib for one in strict.kept.reservations() if one.state.lasts) == 3 * GIB - GIB // 2
-        strict.see(8 * GIB, a_guest("id-web", 3 * GIB, rss=3 * GIB))
-        assert strict.left == [], "the guest has taken all of it"
-
-    def test_refused_launch_leaves_the_operators_reservation(self, strict: LaunchingHost) -> None:
-        strict.reserved(300 * MIB, a_guest("a"), name="web", available=2 * GIB)
-        waiting = strict.launch()
+    def test_launch_uses_the_reservation_as_it_is_and_leaves_it_when_refused(self, strict: LaunchingHost) -> None:
+        strict.reserved(2 * GIB, a_guest("a"), name="web", available=2 * GIB)
+        waiting = strict.launch(launched(kib=3 * GIB))
         assert (waiting.state, strict.left) == (WAITING, [("web", 2 * GIB)])
         assert strict.later(waiting, 10.1).state is REFUSED
-        assert strict.left == [("web", 300 * MIB)]
-        strict.begin()
-        assert [(one.memory_kib, one.launch) for one in strict.kept._kept.values()] == [(300 * MIB, "")], "also after a crash"
+        assert strict.left == [("web", 2 * GIB)]
 
 
 class TestWithRoom:
@@ -196,18 +182,6 @@ class TestWithoutRoom:
         made = host.later(made, 0.1)
         assert made.state is STARTS
         assert "cannot reserve" in made.note
-
-    def test_guest_gets_the_part_that_comes_in_time(self, host: LaunchingHost) -> None:
-        cold = {"working_set": 2 * GIB, "working_set_age": 10.0}
-        host.see(2 * GIB, a_guest("a", 8 * GIB, 7 * GIB, "", **cold), a_guest("b", 8 * GIB, 3 * GIB, "", **cold))
-        there = host.guests.snapshot
-        swap = {"offload_room": 20 * GIB, "offload_ratio": 3.0}
-        host.follow(replace(there, host=Host(fields={**there.host.fields, **swap})))
-        room = host.kept.room()
-        made = host.launch(launched(kib=room.most_kib))
-        assert made.state is WAITING
-        assert "after the deadline" in made.note
-        assert host.left == [("web", room.free_kib + room.can_free_kib)], "without what goes to swap"
 
     def test_earlier_reservation_is_kept_without_more_memory(self, host: LaunchingHost) -> None:
         kept = host.reserved(2 * GIB, a_guest("a"), name="web", available=KEEPS + 2 * GIB)

@@ -83,13 +83,8 @@ class KeptReservation:
     launch: str = ""
     """ID or name of the only guest that may use the reservation before `launch_until`."""
     launch_until: _Moment = 0.0
-    before: KeptReservation | None = None
-    """Earlier reservation that the launch took over, if any."""
-
-    @property
-    def is_of_launch(self) -> bool:
-        """Whether a launch made the reservation. Such a reservation ends with the launched guest."""
-        return bool(self.launch) and self.before is None
+    is_of_launch: bool = False
+    """Whether a launch made the reservation. Such a reservation ends with the launched guest."""
 
     @property
     def specificity(self) -> tuple[bool, int]:

@@ -48,7 +48,7 @@ class HostLaunches:
         wait = min(self.settings.wait, patience)
         launch = Launch(guest, Launch.State.WAITING, until=self.context.monotonic() + wait)
         try:
-            kept = self.reservations.keep_for(guest, wait + COME_SECONDS, part_kib=guest.memory_kib, who=who)
+            kept = self.reservations.keep_for(guest, wait + COME_SECONDS, memory_kib=guest.memory_kib, who=who)
         except ReservationRefused as error:
             return self._short(replace(launch, note=error.message, hint=error.hint), error.room, who)
         except MomError as error:
@@ -76,12 +76,10 @@ class HostLaunches:
         # A guest that starts anyway gets the largest possible part.
         if self.settings.when_short is WhenShort.REFUSE:
             return self._refuse(launch)
-        left, free, gives = max(0.0, launch.until - self.context.monotonic()), room.unreserved_kib, room.can_free_kib
-        # Try in this order: all memory; no cold memory; half of the guests' spare memory; free memory only; only an earlier reservation.
-        parts = [min(part, launch.guest.memory_kib) for part in (room.most_kib, free + gives, free + gives // 2, free, 0)]
-        for part in dict.fromkeys(parts):
+        left = max(0.0, launch.until - self.context.monotonic())
+        for part in (room.most_kib, room.free_kib + room.can_free_kib // 2, room.free_kib):
             with contextlib.suppress(MomError):
-                kept = self.reservations.keep_for(launch.guest, left + COME_SECONDS, part_kib=part, who=who)
+                kept = self.reservations.keep_for(launch.guest, left + COME_SECONDS, memory_kib=min(part, launch.guest.memory_kib), who=who)
                 return self._judged(replace(launch, reservation=kept.id), kept)
         return self._start(launch)
 

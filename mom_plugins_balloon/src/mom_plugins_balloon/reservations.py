@@ -91,29 +91,18 @@ class HostReservations:
         self.context.wake(f"{size} were reserved")
         return made
 
-    def keep_for(self, guest: LaunchedGuest, seconds: float, *, part_kib: int, who: str = "") -> Reservation:
-        """Use a matching reservation for a guest that is about to start, and enlarge it if necessary. Otherwise, `reserve` memory.
-
-        :param part_kib: KiB to reserve; the most to add to a matching reservation
-        """
+    def keep_for(self, guest: LaunchedGuest, seconds: float, *, memory_kib: int, who: str = "") -> Reservation:
+        """Use a matching reservation for a guest that is about to start. Without one, `reserve` this much memory."""
         with self._up_to_date(changes=True):
             now = self.context.monotonic()
             fitting = [kept for kept in self._kept.values() if kept.taken_at is None and kept.fits(guest, guest.memory_kib, now)]
             # A reservation of an earlier attempt to start this guest takes precedence over the operator's.
             kept = min(fitting, key=lambda kept: (not kept.is_of_launch, *kept.specificity), default=None)
             if kept is None:
-                made = self.reserve(part_kib, seconds, name=_pattern_of(guest), who=who)
-                kept, before = self._kept[made.id], None
-            else:
-                before = kept.before if kept.launch else kept
-                missing = min(guest.memory_kib - kept.memory_kib, part_kib)
-                if missing >= LEAST_KIB:
-                    self._room_for(missing, seconds)
-                    kept = replace(kept, memory_kib=kept.memory_kib + missing)
-                    size, name = format_kib(kept.memory_kib), printable(guest.name)
-                    self.context.log.info("reservation %s is enlarged to %s for the start of guest %s", kept.id, size, name)
+                made = self.reserve(memory_kib, seconds, name=_pattern_of(guest), who=who)
+                kept = replace(self._kept[made.id], is_of_launch=True)
             until, launch = now + seconds, guest.id or guest.name
-            self._kept[kept.id] = replace(kept, launch=launch, launch_until=until, deadline=max(kept.deadline, until), before=before)
+            self._kept[kept.id] = replace(kept, launch=launch, launch_until=until, deadline=max(kept.deadline, until))
             return self._described()[kept.id]
 
     def _room_for(self, memory_kib: int, seconds: float) -> Room:
@@ -149,12 +138,10 @@ class HostReservations:
         return released
 
     def give_up(self, identity: str, *, who: str) -> None:
-        """End the reservation of a refused launch. An earlier reservation for the guest remains."""
+        """End the reservation that a refused launch made. An earlier reservation for the guest remains."""
         with self._up_to_date(), contextlib.suppress(MomError):  # a reload may have replaced the plugin
             kept = self._kept.get(identity)
-            if kept is not None and kept.before is not None:
-                self._kept[identity] = kept.before
-            elif kept is not None and kept.is_of_launch:
+            if kept is not None and kept.is_of_launch:
                 self.release(identity, who=who)
 
     def reserved_kib(self) -> int:
@@ -183,7 +170,7 @@ class HostReservations:
                 if kept.is_of_launch:
                     self._end(identity, Reservation.State.USED, f"guest {name} used it, and no longer exists")
                     continue
-                self._kept[identity] = kept.before or replace(kept, guest="", guest_name="", incarnation="", taken_at=None)
+                self._kept[identity] = replace(kept, guest="", guest_name="", incarnation="", taken_at=None)
                 self.context.log.warning("guest %s no longer exists: its reservation %s is kept for another guest", name, identity)
         for kept, guest in self._matched(snapshot, now):
             self._kept[kept.id] = replace(kept, guest=guest.id, guest_name=guest.name, incarnation=guest.incarnation, taken_at=now)
@@ -283,8 +270,6 @@ class HostReservations:
 
     def _end_finished(self) -> None:
         now = self.context.monotonic()
-        launches_over = [kept for kept in self._kept.values() if kept.taken_at is None and now >= kept.launch_until]
-        self._kept |= {kept.id: kept.before for kept in launches_over if kept.before is not None}
         for identity, kept in list(self._kept.items()):
             name, left = printable(kept.guest_name), self._kept_kib(kept)
             if kept.taken_at is None:
