@@ -172,23 +172,6 @@ def test_a_limit_for_which_there_is_no_swap_is_dropped(bench: Bench) -> None:
     assert bench.cycle((guest, HIGH, 1950 * MIB)).outcomes["a", HIGH].status is Status.APPLIED
 
 
-@pytest.mark.parametrize(
-    ("free", "above", "own"),
-    [(400 << 10, "max", "max"), (8 << 20, str(400 << 20), "max"), (8 << 20, str(400 << 20), str(350 << 20))],
-    ids=["of the host", "of a group above", "of a group above, with a tighter limit of its own"],
-)
-def test_swap_that_one_guest_is_to_take_is_not_there_for_the_next_one(bench: Bench, free: int, above: str, own: str) -> None:
-    """All would be limited at once otherwise, and wait for swap that only one of them finds."""
-    first, second = bench.add("a", 2000 * MIB), bench.add("b", 2000 * MIB)
-    bench.kernel.host("proc/meminfo", f"MemTotal: {64 << 20} kB\nSwapFree: {free} kB\n")
-    for folder, most in ((bench.kernel.folder(SLICE), above), (bench.kernel.folder(bench.path("a")), own)):
-        (folder / "memory.swap.max").write_text(f"{most}\n")
-        (folder / "memory.swap.current").write_text("0\n")
-    done = bench.cycle((first, HIGH, 1700 * MIB), (second, HIGH, 1700 * MIB))
-    assert set(done.outcomes) == {("a", HIGH)}
-    assert done.reasons == ["lowered by at most 100 MiB per cycle", "300 MiB must be reclaimed, but swap and page cache allow only 100 MiB"]
-
-
 def test_nothing_is_limited_while_it_is_unknown_what_stands(bench: Bench) -> None:
     """The plugin may be set aside when it has to read groups, and not when it has to write to them."""
     guest = bench.add("a", 2000 * MIB)
@@ -231,29 +214,6 @@ def test_a_limit_that_cannot_be_reached_any_more_is_raised_instead_of_left(bench
     done = bench.cycle((guest, HIGH, wanted))
     assert done.reasons == ["raised above the guest's memory: too little swap and page cache to reclaim memory above the limit"]
     assert bench.kernel.value(bench.path("a"), "memory.high") == str(2100 << 20)
-
-
-def test_a_guest_that_is_raised_takes_no_swap_from_the_next_one(bench: Bench) -> None:
-    first, second = bench.add("a", 2000 * MIB), bench.add("b", 2000 * MIB)
-    folder = bench.kernel.folder(bench.path("a"))
-    (folder / "memory.high").write_text(f"{1900 << 20}\n")
-    (folder / "memory.swap.max").write_text("0\n")
-    bench.cycle()
-    bench.kernel.host("proc/meminfo", f"MemTotal: {64 << 20} kB\nSwapFree: {300 << 10} kB\n")
-    done = bench.cycle((first, HIGH, 1700 * MIB), (second, HIGH, 1700 * MIB))
-    assert done.decided["b", HIGH].value == 1900 * MIB
-
-
-def test_a_limit_that_holds_is_not_raised_because_swap_is_kept_for_another_guest_or_unknown(bench: Bench) -> None:
-    first, second = bench.add("a", 2000 * MIB), bench.add("b", 1800 * MIB)
-    bench.cycle()
-    bench.kernel.host("proc/meminfo", f"MemTotal: {64 << 20} kB\nSwapFree: {300 << 10} kB\n")
-    (bench.kernel.folder(bench.path("b")) / "memory.high").write_text(f"{1700 << 20}\n")
-    done = bench.cycle((first, HIGH, 1700 * MIB), (second, HIGH, 1700 * MIB))
-    assert done.decided["a", HIGH].value == 1900 * MIB, "all swap is kept for its way down"
-    assert done.decided["b", HIGH].value == 1700 * MIB
-    bench.kernel.host("proc/meminfo", f"MemTotal: {64 << 20} kB\n")
-    assert bench.cycle((second, HIGH, 1700 * MIB)).decided["b", HIGH].value == 1700 * MIB
 
 
 def test_swap_in_which_a_limited_guest_has_to_be_is_not_taken_away(bench: Bench) -> None:

@@ -1,13 +1,12 @@
 """Setting, putting back and reviewing what everybody decides about NUMA."""
 
 from collections.abc import Iterator
-from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 import pytest
 from numa_trees import GIB, nodes_tree, process_tree, tree
 
-from mom_core import Decision, EngineState, Entity, Guest, HypervisorError, LedgerEntry, Outcome, PluginContext, Status, Value
+from mom_core import Decision, EngineState, Guest, LedgerEntry, Outcome, PluginContext, Status, Value
 from mom_core.testing import snapshot
 from mom_devkit import FakeGuest, FakeHypervisor, FakePromises, apply_decisions
 from mom_devkit import put_back as put_entries_back
@@ -72,23 +71,6 @@ def test_nonsense_is_refused(plugin: NumaPlugin, hypervisor: FakeHypervisor, con
     outcome = apply(plugin, hypervisor, control, value)
     assert outcome.status is Status.REFUSED
     assert reason in outcome.error
-
-
-class RefusesOnePin(FakeHypervisor):
-    """Cannot pin one vCPU."""
-
-    def set_cpu_pin(self, guest: Entity, vcpu: int, cpus: AbstractSet[int]) -> None:
-        if vcpu == 2 and cpus != set(range(8)):
-            raise HypervisorError("the connection is lost")
-        super().set_cpu_pin(guest, vcpu, cpus)
-
-
-def test_pins_that_could_be_set_only_in_part_are_as_they_were(plugin: NumaPlugin) -> None:
-    before = [frozenset({0}), frozenset({1}), frozenset(range(8)), frozenset({3})]
-    hypervisor = RefusesOnePin([FakeGuest("vm", id="vm", pins=list(before))])
-    outcome = apply(plugin, hypervisor, "vcpu_pins", "4-7")
-    assert (outcome.status, outcome.error) == (Status.FAILED, "the connection is lost")
-    assert hypervisor.known["vm"].pins == before
 
 
 def test_pins_of_each_vcpu_are_put_back_also_where_vcpus_came_later(plugin: NumaPlugin, hypervisor: FakeHypervisor) -> None:

@@ -131,27 +131,12 @@ def test_no_guest_is_asked_that_its_settings_or_its_class_spare() -> None:
     assert "offload: false" in str(bench.state("mine"))
 
 
-def test_the_last_word_of_a_class_holds_while_the_plugin_of_classes_says_nothing() -> None:
-    bench = Bench(["spared", "other"])
-    forbids: dict[str, Value] = {**COLD, "may_offload": 0}
-    assert takers(bench, SHORT, {"spared": forbids, "other": COLD}, cycles=1) == {"other"}
-    bench.classes_answer = False
-    assert takers(bench, SHORT, {"spared": COLD, "other": COLD}, cycles=3) == {"other"}
-    assert "its class forbids it" in str(bench.state("spared"))
-    bench.classes_answer = True
-    assert "spared" in takers(bench, SHORT, {"spared": COLD, "other": COLD}, cycles=1), "it has no class any more"
-    takers(bench, SHORT, {"spared": forbids, "other": COLD}, cycles=1)
-    bench.classes_answer = False
-    bench.hypervisor.known["spared"].incarnation = bench.hypervisor.known["other"].incarnation = "another"
-    assert takers(bench, SHORT, {"spared": COLD, "other": COLD}, cycles=3) == {"other"}, "started anew, their classes are the same"
-
-
-def test_nothing_goes_of_a_guest_before_the_plugin_of_classes_has_said_anything_of_it() -> None:
+def test_nothing_goes_of_a_guest_while_the_plugin_of_classes_says_nothing_of_it() -> None:
     bench = Bench(["vm1", "vm2"])
     bench.classes_answer = False
     guests = {"vm1": COLD, "vm2": COLD}
     assert takers(bench, SHORT, guests) == set()
-    assert bench.state("vm1") == "mom does not know yet whether its class forbids it"
+    assert bench.state("vm1") == "its class is unknown now"
     bench.allowed = {"vm2"}
     assert takers(bench, SHORT, guests) == {"vm2"}, "its own settings allow it"
     bench.classes_answer = True
@@ -335,26 +320,3 @@ def takers(bench: Bench, host: dict[str, Value], guests: dict[str, dict[str, Val
     for _ in range(cycles):
         decisions = bench.cycle(host, guests)
     return {one.entity.name for one in decisions}
-
-
-SOON: dict[str, Value] = {**COLD, "mem_rises_in": 600.0}
-
-
-def test_of_a_guest_that_will_use_more_before_long_cold_memory_goes_only_when_that_of_others_is_not_enough() -> None:
-    bench = Bench(["busy", "idle"])
-    little = {**SHORT, "mem_really_available": 2.2 * GIB - 2048}
-    bench.cycle({**little, "mem_really_available": 1.9 * GIB}, {"busy": SOON, "idle": COLD})  # it begins below what the host is to have
-    assert takers(bench, little, {"busy": SOON, "idle": COLD}) == {"idle"}
-    assert "it will soon use more" in str(bench.state("busy"))
-    assert str(bench.state("busy")).endswith(", perhaps the memory that is cold now, and other guests' cold memory is enough")
-    much = {**SHORT, "mem_really_available": 1.5 * GIB}
-    assert takers(Bench(["busy", "idle"]), much, {"busy": SOON, "idle": COLD}) == {"busy", "idle"}
-    assert takers(Bench(["busy"]), much, {"busy": SOON}) == {"busy"}, "a forecast forbids nothing"
-
-
-def test_a_host_that_is_hard_up_goes_by_no_forecast() -> None:
-    """What fits in swap is little: the first one gives all of it."""
-    stores = [SwapStore("zram0", SwapStore.Kind.ZRAM, 6 * GIB, 6 * GIB // 20 + 400)]
-    guests = {"busy": {**SOON, "reclaim_cost": 1.0}, "idle": {**COLD, "reclaim_cost": 2.0}}
-    assert takers(Bench([*guests], stores=stores), {**SHORT, "mem_really_available": 1.9 * GIB}, guests) == {"idle"}
-    assert takers(Bench([*guests], stores=stores), SHORT, guests) == {"busy"}

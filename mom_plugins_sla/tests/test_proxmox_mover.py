@@ -26,7 +26,6 @@ class Cluster:
         self.migrate: tuple[int, object] = (200, {"data": UPID})
         self.status: object = {"status": "running"}
         self.precondition: object = {"running": 1, "local_disks": [], "local_resources": []}
-        self.tasks: list[object] = []
         server.answer = self.answer
 
     def answer(self, request: Request) -> tuple[int, bytes]:
@@ -43,8 +42,6 @@ class Cluster:
             return 200, {"data": {"smbios1": f"uuid={uuids.get(path.split('/')[-2], '')},family=x"}}
         if path.endswith("/migrate"):
             return self.migrate if method == "POST" else (200, {"data": self.precondition})
-        if (method, path) == ("GET", f"{node}/tasks"):
-            return 200, {"data": self.tasks}
         if path.startswith(f"{node}/tasks/"):
             return 200, {"data": self.status if method == "GET" else None}
         return 404, {"message": "no such path"}
@@ -97,31 +94,15 @@ def test_its_task_says_how_it_is(server: Server, cluster: Cluster, mover: Proxmo
     assert [(method, unquote(path)) for method, path in server.asked] == [("GET", f"/api2/json/nodes/pve1/tasks/{UPID}/status")]
 
 
-def test_a_task_of_which_mom_was_not_told_is_found_by_the_guest_and_the_time(
-    server: Server, cluster: Cluster, mover: ProxmoxMoverPlugin
-) -> None:
-    assert mover.look(JOB).standing is MoveStanding.UNKNOWN, "none was begun, or none is listed yet"
-    cluster.tasks = [{"upid": UPID}]
-    assert mover.look(JOB).standing is MoveStanding.RUNNING
-    query = parse_qs(urlsplit(next(path for _, path in server.asked if "/tasks?" in path)).query)
-    assert query == {"typefilter": ["qmigrate"], "vmid": ["101"], "since": ["1700000000"], "source": ["all"]}
-    cluster.tasks = [5, {}, {"upid": 5}, {"upid": UPID.replace("qmigrate", "qmstart")}, {"upid": f"{UPID}/../.."}, {"upid": UPID}]
-    assert mover.look(JOB).standing is MoveStanding.RUNNING, "the others are none that move a guest"
-    cluster.tasks = [{"upid": UPID}, {"upid": UPID.replace("618C1D55", "618C1D66")}]
-    assert mover.look(JOB).standing is MoveStanding.UNKNOWN, "which of both is not known"
-
-
 def test_a_move_is_given_up_by_ending_its_task(server: Server, mover: ProxmoxMoverPlugin) -> None:
     mover.cancel(BEGUN)
     assert [(method, unquote(path)) for method, path in server.asked] == [("DELETE", f"/api2/json/nodes/pve1/tasks/{UPID}")]
 
 
-def test_of_a_move_whose_task_is_not_known_none_is_ended(server: Server, cluster: Cluster, mover: ProxmoxMoverPlugin) -> None:
+def test_of_a_move_whose_task_is_not_known_none_is_ended(server: Server, mover: ProxmoxMoverPlugin) -> None:
     mover.cancel(JOB)
-    assert "DELETE" not in {method for method, _ in server.asked}
-    cluster.tasks = [{"upid": UPID}]
-    mover.cancel(JOB)
-    assert [unquote(path) for method, path in server.asked if method == "DELETE"] == [f"/api2/json/nodes/pve1/tasks/{UPID}"]
+    assert mover.look(JOB).standing is MoveStanding.UNKNOWN
+    assert server.asked == []
 
 
 @pytest.mark.parametrize("unclear", ["/qemu", "/config", "/migrate"])

@@ -178,21 +178,14 @@ class CgroupPlugin:
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
         self._enforcement.hear(decisions)
         memory = read_meminfo(self._context.root)
-        host = HostBounds(memory.get("MemTotal"), memory.get("SwapFree"), self._need_of, self._swap_limits_of)
+        host = HostBounds(memory.get("MemTotal"), memory.get("SwapFree"), self._need_of, self._swap_limit_of)
         refused = list(self._credit.refused(decisions))
         yield from refused
         yield from reviewed(snapshot, [decision for decision in decisions if all(decision is not item.before for item in refused)], host)
 
-    def _swap_limits_of(self, guest: Guest) -> Sequence[GroupLimit]:
-        # Return the tightest swap limit of the group and its parents, then the tightest above that group, and so on. Other limits leave
-        # more room, and fewer guests share them.
+    def _swap_limit_of(self, guest: Guest) -> GroupLimit | None:
         group, top = self._groups.get(guest.id), self._hierarchies.top(Hierarchies.UNIFIED)
-        limits: list[GroupLimit] = []
-        folder = "" if group is None or top is None else group.folder
-        while folder and top is not None and (limit := GroupLimit.of_swap(folder, top)) is not None:
-            limits.append(limit)
-            folder = limit.folder.rpartition("/")[0]
-        return limits
+        return None if group is None or top is None else GroupLimit.of_swap(group.folder, top)
 
     # --- control -----------------------------------------------------------------------------------------------------------------
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from mom_core import Decision, Guest, Revision, Snapshot, format_kib
@@ -53,18 +53,13 @@ def need_of(guest: Guest, guaranteed_kib: float | None, overhead_kib: int, stale
     return GroupNeed(max(promised, int(max(0, size - usable)) + overhead_kib), promised, "")
 
 
-@dataclass(frozen=True, slots=True)
-class HostBounds:
-    """The host's memory and free swap in KiB (None: unknown), and functions that return a guest's need and swap limits.
-
-    :param swap_taken: KiB of swap that earlier decisions of this cycle use, keyed by folder of the group with the limit
-    """
+class HostBounds(NamedTuple):
+    """The host's memory and free swap in KiB (None: unknown); functions for a guest's need, and for the tightest limit of its swap."""
 
     total_kib: int | None
     swap_free_kib: int | None
     need_of: Callable[[Guest], GroupNeed]
-    swap_limits_of: Callable[[Guest], Sequence[GroupLimit]]
-    swap_taken: Mapping[str, int] = field(default_factory=dict)
+    swap_limit_of: Callable[[Guest], GroupLimit | None]
 
 
 def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], host: HostBounds) -> Iterable[Revision]:
@@ -76,7 +71,6 @@ def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], host: HostBounds
         if decision.control == cgroup.SWAP_MAX and isinstance(decision.value, int) and decision.value >= 0
     }
     highs: dict[str, int] = {}
-    swap_free = host.swap_free_kib  # the loop subtracts swap for lowered limits from `host` only
     for decision in sorted(decisions, key=lambda decision: decision.control == cgroup.SWAP_MAX):  # swap.max depends on memory.high
         guest, limit = snapshot.guests.get(decision.entity.id), decision.value
         if guest is None or decision.control not in cgroup.KNOBS:
@@ -88,12 +82,10 @@ def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], host: HostBounds
         if limit != NO_LIMIT and limit % PAGE_KIB:
             value, reason = limit - limit % PAGE_KIB, "rounded down to whole pages"
         if decision.control == cgroup.MEMORY_HIGH:
-            raised = _raised(guest, value, replace(host, swap_free_kib=swap_free, swap_taken={}))
-            value, refusal, slower = raised or _high(guest, value, host, swap_max.get(guest.id))
+            value, refusal, slower = _raised(guest, value, host) or _high(guest, value, host, swap_max.get(guest.id))
             reason = slower or reason
             if not refusal:
                 highs[guest.id] = value
-                host = _less_swap(host, guest, _to_swap(guest, limit, value))
         elif decision.control == cgroup.SWAP_MAX:
             refusal = _strands(guest, value, highs.get(guest.id, guest.number(cgroup.MEMORY_HIGH)))
         elif decision.control == cgroup.MEMORY_MIN:
@@ -184,23 +176,8 @@ def _whole_pages(kib: int) -> int:
 
 
 def _free_swap(guest: Guest, host: HostBounds) -> int:
-    rooms = [max(0, limit.room - host.swap_taken.get(limit.folder, 0)) for limit in host.swap_limits_of(guest)]
-    return min([host.swap_free_kib or 0, *rooms])
-
-
-def _less_swap(host: HostBounds, guest: Guest, kib: int) -> HostBounds:
-    if not kib:
-        return host
-    by_group = {limit.folder: host.swap_taken.get(limit.folder, 0) + kib for limit in host.swap_limits_of(guest)}
-    return replace(host, swap_free_kib=max(0, (host.swap_free_kib or 0) - kib), swap_taken={**host.swap_taken, **by_group})
-
-
-def _to_swap(guest: Guest, limit: int, value: int) -> int:
-    # `value` is the limit of this cycle, on the way to `limit`.
-    current = guest.number(cgroup.CURRENT)
-    if limit == NO_LIMIT or current is None or value >= current:
-        return 0
-    return max(0, int(current) - limit - _reclaimable(guest, 0))
+    free, limit = host.swap_free_kib or 0, host.swap_limit_of(guest)
+    return free if limit is None else min(free, max(0, limit.room))
 
 
 def _reclaimable(guest: Guest, swap_kib: int) -> int:

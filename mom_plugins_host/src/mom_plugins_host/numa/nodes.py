@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -363,22 +362,13 @@ def _pin(hypervisor: Hypervisor, change: Change) -> None:
     if len(pins) not in {1, len(now)}:
         raise NotSupported(f"the value lists CPUs for {len(pins)} vCPUs, but the guest has {len(now)}")
     each = pins * len(now) if len(pins) == 1 else pins
-    changed = []
-    try:
-        for vcpu, (cpus, before) in enumerate(zip(each, now, strict=True)):
-            if cpus != before:
-                changed.append((vcpu, before))
-                hypervisor.set_cpu_pin(guest, vcpu, cpus)
-    except HypervisorError:
-        # A mix of old and new pins looks like another process's change, which mom never restores.
-        with suppress(HypervisorError):
-            for vcpu, before in changed:
-                hypervisor.set_cpu_pin(guest, vcpu, before)
-        raise
+    for vcpu, (cpus, before) in enumerate(zip(each, now, strict=True)):
+        if cpus != before:
+            hypervisor.set_cpu_pin(guest, vcpu, cpus)
 
 
 def is_between(pinned: str, entry: LedgerEntry) -> bool:
-    """Return whether `pinned` mixes original pins and mom's, because mom was killed while it set pins."""
+    """Return whether `pinned` mixes original pins and mom's, because mom could not set all of them."""
     now, ours = parse_pins(pinned), [pins for value in entry.ours if (pins := parse_pins(str(value)))]
     if entry.explains(pinned) or not now or not ours:
         return False

@@ -48,9 +48,6 @@ RATIO: Final = "offload_ratio"
 NET: Final = "offload_net"
 WRITTEN: Final = "offload_written"
 
-RISES_IN: Final = "mem_rises_in"
-"""Field with the time until a guest's memory use rises; unknown if it does not rise soon."""
-
 MAY_OFFLOAD: Final = "may_offload"
 """Field that says whether the guest's service class permits offload."""
 
@@ -77,7 +74,6 @@ FIELDS: Final = (
     _host(RATIO, Unit.RATIO, "compression ratio of guests' memory in swap; unknown while swap holds little", "mm_stat"),
     _host(NET, Unit.KIB, "host memory gained in the last cycle: moved memory minus memory read back and the compressed copy"),
     _host(WRITTEN, Unit.KIB, "cold memory written to disks in the last day"),
-    FieldSpec.reads(RISES_IN, Unit.SECONDS, Scope.GUEST),
 )
 
 CONTROLS: Final = (

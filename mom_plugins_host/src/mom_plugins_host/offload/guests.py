@@ -12,7 +12,7 @@ from typing import Final
 
 from mom_core import Guest, Value, format_kib, printable
 from mom_kvm import PAGE_KIB, GroupLimit, HealthLimits, Hierarchies, ProcessStat, SwapStore, pid_of, read_kernel_file
-from mom_plugins_host.offload.fields import COLD, MAY_OFFLOAD, OFFLOAD, OFFLOADED, REFAULTS, STATE, WORKING_SET, WORKING_SET_AGE
+from mom_plugins_host.offload.fields import COLD, OFFLOAD, OFFLOADED, REFAULTS, STATE, WORKING_SET, WORKING_SET_AGE
 from mom_plugins_host.offload.law import FIRST_PAUSE_SECONDS, LEAST_KIB, LONGEST_PAUSE_SECONDS, ObservedGuest, ReclaimState, cold_kib
 from mom_plugins_host.offload.requests import OUT_OF_TIME
 
@@ -168,7 +168,6 @@ class FollowedGuest:
     :param offloaded_kib: KiB moved since mom first saw the guest
     :param at: next step of the walk through the process's memory
     :param pace: pace in force, in KiB/s, for `left` more cycles
-    :param may_offload: permission of the guest's class: 0 forbids offload; None: no class. Valid once `class_heard`
     :param vain: why the last request moved nothing; mom tries again at `vain_until`
     """
 
@@ -187,8 +186,6 @@ class FollowedGuest:
     left: int = 0
     reason: str = ""
     observed: ObservedGuest | None = None
-    may_offload: float | None = None
-    class_heard: bool = False
     vain: str = ""
     vain_until: float = 0.0
     vain_pause: float = FIRST_PAUSE_SECONDS
@@ -199,12 +196,6 @@ class FollowedGuest:
         if (way.pid, way.started, way.folder) != (self.way.pid, self.way.started, self.way.folder):
             self.faults = self.refaults = None
         self.way, self.looked = way, now
-
-    def hear_class(self, guest: Guest, *, silent: bool) -> None:
-        """Store the permission of the guest's class. If the plugin for classes was `silent` in this cycle, keep the last permission."""
-        permission = guest.number(MAY_OFFLOAD)
-        if permission is not None or not silent:
-            self.may_offload, self.class_heard = permission, True
 
     def note_moved(self, kib: int, why: str, now: float) -> None:
         """Record a request's result. If the guest released nothing, mom leaves it out for a while."""
@@ -259,12 +250,12 @@ class FollowedGuest:
 
 
 def keep_listed(before: Mapping[str, FollowedGuest], guests: Sequence[Guest]) -> dict[str, FollowedGuest]:
-    """Return the listed guests with their previous state. A restarted guest keeps only the permission of its class."""
+    """Return the listed guests with their previous state."""
     listed: dict[str, FollowedGuest] = {}
     for guest in guests:
         entry = before.get(guest.id) or FollowedGuest(guest.incarnation)
         if entry.incarnation != guest.incarnation:
-            entry = FollowedGuest(guest.incarnation, may_offload=entry.may_offload, class_heard=entry.class_heard)
+            entry = FollowedGuest(guest.incarnation)
         listed[guest.id] = entry
     return listed
 

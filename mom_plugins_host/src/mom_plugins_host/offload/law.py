@@ -9,7 +9,7 @@ guest's resident memory is then its working set.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -281,16 +281,15 @@ def need_of(host: Host, *, working: bool) -> HostNeed:
     return HostNeed(max(0.0, lack), words, urgency, free >= _PATIENT * target)
 
 
-def chosen(offers: Mapping[str, ColdOffer], most_kib: float, seconds: float, spared: Collection[str] = ()) -> dict[str, int]:
+def chosen(offers: Mapping[str, ColdOffer], most_kib: float, seconds: float) -> dict[str, int]:
     """Choose guests, the cheapest first, until their total suffices. Return their paces in KiB/s, keyed by guest id.
 
     :param most_kib: memory to move in this cycle
     :param seconds: length of a cycle
-    :param spared: guests that are chosen last
     """
     paces: dict[str, int] = {}
     left = most_kib
-    for identity, offer in sorted(offers.items(), key=lambda item: (item[0] in spared, item[1].price, -item[1].pace_kib, item[0])):
+    for identity, offer in sorted(offers.items(), key=lambda item: (item[1].price, -item[1].pace_kib, item[0])):
         pace = int(min(offer.pace_kib, left / seconds))
         if pace <= 0:
             continue

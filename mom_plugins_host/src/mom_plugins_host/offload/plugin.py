@@ -56,18 +56,12 @@ _MOST_OF_CYCLE: Final = 0.8
 
 _SHORTEST_SECONDS: Final = 0.2
 
-_WILL_GROW: Final = "its daily pattern predicts that it will soon use more, perhaps the memory that is cold now"
-
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
     paces: Mapping[str, int] = field(default_factory=dict)  #: in KiB/s
     offers: Mapping[str, law.ColdOffer] = field(default_factory=dict)
     words: str = ""
-
-
-def _will_grow(guest: Guest) -> bool:
-    return guest.number(fields.RISES_IN) is not None
 
 
 class OffloadPlugin:
@@ -176,13 +170,10 @@ class OffloadPlugin:
         need = law.need_of(snapshot.host, working=self._working)
         self._urgent = need.urgency > 1
         offers: dict[str, law.ColdOffer] = {}
-        has_classes = (Scope.GUEST, fields.MAY_OFFLOAD) in self._context.declarations.fields
-        silent = has_classes and fields.CLASSES_ANSWER not in snapshot.columns
         for guest in snapshot.guests.values():
             entry = self._followed.get(guest.id)
             if entry is None:
                 continue
-            entry.hear_class(guest, silent=silent)
             entry.observed = self._observed(guest, entry, seconds, now, need)
             offer = law.next_offer(entry.observed, entry.state, entry.moved_kib / seconds, self._settings.stall, now, need.urgency)
             entry.state, entry.reason, entry.moved_kib = offer.state, offer.reason, 0
@@ -190,13 +181,10 @@ class OffloadPlugin:
                 offers[guest.id] = allowed
         room = room_of(self._stores, self._budget.left(now))
         amount, why = self._amount_to_move(need, room.kib, room.why)
-        spared = {identity for identity in offers if need.urgency <= 1 and _will_grow(snapshot.guests[identity])}
-        paces = law.chosen(offers, amount, cycle, spared) if amount > 0 else {}
+        paces = law.chosen(offers, amount, cycle) if amount > 0 else {}
         self._working = bool(paces) and need.lack_kib > 0
-        other_guests = "other guests' cold memory"
         for identity in offers:
-            alternative = f"{_WILL_GROW}, and {other_guests}" if identity in spared else f"{other_guests} costs less, and"
-            self._followed[identity].reason = "" if identity in paces else why or f"{alternative} is enough"
+            self._followed[identity].reason = "" if identity in paces else why or "other guests' cold memory costs less, and is enough"
         return _Plan(paces, offers, need.words or "mom moves cold memory ahead of need")
 
     def _within_swap_limit(self, entry: FollowedGuest, offer: law.ColdOffer, cycle: float) -> law.ColdOffer | None:
@@ -223,12 +211,10 @@ class OffloadPlugin:
         refaults = max(rates) if rates else None
         away = guest.number("host_swap")
         sweep = self._waits_for_sweep(guest, entry, away or 0.0, seconds, need)
-        has_enough = need.lack_kib <= 0 and self._settings.ahead
-        will_grow = f"{_WILL_GROW}, and the host has enough memory" if has_enough and _will_grow(guest) else ""
         no_way = "" if self._moves_itself else entry.way.why_not or self._worker.why_stuck
         merged = guest.number("host_ksm_merged") if self._has_merged else 0.0
         entry.by_process = entry.way.name == "process" or merged is None or merged > law.MERGED_SHARE * (guest.number("rss") or 0.0)
-        hold = self._forbidden(guest, entry) or no_way or entry.why_left_out(now) or sweep or will_grow
+        hold = self._forbidden(guest) or no_way or entry.why_left_out(now) or sweep
         return law.ObservedGuest(
             guest.number("rss"),
             away,
@@ -241,7 +227,7 @@ class OffloadPlugin:
             law.MADVISE_SHARE if entry.by_process else law.MOST_SHARE,
         )
 
-    def _forbidden(self, guest: Guest, entry: FollowedGuest) -> str:
+    def _forbidden(self, guest: Guest) -> str:
         if blocked := guest.why_blocked(OFFLOAD):
             return blocked
         if why := guest.text("give_back"):
@@ -250,9 +236,11 @@ class OffloadPlugin:
         own = settings.offload if isinstance(settings, fields.OffloadGuestSettings) else None
         if own is False:
             return "its settings forbid it (offload: false)"
-        if own is None and not entry.class_heard:
-            return "mom does not know yet whether its class forbids it"
-        return "its class forbids it (offload: false)" if own is None and entry.may_offload == 0 else ""
+        if own is None and (Scope.GUEST, fields.MAY_OFFLOAD) in self._context.declarations.fields:
+            if fields.CLASSES_ANSWER not in guest.fields:
+                return "its class is unknown now"
+            return "its class forbids it (offload: false)" if guest.number(fields.MAY_OFFLOAD) == 0 else ""
+        return ""
 
     def _longest_sweep(self, need: law.HostNeed) -> float:
         if self._settings.ahead:

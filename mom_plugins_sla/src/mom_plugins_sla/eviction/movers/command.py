@@ -12,7 +12,6 @@ import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -24,8 +23,6 @@ from mom_plugins_sla.eviction.movers.mover_plugin import DONE, RUNNING, UNKNOWN,
 from mom_plugins_sla.eviction.protocols import MoveJob, MoveReport
 
 KILL_SECONDS: Final = 20.0
-
-KEPT_OUTPUT: Final = 2000
 
 KEPT_ENDED: Final = 20
 
@@ -105,7 +102,7 @@ class CommandMoverPlugin(MoverPlugin):
         super().__init__(context.name, MoverAbilities(settings.live, not _DESTINATIONS & set(settings.command), settings.within))
         self._command, self._proc = settings.command, context.root / "proc"
         self._lock = threading.Lock()
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[str, subprocess.Popen[bytes]] = {}
 
     def why_not(self, destination: Destination) -> str:
         """Return why the command cannot move guests there; empty if it can. Without a host placeholder, it accepts only `ANYWHERE`."""
@@ -122,8 +119,7 @@ class CommandMoverPlugin(MoverPlugin):
             process = subprocess.Popen(  # a list from the host's own configuration, no shell
                 arguments,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
+                stdout=None,  # to mom's log
                 cwd="/",
                 env=_environment(),
                 start_new_session=True,
@@ -131,10 +127,10 @@ class CommandMoverPlugin(MoverPlugin):
         except (OSError, ValueError) as error:
             raise HypervisorError(f"cannot start {printable(arguments[0], 100)}: {error}") from None
         with self._lock:
-            ended = [move for move, run in self._runs.items() if run.process.poll() is not None]
+            ended = [move for move, run in self._runs.items() if run.poll() is not None]
             for move in ended[:-KEPT_ENDED]:
                 del self._runs[move]
-            self._runs[job.id] = _Run(process)
+            self._runs[job.id] = process
         return f"{process.pid} {self._started(process.pid)}"
 
     def look(self, job: MoveJob) -> MoveReport:
@@ -145,18 +141,16 @@ class CommandMoverPlugin(MoverPlugin):
             return self._look_at(run)
         return RUNNING if self._runs_still(job.reference) else UNKNOWN
 
-    def _look_at(self, run: _Run) -> MoveReport:
-        code = run.process.poll()
+    @staticmethod
+    def _look_at(run: subprocess.Popen[bytes]) -> MoveReport:
+        code = run.poll()
         if code is None:
             return RUNNING
-        run.reader.join(1.0)
         if code == 0:
             return DONE
         if code < 0 and code != -signal.SIGTERM:  # killed or crashed; the move may continue
             return UNKNOWN
-        message = (run.output.decode("utf-8", "replace").strip().splitlines() or [""])[-1][-300:]
-        status = f"exit code {code}" if code > 0 else f"ended by signal {-code}"
-        return failed(f"{message} ({status})" if message else status)
+        return failed(f"exit code {code}: see mom's log" if code > 0 else f"ended by signal {-code}")
 
     def cancel(self, job: MoveJob) -> None:
         """Terminate the program and its children; kill them after `KILL_SECONDS`."""
@@ -166,13 +160,13 @@ class CommandMoverPlugin(MoverPlugin):
             if self._runs_still(job.reference):
                 _signal_group(int(job.reference.split()[0]), signal.SIGTERM)
             return
-        if run.process.poll() is not None:  # its pid may be reused
+        if run.poll() is not None:  # its pid may be reused
             return
-        _signal_group(run.process.pid, signal.SIGTERM)
+        _signal_group(run.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
-            run.process.wait(KILL_SECONDS)
+            run.wait(KILL_SECONDS)
             return
-        _signal_group(run.process.pid, signal.SIGKILL)
+        _signal_group(run.pid, signal.SIGKILL)
 
     def ready(self) -> None:
         """Raise `MomError` if no command is set."""
@@ -194,25 +188,6 @@ class CommandMoverPlugin(MoverPlugin):
     def _runs_still(self, reference: str) -> bool:
         match = re.fullmatch(r"([1-9][0-9]{0,9}) ([1-9][0-9]{0,18})", reference)
         return match is not None and self._started(int(match[1])) == int(match[2])
-
-
-@dataclass(slots=True)
-class _Run:
-    process: subprocess.Popen[bytes]
-    output: bytes = b""
-    reader: threading.Thread = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.reader = threading.Thread(target=self._read, name="mom command mover", daemon=True)
-        self.reader.start()
-
-    def _read(self) -> None:
-        # The command must never block on its output.
-        with suppress(OSError, ValueError):
-            while self.process.stdout is not None and (part := self.process.stdout.read1(4096)):  # type: ignore[attr-defined]  # buffered
-                self.output = (self.output + part)[-KEPT_OUTPUT:]
-        if self.process.stdout is not None:
-            self.process.stdout.close()
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:

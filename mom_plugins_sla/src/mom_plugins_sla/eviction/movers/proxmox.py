@@ -84,9 +84,9 @@ class ProxmoxMoverPlugin(MoverPlugin):
         return upid if isinstance(upid, str) and _UPID.fullmatch(upid) else ""
 
     def look(self, job: MoveJob) -> MoveReport:
-        """Return the task's state; without an id, search the node's tasks."""
-        upid = job.reference if _UPID.fullmatch(job.reference) else self._task_of(job)
-        if not upid:
+        """Return the task's state; unknown without the task's id."""
+        upid = job.reference
+        if not _UPID.fullmatch(upid):
             return UNKNOWN
         task = part_of(self._api.ask("GET", f"{self._tasks}/{quote(upid, safe='')}/status"), "data")
         if task.get("status") == "running":
@@ -98,9 +98,8 @@ class ProxmoxMoverPlugin(MoverPlugin):
 
     def cancel(self, job: MoveJob) -> None:
         """End the task. The guest continues to run here."""
-        upid = job.reference if _UPID.fullmatch(job.reference) else self._task_of(job)
-        if upid:
-            self._api.ask("DELETE", f"{self._tasks}/{quote(upid, safe='')}")
+        if _UPID.fullmatch(job.reference):
+            self._api.ask("DELETE", f"{self._tasks}/{quote(job.reference, safe='')}")
 
     def check(self) -> str:
         """Return the API's version. Raise `MomError` if the API cannot be used."""
@@ -135,13 +134,6 @@ class ProxmoxMoverPlugin(MoverPlugin):
             )
         if devices:
             raise NotSupported(f"{self.name}: the guest uses local devices of {self._node}: {printable(str(devices), 200)}")
-
-    def _task_of(self, job: MoveJob) -> str:
-        query = urlencode({"typefilter": "qmigrate", "vmid": self._vmid(job), "since": int(job.time), "source": "all"})
-        listed = self._api.ask("GET", f"{self._tasks}?{query}").get("data")
-        upids = [item.get("upid") for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
-        matches = [upid for upid in upids if isinstance(upid, str) and _UPID.fullmatch(upid)]
-        return matches[0] if len(matches) == 1 else ""
 
 
 def _token(path: Path) -> Mapping[str, str]:
