@@ -1,8 +1,6 @@
 """What a running mom logs, and that it works on whatever becomes of its log."""
 
-import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -70,20 +68,3 @@ os._exit(0)
 def test_a_log_that_waits_for_its_pipe_does_not_keep_mom_from_starting(full_pipe: int) -> None:
     environment = os.environ | {"PYTHONUNBUFFERED": ""}
     assert subprocess.run([sys.executable, "-c", LOGS_FIRST], stderr=full_pipe, env=environment, timeout=60, check=False).returncode == 0
-
-
-def test_json_lines_hold_the_fields_and_a_cycle_is_one_of_them(mom: Mom) -> None:
-    mom.configure("merge: {}", log_format="json")
-    process = mom.start()
-    works_on(mom)
-    process.send_signal(signal.SIGUSR1)
-    mom.wait_for(lambda: mom.logged('"level": "debug"'))
-    mom.stop()
-    lines = [json.loads(line) for line in mom.log.read_text().splitlines() if line.startswith("{")]
-    cycles = [line for line in lines if line["message"].startswith("cycle ") and line["level"] == "info"]
-    assert cycles[0]["cycle"] == "1"
-    assert (cycles[0]["guests"], cycles[0]["applied"]) == ("0", "1")
-    assert len({line["cycle"] for line in cycles}) == len(cycles)
-    quiet = [line for line in lines if line["level"] == "info" and line.get("cycle") == cycles[-1]["cycle"]]
-    assert len([line for line in quiet if line["logger"] != "mom.engine"]) <= 2, "the cycle, and that mom ended"
-    assert any(line.get("plugin") == "host" for line in lines)

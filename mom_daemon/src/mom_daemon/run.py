@@ -38,14 +38,12 @@ MOST_NAMED: Final = 3
 @click.command("run")
 @config_argument
 @click.option("--observe", is_flag=True, help="Decide and report, but change nothing, even if the configuration has mode enforce.")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Log level instead of the configured one.")
 @as_caller
-def run_command(config_path: str | None, observe: bool, log_level: str | None) -> None:
+def run_command(config_path: str | None, observe: bool) -> None:
     """Manage this host until SIGTERM or SIGINT, then restore all values.
 
     \b
     SIGHUP   reads the configuration and the policies again
-    SIGUSR1  switches the log between level debug and the configured level
     SIGUSR2  ends mom and keeps its changes for the next start of mom
     """
 
@@ -55,7 +53,7 @@ def run_command(config_path: str | None, observe: bool, log_level: str | None) -
             config = dataclasses.replace(config, mode="observe")
         return config
 
-    with daemon_log(level=log_level) as log:
+    with daemon_log() as log:
         run_daemon(load, log)
 
 
@@ -80,7 +78,6 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
         _after_cycle(engine, status, report, supervision)
 
     engine = Engine(config, on_report=on_report, on_progress=supervision.progress)
-    log.watch(lambda: engine.number)
 
     def reload() -> Config:
         supervision.reloading()
@@ -91,7 +88,6 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
 
     stopped_by = _stop_on_signals(engine, supervision)
     signal.signal(signal.SIGHUP, lambda number, frame: engine.request_reload(reload))
-    signal.signal(signal.SIGUSR1, lambda number, frame: log.toggle_debug(engine.config))
     tell_of_faults()
     LOG.info("starting with %s, mode %s, every %g s, plugins %s", config.file, config.mode, config.interval, ", ".join(config.plugins))
     if as_whom:
@@ -192,9 +188,7 @@ def _after_cycle(engine: Engine, status: StatusFile, report: Report, supervision
     if LOG.isEnabledFor(level):
         ended = "".join(f"; ended after {problem.cycles} cycles: {described(problem)}" for problem in over[:MOST_NAMED])
         more = f"; and {len(over) - MOST_NAMED} other problems" if len(over) > MOST_NAMED else ""
-        counts = Counter(str(outcome.status) for outcome in report.outcomes)
-        fields = {"guests": len(report.snapshot.guests), "duration_ms": round(report.duration * 1e3), **counts}
-        LOG.log(level, "cycle %d: %s%s%s", report.number, summary, ended, more, extra={"mom": fields})
+        LOG.log(level, "cycle %d: %s%s%s", report.number, summary, ended, more)
 
 
 def _summary(report: Report) -> str:
@@ -205,16 +199,16 @@ def _summary(report: Report) -> str:
 
 
 @contextmanager
-def daemon_log(handler: logging.Handler | None = None, level: str | None = None) -> Iterator[Log]:
+def daemon_log(handler: logging.Handler | None = None) -> Iterator[Log]:
     """Open a daemon's log. At exit, end the process even if threads of plugins remain."""
-    log = Log(handler, level)
+    log = Log(handler)
     try:
         yield log
     except BaseException:
-        if not log.close():  # the sink hangs, and would not write the last lines either
+        if not log.end():  # the sink hangs, and would not write the last lines either
             os._exit(1)
         raise
-    if not log.close():
+    if not log.end():
         os._exit(0)
     _leave()
 

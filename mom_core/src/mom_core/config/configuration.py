@@ -62,7 +62,6 @@ class Config:
     state_directory: Path = STATE_DIRECTORY
     run_directory: Path = RUN_DIRECTORY
     log_level: str = "info"
-    log_format: Literal["text", "json"] = "text"
     stop_timeout: float = 2.0
     on_stop: Literal["restore", "keep"] = "restore"
     plugins: Mapping[str, ConfiguredPlugin] = field(default_factory=dict)

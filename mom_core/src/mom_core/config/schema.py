@@ -49,9 +49,6 @@ class CoreSettings(StrictModel):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Lowest severity that is logged."""
 
-    log_format: Literal["text", "json"] = "text"
-    """`text`: lines of text. `json`: a JSON object per line."""
-
     stop_timeout: Annotated[Duration, Field(ge=0.5, le=600)] = 2.0
     """Time limit for stopping mom, including the restore. `mom restore` undoes any remaining changes."""
 

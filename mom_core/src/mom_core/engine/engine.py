@@ -391,10 +391,7 @@ class Engine:
         not_back = [outcome for outcome in outcomes if outcome.status not in {Status.APPLIED, Status.UNCHANGED}]
         for outcome in not_back[:LOGGED]:
             decision = outcome.decision
-            about = {"guest": decision.entity.name, "control": decision.control}
-            LOG.warning(
-                "%s of %s was not restored: %s %s", decision.control, decision.entity, outcome.status, outcome.error, extra={"mom": about}
-            )
+            LOG.warning("%s of %s was not restored: %s %s", decision.control, decision.entity, outcome.status, outcome.error)
         if len(not_back) > LOGGED:
             LOG.warning("not undone: %s more", count_of(len(not_back) - LOGGED, "change"))
         LOG.info("undid %d of %s", len(outcomes) - len(not_back), count_of(len(outcomes), "change"))

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from mom_core.model import Outcome, Problem, Scope, Severity, Source, Status
+from mom_core.model import Outcome, Problem, Severity, Source, Status
 from mom_core.plugins.bounded import located
 
 LOG = logging.getLogger("mom.engine")
@@ -90,8 +90,7 @@ class ProblemLog:
         self._begun = []
         for problem in begun[:LOGGED]:
             level = logging.ERROR if problem.severity is Severity.ERROR else logging.WARNING
-            guest = None if problem.entity is None or problem.entity.scope is Scope.HOST else problem.entity.name
-            LOG.log(level, "%s", described(problem), extra={"mom": {"plugin": problem.source.name, "guest": guest}})
+            LOG.log(level, "%s", described(problem))
         if len(begun) > LOGGED:
             LOG.warning("and %d more problems in this cycle; mom status shows them", len(begun) - LOGGED)
 
