@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytest
 from click.testing import CliRunner
@@ -20,7 +19,7 @@ from mom_plugins_record import ForecastPlugin
 from mom_plugins_record.forecast.curve import Calendar
 from mom_plugins_record.forecast.files import FILE, LEARNED, days_from, days_in, leave, past_in
 from mom_plugins_record.forecast.surface import ForecastExplainer
-from mom_plugins_record.forecast.verbs import _find_guest, forecast
+from mom_plugins_record.forecast.verbs import forecast
 
 USES = {"desktop": at_eight}
 
@@ -175,7 +174,7 @@ def test_the_verb_says_what_is_not_known(tmp_path: Path) -> None:
     with pytest.raises(MomError, match="no daily memory use of guests"):
         run("show", "-c", config)
     lived(tmp_path, range(1))
-    with pytest.raises(MomError, match="the daily memory use of guest dekstop is unknown"):
+    with pytest.raises(MomError, match="there is no guest dekstop"):
         run("show", "dekstop", "-c", config)
     assert "no pattern" in run("show", "desktop", "-c", config)
     mistyped = CliRunner().invoke(forecast, ["show", "--file", str(tmp_path / "nowhere")])
@@ -213,10 +212,3 @@ def test_the_explanation_tells_what_is_usual_and_what_comes() -> None:
     assert "usually uses 1.00 GiB at this time" in told
     assert "up to 1.20 GiB more" in told
     assert "No pattern" not in told
-
-
-def test_ambiguous_name_is_an_error() -> None:
-    found: Any = {identity: SimpleNamespace(name="web") for identity in ("old", "new")}
-    assert _find_guest(found, "new") is found["new"]
-    with pytest.raises(MomError, match="2 guests are called web"):
-        _find_guest(found, "web")

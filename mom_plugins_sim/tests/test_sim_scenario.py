@@ -9,11 +9,10 @@ import pytest
 from click.testing import CliRunner, Result
 from sim_guests import fields_of
 
-from mom_core import ConfigError, HypervisorError, MomError, PluginContext
+from mom_core import ConfigError, HypervisorError, MomError
 from mom_devkit import run_plugins
 from mom_kvm import RunSummary, SimulationSetup
 from mom_plugins_record.recording.reader import Recording
-from mom_plugins_sim import SimPlugin
 from mom_plugins_sim.guest import MIB
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.scenario.library import find_scenario, read_scenario
@@ -260,11 +259,3 @@ def test_simulation_begins_at_midnight(tmp_path: Path) -> None:
     fields = reports[-1].snapshot.host.fields
     assert [fields[f"time_{part}"] for part in ("year", "month", "day", "hour", "minute", "second")] == [2026, 1, 1, 0, 1, 0]
     assert any(one.control == "ksm_pages_to_scan" and one.value == 5000 for one in reports[-1].decisions)
-
-
-def test_doctor_warns_of_classes_without_sla(tmp_path: Path) -> None:
-    path = write(tmp_path, SOLD)
-    plugin = SimPlugin(SimPlugin.Settings(scenario=str(path)), PluginContext())
-    assert [finding.message for finding in plugin.mom_doctor()][1:] == [
-        "guests have the classes cheap, gold, but no plugin defines classes: these guests have no guarantee"
-    ]

@@ -1,7 +1,6 @@
 """`mom advise` by the days that the plugin forecast keeps: of this host, of others, and what is wrong with a question."""
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from datetime import date
@@ -53,10 +52,6 @@ def test_of_the_host_whose_mom_has_learned_its_guests_days(tmp_path: Path) -> No
     assert re.search(r"^[1-9]\d* more guests of 4.00 GiB can be added$", done.output, re.MULTILINE)
     for words in ("ram_allocation_ratio", "memoryOvercommitPercentage", "mem.overprovisioning.factor", "memory of all guests together"):
         assert words in done.output
-    script = tmp_path / "placement.sh"
-    assert asked("-c", config, "--placement", script).exit_code == 0
-    assert "MEMORY_MB:allocation_ratio=" in script.read_text()
-    assert os.access(script, os.X_OK)
 
 
 def test_of_several_hosts_as_json(tmp_path: Path) -> None:
@@ -84,7 +79,6 @@ def test_of_several_hosts_as_json(tmp_path: Path) -> None:
         (["--risk", "little"], "is not a risk between 0 and 100 %"),
         (["--memory", "4"], "--memory: "),
         (["--days", "nowhere"], "'--days'"),
-        (["--days", ".", "--days", ".", "--placement", "-"], "--placement is for one host"),
     ],
 )
 def test_what_does_not_go_together_is_said(arguments: Sequence[str], message: str) -> None:

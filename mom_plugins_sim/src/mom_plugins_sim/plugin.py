@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from mom_core import Columns, FieldSpec, Finding, Guest, Hypervisor, PluginContext, Scope, Severity, Value, hookimpl, printable
+from mom_core import Columns, FieldSpec, Finding, Guest, Hypervisor, PluginContext, Severity, Value, hookimpl
 from mom_kvm import late_hook
 from mom_plugins_sim.fields import FIELDS
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.scene import Scene, mixture
 from mom_plugins_sim.settings import SimSettings
 from mom_plugins_sim.shelf import Shelf
-from mom_plugins_sim.world import CLASS, World
+from mom_plugins_sim.world import World
 
 
 class SimPlugin:
@@ -62,10 +62,6 @@ class SimPlugin:
         world = self._settings.scenario or f"{self._settings.guests} guests"
         message = f"a simulated host with simulated guests ({world}): nothing real is managed"
         yield Finding(Severity.WARNING, "simulation", message, "enable a real hypervisor's plugin, such as libvirt, instead of sim")
-        classes = {guest.sold_as for guest in self.hypervisor.world.scene.guests if guest.sold_as is not None}
-        if classes and (Scope.GUEST, CLASS) not in self._context.declarations.fields:
-            message = f"guests have the classes {', '.join(sorted(classes))}, but no plugin defines classes: these guests have no guarantee"
-            yield Finding(Severity.WARNING, "simulation", printable(message, 200), "enable the sla plugin")
 
 
 def scene_of_settings(settings: SimSettings) -> Scene:

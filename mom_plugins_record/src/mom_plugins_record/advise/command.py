@@ -11,9 +11,9 @@ from pathlib import Path
 import click
 
 from mom_core import UnitError, load_config, parse_size, printable
-from mom_daemon import KeptPath, TableColumn, json_option, print_prose, print_table, write_output
+from mom_daemon import KeptPath, TableColumn, json_option, print_prose, print_table
 from mom_plugins_record.advise.ratio import RISK
-from mom_plugins_record.advise.sold import json_of, lines_of, rows, script, sold_on
+from mom_plugins_record.advise.sold import json_of, lines_of, rows, sold_on
 from mom_plugins_record.forecast.files import past_in
 from mom_plugins_record.forecast.plugin import days_folder
 
@@ -24,7 +24,6 @@ from mom_plugins_record.forecast.plugin import days_folder
     "--days", type=KeptPath(), multiple=True, metavar="FILE", help="Learned days (days.json) of this or another host; may be repeated."
 )
 @click.option("--memory", metavar="SIZE", help="Also print how many more guests of this size fit, such as 4GiB.")
-@click.option("--placement", metavar="FILE", help="Write a script for OpenStack's placement service to FILE; - prints it.")
 @click.option(
     "-c",
     "--config",
@@ -34,9 +33,7 @@ from mom_plugins_record.forecast.plugin import days_folder
     help="Configuration with the forecast plugin.",
 )
 @json_option
-def advise(
-    risk: str | None, days: tuple[Path, ...], memory: str | None, placement: str | None, config_path: Path | None, as_json: bool
-) -> None:
+def advise(risk: str | None, days: tuple[Path, ...], memory: str | None, config_path: Path | None, as_json: bool) -> None:
     """Advise how much memory to sell on this host at a stated risk, from the learned daily memory use of its guests.
 
     \b
@@ -48,8 +45,6 @@ def advise(
     days (`mom forecast learn` learns them from recordings), and ignores swap and merged pages.
     Exit code 1 if the answer is unknown.
     """
-    if placement is not None and len(days) > 1:
-        raise click.UsageError("--placement is for one host: give --days only once")
     share = _share(risk)
     try:
         each_kib = None if memory is None else parse_size(memory) / 1024
@@ -64,8 +59,6 @@ def advise(
             print_prose(line, 4)
         if settings := rows(host):
             print_table(("platform", TableColumn("setting", 1), "possible", "today"), settings)
-    if placement is not None and hosts[0].advice is not None:
-        write_output(Path(placement), script(hosts[0].advice, list(lines_of(hosts[0], share))), 0o755)
     if not any(host.result for host in hosts):
         sys.exit(1)
 

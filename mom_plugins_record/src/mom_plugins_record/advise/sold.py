@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
@@ -15,43 +13,6 @@ from mom_plugins_record.forecast.past import PastGuest, PastHost
 
 MIB = 1024.0
 """A MiB in KiB."""
-
-
-class PlacementAdvice(NamedTuple):
-    """Inventory of a host for OpenStack placement, in MiB; the ratio is rounded down."""
-
-    host: str
-    total_mib: int
-    reserved_mib: int
-    sold_mib: int
-    ratio: float
-
-
-def _placement(host: str, total_kib: float, capacity_kib: float, sold_kib: float) -> PlacementAdvice | None:
-    total, reserved, sold = int(total_kib / MIB), math.ceil((total_kib - capacity_kib) / MIB), int(sold_kib / MIB)
-    if reserved >= total or sold <= 0:
-        return None
-    return PlacementAdvice(host, total, reserved, sold, math.floor(100 * sold / (total - reserved)) / 100)
-
-
-def script(advice: PlacementAdvice, summary: Sequence[str]) -> str:
-    """Return a script that applies the advice, for the operator to read and run."""
-    lines = [
-        f"Script for OpenStack's placement service, by `mom advise` on {time.strftime('%Y-%m-%d', time.gmtime())}. mom does not run it.",
-        *(printable(line, 300) for line in summary),
-        f"{advice.sold_mib} MiB can be sold; the host has {advice.total_mib} - {advice.reserved_mib} MiB for guests.",
-        "Placement ignores service classes, and may place guests with larger guarantees here. Keep such guests on other hosts.",
-        "In the host's nova.conf, remove ram_allocation_ratio, which would overwrite the ratio, and set:",
-        f"  reserved_host_memory_mb = {advice.reserved_mib}",
-        "If the provider has another name, find it with: openstack resource provider list. To test first, add --dry-run.",
-    ]
-    name = shlex.quote(printable(advice.host, 253))
-    commands = [
-        "set -eu",
-        f"provider=$(openstack resource provider list --name {name} -f value -c uuid)",
-        f'openstack resource provider inventory set --amend --resource MEMORY_MB:allocation_ratio={advice.ratio:.2f} "$provider"',
-    ]
-    return "\n".join(["#!/bin/sh", *(f"# {line}" for line in lines), *commands]) + "\n"
 
 
 HOST_RESERVE_SHARE: Final = 0.05
@@ -75,12 +36,16 @@ class HostSold(NamedTuple):
     each: float | None = None
     result: SoldAtRisk | None = None
     why: str = ""
-    advice: PlacementAdvice | None = None
 
     @property
     def ratio(self) -> float:
         """Memory that can be sold, divided by the host's memory for guests, rounded down; 0 if unknown."""
-        return 0.0 if self.advice is None else self.advice.ratio
+        return 0.0 if self.result is None else math.floor(100 * self.result.sold / self.capacity) / 100
+
+    @property
+    def reserved_mib(self) -> int:
+        """Memory in MiB that is not for guests."""
+        return math.ceil((self.total - self.capacity) / MIB)
 
     @property
     def ratio_today(self) -> float:
@@ -108,7 +73,7 @@ def sold_on(past: PastHost, risk: float, each: float | None = None) -> HostSold:
     host = HostSold(name, total, capacity, sum(guest.sold_kib for guest in present), len(present), each)
     if isinstance(result, str):
         return host._replace(why=result)
-    return host._replace(result=result, advice=_placement(name, total, capacity, result.sold))
+    return host._replace(result=result)
 
 
 def _present_guests(guests: Sequence[PastGuest], today: int) -> Sequence[PastGuest]:
@@ -138,9 +103,9 @@ def lines_of(host: HostSold, risk: float) -> Iterator[str]:
 
 def rows(host: HostSold) -> Sequence[Sequence[str]]:
     """Return a row for each platform's setting: platform, name, new value and today's value."""
-    if host.advice is None or host.result is None:
+    if host.result is None:
         return ()
-    ratio, reserved, today = host.advice.ratio, host.advice.reserved_mib, host.ratio_today
+    ratio, reserved, today = host.ratio, host.reserved_mib, host.ratio_today
     return (
         ("OpenStack nova", f"ram_allocation_ratio, with reserved_host_memory_mb = {reserved}", f"{ratio:.2f}", f"{today:.2f}"),
         ("KubeVirt", "memoryOvercommitPercentage", f"{100 * ratio:.0f}", f"{100 * today:.0f}"),
@@ -165,6 +130,7 @@ def json_of(hosts: Sequence[HostSold], risk: float) -> Mapping[str, object]:
                 "sold_kib": None if host.result is None else round(host.result.sold),
                 "sold_middle_kib": None if host.result is None else round(host.result.middle),
                 "ratio": host.ratio or None,
+                "reserved_mib": host.reserved_mib,
                 "more_guests": host.more_guests,
                 "days": None if host.result is None else host.result.days,
                 "why": host.why,

@@ -11,16 +11,13 @@ from mom_core import (
     Config,
     Declaration,
     FieldSpec,
-    Finding,
     Guest,
     GuestColumn,
-    Hypervisor,
     MomError,
     PluginContext,
     PluginSettings,
     Report,
     Scope,
-    Severity,
     Suggestion,
     Unit,
     Value,
@@ -118,13 +115,6 @@ class ForecastPlugin:
     mom_status = late_hook("mom_plugins_record.forecast.surface:forecast_parts", "report")
 
     mom_explainer = late_hook("mom_plugins_record.forecast.surface:ForecastExplainer")
-
-    @hookimpl
-    def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        days = [item.days for item in self._days.known.values() if item.days.slots]
-        patterns = sum(item.has_pattern for item in days)
-        known = f"mom has learned the daily memory use of {len(days)} guests; {patterns} of them have a pattern"
-        yield Finding(Severity.OK, "forecast", known if days else "mom has learned nothing yet: forecasts need two days")
 
 
 def days_folder(config: Config) -> Path:

@@ -5,25 +5,14 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from mom_core import Guest, MomError, count_of, format_kib, load_config, printable
-from mom_daemon import (
-    KeptPath,
-    NoSuchGuest,
-    TableColumn,
-    config_option,
-    find_guest,
-    json_option,
-    print_prose,
-    print_table,
-    progress,
-    recording,
-)
+from mom_daemon import KeptPath, TableColumn, config_option, find_guest, json_option, print_prose, print_table, progress, recording
 from mom_daemon.top import short, sparkline
 from mom_plugins_record.forecast.curve import HOURS, LEAST_WEIGHT, SLOTS, WEEK_DAYS, WEEK_SLOTS
 from mom_plugins_record.forecast.files import days_in, leave
@@ -99,7 +88,7 @@ def show_command(guest: str | None, file: Path | None, config_path: str | None, 
     found = days_in(file or days_folder(load_config(config_path)))
     known = {identity: item for identity, item in found.known.items() if item.days.slots}
     if guest is not None:
-        item = _find_guest(known, guest)
+        item = known[find_guest({identity: Guest(identity, item.name) for identity, item in known.items()}, guest).id]
         click.echo(json.dumps(days_json(item), indent=2)) if as_json else _print_guest(item)
         return
     if as_json:
@@ -141,16 +130,6 @@ def _learn(days: HostDays, path: Path, show: Callable[[str], None]) -> None:
         days.see(past.report.snapshot)
         if number % PROGRESS_EVERY == 0:
             show(f"{path}: {time.strftime('%Y-%m-%d %H:%M', time.localtime(past.report.time))}")
-
-
-def _find_guest(known: Mapping[str, KnownGuest], name: str) -> KnownGuest:
-    try:
-        return known[find_guest({identity: Guest(identity, item.name) for identity, item in known.items()}, name).id]
-    except NoSuchGuest as error:
-        if any(item.name == name for item in known.values()):  # several guests had the name, perhaps at different times
-            raise
-        hint = error.hint if error.hint.startswith("did you") else "`mom forecast show` lists the known guests"
-        raise MomError(f"the daily memory use of guest {printable(name)} is unknown", hint=hint) from None
 
 
 def _print_all(guests: Sequence[KnownGuest]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from mom_core import Status, count_of, format_duration, format_kib, printable
+from mom_core import count_of, format_duration, format_kib, printable
 from mom_daemon import KeptPath, brief, config_option, json_option, print_prose
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.times import format_time, moment_of
@@ -68,7 +68,7 @@ def _configured(config_path: str | None) -> Path:
 
 @dataclass(slots=True)
 class Contents:
-    """Summary of a recording's content. Times are seconds since the epoch. `sampled` is the number of guests, summed over all cycles."""
+    """Summary of a recording's content. Times are seconds since the epoch."""
 
     path: str
     files: int
@@ -76,10 +76,8 @@ class Contents:
     begins: float | None = None
     ends: float | None = None
     cycles: int = 0
-    sampled: int = 0
     most_guests: int = 0
     decisions: int = 0
-    applied: int = 0
     problems: int = 0
     lost: int = 0
     cut_off: list[str] = field(default_factory=list)
@@ -99,10 +97,8 @@ def contents_of(path: Path) -> Contents:
         result.begins = report.time if result.begins is None else min(result.begins, report.time)
         result.ends = report.time if result.ends is None else max(result.ends, report.time)
         result.cycles += 1
-        result.sampled += len(report.snapshot.guests)
         result.most_guests = max(result.most_guests, len(report.snapshot.guests))
         result.decisions += len(report.decisions)
-        result.applied += sum(outcome.status is Status.APPLIED for outcome in report.outcomes)
         result.problems += len(report.problems)
         if recorded.session is not session:
             session = recorded.session
@@ -119,14 +115,13 @@ def print_contents(contents: Contents, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(contents), indent=2))
         return
-    each = f", {contents.bytes / contents.sampled:.1f} bytes for each guest and cycle" if contents.sampled else ""
     lines = [("files", f"{contents.files} in {contents.path}, {format_kib(contents.bytes / 1024)}")]
     if contents.begins is not None and contents.ends is not None:
         lasts = format_duration(round(contents.ends - contents.begins))
         lines += [("from", f"{format_time(contents.begins)} UTC"), ("to", f"{format_time(contents.ends)} UTC, {lasts} later")]
     lines += [
-        ("cycles", f"{contents.cycles}, with up to {contents.most_guests} guests{each}"),
-        ("decisions", f"{contents.decisions}, of which {contents.applied} were applied"),
+        ("cycles", f"{contents.cycles}, with up to {contents.most_guests} guests"),
+        ("decisions", str(contents.decisions)),
         ("problems", str(contents.problems)),
         ("host", ", ".join(map(printable, contents.hosts)) or "unknown"),
         ("policies", ", ".join(map(printable, contents.policies)) or "none"),

@@ -221,7 +221,6 @@ class CycleRead:
 
     :param report: report without the state of plugins
     :param decisions: decisions of the report, followed by those of reviews and trials
-    :param columns: values of guests keyed by field, with None for a guest that lacks the field
     :param memory: values that policies remember; None except in a group's first cycle
     :param session: checksum of the line from `session_line`
     :param place: number of earlier cycles in the file
@@ -229,7 +228,6 @@ class CycleRead:
 
     report: Report
     decisions: Sequence[Decision]
-    columns: Mapping[str, Sequence[Value]]
     memory: Value
     session: str
     place: int
@@ -243,7 +241,7 @@ def read_cycle(text: bytes) -> CycleRead:
         report = _report(content, decisions)
     except (ValueError, IndexError, RecursionError) as error:
         raise Corrupt(f"a cycle is invalid: {why_not(error)}") from error
-    return CycleRead(report, decisions, content.fields, content.memory, content.session, content.place)
+    return CycleRead(report, decisions, content.memory, content.session, content.place)
 
 
 def why_not(error: Exception) -> str:

@@ -46,10 +46,11 @@ def follows(before: RecordedCycle, recorded: RecordedCycle) -> bool:
 
 def must_fit(recorded: RecordedCycle, cycles: int) -> None:
     """Raise `MomError` if `cycles` cycles of this size do not fit into memory."""
-    columns = recorded.cycle.columns
-    if sum(map(len, columns.values())) * cycles > MOST_REMEMBERED:
-        guests = len(recorded.report.snapshot.guests)
-        raise MomError(f"cycle {recorded.report.number} cannot be evaluated: {cycles} cycles of {guests} guests do not fit into memory")
+    guests = recorded.report.snapshot.guests
+    if sum(len(guest.fields) for guest in guests.values()) * cycles > MOST_REMEMBERED:
+        raise MomError(
+            f"cycle {recorded.report.number} cannot be evaluated: {cycles} cycles of {len(guests)} guests do not fit into memory"
+        )
 
 
 @dataclass(slots=True)

@@ -11,8 +11,8 @@ import click
 from mom_core import count_of, lasting, printable
 from mom_daemon import print_prose
 from mom_plugins_record.recording.times import format_time
-from mom_plugins_record.report.sizes import Fit, Growth
-from mom_plugins_record.report.summary import Figures, ReportLine, ReportSummary, Worth, spare_of
+from mom_plugins_record.report.sizes import Growth
+from mom_plugins_record.report.summary import Figures, ReportLine, ReportSummary, Worth
 
 UNKNOWN: Final = "unknown"
 
@@ -72,17 +72,6 @@ def sections(summary: ReportSummary) -> Iterator[tuple[str, list[Row]]]:
     yield "Memory sold to guests, and where it is", list(_sold_rows(summary.whole.figures))
     if summary.host is not None:
         yield "Limits of the host", list(_limit_rows(summary, summary.host))
-    if summary.by != "guest":
-        return
-    fits = [line.size.fit for line in summary.lines]
-    spare = sum(spare_of(line) for line in summary.lines if line.size.fit is Fit.LARGE)
-    yield (
-        "Fit of sizes",
-        [
-            ("too large", f"{count_of(fits.count(Fit.LARGE), 'guest')}, by {size(spare)} together"),
-            *((str(fit), count_of(fits.count(fit), "guest")) for fit in (Fit.SMALL, Fit.FITS, Fit.UNKNOWN)),
-        ],
-    )
 
 
 def counted_until(summary: ReportSummary) -> str:

@@ -7,8 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import click
@@ -25,27 +24,11 @@ CYCLES_A_LINE = 5
 """Cycles per line if the output cannot draw bars."""
 
 
-@contextmanager
-def _without_verdicts() -> Iterator[None]:
-    # A logged verdict does not say which of the two hosts it is about.
-    log = logging.getLogger("mom.engine")
-    log.addFilter(_is_no_verdict)
-    try:
-        yield
-    finally:
-        log.removeFilter(_is_no_verdict)
-
-
-def _is_no_verdict(record: logging.LogRecord) -> bool:
-    return not str(record.msg).startswith("verdict: ")
-
-
 @click.command()
 @click.option("--seconds", type=click.FloatRange(0, 3600), default=20.0, show_default=True, help="Duration; 0 runs as fast as possible.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Seed of the random host.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FOLDER", help="Folder for the recording.  [default: a new folder]")
-@quiet(logging.ERROR)
-@_without_verdicts()
+@quiet(logging.CRITICAL)  # a logged error does not say which of the two hosts it is about
 @as_caller
 def demo(seconds: float, seed: int, output: Path | None) -> None:
     """Show mom at work on a simulated host. The command touches nothing real.
