@@ -47,7 +47,7 @@ class KeptReservation:
 
     def begin(self, age_of: Callable[[Guest], float | None] = lambda guest: None) -> HostReservations:
         """As a start of mom does."""
-        self.guests = BalloonedGuests(8 * MIB, age_of=age_of)
+        self.guests = BalloonedGuests(age_of=age_of)
         self.state = BalloonFile(self.context)
         self.kept = HostReservations(
             self.settings, LawParameters(), self.context, self.guests, self.state, lambda: LIMITS, lambda: self.why

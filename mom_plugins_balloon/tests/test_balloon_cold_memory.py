@@ -16,7 +16,7 @@ COLD: dict[str, Value] = {"rss": 4 * GIB, "working_set": GIB, "working_set_age":
 
 
 def spare(host: dict[str, Value] = HOST, **guests: dict[str, Value]) -> Spare:
-    records = BalloonedGuests(8192.0)
+    records = BalloonedGuests()
     records.see(snapshot(host, guests))
     return spare_of(records, NO_MARGIN, LIMITS)
 

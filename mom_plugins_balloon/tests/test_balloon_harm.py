@@ -27,7 +27,7 @@ def after(*snapshots: Snapshot) -> Mapping[str, int]:
 
 
 def recent(*snapshots: Snapshot, state: MemoryState = MemoryState.HIGH) -> RecentKills:
-    killed, records = RecentKills(), BalloonedGuests(8192)
+    killed, records = RecentKills(), BalloonedGuests()
     for snapshot in snapshots:
         records.see(snapshot)
         killed.see(records, state)

@@ -22,7 +22,7 @@ class Watched:
 
     def __init__(self) -> None:
         self.learning = Learning(900, 320 * 1024)
-        self.records = BalloonedGuests(8 * MIB)
+        self.records = BalloonedGuests()
         self.now = 0.0
         self.host: dict[str, Value] = {}
 

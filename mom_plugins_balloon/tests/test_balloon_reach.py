@@ -57,7 +57,7 @@ def test_law_takes_only_reachable_memory(available: int, kind: Mapping[str, Valu
 
 def test_unreachable_memory_is_not_spare() -> None:
     def spare(**more: Value) -> float:
-        guests = BalloonedGuests(8 * MIB)
+        guests = BalloonedGuests()
         guests.see(snapshot(host=HOST, guests={"web": a_guest(**more)}))
         return spare_of(guests, LawParameters(), LIMITS).total
 

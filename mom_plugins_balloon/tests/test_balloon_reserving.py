@@ -209,7 +209,7 @@ class TestAdmissions:
 class TestSpareMemory:
     def spare(self, *course: Guest, margin: str = "80MiB") -> float:
         """What a guest can spare that was seen to be so, one after the other."""
-        guests = BalloonedGuests(8 * MIB)
+        guests = BalloonedGuests()
         for now, guest in enumerate(course):
             guests.see(seen(float(now), 8 * GIB, guest))
         return spare_of(guests, LawParameters.model_validate({"margin": margin}), LIMITS).total
@@ -442,16 +442,16 @@ def test_reservation_during_a_reload_is_kept(tmp_path: Path) -> None:
         def mom_setup(self) -> None:
             made.append(held[0].reserve(GIB, 600))
 
-    def config(dead_band: str, **more: Any) -> Config:
+    def config(reserve: str, **more: Any) -> Config:
         sim = {"guests": 3, "sold": 0.2}
-        return config_of(tmp_path, {"sim": sim, "balloon": {"dead_band": dead_band}, "policy": {}, **more})
+        return config_of(tmp_path, {"sim": sim, "balloon": {"reserve": reserve}, "policy": {}, **more})
 
-    with Engine(config("8MiB"), Clock(clock, clock.wall)) as engine:
+    with Engine(config("32MiB"), Clock(clock, clock.wall)) as engine:
         engine.cycle()
         before = engine.service(Reservations)
         assert before is not None
         held.append(before)
-        engine.reload(config("4MiB", meanwhile=Meanwhile))
+        engine.reload(config("33MiB", meanwhile=Meanwhile))
         engine.cycle()
         now = engine.service(Reservations)
         assert now is not None

@@ -26,7 +26,7 @@ class Host:
 
     def __init__(self, **ages: float) -> None:
         self.now = 0.0
-        self.records = BalloonedGuests(8192, REST, lambda guest: None if guest.name not in ages else ages[guest.name] + self.now)
+        self.records = BalloonedGuests(REST, lambda guest: None if guest.name not in ages else ages[guest.name] + self.now)
         self.learning = Learning(900.0, 0.0)
 
     def rests(self, moment: float, *names: str, silent: bool = False, figures: Mapping[str, Value] | None = None) -> dict[str, object]:

@@ -16,7 +16,7 @@ class Bench:
     """A sweeper in real time."""
 
     def __init__(self) -> None:
-        self.sweeper = SweptGuests(PluginContext("balloon"), BalloonedGuests(8192))
+        self.sweeper = SweptGuests(PluginContext("balloon"), BalloonedGuests())
         self.begin = self.sweeper.start
 
 

@@ -258,7 +258,7 @@ def test_a_guest_that_cannot_give_what_was_asked_is_set_aside(libvirtd: PrivateL
     guest = lab.start("stubborn", workload=(20, 20, 0, 0), arguments="momtest.files=40000").wait_until_it_works()
     policy = tmp_path / "all.policy"
     policy.write_text('(with Guests g (if (valid g.mem_usable) (g.Control "balloon_target" (- g.balloon_cur g.mem_usable)) 0))')
-    balloon = {"reserve": "0B", "reserve_percent": 0.0, "dead_band": "512KiB"}
+    balloon = {"reserve": "0B", "reserve_percent": 0.0}
     plugins: dict[str, dict[str, Any]] = {"libvirt": libvirtd.settings(), "balloon": balloon, "policy": {"file": str(policy)}}
     with Engine(config_of(tmp_path, plugins, interval=2.0)) as engine:
 

@@ -21,23 +21,15 @@ LISTS_UNTIL_GONE: Final = 3
 class BalloonedGuests:
     """Records of all guests, and the last snapshot.
 
-    :param dead_band: KiB; a guest this close to its target has reached it
     :param start_rest: seconds in which mom takes no memory from a new guest
     :param age_of: returns the age of a guest's process in seconds
     :param replays: whether requests come from a recording
     """
 
     def __init__(
-        self,
-        dead_band: float,
-        start_rest: float = 0.0,
-        age_of: Callable[[Guest], float | None] = lambda guest: None,
-        *,
-        replays: bool = False,
+        self, start_rest: float = 0.0, age_of: Callable[[Guest], float | None] = lambda guest: None, *, replays: bool = False
     ) -> None:
-        self.dead_band, self._start_rest, self._age_of = dead_band, start_rest, age_of
-        self.tolerance = 2 * dead_band
-        """A size this close to mom's target (KiB) counts as set by mom."""
+        self._start_rest, self._age_of = start_rest, age_of
         self.snapshot = Snapshot()
         self.changed_before: Container[tuple[str, str]] = ()
         """IDs and incarnations of guests that mom resized before its restart or reload."""
@@ -110,7 +102,7 @@ class BalloonedGuests:
                 pasts = self._with_recorded_requests(snapshot, pasts)
             numbers = map(snapshot.numbers, ("balloon_cur", "balloon_max", "reboot_age", "guest_oom_kills"))
             for guest, past, seen in zip(guests, pasts, zip(*numbers, strict=True), strict=True):
-                self._pasts[guest.id] = remember(past, guest, seen, now, self.dead_band, self._start_rest)
+                self._pasts[guest.id] = remember(past, guest, seen, now, self._start_rest)
         self.earlier = {} if guests or self.earlier is None else self.earlier
         self._had_guests = self._had_guests or bool(guests)
 

@@ -8,6 +8,7 @@ from mom_plugins_balloon.gate import MINIMUM_KIB
 from mom_plugins_balloon.memory import FACTS
 from mom_plugins_balloon.names import CONTROL, KILLED, OBSTACLE, SUFFERS, UNHEALTHY
 from mom_plugins_balloon.promises import HOLDS, PROMISED, SOURCES, VOUCHED, guaranteed_kib, promised_kib
+from mom_plugins_balloon.sizes import TOLERANCE_KIB
 from mom_plugins_balloon.sweep.sweeper import ENDED, GAVE, LASTED, REACTION
 
 _H, _G = Scope.HOST, Scope.GUEST
@@ -70,7 +71,7 @@ MOVED_KIB: Final = 512
 
 TARGET: Final = ControlSpec(
     CONTROL, Unit.KIB, Scope.GUEST, "size of the guest's memory, set by its balloon", field="balloon_cur", minimum=MINIMUM_KIB,
-    gradual=MOVED_KIB,
+    gradual=MOVED_KIB, tolerance=TOLERANCE_KIB,
 )  # fmt: skip
 
 COLUMNS: Final = (

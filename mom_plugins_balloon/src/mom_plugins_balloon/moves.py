@@ -23,6 +23,7 @@ from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.names import CONTROL, GIVE_BACK
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.seen import host_memory
+from mom_plugins_balloon.sizes import TOLERANCE_KIB
 from mom_plugins_balloon.started_sizes import StartedSizes
 from mom_plugins_balloon.states import HostWanted
 from mom_plugins_balloon.sweep.sweeper import LeavingSweep
@@ -164,11 +165,11 @@ class LeavingGuests:
         if guest is None or size is None or entry is None or before is None or entry.incarnation != guest.incarnation:
             return None
         pending = None if record is None else record.pending  # on its way to mom's target, the guest may have any size
-        tolerance, sizes = self.records.tolerance, {guest.id: int(size)}
-        if pending is None and not entry.explains(int(size), tolerance) and not self.started.plugged({guest.id: guest}, sizes, tolerance):
+        sizes = {guest.id: int(size)}
+        if pending is None and not entry.explains(int(size), TOLERANCE_KIB) and not self.started.plugged({guest.id: guest}, sizes):
             return None
         before = self.started.without_mom(guest, before)
-        return int(before) if before > (size if pending is None else pending) + tolerance else None
+        return int(before) if before > (size if pending is None else pending) + TOLERANCE_KIB else None
 
     def moving(self, snapshot: Snapshot) -> Mapping[str, str]:
         """Return why moving guests must not shrink, keyed by guest ID."""

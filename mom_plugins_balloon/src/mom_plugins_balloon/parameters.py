@@ -114,14 +114,8 @@ class BalloonSettings(PluginSettings):
     reserve_percent: Annotated[float, Field(ge=0, le=100)] = 5.0
     """`reserve` as a percentage of the guest's need; the larger value applies."""
 
-    dead_band: Annotated[Size, Field(ge=0)] = 8 << 20
-    """Smallest change of size that mom makes; guests' use varies by as much."""
-
     host_reserve: SizeOrShare = Portion(share=0.05)
     """Memory for the host's own programs and for QEMU, which mom does not promise to guests."""
-
-    stale_after: Duration | None = None
-    """mom does not shrink a guest whose statistics are older than this. Unset: three cycles, at least 10 s."""
 
     reservations: ReservationSettings = ReservationSettings()
     """Reservations of memory for launches."""

@@ -87,7 +87,7 @@ class BalloonPlugin:
         self._context = context
         self._looked: Snapshot | None = None
         self._runs = False  # False for a sample of `mom policy eval`
-        self._guests = BalloonedGuests(settings.dead_band / 1024, settings.law.start_rest, self._age_of, replays=context.observes)
+        self._guests = BalloonedGuests(settings.law.start_rest, self._age_of, replays=context.observes)
         self._file = BalloonFile(context)
         self._sweeps = SweptGuests(context, self._guests)
         self._learning = Learning(settings.remember_bursts, settings.law.growth_rate / 1024)
@@ -120,8 +120,7 @@ class BalloonPlugin:
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
         policy = files("mom_plugins_balloon").joinpath("balloon.policy").read_text(encoding="utf-8")
-        size = replace(TARGET, tolerance=self._guests.tolerance)
-        return (*FIELDS, size, DefaultPolicy("50_balloon", policy), *COLUMNS, *harm.COLUMNS)
+        return (*FIELDS, TARGET, DefaultPolicy("50_balloon", policy), *COLUMNS, *harm.COLUMNS)
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
@@ -270,8 +269,7 @@ class BalloonPlugin:
     def _limits(self) -> ShrinkLimits:
         # A reload may change the interval, and with it the age limit of statistics.
         settings = self._settings
-        stale_after = stale_seconds(self._context.interval, settings.stale_after)
-        return ShrinkLimits(settings.reserve / 1024, settings.reserve_percent / 100, stale_after)
+        return ShrinkLimits(settings.reserve / 1024, settings.reserve_percent / 100, stale_seconds(self._context.interval))
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition | HypervisorError]:

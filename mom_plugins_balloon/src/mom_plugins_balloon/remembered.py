@@ -18,6 +18,7 @@ from mom_plugins_balloon.sizes import (
     ASKED_AGAIN_SECONDS,
     CLOCK_SLACK_SECONDS,
     COOPERATIVE,
+    DEAD_BAND_KIB,
     SAME_SIZE_KIB,
     SETTLES_SECONDS,
     BalloonSettling,
@@ -126,7 +127,7 @@ class Remembered(NamedTuple):
             return False
         return abs(made - request.statistics_made) < SAME_STATISTICS_SECONDS
 
-    def why_not_send(self, target: int, memory: GuestMemory, now: float, dead_band: float) -> str:
+    def why_not_send(self, target: int, memory: GuestMemory, now: float) -> str:
         """Return why a request for `target` KiB is not worth a command; empty if it is.
 
         Growth to the maximum, or towards the guarantee, is always worth a command.
@@ -134,10 +135,10 @@ class Remembered(NamedTuple):
         request, size = self.request, memory.size
         if request is not None and not request.arrived:
             heading, why = float(request.target), "the guest is already moving to this size"
-            worth = request.in_doubt or abs(target - request.target) >= dead_band or now - request.at > ASKED_AGAIN_SECONDS
+            worth = request.in_doubt or abs(target - request.target) >= DEAD_BAND_KIB or now - request.at > ASKED_AGAIN_SECONDS
         else:
             heading, why = size or 0.0, "the guest has this size" if target == size else "the change is smaller than the dead band"
-            worth = target != size and (target == memory.maximum or abs(target - (size or 0.0)) >= dead_band)
+            worth = target != size and (target == memory.maximum or abs(target - (size or 0.0)) >= DEAD_BAND_KIB)
         return "" if worth or heading < memory.guarantee <= target else why
 
     def why_origin_unknown(self, size: float | None, maximum: float | None, now: float) -> str:
@@ -189,7 +190,7 @@ class Remembered(NamedTuple):
         return self._replace(request=request, sweeps=self.sweeps.after(outcome, now))
 
 
-def remember(before: Remembered, guest: Guest, seen: Sequence[float | None], now: float, dead_band: float, start_rest: float) -> Remembered:
+def remember(before: Remembered, guest: Guest, seen: Sequence[float | None], now: float, start_rest: float) -> Remembered:
     """Return a guest's record after one more cycle.
 
     :param seen: size, maximum, seconds since the last reboot, and programs killed since the boot
@@ -201,10 +202,10 @@ def remember(before: Remembered, guest: Guest, seen: Sequence[float | None], now
         arrival = arrival.after_reboot(now - reboot_age, now, start_rest)
     sizes = before.sizes if size is None else before.sizes.after(size, now)
     request, cooperation = before.request, before.cooperation
-    if request is not None and not request.arrived and size is not None and abs(size - request.target) < dead_band:
+    if request is not None and not request.arrived and size is not None and abs(size - request.target) < DEAD_BAND_KIB:
         request = replace(request, arrived=True)
     if request is not None or cooperation is not COOPERATIVE:
-        cooperation, request = cooperation.after(request, size, now, dead_band, excused=bool(guest.why_blocked(CONTROL)))
+        cooperation, request = cooperation.after(request, size, now, excused=bool(guest.why_blocked(CONTROL)))
     if kills is not None or (killed is not None and killed.new):
         lacks = 0.0 if maximum is None or size is None else max(0.0, maximum - size)
         total = killed.total if kills is None and killed is not None else kills or 0.0

@@ -37,7 +37,7 @@ from mom_plugins_balloon.gate import Limit, ShrinkLimits, floor_kib, never_shrun
 from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.moves import LeavingGuests
 from mom_plugins_balloon.names import CONTROL, PINNED
-from mom_plugins_balloon.sizes import SizeRequest
+from mom_plugins_balloon.sizes import DEAD_BAND_KIB, TOLERANCE_KIB, SizeRequest
 from mom_plugins_balloon.started_sizes import StartedSizes
 from mom_plugins_balloon.sweep.sweeper import SweptGuests, is_sweep
 
@@ -95,7 +95,7 @@ class Resizer:
         """Return guests' sizes. Sizes on the way to mom's target count as set by mom."""
         sizes = capable(hypervisor, BalloonControl, "resize guests").balloon_sizes([target.entity for target in targets])
         self.see_at_restore(hypervisor)
-        plugged = self.started.plugged(self.guests.snapshot.guests, sizes, self.guests.tolerance)
+        plugged = self.started.plugged(self.guests.snapshot.guests, sizes)
         read: dict[Target, Value | InTransition] = {}
         for target in targets:
             identity = target.entity.id
@@ -110,8 +110,7 @@ class Resizer:
         if request is None or request.arrived:
             return size
         low, high = sorted((request.began_at, request.target))
-        tolerance = self.guests.tolerance
-        return InTransition(size) if low - tolerance <= size <= high + tolerance else size
+        return InTransition(size) if low - TOLERANCE_KIB <= size <= high + TOLERANCE_KIB else size
 
     def see_at_restore(self, hypervisor: Hypervisor) -> None:
         """Record the hypervisor's fields for `mom restore`. Without them, mom shrinks no guest."""
@@ -175,7 +174,7 @@ class Resizer:
         passed = permitted(target, memory, self.limits())
         if passed.size != target:
             raise Refused(passed.reason)
-        if why := past.why_not_send(target, memory, now, self.guests.dead_band):
+        if why := past.why_not_send(target, memory, now):
             raise NoChangeNeeded(why)
         size, age = memory.size or 0.0, memory.statistics.age
         request = SizeRequest(target, size, now, statistics_made=None if age is None else now - age)
@@ -278,7 +277,7 @@ class Resizer:
                 # more than its guarantee, another process resized it.
                 reason = f"its guarantee is {format_kib(guarantee)} now; mom returns memory up to this size"
                 yield Decision(guest.entity, CONTROL, guarantee, reason, source)
-            elif size - target >= self.guests.dead_band and (request is None or not request.arrived):  # else another process did it
+            elif size - target >= DEAD_BAND_KIB and (request is None or not request.arrived):  # else another process did it
                 memory = self.guests.memory_of(guest.id)
                 limit = None if memory is None else never_shrunk(memory, limits)
                 if memory is not None and limit is not None:

@@ -10,6 +10,12 @@ from mom_core import format_duration, format_kib
 SAME_SIZE_KIB = 1024
 """Sizes that differ by less than this are equal."""
 
+DEAD_BAND_KIB: Final = 8192
+"""Smallest change of size that mom makes: guests' use varies by as much. A guest this close to its target has reached it."""
+
+TOLERANCE_KIB: Final = 2 * DEAD_BAND_KIB
+"""A size this close to mom's target counts as set by mom."""
+
 CLOCK_SLACK_SECONDS = 1.0
 """Tolerance: times of statistics are in whole seconds."""
 
@@ -119,7 +125,7 @@ class Cooperation(NamedTuple):
     """Why mom has set the guest aside; empty if it has not."""
 
     def after(
-        self, request: SizeRequest | None, size: float | None, now: float, dead_band: float, *, excused: bool
+        self, request: SizeRequest | None, size: float | None, now: float, *, excused: bool
     ) -> tuple[Cooperation, SizeRequest | None]:
         """Return the next record, and the request if it remains valid.
 
@@ -130,7 +136,7 @@ class Cooperation(NamedTuple):
             return state._without_debt(), request
         if excused or request.sweeps:  # a sweep may wait for its turn
             return state._replace(owing=size, since=now), request
-        if not request.arrived and size - request.target >= dead_band:
+        if not request.arrived and size - request.target >= DEAD_BAND_KIB:
             return state._after_owing(request, size, now)
         not_grown = request.in_doubt and not request.arrived and now - request.at >= PATIENCE_SECONDS
         gave = request.target < request.began_at and (request.arrived or state.owing is not None)

@@ -13,7 +13,7 @@ from mom_core import Guest, LedgerEntry, PluginContext, Value, as_number
 from mom_plugins_balloon.balloon_state import BalloonFile, StartedSize
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.names import CONTROL, STARTED
-from mom_plugins_balloon.sizes import BalloonSettling
+from mom_plugins_balloon.sizes import TOLERANCE_KIB, BalloonSettling
 
 GONE_KEPT: Final = 1000
 """Number of gone guests whose sizes mom keeps, because the hypervisor may answer again."""
@@ -85,7 +85,7 @@ class StartedSizes:
             plugged = max(0.0, maximum - started.maximum)
         return min(before + plugged, maximum)
 
-    def plugged(self, guests: Mapping[str, Guest], sizes: Mapping[str, int], tolerance: float) -> Set[str]:
+    def plugged(self, guests: Mapping[str, Guest], sizes: Mapping[str, int]) -> Set[str]:
         """Return the IDs of guests whose size changed only because memory was plugged in or out."""
         moved: set[str] = set()
         for identity, entry in self.changes().items():
@@ -100,7 +100,7 @@ class StartedSizes:
                 if not started.had(before):
                     continue
                 old_maximum = started.maximum
-            if abs(maximum - old_maximum) >= tolerance and abs(applied + maximum - old_maximum - size) <= tolerance:
+            if abs(maximum - old_maximum) >= TOLERANCE_KIB and abs(applied + maximum - old_maximum - size) <= TOLERANCE_KIB:
                 moved.add(identity)
         return moved
 

@@ -20,6 +20,7 @@ from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.names import CONTROL, GAIN, MISSED, REASON, REST, SUGGESTED, SWEPT_NOW
 from mom_plugins_balloon.parameters import SWEEP_WAIT_SECONDS, UNKNOWN_REACTION_SECONDS
 from mom_plugins_balloon.remembered import Remembered
+from mom_plugins_balloon.sizes import DEAD_BAND_KIB
 from mom_plugins_balloon.sweep.constants import FIRST_SLICE_KIB, FRESH_SECONDS, SLICE_KIB, STOP_SECONDS
 from mom_plugins_balloon.sweep.qemu_process import QemuProcess
 from mom_plugins_balloon.sweep.records import REST_SECONDS, SweepEnd, SweepOutcome, SweepPlan
@@ -254,7 +255,7 @@ class SweptGuests:
             request = past.request
             if request is None or not request.sweeps or size is None or guest.id in unreported:
                 continue
-            if request.target - RESIZE_SLACK_KIB <= size <= request.began_at - self._records.dead_band:
+            if request.target - RESIZE_SLACK_KIB <= size <= request.began_at - DEAD_BAND_KIB:
                 why = "mom was interrupted while it swept the guest: the guest gets its headroom back"
                 yield Decision(guest.entity, CONTROL, int(request.began_at), why, source)
             else:  # the request must not explain later sizes of the guest
