@@ -56,26 +56,10 @@ def test_a_destination_with_a_part_that_is_not_listed_is_refused(text: object) -
     assert raised.value.message.isprintable()
 
 
-@pytest.mark.parametrize(
-    ("text", "part"),
-    [
-        ("test:///etc/passwd", "the driver 'test'"),
-        ("qemu+ext://h2/system", "the transport 'ext' is not supported; use one of tls"),
-        ("qemu:///system", "is missing or invalid"),
-        ("qemu+ssh://root:hunter2@h2/system", "the user name is invalid"),
-        ("qemu+tls://root@h2/system", "a user is allowed only with ssh"),
-        ("qemu+tls://h2:65536/system", "the port 65536 is out of range"),
-        ("qemu+tcp://h2/system", "use it on this host only"),
-        ("qemu+ssh://h2/system?command=/tmp/evil.sh", "cannot have the parameter 'command=/tmp/evil.sh'"),
-        ("qemu+tls://h2/system exec:/tmp/evil.sh", "the migration URI 'exec:/tmp/evil.sh'"),
-        ("host://pve2/system", "can contain only a host's name"),
-        (7, "a string of at most 600"),
-    ],
-)
-def test_a_refusal_names_the_wrong_part_and_repeats_no_password(text: object, part: str) -> None:
-    with pytest.raises(MomError) as raised:
-        Destination.parse(text)
-    assert part in raised.value.message
+def test_a_refusal_says_what_is_allowed_and_repeats_no_password() -> None:
+    with pytest.raises(MomError, match="the destination is invalid") as raised:
+        Destination.parse("qemu+ssh://root:hunter2@h2/system")
+    assert "write qemu+tls://HOST/system" in str(raised.value)
     assert "hunter2" not in str(raised.value)
 
 
@@ -107,5 +91,5 @@ def test_settings_and_records_contain_a_destination_as_text() -> None:
     assert Written.model_validate(record.model_dump()) == record
     assert Written().model_dump_json() == '{"to":null}'
     assert re.fullmatch(Written.model_json_schema()["properties"]["to"]["anyOf"][0]["pattern"], json.loads(text)["to"])
-    with pytest.raises(ValueError, match="not supported"):
+    with pytest.raises(ValueError, match="destination is invalid"):
         Written.model_validate_json('{"to": "qemu+ext:///system"}')

@@ -9,7 +9,6 @@ from smaps_texts import mapping, ram
 
 from mom_core import Value
 from mom_kvm import Hierarchies, HostSide
-from mom_kvm.guest_cgroup import Cgroups, CpuCounters
 from mom_kvm.qemu_process import MappedMemory
 
 SCOPE = "/machine.slice/machine-qemu\\x2d1\\x2dweb.scope"
@@ -174,23 +173,6 @@ def test_a_guest_that_is_moved_to_another_group_is_followed(host: HostFiles) -> 
     assert host.properties["cgroups"] == {"": "/alone"}
 
 
-def test_where_cgroups_are_of_both_versions_each_is_found(tmp_path: Path) -> None:
-    for folder in ("unified/a", "cpuacct/a"):
-        (tmp_path / folder).mkdir(parents=True)
-    (tmp_path / "unified/a/memory.pressure").write_text(PRESSURE)
-    (tmp_path / "cpuacct/a/cpuacct.usage").write_text("3000000000\n")
-    (tmp_path / "proc/self").mkdir(parents=True)
-    v1 = "32 24 0:29 / /cpuacct rw - cgroup cgroup rw,cpuacct"
-    (tmp_path / "proc/self/mountinfo").write_text(f"31 24 0:28 / /unified rw - cgroup2 cgroup2 rw\n{v1}\n")
-    hierarchies = Hierarchies(tmp_path)
-    hierarchies.refresh()
-    groups = Cgroups(hierarchies)
-    own = {"": "/a", "cpuacct": "/a"}
-    assert groups.pressure(own) == {"memory_some": 12.34, "memory_full": 5.0}
-    assert groups.cpu(own) == CpuCounters(3.0, None)
-    assert groups.cpu({"memory": "/a"}) == CpuCounters(None, None)
-
-
 def test_of_many_guests_each_has_its_turn_and_faults_are_read_of_all(host: HostFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mom_kvm.host_side._IN_TURN", 3)
     names = [f"g{number}" for number in range(8)]
@@ -215,12 +197,11 @@ def test_of_many_guests_each_has_its_turn_and_faults_are_read_of_all(host: HostF
     [
         (f"0::{SCOPE}", SCOPE, "anon 8388608\nanon_thp 4194304\n", 4096),
         (f"0::{SCOPE}", SCOPE, "anon_thp 4194304\nfile_thp 9\nshmem_thp 2097152\n", 6144),
-        (f"4:memory:{SCOPE}\n0::/", f"/memory{SCOPE}", "rss_huge 1\ntotal_rss 8388608\ntotal_rss_huge 2097152\n", 2048),
         (f"4:memory:{SCOPE}\n0::/", f"/memory{SCOPE}", "", 512),
         (f"0::{SCOPE}", SCOPE, "anon_thp many\n", 512),
         ("0::/", "/", "anon_thp 4194304\n", 512),
     ],
-    ids=["unified", "shared memory", "before it", "not counted", "garbled", "not its own"],
+    ids=["unified", "shared memory", "not counted", "garbled", "not its own"],
 )
 def test_memory_in_huge_pages_is_counted_by_the_guests_group_or_in_the_tables_of_its_process(
     host: HostFiles, group: str, folder: str, stat: str, kib: int

@@ -1,14 +1,11 @@
 """What the kernel tells in small files, and everything in them that must not be believed."""
 
-import errno
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from mom_devkit import host_of
-from mom_kvm import GroupWrite, ProcessStat, parse_number_list, read_meminfo, write_group_files
+from mom_kvm import ProcessStat, parse_number_list
 
 TICKS = os.sysconf("SC_CLK_TCK")
 KSMD = "37 (ksmd) S 2 0 0 0 -1 2097216 0 0 0 0 25 75 0 0 25 5 1 0 26 0 0 18446744073709551615\n"
@@ -28,46 +25,6 @@ def test_a_thread_of_the_kernel_is_told_from_a_program_that_calls_itself_so() ->
 @pytest.mark.parametrize("bad", ["", "37", "37 (ksmd", "37 ksmd) S", "37 (ksmd) S 2 0 0 0 -1", KSMD.replace(" 25 75 ", " 25 -7 ")])
 def test_a_malformed_stat_is_no_process(bad: str) -> None:
     assert ProcessStat.parse(bad.encode()) is None
-
-
-@pytest.mark.parametrize(("pid", "told"), [(os.getpid(), errno.ESRCH), (1 << 30, errno.EPERM)], ids=["of another group", "hidden"])
-def test_a_refusal_is_no_end_of_a_guest_whose_process_is_hidden(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pid: int, told: int
-) -> None:
-    """As with hidepid: taken for gone, what was limited would never be put back."""
-
-    def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(errno.EPERM, "refused")
-
-    monkeypatch.setattr("mom_kvm.kernel_files._write", refuse)
-    helper = SimpleNamespace(set_groups=lambda values: [PermissionError(errno.EPERM, "refused")] * len(values), declared=lambda: ())
-    monkeypatch.setattr("mom_kvm.kernel_files.Helper", SimpleNamespace(reached=lambda: helper))
-    (error,) = write_group_files([GroupWrite(f"{tmp_path}/a.scope/memory.high", "max", pid)])
-    assert error is not None
-    assert isinstance(error.__cause__, OSError)
-    assert error.__cause__.errno == told
-
-
-@pytest.mark.parametrize(
-    ("total", "free", "areas", "left"),
-    [
-        (900, 600, ((900, 300),), 600),
-        (300, 300, ((900, 300),), 0),  # the only one is being switched off
-        (1000, 800, ((900, 300), (700, 200)), 500),  # the first of two is
-        (900, 600, ((900, 0),), 600),
-        (900, 600, (), 600),
-        (900, 950, ((900, 10),), 950),  # broken: it is for others to see
-        (0, 0, ((900, 300),), 0),
-    ],
-)
-def test_swap_that_is_being_switched_off_is_not_free(
-    tmp_path: Path, total: int, free: int, areas: tuple[tuple[int, int], ...], left: int
-) -> None:
-    """The kernel counts what is in it as free, and as part of the total."""
-    lines = [f"/dev/sd{place}\\040x partition\t{size}\t\t{used}\t\t-2\n" for place, (size, used) in enumerate(areas)]
-    meminfo = f"SwapTotal: {total} kB\nSwapFree: {free} kB\n"
-    root = host_of(tmp_path, {"proc/meminfo": meminfo, "proc/swaps": "".join(["Filename\t\tType\t\tSize\t\tUsed\t\tPriority\n", *lines])})
-    assert read_meminfo(root) == {"SwapTotal": total, "SwapFree": left}
 
 
 @pytest.mark.parametrize(

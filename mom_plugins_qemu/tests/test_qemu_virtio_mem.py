@@ -5,14 +5,10 @@ from typing import Any
 import pytest
 from fake_monitors import MIB, FakeHost
 
-from mom_core import NotSupported, PluginContext, Report, Value
-from mom_core.testing import snapshot
-from mom_daemon import About
+from mom_core import NotSupported, PluginContext, Value
 from mom_devkit import HandClock
 from mom_plugins_qemu import QemuPlugin
 from mom_plugins_qemu.description import Description, VirtioMem, with_held_memory
-from mom_plugins_qemu.explanation import WayExplainer
-from mom_plugins_qemu.fields import WAY
 from mom_plugins_qemu.guest_files import GuestFile
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.monitored_guest import virtio_mem_sizing
@@ -160,17 +156,3 @@ def test_a_pool_of_huge_pages_gains_nothing_by_virtio_mem_either() -> None:
     for memory in (HeldMemory(), HeldMemory(locked_kib=1024 * MIB)):
         assert virtio_mem_sizing(with_held_memory(vfio, memory), (one,), guest) is not None
     assert virtio_mem_sizing(with_held_memory(vfio, HeldMemory(pool_kib=2048)), (one,), guest) is None
-
-
-def test_the_way_is_explained_and_stands_beside_the_guest() -> None:
-    def said(way: str | None) -> list[str]:
-        fields: dict[str, Value] = {"plugged_cur": 128 * MIB, "plugged_max": 512 * MIB} | ({} if way is None else {"sized_by": way})
-        snap = snapshot(guests={"web": fields})
-        report = Report(1, 0.0, "enforce", snap, (), (), (), (), (), 0.1)
-        part = WayExplainer().part(About(report, snap.guests["web"]))
-        return [str(WAY.value(fields) or ""), *(sentence.text for sentence in part.sentences)]
-
-    has = "virtio-mem has plugged 128 MiB of 512 MiB."
-    assert said(None) == [""]
-    assert said("virtio-mem") == ["virtio-mem", f"The guest is sized by virtio-mem, because a balloon cannot reclaim its memory; {has}"]
-    assert said("balloon") == ["balloon", f"The guest is sized by its balloon and not by virtio-mem, because the balloon works; {has}"]

@@ -10,43 +10,33 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from mom_core import MomError, printable
+from mom_core import MomError
 
 if TYPE_CHECKING:
     from pydantic_core.core_schema import CoreSchema
 
-_HYPERVISOR: Final = "qemu"
-"""Only accepted hypervisor driver. Others do not migrate KVM guests, and some read the file at the URI's path."""
-
-_NAMED: Final = "host"
-"""Scheme of a destination that is a host's name, for a `Mover` that knows the host."""
-
 _ANYWHERE: Final = "anywhere"
 """Destination that leaves the choice of a host to the `Mover`."""
 
-_PATHS: Final = ("/system", "/session")
-_SSH: Final = ("ssh", "libssh", "libssh2")
-_TRANSPORTS: Final = ("tls", *_SSH, "tcp")
-"""Accepted transports; the first is the default. `tcp` is unencrypted, and allowed only to this host."""
-
-_PARAMETERS: Final = frozenset({"mode=auto", "mode=direct", "mode=legacy", "no_tty=1"})
-"""Accepted URI parameters. `mode` selects libvirt's daemon; `no_tty` prevents prompts by ssh."""
-
 _LONGEST: Final = 600
 
-_HOST: Final = r"(\[(?P<address>[^\]/?#@]*:[^\]/?#@]*)\]|(?P<host>[^/?#@:\[\]]*))(:(?P<port>[1-9][0-9]{0,4}))?"
+_HOST: Final = r"(\[(?P<address>[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)\]|(?P<host>[A-Za-z0-9.-]+))"
+_PORT: Final = r"(:(?P<port>[1-9][0-9]{0,4}))?"
 _URI: Final = re.compile(
-    rf"(?P<driver>[a-z]+)(\+(?P<transport>[a-z0-9]+))?://((?P<user>[^/?#@]+)@)?{_HOST}(?P<path>/[^?#]*)?(\?(?P<query>[^#]+))?"
+    rf"qemu(\+(?P<transport>tls|ssh|libssh|libssh2|tcp))?://((?P<user>[A-Za-z_][A-Za-z0-9_.-]{{0,31}})@)?{_HOST}{_PORT}"
+    r"(?P<end>/(system|session)(\?(mode=(auto|direct|legacy)(&no_tty=1)?|no_tty=1))?)"
 )
-_WAY: Final = re.compile(rf"(?P<scheme>tcp|rdma)://{_HOST}")
-_USER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
+"""URI of a hypervisor. `mode` selects libvirt's daemon; `no_tty` prevents prompts by ssh."""
+_NAME: Final = re.compile(rf"host://{_HOST}")
+_WAY: Final = re.compile(rf"(tcp|rdma)://{_HOST}{_PORT}")
 _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 _PATTERN: Final = r"^anywhere$|^[a-z]+(\+[a-z0-9]+)?://[!-~]*( (tcp|rdma)://[!-~]+)?$"
 """Approximate pattern with which YAML editors check a destination."""
 
-_EXAMPLE: Final = (
-    "examples: qemu+tls://HOST/system, qemu+ssh://USER@HOST/system; then, if needed, a space and a migration URI like tcp://10.0.0.2"
+_FORMS: Final = (
+    "write qemu+tls://HOST/system, qemu+ssh://USER@HOST/system, host://NAME or anywhere, without a password; use qemu+tcp only to this"
+    " host; if needed, add a space and a migration URI such as tcp://10.0.0.2"
 )
 
 
@@ -78,24 +68,24 @@ class Destination:
             return text
         if text == _ANYWHERE:
             return cls.ANYWHERE
-        if not isinstance(text, str) or len(text) > _LONGEST:
-            raise DestinationError(f"a destination must be a string of at most {_LONGEST} characters", hint=_EXAMPLE)
-        uri, space, way = text.partition(" ")
-        parts = _URI.fullmatch(uri) if text.isascii() else None
-        if parts is None or (space and not way):
-            raise DestinationError("the destination is not a valid URI", hint=_EXAMPLE)
-        problem = _problem_of_name(parts, way) if parts["driver"] == _NAMED else _problem_of_hypervisor(parts, way)
-        if problem:
-            raise DestinationError(problem, hint=_EXAMPLE)
-        user = f"{parts['user']}@" if parts["user"] else ""
-        query = "?" + "&".join(sorted(parts["query"].split("&"))) if parts["query"] else ""
-        short = f"{uri.partition('://')[0]}://{user}{_authority(parts)}{parts['path'] or ''}{query}"
-        return cls(parts["driver"], short, _short_host(parts), _short_way(way))
+        if isinstance(text, str) and len(text) <= _LONGEST:
+            if named := _NAME.fullmatch(text):
+                host = _short_host(named)
+                if host:
+                    return cls("host", f"host://{_bracketed(host)}", host)
+            uri, space, way = text.partition(" ")
+            parts, way_parts = _URI.fullmatch(uri), _WAY.fullmatch(way)
+            if parts and _is_allowed(parts) and (not space or (way_parts and _authority(way_parts))):
+                short_way = f"{way_parts[1]}://{_authority(way_parts)}" if way_parts else ""
+                user = f"{parts['user']}@" if parts["user"] else ""
+                short = f"{uri.partition('://')[0]}://{user}{_authority(parts)}{parts['end']}"
+                return cls("qemu", short, _short_host(parts), short_way)
+        raise DestinationError("the destination is invalid", hint=_FORMS)  # does not repeat it: it may contain a password
 
     @property
     def is_hypervisor(self) -> bool:
         """Whether the destination is a hypervisor to which mom itself can connect."""
-        return self.driver == _HYPERVISOR
+        return self.driver == "qemu"
 
     def __str__(self) -> str:
         return f"{self.uri} {self.way}" if self.way else self.uri
@@ -115,60 +105,29 @@ class Destination:
 Destination.ANYWHERE = Destination(_ANYWHERE, _ANYWHERE)
 
 
-def _problem_of_hypervisor(parts: re.Match[str], way: str) -> str:
-    # Omit the user, which may contain a password.
-    transport, user, path, host = parts["transport"] or "tls", parts["user"], parts["path"] or "", _short_host(parts)
-    parameters = parts["query"].split("&") if parts["query"] else []
-    names = {parameter.partition("=")[0] for parameter in parameters}
-    checks = (
-        (parts["driver"] != _HYPERVISOR, f"mom cannot move guests to a hypervisor with the driver {_quoted(parts['driver'])}"),
-        (transport not in _TRANSPORTS, f"the transport {_quoted(transport)} is not supported; use one of {', '.join(_TRANSPORTS)}"),
-        (path not in _PATHS, f"the path {_quoted(path)} is not supported; use one of {', '.join(_PATHS)}"),
-        (not host, "the host name or address in the destination is missing or invalid"),
-        (user and transport not in _SSH, "a user is allowed only with ssh"),
-        (user and not _USER.fullmatch(user), "the user name is invalid; a destination must not contain a password"),
-        (int(parts["port"] or 1) > 65_535, f"the port {parts['port']} is out of range"),
-        (transport == "tcp" and not _is_this_host(host), "tcp is neither encrypted nor authenticated; use it on this host only"),
-        (
-            not _PARAMETERS.issuperset(parameters) or len(names) < len(parameters),
-            f"a destination cannot have the parameter {_quoted('&'.join(parameters))}; use only mode and no_tty=1, once each",
-        ),
-        (way and not _short_way(way), f"the migration URI {_quoted(way)} must be tcp:// or rdma:// with a valid host and port"),
-    )
-    return next((message for wrong, message in checks if wrong), "")
-
-
-def _problem_of_name(parts: re.Match[str], way: str) -> str:
-    if way or any(parts[name] for name in ("transport", "user", "port", "path", "query")):
-        return f"after {_NAMED}://, a destination can contain only a host's name"
-    return "" if _short_host(parts) else "the host name in the destination is missing or invalid"
+def _is_allowed(parts: re.Match[str]) -> bool:
+    host, transport = _short_host(parts), parts["transport"] or "tls"
+    is_this_host = host in ("localhost", "::1") or (host.startswith("127.") and host.rpartition(".")[2].isdigit())
+    return bool(_authority(parts)) and (not parts["user"] or "ssh" in transport) and (transport != "tcp" or is_this_host)
 
 
 def _short_host(parts: re.Match[str]) -> str:
+    # Return an empty string if the host is invalid.
     host = (parts["address"] or parts["host"]).lower()
-    if ":" in host or host.rpartition(".")[2].isdigit():
+    if parts["address"] or host.rpartition(".")[2].isdigit():
         try:
-            return "" if "%" in host else ipaddress.ip_address(host).compressed  # any text may follow the %
+            return ipaddress.ip_address(host).compressed
         except ValueError:
             return ""
     return host if len(host) <= 253 and all(_LABEL.fullmatch(label) for label in host.split(".")) else ""
 
 
-def _short_way(way: str) -> str:
-    parts = _WAY.fullmatch(way)
-    if parts is None or not _short_host(parts) or int(parts["port"] or 1) > 65_535:
-        return ""
-    return f"{parts['scheme']}://{_authority(parts)}"
-
-
 def _authority(parts: re.Match[str]) -> str:
     host = _short_host(parts)
-    return (f"[{host}]" if ":" in host else host) + (f":{parts['port']}" if parts["port"] else "")
+    if not host or int(parts["port"] or 1) > 65_535:
+        return ""
+    return _bracketed(host) + (f":{parts['port']}" if parts["port"] else "")
 
 
-def _is_this_host(host: str) -> bool:
-    return host in ("localhost", "::1") or (host.startswith("127.") and host.rpartition(".")[2].isdigit())
-
-
-def _quoted(text: str) -> str:
-    return f"'{printable(text, 40)}'"
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

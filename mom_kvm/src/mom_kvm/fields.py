@@ -94,7 +94,7 @@ _SEEN: Final = (
     _process(GuestField.QEMU_OVERHEAD, Unit.KIB, "host memory and swap of the QEMU process outside of the guest's memory, measured"
              " occasionally; unknown until measured", "smaps Rss and Swap"),
     _group("host_cgroup_cpu_usage", "CPU time of the guest's cgroup: QEMU and its helpers; 100 is one host CPU",
-           "cpu.stat usage_usec, or cpuacct.usage"),
+           "cpu.stat usage_usec"),
     _group("host_cgroup_throttled", "time that a CPU quota throttled the guest's cgroup; more than 100 % if it throttled several CPUs",
            "cpu.stat throttled_usec"),
     *(_pressure(resource, kind, who, what)

@@ -117,40 +117,35 @@ class Cgroups:
 
     def limit(self, groups: Mapping[str, str]) -> GroupLimit | None:
         """Return the memory limit that leaves the least headroom, shared cgroups included; None if no limit is visible."""
-        folder = self._folder(Hierarchies.UNIFIED, groups)
+        folder = self._folder(groups)
         top = None if folder is None else self._hierarchies.top(Hierarchies.UNIFIED, folder)
         return None if folder is None or top is None else GroupLimit.of_memory(folder, top)
 
     def pressure(self, own: Mapping[str, str]) -> dict[str, float]:
         """Return the cgroup's pressure, like `Pressure.averages`."""
-        folder = self._folder(Hierarchies.UNIFIED, own)
+        folder = self._folder(own)
         return {} if folder is None else Pressure.averages(folder)
 
     def cpu(self, own: Mapping[str, str]) -> CpuCounters:
         """Return the cgroup's CPU time."""
-        counts = self._counts(Hierarchies.UNIFIED, own, "cpu.stat")
+        counts = self._counts(own, "cpu.stat")
         used, throttled = _whole(counts.get(b"usage_usec")), _whole(counts.get(b"throttled_usec"))
-        if used is not None:
-            return CpuCounters(used / 1e6, None if throttled is None else throttled / 1e6)
-        if (folder := self._folder("cpuacct", own)) is not None:
-            used = _whole(read_kernel_file(f"{folder}/cpuacct.usage", _FILE_BYTES).strip())
-        return CpuCounters(None if used is None else used / 1e9, None)
+        return CpuCounters(None if used is None else used / 1e6, None if throttled is None else throttled / 1e6)
 
     def huge_kib(self, own: Mapping[str, str]) -> int | None:
         """Return the cgroup's KiB in transparent huge pages; None if the kernel does not count them."""
-        counts = self._counts(Hierarchies.UNIFIED, own, "memory.stat")
+        counts = self._counts(own, "memory.stat")
         anonymous, shared = _whole(counts.get(b"anon_thp")), _whole(counts.get(b"shmem_thp"))
-        if anonymous is None:
-            anonymous = _whole(self._counts("memory", own, "memory.stat").get(b"total_rss_huge"))
         return None if anonymous is None else (anonymous + (shared or 0)) >> 10
 
-    def _counts(self, controller: str, own: Mapping[str, str], file: str) -> dict[bytes, bytes]:
-        folder = self._folder(controller, own)
+    def _counts(self, own: Mapping[str, str], file: str) -> dict[bytes, bytes]:
+        folder = self._folder(own)
         lines = [] if folder is None else read_kernel_file(f"{folder}/{file}").splitlines()
         return dict(line.split(b" ", 1) for line in lines if b" " in line)
 
-    def _folder(self, controller: str, own: Mapping[str, str]) -> str | None:
-        return self._hierarchies.folder(controller, own[controller]) if controller in own else None
+    def _folder(self, own: Mapping[str, str]) -> str | None:
+        path = own.get(Hierarchies.UNIFIED)
+        return None if path is None else self._hierarchies.folder(Hierarchies.UNIFIED, path)
 
 
 def _whole(text: bytes | None) -> int | None:

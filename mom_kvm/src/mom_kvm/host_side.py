@@ -13,7 +13,7 @@ from mom_kvm.cgroup_mounts import Hierarchies
 from mom_kvm.fields import GuestField
 from mom_kvm.guest_cgroup import Cgroups
 from mom_kvm.kernel_files import ProcessStat, read_kernel_file
-from mom_kvm.qemu_process import MergedPages, TableWalk, TableWalks, swapped_kib
+from mom_kvm.qemu_process import TableWalk, TableWalks, merged_pages, swapped_kib
 from mom_kvm.statistics import UNKNOWN_RATE, GrowthRate
 
 _HUGE_PAGES_MODE: Final = re.compile(rb"\[([a-z]{1,16})\]")
@@ -46,7 +46,6 @@ class _Process:
     fits: int | None = None
     """Headroom in KiB below the cgroups' limits; None without a limit."""
     walk: TableWalk = field(default_factory=lambda: TableWalk(""))
-    merged: MergedPages = field(default_factory=lambda: MergedPages(""))
 
 
 class HostSide:
@@ -93,8 +92,7 @@ class HostSide:
             process.search_at = now + process.search_after
             process.search_after = min(2 * process.search_after, _LAST_SEARCH_SECONDS)
             return
-        folder = f"{self._proc}/{pid}"
-        process.pid, process.started, process.walk, process.merged = pid, times.started, TableWalk(folder), MergedPages(folder)
+        process.pid, process.started, process.walk = pid, times.started, TableWalk(f"{self._proc}/{pid}")
         process.search_at, process.search_after = now, _FIRST_SEARCH_SECONDS
         self._pids.add(pid)
         process.cgroups = self._cgroups.own(pid, Hierarchies.paths_of(f"{self._proc}/{pid}"), self._pids)
@@ -145,7 +143,6 @@ class HostSide:
         folder = f"{self._proc}/{process.pid}"
         times, before = ProcessStat.running(folder), process.times
         if times is None or times.started != process.started:  # the process has exited, and another process may have its pid
-            process.merged.close()
             self._processes[uuid] = _Process(process.start, process.name)
             return {}
         if close or not process.closely:
@@ -168,8 +165,7 @@ class HostSide:
         groups = Hierarchies.paths_of(folder)
         process.cgroups = self._cgroups.own(process.pid, groups, self._pids)  # an operator may have moved the process
         limit = self._cgroups.limit(groups)
-        may_read = process.merged.is_open or self._monotonic() < self._opens_until
-        shared = process.merged.read() if may_read else None
+        shared = merged_pages(folder) if self._monotonic() < self._opens_until else None  # mom-helper may be slow
         counters = self._cgroups.cpu(process.cgroups)
         process.group_used = process.group_used.until(counters.used, now)
         process.group_throttled = process.group_throttled.until(counters.throttled, now)

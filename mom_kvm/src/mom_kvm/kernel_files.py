@@ -36,9 +36,6 @@ _HIGHEST_NUMBER: Final = 8191
 """Highest number of a CPU or NUMA node."""
 
 _MEMORY_LINE: Final = re.compile(rb"^([A-Za-z_()0-9]+):[ \t]+([0-9]{1,18})(?: kB)?$", re.MULTILINE)
-_SWAP_AREA: Final = re.compile(rb"^\S+[ \t]+(?:partition|file)[ \t]+[0-9]+[ \t]+([0-9]{1,18})[ \t]+-?[0-9]+$", re.MULTILINE)
-"""Matches the line of a swap area in /proc/swaps. The group is the used size in KiB."""
-
 _SHARE: Final = rb"([0-9]{1,3}\.[0-9]{1,2})"
 _PRESSURE_LINE: Final = re.compile(
     rb"^(some|full) avg10=" + _SHARE + rb" avg60=" + _SHARE + rb" avg300=" + _SHARE + rb" total=([0-9]{1,20})(?: .*)?$", re.MULTILINE
@@ -98,7 +95,7 @@ def write_group_files(writes: Sequence[GroupWrite]) -> Sequence[HypervisorError 
     helper = Helper.reached() if refused else None
     if helper is not None:
         for place, failure in zip(refused, helper.set_groups([writes[place] for place in refused]), strict=True):
-            failures[place] = _as_of_guest(failure, writes[place])
+            failures[place] = failure
     return [None if failure is None else _failure_of(failure, write.path, "write") for failure, write in zip(failures, writes, strict=True)]
 
 
@@ -108,16 +105,6 @@ def _failure_to(write: GroupWrite) -> OSError | None:
     except OSError as error:
         return error
     return None
-
-
-def _as_of_guest(failure: OSError | None, write: GroupWrite) -> OSError | None:
-    # If the PID was reused, the guest is gone.
-    if failure is None or failure.errno != errno.EPERM:
-        return failure
-    groups = read_kernel_file(f"/proc/{write.pid}/cgroup").decode(errors="surrogateescape")
-    # With hidepid, /proc does not show the group: keep the refusal. mom-helper itself reports a process that has ended.
-    its_own = not groups or Path(write.path).parent.name in re.split("[/\n]", groups)
-    return failure if its_own else ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
 
 
 def _write(path: Path | str, text: str, *, wait: bool = True) -> None:
@@ -232,17 +219,8 @@ def parse_meminfo(content: bytes) -> dict[str, int]:
 
 
 def read_meminfo(root: Path) -> dict[str, int]:
-    """Return the host's /proc/meminfo, keyed by name.
-
-    This function corrects `SwapFree`, which is wrong during a swapoff (mm/swapfile.c).
-    """
-    lines = parse_meminfo(read_kernel_file(f"{root}/proc/meminfo"))
-    total, free = lines.get("SwapTotal", 0), lines.get("SwapFree", 0)
-    if total and free:
-        used = sum(int(kib) for kib in _SWAP_AREA.findall(read_kernel_file(f"{root}/proc/swaps")))
-        if used > total - free >= 0:
-            lines["SwapFree"] = max(0, total - used)
-    return lines
+    """Return the host's /proc/meminfo, keyed by name."""
+    return parse_meminfo(read_kernel_file(f"{root}/proc/meminfo"))
 
 
 def parse_number_list(text: str) -> frozenset[int] | None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import resource
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from mom_core import Value
-from mom_kvm.kernel_files import PAGE_KIB, ProcessStat, open_process_file, read_process_file
+from mom_kvm.kernel_files import PAGE_KIB, ProcessStat, read_process_file
 
 _WALKS_SECONDS: Final = 0.02
 """After this time, a sample starts no page-table walk. A GiB takes 3 ms in huge pages, or 15 to 40 ms in 4-KiB pages
@@ -140,11 +138,6 @@ class TableWalks:
         self._next = now + spent / _WALKS_SHARE
 
 
-_STAT_BYTES = 4096
-
-_HIGHEST_KEPT_SHARE = 0.5
-"""mom keeps a file of KSM's statistics open only if its descriptor is below this fraction of mom's limit of open files."""
-
 _SHARED_KIB = 64 << 10
 """Shared memory that QEMU itself may need. A process with more shares the guest's memory, for example by memfd for virtiofs."""
 
@@ -162,53 +155,14 @@ def swapped_kib(process: str) -> int | None:
     return None if sizes.get("RssShmem", 0) >= _SHARED_KIB else sizes.get("VmSwap")
 
 
-class MergedPages:
-    """Reader of a process's KSM statistics that keeps the file open.
+def merged_pages(process: str) -> Merged | None:
+    """Return KSM's statistics of a process; None if they are unreadable, or if Linux is older than 5.19.
 
     :param process: folder of the process in /proc
     """
-
-    def __init__(self, process: str) -> None:
-        self._process = process
-        self._kept: int | None = None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the file is open."""
-        return self._kept is not None
-
-    def read(self) -> Merged | None:
-        """Return KSM's statistics; None if the process is unreadable or has exited, or if Linux is older than 5.19."""
-        counts = {}
-        for line in self._content().splitlines():
-            name, _, number = line.rpartition(b" ")
-            counts[name] = number
-        pages = counts.get(b"ksm_merging_pages", counts.get(b"", b""))  # the older file contains only the number
-        profit = counts.get(b"ksm_process_profit", b"")
-        if not pages.isdigit():
-            return None
-        return Merged(int(pages) * PAGE_KIB, int(profit) >> 10 if profit.removeprefix(b"-").isdigit() else None)
-
-    def close(self) -> None:
-        """Close the file. The next `read` opens it again."""
-        kept, self._kept = self._kept, None
-        if kept is not None:
-            os.close(kept)
-
-    __del__ = close
-
-    def _content(self) -> bytes:
-        try:
-            if self._kept is not None:
-                return os.pread(self._kept, _STAT_BYTES, 0)
-            for name in ("ksm_stat", "ksm_merging_pages"):  # ksm_merging_pages: before Linux 6.4
-                self._kept = open_process_file(self._process, name)
-                content = os.pread(self._kept, _STAT_BYTES, 0)
-                if name == "ksm_merging_pages" or b"ksm_merging_pages " in content:
-                    if self._kept >= _HIGHEST_KEPT_SHARE * resource.getrlimit(resource.RLIMIT_NOFILE)[0]:
-                        self.close()  # leave descriptors for others
-                    return content
-                self.close()
-        except OSError:
-            self.close()
-        return b""
+    counts = dict(line.split(b" ", 1) for line in read_process_file(process, "ksm_stat").splitlines() if b" " in line)
+    pages = counts.get(b"ksm_merging_pages") or read_process_file(process, "ksm_merging_pages").strip()  # before Linux 6.4
+    profit = counts.get(b"ksm_process_profit", b"")
+    if not pages.isdigit():
+        return None
+    return Merged(int(pages) * PAGE_KIB, int(profit) >> 10 if profit.removeprefix(b"-").isdigit() else None)

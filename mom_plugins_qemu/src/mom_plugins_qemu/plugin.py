@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, Field
 
 from mom_core import Declaration, Finding, HypervisorError, PluginContext, Suggestion, hookimpl
-from mom_kvm import LaunchReader, PluginOfGuests, late_hook
+from mom_kvm import LaunchReader, PluginOfGuests
 from mom_plugins_qemu.fields import COLUMNS, GUEST_FIELDS
 from mom_plugins_qemu.monitors import check_patterns, find_monitors, trusted_users
 from mom_plugins_qemu.proxmox import ProxmoxLaunches
@@ -82,10 +82,6 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
         self._stop_watching()
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
-
-    mom_explainer = late_hook("mom_plugins_qemu.explanation:WayExplainer")
-
-    mom_status = late_hook("mom_plugins_qemu.explanation:status_parts", "report")
 
     def _examined(self, hypervisor: QemuHypervisor) -> Iterable[Finding]:
         from mom_plugins_qemu.doctor import examined
