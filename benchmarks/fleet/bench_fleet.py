@@ -45,7 +45,6 @@ from mom_plugins_fleet.subjects import GROUPS, ROSTER
 from mom_plugins_fleet.view import FleetView
 
 LOG = logging.getLogger("bench")
-PUBLISH_SECONDS = 5.0
 GUEST_KIB = 4 << 20
 
 
@@ -132,7 +131,7 @@ def run(hosts: int, guests: int, seconds: float, changing: float, folder: Path) 
         for one in made:
             revisions = SeenRevisions()
             orders = HostOrders(one.name, [operator.public], revisions, LOG, lambda move: "", print)
-            agent = FleetAgent(access, one.name, PUBLISH_SECONDS, LOG, revisions=revisions, group=one, orders=orders, state=one.state)
+            agent = FleetAgent(access, one.name, LOG, revisions=revisions, group=one, orders=orders, state=one.state)
             agent.start()
             agents.append(agent)
         while not all(one.applied for one in made):

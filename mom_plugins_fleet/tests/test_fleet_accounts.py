@@ -10,10 +10,9 @@ import nkeys  # type: ignore[import-untyped]  # it has no types
 import pytest
 
 from mom_core import MomError
-from mom_plugins_fleet.access import credentials_of, signing_seed
+from mom_plugins_fleet.access import Access
 from mom_plugins_fleet.accounts import USER, FleetRoot, new_seed, write_secret
 from mom_plugins_fleet.signatures import Signer, next_revision
-from mom_plugins_fleet.verbs.where import Where
 
 
 @pytest.fixture
@@ -22,8 +21,9 @@ def root(tmp_path: Path) -> FleetRoot:
     return FleetRoot(tmp_path / "root.key")
 
 
-def claims(jwt: str) -> dict[str, Any]:
-    """What a token says, if its issuer has signed it."""
+def claims(text: str) -> dict[str, Any]:
+    """What a token, or that in credentials, says, if its issuer has signed it."""
+    jwt = next(word for word in text.split() if word.count(".") == 2)
     head, body, signature = (base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)) for part in jwt.split("."))
     found: dict[str, Any] = json.loads(body)
     issuer = base64.b32decode(found["iss"] + "=" * (-len(found["iss"]) % 8))[1:33]
@@ -32,15 +32,19 @@ def claims(jwt: str) -> dict[str, Any]:
     return found
 
 
+def seed(credentials: str) -> str:
+    return next(word for word in credentials.split() if word.startswith("SU"))
+
+
 def subjects(account: dict[str, Any]) -> set[str]:
     return {one["subject"] for one in account["nats"]["imports"]}
 
 
 def test_a_hosts_account_has_its_own_keys_and_its_groups_and_no_others(root: FleetRoot) -> None:
     found = claims(root.host_account("h1", "g1", 1, 1))
-    assert found["sub"] == claims(root.host_credentials("h1", 1).jwt)["iss"]
+    assert found["sub"] == claims(root.host_credentials("h1", 1))["iss"]
     written = {one["subject"] for one in found["nats"]["imports"] if one["type"] == "service" and "DIRECT.GET" not in one["subject"]}
-    assert written == {"$KV.mom-states.h1", "$JS.API.CONSUMER.MSG.NEXT.KV_mom-invitations.h1"}
+    assert written == {"$KV.mom-states.h1"}
     other = claims(root.host_account("h2", "g2", 1, 1))
     assert subjects(found) & subjects(other) == {one for one in subjects(found) if "mom-authorized" in one}
     assert not any("*" in one or ">" in one for one in subjects(found))
@@ -50,7 +54,7 @@ def test_a_hosts_account_has_its_own_keys_and_its_groups_and_no_others(root: Fle
 def test_a_key_that_was_revoked_is_also_not_let_in_by_the_next_root_of_the_file(root: FleetRoot, tmp_path: Path) -> None:
     key = Signer(new_seed(USER)).public
     assert "revocations" not in claims(root.fleet_account())["nats"]
-    connects = claims(root.operator(key, "operator").jwt)["sub"]
+    connects = claims(root.operator(key))["sub"]
     root.revoke(key)
     for one in (root, FleetRoot(tmp_path / "root.key")):
         revocations = claims(one.fleet_account())["nats"]["revocations"]
@@ -75,19 +79,11 @@ def test_of_two_accounts_servers_keep_the_right_one_whatever_clocks_say(root: Fl
         assert claims(root.fleet_account())["iat"] > before, "an operator's key is revoked"
 
 
-def test_an_operator_signs_with_another_key_than_that_with_which_servers_have_their_nonces_signed(root: FleetRoot, tmp_path: Path) -> None:
-    seed = new_seed(USER)
-    connects = root.operator(Signer(seed).public, "operator")
-    assert Signer(connects.seed).public == claims(connects.jwt)["sub"] != Signer(seed).public
-    assert root.operator(Signer(seed).public, "operator").seed == connects.seed, "the root key knows it when the other one is revoked"
-    write_secret(tmp_path / "both.key", f"{seed}\n{connects.seed}\n{connects.jwt}".encode())
-    assert credentials_of(tmp_path / "both.key") == connects
-    assert signing_seed(tmp_path / "both.key") == seed
-    write_secret(tmp_path / "one.key", f"{connects.seed}\n{connects.jwt}".encode())  # as a host has it
-    assert credentials_of(tmp_path / "one.key") == connects
-    assert signing_seed(tmp_path / "one.key") is None
-    with pytest.raises(MomError, match="only connects to the servers"):
-        Where(key=str(tmp_path / "one.key")).signer()
+def test_an_operator_signs_with_another_key_than_that_with_which_servers_have_their_nonces_signed(root: FleetRoot) -> None:
+    key = Signer(new_seed(USER)).public
+    connects = root.operator(key)
+    assert claims(connects)["sub"] != key
+    assert seed(root.operator(key)) == seed(connects), "the root key knows it when the other one is revoked"
 
 
 def test_the_servers_configuration_holds_no_secret(root: FleetRoot, tmp_path: Path) -> None:
@@ -104,16 +100,15 @@ def test_a_file_that_holds_no_root_key_is_said(tmp_path: Path, text: str) -> Non
         FleetRoot(tmp_path / "root.key")
 
 
-def test_a_key_is_read_with_what_lets_it_in_and_nonsense_is_refused(root: FleetRoot, tmp_path: Path) -> None:
-    credentials = root.host_credentials("h1", 1)
-    write_secret(tmp_path / "h1.key", f"{credentials.seed}\n{credentials.jwt}".encode())
-    assert credentials_of(tmp_path / "h1.key") == credentials
-    write_secret(tmp_path / "plain.key", credentials.seed.encode())
-    assert credentials_of(tmp_path / "plain.key") is None
-    assert signing_seed(tmp_path / "plain.key") == credentials.seed
+def test_credentials_are_read_from_a_secret_file_and_nonsense_is_refused(root: FleetRoot, tmp_path: Path) -> None:
+    file = tmp_path / "h1.key"
+    write_secret(file, root.host_credentials("h1", 1).encode())
+    assert Access([], None, file).options() == {"user_credentials": str(file)}
     with pytest.raises(MomError, match="cannot create the key file"):
-        write_secret(tmp_path / "h1.key", b"")
-    for number, second in enumerate(("x", "a.b", "a.b.c\nd.e.f", "a.b.\x1b")):
-        write_secret(tmp_path / f"{number}.key", f"{credentials.seed}\n{second}".encode())
-        with pytest.raises(MomError, match="contains no NKEY user seed"):
-            credentials_of(tmp_path / f"{number}.key")
+        write_secret(file, b"")
+    file.write_text("x")
+    with pytest.raises(MomError, match="contains no NATS credentials"):
+        Access([], None, file).options()
+    file.chmod(0o644)
+    with pytest.raises(MomError, match="is not secret"):
+        Access([], None, file).options()

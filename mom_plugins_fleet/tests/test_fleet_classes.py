@@ -1,63 +1,17 @@
-"""A group's classes, from the operator's file to the host's."""
+"""A group's classes, from its record to the host's file."""
 
-import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 from mom_core import MomError, PluginContext
 from mom_kvm import ClassFiles, PolicyState, PolicyTexts
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.records import Group
 from mom_plugins_fleet.signatures import Opened
-from mom_plugins_fleet.verbs.fleet import fleet
 
 TEXT = "classes:\n  silver: {guarantee: 50%}  # as sold\n"
-
-
-def a_set(file: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
-    """The group's policies when the file was set as its classes."""
-    policies: dict[str, str] = {}
-
-    async def change(_where: object, _store: object, _kind: object, _group: str, wanted: Callable[[None], Mapping[str, Any]]) -> int:
-        policies.update(wanted(None)["policies"])
-        return 1
-
-    monkeypatch.setattr("mom_plugins_fleet.verbs.groups.change", change)
-    monkeypatch.setattr("mom_plugins_fleet.verbs.fleet.Where.ask", lambda _self, what: asyncio.run(what(None)))
-    done = CliRunner().invoke(fleet, ["policy", "set", "g", "classes.yaml", str(file)])
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return policies
-
-
-def test_a_file_of_classes_is_taken_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "classes.yaml"
-    file.write_text(TEXT)
-    assert a_set(file, monkeypatch) == {"classes.yaml": TEXT}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (b"classes: {silver: {priorty: 1}}", "did you mean 'priority'"),
-        (b"classes: {}", "has no classes"),
-        (b"classes: {silver: {}}\nmore: 1", "has no classes"),
-        (b"classes: {silver: {}, silver: {}}", "silver"),
-        (b"a: [", "classes.yaml:1"),
-        (b"classes: {a\xff: {}}", "is not valid UTF-8"),
-    ],
-)
-def test_a_wrong_one_is_refused_before_any_host_has_it(tmp_path: Path, text: bytes, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "classes.yaml"
-    file.write_bytes(text)
-    with pytest.raises(MomError) as refused:
-        a_set(file, monkeypatch)
-    assert str(file) in refused.value.message
-    assert message in refused.value.message
 
 
 class Policies:

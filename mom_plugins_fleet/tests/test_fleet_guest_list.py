@@ -13,7 +13,7 @@ from mom_core.testing import snapshot
 from mom_devkit import FakeHypervisor, FakePromises, HandClock, PluginRun
 from mom_kvm import UNDESCRIBED, Destination, GuestMoves, Promises, stale_seconds
 from mom_plugins_fleet import FleetPlugin
-from mom_plugins_fleet.coordinator.plan import next_orders, place_of, places
+from mom_plugins_fleet.coordinator.plan import place_of, places
 from mom_plugins_fleet.host.agent import FleetAgent
 from mom_plugins_fleet.host.orders import HostOrders
 from mom_plugins_fleet.records import LARGEST_RECORD, MOST_TOLD, HostState, Member, Move
@@ -89,26 +89,6 @@ def test_names_as_long_as_they_can_be_fit_too() -> None:
     state = state_of(many(2000, name="\U0001f418" * 200))
     assert len(state.guests) == MOST_TOLD
     assert len(state.packed()) < LARGEST_RECORD
-
-
-def test_the_small_ones_of_many_guests_leave_also_where_no_host_has_room_for_the_large_ones() -> None:
-    large = many(2 * MOST_TOLD, "large")
-    small = many(5, "small", balloon_max=GIB)
-    view = FleetView()
-    address = Destination.parse("qemu+tls://h2/system")
-    for host in ("h1", "h2"):
-        view.members.records[host] = (1, Member(group="g", address=address, draining=host == "h1"))
-        view.states.set_at[host] = view.states.newest = time.time()
-    view.states.records["h2"] = (1, HostState(mode="enforce", total=1 << 40, available=(16 << 20) + GIB))
-    there = {one: replace(guest, fields={**guest.fields, "balloon_max": 2000 * GIB}) for one, guest in large.items()}
-    left: list[str] = []
-    while len(left) < len(small):
-        here = {**there, **{one: guest for one, guest in small.items() if guest.name not in left}}
-        view.states.records["h1"] = (1, state_of(here))
-        orders, _ = next_orders(view, "h1", 1, places(view))
-        assert orders.moves, "the drain stands still"
-        left += [move.name for move in orders.moves]
-    assert sorted(left) == [f"small-{number}" for number in range(5)]
 
 
 def test_what_is_promised_to_guests_that_are_not_told_of_counts_where_others_might_come() -> None:

@@ -46,10 +46,10 @@ class OrdersOnly(FleetAgent):
 class Host:
     """A plugin and its cycles, with one guest that is to leave."""
 
-    def __init__(self, *, mover: bool = True, leave: bool = True) -> None:
+    def __init__(self, *, mover: bool = True) -> None:
         services = {GuestMoves: (FakeMoves(),)} if mover else {}
         context = PluginContext(name="fleet", offers=services)
-        self.plugin = FleetPlugin(FleetPlugin.Settings(leave=leave), context)
+        self.plugin = FleetPlugin(FleetPlugin.Settings(), context)
         self.uuid = next(iter(snapshot(guests={"vm": {}}).guests))
         self.orders = AcceptedMoves(
             {self.uuid: Move(guest=self.uuid, name="vm", to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1, number=1)}
@@ -207,11 +207,10 @@ def test_a_guest_that_is_moved_already_is_not_taken_for_one_that_goes_where_the_
     assert host.plugin.accepts(move) == "the guest is not on the host"
 
 
-@pytest.mark.parametrize(("leave", "why"), [(False, "the host's configuration says leave: false"), (True, NO_MOVER)])
-def test_guests_of_a_host_that_moves_none_are_told_to_stay_so_that_no_attempt_is_used_up(leave: bool, why: str) -> None:
-    host = Host(mover=not leave, leave=leave)
+def test_guests_of_a_host_that_moves_none_are_told_to_stay_so_that_no_attempt_is_used_up() -> None:
+    host = Host(mover=False)
     host.cycle()
     state = host.plugin.state()
     assert state is not None
-    assert {guest.stays for guest in state.guests} == {why}
-    assert host.plugin.accepts(host.orders.accepted[host.uuid]) == why
+    assert {guest.stays for guest in state.guests} == {NO_MOVER}
+    assert host.plugin.accepts(host.orders.accepted[host.uuid]) == NO_MOVER

@@ -9,7 +9,7 @@ import json
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -158,7 +158,7 @@ class World:
                 await asyncio.sleep(0)
 
     async def coordinate(self, name: str) -> None:
-        revisions = SeenRevisions(StateFile(self.folder / f"{name}.json", "seen", FORM), at_once=False)
+        revisions = SeenRevisions(StateFile(self.folder / f"{name}.json", "seen", FORM))
         revisions.load()
         log, own = logging.getLogger("test"), self.operator
         await coordinator.Coordinator(Access([]), name, log, own, [own.public], revisions).run()
@@ -233,11 +233,6 @@ class World:
                 return found
 
 
-async def on_made_disk(_revisions: SeenRevisions, call: Callable[[], Any]) -> Any:
-    """A thread would take real time, in which the made clock goes on."""
-    return call()
-
-
 @pytest.mark.parametrize("seed", [2, 6])
 def test_whatever_happens_to_a_fleet_no_host_gets_too_much_nothing_that_was_ended_happens_and_all_ends(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -254,7 +249,6 @@ def test_whatever_happens_to_a_fleet_no_host_gets_too_much_nothing_that_was_ende
         made.setattr(agent, "linked", linked)
         made.setattr(coordinator, "linked", linked)
         made.setattr(agent.FleetAgent, "start", lambda _: None)
-        made.setattr(SeenRevisions, "on_disk", on_made_disk)
         made.setattr(loop, "time", lambda: clock.now)
         made.setattr(time, "monotonic", lambda: clock.now)
         made.setattr(time, "time", lambda: EPOCH + clock.now + world.off.get(WHO.get(), 0.0))

@@ -11,9 +11,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import chdir
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from real_guests import not_here
 from shorter_waits import mom_with
 from verbs_in_process import run_verb
@@ -22,6 +24,7 @@ from mom_core import MomError
 from mom_devkit import wait_until
 from mom_plugins_fleet.access import Access
 from mom_plugins_fleet.link import Store, ask
+from mom_plugins_fleet.records import Invitation, read
 from mom_plugins_fleet.signatures import Signer
 
 Answer = TypeVar("Answer")
@@ -33,6 +36,7 @@ SHORTER: dict[str, float] = {
     "link.AGAIN_SECONDS": 0.2,
     "link.ANSWER_SECONDS": 2.0,
     "host.agent.AGAIN_SECONDS": 1.0,
+    "host.agent.PUBLISH_SECONDS": 1.0,
     "host.agent.HEARTBEAT_SECONDS": 3.0,
     "host.agent.RESYNC_SECONDS": 3.0,
     "coordinator.coordinator.LEASE_SECONDS": 4.0,
@@ -91,8 +95,10 @@ class FleetWorld:
         self._place = free_port()
         self.port = port_of(self._place)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.ca, self.operator_key, self.root = self.home / "ca.pem", self.home / "operator.key", self.home / "root.key"
-        self._plain("fleet", "--home", str(self.home), "init", f"localhost:{self.port}", "--store", str(folder), "--no-start")
+        self.ca = self.home / "ca.pem"
+        with pytest.MonkeyPatch.context() as here:
+            here.setattr("mom_plugins_fleet.verbs.server_setup.STORE", folder)
+            self.fleet("init", f"localhost:{self.port}", "--no-start")
         self.operator = self.signer.public
         try:
             self.start_server()
@@ -111,15 +117,26 @@ class FleetWorld:
         self.start_program("server", [NATS_SERVER, "-c", str(self.home / "nats.conf")])
         self.until(lambda: listens(self.port), "the server answers")
 
-    def new_key(self, file: Path) -> str:
-        """A key of an operator or a coordinator, whom the servers let in."""
-        return self._plain("fleet", "--root", str(self.root), "key", str(file)).strip()
+    def new_home(self, name: str) -> Path:
+        """The folder of another operator or coordinator, whom the servers let in."""
+        self.fleet("key", str(self.folder / name))
+        return self.folder / name
 
     # --- hosts -----------------------------------------------------------------------------------------------------------------------
 
     def enroll(self, host: str, group: str = "g1", *more: str) -> None:
-        key = str(self.folder / f"{host}.key")
-        self.fleet("enroll", host, "--group", group, "--address", f"qemu://{host}/system", "--new-key", key, *more)
+        with chdir(self.folder):
+            self.fleet("enroll", host, "--group", group, "--address", f"qemu://{host}/system", *more)
+        if (self.folder / f"{host}.join").exists():
+            self.keep_key(host)
+
+    def keep_key(self, host: str) -> Path:
+        """Keep what is in the file of a host as its key."""
+        file, key = self.folder / f"{host}.join", self.folder / f"{host}.key"
+        key.touch(0o600)
+        key.write_text(read(Invitation, file.read_bytes()).credentials)
+        file.unlink()
+        return key
 
     def start_host(
         self,
@@ -148,7 +165,6 @@ class FleetWorld:
                     "host": host,
                     "key": str(self.folder / f"{host}.key"),
                     "ca": str(self.ca),
-                    "publish": "1s",
                     "operators": [self.operator] if operators is None else operators,
                 },
             },
@@ -161,7 +177,7 @@ class FleetWorld:
         self.start_mom(host, "run", "-c", str(own / "mom.yaml"))
 
     def start_coordinator(self, name: str, *more: str) -> None:
-        self.start_mom(name, *self._access(), "coordinator", "--name", name, *more)
+        self.start_mom(name, *self._access(), "coordinator", *more)
 
     def guests(self) -> dict[str, list[str]]:
         """Where all guests are, by id: read from what the simulated hosts share, not from what anybody says."""
@@ -183,10 +199,6 @@ class FleetWorld:
     def _access(self) -> list[str]:
         return ["fleet", "--home", str(self.home)]
 
-    def words(self, key: Path) -> list[str]:
-        """Of a command of somebody with that key."""
-        return ["fleet", "--server", self.url, "--key", str(key), "--ca", str(self.ca)]
-
     def fleet(self, *arguments: str) -> str:
         return self._plain(*self._access(), *arguments)
 
@@ -196,18 +208,18 @@ class FleetWorld:
     def host(self, name: str) -> dict[str, Any]:
         return next(row for row in self.status()["hosts"] if row["host"] == name)
 
-    def set_policy(self, text: str, *arguments: str, group: str = "g1", name: str = "60_fleet_a") -> None:
+    def set_policy(self, text: str, *, group: str = "g1", name: str = "60_fleet_a") -> None:
         file = self.folder / "a.policy"
         file.write_text(text)
-        self.fleet(*arguments, "policy", "set", group, name, str(file))
+        self.fleet("policy", "set", group, name, str(file))
 
-    def tried(self, *arguments: str, key: Path | None = None) -> tuple[int, str]:
-        """What comes of it, and what is said on standard error: of the operator, or of somebody with that key and no other."""
-        code, _, err = self._run(*(self._access() if key is None else self.words(key)), *arguments)
+    def tried(self, *arguments: str, home: Path | None = None) -> tuple[int, str]:
+        """What comes of it, and what is said on standard error: of the operator, or of somebody with another folder."""
+        code, _, err = self._run("fleet", "--home", str(home or self.home), *arguments)
         return code, " ".join(err.split())
 
-    def refused(self, *arguments: str, key: Path | None = None) -> str:
-        code, said = self.tried(*arguments, key=key)
+    def refused(self, *arguments: str, home: Path | None = None) -> str:
+        code, said = self.tried(*arguments, home=home)
         assert code, "it was done"
         return said
 
@@ -226,15 +238,14 @@ class FleetWorld:
     @property
     def signer(self) -> Signer:
         """Signs as the operator."""
-        return Signer(self.operator_key.read_text().split()[0])
+        return Signer((self.home / "sign.key").read_text().strip())
 
     def new_signer(self, name: str) -> Signer:
         """Of another operator or coordinator, whom the servers let in."""
-        self.new_key(self.folder / name)
-        return Signer((self.folder / name).read_text().split()[0])
+        return Signer((self.new_home(name) / "sign.key").read_text().strip())
 
-    def access(self, key: Path | None = None) -> Access:
-        return Access([self.url], self.ca, key or self.operator_key)
+    def access(self, credentials: Path | None = None) -> Access:
+        return Access([self.url], self.ca, credentials or self.home / "connect.creds")
 
     def asked(self, what: Callable[[Store], Awaitable[Answer]]) -> Answer:
         """With a key that may do everything, as the servers themselves may."""

@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from fleet_world import FleetWorld
 
+from mom_plugins_fleet.records import AuthorizedKeys, Member
+from mom_plugins_fleet.signatures import Signer, opened
+from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, ROSTER
+
 
 @pytest.fixture(scope="module", autouse=True)
 def bystander(fleet: FleetWorld) -> Iterator[None]:
@@ -19,11 +23,15 @@ def bystander(fleet: FleetWorld) -> Iterator[None]:
     assert "continuing without them" not in fleet.log("h1"), "and it has noticed nothing"
 
 
-def answers(fleet: FleetWorld, key: Path) -> str:
-    """What an operator with that key is told; empty: all is well."""
+def answers(fleet: FleetWorld, credentials: Path) -> str:
+    """What an operator with these credentials is told; empty: all is well."""
+    home = fleet.folder / "somebody"
+    if not home.exists():
+        shutil.copytree(fleet.home, home)
+    shutil.copy(credentials, home / "connect.creds")
     with pytest.MonkeyPatch.context() as soon:  # a server answers nothing to what it refuses
-        soon.setattr("mom_plugins_fleet.link.ANSWER_SECONDS", 1.5)
-        return fleet.tried("--operator", fleet.operator, "status", key=key)[1]
+        soon.setattr("mom_plugins_fleet.link.READ_SECONDS", 1.5)
+        return fleet.tried("status", home=home)[1]
 
 
 def test_a_host_joins_changes_its_group_leaves_and_comes_back_without_a_start(fleet: FleetWorld) -> None:
@@ -39,7 +47,6 @@ def test_a_host_joins_changes_its_group_leaves_and_comes_back_without_a_start(fl
     fleet.fleet("remove", "h2")
     fleet.until(lambda: "continuing without them" in fleet.log("h2"), "it is put out at once", 10)
     assert answers(fleet, fleet.folder / "h2.key"), "its key is of no use any more"
-    (fleet.folder / "h2.key").unlink()
     fleet.enroll("h2")
     fleet.until(lambda: fleet.host("h2")["guests"], "with a new key it is back, and its mom has not been started again")
     fleet.until(lambda: fleet.host("h2")["group"] == "g1" and fleet.host("h2")["policies"] == "newest", "in its first group")
@@ -52,28 +59,43 @@ def test_a_new_key_of_a_host_takes_the_old_ones_place_at_once(fleet: FleetWorld)
     told = answers(fleet, stolen)
     assert told, "it is a host's, and shows no other host"
     assert "cannot be reached" not in told, "and is let in"
-    fleet.enroll("h3")
+    fleet.enroll("h3", "g1", "--new-key")
     assert "cannot be reached" in answers(fleet, stolen)
     assert "cannot be reached" not in answers(fleet, fleet.folder / "h3.key")
 
 
-def test_an_operator_comes_and_is_let_in_no_more(fleet: FleetWorld) -> None:
-    key = fleet.folder / "other.key"
-    other = fleet.new_key(key)
-    assert not answers(fleet, key)
-    assert "The servers now refuse the key" in fleet.fleet("revoke", other)
-    assert "cannot be reached" in answers(fleet, key)
-    assert not answers(fleet, fleet.operator_key)
+def test_an_operator_who_is_revoked_is_let_in_no_more_and_the_others_records_stand(fleet: FleetWorld) -> None:
+    home = fleet.new_home("other")
+    other = Signer((home / "sign.key").read_text().strip()).public
+    for operators in (fleet.home / "operators", home / "operators"):
+        operators.write_text(f"{fleet.operator}\n{other}\n")
+    assert fleet.tried("cordon", "h1", home=home)[0] == 0
+    assert opened(Member, "h1", fleet.read(ROSTER, "h1"), {other}).record.cordoned
+    said = fleet.tried("revoke", other)[1]
+    assert "mom-roster h1: + group: g1" in said, "what is signed again is shown"
+    assert opened(Member, "h1", fleet.read(ROSTER, "h1"), {fleet.operator}).record.cordoned
+    assert "cannot be reached" in fleet.refused("status", home=home)
+    assert fleet.tried("uncordon", "h1")[0] == 0
+    assert "your own key" in fleet.refused("revoke", fleet.operator)
+
+
+def test_a_coordinator_is_authorized_until_it_is_revoked(fleet: FleetWorld) -> None:
+    key = fleet.new_signer("coordinator").public
+    fleet.fleet("authorize", key)
+    assert opened(AuthorizedKeys, COORDINATORS, fleet.read(AUTHORIZED, COORDINATORS), {fleet.operator}).record.keys == (key,)
+    fleet.fleet("revoke", key)
+    assert opened(AuthorizedKeys, COORDINATORS, fleet.read(AUTHORIZED, COORDINATORS), {fleet.operator}).record.keys == ()
+    assert "cannot be reached" in fleet.refused("status", home=fleet.folder / "coordinator")
 
 
 def test_without_the_root_key_no_host_is_let_in(fleet: FleetWorld) -> None:
-    key = fleet.folder / "h4.key"
-    for command in (["enroll", "h4", "--group", "g1", "--new-key", str(key)], ["enroll", "h1", "--group", "g2"], ["remove", "h1"]):
-        assert "--root FILE" in fleet.refused(*command, key=fleet.operator_key)
-    assert not key.exists()
-    assert "h4" not in {row["host"] for row in fleet.status()["hosts"]}
+    home = fleet.folder / "rootless"
+    shutil.copytree(fleet.home, home)
+    (home / "root.key").unlink()
+    for command in (["enroll", "h4", "--group", "g1"], ["enroll", "h1", "--group", "g2"], ["remove", "h1"]):
+        assert "root key" in fleet.refused(*command, home=home)
     assert fleet.host("h1")["group"] == "g1"
-    assert fleet.tried("enroll", "h1", "--group", "g1", key=fleet.operator_key)[0] == 0, "what changes no account needs none"
+    assert fleet.tried("enroll", "h1", "--group", "g1", home=home)[0] == 0, "what changes no account needs none"
 
 
 def test_servers_that_have_lost_all_accounts_are_given_them_again(fleet: FleetWorld) -> None:

@@ -1,22 +1,20 @@
-"""A fleet of three hosts from nothing, by the commands that docs/fleet.md begins with; and tokens that are of no use."""
+"""A fleet of three hosts from nothing, by the commands that docs/fleet.md begins with."""
 
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fleet_world import MOM, FleetWorld, free_port, need_a_server, port_of
+from fleet_world import MOM, free_port, need_a_server, port_of
 
 from mom_core import MomError
 from mom_devkit import wait_until
-from mom_plugins_fleet.host import membership
-from mom_plugins_fleet.invitation import Token
 from mom_plugins_fleet.verbs.server_setup import make_server
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "fleet.md"
@@ -50,7 +48,7 @@ class Machines:
             "PATH": f"{self.folder}/bin:{os.environ['PATH']}",
             **{name: str(path) for name, path in places.items()},
         }
-        done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(["sh", "-c", command], cwd=own, env=environment, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -82,11 +80,11 @@ def configuration(folder: Path, host: str) -> Path:
 
 def test_a_fleet_whose_root_key_is_kept_elsewhere_gets_no_other_one_with_a_new_certificate(tmp_path: Path) -> None:
     need_a_server()
-    make_server(tmp_path, ["nats1", "10.0.0.1:4223"], tmp_path)
+    make_server(tmp_path, ["nats1", "10.0.0.1:4223"])
     before = {name: (tmp_path / name).read_text() for name in ("accounts.conf", "ca.pem", "server.pem")}
     (tmp_path / "root.key").unlink()
     (tmp_path / "server.pem").unlink()
-    make_server(tmp_path, ["nats1", "10.0.0.1:4223"], tmp_path)
+    make_server(tmp_path, ["nats1", "10.0.0.1:4223"])
     assert not (tmp_path / "root.key").exists()
     assert [name for name, text in before.items() if (tmp_path / name).read_text() != text] == ["server.pem"]
     for names, why in (
@@ -95,25 +93,26 @@ def test_a_fleet_whose_root_key_is_kept_elsewhere_gets_no_other_one_with_a_new_c
         (["x,y"], "is not a server name"),
     ):
         with pytest.raises(MomError, match=why):
-            make_server(tmp_path, names, tmp_path)
+            make_server(tmp_path, names)
 
 
 @pytest.mark.processes
 def test_three_hosts_are_a_fleet_by_the_commands_of_the_document(machines: Machines) -> None:
     server, of_hosts = re.findall(r"```sh\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)[:2]
-    install, init, enroll = server.splitlines()
+    install, init, enroll, copy = server.splitlines()
     (join,) = of_hosts.splitlines()
     assert install.startswith("apt install nats-server && systemctl disable --now nats-server ")
+    assert copy.startswith("scp h1.join ")
     hosts = re.findall(r"\bh\d\b", enroll)
     with closing(free_port()) as place:
         name = f"localhost:{port_of(place)}"
         for machine in ("server", *hosts):
             configuration(machines.folder, machine)
         assert "buckets exist" in machines.types("server", init.replace("nats1.example.org", name))
-        printed = machines.types("server", enroll)
-        pattern = join.replace("nats1.example.org", name).partition("mom-AbC")[0]
-        for host, line in zip(hosts, re.findall(rf"^  ({pattern}mom-\S+)$", printed, re.MULTILINE), strict=True):
-            machines.types(host, line)
+        machines.types("server", enroll)
+        for host in hosts:
+            shutil.copy(machines.folder / "server" / f"{host}.join", machines.folder / host)
+            machines.types(host, join.replace("h1", host))
             machines.types(host, "systemctl restart mom")  # as `join` has it done where the configuration is the unit's
 
         def told() -> dict[str, tuple[object, object]]:
@@ -121,40 +120,3 @@ def test_three_hosts_are_a_fleet_by_the_commands_of_the_document(machines: Machi
             return {one["host"]: (one["guests"], one["policies"]) for one in rows}
 
         wait_until(lambda: told() == dict.fromkeys(hosts, (2, "newest")), told)
-
-
-def test_a_token_is_good_once_for_an_hour_and_for_the_server_that_it_names(fleet: FleetWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = configuration(fleet.folder, "h1")
-    before, address = config.read_text(), f"localhost:{fleet.port}"
-
-    def made() -> str:
-        return fleet.fleet("enroll", "h1", "--group", "g1", "--token").split()[-1]
-
-    def joins(token: object, there: str = address) -> str:
-        code, _, said = fleet._run("fleet", "-c", str(config), "join", there, str(token))
-        return " ".join(said.split()) if code else ""
-
-    token = Token.parse(made())
-    assert "incomplete token" in joins(str(token)[:-1])
-    assert "incomplete token" in joins("mom-x")
-    assert "a different certificate than the token says" in joins(replace(token, certificate=bytes(32)))
-    with closing(free_port()) as nobody:
-        assert "cannot be reached" in joins(token, f"localhost:{port_of(nobody)}")
-    assert config.read_text() == before, "and nothing is half done"
-    older = token
-    token = Token.parse(made())
-    assert "cannot be reached" in joins(older), "a newer one has taken its place"
-    monkeypatch.setattr(membership, "DEFAULT_CONFIG", config)
-    monkeypatch.setattr(membership, "UNITS", fleet.folder)
-    assert not joins(token)
-    assert config.read_text().startswith(before.partition("  sim")[0] + "  fleet:\n    servers: ")
-    assert config.read_text().endswith(before.partition("of this host\n")[2])
-    assert [one.stat().st_mode & 0o777 for one in (config, config.with_name("fleet.key"))] == [0o640, 0o600]
-    assert "AF_INET" in (fleet.folder / "mom.service.d" / "fleet.conf").read_text()
-    assert "is already in a fleet" in joins(token)
-    config.write_text(before)
-    assert "this token was already used" in joins(token)
-    assert not joins(made()), "what was left half done is in no one's way"
-    config.write_text(before)
-    monkeypatch.setattr("mom_plugins_fleet.invitation.INVITED_SECONDS", -60)
-    assert "according to this host's clock the token expired at" in joins(made())

@@ -35,7 +35,7 @@ def refused(fleet: FleetWorld, said: str, what: str) -> None:
 def test_a_hostile_server_directs_no_host_and_no_coordinator(fleet: FleetWorld) -> None:
     started(fleet, "h1", "g1")
     fleet.enroll("h2")
-    before, thief = sorted(fleet.where("h1")), fleet.new_signer("thief.key")
+    before, thief = sorted(fleet.where("h1")), fleet.new_signer("thief")
     old = fleet.read(GROUPS, "g1")
     fleet.set_policy("(defvar honest 2)")
     fleet.until(lambda: policies(fleet) == {"60_fleet_a": "(defvar honest 2)"}, "another policy is in force")
@@ -71,7 +71,7 @@ def test_a_hostile_server_directs_no_host_and_no_coordinator(fleet: FleetWorld) 
 def test_a_key_of_an_operator_that_was_revoked_directs_no_host_also_not_by_what_it_has_signed_before(fleet: FleetWorld) -> None:
     started(fleet, "h3", "g3")
     fleet.enroll("h4", "g3")
-    other = fleet.new_signer("other.key")
+    other = fleet.new_signer("other")
     fleet.kill("h3")
     fleet.start_host("h3", 3, operators=[other.public])  # the first operator's key is revoked
     fleet.until(

@@ -24,7 +24,7 @@ def test_prometheus_finds_and_scrapes_all_hosts_that_serve_metrics_by_a_file(fle
         new.replace(targets)
 
     with running_prometheus(fleet.folder, config, unused_port()) as prometheus:
-        fleet.enroll("h1", "g1", "--metrics-host", "localhost")
+        fleet.enroll("h1", "g1", "--address", "host://localhost")
         fleet.enroll("h2", "g2")
         fleet.start_host("h1", 1, guests=1, http=http)
         fleet.start_host("h2", 2, guests=1)
@@ -36,7 +36,7 @@ def test_prometheus_finds_and_scrapes_all_hosts_that_serve_metrics_by_a_file(fle
         assert prometheus.ask('up{host="h2"}') == []
         fleet.until((fleet.folder / "mom-fleet.prom").exists, "the coordinator writes its own")
         written = (fleet.folder / "mom-fleet.prom").read_bytes()
-        assert b'mom_fleet_host_without_metrics{host="h2",group="g2",why="it serves no metrics' in written
+        assert b'mom_fleet_host_heard{host="h2",group="g2"}' in written
         subprocess.run(["promtool", "check", "metrics"], input=written, check=True, capture_output=True, timeout=60)
         fleet.kill("c1", signal.SIGTERM)
         assert not (fleet.folder / "mom-fleet.prom").exists()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from nats.js.api import KeyValueConfig
 
 from mom_kvm import Destination
 from mom_plugins_fleet import link
+from mom_plugins_fleet.accounts import FleetRoot
 from mom_plugins_fleet.buckets import Bucket
 from mom_plugins_fleet.link import LinkError, Store, linked
 from mom_plugins_fleet.records import Group, HostState, Member, Move, MoveState, Orders
@@ -137,18 +139,22 @@ def test_a_key_of_a_host_and_one_of_nobody_change_nothing_and_that_is_said_plain
 ) -> None:
     file = fleet.folder / "x.policy"
     file.write_text("(defvar x 1)")
+    home = fleet.folder / "of_a_thief"
+    shutil.copytree(fleet.home, home)
+    (home / "root.key").unlink()
+    shutil.copy(fleet.folder / "h1.key", home / "connect.creds")
     commands = (["policy", "set", "g7", "60_fleet_x", str(file)], ["drain", "h2"], ["enroll", "h7", "--group", "g1"], ["remove", "h2"])
     with monkeypatch.context() as soon:
         soon.setattr(link, "ANSWER_SECONDS", 1.0)
         for command in commands:
-            fleet.refused(*command, key=fleet.folder / "h1.key")
+            fleet.refused(*command, home=home)
     assert {row["host"]: row["draining"] for row in fleet.status()["hosts"]} == {"h1": False, "h2": False}
     assert json.loads(fleet.fleet("policy", "show", "g7", "--json"))["policies"] == {}
-    key = fleet.folder / "other.key"
-    fleet._plain("fleet", "key", str(key))
-    assert "cannot be reached" in fleet.refused("status", key=key)
-    key.chmod(0o644)
-    assert "is not secret: every user has access" in fleet.refused("status", key=key)
+    FleetRoot.make(home / "root.key")
+    (home / "connect.creds").write_text(FleetRoot(home / "root.key").operator(fleet.operator))
+    assert "cannot be reached" in fleet.refused("status", home=home)
+    (home / "connect.creds").chmod(0o644)
+    assert "is not secret: every user has access" in fleet.refused("status", home=home)
 
 
 def test_a_mom_with_another_hosts_key_says_so_and_goes_on_alone(fleet: FleetWorld) -> None:

@@ -11,7 +11,7 @@ from fleet_world import LOG, START_SECONDS, need_a_server, patiently
 from nats_servers import NatsServers
 
 from mom_plugins_fleet import accounts
-from mom_plugins_fleet.access import Access, NatsCredentials
+from mom_plugins_fleet.access import Access
 from mom_plugins_fleet.accounts import USER, FleetRoot, give, new_seed, resolver
 from mom_plugins_fleet.buckets import Bucket
 from mom_plugins_fleet.link import LinkError, Store, linked
@@ -95,12 +95,12 @@ class AccountServers(NatsServers):
         super().__init__(folder, 3, lambda number: resolver(folder / f"accounts{number}") + self.root.server_config())
         seed = new_seed(USER)
         self.signer = Signer(seed)
-        self._operator = self.root.operator(self.signer.public, "operator")
+        self._operator = self.root.operator(self.signer.public)
 
     def operator(self, *numbers: int) -> Access:
         return Access([self.urls[number] for number in numbers], None, self._operator)
 
-    async def enroll(self, host: str, group: str, *, asked: int) -> NatsCredentials:
+    async def enroll(self, host: str, group: str, *, asked: int) -> str:
         """As `mom fleet enroll` does, at one of the servers."""
         issued = next_revision(0)
         async with linked(Access([self.urls[asked]], None, self.root.system_user()), "root", LOG, patient=True) as store:
@@ -110,7 +110,7 @@ class AccountServers(NatsServers):
             await patiently(lambda: store.put(ROSTER, host, record))
         return self.root.host_credentials(host, issued)
 
-    async def lets_in(self, credentials: NatsCredentials, host: str, *, asked: int) -> bool:
+    async def lets_in(self, credentials: str, host: str, *, asked: int) -> bool:
         """True if that server lets the host in, and it has read its own entry and told how it is."""
         try:
             async with linked(Access([self.urls[asked]], None, credentials), host, LOG, patient=False) as store:
@@ -119,7 +119,7 @@ class AccountServers(NatsServers):
         except LinkError:
             return False
 
-    async def is_let_in(self, credentials: NatsCredentials, host: str, *asked: int, so: bool = True) -> None:
+    async def is_let_in(self, credentials: str, host: str, *asked: int, so: bool = True) -> None:
         """Wait until these servers let the host in, or do no more."""
         ends = time.monotonic() + START_SECONDS
         for number in asked:

@@ -21,9 +21,8 @@ import nkeys  # type: ignore[import-untyped]  # untyped library
 from pydantic import TypeAdapter, ValidationError
 
 from mom_core import MomError, printable, read_secret, replace_file
-from mom_plugins_fleet.access import NatsCredentials
 from mom_plugins_fleet.link import Store
-from mom_plugins_fleet.subjects import INVITATIONS, INVITED_SECONDS, JOINING, heard, inbox, taken, used
+from mom_plugins_fleet.subjects import heard, inbox, used
 
 FLEET_ACCOUNT: Final = "MOM"
 
@@ -37,7 +36,6 @@ USER: Final[int] = nkeys.PREFIX_BYTE_USER
 ACCOUNT: Final[int] = nkeys.PREFIX_BYTE_ACCOUNT
 
 _UPDATE: Final = "$SYS.REQ.CLAIMS.UPDATE"
-_ANSWER_SECONDS: Final = 5.0
 
 _LAST: Final = 253_402_300_799
 """End of the year 9999. Servers keep the newest account, so an account with this time is final."""
@@ -110,20 +108,18 @@ class FleetRoot:
         """Return the key pair of a host's account, derived from the root key."""
         return pair(self._derived("account of the host " + host, ACCOUNT))
 
-    def host_credentials(self, host: str, issued: int) -> NatsCredentials:
-        """Return new credentials of a host. `issued` is in seconds since the epoch."""
-        seed = new_seed(USER)
+    def host_credentials(self, host: str, issued: int) -> str:
+        """Return new NATS credentials of a host. `issued` is in seconds since the epoch."""
         # These permissions make servers report a refusal. `*`: the host's group may change.
         may = {"pub": {"allow": used(host, "*")}, "sub": {"allow": [*heard(host, "*"), f"{inbox(host)}.>"]}}
-        return NatsCredentials(seed, _jwt(self.host_keys(host), public(pair(seed)), host, _USER | may, issued))
+        return _credentials(self.host_keys(host), new_seed(USER), host, may, issued)
 
-    def operator(self, key: str, name: str) -> NatsCredentials:
-        """Return credentials of an operator or coordinator.
+    def operator(self, key: str) -> str:
+        """Return NATS credentials of an operator or coordinator.
 
         They contain a second key, derived from `key`, because servers choose the strings that a connecting key signs.
         """
-        seed = self._connects(key)
-        return NatsCredentials(seed, _jwt(self._fleet, public(pair(seed)), name, _USER))
+        return _credentials(self._fleet, self._connects(key), "operator")
 
     def _connects(self, key: str) -> str:
         return self._derived("connects\n" + key, USER)
@@ -139,10 +135,9 @@ class FleetRoot:
         replace_file(self.path, _FORM.dump_json(kept), durable=True, mode=0o600)
         self._kept = kept
 
-    def system_user(self) -> NatsCredentials:
-        """Return new credentials that may push accounts."""
-        seed = new_seed(USER)
-        return NatsCredentials(seed, _jwt(self._system, public(pair(seed)), "mom fleet", _USER))
+    def system_user(self) -> str:
+        """Return new NATS credentials that may push accounts."""
+        return _credentials(self._system, new_seed(USER), "mom fleet")
 
     def ended(self, host: str, revision: int) -> str:
         """Return a removed host's account, which allows no connections.
@@ -164,10 +159,9 @@ def resolver(folder: Path) -> str:
     return f'resolver: {{ type: full, dir: "{folder}", interval: "{SYNC_SECONDS}s" }}\n'
 
 
-def ticket(account: Any, user: str, host: str, ends: int) -> str:
-    """Return the JWT for an invitation. `ends` is in seconds since the epoch."""
-    may = {"pub": {"allow": [taken(INVITATIONS, host)]}, "sub": {"allow": [f"{inbox(JOINING)}.>"]}}
-    return _jwt(account, user, host, _USER | may, ends - INVITED_SECONDS, ends)
+def _credentials(account: Any, seed: str, name: str, may: Mapping[str, Any] | None = None, issued: int | None = None) -> str:
+    jwt = _jwt(account, public(pair(seed)), name, {**_USER, **(may or {})}, issued)
+    return _section("NATS USER JWT", jwt) + _section("USER NKEY SEED", seed)
 
 
 def seed_of(secret: bytes, kind: int = USER) -> str:
@@ -188,9 +182,13 @@ def write_secret(path: Path, data: bytes) -> None:
         raise MomError(f"cannot create the key file {path}: {error.strerror}", hint="give the path of a new file") from None
 
 
+def _section(kind: str, content: str) -> str:
+    return f"-----BEGIN {kind}-----\n{content}\n------END {kind}------\n"
+
+
 async def give(store: Store, account: str) -> None:
     """Push an account to the servers. Raise `MomError` if they reject the account."""
-    answer = await store.request(_UPDATE, account.encode(), _ANSWER_SECONDS)
+    answer = await store.request(_UPDATE, account.encode())
     try:
         result = json.loads(answer)
         error = result.get("error") or ({} if result.get("data", {}).get("code") == 200 else result)
@@ -214,10 +212,8 @@ def public(keys: Any) -> str:
     return str(keys.public_key.decode())
 
 
-def _jwt(issuer: Any, subject: str, name: str, claims: Mapping[str, Any], at: int | None = None, ends: int | None = None) -> str:
+def _jwt(issuer: Any, subject: str, name: str, claims: Mapping[str, Any], at: int | None = None) -> str:
     body = {"iat": int(time.time()) if at is None else at, "iss": public(issuer), "name": name, "sub": subject, "nats": claims}
-    if ends is not None:
-        body["exp"] = ends
     digest = hashlib.new("sha512_256", _compact(body)).digest()
     body["jti"] = base64.b32encode(digest).rstrip(b"=").decode()
     head = {"typ": "JWT", "alg": "ed25519-nkey"}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Generic
 
 from mom_core import MomError
-from mom_plugins_fleet.records import Kind, read
+from mom_plugins_fleet.records import Kind, Member, read
 from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.subjects import StoredEntry
 
@@ -26,8 +26,6 @@ class Bucket(Generic[Kind]):
     kind: type[Kind]
     trusted: frozenset[str] | None = None
     revisions: SeenRevisions = field(default_factory=SeenRevisions)
-    removed: Mapping[str, int] = field(default_factory=dict)
-    """Last revision of each removed key. Later revisions are valid."""
     records: dict[str, tuple[int, Kind]] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
     set_at: dict[str, float] = field(default_factory=dict)
@@ -84,18 +82,17 @@ class Bucket(Generic[Kind]):
                 self.records[key] = revision, read(self.kind, data)
             else:
                 signed = self.revisions.open(self.kind, key, data, self.trusted)
-                if signed.revision <= self.removed.get(key, 0):
-                    raise MomError("an operator has removed this record")
                 self.records[key] = signed.revision, signed.record
+                if isinstance(signed.record, Member) and signed.record.removed:
+                    del self.records[key]
         except MomError as error:
             self.records.pop(key, None)
             self.damaged[key] = error.message
 
-    def trust(self, keys: frozenset[str], removed: Mapping[str, int] | None = None) -> None:
+    def trust(self, keys: frozenset[str]) -> None:
         """Trust these keys. Retry damaged records, because the clock may have been corrected."""
-        changed = keys != self.trusted or (removed or {}) != self.removed
-        again = [*self.stored] if changed else [key for key in self.damaged if key in self.stored]
-        self.trusted, self.removed = keys, removed or {}
+        again = [*self.stored] if keys != self.trusted else [key for key in self.damaged if key in self.stored]
+        self.trusted = keys
         for key in again:
             kept = self.stored[key]
             self._open(key, kept.revision, kept.data or b"")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -13,24 +12,30 @@ from typing import Any, Final, TypeVar
 import nats.errors
 import nats.js.errors
 from nats.aio.msg import Msg
-from nats.js.api import AckPolicy, ConsumerConfig
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from mom_core import MomError, printable
 from mom_plugins_fleet.access import Access
-from mom_plugins_fleet.bucket_watch import MAKE_SECONDS, BucketWatch, WatchBroken, given_up_at_once
 from mom_plugins_fleet.buckets import Bucket
 from mom_plugins_fleet.client import FleetClient
-from mom_plugins_fleet.subjects import INVITED_SECONDS, STATES, StoredEntry, buckets, direct, inbox, is_deleted, subject, taken
+from mom_plugins_fleet.subjects import LEASES, StoredEntry, buckets, inbox, is_deleted, subject
 
 ANSWER_SECONDS: Final = 5.0
 """Time limit for an answer, because the election of a bucket's leader takes 4 s."""
 
-FIRST_SECONDS: Final = 0.5
-FIRST_ATTEMPTS: Final = 6
-"""Number of short attempts before a long wait, because a server may have hung."""
+READ_SECONDS: Final = 1.0
+"""Time limit for an attempt to read a key or a bucket, because NATS may choose a hung server."""
 
-LOAD_ATTEMPTS: Final = 10
-"""Number of attempts to load a bucket, because NATS may choose a hung server."""
+ATTEMPTS: Final = 10
+
+CHANGES_SECONDS: Final = 0.5
+"""Time between two requests for a bucket's changes."""
+
+UNUSED_SECONDS: Final = 30.0
+"""Servers forget a watch that asks for no changes for this long."""
+
+MOST_AT_ONCE: Final = 256
 
 CONNECT_SECONDS: Final = 3
 
@@ -39,9 +44,6 @@ AGAIN_SECONDS: Final = 1
 PING_SECONDS: Final = 5
 LOST_PINGS: Final = 2
 """A connection counts as lost after this many unanswered pings, within 15 s."""
-
-WAITING_BYTES: Final = 8 << 20
-"""Limit of queued messages about changes, in bytes. The library drops further messages, and mom reads their keys later."""
 
 PATIENCE_SECONDS: Final = 60.0
 """Time limit for a command."""
@@ -78,6 +80,7 @@ class Store:
         self.lost_at = 0.0
         """Last loss of the connection, in seconds since the epoch."""
         self._jetstream = client.jetstream(timeout=ANSWER_SECONDS)
+        self._reading = client.jetstream(timeout=READ_SECONDS)
 
     @property
     def connected(self) -> bool:
@@ -91,24 +94,17 @@ class Store:
 
     async def read(self, bucket: str, key: str) -> StoredEntry:
         """Return an entry; revision 0 if it never existed."""
-        answer = await self._ask(f"read {bucket} {key}", self._answer(direct(bucket, key)))
-        headers = answer.headers or {}
-        if headers.get("Status") == "404":
-            return StoredEntry(0, None)
-        try:
-            at = datetime.datetime.fromisoformat(headers["Nats-Time-Stamp"]).timestamp()
-            return StoredEntry(int(headers["Nats-Sequence"]), None if is_deleted(headers) else answer.data, at)
-        except (KeyError, ValueError):
-            raise LinkError(f"invalid answer of the servers for {bucket} {key}: {printable(str(headers), 200)}") from None
+        return await _of_several_attempts(lambda: self._ask(f"read {bucket} {key}", self._read(bucket, key)))
 
-    async def _answer(self, question: str) -> Msg:
-        for _ in range(FIRST_ATTEMPTS):
-            complaint = self.complaint
-            with suppress(TimeoutError):
-                return await given_up_at_once(self.client.request(question, b"", timeout=FIRST_SECONDS))
-            if self.complaint != complaint:
-                break  # the servers refused the request, and would again
-        return await given_up_at_once(self.client.request(question, b"", timeout=ANSWER_SECONDS))
+    async def _read(self, bucket: str, key: str) -> StoredEntry:
+        try:
+            message = await self._reading.get_msg(f"KV_{bucket}", subject=subject(bucket, key), direct=True)
+        except nats.js.errors.NotFoundError:
+            return StoredEntry(0, None)
+        if not message.seq or message.time is None:
+            raise ValueError("no revision or time")
+        data = None if is_deleted(message.headers or {}) else message.data or b""
+        return StoredEntry(message.seq, data, message.time.timestamp())
 
     async def put(self, bucket: str, key: str, data: bytes, revision: int | None = None) -> int:
         """Set a key if it still has this revision (0: it must not exist; None: any revision). Return the new revision.
@@ -125,17 +121,12 @@ class Store:
     async def _publish(self, name: str, data: bytes, headers: dict[str, str], revision: int | None) -> int:
         if revision is not None:
             headers["Nats-Expected-Last-Subject-Sequence"] = str(revision)
-        return (await given_up_at_once(self._jetstream.publish(name, data, timeout=ANSWER_SECONDS, headers=headers or None))).seq
+        return (await self._jetstream.publish(name, data, headers=headers or None)).seq
 
     async def clock(self) -> float:
         """Return the servers' time in seconds since the epoch."""
-        return await _of_several_attempts(self._clock)
-
-    async def _clock(self) -> float:
-        # The answer for a new consumer contains the servers' time. Servers delete unused consumers.
-        unused = ConsumerConfig(ack_policy=AckPolicy.NONE, inactive_threshold=1.0, mem_storage=True, num_replicas=1)
-        making = self._jetstream.add_consumer(f"KV_{STATES}", unused, timeout=MAKE_SECONDS)
-        return (await self._ask("ask for the time", given_up_at_once(making))).created.timestamp()
+        await self.put(LEASES, "clock", b"")
+        return (await self.read(LEASES, "clock")).at
 
     async def hear(self, bucket: str, key: str, changed: Callable[[], None]) -> None:
         """Call `changed` whenever the key changes."""
@@ -143,43 +134,52 @@ class Store:
         async def take(_message: Msg) -> None:
             changed()
 
-        listening = self.client.subscribe(subject(bucket, key), cb=take, pending_bytes_limit=WAITING_BYTES)
-        await self._ask(f"listen to {bucket}", listening)
+        await self._ask(f"listen to {bucket}", self.client.subscribe(subject(bucket, key), cb=take))
 
     async def watch(self, bucket: Bucket[Any], *, once: bool = False) -> None:
         """Keep a bucket current until the watch fails with a `LinkError`. With `once`, end when the whole bucket is read."""
         try:
-            await self._ask(f"watch {bucket.kind.bucket}", BucketWatch(self.client, self._jetstream, bucket).run(once=once))
+            await self._ask(f"watch {bucket.kind.bucket}", self._watch(bucket, once=once))
         finally:
             bucket.current = False
+
+    async def _watch(self, bucket: Bucket[Any], *, once: bool) -> None:
+        # A server that was offline may lack the newest records: wait until it has what the bucket's leader has.
+        stream, begin = f"KV_{bucket.kind.bucket}", subject(bucket.kind.bucket, "")
+        config = ConsumerConfig(
+            deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
+            ack_policy=AckPolicy.NONE,
+            inactive_threshold=UNUSED_SECONDS,
+            mem_storage=True,
+            num_replicas=1,
+        )
+        whole = (await self._reading.stream_info(stream)).state
+        changes = await self._reading.pull_subscribe(f"{begin}>", stream=stream, config=config)
+        bucket.begins()
+        received = 0
+        try:
+            while not (once and bucket.current):
+                info = await changes.consumer_info()
+                if info.delivered is None or info.delivered.consumer_seq != received:
+                    raise UnansweredError(f"changes of {bucket.kind.bucket} were lost")
+                if info.num_pending:
+                    received += await _fetched(changes, bucket, begin, info.num_pending)
+                    continue
+                if not bucket.current and (not whole.messages or info.delivered.stream_seq >= whole.last_seq):
+                    bucket.complete()
+                if not once:
+                    await asyncio.sleep(CHANGES_SECONDS)
+        finally:
+            if not self.client.is_closed:
+                await changes.unsubscribe()
 
     async def load(self, bucket: Bucket[Any]) -> None:
         """Read a bucket once."""
         await _of_several_attempts(lambda: self.watch(bucket, once=True))
 
-    async def request(self, name: str, data: bytes, seconds: float) -> bytes:
+    async def request(self, name: str, data: bytes) -> bytes:
         """Return the answer to a request."""
-        return (await self._ask(f"ask {name}", self.client.request(name, data, timeout=seconds))).data
-
-    async def lay_out(self, bucket: str, key: str, data: bytes) -> None:
-        """Store data for one client to take once."""
-        await self._ask(f"set {bucket} {key}", self._lay_out(f"KV_{bucket}", subject(bucket, key), key, data), _UNCERTAIN)
-
-    async def _lay_out(self, stream: str, name: str, key: str, data: bytes) -> None:
-        with suppress(nats.js.errors.NotFoundError):
-            await self._jetstream.delete_consumer(stream, key)
-        await self._publish(name, data, {}, None)
-        once = ConsumerConfig(durable_name=key, filter_subject=name, ack_policy=AckPolicy.NONE, inactive_threshold=INVITED_SECONDS)
-        await self._jetstream.add_consumer(stream, once)
-
-    async def take(self, bucket: str, key: str) -> bytes | None:
-        """Take data that `lay_out` stored; None if taken or expired."""
-        try:
-            request = self.client.request(taken(bucket, key), b'{"batch":1,"no_wait":true}', timeout=ANSWER_SECONDS, old_style=True)
-            answer = await self._ask(f"take {bucket} {key}", request)
-        except UnansweredError:  # an expired consumer never answers
-            return None
-        return None if (answer.headers or {}).get("Status") else answer.data
+        return (await self._ask(f"ask {name}", self.client.request(name, data, timeout=ANSWER_SECONDS))).data
 
     async def make(self, replicas: int) -> None:
         """Create missing buckets, and forbid rollup headers."""
@@ -200,10 +200,12 @@ class Store:
             if info.config.allow_rollup_hdrs:
                 await self._jetstream.update_stream(info.config, allow_rollup_hdrs=False)
 
-    async def _ask(self, action: str, answer: Coroutine[Any, Any, Answer], unanswered: str = "") -> Answer:
+    async def _ask(self, action: str, question: Coroutine[Any, Any, Answer], unanswered: str = "") -> Answer:
         began = time.monotonic()
+        asking = asyncio.create_task(question)
         try:
-            return await answer
+            await asyncio.wait([asking])  # the library may forget a cancellation
+            return asking.result()
         except (nats.errors.NoRespondersError, nats.js.errors.NoStreamResponseError, nats.js.errors.NotFoundError):
             raise LinkError(f"cannot {action}: the fleet's buckets are missing", hint=_MISSING) from None
         except nats.js.errors.APIError as error:
@@ -212,8 +214,6 @@ class Store:
                     f"cannot {action}: another client changed the record first", hint="check the record, then try again"
                 ) from None
             raise LinkError(f"cannot {action}: {printable(str(error.description or error), 200)}") from None
-        except WatchBroken as error:
-            raise UnansweredError(f"cannot {action} any more: {error.message}") from None
         except (nats.errors.Error, TimeoutError, OSError) as error:
             at, why = self.complaint
             if isinstance(error, TimeoutError) and at < began:
@@ -228,11 +228,22 @@ class Store:
         except (ValueError, TypeError, KeyError, AttributeError) as error:  # the library does not check answers
             why = printable(f"{type(error).__name__}: {error}", 200)
             raise LinkError(f"cannot {action}: invalid answer of the servers: {why}") from None
+        finally:
+            asking.cancel()
+
+
+async def _fetched(changes: JetStreamContext.PullSubscription, bucket: Bucket[Any], begin: str, pending: int) -> int:
+    messages = await changes.fetch(min(pending, MOST_AT_ONCE), timeout=READ_SECONDS)
+    for message in messages:
+        data = None if is_deleted(message.headers or {}) else message.data
+        at = message.metadata.timestamp.timestamp()
+        bucket.take(message.subject.removeprefix(begin), StoredEntry(message.metadata.sequence.stream, data, at))
+    return len(messages)
 
 
 async def _of_several_attempts(ask: Callable[[], Awaitable[Answer]]) -> Answer:
     # Each attempt may meet a hung server.
-    for _ in range(LOAD_ATTEMPTS - 1):
+    for _ in range(ATTEMPTS - 1):
         with suppress(UnansweredError):
             return await ask()
     return await ask()
@@ -247,7 +258,7 @@ async def linked(
     :param patient: wait for unreachable servers, instead of raising `LinkError`
     :param cannot: called with the reason if the first attempt fails
     """
-    client = FleetClient(access.tls(), access.certificate)
+    client = FleetClient()
     store = Store(client)
     closing, waits = False, True
 
@@ -280,7 +291,6 @@ async def linked(
         try:
             with suppress(nats.errors.Error, TimeoutError, OSError):
                 await asyncio.wait_for(client.close(), 1.0)
-            await _end_tasks(client)
         finally:
             _hang_up(client)  # closes a socket that the library missed or just opened
 
@@ -325,18 +335,6 @@ def ask(access: Access, name: str, log: logging.Logger, work: Callable[[Store], 
         return asyncio.run(connect())
     except TimeoutError:
         raise LinkError(f"the fleet's servers did not answer within {PATIENCE_SECONDS:.0f} s") from None
-
-
-async def _end_tasks(client: FleetClient) -> None:
-    # A client that is closed while it reconnects may start new tasks.
-    for _ in range(3):
-        tasks = (client._reconnection_task, client._reading_task, client._ping_interval_task, client._flusher_task)
-        running = {task for task in tasks if task is not None and not task.done()}
-        if not running:
-            return
-        for task in running:
-            task.cancel()
-        await asyncio.wait(running, timeout=0.2)
 
 
 def _text(error: Exception) -> str:

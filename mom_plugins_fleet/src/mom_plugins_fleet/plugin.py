@@ -11,7 +11,6 @@ from pydantic import AfterValidator, Field
 
 from mom_core import (
     Decision,
-    Duration,
     ExistingFile,
     FieldSpec,
     Finding,
@@ -48,7 +47,6 @@ STILL_HERE_CYCLES: Final = 5
 """A move that reports no error has failed if the guest is still listed after so many cycles."""
 
 NO_MOVER: Final = "no plugin on the host can move guests"
-LEAVES_NONE: Final = "the host's configuration says leave: false"
 
 
 class FleetPlugin:
@@ -66,7 +64,8 @@ class FleetPlugin:
         """This host's name in the fleet, as enrolled. Unset: the system's host name, up to the first dot."""
 
         key: ExistingFile | None = None
-        """This host's key file, as made by `mom fleet enroll`; other users must not be able to read it. Unset: the servers need no key."""
+        """This host's NATS credentials, as `mom fleet join` writes them; other users must not be able to read them. Unset: the servers need
+        no key."""
 
         ca: ExistingFile | None = None
         """CA certificates for the servers, as PEM. Unset: the system's."""
@@ -74,12 +73,6 @@ class FleetPlugin:
         operators: Annotated[list[PublicKey], Field(max_length=64)] = Field(default_factory=list)
         """Public keys of the fleet's operators, as printed by `mom fleet key`. Only records signed with one of these keys direct this host.
         Unset: the host only reports its state."""
-
-        publish: Annotated[Duration, Field(ge=1, le=30)] = 5.0
-        """Shortest time between two reports of this host's state. An unchanged state is sent every 30 s."""
-
-        leave: bool = True
-        """Whether guests may be moved away when an operator drains this host."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
@@ -123,9 +116,7 @@ class FleetPlugin:
         settings, log = self._settings, self._context.log
         revisions = SeenRevisions(self._context.state_file(FILE, WHAT, FORM, loss=LOSS))
         orders = HostOrders(self._host, settings.operators, revisions, log, self.accepts, self._context.wake)
-        self.agent = FleetAgent(
-            self._access(), self._host, settings.publish, log, revisions=revisions, group=self.group, orders=orders, state=self.state
-        )
+        self.agent = FleetAgent(self._access(), self._host, log, revisions=revisions, group=self.group, orders=orders, state=self.state)
         self.agent.start()
 
     @hookimpl
@@ -166,7 +157,7 @@ class FleetPlugin:
                 self._look_at(guest, snapshot.number, agent, mover)
             elif _is_moving(guest, mover):  # started by an earlier run
                 self._begun[identity] = snapshot.number
-            elif not (self._settings.leave and (agent.orders.draining or (agent.orders.balance and move.balance))):
+            elif not (agent.orders.draining or (agent.orders.balance and move.balance)):
                 self._end(agent, identity, MoveState.FAILED, "guests may no longer leave the host")
             else:
                 self._begun[identity] = snapshot.number
@@ -237,8 +228,6 @@ class FleetPlugin:
         return host_state(report, promises, mover, stays, metrics_port=port, moves=moves, group=self.group.reported())
 
     def _why_stays(self, guest: Guest, mover: GuestMoves | None) -> str:
-        if not self._settings.leave:
-            return LEAVES_NONE
         return guest.blocked.get("*") or NO_MOVER if mover is None else mover.why_stays(guest)
 
     @hookimpl

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from mom_core import printable, replace_file
+from mom_core import replace_file
 from mom_plugins_fleet.view import FleetView
 
 if TYPE_CHECKING:
@@ -26,42 +26,23 @@ LOOK_SECONDS: Final = 1.0
 UNTIL: Final = "mom_fleet_coordinates_until_timestamp_seconds"
 """Metric with the lease's end, which reveals a file that a killed coordinator left behind."""
 
-METRICS_PATH: Final = "/metrics"
-WHY: Final = "__meta_mom_why"
-"""Label for why a host has no metrics."""
 
+def targets(view: FleetView) -> tuple[Sequence[Mapping[str, Any]], Sequence[str]]:
+    """Return the hosts with metrics for Prometheus, and the names of the other hosts.
 
-def targets(view: FleetView) -> Sequence[Mapping[str, Any]]:
-    """Return all hosts, each with its address or the reason why it has no metrics."""
-    groups = []
-    for name in sorted(view.members.records.keys() | view.members.damaged.keys()):
-        member = view.members.get(name)
-        labels = {"host": name, "group": "" if member is None else member.group}
-        why, address = _address(view, name)
-        if why:
-            labels[WHY] = why
-        elif member is not None:
-            labels |= {"__scheme__": "https", "__metrics_path__": METRICS_PATH}
-            labels |= {"__meta_mom_cordoned": str(member.cordoned).lower(), "__meta_mom_draining": str(member.draining).lower()}
-        groups.append({"targets": [address] if address else [], "labels": labels})
-    return groups
-
-
-def _address(view: FleetView, name: str) -> tuple[str, str]:
-    # Returns why a host has no metrics (empty if it has metrics), and `HOST:PORT`.
-    member, state = view.members.get(name), view.states.get(name)
-    if member is None:
-        return f"its entry in the fleet is not trusted: {printable(view.members.damaged[name], 200)}", ""
-    if name in view.states.damaged:
-        return f"its report cannot be read: {printable(view.states.damaged[name], 200)}", ""
-    if state is None:
-        return "it has not reported yet", ""
-    if state.metrics_port is None:
-        return "it serves no metrics to other machines: set `tcp` of its http plugin", ""
-    reached = member.metrics_host or (None if member.address is None else member.address.host)
-    if reached is None:
-        return "it is enrolled without an address: set one with `mom fleet enroll --metrics-host NAME`", ""
-    return "", f"[{reached}]:{state.metrics_port}" if ":" in reached else f"{reached}:{state.metrics_port}"
+    A host's name in Prometheus is the name in its address or, without an address, its name in the fleet.
+    """
+    groups, without = [], []
+    for name, (_, member) in sorted(view.members.records.items()):
+        state = view.states.get(name)
+        if state is None or state.metrics_port is None:
+            without.append(name)
+            continue
+        reached = (None if member.address is None else member.address.host) or name
+        address = f"[{reached}]" if ":" in reached else reached
+        labels = {"host": name, "group": member.group, "__scheme__": "https", "__metrics_path__": "/metrics"}
+        groups.append({"targets": [f"{address}:{state.metrics_port}"], "labels": labels})
+    return groups, without
 
 
 def metrics(view: FleetView, active_until: float) -> str:
@@ -69,16 +50,13 @@ def metrics(view: FleetView, active_until: float) -> str:
 
     :param active_until: end of the coordinator's lease, in seconds since the epoch; 0 without a lease
     """
-    labels = [entry["labels"] for entry in targets(view)]
-    hosts = [{"host": entry["host"], "group": entry["group"]} for entry in labels]
-    without = [{**host, "why": entry[WHY]} for host, entry in zip(hosts, labels, strict=True) if WHY in entry]
-    heard = [(entry, view.is_fresh(entry["host"])) for entry in hosts]
+    members = sorted(view.members.records.items())
+    heard = [({"host": name, "group": member.group}, view.is_fresh(name)) for name, (_, member) in members]
     lines = [
         *_family(UNTIL, "Time until which this coordinator is active; a time in the past means that it is not.", [({}, int(active_until))]),
         *_family("mom_fleet_view_current", "1: this coordinator receives all changes of the fleet.", [({}, view.current)]),
-        *_family("mom_fleet_hosts", "Hosts that are enrolled.", [({}, len(hosts))]),
+        *_family("mom_fleet_hosts", "Hosts that are enrolled.", [({}, len(members))]),
         *_family("mom_fleet_host_heard", "1: the host has reported within the last 75 s.", heard),
-        *_family("mom_fleet_host_without_metrics", "Hosts whose metrics Prometheus cannot read.", [(entry, 1) for entry in without]),
     ]
     return "".join(lines)
 

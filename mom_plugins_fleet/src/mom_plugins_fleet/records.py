@@ -33,21 +33,11 @@ MOST_TOLD: Final = 300
 
 MOST_MOVES: Final = 2 * MOST_TOLD
 
-MOST_REMOVED: Final = 1000
-"""Maximum number of removed hosts in a record, because all hosts read it often."""
-
 
 def _policy_name(name: str) -> str:
     if name != CLASSES and not FLEET_POLICY.match(name):
         raise ValueError(f"a fleet policy is named NN_fleet_NAME, such as 60_fleet_night, and service classes are named {CLASSES}")
     return name
-
-
-def _a_host(name: str) -> str:
-    host = Destination.parse(f"host://[{name}]" if ":" in name else f"host://{name}").host  # knows the valid host names
-    if host != name:
-        raise ValueError(f"write the name as {host}")
-    return host
 
 
 def whole_key(key: str) -> str:
@@ -135,14 +125,12 @@ class Member(FleetRecord):
     """Address of the host's hypervisor for incoming guests; None if the host accepts no guests."""
     key_issued: Annotated[int, Field(ge=0, lt=1 << 62)] = 0
     """When the host's NATS key was issued, in seconds since the epoch; earlier keys are revoked. 0: no key."""
-    metrics_host: Annotated[str, AfterValidator(_a_host)] | None = None
-    """Name or address for Prometheus; None to use the host in `address`."""
     cordoned: bool = False
     draining: bool = False
     balance: bool = False
     """Whether guests may move to less full hosts of the group."""
-    memory: Kib | None = None
-    """Limit that the operator sets on the host's memory for incoming guests; None to use the reported memory."""
+    removed: bool = False
+    """Whether an operator has removed the host. The entry stays, so that no server can repeat an earlier one."""
     by: str = ""
 
 
@@ -305,14 +293,24 @@ class Orders(FleetRecord):
 
 
 class AuthorizedKeys(FleetRecord):
-    """Authorized coordinators, and removed hosts."""
+    """Authorized coordinators."""
 
     bucket = "mom-authorized"
 
     keys: Annotated[tuple[PublicKey, ...], Field(max_length=64), FailFast()] = ()
-    removed: Annotated[Mapping[HostName, int], Field(max_length=MOST_REMOVED)] = Field(default_factory=dict)
-    """Removed hosts, with the last revision of their entry."""
     by: str = ""
+
+
+class Invitation(FleetRecord):
+    """Everything that a host needs to join a fleet."""
+
+    host: HostName
+    credentials: str
+    """The host's NATS credentials."""
+    operators: Annotated[tuple[PublicKey, ...], Field(max_length=64), FailFast()]
+    servers: Annotated[tuple[Annotated[str, AfterValidator(a_server)], ...], Field(max_length=16), FailFast()]
+    ca: str = ""
+    """CA certificates in PEM; if empty, the system's."""
 
 
 class Lease(FleetRecord):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import json
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Final, Generic
 
 import nkeys  # type: ignore[import-untyped]  # untyped library
@@ -41,7 +40,6 @@ class Opened(Generic[Kind]):
     record: Kind
     revision: int
     by: str
-    digest: str = field(default="", compare=False)
 
 
 class Signer:
@@ -73,7 +71,7 @@ def opened(kind: type[Kind], key: str, data: bytes, trusted: Collection[str]) ->
         raise MomError(f"it is signed with the key {signature.by}, which is not trusted", hint="see `operators` of the fleet plugin")
     if not _fits(signature, _what(kind.bucket, key, signature.revision, record)):
         raise MomError(f"its signature was not made with the key {signature.by}, or not for {kind.bucket} {key}")
-    return Opened(read(kind, record), signature.revision, signature.by, hashlib.sha256(record).hexdigest()[:32])
+    return Opened(read(kind, record), signature.revision, signature.by)
 
 
 def _what(bucket: str, key: str, revision: int, record: bytes) -> bytes:

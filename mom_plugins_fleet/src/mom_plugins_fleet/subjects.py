@@ -19,12 +19,6 @@ STATES: Final = HostState.bucket
 ORDERS: Final = Orders.bucket
 AUTHORIZED: Final = AuthorizedKeys.bucket
 LEASES: Final = Lease.bucket
-INVITATIONS: Final = "mom-invitations"
-
-INVITED_SECONDS: Final = 3600
-"""Validity of a token, in seconds."""
-
-JOINING: Final = "join"
 
 COORDINATOR: Final = "coordinator"
 
@@ -62,11 +56,6 @@ def direct(bucket: str, key: str) -> str:
     return f"$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{key}"
 
 
-def taken(bucket: str, key: str) -> str:
-    """Return the subject of the request that takes the invitation with this key."""
-    return f"$JS.API.CONSUMER.MSG.NEXT.KV_{bucket}.{key}"
-
-
 def inbox(name: str) -> str:
     """Return the prefix of a client's inbox."""
     return f"_INBOX_mom_{name}"
@@ -74,17 +63,14 @@ def inbox(name: str) -> str:
 
 def buckets(replicas: int) -> Iterable[KeyValueConfig]:
     """Yield the configurations of all buckets."""
-    kept = {ROSTER: 8, GROUPS: GROUPS_KEPT, STATES: 1, ORDERS: 1, AUTHORIZED: 8, LEASES: 1, INVITATIONS: 1}
-    for name, history in kept.items():
-        ends = INVITED_SECONDS if name == INVITATIONS else None
+    for name, history in {ROSTER: 8, GROUPS: GROUPS_KEPT, STATES: 1, ORDERS: 1, AUTHORIZED: 8, LEASES: 1}.items():
         largest = LARGEST_RECORD + 4096
-        yield KeyValueConfig(name, None, largest, history, ends, storage=StorageType.FILE, replicas=replicas, direct=True)
+        yield KeyValueConfig(name, None, largest, history, storage=StorageType.FILE, replicas=replicas, direct=True)
 
 
 def used(host: str, group: str) -> list[str]:
     """Return the subjects that a host publishes to."""
-    read = [direct(ROSTER, host), direct(GROUPS, group), direct(ORDERS, host), direct(AUTHORIZED, COORDINATORS), taken(INVITATIONS, host)]
-    return [subject(STATES, host), *read]
+    return [subject(STATES, host), direct(ROSTER, host), direct(GROUPS, group), direct(ORDERS, host), direct(AUTHORIZED, COORDINATORS)]
 
 
 def heard(host: str, group: str) -> list[str]:

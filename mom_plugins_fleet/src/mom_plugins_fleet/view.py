@@ -30,7 +30,7 @@ class FleetView:
     """Current view of the fleet. Non-members' states are ignored."""
 
     def __init__(self, operators: frozenset[str] = frozenset(), revisions: SeenRevisions | None = None) -> None:
-        self.operators, self.revisions = operators, revisions or SeenRevisions(at_once=False)
+        self.operators, self.revisions = operators, revisions or SeenRevisions()
         self.members = Bucket(Member, frozenset(), self.revisions)
         self.groups = Bucket(Group, frozenset(), self.revisions)
         self.states = Bucket(HostState)
@@ -41,10 +41,8 @@ class FleetView:
 
     def trust(self) -> None:
         """Apply the authorized keys, and retry damaged records."""
-        self.authorized.trust(self.operators)
-        authorized = self.authorized.get(COORDINATORS)
-        self.members.trust(self.operators, None if authorized is None else authorized.removed)
-        self.groups.trust(self.operators)
+        for bucket in (self.authorized, self.members, self.groups):
+            bucket.trust(self.operators)
         self.orders.trust(self.orderers)
 
     @property

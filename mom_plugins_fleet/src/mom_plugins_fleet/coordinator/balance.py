@@ -19,8 +19,8 @@ BALANCE_FULL: Final = 0.70
 
 def for_balance(view: FleetView, targets: Mapping[str, TargetHost], group: str) -> tuple[str, Move] | str:
     """Return the fullest host and its best move for balance, or why there is no move."""
-    others = {name: place for name, place in targets.items() if place.group == group and place.has > 0 and place.works is not None}
-    loads = {name: (place.works or 0) / place.has for name, place in others.items()}
+    others = {name: place for name, place in targets.items() if place.group == group and place.total > 0 and place.works is not None}
+    loads = {name: (place.works or 0) / place.total for name, place in others.items()}
     if len(loads) < 2:
         return "fewer than two hosts that can accept guests have known working sets"
     fullest, emptiest = (pick(loads, key=lambda name: (loads[name], name)) for pick in (max, min))
@@ -42,9 +42,9 @@ def for_balance(view: FleetView, targets: Mapping[str, TargetHost], group: str) 
         if needs is None or guest.working is None or guest.stays or guest.id in lately:
             continue
         target = choose(needs, guest.guarantee, ranked, group, within=mover.within)
-        if isinstance(target, str) or guest.id in view.guests(target.name):  # the destination has a guest with the same id
+        if isinstance(target, str):
             continue
-        after = max(((full.works or 0) - guest.working) / full.has, ((target.works or 0) + guest.working) / target.has)
+        after = max(((full.works or 0) - guest.working) / full.total, ((target.works or 0) + guest.working) / target.total)
         if after < high and (best is None or after < best[0]):
             best = after, new_move(guest, needs, target, mover, 1).model_copy(update={"balance": True})
     if best is None:

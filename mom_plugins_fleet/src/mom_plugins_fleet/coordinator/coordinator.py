@@ -195,7 +195,7 @@ class Coordinator:
                 return
             text = "the orders for host %s have epoch %d, which these servers never issued; the coordinator writes them again"
             self._log.error(text, host, before.epoch)
-        revision = next_revision(view.revisions.newest(ORDERS, host, view.orderers))
+        revision = next_revision(view.revisions.newest(ORDERS, host))
         target = self._complete(edit(before), revision)
         if target == present or not self.is_active:
             return

@@ -14,8 +14,6 @@ RESERVE_SHARE: Final = 0.10
 RESERVE_MOST_KIB: Final = 16 << 20
 """Memory to keep free on a destination, because a new guest may fill its memory faster than mom reclaims."""
 
-SMALLEST: Final = 100
-
 
 @dataclass(frozen=True, slots=True)
 class TargetHost:
@@ -23,7 +21,6 @@ class TargetHost:
 
     :param coming: memory of incoming guests
     :param within: name of the cluster that the host's mover is limited to; empty if there is no limit
-    :param arrived: memory of the guests that arrived in the last day
     :param works: sum of the guests' working sets; None if unknown
     :param promisable: memory that the host can promise; None for all of its memory
     """
@@ -36,27 +33,19 @@ class TargetHost:
     arriving: tuple[str, ...] = ()
     promised: int = 0
     within: str = ""
-    limit: int | None = None
-    arrived: int = 0
     works: int | None = None
     promisable: int | None = None
     address: Destination = Destination.ANYWHERE
 
     @property
-    def has(self) -> int:
-        """Host memory, capped at the operator's limit."""
-        return self.total if self.limit is None else min(self.total, self.limit)
-
-    @property
     def unpromised(self) -> int:
         """Memory that the host can still promise; may be negative."""
-        return (self.has if self.promisable is None else min(self.has, self.promisable)) - self.promised
+        return (self.total if self.promisable is None else min(self.total, self.promisable)) - self.promised
 
     @property
     def room(self) -> int:
         """Room for more guests; may be negative."""
-        believed = self.available if self.limit is None else min(self.available, self.limit - self.arrived)
-        return believed - self.coming - min(RESERVE_MOST_KIB, int(RESERVE_SHARE * self.has))
+        return self.available - self.coming - min(RESERVE_MOST_KIB, int(RESERVE_SHARE * self.total))
 
 
 def rank(places: Iterable[TargetHost], group: str, within: str = "") -> list[TargetHost]:
@@ -91,12 +80,8 @@ def choose(
 
 
 def listed(guests: Iterable[HostedGuest]) -> tuple[HostedGuest, ...]:
-    """Return the guests that would leave first, and the `SMALLEST` smallest others that can move."""
-    ordered = sorted(guests, key=leaving_order)
-    if len(ordered) <= MOST_TOLD:
-        return tuple(ordered)
-    first, later = ordered[: MOST_TOLD - SMALLEST], [guest for guest in ordered[MOST_TOLD - SMALLEST :] if not guest.stays]
-    return (*first, *later[-SMALLEST:])
+    """Return the guests that a host reports: those that leave first."""
+    return tuple(sorted(guests, key=leaving_order)[:MOST_TOLD])
 
 
 def leaving_order(guest: HostedGuest) -> tuple[bool, int, str]:

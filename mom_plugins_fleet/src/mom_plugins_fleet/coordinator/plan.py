@@ -20,8 +20,8 @@ ARRIVING_AT_ONCE: Final = 2
 ATTEMPTS: Final = 3
 """After this many attempts to move a guest, the operator must act."""
 
-BOOKS_SECONDS: Final = 86_400.0
-"""For this long, a moved guest counts at its destination even unreported, because a malicious host may hide guests."""
+RECENT_SECONDS: Final = 86_400.0
+"""A guest is moved for balance at most once in this time."""
 
 LOST_SECONDS: Final = 900.0
 """A host silent for this long moves no guests, because moves end after 600 s by default. Unaccepted orders expire, too."""
@@ -34,7 +34,6 @@ def places(view: FleetView) -> dict[str, TargetHost]:
     hosts = {name: place_of(view, name) for name in view.members.records}
     targets = {name: place for name, place in hosts.items() if isinstance(place, TargetHost)}
     all_lost = lost_hosts(view)
-    booked: list[FinishedMove] = []
     for host, orders in view.all_ordered():
         if host not in view.members.records and host not in view.members.damaged:
             continue  # a removed host reserves no memory
@@ -46,22 +45,15 @@ def places(view: FleetView) -> dict[str, TargetHost]:
         for finished in recent(view, orders):
             if view.is_coming(host, finished):
                 expect(targets, finished, "")
-            elif finished.to in targets and finished.state is MoveState.DONE:
-                booked.append(finished)
-    holders = _where_guests_are(view) if booked else {}
-    for move in booked:
-        place = targets[move.to]
-        if view.is_settling(move):
-            place = replace(place, available=place.available - move.takes)
-        if holders.get(move.guest, set()) <= {move.to}:
-            place = replace(place, arrived=place.arrived + move.takes)
-        targets[move.to] = place
+            elif finished.to in targets and view.is_settling(finished):
+                place = targets[finished.to]
+                targets[finished.to] = replace(place, available=place.available - finished.takes)
     return targets
 
 
 def recent(view: FleetView, orders: Orders) -> list[FinishedMove]:
-    """Return the moves that ended within `BOOKS_SECONDS`."""
-    return [move for move in orders.finished if view.newest - move.at < BOOKS_SECONDS]
+    """Return the moves that ended within `RECENT_SECONDS`."""
+    return [move for move in orders.finished if view.newest - move.at < RECENT_SECONDS]
 
 
 def lost_hosts(view: FleetView) -> Collection[str]:
@@ -102,7 +94,6 @@ def place_of(view: FleetView, name: str) -> TargetHost | str:
         state.available - state.reserved,
         promised=state.others_promised + sum(guest.guarantee for guest in state.guests),
         within=mover_of(state).within,
-        limit=member.memory,
         works=_works(state),
         promisable=None if state.promisable is None else state.promisable - state.reserved,
         address=member.address,
@@ -117,15 +108,6 @@ def mover_of(state: HostState | None) -> MoverState:
 def _works(state: HostState) -> int | None:
     sizes = [guest.working for guest in state.guests if guest.working is not None]
     return sum(sizes) if len(sizes) == len(state.guests) + state.others else None
-
-
-def _where_guests_are(view: FleetView) -> dict[str, set[str]]:
-    holders: dict[str, set[str]] = {}
-    for name, (_, state) in view.states.records.items():
-        if name in view.members.records:
-            for guest in state.guests:
-                holders.setdefault(guest.id, set()).add(name)
-    return holders
 
 
 def needs_of(guest: HostedGuest) -> int | None:
@@ -177,7 +159,7 @@ def next_orders(
         if why := blocked(guest):
             stuck[guest.name] = why
         elif (all_at_once or under_way < AT_ONCE) and view.is_fresh(host):
-            move = _way_out(view, ranked, member.group, mover, guest, earlier, all_at_once=all_at_once)
+            move = _way_out(ranked, member.group, mover, guest, earlier, all_at_once=all_at_once)
             if isinstance(move, str):
                 stuck[guest.name] = move
             else:
@@ -208,14 +190,7 @@ def _blocked(view: FleetView, host: str, kept: Mapping[str, Move]) -> Callable[[
 
 
 def _way_out(
-    view: FleetView,
-    ranked: Sequence[TargetHost],
-    group: str,
-    mover: MoverState,
-    guest: HostedGuest,
-    earlier: Move | None,
-    *,
-    all_at_once: bool,
+    ranked: Sequence[TargetHost], group: str, mover: MoverState, guest: HostedGuest, earlier: Move | None, *, all_at_once: bool
 ) -> Move | str:
     needs = needs_of(guest)
     if needs is None:
@@ -228,14 +203,8 @@ def _way_out(
     place = chosen(free, () if earlier is None else {earlier.to})
     if isinstance(place, str) and earlier is not None:
         place = chosen(free)
-    doubles: set[str] = set()  # hosts with a guest of the same id
-    while isinstance(place, TargetHost) and guest.id in view.guests(place.name):
-        doubles.add(place.name)
-        place = chosen(free, doubles)
     if isinstance(place, TargetHost):
         return new_move(guest, needs, place, mover, 1 if earlier is None else earlier.number + 1)
-    if doubles:
-        return f"a guest with the same id is on {', '.join(sorted(doubles))}; elsewhere, {place}"
     later = chosen([place for place in ranked if len(place.arriving) >= ARRIVING_AT_ONCE])
     if isinstance(later, str):
         return place

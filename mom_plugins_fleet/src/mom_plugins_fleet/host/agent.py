@@ -27,7 +27,11 @@ from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS,
 RESYNC_SECONDS: Final = 30.0
 """Time between reads of all records, in case a message was lost."""
 
+PUBLISH_SECONDS: Final = 5.0
+"""Shortest time between two reports of the host's state."""
+
 HEARTBEAT_SECONDS: Final = 30.0
+"""Time between two reports of an unchanged state."""
 
 CLOSING_SECONDS: Final = 0.3
 """Time limit for closing the connection. All plugins together have 0.4 s to stop."""
@@ -47,7 +51,6 @@ class FleetAgent:
         self,
         access: Access,
         host: str,
-        publish_seconds: float,
         log: logging.Logger,
         *,
         revisions: SeenRevisions,
@@ -55,7 +58,7 @@ class FleetAgent:
         orders: HostOrders,
         state: Callable[[], HostState | None],
     ) -> None:
-        self._access, self._host, self._publish_seconds, self._log = access, host, publish_seconds, log
+        self._access, self._host, self._log = access, host, log
         self._revisions, self._group, self.orders, self._state = revisions, group, orders, state
         self.connected = False
         self.trouble = ""
@@ -75,7 +78,6 @@ class FleetAgent:
         if self._task is not None:
             self._call_soon(self._task.cancel)
         self._thread.join(CLOSING_SECONDS)
-        self._revisions.close()
 
     @property
     def runs(self) -> bool:
@@ -162,7 +164,7 @@ class FleetAgent:
         if member is not None:
             await listen(GROUPS, member.group)
             await self._group.follow(store, member.group, self._revisions)
-            await self.orders.follow()
+            self.orders.follow()
         self.connected = True
         self._say("" if member is not None else f"the fleet does not know the host {self._host}; `mom fleet enroll` admits it")
 
@@ -185,4 +187,4 @@ class FleetAgent:
                 self._log.debug("%s", shown(error))
             except Exception as error:  # noqa: BLE001  # too large a record, or a bug, also of other plugins; retry
                 self._log.error("cannot report this host's state to the fleet: %s", shown(error))
-            await asyncio.sleep(self._publish_seconds)
+            await asyncio.sleep(PUBLISH_SECONDS)

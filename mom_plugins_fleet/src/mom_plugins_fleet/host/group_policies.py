@@ -57,8 +57,8 @@ class GroupPolicies:
             return
         for _ in range(READY_ATTEMPTS):
             try:
-                self._put_in_force(*last, None)
-            except MomError as error:
+                self.apply(*last, None)
+            except Exception as error:  # noqa: BLE001  # another plugin's code may fail; the host stays in its fleet
                 say(shown(error))
                 await asyncio.sleep(_POLL_SECONDS)
                 continue
@@ -72,15 +72,12 @@ class GroupPolicies:
         if data is None:
             return  # no record: keep the current policies
         before = self._in_force, self.refused
-
-        def put() -> Opened[Group]:
-            opened = revisions.open(Group, group, data, self._operators)
-            self._put_in_force(group, opened, data)  # even if unchanged: someone may have edited policies here
-            return opened
-
         try:
-            self._in_force, self.refused = (group, await revisions.on_disk(put)), ""
-        except MomError as error:  # retried: the host's own policies may be the cause
+            opened = revisions.open(Group, group, data, self._operators)
+            revisions.save()
+            self.apply(group, opened, data)  # even if unchanged: someone may have edited policies here
+            self._in_force, self.refused = (group, opened), ""
+        except Exception as error:  # noqa: BLE001  # another plugin's code may fail; retried: the host's own policies may be the cause
             self.refused = shown(error)
         if (self._in_force, self.refused) == before:
             return
@@ -96,17 +93,6 @@ class GroupPolicies:
             return GroupStatus(refused=self.refused)
         opened = self._in_force[1]
         return GroupStatus(revision=opened.revision, classes_unused=self.why_classes_unused(opened.record))
-
-    def _put_in_force(self, group: str, opened: Opened[Group], data: bytes | None) -> None:
-        try:
-            self.apply(group, opened, data)
-        except MomError:
-            raise
-        except Exception as error:  # another plugin's code failed; the host stays in its fleet
-            self._context.log.debug("the group's record cannot be applied", exc_info=True)
-            raise MomError(
-                f"a plugin on this host failed: {type(error).__name__}: {error}", hint="report the error to the plugin's authors"
-            ) from error
 
     def apply(self, group: str, opened: Opened[Group], data: bytes | None) -> None:
         """Apply a record, and store its signed data, if any."""

@@ -68,16 +68,20 @@ class HostOrders:
         keys = ((ORDERS, self._host), (AUTHORIZED, COORDINATORS), (ROSTER, self._host))
         self._orders, self._authorized, entry = [(await store.read(*key)).data for key in keys]
         try:
-            self._member = await self._revisions.on_disk(lambda: self._opened(Member, self._host, entry))
+            member = self._opened(Member, self._host, entry)
+            self._revisions.save()
         except MomError as error:
             raise LinkError(f"this host's entry in the fleet cannot be used: {shown(error)}") from None
+        self._member = None if member is None or member.removed else member
         self.draining, self.balance = (False, False) if self._member is None else (self._member.draining, self._member.balance)
         return self._member
 
-    async def follow(self) -> None:
+    def follow(self) -> None:
         """Accept or refuse new moves, and record the progress of all moves."""
+        if self._orders is None or self._member is None:
+            return
         try:
-            await self._revisions.on_disk(self._accept)
+            self._accept(self._orders, self._member)
         except MomError as error:
             raise LinkError(
                 f"mom moves no more guests, because it cannot accept the coordinator's orders for this host: {shown(error)}"
@@ -86,17 +90,13 @@ class HostOrders:
     def _opened(self, kind: type[Kind], key: str, data: bytes | None, trusted: Collection[str] = ()) -> Kind | None:
         return None if data is None else self._revisions.open(kind, key, data, self.operators | {*trusted}).record
 
-    def _accept(self) -> None:
-        # In the disk's thread: `read` may replace all of these meanwhile.
-        data, keys, member, balanced_at = self._orders, self._authorized, self._member, self._balanced_at
-        if data is None or member is None:
-            return
+    def _accept(self, data: bytes, member: Member) -> None:
+        authorized = self._opened(AuthorizedKeys, COORDINATORS, self._authorized) or AuthorizedKeys()
+        orders = self._opened(Orders, self._host, data, authorized.keys) or Orders()
+        before, balanced_at = self._revisions.moves, self._balanced_at
+        steps = [self._step(move, before, member, orders) for move in orders.moves]
+        progress = tuple(step for step in steps if step is not None)
         try:
-            authorized = self._opened(AuthorizedKeys, COORDINATORS, keys) or AuthorizedKeys()
-            orders = self._opened(Orders, self._host, data, authorized.keys) or Orders()
-            before = self._revisions.moves
-            steps = [self._step(move, before, member, orders, authorized.removed) for move in orders.moves]
-            progress = tuple(step for step in steps if step is not None)
             self._revisions.note(progress)
         except MomError:
             self._balanced_at = balanced_at  # no move starts without a record on disk
@@ -112,13 +112,11 @@ class HostOrders:
         if has_new:
             self._wake("fleet: guests have to move away")
 
-    def _step(
-        self, move: Move, before: Mapping[tuple[str, int], OrderProgress], member: Member, orders: Orders, removed: Mapping[str, int]
-    ) -> OrderProgress | None:
+    def _step(self, move: Move, before: Mapping[tuple[str, int], OrderProgress], member: Member, orders: Orders) -> OrderProgress | None:
         # None means not known yet. A finished move never restarts.
         earlier = before.get((move.guest, move.order))
         if earlier is None:
-            why = self._why_not_there(move, member, orders, removed) or self._why_stays(move, member)
+            why = self._why_not_there(move, member, orders) or self._why_stays(move, member)
             if why is None:
                 return None
             if why:
@@ -130,15 +128,12 @@ class HostOrders:
             return OrderProgress(move.guest, move.order, result[0], printable(result[1], 200))
         return earlier
 
-    def _why_not_there(self, move: Move, member: Member, orders: Orders, removed: Mapping[str, int]) -> str:
+    def _why_not_there(self, move: Move, member: Member, orders: Orders) -> str:
         try:
-            entry = self._revisions.open(Member, move.to, orders.entries.get(move.to, "").encode(), self.operators)
+            target = self._revisions.open(Member, move.to, orders.entries.get(move.to, "").encode(), self.operators).record
         except MomError as error:
             return f"the entry of {move.to} cannot be used: {shown(error)}"
-        target = entry.record
-        if entry.revision <= removed.get(move.to, 0):
-            return f"an operator has removed {move.to} from the fleet"
-        if target.group != member.group or target.cordoned or target.draining:
+        if target.group != member.group or target.cordoned or target.draining or target.removed:
             return f"no operator allows guests of this host to move to {move.to}"
         return (
             ""

@@ -6,6 +6,7 @@ import getpass
 import re
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping
 from difflib import unified_diff
 from typing import Final
@@ -13,12 +14,12 @@ from typing import Final
 import click
 from pydantic import ValidationError
 
-from mom_core import MomError, format_kib, printable
+from mom_core import MomError, printable
 from mom_plugins_fleet.link import ConflictError, Store
 from mom_plugins_fleet.records import NAME, FleetRecord, Kind, first_wrong
-from mom_plugins_fleet.revisions import off_clock
+from mom_plugins_fleet.revisions import AHEAD_SECONDS, FILE, off_clock
 from mom_plugins_fleet.signatures import Opened, next_revision, opened
-from mom_plugins_fleet.verbs.where import Where
+from mom_plugins_fleet.verbs.home import FleetHome
 
 _ATTEMPTS: Final = 20
 
@@ -31,38 +32,36 @@ def named(key: str) -> str:
 
 
 async def change(
-    where: Where,
-    store: Store,
-    kind: type[Kind],
-    key: str,
-    wanted: Callable[[Kind | None], Mapping[str, object]],
-    agreed: Kind | None = None,
-) -> int:
-    """Change and sign a record. Return the new revision.
+    home: FleetHome, store: Store, kind: type[Kind], key: str, wanted: Callable[[Kind | None], Mapping[str, object]]
+) -> Opened[Kind]:
+    """Change, show and sign a record. Return the new record.
 
     :param wanted: returns the fields to change
-    :param agreed: record already passed to `agree`
     """
     named(key)
     await check_clock(store)
-    signer, revisions, trusted, bucket = where.signer(), where.revisions, where.operators(), kind.bucket
     for _ in range(_ATTEMPTS):
-        kept = await store.read(bucket, key)
-        before = opened_by(where, kind, key, kept.data)
-        after = edited(kind, None if before is None else before.record, wanted)
-        revisions.save()  # before the record is used
-        if after != agreed:
-            agree(where, key, before, after)
-        revision = next_revision(revisions.newest(bucket, key, trusted))
-        data = signer.signed(key, after, revision)
+        kept = await store.read(kind.bucket, key)
+        before = _standing(home, kind, key, kept.data)
+        after = _edited(kind, None if before is None else before.record, wanted)
+        show(key, None if before is None else before.record, after)
         try:
-            await store.put(bucket, key, data, kept.revision)
+            return await sign(home, store, key, after, kept.revision)
         except ConflictError:
             continue
-        revisions.open(kind, key, data, trusted)
-        revisions.made(bucket, key)
-        return revision
     raise MomError("other clients keep changing this record", hint="try again")
+
+
+async def sign(home: FleetHome, store: Store, key: str, record: Kind, stored: int, before: int = 0) -> Opened[Kind]:
+    """Sign and store a record.
+
+    :param stored: the servers' revision of the record to replace
+    :param before: that record's own revision
+    """
+    signer, bucket = home.signer(), record.bucket
+    data = signer.signed(key, record, next_revision(max(before, home.revisions.newest(bucket, key))))
+    await store.put(bucket, key, data, stored)
+    return home.revisions.open(type(record), key, data, {signer.public})
 
 
 async def check_clock(store: Store) -> None:
@@ -75,52 +74,31 @@ async def check_clock(store: Store) -> None:
         )
 
 
-async def standing(where: Where, store: Store, kind: type[Kind], key: str) -> Opened[Kind] | None:
-    """Return the current record. Raise the errors of `opened_by`."""
-    return opened_by(where, kind, key, (await store.read(kind.bucket, key)).data)
+async def standing(home: FleetHome, store: Store, kind: type[Kind], key: str) -> Opened[Kind] | None:
+    """Return the current record, if any. Raise `MomError` if it is untrusted or outdated."""
+    return _standing(home, kind, named(key), (await store.read(kind.bucket, key)).data)
 
 
-def opened_by(where: Where, kind: type[Kind], key: str, data: bytes | None) -> Opened[Kind] | None:
-    """Open a record, if any. Raise `MomError` if it is untrusted or, without --anew, outdated or missing."""
-    trusted, bucket = where.operators(), kind.bucket
+def _standing(home: FleetHome, kind: type[Kind], key: str, data: bytes | None) -> Opened[Kind] | None:
     if data is None:
-        if where.revisions.stood(bucket, key, trusted) and not where.anew:
-            hint = "use `mom fleet --anew` if another operator removed the record or the servers are new; otherwise a server is hiding it"
-            raise MomError(f"{bucket} {key} is missing, but existed when it was last read", hint=hint)
         return None
-    newest = where.revisions.newest(bucket, key, trusted)
     try:
-        if where.anew and (outdated := opened(kind, key, data, trusted)).revision <= newest:
-            return outdated
-        return where.revisions.open(kind, key, data, trusted)
+        record = opened(kind, key, data, home.operators)
+        # No host follows a record that is ahead of the clock: a change replaces it.
+        return record if record.revision > time.time() + AHEAD_SECONDS else home.revisions.open(kind, key, data, home.operators)
     except MomError as error:
-        hint = error.hint
+        hint = f"if the servers were restored from a backup, remove {home.path / FILE}; otherwise they sent an outdated record"
         if "trusted" in error.message:
-            hint = "give the operator's key with `mom fleet --operator KEY`; if that key was revoked, run `mom fleet countersign KEY`"
-        elif newest and "ahead of the clock" not in error.message:
-            hint = "use `mom fleet --anew` if the servers were restored from a backup; otherwise the servers sent an outdated record"
-        raise MomError(f"{bucket} {key}: {error.message}", hint=hint) from None
+            hint = "list the operator's key in `operators`; if that key was revoked, run `mom fleet revoke KEY`"
+        raise MomError(f"{kind.bucket} {key}: {error.message}", hint=hint) from None
 
 
-def edited(kind: type[Kind], before: Kind | None, wanted: Callable[[Kind | None], Mapping[str, object]]) -> Kind:
-    """Return the record that `wanted` makes from `before`. Raise `MomError` if that is invalid."""
+def _edited(kind: type[Kind], before: Kind | None, wanted: Callable[[Kind | None], Mapping[str, object]]) -> Kind:
+    by = f"{getpass.getuser()} on {socket.gethostname()}"
     try:
-        return kind.model_validate({**(before.model_dump() if before else {}), **wanted(before), "by": who()})
+        return kind.model_validate({**(before.model_dump() if before else {}), **wanted(before), "by": by})
     except ValidationError as error:
         raise MomError(f"{first_wrong(error)}: {printable(str(error.errors()[0]['input']), 100)}") from None
-
-
-def who() -> str:
-    """Return this terminal's user, for display only."""
-    return f"{getpass.getuser()} on {socket.gethostname()}"
-
-
-def agree(where: Where, key: str, before: Opened[Kind] | None, after: Kind) -> None:
-    """Show a record to sign. If this machine has not seen it before, ask for confirmation."""
-    is_new = where.anew or where.revisions.is_new(after.bucket, key)
-    show(key, None if before is None or is_new else before.record, after)
-    if before is not None and is_new:
-        ask_a_person("This version of the record was not seen here before. Sign it?")
 
 
 def show(key: str, before: FleetRecord | None, after: FleetRecord) -> None:
@@ -142,6 +120,4 @@ def _told(value: object, name: str = "") -> list[str]:
         return [line for key, inner in value.items() for line in _told(inner, f"{name}.{key}" if name else str(key))]
     if isinstance(value, list | tuple):
         return [line for inner in value for line in _told(inner, name)]
-    if isinstance(value, int) and name == "memory":  # KiB are hard to read
-        value = f"{value} KiB ({format_kib(value)})"
     return [f"{name}: {line}" for line in ("" if value is None else str(value)).splitlines()]

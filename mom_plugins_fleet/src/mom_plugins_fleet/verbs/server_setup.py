@@ -15,8 +15,9 @@ from mom_core import MomError, is_there, printable, replace_file
 from mom_plugins_fleet.accounts import USER, FleetRoot, new_seed, resolver, write_secret
 from mom_plugins_fleet.records import a_server
 from mom_plugins_fleet.signatures import Signer
+from mom_plugins_fleet.verbs.home import CA, CREDENTIALS, KEY, OPERATORS, ROOT, SERVERS
 
-ROOT, OPERATOR, CA, SERVERS, ACCOUNTS, UNIT = "root.key", "operator.key", "ca.pem", "servers", "accounts.conf", "mom-nats.service"
+ACCOUNTS, UNIT = "accounts.conf", "mom-nats.service"
 
 STORE: Final = Path("/var/lib/mom-nats")
 
@@ -57,7 +58,7 @@ WantedBy=multi-user.target
 """
 
 
-def make_server(home: Path, names: Sequence[str], store: Path) -> None:
+def make_server(home: Path, names: Sequence[str]) -> None:
     """Make the first server's missing files.
 
     :param names: host names of the server, with a port unless 4222
@@ -76,7 +77,7 @@ def make_server(home: Path, names: Sequence[str], store: Path) -> None:
         elif (other_urls := made.read_text().split()) != urls:
             raise MomError(f"{home} belongs to a fleet with other servers: {' '.join(other_urls)}", hint="use another folder: --home DIR")
         _make_certificates(home, [urlsplit(url).hostname or "" for url in urls])
-        parts = {"home": home, "store": store, "program": program, "user": _NATS, "resolver": resolver(store / "accounts")}
+        parts = {"home": home, "store": STORE, "program": program, "user": _NATS, "resolver": resolver(STORE / "accounts")}
         for name, text in (("nats.conf", _CONFIG), (UNIT, _SERVICE)):
             if not is_there(home / name):
                 replace_file(home / name, text.format(port=urlsplit(urls[0]).port or 4222, **parts), durable=True, mode=0o644)
@@ -101,23 +102,20 @@ def write_accounts(root: FleetRoot) -> Path:
     return path
 
 
-def make_operator(path: Path, root: FleetRoot | None) -> str:
-    """Write an operator's new key to a file. Return the public key.
-
-    :param root: None for servers without keys
-    """
+def make_key(folder: Path, root: FleetRoot) -> str:
+    """Write the new key and credentials of an operator or coordinator. Return the public key."""
     seed = new_seed(USER)
     key = Signer(seed).public
-    connects = None if root is None else root.operator(key, path.stem)
-    write_secret(path, "\n".join([seed, *([connects.seed, connects.jwt] if connects else [])]).encode())
+    write_secret(folder / CREDENTIALS, root.operator(key).encode())
+    write_secret(folder / KEY, seed.encode())
     return key
 
 
 def _make_keys(home: Path) -> None:
     if not is_there(home / ROOT):
         FleetRoot.make(home / ROOT)
-    if not is_there(home / OPERATOR):
-        make_operator(home / OPERATOR, FleetRoot(home / ROOT))
+    if not is_there(home / KEY):
+        replace_file(home / OPERATORS, make_key(home, FleetRoot(home / ROOT)), durable=True, mode=0o644)
     write_accounts(FleetRoot(home / ROOT))
 
 
