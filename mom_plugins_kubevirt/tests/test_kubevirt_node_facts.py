@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,32 +154,6 @@ def test_without_the_kubelet_the_control_group_says_it_and_else_a_setting_and_el
     facts.kubelet.ask()
     assert facts.why_unknown == ""
     assert node.guest(facts) == fields, "the kubelet knows the pod, and of no request"
-
-
-PRESSURE = "some avg10={}.00 avg60=0.00 avg300=0.00 total=9\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=9\n"
-
-
-@pytest.mark.parametrize("path", ["/kubepods/pod", "/../../pod"], ids=["on the node", "from a container"])
-def test_the_limits_and_the_pressure_of_its_pods_groups_are_told(node: Node, path: str) -> None:
-    groups = "sys/fs/cgroup/kubepods"
-    files = {
-        "proc/1000/cgroup": f"0::{path}/cri-1.scope/inner\n",
-        f"{groups}/pod/cri-1.scope/inner/memory.pressure": PRESSURE.format(7),
-        f"{groups}/pod/memory.max": f"{3 << 30}\n",
-        f"{groups}/pod/memory.current": f"{2 << 30}\n",
-        f"{groups}/memory.max": f"{60 << 30}\n",
-        f"{groups}/memory.current": f"{2 << 30}\n",
-    }
-    host_of(node.root, files)
-    node.pod = replace(node.pod, cgroup=f"{node.root}/{groups}/pod")
-    fields = node.guest(node.facts())
-    assert fields["host_limit_room"] == GIB
-    assert fields["host_psi_memory_some_avg10"] == 7
-    full = {f"{groups}/pod/cri-1.scope/{name}": f"{1 << 30}\n" for name in ("memory.max", "memory.current")}
-    host_of(node.root, full)
-    assert node.guest(node.facts())["host_limit_room"] == 0
-    node.pod = replace(node.pod, cgroup="")
-    assert "host_limit_room" not in node.guest(node.facts())
 
 
 @pytest.mark.parametrize(

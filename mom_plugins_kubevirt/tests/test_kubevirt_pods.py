@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 from kubernetes_node import Node
 
-from mom_devkit import HandClock, host_of
+from mom_devkit import HandClock
 from mom_plugins_kubevirt.pod_libvirt import is_domain_of
 from mom_plugins_kubevirt.pods import RIGHTS, LauncherPod, Pods
-from mom_plugins_kubevirt.requests import container_group
 
 SYSTEMD = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{}.slice"
 
@@ -46,13 +45,13 @@ def test_a_launcher_is_found_with_what_the_node_knows_of_it(node, pods):
     assert not pods.scan()
 
 
-def test_from_a_container_the_group_is_searched_for_as_its_path_leads_up_and_out(node, pods):
-    uid = node.pod(group="/none/{}")
-    group = SYSTEMD.format(uid.replace("-", "_"))
-    (node.root / f"sys/fs/cgroup{group}").mkdir(parents=True)
-    node.process("virtqemud", f"/../../kubepods-burstable-pod{uid.replace('-', '_')}.slice/crio-7f.scope")
+def test_from_a_container_the_group_is_seen_where_the_nodes_groups_are_mounted(node, pods):
+    uid = node.pod()
+    (node.root / "proc/self/mountinfo").write_text("31 24 0:28 /../.. /host/cgroup ro - cgroup2 cgroup2 rw\n")
+    node.process("virtqemud", f"/../..{Node.group(uid)}/crio-7f.scope")
     pods.scan()
-    assert Path(pods.pods[uid].cgroup) == node.root / f"sys/fs/cgroup{group}"
+    group = node.root / f"host/cgroup{Node.group(uid)}"
+    assert (Path(pods.pods[uid].cgroup), Path(pods.pods[uid].container)) == (group, group / "crio-7f.scope")
 
 
 def test_a_process_is_found_that_becomes_a_daemon_only_after_it_was_forked(node, pods, clock):
@@ -192,20 +191,3 @@ LONG = "a-guest-with-a-name-of-more-than-thirty-characters"
 )
 def test_a_guest_is_its_pods_own_by_the_namespace_and_the_name_that_the_node_tells_of_it(pod, domain, own):
     assert is_domain_of(LauncherPod(1, 7, "uid", "", "sock", "prod", pod), domain) is own
-
-
-@pytest.mark.parametrize(
-    ("line", "inside"),
-    [
-        ("0::/kubepods/pod/cri-1.scope", "cri-1.scope"),
-        ("0::/../../pod/cri-1.scope/inner", "cri-1.scope/inner"),
-        ("0::/kubepods/pod/../../../etc", ""),
-        ("1:memory:/kubepods/pod/cri-1.scope", ""),
-        ("0::/kubepods/another/cri-1.scope", ""),
-    ],
-)
-def test_the_group_of_a_container_is_one_below_its_pods(tmp_path, line, inside):
-    host_of(tmp_path, {"proc/7/cgroup": f"{line}\n"})
-    group = f"{tmp_path}/sys/fs/cgroup/kubepods/pod"
-    found = container_group(LauncherPod(7, 1, "uid", group, "sock"), tmp_path / "proc")
-    assert found == (f"{group}/{inside}" if inside else "")

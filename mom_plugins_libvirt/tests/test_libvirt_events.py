@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from mom_core import Guest, Value
 from mom_devkit import HandClock
-from mom_plugins_libvirt.events import BALLOON, EVENT_KINDS, LIFECYCLE, EventBook, GuestEvent
+from mom_plugins_libvirt.events import EVENT_KINDS, LIFECYCLE, EventBook, GuestEvent
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
-from mom_plugins_libvirt.resizes import Resizes
 
 MIB = 1024
 
@@ -24,17 +23,8 @@ def heard() -> list[str]:
 
 
 @pytest.fixture
-def resizes(clock: HandClock) -> Resizes:
-    return Resizes(clock)
-
-
-@pytest.fixture
-def book(resizes: Resizes, heard: list[str]) -> EventBook:
-    return EventBook(resizes, heard.append)
-
-
-def balloon(size_mib: float, uuid: str = "u") -> GuestEvent:
-    return GuestEvent(BALLOON, uuid, "g", int(size_mib * MIB))
+def book(heard: list[str]) -> EventBook:
+    return EventBook(heard.append)
 
 
 def test_the_kinds_are_libvirts():
@@ -46,7 +36,6 @@ def test_the_kinds_are_libvirts():
     [
         (GuestEvent(LIFECYCLE, "u", "g", 5), "guest g stopped"),
         (GuestEvent("device-added", "u", "two\nlines"), "guest two\\nlines has a new device"),
-        (GuestEvent(BALLOON, "u", "g", 5 * MIB), "guest g was resized by another process"),
         (GuestEvent(LIFECYCLE, "u", "g", 0), None),
         (GuestEvent("agent-lifecycle", "u", "g", 1), None),
         (GuestEvent("of a later libvirt", "u", "g"), None),
@@ -55,65 +44,6 @@ def test_the_kinds_are_libvirts():
 def test_what_needs_a_cycle_gets_one(book, heard, event, said):
     book.heard(event)
     assert heard == ([] if said is None else [said])
-
-
-def test_moms_own_resizing_wakes_nobody(book, resizes, heard, clock):
-    resizes.resizing("u", 1000 * MIB, 600 * MIB)
-    for size in (1000, 900, 750, 600.5, 600):
-        clock.now += 1
-        book.heard(balloon(size))
-    assert heard == []
-    clock.now += 10
-    book.heard(balloon(600))
-    assert heard == []
-    book.heard(balloon(700))
-    assert heard == ["guest g was resized by another process"], "it was where mom wanted it"
-
-
-def test_a_guest_may_be_on_its_way_to_an_earlier_target(book, resizes, heard, clock):
-    resizes.resizing("u", 1000 * MIB, 600 * MIB)
-    clock.now += 1
-    resizes.resizing("u", 800 * MIB, 900 * MIB)
-    book.heard(balloon(750))
-    book.heard(balloon(900))
-    assert heard == []
-    clock.now += 60
-    resizes.resizing("u", 900 * MIB, 950 * MIB)
-    book.heard(balloon(750))
-    assert len(heard) == 1
-
-
-@pytest.mark.parametrize(("before", "size", "gone"), [(1000, 500, False), (None, 700, False), (1000, 700, True)])
-def test_a_size_that_mom_did_not_ask_for_is_somebody_elses_and_needs_no_description(book, resizes, heard, before, size, gone):
-    resizes.resizing("u", before and before * MIB, 600 * MIB)
-    book.heard(balloon(600))
-    assert heard == []
-    book.changed({"other"} if gone else {"u"})
-    book.heard(balloon(size))
-    assert len(heard) == 1
-    assert book.changed({"u"}) == set()
-
-
-def test_a_flood_of_sizes_wakes_once_in_a_while(book, heard, clock):
-    for second in range(60):
-        clock.now = 100.0 + second
-        for guest in range(20):
-            book.heard(balloon(second * 10, f"g{guest}"))
-    assert len(heard) == 12, "60 s of 1200 events: one each 5 s"
-
-
-def test_own_balloons_beside_virtio_mem_wake_nobody_and_others_do(libvirtd, hypervisor, heard, guest):
-    target = "<target><size unit='MiB'>256</size><current unit='MiB'>128</current></target>"
-    guest.devices = f"<memory model='virtio-mem'>{target}</memory>"
-    guest.maximum, guest.current = 448 * MIB, 320 * MIB
-    hypervisor.wake = heard.append
-    hypervisor.guests()
-    hypervisor.set_balloon(guest.entity, 278 * MIB)
-    for size in (170, 150):
-        libvirtd.connections[0].tell_of(guest, libvirtd.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, size * MIB)
-    assert heard == []
-    libvirtd.connections[0].tell_of(guest, libvirtd.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, 100 * MIB)
-    assert heard == ["guest g was resized by another process"]
 
 
 def test_what_changes_while_the_description_is_read_is_read_again(libvirtd, make_hypervisor, clock, guest):

@@ -1,6 +1,5 @@
 """Events on real guests: what wakes mom, and what does not."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,20 +57,6 @@ def test_a_guests_whole_life_wakes_the_engine(listener: Listener, lab: Lab, tmp_
     guest.destroy()
     listener.hears(f"guest {guest.name} stopped")
     assert listener.guest(guest) is None
-
-
-def test_moms_own_resizing_wakes_nobody_and_somebody_elses_does(listener: Listener, lab: Lab) -> None:
-    guest = lab.start("sizes", mib=256).wait_until_up()
-    wait_until(lambda: "mem_usable" in listener.fields(guest), "statistics come")
-    listener.woken.clear()
-    for size in (160, 240, 176):
-        listener.hypervisor.set_balloon(guest.entity, size << 10)
-        wait_until(lambda size=size: listener.fields(guest)["balloon_cur"] == size << 10, "it has that size")  # type: ignore[misc]  # a lambda
-        time.sleep(1.5)  # QEMU tells of sizes with up to a second's delay
-    assert listener.woken == []
-    time.sleep(2)  # from so long after it got to its size on, it moves for somebody else
-    guest.domain.setMemoryFlags(224 << 10, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-    listener.hears(f"guest {guest.name} was resized by another process")
 
 
 def test_limits_and_agents_are_heard_of_and_wake_nobody(listener: Listener, lab: Lab, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from mom_plugins_kubevirt.kubelet_config import KubeletConfig
 from mom_plugins_kubevirt.kubelet_watch import KubeletSettings, KubeletWatch
 from mom_plugins_kubevirt.node_fields import EVICTS_BELOW, PROMISE, PROMISED_BY, REQUEST, ROOM, THRESHOLD
 from mom_plugins_kubevirt.pods import LauncherPod
-from mom_plugins_kubevirt.requests import container_group, group_fields, promise_of, protected_kib, vouched_kib
+from mom_plugins_kubevirt.requests import promise_of, protected_kib, vouched_kib
 
 EVICTION: Final = "eviction"
 
@@ -131,9 +131,6 @@ _STATE: Final = "host_memory_state"
 _SHORT: Final = frozenset({"hard", "low"})
 """States of the host in which no guest may grow. The balloon plugin uses the same states."""
 
-_READ_ALREADY: Final = "host_psi_memory_some_avg10"
-"""If a guest has this field, another plugin has read its cgroups."""
-
 _CONTROL_GROUPS: Final = ("proc/1/root/sys/fs/cgroup", "sys/fs/cgroup")
 """The node's cgroups, seen from a container in the node's process namespace, and from the node."""
 
@@ -161,12 +158,9 @@ class NodeFacts:
             pod = pods.get(identity)
             if pod is None:
                 continue
-            request, is_unread = requests.get(pod.pod_uid), _READ_ALREADY not in guest_fields
+            request = requests.get(pod.pod_uid)
             memory = None if request is None else request.memory
-            group = container_group(pod, self._proc) if is_unread or memory is None else ""
-            if is_unread:
-                guest_fields.update({**group_fields(group or pod.cgroup), **guest_fields})
-            protected = protected_kib(pod.cgroup, group) if memory is None else None
+            protected = protected_kib(pod.cgroup, pod.container) if memory is None else None
             most, vcpus = as_number(guest_fields.get("balloon_max")), as_number(guest_fields.get("vcpu_count"))
             size = as_number(guest_fields.get("balloon_cur")) if pod.pod_uid in awaited else None
             promise = promise_of(request, protected, most, vcpus, self._percentage, size)

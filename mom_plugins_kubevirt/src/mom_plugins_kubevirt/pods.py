@@ -41,7 +41,6 @@ _LOGS_AGAIN_SECONDS: Final = 1.0
 NODE_ROOTS: Final = ("proc/1/root", "")
 """The node's root folder, seen from a container in the node's process namespace, and from the node."""
 
-_CGROUPS: Final = ("sys/fs/cgroup", "sys/fs/cgroup/unified")
 LAUNCHER: Final = "virt-launcher-"
 """Name prefix of KubeVirt's pods with guests."""
 
@@ -49,8 +48,6 @@ _LOG_FOLDER: Final = re.compile(r"([a-z0-9][a-z0-9-]{0,62})_([a-z0-9][a-z0-9.-]{
 """Name of a pod's log folder, which the kubelet creates: NAMESPACE_POD_UID."""
 
 _COMMAND_BYTES: Final = 256 << 10
-_DEEPEST: Final = 3
-"""Maximum number of folders above a pod's cgroup: kubepods.slice, the pod's QoS class, and one more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +61,14 @@ class LauncherPod:
     pod_uid: str
     """UID with hyphens, from the cgroup's name."""
     cgroup: str
-    """Folder of the pod's cgroup (v2), which contains the cgroups of its containers; empty if not found."""
+    """Folder of the pod's cgroup (v2), which contains the cgroups of its containers; empty if not visible."""
     socket: str
     """Path of libvirt's socket in the pod's own root folder."""
     namespace: str = ""
     name: str = ""
     """`virt-launcher-NAME-…`. Namespace and name come from the pod's log folder."""
+    container: str = ""
+    """Folder of the cgroup (v2) of the libvirt daemon; empty if not visible."""
 
 
 @dataclass(slots=True)
@@ -85,7 +84,7 @@ class Pods:
     def __init__(self, root: Path, logs: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._proc = str(root / "proc")
         self._logs = [root / node / str(logs).lstrip("/") for node in NODE_ROOTS]
-        self._cgroups = [root / node / cgroups for node in NODE_ROOTS for cgroups in _CGROUPS]
+        self._hierarchies = Hierarchies(root)
         self._monotonic = monotonic
         self._read_until: dict[int, float] = {}
         """Monotonic time until which scans read a process again, keyed by PID; 0 if they need not read it."""
@@ -107,6 +106,7 @@ class Pods:
         ids = ProcessStat.ids(Path(self._proc))
         if ids is None:
             return False
+        self._hierarchies.keep_fresh()
         now, running = self._monotonic(), set(ids)
         ended = {pid for processes in self._processes.values() for pid in processes.daemons if not self._still_runs(pid)}
         for gone in (self._where.keys() - running) | ended:
@@ -165,7 +165,8 @@ class Pods:
             return False
         processes = self._processes.setdefault(uid, _Processes())
         if socket is not None and len(processes.daemons) < _MOST_PROCESSES:
-            processes.daemons[pid] = LauncherPod(pid, stat.started, uid, self._cgroup(uid, group), socket)
+            path = Hierarchies.paths_of(f"{self._proc}/{pid}").get(Hierarchies.UNIFIED, "")
+            processes.daemons[pid] = LauncherPod(pid, stat.started, uid, self._folder(group), socket, container=self._folder(path))
         elif socket is None and len(processes.qemus) < _MOST_PROCESSES:
             processes.qemus.append(pid)
         self._where[pid] = uid
@@ -206,14 +207,8 @@ class Pods:
                     return match[1].replace("_", "-"), "" if controller else "/".join(steps[: number + 1])
         return "", ""
 
-    def _cgroup(self, uid: str, group: str) -> str:
-        for top in self._cgroups:
-            if not os.path.exists(f"{top}/cgroup.controllers"):  # noqa: PTH110  # an inaccessible path is no error
-                continue
-            if group and ".." not in group.split("/") and os.path.isdir(f"{top}{group}"):  # noqa: PTH112  # as above
-                return f"{top}{group}"
-            return next(_groups_of(top, uid, _DEEPEST), "")
-        return ""
+    def _folder(self, group: str) -> str:
+        return self._hierarchies.folder(Hierarchies.UNIFIED, group) or ""
 
     def _read_names(self) -> None:
         now = self._monotonic()
@@ -230,23 +225,3 @@ class Pods:
             matches = filter(None, map(_LOG_FOLDER.fullmatch, names))
             self._names = {match[3]: (match[1], match[2]) for match in matches}
             return
-
-
-def _groups_of(folder: Path, uid: str, depth: int) -> Iterator[str]:
-    names = _subfolders(folder)
-    for name in names:
-        match = _POD.search(name)
-        if match is not None and match[1].replace("_", "-") == uid:
-            yield str(folder / name)
-    if depth:
-        for name in names:
-            if ("kube" in name or name in {"besteffort", "burstable"}) and not _POD.search(name):
-                yield from _groups_of(folder / name, uid, depth - 1)
-
-
-def _subfolders(folder: Path) -> Collection[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except OSError:
-        return []

@@ -7,36 +7,11 @@ pkg/virt-controller/services/renderresources.go (`WithMemoryRequests`, `GetMemor
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Final, NamedTuple
 
-from mom_core import Value
-from mom_kvm import GroupLimit, GuestField, Hierarchies, Pressure, kib_in, read_kernel_file
+from mom_kvm import kib_in, read_kernel_file
 from mom_plugins_kubevirt.kubelet_api import Pod, quantity_kib
 from mom_plugins_kubevirt.node_fields import ASKING
-from mom_plugins_kubevirt.pods import LauncherPod
-
-_TOP: Final = "/sys/fs/cgroup"
-
-
-def container_group(pod: LauncherPod, proc: Path) -> str:
-    """Return the folder of the cgroup of the guest's container; empty if not found."""
-    if not pod.cgroup:
-        return ""
-    name = pod.cgroup.rpartition("/")[2]
-    _, separator, inside = Hierarchies.paths_of(f"{proc}/{pod.pid}").get(Hierarchies.UNIFIED, "").partition(f"/{name}/")
-    return f"{pod.cgroup}/{inside}" if separator and ".." not in inside.split("/") else ""
-
-
-def group_fields(folder: str) -> dict[str, Value]:
-    """Return headroom and pressure of a cgroup, without unknown values."""
-    top = f"{folder[: folder.rindex(_TOP)]}{_TOP}" if _TOP in folder else ""
-    limit = GroupLimit.of_memory(folder, top) if top else None
-    fields: dict[str, Value] = {} if limit is None else {GuestField.LIMIT_ROOM: limit.room}
-    if folder:
-        fields |= {f"host_psi_{name}_avg10": percent for name, percent in Pressure.averages(folder).items()}
-    return fields
-
 
 COMPUTE: Final = "compute"
 """Name of the container in which QEMU runs."""

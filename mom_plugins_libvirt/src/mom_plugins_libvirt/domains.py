@@ -21,7 +21,6 @@ from mom_plugins_libvirt.domain_xml import LONGEST_XML, DomainDescription, descr
 from mom_plugins_libvirt.events import EventBook
 from mom_plugins_libvirt.fields import PLUG_LIMIT
 from mom_plugins_libvirt.open_connection import GuestRecord
-from mom_plugins_libvirt.resizes import Resizes
 from mom_plugins_libvirt.uri import is_local
 
 T = TypeVar("T")
@@ -74,12 +73,11 @@ class Domains(SeenGuests[DomainEntry]):
         super().__init__(context.monotonic, host_side, context.root / "proc" if self._local else None)
         self.wake: Callable[[str], None] = lambda reason: None
         """Starts a cycle immediately. The argument is the reason."""
-        self._resizes = Resizes(context.monotonic)
         self._opened = 0
         self._late: dict[str, Future[Any]] = {}
         """Last timed-out calls, keyed by guest ID."""
         self._on_demand_seconds = settings.on_demand_seconds
-        self._events = EventBook(self._resizes, lambda what: self.wake(what))  # noqa: PLW0108  # `wake` is set later
+        self._events = EventBook(lambda what: self.wake(what))  # noqa: PLW0108  # `wake` is set later
         connection.on_event = self._events.heard
 
     def _look(self) -> None:
@@ -110,7 +108,7 @@ class Domains(SeenGuests[DomainEntry]):
         with self._lock:
             missed_events = self._opened != self.connection.opened
             self._opened = self.connection.opened
-            changed = self._events.changed({record.uuid for record in records})
+            changed = self._events.changed()
             unasked = self._settings.platforms is not None and self._settings.platforms.have_changed()
             before, self._seen = self._seen, {}
             self._late = {uuid: call for uuid, call in self._late.items() if not call.done()}

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from mom_core import printable
-from mom_plugins_libvirt.resizes import Resizes
 
 _turn = threading.Lock()
 """Lock held by the running event loop: libvirt has one event loop for each process."""
@@ -70,14 +69,12 @@ class EventLoop:
 
 
 LIFECYCLE = "lifecycle"
-BALLOON = "balloon-change"
 
 STARTED = 2
 """Value of virDomainEventType."""
 
 EVENT_KINDS: Mapping[str, str] = {
     LIFECYCLE: "LIFECYCLE",
-    BALLOON: "BALLOON_CHANGE",
     "device-added": "DEVICE_ADDED",
     "device-removed": "DEVICE_REMOVED",
     "memory-size-change": "MEMORY_DEVICE_SIZE_CHANGE",
@@ -92,11 +89,13 @@ EVENT_KINDS: Mapping[str, str] = {
 _ACTIVE = {2: "started", 3: "suspended", 4: "resumed", 5: "stopped", 6: "shut down", 7: "suspended", 8: "crashed"}
 """Texts for messages, keyed by those values of virDomainEventType that concern running guests."""
 
-_WORTH_A_CYCLE = {"device-added": "has a new device", "device-removed": "lost a device", "job-completed": "finished a job"}
+_WORTH_A_CYCLE = {
+    "device-added": "has a new device",
+    "device-removed": "lost a device",
+    "memory-size-change": "gained or lost memory",
+    "job-completed": "finished a job",
+}
 """Kinds of events that start a cycle, with texts for messages."""
-
-_RESIZED = {BALLOON: "was resized by another process", "memory-size-change": "gained or lost memory"}
-"""Kinds of events that start only a limited number of cycles, with texts for messages."""
 
 
 class GuestEvent(NamedTuple):
@@ -111,33 +110,21 @@ class GuestEvent(NamedTuple):
 class EventBook:
     """Collector of events. Records changed guests until `changed` is called, and starts cycles. Thread-safe."""
 
-    def __init__(self, resizes: Resizes, tell: Callable[[str], None]) -> None:
+    def __init__(self, tell: Callable[[str], None]) -> None:
         self._lock = threading.Lock()
         self._changed: set[str] = set()
-        self._resizes = resizes
         self._tell = tell
 
     def heard(self, event: GuestEvent) -> None:
         """Record an event, and start a cycle if needed. Called in libvirt's thread."""
         with self._lock:
-            if event.kind != BALLOON:  # each bulk call has the size
-                self._changed.add(event.uuid)
-            news = self._worth_a_cycle(event)
+            self._changed.add(event.uuid)
+        news = _ACTIVE.get(event.code, "") if event.kind == LIFECYCLE else _WORTH_A_CYCLE.get(event.kind, "")
         if news:
             self._tell(f"guest {printable(event.name)} {news}")
 
-    def changed(self, active: Collection[str]) -> set[str]:
-        """Return and forget the IDs of changed guests. Forget resizes of guests that are not in `active`."""
+    def changed(self) -> set[str]:
+        """Return and forget the IDs of changed guests."""
         with self._lock:
             changed, self._changed = self._changed, set()
-        self._resizes.keep(active)
         return changed
-
-    def _worth_a_cycle(self, event: GuestEvent) -> str:
-        if event.kind == LIFECYCLE:
-            return _ACTIVE.get(event.code, "")
-        if event.kind not in _RESIZED:
-            return _WORTH_A_CYCLE.get(event.kind, "")
-        if event.kind == BALLOON and self._resizes.is_own(event.uuid, event.code):
-            return ""
-        return _RESIZED[event.kind] if self._resizes.may_tell() else ""

@@ -60,8 +60,6 @@ class LibvirtHypervisor(GuestTuning, GuestLifecycle):
             self.read_description(entry)
         maximum = entry.fields.get("balloon_max")
         balloon_kib = entry.balloon_request(target_kib, maximum if isinstance(maximum, int) else None)
-        # libvirt's events about the balloon leave out plugged memory.
-        self._resizes.resizing(entry.id, None if entry.size is None else entry.size - entry.plugged_kib, balloon_kib)
         doing = f"setting the balloon of {guest}"
         try:
             self.change(entry, doing, lambda domain, live: domain.setMemoryFlags(balloon_kib, live))
