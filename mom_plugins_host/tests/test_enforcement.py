@@ -83,27 +83,6 @@ def test_nothing_is_said_against_another_evaluator_that_has_what_is_set_no_more(
     assert decided(enforcement, **stands) == [(control, before)], "once nobody wants anything, what stood before does"
 
 
-def test_what_policies_set_as_it_was_agreed_is_undone_when_it_is_agreed_no_more(tmp_path: Path) -> None:
-    stands: Value = [{"name": "a", "limit": 100}, {"name": "b", "limit": 9}]
-    ledger = noted("ports", [{"name": "a", "limit": 5}, {"name": "b", "limit": 6}], stands)
-    guest = Guest("1", "vm", {"ports": stands})
-
-    def cycle(enforcement: Enforcement, agreed: Value, wanted: Value = None) -> list[Value]:
-        values = {"1": {"ports": SetValue(wanted)}} if wanted else {}
-        found = enforcement.decide(Snapshot(guests={"1": guest}), values, {"1": {"ports": agreed}})
-        return [one.value for one in found if isinstance(one, Decision)]
-
-    both: Value = [{"name": "a"}, {"name": "b"}]
-    enforcement = enforcing(tmp_path, ledger)
-    assert cycle(enforcement, both) == []
-    assert cycle(enforcement, None) == [], "what was agreed is unknown for a moment"
-    assert cycle(enforcement, [{"name": "b"}], [{"name": "a", "limit": 7}]) == [[{"name": "a", "limit": 7}]], "the file has it now"
-    assert cycle(enforcement, both) == [[{"name": "a", "limit": 5}]], "that is taken out of the file"
-    again = enforcing(tmp_path, ledger)
-    undone: Value = [{"name": "a", "limit": 5}, {"name": "b", "limit": 6}]
-    assert cycle(again, [{"name": "a"}]) == [undone], "the mom before this one has noted what it had begun to undo, and what was agreed"
-
-
 def test_what_another_process_has_set_meanwhile_is_left_alone_when_settings_ask_for_it_no_more(tmp_path: Path) -> None:
     before: Value = [{"name": "a", "limit": 5}, {"name": "b", "limit": 6}]
     set_to: Value = [{"name": "a", "limit": 9}, {"name": "b", "limit": 9}]

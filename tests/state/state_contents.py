@@ -20,8 +20,8 @@ CONTENTS: Final[Mapping[str, Any]] = {
     },
     "policy/changes.json": {"texts": {"60_mine": {"text": "(defvar mine 1)", "origin": "x"}, "50_ksm": None}, "alone": False},
     "policy/notes.json": {"host": {"incarnation": "", "values": {"level": 3, "names": ["a", 1.5, None, True]}}},
-    "cgroup/enforced.json": [[GUEST, "1", "cgroup_memory_high", "", "set"]],
-    "qos/enforced.json": [[GUEST, "1", "vcpu_quota", "", "set"], [GUEST, "1", "io_tune", "vda", "agreed"]],
+    "cgroup/enforced.json": [[GUEST, "1", "cgroup_memory_high"]],
+    "qos/enforced.json": [[GUEST, "1", "vcpu_quota"]],
     "eviction/jobs.json": [
         {"guest": GUEST, "name": "vm", "step": "save", "needs": 4096.0, "comes_back": True, "state": "done", "time": 1e9},
         {"guest": "2", "name": "vm2", "step": "migrate", "state": "lost", "mover": "cluster", "destination": "host://h2", "move": "aa",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from pydantic import TypeAdapter
@@ -28,25 +27,15 @@ from mom_core import (
 )
 
 _NAMED: Final = 5
-
-_SET: Final = "set"
-_AGREED: Final = "agreed"
-_WHY_UNDONE: Final = {_SET: "no longer set for this guest in the YAML file", _AGREED: "the limit is no longer agreed for this guest"}
-
-_NOTHING: Final[Mapping[str, Mapping[str, Value]]] = MappingProxyType({})
+_UNDONE: Final = "no longer set for this guest in the YAML file"
 
 
 class _Key(NamedTuple):
-    """Control of a guest, and who set it: settings (`_SET`) or a policy (`_AGREED`).
-
-    `item` names one item of a list; empty if the control is no list.
-    """
+    """Control of a guest that settings have set."""
 
     guest: str
     incarnation: str
     control: str
-    item: str
-    by: str
 
 
 _FORM: Final = TypeAdapter(set[_Key])
@@ -67,9 +56,9 @@ class Enforcement:
     """Decisions for values from settings, and for restoring original values.
 
     In each cycle, mom sets every configured control whose present value is known. mom does not restore a control that another process or
-    evaluator has set since. Until the ledger forgets a guest, a state file lists the values to restore.
+    evaluator has set since. Until the ledger forgets a guest, a state file lists the controls to restore.
 
-    :param controls: controls of guests. A control that is a list has a `key`, and mom sets and restores each item separately
+    :param controls: controls of guests. Of a control that is a list, mom restores the items that settings no longer name
     :param hindrance: returns why a guest's control cannot be set, or an empty string
     """
 
@@ -79,75 +68,70 @@ class Enforcement:
         self._hindrance = hindrance
         loss = "if a setting is removed now, mom does not restore the original value"
         self._file = context.state_file("enforced.json", f"the file of values that settings of {context.name} have set", _FORM, loss=loss)
-        self._saved: Set[_Key] | None = None
+        self._saved: Collection[_Key] | None = None
         """Content of the state file; None if it is not read yet."""
         self._set: set[_Key] = set()
-        """Keys of values that are not restored yet."""
-        self._undoing: dict[_Key, Value] = {}
-        self._overruled: Set[_Key] = frozenset()
-        """Keys in `_undoing` that another evaluator sets to other values."""
+        """Controls that settings set, or that are not restored yet."""
+        self._decided_by_others: Collection[tuple[str, str]] = ()
         self.problems: Sequence[Problem] = ()
         """Values that cannot be set: one problem for each control and reason."""
 
-    def decide(
-        self, snapshot: Snapshot, wanted: Mapping[str, Mapping[str, SetValue]], agreed: Mapping[str, Mapping[str, Value]] = _NOTHING
-    ) -> Sequence[Decision]:
+    def decide(self, snapshot: Snapshot, wanted: Mapping[str, Mapping[str, SetValue]]) -> Sequence[Decision]:
         """Return the decisions for all guests.
 
         :param wanted: values from settings, keyed by guest id and control
-        :param agreed: agreed limits that policies set, keyed likewise; this class only restores the original values
         """
+        entries = {
+            _Key(entry.entity.id, entry.incarnation, entry.control): entry
+            for entry in self._context.engine_state().changes
+            if entry.before is not None
+        }
         if self._saved is None:
-            self._load()
-        decisions, keys = self._decide_settings(snapshot, wanted)
-        for identity, values in agreed.items():
-            for control, value in values.items():
-                own = self._keys(snapshot.guests[identity], control, value, _AGREED)
-                self._set |= own
-                keys |= own
-        # If settings now set a control that a policy had set, mom does not restore it.
-        self._set -= {key for key in self._set - keys if key._replace(by=_SET) in keys}
-        self._restore(snapshot, self._set - keys, decisions)
+            self._saved = self._file.read() or set()
+            self._set = {key for key in self._saved if key in entries and key.control in self._specs}
+        decisions: dict[tuple[str, str], Decision] = {}
+        hindered: dict[tuple[str, str], list[Entity]] = {}
+        keys: set[_Key] = set()
+        for guest in filter(None, map(snapshot.guests.get, wanted)):
+            for control, (value, reason) in wanted[guest.id].items():
+                keys.add(_Key(guest.id, guest.incarnation, control))
+                if value is None or value == []:
+                    continue
+                if why_not := self._hindrance(guest, control):
+                    hindered.setdefault((control, why_not), []).append(guest.entity)
+                elif "*" not in guest.blocked and guest.fields.get(self._specs[control].field) is not None:
+                    decisions[guest.id, control] = Decision(guest.entity, control, value, reason, self._source)
+        self.problems = [self._problem(control, why_not, guests) for (control, why_not), guests in hindered.items()]
+        self._set |= {key for key in keys if (key.guest, key.control) in decisions}
+        for key in sorted(self._set):
+            self._restore(key, snapshot.guests.get(key.guest), entries.get(key), decisions, is_set=key in keys)
         self._save()
         return list(decisions.values())
 
-    def _load(self) -> None:
-        self._saved = self._file.read() or set()
-        changed = self._original_entries()
-        self._set = {key for key in self._saved if key[:3] in changed and key.control in self._specs}
+    def _restore(
+        self, key: _Key, guest: Guest | None, entry: LedgerEntry | None, decisions: dict[tuple[str, str], Decision], *, is_set: bool
+    ) -> None:
+        target, spec = (key.guest, key.control), self._specs[key.control]
+        set_now = decisions.get(target)
+        if (is_set and (set_now is None or not spec.key)) or (guest is None and entry is not None):  # the guest may return
+            return
+        original: Value = None
+        if guest is not None and entry is not None and guest.incarnation == key.incarnation:
+            kept = _items(spec, set_now.value) if set_now is not None else {}
+            original = _to_restore(spec, entry, guest.fields.get(spec.field), kept)
+        if original is None:
+            if not is_set:
+                self._set.remove(key)
+        elif guest is not None and set_now is not None:
+            decisions[target] = replace(set_now, value=[*(as_items(original) or ()), *(as_items(set_now.value) or ())])
+        elif guest is not None and target not in self._decided_by_others:
+            decisions[target] = Decision(guest.entity, key.control, original, _UNDONE, self._source)
 
     def _save(self) -> None:
         if self._context.serves and self._saved != self._set:
             with suppress(StateError):  # the ledger reports an unwritable folder
                 self._file.write(sorted(self._set))
                 self._saved = set(self._set)
-
-    def _decide_settings(
-        self, snapshot: Snapshot, wanted: Mapping[str, Mapping[str, SetValue]]
-    ) -> tuple[dict[tuple[str, str], Decision], set[_Key]]:
-        decisions: dict[tuple[str, str], Decision] = {}
-        keys: set[_Key] = set()
-        hindered: dict[tuple[str, str], list[Entity]] = {}
-        for guest in filter(None, map(snapshot.guests.get, wanted)):
-            for control, (value, reason) in wanted[guest.id].items():
-                own = self._keys(guest, control, value, _SET)
-                keys |= own
-                if value is None or not own:
-                    continue
-                if why_not := self._hindrance(guest, control):
-                    hindered.setdefault((control, why_not), []).append(guest.entity)
-                elif "*" not in guest.blocked and (own <= self._set or guest.fields.get(self._specs[control].field) is not None):
-                    self._set |= own
-                    decisions[guest.id, control] = Decision(guest.entity, control, value, reason, self._source)
-        self.problems = [self._problem(control, why_not, guests) for (control, why_not), guests in hindered.items()]
-        return decisions, keys
-
-    def _keys(self, guest: Guest, control: str, value: Value, by: str) -> set[_Key]:
-        key = self._specs[control].key
-        whole = _Key(guest.id, guest.incarnation, control, "", by)
-        if value is None:  # unknown in this cycle: keep its keys
-            return {other for other in self._set if other._replace(item="") == whole}
-        return {whole._replace(item=str(item[key])) for item in as_items(value) or () if key in item} if key else {whole}
 
     def _problem(self, control: str, reason: str, guests: Sequence[Entity]) -> Problem:
         # With all names, each change of a guest would make a new problem and log line.
@@ -158,64 +142,26 @@ class Enforcement:
     def hear(self, decisions: Iterable[Decision]) -> None:
         """Record the decisions under review, so that mom restores no control that another evaluator sets."""
         foreign = (decision for decision in decisions if decision.source.name != self._source.name)
-        theirs = {(decision.entity.id, decision.control): decision.value for decision in foreign}
-        self._overruled = {
-            key
-            for key, original in self._undoing.items()
-            if (value := theirs.get((key.guest, key.control))) is not None
-            and not _agrees(_item(self._specs[key.control], value, key.item), original)
-        }
-
-    def _original_entries(self) -> Mapping[tuple[str, str, str], LedgerEntry]:
-        changes = self._context.engine_state().changes
-        return {(entry.entity.id, entry.incarnation, entry.control): entry for entry in changes if entry.before is not None}
-
-    def _restore(self, snapshot: Snapshot, removed: Set[_Key], decisions: dict[tuple[str, str], Decision]) -> None:
-        self._undoing = {}
-        entries = self._original_entries() if removed else {}
-        for key in sorted(removed, reverse=True):
-            guest, entry = snapshot.guests.get(key.guest), entries.get(key[:3])
-            if guest is None and entry is not None:  # the guest may return
-                continue
-            original = None
-            if guest is not None and entry is not None and guest.incarnation == key.incarnation:
-                spec = self._specs[key.control]
-                original = _value_to_restore(spec, entry, guest.fields.get(spec.field), key.item)
-            if guest is None or original is None:
-                self._set.remove(key)
-                continue
-            self._undoing[key] = original
-            if key not in self._overruled:
-                target = guest.id, key.control
-                first = decisions.get(target) or Decision(guest.entity, key.control, [], _WHY_UNDONE[key.by], self._source)
-                items = as_items(first.value) or ()
-                decisions[target] = replace(first, value=[original, *items] if key.item else original)
+        self._decided_by_others = {(decision.entity.id, decision.control) for decision in foreign}
 
 
-def _value_to_restore(spec: ControlSpec, entry: LedgerEntry, now: Value, name: str) -> Value:
-    # Return None if the original value is in place, if another process has set the present value, or if the item is gone.
-    original, present = _item(spec, entry.before, name), _item(spec, now, name)
-    if now is None:
-        return original
-    if present is None or _agrees(present, original):
-        return None
-    ours = [_common(_item(spec, value, name), original) for value in entry.ours]
-    is_ours = any(_agrees(present, value) for value in ours if value is not None) if name else entry.explains(now, spec.tolerance)
-    return original if is_ours else None
+def _to_restore(spec: ControlSpec, entry: LedgerEntry, now: Value, kept: Collection[str]) -> Value:
+    """Return the original value, or the original items other than `kept`. None if it is in place, or if another process has set it."""
+    if not spec.key:
+        return None if now == entry.before or (now is not None and not entry.explains(now, spec.tolerance)) else entry.before
+    present, ours = _items(spec, now), [_items(spec, value) for value in entry.ours]
+    due: list[Value] = []
+    for name, original in _items(spec, entry.before).items():
+        item = present.get(name, {})
+        is_ours = any(_agree(item, values[name]) for values in ours if name in values)
+        if name not in kept and (now is None or (item and is_ours and not _agree(item, original))):
+            due.append(original)
+    return due or None
 
 
-def _item(spec: ControlSpec, value: Value, name: str) -> Value:
-    if not name:
-        return value
-    return next((dict(item) for item in as_items(value) or () if str(item.get(spec.key)) == name), None)
+def _items(spec: ControlSpec, value: Value) -> dict[str, Mapping[str, Value]]:
+    return {str(item[spec.key]): item for item in as_items(value) or () if spec.key in item} if spec.key else {}
 
 
-def _common(value: Value, other: Value) -> Value:
-    return {key: value[key] for key in other if key in value} if isinstance(value, Mapping) and isinstance(other, Mapping) else value
-
-
-def _agrees(present: Value, wanted: Value) -> bool:
-    """Return whether `present` equals `wanted`. Of two mappings, compare only common limits. If only `wanted` is a mapping, return True."""
-    if isinstance(wanted, Mapping):
-        return not isinstance(present, Mapping) or all(present[name] == limit for name, limit in wanted.items() if name in present)
-    return present == wanted
+def _agree(first: Mapping[str, Value], second: Mapping[str, Value]) -> bool:
+    return all(first[key] == value for key, value in second.items() if key in first)

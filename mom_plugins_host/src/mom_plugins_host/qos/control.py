@@ -214,18 +214,10 @@ def _reviewed_list(snapshot: Snapshot, decision: Decision) -> Revision | None:
     if decision.value == present:  # as in most cycles
         return None
     items: list[Item] = [dict(item) for item in present if isinstance(item, dict)]
-    possible: list[Mapping[str, Value]] = []
-    complaints: list[str] = []
-    for item in as_items(decision.value) or ():
-        try:
-            complete([*possible, item], items)
-        except Refused as error:
-            complaints.append(str(error))
-        else:
-            possible.append(item)
-    completed = complete(possible, items)
-    if complaints:
-        return Revision(decision, replace(decision, value=completed) if completed else None, "; ".join(complaints))
+    try:
+        completed = complete(decision.value, items)
+    except Refused as error:
+        return Revision(decision, None, str(error))
     if completed == decision.value:
         return None
     return Revision(decision, replace(decision, value=completed), "completed with the device's present limits")

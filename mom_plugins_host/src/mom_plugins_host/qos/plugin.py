@@ -53,16 +53,6 @@ def limits_of(guest: Guest, settings: QosGuestSettings, host_cpus: float | None)
     return limits
 
 
-def agreed_of(guest: Guest) -> Value:
-    """Return a guest's disks that have agreed limits; None if unknown now."""
-    disks = guest.items(control.DISKS)
-    return None if disks is None else [{"name": item["name"]} for item in disks if _is_agreed(item.get("maximum"))]
-
-
-def _is_agreed(maximum: Value) -> bool:
-    return isinstance(maximum, Mapping) and any(limit is not None for limit in maximum.values())
-
-
 def _limited(interface: Mapping[str, Value], limit: NetLimits) -> Mapping[str, Value]:
     # Keep the interface's floor, which is guaranteed.
     limited = dict(interface)
@@ -195,9 +185,7 @@ class QosPlugin:
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
-        listed = snapshot.guests.values() if self._settings.io_limits else ()
-        agreed = {guest.id: {control.DISKS: agreed_of(guest)} for guest in listed}
-        return self._enforcement.decide(snapshot, limits_of_all(snapshot, self._own_settings(snapshot)), agreed)
+        return self._enforcement.decide(snapshot, limits_of_all(snapshot, self._own_settings(snapshot)))
 
     def _own_settings(self, snapshot: Snapshot) -> dict[str, QosGuestSettings]:
         return {guest.id: own for guest in snapshot.listed if (own := self._settings_of(guest)).model_fields_set}
