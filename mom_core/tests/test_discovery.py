@@ -51,8 +51,8 @@ def test_only_named_plugins_are_imported_in_their_order(shelf):
 def test_a_missing_plugin_of_mom_names_its_distribution(monkeypatch):
     monkeypatch.setattr(discovery, "distributions", list)
     assert only_error("baloon").hint.startswith("did you mean 'balloon'? It comes with mom-plugins-balloon: ")
-    assert only_error("ksm").hint.startswith("it comes with mom-plugins-ksm: ")
-    assert only_error("numa").hint.startswith("it comes with mom-plugins-host: ")
+    assert only_error("ksm").hint.startswith("It comes with mom-plugins-ksm: ")
+    assert only_error("numa").hint.startswith("It comes with mom-plugins-host: ")
 
 
 def test_a_distribution_of_mom_is_installed_from_where_mom_core_is(tmp_path, monkeypatch):
@@ -68,15 +68,6 @@ def test_a_distribution_of_mom_is_installed_from_where_mom_core_is(tmp_path, mon
         == f"`cd '{tmp_path}/a clone' && {sys.executable} -m pip install -c packaging/clone.txt mom-plugins-ksm`"
     )
     assert "pip install" not in how_to_install("mom-plugins-ksm", "mom-nowhere")
-
-
-def test_the_advice_to_reinstall_names_the_origin(shelf):
-    shelf.add("acme-torn", {"torn": "torn_module.inner:Plugin"})
-    note = shelf.folder / "acme_torn-1.0.dist-info/direct_url.json"
-    note.write_text('{"url": "file:///srv/acme%20torn", "dir_info": {}}')
-    assert only_error("torn").hint.startswith(f"`{sys.executable} -m pip install --force-reinstall '/srv/acme torn'`")
-    note.write_text("{")
-    assert only_error("torn").hint.startswith("install acme-torn again from its origin")
 
 
 def test_an_unknown_plugin_says_where_plugins_are_found():
@@ -136,7 +127,7 @@ def test_an_import_error_does_not_affect_other_plugins(shelf, raised):
     assert error.__cause__ is not None
 
 
-AGAIN = "install acme-odd again from its origin"
+AGAIN = "install acme-odd and its dependencies again"
 
 
 @pytest.mark.parametrize(
@@ -210,5 +201,4 @@ def test_broken_metadata_does_not_hide_other_distributions(shelf, caplog):
     shelf.add("acme-broken", {})
     (shelf.folder / "acme_broken-1.0.dist-info" / "entry_points.txt").write_bytes(b"[mom.plugins]\nx = \xff\xfe:Y\n")
     assert "fine" in available_plugins()
-    assert "acme-broken" in caplog.text
-    assert "acme-broken" in only_error("x").hint
+    assert "acme_broken" in caplog.text

@@ -319,15 +319,6 @@ def test_what_stood_there_may_be_written_again_though_root_would_not_let_it_be_s
     assert helper.values()["a"] == "5000"
 
 
-def test_what_is_noted_already_counts_at_a_hand_over(tmp_path: Path) -> None:
-    knob, memory = tmp_path / "knob", Before(str(tmp_path / "before"))
-    knob.write_text("100\n")
-    memory.write(str(knob), None, 7, allowed=True)
-    memory.take_over(str(knob), 42)
-    assert memory.put_back(lambda _: None) == (1, 0)
-    assert knob.read_text() == "100"
-
-
 def test_two_that_write_the_same_take_turns_and_the_second_notes_nothing_in_a_file_that_has_gone(tmp_path: Path) -> None:
     knob, folder = tmp_path / "knob", tmp_path / "before"
     knob.write_text("100\n")
@@ -349,15 +340,6 @@ def test_what_somebody_else_has_set_since_stays(helper: RunningHelper) -> None:
     helper.knobs["a"].write_text("55\n")
     helper.ask(lambda client: client.error(OrderNumber.PUT_BACK))
     assert helper.values() == {"a": "55", "b": "1", "c": "100"}
-
-
-def test_what_somebody_else_sets_after_a_hand_over_stays(tmp_path: Path) -> None:
-    knob, memory = tmp_path / "knob", Before(str(tmp_path / "before"))
-    knob.write_text("7\n")
-    memory.take_over(str(knob), 100)
-    knob.write_text("55\n")
-    assert memory.put_back(lambda _: None) == (0, 0)
-    assert knob.read_text() == "55\n"
 
 
 def test_what_was_not_certain_is_when_mom_orders_it_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ def test_a_ledger_of_root_is_a_finding_with_the_fix_whatever_its_folder_lets_be_
     (ledger,) = (finding for finding in findings if finding["subject"] == "ledger")
     assert ledger["severity"] == "error"
     assert ledger["message"] == f"the ledger {place}/state/ledger.json cannot be read: Permission denied"
-    assert "belongs to root, but this command runs as nobody: run it as root" in ledger["cure"]
+    assert "run this command as mom's user, not as nobody" in ledger["cure"]
     assert ledger["cure"].endswith(f"if mom should run as nobody, chown -R nobody: {place}/state")
     assert any(finding["subject"].startswith("XML-RPC") for finding in findings), "all else is looked at, too"
 

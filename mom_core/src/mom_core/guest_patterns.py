@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import glob
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -57,12 +56,6 @@ class GuestPattern:
     def is_property(name: str) -> bool:
         """Return whether a property may have this name."""
         return _PROPERTY.fullmatch(name) is not None
-
-    @staticmethod
-    def of_name(name: str) -> str:
-        """Return the pattern that matches only this name."""
-        escaped = glob.escape(name)
-        return f"{NAME}={escaped}" if "=" in name else escaped
 
     def texts(self, guest: Guest) -> tuple[str, ...]:
         """Return the guest's values of the property."""

@@ -60,7 +60,7 @@ class Ledger:
             entries = ledger.file.look()
         except OSError as error:
             denied = isinstance(error, PermissionError)
-            hint = advice_when_denied(ledger.file.path, directory) if denied else "repair the file system, or set another state_directory"
+            hint = advice_when_denied(directory) if denied else "repair the file system, or set another state_directory"
             raise StateError(f"the ledger {ledger.file.path} cannot be read: {error.strerror}", hint=hint) from error
         except LaterVersionError as error:
             raise StateError(error.message, hint="upgrade mom, or run `mom restore` of the later version") from error

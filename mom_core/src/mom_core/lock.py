@@ -19,7 +19,6 @@ from typing import Final
 from mom_core.errors import MomError
 from mom_core.files import read_file
 from mom_core.ownership import refuse_untrusted
-from mom_core.texts import printable
 
 LOCK_MODE: Final = 0o600
 
@@ -43,8 +42,6 @@ class RunLock:
         began = time.monotonic()
         while (descriptor := self._try()) is None:
             pid, command = _holder(self.path)
-            if (really := locked_by(self.path)) and really != pid:
-                pid, command = really, command_of(really)
             waits = self._patience if " restore" in command else LOOK_SECONDS
             if time.monotonic() - began >= waits:
                 who = f"process {pid} ({command})" if pid else "another process"
@@ -142,15 +139,6 @@ def locked_by(path: Path, locks: Path = Path("/proc/locks")) -> int:
         if len(words) >= 6 and words[1] == "FLOCK" and words[3] == "WRITE" and words[5] == meant and words[4].isdigit():
             return int(words[4])
     return 0
-
-
-def command_of(pid: int) -> str:
-    """Return the command line of a process; empty if unreadable."""
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes()[:4096].split(b"\0")
-    except OSError:
-        return ""
-    return printable(b" ".join(words).decode(errors="replace").strip(), 200)
 
 
 def _holder(path: Path) -> tuple[int, str]:

@@ -56,21 +56,10 @@ def refuse_untrusted(directory: Path, setting: str) -> None:
         raise MomError(f"{directory} is not used: {reason}", hint=hint)
 
 
-def advice_when_denied(path: Path, folder: Path) -> str:
+def advice_when_denied(folder: Path) -> str:
     """Return advice for a user who may not access mom's files."""
     me = user_name(os.geteuid())
-    for at in (path, *path.parents):
-        try:
-            owner = user_name(at.stat().st_uid)
-        except OSError:  # missing, or in a folder that this user cannot read
-            continue
-        if owner == me:
-            return f"{me} owns {at}, but its permissions or the file system deny access: see `ls -ld {at}` and `mount`"
-        return (
-            f"{at} belongs to {owner}, but this command runs as {me}: run it as {owner}; "
-            f"or, if mom should run as {me}, chown -R {me}: {folder}"
-        )
-    return f"run this command as mom's user, not as {me}"
+    return f"run this command as mom's user, not as {me}; or, if mom should run as {me}, chown -R {me}: {folder}"
 
 
 def user_name(uid: int) -> str:

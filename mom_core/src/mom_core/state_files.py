@@ -42,7 +42,7 @@ _FRAME: Final = re.compile(
 )
 _FRAME_BYTES: Final = 256
 
-_ASIDE: Final = re.compile(r"(.+)\.(?:damaged|later|unused)-[0-9]{1,2}")
+_ASIDE: Final = re.compile(r"(.+)\.(?:damaged|later)-[0-9]{1,2}")
 
 _encode: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
@@ -60,7 +60,6 @@ class StateFile(Generic[Content]):
     :param form: strict pydantic `TypeAdapter`, or a function that converts the JSON value and raises if it is invalid
     :param loss: consequence of damage, such as "all reservations have ended"
     :param version: version of the content; other versions are not read
-    :param largest: maximum size in bytes
     :param sets_aside: True if a read renames a damaged file; False if only a write does
     """
 
@@ -72,7 +71,6 @@ class StateFile(Generic[Content]):
         *,
         loss: str = "",
         version: int = 1,
-        largest: int = LARGEST_BYTES,
         mode: int = 0o640,
         sets_aside: bool = True,
         log: logging.Logger | None = None,
@@ -89,7 +87,6 @@ class StateFile(Generic[Content]):
         self._form = form
         self.loss = loss
         self._version = version
-        self._largest = largest
         self._mode = mode
         self._sets_aside = sets_aside
         self._log = log or logging.getLogger("mom.state")
@@ -114,7 +111,7 @@ class StateFile(Generic[Content]):
     def look(self) -> Content | None:
         """Return the content, or None without a file; change nothing. Raise `StateError` if the file is unusable."""
         try:
-            return self.decoded(read_file(self.path, self._largest))
+            return self.decoded(read_file(self.path, LARGEST_BYTES))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -125,8 +122,8 @@ class StateFile(Generic[Content]):
 
     def decoded(self, data: bytes) -> Content:
         """Return the content of these bytes. Raise `StateError` if they are damaged."""
-        if len(data) > self._largest:
-            raise self._damaged(f"it is larger than {self._largest} bytes")
+        if len(data) > LARGEST_BYTES:
+            raise self._damaged(f"it is larger than {LARGEST_BYTES} bytes")
         frame = _FRAME.fullmatch(data)
         if frame is None:
             raise self._damaged("it is empty" if not data.strip(b"\0 \n") else "it is not a state file, or incomplete")
@@ -177,9 +174,14 @@ class StateFile(Generic[Content]):
     def as_json(content: object) -> str:
         """Return the content as one line of JSON. Raise `OSError` if JSON cannot express it."""
         try:
-            return _encode(content)
+            text = _encode(content)
         except (ValueError, TypeError, RecursionError) as error:
             raise OSError(errno.EINVAL, f"it cannot be written as JSON ({error})") from error
+        if "\\ud" not in text:
+            return text
+        # Possibly a lone surrogate, which other JSON readers refuse: replace it.
+        whole = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
+        return whole.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
     def remove(self) -> None:
         """Remove the file. Raise `StateError` if that fails."""
@@ -205,8 +207,8 @@ class StateFile(Generic[Content]):
 
     def _framed(self, body: str) -> Sequence[bytes]:
         encoded = body.encode()
-        if len(encoded) > self._largest - _FRAME_BYTES:
-            raise OSError(errno.EFBIG, f"it would be larger than {self._largest} bytes")
+        if len(encoded) > LARGEST_BYTES - _FRAME_BYTES:
+            raise OSError(errno.EFBIG, f"it would be larger than {LARGEST_BYTES} bytes")
         checksum = _checksum(self.kind, self._version, encoded)
         return f'{{"state":"{self.kind}","version":{self._version},"crc32":"{checksum:08x}","content":'.encode(), encoded, b"}\n"
 

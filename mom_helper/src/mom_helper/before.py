@@ -65,13 +65,6 @@ class Before:
             self.put_back(lambda _: None, only_tidy=True)
         return previous
 
-    def take_over(self, path: str, before: int) -> None:
-        """Store the original value of a knob that mom has set while it ran as root. Raise `OSError` on failure."""
-        with opened(path) as file, self._noted(_place(path, None)[1]) as note:
-            current = _read(file)
-            if not os.fstat(note).st_size and before != current:
-                _write_note(note, before, str(current), path)
-
     def put_back(self, log: Callable[[str], None], *, only_tidy: bool = False) -> tuple[int, int]:
         """Restore all values that nobody else has changed. Return how many were restored, and how many failed.
 

@@ -5,7 +5,6 @@ Scalars follow YAML 1.2: `0123` is 123; `yes`, `1:30` and `2024-01-01` are strin
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -51,8 +50,6 @@ class Document:
     keys: dict[KeyPath, Place] = field(default_factory=dict)
     values: dict[KeyPath, Place] = field(default_factory=dict)
     problems: list[ConfigProblem] = field(default_factory=list)
-    unreadable: set[KeyPath] = field(default_factory=set)
-    """Paths of unreadable values. Further mistakes in these values are not reported."""
 
     @classmethod
     def parse(cls, text: str, file: str) -> Document:
@@ -66,19 +63,12 @@ class Document:
         return document
 
     def complain(self, path: KeyPath, message: str, hint: str = "", *, at_key: bool = False) -> None:
-        """Record a problem of a value, or of its key if `at_key`. Ignore problems inside unreadable values."""
-        if any(path[:length] in self.unreadable for length in range(len(path) + 1)) and not at_key:
-            return
+        """Record a problem of a value, or of its key if `at_key`."""
         self.note(self.place(path, at_key=at_key), f"{dotted(path)}: {message}" if path else message, hint)
 
     def note(self, place: Place, message: str, hint: str = "") -> None:
         """Add a problem at a position."""
         self.problems.append(ConfigProblem(self.file, *place, message, hint))
-
-    def give_up(self, path: KeyPath, message: str, hint: str = "") -> None:
-        """Report the value at `path` as unreadable."""
-        self.complain(path, message, hint)
-        self.unreadable.add(path)
 
     def place(self, path: KeyPath, *, at_key: bool = False) -> Place:
         """Return the position of a value or key; if unknown, the position of its nearest known parent."""
@@ -139,31 +129,19 @@ def _plain(value: object) -> object:
 
 # --- the file ------------------------------------------------------------------------------------------------------------------
 
-_CURES: Final = {
-    errno.ENOENT: "`mom config init` writes a configuration for this host; `-c FILE` uses another file",
-    errno.EACCES: "run mom as a user with read access",
-    errno.ENOTDIR: "`-c FILE` uses another file",
-    errno.EINVAL: "put the configuration in a file",
-}
-
 
 def _read(path: Path) -> bytes:
     refused = partial(_refused, printable(str(path), 500), NOWHERE)
     try:
         raw = read_file(path, MAX_BYTES)
-        size = path.stat().st_size
-    except IsADirectoryError:
-        raise refused("a directory, not a file", f"perhaps {path / 'mom.yaml'}?") from None
     except OSError as error:
-        message = (error.strerror or str(error)).lower() if error.errno != errno.ENXIO else "not a regular file"
-        raise refused(message, _CURES.get(error.errno or 0, "")) from error
-    except ValueError:
-        raise refused("not a valid file name") from None
+        hint = "`mom config init` writes a configuration for this host; `-c FILE` uses another file"
+        raise refused((error.strerror or str(error)).lower(), hint if isinstance(error, FileNotFoundError) else "") from error
     reason = untrusted(path)
     if reason:
         raise refused(f"not used: {reason}", OWN_IT)
     if len(raw) > MAX_BYTES:
-        raise refused(f"too large: {max(size, len(raw)):,} bytes, {MAX_BYTES:,} are allowed", "is this the right file?")
+        raise refused(f"larger than {MAX_BYTES:,} bytes", "is this the right file?")
     return raw
 
 
@@ -193,11 +171,6 @@ _ADVICE: Final = (
         "put a string with a colon in quotes; otherwise check the indentation, and the line above for a missing colon",
     ),
     ("could not find expected ':'", "write `key: value`, with a space after the colon"),
-    ("expected <block end>", "look at the indentation of this line and the line above"),
-    ("undefined alias|while scanning an alias", "a string that begins with * needs quotes"),
-    ("expected alphabetic or numeric", "a string that begins with * or & needs quotes"),
-    ("unexpected end of stream", "a quote or bracket is opened and not closed"),
-    ("expected ',' or", "a bracket is opened and not closed, or a comma is missing"),
 )
 
 
@@ -205,38 +178,23 @@ _INI_SECTION: Final = re.compile(r"^\[[A-Za-z][\w: -]*\][ \t]*$", re.MULTILINE)
 
 
 def _compose(text: str, file: str) -> yaml.Node | None:
-    loader: _Loader | None = None
     try:
-        loader = _Loader(text)
-        return loader.get_single_node()
+        return yaml.compose(text, _Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Place(mark.line + 1, mark.column + 1) if mark else NOWHERE
-        if error.problem == "but found another document":
-            hint = "mom reads one document only: remove the `---` and the other document"
-            raise _refused(file, place, "a second document begins here", hint) from None
         message = printable(error.problem or error.context or "not YAML", 200)
         full = f"{error.context or ''} {message}"
         # The mistake is often where the enclosing structure begins.
         opened = error.context_mark
         if opened is not None and mark is not None and opened.line != mark.line and error.context:
-            message += f" {error.context}, which begins in line {opened.line + 1}"
+            message += f" ({error.context}, from line {opened.line + 1})"
         hint = next((advice for sign, advice in _ADVICE if re.search(sign, full)), "")
         if _INI_SECTION.search(text):
             hint = f"it looks like oVirt MOM's INI file: `mom config import {file}` converts it"
         raise _refused(file, place, f"not valid YAML: {message}", hint) from None
-    except RecursionError:
-        raise _refused(file, NOWHERE, f"nested deeper than {MAX_DEPTH} levels") from None
-    except yaml.reader.ReaderError as error:
-        message = f"the character U+{ord(error.character):04X} is not allowed" if isinstance(error.character, str) else str(error.reason)
-        raise _refused(file, _end_of(text[: error.position]), message, "remove the character, or escape it in double quotes") from None
-    except (ValueError, OverflowError, IndexError):
-        # PyYAML fails on out-of-range numbers in escapes and directives.
-        place = NOWHERE if loader is None else Place(loader.line + 1, loader.column + 1)
-        raise _refused(file, place, "not valid YAML: a number that is out of range") from None
-    finally:
-        if loader is not None:
-            loader.dispose()
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError, IndexError) as error:  # the last for numbers out of range
+        raise _refused(file, NOWHERE, f"not valid YAML: {printable(' '.join(str(error).split()), 200)}") from None
 
 
 # --- the values ----------------------------------------------------------------------------------------------------------------
@@ -266,20 +224,19 @@ class _Builder:
         if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
             return [self.build(inner, (*path, number)) for number, inner in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode) and node.tag in _SCALARS:
-            return self._scalar(node, path)
-        tag = printable(node.tag.replace(_TAG, "!!"))
-        self.document.give_up(path, f"the tag {tag} is not allowed", "remove it; mom reads strings, numbers, booleans, lists, mappings")
-        return None
+            return self._scalar(node)
+        raise self._no_value(node)
 
-    def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> object:
-        text: str = node.value
+    def _scalar(self, node: yaml.ScalarNode) -> object:
         try:
-            return _SCALARS[node.tag](text)
+            return _SCALARS[node.tag](node.value)
         except (ValueError, KeyError):
-            self.document.give_up(
-                path, f"'{printable(text, 40)}' is not a valid {node.tag.removeprefix(_TAG)}", "remove the tag, or shorten the number"
-            )
-            return None
+            raise self._no_value(node) from None
+
+    def _no_value(self, node: yaml.Node) -> ConfigError:
+        value = f" '{printable(node.value, 40)}'" if isinstance(node, yaml.ScalarNode) else ""
+        message = f"the tag {printable(node.tag.replace(_TAG, '!!'))} is not possible here{value and ':'}{value}"
+        return _refused(self.document.file, _place(node), message, "mom reads strings, numbers, booleans, lists, mappings")
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, object]:
         built: dict[str, object] = {}
@@ -288,10 +245,6 @@ class _Builder:
             if key is None:
                 continue
             inner = (*path, key)
-            if key == "<<":
-                hint = "repeat the settings here, or use an alias for the whole mapping"
-                self.document.note(_place(key_node), "merging with << is not supported", hint)
-                continue
             if key in built:
                 first = self.document.keys[inner]
                 message = f"{dotted(inner)}: duplicate key, first used in line {first.line}"

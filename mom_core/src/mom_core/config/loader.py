@@ -70,7 +70,7 @@ def _checked(document: Document, file: str | None, causes: list[PluginError]) ->
         document.complain((), "must be a mapping of settings", "write `plugins:`, and under it the plugins, each as `name: {}`")
         return None
     plugins = _plugins(document, top, causes)
-    core = _core(document, top, plugins)
+    core = _core(document, top)
     guests = _guests(document, top.get("guests"), plugins, complete=not causes)
     if core is None:
         return None
@@ -79,32 +79,23 @@ def _checked(document: Document, file: str | None, causes: list[PluginError]) ->
     )
 
 
-def _validated(
-    document: Document,
-    path: KeyPath,
-    model: type[Model],
-    settings: Mapping[str, object],
-    owner: str,
-    elsewhere: Mapping[str, str] = MappingProxyType({}),
-) -> Model | None:
+def _validated(document: Document, path: KeyPath, model: type[Model], settings: Mapping[str, object], owner: str) -> Model | None:
     made = attempt(lambda: validated(model, settings))
     if isinstance(made.error, ValidationError):
-        complain(document, path, settings, model, made.error.errors(include_url=False), elsewhere)
+        complain(document, path, settings, model, made.error.errors(include_url=False))
     elif made.error is not None:
         hint = "this is a bug in the plugin"
         document.complain(path, f"{owner} cannot check its settings: {describe(made.error)}", hint, at_key=True)
     return made.value
 
 
-def _core(document: Document, top: Mapping[str, object], plugins: Mapping[str, ConfiguredPlugin]) -> CoreSettings | None:
+def _core(document: Document, top: Mapping[str, object]) -> CoreSettings | None:
     own_names = setting_names(CoreSettings)
     names = [*own_names, *SECTIONS]
     unknown = [key for key in top if key not in names]
     installed = available_plugins() if unknown else {}
-    hints = _hints_of_owners({name: plugin.loaded for name, plugin in plugins.items()}) if unknown else {}
     for key in unknown:
         message, hint = unknown_key(key, names)
-        hint = hints.get(key, hint)
         if key in installed:
             message, hint = "is a plugin, not a setting of mom", "indent it under `plugins:`"
         document.complain((key,), message, hint, at_key=True)
@@ -121,37 +112,20 @@ def _plugins(document: Document, top: Mapping[str, object], causes: list[PluginE
         document.complain(("plugins",), "must be a mapping from plugin names to settings", "write each plugin as `name: {}`")
         return {}
     loaded, errors = load_plugins(list(section))
-    hints = _hints_of_owners(loaded)
     for error in errors:
-        complaint = error.message, error.hint
-        if error.plugin in hints and error.plugin not in available_plugins():
-            complaint = f"{printable(error.plugin)} is a setting, not a plugin", hints[error.plugin]
-        document.note(document.place(("plugins", error.plugin), at_key=True), *complaint)
+        document.note(document.place(("plugins", error.plugin), at_key=True), error.message, error.hint)
     causes += errors
     # Check settings for guests even if the plugin's own settings are wrong.
-    settings = {name: _plugin_settings(document, section[name], plugin, hints) or PluginSettings() for name, plugin in loaded.items()}
+    settings = {name: _plugin_settings(document, section[name], plugin) or PluginSettings() for name, plugin in loaded.items()}
     return {name: ConfiguredPlugin(name, plugin, settings[name]) for name, plugin in loaded.items()}
 
 
-def _hints_of_owners(loaded: Mapping[str, LoadedPlugin]) -> dict[str, str]:
-    owners: dict[str, list[str]] = {}
-    for name, plugin in loaded.items():
-        for setting in setting_names(plugin.settings_class):
-            owners.setdefault(setting, []).append(printable(name))
-    of_guests = {name for plugin in loaded.values() if plugin.guest_settings_class for name in setting_names(plugin.guest_settings_class)}
-    return {
-        **{name: f"a setting of mom: write `{name}:` outside `plugins:`, without indentation" for name in setting_names(CoreSettings)},
-        **{name: f'a setting for guests: write it under `guests:`, as in `"db-*": {{{name}: …}}`' for name in of_guests},
-        **{name: f"it is a setting of {', '.join(plugins)}: write it there" for name, plugins in owners.items()},
-    }
-
-
-def _plugin_settings(document: Document, value: object, plugin: LoadedPlugin, hints: Mapping[str, str]) -> PluginSettings | None:
+def _plugin_settings(document: Document, value: object, plugin: LoadedPlugin) -> PluginSettings | None:
     path = ("plugins", plugin.name)
     if value is not None and not isinstance(value, Mapping):
         document.complain(path, "the settings of a plugin must be a mapping", f"write `{printable(plugin.name)}: {{}}` for the defaults")
         return None
-    return _validated(document, path, plugin.settings_class, value or {}, _owner(plugin), hints)
+    return _validated(document, path, plugin.settings_class, value or {}, _owner(plugin))
 
 
 def _owner(plugin: LoadedPlugin) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import types
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, get_args
 
@@ -18,26 +18,6 @@ from mom_core.settings import descriptions
 from mom_core.texts import printable
 from mom_core.units import Portion, format_duration, format_size, parse_duration, parse_size
 
-_EXPECTED: Final[Mapping[str, str]] = {
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "int_parsing_size": "a smaller number",
-    "float_type": "a number",
-    "finite_number": "a finite number",
-    "string_type": "a string",
-    "bool_type": "true or false",
-    "dict_type": "a mapping",
-    "mapping_type": "a mapping",
-    "model_type": "a mapping",
-    "model_attributes_type": "a mapping",
-    "list_type": "a list",
-    "tuple_type": "a list",
-    "set_type": "a list",
-    "frozen_set_type": "a list",
-    "path_type": "a path",
-    "none_required": "nothing",
-}
-
 _LIMITS: Final[Mapping[str, tuple[str, str]]] = {
     "greater_than": ("gt", "must be more than"),
     "greater_than_equal": ("ge", "must be at least"),
@@ -46,18 +26,8 @@ _LIMITS: Final[Mapping[str, tuple[str, str]]] = {
 }
 
 
-def complain(
-    document: Document,
-    base: KeyPath,
-    value: object,
-    model: type[BaseModel],
-    errors: Sequence[ErrorDetails],
-    elsewhere: Mapping[str, str] = types.MappingProxyType({}),
-) -> None:
-    """Add pydantic's errors to the document's problems.
-
-    :param elsewhere: for each misplaced setting, a hint that says where it belongs
-    """
+def complain(document: Document, base: KeyPath, value: object, model: type[BaseModel], errors: Sequence[ErrorDetails]) -> None:
+    """Add pydantic's errors to the document's problems."""
     groups: dict[tuple[KeyPath, bool], list[tuple[str, str]]] = {}
     for error in errors:
         loc = error["loc"]
@@ -65,8 +35,7 @@ def complain(
         outermost = str(loc[0]) if loc else ""
         inner = _model_at(model, loc[:-1])
         if error["type"] == "extra_forbidden":
-            message, hint = unknown_key(str(loc[-1]), setting_names(inner))
-            groups.setdefault((path, True), []).append((message, elsewhere.get(outermost, hint) if len(loc) == 1 else hint))
+            groups.setdefault((path, True), []).append(unknown_key(str(loc[-1]), setting_names(inner)))
         elif error["type"] == "missing":
             about = " ".join(descriptions(inner).get(str(loc[-1]), "").split())
             groups.setdefault((base + loc, True), []).append(("is missing", about))
@@ -128,35 +97,26 @@ def _models(annotation: object) -> Iterator[type[BaseModel]]:
 
 def _wording(error: ErrorDetails, field: FieldInfo | None) -> tuple[str, str]:
     context: Mapping[str, Any] = error.get("ctx", {})
-    kind, value = error["type"], error["input"]
+    kind, value, cause = error["type"], error["input"], context.get("error")
     secret = field is not None and is_secret(field.annotation)
-    got = _HIDDEN if secret else _got(value)
-    hint = ""
-    if kind in _EXPECTED:
-        message = f"must be {_EXPECTED[kind]}, not {got}"
-        if kind == "bool_type" and value in ("yes", "no", "on", "off"):
-            hint = "write true or false"
-        elif kind == "string_type" and isinstance(value, int | float):
-            hint = "write the value in quotes"
-    elif kind in _LIMITS:
-        limit, words = _LIMITS[kind]
-        message = f"{words} {_in_unit(context[limit], field)}, not {got if secret else _in_unit(value, field)}"
-    elif kind in ("literal_error", "enum"):
-        expected = str(context.get("expected", "")).replace("'", "")
-        message = f"must be {expected}, not {got}"
-        meant = suggestion(value, expected.replace(" or ", ", ").split(", ")) if isinstance(value, str) else ""
-        hint = f"did you mean {meant!r}?" if meant else ""
-    elif isinstance(context.get("error"), Exception):
-        cause = context["error"]
+    got = "the present value" if secret else _got(value)
+    hint = _HINTS.get(kind, "")
+    if isinstance(cause, Exception):
         # A validator's message may quote a secret.
         message = "cannot be used" if secret else cause.message if isinstance(cause, MomError) else str(cause)
         hint = cause.hint if isinstance(cause, MomError) else ""
+    elif kind in _LIMITS:
+        limit, words = _LIMITS[kind]
+        message = f"{words} {_in_unit(context[limit], field)}, not {got if secret else _in_unit(value, field)}"
     else:
-        message = f"{error['msg'][:1].lower()}{error['msg'][1:]}, not {got}"
+        text = error["msg"].replace("Input should be", "must be").replace("a valid array", "a list").replace("an object", "a mapping")
+        message = f"{text[:1].lower()}{text[1:]}, not {got}"
+        if isinstance(value, str) and (meant := suggestion(value, re.findall("'(.*?)'", str(context.get("expected", ""))))):
+            hint = f"did you mean {meant!r}?"
     return printable(message, 300), hint
 
 
-_HIDDEN: Final = "the present value"
+_HINTS: Final[Mapping[str, str]] = {"bool_type": "write true or false", "string_type": "write the value in quotes"}
 
 
 def _got(value: object) -> str:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from operator import attrgetter
-from typing import Final, TypeAlias, TypeGuard
+from typing import Any, Final, TypeAlias, TypeGuard
 
 from mom_core.columns import Columns
 from mom_core.engine.problems import contained
 from mom_core.errors import HypervisorError
-from mom_core.model import HOST_ID, Derived, Guest, GuestTable, Host, Problem, Scope, Severity, Snapshot, Source
+from mom_core.model import HOST_ID, Guest, GuestTable, Host, Problem, Scope, Severity, Snapshot, Source
 from mom_core.plugins.bounded import located
 from mom_core.plugins.registry import Plugin, PluginSet, materialize
 from mom_core.texts import printable
@@ -70,9 +70,6 @@ class Collector:
         fields: Fields = {}
         columns, listed = list[_PluginColumns](), snapshot.listed
         for plugin, value in self._ask(hook, problems, snapshot=snapshot, history=history):
-            if not isinstance(value, Derived) or not isinstance(value.host, Mapping):
-                problems.append(_rubbish(plugin, hook, value, "a Derived"))
-                continue
             with contained(plugin.name, hook, problems):
                 _join(fields, _accepted(value.host, self._units_of(plugin, Scope.HOST), plugin, problems))
                 columns += self._columns_of(plugin, hook, value.guests, listed, snapshot.guests.keys(), problems)
@@ -84,7 +81,7 @@ class Collector:
     def _units_of(self, plugin: Plugin, scope: Scope) -> _Units:
         return self._units.get((plugin.name, scope), {})
 
-    def _ask(self, hook: str, problems: list[Problem], **arguments: object) -> list[tuple[Plugin, object]]:
+    def _ask(self, hook: str, problems: list[Problem], **arguments: object) -> list[tuple[Plugin, Any]]:
         return ask([(plugin, plugin.work(hook, **arguments)) for plugin in self._plugins.having(hook)], hook, problems)
 
     def _list_guests(self, problems: list[Problem]) -> Sequence[Guest]:
@@ -121,12 +118,8 @@ class Collector:
                 wrong.append(Problem(source, f"the list of guests contains a {type(guest).__name__} instead of a Guest"))
             elif guest.id in guests:
                 wrong.append(Problem(source, f"the guest id {printable(guest.id)} is listed twice", guest.entity))
-            elif not _is_whole(guest.id):
-                wrong.append(
-                    Problem(source, f"the guest id {printable(guest.id)} contains an incomplete UTF-16 character: mom ignores this guest")
-                )
             else:
-                guests[guest.id] = guest if _is_whole(guest.name) else replace(guest, name=_HALF.sub("\ufffd", guest.name))
+                guests[guest.id] = guest
         problems.extend(wrong)
         in_order = sorted(guests.values(), key=_IN_ORDER)
         if not wrong:
@@ -137,9 +130,6 @@ class Collector:
         joined: Fields = {}
         hook = "mom_collect_host"
         for plugin, value in self._ask(hook, problems, hypervisor=self._plugins.hypervisor):
-            if not isinstance(value, Mapping):
-                problems.append(_rubbish(plugin, hook, value, "a mapping"))
-                continue
             with contained(plugin.name, hook, problems):
                 _join(joined, _accepted(value, self._units_of(plugin, Scope.HOST), plugin, problems))
         return joined
@@ -154,7 +144,7 @@ class Collector:
         return columns
 
     def _columns_of(
-        self, plugin: Plugin, hook: str, value: object, guests: Sequence[Guest], known_ids: AbstractSet[str], problems: list[Problem]
+        self, plugin: Plugin, hook: str, value: Any, guests: Sequence[Guest], known_ids: AbstractSet[str], problems: list[Problem]
     ) -> Iterator[_PluginColumns]:
         units = self._units_of(plugin, Scope.GUEST)
         if isinstance(value, Columns):
@@ -164,19 +154,13 @@ class Collector:
                 message = f"{hook} returned columns that do not have one value for each of the {len(guests)} guests"
                 problems.append(Problem(Source(plugin.name), message))
             return
-        if not isinstance(value, Mapping):
-            problems.append(_rubbish(plugin, hook, value, "a mapping"))
-            return
         for stranger in () if value.keys() <= known_ids else [identity for identity in value if identity not in known_ids]:
             message = f"{hook} names an unknown guest {printable(str(stranger))}"
             problems.append(Problem(Source(plugin.name), message))
-        rows: list[object] = [value.get(guest.id, _NO_FIELDS) for guest in guests]
-        wrong = (fields for fields in rows if not isinstance(fields, Mapping))
-        problems.extend(_rubbish(plugin, hook, fields, "a mapping for each guest") for fields in wrong)
-        yield plugin, units, Columns.of_rows([fields if isinstance(fields, Mapping) else _NO_FIELDS for fields in rows])
+        yield plugin, units, Columns.of_rows([value.get(guest.id, _NO_FIELDS) for guest in guests])
 
 
-def ask(works: Sequence[tuple[Plugin, Callable[[], object]]], hook: str, problems: list[Problem]) -> list[tuple[Plugin, object]]:
+def ask(works: Sequence[tuple[Plugin, Callable[[], object]]], hook: str, problems: list[Problem]) -> list[tuple[Plugin, Any]]:
     """Call a hook of several plugins in parallel. Return answers; failures become problems."""
     answers = []
     begun = [(plugin, plugin.worker.begin(hook, work)) for plugin, work in works]
@@ -201,17 +185,12 @@ def _unlisted(source: Source, why: str, cure: str = "") -> Problem:
 def not_called(plugin: Plugin, hook: str) -> Problem:
     """Return a problem that says why the hook cannot be called now."""
     message = "mom calls no hook of this plugin for now" if plugin.worker.hung else f"{hook} is paused"
-    return Problem(Source(plugin.name), f"{message}: {_settled(plugin.worker.why_not(hook))}", severity=Severity.WARNING)
+    return Problem(Source(plugin.name), f"{message}: {plugin.worker.why_not(hook) or 'it is busy'}", severity=Severity.WARNING)
 
 
 def describe_error(error: BaseException) -> str:
     """Describe a hypervisor's error with its hint, and any other error with its type and place."""
     return printable(str(error), 300) if isinstance(error, HypervisorError) else located(error)
-
-
-def _settled(reason: str) -> str:
-    # Without seconds, the problem is the same in each cycle.
-    return reason.partition(" and is tried again")[0] or "it is busy"
 
 
 _NO_VALUE = frozenset({type(None)})
@@ -276,7 +255,3 @@ def _is_whole(text: str) -> bool:
 
 def _join(joined: Fields, more: Fields) -> None:
     joined.update({name: value for name, value in more.items() if joined.get(name) is None})
-
-
-def _rubbish(plugin: Plugin, hook: str, value: object, wanted: str) -> Problem:
-    return Problem(Source(plugin.name), f"{hook} must return {wanted}, not {type(value).__name__}")

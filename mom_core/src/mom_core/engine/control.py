@@ -130,7 +130,7 @@ class _Owners:
         works = [(owner, partial(self.controllers[owner.name].read, targets_read)) for owner, targets_read in targets.items()]
         answers = dict(ask(works, "mom_read", self.problems))
         for answer in answers.values():
-            self.found.update(answer)  # type: ignore[call-overload]  # the result of Controller.read
+            self.found.update(answer)
         return {owner.name: self._why_silent(owner.name) for owner in targets if owner not in answers}
 
     def write(self, due: Sequence[Decision]) -> list[Outcome]:

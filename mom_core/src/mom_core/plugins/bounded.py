@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import errno
 import threading
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
+from traceback import walk_tb
 from typing import Final, Generic, TypeVar
 
 from mom_core.errors import DeadlineExceeded, MomError, PluginError
@@ -68,34 +67,14 @@ def may_pass(error: BaseException | None) -> bool:
 
 
 CALLERS: Final = frozenset({"importlib", "lazy_loader", "mom_core", "pluggy", "stevedore"})
-"""Packages whose frames at the top of a traceback are omitted."""
-
-
-def own_traceback(error: BaseException) -> TracebackType | None:
-    """Return the part of the traceback that begins in plugin code."""
-    trace = error.__traceback__
-    while trace is not None and _package(trace) in CALLERS:
-        trace = trace.tb_next
-    return trace or error.__traceback__
+"""Packages that call plugins: the first frame outside them is in the plugin."""
 
 
 def _place_of(error: BaseException) -> str:
-    first = trace = own_traceback(error)
-    place = ""
-    while first is not None and trace is not None:
-        if _package(trace) == _package(first):
-            place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
-        trace = trace.tb_next
-    return place
-
-
-def traceback_of(error: BaseException) -> str:
-    """Format an exception, with its traceback from plugin code on."""
-    return "".join(traceback.format_exception(type(error), error, own_traceback(error))).rstrip()
-
-
-def _package(trace: TracebackType) -> str:
-    return str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+    places = [(str(frame.f_globals.get("__name__", "")).partition(".")[0], frame, line) for frame, line in walk_tb(error.__traceback__)]
+    outside = [place for place in places if place[0] not in CALLERS]
+    in_plugin = (f"{frame.f_code.co_filename}:{line}" for package, frame, line in reversed(outside) if package == outside[0][0])
+    return next(in_plugin, "")
 
 
 def describe(error: BaseException) -> str:

@@ -10,7 +10,7 @@ import re
 import shlex
 import sys
 import tomllib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -27,16 +27,12 @@ from mom_core.texts import printable
 if TYPE_CHECKING:
     from mom_core.settings import GuestSettings, PluginSettings
 
-log = logging.getLogger("mom.discovery")
+LOG = logging.getLogger("mom.discovery")
 
 GROUP: Final = "mom.plugins"
 
 CLONE_CONSTRAINTS: Final = "packaging/clone.txt"
 """Constraints file for `pip install` in a clone of mom."""
-
-MOST_SUGGESTED: Final = 50
-
-_FOLDER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._]*)-([^-]+)\.dist-info")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +88,9 @@ def catalog() -> Mapping[str, CatalogEntry]:
     return {name: CatalogEntry(**entry) for name, entry in tomllib.loads(text).items()}
 
 
-def available_plugins() -> Mapping[str, tuple[AvailablePlugin, ...]]:
+def available_plugins() -> Mapping[str, Sequence[AvailablePlugin]]:
     """Return all installed plugins, keyed and sorted by name."""
-    present = installed(GROUP)
-    for name, reason in present.unreadable.items():
-        log.warning("the plugins of %s are unknown: its entry_points.txt cannot be read: %s", name, reason)
-    return {name: tuple(entries) for name, entries in sorted(present.entries.items())}
+    return dict(sorted(installed(GROUP).items()))
 
 
 def own_distributions(extra: str = "all") -> list[str]:
@@ -112,7 +105,7 @@ def own_distributions(extra: str = "all") -> list[str]:
 
 def absent(extra: str = "all") -> list[str]:
     """Return mom's own distributions that are not installed."""
-    present = installed(GROUP).distributions
+    present = {_normalised(candidate.name or "") for candidate in distributions()}
     return [name for name in own_distributions(extra) if name not in present]
 
 
@@ -145,10 +138,10 @@ def load_plugins(names: Sequence[str]) -> tuple[dict[str, LoadedPlugin], list[Pl
     present = installed(GROUP)
     results: dict[str, LoadedPlugin | PluginError] = {}
     fitting: dict[str, AvailablePlugin] = {}
-    for number, name in enumerate(names):
-        entries = present.entries.get(name, [])
+    for name in names:
+        entries = present.get(name, [])
         if not entries:
-            results[name] = _missing(name, present, suggest=number < MOST_SUGGESTED)
+            results[name] = _missing(name, present)
         elif len(entries) > 1:
             results[name] = _provided_twice(name, entries)
         elif wrong := _built_for_another_core(entries[0]):
@@ -171,41 +164,29 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 # --- the metadata --------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Installed:
-    """Entry points keyed by name, names of distributions, and faults of unreadable distributions."""
-
-    entries: Mapping[str, list[AvailablePlugin]]
-    distributions: Collection[str]
-    unreadable: Mapping[str, str]
-
-
-def installed(group: str) -> Installed:
-    """Return all entries in an entry-point group, despite broken metadata."""
+def installed(group: str) -> Mapping[str, list[AvailablePlugin]]:
+    """Return all entries in an entry-point group, keyed by name. Log and skip distributions with broken metadata."""
     importlib.invalidate_caches()  # a running daemon reloads: find new distributions too
     entries: dict[str, list[AvailablePlugin]] = {}
-    unreadable: dict[str, str] = {}
     names: set[str] = set()
     for candidate in distributions():
-        folder_name = _FOLDER.fullmatch(getattr(getattr(candidate, "_path", None), "name", ""))
         try:
-            # Parsing METADATA would take ten times as long as everything else here.
-            name = folder_name[1].replace("_", "-") if folder_name else str(candidate.metadata["Name"])
-            normalised = re.sub(r"[-_.]+", "-", name).lower()
-            if normalised in names:
-                continue  # as with imports, the first on the path counts
-            names.add(normalised)
-            # Report a broken list of entry points only if it names the group.
-            if group not in (candidate.read_text("entry_points.txt") or ""):
+            points = candidate.entry_points.select(group=group)
+            if not points:
                 continue
-            version = folder_name[2] if folder_name else candidate.version
-            points = list(candidate.entry_points.select(group=group))
+            name, version = candidate.name, candidate.version
         except Exception as error:  # noqa: BLE001  # broken metadata may raise anything
-            unreadable[folder_name[1].replace("_", "-") if folder_name else "a distribution without a name"] = describe(error)
+            LOG.warning("the plugins in %s are unknown: %s", getattr(candidate, "_path", "a distribution"), describe(error))
             continue
-        for point in points:
-            entries.setdefault(point.name, []).append(AvailablePlugin(point, name, version))
-    return Installed(entries, names, unreadable)
+        if _normalised(name) not in names:  # as with imports, the first on the path counts
+            names.add(_normalised(name))
+            for point in points:
+                entries.setdefault(point.name, []).append(AvailablePlugin(point, name, version))
+    return entries
+
+
+def _normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def on_core(requirements: Iterable[str]) -> list[str]:
@@ -246,7 +227,7 @@ def _built_for_another_core(available: AvailablePlugin) -> PluginError | None:
                 what = f"was built for another mom-core: it requires {requirement}, and this is mom-core {__version__}"
                 return available.error(what, f"install versions of mom-core and {available.distribution} that fit")
     except Exception as error:  # noqa: BLE001  # broken metadata may raise anything
-        log.debug("the requirements of %s are unknown: %s", available.distribution, describe(error))
+        LOG.debug("the requirements of %s are unknown: %s", available.distribution, describe(error))
     return None
 
 
@@ -269,11 +250,6 @@ def _examined(available: AvailablePlugin, target: object) -> LoadedPlugin:
 # --- errors --------------------------------------------------------------------------------------------------------------------
 
 
-def _again(name: str) -> str:
-    place = _origin(name)
-    return f"`{pip_install()} --force-reinstall {shlex.quote(place)}`" if place else f"install {name} again from its origin"
-
-
 def _not_usable(available: AvailablePlugin, error: BaseException) -> PluginError:
     if isinstance(error, PluginError):
         return error
@@ -281,23 +257,20 @@ def _not_usable(available: AvailablePlugin, error: BaseException) -> PluginError
     if isinstance(error, DeadlineExceeded):
         hint = "start mom again when the host is less busy; if this recurs, report it to the plugin's authors"
     elif isinstance(error, ModuleNotFoundError | AttributeError):
-        hint = f"{_again(available.distribution)}, which also installs missing dependencies, or report the error to the plugin's authors"
+        hint = f"install {available.distribution} and its dependencies again, or report the error to the plugin's authors"
     return available.error(f"cannot be loaded from {available.target}: {located(error)}", hint, error)
 
 
-def _missing(name: str, present: Installed, *, suggest: bool) -> PluginError:
+def _missing(name: str, present: Iterable[str]) -> PluginError:
     own = catalog()
-    if name in own:
-        hint = f"it comes with {own[name].distribution}: {how_to_install(own[name].distribution)}"
-    elif suggest and (meant := suggestion(name, present.entries)):
-        hint = f"did you mean {meant!r}?"
-    elif suggest and (meant := suggestion(name, own)):
-        hint = f"did you mean {meant!r}? It comes with {own[meant].distribution}: {how_to_install(own[meant].distribution)}"
+    meant = name if name in own else suggestion(name, [*present, *own])
+    question = f"did you mean {meant!r}? " if meant != name else ""
+    if meant in own and meant not in present:
+        hint = f"{question}It comes with {own[meant].distribution}: {how_to_install(own[meant].distribution)}"
+    elif meant:
+        hint = question.strip()
     else:
         hint = f"no distribution in {sys.prefix} has a {GROUP!r} entry point of this name; `mom plugin list` shows the installed plugins"
-    broken = ", ".join(present.unreadable)
-    if broken:
-        hint += f"; the plugins of {broken} are unknown, because its metadata cannot be read: install {broken} again"
     return PluginError(f"plugin '{printable(name)}' is not installed", plugin=name, hint=hint)
 
 

@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import SimpleQueue
+from traceback import format_exception
 
 from mom_core.errors import DeadlineExceeded, HypervisorError, MomError
 from mom_core.model import PluginReport
-from mom_core.plugins.bounded import CallResult, located, started, traceback_of
+from mom_core.plugins.bounded import CallResult, located, started
 
 LOG = logging.getLogger("mom.plugins")
 
@@ -21,9 +22,6 @@ FAILURES_BEFORE_SET_ASIDE = 3
 FIRST_RETRY_SECONDS = 5.0
 
 LONGEST_RETRY_SECONDS = 60.0
-
-LONGEST_TRACEBACK = 10_000
-"""Maximum characters of a logged traceback; mom logs its end."""
 
 _SLICE_SECONDS = 0.05
 
@@ -100,9 +98,8 @@ class PluginWorker:
         if self.hung and self._current is not None:
             return f"its call of {self._current.hook} has not returned"
         health = self._health.get(hook)
-        waits = 0.0 if health is None else health.retry_at - self._monotonic()
-        if health is not None and waits > 0:
-            return f"it failed {health.in_a_row} times in a row and is tried again in {waits:.0f} s"
+        if health is not None and health.retry_at > self._monotonic():
+            return f"it failed {health.in_a_row} times in a row"
         return ""
 
     def begin(
@@ -160,7 +157,7 @@ class PluginWorker:
         if error.__traceback__ is None or self._logged.get(hook) == text:
             return
         self._logged[hook] = text
-        trace = traceback_of(error)[-LONGEST_TRACEBACK:]
+        trace = "".join(format_exception(error)).rstrip()
         level = logging.DEBUG if isinstance(error, MomError) else logging.ERROR
         about = {"mom": {"plugin": self.plugin}}
         LOG.log(level, "plugin %s: %s failed:\n%s", self.plugin, hook, trace if self._hide is None else self._hide(trace), extra=about)
@@ -176,15 +173,8 @@ class PluginWorker:
         return answer.value
 
     def begin_when_free(self, hook: str, work: Callable[[], object]) -> None:
-        """Queue a call that runs after the hung call. Only log its errors."""
-
-        def logged() -> None:
-            try:
-                work()
-            except BaseException as error:  # noqa: BLE001  # the plugin's code may raise anything, and no caller waits
-                LOG.warning("plugin %s: %s: %s", self.plugin, hook, located(self._without_secrets(error)))
-
-        self._queue.put(Call(hook, logged, self.deadline))
+        """Queue a call that runs after the hung call, without waiting for its result."""
+        self._queue.put(Call(hook, work, self.deadline))
 
     def wait_until_free(self, until: float) -> bool:
         """Wait for an abandoned call. Return whether it returned by `until` (monotonic seconds)."""

@@ -262,10 +262,6 @@ class HookManager(pluggy.PluginManager):
         except pluggy.PluginValidationError as error:
             raise MomError(" ".join(str(error).split()), hint=f"compare its hooks with {self._specs}") from error
 
-    def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
-        """Parse only hooks, because reading other attributes may run plugin code."""
-        return super().parse_hookimpl_opts(plugin, name) if name.startswith("mom_") else None
-
 
 def register(manager: HookManager, instance: object, name: str) -> Hooks:
     """Register a plugin and return its hooks. Raise `MomError` if a hook is invalid."""
