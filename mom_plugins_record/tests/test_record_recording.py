@@ -214,21 +214,3 @@ def test_the_reader_in_the_documents_reads_each_cycle(tmp_path: Path, recording:
     done = subprocess.run([sys.executable, "-c", program[1], str(cut)], capture_output=True, text=True, check=False, timeout=60)
     assert (done.stderr, done.stdout.splitlines()) == ("", lines[: len(done.stdout.splitlines())]), "it is being written"
     assert done.stdout
-
-
-def test_doctor_states_the_size(tmp_path: Path) -> None:
-    plugin = RecordPlugin(RecordPlugin.Settings(path=str(tmp_path)), PluginContext(state_directory=tmp_path, serves=False))
-    (tmp_path / "000001-20260101T000000Z.momrec").write_bytes(bytes(496_950))
-    (found,) = plugin.mom_doctor(None)
-    assert found.message.startswith("485 KiB in 1 file in ")
-
-
-def test_recording_can_be_read_again_from_earlier(tmp_path: Path, reports: list[Report]) -> None:
-    for part in (reports[:10], reports[10:20]):
-        writer = opened(tmp_path / "r", wall=partial(float, part[0].time))
-        for report in part:
-            writer.cycle(report)
-        writer.close()
-    past = Recording(tmp_path / "r")
-    assert [cycle.report.number for cycle in past.cycles(reports[15].time, float("inf"))] == [16, 17, 18, 19, 20]
-    assert [cycle.report.number for cycle in past.cycles(float("-inf"), reports[4].time)] == [1, 2, 3, 4, 5]

@@ -1,7 +1,6 @@
-"""Random lives of a recording and of its accounts: full disks, kills, files that go, clocks that jump, one mom after the other. What was
-acknowledged is read back once and in order, and the hours come to what the cycles came to."""
+"""Random lives of a recording: full disks, kills, files that go, clocks that jump, one mom after the other. What was acknowledged is read
+back once and in order."""
 
-import logging
 import os
 import random
 from collections.abc import Mapping
@@ -11,13 +10,10 @@ from pathlib import Path
 import pytest
 from full_disk import largest_file
 from recordings import SESSION, opened, read
-from test_report_accounts import GIB, KNOWN, cycle
+from test_report_accounts import KNOWN, cycle
 
 from mom_core import Report, Value
 from mom_plugins_record.recording.writer import RecordingFull, RecordingLimits, RecordingWriter, files_of
-from mom_plugins_record.report.accounts import LONGEST_GAP
-from mom_plugins_record.report.accounts_file import NAME, AccountsFile, read_guests, read_hosts
-from mom_plugins_record.report.keeper import AccountsKeeper
 
 SEEDS = 6
 JUMPS = (-86_400.0, -7200.0, -3600.0, -5.0, 3.0, 3600.0, 86_400.0)
@@ -87,46 +83,3 @@ def test_recorded_cycles_are_read_once_in_order(tmp_path: Path, seed: int) -> No
     assert numbers == sorted(set(numbers))
     assert kept.keys() - half <= set(numbers) <= kept.keys()
     assert all(one.snapshot == kept[one.number].snapshot for one in reports)
-
-
-@pytest.mark.parametrize("seed", range(SEEDS))
-def test_hours_equal_the_sums_of_cycles(tmp_path: Path, seed: int) -> None:
-    drawn, clocks, path = random.Random(seed), Clocks(), tmp_path / NAME  # noqa: S311  # no secrets
-
-    def begun(run: int) -> AccountsKeeper:
-        file = AccountsFile(path, keep=400 * 86_400.0, run=run)
-        return AccountsKeeper(file, logging.getLogger("test"), lambda: clocks.monotonic)
-
-    keeper, before = begun(0), None
-    sums = {"host": 0.0, "guest": 0.0, "used": 0.0, "told": 0.0}
-    saved = dict(sums)
-    for number in range(1, 250):
-        clocks.go_on(drawn.choice([5.0, 60.0, 80.0, 200.0]), drawn)
-        usable, held = drawn.choice([GIB, 2 * GIB, None]), drawn.choice([3 * GIB] * 9 + [None])
-        passed = 0.0 if before is None or clocks.monotonic - before > LONGEST_GAP else clocks.monotonic - before
-        sums["host"] += passed
-        if held is not None:
-            sums["guest"] += passed
-            sums["told"] += 0.0 if usable is None else passed
-            sums["used"] += 0.0 if usable is None else passed * (4 * GIB - usable)
-        size = path.stat().st_size if path.exists() else 0
-        with largest_file(drawn.choice([size, size // 2, 0]) if number // 20 % 3 == 1 else 1 << 30):
-            keeper.add(seen(number, clocks, {"a": {**KNOWN, "mem_usable": usable, "rss": held}}), None)
-        before = clocks.monotonic
-        if keeper._written == before and not keeper.write_error:
-            saved = dict(sums)
-        if drawn.random() < 0.06:  # the next mom; this one was killed, or ends
-            if drawn.random() < 0.5:
-                keeper.write()
-                saved = saved if keeper.write_error else dict(sums)
-            keeper, before, sums = begun(1000 * number), None, dict(saved)
-    keeper.write()
-    assert (keeper.write_error, keeper.damage) == ("", "")
-    hosts, guests = read_hosts(path, 0, float("inf")), list(read_guests(path, 0, float("inf")))
-    found = {
-        "host": sum(one.sums["seconds"] for one in hosts),
-        "guest": sum(one.sums["seconds"] for one in guests),
-        "told": sum(one.sums["used_known_seconds"] for one in guests),
-        "used": sum(one.sums["used_kib_seconds"] for one in guests),
-    }
-    assert found == pytest.approx(sums)

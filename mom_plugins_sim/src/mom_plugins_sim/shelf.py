@@ -6,7 +6,6 @@ Migration renames the file, so a killed process can neither duplicate nor lose a
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,9 +22,6 @@ _STOCKED = "stocked"
 
 _DRAWN = {"guests", "host_memory", "sold", "seed", "statistics_period", "silent", "rigid", "cold"}
 
-SETTLED_NANOSECONDS = 100_000_000
-"""A folder's time of change is reliable once this old, because Linux's file times are precise to 10 ms."""
-
 
 class Shelf:
     """One simulated host's folder on the shelf.
@@ -38,7 +34,7 @@ class Shelf:
         self._folder = folder
         self._own = folder / host
         self._drawn: dict[SimSettings, Mapping[str, GuestScene]] = {}
-        self._changed = -1
+        self._last: frozenset[str] = frozenset()
         self.host = host
 
     def scene(self, settings: SimSettings) -> Scene:
@@ -59,14 +55,11 @@ class Shelf:
     def changed_guests(self) -> frozenset[str] | None:
         """Return the ids of this host's guests; None if nothing has changed since the last call."""
         try:
-            changed = self._own.stat().st_mtime_ns
-            if changed == self._changed:
-                return None
-            # Another change within the same tick of the clock would have the same time.
-            self._changed = changed if time.time_ns() - changed > SETTLED_NANOSECONDS else -1
-            return frozenset(self._names())
+            names = frozenset(self._names())
         except OSError as error:
             raise HypervisorError(f"cannot read {self._own}, this host's folder on the shelf: {error.strerror}") from None
+        before, self._last = self._last, names
+        return None if names == before else names
 
     def guests(self, identities: Iterable[str]) -> Iterator[GuestScene]:
         """Read the guests with these ids. Log and skip damaged files."""
@@ -90,7 +83,7 @@ class Shelf:
             raise HypervisorError(f"the guest cannot be moved to {destination}: {error.strerror}") from None
 
     def _names(self) -> Sequence[str]:
-        return sorted(path.stem for path in self._own.glob("*.json"))
+        return sorted(path.stem for path in self._own.iterdir() if path.suffix == ".json")
 
     def _file(self, identity: str) -> StateFile[SimSettings]:
         return StateFile(self._own / f"{identity}.json", "the file of a guest on the shelf", SimSettings.model_validate)

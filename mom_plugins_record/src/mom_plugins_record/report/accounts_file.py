@@ -125,9 +125,6 @@ _read_properties: Final = lru_cache(maxsize=4096)(_PROPERTIES.validate_json)
 _SQL_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
 """Errors from a damaged file. SQLite's messages may contain bytes of the file that are not text."""
 
-_NOT_DAMAGE: Final = (sqlite3.OperationalError, OSError, OverflowError)
-"""Errors that are not due to the file's content, such as a lock or a full disk."""
-
 _JOURNAL: Final = bytes.fromhex("d9d505f920a163d7")
 """First bytes of any SQLite journal. A journal that names another file also ends with these bytes."""
 
@@ -158,7 +155,6 @@ class AccountsFile:
         self._keep = keep
         self._run = time.time_ns() if run is None else run
         self._last = 0
-        self._is_checked = False
 
     def open(self) -> str:
         """Create or check the file, and return an empty string. Rename a damaged file, create a new one, and return a message.
@@ -188,9 +184,7 @@ class AccountsFile:
         if not self.path.stat().st_size:
             raise sqlite3.DatabaseError("it is empty")
         with closing(_connect(self.path, write=True)) as connection:
-            if not self._is_checked:
-                _check_pages(self.path, connection)
-                self._is_checked = True
+            _check_pages(self.path, connection)
 
     def is_away(self) -> bool:
         """Return whether the file is missing; False if unknown."""
@@ -244,7 +238,6 @@ class AccountsFile:
                 _delete(connection, "host_hours", "hour", newest - int(HOST_KEPT // HOUR))
                 self._bound(connection, newest)
         except (*_SQL_ERRORS, OSError, OverflowError) as error:
-            self._is_checked = self._is_checked and isinstance(error, _NOT_DAMAGE)
             hint = "stop the program that reads the file" if "locked" in str(error) else _FREE_SPACE
             raise AccountsError(f"{self.path} cannot be written: {_reason(error)}", hint=hint) from error
         self._run, self._last = run, last

@@ -20,9 +20,6 @@ NAME_WIDTH: Final = 32
 
 GROUP_WIDTH: Final = 24
 
-LEAST_GIB_MONTHS: Final = 0.01
-LEAST_HOSTS: Final = 0.1
-
 Row = tuple[str, str]
 
 
@@ -114,9 +111,8 @@ def _worth_rows(worth: Worth | None) -> Iterator[Row]:
             f"{worth.money:,.2f}{currency} ({worth.gib_months:,.4g} GiB months, {worth.price_per_gib_month:g} each)",
         )
     else:
-        text = f"{worth.gib_months:,.4g} GiB months; set `price` (record plugin) to see the worth in money"
-        yield "memory", text if worth.gib_months >= LEAST_GIB_MONTHS else "too little to price yet"
-    if worth.hosts is not None and worth.hosts >= LEAST_HOSTS:
+        yield "memory", f"{worth.gib_months:,.4g} GiB months; set `price` (record plugin) to see the worth in money"
+    if worth.hosts is not None:
         yield "hosts of this size", f"{worth.hosts:.2g}"
 
 
