@@ -81,9 +81,9 @@ class Looking:
         """Apply a key. `lines` is the number of visible lines."""
         if self.typing:
             self._type(key)
-        elif key == "quit" or (key == "q" and self.view in self.views):
+        elif key == "q" and self.view in self.views:
             self.ended = True
-        elif key in {"?", "h"}:
+        elif key == "?":
             self.view = self.overview if self.view == "help" else "help"
         elif key in {"p", " "}:
             self.paused = not self.paused
@@ -92,35 +92,22 @@ class Looking:
         else:
             self._in_text(key, lines)
 
-    def open(self, row: str) -> None:
-        """Show all details of a row."""
-        self.typing = False
-        self.marked, self.view, self.scroll[self.name] = row, self.name, 0
-
-    def sort_by(self, column: str) -> None:
-        """Sort by a column. If it is already selected, reverse the order."""
-        self.falling = not self.falling if column == self.sort else column != self.name
-        self.sort = column
-
     def _type(self, key: str) -> None:
-        if key in {"enter", "quit"}:
+        if key == "enter":
             self.typing = False
         elif key == "escape":
             self.typing, self.pattern = False, self._pattern_before
         elif key == "backspace":
             self.pattern = self.pattern[:-1]
-        elif key == "clear":
-            self.pattern = ""
         elif len(key) == 1 and key.isprintable() and len(self.pattern) < LONGEST_FILTER:
             self.pattern += key
 
     def _switch(self, key: str) -> bool:
         views, by_key = list(self.views), {key_of_view: view for view, key_of_view in self.views.items()}
-        if key in {"tab", "back tab"}:
-            at = views.index(self.view) if self.view in views else 0
-            self.view = views[(at + (1 if key == "tab" else -1)) % len(views)]
-        elif key in by_key or (key.isdecimal() and 0 < int(key) <= len(views)):
-            self.view = by_key.get(key) or views[int(key) - 1]
+        if key == "tab":
+            self.view = views[(views.index(self.view) + 1) % len(views)] if self.view in views else self.overview
+        elif key in by_key:
+            self.view = by_key[key]
         else:
             return False
         return True
@@ -133,20 +120,21 @@ class Looking:
         elif key == "escape":
             self.pattern = ""
         elif key == "enter" and rows:
-            self.open(rows[self.place(rows, lines)].id)
+            self.marked, self.view, self.scroll[self.name] = rows[self.place(rows, lines)].id, self.name, 0
         elif key == "s":
             self.sort, self.falling = HARM, True
         elif key == "r":
             self.falling = not self.falling
-        elif key in {"<", ">", "left", "right"}:
+        elif key in {"<", ">"}:
             at = self.columns.index(self.sort) if self.sort in self.columns else 0
-            self.sort_by(self.columns[(at + (1 if key in {">", "right"} else -1)) % len(self.columns)])
+            self.sort = self.columns[(at + (1 if key == ">" else -1)) % len(self.columns)]
+            self.falling = self.sort != self.name
         elif rows:
             index = moved(key, self.place(rows, lines), lines, len(rows))
             self.marked = rows[index].id if index else ""
 
     def _in_text(self, key: str, lines: int) -> None:
-        if key in {"escape", "q", "backspace"} or (key == "left" and self.view == self.name):
+        if key in {"escape", "q", "backspace"}:
             self.view = self.overview
         elif (self.view == self.name and key == "enter") or not self._switch(key):
             self.scroll[self.view] = moved(key, self.scroll.get(self.view, 0), lines, 100_000)

@@ -68,11 +68,7 @@ def watch(
                 size = terminal.size
                 terminal.draw(screen(picture, size))
                 for pressed in terminal.keys(TICK_SECONDS):
-                    lines = body_lines(size, picture)
-                    if pressed == "redraw":
-                        terminal.redraw()
-                    else:
-                        look.press(pressed, look.listed(picture), lines)
+                    look.press(pressed, look.listed(picture), body_lines(size, picture))
     except (EndedError, KeyboardInterrupt):
         return
     finally:

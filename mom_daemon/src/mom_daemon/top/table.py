@@ -26,7 +26,7 @@ KEYS: Final = (
     ("Esc", "back; in the list: show all {name}s"),
     ("< >", "sort by the next column; r: reverse; s: sufferers first"),
     ("p or space", "pause the display; mom continues"),
-    ("q", "quit; Ctrl-L redraws, Ctrl-Z suspends"),
+    ("q", "quit"),
 )
 
 
