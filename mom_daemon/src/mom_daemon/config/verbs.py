@@ -71,7 +71,7 @@ def check_command(config_path: str | None, as_json: bool) -> None:
 
 def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
     from mom_core.config.document import dotted
-    from mom_daemon.doctor.needed_files import file_faults
+    from mom_daemon.config.needed_files import missing_files
     from mom_daemon.plugins.declared import check_plugins
     from mom_daemon.plugins.enabled import about_enabled
 
@@ -81,8 +81,10 @@ def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
     wrong = [(error.plugin, error.message, error.hint) for error in checked.errors]
     wrong += [(name, f"plugin {name!r}: {bad.message}", bad.cure) for name, bad in checked.findings if bad.severity is Severity.ERROR]
     problems = [ConfigProblem(file, *config.places.get(("plugins", name), (0, 0)), *texts) for name, *texts in wrong]
+    cure = "create this file, or set the path of another file"
     problems += [
-        ConfigProblem(file, *config.places.get(place, (0, 0)), f"{dotted(place)}: {why}", cure) for place, why, cure in file_faults(config)
+        ConfigProblem(file, *config.places.get(place, (0, 0)), f"{dotted(place)}: there is no file {path}", cure)
+        for place, path in missing_files(config)
     ]
     if problems:
         raise ConfigError(sorted(problems))

@@ -6,13 +6,27 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 import click
 
-from mom_core import Config, ControlSpec, Finding, MomError, PluginError, Scope, Severity, StateError, count_of, load_config
+from mom_core import (
+    Config,
+    ControlSpec,
+    Finding,
+    Guest,
+    GuestPatterns,
+    MomError,
+    PluginError,
+    Scope,
+    Severity,
+    StateError,
+    count_of,
+    first_names,
+    load_config,
+)
 from mom_core.engine.collect import SEE_DOCTOR
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.ledger import FILE as LEDGER
@@ -26,7 +40,6 @@ from mom_daemon import as_caller, become_owner, brief, json_option, print_prose
 from mom_daemon.cli.options import config_argument
 from mom_daemon.cli.prose import mark
 from mom_daemon.config.draft import draft_config, fitting
-from mom_daemon.doctor.pattern_findings import guests_of, pattern_findings
 from mom_daemon.look.here import how_to_act, may_exist
 from mom_daemon.look.status_file import read_status
 from mom_daemon.plugins.declared import findings_in
@@ -97,7 +110,7 @@ def _core(config: Config) -> Iterable[Finding]:
     for directory in (config.state_directory, config.run_directory):
         nearest = next(path for path in (directory, *directory.parents) if may_exist(path))
         if not os.access(nearest, os.R_OK | os.W_OK | os.X_OK):
-            cure = f"{advice_when_denied(nearest, directory)}; or set another folder in the configuration"
+            cure = f"{advice_when_denied(directory)}; or set another folder in the configuration"
             yield Finding(Severity.ERROR, "files", f"{nearest} is not writable", cure)
     pid = holder(config.run_directory)
     if pid:
@@ -218,14 +231,14 @@ def _of_plugins(plugins: PluginSet, config: Config) -> Iterable[Said]:
     owner, hypervisor = plugins.hypervisor_owner, None
     if owner is not None:
         try:
-            guests = guests_of(owner, plugins.hypervisor, config)
+            guests = list(owner.worker.call("guests", plugins.hypervisor.guests))
         except BaseException as error:  # noqa: BLE001  # doctor reports any error of a plugin
             if "mom_doctor" not in owner.hooks:  # otherwise the plugin reports the fault, with its fix
                 text = f"{plugins.hypervisor.uri} does not list its guests: {describe(error)}"
                 yield owner.name, Finding(Severity.ERROR, "hypervisor", text, getattr(error, "hint", ""))
         else:
             hypervisor = plugins.hypervisor
-            yield from (("core", finding) for finding in pattern_findings(config, guests))
+            yield from (("core", finding) for finding in _patterns(config, guests))
     for hook, arguments in (("mom_check", {}), ("mom_doctor", {"hypervisor": hypervisor})):
         for plugin in plugins.having(hook):
             try:
@@ -234,6 +247,17 @@ def _of_plugins(plugins: PluginSet, config: Config) -> Iterable[Said]:
                 yield plugin.name, Finding(Severity.ERROR, "plugin", f"{hook} failed: {describe(error)}")
             else:
                 yield from ((plugin.name, item) for item in findings_in(hook, answer))
+
+
+def _patterns(config: Config, guests: Sequence[Guest]) -> Iterable[Finding]:
+    # A hypervisor may not have read the properties of all guests yet: judge only patterns of names.
+    patterns = [rule.pattern for rule in config.guests if "=" not in rule.pattern]
+    matching = GuestPatterns(patterns).matching
+    matched = {number for guest in guests for number in matching(guest)}
+    unmatched = [pattern for number, pattern in enumerate(patterns) if number not in matched]
+    if guests and unmatched:
+        message = f"these patterns of `guests` match no guest here: {first_names(unmatched, 10)}"
+        yield Finding(Severity.WARNING, "guests", message, "correct the patterns that should match guests")
 
 
 def _show(findings: list[Said], as_json: bool) -> None:
