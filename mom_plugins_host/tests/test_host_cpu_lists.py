@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import PluginContext, Severity
+from mom_core import PluginContext
 from mom_devkit import host_of
-from mom_plugins_host.host.cpu_lists import CpuLists, KeptByCpus
-from mom_plugins_host.host.findings import cpu_lists_findings
+from mom_plugins_host.host.cpu_lists import CpuLists
 from mom_plugins_host.host.watch import HostSettings, HostWatch
 
 ZONE = """Node 0, zone   Normal
@@ -110,18 +109,3 @@ def test_a_mom_that_only_observes_asks_nobody(tmp_path, caplog):
 
 def test_a_simulated_host_is_not_this_one(tmp_path, caplog):
     assert not emptied(host(tmp_path, 1 << 20, MANY), caplog, saw=(1 << 20, 1 << 30))
-
-
-@pytest.mark.parametrize(
-    ("why_not", "enabled", "severity", "words"),
-    [
-        ("", True, Severity.OK, "mom empties them"),
-        ("mom must not disturb CPUs 2-5 (isolated)", True, Severity.WARNING, "CPUs 2-5"),
-        ("", False, Severity.OK, "watch is off"),
-    ],
-)
-def test_the_doctor_reports_memory_kept_by_cpus_if_it_is_much(why_not, enabled, severity, words):
-    (finding,) = cpu_lists_findings(KeptByCpus(900 << 10, 800 << 10), why_not, enabled=enabled)
-    assert (finding.severity, words in finding.message) == (severity, True)
-    assert not list(cpu_lists_findings(None, why_not, enabled=enabled))
-    assert not list(cpu_lists_findings(KeptByCpus(90 << 10, 10 << 10), why_not, enabled=enabled))

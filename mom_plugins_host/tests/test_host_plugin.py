@@ -39,12 +39,6 @@ def plugin(root: Path, clock: Callable[[], float] = time.monotonic) -> HostPlugi
     return HostPlugin(HostPlugin.Settings(), PluginContext(root=root, monotonic=clock))
 
 
-def test_what_is_in_swap_that_is_being_switched_off_is_in_use(root: Path) -> None:
-    swaps = "Filename\t\tType\t\tSize\t\tUsed\t\tPriority\n/dev/sda2  partition\t900\t\t50\t\t-2\n"
-    host_of(root, {"proc/meminfo": MEMINFO.replace("SwapFree: 40", "SwapFree: 50"), "proc/swaps": swaps})
-    assert plugin(root).mom_collect_host()["swap_usage"] == 50
-
-
 @pytest.mark.parametrize(
     ("file", "gone"),
     [

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from mom_core import Condition, Finding, Problem, Severity, Source, Value, format_kib
-from mom_plugins_host.host.cpu_lists import KeptByCpus
 from mom_plugins_host.host.readings import RESOURCES
 
 STALLED_PERCENT: Final = 60.0
@@ -14,8 +13,6 @@ STALLED_PERCENT: Final = 60.0
 
 PLENTY_SHARE: Final = 0.1
 """If at least this share of the host's memory is available, stalls come from the limit of a control group."""
-
-_KEPT_KIB: Final = 64 << 10
 
 _PSI_CURE: Final = "boot the kernel with the parameter psi=1 (it needs Linux 4.20 or newer, built with CONFIG_PSI)"
 _THREADS_CURE: Final = "check TasksMax of mom's unit, and pids.max; then restart mom"
@@ -71,21 +68,6 @@ def watch_finding(how: str, why_not: str) -> Finding:
     if why_not:
         return Finding(Severity.WARNING, "host pressure watch", why_not, _THREADS_CURE)
     return Finding(Severity.OK, "host pressure watch", f"mom watches memory pressure {how}")
-
-
-def cpu_lists_findings(kept: KeptByCpus | None, why_not: str, *, enabled: bool) -> Iterator[Finding]:
-    """Yield a finding if per-CPU lists hold much free memory: how the host gets it back."""
-    if kept is None or kept.excess < _KEPT_KIB:
-        return
-    subject = "free memory in per-CPU lists"
-    amount = f"per-CPU lists hold {format_kib(kept.total)} of free memory, which the kernel does not count as available"
-    if not enabled:
-        yield Finding(Severity.OK, subject, f"{amount}; the kernel returns it within minutes (the setting watch is off)")
-    elif why_not:
-        message = f"{amount}; mom cannot empty them: {why_not}"
-        yield Finding(Severity.WARNING, subject, message, "no action needed: the kernel returns this memory within minutes")
-    else:
-        yield Finding(Severity.OK, subject, f"{amount}; mom empties them when the host runs low")
 
 
 def swap_finding(fields: Mapping[str, Value]) -> Finding:

@@ -85,9 +85,7 @@ class HostPlugin:
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
         fields = self.mom_collect_host()
-        lists = self._watch.lists
         yield findings.memory_finding(fields)
-        yield from findings.cpu_lists_findings(lists.kept(), lists.why_not(), enabled=self._watch.settings.watch > 0)
         yield findings.pressure_finding(fields)
         yield findings.watch_finding(self._watch.how, self._watch.why_not)
         if not isinstance(hypervisor, ColdMemoryControl):  # simulated guests use another swap

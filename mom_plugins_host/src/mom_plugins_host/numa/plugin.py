@@ -34,7 +34,7 @@ from mom_core import (
     format_kib,
     hookimpl,
 )
-from mom_kvm import NO_PROMISES, ProcessStat, Promises, late_hook, listed_guests, open_process_file, pid_of, root_cure
+from mom_kvm import NO_PROMISES, Promises, late_hook, listed_guests, open_process_file, pid_of, root_cure
 from mom_plugins_host.capabilities import CpuPinControl, NodeTuneControl
 from mom_plugins_host.numa import nodes
 from mom_plugins_host.numa.sampler import NodeSampler, Process
@@ -53,7 +53,6 @@ def findings(hypervisor: Hypervisor | None, root: Path) -> Iterable[Finding]:
         for node in present:
             cpus, memory = nodes.format_list(node.cpus) or "none", f"{format_kib(node.available)} of {format_kib(node.total)} available"
             yield Finding(Severity.OK, SUBJECT, f"node {node.number}: CPUs {cpus}, {memory}")
-        yield _placement(root)
     for action, capability in (("pin vCPUs", CpuPinControl), ("choose NUMA nodes", NodeTuneControl)):
         if hypervisor is not None and not isinstance(hypervisor, capability):
             yield Finding(Severity.WARNING, SUBJECT, f"{hypervisor.uri} cannot {action}")
@@ -62,21 +61,8 @@ def findings(hypervisor: Hypervisor | None, root: Path) -> Iterable[Finding]:
         yield from _about_guests(guests, root)
 
 
-def _placement(root: Path) -> Finding:
-    if ProcessStat.id_of("numad", root / "proc"):
-        return Finding(Severity.OK, SUBJECT, "numad places guests: leave `vcpu_pins` and `numa_nodeset` to it")
-    try:
-        balancing = nodes.balancing_knob(root).read()
-    except HypervisorError:
-        balancing = None
-    if balancing:
-        return Finding(Severity.OK, SUBJECT, "the kernel's own NUMA balancing is on: it moves memory to where vCPUs run")
-    cure = "sysctl kernel.numa_balancing=1, or run numad"
-    return Finding(Severity.WARNING, SUBJECT, "nothing keeps guests' memory near their vCPUs: no numad, and NUMA balancing is off", cure)
-
-
 def _about_guests(guests: Sequence[Guest], root: Path) -> Iterable[Finding]:
-    without, unreadable, nameless = [], [], []
+    without, unreadable = [], []
     for guest in guests:
         pid, name = pid_of(guest), guest.name
         if pid is None:
@@ -87,18 +73,13 @@ def _about_guests(guests: Sequence[Guest], root: Path) -> Iterable[Finding]:
             os.close(open_process_file(process.folder, "numa_maps"))
         except OSError:
             unreadable.append(name)
-        if not process.vcpus():
-            nameless.append(name)
     if without:
         message = f"guests {first_names(without)} have no process on this host: their nodes are unknown"
         yield Finding(Severity.WARNING, SUBJECT, message)
     if unreadable:
         message = f"/proc/PID/numa_maps cannot be read for guests {first_names(unreadable)}"
         yield Finding(Severity.WARNING, SUBJECT, message, root_cure())
-    if nameless:
-        message = f"the vCPU threads of guests {first_names(nameless)} have no names, so mom cannot see where they run"
-        yield Finding(Severity.WARNING, SUBJECT, message, "start QEMU with -name …,debug-threads=on, as libvirt does")
-    if guests and not (without or unreadable or nameless):
+    if guests and not (without or unreadable):
         yield Finding(Severity.OK, SUBJECT, f"mom sees the nodes of {count_of(len(guests), 'guest')}")
 
 

@@ -225,17 +225,6 @@ _ZRAM: Final = (
     " '[zram0]', 'zram-size = ram / 2', 'compression-algorithm = zstd', 'swap-priority = 100', then: systemctl daemon-reload &&"
     " systemctl start systemd-zram-setup@zram0"
 )
-_FILE: Final = (
-    "for a fast disk: fallocate -l 16G /swapfile && chmod 600 /swapfile && mkswap /swapfile && swapon /swapfile, and to /etc/fstab the line"
-    " '/swapfile none swap defaults 0 0'"
-)
-_ZSWAP: Final = (
-    "for a compressed cache in front of this disk: echo zstd > /sys/module/zswap/parameters/compressor; echo 20 >"
-    " /sys/module/zswap/parameters/max_pool_percent; echo Y > /sys/module/zswap/parameters/enabled; to keep the cache: zswap.enabled=1"
-    " zswap.compressor=zstd on the kernel's command line"
-)
-
-_LARGER_POOL: Final = "enlarge this swap, or the zswap pool in front of it: raise /sys/module/zswap/parameters/max_pool_percent"
 
 
 def findings(root: Path, hierarchies: Hierarchies, hypervisor: Hypervisor | None) -> Iterator[Finding]:
@@ -257,30 +246,16 @@ def findings(root: Path, hierarchies: Hierarchies, hypervisor: Hypervisor | None
 
 def _about_stores(stores: Sequence[SwapStore]) -> Iterable[Finding]:
     if not stores:
-        message = "the host has no swap: mom cannot move cold memory"
-        yield Finding(Severity.WARNING, SUBJECT, message, f"{_ZRAM}. Or {_FILE}")
+        yield Finding(Severity.WARNING, SUBJECT, "the host has no swap: mom cannot move cold memory", _ZRAM)
     for store in stores:
-        name = printable(store.name)
-        size = f"{name}: {store.kind} of {format_kib(store.size_kib)}, {format_kib(store.free_kib)} of it free"
+        size = f"{printable(store.name)}: {store.kind} of {format_kib(store.size_kib)}, {format_kib(store.free_kib)} of it free"
         ratio = ratio_of([store])
-        if store.kind is SwapStore.Kind.ROTATING:
-            cure = f"give other swap a higher priority and swapoff {name}; {_ZRAM}"
-            yield Finding(Severity.WARNING, SUBJECT, f"{size}; it is a rotating disk, so mom moves nothing there", cure)
-        elif ratio is not None and ratio < LEAST_RATIO:
-            message = f"{size}; its content compresses only to 1/{ratio:.1f}, so mom moves nothing more there"
-            yield Finding(
-                Severity.WARNING,
-                SUBJECT,
-                message,
-                "use an algorithm that compresses better (zstd), or set `offload: false` for guests with encrypted memory",
-            )
-        elif store.free_kib <= KEPT_SHARE * store.size_kib:
-            cure = _LARGER_POOL if store.kind is SwapStore.Kind.ZSWAP else "enlarge this swap"
-            yield Finding(Severity.WARNING, SUBJECT, f"{size}: only the reserve for the kernel is free", cure)
+        if why := _why_not(store):
+            yield Finding(Severity.WARNING, SUBJECT, f"{size}; mom moves nothing there: {why}", _ZRAM)
+        elif not _free(store):
+            yield Finding(Severity.WARNING, SUBJECT, f"{size}: only the reserve for the kernel is free", "enlarge this swap")
         else:
-            compressed = f"; its content compresses to 1/{ratio:.1f}" if ratio is not None else ""
-            cure = _ZSWAP if store.kind is SwapStore.Kind.DISK else ""
-            yield Finding(Severity.OK, SUBJECT, f"{size}{compressed}", cure)
+            yield Finding(Severity.OK, SUBJECT, size if ratio is None else f"{size}; its content compresses to 1/{ratio:.1f}")
 
 
 def _about_guests(root: Path, hierarchies: Hierarchies, guests: Sequence[Guest]) -> Iterator[Finding]:

@@ -125,12 +125,8 @@ def _about_cpu(hypervisor: CpuTuneControl, guests: Sequence[Guest]) -> Iterable[
     if limitable := len(guests) - len(unknown):
         yield Finding(Severity.OK, SUBJECT, f"the CPU time of {limitable} guests can be limited")
     if unknown:
-        # The list of guests has the reasons only after mom has tried to read the limits.
-        again = hypervisor.guests() if isinstance(hypervisor, Hypervisor) else ()
-        reasons = {reason for guest in again if (reason := guest.blocked.get(QUOTA, ""))}
-        why = "; ".join(sorted(reasons)) or "the CPU limits cannot be read"
-        message = f"{why} (guests {first_names([guest.name for guest in unknown])})"
-        yield Finding(Severity.WARNING, SUBJECT, message, _CURE if reasons else "")
+        message = f"the CPU limits of guests {first_names([guest.name for guest in unknown])} cannot be read"
+        yield Finding(Severity.WARNING, SUBJECT, message, _CURE)
 
 
 _NOTHING_SET = QosGuestSettings()
