@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mom_core import Decision, Guest, Host, HypervisorError, Outcome, Report, Snapshot, Status
+from mom_core import Decision, Guest, HypervisorError, Outcome, Report, Snapshot, Status
 from mom_kvm import WatchedMemory
 from mom_kvm.watch import GuestWatch, usable_soon
 
@@ -102,7 +102,7 @@ class Lab:
         if not usable:
             self.watch.look()
 
-    def cycle(self, *, blocked: str = "", status: Status = Status.APPLIED, state: str | None = None, **asked: int) -> None:
+    def cycle(self, *, blocked: str = "", status: Status = Status.APPLIED, **asked: int) -> None:
         """A cycle has seen the guests as they are now, and asked these for sizes."""
         names = {"balloon_cur": "balloon.current", "balloon_max": "balloon.maximum", "mem_usable": "balloon.usable"}
         guests = {}
@@ -112,7 +112,7 @@ class Lab:
             guests[guest] = Guest(guest, guest, fields, blocked=why, incarnation=self.starts.get(guest, ""))
         decisions = [Decision(guests[name].entity, "balloon_target", size * MIB) for name, size in asked.items()]
         outcomes = [Outcome(decision, None, None, status) for decision in decisions]
-        seen = Snapshot(Host(fields={"host_memory_state": state}), guests)
+        seen = Snapshot(guests=guests)
         self.watch.follow(Report(1, 0.0, "enforce", seen, [], [], outcomes, [], [], 0.0))
 
     def forecasts(self) -> dict[str, int]:
@@ -224,24 +224,6 @@ def test_a_guest_that_has_shrunk_as_far_as_it_was_asked_to_wakes_mom_once(lab: L
     lab.looks()
     assert lab.watch.look() == 1.0
     assert lab.woken == ["guest db has reached its smaller size"]
-
-
-@pytest.mark.parametrize(
-    ("state", "freed", "wakes"),
-    [("soft", 128, True), ("soft", 127, False), ("high", 300, False), (None, 300, False)],
-    ids=["a lot", "little", "the host has enough", "how much the host has is unknown"],
-)
-def test_what_a_guest_frees_is_worth_a_cycle_while_the_host_has_too_little(lab: Lab, state: str | None, freed: int, wakes: bool) -> None:
-    lab.cycle(state=state)
-    lab.looks(200 + freed)
-    assert lab.woken == ([f"guest db has freed {freed} MiB since the last cycle"] if wakes else [])
-
-
-def test_what_a_balloon_gave_a_guest_was_not_freed(lab: Lab) -> None:
-    lab.cycle(state="soft")
-    lab.records["db"]["balloon.current"] = 800 * MIB
-    lab.looks(400)
-    assert lab.woken == []
 
 
 def test_a_hypervisor_that_is_away_and_a_guest_that_has_gone_wake_nobody(lab: Lab) -> None:

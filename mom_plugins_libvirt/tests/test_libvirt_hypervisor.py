@@ -106,9 +106,9 @@ def test_a_driver_that_never_answers_or_stops_answering_blocks_the_balloon_after
     assert listed(hypervisor, guest).blocked == {}, "it may be booting"
     clock.now += 61
     never = "the guest's balloon driver has never answered"
-    assert (listed(hypervisor, guest).blocked, hypervisor.silent()) == ({BALLOON: never}, {guest.uuid: never})
+    assert (listed(hypervisor, guest).blocked, [remark.message for _, remark in hypervisor.remarks()]) == ({BALLOON: never}, [never])
     guest.statistics = {"balloon.last-update": int(clock.wall()), "balloon.usable": 500_000}
-    assert (listed(hypervisor, guest).blocked, hypervisor.silent()) == ({}, {})
+    assert (listed(hypervisor, guest).blocked, hypervisor.remarks()) == ({}, [])
     clock.now += 29
     assert listed(hypervisor, guest).blocked == {}, "stale is not silent: what it said is unknown, no more"
     assert "mem_usable" not in hypervisor.fields([listed(hypervisor, guest)])[guest.uuid]
@@ -124,7 +124,7 @@ def test_a_guest_that_was_paused_is_given_time_to_answer_again(guest, hypervisor
     guest.state = 3
     clock.now += 3600
     assert listed(hypervisor, guest).blocked == {"*": "the guest is paused"}
-    assert hypervisor.silent() == {}
+    assert hypervisor.remarks() == []
     guest.state = 1
     assert listed(hypervisor, guest).blocked == {}
     clock.now += 31

@@ -502,7 +502,7 @@ def test_a_guest_that_was_given_a_dimm_is_no_liar(host: FakeHost, clock: HandClo
     guest.updated = int(clock.wall())
     found = fields(hypervisor)["web"]
     assert (found["balloon_cur"], found["balloon_max"], found["mem_usable"]) == (size, 1536 * MIB, 1100 * MIB)
-    assert (hypervisor.impossible(), found["stats_rejected"]) == ({}, 0)
+    assert (hypervisor.remarks(), found["stats_rejected"]) == ([], 0)
     (web,) = hypervisor.guests()
     assert hypervisor.of({web.id})[web.id]["balloon.maximum"] == 1536 * MIB
     hypervisor.set_balloon(web.entity, 1536 * MIB)
@@ -515,7 +515,7 @@ def test_a_guest_that_lies_in_each_cycle_is_seldom_described_again(host: FakeHos
     for _ in range(20):
         guest.reports(usable=5000 * MIB)
         hypervisor.guests()
-        assert list(hypervisor.impossible().values()) == [("mem_unused", "mem_usable")]
+        assert [remark.hint.partition(": ")[2] for _, remark in hypervisor.remarks()] == ["mem_unused, mem_usable"]
         clock.now += 1.0
     assert guest.asked["query-name"] == 2
 

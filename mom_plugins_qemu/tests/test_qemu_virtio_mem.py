@@ -109,7 +109,7 @@ def test_the_memory_of_a_device_without_an_id_is_the_guests_too_and_cannot_size_
         guest.reports(usable=400 * MIB, total=740 * MIB)
     hypervisor = of(by_file(host))
     guests = {one.name: one for one in hypervisor.guests()}
-    assert hypervisor.impossible() == {}
+    assert hypervisor.remarks() == []
     for found in hypervisor.fields(list(guests.values())).values():
         assert (found["balloon_cur"], found["balloon_max"], found["balloon_least"]) == (768 * MIB, 768 * MIB, 257 * MIB)
     assert "pinned" in guests["web"].properties

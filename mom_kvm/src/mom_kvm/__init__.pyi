@@ -87,7 +87,7 @@ from .doctor import Cures as Cures
 from .fields import GuestField as GuestField, QEMU_GUEST_FIELDS as QEMU_GUEST_FIELDS
 from .host_side import HostSide as HostSide
 from .plugin_of_guests import PluginOfGuests as PluginOfGuests
-from .seen_guests import SeenGuest as SeenGuest, SeenGuests as SeenGuests
+from .seen_guests import GuestRemark as GuestRemark, SeenGuest as SeenGuest, SeenGuests as SeenGuests
 from .statistics import StatisticsRecord as StatisticsRecord
 from .watch import TAKEN_KIB as TAKEN_KIB, WatchedMemory as WatchedMemory
 from .doctor import named_guests as named_guests

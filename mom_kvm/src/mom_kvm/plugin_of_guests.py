@@ -42,6 +42,7 @@ from mom_kvm.hypervisors import set_each
 from mom_kvm.look_thread import LookThread
 
 if TYPE_CHECKING:
+    from mom_kvm.seen_guests import GuestRemark
     from mom_kvm.watch import BalloonStatistics, GuestWatch
 
 _LONGEST_PERIOD_SECONDS: Final = 3600
@@ -51,8 +52,6 @@ _SWITCHED_PER_CYCLE: Final = 50
 
 _SHORTEST_WATCH_SECONDS: Final = 0.05
 """Minimum of the setting `watch`, except 0. Guests send statistics only once a second."""
-
-_SILENT_CURE: Final = "check whether the guest has hung; load virtio_balloon in it (Windows: the balloon driver and service of virtio-win)"
 
 
 def _whole_seconds(seconds: float) -> float:
@@ -67,14 +66,8 @@ class ReportingHypervisor(Hypervisor, Protocol):
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
         """Return the guests' fields as of the last call of `Hypervisor.guests`, keyed by guest ID, then field name."""
 
-    def silent(self) -> Mapping[str, str]:
-        """Return why guests' statistics are overdue, keyed by guest ID."""
-
-    def impossible(self) -> Mapping[str, Sequence[str]]:
-        """Return the names of fields with impossible values in the last statistics, keyed by guest ID."""
-
-    def garbled(self) -> Mapping[str, str]:
-        """Return why guests' descriptions are unreadable, keyed by guest ID."""
+    def remarks(self) -> Sequence[tuple[str, GuestRemark]]:
+        """Return why mom cannot rely on guests, each with the guest's ID."""
 
     def stats_period(self, guest: Entity) -> int:
         """Return the guest's statistics period in seconds; 0 if off. Raise `HypervisorError` on failure."""
@@ -88,8 +81,6 @@ H = TypeVar("H", bound=ReportingHypervisor)
 
 class PluginOfGuests(Generic[H]):
     """Base class of plugins for hypervisors. The subclass sets `_hypervisor` and `_watch` in `mom_setup`."""
-
-    _garbled_cure = "check the description (virsh dumpxml GUEST); mom does not know the guest's guarantee, and does not change its balloon"
 
     class Settings(PluginSettings):
         """Settings for guests' statistics."""
@@ -146,21 +137,17 @@ class PluginOfGuests(Generic[H]):
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
         own = self._own(hypervisor)
-        return {} if own is None else {"guests_silent": len(own.silent()), "guests_distrusted": len(own.impossible())}
+        if own is None:
+            return {}
+        kinds = [remark.kind for _, remark in own.remarks()]
+        return {"guests_silent": kinds.count("silent"), "guests_distrusted": kinds.count("distrusted")}
 
     @hookimpl
     def mom_problems(self, snapshot: Snapshot) -> Iterable[Problem | Condition]:
-        if self._hypervisor is None:
-            return
-        reports = [(uuid, message, _SILENT_CURE) for uuid, message in self._hypervisor.silent().items()]
-        for uuid, names in self._hypervisor.impossible().items():
-            # The hint names the fields. In the message, other names would count as a new problem.
-            hint = f"its balloon driver is broken or reports false values: {', '.join(names)}"
-            reports.append((uuid, "the guest reports impossible statistics; mom ignores all its statistics", hint))
-        reports += [(uuid, message, self._garbled_cure) for uuid, message in self._hypervisor.garbled().items()]
-        for uuid, message, hint in reports:
+        for uuid, remark in () if self._hypervisor is None else self._hypervisor.remarks():
             if uuid in snapshot.guests:
-                yield Problem(Source(self._context.name), message, snapshot.guests[uuid].entity, Severity.WARNING, hint)
+                entity = snapshot.guests[uuid].entity
+                yield Problem(Source(self._context.name), remark.message, entity, Severity.WARNING, remark.hint)
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence, Set
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from mom_core import Entity, Guest, GuestGone, NotSupported, Value, printable
 from mom_kvm.fields import GuestField
@@ -31,6 +31,14 @@ _PLUGGING_SECONDS: Final = 60.0
 
 _LEFT_KIB: Final = 1024
 """Smallest target that mom sets. libvirt refuses 0."""
+
+
+class GuestRemark(NamedTuple):
+    """Reason why mom cannot rely on a guest."""
+
+    kind: Literal["silent", "distrusted", "garbled"]
+    message: str
+    hint: str
 
 
 class Devices(Protocol):
@@ -109,6 +117,20 @@ class SeenGuest(ABC):
             return "the guest's balloon driver has never answered" if monotonic - self.since > _DRIVER_GRACE_SECONDS else ""
         patience = max(_DRIVER_SILENT_SECONDS, _DRIVER_SILENT_STALE * stale_seconds(self.period or 0))
         return "the guest's balloon driver no longer answers" if min(age, monotonic - self.since) > patience else ""
+
+    def remarks(self, monotonic: float) -> Iterator[GuestRemark]:
+        """Yield why mom cannot rely on the guest."""
+        if message := self.silence(monotonic):
+            hint = "check whether the guest has hung; load virtio_balloon in it (Windows: the balloon driver and service of virtio-win)"
+            yield GuestRemark("silent", message, hint)
+        if self.fresh and self.reading is not None and self.reading.impossible:
+            # The hint names the fields. In the message, other names would count as a new problem.
+            hint = f"its balloon driver is broken or reports false values: {', '.join(self.reading.impossible)}"
+            message = "the guest reports impossible statistics; mom ignores all its statistics"
+            yield GuestRemark("distrusted", message, hint)
+        if self.garbled:
+            hint = "check the description (virsh dumpxml GUEST); mom does not know the guest's guarantee, and does not change its balloon"
+            yield GuestRemark("garbled", f"{_UNINTELLIGIBLE}: {self.garbled}", hint)
 
     @property
     def size(self) -> int | None:
@@ -251,18 +273,10 @@ class SeenGuests(ABC, Generic[G]):
             processes = {} if self._host_side is None else self._host_side.fields(maxima)
             return {identity: self._fields_of(seen, processes.get(identity, {})) for identity, seen in present.items()}
 
-    def silent(self) -> Mapping[str, str]:
-        """Return why guests' statistics are overdue, keyed by guest ID."""
+    def remarks(self) -> Sequence[tuple[str, GuestRemark]]:
+        """Return why mom cannot rely on guests, each with the guest's ID."""
         now = self._monotonic()
-        return {seen.id: why for seen in self.seen() if (why := seen.silence(now))}
-
-    def impossible(self) -> Mapping[str, Sequence[str]]:
-        """Return the names of fields with impossible values, keyed by guest ID."""
-        return {seen.id: seen.reading.impossible for seen in self.seen() if seen.fresh and seen.reading and seen.reading.impossible}
-
-    def garbled(self) -> Mapping[str, str]:
-        """Return why guests' descriptions are unreadable, keyed by guest ID."""
-        return {seen.id: f"{_UNINTELLIGIBLE}: {seen.garbled}" for seen in self.seen() if seen.garbled}
+        return [(seen.id, remark) for seen in self.seen() for remark in seen.remarks(now)]
 
     def seen(self, guests: Sequence[Entity] | None = None) -> Sequence[G]:
         """Return the guests of the last query that are in `guests`; all if None."""

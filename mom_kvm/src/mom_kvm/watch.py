@@ -23,12 +23,6 @@ _USED_UP_SHARE = 0.25
 _USED_UP_KIB = 16 << 10
 """A guest needs a cycle if, since the last cycle, it used up a quarter of its usable memory, and at least 16 MiB."""
 
-_FREED_KIB = 128 << 10
-"""While the host is short of memory, a cycle starts when a guest has freed this much since the last cycle."""
-
-STATE_FIELD, STATE_HIGH = "host_memory_state", "high"
-
-
 _ARRIVING_SECONDS = 0.1
 """Interval of the watch while a guest is shrinking."""
 
@@ -81,11 +75,6 @@ class WatchedMemory(NamedTuple):
         if (self.major_fault or 0.0) > HealthLimits.MAJOR_FAULTS >= (before.major_fault or 0.0):
             return f"{self.major_fault:.0f} page faults per second wait for its disk"
         return ""
-
-
-def freed_kib(before: WatchedMemory, now: WatchedMemory) -> float:
-    """Return how many KiB a guest has freed since the last cycle. Memory that its balloon returned does not count."""
-    return now.usable - before.usable - max(0.0, now.size - before.size)
 
 
 def _runs_out(usable: float, memory: WatchedMemory) -> bool:
@@ -165,7 +154,6 @@ class GuestWatch:
     monotonic: Callable[[], float] = time.monotonic
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _watched: dict[str, _Watched] = field(default_factory=dict)
-    _pressed: bool = False
     _thread: LookThread = field(init=False)
 
     def __post_init__(self) -> None:
@@ -183,9 +171,7 @@ class GuestWatch:
         """Watch the guests of this report whose size or target is below their maximum size."""
         applied = (outcome.decision for outcome in report.outcomes if outcome.status is Status.APPLIED)
         targets = {decision.entity.id: decision.value for decision in applied if decision.control == GuestField.BALLOON}
-        state = report.snapshot.host.fields.get(STATE_FIELD)
         with self._lock:
-            self._pressed = state is not None and state != STATE_HIGH
             before, self._watched = self._watched, {}
             for guest in report.snapshot.guests.values():
                 seen = _memory(guest.fields)
@@ -269,8 +255,6 @@ class GuestWatch:
             why = now.why_wake(guest.expected)
             if why:
                 why = f"is short of memory: {why}"
-            elif self._pressed and (freed := freed_kib(guest.expected, now)) >= _FREED_KIB:
-                why = f"has freed {format_kib(freed)} since the last cycle"
             guest.asked = bool(why)
             return why
 

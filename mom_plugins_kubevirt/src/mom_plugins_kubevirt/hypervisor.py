@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from mom_core import Entity, Guest, GuestBusy, GuestGone, HypervisorError, Value
-from mom_kvm import HostSide, LookThread, ProcessStat, SeenGuest, StatisticsRecord, boot_id, pid_of, read_meminfo
+from mom_kvm import GuestRemark, HostSide, LookThread, ProcessStat, SeenGuest, StatisticsRecord, boot_id, pid_of, read_meminfo
 from mom_plugins_kubevirt.pod_libvirt import Means, PodLibvirt
 from mom_plugins_kubevirt.pods import LAUNCHER, LauncherPod, Pods
 from mom_plugins_kubevirt.rounds import ask_all
@@ -243,21 +243,10 @@ class KubevirtHypervisor:
             return ""
         return f"its libvirt says that the guest has up to {most} KiB, but its process and the host have room for only {possible} KiB"
 
-    def silent(self) -> Mapping[str, str]:
-        """Return why guests' statistics are overdue, keyed by guest ID."""
-        return self._reports(LibvirtHypervisor.silent)
-
-    def impossible(self) -> Mapping[str, Sequence[str]]:
-        """Return the names of fields with impossible values, keyed by guest ID."""
-        return self._reports(LibvirtHypervisor.impossible)
-
-    def garbled(self) -> Mapping[str, str]:
-        """Return why guests' descriptions are unreadable, keyed by guest ID."""
-        return self._reports(LibvirtHypervisor.garbled)
-
-    def _reports(self, read: Callable[[LibvirtHypervisor], Mapping[str, T]]) -> dict[str, T]:
-        reports = {identity: (read(held.libvirt.hypervisor), held.own.id) for identity, held in self._current().items()}
-        return {identity: of_guests[own] for identity, (of_guests, own) in reports.items() if own in of_guests}
+    def remarks(self) -> Sequence[tuple[str, GuestRemark]]:
+        """Return why mom cannot rely on guests, each with the guest's ID."""
+        remarks = ((identity, held, held.libvirt.hypervisor.remarks()) for identity, held in self._current().items())
+        return [(identity, remark) for identity, held, of_guests in remarks for own, remark in of_guests if own == held.own.id]
 
     def seen(self) -> Sequence[SeenGuest]:
         """Return the guests that `guests` listed last."""

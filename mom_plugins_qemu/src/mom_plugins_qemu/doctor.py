@@ -9,8 +9,7 @@ from mom_core import Finding, Severity, Value, as_number, format_kib, printable
 from mom_kvm import Cures, named_guests
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.hypervisor import cure as cure_of_proxmox
-from mom_plugins_qemu.monitored_guest import MonitoredGuest
-from mom_plugins_qemu.sampler import LIES
+from mom_plugins_qemu.monitored_guest import LIES, MonitoredGuest
 
 SUBJECT: Final = "qemu"
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid as uuids
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from mom_core import Value, printable
-from mom_kvm import GuestField, SeenGuest, StatisticsRecord
+from mom_kvm import GuestField, GuestRemark, SeenGuest, StatisticsRecord
 from mom_plugins_qemu.description import Description, VirtioMem
 from mom_plugins_qemu.fields import KEEPS_ALL, PLUGGED, PLUGGED_MAXIMUM, SIZED_BY, VIRTIO_MEM
 from mom_plugins_qemu.guest_files import FileDefinition, GuestFile
@@ -88,6 +88,9 @@ LAST_RETRY_SECONDS: Final = 10.0
 """Longest pause after a monitor did not answer. Each pause is twice as long as the one before."""
 
 PAUSED: Final = "paused"
+
+LIES: Final = "its monitor says that"
+"""Beginning of a guest's `failure` if its monitor gave an impossible answer."""
 
 
 @dataclass(slots=True)
@@ -184,6 +187,13 @@ class MonitoredGuest(SeenGuest):
     def left_alone(self) -> str:
         """Return why the monitor or QEMU's status forbids changes; empty if neither does."""
         return self.failure or why_left_alone(self.status, self.migration)
+
+    def remarks(self, monotonic: float) -> Iterator[GuestRemark]:
+        """Yield why mom cannot rely on the guest."""
+        yield from super(MonitoredGuest, self).remarks(monotonic)
+        if self.failure.startswith((Failure.GARBLED, LIES)):
+            hint = "check this QEMU process: the guest may have broken out of it; mom leaves this guest alone"
+            yield GuestRemark("garbled", self.failure, hint)
 
     @property
     def sizing(self) -> VirtioMemSizing | None:

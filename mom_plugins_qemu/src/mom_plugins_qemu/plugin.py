@@ -37,8 +37,6 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
         """Folder with your own definitions of guests. Each guest has a file NAME.yaml with the key `monitor`, and if needed `name`,
         `memory`, `guarantee` and `class`."""
 
-    _garbled_cure = "check this QEMU process: the guest may have broken out of it; mom leaves this guest alone"
-
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         super().__init__(settings, context)
         self._settings = settings

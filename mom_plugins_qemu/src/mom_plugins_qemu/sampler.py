@@ -17,6 +17,7 @@ from mom_plugins_qemu.guest_files import FileDefinition, GuestFiles
 from mom_plugins_qemu.monitored_guest import (
     FIRST_RETRY_SECONDS,
     LAST_RETRY_SECONDS,
+    LIES,
     MonitoredGuest,
     assign_definitions,
     guess_ids,
@@ -40,9 +41,6 @@ _MOST_ROUNDS: Final = 3
 """Maximum number of rounds per cycle: one for descriptions, one for statistics, one for monitors that served another client."""
 
 _SEE_PROCESSES: Final = "run mom as root, because root can see the host's processes; or restart the guest"
-
-LIES: Final = "its monitor says that"
-"""Beginning of a guest's `failure` if its monitor gave an impossible answer."""
 
 _DESCRIBING: Final = prepared(DESCRIBING)
 
@@ -110,10 +108,6 @@ class Sampler(SeenGuests[MonitoredGuest]):
         with self._lock:
             self._read_proxmox()
             self._index()
-
-    def garbled(self) -> Mapping[str, str]:
-        """Return why monitors' answers are invalid or impossible, keyed by guest ID."""
-        return {guest.id: guest.failure for guest in self.seen() if guest.failure.startswith((Failure.GARBLED, LIES))}
 
     def _run_rounds(self, due: _Visits, first: int) -> None:
         for attempt in range(first, _MOST_ROUNDS):
