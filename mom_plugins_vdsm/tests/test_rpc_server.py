@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from xmlrpc.client import Fault
 
 import pytest
 from pydantic import ValidationError
@@ -16,6 +15,7 @@ from rpc_peer import LONG_SECONDS, Serving, client, threads
 from mom_core import MomError
 from mom_devkit import wait_until
 from mom_kvm import PolicyTexts
+from mom_plugins_vdsm import rpc_server
 from mom_plugins_vdsm.rpc_plugin import XmlRpcPlugin
 
 PING = b"<?xml version='1.0'?>\n<methodCall>\n<methodName>ping</methodName>\n<params>\n</params>\n</methodCall>\n"
@@ -24,9 +24,14 @@ _ENTITIES = ['<!ENTITY a0 "ha">', *(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for
 BOMB = f"<!DOCTYPE x [{''.join(_ENTITIES)}]><methodCall><methodName>&a29;</methodName></methodCall>".encode()
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc_server, "PATIENCE_SECONDS", LONG_SECONDS)
+
+
 @pytest.fixture
 def serving(tmp_path: Path) -> Iterator[Serving]:
-    with Serving(tmp_path, patience="1m") as serving:
+    with Serving(tmp_path) as serving:
         yield serving
 
 
@@ -85,6 +90,7 @@ def test_a_call_as_vdsm_sends_it_is_answered(serving: Serving, path: str) -> Non
         (b"rubbish\r\n\r\n", 400),
         (b"POST /RPC2 HTTP/1.1\r\n" + b"X: 1\r\n" * 200 + b"\r\n", 431),
         (b"POST /RPC2 HTTP/1.1\r\nX: " + b"x" * 20_000, 431),
+        (b"POST /RPC2 HTTP/1.1\r\nContent-Length: 5000000\r\n\r\n", 413),
     ],
 )
 def test_what_is_no_call_gets_an_http_error_and_the_connection_ends(serving: Serving, sent: bytes, expected: int) -> None:
@@ -112,25 +118,12 @@ def test_a_body_that_is_no_call_is_a_fault(serving: Serving, body: bytes) -> Non
     assert (b"document types and entities are not accepted" in said) == (b"DOCTYPE" in body), "before they are expanded"
 
 
-def test_a_policy_that_is_too_large_is_refused_as_any_other_policy(tmp_path: Path) -> None:
-    with Serving(tmp_path, largest="1KiB") as serving, client(serving.socket) as mom:
-        large = "(defvar a 1)\n" * 200_000
-        assert mom.setPolicy(large) is False
-        assert mom.setNamedPolicy("01-parameters", large) is False
-        assert [problem.message.partition(" refused: ")[0] for problem in serving.plugin.mom_problems()] == [
-            "the policies that were set last are",
-            "the policy 01-parameters that was set last is",
-        ]
-        with pytest.raises(Fault, match="larger than 1,024 bytes"):
-            mom.setVerbosity(large)
-        assert mom.setNamedPolicy("01-parameters", "(defvar a 1)") is True
-
-
 # --- clients that harm others ------------------------------------------------------------------------------------------------------------
 
 
-def test_half_a_request_is_ended(tmp_path: Path) -> None:
-    with Serving(tmp_path, patience="300ms") as serving:
+def test_half_a_request_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc_server, "PATIENCE_SECONDS", 0.3)
+    with Serving(tmp_path) as serving:
         held = [connected(serving.socket) for _ in range(10)]
         for sock in held:
             sock.sendall(post(PING)[:50])
@@ -139,8 +132,9 @@ def test_half_a_request_is_ended(tmp_path: Path) -> None:
             sock.close()
 
 
-def test_clients_that_do_not_take_their_answers_keep_nobody_out(tmp_path: Path) -> None:
-    with Serving(tmp_path, clients=3, patience="1m") as serving, ExitStack() as lazy:
+def test_clients_that_do_not_take_their_answers_keep_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc_server, "CLIENTS", 3)
+    with Serving(tmp_path) as serving, ExitStack() as lazy:
         serving.report({}, {f"vm{n}": {"balloon_cur": n} for n in range(5_000)})
         for _ in range(3):
             lazy.enter_context(sock := connected(serving.socket)).sendall(post(PING.replace(b"ping", b"getStatistics")))

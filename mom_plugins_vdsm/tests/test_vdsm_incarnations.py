@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import Entity, LedgerEntry, Scope, StateFile
+from mom_core import StateFile
 from mom_devkit import HandClock
 from mom_plugins_vdsm.incarnations import FORM, Incarnations, KeptIncarnations
 from mom_plugins_vdsm.statistics import Vm
@@ -17,7 +17,6 @@ class Host:
         self.path = path
         self.clock = HandClock(1000.0)
         self.boot = "boot-1"
-        self.changes: list[LedgerEntry] = []
         self.set_by = 0.0
         """By how much the wall clock was set, in seconds."""
         self.restart()
@@ -27,14 +26,10 @@ class Host:
         self.marks = self.follower()
 
     def follower(self, *, keep: bool = True) -> Incarnations:
-        return Incarnations(self.file, self.boot, self.clock, changes=lambda: self.changes, keep=keep, wall=self.wall)
+        return Incarnations(self.file, self.boot, self.clock, keep=keep, wall=self.wall)
 
     def wall(self) -> float:
         return self.clock.wall() + self.set_by
-
-    def mom_changes_it(self, mark: str) -> None:
-        entity = Entity(Scope.GUEST, "a", "a")
-        self.changes = [LedgerEntry(entity, "balloon_target", 100, 50, "balloon", self.clock.wall(), mark)]
 
     def mark(self, elapsed: float | None) -> str:
         return self.marks.follow([Vm("a", "a", "Up", "", 0.0, elapsed=elapsed)])["a"]
@@ -105,38 +100,6 @@ def test_a_mom_that_was_restarted_knows_the_guests_that_were_not(first: str, hos
     host.boot = boot
     host.restart()
     assert (host.mark(elapsed) == first) is same
-
-
-DAMAGE = ["", "{", "[" * 9999, '{"state":"guests","version":1,"crc32":"00000000","content":{"boot":"boot-1","guests":{}}}\n']
-
-
-@pytest.mark.parametrize("elapsed", [601.0, None], ids=["runs since before", "vdsm does not say"])
-@pytest.mark.parametrize("content", [*DAMAGE, None], ids=["empty", "cut", "deep", "changed", "gone"])
-def test_a_changed_guest_is_known_by_the_ledger_without_the_file(
-    first: str, host: Host, content: str | None, elapsed: float | None
-) -> None:
-    host.mom_changes_it(first)
-    host.path.unlink() if content is None else host.path.write_text(content)
-    host.clock.now += 500
-    host.restart()
-    assert host.mark(elapsed) == first
-    host.clock.now += 200
-    assert host.mark(5) != first, "and is another one when it was started anew"
-
-
-def test_a_guest_that_was_started_after_mom_had_changed_it_is_another_though_the_file_is_lost(first: str, host: Host) -> None:
-    host.mom_changes_it(first)
-    host.path.unlink()
-    host.clock.now += 500
-    host.restart()
-    assert host.mark(450) != first
-
-
-def test_after_a_reboot_the_ledger_says_nothing_of_guests(first: str, host: Host) -> None:
-    host.mom_changes_it(first)
-    host.boot = "boot-2"
-    host.restart()
-    assert host.mark(None) != first
 
 
 def test_a_file_that_cannot_be_written_is_said_harmless_and_tried_again(host: Host) -> None:

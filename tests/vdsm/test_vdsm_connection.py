@@ -122,34 +122,6 @@ def test_after_a_connection_that_worked_the_next_call_connects_again(vdsm: Vdsm,
     assert one.opened == 2
 
 
-def test_a_lost_answer_costs_its_time_and_where_nothing_else_comes_the_connection_is_opened_anew(
-    vdsm: Vdsm, one: VdsmConnection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connection_module, "_PING_SECONDS", 0.2)
-    ping(one)
-    vdsm.fault("Host.ping2", 2, how="never")  # the call, and the question whether vdsm answers at all
-    began = time.monotonic()
-    assert isinstance(refused(one, 1.0), GuestBusy)
-    assert 0.9 < time.monotonic() - began < 30
-    wait_until(lambda: vdsm.wire()["clients"] == 0)
-    wait_until(lambda: one._session is None)
-    assert ping(one) is True
-    assert vdsm.wire()["connections"] == 2
-
-
-def test_after_a_lost_answer_the_connection_stays_when_vdsm_itself_answers(
-    vdsm: Vdsm, one: VdsmConnection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connection_module, "_PING_SECONDS", 0.5)
-    ping(one)
-    vdsm.fault("Host.getVMList", how="never")
-    with pytest.raises(GuestBusy):
-        one.call("Host.getVMList", {}, 0.2, "listing")
-    time.sleep(1)  # longer than vdsm has time to answer that
-    assert ping(one) is True
-    assert vdsm.wire()["connections"] == 1
-
-
 def test_a_call_that_hangs_alone_leaves_the_connection_to_the_others(vdsm: Vdsm, one: VdsmConnection) -> None:
     vdsm.fault("Host.getVMList", held=True)
     late: list[Callable[[], bool]] = []

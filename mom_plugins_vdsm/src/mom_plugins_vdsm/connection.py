@@ -32,12 +32,6 @@ _HEART_BEAT_MS = 24_000
 _HEART_BEAT_GRACE_SECONDS = 6.0
 """How late a heart-beat may be."""
 
-_PING_SECONDS = 2.0
-"""Timeout of the ping that mom sends after an unanswered call."""
-
-_MOST_LATE_CALLS = 40
-"""With more unanswered calls, mom closes the connection. vdsm's queue is twice as long."""
-
 _FAREWELL_SECONDS = 0.1
 """How long mom waits for vdsm to confirm that it disconnects."""
 
@@ -75,8 +69,8 @@ class _Session:
     """Open requests, keyed by ID. The future of each gets the result or a `HypervisorError`."""
     late: set[str] = field(default_factory=set)
     """IDs of open requests whose callers have stopped waiting."""
-    answers: int = 0
-    given_up: HypervisorError | None = None
+    end: HypervisorError | None = None
+    """Why the session has ended; None before."""
 
     def send(self, command: str, headers: Mapping[str, str], body: bytes = b"") -> None:
         self.writer.write(StompFrame(command, headers, body).encode())
@@ -86,10 +80,6 @@ class _Session:
         headers = {"destination": REQUESTS, "content-type": "application/json", "reply-to": self.destination}
         self.send("SEND", {**headers, "content-length": str(len(message.body))}, message.body)
         return answer
-
-    def give_up(self, error: HypervisorError) -> None:
-        self.given_up = error
-        self.writer.transport.abort()
 
 
 class VdsmConnection:
@@ -172,42 +162,19 @@ class VdsmConnection:
         try:
             async with asyncio.timeout(timeout):
                 session = await self._opened()
-                before, answer_future = session.answers, session.ask(message)
+                answer_future = session.ask(message)
                 answer = await asyncio.shield(answer_future)
             if isinstance(answer, HypervisorError):
                 raise answer
             return answer
         except TimeoutError:
             if answer_future is not None and not answer_future.done():
-                self._overdue(session, message.id, before)
+                session.late.add(message.id)
                 if late is not None:
                     late(answer_future.done)
             raise GuestBusy(f"{doing}: {self.settings.peer} has not answered within {format_duration(timeout)}") from None
         except HypervisorError as error:
             raise type(error)(f"{doing}: {error.message}", hint=error.hint) from error
-
-    def _overdue(self, session: _Session, identity: str, answers_before: int) -> None:
-        # If vdsm has answered other calls since then, only this call hangs.
-        session.late.add(identity)
-        if len(session.late) > _MOST_LATE_CALLS:
-            self._give_up(session)
-        elif session.answers == answers_before:
-            self._ping(session)
-
-    def _ping(self, session: _Session) -> None:
-        # Without an answer in time, the session ends.
-        ping, before = request("Host.ping2", {}), session.answers
-        session.ask(ping)
-        session.late.add(ping.id)
-
-        def judge() -> None:
-            if session.answers == before:
-                self._give_up(session)
-
-        asyncio.get_running_loop().call_later(_PING_SECONDS, judge)
-
-    def _give_up(self, session: _Session) -> None:
-        session.give_up(HypervisorError(f"{self.settings.peer} does not answer"))
 
     async def _opened(self) -> _Session:
         if self._session is not None:
@@ -221,8 +188,8 @@ class VdsmConnection:
         opened = await asyncio.shield(self._opening)
         if isinstance(opened, HypervisorError):
             raise opened
-        if opened.given_up is not None:  # too late: a request would get neither answer nor error
-            raise opened.given_up
+        if opened.end is not None:  # too late: a request would get neither answer nor error
+            raise opened.end
         return opened
 
     async def _serve(self) -> None:
@@ -246,7 +213,7 @@ class VdsmConnection:
     def _ended(self, error: HypervisorError, session: _Session | None) -> None:
         if self._session is not None or self._refusal is None or self._refusal.message != error.message:
             self._log.warning("%s", error)
-        self._fruitless = 0 if session is not None and session.answers else self._fruitless + 1
+        self._fruitless = 0 if self._session is not None else self._fruitless + 1
         pause = _RETRY_SECONDS[min(self._fruitless, len(_RETRY_SECONDS)) - 1] if self._fruitless else 0.0
         self._retry_at = asyncio.get_running_loop().time() + pause
         self._refusal, self._session = error, None
@@ -254,7 +221,7 @@ class VdsmConnection:
         if opening is not None:
             opening.set_result(error)
         if session is not None:
-            session.given_up = error
+            session.end = error
             for identity, answer in session.sent.items():
                 if identity not in session.late:  # late requests stay open, because they may still occupy vdsm
                     answer.set_result(error)
@@ -302,16 +269,14 @@ class VdsmConnection:
                 silence = "has not answered CONNECT" if self._session is None else "sends nothing, not even heartbeats"
                 raise HypervisorError(f"{peer} {silence}") from error
             except OSError as error:
-                raise self._lost(session, error) from error
+                raise self._lost(error) from error
             except EOFError as error:
-                raise self._lost(session, None) from error
+                raise self._lost(None) from error
             except (FrameError, AnswerError) as error:
                 raise HypervisorError(f"{peer} sent an invalid message: {error}") from error
 
-    def _lost(self, session: _Session, error: OSError | None) -> HypervisorError:
+    def _lost(self, error: OSError | None) -> HypervisorError:
         peer, tls = self.settings.peer, self.settings.tls
-        if session.given_up is not None:
-            return session.given_up
         if self._session is not None:
             return HypervisorError(f"{peer} closed the connection" + (f": {error.strerror}" if error else ""))
         if tls is None:
@@ -350,7 +315,6 @@ class VdsmConnection:
         answer = session.sent.pop(message.id, None)
         session.late.discard(message.id)
         if answer is not None:  # otherwise the answer is another client's, or a repetition
-            session.answers += 1
             answer.set_result(message.error or message.result)
 
     async def _say_farewell(self, session: _Session) -> None:

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from mom_core import Finding, HypervisorError, Severity, count_of, first_names
 from mom_plugins_vdsm.hypervisor import VdsmHypervisor
 from mom_plugins_vdsm.statistics import UP
-from mom_plugins_vdsm.tls import own_certificate_problem
 from mom_plugins_vdsm.vdsm_conf import VdsmConf
 
 SUBJECT = "vdsm"
@@ -40,18 +39,11 @@ def examined(hypervisor: VdsmHypervisor) -> Iterable[Finding]:
         cure = "load virtio_balloon in these guests (Windows: the balloon driver and service of virtio-win), unless they are starting"
         yield from _without("guest statistics", [vm.name for vm in up if vm.balloon and not vm.reports], cure)
     if settings.tls is not None:
-        problem = own_certificate_problem(settings.tls)
-        if problem:
-            yield Finding(Severity.ERROR, "certificate", problem, "renew the certificate from the engine: Installation, Enroll Certificate")
         ends = connection.peer_certificate_ends
         if ends is not None and ends - time.time() < _EXPIRES_SOON_SECONDS:
             day = datetime.fromtimestamp(ends, UTC).date().isoformat()
-            yield Finding(
-                Severity.WARNING,
-                "certificate",
-                f"vdsm's certificate expires on {day}",
-                "renew the certificate from the engine before that day",
-            )
+            cure = "renew the certificate from the engine before that day: Installation, Enroll Certificate"
+            yield Finding(Severity.WARNING, "certificate", f"vdsm's certificate expires on {day}", cure)
 
 
 def _without(what: str, names: Sequence[str], cure: str) -> Iterable[Finding]:

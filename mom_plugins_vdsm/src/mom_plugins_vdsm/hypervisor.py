@@ -66,9 +66,6 @@ class VdsmHypervisor:
     """IDs of guests that mom has changed since the last read."""
     _disks: Mapping[str, Sequence[DiskTune]] = field(default_factory=dict)
     _disks_read_at: float | None = None
-    _disk_changes: int = 0
-    """How often mom has changed disks' limits. If this exceeds `_disk_changes_read`, the limits in `_disks` are outdated."""
-    _disk_changes_read: int = 0
     _late: dict[str, tuple[Callable[[], bool], float]] = field(default_factory=dict)
     """Timed-out calls, keyed by guest ID or call. For each: a function that returns whether vdsm has answered, and the time of the call."""
     _malformed: int = 0
@@ -192,9 +189,8 @@ class VdsmHypervisor:
         with _turn(self._reading_disks, self._for_others):
             with self._lock:
                 disks, recent = self._disks, self._disks_are_recent()
-                changed = self._disk_changes != self._disk_changes_read
                 new = (ids & self._last_vms.keys()) - disks.keys()
-            if not recent or changed or new:
+            if not recent or new:
                 disks = self._read_disks()
         return {identity: disks[identity] for identity in ids if disks.get(identity)}
 
@@ -204,7 +200,7 @@ class VdsmHypervisor:
 
     def _read_disks(self) -> Mapping[str, Sequence[DiskTune]]:
         with self._lock:
-            changes, now = self._disk_changes, self.context.monotonic()
+            now = self.context.monotonic()
             running = [vm.id for vm in self._last_vms.values() if vm.sampled]
         # vdsm may query the QEMU of each guest. If a QEMU has hung, each such call would block another of vdsm's workers.
         answer = self._bulk("Host.getAllVmIoTunePolicies", self._for_others, "reading the disks' limits", once=True)
@@ -212,9 +208,7 @@ class VdsmHypervisor:
             raise HypervisorError(f"reading the disks' limits: vdsm's answer is a {type(answer).__name__}")
         tunes = {identity: disk_tunes(entry) for identity, entry in answer.items() if isinstance(identity, str)}
         with self._lock:
-            self._disks = {**dict.fromkeys(running, ()), **tunes}
-            # The answer may lack changes during the call.
-            self._disks_read_at, self._disk_changes_read = now, changes
+            self._disks, self._disks_read_at = {**dict.fromkeys(running, ()), **tunes}, now
             return self._disks
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
@@ -229,7 +223,7 @@ class VdsmHypervisor:
             self._set(guest, "VM.setIoTune", {"tunables": [tunable(tune, limits)]}, f"setting the limits of disk {printable(disk)}")
         finally:
             with self._lock:
-                self._disk_changes += 1
+                self._disks_read_at = None
 
     # --- KSM ---------------------------------------------------------------------------------------------------------------------
 
@@ -263,7 +257,7 @@ class VdsmHypervisor:
                 return self._call_once(method, method, {}, timeout, doing, f"{doing}: {_SAME_SILENT}")
             return self.connection.call(method, {}, timeout, doing)
         except GuestBusy as error:  # the call concerns all guests
-            raise HypervisorError(error.message, hint="if vdsm is healthy, increase answer_timeout of the vdsm plugin") from error
+            raise HypervisorError(error.message, hint="if vdsm is healthy, increase the deadline of the vdsm plugin") from error
 
     def _set(self, guest: Entity, method: str, params: Mapping[str, object], doing: str) -> None:
         try:

@@ -14,7 +14,7 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
-from mom_core import LedgerEntry, StateError, StateFile
+from mom_core import StateError, StateFile
 from mom_plugins_vdsm.statistics import Vm
 
 _SLACK_SECONDS = 30.0
@@ -53,23 +53,19 @@ class Incarnations:
     boot: str
     """ID of the current boot. Marks of an earlier boot are dropped."""
     since_boot: Callable[[], float]
-    changes: Callable[[], Collection[LedgerEntry]] = tuple
-    """Returns mom's changes that are not undone yet."""
     keep: bool = True
     """Whether to write the file. Commands that only read must not write it."""
     wall: Callable[[], float] = time.time
-    """Wall clock. The times of `changes`, and the running times that vdsm reports, refer to it."""
+    """Wall clock. The running times that vdsm reports refer to it."""
     _boot_time: float = field(init=False)
     """Time of the boot according to the wall clock as it is set now."""
-    _rebooted: bool = False
     _runs: dict[str, _GuestRun] = field(default_factory=dict)
     _written: bool = True
 
     def __post_init__(self) -> None:
         kept = self.file.read()
         self._boot_time = self.wall() - self.since_boot()
-        self._rebooted = kept is not None and kept.boot != self.boot
-        if kept is not None and not self._rebooted:
+        if kept is not None and kept.boot == self.boot:
             now = self.since_boot()
             self._runs = {identity: _GuestRun(mark, started, now) for identity, (mark, started) in kept.guests.items()}
             self._boot_time = kept.boot_time
@@ -80,13 +76,11 @@ class Incarnations:
         self._move_with_the_clock(now)
         runs: dict[str, _GuestRun] = {}
         before = self._runs
-        in_ledger = {} if all(vm.id in before for vm in vms) else self._ledger_entries()
         for vm in vms:
             run = before.get(vm.id)
             started = None if vm.elapsed is None else now - vm.elapsed
             if run is None or (started is not None and started > run.started + _SLACK_SECONDS):
-                mark = self._mark_in_ledger(vm, in_ledger.get(vm.id)) if run is None else ""
-                run = _GuestRun(mark or uuid.uuid4().hex[:12], now if started is None else started, now)
+                run = _GuestRun(uuid.uuid4().hex[:12], now if started is None else started, now)
                 self._written = False
             elif started is not None:
                 run.started = started
@@ -107,16 +101,6 @@ class Incarnations:
         moved, self._boot_time = boot_time - self._boot_time, boot_time
         for run in self._runs.values():
             run.started -= moved
-
-    def _ledger_entries(self) -> dict[str, LedgerEntry]:
-        changes = () if self._rebooted else sorted(self.changes(), key=lambda entry: entry.time)
-        return {entry.entity.id: entry for entry in changes if entry.incarnation}
-
-    def _mark_in_ledger(self, vm: Vm, changed: LedgerEntry | None) -> str:
-        # The mark is empty if the guest has started after mom's change. If vdsm reports no running time, the run counts as the same.
-        if changed is None or (vm.elapsed is not None and self.wall() - vm.elapsed > changed.time + _SLACK_SECONDS):
-            return ""
-        return changed.incarnation
 
     def _write(self) -> None:
         guests = {identity: (run.mark, run.started) for identity, run in self._runs.items()}

@@ -69,25 +69,17 @@ class VdsmPlugin:
         """Connection to vdsm, and timeouts. Defaults come from vdsm's own configuration."""
 
         deadline: Annotated[Duration, Field(gt=0, le=300)] = 12.0
-        """Time limit for each call of this plugin by mom. A cycle continues without a late result."""
+        """Time limit for each call of this plugin by mom. A cycle continues without a late result. mom waits for 80 % of this time for
+        vdsm's answer about all guests."""
         host: Annotated[str, Field(min_length=1, max_length=255)] | None = None
         """vdsm's host. Unset: this host, at the address in vdsm's configuration."""
         port: Annotated[int, Field(gt=0, le=65535)] | None = None
         """vdsm's port. Unset: vdsm's `management_port`, usually 54321."""
         tls: bool | None = None
         """Use TLS. Unset: vdsm's option `ssl`, usually true."""
-        pki_directory: str = "/etc/pki/vdsm"
-        """Folder of the files in `key`, `certificate` and `ca`, unless their paths are absolute."""
-        key: str = "keys/vdsmkey.pem"
-        """File with mom's private key: an absolute path, or relative to `pki_directory`. The default is vdsm's key."""
-        certificate: str = "certs/vdsmcert.pem"
-        """File with mom's certificate: an absolute path, or relative to `pki_directory`. The default is vdsm's certificate."""
-        ca: str = "certs/cacert.pem"
-        """File with the certificate of vdsm's and mom's CA: an absolute path, or relative to `pki_directory`."""
-        answer_timeout: Annotated[Duration, Field(gt=0, le=120)] = 10.0
-        """Timeout of a call about all guests. mom never waits longer than 80 % of `deadline`."""
-        call_timeout: Annotated[Duration, Field(gt=0, le=60)] = 2.0
-        """Timeout of a call about one guest."""
+        pki_directory: Annotated[str, Field(pattern="^/")] = "/etc/pki/vdsm"
+        """Folder of mom's private key (keys/vdsmkey.pem), mom's certificate (certs/vdsmcert.pem), and the certificate of its and vdsm's CA
+        (certs/cacert.pem). The default is vdsm's folder."""
         count_page_cache: bool = False
         """Count a guest's page cache as usable (`mem_usable`). Leave this off if databases run in guests: the page cache includes shared
         memory, which a guest cannot free. vdsm does not report how much shared memory there is."""
@@ -129,9 +121,9 @@ class VdsmPlugin:
         self._conf = conf = read_vdsm_conf(context.root)
         for problem in conf.problems:
             context.log.warning("%s", problem)
-        loss = "mom treats a guest as newly started, unless the ledger has an entry of the guest"
+        loss = "mom treats all guests as newly started"
         file = context.state_file("guests.json", "the file of guests' starts", FORM, loss=loss)
-        incarnations = Incarnations(file, boot_id(context.root / "proc"), _uptime, lambda: context.engine_state().changes, context.serves)
+        incarnations = Incarnations(file, boot_id(context.root / "proc"), _uptime, keep=context.serves)
         connection = VdsmConnection(self._connection_settings(conf), context.log)
         settings = self._hypervisor_settings(conf)
         self._hypervisor = VdsmHypervisor(connection, settings, incarnations, context)
@@ -153,8 +145,8 @@ class VdsmPlugin:
         settings = self._settings
         files = None
         if conf.tls if settings.tls is None else settings.tls:
-            paths = [Path(settings.pki_directory, name) for name in (settings.key, settings.certificate, settings.ca)]
-            files = TlsFiles(*(self._context.root / path.relative_to(path.anchor) for path in paths))
+            folder = self._context.root / settings.pki_directory.lstrip("/")
+            files = TlsFiles(folder / "keys/vdsmkey.pem", folder / "certs/vdsmcert.pem", folder / "certs/cacert.pem")
         return VdsmConnectionSettings(Address(host=settings.host or conf.host, port=settings.port or conf.port), files)
 
     def _hypervisor_settings(self, conf: VdsmConf) -> HypervisorSettings:
@@ -162,9 +154,8 @@ class VdsmPlugin:
 
         settings = self._settings
         return HypervisorSettings(
-            min(settings.answer_timeout, _ANSWERS_OF_DEADLINE * settings.deadline),
-            settings.call_timeout,
-            min(_STATISTICS_KEPT_SECONDS, _STATISTICS_PER_CYCLE * self._context.interval),
+            _ANSWERS_OF_DEADLINE * settings.deadline,
+            statistics_kept=min(_STATISTICS_KEPT_SECONDS, _STATISTICS_PER_CYCLE * self._context.interval),
             sample_interval=conf.sample_interval,
             count_page_cache=settings.count_page_cache,
         )

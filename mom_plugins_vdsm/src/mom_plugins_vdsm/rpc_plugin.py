@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 
-from mom_core import Duration, Finding, PluginContext, PluginSettings, Problem, Report, Severity, Size, Source, Suggestion, hookimpl
+from mom_core import Finding, PluginContext, PluginSettings, Problem, Report, Severity, Source, Suggestion, hookimpl
 from mom_kvm import Address
 from mom_plugins_vdsm.rpc_server import RpcServer
 from mom_plugins_vdsm.rpc_verbs import Verbs
@@ -37,7 +37,7 @@ class XmlRpcPlugin:
     """Server of MOM's XML-RPC verbs. All clients can read statistics and policies. Clients with permission can also change policies."""
 
     class Settings(PluginSettings):
-        """Server's address, and limits of clients."""
+        """Server's address, and what clients may do."""
 
         listen: Annotated[str, AfterValidator(_an_address)] = VDSM_SOCKET
         """Address of the server: the path of a unix socket, a port (on 127.0.0.1), or host:port. Every client can read statistics and
@@ -48,13 +48,6 @@ class XmlRpcPlugin:
         changes_over_tcp: bool = False
         """Also let TCP clients change policies and the log level. XML-RPC has no authentication, so any user of this host can then replace
         all policies. If the address is not a loopback address, other machines can do so, too."""
-        clients: Annotated[int, Field(ge=1, le=1000)] = 64
-        """Maximum number of concurrent clients. If one more connects, mom disconnects the client that has been sending or receiving for the
-        longest time."""
-        patience: Annotated[Duration, Field(gt=0, le=60)] = 5.0
-        """Timeout for receiving a request, and again for sending the answer."""
-        largest: Annotated[Size, Field(ge=1024, le=64 << 20)] = 1 << 20
-        """Largest request that mom accepts."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
@@ -78,7 +71,7 @@ class XmlRpcPlugin:
             return
         settings, log = self._settings, self._context.log
         door = partial(self._address.listen, mode=int(settings.mode, 8))
-        self._server = RpcServer(door, self._verbs, log, clients=settings.clients, patience=settings.patience, largest=settings.largest)
+        self._server = RpcServer(door, self._verbs, log)
         self._server.start(self._context.name)
         for finding in self._exposed():
             log.warning("%s: %s; %s", finding.subject, finding.message, finding.cure)

@@ -20,6 +20,15 @@ from mom_plugins_vdsm.rpc_verbs import Verbs
 LONGEST_HEAD: Final = 16 << 10
 """Maximum bytes of a request's first line and headers. vdsm sends about 300."""
 
+LARGEST: Final = 4 << 20
+"""Maximum bytes of a call. All policies together have at most 1 MiB."""
+
+CLIENTS: Final = 64
+"""Maximum number of concurrent clients. vdsm opens a connection for each call, and calls from eight threads."""
+
+PATIENCE_SECONDS: Final = 5.0
+"""Timeout for receiving a call, and again for sending the answer. vdsm waits for two seconds."""
+
 _PIECE: Final = 64 << 10
 
 _MOST_AFTER: Final = 1 << 20
@@ -35,20 +44,13 @@ class _RefusedError(Exception):
 
 
 class RpcServer(BoundedServer[ServerDoor]):
-    """XML-RPC server in a thread.
-
-    :param patience: timeout in seconds for receiving a call, and again for sending the answer
-    :param largest: maximum size of a call in bytes
-    """
+    """XML-RPC server in a thread."""
 
     clients = 0
 
-    def __init__(
-        self, open_listener: Callable[[], Listener], verbs: Verbs, log: logging.Logger, *, clients: int, patience: float, largest: int
-    ) -> None:
-        super().__init__([ServerDoor(open_listener)], clients, log)
+    def __init__(self, open_listener: Callable[[], Listener], verbs: Verbs, log: logging.Logger) -> None:
+        super().__init__([ServerDoor(open_listener)], CLIENTS, log)
         self._verbs = verbs
-        self._patience, self._largest = patience, largest
         self._waiting: dict[asyncio.StreamWriter, None] = {}
         """Clients that are sending or receiving now, in the order in which they began."""
         self._changing = asyncio.Lock()
@@ -87,15 +89,14 @@ class RpcServer(BoundedServer[ServerDoor]):
             self.clients -= 1
 
     async def _answered(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str) -> bytes:
-        async with asyncio.timeout(self._patience):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             try:
                 length = _length_of(await reader.readuntil(b"\r\n\r\n"))
             except asyncio.LimitOverrunError:
                 raise _RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE) from None
-            body = await reader.readexactly(min(length, self._largest))
-            if length > self._largest:
-                await _skip(reader, length - self._largest)
-                return self._verbs.refuse_large(body[:_PIECE], peer, self._largest)
+            if length > LARGEST:
+                raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the call is larger than {LARGEST:,} bytes")
+            body = await reader.readexactly(length)
         self._waiting.pop(writer, None)
         # Changes take time. They run one after the other in threads, so that other calls need not wait.
         try:
@@ -107,7 +108,7 @@ class RpcServer(BoundedServer[ServerDoor]):
     async def _send(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, status: HTTPStatus, body: bytes) -> None:
         kind = "text/xml" if status == HTTPStatus.OK else "text/plain"
         head = f"HTTP/1.1 {status} {status.phrase}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        async with asyncio.timeout(self._patience):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             writer.write(head.encode("ascii"))
             with memoryview(body) as view:  # in pieces, so that statistics are in memory only once
                 for start in range(0, len(body), _PIECE):

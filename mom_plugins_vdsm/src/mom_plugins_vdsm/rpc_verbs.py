@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import re
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
@@ -39,11 +38,6 @@ _MOST_LEFT_OUT: Final = 10
 _PARAMETER: Final = re.compile(r"\(set \S.*\)|#.*|\s*")
 """Line of a policy that vdsm makes for `Host.setMOMPolicyParameters`: a parameter, a comment, or empty."""
 
-_POLICY_CALL: Final = re.compile(
-    rb"<methodName>\s*(setPolicy|setNamedPolicy)\s*</methodName>(?:\s*<params>\s*<param>\s*<value>\s*<string>([^<]{1,1000})</string>)?"
-)
-"""Beginning of a call that sets a policy: the verb, and the first string if it is short."""
-
 _ABSENT_IS_0: Final = ("swap_total", "swap_usage")
 """Guest fields that are 0 in MOM, because vdsm does not report them."""
 
@@ -69,8 +63,6 @@ class Verbs:
         self._log = context.log
         self._nil = nil
         self._report: Report | None = None
-        self._statistics: tuple[Report | None, bytes] | None = None
-        self._marshalling = threading.Lock()
         self._refused: dict[str, tuple[str, str]] = {}
         """Results of `refused`, keyed by policy."""
         self._verbs: Mapping[str, tuple[Callable[..., object], int]] = {
@@ -103,8 +95,6 @@ class Verbs:
         method = "a call"
         try:
             method, params = read_call(body)
-            if method == "getStatistics" and not params:
-                return self._statistics_answer()
             return write_answer(self._called(method, params, peer), nil=self._nil)
         except Exception as error:  # noqa: BLE001  # the client gets a fault; expat and xmlrpc raise a dozen kinds
             self._log.warning("%s: refused %s from %s: %s", self._where, printable(method), peer, printable(str(error), 400))
@@ -123,14 +113,6 @@ class Verbs:
         return verb(peer, *params)
 
     # --- statistics -----------------------------------------------------------------------------------------------------------------
-
-    def _statistics_answer(self) -> bytes:
-        # Encode the statistics only once for each report: vdsm requests them every few seconds.
-        with self._marshalling:
-            report = self._report
-            if self._statistics is None or self._statistics[0] is not report:
-                self._statistics = (report, write_answer(self._newest(), nil=self._nil))
-            return self._statistics[1]
 
     def _newest(self) -> dict[str, object]:
         report = self._report
@@ -207,19 +189,6 @@ class Verbs:
             self._refused.pop(next(iter(self._refused)))
         self._refused[name] = (f"{_last_set(name)} refused: {printable(problems[0], 400)}", _UNCHANGED)
         return False
-
-    def refuse_large(self, beginning: bytes, peer: str, most: int) -> bytes:
-        """Refuse a large call, and return the answer. After an HTTP error, vdsm would consider mom dead for 5 s.
-
-        :param beginning: first bytes of the call, with the verb's name
-        """
-        match = _POLICY_CALL.search(beginning)
-        problem = f"the call is larger than {most:,} bytes; make the policy smaller, or raise `largest` of the xmlrpc plugin"
-        if match is None or self.read_only:
-            self._log.warning("%s: refused a call from %s: %s", self._where, peer, problem)
-            return write_fault(problem)
-        method, name = (part.decode("utf-8", "replace") if part is not None else _ALL_POLICIES for part in match.groups())
-        return write_answer(self._refuse(peer, method, name if method == "setNamedPolicy" else _ALL_POLICIES, [problem]), nil=self._nil)
 
     def _change(self, texts: Mapping[str, str | None] | None, who: str, *, replace_all: bool) -> Sequence[PolicyProblem]:
         if texts is None:

@@ -1,4 +1,4 @@
-"""Importer that converts the INI file of MOM's old daemon, and remembers each option's line for messages."""
+"""Importer that converts the INI file of MOM's old daemon."""
 
 from __future__ import annotations
 
@@ -6,33 +6,10 @@ import configparser
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 from mom_core import ConfigError, ConfigProblem, printable
 from mom_daemon import Imported, Importer
-
-
-class IniOption(NamedTuple):
-    """Value of an option, and its line number; 0 if the option is not from a file."""
-
-    text: str
-    line: int = 0
-
-
-_FAULTS: Final = {
-    configparser.MissingSectionHeaderError: ("an option precedes the first section", "begin with a line such as [main]"),
-    configparser.DuplicateSectionError: ("the section {section} occurs twice", "merge both sections"),
-    configparser.DuplicateOptionError: ("the option {option} of {section} occurs twice", "remove one of them"),
-}
-"""Message and fix for each error of the parser, tried in this order."""
-
-
-def _problem(error: configparser.Error, file: str) -> ConfigProblem:
-    message, hint = next((_FAULTS[kind] for kind in _FAULTS if isinstance(error, kind)), ("this is not an option", "write `name: value`"))
-    line = getattr(error, "lineno", None) or next((number for number, _ in getattr(error, "errors", ())), 0)
-    named = {name: printable(getattr(error, name, "")) for name in ("section", "option")}
-    return ConfigProblem(file, line, 1 if line else 0, message.format(**named), hint)
-
 
 VDSM: Final = "vdsm"
 _SYSTEM_URI: Final = "qemu:///system"
@@ -73,6 +50,9 @@ LEVELS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("1", "critical"), "error"),
 }
 
+_VDSM_SETTINGS: Final = {"host": "host", "port": "port", "pki-dir": "pki_directory"}
+"""Settings of the vdsm plugin, keyed by options of [vdsm]."""
+
 DEFAULTS: Final[Mapping[str, Mapping[str, str]]] = {
     "main": {
         **dict.fromkeys(("main-loop-interval", "host-monitor-interval", "guest-manager-interval", "guest-monitor-interval"), "5"),
@@ -86,15 +66,9 @@ DEFAULTS: Final[Mapping[str, Mapping[str, str]]] = {
     "logging": {"log": "stdio", "verbosity": "info", "max-bytes": "2097152", "backup-count": "5"},
     "host": {"collectors": "HostMemory"},
     "guest": {"collectors": "GuestQemuProc, GuestLibvirt"},
-    VDSM: dict.fromkeys(("host", "port", "pki-dir", "key-file", "cert-file", "ca-cert-file", "request-timeout"), ""),
+    VDSM: dict.fromkeys(_VDSM_SETTINGS, ""),
 }
 """Defaults of the old daemon. It never read the section [vdsm], whose defaults are therefore empty."""
-
-_VDSM_SETTINGS: Final = {"host": "host", "pki-dir": "pki_directory", "key-file": "key", "cert-file": "certificate", "ca-cert-file": "ca"}
-"""Text settings of the vdsm plugin, keyed by options of [vdsm]."""
-
-_ANSWER_SHARE: Final = 0.8
-"""`answer_timeout` as a fraction of the plugin's deadline."""
 
 _FLAGS: Final = {"true", "false", "yes", "no", "on", "off", "1", "0"}
 
@@ -127,41 +101,28 @@ class Momd:
 
 class _Reader:
     def __init__(self, text: str, file: str, overrides: Mapping[tuple[str, str], str], imported: Imported) -> None:
-        self.parser = parser = configparser.RawConfigParser()
+        self.parser = configparser.RawConfigParser()
         self.overrides, self.imported, self._file = overrides, imported, file
         self.problems: list[ConfigProblem] = []
-        self.lines: dict[tuple[str, str], int] = {}
-        """Line numbers, keyed by section and option. For a section's own line, the option is empty."""
-        text = text.removeprefix("\ufeff")
         try:
-            parser.read_string(text, file)
+            self.parser.read_string(text.removeprefix("\ufeff"), file)
         except configparser.Error as error:
-            raise ConfigError([_problem(error, file)]) from error
-        section = ""
-        for number, line in enumerate(text.split("\n"), 1):
-            if match := parser.SECTCRE.match(line):
-                section = match["header"]
-                self.lines[section, ""] = number
-            elif match := parser.OPTCRE.match(line):
-                self.lines.setdefault((section, parser.optionxform(match["option"].rstrip())), number)
+            raise ConfigError([ConfigProblem(file, 0, 0, printable(" ".join(str(error).split()), 400))]) from error
 
-    def option(self, name: str, section: str = "main") -> IniOption:
-        if (section, name) in self.overrides:
-            return IniOption(self.overrides[section, name])
-        text = self.parser.get(section, name, fallback=None)
-        return IniOption(DEFAULTS[section][name]) if text is None else IniOption(text.strip(), self.lines.get((section, name), 0))
+    def option(self, name: str, section: str = "main") -> str:
+        text = self.overrides.get((section, name), self.parser.get(section, name, fallback=None))
+        return DEFAULTS[section][name] if text is None else text.strip()
 
     def has(self, name: str, section: str = "main") -> bool:
         return (section, name) in self.overrides or self.parser.has_option(section, name)
 
     def wrong(self, name: str, section: str, must: str, hint: str = "") -> None:
-        option = self.option(name, section)
-        message = f"{name}: {printable(option.text or 'nothing', 80)} is {must}"
-        self.problems.append(ConfigProblem(self._file, option.line, 1 if option.line else 0, message, hint))
+        message = f"{name} of [{section}]: {printable(self.option(name, section) or 'nothing', 80)} is {must}"
+        self.problems.append(ConfigProblem(self._file, 0, 0, message, hint))
 
     def number(self, name: str, section: str = "main", *, whole: bool = False, least: float = 0.01, most: float = math.inf) -> float | None:
         # Report an invalid number as a problem.
-        text = self.option(name, section).text
+        text = self.option(name, section)
         try:
             value = float(int(text)) if whole else float(text)
         except (ValueError, OverflowError):  # OverflowError: too many digits
@@ -174,17 +135,15 @@ class _Reader:
 
     def path(self, name: str, section: str = "main") -> str:
         # Report a relative path as a problem.
-        text = self.option(name, section).text
+        text = self.option(name, section)
         if text and not text.startswith("/"):
             self.wrong(name, section, "not a path that begins with /")
         return text
 
     def names(self, name: str, section: str, valid: Mapping[str, str], kind: str) -> list[str]:
-        option = self.option(name, section)
-        names = [part.strip() for part in option.text.replace("\n", ",").split(",") if part.strip()]
-        where = f" (line {option.line})" if option.line else ""
+        names = [part.strip() for part in self.option(name, section).replace("\n", ",").split(",") if part.strip()]
         for unknown in (part for part in names if part not in valid):
-            self.note(f"{kind} {unknown}{where}: MOM did not contain it; only a plugin can provide it")
+            self.note(f"{kind} {unknown}: MOM did not contain it; only a plugin can provide it")
         return [part for part in names if part in valid]
 
     def note(self, text: str) -> None:
@@ -220,7 +179,7 @@ def import_momd(text: str, file: str, overrides: Mapping[tuple[str, str], str] |
 
 
 def _hypervisor(reader: _Reader) -> str:
-    name = reader.option("hypervisor-interface").text.lower() or "libvirt"
+    name = reader.option("hypervisor-interface").lower() or "libvirt"
     if name in HYPERVISORS:
         return HYPERVISORS[name]
     if name.isidentifier():
@@ -251,35 +210,30 @@ def _seconds(value: float) -> str:
 
 
 def _logging(reader: _Reader) -> LogTarget:
-    verbosity = reader.option("verbosity", "logging").text
+    verbosity = reader.option("verbosity", "logging")
     level = LEVELS.get(verbosity.lower())
     if level is None:
         reader.wrong("verbosity", "logging", "not a log level", "use critical, error, warn, info, debug, or 1 to 5")
     elif level != "info" or reader.has("verbosity", "logging"):
         reader.imported.top.set("log_level", level, f"verbosity: {verbosity}")
-    file = "" if reader.option("log", "logging").text.lower() in {"stdio", ""} else reader.path("log", "logging")
+    file = "" if reader.option("log", "logging").lower() in {"stdio", ""} else reader.path("log", "logging")
     size, backups = (reader.number(name, "logging", whole=True, least=0) or 0 for name in ("max-bytes", "backup-count"))
     return LogTarget(file, int(size), int(backups))
 
 
 def _guests(reader: _Reader, hypervisor: str) -> None:
-    section = reader.imported.plugin(hypervisor, f"hypervisor-interface: {reader.option('hypervisor-interface').text or hypervisor}")
-    uri = reader.option("libvirt-hypervisor-uri").text
+    section = reader.imported.plugin(hypervisor, f"hypervisor-interface: {reader.option('hypervisor-interface') or hypervisor}")
+    uri = reader.option("libvirt-hypervisor-uri")
     if hypervisor == "libvirt":
         section.set("uri", uri or _SYSTEM_URI, f"libvirt-hypervisor-uri: {uri}" if uri else "libvirt-hypervisor-uri was not set")
     elif uri:
         reader.note(f"libvirt-hypervisor-uri: {uri}: not used, because the guests do not come from libvirt")
     if hypervisor != VDSM:
         return
-    why = "{} in [vdsm], which the old daemon never read"
     for name, setting in _VDSM_SETTINGS.items():
-        if text := reader.option(name, VDSM).text:
-            section.set(setting, text, why.format(name))
-    if reader.option("port", VDSM).text and (port := reader.number("port", VDSM, whole=True, least=1, most=65535)):
-        section.set("port", int(port), why.format("port"))
-    if reader.option("request-timeout", VDSM).text and (seconds := reader.number("request-timeout", VDSM, most=120)):
-        section.set("answer_timeout", _seconds(seconds), why.format("request-timeout"))
-        section.set("deadline", _seconds(math.ceil(seconds / _ANSWER_SHARE)), "long enough for answer_timeout")
+        if text := reader.option(name, VDSM):
+            value = int(reader.number(name, VDSM, whole=True, least=1, most=65535) or 0) if name == "port" else text
+            section.set(setting, value, f"{name} in [vdsm], which the old daemon never read")
 
 
 def _collectors(reader: _Reader, hypervisor: str) -> None:
@@ -318,7 +272,7 @@ def _policies(reader: _Reader, hypervisor: str, idle: list[str]) -> None:
 
 
 def _rpc(reader: _Reader) -> None:
-    text = reader.option("rpc-port").text
+    text = reader.option("rpc-port")
     if text.startswith("/"):
         reader.imported.plugin("xmlrpc").set("listen", text, "rpc-port")
         return
@@ -352,7 +306,7 @@ def _mode(reader: _Reader, controllers: Sequence[str]) -> None:
 
 
 def _other_options(reader: _Reader) -> None:
-    plots, threads = reader.option("plot-dir").text, reader.option("guest-manager-multi-thread").text
+    plots, threads = reader.option("plot-dir"), reader.option("guest-manager-multi-thread")
     if plots:
         reader.note(f"plot-dir: {plots}: enable the record plugin; `mom report --html FILE` then draws plots")
     if threads.lower() not in _FLAGS:
@@ -362,22 +316,14 @@ def _other_options(reader: _Reader) -> None:
     for section in reader.parser.sections():
         options = reader.parser[section]
         if section.lower().startswith("collector:"):
-            listed = ", ".join(f"{name}: {text.strip()}" for name, text in options.items()) or "nothing"
-            reader.note(f"[{section}] {listed}: {_collector_options(section)}")
+            reader.note(f"[{section}]: not used; the plugin that collects these fields has settings of its own")
         elif section not in DEFAULTS:
-            reader.note(f"[{section}] (line {reader.lines.get((section, ''), 0)}): there is no such section")
+            reader.note(f"[{section}]: there is no such section")
         elif section == VDSM and VDSM not in reader.imported.plugins:
             reader.note("[vdsm]: not used, because the guests do not come from vdsm")
         for name in options if section in DEFAULTS else ():
             if name not in DEFAULTS[section]:
-                reader.note(f"{name} of [{section}] (line {reader.option(name, section).line}): there is no such option")
-
-
-def _collector_options(section: str) -> str:
-    plugin = {**HOST_COLLECTORS, **GUEST_COLLECTORS}.get(section.partition(":")[2].strip())
-    if plugin == "guestagent":
-        return "mom finds agents' channels by itself; for channels in other places, see the settings of the guestagent plugin"
-    return "mom's plugins do not need these options" if plugin else "there is no such collector"
+                reader.note(f"{name} of [{section}]: not used")
 
 
 def _convert(text: str, file: str) -> Imported:
