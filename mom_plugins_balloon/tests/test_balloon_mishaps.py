@@ -278,7 +278,7 @@ class TestRestore:
         fields = {"balloon_cur": 2 * GIB, "balloon_max": 2 * GIB, "mem_usable": 900 * MIB, "stats_age": 0.5}
         assert "its use is unknown" in str(host.restores(GIB, 2 * GIB))
         host.hypervisor.fields = lambda guests: {guest.id: fields for guest in guests if guest.id == "a"}
-        assert "is guaranteed more than its original size of 1.00 GiB" in str(host.restores(GIB, 2 * GIB))
+        assert "not the original 1.00 GiB: the guest needs" in str(host.restores(GIB, 2 * GIB))
         need = (2 * GIB - 900 * MIB) * 1.05
         assert host.hypervisor.commands == [("a", pytest.approx(need, abs=1))]
 

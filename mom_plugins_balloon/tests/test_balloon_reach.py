@@ -97,4 +97,4 @@ def test_restore_stops_at_the_reach(plugin, hypervisor, seen_by) -> None:
     change = Change(Target(seen.guests["a"].entity, "balloon_target"), GIB, 2 * GIB, back=True)
     (said,) = plugin.mom_write(hypervisor, [change]).values()
     assert hypervisor.commands == [("a", 1800 * MIB)]
-    assert said.startswith("its original size is below 1.76 GiB, the smallest size that the guest's balloon can reach")
+    assert "not the original 1.00 GiB: below 1.76 GiB, the smallest size that the guest's balloon can reach" in said

@@ -46,6 +46,6 @@ def test_restore_does_not_shrink_below_the_use(plugin, hypervisor, seen_by):
     outcomes = restored(plugin, hypervisor, *given)
     assert outcomes["a"].status is Status.APPLIED
     assert 1148 * MIB <= outcomes["a"].after < 1300 * MIB
-    assert "is guaranteed more than its original size of 1.00 GiB" in outcomes["a"].error
+    assert "not the original 1.00 GiB: the guest needs" in outcomes["a"].error
     assert (outcomes["b"].status, outcomes["b"].after) == (Status.LEFT_ALONE, 2 * GIB)
     assert [identity for identity, _ in hypervisor.commands] == ["a"]

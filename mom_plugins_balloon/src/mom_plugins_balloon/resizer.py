@@ -33,7 +33,7 @@ from mom_kvm import capable
 from mom_plugins_balloon import cloudstack
 from mom_plugins_balloon.balloon_state import BalloonFile, UnfinishedRequest
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
-from mom_plugins_balloon.gate import Limit, ShrinkLimits, floor_kib, never_shrunk, permitted
+from mom_plugins_balloon.gate import Limit, ShrinkLimits, gate, never_shrunk, permitted
 from mom_plugins_balloon.memory import GuestMemory
 from mom_plugins_balloon.moves import LeavingGuests
 from mom_plugins_balloon.names import CONTROL, PINNED
@@ -44,38 +44,27 @@ from mom_plugins_balloon.sweep.sweeper import SweptGuests, is_sweep
 _REBOOTED: Final = "it has rebooted: it gets its original size until its programs have started"
 
 
-def restored_size(had: int, size: float | None, maximum: float | None, memory: GuestMemory | None, limits: ShrinkLimits) -> tuple[int, str]:
+def restored_size(had: int, size: float | None, memory: GuestMemory | None, limits: ShrinkLimits) -> tuple[int, str]:
     """Return the size for a restore, and a note for the operator.
 
-    The size is the original, or more if the guest needs or is guaranteed more. Raises `Refused` or `NoChangeNeeded` if the guest keeps its
-    size.
+    The size is the original, or more if the gate permits no less. Raises `Refused` or `NoChangeNeeded` if the guest keeps its size.
 
     :param had: original size
     :param size: present size; None if unknown, or during a sweep
-    :param maximum: guest's maximum without the limit of its control group
+    :param memory: guest's memory without temporary obstacles; None if unknown
     """
-    if size is not None and had < size and (why := _why_unknown(memory, limits)):
-        kept = f"it keeps its {format_kib(size)}, more than its original size: {why}"
-        reports = memory is not None and memory.statistics.usable is not None and memory.statistics.age is not None
-        raise Refused(kept) if reports else NoChangeNeeded(kept)  # a guest without statistics will not report later
+    kept = "" if size is None else f"it keeps its {format_kib(size)}, more than its original size"
     if memory is None:
+        if size is not None and had < size:
+            raise NoChangeNeeded(f"{kept}: its use is unknown")
         return had, ""
-    floor = min(math.ceil(max(floor_kib(memory, limits) or 0.0, memory.guarantee)), math.inf if maximum is None else math.floor(maximum))
-    wanted, why = had, ""
-    if had < floor:
-        wanted, why = int(floor), f"the guest now needs or is guaranteed more than its original size of {format_kib(had)}"
-        if size is not None and size <= floor:
-            raise NoChangeNeeded(f"{why}, and keeps its size")
-    if memory.reach is not None and wanted < memory.reach:
-        wanted, why = math.ceil(memory.reach), f"its original size is {Limit.REACH.words(memory, limits)}"
-    return wanted, f"{why}: mom requested {format_kib(wanted)}" if why else ""
-
-
-def _why_unknown(memory: GuestMemory | None, limits: ShrinkLimits) -> str:
-    if memory is None:
-        return "its use is unknown"
-    never = never_shrunk(memory, limits)
-    return "" if never is None else never.words(memory, limits)
+    passed = gate(had, memory._replace(size=size), limits)
+    why = "" if passed.limit is None else passed.limit.words(memory, limits)
+    if passed.size is None:
+        # A guest without statistics will not report later.
+        later = passed.limit is not Limit.NOTHING_TO_SPARE and None not in {memory.statistics.usable, memory.statistics.age}
+        raise Refused(f"{kept}: {why}") if later else NoChangeNeeded(f"{kept}: {why}")
+    return passed.size, f"mom requested {format_kib(passed.size)}, not the original {format_kib(had)}: {why}" if why else ""
 
 
 @dataclass(eq=False)
@@ -205,15 +194,24 @@ class Resizer:
             raise Refused(f"{change.value!r:.40} is not a possible original size of a guest")
         guest, memory = self.guests.snapshot.guests.get(identity), self.guests.memory_of(identity)
         had = int(before if guest is None else self.started.without_mom(guest, before))
-        maximum = None if guest is None else guest.number("balloon_max")  # not limited by its group, which held this memory before mom
         was_swept = self.sweeps.take_over(identity)
         size = None if was_swept else as_number(change.found)
-        if memory is not None:  # the statistics are older now, and an obstacle does not prevent a restore
+        if memory is not None and guest is not None:
+            # The statistics are older now. Temporary obstacles do not prevent a restore, nor does a limit of the guest's control group: the
+            # group held the original size.
             age, passed = memory.statistics.age, self.context.monotonic() - self.guests.snapshot.monotonic
             statistics = memory.statistics._replace(age=None if age is None else age + passed)
-            memory = memory._replace(statistics=statistics, obstacle="")
+            maximum = guest.number("balloon_max")
+            memory = memory._replace(
+                statistics=statistics,
+                maximum=math.inf if maximum is None else maximum,
+                on_its_way=False,
+                obstacle="",
+                pause="",
+                origin_unknown="",
+            )
         try:
-            restored, note = restored_size(had, size, maximum, memory, self.limits())
+            restored, note = restored_size(had, size, memory, self.limits())
         except NoChangeNeeded:
             self.guests.forget_request(identity)
             raise

@@ -111,7 +111,7 @@ class Floors(NamedTuple):
     """Floor while the host is above its hard watermark: one burst plus part of the margin, or `stall` if larger."""
     margin: float
     """Floor for taking margins: `tight`, or less for a launch."""
-    least: float
+    burst: float
     """Floor for taking headroom for bursts: part of the margin, or more after the guest ran out of memory or its kernel killed
     programs."""
 
@@ -188,7 +188,7 @@ def _floors(guest: GuestMemory, margin: float, burst: float | None, context: Law
         headroom=max(context.target_headroom * margin, taken + margin + context.margin_share * taken, stall, kept),
         tight=tight,
         margin=max(tight if context.host.reserved <= 0 else for_launch, least),
-        least=least,
+        burst=least,
     )
 
 

@@ -265,7 +265,7 @@ def _trims_of(
     if beyond >= give.worth:
         empty = min(context.moves, beyond, unused - SWEEP_KEEPS_KIB)
         empty = empty if empty >= give.worth else 0.0
-    above, most = min(need.usable - floors.margin, give.calm), min(need.usable - floors.least, give.most)
+    above, most = min(need.usable - floors.margin, give.calm), min(need.usable - floors.burst, give.most)
     # A balloon takes untouched memory first. A guest gives all of it, and `part` of the rest.
     sure = (1 - part) * min(empty, untouched)
     cache = max(empty, sure + part * beyond if give.calm and give.worth <= beyond > untouched else 0.0)
