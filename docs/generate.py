@@ -56,7 +56,7 @@ from mom_daemon.cli import frame, verbs
 from mom_kvm import helper_declaration
 from mom_plugins_host.host.cpu_lists import REFRESH
 from mom_plugins_http.routes.host_metrics import host_metrics
-from mom_plugins_http.routes.metrics import GuestSelection, exposition
+from mom_plugins_http.routes.metrics import exposition
 from mom_plugins_http.routes.openapi import description
 from mom_plugins_http.routes.published import ReportView, Totals
 from mom_plugins_http.service import Service
@@ -270,11 +270,11 @@ def _metrics(plugins: Mapping[str, LoadedPlugin]) -> str:
         "Prometheus needs the setting `tcp` of the `http` plugin. `packaging/prometheus` has scrape settings and alert rules, "
         "`packaging/grafana` a dashboard. mom exports no sample for an unknown value, never 0.",
         "## Of mom, and of all guests together\n\n" + _table(("metric", "type", "labels", "what it says"), _own_metrics()),
-        "`mom_guests_guaranteed_bytes` sums `mom_guest_guaranteed_bytes` over all guests, including guests without their own metrics. "
+        "`mom_guests_guaranteed_bytes` sums `mom_guest_guaranteed_bytes` over all guests. "
         "`mom_guests_promised_bytes` is larger only if the host cannot keep all promises.",
         "## Of each guest\n\n"
-        "The label `domain` is the guest's name, as in libvirt's exporters. For a second guest of the same name, the id follows the name. "
-        "`metrics_guests` and `metrics_leave_out` of the `http` plugin select guests.\n\n" + _table(of_fields, guest),
+        "The label `domain` is the guest's name, as in libvirt's exporters. For a second guest of the same name, the id follows the name.\n\n"
+        + _table(of_fields, guest),
         "## Of the host\n\n"
         "`mom_host_*` are all numeric host fields of enabled plugins; [fields.md](fields.md) describes them. A plugin marks "
         "counters with `FieldSpec(…, metric=Metric.COUNTER)`, and excludes fields with `Metric.NONE`.\n\n"
@@ -299,8 +299,8 @@ def _own_metrics() -> Iterator[tuple[str, str, str, str]]:
     revision, verdict = Revision(decision, None, "", "core"), Verdict((Condition("memory", "the host is full"),))
     report = Report(1, 0.0, "enforce", taken, [decision], [revision], [outcome], (), [plugin], 0.1, considered=(decision,), verdict=verdict)
     totals = Totals()
-    totals.add(report)
-    text = exposition(ReportView(report, declared, totals), GuestSelection()).decode()
+    totals.add(report, declared.controls)
+    text = exposition(ReportView(report, declared, totals)).decode()
     guests = {column.metric for column in guest_columns(declared)}
     for name, text_of_help, kind in re.findall(r"^# HELP (\S+) (.*)\.\n# TYPE \S+ (\S+)$", text, re.M):
         if name not in guests:

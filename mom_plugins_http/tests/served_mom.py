@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from unix_clients import client_of
 
 from mom_core import Engine, Report
@@ -56,6 +57,12 @@ class Served:
     def version(self) -> str:
         """The entity tag of the policies."""
         return self.client.get("/v1/policies").headers["etag"]
+
+
+def patient(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let mom wait this long for clients."""
+    for module in ("server.protocol", "server.server", "routes.route"):
+        monkeypatch.setattr(f"mom_plugins_http.{module}.PATIENCE_SECONDS", seconds)
 
 
 @contextmanager

@@ -7,24 +7,17 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import MutableMapping
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import httpx
 import pytest
 from http_over_tcp import tcp_settings
-from served_mom import Serve, Served
+from served_mom import Serve, Served, patient
 
-from mom_core import MomError, PluginContext
+from mom_core import MomError
 from mom_devkit import wait_until
 from mom_plugins_http.cli.client import Client
-from mom_plugins_http.routes.events import Events
-from mom_plugins_http.routes.published import Published
-from mom_plugins_http.routes.route import FieldsQuery
 from mom_plugins_http.server.access import LocalAccess, Peer, Right
-from mom_plugins_http.server.held_bytes import HeldBytes
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.server import Worker
 
@@ -59,15 +52,17 @@ PUT = b"PUT /v1/policies/x HTTP/1.1\r\nhost: mom\r\nif-match: *\r\ncontent-type:
 
 
 @pytest.mark.parametrize("beginning", [b"GET /v1/sta", PUT + b"content-length: 9\r\n\r\n(+"])
-def test_a_request_that_does_not_arrive_is_given_up(serve: Serve, beginning: bytes) -> None:
-    served = serve(patience="300ms")
+def test_a_request_that_does_not_arrive_is_given_up(serve: Serve, beginning: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    patient(monkeypatch, 0.3)
+    served = serve()
     answer = told(connect(served.path, beginning))
     assert answer == b"" or answer.startswith(b"HTTP/1.1 408")
 
 
 @pytest.mark.long
-def test_who_does_not_take_an_answer_is_let_go(serve: Serve) -> None:
-    served = serve(patience="300ms")
+def test_who_does_not_take_an_answer_is_let_go(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    patient(monkeypatch, 0.3)
+    served = serve()
     sock = connect(served.path, b"GET /v1/openapi.json HTTP/1.1\r\nhost: mom\r\n\r\n" * 40)
     ended = select.poll()
     ended.register(sock, 0)  # told of the other side's end only, not of what there is to be read
@@ -80,68 +75,21 @@ def test_who_does_not_take_an_answer_is_let_go(serve: Serve) -> None:
 CHECK = b"POST /v1/policy-check HTTP/1.1\r\nhost: mom\r\ncontent-type: application/json\r\n"
 
 
-def test_requests_that_wait_for_their_turn_are_not_ended_by_those_that_come_later() -> None:
-    held, ended = HeldBytes(100), []
-    waiting, stuck, new = (Body(size * b"x") for size in (60, 30, 30))
-    for name, body in (("waiting", waiting), ("stuck", stuck), ("new", new)):
-        held.begin(body, lambda name=name: ended.append(name))  # type: ignore[misc]  # mypy does not know the lambda's default
-        if body is waiting:
-            held.keep(body)
-        assert held.fits(body)
-    assert ended == ["stuck"]
-    large = Body(b"x" * 50)
-    held.begin(large, lambda: ended.append("large"))
-    assert not held.fits(large)
-    held.end(large)
-    held.end(waiting)
-    held.end(new)
-    assert held.size == 0
-
-
-class Body:
-    """What is held, as far as it is counted."""
-
-    def __init__(self, body: bytes) -> None:
-        self.body = body
-
-
-def test_users_take_turns_and_none_has_all_places_of_a_worker() -> None:
-    worker, release, done = Worker("mom-test", "tests", 8), threading.Event(), list[str]()
-
-    def note(user: str) -> bool:
-        done.append(user)
-        return True
+def test_no_user_has_all_places_of_a_worker() -> None:
+    worker, release = Worker("mom-test", "tests", 8), threading.Event()
 
     async def ask() -> None:
-        first = [asyncio.create_task(worker.run(release.wait, "reader"))]
+        first = [asyncio.create_task(worker.run(release.wait, "reader")) for _ in range(8)]
         await asyncio.sleep(0)
-        first += [asyncio.create_task(worker.run(lambda: note("reader"), "reader")) for _ in range(7)]
-        await asyncio.sleep(0)
-        second = [asyncio.create_task(worker.run(lambda: note("root"), "root")) for _ in range(2)]
+        second = asyncio.create_task(worker.run(lambda: True, "root"))
         await asyncio.sleep(0)
         release.set()
-        ended = await asyncio.gather(*first, *second, return_exceptions=True)
+        ended = await asyncio.gather(*first, second, return_exceptions=True)
         assert sum(isinstance(each, ProblemError) for each in ended) == 4
+        assert await second
 
     asyncio.run(ask())
-    assert done == ["root", "reader", "root", "reader", "reader"]
     worker.close(60.0)
-
-
-def test_where_an_answer_does_not_fit_the_connections_end_that_have_taken_longest() -> None:
-    unread, ended = HeldBytes(100), []
-    shared = b"s" * 40
-    for name, body in (("a", shared), ("b", shared), ("c", b"c" * 50)):
-        unread.begin(one := Body(body), lambda name=name: ended.append(name))  # type: ignore[misc]  # as above
-        assert unread.fits(one)
-    assert ended == []
-    assert unread.size == 90
-    last = Body(b"d" * 300)
-    unread.begin(last, lambda: ended.append("d"))
-    assert unread.fits(last)
-    assert ended == ["a", "b", "c"], "the largest answer goes out where it is the only one"
-    unread.end(last)
-    assert unread.size == 0
 
 
 NO_HTTP = [
@@ -153,8 +101,9 @@ NO_HTTP = [
 
 
 @pytest.mark.parametrize("text", NO_HTTP, ids=["tls", "no host", "long head", "blank"])
-def test_what_is_no_http_is_told_so(serve: Serve, text: bytes) -> None:
-    served = serve(patience="500ms")
+def test_what_is_no_http_is_told_so(serve: Serve, text: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    patient(monkeypatch, 0.5)
+    served = serve()
     sock = connect(served.path)
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         sock.sendall(text)
@@ -163,19 +112,19 @@ def test_what_is_no_http_is_told_so(serve: Serve, text: bytes) -> None:
     assert still_answers(served)
 
 
-def test_a_huge_body_is_refused_without_being_kept(serve: Serve) -> None:
-    served = serve(largest="1KiB")
+def test_a_huge_body_is_refused_without_being_kept(served: Served) -> None:
     head = PUT + b"content-length: 99999999999\r\nexpect: 100-continue\r\n\r\n"
     assert told(connect(served.path, head)).startswith(b"HTTP/1.1 413")
 
 
 @pytest.mark.long
-def test_a_listener_that_does_not_keep_up_is_let_go(serve: Serve) -> None:
-    served = serve(patience="300ms")
+def test_a_listener_that_does_not_keep_up_is_let_go(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    patient(monkeypatch, 0.3)
+    served = serve()
     sock = connect(served.path, b"GET /v1/events HTTP/1.1\r\nhost: mom\r\n\r\n")
-    published = served.service._published
-    wait_until(lambda: published.subscribers)
-    wait_until(lambda: served.engine.cycle() and not published.subscribers)
+    events = served.service._events
+    wait_until(lambda: events.streams)
+    wait_until(lambda: served.engine.cycle() and not events.streams)
     sock.close()
 
 
@@ -200,7 +149,7 @@ def test_an_answer_that_is_cut_off_is_told_as_such(tmp_path: Path) -> None:
         listener.listen()
         server = threading.Thread(target=serve, args=(listener,))
         server.start()
-        with pytest.raises(MomError, match="the answer was cut off"):
+        with pytest.raises(MomError, match="unexpected answer"):
             Client(tmp_path / "mom.sock").get("/v1/policies")
         server.join(60)
 
@@ -219,7 +168,8 @@ def test_a_body_in_chunks_is_refused_by_its_head(served: Served) -> None:
 
 
 def test_half_requests_of_those_who_may_nothing_end_no_connection_of_those_who_may(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    served = serve(clients=8)
+    monkeypatch.setattr("mom_plugins_http.server.server.MOST_CLIENTS", 8)
+    served = serve()
     with connect(served.path, b"GET /v1/status HTTP/1.1\r\nhost: mom\r\n") as root, contextlib.ExitStack() as strangers:
         time.sleep(0.3)
         monkeypatch.setattr(LocalAccess, "peer", lambda self, found: Peer("user nobody, process 1", Right.NOTHING, local=True))
@@ -233,9 +183,13 @@ def test_half_requests_of_those_who_may_nothing_end_no_connection_of_those_who_m
 HALF_SENT = b"POST /v1/page-sessions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n"
 
 
-def test_requests_of_strangers_that_do_not_arrive_keep_no_places(serve: Serve, tmp_path: Path, free_port: int) -> None:
+def test_requests_of_strangers_that_do_not_arrive_keep_no_places(
+    serve: Serve, tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They last for as long as mom is patient, and each can be sent again."""
-    served = serve(clients=8, patience="60s", tcp=tcp_settings(tmp_path, free_port, read="read" * 8))
+    patient(monkeypatch, 60)
+    monkeypatch.setattr("mom_plugins_http.server.server.MOST_CLIENTS", 8)
+    served = serve(tcp=tcp_settings(tmp_path, free_port, read="read" * 8))
     ca = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
     token = b"authorization: Bearer " + b"read" * 8 + b"\r\n"
     half_checked = b"POST /v1/policy-check HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 14\r\n"
@@ -264,8 +218,12 @@ def test_requests_of_strangers_that_do_not_arrive_keep_no_places(serve: Serve, t
         assert known.recv(100).startswith(b"HTTP/1.1 200"), "who has shown a token is not ended for strangers"
 
 
-def test_half_made_connections_take_half_of_the_places_at_most(serve: Serve, tmp_path: Path, free_port: int) -> None:
-    served = serve(clients=8, patience="60s", tcp=tcp_settings(tmp_path, free_port, read="read" * 8))
+def test_half_made_connections_take_half_of_the_places_at_most(
+    serve: Serve, tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient(monkeypatch, 60)
+    monkeypatch.setattr("mom_plugins_http.server.server.MOST_CLIENTS", 8)
+    served = serve(tcp=tcp_settings(tmp_path, free_port, read="read" * 8))
     with contextlib.ExitStack() as strangers:
         for _ in range(12):
             strangers.enter_context(socket.create_connection(("127.0.0.1", free_port), 60))
@@ -275,7 +233,7 @@ def test_half_made_connections_take_half_of_the_places_at_most(serve: Serve, tmp
 
 
 def test_bodies_of_those_who_may_only_read_take_no_places_from_changes(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mom_plugins_http.routes.api.MOST_ARRIVING", 4000)
+    monkeypatch.setattr("mom_plugins_http.routes.api._MOST_BODIES", 2000)
     served, release = serve(), threading.Event()
     served.service._check_worker._callers.start(release.wait)
     body = b'{"changes":{"60_x":"(+ 1 2)"}}'.ljust(1300)
@@ -284,34 +242,6 @@ def test_bodies_of_those_who_may_only_read_take_no_places_from_changes(serve: Se
         patched.setattr(LocalAccess, "peer", lambda self, found: Peer("user reader, process 1", Right.READ, local=True))
         request = CHECK + b"content-length: %d\r\n\r\n" % len(body) + body
         readers = [clients.enter_context(connect(served.path, request)) for _ in range(3)]
-        wait_until(lambda: len(select.select(readers, [], [], 0)[0]) + served.service._check_worker._waiting == 3)
+        wait_until(lambda: len(select.select(readers, [], [], 0)[0]) + served.service._check_worker._waiting.total() == 3)
         patched.undo()
         assert served.put("60_mine", "(+ 1 2)".ljust(500)).status_code == 200
-
-
-def test_who_asks_for_events_counts_at_once_and_no_longer_than_the_stream() -> None:
-    """Many who ask at the same time are no more than may listen, and who goes before anything is sent leaves nothing."""
-    published = Published(PluginContext())
-    events = Events(published, most=2)
-    call: Any = SimpleNamespace(
-        query=FieldsQuery(),
-        peer=Peer("user reader, process 1", Right.READ, local=True),
-        request=SimpleNamespace(method="GET"),
-        still_allowed=lambda: True,
-    )
-
-    async def gone() -> MutableMapping[str, Any]:
-        return {"type": "http.disconnect"}
-
-    async def never(message: MutableMapping[str, Any]) -> None:
-        await asyncio.Event().wait()
-
-    async def ask() -> None:
-        asked = [await events.events(call) for _ in range(2)]
-        with pytest.raises(ProblemError, match="2 clients are already listening"):
-            await events.events(call)
-        for response in asked:
-            await response({"type": "http", "asgi": {"spec_version": "2.3"}}, gone, never)
-        assert not published.subscribers
-
-    asyncio.run(ask())

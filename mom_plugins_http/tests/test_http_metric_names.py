@@ -13,7 +13,7 @@ from mom_core import Condition, FieldSpec, Metric, Report, Scope, Unit, Value, V
 from mom_core.testing import snapshot
 from mom_daemon import declarations_of
 from mom_plugins_http.routes.host_metrics import SCALES, host_metrics
-from mom_plugins_http.routes.metrics import GuestSelection, exposition
+from mom_plugins_http.routes.metrics import exposition
 from mom_plugins_http.routes.published import ReportView, Totals
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +52,7 @@ def test_a_field_of_the_host_has_a_name_in_base_units_that_says_what_it_is(field
 )
 def test_values_are_in_base_units(unit: Unit, value: float, expected: float) -> None:
     (metric,) = host_metrics([FieldSpec("x", unit, Scope.HOST, "a field")])
-    assert metric.value_of(value) == expected
+    assert value * metric.factor == pytest.approx(expected)
 
 
 def test_two_fields_never_have_one_name() -> None:
@@ -75,8 +75,8 @@ def everything() -> str:
         considered=busy.considered, verdict=Verdict((Condition("memory", "the host is full", lasted=12.0),)),
     )  # fmt: skip
     totals = Totals()
-    totals.add(report)
-    return exposition(ReportView(report, declared, totals), GuestSelection()).decode()
+    totals.add(report, declared.controls)
+    return exposition(ReportView(report, declared, totals)).decode()
 
 
 def families() -> dict[str, str]:

@@ -20,7 +20,7 @@ from mom_plugins_http.routes.route import ApiCall
 from mom_plugins_http.server.access import Peer, Right
 from mom_plugins_http.server.problems import ProblemError
 
-PEER = Peer("user root, process 1", Right.CHANGE, local=True)
+PEER = Peer("user root, process 1", Right.CHANGE, local=True, process=os.getpid())
 
 
 def test_a_key_works_once_and_for_two_minutes(clock: HandClock) -> None:
@@ -47,7 +47,7 @@ def test_keys_are_given_through_the_control_socket_only(peer: Peer) -> None:
 
 def test_a_session_has_the_right_of_whom_its_key_was_given_to_and_ends(clock: HandClock) -> None:
     keys = PageKeys("/run/mom/mom-page.sock", clock)
-    token = keys.session_for(keys.key_for(Peer("user reader, process 2", Right.READ, local=True)))
+    token = keys.session_for(keys.key_for(replace(PEER, name="user reader, process 2", right=Right.READ)))
     assert keys.session(f"Bearer {token}") == (Right.READ, "user reader, process 2")
     for wrong in ("", "Bearer", f"Basic {token}", "Bearer x", f"Bearer {token}x"):
         assert keys.session(wrong) is None
@@ -60,14 +60,14 @@ def test_a_session_ends_with_the_process_that_asked_for_its_key_whoever_gets_its
     keys = PageKeys("/run/mom/mom-page.sock")
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         peer = Peer("user root, process 2", Right.CHANGE, local=True, process=process.pid)
-        token, unused = keys.session_for(keys.key_for(peer, tied=True)), keys.key_for(peer, tied=True)
+        token, unused = keys.session_for(keys.key_for(peer)), keys.key_for(peer)
         assert keys.session(f"Bearer {token}") is not None
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert keys.session(f"Bearer {token}") is None, "it has ended, though nobody has asked how"
     assert keys.session_for(unused) is None
     with pytest.raises(ProblemError, match="cannot see the process that requests the session"):
-        keys.key_for(peer, tied=True)
+        keys.key_for(peer)
 
 
 def test_a_process_with_the_number_of_one_that_has_ended_is_another_one(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_process_with_the_number_of_one_that_has_ended_is_another_one(tmp_path
     (tmp_path / "7").mkdir()
     stat = Path("/proc/self/stat").read_text()
     (tmp_path / "7/stat").write_text(stat)
-    token = keys.session_for(keys.key_for(Peer("user root, process 7", Right.CHANGE, local=True, process=7), tied=True))
+    token = keys.session_for(keys.key_for(Peer("user root, process 7", Right.CHANGE, local=True, process=7)))
     assert keys.session(f"Bearer {token}") is not None
     head, _, fields = stat.rpartition(")")
     later = fields.split()
@@ -84,17 +84,12 @@ def test_a_process_with_the_number_of_one_that_has_ended_is_another_one(tmp_path
     assert keys.session(f"Bearer {token}") is None
 
 
-def test_who_may_only_read_ends_no_session_of_those_who_may_change() -> None:
+def test_a_user_with_too_many_keys_loses_the_oldest_and_takes_none_from_others() -> None:
     keys = PageKeys("/run/mom/mom-page.sock")
-    roots = [keys.session_for(keys.key_for(PEER)) for _ in range(2)]
-    other = keys.session_for(keys.key_for(Peer("user other, process 5", Right.READ, local=True)))
-    for number in range(MOST + 5):
-        newest = keys.session_for(keys.key_for(Peer(f"user reader, process {number}", Right.READ, local=True)))
-    assert all(keys.session(f"Bearer {token}") for token in (*roots, other, newest))
-    given = [keys.key_for(PEER) for _ in range(MOST + 5)]
-    with pytest.raises(ProblemError, match="all sessions of the page are in use"):
-        keys.key_for(Peer("user reader, process 1", Right.READ, local=True))
-    assert [bool(keys.session_for(key)) for key in given] == [False] * 5 + [True] * MOST, "the oldest goes"
+    root = keys.key_for(PEER)
+    given = [keys.key_for(replace(PEER, name=f"user reader, process {number}", right=Right.READ)) for number in range(MOST + 5)]
+    assert keys.session_for(root)
+    assert [bool(keys.session_for(key)) for key in given] == [False] * 5 + [True] * MOST
 
 
 def browser(served: Served) -> httpx.Client:
@@ -137,7 +132,7 @@ def test_a_stream_of_events_ends_with_the_session_it_was_opened_in(served: Serve
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process, browser(served) as page:
         keys = served.service._api._page_keys
         peer = Peer("user root, process 2", Right.CHANGE, local=True, process=process.pid)
-        page.headers["authorization"] = f"Bearer {keys.session_for(keys.key_for(peer, tied=True))}"
+        page.headers["authorization"] = f"Bearer {keys.session_for(keys.key_for(peer))}"
         with page.stream("GET", "/v1/events") as stream:
             lines = stream.iter_lines()
             assert any(line == ": still here" for line in lines), "it goes on while the process is there"

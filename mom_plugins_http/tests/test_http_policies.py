@@ -12,7 +12,6 @@ from unix_clients import client_of
 def test_a_policy_is_set_shown_and_removed(served: Served) -> None:
     made = served.put("60_mine", seen=served.version())
     assert made.status_code == 200
-    assert served.client.get("/v1/policies", headers={"if-none-match": made.headers["etag"]}).status_code == 304
     assert made.headers["etag"] == served.version() == f'"{made.json()["version"]}"'
     shown = served.get("/v1/policies/60_mine")
     assert (shown["text"], re.sub(r"\d+", "N", shown["origin"])) == ("(+ 1 2)", "set by user root, process N")
@@ -85,16 +84,6 @@ def test_several_change_together_or_not_at_all(served: Served) -> None:
     assert served.ask("POST", "/v1/policy-reset")["names"] == ["40_ksm", "50_balloon"]
 
 
-def test_a_body_that_says_two_things_of_one_policy_changes_nothing(served: Served) -> None:
-    served.put("60_a")
-    before = served.version()
-    body = b'{"changes": {"60_a": "(+ 1 3)", "60_a": null}}'
-    headers = {"content-type": "application/json", "if-match": "*"}
-    refused = served.client.patch("/v1/policies", content=body, headers=headers)
-    assert (refused.status_code, refused.json()["detail"]) == (400, "`60_a` occurs twice")
-    assert served.version() == before
-
-
 def test_the_history_says_who_when_and_what_and_leads_back(served: Served) -> None:
     first = served.version().strip('"')
     served.put("60_mine", "(+ 1 2)\n")
@@ -118,7 +107,6 @@ def test_the_history_says_who_when_and_what_and_leads_back(served: Served) -> No
         (b'{"text": 1}', "application/json", 400),
         (b'{"text": "# \\ud800"}', "application/json", 400),  # half a character
         (b'{"text": "", "more": NaN}', "application/json", 400),
-        (b'{"text": "", "more": 1%s}' % (5000 * b"0"), "application/json", 400),
         (b"(" * 100_000, "text/plain", 422),
         (b"x" * (5 << 20), "text/plain", 413),
     ],

@@ -329,12 +329,11 @@ class TestInstalling:
     def test_it_is_installed_shown_written_anew_and_removed(self, host: HookedHost) -> None:
         hook = host.hook()
         assert hook.state() is HookState.ABSENT
-        assert hook.install(), "libvirt must look again"
+        hook.install()
         assert hook.path == host.root / "etc/libvirt/hooks/qemu.d/mom"
         assert hook.state() is HookState.CURRENT
         assert hook.path.stat().st_mode & 0o777 == 0o755
         assert [path.name for path in (host.root / "etc/libvirt/hooks").rglob("*")] == ["qemu.d", "mom"]
-        assert not hook.install(), "libvirt knows of it"
         assert Hook(Platform.LIBVIRT, host.root, host.socket, 60.0).state() is HookState.OTHER
         hook.path.chmod(0o644)
         assert hook.state() is HookState.OTHER, "it is not executable"
@@ -413,7 +412,7 @@ def test_doctor_tells_each_state_with_the_line_that_cures_it(
     assert message in found.message
 
 
-def test_the_verbs_install_show_and_remove_it_by_the_configuration(host: HookedHost) -> None:
+def test_the_verbs_install_and_remove_it_by_the_configuration(host: HookedHost) -> None:
     config = host.root / "mom.yaml"
     config.write_text(f"run_directory: {host.root}/run\nplugins:\n  balloon: {{reservations: {{launches: {{wait: 20s}}}}}}\n  http: {{}}\n")
 
@@ -422,13 +421,10 @@ def test_the_verbs_install_show_and_remove_it_by_the_configuration(host: HookedH
         assert done.exit_code == 0, done.output
         return " ".join(done.output.split())
 
-    assert "does not ask mom" in verb("show")
     assert "systemctl reload libvirtd" in verb("install", "libvirt")
     text = host.hook().path.read_text()
     assert f"socket={host.root}/run/mom.sock\n" in text
     assert "limit=25 " in text
-    shown = json.loads(verb("show", "--json"))
-    assert [(one["platform"], one["state"]) for one in shown] == [("libvirt", "current"), ("proxmox", "absent")]
     assert "qm set VMID --hookscript local:snippets/mom-launch" in verb("install", "proxmox")
     assert "is removed" in verb("remove", "libvirt")
     assert "There is no" in verb("remove", "libvirt")

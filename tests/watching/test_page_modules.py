@@ -69,7 +69,7 @@ def models(folder: Path) -> str:
         assert plugin._service is not None
         described = description(plugin._service.routes)
     kinds = described["components"]["schemas"]
-    assert {"ReportDocument", "ReportChanges", "Outcome"} <= set(kinds)
+    assert {"ReportDocument", "Status", "Outcome"} <= set(kinds)
     types = [f"type {name} = {typed(kind)};" for name, kind in kinds.items() if name.isidentifier()]
     return "\n".join(["declare namespace Api {", *types, "}"])
 

@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -124,8 +125,8 @@ def test_what_was_decided_for_a_guest_stands_on_the_axis_of_its_memory(daemon: S
     with client(mom) as one:
 
         def given() -> list[str]:
-            done = one.get("/v1/recent-outcomes?limit=1000").json()["items"]
-            return [out["entity"]["id"] for out in done if out["control"] == "balloon_target" and out["status"] == "applied"]
+            done = one.get("/v1/acts?limit=1000").json()["items"]
+            return [act["first"][0]["id"] for act in done if act["control"] == "balloon_target" and act["status"] == "applied"]
 
         wait_until(lambda: len(given()) > 5)
         page.wait_for_timeout(15_000 if os.environ.get("MOM_SCREENSHOTS") else 0)
@@ -790,25 +791,32 @@ def test_decisions_are_sentences_in_which_words_are_looked_for(shared: Start, vi
     expect(rows).to_have_text(re.compile("Nothing of that kind"))
 
 
+@contextmanager
+def mom_page(mom: Daemon, port: int) -> Iterator[str]:
+    """The address that `mom page` prints, while it runs."""
+    command = [str(MOM), "page", "--port", str(port), "-c", str(mom.config)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.communicate()
+
+
 def test_through_the_pages_own_socket_one_browser_gets_in_with_a_key_that_works_once(mom: Daemon, tunnel: Dig, visit: Visit) -> None:
     dug = tunnel(mom.socket.with_name("mom-page.sock"))
-    command = [str(MOM), "page", "--once", "--port", str(dug.port), "-c", str(mom.config)]
-    address = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
-    page = visit(address, but=REFUSED)
-    expect(page.locator("footer")).to_contain_text("live")
-    expect(page.locator("#who")).to_have_text("may change")
-    assert "key" not in page.url, "it stays in no history"
-    page.reload()
-    expect(page.locator("footer")).to_contain_text("live")
-    other = visit(address, but=REFUSED)
-    problem = other.locator("#login-problem")
-    expect(problem).to_contain_text("already used, or expired: get another key on the host: mom page")
-    shot(other, "key")
-    other.get_by_label("Key or token").fill(
-        subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip().partition("#key=")[2]
-    )
-    other.get_by_role("button", name="Sign in").click()
-    expect(other.locator("footer")).to_contain_text("live")
+    with mom_page(mom, dug.port) as address, mom_page(mom, dug.port) as second:
+        page = visit(address, but=REFUSED)
+        expect(page.locator("footer")).to_contain_text("live")
+        expect(page.locator("#who")).to_have_text("may change")
+        assert "key" not in page.url, "it stays in no history"
+        page.reload()
+        expect(page.locator("footer")).to_contain_text("live")
+        other = visit(address, but=REFUSED)
+        problem = other.locator("#login-problem")
+        expect(problem).to_contain_text("already used, or expired: get another key on the host: mom page")
+        shot(other, "key")
+        other.get_by_label("Key or token").fill(second.partition("#key=")[2])
+        other.get_by_role("button", name="Sign in").click()
+        expect(other.locator("footer")).to_contain_text("live")
 
 
 KEPT = "sessionStorage.getItem('mom-token')"
@@ -817,11 +825,9 @@ KEPT = "sessionStorage.getItem('mom-token')"
 def test_a_session_ends_with_its_mom_page_and_is_forgotten_when_the_port_is_lost(mom: Daemon, tunnel: Dig, visit: Visit) -> None:
     """ssh may have ended, and another user of the workstation have the port by now."""
     dug = tunnel(mom.socket.with_name("mom-page.sock"))
-    command = [str(MOM), "page", "--port", str(dug.port), "-c", str(mom.config)]
     for lost in (False, True):
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-            assert process.stdout is not None
-            page = visit(process.stdout.readline().strip(), but=REFUSED)
+        with mom_page(mom, dug.port) as address:
+            page = visit(address, but=REFUSED)
             expect(page.locator("footer")).to_contain_text("live")
             page.reload()
             expect(page.locator("footer")).to_contain_text("live")
@@ -829,6 +835,5 @@ def test_a_session_ends_with_its_mom_page_and_is_forgotten_when_the_port_is_lost
             if lost:
                 dug.close()
                 page.wait_for_function(f"{KEPT} === null")
-            process.communicate()
         if not lost:  # the page notices by itself: mom ends its stream, and refuses the next one
             expect(page.locator("#login-problem")).to_contain_text("the request has no valid session of the page")

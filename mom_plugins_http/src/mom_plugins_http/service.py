@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import stat
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -14,19 +13,18 @@ from mom_core import MomError, PluginContext, Report, read_secret
 from mom_kvm import Address, Callers, Listener
 from mom_plugins_http.page.document import WebPage
 from mom_plugins_http.routes.api import Api
-from mom_plugins_http.routes.cycles import MOST_ASKED, CycleRoutes
+from mom_plugins_http.routes.cycles import CycleRoutes
 from mom_plugins_http.routes.events import Events
 from mom_plugins_http.routes.guests import GuestRoutes
-from mom_plugins_http.routes.launches import MOST_REQUESTS, LaunchRoutes
-from mom_plugins_http.routes.metrics import GuestSelection, MetricsRoutes
+from mom_plugins_http.routes.launches import LaunchRoutes
+from mom_plugins_http.routes.metrics import MetricsRoutes
 from mom_plugins_http.routes.news import Item, News
 from mom_plugins_http.routes.page_keys import PageKeys
-from mom_plugins_http.routes.policies import MOST_JOBS, PolicyRoutes
+from mom_plugins_http.routes.policies import PolicyRoutes
 from mom_plugins_http.routes.published import Published
 from mom_plugins_http.routes.route import Route
 from mom_plugins_http.server.access import LocalAccess, Right, Tokens, group_id, read_token
 from mom_plugins_http.server.server import Door, Server, Worker
-from mom_plugins_http.settings import OPEN_TO_ALL, OPEN_TO_ALL_FIX
 
 if TYPE_CHECKING:
     from mom_plugins_http.settings import HttpSettings, TcpSettings
@@ -46,20 +44,20 @@ class Service:
         self._context = context
         self._path = path
         self._published = Published(context)
-        self._worker = Worker(f"mom-{context.name}-policies", "changes of policies", MOST_JOBS)
-        self._check_worker = Worker(f"mom-{context.name}-checks", "checks of policies", MOST_JOBS)
-        self._room_worker = Worker(f"mom-{context.name}-room", "requests for memory", MOST_REQUESTS)
-        self._room_reading = Worker(f"mom-{context.name}-look", "queries about memory", MOST_REQUESTS)
-        self._record_worker = Worker(f"mom-{context.name}-record", "requests for past days", MOST_ASKED)
+        self._worker = Worker(f"mom-{context.name}-policies", "changes of policies")
+        self._check_worker = Worker(f"mom-{context.name}-checks", "checks of policies")
+        self._room_worker = Worker(f"mom-{context.name}-room", "requests for memory")
+        self._room_reading = Worker(f"mom-{context.name}-look", "queries about memory")
+        self._record_worker = Worker(f"mom-{context.name}-record", "requests for past days")
         self._news = News(context)
         self._news_callers = Callers(f"mom-{context.name}-news", 1)
         self._gathering: Future[Sequence[Item]] | None = None
-        self._events = Events(self._published, settings.clients // 4)
+        self._events = Events(self._published)
         tcp = settings.tcp
         self._api = Api(context, self._operations(), PageKeys(str(self._page_path() or "")), settings)
         self._tls = None if tcp is None else tls_of(tcp)
         self._api.tokens = None if tcp is None else tokens_of(tcp)
-        self._server = Server(self._api.application, self._doors(), settings, context.log)
+        self._server = Server(self._api.application, self._doors(), context.log)
 
     def _operations(self) -> list[object]:
         settings, context = self._settings, self._context
@@ -69,7 +67,7 @@ class Service:
             CycleRoutes(published, self._record_worker),
             GuestRoutes(published),
             self._events,
-            MetricsRoutes(published, GuestSelection(settings.metrics_guests, tuple(settings.metrics_leave_out))),
+            MetricsRoutes(published),
             PolicyRoutes(context, self._worker, self._check_worker),
             LaunchRoutes(context, self._room_worker, self._room_reading),
         ]
@@ -83,9 +81,9 @@ class Service:
         settings, path = self._settings, self._path
         read, change = (None if name is None else group_id(name) for name in (settings.read_group, settings.change_group))
         access = LocalAccess(read, change)
-        doors = [Door(lambda: self._listen(path, access), path, access)]
+        doors = [Door(lambda: self._listen(path, access), access)]
         if (page := self._page_path()) is not None:
-            doors.append(Door(lambda: self._listen(page, access), page, access, keyed=True))
+            doors.append(Door(lambda: self._listen(page, access), access, keyed=True))
         if settings.tcp is not None:
             address = Address.parse(settings.tcp.listen)
             # During a reload, the old plugin of this process may still listen there.
@@ -94,13 +92,10 @@ class Service:
 
     def _listen(self, path: Path, access: LocalAccess) -> Listener:
         # The socket belongs to the group that may change policies; an access control list admits readers, or both groups if mom may not
-        # change the file's group.
+        # change the file's group. Without such lists, every user can connect, and the API rejects strangers.
         group = access.read if access.change is None else access.change
         second = None if access.read == group else access.read
-        listener = Address(str(path)).listen(mode=0o600 if group is None else 0o660, group=group, second_group=second)
-        if group is not None and path.stat().st_mode & stat.S_IWOTH:
-            self._context.log.warning("control socket %s: %s; %s", path, OPEN_TO_ALL, OPEN_TO_ALL_FIX)
-        return listener
+        return Address(str(path)).listen(mode=0o600 if group is None else 0o660, group=group, second_group=second)
 
     def _page_path(self) -> Path | None:
         if not self._settings.page:

@@ -5,7 +5,6 @@ import { known, roundTimes, rounds, sparkPath, trail } from "./charts.js";
 import { amount, coded, kib, percent, shortened, span, sum } from "./figures.js";
 import { wanted } from "./guests.js";
 import { parts, risen, room } from "./host.js";
-import { changed } from "./stream.js";
 
 test("sizes have three digits and the unit that suits them", () => {
   assert.deepEqual([0, 1, 999, 1000, 1536, 102400, 1 << 20, -2048].map(kib), ["0", "1 KiB", "999 KiB", "0.98 MiB", "1.50 MiB", "100 MiB", "1.00 GiB", "-2.00 MiB"]);
@@ -63,14 +62,6 @@ test("long names differ after they are shortened", () => {
   assert.equal(shortened("ci-runner-customer-a-001", 16), "ci-runn…er-a-001");
   assert.equal(shortened("db-1", 16), "db-1");
   assert.equal([...shortened("数据库服务器生产环境第一号主节点备份节点", 9)].length, 9);
-});
-
-test("changes make of one report the next", () => {
-  const entity = (/** @type {string} */ id) => ({ scope: "guest", id, name: id });
-  const report = /** @type {any} */ ({ mode: "observe", guests: { columns: ["id", "name"], rows: [["1", "b"], ["2", "c"]] }, outcomes: [{ entity: entity("1"), control: "x", value: 1 }] });
-  const now = changed(report, /** @type {any} */ ({ mode: "enforce", guests: { rows: [["3", "a"], ["1", "bb"]], gone: ["2"] }, outcomes: { items: [], gone: [["1", "x"]] } }));
-  assert.deepEqual(now, { mode: "enforce", guests: { columns: ["id", "name"], rows: [["3", "a"], ["1", "bb"]] }, outcomes: [] });
-  assert.equal(report.guests.rows.length, 2);
 });
 
 test("times on an axis are round, and days have their names", () => {

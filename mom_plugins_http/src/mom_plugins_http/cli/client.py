@@ -5,21 +5,19 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import quote
 
 from mom_core import MomError, load_config
 from mom_daemon import NoSuchGuest, NotRunning
-from mom_kvm import PeerCredentials, PolicyProblem, PolicyRefused, ProcessStat
+from mom_kvm import PolicyProblem, PolicyRefused, PolicyText
 
-CONNECT_SECONDS: Final = 5.0
+if TYPE_CHECKING:
+    from mom_daemon.report_models import ReportDocument
 
 _NO_SOCKET: Final = "start mom with the http plugin enabled; if mom runs without the plugin, run: systemctl reload mom"
-
-_AGAIN_SECONDS: Final = 0.02
 
 ANSWER_SECONDS: Final = 30.0
 """A change fails after this many seconds of silence. The limit allows for earlier changes and compiling policies."""
@@ -27,7 +25,8 @@ ANSWER_SECONDS: Final = 30.0
 READ_SECONDS: Final = 10.0
 """A query fails after this many seconds of silence."""
 
-_LARGEST_ANSWER: Final = 256 << 20
+SILENCE_SECONDS: Final = 60.0
+"""A stream of events fails after this many seconds of silence. mom sends a keep-alive every 15 s."""
 
 
 def coded(name: str) -> str:
@@ -42,22 +41,13 @@ class UnixConnection(http.client.HTTPConnection):
 
     def __init__(self, path: Path, seconds: float) -> None:
         super().__init__("localhost", timeout=seconds)
-        self.path = path
+        self._path = path
 
     def connect(self) -> None:
         """Connect to the socket."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
-        until = time.monotonic() + CONNECT_SECONDS
-        while True:
-            try:
-                self.sock.connect(str(self.path))
-            except BlockingIOError:  # the kernel's queue of connections is full
-                if time.monotonic() > until:
-                    raise
-                time.sleep(_AGAIN_SECONDS)
-            else:
-                return
+        self.sock.connect(str(self._path))
 
 
 class ApiRefusedError(MomError):
@@ -106,66 +96,55 @@ class Client:
         :raises NotRunning: mom is not running
         """
         headers = {"accept": "application/json", **({"if-match": seen} if seen else {})}
-        data = None if body is None else json.dumps(body).encode()
-        if data is not None:
+        if body is not None:
             headers["content-type"] = "application/json"
         seconds = self.reading if method == "GET" else ANSWER_SECONDS
         connection = UnixConnection(self.path, seconds)
         try:
-            connection.connect()
-            if stopped := _stopped(connection):
-                raise stopped
-            connection.request(method, path, data, headers)
+            connection.request(method, path, None if body is None else json.dumps(body), headers)
             response = connection.getresponse()
-            text = response.read(_LARGEST_ANSWER)
-            if response.length:  # bytes are missing; `read(limit)` raises no error
-                raise http.client.HTTPException("the answer was cut off")
-            content = json.loads(text) if text and response.status < 400 else {}
-        except (FileNotFoundError, ConnectionRefusedError):
-            raise NotRunning(f"no process serves {self.path}", hint=_NO_SOCKET) from None
-        except TimeoutError:
-            raise no_answer(connection, seconds) from None
-        except PermissionError:
-            raise MomError(
-                f"this user is not allowed to connect to {self.path}", hint="run this as root, or as a member of the socket's group"
-            ) from None
+            text = response.read()
+            if response.status < 400:
+                return json.loads(text)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise MomError(f"unexpected answer from {self.path}: {error or type(error).__name__}", hint="see mom's log") from error
+            raise self._failure(error, seconds) from error
         finally:
             connection.close()
-        if response.status >= 400:
-            raise refusal(response.status, text)
-        return content
+        raise refusal(response.status, text)
 
+    def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the name and content of each event. End when mom ends the stream, and raise `MomError` if the connection breaks."""
+        connection, seconds = UnixConnection(self.path, self.reading), self.reading
+        try:
+            connection.request("GET", "/v1/events", headers={"accept": "text/event-stream"})
+            sock = connection.sock
+            response = connection.getresponse()
+            if response.status >= 400:
+                raise refusal(response.status, response.read())
+            seconds = SILENCE_SECONDS
+            sock.settimeout(seconds)
+            name = ""
+            while line := response.readline():
+                field, _, value = line.decode().rstrip("\n").partition(": ")
+                if field == "event":
+                    name = value
+                elif field == "data":
+                    yield name, json.loads(value)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise self._failure(error, seconds) from error
+        finally:
+            connection.close()
 
-def no_answer(connection: UnixConnection, seconds: float) -> MomError:
-    """Return the error for a connected mom that does not answer."""
-    if stopped := _stopped(connection):
-        return stopped
-    pid, process = _peer(connection)
-    who, hint = "", "mom or the host has hung"
-    if process is not None:
-        who, hint = f" (process {pid})", f"{hint}: systemd restarts a mom that has hung; to restart it now, systemctl restart mom"
-    return MomError(f"mom{who} did not answer on {connection.path} within {seconds:g} s", hint=f"{hint}; {_LAST}")
-
-
-def _stopped(connection: UnixConnection) -> MomError | None:
-    pid, process = _peer(connection)
-    if process is None or process.state not in {"T", "t"}:
-        return None
-    hint = f"kill -CONT {pid} resumes it; {_LAST}"
-    return MomError(f"mom (process {pid}) is suspended, and does not answer on {connection.path}", hint=hint)
-
-
-_LAST: Final = "`mom status` shows the last known state"
-
-
-def _peer(connection: UnixConnection) -> tuple[int, ProcessStat | None]:
-    try:
-        pid = PeerCredentials.of(connection.sock).process
-    except (OSError, AttributeError):  # http.client may have closed its socket
-        return 0, None
-    return pid, ProcessStat.of(f"/proc/{pid}")
+    def _failure(self, error: Exception, seconds: float) -> MomError:
+        if isinstance(error, FileNotFoundError | ConnectionRefusedError):
+            return NotRunning(f"no process serves {self.path}", hint=_NO_SOCKET)
+        if isinstance(error, TimeoutError):
+            hint = "mom or the host has hung, or mom is suspended; `mom status` shows the last known state"
+            return MomError(f"mom did not answer on {self.path} within {seconds:g} s", hint=hint)
+        if isinstance(error, PermissionError):
+            hint = "run this as root, or as a member of the socket's group"
+            return MomError(f"this user is not allowed to connect to {self.path}", hint=hint)
+        return MomError(f"unexpected answer from {self.path}: {error or type(error).__name__}", hint="see mom's log")
 
 
 def refusal(status: int, body: bytes) -> MomError:
@@ -181,3 +160,31 @@ def refusal(status: int, body: bytes) -> MomError:
     if status == 404 and message.startswith("there is no guest"):
         return NoSuchGuest(message, hint=hint.partition("; GET ")[0])
     return (ApiMisusedError if status == 400 else ApiRefusedError)(status, message, hint)
+
+
+class SocketMom:
+    """Running mom, reached through a unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        self._client = Client(path)
+
+    @property
+    def where(self) -> str:
+        """Socket's path."""
+        return str(self._client.path)
+
+    def explanation(self, guest: str) -> Mapping[str, Any]:
+        """Return the explanation of a guest's size."""
+        return cast("Mapping[str, Any]", self._client.get(f"/v1/guests/{coded(guest)}/explanation"))
+
+    def configuration(self) -> Mapping[str, Any]:
+        """Return the settings in force."""
+        return cast("Mapping[str, Any]", self._client.get("/v1/configuration"))
+
+    def policies(self) -> Mapping[str, PolicyText]:
+        """Return the policies in force, keyed by name."""
+        return {policy["name"]: PolicyText(policy["text"], policy["origin"]) for policy in self._client.get("/v1/policies")["items"]}
+
+    def report(self) -> ReportDocument:
+        """Return the newest cycle."""
+        return cast("ReportDocument", self._client.get("/v1/report"))

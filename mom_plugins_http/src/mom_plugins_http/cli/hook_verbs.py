@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from mom_core import MomError, load_config
-from mom_daemon import as_caller, config_option, json_option, print_prose
+from mom_core import load_config
+from mom_daemon import as_caller, config_option, print_prose
 from mom_plugins_http.cli.client import Client
-from mom_plugins_http.launch_hook.installed import Hook, HookState, Platform, longest_wait, reload_line
+from mom_plugins_http.launch_hook.installed import Hook, Platform, longest_wait
 
 _platform = click.argument("platform", type=click.Choice([str(name) for name in Platform]))
 
@@ -31,13 +30,8 @@ def hook_command() -> None:
     mom hook install libvirt       for all guests of libvirt
     mom hook install proxmox       for guests of Proxmox VE whose configuration names the hook
 
-    If mom does not answer, for example because it was removed, guests start as usual.
+    If mom does not answer, for example because it was removed, guests start as usual. `mom doctor` shows the installed hooks.
     """
-
-
-def _hook(platform: str, root: Path, config_path: str | None) -> Hook:
-    client = Client.configured(config_path)
-    return Hook(Platform(platform), root, client.path, longest_wait(load_config(config_path).in_force()))
 
 
 @hook_command.command("install", short_help="Install or update the hook.")
@@ -45,15 +39,16 @@ def _hook(platform: str, root: Path, config_path: str | None) -> Hook:
 @_root
 def install_command(platform: str, root: Path, config_path: str | None) -> None:
     """Install or update the hook of PLATFORM, and print the next steps. A file that is not mom's stays unchanged."""
-    hook = _hook(platform, root, config_path)
-    needs_reload = hook.install()
+    wait = longest_wait(load_config(config_path).in_force())
+    hook = Hook(Platform(platform), root, Client.configured(config_path).path, wait)
+    hook.install()
     print_prose(f"Before a guest starts, {hook.path} asks mom at {hook.socket}.", 2)
     if hook.platform is Platform.PROXMOX:
         print_prose("For each guest, run: qm set VMID --hookscript local:snippets/mom-launch", 2)
         print_prose("The storage `local` must accept snippets: pvesm set local --content iso,vztmpl,backup,snippets", 2)
         print_prose("In a cluster, install the hook on each node first: a node without the hook does not start such a guest.", 2)
-    elif needs_reload:
-        print_prose(f"libvirt finds its first hook only on a reload: {reload_line(root)}. Running guests are not affected.", 2)
+    else:
+        print_prose("libvirt finds its first hook only on a reload: systemctl reload libvirtd (or virtqemud). Guests keep running.", 2)
 
 
 @hook_command.command("remove", short_help="Remove the hook.")
@@ -65,30 +60,3 @@ def remove_command(platform: str, root: Path, config_path: str | None) -> None:
     hook = Hook(Platform(platform), root, Path(), 0.0)
     removed = hook.remove()
     print_prose(f"{hook.path} is removed." if removed else f"There is no {hook.path}.", 2)
-
-
-@hook_command.command("show", short_help="Show the installed hooks.")
-@json_option
-@_root
-def show_command(as_json: bool, root: Path, config_path: str | None) -> None:
-    """Show the installed hooks, and whether they are up to date. `mom doctor` shows the same."""
-    hooks = [_hook(platform, root, config_path) for platform in Platform]
-    if as_json:
-        shown = [{"platform": hook.platform, "path": str(hook.path), "state": _state(hook), "guests": hook.users()} for hook in hooks]
-        click.echo(json.dumps(shown))
-        return
-    for hook in hooks:
-        if hook.is_needed or _state(hook) != HookState.ABSENT:
-            finding = hook.finding()
-            cure = f" ({finding.cure})" if finding.cure else ""
-            users = f"; used by the guests {', '.join(hook.users())}" if hook.users() else ""
-            print_prose(f"{hook.platform}: {finding.message}{cure}{users}", 2)
-    if not any(hook.is_needed for hook in hooks):
-        print_prose("This host has neither libvirt nor Proxmox VE.", 2)
-
-
-def _state(hook: Hook) -> str:
-    try:
-        return hook.state()
-    except MomError:
-        return "unknown"

@@ -1,29 +1,24 @@
-"""`mom history` and `mom events`."""
+"""`mom history`, `mom events` and `mom page`."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shlex
+import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, cast
+from collections.abc import Mapping
+from typing import Any, Final, cast
+from urllib.parse import quote
 
 import click
 
-from mom_core import HOST_ID, MomError, Source, Status, Value, count_of, format_kib, printable
+from mom_core import HOST_ID, MomError, Status, Value, count_of, format_kib, printable
 from mom_daemon import TableColumn, amount, brief, print_prose, print_table
 from mom_daemon.report_words import guests_unknown
 from mom_plugins_http.cli.client import Client, coded
-from mom_plugins_http.cli.event_stream import EventStream
 from mom_plugins_http.cli.running_verb import common_options
-from mom_plugins_http.report_changes import with_changes
-from mom_plugins_http.vocabulary import MOST_ITEMS
-
-if TYPE_CHECKING:
-    from mom_daemon.report_models import ReportDocument
-
-SILENCE_SECONDS: Final = 60.0
-"""The stream fails after this many seconds without data. mom sends a keep-alive every 15 s."""
 
 _OF_HOST: Final = {
     "mem_available": "memory",
@@ -45,7 +40,7 @@ _SHOWN_PAST: Final = 20
 
 @click.command("history")
 @click.argument("whose", metavar="GUEST|host")
-@click.option("-n", "--cycles", type=click.IntRange(1, MOST_ITEMS), default=_SHOWN_PAST, show_default=True, help="How many cycles to show.")
+@click.option("-n", "--cycles", type=click.IntRange(min=1), default=_SHOWN_PAST, show_default=True, help="How many cycles to show.")
 @common_options
 def history_command(whose: str, cycles: int, as_json: bool, config_path: str | None) -> None:
     """Show data of a guest or the host in the last cycles, newest first. mom keeps about an hour of cycles; recordings keep more."""
@@ -69,66 +64,28 @@ def history_command(whose: str, cycles: int, as_json: bool, config_path: str | N
 
 
 @click.command("events")
-@click.option("--outcomes", is_flag=True, help="Show the outcomes of the last cycle's decisions.")
-@click.option("--guest", metavar="GUEST", help="With --outcomes: only this guest, by id or name; `host` for the host.")
 @click.option("-f", "--follow", is_flag=True, help="Print further events until Ctrl-C.")
 @common_options
-def events_command(outcomes: bool, guest: str | None, follow: bool, as_json: bool, config_path: str | None) -> None:
-    """Show the last cycle in one line, or the outcomes of its decisions. With --follow, also show each further cycle and other events.
+def events_command(follow: bool, as_json: bool, config_path: str | None) -> None:
+    """Show the last cycle in one line. With --follow, also show each further cycle and other events.
 
     Exit code 1 if mom exits, or disconnects a slow reader.
     """
-    if guest is not None and not outcomes:
-        raise click.UsageError("--guest needs --outcomes")
-    if outcomes and follow:
-        raise click.UsageError("--outcomes shows only the last cycle: omit --follow")
     client = Client.configured(config_path)
-    if outcomes:
-        _show_outcomes(client, guest, as_json=as_json)
-        return
-    stream = EventStream(client, SILENCE_SECONDS, "fields=")
-    report: Mapping[str, Any] = {}
     try:
-        for name, content in stream:
-            if name in {"report", "cycle"}:
-                report = content if name == "report" else with_changes(cast("ReportDocument", report), content)
+        for name, content in client.events():
             if as_json:
                 click.echo(json.dumps({"event": name, **content}))
+            elif name == "cycle":
+                print_prose(_cycle_line(client.get("/v1/report?fields=")), 4)
             else:
-                print_prose(_cycle_line(report) if name in {"report", "cycle"} else _event_line(name, content), 4)
+                print_prose(f"{time.strftime('%H:%M:%S')} {printable(name)}: {brief(json.dumps(content), 400)}", 4)
             if not follow:
                 return
         click.echo("mom: mom has ended the connection (mom is stopping, or was reloaded)", err=True)
     except MomError as error:
         click.echo(f"mom: {error}", err=True)
-    finally:
-        stream.close()
     sys.exit(1)
-
-
-def _show_outcomes(client: Client, guest: str | None, *, as_json: bool) -> None:
-    path = "/v1/report?fields=" if guest in {None, HOST_ID} else f"/v1/guests/{coded(str(guest))}"
-    answer = client.get(path)
-    outcomes = [outcome for outcome in answer["outcomes"] if guest != HOST_ID or outcome["entity"]["scope"] == HOST_ID]
-    if as_json:
-        click.echo(json.dumps(outcomes))
-        return
-    units = {control["name"]: control["unit"] for control in client.get("/v1/controls")["items"]}
-    headings = ("of", "control", "from", "to", "status", TableColumn("by", 1), TableColumn("error", prose=True))
-    if outcomes:
-        print_table(headings, [_outcome(outcome, units.get(outcome["control"], "")) for outcome in outcomes])
-    else:
-        print_prose("The last cycle has no outcomes.")
-    print_prose(f"from {client.path}")
-
-
-def _outcome(outcome: Mapping[str, Any], unit: str) -> Sequence[str]:
-    who, by, error = brief(outcome["entity"]["name"], 30), str(Source(**outcome["source"])), brief(outcome["error"], 160)
-    return who, outcome["control"], _amount(outcome["before"], unit), _amount(outcome["value"], unit), outcome["status"], by, error
-
-
-def _event_line(name: str, content: Mapping[str, Any]) -> str:
-    return f"{time.strftime('%H:%M:%S')} {printable(name)}: {brief(json.dumps(content), 400)}"
 
 
 def _cycle_line(report: Mapping[str, Any]) -> str:
@@ -139,7 +96,7 @@ def _cycle_line(report: Mapping[str, Any]) -> str:
     host = "" if available is None else f", {format_kib(available)} available on the host"
     problems = f", {count_of(len(report['problems']), 'problem')}" if report["problems"] else ""
     rows = report["guests"]["rows"]
-    guests = "guests unknown" if guests_unknown(cast("ReportDocument", report)) else count_of(len(rows), "guest")
+    guests = "guests unknown" if guests_unknown(cast("Any", report)) else count_of(len(rows), "guest")
     return (
         f"{_time(cycle['time'])} cycle {cycle['number']}: {guests}, {changes or 'nothing done'}{host}{problems}, "
         f"{cycle['duration_seconds'] * 1e3:.0f} ms{woken}"
@@ -152,3 +109,27 @@ def _time(seconds: float) -> str:
 
 def _amount(value: Value, unit: str) -> str:
     return brief(amount(float(f"{value:.4g}") if isinstance(value, float) else value, unit), 80)
+
+
+@click.command("page", short_help="Open the web page in a browser on your own computer, through ssh.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8132, show_default=True, help="Port that ssh forwards.")
+@common_options
+def page_command(port: int, as_json: bool, config_path: str | None) -> None:
+    """Print an address that opens the web page in one browser, and wait, so that ssh keeps forwarding the port.
+
+    On the workstation, run: ssh -o ExitOnForwardFailure=yes -L 8132:/run/mom/mom-page.sock root@HOST mom page
+
+    Other users of the workstation cannot use the port, because mom requires a key. The key in the address works once, within two minutes.
+    The browser then has your rights until this command or mom exits, for at most 12 hours.
+    """
+    answer = Client.configured(config_path).ask("POST", "/v1/page-keys")
+    address = f"http://localhost:{port}/#key={quote(str(answer['key']))}"
+    click.echo(json.dumps({"url": address, **answer}) if as_json else address)
+    tunnel = shlex.quote(printable(f"{port}:{answer['socket']}", 200))
+    forward = f"ssh -o ExitOnForwardFailure=yes -L {tunnel} USER@{socket.gethostname()} mom page"
+    click.echo(f"The address works once, within {answer['seconds']:.0f} s, on a workstation that ran: {forward}", err=True)
+    click.echo("Ctrl-C or the end of input ends this command and the session of the page.", err=True)
+    sys.stdout.flush()
+    with contextlib.suppress(KeyboardInterrupt):
+        while sys.stdin.buffer.read(4096):
+            pass

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import chain
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
 
@@ -15,22 +15,11 @@ from mom_daemon import print_text
 from mom_plugins_http.cli.client import Client, coded
 from mom_plugins_http.cli.running_verb import Shown, common_options, running_verb
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
 _LONGEST_TEXT: Final = 64 << 20
 
 
-def _version_option(function: Function) -> Function:
-    text = "Change only if the policies still have this version (see `mom policy list`)."
-    return click.option("--if-version", "version", metavar="VERSION", help=text)(function)
-
-
-def _tag(version: str | None) -> str:
-    return f'"{version}"' if version else "*"
-
-
-def _change(client: Client, method: str, path: str, body: dict[str, object] | None, version: str | None) -> Shown:
-    policies = client.ask(method, path, body, seen=_tag(version))
+def _change(client: Client, method: str, path: str, body: dict[str, object] | None = None, seen: str = "*") -> Shown:
+    policies = client.ask(method, path, body, seen=seen)
     names = ", ".join(map(printable, policies["names"])) or "no policies"
     return Shown(policies, [f"The policies are at version {policies['version']}: {names}."])
 
@@ -61,9 +50,8 @@ def show_command(name: str, as_json: bool, config_path: str | None) -> None:
 @click.argument("name")
 @click.argument("file", type=click.File("rb"))
 @click.option("--check", "only_check", is_flag=True, help="Check the policy, but do not set it.")
-@_version_option
 @running_verb
-def set_command(client: Client, name: str, file: Any, only_check: bool, version: str | None) -> Shown:
+def set_command(client: Client, name: str, file: Any, only_check: bool) -> Shown:
     """Set the policy NAME of the running mom to the text in FILE (`-` is standard input), from the next cycle on.
 
     mom first checks the policy together with all others. If there is an error, nothing changes. Until `mom policy reset` or `remove`, the
@@ -79,7 +67,7 @@ def set_command(client: Client, name: str, file: Any, only_check: bool, version:
     if only_check:
         result = client.ask("POST", "/v1/policy-check", changes)
         return Shown(result, [*(["The policy is valid."] if result["good"] else []), *_remarks(result)], result["good"])
-    changed = _change(client, "PATCH", "/v1/policies", changes, version)
+    changed = _change(client, "PATCH", "/v1/policies", changes)
     return changed._replace(lines=chain(changed.lines, _remarks_after(client, changes)))
 
 
@@ -96,35 +84,33 @@ def _remarks(result: Any) -> Iterator[str]:
 
 @click.command("remove", short_help="Remove a policy.")
 @click.argument("name")
-@_version_option
 @running_verb
-def remove_command(client: Client, name: str, version: str | None) -> Shown:
+def remove_command(client: Client, name: str) -> Shown:
     """Remove the policy NAME from the running mom until `mom policy reset`, even if it comes from a file or is a default."""
-    return _change(client, "DELETE", f"/v1/policies/{coded(name)}", None, version)
+    return _change(client, "DELETE", f"/v1/policies/{coded(name)}")
 
 
 @click.command("reset", short_help="Drop all changes made at run time, and read the files again.")
-@_version_option
 @running_verb
-def reset_command(client: Client, version: str | None) -> Shown:
+def reset_command(client: Client) -> Shown:
     """Drop all changes made in the running mom, and read the policy files again."""
-    return _change(client, "POST", "/v1/policy-reset", None, version)
+    return _change(client, "POST", "/v1/policy-reset")
 
 
 @click.command("rollback", short_help="Restore an earlier version of all policies.")
 @click.argument("to", required=False, metavar="[VERSION]")
-@_version_option
 @running_verb
-def rollback_command(client: Client, to: str | None, version: str | None) -> Shown:
+def rollback_command(client: Client, to: str | None) -> Shown:
     """Restore all policies of VERSION, or without VERSION, all policies before the last change."""
+    seen = "*"
     if to is None:
         history = client.get("/v1/policy-history")["items"]
         if len(history) < 2:
             raise MomError("there is no earlier version to restore", hint="`mom policy reset` restores the policies from the files")
         # A reload makes a version with equal texts: restore the last different version.
         changes = next((index for index, change in enumerate(history[:-1]) if change["diff"]), 0)
-        version, to = version or history[0]["version"], history[changes + 1]["version"]
-    return _change(client, "POST", "/v1/policy-rollback", {"version": to}, version)
+        seen, to = f'"{history[0]["version"]}"', history[changes + 1]["version"]
+    return _change(client, "POST", "/v1/policy-rollback", {"version": to}, seen)
 
 
 @click.command("history", short_help="List the last changes of policies.")

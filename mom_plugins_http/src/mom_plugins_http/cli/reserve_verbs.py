@@ -1,28 +1,21 @@
-"""`mom reserve`."""
+"""`mom reserve` and `mom admit`."""
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import fields
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import click
 
-from mom_core import MomError, UnitError, format_duration, format_kib, parse_duration, parse_size, printable
+from mom_core import count_of, format_duration, format_kib, printable
 from mom_daemon import print_prose
-from mom_kvm import Room
-from mom_plugins_http.cli.client import ANSWER_SECONDS, ApiRefusedError, Client, coded
+from mom_plugins_http.cli.client import ANSWER_SECONDS, Client, coded
 from mom_plugins_http.cli.running_verb import Shown, running_verb
 
 _POLL_SECONDS: Final = 1.0
 
 _MAKE: Final = "memory"
-
-_NO_ANSWER_SECONDS: Final = 20.0
-"""`--wait` tolerates this many seconds without an answer, because mom may be restarting."""
 
 
 class _ReserveGroup(click.Group):
@@ -32,9 +25,6 @@ class _ReserveGroup(click.Group):
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
             args = [_MAKE, *args]
         return super().parse_args(ctx, args)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return super().get_command(ctx, _MAKE if cmd_name[:1].isdigit() or cmd_name.startswith("-") else cmd_name)
 
 
 @click.group("reserve", cls=_ReserveGroup, short_help="Reserve memory for a launch.")
@@ -55,55 +45,35 @@ def reserve_command() -> None:
     "--name", default="", metavar="PATTERN", help="Only for guests with this name or id, such as 'db-*'.  [default: any guest that fits]"
 )
 @click.option("--wait", is_flag=True, help="Wait until all of the memory is free; exit code 1 if the reservation expires first.")
-@click.option("--keep", is_flag=True, help="With --wait: keep the reservation after Ctrl-C.")
-@click.pass_context
 @running_verb
-def memory_command(client: Client, context: click.Context, memory: str, lasts: str, name: str, wait: bool, keep: bool) -> Shown:
+def memory_command(client: Client, memory: str, lasts: str, name: str, wait: bool) -> Shown:
     """Reserve MEMORY, such as 8GiB.
 
     Prints the reservation's id, how much of the memory is free, and when the rest is expected. If there is too little memory, mom refuses
-    at once and prints the figures (exit code 1).
+    at once and prints the figures (exit code 1). With --wait, Ctrl-C releases the reservation.
     """
-    try:
-        parse_size(memory)
-        parse_duration(lasts)
-    except UnitError as error:
-        raise click.UsageError(str(error)) from None
     client.reading = ANSWER_SECONDS
-    with _interruptible():
-        reservation = client.ask("POST", "/v1/reservations", {"memory": memory, "deadline": lasts, "name": name})
-        if not wait:
-            return _shown(reservation)
-        try:
-            reservation = _wait(client, reservation, quiet=bool(context.params["as_json"]))
-        except KeyboardInterrupt:
-            if not keep:
-                _release(client, reservation["id"])
-                print_prose(f"mom: reservation {reservation['id']} is released", 2, err=True)
-            raise
+    reservation = client.ask("POST", "/v1/reservations", {"memory": memory, "deadline": lasts, "name": name})
+    if not wait:
+        return _shown(reservation)
+    try:
+        reservation = _wait(client, reservation)
+    except KeyboardInterrupt:
+        _release(client, reservation["id"])
+        print_prose(f"mom: reservation {reservation['id']} is released", 2, err=True)
+        raise
     return _shown(reservation)._replace(good=reservation["state"] in {"ready", "taken", "used"})
 
 
-def _wait(client: Client, reservation: Any, *, quiet: bool) -> Any:
-    silent_since: float | None = None
+def _wait(client: Client, reservation: Any) -> Any:
     printed = ""
     while reservation["state"] == "making":
         text = f"{format_kib(reservation['there_kib'])} of {format_kib(reservation['memory_kib'])} are free, {_missing(reservation)}"
-        if not quiet and text != printed:
+        if text != printed:
             print_prose(text, 2, err=True)
             printed = text
         time.sleep(_POLL_SECONDS)
-        try:
-            reservation = client.get(f"/v1/reservations/{coded(reservation['id'])}")
-            silent_since = None
-        except ApiRefusedError as error:
-            if error.status != 503:
-                raise
-        except MomError:
-            now = time.monotonic()
-            silent_since = now if silent_since is None else silent_since
-            if now - silent_since > _NO_ANSWER_SECONDS:
-                raise
+        reservation = client.get(f"/v1/reservations/{coded(reservation['id'])}")
     return reservation
 
 
@@ -115,20 +85,6 @@ def _missing(reservation: Any) -> str:
 
 def _release(client: Client, identity: str) -> Any:
     return client.ask("DELETE", f"/v1/reservations/{coded(identity)}")
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    # A script that SIGTERM stops must leave no reservation.
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _shown(reservation: Any) -> Shown:
@@ -154,24 +110,15 @@ def _line(reservation: Any) -> str:
 def list_command(client: Client) -> Shown:
     """List the reservations of the running mom, and the memory available for more."""
     answer = client.get("/v1/reservations")
-    return Shown(answer, [*map(_line, answer["items"]), _room(answer["room"], further=bool(answer["items"]))])
+    return Shown(answer, [*map(_line, answer["items"]), _room(answer["room"])])
 
 
-def _room(room: Any, *, further: bool) -> str:
+def _room(room: Any) -> str:
     if room is None:
         return "Nothing can be reserved: the host's available memory is unknown now."
-    figures = f"{format_kib(room['free_kib'])} of it immediately"
-    if room["most_kib"] < _memory_kib(room):
-        figures += "; there is memory for more, but reserving more would break a promise to guests (`mom admit --memory SIZE` shows which)"
-    if room["why"]:
-        figures += f"; guests release nothing: {printable(room['why'])}"
-    if room["rise"]:
-        figures += f"; {printable(room['rise'])}"
-    return f"{format_kib(room['most_kib'])} can be reserved{' in addition' if further else ''}, {figures}."
-
-
-def _memory_kib(room: Any) -> int:
-    return Room(**{member.name: room[member.name] for member in fields(Room)}).most_kib
+    why = f"; guests release nothing: {printable(room['why'])}" if room["why"] else ""
+    rise = f"; {printable(room['rise'])}" if room["rise"] else ""
+    return f"{format_kib(room['most_kib'])} can be reserved, {format_kib(room['free_kib'])} of it immediately{why}{rise}."
 
 
 @reserve_command.command("release", short_help="Release a reservation.")
@@ -180,3 +127,32 @@ def _memory_kib(room: Any) -> int:
 def release_command(client: Client, identity: str) -> Shown:
     """Release the reservation ID. Guests get their memory back."""
     return _shown(_release(client, identity))
+
+
+@click.command("admit", short_help="Check whether more guests fit on this host.")
+@click.option("--memory", required=True, metavar="SIZE", help="Maximum memory of each guest, such as 8GiB.")
+@click.option("--class", "sla_class", default="", metavar="CLASS", help="Service class.  [default: the sla plugin's default]")
+@click.option("--count", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Number of guests.")
+@running_verb
+def admit_command(client: Client, memory: str, sla_class: str, count: int) -> Shown:
+    """Check whether more guests fit on this host without breaking a promise, and which guests would have to shrink.
+
+    The running mom needs the sla and http plugins. Memory reserved for launches does not count as free. This command reserves nothing;
+    `mom reserve` does. Exit code 1 if the guests do not fit, or if mom cannot tell.
+    """
+    query = urlencode({"memory": memory, "count": count, **({"class": sla_class} if sla_class else {})}, errors="surrogateescape")
+    answer = client.get(f"/v1/admission?{query}")
+    return Shown(answer, _admission(answer), answer["admitted"])
+
+
+def _admission(answer: Any) -> list[str]:
+    count, fits = answer["count"], answer["fits"]
+    subject = f"{count_of(count, 'guest')} of {format_kib(answer['memory_kib'])}, class {printable(answer['sla_class'] or 'none')}"
+    lines = [f"yes: {subject} would fit" if answer["admitted"] else f"no: {subject} would not fit" + (f"; {fits} would" if fits else "")]
+    lines += [f"  {printable(reason, 400)}" for reason in answer["reasons"]]
+    if answer["donors"]:
+        lines.append("guests that would have to shrink:" if answer["admitted"] else "to make room, these guests would have to shrink:")
+        for donor in answer["donors"]:
+            part = "of its guarantee" if donor["promise"] else "of memory that is neither used nor guaranteed"
+            lines.append(f"  {printable(donor['guest']['name'])}: {format_kib(donor['kib'])} {part}")
+    return lines

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shlex
 import stat
 import sys
@@ -128,8 +127,8 @@ class Hook:
         guests = "a guest" if self.platform is Platform.LIBVIRT else f"{len(self.users())} of its guests (hookscript)"
         return Finding(severity, _SUBJECT, *(each.format(platform=self.platform, path=self.path, guests=guests) for each in (text, cure)))
 
-    def install(self) -> bool:
-        """Install or update the program. Return whether libvirt needs a reload.
+    def install(self) -> None:
+        """Install or update the program.
 
         :raises MomError: the host lacks the platform, or the file is not mom's
         """
@@ -137,13 +136,11 @@ class Hook:
             raise MomError(f"this host has no {self.platform}: there is no /{_PLACES[self.platform][0]}")
         if self.state() is HookState.FOREIGN:
             raise MomError(f"{self.path} is not mom's, and was not changed", hint="move the file away if nothing needs it")
-        needs_reload = self.platform is Platform.LIBVIRT and not self._libvirt_has_hooks()
         with _as_root(f"write {self.path}"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             draft = self.path.parent.parent / ".mom-launch.new"  # libvirt runs every file beside the program
             replace_file(draft, self.text(), durable=True, mode=0o755)
             draft.replace(self.path)
-        return needs_reload
 
     def remove(self) -> bool:
         """Remove the program. Return False if it was absent.
@@ -179,12 +176,6 @@ class Hook:
                 numbers.append(path.stem)
         return numbers
 
-    def _libvirt_has_hooks(self) -> bool:
-        # libvirt looks for hooks only at its start and reload.
-        folder = self.path.parent
-        programs = [folder.parent / "qemu", *(folder.iterdir() if folder.is_dir() else ())]
-        return any(os.access(path, os.X_OK) for path in programs)
-
 
 @contextmanager
 def _as_root(what: str) -> Iterator[None]:
@@ -207,12 +198,6 @@ def longest_wait(in_force: Mapping[str, Value]) -> float:
             except UnitError:
                 continue
     return _USUAL_WAIT
-
-
-def reload_line(root: Path) -> str:
-    """Return the command that reloads libvirt's hooks."""
-    modular = (root / "run/libvirt/virtqemud-sock").exists() and not (root / "run/libvirt/libvirt-sock").exists()
-    return f"systemctl reload {'virtqemud' if modular else 'libvirtd'}"
 
 
 def _python() -> Path:

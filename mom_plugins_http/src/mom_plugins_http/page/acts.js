@@ -51,7 +51,7 @@ export const headline = ({ message }) => message.split(": ")[0];
 const withShortNames = (text, names) => text.replace(/[^\s,;:()]+/g, (word) => (names.has(word) ? shortened(word, NAME) : word));
 
 /**
- * Conditions of the host as a whole, with start, reason and fix. The first condition and all errors are unfolded; cleared conditions come last.
+ * Conditions of the host as a whole, with start, reason and fix. The first condition and all errors are unfolded.
  * @param {Api.ReportDocument} report
  */
 export function conditionItems({ verdict, guests }) {
@@ -59,7 +59,6 @@ export function conditionItems({ verdict, guests }) {
   const conditions = verdict?.conditions ?? [];
   if (!conditions.length) return [h("p", { class: "good" }, "Nothing.")];
   return conditions.map((one, n) => {
-    if (one.severity === "ok") return h("p", { "data-key": one.name, class: "notice past", title: one.message }, `Over for ${span(one.over_seconds)}: ${headline(one)}. It lasted ${span(one.lasted_seconds)}.`);
     const bad = one.severity === "error";
     const told = [one.message.slice(headline(one).length + 2), one.why && `Why: ${one.why}`].filter(Boolean).map((text) => `${text}. `).join("");
     return h("details", { "data-key": `${one.name} ${one.severity}`, class: bad ? "notice bad" : "notice", open: n === 0 || bad },

@@ -1,6 +1,6 @@
-// Event stream: the report of each cycle, and other changes.
+// Event stream: the end of each cycle, and other changes.
 
-import { Refused } from "./api.js";
+import { Refused, get } from "./api.js";
 import { send } from "./connection.js";
 
 const SILENCE_MS = 40000; // mom sends a keep-alive every 15 s
@@ -11,40 +11,8 @@ export async function shown() {
 }
 
 /**
- * Report after these changes, which contain whole members, but of guests and outcomes only the differences.
- * @param {Api.ReportDocument} report
- * @param {Api.ReportChanges} changes
- * @returns {Api.ReportDocument}
- */
-export function changed(report, changes) {
-  const { guests, outcomes, ...whole } = changes;
-  const now = { ...report, ...whole };
-  if (guests) {
-    const rows = joined(report.guests.rows, guests.rows, guests.gone, (row) => row[0]);
-    now.guests = { columns: report.guests.columns, rows: rows.sort((one, other) => (comesFirst(one, other) ? -1 : 1)) };
-  }
-  if (outcomes) now.outcomes = joined(report.outcomes, outcomes.items, outcomes.gone.map(String), (one) => String([one.entity.id, one.control]));
-  return now;
-}
-
-/** By name, and then by id. @param {any[]} one @param {any[]} other */
-const comesFirst = (one, other) => (one[1] === other[1] ? one[0] < other[0] : one[1] < other[1]);
-
-/**
- * @template Item
- * @param {Item[]} before @param {Item[]} items @param {string[]} gone @param {(item: Item) => string} key
- * @returns {Item[]}
- */
-function joined(before, items, gone, key) {
-  const known = new Map(before.map((one) => [key(one), one]));
-  for (const name of gone) known.delete(name);
-  for (const one of items) known.set(key(one), one);
-  return [...known.values()];
-}
-
-/**
  * @typedef {object} Listener
- * @property {string} fields guests' fields in the stream
+ * @property {string} fields guests' fields in the report
  * @property {(report: Api.ReportDocument) => void} hear called for each cycle
  * @property {(name: string, content: any) => void} tell called for other events
  * @property {(error: unknown) => "stop" | "again"} lost called when the connection has ended; error: null if the server has ended it
@@ -72,19 +40,16 @@ export async function listen({ fields, hear, tell, lost, back }) {
     };
     try {
       alive();
-      const answer = await send("GET", `v1/events?fields=${fields}`, { signal: end.signal });
+      const answer = await send("GET", "v1/events", { signal: end.signal });
       if (!answer.ok || !answer.body) throw new Refused(answer.status, await answer.json().catch(() => ({})));
       let missed = true; // earlier events are not repeated
-      /** @type {Api.ReportDocument | null} */
-      let report = null;
       for await (const [name, content] of events(answer.body, alive)) {
-        if (name !== "report" && name !== "cycle") {
+        if (name !== "cycle") {
           tell(name, content);
           continue;
         }
-        report = name === "report" || !report ? content : changed(report, content);
-        if (report) hear(report);
-        if (report && missed) await back();
+        hear(await get(`v1/report?fields=${fields}`));
+        if (missed) await back();
         missed = false;
         wait = 1000;
       }

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 
 from mom_core import MomError, PluginContext, printable
 from mom_daemon import json_text
 from mom_plugins_http.routes.openapi import description
 from mom_plugins_http.routes.page_keys import PageKeys
-from mom_plugins_http.routes.route import MOST_ARRIVING, ApiCall, Route, WholeNames, operations_of
+from mom_plugins_http.routes.route import ApiCall, BodyRoom, Route, operations_of
 from mom_plugins_http.server.access import Peer, Right, Tokens
-from mom_plugins_http.server.held_bytes import PIECE, HeldBytes, Sending
 from mom_plugins_http.server.problems import ProblemError
-from mom_plugins_http.server.sites import LOCAL_NAMES, TOOL_NAME, own_names, reached_at, same_site, same_site_locally
+from mom_plugins_http.server.sites import LOCAL_NAMES, TOOL_NAME, own_names, same_site, same_site_locally
 from mom_plugins_http.settings import HttpSettings
+
+_MOST_BODIES: Final = 16 << 20
+"""Limit of the bodies that mom holds for clients with the same right, in bytes."""
 
 
 class Api:
@@ -33,21 +35,17 @@ class Api:
         self.tokens: Tokens | None = None
         """Tokens for TCP. A reload replaces them."""
         self._context = context
-        self._settings = settings
         tcp = settings.tcp
-        self._hosts = [] if tcp is None else [*own_names(tcp.listen), *tcp.hosts]
+        self._hosts = [] if tcp is None else [*own_names(tcp.listen), *map(str.lower, tcp.hosts)]
         self._page_keys = page_keys
-        self._unread = HeldBytes()
-        self._arriving = {right: HeldBytes(MOST_ARRIVING // 2) for right in (Right.READ, Right.CHANGE)}
-        """Bodies being received, keyed by right. With separate limits, readers and strangers leave room for changes."""
+        self._rooms = {right: BodyRoom(_MOST_BODIES) for right in Right}
+        """Limits of bodies, keyed by right, so that readers and strangers leave room for changes."""
         self.routes = [route for owner in (self, *operations, page_keys) for route in operations_of(owner)]
         by_path: dict[str, dict[str, Route]] = {}
         for route in self.routes:
             by_path.setdefault(route.path, {})[route.method] = route
         endpoints = [StarletteRoute(path, self._endpoint(methods), methods=list(methods)) for path, methods in by_path.items()]
-        self.application = Starlette(
-            routes=endpoints, exception_handlers={HTTPException: self._no_route}, middleware=[Middleware(WholeNames)]
-        )
+        self.application = Starlette(routes=endpoints, exception_handlers={HTTPException: self._no_route})
         self.application.router.redirect_slashes = False
 
     def _endpoint(self, methods: Mapping[str, Route]) -> Callable[[Request], Awaitable[Response]]:
@@ -60,12 +58,10 @@ class Api:
         try:
             peer = self._admit(request, route)
             query = route.read_query(request.url.query)
-            arriving = self._arriving[max(peer.right, Right.READ)]
-            call = ApiCall(request, peer, query, self._settings, arriving, lambda: self._right(request, peer)[0] >= route.right)
-            try:
-                return self._in_pieces(_response(await route.run(call), route), request)
-            finally:
-                arriving.end(call.arriving)
+            with ExitStack() as until_answer:
+                room = self._rooms[peer.right]
+                call = ApiCall(request, peer, query, room, until_answer, lambda: self._right(request, peer)[0] >= route.right)
+                return _response(await route.run(call), route)
         except ProblemError as error:
             return error.response()
         except MomError as error:
@@ -75,11 +71,6 @@ class Api:
             return ProblemError(
                 500, "mom or one of its plugins failed while answering this request", "see mom's log, and please report the error"
             ).response()
-
-    def _in_pieces(self, response: Response, request: Request) -> Response:
-        if isinstance(response, StreamingResponse) or len(response.body) <= PIECE:
-            return response
-        return Sending(response, self._unread, request.scope["state"]["end_connection"])
 
     def _admit(self, request: Request, route: Route) -> Peer:
         peer: Peer = request.scope["state"]["peer"]
@@ -104,7 +95,8 @@ class Api:
             hint = f"use one of these host names: {', '.join(LOCAL_NAMES)}; without a browser, also {TOOL_NAME}"
         else:
             # The connection's address is also valid: no configuration knows pods' addresses.
-            good = same_site(host, origin, (*self._hosts, reached_at(request.scope)))
+            address = (request.scope.get("server") or ("",))[0]
+            good = same_site(host, origin, (*self._hosts, address))
             hint = f"use one of mom's host names: {', '.join(self._hosts)}; add others to `hosts` of the http plugin"
         if not good:
             what = "this request is for another site, or a page of another site sent it"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from pydantic import Field
@@ -12,23 +12,20 @@ from typing_extensions import TypedDict
 from mom_core import Scope, Severity
 from mom_daemon.report_models import (
     EntityModel,
-    OutcomeModel,
     ReportDocument,
     Seconds,
     SourceModel,
     StatusModel,
     Time,
     described,
-    outcome_model,
     standing_problems,
-    status_document,
     told,
 )
 from mom_daemon.report_words import common_problems
 from mom_kvm import RecordedPoints
 from mom_plugins_http.routes.acts import STEP_GAP_SECONDS, ActModel, Words, acts
 from mom_plugins_http.routes.answers import Items, PastModel, about, as_object, guest_of, offered, past_cycles, queried_fields
-from mom_plugins_http.routes.published import GUEST_HISTORY, CycleSample, PastOutcome, Published, ReportView
+from mom_plugins_http.routes.published import GUEST_HISTORY, CycleSample, Published, ReportView
 from mom_plugins_http.routes.route import ApiCall, FieldsQuery, GuestQuery, LimitQuery, NewestQuery, Query, Route, Text
 from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.server import Worker
@@ -59,9 +56,6 @@ class ActsQuery(NewestQuery):
 
     together: Annotated[int, Field(ge=0, le=1)] = 0
     """1: join the same change of several guests for the same reason."""
-
-
-MOST_ASKED: Final = 8
 
 
 class ClientModel(TypedDict):
@@ -122,13 +116,6 @@ class RecordedModel(TypedDict):
     ]
 
 
-class RecentOutcomeModel(OutcomeModel):
-    """Outcome and its cycle."""
-
-    cycle: int
-    time: Time
-
-
 @described
 class CommonProblemModel(TypedDict):
     """Problem and all guests that have it."""
@@ -170,11 +157,7 @@ class CycleRoutes:
     @Route("GET", "/v1/status", StatusModel)
     async def status(self, call: ApiCall) -> bytes:
         """Return the state of mom: the report without guests, fields and decisions."""
-
-        def make(view: ReportView) -> Mapping[str, object]:
-            return status_document(view.report, view.state, self._published.context.interval, monotonic=view.monotonic)
-
-        return self._published.cached("status", make)
+        return self._published.status()
 
     @Route("GET", "/v1/configuration", Mapping[str, Any])
     async def configuration(self, call: ApiCall) -> object:
@@ -218,17 +201,11 @@ class CycleRoutes:
         )
         return {"items": [told(RecordedModel, point) for point in points]}
 
-    @Route("GET", "/v1/recent-outcomes", Items[RecentOutcomeModel], query=NewestQuery)
-    async def recent_outcomes(self, call: ApiCall) -> object:
-        """List changes of past cycles, newest first: at most 100 of each cycle, 1,000 in all."""
-        newest = self._outcomes(call)[: call.query.limit]
-        return {"items": [{"cycle": past.number, "time": past.time, **outcome_model(past.outcome)} for past in newest]}
-
     @Route("GET", "/v1/acts", Items[ActModel], query=ActsQuery)
     async def acts(self, call: ApiCall) -> bytes:
         """List recent changes in words, newest first, including policies and reservations: at most 100 of each cycle, 1,000 in all."""
         query: ActsQuery = call.query
-        outcomes = self._outcomes(call)
+        outcomes = about(call, self._published.view(), self._published.outcomes(), lambda past: past.outcome.decision.entity)
 
         def make(view: ReportView) -> object:
             published, units = self._published, {name: str(spec.unit) for name, spec in view.declarations.controls.items()}
@@ -237,9 +214,6 @@ class CycleRoutes:
             return {"items": acts(outcomes, notes, words, gap, together=bool(query.together))[: query.limit]}
 
         return self._published.cached(("acts", query), make)
-
-    def _outcomes(self, call: ApiCall) -> Sequence[PastOutcome]:
-        return about(call, self._published.view(), self._published.outcomes(), lambda past: past.outcome.decision.entity)
 
     @Route("GET", "/v1/problems", Items[CommonProblemModel], query=GuestQuery)
     async def problems(self, call: ApiCall) -> object:

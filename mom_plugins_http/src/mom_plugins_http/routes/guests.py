@@ -149,7 +149,29 @@ class GuestRoutes:
 
         return self._published.cached(("histories", field, points), make)
 
-    @Route("GET", "/v1/guests/{guest}", GuestWithDecisionsModel)
+    @Route("GET", "/v1/guests/{guest:path}/explanation", ExplanationModel)
+    async def guest_explanation(self, call: ApiCall) -> bytes:
+        """Return the reasons for a guest's size, in figures and in sentences."""
+        guest = guest_of(self._published.view(), call.path["guest"])
+
+        def make(view: ReportView) -> object:
+            texts = {} if view.policies is None else {name: policy.text for name, policy in view.policies.texts.items()}
+            return self._published.explainers.explain(view.report, guest, texts=texts, declarations=view.declarations)
+
+        return self._published.cached(("explanation", guest.id), make)
+
+    @Route("GET", "/v1/guests/{guest:path}/history", Items[PastGuestModel], query=LimitQuery)
+    async def guest_history(self, call: ApiCall) -> object:
+        """List the main fields of one guest in past cycles, newest first."""
+        guest = guest_of(self._published.view(), call.path["guest"])
+
+        def values(sample: CycleSample) -> dict[str, object] | None:
+            kept = None if sample.guests is None else sample.guests.fields(guest.id)
+            return None if kept is None else {"fields": kept}
+
+        return past_cycles(self._published, call, values)
+
+    @Route("GET", "/v1/guests/{guest:path}", GuestWithDecisionsModel)
     async def guest(self, call: ApiCall) -> bytes:
         """Return one guest by id or name, with its decisions, outcomes and problems."""
         guest = guest_of(self._published.view(), call.path["guest"])
@@ -171,28 +193,6 @@ class GuestRoutes:
             }
 
         return self._published.cached(("guest", guest.id), make)
-
-    @Route("GET", "/v1/guests/{guest}/explanation", ExplanationModel)
-    async def guest_explanation(self, call: ApiCall) -> bytes:
-        """Return the reasons for a guest's size, in figures and in sentences."""
-        guest = guest_of(self._published.view(), call.path["guest"])
-
-        def make(view: ReportView) -> object:
-            texts = {} if view.policies is None else {name: policy.text for name, policy in view.policies.texts.items()}
-            return self._published.explainers.explain(view.report, guest, texts=texts, declarations=view.declarations)
-
-        return self._published.cached(("explanation", guest.id), make)
-
-    @Route("GET", "/v1/guests/{guest}/history", Items[PastGuestModel], query=LimitQuery)
-    async def guest_history(self, call: ApiCall) -> object:
-        """List the main fields of one guest in past cycles, newest first."""
-        guest = guest_of(self._published.view(), call.path["guest"])
-
-        def values(sample: CycleSample) -> dict[str, object] | None:
-            kept = None if sample.guests is None else sample.guests.fields(guest.id)
-            return None if kept is None else {"fields": kept}
-
-        return past_cycles(self._published, call, values)
 
 
 def _columns(view: ReportView) -> list[GuestColumn]:

@@ -15,11 +15,10 @@ _PREFIX: Final = "mom_host_"
 
 
 class Scale(NamedTuple):
-    """Conversion to a base unit: suffix of the metric's name, factor, and divisor."""
+    """Conversion to a base unit: suffix of the metric's name, and factor."""
 
     suffix: str
     factor: float = 1
-    divisor: float = 1
 
 
 SCALES: Final[Mapping[Unit, Scale]] = {
@@ -27,12 +26,12 @@ SCALES: Final[Mapping[Unit, Scale]] = {
     Unit.BYTES: Scale("_bytes"),
     Unit.PAGES: Scale("_pages"),
     Unit.COUNT: Scale(""),
-    Unit.PERCENT: Scale("_ratio", divisor=100),
+    Unit.PERCENT: Scale("_ratio", 0.01),
     Unit.RATIO: Scale("_ratio"),
     Unit.FLAG: Scale(""),
     Unit.SECONDS: Scale("_seconds"),
-    Unit.MILLISECONDS: Scale("_seconds", divisor=1_000),
-    Unit.MICROSECONDS: Scale("_seconds", divisor=1_000_000),
+    Unit.MILLISECONDS: Scale("_seconds", 1e-3),
+    Unit.MICROSECONDS: Scale("_seconds", 1e-6),
     Unit.KIB_PER_SECOND: Scale("_bytes_per_second", 1024),
     Unit.PAGES_PER_SECOND: Scale("_bytes_per_second", _PAGE),
     Unit.PER_SECOND: Scale("_per_second"),
@@ -71,11 +70,8 @@ class HostMetric(NamedTuple):
     name: str
     kind: Metric
     help: str
-    scale: Scale
-
-    def value_of(self, value: float) -> float:
-        """Convert a value to base units."""
-        return value * self.scale.factor / self.scale.divisor if self.scale.divisor != 1 else value * self.scale.factor
+    factor: float
+    """Factor to base units."""
 
 
 def host_metrics(specs: Iterable[FieldSpec]) -> list[HostMetric]:
@@ -87,7 +83,7 @@ def host_metrics(specs: Iterable[FieldSpec]) -> list[HostMetric]:
             continue
         name = NAMES.get(spec.name) or _name(spec, scale.suffix)
         unit = ", in bytes" if spec.unit is Unit.PAGES_PER_SECOND else ""
-        metrics.setdefault(name, HostMetric(spec.name, name, spec.metric, f"{spec.description}{unit}.", scale))
+        metrics.setdefault(name, HostMetric(spec.name, name, spec.metric, f"{spec.description}{unit}.", scale.factor))
     return list(metrics.values())
 
 

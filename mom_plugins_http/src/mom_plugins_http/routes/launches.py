@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from bisect import bisect_left
 from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import Annotated, Final, TypeVar
@@ -12,26 +11,18 @@ from typing import Annotated, Final, TypeVar
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from mom_core import MomError, PluginContext, StrictModel, UnitError, parse_size, printable
+from mom_core import Duration, MomError, PluginContext, Size, StrictModel, UnitError, printable
 from mom_daemon.report_models import described, told
 from mom_kvm import Admission, Admissions, Launch, LaunchedGuest, Launches, LaunchReader, Reservation, ReservationRefused, Reservations
 from mom_plugins_http.routes.answers import as_object, offered
-from mom_plugins_http.routes.bodies import JSON, MOST_KIB, Size, Span, read_body, size_schema, span_schema, text_of
-from mom_plugins_http.routes.route import ApiCall, Query, Route
+from mom_plugins_http.routes.route import JSON, ApiCall, Query, Route
 from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.server import Worker
 
 Result = TypeVar("Result")
 
-MOST_REQUESTS: Final = 64
-
-
 _LOOK_SECONDS: Final = 0.1
-
-LEAST_KIB: Final = 1024
-
-_PARTS: Final = 1024
 
 _DESCRIPTIONS: Final = "application/xml, text/plain or application/json"
 
@@ -39,7 +30,7 @@ _DESCRIPTIONS: Final = "application/xml, text/plain or application/json"
 class AdmissionQuery(Query):
     """Query about room for more guests."""
 
-    memory: str = ""
+    memory: Size
     """Maximum memory of each guest, such as 8GiB."""
     sla_class: Annotated[str, Field(alias="class")] = ""
     """Service class; default: the class of guests that name no class."""
@@ -60,7 +51,7 @@ class StartingGuestModel(StrictModel):
     """Guest that is about to start."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
-    memory: Annotated[Size, size_schema(minimum=LEAST_KIB, maximum=MOST_KIB)]
+    memory: Size
     """Memory at the guest's start."""
     id: Annotated[str, Field(max_length=200)] = ""
     """Id, such as libvirt's UUID."""
@@ -72,8 +63,9 @@ _DESCRIBED_GUEST: Final = {"application/xml": str, "text/plain": str, JSON: Star
 class ReservationRequestModel(StrictModel):
     """Request for a reservation."""
 
-    memory: Annotated[Size, size_schema(minimum=LEAST_KIB, maximum=MOST_KIB)]
-    deadline: Annotated[Span, span_schema("Duration from now, with a unit, such as `10m`.", minimum=1, maximum=86400)]
+    memory: Size
+    deadline: Duration
+    """Duration from now."""
     name: Annotated[str, Field(json_schema_extra={"maxLength": 200})] = ""
     """Pattern for the name or id of guests that may use the reservation, such as `db-*`."""
 
@@ -94,7 +86,7 @@ class RoomModel(TypedDict):
     """The additional need in words; empty if there is none."""
     guaranteed_kib: int
     most_kib: int
-    """Largest reservation that memory and promises to guests allow."""
+    """Largest reservation that memory allows. Promises to guests may allow less: see `GET /v1/admission`."""
     free_kib: int
     """Part of `most_kib` that is free now."""
     why: str
@@ -128,7 +120,7 @@ class LaunchRoutes:
         """Check whether more guests fit without breaking a promise, and which guests would have to shrink."""
         admissions = offered(self._context, Admissions, "knows promises", "sla")
         query: AdmissionQuery = call.query
-        question = partial(admissions.admission, math.ceil(parse_size(query.memory) / 1024), query.sla_class, query.count)
+        question = partial(admissions.admission, _kib(query.memory), query.sla_class, query.count)
         return as_object(await self._reading.run(question, call.peer.user))
 
     @Route("POST", "/v1/launches", Launch, Right.CHANGE, LaunchQuery, body=_DESCRIBED_GUEST)
@@ -156,9 +148,9 @@ class LaunchRoutes:
 
     async def _launched(self, call: ApiCall, readers: Sequence[LaunchReader]) -> LaunchedGuest:
         if call.media_type not in {"application/xml", "text/plain"}:
-            body = await read_body(call, StartingGuestModel, _DESCRIPTIONS)
-            return LaunchedGuest(body.name, body.memory, body.id)
-        text, identity = text_of(await call.body()), call.query.id
+            body = await call.content(StartingGuestModel, _DESCRIPTIONS)
+            return LaunchedGuest(body.name, _kib(body.memory), body.id)
+        text, identity = await call.text(), call.query.id
         guest = await self._worker.run(lambda: next(filter(None, (reader.read(text, identity) for reader in readers)), None))
         if guest is None:
             hint = "enable the plugin of the hypervisor: libvirt, or qemu for Proxmox VE"
@@ -182,7 +174,7 @@ class LaunchRoutes:
         service = self._context.service(Reservations)
         if service is None:
             return {"room": None, "items": [], "ended": []}
-        room = await self._refusing(self._reading.run(partial(self._room, service), call.peer.user))
+        room = await self._refusing(self._reading.run(partial(_room, service), call.peer.user))
         listed = await self._refusing(self._reading.run(service.reservations, call.peer.user))
         return {
             "room": room,
@@ -190,32 +182,13 @@ class LaunchRoutes:
             "ended": [as_object(each) for each in reversed(listed) if not each.state.lasts],
         }
 
-    def _room(self, service: Reservations) -> RoomModel | None:
-        try:
-            room = service.room()
-        except MomError:
-            return None
-        most = room.most_kib
-        if self._breaks_a_promise(most):
-            sizes = range(0, most, max(LEAST_KIB, most // _PARTS))
-            most = sizes[bisect_left(sizes, True, key=self._breaks_a_promise) - 1]
-        return told(RoomModel, room, most_kib=most, free_kib=min(most, room.free_kib))
-
-    def _breaks_a_promise(self, memory_kib: int) -> bool:
-        admissions = self._context.service(Admissions)
-        if memory_kib < LEAST_KIB or admissions is None:
-            return False
-        try:
-            return not admissions.admission(memory_kib).admitted
-        except MomError:
-            return False
-
     @Route("POST", "/v1/reservations", Reservation, Right.CHANGE, body={JSON: ReservationRequestModel}, status=201)
     async def reserve(self, call: ApiCall) -> object:
         """Reserve memory for a launch. If there is too little, answer at once with status 409 and all figures."""
-        body = await read_body(call, ReservationRequestModel)
-        reserve = partial(self._reservations().reserve, body.memory, body.deadline, name=body.name, who=call.peer.name)
-        return as_object(await self._refusing(self._worker.run(reserve), body.memory))
+        body = await call.content(ReservationRequestModel)
+        memory_kib = _kib(body.memory)
+        reserve = partial(self._reservations().reserve, memory_kib, body.deadline, name=body.name, who=call.peer.name)
+        return as_object(await self._refusing(self._worker.run(reserve), memory_kib))
 
     @Route("GET", "/v1/reservations/{id}", Reservation)
     async def reservation(self, call: ApiCall) -> object:
@@ -239,3 +212,14 @@ class LaunchRoutes:
         if not reservation.state.lasts:
             raise ProblemError(409, f"reservation {reservation.id} has ended: it is {reservation.state}", reservation.note)
         return as_object(await self._refusing(self._worker.run(partial(service.release, reservation.id, who=call.peer.name))))
+
+
+def _kib(size: int) -> int:
+    return math.ceil(size / 1024)
+
+
+def _room(service: Reservations) -> RoomModel | None:
+    try:
+        return told(RoomModel, service.room())
+    except MomError:
+        return None

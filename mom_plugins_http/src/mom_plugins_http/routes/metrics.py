@@ -5,10 +5,7 @@ Names begin with `mom_`, so that sums exclude a libvirt exporter's metrics.
 
 from __future__ import annotations
 
-import fnmatch
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from starlette.responses import Response
@@ -22,35 +19,21 @@ from mom_plugins_http.routes.route import ApiCall, Route
 MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
-@dataclass(frozen=True, slots=True)
-class GuestSelection:
-    """Guests that get their own metrics: at most `most`, and none whose name matches a pattern. Sums include all guests."""
-
-    most: int = 10_000
-    leave_out: Sequence[str] = ()
-
-    def of(self, guests: Iterable[Guest]) -> list[Guest]:
-        """Return the first `most` guests that match no pattern, in the given order."""
-        left_out = re.compile("|".join(map(fnmatch.translate, self.leave_out))) if self.leave_out else None
-        return [guest for guest in guests if left_out is None or not left_out.match(guest.name)][: self.most]
-
-
 class MetricsRoutes:
     """Operation for Prometheus."""
 
-    def __init__(self, published: Published, selection: GuestSelection) -> None:
+    def __init__(self, published: Published) -> None:
         self._published = published
-        self._selection = selection
 
     @Route("GET", "/metrics", str, media_type="text/plain")
     async def metrics(self, call: ApiCall) -> Response:
         """Return metrics for Prometheus."""
         view = self._published.view()
 
-        return Response(view.answer("metrics", lambda: exposition(view, self._selection)), media_type=MEDIA_TYPE)
+        return Response(view.answer("metrics", lambda: exposition(view)), media_type=MEDIA_TYPE)
 
 
-def exposition(view: ReportView, selection: GuestSelection) -> bytes:
+def exposition(view: ReportView) -> bytes:
     """Return all metrics of a report."""
     lines: list[str] = []
     report = view.report
@@ -67,7 +50,7 @@ def exposition(view: ReportView, selection: GuestSelection) -> bytes:
         for family in part:
             family.write(lines)
     if listed:
-        _guests(view, selection, lines)
+        _guests(view, lines)
     failed = [outcome for outcome in report.outcomes if outcome.status is Status.FAILED]
     _one("mom_outcomes_failed", "Decisions of the last cycle that mom could not apply.", len(failed)).write(lines)
     lines.append("")
@@ -146,7 +129,7 @@ def _host(view: ReportView) -> Iterator[_Family]:
         if isinstance(value, int | float):
             name, brace, labels = metric.name.partition("{")
             family = families.setdefault(name, _Family(name, metric.help, []))
-            families[name] = family._replace(samples=[*family.samples, (brace + labels, metric.value_of(value))])
+            families[name] = family._replace(samples=[*family.samples, (brace + labels, value * metric.factor)])
     yield from families.values()
 
 
@@ -209,18 +192,15 @@ def _trial(report: Report) -> Iterator[_Family]:
     yield _one("mom_trial_differences", "Decisions in which policies on trial differ from policies in force.", len(report.differences()))
 
 
-def _guests(view: ReportView, selection: GuestSelection, lines: list[str]) -> None:
+def _guests(view: ReportView, lines: list[str]) -> None:
     snapshot = view.report.snapshot
-    chosen = selection.of(snapshot.listed)
-    left_out = len(snapshot.listed) - len(chosen)
-    _one("mom_guests_without_metrics", "Guests without metrics of their own, because of a setting.", left_out).write(lines)
-    labels = _domains(chosen)
+    labels = _domains(snapshot.listed)
     for column in _measured(view):
-        name, (_, factor, divisor) = column.metric, SCALES[column.unit]
+        name, factor = column.metric, SCALES[column.unit].factor
         values = dict(zip(snapshot.guests, column.values(snapshot), strict=True))
         samples = [
-            f"{name}{label} {value * factor if divisor == 1 else value / divisor}"
-            for label, guest in zip(labels, chosen, strict=True)
+            f"{name}{label} {value * factor}"
+            for label, guest in zip(labels, snapshot.listed, strict=True)
             if isinstance(value := values[guest.id], int | float) and value - value == 0  # neither infinite nor NaN
         ]
         if samples:

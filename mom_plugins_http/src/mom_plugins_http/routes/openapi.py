@@ -43,7 +43,7 @@ def description(routes: Sequence[Route]) -> Schema:
     schema, components = _schemas(tuple(dict.fromkeys(models)))
     paths: dict[str, Schema] = {}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schema)
+        paths.setdefault(route.path.replace(":path}", "}"), {})[route.method.lower()] = _operation(route, schema)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -63,7 +63,7 @@ def description(routes: Sequence[Route]) -> Schema:
 
 
 def _operation(route: Route, schema: Callable[[object], Schema]) -> Schema:
-    names = re.findall(r"{(\w+)}", route.path)
+    names = re.findall(r"{(\w+)", route.path)
     parameters: list[Schema] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}} for name in names
     ]

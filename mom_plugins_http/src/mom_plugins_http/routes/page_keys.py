@@ -9,17 +9,15 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Annotated, Final
+from typing import Final
 
-from pydantic import Field
 from typing_extensions import TypedDict
 
 from mom_core import StrictModel
 from mom_daemon.report_models import Seconds, described
 from mom_kvm import ProcessStat
-from mom_plugins_http.routes.bodies import JSON, read_body
-from mom_plugins_http.routes.route import ApiCall, Query, Route
-from mom_plugins_http.server.access import Peer, Right, Shares, bearer_digest, token_digest
+from mom_plugins_http.routes.route import JSON, ApiCall, Route
+from mom_plugins_http.server.access import Peer, Right, bearer_digest, token_digest
 from mom_plugins_http.server.problems import ProblemError
 
 KEY_SECONDS: Final = 120.0
@@ -28,18 +26,11 @@ KEY_SECONDS: Final = 120.0
 SESSION_SECONDS: Final = 12 * 3600.0
 """Lifetime of a session."""
 
-MOST: Final = 64
-"""Maximum number of keys, and of sessions."""
+MOST: Final = 16
+"""Maximum number of each user's keys, and of each user's sessions."""
 
 PREFIX: Final = "key-"
 """First characters of a key, which distinguish it from a token."""
-
-
-class PageKeyQuery(Query):
-    """Query for a key."""
-
-    tied: Annotated[int, Field(ge=0, le=1)] = 0
-    """1: the session ends with the requesting process."""
 
 
 class KeyModel(StrictModel):
@@ -72,11 +63,11 @@ class PageSessionModel(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class _Granted:
-    """Owner and expiry (monotonic seconds) of a key or session. It also ends when `process` (PID and start time) exits."""
+    """Owner and expiry (monotonic seconds) of a key or session. It also ends when the owner's process, which began at `started`, exits."""
 
     owner: Peer
     until: float
-    process: tuple[int, int] | None
+    started: int
 
 
 class PageKeys:
@@ -90,35 +81,34 @@ class PageKeys:
         self._keys: dict[bytes, _Granted] = {}
         self._sessions: dict[bytes, _Granted] = {}
 
-    @Route("POST", "/v1/page-keys", PageKeyModel, query=PageKeyQuery, status=201)
+    @Route("POST", "/v1/page-keys", PageKeyModel, status=201)
     async def give_page_key(self, call: ApiCall) -> PageKeyModel:
-        """Return a single-use key for the web page."""
+        """Return a single-use key for the web page. Key and session end when the requesting process exits."""
         if not call.peer.local or call.peer.keyed:
             raise ProblemError(403, "mom gives keys for the page only through the control socket", "run on the host: mom page")
         if not self._socket:
             hint = "in the settings of the http plugin, set `page: true`; if it is set, set `socket` to a shorter path"
             raise ProblemError(409, "this mom has no socket for the page", hint)
-        key = self.key_for(call.peer, tied=bool(call.query.tied))
+        key = self.key_for(call.peer)
         return {"key": key, "seconds": KEY_SECONDS, "socket": self._socket}
 
     @Route("POST", "/v1/page-sessions", PageSessionModel, Right.NOTHING, body={JSON: KeyModel}, status=201)
     async def begin_page_session(self, call: ApiCall) -> PageSessionModel:
         """Exchange a key for a session of the web page."""
-        key = (await read_body(call, KeyModel)).key
+        key = (await call.content(KeyModel)).key
         token = self.session_for(key) if call.peer.keyed else None
         if token is None:
             raise ProblemError(401, "this key is unknown, already used, or expired", "get another key on the host: mom page")
         return {"token": token, "seconds": SESSION_SECONDS}
 
-    def key_for(self, peer: Peer, *, tied: bool = False) -> str:
-        """Return a key with this peer's right. If `tied`, key and session end with the peer's process."""
-        started = self._started(peer.process) if tied else None
-        if tied and started is None:
+    def key_for(self, peer: Peer) -> str:
+        """Return a key with this peer's right."""
+        started = self._started(peer.process)
+        if started is None:
             message = "mom cannot see the process that requests the session, and so cannot end the session when that process exits"
-            raise ProblemError(409, message, "use `mom page --once`")
+            raise ProblemError(409, message, "use the page through TCP: set `tcp` of the http plugin")
         key = PREFIX + secrets.token_urlsafe(24)
-        process = None if started is None else (peer.process, started)
-        self._keep(self._keys, key, _Granted(peer, self._clock() + KEY_SECONDS, process))
+        self._keep(self._keys, key, _Granted(peer, self._clock() + KEY_SECONDS, started))
         return key
 
     def session_for(self, key: str) -> str | None:
@@ -136,25 +126,17 @@ class PageKeys:
         return None if granted is None or not self._lasts(granted) else (granted.owner.right, granted.owner.name)
 
     def _lasts(self, granted: _Granted) -> bool:
-        if granted.until < self._clock():
-            return False
-        return granted.process is None or self._started(granted.process[0]) == granted.process[1]
+        # Process ids are reused, so the start time identifies the process.
+        return self._clock() <= granted.until and self._started(granted.owner.process) == granted.started
 
     def _started(self, process: int) -> int | None:
-        # Process ids are reused, so the start time identifies the process.
         stat = ProcessStat.of(f"{self._proc}/{process}") if process > 0 else None
         return None if stat is None or stat.state in {"Z", "X"} else stat.started
 
     def _keep(self, kept: dict[bytes, _Granted], secret: str, granted: _Granted) -> None:
-        # At the limit, drop the oldest with the lowest right, of the user who has most.
-        if len(kept) >= MOST:
-            for digest in [digest for digest, each in kept.items() if not self._lasts(each)]:
-                del kept[digest]
-        if len(kept) >= MOST:
-            shares = Shares(each.owner for each in kept.values())
-            weakest = min(kept, key=lambda digest: shares.order(kept[digest].owner))
-            if kept[weakest].owner.right > granted.owner.right:
-                cure = "end one of the sessions: press Ctrl-C in a terminal where `mom page` runs"
-                raise ProblemError(503, "all sessions of the page are in use", cure)
-            del kept[weakest]
+        for digest in [digest for digest, each in kept.items() if not self._lasts(each)]:
+            del kept[digest]
+        own = [digest for digest, each in kept.items() if each.owner.user == granted.owner.user]
+        if len(own) >= MOST:
+            del kept[own[0]]
         kept[token_digest(secret)] = granted

@@ -14,8 +14,7 @@ from mom_daemon import json_text
 from mom_daemon.report_models import described, told
 from mom_kvm import PolicyChange, PolicyConflict, PolicyProblem, PolicyRefused, PolicyState, PolicyTexts
 from mom_plugins_http.routes.answers import Items, as_object, offered
-from mom_plugins_http.routes.bodies import JSON, read_body, text_of
-from mom_plugins_http.routes.route import ApiCall, LimitQuery, Route
+from mom_plugins_http.routes.route import JSON, ApiCall, LimitQuery, Route
 from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.server import Worker
@@ -23,9 +22,6 @@ from mom_plugins_http.server.server import Worker
 Result = TypeVar("Result")
 
 LONGEST_NAME: Final = 128
-
-MOST_JOBS: Final = 64
-"""Maximum number of waiting changes, and of waiting checks."""
 
 _AGAIN: Final = "read the present policies, and decide again"
 
@@ -137,19 +133,19 @@ class PolicyRoutes:
         state = self.texts().state()
         items = [told(ListedPolicyModel, text, name=name) for name, text in state.texts.items()]
         policies: PoliciesModel = {"version": state.version, "items": items}
-        return _tagged(call, state, policies)
+        return _tagged(state, policies)
 
     @Route("PATCH", "/v1/policies", ChangedModel, Right.CHANGE, body={JSON: ChangesModel}, versioned=True)
     async def change_policies(self, call: ApiCall) -> Response:
         """Set and remove several policies, all or none."""
         expected = self.expected(call)
-        body = await read_body(call, ChangesModel)
+        body = await call.content(ChangesModel)
         return await self._change(call, body.changes, expected, replace_all=body.replace_all)
 
     @Route("POST", "/v1/policy-check", CheckedModel, body={JSON: ChangesModel})
     async def check_policies(self, call: ApiCall) -> CheckedModel:
         """Check changes without making them."""
-        body = await read_body(call, ChangesModel)
+        body = await call.content(ChangesModel)
         remarks = await self._reading.run(lambda: self.texts().remarks(body.changes, replace_all=body.replace_all), call.peer.user)
         problems, warnings = [[as_object(each) for each in remarks if (each.severity == "error") is fatal] for fatal in (True, False)]
         return {"good": not problems, "problems": problems, "warnings": warnings}
@@ -164,7 +160,7 @@ class PolicyRoutes:
     async def roll_back_policies(self, call: ApiCall) -> Response:
         """Restore an earlier version of the policies."""
         expected = self.expected(call)
-        version = (await read_body(call, VersionModel)).version
+        version = (await call.content(VersionModel)).version
         return _changed(await self.run(lambda texts: texts.roll_back(version, who=call.peer.name, expected_version=expected)))
 
     @Route("GET", "/v1/policy-history", Items[PolicyChange], query=LimitQuery)
@@ -181,7 +177,7 @@ class PolicyRoutes:
         if policy is None:
             raise _no_policy(name, state)
         answer: PolicyModel = {"version": state.version, "name": name, "origin": policy.origin, "text": policy.text}
-        return _tagged(call, state, answer)
+        return _tagged(state, answer)
 
     @Route("PUT", "/v1/policies/{name}", ChangedModel, Right.CHANGE, body={"text/plain": str, JSON: PolicyTextModel}, versioned=True)
     async def set_policy(self, call: ApiCall) -> Response:
@@ -189,9 +185,9 @@ class PolicyRoutes:
         expected, name = self.expected(call), call.path["name"]
         _check_name(name)
         if call.media_type == "text/plain":
-            text = text_of(await call.body())
+            text = await call.text()
         else:
-            text = (await read_body(call, PolicyTextModel, "text/plain or application/json")).text
+            text = (await call.content(PolicyTextModel, "text/plain or application/json")).text
         return await self._change(call, {name: text}, expected)
 
     @Route("DELETE", "/v1/policies/{name}", ChangedModel, Right.CHANGE, versioned=True)
@@ -223,22 +219,16 @@ class PolicyRoutes:
 
 def _changed(state: PolicyState) -> Response:
     answer: ChangedModel = {"version": state.version, "names": list(state.texts)}
-    return _json(answer, {"etag": _tag(state.version)})
+    return _tagged(state, answer)
 
 
-def _tagged(call: ApiCall, state: PolicyState, content: Mapping[str, Any]) -> Response:
-    tag = _tag(state.version)
-    if tag in [each.strip().removeprefix("W/") for each in call.request.headers.get("if-none-match", "").split(",")]:
-        return Response(status_code=304, headers={"etag": tag})
-    return _json(content, {"etag": tag})
+def _tagged(state: PolicyState, content: Mapping[str, Any]) -> Response:
+    headers = {"cache-control": "no-cache", "etag": _tag(state.version)}
+    return Response(json_text(content), media_type=JSON, headers=headers)
 
 
 def _tag(version: str) -> str:
     return f'"{version}"'
-
-
-def _json(content: object, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(json_text(content), media_type="application/json", headers={"cache-control": "no-cache", **(headers or {})})
 
 
 def _no_policy(name: str, state: PolicyState) -> ProblemError:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Container, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeVar
+from typing import Final
 
 from mom_core import Declarations, EngineState, Outcome, PluginContext, Report, Snapshot, Status, Value
 from mom_daemon import Explainers, json_text
-from mom_daemon.report_models import ReportDocument, report_document
+from mom_daemon.report_models import ReportDocument, report_document, status_document
 from mom_kvm import PolicyState
-from mom_plugins_http.server.access import Peer
 from mom_plugins_http.server.problems import ProblemError
-
-T = TypeVar("T")
 
 KEPT_CYCLES: Final = 720
 """Past cycles to keep: an hour of cycles of 5 s, some 10 MiB with 100 fields."""
@@ -46,16 +41,8 @@ SUMMED: Final = (*GUEST_HISTORY[:6], "cold")
 
 KEPT_OUTCOMES: Final = 1000
 
-MOST_COUNTED: Final = 1000
-
 OUTCOMES_OF_A_CYCLE: Final = 100
 """Maximum number of outcomes kept of a cycle."""
-
-_WAITING_EVENTS: Final = 16
-"""Maximum number of events that wait for a client. mom disconnects slower clients."""
-
-_WAITING_BYTES: Final = 16 << 20
-"""Waiting events have at most this many bytes (four cycles with 10,000 guests), unless a single event is larger."""
 
 _KEPT_ANSWERS: Final = 32
 
@@ -126,19 +113,15 @@ class Totals:
     revisions: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
 
-    def add(self, report: Report) -> None:
-        """Count a cycle."""
+    def add(self, report: Report, declared: Container[str]) -> None:
+        """Count a cycle. Only declared controls count, because a policy may invent others in each cycle."""
         self.cycles += 1
         self.seconds += report.duration
         self.woken += bool(report.woken_by)
-        _count(self.decisions, [decision.control for decision in report.decisions])
-        _count(self.revisions, [revision.before.control for revision in report.revisions])
-        _count(self.outcomes, [(outcome.decision.control, outcome.status.value) for outcome in report.outcomes])
-
-
-def _count(counts: Counter[T], names: Sequence[T]) -> None:
-    # A policy may invent controls in each cycle: the number of names is limited.
-    counts.update(names if len(counts) < MOST_COUNTED else [name for name in names if name in counts])
+        self.decisions.update(decision.control for decision in report.decisions if decision.control in declared)
+        self.revisions.update(revision.before.control for revision in report.revisions if revision.before.control in declared)
+        done = (outcome for outcome in report.outcomes if outcome.decision.control in declared)
+        self.outcomes.update((outcome.decision.control, outcome.status.value) for outcome in done)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,41 +151,6 @@ class ReportView:
         return answer
 
 
-class Subscriber:
-    """Client of the event stream. `fields` are guest fields; None for all."""
-
-    def __init__(self, fields: tuple[str, ...] | None, peer: Peer) -> None:
-        self.fields = fields
-        self.peer = peer
-        self._events: asyncio.Queue[bytes] = asyncio.Queue(_WAITING_EVENTS)
-        self._waiting = 0
-        self.ended = False
-        """Whether the stream must end, because the client is too slow or has lost its place."""
-
-    def offer(self, event: bytes) -> None:
-        """Add an event, or end the stream if too many events are waiting."""
-        if self._events.full() or (self._waiting and self._waiting + len(event) > _WAITING_BYTES):
-            self.ended = True
-            return
-        self._waiting += len(event)
-        self._events.put_nowait(event)
-
-    def end(self) -> None:
-        """End the stream."""
-        self.ended = True
-        with suppress(asyncio.QueueFull):  # a full queue wakes the stream anyway
-            self._events.put_nowait(b"")
-
-    async def next(self, seconds: float) -> bytes | None:
-        """Return the next event; None if it does not come in time."""
-        try:
-            event = await asyncio.wait_for(self._events.get(), seconds)
-        except TimeoutError:
-            return None
-        self._waiting -= len(event)
-        return event
-
-
 class Published:
     """Newest report and past cycles. Only `take` runs in the plugin's thread."""
 
@@ -210,7 +158,6 @@ class Published:
         self.context = context
         self.newest: ReportView | None = None
         """Newest report, replaced as a whole; None before the first report."""
-        self.subscribers: set[Subscriber] = set()
         self.explainers = Explainers()
         self._totals = Totals()
         self._samples: deque[CycleSample] = deque(maxlen=KEPT_CYCLES)
@@ -220,7 +167,7 @@ class Published:
 
     def take(self, report: Report, declarations: Declarations, policies: PolicyState | None, state: EngineState) -> None:
         """Publish a finished cycle."""
-        self._totals.add(report)
+        self._totals.add(report, declarations.controls)
         self._remember(report)
         changes = [outcome for outcome in report.outcomes if outcome.status is not Status.UNCHANGED]
         self._outcomes.extend(PastOutcome(report.number, report.time, outcome) for outcome in changes[:OUTCOMES_OF_A_CYCLE])
@@ -238,6 +185,11 @@ class Published:
         """Return the encoded answer; build it once per cycle."""
         view = self.view()
         return view.answer(key, lambda: json_text(make(view)))
+
+    def status(self) -> bytes:
+        """Return the state of mom as JSON."""
+        interval = self.context.interval
+        return self.cached("status", lambda view: status_document(view.report, view.state, interval, monotonic=view.monotonic))
 
     def outcomes(self) -> Sequence[PastOutcome]:
         """Return past outcomes, newest first."""

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, TypeVar
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl
 
 from pydantic import Field, ValidationError, WithJsonSchema
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mom_core import StrictModel, printable
 from mom_plugins_http.server.access import Peer, Right
-from mom_plugins_http.server.held_bytes import HeldBytes
 from mom_plugins_http.server.problems import ProblemError
-from mom_plugins_http.settings import HttpSettings
-from mom_plugins_http.vocabulary import MOST_ITEMS
+from mom_plugins_http.server.protocol import PATIENCE_SECONDS
 
-MOST_ARRIVING: Final = 32 << 20
-"""Limit of all request bodies together, in bytes. Half is reserved for clients with the right to change."""
+LARGEST_BODY: Final = 4 << 20
+"""Largest body of a request, in bytes."""
 
-_DRAINED: Final = 16 << 20
-"""Bytes of a refused body to read and drop, so that the client reads the error."""
+_LARGEST_OF_STRANGERS: Final = 1024
+"""Largest body of a request that needs no right, in bytes."""
 
-_DRAIN_SECONDS: Final = 1.0
+MOST_ITEMS: Final = 1000
 
-_MOST_MEMBERS: Final = 1000
+JSON: Final = "application/json"
 
 Text = Annotated[str | None, WithJsonSchema({"type": "string"})]
 """Text in a query; None if absent."""
@@ -78,63 +75,45 @@ def validated(model: type[Model], validate: Callable[[], Model], whole: str) -> 
         raise ProblemError(400, f"{where}: {printable(first['msg'].removeprefix('Value error, '), 300)}", hint) from None
 
 
-def check_members(members: Sequence[tuple[str, object]]) -> None:
-    """Raise `ProblemError` for duplicate members, and for too many members."""
-    if len(members) > _MOST_MEMBERS:
-        raise ProblemError(400, f"an object has too many members: {len(members)}", f"send at most {_MOST_MEMBERS}")
-    counts = Counter(name for name, _ in members)
-    for name, count in counts.items():
-        if count > 1:
-            raise ProblemError(400, f"`{printable(name)}` occurs twice", "write it once")
+class BodyRoom:
+    """Limit of the bodies that mom holds for clients, each from its head until its answer."""
 
+    def __init__(self, most: int) -> None:
+        self._left = most
 
-SLASH: Final = "\0"
-"""Replaces a slash within a name, as in KubeVirt's `NAMESPACE/NAME`."""
-
-
-class WholeNames:
-    """Middleware that distinguishes a slash in a name (%2F) from a path slash."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on."""
-        raw: bytes = scope.get("raw_path") or b""
-        if b"%2f" in raw.lower():
-            steps = (unquote(step).replace("/", SLASH) for step in raw.decode("ascii", "replace").split("/"))
-            scope = {**scope, "path": "/".join(steps)}
-        await self._app(scope, receive, send)
-
-
-class Arriving:
-    """Received part of a body."""
-
-    def __init__(self) -> None:
-        self.body = bytearray()
+    @contextmanager
+    def taken(self, size: int) -> Iterator[None]:
+        """Hold a body. Raise `ProblemError` without room."""
+        if size > self._left:
+            headers = {"connection": "close", "retry-after": "1"}
+            raise ProblemError(503, "too many large requests are waiting", "send the request again in a moment", headers=headers)
+        self._left -= size
+        try:
+            yield
+        finally:
+            self._left += size
 
 
 @dataclass(frozen=True, slots=True)
 class ApiCall:
     """Request with its sender and query. The query is an instance of the route's model.
 
-    :param held: counts the body from the first byte until the answer
+    :param room: limit of bodies
+    :param until_answer: holds the body until the answer
     :param still_allowed: returns whether the token or session is still valid
     """
 
     request: Request
     peer: Peer
     query: Any
-    settings: HttpSettings
-    held: HeldBytes
+    room: BodyRoom
+    until_answer: ExitStack
     still_allowed: Callable[[], bool]
-    arriving: Arriving = field(default_factory=Arriving)
 
     @property
     def path(self) -> Mapping[str, str]:
         """Variable parts of the path."""
-        parts: dict[str, str] = self.request.path_params
-        return {name: part.replace(SLASH, "/") for name, part in parts.items()}
+        return self.request.path_params
 
     @property
     def media_type(self) -> str:
@@ -143,53 +122,34 @@ class ApiCall:
 
     async def body(self) -> bytes:
         """Return the body. Raise `ProblemError` if it is too large or incomplete."""
-        declared = self.request.headers.get("content-length", "")
-        too_large = ProblemError(
-            413,
-            f"the body is larger than {self.settings.largest} bytes",
-            "send less, or raise `largest` of the http plugin",
-            headers={"connection": "close"},
-        )
+        size = int(self.request.headers.get("content-length", "0"))  # the server accepts no other length, and no chunks
+        most = _LARGEST_OF_STRANGERS if self.peer.right is Right.NOTHING else LARGEST_BODY
+        if size > most:
+            raise ProblemError(413, f"the body is larger than {most} bytes", "send less", headers={"connection": "close"})
+        self.until_answer.enter_context(self.room.taken(size))
         try:
-            async with asyncio.timeout(self.settings.patience):
-                if declared.isdigit() and int(declared[:18]) > self.settings.largest:
-                    await self._drain()
-                    raise too_large
-                self.held.begin(self.arriving, self.request.scope["state"]["end_connection"])
-                async for part in self.request.stream():
-                    self.arriving.body += part
-                    if len(self.arriving.body) > self.settings.largest:
-                        await self._drain()
-                        raise too_large
-                    if not self.held.fits(self.arriving):
-                        self.held.end(self.arriving)
-                        raise _too_many()
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                return await self.request.body()
         except TimeoutError:
-            hint = f"send the body within {self.settings.patience:g} s"
+            hint = f"send the body within {PATIENCE_SECONDS:g} s"
             raise ProblemError(408, "the body did not arrive", hint, headers={"connection": "close"}) from None
         except ClientDisconnect:
             raise ProblemError(400, "the body ended early", "send the whole body") from None
-        self.held.keep(self.arriving)
-        return bytes(self.arriving.body)
 
-    async def _drain(self) -> None:
-        if self.request.headers.get("expect"):
-            return  # the client waits for an answer before it sends the body
+    async def text(self) -> str:
+        """Return the body as text. Raise `ProblemError` if it is not UTF-8."""
+        body = await self.body()
         try:
-            async with asyncio.timeout(_DRAIN_SECONDS):
-                size = 0
-                while size < _DRAINED:
-                    message = await self.request.receive()
-                    size += len(message.get("body", b""))
-                    if message["type"] != "http.request" or not message.get("more_body"):
-                        return
-        except TimeoutError:
-            return
+            return body.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise ProblemError(400, f"byte {error.start} of the body is not UTF-8", "send the body in UTF-8") from None
 
-
-def _too_many() -> ProblemError:
-    headers = {"connection": "close", "retry-after": "1"}
-    return ProblemError(503, "too many large requests are waiting", "send the request again in a moment", headers=headers)
+    async def content(self, model: type[Model], media_types: str = JSON) -> Model:
+        """Return the body as this model. Raise `ProblemError` if the body is invalid."""
+        if self.media_type != JSON:
+            raise ProblemError(415, f"a body of type {printable(self.media_type) or 'unknown'} is not supported", f"send {media_types}")
+        body = await self.body()
+        return validated(model, lambda: model.model_validate_json(body), "the body")
 
 
 Handler = TypeVar("Handler", bound=Callable[..., Awaitable[object]])
@@ -215,7 +175,7 @@ class Route:
     right: Right = Right.READ
     query: type[Query] = Query
     body: Mapping[str, object] = field(default_factory=dict)
-    media_type: str = "application/json"
+    media_type: str = JSON
     versioned: bool = False
     status: int = 200
     events: Mapping[str, object] = field(default_factory=dict)
@@ -228,9 +188,8 @@ class Route:
 
     def read_query(self, text: str) -> Query:
         """Return the parameters. Raise `ProblemError` for invalid parameters."""
-        members = parse_qsl(text, keep_blank_values=True)
-        check_members(members)
-        return validated(self.query, lambda: self.query.model_validate_strings(dict(members)), "the query")
+        members = dict(parse_qsl(text, keep_blank_values=True))
+        return validated(self.query, lambda: self.query.model_validate_strings(members), "the query")
 
 
 def operations_of(owner: object) -> list[Route]:

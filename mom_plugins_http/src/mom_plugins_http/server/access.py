@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import grp
 import hashlib
 import hmac
@@ -106,20 +105,6 @@ def group_id(name: str) -> int:
         return grp.getgrnam(name).gr_gid
     except KeyError:
         raise MomError(f"there is no group {printable(name)} on this host", hint=f"run: groupadd --system {printable(name)}") from None
-
-
-def has_access_lists(folder: Path) -> bool:
-    """Return whether files in this folder may have access control lists; True if it is missing."""
-    try:
-        os.getxattr(folder, "system.posix_acl_access")
-    except OSError as error:
-        return error.errno != errno.EOPNOTSUPP
-    return True
-
-
-def may_give_to(groups: Set[int]) -> bool:
-    """Return whether mom may give files to these groups. Root may use any group, other users only their own."""
-    return os.geteuid() == 0 or groups <= {os.getegid(), *os.getgroups()}
 
 
 def _listed_groups(user: int, group: int) -> set[int]:

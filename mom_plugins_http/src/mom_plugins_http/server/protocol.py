@@ -24,6 +24,9 @@ LONGEST_HEAD: Final = 16 << 10
 IDLE_SECONDS: Final = 60
 """Longest wait for the next request."""
 
+PATIENCE_SECONDS: Final = 5.0
+"""Longest time for a request to arrive, and for a client to read a part of an answer."""
+
 _QUIET: Final = logging.Logger("connection")
 _QUIET.disabled = True
 
@@ -71,7 +74,7 @@ class HttpConnection(H11Protocol):
         peer = self.peer = peer_of(transport.get_extra_info("socket"), self._access)
         if self._keyed:
             peer = replace(peer, name=f"a browser through {peer.name}", right=Right.NOTHING, keyed=True)
-        self.app_state = {"peer": peer, "end_connection": transport.abort, "entitle": self.entitle}
+        self.app_state = {"peer": peer, "entitle": self.entitle}
 
     def entitle(self, right: Right) -> None:
         """Record the right that a request has proved. Headers alone prove no right."""
@@ -102,20 +105,18 @@ class HttpConnection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Disconnect a client that sends malformed HTTP. Tell it why, unless an answer is in progress."""
-        if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
-            self.transport.close()
-            return
-        status, detail = 400, "this is not an HTTP/1.1 request, or its headers are too long"
-        hint = f"request line and headers may have at most {LONGEST_HEAD} bytes"
-        if isinstance(self.conn, _Parser) and self.conn.chunked:
-            status, detail, hint = 411, "chunked bodies are not supported", "send the body's length: `Content-Length`"
-        body = problem_body(status, detail, hint)
-        headers = [("content-type", MEDIA_TYPE), ("content-length", str(len(body))), ("connection", "close")]
-        for event in (h11.Response(status_code=status, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
-            self.transport.write(self.conn.send(event) or b"")
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            status, detail = 400, "this is not an HTTP/1.1 request, or its headers are too long"
+            hint = f"request line and headers may have at most {LONGEST_HEAD} bytes"
+            if isinstance(self.conn, _Parser) and self.conn.chunked:
+                status, detail, hint = 411, "chunked bodies are not supported", "send the body's length: `Content-Length`"
+            body = problem_body(status, detail, hint)
+            headers = [("content-type", MEDIA_TYPE), ("content-length", str(len(body))), ("connection", "close")]
+            for event in (h11.Response(status_code=status, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 
-    def look_after(self, now: float, patience: float) -> None:
+    def look_after(self, now: float) -> None:
         """Disconnect a client that is too slow. Called about every second."""
         unsent = self.transport.get_write_buffer_size()
         if not unsent or unsent < self._unsent:
@@ -123,10 +124,8 @@ class HttpConnection(H11Protocol):
         elif self._stuck_since is None:
             self._stuck_since = now
         self._unsent = unsent
-        stuck = self._stuck_since is not None and now - self._stuck_since > patience
-        slow = self._head_began is not None and now - self._head_began > patience
-        idle = not self.busy and now - self.since > IDLE_SECONDS
-        if stuck or slow or idle:
+        slow = any(began is not None and now - began > PATIENCE_SECONDS for began in (self._stuck_since, self._head_began))
+        if slow or (not self.busy and now - self.since > IDLE_SECONDS):
             self.transport.abort()
 
 
@@ -137,7 +136,7 @@ def peer_of(sock: socket.socket | TransportSocket | None, access: LocalAccess | 
             return UNKNOWN_PEER
         if access is None:
             return Peer(str(sock.getpeername()[0]), Right.NOTHING, local=False)
-        return access.peer(sock) if sock.family == socket.AF_UNIX else UNKNOWN_PEER
+        return access.peer(sock)
     except OSError:
         return UNKNOWN_PEER
 

@@ -5,11 +5,10 @@ mom refuses every form of these headers that this module does not list.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import socket
-from collections.abc import Collection, Mapping
-from typing import Any, Final
+from collections.abc import Collection
+from typing import Final
 
 from mom_kvm import Address
 
@@ -19,49 +18,21 @@ LOCAL_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 TOOL_NAME: Final = "mom"
 """Host name for `curl --unix-socket … http://mom/`. mom refuses `mom:PORT`: a browser may mean another machine of this name."""
 
-_HOST: Final = re.compile(r"(?:\[([0-9a-f:.]{2,45})\]|([a-z0-9](?:[a-z0-9.-]{0,252}[a-z0-9])?))(?::([1-9][0-9]{0,4}))?", re.ASCII)
-_LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+_HOST: Final = re.compile(r"(?:\[([0-9a-f:]+)\]|([a-z0-9.-]+))(?::[0-9]+)?", re.ASCII)
 
 
-def _parse_host(text: str) -> str | None:
-    # Forms that parsers read differently are malformed: blanks, a user, an empty port, a zone, text after the bracket, a final dot.
-    match = _HOST.fullmatch(text.lower()) if text.isascii() else None
-    if match is None or int(match[3] or 0) > 65535:
-        return None
-    return _name(match[2]) if match[1] is None else _address(match[1])
-
-
-def name_of(text: str) -> str | None:
-    """Return a canonical name or address, IPv6 without brackets; None if malformed."""
-    text = text.lower()
-    return _address(text) if ":" in text else _name(text)
-
-
-def _address(text: str) -> str | None:
-    try:
-        return ipaddress.IPv6Address(text).compressed
-    except ValueError:
-        return None
-
-
-def _name(text: str) -> str | None:
-    labels = text.split(".")
-    if len(text) > 253 or not all(map(_LABEL.fullmatch, labels)):
-        return None
-    if labels[-1].isdigit() or labels[-1].startswith("0x"):  # browsers treat these as IPv4 addresses
-        try:
-            return str(ipaddress.IPv4Address(text))
-        except ValueError:
-            return None
-    return text
+def _named(host: str, names: Collection[str]) -> bool:
+    match = _HOST.fullmatch(host.lower())
+    return match is not None and (match[1] or match[2]) in names
 
 
 def same_site(host: str, origin: str | None, names: Collection[str]) -> bool:
     """Return True if a TCP request addresses this server, and cannot come from another site's page.
 
     :param origin: header `Origin`, if any
+    :param names: the server's names and addresses, in lower case and without brackets
     """
-    return _parse_host(host) in names and origin in {None, f"https://{host.lower()}"}
+    return _named(host, names) and origin in {None, f"https://{host.lower()}"}
 
 
 def same_site_locally(host: str, origin: str | None, fetch_site: str | None, *, opens_page: bool) -> bool:
@@ -74,9 +45,7 @@ def same_site_locally(host: str, origin: str | None, fetch_site: str | None, *, 
     """
     if host in {"", TOOL_NAME}:
         return origin is None and fetch_site is None
-    if _parse_host(host) not in LOCAL_NAMES:
-        return False
-    if fetch_site not in {None, "same-origin", "none"} and not opens_page:
+    if not _named(host, LOCAL_NAMES) or (fetch_site not in {None, "same-origin", "none"} and not opens_page):
         return False
     return origin in {None, f"http://{host.lower()}", f"https://{host.lower()}"}
 
@@ -86,15 +55,5 @@ _ANYWHERE = ("0.0.0.0", "::")  # noqa: S104  # compared, never bound
 
 def own_names(listen: str) -> list[str]:
     """Return a server's names: its address and this host's names."""
-    host = Address.parse(listen).host
-    anywhere = host in _ANYWHERE
-    names = [name_of(name) for name in (*(() if anywhere else (host,)), socket.gethostname())]
-    if anywhere or names[0] in LOCAL_NAMES:
-        names += LOCAL_NAMES
-    return [name for name in dict.fromkeys(names) if name is not None]
-
-
-def reached_at(scope: Mapping[str, Any]) -> str:
-    """Return the canonical address that the client used; empty if unknown."""
-    server = scope.get("server")
-    return (name_of(str(server[0])) or "") if server else ""
+    host, name = Address.parse(listen).host.lower(), socket.gethostname().lower()
+    return [name, *LOCAL_NAMES] if host in _ANYWHERE else [name, host, *(LOCAL_NAMES if host in LOCAL_NAMES else ())]

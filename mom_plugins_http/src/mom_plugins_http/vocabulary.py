@@ -1,5 +1,0 @@
-"""Constant that routes and subcommands share, because subcommands import no server."""
-
-from typing import Final
-
-MOST_ITEMS: Final = 1000
