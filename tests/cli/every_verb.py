@@ -41,7 +41,8 @@ def arguments(command: click.Command, *, kept: bool) -> Iterator[str]:
             value = RECORDING
         elif parameter.required:
             choices = getattr(parameter.type, "choices", ())
-            value = choices[0] if choices else "csv" if parameter.name == "to" else "1"
+            exists = getattr(parameter.type, "exists", False)
+            value = choices[0] if choices else "/" if exists else "csv" if parameter.name == "to" else "1"
         else:
             continue
         yield from [value] if isinstance(parameter, click.Argument) else [parameter.opts[0], value]

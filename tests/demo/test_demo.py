@@ -73,7 +73,7 @@ def test_it_ends_with_what_happened_and_what_to_type_next(shown: tuple[str, Path
     text, _ = shown
     assert "What happened" in text
     assert "returned to the guests afterwards: " in text
-    assert "mom here " in text
+    assert "mom doctor " in text
 
 
 def test_the_same_seed_tells_the_same_story(shown: tuple[str, Path], tmp_path: Path) -> None:

@@ -158,8 +158,6 @@ class Said(NamedTuple):
 
 def headline(condition: Condition) -> str:
     """Return a condition with its duration."""
-    if condition.severity is Severity.OK:
-        return f"over for {lasting(condition.over)}: {condition.message}; it lasted {lasting(condition.lasted)}"
     over = f", over for {lasting(condition.over)}" if condition.over else ""
     return f"{condition.message}, for {lasting(condition.lasted)}{over}"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import faulthandler
 import gc
@@ -29,8 +28,6 @@ from mom_daemon.status import StatusFile
 from mom_daemon.supervision import Supervision
 
 LOG = logging.getLogger("mom")
-
-M_ARENA_MAX: Final = -8
 
 MOST_NAMED: Final = 3
 
@@ -65,7 +62,6 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
 
     os.umask(os.umask(0o077) | 0o027)  # deny other users access to files created without a mode
 
-    share_one_heap()
     config = load()
     log.use(config)
     _tell_lacks(config)
@@ -95,7 +91,6 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
     try:
         engine.open()
         spare_the_garbage_collector()
-        give_free_memory_back()
         supervision.opened(engine)
         if opened is not None:
             opened()
@@ -163,19 +158,6 @@ def spare_the_garbage_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(200_000, 10, 50)
-
-
-def share_one_heap() -> None:
-    """Make all threads use one heap. Call this first."""
-    # With 1,000 guests, this saves some MiB.
-    with suppress(OSError, AttributeError):  # other C libraries have no mallopt
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
-
-
-def give_free_memory_back() -> None:
-    """Return free heap memory to the kernel."""
-    with suppress(OSError, AttributeError):  # other C libraries have no malloc_trim
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _after_cycle(engine: Engine, status: StatusFile, report: Report, supervision: Supervision) -> None:

@@ -38,7 +38,7 @@ class StatusFile:
     def write(self, engine: Engine, report: Report) -> None:
         """Write this cycle's status."""
         try:
-            replace_file(self.path, self._hide(json_text(status_of(engine, report)).decode("ascii")), durable=False)
+            replace_file(self.path, self._hide(json_text(status_of(engine, report)).decode()), durable=False)
         except Exception as error:  # noqa: BLE001  # a plugin's value may raise anything when printed
             self._fail((error.strerror if isinstance(error, OSError) else None) or traceback.format_exception_only(error)[0].strip())
         else:

@@ -6,7 +6,6 @@ from mom_daemon import Verb
 
 RESTORE: Final = Verb("mom_daemon.restore:restore_command", "Restore values that an earlier run of mom changed.", "Operate")
 RUN: Final = Verb("mom_daemon.run:run_command", "Manage this host until SIGTERM, then restore all values.", "Operate")
-HERE: Final = Verb("mom_daemon.look.here:here_command", "")
 STATUS: Final = Verb("mom_daemon.look.status:status_command", "Show the state of the host and of mom, and mom's last cycle.", "Look")
 GUESTS: Final = Verb("mom_daemon.look.status:guests_command", "Show all guests with their memory.", "Look")
 EXPLAIN: Final = Verb("mom_daemon.explain.verb:explain_command", "Explain the size of a guest.", "Look")

@@ -16,7 +16,6 @@ import click
 
 from mom_core import ConfigError, MomError, PluginError, __version__
 from mom_core.plugins.bounded import describe, may_pass
-from mom_daemon.cli import terminal
 from mom_daemon.cli.prose import print_prose
 from mom_daemon.cli.terminal import safe_streams
 from mom_daemon.cli.verbs import VerbGroup, what_it_lacks
@@ -26,8 +25,6 @@ EXIT_MISUSE: Final = 2
 EXIT_BROKEN: Final = 70
 """Exit code for a bug in mom or a plugin: EX_SOFTWARE in sysexits.h."""
 EXIT_INTERRUPTED: Final = 130
-EXIT_NO_READER: Final = 141
-"""Exit code if the reader of the output, such as `head`, has exited: 128 + SIGPIPE."""
 
 ENDING_SECONDS: Final = 1.0
 
@@ -37,17 +34,6 @@ SHOWN_PROBLEMS: Final = 100
 class _Mom(VerbGroup):
     def prefix(self) -> str:
         return ""
-
-    def invoke(self, ctx: click.Context) -> object:
-        # Leave a closed pipe to `run`; click would exit with code 1.
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError as error:
-            raise _NoReaderError from error
-
-
-class _NoReaderError(Exception):
-    """Closed pipe at the output."""
 
 
 @click.group(
@@ -65,19 +51,9 @@ def mom(ctx: click.Context) -> None:
     `mom` alone shows this host at a glance, and the next commands to type.
     """
     if ctx.invoked_subcommand is None:
-        _look_around(ctx)
+        from mom_daemon.look.here import look_around
 
-
-def _look_around(ctx: click.Context) -> None:
-    try:
-        command = mom.get_command(ctx, "here")
-    except PluginError as error:
-        _tell_error(error)
-        command = None
-    if command is None:
-        click.echo(ctx.get_help())
-    else:
-        ctx.invoke(command)
+        look_around(demo="demo" in mom.list_commands(ctx))
 
 
 def run(arguments: Sequence[str] | None = None, command: click.Command | None = None) -> int:
@@ -90,8 +66,8 @@ def run(arguments: Sequence[str] | None = None, command: click.Command | None = 
             code = _run(arguments, command or mom)
         if sys.stdout is not None:
             sys.stdout.flush()
-    except (BrokenPipeError, _NoReaderError):
-        return EXIT_NO_READER
+    except BrokenPipeError:  # the reader of the output, such as `head`, has exited
+        return EXIT_NO
     except OSError as error:
         _tell(f"mom: the output cannot be written: {error.strerror or error}")
         return EXIT_NO
@@ -138,11 +114,7 @@ def _run(arguments: Sequence[str] | None, command: click.Command) -> int:
         _tell_error(error)
         misused = isinstance(error, ConfigError | PluginError | ValueError) and not may_pass(error)
         return EXIT_MISUSE if misused else EXIT_NO
-    except _NoReaderError:
-        raise
     except OSError as error:
-        if _is_of_output(error):
-            raise
         where = f"{error.filename}: " if error.filename else ""
         _tell(f"mom: {where}{error.strerror or error} (MOM_DEBUG=1 shows more)")
         _tell_notes(error)
@@ -160,11 +132,6 @@ def _run(arguments: Sequence[str] | None, command: click.Command) -> int:
         return EXIT_BROKEN
     # After `ctx.exit`, click returns the exit code, otherwise the command's return value.
     return result if isinstance(result, int) and not isinstance(result, bool) else 0
-
-
-def _is_of_output(error: OSError) -> bool:
-    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
-    return error.filename is None and raised_in in {click.utils.__file__, terminal.__file__}
 
 
 def _colours() -> bool | None:

@@ -25,7 +25,7 @@ GROUP: Final = "mom.commands"
 Used = TypeVar("Used")
 
 COMES_WITH: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("run", "restore", "here", "status", "guests", "explain", "doctor", "fields", "config", "plugin"), "mom-daemon"),
+    **dict.fromkeys(("run", "restore", "status", "guests", "explain", "doctor", "fields", "config", "plugin"), "mom-daemon"),
     "plugin.check": "mom-devkit",
     "plugin.new": "mom-devkit",
 }

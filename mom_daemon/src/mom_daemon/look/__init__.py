@@ -1,1 +1,1 @@
-"""`mom here`, `mom status` and `mom guests`, and the sources of their data."""
+"""`mom`, `mom status` and `mom guests`, and the sources of their data."""

@@ -10,27 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-import click
-
 from mom_core import MomError, count_of, format_kib, is_there
 from mom_core.config.document import Document, KeyPath, Place, read_document
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.ledger import changes_left
 from mom_core.lock import holder
-from mom_daemon import as_caller, become_owner, print_prose
+from mom_daemon import become_owner, print_prose
 from mom_kvm import ProcessStat, read_kernel_file, read_meminfo
 
 if TYPE_CHECKING:
     from mom_core import Config
 
 Found = TypeVar("Found")
-
-SIGNS: Final[Mapping[str, tuple[str, ...]]] = {
-    "vdsm": ("etc/vdsm/vdsm.conf", "run/vdsm", "usr/share/vdsm"),
-    "Proxmox VE": ("etc/pve/qemu-server",),
-    "libvirt": ("run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock"),
-}
-"""Paths that identify programs that manage guests."""
 
 WATCH: Final = (("status", "the host and mom's last cycle"), ("guests", "all guests with their memory"))
 
@@ -39,12 +30,11 @@ WATCH: Final = (("status", "the host and mom's last cycle"), ("guests", "all gue
 class HostSight:
     """Host at a glance; None means unknown.
 
-    `managed` lists programs that manage guests, with their paths. `observes` says where to set `mode: enforce`; empty if mom acts or has
-    no configuration. `unit` is true if systemd has a unit for mom. `left` counts the changes that were not undone.
+    `observes` says where to set `mode: enforce`; empty if mom acts or has no configuration. `unit` is true if systemd has a unit for mom.
+    `left` counts the changes that were not undone.
     """
 
     kvm: bool = False
-    managed: tuple[tuple[str, str], ...] = ()
     guests: int | None = None
     total_kib: int | None = None
     available_kib: int | None = None
@@ -56,14 +46,13 @@ class HostSight:
     left: int | None = 0
 
 
-@click.command("here", hidden=True)
-@as_caller  # until the owner of mom's folders is known
-def here_command() -> None:
-    """Show this host at a glance, and the next commands to type; `mom` alone does the same. Changes nothing."""
+def look_around(*, demo: bool) -> None:
+    """Print this host at a glance, and the next commands to type.
+
+    :param demo: whether `mom demo` is installed
+    """
     root = os.geteuid() == 0  # before this process becomes the owner of mom's folders
     sight = look(Path("/"), Path(os.environ.get("MOM_CONFIG") or DEFAULT_CONFIG).absolute())
-    context = click.get_current_context().find_root()
-    demo = isinstance(context.command, click.Group) and "demo" in context.command.list_commands(context)
     steps = list(next_steps(sight, root=root, demo=demo))
     print_prose("mom manages memory overcommitment on KVM hosts. It sees here:")
     for title, text in _lines(sight):
@@ -99,8 +88,6 @@ def _has_unit(root: Path) -> bool:
 
 def look(root: Path, file: Path = DEFAULT_CONFIG) -> HostSight:
     """Examine the host whose files are below `root`."""
-    signs = ((name, next((path for path in paths if _exists(root / path)), None)) for name, paths in SIGNS.items())
-    managed = tuple((name, f"/{path}") for name, path in signs if path is not None)
     memory = read_meminfo(root)
     config = root / file.relative_to("/")
     document = _known(lambda: read_document(config)) or Document(str(config))
@@ -112,7 +99,6 @@ def look(root: Path, file: Path = DEFAULT_CONFIG) -> HostSight:
         become_owner(state, run)
     return HostSight(
         kvm=_exists(root / "dev/kvm"),
-        managed=managed,
         guests=_qemu_processes(root / "proc"),
         total_kib=memory.get("MemTotal"),
         available_kib=memory.get("MemAvailable"),
@@ -140,7 +126,7 @@ def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[t
         yield f"{mom} restore", f"undoes {sight.left} changes that an earlier run of mom left"
     if sight.left is None:
         yield f"{mom} status", "says why changes of an earlier run of mom are unknown"
-    if not (sight.kvm or sight.managed or sight.guests) and demo:
+    if not (sight.kvm or sight.guests) and demo:
         yield "mom demo", "shows a simulated host under memory pressure; changes nothing on this host"
     if not sight.configured:
         option = "" if sight.file == DEFAULT_CONFIG else f" -o {sight.file}"
@@ -156,7 +142,6 @@ def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[t
 
 def _lines(sight: HostSight) -> Iterator[tuple[str, str]]:
     yield "KVM", "/dev/kvm exists" if sight.kvm else "no /dev/kvm: guests, if any, are emulated"
-    yield from sight.managed
     if sight.guests is not None:
         processes = count_of(sight.guests, "process", "processes") if sight.guests else "no processes"
         yield "guests", f"{processes} of QEMU"

@@ -124,7 +124,7 @@ NEXT = (
     ("demo --seed 2", "show another random host"),
     ("simulate --list", "list scenarios for trying policies"),
     ("replay --help", "try policies on the recording"),
-    ("here", "show this host as mom sees it"),
+    ("doctor", "examine this host"),
 )
 
 
