@@ -77,33 +77,24 @@ class Contents:
     ends: float | None = None
     cycles: int = 0
     most_guests: int = 0
-    decisions: int = 0
-    problems: int = 0
     lost: int = 0
     cut_off: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     hosts: list[str] = field(default_factory=list)
-    versions: list[str] = field(default_factory=list)
-    policies: list[str] = field(default_factory=list)
 
 
 def contents_of(path: Path) -> Contents:
     """Return the summary of a whole recording. Raise `MomError` if the recording is unreadable."""
     recording = Recording(path)
     result = Contents(str(path), len(recording.files), sum(file.stat().st_size for file in recording.files if file.exists()))
-    session = None
     for recorded in recording.cycles():
         report = recorded.report
         result.begins = report.time if result.begins is None else min(result.begins, report.time)
         result.ends = report.time if result.ends is None else max(result.ends, report.time)
         result.cycles += 1
         result.most_guests = max(result.most_guests, len(report.snapshot.guests))
-        result.decisions += len(report.decisions)
-        result.problems += len(report.problems)
-        if recorded.session is not session:
-            session = recorded.session
-            for names, now in ((result.hosts, [session.host]), (result.versions, [session.version]), (result.policies, session.policies)):
-                names.extend(name for name in now if name not in names)
+        if recorded.session.host not in result.hosts:
+            result.hosts.append(recorded.session.host)
     damage = recording.damage
     result.lost, result.cut_off = damage.cycles, damage.cut_off
     result.damaged = damage.places
@@ -121,10 +112,7 @@ def print_contents(contents: Contents, *, as_json: bool) -> None:
         lines += [("from", f"{format_time(contents.begins)} UTC"), ("to", f"{format_time(contents.ends)} UTC, {lasts} later")]
     lines += [
         ("cycles", f"{contents.cycles}, with up to {contents.most_guests} guests"),
-        ("decisions", str(contents.decisions)),
-        ("problems", str(contents.problems)),
         ("host", ", ".join(map(printable, contents.hosts)) or "unknown"),
-        ("policies", ", ".join(map(printable, contents.policies)) or "none"),
     ]
     if contents.lost or contents.damaged:
         lines.append(("damaged", f"{count_of(contents.lost, 'cycle')} lost"))

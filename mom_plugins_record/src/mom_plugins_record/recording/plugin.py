@@ -27,13 +27,11 @@ from mom_core import (
     Value,
     __version__,
     count_of,
-    format_duration,
-    format_kib,
     hookimpl,
 )
 from mom_kvm import PastCycles, PolicyTexts, RecordedPoint, RecordedPoints
 from mom_plugins_record.recording.session import RecordedSession
-from mom_plugins_record.recording.writer import RecordingFull, RecordingLimits, RecordingWriter, lack_of_room, sizes_of
+from mom_plugins_record.recording.writer import RecordingFull, RecordingLimits, RecordingWriter, files_of, lack_of_room
 
 if TYPE_CHECKING:
     from mom_plugins_record.report.keeper import AccountsKeeper
@@ -175,17 +173,14 @@ class RecordPlugin:
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
         from mom_plugins_record.report.accounts_file import NAME
 
-        settings = self._settings
         try:
-            sizes = sizes_of(self.folder)
+            files = len(files_of(self.folder))
         except OSError as error:
             cure = "run `mom doctor` as the user that mom runs as" if isinstance(error, PermissionError) else "`mom run` creates it"
             return [Finding(Severity.WARNING, "recording", f"{self.folder}: {error.strerror}", cure)]
-        limits = f"{format_kib(settings.size / 1024)} and {format_duration(settings.keep)}"
-        text = f"{format_kib(sum(sizes) / 1024)} in {count_of(len(sizes), 'file')} in {self.folder}; limits: {limits}"
-        result = [Finding(Severity.OK, "recording", text)]
-        if (full := lack_of_room(self.folder, settings.reserve)) is not None:
-            result = [Finding(Severity.ERROR, "recording", f"{full.message}; {text}", full.hint)]
+        result = [Finding(Severity.OK, "recording", f"{count_of(files, 'file')} in {self.folder}")]
+        if (full := lack_of_room(self.folder, self._settings.reserve)) is not None:
+            result = [Finding(Severity.ERROR, "recording", full.message, full.hint)]
         if (aside := self.folder / f"{NAME}.damaged").exists():
             cure = "check the disk; delete the damaged file"
             result.append(Finding(Severity.WARNING, "accounts", f"earlier accounts were damaged: they are in {aside}", cure))

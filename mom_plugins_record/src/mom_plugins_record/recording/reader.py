@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import shlex
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice, pairwise
@@ -169,17 +168,6 @@ class Recording:
         damage.cycles += broken  # at least one cycle; only the next group tells how many
         if file.cut_off:
             damage.cut_off.append(str(file.path))
-
-
-@contextmanager
-def rarely_collected() -> Iterator[None]:
-    """Make Python collect garbage rarely, to save time."""
-    usual = gc.get_threshold()
-    gc.set_threshold(100_000, *usual[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*usual)
 
 
 def ending_after(paths: Sequence[Path], since: float) -> Sequence[Path]:

@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 import click
 
 from mom_core import Decision, FieldSpec, MomError, Report, Scope, Unit, Value, printable
-from mom_plugins_record.recording.reader import RecordedCycle, Recording, nothing_in, rarely_collected
+from mom_plugins_record.recording.reader import RecordedCycle, Recording, nothing_in
 
 WITHOUT_UNIT: Final = frozenset({Unit.COUNT, Unit.FLAG, Unit.TEXT, Unit.LIST})
 """Units without a suffix in columns' names. Other names end in the unit, such as `_kib_per_second`."""
@@ -64,8 +64,7 @@ def export(path: Path, output: Path, guests: Sequence[str] = (), since: float = 
         output.absolute().parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.absolute().parent))
         try:
-            with rarely_collected():
-                written = _write(recording, folder, guests, since, until)
+            written = _write(recording, folder, guests, since, until)
             folder.chmod(0o750)
             if output.exists():
                 output.rmdir()

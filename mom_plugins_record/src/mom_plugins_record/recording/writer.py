@@ -6,7 +6,7 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -249,8 +249,3 @@ def _statuses(paths: Iterable[Path]) -> Iterator[tuple[Path, os.stat_result]]:
 
 def _write_error(path: Path, error: OSError) -> RecordingFull:
     return RecordingFull(f"nothing is recorded: {path}: {error.strerror}", hint="free space, or change `path`")
-
-
-def sizes_of(folder: Path) -> Sequence[int]:
-    """Return the sizes of a recording's files in bytes."""
-    return [status.st_size for _, status in _statuses(files_of(folder))]

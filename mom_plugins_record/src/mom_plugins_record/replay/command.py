@@ -22,7 +22,7 @@ from mom_plugins_record.replay.stage import Estimate, estimate
 SHOWN: Final = 10
 """The text shows at most this many differences; `--json` shows all."""
 
-FAILURES: Final = ("below-need", "oscillation", "bounds", "difference")
+FAILURES: Final = ("below-need", "bounds", "difference")
 
 
 _PATH: Final = click.Path(exists=True, path_type=Path)
@@ -133,11 +133,7 @@ def _lines(result: Comparison, *, other: bool) -> Iterator[str]:
 LONGEST_LINE = 2000
 """Longest line of output, in characters."""
 
-_TITLES = {
-    Complaint.BELOW_NEED: "decisions below what the guest needs",
-    Complaint.OSCILLATION: "controls that oscillate",
-    Complaint.BOUNDS: "decisions out of bounds",
-}
+_TITLES = {Complaint.BELOW_NEED: "decisions below what the guest needs", Complaint.BOUNDS: "decisions out of bounds"}
 
 
 def _verdict_lines(title: str, verdict: Complaints) -> Iterator[str]:

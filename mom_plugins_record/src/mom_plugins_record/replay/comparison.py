@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -12,27 +11,17 @@ from typing import Final
 
 from mom_core import ControlSpec, Decision, Guest, Scope, Severity, Snapshot, Value, as_number, format_kib
 from mom_kvm import RunSummary, field_number
-from mom_plugins_record.recording.reader import RecordedCycle, Recording, follows, must_fit, nothing_in, rarely_collected
+from mom_plugins_record.recording.reader import RecordedCycle, Recording, follows, must_fit, nothing_in
 from mom_plugins_record.recording.writer import GROUP
 from mom_plugins_record.replay.engine import RecordedEngine
 
 BALLOON: Final = "balloon_target"
-
-REVERSALS: Final = 4
-"""Changes of direction that make an oscillation: up, down, up, down. A burst has two."""
-
-WINDOW_SECONDS: Final = 600.0
-"""Seconds within which `REVERSALS` changes make an oscillation. Under constant load, a working law settles within this time."""
-
-SMALLEST_SWING: Final = 0.02
-"""Changes below this fraction of a value do not count: they are within the dead band of any memory law."""
 
 
 class Complaint(StrEnum):
     """Kind of complaint about decisions."""
 
     BELOW_NEED = "below-need"
-    OSCILLATION = "oscillation"
     BOUNDS = "bounds"
 
 
@@ -49,13 +38,6 @@ class ComplaintCount:
     example: str
 
 
-@dataclass(slots=True)
-class _Swing:
-    value: float
-    direction: int = 0
-    turned: deque[float] = field(default_factory=lambda: deque(maxlen=REVERSALS))
-
-
 class Complaints:
     """Complaints about a series of decisions."""
 
@@ -64,7 +46,6 @@ class Complaints:
         """Controls whose bounds are checked, keyed by name."""
         self.decisions = 0
         self.cases: dict[tuple[Complaint, str, str], ComplaintCount] = {}
-        self._swings: dict[tuple[str, str], _Swing] = {}
 
     def add(self, snapshot: Snapshot, decisions: Iterable[Decision]) -> None:
         """Check one cycle's decisions, as they were before any review."""
@@ -78,8 +59,6 @@ class Complaints:
             spec = self.controls.get(decision.control)
             if spec is not None:
                 self._check_bounds(snapshot, decision, spec, value, guest)
-                if math.isfinite(value):
-                    self._check_swing(snapshot, decision, value)
             if decision.control == BALLOON and guest is not None:
                 self._check_need(snapshot, decision, value, guest)
 
@@ -108,23 +87,6 @@ class Complaints:
             self._note(Complaint.BOUNDS, snapshot, decision, low - value, f"{value:.10g} is below {low:.10g}")
         elif high is not None and value > high:
             self._note(Complaint.BOUNDS, snapshot, decision, value - high, f"{value:.10g} is above {high:.10g}")
-
-    def _check_swing(self, snapshot: Snapshot, decision: Decision, value: float) -> None:
-        key = (decision.entity.id, decision.control)
-        swing = self._swings.get(key)
-        if swing is None:
-            self._swings[key] = _Swing(value)
-            return
-        change = value - swing.value
-        if abs(change) < SMALLEST_SWING * max(abs(value), abs(swing.value)):
-            return
-        direction = 1 if change > 0 else -1
-        if swing.direction and direction != swing.direction:
-            swing.turned.append(snapshot.monotonic)
-            if len(swing.turned) == REVERSALS and snapshot.monotonic - swing.turned[0] <= WINDOW_SECONDS:
-                text = f"between {min(value, swing.value):.10g} and {max(value, swing.value):.10g}"
-                self._note(Complaint.OSCILLATION, snapshot, decision, abs(change), text)
-        swing.value, swing.direction = value, direction
 
     def _check_need(self, snapshot: Snapshot, decision: Decision, value: float, guest: Guest) -> None:
         need, why = need_of(guest)
@@ -192,7 +154,6 @@ class Comparison:
         return sorted(self.differences.values(), key=lambda item: (-item.cycles, item.entity, item.control))
 
 
-@rarely_collected()
 def compare(
     recording: Recording, policies: Mapping[str, str] | None = None, since: float = float("-inf"), until: float = float("inf")
 ) -> Comparison:
