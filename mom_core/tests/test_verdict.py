@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mom_core import Clock, Condition, Engine, PluginSettings, Severity, Snapshot, Verdict, hookimpl
-from mom_core.engine.verdict import GAP_SECONDS, PAST_SECONDS, HeldConditions, ReportedCondition, judged
+from mom_core.engine.verdict import GAP_SECONDS, HeldConditions, ReportedCondition, judged
 from mom_daemon.look.status_file import RunningStatus
 from mom_daemon.status import status_of
 from mom_devkit import config_of
@@ -81,17 +81,6 @@ def test_a_condition_outlives_short_gaps(held: HeldConditions) -> None:
     assert (back.lasted, back.over) == (50.0, 0.0)
     assert held.take({"balloon": []}, 51.0 + GAP_SECONDS, 0.0).severity is Severity.OK
     assert lasted(held.take({"balloon": [FULL]}, 55.0 + GAP_SECONDS, 0.0)) == 0.0
-
-
-def test_what_is_over_is_told_as_past_for_ten_minutes(held: HeldConditions) -> None:
-    held.take({"balloon": [FULL], "host": []}, 0.0, 0.0)
-    held.take({"balloon": [FULL], "host": []}, 5.0, 5.0)
-    held.take({"balloon": [], "host": [SLOW]}, 100.0, 100.0)
-    disk, memory = held.take({"balloon": [], "host": [SLOW]}, 105.0, 105.0).conditions
-    assert (disk.name, disk.severity) == ("disk", Severity.WARNING)
-    assert (memory.name, memory.severity, memory.lasted, memory.over, memory.since) == ("memory", Severity.OK, 5.0, 100.0, 0.0)
-    assert not held.take({"balloon": [], "host": []}, 6.0 + PAST_SECONDS, 0.0).is_bad
-    assert "memory" not in [one.name for one in held.take({"balloon": [], "host": []}, 6.0 + PAST_SECONDS, 0.0).conditions]
 
 
 def test_silence_is_no_recovery(held: HeldConditions) -> None:

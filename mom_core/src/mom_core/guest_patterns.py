@@ -42,14 +42,9 @@ class GuestPattern:
         before, equals, pattern = text.partition("=")
         if not equals:
             return cls(NAME, text)
-        shown = printable(text, 60)
-        by_name = f"`{NAME}={shown}` for guests of that name"
-        if not cls.is_property(before):
-            message = f"'{printable(before, 40)}' before the = is not a valid property name" if before else "no property before the ="
-            raise MomError(message, hint=f"write, for example, `flavor=m1.*`, or {by_name}")
-        if not pattern:
-            hint = f"write `{before}=*` for guests that have the property, or {by_name}"
-            raise MomError(f"'{shown}' matches no guest, because properties are never empty", hint=hint)
+        if not cls.is_property(before) or not pattern:
+            hint = f"write, for example, `flavor=m1.*`, or `{NAME}={printable(text, 60)}` for guests of that name"
+            raise MomError("a pattern with = needs the name of a property before it, and text after it", hint=hint)
         return cls(before, pattern)
 
     @staticmethod
@@ -94,16 +89,11 @@ class GuestPatterns:
         """Return the indices of matching patterns, in order."""
         if not self._exact and not self._tried:  # most plugins have no patterns: do not fill the cache
             return ()
-        if len(self._properties) == 1:
-            return self._found(guest.name)
-        values = guest.properties
-        try:
-            return self._found(guest.name, *[values.get(name) for name in self._properties[1:]])
-        except TypeError:  # a list or a mapping cannot be looked up
-            return self._found(guest.name, *[_texts(values.get(name)) for name in self._properties[1:]])
+        values = (guest.name, *(guest.properties.get(name) for name in self._properties[1:]))
+        return self._found(*map(_texts, values))
 
-    def _find(self, *values: Value) -> tuple[int, ...]:
-        texts = {name: _texts(value) for name, value in zip(self._properties, values, strict=True)}
+    def _find(self, *values: tuple[str, ...]) -> tuple[int, ...]:
+        texts = dict(zip(self._properties, values, strict=True))
         indices = {
             number for name, values_of_guest in texts.items() for text in values_of_guest for number in self._exact.get((name, text), ())
         }

@@ -71,7 +71,7 @@ def mom_services() -> Mapping[type, Any]:
     """Return objects for other plugins, keyed by protocol: `{PolicyTexts: self._texts}`.
 
     Other plugins get them with `context.service(PolicyTexts)`, from any thread. Called before any plugin is set up; a service raises
-    `MomError` before this plugin's `mom_setup`. mom does not start if an object lacks a member of its protocol.
+    `MomError` before this plugin's `mom_setup`.
     """
 
 

@@ -5,7 +5,7 @@ Numbers are in the unit of their `FieldSpec` or `ControlSpec`. A missing field, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, ItemsView, Iterator, Mapping, Sequence, ValuesView
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as _field
 from enum import StrEnum
@@ -99,14 +99,13 @@ class Guest(Readable):
 class GuestTable(Mapping[str, Guest]):
     """`Guest` objects of a snapshot, keyed by id and built on first access. Thread-safe."""
 
-    __slots__ = ("_all_made", "_made", "_places", "columns", "listed")
+    __slots__ = ("_made", "_places", "columns", "listed")
 
     def __init__(self, listed: Sequence[Guest], places: Mapping[str, int], columns: Columns) -> None:
         self.listed = listed
         self.columns = columns
         self._places = places
         self._made: dict[str, Guest] = {}
-        self._all_made = False
 
     def __getitem__(self, identity: str) -> Guest:
         guest = self._made.get(identity)
@@ -122,21 +121,6 @@ class GuestTable(Mapping[str, Guest]):
 
     def __len__(self) -> int:
         return len(self._places)
-
-    def values(self) -> ValuesView[Guest]:
-        """Build all `Guest` objects at once, and return them."""
-        return self._all().values()
-
-    def items(self) -> ItemsView[str, Guest]:
-        """Build all `Guest` objects at once, and return them with their ids."""
-        return self._all().items()
-
-    def _all(self) -> Mapping[str, Guest]:
-        if not self._all_made:
-            made = self._made
-            self._made = {guest.id: made.get(guest.id) or self._guest(place) for place, guest in enumerate(self.listed)}
-            self._all_made = True
-        return self._made
 
     def _guest(self, place: int) -> Guest:
         guest = self.listed[place]
@@ -561,7 +545,7 @@ class Condition:
     :param after: seconds for which an ERROR counts as a WARNING, while mom may still fix it
 
     In a verdict, the core sets the reporting `plugins`, the duration `lasted` in seconds, and the start `since` in seconds since the epoch.
-    A condition that ended `over` seconds ago has severity OK. Texts in a verdict are safe to print.
+    A condition stays in the verdict for a minute after its end, `over` seconds ago. Texts in a verdict are safe to print.
     """
 
     name: str
@@ -585,7 +569,7 @@ CORE: Final = "core"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """State of the whole host: present conditions, the worst first, then past ones."""
+    """State of the whole host: its conditions, the worst first."""
 
     conditions: Sequence[Condition] = ()
 

@@ -58,8 +58,6 @@ def _quantity(text: object, units: dict[str, float] | dict[str, int], example: s
         raise UnitError(f"must be a number with a unit, not {got}", hint=f"write it like {example}")
     shown = f"{text!r:.40}"
     match = _QUANTITY.fullmatch(str(text).strip())
-    if match is None and _QUANTITY.fullmatch(str(text).strip().removeprefix("-")):
-        raise UnitError(f"{shown} is negative", hint=f"write it like {example}")
     if match is None:
         raise UnitError(f"{shown} is not a number with a unit", hint=f"write it like {example}")
     number, unit = match.groups()

@@ -91,14 +91,7 @@ class Config:
         core = CoreSettings.model_construct(**{name: getattr(self, name) for name in CoreSettings.model_fields})
         settings: dict[str, Value] = dict(written(core))
         settings["plugins"] = {plugin.name: masked(written(plugin.settings)) for plugin in self.plugins.values()}
-        guests: dict[str, dict[str, Value]] = {}
-        for rule in self.guests:
-            for plugin in self.plugins.values():
-                model = plugin.loaded.guest_settings_class
-                if model is not None and (own := rule.settings_for(model)):
-                    dumped = masked(written(validated(model, own)))
-                    guests.setdefault(rule.pattern, {}).update({name: dumped[name] for name in own})
-        settings["guests"] = guests
+        settings["guests"] = {rule.pattern: masked({**rule.settings}) for rule in self.guests}
         return settings
 
 

@@ -101,17 +101,13 @@ def read_document(path: Path) -> Document:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        place = _end_of(raw[: error.start].decode("utf-8", "replace"))
-        raise _refused(file, place, f"not UTF-8: byte 0x{raw[error.start]:02x}", "save the file as UTF-8") from None
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise _refused(file, Place(line, 1), f"not UTF-8: byte 0x{raw[error.start]:02x}", "save the file as UTF-8") from None
     return Document.parse(text, file)
 
 
 def _refused(file: str, place: Place, message: str, hint: str = "") -> ConfigError:
     return ConfigError([ConfigProblem(file, *place, message, hint)])
-
-
-def _end_of(text: str) -> Place:
-    return Place(text.count("\n") + 1, len(text) - text.rfind("\n"))
 
 
 def mapping_document(mapping: Mapping[str, object], name: str = "configuration") -> Document:

@@ -14,7 +14,7 @@ from mom_core.model import Change, ControlSpec, Decision, InTransition, LedgerEn
 from mom_core.plugins.registry import Hooks
 from mom_core.texts import printable
 from mom_core.units import Unit, format_kib
-from mom_core.values import Value, are_within_bounds, why_unfit
+from mom_core.values import Value, why_unfit
 
 Found: TypeAlias = "Value | InTransition | HypervisorError"
 Answer: TypeAlias = "HypervisorError | str | None"
@@ -60,7 +60,7 @@ class Controller:
             return [error] * len(requested)
         if not isinstance(answer, Mapping):
             raise TypeError(f"mom_read must return a mapping, not {type(answer).__name__}")
-        values = self._of_their_units(requested, list(map(answer.get, requested)))
+        values = [self._checked(target.control, answer.get(target)) for target in requested]  # mom must never restore an impossible value
         if None not in values or all(
             target.entity.scope is Scope.HOST for target, value in zip(requested, values, strict=True) if value is None
         ):
@@ -74,16 +74,6 @@ class Controller:
             return target.entity.scope is Scope.GUEST and target.entity.id not in listed
 
         return [NotListed(GONE) if value is None and gone(target) else value for target, value in zip(requested, values, strict=True)]
-
-    def _of_their_units(self, requested: Sequence[Target], read_values: list[Found]) -> list[Found]:
-        # mom must never restore an impossible value.
-        if all(spec.unit.is_number for spec in self.specs.values()):
-            # Fast path for thousands of guests: check all numbers together.
-            values = [value.value if type(value) is InTransition else value for value in read_values]
-            types = set(map(type, values))
-            if types <= _PLAIN and are_within_bounds([value for value in values if value is not None] if _NONE in types else values):
-                return read_values
-        return [self._checked(target.control, value) for target, value in zip(requested, read_values, strict=True)]
 
     def _checked(self, control: str, read_value: Found) -> Found:
         value = known(read_value)
@@ -219,10 +209,6 @@ class Controller:
             return remarks, self._each(tuple(change.target for change in changes))
         read = self.read(change.target for change in changes if not isinstance(remarks.get(change.target), NoChangeNeeded))
         return remarks, [read.get(change.target, change.found) for change in changes]
-
-
-_NONE: Final = type(None)
-_PLAIN: Final = frozenset({int, float, _NONE})
 
 
 def target_of(about: Decision | LedgerEntry) -> Target:

@@ -17,8 +17,6 @@ LOG = logging.getLogger("mom.engine")
 GAP_SECONDS: Final = 60.0
 """A condition has ended if no plugin has reported it for more than this time."""
 
-PAST_SECONDS: Final = 600.0
-
 PATIENCE_SECONDS: Final = 30.0
 
 LONGEST: Final = 400
@@ -35,7 +33,7 @@ class ReportedCondition(NamedTuple):
 
 
 def judged(reports: Iterable[ReportedCondition], now: float, time: float) -> Verdict:
-    """Join conditions by name, and sort them: worst first, present before past, warnings that may become errors before others.
+    """Join conditions by name, and sort them: worst first, warnings that may become errors before others.
 
     :param now: monotonic seconds
     :param time: seconds since the epoch
@@ -43,11 +41,11 @@ def judged(reports: Iterable[ReportedCondition], now: float, time: float) -> Ver
     alike: dict[str, list[ReportedCondition]] = {}
     for report in reports:
         alike.setdefault(report.condition.name, []).append(report)
-    ranked: list[tuple[tuple[int, bool, int, int], Condition]] = []
+    ranked: list[tuple[tuple[int, int, int], Condition]] = []
     for name, several in alike.items():
         joined, worst = _joined(name, several, now, time), min(_WORST_FIRST.index(each.condition.severity) for each in several)
         place = min(each.place for each in several)
-        ranked.append(((_WORST_FIRST.index(joined.severity), joined.over > 0, worst, place), joined))
+        ranked.append(((_WORST_FIRST.index(joined.severity), worst, place), joined))
     return Verdict(tuple(condition for _, condition in sorted(ranked, key=itemgetter(0))))
 
 
@@ -56,14 +54,13 @@ _WORST_FIRST: Final = (Severity.ERROR, Severity.WARNING, Severity.OK)
 
 def _joined(name: str, several: Sequence[ReportedCondition], now: float, time: float) -> Condition:
     last = max(report.last for report in several)
-    present = [report for report in several if last - report.last <= GAP_SECONDS]
-    bad = any(report.condition.severity is Severity.ERROR and report.last - report.begun >= report.condition.after for report in present)
-    begun = min(report.begun for report in present)
-    newest = [report for report in present if report.last == last]
+    bad = any(report.condition.severity is Severity.ERROR and report.last - report.begun >= report.condition.after for report in several)
+    begun = min(report.begun for report in several)
+    newest = [report for report in several if report.last == last]
     worst_first = sorted(newest, key=lambda report: (_WORST_FIRST.index(report.condition.severity), not report.condition.why))
     return Condition(
         name=printable(name),
-        severity=Severity.OK if now - last > GAP_SECONDS else Severity.ERROR if bad else Severity.WARNING,
+        severity=Severity.ERROR if bad else Severity.WARNING,
         message=_together(report.condition.message for report in worst_first),
         why=_together(report.condition.why for report in worst_first),
         cure=_together(report.condition.cure for report in worst_first),
@@ -92,15 +89,14 @@ class HeldConditions:
         :param reports: conditions keyed by plugin, in file order. None if the plugin did not answer: its old conditions persist
         """
         for key, held in list(self._held.items()):
-            if held.plugin not in reports or now - held.last > PAST_SECONDS:
-                del self._held[key]
-            elif reports[held.plugin] is None and held.last == self._taken:
+            if reports.get(held.plugin, ()) is None and held.last == self._taken:
                 self._held[key] = held._replace(last=now)
+            elif held.plugin not in reports or now - held.last > GAP_SECONDS:
+                del self._held[key]
         reported = ((plugin, condition) for plugin, conditions in reports.items() for condition in conditions or ())
         for place, (plugin, condition) in enumerate(reported):
             previous = self._held.get((plugin, condition.name))
-            goes_on = previous is not None and (previous.last == self._taken or now - previous.last <= GAP_SECONDS)
-            begun = previous.begun if previous is not None and goes_on else now
+            begun = now if previous is None else previous.begun
             self._held[plugin, condition.name] = ReportedCondition(plugin, condition, begun, now, place)
         self._taken = now
         verdict = judged(self._held.values(), now, time)

@@ -52,7 +52,7 @@ def without_secrets(text: str) -> str:
     return text
 
 
-def masked(settings: Mapping[str, Value]) -> dict[str, Value]:
+def masked(settings: Mapping[str, object]) -> dict[str, Value]:
     """Return a copy of JSON settings. Mask values that look like secrets."""
     shown: dict[str, Value] = json.loads(without_secrets(json.dumps(settings)))
     return shown
