@@ -10,28 +10,20 @@ import tomllib
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import packages_distributions
-from itertools import pairwise
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import click
 import pytest
 
 import mom_core
 from mom_core.plugins.discovery import CLONE_CONSTRAINTS, catalog
 from mom_core.settings import descriptions
-from mom_daemon.cli.frame import mom
-from mom_daemon.config.importers import BROUGHT_BY
 
 ROOT = Path(__file__).parents[2]
 DISTRIBUTIONS = sorted(path.parent.name for path in ROOT.glob("mom_*/pyproject.toml"))
 PLUGINS = [folder for folder in DISTRIBUTIONS if folder.startswith("mom_plugins_")]
 EXAMPLE = "examples/mom-example-swappiness"
-
-
-INSTALL = f"pip install -c {CLONE_CONSTRAINTS} "
-"""The command by which pip takes mom's distributions from a clone."""
 
 
 def pyproject(folder: str) -> dict[str, Any]:
@@ -66,46 +58,6 @@ def test_no_two_public_classes_of_different_distributions_have_one_name() -> Non
     several = {name: sorted(found.values()) for name, found in places.items() if len(found) > 1}
     assert {name: found for name, found in several.items() if name not in SAME_NAMES} == {}
     assert several.keys() >= SAME_NAMES.keys()
-
-
-LOOKS_AWAY = re.compile(r"# (type: ignore|noqa)(\[[\w,-]+\]|: [A-Z0-9, ]+)?\s*$|except Exception( as \w+)?:\s*$")
-"""A check or an error that is passed over, with no reason beside it."""
-
-
-def test_what_looks_away_from_a_check_or_an_error_says_why_beside_it() -> None:
-    folders = [ROOT / name for name in (*DISTRIBUTIONS, "tests", "benchmarks", "docs", "examples")]
-    silent = []
-    for path in [*ROOT.glob("*.py"), *(path for folder in folders for path in folder.rglob("*.py"))]:
-        lines = [*path.read_text(encoding="utf-8").splitlines(), ""]
-        silent += [
-            f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
-            for number, (line, following) in enumerate(pairwise(lines), 1)
-            if LOOKS_AWAY.search(line) and not following.lstrip().startswith("#")
-        ]
-    assert silent == []
-
-
-@pytest.mark.parametrize("folder", DISTRIBUTIONS)
-def test_a_distribution_has_the_same_layout_as_all_others(folder: str) -> None:
-    built = {"dist", "build"}
-    held = {path.name for path in (ROOT / folder).iterdir() if not path.name.startswith((".", "__"))}
-    assert held - built == {"LICENSE", "README.md", "pyproject.toml", "src", "tests"}
-    assert [path.name for path in (ROOT / folder / "src").iterdir() if path.suffix != ".egg-info"] == [folder]
-    assert (ROOT / folder / "src" / folder / "py.typed").is_file()
-    assert list((ROOT / folder / "tests").glob("test_*.py"))
-
-
-@pytest.mark.parametrize("folder", DISTRIBUTIONS)
-def test_a_pyproject_has_the_same_shape_as_all_others(folder: str) -> None:
-    mine, core = pyproject(folder), pyproject("mom_core")
-    assert mine["build-system"] == core["build-system"]
-    assert mine["project"]["name"] == project_name(folder)
-    assert mine["project"]["urls"] == core["project"]["urls"] | {"Source": core["project"]["urls"]["Source"].replace("mom_core", folder)}
-    for key in ("authors", "license", "license-files", "readme", "requires-python", "version"):
-        assert mine["project"][key] == core["project"][key], key
-    assert set(core["project"]["classifiers"]) <= set(mine["project"]["classifiers"])
-    assert mine["tool"]["hatch"]["build"]["targets"]["sdist"] == core["tool"]["hatch"]["build"]["targets"]["sdist"]
-    assert set(mine["tool"]) == {"hatch"}, "tool settings belong into the pyproject.toml at the root"
 
 
 @pytest.mark.parametrize("folder", PLUGINS)
@@ -167,18 +119,6 @@ def test_a_release_is_stamped_everywhere_by_one_command(tmp_path: Path) -> None:
     assert subprocess.run([*stamp, "7.8.9"], capture_output=True, timeout=60, check=False).returncode == 1
 
 
-@pytest.mark.parametrize("folder", PLUGINS)
-def test_a_plugins_readme_says_what_a_user_needs(folder: str) -> None:
-    text = (ROOT / folder / "README.md").read_text()
-    assert text.startswith(f"# {project_name(folder)}\n")
-    assert re.search(rf"{INSTALL}[^#]*\b{project_name(folder)}\b", text)
-    headings = re.findall(r"^## (.+)$", text, re.M)
-    assert [heading for heading in headings if heading in SECTIONS] == SECTIONS
-
-
-SECTIONS = ["Install", "Settings", "Fields and controls", "Safety"]
-
-
 @pytest.mark.parametrize("folder", [*DISTRIBUTIONS, EXAMPLE])
 def test_what_is_imported_is_declared_as_a_dependency(folder: str) -> None:
     own = next(path.name for path in (ROOT / folder / "src").iterdir())
@@ -218,62 +158,10 @@ def _imports(path: Path) -> set[str]:
     return found
 
 
-def test_tests_of_a_distribution_take_nothing_from_conftest_while_they_run() -> None:
-    """Where all distributions are tested at once, pytest has read every one of their `conftest`, and has the last by that name."""
-    found = [str(path) for path in ROOT.glob("mom_*/tests/*.py") if re.search(r"^from conftest import", path.read_text(), re.M)]
-    assert found == []
-
-
 def brought_by(extra: str) -> set[str]:
     """The folders of all that an extra of the core installs, the core itself included."""
     wanted = pyproject("mom_core")["project"]["optional-dependencies"][extra]
     return {"mom_core", *(requirement.partition("==")[0].replace("-", "_") for requirement in wanted)}
-
-
-def test_the_usual_set_brings_every_verb_with_which_the_readme_looks_at_mom_and_steers_it() -> None:
-    _, _, section = (ROOT / "README.md").read_text().partition("## Look before it acts\n")
-    shown = re.findall(r"^mom ([a-z-]+)(?: ([a-z-]+)\b)?", section.split("```")[1], re.M)
-    assert len(shown) >= 3
-    for verb, below in shown:
-        context = click.Context(mom)
-        command = mom.get_command(context, verb)
-        if isinstance(command, click.Group):
-            command = command.get_command(context, below or command.list_commands(context)[0])
-        assert command is not None
-        assert command.callback is not None
-        assert command.callback.__module__.partition(".")[0] in brought_by("kvm"), f"mom {verb}"
-
-
-def test_the_page_says_what_imports_need_beyond_what_is_installed() -> None:
-    page = (ROOT / "docs/coming-from.md").read_text().partition("\n## ")[0]
-    shown = re.findall(r"^(?:    )?mom config import (?:--from (\w+) )?\S+(.*)$", page, re.M)
-    assert len(shown) == len(BROUGHT_BY)
-    for kind, remark in shown:
-        package = BROUGHT_BY[kind or "momd"]
-        assert package.replace("-", "_") in brought_by("kvm") or package in remark, f"{kind} is imported by {package}"
-
-
-def needed_by(folders: set[str]) -> set[str]:
-    """These, and all of mom's that they require."""
-    own = {
-        name
-        for folder in folders
-        for one in pyproject(folder)["project"]["dependencies"]
-        if (name := one.partition("==")[0]).startswith("mom-")
-    }
-    more = {name.replace("-", "_") for name in own} - folders
-    return needed_by(folders | more) if more else folders
-
-
-@pytest.mark.parametrize("extra", pyproject("mom_core")["project"]["optional-dependencies"])
-def test_an_extra_names_all_that_it_brings_of_mom(extra: str) -> None:
-    """No index is asked for one of them, where it could be another's."""
-    assert brought_by(extra) == needed_by(brought_by(extra))
-
-
-def test_the_demonstration_is_set_up_with_all_that_it_needs_of_mom() -> None:
-    (listed,) = re.findall(r"^    set_up demo (.+)$", (ROOT / "run").read_text(), re.M)
-    assert set(listed.split()) == brought_by("demo")
 
 
 ASKS_AN_INDEX = re.compile(

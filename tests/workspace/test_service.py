@@ -102,16 +102,6 @@ def test_libvirt_lets_moms_user_look_and_change_nothing() -> None:
     assert said == ["yes"] * 3 + [""] * 13
 
 
-def test_drop_ins_change_what_they_are_for_and_nothing_else() -> None:
-    found = {path.name: unit(path) for path in (ROOT / "packaging/drop-ins").glob("*.conf")}
-    assert found == {
-        "network.conf": {"Service": {"RestrictAddressFamilies": "AF_INET AF_INET6", "IPAddressAllow": "any"}},
-        "numa-balancing.conf": {"Service": {"CapabilityBoundingSet": "CAP_SYS_ADMIN"}},
-    }
-    page = (ROOT / "docs/service.md").read_text()
-    assert all(f"/usr/lib/mom/drop-ins/{name}" in page for name in found)
-
-
 def test_the_unit_beside_vdsm_fits_vdsms_own() -> None:
     """vdsm knows the unit by name, user, group and order, and looks for the socket in one place."""
     found = unit(ROOT / "packaging/mom-vdsm.service")
@@ -189,21 +179,6 @@ def _calls(words: list[str]) -> set[str]:
         said = subprocess.run(["systemd-analyze", "--no-pager", "syscall-filter", group], capture_output=True, text=True, check=True).stdout
         found |= _calls(re.findall(r"^ +([@a-z]\S*)$", said, re.M))
     return found
-
-
-def test_what_the_page_says_of_capabilities_is_what_the_helper_has() -> None:
-    page = (ROOT / "docs/service.md").read_text().partition("## Privileges of each part")[2].partition("\n## ")[0]
-    service = unit(ROOT / "packaging/mom-helper.service")["Service"]
-    assert set(re.findall(r"^\| `(CAP_\w+)` \|", page, re.M)) == set(service["CapabilityBoundingSet"].split())
-    assert "| `CAP_SYS_ADMIN`, only if you add it |" in page
-
-
-def test_mom_restore_sees_the_files_that_mom_uses() -> None:
-    """The same folders, which outlive a restart: a lock that is made anew would not keep two apart."""
-    units = [unit(ROOT / f"packaging/{name}.service")["Service"] for name in ("mom", "mom-restore")]
-    for key in ("StateDirectory", "RuntimeDirectory"):
-        assert {one[key] for one in units} == {"mom"}
-    assert {one["RuntimeDirectoryPreserve"] for one in units} == {"yes"}
 
 
 def test_hang_kill_and_stop_are_over_within_30_s() -> None:
