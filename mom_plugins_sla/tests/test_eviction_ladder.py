@@ -62,17 +62,17 @@ def test_a_saved_guest_needs_what_the_host_held_of_it_and_one_that_boots_all_tha
     ],
 )
 def test_a_host_is_full_when_its_memory_is_short_and_that_is_known(pressure: HostPressure, already: bool, hard: bool | None) -> None:
-    assert pressure.is_hard(SETTINGS, already) is hard
+    assert pressure.is_hard(already) is hard
 
 
 def test_there_is_room_only_with_the_guest_that_comes_back_and_while_nobody_waits() -> None:
-    assert HostPressure(0.0, TOTAL, 300_000).is_calm(SETTINGS, 150_000)
-    assert not HostPressure(0.0, TOTAL, 300_000).is_calm(SETTINGS, 150_001)
-    assert not HostPressure(2.0, TOTAL, 300_000).is_calm(SETTINGS, 0)
-    assert HostPressure(None, TOTAL, 300_000).is_calm(SETTINGS, 0), "of a kernel that does not tell who waits"
-    assert not HostPressure(0.0, TOTAL, 300_000, "hard").is_calm(SETTINGS, 0)
-    assert not HostPressure(0.0, None, 300_000).is_calm(SETTINGS, 0)
-    assert not HostPressure().is_calm(SETTINGS, 0)
+    assert HostPressure(0.0, TOTAL, 300_000).is_calm(150_000)
+    assert not HostPressure(0.0, TOTAL, 300_000).is_calm(150_001)
+    assert not HostPressure(2.0, TOTAL, 300_000).is_calm(0)
+    assert HostPressure(None, TOTAL, 300_000).is_calm(0), "of a kernel that does not tell who waits"
+    assert not HostPressure(0.0, TOTAL, 300_000, "hard").is_calm(0)
+    assert not HostPressure(0.0, None, 300_000).is_calm(0)
+    assert not HostPressure().is_calm(0)
 
 
 # --- whom ---------------------------------------------------------------------------------------------------------------------------

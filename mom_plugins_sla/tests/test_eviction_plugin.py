@@ -197,12 +197,6 @@ def test_a_guest_of_which_much_may_be_in_swap_comes_back_only_where_that_has_roo
     assert bench.remembered == ["vm2: save"], "the host would be full again"
 
 
-def test_a_host_that_would_be_full_again_with_each_guest_that_comes_back_is_refused() -> None:
-    with pytest.raises(ValidationError, match=r"must be above `least` \(0"):
-        EvictionSettings(least=0.2)
-    assert EvictionSettings(least=0.2, calm=0.3).calm == 0.3
-
-
 def test_nobody_is_stopped_without_a_word_of_the_operator_or_without_a_class(tmp_path: Path) -> None:
     assert applied(Bench(tmp_path, ordinary=MAY_ALL).cycles(300)) == []
     assert applied(Bench(tmp_path, enabled=True).cycles(300)) == []

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from mom_core import Change, ControlSpec, GuestBusy, HypervisorError, NotSupported, Refused, Scope, Target, Unit, Value, as_whole
+from mom_core import Change, ControlSpec, HypervisorError, NotSupported, Refused, Scope, Target, Unit, Value, as_whole
 from mom_plugins_ksm.fields import is_count
 from mom_plugins_ksm.sysfs import ADVISOR_CURE, FOLDER
 
@@ -100,10 +100,7 @@ class KsmKnobs:
         return values
 
     def write(self, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
-        """Set knobs in one call. Raise `HypervisorError` if the present values cannot be read.
-
-        If the call is refused, each knob gets its own call. A call without an answer is not repeated, because it may still take effect.
-        """
+        """Set each knob. Raise `HypervisorError` if the present values cannot be read."""
         files = self.ksm_read()
         due: dict[Target, int] = {}
         errors: dict[Target, HypervisorError] = {}
@@ -114,15 +111,6 @@ class KsmKnobs:
                 errors[change.target] = Refused(hindrance or f"{change.value!r:.40} is not a valid value of {change.control}")
             else:
                 due[change.target] = number
-        if len(due) > 1:
-            try:
-                self.ksm_write({knob_of(target.control): value for target, value in due.items()})
-            except GuestBusy as error:
-                return errors | dict.fromkeys(due, error)
-            except HypervisorError:
-                pass
-            else:
-                return errors
         back = {change.target for change in changes if change.back}
         for target, value in due.items():
             knob = knob_of(target.control)

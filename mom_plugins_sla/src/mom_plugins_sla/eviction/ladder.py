@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from mom_plugins_sla.eviction.jobs import Job, JobState
 from mom_plugins_sla.eviction.settings import EvictionSettings
-from mom_plugins_sla.eviction.steps import EvictionCandidate, HostPressure, Step, choose
+from mom_plugins_sla.eviction.steps import CALM_SHARE, EvictionCandidate, HostPressure, Step, choose
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def climb(
     """
     if busy:
         ladder.last_step = now
-    hard = pressure.is_hard(ladder.settings, already=ladder.hard_since is not None)
+    hard = pressure.is_hard(already=ladder.hard_since is not None)
     if not hard:
         ladder.hard_since = None
     elif ladder.hard_since is None:
@@ -81,7 +81,7 @@ def _up(ladder: Ladder, now: float, pressure: HostPressure, candidates: Sequence
     stays_full = ladder.hard_since is not None and now - ladder.hard_since >= ladder.settings.after
     if ladder.chosen is None and stays_full and not ladder.waits(now):
         total, available = pressure.total or 0.0, pressure.available or 0.0
-        chosen = choose(candidates, max(0.0, ladder.settings.calm * total - available))
+        chosen = choose(candidates, max(0.0, CALM_SHARE * total - available))
         ladder.chosen = None if chosen is None else (chosen[0].identity, chosen[1])
 
 
@@ -94,7 +94,7 @@ def _down(ladder: Ladder, now: float, pressure: HostPressure, stopped: Sequence[
     }
     expected = sum(max(0.0, needs - held.get(guest, 0.0)) for guest, (needs, _) in recent.items())
     before = ladder.calm_since
-    calm = [item for item in returning if pressure.is_calm(ladder.settings, _additional_need(item) + expected)]
+    calm = [item for item in returning if pressure.is_calm(_additional_need(item) + expected)]
     ladder.returned, ladder.calm_since = recent, {item.guest: before.get(item.guest, now) for item in calm}
     due = [item for item in returning if now - ladder.calm_since.get(item.guest, now) >= calm_for]
     if not due or ladder.waits(now):

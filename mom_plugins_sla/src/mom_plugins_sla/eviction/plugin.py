@@ -358,7 +358,7 @@ class EvictionPlugin:
                 raise MomError(mover)
             drained = self._is_drained(Decision(entity, change.control, change.value, source=change.source))
             job = replace(job, destination=destination, mover=mover.name, move=secrets.token_hex(16), drained=drained)
-            seconds = self._settings.sweep if HostPressure.of(self._snapshot).has_time(self._settings) else 0.0
+            seconds = self._settings.sweep if HostPressure.of(self._snapshot).has_time() else 0.0
             self.jobs.move(mover, replace(job, seconds=self._settings.timeout), lambda: self._prepared(entity, seconds), seconds)
             return
         needs = needs_of(guest, step, self._snapshot.host.number("swap_usage"))

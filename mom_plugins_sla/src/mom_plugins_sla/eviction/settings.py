@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from mom_core import ControlSpec, Duration, FieldSpec, PluginSettings, Scope, Unit
 from mom_kvm import Destination
@@ -17,15 +17,6 @@ class EvictionSettings(PluginSettings):
     """Whether mom itself stops or moves guests when the host stays full and their class allows it. Otherwise guests move only by other
     decisions, such as an operator's drain in a fleet."""
 
-    full: Annotated[float, Field(gt=0, le=100)] = 10.0
-    """The host is full when all its tasks wait for memory for more than this percentage of ten seconds."""
-
-    least: Annotated[float, Field(gt=0, lt=0.5)] = 0.02
-    """The host is also full when less than this share of its memory is available."""
-
-    calm: Annotated[float, Field(gt=0, lt=1)] = 0.15
-    """A guest may come back when this share of the host's memory would still be available with the guest."""
-
     after: Annotated[Duration, Field(ge=5, le=3600)] = 60.0
     """How long the host must be full before the first step. Ballooning and KSM need time to help."""
 
@@ -33,7 +24,7 @@ class EvictionSettings(PluginSettings):
     """Time between two steps. A step needs this long to show its effect."""
 
     calm_for: Annotated[Duration, Field(ge=10, le=86_400)] = 600.0
-    """How long the memory of `calm` must be available before a guest comes back."""
+    """How long 15 % of the host's memory must be available, besides the memory that the guest needs, before the guest comes back."""
 
     share: Annotated[float, Field(gt=0, le=0.9)] = 0.25
     """Largest share of the guests that may be stopped at once and, counted separately, that may move away within an hour. At least one
@@ -51,19 +42,10 @@ class EvictionSettings(PluginSettings):
 
     sweep: Annotated[Duration, Field(ge=0, le=60)] = 10.0
     """Time limit for the `balloon` plugin to sweep a guest before a move, so that freed memory is not sent. 0 moves at once. A host with
-    less than `least` of its memory available, or in `host_memory_state` low, always moves guests at once."""
+    less than 2 % of its memory available, or in `host_memory_state` low, always moves guests at once."""
 
     move_unclassed: bool = False
     """Whether guests without a class may also move when the operator of a fleet drains this host."""
-
-    @model_validator(mode="after")
-    def _room_is_more_than_full(self) -> EvictionSettings:
-        if self.calm <= self.least:
-            raise ValueError(
-                f"`calm` is {self.calm:g}, but must be above `least` ({self.least:g});"
-                " otherwise mom would stop and resume guests repeatedly"
-            )
-        return self
 
 
 _GUEST, _FLAG, _TEXT = Scope.GUEST, Unit.FLAG, Unit.TEXT

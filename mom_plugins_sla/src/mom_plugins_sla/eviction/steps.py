@@ -10,7 +10,6 @@ from typing import Final, NamedTuple
 
 from mom_core import Guest, Snapshot
 from mom_kvm import GuestState
-from mom_plugins_sla.eviction.settings import EvictionSettings
 
 
 class EvictionField(StrEnum):
@@ -63,14 +62,23 @@ TERMS: Final[Mapping[Step, StepTerms]] = {
 STEP_OF: Final[Mapping[str, Step]] = {step.control: step for step in Step}
 
 
+FULL_PERCENT: Final = 10.0
+"""The host is full if all tasks wait for memory for more than this percentage of ten seconds."""
+
+LEAST_SHARE: Final = 0.02
+"""The host is also full if less than this share of its memory is available."""
+
+CALM_SHARE: Final = 0.15
+"""A guest may come back if this share of the host's memory is still available with the guest."""
+
 STALL_RATIO: Final = 0.5
-"""Fraction of the setting `full` at which the host is full, if it was full before or is short according to the balloon plugin."""
+"""Fraction of `FULL_PERCENT` at which the host is full, if it was full before or is short according to the balloon plugin."""
 
 URGENT: Final = "low"
 """`host_memory_state` of a host that cannot wait."""
 
 HYSTERESIS: Final = 1.5
-"""Multiple of the setting `least` at which a full host counts as relieved."""
+"""Multiple of `LEAST_SHARE` at which a full host counts as relieved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +109,7 @@ class HostPressure:
             return None
         return self.available / self.total
 
-    def is_hard(self, limits: EvictionSettings, already: bool = False) -> bool | None:
+    def is_hard(self, already: bool = False) -> bool | None:
         """Return whether the host is full; None if unknown.
 
         :param already: whether the host was full before (hysteresis)
@@ -109,26 +117,26 @@ class HostPressure:
         share = self.share
         if share is None:
             return None
-        if share < limits.least * (HYSTERESIS if already else 1.0):
+        if share < LEAST_SHARE * (HYSTERESIS if already else 1.0):
             return True
-        if share >= limits.calm:
+        if share >= CALM_SHARE:
             return False  # stalls alone do not count: a guest in a small cgroup can stall while the host has plenty
         if self.state == URGENT:
             return True
         confirmed = already or self.state == "hard"
-        return self.full is not None and self.full > limits.full * (STALL_RATIO if confirmed else 1.0)
+        return self.full is not None and self.full > FULL_PERCENT * (STALL_RATIO if confirmed else 1.0)
 
-    def has_time(self, limits: EvictionSettings) -> bool:
+    def has_time(self) -> bool:
         """Return whether a move can wait some seconds; True if figures are unknown."""
-        return self.state != URGENT and (self.share is None or self.share >= limits.least)
+        return self.state != URGENT and (self.share is None or self.share >= LEAST_SHARE)
 
-    def is_calm(self, limits: EvictionSettings, needs: float) -> bool:
+    def is_calm(self, needs: float) -> bool:
         """Return whether the host stays calm if `needs` more KiB and all reservations are in use."""
         if self.share is None or self.available is None or self.total is None or self.state in ("hard", "low"):
             return False
-        if self.full is not None and self.full > 0.1 * limits.full:
+        if self.full is not None and self.full > 0.1 * FULL_PERCENT:
             return False
-        return (self.available - self.reserved - needs) / self.total >= limits.calm
+        return (self.available - self.reserved - needs) / self.total >= CALM_SHARE
 
 
 DEFAULT_WARNING: Final = 30.0
