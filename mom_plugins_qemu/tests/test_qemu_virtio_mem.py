@@ -9,7 +9,6 @@ from mom_core import NotSupported, PluginContext, Value
 from mom_devkit import HandClock
 from mom_plugins_qemu import QemuPlugin
 from mom_plugins_qemu.description import Description, VirtioMem, with_held_memory
-from mom_plugins_qemu.guest_files import GuestFile
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.monitored_guest import virtio_mem_sizing
 from mom_plugins_qemu.qemu_process import HeldMemory
@@ -26,13 +25,11 @@ def of(plugin: QemuPlugin) -> QemuHypervisor:
     return found
 
 
-def by_file(host: FakeHost, memory: str = "1GiB", more: str = "") -> QemuPlugin:
-    """A plugin with a file of the guest web."""
-    folder = host.folder / "guests"
-    folder.mkdir(exist_ok=True)
-    (folder / "web.yaml").write_text(f"monitor: {host.folder}/web.qmp\n" + (f"memory: {memory}\n" if memory else "") + more)
-    settings = {"sockets": [f"{host.folder}/*.qmp"], "watch": "0s", "guest_files": folder}
-    made = QemuPlugin(QemuPlugin.Settings.model_validate(settings), PluginContext(name="qemu"))
+def assigned(host: FakeHost, memory: str = "1GiB") -> QemuPlugin:
+    """A plugin whose configuration says how much memory guests have."""
+    settings = QemuPlugin.Settings.model_validate({"sockets": [f"{host.folder}/*.qmp"], "watch": "0s"})
+    of_guests = QemuPlugin.GuestSettings.model_validate({"memory": memory} if memory else {})
+    made = QemuPlugin(settings, PluginContext(name="qemu", guest_settings=lambda guest: of_guests))
     made.mom_setup()
     return made
 
@@ -43,14 +40,14 @@ VFIO = [{"name": "gpu0", "type": "child<vfio-pci>"}]
 def test_a_guest_whose_memory_a_balloon_cannot_take_is_sized_by_virtio_mem(host: FakeHost) -> None:
     guest = host.add("web", memory=512 * MIB, size=512 * MIB, devices=VFIO, memory_devices=[device(plugged=512)])
     guest.reports(usable=400 * MIB)
-    plugin = by_file(host, more="guarantee: 600MiB\n")
+    plugin = assigned(host)
     hypervisor = of(plugin)
     (web,) = hypervisor.guests()
     fields = plugin.mom_collect_guests(hypervisor, [web])[web.id]
     assert (fields["balloon_cur"], fields["balloon_max"], fields["sized_by"]) == (1024 * MIB, 1024 * MIB, "virtio-mem")
     assert fields["mem_vouched"] == 1024 * MIB
     assert "pinned" not in web.properties, "there is a way"
-    assert web.properties["mem_guarantee"] == f"{600 * MIB}KiB"
+    assert web.properties["mem_guarantee"] == f"{512 * MIB}KiB"
     assert web.blocked == {}
     hypervisor.set_balloon(web.entity, 700 * MIB + 1)
     assert guest.memory_devices[0]["data"]["requested-size"] == 190 << 20, "the steps of the device, and no less than was asked"
@@ -65,9 +62,9 @@ def test_a_guest_whose_memory_a_balloon_cannot_take_is_sized_by_virtio_mem(host:
         hypervisor.set_balloon(web.entity, 1100 * MIB)
 
 
-def test_a_guest_that_had_more_than_its_file_says_gets_that_back(host: FakeHost) -> None:
+def test_a_guest_that_had_more_than_is_assigned_gets_that_back(host: FakeHost) -> None:
     host.add("web", balloon=False, memory=512 * MIB, memory_devices=[device(plugged=512)])
-    hypervisor = of(by_file(host, memory="900MB"))
+    hypervisor = of(assigned(host, memory="900MB"))
     (web,) = hypervisor.guests()
     assert hypervisor.fields([web])[web.id]["balloon_max"] == 1024 * MIB
     for size in (700 * MIB, 1024 * MIB):
@@ -78,7 +75,7 @@ def test_a_guest_that_had_more_than_its_file_says_gets_that_back(host: FakeHost)
 
 def test_a_lie_about_its_size_is_no_guarantee(host: FakeHost) -> None:
     guest = host.add("web", balloon=False, memory=1 << 51, memory_devices=[device(plugged=64)])
-    (web,) = of(by_file(host)).guests()
+    (web,) = of(assigned(host)).guests()
     assert (web.id, "mem_guarantee" in web.properties, "*" in web.blocked) == (guest.uuid, False, True)
 
 
@@ -90,7 +87,7 @@ def test_a_balloon_that_works_is_preferred_and_without_one_way_for_certain_none_
     host: FakeHost, more: dict[str, Any], memory: str, devices: list[dict[str, Any]]
 ) -> None:
     guest = host.add("web", memory=512 * MIB, size=512 * MIB, memory_devices=devices, **more)
-    plugin = by_file(host, memory)
+    plugin = assigned(host, memory)
     (web,) = of(plugin).guests()
     fields = plugin.mom_collect_guests(of(plugin), [web])[web.id]
     assert fields.get("sized_by") == (None if more else "balloon")
@@ -107,7 +104,7 @@ def test_the_memory_of_a_device_without_an_id_is_the_guests_too_and_cannot_size_
     for name, more in (("web", {"devices": VFIO}), ("plain", {})):
         guest = host.add(name, memory=512 * MIB, size=512 * MIB, memory_devices=[unnamed], **more)
         guest.reports(usable=400 * MIB, total=740 * MIB)
-    hypervisor = of(by_file(host))
+    hypervisor = of(assigned(host))
     guests = {one.name: one for one in hypervisor.guests()}
     assert hypervisor.remarks() == []
     for found in hypervisor.fields(list(guests.values())).values():
@@ -144,15 +141,14 @@ def test_mom_itself_plugs_where_virtio_mem_sizes_a_guest(host: FakeHost) -> None
     named = device(plugged=256)
     named["data"]["requested-size"] = 128 << 20
     host.add("web", memory=512 * MIB, size=512 * MIB, devices=VFIO, memory_devices=[named])
-    hypervisor = of(by_file(host))
+    hypervisor = of(assigned(host))
     (web,) = hypervisor.guests()
     assert "give_back" not in hypervisor.fields([web])[web.id]
 
 
 def test_a_pool_of_huge_pages_gains_nothing_by_virtio_mem_either() -> None:
     one = VirtioMem("/machine/peripheral/vm0", 256 * MIB, 256 * MIB, 512 * MIB, 2 * MIB)
-    guest = GuestFile.model_validate({"monitor": "/run/web.qmp", "memory": "1GiB"})
     vfio = Description("web", "", 512 * MIB, 1, "/machine/balloon", "a host device pins it", (one,))
     for memory in (HeldMemory(), HeldMemory(locked_kib=1024 * MIB)):
-        assert virtio_mem_sizing(with_held_memory(vfio, memory), (one,), guest) is not None
-    assert virtio_mem_sizing(with_held_memory(vfio, HeldMemory(pool_kib=2048)), (one,), guest) is None
+        assert virtio_mem_sizing(with_held_memory(vfio, memory), (one,), 1024 * MIB) is not None
+    assert virtio_mem_sizing(with_held_memory(vfio, HeldMemory(pool_kib=2048)), (one,), 1024 * MIB) is None

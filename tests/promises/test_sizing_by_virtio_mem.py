@@ -29,13 +29,11 @@ def guest(tmp_path: Path) -> Iterator[FakeGuest]:
 
 def cycles(folder: Path, guest: FakeGuest, target_kib: int, count: int, guarantee: str) -> list[Report]:
     """What a mom did whose policy wants that size, while the guest can spare 600 MiB."""
-    for name in ("guests", "policies"):
-        (folder / name).mkdir()
-    (folder / "guests/web.yaml").write_text(f"monitor: {guest.path}\nmemory: 1GiB\n{guarantee}")
+    (folder / "policies").mkdir()
     (folder / "policies/50_small.policy").write_text(f'(with Guests guest (guest.Control "balloon_target" {target_kib}))')
     reports: list[Report] = []
     plugins = {
-        "qemu": {"sockets": [str(guest.path)], "guest_files": str(folder / "guests"), "watch": "0s"},
+        "qemu": {"sockets": [str(guest.path)], "watch": "0s"},
         "balloon": {},
         "policy": {"directory": str(folder / "policies"), "defaults": False},
     }
@@ -45,6 +43,7 @@ def cycles(folder: Path, guest: FakeGuest, target_kib: int, count: int, guarante
         "run_directory": str(folder / "run"),
         "mode": "enforce",
         "plugins": plugins,
+        "guests": {"web": {"memory": "1GiB", "guarantee": guarantee}},
     }
     with Engine(load_config(content), on_report=reports.append) as engine:
         for _ in range(count):
@@ -60,7 +59,7 @@ def requested(report: Report) -> list[tuple[Status, object]]:
 
 
 def test_it_gives_once_what_a_policy_takes_and_gets_it_back_at_the_end(tmp_path: Path, guest: FakeGuest) -> None:
-    first, *others = cycles(tmp_path, guest, 700 * MIB + 1, 4, "")
+    first, *others = cycles(tmp_path, guest, 700 * MIB + 1, 4, "512MiB")
     assert requested(first) == [(Status.APPLIED, 702 * MIB)], "rounded to the device's steps"
     assert all(status is Status.UNCHANGED for report in others for status, _ in requested(report))
     assert guest.asked["balloon"] == 0
@@ -69,5 +68,5 @@ def test_it_gives_once_what_a_policy_takes_and_gets_it_back_at_the_end(tmp_path:
 
 
 def test_it_keeps_what_it_is_guaranteed(tmp_path: Path, guest: FakeGuest) -> None:
-    (report,) = cycles(tmp_path, guest, 600 * MIB, 1, "guarantee: 800MiB\n")
+    (report,) = cycles(tmp_path, guest, 600 * MIB, 1, "800MiB")
     assert requested(report) == [(Status.APPLIED, 800 * MIB)]

@@ -49,10 +49,6 @@ def examined(hypervisor: QemuHypervisor, *, stats_period: float) -> Iterable[Fin
     for path, why in hypervisor.duplicates.items():
         text = f"{printable(path)}: {why}; mom does not use this monitor"
         yield Finding(Severity.WARNING, "monitor", text, "give each guest a UUID of its own (-uuid)")
-    for guest in monitored:
-        if guest.defined is not None and guest.defined.wrong:
-            text = f"{printable(guest.name)} is left alone: {guest.defined.wrong}"
-            yield Finding(Severity.WARNING, "definition", text, "correct the file")
     unread = [guest.name for guest in monitored if guest.proxmox is not None and guest.proxmox.definition is None]
     if unread:
         text = f"{named_guests(unread, ' left alone')}: their definitions are unreadable or invalid, so their guarantees are unknown"

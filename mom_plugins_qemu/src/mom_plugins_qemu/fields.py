@@ -1,11 +1,21 @@
-"""Fields that the plugin collects, with their sources in QEMU."""
+"""Fields that the plugin collects, and settings of single guests."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
-from mom_core import FieldSpec, GuestColumn, Scope, Unit
+from pydantic import Field
+
+from mom_core import FieldSpec, GuestColumn, GuestSettings, Scope, Size, Unit
 from mom_kvm import QEMU_GUEST_FIELDS, GuestField
+
+
+class QemuGuestSettings(GuestSettings):
+    """Settings of a guest in the section `guests`."""
+
+    memory: Annotated[Size, Field(gt=0)] | None = None
+    """Assigned memory. If the balloon cannot work, virtio-mem resizes the guest up to this size. Patterns: name or UUID."""
+
 
 PLUGGED: Final = "plugged_cur"
 PLUGGED_MAXIMUM: Final = "plugged_max"
@@ -29,7 +39,7 @@ _PLUGGED: Final = "memory plugged by virtio-mem; only for guests with one such d
 GUEST_FIELDS: Final = (
     *QEMU_GUEST_FIELDS,
     _field("reclaim_cost", Unit.RATIO, "cost of taking memory from the guest; 1: normal", "Proxmox VE's shares / 1000"),
-    _field(GuestField.VOUCHED, Unit.KIB, _VOUCHED, "Proxmox VE's definition, or the guest's file"),
+    _field(GuestField.VOUCHED, Unit.KIB, _VOUCHED, "Proxmox VE's definition, or the section `guests`"),
     _field(PLUGGED, Unit.KIB, _PLUGGED, "QMP query-memory-devices size"),
     _field(PLUGGED_MAXIMUM, Unit.KIB, "maximum memory that virtio-mem can plug", "QMP query-memory-devices max-size"),
     _field(SIZED_BY, Unit.TEXT, _SIZED_BY, "the guest's devices"),

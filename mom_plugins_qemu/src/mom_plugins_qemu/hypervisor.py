@@ -32,14 +32,14 @@ class QemuHypervisor(Sampler):
 
     def _properties(self, seen: MonitoredGuest) -> Mapping[str, Value]:
         definition = seen.definition
-        unread = seen.description is None or (seen.proxmox and definition is None) or (seen.defined and seen.defined.wrong)
+        unread = seen.description is None or (seen.proxmox and definition is None)
         properties: dict[str, Value] = {} if unread else {**PROMISED_NOTHING}
         if definition is not None:
             properties |= definition.properties()
-        if seen.defined is not None:
-            properties |= seen.defined.guest.properties()
-        if seen.sizing is not None and seen.defined is not None:
-            properties |= {"sized_by": VIRTIO_MEM, "mem_guarantee": f"{seen.sizing.guaranteed_kib(seen.defined.guest)}KiB"}
+        if seen.sizing is not None:
+            properties["sized_by"] = VIRTIO_MEM
+            if definition is None:  # mom cannot unplug the rest
+                properties["mem_guarantee"] = f"{seen.sizing.fixed_kib}KiB"
         elif seen.pinned:
             properties["pinned"] = seen.pinned
         return properties
@@ -80,7 +80,7 @@ class QemuHypervisor(Sampler):
             balloon_kib = monitored.balloon_request(target_kib, description.fixed_kib + monitored.plugged_kib)
             question = Question("balloon", {"value": balloon_kib << 10})
         else:
-            # Restoring may need a larger size than `memory` in the guest's file.
+            # Restoring may need a larger size than the assigned memory.
             monitored.balloon_request(target_kib, sizing.fixed_kib + sizing.device.maximum_kib)
             size = {"path": sizing.device.path, "property": "requested-size", "value": sizing.plugged_for(target_kib) << 10}
             question = Question("qom-set", size)

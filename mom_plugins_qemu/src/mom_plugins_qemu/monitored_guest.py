@@ -12,7 +12,6 @@ from mom_core import Value, printable
 from mom_kvm import GuestField, GuestRemark, SeenGuest, StatisticsRecord
 from mom_plugins_qemu.description import Description, VirtioMem
 from mom_plugins_qemu.fields import KEEPS_ALL, PLUGGED, PLUGGED_MAXIMUM, SIZED_BY, VIRTIO_MEM
-from mom_plugins_qemu.guest_files import FileDefinition, GuestFile
 from mom_plugins_qemu.proxmox import GuestDefinition, ProxmoxGuest
 from mom_plugins_qemu.qemu_process import Identity
 from mom_plugins_qemu.states import COMING, MOVED_AWAY, why_left_alone
@@ -37,7 +36,7 @@ def index_guests(guests: Collection[MonitoredGuest]) -> GuestIndex:
     for guest in sorted(guests, key=_precedence):
         if not guest.id:
             continue
-        guest.name = (guest.defined.guest.name if guest.defined is not None else "") or guest.own_name or guest.id
+        guest.name = guest.own_name or guest.id
         first = by_id.setdefault(guest.id, guest)
         if first.process != guest.process:
             duplicates[guest.path] = f"it claims to be guest {printable(first.name)}, whose monitor is {first.path}"
@@ -67,20 +66,6 @@ def guess_ids(guests: Collection[MonitoredGuest]) -> None:
         if guest.guessed or (not guest.id and silent and guest.identity.monitored):
             guest.id, guest.guessed = id_by_process(guest, guests), True
             guest.own_name = guest.identity.name or Path(guest.path).stem
-
-
-def assign_definitions(guests: Collection[MonitoredGuest], files: Mapping[str, FileDefinition], undefined: FileDefinition | None) -> None:
-    """Give each guest the definition that the operator wrote for any of its monitors."""
-    by_guest: dict[tuple[int, str], FileDefinition] = {}
-    for guest in guests:
-        if guest.id and guest.path in files:
-            defined, key = files[guest.path], (guest.process, guest.id)
-            first = by_guest.setdefault(key, defined)
-            if first is not defined:
-                wrong = f"two files define the guest, with the monitors {first.guest.monitor} and {defined.guest.monitor}"
-                by_guest[key] = first._replace(wrong=first.wrong or printable(wrong, 300))
-    for guest in guests:
-        guest.defined = by_guest.get((guest.process, guest.id), files.get(guest.path, undefined))
 
 
 FIRST_RETRY_SECONDS: Final = 0.5
@@ -119,24 +104,19 @@ class VirtioMemSizing:
         step = max(1, self.device.block_kib)
         return min(-(-max(target_kib - self.fixed_kib, 0) // step) * step, self.device.maximum_kib)
 
-    def guaranteed_kib(self, guest: GuestFile) -> int:
-        """Return the guest's guarantee in KiB, but at least the memory that cannot be unplugged."""
-        guarantee = None if guest.guarantee is None else guest.guarantee.kib_of(self.sold_kib)
-        return max(self.fixed_kib, int(guarantee or 0))
 
-
-def virtio_mem_sizing(description: Description | None, devices: Sequence[VirtioMem], guest: GuestFile | None) -> VirtioMemSizing | None:
+def virtio_mem_sizing(description: Description | None, devices: Sequence[VirtioMem], assigned_kib: int | None) -> VirtioMemSizing | None:
     """Return how virtio-mem resizes a guest; None if it does not.
 
-    The guest's file must contain `memory`, because an earlier run of mom may have unplugged memory.
+    The assigned memory must be known, because an earlier run of mom may have unplugged memory.
     """
     # mom prefers a working balloon, because virtio-mem needs whole blocks of movable pages.
     if description is None or description.balloon_works or description.immovable or len(devices) != 1:
         return None
     (device,) = devices
-    if guest is None or guest.memory is None or not device.path:
+    if assigned_kib is None or not device.path:
         return None
-    sold = min(guest.memory >> 10, description.fixed_kib + device.maximum_kib)
+    sold = min(assigned_kib, description.fixed_kib + device.maximum_kib)
     return VirtioMemSizing(device, description.fixed_kib, max(sold, description.fixed_kib))
 
 
@@ -163,7 +143,8 @@ class MonitoredGuest(SeenGuest):
     switches: Mapping[str, Value] | None = None
     """The balloon device's features; None if not read yet."""
     proxmox: ProxmoxGuest | None = None
-    defined: FileDefinition | None = None
+    assigned_kib: int | None = None
+    """Assigned memory in the section `guests`; None if not set."""
     failure: str = ""
     """Why the last query failed; empty if it was answered."""
     possible_kib: int = 0
@@ -198,7 +179,7 @@ class MonitoredGuest(SeenGuest):
     @property
     def sizing(self) -> VirtioMemSizing | None:
         """How virtio-mem resizes the guest; None if it does not."""
-        return virtio_mem_sizing(self.description, self.virtio_mem, None if self.defined is None else self.defined.guest)
+        return virtio_mem_sizing(self.description, self.virtio_mem, self.assigned_kib)
 
     def with_maximum(self, record: StatisticsRecord) -> StatisticsRecord:
         """Return the record. If virtio-mem resizes the guest, replace the maximum by the assigned memory."""
@@ -224,8 +205,6 @@ class MonitoredGuest(SeenGuest):
         :param while_paused: permit changes of a paused guest
         :param while_migrating: permit changes of a guest that is migrating away
         """
-        if self.defined is not None and self.defined.wrong:
-            return f"the guest's definition is invalid, so its guarantee is unknown: {self.defined.wrong}"
         definition = self.definition
         if self.proxmox is not None and definition is None:
             return "the guest's definition cannot be read, so its guarantee is unknown"
@@ -239,8 +218,8 @@ class MonitoredGuest(SeenGuest):
         fields = {**self.fields, **(self.switches or {})}
         if not self.failure:
             fields |= self.balloon_fields(monotonic) | self._sizing_fields()
-        if self.defined is not None and self.defined.guest.memory is not None:
-            fields[GuestField.VOUCHED] = self.defined.guest.memory >> 10
+        if self.assigned_kib is not None:
+            fields[GuestField.VOUCHED] = self.assigned_kib
         if self.proxmox is not None and (definition := self.proxmox.definition) is not None:
             if definition.memory_mib is not None:
                 fields.setdefault(GuestField.VOUCHED, definition.memory_mib << 10)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import pwd
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -50,13 +50,13 @@ def _why_untrusted_folder(folder: str, users: Set[int]) -> str:
     return untrusted(Path(folder), look)
 
 
-def find_monitors(root: Path, patterns: Sequence[str], users: Set[int] = frozenset({0}), named: Iterable[str] = ()) -> list[str]:
-    """Return the monitors that match the patterns, and those in `named` that exist.
+def find_monitors(root: Path, patterns: Sequence[str], users: Set[int] = frozenset({0})) -> list[str]:
+    """Return the monitors that match the patterns.
 
     :raises PermissionDenied: a folder is unreadable, or other users than `users` can create monitors in it
     :raises HypervisorError: a temporary error
     """
-    paths = {path: None for path in named if _is_there(path)}
+    paths: dict[str, None] = {}
     for pattern in patterns:
         below = str(root / pattern.lstrip("/"))
         folder = _folder(below)
@@ -79,17 +79,6 @@ def _list(folder: str) -> None:
         pass
     except OSError as error:
         raise HypervisorError(f"{folder} cannot be listed: {error.strerror}", hint="check LimitNOFILE of mom's unit") from error
-
-
-def _is_there(path: str) -> bool:
-    try:
-        os.stat(path)  # noqa: PTH116  # pathlib takes four times as long
-    except PermissionError as error:
-        hint = _LET_IN.format(os.path.dirname(path))  # noqa: PTH120  # as above
-        raise PermissionDenied(f"cannot check whether {printable(path)} exists", hint=hint) from error
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 _LET_IN: Final = "give mom's user access to the folder: setfacl -m u:USER:rx {}; or run mom as root"

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 
 from mom_core import Declaration, Finding, HypervisorError, PluginContext, Suggestion, hookimpl
 from mom_kvm import LaunchReader, PluginOfGuests
-from mom_plugins_qemu.fields import COLUMNS, GUEST_FIELDS
+from mom_plugins_qemu.fields import COLUMNS, GUEST_FIELDS, QemuGuestSettings
 from mom_plugins_qemu.monitors import check_patterns, find_monitors, trusted_users
 from mom_plugins_qemu.proxmox import ProxmoxLaunches
 
@@ -33,9 +33,8 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
         """Users who run QEMU here, besides root and mom's own user. mom ignores monitors of other users' processes."""
         definitions: Path | None = Path("/etc/pve/qemu-server")
         """Proxmox VE's folder with this node's guest definitions, for monitors in /run/qemu-server."""
-        guest_files: Path | None = None
-        """Folder with your own definitions of guests. Each guest has a file NAME.yaml with the key `monitor`, and if needed `name`,
-        `memory`, `guarantee` and `class`."""
+
+    GuestSettings = QemuGuestSettings
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         super().__init__(settings, context)
@@ -70,7 +69,7 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
         from mom_plugins_qemu.sampler import QemuHypervisorSettings
 
         settings = self._settings
-        sampling = QemuHypervisorSettings(settings.sockets, trusted_users(settings.users), settings.definitions, settings.guest_files)
+        sampling = QemuHypervisorSettings(settings.sockets, trusted_users(settings.users), settings.definitions)
         self._hypervisor = QemuHypervisor(sampling, self._context)
         if settings.watch:
             self._watch_by(self._hypervisor)

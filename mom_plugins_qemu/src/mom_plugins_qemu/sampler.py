@@ -10,16 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, PluginContext, Value, printable
+from mom_core import Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, PluginContext, Value, printable
 from mom_kvm import HostSide, PlatformProperties, ProcessStat, SeenGuests, StatisticsRecord, read_meminfo, root_cure
 from mom_plugins_qemu.description import DESCRIBING, Description, described, guest_look, with_held_memory
-from mom_plugins_qemu.guest_files import FileDefinition, GuestFiles
+from mom_plugins_qemu.fields import QemuGuestSettings
 from mom_plugins_qemu.monitored_guest import (
     FIRST_RETRY_SECONDS,
     LAST_RETRY_SECONDS,
     LIES,
     MonitoredGuest,
-    assign_definitions,
     guess_ids,
     id_by_process,
     index_guests,
@@ -55,7 +54,6 @@ class QemuHypervisorSettings:
     sockets: Sequence[str] = ()
     users: Set[int] = field(default_factory=lambda: trusted_users(()))
     definitions: Path | None = None
-    guest_files: Path | None = None
 
 
 class Sampler(SeenGuests[MonitoredGuest]):
@@ -80,10 +78,6 @@ class Sampler(SeenGuests[MonitoredGuest]):
         self._definitions: Definitions | None = None
         if settings.definitions is not None:
             self._definitions = Definitions(context.root, settings.definitions, PlatformProperties(context))
-        self._files = None if settings.guest_files is None else GuestFiles(context.root, settings.guest_files)
-        self._defined: Mapping[str, FileDefinition] = {}
-        """The operator's definitions, keyed by monitor path."""
-        self._undefined: FileDefinition | None = None
         self.duplicates: Mapping[str, str] = {}
         """`duplicates` of `GuestIndex`."""
         self.foreign: dict[str, str] = {}
@@ -97,10 +91,8 @@ class Sampler(SeenGuests[MonitoredGuest]):
         now = self._monotonic()
         self._incomplete = None
         self.foreign = {}
-        defined = {} if self._files is None else self._files.read()
-        paths = find_monitors(self._context.root, self._settings.sockets, self._settings.users, defined)
+        paths = find_monitors(self._context.root, self._settings.sockets, self._settings.users)
         with self._lock:
-            self._defined, self._undefined = defined, None if self._files is None else self._files.undefined
             due = self._begin(paths, now)
         self._run_rounds(due, 0)
         if self._incomplete is not None:
@@ -132,7 +124,6 @@ class Sampler(SeenGuests[MonitoredGuest]):
     def _begin(self, paths: Sequence[str], now: float) -> _Visits:
         existing = set(paths)
         self._visited &= existing
-        assign_definitions(self._guests.values(), self._defined, self._undefined)
         for gone in [guest for path, guest in self._guests.items() if path not in existing]:
             self._lose(gone, Failure.ABSENT)
         due: _Visits = []
@@ -207,7 +198,6 @@ class Sampler(SeenGuests[MonitoredGuest]):
             start=f"{process}.{started}",
             identity=identity,
             own_name=identity.name,
-            defined=self._defined.get(visit.path, self._undefined),
             since=self._monotonic(),
             failure=Failure.LEFT,
         )
@@ -265,6 +255,10 @@ class Sampler(SeenGuests[MonitoredGuest]):
             raise FalseAnswer(f"{LIES} the guest is {claimed}, but it said {guest.id} before")
         guest.id, guest.guessed = identity, False
         guest.own_name = description.name or guest.identity.name or Path(guest.path).stem
+        properties = {"name": guest.own_name, "uuid": guest.id}
+        settings = self._context.guest_settings(Guest(guest.id, guest.own_name, properties=properties))
+        memory = settings.memory if isinstance(settings, QemuGuestSettings) else None
+        guest.assigned_kib = None if memory is None else memory >> 10
         too_large = self._why_too_large(guest, description.fixed_kib)
         if too_large:
             guest.description = None
@@ -316,7 +310,6 @@ class Sampler(SeenGuests[MonitoredGuest]):
     def _index(self) -> None:
         guests = self._guests.values()
         guess_ids(guests)
-        assign_definitions(guests, self._defined, self._undefined)
         self._seen, self.duplicates = index_guests(guests)
         self._processes.follow((guest.id, guest.name, guest.start) for guest in self._seen.values())
 
