@@ -13,14 +13,11 @@ import click
 
 from mom_core import Guest, MomError, count_of, format_kib, load_config, printable
 from mom_daemon import KeptPath, TableColumn, config_option, find_guest, json_option, print_prose, print_table, progress, recording
-from mom_daemon.top import short, sparkline
-from mom_plugins_record.forecast.curve import HOURS, LEAST_WEIGHT, SLOTS, WEEK_DAYS, WEEK_SLOTS
+from mom_daemon.top import short
+from mom_plugins_record.forecast.curve import HOUR_SLOTS, LEAST_WEIGHT, SLOTS, WEEK_DAYS, WEEK_SLOTS
 from mom_plugins_record.forecast.files import days_in, leave
 from mom_plugins_record.forecast.host_days import HostDays, KnownGuest
 from mom_plugins_record.forecast.plugin import CALENDAR, days_folder
-
-BARS: Final = 48
-"""Number of bars, one for each half hour: with the names, they fit into 80 columns."""
 
 PROGRESS_EVERY: Final = 500
 """Number of cycles between two progress reports."""
@@ -151,12 +148,9 @@ def _print_all(guests: Sequence[KnownGuest]) -> None:
 def _print_guest(guest: KnownGuest) -> None:
     days = guest.days
     click.echo(click.style(printable(guest.name), bold=True))
-    usual, came = _halves(_expected(guest, _today(guest)[1], SLOTS)[0]), _halves(_known(days.last))
-    for label, values, other in (("usual", usual, came), ("actual", came, usual)):
-        click.echo(f"{label:10}{sparkline(values, others=other):{BARS}}  {_range(values)}")
-    errors = _known(days.hour_errors)
-    click.echo(f"{'wrong by':10}{sparkline(_halved(errors)):{BARS}}  {_range(errors)}")
-    click.echo(f"{'':10}{_axis()}")
+    columns = (_hourly(_expected(guest, _today(guest)[1], SLOTS)[0]), _hourly(_known(days.last)), _known(days.hour_errors))
+    rows = [(f"{hour:02}:00", *map(short, figures)) for hour, figures in enumerate(zip(*columns, strict=True))]
+    print_table(["HOUR", *map(TableColumn, ("USUAL", "ACTUAL", "WRONG BY"))], rows)
     if not days.has_pattern:
         learned = f"after {days.slots / SLOTS:.1f} days"
         print_prose(f"It has no pattern {learned}: its forecast is no better than expecting no change, and mom does not use it.", 2)
@@ -174,23 +168,10 @@ def _today(guest: KnownGuest) -> tuple[int, int]:
     return now, now - now % SLOTS
 
 
-def _halves(values: Sequence[float | None]) -> list[float | None]:
-    pairs = [_without_unknown(values[place : place + 2]) for place in range(0, len(values), 2)]
-    return [sum(pair) / len(pair) if pair else None for pair in pairs]
-
-
-def _halved(hours: Sequence[float | None]) -> list[float | None]:
-    return [value for value in hours for _ in range(BARS // HOURS)]
+def _hourly(values: Sequence[float | None]) -> list[float | None]:
+    hours = (_without_unknown(values[place : place + HOUR_SLOTS]) for place in range(0, SLOTS, HOUR_SLOTS))
+    return [sum(hour) / len(hour) if hour else None for hour in hours]
 
 
 def _without_unknown(values: Sequence[float | None]) -> list[float]:
     return [value for value in values if value is not None]
-
-
-def _range(values: Sequence[float | None]) -> str:
-    known_values = _without_unknown(values)
-    return f"{short(min(known_values))} to {short(max(known_values))}" if known_values else "unknown"
-
-
-def _axis() -> str:
-    return "".join(f"{hour:<6}" for hour in range(0, HOURS, 3)).rstrip()
